@@ -1,0 +1,78 @@
+// Package verify checks digests with our own code, so that the answer does not
+// depend on which hash packages a program links: go-digest registers none.
+package verify
+
+import (
+	"crypto/sha256"
+	"crypto/sha512"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// ErrAlgorithm is wrapped by errors for digests of an algorithm other than
+// sha256, sha384 and sha512.
+var ErrAlgorithm = errors.New("unsupported digest algorithm")
+
+// Digest reports what is wrong with d: an unknown algorithm, another length,
+// anything but lower-case hex. It never panics.
+func Digest(d digest.Digest) error {
+	algorithm, encoded, ok := strings.Cut(string(d), ":")
+	if !ok {
+		return fmt.Errorf("digest %.80q has no algorithm", string(d))
+	}
+	size := 0
+	switch algorithm {
+	case "sha256":
+		size = sha256.Size
+	case "sha384":
+		size = sha512.Size384
+	case "sha512":
+		size = sha512.Size
+	default:
+		return fmt.Errorf("digest %.80q: %w", string(d), ErrAlgorithm)
+	}
+	if len(encoded) != 2*size {
+		return fmt.Errorf("digest %.80q: %d hex digits, want %d", string(d), len(encoded), 2*size)
+	}
+	for i := range len(encoded) {
+		if c := encoded[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return fmt.Errorf("digest %.80q: not lower-case hex", string(d))
+		}
+	}
+	return nil
+}
+
+// New returns the hash of d's algorithm; d must be good by Digest.
+func New(d digest.Digest) (hash.Hash, error) {
+	if err := Digest(d); err != nil {
+		return nil, err
+	}
+	switch algorithm, _, _ := strings.Cut(string(d), ":"); algorithm {
+	case "sha384":
+		return sha512.New384(), nil
+	case "sha512":
+		return sha512.New(), nil
+	}
+	return sha256.New(), nil
+}
+
+// Sum gives the digest of h's bytes in d's algorithm.
+func Sum(d digest.Digest, h hash.Hash) digest.Digest {
+	algorithm, _, _ := strings.Cut(string(d), ":")
+	return digest.Digest(algorithm + ":" + hex.EncodeToString(h.Sum(nil)))
+}
+
+// Bytes reports whether data has the digest d; false for a digest that is not good.
+func Bytes(d digest.Digest, data []byte) bool {
+	h, err := New(d)
+	if err != nil {
+		return false
+	}
+	h.Write(data)
+	return Sum(d, h) == d
+}

@@ -1,0 +1,80 @@
+package content
+
+import (
+	"context"
+	"io"
+	"iter"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/reference"
+)
+
+// A Source reads registries. Its methods may be called concurrently. A
+// Source does the waiting and the asking again that the protocol wants
+// (Retry-After, expired tokens, cut connections, mirrors); an error it returns
+// is final for this call.
+type Source interface {
+	// Manifest returns the manifest or index that ref names. With have == "" it
+	// is one GET; otherwise a HEAD first, and body is nil when the digest is
+	// still have. body, when not nil, has desc's digest and size, and ref's
+	// digest if ref has one.
+	Manifest(ctx context.Context, ref reference.Reference, cred credentials.Credential, have digest.Digest) (desc ocispec.Descriptor, body []byte, err error)
+	// Blob opens n bytes of desc from off (n < 0: to the end). start is where
+	// body really starts: off, or 0 if the server ignored the range. The body
+	// survives cut connections, expired tokens and changes of host at its own
+	// offset; it is not verified against the digest. Reads of the body end with
+	// ctx. It gives at most the bytes asked for (from start 0, at most desc.Size)
+	// and io.ErrUnexpectedEOF, never io.EOF, when there are fewer.
+	Blob(ctx context.Context, ref reference.Reference, cred credentials.Credential, desc ocispec.Descriptor, off, n int64) (body io.ReadCloser, start int64, err error)
+}
+
+// A Rejecter is a body of Source.Blob that wants to know that what it gave was
+// not the blob. Optional.
+type Rejecter interface {
+	// Reject says that the bytes read from the body, taken with what was kept
+	// of the blob before, do not have its digest. The Source remembers a mirror
+	// that gave them and leaves it out when the same blob is asked for again.
+	// It returns whether asking again from byte 0 can bring other bytes:
+	// another host is left, or the bytes came from more than one answer.
+	Reject() (again bool)
+}
+
+// A Store keeps content by digest and names by reference. Its methods may be
+// called concurrently, and several processes may share one.
+type Store interface {
+	// Lookup returns what ref was tagged with. The error wraps fs.ErrNotExist
+	// if ref is not tagged.
+	Lookup(ctx context.Context, ref reference.Reference) (ocispec.Descriptor, error)
+	// Has reports whether desc's content is stored, whole.
+	Has(ctx context.Context, desc ocispec.Descriptor) (bool, error)
+	// Open reads stored content. The error wraps fs.ErrNotExist if there is none.
+	Open(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error)
+	// Ingest begins to store desc's content. It waits, cancellably, while
+	// another goroutine or process ingests the same digest. The error wraps
+	// fs.ErrExist if the content is stored, also if it came while waiting.
+	Ingest(ctx context.Context, desc ocispec.Descriptor) (Ingest, error)
+	// Tag makes ref name desc, whose content must be stored, and returns when
+	// that is durable.
+	Tag(ctx context.Context, ref reference.Reference, desc ocispec.Descriptor) error
+}
+
+// An Ingest is one blob being written, in any order. WriteAt and ReadAt may be
+// called concurrently for parts that do not overlap. After Commit, Discard or
+// Close nothing else may be called but Close, which then does nothing.
+type Ingest interface {
+	io.WriterAt
+	io.ReaderAt
+	// Have yields the whole ranges, offset and length, kept from an earlier
+	// try, ascending and apart. They are not verified.
+	Have() iter.Seq2[int64, int64]
+	// Commit makes the content visible under its digest, durably. All of it
+	// must have been written, and the caller must have verified it. Ranges
+	// written count only from here, or from what a later Have tells.
+	Commit(ctx context.Context) error
+	// Discard throws away what was written.
+	Discard() error
+	// Close ends the ingest and keeps what was written for a later try.
+	io.Closer
+}

@@ -1,0 +1,90 @@
+package content
+
+import (
+	"errors"
+	"io/fs"
+	"strings"
+	"time"
+)
+
+// A Kind names why content could not be had or kept. Kinds are errors
+// themselves, so that errors.Is(err, content.ErrDigestMismatch) works on what
+// any Source, Store or transfer returns.
+type Kind string
+
+// The kinds of errors. See the table in the package comment.
+const (
+	ErrDigestMismatch  Kind = "digest mismatch"
+	ErrSizeMismatch    Kind = "size mismatch"
+	ErrTooLarge        Kind = "too large"
+	ErrTooDeep         Kind = "too deep"
+	ErrBadManifest     Kind = "bad manifest"
+	ErrBadIndex        Kind = "bad index"
+	ErrBadDigest       Kind = "bad digest"
+	ErrBadReference    Kind = "bad reference"
+	ErrMediaType       Kind = "unexpected media type"
+	ErrNoPlatform      Kind = "no such platform"
+	ErrNotFound        Kind = "not found"
+	ErrUnauthorized    Kind = "unauthorized"
+	ErrDenied          Kind = "denied"
+	ErrRateLimited     Kind = "rate limited"
+	ErrUnavailable     Kind = "registry unavailable"
+	ErrForbiddenURL    Kind = "forbidden URL"
+	ErrRedirect        Kind = "bad redirect"
+	ErrRange           Kind = "bad range"
+	ErrContentEncoding Kind = "unexpected content encoding"
+	ErrTLS             Kind = "TLS failure"
+	ErrNetwork         Kind = "network failure"
+	ErrTimeout         Kind = "timed out"
+	ErrStore           Kind = "store failure"
+	ErrRefused         Kind = "refused by the admission hook"
+)
+
+func (k Kind) Error() string { return string(k) }
+
+// Is makes ErrNotFound an fs.ErrNotExist, ErrUnauthorized and ErrDenied an fs.ErrPermission.
+func (k Kind) Is(target error) bool {
+	switch k {
+	case ErrNotFound:
+		return target == fs.ErrNotExist
+	case ErrUnauthorized, ErrDenied:
+		return target == fs.ErrPermission
+	}
+	return false
+}
+
+// An Error says what kind of failure it was and where.
+type Error struct {
+	Kind Kind
+	Host string // host[:port] that was asked last; "" where none was
+	// RetryAfter is how long the server asks everybody to wait; 0 if it did not.
+	RetryAfter time.Duration
+	Err        error // the cause; may be nil
+}
+
+func (e *Error) Error() string {
+	var parts []string
+	if e.Host != "" {
+		parts = append(parts, e.Host)
+	}
+	parts = append(parts, string(e.Kind))
+	if e.Err != nil {
+		parts = append(parts, e.Err.Error())
+	}
+	return strings.Join(parts, ": ")
+}
+
+// Unwrap gives errors.Is and errors.As the kind and the cause.
+func (e *Error) Unwrap() []error {
+	if e.Err == nil {
+		return []error{e.Kind}
+	}
+	return []error{e.Kind, e.Err}
+}
+
+// KindOf returns the outermost Kind in err's tree, and "" if there is none.
+func KindOf(err error) Kind {
+	var k Kind
+	errors.As(err, &k)
+	return k
+}

@@ -1,0 +1,91 @@
+package puller
+
+import (
+	"context"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/index"
+	"github.com/pullkit/pullkit/reference"
+)
+
+// A Runtime holds images and can pull one with one credential. Its methods may
+// be called concurrently. The built-in one is package transfer's; a CRI
+// runtime, a Docker daemon or a fake in a test are others.
+//
+// What its errors wrap steers the Puller: fs.ErrNotExist and fs.ErrPermission
+// (other credentials are tried), a *RetryError, ErrRegistryUnavailable,
+// ErrSignatureValidation, or credentials.Stop where no other credential can help.
+type Runtime interface {
+	// Status returns the stored image for spec's platform. The error wraps
+	// fs.ErrNotExist if there is none.
+	Status(ctx context.Context, spec Spec) (Image, error)
+	// Pull makes one attempt with spec's credential. An image that is already
+	// whole is not fetched again, but the registry is asked whether the
+	// credential may have it.
+	Pull(ctx context.Context, spec Spec) (Image, error)
+}
+
+// A Planner is a Runtime that can say what Pull would do. Optional.
+type Planner interface {
+	// Plan resolves the name and chooses the manifest as Pull does, and fetches no blob.
+	Plan(ctx context.Context, spec Spec) (Plan, error)
+}
+
+// A Spec is one image asked of a Runtime.
+type Spec struct {
+	Ref reference.Reference
+	// Written is the name as in the Pod, with :latest appended where neither tag
+	// nor digest was written: what a CRI runtime is asked for.
+	Written    string
+	Platform   ocispec.Platform
+	Credential credentials.Credential // zero = anonymous
+	// Progress is told how the pull goes on; nil when nobody listens. A Runtime
+	// may never call it, never calls it concurrently for one Pull, and never
+	// after Pull has returned.
+	Progress func(Progress)
+}
+
+// An Image is what a Runtime stores under a name.
+type Image struct {
+	Ref      reference.Reference
+	ID       string        // what records are keyed by: the config digest in CRI, the manifest digest in ours
+	Digest   digest.Digest // of what the name points to: often an index
+	Manifest digest.Digest // of the platform's manifest
+	Platform ocispec.Platform
+	Size     int64 // bytes of the manifest and everything it names; 0 if unknown
+}
+
+// A Plan is what Pull would do, as far as the registry's documents tell.
+type Plan struct {
+	Digest   digest.Digest // of what the name points to
+	Manifest digest.Digest // of the platform's manifest
+	Platform ocispec.Platform
+	Verdicts []index.Verdict      // each entry of the index; nil if the name points to a manifest
+	Fetch    []ocispec.Descriptor // blobs that would be fetched, each digest once
+	Present  []ocispec.Descriptor // blobs that are already stored
+}
+
+// A Progress is one moment of a pull: how far one blob is, and how far all of it is.
+// Byte counts never go down within one Pull but when State is BlobRestarted.
+type Progress struct {
+	Blob  ocispec.Descriptor // the blob this is about; zero when only the totals are
+	State BlobState
+	// Done of the Blob.Size bytes are in the store; Resumed of those were kept
+	// from an earlier try, or were there already, and crossed no network now.
+	Done, Resumed int64
+	// The same for the whole pull; Total is 0 until the manifest is known.
+	Total, TotalDone, TotalResumed int64
+}
+
+// A BlobState says what happened to a blob.
+type BlobState string
+
+// The states of a blob, in the order in which they can come.
+const (
+	BlobFetching  BlobState = "fetching"  // bytes arrive; said again as they do
+	BlobRestarted BlobState = "restarted" // what had arrived was wrong and is thrown away
+	BlobStored    BlobState = "stored"    // whole, verified, in the store
+	BlobPresent   BlobState = "present"   // was in the store already
+)
