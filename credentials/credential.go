@@ -1,8 +1,6 @@
 package credentials
 
-import (
-	"time"
-)
+import "time"
 
 // A Credential is what one try of a pull authenticates with. It is comparable,
 // and printing it shows no secret. The zero Credential is anonymous.
@@ -22,11 +20,13 @@ type Credential struct {
 
 // Same reports whether c and d authenticate alike: they are equal but for
 // Origin and Expires.
-func (c Credential) Same(d Credential) bool {
-	c.Origin, d.Origin = Origin{}, Origin{}
-	c.Expires, d.Expires = time.Time{}, time.Time{}
-	return c == d
-}
+func (c Credential) Same(d Credential) bool { return c.bare() == d.bare() }
 
 // Anonymous reports whether c carries nothing to authenticate with.
 func (c Credential) Anonymous() bool { return c.Same(Credential{}) }
+
+// bare is c with only what it authenticates with.
+func (c Credential) bare() Credential {
+	c.Origin, c.Expires = Origin{}, time.Time{}
+	return c
+}

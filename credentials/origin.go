@@ -28,3 +28,35 @@ type Origin struct {
 
 // A ServiceAccount names the Kubernetes service account of a Pod.
 type ServiceAccount struct{ Namespace, Name, UID string }
+
+// String says where the credential was found, for people:
+// `secret "web/regcred", key "quay.io/team"`. The text may change; compare the
+// fields instead.
+func (o Origin) String() string {
+	s := string(o.Kind)
+	switch {
+	case o.Kind == KindStatic:
+		s = "a given credential"
+	case o == Origin{}:
+		return "no credential"
+	case o.Kind == "":
+		s = "source"
+	}
+	if name := joinName(o.Namespace, o.Name); name != "" {
+		s += " " + quote(name)
+	}
+	if o.Key != "" {
+		s += ", key " + quote(o.Key)
+	}
+	if name := joinName(o.ServiceAccount.Namespace, o.ServiceAccount.Name); name != "" {
+		s += ", service account " + quote(name)
+	}
+	return s
+}
+
+func joinName(namespace, name string) string {
+	if namespace == "" {
+		return name
+	}
+	return namespace + "/" + name
+}

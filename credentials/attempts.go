@@ -1,0 +1,113 @@
+package credentials
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// An Attempt is one step of [Each] that did not succeed.
+type Attempt struct {
+	// Origin says where the credential was found; zero for the anonymous try.
+	Origin Origin
+	// Source is set where there was no credential to try, since the source that
+	// Origin names could not answer.
+	Source bool
+	// Err is what the try, or the source, answered.
+	Err error
+}
+
+// An AttemptsError is what [Each] returns when nothing succeeded. It wraps the
+// error of each attempt, so errors.Is and errors.As see them all.
+type AttemptsError struct {
+	Image    string    // the image's name without tag and digest
+	Attempts []Attempt // in the order in which they were made
+	// Ended is the cause of the end of the context if that cut the loop short;
+	// nil otherwise.
+	Ended error
+}
+
+// Error names each origin and what it answered, and the secrets of none.
+func (e *AttemptsError) Error() string {
+	var b strings.Builder
+	b.WriteString("image " + quote(e.Image) + ": ")
+	if len(e.Attempts) == 0 && e.Ended == nil {
+		b.WriteString("nothing tried")
+	}
+	for i, a := range e.Attempts {
+		if i > 0 {
+			b.WriteString("; ")
+		}
+		if i == maxListed {
+			fmt.Fprintf(&b, "%d more", len(e.Attempts)-i)
+			break
+		}
+		b.WriteString(a.String())
+	}
+	if e.Ended != nil {
+		if len(e.Attempts) > 0 {
+			b.WriteString("; ")
+		}
+		b.WriteString("ended: " + e.Ended.Error())
+	}
+	return b.String()
+}
+
+// maxListed is how many attempts an error text lists: enough for people, and
+// a bound where a keyring holds thousands of candidates.
+const maxListed = 10
+
+// String says who was tried and what the answer was.
+func (a Attempt) String() string {
+	if a.Source {
+		return fmt.Sprintf("%v could not answer: %v", a.Origin, a.Err)
+	}
+	return fmt.Sprintf("with %v: %v", a.Origin, a.Err)
+}
+
+// Unwrap returns the errors of the attempts and Ended.
+func (e *AttemptsError) Unwrap() []error {
+	var errs []error
+	for _, a := range e.Attempts {
+		errs = append(errs, a.Err)
+	}
+	if e.Ended != nil {
+		errs = append(errs, e.Ended)
+	}
+	return errs
+}
+
+// note adds an attempt. A candidate that was yielded, but not tried since the
+// context had ended, has no error and leaves none behind.
+func (e *AttemptsError) note(c Credential, err error, source bool) {
+	if err != nil {
+		e.Attempts = append(e.Attempts, Attempt{Origin: c.Origin, Source: source, Err: err})
+	}
+}
+
+func (e *AttemptsError) ended(ctx context.Context) error {
+	e.Ended = context.Cause(ctx)
+	return e
+}
+
+// Stop marks an error of a try as one that no other credential can cure: a full
+// disk, a digest that does not fit, a registry that asked everybody to wait.
+// [Each] ends at it. Stop(nil) is nil.
+func Stop(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &stopError{err}
+}
+
+// Stopped reports whether err is, or wraps, an error marked with [Stop].
+func Stopped(err error) bool {
+	var stop *stopError
+	return errors.As(err, &stop)
+}
+
+type stopError struct{ err error }
+
+func (e *stopError) Error() string { return e.err.Error() }
+func (e *stopError) Unwrap() error { return e.err }

@@ -1,0 +1,118 @@
+package credentials
+
+import (
+	"context"
+	"hash/maphash"
+	"iter"
+
+	"github.com/pullkit/pullkit/reference"
+)
+
+// A PodKeyring is a Keyring whose answers depend on the Pod that the image is
+// for, as those of plugins that are given the Pod's service-account token.
+// Without For it answers as for no Pod.
+type PodKeyring interface {
+	Keyring
+	// For returns the keyring of one Pod.
+	For(pod Pod) Keyring
+}
+
+// A Pod is what a keyring needs to know of the Pod that an image is for. The
+// zero Pod is no Pod.
+type Pod struct {
+	Namespace, Name, UID string
+	ServiceAccount       ServiceAccount
+	// Annotations are those of the service account.
+	Annotations map[string]string
+}
+
+// For returns ring's keyring of one Pod: ring.For(pod) if ring is a
+// [PodKeyring], ring itself otherwise.
+func For(ring Keyring, pod Pod) Keyring {
+	if ring, ok := ring.(PodKeyring); ok {
+		return ring.For(pod)
+	}
+	return ring
+}
+
+// Join asks rings in turn: what the first knows is tried before what the second
+// knows, however specific. A credential that is the [Credential.Same] as an
+// earlier one is left out. Nil rings are skipped.
+//
+// The joined keyring is a [PodKeyring], a [Fingerprinter] and an [Explainer];
+// rings that are none of these take no part in that.
+func Join(rings ...Keyring) Keyring { return Rules{}.Join(rings...) }
+
+// Join is [Join] under the rules r: with Kubelet set, a credential that was tried
+// before is tried again.
+func (r Rules) Join(rings ...Keyring) Keyring {
+	j := joined{rules: r}
+	for _, ring := range rings {
+		if ring != nil {
+			j.rings = append(j.rings, ring)
+		}
+	}
+	return j
+}
+
+type joined struct {
+	rules Rules
+	rings []Keyring
+}
+
+func (j joined) Lookup(ctx context.Context, ref reference.Reference) iter.Seq2[Credential, error] {
+	return func(yield func(Credential, error) bool) {
+		var seen seenSet
+		for _, ring := range j.rings {
+			for cred, err := range ring.Lookup(ctx, ref) {
+				if err == nil && !j.rules.Kubelet && !seen.add(cred) {
+					continue
+				}
+				if !yield(cred, err) {
+					return
+				}
+			}
+		}
+	}
+}
+
+func (j joined) For(pod Pod) Keyring {
+	rings := make([]Keyring, len(j.rings))
+	for i, ring := range j.rings {
+		rings[i] = For(ring, pod)
+	}
+	return joined{j.rules, rings}
+}
+
+func (j joined) Fingerprint(ref reference.Reference) uint64 {
+	var h maphash.Hash
+	h.SetSeed(processSeed())
+	for _, ring := range j.rings {
+		if ring, ok := ring.(Fingerprinter); ok {
+			hashUint(&h, ring.Fingerprint(ref))
+		}
+	}
+	return h.Sum64()
+}
+
+func (j joined) Explain(ref reference.Reference) iter.Seq[Note] {
+	return func(yield func(Note) bool) {
+		for _, ring := range j.rings {
+			if ring, ok := ring.(Explainer); ok {
+				for note := range ring.Explain(ref) {
+					if !yield(note) {
+						return
+					}
+				}
+			}
+		}
+	}
+}
+
+// lookup is ring.Lookup, and empty for a nil ring.
+func lookup(ctx context.Context, ring Keyring, ref reference.Reference) iter.Seq2[Credential, error] {
+	if ring == nil {
+		return func(func(Credential, error) bool) {}
+	}
+	return ring.Lookup(ctx, ref)
+}

@@ -1,0 +1,17 @@
+package credentials
+
+// Rules say how keys are read and candidates ordered. The package's functions
+// use the zero Rules.
+type Rules struct {
+	// Kubelet takes the kubelet's rules (of Kubernetes 1.36), with their
+	// shortcomings, instead of ours:
+	//   - a path key matches by byte prefix, so the password of
+	//     registry.io/team also goes to registry.io/team-b;
+	//   - in the host only * is a wildcard; a key with another one is left out
+	//     or cut short, as net/url cuts it;
+	//   - hosts compare with case, and a bracketed IPv6 address only with a port;
+	//   - the key index.docker.io counts only where no other key matches;
+	//   - an entry without a credential is a candidate, identity and registry
+	//     tokens are not read, and the same credential is tried again.
+	Kubelet bool
+}
