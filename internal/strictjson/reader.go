@@ -1,0 +1,242 @@
+package strictjson
+
+import (
+	"strconv"
+	"strings"
+)
+
+// DefaultDepth is how deeply a document may nest when Limits says nothing.
+const DefaultDepth = 100
+
+// Limits bound a document.
+type Limits struct {
+	Bytes int // of the whole document; 0 = no limit, for data that is bounded already
+	Depth int // of objects and arrays within each other; 0 = DefaultDepth
+}
+
+// A Reader reads one document from its start to its end. It lives only while
+// Decode runs and is not for concurrent use.
+type Reader struct {
+	data  []byte
+	pos   int
+	depth int // levels still allowed
+}
+
+// Decode calls read with a Reader that stands before the document's one value,
+// and refuses what follows that value. A value that read leaves unread is
+// checked and skipped. Errors are *Error, or what read returned.
+func Decode(data []byte, limits Limits, read func(*Reader) error) error {
+	if limits.Depth == 0 {
+		limits.Depth = DefaultDepth
+	}
+	r := &Reader{data: data, depth: limits.Depth}
+	if limits.Bytes > 0 && len(data) > limits.Bytes {
+		return r.fail(Size, strconv.Itoa(len(data))+" bytes, at most "+strconv.Itoa(limits.Bytes)+" are read")
+	}
+	if err := r.value(func() error { return read(r) }); err != nil {
+		return err
+	}
+	r.space()
+	if r.pos < len(r.data) {
+		return r.fail(Trailing, "")
+	}
+	return nil
+}
+
+// Object reads an object of which the caller knows some members. read is
+// called for each known one that is there, in the document's order; what it
+// leaves unread is skipped. Unknown members are checked and skipped. A known
+// key that stands there twice, or in other upper and lower case, is an error,
+// as is any value but an object and null; for null, read is not called.
+//
+// At most 64 keys can be known.
+func (r *Reader) Object(known []string, read func(key string) error) error {
+	var seen uint64
+	return r.object(func(raw []byte, escaped bool, start int) error {
+		i, err := match(known, raw, escaped, start)
+		if err != nil {
+			return err
+		}
+		if i < 0 {
+			return r.Skip()
+		}
+		if seen&(1<<i) != 0 {
+			return &Error{Rule: Duplicate, Path: known[i], Offset: start}
+		}
+		seen |= 1 << i
+		if err := r.value(func() error { return read(known[i]) }); err != nil {
+			return within(known[i], err)
+		}
+		return nil
+	})
+}
+
+// match finds a key among the known ones: -1 if it is none of them. A key that
+// is one but for upper and lower case, as encoding/json compares them, is an error.
+func match(known []string, raw []byte, escaped bool, start int) (int, error) {
+	if escaped {
+		raw = []byte(unquote(raw))
+	}
+	for i, k := range known {
+		if string(raw) == k {
+			return i, nil
+		}
+	}
+	for _, k := range known {
+		// A letter of another script that folds to ASCII is longer.
+		if len(raw) >= len(k) && strings.EqualFold(string(raw), k) {
+			return -1, &Error{Rule: Case, Path: k, Offset: start}
+		}
+	}
+	return -1, nil
+}
+
+// Members reads an object whose keys are data. read is called for each member,
+// in the document's order, also for a key that was there before; what it leaves
+// unread is skipped. Any value but an object and null is an error; for null,
+// read is not called.
+func (r *Reader) Members(read func(key string) error) error {
+	return r.object(func(raw []byte, escaped bool, _ int) error {
+		key := text(raw, escaped)
+		if err := r.value(func() error { return read(key) }); err != nil {
+			return within("*", err)
+		}
+		return nil
+	})
+}
+
+// Strings reads an object of strings, as annotations are. A key that stands
+// there twice is an error. It returns nil for null.
+func (r *Reader) Strings() (map[string]string, error) {
+	if r.Null() {
+		return nil, nil
+	}
+	m := map[string]string{}
+	err := r.object(func(raw []byte, escaped bool, start int) error {
+		key := text(raw, escaped)
+		if _, ok := m[key]; ok {
+			return &Error{Rule: Duplicate, Path: "*", Offset: start}
+		}
+		s, err := r.String()
+		if err != nil {
+			return within("*", err)
+		}
+		m[key] = s
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// Array reads an array. read is called for each element with its position; what
+// it leaves unread is skipped. Any value but an array and null is an error; for
+// null, read is not called.
+func (r *Reader) Array(read func(i int) error) error {
+	if r.Null() {
+		return nil
+	}
+	if err := r.open('[', "an array"); err != nil {
+		return err
+	}
+	for i := 0; ; i++ {
+		if done, err := r.next(i == 0, ']'); done || err != nil {
+			return err
+		}
+		if err := r.value(func() error { return read(i) }); err != nil {
+			return within("["+strconv.Itoa(i)+"]", err)
+		}
+	}
+}
+
+// object reads the frame of an object and calls member before each value.
+func (r *Reader) object(member func(key []byte, escaped bool, start int) error) error {
+	if r.Null() {
+		return nil
+	}
+	if err := r.open('{', "an object"); err != nil {
+		return err
+	}
+	for first := true; ; first = false {
+		if done, err := r.next(first, '}'); done || err != nil {
+			return err
+		}
+		start := r.pos
+		if r.kind() != '"' {
+			return r.fail(Syntax, "want a key")
+		}
+		raw, escaped, err := r.quoted()
+		if err != nil {
+			return err
+		}
+		r.space()
+		if !r.take(':') {
+			return r.fail(Syntax, "want : after a key")
+		}
+		if err := member(raw, escaped, start); err != nil {
+			return err
+		}
+	}
+}
+
+// value runs read for one value and skips it if read did not move.
+func (r *Reader) value(read func() error) error {
+	r.space() // so that a mere look at the value does not move r
+	start := r.pos
+	if err := read(); err != nil {
+		return err
+	}
+	if r.pos == start {
+		return r.Skip()
+	}
+	return nil
+}
+
+// open goes past the opening bracket of a value.
+func (r *Reader) open(bracket byte, want string) error {
+	r.space()
+	if !r.take(bracket) {
+		return r.unexpected(want)
+	}
+	if r.depth--; r.depth < 0 {
+		return r.fail(Depth, "")
+	}
+	return nil
+}
+
+// next goes to the next element, or past the closing bracket.
+func (r *Reader) next(first bool, bracket byte) (done bool, err error) {
+	r.space()
+	if r.take(bracket) {
+		r.depth++
+		return true, nil
+	}
+	if first {
+		return false, nil
+	}
+	if !r.take(',') {
+		return false, r.fail(Syntax, "want , or "+string(bracket))
+	}
+	r.space()
+	return false, nil
+}
+
+func (r *Reader) space() {
+	for r.pos < len(r.data) {
+		switch r.data[r.pos] {
+		case ' ', '\t', '\n', '\r':
+			r.pos++
+		default:
+			return
+		}
+	}
+}
+
+func (r *Reader) take(c byte) bool {
+	if r.pos < len(r.data) && r.data[r.pos] == c {
+		r.pos++
+		return true
+	}
+	return false
+}
