@@ -1,0 +1,144 @@
+package credentials
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+)
+
+var (
+	// errOpenToAll is reported and does not keep the file from being used.
+	errOpenToAll  = errors.New("can be read by other users: chmod 600 keeps its credentials private")
+	errNotRegular = errors.New("is no regular file")
+)
+
+// ReadConfig reads the first of the files paths that holds a JSON object, and
+// that one alone; see [ParseConfig]. Files that do not exist are passed over; one
+// that cannot be used is passed over too and listed by [Config.Problems], as is a
+// file that other users can read. If no file can be used the error says why of
+// each, and wraps fs.ErrNotExist if none of them is there.
+//
+// [KubeletPaths], [DockerPaths] and [ContainersPaths] give lists to search.
+func ReadConfig(paths ...string) (*Config, error) { return Rules{}.ReadConfig(paths...) }
+
+// ReadConfig is [ReadConfig] under the rules r.
+func (r Rules) ReadConfig(paths ...string) (*Config, error) {
+	var bad []error
+	for _, path := range paths {
+		data, mode, err := readFile(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		origin := Origin{Kind: KindFile, Name: path}
+		if err != nil {
+			bad = append(bad, &EntryError{Origin: origin, Err: err})
+			continue
+		}
+		c, err := r.ParseConfig(data, path)
+		if err != nil {
+			bad = append(bad, err)
+			continue
+		}
+		if mode&0o077 != 0 && runtime.GOOS != "windows" && !r.Kubelet {
+			bad = append(bad, &EntryError{Origin: origin, Err: errOpenToAll})
+		}
+		c.problems = append(bad, c.problems...)
+		return c, nil
+	}
+	if len(bad) > 0 {
+		return nil, fmt.Errorf("no credential file can be used: %w", errors.Join(bad...))
+	}
+	return nil, fmt.Errorf("no credential file found in %d places: %w", len(paths), fs.ErrNotExist)
+}
+
+// readFile reads a regular file that is not larger than a document may be. What
+// a name stands for is asked first: to open a pipe would wait for its writer.
+func readFile(path string) ([]byte, fs.FileMode, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, 0, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, 0, errNotRegular
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxDocument+1))
+	if err != nil {
+		return nil, 0, err
+	}
+	if len(data) > maxDocument {
+		return nil, 0, errTooLarge
+	}
+	return data, info.Mode(), nil
+}
+
+// KubeletPaths lists the files that the kubelet searches, in its order: config.json
+// in its root directory, the working directory, $HOME/.docker and /.docker, then
+// .dockercfg in the root directory, the working directory, $HOME and /. An empty
+// root is the kubelet's default, /var/lib/kubelet.
+func KubeletPaths(root string) []string {
+	if root == "" {
+		root = "/var/lib/kubelet"
+	}
+	home, err := os.UserHomeDir()
+	list := func(name, sub string) []string {
+		paths := []string{filepath.Join(root, name), name}
+		if err == nil {
+			paths = append(paths, filepath.Join(home, sub, name))
+		}
+		return append(paths, filepath.Join("/", sub, name))
+	}
+	return append(list("config.json", ".docker"), list(".dockercfg", "")...)
+}
+
+// DockerPaths lists the one file that docker reads: $DOCKER_CONFIG/config.json,
+// or ~/.docker/config.json where that variable is not set.
+func DockerPaths() []string {
+	if dir := os.Getenv("DOCKER_CONFIG"); dir != "" {
+		return []string{filepath.Join(dir, "config.json")}
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return nil
+	}
+	return []string{filepath.Join(home, ".docker", "config.json")}
+}
+
+// ContainersPaths lists the files that Podman, Buildah, Skopeo and CRI-O search:
+// $REGISTRY_AUTH_FILE alone if that is set; otherwise containers/auth.json in
+// $XDG_RUNTIME_DIR (or /run/containers/<uid>/auth.json) and in $XDG_CONFIG_HOME
+// (or ~/.config), docker's file, and ~/.dockercfg.
+//
+// Those tools go on to the next file when one has no entry for an image. To do
+// the same, read each path on its own and [Join] the results.
+func ContainersPaths() []string {
+	if path := os.Getenv("REGISTRY_AUTH_FILE"); path != "" {
+		return []string{path}
+	}
+	var paths []string
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
+		paths = append(paths, filepath.Join(dir, "containers", "auth.json"))
+	} else if uid := os.Getuid(); uid >= 0 {
+		paths = append(paths, filepath.Join("/run/containers", strconv.Itoa(uid), "auth.json"))
+	}
+	home, err := os.UserHomeDir()
+	if dir := os.Getenv("XDG_CONFIG_HOME"); dir != "" {
+		paths = append(paths, filepath.Join(dir, "containers", "auth.json"))
+	} else if err == nil {
+		paths = append(paths, filepath.Join(home, ".config", "containers", "auth.json"))
+	}
+	paths = append(paths, DockerPaths()...)
+	if err == nil {
+		paths = append(paths, filepath.Join(home, ".dockercfg"))
+	}
+	return paths
+}

@@ -1,0 +1,173 @@
+package credentials
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"strings"
+)
+
+// hubServer is how docker and kubectl write Docker Hub as a key.
+const hubServer = "https://index.docker.io/v1/"
+
+// NewDockerConfigJSON returns the document that kubectl create secret
+// docker-registry puts under .dockerconfigjson. An empty server is Docker Hub, an
+// empty email is left out. A user name with a colon is refused, since a reader
+// would cut it there.
+func NewDockerConfigJSON(server, username, password, email string) ([]byte, error) {
+	if server == "" {
+		server = hubServer
+	}
+	if text, err := (Rules{}).normalize(server); err != nil {
+		return nil, &KeyError{Key: redactKey(server), Err: err}
+	} else if _, err := compileKey(text); err != nil {
+		return nil, &KeyError{Key: redactKey(server), Err: err}
+	}
+	switch {
+	case username == "" || password == "":
+		return nil, errors.New("a pull secret wants a user name and a password")
+	case strings.Contains(username, ":"):
+		return nil, errors.New("the user name holds a colon")
+	}
+	return json.Marshal(dockerConfig{Auths: authsObject{{server, authEntry{
+		Username: username, Password: password, Email: email, Auth: encodeAuth(username, password),
+	}}}})
+}
+
+// A Lister is a Keyring that can name all its credentials, each with the key it
+// is for in its Origin. Optional: helpers and plugins cannot.
+type Lister interface {
+	// All yields the credentials in the order in which they would be tried.
+	All() iter.Seq[Credential]
+}
+
+// All yields the credentials of all entries.
+func (c *Config) All() iter.Seq[Credential] { return c.table.all() }
+
+// All yields the credentials of all entries.
+func (s *Secrets) All() iter.Seq[Credential] { return s.table.all() }
+
+func (t *table) all() iter.Seq[Credential] {
+	return func(yield func(Credential) bool) {
+		for i := range t.entries {
+			if !yield(t.entries[i].cred) {
+				return
+			}
+		}
+	}
+}
+
+// MarshalConfig writes a keyring as one config.json, for tools that want a file;
+// write it with mode 0600. Such a file holds one credential for each key: the
+// first in the keyring's order is taken, and dropped says which were not. It also
+// cannot say that a Pod's secrets come before the node's file: in it the more
+// special key wins. Helpers and plugins are not asked.
+//
+// Each keyring that is joined in ring must be a [Lister] or a plugin's or
+// helper's; the error says which is not.
+func MarshalConfig(ring Keyring) (data []byte, dropped []Origin, err error) {
+	var auths authsObject
+	seen := map[string]Credential{}
+	for _, ring := range flatten(ring) {
+		list, ok := ring.(Lister)
+		if !ok {
+			return nil, nil, fmt.Errorf("a keyring of type %T cannot be listed", ring)
+		}
+		for c := range list.All() {
+			text, err := Rules{}.normalize(c.Origin.Key)
+			if err != nil || c.Anonymous() {
+				continue
+			}
+			if first, ok := seen[text]; ok {
+				if !first.Same(c) {
+					dropped = append(dropped, c.Origin)
+				}
+				continue
+			}
+			seen[text] = c
+			auths = append(auths, namedEntry{c.Origin.Key, newAuthEntry(c)})
+		}
+	}
+	data, err = json.MarshalIndent(dockerConfig{Auths: auths}, "", "\t")
+	return data, dropped, err
+}
+
+// flatten returns the keyrings that are joined in ring.
+func flatten(ring Keyring) []Keyring {
+	j, ok := ring.(joined)
+	if !ok {
+		if ring == nil {
+			return nil
+		}
+		return []Keyring{ring}
+	}
+	var rings []Keyring
+	for _, ring := range j.rings {
+		rings = append(rings, flatten(ring)...)
+	}
+	return rings
+}
+
+// These types exist to be encoded at once; no value of them is kept.
+type (
+	dockerConfig struct {
+		Auths authsObject `json:"auths"`
+	}
+	authEntry struct {
+		Username      string `json:"username,omitempty"`
+		Password      string `json:"password,omitempty"`
+		Email         string `json:"email,omitempty"`
+		Auth          string `json:"auth,omitempty"`
+		IdentityToken string `json:"identitytoken,omitempty"`
+		RegistryToken string `json:"registrytoken,omitempty"`
+	}
+	namedEntry struct {
+		key   string
+		entry authEntry
+	}
+	authsObject []namedEntry
+)
+
+// MarshalJSON writes an object that keeps the order of the entries.
+func (a authsObject) MarshalJSON() ([]byte, error) {
+	var b bytes.Buffer
+	b.WriteByte('{')
+	for i, e := range a {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		key, err := json.Marshal(e.key)
+		if err != nil {
+			return nil, err
+		}
+		value, err := json.Marshal(e.entry)
+		if err != nil {
+			return nil, err
+		}
+		b.Write(key)
+		b.WriteByte(':')
+		b.Write(value)
+	}
+	b.WriteByte('}')
+	return b.Bytes(), nil
+}
+
+func newAuthEntry(c Credential) authEntry {
+	e := authEntry{IdentityToken: c.IdentityToken.Reveal(), RegistryToken: c.RegistryToken.Reveal()}
+	password := c.Password.Reveal()
+	switch {
+	case c.Username == "" && password == "":
+	case strings.Contains(c.Username, ":"):
+		e.Username, e.Password = c.Username, password
+	default:
+		e.Auth = encodeAuth(c.Username, password)
+	}
+	return e
+}
+
+func encodeAuth(username, password string) string {
+	return base64.StdEncoding.EncodeToString([]byte(username + ":" + password))
+}
