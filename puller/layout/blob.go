@@ -1,0 +1,185 @@
+package layout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/internal/verify"
+	"github.com/pullkit/pullkit/puller/content"
+)
+
+// stamp is the modification time of every blob that was verified here. A blob
+// with another one was changed, or put there by somebody else, and is hashed
+// before it is used.
+var stamp = time.Date(2001, time.February, 3, 4, 5, 6, 0, time.UTC)
+
+// touchAfter is how old the last access to a blob is before Has says it anew:
+// Prune spares what was used of late.
+const touchAfter = 10 * time.Minute
+
+// checkDesc refuses what must not become a file name.
+func checkDesc(desc ocispec.Descriptor) error {
+	if err := verify.Digest(desc.Digest); err != nil {
+		return &content.Error{Kind: content.ErrBadDigest, Err: err}
+	}
+	if desc.Size < 0 {
+		return &content.Error{Kind: content.ErrSizeMismatch, Err: fmt.Errorf("blob %s: size %d is negative", desc.Digest, desc.Size)}
+	}
+	return nil
+}
+
+// blobName is the path of a digest that checkDesc found good.
+func blobName(d digest.Digest) string {
+	algorithm, encoded, _ := strings.Cut(string(d), ":")
+	return blobsDir + "/" + algorithm + "/" + encoded
+}
+
+func algorithmDir(d digest.Digest) string {
+	algorithm, _, _ := strings.Cut(string(d), ":")
+	return blobsDir + "/" + algorithm
+}
+
+// Has reports whether desc's content is stored. A blob of another size is not;
+// one whose modification time is not that of a blob stored here is hashed
+// first. That the bits on disk are still good is for Verify to find out.
+func (l *Layout) Has(ctx context.Context, desc ocispec.Descriptor) (bool, error) {
+	if err := checkDesc(desc); err != nil {
+		return false, err
+	}
+	ok, err := l.has(ctx, desc)
+	return ok, l.fail(err, "look for blob %s", desc.Digest)
+}
+
+func (l *Layout) has(ctx context.Context, desc ocispec.Descriptor) (bool, error) {
+	name := blobName(desc.Digest)
+	fi, err := l.fs.Lstat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if !fi.Mode().IsRegular() || fi.Size() != desc.Size {
+		return false, nil
+	}
+	now := l.cfg.Now()
+	if fi.ModTime().Equal(stamp) {
+		if at := l.fs.Accessed(fi); !at.IsZero() && now.Sub(at) > touchAfter {
+			l.touch(name, now)
+		}
+		return true, nil
+	}
+	ok, err := l.rehash(ctx, desc)
+	if ok {
+		l.touch(name, now)
+	}
+	return ok, err
+}
+
+// touch stamps a blob that is known to be good. That it cannot, in a store that
+// may only be read, costs time alone.
+func (l *Layout) touch(name string, now time.Time) {
+	if err := l.fs.Chtimes(name, now, stamp); err != nil {
+		l.log.Debug("a blob's times could not be set", "blob", name, "error", err)
+	}
+}
+
+// rehash reports whether the blob's bytes have its digest. A blob that changes
+// while it is read does not.
+func (l *Layout) rehash(ctx context.Context, desc ocispec.Descriptor) (bool, error) {
+	f, err := l.fs.OpenFile(blobName(desc.Digest), os.O_RDONLY)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNotRegular) {
+			return false, nil
+		}
+		return false, err
+	}
+	defer f.Close()
+	before, err := f.Stat()
+	if err != nil {
+		return false, err
+	}
+	got, n, err := hashOf(ctx, desc.Digest, f)
+	if err != nil {
+		return false, err
+	}
+	after, err := f.Stat()
+	if err != nil {
+		return false, err
+	}
+	return got == desc.Digest && n == desc.Size && before.ModTime().Equal(after.ModTime()), nil
+}
+
+// hashOf reads r to its end.
+func hashOf(ctx context.Context, d digest.Digest, r io.Reader) (digest.Digest, int64, error) {
+	h, err := verify.New(d)
+	if err != nil {
+		return "", 0, err
+	}
+	n, err := io.CopyBuffer(struct{ io.Writer }{h}, ctxReader{ctx, r}, make([]byte, 256<<10))
+	if err != nil {
+		return "", n, err
+	}
+	return verify.Sum(d, h), n, nil
+}
+
+// A ctxReader reads until ctx ends.
+type ctxReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (r ctxReader) Read(p []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return r.r.Read(p)
+}
+
+// Open reads stored content; it checks what Has does. The reader is an
+// io.ReaderAt too. The error wraps fs.ErrNotExist if there is none.
+func (l *Layout) Open(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
+	if err := checkDesc(desc); err != nil {
+		return nil, err
+	}
+	ok, err := l.has(ctx, desc)
+	if err != nil {
+		return nil, l.fail(err, "open blob %s", desc.Digest)
+	}
+	if !ok {
+		return nil, l.notFound("blob %s of %d bytes is not stored", desc.Digest, desc.Size)
+	}
+	f, err := l.fs.OpenFile(blobName(desc.Digest), os.O_RDONLY)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, l.notFound("blob %s was removed", desc.Digest)
+	}
+	if err != nil {
+		return nil, l.fail(err, "open blob %s", desc.Digest)
+	}
+	return f, nil
+}
+
+// readAll reads a file of at most limit bytes.
+func readAll(f file, name string, limit int64) ([]byte, error) {
+	fi, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if fi.Size() > limit {
+		return nil, fmt.Errorf("%q has %d bytes, more than %d", name, fi.Size(), limit)
+	}
+	data := make([]byte, fi.Size())
+	n, err := f.ReadAt(data, 0)
+	if err != nil && err != io.EOF {
+		return nil, err
+	}
+	return data[:n], nil
+}

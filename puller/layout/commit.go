@@ -1,0 +1,165 @@
+package layout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+)
+
+const (
+	// smallBlob is up to which size blobs are synced together.
+	smallBlob = 1 << 20
+	// syncFSFrom is how many blobs are worth one SyncFS.
+	syncFSFrom = 3
+	// A SyncFS that took longer than syncFSSlow a blob, as others write a lot to
+	// the same file system, is left out for the next syncFSPause batches.
+	syncFSSlow  = 20 * time.Millisecond
+	syncFSPause = 64
+)
+
+type commitItem struct {
+	in     *ingest
+	synced bool
+}
+
+// Commit makes the blob visible, durably: its bytes are on disk before it has
+// its name, and its name is when Commit returns. Blobs that are committed at
+// the same time are synced together. After an error the ingest is over; what
+// was written is kept, unless it could not be synced.
+func (in *ingest) Commit(ctx context.Context) error {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.ended {
+		return in.l.fail(fs.ErrClosed, "store blob %s", in.desc.Digest)
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if !in.done.whole(in.desc.Size) {
+		return in.l.fail(fmt.Errorf("only %v of its %d bytes were written", in.done, in.desc.Size), "store blob %s", in.desc.Digest)
+	}
+	err := in.commit(ctx)
+	if err != nil {
+		// After a failed sync the system takes the bytes for written: another
+		// sync would succeed and they still might not be on disk.
+		lost := errors.Is(err, errSync)
+		if !lost {
+			in.flushList()
+		}
+		in.end(lost)
+		if cerr := ctx.Err(); cerr != nil && errors.Is(err, cerr) {
+			return err
+		}
+		return in.l.fail(err, "store blob %s", in.desc.Digest)
+	}
+	if in.list != nil {
+		if err := in.removeList(); err != nil {
+			in.l.log.Warn("the list of a stored blob stays behind", "digest", in.desc.Digest, "error", err)
+		}
+	}
+	in.end(false)
+	return nil
+}
+
+func (in *ingest) commit(ctx context.Context) error {
+	if err := in.l.fs.Chtimes(partName(in.desc.Digest), in.l.cfg.Now(), stamp); err != nil {
+		return err
+	}
+	item := &commitItem{in: in}
+	if in.desc.Size > smallBlob {
+		if err := in.sync(); err != nil {
+			return err
+		}
+		item.synced = true
+	}
+	return in.l.commits.do(ctx, item, in.l.commitAll)
+}
+
+var errSync = errors.New("sync")
+
+func (in *ingest) sync() error {
+	if err := in.f.Sync(); err != nil {
+		return fmt.Errorf("%w: %w", errSync, err)
+	}
+	return nil
+}
+
+// commitAll syncs what is not, names all, and syncs the names.
+func (l *Layout) commitAll(_ context.Context, take func() []*job[*commitItem]) error {
+	jobs := take()
+	l.syncAll(jobs)
+	dirs := make(map[string][]*job[*commitItem])
+	for _, j := range jobs {
+		if j.err == nil {
+			j.err = j.item.in.publish()
+		}
+		if j.err == nil {
+			dir := algorithmDir(j.item.in.desc.Digest)
+			dirs[dir] = append(dirs[dir], j)
+		}
+	}
+	for dir, named := range dirs {
+		if err := l.fs.SyncDir(dir); err != nil {
+			for _, j := range named {
+				j.err = err
+			}
+		}
+	}
+	return nil
+}
+
+// syncAll makes the bytes and times of all jobs' files durable.
+func (l *Layout) syncAll(jobs []*job[*commitItem]) {
+	var rest []*job[*commitItem]
+	for _, j := range jobs {
+		if !j.item.synced {
+			rest = append(rest, j)
+		}
+	}
+	if len(rest) >= syncFSFrom && l.syncTogether(len(rest)) {
+		return
+	}
+	for _, j := range rest {
+		j.err = j.item.in.sync()
+	}
+}
+
+// syncTogether reports whether one SyncFS has done it.
+func (l *Layout) syncTogether(n int) bool {
+	if l.skipSync.Load() > 0 {
+		l.skipSync.Add(-1)
+		return false
+	}
+	start := time.Now()
+	err := l.fs.SyncFS()
+	if errors.Is(err, errors.ErrUnsupported) {
+		l.skipSync.Store(1 << 62)
+		return false
+	}
+	if time.Since(start) > time.Duration(n)*syncFSSlow {
+		l.skipSync.Store(syncFSPause)
+	}
+	// An error may be of somebody else's file: each file is then asked for its own.
+	return err == nil
+}
+
+// publish gives the partial its name. It checks that the partial is still the
+// file that was written to: another program may have removed the state
+// directory and another process begun anew.
+func (in *ingest) publish() error {
+	part := partName(in.desc.Digest)
+	mine, err := in.f.Stat()
+	if err != nil {
+		return err
+	}
+	at, err := in.l.fs.Lstat(part)
+	if err != nil {
+		return err
+	}
+	if !in.l.fs.SameFile(mine, at) || at.Size() != in.desc.Size {
+		return fmt.Errorf("%q is not the file that was written", part)
+	}
+	return in.l.fs.Rename(part, blobName(in.desc.Digest))
+}

@@ -1,0 +1,57 @@
+package layout
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"time"
+)
+
+// A fsys does every operation on files of a layout, so that a test can fail
+// the k-th one, or lose what was not synced. Names are slash-separated and
+// relative to the layout's directory. No operation leaves that directory, and
+// none follows a symbolic link at the name's last element.
+type fsys interface {
+	Lstat(name string) (fs.FileInfo, error)
+	// OpenFile opens a regular file; an error wraps errNotRegular for anything else.
+	OpenFile(name string, flag int) (file, error)
+	ReadDir(name string) ([]fs.DirEntry, error)
+	Mkdir(name string) error
+	Rename(from, to string) error
+	Remove(name string) error
+	// Chtimes sets the time of last access to now, that of modification to mtime.
+	Chtimes(name string, now, mtime time.Time) error
+	// SyncDir makes the names in a directory durable.
+	SyncDir(name string) error
+	// SyncFS makes all of the file system durable; the error wraps
+	// errors.ErrUnsupported where the system has no such call.
+	SyncFS() error
+	// TryLock takes the lock of that key, which other processes and other
+	// layouts of this one respect, or gives errLocked at once. It ends with the
+	// process.
+	TryLock(key string) (unlock func() error, err error)
+	// SameFile reports whether both are of one file.
+	SameFile(a, b fs.FileInfo) bool
+	// Accessed is the time of last access, and zero if the system does not tell.
+	Accessed(fi fs.FileInfo) time.Time
+	// Free is the number of bytes that can still be written.
+	Free() (int64, error)
+	Close() error
+}
+
+// A file is an open regular file.
+type file interface {
+	io.Reader
+	io.ReaderAt
+	io.WriterAt
+	io.Closer
+	Stat() (fs.FileInfo, error)
+	Sync() error
+	// WriteBack asks the system to begin writing to disk what was written so far.
+	WriteBack()
+}
+
+var (
+	errLocked     = errors.New("locked by another")
+	errNotRegular = errors.New("not a regular file")
+)

@@ -1,0 +1,52 @@
+package layout
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"runtime"
+	"syscall"
+	"time"
+)
+
+// sysSyncFS is the number of syncfs(2), which package syscall does not know on
+// amd64; 0 where it is not known here either.
+func sysSyncFS() uintptr {
+	switch runtime.GOARCH {
+	case "amd64":
+		return 306
+	case "arm64", "riscv64", "loong64":
+		return 267
+	}
+	return 0
+}
+
+func syncFS(d *os.File) error {
+	nr := sysSyncFS()
+	if nr == 0 {
+		return errors.ErrUnsupported
+	}
+	_, _, errno := syscall.Syscall(nr, d.Fd(), 0, 0)
+	runtime.KeepAlive(d)
+	if errno != 0 {
+		return os.NewSyscallError("syncfs", errno)
+	}
+	return nil
+}
+
+func syncDir(d *os.File) error { return d.Sync() }
+
+func freeBytes(d *os.File) (int64, error) {
+	var st syscall.Statfs_t
+	if err := syscall.Fstatfs(int(d.Fd()), &st); err != nil {
+		return 0, os.NewSyscallError("fstatfs", err)
+	}
+	return int64(st.Bavail) * int64(st.Bsize), nil
+}
+
+func accessed(fi fs.FileInfo) time.Time {
+	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
+		return time.Unix(st.Atim.Unix())
+	}
+	return time.Time{}
+}

@@ -1,0 +1,27 @@
+//go:build !linux
+
+package layout
+
+import (
+	"errors"
+	"io/fs"
+	"math"
+	"os"
+	"runtime"
+	"time"
+)
+
+func syncFS(*os.File) error { return errors.ErrUnsupported }
+
+// syncDir does nothing on Windows, which has no such operation: names are
+// journalled there.
+func syncDir(d *os.File) error {
+	if runtime.GOOS == "windows" {
+		return nil
+	}
+	return d.Sync()
+}
+
+func freeBytes(*os.File) (int64, error) { return math.MaxInt64, nil }
+
+func accessed(fs.FileInfo) time.Time { return time.Time{} }

@@ -1,0 +1,177 @@
+package layout
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/puller/content"
+)
+
+// maxDocument limits manifests and indexes that are read back.
+const maxDocument = 4 << 20
+
+// Docker's names of the two documents.
+const (
+	dockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
+	dockerIndex    = "application/vnd.docker.distribution.manifest.list.v2+json"
+)
+
+func isIndex(mediaType string) bool {
+	return mediaType == ocispec.MediaTypeImageIndex || mediaType == dockerIndex
+}
+
+func isManifest(mediaType string) bool {
+	return mediaType == ocispec.MediaTypeImageManifest || mediaType == dockerManifest
+}
+
+// A document is what a manifest or an index names.
+type document struct {
+	Manifests []ocispec.Descriptor `json:"manifests"`
+	Config    *ocispec.Descriptor  `json:"config"`
+	Layers    []ocispec.Descriptor `json:"layers"`
+	Subject   *ocispec.Descriptor  `json:"subject"`
+	Blobs     []ocispec.Descriptor `json:"blobs"` // of an artifact manifest
+}
+
+// parts are the blobs of a manifest.
+func (d *document) parts() []ocispec.Descriptor {
+	var parts []ocispec.Descriptor
+	if d.Config != nil {
+		parts = append(parts, *d.Config)
+	}
+	return append(append(parts, d.Layers...), d.Blobs...)
+}
+
+var errNoDocument = errors.New("not a manifest or an index")
+
+// document reads a stored manifest or index. The error wraps fs.ErrNotExist if
+// it is not stored, and errNoDocument if it is something else.
+func (l *Layout) document(ctx context.Context, desc ocispec.Descriptor) (*document, error) {
+	if !isIndex(desc.MediaType) && !isManifest(desc.MediaType) {
+		return nil, errNoDocument
+	}
+	if err := checkDesc(desc); err != nil {
+		return nil, fmt.Errorf("%w: %w", errNoDocument, err)
+	}
+	ok, err := l.has(ctx, desc)
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return nil, l.notFound("blob %s is not stored", desc.Digest)
+	}
+	f, err := l.fs.OpenFile(blobName(desc.Digest), os.O_RDONLY)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := readAll(f, blobName(desc.Digest), maxDocument)
+	if err != nil {
+		return nil, err
+	}
+	var doc document
+	if err := json.Unmarshal(data, &doc); err != nil {
+		return nil, fmt.Errorf("blob %s: %w: %w", desc.Digest, errNoDocument, err)
+	}
+	return &doc, nil
+}
+
+// onlyImage returns the one manifest of an index that is stored whole, and desc
+// itself if it is no index, or none or several are.
+func (l *Layout) onlyImage(ctx context.Context, desc ocispec.Descriptor) (ocispec.Descriptor, error) {
+	if !isIndex(desc.MediaType) {
+		return desc, nil
+	}
+	doc, err := l.document(ctx, desc)
+	if errors.Is(err, errNoDocument) {
+		return desc, nil
+	}
+	if err != nil {
+		return desc, err
+	}
+	found := desc
+	for _, child := range doc.Manifests {
+		if !isManifest(child.MediaType) {
+			continue
+		}
+		ok, err := l.complete(ctx, child)
+		if err != nil {
+			return desc, err
+		}
+		if !ok {
+			continue
+		}
+		if found.Digest != desc.Digest && found.Digest != child.Digest {
+			return desc, nil // several
+		}
+		found = child
+	}
+	return found, nil
+}
+
+// complete reports whether a manifest is stored with all its parts, or an index
+// with one whole image at least. What is neither only has to be stored.
+func (l *Layout) complete(ctx context.Context, desc ocispec.Descriptor) (bool, error) {
+	if checkDesc(desc) != nil {
+		return false, nil
+	}
+	doc, err := l.document(ctx, desc)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return false, nil
+	case errors.Is(err, errNoDocument):
+		return l.has(ctx, desc)
+	case err != nil:
+		return false, err
+	}
+	if isIndex(desc.MediaType) {
+		for _, child := range doc.Manifests {
+			// An index within an index counts as a blob: there is no third level.
+			if isIndex(child.MediaType) {
+				child.MediaType = ""
+			}
+			if ok, err := l.complete(ctx, child); ok || err != nil {
+				return ok, err
+			}
+		}
+		return len(doc.Manifests) == 0, nil
+	}
+	for _, part := range doc.parts() {
+		if len(part.URLs) > 0 {
+			continue // foreign: not every pull fetches it
+		}
+		if checkDesc(part) != nil {
+			return false, nil
+		}
+		ok, err := l.has(ctx, part)
+		if !ok || err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// recheck is called with the index lock held, which Remove and Prune hold too:
+// what a pull found to be there may have been removed before it came to tag.
+// As long as nobody removed anything since the layout was opened, there is
+// nothing to check.
+func (l *Layout) recheck(ctx context.Context, desc ocispec.Descriptor) error {
+	now, err := l.fs.Lstat(removalName)
+	if errors.Is(err, fs.ErrNotExist) && l.removals == nil {
+		return nil
+	}
+	if err == nil && l.removals != nil && l.fs.SameFile(now, l.removals) && now.ModTime().Equal(l.removals.ModTime()) {
+		return nil
+	}
+	ok, err := l.complete(ctx, desc)
+	if err == nil && !ok {
+		err = &content.Error{Kind: content.ErrNotFound,
+			Err: fmt.Errorf("layout %q: something that %s needs was removed meanwhile; pull it again", l.dir, desc.Digest)}
+	}
+	return err
+}

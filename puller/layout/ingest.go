@@ -1,0 +1,347 @@
+package layout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/puller/content"
+)
+
+const (
+	// listEvery is how many bytes are written before the side list tells of
+	// them: what a killed process must fetch again.
+	listEvery = 256 << 10
+	// writeBackEvery is how many bytes are written before the disk is asked to
+	// begin: the sync at the end then has little left.
+	writeBackEvery = 8 << 20
+	// askFreeFrom is the size from which the free space is asked for first.
+	askFreeFrom = 1 << 20
+)
+
+// An ingest is one partial, open and locked.
+type ingest struct {
+	l      *Layout
+	desc   ocispec.Descriptor
+	f      file
+	unlock func()
+	kept   []span // as Have tells
+
+	mu        sync.Mutex
+	done      spans  // written in all
+	fresh     []span // written, not yet listed
+	unlisted  int64  // bytes in fresh
+	unflushed int64  // bytes since the last WriteBack
+	list      file   // nil until there is something to list
+	listEnd   int64
+	ended     bool
+}
+
+var _ content.Ingest = (*ingest)(nil)
+
+func partName(d digest.Digest) string {
+	return stateDir + "/" + strings.ReplaceAll(string(d), ":", "-") + partSuffix
+}
+
+func listName(d digest.Digest) string {
+	return stateDir + "/" + strings.ReplaceAll(string(d), ":", "-") + listSuffix
+}
+
+// Ingest begins to store desc's content, or goes on with what an earlier one
+// left. It waits, as long as ctx lets it, while another goroutine or process
+// ingests the same digest. The error wraps fs.ErrExist if the content is
+// stored, also if it came while waiting, and is of kind content.ErrStore if the
+// directory cannot be written to or has not the space.
+func (l *Layout) Ingest(ctx context.Context, desc ocispec.Descriptor) (content.Ingest, error) {
+	if err := checkDesc(desc); err != nil {
+		return nil, err
+	}
+	if err := l.ready(desc.Digest); err != nil {
+		return nil, l.fail(err, "store blob %s", desc.Digest)
+	}
+	l.sweepNow()
+	unlock, err := l.lock(ctx, string(desc.Digest))
+	if err != nil {
+		return nil, err
+	}
+	in, err := l.begin(ctx, desc)
+	if err != nil {
+		unlock()
+		if errors.Is(err, fs.ErrExist) {
+			return nil, err
+		}
+		if cerr := ctx.Err(); cerr != nil && errors.Is(err, cerr) {
+			return nil, err
+		}
+		return nil, l.fail(err, "store blob %s", desc.Digest)
+	}
+	in.unlock = unlock
+	return in, nil
+}
+
+// ready makes the directories that a blob needs, and checks that no link stands
+// for one of them.
+func (l *Layout) ready(d digest.Digest) error {
+	dir := algorithmDir(d)
+	_, known := l.dirs.Load(dir)
+	for _, name := range []string{stateDir, blobsDir, dir} {
+		if known {
+			err := l.checkDir(name)
+			if err == nil {
+				continue
+			}
+			if !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+		}
+		if err := l.mkdir(name); err != nil {
+			return err
+		}
+	}
+	l.dirs.Store(dir, struct{}{})
+	return nil
+}
+
+func (l *Layout) begin(ctx context.Context, desc ocispec.Descriptor) (*ingest, error) {
+	ok, err := l.has(ctx, desc)
+	if err != nil {
+		return nil, err
+	}
+	if ok {
+		return nil, l.stored(desc.Digest)
+	}
+	in := &ingest{l: l, desc: desc}
+	if err := in.open(); err != nil {
+		return nil, hideExist(err)
+	}
+	if err := in.checkSpace(); err != nil {
+		in.f.Close()
+		if len(in.kept) == 0 {
+			l.fs.Remove(partName(desc.Digest))
+		}
+		return nil, err
+	}
+	return in, nil
+}
+
+// hideExist keeps an unexpected fs.ErrExist from reading as "the content is stored".
+func hideExist(err error) error {
+	if errors.Is(err, fs.ErrExist) {
+		return opaque(err)
+	}
+	return err
+}
+
+// open opens the partial and what its side list tells of it, or makes a new one.
+func (in *ingest) open() error {
+	fsys, part := in.l.fs, partName(in.desc.Digest)
+	f, err := fsys.OpenFile(part, os.O_RDWR)
+	if err == nil {
+		in.f = f
+		if err := in.loadList(); err != nil {
+			f.Close()
+			return err
+		}
+		return nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errNotRegular) {
+		return err
+	}
+	// A list without its partial would tell of bytes that are not there.
+	if err := in.removeList(); err != nil {
+		return err
+	}
+	in.f, err = in.l.createFresh(part)
+	return err
+}
+
+// loadList believes of the side list what lies within the partial and within desc's size.
+func (in *ingest) loadList() error {
+	fi, err := in.f.Stat()
+	if err != nil {
+		return err
+	}
+	list, err := in.l.fs.OpenFile(listName(in.desc.Digest), os.O_RDWR)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if errors.Is(err, errNotRegular) {
+		return in.removeList()
+	}
+	if err != nil {
+		return err
+	}
+	data, err := readAll(list, listName(in.desc.Digest), maxListSize)
+	if err != nil {
+		list.Close()
+		in.l.log.Warn("the list of a partial blob is not used", "digest", in.desc.Digest, "error", err)
+		return in.removeList()
+	}
+	in.done, in.listEnd = parseRecords(data, min(in.desc.Size, fi.Size()))
+	in.kept = slices.Clone(in.done)
+	in.list = list
+	return nil
+}
+
+func (in *ingest) removeList() error {
+	err := in.l.fs.Remove(listName(in.desc.Digest))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// checkSpace is an error that wraps ENOSPC if what is missing cannot fit.
+func (in *ingest) checkSpace() error {
+	missing := in.desc.Size
+	for _, s := range in.kept {
+		missing -= s.end - s.off
+	}
+	if missing < askFreeFrom {
+		return nil
+	}
+	free, err := in.l.fs.Free()
+	if err != nil {
+		in.l.log.Debug("the free space is not known", "error", err)
+		return nil
+	}
+	if free < missing {
+		return fmt.Errorf("%d bytes are missing and %d are free: %w", missing, free, syscall.ENOSPC)
+	}
+	return nil
+}
+
+// Have yields the ranges that an earlier try left.
+func (in *ingest) Have() iter.Seq2[int64, int64] {
+	return func(yield func(int64, int64) bool) {
+		for _, s := range in.kept {
+			if !yield(s.off, s.end-s.off) {
+				return
+			}
+		}
+	}
+}
+
+// WriteAt refuses bytes beyond the blob's size.
+func (in *ingest) WriteAt(p []byte, off int64) (int, error) {
+	if off < 0 || off > in.desc.Size || int64(len(p)) > in.desc.Size-off {
+		return 0, &content.Error{Kind: content.ErrSizeMismatch,
+			Err: fmt.Errorf("blob %s: %d bytes at %d, beyond its %d", in.desc.Digest, len(p), off, in.desc.Size)}
+	}
+	n, err := in.f.WriteAt(p, off)
+	if n > 0 {
+		flush, lerr := in.wrote(off, off+int64(n))
+		if err == nil {
+			err = lerr
+		}
+		if flush {
+			in.f.WriteBack() // outside the lock: a full queue of the disk holds it up
+		}
+	}
+	return n, in.l.fail(err, "write blob %s", in.desc.Digest)
+}
+
+// wrote takes note of what was written and tells the side list now and then.
+// flush says that it is time to write back.
+func (in *ingest) wrote(off, end int64) (flush bool, err error) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.ended {
+		return false, fs.ErrClosed
+	}
+	in.done = in.done.add(off, end)
+	if i := len(in.fresh) - 1; i >= 0 && in.fresh[i].end == off {
+		in.fresh[i].end = end
+	} else {
+		in.fresh = append(in.fresh, span{off, end})
+	}
+	in.unlisted += end - off
+	in.unflushed += end - off
+	if flush = in.unflushed >= writeBackEvery; flush {
+		in.unflushed = 0
+	}
+	if in.unlisted >= listEvery {
+		err = in.flushList()
+	}
+	return flush, err
+}
+
+// flushList appends what was written to the side list. It is not synced: after
+// SIGKILL the system still has it, and after a loss of power what it tells is
+// hashed before it is used, like everything else.
+func (in *ingest) flushList() error {
+	if len(in.fresh) == 0 {
+		return nil
+	}
+	if in.list == nil {
+		list, err := in.l.createFresh(listName(in.desc.Digest))
+		if err != nil {
+			return err
+		}
+		in.list = list
+	}
+	var b []byte
+	for _, s := range in.fresh {
+		b = appendRecord(b, s)
+	}
+	n, err := in.list.WriteAt(b, in.listEnd)
+	if err != nil {
+		return err // records that are half written are written over by the next
+	}
+	in.listEnd += int64(n)
+	in.fresh, in.unlisted = in.fresh[:0], 0
+	return nil
+}
+
+// ReadAt reads what was written.
+func (in *ingest) ReadAt(p []byte, off int64) (int, error) { return in.f.ReadAt(p, off) }
+
+// Close keeps what was written for a later try.
+func (in *ingest) Close() error {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.ended {
+		return nil
+	}
+	err := in.flushList()
+	empty := len(in.done) == 0
+	in.end(empty)
+	return in.l.fail(err, "keep what there is of blob %s", in.desc.Digest)
+}
+
+// Discard throws away what was written.
+func (in *ingest) Discard() error {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.ended {
+		return in.l.fail(fs.ErrClosed, "discard blob %s", in.desc.Digest)
+	}
+	return in.l.fail(in.end(true), "discard blob %s", in.desc.Digest)
+}
+
+// end closes the files and gives the lock back; remove says to remove the files
+// too. The caller holds mu.
+func (in *ingest) end(remove bool) (err error) {
+	in.ended = true
+	if in.list != nil {
+		in.list.Close()
+	}
+	in.f.Close()
+	if remove {
+		err = in.removeList()
+		if rerr := in.l.fs.Remove(partName(in.desc.Digest)); err == nil && !errors.Is(rerr, fs.ErrNotExist) {
+			err = rerr
+		}
+	}
+	in.unlock()
+	return err
+}

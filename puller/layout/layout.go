@@ -1,0 +1,289 @@
+package layout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pullkit/pullkit/puller/content"
+)
+
+// Names within a layout.
+const (
+	layoutName = "oci-layout"
+	indexName  = "index.json"
+	blobsDir   = "blobs"
+	stateDir   = ".pullkit" // partials, temporaries and locks; never read by other tools
+
+	lockName    = stateDir + "/lock"
+	removalName = stateDir + "/removals"
+	tempPrefix  = stateDir + "/tmp-"
+	partSuffix  = ".part" // what there is of a blob
+	listSuffix  = ".list" // which ranges of it were written
+	lockSuffix  = ".lock"
+
+	indexLock = "index" // key of the lock on index.json and on removals
+)
+
+// A Config says how a layout is kept. The zero Config is good.
+type Config struct {
+	// PartialAge is how long what there is of a blob is kept after it was last
+	// written to, if nobody is at it. Zero means 24 hours, negative for ever.
+	PartialAge time.Duration
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+	// Logger is told what went wrong without harm; nil means silence.
+	Logger *slog.Logger
+}
+
+// A Layout is an OCI image layout directory that is a content.Store. Its
+// methods may be called concurrently, and several processes, and several
+// Layouts of one process, may use one directory.
+type Layout struct {
+	dir string
+	cfg Config
+	log *slog.Logger
+	fs  fsys
+
+	keys    keyLocks
+	commits *batch[*commitItem]
+	tags    *batch[edit]
+
+	index   atomic.Pointer[indexFile] // as last read or written
+	reading sync.Mutex                // one reader parses, the others wait for it
+
+	removals  fs.FileInfo // of removalName when the layout was opened; nil if it was not there
+	nextSweep atomic.Int64
+	dirs      sync.Map     // algorithm -> struct{}: directories of blobs that are there
+	skipSync  atomic.Int64 // how many batches do without SyncFS, which was slow
+	closeOnce sync.Once
+}
+
+var _ content.Store = (*Layout)(nil)
+
+// Open is OpenConfig with the zero Config.
+func Open(dir string) (*Layout, error) { return OpenConfig(dir, Config{}) }
+
+// OpenConfig opens the OCI image layout in dir. An empty or absent directory
+// becomes one; a directory that holds other things is refused. Nothing is
+// written to a layout that is whole, so that a read-only one can be read.
+// An error is of kind content.ErrStore.
+func OpenConfig(dir string, cfg Config) (*Layout, error) {
+	abs, err := filepath.Abs(dir)
+	if err == nil {
+		dir = abs
+	}
+	fsys, err := openOS(dir)
+	if err != nil {
+		return nil, (&Layout{dir: dir}).fail(err, "open")
+	}
+	return openFS(dir, fsys, cfg)
+}
+
+func openFS(dir string, fsys fsys, cfg Config) (*Layout, error) {
+	l := &Layout{dir: dir, cfg: cfg, log: cfg.Logger, fs: fsys, commits: newBatch[*commitItem](), tags: newBatch[edit]()}
+	if l.cfg.PartialAge == 0 {
+		l.cfg.PartialAge = 24 * time.Hour
+	}
+	if l.cfg.Now == nil {
+		l.cfg.Now = time.Now
+	}
+	if l.log == nil {
+		l.log = slog.New(slog.DiscardHandler)
+	}
+	if err := l.prepare(); err != nil {
+		fsys.Close()
+		return nil, l.fail(err, "open")
+	}
+	l.removals, _ = l.fs.Lstat(removalName)
+	l.sweep()
+	return l, nil
+}
+
+// Close gives back what the layout holds open. Nothing may be called after it.
+func (l *Layout) Close() error {
+	var err error
+	l.closeOnce.Do(func() {
+		if ix := l.index.Swap(nil); ix != nil {
+			ix.close()
+		}
+		err = l.fail(l.fs.Close(), "close")
+	})
+	return err
+}
+
+// Dir is the directory, absolute.
+func (l *Layout) Dir() string { return l.dir }
+
+// Free is how many bytes the layout's file system still takes from this
+// process; math.MaxInt64 where the system cannot be asked.
+func (l *Layout) Free(context.Context) (int64, error) {
+	n, err := l.fs.Free()
+	return n, l.fail(err, "ask for free space")
+}
+
+// prepare makes what a layout must have. The file oci-layout comes last, so
+// that a directory that has it is whole.
+func (l *Layout) prepare() error {
+	for _, name := range []string{blobsDir, stateDir} {
+		if err := l.checkDir(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	fi, err := l.fs.Lstat(layoutName)
+	switch {
+	case err == nil && !fi.Mode().IsRegular():
+		return fmt.Errorf("%q: %w", layoutName, errNotRegular)
+	case err == nil:
+		return l.checkVersion()
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	if err := l.refuseStrange(); err != nil {
+		return err
+	}
+	if err := l.mkdir(blobsDir); err != nil {
+		return err
+	}
+	if err := l.mkdir(stateDir); err != nil {
+		return err
+	}
+	unlock, err := l.lock(context.Background(), indexLock)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if _, err := l.fs.Lstat(indexName); errors.Is(err, fs.ErrNotExist) {
+		if _, err := l.replace(indexName, emptyIndex().encode(nil)); err != nil {
+			return err
+		}
+	}
+	_, err = l.replace(layoutName, []byte(layoutVersion))
+	return err
+}
+
+const layoutVersion = `{"imageLayoutVersion":"1.0.0"}`
+
+// checkVersion refuses a layout of another major version.
+func (l *Layout) checkVersion() error {
+	data, err := l.read(layoutName, 1<<16)
+	if err != nil {
+		return err
+	}
+	version, err := parseLayoutVersion(data)
+	if err != nil {
+		return fmt.Errorf("%s: %w", layoutName, err)
+	}
+	if !strings.HasPrefix(version, "1.") {
+		return fmt.Errorf("%s: version %.40q is not known here, only 1.x", layoutName, version)
+	}
+	return nil
+}
+
+// refuseStrange keeps a wrong path from becoming a layout.
+func (l *Layout) refuseStrange() error {
+	entries, err := l.fs.ReadDir(".")
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		switch e.Name() {
+		case blobsDir, stateDir, indexName, "lost+found":
+		default:
+			return fmt.Errorf("it is no OCI image layout: it has no file %q and holds %.80q; give an empty directory or a layout", layoutName, e.Name())
+		}
+	}
+	return nil
+}
+
+// mkdir makes a directory, durably, or checks that it is one.
+func (l *Layout) mkdir(name string) error {
+	err := l.fs.Mkdir(name)
+	if errors.Is(err, fs.ErrExist) {
+		return l.checkDir(name)
+	}
+	if err != nil {
+		return err
+	}
+	parent := "."
+	if i := strings.LastIndexByte(name, '/'); i >= 0 {
+		parent = name[:i]
+	}
+	return l.fs.SyncDir(parent)
+}
+
+func (l *Layout) checkDir(name string) error {
+	fi, err := l.fs.Lstat(name)
+	if err != nil {
+		return err
+	}
+	if !fi.IsDir() {
+		return fmt.Errorf("%q is not a directory (symbolic links are not followed)", name)
+	}
+	return nil
+}
+
+// replace writes a file as a whole: whoever reads it sees the former content or
+// this. It is durable when replace returns. The caller holds indexLock.
+func (l *Layout) replace(name string, data []byte) (fs.FileInfo, error) {
+	temp := stateDir + "/" + name + ".new"
+	info, err := l.writeFile(temp, data)
+	if err == nil {
+		err = l.fs.Rename(temp, name)
+	}
+	if err != nil {
+		l.fs.Remove(temp)
+		return nil, err
+	}
+	return info, l.fs.SyncDir(".")
+}
+
+// writeFile makes a file with that content, synced; its name is not.
+func (l *Layout) writeFile(name string, data []byte) (info fs.FileInfo, err error) {
+	f, err := l.createFresh(name)
+	if err != nil {
+		return nil, err
+	}
+	_, err = f.WriteAt(data, 0)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err == nil {
+		info, err = f.Stat()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	return info, err
+}
+
+// createFresh makes an empty file; what had that name before, a link or a left-over, is removed.
+func (l *Layout) createFresh(name string) (file, error) {
+	const flag = os.O_RDWR | os.O_CREATE | os.O_EXCL
+	f, err := l.fs.OpenFile(name, flag)
+	if errors.Is(err, fs.ErrExist) {
+		if err := l.fs.Remove(name); err != nil {
+			return nil, err
+		}
+		f, err = l.fs.OpenFile(name, flag)
+	}
+	return f, err
+}
+
+// read reads a small file that is no link.
+func (l *Layout) read(name string, limit int64) ([]byte, error) {
+	f, err := l.fs.OpenFile(name, os.O_RDONLY)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return readAll(f, name, limit)
+}

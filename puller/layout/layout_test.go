@@ -1,0 +1,94 @@
+package layout
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/reference"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// blobOf makes a blob of random bytes, the same for the same seed.
+func blobOf(seed, size int) ([]byte, ocispec.Descriptor) {
+	data := make([]byte, size)
+	r := rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8)})
+	r.Read(data)
+	return data, descOf("application/octet-stream", data)
+}
+
+func descOf(mediaType string, data []byte) ocispec.Descriptor {
+	sum := sha256.Sum256(data)
+	return ocispec.Descriptor{MediaType: mediaType, Digest: digest.Digest("sha256:" + hex.EncodeToString(sum[:])), Size: int64(len(data))}
+}
+
+func openTest(t testing.TB, dir string) *Layout {
+	t.Helper()
+	l, err := Open(dir)
+	require.NoError(t, err)
+	t.Cleanup(func() { l.Close() })
+	return l
+}
+
+func store(t testing.TB, l *Layout, desc ocispec.Descriptor, data []byte) {
+	t.Helper()
+	in, err := l.Ingest(t.Context(), desc)
+	require.NoError(t, err)
+	_, err = in.WriteAt(data, 0)
+	require.NoError(t, err)
+	require.NoError(t, in.Commit(t.Context()))
+}
+
+func TestStoreAndRead(t *testing.T) {
+	l := openTest(t, t.TempDir()+"/new/images")
+	for _, size := range []int{0, 1, 1000, 300 << 10, 3 << 20} {
+		data, desc := blobOf(size, size)
+		ok, err := l.Has(t.Context(), desc)
+		require.NoError(t, err)
+		assert.False(t, ok)
+		store(t, l, desc, data)
+		ok, err = l.Has(t.Context(), desc)
+		require.NoError(t, err)
+		assert.True(t, ok)
+		r, err := l.Open(t.Context(), desc)
+		require.NoError(t, err)
+		got, err := io.ReadAll(r)
+		require.NoError(t, err)
+		require.NoError(t, r.Close())
+		assert.True(t, bytes.Equal(data, got))
+		_, err = l.Ingest(t.Context(), desc)
+		assert.ErrorIs(t, err, fs.ErrExist)
+	}
+	entries, err := l.fs.ReadDir(stateDir)
+	require.NoError(t, err)
+	for _, e := range entries {
+		assert.Equal(t, "lock", e.Name(), "left behind")
+	}
+}
+
+func TestTagAndLookup(t *testing.T) {
+	dir := t.TempDir()
+	l := openTest(t, dir)
+	data, desc := blobOf(1, 100)
+	ref := reference.MustParse("busybox:1.36")
+	err := l.Tag(t.Context(), ref, desc)
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	_, err = l.Lookup(t.Context(), ref)
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	assert.Equal(t, content.ErrNotFound, content.KindOf(err))
+	store(t, l, desc, data)
+	require.NoError(t, l.Tag(t.Context(), ref, desc))
+	for _, l := range []*Layout{l, openTest(t, dir)} {
+		got, err := l.Lookup(t.Context(), ref)
+		require.NoError(t, err)
+		assert.Equal(t, desc, got)
+	}
+}

@@ -1,0 +1,89 @@
+package layout
+
+import (
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"io"
+	"os"
+	"sync"
+	"syscall"
+)
+
+// fOFDSetLk is F_OFD_SETLK of fcntl(2), the same on all architectures. Such a
+// lock belongs to the open file, not to the process: it ends when the file is
+// closed, by whatever end of the process, and two layouts of one process
+// exclude each other.
+const fOFDSetLk = 37
+
+// A locker locks byte ranges of one file: there is no lock file for each digest
+// to be made, removed and swept.
+type locker struct {
+	mu sync.Mutex
+	f  *os.File
+}
+
+func (l *locker) tryLock(root *os.Root, key string) (func() error, error) {
+	f, err := l.file(root)
+	if err != nil {
+		return nil, err
+	}
+	at := rangeOf(key)
+	if err := setLock(f, syscall.F_WRLCK, at); err != nil {
+		if errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EACCES) {
+			return nil, errLocked
+		}
+		return nil, fmt.Errorf("lock %q: %w", lockName, err)
+	}
+	return func() error { return setLock(f, syscall.F_UNLCK, at) }, nil
+}
+
+// rangeOf is the byte that stands for key. Two keys on one byte would only wait
+// for each other.
+func rangeOf(key string) int64 {
+	h := fnv.New64a()
+	io.WriteString(h, key)
+	return int64(h.Sum64() >> 2)
+}
+
+func setLock(f *os.File, kind int16, at int64) error {
+	lk := syscall.Flock_t{Type: kind, Whence: io.SeekStart, Start: at, Len: 1}
+	for {
+		err := syscall.FcntlFlock(f.Fd(), fOFDSetLk, &lk)
+		if err != syscall.EINTR {
+			return err
+		}
+	}
+}
+
+// file opens the lock file, and again if another program removed it: a lock on
+// a removed file would exclude nobody.
+func (l *locker) file(root *os.Root) (*os.File, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	at, err := root.Lstat(lockName)
+	if l.f != nil && err == nil {
+		if fi, err := l.f.Stat(); err == nil && os.SameFile(at, fi) {
+			return l.f, nil
+		}
+	}
+	if err == nil && !at.Mode().IsRegular() {
+		return nil, fmt.Errorf("lock %q: %w", lockName, errNotRegular)
+	}
+	f, err := root.OpenFile(lockName, os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	// The former file, if any, is left to the garbage collector: locks on it may be held.
+	l.f = f
+	return f, nil
+}
+
+func (l *locker) close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.f == nil {
+		return nil
+	}
+	return l.f.Close()
+}

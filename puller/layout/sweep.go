@@ -1,0 +1,90 @@
+package layout
+
+import (
+	"errors"
+	"io/fs"
+	"strings"
+	"time"
+)
+
+// sweepEvery is how often a layout that stays open looks for left-overs.
+const sweepEvery = time.Hour
+
+// sweepNow sweeps if it is time to.
+func (l *Layout) sweepNow() {
+	if next := l.nextSweep.Load(); l.cfg.Now().UnixNano() >= next {
+		l.sweep()
+	}
+}
+
+// sweep removes partials, temporaries and locks that nobody wrote to for
+// PartialAge. Those in use are locked, or young. It is a courtesy: what goes
+// wrong is logged.
+func (l *Layout) sweep() {
+	if l.cfg.PartialAge < 0 {
+		return
+	}
+	now := l.cfg.Now()
+	l.nextSweep.Store(now.Add(sweepEvery).UnixNano())
+	entries, err := l.fs.ReadDir(stateDir)
+	if err != nil {
+		if !errors.Is(err, fs.ErrNotExist) {
+			l.log.Warn("left-overs were not looked for", "error", err)
+		}
+		return
+	}
+	swept := make(map[string]bool)
+	for _, e := range entries {
+		name := stateDir + "/" + e.Name()
+		switch base, suffix := cutSuffix(e.Name()); {
+		case suffix == partSuffix || suffix == listSuffix:
+			if !swept[base] {
+				swept[base] = true
+				l.sweepPartial(base, now)
+			}
+		case strings.HasPrefix(name, tempPrefix) || suffix == lockSuffix:
+			if l.old(name, now) {
+				l.log.Info("a left-over is removed", "name", name)
+				l.fs.Remove(name)
+			}
+		}
+	}
+}
+
+func cutSuffix(name string) (base, suffix string) {
+	if i := strings.LastIndexByte(name, '.'); i >= 0 {
+		return name[:i], name[i:]
+	}
+	return name, ""
+}
+
+// sweepPartial removes a partial and its list if both are old and nobody has the lock.
+func (l *Layout) sweepPartial(base string, now time.Time) {
+	part, list := stateDir+"/"+base+partSuffix, stateDir+"/"+base+listSuffix
+	if !l.old(part, now) || !l.old(list, now) {
+		return
+	}
+	key := strings.Replace(base, "-", ":", 1)
+	unlock, ok := l.tryLock(key)
+	if !ok {
+		return
+	}
+	defer unlock()
+	if !l.old(part, now) || !l.old(list, now) {
+		return
+	}
+	l.log.Info("an old partial blob is removed", "digest", key)
+	l.fs.Remove(list)
+	l.fs.Remove(part)
+}
+
+// old reports whether a file was not written to for PartialAge. One that is not
+// there is old, and so is a small partial that was about to become a blob: it
+// has the stamp of one.
+func (l *Layout) old(name string, now time.Time) bool {
+	fi, err := l.fs.Lstat(name)
+	if err != nil {
+		return errors.Is(err, fs.ErrNotExist)
+	}
+	return now.Sub(fi.ModTime()) > l.cfg.PartialAge
+}
