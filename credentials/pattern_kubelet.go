@@ -43,10 +43,20 @@ func joinPort(host, port string) string {
 	return host + ":" + port
 }
 
+// parseURL is url.Parse of Go 1.26, which the kubelet is built with: what it says
+// of a second colon in the host depends on a setting of the program.
+func parseURL(s string) (*url.URL, error) {
+	u, err := url.Parse(s)
+	if err != nil || !strings.HasPrefix(u.Host, "[") && strings.Count(u.Host, ":") > 1 {
+		return nil, errNoURL // not the error itself: it quotes all of s
+	}
+	return u, nil
+}
+
 func splitURL(s string) (host, port, path string, err error) {
-	u, err := url.Parse("https://" + s)
+	u, err := parseURL("https://" + s)
 	if err != nil {
-		return "", "", "", errNoURL // not the error itself: it quotes all of s
+		return "", "", "", err
 	}
 	host, port, err = net.SplitHostPort(u.Host)
 	if err != nil {
@@ -60,9 +70,9 @@ func normalizeKubelet(key string) (string, error) {
 	if !strings.HasPrefix(key, "https://") && !strings.HasPrefix(key, "http://") {
 		key = "https://" + key
 	}
-	u, err := url.Parse(key)
+	u, err := parseURL(key)
 	if err != nil {
-		return "", errNoURL
+		return "", err
 	}
 	return u.Host + cutVersion(u.Path), nil
 }
