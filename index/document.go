@@ -1,29 +1,134 @@
 package index
 
 import (
+	"mime"
+	"strings"
+
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// A Document is a parsed index or manifest: exactly one of Index and Manifest is set.
+const (
+	// MaxSize is the largest document that Parse reads, in bytes: what the OCI
+	// distribution specification asks registries to take at least.
+	MaxSize = 4 << 20
+	// MaxLayers is how many layers a manifest may have.
+	MaxLayers = 1024
+)
+
+// Docker's media types of the documents that OCI's came from.
+const (
+	mediaTypeDockerList     = "application/vnd.docker.distribution.manifest.list.v2+json"
+	mediaTypeDockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
+	mediaTypeDockerConfig   = "application/vnd.docker.container.image.v1+json"
+	mediaTypeDockerSchema1  = "application/vnd.docker.distribution.manifest.v1+"
+)
+
+// A Document is a parsed index or manifest: exactly one of Index and Manifest
+// is set.
 type Document struct {
+	// MediaType is one of the four media types that Parse reads, also where
+	// neither the server nor the document named it.
 	MediaType string
 	Index     *ocispec.Index
 	Manifest  *ocispec.Manifest
 }
 
-// A Choice is one entry of an index that can serve a platform.
-type Choice struct {
-	Descriptor ocispec.Descriptor
-	// Exact is false if a fallback was taken: another variant than the one asked for, or 386 for amd64.
-	Exact bool
-	// CheckConfig says that no platform entry vouches for the choice: compare
-	// the image's config before trusting it.
-	CheckConfig bool
+// Parse reads an OCI index, an OCI manifest, a Docker manifest list or a Docker
+// manifest (version 2, schema 2). contentType is what the server called it, or
+// the mediaType of the descriptor it was found by; parameters are dropped, and a
+// missing or unrelated one leaves the decision to the document.
+//
+// What two parsers could read differently is refused (CVE-2021-41190): a
+// document with keys of an index and of a manifest, a content type and a
+// mediaType of different classes, a known key given twice or in another case,
+// anything after the document, a schemaVersion other than 2. So are documents of
+// more than MaxSize bytes and Docker's schema 1.
+//
+// A manifest must have a config and layers, each with a digest that can be
+// verified and a size that is not negative, and at most MaxLayers of them. The
+// config may be of any type: OCI artifacts are manifests like others. Entries of
+// an index are judged when they are chosen. Errors are *InvalidError.
+func Parse(contentType string, body []byte) (*Document, error) {
+	told := classify(contentType)
+	if len(body) > MaxSize {
+		return nil, invalid(RuleTooLarge, "document of %d bytes, at most %d are read", len(body), MaxSize)
+	}
+	if told == classSchema1 {
+		return nil, invalid(RuleMediaType, "content type %.80q: Docker's schema 1 is not supported", contentType)
+	}
+	raw, err := decode(body, told)
+	if err != nil {
+		return nil, err
+	}
+	class, err := raw.class(told)
+	if err != nil {
+		return nil, err
+	}
+	mediaType := raw.canonicalType(contentType, class)
+	if class == classIndex {
+		if raw.entries == nil {
+			return nil, invalid(RuleIndex, "no manifests")
+		}
+		return &Document{MediaType: mediaType, Index: raw.index()}, nil
+	}
+	if err := raw.checkManifest(); err != nil {
+		return nil, err
+	}
+	return &Document{MediaType: mediaType, Manifest: raw.manifest()}, nil
 }
 
-// A Verdict says of one entry of an index whether it was chosen, or why not.
-type Verdict struct {
-	Descriptor ocispec.Descriptor
-	Chosen     bool
-	Why        string // "exact", "fallback to linux/arm/v7", "architecture", "attestation", ...
+// class is what kind of document a media type names.
+type class int
+
+const (
+	classUnknown class = iota
+	classIndex
+	classManifest
+	classSchema1
+)
+
+func (c class) String() string {
+	switch c {
+	case classIndex:
+		return "an index"
+	case classManifest:
+		return "a manifest"
+	}
+	return "neither an index nor a manifest"
+}
+
+// rule is the rule that a document of this class breaks when it is malformed.
+func (c class) rule() Rule {
+	if c == classIndex {
+		return RuleIndex
+	}
+	return RuleManifest
+}
+
+// classify reads a media type; parameters and case play no part.
+func classify(mediaType string) class {
+	switch mediaType { // nearly all there are
+	case ocispec.MediaTypeImageIndex, mediaTypeDockerList:
+		return classIndex
+	case ocispec.MediaTypeImageManifest, mediaTypeDockerManifest:
+		return classManifest
+	case "":
+		return classUnknown
+	}
+	switch bare := bareType(mediaType); {
+	case bare != mediaType:
+		return classify(bare)
+	case strings.HasPrefix(bare, mediaTypeDockerSchema1):
+		return classSchema1
+	}
+	return classUnknown
+}
+
+// bareType is a media type in lower case without its parameters.
+func bareType(mediaType string) string {
+	if bare, _, err := mime.ParseMediaType(mediaType); err == nil {
+		return bare
+	}
+	bare, _, _ := strings.Cut(mediaType, ";")
+	return strings.ToLower(strings.TrimSpace(bare))
 }

@@ -1,0 +1,67 @@
+package index
+
+import (
+	"strings"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// A Why says what became of an entry of an index, and why.
+type Why string
+
+// The verdicts. The first three are of candidates.
+const (
+	WhyExact      Why = "exact match"
+	WhyFallback   Why = "fallback"                          // a lower variant than asked for, 386 for amd64, 32-bit ARM for arm64
+	WhyNoPlatform Why = "no platform, the config must tell" // the last resort
+	WhyMediaType  Why = "media type is no image's"          // unknown, empty, a layer's, Docker's schema 1
+	WhyAttested   Why = "attestation"                       // by annotation, or because OS or architecture is unknown
+	WhyArtifact   Why = "artifact without platform"         // its artifactType is no image config
+	WhyIncomplete Why = "platform lacks OS or architecture" // and is not empty
+	WhyOS         Why = "other OS"                          //
+	WhyArch       Why = "other architecture"                //
+	WhyVariant    Why = "other variant"                     // of an architecture that would do
+	WhyOSVersion  Why = "OS version does not fit"           // Windows only
+	WhyOSFeatures Why = "OS features missing"               // the entry wants features the platform does not have
+	WhyInvalid    Why = "best match, bad digest or size"    // so Select fails
+)
+
+const (
+	annotationReferenceType = "vnd.docker.reference.type"
+	attestationManifest     = "attestation-manifest"
+)
+
+// reject says why an entry is no image for any platform, "" if it may be one.
+func reject(d *ocispec.Descriptor) Why {
+	switch {
+	case classify(d.MediaType) != classIndex && classify(d.MediaType) != classManifest:
+		return WhyMediaType
+	case d.Annotations[annotationReferenceType] == attestationManifest:
+		return WhyAttested
+	case platformless(d):
+		if d.ArtifactType != "" && !imageConfig(d.ArtifactType) {
+			return WhyArtifact
+		}
+		return ""
+	case d.Platform.OS == "" || d.Platform.Architecture == "":
+		return WhyIncomplete
+	case strings.EqualFold(d.Platform.OS, unknown) || strings.EqualFold(d.Platform.Architecture, unknown):
+		return WhyAttested
+	}
+	return ""
+}
+
+// platformless reports whether an entry has no platform, or an empty one.
+func platformless(d *ocispec.Descriptor) bool {
+	p := d.Platform
+	return p == nil || p.OS == "" && p.Architecture == "" && p.Variant == "" && p.OSVersion == "" && len(p.OSFeatures) == 0
+}
+
+// imageConfig reports whether a media type is that of an image's config.
+func imageConfig(mediaType string) bool {
+	switch bareType(mediaType) {
+	case ocispec.MediaTypeImageConfig, mediaTypeDockerConfig:
+		return true
+	}
+	return false
+}

@@ -1,0 +1,123 @@
+package index
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// What the errors of this package are, for errors.Is.
+var (
+	// ErrNoMatch: the document is fine, and nothing in it fits the platform. See NoMatchError.
+	ErrNoMatch = errors.New("no match")
+	// ErrInvalid: the document, or the entry that was chosen, cannot be used. See InvalidError.
+	ErrInvalid = errors.New("invalid document")
+	// ErrPlatform: the platform that was asked for is none. See PlatformError.
+	ErrPlatform = errors.New("invalid platform")
+)
+
+// A Rule names what a document broke. The texts are those of the kinds of
+// package content, so that content.Kind(rule) is the kind of the error.
+type Rule string
+
+// The rules.
+const (
+	RuleTooLarge       Rule = "too large"             // more than MaxSize bytes
+	RuleManifest       Rule = "bad manifest"          // bad JSON, ambiguous, or what a manifest must have is missing or malformed
+	RuleIndex          Rule = "bad index"             // the same, of a document that is known to be an index
+	RuleDigest         Rule = "bad digest"            // malformed, or of an algorithm nobody can verify
+	RuleMediaType      Rule = "unexpected media type" // neither an index nor a manifest, or Docker's schema 1
+	RuleTooDeep        Rule = "too deep"              // indexes within indexes, beyond MaxDepth levels or MaxDocuments documents
+	RuleDigestMismatch Rule = "digest mismatch"       // fetched content is not what its descriptor names
+	RuleSizeMismatch   Rule = "size mismatch"         // fetched content has another length than its descriptor says
+)
+
+// An InvalidError says which rule a document broke. It is an ErrInvalid.
+type InvalidError struct {
+	Rule   Rule
+	Reason string // what and where; parts of the document are quoted and cut
+}
+
+func (e *InvalidError) Error() string { return string(e.Rule) + ": " + e.Reason }
+
+// Is makes the error an ErrInvalid.
+func (e *InvalidError) Is(target error) bool { return target == ErrInvalid }
+
+func invalid(rule Rule, format string, args ...any) *InvalidError {
+	return &InvalidError{Rule: rule, Reason: fmt.Sprintf(format, args...)}
+}
+
+// A PlatformError says what is wrong with a platform that was asked for. It is
+// an ErrPlatform.
+type PlatformError struct {
+	Input  string // as given, or as FormatPlatform spells it
+	Reason string
+}
+
+func (e *PlatformError) Error() string {
+	return "platform " + strconv.Quote(cut(e.Input, 80)) + ": " + e.Reason
+}
+
+// Is makes the error an ErrPlatform.
+func (e *PlatformError) Is(target error) bool { return target == ErrPlatform }
+
+// A NoMatchError says that an index has nothing for a platform, and what it
+// has. It is an ErrNoMatch.
+type NoMatchError struct {
+	Want ocispec.Platform
+	// Have are the platforms of the entries that could be chosen, spelled as in
+	// the index, in its order, each once. They are a stranger's text.
+	Have []ocispec.Platform
+	// Empty says that the index has no entries at all.
+	Empty bool
+}
+
+// maxListed is how many platforms the text of a NoMatchError names.
+const maxListed = 20
+
+// Error names what was wanted and what there is: at most 20 platforms, each
+// escaped and cut.
+func (e *NoMatchError) Error() string {
+	var b strings.Builder
+	b.WriteString("no match for ")
+	b.WriteString(printable(e.Want))
+	switch {
+	case e.Empty:
+		b.WriteString("; the index is empty")
+	case len(e.Have) == 0:
+		b.WriteString("; no entry names a platform")
+	default:
+		b.WriteString("; available: ")
+	}
+	for i, p := range e.Have[:min(len(e.Have), maxListed)] {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString(printable(p))
+	}
+	if more := len(e.Have) - maxListed; more > 0 {
+		fmt.Fprintf(&b, " and %d more", more)
+	}
+	return b.String()
+}
+
+// Is makes the error an ErrNoMatch.
+func (e *NoMatchError) Is(target error) bool { return target == ErrNoMatch }
+
+// printable is FormatPlatform with a stranger's control characters escaped, cut
+// to a sane length.
+func printable(p ocispec.Platform) string {
+	s := strconv.QuoteToASCII(cut(FormatPlatform(p), 80))
+	return s[1 : len(s)-1]
+}
+
+// cut shortens s to n bytes.
+func cut(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	return strings.ToValidUTF8(s[:n], "") + "..."
+}

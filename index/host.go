@@ -1,0 +1,108 @@
+package index
+
+import (
+	"runtime"
+	"strings"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Host returns the platform of the machine, as far as it can be found out:
+// on Linux the variant of a 32-bit ARM core and the level of an amd64 one (v2 to
+// v4, "" for v1) from /proc/cpuinfo, on Windows the version and build. It reads
+// the machine at each call; keep the result. The OS is that of the program: on
+// macOS it is darwin, for which there are hardly any images.
+//
+// The amd64 level is of use to the fallback ladder. For a Strict Selector clear
+// Variant on amd64: most images name none.
+func Host() ocispec.Platform {
+	return platformOf(runtime.GOOS, runtime.GOARCH, readMachine())
+}
+
+// A machine is what an operating system tells about itself.
+type machine struct {
+	cpuinfo   string // text of /proc/cpuinfo; its first processor is enough
+	uname     string // machine, as uname -m prints it
+	osVersion string
+}
+
+// platformOf is Host for a machine of which all is known.
+func platformOf(goos, goarch string, m machine) ocispec.Platform {
+	p := ocispec.Platform{OS: goos, Architecture: goarch, OSVersion: m.osVersion}
+	switch goarch {
+	case "arm":
+		p.Variant = m.armVariant()
+	case "amd64":
+		p.Variant = m.amd64Level()
+	}
+	return Normalize(p)
+}
+
+// armVariant reads the version of the architecture from cpuinfo, else from
+// uname, and takes v7 where neither says.
+func (m machine) armVariant() string {
+	arch := m.field("CPU architecture")
+	// The kernel calls the ARMv6 core of the first Raspberry Pi 7.
+	if arch == "7" && strings.HasPrefix(strings.ToLower(m.field("model name")), "armv6-compatible") {
+		return "v6"
+	}
+	for _, s := range [...]string{arch, m.uname} {
+		if v := armVersion(strings.ToLower(s)); v != "" {
+			return v
+		}
+	}
+	return "v7"
+}
+
+// armVersion reads a version as the kernel writes it: 7, 5TEJ, 7M, AArch64, and
+// ?(17) for what it has no name for; or as uname does: armv7l.
+func armVersion(s string) string {
+	switch s {
+	case "aarch64":
+		return "v8"
+	case "?(12)", "?(13)", "?(14)", "?(15)", "?(16)", "?(17)":
+		return "v7"
+	}
+	s = strings.TrimPrefix(s, "armv")
+	if s == "" || s[0] < '3' || s[0] > '8' || len(s) > 1 && '0' <= s[1] && s[1] <= '9' {
+		return ""
+	}
+	return "v" + s[:1]
+}
+
+// amd64Level reads the level of the x86-64 psABI from cpuinfo's flags, "" for
+// the first. The kernel lists a flag only if the system lets programs use it.
+func (m machine) amd64Level() string {
+	flags := map[string]bool{}
+	for f := range strings.FieldsSeq(m.field("flags")) {
+		flags[f] = true
+	}
+	all := func(names string) bool {
+		for f := range strings.FieldsSeq(names) {
+			if !flags[f] {
+				return false
+			}
+		}
+		return true
+	}
+	// pni is SSE3, abm is LZCNT; xsave stands for OSXSAVE.
+	switch {
+	case !all("cx16 lahf_lm popcnt pni sse4_1 sse4_2 ssse3"):
+		return ""
+	case !all("avx avx2 bmi1 bmi2 f16c fma abm movbe xsave"):
+		return "v2"
+	case !all("avx512f avx512bw avx512cd avx512dq avx512vl"):
+		return "v3"
+	}
+	return "v4"
+}
+
+// field returns the first value of a key in cpuinfo, "" if there is none.
+func (m machine) field(key string) string {
+	for line := range strings.Lines(m.cpuinfo) {
+		if k, v, ok := strings.Cut(line, ":"); ok && strings.EqualFold(strings.TrimSpace(k), key) {
+			return strings.TrimSpace(v)
+		}
+	}
+	return ""
+}

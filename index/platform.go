@@ -1,0 +1,225 @@
+package index
+
+import (
+	"slices"
+	"strings"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// ParsePlatform reads os/arch[/variant], where the OS may carry a version and
+// features: linux/arm64/v8, windows(10.0.17763+win32k)/amd64. The result is
+// normalised. It reads nothing of the machine, so that a lone OS or architecture
+// is refused: CompletePlatform takes those. Errors are *PlatformError.
+func ParsePlatform(s string) (ocispec.Platform, error) {
+	if os, _, _ := strings.Cut(s, "("); s != "" && !strings.Contains(s, "/") && (knownOS(normalizeOS(os)) || knownArch(s)) {
+		return ocispec.Platform{}, &PlatformError{Input: s, Reason: "names only one of OS and architecture; write both, as linux/amd64"}
+	}
+	return CompletePlatform(s, ocispec.Platform{})
+}
+
+// CompletePlatform is ParsePlatform that takes what a lone OS or architecture
+// leaves open from host, such as Host().
+func CompletePlatform(s string, host ocispec.Platform) (ocispec.Platform, error) {
+	var p ocispec.Platform
+	bad := func(reason string) (ocispec.Platform, error) {
+		return ocispec.Platform{}, &PlatformError{Input: s, Reason: reason}
+	}
+	parts := strings.Split(s, "/")
+	if len(parts) > 3 {
+		return bad("more than three parts; want os/arch or os/arch/variant")
+	}
+	for i, part := range parts {
+		if i > 0 && !component(part, true) {
+			return bad("want letters, digits, _, - and . between the slashes, a letter or digit first")
+		}
+	}
+	if !parseOS(parts[0], &p) {
+		return bad("malformed OS; want a name, as linux or windows(10.0.17763+feature)")
+	}
+	switch {
+	case len(parts) > 1:
+		p.Architecture = parts[1]
+		p.Variant = strings.Join(parts[2:], "")
+	case knownOS(normalizeOS(p.OS)):
+		p.Architecture, p.Variant = host.Architecture, host.Variant
+	case knownArch(s):
+		p.Architecture = s
+		p.OS, p.OSVersion, p.OSFeatures = host.OS, host.OSVersion, host.OSFeatures
+	default:
+		return bad("neither an OS nor an architecture that is known; write both, as linux/amd64")
+	}
+	p = Normalize(p)
+	if reason := incomplete(p); reason != "" {
+		return bad(reason)
+	}
+	return p, nil
+}
+
+// incomplete says why nothing can be chosen for a normalised platform, "" if something can.
+func incomplete(p ocispec.Platform) string {
+	switch {
+	case p.OS == "" || p.Architecture == "":
+		return "OS or architecture is missing; write both, as linux/amd64"
+	case p.OS == unknown || p.Architecture == unknown:
+		return "unknown is what attestations call themselves, not a platform"
+	}
+	return ""
+}
+
+// unknown is what BuildKit writes as OS and architecture of attestations.
+const unknown = "unknown"
+
+// parseOS reads name, name(version) or name(version+feature+...).
+func parseOS(s string, p *ocispec.Platform) bool {
+	name, options, ok := strings.Cut(s, "(")
+	if !component(name, false) {
+		return false
+	}
+	p.OS = name
+	if !ok {
+		return true
+	}
+	options, ok = strings.CutSuffix(options, ")")
+	if !ok {
+		return false
+	}
+	for i, option := range strings.Split(options, "+") {
+		text, ok := unescape(option)
+		switch {
+		case !ok || i > 0 && text == "":
+			return false
+		case i == 0:
+			p.OSVersion = text
+		default:
+			p.OSFeatures = append(p.OSFeatures, text)
+		}
+	}
+	return true
+}
+
+// component reports whether s can stand between the slashes.
+func component(s string, dots bool) bool {
+	if s == "" || !alphanumeric(s[0]) {
+		return false
+	}
+	for i := range len(s) {
+		if c := s[i]; !alphanumeric(c) && c != '_' && c != '-' && (c != '.' || !dots) {
+			return false
+		}
+	}
+	return true
+}
+
+func alphanumeric(c byte) bool {
+	return '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
+}
+
+// plainOption reports whether c may stand for itself in a version or feature.
+func plainOption(c byte) bool {
+	return alphanumeric(c) || c == '_' || c == '-' || c == '.'
+}
+
+const hexDigits = "0123456789ABCDEF"
+
+// escape writes a version or feature so that unescape reads it back.
+func escape(b *strings.Builder, s string) {
+	for i := range len(s) {
+		if c := s[i]; plainOption(c) {
+			b.WriteByte(c)
+		} else {
+			b.WriteByte('%')
+			b.WriteByte(hexDigits[c>>4])
+			b.WriteByte(hexDigits[c&15])
+		}
+	}
+}
+
+// unescape reads %XX in a version or feature.
+func unescape(s string) (string, bool) {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		switch {
+		case plainOption(s[i]):
+			b.WriteByte(s[i])
+		case s[i] == '%' && i+2 < len(s):
+			high := strings.IndexByte(hexDigits, upper(s[i+1]))
+			low := strings.IndexByte(hexDigits, upper(s[i+2]))
+			if high < 0 || low < 0 {
+				return "", false
+			}
+			b.WriteByte(byte(high<<4 | low))
+			i += 2
+		default:
+			return "", false
+		}
+	}
+	return b.String(), true
+}
+
+func upper(c byte) byte {
+	if 'a' <= c && c <= 'f' {
+		return c - 'a' + 'A'
+	}
+	return c
+}
+
+// FormatPlatform writes a platform as ParsePlatform reads it, as containerd's
+// platforms.FormatAll does: os(version+features)/arch/variant, the features
+// sorted. It does not normalise. A platform without OS is "unknown". OS,
+// architecture and variant are written as they are: escape them where they are a
+// stranger's.
+func FormatPlatform(p ocispec.Platform) string {
+	if p.OS == "" {
+		return unknown
+	}
+	if p.OSVersion == "" && len(p.OSFeatures) == 0 {
+		return joinPlatform(p.OS, p.Architecture, p.Variant)
+	}
+	var b strings.Builder
+	b.WriteString(p.OS)
+	b.WriteByte('(')
+	escape(&b, p.OSVersion)
+	features := slices.Clone(p.OSFeatures)
+	slices.Sort(features)
+	for _, f := range slices.Compact(features) {
+		if f != "" {
+			b.WriteByte('+')
+			escape(&b, f)
+		}
+	}
+	b.WriteByte(')')
+	return joinPlatform(b.String(), p.Architecture, p.Variant)
+}
+
+func joinPlatform(os, arch, variant string) string {
+	switch {
+	case arch == "" && variant == "":
+		return os
+	case variant == "":
+		return os + "/" + arch
+	case arch == "":
+		return os + "/" + variant
+	}
+	return os + "/" + arch + "/" + variant
+}
+
+// knownOS and knownArch are Go's lists: what a lone name is taken for.
+func knownOS(s string) bool {
+	switch s {
+	case "aix", "android", "darwin", "dragonfly", "freebsd", "hurd", "illumos", "ios", "js", "linux", "nacl", "netbsd",
+		"openbsd", "plan9", "solaris", "wasip1", "windows", "zos":
+		return true
+	}
+	return false
+}
+
+func knownArch(s string) bool {
+	arch, _ := normalizeArch(s, "")
+	switch arch {
+	case "386", "amd64", "amd64p32", "arm", "armbe", "arm64", "arm64be", "loong64", "mips", "mipsle", "mips64", "mips64le",
+		"mips64p32", "mips64p32le", "ppc", "ppc64", "ppc64le", "riscv", "riscv64", "s390", "s390x", "sparc", "sparc64", "wasm":
+		return true
+	}
+	return false
+}

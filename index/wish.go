@@ -1,0 +1,105 @@
+package index
+
+import (
+	"slices"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// A wish is a platform that was asked for, made ready for many comparisons.
+type wish struct {
+	platform ocispec.Platform // normalised
+	ladder   ladder
+	windows  windowsHost // only if the OS is windows
+}
+
+// A score says how well an entry fits. The smaller rung is better, then more
+// features, then the higher version.
+type score struct {
+	rung     int
+	features int
+	version  uint64
+}
+
+// resort is the rung of entries without platform, below all others.
+const resort = maxRungs
+
+// newWish checks what was asked for. Errors are *PlatformError.
+func (s Selector) newWish(want ocispec.Platform) (wish, error) {
+	w := wish{platform: Normalize(want)}
+	if reason := incomplete(w.platform); reason != "" {
+		return wish{}, &PlatformError{Input: FormatPlatform(want), Reason: reason}
+	}
+	if s.Strict {
+		w.ladder.add(w.platform.Architecture, w.platform.Variant)
+	} else {
+		w.ladder.climb(w.platform.Architecture, w.platform.Variant)
+	}
+	if w.platform.OS == "windows" {
+		w.windows = newWindowsHost(w.platform.OSVersion)
+	}
+	return w, nil
+}
+
+func (a score) better(b score) bool {
+	if a.rung != b.rung {
+		return a.rung < b.rung
+	}
+	if a.features != b.features {
+		return a.features > b.features
+	}
+	return a.version > b.version
+}
+
+// rate compares a platform with the wish; why is "" if it fits.
+func (w *wish) rate(p *ocispec.Platform) (sc score, why Why) {
+	if p.OS != w.platform.OS && normalizeOS(p.OS) != w.platform.OS {
+		return sc, WhyOS
+	}
+	arch, variant := normalizeArch(p.Architecture, p.Variant)
+	if !w.ladder.has(arch) {
+		return sc, WhyArch
+	}
+	if sc.rung = w.ladder.find(arch, variant); sc.rung < 0 {
+		return sc, WhyVariant
+	}
+	ok := true
+	if len(p.OSFeatures) > 0 {
+		if sc.features, ok = w.features(p.OSFeatures); !ok {
+			return sc, WhyOSFeatures
+		}
+	}
+	if w.platform.OS == "windows" {
+		if sc.version, ok = w.windows.rate(p.OSVersion); !ok {
+			return sc, WhyOSVersion
+		}
+	}
+	return sc, ""
+}
+
+// features counts the features an entry asks for; ok is false if the wish lacks
+// one of them. win32k is no feature on Windows: every host has it.
+func (w *wish) features(entry []string) (n int, ok bool) {
+	for i, f := range entry {
+		switch {
+		case f == "win32k" && w.platform.OS == "windows", slices.Contains(entry[:i], f):
+		case !slices.Contains(w.platform.OSFeatures, f):
+			return 0, false
+		default:
+			n++
+		}
+	}
+	return n, true
+}
+
+// judge says how well an entry fits, or why it does not.
+func (w *wish) judge(d *ocispec.Descriptor) (score, Why) {
+	if platformless(d) {
+		return score{rung: resort}, reject(d)
+	}
+	sc, why := w.rate(d.Platform)
+	if why != "" {
+		return sc, why
+	}
+	return sc, reject(d)
+}
