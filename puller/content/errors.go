@@ -38,6 +38,7 @@ const (
 	ErrTimeout         Kind = "timed out"
 	ErrStore           Kind = "store failure"
 	ErrRefused         Kind = "refused by the admission hook"
+	ErrConfig          Kind = "bad configuration"
 )
 
 func (k Kind) Error() string { return string(k) }

@@ -1,0 +1,207 @@
+// Package redact makes text fit for errors and logs, whoever it comes from:
+// secrets are masked, URLs lose their user info and the values of their
+// queries, control characters are escaped, and the whole is cut.
+package redact
+
+import (
+	"encoding/base64"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+const (
+	// Limit is the length in bytes of the longest text that Text returns.
+	Limit = 1024
+	// Mask stands where a secret stood.
+	Mask = "[redacted]"
+	// input is how much of a text is looked at: what is cut off before secrets
+	// are masked must lie far beyond what is shown.
+	input = 64 << 10
+)
+
+// Text returns s without the secrets, without user info and query values of
+// URLs, with control characters escaped and at most Limit bytes long. Secrets
+// of less than four bytes are masked only where they stand as whole words.
+func Text(s string, secrets ...string) string {
+	forms := spellings(secrets)
+	if len(s) >= input {
+		s = withoutHalf(s[:input], forms)
+	}
+	s = mask(s, forms)
+	s = maskURLs(s)
+	s = escape(s)
+	// Escaping may have spelled out a secret anew.
+	return cut(mask(s, forms))
+}
+
+// URL prints u without user info, query values and fragment.
+func URL(u *url.URL) string {
+	v := *u
+	v.User, v.Fragment, v.RawFragment = nil, "", ""
+	return Text(v.String())
+}
+
+// spellings lists each secret as it may be repeated, the longest first.
+func spellings(secrets []string) []string {
+	var forms []string
+	for _, s := range secrets {
+		if s == "" {
+			continue
+		}
+		std := base64.StdEncoding.EncodeToString([]byte(s))
+		forms = append(forms, s, url.QueryEscape(s), url.PathEscape(s), escape(s), quoted(s),
+			std, strings.TrimRight(std, "="), base64.RawURLEncoding.EncodeToString([]byte(s)))
+	}
+	slices.SortFunc(forms, func(a, b string) int {
+		if len(a) != len(b) {
+			return len(b) - len(a)
+		}
+		return strings.Compare(a, b)
+	})
+	return slices.Compact(forms)
+}
+
+func quoted(s string) string {
+	q := fmt.Sprintf("%q", s)
+	return q[1 : len(q)-1]
+}
+
+func mask(s string, forms []string) string {
+	for _, form := range forms {
+		if len(form) >= 4 {
+			s = strings.ReplaceAll(s, form, Mask)
+		} else {
+			s = maskWord(s, form)
+		}
+	}
+	return s
+}
+
+func maskWord(s, word string) string {
+	var b strings.Builder
+	for {
+		i := strings.Index(s, word)
+		if i < 0 {
+			b.WriteString(s)
+			return b.String()
+		}
+		before, _ := utf8.DecodeLastRuneInString(s[:i])
+		after, _ := utf8.DecodeRuneInString(s[i+len(word):])
+		b.WriteString(s[:i])
+		if inWord(before) || inWord(after) {
+			b.WriteString(word)
+		} else {
+			b.WriteString(Mask)
+		}
+		s = s[i+len(word):]
+	}
+}
+
+func inWord(r rune) bool {
+	return r != utf8.RuneError && (unicode.IsLetter(r) || unicode.IsDigit(r))
+}
+
+// withoutHalf drops the beginning of a secret that stands at the end of a text
+// which was cut.
+func withoutHalf(s string, forms []string) string {
+	for again := true; again; {
+		again = false
+		for _, form := range forms {
+			for n := min(len(form)-1, len(s)); n > 0; n-- {
+				if strings.HasSuffix(s, form[:n]) {
+					s, again = s[:len(s)-n], true
+					break
+				}
+			}
+		}
+	}
+	return s
+}
+
+// maskURLs treats each run of characters that may be a URL.
+func maskURLs(s string) string {
+	if !strings.ContainsAny(s, "?@") {
+		return s
+	}
+	var b strings.Builder
+	for len(s) > 0 {
+		i := strings.IndexFunc(s, ends)
+		if i < 0 {
+			i = len(s)
+		}
+		b.WriteString(maskURL(s[:i]))
+		if i < len(s) {
+			_, size := utf8.DecodeRuneInString(s[i:])
+			b.WriteString(s[i : i+size])
+			i += size
+		}
+		s = s[i:]
+	}
+	return b.String()
+}
+
+// ends reports whether r cannot be part of a URL in running text.
+func ends(r rune) bool {
+	return r <= ' ' || r == '"' || r == '<' || r == '>' || r == '\\' || r == '`' || r == utf8.RuneError || unicode.IsSpace(r)
+}
+
+func maskURL(s string) string {
+	scheme, rest, absolute := strings.Cut(s, "://")
+	if absolute {
+		authority := rest
+		if i := strings.IndexAny(rest, "/?#"); i >= 0 {
+			authority = rest[:i]
+		}
+		if i := strings.LastIndexByte(authority, '@'); i >= 0 {
+			rest = Mask + rest[i:]
+		}
+		s = scheme + "://" + rest
+	}
+	path, query, ok := strings.Cut(s, "?")
+	if !ok || !strings.Contains(query, "=") {
+		return s
+	}
+	pairs := strings.Split(query, "&")
+	for i, pair := range pairs {
+		if key, value, ok := strings.Cut(pair, "="); ok && value != "" {
+			pairs[i] = key + "=" + Mask
+		}
+	}
+	return path + "?" + strings.Join(pairs, "&")
+}
+
+// escape spells out what a terminal or a log would obey, and what is no UTF-8.
+func escape(s string) string {
+	var b strings.Builder
+	for i, r := range s {
+		switch {
+		case r == utf8.RuneError && !strings.HasPrefix(s[i:], string(utf8.RuneError)):
+			fmt.Fprintf(&b, `\x%02x`, s[i])
+		case r < 0x80 && unicode.IsControl(r):
+			fmt.Fprintf(&b, `\x%02x`, r)
+		case !unicode.IsPrint(r):
+			// Also line separators and marks that change the direction of writing.
+			fmt.Fprintf(&b, `\u%04x`, r)
+		default:
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
+}
+
+// cut shortens s to Limit bytes and says so.
+func cut(s string) string {
+	if len(s) <= Limit {
+		return s
+	}
+	const dots = "..."
+	n := Limit - len(dots)
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n] + dots
+}

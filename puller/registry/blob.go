@@ -1,0 +1,145 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/internal/verify"
+	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/reference"
+)
+
+// Blob opens n bytes of a blob from off (n < 0: to the end); see
+// content.Source. The body it returns is a content.Rejecter. Reads with large
+// buffers reach the connection without a copy; reading must not go on after
+// Close.
+//
+// Errors, here and from the body, are as those of Manifest.
+func (c *Client) Blob(ctx context.Context, ref reference.Reference, cred credentials.Credential, desc ocispec.Descriptor, off, n int64) (io.ReadCloser, int64, error) {
+	if err := checkRef(ref); err != nil {
+		return nil, 0, err
+	}
+	if err := verify.Digest(desc.Digest); err != nil {
+		return nil, 0, fail(content.ErrBadDigest, "", err)
+	}
+	if desc.Size < 0 || off < 0 || off > desc.Size {
+		return nil, 0, failf(content.ErrSizeMismatch, "", "byte %d of a blob of %d bytes", off, desc.Size)
+	}
+	end := desc.Size
+	if n >= 0 && n < desc.Size-off {
+		end = off + n
+	}
+	if off == end {
+		return http.NoBody, off, nil
+	}
+	hosts, err := c.candidates(ref.Registry(), Pull, desc.Digest)
+	if err != nil {
+		return nil, 0, err
+	}
+	b := &body{client: c, ctx: ctx, ref: ref, cred: cred, desc: desc, hosts: hosts, off: off, pos: off, end: end, opening: true}
+	b.patience = c.patience()
+	if err := b.open(); err != nil {
+		return nil, 0, err
+	}
+	b.opening = false
+	return b, b.off, nil
+}
+
+// request asks an endpoint for what is still to come. An answer that can be
+// used is kept, and skip set to the bytes at its start that were there before.
+func (b *body) request(ctx context.Context, ep *endpoint, cred credentials.Credential) error {
+	whole := b.pos == 0 && b.end == b.desc.Size
+	a, err := b.get(ctx, ep, cred, !whole)
+	if err != nil {
+		return err
+	}
+	if !whole && a.StatusCode != http.StatusOK {
+		if err = b.checkRange(a); err == nil {
+			return b.take(ep, a, b.pos)
+		}
+		// A host that has another idea of the blob is asked once for all of it.
+		a.end()
+		if b.fresh[ep] {
+			return err
+		}
+		if b.fresh == nil {
+			b.fresh = map[*endpoint]bool{}
+		}
+		b.fresh[ep] = true
+		if a, err = b.get(ctx, ep, cred, false); err != nil {
+			return err
+		}
+	}
+	if a.StatusCode != http.StatusOK {
+		a.end()
+		kind := content.ErrNetwork
+		if a.StatusCode == http.StatusPartialContent || a.StatusCode == http.StatusRequestedRangeNotSatisfiable {
+			kind = content.ErrRange
+		}
+		return failf(kind, a.host, "status %d in answer to a GET of a whole blob", a.StatusCode)
+	}
+	return b.take(ep, a, 0)
+}
+
+// get makes one GET of the blob, or of the range that is still to come.
+func (b *body) get(ctx context.Context, ep *endpoint, cred credentials.Credential, ranged bool) (*answer, error) {
+	r := request{method: http.MethodGet, repository: b.ref.Repository(), kind: "blobs", name: string(b.desc.Digest), cred: cred, header: http.Header{}}
+	if ranged {
+		if b.end == b.desc.Size {
+			r.header.Set("Range", fmt.Sprintf("bytes=%d-", b.pos))
+		} else {
+			r.header.Set("Range", fmt.Sprintf("bytes=%d-%d", b.pos, b.end-1))
+		}
+	}
+	a, err := ep.ask(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.identity(); err != nil {
+		a.end()
+		return nil, err
+	}
+	return a, nil
+}
+
+// checkRange checks the answer to a request with Range that is not 200.
+func (b *body) checkRange(a *answer) error {
+	switch a.StatusCode {
+	case http.StatusRequestedRangeNotSatisfiable:
+		return failf(content.ErrSizeMismatch, a.host, "the blob has %d bytes, but the host has none from byte %d on (Content-Range %.60q)",
+			b.desc.Size, b.pos, a.Header.Get("Content-Range"))
+	case http.StatusPartialContent:
+	default:
+		return failf(content.ErrNetwork, a.host, "status %d in answer to a GET of a range", a.StatusCode)
+	}
+	got, err := parseContentRange(strings.TrimSpace(a.Header.Get("Content-Range")))
+	if err != nil {
+		return fail(content.ErrRange, a.host, err)
+	}
+	if got.first != b.pos || got.total != b.desc.Size {
+		return failf(content.ErrRange, a.host, "bytes %d-%d of %d in answer to a request for byte %d of %d", got.first, got.last, got.total, b.pos, b.desc.Size)
+	}
+	return nil
+}
+
+// take makes an answer the one that is read. It begins at byte start of the blob.
+func (b *body) take(ep *endpoint, a *answer, start int64) error {
+	if b.opening {
+		// The caller has nothing yet, so it can be given the answer as it is.
+		b.off, b.pos = start, start
+	}
+	b.answer, b.skip = a, b.pos-start
+	b.left = a.ContentLength // -1 if the answer does not say
+	b.answers++
+	if b.from == nil {
+		b.from = map[*endpoint]bool{}
+	}
+	b.from[ep] = true
+	return nil
+}

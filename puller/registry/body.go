@@ -1,0 +1,269 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/reference"
+)
+
+// minRate is how many bytes a second a blob must bring, on average over twice
+// the stall time.
+const minRate = 1024
+
+// probeTime is how long the end of an answer is waited for that announced more
+// than the blob has, or did not say.
+const probeTime = time.Second
+
+// A body is a blob being read. It goes on at its own offset when a connection
+// is cut, a token expires or a host is given up.
+type body struct {
+	client   *Client
+	ctx      context.Context // of the call of Blob: it bounds the reading too
+	ref      reference.Reference
+	cred     credentials.Credential
+	desc     ocispec.Descriptor
+	hosts    []*endpoint // the first is the one being asked
+	off      int64       // where the body began
+	pos, end int64       // the next byte, and the first one not wanted
+	opening  bool        // nothing was given to the caller yet
+	patience patience
+
+	answer  *answer // being read; nil between answers
+	skip    int64   // bytes at its start that the caller has already
+	left    int64   // bytes it announced and did not bring; -1 if it did not announce
+	gained  bool    // it brought a byte that is new
+	answers int
+	from    map[*endpoint]bool // which gave bytes
+	fresh   map[*endpoint]bool // which were asked for all of it after a bad range
+	failed  []error            // of hosts given up
+	rate    rate
+	err     error // final
+}
+
+// open finds a host that has what is still to come.
+func (b *body) open() error {
+	for {
+		ep := b.hosts[0]
+		err := ep.withCredentials(b.ctx, b.ref, b.cred, b.request)
+		if err == nil {
+			return nil
+		}
+		if err = b.again(err); err != nil {
+			return err
+		}
+	}
+}
+
+// again decides what follows a failed request: another try, the next host, or
+// the end, whose error it returns.
+func (b *body) again(err error) error {
+	if b.ctx.Err() != nil {
+		return err
+	}
+	if len(b.hosts) > 1 {
+		b.leave(err)
+		return nil
+	}
+	if err = b.patience.next(b.ctx, err); err != nil {
+		return afterMirrors(err, b.failed)
+	}
+	return nil
+}
+
+// leave gives up a mirror.
+func (b *body) leave(err error) {
+	b.client.mirrorFailed(b.ctx, b.hosts[0], err)
+	b.failed = append(b.failed, err)
+	b.hosts = b.hosts[1:]
+	b.patience = b.client.patience()
+	b.rate.slow = 0
+}
+
+// Read gives the next bytes, from as many answers as it takes.
+func (b *body) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	for b.err == nil {
+		if b.pos == b.end {
+			b.err = io.EOF
+			break
+		}
+		if b.answer == nil {
+			if err := b.open(); err != nil {
+				b.err = err
+				break
+			}
+		}
+		if n := b.readAnswer(p); n > 0 {
+			return n, b.finish(n)
+		}
+	}
+	return 0, b.err
+}
+
+// readAnswer reads once from the answer at hand. It returns how many bytes are
+// new to the caller; what went wrong is dealt with.
+func (b *body) readAnswer(p []byte) int {
+	want := b.end - b.pos
+	if b.skip > 0 {
+		want = b.skip
+	}
+	if int64(len(p)) > want {
+		p = p[:want]
+	}
+	a := b.answer
+	a.watch.arm()
+	began := time.Now()
+	n, err := a.Body.Read(p)
+	a.watch.rest()
+	b.left -= min(int64(n), b.left)
+	slow := b.rate.add(time.Since(began), n, 2*b.client.stall())
+	if b.skip > 0 {
+		b.skip -= int64(n)
+		n = 0
+	}
+	b.pos += int64(n)
+	if n > 0 {
+		b.gained = true
+		b.patience.progress()
+	}
+	switch {
+	case b.pos == b.end:
+		// The end is looked at by finish.
+	case err != nil:
+		b.cut(err)
+	case slow:
+		b.cut(errSlow)
+	}
+	return n
+}
+
+// errSlow is why an answer was cut that brought too little.
+var errSlow = fmt.Errorf("less than %d bytes a second", minRate)
+
+// cut ends an answer that did not bring all of it, and decides whether to ask on.
+func (b *body) cut(err error) {
+	a := b.answer
+	if b.ctx.Err() != nil {
+		b.err = canceled(b.ctx, a.host)
+		b.drop()
+		return
+	}
+	var failure error
+	switch {
+	case errors.Is(err, errSlow):
+		failure = fail(content.ErrTimeout, a.host, err)
+	default:
+		failure = failTrip(a.watch.ctx, a.host, fmt.Errorf("after %d of %d bytes: %w", b.pos, b.desc.Size, early(err)), a.secrets)
+	}
+	gained := b.gained
+	b.drop()
+	b.client.logger().InfoContext(b.ctx, "blob cut", "digest", string(b.desc.Digest), "host", a.host, "at", b.pos, "error", failure)
+	switch {
+	case b.rate.slow > 1:
+		if len(b.hosts) > 1 {
+			b.leave(failure)
+			return
+		}
+		b.err = afterMirrors(failure, b.failed)
+	case gained:
+		// It moves: ask on at once, but not in a tight loop.
+		if err := sleep(b.ctx, ownDelay(1)/20); err != nil {
+			b.err = err
+		}
+	case len(b.hosts) > 1 && (b.patience.made >= b.patience.tries || content.KindOf(failure) == content.ErrTimeout):
+		b.leave(failure)
+	default:
+		if err := b.patience.next(b.ctx, failure); err != nil {
+			b.err = afterMirrors(err, b.failed)
+		}
+	}
+}
+
+func (b *body) drop() {
+	if b.answer != nil {
+		b.answer.end()
+	}
+	b.answer, b.gained = nil, false
+}
+
+// finish looks, once all bytes are there, whether the answer has more than the
+// blob. It returns the error to give with the last bytes.
+func (b *body) finish(n int) error {
+	if b.pos < b.end {
+		return nil
+	}
+	defer b.drop()
+	if b.end < b.desc.Size || b.left == 0 {
+		return nil
+	}
+	a := b.answer
+	timer := time.AfterFunc(min(probeTime, b.client.stall()), func() { a.watch.cancel(errStalled) })
+	defer timer.Stop()
+	var more [1]byte
+	if n, _ := io.ReadFull(a.Body, more[:]); n > 0 {
+		b.err = failf(content.ErrSizeMismatch, a.host, "the blob has %d bytes, the host sends more", b.desc.Size)
+		return b.err
+	}
+	return nil
+}
+
+// Close frees the connection.
+func (b *body) Close() error {
+	b.drop()
+	if b.err == nil || errors.Is(b.err, io.EOF) {
+		b.err = fs.ErrClosed
+	}
+	return nil
+}
+
+// Reject implements content.Rejecter.
+func (b *body) Reject() bool {
+	again := false
+	for ep := range b.from {
+		last := ep == b.hosts[len(b.hosts)-1]
+		news := b.client.rejected.add(ep, b.desc.Digest)
+		switch {
+		case !last:
+			again = true // the hosts after it are left
+		case b.answers > 1 || b.off > 0 || b.end < b.desc.Size:
+			again = again || news
+		}
+	}
+	return again
+}
+
+// A rate measures how fast a blob comes, over windows of time in which the
+// network was waited for.
+type rate struct {
+	spent time.Duration
+	bytes int
+	slow  int // windows in a row that were too slow
+}
+
+// add reports whether a window has just ended that was too slow.
+func (r *rate) add(d time.Duration, n int, window time.Duration) bool {
+	r.spent += d
+	r.bytes += n
+	if r.spent < window {
+		return false
+	}
+	slow := float64(r.bytes) < minRate*r.spent.Seconds()
+	r.spent, r.bytes = 0, 0
+	if slow {
+		r.slow++
+	} else {
+		r.slow = 0
+	}
+	return slow
+}

@@ -1,0 +1,140 @@
+package registry
+
+import (
+	"context"
+	"crypto/x509"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/pullkit/pullkit/credentials"
+)
+
+// A Client reads registries over the OCI distribution API. It is a
+// content.Source. The zero Client is ready for use; its fields must not be
+// changed after the first call, nor the Client be copied. Its methods may be
+// called concurrently, and one Client for the whole program is best:
+// connections, tokens and what it learned of mirrors are its own.
+type Client struct {
+	// PlainHTTP lists hosts, as they stand in image names ("10.0.0.5:5000"),
+	// that are asked over http. All others are asked over https; only a
+	// registry on loopback where no TLS at all is spoken is asked over http
+	// without being listed.
+	PlainHTTP []string
+	// MaxWait is how long one call waits, since the last byte it got, because
+	// registries ask for it (Retry-After). Longer waits are returned in
+	// content.Error.RetryAfter. Zero means 60 seconds, negative never.
+	MaxWait time.Duration
+	// Stall is how long an answer, or the next byte of one, may take to come
+	// before the request is cut and made again. A token may take twice that,
+	// with all its tries; a blob that brings less than 1 KiB/s over twice that
+	// is cut as well. Zero means 15 seconds.
+	Stall time.Duration
+	// Reconnects is how many tries in a row may bring nothing new before a host
+	// is given up. Zero means 3, negative none.
+	Reconnects int
+
+	// Hosts says where the images of a registry are asked for, by the
+	// registry's name ("docker.io").
+	Hosts map[string]Hosts
+	// CertsDir is a directory in the form of containerd's certs.d, for
+	// registries that Hosts does not name; see ReadHosts. "" means none. It is
+	// looked at again after half a minute.
+	CertsDir string
+	// Mirrors holds the mirrors' own credentials, looked up by image names with
+	// the mirror's host and path. A registry's credential is never sent to its
+	// mirrors. Nil means none.
+	Mirrors credentials.Keyring
+
+	// RootCAs are the authorities trusted for https; nil means the system's.
+	RootCAs *x509.CertPool
+	// AllowRealm says that credentials for a registry may go to a token server
+	// that is neither the registry's own origin nor https for an https
+	// registry, and that the token server may have a private address. Nil means
+	// none may.
+	AllowRealm func(registry string, realm *url.URL) bool
+	// AllowAddr says that redirects and realms from a registry on a public
+	// address may lead to a loopback or private address. Link-local addresses
+	// are never dialled. Nil means none may.
+	AllowAddr func(registry string, addr netip.Addr) bool
+	// ForeignLayers says that a layer which the registry does not have may be
+	// fetched from the https URLs in its descriptor, without credentials.
+	ForeignLayers bool
+
+	// DialContext makes connections; nil means a net.Dialer. Addresses are
+	// checked either way.
+	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)
+	// Proxy chooses a proxy; nil means http.ProxyFromEnvironment.
+	Proxy func(*http.Request) (*url.URL, error)
+	// Transport replaces the Client's own transports, and with them RootCAs,
+	// Proxy, DialContext, what Hosts says of TLS, and the check of the
+	// addresses that names resolve to. It must not follow redirects. Nil means
+	// the Client's own.
+	Transport http.RoundTripper
+	// UserAgent is sent with each request; "" means "pullkit".
+	UserAgent string
+	// Logger is told of each request (debug) and of what goes wrong (info);
+	// nil means silent.
+	Logger *slog.Logger
+
+	endpoints endpoints
+	auths     auths
+	rejected  rejections
+	once      sync.Once
+	log       *slog.Logger
+}
+
+// The defaults of a Client's zero fields.
+const (
+	defaultMaxWait    = time.Minute
+	defaultStall      = 15 * time.Second
+	defaultReconnects = 3
+	defaultUserAgent  = "pullkit"
+)
+
+func (c *Client) maxWait() time.Duration {
+	if c.MaxWait == 0 {
+		return defaultMaxWait
+	}
+	return c.MaxWait
+}
+
+func (c *Client) stall() time.Duration {
+	if c.Stall <= 0 {
+		return defaultStall
+	}
+	return c.Stall
+}
+
+func (c *Client) reconnects() int {
+	if c.Reconnects == 0 {
+		return defaultReconnects
+	}
+	return max(c.Reconnects, 0)
+}
+
+func (c *Client) userAgent() string {
+	if c.UserAgent == "" {
+		return defaultUserAgent
+	}
+	return c.UserAgent
+}
+
+func (c *Client) logger() *slog.Logger {
+	c.once.Do(func() {
+		if c.log = c.Logger; c.log == nil {
+			c.log = slog.New(slog.DiscardHandler)
+		}
+	})
+	return c.log
+}
+
+// CloseIdleConnections closes connections that are kept for later requests.
+// Calls under way go on.
+func (c *Client) CloseIdleConnections() {
+	c.endpoints.each(func(ep *endpoint) { ep.closeIdle() })
+}

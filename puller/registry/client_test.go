@@ -1,0 +1,124 @@
+package registry_test
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"io"
+	"io/fs"
+	"testing"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/internal/verify"
+	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/puller/pullertest"
+	"github.com/pullkit/pullkit/puller/registry"
+	"github.com/pullkit/pullkit/reference"
+)
+
+var _ content.Source = (*registry.Client)(nil)
+
+var (
+	robot  = credentials.Credential{Username: "robot", Password: credentials.Conceal("s3cret-pass")}
+	nobody credentials.Credential
+)
+
+// start starts a registry with one image, team/app:v1, that robot may pull.
+func start(t *testing.T, conf pullertest.Config) (*pullertest.Registry, pullertest.PutResult, reference.Reference) {
+	if conf.Users == nil && conf.Auth != pullertest.AuthNone {
+		conf.Users = []pullertest.User{{Name: "robot", Password: "s3cret-pass", IdentityToken: "identity-of-robot"}}
+	}
+	reg, err := pullertest.Start(conf)
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, reg.Close()) })
+	put, err := reg.PutImage("team/app:v1", pullertest.Image{Layers: []int64{200_000, 50_000}, Seed: 1})
+	require.NoError(t, err)
+	return reg, put, reference.MustParse(reg.Host() + "/team/app:v1")
+}
+
+// pull reads a manifest and all its blobs.
+func pull(ctx context.Context, c *registry.Client, ref reference.Reference, cred credentials.Credential, blobs []ocispec.Descriptor) error {
+	if _, _, err := c.Manifest(ctx, ref, cred, ""); err != nil {
+		return err
+	}
+	for _, b := range blobs {
+		data, err := read(ctx, c, ref, cred, b)
+		if err != nil {
+			return err
+		}
+		if !verify.Bytes(b.Digest, data) {
+			return errors.New("wrong bytes")
+		}
+	}
+	return nil
+}
+
+func read(ctx context.Context, c *registry.Client, ref reference.Reference, cred credentials.Credential, desc ocispec.Descriptor) ([]byte, error) {
+	body, _, err := c.Blob(ctx, ref, cred, desc, 0, -1)
+	if err != nil {
+		return nil, err
+	}
+	data, err := io.ReadAll(body)
+	return data, errors.Join(err, body.Close())
+}
+
+func blobsOf(put pullertest.PutResult) []ocispec.Descriptor {
+	return put.Blobs
+}
+
+func TestPull(t *testing.T) {
+	identity := credentials.Credential{IdentityToken: credentials.Conceal("identity-of-robot")}
+	wrong := credentials.Credential{Username: "robot", Password: credentials.Conceal("wrong-pass")}
+	for _, tt := range []struct {
+		name string
+		conf pullertest.Config
+		cred credentials.Credential
+		want content.Kind
+		more pullertest.Counts // beyond one manifest and three blobs
+	}{
+		{"open", pullertest.Config{}, nobody, "", pullertest.Counts{}},
+		{"open, with a credential", pullertest.Config{}, robot, "", pullertest.Counts{}},
+		{"basic", pullertest.Config{Auth: pullertest.AuthBasic}, robot, "", pullertest.Counts{ManifestGet: 1, Unauthorized: 1}},
+		{"basic over TLS", pullertest.Config{Auth: pullertest.AuthBasic, TLS: true}, robot, "", pullertest.Counts{ManifestGet: 1, Unauthorized: 1}},
+		{"bearer", pullertest.Config{Auth: pullertest.AuthBearer}, robot, "", pullertest.Counts{ManifestGet: 1, Unauthorized: 1, Token: 1}},
+		{"bearer over TLS", pullertest.Config{Auth: pullertest.AuthBearer, TLS: true}, robot, "", pullertest.Counts{ManifestGet: 1, Unauthorized: 1, Token: 1}},
+		{"bearer, identity token", pullertest.Config{Auth: pullertest.AuthBearer}, identity, "", pullertest.Counts{ManifestGet: 1, Unauthorized: 1, Token: 1}},
+		{"bearer, anonymous", pullertest.Config{Auth: pullertest.AuthBearer, Users: []pullertest.User{{}}}, nobody, "", pullertest.Counts{ManifestGet: 1, Unauthorized: 1, Token: 1}},
+		{"basic, wrong password", pullertest.Config{Auth: pullertest.AuthBasic}, wrong, content.ErrUnauthorized, pullertest.Counts{}},
+		{"basic, anonymous", pullertest.Config{Auth: pullertest.AuthBasic}, nobody, content.ErrUnauthorized, pullertest.Counts{}},
+		{"basic, identity token", pullertest.Config{Auth: pullertest.AuthBasic}, identity, content.ErrUnauthorized, pullertest.Counts{}},
+		{"bearer, wrong password", pullertest.Config{Auth: pullertest.AuthBearer}, wrong, content.ErrUnauthorized, pullertest.Counts{}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			reg, put, ref := start(t, tt.conf)
+			c := &registry.Client{PlainHTTP: []string{reg.Host()}}
+			if tt.conf.TLS {
+				c.PlainHTTP = nil
+				c.RootCAs = x509.NewCertPool()
+				require.True(t, c.RootCAs.AppendCertsFromPEM(reg.CA()))
+			}
+			defer c.CloseIdleConnections()
+			err := pull(t.Context(), c, ref, tt.cred, blobsOf(put))
+			if tt.want != "" {
+				assert.ErrorIs(t, err, tt.want)
+				assert.ErrorIs(t, err, fs.ErrPermission)
+				var status *registry.StatusError
+				require.ErrorAs(t, err, &status)
+				assert.Equal(t, 401, status.Status)
+				t.Log(err)
+				return
+			}
+			require.NoError(t, err)
+			want := tt.more
+			want.ManifestGet++
+			want.BlobGet = len(put.Blobs)
+			got := reg.Counts()
+			got.BlobBytes = 0
+			assert.Equal(t, want, got)
+		})
+	}
+}

@@ -1,0 +1,2 @@
+// Package registry reads image registries over the OCI distribution API.
+package registry

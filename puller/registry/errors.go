@@ -1,0 +1,207 @@
+package registry
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/pullkit/pullkit/internal/redact"
+	"github.com/pullkit/pullkit/puller/content"
+)
+
+// A StatusError is an answer whose status says that what was asked for is not
+// to be had. Its texts hold no secrets, no control characters and no more than
+// 1 KiB each. Errors of a Client wrap it in a *content.Error.
+type StatusError struct {
+	Method string
+	URL    string // what was asked, redirects followed; without user info and query values
+	Status int
+	Codes  []Code // what the registry says of it; empty if it does not, or not in the format of the OCI distribution specification
+	// RetryAfter is how long the server asks to wait; 0 if it does not.
+	RetryAfter time.Duration
+}
+
+// A Code is one entry of a registry's error document.
+type Code struct {
+	Code    string // MANIFEST_UNKNOWN, TOOMANYREQUESTS, ...
+	Message string // for people; may be empty
+}
+
+func (e *StatusError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s %s: %d", e.Method, e.URL, e.Status)
+	if text := http.StatusText(e.Status); text != "" {
+		b.WriteString(" " + text)
+	}
+	for i, c := range e.Codes {
+		b.WriteString([]string{": ", "; "}[min(i, 1)] + c.Code)
+		if c.Message != "" {
+			b.WriteString(": " + c.Message)
+		}
+	}
+	return redact.Text(b.String())
+}
+
+// has reports whether the registry gave the code.
+func (e *StatusError) has(code string) bool {
+	for _, c := range e.Codes {
+		if c.Code == code {
+			return true
+		}
+	}
+	return false
+}
+
+// maxCodes is how many entries of an error document are kept.
+const maxCodes = 8
+
+// parseCodes reads a registry's error document. Token servers that speak OAuth
+// 2.0 (RFC 6749, section 5.2) have a form of their own.
+func parseCodes(body []byte, secrets []string) []Code {
+	var doc struct {
+		Errors []struct {
+			Code    string `json:"code"`
+			Message string `json:"message"`
+		} `json:"errors"`
+		Error       string `json:"error"`
+		Description string `json:"error_description"`
+		Details     string `json:"details"`
+	}
+	// A document of which one field has an odd type still tells the others.
+	_ = json.Unmarshal(body, &doc)
+	var codes []Code
+	add := func(code, message string) {
+		if (code != "" || message != "") && len(codes) < maxCodes {
+			codes = append(codes, Code{redact.Text(code, secrets...), redact.Text(message, secrets...)})
+		}
+	}
+	for _, e := range doc.Errors {
+		add(e.Code, e.Message)
+	}
+	if doc.Description == "" {
+		doc.Description = doc.Details
+	}
+	add(doc.Error, doc.Description)
+	return codes
+}
+
+// kindOfStatus names what an answer means for the caller.
+func kindOfStatus(e *StatusError) content.Kind {
+	switch {
+	case e.Status == http.StatusTooManyRequests, e.has("TOOMANYREQUESTS"):
+		return content.ErrRateLimited
+	case e.Status == http.StatusUnauthorized:
+		return content.ErrUnauthorized
+	case e.Status == http.StatusForbidden:
+		return content.ErrDenied
+	case e.Status == http.StatusNotFound, e.Status == http.StatusGone:
+		return content.ErrNotFound
+	case e.Status == http.StatusRequestTimeout, e.Status >= 500:
+		return content.ErrUnavailable
+	case e.Status == http.StatusRequestedRangeNotSatisfiable:
+		return content.ErrRange
+	}
+	return content.ErrNetwork
+}
+
+// A redacted error shows its cause's text made fit for logs.
+type redacted struct {
+	text string
+	err  error
+}
+
+func (e *redacted) Error() string { return e.text }
+func (e *redacted) Unwrap() error { return e.err }
+
+// fail makes the error of a host; cause may quote what strangers sent.
+func fail(kind content.Kind, host string, cause error, secrets ...string) *content.Error {
+	e := &content.Error{Kind: kind, Host: redact.Text(host)}
+	if cause == nil {
+		return e
+	}
+	var status *StatusError
+	if errors.As(cause, &status) {
+		e.RetryAfter = status.RetryAfter
+	}
+	e.Err = &redacted{redact.Text(cause.Error(), secrets...), cause}
+	return e
+}
+
+func failf(kind content.Kind, host, format string, args ...any) *content.Error {
+	return fail(kind, host, fmt.Errorf(format, args...))
+}
+
+// errStalled is the cause with which a request is cut that brings nothing.
+var errStalled = errors.New("nothing came for too long")
+
+// A forbiddenError says that an answer led to where a registry may not lead.
+type forbiddenError struct{ why string }
+
+func (e *forbiddenError) Error() string { return e.why }
+
+// failTrip names why a request got no answer.
+func failTrip(ctx context.Context, host string, err error, secrets []string) error {
+	switch {
+	case errors.Is(context.Cause(ctx), errStalled):
+		return fail(content.ErrTimeout, host, errStalled)
+	case ctx.Err() != nil:
+		return canceled(ctx, host)
+	}
+	var forbidden *forbiddenError
+	if errors.As(err, &forbidden) {
+		return fail(content.ErrForbiddenURL, host, forbidden, secrets...)
+	}
+	if isTLS(err) {
+		return fail(content.ErrTLS, host, err, secrets...)
+	}
+	return fail(content.ErrNetwork, host, err, secrets...)
+}
+
+// canceled is the error when the caller gave up.
+func canceled(ctx context.Context, host string) error {
+	err := ctx.Err()
+	if cause := context.Cause(ctx); !errors.Is(cause, err) {
+		err = fmt.Errorf("%w: %w", err, cause)
+	}
+	if host == "" {
+		return err
+	}
+	return fmt.Errorf("%s: %w", redact.Text(host), err)
+}
+
+// isTLS reports whether err is about the TLS handshake itself, not about the
+// connection below it.
+func isTLS(err error) bool {
+	var (
+		record       tls.RecordHeaderError
+		verification *tls.CertificateVerificationError
+		unknown      x509.UnknownAuthorityError
+		invalid      x509.CertificateInvalidError
+		name         x509.HostnameError
+		op           *net.OpError
+	)
+	switch {
+	case errors.As(err, &record), errors.As(err, &verification), errors.As(err, &unknown),
+		errors.As(err, &invalid), errors.As(err, &name):
+		return true
+	case errors.As(err, &op) && (op.Op == "remote error" || op.Op == "local error"):
+		return true // an alert
+	}
+	return err != nil && strings.HasPrefix(err.Error(), "tls: ")
+}
+
+// early is how an end that comes too soon looks to the caller.
+func early(err error) error {
+	if err == nil || errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}

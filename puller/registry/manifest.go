@@ -1,0 +1,241 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/internal/strictjson"
+	"github.com/pullkit/pullkit/internal/verify"
+	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/reference"
+)
+
+// maxManifest is the largest manifest or index that is read: what containerd
+// and containers/image read too.
+const maxManifest = 4 << 20
+
+// Media types of Docker's documents, which OCI's descend from.
+const (
+	dockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
+	dockerList     = "application/vnd.docker.distribution.manifest.list.v2+json"
+)
+
+// accepted is the Accept header of manifest requests.
+func accepted() []string {
+	return []string{strings.Join([]string{ocispec.MediaTypeImageIndex, ocispec.MediaTypeImageManifest, dockerList, dockerManifest}, ", ")}
+}
+
+// Manifest returns the manifest or index that ref names; see content.Source.
+// It makes one request, a GET, or a HEAD when have is set, and a GET after it if
+// the HEAD does not say that the digest is still have. When it does, desc has
+// the size that the registry told, or 0.
+//
+// Errors wrap a *content.Error; that of a refusal also a *StatusError, and
+// fs.ErrNotExist or fs.ErrPermission where it is about that.
+func (c *Client) Manifest(ctx context.Context, ref reference.Reference, cred credentials.Credential, have digest.Digest) (ocispec.Descriptor, []byte, error) {
+	if err := checkRef(ref); err != nil {
+		return ocispec.Descriptor{}, nil, err
+	}
+	var desc ocispec.Descriptor
+	var body []byte
+	need := Resolve
+	if ref.Digest() != "" {
+		need = Pull
+	}
+	err := c.eachHost(ctx, ref, cred, need, func(ctx context.Context, ep *endpoint, cred credentials.Credential) (err error) {
+		desc, body, err = ep.manifest(ctx, ref, cred, have)
+		return err
+	})
+	if err != nil {
+		return ocispec.Descriptor{}, nil, err
+	}
+	return desc, body, nil
+}
+
+func checkRef(ref reference.Reference) error {
+	if ref.IsZero() {
+		return failf(content.ErrBadReference, "", "no image name")
+	}
+	if d := ref.Digest(); d != "" {
+		if err := verify.Digest(d); err != nil {
+			return fail(content.ErrBadDigest, "", err)
+		}
+	}
+	return nil
+}
+
+func (ep *endpoint) manifest(ctx context.Context, ref reference.Reference, cred credentials.Credential, have digest.Digest) (ocispec.Descriptor, []byte, error) {
+	r := request{method: http.MethodGet, repository: ref.Repository(), kind: "manifests", name: ref.Tag(), cred: cred, header: http.Header{"Accept": accepted()}}
+	if d := ref.Digest(); d != "" {
+		r.name = string(d)
+	}
+	if have != "" {
+		desc, same, err := ep.still(ctx, r, have, ref.Digest())
+		if same || err != nil {
+			return desc, nil, err
+		}
+	}
+	a, err := ep.ask(ctx, r)
+	if err != nil {
+		return ocispec.Descriptor{}, nil, err
+	}
+	defer a.end()
+	body, err := a.document()
+	if err != nil {
+		return ocispec.Descriptor{}, nil, err
+	}
+	return a.describe(body, ref.Digest())
+}
+
+// still asks by HEAD whether the name points to what the caller has. A server
+// that knows no HEAD has not said so.
+func (ep *endpoint) still(ctx context.Context, r request, have, pinned digest.Digest) (ocispec.Descriptor, bool, error) {
+	r.method = http.MethodHead
+	a, err := ep.ask(ctx, r)
+	if err != nil {
+		var status *StatusError
+		if errors.As(err, &status) && (status.Status == http.StatusMethodNotAllowed || status.Status == http.StatusNotImplemented || status.Status == http.StatusBadRequest) {
+			return ocispec.Descriptor{}, false, nil
+		}
+		return ocispec.Descriptor{}, false, err
+	}
+	defer a.end()
+	told := digest.Digest(a.Header.Get("Docker-Content-Digest"))
+	if told == "" {
+		told = pinned // what is there under a digest has that digest
+	}
+	if a.StatusCode != http.StatusOK || told != have {
+		return ocispec.Descriptor{}, false, nil
+	}
+	return ocispec.Descriptor{MediaType: a.mediaType(), Digest: have, Size: max(a.ContentLength, 0)}, true, nil
+}
+
+// document reads a manifest whole.
+func (a *answer) document() ([]byte, error) {
+	if a.StatusCode != http.StatusOK {
+		return nil, failf(content.ErrNetwork, a.host, "status %d in answer to a GET of a manifest", a.StatusCode)
+	}
+	if err := a.identity(); err != nil {
+		return nil, err
+	}
+	tooLarge := failf(content.ErrTooLarge, a.host, "a manifest of more than %d bytes", maxManifest)
+	if a.ContentLength > maxManifest {
+		return nil, tooLarge
+	}
+	body, err := io.ReadAll(io.LimitReader(&armed{a}, maxManifest+1))
+	switch {
+	case len(body) > maxManifest:
+		return nil, tooLarge
+	case err != nil:
+		return nil, failTrip(a.watch.ctx, a.host, early(err), a.secrets)
+	}
+	return body, nil
+}
+
+// An armed reader watches each read of a body.
+type armed struct{ a *answer }
+
+func (r *armed) Read(p []byte) (int, error) {
+	r.a.watch.arm()
+	defer r.a.watch.rest()
+	return r.a.Body.Read(p)
+}
+
+// describe verifies a document against the digests it was announced with, and
+// finds its type: the answer and the document must not disagree.
+func (a *answer) describe(body []byte, pinned digest.Digest) (ocispec.Descriptor, []byte, error) {
+	told := digest.Digest(a.Header.Get("Docker-Content-Digest"))
+	if told != "" {
+		if err := verify.Digest(told); err != nil {
+			return ocispec.Descriptor{}, nil, fail(content.ErrBadDigest, a.host, fmt.Errorf("Docker-Content-Digest: %w", err))
+		}
+	}
+	name := told
+	if name == "" {
+		name = digest.Digest("sha256:" + strings.Repeat("0", 64)) // names the algorithm only
+	}
+	for _, want := range []digest.Digest{pinned, told} {
+		if want != "" && !verify.Bytes(want, body) {
+			return ocispec.Descriptor{}, nil, failf(content.ErrDigestMismatch, a.host, "the document of %d bytes is not %s", len(body), want)
+		}
+	}
+	desc := ocispec.Descriptor{Digest: pinned, Size: int64(len(body))}
+	if pinned == "" {
+		h, err := verify.New(name)
+		if err != nil {
+			return ocispec.Descriptor{}, nil, fail(content.ErrBadDigest, a.host, err)
+		}
+		h.Write(body)
+		desc.Digest = verify.Sum(name, h)
+	}
+	var err error
+	if desc.MediaType, err = documentType(a.mediaType(), body); err != nil {
+		kind := content.ErrBadManifest
+		if errors.Is(err, content.ErrMediaType) {
+			kind = content.ErrMediaType
+		}
+		return ocispec.Descriptor{}, nil, fail(kind, a.host, err, a.secrets...)
+	}
+	return desc, body, nil
+}
+
+// mediaType is the Content-Type without parameters; "" if it says nothing.
+func (a *answer) mediaType() string {
+	t, _, err := mime.ParseMediaType(a.Header.Get("Content-Type"))
+	if err != nil {
+		return ""
+	}
+	return t
+}
+
+// documentType finds the media type of a document from its Content-Type and
+// its own mediaType. Types that say nothing count as none.
+func documentType(header string, body []byte) (string, error) {
+	var inside string
+	var manifests, layers bool
+	err := strictjson.Decode(body, strictjson.Limits{}, func(r *strictjson.Reader) error {
+		return r.Object([]string{"mediaType", "manifests", "layers"}, func(key string) (err error) {
+			switch key {
+			case "mediaType":
+				inside, err = r.String()
+			case "manifests":
+				manifests, err = true, r.Skip()
+			case "layers":
+				layers, err = true, r.Skip()
+			}
+			return err
+		})
+	})
+	if err != nil {
+		return "", err
+	}
+	vague := header == "" || header == "application/json" || header == "text/plain" || header == "application/octet-stream"
+	switch {
+	case !vague && inside != "" && header != inside:
+		return "", fmt.Errorf("Content-Type %.100q, but mediaType %.100q", header, inside)
+	case !vague:
+		inside = header
+	}
+	switch {
+	case inside == "" && manifests && !layers:
+		inside = ocispec.MediaTypeImageIndex
+	case inside == "" && !manifests:
+		inside = ocispec.MediaTypeImageManifest
+	}
+	switch inside {
+	case ocispec.MediaTypeImageIndex, ocispec.MediaTypeImageManifest, dockerList, dockerManifest:
+		return inside, nil
+	case "":
+		return "", errors.New("a document with both manifests and layers")
+	}
+	return "", fmt.Errorf("%w %.100q, want an index or manifest of OCI or Docker", content.ErrMediaType, inside)
+}

@@ -1,0 +1,227 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/internal/redact"
+	"github.com/pullkit/pullkit/puller/content"
+)
+
+const (
+	maxRedirects = 5
+	maxErrorBody = 64 << 10
+)
+
+// A request is one thing asked of an endpoint.
+type request struct {
+	method     string
+	repository string
+	kind, name string      // "manifests", "v1"
+	header     http.Header // Accept, Range
+	cred       credentials.Credential
+}
+
+// An answer is a response with the watch over it, whose end frees both.
+type answer struct {
+	*http.Response
+	url     *url.URL // that answered
+	host    string   // of url
+	left    bool     // it came from another origin than the one asked
+	private bool     // the first hop was to a private address
+	watch   *watch
+	secrets []string // that the request carried
+}
+
+func (a *answer) end() {
+	a.watch.end()
+	_ = a.Body.Close() // nothing was written, nothing can be lost
+}
+
+// ask makes a request of an endpoint and answers its challenge. What it returns
+// has a status of success, or 416; everything else is an error. One try: what
+// may be asked again is up to the caller.
+func (ep *endpoint) ask(ctx context.Context, r request) (*answer, error) {
+	scheme := ep.scheme()
+	a, err := ep.authorized(ctx, scheme, r)
+	if err != nil && ep.guessed && scheme == "https" && ep.noTLS(ctx, err) {
+		var plain *answer
+		if plain, err = ep.authorized(ctx, "http", r); err == nil {
+			ep.plain.Store(true)
+		}
+		a = plain
+	}
+	return a, err
+}
+
+// noTLS reports whether a loopback registry failed because it speaks no TLS at
+// all. A certificate that is wrong is TLS.
+func (ep *endpoint) noTLS(ctx context.Context, err error) bool {
+	if ctx.Err() != nil || ep.trips.spokeTLS.Load() {
+		return false
+	}
+	kind := content.KindOf(err)
+	return kind == content.ErrNetwork && !errors.As(err, new(*StatusError)) || kind == content.ErrTLS
+}
+
+// authorized sends a request with the Authorization that is at hand, and once
+// more with a new one if the registry's own origin wants that.
+func (ep *endpoint) authorized(ctx context.Context, scheme string, r request) (*answer, error) {
+	u := ep.url(scheme, r.repository, r.kind, r.name)
+	auths := &ep.client.auths
+	key := authKey{originOf(u), r.cred, r.repository}.clean()
+	auth, err := auths.current(ctx, ep, key)
+	if err != nil {
+		return nil, err
+	}
+	a, err := ep.follow(ctx, u, r, auth)
+	if err != nil {
+		return nil, err
+	}
+	if a.StatusCode == http.StatusUnauthorized && !a.left {
+		challenges := a.Header.Values("WWW-Authenticate")
+		refused := a.refusal(r.method) // frees the connection for the token or the second try
+		auth, err = auths.answer(ctx, ep, key, auth, challenges, a.private, refused)
+		if err != nil {
+			return nil, err
+		}
+		if a, err = ep.follow(ctx, u, r, auth); err != nil {
+			return nil, err
+		}
+	}
+	if a.StatusCode/100 == 2 || a.StatusCode == http.StatusRequestedRangeNotSatisfiable {
+		return a, nil
+	}
+	return nil, a.refusal(r.method)
+}
+
+// follow sends a request and goes where redirects lead, within the rules. The
+// Authorization goes to the endpoint's own origin only, and no more once a
+// redirect has left it.
+func (ep *endpoint) follow(ctx context.Context, u *url.URL, r request, auth authorization) (*answer, error) {
+	home := originOf(u)
+	a := &answer{watch: newWatch(ctx, ep.client.stall()), secrets: append(auth.secrets(), secretsOf(r.cred)...)}
+	for hops := 0; ; hops++ {
+		own := originOf(u) == home
+		a.left = a.left || !own
+		req := &http.Request{Method: r.method, URL: u, Host: u.Host, Header: ep.header(r, auth, own, a.left),
+			Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}
+		a.url, a.host = u, u.Host
+		a.watch.arm()
+		began := time.Now()
+		resp, hop, err := ep.trips.send(req.WithContext(a.watch.ctx), own, a.private)
+		a.watch.rest()
+		if err != nil {
+			err = failTrip(a.watch.ctx, u.Host, err, a.secrets)
+			a.watch.end()
+			ep.client.logger().DebugContext(ctx, "request failed", "method", r.method, "url", redact.URL(u), "error", err)
+			return nil, err
+		}
+		ep.client.logger().DebugContext(ctx, "request", "method", r.method, "url", redact.URL(u), "status", resp.StatusCode, "took", time.Since(began))
+		if hops == 0 {
+			a.private = hop.private(u.Hostname())
+		}
+		a.Response = resp
+		if !isRedirect(resp.StatusCode) {
+			return a, nil
+		}
+		next, err := target(u, resp.Header.Get("Location"), a.secrets)
+		a.drain()
+		if err == nil && hops == maxRedirects {
+			err = failf(content.ErrRedirect, u.Host, "more than %d redirects", maxRedirects)
+		}
+		if err != nil {
+			a.watch.end()
+			return nil, err
+		}
+		u = next
+	}
+}
+
+// header makes the headers of one hop.
+func (ep *endpoint) header(r request, auth authorization, own, left bool) http.Header {
+	h := http.Header{"User-Agent": {ep.client.userAgent()}, "Accept-Encoding": {"identity"}}
+	for name, values := range r.header {
+		h[name] = values
+	}
+	if own && !left {
+		ep.addHeader(h)
+		if auth.header != "" {
+			h.Set("Authorization", auth.header)
+		}
+	}
+	return h
+}
+
+func isRedirect(status int) bool {
+	switch status {
+	case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
+		return true
+	}
+	return false
+}
+
+// target checks where a redirect leads.
+func target(from *url.URL, location string, secrets []string) (*url.URL, error) {
+	if location == "" {
+		return nil, failf(content.ErrRedirect, from.Host, "a redirect without Location")
+	}
+	u, err := from.Parse(location)
+	switch {
+	case err != nil:
+		return nil, fail(content.ErrRedirect, from.Host, fmt.Errorf("Location %.200q is no URL", location), secrets...)
+	case u.Scheme != "http" && u.Scheme != "https", u.Hostname() == "":
+		return nil, failf(content.ErrRedirect, from.Host, "a redirect to scheme %.40q", u.Scheme)
+	case u.User != nil:
+		return nil, failf(content.ErrForbiddenURL, from.Host, "a redirect with user info, to %.200q", u.Host)
+	case from.Scheme == "https" && u.Scheme == "http":
+		return nil, failf(content.ErrForbiddenURL, from.Host, "a redirect from https to http, to %.200q", u.Host)
+	}
+	u.Fragment, u.RawFragment = "", ""
+	return u, nil
+}
+
+// refusal reads why a request was refused, and ends the answer.
+func (a *answer) refusal(method string) *content.Error {
+	e := &StatusError{Method: method, URL: redact.Text(redact.URL(a.url), a.secrets...), Status: a.StatusCode}
+	e.RetryAfter, _ = retryAfter(a.Header, time.Now())
+	e.Codes = parseCodes(a.readError(), a.secrets)
+	a.watch.end()
+	return fail(kindOfStatus(e), a.host, e, a.secrets...)
+}
+
+// readError reads an error body as far as it may matter. A short one is read to
+// its end, so that the connection can be used again; a long one costs the
+// connection. All of it may take as long as one stall.
+func (a *answer) readError() []byte {
+	a.watch.arm()
+	defer a.watch.rest()
+	body, _ := io.ReadAll(io.LimitReader(a.Body, maxErrorBody))
+	_ = a.Body.Close()
+	return body
+}
+
+// drain gets rid of a body that nobody wants.
+func (a *answer) drain() {
+	a.watch.arm()
+	defer a.watch.rest()
+	_, _ = io.CopyN(io.Discard, a.Body, maxErrorBody)
+	_ = a.Body.Close()
+}
+
+// identity checks that an answer is not encoded: what is asked for is named by
+// the digest of the bytes as they are.
+func (a *answer) identity() error {
+	encoding := strings.TrimSpace(a.Header.Get("Content-Encoding"))
+	if encoding == "" || strings.EqualFold(encoding, "identity") {
+		return nil
+	}
+	return failf(content.ErrContentEncoding, a.host, "Content-Encoding %.40q, although identity was asked for", encoding)
+}

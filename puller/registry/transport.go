@@ -1,0 +1,231 @@
+package registry
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/netip"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// transports are the connections of one endpoint. Those to the host itself are
+// apart from those to where its answers lead: other TLS settings, other rules
+// for addresses. A pooled connection is only used again under the rules it was
+// made by.
+type transports struct {
+	endpoint *endpoint
+	mu       sync.Mutex
+	own      http.RoundTripper
+	foreign  [2]http.RoundTripper // may it lead to private addresses
+	spokeTLS atomic.Bool          // the host once answered with a TLS record
+}
+
+// A hop is one request on its way. The transport fills in what it learns.
+type hop struct {
+	proxied bool
+	remote  net.Addr
+}
+
+type hopKey struct{}
+
+// send makes one request to the host itself, or to where an answer led.
+// fromPrivate says that the answer came from a private address.
+func (t *transports) send(req *http.Request, own, fromPrivate bool) (*http.Response, *hop, error) {
+	h := &hop{}
+	if !own {
+		if err := t.endpoint.checkLiteral(req.URL.Hostname(), fromPrivate); err != nil {
+			return nil, h, err
+		}
+	}
+	ctx := context.WithValue(req.Context(), hopKey{}, h)
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) { h.remote = info.Conn.RemoteAddr() }})
+	resp, err := t.pick(own, fromPrivate).RoundTrip(req.WithContext(ctx))
+	return resp, h, err
+}
+
+// private reports whether the answer to a hop came from a private address. What
+// comes through a proxy is judged by the name alone.
+func (h *hop) private(host string) bool {
+	if tcp, ok := h.remote.(*net.TCPAddr); ok && !h.proxied {
+		return reachOf(tcp.AddrPort().Addr()) != public
+	}
+	addr, err := netip.ParseAddr(host)
+	return loopbackName(host) || err == nil && reachOf(addr) != public
+}
+
+func (t *transports) pick(own, fromPrivate bool) http.RoundTripper {
+	if custom := t.endpoint.client.Transport; custom != nil {
+		return custom
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	slot := &t.own
+	if !own {
+		slot = &t.foreign[0]
+		if fromPrivate {
+			slot = &t.foreign[1]
+		}
+	}
+	if *slot == nil {
+		*slot = t.newTransport(own, fromPrivate)
+	}
+	return *slot
+}
+
+func (t *transports) closeIdle() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, rt := range []http.RoundTripper{t.own, t.foreign[0], t.foreign[1]} {
+		if tr, ok := rt.(*http.Transport); ok {
+			tr.CloseIdleConnections()
+		}
+	}
+}
+
+const (
+	maxHeader    = 1 << 20
+	idlePerHost  = 64
+	idleTimeout  = 90 * time.Second
+	readBuffer   = 32 << 10
+	pingsPerWait = 3
+)
+
+func (t *transports) newTransport(own, private bool) *http.Transport {
+	ep, c := t.endpoint, t.endpoint.client
+	proxy := c.Proxy
+	if proxy == nil {
+		proxy = http.ProxyFromEnvironment
+	}
+	conf := &tls.Config{RootCAs: ep.host.RootCAs, MinVersion: tls.VersionTLS12}
+	if conf.RootCAs == nil {
+		conf.RootCAs = c.RootCAs
+	}
+	if own {
+		conf.Certificates, conf.InsecureSkipVerify = ep.host.Certificates, ep.host.SkipVerify
+	}
+	return &http.Transport{
+		Proxy: func(req *http.Request) (*url.URL, error) {
+			u, err := proxy(req)
+			if h, ok := req.Context().Value(hopKey{}).(*hop); ok {
+				h.proxied = u != nil
+			}
+			return u, err
+		},
+		DialContext:            t.dial(own, private),
+		TLSClientConfig:        conf,
+		TLSHandshakeTimeout:    c.stall(),
+		DisableCompression:     true,
+		MaxIdleConnsPerHost:    idlePerHost,
+		IdleConnTimeout:        idleTimeout,
+		MaxResponseHeaderBytes: maxHeader,
+		ReadBufferSize:         readBuffer,
+		ForceAttemptHTTP2:      true,
+		// A connection that died without a word is found by a ping; otherwise
+		// the next try would go to the same dead connection.
+		HTTP2: &http.HTTP2Config{SendPingTimeout: c.stall() / pingsPerWait, PingTimeout: c.stall() / pingsPerWait},
+	}
+}
+
+// dial connects under the rules of the transport.
+func (t *transports) dial(own, private bool) func(context.Context, string, string) (net.Conn, error) {
+	ep := t.endpoint
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if h, ok := ctx.Value(hopKey{}).(*hop); ok && h.proxied {
+			return ep.connect(ctx, network, addr, nil)
+		}
+		if own && ep.host.DialTimeout > 0 {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, ep.host.DialTimeout)
+			defer cancel()
+		}
+		conn, err := ep.connect(ctx, network, addr, func(a netip.Addr) error { return ep.checkAddr(a, own || private) })
+		if err == nil && own && ep.guessed {
+			conn = &firstByte{Conn: conn, spoke: &t.spokeTLS}
+		}
+		return conn, err
+	}
+}
+
+// connect dials, and refuses addresses before a byte goes to them.
+func (ep *endpoint) connect(ctx context.Context, network, addr string, check func(netip.Addr) error) (net.Conn, error) {
+	if custom := ep.client.DialContext; custom != nil {
+		if literal, err := netip.ParseAddr(hostOnly(addr)); err == nil && check != nil {
+			if err := check(literal); err != nil {
+				return nil, err
+			}
+		}
+		conn, err := custom(ctx, network, addr)
+		if err != nil || check == nil {
+			return conn, err
+		}
+		if tcp, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
+			if err := check(tcp.AddrPort().Addr()); err != nil {
+				return nil, errors.Join(err, conn.Close())
+			}
+		}
+		return conn, nil
+	}
+	d := net.Dialer{}
+	if check != nil {
+		d.ControlContext = func(_ context.Context, _, address string, _ syscall.RawConn) error {
+			ap, err := netip.ParseAddrPort(address)
+			if err != nil {
+				return fmt.Errorf("address %.80q cannot be checked: %w", address, err)
+			}
+			return check(ap.Addr())
+		}
+	}
+	return d.DialContext(ctx, network, addr)
+}
+
+// checkAddr says whether an address may be dialled.
+func (ep *endpoint) checkAddr(addr netip.Addr, mayPrivate bool) error {
+	switch reachOf(addr) {
+	case linkLocal:
+		return &forbiddenError{fmt.Sprintf("%s is a link-local or multicast address, which is never asked", addr)}
+	case private:
+		if allow := ep.client.AllowAddr; !mayPrivate && (allow == nil || !allow(ep.registry, addr.Unmap())) {
+			return &forbiddenError{fmt.Sprintf("%s is a private address, and registry %q, on a public one, led there", addr, ep.registry)}
+		}
+	}
+	return nil
+}
+
+// checkLiteral applies checkAddr to a host that is an address as it stands, so
+// that the rule holds through proxies and the caller's own transport too.
+func (ep *endpoint) checkLiteral(host string, mayPrivate bool) error {
+	if addr, err := netip.ParseAddr(host); err == nil {
+		return ep.checkAddr(addr, mayPrivate)
+	}
+	if loopbackName(host) {
+		return ep.checkAddr(netip.AddrFrom4([4]byte{127, 0, 0, 1}), mayPrivate)
+	}
+	return nil
+}
+
+// A firstByte connection notes whether the other side begins with a TLS record.
+type firstByte struct {
+	net.Conn
+	spoke *atomic.Bool
+	seen  bool // only the handshake reads before others can
+}
+
+func (c *firstByte) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if n > 0 && !c.seen {
+		c.seen = true
+		// Content types of RFC 8446, section 5.1: change_cipher_spec to application_data.
+		if p[0] >= 20 && p[0] <= 23 {
+			c.spoke.Store(true)
+		}
+	}
+	return n, err
+}

@@ -1,0 +1,146 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/internal/redact"
+	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/reference"
+)
+
+// eachHost asks one host after another until one answers. A mirror is asked
+// once; the last host is asked again as far as patience goes.
+func (c *Client) eachHost(ctx context.Context, ref reference.Reference, cred credentials.Credential, need Capability, try func(context.Context, *endpoint, credentials.Credential) error) error {
+	hosts, err := c.candidates(ref.Registry(), need, "")
+	if err != nil {
+		return err
+	}
+	var failed []error
+	for i, ep := range hosts {
+		err = nil
+		if last := i == len(hosts)-1; last {
+			p := c.patience()
+			for {
+				if err = ep.withCredentials(ctx, ref, cred, try); err == nil {
+					return nil
+				}
+				if err = p.next(ctx, err); err != nil {
+					return afterMirrors(err, failed)
+				}
+			}
+		}
+		if err = ep.withCredentials(ctx, ref, cred, try); err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return err
+		}
+		c.mirrorFailed(ctx, ep, err)
+		failed = append(failed, err)
+	}
+	return failf(content.ErrConfig, ref.Registry(), "no host is configured that tags may be asked of")
+}
+
+// candidates lists the hosts to ask for something, leaving out mirrors that
+// lately did not answer, or gave wrong bytes for the digest.
+func (c *Client) candidates(registry string, need Capability, dgst digest.Digest) ([]*endpoint, error) {
+	all, err := c.of(registry)
+	if err != nil {
+		return nil, err
+	}
+	var hosts []*endpoint
+	for i, ep := range all {
+		last := i == len(all)-1
+		if ep.can(need) && (last || ep.health.well() && !c.rejected.has(ep, dgst)) {
+			hosts = append(hosts, ep)
+		}
+	}
+	if len(hosts) == 0 {
+		return nil, failf(content.ErrConfig, registry, "no host is configured that may be asked for it")
+	}
+	return hosts, nil
+}
+
+func (c *Client) mirrorFailed(ctx context.Context, ep *endpoint, err error) {
+	ep.health.failed(err)
+	c.logger().InfoContext(ctx, "next host", "registry", ep.registry, "after", redact.URL(ep.base), "error", err)
+}
+
+// withCredentials calls try with the credential that belongs to the host: the
+// registry's own for the registry, the mirror's own for a mirror. Of several, the
+// next is tried when one is refused.
+func (ep *endpoint) withCredentials(ctx context.Context, ref reference.Reference, cred credentials.Credential, try func(context.Context, *endpoint, credentials.Credential) error) error {
+	if !ep.mirror {
+		return try(ctx, ep, cred)
+	}
+	if ep.client.Mirrors == nil {
+		return try(ctx, ep, credentials.Credential{})
+	}
+	var refused error
+	for own, err := range ep.client.Mirrors.Lookup(ctx, ep.named(ref)) {
+		if err != nil {
+			ep.client.logger().InfoContext(ctx, "credentials of a mirror", "mirror", redact.URL(ep.base), "error", err)
+			continue
+		}
+		refused = try(ctx, ep, own)
+		if kind := content.KindOf(refused); kind != content.ErrUnauthorized && kind != content.ErrDenied {
+			return refused
+		}
+	}
+	if refused != nil {
+		return refused
+	}
+	return try(ctx, ep, credentials.Credential{})
+}
+
+// named is the image's name as it would be at the mirror itself: its host, and
+// the path under which it keeps the registry's images.
+func (ep *endpoint) named(ref reference.Reference) reference.Reference {
+	prefix := strings.Trim(strings.TrimPrefix(strings.TrimSuffix(ep.base.Path, "/v2"), "/v2"), "/")
+	if prefix != "" {
+		if r, err := reference.Parse(ep.base.Host + "/" + prefix + "/" + ref.Repository()); err == nil {
+			return r
+		}
+	}
+	if r, err := ref.WithRegistry(ep.base.Host); err == nil {
+		return r
+	}
+	return ref
+}
+
+// A mirrorsError is the last host's error together with what the hosts before
+// it said. Only the last one's decides what kind of error it is.
+type mirrorsError struct {
+	err     error
+	mirrors []error
+}
+
+func (e *mirrorsError) Error() string {
+	texts := make([]string, len(e.mirrors))
+	for i, m := range e.mirrors {
+		texts[i] = m.Error()
+	}
+	text := strings.Join(texts, "; ")
+	if e.err != nil {
+		text = fmt.Sprintf("%v (before: %s)", e.err, text)
+	}
+	return redact.Text(text)
+}
+
+func (e *mirrorsError) Unwrap() error { return e.err }
+
+func afterMirrors(err error, failed []error) error {
+	var e *content.Error
+	if len(failed) == 0 || !errors.As(err, &e) {
+		return err
+	}
+	with := *e
+	with.Err = &mirrorsError{e.Err, failed}
+	return &with
+}
