@@ -61,6 +61,10 @@ const maxListed = 10
 // String says who was tried and what the answer was.
 func (a Attempt) String() string {
 	if a.Source {
+		var source *SourceError
+		if errors.As(a.Err, &source) {
+			return a.Err.Error() // it names its origin
+		}
 		return fmt.Sprintf("%v could not answer: %v", a.Origin, a.Err)
 	}
 	return fmt.Sprintf("with %v: %v", a.Origin, a.Err)

@@ -3,6 +3,8 @@ package credentials
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 )
 
@@ -96,4 +98,13 @@ func checkHelperName(name string) error {
 		}
 	}
 	return nil
+}
+
+// all returns the names, each as often as it is named.
+func (h *helperNames) all() []string {
+	names := slices.Collect(maps.Values(h.byHost))
+	if h.store != "" {
+		names = append(names, h.store)
+	}
+	return names
 }

@@ -238,3 +238,13 @@ func without(list []string, s string) []string {
 	}
 	return out
 }
+
+// blankYAML reports whether a document has nothing but space and comments.
+func blankYAML(doc string) bool {
+	for line := range strings.Lines(doc) {
+		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
+			return false
+		}
+	}
+	return true
+}

@@ -64,17 +64,22 @@ func (t *table) all() iter.Seq[Credential] {
 // write it with mode 0600. Such a file holds one credential for each key: the
 // first in the keyring's order is taken, and dropped says which were not. It also
 // cannot say that a Pod's secrets come before the node's file: in it the more
-// special key wins. Helpers and plugins are not asked.
+// special key wins. Helpers and plugins are not asked, and listed in dropped.
 //
-// Each keyring that is joined in ring must be a [Lister] or a plugin's or
-// helper's; the error says which is not.
+// Each keyring that is joined in ring must be a [Lister], a [*Helper] or
+// [*Providers]; the error says which is none of these.
 func MarshalConfig(ring Keyring) (data []byte, dropped []Origin, err error) {
 	var auths authsObject
 	seen := map[string]Credential{}
 	for _, ring := range flatten(ring) {
 		list, ok := ring.(Lister)
 		if !ok {
-			return nil, nil, fmt.Errorf("a keyring of type %T cannot be listed", ring)
+			programs, ok := ring.(interface{ programs() []Origin })
+			if !ok {
+				return nil, nil, fmt.Errorf("a keyring of type %T cannot be listed", ring)
+			}
+			dropped = append(dropped, programs.programs()...)
+			continue
 		}
 		for c := range list.All() {
 			text, err := Rules{}.normalize(c.Origin.Key)
@@ -97,19 +102,37 @@ func MarshalConfig(ring Keyring) (data []byte, dropped []Origin, err error) {
 
 // flatten returns the keyrings that are joined in ring.
 func flatten(ring Keyring) []Keyring {
-	j, ok := ring.(joined)
-	if !ok {
-		if ring == nil {
-			return nil
-		}
-		return []Keyring{ring}
+	switch ring := ring.(type) {
+	case nil:
+		return nil
+	case *helped:
+		return ring.parts()
+	case joined:
+		return ring.flat()
 	}
+	return []Keyring{ring}
+}
+
+func (j joined) flat() []Keyring {
 	var rings []Keyring
 	for _, ring := range j.rings {
 		rings = append(rings, flatten(ring)...)
 	}
 	return rings
 }
+
+// programs name what cannot be listed.
+func (h *Helper) programs() []Origin { return []Origin{h.origin()} }
+
+func (ps *Providers) programs() []Origin {
+	var out []Origin
+	for _, p := range ps.list {
+		out = append(out, p.origin())
+	}
+	return out
+}
+
+func (pf providersFor) programs() []Origin { return pf.ps.programs() }
 
 // These types exist to be encoded at once; no value of them is kept.
 type (

@@ -1,0 +1,149 @@
+package credentials
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+
+	"github.com/pullkit/pullkit/internal/redact"
+)
+
+// An Exec bounds the programs that a keyring starts. The zero Exec has the
+// kubelet's time limit.
+//
+// Programs are started without a shell. What they are asked goes to their
+// standard input, never to their arguments or their environment. When a limit is
+// reached the program is killed, on Unix with the children it started.
+type Exec struct {
+	// Timeout bounds one run. Zero means a minute.
+	Timeout time.Duration
+	// MaxOutput bounds what a program may write to its standard output, in bytes.
+	// Zero means 1 MiB. Of the standard error 64 KiB are read and the rest dropped.
+	MaxOutput int
+	// Environ is the environment, as name=value. Nil means that of this process,
+	// as for the kubelet; empty but not nil means none.
+	Environ []string
+}
+
+// A ProgramFault says how a program failed.
+type ProgramFault string
+
+func (f ProgramFault) Error() string { return string(f) }
+
+// The faults of programs. The error of a helper or plugin wraps one of them.
+const (
+	ErrProgramMissing ProgramFault = "program not found"
+	ErrProgramTimeout ProgramFault = "program did not answer in time"
+	ErrProgramOutput  ProgramFault = "program wrote more than it may"
+	ErrProgramFailed  ProgramFault = "program failed"
+	ErrProgramAnswer  ProgramFault = "program's answer is malformed"
+)
+
+const (
+	defaultTimeout   = time.Minute
+	defaultMaxOutput = 1 << 20
+	maxStderr        = 64 << 10
+	// waitDelay is how long a killed program's children may hold its output open.
+	waitDelay = time.Second
+)
+
+// A command is one run of a program.
+type command struct {
+	path    string
+	args    []string
+	env     []string // added to Environ, where the last of a name counts
+	stdin   []byte
+	secrets []string // masked in what an error repeats of the program's words
+}
+
+// run starts a program and returns what it wrote to its standard output. If it
+// failed, stdout is what it had written until then.
+func (x Exec) run(ctx context.Context, c command) (stdout []byte, err error) {
+	timeout, limit := x.Timeout, x.MaxOutput
+	if timeout <= 0 {
+		timeout = defaultTimeout
+	}
+	if limit <= 0 {
+		limit = defaultMaxOutput
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, ErrProgramTimeout)
+	defer cancel()
+	ctx, kill := context.WithCancel(ctx)
+	defer kill()
+
+	out := &capture{limit: limit, full: kill}
+	said := &capture{limit: maxStderr}
+	cmd := exec.CommandContext(ctx, c.path, c.args...)
+	cmd.Env = append(x.environ(), c.env...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(c.stdin), out, said
+	cmd.WaitDelay = waitDelay
+	killGroup(cmd)
+
+	err = cmd.Run()
+	if errors.Is(err, exec.ErrWaitDelay) && cmd.ProcessState.Success() {
+		err = nil // it is done; a daemon that it started holds its output open
+	}
+	switch cause := context.Cause(ctx); {
+	case out.over:
+		return nil, fmt.Errorf("%w: %d bytes", ErrProgramOutput, limit)
+	case err == nil:
+		return out.Bytes(), nil
+	case cause == ErrProgramTimeout:
+		return out.Bytes(), fmt.Errorf("%w: %v", ErrProgramTimeout, timeout)
+	case cause != nil:
+		return out.Bytes(), cause
+	case errors.Is(err, os.ErrNotExist):
+		return nil, ErrProgramMissing
+	}
+	words := redact.Text(strings.TrimSpace(said.String()), c.secrets...)
+	if words == "" {
+		return out.Bytes(), fmt.Errorf("%w: %v", ErrProgramFailed, err)
+	}
+	return out.Bytes(), fmt.Errorf("%w: %v: %s", ErrProgramFailed, err, words)
+}
+
+func (x Exec) environ() []string {
+	if x.Environ != nil {
+		return append([]string{}, x.Environ...)
+	}
+	return os.Environ()
+}
+
+// A capture keeps the first bytes that are written to it and drops the rest.
+type capture struct {
+	bytes.Buffer
+	limit int
+	over  bool   // there was a rest
+	full  func() // called when there is one; may be nil
+}
+
+func (c *capture) Write(p []byte) (int, error) {
+	keep := min(len(p), c.limit-c.Len())
+	c.Buffer.Write(p[:keep])
+	if keep < len(p) {
+		c.over = true
+		if c.full != nil {
+			c.full()
+		}
+	}
+	return len(p), nil
+}
+
+// A SourceError says that a helper or plugin could not answer.
+type SourceError struct {
+	Origin Origin // the program; without a Key
+	Image  string // the image's name, without tag and digest
+	Err    error
+}
+
+func (e *SourceError) Error() string {
+	return fmt.Sprintf("%v, for image %s: %v", e.Origin, quote(e.Image), e.Err)
+}
+
+// Unwrap returns the reason.
+func (e *SourceError) Unwrap() error { return e.Err }

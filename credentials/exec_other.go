@@ -1,0 +1,8 @@
+//go:build !unix
+
+package credentials
+
+import "os/exec"
+
+// killGroup leaves cmd as it is: its cancellation kills the program alone.
+func killGroup(*exec.Cmd) {}

@@ -1,0 +1,147 @@
+package credentials
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"sigs.k8s.io/yaml"
+)
+
+// readDocument makes JSON of one document of JSON or YAML. A name written twice
+// in a YAML mapping is an error; in JSON, readFields finds it.
+func readDocument(data []byte) ([]byte, error) {
+	if len(data) > maxDocument {
+		return nil, errTooLarge
+	}
+	if json.Valid(data) {
+		return data, nil
+	}
+	var docs []string
+	for _, doc := range splitYAML(string(data)) {
+		if !blankYAML(doc) {
+			docs = append(docs, doc)
+		}
+	}
+	switch len(docs) {
+	case 0:
+		return nil, errors.New("is empty")
+	case 1:
+	default:
+		return nil, errors.New("holds more than one document")
+	}
+	out, err := yaml.YAMLToJSONStrict([]byte(docs[0]))
+	if err != nil {
+		return nil, yamlError(err)
+	}
+	return out, nil
+}
+
+// A fields reads an object strictly: what was not asked for, and what stands in
+// it twice, is an error. The first error is kept.
+type fields struct {
+	values map[string]json.RawMessage
+	err    error
+}
+
+func readFields(data []byte) *fields {
+	f := &fields{values: map[string]json.RawMessage{}}
+	members, err := readObject(data)
+	f.err = err
+	for _, m := range members {
+		if _, ok := f.values[m.name]; ok {
+			f.fail(errors.New("holds a field twice"))
+		}
+		f.values[m.name] = m.value
+	}
+	return f
+}
+
+func (f *fields) fail(err error) {
+	if f.err == nil {
+		f.err = err
+	}
+}
+
+// take returns a field once; null counts as absent.
+func (f *fields) take(name string) (json.RawMessage, bool) {
+	value, ok := f.values[name]
+	delete(f.values, name)
+	return value, ok && kindOf(value) != "null"
+}
+
+func (f *fields) string(name string) string {
+	value, ok := f.take(name)
+	if !ok {
+		return ""
+	}
+	s, _, err := readString(value)
+	if err != nil {
+		f.fail(fmt.Errorf("%s %w", name, err))
+	}
+	return s
+}
+
+func (f *fields) bool(name string) *bool {
+	value, ok := f.take(name)
+	if !ok {
+		return nil
+	}
+	var b bool
+	if err := json.Unmarshal(value, &b); err != nil {
+		f.fail(fmt.Errorf("%s is not true or false", name))
+	}
+	return &b
+}
+
+func (f *fields) duration(name string) *time.Duration {
+	value, ok := f.take(name)
+	if !ok {
+		return nil
+	}
+	s, _, err := readString(value)
+	if err != nil {
+		f.fail(fmt.Errorf("%s %w", name, err))
+		return nil
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil {
+		f.fail(fmt.Errorf("%s is no duration like 10m or 12h", name))
+		return nil
+	}
+	return &d
+}
+
+func (f *fields) list(name string) []json.RawMessage {
+	value, ok := f.take(name)
+	if !ok {
+		return nil
+	}
+	var list []json.RawMessage
+	if err := json.Unmarshal(value, &list); err != nil {
+		f.fail(fmt.Errorf("%s is not a list", name))
+	}
+	return list
+}
+
+func (f *fields) strings(name string) []string {
+	var out []string
+	for _, value := range f.list(name) {
+		s, _, err := readString(value)
+		if err != nil {
+			f.fail(fmt.Errorf("%s: an item %w", name, err))
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+// done returns the first error; a field that nobody took is one. It is not named
+// where names may be somebody's secrets.
+func (f *fields) done() error {
+	if len(f.values) > 0 {
+		f.fail(errors.New("holds a field that is not known"))
+	}
+	return f.err
+}

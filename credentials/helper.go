@@ -1,0 +1,207 @@
+package credentials
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"iter"
+	"maps"
+	"os/exec"
+	"path/filepath"
+	"slices"
+
+	"github.com/pullkit/pullkit/internal/redact"
+	"github.com/pullkit/pullkit/reference"
+)
+
+// A HelperConfig says how docker-credential-* programs are run.
+type HelperConfig struct {
+	// Dir is the directory of the programs; "" means those that PATH names.
+	Dir string
+	// Exec bounds the programs. Zero means a minute and 1 MiB.
+	Exec Exec
+}
+
+// A Helper is a docker-credential-* program, which keeps logins in a store of the
+// system, asked for the registry of each image. It is a [Keyring], a
+// [Fingerprinter] and an [Explainer], safe for concurrent use. One run answers
+// all that ask for the same registry at the same time; answers are not kept.
+type Helper struct {
+	name    string
+	config  HelperConfig
+	flights flights[string, Credential]
+}
+
+// NewHelper returns the helper docker-credential-<name>. The program is looked
+// for when it is run. The error says that name cannot be a program's.
+func NewHelper(c HelperConfig, name string) (*Helper, error) {
+	if err := checkHelperName(name); err != nil {
+		return nil, fmt.Errorf("helper %s %w", quote(name), err)
+	}
+	return &Helper{name: name, config: c}, nil
+}
+
+// Lookup runs the helper and yields the login that it has for ref's registry, if
+// any. A failure is a [*SourceError] that wraps a [ProgramFault].
+func (h *Helper) Lookup(ctx context.Context, ref reference.Reference) iter.Seq2[Credential, error] {
+	return func(yield func(Credential, error) bool) {
+		registry := ref.Registry()
+		_, c, err := h.flights.do(ctx, registry, registry, func(ctx context.Context) (Credential, error) {
+			return h.ask(ctx, registry)
+		})
+		switch {
+		case err != nil:
+			yield(Credential{Origin: h.origin()}, &SourceError{h.origin(), ref.Name(), err})
+		case !c.Anonymous():
+			yield(c, nil)
+		}
+	}
+}
+
+// Fingerprint hashes the name of the program.
+func (h *Helper) Fingerprint(ref reference.Reference) uint64 {
+	var hash maphash.Hash
+	hash.SetSeed(processSeed())
+	hashString(&hash, h.name)
+	hashString(&hash, h.config.Dir)
+	return hash.Sum64()
+}
+
+// Explain yields one note: the helper would be asked.
+func (h *Helper) Explain(ref reference.Reference) iter.Seq[Note] {
+	return func(yield func(Note) bool) {
+		yield(Note{Origin: h.origin(), Matched: true, Why: "the helper knows all registries; it was not run"})
+	}
+}
+
+func (h *Helper) origin() Origin { return Origin{Kind: KindHelper, Name: h.name} }
+
+// ask runs the helper: get, with the server on its standard input.
+func (h *Helper) ask(ctx context.Context, registry string) (Credential, error) {
+	program := "docker-credential-" + h.name
+	if h.config.Dir != "" {
+		dir, err := filepath.Abs(h.config.Dir)
+		if err != nil {
+			return Credential{}, err
+		}
+		program = filepath.Join(dir, program)
+	}
+	path, err := exec.LookPath(program)
+	if err != nil {
+		return Credential{}, fmt.Errorf("%w: docker-credential-%s", ErrProgramMissing, h.name)
+	}
+	server := registry
+	if literalHost(registry) == "docker.io" {
+		server = hubServer // the name that docker logs in to it under
+	}
+	stdout, err := h.config.Exec.run(ctx, command{path: path, args: []string{"get"}, stdin: []byte(server)})
+	if err != nil {
+		return Credential{}, helperError(stdout, err)
+	}
+	c, err := parseHelper(stdout)
+	if err != nil {
+		return Credential{}, fmt.Errorf("%w: %w", ErrProgramAnswer, err)
+	}
+	if !c.Anonymous() {
+		c.Origin = h.origin()
+		c.Origin.Key = server
+	}
+	return c, nil
+}
+
+// notFound begins what helpers write, to their standard output, where they have
+// no login for a server.
+const notFound = "credentials not found"
+
+// helperError is nil where the helper only has nothing. Helpers say what went
+// wrong on their standard output.
+func helperError(stdout []byte, err error) error {
+	said := bytes.TrimSpace(stdout)
+	if errors.Is(err, ErrProgramFailed) && bytes.HasPrefix(said, []byte(notFound)) {
+		return nil
+	}
+	if errors.Is(err, ErrProgramFailed) && len(said) > 0 && said[0] != '{' {
+		return fmt.Errorf("%w: %s", err, redact.Text(string(said)))
+	}
+	return err
+}
+
+// parseHelper reads a helper's answer. The user name <token> marks an identity
+// token.
+func parseHelper(stdout []byte) (Credential, error) {
+	if err := checkJSON(stdout); err != nil {
+		return Credential{}, err
+	}
+	members, err := readObject(stdout)
+	if err != nil {
+		return Credential{}, err
+	}
+	var username, secret string
+	for _, m := range members {
+		switch m.name {
+		case "Username":
+			username, _, err = readString(m.value)
+		case "Secret":
+			secret, _, err = readString(m.value)
+		}
+		if err != nil {
+			return Credential{}, fmt.Errorf("%s %w", m.name, err)
+		}
+	}
+	if username == "<token>" {
+		return Credential{IdentityToken: Conceal(secret)}, nil
+	}
+	return Credential{Username: username, Password: Conceal(secret)}, nil
+}
+
+// WithHelpers returns a keyring that also asks the programs which c names: the
+// one under credHelpers for the image's exact registry or else the one under
+// credsStore, before c's own entries. A helper that has no login, or fails, does
+// not hide those; docker would stop there.
+//
+// Reading a file starts no program: that wants this call, since a node's file
+// may name programs that only the machine has on which it was written.
+func (c *Config) WithHelpers(h HelperConfig) Keyring {
+	ring := &helped{config: c, helpers: map[string]*Helper{}}
+	for _, name := range c.helpers.all() {
+		ring.helpers[name] = &Helper{name: name, config: h}
+	}
+	return ring
+}
+
+// A helped keyring is a Config with the helpers that it names.
+type helped struct {
+	config  *Config
+	helpers map[string]*Helper
+}
+
+// parts returns all that may be asked.
+func (r *helped) parts() []Keyring {
+	var rings []Keyring
+	for _, name := range slices.Sorted(maps.Keys(r.helpers)) {
+		rings = append(rings, r.helpers[name])
+	}
+	return append(rings, r.config)
+}
+
+// ring returns what is asked for ref, in order.
+func (r *helped) ring(ref reference.Reference) Keyring {
+	if h, ok := r.helpers[r.config.helpers.name(ref.Registry())]; ok {
+		return Join(h, r.config)
+	}
+	return r.config
+}
+
+func (r *helped) Lookup(ctx context.Context, ref reference.Reference) iter.Seq2[Credential, error] {
+	return r.ring(ref).Lookup(ctx, ref)
+}
+
+func (r *helped) Fingerprint(ref reference.Reference) uint64 {
+	return r.ring(ref).(Fingerprinter).Fingerprint(ref)
+}
+
+func (r *helped) Explain(ref reference.Reference) iter.Seq[Note] {
+	return r.ring(ref).(Explainer).Explain(ref)
+}

@@ -1,0 +1,203 @@
+package credentials
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// A Provider is the configuration of one exec credential provider plugin, as a
+// CredentialProviderConfig has it.
+type Provider struct {
+	// Name is the name of the program in the directory of plugins.
+	Name string
+	// APIVersion is the version of requests and answers:
+	// credentialprovider.kubelet.k8s.io/v1, /v1beta1 or /v1alpha1.
+	APIVersion string
+	// MatchImages are the images to ask the plugin for; see [Match].
+	MatchImages []string
+	// DefaultCacheDuration is how long an answer is kept that does not say it
+	// itself. Zero means not at all.
+	DefaultCacheDuration time.Duration
+	Args                 []string
+	Env                  []EnvVar // added to the environment of Exec; these win
+	// Token has the plugin given the Pod's service-account token; nil means not.
+	Token *TokenAttributes
+}
+
+// An EnvVar is one variable of a plugin's environment.
+type EnvVar struct {
+	Name  string
+	Value Sensitive
+}
+
+// TokenAttributes say which service-account token a plugin is given.
+type TokenAttributes struct {
+	Audience  string
+	CacheType TokenCacheType
+	// RequireServiceAccount has the plugin not asked for Pods without one.
+	RequireServiceAccount bool
+	// RequiredAnnotations are passed on from the service account; the plugin is
+	// not asked for one that lacks any of them.
+	RequiredAnnotations []string
+	// OptionalAnnotations are passed on where they are there.
+	OptionalAnnotations []string
+}
+
+// A TokenCacheType says whose an answer is that was got with a token.
+type TokenCacheType string
+
+// The cache types of tokens.
+const (
+	CacheByToken          TokenCacheType = "Token"          // of the token
+	CacheByServiceAccount TokenCacheType = "ServiceAccount" // of all Pods with the service account
+)
+
+const (
+	configGroup   = "kubelet.config.k8s.io/"
+	providerGroup = "credentialprovider.kubelet.k8s.io/"
+)
+
+// ParseProviders reads a CredentialProviderConfig, YAML or JSON, of version v1,
+// v1beta1 or v1alpha1 of kubelet.config.k8s.io. It is strict, as the kubelet is:
+// a field that is not known or stands in it twice is an error.
+func ParseProviders(data []byte) ([]Provider, error) { return Rules{}.ParseProviders(data) }
+
+// ParseProviders is [ParseProviders] under the rules r.
+func (r Rules) ParseProviders(data []byte) ([]Provider, error) {
+	providers, err := r.parseProviders(data)
+	if err != nil {
+		return nil, fmt.Errorf("credential provider config: %w", err)
+	}
+	return providers, nil
+}
+
+func (r Rules) parseProviders(data []byte) ([]Provider, error) {
+	data, err := readDocument(data)
+	if err != nil {
+		return nil, err
+	}
+	f := readFields(data)
+	kind, apiVersion := f.string("kind"), f.string("apiVersion")
+	version, ok := strings.CutPrefix(apiVersion, configGroup)
+	switch {
+	case f.err != nil:
+		return nil, f.err
+	case kind != "CredentialProviderConfig":
+		return nil, fmt.Errorf("kind is %s, not CredentialProviderConfig", quote(kind))
+	case !ok || !isVersion(version):
+		return nil, fmt.Errorf("apiVersion is %s, not %sv1, v1beta1 or v1alpha1", quote(apiVersion), configGroup)
+	}
+	items := f.list("providers")
+	if err := f.done(); err != nil {
+		return nil, err
+	}
+	var providers []Provider
+	for i, item := range items {
+		p, err := readProvider(item, version)
+		if err != nil {
+			return nil, fmt.Errorf("provider %d (%s): %w", i+1, quote(p.Name), err)
+		}
+		providers = append(providers, p)
+	}
+	return providers, r.validate(providers)
+}
+
+func isVersion(s string) bool { return s == "v1" || s == "v1beta1" || s == "v1alpha1" }
+
+func readProvider(data []byte, version string) (Provider, error) {
+	f := readFields(data)
+	p := Provider{
+		Name: f.string("name"), APIVersion: f.string("apiVersion"),
+		MatchImages: f.strings("matchImages"), Args: f.strings("args"),
+	}
+	if d := f.duration("defaultCacheDuration"); d != nil {
+		p.DefaultCacheDuration = *d
+	} else {
+		f.fail(errors.New("defaultCacheDuration is missing"))
+	}
+	for _, item := range f.list("env") {
+		v := readFields(item)
+		p.Env = append(p.Env, EnvVar{v.string("name"), Conceal(v.string("value"))})
+		if err := v.done(); err != nil {
+			f.fail(fmt.Errorf("env: %w", err))
+		}
+	}
+	if version == "v1" {
+		if value, ok := f.take("tokenAttributes"); ok {
+			token, err := readToken(value)
+			if err != nil {
+				f.fail(fmt.Errorf("tokenAttributes: %w", err))
+			}
+			p.Token = &token
+		}
+	}
+	return p, f.done()
+}
+
+func readToken(data []byte) (TokenAttributes, error) {
+	f := readFields(data)
+	t := TokenAttributes{
+		Audience:            f.string("serviceAccountTokenAudience"),
+		CacheType:           TokenCacheType(f.string("cacheType")),
+		RequiredAnnotations: f.strings("requiredServiceAccountAnnotationKeys"),
+		OptionalAnnotations: f.strings("optionalServiceAccountAnnotationKeys"),
+	}
+	if require := f.bool("requireServiceAccount"); require != nil {
+		t.RequireServiceAccount = *require
+	} else {
+		f.fail(errors.New("requireServiceAccount is missing"))
+	}
+	return t, f.done()
+}
+
+// readProviderFiles reads a config file, or all of a directory in the order of
+// their names.
+func (r Rules) readProviderFiles(path string) ([]Provider, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	files := []string{path}
+	if info.IsDir() {
+		if files, err = configFiles(path); err != nil {
+			return nil, err
+		}
+	}
+	var all []Provider
+	for _, file := range files {
+		data, _, err := readFile(file)
+		if err != nil {
+			return nil, fmt.Errorf("file %s: %w", quote(file), err)
+		}
+		providers, err := r.ParseProviders(data)
+		if err != nil {
+			return nil, fmt.Errorf("file %s: %w", quote(file), err)
+		}
+		all = append(all, providers...)
+	}
+	return all, r.validate(all)
+}
+
+func configFiles(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir) // sorted by name
+	if err != nil {
+		return nil, err
+	}
+	var files []string
+	for _, e := range entries {
+		switch filepath.Ext(e.Name()) {
+		case ".json", ".yaml", ".yml":
+			if !e.IsDir() {
+				files = append(files, filepath.Join(dir, e.Name()))
+			}
+		}
+	}
+	if len(files) == 0 {
+		return nil, fmt.Errorf("directory %s holds no .json, .yaml or .yml file", quote(dir))
+	}
+	return files, nil
+}
