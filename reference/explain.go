@@ -1,0 +1,103 @@
+package reference
+
+import (
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+func newParseError(s string, f fault) *ParseError {
+	input, certain := withoutUserinfo(s)
+	if certain {
+		f = fault{0, PartRegistry, ErrUserinfo}
+	} else {
+		f.why = f.explain(s)
+	}
+	return &ParseError{Input: input, Offset: f.at, Part: f.part, Err: f.why}
+}
+
+// newPieceError is for text that is only a part of a name.
+func newPieceError(what, s string, f fault) *ParseError {
+	err := newParseError(s, f)
+	err.what = what
+	return err
+}
+
+// explain looks at what stands where f is, for mistakes that are often made.
+func (f fault) explain(s string) Reason {
+	rest := s[f.at:]
+	if f.part == PartDigest {
+		switch {
+		case templateAt(rest) >= 0:
+			return ErrTemplate
+		case strings.ContainsFunc(rest, isSpace):
+			return ErrSpace
+		}
+		return f.why
+	}
+	r, _ := utf8.DecodeRuneInString(rest)
+	switch {
+	case f.why == ErrTooLong || rest == "":
+		return f.why
+	case f.at > 0 && strings.HasPrefix(s[f.at-1:], "://"):
+		return ErrScheme
+	case templateAt(rest) == 0:
+		return ErrTemplate
+	case isSpace(r):
+		return ErrSpace
+	case 'A' <= r && r <= 'Z' && f.part == PartRepository:
+		return ErrUpperCase
+	}
+	return f.why
+}
+
+// templateAt returns the index of the first variable or template in s, or -1.
+func templateAt(s string) int {
+	for i := range len(s) {
+		if rest := s[i:]; strings.HasPrefix(rest, "$(") || strings.HasPrefix(rest, "${") || strings.HasPrefix(rest, "{{") {
+			return i
+		}
+	}
+	return -1
+}
+
+// isSpace reports white space and what editors show as none at all.
+func isSpace(r rune) bool {
+	return unicode.IsSpace(r) || r == '\u200b' || r == '\u2060' || r == '\ufeff'
+}
+
+// withoutUserinfo leaves out all that may be user:password@ in s, and reports
+// whether it certainly is: no name has a slash behind an @. A scheme before it
+// is kept.
+func withoutUserinfo(s string) (kept string, certain bool) {
+	name, digest := cutDigest(s)
+	at := strings.LastIndexByte(name, '@')
+	if at < 0 {
+		return s, false
+	}
+	certain = strings.IndexByte(name[at:], '/') >= 0
+	if !certain && strings.IndexByte(name[:at], ':') < 0 {
+		return s, false // name@latest
+	}
+	scheme := ""
+	if i := strings.Index(name[:at], "://"); i >= 0 && isAlgorithm(name[:i]) {
+		scheme = name[:i+len("://")]
+	}
+	return scheme + name[at+1:] + digest, certain
+}
+
+// cutDigest cuts s before the @ of what is meant as a digest.
+func cutDigest(s string) (name, digest string) {
+	at := strings.LastIndexByte(s, '@')
+	if at < 0 {
+		return s, ""
+	}
+	algorithm, _, _ := strings.Cut(s[at+1:], ":")
+	switch strings.ToLower(algorithm) {
+	case "md5", "sha1", "sha224", "sha256", "sha384", "sha512", "blake3":
+		if strings.IndexByte(s[at:], '/') < 0 {
+			return s[:at], s[at:]
+		}
+	}
+	return s, ""
+}

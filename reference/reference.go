@@ -1,0 +1,117 @@
+package reference
+
+import (
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+)
+
+const (
+	hub       = "docker.io"       // the registry of names that write none
+	legacyHub = "index.docker.io" // an old name of it
+	library   = "library/"        // where Docker Hub keeps names of one component
+	latest    = "latest"          // the tag of names with neither tag nor digest
+)
+
+// A Reference names a container image. It is immutable and comparable: two
+// names are one image exactly when their References are equal with ==, and a
+// Reference can be a map key.
+//
+// Each Reference but the zero one has a registry, a repository, and a tag or a
+// digest or both. The zero Reference is not a valid name: its accessors return
+// "", and it prints "".
+//
+// The parts are substrings of the text that was parsed and keep it alive;
+// [Reference.Clone] lets it go.
+type Reference struct {
+	// registry is "" for Docker Hub, and repository is then without library/ if
+	// one component follows, so that every field is a piece of the input and
+	// each image has one form.
+	registry, repository, tag string
+	digest                    digest.Digest
+}
+
+// IsZero reports whether r is the zero Reference, which names nothing.
+func (r Reference) IsZero() bool { return r.repository == "" }
+
+// Registry returns the host that serves the image, with its port if one was
+// written: "docker.io", "fictional.registry.example:10443". Case is kept.
+func (r Reference) Registry() string {
+	if r.registry == "" && !r.IsZero() {
+		return hub
+	}
+	return r.registry
+}
+
+// Repository returns the path below the registry, "library/pause" for pause.
+func (r Reference) Repository() string { return r.below() + r.repository }
+
+// below returns what goes between registry and repository, "library/" or "".
+func (r Reference) below() string {
+	if r.registry == "" && !r.IsZero() && strings.IndexByte(r.repository, '/') < 0 {
+		return library
+	}
+	return ""
+}
+
+// Name returns registry and repository, joined by a slash. It is what
+// credentials are looked up by.
+func (r Reference) Name() string {
+	if r.IsZero() {
+		return ""
+	}
+	return r.Registry() + "/" + r.below() + r.repository
+}
+
+// Tag returns the tag, "latest" where it was filled in. It is "" for a name
+// pinned by its digest alone.
+func (r Reference) Tag() string { return r.tag }
+
+// Digest returns the digest, or "" if the name has none. A digest that is there
+// is valid: Algorithm and Encoded do not panic.
+func (r Reference) Digest() digest.Digest { return r.digest }
+
+// String returns the canonical name, with registry and tag written out:
+// "docker.io/library/pause:latest". Parse(r.String()) == r.
+func (r Reference) String() string {
+	if r.IsZero() {
+		return ""
+	}
+	return r.Registry() + "/" + r.below() + r.repository + r.version()
+}
+
+// version returns ":" and the tag, "@" and the digest, as far as they are there.
+func (r Reference) version() string {
+	switch {
+	case r.digest == "":
+		return ":" + r.tag
+	case r.tag == "":
+		return "@" + string(r.digest)
+	}
+	return ":" + r.tag + "@" + string(r.digest)
+}
+
+// Familiar returns the name as people write it, without docker.io/ and library/
+// but with the tag: "pause:latest". Parse(r.Familiar()) == r.
+//
+// docker.io/ stays where without it the rest would name another registry:
+// docker.io/localhost/foo is not localhost/foo. Other libraries drop it.
+func (r Reference) Familiar() string {
+	if r.IsZero() {
+		return ""
+	}
+	if r.registry == "" && registryEnd(r.repository) < 0 {
+		return r.repository + r.version()
+	}
+	return r.Registry() + "/" + r.repository + r.version()
+}
+
+// Clone returns an equal Reference that shares no memory with the text that r
+// was parsed from. It allocates once.
+func (r Reference) Clone() Reference {
+	s := r.registry + r.repository + r.tag + string(r.digest)
+	a := len(r.registry)
+	b := a + len(r.repository)
+	c := b + len(r.tag)
+	return Reference{s[:a], s[a:b], s[b:c], digest.Digest(s[c:])}
+}
