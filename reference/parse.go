@@ -31,20 +31,11 @@ func MustParse(s string) Reference {
 type Written struct {
 	Registry bool // the name has a registry of its own, docker.io included
 	Tag      bool // the name has a tag of its own
-
-	name   string
-	latest bool // neither tag nor digest: the tag was filled in
-}
-
-// CRI returns the name as the kubelet hands it to a container runtime: as
-// written, with ":latest" appended where Parse filled the tag in, and never
-// with a registry or library/ put in front (k8s.io/kubernetes,
-// pkg/kubelet/images, EnsureImageExists).
-func (w Written) CRI() string {
-	if w.latest {
-		return w.name + ":" + latest
-	}
-	return w.name
+	// CRI is the name as the kubelet hands it to a container runtime: as
+	// written, with ":latest" appended where Parse filled the tag in, and never
+	// with a registry or library/ put in front (k8s.io/kubernetes,
+	// pkg/kubelet/images, EnsureImageExists).
+	CRI string
 }
 
 // ParseWritten is [Parse] that also returns what was written and what filled in.
@@ -53,7 +44,10 @@ func ParseWritten(s string) (Reference, Written, error) {
 	if f := p.parse(s); f.why != "" {
 		return Reference{}, Written{}, newParseError(s, f)
 	}
-	w := Written{Registry: p.registry != "", Tag: p.tag != "", name: s, latest: p.tag == "" && p.digest == ""}
+	w := Written{Registry: p.registry != "", Tag: p.tag != "", CRI: s}
+	if p.tag == "" && p.digest == "" {
+		w.CRI = s + ":" + latest
+	}
 	return p.reference(latest), w, nil
 }
 

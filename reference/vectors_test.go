@@ -71,7 +71,7 @@ func checkAccepted(t *testing.T, v nameVector) {
 	assert.Equal(t, v.Tag, r.Tag(), "tag of %q", v.Input)
 	assert.Equal(t, v.Digest, r.Digest().String(), "digest of %q", v.Input)
 	assert.Equal(t, v.Canonical, r.String(), "canonical form of %q", v.Input)
-	assert.Equal(t, v.CRI, w.CRI(), "CRI form of %q", v.Input)
+	assert.Equal(t, v.CRI, w.CRI, "CRI form of %q", v.Input)
 	assert.Equal(t, v.Tag != "" && !v.TagDefaulted, w.Tag, "tag written in %q", v.Input)
 	assert.Equal(t, v.Runtime, r.WithoutTag().String(), "containerd's form of %q", v.Input)
 	again, err := reference.Parse(r.Familiar())
