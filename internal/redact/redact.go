@@ -133,7 +133,10 @@ func maskURLs(s string) string {
 		if i < 0 {
 			i = len(s)
 		}
-		b.WriteString(maskURL(s[:i]))
+		// Punctuation after a URL belongs to the text.
+		url := strings.TrimRight(s[:i], ":;,.)")
+		b.WriteString(maskURL(url))
+		b.WriteString(s[len(url):i])
 		if i < len(s) {
 			_, size := utf8.DecodeRuneInString(s[i:])
 			b.WriteString(s[i : i+size])

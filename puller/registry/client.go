@@ -61,10 +61,6 @@ type Client struct {
 	// address may lead to a loopback or private address. Link-local addresses
 	// are never dialled. Nil means none may.
 	AllowAddr func(registry string, addr netip.Addr) bool
-	// ForeignLayers says that a layer which the registry does not have may be
-	// fetched from the https URLs in its descriptor, without credentials.
-	ForeignLayers bool
-
 	// DialContext makes connections; nil means a net.Dialer. Addresses are
 	// checked either way.
 	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)

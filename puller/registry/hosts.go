@@ -52,6 +52,9 @@ const (
 	Pull Capability = 1 << iota
 	// Resolve is what a tag points to: what it says is believed.
 	Resolve
+	// other stands for what is no business of a puller, so that a host that may
+	// be asked nothing else is not taken for one that may be asked all.
+	other
 )
 
 // base returns the URL that the API's paths are appended to.

@@ -1,10 +1,338 @@
 package registry
 
 import (
+	"crypto/sha256"
+	"crypto/tls"
 	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
 	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pelletier/go-toml/v2"
+
+	"github.com/pullkit/pullkit/internal/redact"
 )
 
-func readHosts(dir, registry string, base *x509.CertPool) (Hosts, string, error) {
-	return Hosts{}, "", fs.ErrNotExist
+// maxConfigFile bounds hosts.toml and the files it names.
+const maxConfigFile = 1 << 20
+
+// ReadHosts reads what a directory in the form of containerd's certs.d says of
+// a registry: the hosts.toml of the first directory there is of
+//
+//	certsDir/registry.example_5000_
+//	certsDir/registry.example:5000
+//	certsDir/_default
+//
+// A directory without a hosts.toml is read as Docker's: *.crt are authorities,
+// *.cert and *.key are certificates to show. The error wraps fs.ErrNotExist if
+// there is no such directory.
+//
+// All of containerd's settings are understood: server, the host tables in their
+// order, capabilities, ca, client, header, skip_verify, override_path and
+// dial_timeout. Relative paths start at the directory. Authorities are added to
+// the system's. Unknown keys are ignored, as there.
+func ReadHosts(certsDir, registry string) (Hosts, error) {
+	hosts, _, err := readHosts(certsDir, registry, nil)
+	return hosts, err
+}
+
+// readHosts also returns a print of all files read, and adds authorities to
+// base; nil means the system's.
+func readHosts(certsDir, registry string, base *x509.CertPool) (Hosts, string, error) {
+	for _, name := range []string{portName(registry), registry, "_default"} {
+		if !filepath.IsLocal(name) || strings.ContainsAny(name, `/\`) {
+			continue
+		}
+		dir := filepath.Join(certsDir, name)
+		info, err := os.Stat(dir)
+		if errors.Is(err, fs.ErrNotExist) || err == nil && !info.IsDir() {
+			continue
+		}
+		if err != nil {
+			return Hosts{}, "", err
+		}
+		r := hostsReader{dir: dir, base: base, sum: sha256.New()}
+		hosts, err := r.read()
+		if err != nil {
+			return Hosts{}, "", fmt.Errorf("%s: %w", dir, err)
+		}
+		return hosts, hex.EncodeToString(r.sum.Sum(nil)), nil
+	}
+	return Hosts{}, "", fmt.Errorf("%s has no directory for %q: %w", certsDir, registry, fs.ErrNotExist)
+}
+
+// portName writes host:port so that it can be a file's name everywhere.
+func portName(registry string) string {
+	if i := strings.LastIndexByte(registry, ':'); i > 0 {
+		return registry[:i] + "_" + registry[i+1:] + "_"
+	}
+	return registry
+}
+
+// A hostsReader reads one directory.
+type hostsReader struct {
+	dir  string
+	base *x509.CertPool
+	sum  hash.Hash
+}
+
+// hostTable is what a hosts.toml says of one host.
+type hostTable struct {
+	Capabilities []string       `toml:"capabilities"`
+	CA           any            `toml:"ca"`
+	Client       any            `toml:"client"`
+	Header       map[string]any `toml:"header"`
+	SkipVerify   bool           `toml:"skip_verify"`
+	OverridePath bool           `toml:"override_path"`
+	DialTimeout  string         `toml:"dial_timeout"`
+}
+
+func (r *hostsReader) read() (Hosts, error) {
+	data, err := r.file("hosts.toml")
+	if errors.Is(err, fs.ErrNotExist) {
+		server, err := r.dockerCerts()
+		return Hosts{Server: server}, err
+	}
+	if err != nil {
+		return Hosts{}, err
+	}
+	var doc struct {
+		Server string               `toml:"server"`
+		Host   map[string]hostTable `toml:"host"`
+		hostTable
+	}
+	if err := toml.Unmarshal(data, &doc); err != nil {
+		return Hosts{}, tomlError(err)
+	}
+	var hosts Hosts
+	if hosts.Server, err = r.host(doc.Server, doc.hostTable); err != nil {
+		return Hosts{}, fmt.Errorf("server: %w", err)
+	}
+	for _, url := range hostOrder(data, doc.Host) {
+		h, err := r.host(url, doc.Host[url])
+		if err != nil {
+			return Hosts{}, fmt.Errorf("host %.200q: %w", url, err)
+		}
+		if _, err := h.base(); err != nil {
+			return Hosts{}, err
+		}
+		hosts.Mirrors = append(hosts.Mirrors, h)
+	}
+	return hosts, nil
+}
+
+// tomlError tells where a file is wrong. It does not show the line: headers may
+// hold secrets.
+func tomlError(err error) error {
+	var decode *toml.DecodeError
+	if errors.As(err, &decode) {
+		line, column := decode.Position()
+		return fmt.Errorf("hosts.toml, line %d, column %d: cannot be read as TOML of this form", line, column)
+	}
+	return errors.New("hosts.toml: " + redact.Text(err.Error()))
+}
+
+// host makes a Host of a table.
+func (r *hostsReader) host(url string, t hostTable) (Host, error) {
+	h := Host{URL: url, SkipVerify: t.SkipVerify, OverridePath: t.OverridePath}
+	for _, name := range t.Capabilities {
+		switch strings.ToLower(name) {
+		case "pull":
+			h.Capabilities |= Pull
+		case "resolve":
+			h.Capabilities |= Resolve
+		case "push", "referrers":
+			h.Capabilities |= other
+		default:
+			return Host{}, fmt.Errorf("unknown capability %.40q", name)
+		}
+	}
+	var err error
+	if t.DialTimeout != "" {
+		if h.DialTimeout, err = time.ParseDuration(t.DialTimeout); err != nil || h.DialTimeout < 0 {
+			return Host{}, fmt.Errorf("dial_timeout %.40q is no duration", t.DialTimeout)
+		}
+	}
+	if h.Header, err = headers(t.Header); err != nil {
+		return Host{}, err
+	}
+	cas, err := stringList(t.CA)
+	if err != nil {
+		return Host{}, fmt.Errorf("ca: %w", err)
+	}
+	if h.RootCAs, err = r.pool(cas); err != nil {
+		return Host{}, err
+	}
+	h.Certificates, err = r.clients(t.Client)
+	return h, err
+}
+
+// stringList takes "a" and ["a", "b"].
+func stringList(v any) ([]string, error) {
+	switch v := v.(type) {
+	case nil:
+		return nil, nil
+	case string:
+		return []string{v}, nil
+	case []any:
+		var list []string
+		for _, item := range v {
+			s, ok := item.(string)
+			if !ok {
+				return nil, fmt.Errorf("want strings, have %T", item)
+			}
+			list = append(list, s)
+		}
+		return list, nil
+	}
+	return nil, fmt.Errorf("want a string or an array of strings, have %T", v)
+}
+
+func headers(table map[string]any) (http.Header, error) {
+	var h http.Header
+	for name, v := range table {
+		values, err := stringList(v)
+		if err != nil {
+			return nil, fmt.Errorf("header %.80q: %w", name, err)
+		}
+		if h == nil {
+			h = http.Header{}
+		}
+		for _, value := range values {
+			if strings.ContainsAny(name+value, "\r\n\x00") || name == "" {
+				return nil, fmt.Errorf("header %.80q has characters that no header can carry", name)
+			}
+			h.Add(name, value)
+		}
+	}
+	return h, nil
+}
+
+// clients reads "a.pem", ["a.pem", "b.pem"] and [["a.cert", "a.key"], ["b.pem", ""]].
+func (r *hostsReader) clients(v any) ([]tls.Certificate, error) {
+	var pairs [][]string
+	if list, ok := v.([]any); ok {
+		for _, item := range list {
+			pair, err := stringList(item)
+			if err != nil || len(pair) == 0 || len(pair) > 2 {
+				return nil, errors.New("client: want files, or pairs of a certificate and its key")
+			}
+			pairs = append(pairs, pair)
+		}
+	} else if one, err := stringList(v); err != nil {
+		return nil, fmt.Errorf("client: %w", err)
+	} else if len(one) > 0 {
+		pairs = [][]string{one}
+	}
+	var certs []tls.Certificate
+	for _, pair := range pairs {
+		key := pair[0]
+		if len(pair) == 2 && pair[1] != "" {
+			key = pair[1]
+		}
+		cert, err := r.keyPair(pair[0], key)
+		if err != nil {
+			return nil, err
+		}
+		certs = append(certs, cert)
+	}
+	return certs, nil
+}
+
+func (r *hostsReader) keyPair(certFile, keyFile string) (tls.Certificate, error) {
+	cert, err := r.file(certFile)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	key, err := r.file(keyFile)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	pair, err := tls.X509KeyPair(cert, key)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("%s and %s: %w", certFile, keyFile, err)
+	}
+	return pair, nil
+}
+
+// pool adds authorities to the base; nil if there are none to add.
+func (r *hostsReader) pool(files []string) (*x509.CertPool, error) {
+	if len(files) == 0 {
+		return nil, nil
+	}
+	pool := r.base
+	if pool == nil {
+		var err error
+		if pool, err = x509.SystemCertPool(); err != nil {
+			pool = x509.NewCertPool()
+		}
+	} else {
+		pool = pool.Clone()
+	}
+	for _, name := range files {
+		data, err := r.file(name)
+		if err != nil {
+			return nil, err
+		}
+		if !pool.AppendCertsFromPEM(data) {
+			return nil, fmt.Errorf("%s holds no certificate", name)
+		}
+	}
+	return pool, nil
+}
+
+// dockerCerts reads a directory as Docker lays it out.
+func (r *hostsReader) dockerCerts() (Host, error) {
+	entries, err := os.ReadDir(r.dir)
+	if err != nil {
+		return Host{}, err
+	}
+	var h Host
+	var cas []string
+	for _, e := range entries {
+		name := e.Name()
+		switch filepath.Ext(name) {
+		case ".crt":
+			cas = append(cas, name)
+		case ".cert":
+			cert, err := r.keyPair(name, strings.TrimSuffix(name, ".cert")+".key")
+			if err != nil {
+				return Host{}, err
+			}
+			h.Certificates = append(h.Certificates, cert)
+		}
+	}
+	h.RootCAs, err = r.pool(slices.Sorted(slices.Values(cas)))
+	return h, err
+}
+
+// file reads a file and adds it to the print.
+func (r *hostsReader) file(name string) ([]byte, error) {
+	if !filepath.IsAbs(name) {
+		name = filepath.Join(r.dir, name)
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxConfigFile+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(data) > maxConfigFile {
+		return nil, fmt.Errorf("%s is larger than %d bytes", name, maxConfigFile)
+	}
+	fmt.Fprintf(r.sum, "%q %d ", name, len(data))
+	r.sum.Write(data)
+	return data, nil
 }

@@ -124,7 +124,7 @@ func (ep *endpoint) follow(ctx context.Context, u *url.URL, r request, auth auth
 			ep.client.logger().DebugContext(ctx, "request failed", "method", r.method, "url", redact.URL(u), "error", err)
 			return nil, err
 		}
-		ep.client.logger().DebugContext(ctx, "request", "method", r.method, "url", redact.URL(u), "status", resp.StatusCode, "took", time.Since(began))
+		ep.client.logger().DebugContext(ctx, "request", "method", r.method, "url", redact.URL(u), "status", resp.StatusCode, "protocol", resp.Proto, "took", time.Since(began))
 		if hops == 0 {
 			a.private = hop.private(u.Hostname())
 		}

@@ -15,7 +15,7 @@ import (
 )
 
 // eachHost asks one host after another until one answers. A mirror is asked
-// once; the last host is asked again as far as patience goes.
+// once; the last host, the registry, is asked again as far as patience goes.
 func (c *Client) eachHost(ctx context.Context, ref reference.Reference, cred credentials.Credential, need Capability, try func(context.Context, *endpoint, credentials.Credential) error) error {
 	hosts, err := c.candidates(ref.Registry(), need, "")
 	if err != nil {
@@ -23,28 +23,23 @@ func (c *Client) eachHost(ctx context.Context, ref reference.Reference, cred cre
 	}
 	var failed []error
 	for i, ep := range hosts {
-		err = nil
-		if last := i == len(hosts)-1; last {
-			p := c.patience()
-			for {
-				if err = ep.withCredentials(ctx, ref, cred, try); err == nil {
-					return nil
-				}
-				if err = p.next(ctx, err); err != nil {
-					return afterMirrors(err, failed)
-				}
+		p := c.patience()
+		for {
+			err = ep.withCredentials(ctx, ref, cred, try)
+			if err == nil || ctx.Err() != nil {
+				return err
+			}
+			if i < len(hosts)-1 {
+				c.mirrorFailed(ctx, ep, err)
+				failed = append(failed, err)
+				break
+			}
+			if err = p.next(ctx, err); err != nil {
+				return afterMirrors(err, failed)
 			}
 		}
-		if err = ep.withCredentials(ctx, ref, cred, try); err == nil {
-			return nil
-		}
-		if ctx.Err() != nil {
-			return err
-		}
-		c.mirrorFailed(ctx, ep, err)
-		failed = append(failed, err)
 	}
-	return failf(content.ErrConfig, ref.Registry(), "no host is configured that tags may be asked of")
+	return err
 }
 
 // candidates lists the hosts to ask for something, leaving out mirrors that

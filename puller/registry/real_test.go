@@ -1,0 +1,130 @@
+package registry_test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/internal/realtest"
+	"github.com/pullkit/pullkit/internal/verify"
+	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/puller/registry"
+	"github.com/pullkit/pullkit/reference"
+)
+
+// realImage is a manifest with a config and one layer.
+type realImage struct {
+	manifest []byte
+	blobs    [][]byte
+	descs    []ocispec.Descriptor
+}
+
+func newRealImage(t *testing.T, layer int) realImage {
+	random := make([]byte, layer)
+	_, err := io.ReadFull(rand.NewChaCha8([32]byte{7}), random)
+	require.NoError(t, err)
+	im := realImage{blobs: [][]byte{[]byte(`{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}`), random}}
+	for i, b := range im.blobs {
+		im.descs = append(im.descs, ocispec.Descriptor{
+			MediaType: []string{ocispec.MediaTypeImageConfig, ocispec.MediaTypeImageLayer}[i],
+			Digest:    digest.Digest(fmt.Sprintf("sha256:%x", sha256.Sum256(b))), Size: int64(len(b)),
+		})
+	}
+	im.manifest, err = json.Marshal(map[string]any{"schemaVersion": 2, "mediaType": ocispec.MediaTypeImageManifest, "config": im.descs[0], "layers": im.descs[1:]})
+	require.NoError(t, err)
+	return im
+}
+
+// seed fills the storage that a registry with authentication will be started on.
+func (im realImage) seed(t *testing.T) (dir string) {
+	open := realtest.StartRegistry(t, realtest.RegistryConfig{})
+	im.push(t, open)
+	open.Stop()
+	return open.Dir
+}
+
+func (im realImage) push(t *testing.T, r *realtest.DockerRegistry) {
+	r.Push(t, "team/app", "v1", ocispec.MediaTypeImageManifest, im.manifest, im.blobs...)
+}
+
+func (im realImage) pull(t *testing.T, c *registry.Client, ref reference.Reference, cred credentials.Credential) error {
+	desc, body, err := c.Manifest(t.Context(), ref, cred, "")
+	if err != nil {
+		return err
+	}
+	assert.Equal(t, im.manifest, body)
+	assert.True(t, verify.Bytes(desc.Digest, body))
+	again, none, err := c.Manifest(t.Context(), ref, cred, desc.Digest)
+	if err != nil {
+		return err
+	}
+	assert.Nil(t, none)
+	assert.Equal(t, desc, again)
+	for i, d := range im.descs {
+		data, err := read(t.Context(), c, ref, cred, d)
+		if err != nil {
+			return err
+		}
+		assert.True(t, bytes.Equal(im.blobs[i], data), "blob %d", i)
+	}
+	return nil
+}
+
+// TestRealHtpasswd pulls from docker-registry over TLS with its own authority,
+// HTTP/2 and passwords.
+func TestRealHtpasswd(t *testing.T) {
+	im := newRealImage(t, 3<<20)
+	ca := realtest.NewCA(t)
+	r := realtest.StartRegistry(t, realtest.RegistryConfig{Dir: im.seed(t), CA: ca, Htpasswd: map[string]string{"robot": "s3cret-pass"}})
+	ref := reference.MustParse(r.Host + "/team/app:v1")
+
+	var protos protocols
+	c := &registry.Client{RootCAs: ca.Pool, Logger: protos.logger()}
+	defer c.CloseIdleConnections()
+	require.NoError(t, im.pull(t, c, ref, robot))
+	assert.Equal(t, []string{"HTTP/2.0"}, protos.all(), "what was spoken")
+
+	assert.ErrorIs(t, im.pull(t, c, ref, nobody), content.ErrUnauthorized)
+	wrong := credentials.Credential{Username: "robot", Password: credentials.Conceal("wrong-pass")}
+	assert.ErrorIs(t, im.pull(t, c, ref, wrong), content.ErrUnauthorized)
+	absent := reference.MustParse(r.Host + "/team/app:absent")
+	assert.ErrorIs(t, im.pull(t, c, absent, robot), content.ErrNotFound)
+
+	stranger := &registry.Client{}
+	defer stranger.CloseIdleConnections()
+	assert.ErrorIs(t, im.pull(t, stranger, ref, robot), content.ErrTLS, "authority not known: no way back to plain http")
+}
+
+// TestRealToken pulls with tokens of an issuer on another port, over TLS.
+func TestRealToken(t *testing.T) {
+	im := newRealImage(t, 1<<20)
+	ca := realtest.NewCA(t)
+	issuer := realtest.StartIssuer(t, ca, map[string]string{"robot": "s3cret-pass"})
+	r := realtest.StartRegistry(t, realtest.RegistryConfig{Dir: im.seed(t), CA: ca, Issuer: issuer})
+	ref := reference.MustParse(r.Host + "/team/app:v1")
+	c := &registry.Client{RootCAs: ca.Pool}
+	defer c.CloseIdleConnections()
+
+	require.NoError(t, im.pull(t, c, ref, robot))
+	all, posts := issuer.Requests()
+	assert.Equal(t, []int{1, 0}, []int{all, posts}, "one token for all requests, by GET")
+
+	identity := credentials.Credential{IdentityToken: credentials.Conceal("identity:s3cret-pass")}
+	require.NoError(t, im.pull(t, c, ref, identity))
+	all, posts = issuer.Requests()
+	assert.Equal(t, []int{2, 1}, []int{all, posts}, "the identity token is exchanged by POST")
+
+	wrong := credentials.Credential{Username: "robot", Password: credentials.Conceal("wrong-pass")}
+	assert.ErrorIs(t, im.pull(t, c, ref, wrong), content.ErrUnauthorized)
+	assert.ErrorIs(t, im.pull(t, c, ref, nobody), content.ErrUnauthorized, "an anonymous token opens nothing here")
+}
