@@ -60,6 +60,15 @@ type Store interface {
 	Tag(ctx context.Context, ref reference.Reference, desc ocispec.Descriptor) error
 }
 
+// A Spacer is a Store that knows how much room it has. Optional.
+type Spacer interface {
+	// Free returns how many bytes more the Store takes; math.MaxInt64 if nobody knows.
+	Free(ctx context.Context) (int64, error)
+	// Kept returns how many bytes of desc's content an earlier, unfinished
+	// ingest left: those take their room already.
+	Kept(ctx context.Context, desc ocispec.Descriptor) (int64, error)
+}
+
 // An Ingest is one blob being written, in any order. WriteAt and ReadAt may be
 // called concurrently for parts that do not overlap. After Commit, Discard or
 // Close nothing else may be called but Close, which then does nothing.

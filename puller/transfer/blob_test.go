@@ -1,0 +1,357 @@
+package transfer_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha512"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/puller/transfer"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// sizes of a blob that is hashed inline and of one that is hashed beside its I/O.
+var sizes = []int{1 << 20, 24<<20 + 5}
+
+// keep puts ranges of data into the store as an earlier try would have left them.
+func (s *memStore) keep(data []byte, ranges ...[2]int64) {
+	p := &partial{data: make([]byte, len(data))}
+	for _, r := range ranges {
+		copy(p.data[r[0]:], data[r[0]:r[0]+r[1]])
+		p.note(r[0], r[0]+r[1])
+	}
+	s.partials[digest.FromBytes(data)] = p
+}
+
+func TestResume(t *testing.T) {
+	for _, size := range sizes {
+		layer := random(1, size)
+		n := int64(size)
+		for name, kept := range map[string][][2]int64{
+			"the beginning":   {{0, n / 3}},
+			"holes":           {{0, 100}, {n / 4, 1000}, {n / 2, n / 4}},
+			"not the start":   {{n / 2, n / 2}},
+			"all":             {{0, n}},
+			"all but one":     {{0, n - 1}},
+			"nothing of many": {},
+		} {
+			src, store := newFakeSource(), newMemStore()
+			ref := src.name(appName, src.image(t, amd64, layer))
+			store.keep(layer, kept...)
+			_, err := transfer.New(transfer.Config{Source: src, Store: store}).Pull(t.Context(), spec(ref))
+			require.NoError(t, err, "%d bytes, %s", size, name)
+			var had int64
+			for _, k := range kept {
+				had += k[1]
+			}
+			config := src.blobBytes - (n - had)
+			assert.Less(t, config, int64(300), "%d bytes, %s: nothing twice", size, name)
+			store.clean(t)
+		}
+	}
+}
+
+func TestResumeWhatIsWrong(t *testing.T) {
+	for _, size := range sizes {
+		for _, ranges := range [][][2]int64{{{0, 1000}}, {{0, int64(size)}}, {{5000, 1000}, {9000, 1}}} {
+			src, store := newFakeSource(), newMemStore()
+			layer := random(1, size)
+			ref := src.name(appName, src.image(t, amd64, layer))
+			store.keep(layer, ranges...)
+			store.partials[digest.FromBytes(layer)].data[ranges[0][0]] ^= 1
+			_, err := transfer.New(transfer.Config{Source: src, Store: store}).Pull(t.Context(), spec(ref))
+			require.NoError(t, err)
+			last := src.asked[len(src.asked)-1]
+			assert.Equal(t, asked{digest.FromBytes(layer), 0, -1}, last, "one fresh try, without a range")
+			store.clean(t)
+		}
+	}
+}
+
+func TestServerIgnoresRange(t *testing.T) {
+	for _, size := range sizes {
+		src, store := newFakeSource(), newMemStore()
+		src.noRanges = true
+		layer := random(1, size)
+		d := digest.FromBytes(layer)
+		ref := src.name(appName, src.image(t, amd64, layer))
+		store.keep(layer, [2]int64{0, 1000}, [2]int64{5000, 10})
+		_, err := transfer.New(transfer.Config{Source: src, Store: store}).Pull(t.Context(), spec(ref))
+		require.NoError(t, err)
+		assert.Equal(t, 1, src.blobGets[d])
+
+		src, store = newFakeSource(), newMemStore()
+		src.noRanges = true
+		ref = src.name(appName, src.image(t, amd64, layer))
+		store.keep(layer, [2]int64{5000, 10})
+		_, err = transfer.New(transfer.Config{Source: src, Store: store}).Pull(t.Context(), spec(ref))
+		require.NoError(t, err)
+		store.clean(t)
+	}
+}
+
+// A rejectable body is one of a Source that has other hosts to ask.
+type rejectable struct {
+	io.Reader
+	again    bool
+	rejected *int
+}
+
+func (r *rejectable) Close() error { return nil }
+func (r *rejectable) Reject() bool { *r.rejected++; return r.again }
+
+func TestDigestMismatch(t *testing.T) {
+	for _, size := range sizes {
+		for _, mirrors := range []int{0, 1, 3} {
+			src, store := newFakeSource(), newMemStore()
+			layer := random(1, size)
+			d := digest.FromBytes(layer)
+			ref := src.name(appName, src.image(t, amd64, layer))
+			rejected, gets := 0, 0
+			src.blob = func(desc ocispec.Descriptor, _ credentials.Credential, off, n int64) (io.ReadCloser, int64, error) {
+				if desc.Digest != d {
+					return nil, 0, nil
+				}
+				gets++
+				wrong := bytes.Clone(layer)
+				if gets <= mirrors || mirrors == 0 {
+					wrong[size/2] ^= 1
+				}
+				return &rejectable{bytes.NewReader(wrong), gets <= mirrors, &rejected}, 0, nil
+			}
+			_, err := transfer.New(transfer.Config{Source: src, Store: store}).Pull(t.Context(), spec(ref))
+			assert.Empty(t, store.partials)
+			store.clean(t)
+			if mirrors == 0 {
+				require.ErrorIs(t, err, content.ErrDigestMismatch)
+				assert.True(t, credentials.Stopped(err), "no other credential helps")
+				assert.Equal(t, 1, gets, "not asked for again")
+				assert.Equal(t, 1, rejected)
+				continue
+			}
+			require.NoError(t, err, "%d mirrors give wrong bytes", mirrors)
+			assert.Equal(t, mirrors+1, gets)
+			assert.Equal(t, mirrors, rejected)
+		}
+	}
+}
+
+func TestDiskFull(t *testing.T) {
+	for _, size := range sizes {
+		src, store := newFakeSource(), newMemStore()
+		store.fullAt = int64(size / 2)
+		layer := random(1, size)
+		ref := src.name(appName, src.image(t, amd64, layer))
+		_, err := transfer.New(transfer.Config{Source: src, Store: store}).Pull(t.Context(), spec(ref))
+		require.ErrorIs(t, err, syscall.ENOSPC)
+		assert.ErrorIs(t, err, content.ErrStore)
+		assert.True(t, credentials.Stopped(err))
+		assert.NotContains(t, store.partials, digest.FromBytes(layer), "what there is of it takes the room that is missing")
+		store.clean(t)
+	}
+}
+
+func TestNoRoom(t *testing.T) {
+	src, store := newFakeSource(), newMemStore()
+	store.free = 3 << 20
+	a, b := random(1, 2<<20), random(2, 2<<20)
+	ref := src.name(appName, src.image(t, amd64, a, b))
+	rt := transfer.New(transfer.Config{Source: src, Store: store})
+	_, err := rt.Pull(t.Context(), spec(ref))
+	require.ErrorIs(t, err, syscall.ENOSPC)
+	assert.Equal(t, 1, src.requests(), "before the first byte")
+	assert.Empty(t, store.ingests)
+
+	store.keep(a, [2]int64{0, 3 << 19})
+	_, err = rt.Pull(t.Context(), spec(ref))
+	require.NoError(t, err, "what was kept has its room already")
+	store.clean(t)
+}
+
+func TestRanges(t *testing.T) {
+	const size = 64 << 20
+	synctest.Test(t, func(t *testing.T) {
+		src, store := newFakeSource(), newMemStore()
+		src.latency, src.perRead, src.readSize = 20*time.Millisecond, time.Millisecond, 64<<10 // 64 MB/s each
+		layer := random(1, size)
+		ref := src.name(appName, src.image(t, amd64, layer))
+		began := time.Now()
+		_, err := transfer.New(transfer.Config{Source: src, Store: store, Ranges: 5}).Pull(t.Context(), spec(ref))
+		require.NoError(t, err)
+		assert.Equal(t, 5, src.most, "connections at once")
+		took := time.Since(began)
+		t.Log(took, src.blobBytes, len(src.asked))
+		assert.Less(t, took, 450*time.Millisecond, "one connection takes 1.02 s")
+		// The first connection, told to stop early, has read nothing in vain.
+		assert.Less(t, src.blobBytes, int64(size+1000))
+		store.clean(t)
+	})
+}
+
+func TestRangesAreNotForced(t *testing.T) {
+	layer := random(1, 32<<20)
+	slow := func(s *fakeSource) {
+		s.latency, s.perRead, s.readSize = 20*time.Millisecond, time.Millisecond, 64<<10
+	}
+	t.Run("a server without ranges", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			src, store := newFakeSource(), newMemStore()
+			slow(src)
+			src.noRanges = true
+			ref := src.name(appName, src.image(t, amd64, layer))
+			_, err := transfer.New(transfer.Config{Source: src, Store: store}).Pull(t.Context(), spec(ref))
+			require.NoError(t, err)
+			assert.Equal(t, 2, src.blobGets[digest.FromBytes(layer)], "one was tried")
+			store.clean(t)
+		})
+	})
+	t.Run("a server that refuses a second connection", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			src, store := newFakeSource(), newMemStore()
+			slow(src)
+			ref := src.name(appName, src.image(t, amd64, layer))
+			src.blob = func(desc ocispec.Descriptor, _ credentials.Credential, off, n int64) (io.ReadCloser, int64, error) {
+				if off > 0 {
+					return nil, 0, &content.Error{Kind: content.ErrRateLimited}
+				}
+				return nil, 0, nil
+			}
+			_, err := transfer.New(transfer.Config{Source: src, Store: store}).Pull(t.Context(), spec(ref))
+			require.NoError(t, err)
+			assert.Equal(t, 2, src.blobGets[digest.FromBytes(layer)])
+			store.clean(t)
+		})
+	})
+	t.Run("Ranges is 1", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			src, store := newFakeSource(), newMemStore()
+			slow(src)
+			ref := src.name(appName, src.image(t, amd64, layer))
+			_, err := transfer.New(transfer.Config{Source: src, Store: store, Ranges: 1}).Pull(t.Context(), spec(ref))
+			require.NoError(t, err)
+			assert.Equal(t, 1, src.blobGets[digest.FromBytes(layer)])
+		})
+	})
+}
+
+// One part's connection fails for good after some bytes: the others fetch the rest.
+func TestRangesOneConnectionDies(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src, store := newFakeSource(), newMemStore()
+		src.latency, src.perRead, src.readSize = 20*time.Millisecond, time.Millisecond, 64<<10
+		layer := random(1, 64<<20)
+		ref := src.name(appName, src.image(t, amd64, layer))
+		n := 0
+		src.blob = func(desc ocispec.Descriptor, _ credentials.Credential, off, size int64) (io.ReadCloser, int64, error) {
+			if off == 0 {
+				return nil, 0, nil
+			}
+			if n++; n != 2 {
+				return nil, 0, nil
+			}
+			src.inFlight++
+			data := io.MultiReader(bytes.NewReader(layer[off:off+1<<20]), errReader{errors.New("gone")})
+			return &fakeBody{ctx: context.Background(), s: src, r: data}, off, nil
+		}
+		_, err := transfer.New(transfer.Config{Source: src, Store: store}).Pull(t.Context(), spec(ref))
+		require.NoError(t, err)
+		assert.Less(t, src.blobBytes, int64(64<<20+1000))
+		store.clean(t)
+	})
+}
+
+type errReader struct{ err error }
+
+func (r errReader) Read([]byte) (int, error) { return 0, r.err }
+
+func TestStall(t *testing.T) {
+	for _, size := range sizes {
+		synctest.Test(t, func(t *testing.T) {
+			src, store := newFakeSource(), newMemStore()
+			ref := src.name(appName, src.image(t, amd64, random(1, size)))
+			src.perRead = time.Hour
+			began := time.Now()
+			rt := transfer.New(transfer.Config{Source: src, Store: store, Stall: 3 * time.Second})
+			_, err := rt.Pull(t.Context(), spec(ref))
+			require.ErrorIs(t, err, content.ErrTimeout)
+			assert.Equal(t, 3*time.Second, time.Since(began))
+			src.perRead, src.latency = 2*time.Second, 2*time.Second
+			_, err = rt.Pull(t.Context(), spec(ref))
+			require.NoError(t, err, "slow, but never that long without a byte")
+			src.latency = time.Hour
+			_, err = rt.Pull(t.Context(), spec(ref))
+			require.ErrorIs(t, err, content.ErrTimeout, "the manifest")
+			store.clean(t)
+		})
+	}
+}
+
+type countingHash struct {
+	hash.Hash
+	n   *atomic.Int64
+	now *atomic.Int64
+}
+
+func (h countingHash) Write(p []byte) (int, error) {
+	if h.now.Add(1) > 64 {
+		panic("too many at once")
+	}
+	defer h.now.Add(-1)
+	h.n.Add(int64(len(p)))
+	return h.Hash.Write(p)
+}
+
+func TestNewHash(t *testing.T) {
+	src, store := newFakeSource(), newMemStore()
+	layer := random(1, 5<<20)
+	desc := src.putBlob(ocispec.MediaTypeImageLayer, layer)
+	desc.Digest = digest.Digest(fmt.Sprintf("sha512:%x", sha512.Sum512(layer)))
+	src.blobs[desc.Digest] = layer
+	config := src.putBlob("application/vnd.example+json", []byte("{}"))
+	m := src.putDoc(t, ocispec.MediaTypeImageManifest, map[string]any{
+		"schemaVersion": 2, "mediaType": ocispec.MediaTypeImageManifest, "config": config, "layers": []any{desc},
+	})
+	ref := src.name(appName, m)
+	var n, now atomic.Int64
+	var algorithms sync.Map
+	rt := transfer.New(transfer.Config{Source: src, Store: store, NewHash: func(a digest.Algorithm) hash.Hash {
+		algorithms.Store(a, true)
+		if a == digest.SHA512 {
+			return countingHash{sha512.New(), &n, &now}
+		}
+		return nil
+	}})
+	_, err := rt.Pull(t.Context(), spec(ref))
+	require.NoError(t, err)
+	assert.EqualValues(t, len(layer), n.Load(), "each byte once")
+	_, ok := algorithms.Load(digest.SHA256)
+	assert.True(t, ok)
+	store.clean(t)
+}
+
+func TestMissingBlob(t *testing.T) {
+	src, store := newFakeSource(), newMemStore()
+	layer := random(1, 1000)
+	ref := src.name(appName, src.image(t, amd64, layer, random(2, 1000)))
+	delete(src.blobs, digest.FromBytes(layer))
+	_, err := transfer.New(transfer.Config{Source: src, Store: store}).Pull(t.Context(), spec(ref))
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	assert.False(t, credentials.Stopped(err), "another credential may see it")
+	assert.Empty(t, store.tags)
+	store.clean(t)
+}

@@ -1,0 +1,263 @@
+package transfer
+
+import (
+	"context"
+	"io"
+	"slices"
+
+	"github.com/pullkit/pullkit/puller/content"
+)
+
+// partSize is how much a connection is asked for once a blob is fetched in
+// parts: enough that a round trip between two parts matters little, and little
+// enough that the hash, which goes in order, is never far behind.
+const (
+	partSize    = 8 << 20
+	minPartSize = 4 << 20
+)
+
+// A conn fetches one part of a blob after the other.
+type conn struct {
+	span          // off is where it writes next; end may come nearer
+	asked   int64 // where the body ends
+	claimed int64 // where the read under way will end
+	moved   bool  // it has brought bytes
+	body    io.ReadCloser
+	ctx     context.Context // of its requests
+	cancel  context.CancelFunc
+	donor   *conn // whose rest this one would take over; nil once it has
+}
+
+func newConn(ctx context.Context, s span) *conn {
+	c := &conn{span: s}
+	c.ctx, c.cancel = context.WithCancel(ctx)
+	return c
+}
+
+func (p *pipe) open(c *conn) (start int64, err error) {
+	c.asked = c.end
+	c.body, start, err = p.t.open(c.ctx, c.span)
+	return start, err
+}
+
+// openPart opens c's part, which the server must give alone.
+func (p *pipe) openPart(c *conn) error {
+	start, err := p.open(c)
+	if err == nil && start != c.off {
+		_ = c.body.Close()
+		err = errNoRanges
+	}
+	return err
+}
+
+// serve fetches c's part, and then others as long as there are any.
+func (p *pipe) serve(c *conn) {
+	defer c.cancel()
+	for {
+		err := p.stream(c)
+		_ = c.body.Close() // all that was wanted of it has been read
+		if err == nil && p.nextPart(c) {
+			err = p.openPart(c)
+			if err == nil {
+				continue
+			}
+		}
+		p.gone(c, err)
+		return
+	}
+}
+
+// stream reads c's body up to c's end.
+func (p *pipe) stream(c *conn) error {
+	for {
+		n, err := p.claim(c)
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			if c.off < c.asked {
+				return nil // another connection fetches the rest
+			}
+			return p.t.atEnd(c.body, c.off)
+		}
+		buf, err := p.t.rt.pool.get(c.ctx)
+		if err != nil {
+			return err
+		}
+		n, rerr := readFull(c.body, buf[:n])
+		err = p.t.writeAt(buf[:n], c.off)
+		if n == 0 || err != nil {
+			p.t.rt.pool.put(buf)
+		} else {
+			p.wrote(c, buf[:n])
+		}
+		if err != nil {
+			return err
+		}
+		if rerr != nil {
+			return rerr
+		}
+	}
+}
+
+// claim says how much c is to read next, once the queue has room for it.
+func (p *pipe) claim(c *conn) (int, error) {
+	for {
+		p.mu.Lock()
+		n := min(c.end-c.off, bufferSize)
+		if n == 0 || c.off != p.mark || len(p.queue) < queueBuffers {
+			c.claimed = c.off + n
+			p.mu.Unlock()
+			return int(n), nil
+		}
+		p.mu.Unlock()
+		select {
+		case <-p.room:
+		case <-c.ctx.Done():
+			return 0, context.Cause(c.ctx)
+		}
+	}
+}
+
+// nextPart gives c something to fetch, if anything is left.
+func (p *pipe) nextPart(c *conn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.pending) == 0 || p.err != nil {
+		return false
+	}
+	c.span = p.cutPending()
+	c.claimed = c.off
+	return true
+}
+
+// cutPending takes the first missing part: all of it, unless parts are fetched
+// apart. p.mu is held.
+func (p *pipe) cutPending() span {
+	s := p.pending[0]
+	if n := p.part(s); p.split && n < s.end-s.off {
+		s.end = s.off + n
+		p.pending[0].off = s.end
+	} else {
+		p.pending = p.pending[1:]
+	}
+	return s
+}
+
+// part is how much of s one connection is given; smaller towards the end, so
+// that all connections end at about the same time.
+func (p *pipe) part(s span) int64 {
+	return max(minPartSize, min(partSize, (s.end-s.off)/int64(len(p.live)+1)))
+}
+
+// gone takes c, which ended with err or found nothing more to do, out of the
+// live ones. Its part is left to the others; the blob has failed when there are none.
+func (p *pipe) gone(c *conn, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.live = slices.DeleteFunc(p.live, func(d *conn) bool { return d == c })
+	if err == nil {
+		return
+	}
+	p.closed = true
+	if c.off < c.end {
+		p.pending = p.pending.add(c.span)
+	}
+	if len(p.live) == 0 || content.KindOf(err) == content.ErrStore || content.KindOf(err) == content.ErrSizeMismatch {
+		if p.err == nil {
+			p.err = err
+		}
+		signal(p.wake)
+		return
+	}
+	p.t.rt.log.Debug("connection given up, others go on", "digest", p.t.desc.Digest, "error", err)
+}
+
+// add opens one connection more: for a missing part, or for a part of what the
+// connection with the longest way to go would come to. p.mu is held.
+func (p *pipe) add(ctx context.Context) bool {
+	var s span
+	var donor *conn
+	if len(p.pending) > 0 {
+		p.split = true
+		s = p.cutPending()
+	} else {
+		for _, c := range p.live {
+			if donor == nil || c.end-c.claimed > donor.end-donor.claimed {
+				donor = c
+			}
+		}
+		if donor == nil {
+			return false
+		}
+		s = span{donor.claimed + p.pace.lead(), donor.end}
+		if s.end-s.off < minPartSize {
+			return false
+		}
+		s.end = s.off + min(p.part(s), s.end-s.off)
+	}
+	c := newConn(ctx, s)
+	c.claimed = c.off
+	c.donor = donor
+	p.pace.adding = true
+	p.probes = append(p.probes, c)
+	p.conns.Go(func() { p.join(c) })
+	return true
+}
+
+// join opens c and makes it one of the live connections, unless the server
+// does not give parts, or the bytes have come meanwhile.
+func (p *pipe) join(c *conn) {
+	err := p.openPart(c)
+	p.mu.Lock()
+	p.probes = slices.DeleteFunc(p.probes, func(d *conn) bool { return d == c })
+	if err == nil && p.takeOver(c) {
+		p.live = append(p.live, c)
+		p.mu.Unlock()
+		p.serve(c)
+		return
+	}
+	p.pace.adding = false
+	if err != nil {
+		p.closed = true
+	}
+	if c.donor == nil {
+		p.pending = p.pending.add(c.span)
+		if len(p.live) == 0 && p.err == nil {
+			p.err = err
+			signal(p.wake)
+		}
+	}
+	p.mu.Unlock()
+	if err == nil {
+		_ = c.body.Close()
+	}
+	c.cancel()
+}
+
+// takeOver moves the rest of c's donor to c and to what is pending. p.mu is held.
+func (p *pipe) takeOver(c *conn) bool {
+	d := c.donor
+	if d == nil {
+		return p.err == nil
+	}
+	if p.err != nil || !slices.Contains(p.live, d) || d.claimed > c.off || d.end < c.end {
+		return false
+	}
+	if c.end < d.end {
+		p.pending = p.pending.add(span{c.end, d.end})
+	}
+	d.end = c.off
+	c.donor = nil
+	p.split = true
+	return true
+}
+
+// stopProbes ends requests for parts that nobody needs any more.
+func (p *pipe) stopProbes() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range p.probes {
+		c.cancel()
+	}
+}

@@ -1,0 +1,75 @@
+package transfer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"syscall"
+
+	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/puller"
+	"github.com/pullkit/pullkit/puller/content"
+)
+
+// seam makes of an error what a puller.Runtime may return: the kinds of package
+// content stay in it, what they mean to a Puller is wrapped around them.
+//
+// Another credential is tried after not found, unauthorized and denied, since
+// registries say each of these to strangers, and after answers of a broken
+// registry, some of which fail so at a wrong password. Nothing else that can
+// happen depends on the credential.
+func seam(err error) error {
+	if err == nil {
+		return nil
+	}
+	kind := content.KindOf(err)
+	switch kind {
+	case content.ErrUnavailable, content.ErrNetwork, content.ErrTimeout:
+		err = &reasonError{puller.ErrRegistryUnavailable, err}
+	case content.ErrRefused:
+		err = &reasonError{puller.ErrSignatureValidation, err}
+	}
+	var asked *content.Error
+	if errors.As(err, &asked) && (kind == content.ErrRateLimited || asked.RetryAfter > 0) {
+		return credentials.Stop(&puller.RetryError{After: asked.RetryAfter, Err: err})
+	}
+	switch kind {
+	case content.ErrNotFound, content.ErrUnauthorized, content.ErrDenied, content.ErrUnavailable:
+		return err
+	}
+	return credentials.Stop(err)
+}
+
+// A reasonError adds a reason of the kubelet to an error and changes no text.
+type reasonError struct {
+	reason puller.Reason
+	err    error
+}
+
+func (e *reasonError) Error() string   { return e.err.Error() }
+func (e *reasonError) Unwrap() []error { return []error{e.err, e.reason} }
+
+// storeError says that the Store failed, and at what.
+func storeError(doing string, err error) error {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	if content.KindOf(err) == content.ErrStore {
+		return fmt.Errorf("%s: %w", doing, err)
+	}
+	return &content.Error{Kind: content.ErrStore, Err: fmt.Errorf("%s: %w", doing, err)}
+}
+
+// failf is an error of a kind, in the words of fmt.Errorf.
+func failf(kind content.Kind, format string, args ...any) error {
+	return &content.Error{Kind: kind, Err: fmt.Errorf(format, args...)}
+}
+
+// full reports whether err says that the disk is, or that a quota is used up.
+func full(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+}
+
+// absent reports whether the Store just does not have it.
+func absent(err error) bool { return errors.Is(err, fs.ErrNotExist) }

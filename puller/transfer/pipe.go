@@ -1,0 +1,197 @@
+package transfer
+
+import (
+	"context"
+	"hash"
+	"sync"
+	"time"
+)
+
+// queueBuffers is how many buffers lie between a connection and the hash: enough
+// to keep both going while the other is at something else.
+const queueBuffers = 8
+
+// A pipe fetches one large blob: connections write parts of it to the ingest,
+// the goroutine that made the pipe hashes them in order. What comes over the
+// connection at the low-water mark is handed over in memory; what others bring
+// is read back, from the page cache, when its turn comes. So memory does not
+// depend on how far ahead they are.
+type pipe struct {
+	t     *try
+	wake  chan struct{} // there may be more to hash
+	room  chan struct{} // there may be room in the queue
+	conns sync.WaitGroup
+
+	mu      sync.Mutex
+	written spans // in the ingest
+	pending spans // missing, and no connection is at it
+	live    []*conn
+	probes  []*conn // added, and not live yet
+	queue   []chunk
+	mark    int64 // the low-water mark: all before it is in the queue, or has been taken out
+	split   bool  // parts are fetched apart
+	closed  bool  // no connection may be added
+	err     error // why the blob cannot be had
+	pace    pace
+}
+
+// A chunk is a buffer that is to be hashed.
+type chunk struct {
+	buf []byte
+	off int64
+}
+
+// pipe runs until all is written and hashed. No goroutine is left when it returns.
+func (t *try) pipe(ctx context.Context, h hash.Hash) error {
+	p := &pipe{t: t, wake: make(chan struct{}, 1), room: make(chan struct{}, 1), closed: t.whole}
+	ctx, cancel := context.WithCancel(ctx)
+	defer p.end()
+	defer cancel()
+	if err := p.begin(ctx); err != nil {
+		return err
+	}
+	for {
+		c, err := p.take(ctx)
+		if err != nil {
+			return err
+		}
+		if c.buf == nil {
+			break
+		}
+		t.rt.hashing.write(h, c.buf)
+		t.rt.pool.put(c.buf)
+		signal(p.room)
+		p.consider(ctx, 0)
+	}
+	p.stopProbes()
+	// The end of a body is where its Source says that there would be more.
+	p.conns.Wait()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.err
+}
+
+// begin opens the first connection, if anything is missing.
+func (p *pipe) begin(ctx context.Context) error {
+	size := p.t.desc.Size
+	p.written = append(p.written, p.t.kept...)
+	for gap := p.written.gap(0, size); gap.off < gap.end; gap = p.written.gap(gap.end, size) {
+		p.pending = append(p.pending, gap)
+	}
+	if len(p.pending) == 0 {
+		return nil
+	}
+	c := newConn(ctx, p.pending[0])
+	start, err := p.open(c)
+	if err != nil {
+		return err
+	}
+	p.pending = p.pending[1:]
+	if start != c.off { // the whole blob, from its first byte
+		p.t.forgetKept()
+		c.span, c.asked = span{0, size}, size
+		p.written, p.pending, p.closed = nil, nil, true
+	}
+	c.claimed = c.off
+	p.live = []*conn{c}
+	p.pace.begin(time.Now())
+	p.conns.Go(func() { p.serve(c) })
+	return nil
+}
+
+// end waits for the connections, whose context has ended, and gives all buffers back.
+func (p *pipe) end() {
+	p.conns.Wait()
+	for _, c := range p.queue {
+		p.t.rt.pool.put(c.buf)
+	}
+	p.queue = nil
+}
+
+// take waits for the next bytes to hash; a chunk without a buffer is the end.
+func (p *pipe) take(ctx context.Context) (chunk, error) {
+	for {
+		p.mu.Lock()
+		if len(p.queue) > 0 {
+			c := p.queue[0]
+			p.queue[0] = chunk{}
+			p.queue = p.queue[1:]
+			p.mu.Unlock()
+			return c, nil
+		}
+		s, err := span{p.mark, p.written.after(p.mark)}, p.err
+		if s.end > s.off {
+			s.end = min(s.end, s.off+bufferSize)
+			p.mark = s.end
+		}
+		p.mu.Unlock()
+		switch {
+		case err != nil:
+			return chunk{}, err
+		case s.end > s.off:
+			return p.readBack(ctx, s)
+		case s.off == p.t.desc.Size:
+			return chunk{}, nil
+		}
+		if err := p.starve(ctx); err != nil {
+			return chunk{}, err
+		}
+	}
+}
+
+// readBack reads what is in the ingest but no more in memory.
+func (p *pipe) readBack(ctx context.Context, s span) (chunk, error) {
+	buf, err := p.t.rt.pool.get(ctx)
+	if err != nil {
+		return chunk{}, err
+	}
+	buf = buf[:s.end-s.off]
+	if err := p.t.readAt(buf, s.off); err != nil {
+		p.t.rt.pool.put(buf)
+		return chunk{}, err
+	}
+	return chunk{buf, s.off}, nil
+}
+
+// starve waits until there may be more to hash.
+func (p *pipe) starve(ctx context.Context) error {
+	began := time.Now()
+	tick := time.NewTimer(paceWindow)
+	defer tick.Stop()
+	select {
+	case <-p.wake:
+	case <-tick.C:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	p.consider(ctx, time.Since(began))
+	return nil
+}
+
+// wrote says that a connection has written a buffer, which is the pipe's from now on.
+func (p *pipe) wrote(c *conn, buf []byte) {
+	n := int64(len(buf))
+	p.t.f.got.Add(n)
+	p.mu.Lock()
+	p.written = p.written.add(span{c.off, c.off + n})
+	queued := c.off == p.mark
+	if queued {
+		p.queue = append(p.queue, chunk{buf, c.off})
+		p.mark += n
+	}
+	c.off += n
+	p.pace.moved(c, n)
+	p.mu.Unlock()
+	if !queued {
+		p.t.rt.pool.put(buf)
+	}
+	signal(p.wake)
+}
+
+// signal wakes the one goroutine that waits for ch, or the next that will.
+func signal(ch chan struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default:
+	}
+}

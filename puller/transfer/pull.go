@@ -1,0 +1,163 @@
+package transfer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/index"
+	"github.com/pullkit/pullkit/puller"
+	"github.com/pullkit/pullkit/puller/content"
+)
+
+// Pull asks the registry what the image is now and brings what of it is missing
+// into the Store: one request for an image that is there, tagged and unchanged.
+// Equal blobs are fetched once, however many pulls of the process want them. A
+// pull that fails, or is cancelled, leaves blobs that are whole and partials of
+// the others, from which the next one goes on.
+//
+// The error holds the kind of package content, and what puller.Runtime says of it.
+func (r *Runtime) Pull(ctx context.Context, spec puller.Spec) (puller.Image, error) {
+	image, err := r.pull(ctx, spec)
+	if err != nil {
+		return puller.Image{}, seam(ended(ctx, err))
+	}
+	return image, nil
+}
+
+func (r *Runtime) pull(ctx context.Context, spec puller.Spec) (puller.Image, error) {
+	if err := r.check(spec); err != nil {
+		return puller.Image{}, err
+	}
+	o := origin{spec.Ref, spec.Credential}
+	top, err := r.topDocument(ctx, o)
+	if err != nil {
+		return puller.Image{}, err
+	}
+	m := newMeter(spec.Progress)
+	w := walk{
+		want:   spec.Platform,
+		read:   func(ctx context.Context, d ocispec.Descriptor) (document, error) { return r.child(ctx, o, d) },
+		accept: func(ctx context.Context, t target) (bool, error) { return r.accept(ctx, spec, t, m) },
+	}
+	t, err := w.down(ctx, []document{top}, index.Choice{})
+	if err != nil {
+		return puller.Image{}, err
+	}
+	m.begin(t.blobs())
+	if err := r.bring(ctx, o, append(t.blobs(), t.documents()...), m); err != nil {
+		return puller.Image{}, err
+	}
+	if err := r.tag(ctx, spec, t.top()); err != nil {
+		return puller.Image{}, err
+	}
+	return r.image(ctx, spec, t)
+}
+
+// accept asks the hook for the image, and compares the config where nothing
+// else says which platform it is for.
+func (r *Runtime) accept(ctx context.Context, spec puller.Spec, t target, m *meter) (bool, error) {
+	if r.admit != nil {
+		ref, err := spec.Ref.WithDigest(t.top().Digest)
+		if err != nil {
+			return false, &content.Error{Kind: content.ErrBadDigest, Err: err}
+		}
+		if err := r.admit(ctx, ref, t.leaf().desc, t.leaf().body); err != nil {
+			return false, &content.Error{Kind: content.ErrRefused, Err: err}
+		}
+	}
+	alone := len(t.docs) == 1
+	if !t.choice.CheckConfig && !(alone && r.strict) {
+		return true, nil
+	}
+	config := t.manifest().Config
+	if !imageConfig(config.MediaType) {
+		return true, nil // an artifact is for all platforms
+	}
+	if err := r.bring(ctx, origin{spec.Ref, spec.Credential}, []ocispec.Descriptor{config}, m); err != nil {
+		return false, err
+	}
+	got, err := r.configPlatform(ctx, config)
+	if err != nil {
+		return false, err
+	}
+	if serves(got, spec.Platform) {
+		return true, nil
+	}
+	if alone {
+		return false, failf(content.ErrNoPlatform, "the image is for %.80q, not for %s", index.FormatPlatform(got), index.FormatPlatform(spec.Platform))
+	}
+	return false, nil
+}
+
+// serves reports whether an image for platform got can run on want.
+func serves(got, want ocispec.Platform) bool {
+	one := ocispec.Index{Manifests: []ocispec.Descriptor{{MediaType: ocispec.MediaTypeImageManifest, Platform: &got}}}
+	for range index.Candidates(one, want) {
+		return true
+	}
+	return false
+}
+
+// imageConfig reports whether a config of this type names a platform.
+func imageConfig(mediaType string) bool {
+	return mediaType == ocispec.MediaTypeImageConfig || mediaType == "application/vnd.docker.container.image.v1+json"
+}
+
+// configPlatform is the platform that a stored config names.
+func (r *Runtime) configPlatform(ctx context.Context, config ocispec.Descriptor) (ocispec.Platform, error) {
+	data, err := r.stored(ctx, config)
+	if err != nil {
+		return ocispec.Platform{}, err
+	}
+	p, err := index.ConfigPlatform(data)
+	if err != nil {
+		return ocispec.Platform{}, documentError(fmt.Errorf("config %s: %w", config.Digest, err))
+	}
+	return p, nil
+}
+
+// tag makes the name stand for the image, unless it does.
+func (r *Runtime) tag(ctx context.Context, spec puller.Spec, desc ocispec.Descriptor) error {
+	desc.Data = nil
+	if now, err := r.store.Lookup(ctx, spec.Ref); err == nil && now.Digest == desc.Digest && now.Size == desc.Size {
+		return nil
+	}
+	if err := r.store.Tag(ctx, spec.Ref, desc); err != nil {
+		return storeError("tag", err)
+	}
+	return nil
+}
+
+// image describes what is stored.
+func (r *Runtime) image(ctx context.Context, spec puller.Spec, t target) (puller.Image, error) {
+	leaf := t.leaf().desc
+	image := puller.Image{
+		Ref: spec.Ref, ID: string(leaf.Digest),
+		Digest: t.top().Digest, Manifest: leaf.Digest,
+		Size: t.size(),
+	}
+	config := t.manifest().Config
+	switch {
+	case t.choice.Descriptor.Platform != nil:
+		image.Platform = *t.choice.Descriptor.Platform
+	case imageConfig(config.MediaType) && config.Size <= index.MaxSize:
+		// What a config says of the platform is for people here: one that cannot
+		// be read spoils nothing.
+		p, err := r.configPlatform(ctx, config)
+		if err != nil && content.KindOf(err) == content.ErrStore {
+			return puller.Image{}, err
+		}
+		image.Platform = p
+	}
+	return image, nil
+}
+
+// ended makes an error of a cancelled call say so.
+func ended(ctx context.Context, err error) error {
+	if ctx.Err() == nil || errors.Is(err, ctx.Err()) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ctx.Err(), err)
+}

@@ -1,0 +1,142 @@
+package transfer
+
+import (
+	"context"
+	"errors"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/index"
+	"github.com/pullkit/pullkit/puller/content"
+)
+
+const (
+	maxDepth     = 4  // indexes within indexes
+	maxDocuments = 64 // manifests and indexes that are read for one image
+)
+
+// A document is a manifest or index with its bytes.
+type document struct {
+	desc   ocispec.Descriptor
+	body   []byte
+	parsed *index.Document
+}
+
+func parse(desc ocispec.Descriptor, body []byte) (document, error) {
+	parsed, err := index.Parse(desc.MediaType, body)
+	if err != nil {
+		return document{}, documentError(err)
+	}
+	desc.MediaType = parsed.MediaType
+	return document{desc, body, parsed}, nil
+}
+
+// documentError gives what package index found the kind of the same name.
+func documentError(err error) error {
+	var invalid *index.InvalidError
+	if errors.As(err, &invalid) {
+		return &content.Error{Kind: content.Kind(invalid.Rule), Err: errors.New(invalid.Reason)}
+	}
+	if errors.Is(err, index.ErrNoMatch) || errors.Is(err, index.ErrPlatform) {
+		return &content.Error{Kind: content.ErrNoPlatform, Err: err}
+	}
+	return &content.Error{Kind: content.ErrBadManifest, Err: err}
+}
+
+// A target is what a name stands for on a platform.
+type target struct {
+	docs   []document   // from what the name points to down to the platform's manifest
+	choice index.Choice // the entry that led to the manifest; zero without an index
+}
+
+func (t target) top() ocispec.Descriptor     { return t.docs[0].desc }
+func (t target) leaf() document              { return t.docs[len(t.docs)-1] }
+func (t target) manifest() *ocispec.Manifest { return t.leaf().parsed.Manifest }
+
+// blobs are the config and the layers, each digest once.
+func (t target) blobs() []ocispec.Descriptor {
+	m := t.manifest()
+	blobs := make([]ocispec.Descriptor, 0, 1+len(m.Layers))
+	seen := make(map[digest.Digest]bool, 1+len(m.Layers))
+	add := func(d ocispec.Descriptor) {
+		if !seen[d.Digest] {
+			seen[d.Digest] = true
+			blobs = append(blobs, d)
+		}
+	}
+	add(m.Config)
+	for _, d := range m.Layers {
+		add(d)
+	}
+	return blobs
+}
+
+// size is what the documents and blobs take in the store.
+func (t target) size() int64 {
+	var n int64
+	for _, d := range t.docs {
+		n += d.desc.Size
+	}
+	for _, d := range t.blobs() {
+		n += d.Size
+	}
+	return n
+}
+
+// A walk goes from what a name points to down to a platform's manifest.
+type walk struct {
+	want ocispec.Platform
+	// read gets a document that an index names.
+	read func(context.Context, ocispec.Descriptor) (document, error)
+	// accept says whether a manifest will do; if not, the next candidate is taken.
+	accept func(context.Context, target) (bool, error)
+	reads  int
+}
+
+// down returns the target below the last of docs. An error that is an
+// index.ErrNoMatch means that nothing there fits.
+func (w *walk) down(ctx context.Context, docs []document, choice index.Choice) (target, error) {
+	last := docs[len(docs)-1]
+	if last.parsed.Manifest != nil {
+		t := target{docs, choice}
+		ok, err := w.accept(ctx, t)
+		if err == nil && !ok {
+			err = errUnfit
+		}
+		return t, err
+	}
+	if len(docs) > maxDepth {
+		return target{}, failf(content.ErrTooDeep, "more than %d indexes within each other", maxDepth)
+	}
+	for c := range index.Candidates(*last.parsed.Index, w.want) {
+		if err := checkDescriptor(c.Descriptor); err != nil {
+			return target{}, err
+		}
+		if w.reads++; w.reads > maxDocuments {
+			return target{}, failf(content.ErrTooDeep, "more than %d manifests looked at", maxDocuments)
+		}
+		child, err := w.read(ctx, c.Descriptor)
+		if err != nil {
+			return target{}, err
+		}
+		t, err := w.down(ctx, append(docs[:len(docs):len(docs)], child), c)
+		if err == nil || !unfit(err) {
+			return t, err
+		}
+	}
+	_, err := index.Select(*last.parsed.Index, w.want)
+	if err == nil { // there were candidates, and their configs name other platforms
+		err = errUnfit
+	}
+	return target{}, documentError(err)
+}
+
+// errUnfit says that a manifest without a platform entry is another platform's.
+var errUnfit = &unfitError{}
+
+type unfitError struct{}
+
+func (*unfitError) Error() string        { return "no image in the index is for the platform" }
+func (*unfitError) Is(target error) bool { return target == index.ErrNoMatch }
+
+func unfit(err error) bool { return errors.Is(err, index.ErrNoMatch) }
