@@ -92,19 +92,19 @@ func (x Exec) run(ctx context.Context, c command) (stdout []byte, err error) {
 	case out.over:
 		return nil, fmt.Errorf("%w: %d bytes", ErrProgramOutput, limit)
 	case err == nil:
-		return out.Bytes(), nil
+		return out.buf.Bytes(), nil
 	case cause == ErrProgramTimeout:
-		return out.Bytes(), fmt.Errorf("%w: %v", ErrProgramTimeout, timeout)
+		return out.buf.Bytes(), fmt.Errorf("%w: %v", ErrProgramTimeout, timeout)
 	case cause != nil:
-		return out.Bytes(), cause
+		return out.buf.Bytes(), cause
 	case errors.Is(err, os.ErrNotExist):
 		return nil, ErrProgramMissing
 	}
-	words := redact.Text(strings.TrimSpace(said.String()), c.secrets...)
+	words := redact.Text(strings.TrimSpace(said.buf.String()), c.secrets...)
 	if words == "" {
-		return out.Bytes(), fmt.Errorf("%w: %v", ErrProgramFailed, err)
+		return out.buf.Bytes(), fmt.Errorf("%w: %v", ErrProgramFailed, err)
 	}
-	return out.Bytes(), fmt.Errorf("%w: %v: %s", ErrProgramFailed, err, words)
+	return out.buf.Bytes(), fmt.Errorf("%w: %v: %s", ErrProgramFailed, err, words)
 }
 
 func (x Exec) environ() []string {
@@ -116,15 +116,15 @@ func (x Exec) environ() []string {
 
 // A capture keeps the first bytes that are written to it and drops the rest.
 type capture struct {
-	bytes.Buffer
+	buf   bytes.Buffer // not embedded: io.Copy would go past Write, and past the limit, with its ReadFrom
 	limit int
 	over  bool   // there was a rest
 	full  func() // called when there is one; may be nil
 }
 
 func (c *capture) Write(p []byte) (int, error) {
-	keep := min(len(p), c.limit-c.Len())
-	c.Buffer.Write(p[:keep])
+	keep := min(len(p), c.limit-c.buf.Len())
+	c.buf.Write(p[:keep])
 	if keep < len(p) {
 		c.over = true
 		if c.full != nil {

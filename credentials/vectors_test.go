@@ -95,14 +95,14 @@ func eachVector(t *testing.T, file string, count int, fn func(t *testing.T, v ve
 }
 
 // nameOf is the text that keys are compared with. The kubelet's keyring is handed
-// any text; ours a reference.
+// any text; ours a reference, where the text is one.
 func nameOf(r Rules, image string) string {
 	if r.Kubelet {
 		return image
 	}
 	ref, err := reference.Parse(image)
 	if err != nil {
-		return ""
+		return image
 	}
 	return ref.Name()
 }

@@ -1,0 +1,166 @@
+package credentials
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestMain makes the test's own binary the program of the plugins and helpers
+// that tests run: programMode says what it does then.
+func TestMain(m *testing.M) {
+	if mode := os.Getenv(programMode); mode != "" {
+		os.Exit(program(mode))
+	}
+	os.Exit(m.Run())
+}
+
+const (
+	programMode   = "PULLKIT_TEST_PROGRAM"
+	programSecret = "PULLKIT_TEST_SECRET"
+	programLog    = "PULLKIT_TEST_LOG"  // a line is appended for each run
+	programGate   = "PULLKIT_TEST_GATE" // a pipe: wait until it is closed
+)
+
+// program is the other side of the tests.
+func program(mode string) int {
+	stdin, err := io.ReadAll(os.Stdin)
+	if err != nil {
+		return 3
+	}
+	if path := os.Getenv(programLog); path != "" {
+		log, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+		if err != nil {
+			return 3
+		}
+		fmt.Fprintf(log, "%s\n", bytes.TrimSpace(stdin))
+		log.Close()
+	}
+	if path := os.Getenv(programGate); path != "" {
+		gate, err := os.Open(path) // waits until the test opens it to write
+		if err != nil {
+			return 3
+		}
+		io.Copy(io.Discard, gate)
+	}
+	switch mode {
+	case "registry", "image", "global":
+		var req request
+		if err := json.Unmarshal(stdin, &req); err != nil {
+			return 4
+		}
+		host, _, _ := strings.Cut(req.Image, "/")
+		scope := strings.ToUpper(mode[:1]) + mode[1:]
+		fmt.Printf(`{"kind":"CredentialProviderResponse","apiVersion":%q,"cacheKeyType":%q,"cacheDuration":"1h","auth":{%q:{"username":"run","password":%q}}}`,
+			req.APIVersion, scope, host, os.Getenv(programSecret))
+	case "report": // everything it was given, as the password
+		report, _ := json.Marshal(map[string]any{"args": os.Args[1:], "env": os.Environ(), "stdin": string(stdin)})
+		password, _ := json.Marshal(string(report))
+		fmt.Printf(`{"kind":"CredentialProviderResponse","apiVersion":"credentialprovider.kubelet.k8s.io/v1","cacheKeyType":"Image","auth":{"*.io":{"username":"u","password":%s}}}`, password)
+	case "huge":
+		block := bytes.Repeat([]byte("x"), 64<<10)
+		for {
+			if _, err := os.Stdout.Write(block); err != nil {
+				return 5
+			}
+		}
+	case "hang": // with a child that holds the output open
+		child := exec.Command(os.Args[0])
+		child.Env = append(os.Environ(), programMode+"=wait")
+		child.Stdout, child.Stderr = os.Stdout, os.Stderr
+		if err := child.Start(); err != nil {
+			return 3
+		}
+		wait()
+	case "wait":
+		wait()
+	case "daemon": // answers, and leaves a child behind that holds the output open
+		child := exec.Command(os.Args[0])
+		child.Env = append(os.Environ(), programMode+"=wait", programGate+"=", programLog+"=")
+		child.Stdout = os.Stdout
+		if err := child.Start(); err != nil {
+			return 3
+		}
+		if path := os.Getenv(programSecret); path != "" {
+			os.WriteFile(path, fmt.Append(nil, child.Process.Pid), 0o600)
+		}
+		fmt.Print(`{"kind":"CredentialProviderResponse","apiVersion":"credentialprovider.kubelet.k8s.io/v1","cacheKeyType":"Image"}`)
+	case "fail":
+		fmt.Fprintf(os.Stderr, "\x1b[31mcannot log in with %s\n", os.Getenv(programSecret))
+		return 1
+	case "helper":
+		return helperProgram(strings.TrimSpace(string(stdin)))
+	}
+	return 0
+}
+
+// wait waits for the end.
+func wait() {
+	r, w, err := os.Pipe()
+	if err != nil {
+		os.Exit(3)
+	}
+	defer w.Close()
+	r.Read(make([]byte, 1))
+}
+
+// helperProgram speaks the protocol of docker-credential-*.
+func helperProgram(server string) int {
+	switch {
+	case len(os.Args) != 2 || os.Args[1] != "get":
+		return 2
+	case server == "r.io":
+		fmt.Printf(`{"ServerURL":"r.io","Username":"kept","Secret":%q}`, os.Getenv(programSecret))
+	case server == "token.io":
+		fmt.Print(`{"ServerURL":"token.io","Username":"<token>","Secret":"refresh"}`)
+	case server == "https://index.docker.io/v1/":
+		fmt.Print(`{"ServerURL":"https://index.docker.io/v1/","Username":"hub","Secret":"hunter2"}`)
+	case server == "broken.io":
+		fmt.Print("the store is locked\n")
+		return 1
+	case server == "garbage.io":
+		fmt.Print(`{"Username":"u","Secret":["hunter2"]}`)
+	default:
+		fmt.Print("credentials not found in native keychain\n")
+		return 1
+	}
+	return 0
+}
+
+// installProgram puts the test's binary into a new directory under a name.
+func installProgram(t testing.TB, names ...string) (dir string) {
+	self, err := os.Executable()
+	require.NoError(t, err)
+	dir = t.TempDir()
+	for _, name := range names {
+		require.NoError(t, os.Symlink(self, filepath.Join(dir, name)))
+	}
+	return dir
+}
+
+// programEnv is an environment that makes the program do something.
+func programEnv(mode string, more ...string) []EnvVar {
+	env := []EnvVar{{programMode, Conceal(mode)}}
+	for i := 0; i < len(more); i += 2 {
+		env = append(env, EnvVar{more[i], Conceal(more[i+1])})
+	}
+	return env
+}
+
+// runs returns what the program was asked, run by run.
+func runs(t testing.TB, log string) []string {
+	data, err := os.ReadFile(log)
+	if os.IsNotExist(err) {
+		return nil
+	}
+	require.NoError(t, err)
+	return strings.Split(strings.TrimSpace(string(data)), "\n")
+}

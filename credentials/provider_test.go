@@ -1,0 +1,306 @@
+package credentials
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/pullkit/pullkit/reference"
+)
+
+// testProvider is a plugin that is the test's own binary.
+func testProvider(mode string, env ...string) Provider {
+	return Provider{
+		Name: "test-plugin", APIVersion: providerGroup + "v1", MatchImages: []string{"*.io"},
+		DefaultCacheDuration: time.Minute, Env: programEnv(mode, env...),
+	}
+}
+
+func testProviders(t testing.TB, c ProviderConfig, p Provider) *Providers {
+	if c.BinDir == "" {
+		c.BinDir = installProgram(t, p.Name)
+	}
+	ps, err := NewProviders(c, p)
+	require.NoError(t, err)
+	return ps
+}
+
+// collect runs a look-up to its end.
+func collect(ctx context.Context, ring Keyring, image string) (creds []Credential, errs []error) {
+	for c, err := range ring.Lookup(ctx, reference.MustParse(image)) {
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		creds = append(creds, c)
+	}
+	return creds, errs
+}
+
+func TestPluginRuns(t *testing.T) {
+	log := filepath.Join(t.TempDir(), "log")
+	ps := testProviders(t, ProviderConfig{}, testProvider("registry", programSecret, "hunter2", programLog, log))
+
+	creds, errs := collect(t.Context(), ps, "r.io/team/app:v1")
+	require.Empty(t, errs)
+	require.Len(t, creds, 1)
+	assert.Equal(t, "run", creds[0].Username)
+	assert.Equal(t, "hunter2", creds[0].Password.Reveal())
+	assert.Equal(t, Origin{Kind: KindPlugin, Name: "test-plugin", Key: "r.io"}, creds[0].Origin)
+	assert.WithinDuration(t, time.Now().Add(time.Hour), creds[0].Expires, 5*time.Minute)
+
+	creds, errs = collect(t.Context(), ps, "r.io/another") // of the same registry: kept
+	assert.Empty(t, errs)
+	assert.Len(t, creds, 1)
+	creds, errs = collect(t.Context(), ps, "r.example/app") // not one of matchImages
+	assert.Empty(t, errs)
+	assert.Empty(t, creds)
+	require.Len(t, runs(t, log), 1)
+	assert.JSONEq(t, `{"kind":"CredentialProviderRequest","apiVersion":"credentialprovider.kubelet.k8s.io/v1","image":"r.io/team/app"}`, runs(t, log)[0])
+}
+
+// TestPluginIsLazy holds that a plugin is not run while earlier candidates do.
+func TestPluginIsLazy(t *testing.T) {
+	log := filepath.Join(t.TempDir(), "log")
+	ps := testProviders(t, ProviderConfig{}, testProvider("registry", programSecret, "new", programLog, log))
+	ring := Join(configOf(t, "r.io"), ps)
+	try := func(want string) func(context.Context, Credential) (string, error) {
+		return func(_ context.Context, c Credential) (string, error) {
+			if c.Password.Reveal() == want {
+				return want, nil
+			}
+			return "", assert.AnError
+		}
+	}
+	ref := reference.MustParse("r.io/app")
+	_, err := Each(t.Context(), ring, ref, try("hunter2"))
+	require.NoError(t, err)
+	for range ring.(Explainer).Explain(ref) {
+	}
+	ring.(Fingerprinter).Fingerprint(ref)
+	assert.Empty(t, runs(t, log))
+	_, err = Each(t.Context(), ring, ref, try("new"))
+	require.NoError(t, err)
+	assert.Len(t, runs(t, log), 1)
+}
+
+// TestPluginRunsOnceForAll holds that all who ask at the same time get the answer
+// of one process, and that one who leaves takes it from nobody.
+func TestPluginRunsOnceForAll(t *testing.T) {
+	log, gate := filepath.Join(t.TempDir(), "log"), filepath.Join(t.TempDir(), "gate")
+	require.NoError(t, syscall.Mkfifo(gate, 0o600))
+	ps := testProviders(t, ProviderConfig{}, testProvider("registry", programSecret, "hunter2", programLog, log, programGate, gate))
+
+	impatient, leave := context.WithCancel(t.Context())
+	var first, others sync.WaitGroup
+	first.Go(func() {
+		_, errs := collect(impatient, ps, "r.io/first")
+		if assert.Len(t, errs, 1) {
+			assert.ErrorIs(t, errs[0], context.Canceled)
+		}
+	})
+	release, err := os.OpenFile(gate, os.O_WRONLY, 0) // returns when the process has opened the gate
+	require.NoError(t, err)
+	for i := range 50 {
+		others.Go(func() {
+			image := "r.io/first"
+			if i%2 == 1 {
+				image = "r.io/image" + string(rune('a'+i%26))
+			}
+			creds, errs := collect(t.Context(), ps, image)
+			assert.Empty(t, errs)
+			assert.Len(t, creds, 1)
+		})
+	}
+	p := ps.list[0]
+	require.Eventually(t, func() bool {
+		p.flights.mu.Lock()
+		defer p.flights.mu.Unlock()
+		for _, f := range p.flights.running {
+			return f.waiting == 51
+		}
+		return false
+	}, time.Minute, time.Millisecond)
+	leave()
+	first.Wait()
+	require.NoError(t, release.Close())
+	others.Wait()
+	assert.Len(t, runs(t, log), 1)
+}
+
+// TestPluginEndsWithItsLastWaiter holds that a process nobody waits for is killed.
+func TestPluginEndsWithItsLastWaiter(t *testing.T) {
+	ended := make(chan error, 1)
+	p, err := newProvider(ProviderConfig{}, testProvider(""))
+	require.NoError(t, err)
+	started := make(chan struct{})
+	p.run = func(ctx context.Context, _ []byte, _ []string) ([]byte, error) {
+		close(started)
+		<-ctx.Done()
+		ended <- ctx.Err()
+		return nil, ctx.Err()
+	}
+	ctx, leave := context.WithCancel(t.Context())
+	go func() { <-started; leave() }()
+	_, errs := collect(ctx, &Providers{list: []*provider{p}}, "r.io/app")
+	assert.Len(t, errs, 1)
+	assert.ErrorIs(t, <-ended, context.Canceled)
+}
+
+// TestPluginEnvironment holds what a plugin is given, and where: the image only
+// on its standard input.
+func TestPluginEnvironment(t *testing.T) {
+	t.Setenv("PULLKIT_TEST_INHERITED", "yes")
+	report := func(c ProviderConfig, p Provider) (got struct {
+		Args  []string
+		Env   []string
+		Stdin string
+	}) {
+		creds, errs := collect(t.Context(), testProviders(t, c, p), "r.io/app")
+		require.Empty(t, errs)
+		require.Len(t, creds, 1)
+		require.NoError(t, json.Unmarshal([]byte(creds[0].Password.Reveal()), &got))
+		return got
+	}
+	p := testProvider("report", "PULLKIT_TEST_INHERITED", "overridden", "SHELL_TEXT", "$(id); `id`")
+	p.Args = []string{"--flag", "$HOME; id"}
+	got := report(ProviderConfig{}, p)
+	assert.Equal(t, p.Args, got.Args)
+	assert.Contains(t, got.Env, "PULLKIT_TEST_INHERITED=overridden")
+	assert.NotContains(t, got.Env, "PULLKIT_TEST_INHERITED=yes")
+	assert.Contains(t, got.Env, "SHELL_TEXT=$(id); `id`")
+	assert.Contains(t, got.Stdin, `"image":"r.io/app"`)
+	assert.NotContains(t, strings.Join(append(got.Args, got.Env...), "\n"), "r.io/app")
+
+	got = report(ProviderConfig{Exec: Exec{Environ: []string{}}}, p)
+	assert.Len(t, got.Env, len(p.Env))
+}
+
+// programTests are the rows of the hostile inputs that need a program.
+var programTests = map[string]func(*testing.T){
+	"stdout-huge": func(t *testing.T) {
+		_, errs := collect(t.Context(), testProviders(t, ProviderConfig{}, testProvider("huge")), "r.io/app")
+		require.Len(t, errs, 1)
+		assert.ErrorIs(t, errs[0], ErrProgramOutput)
+	},
+	"hang": func(t *testing.T) {
+		_, errs := collect(t.Context(), testProviders(t, ProviderConfig{Exec: Exec{Timeout: 200 * time.Millisecond}}, testProvider("hang")), "r.io/app")
+		require.Len(t, errs, 1)
+		assert.ErrorIs(t, errs[0], ErrProgramTimeout)
+	},
+	"stderr-secret": func(t *testing.T) {
+		_, errs := collect(t.Context(), testProviders(t, ProviderConfig{}, testProvider("fail", programSecret, "hunter2")), "r.io/app")
+		require.Len(t, errs, 1)
+		assert.ErrorIs(t, errs[0], ErrProgramFailed)
+		assert.ErrorContains(t, errs[0], "cannot log in with")
+		assert.NotContains(t, errs[0].Error(), "hunter2")
+		assert.NotContains(t, errs[0].Error(), "\x1b")
+	},
+	"cache-negative": func(t *testing.T) {
+		asked := 0
+		ps := answering(t, ProviderConfig{}, func() string { asked++; return `"cacheKeyType":"Global","cacheDuration":"-1s"` })
+		collect(t.Context(), ps, "r.io/app")
+		collect(t.Context(), ps, "r.io/app")
+		assert.Equal(t, 2, asked)
+	},
+	"auth-other-host": func(t *testing.T) {
+		ps := answering(t, ProviderConfig{}, func() string {
+			return `"cacheKeyType":"Global","auth":{"q.io":{"username":"u","password":"p"}}`
+		})
+		creds, errs := collect(t.Context(), ps, "r.io/app")
+		assert.Empty(t, creds)
+		assert.Empty(t, errs)
+		creds, _ = collect(t.Context(), ps, "q.io/app")
+		assert.Len(t, creds, 1)
+	},
+	"env-image": func(t *testing.T) { // the name is JSON on the standard input, whatever it holds
+		p, err := newProvider(ProviderConfig{}, testProvider(""))
+		require.NoError(t, err)
+		p.run = func(_ context.Context, stdin []byte, _ []string) ([]byte, error) {
+			var r request
+			assert.NoError(t, json.Unmarshal(stdin, &r))
+			assert.Equal(t, "r.io/$(id)\n;id", r.Image)
+			return nil, assert.AnError
+		}
+		_, err = p.lookup(t.Context(), "r.io/$(id)\n;id", Pod{})
+		assert.ErrorIs(t, err, assert.AnError)
+	},
+	"cache-global": func(t *testing.T) {
+		asked := 0
+		ps := answering(t, ProviderConfig{}, func() string {
+			asked++
+			return `"cacheKeyType":"Global","auth":{"r.io":{"username":"u","password":"p"}}`
+		})
+		creds, _ := collect(t.Context(), ps, "r.io/app")
+		assert.Len(t, creds, 1)
+		creds, _ = collect(t.Context(), ps, "q.io/app")
+		assert.Empty(t, creds)
+		assert.Equal(t, 1, asked)
+	},
+	"clock-back": func(t *testing.T) {
+		// time.Now carries a monotonic reading, which Add and After keep, and a
+		// clock that is set back does not move. What is left is not to lose it.
+		now := time.Now()
+		var c cache
+		c.put(question{image: "r.io/app"}, scopeImage, answer{}, now, time.Minute)
+		for _, k := range c.kept {
+			assert.Contains(t, k.expires.String(), "m=", "the monotonic reading is kept")
+		}
+	},
+}
+
+// answering is a plugin that answers without a process.
+func answering(t *testing.T, c ProviderConfig, body func() string) *Providers {
+	p, err := newProvider(c, testProvider(""))
+	require.NoError(t, err)
+	p.run = func(context.Context, []byte, []string) ([]byte, error) {
+		return []byte(`{"kind":"CredentialProviderResponse","apiVersion":"` + p.APIVersion + `",` + body() + `}`), nil
+	}
+	return &Providers{list: []*provider{p}}
+}
+
+// TestPluginDaemon holds that a child which a plugin leaves behind neither hides
+// its answer nor holds it up.
+func TestPluginDaemon(t *testing.T) {
+	pid := filepath.Join(t.TempDir(), "pid")
+	_, errs := collect(t.Context(), testProviders(t, ProviderConfig{}, testProvider("daemon", programSecret, pid)), "r.io/app")
+	assert.Empty(t, errs)
+	data, err := os.ReadFile(pid)
+	require.NoError(t, err)
+	var child int
+	require.NoError(t, json.Unmarshal(data, &child))
+	assert.NoError(t, syscall.Kill(child, syscall.SIGKILL), "it was left alone")
+}
+
+func TestPluginErrorsAreNotKept(t *testing.T) {
+	asked := 0
+	ps := answering(t, ProviderConfig{}, func() string {
+		if asked++; asked == 1 {
+			return `"cacheKeyType":"Image","nonsense":"hunter2"`
+		}
+		return `"cacheKeyType":"Image","auth":{"r.io":{"username":"u","password":"p"},"r.io:x":{"username":"v","password":"p"}}`
+	})
+	_, errs := collect(t.Context(), ps, "r.io/app")
+	require.Len(t, errs, 1)
+	assert.ErrorIs(t, errs[0], ErrProgramAnswer)
+	assert.NotContains(t, errs[0].Error(), "hunter2")
+	creds, errs := collect(t.Context(), ps, "r.io/app")
+	assert.Len(t, creds, 1)
+	require.Len(t, errs, 1, "the entry that was left out")
+	var entry *EntryError
+	assert.ErrorAs(t, errs[0], &entry)
+}
+
+func TestPluginMissing(t *testing.T) {
+	_, err := NewProviders(ProviderConfig{BinDir: t.TempDir()}, testProvider(""))
+	assert.ErrorIs(t, err, ErrProgramMissing)
+}
