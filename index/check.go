@@ -81,12 +81,12 @@ func (d *raw) checkManifest() error {
 	if len(d.layers) > MaxLayers {
 		return invalid(RuleManifest, "%d layers, at most %d are taken", len(d.layers), MaxLayers)
 	}
-	if err := checkDescriptor(*d.config, RuleManifest); err != nil {
+	if err := checkDescriptor(d.config, RuleManifest); err != nil {
 		err.Reason = "config: " + err.Reason
 		return err
 	}
-	for i, layer := range d.layers {
-		if err := checkDescriptor(layer, RuleManifest); err != nil {
+	for i := range d.layers {
+		if err := checkDescriptor(&d.layers[i], RuleManifest); err != nil {
 			err.Reason = fmt.Sprintf("layers[%d]: %s", i, err.Reason)
 			return err
 		}
@@ -96,7 +96,7 @@ func (d *raw) checkManifest() error {
 
 // checkDescriptor refuses a digest nobody can verify and a negative size; rule
 // is what a bad size breaks. It returns nil for a good one.
-func checkDescriptor(d ocispec.Descriptor, rule Rule) *InvalidError {
+func checkDescriptor(d *ocispec.Descriptor, rule Rule) *InvalidError {
 	if err := verify.Digest(d.Digest); err != nil {
 		if errors.Is(err, verify.ErrAlgorithm) {
 			return invalid(RuleDigest, "%v (sha256, sha384 and sha512 can be verified)", err)

@@ -33,8 +33,8 @@ const (
 
 // reject says why an entry is no image for any platform, "" if it may be one.
 func reject(d *ocispec.Descriptor) Why {
-	switch {
-	case classify(d.MediaType) != classIndex && classify(d.MediaType) != classManifest:
+	switch c := classify(d.MediaType); {
+	case c != classIndex && c != classManifest:
 		return WhyMediaType
 	case d.Annotations[annotationReferenceType] == attestationManifest:
 		return WhyAttested

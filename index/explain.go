@@ -17,8 +17,8 @@ type Verdict struct {
 // is chosen is the one that Select returns; none is where Select fails, which
 // for a want that is not a whole platform gives nil.
 func (s Selector) Explain(idx ocispec.Index, want ocispec.Platform) []Verdict {
-	w, err := s.newWish(want)
-	if err != nil {
+	var w wish
+	if w.prepare(s, &want) != nil {
 		return nil
 	}
 	verdicts := make([]Verdict, len(idx.Manifests))
@@ -35,7 +35,7 @@ func (s Selector) Explain(idx ocispec.Index, want ocispec.Platform) []Verdict {
 		v.Rank = i + 1
 		v.Why = c.why()
 		if i == 0 {
-			v.Chosen = checkDescriptor(v.Descriptor, RuleIndex) == nil
+			v.Chosen = checkDescriptor(&v.Descriptor, RuleIndex) == nil
 			if !v.Chosen {
 				v.Why = WhyInvalid
 			}

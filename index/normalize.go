@@ -14,6 +14,11 @@ import (
 // os.features sorted, each once. The rules are those of containerd's platforms
 // package, but for an empty OS, which stays empty. What is unknown stays as it is.
 func Normalize(p ocispec.Platform) ocispec.Platform {
+	normalize(&p)
+	return p
+}
+
+func normalize(p *ocispec.Platform) {
 	p.OS = normalizeOS(p.OS)
 	p.Architecture, p.Variant = normalizeArch(p.Architecture, p.Variant)
 	if len(p.OSFeatures) > 0 {
@@ -21,10 +26,12 @@ func Normalize(p ocispec.Platform) ocispec.Platform {
 		slices.Sort(p.OSFeatures)
 		p.OSFeatures = slices.Compact(p.OSFeatures)
 	}
-	return p
 }
 
 func normalizeOS(os string) string {
+	if os == "linux" || os == "windows" { // nearly all there are
+		return os
+	}
 	os = strings.ToLower(os)
 	if os == "macos" {
 		return "darwin"
@@ -32,8 +39,23 @@ func normalizeOS(os string) string {
 	return os
 }
 
+// canonicalArch reports whether an architecture is one of those that indexes
+// mostly name, spelled as Normalize does. Others may be so spelled, too.
+func canonicalArch(arch string) bool {
+	switch arch {
+	case "amd64", "arm64", "arm", "386", "ppc64le", "s390x", "riscv64", "mips64le", "loong64", unknown:
+		return true
+	}
+	return false
+}
+
 func normalizeArch(arch, variant string) (string, string) {
-	arch, variant = strings.ToLower(arch), strings.ToLower(variant)
+	if !canonicalArch(arch) {
+		arch = strings.ToLower(arch)
+	}
+	if variant != "" {
+		variant = strings.ToLower(variant)
+	}
 	switch arch {
 	case "amd64", "x86_64", "x86-64":
 		if variant == "v1" {

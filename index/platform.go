@@ -50,14 +50,14 @@ func CompletePlatform(s string, host ocispec.Platform) (ocispec.Platform, error)
 		return bad("neither an OS nor an architecture that is known; write both, as linux/amd64")
 	}
 	p = Normalize(p)
-	if reason := incomplete(p); reason != "" {
+	if reason := incomplete(&p); reason != "" {
 		return bad(reason)
 	}
 	return p, nil
 }
 
 // incomplete says why nothing can be chosen for a normalised platform, "" if something can.
-func incomplete(p ocispec.Platform) string {
+func incomplete(p *ocispec.Platform) string {
 	switch {
 	case p.OS == "" || p.Architecture == "":
 		return "OS or architecture is missing; write both, as linux/amd64"

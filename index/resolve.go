@@ -45,8 +45,8 @@ type Resolved struct {
 // must be of the kind its descriptor says. The error is that of fetch, or as for
 // Select; a NoMatchError names what all indexes seen have.
 func (s Selector) Resolve(ctx context.Context, root ocispec.Descriptor, doc *Document, want ocispec.Platform, fetch Fetch) (Resolved, error) {
-	w, err := s.newWish(want)
-	if err != nil {
+	var w wish
+	if err := w.prepare(s, &want); err != nil {
 		return Resolved{}, err
 	}
 	if doc.Manifest != nil {
@@ -82,7 +82,7 @@ type resolver struct {
 func (r *resolver) walk(idx *ocispec.Index, levels int) (*Resolved, error) {
 	r.none.add(*idx)
 	for _, c := range r.wish.ranking(*idx) {
-		found, err := r.try(choice(idx.Manifests[c.entry], c.score), levels)
+		found, err := r.try(choice(&idx.Manifests[c.entry], c.score), levels)
 		if found != nil || err != nil {
 			return found, err
 		}
@@ -93,7 +93,7 @@ func (r *resolver) walk(idx *ocispec.Index, levels int) (*Resolved, error) {
 // try follows one candidate. It returns nil if the candidate leads nowhere.
 func (r *resolver) try(c Choice, levels int) (*Resolved, error) {
 	desc := c.Descriptor
-	if err := checkDescriptor(desc, RuleIndex); err != nil {
+	if err := checkDescriptor(&desc, RuleIndex); err != nil {
 		return nil, err
 	}
 	nested := classify(desc.MediaType) == classIndex
@@ -187,8 +187,8 @@ func inside(desc ocispec.Descriptor, err error) error {
 // p, and whether without a fallback. It is what Select does with each entry, for
 // platforms that come from elsewhere, such as an image's config.
 func (s Selector) Match(p, want ocispec.Platform) (exact, ok bool) {
-	w, err := s.newWish(want)
-	if err != nil {
+	var w wish
+	if w.prepare(s, &want) != nil {
 		return false, false
 	}
 	sc, why := w.rate(&p)

@@ -43,23 +43,24 @@ func Candidates(idx ocispec.Index, want ocispec.Platform) iter.Seq[Choice] {
 // error is a *PlatformError if want is not a whole platform, a *NoMatchError if
 // nothing fits, an *InvalidError if what fits best has a bad digest or size.
 func (s Selector) Select(idx ocispec.Index, want ocispec.Platform) (Choice, error) {
-	w, err := s.newWish(want)
-	if err != nil {
+	var w wish
+	if err := w.prepare(s, &want); err != nil {
 		return Choice{}, err
 	}
 	best, bestScore := -1, score{}
 	for i := range idx.Manifests {
-		if sc, why := w.judge(&idx.Manifests[i]); why == "" && (best < 0 || sc.better(bestScore)) {
+		d := &idx.Manifests[i]
+		if sc, why := w.judge(d); why == "" && (best < 0 || sc.better(bestScore)) && reject(d) == "" {
 			best, bestScore = i, sc
 		}
 	}
 	if best < 0 {
 		return Choice{}, noMatch(idx, want)
 	}
-	if err := checkDescriptor(idx.Manifests[best], RuleIndex); err != nil {
+	if err := checkDescriptor(&idx.Manifests[best], RuleIndex); err != nil {
 		return Choice{}, invalid(err.Rule, "manifests[%d]: %s", best, err.Reason)
 	}
-	return choice(idx.Manifests[best], bestScore), nil
+	return choice(&idx.Manifests[best], bestScore), nil
 }
 
 // Candidates yields the entries that can serve want, best first; equally good
@@ -68,12 +69,12 @@ func (s Selector) Select(idx ocispec.Index, want ocispec.Platform) (Choice, erro
 // that. For a want that is not a whole platform there are none.
 func (s Selector) Candidates(idx ocispec.Index, want ocispec.Platform) iter.Seq[Choice] {
 	return func(yield func(Choice) bool) {
-		w, err := s.newWish(want)
-		if err != nil {
+		var w wish
+		if w.prepare(s, &want) != nil {
 			return
 		}
 		for _, c := range w.ranking(idx) {
-			if !yield(choice(idx.Manifests[c.entry], c.score)) {
+			if !yield(choice(&idx.Manifests[c.entry], c.score)) {
 				return
 			}
 		}
@@ -90,7 +91,8 @@ type placed struct {
 func (w *wish) ranking(idx ocispec.Index) []placed {
 	var list []placed
 	for i := range idx.Manifests {
-		if sc, why := w.judge(&idx.Manifests[i]); why == "" {
+		d := &idx.Manifests[i]
+		if sc, why := w.judge(d); why == "" && reject(d) == "" {
 			list = append(list, placed{i, sc})
 		}
 	}
@@ -106,8 +108,8 @@ func (w *wish) ranking(idx ocispec.Index) []placed {
 	return list
 }
 
-func choice(d ocispec.Descriptor, sc score) Choice {
-	return Choice{Descriptor: d, Exact: sc.rung == 0, CheckConfig: sc.rung == resort}
+func choice(d *ocispec.Descriptor, sc score) Choice {
+	return Choice{Descriptor: *d, Exact: sc.rung == 0, CheckConfig: sc.rung == resort}
 }
 
 // All yields the images of an index with their platforms as written there, and

@@ -24,11 +24,13 @@ type score struct {
 // resort is the rung of entries without platform, below all others.
 const resort = maxRungs
 
-// newWish checks what was asked for. Errors are *PlatformError.
-func (s Selector) newWish(want ocispec.Platform) (wish, error) {
-	w := wish{platform: Normalize(want)}
-	if reason := incomplete(w.platform); reason != "" {
-		return wish{}, &PlatformError{Input: FormatPlatform(want), Reason: reason}
+// prepare makes a zero wish ready, and checks what was asked for. The error is a
+// *PlatformError.
+func (w *wish) prepare(s Selector, want *ocispec.Platform) error {
+	w.platform = *want
+	normalize(&w.platform)
+	if reason := incomplete(&w.platform); reason != "" {
+		return &PlatformError{Input: FormatPlatform(*want), Reason: reason}
 	}
 	if s.Strict {
 		w.ladder.add(w.platform.Architecture, w.platform.Variant)
@@ -38,7 +40,7 @@ func (s Selector) newWish(want ocispec.Platform) (wish, error) {
 	if w.platform.OS == "windows" {
 		w.windows = newWindowsHost(w.platform.OSVersion)
 	}
-	return w, nil
+	return nil
 }
 
 func (a score) better(b score) bool {
@@ -55,6 +57,9 @@ func (a score) better(b score) bool {
 func (w *wish) rate(p *ocispec.Platform) (sc score, why Why) {
 	if p.OS != w.platform.OS && normalizeOS(p.OS) != w.platform.OS {
 		return sc, WhyOS
+	}
+	if canonicalArch(p.Architecture) && !w.ladder.has(p.Architecture) {
+		return sc, WhyArch // most entries of an index end here
 	}
 	arch, variant := normalizeArch(p.Architecture, p.Variant)
 	if !w.ladder.has(arch) {
@@ -92,14 +97,11 @@ func (w *wish) features(entry []string) (n int, ok bool) {
 	return n, true
 }
 
-// judge says how well an entry fits, or why it does not.
+// judge says how well an entry fits by its platform, or why it does not. An
+// entry that fits may still be one that reject leaves out.
 func (w *wish) judge(d *ocispec.Descriptor) (score, Why) {
 	if platformless(d) {
-		return score{rung: resort}, reject(d)
+		return score{rung: resort}, ""
 	}
-	sc, why := w.rate(d.Platform)
-	if why != "" {
-		return sc, why
-	}
-	return sc, reject(d)
+	return w.rate(d.Platform)
 }
