@@ -1,0 +1,170 @@
+package credentials
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/pullkit/pullkit/reference"
+)
+
+var (
+	_ PodKeyring    = joined{}
+	_ Fingerprinter = joined{}
+	_ Explainer     = joined{}
+	_ PodKeyring    = (*Providers)(nil)
+	_ Fingerprinter = (*Providers)(nil)
+	_ Explainer     = (*Providers)(nil)
+	_ Fingerprinter = (*Config)(nil)
+	_ Explainer     = (*Config)(nil)
+	_ Lister        = (*Config)(nil)
+	_ Fingerprinter = (*Secrets)(nil)
+	_ Explainer     = (*Secrets)(nil)
+	_ Lister        = (*Secrets)(nil)
+	_ Fingerprinter = (*Helper)(nil)
+	_ Explainer     = (*Helper)(nil)
+	_ Fingerprinter = Static(nil)
+	_ Explainer     = Static(nil)
+)
+
+func TestJoinDropsWhatWasTried(t *testing.T) {
+	a := Credential{Username: "a", Password: Conceal("1")}
+	b := Credential{Username: "b", IdentityToken: Conceal("2")}
+	again := a
+	again.Origin = Origin{Kind: KindFile, Name: "config.json"}
+	var many Static
+	for i := range 10 {
+		many = append(many, Credential{Username: string(rune('c' + i))})
+	}
+	ring := Join(Static{a, b}, nil, Static{again, b}, many, Join(many, Static{{}}))
+	creds, errs := collect(t.Context(), ring, "nginx")
+	assert.Empty(t, errs)
+	require.Len(t, creds, 13)
+	assert.Equal(t, Origin{Kind: KindStatic}, creds[0].Origin)
+	assert.True(t, creds[12].Anonymous())
+
+	creds, _ = collect(t.Context(), Rules{Kubelet: true}.Join(Static{a, b}, Static{again, b}), "nginx")
+	assert.Len(t, creds, 4)
+}
+
+// TestFingerprint holds that it tells what would be tried, and nothing else.
+func TestFingerprint(t *testing.T) {
+	ref, other := reference.MustParse("r.io/app"), reference.MustParse("q.io/app")
+	of := func(text string) uint64 {
+		c, err := ParseConfig([]byte(text), "config.json")
+		require.NoError(t, err)
+		return Join(c).(Fingerprinter).Fingerprint(ref)
+	}
+	one := of(`{"auths":{"r.io":{"username":"u","password":"p"}}}`)
+	assert.Equal(t, one, of(`{"auths":{"q.io":{"username":"x","password":"y"},"r.io":{"auth":"dTpw"}}}`))
+	for _, text := range []string{
+		`{"auths":{"r.io":{"username":"u","password":"q"}}}`,
+		`{"auths":{"r.io":{"username":"up","password":""}}}`,
+		`{"auths":{"r.io":{"username":"u","identitytoken":"p"}}}`,
+		`{"auths":{"r.io":{"username":"u","registrytoken":"p"}}}`,
+		`{"auths":{"r.io":{"username":"u","password":"p"},"r.io/app":{"username":"v","password":"p"}}}`,
+		`{}`,
+	} {
+		assert.NotEqual(t, one, of(text), text)
+	}
+	c := configOf(t, "r.io")
+	assert.NotEqual(t, c.Fingerprint(ref), c.Fingerprint(other))
+
+	secret := func(password string) *Secrets {
+		data, err := NewDockerConfigJSON("r.io", "u", password, "")
+		require.NoError(t, err)
+		return FromSecrets(Secret{Name: "s", Type: TypeDockerConfigJSON, Data: map[string]Sensitive{KeyDockerConfigJSON: Conceal(string(data))}})
+	}
+	assert.Equal(t, secret("p").Fingerprint(ref), secret("p").Fingerprint(ref))
+	assert.NotEqual(t, secret("p").Fingerprint(ref), secret("repaired").Fingerprint(ref))
+}
+
+func TestFingerprintOfPods(t *testing.T) {
+	p := testProvider("")
+	p.Token = &TokenAttributes{Audience: "aud", CacheType: CacheByServiceAccount, OptionalAnnotations: []string{"example.com/role"}}
+	ps := testProviders(t, ProviderConfig{}, p)
+	of := func(pod Pod) uint64 {
+		return For(Join(ps), pod).(Fingerprinter).Fingerprint(reference.MustParse("r.io/app"))
+	}
+	web := Pod{Namespace: "web", Name: "a", ServiceAccount: ServiceAccount{Name: "builder", UID: "1"}}
+	twin := web
+	twin.Name = "b"
+	assert.Equal(t, of(web), of(twin))
+	seen := []uint64{of(web), of(Pod{})}
+	for _, change := range []func(*Pod){
+		func(p *Pod) { p.Namespace = "db" },
+		func(p *Pod) { p.ServiceAccount.Name = "other" },
+		func(p *Pod) { p.ServiceAccount.UID = "2" },
+		func(p *Pod) { p.Annotations = map[string]string{"example.com/role": "x"} },
+	} {
+		pod := web
+		change(&pod)
+		assert.NotContains(t, seen, of(pod))
+		seen = append(seen, of(pod))
+	}
+}
+
+func TestExplain(t *testing.T) {
+	ring := Join(configOf(t, "*.io", "r.io/team", "r.io:5000", "r.io/other", "q.io", "a.b.io"), Static{{Username: "s"}})
+	notes := slices.Collect(ring.(Explainer).Explain(reference.MustParse("r.io/team/app")))
+	type line struct {
+		key     string
+		matched bool
+		why     verdict
+	}
+	var got []line
+	for _, n := range notes {
+		got = append(got, line{n.Origin.Key, n.Matched, verdict(n.Why)})
+	}
+	assert.Equal(t, []line{
+		{"r.io:5000", false, otherPort},
+		{"r.io/team", true, matched},
+		{"r.io/other", false, otherPath},
+		{"q.io", false, otherHost},
+		{"a.b.io", false, otherHost},
+		{"*.io", true, matched},
+		{"", true, "given for every image"},
+	}, got)
+
+	// Notes that matched are what Lookup yields, in its order.
+	creds, _ := collect(t.Context(), ring, "r.io/team/app")
+	var lookedUp, explained []Origin
+	for _, c := range creds {
+		lookedUp = append(lookedUp, c.Origin)
+	}
+	for _, n := range notes {
+		if n.Matched {
+			explained = append(explained, n.Origin)
+		}
+	}
+	assert.Equal(t, lookedUp, explained)
+
+	hub, err := Rules{Kubelet: true}.ParseConfig([]byte(`{"auths":{"https://index.docker.io/v1/":{"auth":"dTpw"},"r.io":{"auth":"dTpw"}}}`), "config.json")
+	require.NoError(t, err)
+	notes = slices.Collect(hub.Explain(reference.MustParse("nginx")))
+	require.Len(t, notes, 2)
+	assert.False(t, notes[0].Matched)
+	assert.True(t, notes[1].Matched)
+	assert.Equal(t, string(hubFallback), notes[1].Why)
+}
+
+func TestExplainPlugins(t *testing.T) {
+	p := testProvider("")
+	p.MatchImages = []string{"q.io", "*.io"}
+	p.Token = &TokenAttributes{Audience: "aud", CacheType: CacheByToken, RequireServiceAccount: true, RequiredAnnotations: []string{"a"}}
+	ps := testProviders(t, ProviderConfig{}, p)
+	note := func(pod Pod, image string) Note {
+		notes := slices.Collect(For(ps, pod).(Explainer).Explain(reference.MustParse(image)))
+		require.Len(t, notes, 1)
+		return notes[0]
+	}
+	assert.Equal(t, Note{Origin: Origin{Kind: KindPlugin, Name: "test-plugin"}, Why: "no entry of matchImages matches: the host is another one"},
+		note(Pod{}, "r.example/app"))
+	assert.False(t, note(Pod{}, "r.io/app").Matched)
+	assert.False(t, note(Pod{ServiceAccount: ServiceAccount{Name: "x"}}, "r.io/app").Matched)
+	n := note(Pod{ServiceAccount: ServiceAccount{Name: "x"}, Annotations: map[string]string{"a": ""}}, "r.io/app")
+	assert.True(t, n.Matched)
+	assert.Equal(t, "*.io", n.Origin.Key)
+}
