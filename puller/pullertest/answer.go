@@ -1,0 +1,224 @@
+package pullertest
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"compress/gzip"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// answer gives a rule's answer, byte by byte on the connection itself, since
+// net/http would put most of them right.
+func (s *Stage) answer(p Respond, w *scriptedWriter, req *http.Request) {
+	if !s.pause(time.Duration(p.DelayMS) * time.Millisecond) {
+		return
+	}
+	conn, _, err := http.NewResponseController(w.ResponseWriter).Hijack()
+	if err != nil {
+		return
+	}
+	defer s.take(conn)()
+	if p.Drop {
+		reset(conn)
+		return
+	}
+	if p.Raw != "" {
+		_, _ = io.WriteString(conn, s.Fill(p.Raw))
+		return
+	}
+	head, body, err := s.compose(p, req)
+	if err != nil {
+		return
+	}
+	w.entry.answered(head.status)
+	if head.write(conn) != nil || req.Method == http.MethodHead || head.status == 204 || head.status == 304 {
+		return
+	}
+	if !s.send(p, conn, w.entry, body) {
+		return
+	}
+	s.finish(p, conn)
+}
+
+// A head is the status and header of an answer.
+type head struct {
+	status int
+	header map[string]string
+}
+
+func (h head) write(conn net.Conn) error {
+	w := bufio.NewWriter(conn)
+	fmt.Fprintf(w, "HTTP/1.1 %d %s\r\n", h.status, http.StatusText(h.status))
+	for name, value := range h.header {
+		fmt.Fprintf(w, "%s: %s\r\n", name, value)
+	}
+	fmt.Fprint(w, "\r\n")
+	return w.Flush()
+}
+
+// compose makes the answer, before it is cut or slowed.
+func (s *Stage) compose(p Respond, req *http.Request) (head, io.Reader, error) {
+	data := []byte(s.Fill(p.Body))
+	if p.BodyOf != "" {
+		data = slices.Clone(s.props.objects[p.BodyOf].data)
+	}
+	if p.FlipAt != nil && *p.FlipAt < int64(len(data)) {
+		data[*p.FlipAt] ^= 1
+	}
+	h := head{cmp.Or(p.Status, 200), map[string]string{"Connection": "close"}}
+	if from, ok := rangeStart(req, len(data)); ok && p.Range != "" && p.Range != "ignore" {
+		h.status = http.StatusPartialContent
+		data, h.header["Content-Range"] = ranged(p.Range, data, from)
+	}
+	fill := repeated('A')
+	if p.FillByte != "" {
+		fill = repeated(p.FillByte[0])
+	}
+	tail := []byte(s.Fill(p.BodyTail))
+	body := io.MultiReader(bytes.NewReader(data), io.LimitReader(fill, p.FillSize), bytes.NewReader(tail))
+	length := int64(len(data)) + p.FillSize + int64(len(tail))
+	if p.Gzip {
+		var packed bytes.Buffer
+		z := gzip.NewWriter(&packed)
+		if _, err := io.Copy(z, body); err != nil {
+			return head{}, nil, err
+		}
+		if err := z.Close(); err != nil {
+			return head{}, nil, err
+		}
+		body, length = &packed, int64(packed.Len())
+		h.header["Content-Encoding"] = "gzip"
+	}
+	switch {
+	case p.Chunked:
+		h.header["Transfer-Encoding"] = "chunked"
+	case p.NoLength:
+	case p.Length != nil:
+		h.header["Content-Length"] = strconv.FormatInt(*p.Length, 10)
+	default:
+		h.header["Content-Length"] = strconv.FormatInt(length, 10)
+	}
+	for name, value := range p.Headers {
+		h.header[name] = s.Fill(value)
+	}
+	return h, body, nil
+}
+
+// rangeStart is where a Range header of the form bytes=N-[M] begins.
+func rangeStart(req *http.Request, size int) (int, bool) {
+	text, ok := strings.CutPrefix(req.Header.Get("Range"), "bytes=")
+	first, _, dash := strings.Cut(text, "-")
+	from, err := strconv.Atoi(first)
+	if !ok || !dash || err != nil {
+		return 0, false
+	}
+	return min(max(from, 0), size), true
+}
+
+// ranged gives the part of data that an answer of this kind sends, and its Content-Range.
+func ranged(how string, data []byte, from int) (part []byte, contentRange string) {
+	size := len(data)
+	part, contentRange = data[from:], fmt.Sprintf("bytes %d-%d/%d", from, size-1, size)
+	switch how {
+	case "wrong-start":
+		part, contentRange = data[from/2:], fmt.Sprintf("bytes %d-%d/%d", from/2, size-1, size)
+	case "wrong-data":
+		part = data[from/2:][:size-from]
+	case "short":
+		part = part[:len(part)/2]
+	case "beyond":
+		part, contentRange = append(part, make([]byte, size)...), fmt.Sprintf("bytes %d-%d/%d", from, 2*size, 3*size)
+	}
+	return part, contentRange
+}
+
+// send writes the body as far as the rule lets it; false if the client has gone.
+func (s *Stage) send(p Respond, conn net.Conn, entry *logEntry, body io.Reader) bool {
+	for _, limit := range []*int64{p.CutAfter, p.StallAt} {
+		if limit != nil {
+			body = io.LimitReader(body, *limit)
+		}
+	}
+	buf := make([]byte, cmp.Or(p.SlowBytes, 32<<10))
+	for {
+		n, err := io.ReadFull(body, buf)
+		if n == 0 {
+			return true
+		}
+		if p.Chunked {
+			fmt.Fprintf(conn, "%x\r\n", n)
+		}
+		written, writeErr := conn.Write(buf[:n])
+		entry.sent(written)
+		if writeErr != nil {
+			return false
+		}
+		if p.Chunked {
+			fmt.Fprint(conn, "\r\n")
+		}
+		if p.SlowMS > 0 && !s.pause(time.Duration(p.SlowMS)*time.Millisecond) {
+			return false
+		}
+		if err != nil {
+			return true
+		}
+	}
+}
+
+// finish ends an answer after its body.
+func (s *Stage) finish(p Respond, conn net.Conn) {
+	switch {
+	case p.StallAt != nil:
+		s.hold(conn)
+	case p.CutAfter != nil:
+		if p.CutHow != "fin" {
+			drain(conn) // a reset of a socket throws away what was not sent yet
+			reset(conn)
+		}
+	case p.Chunked:
+		fmt.Fprint(conn, "0\r\n\r\n")
+	}
+}
+
+// hold keeps a connection open until the client closes it, or the registry.
+func (s *Stage) hold(conn net.Conn) {
+	_, _ = io.Copy(io.Discard, conn) // ends with an error in either case
+}
+
+// pause waits; false if the registry closes.
+func (s *Stage) pause(d time.Duration) bool {
+	if d == 0 {
+		return true
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-s.quit:
+		return false
+	}
+}
+
+// reset ends a connection as a crash does.
+func reset(conn net.Conn) {
+	if t, ok := conn.(*tls.Conn); ok {
+		conn = t.NetConn()
+	}
+	switch c := conn.(type) {
+	case *memConn:
+		c.reset()
+	case *net.TCPConn:
+		_ = c.SetLinger(0) // best effort: without it the end is an orderly one
+		_ = c.Close()
+	}
+}

@@ -1,0 +1,247 @@
+package pullertest
+
+import (
+	"bytes"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/pullkit/pullkit/puller/content"
+)
+
+// An Outcome is what came of a run, for Stage.Judge.
+type Outcome struct {
+	Err    error         // what the pull ended with; nil if it says the image is whole
+	Output []byte        // all it printed and logged
+	Took   time.Duration // of the whole run
+	// Killed says that the pull was ended from outside: nothing is expected of
+	// Err, all that is of the store.
+	Killed bool
+	// Box is a directory in which the pull was to write to the directory
+	// "store" alone. "" leaves the store out of the judgement.
+	Box string
+	// PeakMB is the peak memory of the puller's process; 0 leaves it out.
+	PeakMB int64
+}
+
+// Judge compares a run with what the scenario expects of it. The error is nil
+// if all is as expected, and else lists everything that is not. Besides what
+// the scenario expects, in every run: no secret goes to a listener that must
+// not see it or into an error or the output, no control character of the
+// server's comes out, a blob in the store has the content its name says, and
+// nothing is written outside the store.
+func (s *Stage) Judge(run int, out Outcome) error {
+	runs := s.scenario.runs()
+	if run < 0 || run >= len(runs) {
+		return fmt.Errorf("scenario %q has no run %d", s.scenario.Name, run)
+	}
+	j := &judge{stage: s, expect: runs[run].Expect, out: out}
+	for _, r := range s.Log() {
+		if r.Run == run {
+			j.requests = append(j.requests, r)
+		}
+	}
+	j.outcome()
+	j.secrets()
+	j.traffic()
+	j.output()
+	if out.Box != "" {
+		j.store()
+	}
+	if len(j.wrong) == 0 {
+		return nil
+	}
+	return fmt.Errorf("scenario %q, run %d: %w", s.scenario.Name, run, errors.Join(j.wrong...))
+}
+
+// A judge collects what is wrong with one run.
+type judge struct {
+	stage    *Stage
+	expect   Expect
+	out      Outcome
+	requests []Request
+	wrong    []error
+}
+
+func (j *judge) fail(format string, args ...any) {
+	j.wrong = append(j.wrong, fmt.Errorf(format, args...))
+}
+
+func (j *judge) outcome() {
+	if within := j.expect.within(); j.out.Took > within {
+		j.fail("took %v, at most %v", j.out.Took, within)
+	}
+	if most := j.expect.MaxRSSMB; most > 0 && j.out.PeakMB > most {
+		j.fail("%d MB of memory, at most %d", j.out.PeakMB, most)
+	}
+	if j.out.Killed {
+		return
+	}
+	switch {
+	case j.expect.Outcome == "ok" && j.out.Err != nil:
+		j.fail("failed, success expected: %w", j.out.Err)
+	case j.expect.Outcome == "fail" && j.out.Err == nil:
+		j.fail("success, failure expected")
+	}
+	if kind := content.KindOf(j.out.Err); j.expect.Kind != "" && kind != "" && !kindFits(j.expect.Kind, kind) {
+		j.fail("error of the kind %q, expected %q: %w", kind, j.expect.Kind, j.out.Err)
+	}
+}
+
+// kindNames are the scenarios' names of the kinds that are not the kind's own
+// words with _ for blanks.
+func kindName(k content.Kind) string {
+	switch k {
+	case content.ErrMediaType:
+		return "media_type"
+	case content.ErrNoPlatform:
+		return "no_platform"
+	case content.ErrUnavailable:
+		return "unavailable"
+	case content.ErrForbiddenURL:
+		return "forbidden_url"
+	case content.ErrRedirect:
+		return "redirect"
+	case content.ErrRange:
+		return "range"
+	case content.ErrContentEncoding:
+		return "content_encoding"
+	case content.ErrTLS:
+		return "tls"
+	case content.ErrNetwork:
+		return "network"
+	case content.ErrTimeout:
+		return "timeout"
+	case content.ErrStore:
+		return "store"
+	}
+	return strings.ReplaceAll(string(k), " ", "_")
+}
+
+// kindFits reports whether an error's kind is the expected one, or the other of
+// two of which either is right.
+func kindFits(want string, got content.Kind) bool {
+	name := kindName(got)
+	if name == want {
+		return true
+	}
+	for _, pair := range [][2]string{
+		{"network", "size_mismatch"},         // a body that ends short
+		{"size_mismatch", "digest_mismatch"}, // size 0 with another digest than that of nothing
+		{"bad_manifest", "bad_index"},        // a document of both kinds
+		{"bad_manifest", "media_type"},       // no JSON at all
+	} {
+		if slices.Contains(pair[:], want) && slices.Contains(pair[:], name) {
+			return true
+		}
+	}
+	return false
+}
+
+func (j *judge) secrets() {
+	for _, r := range j.requests {
+		for _, name := range r.Secrets {
+			if !slices.Contains(j.expect.MaySee[name], r.Listener) {
+				j.fail("the secret %q was sent to %s (%s %.80q)", name, r.Listener, r.Method, r.URI)
+			}
+		}
+	}
+}
+
+func (j *judge) traffic() {
+	for _, p := range j.expect.Never {
+		if n := j.count(p); n > 0 {
+			j.fail("%d requests that must not be made: %+v", n, p)
+		}
+	}
+	for _, p := range j.expect.Must {
+		if j.count(p) == 0 {
+			j.fail("a request that must be made was not: %+v", p)
+		}
+	}
+	if most := j.expect.MaxRequests; most > 0 && len(j.requests) > most {
+		j.fail("%d requests, at most %d", len(j.requests), most)
+	}
+	if sent, most := j.stage.Sent(), j.expect.MaxSent; most > 0 && sent > most {
+		j.fail("%d body bytes, at most %d", sent, most)
+	}
+	if least := time.Duration(j.expect.MinGapMS) * time.Millisecond; least > 0 {
+		if gap, ok := j.gap(); ok && gap < least {
+			j.fail("asked again after %v, at least %v", gap, least)
+		}
+	}
+}
+
+func (j *judge) count(p RequestPattern) int {
+	var uri *regexp.Regexp
+	if p.URI != "" {
+		var err error
+		if uri, err = regexp.Compile(j.stage.Fill(p.URI)); err != nil {
+			j.fail("%w", err)
+			return 0
+		}
+	}
+	n := 0
+	for _, r := range j.requests {
+		if (p.On == "" || p.On == r.Listener) && (p.Method == "" || p.Method == r.Method) &&
+			match(uri, r.URI) && (p.Header == "" || r.Header.Get(p.Header) != "") {
+			n++
+		}
+	}
+	return n
+}
+
+// gap is the time between the first request that met a rule and the same request again.
+func (j *judge) gap() (time.Duration, bool) {
+	first := slices.IndexFunc(j.requests, func(r Request) bool { return r.Rule >= 0 })
+	if first < 0 {
+		return 0, false
+	}
+	a := j.requests[first]
+	for _, b := range j.requests[first+1:] {
+		if a.URI == b.URI && a.Method == b.Method {
+			return b.At - a.At, true
+		}
+	}
+	return 0, false
+}
+
+// maxOutput is what a pull may print and log: a server must not fill a disk.
+const maxOutput = 1 << 20
+
+func (j *judge) output() {
+	text := string(j.out.Output)
+	if j.out.Err != nil {
+		text += "\n" + j.out.Err.Error()
+	}
+	for name, secret := range j.stage.scenario.Secrets {
+		if secret == "" {
+			continue
+		}
+		for _, form := range []string{secret, base64.StdEncoding.EncodeToString([]byte(secret)), url.QueryEscape(secret)} {
+			if strings.Contains(text, form) {
+				j.fail("the secret %q was printed", name)
+				break
+			}
+		}
+	}
+	if len(text) > maxOutput {
+		j.fail("%d bytes of output", len(text))
+	}
+	if i := strings.IndexFunc(text, isControl); i >= 0 {
+		j.fail("a control character comes out: %.80q", text[i:])
+	}
+	if bytes.Contains(j.out.Output, []byte("panic: ")) && bytes.Contains(j.out.Output, []byte("goroutine ")) {
+		j.fail("it panicked")
+	}
+}
+
+// isControl reports control characters but those that lines of text are made of.
+func isControl(r rune) bool {
+	return r < ' ' && r != '\n' && r != '\t' && r != '\r' || r >= 0x7f && r < 0xa0
+}

@@ -1,0 +1,242 @@
+package pullertest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"slices"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/internal/verify"
+	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/reference"
+)
+
+// A MemStore is a content.Store in memory, for tests and for programs that only
+// look into small images. The zero MemStore is empty and ready for use; it must
+// not be copied. Unlike other stores it verifies digests itself when content is
+// committed. Its methods may be called concurrently.
+type MemStore struct {
+	mu       sync.Mutex
+	blobs    map[digest.Digest][]byte
+	partials map[digest.Digest]*memPartial
+	busy     map[digest.Digest]chan struct{} // closed when the ingest ends
+	tags     map[reference.Reference]ocispec.Descriptor
+}
+
+// A memPartial is what was written of a blob.
+type memPartial struct {
+	data  []byte
+	spans []span // ascending and apart
+}
+
+// A span is the bytes from off up to end.
+type span struct{ off, end int64 }
+
+// Lookup is content.Store's.
+func (m *MemStore) Lookup(_ context.Context, ref reference.Reference) (ocispec.Descriptor, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	desc, ok := m.tags[ref]
+	if !ok {
+		return ocispec.Descriptor{}, fmt.Errorf("%q is not in the store: %w", ref.String(), fs.ErrNotExist)
+	}
+	return desc, nil
+}
+
+// Has is content.Store's.
+func (m *MemStore) Has(_ context.Context, desc ocispec.Descriptor) (bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_, ok := m.blobs[desc.Digest]
+	return ok, nil
+}
+
+// Open is content.Store's.
+func (m *MemStore) Open(_ context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	data, ok := m.blobs[desc.Digest]
+	if !ok {
+		return nil, fmt.Errorf("%.80q is not in the store: %w", desc.Digest, fs.ErrNotExist)
+	}
+	return io.NopCloser(bytes.NewReader(data)), nil
+}
+
+// Tag is content.Store's.
+func (m *MemStore) Tag(_ context.Context, ref reference.Reference, desc ocispec.Descriptor) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, ok := m.blobs[desc.Digest]; !ok {
+		return fmt.Errorf("tag %q: %.80q is not in the store: %w", ref.String(), desc.Digest, fs.ErrNotExist)
+	}
+	if m.tags == nil {
+		m.tags = map[reference.Reference]ocispec.Descriptor{}
+	}
+	m.tags[ref] = desc
+	return nil
+}
+
+// Ingest is content.Store's. What was kept of a blob is kept for the MemStore's life.
+func (m *MemStore) Ingest(ctx context.Context, desc ocispec.Descriptor) (content.Ingest, error) {
+	if err := verify.Digest(desc.Digest); err != nil {
+		return nil, &content.Error{Kind: content.ErrBadDigest, Err: err}
+	}
+	if desc.Size < 0 {
+		return nil, &content.Error{Kind: content.ErrSizeMismatch, Err: fmt.Errorf("size %d", desc.Size)}
+	}
+	for {
+		ingest, busy, err := m.tryIngest(desc)
+		if busy == nil {
+			return ingest, err
+		}
+		select {
+		case <-busy:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// tryIngest begins an ingest, or returns what to wait for.
+func (m *MemStore) tryIngest(desc ocispec.Descriptor) (content.Ingest, <-chan struct{}, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, ok := m.blobs[desc.Digest]; ok {
+		return nil, nil, fmt.Errorf("%.80q: %w", desc.Digest, fs.ErrExist)
+	}
+	if busy := m.busy[desc.Digest]; busy != nil {
+		return nil, busy, nil
+	}
+	if m.blobs == nil {
+		m.blobs = map[digest.Digest][]byte{}
+		m.partials = map[digest.Digest]*memPartial{}
+		m.busy = map[digest.Digest]chan struct{}{}
+	}
+	m.busy[desc.Digest] = make(chan struct{})
+	if m.partials[desc.Digest] == nil {
+		m.partials[desc.Digest] = &memPartial{}
+	}
+	return &memIngest{store: m, desc: desc, partial: m.partials[desc.Digest]}, nil, nil
+}
+
+// A memIngest is a MemStore's content.Ingest; the store's lock guards it.
+type memIngest struct {
+	store   *MemStore
+	desc    ocispec.Descriptor
+	partial *memPartial
+	ended   bool
+}
+
+var errEnded = errors.New("the ingest has ended")
+
+func (g *memIngest) WriteAt(p []byte, off int64) (int, error) {
+	g.store.mu.Lock()
+	defer g.store.mu.Unlock()
+	if g.ended {
+		return 0, errEnded
+	}
+	end := off + int64(len(p))
+	if off < 0 || end > g.desc.Size {
+		return 0, &content.Error{Kind: content.ErrSizeMismatch, Err: fmt.Errorf("bytes %d to %d of %d", off, end, g.desc.Size)}
+	}
+	if missing := end - int64(len(g.partial.data)); missing > 0 {
+		g.partial.data = append(g.partial.data, make([]byte, missing)...)
+	}
+	copy(g.partial.data[off:], p)
+	g.partial.spans = mergeSpan(g.partial.spans, span{off, end})
+	return len(p), nil
+}
+
+// mergeSpan adds a span to ascending ones that are apart.
+func mergeSpan(spans []span, s span) []span {
+	if s.off == s.end {
+		return spans
+	}
+	first := 0
+	for first < len(spans) && spans[first].end < s.off {
+		first++
+	}
+	last := first
+	for last < len(spans) && spans[last].off <= s.end {
+		s.off, s.end = min(s.off, spans[last].off), max(s.end, spans[last].end)
+		last++
+	}
+	return slices.Replace(spans, first, last, s)
+}
+
+func (g *memIngest) ReadAt(p []byte, off int64) (int, error) {
+	g.store.mu.Lock()
+	defer g.store.mu.Unlock()
+	if g.ended {
+		return 0, errEnded
+	}
+	return bytes.NewReader(g.partial.data).ReadAt(p, off)
+}
+
+func (g *memIngest) Have() iter.Seq2[int64, int64] {
+	g.store.mu.Lock()
+	defer g.store.mu.Unlock()
+	spans := slices.Clone(g.partial.spans)
+	return func(yield func(int64, int64) bool) {
+		for _, s := range spans {
+			if !yield(s.off, s.end-s.off) {
+				return
+			}
+		}
+	}
+}
+
+func (g *memIngest) Commit(context.Context) error {
+	g.store.mu.Lock()
+	defer g.store.mu.Unlock()
+	if g.ended {
+		return errEnded
+	}
+	whole := []span{{0, g.desc.Size}}
+	if g.desc.Size == 0 {
+		whole = nil
+	}
+	if !slices.Equal(g.partial.spans, whole) {
+		return &content.Error{Kind: content.ErrSizeMismatch, Err: fmt.Errorf("not all of %.80q was written", g.desc.Digest)}
+	}
+	if !verify.Bytes(g.desc.Digest, g.partial.data) {
+		return &content.Error{Kind: content.ErrDigestMismatch, Err: fmt.Errorf("what was written is not %.80q", g.desc.Digest)}
+	}
+	g.store.blobs[g.desc.Digest] = g.partial.data
+	g.end(true)
+	return nil
+}
+
+func (g *memIngest) Discard() error {
+	g.store.mu.Lock()
+	defer g.store.mu.Unlock()
+	g.end(true)
+	return nil
+}
+
+func (g *memIngest) Close() error {
+	g.store.mu.Lock()
+	defer g.store.mu.Unlock()
+	g.end(false)
+	return nil
+}
+
+// end lets the next ingest of the digest begin; the store's lock is held.
+func (g *memIngest) end(forget bool) {
+	if g.ended {
+		return
+	}
+	g.ended = true
+	if forget {
+		delete(g.store.partials, g.desc.Digest)
+	}
+	close(g.store.busy[g.desc.Digest])
+	delete(g.store.busy, g.desc.Digest)
+}

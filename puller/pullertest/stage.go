@@ -1,0 +1,235 @@
+package pullertest
+
+import (
+	"cmp"
+	"crypto/tls"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// A Stage is a scripted registry that plays one Scenario. It has four
+// listeners, which placeholders name:
+//
+//   - main: plain http on 127.0.0.1
+//   - tls: https on 127.0.0.1
+//   - port: plain http on 127.0.0.1, another port
+//   - second: plain http on 127.0.0.2, another host
+//
+// Its methods may be called concurrently.
+type Stage struct {
+	scenario Scenario
+	network  *Network
+	props    props
+	rules    []*rule
+	ca       []byte
+	log      requestLog
+	start    time.Time
+
+	servers []*http.Server
+	served  sync.WaitGroup // the servers, and the answers being given
+	quit    chan struct{}
+
+	mu     sync.Mutex
+	closed bool
+	taken  map[net.Conn]bool // connections that net/http does not close any more
+}
+
+// Play starts the scripted registry of a scenario, in a network in memory, or
+// on sockets if network is nil. 127.0.0.2 is a loopback address everywhere, but
+// on some systems a socket listens on it only after it was configured.
+func Play(sc Scenario, network *Network) (*Stage, error) {
+	s := &Stage{scenario: sc, network: network, start: time.Now(), quit: make(chan struct{}), taken: map[net.Conn]bool{}}
+	s.props.listeners = map[string]string{}
+	if err := s.listen(); err != nil {
+		_ = s.Close()
+		return nil, fmt.Errorf("scenario %q: %w", sc.Name, err)
+	}
+	return s, nil
+}
+
+func (s *Stage) listen() error {
+	listeners := map[string]net.Listener{}
+	defer func() {
+		for _, ln := range listeners { // those no server has taken over
+			_ = ln.Close()
+		}
+	}()
+	for _, at := range []struct{ name, addr string }{
+		{"main", "127.0.0.1:0"}, {"tls", "127.0.0.1:0"}, {"port", "127.0.0.1:0"}, {"second", "127.0.0.2:0"},
+	} {
+		ln, err := listen(s.network, at.addr)
+		if err != nil {
+			return err
+		}
+		listeners[at.name] = ln
+		s.props.listeners[at.name] = ln.Addr().String()
+	}
+	objects := s.scenario.Objects
+	if len(objects) == 0 {
+		objects = standardObjects()
+	}
+	if err := s.props.build(objects); err != nil {
+		return err
+	}
+	for i, r := range s.scenario.Rules {
+		compiled, err := compileRule(r, s.props.fill)
+		if err != nil {
+			return fmt.Errorf("rule %d: %w", i, err)
+		}
+		s.rules = append(s.rules, compiled)
+	}
+	cert, ca, err := newAuthority("127.0.0.1")
+	if err != nil {
+		return err
+	}
+	s.ca = ca
+	for name, ln := range listeners {
+		if name == "tls" {
+			// HTTP/1.1 alone: rules answer with bytes of their own.
+			ln = tls.NewListener(ln, &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"http/1.1"}})
+		}
+		s.serve(name, ln)
+		delete(listeners, name)
+	}
+	return nil
+}
+
+func (s *Stage) serve(name string, ln net.Listener) {
+	server := &http.Server{
+		Handler:           http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) { s.handle(name, w, req) }),
+		ErrorLog:          log.New(io.Discard, "", 0),
+		ReadHeaderTimeout: time.Minute,
+	}
+	s.servers = append(s.servers, server)
+	// Serve's error is always that it was closed.
+	s.served.Go(func() { _ = server.Serve(ln) })
+}
+
+// Close ends the registry, also in the middle of answers.
+func (s *Stage) Close() error {
+	s.mu.Lock()
+	if !s.closed {
+		s.closed = true
+		close(s.quit)
+	}
+	for conn := range s.taken {
+		_ = conn.Close()
+	}
+	s.mu.Unlock()
+	var first error
+	for _, server := range s.servers {
+		first = cmp.Or(first, server.Close())
+	}
+	s.served.Wait()
+	return first
+}
+
+// Fill replaces the placeholders in a text: {{main}}, {{tls}}, {{port}} and
+// {{second}} give host:port, {{digest:ID}}, {{digest512:ID}}, {{hex:ID}},
+// {{size:ID}} and {{raw:ID}} tell of an object, {{pad:N}} gives N letters and
+// {{basic:TEXT}} base64. What is no placeholder stays as it is.
+func (s *Stage) Fill(text string) string { return s.props.fill(text) }
+
+// Image is the name to pull.
+func (s *Stage) Image() string { return s.Fill(cmp.Or(s.scenario.Image, "{{main}}/team/app:v1")) }
+
+// Platform is the platform to pull, as os/architecture.
+func (s *Stage) Platform() string { return cmp.Or(s.scenario.Platform, "linux/amd64") }
+
+// CA is the PEM certificate of the authority of the tls listener; nil if the
+// puller is not to be told of it.
+func (s *Stage) CA() []byte {
+	if s.scenario.NoCA {
+		return nil
+	}
+	return s.ca
+}
+
+// ConfigJSON is the config.json with the scenario's credentials.
+func (s *Stage) ConfigJSON() ([]byte, error) {
+	type entry struct {
+		Auth          string `json:"auth,omitempty"`
+		IdentityToken string `json:"identitytoken,omitempty"`
+	}
+	auths := map[string]entry{}
+	for _, c := range s.scenario.Credentials {
+		e := entry{IdentityToken: c.IdentityToken}
+		if c.Username != "" {
+			e.Auth = base64.StdEncoding.EncodeToString([]byte(c.Username + ":" + c.Password))
+		}
+		auths[s.Fill(c.Key)] = e
+	}
+	return json.MarshalIndent(map[string]any{"auths": auths}, "", "  ")
+}
+
+// handle answers a request: by the first rule that matches, else well.
+func (s *Stage) handle(listener string, w http.ResponseWriter, req *http.Request) {
+	if !s.enter() {
+		return
+	}
+	defer s.served.Done()
+	body, _ := io.ReadAll(io.LimitReader(req.Body, 64<<10)) // what came of a body that ends early is enough
+	entry := s.log.begin(s.exchange(listener, req, body))
+	for i, r := range s.rules {
+		if !r.matches(listener, req) || !r.turn() {
+			continue
+		}
+		if r.respond.Default {
+			break
+		}
+		entry.ruled(i)
+		s.answer(r.respond, &scriptedWriter{ResponseWriter: w, entry: entry}, req)
+		return
+	}
+	s.behave(listener, &scriptedWriter{ResponseWriter: w, entry: entry}, req, body)
+}
+
+// enter counts an answer as being given; false once the registry closes.
+func (s *Stage) enter() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closed {
+		s.served.Add(1)
+	}
+	return !s.closed
+}
+
+// take makes Close close a connection, too; release closes it.
+func (s *Stage) take(conn net.Conn) (release func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.taken[conn] = true
+	if s.closed {
+		_ = conn.Close()
+	}
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.taken, conn)
+		_ = conn.Close()
+	}
+}
+
+// A scriptedWriter tells the log what was answered.
+type scriptedWriter struct {
+	http.ResponseWriter
+	entry *logEntry
+}
+
+func (w *scriptedWriter) WriteHeader(status int) {
+	w.entry.answered(status)
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *scriptedWriter) Write(p []byte) (int, error) {
+	n, err := w.ResponseWriter.Write(p)
+	w.entry.sent(n)
+	return n, err
+}

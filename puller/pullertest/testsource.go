@@ -1,0 +1,297 @@
+package pullertest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"strings"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/reference"
+)
+
+// TestSource tests an implementation of content.Source against registries of
+// this package, which listen in the network in memory, or on sockets if that is
+// nil. newSource is called several times; it returns a Source that reads the
+// registry at host ("127.0.0.1:5000") over plain http. What has to be closed is
+// the caller's. The error is nil if all is well, and else lists what is not.
+//
+// How a Source treats registries that misbehave is for TestScenario.
+func TestSource(network *Network, newSource func(host string) (content.Source, error)) error {
+	var wrong []error
+	cut, stall := int64(64<<10), int64(1000)
+	for _, c := range []struct {
+		name  string
+		auth  AuthMode
+		fault *Respond // of the layer; nil means the registry behaves well
+		check func(*sourceCheck)
+	}{
+		{"manifest", AuthNone, nil, (*sourceCheck).manifest},
+		{"manifest that the caller has", AuthNone, nil, (*sourceCheck).have},
+		{"blob", AuthNone, nil, (*sourceCheck).blob},
+		{"what is not there", AuthNone, nil, (*sourceCheck).absent},
+		{"credentials, Basic", AuthBasic, nil, (*sourceCheck).credentials},
+		{"credentials, Bearer", AuthBearer, nil, (*sourceCheck).credentials},
+		{"expired token", AuthBearer, nil, (*sourceCheck).expired},
+		{"cancelled", AuthNone, nil, (*sourceCheck).cancelled},
+		{"cut connections", AuthNone, &Respond{BodyOf: "l1", Range: "honest", CutAfter: &cut}, (*sourceCheck).cuts},
+		{"stall", AuthNone, &Respond{BodyOf: "l1", StallAt: &stall}, (*sourceCheck).stalls},
+		{"many at once", AuthBearer, nil, (*sourceCheck).manyAtOnce},
+	} {
+		var errs []error
+		var err error
+		if c.fault == nil {
+			errs, err = checkSource(network, c.auth, newSource, c.check)
+		} else {
+			errs, err = checkFault(network, newSource, *c.fault, c.check)
+		}
+		if err != nil {
+			return err
+		}
+		for _, err := range errs {
+			wrong = append(wrong, fmt.Errorf("%s: %w", c.name, err))
+		}
+	}
+	return errors.Join(wrong...)
+}
+
+const wrongPassword = "wrong-8d1f03"
+
+// A sourceCheck collects what is wrong with a Source that reads one registry.
+type sourceCheck struct {
+	source content.Source
+	reg    *Registry
+	image  PutResult
+	ref    reference.Reference
+	cred   credentials.Credential
+
+	mu    sync.Mutex
+	wrong []error
+}
+
+func checkSource(network *Network, auth AuthMode, newSource func(string) (content.Source, error), check func(*sourceCheck)) ([]error, error) {
+	reg, err := Start(Config{Network: network, Auth: auth, Users: []User{{Name: "robot", Password: "right"}}})
+	if err != nil {
+		return nil, err
+	}
+	defer reg.Close()
+	image, err := reg.PutImage("team/app:v1", Image{
+		Platforms: []ocispec.Platform{{OS: "linux", Architecture: "amd64"}, {OS: "linux", Architecture: "arm64", Variant: "v8"}},
+		Layers:    []int64{200_000},
+	})
+	if err != nil {
+		return nil, err
+	}
+	ref, err := reference.Parse(reg.Host() + "/team/app:v1")
+	if err != nil {
+		return nil, err
+	}
+	source, err := newSource(reg.Host())
+	if err != nil {
+		return nil, fmt.Errorf("new source: %w", err)
+	}
+	c := &sourceCheck{source: source, reg: reg, image: image, ref: ref}
+	if auth != AuthNone {
+		c.cred = credentials.Credential{Username: "robot", Password: credentials.Conceal("right")}
+	}
+	check(c)
+	return c.wrong, nil
+}
+
+func (c *sourceCheck) must(ok bool, format string, args ...any) bool {
+	if !ok {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.wrong = append(c.wrong, fmt.Errorf(format, args...))
+	}
+	return ok
+}
+
+// pinned is the image's name with a digest in place of the tag.
+func (c *sourceCheck) pinned(dgst digest.Digest) reference.Reference {
+	ref, err := c.ref.WithoutTag().WithDigest(dgst)
+	c.must(err == nil, "%v", err)
+	return ref
+}
+
+func (c *sourceCheck) manifest() {
+	ctx := context.Background()
+	for _, ref := range []reference.Reference{c.ref, c.pinned(c.image.Descriptor.Digest)} {
+		c.reg.ResetCounts()
+		desc, body, err := c.source.Manifest(ctx, ref, c.cred, "")
+		want := c.image.Descriptor
+		c.must(err == nil && desc.Digest == want.Digest && desc.Size == want.Size && desc.MediaType == want.MediaType && sha256Of(body) == want.Digest,
+			"Manifest of %v: %+v, %d bytes, %v, want %+v", ref, desc, len(body), err, want)
+		counts := c.reg.Counts()
+		c.must(counts.ManifestGet == 1 && counts.ManifestHead == 0, "Manifest without a digest to compare: %d GETs and %d HEADs, want one GET", counts.ManifestGet, counts.ManifestHead)
+	}
+}
+
+func (c *sourceCheck) have() {
+	ctx := context.Background()
+	desc, body, err := c.source.Manifest(ctx, c.ref, c.cred, c.image.Descriptor.Digest)
+	c.must(err == nil && body == nil && desc.Digest == c.image.Descriptor.Digest, "Manifest with the digest at hand: %+v, %d bytes, %v, want no body", desc, len(body), err)
+	counts := c.reg.Counts()
+	c.must(counts.ManifestGet == 0 && counts.ManifestHead == 1, "Manifest with the digest at hand: %d GETs and %d HEADs, want one HEAD", counts.ManifestGet, counts.ManifestHead)
+	desc, body, err = c.source.Manifest(ctx, c.ref, c.cred, c.image.Manifests[0].Digest)
+	c.must(err == nil && sha256Of(body) == c.image.Descriptor.Digest, "Manifest with another digest at hand: %+v, %d bytes, %v, want the body", desc, len(body), err)
+}
+
+func (c *sourceCheck) blob() {
+	layer := c.image.Blobs[1]
+	stored, ok := c.reg.content.blob("team/app", string(layer.Digest))
+	c.must(ok, "the registry has lost a layer")
+	size := layer.Size
+	for _, part := range []struct{ off, n int64 }{{0, -1}, {0, size}, {0, 1}, {0, 1000}, {1, -1}, {size - 1, -1}, {size / 2, 1000}, {size - 1000, 1000}} {
+		body, start, err := c.source.Blob(context.Background(), c.ref, c.cred, layer, part.off, part.n)
+		if !c.must(err == nil, "Blob, %d bytes from %d: %v", part.n, part.off, err) {
+			continue
+		}
+		data, err := io.ReadAll(body)
+		_ = body.Close()
+		end := size
+		if part.n >= 0 {
+			end = part.off + part.n
+		}
+		if start == 0 && part.off > 0 {
+			end = size // the range was ignored
+		}
+		c.must((start == part.off || start == 0) && err == nil && bytes.Equal(data, stored.data[start:end]),
+			"Blob, %d bytes from %d: %d bytes from %d, %v, want what the registry has", part.n, part.off, len(data), start, err)
+	}
+	longer := layer
+	longer.Size++
+	body, _, err := c.source.Blob(context.Background(), c.ref, c.cred, longer, 0, -1)
+	if err == nil {
+		_, err = io.ReadAll(body)
+		_ = body.Close()
+	}
+	c.must(err != nil, "a blob that is shorter than its descriptor ends as if it were whole")
+}
+
+func (c *sourceCheck) absent() {
+	ctx := context.Background()
+	none, _ := testBlob(1, 10)
+	other, err := c.ref.WithTag("v2")
+	c.must(err == nil, "%v", err)
+	for _, ref := range []reference.Reference{other, c.pinned(none.Digest)} {
+		for _, have := range []digest.Digest{"", none.Digest} {
+			_, _, err := c.source.Manifest(ctx, ref, c.cred, have)
+			c.must(errors.Is(err, fs.ErrNotExist), "Manifest of %v: %v, want fs.ErrNotExist", ref, err)
+		}
+	}
+	c.must(errors.Is(c.read(c.cred, none), fs.ErrNotExist), "Blob that is not there: want fs.ErrNotExist")
+}
+
+// read reads a blob to its end and compares it with its digest.
+func (c *sourceCheck) read(cred credentials.Credential, desc ocispec.Descriptor) error {
+	body, start, err := c.source.Blob(context.Background(), c.ref, cred, desc, 0, -1)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	data, err := io.ReadAll(body)
+	if err == nil && (start != 0 || sha256Of(data) != desc.Digest) {
+		return fmt.Errorf("%d bytes from %d are not the blob", len(data), start)
+	}
+	return err
+}
+
+func (c *sourceCheck) credentials() {
+	ctx := context.Background()
+	for _, cred := range []credentials.Credential{{}, {Username: "robot", Password: credentials.Conceal(wrongPassword)}} {
+		_, _, err := c.source.Manifest(ctx, c.ref, cred, "")
+		c.must(errors.Is(err, fs.ErrPermission), "Manifest with a wrong credential: %v, want fs.ErrPermission", err)
+		c.must(err == nil || !strings.Contains(err.Error(), wrongPassword), "the error holds the password")
+	}
+	_, _, err := c.source.Manifest(ctx, c.ref, c.cred, "")
+	c.must(err == nil, "Manifest with the right credential: %v", err)
+	err = c.read(c.cred, c.image.Blobs[1])
+	c.must(err == nil, "Blob with the right credential: %v", err)
+	for _, cred := range []credentials.Credential{{}, {Username: "robot", Password: credentials.Conceal(wrongPassword)}} {
+		err := c.read(cred, c.image.Blobs[1])
+		c.must(errors.Is(err, fs.ErrPermission), "Blob with a wrong credential after the right one: %v, want fs.ErrPermission", err)
+	}
+}
+
+func (c *sourceCheck) expired() {
+	for range 2 {
+		_, _, err := c.source.Manifest(context.Background(), c.ref, c.cred, "")
+		c.must(err == nil, "Manifest: %v", err)
+		c.reg.ExpireTokens()
+		err = c.read(c.cred, c.image.Blobs[1])
+		c.must(err == nil, "Blob after the token has expired: %v", err)
+		c.reg.ExpireTokens()
+	}
+}
+
+func (c *sourceCheck) cancelled() {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	_, _, err := c.source.Manifest(ctx, c.ref, c.cred, "")
+	c.must(errors.Is(err, context.Canceled), "Manifest with a context that has ended: %v, want context.Canceled", err)
+}
+
+func (c *sourceCheck) manyAtOnce() {
+	var reads sync.WaitGroup
+	for range 8 {
+		for _, desc := range c.image.Blobs {
+			reads.Go(func() {
+				err := c.read(c.cred, desc)
+				c.must(err == nil, "Blob: %v", err)
+			})
+		}
+	}
+	reads.Wait()
+}
+
+// cuts tests that a body goes on where the connection was cut.
+func (c *sourceCheck) cuts() {
+	err := c.read(c.cred, c.image.Blobs[0])
+	c.must(err == nil, "Blob over connections that are cut: %v, want it to go on", err)
+}
+
+// stalls tests that reading a body that has stopped ends with the context.
+func (c *sourceCheck) stalls() {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	body, _, err := c.source.Blob(ctx, c.ref, c.cred, c.image.Blobs[0], 0, -1)
+	if !c.must(err == nil, "Blob: %v", err) {
+		return
+	}
+	defer body.Close()
+	_, err = io.ReadFull(body, make([]byte, 1000))
+	c.must(err == nil, "Read of what came before the stall: %v", err)
+	cancel()
+	_, err = io.ReadAll(body)
+	c.must(errors.Is(err, context.Canceled), "Read of a body that has stopped: %v, want context.Canceled", err)
+}
+
+// checkFault runs a check with a registry that answers for its layer as respond says.
+func checkFault(network *Network, newSource func(string) (content.Source, error), respond Respond, check func(*sourceCheck)) ([]error, error) {
+	stage, err := Play(Scenario{Rules: []Rule{{Match: Match{Path: "/v2/[^?]*/blobs/{{digest:l1}}"}, Respond: respond}}}, network)
+	if err != nil {
+		return nil, err
+	}
+	defer stage.Close()
+	source, err := newSource(stage.Fill("{{main}}"))
+	if err != nil {
+		return nil, fmt.Errorf("new source: %w", err)
+	}
+	ref, err := reference.Parse(stage.Image())
+	if err != nil {
+		return nil, err
+	}
+	layer := stage.props.objects["l1"]
+	c := &sourceCheck{source: source, ref: ref}
+	c.image.Blobs = []ocispec.Descriptor{{MediaType: layer.mediaType, Digest: layer.digest, Size: int64(len(layer.data))}}
+	check(c)
+	return c.wrong, nil
+}

@@ -1,0 +1,333 @@
+package pullertest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"sync"
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/reference"
+)
+
+// TestStore tests an implementation of content.Store. newStore is called
+// several times and returns an empty store each time; what has to be closed or
+// removed is the caller's. The error is nil if all is well, and else lists what
+// is not.
+func TestStore(newStore func() (content.Store, error)) error {
+	var wrong []error
+	for _, c := range []struct {
+		name  string
+		check func(*storeCheck)
+	}{
+		{"empty store", (*storeCheck).empty},
+		{"commit", (*storeCheck).commit},
+		{"content of no bytes", (*storeCheck).zero},
+		{"discard", (*storeCheck).discard},
+		{"close and resume", (*storeCheck).resume},
+		{"tag", (*storeCheck).tag},
+		{"cancelled wait", (*storeCheck).cancelledWait},
+		{"wait for a commit", (*storeCheck).waitForCommit},
+		{"wait for a close", (*storeCheck).waitForClose},
+		{"many at once", (*storeCheck).manyAtOnce},
+	} {
+		store, err := newStore()
+		if err != nil {
+			return fmt.Errorf("new store: %w", err)
+		}
+		sc := &storeCheck{store: store}
+		c.check(sc)
+		for _, err := range sc.wrong {
+			wrong = append(wrong, fmt.Errorf("%s: %w", c.name, err))
+		}
+	}
+	return errors.Join(wrong...)
+}
+
+// A storeCheck collects what is wrong with one store.
+type storeCheck struct {
+	store content.Store
+	mu    sync.Mutex
+	wrong []error
+}
+
+// must notes a condition that does not hold, and returns it.
+func (c *storeCheck) must(ok bool, format string, args ...any) bool {
+	if !ok {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.wrong = append(c.wrong, fmt.Errorf(format, args...))
+	}
+	return ok
+}
+
+// testBlob makes content and its descriptor.
+func testBlob(seed uint64, size int64) (ocispec.Descriptor, []byte) {
+	data := randomBytes(size, seed, 0)
+	return ocispec.Descriptor{MediaType: "application/octet-stream", Digest: sha256Of(data), Size: size}, data
+}
+
+func (c *storeCheck) empty() {
+	ctx := context.Background()
+	desc, _ := testBlob(1, 100)
+	_, err := c.store.Lookup(ctx, reference.MustParse("registry.example/team/app:v1"))
+	c.must(errors.Is(err, fs.ErrNotExist), "Lookup: %v, want fs.ErrNotExist", err)
+	body, err := c.store.Open(ctx, desc)
+	if !c.must(errors.Is(err, fs.ErrNotExist), "Open: %v, want fs.ErrNotExist", err) && err == nil {
+		_ = body.Close()
+	}
+	c.absent(desc)
+}
+
+// absent checks that the content cannot be seen.
+func (c *storeCheck) absent(desc ocispec.Descriptor) {
+	has, err := c.store.Has(context.Background(), desc)
+	c.must(err == nil && !has, "Has: %t, %v, want false", has, err)
+}
+
+// present checks that the content is there.
+func (c *storeCheck) present(desc ocispec.Descriptor, data []byte) {
+	ctx := context.Background()
+	has, err := c.store.Has(ctx, desc)
+	c.must(err == nil && has, "Has after Commit: %t, %v, want true", has, err)
+	body, err := c.store.Open(ctx, desc)
+	if !c.must(err == nil, "Open after Commit: %v", err) {
+		return
+	}
+	got, err := io.ReadAll(body)
+	c.must(err == nil && bytes.Equal(got, data), "Open after Commit: %d bytes, %v, want the %d bytes written", len(got), err, len(data))
+	err = body.Close()
+	c.must(err == nil, "Close of what Open returned: %v", err)
+	ingest, err := c.store.Ingest(ctx, desc)
+	if !c.must(errors.Is(err, fs.ErrExist), "Ingest after Commit: %v, want fs.ErrExist", err) && err == nil {
+		_ = ingest.Close()
+	}
+}
+
+// ingest begins an ingest; nil if it cannot.
+func (c *storeCheck) ingest(desc ocispec.Descriptor) content.Ingest {
+	ingest, err := c.store.Ingest(context.Background(), desc)
+	if !c.must(err == nil, "Ingest: %v", err) {
+		return nil
+	}
+	return ingest
+}
+
+func (c *storeCheck) write(ingest content.Ingest, data []byte, off int64) {
+	n, err := ingest.WriteAt(data, off)
+	c.must(err == nil && n == len(data), "WriteAt: %d, %v, want %d", n, err, len(data))
+}
+
+func (c *storeCheck) finish(ingest content.Ingest) {
+	err := ingest.Commit(context.Background())
+	c.must(err == nil, "Commit: %v", err)
+	err = ingest.Close()
+	c.must(err == nil, "Close after Commit: %v", err)
+}
+
+func (c *storeCheck) commit() {
+	desc, data := testBlob(2, 300_000)
+	ingest := c.ingest(desc)
+	if ingest == nil {
+		return
+	}
+	for range ingest.Have() {
+		c.must(false, "Have of a new ingest yields something")
+	}
+	c.write(ingest, data[200_000:], 200_000)
+	c.write(ingest, data[:100_000], 0)
+	c.write(ingest, data[100_000:200_000], 100_000)
+	got := make([]byte, 150_000)
+	n, err := ingest.ReadAt(got, 100_000)
+	c.must(n == len(got) && (err == nil || err == io.EOF) && bytes.Equal(got, data[100_000:250_000]), "ReadAt: %d, %v, want what was written", n, err)
+	c.absent(desc)
+	c.finish(ingest)
+	c.present(desc, data)
+}
+
+func (c *storeCheck) zero() {
+	desc, data := testBlob(3, 0)
+	if ingest := c.ingest(desc); ingest != nil {
+		c.finish(ingest)
+		c.present(desc, data)
+	}
+}
+
+func (c *storeCheck) discard() {
+	desc, data := testBlob(4, 5000)
+	ingest := c.ingest(desc)
+	if ingest == nil {
+		return
+	}
+	c.write(ingest, data[:3000], 0)
+	err := ingest.Discard()
+	c.must(err == nil, "Discard: %v", err)
+	err = ingest.Close()
+	c.must(err == nil, "Close after Discard: %v", err)
+	c.absent(desc)
+	if ingest = c.ingest(desc); ingest == nil {
+		return
+	}
+	for off, n := range ingest.Have() {
+		c.must(false, "Have after Discard yields %d bytes at %d", n, off)
+	}
+	c.write(ingest, data, 0)
+	c.finish(ingest)
+	c.present(desc, data)
+}
+
+func (c *storeCheck) resume() {
+	desc, data := testBlob(5, 1<<20)
+	ingest := c.ingest(desc)
+	if ingest == nil {
+		return
+	}
+	c.write(ingest, data[:1<<19], 0)
+	c.write(ingest, data[3<<18:], 3<<18)
+	err := ingest.Close()
+	c.must(err == nil, "Close: %v", err)
+	err = ingest.Close()
+	c.must(err == nil, "Close again: %v", err)
+	c.absent(desc)
+	if ingest = c.ingest(desc); ingest == nil {
+		return
+	}
+	// How much is kept is the store's; that it is what was written is not.
+	last := int64(-1)
+	for off, n := range ingest.Have() {
+		if !c.must(off > last && n > 0 && off+n <= desc.Size, "Have yields %d bytes at %d after byte %d, of %d", n, off, last, desc.Size) {
+			break
+		}
+		last = off + n
+		c.must(last <= 1<<19 || off >= 3<<18, "Have yields %d bytes at %d, which were not written", n, off)
+		got := make([]byte, n)
+		k, err := ingest.ReadAt(got, off)
+		c.must(int64(k) == n && (err == nil || err == io.EOF) && bytes.Equal(got, data[off:off+n]), "ReadAt of kept bytes: %d, %v, want what was written", k, err)
+	}
+	c.write(ingest, data, 0)
+	c.finish(ingest)
+	c.present(desc, data)
+}
+
+func (c *storeCheck) tag() {
+	ctx := context.Background()
+	ref := reference.MustParse("registry.example/team/app:v1")
+	pinned := reference.MustParse("registry.example/team/app@sha256:4444444444444444444444444444444444444444444444444444444444444444")
+	var descs []ocispec.Descriptor
+	for seed := range uint64(2) {
+		desc, data := testBlob(60+seed, 500)
+		if seed == 0 {
+			err := c.store.Tag(ctx, ref, desc)
+			c.must(err != nil, "Tag of content that is not stored works")
+		}
+		ingest := c.ingest(desc)
+		if ingest == nil {
+			return
+		}
+		c.write(ingest, data, 0)
+		c.finish(ingest)
+		descs = append(descs, desc)
+	}
+	for _, step := range []struct {
+		ref  reference.Reference
+		desc ocispec.Descriptor
+	}{{ref, descs[0]}, {pinned, descs[1]}, {ref, descs[0]}, {ref, descs[1]}} {
+		err := c.store.Tag(ctx, step.ref, step.desc)
+		c.must(err == nil, "Tag: %v", err)
+		got, err := c.store.Lookup(ctx, step.ref)
+		c.must(err == nil && got.Digest == step.desc.Digest && got.Size == step.desc.Size && got.MediaType == step.desc.MediaType,
+			"Lookup after Tag: %+v, %v, want %+v", got, err, step.desc)
+	}
+	_, err := c.store.Lookup(ctx, reference.MustParse("registry.example/team/app:v2"))
+	c.must(errors.Is(err, fs.ErrNotExist), "Lookup of another tag: %v, want fs.ErrNotExist", err)
+}
+
+func (c *storeCheck) cancelledWait() {
+	desc, _ := testBlob(7, 100)
+	first := c.ingest(desc)
+	if first == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+	defer cancel()
+	second, err := c.store.Ingest(ctx, desc)
+	if !c.must(errors.Is(err, context.DeadlineExceeded), "Ingest while another is open: %v, want to wait until the context ends", err) && err == nil {
+		_ = second.Close()
+	}
+	err = first.Close()
+	c.must(err == nil, "Close: %v", err)
+}
+
+// behind begins an ingest while another is open; the channel gives what came of it.
+func (c *storeCheck) behind(desc ocispec.Descriptor) <-chan error {
+	result := make(chan error, 1)
+	go func() {
+		ingest, err := c.store.Ingest(context.Background(), desc)
+		if err == nil {
+			err = ingest.Close()
+		}
+		result <- err
+	}()
+	return result
+}
+
+func (c *storeCheck) waitForCommit() {
+	desc, data := testBlob(8, 100)
+	first := c.ingest(desc)
+	if first == nil {
+		return
+	}
+	second := c.behind(desc)
+	c.write(first, data, 0)
+	c.finish(first)
+	err := <-second
+	c.must(errors.Is(err, fs.ErrExist), "Ingest while another commits: %v, want fs.ErrExist", err)
+}
+
+func (c *storeCheck) waitForClose() {
+	desc, _ := testBlob(9, 100)
+	first := c.ingest(desc)
+	if first == nil {
+		return
+	}
+	second := c.behind(desc)
+	err := first.Close()
+	c.must(err == nil, "Close: %v", err)
+	err = <-second
+	c.must(err == nil, "Ingest while another closes: %v", err)
+}
+
+// manyAtOnce stores blobs at once, each written by several goroutines.
+func (c *storeCheck) manyAtOnce() {
+	const part = 64 << 10
+	var stored sync.WaitGroup
+	for seed := range uint64(8) {
+		stored.Go(func() {
+			desc, data := testBlob(100+seed, 4*part)
+			ingest := c.ingest(desc)
+			if ingest == nil {
+				return
+			}
+			var written sync.WaitGroup
+			for off := int64(0); off < desc.Size; off += part {
+				written.Go(func() { c.write(ingest, data[off:off+part], off) })
+			}
+			written.Wait()
+			c.finish(ingest)
+			c.present(desc, data)
+			err := c.store.Tag(context.Background(), reference.MustParse(fmt.Sprintf("registry.example/app%d:v1", seed)), desc)
+			c.must(err == nil, "Tag: %v", err)
+		})
+	}
+	stored.Wait()
+	for seed := range uint64(8) {
+		desc, _ := testBlob(100+seed, 4*part)
+		got, err := c.store.Lookup(context.Background(), reference.MustParse(fmt.Sprintf("registry.example/app%d:v1", seed)))
+		c.must(err == nil && got.Digest == desc.Digest, "Lookup: %s, %v, want %s", got.Digest, err, desc.Digest)
+	}
+}
