@@ -29,9 +29,10 @@ type memStore struct {
 	opened   int                   // ingests that are not over
 	problems []error
 
-	fullAt int64 // WriteAt fails with ENOSPC from this offset on; 0 = never
-	free   int64 // what Free says; 0 = nobody knows
-	onTag  func()
+	fullAt  int64         // WriteAt fails with ENOSPC from this offset on; 0 = never
+	fullFor digest.Digest // only of this blob; "" = of all
+	free    int64         // what Free says; 0 = nobody knows
+	onTag   func()
 }
 
 type partial struct {
@@ -177,7 +178,7 @@ func (in *memIngest) WriteAt(b []byte, off int64) (int, error) {
 	if in.over || off < 0 || end > in.desc.Size {
 		return 0, in.s.problem("write of [%d,%d) in a blob of %d, over %v", off, end, in.desc.Size, in.over)
 	}
-	if in.s.fullAt > 0 && end > in.s.fullAt {
+	if in.s.fullAt > 0 && end > in.s.fullAt && (in.s.fullFor == "" || in.s.fullFor == in.desc.Digest) {
 		n := max(0, in.s.fullAt-off)
 		copy(in.p.data[off:], b[:n])
 		return int(n), &fs.PathError{Op: "write", Path: "blob", Err: syscall.ENOSPC}
