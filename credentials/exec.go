@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,9 +26,16 @@ type Exec struct {
 	// MaxOutput bounds what a program may write to its standard output, in bytes.
 	// Zero means 1 MiB. Of the standard error 64 KiB are read and the rest dropped.
 	MaxOutput int
-	// Environ is the environment, as name=value. Nil means that of this process,
-	// as for the kubelet; empty but not nil means none.
-	Environ []string
+	// Environ is the environment. Nil means that of this process, as for the
+	// kubelet; empty but not nil means none.
+	Environ []EnvVar
+}
+
+// An EnvVar is one variable of a program's environment. Its value may be a
+// secret, and has no printed form.
+type EnvVar struct {
+	Name  string
+	Value Sensitive
 }
 
 // A ProgramFault says how a program failed.
@@ -56,7 +64,7 @@ const (
 type command struct {
 	path    string
 	args    []string
-	env     []string // added to Environ, where the last of a name counts
+	env     []EnvVar // added to the environment: of one name the last counts
 	stdin   []byte
 	secrets []string // masked in what an error repeats of the program's words
 }
@@ -79,7 +87,7 @@ func (x Exec) run(ctx context.Context, c command) (stdout []byte, err error) {
 	out := &capture{limit: limit, full: kill}
 	said := &capture{limit: maxStderr}
 	cmd := exec.CommandContext(ctx, c.path, c.args...)
-	cmd.Env = append(x.environ(), c.env...)
+	cmd.Env = x.environ(c.env)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(c.stdin), out, said
 	cmd.WaitDelay = waitDelay
 	killGroup(cmd)
@@ -107,11 +115,15 @@ func (x Exec) run(ctx context.Context, c command) (stdout []byte, err error) {
 	return out.buf.Bytes(), fmt.Errorf("%w: %v: %s", ErrProgramFailed, err, words)
 }
 
-func (x Exec) environ() []string {
-	if x.Environ != nil {
-		return append([]string{}, x.Environ...)
+func (x Exec) environ(more []EnvVar) []string {
+	env := []string{} // not nil, which would mean the environment of this process
+	if x.Environ == nil {
+		env = os.Environ()
 	}
-	return os.Environ()
+	for _, v := range slices.Concat(x.Environ, more) {
+		env = append(env, v.Name+"="+v.Value.Reveal())
+	}
+	return env
 }
 
 // A capture keeps the first bytes that are written to it and drops the rest.

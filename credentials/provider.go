@@ -66,12 +66,8 @@ func newProvider(c ProviderConfig, p Provider) (*provider, error) {
 }
 
 func (p *provider) exec(x Exec, path string) func(context.Context, []byte, []string) ([]byte, error) {
-	var env []string
-	for _, v := range p.Env {
-		env = append(env, v.Name+"="+v.Value.Reveal())
-	}
 	return func(ctx context.Context, request []byte, secrets []string) ([]byte, error) {
-		return x.run(ctx, command{path: path, args: p.Args, env: env, stdin: request, secrets: secrets})
+		return x.run(ctx, command{path: path, args: p.Args, env: p.Env, stdin: request, secrets: secrets})
 	}
 }
 

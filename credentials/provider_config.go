@@ -28,12 +28,6 @@ type Provider struct {
 	Token *TokenAttributes
 }
 
-// An EnvVar is one variable of a plugin's environment.
-type EnvVar struct {
-	Name  string
-	Value Sensitive
-}
-
 // TokenAttributes say which service-account token a plugin is given.
 type TokenAttributes struct {
 	Audience  string

@@ -181,7 +181,7 @@ func TestPluginEnvironment(t *testing.T) {
 	assert.Contains(t, got.Stdin, `"image":"r.io/app"`)
 	assert.NotContains(t, strings.Join(append(got.Args, got.Env...), "\n"), "r.io/app")
 
-	got = report(ProviderConfig{Exec: Exec{Environ: []string{}}}, p)
+	got = report(ProviderConfig{Exec: Exec{Environ: []EnvVar{}}}, p)
 	assert.Len(t, got.Env, len(p.Env))
 }
 

@@ -1,0 +1,201 @@
+package credentials
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/pullkit/pullkit/reference"
+)
+
+const canary = "c4narY-s3cret/value"
+
+// leaks reports whether text holds the canary in any spelling that gives it away.
+func leaks(text string) bool {
+	bytesOf := fmt.Sprint([]byte(canary))
+	forms := []string{
+		canary, strings.ToLower(canary), url.QueryEscape(canary), url.PathEscape(canary),
+		fmt.Sprintf("%x", canary), fmt.Sprintf("%X", canary), strings.Trim(bytesOf, "[]"),
+		base64.StdEncoding.EncodeToString([]byte(canary)), base64.RawURLEncoding.EncodeToString([]byte(canary)),
+		base64.StdEncoding.EncodeToString([]byte("user:" + canary)), `c4narY-s3cret\/value`,
+		strings.Trim(fmt.Sprintf("%#v", []byte(canary)), "[]byte{}"),
+	}
+	for _, form := range forms {
+		if strings.Contains(text, form) {
+			return true
+		}
+	}
+	return strings.Contains(text, canary[3:12])
+}
+
+func TestLeaksFinds(t *testing.T) {
+	for _, text := range []string{canary, fmt.Sprintf("%x", canary), fmt.Sprintf("%v", []byte(canary)), fmt.Sprintf("%#v", struct{ b []byte }{[]byte(canary)})} {
+		assert.True(t, leaks(text), text)
+	}
+	assert.False(t, leaks("nothing"))
+}
+
+// holder has a value where methods are not called by fmt.
+type holder struct {
+	any   any
+	Named any
+	list  []any
+	m     map[string]any
+}
+
+// everything returns each type that holds a secret, with the canary in it, and
+// the errors of things that went wrong with it.
+func everything(t *testing.T) (values map[string]any, errs map[string]error) {
+	ctx, ref := t.Context(), reference.MustParse("r.io/team/app:v1")
+	cred := Credential{Username: "user", Password: Conceal(canary), IdentityToken: Conceal(canary), RegistryToken: Conceal(canary)}
+	auth := base64.StdEncoding.EncodeToString([]byte("user:" + canary))
+	text := fmt.Sprintf(`{"auths":{"r.io":{"auth":%q,"identitytoken":%q},"*.io":{"username":"user","password":%q},`+
+		`"https://user:%s@r.io":{"auth":%q},"bad.io":{"auth":%q},"num.io":{"password":5,"auth":%q},"str.io":%q,"tok.io":{"registrytoken":"%s\n"}},`+
+		`"credHelpers":{"%s@x":"y","r.io":"../%s"},"credsStore":"helper"}`, auth, canary, canary, canary, auth, canary, auth, canary, canary, canary, canary)
+	config, err := ParseConfig([]byte(text), "config.json")
+	require.NoError(t, err)
+	require.Len(t, config.Problems(), 7)
+	kubelet, err := Rules{Kubelet: true}.ParseConfig([]byte(text), "config.json")
+	require.NoError(t, err)
+	secret := Secret{Namespace: "web", Name: "s", Type: TypeDockerConfigJSON, Data: map[string]Sensitive{KeyDockerConfigJSON: Conceal(text)}}
+	secrets := FromSecrets(secret)
+
+	dir := installProgram(t, "test-plugin", "docker-credential-test")
+	plugin := testProvider("registry", programSecret, canary)
+	plugin.Token = &TokenAttributes{Audience: "aud", CacheType: CacheByToken}
+	pc := ProviderConfig{BinDir: dir, Token: func(context.Context, Pod, string) (Sensitive, error) { return Conceal(canary), nil }}
+	providers := testProviders(t, pc, plugin)
+	pod := Pod{Namespace: "web", ServiceAccount: ServiceAccount{Name: "builder"}}
+	answered, failed := collect(ctx, providers.For(pod), "r.io/app")
+	require.Empty(t, failed)
+	require.Len(t, answered, 1)
+
+	x := Exec{Environ: programEnv("helper", programSecret, canary)}
+	helper, err := NewHelper(HelperConfig{Dir: dir, Exec: x}, "test")
+	require.NoError(t, err)
+	kept, failed := collect(ctx, helper, "r.io/app")
+	require.Empty(t, failed)
+	require.Len(t, kept, 1)
+
+	values = map[string]any{
+		"Sensitive": cred.Password, "Credential": cred, "Credential of a plugin": answered[0], "Credential of a helper": kept[0],
+		"Config": config, "Config value": *config, "Config of the kubelet": kubelet, "Secret": secret, "Secrets": secrets, "Secrets value": *secrets,
+		"Static": Static{cred}, "Join": Join(config, secrets, Static{cred}, providers, helper), "Providers": providers, "Providers.For": providers.For(pod),
+		"Provider": plugin, "provider": providers.list[0], "EnvVar": plugin.Env[1], "Exec": x, "HelperConfig": HelperConfig{Exec: x}, "ProviderConfig": ProviderConfig{Exec: x}, "Helper": helper, "WithHelpers": config.WithHelpers(HelperConfig{}),
+		"table": config.table, "entry": config.table.entries[0], "cached answers": providers.list[0].cache.kept, "pointer": &cred, "channel": make(chan Credential),
+		"AttemptsError": AttemptsError{Attempts: []Attempt{{Origin: cred.Origin, Err: errDenied}}},
+	}
+
+	errs = map[string]error{}
+	for i, err := range config.Problems() {
+		errs[fmt.Sprint("problem ", i)] = err
+	}
+	for i, err := range kubelet.Problems() {
+		errs[fmt.Sprint("kubelet's problem ", i)] = err
+	}
+	for i, doc := range []string{canary, `{"auths":"` + canary + `"}`, `{"auths":{"r.io":{"auth":"` + canary + `"}`, `["` + canary + `"]`, `{"auths":{}} ` + canary} {
+		_, errs[fmt.Sprint("document ", i)] = ParseConfig([]byte(doc), "config.json")
+		bad := secret
+		bad.Data = map[string]Sensitive{KeyDockerConfigJSON: Conceal(doc)}
+		errs[fmt.Sprint("Validate ", i)] = bad.Validate()
+		errs[fmt.Sprint("FromSecrets ", i)] = errors.Join(FromSecrets(bad).Problems()...)
+		path := filepath.Join(t.TempDir(), "config.json")
+		require.NoError(t, os.WriteFile(path, []byte(doc), 0o600))
+		_, errs[fmt.Sprint("ReadConfig ", i)] = ReadConfig(path)
+	}
+	for i, doc := range []string{
+		"kind: Secret\ndata: " + canary, "kind: Secret\ndata:\n  x: [" + canary + "]", "kind: Secret\n\tdata: " + canary, "{" + canary, canary + ": " + canary + ": x",
+		"kind: Secret\nstringData:\n  " + KeyDockerConfigJSON + ": {a: " + canary + "}", `{"kind":"Secret","stringData":{"x":"` + canary + `",}`,
+		"kind: Secret\nstringData:\n  a: " + canary + "\n  a: " + canary,
+	} {
+		_, errs[fmt.Sprint("ParseSecrets ", i)] = ParseSecrets([]byte(doc))
+	}
+	undecoded, err := ParseSecrets([]byte("kind: Secret\ntype: kubernetes.io/dockerconfigjson\ndata:\n  .dockerconfigjson: '" + canary + "'"))
+	require.NoError(t, err)
+	errs["not base64"] = undecoded[0].Validate()
+	for i, answer := range []string{
+		canary, `{"` + canary + `":1}`, `{"apiVersion":"` + canary + `"}`, `{"apiVersion":"credentialprovider.kubelet.k8s.io/v1","kind":"` + canary + `"}`,
+		`{"apiVersion":"credentialprovider.kubelet.k8s.io/v1","kind":"CredentialProviderResponse","cacheKeyType":"` + canary + `"}`,
+		`{"apiVersion":"credentialprovider.kubelet.k8s.io/v1","kind":"CredentialProviderResponse","cacheKeyType":"Image","cacheDuration":"` + canary + `"}`,
+		`{"apiVersion":"credentialprovider.kubelet.k8s.io/v1","kind":"CredentialProviderResponse","cacheKeyType":"Image","auth":{"r.io":{"password":["` + canary + `"]}}}`,
+		`{"apiVersion":"credentialprovider.kubelet.k8s.io/v1","kind":"CredentialProviderResponse","cacheKeyType":"Image","auth":{"user:` + canary + `@r.io":{"password":"x"}}}`,
+		`{"apiVersion":"credentialprovider.kubelet.k8s.io/v1","kind":"CredentialProviderResponse","cacheKeyType":"Image","auth":{"r.io":{"` + canary + `":"x"}}}`,
+		"a: " + canary + ": b", "- " + canary,
+	} {
+		p, err := newProvider(ProviderConfig{}, testProvider(""))
+		require.NoError(t, err)
+		p.run = func(context.Context, []byte, []string) ([]byte, error) { return []byte(answer), nil }
+		_, failed := collect(ctx, &Providers{list: []*provider{p}}, "r.io/app")
+		require.NotEmpty(t, failed, "answer %d", i)
+		errs[fmt.Sprint("answer ", i)] = failed[0]
+	}
+	echo := testProvider("registry", programSecret, canary)
+	echo.Token = &TokenAttributes{Audience: "aud", CacheType: CacheByServiceAccount}
+	_, failed = collect(ctx, testProviders(t, pc, echo).For(pod), "r.io/app")
+	require.Len(t, failed, 1)
+	errs["token echoed"] = failed[0]
+	_, failed = collect(ctx, testProviders(t, pc, testProvider("fail", programSecret, canary)).For(pod), "r.io/app")
+	require.Len(t, failed, 1)
+	errs["plugin failed"] = failed[0]
+	_, failed = collect(ctx, &Helper{name: "test", config: HelperConfig{dir, x}}, "garbage.io/app")
+	require.Len(t, failed, 1)
+	errs["helper's garbage"] = failed[0]
+	_, errs["NewDockerConfigJSON"] = NewDockerConfigJSON("https://user:"+canary+"@r.io", "user", canary, "")
+	_, errs["user with a colon"] = NewDockerConfigJSON("r.io", "user:"+canary, canary, "")
+	_, errs["Match"] = Match("user:"+canary+"@r.io", "r.io/x")
+	_, errs["Match's name"] = Match("r.io", "user:"+canary+"@r.io/x")
+	_, errs["ParseProviders"] = ParseProviders([]byte(`{"kind":"CredentialProviderConfig","apiVersion":"kubelet.config.k8s.io/v1","providers":[{"env":[{"name":"A","value":["` + canary + `"]}]}]}`))
+	_, errs["Each"] = Each(ctx, Join(config, secrets, Static{cred}), ref, func(context.Context, Credential) (int, error) { return 0, errDenied })
+	return values, errs
+}
+
+// TestNoPrintedForm prints all that holds a secret, in all the ways there are.
+func TestNoPrintedForm(t *testing.T) {
+	values, errs := everything(t)
+	for name, err := range errs {
+		require.Error(t, err, name)
+		values[name] = err
+	}
+	for name, value := range values {
+		wrapped := holder{value, value, []any{value}, map[string]any{"k": value}}
+		for _, v := range []any{value, wrapped, &wrapped, []any{value}, map[any]string{fmt.Sprintf("%p", &value): ""}, struct{ v any }{value}} {
+			for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%d", "%x", "%X", "%t", "%c", "%U", "%e", "%p", "%T", "%#x", "%+q", "% x"} {
+				assert.False(t, leaks(fmt.Sprintf(verb, v)), "%s with %s", name, verb)
+			}
+			var log bytes.Buffer
+			slog.New(slog.NewTextHandler(&log, nil)).Info("m", "v", v)
+			slog.New(slog.NewJSONHandler(&log, nil)).Info("m", "v", v)
+			assert.False(t, leaks(log.String()), "%s through slog", name)
+			if data, err := json.Marshal(v); err == nil {
+				assert.False(t, leaks(string(data)), "%s through json", name)
+			} else {
+				assert.False(t, leaks(err.Error()), "%s through json", name)
+			}
+		}
+	}
+}
+
+// TestPluginLogsNoSecret holds the same for what a plugin's runs log.
+func TestPluginLogsNoSecret(t *testing.T) {
+	var log bytes.Buffer
+	logger := slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	ps := testProviders(t, ProviderConfig{Logger: logger, Now: time.Now}, testProvider("image", programSecret, canary))
+	creds, errs := collect(t.Context(), ps, "r.io/app")
+	require.Empty(t, errs)
+	require.Len(t, creds, 1)
+	assert.Contains(t, log.String(), "image=r.io/app")
+	assert.False(t, leaks(log.String()))
+}
