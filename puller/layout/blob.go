@@ -164,7 +164,33 @@ func (l *Layout) Open(ctx context.Context, desc ocispec.Descriptor) (io.ReadClos
 	if err != nil {
 		return nil, l.fail(err, "open blob %s", desc.Digest)
 	}
-	return f, nil
+	return &blobReader{l, f, desc.Digest}, nil
+}
+
+// A blobReader says of its errors where they are from.
+type blobReader struct {
+	l *Layout
+	f file
+	d digest.Digest
+}
+
+func (r *blobReader) Read(p []byte) (int, error) {
+	n, err := r.f.Read(p)
+	return n, r.fail(err)
+}
+
+func (r *blobReader) ReadAt(p []byte, off int64) (int, error) {
+	n, err := r.f.ReadAt(p, off)
+	return n, r.fail(err)
+}
+
+func (r *blobReader) Close() error { return r.fail(r.f.Close()) }
+
+func (r *blobReader) fail(err error) error {
+	if err == io.EOF {
+		return err
+	}
+	return r.l.fail(err, "read blob %s", r.d)
 }
 
 // readAll reads a file of at most limit bytes.

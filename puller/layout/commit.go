@@ -9,8 +9,6 @@ import (
 )
 
 const (
-	// smallBlob is up to which size blobs are synced together.
-	smallBlob = 1 << 20
 	// syncFSFrom is how many blobs are worth one SyncFS.
 	syncFSFrom = 3
 	// A SyncFS that took longer than syncFSSlow a blob, as others write a lot to
@@ -68,7 +66,7 @@ func (in *ingest) commit(ctx context.Context) error {
 		return err
 	}
 	item := &commitItem{in: in}
-	if in.desc.Size > smallBlob {
+	if in.desc.Size > in.l.tune.smallBlob {
 		if err := in.sync(); err != nil {
 			return err
 		}

@@ -4,11 +4,9 @@ package layout
 
 import (
 	"errors"
-	"io/fs"
 	"math"
 	"os"
 	"runtime"
-	"time"
 )
 
 func syncFS(*os.File) error { return errors.ErrUnsupported }
@@ -23,5 +21,3 @@ func syncDir(d *os.File) error {
 }
 
 func freeBytes(*os.File) (int64, error) { return math.MaxInt64, nil }
-
-func accessed(fs.FileInfo) time.Time { return time.Time{} }

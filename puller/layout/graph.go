@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/puller/content"
@@ -34,7 +33,6 @@ type document struct {
 	Manifests []ocispec.Descriptor `json:"manifests"`
 	Config    *ocispec.Descriptor  `json:"config"`
 	Layers    []ocispec.Descriptor `json:"layers"`
-	Subject   *ocispec.Descriptor  `json:"subject"`
 	Blobs     []ocispec.Descriptor `json:"blobs"` // of an artifact manifest
 }
 
@@ -65,12 +63,7 @@ func (l *Layout) document(ctx context.Context, desc ocispec.Descriptor) (*docume
 	if !ok {
 		return nil, l.notFound("blob %s is not stored", desc.Digest)
 	}
-	f, err := l.fs.OpenFile(blobName(desc.Digest), os.O_RDONLY)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := readAll(f, blobName(desc.Digest), maxDocument)
+	data, err := l.readBlob(desc)
 	if err != nil {
 		return nil, err
 	}

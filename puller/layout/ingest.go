@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"iter"
 	"os"
@@ -17,16 +18,8 @@ import (
 	"github.com/pullkit/pullkit/puller/content"
 )
 
-const (
-	// listEvery is how many bytes are written before the side list tells of
-	// them: what a killed process must fetch again.
-	listEvery = 256 << 10
-	// writeBackEvery is how many bytes are written before the disk is asked to
-	// begin: the sync at the end then has little left.
-	writeBackEvery = 8 << 20
-	// askFreeFrom is the size from which the free space is asked for first.
-	askFreeFrom = 1 << 20
-)
+// askFreeFrom is the size from which the free space is asked for first.
+const askFreeFrom = 1 << 20
 
 // An ingest is one partial, open and locked.
 type ingest struct {
@@ -266,10 +259,10 @@ func (in *ingest) wrote(off, end int64) (flush bool, err error) {
 	}
 	in.unlisted += end - off
 	in.unflushed += end - off
-	if flush = in.unflushed >= writeBackEvery; flush {
+	if flush = in.unflushed >= in.l.tune.writeBackEvery; flush {
 		in.unflushed = 0
 	}
-	if in.unlisted >= listEvery {
+	if in.unlisted >= in.l.tune.listEvery {
 		err = in.flushList()
 	}
 	return flush, err
@@ -303,7 +296,13 @@ func (in *ingest) flushList() error {
 }
 
 // ReadAt reads what was written.
-func (in *ingest) ReadAt(p []byte, off int64) (int, error) { return in.f.ReadAt(p, off) }
+func (in *ingest) ReadAt(p []byte, off int64) (int, error) {
+	n, err := in.f.ReadAt(p, off)
+	if err == io.EOF {
+		return n, err
+	}
+	return n, in.l.fail(err, "read what there is of blob %s", in.desc.Digest)
+}
 
 // Close keeps what was written for a later try.
 func (in *ingest) Close() error {

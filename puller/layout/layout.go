@@ -53,6 +53,8 @@ type Layout struct {
 	log *slog.Logger
 	fs  fsys
 
+	tune tuning
+
 	keys    keyLocks
 	commits *batch[*commitItem]
 	tags    *batch[edit]
@@ -68,6 +70,17 @@ type Layout struct {
 }
 
 var _ content.Store = (*Layout)(nil)
+
+// tuning is in bytes. Tests set it lower.
+type tuning struct {
+	listEvery      int64 // written before the side list tells of it: what a killed process must fetch again
+	writeBackEvery int64 // written before the disk is asked to begin, so that the sync at the end has little left
+	smallBlob      int64 // up to which size blobs are synced together
+}
+
+func defaultTuning() tuning {
+	return tuning{listEvery: 256 << 10, writeBackEvery: 8 << 20, smallBlob: 1 << 20}
+}
 
 // Open is OpenConfig with the zero Config.
 func Open(dir string) (*Layout, error) { return OpenConfig(dir, Config{}) }
@@ -89,7 +102,7 @@ func OpenConfig(dir string, cfg Config) (*Layout, error) {
 }
 
 func openFS(dir string, fsys fsys, cfg Config) (*Layout, error) {
-	l := &Layout{dir: dir, cfg: cfg, log: cfg.Logger, fs: fsys, commits: newBatch[*commitItem](), tags: newBatch[edit]()}
+	l := &Layout{dir: dir, cfg: cfg, log: cfg.Logger, fs: fsys, tune: defaultTuning(), commits: newBatch[*commitItem](), tags: newBatch[edit]()}
 	if l.cfg.PartialAge == 0 {
 		l.cfg.PartialAge = 24 * time.Hour
 	}

@@ -24,8 +24,12 @@ func (l *Layout) sweep() {
 	if l.cfg.PartialAge < 0 {
 		return
 	}
-	now := l.cfg.Now()
-	l.nextSweep.Store(now.Add(sweepEvery).UnixNano())
+	l.nextSweep.Store(l.cfg.Now().Add(sweepEvery).UnixNano())
+	l.sweepOlder(l.cfg.PartialAge)
+}
+
+func (l *Layout) sweepOlder(age time.Duration) {
+	limit := l.cfg.Now().Add(-age)
 	entries, err := l.fs.ReadDir(stateDir)
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {
@@ -40,10 +44,10 @@ func (l *Layout) sweep() {
 		case suffix == partSuffix || suffix == listSuffix:
 			if !swept[base] {
 				swept[base] = true
-				l.sweepPartial(base, now)
+				l.sweepPartial(base, limit)
 			}
 		case strings.HasPrefix(name, tempPrefix) || suffix == lockSuffix:
-			if l.old(name, now) {
+			if l.old(name, limit) {
 				l.log.Info("a left-over is removed", "name", name)
 				l.fs.Remove(name)
 			}
@@ -59,9 +63,9 @@ func cutSuffix(name string) (base, suffix string) {
 }
 
 // sweepPartial removes a partial and its list if both are old and nobody has the lock.
-func (l *Layout) sweepPartial(base string, now time.Time) {
+func (l *Layout) sweepPartial(base string, limit time.Time) {
 	part, list := stateDir+"/"+base+partSuffix, stateDir+"/"+base+listSuffix
-	if !l.old(part, now) || !l.old(list, now) {
+	if !l.old(part, limit) || !l.old(list, limit) {
 		return
 	}
 	key := strings.Replace(base, "-", ":", 1)
@@ -70,7 +74,7 @@ func (l *Layout) sweepPartial(base string, now time.Time) {
 		return
 	}
 	defer unlock()
-	if !l.old(part, now) || !l.old(list, now) {
+	if !l.old(part, limit) || !l.old(list, limit) {
 		return
 	}
 	l.log.Info("an old partial blob is removed", "digest", key)
@@ -78,13 +82,13 @@ func (l *Layout) sweepPartial(base string, now time.Time) {
 	l.fs.Remove(part)
 }
 
-// old reports whether a file was not written to for PartialAge. One that is not
+// old reports whether a file was not written to since limit. One that is not
 // there is old, and so is a small partial that was about to become a blob: it
 // has the stamp of one.
-func (l *Layout) old(name string, now time.Time) bool {
+func (l *Layout) old(name string, limit time.Time) bool {
 	fi, err := l.fs.Lstat(name)
 	if err != nil {
 		return errors.Is(err, fs.ErrNotExist)
 	}
-	return now.Sub(fi.ModTime()) > l.cfg.PartialAge
+	return !fi.ModTime().After(limit)
 }

@@ -1,0 +1,138 @@
+package layout
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/internal/verify"
+)
+
+// FS is the stored blobs as a read-only file system. Their names are
+// algorithm/encoded, such as sha256/e3b0c442...: a digest with a slash. A blob
+// that was put there or changed by another program is hashed when it is opened,
+// and is not there if it is wrong. The files are io.ReaderAt and io.Seeker.
+func (l *Layout) FS() fs.FS { return blobFS{l} }
+
+type blobFS struct{ l *Layout }
+
+var algorithms = [...]string{"sha256", "sha384", "sha512"}
+
+// Open opens a blob or a directory of them.
+func (b blobFS) Open(name string) (fs.File, error) {
+	fail := func(err error) (fs.File, error) {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
+	}
+	if !fs.ValidPath(name) {
+		return fail(fs.ErrInvalid)
+	}
+	d := digest.Digest(strings.Replace(name, "/", ":", 1))
+	if verify.Digest(d) != nil {
+		entries, err := b.list(name)
+		if err != nil {
+			return fail(err)
+		}
+		return &blobDir{name: path.Base(name), entries: entries}, nil
+	}
+	fi, err := b.l.fs.Lstat(blobName(d))
+	if err != nil {
+		return fail(bare(err))
+	}
+	ok, err := b.l.has(context.Background(), ocispec.Descriptor{Digest: d, Size: fi.Size()})
+	if err != nil {
+		return fail(err)
+	}
+	if !ok {
+		return fail(fs.ErrNotExist)
+	}
+	f, err := b.l.fs.OpenFile(blobName(d), os.O_RDONLY)
+	if err != nil {
+		return fail(bare(err))
+	}
+	return &blobFile{f, io.NewSectionReader(f, 0, fi.Size())}, nil
+}
+
+// bare is fs.ErrNotExist without the path that the layout knows.
+func bare(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return fs.ErrNotExist
+	}
+	return err
+}
+
+// list is what is in a directory, sorted.
+func (b blobFS) list(name string) ([]fs.DirEntry, error) {
+	var entries []fs.DirEntry
+	if name == "." {
+		for _, a := range algorithms {
+			if fi, err := b.l.fs.Lstat(blobsDir + "/" + a); err == nil && fi.IsDir() {
+				entries = append(entries, fs.FileInfoToDirEntry(dirInfo(a)))
+			}
+		}
+		return entries, nil
+	}
+	if !slices.Contains(algorithms[:], name) {
+		return nil, fs.ErrNotExist
+	}
+	all, err := b.l.fs.ReadDir(blobsDir + "/" + name)
+	if err != nil {
+		return nil, bare(err)
+	}
+	for _, e := range all {
+		if e.Type().IsRegular() && verify.Digest(digest.Digest(name+":"+e.Name())) == nil {
+			entries = append(entries, e)
+		}
+	}
+	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
+	return entries, nil
+}
+
+type blobFile struct {
+	f file
+	*io.SectionReader
+}
+
+func (b *blobFile) Stat() (fs.FileInfo, error) { return b.f.Stat() }
+func (b *blobFile) Close() error               { return b.f.Close() }
+
+type blobDir struct {
+	name    string
+	entries []fs.DirEntry
+}
+
+func (d *blobDir) Stat() (fs.FileInfo, error) { return dirInfo(d.name), nil }
+func (d *blobDir) Close() error               { return nil }
+func (d *blobDir) Read([]byte) (int, error) {
+	return 0, &fs.PathError{Op: "read", Path: d.name, Err: errors.New("is a directory")}
+}
+
+// ReadDir is as fs.ReadDirFile says.
+func (d *blobDir) ReadDir(n int) ([]fs.DirEntry, error) {
+	if n <= 0 || n > len(d.entries) {
+		if n > 0 && len(d.entries) == 0 {
+			return nil, io.EOF
+		}
+		n = len(d.entries)
+	}
+	some := d.entries[:n:n]
+	d.entries = d.entries[n:]
+	return some, nil
+}
+
+// A dirInfo is the name of a directory.
+type dirInfo string
+
+func (d dirInfo) Name() string       { return string(d) }
+func (d dirInfo) Size() int64        { return 0 }
+func (d dirInfo) Mode() fs.FileMode  { return fs.ModeDir | 0o555 }
+func (d dirInfo) ModTime() time.Time { return time.Time{} }
+func (d dirInfo) IsDir() bool        { return true }
+func (d dirInfo) Sys() any           { return nil }

@@ -1,0 +1,206 @@
+package layout
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"github.com/pullkit/pullkit/puller/content"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// faultImage has all sizes that are treated differently: nothing, small blobs
+// that are synced together, a side list, a sync of its own.
+func faultImage(t testing.TB) *testImage {
+	return newTestImage(t, "registry.example/team/app:v1", 7, 0, 5, 5000, 15000, 40000)
+}
+
+// openMem opens a layout that treats blobs of some KiB like big ones.
+func openMem(fsys fsys) (*Layout, error) {
+	l, err := openFS("mem", fsys, Config{})
+	if err == nil {
+		l.tune = tuning{listEvery: 4 << 10, writeBackEvery: 16 << 10, smallBlob: 20 << 10}
+	}
+	return l, err
+}
+
+const memChunk = 3000 // bytes a write, so that pages are written in parts
+
+// countOps pulls once and returns how many operations it took.
+func countOps(t *testing.T, oneByOne bool) int64 {
+	var n atomic.Int64
+	disk := newMemDisk()
+	fsys := &hookFS{&memFS{disk}, func(string, string) error { n.Add(1); return nil }}
+	l, err := openMem(fsys)
+	require.NoError(t, err)
+	p := &testPuller{chunk: memChunk, l: l, oneByOne: oneByOne}
+	require.NoError(t, p.pull(t.Context(), faultImage(t)))
+	require.NoError(t, l.Close())
+	return n.Load()
+}
+
+// Every operation of a pull fails, once or from then on. The pull succeeds or
+// says that it was the store; nothing wrong is ever in sight; the next pull
+// without faults works.
+func TestFailEveryOperation(t *testing.T) {
+	img := faultImage(t)
+	for _, mode := range []struct {
+		name              string
+		forever, oneByOne bool
+		err               error
+	}{
+		{"once", false, true, syscall.EIO},
+		{"for ever", true, true, syscall.EIO},
+		{"once, disk full", false, false, syscall.ENOSPC},
+		{"for ever, no descriptors", true, false, syscall.EMFILE},
+	} {
+		t.Run(mode.name, func(t *testing.T) {
+			total := countOps(t, mode.oneByOne)
+			t.Logf("%d operations", total)
+			require.Greater(t, total, int64(60))
+			for k := range total + 5 {
+				var n atomic.Int64
+				var mu sync.Mutex
+				failed := ""
+				disk := newMemDisk()
+				fsys := &hookFS{&memFS{disk}, func(op, name string) error {
+					if i := n.Add(1) - 1; i < k || i > k && !mode.forever {
+						return nil
+					}
+					mu.Lock()
+					defer mu.Unlock()
+					if failed == "" {
+						failed = op + " " + name
+					}
+					return fmt.Errorf("%s %s: %w", op, name, mode.err)
+				}}
+				l, err := openMem(fsys)
+				if err == nil {
+					err = (&testPuller{chunk: memChunk, l: l, oneByOne: mode.oneByOne}).pull(t.Context(), img)
+					l.Close()
+				}
+				what := fmt.Sprintf("operation %d: %s", k, failed)
+				requireSound(t, &memFS{disk}, what)
+				if err != nil {
+					require.NotEmpty(t, failed, what)
+					assert.ErrorIs(t, err, mode.err, what)
+					assert.Equal(t, content.ErrStore, content.KindOf(err), "%s: %v", what, err)
+				}
+				assert.Empty(t, disk.locks, what)
+				again, aerr := openMem(&memFS{disk})
+				require.NoError(t, aerr, what)
+				if err == nil {
+					requirePulled(t, again, img, what)
+				}
+				require.NoError(t, (&testPuller{chunk: memChunk, l: again}).pull(t.Context(), img), what)
+				requirePulled(t, again, img, what)
+				require.NoError(t, again.Close())
+			}
+		})
+	}
+}
+
+// The machine loses power at every operation of a pull. What was not synced is
+// lost, or any part of it, in any order.
+func TestLosePowerAtEveryOperation(t *testing.T) {
+	img, before := faultImage(t), newTestImage(t, "registry.example/team/before:v1", 8, 100, 6000)
+	seeds := uint64(20)
+	if testing.Short() {
+		seeds = 3
+	}
+	for _, oneByOne := range []bool{true, false} {
+		t.Run(fmt.Sprintf("one by one %v", oneByOne), func(t *testing.T) {
+			done := false
+			for k := int64(0); !done; k++ {
+				for seed := range seeds {
+					keep := keepSome(seed)
+					switch seed {
+					case 0:
+						keep = keepNone
+					case 1:
+						keep = keepAll
+					}
+					done = losePower(t, img, before, k, keep, oneByOne, fmt.Sprintf("operation %d, seed %d", k, seed))
+				}
+			}
+		})
+	}
+}
+
+// losePower reports whether the pull was over before operation k.
+func losePower(t *testing.T, img, before *testImage, k int64, keep func() bool, oneByOne bool, what string) bool {
+	disk := newMemDisk()
+	first, err := openMem(&memFS{disk})
+	require.NoError(t, err)
+	require.NoError(t, (&testPuller{chunk: memChunk, l: first, oneByOne: true}).pull(t.Context(), before))
+	require.NoError(t, first.Close())
+
+	var n atomic.Int64
+	off := func(string, string) error {
+		if n.Add(1) > k {
+			return errDead
+		}
+		return nil
+	}
+	l, err := openMem(&hookFS{&memFS{disk}, off})
+	if err == nil {
+		err = (&testPuller{chunk: memChunk, l: l, oneByOne: oneByOne}).pull(t.Context(), img)
+		l.Close()
+	}
+	require.True(t, err == nil || errors.Is(err, errDead), "%s: %v", what, err)
+
+	disk = disk.crash(keep)
+	requireSound(t, &memFS{disk}, what)
+	l, oerr := openMem(&memFS{disk})
+	require.NoError(t, oerr, what)
+	requirePulled(t, l, before, what)
+	if err == nil {
+		requirePulled(t, l, img, what) // what Tag said is durable
+	}
+	require.NoError(t, (&testPuller{chunk: memChunk, l: l, oneByOne: oneByOne}).pull(t.Context(), img), what)
+	requirePulled(t, l, img, what)
+	require.NoError(t, l.Close())
+	return err == nil
+}
+
+// The k-th operation is the last of a process, but the system lives on: no more
+// than 1 MiB is fetched again.
+func TestDieAtEveryOperation(t *testing.T) {
+	img := newTestImage(t, "registry.example/team/app:v1", 9, 3000, 4<<20)
+	size := int64(0)
+	for _, desc := range img.all {
+		size += desc.Size
+	}
+	for k := int64(0); ; k++ {
+		disk := newMemDisk()
+		var n atomic.Int64
+		l, err := openFS("mem", &hookFS{&memFS{disk}, func(string, string) error {
+			if n.Add(1) > k {
+				return errDead
+			}
+			return nil
+		}}, Config{})
+		var first, second testPuller
+		if err == nil {
+			first.l = l
+			err = first.pull(t.Context(), img)
+		}
+		disk = disk.crash(keepAll) // and its locks
+		l, oerr := openFS("mem", &memFS{disk}, Config{})
+		require.NoError(t, oerr)
+		second.l = l
+		require.NoError(t, second.pull(t.Context(), img), "operation %d", k)
+		requirePulled(t, l, img, fmt.Sprintf("operation %d", k))
+		again := first.fetched.Load() + second.fetched.Load() - size
+		require.LessOrEqual(t, again, int64(1<<20), "operation %d", k)
+		require.NoError(t, l.Close())
+		if err == nil {
+			t.Logf("%d operations", k)
+			return
+		}
+	}
+}

@@ -1,0 +1,241 @@
+package layout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/internal/verify"
+	"github.com/pullkit/pullkit/reference"
+)
+
+// A Freed says what was removed.
+type Freed struct {
+	Blobs int
+	Bytes int64
+}
+
+// Remove takes ref out of index.json, durably, and removes the blobs that no
+// other image there uses. The error wraps fs.ErrNotExist if ref is not tagged.
+//
+// A pull that goes on at the same time may have counted on such a blob: its Tag
+// then fails with fs.ErrNotExist, and the next try fetches what is missing. If a
+// manifest that others need to be known by cannot be read, the name is removed
+// and the blobs stay, with an error; Verify tells more.
+func (l *Layout) Remove(ctx context.Context, ref reference.Reference) (Freed, error) {
+	unlock, err := l.lockForRemoval(ctx)
+	if err != nil {
+		return Freed{}, err
+	}
+	defer unlock()
+	ix, err := l.readIndex()
+	if err != nil {
+		return Freed{}, err
+	}
+	i, ok := ix.byName[ref.String()]
+	if !ok || ref.IsZero() {
+		return Freed{}, l.notFound("no image %q", ref)
+	}
+	removed := ix.entries[i]
+	next := ix.clone()
+	next.remove(removed.name)
+	info, err := l.replace(indexName, next.encode(nil))
+	if err != nil {
+		return Freed{}, l.fail(err, "remove %q", ref)
+	}
+	l.keep(next, info)
+	used, err := l.used(ctx, next.entries)
+	if err != nil {
+		return Freed{}, l.failOrCtx(ctx, err, "remove the blobs of %q", ref)
+	}
+	candidates, err := l.used(ctx, []entry{removed})
+	if err != nil {
+		return Freed{}, l.failOrCtx(ctx, err, "remove the blobs of %q", ref)
+	}
+	var freed Freed
+	for d := range candidates {
+		if !used[d] {
+			l.removeBlob(d, &freed)
+		}
+	}
+	return freed, nil
+}
+
+// A PruneConfig says what Prune spares.
+type PruneConfig struct {
+	// MinAge is how long ago a blob was last used, or a partial written to, for
+	// it to go. Blobs that a pull has fetched, or found there, and not yet
+	// tagged are young. Zero means an hour; negative removes all that is not in
+	// use at this moment, which is right only when nobody pulls.
+	MinAge time.Duration
+}
+
+// Prune removes blobs that no image in index.json uses, and partials. What it
+// cannot tell the age of it spares, unless MinAge is negative.
+func (l *Layout) Prune(ctx context.Context, cfg PruneConfig) (Freed, error) {
+	if cfg.MinAge == 0 {
+		cfg.MinAge = time.Hour
+	}
+	unlock, err := l.lockForRemoval(ctx)
+	if err != nil {
+		return Freed{}, err
+	}
+	defer unlock()
+	ix, err := l.readIndex()
+	if err != nil {
+		return Freed{}, err
+	}
+	used, err := l.used(ctx, ix.entries)
+	if err != nil {
+		return Freed{}, l.failOrCtx(ctx, err, "prune")
+	}
+	var freed Freed
+	err = l.eachBlob(func(d digest.Digest, fi fs.FileInfo) error {
+		if !used[d] && l.unusedFor(fi, cfg.MinAge) {
+			l.removeBlob(d, &freed)
+		}
+		return ctx.Err()
+	})
+	if err != nil {
+		return freed, l.failOrCtx(ctx, err, "prune")
+	}
+	l.sweepOlder(max(cfg.MinAge, 0))
+	return freed, nil
+}
+
+func (l *Layout) unusedFor(fi fs.FileInfo, age time.Duration) bool {
+	if age < 0 {
+		return true
+	}
+	at := l.fs.Accessed(fi)
+	return !at.IsZero() && l.cfg.Now().Sub(at) > age
+}
+
+// lockForRemoval takes the index lock and leaves word for those who will tag
+// that something may be gone. See recheck.
+func (l *Layout) lockForRemoval(ctx context.Context) (unlock func(), err error) {
+	if err := l.mkdir(stateDir); err != nil {
+		return nil, l.fail(err, "remove")
+	}
+	unlock, err = l.lock(ctx, indexLock)
+	if err != nil {
+		return nil, err
+	}
+	f, err := l.createFresh(removalName)
+	if err != nil {
+		unlock()
+		return nil, l.fail(err, "remove")
+	}
+	f.Close()
+	return unlock, nil
+}
+
+// failOrCtx is fail, but for the error of a ctx that ended.
+func (l *Layout) failOrCtx(ctx context.Context, err error, format string, args ...any) error {
+	if cerr := ctx.Err(); cerr != nil && errors.Is(err, cerr) {
+		return err
+	}
+	return l.fail(err, format, args...)
+}
+
+// removeBlob removes a blob unless somebody is about to store it.
+func (l *Layout) removeBlob(d digest.Digest, freed *Freed) {
+	unlock, ok := l.tryLock(string(d))
+	if !ok {
+		return
+	}
+	defer unlock()
+	name := blobName(d)
+	fi, err := l.fs.Lstat(name)
+	if err == nil {
+		err = l.fs.Remove(name)
+	}
+	if err != nil {
+		if !errors.Is(err, fs.ErrNotExist) {
+			l.log.Warn("a blob could not be removed", "digest", d, "error", err)
+		}
+		return
+	}
+	freed.Blobs++
+	freed.Bytes += fi.Size()
+}
+
+// used is every digest that the entries lead to.
+func (l *Layout) used(ctx context.Context, entries []entry) (map[digest.Digest]bool, error) {
+	used := make(map[digest.Digest]bool)
+	for _, e := range entries {
+		shown, resolved, err := decodeEntry(e.raw)
+		if err != nil {
+			return nil, err
+		}
+		for _, desc := range []ocispec.Descriptor{shown, resolved} {
+			if err := l.mark(ctx, desc, used); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return used, nil
+}
+
+// mark adds desc and all it leads to.
+func (l *Layout) mark(ctx context.Context, desc ocispec.Descriptor, used map[digest.Digest]bool) error {
+	if used[desc.Digest] {
+		return nil
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	used[desc.Digest] = true
+	doc, err := l.document(ctx, desc)
+	switch {
+	case errors.Is(err, errNoDocument) && !isIndex(desc.MediaType) && !isManifest(desc.MediaType):
+		return nil
+	case errors.Is(err, fs.ErrNotExist):
+		if _, err := l.fs.Lstat(blobName(desc.Digest)); err == nil {
+			return fmt.Errorf("manifest %s is damaged, so that what it uses is not known: pull its image again, or run Verify", desc.Digest)
+		}
+		return nil // the part of another platform
+	case err != nil:
+		return fmt.Errorf("manifest %s cannot be read, so that what it uses is not known: %w", desc.Digest, err)
+	}
+	for _, d := range append(doc.Manifests, doc.parts()...) {
+		if err := l.mark(ctx, d, used); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// eachBlob calls yield for every blob that is there.
+func (l *Layout) eachBlob(yield func(digest.Digest, fs.FileInfo) error) error {
+	for _, algorithm := range algorithms {
+		entries, err := l.fs.ReadDir(blobsDir + "/" + algorithm)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			d := digest.Digest(algorithm + ":" + e.Name())
+			if verify.Digest(d) != nil || !e.Type().IsRegular() {
+				continue
+			}
+			fi, err := l.fs.Lstat(blobName(d))
+			if errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			if err := yield(d, fi); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,101 @@
+package layout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"os"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/pullkit/pullkit/puller/content"
+)
+
+// Verify reads every blob and yields its digest, with nil if the content is
+// right. A blob that is not is removed, so that the next pull fetches it again,
+// and yielded with an error of kind content.ErrDigestMismatch. After the blobs
+// come the images of which something is missing: the digest is what the name
+// points to, the error wraps fs.ErrNotExist. An error with an empty digest ends
+// the sequence: the directory could not be read, or ctx ended.
+func (l *Layout) Verify(ctx context.Context) iter.Seq2[digest.Digest, error] {
+	return func(yield func(digest.Digest, error) bool) {
+		stop := errors.New("stop")
+		err := l.eachBlob(func(d digest.Digest, fi fs.FileInfo) error {
+			err := l.verifyBlob(ctx, d, fi)
+			if err != nil && content.KindOf(err) != content.ErrDigestMismatch {
+				return err
+			}
+			if !yield(d, err) {
+				return stop
+			}
+			return nil
+		})
+		if err == nil {
+			err = l.verifyImages(ctx, yield, stop)
+		}
+		if err != nil && err != stop {
+			yield("", l.failOrCtx(ctx, err, "verify"))
+		}
+	}
+}
+
+// verifyBlob hashes one blob; a wrong one it removes, if it is still the one it read.
+func (l *Layout) verifyBlob(ctx context.Context, d digest.Digest, before fs.FileInfo) error {
+	f, err := l.fs.OpenFile(blobName(d), os.O_RDONLY)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // removed since
+	}
+	var got digest.Digest
+	if err == nil {
+		got, _, err = hashOf(ctx, d, f)
+		f.Close()
+	}
+	if err != nil {
+		return fmt.Errorf("read blob %s: %w", d, err)
+	}
+	if got == d {
+		if !before.ModTime().Equal(stamp) {
+			l.touch(blobName(d), l.cfg.Now())
+		}
+		return nil
+	}
+	unlock, err := l.lock(ctx, string(d))
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	now, err := l.fs.Lstat(blobName(d))
+	if err != nil || !l.fs.SameFile(now, before) {
+		return nil // stored anew meanwhile
+	}
+	if err := l.fs.Remove(blobName(d)); err != nil {
+		return fmt.Errorf("remove damaged blob %s: %w", d, err)
+	}
+	return &content.Error{Kind: content.ErrDigestMismatch,
+		Err: fmt.Errorf("layout %q: blob %s has content with digest %s; it was removed", l.dir, d, got)}
+}
+
+func (l *Layout) verifyImages(ctx context.Context, yield func(digest.Digest, error) bool, stop error) error {
+	ix, err := l.readIndex()
+	if err != nil {
+		return err
+	}
+	for _, e := range ix.entries {
+		img, err := imageOf(e)
+		if err != nil {
+			return err
+		}
+		ok, err := l.complete(ctx, img.Descriptor)
+		if err == nil && ok && img.Manifest.Digest != img.Descriptor.Digest {
+			ok, err = l.complete(ctx, img.Manifest)
+		}
+		if err != nil {
+			return err
+		}
+		if !ok && !yield(img.Descriptor.Digest, l.notFound("image %.300q is not whole: pull it again", e.name)) {
+			return stop
+		}
+	}
+	return nil
+}
