@@ -1,0 +1,162 @@
+package credentials
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// asking is a plugin with tokens that answers without a process, and notes what
+// it was asked.
+func asking(t *testing.T, attributes *TokenAttributes, password string, token func(Pod) (string, error)) (ring *Providers, asked *[]request) {
+	p := testProvider("")
+	p.Token = attributes
+	require.NoError(t, Rules{}.validate([]Provider{p}))
+	c := ProviderConfig{Token: func(_ context.Context, pod Pod, audience string) (Sensitive, error) {
+		assert.Equal(t, attributes.Audience, audience)
+		text, err := token(pod)
+		return Conceal(text), err
+	}}
+	if token == nil {
+		c.Token = nil
+	}
+	plugin, err := newProvider(c, p)
+	require.NoError(t, err)
+	asked = &[]request{}
+	plugin.run = func(_ context.Context, stdin []byte, secrets []string) ([]byte, error) {
+		var r request
+		require.NoError(t, json.Unmarshal(stdin, &r))
+		assert.Contains(t, secrets, r.Token)
+		*asked = append(*asked, r)
+		return fmt.Appendf(nil, `{"kind":"CredentialProviderResponse","apiVersion":%q,"cacheKeyType":"Registry","auth":{"r.io":{"username":"u","password":%q}}}`, p.APIVersion, password), nil
+	}
+	return &Providers{list: []*provider{plugin}}, asked
+}
+
+func tokenOf(pod Pod) (string, error) { return "token of " + pod.Name, nil }
+
+func TestTokenIsPassedOn(t *testing.T) {
+	ring, asked := asking(t, &TokenAttributes{
+		Audience: "aud", CacheType: CacheByServiceAccount, RequireServiceAccount: true,
+		RequiredAnnotations: []string{"example.com/role"}, OptionalAnnotations: []string{"example.com/zone", "example.com/none"},
+	}, "p", tokenOf)
+	pod := Pod{
+		Namespace: "web", Name: "a", UID: "1", ServiceAccount: ServiceAccount{Name: "builder", UID: "2"},
+		Annotations: map[string]string{"example.com/role": "r", "example.com/zone": "z", "example.com/other": "o"},
+	}
+	creds, errs := collect(t.Context(), ring.For(pod), "r.io/app")
+	require.Empty(t, errs)
+	require.Len(t, creds, 1)
+	assert.Equal(t, ServiceAccount{Namespace: "web", Name: "builder", UID: "2"}, creds[0].Origin.ServiceAccount)
+	assert.Equal(t, []request{{
+		Kind: "CredentialProviderRequest", APIVersion: providerGroup + "v1", Image: "r.io/app", Token: "token of a",
+		Annotations: map[string]string{"example.com/role": "r", "example.com/zone": "z"},
+	}}, *asked)
+}
+
+// TestTokenWithoutPod holds who is asked for a Pod that lacks something.
+func TestTokenWithoutPod(t *testing.T) {
+	builder := ServiceAccount{Name: "builder"}
+	for name, tt := range map[string]struct {
+		attributes TokenAttributes
+		pod        Pod
+		asked      int
+	}{
+		"required, none":           {TokenAttributes{RequireServiceAccount: true}, Pod{}, 0},
+		"required, there":          {TokenAttributes{RequireServiceAccount: true}, Pod{ServiceAccount: builder}, 1},
+		"optional, none":           {TokenAttributes{}, Pod{Name: "static"}, 1},
+		"annotation is missing":    {TokenAttributes{RequireServiceAccount: true, RequiredAnnotations: []string{"a"}}, Pod{ServiceAccount: builder}, 0},
+		"annotation is empty":      {TokenAttributes{RequireServiceAccount: true, RequiredAnnotations: []string{"a"}}, Pod{ServiceAccount: builder, Annotations: map[string]string{"a": ""}}, 1},
+		"annotation of no account": {TokenAttributes{OptionalAnnotations: []string{"a"}}, Pod{Annotations: map[string]string{"a": "x"}}, 1},
+	} {
+		tt.attributes.Audience, tt.attributes.CacheType = "aud", CacheByServiceAccount
+		ring, asked := asking(t, &tt.attributes, "p", tokenOf)
+		_, errs := collect(t.Context(), ring.For(tt.pod), "r.io/app")
+		assert.Empty(t, errs, name)
+		assert.Len(t, *asked, tt.asked, name)
+		for _, r := range *asked {
+			assert.Equal(t, tt.pod.ServiceAccount.Name != "", r.Token != "", name)
+			if r.Token == "" {
+				assert.Empty(t, r.Annotations, name)
+			}
+		}
+	}
+}
+
+// TestTokenCache holds whose answers are given to whom.
+func TestTokenCache(t *testing.T) {
+	base := Pod{Namespace: "web", Name: "a", ServiceAccount: ServiceAccount{Name: "builder", UID: "1"}, Annotations: map[string]string{"a": "x"}}
+	change := func(f func(*Pod)) Pod {
+		pod := base
+		f(&pod)
+		return pod
+	}
+	for _, cacheType := range []TokenCacheType{CacheByServiceAccount, CacheByToken} {
+		ring, asked := asking(t, &TokenAttributes{Audience: "aud", CacheType: cacheType, OptionalAnnotations: []string{"a"}}, "p", tokenOf)
+		pods := []Pod{
+			base,
+			change(func(p *Pod) { p.Name = "b" }), // another token of the same account
+			change(func(p *Pod) { p.Namespace = "db" }),
+			change(func(p *Pod) { p.ServiceAccount.Name = "other" }),
+			change(func(p *Pod) { p.ServiceAccount.UID = "2" }),
+			change(func(p *Pod) { p.Annotations = map[string]string{"a": "y"} }),
+			change(func(p *Pod) { p.Annotations = nil }),
+		}
+		for range 2 {
+			for _, pod := range pods {
+				creds, errs := collect(t.Context(), ring.For(pod), "r.io/app")
+				assert.Empty(t, errs)
+				assert.Len(t, creds, 1)
+			}
+		}
+		want := len(pods)
+		if cacheType == CacheByServiceAccount {
+			want--
+		}
+		assert.Len(t, *asked, want, cacheType)
+	}
+}
+
+func TestTokenErrors(t *testing.T) {
+	attributes := TokenAttributes{Audience: "aud", CacheType: CacheByServiceAccount, RequireServiceAccount: true}
+	pod := Pod{Namespace: "web", Name: "a", ServiceAccount: ServiceAccount{Name: "builder"}}
+	lookup := func(attributes TokenAttributes, password string, token func(Pod) (string, error)) ([]Credential, []error) {
+		ring, _ := asking(t, &attributes, password, token)
+		return collect(t.Context(), ring.For(pod), "r.io/app")
+	}
+	creds, errs := lookup(attributes, "token of a", tokenOf)
+	assert.Empty(t, creds)
+	require.Len(t, errs, 1, "the token itself, kept for all Pods of the account")
+	assert.ErrorIs(t, errs[0], ErrProgramAnswer)
+
+	attributes.CacheType = CacheByToken
+	creds, errs = lookup(attributes, "token of a", tokenOf)
+	assert.Len(t, creds, 1)
+	assert.Empty(t, errs)
+
+	_, errs = lookup(attributes, "p", func(Pod) (string, error) { return "", errDenied })
+	require.Len(t, errs, 1)
+	assert.ErrorIs(t, errs[0], errDenied)
+
+	_, errs = lookup(attributes, "p", nil)
+	require.Len(t, errs, 1)
+	assert.ErrorIs(t, errs[0], errNoToken)
+}
+
+// TestCacheBound holds that what is kept does not grow without end.
+func TestCacheBound(t *testing.T) {
+	var c cache
+	now := time.Unix(1e9, 0)
+	for i := range maxCached + 500 {
+		c.put(question{image: fmt.Sprint(i)}, scopeImage, answer{}, now, time.Hour)
+	}
+	assert.LessOrEqual(t, len(c.kept), maxCached)
+	now = now.Add(2 * time.Hour)
+	c.put(question{image: "new"}, scopeImage, answer{}, now, time.Hour)
+	assert.Len(t, c.kept, 1)
+}
