@@ -41,6 +41,7 @@ type InvalidError struct {
 	Reason string // what and where; parts of the document are quoted and cut
 }
 
+// Error gives the rule and the reason.
 func (e *InvalidError) Error() string { return string(e.Rule) + ": " + e.Reason }
 
 // Is makes the error an ErrInvalid.
@@ -57,6 +58,7 @@ type PlatformError struct {
 	Reason string
 }
 
+// Error quotes the input, cut, and gives the reason.
 func (e *PlatformError) Error() string {
 	return "platform " + strconv.Quote(cut(e.Input, 80)) + ": " + e.Reason
 }

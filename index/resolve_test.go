@@ -1,0 +1,215 @@
+package index_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"strconv"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/index"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// A shelf holds content by digest and counts how often it is asked.
+type shelf struct {
+	blobs   map[digest.Digest][]byte
+	fetched int
+}
+
+func (s *shelf) put(mediaType string, v any) ocispec.Descriptor {
+	body, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	if s.blobs == nil {
+		s.blobs = map[digest.Digest][]byte{}
+	}
+	d := ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(body), Size: int64(len(body))}
+	s.blobs[d.Digest] = body
+	return d
+}
+
+func (s *shelf) image(p ocispec.Platform) ocispec.Descriptor {
+	config := s.put(ocispec.MediaTypeImageConfig, ocispec.Image{Platform: p})
+	m := ocispec.Manifest{MediaType: typeManifest, Config: config, Layers: []ocispec.Descriptor{}}
+	m.SchemaVersion = 2
+	return s.put(typeManifest, m)
+}
+
+func (s *shelf) index(entries ...ocispec.Descriptor) ocispec.Descriptor {
+	idx := ocispec.Index{MediaType: typeIndex, Manifests: entries}
+	idx.SchemaVersion = 2
+	if entries == nil {
+		idx.Manifests = []ocispec.Descriptor{}
+	}
+	return s.put(typeIndex, idx)
+}
+
+func (s *shelf) fetch(_ context.Context, d ocispec.Descriptor) ([]byte, error) {
+	s.fetched++
+	if body, ok := s.blobs[d.Digest]; ok {
+		return body, nil
+	}
+	return nil, fs.ErrNotExist
+}
+
+func (s *shelf) resolve(t *testing.T, root ocispec.Descriptor, want string) (index.Resolved, error) {
+	p, err := index.ParsePlatform(want)
+	require.NoError(t, err)
+	doc, err := index.Parse(root.MediaType, s.blobs[root.Digest])
+	require.NoError(t, err)
+	s.fetched = 0
+	return index.Selector{}.Resolve(t.Context(), root, doc, p, s.fetch)
+}
+
+func on(d ocispec.Descriptor, os, arch string) ocispec.Descriptor {
+	d.Platform = &ocispec.Platform{OS: os, Architecture: arch}
+	return d
+}
+
+func TestResolveNested(t *testing.T) {
+	var s shelf
+	amd64 := on(s.image(ocispec.Platform{OS: "linux", Architecture: "amd64"}), "linux", "amd64")
+	inner := s.index(amd64)
+	root := s.index(s.index(inner))
+	got, err := s.resolve(t, root, "linux/amd64/v3")
+	require.NoError(t, err)
+	assert.Equal(t, amd64.Digest, got.Descriptor.Digest)
+	assert.Equal(t, "linux/amd64", index.FormatPlatform(got.Platform))
+	assert.False(t, got.Exact, "plain amd64 for v3")
+	require.Len(t, got.Through, 2)
+	assert.Equal(t, inner.Digest, got.Through[1].Digest)
+	assert.Equal(t, 3, s.fetched)
+
+	// The error names what the nested indexes have.
+	_, err = s.resolve(t, root, "linux/riscv64")
+	assert.EqualError(t, err, "no match for linux/riscv64; available: linux/amd64")
+}
+
+func TestResolveDepth(t *testing.T) {
+	var s shelf
+	next := on(s.image(ocispec.Platform{OS: "linux", Architecture: "amd64"}), "linux", "amd64")
+	var indexes []ocispec.Descriptor
+	for range 64 {
+		next = s.index(next)
+		indexes = append(indexes, next)
+	}
+	_, err := s.resolve(t, indexes[index.MaxDepth], "linux/amd64")
+	assert.NoError(t, err, "%d levels below the first", index.MaxDepth)
+	for _, root := range []ocispec.Descriptor{indexes[index.MaxDepth+1], indexes[63]} {
+		_, err = s.resolve(t, root, "linux/amd64")
+		var bad *index.InvalidError
+		require.ErrorAs(t, err, &bad)
+		assert.Equal(t, index.RuleTooDeep, bad.Rule)
+		assert.Equal(t, index.MaxDepth, s.fetched)
+	}
+}
+
+func TestResolveWide(t *testing.T) {
+	var s shelf
+	var entries []ocispec.Descriptor
+	for i := range 1000 {
+		entries = append(entries, s.image(ocispec.Platform{OS: "linux", Architecture: "a" + strconv.Itoa(i)}))
+	}
+	_, err := s.resolve(t, s.index(entries...), "linux/amd64")
+	var bad *index.InvalidError
+	require.ErrorAs(t, err, &bad)
+	assert.Equal(t, index.RuleTooDeep, bad.Rule)
+	assert.Equal(t, index.MaxDocuments, s.fetched)
+
+	// The same index again is not walked again.
+	dead := s.index(on(s.image(ocispec.Platform{OS: "linux", Architecture: "arm"}), "linux", "arm"))
+	_, err = s.resolve(t, s.index(dead, dead, dead, s.index(dead)), "linux/amd64")
+	assert.ErrorIs(t, err, index.ErrNoMatch)
+	assert.Equal(t, 2, s.fetched)
+}
+
+func TestResolveByConfig(t *testing.T) {
+	var s shelf
+	arm := s.image(ocispec.Platform{OS: "linux", Architecture: "arm", Variant: "v6"})
+	amd64 := s.image(ocispec.Platform{OS: "linux", Architecture: "amd64"})
+	nothing := s.image(ocispec.Platform{})
+	helm := ocispec.Manifest{MediaType: typeManifest, Config: s.put("application/vnd.cncf.helm.config.v1+json", 1), Layers: []ocispec.Descriptor{}}
+	helm.SchemaVersion = 2
+	root := s.index(s.put(typeManifest, helm), nothing, amd64, arm)
+
+	got, err := s.resolve(t, root, "linux/arm/v7")
+	require.NoError(t, err)
+	assert.Equal(t, arm.Digest, got.Descriptor.Digest)
+	assert.False(t, got.Exact)
+	assert.False(t, got.CheckConfig, "it was compared")
+	assert.Equal(t, "linux/arm/v6", index.FormatPlatform(got.Platform))
+
+	_, err = s.resolve(t, root, "linux/s390x")
+	assert.EqualError(t, err, "no match for linux/s390x; available: linux/amd64, linux/arm/v6")
+}
+
+func TestResolveFails(t *testing.T) {
+	linux := ocispec.Platform{OS: "linux", Architecture: "amd64"}
+	tests := []struct {
+		name  string
+		index func(s *shelf) ocispec.Descriptor
+		rule  index.Rule
+	}{
+		{"bytes of another digest", func(s *shelf) ocispec.Descriptor {
+			d := on(s.image(linux), "linux", "amd64")
+			body := append([]byte(nil), s.blobs[d.Digest]...)
+			body[len(body)-2] ^= 1
+			s.blobs[d.Digest] = body
+			return s.index(d)
+		}, index.RuleDigestMismatch},
+		{"other size", func(s *shelf) ocispec.Descriptor {
+			d := on(s.image(linux), "linux", "amd64")
+			d.Size++
+			return s.index(d)
+		}, index.RuleSizeMismatch},
+		{"size nobody reads", func(s *shelf) ocispec.Descriptor {
+			d := on(s.image(linux), "linux", "amd64")
+			d.Size = index.MaxSize + 1
+			return s.index(d)
+		}, index.RuleTooLarge},
+		{"bad digest", func(s *shelf) ocispec.Descriptor {
+			d := on(s.image(linux), "linux", "amd64")
+			d.Digest = "sha256:../../tags/list"
+			return s.index(d)
+		}, index.RuleDigest},
+		{"index that is called a manifest", func(s *shelf) ocispec.Descriptor {
+			d := on(s.index(), "linux", "amd64")
+			d.MediaType = typeManifest
+			return s.index(d)
+		}, index.RuleManifest},
+		{"config that is no config", func(s *shelf) ocispec.Descriptor {
+			m := ocispec.Manifest{MediaType: typeManifest, Config: s.put(ocispec.MediaTypeImageConfig, "text"), Layers: []ocispec.Descriptor{}}
+			m.SchemaVersion = 2
+			return s.index(s.put(typeManifest, m))
+		}, index.RuleManifest},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var s shelf
+			got, err := s.resolve(t, tt.index(&s), "linux/amd64")
+			var bad *index.InvalidError
+			require.ErrorAs(t, err, &bad)
+			assert.Equal(t, tt.rule, bad.Rule, bad.Reason)
+			assert.Zero(t, got)
+		})
+	}
+}
+
+func TestResolveFetchError(t *testing.T) {
+	var s shelf
+	root := s.index(on(s.image(ocispec.Platform{}), "linux", "amd64"))
+	doc, err := index.Parse(typeIndex, s.blobs[root.Digest])
+	require.NoError(t, err)
+	boom := errors.New("boom")
+	_, err = index.Selector{}.Resolve(t.Context(), root, doc, ocispec.Platform{OS: "linux", Architecture: "amd64"},
+		func(context.Context, ocispec.Descriptor) ([]byte, error) { return nil, boom })
+	assert.ErrorIs(t, err, boom)
+	_, err = index.Selector{}.Resolve(t.Context(), root, doc, ocispec.Platform{OS: "linux"}, s.fetch)
+	assert.ErrorIs(t, err, index.ErrPlatform)
+}

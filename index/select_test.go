@@ -1,0 +1,153 @@
+package index_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/index"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// entries is an index with one entry for each platform; "" has none.
+func entries(t testing.TB, platforms ...string) (idx ocispec.Index) {
+	for i, s := range platforms {
+		d := ocispec.Descriptor{MediaType: typeManifest, Digest: digest.FromString(fmt.Sprint(i)), Size: 5}
+		if s != "" {
+			p, err := index.ParsePlatform(s)
+			require.NoError(t, err)
+			d.Platform = &p
+		}
+		idx.Manifests = append(idx.Manifests, d)
+	}
+	return idx
+}
+
+func TestExplain(t *testing.T) {
+	idx := entries(t, "linux/386", "linux/amd64/v3", "linux/amd64", "", "windows/amd64", "linux/arm64", "linux(+gpu)/amd64",
+		"linux/amd64", "linux/amd64", "", "linux/amd64", "linux/amd64/v2", "linux/amd64")
+	m := idx.Manifests
+	m[7].MediaType = "application/vnd.oci.image.layer.v1.tar"
+	m[8].Annotations = map[string]string{"vnd.docker.reference.type": "attestation-manifest"}
+	m[9].ArtifactType = "application/spdx+json"
+	m[10].Platform.OS = "unknown"
+	m[12].Platform.Architecture = ""
+	want := ocispec.Platform{OS: "linux", Architecture: "amd64", Variant: "v2"}
+
+	verdicts := index.Selector{}.Explain(idx, want)
+	var got []string
+	for _, v := range verdicts {
+		got = append(got, fmt.Sprint(v.Rank, " ", v.Why))
+	}
+	assert.Equal(t, []string{
+		"3 fallback", "0 other variant", "2 fallback", "4 no platform, the config must tell", "0 other OS", "0 other architecture",
+		"0 OS features missing", "0 media type is no image's", "0 attestation", "0 artifact without platform", "0 attestation",
+		"1 exact match", "0 platform lacks OS or architecture",
+	}, got)
+	assert.True(t, verdicts[11].Chosen)
+
+	m[11].Size = -1
+	verdicts = index.Selector{}.Explain(idx, want)
+	assert.Equal(t, index.WhyInvalid, verdicts[11].Why)
+	assert.False(t, slices.ContainsFunc(verdicts, func(v index.Verdict) bool { return v.Chosen }), "Select fails, too")
+
+	windows := entries(t, "windows(10.0.17763.1)/amd64")
+	verdicts = index.Selector{}.Explain(windows, ocispec.Platform{OS: "windows", Architecture: "amd64", OSVersion: "10.0.20348.1"})
+	assert.Equal(t, index.WhyOSVersion, verdicts[0].Why)
+}
+
+func TestCandidates(t *testing.T) {
+	idx := entries(t, "", "linux/arm/v5", "linux/arm64", "linux/arm/v7", "linux/amd64", "", "linux/arm64")
+	want := ocispec.Platform{OS: "linux", Architecture: "arm64", Variant: "v8"}
+	order := func(s index.Selector) (at []int, exact, check []bool) {
+		for c := range s.Candidates(idx, want) {
+			at = append(at, slices.IndexFunc(idx.Manifests, func(d ocispec.Descriptor) bool { return d.Digest == c.Descriptor.Digest }))
+			exact = append(exact, c.Exact)
+			check = append(check, c.CheckConfig)
+		}
+		return at, exact, check
+	}
+	at, exact, check := order(index.Selector{})
+	assert.Equal(t, []int{2, 6, 3, 1, 0, 5}, at)
+	assert.Equal(t, []bool{true, true, false, false, false, false}, exact)
+	assert.Equal(t, []bool{false, false, false, false, true, true}, check)
+	at, _, _ = order(index.Selector{Strict: true})
+	assert.Equal(t, []int{2, 6, 0, 5}, at)
+
+	// Nothing is done before the first entry is asked for, and breaking off is fine.
+	seq := index.Candidates(idx, want)
+	idx.Manifests[2].Platform.Architecture = "riscv64"
+	for c := range seq {
+		assert.Equal(t, idx.Manifests[6].Digest, c.Descriptor.Digest)
+		break
+	}
+}
+
+func TestAll(t *testing.T) {
+	idx := entries(t, "linux/amd64", "", "linux/arm/v7", "linux/amd64", "linux/s390x")
+	idx.Manifests[2].MediaType = typeIndex
+	idx.Manifests[3].Annotations = map[string]string{"vnd.docker.reference.type": "attestation-manifest"}
+	idx.Manifests[4].MediaType = "application/example"
+	var got []string
+	for p, d := range index.All(idx) {
+		assert.NotEmpty(t, d.Digest)
+		got = append(got, index.FormatPlatform(p))
+	}
+	assert.Equal(t, []string{"linux/amd64", "unknown", "linux/arm/v7"}, got)
+	for range index.All(idx) {
+		break
+	}
+}
+
+func TestMatch(t *testing.T) {
+	arm := ocispec.Platform{OS: "linux", Architecture: "arm", Variant: "v7"}
+	arm64 := ocispec.Platform{OS: "linux", Architecture: "arm64"}
+	exact, ok := index.Selector{}.Match(arm, arm64)
+	assert.True(t, ok && !exact)
+	_, ok = index.Selector{Strict: true}.Match(arm, arm64)
+	assert.False(t, ok)
+	_, ok = index.Selector{}.Match(arm64, arm)
+	assert.False(t, ok)
+	_, ok = index.Selector{}.Match(ocispec.Platform{}, ocispec.Platform{})
+	assert.False(t, ok)
+}
+
+func TestSelectAllocations(t *testing.T) {
+	idx := entries(t, "linux/amd64", "linux/arm/v5", "linux/arm/v6", "linux/arm/v7", "linux/386", "linux/ppc64le", "linux/s390x", "linux/arm64")
+	for _, want := range []string{"linux/arm64", "linux/amd64/v4", "linux/arm/v7", "windows(10.0.20348.1)/amd64"} {
+		p, err := index.ParsePlatform(want)
+		require.NoError(t, err)
+		n := testing.AllocsPerRun(100, func() { _, err = index.Select(idx, p) })
+		if err == nil {
+			assert.Zero(t, n, want)
+		}
+	}
+}
+
+// TestSelectLinear: ten times the entries take about ten times as long, also
+// where nothing fits and all must be named.
+func TestSelectLinear(t *testing.T) {
+	measure := func(n int, want ocispec.Platform) time.Duration {
+		platforms := make([]string, n)
+		for i := range platforms {
+			platforms[i] = fmt.Sprintf("plan9/a%d", i)
+		}
+		idx := entries(t, append(platforms, "linux/amd64")...)
+		best := time.Hour
+		for range 10 {
+			start := time.Now()
+			_, _ = index.Select(idx, want)
+			best = min(best, time.Since(start))
+		}
+		return best
+	}
+	for _, arch := range []string{"amd64", "riscv64"} {
+		want := ocispec.Platform{OS: "linux", Architecture: arch}
+		small, large := measure(1000, want), measure(10000, want)
+		assert.Less(t, large, 60*small+time.Millisecond, "quadratic would be 100 times")
+	}
+}
