@@ -106,8 +106,11 @@ func (p *challengeParser) value() (string, error) {
 		case c == '"':
 			p.rest = p.rest[i+1:]
 			return b.String(), nil
-		case c == '\\' && i+1 < len(p.rest):
-			i++
+		case c == '\\':
+			// Nothing else needs quoting, so nobody should quote it.
+			if i++; i == len(p.rest) || p.rest[i] != '"' && p.rest[i] != '\\' {
+				return "", errors.New("WWW-Authenticate quotes what needs no quoting")
+			}
 			c = p.rest[i]
 		}
 		if c < ' ' || c == 0x7f {

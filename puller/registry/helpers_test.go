@@ -3,36 +3,74 @@ package registry_test
 import (
 	"context"
 	"log/slog"
+	"net/url"
 	"slices"
+	"strings"
 	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
 )
 
-// protocols is a log handler that notes which protocols requests were answered with.
-type protocols struct {
-	mu   sync.Mutex
-	seen []string
+// A trace is a log handler that notes the requests a client makes.
+type trace struct {
+	mu        sync.Mutex
+	requests  []string // "GET manifest 200"
+	protocols []string
+	text      strings.Builder
 }
 
-func (p *protocols) logger() *slog.Logger { return slog.New(p) }
+func (tr *trace) logger() *slog.Logger { return slog.New(tr) }
 
-func (p *protocols) all() []string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.seen
-}
+func (tr *trace) Enabled(context.Context, slog.Level) bool { return true }
+func (tr *trace) WithAttrs([]slog.Attr) slog.Handler       { return tr }
+func (tr *trace) WithGroup(string) slog.Handler            { return tr }
 
-func (p *protocols) Enabled(context.Context, slog.Level) bool { return true }
-func (p *protocols) WithAttrs([]slog.Attr) slog.Handler       { return p }
-func (p *protocols) WithGroup(string) slog.Handler            { return p }
-
-func (p *protocols) Handle(_ context.Context, r slog.Record) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+func (tr *trace) Handle(_ context.Context, r slog.Record) error {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	attrs := map[string]string{}
+	tr.text.WriteString(r.Message + " ")
 	r.Attrs(func(a slog.Attr) bool {
-		if a.Key == "protocol" && !slices.Contains(p.seen, a.Value.String()) {
-			p.seen = append(p.seen, a.Value.String())
-		}
+		attrs[a.Key] = a.Value.String()
+		tr.text.WriteString(a.String() + "\n")
 		return true
 	})
+	if r.Message != "request" && r.Message != "request failed" {
+		return nil
+	}
+	if p := attrs["protocol"]; p != "" && !slices.Contains(tr.protocols, p) {
+		tr.protocols = append(tr.protocols, p)
+	}
+	tr.requests = append(tr.requests, strings.TrimSpace(attrs["method"]+" "+kindOfURL(attrs["url"])+" "+attrs["status"]))
 	return nil
+}
+
+func kindOfURL(raw string) string {
+	u, err := url.Parse(raw)
+	switch {
+	case err != nil:
+		return raw
+	case strings.Contains(u.Path, "/manifests/"):
+		return "manifest"
+	case strings.Contains(u.Path, "/blobs/"):
+		return "blob"
+	case strings.HasPrefix(u.Path, "/token"):
+		return "token"
+	}
+	return u.Path
+}
+
+// got returns the requests since the last call.
+func (tr *trace) got() []string {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	r := tr.requests
+	tr.requests = nil
+	return r
+}
+
+func (tr *trace) assert(t *testing.T, want ...string) {
+	t.Helper()
+	assert.Equal(t, want, tr.got())
 }

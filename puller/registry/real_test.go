@@ -88,11 +88,11 @@ func TestRealHtpasswd(t *testing.T) {
 	r := realtest.StartRegistry(t, realtest.RegistryConfig{Dir: im.seed(t), CA: ca, Htpasswd: map[string]string{"robot": "s3cret-pass"}})
 	ref := reference.MustParse(r.Host + "/team/app:v1")
 
-	var protos protocols
-	c := &registry.Client{RootCAs: ca.Pool, Logger: protos.logger()}
+	var tr trace
+	c := &registry.Client{RootCAs: ca.Pool, Logger: tr.logger()}
 	defer c.CloseIdleConnections()
 	require.NoError(t, im.pull(t, c, ref, robot))
-	assert.Equal(t, []string{"HTTP/2.0"}, protos.all(), "what was spoken")
+	assert.Equal(t, []string{"HTTP/2.0"}, tr.protocols, "what was spoken")
 
 	assert.ErrorIs(t, im.pull(t, c, ref, nobody), content.ErrUnauthorized)
 	wrong := credentials.Credential{Username: "robot", Password: credentials.Conceal("wrong-pass")}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"strings"
@@ -115,16 +116,13 @@ func (ep *endpoint) follow(ctx context.Context, u *url.URL, r request, auth auth
 			Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}
 		a.url, a.host = u, u.Host
 		a.watch.arm()
-		began := time.Now()
-		resp, hop, err := ep.trips.send(req.WithContext(a.watch.ctx), own, a.private)
+		resp, hop, err := ep.send(req.WithContext(a.watch.ctx), own, a.private)
 		a.watch.rest()
 		if err != nil {
 			err = failTrip(a.watch.ctx, u.Host, err, a.secrets)
 			a.watch.end()
-			ep.client.logger().DebugContext(ctx, "request failed", "method", r.method, "url", redact.URL(u), "error", err)
 			return nil, err
 		}
-		ep.client.logger().DebugContext(ctx, "request", "method", r.method, "url", redact.URL(u), "status", resp.StatusCode, "protocol", resp.Proto, "took", time.Since(began))
 		if hops == 0 {
 			a.private = hop.private(u.Hostname())
 		}
@@ -143,6 +141,21 @@ func (ep *endpoint) follow(ctx context.Context, u *url.URL, r request, auth auth
 		}
 		u = next
 	}
+}
+
+// send makes one request and tells the log.
+func (ep *endpoint) send(req *http.Request, own, fromPrivate bool) (*http.Response, *hop, error) {
+	began := time.Now()
+	resp, hop, err := ep.trips.send(req, own, fromPrivate)
+	if log := ep.client.logger(); log.Enabled(req.Context(), slog.LevelDebug) {
+		attrs := []any{"method", req.Method, "url", redact.URL(req.URL), "took", time.Since(began)}
+		if err == nil {
+			log.DebugContext(req.Context(), "request", append(attrs, "status", resp.StatusCode, "protocol", resp.Proto)...)
+		} else { // the error itself is for who asked
+			log.DebugContext(req.Context(), "request failed", attrs...)
+		}
+	}
+	return resp, hop, err
 }
 
 // header makes the headers of one hop.

@@ -1,0 +1,187 @@
+package registry
+
+import (
+	"encoding/json"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+type inputRow struct{ Name, Area, Input string }
+
+func inputs(t *testing.T, area string) map[string]string {
+	data, err := os.ReadFile("testdata/vectors/inputs.json")
+	require.NoError(t, err)
+	var rows []inputRow
+	require.NoError(t, json.Unmarshal(data, &rows))
+	found := map[string]string{}
+	for _, r := range rows {
+		if r.Area == area {
+			found[r.Name] = r.Input
+		}
+	}
+	return found
+}
+
+func TestRetryAfterVectors(t *testing.T) {
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	want := map[string]struct {
+		d  time.Duration
+		ok bool
+	}{
+		"seconds":        {2 * time.Minute, true},
+		"date":           {0, true},
+		"negative":       {0, false},
+		"overflow":       {maxRetryAfter, true},
+		"float":          {0, false},
+		"empty":          {0, false},
+		"date-year-9999": {maxRetryAfter, true},
+	}
+	rows := inputs(t, "retry-after")
+	assert.Len(t, rows, len(want))
+	for name, in := range rows {
+		d, ok := parseRetryAfter(in, now)
+		require.Contains(t, want, name)
+		assert.Equal(t, want[name].ok, ok, "%s: %q", name, in)
+		assert.Equal(t, want[name].d, d, "%s: %q", name, in)
+	}
+}
+
+func TestRetryAfterDate(t *testing.T) {
+	// The server's clock is a year ahead of ours; it asks to wait 20 seconds.
+	h := http.Header{"Date": {"Sat, 02 Jan 2027 03:04:05 GMT"}, "Retry-After": {"Sat, 02 Jan 2027 03:04:25 GMT"}}
+	d, ok := retryAfter(h, time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
+	assert.True(t, ok)
+	assert.Equal(t, 20*time.Second, d)
+}
+
+func TestChallengeVectors(t *testing.T) {
+	want := map[string]struct {
+		bad  bool
+		list []challenge
+	}{
+		"unterminated":  {bad: true},
+		"escaped-quote": {list: []challenge{{"bearer", map[string]string{"realm": `https://a/t"oken`, "service": "s"}}}},
+		"dup-realm":     {bad: true},
+		"no-realm":      {list: []challenge{{"bearer", map[string]string{"service": "s"}}}}, // refused by who needs it
+		"case":          {list: []challenge{{"bearer", map[string]string{"realm": "https://a/t"}}}},
+		"many": {list: []challenge{{"basic", map[string]string{"realm": "x"}},
+			{"bearer", map[string]string{"realm": "https://a/t", "scope": "repository:x:pull,push"}}}},
+		"control": {bad: true},
+		"1mb":     {bad: true},
+	}
+	rows := inputs(t, "challenge")
+	assert.Len(t, rows, len(want))
+	for name, in := range rows {
+		require.Contains(t, want, name)
+		if name == "1mb" {
+			in = `Bearer realm="` + strings.Repeat("a", 1<<20) + `"`
+		}
+		list, err := parseChallenges([]string{in})
+		assert.Equal(t, want[name].bad, err != nil, "%s: %v", name, err)
+		assert.Equal(t, want[name].list, list, name)
+	}
+}
+
+func TestChallenges(t *testing.T) {
+	for in, want := range map[string][]challenge{
+		"":                           nil,
+		" , ,":                       nil,
+		"Basic":                      {{"basic", map[string]string{}}},
+		"Negotiate, Basic realm=a":   {{"negotiate", map[string]string{}}, {"basic", map[string]string{"realm": "a"}}},
+		"Negotiate YWJj==, Basic":    {{"negotiate", map[string]string{}}, {"basic", map[string]string{}}},
+		`Bearer realm = "a" , b = c`: {{"bearer", map[string]string{"realm": "a", "b": "c"}}},
+	} {
+		got, err := parseChallenges([]string{in})
+		require.NoError(t, err, in)
+		assert.Equal(t, want, got, in)
+	}
+	for _, in := range []string{`realm="a"`, `Bearer realm="a" b="c"`, `Bearer "a"`, `a b="\c"`, `Bearer realm="a`, "Bearer realm=\"a\x00\"", `@`} {
+		_, err := parseChallenges([]string{in})
+		assert.Error(t, err, in)
+	}
+}
+
+// FuzzChallenges writes what was read and reads it again.
+func FuzzChallenges(f *testing.F) {
+	for _, s := range []string{`Bearer realm="https://a/t",service="s"`, `Basic realm="x", Bearer realm="y"`, `Negotiate abc==`, `a b="\""`} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		list, err := parseChallenges([]string{s})
+		if err != nil {
+			assert.Nil(t, list)
+			return
+		}
+		var b strings.Builder
+		for i, c := range list {
+			if i > 0 {
+				b.WriteString(", ")
+			}
+			b.WriteString(c.scheme)
+			sep := " "
+			for name, value := range c.params {
+				b.WriteString(sep + name + `="` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(value) + `"`)
+				sep = ", "
+			}
+		}
+		if b.Len() > maxChallenge {
+			return
+		}
+		again, err := parseChallenges([]string{b.String()})
+		require.NoError(t, err, b.String())
+		assert.Equal(t, list, again, b.String())
+	})
+}
+
+func TestContentRange(t *testing.T) {
+	got, err := parseContentRange("bytes 4-9/10")
+	require.NoError(t, err)
+	assert.Equal(t, byteRange{4, 9, 10}, got)
+	for _, in := range []string{"", "bytes", "bytes */10", "bytes 4-9/*", "bytes 9-4/10", "bytes 4-10/10", "bytes -4-9/10", "bytes 4-9/10 ", "items 4-9/10",
+		"bytes 0-9223372036854775807/9223372036854775808", "bytes 4-9", "bytes 4/10", "bytes +4-9/10", "bytes 4-9/0x10"} {
+		_, err := parseContentRange(in)
+		assert.Error(t, err, in)
+	}
+}
+
+// FuzzContentRange: what is accepted prints as what was read, but for zeros at the front.
+func FuzzContentRange(f *testing.F) {
+	f.Add("bytes 4-9/10")
+	f.Add("bytes */10")
+	f.Fuzz(func(t *testing.T, s string) {
+		r, err := parseContentRange(s)
+		if err != nil {
+			return
+		}
+		assert.True(t, 0 <= r.first && r.first <= r.last && r.last < r.total, s)
+		again, err := parseContentRange("bytes " + strconv.FormatInt(r.first, 10) + "-" + strconv.FormatInt(r.last, 10) + "/" + strconv.FormatInt(r.total, 10))
+		require.NoError(t, err)
+		assert.Equal(t, r, again)
+	})
+}
+
+// FuzzRetryAfter: never negative, never beyond the bound; digits are what strconv reads.
+func FuzzRetryAfter(f *testing.F) {
+	for _, s := range []string{"120", "-1", "1.5", "Wed, 21 Oct 2015 07:28:00 GMT", "99999999999999999999"} {
+		f.Add(s)
+	}
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	f.Fuzz(func(t *testing.T, s string) {
+		d, ok := parseRetryAfter(s, now)
+		assert.True(t, d >= 0 && d <= maxRetryAfter)
+		if !ok {
+			assert.Zero(t, d)
+		}
+		if n, err := strconv.ParseUint(s, 10, 63); err == nil && n < uint64(maxRetryAfter/time.Second) {
+			assert.True(t, ok)
+			assert.Equal(t, time.Duration(n)*time.Second, d)
+		}
+	})
+}
