@@ -135,7 +135,7 @@ func TestDigestMismatch(t *testing.T) {
 				return &rejectable{bytes.NewReader(wrong), gets <= mirrors, &rejected}, 0, nil
 			}
 			_, err := transfer.New(transfer.Config{Source: src, Store: store}).Pull(t.Context(), spec(ref))
-			assert.Empty(t, store.partials)
+			assert.NotContains(t, store.partials, d)
 			store.clean(t)
 			if mirrors == 0 {
 				require.ErrorIs(t, err, content.ErrDigestMismatch)

@@ -90,7 +90,9 @@ type walk struct {
 	read func(context.Context, ocispec.Descriptor) (document, error)
 	// accept says whether a manifest will do; if not, the next candidate is taken.
 	accept func(context.Context, target) (bool, error)
-	reads  int
+	// skip says whether a candidate that cannot be read is passed over; may be nil.
+	skip  func(index.Choice, error) bool
+	reads int
 }
 
 // down returns the target below the last of docs. An error that is an
@@ -116,6 +118,9 @@ func (w *walk) down(ctx context.Context, docs []document, choice index.Choice) (
 			return target{}, failf(content.ErrTooDeep, "more than %d manifests looked at", maxDocuments)
 		}
 		child, err := w.read(ctx, c.Descriptor)
+		if err != nil && w.skip != nil && w.skip(c, err) {
+			continue
+		}
 		if err != nil {
 			return target{}, err
 		}

@@ -33,10 +33,17 @@ func (r *Runtime) status(ctx context.Context, spec puller.Spec) (puller.Image, e
 	if err != nil {
 		return puller.Image{}, err
 	}
-	w := walk{want: spec.Platform, read: r.storedDocument, accept: func(ctx context.Context, t target) (bool, error) {
-		return r.whole(ctx, spec, t)
-	}}
+	w := walk{
+		want:   spec.Platform,
+		read:   r.storedDocument,
+		accept: func(ctx context.Context, t target) (bool, error) { return r.whole(ctx, spec, t) },
+		// Pull stores no manifest whose config it found to be another platform's.
+		skip: func(c index.Choice, err error) bool { return c.CheckConfig && absent(err) },
+	}
 	t, err := w.down(ctx, []document{top}, index.Choice{})
+	if unfit(err) {
+		return puller.Image{}, fmt.Errorf("not stored for %s: %w (%w)", index.FormatPlatform(spec.Platform), fs.ErrNotExist, err)
+	}
 	if err != nil {
 		return puller.Image{}, err
 	}

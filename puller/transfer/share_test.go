@@ -1,0 +1,216 @@
+package transfer_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"runtime"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/puller/transfer"
+	"github.com/pullkit/pullkit/reference"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestManyPullsOfOneImage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src, store := newFakeSource(), newMemStore()
+		src.latency, src.perRead = 10*time.Millisecond, time.Millisecond
+		ref := src.name(appName, src.image(t, amd64, random(1, 3<<20), random(2, 100<<10), random(3, 10)))
+		rt := transfer.New(transfer.Config{Source: src, Store: store})
+		var wg sync.WaitGroup
+		for range 1000 {
+			wg.Go(func() {
+				_, err := rt.Pull(t.Context(), spec(ref))
+				assert.NoError(t, err)
+			})
+		}
+		wg.Wait()
+		for d, n := range src.blobGets {
+			assert.Equal(t, 1, n, "fetches of %s", d)
+		}
+		for d, n := range store.ingests {
+			assert.Equal(t, 1, n, "ingests of %s", d)
+		}
+		store.clean(t)
+	})
+}
+
+func TestManyPullsOfManyImages(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src, store := newFakeSource(), newMemStore()
+		src.latency, src.perRead = 10*time.Millisecond, time.Millisecond
+		base := random(1, 300<<10)
+		var refs []reference.Reference
+		for i := range 1000 {
+			layer := []byte(fmt.Sprint("layer ", i))
+			refs = append(refs, src.name(fmt.Sprintf("registry.example/app-%d:v1", i), src.image(t, amd64, base, layer)))
+		}
+		goroutines := runtime.NumGoroutine()
+		rt := transfer.New(transfer.Config{Source: src, Store: store, Blobs: 6})
+		var wg sync.WaitGroup
+		for _, ref := range refs {
+			wg.Go(func() {
+				_, err := rt.Pull(t.Context(), spec(ref))
+				assert.NoError(t, err)
+			})
+		}
+		wg.Wait()
+		synctest.Wait()
+		assert.LessOrEqual(t, runtime.NumGoroutine(), goroutines, "no goroutine is left")
+		assert.LessOrEqual(t, src.most, 6, "bodies at once")
+		assert.Equal(t, 1, src.blobGets[digest.FromBytes(base)])
+		assert.Len(t, store.tags, 1000)
+		store.clean(t)
+	})
+}
+
+// Whoever began a flight may leave it: it goes on while somebody waits.
+func TestFlightOutlivesItsFirstPull(t *testing.T) {
+	for _, size := range sizes {
+		synctest.Test(t, func(t *testing.T) {
+			src, store := newFakeSource(), newMemStore()
+			src.perRead, src.readSize = 10*time.Millisecond, size/10
+			ref := src.name(appName, src.image(t, amd64, random(1, size)))
+			rt := transfer.New(transfer.Config{Source: src, Store: store, Ranges: 1})
+			first, cancel := context.WithCancel(t.Context())
+			var wg sync.WaitGroup
+			wg.Go(func() {
+				_, err := rt.Pull(first, spec(ref))
+				assert.ErrorIs(t, err, context.Canceled)
+			})
+			synctest.Wait()
+			wg.Go(func() {
+				_, err := rt.Pull(t.Context(), spec(ref))
+				assert.NoError(t, err)
+			})
+			time.Sleep(35 * time.Millisecond)
+			cancel()
+			wg.Wait()
+			for d, n := range src.blobGets {
+				assert.Equal(t, 1, n, "fetches of %s", d)
+			}
+			store.clean(t)
+		})
+	}
+}
+
+// When the last one leaves, it ends, and a later pull goes on from what it kept.
+func TestFlightEndsWithItsLastPull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src, store := newFakeSource(), newMemStore()
+		src.perRead, src.readSize = 10*time.Millisecond, 100<<10
+		ref := src.name(appName, src.image(t, amd64, random(1, 1<<20)))
+		rt := transfer.New(transfer.Config{Source: src, Store: store})
+		ctx, cancel := context.WithTimeout(t.Context(), 55*time.Millisecond)
+		defer cancel()
+		var wg sync.WaitGroup
+		for range 10 {
+			wg.Go(func() {
+				_, err := rt.Pull(ctx, spec(ref))
+				assert.ErrorIs(t, err, context.DeadlineExceeded)
+			})
+		}
+		wg.Wait()
+		assert.Zero(t, src.inFlight, "the last to leave waits for its end")
+		_, err := rt.Pull(t.Context(), spec(ref))
+		require.NoError(t, err)
+		assert.Less(t, src.blobBytes, int64(1<<20+1000))
+		store.clean(t)
+	})
+}
+
+// A failure that another pull's credential, or registry, would not have met is
+// not its failure.
+func TestFailureOfAnotherIsNotShared(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src, store := newFakeSource(), newMemStore()
+		src.latency = 10 * time.Millisecond
+		layer := random(1, 1000)
+		ref := src.name(appName, src.image(t, amd64, layer))
+		good := credentials.Credential{Username: "good"}
+		src.blob = func(_ ocispec.Descriptor, cred credentials.Credential, _, _ int64) (io.ReadCloser, int64, error) {
+			if cred.Same(good) {
+				return nil, 0, nil
+			}
+			return nil, 0, &content.Error{Kind: content.ErrDenied}
+		}
+		rt := transfer.New(transfer.Config{Source: src, Store: store})
+		var wg sync.WaitGroup
+		for i := range 20 {
+			wg.Go(func() {
+				s := spec(ref)
+				if i%2 == 1 {
+					s.Credential = good
+				}
+				_, err := rt.Pull(t.Context(), s)
+				if i%2 == 1 {
+					assert.NoError(t, err)
+				} else if err != nil { // a blob that came meanwhile is there for all who may have the manifest
+					assert.ErrorIs(t, err, content.ErrDenied)
+				}
+			})
+		}
+		wg.Wait()
+		assert.LessOrEqual(t, src.blobGets[digest.FromBytes(layer)], 3, "the bad one once or twice, the good one once")
+		store.clean(t)
+	})
+}
+
+func TestTwoProcesses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src, store := newFakeSource(), newMemStore()
+		src.latency, src.perRead = 10*time.Millisecond, time.Millisecond
+		ref := src.name(appName, src.image(t, amd64, random(1, 3<<20), random(2, 1000)))
+		var wg sync.WaitGroup
+		for range 5 {
+			rt := transfer.New(transfer.Config{Source: src, Store: store})
+			wg.Go(func() {
+				_, err := rt.Pull(t.Context(), spec(ref))
+				assert.NoError(t, err)
+			})
+		}
+		wg.Wait()
+		for d, n := range src.blobGets {
+			assert.Equal(t, 1, n, "fetches of %s", d)
+		}
+		store.clean(t)
+	})
+}
+
+// One image's two descriptors of a digest, one with a wrong size, do not spoil another image.
+func TestWrongSizeSpoilsNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src, store := newFakeSource(), newMemStore()
+		src.latency = 10 * time.Millisecond
+		layer := random(1, 1000)
+		good := src.name(appName, src.image(t, amd64, layer))
+		lie := src.putBlob("application/octet-stream", layer)
+		lie.Size = 999
+		config := src.putBlob("application/vnd.example+json", []byte("{}"))
+		bad := src.name("registry.example/bad:v1", src.putDoc(t, "application/vnd.oci.image.manifest.v1+json", map[string]any{
+			"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "config": config, "layers": []any{lie},
+		}))
+		rt := transfer.New(transfer.Config{Source: src, Store: store})
+		var wg sync.WaitGroup
+		for range 5 {
+			wg.Go(func() {
+				_, err := rt.Pull(t.Context(), spec(bad))
+				assert.Error(t, err)
+			})
+			wg.Go(func() {
+				_, err := rt.Pull(t.Context(), spec(good))
+				assert.NoError(t, err)
+			})
+		}
+		wg.Wait()
+	})
+}
