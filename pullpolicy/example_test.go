@@ -1,0 +1,140 @@
+package pullpolicy_test
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/pullkit/pullkit/pullpolicy"
+)
+
+func ExampleDefault() {
+	fmt.Println(pullpolicy.Default("nginx"))
+	fmt.Println(pullpolicy.Default("nginx:1.27"))
+	fmt.Println(pullpolicy.Default("registry.example:5000/nginx"))
+	// Output:
+	// Always
+	// IfNotPresent
+	// Always
+}
+
+func ExampleDefaultByDigest() {
+	const image = "nginx:latest@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+	fmt.Println(pullpolicy.Default(image), pullpolicy.DefaultByDigest(image))
+	// Output: Always IfNotPresent
+}
+
+func ExampleParse() {
+	_, err := pullpolicy.Parse("always")
+	fmt.Println(err)
+	// Output: pull policy "always" is not supported; write Always
+}
+
+func ExampleReason() {
+	_, err := pullpolicy.Parse("")
+	fmt.Println(errors.Is(err, pullpolicy.ErrRequired))
+	// Output: true
+}
+
+func ExamplePolicy() {
+	var written pullpolicy.Policy // the Pod says nothing
+	policy := written.Or("nginx:1.27")
+	fmt.Println(policy, policy.Looks(), policy.Decide(pullpolicy.Present))
+	// Output: IfNotPresent true Use
+}
+
+func ExamplePresence() {
+	for _, known := range []pullpolicy.Presence{pullpolicy.Present, pullpolicy.NeedsProof, pullpolicy.Absent} {
+		fmt.Println(known, pullpolicy.IfNotPresent.Decide(known))
+	}
+	// Output:
+	// Present Use
+	// NeedsProof Pull
+	// Absent Pull
+}
+
+func ExampleAction() {
+	switch pullpolicy.Never.Decide(pullpolicy.Absent) {
+	case pullpolicy.Refuse:
+		fmt.Println("ErrImageNeverPull")
+	case pullpolicy.Pull:
+		fmt.Println("pulling")
+	}
+	// Output: ErrImageNeverPull
+}
+
+func ExampleAlwaysPullImages() {
+	request := pullpolicy.AlwaysPullImages{
+		Images: []pullpolicy.Image{
+			{Path: "spec.containers[0]", Name: "app:v1", Policy: pullpolicy.IfNotPresent},
+			{Path: "spec.volumes[0]", Name: "model:v1", Volume: true},
+		},
+	}
+	fmt.Println(request.Mutate(), request.Images[0].Policy, request.Images[1].Policy)
+	// Output: true Always Always
+}
+
+func ExampleForbiddenError() {
+	request := pullpolicy.AlwaysPullImages{Images: []pullpolicy.Image{
+		{Path: "spec.containers[0]", Name: "app:v1", Policy: pullpolicy.Never},
+	}}
+	var forbidden *pullpolicy.ForbiddenError
+	if err := request.Validate(); errors.As(err, &forbidden) {
+		fmt.Println(err)
+		fmt.Println(forbidden.Images[0].Name)
+	}
+	// Output:
+	// AlwaysPullImages: "spec.containers[0].imagePullPolicy" is "Never"; write Always
+	// app:v1
+}
+
+// An update that only moves a label brings no new image.
+func ExampleOperation() {
+	images := []pullpolicy.Image{{Path: "spec.containers[0]", Name: "app:v1", Policy: pullpolicy.Never}}
+	request := pullpolicy.AlwaysPullImages{Operation: pullpolicy.Update, Images: images, OldImages: images}
+	fmt.Println(request.Applies(), request.Validate())
+	// Output: false <nil>
+}
+
+func ExampleImage() {
+	old := []pullpolicy.Image{{Path: "spec.containers[0]", Name: "app:v1"}}
+	images := []pullpolicy.Image{{Path: "spec.containers[0]", Name: "app:v2"}}
+	request := pullpolicy.AlwaysPullImages{Operation: pullpolicy.Update, Images: images, OldImages: old}
+	request.Mutate()
+	fmt.Println(images[0].Policy)
+	// Output: Always
+}
+
+func ExampleParseAllowlist() {
+	list, err := pullpolicy.ParseAllowlist([]string{"registry.k8s.io/*", "ubuntu"})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(list.Match("registry.k8s.io/pause:3.10"), list.Match("ubuntu:24.04"), list.Match("docker.io/library/ubuntu"))
+	// Output: true true false
+}
+
+func ExampleAllowlist() {
+	_, err := pullpolicy.ParseAllowlist([]string{"*.example/app"})
+	fmt.Println(err)
+	// Output: "*.example/app" is not a pattern of an allowlist: a star stands only at the end, in "/*"
+}
+
+func ExampleNewVerification() {
+	check, err := pullpolicy.NewVerification(pullpolicy.NeverVerifyAllowlistedImages, "registry.k8s.io/*")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(check.Required("registry.k8s.io/pause:3.10", false), check.Required("team.example/app:v1", false))
+	// Output: false true
+}
+
+func ExampleVerification() {
+	var check pullpolicy.Verification // the kubelet's default
+	fmt.Println(check.Policy())
+	fmt.Println("preloaded:", check.Required("app:v1", false), "pulled:", check.Required("app:v1", true))
+	// Output:
+	// NeverVerifyPreloadedImages
+	// preloaded: false pulled: true
+}

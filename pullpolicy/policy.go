@@ -1,0 +1,114 @@
+package pullpolicy
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/pullkit/pullkit/reference"
+)
+
+// A Policy is a container's imagePullPolicy, or an image volume's pullPolicy.
+// "" means that it is not set.
+type Policy string
+
+// The three policies, spelled as in a Pod.
+const (
+	Always       Policy = "Always"       // ask the registry each time; what is present already is not fetched again
+	IfNotPresent Policy = "IfNotPresent" // use what is present, else pull
+	Never        Policy = "Never"        // use what is present, else refuse
+)
+
+// A Reason says why text is refused. Test for one with errors.Is.
+type Reason string
+
+// The reasons for which text is refused, as the API server's validation names
+// them, and one for the allowlist.
+const (
+	ErrRequired     Reason = "required"      // empty, where a value is needed
+	ErrNotSupported Reason = "not supported" // none of the values there are
+	ErrForbidden    Reason = "forbidden"     // by admission, or beside another setting
+	ErrPattern      Reason = "not a pattern of an allowlist"
+)
+
+// Error returns the reason's text.
+func (r Reason) Error() string { return string(r) }
+
+// Parse reads a policy as the API server validates it, after defaulting: one of
+// the three words, in the right case and without white space. The error wraps
+// [ErrRequired] for "" and [ErrNotSupported] for any other text.
+func Parse(s string) (Policy, error) {
+	switch p := Policy(s); p {
+	case Always, IfNotPresent, Never:
+		return p, nil
+	case "":
+		return "", fmt.Errorf("pull policy is %w; write Always, IfNotPresent or Never", ErrRequired)
+	}
+	for _, p := range []Policy{Always, IfNotPresent, Never} {
+		if strings.EqualFold(strings.TrimSpace(s), string(p)) {
+			return "", fmt.Errorf("pull policy %.80q is %w; write %s", s, ErrNotSupported, p)
+		}
+	}
+	return "", fmt.Errorf("pull policy %.80q is %w; write Always, IfNotPresent or Never", s, ErrNotSupported)
+}
+
+// Default returns the policy that the API server fills in for an image, of a
+// container of any kind or of an image volume: Always if the tag is latest,
+// written or by default, IfNotPresent otherwise and where the name does not
+// parse. Where a name has the tag latest and a digest, the documentation page
+// says IfNotPresent; this is the code's answer, Always
+// (k8s.io/kubernetes, pkg/apis/core/v1, SetDefaults_Container).
+//
+// It is filled in once, when the Pod is created: another tag later on does not
+// change the policy.
+func Default(image string) Policy {
+	if tag, _ := version(image); tag == "latest" {
+		return Always
+	}
+	return IfNotPresent
+}
+
+// DefaultByDigest is [Default] with the documentation page's rule for digests:
+// a name with a digest always means the same bytes, and gets IfNotPresent
+// whatever its tag. No released API server does so.
+func DefaultByDigest(image string) Policy {
+	if _, pinned := version(image); pinned {
+		return IfNotPresent
+	}
+	return Default(image)
+}
+
+// version returns an image's tag after defaulting, and whether it has a digest;
+// "", false for a name that the API server cannot parse.
+func version(image string) (tag string, pinned bool) {
+	ref, err := reference.Parse(image)
+	if err == nil {
+		return ref.Tag(), ref.Digest() != ""
+	}
+	if !errors.Is(err, reference.ErrUnderscore) {
+		return "", false
+	}
+	// The API server parses foo_bar.com/x, as a name without a registry.
+	name, err := reference.Trim(image)
+	if err != nil {
+		return "", false
+	}
+	tag, digest, _ := strings.Cut(image[len(name):], "@")
+	if tag == "" && digest == "" {
+		return "latest", false
+	}
+	return strings.TrimPrefix(tag, ":"), digest != ""
+}
+
+// Or returns p, or the image's [Default] if p is not set. A policy that is set
+// is never changed, whatever it says.
+func (p Policy) Or(image string) Policy {
+	if p == "" {
+		return Default(image)
+	}
+	return p
+}
+
+// Looks reports whether the local store is asked for the image at all. Under
+// Always it is not: the runtime finds out what it need not fetch.
+func (p Policy) Looks() bool { return p == IfNotPresent || p == Never }
