@@ -1,0 +1,330 @@
+package registry_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/puller/registry"
+	"github.com/pullkit/pullkit/reference"
+)
+
+func TestRealms(t *testing.T) {
+	for _, tt := range []struct {
+		name, registry, realm string
+		plain                 bool
+		allow                 func(string, *url.URL) bool
+		want                  content.Kind
+	}{
+		{"own origin", "reg.example", "https://reg.example/token", false, nil, ""},
+		{"another host, both https", "reg.example", "https://auth.example/token", false, nil, ""},
+		{"another port, both https", "reg.example", "https://reg.example:8443/token", false, nil, ""},
+		{"own origin, plain", "reg.example", "http://reg.example/token", true, nil, ""},
+		{"https to http", "reg.example", "http://reg.example/token", false, nil, content.ErrForbiddenURL},
+		{"plain, another host", "reg.example", "http://auth.example/token", true, nil, content.ErrForbiddenURL},
+		{"plain, another host, https", "reg.example", "https://auth.example/token", true, nil, content.ErrForbiddenURL},
+		{"plain, another port", "reg.example", "http://reg.example:81/token", true, nil, content.ErrForbiddenURL},
+		{"file", "reg.example", "file:///etc/passwd", false, nil, content.ErrForbiddenURL},
+		{"no host", "reg.example", "https:///token", false, nil, content.ErrForbiddenURL},
+		{"user info", "reg.example", "https://reg.example@evil.example/token", false, nil, content.ErrForbiddenURL},
+		{"private address", "reg.example", "https://10.0.0.1/token", false, nil, content.ErrForbiddenURL},
+		{"private address of a private registry", "10.0.0.2", "https://10.0.0.1/token", false, nil, ""},
+		{"link-local address of a private registry", "10.0.0.2", "https://169.254.169.254/token", false, nil, content.ErrForbiddenURL},
+		{"allowed by the caller", "reg.example", "http://auth.example/token", true, allowHost("auth.example"), ""},
+		{"allowed by the caller, private", "reg.example", "https://10.0.0.1/token", false, allowHost("10.0.0.1"), ""},
+		{"another one is allowed", "reg.example", "http://auth.example/token", true, allowHost("other.example"), content.ErrForbiddenURL},
+		{"no scheme can be allowed but http and https", "reg.example", "file://auth.example/token", true, allowHost("auth.example"), content.ErrForbiddenURL},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			ref := reference.MustParse(tt.registry + "/app:v1")
+			c := &registry.Client{AllowRealm: tt.allow}
+			home := "https://" + ref.Registry()
+			if tt.plain {
+				home = "http://" + ref.Registry()
+				c.PlainHTTP = []string{ref.Registry()}
+			}
+			realm, err := url.Parse(tt.realm)
+			require.NoError(t, err)
+			token := text(`{"token":"a-token"}`)
+			servers := map[string]http.HandlerFunc{realm.Scheme + "://" + realm.Host: token}
+			servers[home] = signedIn(`Bearer realm="`+tt.realm+`",service="s"`, func(w http.ResponseWriter, r *http.Request) {
+				assert.Equal(t, "Bearer a-token", r.Header.Get("Authorization"))
+				text(hello)(w, r)
+			})
+			if realm.Scheme+"://"+realm.Host == home {
+				after := servers[home]
+				servers[home] = func(w http.ResponseWriter, r *http.Request) {
+					if r.URL.Path == "/token" {
+						token(w, r)
+						return
+					}
+					after(w, r)
+				}
+			}
+			w := newWorld(servers)
+			c.Transport = w
+			_, err = read(t.Context(), c, ref, robot, helloBlob())
+			asked := w.asked()
+			if tt.want != "" {
+				assert.ErrorIs(t, err, tt.want)
+				assert.Equal(t, []string{"GET " + home + helloPath}, asked)
+				return
+			}
+			require.NoError(t, err)
+			assert.Equal(t, "GET "+tt.realm+"?scope=repository%3Aapp%3Apull&service=s Basic", asked[1])
+		})
+	}
+}
+
+func allowHost(host string) func(string, *url.URL) bool {
+	return func(_ string, realm *url.URL) bool { return realm.Host == host }
+}
+
+// tokenServer counts the tokens it gives; each is good until it is taken back.
+type tokenServer struct {
+	given, posts atomic.Int64
+	life         string
+	delay        time.Duration
+	status       int
+	mu           sync.Mutex
+	good         string
+}
+
+func (s *tokenServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path != "/token" {
+		s.mu.Lock()
+		ok := s.good != "" && r.Header.Get("Authorization") == "Bearer "+s.good
+		s.mu.Unlock()
+		if !ok {
+			challenge(`Bearer realm="https://reg.example/token",scope="repository:app:pull,push"`)(w, r)
+			return
+		}
+		text(hello)(w, r)
+		return
+	}
+	n := s.given.Add(1)
+	if r.Method == http.MethodPost {
+		s.posts.Add(1)
+	}
+	time.Sleep(s.delay)
+	if s.status != 0 {
+		w.WriteHeader(s.status)
+		return
+	}
+	s.mu.Lock()
+	s.good = fmt.Sprintf("token-%d", n)
+	s.mu.Unlock()
+	fmt.Fprintf(w, `{"token":"token-%d"%s}`, n, s.life)
+}
+
+func (s *tokenServer) takeBack() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.good = ""
+}
+
+func (s *tokenServer) client() *registry.Client {
+	return &registry.Client{Transport: newWorld(map[string]http.HandlerFunc{"https://reg.example": s.ServeHTTP})}
+}
+
+func TestTokenForMany(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &tokenServer{delay: 100 * time.Millisecond}
+		c := s.client()
+		ref := reference.MustParse("reg.example/app:v1")
+		many := func() {
+			var wg sync.WaitGroup
+			for range 50 {
+				wg.Go(func() {
+					_, err := read(t.Context(), c, ref, robot, helloBlob())
+					assert.NoError(t, err)
+				})
+			}
+			wg.Wait()
+		}
+		many()
+		assert.EqualValues(t, 1, s.given.Load(), "one token for all")
+		s.takeBack()
+		many()
+		assert.EqualValues(t, 2, s.given.Load(), "one new token for all")
+
+		other := robot
+		other.Username = "other"
+		_, err := read(t.Context(), c, ref, other, helloBlob())
+		assert.NoError(t, err)
+		assert.EqualValues(t, 3, s.given.Load(), "tokens are never shared between credentials")
+		labelled := robot
+		labelled.Origin.Kind = credentials.KindFile
+		_, err = read(t.Context(), c, ref, labelled, helloBlob())
+		assert.NoError(t, err)
+		assert.EqualValues(t, 4, s.given.Load(), "the one taken back by the server is replaced; where a credential was found does not matter")
+	})
+}
+
+func TestTokenExpires(t *testing.T) {
+	for life, want := range map[string]time.Duration{
+		``: 54 * time.Second, `,"expires_in":300`: 290 * time.Second, `,"expires_in":-1`: 54 * time.Second, `,"expires_in":"20"`: 18 * time.Second,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s := &tokenServer{life: life}
+			w := newWorld(map[string]http.HandlerFunc{"https://reg.example": s.ServeHTTP})
+			c := &registry.Client{Transport: w}
+			ref := reference.MustParse("reg.example/app:v1")
+			get := func() {
+				_, err := read(t.Context(), c, ref, robot, helloBlob())
+				require.NoError(t, err)
+			}
+			get()
+			time.Sleep(want - time.Millisecond)
+			get()
+			assert.EqualValues(t, 1, s.given.Load(), "life %q", life)
+			w.asked()
+			time.Sleep(time.Millisecond)
+			get()
+			assert.EqualValues(t, 2, s.given.Load(), "life %q", life)
+			asked := w.asked()
+			assert.Len(t, asked, 2, "it is renewed before the registry has to refuse it")
+			assert.True(t, strings.HasPrefix(asked[0], "GET https://reg.example/token?scope=repository%3Aapp%3Apull Basic"), "no more than pulling is asked: %s", asked[0])
+		})
+	}
+}
+
+// TestTokenLeft: who waits for a token can leave; the token is got for the others.
+func TestTokenLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &tokenServer{delay: time.Second}
+		c := s.client()
+		ref := reference.MustParse("reg.example/app:v1")
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			_, err := read(ctx, c, ref, robot, helloBlob())
+			assert.ErrorIs(t, err, context.Canceled)
+			assert.Empty(t, content.KindOf(err))
+		})
+		synctest.Wait()
+		wg.Go(func() {
+			_, err := read(t.Context(), c, ref, robot, helloBlob())
+			assert.NoError(t, err)
+		})
+		synctest.Wait()
+		cancel()
+		wg.Wait()
+		assert.EqualValues(t, 1, s.given.Load())
+	})
+}
+
+func TestTokenFails(t *testing.T) {
+	for status, want := range map[int]struct {
+		kind  content.Kind
+		asked int64
+	}{
+		401: {content.ErrUnauthorized, 1}, 403: {content.ErrDenied, 1}, 400: {content.ErrNetwork, 1},
+		500: {content.ErrUnavailable, 4}, 429: {content.ErrRateLimited, 4},
+		404: {content.ErrNotFound, 2}, // GET, then POST
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s := &tokenServer{status: status}
+			_, err := read(t.Context(), s.client(), reference.MustParse("reg.example/app:v1"), robot, helloBlob())
+			assert.ErrorIs(t, err, want.kind)
+			assert.Equal(t, want.asked, s.given.Load(), "%d: the tries of a token are all there are", status)
+		})
+	}
+}
+
+func TestTokenAnswers(t *testing.T) {
+	for body, want := range map[string]content.Kind{
+		`{"access_token":"t"}`:            "",
+		`{"token":"t","expires_in":null}`: "",
+		`{}`:                              content.ErrUnauthorized,
+		`{"token":"a\nb"}`:                content.ErrUnauthorized,
+		`{"token":"a","token":"b"}`:       content.ErrUnauthorized,
+		`<html>`:                          content.ErrUnauthorized,
+		`{"token":"` + strings.Repeat("t", 1<<20) + `"}`: content.ErrTooLarge,
+	} {
+		c := &registry.Client{Transport: newWorld(map[string]http.HandlerFunc{
+			"https://reg.example":  signedIn(`Bearer realm="https://auth.example/t?a=b"`, text(hello)),
+			"https://auth.example": text(body),
+		})}
+		_, err := read(t.Context(), c, reference.MustParse("reg.example/app:v1"), robot, helloBlob())
+		assert.Equal(t, want, content.KindOf(err), "%.40s: %v", body, err)
+	}
+}
+
+func TestTokenRedirects(t *testing.T) {
+	for location, want := range map[string]content.Kind{
+		"https://auth.example/elsewhere": "",
+		"https://evil.example/token":     content.ErrForbiddenURL,
+		"https://auth.example:444/token": content.ErrForbiddenURL,
+		"http://auth.example/token":      content.ErrForbiddenURL,
+		"/token":                         content.ErrRedirect,
+	} {
+		w := newWorld(map[string]http.HandlerFunc{
+			"https://reg.example": signedIn(`Bearer realm="https://auth.example/token"`, text(hello)),
+			"https://auth.example": func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == "/elsewhere" {
+					text(`{"token":"t"}`)(w, r)
+					return
+				}
+				redirectTo(location)(w, r)
+			},
+		})
+		_, err := read(t.Context(), &registry.Client{Transport: w}, reference.MustParse("reg.example/app:v1"), robot, helloBlob())
+		assert.Equal(t, want, content.KindOf(err), "%s: %v", location, err)
+		for _, line := range w.asked() {
+			assert.NotContains(t, line, "evil.example")
+		}
+	}
+}
+
+// TestTokenByPost: a server that knows no GET is given the password by POST.
+func TestTokenByPost(t *testing.T) {
+	var form url.Values
+	w := newWorld(map[string]http.HandlerFunc{
+		"https://reg.example": signedIn(`Bearer realm="https://auth.example/token",service="s&x=y#f",scope="repository:app:pull&account=admin"`, text(hello)),
+		"https://auth.example": func(w http.ResponseWriter, r *http.Request) {
+			if r.Method != http.MethodPost {
+				w.WriteHeader(http.StatusMethodNotAllowed)
+				return
+			}
+			assert.NoError(t, r.ParseForm())
+			form = r.PostForm
+			text(`{"token":"t"}`)(w, r)
+		},
+	})
+	_, err := read(t.Context(), &registry.Client{Transport: w}, reference.MustParse("reg.example/app:v1"), robot, helloBlob())
+	require.NoError(t, err)
+	assert.Equal(t, url.Values{"grant_type": {"password"}, "username": {"robot"}, "password": {"s3cret-pass"}, "client_id": {"pullkit"},
+		"service": {"s&x=y#f"}, "scope": {"repository:app:pull&account=admin"}}, form)
+	assert.Equal(t, []string{
+		"GET https://reg.example" + helloPath,
+		"GET https://auth.example/token?scope=repository%3Aapp%3Apull%26account%3Dadmin&service=s%26x%3Dy%23f Basic",
+		"POST https://auth.example/token",
+		"GET https://reg.example" + helloPath + " Bearer",
+	}, w.asked())
+}
+
+func TestRegistryToken(t *testing.T) {
+	w := newWorld(map[string]http.HandlerFunc{"https://reg.example": signedIn(`Bearer realm="https://reg.example/token"`, text(hello))})
+	cred := credentials.Credential{RegistryToken: credentials.Conceal("ready-token")}
+	_, err := read(t.Context(), &registry.Client{Transport: w}, reference.MustParse("reg.example/app:v1"), cred, helloBlob())
+	require.NoError(t, err)
+	assert.Equal(t, []string{"GET https://reg.example" + helloPath + " Bearer"}, w.asked())
+
+	w = newWorld(map[string]http.HandlerFunc{"https://reg.example": challenge(`Bearer realm="https://reg.example/token"`)})
+	_, err = read(t.Context(), &registry.Client{Transport: w}, reference.MustParse("reg.example/app:v1"), cred, helloBlob())
+	assert.ErrorIs(t, err, content.ErrUnauthorized)
+	assert.Len(t, w.asked(), 1)
+}
