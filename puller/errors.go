@@ -1,10 +1,15 @@
 package puller
 
 import (
+	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/internal/redact"
 )
 
 // A Reason says why a pull did not succeed, spelled as in a container status.
@@ -25,7 +30,8 @@ const (
 )
 
 // A RetryError is wrapped by a Runtime's error when the registry asked everybody
-// to wait: no other credential is tried and the back-off lasts at least After.
+// to wait: no other credential is tried and the back-off lasts at least After,
+// but not longer than a day.
 type RetryError struct {
 	After time.Duration
 	Err   error
@@ -35,13 +41,191 @@ func (e *RetryError) Error() string {
 	return fmt.Sprintf("retry after %v: %v", e.After, e.Err)
 }
 
+// Unwrap returns Err.
 func (e *RetryError) Unwrap() error { return e.Err }
 
-// An Error is why an image could not be pulled.
+// maxRetryAfter bounds what a server may ask for, so that a mistyped header
+// cannot lock an image out until the process ends.
+const maxRetryAfter = 24 * time.Hour
+
+// An Error is why an image could not be had. It is never changed once returned.
 type Error struct {
-	Reason     Reason
-	Image      string                // as written in the request
-	RetryAfter time.Duration         // how long the back-off or the server wants the caller to wait; 0 = not known
-	Attempts   []credentials.Attempt // one for each credential tried, in order
-	Err        error
+	// Reason is one of the constants, or "" where the kubelet has no reason: the
+	// request itself is unusable, or the secrets could not be read under
+	// Kubelet.FailOnBadSecret.
+	Reason Reason
+	Image  string // as written in the request
+	// RetryAfter is how long the back-off, or the server, wants the caller to
+	// wait before the next call; 0 where waiting is of no use.
+	RetryAfter time.Duration
+	// Attempts has one entry for each credential tried and each source that
+	// could not answer, in order. Empty where the registry was not asked.
+	Attempts []credentials.Attempt
+	// Previous is the failure that a back-off lasts for, or that PullWait was
+	// waiting after when its context ended; nil otherwise.
+	Previous *Error
+	// Err is the cause; nil where Reason and Previous say it all.
+	Err error
+}
+
+// Error says what failed, why and what to do about it, in one line.
+func (e *Error) Error() string {
+	text := "image " + quote(e.Image) + ": "
+	if e.Reason != "" {
+		text += string(e.Reason) + ": "
+	}
+	return text + e.cause()
+}
+
+// cause is the part of the text that follows the reason.
+func (e *Error) cause() string {
+	switch {
+	case e.Reason == ErrImageNeverPull:
+		return "not present, and the pull policy is Never"
+	case e.Reason == ErrImagePullBackOff:
+		return "next try in " + round(e.RetryAfter).String() + e.previousText()
+	case len(e.Attempts) > 0:
+		return attemptsText(e.Attempts) + e.retryText()
+	case e.Err != nil:
+		return redact.Text(e.Err.Error()) + e.retryText() + e.previousText()
+	}
+	return "failed"
+}
+
+func (e *Error) previousText() string {
+	if e.Previous == nil {
+		return ""
+	}
+	return "; the last try ended with " + string(e.Previous.Reason) + ": " + e.Previous.cause()
+}
+
+// retryText tells a wait that the server asked for. The ordinary back-off is
+// not told: it says nothing about this failure.
+func (e *Error) retryText() string {
+	var retry *RetryError
+	if !errors.As(e.Err, &retry) {
+		return ""
+	}
+	return "; next try in " + round(e.RetryAfter).String()
+}
+
+// Unwrap gives errors.Is and errors.As the reason and every cause, and for a
+// back-off the causes of the failure it lasts for. The reason of that failure
+// is not among them: an error has one reason.
+func (e *Error) Unwrap() []error {
+	var errs []error
+	if e.Reason != "" {
+		errs = append(errs, e.Reason)
+	}
+	for _, err := range []error{e.Err, e.Previous.unreasoned()} {
+		if err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errs
+}
+
+func (e *Error) unreasoned() error {
+	if e == nil {
+		return nil
+	}
+	return e.Err
+}
+
+// Message is the text that the kubelet would write beside Reason into the status
+// of the container that waits for the image. It is shorter than what Error
+// returns: it does not name the credentials.
+func (e *Error) Message() string {
+	switch e.Reason {
+	case ErrImageNeverPull:
+		return fmt.Sprintf("Container image %q is not present with pull policy of Never", cutText(e.Image))
+	case ErrInvalidImageName:
+		return fmt.Sprintf("Failed to apply default image tag %q: %v", cutText(e.Image), e.Err)
+	case ErrImageInspect:
+		return fmt.Sprintf("Failed to inspect image %q: %s", cutText(e.Image), e.text())
+	case ErrImagePullBackOff:
+		text := fmt.Sprintf("Back-off pulling image %q", cutText(e.Image))
+		if e.Previous != nil {
+			text += fmt.Sprintf(": %s: %s", e.Previous.Reason, e.Previous.Message())
+		}
+		return text
+	case ErrRegistryUnavailable:
+		return fmt.Sprintf("image pull failed for %s because the registry is unavailable%s", cutText(e.Image), detail(e.text(), e.Reason))
+	case ErrSignatureValidation:
+		return fmt.Sprintf("image pull failed for %s because the signature validation failed%s", cutText(e.Image), detail(e.text(), e.Reason))
+	}
+	return e.text()
+}
+
+// detail is what the cause says besides the reason.
+func detail(text string, reason Reason) string {
+	text = strings.TrimPrefix(strings.TrimPrefix(text, string(reason)), ": ")
+	if text == "" {
+		return ""
+	}
+	return ": " + text
+}
+
+// text is the cause as the kubelet joins causes: the only one, or [a, b], each
+// text once.
+func (e *Error) text() string {
+	if len(e.Attempts) == 0 {
+		if e.Err == nil {
+			return string(e.Reason)
+		}
+		return redact.Text(e.Err.Error())
+	}
+	var texts []string
+	seen := map[string]bool{}
+	for _, a := range e.Attempts {
+		if text := redact.Text(a.Err.Error()); !seen[text] {
+			seen[text] = true
+			texts = append(texts, text)
+		}
+	}
+	if len(texts) == 1 {
+		return texts[0]
+	}
+	return "[" + strings.Join(texts, ", ") + "]"
+}
+
+// maxTexts is how many attempts an error's text lists.
+const maxTexts = 10
+
+func attemptsText(attempts []credentials.Attempt) string {
+	var texts []string
+	for i, a := range attempts {
+		if i == maxTexts {
+			texts = append(texts, fmt.Sprintf("%d more", len(attempts)-i))
+			break
+		}
+		texts = append(texts, redact.Text(a.String()))
+	}
+	return strings.Join(texts, "; ")
+}
+
+// round makes a duration fit for people, without ever telling a wait that is
+// too short.
+func round(d time.Duration) time.Duration {
+	unit := time.Millisecond
+	if d >= 10*time.Second {
+		unit = time.Second
+	}
+	return (d + unit - 1).Truncate(unit)
+}
+
+// maxName is the number of bytes of an image's name that texts repeat.
+const maxName = 300
+
+func quote(s string) string { return strconv.Quote(cutText(s)) }
+
+func cutText(s string) string {
+	if len(s) <= maxName {
+		return s
+	}
+	cut := maxName
+	for cut > 0 && !utf8.RuneStart(s[cut]) {
+		cut--
+	}
+	return s[:cut] + "..."
 }

@@ -70,13 +70,16 @@ type Plan struct {
 // A Progress is one moment of a pull: how far one blob is, and how far all of it is.
 // Byte counts never go down within one Pull but when State is BlobRestarted.
 type Progress struct {
-	Blob  ocispec.Descriptor // the blob this is about; zero when only the totals are
-	State BlobState
+	Blob  ocispec.Descriptor `json:"blob,omitzero"` // the blob this is about; zero when only the totals are
+	State BlobState          `json:"state,omitempty"`
 	// Done of the Blob.Size bytes are in the store; Resumed of those were kept
 	// from an earlier try, or were there already, and crossed no network now.
-	Done, Resumed int64
+	Done    int64 `json:"done"`
+	Resumed int64 `json:"resumed,omitempty"`
 	// The same for the whole pull; Total is 0 until the manifest is known.
-	Total, TotalDone, TotalResumed int64
+	Total        int64 `json:"total"`
+	TotalDone    int64 `json:"totalDone"`
+	TotalResumed int64 `json:"totalResumed,omitempty"`
 }
 
 // A BlobState says what happened to a blob.

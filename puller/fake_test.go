@@ -1,0 +1,185 @@
+package puller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"io/fs"
+	"iter"
+	"strings"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/reference"
+)
+
+// fakeRuntime stores images by the name as written, and answers as told.
+type fakeRuntime struct {
+	mu         sync.Mutex
+	store      map[string]string // name as written -> ID
+	calls      []string
+	inspectErr error
+	// pull answers with an ID or an error; nil answers with a fixed ID.
+	pull func(ctx context.Context, spec Spec) (string, error)
+	used []string // what the successful pulls used
+}
+
+func (r *fakeRuntime) call(format string, args ...any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.calls = append(r.calls, fmt.Sprintf(format, args...))
+}
+
+// took returns the calls since it was last called.
+func (r *fakeRuntime) took() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	calls := r.calls
+	r.calls = nil
+	if calls == nil {
+		return []string{}
+	}
+	return calls
+}
+
+func (r *fakeRuntime) Status(_ context.Context, spec Spec) (Image, error) {
+	r.call("inspect %s", spec.Written)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.inspectErr != nil {
+		return Image{}, r.inspectErr
+	}
+	id, ok := r.store[spec.Written]
+	if !ok {
+		return Image{}, fmt.Errorf("image %s: %w", spec.Written, fs.ErrNotExist)
+	}
+	return fakeImage(spec.Ref, id), nil
+}
+
+func fakeImage(ref reference.Reference, id string) Image {
+	return Image{Ref: ref, ID: id, Digest: digest.Digest(id), Size: 4096}
+}
+
+func (r *fakeRuntime) Pull(ctx context.Context, spec Spec) (Image, error) {
+	who := credentialID(spec.Credential)
+	r.call("pull %s with %s", spec.Written, who)
+	id := "sha256:" + strings.Repeat("1", 64)
+	if r.pull != nil {
+		var err error
+		if id, err = r.pull(ctx, spec); err != nil {
+			return Image{}, err
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.store == nil {
+		r.store = map[string]string{}
+	}
+	r.store[spec.Written] = id
+	r.used = append(r.used, who)
+	return fakeImage(spec.Ref, id), nil
+}
+
+// credentialID names a credential in calls.
+func credentialID(c credentials.Credential) string {
+	if c.Anonymous() {
+		return "anonymous"
+	}
+	return c.Origin.Key
+}
+
+// fakeRing yields a list. It can do what the rings of package credentials can.
+type fakeRing struct {
+	creds    []credentials.Credential
+	problem  error // yielded first, and listed as a problem
+	lookups  *int
+	noPrints bool
+}
+
+func (f *fakeRing) Lookup(_ context.Context, _ reference.Reference) iter.Seq2[credentials.Credential, error] {
+	return func(yield func(credentials.Credential, error) bool) {
+		if f.lookups != nil {
+			*f.lookups++
+		}
+		for _, c := range f.creds {
+			if !yield(c, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (f *fakeRing) Fingerprint(reference.Reference) uint64 {
+	var h maphash.Hash
+	h.SetSeed(fakeSeed())
+	for _, c := range f.creds {
+		maphash.WriteComparable(&h, c.Username+"\x00"+c.Password.Reveal())
+	}
+	return h.Sum64()
+}
+
+var fakeSeed = sync.OnceValue(maphash.MakeSeed)
+
+func (f *fakeRing) Explain(reference.Reference) iter.Seq[credentials.Note] {
+	return func(yield func(credentials.Note) bool) {
+		for _, c := range f.creds {
+			if !yield(credentials.Note{Origin: c.Origin, Username: c.Username, Matched: true, Why: "matches"}) {
+				return
+			}
+		}
+	}
+}
+
+func (f *fakeRing) Problems() []error {
+	if f.problem == nil {
+		return nil
+	}
+	return []error{&credentials.EntryError{Origin: credentials.Origin{Kind: credentials.KindSecret, Name: "bad"}, Err: f.problem}}
+}
+
+// podRing answers for each Pod with a ring of its own.
+type podRing struct {
+	of func(credentials.Pod) credentials.Keyring
+}
+
+func (p podRing) Lookup(ctx context.Context, ref reference.Reference) iter.Seq2[credentials.Credential, error] {
+	return p.For(credentials.Pod{}).Lookup(ctx, ref)
+}
+
+func (p podRing) For(pod credentials.Pod) credentials.Keyring { return p.of(pod) }
+
+// secret is a candidate from a pull secret.
+func secret(id, password string) credentials.Credential {
+	return credentials.Credential{
+		Username: "user", Password: credentials.Conceal(password),
+		Origin: credentials.Origin{Kind: credentials.KindSecret, Namespace: "team", Name: "secret-" + id, UID: "uid-" + id, Key: id},
+	}
+}
+
+// node is a candidate of the node's.
+func node(id string) credentials.Credential {
+	return credentials.Credential{
+		Username: id, Password: credentials.Conceal("password-of-" + id),
+		Origin: credentials.Origin{Kind: credentials.KindFile, Name: "/var/lib/kubelet/config.json", Key: id},
+	}
+}
+
+// textError makes of a runtime's text the error that a Runtime should return for it.
+func textError(text string) error {
+	for _, reason := range []Reason{ErrRegistryUnavailable, ErrSignatureValidation} {
+		if strings.HasPrefix(text, string(reason)) {
+			return &typedError{text, reason}
+		}
+	}
+	return errors.New(text)
+}
+
+type typedError struct {
+	text   string
+	reason Reason
+}
+
+func (e *typedError) Error() string { return e.text }
+func (e *typedError) Unwrap() error { return e.reason }

@@ -1,0 +1,197 @@
+package puller
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/pullkit/pullkit/reference"
+)
+
+// A flightKey is what two pulls must have in common to be one: then each
+// candidate that one of them would try, the other would try too.
+type flightKey struct {
+	ref      reference.Reference
+	written  string // under Kubelet.NameAsWritten only
+	platform string
+	print    ringPrint
+	alone    uint64 // the call's number where it can be shared with nobody
+}
+
+// A flight is one pull that runs, for everybody who waits for it.
+type flight struct {
+	key    flightKey
+	task   *task // of the call that began it
+	print  *ringPrint
+	ctx    context.Context
+	cancel context.CancelFunc
+	done   chan struct{} // closed when result is set
+
+	mu      sync.Mutex
+	waiters []*waiter // those that have not left
+
+	result result
+}
+
+// A result is what a flight ended with.
+type result struct {
+	image Image
+	err   *failure
+	took  time.Duration // without the time in the queue
+}
+
+// A waiter is one call that waits for a flight.
+type waiter struct {
+	task   *task
+	shared bool
+
+	mu     sync.Mutex
+	listen bool   // is told what happens: from its own Pulling event until it leaves
+	err    *Error // the flight's, for this waiter; set before done is closed
+}
+
+// leaveGrace is how long the last one to leave waits for the Runtime to stop, so
+// that as a rule nothing goes on behind the caller's back.
+const leaveGrace = 50 * time.Millisecond
+
+// join pulls the image, or waits for somebody who does it already.
+func (p *Puller) join(ctx context.Context, t *task, print *ringPrint) (Image, *Error) {
+	f, w := p.board(ctx, t, print)
+	// The first one's event comes first, the pull begins after it.
+	p.emitPulling(t, w.shared)
+	w.setListen(true)
+	if !w.shared {
+		go p.fly(f)
+	}
+	select {
+	case <-f.done:
+		w.setListen(false)
+	case <-ctx.Done():
+		p.leave(f, w)
+		return Image{}, t.ended(ctx)
+	}
+	if w.err != nil {
+		if w.err.Reason != "" {
+			p.emitFailed(t, w.shared, w.err)
+		}
+		return Image{}, w.err
+	}
+	p.emitPulled(t, w.shared, f.result)
+	return f.result.image, nil
+}
+
+// board finds the flight to wait for, or makes one that the caller has to start.
+func (p *Puller) board(ctx context.Context, t *task, print *ringPrint) (*flight, *waiter) {
+	key := flightKey{ref: t.ref, platform: platformKey(t.platform)}
+	if p.config.Kubelet.NameAsWritten {
+		key.written = t.written
+	}
+	if print == nil {
+		key.alone = t.call
+	} else {
+		key.print = *print
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	w := &waiter{task: t}
+	if f, ok := p.flights[key]; ok {
+		w.shared = true
+		f.mu.Lock()
+		f.waiters = append(f.waiters, w)
+		f.mu.Unlock()
+		return f, w
+	}
+	f := &flight{key: key, task: t, print: print, done: make(chan struct{}), waiters: []*waiter{w}}
+	// The pull goes on when the first one leaves and others still wait.
+	f.ctx, f.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	p.flights[key] = f
+	return f, w
+}
+
+// leave takes w from f; the last one to leave ends the pull.
+func (p *Puller) leave(f *flight, w *waiter) {
+	w.setListen(false)
+	p.mu.Lock()
+	f.mu.Lock()
+	for i, other := range f.waiters {
+		if other == w {
+			f.waiters = append(f.waiters[:i:i], f.waiters[i+1:]...)
+			break
+		}
+	}
+	last := len(f.waiters) == 0
+	if last && p.flights[f.key] == f {
+		delete(p.flights, f.key)
+	}
+	f.mu.Unlock()
+	p.mu.Unlock()
+	if !last {
+		return
+	}
+	f.cancel()
+	timer := time.NewTimer(leaveGrace)
+	defer timer.Stop()
+	select {
+	case <-f.done:
+	case <-timer.C:
+	}
+}
+
+// setListen(false) makes sure that w is told nothing any more.
+func (w *waiter) setListen(on bool) {
+	w.mu.Lock()
+	w.listen = on
+	w.mu.Unlock()
+}
+
+// tell calls say for everybody who still waits.
+func (f *flight) tell(say func(w *waiter)) {
+	f.mu.Lock()
+	waiters := append([]*waiter(nil), f.waiters...)
+	f.mu.Unlock()
+	for _, w := range waiters {
+		w.mu.Lock()
+		if w.listen {
+			say(w)
+		}
+		w.mu.Unlock()
+	}
+}
+
+// fly runs the pull and settles what it means for everybody's back-off, before
+// anybody is told: who is told can rely on it.
+func (p *Puller) fly(f *flight) {
+	defer f.cancel()
+	f.result = p.attempt(f)
+	p.mu.Lock()
+	if p.flights[f.key] == f {
+		delete(p.flights, f.key)
+	}
+	f.mu.Lock()
+	p.settle(f)
+	f.mu.Unlock()
+	p.mu.Unlock()
+	close(f.done)
+}
+
+// settle counts the result once for each key, however many waited with it, and
+// for none of those that have left.
+func (p *Puller) settle(f *flight) {
+	counted := map[backoffKey]*Error{}
+	for _, w := range f.waiters {
+		key := w.task.key
+		if f.result.err == nil {
+			if !p.config.Kubelet.KeepStreak {
+				p.windows.succeed(key)
+			}
+			continue
+		}
+		err, ok := counted[key]
+		if !ok {
+			err = f.result.err.errorFor(w.task)
+			err.RetryAfter = p.windows.fail(key, f.print, err, f.result.err.after)
+			counted[key] = err
+		}
+		w.err = err
+	}
+}

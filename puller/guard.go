@@ -1,0 +1,287 @@
+package puller
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/pullpolicy"
+	"github.com/pullkit/pullkit/reference"
+)
+
+// A guard decides who may use an image that is present already, as the kubelet
+// does where its credential verification is on.
+type guard struct {
+	records Records
+	verify  pullpolicy.Verification
+	puller  *Puller
+
+	mu      sync.Mutex
+	adopted bool
+}
+
+func newGuard(p *Puller) *guard {
+	return &guard{records: p.config.Records, verify: p.config.Verify, puller: p}
+}
+
+// Access is what the guard found.
+type access struct {
+	granted bool
+	why     string
+}
+
+// mayUse says whether the task's Pod may use the present image. The error is a
+// fault of the Pod's secrets, under Kubelet.FailOnBadSecret only.
+func (g *guard) mayUse(ctx context.Context, t *task, img Image) (access, error) {
+	if err := g.adopt(ctx); err != nil {
+		return g.unreadable(t, err), nil
+	}
+	id := img.id()
+	rec, err := g.records.Record(ctx, id)
+	known := true
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		if known, err = g.intended(ctx, t); err != nil {
+			return g.unreadable(t, err), nil
+		}
+	case err != nil:
+		return g.unreadable(t, err), nil
+	}
+	if !g.verify.Required(t.req.Image, known) {
+		return access{true, "the verification policy does not ask for proof"}, nil
+	}
+	if len(rec.Names) == 0 {
+		return access{false, "nobody has shown yet that they may use it"}, nil
+	}
+	held, ok := rec.Names[g.name(t)]
+	if !ok {
+		return access{false, "it was pulled under another name"}, nil
+	}
+	return g.match(ctx, t, id, held)
+}
+
+// unreadable records let nobody in, unless nobody is asked for proof.
+func (g *guard) unreadable(t *task, err error) access {
+	g.puller.log.Warn("the records of pulled images cannot be read", "image", t.ref.String(), "err", err)
+	if !g.verify.Required(t.req.Image, true) {
+		return access{true, "the verification policy does not ask for proof"}
+	}
+	return access{false, "the records cannot be read"}
+}
+
+// match looks for the Pod among those who have shown that they may use the image.
+func (g *guard) match(ctx context.Context, t *task, id string, held Access) (access, error) {
+	if held.Everybody {
+		return access{true, "it was pulled anonymously or with the node's credential"}, nil
+	}
+	if account := t.req.Pod.ServiceAccount; account != (credentials.ServiceAccount{}) {
+		for _, a := range held.ServiceAccounts {
+			if a == account {
+				return access{true, "the Pod's service account has pulled it before"}, nil
+			}
+		}
+	}
+	if len(held.Secrets) == 0 && len(held.ServiceAccounts) == 0 {
+		return access{false, "nobody has shown yet that they may use it"}, nil
+	}
+	if g.puller.config.Kubelet.FailOnBadSecret {
+		if err := g.puller.badSecret(ctx, t); err != nil {
+			return access{}, err
+		}
+	}
+	return g.matchSecrets(ctx, t, id, held), nil
+}
+
+// matchSecrets goes through the Pod's secrets. What is the node's has let
+// everybody in when it pulled, or has not pulled.
+func (g *guard) matchSecrets(ctx context.Context, t *task, id string, held Access) access {
+	why := "none of the Pod's secrets has pulled it before"
+	granted := false
+	t.ring.lookup(ctx, t.ref, func(from origin, c credentials.Credential, err error) bool {
+		switch {
+		case from == fromNode:
+			return false
+		case err != nil:
+			return true // it is reported where the secret is missing: when the registry is asked
+		}
+		for _, s := range held.Secrets {
+			same, equal := s.sameObject(secretID(c)), holds(s.Hash, c)
+			switch {
+			case same:
+				why = "the same Secret has pulled it before"
+			case equal:
+				why = "a Secret with the same content has pulled it before"
+			default:
+				continue
+			}
+			granted = true
+			if same != equal {
+				g.renew(ctx, t, id, held, c)
+			}
+			return false
+		}
+		return true
+	})
+	return access{granted, why}
+}
+
+// renew notes another Secret of the same content, or the same one's new content.
+// A full record is left as it is.
+func (g *guard) renew(ctx context.Context, t *task, id string, held Access, c credentials.Credential) {
+	s := secretID(c)
+	if t.dry || len(held.Secrets) >= maxAccess || slices.ContainsFunc(held.Secrets, func(old SecretID) bool {
+		return old.sameObject(s) && holds(old.Hash, c)
+	}) {
+		return
+	}
+	s.Hash = HashCredential(c)
+	if err := g.records.Grant(ctx, id, g.name(t), Access{Secrets: []SecretID{s}}); err != nil {
+		g.puller.log.Warn("the record of an image could not be renewed", "image", t.ref.String(), "err", err)
+	}
+}
+
+// secretID names the Secret that c is from, without a hash.
+func secretID(c credentials.Credential) SecretID {
+	return SecretID{Namespace: c.Origin.Namespace, Name: c.Origin.Name, UID: c.Origin.UID}
+}
+
+// intended reports whether a pull of the image was begun and has not ended.
+func (g *guard) intended(ctx context.Context, t *task) (bool, error) {
+	want := g.intent(t)
+	for image, err := range g.records.Intents(ctx) {
+		if err != nil {
+			return false, err
+		}
+		if image == want {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// adopt makes, once, records of what pulls that were cut short by a crash have
+// left in the store: without access for anybody, since nobody knows with which
+// credential they came. Without it another tag of the same image would look like
+// one that was always there.
+func (g *guard) adopt(ctx context.Context) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.adopted {
+		return nil
+	}
+	if err := g.adoptAll(ctx); err != nil {
+		return err
+	}
+	g.adopted = true
+	return nil
+}
+
+func (g *guard) adoptAll(ctx context.Context) error {
+	for image, err := range g.records.Intents(ctx) {
+		if err != nil {
+			return err
+		}
+		if err := g.adoptOne(ctx, image); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (g *guard) adoptOne(ctx context.Context, image string) error {
+	t, unusable := g.puller.newTask(Request{Image: image})
+	if unusable != nil {
+		return nil // nobody can ask for it
+	}
+	img, err := g.puller.config.Runtime.Status(ctx, t.spec())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return g.records.Grant(ctx, img.id(), g.name(t), Access{})
+}
+
+// Sweep lets Config.Records forget images that are stored no longer. stored
+// reports whether an image with that ID (as in Image.ID) is in the store; before is
+// the time at which the store was listed, so that an image pulled since then keeps
+// its record. Without Records it does nothing. Call it now and then, as often as
+// the store is pruned.
+func (p *Puller) Sweep(ctx context.Context, before time.Time, stored func(id string) bool) error {
+	if p.guard == nil {
+		return nil
+	}
+	if err := p.guard.adoptAll(ctx); err != nil {
+		return err
+	}
+	return p.config.Records.Sweep(ctx, before, stored)
+}
+
+// begin notes that a pull begins. What it returns must be called with what the
+// pull ended with.
+func (g *guard) begin(ctx context.Context, t *task) (done func(tried) error, err error) {
+	if g == nil {
+		return func(tried) error { return nil }, nil
+	}
+	takeBack, err := g.records.Intend(ctx, g.intent(t))
+	if err != nil {
+		return nil, err
+	}
+	return func(r tried) error {
+		if r.err == nil {
+			// The image is in the store: this has to be written, whoever has left.
+			// If it cannot be, the note stays, so that others are asked for proof.
+			if err := g.records.Grant(context.WithoutCancel(ctx), r.image.id(), g.name(t), r.access()); err != nil {
+				return err
+			}
+		}
+		return takeBack()
+	}, nil
+}
+
+// access is who has shown by this pull that they may use the image.
+func (r tried) access() Access {
+	account := r.with.Origin.ServiceAccount
+	switch {
+	case r.with.Anonymous():
+		return Access{Everybody: true}
+	case r.from == fromPod:
+		s := secretID(r.with)
+		s.Hash = HashCredential(r.with)
+		return Access{Secrets: []SecretID{s}}
+	case account != (credentials.ServiceAccount{}):
+		return Access{ServiceAccounts: []credentials.ServiceAccount{account}}
+	}
+	return Access{Everybody: true}
+}
+
+// intent is what a pull of the image is noted under.
+func (g *guard) intent(t *task) string {
+	if g.puller.config.Kubelet.NameAsWritten {
+		return t.written
+	}
+	return t.ref.String()
+}
+
+// name is what access to the image is recorded under.
+func (g *guard) name(t *task) string {
+	if g.puller.config.Kubelet.NameAsWritten {
+		if name, err := reference.Trim(t.req.Image); err == nil {
+			return name
+		}
+	}
+	return t.ref.Name()
+}
+
+// id is what the image's record is kept under.
+func (i Image) id() string {
+	if i.ID != "" {
+		return i.ID
+	}
+	return i.Digest.String()
+}

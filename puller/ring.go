@@ -1,0 +1,173 @@
+package puller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+
+	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/reference"
+)
+
+// A ring is what one request may try: the Pod's secrets, then the node's
+// credentials.
+type ring struct {
+	pod  credentials.Keyring // nil: none
+	node credentials.Keyring // nil: none
+
+	namespace      string // of the Pod
+	keepDuplicates bool
+	nodeIsShared   bool // the node's keyring answers alike for every Pod
+}
+
+// An origin says which of the two keyrings a candidate came from.
+type origin bool
+
+const (
+	fromPod  origin = true
+	fromNode origin = false
+)
+
+func (p *Puller) newRing(req Request) *ring {
+	_, podDependent := p.node.(credentials.PodKeyring)
+	return &ring{
+		pod:            req.Keyring,
+		node:           credentials.For(p.node, req.Pod),
+		namespace:      req.Pod.Namespace,
+		keepDuplicates: p.config.Kubelet.KeepDuplicates,
+		nodeIsShared:   !podDependent,
+	}
+}
+
+// lookup yields the candidates with the keyring each came from. What both
+// keyrings know is tried once; within one of them the keyring decides.
+func (r *ring) lookup(ctx context.Context, ref reference.Reference, yield func(origin, credentials.Credential, error) bool) {
+	var tried []credentials.Credential // the Pod's
+	if r.pod != nil {
+		for cred, err := range r.pod.Lookup(ctx, ref) {
+			if err == nil {
+				err = r.foreign(cred.Origin)
+			}
+			if err == nil {
+				tried = append(tried, cred)
+			}
+			if !yield(fromPod, cred, err) {
+				return
+			}
+		}
+	}
+	if r.node == nil {
+		return
+	}
+	for cred, err := range r.node.Lookup(ctx, ref) {
+		if err == nil && !r.keepDuplicates && slices.ContainsFunc(tried, cred.Same) {
+			continue
+		}
+		if !yield(fromNode, cred, err) {
+			return
+		}
+	}
+}
+
+// A ForeignSecretError says that a pull secret belongs to another namespace than
+// the Pod, which Kubernetes does not allow. The secret was not used.
+type ForeignSecretError struct {
+	Origin    credentials.Origin
+	Namespace string // of the Pod
+}
+
+func (e *ForeignSecretError) Error() string {
+	return fmt.Sprintf("the Secret is of another namespace than the Pod, which is in %s", quote(e.Namespace))
+}
+
+// foreign refuses secrets of another namespace than the Pod's. The node's own
+// keyring is not asked that: it is for every Pod.
+func (r *ring) foreign(o credentials.Origin) error {
+	if o.Kind != credentials.KindSecret || r.namespace == "" || o.Namespace == r.namespace {
+		return nil
+	}
+	return &ForeignSecretError{Origin: o, Namespace: r.namespace}
+}
+
+// A candidates keyring is the one that credentials.Each goes through: it
+// remembers which of the two the candidate being tried came from.
+type candidates struct {
+	*ring
+	trying origin
+}
+
+func (c *candidates) Lookup(ctx context.Context, ref reference.Reference) iter.Seq2[credentials.Credential, error] {
+	return func(yield func(credentials.Credential, error) bool) {
+		c.lookup(ctx, ref, func(from origin, cred credentials.Credential, err error) bool {
+			c.trying = from
+			return yield(cred, err)
+		})
+		c.trying = fromNode // the anonymous try that follows belongs to nobody
+	}
+}
+
+// A ringPrint stands for what can be tried, as far as that is known without
+// asking helpers and plugins.
+type ringPrint struct {
+	pod, node uint64
+	namespace string // of the Pod, where it decides which secrets are refused
+}
+
+// fingerprint hashes what can be tried. ok is false if the hash does not cover
+// all of it: then two equal ones mean nothing.
+func (r *ring) fingerprint(ref reference.Reference) (sum ringPrint, ok bool) {
+	pod, podOK := fingerprint(r.pod, ref)
+	node, nodeOK := fingerprint(r.node, ref)
+	sum = ringPrint{pod: pod, node: node}
+	if r.refuses(ref) {
+		sum.namespace = r.namespace
+	}
+	return sum, podOK && (nodeOK || r.nodeIsShared)
+}
+
+// refuses reports whether one of the Pod's candidates is refused, or may be.
+func (r *ring) refuses(ref reference.Reference) bool {
+	if r.pod == nil || r.namespace == "" {
+		return false
+	}
+	explainer, ok := r.pod.(credentials.Explainer)
+	if !ok {
+		return true
+	}
+	for note := range explainer.Explain(ref) {
+		if note.Matched && r.foreign(note.Origin) != nil {
+			return true
+		}
+	}
+	return false
+}
+
+func fingerprint(k credentials.Keyring, ref reference.Reference) (uint64, bool) {
+	if k == nil {
+		return 0, true
+	}
+	if f, ok := k.(credentials.Fingerprinter); ok {
+		return f.Fingerprint(ref), true
+	}
+	return 0, false
+}
+
+// problems lists what the Pod's keyring had to leave out: malformed secrets.
+func (r *ring) problems() []credentials.Attempt {
+	k, ok := r.pod.(interface{ Problems() []error })
+	if !ok {
+		return nil
+	}
+	var out []credentials.Attempt
+	for _, err := range k.Problems() {
+		a := credentials.Attempt{Source: true, Err: err}
+		var entry *credentials.EntryError
+		if errors.As(err, &entry) {
+			a.Origin, a.Err = entry.Origin, entry.Err
+		}
+		out = append(out, a)
+	}
+	return out
+}
