@@ -39,8 +39,10 @@ func For(ring Keyring, pod Pod) Keyring {
 // knows, however specific. A credential that is the [Credential.Same] as an
 // earlier one is left out. Nil rings are skipped.
 //
-// The joined keyring is a [PodKeyring], a [Fingerprinter] and an [Explainer];
-// rings that are none of these take no part in that.
+// The joined keyring is a [PodKeyring] and an [Explainer]; rings that are none of
+// these take no part in that. It is a [Fingerprinter] only if all rings are: a
+// fingerprint that leaves out a ring would be equal for unequal candidates. Its
+// method Problems lists those of all rings that have one.
 func Join(rings ...Keyring) Keyring { return Rules{}.Join(rings...) }
 
 // Join is [Join] under the rules r: with Kubelet set, a credential that was tried
@@ -52,8 +54,21 @@ func (r Rules) Join(rings ...Keyring) Keyring {
 			j.rings = append(j.rings, ring)
 		}
 	}
-	return j
+	return j.ring()
 }
+
+// ring is j with the methods that it can stand by.
+func (j joined) ring() Keyring {
+	for _, ring := range j.rings {
+		if _, ok := ring.(Fingerprinter); !ok {
+			return j
+		}
+	}
+	return joinedPrints{j}
+}
+
+// joinedPrints are joined rings each of which is a Fingerprinter.
+type joinedPrints struct{ joined }
 
 type joined struct {
 	rules Rules
@@ -81,18 +96,27 @@ func (j joined) For(pod Pod) Keyring {
 	for i, ring := range j.rings {
 		rings[i] = For(ring, pod)
 	}
-	return joined{j.rules, rings}
+	return joined{j.rules, rings}.ring()
 }
 
-func (j joined) Fingerprint(ref reference.Reference) uint64 {
+func (j joinedPrints) Fingerprint(ref reference.Reference) uint64 {
 	var h maphash.Hash
 	h.SetSeed(processSeed())
 	for _, ring := range j.rings {
-		if ring, ok := ring.(Fingerprinter); ok {
-			hashUint(&h, ring.Fingerprint(ref))
-		}
+		hashUint(&h, ring.(Fingerprinter).Fingerprint(ref))
 	}
 	return h.Sum64()
+}
+
+// Problems lists what the rings had to leave out.
+func (j joined) Problems() []error {
+	var all []error
+	for _, ring := range j.rings {
+		if ring, ok := ring.(interface{ Problems() []error }); ok {
+			all = append(all, ring.Problems()...)
+		}
+	}
+	return all
 }
 
 func (j joined) Explain(ref reference.Reference) iter.Seq[Note] {

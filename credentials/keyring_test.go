@@ -12,7 +12,7 @@ import (
 
 var (
 	_ PodKeyring    = joined{}
-	_ Fingerprinter = joined{}
+	_ Fingerprinter = joinedPrints{}
 	_ Explainer     = joined{}
 	_ PodKeyring    = (*Providers)(nil)
 	_ Fingerprinter = (*Providers)(nil)
@@ -167,4 +167,18 @@ func TestExplainPlugins(t *testing.T) {
 	n := note(Pod{ServiceAccount: ServiceAccount{Name: "x"}, Annotations: map[string]string{"a": ""}}, "r.io/app")
 	assert.True(t, n.Matched)
 	assert.Equal(t, "*.io", n.Origin.Key)
+}
+
+// A fingerprint that left out a ring would be equal for unequal candidates.
+func TestJoinIsAFingerprinterOnlyIfAllRingsAre(t *testing.T) {
+	blind := struct{ Keyring }{Static{{Username: "u"}}}
+	_, ok := Join(Static{}, blind).(Fingerprinter)
+	assert.False(t, ok)
+	_, ok = Join(Static{}, nil, Static{}).(Fingerprinter)
+	assert.True(t, ok)
+	bad := FromSecrets(Secret{Name: "bad", Type: TypeDockerConfigJSON, Data: ConcealData(map[string][]byte{KeyDockerConfigJSON: []byte("{")})})
+	problems, ok := Join(Static{}, bad).(interface{ Problems() []error })
+	if assert.True(t, ok) {
+		assert.Len(t, problems.Problems(), 1)
+	}
 }
