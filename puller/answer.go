@@ -11,8 +11,8 @@ import (
 // machines. It holds no secret.
 //
 // Host, Status and Codes come from the Runtime's error: from the first one in its
-// tree that has a method Host() string, StatusCode() int and Codes() []string
-// respectively, as those of package registry do.
+// tree that has a method ServerHost() string, StatusCode() int and ErrorCodes()
+// []string respectively, as those of packages content and registry do.
 type Answer struct {
 	Origin    credentials.Origin `json:"-"`
 	From      string             `json:"from"`                // Origin, for people
@@ -48,17 +48,17 @@ func newAnswer(a credentials.Attempt) Answer {
 		return answer
 	}
 	answer.Error = redact.Text(a.Err.Error())
-	var host interface{ Host() string }
+	var host interface{ ServerHost() string }
 	if errors.As(a.Err, &host) {
-		answer.Host = redact.Text(host.Host())
+		answer.Host = redact.Text(host.ServerHost())
 	}
 	var status interface{ StatusCode() int }
 	if errors.As(a.Err, &status) {
 		answer.Status = status.StatusCode()
 	}
-	var codes interface{ Codes() []string }
+	var codes interface{ ErrorCodes() []string }
 	if errors.As(a.Err, &codes) {
-		for _, c := range codes.Codes() {
+		for _, c := range codes.ErrorCodes() {
 			answer.Codes = append(answer.Codes, redact.Text(c))
 		}
 	}
