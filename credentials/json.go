@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 )
 
@@ -29,46 +28,79 @@ func checkJSON(data []byte) error {
 	if len(data) > maxDocument {
 		return errTooLarge
 	}
-	var syntax *json.SyntaxError
-	var raw json.RawMessage
-	switch err := json.Unmarshal(data, &raw); {
-	case err == nil:
+	if json.Valid(data) {
 		return nil
-	case len(bytes.TrimSpace(data)) == 0:
+	}
+	if len(bytes.TrimSpace(data)) == 0 {
 		return errors.New("is empty")
-	case errors.As(err, &syntax):
+	}
+	var syntax *json.SyntaxError
+	if errors.As(json.Unmarshal(data, new(json.RawMessage)), &syntax) {
 		return fmt.Errorf("is not JSON: syntax error at byte %d", syntax.Offset)
 	}
 	return errors.New("is not JSON")
 }
 
-// readObject returns the members of an object, none for null. The data has
-// passed checkJSON.
+// readObject returns the members of an object in their order, none for null.
+// The data must have passed checkJSON: only the places where values begin and
+// end are looked for. (A json.Decoder gives the order too, at ten times the cost.)
 func readObject(data []byte) ([]member, error) {
-	if kindOf(data) == "null" {
+	data = bytes.Trim(data, jsonSpace)
+	switch kind := kindOf(data); kind {
+	case "null":
 		return nil, nil
-	}
-	if kind := kindOf(data); kind != "object" {
+	case "object":
+	default:
 		return nil, fmt.Errorf("is %s, not an object", article(kind))
 	}
-	dec := json.NewDecoder(bytes.NewReader(data))
-	if _, err := dec.Token(); err != nil { // the brace
-		return nil, errors.New("is not JSON")
-	}
 	var members []member
-	for dec.More() {
-		var m member
-		token, err := dec.Token()
+	rest := data[1:] // behind the brace
+	for {
+		rest = bytes.TrimLeft(rest, jsonSpace+",")
+		if len(rest) == 0 || rest[0] == '}' {
+			return members, nil
+		}
+		end := valueEnd(rest)
+		name, _, err := readString(rest[:end])
 		if err != nil {
-			return nil, errors.New("is not JSON")
+			return nil, err
 		}
-		m.name, _ = token.(string)
-		if err := dec.Decode(&m.value); err != nil && err != io.EOF {
-			return nil, errors.New("is not JSON")
-		}
-		members = append(members, m)
+		rest = bytes.TrimLeft(rest[end:], jsonSpace+":")
+		end = valueEnd(rest)
+		members = append(members, member{name, json.RawMessage(rest[:end])})
+		rest = rest[end:]
 	}
-	return members, nil
+}
+
+const jsonSpace = " \t\r\n"
+
+// valueEnd returns where the value that begins data ends.
+func valueEnd(data []byte) int {
+	depth, quoted := 0, false
+	for i := 0; i < len(data); i++ {
+		switch c := data[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+			if !quoted && depth == 0 {
+				return i + 1
+			}
+		case quoted:
+		case c == '{' || c == '[':
+			depth++
+		case c == '}' || c == ']':
+			if depth == 0 {
+				return i // a number or word, at the end of what holds it
+			}
+			if depth--; depth == 0 {
+				return i + 1
+			}
+		case depth == 0 && (c == ',' || c <= ' '):
+			return i
+		}
+	}
+	return len(data)
 }
 
 // readString returns a string, and "" for null.
@@ -77,6 +109,9 @@ func readString(data []byte) (s string, isNull bool, err error) {
 	case "null":
 		return "", true, nil
 	case "string":
+		if text := bytes.Trim(data, jsonSpace); isPlain(text[1 : len(text)-1]) {
+			return string(text[1 : len(text)-1]), false, nil
+		}
 		if err := json.Unmarshal(data, &s); err != nil {
 			return "", false, errors.New("is not JSON")
 		}
@@ -86,8 +121,18 @@ func readString(data []byte) (s string, isNull bool, err error) {
 	}
 }
 
+// isPlain reports whether the inside of a JSON string stands for itself.
+func isPlain(text []byte) bool {
+	for _, c := range text {
+		if c == '\\' || c >= 0x80 {
+			return false
+		}
+	}
+	return true
+}
+
 func kindOf(data []byte) string {
-	data = bytes.TrimLeft(data, " \t\r\n")
+	data = bytes.TrimLeft(data, jsonSpace)
 	if len(data) == 0 {
 		return "null"
 	}

@@ -36,10 +36,20 @@ type shape struct {
 	port   string
 }
 
-// newTable sorts entries, which it takes over: reverse byte order of the key's
-// text, as the kubelet does, and for one text the order in which they came.
-func newTable(rules Rules, entries []entry) table {
-	slices.SortStableFunc(entries, func(a, b entry) int { return cmp.Compare(b.text, a.text) })
+// newTable sorts entries: reverse byte order of the key's text, as the kubelet
+// does, and for one text the order in which they came.
+func newTable(rules Rules, unsorted []entry) table {
+	order := make([]int32, len(unsorted)) // sorted instead of the entries, which are large
+	for i := range order {
+		order[i] = int32(i)
+	}
+	slices.SortFunc(order, func(a, b int32) int {
+		return cmp.Or(cmp.Compare(unsorted[b].text, unsorted[a].text), cmp.Compare(a, b))
+	})
+	entries := make([]entry, len(unsorted))
+	for i, from := range order {
+		entries[i] = unsorted[from]
+	}
 	t := table{rules: rules, entries: entries, next: make([]int32, len(entries)), literal: make(map[string]int32, len(entries))}
 	for i := len(entries) - 1; i >= 0; i-- {
 		e := &entries[i]

@@ -109,6 +109,8 @@ func flatten(ring Keyring) []Keyring {
 		return ring.parts()
 	case joined:
 		return ring.flat()
+	case joinedPrints:
+		return ring.flat()
 	}
 	return []Keyring{ring}
 }
