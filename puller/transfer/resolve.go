@@ -3,6 +3,7 @@ package transfer
 import (
 	"context"
 	"errors"
+	"math"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -71,16 +72,27 @@ func (t target) blobs() []ocispec.Descriptor {
 	return blobs
 }
 
-// size is what the documents and blobs take in the store.
+// size is what the documents and blobs take in the store; negative if that is
+// more than an int64 holds.
 func (t target) size() int64 {
 	var n int64
 	for _, d := range t.docs {
 		n += d.desc.Size
 	}
 	for _, d := range t.blobs() {
-		n += d.Size
+		if n += d.Size; n < 0 {
+			return n
+		}
 	}
 	return n
+}
+
+// checkSize refuses sizes that cannot be true before room is made for them.
+func (t target) checkSize() error {
+	if t.size() < 0 {
+		return failf(content.ErrSizeMismatch, "the sizes in manifest %s add up to more than %d bytes", t.leaf().desc.Digest, int64(math.MaxInt64))
+	}
+	return nil
 }
 
 // A walk goes from what a name points to down to a platform's manifest.
@@ -101,6 +113,9 @@ func (w *walk) down(ctx context.Context, docs []document, choice index.Choice) (
 	last := docs[len(docs)-1]
 	if last.parsed.Manifest != nil {
 		t := target{docs, choice}
+		if err := t.checkSize(); err != nil {
+			return t, err
+		}
 		ok, err := w.accept(ctx, t)
 		if err == nil && !ok {
 			err = errUnfit
