@@ -19,14 +19,14 @@ import (
 // answer gives a rule's answer, byte by byte on the connection itself, since
 // net/http would put most of them right.
 func (s *Stage) answer(p Respond, w *scriptedWriter, req *http.Request) {
-	if !s.pause(time.Duration(p.DelayMS) * time.Millisecond) {
-		return
-	}
 	conn, _, err := http.NewResponseController(w.ResponseWriter).Hijack()
 	if err != nil {
 		return
 	}
 	defer s.take(conn)()
+	if !s.pause(time.Duration(p.DelayMS) * time.Millisecond) {
+		return
+	}
 	if p.Drop {
 		reset(conn)
 		return

@@ -4,10 +4,12 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/pullkit/pullkit/puller"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/puller/layout"
 	"github.com/pullkit/pullkit/puller/pullertest"
 	"github.com/pullkit/pullkit/puller/registry"
+	"github.com/pullkit/pullkit/puller/transfer"
 	"github.com/stretchr/testify/require"
 )
 
@@ -50,6 +52,14 @@ func TestClientIsASource(t *testing.T) {
 	onBoth(t, func(t *testing.T, network *pullertest.Network) {
 		require.NoError(t, pullertest.TestSource(network, func(host string) (content.Source, error) {
 			return newClient(t, network, host), nil
+		}))
+	})
+}
+
+func TestTransferIsARuntime(t *testing.T) {
+	onBoth(t, func(t *testing.T, network *pullertest.Network) {
+		require.NoError(t, pullertest.TestRuntime(network, func(host string) (puller.Runtime, error) {
+			return transfer.New(transfer.Config{Source: newClient(t, network, host), Store: &pullertest.MemStore{}}), nil
 		}))
 	})
 }

@@ -128,8 +128,12 @@ func gzipBomb(size int64) (data []byte, diffID digest.Digest, err error) {
 type repeated byte
 
 func (b repeated) Read(p []byte) (int, error) {
-	for i := range p {
-		p[i] = byte(b)
+	if len(p) == 0 {
+		return 0, nil
+	}
+	p[0] = byte(b)
+	for n := 1; n < len(p); n *= 2 {
+		copy(p[n:], p[:n])
 	}
 	return len(p), nil
 }

@@ -172,7 +172,7 @@ func (s *Stage) ConfigJSON() ([]byte, error) {
 // handle answers a request: by the first rule that matches, else well.
 func (s *Stage) handle(listener string, w http.ResponseWriter, req *http.Request) {
 	if !s.enter() {
-		return
+		panic(http.ErrAbortHandler) // the connection ends without an answer
 	}
 	defer s.served.Done()
 	body, _ := io.ReadAll(io.LimitReader(req.Body, 64<<10)) // what came of a body that ends early is enough

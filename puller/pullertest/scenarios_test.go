@@ -1,0 +1,95 @@
+package pullertest_test
+
+import (
+	"context"
+	"crypto/x509"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/index"
+	"github.com/pullkit/pullkit/puller"
+	"github.com/pullkit/pullkit/puller/layout"
+	"github.com/pullkit/pullkit/puller/pullertest"
+	"github.com/pullkit/pullkit/puller/registry"
+	"github.com/pullkit/pullkit/puller/transfer"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// files are the scenario files and how many scenarios each holds, so that none is lost.
+var files = []struct {
+	name      string
+	scenarios int
+}{
+	{"content.json", 7}, {"credentials.json", 27}, {"documents.json", 34}, {"faults.json", 36}, {"limits.json", 8}, {"store.json", 10},
+}
+
+func readScenarios(t *testing.T, name string, want int) []pullertest.Scenario {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join("testdata", "vectors", name))
+	require.NoError(t, err)
+	scenarios, err := pullertest.ParseScenarios(data)
+	require.NoError(t, err)
+	require.Len(t, scenarios, want, name)
+	return scenarios
+}
+
+// pull pulls with all the built-in parts, as a program would put them together.
+func pull(ctx context.Context, job pullertest.Job) (err error) {
+	log := slog.New(slog.NewTextHandler(job.Log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	config, err := credentials.ParseConfig(job.Config, "config.json")
+	if err != nil {
+		return err
+	}
+	client := &registry.Client{DialContext: job.Dial, Logger: log, RootCAs: x509.NewCertPool()}
+	defer client.CloseIdleConnections()
+	client.RootCAs.AppendCertsFromPEM(job.CA)
+	if job.PlainHTTP {
+		host, _, _ := strings.Cut(job.Image, "/")
+		client.PlainHTTP = []string{host}
+	}
+	platform, err := index.ParsePlatform(job.Platform)
+	if err != nil {
+		return err
+	}
+	store, err := layout.Open(job.Store)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	p, err := puller.New(puller.Config{
+		Runtime:  transfer.New(transfer.Config{Source: client, Store: store, Logger: log}),
+		Keyring:  config,
+		Platform: platform,
+		Logger:   log,
+	})
+	if err != nil {
+		return err
+	}
+	_, err = p.Pull(ctx, puller.Request{Image: job.Image})
+	return err
+}
+
+func TestScenariosInMemory(t *testing.T) {
+	played := 0
+	for _, file := range files {
+		for _, sc := range readScenarios(t, file.name, file.scenarios) {
+			t.Run(sc.Name, func(t *testing.T) {
+				box := t.TempDir()
+				synctest.Test(t, func(t *testing.T) {
+					// A bubble begins in 2000; some scenarios speak of dates that are past today.
+					time.Sleep(time.Until(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)))
+					assert.NoError(t, pullertest.TestScenario(t.Context(), sc, &pullertest.Network{}, box, pull))
+				})
+			})
+			played++
+		}
+	}
+	assert.Equal(t, 122, played, "scenarios")
+}
