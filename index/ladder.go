@@ -42,12 +42,12 @@ const maxRungs = 8 + 10 + 4
 // that is the common base.
 func (l *ladder) climb(arch, variant string) {
 	switch arch {
-	case "amd64":
-		l.chain(arch, variant, "v", "v4", "v3", "v2")
+	case "amd64": // there are v1, which is plain, to v4; the rest is ready for more
+		l.chain(arch, variant, "v", "v9", "v8", "v7", "v6", "v5", "v4", "v3", "v2")
 		l.plain(arch)
 		l.add("386", "")
 	case "arm": // no plain arm: that is v7
-		l.chain(arch, variant, "v", "v8", "v7", "v6", "v5")
+		l.chain(arch, variant, "v", "v9", "v8", "v7", "v6", "v5")
 	case "arm64":
 		l.arm64(variant)
 	case "ppc64", "ppc64le":

@@ -118,11 +118,11 @@ func naiveCompare(idx ocispec.Index, want ocispec.Platform, a, b int) int {
 	return slices.Compare(vb, va) // no version is shorter than any
 }
 
-func naiveVersion(s string) ([]int, bool) {
-	var v []int
+func naiveVersion(s string) ([]int64, bool) {
+	var v []int64
 	for i, part := range strings.Split(s, ".") {
-		n, err := strconv.Atoi(part)
-		if limit := []int{255, 255, 65535, 1 << 32}[min(i, 3)]; err != nil || n < 0 || n > limit || strings.HasPrefix(part, "+") {
+		n, err := strconv.ParseInt(part, 10, 64)
+		if limit := []int64{255, 255, 65535, 1<<32 - 1}[min(i, 3)]; err != nil || n < 0 || n > limit || strings.HasPrefix(part, "+") {
 			if i < 3 {
 				return nil, false
 			}
@@ -148,13 +148,13 @@ func naiveBelow(arch, variant string) (names []string) {
 	switch arch {
 	case "amd64":
 		if variant == fmt.Sprintf("v%d", number) && number < 100 {
-			count("v", min(number-1, 4), 2)
+			count("v", min(number-1, 9), 2)
 		}
 		plain()
 		names = append(names, "386/")
 	case "arm":
 		if variant == fmt.Sprintf("v%d", number) && number < 100 {
-			count("v", min(number-1, 8), 5)
+			count("v", min(number-1, 9), 5)
 		}
 	case "arm64":
 		var major, minor int
