@@ -1,0 +1,107 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/index"
+	"github.com/pullkit/pullkit/puller"
+	"github.com/pullkit/pullkit/puller/layout"
+	"github.com/pullkit/pullkit/puller/pullertest"
+	"github.com/pullkit/pullkit/puller/transfer"
+	"github.com/pullkit/pullkit/pullpolicy"
+)
+
+// demoPlatforms are those of the demonstration's image. It is pulled for the
+// second, so that the choice is the same on every machine.
+var demoPlatforms = []ocispec.Platform{
+	{OS: "linux", Architecture: "amd64"},
+	{OS: "linux", Architecture: "arm64", Variant: "v8"},
+}
+
+// demo pulls a private image from a registry of its own, twice.
+func demo(ctx context.Context, stdout io.Writer) error {
+	reg, err := pullertest.Start(pullertest.Config{
+		Auth:  pullertest.AuthBearer,
+		Users: []pullertest.User{{Name: "robot", Password: "the-new-password"}},
+	})
+	if err != nil {
+		return err
+	}
+	defer reg.Close()
+	if _, err := reg.PutImage("team/app:v1", pullertest.Image{Platforms: demoPlatforms, Layers: []int64{3 << 20, 200 << 10}}); err != nil {
+		return err
+	}
+	image := reg.Host() + "/team/app:v1"
+	fmt.Fprintf(stdout, "A registry with a private image for %s and %s is up: %s\n", index.FormatPlatform(demoPlatforms[0]), index.FormatPlatform(demoPlatforms[1]), image)
+	secrets, err := demoSecrets(reg.Host())
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "pull-demo-")
+	if err != nil {
+		return err
+	}
+	store, err := layout.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	out := newReport(stdout, stdout, false)
+	p, err := puller.New(puller.Config{
+		Runtime:  transfer.New(transfer.Config{Store: store}),
+		Platform: demoPlatforms[1],
+		Events:   out.event,
+	})
+	if err != nil {
+		return err
+	}
+	req := puller.Request{Image: image, Keyring: secrets}
+
+	fmt.Fprint(stdout, "\n-- What a pull would do, and why:\n")
+	decision, err := p.Explain(ctx, req)
+	if err != nil {
+		return err
+	}
+	out.decision(decision)
+
+	fmt.Fprint(stdout, "\n-- The pull:\n")
+	img, err := p.Pull(ctx, req)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(stdout, "chosen from the index: %s %s\n", index.FormatPlatform(img.Platform), img.Manifest)
+
+	for _, policy := range []pullpolicy.Policy{pullpolicy.IfNotPresent, pullpolicy.Always} {
+		fmt.Fprintf(stdout, "\n-- Once more, under %s:\n", policy)
+		reg.ResetCounts()
+		req.Policy = policy
+		if img, err = p.Pull(ctx, req); err != nil {
+			return err
+		}
+		n := reg.Counts()
+		fmt.Fprintf(stdout, "asked of the registry: %d for manifests, %d for blobs, %d bytes fetched\n", n.ManifestHead+n.ManifestGet, n.BlobHead+n.BlobGet, n.BlobBytes)
+	}
+	fmt.Fprintf(stdout, "\n%s\n%s\n", img.Digest, dir)
+	return nil
+}
+
+// demoSecrets are two pull secrets for one registry, the first of them stale.
+func demoSecrets(host string) (*credentials.Secrets, error) {
+	var secrets []credentials.Secret
+	for _, s := range []struct{ name, password string }{{"stale", "the-old-password"}, {"current", "the-new-password"}} {
+		data, err := credentials.NewDockerConfigJSON(host, "robot", s.password, "")
+		if err != nil {
+			return nil, err
+		}
+		secrets = append(secrets, credentials.Secret{
+			Namespace: "demo", Name: s.name, Type: credentials.TypeDockerConfigJSON,
+			Data: credentials.ConcealData(map[string][]byte{".dockerconfigjson": data}),
+		})
+	}
+	return credentials.FromSecrets(secrets...), nil
+}

@@ -1,0 +1,54 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/pullkit/pullkit/puller"
+	"github.com/pullkit/pullkit/puller/content"
+)
+
+// hints says for each kind of failure what can be done.
+var hints = map[content.Kind]string{
+	content.ErrNotFound:       "check the name and tag; some registries answer this to whoever may not see the image",
+	content.ErrUnauthorized:   "give credentials for this image with -secret or -config",
+	content.ErrDenied:         "the credentials are valid but may not read this image; give others with -secret or -config",
+	content.ErrNoPlatform:     "choose another one with -platform",
+	content.ErrRateLimited:    "wait, or give credentials with a higher limit",
+	content.ErrUnavailable:    "the registry is in trouble; try again later",
+	content.ErrTLS:            "check the registry's certificate; SSL_CERT_FILE names further authorities, -plain-http speaks http",
+	content.ErrNetwork:        "check the registry's name, the network and the proxy variables; what has arrived is kept",
+	content.ErrTimeout:        "the registry or the network is too slow; what has arrived is kept, run again to continue",
+	content.ErrStore:          "check the directory, its permissions and the free space; -o names another",
+	content.ErrForbiddenURL:   "the registry sent the client to an address that credentials or content must not come from",
+	content.ErrDigestMismatch: "the registry or a mirror serves other bytes than the image names; nothing of it was stored",
+	content.ErrSizeMismatch:   "the registry or a mirror serves other bytes than the image names; nothing of it was stored",
+}
+
+// hint says what can be done about err, "" if the error says all there is.
+func hint(err error) string {
+	switch {
+	case errors.Is(err, context.Canceled):
+		return "interrupted; whole blobs are kept, run again to continue"
+	case errors.Is(err, puller.ErrInvalidImageName):
+		return "" // the parser says what to do
+	case errors.Is(err, puller.ErrImageNeverPull):
+		return "pull it before, or use another -policy"
+	}
+	return hints[content.KindOf(err)]
+}
+
+// oneLine is everything a user should see of err: one line, with what can be done.
+func oneLine(err error) string {
+	text := strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
+	if h := hint(err); h != "" {
+		text += " (" + h + ")"
+	}
+	var perr *puller.Error
+	if errors.As(err, &perr) && perr.RetryAfter > 0 && !errors.Is(err, puller.ErrImagePullBackOff) {
+		text += "; try again in " + perr.RetryAfter.Round(time.Second).String()
+	}
+	return text
+}

@@ -1,0 +1,236 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/puller/pullertest"
+)
+
+// call runs the program in an empty directory, with no configuration of the
+// machine's in reach.
+func call(t *testing.T, ctx context.Context, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	code = run(ctx, args, &out, &errs)
+	assert.NotContains(t, errs.String(), "goroutine", "a stack was printed")
+	return code, out.String(), errs.String()
+}
+
+func inEmptyDir(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	t.Chdir(dir)
+	for _, name := range []string{"HOME", "DOCKER_CONFIG", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "TMPDIR"} {
+		t.Setenv(name, dir)
+	}
+	t.Setenv("REGISTRY_AUTH_FILE", "")
+	return dir
+}
+
+func TestDemonstration(t *testing.T) {
+	inEmptyDir(t)
+	code, out, errs := call(t, t.Context())
+	require.Equal(t, 0, code, errs)
+	for _, want := range []string{
+		`1  secret "demo/stale"`, `2  secret "demo/current"`, // the order
+		"401 UNAUTHORIZED",              // what the stale one was told
+		`secret "demo/current"`,         // and the other
+		"linux/arm64/v8    exact match", // the choice
+		"already present on machine",
+		"asked of the registry: 0 for manifests, 0 for blobs, 0 bytes fetched",
+	} {
+		assert.Contains(t, out, want)
+	}
+	assert.NotContains(t, out, "the-old-password")
+	assert.NotContains(t, out, "the-new-password")
+	lines := strings.Split(strings.TrimSpace(out), "\n")
+	dir := lines[len(lines)-1]
+	assert.Regexp(t, `^sha256:[0-9a-f]{64}$`, lines[len(lines)-2])
+	assert.FileExists(t, filepath.Join(dir, "index.json"))
+	assert.FileExists(t, filepath.Join(dir, "blobs", "sha256", strings.TrimPrefix(lines[len(lines)-2], "sha256:")))
+}
+
+// startPrivate starts a registry with a private image, and writes a secret and
+// a config.json that open it.
+func startPrivate(t *testing.T, platforms ...ocispec.Platform) (reg *pullertest.Registry, secret, config string) {
+	t.Helper()
+	reg, err := pullertest.Start(pullertest.Config{
+		Auth: pullertest.AuthBasic, Users: []pullertest.User{{Name: "robot", Password: "hunter2"}},
+	})
+	require.NoError(t, err)
+	t.Cleanup(func() { reg.Close() })
+	_, err = reg.PutImage("team/app:v1", pullertest.Image{Platforms: platforms, Layers: []int64{1000, 2000}})
+	require.NoError(t, err)
+	data, err := credentials.NewDockerConfigJSON(reg.Host(), "robot", "hunter2", "")
+	require.NoError(t, err)
+	manifest, err := json.Marshal(map[string]any{
+		"apiVersion": "v1", "kind": "Secret", "type": credentials.TypeDockerConfigJSON,
+		"metadata":   map[string]string{"name": "robot"},
+		"stringData": map[string]string{credentials.KeyDockerConfigJSON: string(data)},
+	})
+	require.NoError(t, err)
+	dir := t.TempDir()
+	secret, config = filepath.Join(dir, "secret.yaml"), filepath.Join(dir, "config.json")
+	require.NoError(t, os.WriteFile(secret, manifest, 0o600))
+	require.NoError(t, os.WriteFile(config, data, 0o600))
+	return reg, secret, config
+}
+
+func TestPull(t *testing.T) {
+	dir := inEmptyDir(t)
+	reg, secret, config := startPrivate(t)
+	image := reg.Host() + "/team/app:v1"
+
+	code, out, errs := call(t, t.Context(), "-secret", secret, image)
+	require.Equal(t, 0, code, errs)
+	assert.Contains(t, out, "Successfully pulled image")
+	assert.FileExists(t, filepath.Join(dir, "images", "index.json"))
+
+	reg.ResetCounts()
+	code, out, errs = call(t, t.Context(), "-config", config, image)
+	require.Equal(t, 0, code, errs)
+	assert.Contains(t, out, "already present")
+	assert.Zero(t, reg.Counts().Total())
+
+	t.Run("list", func(t *testing.T) {
+		list := filepath.Join(t.TempDir(), "list")
+		require.NoError(t, os.WriteFile(list, []byte("# mine\n"+image+" # once\n\n"+image+"\n"), 0o600))
+		code, out, errs := call(t, t.Context(), "-config", config, "-f", list, "-o", "other", "-policy", "Always", "-parallel", "2")
+		require.Equal(t, 0, code, errs)
+		assert.Equal(t, 2, strings.Count(out, "Successfully pulled image"), out)
+	})
+	t.Run("json", func(t *testing.T) {
+		code, out, errs := call(t, t.Context(), "-config", config, "-json", "-o", "third", image)
+		require.Equal(t, 0, code, errs)
+		var last map[string]any
+		for line := range strings.Lines(out) {
+			require.NoError(t, json.Unmarshal([]byte(line), &last), line)
+		}
+		assert.Equal(t, "linux/amd64", last["platform"])
+	})
+	t.Run("explain", func(t *testing.T) {
+		code, out, errs := call(t, t.Context(), "-config", config, "-explain", "-o", "fourth", image)
+		require.Equal(t, 0, code, errs)
+		assert.Contains(t, out, "policy      IfNotPresent")
+		assert.NotContains(t, out, "hunter2")
+		code, out, errs = call(t, t.Context(), "-config", config, "-explain", "-json", "-o", "fourth", image)
+		require.Equal(t, 0, code, errs)
+		assert.True(t, json.Valid([]byte(out)), out)
+		assert.NotContains(t, out, "hunter2")
+	})
+}
+
+// TestBadInput holds that each failure ends with one line that says what failed,
+// for which image, where, and what can be done, and never with a secret.
+func TestBadInput(t *testing.T) {
+	dir := inEmptyDir(t)
+	reg, secret, config := startPrivate(t, ocispec.Platform{OS: "linux", Architecture: "amd64"})
+	image := reg.Host() + "/team/app:v1"
+	wrong, err := credentials.NewDockerConfigJSON(reg.Host(), "robot", "wrong-hunter3", "")
+	require.NoError(t, err)
+	file := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+		return path
+	}
+	wrongConfig := file("wrong.json", string(wrong))
+	malformed := file("malformed.json", `{"auths": {"`+reg.Host()+`": {"auth": "c2VjcmV0`)
+	notADir := file("not-a-directory", "")
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	closed := listener.Addr().String()
+	listener.Close()
+
+	for _, tt := range []struct {
+		name string
+		args []string
+		code int
+		want []string
+	}{
+		{"invalid name", []string{"Team/app:v1 "}, 1, []string{`"Team/app:v1 "`, "InvalidImageName", "white space"}},
+		{"upper case", []string{"reg.example/App"}, 1, []string{`"reg.example/App"`, "upper case"}},
+		{"unknown flag", []string{"-colour", image}, 2, []string{"-colour", "-h"}},
+		{"flag without value", []string{"-o"}, 2, []string{"-o"}},
+		{"no image", []string{"-plain-http"}, 2, []string{"no image"}},
+		{"bad policy", []string{"-policy", "always", image}, 2, []string{`"always"`, "Always"}},
+		{"bad platform", []string{"-platform", "linux/", image}, 2, []string{`"linux/"`}},
+		{"bad parallel", []string{"-parallel", "0", image}, 2, []string{"-parallel"}},
+		{"no such list", []string{"-f", "nowhere"}, 1, []string{"nowhere"}},
+		{"no such config", []string{"-config", "nowhere.json", image}, 1, []string{"nowhere.json"}},
+		{"malformed config", []string{"-config", malformed, image}, 1, []string{"malformed.json"}},
+		{"no such secret file", []string{"-secret", "nowhere.yaml", image}, 1, []string{"nowhere.yaml"}},
+		{"malformed secret", []string{"-secret", malformed, image}, 1, []string{"malformed.json"}},
+		{"unwritable directory", []string{"-o", notADir, "-secret", secret, image}, 1, []string{"not-a-directory", "directory"}},
+		{"nobody listens", []string{closed + "/team/app:v1"}, 1, []string{closed, "refused", "network"}},
+		{"no such tag", []string{"-config", config, reg.Host() + "/team/app:v2"}, 1, []string{"team/app:v2", reg.Host(), "404", "check the name"}},
+		{"no credentials", []string{image}, 1, []string{image, "401", "-secret"}},
+		{"wrong credentials", []string{"-config", wrongConfig, image}, 1, []string{image, "401", "wrong.json", "-secret"}},
+		{"no such platform", []string{"-config", config, "-platform", "linux/riscv64", image}, 1, []string{"linux/riscv64", "available: linux/amd64", "-platform"}},
+		{"never", []string{"-policy", "Never", image}, 1, []string{image, "ErrImageNeverPull", "-policy"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			code, _, errs := call(t, t.Context(), tt.args...)
+			assert.Equal(t, tt.code, code)
+			assert.Equal(t, 1, strings.Count(errs, "\n"), "want one line: %s", errs)
+			for _, want := range tt.want {
+				assert.Contains(t, errs, want)
+			}
+			for _, never := range []string{"hunter2", "wrong-hunter3", "c2VjcmV0"} {
+				assert.NotContains(t, errs, never)
+			}
+		})
+	}
+}
+
+// TestNoSuchHost needs no resolver: the name cannot exist.
+func TestNoSuchHost(t *testing.T) {
+	inEmptyDir(t)
+	code, _, errs := call(t, t.Context(), "registry.invalid/team/app:v1")
+	assert.Equal(t, 1, code)
+	assert.Contains(t, errs, "registry.invalid")
+	assert.Equal(t, 1, strings.Count(errs, "\n"), errs)
+}
+
+// TestInterrupted ends a pull in mid-blob; the next one goes on from there.
+func TestInterrupted(t *testing.T) {
+	inEmptyDir(t)
+	reg, err := pullertest.Start(pullertest.Config{})
+	require.NoError(t, err)
+	defer reg.Close()
+	_, err = reg.PutImage("team/app:v1", pullertest.Image{Layers: []int64{64 << 20, 1000}})
+	require.NoError(t, err)
+	image := reg.Host() + "/team/app:v1"
+	ctx, cancel := context.WithCancel(t.Context())
+	var errs bytes.Buffer
+	// The small layer's line comes while the large one is under way.
+	code := run(ctx, []string{image}, writerFunc(func(p []byte) (int, error) {
+		if bytes.Contains(p, []byte("stored (")) {
+			cancel()
+		}
+		return len(p), nil
+	}), &errs)
+	assert.Equal(t, 1, code)
+	assert.Contains(t, errs.String(), "run again to continue")
+	assert.Equal(t, 1, strings.Count(errs.String(), "\n"), errs.String())
+	before := reg.Counts().BlobBytes
+	code = run(t.Context(), []string{image}, io.Discard, &errs)
+	require.Equal(t, 0, code, errs.String())
+	assert.Less(t, reg.Counts().BlobBytes, before+66<<20, "more than the rest was fetched")
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }

@@ -1,0 +1,168 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+
+	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/puller"
+	"github.com/pullkit/pullkit/puller/layout"
+	"github.com/pullkit/pullkit/puller/registry"
+	"github.com/pullkit/pullkit/puller/transfer"
+	"github.com/pullkit/pullkit/reference"
+)
+
+// pull pulls, or with -explain explains, each image of o; it returns the exit status.
+func pull(ctx context.Context, o options, stdout, stderr io.Writer) int {
+	fail := func(err error) int {
+		fmt.Fprintln(stderr, "pull:", oneLine(err))
+		return 1
+	}
+	node, err := nodeKeyring(o.config, stderr)
+	if err != nil {
+		return fail(err)
+	}
+	secrets, err := readSecrets(o.secrets)
+	if err != nil {
+		return fail(err)
+	}
+	store, err := layout.Open(o.dir)
+	if err != nil {
+		return fail(err)
+	}
+	defer store.Close()
+	out := newReport(stdout, stderr, o.json)
+	p, err := puller.New(puller.Config{
+		Runtime:  transfer.New(transfer.Config{Store: store, Source: &registry.Client{PlainHTTP: plainHosts(o)}}),
+		Keyring:  node,
+		Platform: o.platform,
+		Parallel: o.parallel,
+		Events:   out.event,
+	})
+	if err != nil {
+		return fail(err)
+	}
+	if o.explain {
+		return explain(ctx, p, o, secrets, out)
+	}
+	failed := false
+	for req, res := range p.PullAll(ctx, requests(o, secrets)) {
+		if res.Err != nil {
+			failed = true
+			out.failed(req.Image, res.Err)
+			continue
+		}
+		out.pulled(res.Image)
+	}
+	if failed {
+		return 1
+	}
+	return 0
+}
+
+// requests yields what PullAll is asked for.
+func requests(o options, secrets credentials.Keyring) func(yield func(puller.Request) bool) {
+	return func(yield func(puller.Request) bool) {
+		for _, image := range o.images {
+			if !yield(puller.Request{Image: image, Policy: o.policy, Keyring: secrets, Wait: o.wait}) {
+				return
+			}
+		}
+	}
+}
+
+func explain(ctx context.Context, p *puller.Puller, o options, secrets credentials.Keyring, out *report) int {
+	code := 0
+	for req := range requests(o, secrets) {
+		decision, err := p.Explain(ctx, req)
+		if err != nil {
+			out.failed(req.Image, err)
+			code = 1
+			continue
+		}
+		out.decision(decision)
+	}
+	return code
+}
+
+// nodeKeyring reads the config.json named, or else the first of the usual ones
+// that exists. None of those is an empty keyring.
+func nodeKeyring(name string, stderr io.Writer) (credentials.Keyring, error) {
+	config, err := readConfig(name)
+	if err != nil {
+		return nil, fmt.Errorf("node credentials: %w", err)
+	}
+	if config == nil {
+		return nil, nil
+	}
+	for _, problem := range config.Problems() {
+		fmt.Fprintln(stderr, "pull: warning:", oneLine(problem))
+	}
+	return config, nil
+}
+
+// maxConfig bounds a config.json, as the package's own ReadConfig does.
+const maxConfig = 1 << 20
+
+func readConfig(name string) (*credentials.Config, error) {
+	if name != "" {
+		data, err := readFile(name, maxConfig)
+		if err != nil {
+			return nil, err
+		}
+		return credentials.ParseConfig(data, name)
+	}
+	config, err := credentials.ReadConfig(slices.Concat(credentials.DockerPaths(), credentials.ContainersPaths())...)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return config, err
+}
+
+// maxManifest bounds a file of Secret manifests: a Secret holds 1 MiB at most.
+const maxManifest = 16 << 20
+
+func readSecrets(names []string) (credentials.Keyring, error) {
+	var all []credentials.Secret
+	for _, name := range names {
+		data, err := readFile(name, maxManifest)
+		if err != nil {
+			return nil, fmt.Errorf("pull secrets: %w", err)
+		}
+		secrets, err := credentials.ParseSecrets(data)
+		if err != nil {
+			return nil, fmt.Errorf("pull secrets: %s: %w", name, err)
+		}
+		all = append(all, secrets...)
+	}
+	return credentials.FromSecrets(all...), nil
+}
+
+func readFile(name string, limit int64) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && int64(len(data)) > limit {
+		err = fmt.Errorf("%s: longer than %d bytes", name, limit)
+	}
+	return data, err
+}
+
+// plainHosts lists the registries of the images named, for -plain-http.
+func plainHosts(o options) []string {
+	var hosts []string
+	for _, image := range o.images {
+		if ref, err := reference.Parse(image); o.plainHTTP && err == nil {
+			hosts = append(hosts, ref.Registry())
+		}
+	}
+	return hosts
+}

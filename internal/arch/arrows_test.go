@@ -1,0 +1,134 @@
+package arch
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+const module = "github.com/pullkit/pullkit"
+
+// arrows says which of our packages and which modules each package may import
+// outside its tests. The standard library is open to all but for what forbidden
+// lists; internal packages may be used by all.
+var arrows = map[string][]string{
+	"reference":           {"github.com/opencontainers/go-digest"},
+	"pullpolicy":          {"reference"},
+	"backoff":             {},
+	"index":               {"github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest"},
+	"credentials":         {"reference", "github.com/gobwas/glob", "sigs.k8s.io/yaml"},
+	"puller/content":      {"reference", "credentials", "github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest"},
+	"puller":              {"reference", "pullpolicy", "credentials", "backoff", "index", "github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest"},
+	"puller/registry":     {"puller/content", "reference", "credentials", "github.com/pelletier/go-toml/v2", "github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest"},
+	"puller/layout":       {"puller/content", "reference", "github.com/gofrs/flock", "github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest"},
+	"puller/transfer":     {"puller", "puller/content", "puller/registry", "index", "reference", "credentials", "github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest"},
+	"puller/pullertest":   {"*"},
+	"internal/arch":       {},
+	"internal/realtest":   {"*"},
+	"internal/verify":     {"github.com/opencontainers/go-digest"},
+	"internal/redact":     {},
+	"internal/strictjson": {},
+}
+
+// forbidden names parts of the standard library that only some packages may import.
+var forbidden = map[string][]string{
+	"os/exec":  {"credentials", "internal/realtest", "puller/pullertest"},
+	"net/http": {"puller/registry", "puller/pullertest", "internal/realtest"},
+	"regexp":   {"puller/pullertest"},
+}
+
+func TestArrows(t *testing.T) {
+	for pkg, imports := range packages(t) {
+		if strings.HasPrefix(pkg, "examples/") {
+			continue // programs: what a user can import, they can
+		}
+		allowed, known := arrows[pkg]
+		require.True(t, known, "package %s has no row in the table of arrows", pkg)
+		for imp, file := range imports {
+			if own, ok := strings.CutPrefix(imp, module+"/"); ok {
+				assert.True(t, strings.HasPrefix(own, "internal/") || reaches(allowed, own), "%s: %s may not import %s", file, pkg, own)
+			} else if strings.Contains(strings.SplitN(imp, "/", 2)[0], ".") {
+				assert.True(t, reaches(allowed, imp), "%s: %s may not import %s", file, pkg, imp)
+			} else if users, ok := forbidden[imp]; ok {
+				assert.Contains(t, users, pkg, "%s imports %s", file, imp)
+			}
+		}
+	}
+}
+
+func reaches(allowed []string, imp string) bool {
+	return slices.ContainsFunc(allowed, func(a string) bool {
+		return a == "*" || a == imp || strings.Contains(a, ".") && strings.HasPrefix(imp, a+"/")
+	})
+}
+
+// packages returns each package of the root module with its imports outside
+// tests, and a file that has each.
+func packages(t *testing.T) map[string]map[string]string {
+	root := filepath.Join("..", "..")
+	pkgs := map[string]map[string]string{}
+	err := filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(root, name)
+		if err != nil {
+			return err
+		}
+		rel = filepath.ToSlash(rel)
+		if d.IsDir() {
+			if rel != "." && (d.Name() == "testdata" || strings.HasPrefix(d.Name(), ".")) {
+				return filepath.SkipDir
+			}
+			if _, err := os.Stat(filepath.Join(name, "go.mod")); err == nil && rel != "." {
+				return filepath.SkipDir // a nested module
+			}
+			return nil
+		}
+		if !strings.HasSuffix(rel, ".go") || strings.HasSuffix(rel, "_test.go") {
+			return nil
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		pkg := path.Dir(rel)
+		if pkgs[pkg] == nil {
+			pkgs[pkg] = map[string]string{}
+		}
+		for _, spec := range file.Imports {
+			imp, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				return err
+			}
+			pkgs[pkg][imp] = rel
+		}
+		return nil
+	})
+	require.NoError(t, err)
+	return pkgs
+}
+
+// TestTopLevel holds the list of what stands beside go.mod.
+func TestTopLevel(t *testing.T) {
+	want := []string{"LICENSE", "README.md", "backoff", "credentials", "examples", "go.mod", "go.sum", "index", "internal", "puller", "pullpolicy", "reference"}
+	entries, err := os.ReadDir(filepath.Join("..", ".."))
+	require.NoError(t, err)
+	var got []string
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), ".") {
+			got = append(got, e.Name())
+		}
+	}
+	assert.Equal(t, want, got)
+}
