@@ -63,7 +63,9 @@ func readHosts(certsDir, registry string, base *x509.CertPool) (Hosts, string, e
 		r := hostsReader{dir: dir, base: base, sum: sha256.New()}
 		hosts, err := r.read()
 		if err != nil {
-			return Hosts{}, "", fmt.Errorf("%s: %w", dir, err)
+			// Not %w: that a file is missing here must not look as if nothing
+			// were configured.
+			return Hosts{}, "", fmt.Errorf("%s: %s", dir, err.Error())
 		}
 		return hosts, hex.EncodeToString(r.sum.Sum(nil)), nil
 	}
