@@ -92,10 +92,9 @@ func credentialID(c credentials.Credential) string {
 
 // fakeRing yields a list. It can do what the rings of package credentials can.
 type fakeRing struct {
-	creds    []credentials.Credential
-	problem  error // yielded first, and listed as a problem
-	lookups  *int
-	noPrints bool
+	creds   []credentials.Credential
+	problem error // listed as a problem
+	lookups *int
 }
 
 func (f *fakeRing) Lookup(_ context.Context, _ reference.Reference) iter.Seq2[credentials.Credential, error] {

@@ -111,7 +111,7 @@ func (g *guard) matchSecrets(ctx context.Context, t *task, id string, held Acces
 		for _, s := range held.Secrets {
 			same, equal := s.sameObject(secretID(c)), holds(s.Hash, c)
 			switch {
-			case same:
+			case same && (equal || len(held.Secrets) < maxAccess): // as in the kubelet, a full record knows no new content
 				why = "the same Secret has pulled it before"
 			case equal:
 				why = "a Secret with the same content has pulled it before"

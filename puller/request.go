@@ -1,7 +1,6 @@
 package puller
 
 import (
-	"fmt"
 	"strings"
 	"time"
 
@@ -77,11 +76,7 @@ func (p *Puller) policy(req Request) (pullpolicy.Policy, error) {
 	case req.Policy == "":
 		return pullpolicy.Default(req.Image), nil
 	}
-	policy, err := pullpolicy.Parse(string(req.Policy))
-	if err != nil {
-		return "", fmt.Errorf("pull policy: %w", err)
-	}
-	return policy, nil
+	return pullpolicy.Parse(string(req.Policy))
 }
 
 // A backoffKey is what a window is kept for.

@@ -1,0 +1,244 @@
+package puller
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"iter"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/pullpolicy"
+	"github.com/pullkit/pullkit/reference"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// What is done by default in the cases where the kubelet's way is not taken.
+
+func TestNoPolicyIsTheDefault(t *testing.T) {
+	w := newWorld(t, Config{})
+	w.runtime.store["nginx:1"] = "sha256:1"
+	_, err := w.Pull(t.Context(), Request{Image: "nginx:1"})
+	require.NoError(t, err)
+	assert.Equal(t, []string{"inspect nginx:1"}, w.runtime.took(), "the default for a tag that is not latest is IfNotPresent")
+	_, err = w.Pull(t.Context(), Request{Image: "nginx"})
+	require.NoError(t, err)
+	assert.Equal(t, []string{"pull nginx:latest with anonymous"}, w.runtime.took(), "for latest it is Always")
+
+	_, err = w.Pull(t.Context(), Request{Image: "nginx", Policy: "Foo"})
+	assert.EqualError(t, err, `image "nginx": pull policy "Foo" is not supported; write Always, IfNotPresent or Never`)
+	assert.ErrorIs(t, err, pullpolicy.ErrNotSupported)
+	assert.Empty(t, w.runtime.took())
+}
+
+func TestRateLimitStopsTheLoop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, Config{})
+		w.runtime.pull = func(context.Context, Spec) (string, error) {
+			return "", &RetryError{After: 45 * time.Second, Err: errors.New("429 Too Many Requests")}
+		}
+		req := Request{Image: "priv.example/app:1", Keyring: ringOf(secret("a", "1"), secret("b", "2"))}
+		_, err := w.Pull(t.Context(), req)
+		assert.Equal(t, []string{"inspect priv.example/app:1", "pull priv.example/app:1 with a"}, w.runtime.took(), "b is not tried")
+		e := asError(t, err)
+		assert.Equal(t, 45*time.Second, e.RetryAfter, "Retry-After lengthens the window")
+		assert.EqualError(t, err, `image "priv.example/app:1": ErrImagePull: with secret "team/secret-a", key "a": `+
+			`retry after 45s: 429 Too Many Requests; next try in 45s`)
+
+		time.Sleep(44 * time.Second)
+		_, err = w.Pull(t.Context(), req)
+		assert.ErrorIs(t, err, ErrImagePullBackOff)
+		assert.Equal(t, time.Second, asError(t, err).RetryAfter)
+		time.Sleep(time.Second)
+		_, err = w.Pull(t.Context(), req)
+		assert.ErrorIs(t, err, ErrImagePull)
+	})
+}
+
+func TestRetryAfterIsBounded(t *testing.T) {
+	w := newWorld(t, Config{})
+	w.runtime.pull = func(context.Context, Spec) (string, error) {
+		return "", &RetryError{After: 1 << 62, Err: errors.New("429")}
+	}
+	_, err := w.Pull(t.Context(), Request{Image: "a.example/a:1"})
+	got := asError(t, err).RetryAfter
+	assert.LessOrEqual(t, got, 24*time.Hour)
+	assert.Greater(t, got, 23*time.Hour)
+}
+
+func TestReasonAmongSeveral(t *testing.T) {
+	tests := []struct {
+		a, b string
+		want Reason
+	}{
+		{"401", "RegistryUnavailable: refused", ErrRegistryUnavailable},
+		{"RegistryUnavailable: one", "RegistryUnavailable: two", ErrRegistryUnavailable},
+		{"RegistryUnavailable: one", "SignatureValidationFailed: two", ErrSignatureValidation},
+		{"SignatureValidationFailed: one", "401", ErrSignatureValidation},
+		{"401", "404", ErrImagePull},
+	}
+	for _, tt := range tests {
+		w := newWorld(t, Config{})
+		w.runtime.pull = answers(map[string]string{"a": tt.a, "b": tt.b})
+		_, err := w.Pull(t.Context(), Request{Image: "priv.example/app:1", Keyring: ringOf(secret("a", "1"), secret("b", "2"))})
+		assert.Equal(t, tt.want, asError(t, err).Reason, "%s, %s", tt.a, tt.b)
+		assert.Len(t, asError(t, err).Attempts, 2)
+	}
+}
+
+func TestBadSecretIsSkipped(t *testing.T) {
+	w := newWorld(t, Config{})
+	ring := ringOf(secret("a", "1"))
+	ring.problem = errors.New("unexpected end of JSON input")
+	_, err := w.Pull(t.Context(), Request{Image: "priv.example/app:1", Keyring: ring})
+	require.NoError(t, err, "the other secret opens it")
+	assert.Equal(t, []string{"inspect priv.example/app:1", "pull priv.example/app:1 with a"}, w.runtime.took())
+	events := w.took()
+	require.Len(t, events, 3)
+	assert.Equal(t, EventBadSecret, events[0].Reason)
+	assert.Equal(t, `Unable to use a pull secret (secret "bad" could not answer: unexpected end of JSON input); `+
+		`attempting to pull the image may not succeed.`, events[0].Message)
+
+	w.runtime.pull = answers(map[string]string{"a": "401"})
+	_, err = w.Pull(t.Context(), Request{Image: "priv.example/app:2", Keyring: ring})
+	assert.EqualError(t, err, `image "priv.example/app:2": ErrImagePull: secret "bad" could not answer: unexpected end of JSON input; `+
+		`with secret "team/secret-a", key "a": 401`)
+	assert.Equal(t, 10*time.Second, asError(t, err).RetryAfter.Round(time.Second), "it backs off")
+}
+
+func TestBadSecretWithVerification(t *testing.T) {
+	w := newWorld(t, Config{Records: openRecords(t)})
+	_, err := w.Pull(t.Context(), Request{Image: "priv.example/app:1", Keyring: ringOf(secret("a", "1"))})
+	require.NoError(t, err)
+	w.runtime.took()
+	w.runtime.pull = answers(map[string]string{"anonymous": "401"})
+	ring := &fakeRing{problem: errors.New("unexpected end of JSON input")}
+	_, err = w.Pull(t.Context(), Request{Image: "priv.example/app:1", Pod: credentials.Pod{UID: "2"}, Keyring: ring})
+	assert.ErrorIs(t, err, ErrImagePull)
+	assert.Equal(t, []string{"inspect priv.example/app:1", "pull priv.example/app:1 with anonymous"}, w.runtime.took(),
+		"without a secret that can be read the registry is asked anonymously")
+	assert.Contains(t, w.reasons(), EventBadSecret)
+}
+
+func TestOneWindowForAllSpellings(t *testing.T) {
+	for _, names := range [][]string{
+		{"r.example/x", "r.example/x:latest"},
+		{"nginx:9", "docker.io/library/nginx:9", "index.docker.io/library/nginx:9"},
+	} {
+		w := newWorld(t, Config{})
+		w.runtime.pull = answers(map[string]string{"anonymous": "404"})
+		for i, name := range names {
+			_, err := w.Pull(t.Context(), Request{Image: name, Policy: pullpolicy.Always})
+			if i == 0 {
+				assert.ErrorIs(t, err, ErrImagePull)
+			} else {
+				assert.ErrorIs(t, err, ErrImagePullBackOff, "%s after %s", name, names[0])
+			}
+		}
+	}
+}
+
+func TestPlatformsHaveWindowsOfTheirOwn(t *testing.T) {
+	w := newWorld(t, Config{})
+	w.runtime.pull = answers(map[string]string{"anonymous": "404"})
+	for _, arch := range []string{"amd64", "arm64"} {
+		req := Request{Image: "a.example/a:1"}
+		req.Platform.OS, req.Platform.Architecture = "linux", arch
+		_, err := w.Pull(t.Context(), req)
+		assert.ErrorIs(t, err, ErrImagePull, arch)
+	}
+}
+
+func TestRepairedSecretOpensTheWindow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, Config{})
+		w.runtime.pull = answers(map[string]string{"a": "401", "b": "403"})
+		pull := func(s credentials.Credential) error {
+			_, err := w.Pull(t.Context(), Request{Image: "priv.example/app:1", Pod: credentials.Pod{UID: "1"}, Keyring: ringOf(s)})
+			return err
+		}
+		assert.ErrorIs(t, pull(secret("a", "1")), ErrImagePull)
+		assert.ErrorIs(t, pull(secret("a", "1")), ErrImagePullBackOff)
+		time.Sleep(time.Second)
+		err := pull(secret("b", "2"))
+		assert.ErrorIs(t, err, ErrImagePull, "other secrets open the window")
+		assert.Equal(t, 20*time.Second, asError(t, err).RetryAfter, "the streak stays")
+		assert.ErrorIs(t, pull(secret("b", "2")), ErrImagePullBackOff, "for one try")
+		assert.ErrorIs(t, pull(secret("a", "1")), ErrImagePullBackOff, "secrets that take turns do not keep it open")
+		assert.NoError(t, pull(secret("c", "3")), "the right one")
+	})
+}
+
+func TestSuccessEndsTheStreak(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, Config{})
+		req := Request{Image: "a.example/a:1", Policy: pullpolicy.Always}
+		fails := answers(map[string]string{"anonymous": "404"})
+		w.runtime.pull = fails
+		_, err := w.Pull(t.Context(), req)
+		require.Error(t, err)
+		time.Sleep(10 * time.Second)
+		w.runtime.pull = nil
+		_, err = w.Pull(t.Context(), req)
+		require.NoError(t, err)
+		w.runtime.pull = fails
+		_, err = w.Pull(t.Context(), req)
+		assert.Equal(t, 10*time.Second, asError(t, err).RetryAfter)
+		assert.Empty(t, asError(t, err).Previous)
+	})
+}
+
+// Rotating plugin tokens do not defeat the back-off: no plugin runs to find out
+// whether the window is open, and what it would yield is not part of the print.
+func TestPluginTokensKeepTheWindow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		runs := 0
+		plugin := &countingPlugin{runs: &runs}
+		w := newWorld(t, Config{Keyring: plugin})
+		w.runtime.pull = func(context.Context, Spec) (string, error) { return "", fs.ErrPermission }
+		req := Request{Image: "a.example/a:1"}
+		_, err := w.Pull(t.Context(), req)
+		assert.ErrorIs(t, err, ErrImagePull)
+		assert.Equal(t, 1, runs)
+		for range 20 {
+			_, err = w.Pull(t.Context(), req)
+			assert.ErrorIs(t, err, ErrImagePullBackOff)
+			assert.ErrorIs(t, err, fs.ErrPermission, "the causes of the last failure")
+			assert.NotErrorIs(t, err, ErrImagePull, "but not its reason")
+		}
+		assert.Equal(t, 1, runs)
+	})
+}
+
+// A countingPlugin gives another token each time it runs.
+type countingPlugin struct {
+	credentials.Static
+	runs *int
+}
+
+func (c *countingPlugin) Lookup(ctx context.Context, ref reference.Reference) iter.Seq2[credentials.Credential, error] {
+	*c.runs++
+	return credentials.Static{node("token" + string(rune('a'+*c.runs)))}.Lookup(ctx, ref)
+}
+
+func (c *countingPlugin) Fingerprint(reference.Reference) uint64 { return 1 }
+
+func TestWindowsStayBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, Config{Parallel: -1})
+		w.runtime.pull = answers(map[string]string{"anonymous": "404"})
+		most := 0
+		for i := range 40 {
+			for j := range 100 {
+				_, err := w.Pull(t.Context(), Request{Image: "a.example/a:1", Pod: credentials.Pod{UID: string(rune(i*100 + j + 0x1000))}})
+				require.Error(t, err)
+			}
+			time.Sleep(601 * time.Second) // all streaks have ended
+			most = max(most, len(w.windows.last))
+		}
+		assert.LessOrEqual(t, most, 400)
+	})
+}
