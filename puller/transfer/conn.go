@@ -156,6 +156,10 @@ func (p *pipe) gone(c *conn, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.live = slices.DeleteFunc(p.live, func(d *conn) bool { return d == c })
+	p.narrow()
+	if !c.moved {
+		p.t.rt.lanes.added(false)
+	}
 	if err == nil {
 		return
 	}
@@ -190,7 +194,7 @@ func (p *pipe) add(ctx context.Context) bool {
 		if donor == nil {
 			return false
 		}
-		s = span{donor.claimed + p.pace.lead(), donor.end}
+		s = span{donor.claimed + p.t.rt.lanes.lead(), donor.end}
 		if s.end-s.off < minPartSize {
 			return false
 		}
@@ -199,10 +203,20 @@ func (p *pipe) add(ctx context.Context) bool {
 	c := newConn(ctx, s)
 	c.claimed = c.off
 	c.donor = donor
-	p.pace.adding = true
+	p.t.rt.log.Debug("connection added", "digest", p.t.desc.Digest, "connections", len(p.live)+1, "at", s.off)
+	p.t.rt.lanes.added(true)
+	p.extra++
 	p.probes = append(p.probes, c)
 	p.conns.Go(func() { p.join(c) })
 	return true
+}
+
+// narrow gives a connection's lane back, unless it was the blob's last. p.mu is held.
+func (p *pipe) narrow() {
+	if p.extra > 0 {
+		p.extra--
+		p.t.rt.lanes.leave(1, false)
+	}
 }
 
 // join opens c and makes it one of the live connections, unless the server
@@ -217,7 +231,8 @@ func (p *pipe) join(c *conn) {
 		p.serve(c)
 		return
 	}
-	p.pace.adding = false
+	p.t.rt.lanes.added(false)
+	p.narrow()
 	if err != nil {
 		p.closed = true
 	}

@@ -55,11 +55,13 @@ func (o origin) same(p origin) bool {
 // others wait in a queue, without a goroutine.
 type flights struct {
 	limit int // fetches at once
+	lanes *lanes
 	fetch func(*flight) error
 
 	mu       sync.Mutex
 	byKey    map[flightKey]*flight
-	queue    []*flight
+	small    []*flight // in the queue
+	large    []*flight // the same, of those that need a lane
 	fetching int
 	running  int
 }
@@ -84,7 +86,11 @@ func (fs *flights) want(ctx context.Context, b *batch, desc ocispec.Descriptor) 
 		f = &flight{key: key, desc: desc, from: b.from, waiters: map[*batch]struct{}{}, done: make(chan struct{})}
 		f.ctx, f.cancel = context.WithCancel(context.WithoutCancel(ctx))
 		fs.byKey[key] = f
-		fs.queue = append(fs.queue, f)
+		if desc.Size < pipeFrom {
+			fs.small = append(fs.small, f)
+		} else {
+			fs.large = append(fs.large, f)
+		}
 	}
 	f.waiters[b] = struct{}{}
 	b.waiting[key] = f
@@ -93,18 +99,55 @@ func (fs *flights) want(ctx context.Context, b *batch, desc ocispec.Descriptor) 
 
 // start lets as many flights run as may. fs.mu is held.
 func (fs *flights) start() {
-	for len(fs.queue) > 0 && fs.fetching < fs.limit && fs.running < fs.limit+committing {
-		f := fs.queue[0]
-		fs.queue[0] = nil
-		fs.queue = fs.queue[1:]
-		if len(f.waiters) == 0 {
-			continue // left while it was in the queue, and over
+	for fs.running < fs.limit+committing {
+		// Small blobs are never kept waiting by large ones alone.
+		spare := 0
+		fs.small = queued(fs.small)
+		if len(fs.small) > 0 {
+			spare = min(2, fs.limit-1)
 		}
-		f.running, f.fetching = true, true
-		fs.fetching++
-		fs.running++
-		go fs.run(f)
+		fs.large = queued(fs.large)
+		switch {
+		case len(fs.large) > 0 && fs.fetching < fs.limit-spare && fs.lanes.take(true):
+			fs.large = fs.launch(fs.large)
+		case len(fs.small) > 0 && fs.fetching < fs.limit:
+			fs.small = fs.launch(fs.small)
+		default:
+			return
+		}
 	}
+}
+
+// queued drops flights from the head of a queue that everybody has left.
+func queued(queue []*flight) []*flight {
+	for len(queue) > 0 && len(queue[0].waiters) == 0 {
+		queue[0] = nil
+		queue = queue[1:]
+	}
+	return queue
+}
+
+// launch runs the first flight of a queue.
+func (fs *flights) launch(queue []*flight) []*flight {
+	f := queue[0]
+	queue[0] = nil
+	f.running, f.fetching = true, true
+	fs.fetching++
+	fs.running++
+	go fs.run(f)
+	return queue[1:]
+}
+
+// widen lets a large flight use a free lane; false if none waits for one.
+func (fs *flights) widen() bool {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	fs.large = queued(fs.large)
+	if len(fs.large) == 0 {
+		return false
+	}
+	fs.start()
+	return true
 }
 
 func (fs *flights) run(f *flight) {
@@ -134,6 +177,9 @@ func (fs *flights) landed(f *flight) {
 	if f.fetching {
 		f.fetching = false
 		fs.fetching--
+		if f.desc.Size >= pipeFrom {
+			fs.lanes.leave(1, true)
+		}
 	}
 }
 

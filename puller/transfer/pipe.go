@@ -32,7 +32,7 @@ type pipe struct {
 	split   bool  // parts are fetched apart
 	closed  bool  // no connection may be added
 	err     error // why the blob cannot be had
-	pace    pace
+	extra   int   // lanes beside the blob's first
 }
 
 // A chunk is a buffer that is to be hashed.
@@ -61,7 +61,6 @@ func (t *try) pipe(ctx context.Context, h hash.Hash) error {
 		t.rt.hashing.write(h, c.buf)
 		t.rt.pool.put(c.buf)
 		signal(p.room)
-		p.consider(ctx, 0)
 	}
 	p.stopProbes()
 	// The end of a body is where its Source says that there would be more.
@@ -94,7 +93,6 @@ func (p *pipe) begin(ctx context.Context) error {
 	}
 	c.claimed = c.off
 	p.live = []*conn{c}
-	p.pace.begin(time.Now())
 	p.conns.Go(func() { p.serve(c) })
 	return nil
 }
@@ -106,6 +104,8 @@ func (p *pipe) end() {
 		p.t.rt.pool.put(c.buf)
 	}
 	p.queue = nil
+	p.t.rt.lanes.leave(p.extra, false)
+	p.extra = 0
 }
 
 // take waits for the next bytes to hash; a chunk without a buffer is the end.
@@ -156,7 +156,7 @@ func (p *pipe) readBack(ctx context.Context, s span) (chunk, error) {
 // starve waits until there may be more to hash.
 func (p *pipe) starve(ctx context.Context) error {
 	began := time.Now()
-	tick := time.NewTimer(paceWindow)
+	tick := time.NewTimer(laneWindow)
 	defer tick.Stop()
 	select {
 	case <-p.wake:
@@ -164,8 +164,25 @@ func (p *pipe) starve(ctx context.Context) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	p.consider(ctx, time.Since(began))
+	if p.t.rt.lanes.wait(time.Since(began)) {
+		p.widen(ctx)
+	}
 	return nil
+}
+
+// widen uses a free lane: for a blob that waits for one, or else for this one.
+func (p *pipe) widen(ctx context.Context) {
+	if p.t.rt.flights.widen() {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || len(p.live) == 0 || p.extra+1 >= p.t.rt.ranges || !p.t.rt.lanes.take(false) {
+		return
+	}
+	if !p.add(ctx) {
+		p.t.rt.lanes.leave(1, false)
+	}
 }
 
 // wrote says that a connection has written a buffer, which is the pipe's from now on.
@@ -180,8 +197,10 @@ func (p *pipe) wrote(c *conn, buf []byte) {
 		p.mark += n
 	}
 	c.off += n
-	p.pace.moved(c, n)
+	first := !c.moved
+	c.moved = true
 	p.mu.Unlock()
+	p.t.rt.lanes.moved(n, first)
 	if !queued {
 		p.t.rt.pool.put(buf)
 	}

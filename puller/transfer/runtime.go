@@ -74,6 +74,7 @@ type Runtime struct {
 	pool      *pool
 	hashing   *limiter
 	documents chan struct{} // one for each manifest that is asked for
+	lanes     *lanes
 	flights   flights
 }
 
@@ -109,7 +110,8 @@ func New(conf Config) *Runtime {
 	}
 	blobs := orDefault(conf.Blobs, 8)
 	r.documents = make(chan struct{}, blobs)
-	r.flights = flights{limit: blobs, fetch: r.fetch, byKey: map[flightKey]*flight{}}
+	r.lanes = newLanes(max(blobs, r.ranges), r.hashing)
+	r.flights = flights{limit: blobs, lanes: r.lanes, fetch: r.fetch, byKey: map[flightKey]*flight{}}
 	return r
 }
 

@@ -1,0 +1,146 @@
+package transfer
+
+import (
+	"sync"
+	"time"
+)
+
+const (
+	// firstLanes is how many large blobs are fetched at once to begin with.
+	firstLanes = 4
+	// laneWindow is how long is measured before a lane is added.
+	laneWindow = 40 * time.Millisecond
+	// laneHold is how long no lane is added after one that brought nothing: the
+	// network is shared, or the processors or the disk are at their limit.
+	laneHold = 2 * time.Second
+)
+
+// Lanes are the connections over which large blobs come, of all pulls. Their
+// number grows by one at a time while the hashes wait for bytes, and while each
+// one more brings more. A free lane goes to the next large blob, or, when there
+// is none, to one that is under way: that is then fetched in parts.
+type lanes struct {
+	max     int
+	hashing *limiter
+
+	mu      sync.Mutex
+	open    int  // in use
+	blobs   int  // that use them
+	allowed int  // beside the first ones
+	adding  bool // one was added and has brought nothing yet
+
+	// Since the window began:
+	since   time.Time
+	starved time.Duration // what hashes waited for bytes, over all blobs
+	hashed  time.Duration // spent with hashing before
+	bytes   int64
+
+	windows int       // in a row in which the hashes waited
+	rate    float64   // bytes a second in the last window
+	best    float64   // the rate before the last lane was added
+	missed  int       // windows in a row since then that were no better
+	hold    time.Time // until then none is added
+}
+
+func newLanes(limit int, hashing *limiter) *lanes {
+	return &lanes{max: limit, hashing: hashing}
+}
+
+// take takes a lane, if one is free; blob says that it is a blob's first.
+func (l *lanes) take(blob bool) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	free := l.open < l.allowed || blob && l.open < min(l.max, firstLanes)
+	if !free {
+		return false
+	}
+	l.open++
+	if blob {
+		l.blobs++
+	}
+	return true
+}
+
+// leave gives n lanes back; blob says that one is a blob's first. With the last
+// one all that was learned is forgotten.
+func (l *lanes) leave(n int, blob bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if blob {
+		l.blobs--
+	}
+	l.open -= n
+	l.best = 0
+	if l.open == 0 {
+		l.allowed, l.missed, l.windows, l.adding, l.hold = 0, 0, 0, false, time.Time{}
+	}
+}
+
+// moved counts bytes that came. With the first ones of a connection the
+// measurement begins anew.
+func (l *lanes) moved(n int64, first bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.bytes += n
+	if first {
+		l.adding = false
+		l.begin(time.Now())
+	}
+}
+
+func (l *lanes) begin(now time.Time) {
+	l.since, l.starved, l.bytes, l.hashed = now, 0, 0, l.hashing.spent()
+}
+
+// wait counts how long a hash waited, and says whether another lane is free now.
+func (l *lanes) wait(starved time.Duration) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.starved += starved
+	now := time.Now()
+	elapsed := now.Sub(l.since)
+	if l.adding || elapsed < laneWindow || l.blobs == 0 {
+		return false
+	}
+	waited := l.starved / time.Duration(l.blobs)
+	busy := l.hashing.spent() - l.hashed
+	l.rate = float64(l.bytes) / elapsed.Seconds()
+	l.begin(now)
+	if waited < elapsed/4 || busy > elapsed*time.Duration(cap(l.hashing.slots))*3/4 {
+		l.windows = 0
+		return false
+	}
+	l.windows++
+	switch {
+	case l.open >= l.max || now.Before(l.hold):
+		return false
+	case waited < elapsed*3/5 && l.windows < 2:
+		return false // it may have been chance
+	case l.rate < l.best*(1+0.4/float64(l.open)):
+		if l.missed++; l.missed == 3 {
+			l.missed, l.best = 0, 0
+			l.hold = now.Add(laneHold)
+		}
+		return false
+	}
+	l.missed, l.best, l.windows = 0, l.rate, 0
+	l.allowed = l.open + 1
+	return true
+}
+
+// added says that a lane is being opened: nothing is measured until it brings
+// its first bytes, or until it failed.
+func (l *lanes) added(adding bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.adding = adding
+}
+
+// lead is how far ahead of a connection another one begins: what comes in the
+// time that it takes to open it, on slow links too.
+func (l *lanes) lead() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	lead := int64(l.rate / float64(max(1, l.open)) / 4)
+	return max(1<<20, min(lead, partSize)) / bufferSize * bufferSize
+}
