@@ -167,7 +167,10 @@ func ConfigPlatform(config []byte) (ocispec.Platform, error) {
 	return p, nil
 }
 
-func (d *raw) index() *ocispec.Index {
+func (d *raw) index() (*ocispec.Index, error) {
+	if d.entries == nil {
+		return nil, invalid(RuleIndex, "no manifests")
+	}
 	return &ocispec.Index{
 		Versioned:    specs.Versioned{SchemaVersion: int(d.schemaVersion)},
 		MediaType:    d.mediaType,
@@ -175,20 +178,20 @@ func (d *raw) index() *ocispec.Index {
 		Manifests:    d.entries,
 		Subject:      d.subject,
 		Annotations:  d.annotations,
-	}
+	}, nil
 }
 
-func (d *raw) manifest() *ocispec.Manifest {
-	m := &ocispec.Manifest{
+func (d *raw) manifest() (*ocispec.Manifest, error) {
+	if err := d.checkManifest(); err != nil {
+		return nil, err
+	}
+	return &ocispec.Manifest{
 		Versioned:    specs.Versioned{SchemaVersion: int(d.schemaVersion)},
 		MediaType:    d.mediaType,
 		ArtifactType: d.artifactType,
+		Config:       *d.config,
 		Layers:       d.layers,
 		Subject:      d.subject,
 		Annotations:  d.annotations,
-	}
-	if d.config != nil {
-		m.Config = *d.config
-	}
-	return m
+	}, nil
 }

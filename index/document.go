@@ -1,7 +1,6 @@
 package index
 
 import (
-	"mime"
 	"strings"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -56,25 +55,24 @@ func Parse(contentType string, body []byte) (*Document, error) {
 	if told == classSchema1 {
 		return nil, invalid(RuleMediaType, "content type %.80q: Docker's schema 1 is not supported", contentType)
 	}
-	raw, err := decode(body, told)
+	d, err := decode(body, told)
 	if err != nil {
 		return nil, err
 	}
-	class, err := raw.class(told)
+	is, err := d.class(told)
 	if err != nil {
 		return nil, err
 	}
-	mediaType := raw.canonicalType(contentType, class)
-	if class == classIndex {
-		if raw.entries == nil {
-			return nil, invalid(RuleIndex, "no manifests")
-		}
-		return &Document{MediaType: mediaType, Index: raw.index()}, nil
+	doc := &Document{MediaType: d.canonicalType(contentType, is)}
+	if is == classIndex {
+		doc.Index, err = d.index()
+	} else {
+		doc.Manifest, err = d.manifest()
 	}
-	if err := raw.checkManifest(); err != nil {
+	if err != nil {
 		return nil, err
 	}
-	return &Document{MediaType: mediaType, Manifest: raw.manifest()}, nil
+	return doc, nil
 }
 
 // class is what kind of document a media type names.
@@ -126,9 +124,6 @@ func classify(mediaType string) class {
 
 // bareType is a media type in lower case without its parameters.
 func bareType(mediaType string) string {
-	if bare, _, err := mime.ParseMediaType(mediaType); err == nil {
-		return bare
-	}
 	bare, _, _ := strings.Cut(mediaType, ";")
 	return strings.ToLower(strings.TrimSpace(bare))
 }

@@ -38,6 +38,23 @@ func TestPlatformOf(t *testing.T) {
 	assert.Equal(t, "v5", platformOf("linux", "arm", machine{cpuinfo: "CPU architecture: unknown", uname: "ARMv5tejl"}).Variant, "uname where cpuinfo is unreadable")
 }
 
+func TestCompleteFromHost(t *testing.T) {
+	host := ocispec.Platform{OS: "windows", Architecture: "arm", Variant: "v6", OSVersion: "10.0.20348", OSFeatures: []string{"x"}}
+	for in, want := range map[string]string{
+		"windows":           "windows(10.0.20348+x)/arm/v6",
+		"windows(10.0.1.2)": "windows(10.0.1.2)/arm/v6",
+		"linux":             "linux/arm/v6",
+		"amd64":             "windows(10.0.20348+x)/amd64",
+		"windows/amd64":     "windows/amd64",
+	} {
+		got, err := CompletePlatform(in, host)
+		require.NoError(t, err, in)
+		assert.Equal(t, want, FormatPlatform(got), in)
+	}
+	_, err := CompletePlatform("linux", ocispec.Platform{})
+	assert.ErrorIs(t, err, ErrPlatform, "the host says nothing either")
+}
+
 func TestHost(t *testing.T) {
 	got := Host()
 	assert.Equal(t, runtime.GOOS, got.OS)

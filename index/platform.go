@@ -19,7 +19,8 @@ func ParsePlatform(s string) (ocispec.Platform, error) {
 }
 
 // CompletePlatform is ParsePlatform that takes what a lone OS or architecture
-// leaves open from host, such as Host().
+// leaves open from host, such as Host(): also the version, where the OS is the
+// host's.
 func CompletePlatform(s string, host ocispec.Platform) (ocispec.Platform, error) {
 	var p ocispec.Platform
 	bad := func(reason string) (ocispec.Platform, error) {
@@ -43,6 +44,9 @@ func CompletePlatform(s string, host ocispec.Platform) (ocispec.Platform, error)
 		p.Variant = strings.Join(parts[2:], "")
 	case knownOS(normalizeOS(p.OS)):
 		p.Architecture, p.Variant = host.Architecture, host.Variant
+		if p.OSVersion == "" && len(p.OSFeatures) == 0 && normalizeOS(p.OS) == normalizeOS(host.OS) {
+			p.OSVersion, p.OSFeatures = host.OSVersion, host.OSFeatures
+		}
 	case knownArch(s):
 		p.Architecture = s
 		p.OS, p.OSVersion, p.OSFeatures = host.OS, host.OSVersion, host.OSFeatures

@@ -49,8 +49,11 @@ func (s Selector) Resolve(ctx context.Context, root ocispec.Descriptor, doc *Doc
 	if err := w.prepare(s, &want); err != nil {
 		return Resolved{}, err
 	}
-	if doc.Manifest != nil {
+	switch {
+	case doc.Manifest != nil:
 		return Resolved{Choice: Choice{Descriptor: root, CheckConfig: true}, Manifest: doc.Manifest}, nil
+	case doc.Index == nil:
+		return Resolved{}, invalid(RuleMediaType, "neither an index nor a manifest")
 	}
 	r := resolver{
 		ctx: ctx, fetch: fetch, wish: &w, left: MaxDocuments,

@@ -112,9 +112,10 @@ func choice(d *ocispec.Descriptor, sc score) Choice {
 	return Choice{Descriptor: *d, Exact: sc.rung == 0, CheckConfig: sc.rung == resort}
 }
 
-// All yields the images of an index with their platforms as written there, and
-// nested indexes; the platform is zero where an entry has none. Attestations,
-// artifacts and what has another media type are left out. Digests and sizes are
+// All yields the images of an index with their platforms as written there; the
+// platform is zero where an entry has none. Nested indexes are among them, see
+// their media type. Attestations, artifacts without platform and what has
+// another media type are left out. Digests and sizes are
 // not checked.
 func All(idx ocispec.Index) iter.Seq2[ocispec.Platform, ocispec.Descriptor] {
 	return func(yield func(ocispec.Platform, ocispec.Descriptor) bool) {

@@ -95,6 +95,21 @@ func (c selectCase) run(t testing.TB) (index.Choice, error) {
 	return index.Selector{Strict: c.Strict}.Select(*doc.Index, want)
 }
 
+// TestVectorsWhole: no file and no kind of case is left out.
+func TestVectorsWhole(t *testing.T) {
+	files, err := filepath.Glob(filepath.Join("testdata", "vectors", "*.json"))
+	require.NoError(t, err)
+	kinds := map[string]int{}
+	for _, file := range files {
+		for _, kind := range []string{"select", "parse", "normalize", "format", "fallbacks", "windows-compatible", "host", "resolve"} {
+			kinds[kind] += len(vectors[json.RawMessage](t, kind, filepath.Base(file)))
+		}
+	}
+	assert.Equal(t, map[string]int{
+		"select": 271, "parse": 91, "normalize": 35, "format": 11, "fallbacks": 28, "windows-compatible": 28, "host": 22, "resolve": 17,
+	}, kinds)
+}
+
 var kindOf = map[string]error{"no-match": index.ErrNoMatch, "invalid": index.ErrInvalid, "invalid-platform": index.ErrPlatform, "not-found": fs.ErrNotExist}
 
 func TestSelectVectors(t *testing.T) {
