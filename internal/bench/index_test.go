@@ -16,7 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-var archs = []ocispec.Platform{
+var indexPlatforms = []ocispec.Platform{
 	{OS: "linux", Architecture: "amd64"}, {OS: "linux", Architecture: "arm", Variant: "v5"},
 	{OS: "linux", Architecture: "arm", Variant: "v6"}, {OS: "linux", Architecture: "arm", Variant: "v7"},
 	{OS: "linux", Architecture: "386"}, {OS: "linux", Architecture: "ppc64le"}, {OS: "linux", Architecture: "s390x"},
@@ -24,16 +24,16 @@ var archs = []ocispec.Platform{
 	{OS: "windows", Architecture: "amd64", OSVersion: "10.0.20348.2227"}, {OS: "unknown", Architecture: "unknown"},
 }
 
-var wanted = ocispec.Platform{OS: "linux", Architecture: "arm64", Variant: "v8"}
+var indexWanted = ocispec.Platform{OS: "linux", Architecture: "arm64", Variant: "v8"}
 
-// indexOf returns an index of n entries of which only the last is for wanted.
+// indexOf returns an index of n entries of which only the last is for indexWanted.
 func indexOf(n int) ocispec.Index {
 	idx := ocispec.Index{MediaType: ocispec.MediaTypeImageIndex}
 	idx.SchemaVersion = 2
 	for i := range n {
-		p := archs[i%len(archs)]
+		p := indexPlatforms[i%len(indexPlatforms)]
 		if i == n-1 {
-			p = wanted
+			p = indexWanted
 		}
 		idx.Manifests = append(idx.Manifests, ocispec.Descriptor{
 			MediaType: ocispec.MediaTypeImageManifest, Size: 500, Platform: &p,
@@ -86,22 +86,22 @@ func ggcrIndex(t testing.TB, idx ocispec.Index) *v1.IndexManifest {
 	return &out
 }
 
-// choosers returns the ways to choose from an index of n entries.
-func choosers(t testing.TB, n int) map[string]func() bool {
+// indexChoosers returns the ways to choose from an index of n entries.
+func indexChoosers(t testing.TB, n int) map[string]func() bool {
 	idx := indexOf(n)
 	other := ggcrIndex(t, idx)
 	otherWant := v1.Platform{OS: "linux", Architecture: "arm64", Variant: "v8"}
 	return map[string]func() bool{
-		"ladder":     func() bool { c, err := index.Select(idx, wanted); return err == nil && c.Exact },
-		"strict":     func() bool { c, err := (index.Selector{Strict: true}).Select(idx, wanted); return err == nil && c.Exact },
-		"containerd": func() bool { return byContainerd(idx, platforms.Only(wanted)).Platform.Architecture == "arm64" },
+		"ladder":     func() bool { c, err := index.Select(idx, indexWanted); return err == nil && c.Exact },
+		"strict":     func() bool { c, err := (index.Selector{Strict: true}).Select(idx, indexWanted); return err == nil && c.Exact },
+		"containerd": func() bool { return byContainerd(idx, platforms.Only(indexWanted)).Platform.Architecture == "arm64" },
 		"ggcr":       func() bool { return byGGCR(other, otherWant).Platform.Architecture == "arm64" },
 	}
 }
 
 func BenchmarkSelect(b *testing.B) {
 	for _, n := range []int{8, 50, 1000} {
-		for name, choose := range choosers(b, n) {
+		for name, choose := range indexChoosers(b, n) {
 			b.Run(fmt.Sprintf("%s/%d", name, n), func(b *testing.B) {
 				b.ReportAllocs()
 				for b.Loop() {
@@ -119,7 +119,7 @@ func BenchmarkSelect(b *testing.B) {
 func TestSelectRatios(t *testing.T) {
 	goals := map[int]struct{ containerd, strict, ladder float64 }{8: {8, 1.5, 3}, 50: {20, 1.5, 1.5}, 1000: {20, 1.5, 1.5}}
 	for _, n := range []int{8, 50, 1000} {
-		best := interleave(choosers(t, n), 200, max(1, 20000/n))
+		best := interleaveIndex(indexChoosers(t, n), 200, max(1, 20000/n))
 		containerd := best["containerd"] / best["ladder"]
 		strict, ladder := best["strict"]/best["ggcr"], best["ladder"]/best["ggcr"]
 		t.Logf("%4d entries: containerd takes %.1f times ours; ggcr %.0f ns, strict %.2f, ladder %.2f times that", n, containerd, best["ggcr"], strict, ladder)
@@ -129,9 +129,9 @@ func TestSelectRatios(t *testing.T) {
 	}
 }
 
-// interleave runs each function in turn, rounds times over, and returns the
+// interleaveIndex runs each function in turn, rounds times over, and returns the
 // nanoseconds of one call in each one's best round of calls.
-func interleave(funcs map[string]func() bool, rounds, calls int) map[string]float64 {
+func interleaveIndex(funcs map[string]func() bool, rounds, calls int) map[string]float64 {
 	names := make([]string, 0, len(funcs))
 	for name := range funcs {
 		names = append(names, name)
@@ -155,11 +155,11 @@ func interleave(funcs map[string]func() bool, rounds, calls int) map[string]floa
 	return best
 }
 
-func TestParseRatio(t *testing.T) {
+func TestParseIndexRatio(t *testing.T) {
 	for _, n := range []int{8, 50, 1000} {
 		data, err := json.Marshal(indexOf(n))
 		require.NoError(t, err)
-		best := interleave(map[string]func() bool{
+		best := interleaveIndex(map[string]func() bool{
 			"ours": func() bool { doc, err := index.Parse(ocispec.MediaTypeImageIndex, data); return err == nil && len(doc.Index.Manifests) == n },
 			"json": func() bool { var idx ocispec.Index; return json.Unmarshal(data, &idx) == nil && len(idx.Manifests) == n },
 		}, 100, max(1, 800/n))
@@ -169,7 +169,7 @@ func TestParseRatio(t *testing.T) {
 	}
 }
 
-func BenchmarkParse(b *testing.B) {
+func BenchmarkParseIndex(b *testing.B) {
 	data, err := json.Marshal(indexOf(8))
 	require.NoError(b, err)
 	b.SetBytes(int64(len(data)))
