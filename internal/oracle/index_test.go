@@ -152,7 +152,7 @@ func TestSelectLikeContainerd(t *testing.T) {
 		reasons[reason]++
 		if reason == "" {
 			if faults++; faults <= 10 {
-				t.Errorf("want %s strict %v: ours %d %s, containerd %d %s of\n%s", index.FormatPlatform(want), strict, ours, spell(at(ours)), theirs, spell(at(theirs)), spellAll(idx))
+				t.Errorf("want %s strict %v: ours %d %s, containerd %d %s of\n%s", index.FormatPlatform(want), strict, ours, spellPlatform(at(ours)), theirs, spellPlatform(at(theirs)), spellIndex(idx))
 			}
 		}
 	}
@@ -163,17 +163,17 @@ func TestSelectLikeContainerd(t *testing.T) {
 	assert.Greater(t, chosen, rounds/4)
 }
 
-func spell(p *ocispec.Platform) string {
+func spellPlatform(p *ocispec.Platform) string {
 	if p == nil {
 		return "none"
 	}
 	return index.FormatPlatform(*p)
 }
 
-func spellAll(idx ocispec.Index) string {
+func spellIndex(idx ocispec.Index) string {
 	var b strings.Builder
 	for i, d := range idx.Manifests {
-		fmt.Fprintf(&b, "\t%d %s\n", i, spell(d.Platform))
+		fmt.Fprintf(&b, "\t%d %s\n", i, spellPlatform(d.Platform))
 	}
 	return b.String()
 }
