@@ -31,7 +31,7 @@ func (r Reference) WithDigest(d digest.Digest) (Reference, error) {
 		return Reference{}, err
 	}
 	if why := checkDigest(string(d)); why != "" {
-		return Reference{}, newPieceError("digest", string(d), fault{0, PartDigest, why})
+		return Reference{}, newPieceError("digest", string(d), 0, PartDigest, why)
 	}
 	r.digest = d
 	return r, nil
@@ -49,11 +49,7 @@ func (r Reference) WithRegistry(host string) (Reference, error) {
 	if err := checkRegistry("registry", host); err != nil {
 		return Reference{}, err
 	}
-	p := pieces{host, r.Repository(), r.tag, string(r.digest)}
-	if f := p.fits(); f.why != "" {
-		return Reference{}, newParseError(host+"/"+p.repository, f)
-	}
-	return p.reference(""), nil
+	return fill(host, r.Repository(), r.tag, r.digest)
 }
 
 // WithArch returns the name of an image for one architecture in the old form
@@ -66,27 +62,23 @@ func (r Reference) WithArch(arch string) (Reference, error) {
 		return Reference{}, err
 	}
 	if r.digest != "" {
-		return Reference{}, newParseError(r.String(), fault{len(r.String()) - len(r.digest), PartDigest, ErrPinned})
+		return Reference{}, newParseError(r.String(), len(r.String())-len(r.digest), PartDigest, ErrPinned)
 	}
 	for i := range len(arch) {
-		if !isLowerOrDigit(arch[i]) {
-			return Reference{}, newPieceError("architecture", arch, fault{i, PartRepository, ErrCharacter})
+		if class[arch[i]]&lower == 0 {
+			return Reference{}, newPieceError("architecture", arch, i, PartRepository, ErrCharacter)
 		}
 	}
 	if arch == "" {
-		return Reference{}, newPieceError("architecture", arch, fault{0, PartRepository, ErrMissing})
+		return Reference{}, newPieceError("architecture", arch, 0, PartRepository, ErrMissing)
 	}
-	p := pieces{r.Registry(), r.Repository() + "-" + arch, r.tag, ""}
-	if f := p.fits(); f.why != "" {
-		return Reference{}, newParseError(p.registry+"/"+p.repository, f)
-	}
-	return p.reference(""), nil
+	return fill(r.Registry(), r.Repository()+"-"+arch, r.tag, "")
 }
 
 // check refuses to make a name out of the zero Reference.
 func (r Reference) check(what, text string) error {
 	if r.IsZero() {
-		return newPieceError(what+" of no image", text, fault{0, PartRepository, ErrMissing})
+		return newPieceError(what+" of no image", text, 0, PartRepository, ErrMissing)
 	}
 	return nil
 }
@@ -94,13 +86,13 @@ func (r Reference) check(what, text string) error {
 // checkRegistry reports whether s cannot stand before the first slash of a name.
 func checkRegistry(what, s string) error {
 	if s == "" {
-		return newPieceError(what, s, fault{0, PartRegistry, ErrMissing})
+		return newPieceError(what, s, 0, PartRegistry, ErrMissing)
 	}
-	if f := scanRegistry(s); f.why != "" {
-		return newPieceError(what, s, f)
+	if i, why := scanRegistry(s); why != "" {
+		return newPieceError(what, s, i, PartRegistry, why)
 	}
 	if !looksLikeRegistry(s) {
-		return newPieceError(what, s, fault{0, PartRegistry, ErrNotHost})
+		return newPieceError(what, s, 0, PartRegistry, ErrNotHost)
 	}
 	return nil
 }
@@ -111,7 +103,7 @@ func checkRepository(what, s string) error {
 		why = ErrCharacter
 	}
 	if why != "" {
-		return newPieceError(what, s, fault{i, PartRepository, why})
+		return newPieceError(what, s, i, PartRepository, why)
 	}
 	return nil
 }
@@ -122,7 +114,7 @@ func checkTag(what, s string) error {
 		why = ErrCharacter
 	}
 	if why != "" {
-		return newPieceError(what, s, fault{i, PartTag, why})
+		return newPieceError(what, s, i, PartTag, why)
 	}
 	return nil
 }

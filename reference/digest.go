@@ -39,7 +39,7 @@ func isAlgorithm(s string) bool {
 	run := 0
 	for i := range len(s) {
 		switch c := s[i]; {
-		case isLowerOrDigit(c) || isUpper(c):
+		case class[c]&(lower|upper) != 0:
 			run++
 		case run > 0 && strings.IndexByte("+._-", c) >= 0:
 			run = 0
@@ -48,13 +48,4 @@ func isAlgorithm(s string) bool {
 		}
 	}
 	return run > 0
-}
-
-func allHex(s string) bool {
-	for i := range len(s) {
-		if !isHex(s[i]) {
-			return false
-		}
-	}
-	return true
 }

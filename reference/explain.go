@@ -6,49 +6,47 @@ import (
 	"unicode/utf8"
 )
 
-func newParseError(s string, f fault) *ParseError {
+func newParseError(s string, at int, part Part, why Reason) *ParseError {
 	input, certain := withoutUserinfo(s)
 	if certain {
-		f = fault{0, PartRegistry, ErrUserinfo}
-	} else {
-		f.why = f.explain(s)
+		return &ParseError{Input: input, Offset: 0, Part: PartRegistry, Err: ErrUserinfo}
 	}
-	return &ParseError{Input: input, Offset: f.at, Part: f.part, Err: f.why}
+	return &ParseError{Input: input, Offset: at, Part: part, Err: explain(s, at, part, why)}
 }
 
 // newPieceError is for text that is only a part of a name.
-func newPieceError(what, s string, f fault) *ParseError {
-	err := newParseError(s, f)
+func newPieceError(what, s string, at int, part Part, why Reason) *ParseError {
+	err := newParseError(s, at, part, why)
 	err.what = what
 	return err
 }
 
-// explain looks at what stands where f is, for mistakes that are often made.
-func (f fault) explain(s string) Reason {
-	rest := s[f.at:]
-	if f.part == PartDigest {
+// explain looks at what stands where the fault is, for mistakes that are often made.
+func explain(s string, at int, part Part, why Reason) Reason {
+	rest := s[at:]
+	if part == PartDigest {
 		switch {
 		case templateAt(rest) >= 0:
 			return ErrTemplate
 		case strings.ContainsFunc(rest, isSpace):
 			return ErrSpace
 		}
-		return f.why
+		return why
 	}
 	r, _ := utf8.DecodeRuneInString(rest)
 	switch {
-	case f.why == ErrTooLong || rest == "":
-		return f.why
-	case f.at > 0 && strings.HasPrefix(s[f.at-1:], "://"):
+	case why == ErrTooLong || rest == "":
+		return why
+	case at > 0 && strings.HasPrefix(s[at-1:], "://"):
 		return ErrScheme
 	case templateAt(rest) == 0:
 		return ErrTemplate
 	case isSpace(r):
 		return ErrSpace
-	case 'A' <= r && r <= 'Z' && f.part == PartRepository:
+	case 'A' <= r && r <= 'Z' && part == PartRepository:
 		return ErrUpperCase
 	}
-	return f.why
+	return why
 }
 
 // templateAt returns the index of the first variable or template in s, or -1.

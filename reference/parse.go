@@ -9,12 +9,46 @@ import (
 // Parse reads an image name as the kubelet does: docker.io, library/ and
 // :latest are filled in where nothing is written. The package comment has the
 // grammar. Errors are *[ParseError]. An accepted name costs no allocation.
-func Parse(s string) (Reference, error) {
-	var p pieces
-	if f := p.parse(s); f.why != "" {
-		return Reference{}, newParseError(s, f)
+func Parse(s string) (r Reference, err error) {
+	e, perr := scan(s)
+	if perr != nil {
+		return Reference{}, perr
 	}
-	return p.reference(latest), nil
+	// The fields are set one by one and in place: copies of the struct would
+	// take as long as the scan.
+	if e.registry >= 0 {
+		r.registry = s[:e.registry]
+	}
+	r.repository = s[e.registry+1 : e.repository]
+	if e.tag > e.repository {
+		r.tag = s[e.repository+1 : e.tag]
+	}
+	if e.tag < len(s) {
+		r.digest = digest.Digest(s[e.tag+1:])
+	}
+	if r.tag == "" && r.digest == "" {
+		r.tag = latest
+	}
+	if over := r.normalize(); over > 0 {
+		return Reference{}, newParseError(s, e.repository-over, PartRepository, ErrTooLong)
+	}
+	return r, nil
+}
+
+// normalize gives r the one form in which all spellings of an image are equal.
+// It returns by how many bytes the repository is too long.
+func (r *Reference) normalize() (over int) {
+	over = len(r.repository) - maxRepository
+	if r.registry == "" || r.registry == hub || r.registry == legacyHub {
+		r.registry = ""
+		if len(r.repository) > maxRepository-len(library) && strings.IndexByte(r.repository, '/') < 0 {
+			over += len(library)
+		}
+		if rest, ok := strings.CutPrefix(r.repository, library); ok && strings.IndexByte(rest, '/') < 0 {
+			r.repository = rest
+		}
+	}
+	return over
 }
 
 // MustParse is like [Parse] but panics if s cannot be parsed. It is for
@@ -40,15 +74,16 @@ type Written struct {
 
 // ParseWritten is [Parse] that also returns what was written and what filled in.
 func ParseWritten(s string) (Reference, Written, error) {
-	var p pieces
-	if f := p.parse(s); f.why != "" {
-		return Reference{}, Written{}, newParseError(s, f)
+	r, err := Parse(s)
+	if err != nil {
+		return Reference{}, Written{}, err
 	}
-	w := Written{Registry: p.registry != "", Tag: p.tag != "", CRI: s}
-	if p.tag == "" && p.digest == "" {
+	e, _ := scan(s)
+	w := Written{Registry: e.registry >= 0, Tag: e.tag > e.repository, CRI: s}
+	if e.repository == len(s) {
 		w.CRI = s + ":" + latest
 	}
-	return p.reference(latest), w, nil
+	return r, w, nil
 }
 
 // A Parser parses names with defaults other than Docker Hub's. The zero Parser
@@ -74,25 +109,29 @@ func (p Parser) Parse(s string) (Reference, error) {
 	if err := p.check(); err != nil {
 		return Reference{}, err
 	}
-	var q pieces
-	if f := q.read(s); f.why != "" {
-		return Reference{}, newParseError(s, f)
+	e, perr := scan(s)
+	if perr != nil {
+		return Reference{}, perr
 	}
-	bare := q.registry == ""
-	if bare {
-		q.registry = p.Registry
+	if e.registry >= 0 && (e.repository < len(s) || p.Tag == "") {
+		return Parse(s) // nothing to fill in
 	}
-	tag := p.Tag
-	if tag == "" {
+	registry, repository, tag := p.Registry, s[e.registry+1:e.repository], p.Tag
+	if e.registry >= 0 {
+		registry = s[:e.registry]
+	} else if p.Namespace != "" && strings.IndexByte(repository, '/') < 0 {
+		repository = p.Namespace + "/" + repository
+	}
+	var sum digest.Digest
+	switch {
+	case e.tag < len(s):
+		tag, sum = s[min(e.repository+1, e.tag):e.tag], digest.Digest(s[e.tag+1:])
+	case e.tag > e.repository:
+		tag = s[e.repository+1:]
+	case tag == "":
 		tag = latest
 	}
-	if bare && p.Namespace != "" && strings.IndexByte(q.repository, '/') < 0 {
-		q.repository = p.Namespace + "/" + q.repository
-	}
-	if f := q.fits(); f.why != "" {
-		return Reference{}, newParseError(s, fault{0, PartRepository, f.why}) // what is too long is not all in s
-	}
-	return q.reference(tag), nil
+	return fill(registry, repository, tag, sum)
 }
 
 // check reports a field that can be no part of a name.
@@ -113,45 +152,16 @@ func (p Parser) check() error {
 	return nil
 }
 
-// parse reads a whole name that is to get Docker Hub's defaults.
-func (p *pieces) parse(s string) fault {
-	if f := p.read(s); f.why != "" {
-		return f
-	}
-	return p.fits()
-}
-
-// fits reports a repository that is too long, at its first byte over.
-func (p *pieces) fits() fault {
-	over := len(p.repository) - maxRepository
-	if isHub(p.registry) && strings.IndexByte(p.repository, '/') < 0 {
-		over += len(library)
-	}
-	if over <= 0 {
-		return fault{}
-	}
-	at := len(p.repository) - over
-	if p.registry != "" {
-		at += len(p.registry) + len("/")
-	}
-	return fault{at, PartRepository, ErrTooLong}
-}
-
-// reference gives the one form in which all spellings of an image are equal.
-func (p *pieces) reference(tag string) Reference {
-	r := Reference{p.registry, p.repository, p.tag, digest.Digest(p.digest)}
-	if isHub(r.registry) {
-		r.registry = ""
-		if rest, ok := strings.CutPrefix(r.repository, library); ok && strings.IndexByte(rest, '/') < 0 {
-			r.repository = rest
+// fill makes a Reference of parts that are good by themselves, registry ""
+// meaning Docker Hub.
+func fill(registry, repository, tag string, sum digest.Digest) (Reference, error) {
+	r := Reference{registry, repository, tag, sum}
+	if over := r.normalize(); over > 0 {
+		name := repository
+		if registry != "" {
+			name = registry + "/" + repository
 		}
+		return Reference{}, newParseError(name, len(name)-over, PartRepository, ErrTooLong)
 	}
-	if r.tag == "" && r.digest == "" {
-		r.tag = tag
-	}
-	return r
-}
-
-func isHub(registry string) bool {
-	return registry == "" || registry == hub || registry == legacyHub
+	return r, nil
 }

@@ -77,18 +77,19 @@ func (r Reference) String() string {
 	if r.IsZero() {
 		return ""
 	}
-	return r.Registry() + "/" + r.below() + r.repository + r.version()
+	colon, at := r.marks()
+	return r.Registry() + "/" + r.below() + r.repository + colon + r.tag + at + string(r.digest)
 }
 
-// version returns ":" and the tag, "@" and the digest, as far as they are there.
-func (r Reference) version() string {
-	switch {
-	case r.digest == "":
-		return ":" + r.tag
-	case r.tag == "":
-		return "@" + string(r.digest)
+// marks returns what stands before tag and digest, "" for one that is not there.
+func (r Reference) marks() (colon, at string) {
+	if r.tag != "" {
+		colon = ":"
 	}
-	return ":" + r.tag + "@" + string(r.digest)
+	if r.digest != "" {
+		at = "@"
+	}
+	return colon, at
 }
 
 // Familiar returns the name as people write it, without docker.io/ and library/
@@ -100,10 +101,12 @@ func (r Reference) Familiar() string {
 	if r.IsZero() {
 		return ""
 	}
+	registry, slash := r.Registry(), "/"
 	if r.registry == "" && registryEnd(r.repository) < 0 {
-		return r.repository + r.version()
+		registry, slash = "", ""
 	}
-	return r.Registry() + "/" + r.repository + r.version()
+	colon, at := r.marks()
+	return registry + slash + r.repository + colon + r.tag + at + string(r.digest)
 }
 
 // Clone returns an equal Reference that shares no memory with the text that r

@@ -8,56 +8,50 @@ const (
 	maxTag        = 128
 )
 
-// pieces are the parts of a name as they are written, "" where one is missing.
-type pieces struct{ registry, repository, tag, digest string }
-
-// A fault is the first byte of a name that cannot be right. Its why is "" if
-// there is none.
-type fault struct {
-	at   int
-	part Part
-	why  Reason
+// ends are the places in a name where its parts end.
+type ends struct {
+	registry   int // -1 if none is written; a slash stands here otherwise
+	repository int
+	tag        int // the repository's end if none is written; an @ or the name's end
 }
 
-// read takes a name apart in one pass from left to right.
-func (p *pieces) read(s string) fault {
-	start := registryEnd(s)
-	if start >= 0 {
-		if f := scanRegistry(s[:start]); f.why != "" {
-			return f
+// scan takes a name apart from left to right, by the grammar of the package
+// comment. It does not look at the length of the repository.
+func scan(s string) (ends, *ParseError) {
+	e := ends{registry: registryEnd(s)}
+	if e.registry >= 0 {
+		if i, why := scanRegistry(s[:e.registry]); why != "" {
+			return e, newParseError(s, i, PartRegistry, why)
 		}
-		p.registry = s[:start]
 	}
-	start++ // past the slash, or to 0
-	i, why := scanRepository(s, start)
-	if why != "" {
-		return fault{i, PartRepository, why}
+	var why Reason
+	if e.repository, why = scanRepository(s, e.registry+1); why != "" {
+		return e, newParseError(s, e.repository, PartRepository, why)
 	}
-	p.repository = s[start:i]
-	if i == len(s) {
-		if isID(s) {
-			return fault{0, PartRepository, ErrImageID}
-		}
-		return fault{}
+	if e.repository == len(s) && isID(s) {
+		return e, newParseError(s, 0, PartRepository, ErrImageID)
 	}
-	return p.readVersion(s, i)
+	var err *ParseError
+	e.tag, err = scanVersion(s, e.repository)
+	return e, err
 }
 
-// readVersion reads what follows the repository: it begins at s[i] with ':' or '@'.
-func (p *pieces) readVersion(s string, i int) fault {
-	if s[i] == ':' {
-		start := i + 1
+// scanVersion reads what follows the repository, which ends at s[i], and
+// returns where the tag ends.
+func scanVersion(s string, i int) (int, *ParseError) {
+	if i < len(s) && s[i] == ':' {
 		var why Reason
-		if i, why = scanTag(s, start); why != "" {
-			return fault{i, PartTag, why}
+		if i, why = scanTag(s, i+1); why != "" {
+			return i, newParseError(s, i, PartTag, why)
 		}
-		p.tag = s[start:i]
 	}
 	if i == len(s) {
-		return fault{}
+		return i, nil
 	}
-	p.digest = s[i+1:] // only '@' ends a tag before the end
-	return fault{i + 1, PartDigest, checkDigest(p.digest)}
+	if why := checkDigest(s[i+1:]); why != "" { // s[i] is an @
+		return i, newParseError(s, i+1, PartDigest, why)
+	}
+	return i, nil
 }
 
 // registryEnd returns the index of the slash behind the registry, or -1 if s
@@ -83,17 +77,16 @@ func looksLikeRegistry(s string) bool {
 }
 
 // scanRegistry looks at the whole of s, without the slash behind it.
-func scanRegistry(s string) fault {
-	i, why := 0, Reason("")
+func scanRegistry(s string) (i int, why Reason) {
 	if strings.HasPrefix(s, "[") {
 		i, why = scanAddress(s)
 	} else {
 		i, why = scanHost(s)
 	}
-	if why == "" && i < len(s) {
-		i, why = scanPort(s, i)
+	if why != "" || i == len(s) {
+		return i, why
 	}
-	return fault{i, PartRegistry, why}
+	return scanPort(s, i)
 }
 
 // scanHost reads labels up to the end or a colon. A run of dashes joins letters
@@ -101,7 +94,7 @@ func scanRegistry(s string) fault {
 func scanHost(s string) (int, Reason) {
 	for i := 0; ; {
 		start := i
-		for i < len(s) && (isLowerOrDigit(s[i]) || isUpper(s[i])) {
+		for i < len(s) && class[s[i]]&(lower|upper) != 0 {
 			i++
 		}
 		switch {
@@ -125,7 +118,7 @@ func scanHost(s string) (int, Reason) {
 // and colons in any order will do.
 func scanAddress(s string) (int, Reason) {
 	i := 1
-	for i < len(s) && (isHex(s[i]) || s[i] == ':' || 'A' <= s[i] && s[i] <= 'F') {
+	for i < len(s) && (class[s[i]]&hex != 0 || s[i] == ':' || 'A' <= s[i] && s[i] <= 'F') {
 		i++
 	}
 	switch {
@@ -146,7 +139,7 @@ func scanPort(s string, i int) (int, Reason) {
 	}
 	start := i + 1
 	for i = start; i < len(s); i++ {
-		if !isDigit(s[i]) {
+		if s[i]-'0' > 9 {
 			return i, ErrPort
 		}
 	}
@@ -161,7 +154,7 @@ func scanPort(s string, i int) (int, Reason) {
 func scanRepository(s string, i int) (int, Reason) {
 	for {
 		start := i
-		for i < len(s) && isLowerOrDigit(s[i]) {
+		for i < len(s) && class[s[i]]&lower != 0 {
 			i++
 		}
 		if i == start {
@@ -205,21 +198,17 @@ func whyNoRun(s string, i int) Reason {
 // scanTag reads a tag from s[i] up to the end or an '@'.
 func scanTag(s string, i int) (int, Reason) {
 	start := i
-	for i < len(s) && s[i] != '@' {
-		c := s[i]
-		switch {
-		case isLowerOrDigit(c) || isUpper(c) || c == '_':
-		case c != '.' && c != '-':
-			return i, ErrCharacter
-		case i == start:
-			return i, ErrSeparator
-		}
-		if i == start+maxTag {
-			return i, ErrTooLong
-		}
+	for i < len(s) && class[s[i]]&inTag != 0 {
 		i++
 	}
-	if i == start {
+	switch {
+	case i > start && (s[start] == '.' || s[start] == '-'):
+		return start, ErrSeparator
+	case i-start > maxTag:
+		return start + maxTag, ErrTooLong
+	case i < len(s) && s[i] != '@':
+		return i, ErrCharacter
+	case i == start:
 		return i, ErrMissing
 	}
 	return i, ""
@@ -235,7 +224,10 @@ func skipDashes(s string, i int) int {
 // isID reports whether s is what `docker images --no-trunc` calls an image.
 func isID(s string) bool { return len(s) == 64 && allHex(s) }
 
-func isDigit(c byte) bool        { return c-'0' < 10 }
-func isUpper(c byte) bool        { return c-'A' < 26 }
-func isLowerOrDigit(c byte) bool { return c-'a' < 26 || c-'0' < 10 }
-func isHex(c byte) bool          { return c-'a' < 6 || c-'0' < 10 }
+func allHex(s string) bool {
+	all := byte(hex)
+	for i := range len(s) {
+		all &= class[s[i]]
+	}
+	return all != 0
+}

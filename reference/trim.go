@@ -12,35 +12,31 @@ import "strings"
 // nothing, and neither an underscored host nor 64 hex digits are refused. What
 // still does not parse is an error, a *[ParseError].
 func Trim(name string) (string, error) {
-	end, f := scanAsWritten(name)
-	if f.why != "" {
-		return "", newParseError(name, f)
+	end, err := scanAsWritten(name)
+	if err != nil {
+		return "", err
 	}
 	return name[:end], nil
 }
 
 // scanAsWritten reads a name without any defaults and returns where its
 // repository ends.
-func scanAsWritten(s string) (int, fault) {
-	start, f := 0, fault{}
+func scanAsWritten(s string) (int, *ParseError) {
+	start, at, whyRegistry := 0, 0, Reason("")
 	if slash := strings.IndexByte(s, '/'); slash > 0 {
-		if f = scanRegistry(s[:slash]); f.why == "" {
+		if at, whyRegistry = scanRegistry(s[:slash]); whyRegistry == "" {
 			start = slash + 1
 		}
 	}
 	end, why := scanRepository(s, start)
-	if why != "" {
-		if f.why != "" && f.at > end {
-			return 0, f // nearer to what was meant
-		}
-		return 0, fault{end, PartRepository, why}
+	switch {
+	case why != "" && whyRegistry != "" && at > end: // nearer to what was meant
+		return 0, newParseError(s, at, PartRegistry, whyRegistry)
+	case why != "":
+		return 0, newParseError(s, end, PartRepository, why)
+	case end-start > maxRepository:
+		return 0, newParseError(s, start+maxRepository, PartRepository, ErrTooLong)
 	}
-	if over := end - start - maxRepository; over > 0 {
-		return 0, fault{end - over, PartRepository, ErrTooLong}
-	}
-	if end == len(s) {
-		return end, fault{}
-	}
-	var p pieces
-	return end, p.readVersion(s, end)
+	_, err := scanVersion(s, end)
+	return end, err
 }
