@@ -92,8 +92,11 @@ func indexChoosers(t testing.TB, n int) map[string]func() bool {
 	other := ggcrIndex(t, idx)
 	otherWant := v1.Platform{OS: "linux", Architecture: "arm64", Variant: "v8"}
 	return map[string]func() bool{
-		"ladder":     func() bool { c, err := index.Select(idx, indexWanted); return err == nil && c.Exact },
-		"strict":     func() bool { c, err := (index.Selector{Strict: true}).Select(idx, indexWanted); return err == nil && c.Exact },
+		"ladder": func() bool { c, err := index.Select(idx, indexWanted); return err == nil && c.Exact },
+		"strict": func() bool {
+			c, err := (index.Selector{Strict: true}).Select(idx, indexWanted)
+			return err == nil && c.Exact
+		},
 		"containerd": func() bool { return byContainerd(idx, platforms.Only(indexWanted)).Platform.Architecture == "arm64" },
 		"ggcr":       func() bool { return byGGCR(other, otherWant).Platform.Architecture == "arm64" },
 	}
@@ -160,8 +163,14 @@ func TestParseIndexRatio(t *testing.T) {
 		data, err := json.Marshal(indexOf(n))
 		require.NoError(t, err)
 		best := interleaveIndex(map[string]func() bool{
-			"ours": func() bool { doc, err := index.Parse(ocispec.MediaTypeImageIndex, data); return err == nil && len(doc.Index.Manifests) == n },
-			"json": func() bool { var idx ocispec.Index; return json.Unmarshal(data, &idx) == nil && len(idx.Manifests) == n },
+			"ours": func() bool {
+				doc, err := index.Parse(ocispec.MediaTypeImageIndex, data)
+				return err == nil && len(doc.Index.Manifests) == n
+			},
+			"json": func() bool {
+				var idx ocispec.Index
+				return json.Unmarshal(data, &idx) == nil && len(idx.Manifests) == n
+			},
 		}, 100, max(1, 800/n))
 		ratio := best["ours"] / best["json"]
 		t.Logf("%4d entries, %d bytes: json.Unmarshal %.1f µs, ours %.2f times that", n, len(data), best["json"]/1000, ratio)
