@@ -133,13 +133,13 @@ func TestReadHostsRefuses(t *testing.T) {
 // TestHostOrder holds the order for each way to write host tables.
 func TestHostOrder(t *testing.T) {
 	for text, want := range map[string]string{
-		"[host.b]\n[host.a]\n":                       "b a",
+		"[host.b]\n[host.a]\n":                         "b a",
 		"[host.b.header]\nx='1'\n[host.a]\n[host.b]\n": "b a",
-		"[host]\nb.skip_verify=true\na={}\n":         "b a",
-		"host.b.skip_verify=true\nhost.a={}\n":       "b a",
-		"host = {b={}, a={}}":                        "b a",
-		"[other.b]\n[host.a]\n":                      "a",
-		"":                                           "",
+		"[host]\nb.skip_verify=true\na={}\n":           "b a",
+		"host.b.skip_verify=true\nhost.a={}\n":         "b a",
+		"host = {b={}, a={}}":                          "b a",
+		"[other.b]\n[host.a]\n":                        "a",
+		"":                                             "",
 	} {
 		dir := certsDir(t, map[string]string{"reg.example/hosts.toml": text})
 		hosts, err := ReadHosts(dir, "reg.example")

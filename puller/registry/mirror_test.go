@@ -1,0 +1,203 @@
+package registry_test
+
+import (
+	"context"
+	"iter"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/puller/registry"
+	"github.com/pullkit/pullkit/reference"
+)
+
+// manifestText is an index without entries, whatever its name.
+const manifestText = `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}`
+
+// serveAll answers manifests and blobs.
+func serveAll(w http.ResponseWriter, r *http.Request) {
+	if strings.Contains(r.URL.Path, "/manifests/") {
+		w.Header().Set("Content-Type", "application/vnd.oci.image.index.v1+json")
+		text(manifestText)(w, r)
+		return
+	}
+	text(hello)(w, r)
+}
+
+func status(code int, header ...string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		for i := 0; i < len(header); i += 2 {
+			w.Header().Set(header[i], header[i+1])
+		}
+		w.WriteHeader(code)
+	}
+}
+
+// mirrored is a client that asks m1 and m2 before reg.example.
+func mirrored(m1, m2, reg http.HandlerFunc) (*world, *registry.Client) {
+	w := newWorld(map[string]http.HandlerFunc{"https://m1.example": m1, "https://m2.example": m2, "https://reg.example": reg})
+	return w, &registry.Client{Transport: w, Hosts: map[string]registry.Hosts{"reg.example": {Mirrors: []registry.Host{
+		{URL: "https://m1.example", Capabilities: registry.Pull},
+		{URL: "https://m2.example/v2/proxy", OverridePath: true, Header: http.Header{"X-Mirror": {"m2"}}},
+	}}}}
+}
+
+const (
+	m1Blob = "GET https://m1.example" + helloPath + "?ns=reg.example"
+	m2Blob = "GET https://m2.example/v2/proxy/app/blobs/sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824?ns=reg.example"
+	regURL = "GET https://reg.example"
+)
+
+func TestMirrorOrder(t *testing.T) {
+	ref := reference.MustParse("reg.example/app:v1")
+	w, c := mirrored(serveAll, func(w http.ResponseWriter, r *http.Request) {
+		assert.Equal(t, "m2", r.Header.Get("X-Mirror"))
+		serveAll(w, r)
+	}, serveAll)
+	_, err := read(t.Context(), c, ref, robot, helloBlob())
+	require.NoError(t, err)
+	assert.Equal(t, []string{m1Blob}, w.asked())
+	_, _, err = c.Manifest(t.Context(), ref, robot, "")
+	require.NoError(t, err)
+	assert.Equal(t, []string{"GET https://m2.example/v2/proxy/app/manifests/v1?ns=reg.example"}, w.asked(), "the first may not say what a tag is")
+}
+
+// TestMirrorFails: whatever is wrong with the mirrors, the registry is asked at
+// once, and only what can get better is remembered against them.
+func TestMirrorFails(t *testing.T) {
+	ref := reference.MustParse("reg.example/app:v1")
+	for name, tt := range map[string]struct {
+		answer http.HandlerFunc
+		aside  time.Duration
+	}{
+		"not there":     {status(404), 0},
+		"unauthorized":  {status(401, "WWW-Authenticate", "Basic realm=r"), 0},
+		"denied":        {status(403), 0},
+		"rate limited":  {status(429, "Retry-After", "50"), 50 * time.Second},
+		"broken":        {status(500), 30 * time.Second},
+		"unreachable":   {nil, 30 * time.Second},
+		"strange":       {status(204), 30 * time.Second},
+		"redirects":     {redirectTo("ftp://x"), 0},
+		"packs":         {status(200, "Content-Encoding", "gzip"), 0},
+		"asks for more": {status(401, "WWW-Authenticate", `Bearer realm="http://m1.example/t"`), 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w, c := mirrored(tt.answer, tt.answer, serveAll)
+				began := time.Now()
+				data, err := read(t.Context(), c, ref, robot, helloBlob())
+				require.NoError(t, err)
+				assert.Equal(t, hello, string(data))
+				assert.Zero(t, time.Since(began), "no waiting")
+				assert.Equal(t, []string{m1Blob, m2Blob, regURL + helloPath}, w.asked())
+				time.Sleep(tt.aside - 1)
+				_, err = read(t.Context(), c, ref, robot, helloBlob())
+				require.NoError(t, err)
+				if tt.aside > 0 {
+					assert.Equal(t, []string{regURL + helloPath}, w.asked())
+				} else {
+					assert.Equal(t, []string{m1Blob, m2Blob, regURL + helloPath}, w.asked())
+				}
+				time.Sleep(1)
+				_, err = read(t.Context(), c, ref, robot, helloBlob())
+				require.NoError(t, err)
+				assert.Equal(t, []string{m1Blob, m2Blob, regURL + helloPath}, w.asked())
+			})
+		})
+	}
+}
+
+// TestMirrorsAndRegistryFail: the registry's answer is the telling one, the
+// others are in the text.
+func TestMirrorsAndRegistryFail(t *testing.T) {
+	ref := reference.MustParse("reg.example/app:v1")
+	_, c := mirrored(status(500), status(401), status(404))
+	_, err := read(t.Context(), c, ref, robot, helloBlob())
+	require.ErrorIs(t, err, content.ErrNotFound)
+	assert.NotErrorIs(t, err, content.ErrUnauthorized)
+	var e *content.Error
+	require.ErrorAs(t, err, &e)
+	assert.Equal(t, "reg.example", e.Host)
+	assert.Contains(t, err.Error(), "m1.example: registry unavailable")
+	assert.Contains(t, err.Error(), "m2.example: unauthorized")
+}
+
+// ring is a keyring that knows names.
+type ring map[string][]credentials.Credential
+
+func (r ring) Lookup(_ context.Context, ref reference.Reference) iter.Seq2[credentials.Credential, error] {
+	return func(yield func(credentials.Credential, error) bool) {
+		for _, c := range r[ref.Name()] {
+			if !yield(c, nil) {
+				return
+			}
+		}
+	}
+}
+
+func TestMirrorCredentials(t *testing.T) {
+	ref := reference.MustParse("reg.example/app:v1")
+	wrong := credentials.Credential{Username: "wrong", Password: credentials.Conceal("wrong-pass")}
+	own := credentials.Credential{Username: "m2", Password: credentials.Conceal("m2-password")}
+	basic := func(w http.ResponseWriter, r *http.Request) {
+		user, _, ok := r.BasicAuth()
+		if user != "m2" {
+			challenge("Basic realm=r")(w, r)
+			return
+		}
+		assert.True(t, ok)
+		serveAll(w, r)
+	}
+	w, c := mirrored(basic, basic, serveAll)
+	c.Mirrors = ring{"m2.example/proxy/app": {wrong, own}, "m1.example/app": {wrong}}
+	_, err := read(t.Context(), c, ref, robot, helloBlob())
+	require.NoError(t, err)
+	assert.Equal(t, []string{m1Blob, m1Blob + " Basic", m2Blob, m2Blob + " Basic", m2Blob, m2Blob + " Basic"}, w.asked(),
+		"each mirror gets its own credentials, in turn, and never the registry's")
+}
+
+// TestMirrorWrongBytes: a mirror that gave wrong bytes for a digest is left out
+// for it for a while, and asked for others.
+func TestMirrorWrongBytes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ref := reference.MustParse("reg.example/app:v1")
+		w, c := mirrored(text("wrong"), status(404), serveAll)
+		body, _, err := c.Blob(t.Context(), ref, robot, helloBlob(), 0, -1)
+		require.NoError(t, err)
+		buf := make([]byte, 100)
+		n, err := body.Read(buf)
+		require.NoError(t, err)
+		assert.Equal(t, "wrong", string(buf[:n]))
+		assert.True(t, body.(content.Rejecter).Reject())
+		require.NoError(t, body.Close())
+		w.asked()
+		_, err = read(t.Context(), c, ref, robot, helloBlob())
+		require.NoError(t, err)
+		assert.Equal(t, []string{m2Blob, regURL + helloPath}, w.asked())
+		other := helloBlob()
+		other.Digest = "sha256:" + other.Digest[len("sha256:")+1:] + "0"
+		_, err = read(t.Context(), c, ref, robot, other)
+		require.NoError(t, err)
+		assert.Len(t, w.asked(), 1, "another digest is asked of it")
+		time.Sleep(10 * time.Minute)
+		_, err = read(t.Context(), c, ref, robot, helloBlob())
+		require.NoError(t, err)
+		assert.Equal(t, []string{m1Blob}, w.asked())
+	})
+}
+
+// TestMirrorWrongManifest: a manifest that is not what it should be is asked of the next host.
+func TestMirrorWrongManifest(t *testing.T) {
+	ref := reference.MustParse("reg.example/app@sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824")
+	_, c := mirrored(serveAll, status(404), serveAll)
+	_, _, err := c.Manifest(t.Context(), ref, robot, "")
+	require.ErrorIs(t, err, content.ErrDigestMismatch)
+	assert.Contains(t, err.Error(), "(before: m1.example: digest mismatch")
+}

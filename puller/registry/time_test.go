@@ -1,0 +1,330 @@
+package registry_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/puller/registry"
+	"github.com/pullkit/pullkit/reference"
+)
+
+// timed is a transport whose answers take time. Each request takes the next
+// step; the last one stays.
+type timed struct {
+	steps []func(*http.Request) (*http.Response, error)
+	at    []time.Time
+}
+
+func (tr *timed) RoundTrip(req *http.Request) (*http.Response, error) {
+	tr.at = append(tr.at, time.Now())
+	step := tr.steps[min(len(tr.at), len(tr.steps))-1]
+	return step(req)
+}
+
+// gaps tells how long after each other the requests came.
+func (tr *timed) gaps() []time.Duration {
+	var gaps []time.Duration
+	for i := 1; i < len(tr.at); i++ {
+		gaps = append(gaps, tr.at[i].Sub(tr.at[i-1]))
+	}
+	return gaps
+}
+
+func never(req *http.Request) (*http.Response, error) {
+	<-req.Context().Done()
+	return nil, req.Context().Err()
+}
+
+func broken(*http.Request) (*http.Response, error) {
+	return nil, errors.New("connection reset by peer")
+}
+
+func code(status int, header ...string) func(*http.Request) (*http.Response, error) {
+	return func(req *http.Request) (*http.Response, error) {
+		h := http.Header{}
+		for i := 0; i < len(header); i += 2 {
+			h.Set(header[i], header[i+1])
+		}
+		return &http.Response{StatusCode: status, Header: h, Body: http.NoBody, Request: req}, nil
+	}
+}
+
+// drip gives the part of the blob that is asked for, n bytes at a time, each
+// after a while, and stalls at byte stall if that is not negative.
+func drip(blob []byte, n int, every time.Duration, stall int) func(*http.Request) (*http.Response, error) {
+	return func(req *http.Request) (*http.Response, error) {
+		resp := &http.Response{StatusCode: 200, Header: http.Header{}, Request: req}
+		off := 0
+		if r := req.Header.Get("Range"); r != "" {
+			off, _ = strconv.Atoi(strings.TrimSuffix(strings.TrimPrefix(r, "bytes="), "-"))
+			resp.StatusCode = 206
+			resp.Header.Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", off, len(blob)-1, len(blob)))
+		}
+		resp.ContentLength = int64(len(blob) - off)
+		resp.Body = &dripBody{ctx: req.Context(), blob: blob, off: off, n: n, every: every, stall: stall}
+		return resp, nil
+	}
+}
+
+type dripBody struct {
+	ctx           context.Context
+	blob          []byte
+	off, n, stall int
+	every         time.Duration
+}
+
+func (b *dripBody) Read(p []byte) (int, error) {
+	if b.off == len(b.blob) {
+		return 0, io.EOF
+	}
+	wait := b.every
+	if b.off == b.stall {
+		wait = time.Hour
+	}
+	select {
+	case <-time.After(wait):
+	case <-b.ctx.Done():
+		return 0, b.ctx.Err()
+	}
+	n := copy(p[:min(b.n, len(p))], b.blob[b.off:])
+	b.off += n
+	return n, nil
+}
+
+func (b *dripBody) Close() error { return nil }
+
+func blobRead(t *testing.T, c *registry.Client, blob []byte) ([]byte, error) {
+	desc := helloBlob()
+	desc.Size = int64(len(blob))
+	return read(t.Context(), c, reference.MustParse("reg.example/app:v1"), nobody, desc)
+}
+
+func TestRetries(t *testing.T) {
+	ok := drip([]byte(hello), 5, 0, -1)
+	for _, tt := range []struct {
+		name     string
+		steps    []func(*http.Request) (*http.Response, error)
+		requests int
+		want     content.Kind
+	}{
+		{"reset for ever", []func(*http.Request) (*http.Response, error){broken}, 4, content.ErrNetwork},
+		{"500 for ever", []func(*http.Request) (*http.Response, error){code(500)}, 4, content.ErrUnavailable},
+		{"408 once", []func(*http.Request) (*http.Response, error){code(408), ok}, 2, ""},
+		{"503 twice", []func(*http.Request) (*http.Response, error){code(503), code(503), ok}, 3, ""},
+		{"429 without a time", []func(*http.Request) (*http.Response, error){code(429), ok}, 2, ""},
+		{"429 for ever", []func(*http.Request) (*http.Response, error){code(429)}, 4, content.ErrRateLimited},
+		{"404", []func(*http.Request) (*http.Response, error){code(404)}, 1, content.ErrNotFound},
+		{"403", []func(*http.Request) (*http.Response, error){code(403)}, 1, content.ErrDenied},
+		{"401", []func(*http.Request) (*http.Response, error){code(401)}, 1, content.ErrUnauthorized},
+		{"400", []func(*http.Request) (*http.Response, error){code(400)}, 1, content.ErrNetwork},
+		{"301 without Location", []func(*http.Request) (*http.Response, error){code(301)}, 1, content.ErrRedirect},
+		{"reset, 500, 429, then well", []func(*http.Request) (*http.Response, error){broken, code(500), code(429), ok}, 4, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				tr := &timed{steps: tt.steps}
+				data, err := blobRead(t, &registry.Client{Transport: tr}, []byte(hello))
+				assert.Equal(t, tt.want, content.KindOf(err), "%v", err)
+				if tt.want == "" {
+					assert.Equal(t, hello, string(data))
+				}
+				assert.Len(t, tr.at, tt.requests)
+				for i, gap := range tr.gaps() {
+					base := 500 * time.Millisecond << i
+					assert.GreaterOrEqual(t, gap, base/2)
+					assert.LessOrEqual(t, gap, base*3/2)
+				}
+			})
+		})
+	}
+}
+
+// TestJitter: clients that fail together do not come back together.
+func TestJitter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var gaps []time.Duration
+		for range 20 {
+			tr := &timed{steps: []func(*http.Request) (*http.Response, error){broken, code(404)}}
+			_, err := blobRead(t, &registry.Client{Transport: tr}, []byte(hello))
+			require.Error(t, err)
+			gaps = append(gaps, tr.gaps()[0])
+		}
+		slices.Sort(gaps)
+		assert.Len(t, slices.Compact(gaps), 20)
+		assert.Greater(t, gaps[len(gaps)-1]-gaps[0], 100*time.Millisecond)
+	})
+}
+
+func TestRetryAfter(t *testing.T) {
+	ok := drip([]byte(hello), 5, 0, -1)
+	for _, tt := range []struct {
+		name    string
+		maxWait time.Duration
+		steps   []func(*http.Request) (*http.Response, error)
+		waited  time.Duration
+		want    content.Kind
+		after   time.Duration
+	}{
+		{"as asked", 0, []func(*http.Request) (*http.Response, error){code(429, "Retry-After", "59"), ok}, 59 * time.Second, "", 0},
+		{"longer than the default", 0, []func(*http.Request) (*http.Response, error){code(429, "Retry-After", "61"), ok}, 0, content.ErrRateLimited, 61 * time.Second},
+		{"longer than allowed", time.Second, []func(*http.Request) (*http.Response, error){code(503, "Retry-After", "2"), ok}, 0, content.ErrUnavailable, 2 * time.Second},
+		{"never", -1, []func(*http.Request) (*http.Response, error){code(429, "Retry-After", "1"), ok}, 0, content.ErrRateLimited, time.Second},
+		{"longer together", 0, []func(*http.Request) (*http.Response, error){code(429, "Retry-After", "40")}, 40 * time.Second, content.ErrRateLimited, 40 * time.Second},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				began := time.Now()
+				_, err := blobRead(t, &registry.Client{Transport: &timed{steps: tt.steps}, MaxWait: tt.maxWait}, []byte(hello))
+				assert.Equal(t, tt.waited, time.Since(began))
+				assert.Equal(t, tt.want, content.KindOf(err))
+				var e *content.Error
+				if errors.As(err, &e) {
+					assert.Equal(t, tt.after, e.RetryAfter)
+				}
+			})
+		})
+	}
+}
+
+func TestStalls(t *testing.T) {
+	blob := make([]byte, 100)
+	for _, tt := range []struct {
+		name  string
+		steps []func(*http.Request) (*http.Response, error)
+		want  content.Kind
+		least time.Duration
+	}{
+		{"no header, once", []func(*http.Request) (*http.Response, error){never, drip(blob, 100, 0, -1)}, "", 15 * time.Second},
+		{"no header, ever", []func(*http.Request) (*http.Response, error){never}, content.ErrTimeout, 60 * time.Second},
+		{"in the body, once", []func(*http.Request) (*http.Response, error){drip(blob, 10, 0, 50), drip(blob, 10, 0, -1)}, "", 15 * time.Second},
+		{"in the body, ever", []func(*http.Request) (*http.Response, error){drip(blob, 10, 0, 50)}, content.ErrTimeout, 60 * time.Second},
+		{"14 seconds between bytes", []func(*http.Request) (*http.Response, error){drip(blob, 100, 14*time.Second, -1)}, "", 14 * time.Second},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				began := time.Now()
+				data, err := blobRead(t, &registry.Client{Transport: &timed{steps: tt.steps}}, blob)
+				assert.Equal(t, tt.want, content.KindOf(err), "%v", err)
+				if tt.want == "" {
+					assert.Equal(t, blob, data)
+				}
+				took := time.Since(began)
+				assert.GreaterOrEqual(t, took, tt.least)
+				assert.LessOrEqual(t, took, tt.least+8*time.Second)
+			})
+		})
+	}
+}
+
+// TestSlow: less than 1 KiB/s over 30 seconds is cut; a second time in a row
+// ends it.
+func TestSlow(t *testing.T) {
+	blob := make([]byte, 200<<10)
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		tr := &timed{steps: []func(*http.Request) (*http.Response, error){drip(blob, 10, 500*time.Millisecond, -1), drip(blob, 1<<20, 0, -1)}}
+		data, err := blobRead(t, &registry.Client{Transport: tr}, blob)
+		require.NoError(t, err)
+		assert.Equal(t, blob, data)
+		assert.Len(t, tr.at, 2)
+		assert.InDelta(t, 30, time.Since(began).Seconds(), 1)
+	})
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		tr := &timed{steps: []func(*http.Request) (*http.Response, error){drip(blob, 10, 500*time.Millisecond, -1)}}
+		_, err := blobRead(t, &registry.Client{Transport: tr}, blob)
+		assert.ErrorIs(t, err, content.ErrTimeout)
+		assert.Len(t, tr.at, 2)
+		assert.InDelta(t, 60, time.Since(began).Seconds(), 1)
+	})
+	synctest.Test(t, func(t *testing.T) {
+		// One byte an answer moves on each time, but not fast enough.
+		tr := &timed{}
+		tr.steps = []func(*http.Request) (*http.Response, error){func(req *http.Request) (*http.Response, error) {
+			resp, err := drip(blob, 1, 500*time.Millisecond, -1)(req)
+			resp.Body = io.NopCloser(io.LimitReader(resp.Body, 1))
+			return resp, err
+		}}
+		_, err := blobRead(t, &registry.Client{Transport: tr}, blob)
+		assert.ErrorIs(t, err, content.ErrTimeout)
+	})
+	synctest.Test(t, func(t *testing.T) {
+		// Fast enough, for minutes.
+		tr := &timed{steps: []func(*http.Request) (*http.Response, error){drip(blob, 1500, time.Second, -1)}}
+		_, err := blobRead(t, &registry.Client{Transport: tr}, blob)
+		assert.NoError(t, err)
+		assert.Len(t, tr.at, 1)
+	})
+}
+
+// TestSlowReader: that the caller takes its time is not the server's fault.
+func TestSlowReader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		blob := make([]byte, 100)
+		tr := &timed{steps: []func(*http.Request) (*http.Response, error){drip(blob, 10, 0, -1)}}
+		desc := helloBlob()
+		desc.Size = 100
+		body, _, err := (&registry.Client{Transport: tr}).Blob(t.Context(), reference.MustParse("reg.example/app:v1"), nobody, desc, 0, -1)
+		require.NoError(t, err)
+		for range 10 {
+			n, err := body.Read(make([]byte, 10))
+			assert.Equal(t, 10, n)
+			assert.NoError(t, err)
+			time.Sleep(time.Minute)
+		}
+		assert.NoError(t, body.Close())
+		assert.Len(t, tr.at, 1)
+	})
+}
+
+// TestStalledToken: a token has twice the stall time, with all its tries.
+func TestStalledToken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tr := &timed{steps: []func(*http.Request) (*http.Response, error){code(401, "WWW-Authenticate", `Bearer realm="https://reg.example/t"`), never}}
+		began := time.Now()
+		_, err := blobRead(t, &registry.Client{Transport: tr}, []byte(hello))
+		assert.ErrorIs(t, err, content.ErrTimeout)
+		assert.Equal(t, 30*time.Second, time.Since(began))
+		assert.Len(t, tr.at, 3)
+		synctest.Wait()
+	})
+}
+
+// TestCanceled: a call ends with its context, wherever it is.
+func TestCanceled(t *testing.T) {
+	blob := make([]byte, 100)
+	for name, steps := range map[string][]func(*http.Request) (*http.Response, error){
+		"no header":       {never},
+		"in the body":     {drip(blob, 10, 0, 50)},
+		"in a delay":      {code(429, "Retry-After", "30")},
+		"in a token":      {code(401, "WWW-Authenticate", `Bearer realm="https://reg.example/t"`), never},
+		"after an error":  {broken},
+		"between answers": {drip(blob, 10, 0, 50), never},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			time.AfterFunc(100*time.Millisecond, func() { cancel(errors.New("no longer wanted")) })
+			desc := helloBlob()
+			desc.Size = 100
+			began := time.Now()
+			_, err := read(ctx, &registry.Client{Transport: &timed{steps: steps}}, reference.MustParse("reg.example/app:v1"), nobody, desc)
+			assert.ErrorIs(t, err, context.Canceled, name)
+			assert.Contains(t, err.Error(), "no longer wanted", name)
+			assert.Empty(t, content.KindOf(err), name)
+			assert.Equal(t, 100*time.Millisecond, time.Since(began), name)
+		})
+	}
+}
