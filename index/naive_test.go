@@ -300,7 +300,7 @@ func checkSelect(t *testing.T, idx ocispec.Index, want ocispec.Platform, strict 
 func TestSelectEqualsNaive(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	found := 0
-	for range 20000 {
+	for range 10000 {
 		idx, want := generate(random.IntN)
 		strict := random.IntN(4) == 0
 		checkSelect(t, idx, want, strict)
@@ -308,7 +308,7 @@ func TestSelectEqualsNaive(t *testing.T) {
 			found++
 		}
 	}
-	assert.Greater(t, found, 5000, "the generated indexes hold matches")
+	assert.Greater(t, found, 2500, "the generated indexes hold matches")
 }
 
 func FuzzSelect(f *testing.F) {
