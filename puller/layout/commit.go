@@ -152,6 +152,9 @@ func (in *ingest) publish() error {
 	if err != nil {
 		return err
 	}
+	if err := in.l.fs.CheckDir(stateDir); err != nil {
+		return err
+	}
 	at, err := in.l.fs.Lstat(part)
 	if err != nil {
 		return err

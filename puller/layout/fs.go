@@ -17,6 +17,8 @@ type fsys interface {
 	OpenFile(name string, flag int) (file, error)
 	ReadDir(name string) ([]fs.DirEntry, error)
 	Mkdir(name string) error
+	// CheckDir is an error unless name is a directory, which a link to one is not.
+	CheckDir(name string) error
 	Rename(from, to string) error
 	Remove(name string) error
 	// Chtimes sets the time of last access to now, that of modification to mtime.

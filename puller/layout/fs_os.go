@@ -5,13 +5,25 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync"
 	"time"
 )
 
-// osFS is the fsys of a real directory. os.Root keeps every operation inside it.
+// osFS is the fsys of a real directory. os.Root keeps every operation inside
+// it. Its directories are held open, so that an operation is one system call
+// and not one for each part of the name.
 type osFS struct {
 	root  *os.Root
 	locks locker
+	mu    sync.Mutex
+	dirs  map[string]*osDir // by path; never "."
+}
+
+type osDir struct {
+	root *os.Root
+	f    *os.File // for syncs
+	info fs.FileInfo
 }
 
 // openOS opens dir, which is made if it is not there.
@@ -23,7 +35,7 @@ func openOS(dir string) (*osFS, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &osFS{root: root}, nil
+	return &osFS{root: root, dirs: make(map[string]*osDir)}, nil
 }
 
 // mkdirDurable makes dir and its parents, and syncs the directories whose names are new.
@@ -56,26 +68,119 @@ func mkdirDurable(dir string) error {
 	return syncDir(d)
 }
 
-func (f *osFS) Lstat(name string) (fs.FileInfo, error) { return f.root.Lstat(name) }
+// in gives the directory of a name, and the rest of the name.
+func (f *osFS) in(name string) (*os.Root, string, error) {
+	i := strings.LastIndexByte(name, '/')
+	if i < 0 {
+		return f.root, name, nil
+	}
+	d, err := f.dir(name[:i])
+	if err != nil {
+		return nil, "", err
+	}
+	return d.root, name[i+1:], nil
+}
+
+// dir opens a directory that is no link, or gives the open one.
+func (f *osFS) dir(name string) (*osDir, error) {
+	f.mu.Lock()
+	d := f.dirs[name]
+	f.mu.Unlock()
+	if d != nil {
+		return d, nil
+	}
+	parent, base, err := f.in(name)
+	if err != nil {
+		return nil, err
+	}
+	info, err := parent.Lstat(base)
+	if err != nil {
+		return nil, err
+	}
+	if !info.IsDir() {
+		return nil, fmt.Errorf("%q is not a directory (symbolic links are not followed)", name)
+	}
+	root, err := parent.OpenRoot(base)
+	if err != nil {
+		return nil, err
+	}
+	d = &osDir{root: root}
+	if d.f, err = root.Open("."); err == nil {
+		d.info, err = d.f.Stat()
+	}
+	if err == nil && !os.SameFile(info, d.info) {
+		err = fmt.Errorf("%q changed while it was opened", name)
+	}
+	if err != nil {
+		d.close()
+		return nil, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if other := f.dirs[name]; other != nil {
+		d.close()
+		return other, nil
+	}
+	f.dirs[name] = d
+	return d, nil
+}
+
+func (d *osDir) close() {
+	d.root.Close()
+	if d.f != nil {
+		d.f.Close()
+	}
+}
+
+// CheckDir forgets the open directory if another one has its name now. What
+// still uses it is not disturbed: it is closed when nobody does.
+func (f *osFS) CheckDir(name string) error {
+	parent, base, err := f.in(name)
+	if err != nil {
+		return err
+	}
+	info, err := parent.Lstat(base)
+	if err == nil && !info.IsDir() {
+		err = fmt.Errorf("%q is not a directory (symbolic links are not followed)", name)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if d := f.dirs[name]; d != nil && (err != nil || !os.SameFile(info, d.info)) {
+		delete(f.dirs, name)
+	}
+	return err
+}
+
+func (f *osFS) Lstat(name string) (fs.FileInfo, error) {
+	root, base, err := f.in(name)
+	if err != nil {
+		return nil, err
+	}
+	return root.Lstat(base)
+}
 
 // OpenFile looks at the name before it opens, so that no pipe blocks it, and
 // compares afterwards, so that no link that came in between is followed.
 func (f *osFS) OpenFile(name string, flag int) (file, error) {
+	root, base, err := f.in(name)
+	if err != nil {
+		return nil, err
+	}
 	if flag&os.O_EXCL != 0 {
-		h, err := f.root.OpenFile(name, flag, 0o644)
+		h, err := root.OpenFile(base, flag, 0o644)
 		if err != nil {
 			return nil, err
 		}
 		return osFile{h}, nil
 	}
-	before, err := f.root.Lstat(name)
+	before, err := root.Lstat(base)
 	if err != nil {
 		return nil, err
 	}
 	if !before.Mode().IsRegular() {
 		return nil, fmt.Errorf("%q: %w", name, errNotRegular)
 	}
-	h, err := f.root.OpenFile(name, flag&^os.O_CREATE, 0)
+	h, err := root.OpenFile(base, flag&^os.O_CREATE, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -91,7 +196,15 @@ func (f *osFS) OpenFile(name string, flag int) (file, error) {
 }
 
 func (f *osFS) ReadDir(name string) ([]fs.DirEntry, error) {
-	d, err := f.root.Open(name)
+	root := f.root
+	if name != "." {
+		d, err := f.dir(name)
+		if err != nil {
+			return nil, err
+		}
+		root = d.root
+	}
+	d, err := root.Open(".")
 	if err != nil {
 		return nil, err
 	}
@@ -99,16 +212,42 @@ func (f *osFS) ReadDir(name string) ([]fs.DirEntry, error) {
 	return d.ReadDir(-1)
 }
 
-func (f *osFS) Mkdir(name string) error      { return f.root.Mkdir(name, 0o755) }
+func (f *osFS) Mkdir(name string) error {
+	root, base, err := f.in(name)
+	if err != nil {
+		return err
+	}
+	return root.Mkdir(base, 0o755)
+}
+
+// Rename goes through the top, as no os.Root reaches into another.
 func (f *osFS) Rename(from, to string) error { return f.root.Rename(from, to) }
-func (f *osFS) Remove(name string) error     { return f.root.Remove(name) }
+
+func (f *osFS) Remove(name string) error {
+	root, base, err := f.in(name)
+	if err != nil {
+		return err
+	}
+	return root.Remove(base)
+}
 
 func (f *osFS) Chtimes(name string, now, mtime time.Time) error {
-	return f.root.Chtimes(name, now, mtime)
+	root, base, err := f.in(name)
+	if err != nil {
+		return err
+	}
+	return root.Chtimes(base, now, mtime)
 }
 
 func (f *osFS) SyncDir(name string) error {
-	d, err := f.root.Open(name)
+	if name != "." {
+		d, err := f.dir(name)
+		if err != nil {
+			return err
+		}
+		return syncDir(d.f)
+	}
+	d, err := f.root.Open(".")
 	if err != nil {
 		return err
 	}
@@ -117,17 +256,23 @@ func (f *osFS) SyncDir(name string) error {
 }
 
 func (f *osFS) SyncFS() error {
-	d, err := f.root.Open(".")
+	d, err := f.dir(stateDir)
 	if err != nil {
 		return err
 	}
-	defer d.Close()
-	return syncFS(d)
+	return syncFS(d.f)
 }
 
-func (f *osFS) TryLock(key string) (func() error, error) { return f.locks.tryLock(f.root, key) }
-func (f *osFS) SameFile(a, b fs.FileInfo) bool           { return os.SameFile(a, b) }
-func (f *osFS) Accessed(fi fs.FileInfo) time.Time        { return accessed(fi) }
+func (f *osFS) TryLock(key string) (func() error, error) {
+	root, base, err := f.in(lockName)
+	if err != nil {
+		return nil, err
+	}
+	return f.locks.tryLock(root, base, key)
+}
+
+func (f *osFS) SameFile(a, b fs.FileInfo) bool    { return os.SameFile(a, b) }
+func (f *osFS) Accessed(fi fs.FileInfo) time.Time { return accessed(fi) }
 
 func (f *osFS) Free() (int64, error) {
 	d, err := f.root.Open(".")
@@ -140,6 +285,11 @@ func (f *osFS) Free() (int64, error) {
 
 func (f *osFS) Close() error {
 	err := f.locks.close()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, d := range f.dirs {
+		d.close()
+	}
 	if rerr := f.root.Close(); err == nil {
 		err = rerr
 	}

@@ -144,7 +144,7 @@ func (im *importer) readArchive(ctx context.Context, r io.Reader) error {
 		if n >= maxArchiveFiles {
 			return bad(content.ErrTooLarge, "more than %d files", maxArchiveFiles)
 		}
-		if err := im.entry(ctx, hdr, tr); err != nil {
+		if err := im.entry(ctx, hdr, archiveReader{tr, hdr.Name}); err != nil {
 			return err
 		}
 	}
@@ -174,7 +174,7 @@ func (im *importer) entry(ctx context.Context, hdr *tar.Header, r io.Reader) err
 		}
 		data, err := io.ReadAll(r)
 		im.docs[name] = data
-		return cut(name, err)
+		return err
 	}
 	if rest, ok := strings.CutPrefix(name, blobsDir+"/"); ok {
 		d := digest.Digest(strings.Replace(rest, "/", ":", 1))
@@ -189,12 +189,18 @@ func (im *importer) entry(ctx context.Context, hdr *tar.Header, r io.Reader) err
 	return im.spool(ctx, name, hdr.Size, r)
 }
 
-// cut says that the archive ends too early.
-func cut(name string, err error) error {
-	if err == nil {
-		return nil
+// An archiveReader says of its errors that they are the archive's, not the store's.
+type archiveReader struct {
+	r    io.Reader
+	name string
+}
+
+func (a archiveReader) Read(p []byte) (int, error) {
+	n, err := a.r.Read(p)
+	if err != nil && err != io.EOF && content.KindOf(err) == "" && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
+		err = bad(content.ErrBadIndex, "%.200q: %w", a.name, err)
 	}
-	return bad(content.ErrBadIndex, "%.200q: %w", name, err)
+	return n, err
 }
 
 // blob stores content that is named by its digest.

@@ -88,7 +88,7 @@ func (l *Layout) ready(d digest.Digest) error {
 	_, known := l.dirs.Load(dir)
 	for _, name := range []string{stateDir, blobsDir, dir} {
 		if known {
-			err := l.checkDir(name)
+			err := l.fs.CheckDir(name)
 			if err == nil {
 				continue
 			}
@@ -134,27 +134,37 @@ func hideExist(err error) error {
 	return err
 }
 
-// open opens the partial and what its side list tells of it, or makes a new one.
+// open makes a new partial, or opens the one there is with what its side list
+// tells of it.
 func (in *ingest) open() error {
 	fsys, part := in.l.fs, partName(in.desc.Digest)
-	f, err := fsys.OpenFile(part, os.O_RDWR)
-	if err == nil {
-		in.f = f
-		if err := in.loadList(); err != nil {
+	f, err := fsys.OpenFile(part, os.O_RDWR|os.O_CREATE|os.O_EXCL)
+	if errors.Is(err, fs.ErrExist) {
+		if f, err = fsys.OpenFile(part, os.O_RDWR); err == nil {
+			in.f = f
+			if err = in.loadList(); err != nil {
+				f.Close()
+			}
+			return err
+		}
+		if !errors.Is(err, errNotRegular) {
+			return err
+		}
+		f, err = in.l.createFresh(part) // in place of a planted link
+	}
+	if err != nil {
+		return err
+	}
+	in.f = f
+	// A list without its partial would tell of bytes that are not there. That of
+	// a blob too small to have one is not worth looking for: the hash tells.
+	if in.desc.Size >= in.l.tune.listEvery {
+		if err := in.removeList(); err != nil {
 			f.Close()
 			return err
 		}
-		return nil
 	}
-	if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errNotRegular) {
-		return err
-	}
-	// A list without its partial would tell of bytes that are not there.
-	if err := in.removeList(); err != nil {
-		return err
-	}
-	in.f, err = in.l.createFresh(part)
-	return err
+	return nil
 }
 
 // loadList believes of the side list what lies within the partial and within desc's size.

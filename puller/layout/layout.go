@@ -147,7 +147,7 @@ func (l *Layout) Free(context.Context) (int64, error) {
 // that a directory that has it is whole.
 func (l *Layout) prepare() error {
 	for _, name := range []string{blobsDir, stateDir} {
-		if err := l.checkDir(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := l.fs.CheckDir(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
@@ -221,7 +221,7 @@ func (l *Layout) refuseStrange() error {
 func (l *Layout) mkdir(name string) error {
 	err := l.fs.Mkdir(name)
 	if errors.Is(err, fs.ErrExist) {
-		return l.checkDir(name)
+		return l.fs.CheckDir(name)
 	}
 	if err != nil {
 		return err
@@ -231,17 +231,6 @@ func (l *Layout) mkdir(name string) error {
 		parent = name[:i]
 	}
 	return l.fs.SyncDir(parent)
-}
-
-func (l *Layout) checkDir(name string) error {
-	fi, err := l.fs.Lstat(name)
-	if err != nil {
-		return err
-	}
-	if !fi.IsDir() {
-		return fmt.Errorf("%q is not a directory (symbolic links are not followed)", name)
-	}
-	return nil
 }
 
 // replace writes a file as a whole: whoever reads it sees the former content or

@@ -12,12 +12,12 @@ import (
 // tryLockFile takes the lock of a key as a file of its own, for systems without
 // locks that belong to an open file. The file is removed when the lock is given
 // back, and swept by age if its process died.
-func tryLockFile(root *os.Root, key string) (func() error, error) {
-	name := stateDir + "/" + strings.ReplaceAll(key, ":", "-") + lockSuffix
-	if fi, err := root.Lstat(name); err == nil && !fi.Mode().IsRegular() {
+func tryLockFile(dir *os.Root, key string) (func() error, error) {
+	name := strings.ReplaceAll(key, ":", "-") + lockSuffix
+	if fi, err := dir.Lstat(name); err == nil && !fi.Mode().IsRegular() {
 		return nil, fmt.Errorf("lock %q: %w", name, errNotRegular)
 	}
-	lock := flock.New(filepath.Join(root.Name(), filepath.FromSlash(name)), flock.SetFlag(os.O_CREATE|os.O_RDWR), flock.SetPermissions(0o644))
+	lock := flock.New(filepath.Join(dir.Name(), name), flock.SetFlag(os.O_CREATE|os.O_RDWR), flock.SetPermissions(0o644))
 	ok, err := lock.TryLock()
 	if err != nil {
 		return nil, fmt.Errorf("lock %q: %w", name, err)
@@ -28,13 +28,13 @@ func tryLockFile(root *os.Root, key string) (func() error, error) {
 	}
 	// Whoever held it before may have removed the file since it was opened.
 	held, err := lock.Stat()
-	at, aterr := root.Lstat(name)
+	at, aterr := dir.Lstat(name)
 	if err != nil || aterr != nil || !os.SameFile(held, at) {
 		lock.Close()
 		return nil, errLocked
 	}
 	return func() error {
-		root.Remove(name) // where the system refuses, as it is open, the sweep finds it
+		dir.Remove(name) // where the system refuses, as it is open, the sweep finds it
 		return lock.Close()
 	}, nil
 }

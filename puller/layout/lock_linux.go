@@ -23,8 +23,9 @@ type locker struct {
 	f  *os.File
 }
 
-func (l *locker) tryLock(root *os.Root, key string) (func() error, error) {
-	f, err := l.file(root)
+// tryLock takes the lock of key in the file called name in root.
+func (l *locker) tryLock(root *os.Root, name, key string) (func() error, error) {
+	f, err := l.file(root, name)
 	if err != nil {
 		return nil, err
 	}
@@ -58,19 +59,19 @@ func setLock(f *os.File, kind int16, at int64) error {
 
 // file opens the lock file, and again if another program removed it: a lock on
 // a removed file would exclude nobody.
-func (l *locker) file(root *os.Root) (*os.File, error) {
+func (l *locker) file(root *os.Root, name string) (*os.File, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	at, err := root.Lstat(lockName)
+	at, err := root.Lstat(name)
 	if l.f != nil && err == nil {
 		if fi, err := l.f.Stat(); err == nil && os.SameFile(at, fi) {
 			return l.f, nil
 		}
 	}
 	if err == nil && !at.Mode().IsRegular() {
-		return nil, fmt.Errorf("lock %q: %w", lockName, errNotRegular)
+		return nil, fmt.Errorf("lock %q: %w", name, errNotRegular)
 	}
-	f, err := root.OpenFile(lockName, os.O_RDWR|os.O_CREATE, 0o644)
+	f, err := root.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
 		return nil, err
 	}

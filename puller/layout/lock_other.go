@@ -7,7 +7,7 @@ import "os"
 // A locker locks a file for each key.
 type locker struct{}
 
-func (l *locker) tryLock(root *os.Root, key string) (func() error, error) {
+func (l *locker) tryLock(root *os.Root, _, key string) (func() error, error) {
 	return tryLockFile(root, key)
 }
 

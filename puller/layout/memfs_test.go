@@ -234,6 +234,14 @@ func (m *memFS) Mkdir(name string) error {
 	return nil
 }
 
+func (m *memFS) CheckDir(name string) error {
+	fi, err := m.Lstat(name)
+	if err == nil && !fi.IsDir() {
+		err = pathErr("lstat", name, syscall.ENOTDIR)
+	}
+	return err
+}
+
 func (m *memFS) Rename(from, to string) error {
 	m.d.mu.Lock()
 	defer m.d.mu.Unlock()
@@ -447,6 +455,13 @@ func (h *hookFS) Mkdir(name string) error {
 		return err
 	}
 	return h.fsys.Mkdir(name)
+}
+
+func (h *hookFS) CheckDir(name string) error {
+	if err := h.before("lstat", name); err != nil {
+		return err
+	}
+	return h.fsys.CheckDir(name)
 }
 
 func (h *hookFS) Rename(from, to string) error {
