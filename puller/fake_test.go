@@ -182,3 +182,5 @@ type typedError struct {
 
 func (e *typedError) Error() string { return e.text }
 func (e *typedError) Unwrap() error { return e.reason }
+
+var errAbsent = fmt.Errorf("absent: %w", fs.ErrNotExist)

@@ -1,0 +1,192 @@
+package puller
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"runtime"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+)
+
+func images(n int) iter.Seq[Request] {
+	return func(yield func(Request) bool) {
+		for i := range n {
+			if !yield(Request{Image: fmt.Sprintf("a.example/app-%d:1", i)}) {
+				return
+			}
+		}
+	}
+}
+
+func TestPullAllIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, Config{Parallel: 3})
+		var mu sync.Mutex
+		now, most := 0, 0
+		w.runtime.pull = func(ctx context.Context, spec Spec) (string, error) {
+			mu.Lock()
+			now++
+			most = max(most, now)
+			mu.Unlock()
+			defer func() {
+				mu.Lock()
+				now--
+				mu.Unlock()
+			}()
+			if spec.Ref.Repository() == "app-4" {
+				return "", textError("404")
+			}
+			return slow(time.Second, ok)(ctx, spec)
+		}
+		begin := time.Now()
+		done, failed := map[string]bool{}, 0
+		for req, r := range w.PullAll(t.Context(), images(10)) {
+			done[req.Image] = true
+			if r.Err != nil {
+				failed++
+				assert.ErrorIs(t, r.Err, ErrImagePull)
+				assert.Equal(t, "a.example/app-4:1", req.Image)
+			}
+		}
+		assert.Len(t, done, 10)
+		assert.Equal(t, 1, failed)
+		assert.Equal(t, 3, most)
+		assert.Equal(t, 3*time.Second, time.Since(begin))
+	})
+}
+
+func TestPullAllYieldsAsTheyCome(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, Config{Parallel: 2})
+		w.runtime.pull = func(ctx context.Context, spec Spec) (string, error) {
+			if spec.Ref.Repository() == "app-0" {
+				return slow(time.Minute, ok)(ctx, spec)
+			}
+			return "sha256:1", nil
+		}
+		// The next request comes much later: what is done is yielded all the same.
+		reqs := func(yield func(Request) bool) {
+			for req := range images(3) {
+				if !yield(req) {
+					return
+				}
+				time.Sleep(time.Hour)
+			}
+		}
+		begin := time.Now()
+		var at []time.Duration
+		for range w.PullAll(t.Context(), reqs) {
+			at = append(at, time.Since(begin))
+		}
+		assert.Equal(t, []time.Duration{time.Minute, time.Hour, 2 * time.Hour}, at)
+	})
+}
+
+func TestPullAllBrokenOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, Config{Parallel: 4})
+		var mu sync.Mutex
+		running, begun := 0, 0
+		w.runtime.pull = func(ctx context.Context, spec Spec) (string, error) {
+			mu.Lock()
+			running++
+			begun++
+			mu.Unlock()
+			defer func() {
+				mu.Lock()
+				running--
+				mu.Unlock()
+			}()
+			if spec.Ref.Repository() == "app-1" {
+				return "sha256:1", nil
+			}
+			return slow(time.Hour, ok)(ctx, spec)
+		}
+		begin := time.Now()
+		for req := range w.PullAll(t.Context(), images(1000)) {
+			assert.Equal(t, "a.example/app-1:1", req.Image)
+			break
+		}
+		assert.Zero(t, time.Since(begin))
+		assert.Zero(t, running, "those that ran have stopped")
+		assert.LessOrEqual(t, begun, 5)
+	})
+}
+
+func TestPullAllObeysItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, Config{Parallel: 2})
+		w.runtime.pull = slow(time.Hour, ok)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		n := 0
+		for _, r := range w.PullAll(ctx, images(1000)) {
+			assert.ErrorIs(t, r.Err, context.DeadlineExceeded)
+			n++
+		}
+		assert.Equal(t, 2, n, "those that ran yield their error, and no more are begun")
+	})
+}
+
+func TestPullAllWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, Config{})
+		tries := 0
+		w.runtime.pull = func(context.Context, Spec) (string, error) {
+			if tries++; tries < 3 {
+				return "", textError("404")
+			}
+			return "sha256:1", nil
+		}
+		begin := time.Now()
+		for _, r := range w.PullAll(t.Context(), func(yield func(Request) bool) {
+			yield(Request{Image: "a.example/a:1", Wait: true})
+		}) {
+			assert.NoError(t, r.Err)
+		}
+		assert.Equal(t, 30*time.Second, time.Since(begin))
+	})
+}
+
+// 2,000 images keep memory flat: what is in hand depends on Parallel alone.
+func TestPullAllKeepsMemoryFlat(t *testing.T) {
+	p, err := New(Config{Runtime: quietRuntime{}, Parallel: 8})
+	assert.NoError(t, err)
+	heap := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	var early, late uint64
+	n := 0
+	for _, r := range p.PullAll(t.Context(), images(2000)) {
+		assert.NoError(t, r.Err)
+		n++
+		switch n {
+		case 200:
+			early = heap()
+		case 2000:
+			late = heap()
+		}
+	}
+	assert.Equal(t, 2000, n)
+	t.Logf("heap in use after 200 images: %d KiB, after 2,000: %d KiB", early>>10, late>>10)
+	assert.Less(t, int64(late)-int64(early), int64(64<<10))
+	assert.Empty(t, p.flights)
+	assert.Empty(t, p.windows.last)
+}
+
+// A quietRuntime keeps nothing.
+type quietRuntime struct{}
+
+func (quietRuntime) Status(context.Context, Spec) (Image, error) { return Image{}, errAbsent }
+
+func (quietRuntime) Pull(_ context.Context, spec Spec) (Image, error) {
+	return fakeImage(spec.Ref, "sha256:1"), nil
+}

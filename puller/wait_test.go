@@ -1,0 +1,125 @@
+package puller
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/pullpolicy"
+	"github.com/stretchr/testify/assert"
+)
+
+func platform(os, arch string) ocispec.Platform { return ocispec.Platform{OS: os, Architecture: arch} }
+
+func TestPullWaitSleepsThroughTheWindows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, Config{})
+		begin := time.Now()
+		var at []time.Duration
+		w.runtime.pull = func(context.Context, Spec) (string, error) {
+			at = append(at, time.Since(begin))
+			if len(at) == 4 {
+				return "sha256:1", nil
+			}
+			if len(at) == 2 {
+				return "", &RetryError{After: time.Minute, Err: errors.New("429")}
+			}
+			return "", textError("404")
+		}
+		_, err := w.PullWait(t.Context(), Request{Image: "a.example/a:1"})
+		assert.NoError(t, err)
+		assert.Equal(t, []time.Duration{0, 10 * time.Second, 70 * time.Second, 110 * time.Second}, at)
+		assert.Equal(t, []string{
+			EventPulling, EventAttempt, EventFailed, EventBackOff,
+			EventPulling, EventAttempt, EventFailed, EventBackOff,
+			EventPulling, EventAttempt, EventFailed, EventBackOff,
+			EventPulling, EventPulled,
+		}, w.reasons())
+	})
+}
+
+func TestPullWaitBeginsInAWindow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, Config{})
+		w.runtime.pull = answers(map[string]string{"anonymous": "404"})
+		_, err := w.Pull(t.Context(), Request{Image: "a.example/a:1"})
+		assert.ErrorIs(t, err, ErrImagePull)
+		w.runtime.pull = nil
+		begin := time.Now()
+		time.Sleep(4 * time.Second)
+		_, err = w.PullWait(t.Context(), Request{Image: "a.example/a:1"})
+		assert.NoError(t, err)
+		assert.Equal(t, 10*time.Second, time.Since(begin))
+	})
+}
+
+func TestPullWaitEndsOnWhatWaitingCannotMend(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, Config{})
+		begin := time.Now()
+		_, err := w.PullWait(t.Context(), Request{Image: "UPPER"})
+		assert.ErrorIs(t, err, ErrInvalidImageName)
+		_, err = w.PullWait(t.Context(), Request{Image: "a.example/a:1", Policy: pullpolicy.Never})
+		assert.ErrorIs(t, err, ErrImageNeverPull)
+		_, err = w.PullWait(t.Context(), Request{Image: "a.example/a:1", Policy: "Sometimes"})
+		assert.Empty(t, asError(t, err).Reason)
+		w.runtime.inspectErr = errors.New("broken")
+		_, err = w.PullWait(t.Context(), Request{Image: "a.example/a:1"})
+		assert.ErrorIs(t, err, ErrImageInspect)
+		assert.Zero(t, time.Since(begin))
+	})
+}
+
+func TestPullWaitObeysItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, Config{})
+		w.runtime.pull = answers(map[string]string{"anonymous": "404"})
+		ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+		defer cancel()
+		begin := time.Now()
+		_, err := w.PullWait(ctx, Request{Image: "a.example/a:1"})
+		assert.Equal(t, 15*time.Second, time.Since(begin))
+		assert.ErrorIs(t, err, context.DeadlineExceeded)
+		assert.EqualError(t, err, `image "a.example/a:1": ErrImagePull: context deadline exceeded; `+
+			`the last try ended with ErrImagePull: with no credential: 404`)
+		assert.Len(t, w.runtime.took(), 4)
+	})
+}
+
+func TestPullObeysItsContextInTheQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, Config{})
+		w.runtime.pull = slow(time.Hour, ok)
+		go w.Pull(t.Context(), Request{Image: "a.example/big:1"})
+		synctest.Wait()
+		var left time.Duration
+		go func() {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			begin := time.Now()
+			_, err := w.Pull(ctx, Request{Image: "a.example/a:1"})
+			assert.ErrorIs(t, err, context.DeadlineExceeded)
+			left = time.Since(begin)
+		}()
+		synctest.Wait()
+		begin := time.Now()
+		_, err := w.Pull(t.Context(), Request{Image: "a.example/b:1"})
+		assert.NoError(t, err)
+		assert.Equal(t, 2*time.Hour, time.Since(begin), "who left the queue takes nobody's place")
+		assert.Equal(t, time.Second, left)
+		assert.NotContains(t, w.runtime.took(), "pull a.example/a:1 with anonymous")
+	})
+}
+
+func TestAContextThatHasEndedAsksNobody(t *testing.T) {
+	w := newWorld(t, Config{})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := w.Pull(ctx, Request{Image: "a.example/a:1"})
+	assert.ErrorIs(t, err, context.Canceled)
+	assert.Empty(t, w.runtime.took())
+	assert.Empty(t, w.took())
+}
