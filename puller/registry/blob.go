@@ -82,7 +82,7 @@ func (b *body) request(ctx context.Context, ep *endpoint, cred credentials.Crede
 		if a.StatusCode == http.StatusPartialContent || a.StatusCode == http.StatusRequestedRangeNotSatisfiable {
 			kind = content.ErrRange
 		}
-		return failf(kind, a.host, "status %d in answer to a GET of a whole blob", a.StatusCode)
+		return a.unexpected(kind)
 	}
 	return b.take(ep, a, 0)
 }
@@ -116,7 +116,7 @@ func (b *body) checkRange(a *answer) error {
 			b.desc.Size, b.pos, a.Header.Get("Content-Range"))
 	case http.StatusPartialContent:
 	default:
-		return failf(content.ErrNetwork, a.host, "status %d in answer to a GET of a range", a.StatusCode)
+		return a.unexpected(content.ErrNetwork)
 	}
 	got, err := parseContentRange(strings.TrimSpace(a.Header.Get("Content-Range")))
 	if err != nil {

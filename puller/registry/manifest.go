@@ -122,7 +122,7 @@ func (ep *endpoint) still(ctx context.Context, r request, have, pinned digest.Di
 // document reads a manifest whole.
 func (a *answer) document() ([]byte, error) {
 	if a.StatusCode != http.StatusOK {
-		return nil, failf(content.ErrNetwork, a.host, "status %d in answer to a GET of a manifest", a.StatusCode)
+		return nil, a.unexpected(content.ErrNetwork)
 	}
 	if err := a.identity(); err != nil {
 		return nil, err

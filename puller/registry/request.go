@@ -210,6 +210,11 @@ func (a *answer) refusal(method string) *content.Error {
 	return fail(kindOfStatus(e), a.host, e, a.secrets...)
 }
 
+// unexpected is the error for a status of success that has no meaning here.
+func (a *answer) unexpected(kind content.Kind) error {
+	return fail(kind, a.host, &StatusError{Method: http.MethodGet, URL: redact.Text(redact.URL(a.url), a.secrets...), Status: a.StatusCode})
+}
+
 // readError reads an error body as far as it may matter. A short one is read to
 // its end, so that the connection can be used again; a long one costs the
 // connection. All of it may take as long as one stall.

@@ -1,0 +1,187 @@
+package registry_test
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/puller/registry"
+	"github.com/pullkit/pullkit/reference"
+)
+
+func digestOf(s string) digest.Digest {
+	return digest.Digest(fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(s))))
+}
+
+// says answers with a body and headers.
+func says(body string, header ...string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		for i := 0; i < len(header); i += 2 {
+			w.Header().Set(header[i], header[i+1])
+		}
+		text(body)(w, r)
+	}
+}
+
+const (
+	indexType    = ocispec.MediaTypeImageIndex
+	manifestType = ocispec.MediaTypeImageManifest
+	dockerType   = "application/vnd.docker.distribution.manifest.v2+json"
+)
+
+func TestManifests(t *testing.T) {
+	const wrong = "sha256:3333333333333333333333333333333333333333333333333333333333333333"
+	large := `{"schemaVersion":2,"x":"` + strings.Repeat("x", 4<<20) + `"}`
+	for _, tt := range []struct {
+		name   string
+		ref    string
+		answer http.HandlerFunc
+		kind   content.Kind
+		media  string
+	}{
+		{"index", "app:v1", says(manifestText, "Content-Type", indexType), "", indexType},
+		{"type with parameters", "app:v1", says(manifestText, "Content-Type", indexType+"; charset=utf-8"), "", indexType},
+		{"vague type", "app:v1", says(manifestText, "Content-Type", "application/json"), "", indexType},
+		{"type of the answer alone", "app:v1", says(`{"layers":[]}`, "Content-Type", dockerType), "", dockerType},
+		{"no type at all: an index by its members", "app:v1", says(`{"manifests":[]}`, "Content-Type", "text/plain"), "", indexType},
+		{"no type at all: a manifest", "app:v1", says(`{"config":{}}`, "Content-Type", "text/plain"), "", manifestType},
+		{"no type at all: both", "app:v1", says(`{"manifests":[],"layers":[]}`, "Content-Type", "text/plain"), content.ErrBadManifest, ""},
+		{"types disagree", "app:v1", says(manifestText, "Content-Type", manifestType), content.ErrBadManifest, ""},
+		{"schema 1", "app:v1", says(`{"schemaVersion":1}`, "Content-Type", "application/vnd.docker.distribution.manifest.v1+prettyjws"), content.ErrMediaType, ""},
+		{"captive portal", "app:v1", says("<html>", "Content-Type", "text/html"), content.ErrBadManifest, ""},
+		{"empty", "app:v1", says("", "Content-Type", indexType), content.ErrBadManifest, ""},
+		{"two documents", "app:v1", says(manifestText+manifestText, "Content-Type", indexType), content.ErrBadManifest, ""},
+		{"mediaType twice", "app:v1", says(`{"mediaType":"a","mediaType":"b"}`, "Content-Type", indexType), content.ErrBadManifest, ""},
+		{"too large", "app:v1", says(large, "Content-Type", indexType), content.ErrTooLarge, ""},
+		{"packed", "app:v1", says("x", "Content-Type", indexType, "Content-Encoding", "gzip"), content.ErrContentEncoding, ""},
+		{"told digest", "app:v1", says(manifestText, "Content-Type", indexType, "Docker-Content-Digest", string(digestOf(manifestText))), "", indexType},
+		{"told digest is wrong", "app:v1", says(manifestText, "Content-Type", indexType, "Docker-Content-Digest", wrong), content.ErrDigestMismatch, ""},
+		{"told digest is none", "app:v1", says(manifestText, "Content-Type", indexType, "Docker-Content-Digest", "sha256:../../x"), content.ErrBadDigest, ""},
+		{"pinned", "app@" + string(digestOf(manifestText)), says(manifestText, "Content-Type", indexType), "", indexType},
+		{"pinned, and tagged", "app:v7@" + string(digestOf(manifestText)), says(manifestText, "Content-Type", indexType), "", indexType},
+		{"pinned, other content", "app@" + wrong, says(manifestText, "Content-Type", indexType, "Docker-Content-Digest", wrong), content.ErrDigestMismatch, ""},
+		{"206", "app:v1", status(206), content.ErrNetwork, ""},
+		{"204", "app:v1", status(204), content.ErrNetwork, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(map[string]http.HandlerFunc{"https://reg.example": tt.answer})
+			desc, body, err := (&registry.Client{Transport: w}).Manifest(t.Context(), reference.MustParse("reg.example/"+tt.ref), nobody, "")
+			assert.Len(t, w.asked(), 1)
+			if tt.kind != "" {
+				assert.ErrorIs(t, err, tt.kind)
+				assert.Nil(t, body)
+				assert.Zero(t, desc)
+				return
+			}
+			require.NoError(t, err)
+			assert.Equal(t, ocispec.Descriptor{MediaType: tt.media, Digest: digestOf(string(body)), Size: int64(len(body))}, desc)
+		})
+	}
+}
+
+func TestManifestStill(t *testing.T) {
+	have := digestOf(manifestText)
+	const head, get = "HEAD https://reg.example/v2/app/manifests/v1", "GET https://reg.example/v2/app/manifests/v1"
+	byHead := func(h http.HandlerFunc) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodHead {
+				h(w, r)
+				return
+			}
+			serveAll(w, r)
+		}
+	}
+	for _, tt := range []struct {
+		name   string
+		answer http.HandlerFunc
+		kind   content.Kind
+		asked  []string
+		nobody bool
+	}{
+		{"still the same", status(200, "Docker-Content-Digest", string(have), "Content-Type", indexType, "Content-Length", "12"), "", []string{head}, true},
+		{"another", byHead(status(200, "Docker-Content-Digest", string(digestOf("x")))), "", []string{head, get}, false},
+		{"not told", byHead(status(200)), "", []string{head, get}, false},
+		{"HEAD not known", byHead(status(405)), "", []string{head, get}, false},
+		{"not there", status(404), content.ErrNotFound, []string{head}, false},
+		{"not for you", status(403), content.ErrDenied, []string{head}, false},
+	} {
+		w := newWorld(map[string]http.HandlerFunc{"https://reg.example": tt.answer})
+		desc, body, err := (&registry.Client{Transport: w}).Manifest(t.Context(), reference.MustParse("reg.example/app:v1"), nobody, have)
+		assert.Equal(t, tt.kind, content.KindOf(err), tt.name)
+		assert.Equal(t, tt.asked, w.asked(), tt.name)
+		if err == nil {
+			assert.Equal(t, tt.nobody, body == nil, tt.name)
+			assert.Equal(t, have, desc.Digest, tt.name)
+			assert.Equal(t, indexType, desc.MediaType, tt.name)
+		}
+	}
+}
+
+func TestBadQuestions(t *testing.T) {
+	c := &registry.Client{Transport: newWorld(nil)}
+	ref := reference.MustParse("reg.example/app:v1")
+	_, _, err := c.Manifest(t.Context(), reference.Reference{}, nobody, "")
+	assert.ErrorIs(t, err, content.ErrBadReference)
+	for _, tt := range []struct {
+		desc   ocispec.Descriptor
+		off, n int64
+		want   content.Kind
+	}{
+		{ocispec.Descriptor{Digest: "sha256:../x", Size: 5}, 0, -1, content.ErrBadDigest},
+		{ocispec.Descriptor{Digest: "md5:00000000000000000000000000000000", Size: 5}, 0, -1, content.ErrBadDigest},
+		{ocispec.Descriptor{Digest: digestOf("x"), Size: -1}, 0, -1, content.ErrSizeMismatch},
+		{ocispec.Descriptor{Digest: digestOf("x"), Size: 5}, 6, -1, content.ErrSizeMismatch},
+		{ocispec.Descriptor{Digest: digestOf("x"), Size: 5}, -1, -1, content.ErrSizeMismatch},
+	} {
+		_, _, err := c.Blob(t.Context(), ref, nobody, tt.desc, tt.off, tt.n)
+		assert.ErrorIs(t, err, tt.want)
+	}
+	body, start, err := c.Blob(t.Context(), ref, nobody, ocispec.Descriptor{Digest: digestOf("x"), Size: 5}, 5, -1)
+	require.NoError(t, err, "nothing is asked for nothing")
+	assert.EqualValues(t, 5, start)
+	assert.NoError(t, body.Close())
+}
+
+func TestStatusErrors(t *testing.T) {
+	answer := func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Retry-After", "7200")
+		w.WriteHeader(429)
+		fmt.Fprint(w, `{"errors":[{"code":"TOOMANYREQUESTS","message":"you sent Basic cm9ib3Q6czNjcmV0LXBhc3M= and s3cret-pass\u001b[2J\n","detail":{}},{"code":7}]}`)
+	}
+	w := newWorld(map[string]http.HandlerFunc{"https://reg.example": signedIn("Basic realm=r", answer)})
+	_, _, err := (&registry.Client{Transport: w}).Manifest(t.Context(), reference.MustParse("reg.example/app:v1"), robot, "")
+	var status *registry.StatusError
+	require.ErrorAs(t, err, &status)
+	assert.Equal(t, "GET", status.Method)
+	assert.Equal(t, 429, status.Status)
+	assert.Equal(t, "https://reg.example/v2/app/manifests/v1", status.URL)
+	assert.Equal(t, []registry.Code{{Code: "TOOMANYREQUESTS", Message: `you sent Basic [redacted] and [redacted]\x1b[2J\x0a`}}, status.Codes)
+	assert.Equal(t, `reg.example: rate limited: GET https://reg.example/v2/app/manifests/v1: 429 Too Many Requests: TOOMANYREQUESTS: you sent Basic [redacted] and [redacted]\x1b[2J\x0a`, err.Error())
+
+	w = newWorld(map[string]http.HandlerFunc{"https://reg.example": func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(404)
+		for range 100 {
+			fmt.Fprint(w, strings.Repeat("x", 10<<10))
+		}
+	}})
+	_, _, err = (&registry.Client{Transport: w}).Manifest(t.Context(), reference.MustParse("reg.example/app:v1"), robot, "")
+	assert.ErrorIs(t, err, fs.ErrNotExist)
+	assert.Less(t, len(err.Error()), 200)
+
+	w = newWorld(map[string]http.HandlerFunc{"https://reg.example": func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(403)
+		fmt.Fprint(w, `{"errors":[{"code":"TOOMANYREQUESTS"}]}`)
+	}})
+	c := &registry.Client{Transport: w, Reconnects: -1}
+	_, _, err = c.Manifest(t.Context(), reference.MustParse("reg.example/app:v1"), robot, "")
+	assert.ErrorIs(t, err, content.ErrRateLimited, "whatever the status")
+}
