@@ -49,7 +49,7 @@ func (r *Runtime) pull(ctx context.Context, spec puller.Spec) (puller.Image, err
 	if err := r.bring(ctx, o, append(t.blobs(), t.documents()...), m); err != nil {
 		return puller.Image{}, err
 	}
-	if err := r.tag(ctx, spec, t.top()); err != nil {
+	if err := r.tag(ctx, spec, t); err != nil {
 		return puller.Image{}, err
 	}
 	return r.image(ctx, spec, t)
@@ -118,11 +118,15 @@ func (r *Runtime) configPlatform(ctx context.Context, config ocispec.Descriptor)
 	return p, nil
 }
 
-// tag makes the name stand for the image, unless it does.
-func (r *Runtime) tag(ctx context.Context, spec puller.Spec, desc ocispec.Descriptor) error {
+// tag makes the name stand for the image, unless it does. An index is tagged
+// anew each time: a Store may show it by what is stored of it, and now that may be more.
+func (r *Runtime) tag(ctx context.Context, spec puller.Spec, t target) error {
+	desc := t.top()
 	desc.Data = nil
-	if now, err := r.store.Lookup(ctx, spec.Ref); err == nil && now.Digest == desc.Digest && now.Size == desc.Size {
-		return nil
+	if len(t.docs) == 1 {
+		if now, err := r.store.Lookup(ctx, spec.Ref); err == nil && now.Digest == desc.Digest && now.Size == desc.Size {
+			return nil
+		}
 	}
 	if err := r.store.Tag(ctx, spec.Ref, desc); err != nil {
 		return storeError("tag", err)

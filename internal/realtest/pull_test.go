@@ -1,0 +1,157 @@
+package realtest_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/internal/realtest"
+	"github.com/pullkit/pullkit/puller"
+	"github.com/pullkit/pullkit/puller/layout"
+	"github.com/pullkit/pullkit/puller/pullertest"
+	"github.com/pullkit/pullkit/puller/registry"
+	"github.com/pullkit/pullkit/puller/transfer"
+)
+
+const (
+	user     = "alice"
+	password = "s3cret"
+)
+
+var platforms = []ocispec.Platform{
+	{OS: "linux", Architecture: "amd64"},
+	{OS: "linux", Architecture: "arm64", Variant: "v8"},
+}
+
+// TestPullFromDockerRegistry pulls a private image for two platforms from a real
+// registry into one store, which skopeo and umoci then read.
+func TestPullFromDockerRegistry(t *testing.T) {
+	t.Run("htpasswd", func(t *testing.T) {
+		ca := realtest.NewCA(t)
+		pullBothPlatforms(t, ca, realtest.RegistryConfig{CA: ca, Htpasswd: map[string]string{user: password}})
+	})
+	t.Run("token", func(t *testing.T) {
+		ca := realtest.NewCA(t)
+		issuer := realtest.StartIssuer(t, ca, map[string]string{user: password})
+		pullBothPlatforms(t, ca, realtest.RegistryConfig{CA: ca, Issuer: issuer})
+		all, _ := issuer.Requests()
+		assert.NotZero(t, all)
+	})
+}
+
+func pullBothPlatforms(t *testing.T, ca *realtest.CA, conf realtest.RegistryConfig) {
+	reg := realtest.StartRegistry(t, conf)
+	image := reg.Host + "/team/hello:multi"
+	put := pushBySkopeo(t, ca, image)
+
+	dir := filepath.Join(t.TempDir(), "images")
+	store, err := layout.Open(dir)
+	require.NoError(t, err)
+	defer store.Close()
+	var reasons []string
+	p, err := puller.New(puller.Config{
+		Runtime: transfer.New(transfer.Config{Store: store, Source: &registry.Client{RootCAs: ca.Pool}}),
+		Events: func(e puller.Event) {
+			if e.Reason != puller.EventProgress {
+				reasons = append(reasons, e.Reason)
+			}
+		},
+	})
+	require.NoError(t, err)
+	secrets := twoSecrets(t, reg.Host)
+	for i, platform := range platforms {
+		reasons = nil
+		img, err := p.Pull(t.Context(), puller.Request{Image: image, Keyring: secrets, Platform: platform, Policy: "Always"})
+		require.NoError(t, err)
+		assert.Equal(t, put.Descriptor.Digest, img.Digest, "of the index")
+		assert.Equal(t, put.Manifests[i].Digest, img.Manifest, "of %v", platform)
+		assert.Equal(t, []string{puller.EventPulling, puller.EventAttempt, puller.EventPulled}, reasons)
+	}
+
+	for i, platform := range platforms {
+		assert.Equal(t, put.Manifests[i].Digest, copiedBySkopeo(t, dir, image, platform), "%v; index %s, manifests %s, %s", platform, put.Descriptor.Digest, put.Manifests[0].Digest, put.Manifests[1].Digest)
+	}
+	umoci := realtest.Need(t, "umoci")
+	// umoci reads no index with several platforms, but it lists what is tagged.
+	assert.Contains(t, output(t, umoci, "ls", "--layout", dir), image)
+}
+
+// TestUmociUnpacks has umoci unpack what was pulled for one platform.
+func TestUmociUnpacks(t *testing.T) {
+	umoci := realtest.Need(t, "umoci")
+	reg, err := pullertest.Start(pullertest.Config{})
+	require.NoError(t, err)
+	defer reg.Close()
+	put, err := reg.PutImage("team/hello:multi", pullertest.Image{Platforms: platforms, Layers: []int64{1000, 2000}, Seed: 7})
+	require.NoError(t, err)
+	dir := filepath.Join(t.TempDir(), "images")
+	store, err := layout.Open(dir)
+	require.NoError(t, err)
+	defer store.Close()
+	p, err := puller.New(puller.Config{Runtime: transfer.New(transfer.Config{Store: store}), Platform: platforms[1]})
+	require.NoError(t, err)
+	image := reg.Host() + "/team/hello:multi"
+	img, err := p.Pull(t.Context(), puller.Request{Image: image})
+	require.NoError(t, err)
+	assert.Equal(t, put.Descriptor.Digest, img.Digest)
+	bundle := filepath.Join(t.TempDir(), "bundle")
+	output(t, umoci, "unpack", "--rootless", "--image", dir+":"+image, bundle)
+	files, err := filepath.Glob(filepath.Join(bundle, "rootfs", "*"))
+	require.NoError(t, err)
+	assert.Len(t, files, 2, "one file a layer")
+}
+
+// pushBySkopeo fills the registry from one that needs no credentials.
+func pushBySkopeo(t *testing.T, ca *realtest.CA, image string) pullertest.PutResult {
+	skopeo := realtest.Need(t, "skopeo")
+	source, err := pullertest.Start(pullertest.Config{})
+	require.NoError(t, err)
+	defer source.Close()
+	put, err := source.PutImage("hello:multi", pullertest.Image{Platforms: platforms, Layers: []int64{300 << 10, 1000}})
+	require.NoError(t, err)
+	output(t, skopeo, "copy", "--all", "--src-tls-verify=false",
+		"--dest-cert-dir", filepath.Dir(ca.File), "--dest-creds", user+":"+password,
+		"docker://"+source.Host()+"/hello:multi", "docker://"+image)
+	return put
+}
+
+// twoSecrets are pull secrets of which the first is stale.
+func twoSecrets(t *testing.T, host string) *credentials.Secrets {
+	var secrets []credentials.Secret
+	for _, pass := range []string{"stale", password} {
+		data, err := credentials.NewDockerConfigJSON(host, user, pass, "")
+		require.NoError(t, err)
+		secrets = append(secrets, credentials.Secret{
+			Namespace: "default", Name: pass[:2], Type: credentials.TypeDockerConfigJSON,
+			Data: credentials.ConcealData(map[string][]byte{credentials.KeyDockerConfigJSON: data}),
+		})
+	}
+	return credentials.FromSecrets(secrets...)
+}
+
+// copiedBySkopeo has skopeo choose a platform from the layout and copy it, and
+// returns the digest of the manifest it wrote.
+func copiedBySkopeo(t *testing.T, dir, image string, platform ocispec.Platform) digest.Digest {
+	skopeo := realtest.Need(t, "skopeo")
+	to := filepath.Join(t.TempDir(), "copy")
+	file := filepath.Join(t.TempDir(), "digest")
+	output(t, skopeo, "--insecure-policy", "--override-os", platform.OS, "--override-arch", platform.Architecture,
+		"--override-variant", platform.Variant, "copy", "--digestfile", file, "oci:"+dir+":"+image, "dir:"+to)
+	text, err := os.ReadFile(file)
+	require.NoError(t, err)
+	return digest.Digest(strings.TrimSpace(string(text)))
+}
+
+func output(t *testing.T, program string, args ...string) string {
+	out, err := exec.CommandContext(t.Context(), program, args...).CombinedOutput()
+	require.NoError(t, err, "%s %v: %s", program, args, out)
+	return string(out)
+}
