@@ -14,6 +14,7 @@ type EntryError struct {
 	Err    error
 }
 
+// Error says which entry, and why it was left out.
 func (e *EntryError) Error() string { return fmt.Sprintf("%v: %v", e.Origin, e.Err) }
 
 // Unwrap returns the reason.

@@ -41,6 +41,7 @@ type EnvVar struct {
 // A ProgramFault says how a program failed.
 type ProgramFault string
 
+// Error returns the fault itself.
 func (f ProgramFault) Error() string { return string(f) }
 
 // The faults of programs. The error of a helper or plugin wraps one of them.
@@ -153,6 +154,7 @@ type SourceError struct {
 	Err    error
 }
 
+// Error says which program, for which image, and why.
 func (e *SourceError) Error() string {
 	return fmt.Sprintf("%v, for image %s: %v", e.Origin, quote(e.Image), e.Err)
 }

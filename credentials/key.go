@@ -14,6 +14,7 @@ type KeyError struct {
 	Err error
 }
 
+// Error says which key, and what is malformed in it.
 func (e *KeyError) Error() string { return fmt.Sprintf("key %s: %v", quote(e.Key), e.Err) }
 
 // Unwrap returns the reason.

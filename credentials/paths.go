@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"strings"
 )
 
 var (
@@ -53,7 +54,11 @@ func (r Rules) ReadConfig(paths ...string) (*Config, error) {
 	if len(bad) > 0 {
 		return nil, fmt.Errorf("no credential file can be used: %w", errors.Join(bad...))
 	}
-	return nil, fmt.Errorf("no credential file found in %d places: %w", len(paths), fs.ErrNotExist)
+	quoted := make([]string, len(paths))
+	for i, path := range paths {
+		quoted[i] = quote(path)
+	}
+	return nil, fmt.Errorf("no credential file found at %s: %w", strings.Join(quoted, ", "), fs.ErrNotExist)
 }
 
 // readFile reads a regular file that is not larger than a document may be. What

@@ -46,6 +46,7 @@ func ConcealData(data map[string][]byte) map[string]Sensitive {
 // A SecretFault says what is wrong with a Secret.
 type SecretFault string
 
+// Error returns the fault itself.
 func (f SecretFault) Error() string { return string(f) }
 
 // The faults of a Secret.

@@ -1,0 +1,217 @@
+package credentials_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/reference"
+)
+
+// The configurations in testdata/providers have the matchImages that the plugins
+// for Amazon's, Google's and Azure's registries document; the programs in
+// testdata/bin stand for them.
+func ExampleReadProviders() {
+	ring, err := credentials.ReadProviders("testdata/providers", "testdata/bin")
+	if err != nil {
+		panic(err)
+	}
+	for _, image := range []string{
+		"123456789012.dkr.ecr.eu-central-1.amazonaws.com/app", "eu.gcr.io/project/app", "europe-docker.pkg.dev/project/app",
+		"team.azurecr.io/app", "registry.example/app",
+	} {
+		fmt.Println(image)
+		for cred, err := range ring.Lookup(context.Background(), reference.MustParse(image)) {
+			fmt.Println(" ", cred.Origin.Name, cred.Username, err)
+		}
+	}
+	// Output:
+	// 123456789012.dkr.ecr.eu-central-1.amazonaws.com/app
+	//   ecr-credential-provider AWS <nil>
+	// eu.gcr.io/project/app
+	//   auth-provider-gcp _token <nil>
+	// europe-docker.pkg.dev/project/app
+	//   auth-provider-gcp _token <nil>
+	// team.azurecr.io/app
+	//   acr-credential-provider 00000000-0000-0000-0000-000000000000 <nil>
+	// registry.example/app
+}
+
+func ExampleProviders() {
+	ring, _ := credentials.ReadProviders("testdata/providers", "testdata/bin")
+	for note := range ring.Explain(reference.MustParse("gcr.io/project/app")) { // runs nothing
+		fmt.Println(note.Origin.Name, note.Matched)
+	}
+	// Output:
+	// ecr-credential-provider false
+	// auth-provider-gcp true
+	// acr-credential-provider false
+}
+
+func ExampleProviderConfig() {
+	ring, err := credentials.ProviderConfig{
+		BinDir: "testdata/bin",
+		Exec:   credentials.Exec{Timeout: 10 * time.Second, MaxOutput: 64 << 10},
+	}.ReadProviders("testdata/providers/2-gcr.yaml")
+	fmt.Println(ring != nil, err)
+	// Output: true <nil>
+}
+
+var robotProvider = credentials.Provider{
+	Name: "acr-credential-provider", APIVersion: "credentialprovider.kubelet.k8s.io/v1",
+	MatchImages: []string{"*.registry.example"}, DefaultCacheDuration: time.Hour,
+}
+
+func ExampleNewProviders() {
+	_, err := credentials.NewProviders(credentials.ProviderConfig{BinDir: "testdata/bin"}, robotProvider)
+	fmt.Println(err)
+	_, err = credentials.NewProviders(credentials.ProviderConfig{}, robotProvider)
+	fmt.Println(err)
+	// Output:
+	// <nil>
+	// credential providers: no directory of plugins is given
+}
+
+func ExampleProvider() {
+	p := robotProvider
+	p.MatchImages = []string{"registry.example:https"}
+	_, err := credentials.NewProviders(credentials.ProviderConfig{BinDir: "testdata/bin"}, p)
+	fmt.Println(err)
+	// Output: credential providers: provider "acr-credential-provider": matchImages: key "registry.example:https": port is no number
+}
+
+func ExampleParseProviders() {
+	list, err := credentials.ParseProviders([]byte(`
+apiVersion: kubelet.config.k8s.io/v1
+kind: CredentialProviderConfig
+providers:
+- name: robots
+  apiVersion: credentialprovider.kubelet.k8s.io/v1
+  matchImages: ["*.registry.example"]
+  defaultCacheDuration: 10m
+`))
+	fmt.Println(list[0].Name, list[0].DefaultCacheDuration, err)
+	// Output: robots 10m0s <nil>
+}
+
+func withToken() *credentials.Providers {
+	p := robotProvider
+	p.Token = &credentials.TokenAttributes{Audience: "registry", CacheType: credentials.CacheByServiceAccount, RequireServiceAccount: true}
+	ring, err := credentials.NewProviders(credentials.ProviderConfig{
+		BinDir: "testdata/bin",
+		Token: func(_ context.Context, pod credentials.Pod, audience string) (credentials.Sensitive, error) {
+			return credentials.Conceal("the TokenRequest API's answer"), nil
+		},
+	}, p)
+	if err != nil {
+		panic(err)
+	}
+	return ring
+}
+
+func ExamplePodKeyring() {
+	var ring credentials.PodKeyring = withToken()
+	pod := credentials.Pod{Namespace: "web", Name: "app-1", ServiceAccount: credentials.ServiceAccount{Name: "builder"}}
+	for cred, err := range ring.For(pod).Lookup(context.Background(), reference.MustParse("eu.registry.example/app")) {
+		fmt.Println(cred.Origin, err)
+	}
+	// Output: plugin "acr-credential-provider", key "eu.registry.example", service account "web/builder" <nil>
+}
+
+func ExamplePod() {
+	ref := reference.MustParse("eu.registry.example/app")
+	for _, pod := range []credentials.Pod{{}, {ServiceAccount: credentials.ServiceAccount{Name: "builder"}}} {
+		for note := range credentials.For(withToken(), pod).(credentials.Explainer).Explain(ref) {
+			fmt.Println(note.Matched)
+		}
+	}
+	// Output:
+	// false
+	// true
+}
+
+func ExampleFor() {
+	ring := credentials.For(credentials.Join(config(), withToken()), credentials.Pod{ServiceAccount: credentials.ServiceAccount{Name: "builder"}})
+	for cred := range ring.Lookup(context.Background(), reference.MustParse("eu.registry.example/app")) {
+		fmt.Println(cred.Origin.ServiceAccount.Name)
+	}
+	// Output: builder
+}
+
+func ExampleServiceAccount() {
+	fmt.Println(credentials.Origin{Kind: credentials.KindPlugin, Name: "robots", ServiceAccount: credentials.ServiceAccount{Namespace: "web", Name: "builder"}})
+	// Output: plugin "robots", service account "web/builder"
+}
+
+func ExampleTokenAttributes() {
+	p := robotProvider
+	p.Token = &credentials.TokenAttributes{Audience: "registry"}
+	_, err := credentials.NewProviders(credentials.ProviderConfig{BinDir: "testdata/bin"}, p)
+	fmt.Println(err)
+	// Output: credential providers: provider "acr-credential-provider": tokenAttributes: cacheType is "", not Token or ServiceAccount
+}
+
+func ExampleTokenCacheType() {
+	fmt.Println(credentials.CacheByToken, credentials.CacheByServiceAccount)
+	// Output: Token ServiceAccount
+}
+
+func ExampleNewHelper() {
+	h, err := credentials.NewHelper(credentials.HelperConfig{Dir: "testdata/bin"}, "example")
+	if err != nil {
+		panic(err)
+	}
+	for cred, err := range h.Lookup(context.Background(), reference.MustParse("registry.example/app")) {
+		fmt.Println(cred.Username, cred.Origin, err)
+	}
+	// Output: kept helper "example", key "registry.example" <nil>
+}
+
+func ExampleHelper() {
+	_, err := credentials.NewHelper(credentials.HelperConfig{}, "../../bin/sh")
+	fmt.Println(err)
+	// Output: helper "../../bin/sh" names a helper that cannot be a program: only letters, digits, dot, underscore and dash
+}
+
+func ExampleHelperConfig() {
+	c, _ := credentials.ParseConfig([]byte(`{"credsStore": "example"}`), "config.json")
+	ring := c.WithHelpers(credentials.HelperConfig{Dir: "testdata/bin"})
+	for cred := range ring.Lookup(context.Background(), reference.MustParse("nginx")) {
+		fmt.Println(cred.Username, cred.Origin.Key)
+	}
+	// Output: kept https://index.docker.io/v1/
+}
+
+func ExampleExec() {
+	empty := credentials.Exec{Environ: []credentials.EnvVar{}} // no variable of this process is passed on
+	h, _ := credentials.NewHelper(credentials.HelperConfig{Dir: "testdata/bin", Exec: empty}, "example")
+	for cred := range h.Lookup(context.Background(), reference.MustParse("registry.example/app")) {
+		fmt.Println(cred.Username)
+	}
+	// Output: kept
+}
+
+func ExampleEnvVar() {
+	v := credentials.EnvVar{Name: "AWS_SECRET_ACCESS_KEY", Value: credentials.Conceal("secret")}
+	fmt.Println(v.Name, v.Value.Reveal())
+	// Output: AWS_SECRET_ACCESS_KEY secret
+}
+
+func ExampleSourceError() {
+	h, _ := credentials.NewHelper(credentials.HelperConfig{Dir: "testdata/bin"}, "missing")
+	for _, err := range h.Lookup(context.Background(), reference.MustParse("registry.example/app")) {
+		var source *credentials.SourceError
+		fmt.Println(errors.As(err, &source), err)
+	}
+	// Output: true helper "missing", for image "registry.example/app": program not found: docker-credential-missing
+}
+
+func ExampleProgramFault() {
+	h, _ := credentials.NewHelper(credentials.HelperConfig{Dir: "testdata/bin"}, "missing")
+	for _, err := range h.Lookup(context.Background(), reference.MustParse("registry.example/app")) {
+		fmt.Println(errors.Is(err, credentials.ErrProgramMissing))
+	}
+	// Output: true
+}

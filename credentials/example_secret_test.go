@@ -1,0 +1,119 @@
+package credentials_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/reference"
+)
+
+const manifest = `
+apiVersion: v1
+kind: Secret
+metadata:
+  name: regcred
+  namespace: web
+type: kubernetes.io/dockerconfigjson
+stringData:
+  .dockerconfigjson: '{"auths": {"registry.example": {"username": "robot", "password": "secret"}}}'
+`
+
+func ExampleFromSecrets() {
+	secrets, err := credentials.ParseSecrets([]byte(manifest))
+	if err != nil {
+		panic(err)
+	}
+	ring := credentials.FromSecrets(secrets...)
+	for cred := range ring.Lookup(context.Background(), reference.MustParse("registry.example/app:v1")) {
+		fmt.Println(cred.Username, cred.Origin)
+	}
+	// Output: robot secret "web/regcred", key "registry.example"
+}
+
+func ExampleSecrets() {
+	bad := credentials.Secret{Name: "bad", Type: credentials.TypeDockerConfigJSON, Data: credentials.ConcealData(map[string][]byte{
+		credentials.KeyDockerConfigJSON: []byte(`{"auths": []}`),
+	})}
+	fmt.Println(credentials.FromSecrets(bad).Problems())
+	// Output: [secret "bad": data[.dockerconfigjson] auths is an array, not an object]
+}
+
+func ExampleParseSecrets() {
+	secrets, err := credentials.ParseSecrets([]byte(manifest + "---\nkind: Service\n"))
+	fmt.Println(len(secrets), secrets[0].Name, err)
+	// Output: 1 regcred <nil>
+}
+
+func ExampleSecret() {
+	secrets, _ := credentials.ParseSecrets([]byte("kind: Secret\nmetadata: {name: myregistrykey}\ntype: kubernetes.io/dockerconfigjson\ndata: {.dockerconfigjson: UmVhbGx5}\n"))
+	fmt.Println(secrets[0].Validate())
+	// Output: Secret "myregistrykey" is invalid: data[.dockerconfigjson]: invalid value: cannot be read as a .docker/config.json file: it is not JSON: syntax error at byte 1
+}
+
+func ExampleSecretError() {
+	err := credentials.Secret{Name: "empty", Type: credentials.TypeDockercfg}.Validate()
+	var bad *credentials.SecretError
+	fmt.Println(errors.As(err, &bad), bad.Key)
+	// Output: true .dockercfg
+}
+
+func ExampleSecretFault() {
+	secrets, _ := credentials.ParseSecrets([]byte("kind: Secret\nmetadata: {name: myregistrykey}\ntype: kubernetes.io/dockerconfigjson\ndata: {.dockerconfigjson: 'no base64'}\n"))
+	err := secrets[0].Validate()
+	fmt.Println(errors.Is(err, credentials.ErrSecretBase64))
+	fmt.Println(err)
+	// Output:
+	// true
+	// no objects passed to create: data[.dockerconfigjson] of Secret "myregistrykey" is not base64
+}
+
+func ExampleConcealData() {
+	data := credentials.ConcealData(map[string][]byte{"token": []byte("secret")})
+	fmt.Println(data["token"].Reveal())
+	// Output: secret
+}
+
+func ExampleSecretNames() {
+	fmt.Println(credentials.SecretNames(nil, []string{"of-the-account"}))
+	fmt.Println(credentials.SecretNames([]string{"of-the-pod"}, []string{"of-the-account"}))
+	// Output:
+	// [of-the-account]
+	// [of-the-pod]
+}
+
+func ExampleNewDockerConfigJSON() {
+	data, err := credentials.NewDockerConfigJSON("registry.example", "robot", "secret", "")
+	fmt.Println(string(data), err)
+	// Output: {"auths":{"registry.example":{"username":"robot","password":"secret","auth":"cm9ib3Q6c2VjcmV0"}}} <nil>
+}
+
+func ExampleMarshalConfig() {
+	secrets, _ := credentials.ParseSecrets([]byte(manifest))
+	data, dropped, err := credentials.MarshalConfig(credentials.Join(credentials.FromSecrets(secrets...), config()))
+	fmt.Println(string(data), err)
+	fmt.Println(dropped)
+	// Output:
+	// {
+	// 	"auths": {
+	// 		"registry.example": {
+	// 			"auth": "cm9ib3Q6c2VjcmV0"
+	// 		},
+	// 		"registry.example/team": {
+	// 			"auth": "cm9ib3Q6b2xk"
+	// 		}
+	// 	}
+	// } <nil>
+	// [file "config.json", key "registry.example"]
+}
+
+func ExampleLister() {
+	var list credentials.Lister = config()
+	for cred := range list.All() {
+		fmt.Println(cred.Origin.Key)
+	}
+	// Output:
+	// registry.example/team
+	// registry.example
+}
