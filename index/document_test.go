@@ -8,6 +8,7 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/index"
+	"github.com/pullkit/pullkit/puller/content"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -88,6 +89,17 @@ func TestParseRefuses(t *testing.T) {
 			assert.Equal(t, string(bad.Rule)+": "+bad.Reason, err.Error())
 			assert.Less(t, len(err.Error()), 600)
 		})
+	}
+}
+
+// TestRulesAreKinds holds what Rule's comment says.
+func TestRulesAreKinds(t *testing.T) {
+	for rule, kind := range map[index.Rule]content.Kind{
+		index.RuleTooLarge: content.ErrTooLarge, index.RuleManifest: content.ErrBadManifest, index.RuleIndex: content.ErrBadIndex,
+		index.RuleDigest: content.ErrBadDigest, index.RuleMediaType: content.ErrMediaType, index.RuleTooDeep: content.ErrTooDeep,
+		index.RuleDigestMismatch: content.ErrDigestMismatch, index.RuleSizeMismatch: content.ErrSizeMismatch,
+	} {
+		assert.Equal(t, kind, content.Kind(rule))
 	}
 }
 
