@@ -67,6 +67,8 @@ func (p *Puller) tryEach(f *flight, t *task) tried {
 		img, err := p.config.Runtime.Pull(ctx, spec)
 		if err == nil {
 			out.with, out.from = cred, ring.trying
+			answer := newAnswer(credentials.Attempt{Origin: cred.Origin})
+			out.answer = &answer
 			return img, nil
 		}
 		if ctx.Err() == nil {

@@ -56,8 +56,10 @@ type Event struct {
 	Shared bool
 	// RetryAfter is set with EventFailed and EventBackOff.
 	RetryAfter time.Duration
-	Attempt    *Answer   // set with EventAttempt
-	Progress   *Progress // set with EventProgress
+	// Attempt is what a credential met with: set with EventAttempt, with
+	// EventBadSecret, and with EventPulled if the registry was asked.
+	Attempt  *Answer
+	Progress *Progress // set with EventProgress
 }
 
 // eventJSON is the form of an Event on the wire.
@@ -133,7 +135,7 @@ func (p *Puller) emitPulling(t *task, shared bool) {
 func (p *Puller) emitPulled(t *task, shared bool, r result) {
 	text := fmt.Sprintf("Successfully pulled image %q in %v (%v including waiting). Image size: %d bytes.",
 		cutText(t.req.Image), r.took.Truncate(time.Millisecond), time.Since(t.started).Truncate(time.Millisecond), r.image.Size)
-	p.emit(t, Event{Reason: EventPulled, Message: text, Digest: r.image.Digest, Shared: shared})
+	p.emit(t, Event{Reason: EventPulled, Message: text, Digest: r.image.Digest, Shared: shared, Attempt: r.answer})
 }
 
 func (p *Puller) emitFailed(t *task, shared bool, err *Error) {

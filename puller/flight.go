@@ -35,9 +35,10 @@ type flight struct {
 
 // A result is what a flight ended with.
 type result struct {
-	image Image
-	err   *failure
-	took  time.Duration // without the time in the queue
+	image  Image
+	answer *Answer // to the credential that brought the image
+	err    *failure
+	took   time.Duration // without the time in the queue
 }
 
 // A waiter is one call that waits for a flight.
