@@ -27,7 +27,11 @@ type Origin struct {
 }
 
 // A ServiceAccount names the Kubernetes service account of a Pod.
-type ServiceAccount struct{ Namespace, Name, UID string }
+type ServiceAccount struct {
+	Namespace string `json:"namespace,omitempty"`
+	Name      string `json:"name,omitempty"`
+	UID       string `json:"uid,omitempty"`
+}
 
 // String says where the credential was found, for people:
 // `secret "web/regcred", key "quay.io/team"`. The text may change; compare the

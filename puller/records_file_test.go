@@ -1,15 +1,354 @@
 package puller
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
 	"testing"
+	"time"
 
+	"github.com/pullkit/pullkit/credentials"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
+var _ Records = (*FileRecords)(nil)
+
 func openRecords(t *testing.T) *FileRecords {
 	t.Helper()
-	r, err := OpenRecords(t.TempDir())
+	return openRecordsIn(t, t.TempDir())
+}
+
+func openRecordsIn(t *testing.T, dir string) *FileRecords {
+	t.Helper()
+	r, err := OpenRecords(dir)
 	require.NoError(t, err)
 	t.Cleanup(func() { r.Close() })
 	return r
+}
+
+func intents(t *testing.T, r Records) []string {
+	t.Helper()
+	var out []string
+	for image, err := range r.Intents(t.Context()) {
+		require.NoError(t, err)
+		out = append(out, image)
+	}
+	return out
+}
+
+func TestFileRecords(t *testing.T) {
+	dir := t.TempDir()
+	r := openRecordsIn(t, dir)
+	ctx := t.Context()
+	_, err := r.Record(ctx, "sha256:1")
+	assert.ErrorIs(t, err, fs.ErrNotExist)
+
+	done, err := r.Intend(ctx, "a.example/a:1")
+	require.NoError(t, err)
+	again, err := r.Intend(ctx, "a.example/a:1")
+	require.NoError(t, err)
+	require.NoError(t, done())
+	assert.Equal(t, []string{"a.example/a:1"}, intents(t, r), "the other pull goes on")
+
+	s := SecretID{Namespace: "n", Name: "s", UID: "u", Hash: HashCredential(secret("a", "correct horse"))}
+	require.NoError(t, r.Grant(ctx, "sha256:1", "a.example/a", Access{Secrets: []SecretID{s}}))
+	require.NoError(t, r.Grant(ctx, "sha256:1", "a.example/b", Access{Everybody: true}))
+	require.NoError(t, r.Grant(ctx, "sha256:1", "a.example/a", Access{ServiceAccounts: []credentials.ServiceAccount{{Namespace: "n", Name: "sa", UID: "x"}}}))
+
+	// Another process reads what this one wrote.
+	other := openRecordsIn(t, dir)
+	rec, err := other.Record(ctx, "sha256:1")
+	require.NoError(t, err)
+	assert.Equal(t, map[string]Access{
+		"a.example/a": {Secrets: []SecretID{s}, ServiceAccounts: []credentials.ServiceAccount{{Namespace: "n", Name: "sa", UID: "x"}}},
+		"a.example/b": {Everybody: true},
+	}, rec.Names)
+	assert.WithinDuration(t, time.Now(), rec.Updated, time.Minute)
+	assert.Equal(t, []string{"a.example/a:1"}, intents(t, other))
+	require.NoError(t, again())
+	require.NoError(t, again(), "taking back twice is no error")
+	assert.Empty(t, intents(t, other))
+
+	for _, path := range []string{".", "records", "intents"} {
+		info, err := os.Stat(filepath.Join(dir, path))
+		require.NoError(t, err)
+		if path != "." {
+			assert.Equal(t, fs.FileMode(0o700), info.Mode().Perm(), path)
+		}
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "*", "*"))
+	require.NoError(t, err)
+	require.Len(t, files, 1, "nothing is left over")
+	info, err := os.Stat(files[0])
+	require.NoError(t, err)
+	assert.Equal(t, fs.FileMode(0o600), info.Mode().Perm())
+	data, err := os.ReadFile(files[0])
+	require.NoError(t, err)
+	assert.NotContains(t, string(data), "correct horse")
+	assert.Contains(t, string(data), `"serviceAccounts":[{"namespace":"n","name":"sa","uid":"x"}]`)
+}
+
+// What cannot be read lets nobody in, and is written anew by the next grant.
+func TestFileRecordsThatCannotBeRead(t *testing.T) {
+	for name, damage := range map[string]string{
+		"torn": `{"id":"sha256:1","names":{"a.exam`, "empty": "", "of another image": `{"id":"sha256:2"}`, "huge": strings.Repeat(" ", maxRecord+1),
+	} {
+		dir := t.TempDir()
+		r := openRecordsIn(t, dir)
+		require.NoError(t, r.Grant(t.Context(), "sha256:1", "priv.example/app", Access{Everybody: true}))
+		require.NoError(t, os.WriteFile(filepath.Join(dir, recordFile("sha256:1")), []byte(damage), 0o600))
+		_, err := r.Record(t.Context(), "sha256:1")
+		require.Error(t, err, name)
+		assert.NotErrorIs(t, err, fs.ErrNotExist, name)
+
+		w := newWorld(t, Config{Records: r})
+		w.runtime.store["priv.example/app:1"] = "sha256:1"
+		w.runtime.pull = func(context.Context, Spec) (string, error) { return "sha256:1", nil }
+		_, err = w.Pull(t.Context(), Request{Image: "priv.example/app:1", Keyring: ringOf(secret("a", "1"))})
+		require.NoError(t, err, name)
+		assert.Equal(t, []string{"inspect priv.example/app:1", "pull priv.example/app:1 with a"}, w.runtime.took(), name)
+		_, err = w.Pull(t.Context(), Request{Image: "priv.example/app:1", Keyring: ringOf(secret("a", "1"))})
+		require.NoError(t, err, name)
+		assert.Equal(t, []string{"inspect priv.example/app:1"}, w.runtime.took(), name)
+	}
+}
+
+func TestFileIntentThatCannotBeRead(t *testing.T) {
+	dir := t.TempDir()
+	r := openRecordsIn(t, dir)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, intentsDir, "x.json"), []byte("{"), 0o600))
+	w := newWorld(t, Config{Records: r})
+	w.runtime.store["priv.example/app:1"] = "sha256:1"
+	_, err := w.Pull(t.Context(), Request{Image: "priv.example/app:1"})
+	require.NoError(t, err)
+	assert.Contains(t, w.runtime.took(), "pull priv.example/app:1 with anonymous", "it might be the one of this image")
+}
+
+func TestFileRecordsAreSwept(t *testing.T) {
+	dir := t.TempDir()
+	r := openRecordsIn(t, dir)
+	ctx := t.Context()
+	w := newWorld(t, Config{Records: r})
+	for _, id := range []string{"sha256:kept", "sha256:gone", "sha256:new"} {
+		require.NoError(t, r.Grant(ctx, id, "a.example/a", Access{Everybody: true}))
+	}
+	// A process died while it pulled a.example/crash, which is in the store.
+	_, err := r.Intend(ctx, "a.example/crash:1")
+	require.NoError(t, err)
+	w.runtime.store["a.example/crash:1"] = "sha256:crash"
+	require.NoError(t, os.WriteFile(filepath.Join(dir, recordsDir, tempPrefix+"1"), nil, 0o600))
+
+	before := time.Now()
+	age := func(pattern string, by time.Duration) {
+		files, err := filepath.Glob(filepath.Join(dir, pattern))
+		require.NoError(t, err)
+		for _, f := range files {
+			require.NoError(t, os.Chtimes(f, before.Add(-by), before.Add(-by)))
+		}
+	}
+	age("*/*", 2*time.Hour)
+	age("*/"+tempPrefix+"*", 2*time.Hour)
+	require.NoError(t, os.Chtimes(filepath.Join(dir, recordFile("sha256:new")), before.Add(time.Second), before.Add(time.Second)))
+	stored := func(id string) bool { return id == "sha256:kept" || id == "sha256:crash" }
+	require.NoError(t, w.Sweep(ctx, before, stored))
+
+	for id, want := range map[string]bool{"sha256:kept": true, "sha256:gone": false, "sha256:new": true, "sha256:crash": true} {
+		_, err := r.Record(ctx, id)
+		assert.Equal(t, want, err == nil, "%s: %v", id, err)
+	}
+	assert.Len(t, intents(t, r), 1, "a pull may take hours")
+	temps, err := filepath.Glob(filepath.Join(dir, "*", tempPrefix+"*"))
+	require.NoError(t, err)
+	assert.Empty(t, temps)
+
+	age("intents/*", 25*time.Hour)
+	require.NoError(t, w.Sweep(ctx, before, stored))
+	assert.Empty(t, intents(t, r))
+	rec, err := r.Record(ctx, "sha256:crash")
+	require.NoError(t, err)
+	assert.Equal(t, map[string]Access{"a.example/crash": {}}, rec.Names, "what the crash left is nobody's")
+	require.NoError(t, newWorld(t, Config{}).Sweep(ctx, before, stored), "nothing to do without records")
+}
+
+func TestFileRecordsConcurrently(t *testing.T) {
+	r := openRecords(t)
+	var wg sync.WaitGroup
+	for i := range 20 {
+		wg.Go(func() {
+			done, err := r.Intend(t.Context(), "a.example/a:1")
+			assert.NoError(t, err)
+			assert.NoError(t, r.Grant(t.Context(), "sha256:1", fmt.Sprintf("a.example/%d", i), Access{Everybody: true}))
+			assert.NoError(t, done())
+		})
+	}
+	wg.Wait()
+	rec, err := r.Record(t.Context(), "sha256:1")
+	require.NoError(t, err)
+	assert.Len(t, rec.Names, 20)
+	assert.Empty(t, intents(t, r))
+}
+
+// Whatever happens to the records, nobody gets in without proof.
+func TestRecordsFailSafe(t *testing.T) {
+	t.Run("the note cannot be written", func(t *testing.T) {
+		w := newWorld(t, Config{Records: &scriptedRecords{intend: errors.New("disk full")}})
+		_, err := w.Pull(t.Context(), Request{Image: "a.example/a:1"})
+		assert.EqualError(t, err, `image "a.example/a:1": ErrImagePull: record that the pull begins: disk full`)
+		assert.Equal(t, []string{"inspect a.example/a:1"}, w.runtime.took(), "nothing is pulled")
+	})
+	t.Run("the record cannot be written", func(t *testing.T) {
+		records := &scriptedRecords{grant: errors.New("disk full")}
+		w := newWorld(t, Config{Records: records})
+		_, err := w.Pull(t.Context(), Request{Image: "a.example/a:1"})
+		assert.NoError(t, err, "the image is there")
+		assert.Zero(t, records.ended, "the note stays")
+		assert.Equal(t, []string{EventPulling, EventRecord, EventPulled}, w.reasons())
+	})
+	t.Run("a failed pull", func(t *testing.T) {
+		records := &scriptedRecords{}
+		w := newWorld(t, Config{Records: records})
+		w.runtime.pull = answers(map[string]string{"anonymous": "401"})
+		_, err := w.Pull(t.Context(), Request{Image: "a.example/a:1"})
+		assert.Error(t, err)
+		assert.Equal(t, []string{"a.example/a:1"}, records.begun)
+		assert.Equal(t, 1, records.ended)
+		assert.Empty(t, records.grants)
+	})
+	t.Run("an intent of any pull makes a present image ask", func(t *testing.T) {
+		w := newWorld(t, Config{Records: &scriptedRecords{intents: []string{"a.example/a:1"}}})
+		w.runtime.store["a.example/a:1"] = "sha256:1"
+		w.runtime.pull = answers(map[string]string{"anonymous": "401"})
+		_, err := w.Pull(t.Context(), Request{Image: "a.example/a:1"})
+		assert.ErrorIs(t, err, ErrImagePull)
+	})
+}
+
+// A crash while one tag was pulled must not make another tag of the same image
+// look preloaded.
+func TestACrashMarksTheImageNotTheTag(t *testing.T) {
+	r := openRecords(t)
+	_, err := r.Intend(t.Context(), "priv.example/app:1")
+	require.NoError(t, err)
+	w := newWorld(t, Config{Records: r})
+	w.runtime.store["priv.example/app:1"] = "sha256:1"
+	w.runtime.store["priv.example/app:2"] = "sha256:1"
+	w.runtime.store["priv.example/preloaded:1"] = "sha256:2"
+	w.runtime.pull = answers(map[string]string{"anonymous": "401"})
+	for image, want := range map[string]bool{"priv.example/app:1": false, "priv.example/app:2": false, "priv.example/preloaded:1": true} {
+		_, err := w.Pull(t.Context(), Request{Image: image})
+		assert.Equal(t, want, err == nil, "%s: %v", image, err)
+	}
+}
+
+func TestWhatIsRecorded(t *testing.T) {
+	account := credentials.ServiceAccount{Namespace: "team", Name: "builder", UID: "sa"}
+	plugin := node("p")
+	plugin.Origin.Kind, plugin.Origin.ServiceAccount = credentials.KindPlugin, account
+	static := credentials.Credential{Username: "u", Origin: credentials.Origin{Kind: credentials.KindStatic, Key: "s"}}
+	tests := []struct {
+		name string
+		pod  *fakeRing
+		node *fakeRing
+		want Access
+	}{
+		{"anonymous", nil, nil, Access{Everybody: true}},
+		{"an anonymous last try of the Pod's", ringOf(credentials.Credential{}), nil, Access{Everybody: true}},
+		{"the node's", nil, ringOf(node("n")), Access{Everybody: true}},
+		{"the node's for a service account", nil, ringOf(plugin), Access{ServiceAccounts: []credentials.ServiceAccount{account}}},
+		{"a secret", ringOf(secret("a", "1")), ringOf(node("n")), Access{Secrets: []SecretID{{Namespace: "team", Name: "secret-a", UID: "uid-a"}}}},
+		{"what else the Pod brought", ringOf(static), nil, Access{Secrets: []SecretID{{}}}},
+	}
+	for _, tt := range tests {
+		records := &scriptedRecords{}
+		config := Config{Records: records}
+		req := Request{Image: "priv.example/app:1"}
+		if tt.node != nil {
+			config.Keyring = tt.node
+		}
+		if tt.pod != nil {
+			req.Keyring = tt.pod
+		}
+		_, err := newWorld(t, config).Pull(t.Context(), req)
+		require.NoError(t, err, tt.name)
+		require.Len(t, records.grants, 1, tt.name)
+		got := records.grants[0]
+		for i := range got.Secrets {
+			assert.NotEmpty(t, got.Secrets[i].Hash, tt.name)
+			got.Secrets[i].Hash = ""
+		}
+		assert.Equal(t, tt.want, got, tt.name)
+	}
+}
+
+func TestRecordsAreRenewed(t *testing.T) {
+	r := openRecords(t)
+	w := newWorld(t, Config{Records: r})
+	w.runtime.pull = func(context.Context, Spec) (string, error) { return "sha256:1", nil }
+	pull := func(s credentials.Credential) {
+		t.Helper()
+		_, err := w.Pull(t.Context(), Request{Image: "priv.example/app:1", Keyring: ringOf(s)})
+		require.NoError(t, err)
+	}
+	names := func() (out []string) {
+		rec, err := r.Record(t.Context(), "sha256:1")
+		require.NoError(t, err)
+		for _, s := range rec.Names["priv.example/app"].Secrets {
+			out = append(out, s.Name)
+		}
+		return out
+	}
+	pull(secret("a", "1"))
+	pull(secret("copy", "1")) // lets in, and is noted
+	assert.Equal(t, []string{"secret-a", "secret-copy"}, names())
+	pull(secret("a", "2")) // the same object with new content: its hash is renewed
+	pull(secret("new", "2"))
+	assert.Equal(t, []string{"secret-a", "secret-copy", "secret-new"}, names())
+	calls := w.runtime.took()
+	assert.Len(t, calls, 5, "one pull: %q", calls)
+	before, err := r.Record(t.Context(), "sha256:1")
+	require.NoError(t, err)
+	pull(secret("a", "2"))
+	after, err := r.Record(t.Context(), "sha256:1")
+	require.NoError(t, err)
+	assert.Equal(t, before, after, "nothing new, nothing written")
+}
+
+func TestAccessIsBounded(t *testing.T) {
+	var a Access
+	for i := range 300 {
+		id := fmt.Sprint(i)
+		a = a.Merge(Access{
+			Secrets:         []SecretID{{Namespace: "n", Name: id, UID: id, Hash: id}},
+			ServiceAccounts: []credentials.ServiceAccount{{Namespace: "n", Name: id, UID: id}},
+		})
+	}
+	assert.Len(t, a.Secrets, maxAccess)
+	assert.Len(t, a.ServiceAccounts, maxAccess)
+	b := a.Merge(Access{Secrets: []SecretID{{Namespace: "n", Name: "7", UID: "7", Hash: "new"}}})
+	assert.Equal(t, "new", b.Secrets[7].Hash)
+	assert.Equal(t, "7", a.Secrets[7].Hash, "Merge changes neither")
+}
+
+func FuzzHashCredential(f *testing.F) {
+	f.Add("user", "password", "", "", "user", "password", "", "")
+	f.Add("ab", "c", "", "", "a", "bc", "", "")
+	f.Add("", "", "", "", "", "", "", "")
+	f.Fuzz(func(t *testing.T, u1, p1, i1, r1, u2, p2, i2, r2 string) {
+		a := credentials.Credential{Username: u1, Password: credentials.Conceal(p1), IdentityToken: credentials.Conceal(i1), RegistryToken: credentials.Conceal(r1)}
+		b := credentials.Credential{Username: u2, Password: credentials.Conceal(p2), IdentityToken: credentials.Conceal(i2), RegistryToken: credentials.Conceal(r2)}
+		hash := HashCredential(a)
+		assert.Equal(t, a.Same(b) && !a.Anonymous(), holds(hash, b))
+		assert.Equal(t, a.Anonymous(), hash == "")
+		if hash != "" {
+			assert.NotEqual(t, hash, HashCredential(a), "salted")
+		}
+		assert.False(t, holds("", b))
+		holds(u1, b) // any text at all
+	})
 }
