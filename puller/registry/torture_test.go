@@ -1,0 +1,172 @@
+package registry_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/puller/pullertest"
+	"github.com/pullkit/pullkit/puller/registry"
+)
+
+var errInjected = errors.New("injected fault")
+
+// faults fails the k-th operation, or it and all after it.
+type faults struct {
+	count   atomic.Int64
+	at      int64
+	forever bool
+}
+
+func (f *faults) now() bool {
+	n := f.count.Add(1)
+	return n == f.at || f.forever && n > f.at && f.at > 0
+}
+
+// faultyTransport fails requests and reads of bodies.
+type faultyTransport struct {
+	*faults
+	next http.RoundTripper
+}
+
+func (tr *faultyTransport) RoundTrip(req *http.Request) (*http.Response, error) {
+	if tr.now() {
+		return nil, errInjected
+	}
+	resp, err := tr.next.RoundTrip(req)
+	if err == nil {
+		resp.Body = &faultyBody{ReadCloser: resp.Body, faults: tr.faults}
+	}
+	return resp, err
+}
+
+type faultyBody struct {
+	io.ReadCloser
+	*faults
+}
+
+func (b *faultyBody) Read(p []byte) (int, error) {
+	if !b.now() {
+		return b.ReadCloser.Read(p)
+	}
+	if len(p) < 2 {
+		return 0, errInjected
+	}
+	n, _ := b.ReadCloser.Read(p[:len(p)/2]) // some bytes come along with the error
+	return n, errInjected
+}
+
+// faultyConn fails reads and writes of connections.
+type faultyConn struct {
+	net.Conn
+	*faults
+}
+
+func (c *faultyConn) Read(p []byte) (int, error) {
+	if c.now() {
+		return 0, errInjected
+	}
+	return c.Conn.Read(p)
+}
+
+func (c *faultyConn) Write(p []byte) (int, error) {
+	if c.now() {
+		return 0, errInjected
+	}
+	return c.Conn.Write(p)
+}
+
+// TestTorture pulls from a registry with tokens, and fails each request and
+// each read in turn, and each operation of each connection. The result is right
+// or a named error each time; a bubble does not end while a goroutine is left,
+// and neither a connection.
+func TestTorture(t *testing.T) {
+	for _, layer := range []string{"transport", "connection"} {
+		for _, forever := range []bool{false, true} {
+			points, failed := int64(1), 0
+			for at := int64(1); at <= points; at++ {
+				synctest.Test(t, func(t *testing.T) {
+					f := &faults{at: at, forever: forever}
+					err := tortured(t, layer, f)
+					if at == 1 {
+						points = max(points, tortureLength(t, layer))
+					}
+					if err != nil {
+						failed++
+						assert.NotEmpty(t, content.KindOf(err), "%s, point %d: %v", layer, at, err)
+					}
+				})
+			}
+			t.Logf("%s, for ever %v: %d points, %d of them fail the pull", layer, forever, points, failed)
+			assert.Greater(t, points, int64(20))
+			if !forever {
+				assert.Zero(t, failed, "one fault is survived wherever it is")
+			}
+		}
+	}
+}
+
+func tortureLength(t *testing.T, layer string) int64 {
+	f := &faults{}
+	require.NoError(t, tortured(t, layer, f))
+	return f.count.Load()
+}
+
+func tortured(t *testing.T, layer string, f *faults) error {
+	var network pullertest.Network
+	reg, put, ref := start(t, pullertest.Config{Network: &network, Auth: pullertest.AuthBearer})
+	c := &registry.Client{PlainHTTP: []string{reg.Host()}}
+	open := atomic.Int64{}
+	dial := func(ctx context.Context, network_, addr string) (net.Conn, error) {
+		conn, err := network.DialContext(ctx, network_, addr)
+		if err == nil {
+			open.Add(1)
+			conn = &countedConn{Conn: conn, open: &open}
+		}
+		return conn, err
+	}
+	if layer == "transport" {
+		tr := &http.Transport{DialContext: dial, DisableCompression: true}
+		defer tr.CloseIdleConnections()
+		c.Transport = &faultyTransport{f, tr}
+	} else {
+		c.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			if f.now() {
+				return nil, errInjected
+			}
+			conn, err := dial(ctx, network, addr)
+			return &faultyConn{conn, f}, err
+		}
+	}
+	err := pull(t.Context(), c, ref, robot, put.Blobs)
+	c.CloseIdleConnections()
+	if tr, ok := c.Transport.(*faultyTransport); ok {
+		tr.next.(*http.Transport).CloseIdleConnections()
+	}
+	require.NoError(t, reg.Close())
+	synctest.Wait()
+	assert.Zero(t, open.Load(), "connections are left")
+	return err
+}
+
+type countedConn struct {
+	net.Conn
+	open   *atomic.Int64
+	closed atomic.Bool
+}
+
+func (c *countedConn) Close() error {
+	if c.closed.CompareAndSwap(false, true) {
+		c.open.Add(-1)
+	}
+	return c.Conn.Close()
+}
