@@ -91,7 +91,7 @@ func explain(ctx context.Context, p *puller.Puller, o options, secrets credentia
 }
 
 // nodeKeyring reads the config.json named, or else the first of the usual ones
-// that exists. None of those is an empty keyring.
+// that exists, with the credential helpers it names. None is an empty keyring.
 func nodeKeyring(name string, stderr io.Writer) (credentials.Keyring, error) {
 	config, err := readConfig(name)
 	if err != nil {
@@ -103,7 +103,7 @@ func nodeKeyring(name string, stderr io.Writer) (credentials.Keyring, error) {
 	for _, problem := range config.Problems() {
 		fmt.Fprintln(stderr, "pull: warning:", oneLine(problem))
 	}
-	return config, nil
+	return config.WithHelpers(credentials.HelperConfig{}), nil
 }
 
 // maxConfig bounds a config.json, as the package's own ReadConfig does.
