@@ -72,7 +72,7 @@ func (im *importer) run(ctx context.Context, r io.Reader) ([]Image, error) {
 	var err error
 	switch {
 	case im.docs[indexName] != nil:
-		tags, err = im.ociImages()
+		tags, err = im.ociImages(ctx)
 	case im.docs[dockerName] != nil:
 		tags, err = im.dockerImages(ctx)
 	default:
@@ -230,7 +230,7 @@ func copyHash(ctx context.Context, d digest.Digest, w io.WriterAt, r io.Reader) 
 }
 
 // ociImages are the entries of the archive's index.json.
-func (im *importer) ociImages() ([]tagged, error) {
+func (im *importer) ociImages(ctx context.Context) ([]tagged, error) {
 	if _, err := parseLayoutVersion(im.docs[layoutName]); err != nil {
 		return nil, bad(content.ErrBadIndex, "%s: %w", layoutName, err)
 	}
@@ -240,9 +240,12 @@ func (im *importer) ociImages() ([]tagged, error) {
 	}
 	tags := make([]tagged, 0, len(ix.entries))
 	for _, e := range ix.entries {
-		_, desc, err := decodeEntry(e.raw)
-		if err != nil {
+		if _, _, err := decodeEntry(e.raw); err != nil {
 			return nil, &content.Error{Kind: content.ErrBadIndex, Err: fmt.Errorf("archive: %w", err)}
+		}
+		desc, err := im.l.target(ctx, e.raw)
+		if err != nil {
+			return nil, err
 		}
 		ref, err := im.name(e.name, desc)
 		if err != nil {

@@ -32,8 +32,25 @@ func (l *Layout) Lookup(ctx context.Context, ref reference.Reference) (ocispec.D
 	if !ok || ref.IsZero() {
 		return ocispec.Descriptor{}, l.notFound("no image %q", ref)
 	}
-	_, resolved, err := decodeEntry(ix.entries[i].raw)
-	return resolved, l.fail(err, "look up %q", ref)
+	desc, err := l.target(ctx, ix.entries[i].raw)
+	if err != nil {
+		return ocispec.Descriptor{}, l.failOrCtx(ctx, err, "look up %q", ref)
+	}
+	return desc, nil
+}
+
+// target is what an entry's name resolved to, or what it shows if that is not
+// stored: other tools, which see no use for the index, may have removed it.
+func (l *Layout) target(ctx context.Context, raw []byte) (ocispec.Descriptor, error) {
+	shown, resolved, err := decodeEntry(raw)
+	if err != nil || shown.Digest == resolved.Digest {
+		return shown, err
+	}
+	ok, err := l.has(ctx, resolved)
+	if !ok {
+		return shown, err
+	}
+	return resolved, nil
 }
 
 // Tag makes ref name desc in index.json and returns when that is durable. Tags
