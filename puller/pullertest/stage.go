@@ -20,7 +20,8 @@ import (
 //   - main: plain http on 127.0.0.1
 //   - tls: https on 127.0.0.1
 //   - port: plain http on 127.0.0.1, another port
-//   - second: plain http on 127.0.0.2, another host
+//   - second: plain http on 127.0.0.2, another host (or on ::1, where a system
+//     must be configured for 127.0.0.2 first)
 //
 // Its methods may be called concurrently.
 type Stage struct {
@@ -42,8 +43,7 @@ type Stage struct {
 }
 
 // Play starts the scripted registry of a scenario, in a network in memory, or
-// on sockets if network is nil. 127.0.0.2 is a loopback address everywhere, but
-// on some systems a socket listens on it only after it was configured.
+// on sockets if network is nil.
 func Play(sc Scenario, network *Network) (*Stage, error) {
 	s := &Stage{scenario: sc, network: network, start: time.Now(), quit: make(chan struct{}), taken: map[net.Conn]bool{}}
 	s.props.listeners = map[string]string{}
@@ -65,6 +65,9 @@ func (s *Stage) listen() error {
 		{"main", "127.0.0.1:0"}, {"tls", "127.0.0.1:0"}, {"port", "127.0.0.1:0"}, {"second", "127.0.0.2:0"},
 	} {
 		ln, err := listen(s.network, at.addr)
+		if err != nil && at.name == "second" {
+			ln, err = listen(s.network, "[::1]:0")
+		}
 		if err != nil {
 			return err
 		}
