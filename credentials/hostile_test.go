@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -172,7 +171,7 @@ func TestHostileConfigs(t *testing.T) {
 	t.Run("symlink-config", func(t *testing.T) {
 		dir := t.TempDir()
 		fifo, link := filepath.Join(dir, "fifo"), filepath.Join(dir, "config.json")
-		require.NoError(t, syscall.Mkfifo(fifo, 0o600))
+		mkfifo(t, fifo)
 		require.NoError(t, os.Symlink(fifo, link))
 		_, err := ReadConfig(link)
 		assert.ErrorIs(t, err, errNotRegular)

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -97,7 +96,7 @@ func TestPluginIsLazy(t *testing.T) {
 // of one process, and that one who leaves takes it from nobody.
 func TestPluginRunsOnceForAll(t *testing.T) {
 	log, gate := filepath.Join(t.TempDir(), "log"), filepath.Join(t.TempDir(), "gate")
-	require.NoError(t, syscall.Mkfifo(gate, 0o600))
+	mkfifo(t, gate)
 	ps := testProviders(t, ProviderConfig{}, testProvider("registry", programSecret, "hunter2", programLog, log, programGate, gate))
 
 	impatient, leave := context.WithCancel(t.Context())
@@ -278,7 +277,7 @@ func TestPluginDaemon(t *testing.T) {
 	require.NoError(t, err)
 	var child int
 	require.NoError(t, json.Unmarshal(data, &child))
-	assert.NoError(t, syscall.Kill(child, syscall.SIGKILL), "it was left alone")
+	end(t, child) // it was left alone
 }
 
 func TestPluginErrorsAreNotKept(t *testing.T) {
