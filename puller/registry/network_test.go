@@ -1,0 +1,276 @@
+package registry_test
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/pullkit/pullkit/internal/realtest"
+	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/puller/pullertest"
+	"github.com/pullkit/pullkit/puller/registry"
+	"github.com/pullkit/pullkit/reference"
+)
+
+// TestLoopback: a registry on loopback is asked by https, and by http only if
+// no TLS at all is spoken there.
+func TestLoopback(t *testing.T) {
+	plain, put, ref := start(t, pullertest.Config{})
+	var tr trace
+	c := &registry.Client{Logger: tr.logger()}
+	defer c.CloseIdleConnections()
+	require.NoError(t, pull(t.Context(), c, ref, robot, put.Blobs))
+	assert.Equal(t, "GET manifest", tr.got()[0], "the try by https")
+	require.NoError(t, pull(t.Context(), c, ref, robot, put.Blobs))
+	assert.Equal(t, "GET manifest 200", tr.got()[0], "what is spoken there is remembered")
+	_ = plain
+
+	secure, put, ref := start(t, pullertest.Config{TLS: true})
+	c = &registry.Client{Logger: tr.logger()}
+	defer c.CloseIdleConnections()
+	assert.ErrorIs(t, pull(t.Context(), c, ref, robot, put.Blobs), content.ErrTLS, "an unknown authority is TLS")
+	assert.Equal(t, []string{"GET manifest"}, tr.got())
+	assert.Zero(t, secure.Counts().Total())
+
+	// Servers that hang up without a word speak no TLS, and no http either.
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer ln.Close()
+	go func() {
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			_ = conn.Close()
+		}
+	}()
+	c = &registry.Client{Reconnects: -1}
+	_, _, err = c.Manifest(t.Context(), reference.MustParse(ln.Addr().String()+"/app:v1"), robot, "")
+	assert.ErrorIs(t, err, content.ErrNetwork)
+}
+
+// TestNoFallBack: no other registry is ever asked by http unless it is listed.
+func TestNoFallBack(t *testing.T) {
+	plain, _, _ := start(t, pullertest.Config{})
+	dialed := func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, network, plain.Host())
+	}
+	ref := reference.MustParse("reg.example:5000/team/app:v1")
+	c := &registry.Client{DialContext: dialed, Reconnects: -1}
+	defer c.CloseIdleConnections()
+	_, _, err := c.Manifest(t.Context(), ref, robot, "")
+	assert.ErrorIs(t, err, content.ErrTLS)
+	assert.Zero(t, plain.Counts().Total())
+	listed := &registry.Client{DialContext: dialed, PlainHTTP: []string{"REG.example:5000"}}
+	defer listed.CloseIdleConnections()
+	_, _, err = listed.Manifest(t.Context(), ref, robot, "")
+	assert.NoError(t, err)
+}
+
+// names is a network where each name leads to a test server, as if at an address.
+type names struct {
+	servers map[string]*httptest.Server // by host:port
+	addrs   map[string]string           // what the host's address is said to be
+	mu      sync.Mutex
+	dialed  []string
+}
+
+func (n *names) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	n.mu.Lock()
+	n.dialed = append(n.dialed, addr)
+	n.mu.Unlock()
+	s := n.servers[addr]
+	if s == nil {
+		return nil, errors.New("connection refused")
+	}
+	conn, err := (&net.Dialer{}).DialContext(ctx, network, s.Listener.Addr().String())
+	if err != nil {
+		return nil, err
+	}
+	return &namedConn{conn, net.TCPAddrFromAddrPort(netip.MustParseAddrPort(n.addrs[addr]))}, nil
+}
+
+type namedConn struct {
+	net.Conn
+	remote net.Addr
+}
+
+func (c *namedConn) RemoteAddr() net.Addr { return c.remote }
+
+// TestDialedAddresses: what counts is the address that a name leads to.
+func TestDialedAddresses(t *testing.T) {
+	ca := realtest.NewCA(t)
+	cert, _, _ := ca.Issue(t, "all", "reg.example", "cdn.example")
+	serve := func(h http.HandlerFunc) *httptest.Server {
+		s := httptest.NewUnstartedServer(h)
+		s.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
+		s.StartTLS()
+		t.Cleanup(s.Close)
+		return s
+	}
+	n := &names{servers: map[string]*httptest.Server{
+		"reg.example:443": serve(redirectTo("https://cdn.example/x")),
+		"cdn.example:443": serve(text(hello)),
+	}}
+	for _, tt := range []struct {
+		reg, cdn string
+		allow    bool
+		want     content.Kind
+	}{
+		{"203.0.113.1:443", "203.0.113.2:443", false, ""},
+		{"203.0.113.1:443", "10.0.0.1:443", false, content.ErrForbiddenURL},
+		{"203.0.113.1:443", "127.0.0.1:443", false, content.ErrForbiddenURL},
+		{"203.0.113.1:443", "169.254.169.254:443", false, content.ErrForbiddenURL},
+		{"203.0.113.1:443", "10.0.0.1:443", true, ""},
+		{"203.0.113.1:443", "169.254.169.254:443", true, content.ErrForbiddenURL},
+		{"10.0.0.5:443", "10.0.0.1:443", false, ""},
+		{"10.0.0.5:443", "[fe80::1]:443", false, content.ErrForbiddenURL},
+		{"127.0.0.1:443", "10.0.0.1:443", false, ""},
+		{"169.254.1.1:443", "203.0.113.2:443", true, content.ErrForbiddenURL},
+	} {
+		n.addrs = map[string]string{"reg.example:443": tt.reg, "cdn.example:443": tt.cdn}
+		c := &registry.Client{RootCAs: ca.Pool, DialContext: n.dial}
+		if tt.allow {
+			c.AllowAddr = func(reg string, _ netip.Addr) bool { return reg == "reg.example" }
+		}
+		_, err := read(t.Context(), c, reference.MustParse("reg.example/app:v1"), nobody, helloBlob())
+		assert.Equal(t, tt.want, content.KindOf(err), "%+v: %v", tt, err)
+		c.CloseIdleConnections()
+	}
+}
+
+// TestOwnDialer holds that without a hook the addresses are checked as well.
+func TestOwnDialer(t *testing.T) {
+	reg, _, _ := start(t, pullertest.Config{})
+	// The transport does not know that this name is loopback; the dialler finds out.
+	u := "http://" + reg.Host()
+	c := &registry.Client{PlainHTTP: []string{reg.Host()}}
+	defer c.CloseIdleConnections()
+	_, _, err := c.Manifest(t.Context(), reference.MustParse(reg.Host()+"/team/app:v1"), nobody, "")
+	require.NoError(t, err, u)
+	c = &registry.Client{PlainHTTP: []string{"169.254.169.254"}, Reconnects: -1}
+	_, _, err = c.Manifest(t.Context(), reference.MustParse("169.254.169.254/team/app:v1"), nobody, "")
+	assert.ErrorIs(t, err, content.ErrForbiddenURL)
+}
+
+// TestClientCertificate: it is shown to its host and to no other.
+func TestClientCertificate(t *testing.T) {
+	ca := realtest.NewCA(t)
+	server, _, _ := ca.Issue(t, "server", "127.0.0.1")
+	_, certFile, keyFile := ca.Issue(t, "robot", "robot")
+	serve := func(h http.HandlerFunc) (string, *[]string) {
+		var shown []string
+		s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			name := "nobody"
+			if len(r.TLS.PeerCertificates) > 0 {
+				name = r.TLS.PeerCertificates[0].Subject.CommonName
+			}
+			shown = append(shown, name+" "+r.Header.Get("X-Key"))
+			h(w, r)
+		}))
+		s.TLS = &tls.Config{Certificates: []tls.Certificate{server}, ClientAuth: tls.RequestClientCert, MinVersion: tls.VersionTLS12}
+		s.StartTLS()
+		t.Cleanup(s.Close)
+		return s.URL, &shown
+	}
+	cdn, toCDN := serve(text(hello))
+	reg, toReg := serve(redirectTo(cdn + "/x"))
+	host := strings.TrimPrefix(reg, "https://")
+	dir := t.TempDir()
+	require.NoError(t, os.Mkdir(dir+"/"+host, 0o700))
+	require.NoError(t, os.WriteFile(dir+"/"+host+"/hosts.toml", []byte(`
+server = "`+reg+`"
+ca = "`+ca.File+`"
+client = [["`+certFile+`", "`+keyFile+`"]]
+[header]
+  X-Key = "for the registry"
+`), 0o600))
+	c := &registry.Client{CertsDir: dir}
+	defer c.CloseIdleConnections()
+	_, err := read(t.Context(), c, reference.MustParse(host+"/app:v1"), nobody, helloBlob())
+	require.NoError(t, err)
+	assert.Equal(t, []string{"robot for the registry"}, *toReg)
+	assert.Equal(t, []string{"nobody "}, *toCDN)
+}
+
+// TestSkipVerify: it is for one host alone.
+func TestSkipVerify(t *testing.T) {
+	reg, _, ref := start(t, pullertest.Config{TLS: true})
+	other, _, otherRef := start(t, pullertest.Config{TLS: true})
+	c := &registry.Client{Hosts: map[string]registry.Hosts{reg.Host(): {Server: registry.Host{SkipVerify: true}}}}
+	defer c.CloseIdleConnections()
+	_, _, err := c.Manifest(t.Context(), ref, nobody, "")
+	assert.NoError(t, err)
+	_, _, err = c.Manifest(t.Context(), otherRef, nobody, "")
+	assert.ErrorIs(t, err, content.ErrTLS, other.Host())
+}
+
+// TestProxy: what goes through a proxy is judged by its name, and the proxy may
+// be where it likes.
+func TestProxy(t *testing.T) {
+	reg, _, _ := start(t, pullertest.Config{})
+	var asked []string
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked = append(asked, r.URL.String())
+		if strings.Contains(r.URL.Path, "/blobs/") {
+			redirectTo("http://10.0.0.1/x")(w, r)
+			return
+		}
+		serveAll(w, r)
+	}))
+	defer proxy.Close()
+	_ = reg
+	c := &registry.Client{PlainHTTP: []string{"reg.example"}, Proxy: func(*http.Request) (*url.URL, error) { return url.Parse(proxy.URL) }}
+	defer c.CloseIdleConnections()
+	ref := reference.MustParse("reg.example/app:v1")
+	_, _, err := c.Manifest(t.Context(), ref, nobody, "")
+	require.NoError(t, err)
+	_, err = read(t.Context(), c, ref, nobody, helloBlob())
+	assert.ErrorIs(t, err, content.ErrForbiddenURL)
+	assert.Equal(t, []string{"http://reg.example/v2/app/manifests/v1", "http://reg.example" + helloPath}, asked)
+}
+
+// TestKeepAlive: many blobs at a time and one after another need few connections.
+func TestKeepAlive(t *testing.T) {
+	for _, secure := range []bool{false, true} {
+		reg, put, ref := start(t, pullertest.Config{TLS: secure, Auth: pullertest.AuthBearer})
+		var mu sync.Mutex
+		dials := 0
+		c := &registry.Client{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			mu.Lock()
+			dials++
+			mu.Unlock()
+			return (&net.Dialer{}).DialContext(ctx, network, addr)
+		}}
+		if secure {
+			c.RootCAs = x509.NewCertPool()
+			c.RootCAs.AppendCertsFromPEM(reg.CA())
+		} else {
+			c.PlainHTTP = []string{reg.Host()}
+		}
+		for range 10 {
+			var wg sync.WaitGroup
+			for range 8 {
+				wg.Go(func() { assert.NoError(t, pull(t.Context(), c, ref, robot, put.Blobs)) })
+			}
+			wg.Wait()
+		}
+		c.CloseIdleConnections()
+		// Up to eight at the same time, and a few that lose a race.
+		assert.LessOrEqual(t, dials, 20, "TLS %v", secure)
+	}
+}
