@@ -7,9 +7,12 @@ import (
 
 const (
 	// firstLanes is how many large blobs are fetched at once to begin with.
-	firstLanes = 4
+	firstLanes = 8
 	// laneWindow is how long is measured before a lane is added.
 	laneWindow = 40 * time.Millisecond
+	// laneSettle is left out of the measurement when a connection has brought its
+	// first bytes: what was under way meanwhile comes all at once.
+	laneSettle = 30 * time.Millisecond
 	// laneHold is how long no lane is added after one that brought nothing: the
 	// network is shared, or the processors or the disk are at their limit.
 	laneHold = 2 * time.Second
@@ -35,11 +38,10 @@ type lanes struct {
 	hashed  time.Duration // spent with hashing before
 	bytes   int64
 
-	windows int       // in a row in which the hashes waited
-	rate    float64   // bytes a second in the last window
-	best    float64   // the rate before the last lane was added
-	missed  int       // windows in a row since then that were no better
-	hold    time.Time // until then none is added
+	rate   float64   // bytes a second
+	best   float64   // the rate before the last lane was added
+	missed int       // times in a row that one more brought nothing
+	hold   time.Time // until then none is added
 }
 
 func newLanes(limit int, hashing *limiter) *lanes {
@@ -72,7 +74,7 @@ func (l *lanes) leave(n int, blob bool) {
 	l.open -= n
 	l.best = 0
 	if l.open == 0 {
-		l.allowed, l.missed, l.windows, l.adding, l.hold = 0, 0, 0, false, time.Time{}
+		l.allowed, l.adding, l.missed, l.hold = 0, false, 0, time.Time{}
 	}
 }
 
@@ -81,51 +83,67 @@ func (l *lanes) leave(n int, blob bool) {
 func (l *lanes) moved(n int64, first bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.bytes += n
+	now := time.Now()
 	if first {
 		l.adding = false
-		l.begin(time.Now())
+		l.begin(now.Add(laneSettle))
+	}
+	if !now.Before(l.since) {
+		l.bytes += n
 	}
 }
 
-func (l *lanes) begin(now time.Time) {
-	l.since, l.starved, l.bytes, l.hashed = now, 0, 0, l.hashing.spent()
+func (l *lanes) begin(since time.Time) {
+	l.since, l.starved, l.bytes, l.hashed = since, 0, 0, l.hashing.spent()
 }
 
 // wait counts how long a hash waited, and says whether another lane is free now.
 func (l *lanes) wait(starved time.Duration) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.starved += starved
 	now := time.Now()
 	elapsed := now.Sub(l.since)
+	if elapsed > 0 {
+		l.starved += min(starved, elapsed)
+	}
 	if l.adding || elapsed < laneWindow || l.blobs == 0 {
 		return false
 	}
 	waited := l.starved / time.Duration(l.blobs)
 	busy := l.hashing.spent() - l.hashed
 	l.rate = float64(l.bytes) / elapsed.Seconds()
-	l.begin(now)
-	if waited < elapsed/4 || busy > elapsed*time.Duration(cap(l.hashing.slots))*3/4 {
-		l.windows = 0
-		return false
-	}
-	l.windows++
 	switch {
-	case l.open >= l.max || now.Before(l.hold):
+	case waited < elapsed/4 || busy > elapsed*time.Duration(cap(l.hashing.slots))*3/4:
+		if elapsed >= 4*laneWindow {
+			l.begin(now)
+		}
 		return false
-	case waited < elapsed*3/5 && l.windows < 2:
-		return false // it may have been chance
-	case l.rate < l.best*(1+0.4/float64(l.open)):
-		if l.missed++; l.missed == 3 {
-			l.missed, l.best = 0, 0
-			l.hold = now.Add(laneHold)
+	case l.open >= l.max || now.Before(l.hold):
+		l.begin(now)
+		return false
+	case waited < elapsed*3/5 && elapsed < 2*laneWindow:
+		return false // it may be chance
+	case l.rate < l.best*(1+0.3/float64(l.open)):
+		if elapsed >= 5*laneWindow {
+			l.miss(now)
 		}
 		return false
 	}
-	l.missed, l.best, l.windows = 0, l.rate, 0
+	l.best, l.missed = l.rate, 0
 	l.allowed = l.open + 1
+	l.begin(now)
 	return true
+}
+
+// miss notes that the last lane brought nothing. The rate before it may have
+// been measured too high, so one more is tried.
+func (l *lanes) miss(now time.Time) {
+	l.best = 0
+	l.begin(now)
+	if l.missed++; l.missed == 2 {
+		l.missed = 0
+		l.hold = now.Add(laneHold)
+	}
 }
 
 // added says that a lane is being opened: nothing is measured until it brings

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/index"
@@ -73,7 +74,9 @@ func (r *Runtime) accept(ctx context.Context, spec puller.Spec, t target, m *met
 	}
 	config := t.manifest().Config
 	if !imageConfig(config.MediaType) {
-		return true, nil // an artifact is for all platforms
+		// An artifact is for all platforms; but beside images for some, it is
+		// something about them, such as an SBOM, and no image for the others.
+		return alone || !t.besideImages(), nil
 	}
 	if err := r.bring(ctx, origin{spec.Ref, spec.Credential}, []ocispec.Descriptor{config}, m); err != nil {
 		return false, err
@@ -93,15 +96,14 @@ func (r *Runtime) accept(ctx context.Context, spec puller.Spec, t target, m *met
 
 // serves reports whether an image for platform got can run on want.
 func serves(got, want ocispec.Platform) bool {
-	one := ocispec.Index{Manifests: []ocispec.Descriptor{{MediaType: ocispec.MediaTypeImageManifest, Platform: &got}}}
-	for range index.Candidates(one, want) {
-		return true
-	}
-	return false
+	_, ok := index.Selector{}.Match(got, want)
+	return ok
 }
 
 // imageConfig reports whether a config of this type names a platform.
 func imageConfig(mediaType string) bool {
+	mediaType, _, _ = strings.Cut(mediaType, ";")
+	mediaType = strings.ToLower(strings.TrimSpace(mediaType))
 	return mediaType == ocispec.MediaTypeImageConfig || mediaType == "application/vnd.docker.container.image.v1+json"
 }
 

@@ -54,6 +54,17 @@ func (t target) top() ocispec.Descriptor     { return t.docs[0].desc }
 func (t target) leaf() document              { return t.docs[len(t.docs)-1] }
 func (t target) manifest() *ocispec.Manifest { return t.leaf().parsed.Manifest }
 
+// besideImages reports whether the index that led to the manifest has entries
+// with a platform.
+func (t target) besideImages() bool {
+	for _, entry := range t.docs[len(t.docs)-2].parsed.Index.Manifests {
+		if entry.Platform != nil && entry.Platform.OS != "" {
+			return true
+		}
+	}
+	return false
+}
+
 // blobs are the config and the layers, each digest once.
 func (t target) blobs() []ocispec.Descriptor {
 	m := t.manifest()

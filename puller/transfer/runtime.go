@@ -25,7 +25,7 @@ type Config struct {
 	// nothing set but Logger.
 	Source content.Source
 	// Blobs is how many blobs are fetched at once, over all pulls, and as many
-	// manifests. Zero means 8.
+	// manifests. Zero means 10.
 	Blobs int
 	// Ranges is how many connections fetch parts of one large blob at most. There
 	// is one to begin with; others are added one at a time while bytes come
@@ -108,7 +108,7 @@ func New(conf Config) *Runtime {
 	} else if r.stall == 0 {
 		r.stall = 2 * time.Minute
 	}
-	blobs := orDefault(conf.Blobs, 8)
+	blobs := orDefault(conf.Blobs, 10)
 	r.documents = make(chan struct{}, blobs)
 	r.lanes = newLanes(max(blobs, r.ranges), r.hashing)
 	r.flights = flights{limit: blobs, lanes: r.lanes, fetch: r.fetch, byKey: map[flightKey]*flight{}}
