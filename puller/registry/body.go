@@ -126,7 +126,9 @@ func (b *body) readAnswer(p []byte) int {
 	began := time.Now()
 	n, err := a.Body.Read(p)
 	a.watch.rest()
-	b.left -= min(int64(n), b.left)
+	if b.left > 0 {
+		b.left -= min(int64(n), b.left)
+	}
 	slow := b.rate.add(time.Since(began), n, 2*b.client.stall())
 	if b.skip > 0 {
 		b.skip -= int64(n)

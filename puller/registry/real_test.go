@@ -128,3 +128,37 @@ func TestRealToken(t *testing.T) {
 	assert.ErrorIs(t, im.pull(t, c, ref, wrong), content.ErrUnauthorized)
 	assert.ErrorIs(t, im.pull(t, c, ref, nobody), content.ErrUnauthorized, "an anonymous token opens nothing here")
 }
+
+// TestRealCache kills a pull-through cache in the middle of a blob: the
+// registry goes on where it stopped.
+func TestRealCache(t *testing.T) {
+	im := newRealImage(t, 32<<20)
+	origin := realtest.StartRegistry(t, realtest.RegistryConfig{})
+	im.push(t, origin)
+	cache := realtest.StartRegistry(t, realtest.RegistryConfig{Remote: origin.URL})
+	ref := reference.MustParse(origin.Host + "/team/app:v1")
+	var tr trace
+	c := &registry.Client{PlainHTTP: []string{origin.Host}, Logger: tr.logger(),
+		Hosts: map[string]registry.Hosts{origin.Host: {Mirrors: []registry.Host{{URL: cache.URL}}}}}
+	defer c.CloseIdleConnections()
+
+	_, manifest, err := c.Manifest(t.Context(), ref, nobody, "")
+	require.NoError(t, err)
+	assert.Equal(t, im.manifest, manifest)
+	layer := im.descs[1]
+	body, start, err := c.Blob(t.Context(), ref, nobody, layer, 0, -1)
+	require.NoError(t, err)
+	assert.Zero(t, start)
+	data := make([]byte, 1<<20)
+	_, err = io.ReadFull(body, data)
+	require.NoError(t, err)
+	cache.Stop()
+	rest, err := io.ReadAll(body)
+	require.NoError(t, err)
+	require.NoError(t, body.Close())
+	assert.True(t, bytes.Equal(im.blobs[1], append(data, rest...)))
+
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	assert.Equal(t, []string{"GET manifest 200", "GET blob 200", "GET blob", "GET blob 206"}, tr.requests, "the cache, the dead cache, the registry from where the cache had got to")
+}
