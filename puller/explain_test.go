@@ -1,0 +1,254 @@
+package puller
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/index"
+	"github.com/pullkit/pullkit/pullpolicy"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// A planningRuntime can say what it would do.
+type planningRuntime struct {
+	fakeRuntime
+	plan func(Spec) (Plan, error)
+}
+
+func (r *planningRuntime) Plan(_ context.Context, spec Spec) (Plan, error) {
+	r.call("plan %s with %s", spec.Written, credentialID(spec.Credential))
+	return r.plan(spec)
+}
+
+func descriptor(n byte, size int64) ocispec.Descriptor {
+	return ocispec.Descriptor{
+		MediaType: ocispec.MediaTypeImageLayerGzip, Digest: digest.Digest("sha256:" + strings.Repeat(string(n), 64)), Size: size,
+		Annotations: map[string]string{"from": "a stranger"},
+	}
+}
+
+func TestExplainWithAPlanner(t *testing.T) {
+	r := &planningRuntime{fakeRuntime: fakeRuntime{store: map[string]string{}}}
+	arm, attested := descriptor('3', 500), descriptor('7', 500)
+	arm.Platform, attested.Platform = &ocispec.Platform{OS: "linux", Architecture: "arm64", Variant: "v8"}, &ocispec.Platform{OS: "unknown", Architecture: "unknown"}
+	r.plan = func(spec Spec) (Plan, error) {
+		if credentialID(spec.Credential) == "registry.example:5000/team" {
+			return Plan{}, &statusError{"registry.example:5000", 401, []string{"UNAUTHORIZED"}}
+		}
+		return Plan{
+			Digest: descriptor('9', 0).Digest, Manifest: arm.Digest,
+			Verdicts: []index.Verdict{{Descriptor: arm, Chosen: true, Why: "exact"}, {Descriptor: attested, Why: "attestation"}},
+			Fetch:    []ocispec.Descriptor{descriptor('a', 40<<20), descriptor('b', 1258291)},
+			Present:  []ocispec.Descriptor{descriptor('c', 1)},
+		}, nil
+	}
+	w := newWorld(t, Config{Runtime: r, Platform: platform("linux", "arm64")})
+	keys := credentials.FromSecrets(
+		dockerSecret("awesomeapps", "team-key", "registry.example:5000/team", "ro-team"),
+		dockerSecret("awesomeapps", "all", "*.example:5000", "ro-all"),
+		dockerSecret("awesomeapps", "port", "registry.example", "ro-port"),
+	)
+	req := Request{Image: "registry.example:5000/team/app:v2", Keyring: keys, Pod: credentials.Pod{Namespace: "awesomeapps", UID: "pod-uid"}}
+	d, err := w.Explain(t.Context(), req)
+	require.NoError(t, err)
+	assert.Equal(t, `image       registry.example:5000/team/app:v2
+  parsed    host registry.example:5000  repository team/app  tag v2  digest -
+  platform  linux/arm64
+policy      IfNotPresent        (default: tag is not latest)
+  store     absent              -> pull
+back-off    none                (key: pod-uid, registry.example:5000/team/app:v2; 0 failures)
+credentials 2 candidates, tried in this order
+  1  secret "awesomeapps/team-key", key "registry.example:5000/team"   user ro-team   matches
+  x  secret "awesomeapps/port", key "registry.example"   user ro-port   the port is another one
+  2  secret "awesomeapps/all", key "*.example:5000"   user ro-all   matches
+attempts    1  secret "awesomeapps/team-key", key "registry.example:5000/team": 401 UNAUTHORIZED
+            2  secret "awesomeapps/all", key "*.example:5000": accepted
+index       sha256:999999999999  2 manifests, want linux/arm64
+  chosen    sha256:333333333333   linux/arm64/v8    exact
+  skipped   sha256:777777777777   unknown/unknown   attestation
+blobs       2 to fetch (41.2 MiB), 1 already present
+`, d.String())
+	assert.Equal(t, []string{
+		"inspect registry.example:5000/team/app:v2",
+		"plan registry.example:5000/team/app:v2 with registry.example:5000/team",
+		"plan registry.example:5000/team/app:v2 with *.example:5000",
+	}, r.took())
+
+	data, err := json.MarshalIndent(d, "", " ")
+	require.NoError(t, err)
+	var back map[string]any
+	require.NoError(t, json.Unmarshal(data, &back))
+	for _, field := range []string{"image", "registry", "repository", "tag", "platform", "policy", "policyWhy", "store", "action", "backOff", "candidates", "attempts", "resolved", "manifest", "index", "fetch", "present"} {
+		assert.Contains(t, back, field)
+	}
+	assert.NotContains(t, string(data), "a stranger")
+
+	pinned, err := w.Resolve(t.Context(), req)
+	require.NoError(t, err)
+	assert.Equal(t, req.Image+"@"+d.Resolved.String(), pinned.String())
+}
+
+func dockerSecret(namespace, name, key, user string) credentials.Secret {
+	doc := fmt.Sprintf(`{"auths":{%q:{"username":%q,"password":"p"}}}`, key, user)
+	return credentials.Secret{
+		Namespace: namespace, Name: name, Type: credentials.TypeDockerConfigJSON,
+		Data: credentials.ConcealData(map[string][]byte{credentials.KeyDockerConfigJSON: []byte(doc)}),
+	}
+}
+
+func TestExplainTexts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, Config{Platform: platform("linux", "amd64")})
+		explain := func(req Request) string {
+			d, err := w.Explain(t.Context(), req)
+			require.NoError(t, err)
+			return d.String()
+		}
+		assert.Equal(t, `image       a/UPPER
+result      InvalidImageName: image name "a/UPPER": repository at byte 2: upper case letter; write it in lower case
+`, explain(Request{Image: "a/UPPER"}))
+		assert.Equal(t, `image       a.example/a
+  parsed    host a.example  repository a  tag latest  digest -
+  platform  linux/amd64
+policy      Never               (as requested)
+  store     absent              -> ErrImageNeverPull
+`, explain(Request{Image: "a.example/a", Policy: pullpolicy.Never}))
+		w.runtime.store["a.example/b:1"] = "sha256:1"
+		assert.Equal(t, `image       a.example/b:1
+  parsed    host a.example  repository b  tag 1  digest -
+  platform  linux/amd64
+policy      IfNotPresent        (default: tag is not latest)
+  store     present             -> use what is stored
+`, explain(Request{Image: "a.example/b:1"}))
+
+		w.runtime.pull = answers(map[string]string{"a": "401"})
+		ring := ringOf(secret("a", "1"))
+		_, err := w.Pull(t.Context(), Request{Image: "a.example/a", Keyring: ring})
+		require.Error(t, err)
+		time.Sleep(time.Second)
+		assert.Equal(t, `image       a.example/a
+  parsed    host a.example  repository a  tag latest  digest -
+  platform  linux/amd64
+policy      Always              (default: tag is latest)
+  store     not asked           -> ImagePullBackOff
+back-off    next try in 9s      (key: no pod, a.example/a:latest; 1 failures)
+  previous  ErrImagePull: with secret "team/secret-a", key "a": 401
+credentials 1 candidate
+  1  secret "team/secret-a", key "a"   user user   matches
+`, explain(Request{Image: "a.example/a", Keyring: ring}))
+		assert.Contains(t, explain(Request{Image: "a.example/a", Keyring: ringOf(secret("a", "2"))}), "back-off    open: secrets are new")
+		assert.Contains(t, explain(Request{Image: "a.example/a", Keyring: ring, Pod: credentials.Pod{Namespace: "other"}}),
+			`  x  secret "team/secret-a", key "a"   user user   refused: the Secret is of another namespace than the Pod, which is in "other"`)
+		assert.Contains(t, explain(Request{Image: "a.example/z:1", Keyring: struct{ credentials.Keyring }{ring}}),
+			"  1  no credential   the request's keyring cannot say what it would yield")
+		bad := &fakeRing{problem: errors.New("unexpected end of JSON input")}
+		assert.Contains(t, explain(Request{Image: "a.example/z:1", Keyring: bad}), "credentials none: one anonymous try\n  x  secret \"bad\"   left out: unexpected end of JSON input")
+		w.runtime.inspectErr = errors.New("store is\ncorrupt")
+		assert.Contains(t, explain(Request{Image: "a.example/b:1"}), `  store     unknown             -> ImageInspectError: store is\x0acorrupt`)
+	})
+}
+
+func TestExplainAsksNobodyInAWindow(t *testing.T) {
+	r := &planningRuntime{fakeRuntime: fakeRuntime{store: map[string]string{}}}
+	r.plan = func(Spec) (Plan, error) { return Plan{}, errors.New("404") }
+	r.pull = answers(map[string]string{"anonymous": "404"})
+	w := newWorld(t, Config{Runtime: r})
+	d, err := w.Explain(t.Context(), Request{Image: "a.example/a:1"})
+	require.NoError(t, err)
+	assert.Equal(t, ActionPull, d.Action)
+	assert.Equal(t, ErrImagePull, d.Reason, "as the registry has just said")
+	assert.Equal(t, "with no credential: 404", d.Why)
+	_, err = w.Pull(t.Context(), Request{Image: "a.example/a:1"})
+	require.ErrorIs(t, err, ErrImagePull, "what Explain met with counts as no failure")
+	r.took()
+	d, err = w.Explain(t.Context(), Request{Image: "a.example/a:1"})
+	require.NoError(t, err)
+	assert.Equal(t, ActionWait, d.Action)
+	assert.Equal(t, []string{"inspect a.example/a:1"}, r.took())
+}
+
+func TestExplainWritesNothing(t *testing.T) {
+	records := &scriptedRecords{record: &Record{Names: map[string]Access{"priv.example/app": {
+		Secrets: []SecretID{{Namespace: "x", Name: "x", UID: "x", Hash: HashCredential(secret("a", "1"))}},
+	}}}}
+	w := newWorld(t, Config{Records: records})
+	w.runtime.store["priv.example/app:1"] = "sha256:1"
+	d, err := w.Explain(t.Context(), Request{Image: "priv.example/app:1", Keyring: ringOf(secret("a", "1"))})
+	require.NoError(t, err)
+	assert.Equal(t, ActionUse, d.Action)
+	assert.Equal(t, "a Secret with the same content has pulled it before", d.StoreWhy)
+	assert.Empty(t, records.grants)
+	d, err = w.Explain(t.Context(), Request{Image: "priv.example/app:1", Keyring: ringOf(secret("b", "2"))})
+	require.NoError(t, err)
+	assert.Equal(t, StoreNotYours, d.Store)
+	assert.Empty(t, records.begun)
+	assert.Empty(t, w.took())
+}
+
+func TestExplainListsNotTooMuch(t *testing.T) {
+	var secrets []credentials.Secret
+	for i := range 500 {
+		secrets = append(secrets, dockerSecret("n", fmt.Sprint("s", i), fmt.Sprintf("r%d.example", i), "u"))
+	}
+	w := newWorld(t, Config{})
+	d, err := w.Explain(t.Context(), Request{Image: "r7.example/a:1", Keyring: credentials.FromSecrets(secrets...)})
+	require.NoError(t, err)
+	assert.Len(t, d.Candidates, 101)
+	assert.Equal(t, 399, d.Skipped)
+	assert.Contains(t, d.String(), "  x  and 399 more that do not match\n")
+}
+
+func TestExplainObeysItsContext(t *testing.T) {
+	w := newWorld(t, Config{})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := w.Explain(ctx, Request{Image: "a.example/a:1"})
+	assert.ErrorIs(t, err, context.Canceled)
+}
+
+func TestResolve(t *testing.T) {
+	r := &planningRuntime{}
+	r.plan = func(spec Spec) (Plan, error) {
+		if credentialID(spec.Credential) == "a" {
+			return Plan{}, fs.ErrPermission
+		}
+		return Plan{Digest: descriptor('9', 0).Digest}, nil
+	}
+	w := newWorld(t, Config{Runtime: r})
+	req := Request{Image: "priv.example/app", Policy: pullpolicy.Never, Keyring: ringOf(secret("a", "1"), secret("b", "2"))}
+	got, err := w.Resolve(t.Context(), req)
+	require.NoError(t, err)
+	assert.Equal(t, "priv.example/app:latest@"+descriptor('9', 0).Digest.String(), got.String())
+	assert.Equal(t, []string{"plan priv.example/app:latest with a", "plan priv.example/app:latest with b"}, r.took())
+
+	req.Image = got.String()
+	again, err := w.Resolve(t.Context(), req)
+	require.NoError(t, err)
+	assert.Equal(t, got, again)
+	assert.Empty(t, r.took(), "a digest is what it is")
+
+	req.Image, req.Keyring = "priv.example/app:1", ringOf(secret("a", "1"))
+	_, err = w.Resolve(t.Context(), req)
+	assert.ErrorIs(t, err, ErrImagePull)
+	assert.ErrorIs(t, err, fs.ErrPermission)
+	_, err = w.Resolve(t.Context(), Request{Image: "UPPER"})
+	assert.ErrorIs(t, err, ErrInvalidImageName)
+	r.plan = func(Spec) (Plan, error) { return Plan{Digest: "nonsense"}, nil }
+	_, err = w.Resolve(t.Context(), req)
+	assert.ErrorIs(t, err, ErrImagePull)
+	_, err = newWorld(t, Config{}).Resolve(t.Context(), req)
+	assert.ErrorIs(t, err, errors.ErrUnsupported)
+	assert.EqualError(t, err, `image "priv.example/app:1": the runtime cannot resolve names without pulling: unsupported operation`)
+	assert.Empty(t, w.windows.last)
+}
