@@ -178,7 +178,7 @@ func (c *runtimeCheck) cancelled() {
 func (c *runtimeCheck) progress() {
 	var mu sync.Mutex
 	done := map[string]puller.Progress{}
-	busy, returned := false, false
+	busy, returned, total := false, false, int64(0)
 	spec := c.spec(0)
 	spec.Progress = func(p puller.Progress) {
 		mu.Lock()
@@ -189,6 +189,8 @@ func (c *runtimeCheck) progress() {
 		before := done[string(p.Blob.Digest)]
 		c.must(p.State == puller.BlobRestarted || p.Done >= before.Done, "Done of %s goes from %d to %d", p.Blob.Digest, before.Done, p.Done)
 		c.must(p.Done <= p.Blob.Size && p.Resumed <= p.Done, "%d of %d bytes are done, %d of them resumed", p.Done, p.Blob.Size, p.Resumed)
+		c.must(p.State == puller.BlobRestarted || p.TotalDone >= total, "TotalDone goes from %d to %d", total, p.TotalDone)
+		total = p.TotalDone
 		done[string(p.Blob.Digest)] = p
 		mu.Lock()
 		busy = false
