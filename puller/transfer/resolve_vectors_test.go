@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/index"
 	"github.com/pullkit/pullkit/puller"
@@ -53,4 +54,27 @@ func TestResolveVectors(t *testing.T) {
 			assert.Equal(t, c.Want, got.Manifest)
 		})
 	}
+}
+
+// TestArtifactBesideImages: what is said about an image is no image for the
+// platforms that the index lacks.
+func TestArtifactBesideImages(t *testing.T) {
+	arm := ocispec.Platform{OS: "linux", Architecture: "arm64"}
+	s := newFakeSource()
+	amd64 := s.image(t, ocispec.Platform{OS: "linux", Architecture: "amd64"})
+	amd64.Platform = &ocispec.Platform{OS: "linux", Architecture: "amd64"}
+	sbom := s.putDoc(t, ocispec.MediaTypeImageManifest, ocispec.Manifest{
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest,
+		Config: s.putBlob("application/vnd.example.sbom", []byte("{}")),
+		Layers: []ocispec.Descriptor{s.putBlob("application/spdx+json", []byte("[]"))},
+	})
+	both := s.name("registry.example/a:both", s.index(t, amd64, sbom))
+	alone := s.name("registry.example/a:alone", s.index(t, sbom))
+
+	rt := transfer.New(transfer.Config{Source: s, Store: newMemStore()})
+	_, err := rt.Pull(t.Context(), puller.Spec{Ref: both, Platform: arm})
+	require.ErrorIs(t, err, content.ErrNoPlatform)
+	img, err := rt.Pull(t.Context(), puller.Spec{Ref: alone, Platform: arm})
+	require.NoError(t, err)
+	assert.Equal(t, sbom.Digest, img.Manifest)
 }
