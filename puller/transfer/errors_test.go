@@ -1,0 +1,148 @@
+package transfer_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"syscall"
+	"testing"
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/puller"
+	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/puller/transfer"
+	"github.com/pullkit/pullkit/reference"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// What each kind of error is to a Puller, whether the manifest or a blob met it.
+func TestErrorsOfTheSeam(t *testing.T) {
+	after := func(kind content.Kind, d time.Duration) error { return &content.Error{Kind: kind, RetryAfter: d} }
+	for _, tt := range []struct {
+		err     error
+		is      error // besides the kind
+		stopped bool
+		retry   time.Duration // -1: no RetryError
+	}{
+		{after(content.ErrNotFound, 0), fs.ErrNotExist, false, -1},
+		{after(content.ErrUnauthorized, 0), fs.ErrPermission, false, -1},
+		{after(content.ErrDenied, 0), fs.ErrPermission, false, -1},
+		{after(content.ErrUnavailable, 0), puller.ErrRegistryUnavailable, false, -1},
+		{after(content.ErrUnavailable, time.Minute), puller.ErrRegistryUnavailable, true, time.Minute},
+		{after(content.ErrNetwork, 0), puller.ErrRegistryUnavailable, true, -1},
+		{after(content.ErrTimeout, 0), puller.ErrRegistryUnavailable, true, -1},
+		{after(content.ErrRateLimited, 0), content.ErrRateLimited, true, 0},
+		{after(content.ErrRateLimited, time.Hour), content.ErrRateLimited, true, time.Hour},
+		{after(content.ErrTLS, 0), content.ErrTLS, true, -1},
+		{after(content.ErrDigestMismatch, 0), content.ErrDigestMismatch, true, -1},
+		{after(content.ErrSizeMismatch, 0), content.ErrSizeMismatch, true, -1},
+		{after(content.ErrBadManifest, 0), content.ErrBadManifest, true, -1},
+		{after(content.ErrTooLarge, 0), content.ErrTooLarge, true, -1},
+		{after(content.ErrRedirect, 0), content.ErrRedirect, true, -1},
+		{after(content.ErrConfig, 0), content.ErrConfig, true, -1},
+		{&content.Error{Kind: content.ErrStore, Err: syscall.ENOSPC}, syscall.ENOSPC, true, -1},
+	} {
+		src := newFakeSource()
+		ref := src.name(appName, src.image(t, amd64, random(1, 100)))
+		rt := transfer.New(transfer.Config{Source: src, Store: newMemStore()})
+		src.manifest = func(reference.Reference, credentials.Credential) error { return tt.err }
+		_, manifestErr := rt.Pull(t.Context(), spec(ref))
+		src.manifest = nil
+		src.blob = func(ocispec.Descriptor, credentials.Credential, int64, int64) (io.ReadCloser, int64, error) {
+			return nil, 0, tt.err
+		}
+		_, blobErr := rt.Pull(t.Context(), spec(ref))
+		for _, err := range []error{manifestErr, blobErr} {
+			require.Error(t, err)
+			assert.ErrorIs(t, err, content.KindOf(tt.err), "%v", tt.err)
+			assert.ErrorIs(t, err, tt.is, "%v", tt.err)
+			assert.Equal(t, tt.stopped, credentials.Stopped(err), "%v: stopped", tt.err)
+			var retry *puller.RetryError
+			if assert.Equal(t, tt.retry >= 0, errors.As(err, &retry), "%v: RetryError", tt.err) && retry != nil {
+				assert.Equal(t, tt.retry, retry.After)
+			}
+			for _, reason := range []puller.Reason{puller.ErrRegistryUnavailable, puller.ErrSignatureValidation} {
+				assert.Equal(t, tt.is == error(reason), errors.Is(err, reason), "%v is %v", tt.err, reason)
+			}
+		}
+	}
+}
+
+func TestCancelledErrors(t *testing.T) {
+	src := newFakeSource()
+	ref := src.name(appName, src.image(t, amd64, random(1, 100)))
+	rt := transfer.New(transfer.Config{Source: src, Store: newMemStore()})
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cause := errors.New("the node shuts down")
+	cancel(cause)
+	_, err := rt.Pull(ctx, spec(ref))
+	assert.ErrorIs(t, err, context.Canceled)
+	assert.True(t, credentials.Stopped(err))
+	_, err = rt.Status(ctx, spec(ref))
+	assert.ErrorIs(t, err, context.Canceled)
+	_, err = rt.Plan(ctx, spec(ref))
+	assert.ErrorIs(t, err, context.Canceled)
+}
+
+// failingStore fails at one method.
+type failingStore struct {
+	*memStore
+	lookup, has, open, ingest, tag error
+}
+
+func (s failingStore) Lookup(ctx context.Context, ref reference.Reference) (ocispec.Descriptor, error) {
+	if s.lookup != nil {
+		return ocispec.Descriptor{}, s.lookup
+	}
+	return s.memStore.Lookup(ctx, ref)
+}
+
+func (s failingStore) Has(ctx context.Context, d ocispec.Descriptor) (bool, error) {
+	if s.has != nil {
+		return false, s.has
+	}
+	return s.memStore.Has(ctx, d)
+}
+
+func (s failingStore) Open(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, error) {
+	if s.open != nil {
+		return nil, s.open
+	}
+	return s.memStore.Open(ctx, d)
+}
+
+func (s failingStore) Ingest(ctx context.Context, d ocispec.Descriptor) (content.Ingest, error) {
+	if s.ingest != nil {
+		return nil, s.ingest
+	}
+	return s.memStore.Ingest(ctx, d)
+}
+
+func (s failingStore) Tag(ctx context.Context, ref reference.Reference, d ocispec.Descriptor) error {
+	if s.tag != nil {
+		return s.tag
+	}
+	return s.memStore.Tag(ctx, ref, d)
+}
+
+func TestStoreFailures(t *testing.T) {
+	src := newFakeSource()
+	ref := src.name(appName, src.image(t, amd64, random(1, 100)))
+	for name, s := range map[string]failingStore{
+		"Lookup": {lookup: syscall.EIO},
+		"Has":    {has: syscall.EIO},
+		"Ingest": {ingest: syscall.EROFS},
+		"Open":   {open: syscall.EIO},
+		"Tag":    {tag: syscall.EIO},
+	} {
+		s.memStore = newMemStore()
+		_, err := transfer.New(transfer.Config{Source: src, Store: s}).Pull(t.Context(), spec(ref))
+		assert.ErrorIs(t, err, content.ErrStore, name)
+		assert.True(t, credentials.Stopped(err), name)
+		s.clean(t)
+	}
+}

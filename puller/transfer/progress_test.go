@@ -1,0 +1,96 @@
+package transfer_test
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/pullkit/pullkit/puller"
+	"github.com/pullkit/pullkit/puller/transfer"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// A watcher holds the rules of Spec.Progress.
+type watcher struct {
+	t      *testing.T
+	inside bool
+	over   bool
+	last   map[digest.Digest]puller.Progress
+	total  puller.Progress
+	calls  int
+	states map[puller.BlobState]int
+	times  []time.Time
+}
+
+func newWatcher(t *testing.T) *watcher {
+	return &watcher{t: t, last: map[digest.Digest]puller.Progress{}, states: map[puller.BlobState]int{}}
+}
+
+func (w *watcher) tell(p puller.Progress) {
+	assert.False(w.t, w.inside, "concurrent")
+	assert.False(w.t, w.over, "after the end")
+	w.inside = true
+	defer func() { w.inside = false }()
+	w.calls++
+	w.states[p.State]++
+	w.times = append(w.times, time.Now())
+	assert.LessOrEqual(w.t, p.Done, p.Blob.Size)
+	assert.LessOrEqual(w.t, p.Resumed, p.Done)
+	assert.LessOrEqual(w.t, p.TotalDone, p.Total)
+	assert.LessOrEqual(w.t, p.TotalResumed, p.TotalDone)
+	assert.Positive(w.t, p.Total)
+	if p.State != puller.BlobRestarted {
+		assert.GreaterOrEqual(w.t, p.Done, w.last[p.Blob.Digest].Done, "of the blob")
+		assert.GreaterOrEqual(w.t, p.TotalDone, w.total.TotalDone, "of all")
+	}
+	w.last[p.Blob.Digest], w.total = p, p
+}
+
+func TestProgress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src, store := newFakeSource(), newMemStore()
+		src.perRead, src.readSize = 10*time.Millisecond, 64<<10
+		big, small, kept, there := random(1, 10<<20), random(2, 1<<20), random(3, 500<<10), random(4, 1000)
+		ref := src.name(appName, src.image(t, amd64, big, small, kept, there))
+		store.keep(kept, [2]int64{0, 300 << 10})
+		store.blobs[digest.FromBytes(there)] = there
+		w := newWatcher(t)
+		s := spec(ref)
+		s.Progress = w.tell
+		began := time.Now()
+		_, err := transfer.New(transfer.Config{Source: src, Store: store}).Pull(t.Context(), s)
+		w.over = true
+		require.NoError(t, err)
+		took := time.Since(began)
+		assert.Equal(t, w.total.Total, w.total.TotalDone)
+		assert.EqualValues(t, 300<<10+1000, w.total.TotalResumed, "what crossed no network")
+		assert.EqualValues(t, 300<<10, w.last[digest.FromBytes(kept)].Resumed)
+		assert.Equal(t, puller.BlobPresent, w.last[digest.FromBytes(there)].State)
+		assert.Equal(t, puller.BlobStored, w.last[digest.FromBytes(big)].State)
+		assert.Equal(t, 4, w.states[puller.BlobStored], "config and three layers")
+		assert.Greater(t, w.states[puller.BlobFetching], 3)
+		assert.LessOrEqual(t, w.states[puller.BlobFetching], 4*int(took/(100*time.Millisecond)), "at most every 100 ms for each blob")
+		time.Sleep(time.Second)
+	})
+}
+
+func TestProgressOfARestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src, store := newFakeSource(), newMemStore()
+		src.perRead, src.readSize = 10*time.Millisecond, 64<<10
+		layer := random(1, 3<<20)
+		ref := src.name(appName, src.image(t, amd64, layer))
+		store.keep(layer, [2]int64{0, 1 << 20})
+		store.partials[digest.FromBytes(layer)].data[5] ^= 1
+		w := newWatcher(t)
+		s := spec(ref)
+		s.Progress = w.tell
+		_, err := transfer.New(transfer.Config{Source: src, Store: store}).Pull(t.Context(), s)
+		require.NoError(t, err)
+		assert.Equal(t, 1, w.states[puller.BlobRestarted])
+		assert.Zero(t, w.total.TotalResumed, "the kept bytes were wrong and came anew")
+		assert.Equal(t, w.total.Total, w.total.TotalDone)
+	})
+}
