@@ -1,0 +1,101 @@
+// Package ggcr hands the credentials of pullkit to go-containerregistry.
+//
+// [Keychain] is an authn.Keychain, for code that wants one (crane, ko, cosign).
+// Such a keychain gives one credential for an image. What is lost is the rest of
+// the candidates: where a Pod has two pull secrets for a registry and the first is
+// stale, the pull fails although the second would work.
+//
+// [Image] gives it back: it asks for the image with each candidate in turn, by
+// credentials.Each, and returns it with the one that works.
+package ggcr
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/reference"
+)
+
+// Keychain returns ring as a keychain. It resolves to the first candidate for a
+// repository and to anonymous if there is none; a source that cannot answer is
+// passed over, unless it leaves nothing, which is an error. A bare registry, as
+// for a catalog, resolves to anonymous: keys are for images.
+func Keychain(ring credentials.Keyring) authn.Keychain { return keychain{ring} }
+
+type keychain struct{ ring credentials.Keyring }
+
+func (k keychain) Resolve(r authn.Resource) (authn.Authenticator, error) {
+	return k.ResolveContext(context.Background(), r)
+}
+
+// ResolveContext is what go-containerregistry calls where it has a context.
+func (k keychain) ResolveContext(ctx context.Context, r authn.Resource) (authn.Authenticator, error) {
+	if r.String() == r.RegistryStr() {
+		return authn.Anonymous, nil
+	}
+	ref, err := reference.Parse(r.String())
+	if err != nil {
+		return nil, err
+	}
+	var failed []error
+	for cred, err := range k.ring.Lookup(ctx, ref) {
+		if err == nil {
+			return Authenticator(cred), nil
+		}
+		failed = append(failed, err)
+	}
+	if len(failed) > 0 {
+		return nil, errors.Join(failed...)
+	}
+	return authn.Anonymous, nil
+}
+
+// Authenticator returns one credential in go-containerregistry's form.
+func Authenticator(c credentials.Credential) authn.Authenticator {
+	if c.Anonymous() {
+		return authn.Anonymous
+	}
+	return authn.FromConfig(authn.AuthConfig{
+		Username: c.Username, Password: c.Password.Reveal(),
+		IdentityToken: c.IdentityToken.Reveal(), RegistryToken: c.RegistryToken.Reveal(),
+	})
+}
+
+// Image is remote.Image with each of ring's candidates in turn, until one may
+// read the manifest. The image keeps that credential for its layers. options
+// must not say how to authenticate.
+func Image(ctx context.Context, ring credentials.Keyring, image name.Reference, options ...remote.Option) (v1.Image, error) {
+	ref, err := reference.Parse(image.Name())
+	if err != nil {
+		return nil, err
+	}
+	return credentials.Each(ctx, ring, ref, func(ctx context.Context, c credentials.Credential) (v1.Image, error) {
+		all := append([]remote.Option{remote.WithContext(ctx), remote.WithAuth(Authenticator(c))}, options...)
+		img, err := remote.Image(image, all...)
+		if err != nil && !curable(err) {
+			return nil, credentials.Stop(err)
+		}
+		return img, err
+	})
+}
+
+// curable reports whether another credential may help: a registry says 404 where
+// it does not want to say 403.
+func curable(err error) bool {
+	var answer *transport.Error
+	if !errors.As(err, &answer) {
+		return false
+	}
+	switch answer.StatusCode {
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound:
+		return true
+	}
+	return false
+}
