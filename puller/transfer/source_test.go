@@ -38,6 +38,7 @@ type fakeSource struct {
 	perRead  time.Duration // before each read of a body
 	readSize int           // bytes a read gives at most
 	noRanges bool
+	link     chan struct{} // when set, one read at a time
 	// blob, when set, may answer instead.
 	blob     func(desc ocispec.Descriptor, cred credentials.Credential, off, n int64) (io.ReadCloser, int64, error)
 	manifest func(ref reference.Reference, cred credentials.Credential) error
@@ -182,6 +183,10 @@ type fakeBody struct {
 }
 
 func (b *fakeBody) Read(p []byte) (int, error) {
+	if b.s.link != nil {
+		b.s.link <- struct{}{}
+		defer func() { <-b.s.link }()
+	}
 	if err := pause(b.ctx, b.s.perRead); err != nil {
 		return 0, err
 	}
