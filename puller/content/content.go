@@ -37,7 +37,9 @@ type Rejecter interface {
 	// of the blob before, do not have its digest. The Source remembers a mirror
 	// that gave them and leaves it out when the same blob is asked for again.
 	// It returns whether asking again from byte 0 can bring other bytes:
-	// another host is left, or the bytes came from more than one answer.
+	// another host is left, or the bytes came from more than one answer, which
+	// is worth one try. Where several bodies gave the parts of a blob, each is
+	// told, before it is closed or after, and one that says again is enough.
 	Reject() (again bool)
 }
 

@@ -1,0 +1,54 @@
+// Package content is the contract between the parts of the built-in transfer:
+// what a registry must give (Source), what a store must keep (Store, Ingest),
+// and the kinds of errors that both tell.
+//
+// Who only pulls images needs none of it: package transfer puts
+// registry.Client and layout.Store together. Who has a registry or a store of
+// another kind implements Source or Store; package pullertest has the tests for
+// it. Callers ask for kinds of errors:
+//
+//	if errors.Is(err, content.ErrDigestMismatch) { ... }
+//
+// # Error kinds
+//
+// Each failure has one kind. The scenario column has the names that the hostile
+// and faulty registry scenarios use, and the blob vectors where they differ; the
+// status column the reason in a container's status that package puller makes of
+// it; the last one says whether the credential loop goes on to the next
+// credential. A Retry-After that is longer than the caller waits ends the loop
+// whatever the kind.
+//
+//	Go                   scenario                       status                     next
+//	ErrDigestMismatch    digest_mismatch                ErrImagePull               no
+//	                     (DigestMismatch)
+//	ErrSizeMismatch      size_mismatch (SizeMismatch)   ErrImagePull               no
+//	ErrTooLarge          too_large                      ErrImagePull               no
+//	ErrTooDeep           too_deep                       ErrImagePull               no
+//	ErrBadManifest       bad_manifest                   ErrImagePull               no
+//	ErrBadIndex          bad_index                      ErrImagePull               no
+//	ErrBadDigest         bad_digest                     ErrImagePull               no
+//	ErrBadReference      bad_reference                  ErrImagePull               no
+//	ErrMediaType         media_type                     ErrImagePull               no
+//	ErrNoPlatform        no_platform                    ErrImagePull               no
+//	ErrNotFound          not_found (NotFound)           ErrImagePull               yes
+//	ErrUnauthorized      unauthorized (Unauthorized)    ErrImagePull               yes
+//	ErrDenied            denied                         ErrImagePull               yes
+//	ErrRateLimited       rate_limited (RateLimited)     ErrImagePull               no
+//	ErrUnavailable       unavailable                    RegistryUnavailable        yes
+//	ErrForbiddenURL      forbidden_url                  ErrImagePull               no
+//	ErrRedirect          redirect                       ErrImagePull               no
+//	ErrRange             range                          ErrImagePull               no
+//	ErrContentEncoding   content_encoding               ErrImagePull               no
+//	ErrTLS               tls                            ErrImagePull               no
+//	ErrNetwork           network                        RegistryUnavailable        no
+//	ErrTimeout           timeout                        RegistryUnavailable        no
+//	ErrStore             store (DiskFull)               ErrImagePull               no
+//	ErrRefused           (none: an admission hook)      SignatureValidationFailed  no
+//	ErrConfig            (none: a hosts.toml)           ErrImagePull               no
+//
+// ErrNotFound is also an fs.ErrNotExist, ErrUnauthorized and ErrDenied are an
+// fs.ErrPermission. A caller that gave up (Canceled in the vectors) gets the
+// error of its context, which has no kind. A full disk is an ErrStore that wraps
+// syscall.ENOSPC. A name that does not parse never gets this far: package puller
+// answers it with InvalidImageName.
+package content

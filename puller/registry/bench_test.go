@@ -1,0 +1,75 @@
+package registry_test
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"testing"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/stretchr/testify/require"
+
+	"github.com/pullkit/pullkit/puller/registry"
+	"github.com/pullkit/pullkit/reference"
+)
+
+// BenchmarkBlob reads blobs over loopback through the client and, for
+// comparison, by net/http alone. The buffer is as large as a transfer's.
+func BenchmarkBlob(b *testing.B) {
+	zeros := make([]byte, 1<<20)
+	for _, size := range []int64{16 << 10, 1 << 20, 64 << 20} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", strconv.FormatInt(size, 10))
+			chunk := zeros
+			for left := size; left > 0; left -= int64(len(chunk)) {
+				chunk = chunk[:min(left, int64(len(chunk)))]
+				_, _ = w.Write(chunk)
+			}
+		}))
+		defer server.Close()
+		host := strings.TrimPrefix(server.URL, "http://")
+		buf := make([]byte, 256<<10)
+		drain := func(b *testing.B, body io.ReadCloser, err error) {
+			require.NoError(b, err)
+			n, err := io.CopyBuffer(onlyWriter{}, onlyReader{body}, buf)
+			require.NoError(b, err)
+			require.Equal(b, size, n)
+			require.NoError(b, body.Close())
+		}
+		b.Run("client/"+strconv.FormatInt(size, 10), func(b *testing.B) {
+			c := &registry.Client{PlainHTTP: []string{host}}
+			defer c.CloseIdleConnections()
+			ref := reference.MustParse(host + "/app:v1")
+			desc := ocispec.Descriptor{Digest: digestOf("x"), Size: size}
+			b.SetBytes(size)
+			b.ReportAllocs()
+			for b.Loop() {
+				body, _, err := c.Blob(b.Context(), ref, nobody, desc, 0, -1)
+				drain(b, body, err)
+			}
+		})
+		b.Run("net-http/"+strconv.FormatInt(size, 10), func(b *testing.B) {
+			tr := &http.Transport{}
+			defer tr.CloseIdleConnections()
+			req, err := http.NewRequestWithContext(b.Context(), http.MethodGet, server.URL+"/v2/app/blobs/x", nil)
+			require.NoError(b, err)
+			b.SetBytes(size)
+			b.ReportAllocs()
+			for b.Loop() {
+				resp, err := tr.RoundTrip(req)
+				require.NoError(b, err)
+				drain(b, resp.Body, err)
+			}
+		})
+	}
+}
+
+// Neither has ReadFrom or WriteTo, so that the buffer is really used.
+type (
+	onlyReader struct{ io.Reader }
+	onlyWriter struct{}
+)
+
+func (onlyWriter) Write(p []byte) (int, error) { return len(p), nil }
