@@ -1,0 +1,197 @@
+package cri_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/examples/cri"
+	"github.com/pullkit/pullkit/index"
+	"github.com/pullkit/pullkit/internal/realtest"
+	"github.com/pullkit/pullkit/puller"
+	"github.com/pullkit/pullkit/pullpolicy"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// TestContainerd has Debian's containerd pull from Debian's docker-registry.
+func TestContainerd(t *testing.T) {
+	ca := realtest.NewCA(t)
+	dir := t.TempDir()
+	filling := realtest.StartRegistry(t, realtest.RegistryConfig{Dir: dir})
+	id := push(t, filling)
+	filling.Stop()
+	reg := realtest.StartRegistry(t, realtest.RegistryConfig{Dir: dir, CA: ca, Htpasswd: map[string]string{"alice": "s3cret"}})
+	rt := startContainerd(t, reg, ca)
+
+	image := reg.Host + "/team/hello:v1"
+	good, stale := secret(t, "good", reg.Host, "s3cret"), secret(t, "stale", reg.Host+"/team", "old")
+	records, err := puller.OpenRecords(t.TempDir())
+	require.NoError(t, err)
+	defer records.Close()
+	var reasons []string
+	p, err := puller.New(puller.Config{Runtime: rt, Records: records, Events: func(e puller.Event) { reasons = append(reasons, e.Reason) }})
+	require.NoError(t, err)
+	pull := func(image, uid string, policy pullpolicy.Policy, secrets ...credentials.Secret) (puller.Image, error) {
+		reasons = nil
+		req := puller.Request{Image: image, Policy: policy, Pod: credentials.Pod{Namespace: "team", UID: uid}}
+		if len(secrets) > 0 {
+			req.Keyring = credentials.FromSecrets(secrets...)
+		}
+		return p.Pull(t.Context(), req)
+	}
+
+	_, err = pull(image, "0", pullpolicy.Never)
+	assert.ErrorIs(t, err, puller.ErrImageNeverPull)
+	assert.Equal(t, []string{puller.EventNeverPull}, reasons)
+
+	_, err = pull(image, "1", "", stale)
+	var e *puller.Error
+	require.ErrorAs(t, err, &e, "a wrong password")
+	assert.Equal(t, puller.ErrImagePull, e.Reason)
+	assert.Contains(t, e.Error(), `with secret "team/stale", key "`+reg.Host+`/team": `)
+	assert.Contains(t, e.Error(), "401 Unauthorized")
+	assert.Equal(t, []string{puller.EventPulling, puller.EventAttempt, puller.EventFailed}, reasons)
+	_, err = pull(image, "1", "", stale)
+	assert.ErrorIs(t, err, puller.ErrImagePullBackOff)
+
+	img, err := pull(image, "1", "", stale, good)
+	require.NoError(t, err, "the repaired secrets open the window: a stale and a good one")
+	assert.Equal(t, id, img.ID, "the config's digest")
+	assert.NotZero(t, img.Size)
+	assert.Equal(t, []string{puller.EventPulling, puller.EventAttempt, puller.EventPulled}, reasons)
+
+	again, err := pull(image, "2", "", good)
+	require.NoError(t, err)
+	assert.Equal(t, img, again)
+	assert.Equal(t, []string{puller.EventPulled}, reasons, "the secret is on record")
+	_, err = pull(image, "3", "")
+	assert.ErrorIs(t, err, puller.ErrImagePull, "another Pod, without it, must ask the registry")
+	_, err = pull(image, "4", pullpolicy.Never)
+	assert.ErrorIs(t, err, puller.ErrImageNeverPull, "and under Never cannot tell it from an absent image")
+
+	_, err = pull(reg.Host+"/team/hello:absent", "1", "", good)
+	assert.ErrorIs(t, err, puller.ErrImagePull)
+	assert.Equal(t, []string{puller.EventPulling, puller.EventAttempt, puller.EventFailed}, reasons)
+
+	// CRI cannot ask for another platform than the node's.
+	_, err = p.Pull(t.Context(), puller.Request{Image: image, Policy: pullpolicy.Always, Platform: ocispec.Platform{OS: "linux", Architecture: "s390x"}})
+	assert.ErrorContains(t, err, "CRI pulls for "+index.FormatPlatform(index.Normalize(index.Host()))+" alone, not for linux/s390x")
+}
+
+func secret(t *testing.T, name, server, password string) credentials.Secret {
+	t.Helper()
+	doc, err := credentials.NewDockerConfigJSON(server, "alice", password, "")
+	require.NoError(t, err)
+	return credentials.Secret{
+		Namespace: "team", Name: name, UID: "uid-" + name, Type: credentials.TypeDockerConfigJSON,
+		Data: credentials.ConcealData(map[string][]byte{credentials.KeyDockerConfigJSON: doc}),
+	}
+}
+
+// push stores an image with one small layer and returns the digest of its config.
+func push(t *testing.T, reg *realtest.DockerRegistry) string {
+	t.Helper()
+	var layer, zipped bytes.Buffer
+	tw := tar.NewWriter(&layer)
+	require.NoError(t, tw.WriteHeader(&tar.Header{Name: "hello", Mode: 0o644, Size: 5}))
+	_, err := tw.Write([]byte("hello"))
+	require.NoError(t, err)
+	require.NoError(t, tw.Close())
+	zw := gzip.NewWriter(&zipped)
+	_, err = zw.Write(layer.Bytes())
+	require.NoError(t, err)
+	require.NoError(t, zw.Close())
+
+	host := index.Host()
+	config, err := json.Marshal(ocispec.Image{
+		Platform: ocispec.Platform{OS: host.OS, Architecture: host.Architecture},
+		RootFS:   ocispec.RootFS{Type: "layers", DiffIDs: []digest.Digest{digest.FromBytes(layer.Bytes())}},
+	})
+	require.NoError(t, err)
+	manifest, err := json.Marshal(ocispec.Manifest{
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest,
+		Config: describe(ocispec.MediaTypeImageConfig, config),
+		Layers: []ocispec.Descriptor{describe(ocispec.MediaTypeImageLayerGzip, zipped.Bytes())},
+	})
+	require.NoError(t, err)
+	reg.Push(t, "team/hello", "v1", ocispec.MediaTypeImageManifest, manifest, config, zipped.Bytes())
+	return digest.FromBytes(config).String()
+}
+
+func describe(mediaType string, data []byte) ocispec.Descriptor {
+	return ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(data), Size: int64(len(data))}
+}
+
+// startContainerd starts a containerd of the test's own that trusts ca for reg.
+func startContainerd(t *testing.T, reg *realtest.DockerRegistry, ca *realtest.CA) puller.Runtime {
+	t.Helper()
+	program := realtest.Need(t, "containerd")
+	if os.Geteuid() != 0 {
+		if realtest.Required() {
+			t.Fatal("containerd needs root")
+		}
+		t.Skip("containerd needs root")
+	}
+	dir, err := os.MkdirTemp("", "cd") // short: the path of a socket has at most 108 bytes
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, os.RemoveAll(dir)) })
+	hosts := filepath.Join(dir, "certs.d", reg.Host)
+	require.NoError(t, os.MkdirAll(hosts, 0o755))
+	write(t, filepath.Join(hosts, "hosts.toml"), fmt.Sprintf("server = %q\n[host.%q]\n  ca = %q\n", reg.URL, reg.URL, ca.File))
+	socket := filepath.Join(dir, "cd.sock")
+	config := filepath.Join(dir, "config.toml")
+	write(t, config, fmt.Sprintf(`version = 2
+root = %q
+state = %q
+[grpc]
+  address = %q
+[plugins."io.containerd.grpc.v1.cri"]
+  disable_tcp_service = true
+  [plugins."io.containerd.grpc.v1.cri".containerd]
+    snapshotter = "native"
+  [plugins."io.containerd.grpc.v1.cri".registry]
+    config_path = %q
+`, filepath.Join(dir, "root"), filepath.Join(dir, "state"), socket, filepath.Join(dir, "certs.d")))
+
+	var log bytes.Buffer
+	cmd := exec.Command(program, "--config", config)
+	cmd.Stdout, cmd.Stderr = &log, &log
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(os.Interrupt)
+		_ = cmd.Wait()
+		if t.Failed() {
+			t.Log(log.String())
+		}
+	})
+	conn, err := grpc.NewClient("unix://"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	require.NoError(t, err)
+	t.Cleanup(func() { conn.Close() })
+	// The call waits until containerd listens.
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	_, err = runtimeapi.NewImageServiceClient(conn).ListImages(ctx, &runtimeapi.ListImagesRequest{}, grpc.WaitForReady(true))
+	require.NoError(t, err)
+	return cri.New(conn)
+}
+
+func write(t *testing.T, name, text string) {
+	t.Helper()
+	require.NoError(t, os.WriteFile(name, []byte(text), 0o600))
+}

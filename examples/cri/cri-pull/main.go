@@ -1,0 +1,82 @@
+// Command cri-pull has a container runtime pull an image, by the kubelet's rules,
+// with the credentials of a docker config.json and of manifests of Secrets:
+//
+//	cri-pull -socket /run/containerd/containerd.sock -secrets secrets.yaml registry.example/team/app:v1
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+
+	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/examples/cri"
+	"github.com/pullkit/pullkit/puller"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+)
+
+func main() {
+	socket := flag.String("socket", "/run/containerd/containerd.sock", "the runtime's CRI socket, an absolute path")
+	config := flag.String("config", "", "config.json with the node's credentials")
+	secrets := flag.String("secrets", "", "manifest of the Pod's pull secrets")
+	records := flag.String("records", "", "directory of who may use which image; none if empty")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, *socket, *config, *secrets, *records, flag.Arg(0)); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, socket, config, secrets, records, image string) error {
+	conn, err := grpc.NewClient("unix://"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	conf := puller.Config{Runtime: cri.New(conn), Events: func(e puller.Event) { fmt.Println(e.Type, e.Reason, e.Message) }}
+	if config != "" {
+		if conf.Keyring, err = credentials.ReadConfig(config); err != nil {
+			return err
+		}
+	}
+	if records != "" {
+		files, err := puller.OpenRecords(records)
+		if err != nil {
+			return err
+		}
+		defer files.Close()
+		conf.Records = files
+	}
+	p, err := puller.New(conf)
+	if err != nil {
+		return err
+	}
+	req := puller.Request{Image: image}
+	if secrets != "" {
+		if req.Keyring, err = readSecrets(secrets); err != nil {
+			return err
+		}
+	}
+	img, err := p.Pull(ctx, req)
+	if err == nil {
+		fmt.Println(img.ID)
+	}
+	return err
+}
+
+func readSecrets(name string) (*credentials.Secrets, error) {
+	data, err := os.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	list, err := credentials.ParseSecrets(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return credentials.FromSecrets(list...), nil
+}

@@ -1,0 +1,158 @@
+// Package cri is a puller.Runtime over the socket of a container runtime
+// (containerd, CRI-O): policy, credentials, back-off and verification are
+// package puller's, the transfer is the runtime's.
+//
+//	rt := cri.New(conn)
+//	p, err := puller.New(puller.Config{Runtime: rt, Keyring: node})
+//
+// What CRI leaves out: there is no progress, the runtime pulls for its own
+// platform alone, and its errors seldom say why (containerd answers Unknown for a
+// wrong password, a missing image and a refused connection alike).
+package cri
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/index"
+	"github.com/pullkit/pullkit/puller"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// A Runtime asks a container runtime for images.
+type Runtime struct {
+	images runtimeapi.ImageServiceClient
+	host   ocispec.Platform
+}
+
+// New returns a Runtime that talks over conn, which stays the caller's.
+func New(conn grpc.ClientConnInterface) *Runtime {
+	return &Runtime{runtimeapi.NewImageServiceClient(conn), index.Host()}
+}
+
+// Status implements puller.Runtime.
+func (r *Runtime) Status(ctx context.Context, spec puller.Spec) (puller.Image, error) {
+	if err := r.check(spec); err != nil {
+		return puller.Image{}, err
+	}
+	resp, err := r.images.ImageStatus(ctx, &runtimeapi.ImageStatusRequest{Image: imageSpec(spec)})
+	if err != nil {
+		return puller.Image{}, classify(err)
+	}
+	if resp.GetImage().GetId() == "" {
+		return puller.Image{}, fmt.Errorf("image %s: %w", spec.Written, fs.ErrNotExist)
+	}
+	return r.image(spec, resp.GetImage()), nil
+}
+
+// Pull implements puller.Runtime.
+func (r *Runtime) Pull(ctx context.Context, spec puller.Spec) (puller.Image, error) {
+	if err := r.check(spec); err != nil {
+		return puller.Image{}, err
+	}
+	_, err := r.images.PullImage(ctx, &runtimeapi.PullImageRequest{Image: imageSpec(spec), Auth: auth(spec.Credential)})
+	if err != nil {
+		return puller.Image{}, classify(err)
+	}
+	return r.Status(ctx, spec)
+}
+
+// check refuses platforms that the runtime would not pull for: CRI cannot ask
+// for one.
+func (r *Runtime) check(spec puller.Spec) error {
+	want, host := index.Normalize(spec.Platform), index.Normalize(r.host)
+	if want.OS == host.OS && want.Architecture == host.Architecture {
+		return nil
+	}
+	return credentials.Stop(fmt.Errorf("CRI pulls for %s alone, not for %s",
+		index.FormatPlatform(host), index.FormatPlatform(want)))
+}
+
+func imageSpec(spec puller.Spec) *runtimeapi.ImageSpec {
+	return &runtimeapi.ImageSpec{Image: spec.Written, UserSpecifiedImage: spec.Written}
+}
+
+// auth leaves ServerAddress empty: containerd drops a credential whose address
+// has no scheme, and the credential is for this image anyway.
+func auth(c credentials.Credential) *runtimeapi.AuthConfig {
+	if c.Anonymous() {
+		return nil
+	}
+	return &runtimeapi.AuthConfig{
+		Username:      c.Username,
+		Password:      c.Password.Reveal(),
+		IdentityToken: c.IdentityToken.Reveal(),
+		RegistryToken: c.RegistryToken.Reveal(),
+	}
+}
+
+func (r *Runtime) image(spec puller.Spec, img *runtimeapi.Image) puller.Image {
+	return puller.Image{
+		Ref:      spec.Ref,
+		ID:       img.GetId(), // the digest of the config
+		Digest:   digestOf(spec, img.GetRepoDigests()),
+		Platform: r.host,
+		Size:     int64(img.GetSize()),
+	}
+}
+
+// digestOf is what the name points to. A runtime lists the digests of index and
+// manifest without saying which is which: then neither is told.
+func digestOf(spec puller.Spec, repoDigests []string) digest.Digest {
+	if d := spec.Ref.Digest(); d != "" {
+		return d
+	}
+	var found digest.Digest
+	for _, text := range repoDigests {
+		name, d, ok := strings.Cut(text, "@")
+		if !ok || name != spec.Ref.Name() || digest.Digest(d).Validate() != nil {
+			continue
+		}
+		if found != "" && found != digest.Digest(d) {
+			return ""
+		}
+		found = digest.Digest(d)
+	}
+	return found
+}
+
+// classify makes of a gRPC error what a puller can work with. The reasons that
+// the CRI specification names stand at the beginning of the text.
+func classify(err error) error {
+	s, _ := status.FromError(err)
+	for _, reason := range []puller.Reason{puller.ErrRegistryUnavailable, puller.ErrSignatureValidation} {
+		if strings.HasPrefix(s.Message(), string(reason)) {
+			return &runtimeError{s, reason}
+		}
+	}
+	switch s.Code() {
+	case codes.NotFound:
+		return &runtimeError{s, fs.ErrNotExist}
+	case codes.Unauthenticated, codes.PermissionDenied:
+		return &runtimeError{s, fs.ErrPermission}
+	case codes.Unavailable: // the runtime itself is gone: no other credential helps
+		return credentials.Stop(&runtimeError{s, nil})
+	case codes.Canceled:
+		return &runtimeError{s, context.Canceled}
+	case codes.DeadlineExceeded:
+		return &runtimeError{s, context.DeadlineExceeded}
+	}
+	return &runtimeError{s, nil}
+}
+
+// A runtimeError is what the runtime said, and what that means.
+type runtimeError struct {
+	status *status.Status
+	means  error
+}
+
+func (e *runtimeError) Error() string { return e.status.Message() }
+func (e *runtimeError) Unwrap() error { return e.means }
