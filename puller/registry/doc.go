@@ -1,2 +1,101 @@
-// Package registry reads image registries over the OCI distribution API.
+// Package registry reads image registries over the OCI distribution API and
+// gives nothing away while it does: a credential goes to the registry it was
+// found for, to that registry's token server, and to nobody else.
+//
+// Most programs need one Client, which package transfer pulls with:
+//
+//	client := &registry.Client{CertsDir: "/etc/containerd/certs.d"}
+//	rt := transfer.New(transfer.Config{Store: store, Source: client})
+//
+// The zero Client works for any registry on https. There is no ping; a manifest
+// or a blob is one request, and a private repository costs one refusal and one
+// token more, once.
+//
+// # Who sees a credential
+//
+// Authorization is attached request by request to the exact origin (scheme, host
+// and port) of the registry, and no more once a redirect has left it. A 401 from
+// anywhere else is an error, whatever it asks for. A registry may name a token
+// server: its own origin, or any https server if it is https itself. Everything
+// else (http for an https registry, another host or port for a plain one, user
+// info, another scheme) is refused unless AllowRealm allows it. Token requests
+// follow no redirect to another origin, and tokens are kept for one credential,
+// at one origin, for one repository. Basic, Bearer by GET and by POST, identity
+// tokens, registry tokens and anonymous tokens are understood.
+//
+// Link-local addresses, where clouds keep a machine's secrets, are never dialled.
+// A registry on a public address cannot lead to a loopback or private one, by
+// redirect or realm, unless AllowAddr allows it; one that is private itself can,
+// as on-premises registries do. Addresses are checked when they are dialled, so a
+// name is no way round. What goes through a proxy is judged by its name.
+//
+// # Waiting and asking again
+//
+// 408, 429, 5xx, failed connections, early ends and stalls are asked again: after
+// half a second, doubling, with jitter, three times in a row without anything
+// new. A byte that is new begins the count again, so a blob whose connection is
+// cut every few megabytes arrives as long as each answer moves on; it is continued
+// by Range at its own offset, with the rules of 206, 200 and 416. Nothing is asked
+// again after 401 (once the credential was shown), 403, 404 or a bad document.
+// Retry-After, in seconds or as a date, is obeyed up to MaxWait, and beyond that
+// returned in content.Error.RetryAfter. An answer that brings nothing for Stall is
+// cut, and so is a blob that comes at less than 1 KiB/s over twice that; the
+// second time in a row ends it. Errors are those of package content.
+//
+// Manifests have at most 4 MiB, token answers 1 MiB, headers 1 MiB, and of an
+// error's body 64 KiB are read. A blob is read one byte past its size and no
+// further. Nothing is unpacked: an answer with a Content-Encoding is refused.
+//
+// # Mirrors
+//
+// Hosts, or containerd's hosts.toml files below CertsDir, put mirrors before a
+// registry. They are asked in order, the registry last. Whatever goes wrong at a
+// mirror, the next host is asked at once, a blob from the offset it had reached. A
+// mirror that cannot be reached is left out for half a minute, one that gave wrong
+// bytes for a digest for ten minutes and for that digest. Mirrors get ?ns= with
+// the registry's name, so the caches and peers that containerd can use work here:
+//
+// Spegel, on each node, which finds images on other nodes:
+//
+//	# certs.d/_default/hosts.toml
+//	[host."http://127.0.0.1:30020"]
+//	  capabilities = ["pull", "resolve"]
+//	  dial_timeout = "200ms"
+//
+// Dragonfly, whose dfdaemon on each node serves pieces to others:
+//
+//	# certs.d/docker.io/hosts.toml
+//	server = "https://registry-1.docker.io"
+//	[host."http://127.0.0.1:4001"]
+//	  capabilities = ["pull", "resolve"]
+//	  [host."http://127.0.0.1:4001".header]
+//	    X-Dragonfly-Registry = ["https://registry-1.docker.io"]
+//
+// A pull-through cache for a fleet, here docker-registry with proxy.remoteurl; a
+// project of Harbor has a path of its own and needs override_path:
+//
+//	# certs.d/docker.io/hosts.toml
+//	server = "https://registry-1.docker.io"
+//	[host."https://cache.example:5000"]
+//	  ca = "cache-ca.crt"
+//	[host."https://harbor.example/v2/dockerhub"]
+//	  override_path = true
+//
+// Plain http here is what the file says for these hosts, and for no other. A host
+// without the capability "resolve" is not asked what a tag is, only for content by
+// digest, which is verified. A mirror never gets the registry's credentials: its
+// own come from Client.Mirrors, looked up by the name the image has there
+// (cache.example:5000/library/nginx, harbor.example/dockerhub/library/nginx).
+//
+// # TLS
+//
+// Each host has its own authorities, client certificates and skip_verify. The
+// authorities of a host are also believed where its answers lead (its token server,
+// its storage); its client certificates, headers and skip_verify stop at the host
+// itself. Nothing falls back from https to http but a registry on loopback that is
+// not listed in PlainHTTP and speaks no TLS at all: a certificate that is wrong is
+// an error there, too.
+//
+// What the package leaves out: pushing, listing tags, unpacking, and layers that a
+// manifest has elsewhere (urls in a descriptor are not followed).
 package registry
