@@ -58,3 +58,16 @@ func BenchmarkBigBlob(b *testing.B) {
 		require.NoError(b, l.fs.Remove(blobName(desc.Digest)))
 	}
 }
+
+// BenchmarkParseIndex reads an index.json of 5,000 images.
+func BenchmarkParseIndex(b *testing.B) {
+	l := openTest(b, b.TempDir())
+	fill(b, l, newTestImage(b, "registry.example/team/first:v1", 0, 100), 5000)
+	data, err := l.read(indexName, maxIndexSize)
+	require.NoError(b, err)
+	b.SetBytes(int64(len(data)))
+	for b.Loop() {
+		_, err := parseIndex(data)
+		require.NoError(b, err)
+	}
+}

@@ -16,7 +16,7 @@
 //   - One process at a time fetches a blob; the others wait and find it there.
 //   - What there is of a blob outlives Close, SIGKILL and restarts, with a list
 //     of the ranges that were written. It is not verified: whoever goes on with
-//     it hashes it, and calls Discard if it is wrong. After SIGKILL at most 256
+//     it hashes it, and calls Discard if it is wrong. After SIGKILL some 128
 //     KiB of a blob are written again; after a loss of power the list may tell
 //     of bytes that never reached the disk. What nobody wrote to for a day is
 //     swept.

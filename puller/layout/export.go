@@ -109,7 +109,7 @@ func (x *exporter) all(ctx context.Context, ix *indexFile, blobs []ocispec.Descr
 	if err := x.file(layoutName, []byte(layoutVersion)); err != nil {
 		return err
 	}
-	if err := x.file(indexName, ix.encode(nil)); err != nil {
+	if err := x.file(indexName, ix.encode()); err != nil {
 		return err
 	}
 	for _, desc := range blobs {

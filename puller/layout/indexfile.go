@@ -43,6 +43,11 @@ type indexFile struct {
 	entries []entry
 	byName  map[string]int // the first entry of each name
 
+	// body is the encoding less its end, kept so that an entry more is an entry
+	// more to write down and not all of them anew; nil if it is not known.
+	// Clones share its memory: what one appends lies beyond the other's length.
+	body []byte
+
 	// f is the file it was read from, kept open so that no other file can have
 	// its identity, and info what was known of it then; nil for one never written.
 	f    file
@@ -71,6 +76,7 @@ func (ix *indexFile) clone() *indexFile {
 		fields:  ix.fields,
 		entries: slices.Grow(slices.Clone(ix.entries), 8),
 		byName:  maps.Clone(ix.byName),
+		body:    ix.body,
 	}
 }
 
@@ -80,8 +86,12 @@ func (ix *indexFile) set(e entry) {
 	if !ok {
 		ix.byName[e.name] = len(ix.entries)
 		ix.entries = append(ix.entries, e)
+		if ix.body != nil {
+			ix.body = appendEntry(ix.body, e, len(ix.entries) == 1)
+		}
 		return
 	}
+	ix.body = nil
 	ix.entries[i] = e
 	n := len(ix.entries)
 	ix.entries = append(ix.entries[:i+1], slices.DeleteFunc(ix.entries[i+1:], func(x entry) bool { return x.name == e.name })...)
@@ -93,6 +103,7 @@ func (ix *indexFile) set(e entry) {
 // remove drops all entries of a name.
 func (ix *indexFile) remove(name string) {
 	ix.entries = slices.DeleteFunc(ix.entries, func(x entry) bool { return x.name == name })
+	ix.body = nil
 	ix.number()
 }
 
@@ -105,29 +116,36 @@ func (ix *indexFile) number() {
 	}
 }
 
-// encode appends the file's bytes to b: one entry a line.
-func (ix *indexFile) encode(b []byte) []byte {
-	size := 64
-	for _, e := range ix.entries {
-		size += len(e.raw) + 2
-	}
-	b = slices.Grow(b, size)
-	b = append(b, '{')
-	for _, f := range ix.fields {
-		b = append(b, f.key...)
-		b = append(b, ':')
-		b = append(b, f.raw...)
-		b = append(b, ',')
-	}
-	b = append(b, `"manifests":[`...)
-	for i, e := range ix.entries {
-		if i > 0 {
+// encode gives the file's bytes: one entry a line. They are good until the
+// index, or a clone of it, is changed.
+func (ix *indexFile) encode() []byte {
+	if ix.body == nil {
+		size := 64
+		for _, e := range ix.entries {
+			size += len(e.raw) + 2
+		}
+		b := append(make([]byte, 0, size+size/4), '{')
+		for _, f := range ix.fields {
+			b = append(b, f.key...)
+			b = append(b, ':')
+			b = append(b, f.raw...)
 			b = append(b, ',')
 		}
-		b = append(b, '\n')
-		b = append(b, e.raw...)
+		b = append(b, `"manifests":[`...)
+		for i, e := range ix.entries {
+			b = appendEntry(b, e, i == 0)
+		}
+		ix.body = b
 	}
-	return append(b, "]}\n"...)
+	return append(ix.body, "]}\n"...)
+}
+
+func appendEntry(b []byte, e entry, first bool) []byte {
+	if !first {
+		b = append(b, ',')
+	}
+	b = append(b, '\n')
+	return append(b, e.raw...)
 }
 
 // parseIndex keeps what it does not know, so that it is written back.

@@ -67,6 +67,7 @@ type Layout struct {
 	dirs      sync.Map     // algorithm -> struct{}: directories of blobs that are there
 	skipSync  atomic.Int64 // how many batches do without SyncFS, which was slow
 	closeOnce sync.Once
+	closing   sync.WaitGroup // indexes that are let go
 }
 
 var _ content.Store = (*Layout)(nil)
@@ -79,7 +80,7 @@ type tuning struct {
 }
 
 func defaultTuning() tuning {
-	return tuning{listEvery: 256 << 10, writeBackEvery: 8 << 20, smallBlob: 1 << 20}
+	return tuning{listEvery: 128 << 10, writeBackEvery: 8 << 20, smallBlob: 1 << 20}
 }
 
 // Open is OpenConfig with the zero Config.
@@ -128,6 +129,7 @@ func (l *Layout) Close() error {
 		if ix := l.index.Swap(nil); ix != nil {
 			ix.close()
 		}
+		l.closing.Wait()
 		err = l.fail(l.fs.Close(), "close")
 	})
 	return err
@@ -175,7 +177,7 @@ func (l *Layout) prepare() error {
 	}
 	defer unlock()
 	if _, err := l.fs.Lstat(indexName); errors.Is(err, fs.ErrNotExist) {
-		if _, err := l.replace(indexName, emptyIndex().encode(nil)); err != nil {
+		if _, err := l.replace(indexName, emptyIndex().encode()); err != nil {
 			return err
 		}
 	}

@@ -43,7 +43,7 @@ func (l *Layout) Remove(ctx context.Context, ref reference.Reference) (Freed, er
 	removed := ix.entries[i]
 	next := ix.clone()
 	next.remove(removed.name)
-	info, err := l.replace(indexName, next.encode(nil))
+	info, err := l.replace(indexName, next.encode())
 	if err != nil {
 		return Freed{}, l.fail(err, "remove %q", ref)
 	}

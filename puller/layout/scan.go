@@ -1,5 +1,7 @@
 package layout
 
+import "bytes"
+
 // A reader of valid JSON that gives the bytes of values, for an index.json of
 // thousands of entries of which one is wanted. What it reads has been found
 // valid by encoding/json before.
@@ -83,7 +85,11 @@ func valueEnd(b []byte, i int) int {
 }
 
 func stringEnd(b []byte, i int) int {
-	for i++; i < len(b); i++ {
+	i++
+	if n := bytes.IndexByte(b[i:], '"'); n >= 0 && bytes.IndexByte(b[i:i+n], '\\') < 0 {
+		return i + n + 1
+	}
+	for ; i < len(b); i++ {
 		switch b[i] {
 		case '\\':
 			i++

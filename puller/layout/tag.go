@@ -176,7 +176,7 @@ func (l *Layout) editAll(ctx context.Context, take func() []*job[edit]) error {
 	if good == 0 || slices.EqualFunc(ix.entries, next.entries, entry.equal) {
 		return nil // what is there is durable: whoever wrote it synced before it let go of the lock
 	}
-	info, err := l.replace(indexName, next.encode(nil))
+	info, err := l.replace(indexName, next.encode())
 	if err != nil {
 		for _, j := range jobs {
 			if j.err == nil {
@@ -267,6 +267,8 @@ func (l *Layout) swapIndex(ix *indexFile, f file, info fs.FileInfo) {
 		ix.f = nil
 	}
 	if old := l.index.Swap(ix); old != nil {
-		old.close()
+		// That was the last hold on a file of megabytes, which takes the system
+		// a while to free.
+		l.closing.Go(old.close)
 	}
 }
