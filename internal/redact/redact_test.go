@@ -1,0 +1,82 @@
+package redact
+
+import (
+	"encoding/base64"
+	"net/url"
+	"strings"
+	"testing"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestText(t *testing.T) {
+	const secret = "p@ss word/1"
+	for in, want := range map[string]string{
+		"": "", "nothing to hide": "nothing to hide", "größer": "größer",
+		"you sent p@ss word/1": "you sent [redacted]",
+		"you sent " + base64.StdEncoding.EncodeToString([]byte(secret)):          "you sent [redacted]",
+		"you sent " + url.QueryEscape(secret) + " and " + url.PathEscape(secret): "you sent [redacted] and [redacted]",
+		"GET https://u:pw@h/x?sig=abc&n=1#f: 404":                                "GET https://[redacted]@h/x?sig=[redacted]&n=[redacted]#f: 404",
+		"GET https://h/x?a=b: refused, see /y?c=d.":                              "GET https://h/x?a=[redacted]: refused, see /y?c=[redacted].",
+		"https://a@b@evil/x":               "https://[redacted]@evil/x",
+		"what? a=b, team@sha256:00":        "what? a=b, team@sha256:00",
+		"a\x1b[2J\x1b]0;x\x07\nlevel=info": `a\x1b[2J\x1b]0;x\x07\x0alevel=info`,
+		"a\u2028b\u202ec\u0085d":           `a\u2028b\u202ec\u0085d`,
+		"bad \xff utf8, \ufffd is itself":  `bad \xff utf8, ` + "\ufffd is itself",
+	} {
+		if strings.HasSuffix(in, "#f: 404") {
+			want = strings.Replace(want, "n=[redacted]#f", "n=[redacted]", 1)
+		}
+		assert.Equal(t, want, Text(in, secret, ""), "Text(%q)", in)
+	}
+	assert.Equal(t, "ab a [redacted]-abc", Text("ab a 12-abc", "12"), "a short secret is masked as a word")
+	assert.Equal(t, "x [redacted] y1", Text("x 1 y1", "1"))
+
+	long := Text(strings.Repeat("ü", 4000))
+	assert.LessOrEqual(t, len(long), Limit)
+	assert.True(t, utf8.ValidString(long))
+	assert.True(t, strings.HasSuffix(long, "..."))
+
+	// A secret that stands across the place where a huge text is cut.
+	assert.NotContains(t, Text(strings.Repeat(secret, 6500), secret), "p@ss")
+	assert.NotContains(t, Text(strings.Repeat("x", input-4)+"topsecret", "topsecret"), "tops")
+}
+
+func TestURL(t *testing.T) {
+	u, err := url.Parse("https://user:pw@h.example/p%2Fq?token=x&empty=#frag")
+	require.NoError(t, err)
+	assert.Equal(t, "https://h.example/p%2Fq?token=[redacted]&empty=", URL(u))
+	assert.Equal(t, "pw", func() string { p, _ := u.User.Password(); return p }(), "the URL itself stays as it is")
+}
+
+// FuzzText: bounded, printable, UTF-8, and without the secret.
+func FuzzText(f *testing.F) {
+	f.Add("you sent s3cret-pass to https://u:p@h/x?a=b\n", "s3cret-pass")
+	f.Add("a\x1bb", `\x1b`)
+	f.Fuzz(func(t *testing.T, s, secret string) {
+		got := Text(s, secret)
+		assert.LessOrEqual(t, len(got), Limit)
+		assert.True(t, utf8.ValidString(got))
+		for _, r := range got {
+			assert.False(t, unicode.IsControl(r), "%q", got)
+		}
+		// A secret that is part of what is put in its place cannot be told apart.
+		if len(secret) >= 4 && !strings.Contains(Mask+"&"+Mask, secret) && !overlaps(secret) {
+			assert.NotContains(t, got, secret)
+		}
+	})
+}
+
+// overlaps reports whether a secret may arise where it is masked: it begins or
+// ends as the mask ends or begins, or with what cut appends.
+func overlaps(secret string) bool {
+	for n := 1; n < len(secret); n++ {
+		if strings.HasPrefix(Mask, secret[n:]) || strings.HasSuffix(Mask, secret[:n]) || strings.HasPrefix("...", secret[n:]) {
+			return true
+		}
+	}
+	return strings.Contains(secret, Mask)
+}
