@@ -1,0 +1,164 @@
+package transfer_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/puller"
+	"github.com/pullkit/pullkit/puller/layout"
+	"github.com/pullkit/pullkit/puller/pullertest"
+	"github.com/pullkit/pullkit/puller/registry"
+	"github.com/pullkit/pullkit/puller/transfer"
+	"github.com/pullkit/pullkit/reference"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestConformance(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var network pullertest.Network
+		var clients []*registry.Client
+		err := pullertest.TestRuntime(&network, func(host string) (puller.Runtime, error) {
+			client := &registry.Client{PlainHTTP: []string{host}, DialContext: network.DialContext}
+			clients = append(clients, client)
+			return transfer.New(transfer.Config{Source: client, Store: &pullertest.MemStore{}}), nil
+		})
+		assert.NoError(t, err)
+		for _, c := range clients {
+			c.CloseIdleConnections()
+		}
+	})
+}
+
+// A gauge counts connections that are open.
+type connGauge struct {
+	mu        sync.Mutex
+	now, most int
+}
+
+func (g *connGauge) dial(dial func(context.Context, string, string) (net.Conn, error)) func(context.Context, string, string) (net.Conn, error) {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		c, err := dial(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.now++
+		g.most = max(g.most, g.now)
+		return &gaugedConn{Conn: c, g: g}, nil
+	}
+}
+
+type gaugedConn struct {
+	net.Conn
+	g    *connGauge
+	once sync.Once
+}
+
+func (c *gaugedConn) Close() error {
+	c.once.Do(func() {
+		c.g.mu.Lock()
+		defer c.g.mu.Unlock()
+		c.g.now--
+	})
+	return c.Conn.Close()
+}
+
+// pullThousand pulls names, over and over until there were a thousand pulls, with
+// the real client over a network in memory.
+func pullThousand(t *testing.T, images int) {
+	var network pullertest.Network
+	reg, err := pullertest.Start(pullertest.Config{Network: &network})
+	require.NoError(t, err)
+	defer reg.Close()
+	blobs := map[string]bool{}
+	var refs []reference.Reference
+	for i := range images {
+		name := fmt.Sprintf("app-%d:v1", i)
+		put, err := reg.PutImage(name, pullertest.Image{Layers: []int64{1000}, Seed: uint64(i)})
+		require.NoError(t, err)
+		for _, b := range put.Blobs {
+			blobs[string(b.Digest)] = true
+		}
+		refs = append(refs, reference.MustParse(reg.Host()+"/"+name))
+	}
+	if images == 1 {
+		layer := reg.PutBlob("app-0", ocispec.MediaTypeImageLayer, random(1, 3<<20))
+		blobs = map[string]bool{string(layer.Digest): true}
+		manifest, err := json.Marshal(ocispec.Manifest{
+			Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest,
+			Config: ocispec.DescriptorEmptyJSON, Layers: []ocispec.Descriptor{layer},
+		})
+		require.NoError(t, err)
+		reg.PutManifest("app-0:v1", ocispec.MediaTypeImageManifest, manifest)
+	}
+	var gauge connGauge
+	client := &registry.Client{PlainHTTP: []string{reg.Host()}, DialContext: gauge.dial(network.DialContext)}
+	rt := transfer.New(transfer.Config{Source: client, Store: &pullertest.MemStore{}})
+	var wg sync.WaitGroup
+	for i := range 1000 {
+		wg.Go(func() {
+			_, err := rt.Pull(t.Context(), spec(refs[i%len(refs)]))
+			assert.NoError(t, err)
+		})
+	}
+	wg.Wait()
+	client.CloseIdleConnections()
+	assert.Equal(t, len(blobs), reg.Counts().BlobGet, "each blob once")
+	// Ten blobs and ten manifests at once; net/http may dial one more for each.
+	assert.LessOrEqual(t, gauge.most, 40, "connections")
+}
+
+func TestThousandPullsOfOneImage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { pullThousand(t, 1) })
+}
+
+func TestThousandPullsOfThousandImages(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { pullThousand(t, 1000) })
+}
+
+// TestLayout pulls over loopback into a layout on disk, as programs do, and
+// counts requests.
+func TestLayout(t *testing.T) {
+	reg, err := pullertest.Start(pullertest.Config{})
+	require.NoError(t, err)
+	defer reg.Close()
+	_, err = reg.PutImage("one:v1", pullertest.Image{Layers: []int64{5 << 20}})
+	require.NoError(t, err)
+	_, err = reg.PutImage("many:v1", pullertest.Image{Platforms: []ocispec.Platform{amd64, arm64}, Layers: []int64{1000}, Seed: 1})
+	require.NoError(t, err)
+	store, err := layout.Open(t.TempDir())
+	require.NoError(t, err)
+	defer store.Close()
+	client := &registry.Client{PlainHTTP: []string{reg.Host()}}
+	defer client.CloseIdleConnections()
+	rt := transfer.New(transfer.Config{Source: client, Store: store})
+	for name, cold := range map[string]int{"one:v1": 3, "many:v1": 4} {
+		s := spec(reference.MustParse(reg.Host() + "/" + name))
+		reg.ResetCounts()
+		image, err := rt.Pull(t.Context(), s)
+		require.NoError(t, err)
+		assert.Equal(t, cold, reg.Counts().Total(), "%s cold", name)
+		reg.ResetCounts()
+		got, err := rt.Status(t.Context(), s)
+		require.NoError(t, err)
+		assert.Equal(t, image, got)
+		assert.Zero(t, reg.Counts().Total(), "%s present", name)
+		got, err = rt.Pull(t.Context(), s)
+		require.NoError(t, err)
+		assert.Equal(t, image, got)
+		assert.Equal(t, 1, reg.Counts().Total(), "%s present under Always", name)
+		assert.Equal(t, 1, reg.Counts().ManifestHead, "%s present under Always", name)
+	}
+	for d, err := range store.Verify(t.Context()) {
+		assert.NoError(t, err, "%s", d)
+	}
+}
