@@ -133,7 +133,7 @@ func TestDigestMismatch(t *testing.T) {
 				}
 				return &rejectable{bytes.NewReader(wrong), gets <= mirrors, &rejected}, 0, nil
 			}
-			_, err := transfer.New(transfer.Config{Source: src, Store: store}).Pull(t.Context(), spec(ref))
+			_, err := transfer.New(transfer.Config{Source: src, Store: store, Ranges: 1}).Pull(t.Context(), spec(ref))
 			assert.NotContains(t, store.partials, d)
 			store.clean(t)
 			if mirrors == 0 {

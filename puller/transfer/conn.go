@@ -34,20 +34,10 @@ func newConn(ctx context.Context, s span) *conn {
 	return c
 }
 
-func (p *pipe) open(c *conn) (start int64, err error) {
+func (p *pipe) open(c *conn, alone bool) (start int64, err error) {
 	c.asked = c.end
-	c.body, start, err = p.t.open(c.ctx, c.span)
+	c.body, start, err = p.t.open(c.ctx, c.span, alone)
 	return start, err
-}
-
-// openPart opens c's part, which the server must give alone.
-func (p *pipe) openPart(c *conn) error {
-	start, err := p.open(c)
-	if err == nil && start != c.off {
-		_ = c.body.Close()
-		err = errNoRanges
-	}
-	return err
 }
 
 // serve fetches c's part, and then others as long as there are any.
@@ -57,7 +47,7 @@ func (p *pipe) serve(c *conn) {
 		err := p.stream(c)
 		_ = c.body.Close() // all that was wanted of it has been read
 		if err == nil && p.nextPart(c) {
-			err = p.openPart(c)
+			_, err = p.open(c, true)
 			if err == nil {
 				continue
 			}
@@ -222,7 +212,7 @@ func (p *pipe) narrow() {
 // join opens c and makes it one of the live connections, unless the server
 // does not give parts, or the bytes have come meanwhile.
 func (p *pipe) join(c *conn) {
-	err := p.openPart(c)
+	_, err := p.open(c, true)
 	p.mu.Lock()
 	p.probes = slices.DeleteFunc(p.probes, func(d *conn) bool { return d == c })
 	if err == nil && p.takeOver(c) {

@@ -38,7 +38,7 @@ func (t *try) inline(ctx context.Context, h hash.Hash) error {
 
 // inlineGap fetches a part that is missing and returns how far all is hashed.
 func (t *try) inlineGap(ctx context.Context, h hash.Hash, buf []byte, gap span) (int64, error) {
-	body, start, err := t.open(ctx, gap)
+	body, start, err := t.open(ctx, gap, false)
 	if err != nil {
 		return gap.off, err
 	}

@@ -81,7 +81,7 @@ func (p *pipe) begin(ctx context.Context) error {
 		return nil
 	}
 	c := newConn(ctx, p.pending[0])
-	start, err := p.open(c)
+	start, err := p.open(c, false)
 	if err != nil {
 		return err
 	}

@@ -13,8 +13,9 @@ import (
 // maxBodies is how many bodies of one try are told that it went wrong.
 const maxBodies = 16
 
-// open asks the Source for a part of the blob.
-func (t *try) open(ctx context.Context, s span) (io.ReadCloser, int64, error) {
+// open asks the Source for a part of the blob. alone says that the blob's first
+// bytes instead, of a server that ignores ranges, are of no use.
+func (t *try) open(ctx context.Context, s span, alone bool) (io.ReadCloser, int64, error) {
 	n := s.end - s.off
 	if s.end == t.desc.Size {
 		n = -1
@@ -24,9 +25,13 @@ func (t *try) open(ctx context.Context, s span) (io.ReadCloser, int64, error) {
 	if err != nil {
 		return nil, 0, watch.end(err)
 	}
-	if start != s.off && start != 0 {
+	if start != s.off && (start != 0 || alone) {
 		_ = body.Close()
-		return nil, 0, watch.end(failf(content.ErrRange, "asked for byte %d, got byte %d", s.off, start))
+		err := error(errNoRanges)
+		if start != 0 {
+			err = failf(content.ErrRange, "asked for byte %d, got byte %d", s.off, start)
+		}
+		return nil, 0, watch.end(err)
 	}
 	t.note(body)
 	return watch.body(body), start, nil
