@@ -69,12 +69,12 @@ func (p *Puller) join(ctx context.Context, t *task, print *ringPrint) (Image, *E
 		w.setListen(false)
 	case <-ctx.Done():
 		p.leave(f, w)
-		return Image{}, t.ended(ctx)
+		err := t.ended(ctx)
+		p.emitFailed(t, w.shared, err)
+		return Image{}, err
 	}
 	if w.err != nil {
-		if w.err.Reason != "" {
-			p.emitFailed(t, w.shared, w.err)
-		}
+		p.emitFailed(t, w.shared, w.err)
 		return Image{}, w.err
 	}
 	p.emitPulled(t, w.shared, f.result)

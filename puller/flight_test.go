@@ -115,6 +115,9 @@ func TestTheLastToLeaveEndsThePull(t *testing.T) {
 		assert.ErrorIs(t, err, context.DeadlineExceeded)
 		assert.True(t, ended, "the Runtime has stopped before Pull returns")
 		assert.Equal(t, 1020*time.Millisecond, time.Since(begin))
+		events := w.took()
+		require.Len(t, events, 2, "what began with an event ends with one")
+		assert.Equal(t, `Failed to pull image "a.example/a:1": context deadline exceeded`, events[1].Message)
 
 		// A Runtime that does not stop does not hold the caller up, but keeps its turn.
 		stuck := make(chan struct{})

@@ -1,0 +1,107 @@
+// Package otel turns the events of a puller.Puller into OpenTelemetry spans: one
+// for each call, with an event for each credential that did not help and for each
+// blob that is done, and the bytes as attributes.
+//
+//	spans := otel.NewSpans(tracer)
+//	p, err := puller.New(puller.Config{Runtime: rt, Events: spans.Event})
+//
+// A call's span begins with its first event and ends with its last; calls that the
+// store answers have a span without length. PullWait's span ends with each failure,
+// and another one begins with the next try.
+package otel
+
+import (
+	"context"
+	"sync"
+
+	"github.com/pullkit/pullkit/puller"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+)
+
+// Spans makes spans of events. Its method may be called concurrently.
+type Spans struct {
+	tracer trace.Tracer
+
+	mu   sync.Mutex
+	open map[uint64]trace.Span // by Event.Call
+}
+
+// NewSpans returns Spans that are started by tracer.
+func NewSpans(tracer trace.Tracer) *Spans {
+	return &Spans{tracer: tracer, open: map[uint64]trace.Span{}}
+}
+
+// Event is for puller.Config.Events.
+func (s *Spans) Event(e puller.Event) {
+	span := s.span(e)
+	switch e.Reason {
+	case puller.EventProgress:
+		progress(span, e)
+		return
+	case puller.EventPulling, puller.EventBadSecret, puller.EventRecord:
+		span.AddEvent(e.Reason, trace.WithTimestamp(e.Time), trace.WithAttributes(attribute.String("message", e.Message)))
+		return
+	case puller.EventAttempt:
+		span.AddEvent(e.Reason, trace.WithTimestamp(e.Time), trace.WithAttributes(
+			attribute.String("credential.origin", e.Attempt.From),
+			attribute.String("server.address", e.Attempt.Host),
+			attribute.Int("http.response.status_code", e.Attempt.Status),
+			attribute.StringSlice("registry.codes", e.Attempt.Codes),
+			attribute.String("exception.message", e.Attempt.Error),
+		))
+		return
+	case puller.EventPulled:
+		span.SetAttributes(attribute.String("container.image.digest", e.Digest.String()))
+		span.SetStatus(codes.Ok, "")
+	default: // Failed, BackOff, ErrImageNeverPull, InspectFailed
+		span.SetAttributes(attribute.String("error.type", e.Reason))
+		span.SetStatus(codes.Error, e.Message)
+	}
+	s.end(span, e)
+}
+
+// span returns the call's span, which its first event begins.
+func (s *Spans) span(e puller.Event) trace.Span {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if span, ok := s.open[e.Call]; ok {
+		return span
+	}
+	_, span := s.tracer.Start(context.Background(), "pull image", trace.WithTimestamp(e.Time), trace.WithAttributes(
+		attribute.String("container.image.name", e.Image),
+		attribute.String("pullkit.platform", e.Platform),
+		attribute.Bool("pullkit.shared", e.Shared),
+		attribute.String("k8s.namespace.name", e.Pod.Namespace),
+		attribute.String("k8s.pod.name", e.Pod.Name),
+		attribute.String("k8s.pod.uid", e.Pod.UID),
+	))
+	s.open[e.Call] = span
+	return span
+}
+
+func (s *Spans) end(span trace.Span, e puller.Event) {
+	span.End(trace.WithTimestamp(e.Time))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.open, e.Call)
+}
+
+// progress notes what is done, not each step on the way.
+func progress(span trace.Span, e puller.Event) {
+	p := e.Progress
+	span.SetAttributes(
+		attribute.Int64("pullkit.bytes.total", p.Total),
+		attribute.Int64("pullkit.bytes.done", p.TotalDone),
+		attribute.Int64("pullkit.bytes.resumed", p.TotalResumed),
+	)
+	if p.State == "" || p.State == puller.BlobFetching {
+		return
+	}
+	span.AddEvent("blob "+string(p.State), trace.WithTimestamp(e.Time), trace.WithAttributes(
+		attribute.String("pullkit.blob.digest", p.Blob.Digest.String()),
+		attribute.Int64("pullkit.blob.size", p.Blob.Size),
+		attribute.Int64("pullkit.blob.resumed", p.Resumed),
+	))
+}
