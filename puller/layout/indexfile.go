@@ -48,6 +48,8 @@ type indexFile struct {
 	// Clones share its memory: what one appends lies beyond the other's length.
 	body []byte
 
+	changed bool // differs from what it was cloned from
+
 	// f is the file it was read from, kept open so that no other file can have
 	// its identity, and info what was known of it then; nil for one never written.
 	f    file
@@ -83,6 +85,10 @@ func (ix *indexFile) clone() *indexFile {
 // set makes e the only entry of its name, in place of the first one of it.
 func (ix *indexFile) set(e entry) {
 	i, ok := ix.byName[e.name]
+	if ok && bytes.Equal(ix.entries[i].raw, e.raw) {
+		return // a second one of the name, if there is one, does no harm
+	}
+	ix.changed = true
 	if !ok {
 		ix.byName[e.name] = len(ix.entries)
 		ix.entries = append(ix.entries, e)
@@ -103,7 +109,7 @@ func (ix *indexFile) set(e entry) {
 // remove drops all entries of a name.
 func (ix *indexFile) remove(name string) {
 	ix.entries = slices.DeleteFunc(ix.entries, func(x entry) bool { return x.name == name })
-	ix.body = nil
+	ix.changed, ix.body = true, nil
 	ix.number()
 }
 

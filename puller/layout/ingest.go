@@ -203,12 +203,30 @@ func (in *ingest) removeList() error {
 	return err
 }
 
+// Kept is how many bytes of desc's content an earlier ingest left, as its side
+// list tells. It takes no lock.
+func (l *Layout) Kept(_ context.Context, desc ocispec.Descriptor) (int64, error) {
+	if err := checkDesc(desc); err != nil {
+		return 0, err
+	}
+	fi, err := l.fs.Lstat(partName(desc.Digest))
+	var data []byte
+	if err == nil {
+		data, err = l.read(listName(desc.Digest), maxListSize)
+	}
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNotRegular) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, l.fail(err, "look for what there is of blob %s", desc.Digest)
+	}
+	done, _ := parseRecords(data, min(desc.Size, fi.Size()))
+	return done.total(), nil
+}
+
 // checkSpace is an error that wraps ENOSPC if what is missing cannot fit.
 func (in *ingest) checkSpace() error {
-	missing := in.desc.Size
-	for _, s := range in.kept {
-		missing -= s.end - s.off
-	}
+	missing := in.desc.Size - spans(in.kept).total()
 	if missing < askFreeFrom {
 		return nil
 	}

@@ -70,7 +70,10 @@ type Layout struct {
 	closing   sync.WaitGroup // indexes that are let go
 }
 
-var _ content.Store = (*Layout)(nil)
+var (
+	_ content.Store  = (*Layout)(nil)
+	_ content.Spacer = (*Layout)(nil)
+)
 
 // tuning is in bytes. Tests set it lower.
 type tuning struct {

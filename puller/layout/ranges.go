@@ -41,6 +41,13 @@ func (s spans) whole(size int64) bool {
 	return size == 0 || len(s) == 1 && s[0] == span{0, size}
 }
 
+func (s spans) total() (n int64) {
+	for _, x := range s {
+		n += x.end - x.off
+	}
+	return n
+}
+
 // The side list of a partial is a sequence of records, each a range that was
 // written: offset, end, and a checksum of both, so that a torn or empty record
 // is not believed. It is only ever appended to.

@@ -101,6 +101,7 @@ func (l *Layout) entryFor(ctx context.Context, ref reference.Reference, desc oci
 	if err != nil {
 		return entry{}, err
 	}
+	desc.Data, shown.Data = nil, nil // the content is stored, not a part of its name
 	shown.Annotations = maps.Clone(shown.Annotations)
 	if shown.Annotations == nil {
 		shown.Annotations = make(map[string]string)
