@@ -25,8 +25,8 @@ func (c Counts) Total() int {
 	return c.Root + c.Token + c.ManifestHead + c.ManifestGet + c.BlobHead + c.BlobGet + c.Other
 }
 
-// Counts returns what was asked since the start or the last ResetCounts. A
-// request counts when its answer is at an end.
+// Counts returns what was asked since the start or the last ResetCounts. What a
+// client has an answer to, or bytes of, is counted already.
 func (r *Registry) Counts() Counts {
 	r.counts.mu.Lock()
 	defer r.counts.mu.Unlock()
@@ -45,7 +45,8 @@ type counter struct {
 	Counts
 }
 
-func (c *counter) add(req *http.Request, what apiPath, w *countingWriter) {
+// arrived counts a request before it is answered.
+func (c *counter) arrived(req *http.Request, what apiPath) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	head := req.Method == http.MethodHead
@@ -65,34 +66,45 @@ func (c *counter) add(req *http.Request, what apiPath, w *countingWriter) {
 		if req.Header.Get("Range") != "" {
 			c.BlobRange++
 		}
-		if w.status/100 == 2 {
-			c.BlobBytes += w.sent
-		}
 	default:
 		c.Other++
 	}
-	if w.status == http.StatusUnauthorized {
-		c.Unauthorized++
-	}
 }
 
-// A countingWriter remembers the status and the size of an answer.
+func (c *counter) unauthorized() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.Unauthorized++
+}
+
+func (c *counter) blobBytes(n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.BlobBytes += int64(n)
+}
+
+// A countingWriter counts what is answered before it can arrive.
 type countingWriter struct {
 	http.ResponseWriter
-	status int
-	sent   int64
+	counts *counter
+	blob   bool // the answer is a blob, if it is one at all
+	failed bool // the status is not one of success
 }
 
 func (w *countingWriter) WriteHeader(status int) {
-	w.status = status
+	w.failed = status/100 != 2
+	if status == http.StatusUnauthorized {
+		w.counts.unauthorized()
+	}
 	w.ResponseWriter.WriteHeader(status)
 }
 
 func (w *countingWriter) Write(p []byte) (int, error) {
+	if !w.blob || w.failed {
+		return w.ResponseWriter.Write(p)
+	}
+	w.counts.blobBytes(len(p))
 	n, err := w.ResponseWriter.Write(p)
-	w.sent += int64(n)
+	w.counts.blobBytes(n - len(p))
 	return n, err
 }
-
-// Unwrap lets http.ResponseController reach the connection.
-func (w *countingWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

@@ -11,8 +11,8 @@ import (
 // ServeHTTP answers the pull half of the distribution API, and /token.
 func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	what := parsePath(req.URL.Path)
-	cw := &countingWriter{ResponseWriter: w, status: 200}
-	defer func() { r.counts.add(req, what, cw) }()
+	r.counts.arrived(req, what)
+	cw := &countingWriter{ResponseWriter: w, counts: &r.counts, blob: what.kind == kindBlob}
 	if what.kind == kindToken {
 		if r.conf.Auth != AuthBearer {
 			writeError(cw, 404, "UNSUPPORTED", "this registry gives no tokens", "")
