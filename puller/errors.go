@@ -16,6 +16,7 @@ import (
 // Reasons are errors themselves, so that errors.Is(err, puller.ErrImagePullBackOff) works.
 type Reason string
 
+// Error returns the reason's name.
 func (r Reason) Error() string { return string(r) }
 
 // The reasons of the kubelet.
@@ -37,6 +38,7 @@ type RetryError struct {
 	Err   error
 }
 
+// Error names the wait and the cause.
 func (e *RetryError) Error() string {
 	return fmt.Sprintf("retry after %v: %v", e.After, e.Err)
 }

@@ -78,6 +78,7 @@ type ForeignSecretError struct {
 	Namespace string // of the Pod
 }
 
+// Error names the Pod's namespace; the Secret is named by whoever lists the attempt.
 func (e *ForeignSecretError) Error() string {
 	return fmt.Sprintf("the Secret is of another namespace than the Pod, which is in %s", quote(e.Namespace))
 }

@@ -1,0 +1,61 @@
+// Package puller gets container images as the kubelet does: pull policy,
+// credentials tried one after another, back-off, and who may use an image that is
+// present already. It decides; a [Runtime] stores and transfers.
+//
+// The one call most users need:
+//
+//	store, err := layout.Open("images")
+//	p, err := puller.New(puller.Config{
+//		Runtime: transfer.New(transfer.Config{Store: store}),
+//		Keyring: node, // credentials.ReadConfig, credentials.ReadProviders, ...
+//	})
+//	img, err := p.Pull(ctx, puller.Request{Image: "registry.example/team/app:v1", Keyring: podSecrets})
+//
+// [Puller.PullWait] goes on until it works, [Puller.PullAll] takes many images,
+// [Puller.Resolve] pins a tag to its digest, and [Puller.Explain] says what Pull
+// would do and why.
+//
+// # The rules
+//
+// They are those of the kubelet's image manager (k8s.io/kubernetes v1.36,
+// pkg/kubelet/images); each case it was run with is a test here.
+//
+//	step           fails with                  event                               backs off
+//	parse name     InvalidImageName            InspectFailed                       no
+//	ask store      ImageInspectError           InspectFailed                       no
+//	present        -                           Pulled: already present             no
+//	Never, absent  ErrImageNeverPull           ErrImageNeverPull                   no
+//	in the window  ImagePullBackOff            BackOff                             -
+//	pull           ErrImagePull, ...           Pulling, then Pulled or Failed      yes
+//
+// The store is not asked under Always; the window is looked at only where the
+// registry would be asked, so an image that appears meanwhile is used at once.
+// Without any credential that matches there is one anonymous try; with some there
+// is none, unless the keyring ends with an empty credential
+// (credentials.Static{{}}).
+//
+// Back-off is kept per image, Pod and platform: 10 s, doubled by each failure up to
+// 300 s. Unlike the kubelet's it ends with a success, knows an image by all its
+// spellings, lasts as long as a registry's Retry-After, and lets one try through
+// when the Pod's or the node's secrets have changed. [Kubelet] has a switch for
+// each difference.
+//
+// # Who may use what is present
+//
+// With [Records] a Pod uses a present image only if it was pulled anonymously, with
+// the node's credential, with the Pod's secret or service account, or was always
+// there; else the registry is asked with the Pod's own credentials, and under Never
+// the image looks absent. Config.Verify chooses the policy, as
+// imagePullCredentialsVerificationPolicy does.
+//
+// # Errors
+//
+// All methods return an [*Error] (Explain excepted). errors.Is finds its [Reason]
+// and every cause, such as fs.ErrPermission; Attempts lists who was tried and what
+// each was answered; RetryAfter says how long to wait.
+//
+// # Left out
+//
+// Nothing is unpacked or run. Images are never deleted: prune the store and call
+// [Puller.Sweep]. Back-off is in memory, and forgotten with the Puller.
+package puller

@@ -1,0 +1,103 @@
+package puller_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/puller"
+	"github.com/pullkit/pullkit/reference"
+)
+
+// memory is the Runtime of the examples: it opens images with the passwords it is
+// told, and keeps their names.
+type memory struct {
+	passwords map[string]string // by image name; an image without one is public
+	busy      error             // what every pull is answered, if set
+
+	mu     sync.Mutex
+	images map[reference.Reference]puller.Image
+	asked  int
+}
+
+func (m *memory) Status(_ context.Context, spec puller.Spec) (puller.Image, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	img, ok := m.images[spec.Ref]
+	if !ok {
+		return puller.Image{}, fmt.Errorf("%s: %w", spec.Ref, fs.ErrNotExist)
+	}
+	return img, nil
+}
+
+func (m *memory) Pull(_ context.Context, spec puller.Spec) (puller.Image, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.asked++
+	if m.busy != nil {
+		return puller.Image{}, m.busy
+	}
+	if m.passwords[spec.Ref.Name()] != spec.Credential.Password.Reveal() && m.passwords[spec.Ref.Name()] != "" {
+		return puller.Image{}, fmt.Errorf("401 Unauthorized: %w", fs.ErrPermission)
+	}
+	m.preload(spec.Ref)
+	return m.images[spec.Ref], nil
+}
+
+// Plan makes memory a Planner.
+func (m *memory) Plan(_ context.Context, spec puller.Spec) (puller.Plan, error) {
+	if want := m.passwords[spec.Ref.Name()]; want != "" && want != spec.Credential.Password.Reveal() {
+		return puller.Plan{}, fs.ErrPermission
+	}
+	d := digest.FromString(spec.Ref.String())
+	return puller.Plan{Digest: d, Manifest: d, Platform: spec.Platform}, nil
+}
+
+func (m *memory) preload(ref reference.Reference) {
+	if m.images == nil {
+		m.images = map[reference.Reference]puller.Image{}
+	}
+	d := digest.FromString(ref.String())
+	m.images[ref] = puller.Image{Ref: ref, ID: d.String(), Digest: d, Size: 4096}
+}
+
+// pullSecret is a Secret with a password for a registry.
+func pullSecret(namespace, registry, password string) *credentials.Secrets {
+	doc, err := credentials.NewDockerConfigJSON(registry, "robot", password, "")
+	if err != nil {
+		panic(err)
+	}
+	return credentials.FromSecrets(credentials.Secret{
+		Namespace: namespace, Name: "regcred", UID: "uid-" + namespace, Type: credentials.TypeDockerConfigJSON,
+		Data: credentials.ConcealData(map[string][]byte{credentials.KeyDockerConfigJSON: doc}),
+	})
+}
+
+// tempRecords opens records in a new directory, which done removes.
+func tempRecords() (records *puller.FileRecords, done func()) {
+	dir, err := os.MkdirTemp("", "records")
+	if err != nil {
+		panic(err)
+	}
+	if records, err = puller.OpenRecords(dir); err != nil {
+		panic(err)
+	}
+	return records, func() {
+		records.Close()
+		os.RemoveAll(dir)
+	}
+}
+
+// reason is how a pull ended, in one word.
+func reason(err error) string {
+	var e *puller.Error
+	if errors.As(err, &e) {
+		return string(e.Reason)
+	}
+	return "ok"
+}

@@ -1,0 +1,167 @@
+package puller_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/puller"
+	"github.com/pullkit/pullkit/reference"
+)
+
+func ExampleRuntime() {
+	var rt puller.Runtime = &memory{}
+	spec := puller.Spec{Ref: reference.MustParse("busybox:1"), Written: "busybox:1"}
+	_, err := rt.Status(context.Background(), spec)
+	fmt.Println(errors.Is(err, fs.ErrNotExist))
+	img, err := rt.Pull(context.Background(), spec)
+	fmt.Println(img.Ref, err)
+	// Output:
+	// true
+	// docker.io/library/busybox:1 <nil>
+}
+
+func ExamplePlanner() {
+	var rt puller.Runtime = &memory{}
+	planner, ok := rt.(puller.Planner)
+	fmt.Println(ok)
+	plan, err := planner.Plan(context.Background(), puller.Spec{Ref: reference.MustParse("busybox:1")})
+	fmt.Println(plan.Digest[:19], len(plan.Fetch), err)
+	// Output:
+	// true
+	// sha256:601084643101 0 <nil>
+}
+
+func ExamplePlan() {
+	plan := puller.Plan{
+		Fetch:   []ocispec.Descriptor{{Size: 3_000_000}, {Size: 2_000}},
+		Present: []ocispec.Descriptor{{Size: 500}},
+	}
+	var bytes int64
+	for _, blob := range plan.Fetch {
+		bytes += blob.Size
+	}
+	fmt.Println(len(plan.Fetch), bytes, len(plan.Present))
+	// Output: 2 3002000 1
+}
+
+func ExampleSpec() {
+	ref, written, err := reference.ParseWritten("busybox")
+	spec := puller.Spec{Ref: ref, Written: written.CRI, Platform: ocispec.Platform{OS: "linux", Architecture: "amd64"}}
+	fmt.Println(spec.Ref, spec.Written, spec.Credential.Anonymous(), err)
+	// Output: docker.io/library/busybox:latest busybox:latest true <nil>
+}
+
+func ExampleImage() {
+	p, err := puller.New(puller.Config{Runtime: &memory{}})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	img, err := p.Pull(context.Background(), puller.Request{Image: "busybox:1"})
+	fmt.Println(img.Ref.Familiar(), img.Digest.Algorithm(), img.Size, err)
+	// Output: busybox:1 sha256 4096 <nil>
+}
+
+func ExampleProgress() {
+	show := func(p puller.Progress) {
+		fmt.Printf("%s %d%%\n", p.State, 100*p.TotalDone/p.Total)
+	}
+	show(puller.Progress{State: puller.BlobFetching, Total: 200, TotalDone: 50})
+	show(puller.Progress{State: puller.BlobStored, Total: 200, TotalDone: 200})
+	// Output:
+	// fetching 25%
+	// stored 100%
+}
+
+func ExampleBlobState() {
+	for _, state := range []puller.BlobState{puller.BlobFetching, puller.BlobRestarted, puller.BlobStored, puller.BlobPresent} {
+		fmt.Print(state, " ")
+	}
+	// Output: fetching restarted stored present
+}
+
+func ExampleOpenRecords() {
+	dir, err := os.MkdirTemp("", "records")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer os.RemoveAll(dir)
+	records, err := puller.OpenRecords(dir)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer records.Close()
+	p, err := puller.New(puller.Config{Runtime: &memory{}, Records: records})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	img, err := p.Pull(context.Background(), puller.Request{Image: "busybox:1"})
+	fmt.Println(err)
+	record, err := records.Record(context.Background(), img.ID)
+	fmt.Println(record.Names["docker.io/library/busybox"].Everybody, err)
+	// Output:
+	// <nil>
+	// true <nil>
+}
+
+func ExampleFileRecords() {
+	records, cleanup := tempRecords()
+	defer cleanup()
+	done, err := records.Intend(context.Background(), "docker.io/library/busybox:1")
+	for image := range records.Intents(context.Background()) {
+		fmt.Println(image, err)
+	}
+	fmt.Println(done())
+	// Output:
+	// docker.io/library/busybox:1 <nil>
+	// <nil>
+}
+
+func ExampleRecords() {
+	var records puller.Records = &puller.FileRecords{} // or your own, in a database
+	_, ok := records.(*puller.FileRecords)
+	fmt.Println(ok)
+	// Output: true
+}
+
+func ExampleRecord() {
+	record := puller.Record{
+		ID: "sha256:1", Updated: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
+		Names: map[string]puller.Access{"registry.example/app": {Everybody: true}},
+	}
+	data, err := json.Marshal(record)
+	fmt.Println(string(data), err)
+	// Output: {"id":"sha256:1","updated":"2026-01-02T03:04:05Z","names":{"registry.example/app":{"everybody":true}}} <nil>
+}
+
+func ExampleAccess() {
+	var a puller.Access // lets nobody in
+	a = a.Merge(puller.Access{Secrets: []puller.SecretID{{Namespace: "team", Name: "regcred", UID: "1"}}})
+	a = a.Merge(puller.Access{ServiceAccounts: []credentials.ServiceAccount{{Namespace: "team", Name: "builder", UID: "2"}}})
+	fmt.Println(a.Everybody, len(a.Secrets), len(a.ServiceAccounts))
+	// Output: false 1 1
+}
+
+func ExampleSecretID() {
+	cred := credentials.Credential{Username: "robot", Password: credentials.Conceal("secret")}
+	id := puller.SecretID{Namespace: "team", Name: "regcred", UID: "1", Hash: puller.HashCredential(cred)}
+	fmt.Println(id.Namespace, id.Name, len(id.Hash))
+	// Output: team regcred 66
+}
+
+func ExampleHashCredential() {
+	cred := credentials.Credential{Username: "robot", Password: credentials.Conceal("secret")}
+	a, b := puller.HashCredential(cred), puller.HashCredential(cred)
+	fmt.Println(a == b, puller.HashCredential(credentials.Credential{}) == "")
+	// Output: false true
+}

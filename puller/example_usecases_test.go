@@ -1,0 +1,122 @@
+package puller_test
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/puller"
+	"github.com/pullkit/pullkit/pullpolicy"
+	"github.com/pullkit/pullkit/reference"
+)
+
+// The use cases of the Kubernetes documentation page "Images".
+
+// A cluster that runs public images only: there is nothing to configure.
+func Example_publicImages() {
+	p, err := puller.New(puller.Config{Runtime: &memory{}})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	_, err = p.Pull(context.Background(), puller.Request{Image: "busybox:1.36"})
+	fmt.Println(reason(err))
+	// Output: ok
+}
+
+// A cluster with private images that are hidden from the outside, but open to all
+// its users: the node has a credential.
+func Example_privateImagesForAll() {
+	node := pullSecret("", "registry.example", "of the company") // credentials.ReadConfig reads the node's config.json
+	p, err := puller.New(puller.Config{
+		Runtime: &memory{passwords: map[string]string{"registry.example/app": "of the company"}},
+		Keyring: node,
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, namespace := range []string{"team-a", "team-b"} {
+		_, err = p.Pull(context.Background(), puller.Request{Image: "registry.example/app:v1", Pod: credentials.Pod{Namespace: namespace}})
+		fmt.Println(namespace, reason(err))
+	}
+	// Output:
+	// team-a ok
+	// team-b ok
+}
+
+// A cluster with private images, a few of which need stricter control:
+// AlwaysPullImages, so that each use is checked by the registry, and a pull secret
+// for those who may.
+func Example_stricterControl() {
+	p, err := puller.New(puller.Config{
+		Runtime:    &memory{passwords: map[string]string{"registry.example/payroll": "of finance"}},
+		AlwaysPull: true,
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	req := puller.Request{Image: "registry.example/payroll:v1", Policy: pullpolicy.IfNotPresent}
+	finance := req
+	finance.Pod = credentials.Pod{Namespace: "finance", UID: "1"}
+	finance.Keyring = pullSecret("finance", "registry.example", "of finance")
+	_, err = p.Pull(context.Background(), finance)
+	fmt.Println("finance", reason(err))
+	req.Pod = credentials.Pod{Namespace: "web", UID: "2"}
+	_, err = p.Pull(context.Background(), req)
+	fmt.Println("web, image present:", reason(err))
+	// Output:
+	// finance ok
+	// web, image present: ErrImagePull
+}
+
+// A cluster of several tenants, each with a registry of its own: the tenants'
+// pull secrets, and records of who may use what is on the node. That checks as
+// strictly as AlwaysPullImages and spares the registry.
+func Example_multiTenant() {
+	records, done := tempRecords() // puller.OpenRecords("/var/lib/agent/records")
+	defer done()
+	rt := &memory{passwords: map[string]string{"a.registry.example/app": "of a"}}
+	p, err := puller.New(puller.Config{Runtime: rt, Records: records})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	show := func(tenant, password string, policy pullpolicy.Policy) {
+		_, err := p.Pull(context.Background(), puller.Request{
+			Image: "a.registry.example/app:v1", Policy: policy,
+			Pod:     credentials.Pod{Namespace: tenant, UID: tenant + password},
+			Keyring: pullSecret(tenant, "a.registry.example", password),
+		})
+		fmt.Println(tenant, reason(err), "- registry asked", rt.asked)
+	}
+	show("a", "of a", pullpolicy.IfNotPresent)
+	show("a", "of a", pullpolicy.IfNotPresent)
+	show("b", "a guess", pullpolicy.IfNotPresent)
+	show("b", "a guess", pullpolicy.Never)
+	// Output:
+	// a ok - registry asked 1
+	// a ok - registry asked 1
+	// b ErrImagePull - registry asked 2
+	// b ErrImageNeverPull - registry asked 2
+}
+
+// Pre-pulled images are found and used under IfNotPresent and Never, without any
+// registry.
+func Example_prePulledImages() {
+	rt := &memory{}
+	rt.preload(reference.MustParse("registry.example/app:v1"))
+	p, err := puller.New(puller.Config{Runtime: rt})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, policy := range []pullpolicy.Policy{pullpolicy.IfNotPresent, pullpolicy.Never} {
+		_, err := p.Pull(context.Background(), puller.Request{Image: "registry.example/app:v1", Policy: policy})
+		fmt.Println(policy, reason(err), rt.asked)
+	}
+	// Output:
+	// IfNotPresent ok 0
+	// Never ok 0
+}
