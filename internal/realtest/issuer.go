@@ -7,6 +7,8 @@ import (
 	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
+	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -45,6 +47,7 @@ func StartIssuer(t testing.TB, ca *CA, users map[string]string, public ...string
 	is := &Issuer{users: users, public: public}
 	is.cert, _, _ = ca.Issue(t, "issuer", "localhost", "127.0.0.1")
 	server := httptest.NewUnstartedServer(is)
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // clients that do not trust the CA are part of tests
 	server.TLS = &tls.Config{Certificates: []tls.Certificate{is.cert}, MinVersion: tls.VersionTLS12}
 	server.StartTLS()
 	t.Cleanup(server.Close)

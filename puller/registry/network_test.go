@@ -5,6 +5,8 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -117,6 +119,7 @@ func TestDialedAddresses(t *testing.T) {
 	cert, _, _ := ca.Issue(t, "all", "reg.example", "cdn.example")
 	serve := func(h http.HandlerFunc) *httptest.Server {
 		s := httptest.NewUnstartedServer(h)
+		s.Config.ErrorLog = log.New(io.Discard, "", 0)
 		s.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
 		s.StartTLS()
 		t.Cleanup(s.Close)

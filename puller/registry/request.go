@@ -189,7 +189,7 @@ func target(from *url.URL, location string, secrets []string) (*url.URL, error) 
 	u, err := from.Parse(location)
 	switch {
 	case err != nil:
-		return nil, fail(content.ErrRedirect, from.Host, fmt.Errorf("Location %.200q is no URL", location), secrets...)
+		return nil, fail(content.ErrRedirect, from.Host, fmt.Errorf("the redirect's Location %.200q is no URL", location), secrets...)
 	case u.Scheme != "http" && u.Scheme != "https", u.Hostname() == "":
 		return nil, failf(content.ErrRedirect, from.Host, "a redirect to scheme %.40q", u.Scheme)
 	case u.User != nil:
