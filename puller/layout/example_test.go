@@ -1,0 +1,290 @@
+package layout_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/puller/layout"
+	"github.com/pullkit/pullkit/reference"
+)
+
+// images is a layout with two images that share a config; the caller closes it.
+func images() *layout.Layout {
+	dir, err := os.MkdirTemp("", "images")
+	if err != nil {
+		log.Fatal(err)
+	}
+	store, err := layout.Open(dir)
+	if err != nil {
+		log.Fatal(err)
+	}
+	config := put(store, ocispec.MediaTypeImageConfig, `{"architecture":"amd64","os":"linux"}`)
+	for _, name := range []string{"busybox:1.36", "registry.example/team/app:v1"} {
+		layer := put(store, ocispec.MediaTypeImageLayer, "the layer of "+name)
+		manifest := fmt.Sprintf(`{"schemaVersion":2,"config":%s,"layers":[%s]}`, text(config), text(layer))
+		desc := put(store, ocispec.MediaTypeImageManifest, manifest)
+		if err := store.Tag(context.Background(), reference.MustParse(name), desc); err != nil {
+			log.Fatal(err)
+		}
+	}
+	return store
+}
+
+func text(desc ocispec.Descriptor) string {
+	return fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":%d}`, desc.MediaType, desc.Digest, desc.Size)
+}
+
+// put stores content, as a transfer does.
+func put(store *layout.Layout, mediaType, data string) ocispec.Descriptor {
+	desc := ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromString(data), Size: int64(len(data))}
+	in, err := store.Ingest(context.Background(), desc)
+	if errors.Is(err, fs.ErrExist) {
+		return desc
+	}
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer in.Close()
+	if _, err := in.WriteAt([]byte(data), 0); err != nil {
+		log.Fatal(err)
+	}
+	if err := in.Commit(context.Background()); err != nil {
+		log.Fatal(err)
+	}
+	return desc
+}
+
+func ExampleOpen() {
+	dir, _ := os.MkdirTemp("", "images")
+	store, err := layout.Open(dir)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer store.Close()
+	defer os.RemoveAll(dir)
+
+	_, err = store.Lookup(context.Background(), reference.MustParse("busybox:1.36"))
+	fmt.Println(errors.Is(err, fs.ErrNotExist))
+	// Output: true
+}
+
+func ExampleOpenConfig() {
+	dir, _ := os.MkdirTemp("", "images")
+	store, err := layout.OpenConfig(dir, layout.Config{Logger: slog.Default()})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer store.Close()
+	defer os.RemoveAll(dir)
+
+	data, err := os.ReadFile(filepath.Join(store.Dir(), "oci-layout"))
+	fmt.Println(string(data), err)
+	// Output: {"imageLayoutVersion":"1.0.0"} <nil>
+}
+
+func ExampleConfig() {
+	// A node that is often cut off keeps what it has of a big image for a week.
+	cfg := layout.Config{PartialAge: 7 * 24 * time.Hour}
+	dir, _ := os.MkdirTemp("", "images")
+	store, err := layout.OpenConfig(dir, cfg)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer store.Close()
+	fmt.Println(os.RemoveAll(dir))
+	// Output: <nil>
+}
+
+// A transfer stores content so.
+func ExampleLayout() {
+	dir, _ := os.MkdirTemp("", "images")
+	defer os.RemoveAll(dir)
+	store, _ := layout.Open(dir)
+	defer store.Close()
+
+	ctx, data := context.Background(), "hello"
+	desc := ocispec.Descriptor{MediaType: "text/plain", Digest: digest.FromString(data), Size: 5}
+	in, err := store.Ingest(ctx, desc)
+	if errors.Is(err, fs.ErrExist) {
+		return // it is there
+	}
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer in.Close() // keeps what was written, should the rest fail
+	in.WriteAt([]byte("lo"), 3)
+	in.WriteAt([]byte("hel"), 0)
+	fmt.Println(in.Commit(ctx))
+	fmt.Println(store.Has(ctx, desc))
+	// Output:
+	// <nil>
+	// true <nil>
+}
+
+func ExampleLayout_List() {
+	store := images()
+	defer os.RemoveAll(store.Dir())
+	defer store.Close()
+
+	list, err := store.List(context.Background())
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, img := range list {
+		fmt.Println(img.Ref, img.Descriptor.MediaType)
+	}
+	// Output:
+	// docker.io/library/busybox:1.36 application/vnd.oci.image.manifest.v1+json
+	// registry.example/team/app:v1 application/vnd.oci.image.manifest.v1+json
+}
+
+func ExampleImage() {
+	store := images()
+	defer os.RemoveAll(store.Dir())
+	defer store.Close()
+
+	list, _ := store.List(context.Background())
+	img := list[0]
+	fmt.Println(img.Name)
+	fmt.Println(img.Descriptor.Digest == img.Manifest.Digest) // no index here
+	// Output:
+	// docker.io/library/busybox:1.36
+	// true
+}
+
+func ExampleLayout_Remove() {
+	store := images()
+	defer os.RemoveAll(store.Dir())
+	defer store.Close()
+
+	freed, err := store.Remove(context.Background(), reference.MustParse("busybox:1.36"))
+	fmt.Println(freed.Blobs, err) // its manifest and layer; the other image uses the config
+	// Output: 2 <nil>
+}
+
+func ExampleFreed() {
+	store := images()
+	defer os.RemoveAll(store.Dir())
+	defer store.Close()
+
+	freed, _ := store.Remove(context.Background(), reference.MustParse("busybox:1.36"))
+	fmt.Printf("%d blobs, %d bytes\n", freed.Blobs, freed.Bytes)
+	// Output: 2 blobs, 362 bytes
+}
+
+func ExampleLayout_Prune() {
+	store := images()
+	defer os.RemoveAll(store.Dir())
+	defer store.Close()
+
+	put(store, "text/plain", "of an image that never came to be")
+	freed, err := store.Prune(context.Background(), layout.PruneConfig{})
+	fmt.Println(freed.Blobs, err) // it may yet
+	// Output: 0 <nil>
+}
+
+func ExamplePruneConfig() {
+	store := images()
+	defer os.RemoveAll(store.Dir())
+	defer store.Close()
+
+	put(store, "text/plain", "of an image that never came to be")
+	nobodyPulls := layout.PruneConfig{MinAge: -1}
+	freed, err := store.Prune(context.Background(), nobodyPulls)
+	fmt.Println(freed.Blobs, err)
+	// Output: 1 <nil>
+}
+
+func ExampleLayout_Verify() {
+	store := images()
+	defer os.RemoveAll(store.Dir())
+	defer store.Close()
+
+	layer := digest.FromString("the layer of busybox:1.36")
+	os.WriteFile(filepath.Join(store.Dir(), "blobs", "sha256", layer.Encoded()), []byte("something else"), 0o644)
+	for d, err := range store.Verify(context.Background()) {
+		if errors.Is(err, content.ErrDigestMismatch) {
+			fmt.Println("damaged and removed:", d)
+		} else if errors.Is(err, fs.ErrNotExist) {
+			fmt.Println("to be pulled again:", d)
+		}
+	}
+	// Output:
+	// damaged and removed: sha256:8fcfdf7efe67809a4ebf2327c10a519c86656c1d44dea54be72b1937383cb10a
+	// to be pulled again: sha256:9a44a9298d438ec56220621226b831a2669e31352c7b253bb2e0467b77fab99b
+}
+
+func ExampleLayout_Export() {
+	store := images()
+	defer os.RemoveAll(store.Dir())
+	defer store.Close()
+
+	// What a node without a network gets on a disk.
+	var archive bytes.Buffer
+	err := store.Export(context.Background(), &archive, reference.MustParse("busybox:1.36"))
+	fmt.Println(archive.Len(), err)
+	// Output: 7168 <nil>
+}
+
+func ExampleLayout_Import() {
+	from, to := images(), images()
+	defer os.RemoveAll(from.Dir())
+	defer os.RemoveAll(to.Dir())
+	defer from.Close()
+	defer to.Close()
+	r, w := io.Pipe()
+	go func() { w.CloseWithError(from.Export(context.Background(), w)) }()
+	list, err := to.Import(context.Background(), r, layout.ImportConfig{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, img := range list {
+		fmt.Println(img.Ref)
+	}
+	// Output:
+	// docker.io/library/busybox:1.36
+	// registry.example/team/app:v1
+}
+
+func ExampleImportConfig() {
+	store := images()
+	defer os.RemoveAll(store.Dir())
+	defer store.Close()
+	archive, err := os.Open("testdata/untagged.tar") // its one image is called "v1"
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer archive.Close()
+	list, err := store.Import(context.Background(), archive, layout.ImportConfig{Repository: "registry.example/team/app"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(list[0].Ref)
+	// Output: registry.example/team/app:v1
+}
+
+func ExampleLayout_FS() {
+	store := images()
+	defer os.RemoveAll(store.Dir())
+	defer store.Close()
+
+	names, err := fs.Glob(store.FS(), "sha256/*")
+	fmt.Println(len(names), err)
+	data, err := fs.ReadFile(store.FS(), "sha256/"+digest.FromString("the layer of busybox:1.36").Encoded())
+	fmt.Println(string(data), err)
+	// Output:
+	// 5 <nil>
+	// the layer of busybox:1.36 <nil>
+}
