@@ -28,6 +28,10 @@ func basicValue(cred credentials.Credential) string {
 	return base64.StdEncoding.EncodeToString([]byte(cred.Username + ":" + cred.Password.Reveal()))
 }
 
+func hasPassword(cred credentials.Credential) bool {
+	return cred.Username != "" || !cred.Password.IsZero()
+}
+
 // secrets lists what of it no error may repeat.
 func (a authorization) secrets() []string { return []string{a.token} }
 
@@ -119,7 +123,7 @@ func (a *auths) answer(ctx context.Context, ep *endpoint, key authKey, used auth
 		return authorization{}, fail(content.ErrUnauthorized, refused.Host, fmt.Errorf("%w: %w", err, refused.Err))
 	}
 	for _, c := range challenges {
-		if c.scheme == "bearer" && (key.cred.RegistryToken.IsZero() || key.cred.Username != "") {
+		if c.scheme == "bearer" && (key.cred.RegistryToken.IsZero() || hasPassword(key.cred)) {
 			want, err := ep.wanted(key, c, private)
 			if err != nil {
 				return authorization{}, err
@@ -128,7 +132,7 @@ func (a *auths) answer(ctx context.Context, ep *endpoint, key authKey, used auth
 		}
 	}
 	for _, c := range challenges {
-		if c.scheme == "basic" && key.cred.Username != "" && used.header != basic(key.cred).header {
+		if c.scheme == "basic" && hasPassword(key.cred) && used.header != basic(key.cred).header {
 			a.mu.Lock()
 			defer a.mu.Unlock()
 			if a.basics == nil || len(a.basics) >= maxAuths {

@@ -19,6 +19,13 @@ import (
 // the stall time.
 const minRate = 1024
 
+// maxSkipped is how many times the size of a blob may be fetched again from a
+// host that ignores Range.
+const maxSkipped = 4
+
+// maxIdle is how many empty reads in a row are put up with.
+const maxIdle = 100
+
 // probeTime is how long the end of an answer is waited for that announced more
 // than the blob has, or did not say.
 const probeTime = time.Second
@@ -41,6 +48,8 @@ type body struct {
 	skip    int64   // bytes at its start that the caller has already
 	left    int64   // bytes it announced and did not bring; -1 if it did not announce
 	gained  bool    // it brought a byte that is new
+	skipped int64   // by all answers
+	idle    int     // reads in a row that gave neither a byte nor an error
 	answers int
 	from    map[*endpoint]bool // which gave bytes
 	fresh   map[*endpoint]bool // which were asked for all of it after a bad range
@@ -85,7 +94,7 @@ func (b *body) leave(err error) {
 	b.failed = append(b.failed, err)
 	b.hosts = b.hosts[1:]
 	b.patience = b.client.patience()
-	b.rate.slow = 0
+	b.rate = rate{}
 }
 
 // Read gives the next bytes, from as many answers as it takes.
@@ -105,7 +114,7 @@ func (b *body) Read(p []byte) (int, error) {
 			}
 		}
 		if n := b.readAnswer(p); n > 0 {
-			return n, b.finish(n)
+			return n, b.finish()
 		}
 	}
 	return 0, b.err
@@ -130,8 +139,16 @@ func (b *body) readAnswer(p []byte) int {
 		b.left -= min(int64(n), b.left)
 	}
 	slow := b.rate.add(time.Since(began), n, 2*b.client.stall())
+	if n == 0 && err == nil {
+		if b.idle++; b.idle > maxIdle {
+			err = io.ErrNoProgress
+		}
+	} else {
+		b.idle = 0
+	}
 	if b.skip > 0 {
 		b.skip -= int64(n)
+		b.skipped += int64(n)
 		n = 0
 	}
 	b.pos += int64(n)
@@ -172,7 +189,7 @@ func (b *body) cut(err error) {
 	b.drop()
 	b.client.logger().InfoContext(b.ctx, "blob cut", "digest", string(b.desc.Digest), "host", a.host, "at", b.pos, "error", failure)
 	switch {
-	case b.rate.slow > 1:
+	case b.rate.slow > 1, b.skipped/maxSkipped > b.desc.Size:
 		if len(b.hosts) > 1 {
 			b.leave(failure)
 			return
@@ -201,15 +218,20 @@ func (b *body) drop() {
 
 // finish looks, once all bytes are there, whether the answer has more than the
 // blob. It returns the error to give with the last bytes.
-func (b *body) finish(n int) error {
+func (b *body) finish() error {
 	if b.pos < b.end {
 		return nil
 	}
 	defer b.drop()
-	if b.end < b.desc.Size || b.left == 0 {
-		return nil
-	}
 	a := b.answer
+	switch {
+	case b.left != 0 && b.end < b.desc.Size:
+		return nil // of course there is more
+	case b.left == 0 && a.ProtoMajor < 2:
+		return nil // nothing can follow, and net/http knows it
+	}
+	// With HTTP/2 the end of the stream may still be to come. Without reading it
+	// the stream would be reset, and servers count those.
 	timer := time.AfterFunc(min(probeTime, b.client.stall()), func() { a.watch.cancel(errStalled) })
 	defer timer.Stop()
 	var more [1]byte

@@ -115,6 +115,23 @@ func TestBodies(t *testing.T) {
 	}
 }
 
+// TestAgainAndAgain: a host that ignores Range and gives one byte more each time
+// does not have the blob fetched for ever.
+func TestAgainAndAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const size = 1000
+		blob := make([]byte, size)
+		tr, given := &timed{}, 0
+		tr.steps = []func(*http.Request) (*http.Response, error){func(req *http.Request) (*http.Response, error) {
+			given++
+			return raw(200, size, errors.New("connection reset by peer"), string(blob[:min(given, size)]))(req)
+		}}
+		_, err := blobRead(t, &registry.Client{Transport: tr}, blob)
+		assert.ErrorIs(t, err, content.ErrNetwork)
+		assert.Less(t, len(tr.at), 200)
+	})
+}
+
 // TestBodyEnd: an answer that announced more than the blob and then says
 // nothing does not hold up the blob.
 func TestBodyEnd(t *testing.T) {

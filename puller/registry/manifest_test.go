@@ -168,6 +168,7 @@ func TestStatusErrors(t *testing.T) {
 	assert.Equal(t, `reg.example: rate limited: GET https://reg.example/v2/app/manifests/v1: 429 Too Many Requests: TOOMANYREQUESTS: you sent Basic [redacted] and [redacted]\x1b[2J\x0a`, err.Error())
 
 	w = newWorld(map[string]http.HandlerFunc{"https://reg.example": func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Retry-After", "7200") // means nothing here
 		w.WriteHeader(404)
 		for range 100 {
 			fmt.Fprint(w, strings.Repeat("x", 10<<10))
@@ -176,6 +177,8 @@ func TestStatusErrors(t *testing.T) {
 	_, _, err = (&registry.Client{Transport: w}).Manifest(t.Context(), reference.MustParse("reg.example/app:v1"), robot, "")
 	assert.ErrorIs(t, err, fs.ErrNotExist)
 	assert.Less(t, len(err.Error()), 200)
+	require.ErrorAs(t, err, &status)
+	assert.Zero(t, status.RetryAfter)
 
 	w = newWorld(map[string]http.HandlerFunc{"https://reg.example": func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(403)

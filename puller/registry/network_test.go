@@ -16,6 +16,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -63,6 +64,36 @@ func TestLoopback(t *testing.T) {
 	c = &registry.Client{Reconnects: -1}
 	_, _, err = c.Manifest(t.Context(), reference.MustParse(ln.Addr().String()+"/app:v1"), robot, "")
 	assert.ErrorIs(t, err, content.ErrNetwork)
+}
+
+// TestLoopbackFaults: that a connection broke once says nothing about TLS.
+func TestLoopbackFaults(t *testing.T) {
+	for _, secure := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			var network pullertest.Network
+			reg, _, ref := start(t, pullertest.Config{TLS: secure, Network: &network})
+			var tr trace
+			dials := 0
+			c := &registry.Client{Logger: tr.logger(), RootCAs: x509.NewCertPool(), DialContext: func(ctx context.Context, n, addr string) (net.Conn, error) {
+				if dials++; dials <= 2 {
+					client, server := net.Pipe()
+					_ = server.Close()
+					return client, nil
+				}
+				return network.DialContext(ctx, n, addr)
+			}}
+			c.RootCAs.AppendCertsFromPEM(reg.CA())
+			for range 2 {
+				_, _, err := c.Manifest(t.Context(), ref, nobody, "")
+				assert.NoError(t, err, "TLS %v", secure)
+			}
+			got := tr.got()
+			assert.Equal(t, "GET manifest 200", got[len(got)-1])
+			assert.LessOrEqual(t, len(got), 5)
+			c.CloseIdleConnections()
+			assert.NoError(t, reg.Close())
+		})
+	}
 }
 
 // TestNoFallBack: no other registry is ever asked by http unless it is listed.

@@ -35,7 +35,7 @@ func (ep *endpoint) wanted(key authKey, c challenge, private bool) (tokenRequest
 	if err := ep.checkRealm(&want, key.origin); err != nil {
 		return tokenRequest{}, fail(content.ErrForbiddenURL, host, err)
 	}
-	want.scopes = scopes(c.params["scope"], key.repository)
+	want.scopes = scopes(c.params["scope"], ep.repository(key.repository))
 	return want, nil
 }
 

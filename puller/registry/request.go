@@ -52,14 +52,31 @@ func (a *answer) end() {
 func (ep *endpoint) ask(ctx context.Context, r request) (*answer, error) {
 	scheme := ep.scheme()
 	a, err := ep.authorized(ctx, scheme, r)
-	if err != nil && ep.guessed && scheme == "https" && ep.noTLS(ctx, err) {
-		var plain *answer
-		if plain, err = ep.authorized(ctx, "http", r); err == nil {
-			ep.plain.Store(true)
-		}
-		a = plain
+	switch {
+	case err == nil || !ep.guessed:
+		return a, err
+	case scheme == "https" && ep.noTLS(ctx, err):
+		return ep.askPlain(ctx, r, err)
+	case scheme == "http" && content.KindOf(err) == content.ErrNetwork:
+		ep.plain.Store(false) // perhaps it has learned TLS
 	}
-	return a, err
+	return nil, err
+}
+
+// askPlain asks a loopback registry by http after https failed there. What is
+// spoken there is remembered once there was an answer; 400 is what a TLS server
+// says to http.
+func (ep *endpoint) askPlain(ctx context.Context, r request, secure error) (*answer, error) {
+	a, err := ep.authorized(ctx, "http", r)
+	var status *StatusError
+	if err == nil || errors.As(err, &status) && status.Status != http.StatusBadRequest {
+		ep.plain.Store(true)
+		return a, err
+	}
+	if retryable(secure) && !retryable(err) {
+		return nil, secure
+	}
+	return nil, err
 }
 
 // noTLS reports whether a loopback registry failed because it speaks no TLS at
@@ -204,10 +221,13 @@ func target(from *url.URL, location string, secrets []string) (*url.URL, error) 
 // refusal reads why a request was refused, and ends the answer.
 func (a *answer) refusal(method string) *content.Error {
 	e := &StatusError{Method: method, URL: redact.Text(redact.URL(a.url), a.secrets...), Status: a.StatusCode}
-	e.RetryAfter, _ = retryAfter(a.Header, time.Now())
 	e.Codes = parseCodes(a.readError(), a.secrets)
 	a.watch.end()
-	return fail(kindOfStatus(e), a.host, e, a.secrets...)
+	kind := kindOfStatus(e)
+	if kind == content.ErrRateLimited || kind == content.ErrUnavailable {
+		e.RetryAfter, _ = retryAfter(a.Header, time.Now())
+	}
+	return fail(kind, a.host, e, a.secrets...)
 }
 
 // unexpected is the error for a status of success that has no meaning here.

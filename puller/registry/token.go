@@ -61,7 +61,7 @@ func (ep *endpoint) tokenOnce(ctx context.Context, want tokenRequest) (string, t
 	}
 	token, life, err := ep.tokenTry(ctx, want, nil)
 	var status *StatusError
-	if want.cred.Username == "" || !errors.As(err, &status) || status.Status != http.StatusMethodNotAllowed && status.Status != http.StatusNotFound {
+	if !hasPassword(want.cred) || !errors.As(err, &status) || status.Status != http.StatusMethodNotAllowed && status.Status != http.StatusNotFound {
 		return token, life, err
 	}
 	return ep.tokenTry(ctx, want, url.Values{
@@ -136,7 +136,7 @@ func (ep *endpoint) tokenHTTP(ctx context.Context, want tokenRequest, u *url.URL
 	switch {
 	case form != nil:
 		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	case want.cred.Username != "":
+	case hasPassword(want.cred):
 		req.Header.Set("Authorization", basic(want.cred).header)
 	}
 	return req, nil

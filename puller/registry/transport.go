@@ -91,11 +91,10 @@ func (t *transports) closeIdle() {
 }
 
 const (
-	maxHeader    = 1 << 20
-	idlePerHost  = 64
-	idleTimeout  = 90 * time.Second
-	readBuffer   = 32 << 10
-	pingsPerWait = 3
+	maxHeader   = 1 << 20
+	idlePerHost = 64
+	idleTimeout = 90 * time.Second
+	readBuffer  = 32 << 10
 )
 
 func (t *transports) newTransport(own, private bool) *http.Transport {
@@ -111,6 +110,7 @@ func (t *transports) newTransport(own, private bool) *http.Transport {
 	if own {
 		conf.Certificates, conf.InsecureSkipVerify = ep.host.Certificates, ep.host.SkipVerify
 	}
+	ping := max(c.stall()/3, time.Second)
 	return &http.Transport{
 		Proxy: func(req *http.Request) (*url.URL, error) {
 			u, err := proxy(req)
@@ -130,7 +130,7 @@ func (t *transports) newTransport(own, private bool) *http.Transport {
 		ForceAttemptHTTP2:      true,
 		// A connection that died without a word is found by a ping; otherwise
 		// the next try would go to the same dead connection.
-		HTTP2: &http.HTTP2Config{SendPingTimeout: c.stall() / pingsPerWait, PingTimeout: c.stall() / pingsPerWait},
+		HTTP2: &http.HTTP2Config{SendPingTimeout: ping, PingTimeout: ping},
 	}
 }
 
@@ -173,7 +173,7 @@ func (ep *endpoint) connect(ctx context.Context, network, addr string, check fun
 		}
 		return conn, nil
 	}
-	d := net.Dialer{}
+	d := net.Dialer{Timeout: ep.client.stall()}
 	if check != nil {
 		d.ControlContext = func(_ context.Context, _, address string, _ syscall.RawConn) error {
 			ap, err := netip.ParseAddrPort(address)

@@ -97,9 +97,8 @@ func (ep *endpoint) withCredentials(ctx context.Context, ref reference.Reference
 // named is the image's name as it would be at the mirror itself: its host, and
 // the path under which it keeps the registry's images.
 func (ep *endpoint) named(ref reference.Reference) reference.Reference {
-	prefix := strings.Trim(strings.TrimPrefix(strings.TrimSuffix(ep.base.Path, "/v2"), "/v2"), "/")
-	if prefix != "" {
-		if r, err := reference.Parse(ep.base.Host + "/" + prefix + "/" + ref.Repository()); err == nil {
+	if name := ep.repository(ref.Repository()); name != ref.Repository() {
+		if r, err := reference.Parse(ep.base.Host + "/" + name); err == nil {
 			return r
 		}
 	}
@@ -107,6 +106,15 @@ func (ep *endpoint) named(ref reference.Reference) reference.Reference {
 		return r
 	}
 	return ref
+}
+
+// repository is a repository's name at the host, with the path under which the
+// host keeps it.
+func (ep *endpoint) repository(name string) string {
+	if prefix := strings.Trim(strings.TrimPrefix(strings.TrimSuffix(ep.base.Path, "/v2"), "/v2"), "/"); prefix != "" {
+		return prefix + "/" + name
+	}
+	return name
 }
 
 // A mirrorsError is the last host's error together with what the hosts before
