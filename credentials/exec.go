@@ -17,9 +17,11 @@ import (
 // An Exec bounds the programs that a keyring starts. The zero Exec has the
 // kubelet's time limit.
 //
-// Programs are started without a shell. What they are asked goes to their
-// standard input, never to their arguments or their environment. When a limit is
-// reached the program is killed, on Unix with the children it started.
+// Programs are started without a shell, in the working directory of this process.
+// What they are asked goes to their standard input, never to their arguments or
+// their environment: that is Environ, and for a plugin Provider.Env behind it,
+// where the last of one name counts. When a limit is reached the program is
+// killed, on Unix with the children it started.
 type Exec struct {
 	// Timeout bounds one run. Zero means a minute.
 	Timeout time.Duration

@@ -64,11 +64,7 @@ func (h *helperNames) readStore(es *entries, origin Origin, data []byte) {
 
 // helperHost reads a key of credHelpers.
 func helperHost(key string) (string, error) {
-	text, err := Rules{}.normalize(key)
-	if err != nil {
-		return "", err
-	}
-	p, err := compileKey(text)
+	p, err := compileKey(normalize(key))
 	if err != nil {
 		return "", err
 	}

@@ -104,6 +104,11 @@ func TestWithHelpers(t *testing.T) {
 	assert.NotEqual(t, ring.(Fingerprinter).Fingerprint(reference.MustParse("r.io/app")), config.Fingerprint(reference.MustParse("r.io/app")))
 	assert.Len(t, slices.Collect(ring.(Explainer).Explain(reference.MustParse("r.io/app"))), 1+3)
 
+	plain := configOf(t, "r.io").WithHelpers(c) // names no helper
+	creds, errs := collect(t.Context(), plain, "r.io/app")
+	assert.Empty(t, errs)
+	assert.Len(t, creds, 1)
+
 	_, err = Rules{Kubelet: true}.ParseConfig([]byte(`{"credHelpers":5,"credsStore":["x"]}`), "config.json")
 	assert.NoError(t, err, "the kubelet does not read them")
 }

@@ -20,15 +20,19 @@ func (e *KeyError) Error() string { return fmt.Sprintf("key %s: %v", quote(e.Key
 // Unwrap returns the reason.
 func (e *KeyError) Unwrap() error { return e.Err }
 
-// normalize makes the key of an entry what candidates are ordered by: without
-// scheme, empty port, the /v1 or /v2 of an API address and a lone slash; the host
-// in small letters.
+// normalize makes the key of an entry what candidates are ordered by.
 func (r Rules) normalize(key string) (string, error) {
 	if r.Kubelet {
 		return normalizeKubelet(key)
 	}
+	return normalize(key), nil
+}
+
+// normalize takes off scheme, empty port, the /v1 or /v2 of an API's address and
+// a lone slash, and makes the host's letters small.
+func normalize(key string) string {
 	hostport, rest := cutPath(cutScheme(key))
-	return strings.TrimSuffix(fold(hostport), ":") + cutVersion(rest), nil
+	return strings.TrimSuffix(fold(hostport), ":") + cutVersion(rest)
 }
 
 func cutScheme(key string) string {

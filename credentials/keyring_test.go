@@ -141,6 +141,9 @@ func TestExplain(t *testing.T) {
 	}
 	assert.Equal(t, lookedUp, explained)
 
+	secrets := FromSecrets(manySecrets(t, 1)...)
+	assert.Len(t, slices.Collect(secrets.Explain(reference.MustParse("shared.example/team-0/app"))), 2)
+
 	hub, err := Rules{Kubelet: true}.ParseConfig([]byte(`{"auths":{"https://index.docker.io/v1/":{"auth":"dTpw"},"r.io":{"auth":"dTpw"}}}`), "config.json")
 	require.NoError(t, err)
 	notes = slices.Collect(hub.Explain(reference.MustParse("nginx")))

@@ -163,7 +163,8 @@ func TestPluginEnvironment(t *testing.T) {
 		Args  []string
 		Env   []string
 		Stdin string
-	}) {
+	},
+	) {
 		creds, errs := collect(t.Context(), testProviders(t, c, p), "r.io/app")
 		require.Empty(t, errs)
 		require.Len(t, creds, 1)

@@ -21,9 +21,7 @@ func NewDockerConfigJSON(server, username, password, email string) ([]byte, erro
 	if server == "" {
 		server = hubServer
 	}
-	if text, err := (Rules{}).normalize(server); err != nil {
-		return nil, &KeyError{Key: redactKey(server), Err: err}
-	} else if _, err := compileKey(text); err != nil {
+	if _, err := compileKey(normalize(server)); err != nil {
 		return nil, &KeyError{Key: redactKey(server), Err: err}
 	}
 	switch {
@@ -82,10 +80,10 @@ func MarshalConfig(ring Keyring) (data []byte, dropped []Origin, err error) {
 			continue
 		}
 		for c := range list.All() {
-			text, err := Rules{}.normalize(c.Origin.Key)
-			if err != nil || c.Anonymous() {
+			if c.Anonymous() {
 				continue
 			}
+			text := normalize(c.Origin.Key)
 			if first, ok := seen[text]; ok {
 				if !first.Same(c) {
 					dropped = append(dropped, c.Origin)
