@@ -14,8 +14,9 @@ import (
 )
 
 // A Config is a config.json, .dockercfg or auth.json file that was read. It is a
-// [Keyring], a [Fingerprinter] and an [Explainer], and starts no program. It never
-// changes.
+// [Keyring], a [Fingerprinter] and an [Explainer], and starts no program; see
+// [Config.WithHelpers] for those that the file names. It never changes. The zero
+// Config knows no credentials.
 type Config struct {
 	name     string
 	table    table

@@ -26,8 +26,9 @@ type HelperConfig struct {
 
 // A Helper is a docker-credential-* program, which keeps logins in a store of the
 // system, asked for the registry of each image. It is a [Keyring], a
-// [Fingerprinter] and an [Explainer], safe for concurrent use. One run answers
-// all that ask for the same registry at the same time; answers are not kept.
+// [Fingerprinter] and an [Explainer], safe for concurrent use, and made by
+// [NewHelper]. One run answers all that ask for the same registry at the same
+// time; answers are not kept.
 type Helper struct {
 	name    string
 	config  HelperConfig

@@ -100,4 +100,3 @@ func literalHost(hostport string) string {
 	}
 	return hostport
 }
-

@@ -49,6 +49,16 @@ func TestJoinDropsWhatWasTried(t *testing.T) {
 	assert.Len(t, creds, 4)
 }
 
+func TestZeroKeyrings(t *testing.T) {
+	for _, ring := range []Keyring{new(Config), new(Secrets), new(Providers), Static(nil), Join()} {
+		creds, errs := collect(t.Context(), ring, "nginx")
+		assert.Empty(t, creds)
+		assert.Empty(t, errs)
+		assert.Empty(t, slices.Collect(ring.(Explainer).Explain(reference.MustParse("nginx"))))
+		ring.(Fingerprinter).Fingerprint(reference.MustParse("nginx"))
+	}
+}
+
 // TestFingerprint holds that it tells what would be tried, and nothing else.
 func TestFingerprint(t *testing.T) {
 	ref, other := reference.MustParse("r.io/app"), reference.MustParse("q.io/app")

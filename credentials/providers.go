@@ -41,7 +41,7 @@ type ProviderConfig struct {
 //
 // A plugin is run only when the candidates of those before it have failed, once
 // for a question however many ask it at the same time, and its failures are not
-// kept.
+// kept. The zero Providers have no plugin.
 type Providers struct {
 	rules Rules
 	list  []*provider

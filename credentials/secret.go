@@ -130,7 +130,8 @@ func (s Secret) origin() Origin {
 }
 
 // Secrets are imagePullSecrets, merged into one virtual config.json. It is a
-// [Keyring], a [Fingerprinter] and an [Explainer], and never changes.
+// [Keyring], a [Fingerprinter] and an [Explainer], and never changes. The zero
+// Secrets know no credentials.
 type Secrets struct {
 	table    table
 	problems []error
