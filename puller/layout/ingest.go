@@ -140,17 +140,10 @@ func (in *ingest) open() error {
 	fsys, part := in.l.fs, partName(in.desc.Digest)
 	f, err := fsys.OpenFile(part, os.O_RDWR|os.O_CREATE|os.O_EXCL)
 	if errors.Is(err, fs.ErrExist) {
-		if f, err = fsys.OpenFile(part, os.O_RDWR); err == nil {
-			in.f = f
-			if err = in.loadList(); err != nil {
-				f.Close()
-			}
+		if ok, err := in.reopen(part); ok || err != nil {
 			return err
 		}
-		if !errors.Is(err, errNotRegular) {
-			return err
-		}
-		f, err = in.l.createFresh(part) // in place of a planted link
+		f, err = in.l.createFresh(part)
 	}
 	if err != nil {
 		return err
@@ -167,12 +160,29 @@ func (in *ingest) open() error {
 	return nil
 }
 
-// loadList believes of the side list what lies within the partial and within desc's size.
-func (in *ingest) loadList() error {
-	fi, err := in.f.Stat()
-	if err != nil {
-		return err
+// reopen opens the partial there is; ok is false if it is of no use: a planted
+// link, or longer than the blob, as one is that another descriptor lied about.
+func (in *ingest) reopen(part string) (ok bool, err error) {
+	f, err := in.l.fs.OpenFile(part, os.O_RDWR)
+	if errors.Is(err, errNotRegular) {
+		return false, nil
 	}
+	if err != nil {
+		return false, err
+	}
+	fi, err := f.Stat()
+	if err == nil && fi.Size() <= in.desc.Size {
+		in.f = f
+		if err = in.loadList(fi); err == nil {
+			return true, nil
+		}
+	}
+	f.Close()
+	return false, err
+}
+
+// loadList believes of the side list what lies within the partial.
+func (in *ingest) loadList(fi fs.FileInfo) error {
 	list, err := in.l.fs.OpenFile(listName(in.desc.Digest), os.O_RDWR)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -189,7 +199,7 @@ func (in *ingest) loadList() error {
 		in.l.log.Warn("the list of a partial blob is not used", "digest", in.desc.Digest, "error", err)
 		return in.removeList()
 	}
-	in.done, in.listEnd = parseRecords(data, min(in.desc.Size, fi.Size()))
+	in.done, in.listEnd = parseRecords(data, fi.Size())
 	in.kept = slices.Clone(in.done)
 	in.list = list
 	return nil

@@ -225,8 +225,10 @@ func (l *Layout) refuseStrange() error {
 // mkdir makes a directory, durably, or checks that it is one.
 func (l *Layout) mkdir(name string) error {
 	err := l.fs.Mkdir(name)
-	if errors.Is(err, fs.ErrExist) {
-		return l.fs.CheckDir(name)
+	if err == nil || errors.Is(err, fs.ErrExist) {
+		if cerr := l.fs.CheckDir(name); cerr != nil || err != nil {
+			return cerr
+		}
 	}
 	if err != nil {
 		return err

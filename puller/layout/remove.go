@@ -59,7 +59,7 @@ func (l *Layout) Remove(ctx context.Context, ref reference.Reference) (Freed, er
 	var freed Freed
 	for d := range candidates {
 		if !used[d] {
-			l.removeBlob(d, &freed)
+			l.removeBlob(d, nil, &freed)
 		}
 	}
 	return freed, nil
@@ -96,7 +96,7 @@ func (l *Layout) Prune(ctx context.Context, cfg PruneConfig) (Freed, error) {
 	var freed Freed
 	err = l.eachBlob(func(d digest.Digest, fi fs.FileInfo) error {
 		if !used[d] && l.unusedFor(fi, cfg.MinAge) {
-			l.removeBlob(d, &freed)
+			l.removeBlob(d, fi, &freed)
 		}
 		return ctx.Err()
 	})
@@ -121,17 +121,29 @@ func (l *Layout) lockForRemoval(ctx context.Context) (unlock func(), err error) 
 	if err := l.mkdir(stateDir); err != nil {
 		return nil, l.fail(err, "remove")
 	}
-	unlock, err = l.lock(ctx, indexLock)
+	release, err := l.lock(ctx, indexLock)
 	if err != nil {
 		return nil, err
 	}
-	f, err := l.createFresh(removalName)
-	if err != nil {
-		unlock()
+	if err := l.leaveWord(); err != nil {
+		release()
 		return nil, l.fail(err, "remove")
 	}
-	f.Close()
-	return unlock, nil
+	return func() {
+		// Once more, for layouts that were opened meanwhile.
+		if err := l.leaveWord(); err != nil {
+			l.log.Warn("pulls under way are not told of a removal", "error", err)
+		}
+		release()
+	}, nil
+}
+
+func (l *Layout) leaveWord() error {
+	f, err := l.createFresh(removalName)
+	if err != nil {
+		return err
+	}
+	return f.Close()
 }
 
 // failOrCtx is fail, but for the error of a ctx that ended.
@@ -142,8 +154,9 @@ func (l *Layout) failOrCtx(ctx context.Context, err error, format string, args .
 	return l.fail(err, format, args...)
 }
 
-// removeBlob removes a blob unless somebody is about to store it.
-func (l *Layout) removeBlob(d digest.Digest, freed *Freed) {
+// removeBlob removes a blob unless somebody is about to store it, or has: if
+// seen is not nil, only that file is removed.
+func (l *Layout) removeBlob(d digest.Digest, seen fs.FileInfo, freed *Freed) {
 	unlock, ok := l.tryLock(string(d))
 	if !ok {
 		return
@@ -151,6 +164,9 @@ func (l *Layout) removeBlob(d digest.Digest, freed *Freed) {
 	defer unlock()
 	name := blobName(d)
 	fi, err := l.fs.Lstat(name)
+	if err == nil && seen != nil && !l.fs.SameFile(fi, seen) {
+		return
+	}
 	if err == nil {
 		err = l.fs.Remove(name)
 	}

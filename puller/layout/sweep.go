@@ -46,11 +46,13 @@ func (l *Layout) sweepOlder(age time.Duration) {
 				swept[base] = true
 				l.sweepPartial(base, limit)
 			}
-		case strings.HasPrefix(name, tempPrefix) || suffix == lockSuffix:
+		case suffix == lockSuffix:
 			if l.old(name, limit) {
-				l.log.Info("a left-over is removed", "name", name)
-				l.fs.Remove(name)
+				l.sweepLock(name, base)
 			}
+		case strings.HasPrefix(name, tempPrefix) && l.old(name, limit):
+			l.log.Info("a left-over is removed", "name", name)
+			l.fs.Remove(name)
 		}
 	}
 }
@@ -68,7 +70,7 @@ func (l *Layout) sweepPartial(base string, limit time.Time) {
 	if !l.old(part, limit) || !l.old(list, limit) {
 		return
 	}
-	key := strings.Replace(base, "-", ":", 1)
+	key := keyOf(base)
 	unlock, ok := l.tryLock(key)
 	if !ok {
 		return
@@ -81,6 +83,20 @@ func (l *Layout) sweepPartial(base string, limit time.Time) {
 	l.fs.Remove(list)
 	l.fs.Remove(part)
 }
+
+// sweepLock removes a lock file that nobody holds.
+func (l *Layout) sweepLock(name, base string) {
+	unlock, ok := l.tryLock(keyOf(base))
+	if !ok {
+		return
+	}
+	defer unlock()
+	l.log.Info("a left-over is removed", "name", name)
+	l.fs.Remove(name)
+}
+
+// keyOf is the lock of what has that name in the state directory.
+func keyOf(base string) string { return strings.Replace(base, "-", ":", 1) }
 
 // old reports whether a file was not written to since limit. One that is not
 // there is old, and so is a small partial that was about to become a blob: it

@@ -60,17 +60,18 @@ func (l *Layout) verifyBlob(ctx context.Context, d digest.Digest, before fs.File
 		}
 		return nil
 	}
-	unlock, err := l.lock(ctx, string(d))
+	unlock, err := l.lockForRemoval(ctx)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	now, err := l.fs.Lstat(blobName(d))
-	if err != nil || !l.fs.SameFile(now, before) {
-		return nil // stored anew meanwhile
-	}
-	if err := l.fs.Remove(blobName(d)); err != nil {
-		return fmt.Errorf("remove damaged blob %s: %w", d, err)
+	var freed Freed
+	l.removeBlob(d, before, &freed)
+	if freed.Blobs == 0 {
+		if now, err := l.fs.Lstat(blobName(d)); err != nil || !l.fs.SameFile(now, before) {
+			return nil // stored anew meanwhile
+		}
+		return fmt.Errorf("blob %s has content with digest %s, and could not be removed", d, got)
 	}
 	return &content.Error{Kind: content.ErrDigestMismatch,
 		Err: fmt.Errorf("layout %q: blob %s has content with digest %s; it was removed", l.dir, d, got)}

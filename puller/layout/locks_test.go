@@ -1,0 +1,79 @@
+package layout
+
+import (
+	"context"
+	"os"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// Both ways to lock, that of Linux and that of the other systems.
+func TestLocks(t *testing.T) {
+	for name, try := range map[string]func(f *osFS, key string) (func() error, error){
+		"this system's": func(f *osFS, key string) (func() error, error) { return f.TryLock(key) },
+		"a file each": func(f *osFS, key string) (func() error, error) {
+			d, err := f.dir(stateDir)
+			if err != nil {
+				return nil, err
+			}
+			return tryLockFile(d.root, key)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			a, b := must(openOS(dir)), must(openOS(dir))
+			defer a.Close()
+			defer b.Close()
+			require.NoError(t, a.Mkdir(stateDir))
+			for range 3 {
+				unlock, err := try(a, "sha256:x")
+				require.NoError(t, err)
+				_, err = try(b, "sha256:x")
+				require.ErrorIs(t, err, errLocked)
+				other, err := try(b, "sha256:y")
+				require.NoError(t, err)
+				require.NoError(t, other())
+				require.NoError(t, unlock())
+				unlock, err = try(b, "sha256:x")
+				require.NoError(t, err)
+				require.NoError(t, unlock())
+			}
+			require.NoError(t, os.RemoveAll(dir+"/"+stateDir)) // as another tool might
+			require.NoError(t, os.Mkdir(dir+"/"+stateDir, 0o755))
+			require.NoError(t, a.CheckDir(stateDir))
+			require.NoError(t, b.CheckDir(stateDir))
+			unlock, err := try(a, "sha256:x")
+			require.NoError(t, err)
+			_, err = try(b, "sha256:x")
+			require.ErrorIs(t, err, errLocked)
+			require.NoError(t, unlock())
+		})
+	}
+}
+
+func TestLockWaitsAndGivesUp(t *testing.T) {
+	l := openTest(t, t.TempDir())
+	other := openTest(t, l.Dir())
+	require.NoError(t, l.mkdir(stateDir))
+	for _, holder := range []*Layout{l, other} { // in the process, and of another
+		unlock, err := holder.lock(t.Context(), "k")
+		require.NoError(t, err)
+		ctx, cancel := context.WithCancel(t.Context())
+		got := make(chan error)
+		go func() {
+			_, err := l.lock(ctx, "k")
+			got <- err
+		}()
+		cancel()
+		assert.ErrorIs(t, <-got, context.Canceled)
+		_, ok := l.tryLock("k")
+		assert.False(t, ok)
+		unlock()
+		unlock, err = l.lock(t.Context(), "k")
+		require.NoError(t, err)
+		unlock()
+	}
+	assert.Empty(t, l.keys.held)
+}
