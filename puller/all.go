@@ -4,6 +4,7 @@ import (
 	"context"
 	"iter"
 	"sync"
+	"time"
 )
 
 // A Result is what became of one image of PullAll.
@@ -16,10 +17,15 @@ type Result struct {
 // no limit.
 const allUnlimited = 64
 
+// maxAsleep is how many images of PullAll may wait for a back-off's window, beside
+// those that are pulled.
+const maxAsleep = 256
+
 // PullAll pulls the images of reqs, as many at a time as Config.Parallel says (64
 // if it says no limit), and yields each result as it comes: not in the order of
-// reqs. It takes a request only when it can begin with it, so a sequence may be
-// as long as it likes.
+// reqs. It takes one request more than it can begin with, so a sequence may be as
+// long as it likes. Images that wait for a back-off's window (Request.Wait) let
+// others go ahead, up to 256 of them.
 //
 // Breaking off cancels the pulls that run, and waits until they have stopped.
 // When ctx ends, those that run yield their error and no more are begun. reqs is
@@ -45,8 +51,8 @@ type requestResult struct {
 	Result
 }
 
-// pullAll starts the workers; they end when reqs has, or when ctx ends, and then
-// the channel is closed. Somebody must read it until then.
+// pullAll begins with the requests as there is room for them. The channel is
+// closed when all that were begun have ended; somebody must read it until then.
 func (p *Puller) pullAll(ctx context.Context, reqs iter.Seq[Request]) <-chan requestResult {
 	next := make(chan Request)
 	go func() {
@@ -60,30 +66,42 @@ func (p *Puller) pullAll(ctx context.Context, reqs iter.Seq[Request]) <-chan req
 		}
 	}()
 	results := make(chan requestResult)
-	var workers sync.WaitGroup
-	for range p.allWorkers() {
-		workers.Go(func() {
-			for {
-				select {
-				case req, ok := <-next:
-					if !ok || ctx.Err() != nil {
-						return
-					}
-					results <- requestResult{req, p.pullOne(ctx, req)}
-				case <-ctx.Done():
-					return
-				}
-			}
-		})
-	}
 	go func() {
-		workers.Wait()
-		close(results)
+		defer close(results)
+		var pulls sync.WaitGroup
+		defer pulls.Wait()
+		room := &room{awake: newSlots(p.allAtOnce()), asleep: newSlots(maxAsleep)}
+		for {
+			// First the request: a place that waits for one is lost to those who
+			// have slept enough.
+			req, ok := receive(ctx, next)
+			if !ok || room.awake.acquire(ctx) != nil {
+				return
+			}
+			pulls.Go(func() {
+				// The place is given up when the result is taken: who is slow to
+				// take results holds up the pulls, and not ever more results.
+				results <- requestResult{req, p.pullOne(ctx, req, room)}
+				room.awake.release()
+			})
+		}
 	}()
 	return results
 }
 
-func (p *Puller) allWorkers() int {
+func receive(ctx context.Context, next <-chan Request) (Request, bool) {
+	if ctx.Err() != nil {
+		return Request{}, false
+	}
+	select {
+	case req, ok := <-next:
+		return req, ok
+	case <-ctx.Done():
+		return Request{}, false
+	}
+}
+
+func (p *Puller) allAtOnce() int {
 	switch n := p.config.Parallel; {
 	case n < 0:
 		return allUnlimited
@@ -94,11 +112,30 @@ func (p *Puller) allWorkers() int {
 	}
 }
 
-func (p *Puller) pullOne(ctx context.Context, req Request) Result {
-	pull := p.Pull
+func (p *Puller) pullOne(ctx context.Context, req Request, room *room) Result {
 	if req.Wait {
-		pull = p.PullWait
+		img, err := p.pullWait(ctx, req, room.sleep)
+		return Result{Image: img, Err: err}
 	}
-	img, err := pull(ctx, req)
+	img, err := p.Pull(ctx, req)
 	return Result{Image: img, Err: err}
+}
+
+// A room bounds how many images are in hand.
+type room struct{ awake, asleep *slots }
+
+// sleep makes room for another image meanwhile, and waits for room again.
+func (r *room) sleep(ctx context.Context, d time.Duration) error {
+	until := time.Now().Add(d)
+	// Where too many sleep already, this one keeps its place.
+	if !r.asleep.tryAcquire() {
+		return sleep(ctx, d)
+	}
+	r.awake.release()
+	err := sleep(ctx, time.Until(until))
+	r.asleep.release()
+	if again := r.awake.acquire(context.WithoutCancel(ctx)); err == nil {
+		err = again
+	}
+	return err
 }

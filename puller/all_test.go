@@ -153,6 +153,76 @@ func TestPullAllWaits(t *testing.T) {
 	})
 }
 
+// An image that waits for a window does not hold up the others, nor do many.
+func TestPullAllGoesOnWhileSomeWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, Config{Parallel: 2})
+		var mu sync.Mutex
+		now, most := 0, 0
+		tried := map[string]bool{}
+		w.runtime.pull = func(ctx context.Context, spec Spec) (string, error) {
+			mu.Lock()
+			now++
+			most = max(most, now)
+			first := !tried[spec.Written]
+			tried[spec.Written] = true
+			mu.Unlock()
+			defer func() {
+				mu.Lock()
+				now--
+				mu.Unlock()
+			}()
+			if first {
+				return "", textError("404")
+			}
+			return slow(time.Second, ok)(ctx, spec)
+		}
+		begin := time.Now()
+		n, atMost := 0, 0
+		for _, r := range w.PullAll(t.Context(), func(yield func(Request) bool) {
+			for req := range images(1000) {
+				req.Wait = true
+				if !yield(req) {
+					return
+				}
+			}
+		}) {
+			assert.NoError(t, r.Err)
+			n++
+			atMost = max(atMost, runtime.NumGoroutine())
+		}
+		assert.Equal(t, 1000, n)
+		assert.Equal(t, 2, most)
+		assert.Less(t, atMost, 2*maxAsleep+100, "what is in hand is bounded")
+		assert.Less(t, time.Since(begin), 1000*time.Second, "one at a time would take 11,000 s")
+	})
+}
+
+func TestPullAllBrokenOffWhileSomeWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, Config{})
+		w.runtime.pull = func(ctx context.Context, spec Spec) (string, error) {
+			if spec.Ref.Repository() == "app-9" {
+				return "sha256:1", nil
+			}
+			return "", textError("404")
+		}
+		begin := time.Now()
+		for req := range w.PullAll(t.Context(), func(yield func(Request) bool) {
+			for req := range images(1000) {
+				req.Wait = true
+				if !yield(req) {
+					return
+				}
+			}
+		}) {
+			assert.Equal(t, "a.example/app-9:1", req.Image)
+			break
+		}
+		assert.Zero(t, time.Since(begin))
+	})
+}
+
 // 2,000 images keep memory flat: what is in hand depends on Parallel alone.
 func TestPullAllKeepsMemoryFlat(t *testing.T) {
 	p, err := New(Config{Runtime: quietRuntime{}, Parallel: 8})

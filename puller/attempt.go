@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/pullkit/pullkit/credentials"
@@ -18,7 +19,9 @@ type failure struct {
 }
 
 func (f *failure) errorFor(t *task) *Error {
-	return &Error{Reason: f.reason, Image: t.req.Image, Attempts: f.attempts, Err: f.err}
+	// The error is kept for as long as the back-off lasts, the manifest that the
+	// name may be a small part of should not be.
+	return &Error{Reason: f.reason, Image: strings.Clone(t.req.Image), Attempts: f.attempts, Err: f.err}
 }
 
 // attempt waits for its turn and makes one attempt.

@@ -128,9 +128,11 @@ func ExampleFileRecords() {
 }
 
 func ExampleRecords() {
-	var records puller.Records = &puller.FileRecords{} // or your own, in a database
-	_, ok := records.(*puller.FileRecords)
-	fmt.Println(ok)
+	files, cleanup := tempRecords()
+	defer cleanup()
+	var records puller.Records = files // or your own, in a database
+	_, err := records.Record(context.Background(), "sha256:1")
+	fmt.Println(errors.Is(err, fs.ErrNotExist))
 	// Output: true
 }
 
@@ -153,15 +155,7 @@ func ExampleAccess() {
 }
 
 func ExampleSecretID() {
-	cred := credentials.Credential{Username: "robot", Password: credentials.Conceal("secret")}
-	id := puller.SecretID{Namespace: "team", Name: "regcred", UID: "1", Hash: puller.HashCredential(cred)}
-	fmt.Println(id.Namespace, id.Name, len(id.Hash))
-	// Output: team regcred 66
-}
-
-func ExampleHashCredential() {
-	cred := credentials.Credential{Username: "robot", Password: credentials.Conceal("secret")}
-	a, b := puller.HashCredential(cred), puller.HashCredential(cred)
-	fmt.Println(a == b, puller.HashCredential(credentials.Credential{}) == "")
-	// Output: false true
+	data, err := json.Marshal(puller.SecretID{Namespace: "team", Name: "regcred", UID: "1"})
+	fmt.Println(string(data), err)
+	// Output: {"namespace":"team","name":"regcred","uid":"1"} <nil>
 }

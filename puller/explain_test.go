@@ -180,7 +180,7 @@ func TestExplainAsksNobodyInAWindow(t *testing.T) {
 
 func TestExplainWritesNothing(t *testing.T) {
 	records := &scriptedRecords{record: &Record{Names: map[string]Access{"priv.example/app": {
-		Secrets: []SecretID{{Namespace: "x", Name: "x", UID: "x", Hash: HashCredential(secret("a", "1"))}},
+		Secrets: []SecretID{{Namespace: "x", Name: "x", UID: "x", Hash: hashCredential(secret("a", "1"))}},
 	}}}}
 	w := newWorld(t, Config{Records: records})
 	w.runtime.store["priv.example/app:1"] = "sha256:1"

@@ -5,10 +5,13 @@ import (
 	"errors"
 	"io/fs"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/index"
 	"github.com/pullkit/pullkit/pullpolicy"
 	"github.com/pullkit/pullkit/reference"
 )
@@ -96,16 +99,13 @@ func (g *guard) match(ctx context.Context, t *task, id string, held Access) (acc
 	return g.matchSecrets(ctx, t, id, held), nil
 }
 
-// matchSecrets goes through the Pod's secrets. What is the node's has let
-// everybody in when it pulled, or has not pulled.
+// matchSecrets goes through the Pod's secrets. The node's keyring is not asked:
+// what it has pulled everybody may use.
 func (g *guard) matchSecrets(ctx context.Context, t *task, id string, held Access) access {
 	why := "none of the Pod's secrets has pulled it before"
 	granted := false
-	t.ring.lookup(ctx, t.ref, func(from origin, c credentials.Credential, err error) bool {
-		switch {
-		case from == fromNode:
-			return false
-		case err != nil:
+	t.ring.lookupPod(ctx, t.ref, func(c credentials.Credential, err error) bool {
+		if err != nil {
 			return true // it is reported where the secret is missing: when the registry is asked
 		}
 		for _, s := range held.Secrets {
@@ -138,7 +138,7 @@ func (g *guard) renew(ctx context.Context, t *task, id string, held Access, c cr
 	}) {
 		return
 	}
-	s.Hash = HashCredential(c)
+	s.Hash = hashCredential(c)
 	if err := g.records.Grant(ctx, id, g.name(t), Access{Secrets: []SecretID{s}}); err != nil {
 		g.puller.log.Warn("the record of an image could not be renewed", "image", t.ref.String(), "err", err)
 	}
@@ -153,11 +153,8 @@ func secretID(c credentials.Credential) SecretID {
 func (g *guard) intended(ctx context.Context, t *task) (bool, error) {
 	want := g.intent(t)
 	for image, err := range g.records.Intents(ctx) {
-		if err != nil {
-			return false, err
-		}
-		if image == want {
-			return true, nil
+		if err != nil || image == want {
+			return err == nil, err
 		}
 	}
 	return false, nil
@@ -192,8 +189,13 @@ func (g *guard) adoptAll(ctx context.Context) error {
 	return nil
 }
 
-func (g *guard) adoptOne(ctx context.Context, image string) error {
-	t, unusable := g.puller.newTask(Request{Image: image})
+func (g *guard) adoptOne(ctx context.Context, intent string) error {
+	image, text, _ := strings.Cut(intent, " ")
+	platform, err := index.ParsePlatform(text)
+	if err != nil {
+		platform = ocispec.Platform{} // the Puller's own
+	}
+	t, unusable := g.puller.newTask(Request{Image: image, Platform: platform})
 	if unusable != nil {
 		return nil // nobody can ask for it
 	}
@@ -252,7 +254,7 @@ func (r tried) access() Access {
 		return Access{Everybody: true}
 	case r.from == fromPod:
 		s := secretID(r.with)
-		s.Hash = HashCredential(r.with)
+		s.Hash = hashCredential(r.with)
 		return Access{Secrets: []SecretID{s}}
 	case account != (credentials.ServiceAccount{}):
 		return Access{ServiceAccounts: []credentials.ServiceAccount{account}}
@@ -260,12 +262,14 @@ func (r tried) access() Access {
 	return Access{Everybody: true}
 }
 
-// intent is what a pull of the image is noted under.
+// intent is what a pull of the image is noted under: its name, and the platform,
+// since the store may hold it for several.
 func (g *guard) intent(t *task) string {
+	name := t.ref.String()
 	if g.puller.config.Kubelet.NameAsWritten {
-		return t.written
+		name = t.written
 	}
-	return t.ref.String()
+	return name + " " + index.FormatPlatform(t.platform)
 }
 
 // name is what access to the image is recorded under.

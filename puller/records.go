@@ -21,13 +21,12 @@ import (
 // Where Records fail, the registry is asked: an error never lets anybody in. The
 // methods may be called concurrently.
 type Records interface {
-	// Intend notes that a pull of image is about to begin, so that what a crash
-	// leaves in the store does not look like an image that was always there. The
-	// note is durable when Intend returns; done takes it back. Calls for one image
-	// may overlap, each with a done of its own.
+	// Intend notes that a pull is about to begin, so that what a crash leaves in the
+	// store does not look like an image that was always there. image is its name, a
+	// space and the platform. The note is durable when Intend returns; done takes it
+	// back. Calls for one image may overlap, each with a done of its own.
 	Intend(ctx context.Context, image string) (done func() error, err error)
-	// Intents yields the images that were noted and not taken back, by any process
-	// at any time.
+	// Intents yields what was noted and not taken back, by any process at any time.
 	Intents(ctx context.Context) iter.Seq2[string, error]
 	// Record returns what is known of the image with the given ID. The error wraps
 	// fs.ErrNotExist if it was never recorded.
@@ -63,8 +62,8 @@ type SecretID struct {
 	Namespace string `json:"namespace,omitempty"`
 	Name      string `json:"name,omitempty"`
 	UID       string `json:"uid,omitempty"`
-	// Hash is that of the credential, salted, as HashCredential makes it. It opens
-	// the image for a copy of the Secret too.
+	// Hash is a salted hash of the credential. It opens the image for a copy of the
+	// Secret too.
 	Hash string `json:"hash,omitempty"`
 }
 
@@ -97,10 +96,10 @@ func (s SecretID) sameObject(t SecretID) bool {
 	return s.UID != "" && s.UID == t.UID && s.Namespace == t.Namespace && s.Name == t.Name
 }
 
-// HashCredential hashes what c authenticates with, and a salt, which becomes part
-// of the result: two hashes of one credential differ. It is what SecretID.Hash
-// holds. The anonymous credential has no hash.
-func HashCredential(c credentials.Credential) string {
+// hashCredential hashes what c authenticates with, and a salt, which becomes part
+// of the result: two hashes of one credential differ. The anonymous credential
+// has no hash.
+func hashCredential(c credentials.Credential) string {
 	if c.Anonymous() {
 		return ""
 	}

@@ -20,7 +20,7 @@ import (
 
 // FileRecords are Records in a directory:
 //
-//	intents/<hex sha256 of the image>-<random hex>.json   {"image":"registry.example/app:v1"}
+//	intents/<hex sha256 of the image>-<random hex>.json   {"image":"registry.example/app:v1 linux/amd64"}
 //	records/<hex sha256 of the image's ID>.json           a Record
 //
 // Each file is written aside, flushed, and renamed into place, so that a crash
@@ -139,13 +139,15 @@ func (r *FileRecords) Grant(ctx context.Context, id, name string, access Access)
 
 // Sweep implements Records. It goes on after errors and returns them joined.
 // Notes of pulls that began more than a day before the given time are dropped,
-// and so are temporary files that a crash has left.
+// and so are temporary files that a crash has left. A record that cannot be read
+// stays: without it the image would look like one that was always there.
 func (r *FileRecords) Sweep(_ context.Context, before time.Time, stored func(id string) bool) error {
+	before = before.Add(-clockLag)
 	errs := []error{
 		r.sweepDir(recordsDir, before, func(name string) bool {
 			var rec Record
 			err := r.read(name, &rec)
-			return err == nil && stored(rec.ID)
+			return err != nil || stored(rec.ID)
 		}),
 		r.sweepDir(intentsDir, before.Add(-maxIntent), func(string) bool { return false }),
 	}
@@ -154,6 +156,9 @@ func (r *FileRecords) Sweep(_ context.Context, before time.Time, stored func(id 
 	}
 	return errors.Join(errs...)
 }
+
+// clockLag is more than the clock of a file system lags behind.
+const clockLag = time.Second
 
 // maxIntent is longer than any pull takes.
 const maxIntent = 24 * time.Hour

@@ -56,7 +56,7 @@ func TestFileRecords(t *testing.T) {
 	require.NoError(t, done())
 	assert.Equal(t, []string{"a.example/a:1"}, intents(t, r), "the other pull goes on")
 
-	s := SecretID{Namespace: "n", Name: "s", UID: "u", Hash: HashCredential(secret("a", "correct horse"))}
+	s := SecretID{Namespace: "n", Name: "s", UID: "u", Hash: hashCredential(secret("a", "correct horse"))}
 	require.NoError(t, r.Grant(ctx, "sha256:1", "a.example/a", Access{Secrets: []SecretID{s}}))
 	require.NoError(t, r.Grant(ctx, "sha256:1", "a.example/b", Access{Everybody: true}))
 	require.NoError(t, r.Grant(ctx, "sha256:1", "a.example/a", Access{ServiceAccounts: []credentials.ServiceAccount{{Namespace: "n", Name: "sa", UID: "x"}}}))
@@ -134,12 +134,12 @@ func TestFileRecordsAreSwept(t *testing.T) {
 	dir := t.TempDir()
 	r := openRecordsIn(t, dir)
 	ctx := t.Context()
-	w := newWorld(t, Config{Records: r})
+	w := newWorld(t, Config{Records: r, Platform: platform("linux", "amd64")})
 	for _, id := range []string{"sha256:kept", "sha256:gone", "sha256:new"} {
 		require.NoError(t, r.Grant(ctx, id, "a.example/a", Access{Everybody: true}))
 	}
 	// A process died while it pulled a.example/crash, which is in the store.
-	_, err := r.Intend(ctx, "a.example/crash:1")
+	_, err := r.Intend(ctx, "a.example/crash:1 linux/amd64")
 	require.NoError(t, err)
 	w.runtime.store["a.example/crash:1"] = "sha256:crash"
 	require.NoError(t, os.WriteFile(filepath.Join(dir, recordsDir, tempPrefix+"1"), nil, 0o600))
@@ -156,7 +156,11 @@ func TestFileRecordsAreSwept(t *testing.T) {
 	age("*/"+tempPrefix+"*", 2*time.Hour)
 	require.NoError(t, os.Chtimes(filepath.Join(dir, recordFile("sha256:new")), before.Add(time.Second), before.Add(time.Second)))
 	stored := func(id string) bool { return id == "sha256:kept" || id == "sha256:crash" }
+	unreadable := filepath.Join(dir, recordFile("sha256:unreadable"))
+	require.NoError(t, os.WriteFile(unreadable, []byte("{"), 0o600))
+	require.NoError(t, os.Chtimes(unreadable, before.Add(-time.Hour), before.Add(-time.Hour)))
 	require.NoError(t, w.Sweep(ctx, before, stored))
+	assert.FileExists(t, unreadable, "who may use that image is not known")
 
 	for id, want := range map[string]bool{"sha256:kept": true, "sha256:gone": false, "sha256:new": true, "sha256:crash": true} {
 		_, err := r.Record(ctx, id)
@@ -212,16 +216,18 @@ func TestRecordsFailSafe(t *testing.T) {
 	})
 	t.Run("a failed pull", func(t *testing.T) {
 		records := &scriptedRecords{}
-		w := newWorld(t, Config{Records: records})
+		w := newWorld(t, Config{Records: records, Platform: platform("linux", "amd64")})
 		w.runtime.pull = answers(map[string]string{"anonymous": "401"})
 		_, err := w.Pull(t.Context(), Request{Image: "a.example/a:1"})
 		assert.Error(t, err)
-		assert.Equal(t, []string{"a.example/a:1"}, records.begun)
+		assert.Equal(t, []string{"a.example/a:1 linux/amd64"}, records.begun)
 		assert.Equal(t, 1, records.ended)
 		assert.Empty(t, records.grants)
 	})
 	t.Run("an intent of any pull makes a present image ask", func(t *testing.T) {
-		w := newWorld(t, Config{Records: &scriptedRecords{intents: []string{"a.example/a:1"}}})
+		w := newWorld(t, Config{
+			Records: &scriptedRecords{intents: []string{"a.example/a:1 linux/amd64"}}, Platform: platform("linux", "amd64"),
+		})
 		w.runtime.store["a.example/a:1"] = "sha256:1"
 		w.runtime.pull = answers(map[string]string{"anonymous": "401"})
 		_, err := w.Pull(t.Context(), Request{Image: "a.example/a:1"})
@@ -233,9 +239,9 @@ func TestRecordsFailSafe(t *testing.T) {
 // look preloaded.
 func TestACrashMarksTheImageNotTheTag(t *testing.T) {
 	r := openRecords(t)
-	_, err := r.Intend(t.Context(), "priv.example/app:1")
+	_, err := r.Intend(t.Context(), "priv.example/app:1 linux/arm64")
 	require.NoError(t, err)
-	w := newWorld(t, Config{Records: r})
+	w := newWorld(t, Config{Records: r, Platform: platform("linux", "amd64")})
 	w.runtime.store["priv.example/app:1"] = "sha256:1"
 	w.runtime.store["priv.example/app:2"] = "sha256:1"
 	w.runtime.store["priv.example/preloaded:1"] = "sha256:2"
@@ -342,11 +348,11 @@ func FuzzHashCredential(f *testing.F) {
 	f.Fuzz(func(t *testing.T, u1, p1, i1, r1, u2, p2, i2, r2 string) {
 		a := credentials.Credential{Username: u1, Password: credentials.Conceal(p1), IdentityToken: credentials.Conceal(i1), RegistryToken: credentials.Conceal(r1)}
 		b := credentials.Credential{Username: u2, Password: credentials.Conceal(p2), IdentityToken: credentials.Conceal(i2), RegistryToken: credentials.Conceal(r2)}
-		hash := HashCredential(a)
+		hash := hashCredential(a)
 		assert.Equal(t, a.Same(b) && !a.Anonymous(), holds(hash, b))
 		assert.Equal(t, a.Anonymous(), hash == "")
 		if hash != "" {
-			assert.NotEqual(t, hash, HashCredential(a), "salted")
+			assert.NotEqual(t, hash, hashCredential(a), "salted")
 		}
 		assert.False(t, holds("", b))
 		holds(u1, b) // any text at all

@@ -45,20 +45,15 @@ func (p *Puller) newRing(req Request) *ring {
 // keyrings know is tried once; within one of them the keyring decides.
 func (r *ring) lookup(ctx context.Context, ref reference.Reference, yield func(origin, credentials.Credential, error) bool) {
 	var tried []credentials.Credential // the Pod's
-	if r.pod != nil {
-		for cred, err := range r.pod.Lookup(ctx, ref) {
-			if err == nil {
-				err = r.foreign(cred.Origin)
-			}
-			if err == nil {
-				tried = append(tried, cred)
-			}
-			if !yield(fromPod, cred, err) {
-				return
-			}
+	goOn := true
+	r.lookupPod(ctx, ref, func(cred credentials.Credential, err error) bool {
+		if err == nil {
+			tried = append(tried, cred)
 		}
-	}
-	if r.node == nil {
+		goOn = yield(fromPod, cred, err)
+		return goOn
+	})
+	if !goOn || r.node == nil {
 		return
 	}
 	for cred, err := range r.node.Lookup(ctx, ref) {
@@ -66,6 +61,21 @@ func (r *ring) lookup(ctx context.Context, ref reference.Reference, yield func(o
 			continue
 		}
 		if !yield(fromNode, cred, err) {
+			return
+		}
+	}
+}
+
+// lookupPod yields the Pod's candidates; those of another namespace are errors.
+func (r *ring) lookupPod(ctx context.Context, ref reference.Reference, yield func(credentials.Credential, error) bool) {
+	if r.pod == nil {
+		return
+	}
+	for cred, err := range r.pod.Lookup(ctx, ref) {
+		if err == nil {
+			err = r.foreign(cred.Origin)
+		}
+		if !yield(cred, err) {
 			return
 		}
 	}

@@ -56,6 +56,19 @@ func (s *slots) acquire(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
+// tryAcquire takes a slot if one is free now.
+func (s *slots) tryAcquire() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.limited && s.free == 0 {
+		return false
+	}
+	if s.limited {
+		s.free--
+	}
+	return true
+}
+
 // release gives a slot back: to the one that waits for longest.
 func (s *slots) release() {
 	if !s.limited {

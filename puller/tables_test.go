@@ -105,7 +105,7 @@ func TestEnsure(t *testing.T) {
 		ring := ringOf(secret("mine", "m"))
 		if c.Verification != "off" {
 			config.Records = records
-			access := Access{Secrets: []SecretID{{Namespace: "other", Name: "other", UID: "other", Hash: HashCredential(secret("x", "x"))}}}
+			access := Access{Secrets: []SecretID{{Namespace: "other", Name: "other", UID: "other", Hash: hashCredential(secret("x", "x"))}}}
 			switch c.Verification {
 			case "allowed":
 				access = Access{Everybody: true}
@@ -181,7 +181,7 @@ func (s tableSecret) credential() credentials.Credential {
 func (a tableAccess) access() Access {
 	out := Access{Everybody: a.NodePodsAccessible}
 	for _, s := range a.Secrets {
-		out.Secrets = append(out.Secrets, SecretID{s.Namespace, s.Name, s.UID, HashCredential(s.credential())})
+		out.Secrets = append(out.Secrets, SecretID{s.Namespace, s.Name, s.UID, hashCredential(s.credential())})
 	}
 	for _, s := range a.ServiceAccounts {
 		out.ServiceAccounts = append(out.ServiceAccounts, credentials.ServiceAccount{Namespace: s.Namespace, Name: s.Name, UID: s.UID})

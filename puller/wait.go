@@ -18,6 +18,11 @@ import (
 // end, or use Pull, where that is not wanted. When ctx ends the error wraps its
 // cause and the last failure.
 func (p *Puller) PullWait(ctx context.Context, req Request) (Image, error) {
+	return p.pullWait(ctx, req, sleep)
+}
+
+// pullWait is PullWait with a way to sleep.
+func (p *Puller) pullWait(ctx context.Context, req Request, sleep func(context.Context, time.Duration) error) (Image, error) {
 	t, err := p.newTask(req)
 	if err != nil {
 		p.emitUnusable(t, err)
@@ -84,7 +89,7 @@ func endedAfter(err, last *Error) *Error {
 	return &Error{Reason: err.Reason, Image: err.Image, Err: err.Err, Previous: last}
 }
 
-// sleep is the one place where a Puller sleeps.
+// sleep is the one place where a Puller sleeps. The error is the cause of ctx's end.
 func sleep(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
