@@ -40,7 +40,8 @@ type target struct {
 //   - docker.io, index.docker.io and registry-1.docker.io are one host, where the
 //     key has no wildcard in its host.
 //
-// The error says why key or name is malformed; neither of them matches then.
+// The error, a [*KeyError], says why key or name is malformed; there is no match
+// then.
 func Match(key, name string) (bool, error) { return Rules{}.Match(key, name) }
 
 // Match is [Match] under the rules r.
