@@ -70,6 +70,37 @@ func blobsOf(put pullertest.PutResult) []ocispec.Descriptor {
 	return put.Blobs
 }
 
+// TestRequests counts what a pull costs: no ping, nothing twice.
+func TestRequests(t *testing.T) {
+	reg, _, _ := start(t, pullertest.Config{Auth: pullertest.AuthBearer})
+	one, err := reg.PutImage("team/one:v1", pullertest.Image{Layers: []int64{1000}})
+	require.NoError(t, err)
+	many, err := reg.PutImage("team/many:v1", pullertest.Image{Layers: []int64{1000}, Platforms: []ocispec.Platform{
+		{OS: "linux", Architecture: "amd64"}, {OS: "linux", Architecture: "arm64"}}})
+	require.NoError(t, err)
+	var tr trace
+	c := &registry.Client{PlainHTTP: []string{reg.Host()}, Logger: tr.logger()}
+	defer c.CloseIdleConnections()
+
+	ref := reference.MustParse(reg.Host() + "/team/one:v1")
+	require.NoError(t, pull(t.Context(), c, ref, robot, one.Blobs))
+	tr.assert(t, "GET manifest 401", "GET token 200", "GET manifest 200", "GET blob 200", "GET blob 200")
+	_, body, err := c.Manifest(t.Context(), ref, robot, one.Descriptor.Digest)
+	require.NoError(t, err)
+	assert.Nil(t, body)
+	tr.assert(t, "HEAD manifest 200")
+	require.NoError(t, pull(t.Context(), c, ref, robot, one.Blobs))
+	tr.assert(t, "GET manifest 200", "GET blob 200", "GET blob 200")
+
+	ref = reference.MustParse(reg.Host() + "/team/many:v1")
+	_, _, err = c.Manifest(t.Context(), ref, robot, "")
+	require.NoError(t, err)
+	child, err := ref.WithDigest(many.Manifests[0].Digest)
+	require.NoError(t, err)
+	require.NoError(t, pull(t.Context(), c, child, robot, many.Blobs[:2]))
+	tr.assert(t, "GET manifest 401", "GET token 200", "GET manifest 200", "GET manifest 200", "GET blob 200", "GET blob 200")
+}
+
 func TestPull(t *testing.T) {
 	identity := credentials.Credential{IdentityToken: credentials.Conceal("identity-of-robot")}
 	wrong := credentials.Credential{Username: "robot", Password: credentials.Conceal("wrong-pass")}

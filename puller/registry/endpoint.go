@@ -138,6 +138,22 @@ func (h *health) failed(err error) {
 	}
 }
 
+// secrets lists what of the configured headers may be one.
+func (ep *endpoint) secrets() []string {
+	var secrets []string
+	for _, values := range ep.host.Header {
+		for _, v := range values {
+			if _, token, ok := strings.Cut(v, " "); ok {
+				secrets = append(secrets, token)
+			}
+			if len(v) >= 8 {
+				secrets = append(secrets, v)
+			}
+		}
+	}
+	return secrets
+}
+
 // addHeader sets the headers that the configuration wants for the host.
 func (ep *endpoint) addHeader(h http.Header) {
 	for name, values := range ep.host.Header {

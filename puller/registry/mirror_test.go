@@ -127,6 +127,14 @@ func TestMirrorsAndRegistryFail(t *testing.T) {
 	assert.Equal(t, "reg.example", e.Host)
 	assert.Contains(t, err.Error(), "m1.example: registry unavailable")
 	assert.Contains(t, err.Error(), "m2.example: unauthorized")
+
+	c.Hosts["reg.example"].Mirrors[0].Header = http.Header{"Authorization": {"Bearer m1-secret"}}
+	c = &registry.Client{Hosts: c.Hosts, Transport: newWorld(map[string]http.HandlerFunc{"https://reg.example": status(404), "https://m1.example": func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(403)
+		text(`{"errors":[{"code":"DENIED","message":"not with `+r.Header.Get("Authorization")+`"}]}`)(w, r)
+	}})}
+	_, err = read(t.Context(), c, ref, robot, helloBlob())
+	assert.Contains(t, err.Error(), "not with [redacted]")
 }
 
 // ring is a keyring that knows names.

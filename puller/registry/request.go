@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -125,7 +126,7 @@ func (ep *endpoint) authorized(ctx context.Context, scheme string, r request) (*
 // redirect has left it.
 func (ep *endpoint) follow(ctx context.Context, u *url.URL, r request, auth authorization) (*answer, error) {
 	home := originOf(u)
-	a := &answer{watch: newWatch(ctx, ep.client.stall()), secrets: append(auth.secrets(), secretsOf(r.cred)...)}
+	a := &answer{watch: newWatch(ctx, ep.client.stall()), secrets: slices.Concat(auth.secrets(), secretsOf(r.cred), ep.secrets())}
 	for hops := 0; ; hops++ {
 		own := originOf(u) == home
 		a.left = a.left || !own
