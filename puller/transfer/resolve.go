@@ -98,8 +98,17 @@ func (t target) size() int64 {
 	return n
 }
 
-// checkSize refuses sizes that cannot be true before room is made for them.
+// checkSize refuses sizes that cannot be true before room is made for them: one
+// digest with two sizes, and more than an int64 holds in all.
 func (t target) checkSize() error {
+	m := t.manifest()
+	sizes := map[digest.Digest]int64{m.Config.Digest: m.Config.Size}
+	for _, d := range m.Layers {
+		if size, ok := sizes[d.Digest]; ok && size != d.Size {
+			return failf(content.ErrSizeMismatch, "manifest %s says that %s has %d bytes, and %d", t.leaf().desc.Digest, d.Digest, size, d.Size)
+		}
+		sizes[d.Digest] = d.Size
+	}
 	if t.size() < 0 {
 		return failf(content.ErrSizeMismatch, "the sizes in manifest %s add up to more than %d bytes", t.leaf().desc.Digest, int64(math.MaxInt64))
 	}
