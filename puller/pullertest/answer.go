@@ -59,7 +59,9 @@ func (h head) write(conn net.Conn) error {
 	w := bufio.NewWriter(conn)
 	fmt.Fprintf(w, "HTTP/1.1 %d %s\r\n", h.status, http.StatusText(h.status))
 	for name, value := range h.header {
-		fmt.Fprintf(w, "%s: %s\r\n", name, value)
+		for one := range strings.SplitSeq(value, "\x00") {
+			fmt.Fprintf(w, "%s: %s\r\n", name, one)
+		}
 	}
 	fmt.Fprint(w, "\r\n")
 	return w.Flush()
@@ -75,9 +77,9 @@ func (s *Stage) compose(p Respond, req *http.Request) (head, io.Reader, error) {
 		data[*p.FlipAt] ^= 1
 	}
 	h := head{cmp.Or(p.Status, 200), map[string]string{"Connection": "close"}}
-	if from, ok := rangeStart(req, len(data)); ok && p.Range != "" && p.Range != "ignore" {
+	if from, to, ok := askedRange(req, len(data)); ok && p.Range != "" && p.Range != "ignore" {
 		h.status = http.StatusPartialContent
-		data, h.header["Content-Range"] = ranged(p.Range, data, from)
+		data, h.header["Content-Range"] = ranged(p.Range, data, from, to)
 	}
 	fill := repeated('A')
 	if p.FillByte != "" {
@@ -141,22 +143,30 @@ func pack(data []byte, fill io.Reader, fillSize int64, tail []byte) ([]byte, err
 	return packed.Bytes(), nil
 }
 
-// rangeStart is where a Range header of the form bytes=N-[M] begins.
-func rangeStart(req *http.Request, size int) (int, bool) {
+// askedRange reads a Range header of the form bytes=N-[M]; to is M+1 or the end.
+func askedRange(req *http.Request, size int) (from, to int, ok bool) {
 	text, ok := strings.CutPrefix(req.Header.Get("Range"), "bytes=")
-	first, _, dash := strings.Cut(text, "-")
+	first, last, dash := strings.Cut(text, "-")
 	from, err := strconv.Atoi(first)
 	if !ok || !dash || err != nil {
-		return 0, false
+		return 0, 0, false
 	}
-	return min(max(from, 0), size), true
+	to = size
+	if m, err := strconv.Atoi(last); err == nil {
+		to = min(m+1, size)
+	}
+	from = min(max(from, 0), size)
+	return from, max(from, to), true
 }
 
-// ranged gives the part of data that an answer of this kind sends, and its Content-Range.
-func ranged(how string, data []byte, from int) (part []byte, contentRange string) {
+// ranged gives the part of data that an answer of this kind sends, and its
+// Content-Range. Only an honest one minds where the range ends.
+func ranged(how string, data []byte, from, to int) (part []byte, contentRange string) {
 	size := len(data)
 	part, contentRange = data[from:], fmt.Sprintf("bytes %d-%d/%d", from, size-1, size)
 	switch how {
+	case "honest":
+		part, contentRange = data[from:to], fmt.Sprintf("bytes %d-%d/%d", from, to-1, size)
 	case "wrong-start":
 		part, contentRange = data[from/2:], fmt.Sprintf("bytes %d-%d/%d", from/2, size-1, size)
 	case "wrong-data":

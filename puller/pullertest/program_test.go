@@ -19,7 +19,9 @@ import (
 
 // slow are scenarios that take a program 15 to 30 seconds each. In memory they
 // cost nothing; against the program they are played where CI runs the tests.
-var slow = map[string]bool{"stall-mid-layer": true, "stall-no-header": true, "stall-token": true, "slow-loris": true}
+var slow = map[string]bool{
+	"stall-mid-layer": true, "stall-no-header": true, "stall-token": true, "slow-loris": true, "stall-manifest": true, "stall-error-body": true,
+}
 
 // TestScenariosAgainstProgram plays every scenario on sockets to the built
 // examples/pull: what a whole process does, killed ones, too, and its memory.
@@ -41,7 +43,7 @@ func TestScenariosAgainstProgram(t *testing.T) {
 			})
 		}
 	}
-	assert.Equal(t, 122, played, "scenarios")
+	assert.Equal(t, 183, played, "scenarios")
 }
 
 func buildProgram(t *testing.T) string {

@@ -117,8 +117,8 @@ type Match struct {
 // A Respond is an answer. The body is Body, or what BodyOf names, then FillSize
 // bytes of FillByte, then BodyTail.
 type Respond struct {
-	Status   int               `json:"status,omitempty"` // 0 means 200
-	Headers  map[string]string `json:"headers,omitempty"`
+	Status   int               `json:"status,omitempty"`  // 0 means 200
+	Headers  map[string]string `json:"headers,omitempty"` // a NUL in a value parts it in several headers
 	Body     string            `json:"body,omitempty"`
 	BodyOf   string            `json:"body_of,omitempty"` // an object
 	FillSize int64             `json:"fill_size,omitempty"`

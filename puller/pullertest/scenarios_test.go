@@ -27,12 +27,18 @@ var files = []struct {
 	name      string
 	scenarios int
 }{
-	{"content.json", 7}, {"credentials.json", 27}, {"documents.json", 34}, {"faults.json", 36}, {"limits.json", 8}, {"store.json", 10},
+	{"vectors/content.json", 7},
+	{"vectors/credentials.json", 27},
+	{"vectors/documents.json", 34},
+	{"vectors/faults.json", 36},
+	{"vectors/limits.json", 8},
+	{"vectors/store.json", 10},
+	{"scenarios/more.json", 61},
 }
 
 func readScenarios(t *testing.T, name string, want int) []pullertest.Scenario {
 	t.Helper()
-	data, err := os.ReadFile(filepath.Join("testdata", "vectors", name))
+	data, err := os.ReadFile(filepath.Join("testdata", filepath.FromSlash(name)))
 	require.NoError(t, err)
 	scenarios, err := pullertest.ParseScenarios(data)
 	require.NoError(t, err)
@@ -91,5 +97,5 @@ func TestScenariosInMemory(t *testing.T) {
 			played++
 		}
 	}
-	assert.Equal(t, 122, played, "scenarios")
+	assert.Equal(t, 183, played, "scenarios")
 }

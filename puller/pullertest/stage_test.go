@@ -168,6 +168,7 @@ func TestFaults(t *testing.T) {
 		"raw":         {respond: Respond{Raw: "SSH-2.0-{{size:o}}\r\n"}, err: errAny},
 		"ignore":      {respond: Respond{BodyOf: "o", Range: "ignore"}, header: []string{"Range", "bytes=6-"}, status: 200, body: "0123456789"},
 		"honest":      {respond: Respond{BodyOf: "o", Range: "honest"}, header: []string{"Range", "bytes=6-"}, status: 206, body: "6789", check: contentRange("bytes 6-9/10")},
+		"honest end":  {respond: Respond{BodyOf: "o", Range: "honest"}, header: []string{"Range", "bytes=2-4"}, status: 206, body: "234", check: contentRange("bytes 2-4/10")},
 		"wrong start": {respond: Respond{BodyOf: "o", Range: "wrong-start"}, header: []string{"Range", "bytes=6-"}, status: 206, body: "3456789", check: contentRange("bytes 3-9/10")},
 		"wrong data":  {respond: Respond{BodyOf: "o", Range: "wrong-data"}, header: []string{"Range", "bytes=6-"}, status: 206, body: "3456", check: contentRange("bytes 6-9/10")},
 		"short":       {respond: Respond{BodyOf: "o", Range: "short"}, header: []string{"Range", "bytes=6-"}, status: 206, body: "67", check: contentRange("bytes 6-9/10")},
