@@ -41,6 +41,7 @@ const (
 	ErrConfig          Kind = "bad configuration"
 )
 
+// Error is the kind in words.
 func (k Kind) Error() string { return string(k) }
 
 // Is makes ErrNotFound an fs.ErrNotExist, ErrUnauthorized and ErrDenied an fs.ErrPermission.
@@ -63,6 +64,7 @@ type Error struct {
 	Err        error // the cause; may be nil
 }
 
+// Error tells host, kind and cause.
 func (e *Error) Error() string {
 	var parts []string
 	if e.Host != "" {

@@ -140,6 +140,24 @@ func ExampleStore() {
 	// false <nil>
 }
 
+// A quota is a Store with little room.
+type quota struct {
+	memory
+	free int64
+}
+
+func (q quota) Free(context.Context) (int64, error)                     { return q.free, nil }
+func (q quota) Kept(context.Context, ocispec.Descriptor) (int64, error) { return 0, nil }
+
+func ExampleSpacer() {
+	var store content.Store = quota{memory{}, 1 << 20}
+	if s, ok := store.(content.Spacer); ok {
+		free, err := s.Free(context.Background())
+		fmt.Println(free >= 5<<20, err) // is there room for 5 MiB?
+	}
+	// Output: false <nil>
+}
+
 func ExampleIngest() {
 	ctx := context.Background()
 	store := memory{}

@@ -35,6 +35,7 @@ type Code struct {
 	Message string // for people; may be empty
 }
 
+// Error is one line: what was asked, the status, and what the registry says of it.
 func (e *StatusError) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %s: %d", e.Method, e.URL, e.Status)
