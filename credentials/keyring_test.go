@@ -102,6 +102,9 @@ func TestFingerprintOfPods(t *testing.T) {
 	twin := web
 	twin.Name = "b"
 	assert.Equal(t, of(web), of(twin))
+	ps.list[0].Token.CacheType = CacheByToken
+	assert.NotEqual(t, of(web), of(twin))
+	ps.list[0].Token.CacheType = CacheByServiceAccount
 	seen := []uint64{of(web), of(Pod{})}
 	for _, change := range []func(*Pod){
 		func(p *Pod) { p.Namespace = "db" },

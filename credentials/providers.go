@@ -183,6 +183,11 @@ func (pf providersFor) Fingerprint(ref reference.Reference) uint64 {
 		p.hash(&h)
 		if id, asked, err := p.identify(pf.pod); err == nil && asked {
 			id.hash(&h)
+			if id.account.Name != "" && p.Token.CacheType == CacheByToken { // each Pod has its own
+				hashString(&h, pf.pod.Namespace)
+				hashString(&h, pf.pod.Name)
+				hashString(&h, pf.pod.UID)
+			}
 		}
 	}
 	return h.Sum64()
