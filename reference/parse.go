@@ -26,7 +26,7 @@ func Parse(s string) (r Reference, err error) {
 	if e.tag < len(s) {
 		r.digest = digest.Digest(s[e.tag+1:])
 	}
-	if r.tag == "" && r.digest == "" {
+	if e.repository == len(s) {
 		r.tag = latest
 	}
 	if over := r.normalize(); over > 0 {

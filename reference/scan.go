@@ -18,13 +18,11 @@ type ends struct {
 // scan takes a name apart from left to right, by the grammar of the package
 // comment. It does not look at the length of the repository.
 func scan(s string) (ends, *ParseError) {
-	e := ends{registry: registryEnd(s)}
-	if e.registry >= 0 {
-		if i, why := scanRegistry(s[:e.registry]); why != "" {
-			return e, newParseError(s, i, PartRegistry, why)
-		}
-	}
+	var e ends
 	var why Reason
+	if e.registry, why = scanFirst(s); why != "" {
+		return e, newParseError(s, e.registry, PartRegistry, why)
+	}
 	if e.repository, why = scanRepository(s, e.registry+1); why != "" {
 		return e, newParseError(s, e.repository, PartRepository, why)
 	}
@@ -54,6 +52,39 @@ func scanVersion(s string, i int) (int, *ParseError) {
 	return i, nil
 }
 
+// scanFirst returns the index of the slash behind the registry, or -1 if s has
+// none. Where a registry is refused it returns its first bad byte, and why. It
+// is registryEnd and scanRegistry in one pass for all but refused and rare names.
+func scanFirst(s string) (int, Reason) {
+	i, dotted, why := scanHost(s)
+	switch {
+	case why != "":
+	case i == len(s):
+		return -1, ""
+	case s[i] == '/':
+		if dotted || looksLikeRegistry(s[:i]) {
+			return i, ""
+		}
+		return -1, ""
+	default: // a colon
+		slash := strings.IndexByte(s[i:], '/')
+		if slash < 0 {
+			return -1, ""
+		}
+		if at, why := scanPort(s[:i+slash], i); why != "" {
+			return at, why
+		}
+		return i + slash, ""
+	}
+	end := registryEnd(s)
+	if end >= 0 {
+		if at, why := scanRegistry(s[:end]); why != "" {
+			return at, why
+		}
+	}
+	return end, ""
+}
+
 // registryEnd returns the index of the slash behind the registry, or -1 if s
 // has none and all of it is read from Docker Hub. A slash in front of everything
 // counts, so that what is missing there is a registry.
@@ -81,7 +112,7 @@ func scanRegistry(s string) (i int, why Reason) {
 	if strings.HasPrefix(s, "[") {
 		i, why = scanAddress(s)
 	} else {
-		i, why = scanHost(s)
+		i, _, why = scanHost(s)
 	}
 	if why != "" || i == len(s) {
 		return i, why
@@ -89,27 +120,32 @@ func scanRegistry(s string) (i int, why Reason) {
 	return scanPort(s, i)
 }
 
-// scanHost reads labels up to the end or a colon. A run of dashes joins letters
-// and digits within a label, one dot joins labels.
-func scanHost(s string) (int, Reason) {
-	for i := 0; ; {
+// scanHost reads labels up to a colon, a slash or the end. A run of dashes joins
+// letters and digits within a label, one dot joins labels. dotted reports a dot.
+func scanHost(s string) (i int, dotted bool, why Reason) {
+	for {
 		start := i
 		for i < len(s) && class[s[i]]&(lower|upper) != 0 {
 			i++
 		}
-		switch {
-		case i < len(s) && s[i] == '_':
-			return i, ErrUnderscore
-		case i == start:
-			return i, whyNoRun(s, i)
-		case i == len(s) || s[i] == ':':
-			return i, ""
-		case s[i] == '.':
+		if i == start {
+			return i, dotted, whyNoRun(s, i)
+		}
+		if i == len(s) {
+			return i, dotted, ""
+		}
+		switch s[i] {
+		case '.':
+			dotted = true
 			i++
-		case s[i] == '-':
+		case ':', '/':
+			return i, dotted, ""
+		case '-':
 			i = skipDashes(s, i)
+		case '_':
+			return i, dotted, ErrUnderscore
 		default:
-			return i, ErrCharacter
+			return i, dotted, ErrCharacter
 		}
 	}
 }

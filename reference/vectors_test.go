@@ -40,7 +40,7 @@ func (v nameVector) name(t *testing.T) string {
 
 // load reads a file of vectors and holds how many there are, so that none goes
 // missing unseen.
-func load[T any](t *testing.T, file string, want int) []T {
+func load[T any](t testing.TB, file string, want int) []T {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join("testdata", "vectors", file))
 	require.NoError(t, err)

@@ -1,0 +1,225 @@
+package reference_test
+
+import (
+	"encoding/json"
+	"errors"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/pullkit/pullkit/reference"
+)
+
+// seeds are all inputs of the vectors and what hides beside them.
+func seeds(f *testing.F) {
+	for file, want := range map[string]int{"accept.json": 168, "reject.json": 182, "quirk.json": 23} {
+		for _, v := range load[nameVector](f, file, want) {
+			f.Add(v.Input)
+		}
+	}
+	for _, s := range []string{"LOCALHOST/x", "a_b.c/d", "A_b/c", "[1]/x", "[::1]/x", "[a.b]/x", "x@sha256:" + strings.Repeat("0", 64) + "/y", "docker.io/library/library", "library/library/x"} {
+		f.Add(s)
+	}
+}
+
+// FuzzRoundTrip: what is accepted prints to names that are the same value.
+func FuzzRoundTrip(f *testing.F) {
+	seeds(f)
+	f.Fuzz(func(t *testing.T, s string) {
+		r, w, err := reference.ParseWritten(s)
+		if err != nil {
+			checkError(t, s, err)
+			return
+		}
+		for _, form := range []string{r.String(), r.Familiar(), w.CRI, r.Name() + r.String()[len(r.Name()):]} {
+			again, err := reference.Parse(form)
+			require.NoError(t, err, "%q of %q", form, s)
+			require.Equal(t, r, again, "%q of %q", form, s)
+		}
+		require.Equal(t, r, r.Clone(), "%q", s)
+		require.Zero(t, r.Compare(r.Clone()), "%q", s)
+		if r.Digest() != "" {
+			require.NoError(t, r.Digest().Validate(), "%q", s)
+		}
+		checkText(t, r)
+		checkChanges(t, r)
+		zero, err := reference.Parser{}.Parse(s)
+		require.NoError(t, err, "%q", s)
+		require.Equal(t, r, zero, "the zero Parser on %q", s)
+		other, err := reference.Parser{Registry: "other.example", Namespace: "ns", Tag: "stable"}.Parse(r.String())
+		require.NoError(t, err, "%q", s)
+		require.Equal(t, r, other, "a canonical name means the same to every Parser: %q", s)
+		name, err := reference.Trim(s)
+		require.NoError(t, err, "Trim(%q)", s)
+		require.True(t, strings.HasPrefix(s, name), "Trim(%q)", s)
+	})
+}
+
+func checkText(t *testing.T, r reference.Reference) {
+	data, err := json.Marshal(map[reference.Reference]reference.Reference{r: r})
+	require.NoError(t, err)
+	var back map[reference.Reference]reference.Reference
+	require.NoError(t, json.Unmarshal(data, &back))
+	require.Equal(t, map[reference.Reference]reference.Reference{r: r}, back)
+}
+
+// checkChanges holds that each changed copy is a value that Parse could have made.
+func checkChanges(t *testing.T, r reference.Reference) {
+	same := func(changed reference.Reference, err error) {
+		if err != nil {
+			var perr *reference.ParseError
+			require.ErrorAs(t, err, &perr)
+			require.Zero(t, changed)
+			return
+		}
+		again, err := reference.Parse(changed.String())
+		require.NoError(t, err)
+		require.Equal(t, changed, again)
+	}
+	same(r.WithoutTag(), nil)
+	same(r.WithTag("v2"))
+	same(r.WithDigest(emptyDigest))
+	same(r.WithArch("s390x"))
+	for _, host := range []string{"mirror.example:5000", "docker.io", "index.docker.io", "[::1]", "localhost", "HOST"} {
+		same(r.WithRegistry(host))
+	}
+}
+
+// checkError holds what a ParseError promises.
+func checkError(t *testing.T, s string, err error) {
+	var perr *reference.ParseError
+	require.ErrorAs(t, err, &perr, "%q", s)
+	require.True(t, 0 <= perr.Offset && perr.Offset <= len(s), "%d in %q", perr.Offset, s)
+	require.Less(t, len(err.Error()), 1500, "%q", s) // 300 bytes as \xff and the like
+	for _, r := range err.Error() {
+		require.True(t, r >= ' ' && r != 0x7f, "control character in %q", err.Error())
+	}
+	reason, ok := perr.Err.(reference.Reason)
+	require.True(t, ok && reason != "", "%q", s)
+	switch {
+	case perr.Part == reference.PartDigest, reason == reference.ErrTooLong, reason == reference.ErrImageID, reason == reference.ErrUserinfo:
+		return // these say where a part begins, or ends
+	}
+	// What stands before the fault can be the beginning of a name.
+	for _, rest := range []string{"", "a", "/a", "0/a", ":0/a", "::1]/a", "]/a", "a/a"} {
+		_, err := reference.Parse(s[:perr.Offset] + rest)
+		if err == nil || errors.Is(err, reference.ErrTooLong) {
+			return
+		}
+	}
+	require.Fail(t, "no name begins like this", "%q, from %q: %v", s[:perr.Offset], s, err)
+}
+
+// A second parser, of regular expressions and slow, to compare with.
+const (
+	label      = `[a-zA-Z0-9]+(?:-+[a-zA-Z0-9]+)*`
+	host       = `(?:` + label + `(?:\.` + label + `)*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?`
+	component  = `[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*`
+	repository = component + `(?:/` + component + `)*`
+	version    = `(?::([a-zA-Z0-9_][a-zA-Z0-9_.-]{0,127}))?(?:@(sha256:[a-f0-9]{64}|sha384:[a-f0-9]{96}|sha512:[a-f0-9]{128}))?`
+)
+
+var (
+	qualified = regexp.MustCompile(`^(` + host + `)/(` + repository + `)` + version + `$`)
+	asWritten = regexp.MustCompile(`^(?:(` + host + `)/)?(` + repository + `)` + version + `$`)
+	imageID   = regexp.MustCompile(`^[a-f0-9]{64}$`)
+)
+
+// naiveParse returns registry, repository, tag and digest, nil for what is refused.
+func naiveParse(s string) []string {
+	if imageID.MatchString(s) {
+		return nil
+	}
+	first, rest, slash := strings.Cut(s, "/")
+	switch {
+	case !slash:
+		s = "docker.io/library/" + s
+	case first == "docker.io" || first == "index.docker.io":
+		if !strings.Contains(rest, "/") {
+			rest = "library/" + rest
+		}
+		s = "docker.io/" + rest
+	case first == "localhost" || strings.ContainsAny(first, ".:") || strings.ToLower(first) != first:
+	default:
+		s = "docker.io/" + s
+	}
+	m := qualified.FindStringSubmatch(s)
+	if m == nil || len(m[2]) > 255 {
+		return nil
+	}
+	if m[3] == "" && m[4] == "" {
+		m[3] = "latest"
+	}
+	return m[1:]
+}
+
+func naiveTrim(s string) (string, bool) {
+	m := asWritten.FindStringSubmatch(s)
+	if m == nil || len(m[2]) > 255 {
+		return "", false
+	}
+	if m[1] != "" {
+		return m[1] + "/" + m[2], true
+	}
+	return m[2], true
+}
+
+// FuzzNaive: the scanner and the regular expressions agree.
+func FuzzNaive(f *testing.F) {
+	seeds(f)
+	f.Fuzz(func(t *testing.T, s string) {
+		want := naiveParse(s)
+		r, err := reference.Parse(s)
+		require.Equal(t, want != nil, err == nil, "%q: %v", s, err)
+		if err == nil {
+			require.Equal(t, want, []string{r.Registry(), r.Repository(), r.Tag(), r.Digest().String()}, "%q", s)
+		}
+		name, ok := naiveTrim(s)
+		got, err := reference.Trim(s)
+		require.Equal(t, ok, err == nil, "Trim(%q): %v", s, err)
+		require.Equal(t, name, got, "Trim(%q)", s)
+	})
+}
+
+func FuzzCompare(f *testing.F) {
+	f.Add("pause", "library/pause:v1")
+	f.Add("docker.io/library/x", "docker.io/libraryx/y")
+	f.Add("docker.io/lib/x", "docker.io/library")
+	f.Fuzz(func(t *testing.T, a, b string) {
+		x, err1 := reference.Parse(a)
+		y, err2 := reference.Parse(b)
+		if err1 != nil || err2 != nil {
+			return
+		}
+		parts := func(r reference.Reference) []string {
+			return []string{r.Registry(), r.Repository(), r.Tag(), r.Digest().String()}
+		}
+		want := 0
+		for i := range 4 {
+			if want == 0 {
+				want = strings.Compare(parts(x)[i], parts(y)[i])
+			}
+		}
+		require.Equal(t, want, x.Compare(y), "%q %q", a, b)
+		require.Equal(t, -want, y.Compare(x), "%q %q", a, b)
+		require.Equal(t, x == y, x.Compare(y) == 0, "%q %q", a, b)
+	})
+}
+
+// FuzzParser: no fields of a Parser make a name that Parse does not read back.
+func FuzzParser(f *testing.F) {
+	f.Add("ghcr.io", "team/images", "stable", "app")
+	f.Add("docker.io", "library", "", "pause")
+	f.Add("", "x", "", "pause@"+emptyDigest)
+	f.Fuzz(func(t *testing.T, registry, namespace, tag, s string) {
+		r, err := reference.Parser{Registry: registry, Namespace: namespace, Tag: tag}.Parse(s)
+		if err != nil {
+			return
+		}
+		again, err := reference.Parse(r.String())
+		require.NoError(t, err, "%q", r)
+		require.Equal(t, r, again)
+	})
+}
