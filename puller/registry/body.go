@@ -255,12 +255,12 @@ func (b *body) Close() error {
 func (b *body) Reject() bool {
 	again := false
 	for ep := range b.from {
-		last := ep == b.hosts[len(b.hosts)-1]
-		news := b.client.rejected.add(ep, b.desc.Digest)
-		switch {
-		case !last:
+		switch registry := b.hosts[len(b.hosts)-1]; {
+		case ep != registry:
+			b.client.rejected.add(ep, b.desc.Digest)
 			again = true // the hosts after it are left
 		case b.answers > 1 || b.off > 0 || b.end < b.desc.Size:
+			news := b.client.rejected.add(ep, b.desc.Digest)
 			again = again || news
 		}
 	}

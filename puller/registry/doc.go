@@ -85,7 +85,8 @@
 // without the capability "resolve" is not asked what a tag is, only for content by
 // digest, which is verified. A mirror never gets the registry's credentials: its
 // own come from Client.Mirrors, looked up by the name the image has there
-// (cache.example:5000/library/nginx, harbor.example/dockerhub/library/nginx).
+// (cache.example:5000/library/nginx, harbor.example/dockerhub/library/nginx). Who
+// may pull an image is then for the first host to say that has it.
 //
 // # TLS
 //

@@ -8,6 +8,7 @@ import (
 	"mime"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -89,7 +90,7 @@ func (ep *endpoint) manifest(ctx context.Context, ref reference.Reference, cred 
 		return ocispec.Descriptor{}, nil, err
 	}
 	defer a.end()
-	body, err := a.document()
+	body, err := a.document(2 * ep.client.stall())
 	if err != nil {
 		return ocispec.Descriptor{}, nil, err
 	}
@@ -119,8 +120,8 @@ func (ep *endpoint) still(ctx context.Context, r request, have, pinned digest.Di
 	return ocispec.Descriptor{MediaType: a.mediaType(), Digest: have, Size: max(a.ContentLength, 0)}, true, nil
 }
 
-// document reads a manifest whole.
-func (a *answer) document() ([]byte, error) {
+// document reads a manifest whole. window is over what time it must not be too slow.
+func (a *answer) document(window time.Duration) ([]byte, error) {
 	if a.StatusCode != http.StatusOK {
 		return nil, a.unexpected(content.ErrNetwork)
 	}
@@ -131,23 +132,34 @@ func (a *answer) document() ([]byte, error) {
 	if a.ContentLength > maxManifest {
 		return nil, tooLarge
 	}
-	body, err := io.ReadAll(io.LimitReader(&armed{a}, maxManifest+1))
+	body, err := io.ReadAll(io.LimitReader(&armed{answer: a, window: window}, maxManifest+1))
 	switch {
 	case len(body) > maxManifest:
 		return nil, tooLarge
+	case errors.Is(err, errSlow):
+		return nil, fail(content.ErrTimeout, a.host, err)
 	case err != nil:
 		return nil, failTrip(a.watch.ctx, a.host, early(err), a.secrets)
 	}
 	return body, nil
 }
 
-// An armed reader watches each read of a body.
-type armed struct{ a *answer }
+// An armed reader watches each read of a body, and how fast they go on.
+type armed struct {
+	*answer
+	rate   rate
+	window time.Duration
+}
 
 func (r *armed) Read(p []byte) (int, error) {
-	r.a.watch.arm()
-	defer r.a.watch.rest()
-	return r.a.Body.Read(p)
+	r.watch.arm()
+	defer r.watch.rest()
+	began := time.Now()
+	n, err := r.Body.Read(p)
+	if r.rate.add(time.Since(began), n, r.window) && err == nil {
+		err = errSlow
+	}
+	return n, err
 }
 
 // describe verifies a document against the digests it was announced with, and

@@ -270,6 +270,19 @@ func TestSlow(t *testing.T) {
 	})
 }
 
+// TestSlowManifest: a document must not come too slowly either.
+func TestSlowManifest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		tr := &timed{steps: []func(*http.Request) (*http.Response, error){drip(make([]byte, 1<<20), 10, 10*time.Second, -1)}}
+		c := &registry.Client{Transport: tr}
+		_, _, err := c.Manifest(t.Context(), reference.MustParse("reg.example/app:v1"), nobody, "")
+		assert.ErrorIs(t, err, content.ErrTimeout)
+		assert.Len(t, tr.at, 4)
+		assert.Less(t, time.Since(began), 3*time.Minute)
+	})
+}
+
 // TestSlowReader: that the caller takes its time is not the server's fault.
 func TestSlowReader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
