@@ -142,7 +142,7 @@ func (p *Puller) failed(t *task, err error) *failure {
 			a.Err = m.err
 		}
 		var retry *RetryError
-		if errors.As(a.Err, &retry) {
+		if errors.As(a.Err, &retry) && !p.config.Kubelet.TryAllOnError {
 			f.after = max(f.after, retry.After)
 		}
 		attempts = append(attempts, a)

@@ -82,7 +82,8 @@ type Kubelet struct {
 	// fails the pull, without event and back-off.
 	FailOnBadSecret bool
 	// TryAllOnError: every credential is tried whatever the error, also when the
-	// registry asked everybody to wait (429) or the disk is full.
+	// disk is full or the registry asked everybody to wait (429); for how long it
+	// asked does not count.
 	TryAllOnError bool
 	// KeepDuplicates: a credential that both the Pod's and the node's keyring know
 	// is tried twice.

@@ -38,7 +38,7 @@
 // 300 s. Unlike the kubelet's it ends with a success, knows an image by all its
 // spellings, lasts as long as a registry's Retry-After, and lets one try through
 // when the Pod's or the node's secrets have changed. [Kubelet] has a switch for
-// each difference.
+// each difference in what is decided.
 //
 // # Who may use what is present
 //
