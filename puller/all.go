@@ -32,6 +32,9 @@ const maxAsleep = 256
 // called from another goroutine; where it blocks, it is left alone.
 func (p *Puller) PullAll(ctx context.Context, reqs iter.Seq[Request]) iter.Seq2[Request, Result] {
 	return func(yield func(Request, Result) bool) {
+		if reqs == nil {
+			return
+		}
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		results := p.pullAll(ctx, reqs)

@@ -118,6 +118,15 @@ func TestPullAllBrokenOff(t *testing.T) {
 	})
 }
 
+func TestPullAllOfNothing(t *testing.T) {
+	for range newWorld(t, Config{}).PullAll(t.Context(), nil) {
+		t.Error("a result")
+	}
+	for range newWorld(t, Config{Parallel: -1}).PullAll(t.Context(), images(0)) {
+		t.Error("a result")
+	}
+}
+
 func TestPullAllObeysItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, Config{Parallel: 2})

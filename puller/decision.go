@@ -30,9 +30,10 @@ const (
 	StoreUnknown  = "unknown"
 )
 
-// A Decision is what Pull would do with a request, and why. It holds no secret.
-// String makes a text of it for people; its JSON form is stable: fields are
-// added, not changed.
+// A Decision is what Pull would do with a request, and why. It holds no secret,
+// but is for those who run the node: it tells what is in the store and which
+// credentials there are. String makes a text of it for people; its JSON form is
+// stable: fields are added, not changed.
 type Decision struct {
 	Image      string        `json:"image"` // as written
 	Registry   string        `json:"registry,omitempty"`

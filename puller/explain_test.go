@@ -159,6 +159,34 @@ credentials 1 candidate
 	})
 }
 
+func TestExplainSaysWhyThePolicy(t *testing.T) {
+	const pinned = "a.example/a@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+	tests := []struct {
+		config Config
+		req    Request
+		policy pullpolicy.Policy
+		why    string
+	}{
+		{Config{}, Request{Image: "a.example/a"}, pullpolicy.Always, "default: tag is latest"},
+		{Config{}, Request{Image: "a.example/a:1"}, pullpolicy.IfNotPresent, "default: tag is not latest"},
+		{Config{}, Request{Image: pinned}, pullpolicy.IfNotPresent, "default: no tag, but a digest"},
+		{Config{}, Request{Image: "a.example/a", Policy: "Never"}, pullpolicy.Never, "as requested"},
+		{Config{AlwaysPull: true}, Request{Image: pinned, Policy: "Never"}, pullpolicy.Always, "AlwaysPullImages"},
+		{Config{Kubelet: Kubelet{PolicyAsWritten: true}}, Request{Image: "a.example/a:1", Policy: "Foo"}, pullpolicy.Always, "no policy of the three: pulled without a look at the store"},
+		{Config{Kubelet: Kubelet{PolicyAsWritten: true}}, Request{Image: "a.example/a:1"}, pullpolicy.Always, "no policy of the three: pulled without a look at the store"},
+	}
+	for _, tt := range tests {
+		w := newWorld(t, tt.config)
+		d, err := w.Explain(t.Context(), tt.req)
+		require.NoError(t, err)
+		assert.Equal(t, tt.policy, d.Policy, "%+v", tt.req)
+		assert.Equal(t, tt.why, d.PolicyWhy, "%+v", tt.req)
+		w.runtime.store[tt.req.Image] = "sha256:1"
+		_, err = w.Pull(t.Context(), tt.req)
+		assert.Equal(t, tt.policy == pullpolicy.Always, len(w.runtime.used) == 1, "%+v: %v", tt.req, err)
+	}
+}
+
 func TestExplainAsksNobodyInAWindow(t *testing.T) {
 	r := &planningRuntime{fakeRuntime: fakeRuntime{store: map[string]string{}}}
 	r.plan = func(Spec) (Plan, error) { return Plan{}, errors.New("404") }

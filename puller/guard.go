@@ -81,12 +81,9 @@ func (g *guard) match(ctx context.Context, t *task, id string, held Access) (acc
 	if held.Everybody {
 		return access{true, "it was pulled anonymously or with the node's credential"}, nil
 	}
-	if account := t.req.Pod.ServiceAccount; account != (credentials.ServiceAccount{}) {
-		for _, a := range held.ServiceAccounts {
-			if a == account {
-				return access{true, "the Pod's service account has pulled it before"}, nil
-			}
-		}
+	// Without a UID it could be another one of the same name.
+	if account := t.req.Pod.ServiceAccount; account.UID != "" && slices.Contains(held.ServiceAccounts, account) {
+		return access{true, "the Pod's service account has pulled it before"}, nil
 	}
 	if len(held.Secrets) == 0 && len(held.ServiceAccounts) == 0 {
 		return access{false, "nobody has shown yet that they may use it"}, nil

@@ -172,3 +172,23 @@ func TestExplainWithTheBuiltInRuntime(t *testing.T) {
 	_, err = p.Pull(t.Context(), puller.Request{Image: image, Policy: pullpolicy.Always})
 	assert.ErrorIs(t, err, puller.ErrImagePull, "under Always the registry checks each use")
 }
+
+// A repaired secret is tried at once, and the same one is not.
+func TestARepairedSecretWithTheBuiltInRuntime(t *testing.T) {
+	p, image, put, reg := built(t, func(s content.Source) content.Source { return s }, puller.Config{
+		Keyring: credentials.Join(pullSecret("", "other.example", "x")),
+	})
+	host := reference.MustParse(image).Registry()
+	pull := func(password string) (puller.Image, error) {
+		return p.Pull(t.Context(), puller.Request{Image: image, Pod: credentials.Pod{Namespace: "team", UID: "1"}, Keyring: pullSecret("team", host, password)})
+	}
+	_, err := pull("wrong")
+	assert.ErrorIs(t, err, puller.ErrImagePull)
+	reg.ResetCounts()
+	_, err = pull("wrong")
+	assert.ErrorIs(t, err, puller.ErrImagePullBackOff)
+	assert.Zero(t, reg.Counts().Total())
+	img, err := pull("right")
+	require.NoError(t, err)
+	assert.Equal(t, put.Manifests[1].Digest, img.Manifest)
+}

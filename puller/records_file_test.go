@@ -183,6 +183,15 @@ func TestFileRecordsAreSwept(t *testing.T) {
 func TestFileRecordsConcurrently(t *testing.T) {
 	r := openRecords(t)
 	var wg sync.WaitGroup
+	wg.Go(func() { // whoever reads meanwhile reads all of one state
+		for range 500 {
+			_, err := r.Record(t.Context(), "sha256:1")
+			assert.True(t, err == nil || errors.Is(err, fs.ErrNotExist), "%v", err)
+			for _, err := range r.Intents(t.Context()) {
+				assert.NoError(t, err)
+			}
+		}
+	})
 	for i := range 20 {
 		wg.Go(func() {
 			done, err := r.Intend(t.Context(), "a.example/a:1")
@@ -290,6 +299,31 @@ func TestWhatIsRecorded(t *testing.T) {
 		}
 		assert.Equal(t, tt.want, got, tt.name)
 	}
+}
+
+// A service account without a UID could be another one of the same name.
+func TestServiceAccountsAreKnownByUID(t *testing.T) {
+	for uid, want := range map[string]bool{"": false, "1": true, "2": false} {
+		records := &scriptedRecords{record: &Record{Names: map[string]Access{"priv.example/app": {
+			ServiceAccounts: []credentials.ServiceAccount{{Namespace: "n", Name: "sa"}, {Namespace: "n", Name: "sa", UID: "1"}},
+		}}}}
+		w := newWorld(t, Config{Records: records})
+		w.runtime.store["priv.example/app:1"] = "sha256:1"
+		w.runtime.pull = answers(map[string]string{"anonymous": "401"})
+		_, err := w.Pull(t.Context(), Request{Image: "priv.example/app:1", Pod: credentials.Pod{ServiceAccount: credentials.ServiceAccount{Namespace: "n", Name: "sa", UID: uid}}})
+		assert.Equal(t, want, err == nil, "UID %q: %v", uid, err)
+	}
+}
+
+// To see whether a present image may be used, no plugin of the node's runs.
+func TestNoPluginRunsForAPresentImage(t *testing.T) {
+	runs := 0
+	records := &scriptedRecords{record: &Record{Names: map[string]Access{"priv.example/app": {Secrets: []SecretID{{UID: "x"}}}}}}
+	w := newWorld(t, Config{Records: records, Keyring: &countingPlugin{runs: &runs}})
+	w.runtime.store["priv.example/app:1"] = "sha256:1"
+	_, err := w.Pull(t.Context(), Request{Image: "priv.example/app:1", Policy: "Never", Keyring: ringOf(secret("a", "1"))})
+	assert.ErrorIs(t, err, ErrImageNeverPull)
+	assert.Zero(t, runs)
 }
 
 func TestRecordsAreRenewed(t *testing.T) {

@@ -37,7 +37,8 @@ func TestContainerd(t *testing.T) {
 	id := push(t, filling)
 	filling.Stop()
 	reg := realtest.StartRegistry(t, realtest.RegistryConfig{Dir: dir, CA: ca, Htpasswd: map[string]string{"alice": "s3cret"}})
-	rt := startContainerd(t, reg, ca)
+	socket := startContainerd(t, reg, ca)
+	rt := connect(t, socket)
 
 	image := reg.Host + "/team/hello:v1"
 	good, stale := secret(t, "good", reg.Host, "s3cret"), secret(t, "stale", reg.Host+"/team", "old")
@@ -89,6 +90,11 @@ func TestContainerd(t *testing.T) {
 	assert.ErrorIs(t, err, puller.ErrImagePull)
 	assert.Equal(t, []string{puller.EventPulling, puller.EventAttempt, puller.EventFailed}, reasons)
 
+	out, err := exec.Command(build(t), "-socket", socket, "-secrets", manifest(t, reg.Host), image).CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	assert.Contains(t, string(out), "Normal Pulled Container image")
+	assert.Contains(t, string(out), id)
+
 	// CRI cannot ask for another platform than the node's.
 	_, err = p.Pull(t.Context(), puller.Request{Image: image, Policy: pullpolicy.Always, Platform: ocispec.Platform{OS: "linux", Architecture: "s390x"}})
 	assert.ErrorContains(t, err, "CRI pulls for "+index.FormatPlatform(index.Normalize(index.Host()))+" alone, not for linux/s390x")
@@ -139,7 +145,7 @@ func describe(mediaType string, data []byte) ocispec.Descriptor {
 }
 
 // startContainerd starts a containerd of the test's own that trusts ca for reg.
-func startContainerd(t *testing.T, reg *realtest.DockerRegistry, ca *realtest.CA) puller.Runtime {
+func startContainerd(t *testing.T, reg *realtest.DockerRegistry, ca *realtest.CA) (socket string) {
 	t.Helper()
 	program := realtest.Need(t, "containerd")
 	if os.Geteuid() != 0 {
@@ -154,7 +160,7 @@ func startContainerd(t *testing.T, reg *realtest.DockerRegistry, ca *realtest.CA
 	hosts := filepath.Join(dir, "certs.d", reg.Host)
 	require.NoError(t, os.MkdirAll(hosts, 0o755))
 	write(t, filepath.Join(hosts, "hosts.toml"), fmt.Sprintf("server = %q\n[host.%q]\n  ca = %q\n", reg.URL, reg.URL, ca.File))
-	socket := filepath.Join(dir, "cd.sock")
+	socket = filepath.Join(dir, "cd.sock")
 	config := filepath.Join(dir, "config.toml")
 	write(t, config, fmt.Sprintf(`version = 2
 root = %q
@@ -180,15 +186,40 @@ state = %q
 			t.Log(log.String())
 		}
 	})
+	return socket
+}
+
+// connect waits until containerd listens.
+func connect(t *testing.T, socket string) *cri.Runtime {
+	t.Helper()
 	conn, err := grpc.NewClient("unix://"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	require.NoError(t, err)
 	t.Cleanup(func() { conn.Close() })
-	// The call waits until containerd listens.
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	_, err = runtimeapi.NewImageServiceClient(conn).ListImages(ctx, &runtimeapi.ListImagesRequest{}, grpc.WaitForReady(true))
 	require.NoError(t, err)
 	return cri.New(conn)
+}
+
+// build builds the program.
+func build(t *testing.T) string {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), "cri-pull")
+	out, err := exec.Command("go", "build", "-o", program, "./cri-pull").CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	return program
+}
+
+// manifest is a file with the good secret, as kubectl would apply it.
+func manifest(t *testing.T, server string) string {
+	t.Helper()
+	doc, err := credentials.NewDockerConfigJSON(server, "alice", "s3cret", "")
+	require.NoError(t, err)
+	file := filepath.Join(t.TempDir(), "secret.yaml")
+	write(t, file, fmt.Sprintf("apiVersion: v1\nkind: Secret\nmetadata: {name: good, namespace: team}\ntype: %s\nstringData:\n  %s: %q\n",
+		credentials.TypeDockerConfigJSON, credentials.KeyDockerConfigJSON, doc))
+	return file
 }
 
 func write(t *testing.T, name, text string) {

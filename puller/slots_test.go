@@ -1,0 +1,83 @@
+package puller
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+)
+
+// However many come and leave, never more than the limit have a slot, those who
+// stay get one in the order in which they came, and none is lost.
+func TestSlotsUnderAStampede(t *testing.T) {
+	for _, limit := range []int{1, 3} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newSlots(limit)
+			rnd := rand.New(rand.NewPCG(1, 2))
+			var mu sync.Mutex
+			now, served := 0, []int{}
+			var wg sync.WaitGroup
+			for i := range 500 {
+				hold, patience := time.Duration(1+rnd.IntN(10))*time.Millisecond, time.Duration(rnd.IntN(2000))*time.Millisecond
+				wg.Go(func() {
+					ctx := t.Context()
+					if i%2 == 0 {
+						var cancel context.CancelFunc
+						ctx, cancel = context.WithTimeout(ctx, patience)
+						defer cancel()
+					}
+					if err := s.acquire(ctx); err != nil {
+						assert.ErrorIs(t, err, context.DeadlineExceeded)
+						return
+					}
+					mu.Lock()
+					now++
+					assert.LessOrEqual(t, now, limit)
+					if i%2 == 1 {
+						served = append(served, i)
+					}
+					mu.Unlock()
+					time.Sleep(hold)
+					mu.Lock()
+					now--
+					mu.Unlock()
+					s.release()
+				})
+				synctest.Wait() // they come one after the other
+			}
+			wg.Wait()
+			assert.IsIncreasing(t, served)
+			assert.Len(t, served, 250)
+			assert.Equal(t, limit, s.free)
+			assert.Zero(t, s.waiting.Len())
+		})
+	}
+}
+
+func TestBucket(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBucket(2, 3)
+		take := func(n int) (got int) {
+			for range n {
+				if b.take() == nil {
+					got++
+				}
+			}
+			return got
+		}
+		assert.Equal(t, 3, take(10), "it is full at first")
+		assert.True(t, b.empty())
+		time.Sleep(500 * time.Millisecond)
+		assert.False(t, b.empty())
+		assert.Equal(t, 1, take(10))
+		time.Sleep(time.Hour)
+		assert.Equal(t, 3, take(10), "it holds no more than the burst")
+		assert.Equal(t, 10, int(newBucket(1, 0).burst), "the kubelet's default")
+		assert.Error(t, newBucket(1, -1).take())
+		assert.NoError(t, newBucket(0, 0).take())
+	})
+}
