@@ -129,7 +129,10 @@ func (l *lanes) wait(starved time.Duration) bool {
 		}
 		return false
 	}
-	l.best, l.missed = l.rate, 0
+	if l.best > 0 {
+		l.missed = 0
+	}
+	l.best = l.rate
 	l.allowed = l.open + 1
 	l.begin(now)
 	return true

@@ -1,0 +1,188 @@
+package transfer
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// FuzzSpans holds spans equal to one flag for each byte.
+func FuzzSpans(f *testing.F) {
+	f.Add([]byte{0, 5, 10, 3, 5, 5})
+	f.Add([]byte{1, 1, 3, 1, 2, 1, 250, 20})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var ss spans
+		var naive [512]bool
+		for len(data) >= 2 {
+			s := span{int64(data[0]), int64(data[0]) + int64(data[1])}
+			data = data[2:]
+			if s.off == s.end {
+				continue
+			}
+			ss = ss.add(s)
+			for i := s.off; i < s.end; i++ {
+				naive[i] = true
+			}
+		}
+		const size = 300
+		var total int64
+		for i, there := range naive {
+			if there {
+				total++
+			}
+			end := int64(i)
+			for end < 512 && naive[end] {
+				end++
+			}
+			require.Equal(t, end, ss.after(int64(i)), "after %d of %v", i, ss)
+			if i >= size {
+				continue
+			}
+			gap := span{int64(i), int64(i)}
+			for gap.off < size && naive[gap.off] {
+				gap.off++
+			}
+			for gap.end = gap.off; gap.end < size && !naive[gap.end]; gap.end++ {
+			}
+			got := ss.gap(int64(i), size)
+			if gap.off == size {
+				require.Equal(t, got.off, max(got.end, size), "gap from %d of %v", i, ss)
+				continue
+			}
+			require.Equal(t, gap, got, "gap from %d of %v", i, ss)
+		}
+		require.Equal(t, total, ss.total())
+		for i := 1; i < len(ss); i++ {
+			require.Less(t, ss[i-1].end, ss[i].off, "apart: %v", ss)
+		}
+	})
+}
+
+func TestKeptSpans(t *testing.T) {
+	seq := func(ranges ...[2]int64) func(func(int64, int64) bool) {
+		return func(yield func(int64, int64) bool) {
+			for _, r := range ranges {
+				if !yield(r[0], r[1]) {
+					return
+				}
+			}
+		}
+	}
+	kept, ok := keptSpans(seq([2]int64{0, 3}, [2]int64{3, 2}, [2]int64{7, 0}, [2]int64{8, 2}), 10)
+	assert.True(t, ok)
+	assert.Equal(t, spans{{0, 5}, {8, 10}}, kept)
+	for _, bad := range [][2]int64{{-1, 2}, {0, 11}, {9, 2}, {0, -1}, {1 << 62, 1 << 62}} {
+		_, ok := keptSpans(seq([2]int64{0, 3}, bad), 10)
+		assert.False(t, ok, "%v", bad)
+	}
+}
+
+func TestPool(t *testing.T) {
+	p := newPool(10 * bufferSize)
+	var bufs [][]byte
+	for range 10 {
+		b, err := p.get(t.Context())
+		require.NoError(t, err)
+		bufs = append(bufs, b)
+	}
+	assert.Nil(t, p.tryGet(), "no more than the memory allows")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cause := errors.New("enough")
+	cancel(cause)
+	_, err := p.get(ctx)
+	assert.ErrorIs(t, err, cause)
+	p.put(bufs[0][:7])
+	b, err := p.get(t.Context())
+	require.NoError(t, err)
+	assert.Len(t, b, bufferSize)
+	assert.Equal(t, minBuffers, cap(newPool(1).free))
+}
+
+// No more goroutines hash at once than there are processors.
+func TestLimiter(t *testing.T) {
+	l := newLimiter()
+	var now, most atomic.Int64
+	h := hashFunc(func(p []byte) {
+		n := now.Add(1)
+		for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+		}
+		_ = sha256.Sum256(p)
+		now.Add(-1)
+	})
+	var wg sync.WaitGroup
+	for range 50 {
+		wg.Go(func() {
+			for range 20 {
+				l.write(h, make([]byte, 4096))
+			}
+		})
+	}
+	wg.Wait()
+	assert.LessOrEqual(t, most.Load(), int64(cap(l.slots)))
+	assert.Positive(t, l.spent())
+}
+
+type hashFunc func([]byte)
+
+func (f hashFunc) Write(p []byte) (int, error) { f(p); return len(p), nil }
+func (f hashFunc) Sum(b []byte) []byte         { return b }
+func (f hashFunc) Reset()                      {}
+func (f hashFunc) Size() int                   { return 0 }
+func (f hashFunc) BlockSize() int              { return 1 }
+
+// A lane is added while the hash waits and each one more brings more.
+func TestLanes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLanes(8, newLimiter())
+		require.True(t, l.take(true))
+		require.False(t, l.take(false), "one connection to begin with")
+		step := func(lanes int, perLane int64) (granted bool) {
+			l.moved(0, true)
+			time.Sleep(laneSettle)
+			for range 20 {
+				l.moved(perLane*int64(lanes), false)
+				time.Sleep(10 * time.Millisecond)
+				if l.wait(9 * time.Millisecond) {
+					return true
+				}
+			}
+			return false
+		}
+		for lanes := 1; lanes < 8; lanes++ {
+			require.True(t, step(lanes, 600_000), "%d lanes", lanes)
+			require.True(t, l.take(false))
+		}
+		assert.False(t, step(8, 600_000), "the limit")
+		l.leave(7, false)
+
+		require.True(t, step(1, 600_000))
+		require.True(t, l.take(false))
+		assert.False(t, step(2, 300_000), "the second brought nothing")
+		assert.True(t, step(2, 300_000), "but the rate before may have been measured too high")
+		require.True(t, l.take(false))
+		assert.False(t, step(3, 200_000))
+		assert.False(t, step(3, 200_000), "and that is enough")
+		assert.False(t, step(3, 400_000), "for a while")
+		time.Sleep(laneHold)
+		assert.True(t, step(3, 400_000))
+		l.leave(2, false)
+		l.leave(1, true)
+		require.True(t, l.take(true))
+		assert.False(t, l.take(false), "all forgotten")
+
+		l.moved(0, true)
+		for range 50 {
+			time.Sleep(10 * time.Millisecond)
+			l.moved(10<<20, false)
+			assert.False(t, l.wait(time.Millisecond), "the hash is the slower one")
+		}
+	})
+}
