@@ -1,0 +1,54 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+
+	"github.com/pullkit/pullkit/puller"
+)
+
+// advice draws a conclusion from a decision, with its fields alone.
+func advice(d puller.Decision) string {
+	switch d.Action {
+	case puller.ActionUse:
+		return "Nothing is wrong: the image is on the node."
+	case puller.ActionWait:
+		return fmt.Sprintf("Nobody asks the registry for another %.0f s; the previous failure is the one to mend. A repaired secret is tried at once.", d.BackOff.Wait.Seconds())
+	case puller.ActionFail:
+		return fmt.Sprintf("%s: the image is %s under %s, and the registry is not asked.", d.Reason, d.Store, d.Policy)
+	}
+	for _, a := range d.Attempts {
+		if a.Error == "" {
+			return "It would work now, with " + who(a.From) + "."
+		}
+	}
+	if tried(d) == 0 {
+		for _, c := range d.Candidates {
+			return fmt.Sprintf("No credential is for this image; not %s: %s.", c.From, c.Why)
+		}
+		return "No credential is known at all."
+	}
+	for _, a := range d.Attempts {
+		if a.Status == http.StatusUnauthorized {
+			return "The registry does not accept " + who(a.From) + "."
+		}
+	}
+	return "All credentials failed; see the attempts."
+}
+
+// tried counts the candidates that a pull would come to.
+func tried(d puller.Decision) (n int) {
+	for _, c := range d.Candidates {
+		if c.Order > 0 {
+			n++
+		}
+	}
+	return n
+}
+
+func who(from string) string {
+	if from == "" {
+		return "the anonymous try"
+	}
+	return from
+}

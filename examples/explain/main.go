@@ -1,0 +1,113 @@
+// Command explain answers the question "why is my Pod in ImagePullBackOff?" for
+// four situations, on a registry of its own on loopback:
+//
+//	explain          a text for people
+//	explain -json    one JSON object a line
+//
+// For images of your own: pull -explain -secret secret.yaml IMAGE.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/puller"
+	"github.com/pullkit/pullkit/puller/pullertest"
+	"github.com/pullkit/pullkit/puller/transfer"
+	"github.com/pullkit/pullkit/pullpolicy"
+)
+
+func main() {
+	asJSON := flag.Bool("json", false, "print one JSON object a line")
+	flag.Parse()
+	if flag.NArg() > 0 {
+		fmt.Fprintf(os.Stderr, "explain: unexpected argument %q; for images of your own run pull -explain\n", flag.Arg(0))
+		os.Exit(2)
+	}
+	if err := run(context.Background(), *asJSON, os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "explain:", err)
+		os.Exit(1)
+	}
+}
+
+// A situation is a Pod that waits for its image.
+type situation struct {
+	Situation string          `json:"situation"`
+	Decision  puller.Decision `json:"decision"`
+	Advice    string          `json:"advice"`
+	request   puller.Request
+	failed    bool // the image has been tried once already
+}
+
+func run(ctx context.Context, asJSON bool, out io.Writer) error {
+	reg, err := pullertest.Start(pullertest.Config{
+		Auth: pullertest.AuthBearer, Users: []pullertest.User{{Name: "robot", Password: "the-new-password"}},
+	})
+	if err != nil {
+		return err
+	}
+	defer reg.Close()
+	if _, err := reg.PutImage("team/app:v1", pullertest.Image{Layers: []int64{1 << 20}}); err != nil {
+		return err
+	}
+	p, err := puller.New(puller.Config{
+		Runtime:  transfer.New(transfer.Config{Store: &pullertest.MemStore{}}),
+		Platform: ocispec.Platform{OS: "linux", Architecture: "amd64"},
+	})
+	if err != nil {
+		return err
+	}
+	situations, err := typical(reg.Host())
+	if err != nil {
+		return err
+	}
+	for _, s := range situations {
+		if s.failed {
+			_, _ = p.Pull(ctx, s.request) // what it failed with is in the decision
+		}
+		if s.Decision, err = p.Explain(ctx, s.request); err != nil {
+			return err
+		}
+		s.Advice = advice(s.Decision)
+		if asJSON {
+			err = json.NewEncoder(out).Encode(s)
+		} else {
+			_, err = fmt.Fprintf(out, "== %s\n%s\n=> %s\n\n", s.Situation, s.Decision, s.Advice)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// typical are the situations; the registry at host wants the new password.
+func typical(host string) ([]situation, error) {
+	stale, err1 := secret("stale", host, "the-old-password")
+	noPort, err2 := secret("no-port", strings.Split(host, ":")[0], "the-new-password")
+	if err1 != nil || err2 != nil {
+		return nil, fmt.Errorf("secrets: %w, %w", err1, err2)
+	}
+	image := host + "/team/app:v1"
+	return []situation{
+		{Situation: "The secret holds a password that was changed since", request: puller.Request{Image: image, Keyring: stale}},
+		{Situation: "The secret's key has no port, the image's name has one", request: puller.Request{Image: image, Keyring: noPort}},
+		{Situation: "imagePullPolicy is Never, and nobody has pulled the image", request: puller.Request{Image: image, Policy: pullpolicy.Never}},
+		{Situation: "The image failed a moment ago", request: puller.Request{Image: host + "/team/app:v2", Keyring: stale}, failed: true},
+	}, nil
+}
+
+func secret(name, server, password string) (credentials.Keyring, error) {
+	data, err := credentials.NewDockerConfigJSON(server, "robot", password, "")
+	return credentials.FromSecrets(credentials.Secret{
+		Namespace: "web", Name: name, Type: credentials.TypeDockerConfigJSON,
+		Data: credentials.ConcealData(map[string][]byte{credentials.KeyDockerConfigJSON: data}),
+	}), err
+}

@@ -1,0 +1,147 @@
+// Command pullsecret shows which credentials a Pod's image is pulled with, and in
+// which order: two imagePullSecrets, the first of them stale, and the node's
+// config.json. Nothing is pulled; a function of one's own asks the registry, here
+// one on loopback.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+
+	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/puller/pullertest"
+	"github.com/pullkit/pullkit/reference"
+)
+
+func main() {
+	if err := run(context.Background(), os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "pullsecret:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, out io.Writer) error {
+	reg, err := pullertest.Start(pullertest.Config{
+		Auth: pullertest.AuthBasic, Users: []pullertest.User{{Name: "robot", Password: "the-new-password"}},
+	})
+	if err != nil {
+		return err
+	}
+	defer reg.Close()
+	if _, err := reg.PutImage("team/app:v1", pullertest.Image{}); err != nil {
+		return err
+	}
+	ref, err := reference.Parse(reg.Host() + "/team/app:v1")
+	if err != nil {
+		return err
+	}
+	secrets, err := credentials.ParseSecrets(manifest(reg.Host()))
+	if err != nil {
+		return err
+	}
+	for _, s := range secrets {
+		if err := s.Validate(); err != nil { // what the API server would say of it
+			return err
+		}
+	}
+	node, err := nodeConfig(reg.Host())
+	if err != nil {
+		return err
+	}
+
+	// The Pod's secrets are one source, in which the longer key comes first and
+	// equal keys in the order of the secrets; the node's file comes after them.
+	ring := credentials.Join(credentials.FromSecrets(secrets...), node)
+	fmt.Fprintf(out, "Candidates for %s, in order:\n", ref.Name())
+	n := 0
+	for cred, err := range ring.Lookup(ctx, ref) {
+		if err != nil {
+			return err
+		}
+		n++
+		fmt.Fprintf(out, "  %d  %-7s %s\n", n, cred.Username, cred.Origin)
+	}
+
+	fmt.Fprintln(out, "\nTried in turn:")
+	digest, err := credentials.Each(ctx, ring, ref, func(ctx context.Context, cred credentials.Credential) (string, error) {
+		digest, err := head(ctx, ref, cred)
+		answer := "accepted"
+		if err != nil {
+			answer = err.Error()
+		}
+		fmt.Fprintf(out, "     %-7s %s\n", cred.Username, answer)
+		return digest, err
+	})
+	if err != nil {
+		return err // an *AttemptsError: one answer for each candidate
+	}
+	fmt.Fprintf(out, "\n%s is %s\n", ref, digest)
+	return nil
+}
+
+// head is what a program of one's own does with one credential: here it asks for
+// the digest of a tag. A 401 moves Each on; an error marked with credentials.Stop
+// would end it.
+func head(ctx context.Context, ref reference.Reference, cred credentials.Credential) (string, error) {
+	url := "http://" + ref.Registry() + "/v2/" + ref.Repository() + "/manifests/" + ref.Tag()
+	req, err := http.NewRequestWithContext(ctx, http.MethodHead, url, nil)
+	if err != nil {
+		return "", credentials.Stop(err)
+	}
+	if !cred.Anonymous() {
+		req.SetBasicAuth(cred.Username, cred.Password.Reveal())
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return "", credentials.Stop(err) // the network is the same for all credentials
+	}
+	res.Body.Close()
+	switch res.StatusCode {
+	case http.StatusOK:
+		return res.Header.Get("Docker-Content-Digest"), nil
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return "", fmt.Errorf("%s: %w", res.Status, fs.ErrPermission)
+	}
+	return "", errors.New(res.Status)
+}
+
+// nodeConfig writes and reads a config.json, as the kubelet finds one on its node.
+func nodeConfig(host string) (*credentials.Config, error) {
+	dir, err := os.MkdirTemp("", "pullsecret-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	data, err := credentials.NewDockerConfigJSON(host, "node", "the-password-of-the-node", "")
+	if err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "config.json"), data, 0o600); err != nil {
+		return nil, err
+	}
+	return credentials.ReadConfig(filepath.Join(dir, "config.json"))
+}
+
+// manifest is what kubectl apply is given for the Pod's imagePullSecrets.
+func manifest(host string) []byte {
+	return fmt.Appendf(nil, `apiVersion: v1
+kind: Secret
+metadata: {name: stale, namespace: web}
+type: kubernetes.io/dockerconfigjson
+stringData:
+  .dockerconfigjson: '{"auths": {"%[1]s/team": {"username": "robot", "password": "the-old-password"}}}'
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: current, namespace: web}
+type: kubernetes.io/dockerconfigjson
+stringData:
+  .dockerconfigjson: '{"auths": {"%[1]s": {"username": "robot", "password": "the-new-password"}}}'
+`, host)
+}
