@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -129,19 +128,12 @@ func TestCancelledAnywhere(t *testing.T) {
 		}
 		synctest.Test(t, func(t *testing.T) {
 			assert.NoError(t, pullertest.TestScenario(t.Context(), sc, &pullertest.Network{}, box, func(ctx context.Context, job pullertest.Job) error {
-				var mu sync.Mutex
-				var cancelled time.Time
-				stop := context.AfterFunc(ctx, func() {
-					mu.Lock()
-					defer mu.Unlock()
-					cancelled = time.Now()
-				})
+				cancelled := make(chan time.Time, 1)
+				stop := context.AfterFunc(ctx, func() { cancelled <- time.Now() })
 				err := pull(ctx, job)
 				if !stop() {
-					mu.Lock()
-					defer mu.Unlock()
 					assert.ErrorIs(t, err, context.Canceled)
-					assert.LessOrEqual(t, time.Since(cancelled), 100*time.Millisecond)
+					assert.LessOrEqual(t, time.Since(<-cancelled), 100*time.Millisecond)
 				}
 				return err
 			}))
