@@ -119,6 +119,33 @@ func TestFileRecordsThatCannotBeRead(t *testing.T) {
 	}
 }
 
+func TestFileRecordsThatCannotBeWritten(t *testing.T) {
+	dir := t.TempDir()
+	r := openRecordsIn(t, dir)
+	w := newWorld(t, Config{Records: r})
+	require.NoError(t, os.RemoveAll(filepath.Join(dir, recordsDir)))
+	_, err := w.Pull(t.Context(), Request{Image: "a.example/a:1"})
+	assert.NoError(t, err, "the image is there")
+	assert.Contains(t, w.reasons(), EventRecord)
+	assert.Len(t, intents(t, r), 1, "the note stays")
+	assert.Error(t, w.Sweep(t.Context(), time.Now(), func(string) bool { return true }))
+
+	require.NoError(t, os.RemoveAll(filepath.Join(dir, intentsDir)))
+	_, err = w.Pull(t.Context(), Request{Image: "a.example/b:1"})
+	assert.ErrorContains(t, err, "ErrImagePull: record that the pull begins: records: ")
+	assert.NotContains(t, err.Error(), dir, "no more of the path than is needed")
+	w.runtime.took()
+	_, err = w.Pull(t.Context(), Request{Image: "a.example/a:1", Policy: "Never"})
+	assert.ErrorIs(t, err, ErrImageNeverPull, "without notes nobody knows where it came from")
+
+	_, err = OpenRecords(filepath.Join(dir, recordFile("x"), "below"))
+	assert.NoError(t, err)
+	file := filepath.Join(dir, "file")
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	_, err = OpenRecords(file)
+	assert.ErrorContains(t, err, "records: ")
+}
+
 func TestFileIntentThatCannotBeRead(t *testing.T) {
 	dir := t.TempDir()
 	r := openRecordsIn(t, dir)

@@ -89,6 +89,25 @@ func TestPullWaitObeysItsContext(t *testing.T) {
 	})
 }
 
+// The error of a context that ends in a window that was there before tells what
+// the window is for.
+func TestPullWaitEndedInAWindow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, Config{Backoff: BackoffConfig{Initial: time.Minute}})
+		w.runtime.pull = answers(map[string]string{"anonymous": "404"})
+		_, err := w.Pull(t.Context(), Request{Image: "a.example/a:1"})
+		assert.ErrorIs(t, err, ErrImagePull)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err = w.PullWait(ctx, Request{Image: "a.example/a:1"})
+		assert.EqualError(t, err, `image "a.example/a:1": ErrImagePull: context deadline exceeded; the last try ended with ErrImagePull: with no credential: 404`)
+		ctx, cancel = context.WithCancel(t.Context())
+		cancel()
+		_, err = w.PullWait(ctx, Request{Image: "a.example/b:1"})
+		assert.EqualError(t, err, `image "a.example/b:1": ErrImagePull: context canceled`)
+	})
+}
+
 func TestPullObeysItsContextInTheQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, Config{})
