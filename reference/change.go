@@ -1,6 +1,10 @@
 package reference
 
-import "github.com/opencontainers/go-digest"
+import (
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+)
 
 // WithTag returns r with another tag. A digest stays, and goes on saying which
 // image it is.
@@ -49,7 +53,7 @@ func (r Reference) WithRegistry(host string) (Reference, error) {
 	if err := checkRegistry("registry", host); err != nil {
 		return Reference{}, err
 	}
-	return fill(host, r.Repository(), r.tag, r.digest)
+	return Parse(host + strings.TrimPrefix(r.String(), r.Registry()))
 }
 
 // WithArch returns the name of an image for one architecture in the old form
@@ -72,7 +76,7 @@ func (r Reference) WithArch(arch string) (Reference, error) {
 	if arch == "" {
 		return Reference{}, newPieceError("architecture", arch, 0, PartRepository, ErrMissing)
 	}
-	return fill(r.Registry(), r.Repository()+"-"+arch, r.tag, "")
+	return Parse(r.Name() + "-" + arch + ":" + r.tag)
 }
 
 // check refuses to make a name out of the zero Reference.

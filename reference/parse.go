@@ -1,6 +1,7 @@
 package reference
 
 import (
+	"cmp"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -87,9 +88,9 @@ func ParseWritten(s string) (Reference, Written, error) {
 }
 
 // A Parser parses names with defaults other than Docker Hub's. The zero Parser
-// is [Parse]. A name that writes its registry means the same to every Parser,
-// so canonical names may be exchanged between programs with different ones.
-// Kubernetes has no such setting.
+// is [Parse]. Canonical names, which leave nothing to fill in, mean the same to
+// every Parser, so programs with different ones may exchange them. Kubernetes
+// has no such setting.
 type Parser struct {
 	// Registry is the host of names that write none; "" means docker.io. It
 	// must look like a registry: localhost, or with a dot, port or upper-case
@@ -104,7 +105,8 @@ type Parser struct {
 }
 
 // Parse reads an image name and fills in the Parser's defaults. Errors are
-// *[ParseError], also those about a field of p.
+// *[ParseError], also those about a field of p; a name that is too long only
+// with the defaults is quoted with them.
 func (p Parser) Parse(s string) (Reference, error) {
 	if err := p.check(); err != nil {
 		return Reference{}, err
@@ -113,25 +115,27 @@ func (p Parser) Parse(s string) (Reference, error) {
 	if perr != nil {
 		return Reference{}, perr
 	}
-	if e.registry >= 0 && (e.repository < len(s) || p.Tag == "") {
-		return Parse(s) // nothing to fill in
+	name := s
+	if e.repository == len(s) && p.Tag != "" {
+		name += ":" + p.Tag
 	}
-	registry, repository, tag := p.Registry, s[e.registry+1:e.repository], p.Tag
-	if e.registry >= 0 {
-		registry = s[:e.registry]
-	} else if p.Namespace != "" && strings.IndexByte(repository, '/') < 0 {
-		repository = p.Namespace + "/" + repository
+	if e.registry < 0 {
+		name = p.prefix(s[:e.repository]) + name
 	}
-	var sum digest.Digest
-	switch {
-	case e.tag < len(s):
-		tag, sum = s[min(e.repository+1, e.tag):e.tag], digest.Digest(s[e.tag+1:])
-	case e.tag > e.repository:
-		tag = s[e.repository+1:]
-	case tag == "":
-		tag = latest
+	return Parse(name)
+}
+
+// prefix returns what to put before a repository written without a registry. A
+// namespace never stands there alone: it might look like a registry.
+func (p Parser) prefix(repository string) string {
+	namespace := ""
+	if p.Namespace != "" && strings.IndexByte(repository, '/') < 0 {
+		namespace = p.Namespace + "/"
 	}
-	return fill(registry, repository, tag, sum)
+	if p.Registry == "" && namespace == "" {
+		return ""
+	}
+	return cmp.Or(p.Registry, hub) + "/" + namespace
 }
 
 // check reports a field that can be no part of a name.
@@ -150,18 +154,4 @@ func (p Parser) check() error {
 		return checkTag("default tag", p.Tag)
 	}
 	return nil
-}
-
-// fill makes a Reference of parts that are good by themselves, registry ""
-// meaning Docker Hub.
-func fill(registry, repository, tag string, sum digest.Digest) (Reference, error) {
-	r := Reference{registry, repository, tag, sum}
-	if over := r.normalize(); over > 0 {
-		name := repository
-		if registry != "" {
-			name = registry + "/" + repository
-		}
-		return Reference{}, newParseError(name, len(name)-over, PartRepository, ErrTooLong)
-	}
-	return r, nil
 }
