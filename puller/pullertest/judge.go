@@ -93,8 +93,8 @@ func (j *judge) outcome() {
 	}
 }
 
-// kindNames are the scenarios' names of the kinds that are not the kind's own
-// words with _ for blanks.
+// kindName is the scenarios' name of a kind: its own words with _ for blanks,
+// but for some that are shorter.
 func kindName(k content.Kind) string {
 	switch k {
 	case content.ErrMediaType:

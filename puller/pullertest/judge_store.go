@@ -1,6 +1,8 @@
 package pullertest
 
 import (
+	"crypto/sha256"
+	"crypto/sha512"
 	"encoding/hex"
 	"fmt"
 	"hash"
@@ -9,9 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-
-	"crypto/sha256"
-	"crypto/sha512"
 )
 
 // store judges the store on disk and what lies beside it.

@@ -9,8 +9,7 @@ import (
 
 // A Scenario says what a scripted registry serves, which requests it answers
 // wrongly, and what a good puller does about it. Its JSON form is that of the
-// files in testdata/vectors; the README there describes it field by field.
-// Texts may hold placeholders, see Stage.Fill.
+// files in testdata/vectors. Texts may hold placeholders, see Stage.Fill.
 type Scenario struct {
 	Name   string `json:"name"`
 	About  string `json:"about"`
@@ -26,7 +25,7 @@ type Scenario struct {
 	Credentials []AuthEntry       `json:"credentials,omitempty"` // of the config.json the puller gets
 	Auth        *ScenarioAuth     `json:"auth,omitempty"`        // nil means none
 
-	Objects      []Object          `json:"objects,omitempty"` // none means l1, l2, cfg and m, see the README
+	Objects      []Object          `json:"objects,omitempty"` // none means layers l1 (200 KiB) and l2 (50 KiB), cfg and m
 	Tags         map[string]string `json:"tags,omitempty"`    // tag -> object; none means v1 -> m
 	SecondServes bool              `json:"second_serves,omitempty"`
 	Rules        []Rule            `json:"rules,omitempty"` // the first that matches answers

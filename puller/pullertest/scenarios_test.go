@@ -14,6 +14,7 @@ import (
 	"github.com/pullkit/pullkit/credentials"
 	"github.com/pullkit/pullkit/index"
 	"github.com/pullkit/pullkit/puller"
+	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/puller/layout"
 	"github.com/pullkit/pullkit/puller/pullertest"
 	"github.com/pullkit/pullkit/puller/registry"
@@ -91,7 +92,13 @@ func TestScenariosInMemory(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					// A bubble begins in 2000; some scenarios speak of dates that are past today.
 					time.Sleep(time.Until(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)))
-					assert.NoError(t, pullertest.TestScenario(t.Context(), sc, &pullertest.Network{}, box, pull))
+					assert.NoError(t, pullertest.TestScenario(t.Context(), sc, &pullertest.Network{}, box, func(ctx context.Context, job pullertest.Job) error {
+						err := pull(ctx, job)
+						if err != nil && ctx.Err() == nil {
+							assert.NotEmpty(t, content.KindOf(err), "an error of no kind: %v", err)
+						}
+						return err
+					}))
 				})
 			})
 			played++
