@@ -1,0 +1,152 @@
+package arch
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"go/ast"
+	"go/doc"
+	"go/parser"
+	"go/printer"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+var update = flag.Bool("update", false, "write testdata/api.txt anew")
+
+// TestAPI compares the exported API with testdata/api.txt, so that no change of
+// it goes unseen. Run with -update after a change that is meant.
+func TestAPI(t *testing.T) {
+	var got bytes.Buffer
+	for _, dir := range publicPackages {
+		fmt.Fprintf(&got, "package %s\n", dir)
+		for _, line := range exported(t, dir) {
+			fmt.Fprintf(&got, "\t%s\n", line)
+		}
+	}
+	golden := filepath.Join("testdata", "api.txt")
+	if *update {
+		require.NoError(t, os.MkdirAll("testdata", 0o755))
+		require.NoError(t, os.WriteFile(golden, got.Bytes(), 0o644))
+	}
+	want, err := os.ReadFile(golden)
+	require.NoError(t, err)
+	assert.Equal(t, string(want), got.String(), "the exported API changed; if that is meant: go test ./internal/arch -update")
+}
+
+var publicPackages = []string{
+	"reference", "pullpolicy", "backoff", "index", "credentials",
+	"puller", "puller/content", "puller/registry", "puller/layout", "puller/transfer", "puller/pullertest",
+}
+
+// exported lists the exported declarations of a package, one a line, sorted.
+func exported(t *testing.T, dir string) []string {
+	pkg, fset := parse(t, dir)
+	var lines []string
+	add := func(prefix string, node any) {
+		var b bytes.Buffer
+		require.NoError(t, printer.Fprint(&b, fset, node))
+		lines = append(lines, strings.Join(strings.Fields(prefix+b.String()), " "))
+	}
+	fn := func(f *doc.Func) {
+		decl := *f.Decl
+		decl.Doc, decl.Body = nil, nil
+		add("", &decl)
+	}
+	values := func(vs []*doc.Value) {
+		for _, v := range vs {
+			for _, spec := range v.Decl.Specs {
+				s := spec.(*ast.ValueSpec)
+				for _, name := range s.Names {
+					if name.IsExported() {
+						lines = append(lines, v.Decl.Tok.String()+" "+name.Name)
+					}
+				}
+			}
+		}
+	}
+	values(pkg.Consts)
+	values(pkg.Vars)
+	for _, f := range pkg.Funcs {
+		fn(f)
+	}
+	for _, typ := range pkg.Types {
+		spec := typ.Decl.Specs[0].(*ast.TypeSpec)
+		lines = append(lines, members(t, fset, spec)...)
+		values(typ.Consts)
+		values(typ.Vars)
+		for _, f := range slices.Concat(typ.Funcs, typ.Methods) {
+			fn(f)
+		}
+	}
+	slices.Sort(lines)
+	return lines
+}
+
+// members prints a type: one line for it and one for each exported field or method of an interface.
+func members(t *testing.T, fset *token.FileSet, spec *ast.TypeSpec) []string {
+	text := func(node any) string {
+		var b bytes.Buffer
+		require.NoError(t, printer.Fprint(&b, fset, node))
+		return strings.Join(strings.Fields(b.String()), " ")
+	}
+	head := "type " + spec.Name.Name
+	if spec.TypeParams != nil {
+		var params []string
+		for _, p := range spec.TypeParams.List {
+			for _, n := range p.Names {
+				params = append(params, n.Name+" "+text(p.Type))
+			}
+		}
+		head += "[" + strings.Join(params, ", ") + "]"
+	}
+	var fields *ast.FieldList
+	switch typ := spec.Type.(type) {
+	case *ast.StructType:
+		head, fields = head+" struct", typ.Fields
+	case *ast.InterfaceType:
+		head, fields = head+" interface", typ.Methods
+	default:
+		return []string{head + " " + text(spec.Type)}
+	}
+	lines := []string{head}
+	for _, f := range fields.List {
+		if len(f.Names) == 0 {
+			lines = append(lines, head+": "+text(f.Type))
+		}
+		for _, n := range f.Names {
+			if n.IsExported() {
+				lines = append(lines, head+": "+n.Name+" "+text(f.Type))
+			}
+		}
+	}
+	return lines
+}
+
+// parse reads a package of the root module as documented on Linux, tests included as Examples.
+func parse(t *testing.T, dir string) (*doc.Package, *token.FileSet) {
+	fset := token.NewFileSet()
+	root := filepath.Join("..", "..", filepath.FromSlash(dir))
+	names, err := fs.Glob(os.DirFS(root), "*.go")
+	require.NoError(t, err)
+	var files []*ast.File
+	for _, name := range names {
+		if other := strings.TrimSuffix(name, ".go"); strings.HasSuffix(other, "_windows") || strings.HasSuffix(other, "_darwin") || strings.HasSuffix(other, "_other") {
+			continue
+		}
+		f, err := parser.ParseFile(fset, filepath.Join(root, name), nil, parser.ParseComments)
+		require.NoError(t, err)
+		files = append(files, f)
+	}
+	pkg, err := doc.NewFromFiles(fset, files, module+"/"+dir)
+	require.NoError(t, err)
+	return pkg, fset
+}
