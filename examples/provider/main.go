@@ -1,0 +1,124 @@
+// Command provider pulls with an exec credential provider plugin, the kind that
+// cloud registries are used with: a CredentialProviderConfig names a program, which
+// is given the image's name and a token of the Pod's service account, and answers
+// with a user name and a password. The program is its own plugin here (plugin.go),
+// and the registry is one on loopback.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/puller"
+	"github.com/pullkit/pullkit/puller/pullertest"
+	"github.com/pullkit/pullkit/puller/transfer"
+	"github.com/pullkit/pullkit/pullpolicy"
+)
+
+func main() {
+	run := demo
+	if strings.TrimSuffix(filepath.Base(os.Args[0]), ".exe") == pluginName {
+		run = func(_ context.Context, out io.Writer) error { return plugin(os.Stdin, out) }
+	}
+	if err := run(context.Background(), os.Stdout); err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", filepath.Base(os.Args[0]), err)
+		os.Exit(1)
+	}
+}
+
+func demo(ctx context.Context, out io.Writer) error {
+	reg, err := pullertest.Start(pullertest.Config{
+		Auth: pullertest.AuthBearer, Users: []pullertest.User{{Name: "token-user", Password: passwordFor(demoToken)}},
+	})
+	if err != nil {
+		return err
+	}
+	defer reg.Close()
+	if _, err := reg.PutImage("team/app:v1", pullertest.Image{Layers: []int64{1 << 20}}); err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "provider-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	node, err := install(dir, reg.Host(), out)
+	if err != nil {
+		return err
+	}
+	p, err := puller.New(puller.Config{
+		Runtime: transfer.New(transfer.Config{Store: &pullertest.MemStore{}}),
+		Keyring: node, // the Puller calls node.For with each request's Pod
+	})
+	if err != nil {
+		return err
+	}
+	pod := credentials.Pod{
+		Namespace: "web", Name: "app-1", UID: "11111111-2222-3333-4444-555555555555",
+		ServiceAccount: credentials.ServiceAccount{Namespace: "web", Name: "builder", UID: "66666666-7777-8888-9999-000000000000"},
+	}
+	for _, try := range []struct {
+		what string
+		pod  credentials.Pod
+	}{
+		{"Without a Pod, a plugin that wants its token is passed over", credentials.Pod{}},
+		{"For the Pod", pod},
+		{"Once more: the answer is kept for as long as the plugin said", pod},
+	} {
+		fmt.Fprintf(out, "\n-- %s:\n", try.what)
+		img, err := p.Pull(ctx, puller.Request{Image: reg.Host() + "/team/app:v1", Policy: pullpolicy.Always, Pod: try.pod})
+		if err != nil {
+			fmt.Fprintln(out, err)
+			continue
+		}
+		fmt.Fprintln(out, "pulled", img.Ref, img.Digest)
+	}
+	return nil
+}
+
+// install puts the plugin and its configuration where a node's administrator
+// would, and reads them as the kubelet does at its start.
+func install(dir, host string, out io.Writer) (*credentials.Providers, error) {
+	if err := copySelf(filepath.Join(dir, pluginName)); err != nil {
+		return nil, err
+	}
+	config := filepath.Join(dir, "config.yaml")
+	text := fmt.Sprintf(`apiVersion: kubelet.config.k8s.io/v1
+kind: CredentialProviderConfig
+providers:
+- name: %s
+  apiVersion: credentialprovider.kubelet.k8s.io/v1
+  matchImages: ["%s/team"]
+  defaultCacheDuration: 10m
+  tokenAttributes:
+    serviceAccountTokenAudience: registry
+    cacheType: ServiceAccount
+    requireServiceAccount: true
+`, pluginName, host)
+	fmt.Fprint(out, text)
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		return nil, err
+	}
+	// Where no token is wanted, credentials.ReadProviders(config, dir) will do.
+	return credentials.ProviderConfig{
+		BinDir: dir,
+		// A real one calls the TokenRequest API.
+		Token: func(context.Context, credentials.Pod, string) (credentials.Sensitive, error) {
+			return credentials.Conceal(demoToken), nil
+		},
+		Logger: slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelDebug, ReplaceAttr: withoutTime})),
+	}.ReadProviders(config)
+}
+
+func withoutTime(_ []string, a slog.Attr) slog.Attr {
+	if a.Key == slog.TimeKey {
+		return slog.Attr{}
+	}
+	return a
+}
