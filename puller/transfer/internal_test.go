@@ -104,6 +104,23 @@ func TestPool(t *testing.T) {
 	require.NoError(t, err)
 	assert.Len(t, b, bufferSize)
 	assert.Equal(t, minBuffers, cap(newPool(1).free))
+	synctest.Test(t, func(t *testing.T) { // more want a buffer than there are, and some give up
+		p := newPool(minBuffers * bufferSize)
+		var wg sync.WaitGroup
+		for i := range 100 {
+			wg.Go(func() {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i)*time.Millisecond)
+				defer cancel()
+				b, err := p.get(ctx)
+				if err == nil {
+					time.Sleep(3 * time.Millisecond)
+					p.put(b)
+				}
+			})
+		}
+		wg.Wait()
+		assert.Len(t, p.free, minBuffers-p.left)
+	})
 }
 
 // No more goroutines hash at once than there are processors.
