@@ -148,7 +148,7 @@ func (p *Puller) failed(t *task, err error) *failure {
 		attempts = append(attempts, a)
 	}
 	f.reason = p.reasonOf(attempts)
-	f.attempts = append(t.ring.problems(), attempts...)
+	f.attempts = append(t.ring.problemsFor(t.ref), attempts...)
 	f.err = &credentials.AttemptsError{Image: all.Image, Attempts: f.attempts, Ended: all.Ended}
 	return f
 }

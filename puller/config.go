@@ -49,8 +49,8 @@ type Config struct {
 	// Kubelet takes over single shortcomings of the kubelet.
 	Kubelet Kubelet
 	// Events is called with what happens, while it happens: in order for one call
-	// of the Puller, concurrently for several. It must return soon, and it may be
-	// called as long as the Puller's method has not returned. nil = nobody listens.
+	// of the Puller, concurrently for several, and not after that call has
+	// returned. It must return soon, and not call the Puller. nil = nobody listens.
 	Events func(Event)
 	// Logger is told what is nobody's error but should be known; nil = silent.
 	Logger *slog.Logger

@@ -153,7 +153,7 @@ func (p *Puller) emitProblems(t *task) {
 	if p.config.Events == nil {
 		return
 	}
-	for _, a := range t.ring.problems() {
+	for _, a := range t.ring.problemsFor(t.ref) {
 		answer := newAnswer(a)
 		text := fmt.Sprintf("Unable to use a pull secret (%s); attempting to pull the image may not succeed.", redact.Text(a.String()))
 		p.emit(t, Event{Type: Warning, Reason: EventBadSecret, Message: text, Attempt: &answer})

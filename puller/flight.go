@@ -25,6 +25,7 @@ type flight struct {
 	print  *ringPrint
 	ctx    context.Context
 	cancel context.CancelFunc
+	begin  chan struct{} // closed when the first one's event has been told
 	done   chan struct{} // closed when result is set
 
 	mu      sync.Mutex
@@ -58,12 +59,10 @@ const leaveGrace = 50 * time.Millisecond
 // join pulls the image, or waits for somebody who does it already.
 func (p *Puller) join(ctx context.Context, t *task, print *ringPrint) (Image, *Error) {
 	f, w := p.board(ctx, t, print)
-	// The first one's event comes first, the pull begins after it.
-	p.emitPulling(t, w.shared)
-	w.setListen(true)
 	if !w.shared {
 		go p.fly(f)
 	}
+	p.announce(t, f, w)
 	select {
 	case <-f.done:
 		w.setListen(false)
@@ -79,6 +78,17 @@ func (p *Puller) join(ctx context.Context, t *task, print *ringPrint) (Image, *E
 	}
 	p.emitPulled(t, w.shared, f.result)
 	return f.result.image, nil
+}
+
+// announce tells that w's pull begins, and lets it begin if w is the first: its
+// event comes before all others. Should Config.Events panic, others may wait for
+// the pull already, so it begins all the same.
+func (p *Puller) announce(t *task, f *flight, w *waiter) {
+	if !w.shared {
+		defer close(f.begin)
+	}
+	p.emitPulling(t, w.shared)
+	w.setListen(true)
 }
 
 // board finds the flight to wait for, or makes one that the caller has to start.
@@ -102,7 +112,7 @@ func (p *Puller) board(ctx context.Context, t *task, print *ringPrint) (*flight,
 		f.mu.Unlock()
 		return f, w
 	}
-	f := &flight{key: key, task: t, print: print, done: make(chan struct{}), waiters: []*waiter{w}}
+	f := &flight{key: key, task: t, print: print, begin: make(chan struct{}), done: make(chan struct{}), waiters: []*waiter{w}}
 	// The pull goes on when the first one leaves and others still wait.
 	f.ctx, f.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	p.flights[key] = f
@@ -163,6 +173,7 @@ func (f *flight) tell(say func(w *waiter)) {
 // anybody is told: who is told can rely on it.
 func (p *Puller) fly(f *flight) {
 	defer f.cancel()
+	<-f.begin
 	f.result = p.attempt(f)
 	p.mu.Lock()
 	if p.flights[f.key] == f {

@@ -293,3 +293,22 @@ func TestProgressReachesEverybodyWhoWaits(t *testing.T) {
 		}, by)
 	})
 }
+
+// A listener that panics harms its own call alone.
+func TestAListenerThatPanics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bad := true
+		p, err := New(Config{Runtime: &fakeRuntime{}, Events: func(e Event) {
+			if bad && e.Reason == EventPulling {
+				bad = false
+				panic("listener")
+			}
+		}})
+		require.NoError(t, err)
+		assert.Panics(t, func() { _, _ = p.Pull(t.Context(), Request{Image: "a.example/a:1", Policy: "Always"}) })
+		synctest.Wait()
+		_, err = p.Pull(t.Context(), Request{Image: "a.example/a:1", Policy: "Always"})
+		assert.NoError(t, err)
+		assert.Empty(t, p.flights)
+	})
+}

@@ -109,6 +109,22 @@ func TestBadSecretIsSkipped(t *testing.T) {
 	assert.Equal(t, 10*time.Second, asError(t, err).RetryAfter.Round(time.Second), "it backs off")
 }
 
+// An entry that is plainly for another image is no news.
+func TestBadEntriesOfOtherImagesAreNotTold(t *testing.T) {
+	doc := `{"auths":{"a.example":{"auth":"!"},"*.other.example":{"auth":"!"},"[":{"auth":"!"}}}`
+	secrets := credentials.FromSecrets(credentials.Secret{Name: "s", Type: credentials.TypeDockerConfigJSON,
+		Data: credentials.ConcealData(map[string][]byte{credentials.KeyDockerConfigJSON: []byte(doc)})})
+	assert.Len(t, secrets.Problems(), 3)
+	w := newWorld(t, Config{})
+	w.runtime.pull = answers(map[string]string{"anonymous": "401"})
+	_, err := w.Pull(t.Context(), Request{Image: "a.example/a:1", Keyring: secrets})
+	var keys []string
+	for _, a := range asError(t, err).Attempts {
+		keys = append(keys, a.Origin.Key)
+	}
+	assert.Equal(t, []string{"a.example", "[", ""}, keys)
+}
+
 func TestBadSecretWithVerification(t *testing.T) {
 	w := newWorld(t, Config{Records: openRecords(t)})
 	_, err := w.Pull(t.Context(), Request{Image: "priv.example/app:1", Keyring: ringOf(secret("a", "1"))})

@@ -165,6 +165,18 @@ func fingerprint(k credentials.Keyring, ref reference.Reference) (uint64, bool) 
 	return 0, false
 }
 
+// problemsFor lists what the Pod's keyring had to leave out and might have been
+// for ref: an entry that is plainly for another image is no news.
+func (r *ring) problemsFor(ref reference.Reference) []credentials.Attempt {
+	return slices.DeleteFunc(r.problems(), func(a credentials.Attempt) bool {
+		if a.Origin.Key == "" {
+			return false
+		}
+		matches, err := credentials.Match(a.Origin.Key, ref.Name())
+		return err == nil && !matches
+	})
+}
+
 // problems lists what the Pod's keyring had to leave out: malformed secrets.
 func (r *ring) problems() []credentials.Attempt {
 	k, ok := r.pod.(interface{ Problems() []error })
