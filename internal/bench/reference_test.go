@@ -1,7 +1,6 @@
 package bench
 
 import (
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -24,7 +23,8 @@ var imageNames = []string{
 	"registry.example/" + strings.Repeat("abcdefg/", 30) + "abcdefghijklmno", // 255 bytes, 31 components
 }
 
-// nameParsers parse a name and throw the answer away.
+// nameParsers parse a name and throw the answer away. The second is what the
+// others are measured by.
 var nameParsers = []struct {
 	name  string
 	parse func(string) error
@@ -92,15 +92,8 @@ func TestReferenceRatios(t *testing.T) {
 			}
 		}
 		for i, p := range nameParsers {
-			t.Logf("%-45s %-15s %8.1f ns, 1/%.0f of distribution", label(name), p.name, best[i], best[1]/best[i])
+			t.Logf("%-45s %-15s %8.1f ns, %5.2f times as fast as distribution", label(name), p.name, best[i], best[1]/best[i])
 		}
 		assert.GreaterOrEqual(t, best[1]/best[0], 40.0, "%s", name)
 	}
-	assert.Equal(t, 255, len(imageNames[5])-len("registry.example/"))
-	assert.Equal(t, 1, slices.IndexFunc(nameParsers, func(p struct {
-		name  string
-		parse func(string) error
-	}) bool {
-		return p.name == "distribution"
-	}))
 }
