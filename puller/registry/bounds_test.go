@@ -1,0 +1,174 @@
+package registry
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"iter"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/internal/realtest"
+	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/reference"
+)
+
+// TestMemoryIsBounded: a Client that lives long does not grow with what it has seen.
+func TestMemoryIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var a auths
+		for i := range 3 * maxAuths {
+			e := a.entry(authKey{repository: fmt.Sprint(i)})
+			e.token, e.renew = "t", time.Now().Add(time.Hour)
+			require.LessOrEqual(t, len(a.tokens), maxAuths)
+		}
+		kept := a.entry(authKey{repository: "kept"})
+		kept.token, kept.renew = "t", time.Now().Add(3*time.Hour)
+		time.Sleep(2 * time.Hour)
+		for i := range maxAuths - 1 {
+			a.entry(authKey{repository: fmt.Sprint("more", i)})
+			require.LessOrEqual(t, len(a.tokens), maxAuths)
+		}
+		assert.Same(t, kept, a.tokens[authKey{repository: "kept"}], "what has expired goes first")
+
+		var r rejections
+		for i := range 3 * maxRejections {
+			assert.True(t, r.add(nil, digest.Digest(fmt.Sprint(i))))
+			require.LessOrEqual(t, len(r.until), maxRejections)
+		}
+		assert.False(t, r.add(nil, digest.Digest(fmt.Sprint(3*maxRejections-1))))
+	})
+}
+
+func TestKindOfTLS(t *testing.T) {
+	for _, err := range []error{
+		tls.RecordHeaderError{Msg: "first record does not look like a TLS handshake"},
+		&tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}},
+		x509.HostnameError{Certificate: &x509.Certificate{}, Host: "a"},
+		&net.OpError{Op: "remote error", Err: errors.New("tls: bad certificate")},
+		errors.New("tls: server selected unsupported protocol version 301"),
+	} {
+		assert.True(t, isTLS(fmt.Errorf("dial: %w", err)) || isTLS(err), "%v", err)
+	}
+	for _, err := range []error{nil, errors.New("EOF"), &net.OpError{Op: "read", Err: errors.New("connection reset by peer")}} {
+		assert.False(t, isTLS(err), "%v", err)
+	}
+}
+
+func TestKindOfStatus(t *testing.T) {
+	for status, want := range map[int]content.Kind{
+		400: content.ErrNetwork, 401: content.ErrUnauthorized, 403: content.ErrDenied, 404: content.ErrNotFound, 408: content.ErrUnavailable, 410: content.ErrNotFound,
+		416: content.ErrRange, 429: content.ErrRateLimited, 499: content.ErrNetwork, 500: content.ErrUnavailable, 503: content.ErrUnavailable, 304: content.ErrNetwork,
+	} {
+		assert.Equal(t, want, kindOfStatus(&StatusError{Status: status}), status)
+		assert.Equal(t, status, (&StatusError{Status: status}).StatusCode())
+	}
+}
+
+// TestDockerCerts reads a directory with an authority and a client certificate.
+func TestDockerCerts(t *testing.T) {
+	ca := realtest.NewCA(t)
+	_, certFile, keyFile := ca.Issue(t, "client", "client")
+	files := map[string]string{}
+	for name, from := range map[string]string{"ca.crt": ca.File, "client.cert": certFile, "client.key": keyFile} {
+		data, err := os.ReadFile(from)
+		require.NoError(t, err)
+		files["reg.example/"+name] = string(data)
+	}
+	hosts, err := ReadHosts(certsDir(t, files), "reg.example")
+	require.NoError(t, err)
+	assert.NotNil(t, hosts.Server.RootCAs)
+	assert.Len(t, hosts.Server.Certificates, 1)
+	delete(files, "reg.example/client.key")
+	_, err = ReadHosts(certsDir(t, files), "reg.example")
+	assert.Error(t, err, "a certificate without its key")
+}
+
+// TestDialTimeout: a mirror that cannot be connected to costs its dial_timeout.
+func TestDialTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &Client{
+			Hosts: map[string]Hosts{"reg.example": {Mirrors: []Host{{URL: "https://m.example", DialTimeout: 200 * time.Millisecond}}}},
+			DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
+				if addr == "m.example:443" {
+					<-ctx.Done()
+					return nil, ctx.Err()
+				}
+				return nil, &forbiddenError{"the registry was asked"}
+			},
+		}
+		began := time.Now()
+		_, _, err := c.Manifest(t.Context(), mustRef("reg.example/app"), noCredential, "")
+		assert.ErrorIs(t, err, content.ErrForbiddenURL)
+		assert.Equal(t, 200*time.Millisecond, time.Since(began))
+	})
+}
+
+// brokenRing knows one credential, after an error.
+type brokenRing struct{}
+
+func (brokenRing) Lookup(context.Context, reference.Reference) iter.Seq2[credentials.Credential, error] {
+	return func(yield func(credentials.Credential, error) bool) {
+		if yield(credentials.Credential{}, errors.New("a helper is broken")) {
+			yield(credentials.Credential{Username: "u", Password: credentials.Conceal("mirror-pass")}, nil)
+		}
+	}
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// TestMirrorRing: a source that cannot answer does not stop the others, and
+// without any credential a mirror is asked as nobody.
+func TestMirrorRing(t *testing.T) {
+	var asked []string
+	rt := roundTrip(func(r *http.Request) (*http.Response, error) {
+		asked = append(asked, r.URL.Host+" "+r.Header.Get("Authorization"))
+		return &http.Response{StatusCode: 401, Header: http.Header{"Www-Authenticate": {"Basic realm=x"}}, Body: http.NoBody}, nil
+	})
+	hosts := map[string]Hosts{"reg.example": {Mirrors: []Host{{URL: "https://m.example"}}}}
+	for _, ring := range []credentials.Keyring{brokenRing{}, credentials.Static(nil), nil} {
+		asked = nil
+		_, _, err := (&Client{Transport: rt, Hosts: hosts, Mirrors: ring}).Manifest(t.Context(), mustRef("reg.example/app"), noCredential, "")
+		assert.ErrorIs(t, err, content.ErrUnauthorized)
+		want := []string{"m.example ", "reg.example "}
+		if ring == (brokenRing{}) {
+			want = []string{"m.example ", "m.example Basic dTptaXJyb3ItcGFzcw==", "reg.example "}
+		}
+		assert.Equal(t, want, asked)
+	}
+}
+
+// TestScopes: never more than pulling.
+func TestScopes(t *testing.T) {
+	for in, want := range map[string][]string{
+		"":                                   {"repository:app:pull"},
+		"repository:app:pull,push":           {"repository:app:pull"},
+		"repository:h:5000/app:pull,*":       {"repository:h:5000/app:pull"},
+		"repository:app:*":                   {"repository:app:*"},
+		"aws a:pull,push registry:catalog:*": {"aws", "a:pull,push", "registry:catalog:*"},
+	} {
+		assert.Equal(t, want, scopes(in, "app"), in)
+	}
+	c := &Client{Hosts: map[string]Hosts{"docker.io": {Mirrors: []Host{{URL: "https://h.example/v2/hub", OverridePath: true}}}}}
+	list, err := c.of("docker.io")
+	require.NoError(t, err)
+	assert.Equal(t, "hub/library/app", list[0].repository("library/app"))
+	realm, err := list[0].wanted(authKey{origin: originOf(&url.URL{Scheme: "https", Host: "h.example"}), repository: "library/app"},
+		challenge{"bearer", map[string]string{"realm": "https://h.example/t"}}, false)
+	require.NoError(t, err)
+	assert.Equal(t, []string{"repository:hub/library/app:pull"}, realm.scopes)
+}
