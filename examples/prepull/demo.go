@@ -1,0 +1,35 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/pullkit/pullkit/puller/pullertest"
+)
+
+// demo pre-pulls from a registry of its own: six images, one name that no registry
+// could have, and one that this one has not.
+func demo(ctx context.Context, parallel int, out io.Writer) error {
+	reg, err := pullertest.Start(pullertest.Config{})
+	if err != nil {
+		return err
+	}
+	defer reg.Close()
+	var images []string
+	for i := range 6 {
+		name := fmt.Sprintf("team/service-%d:v1", i+1)
+		if _, err := reg.PutImage(name, pullertest.Image{Layers: []int64{int64(i+1) << 18}, Seed: uint64(i)}); err != nil {
+			return err
+		}
+		images = append(images, reg.Host()+"/"+name)
+	}
+	images = append(images, reg.Host()+"/Team/app:v1", reg.Host()+"/team/absent:v1")
+	dir, err := os.MkdirTemp("", "prepull-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	return prepull(ctx, dir, parallel, images, out)
+}

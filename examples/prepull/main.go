@@ -1,0 +1,132 @@
+// Command prepull brings a list of images onto a node before any Pod wants them:
+//
+//	prepull [-o directory] [-parallel n] IMAGE...
+//	prepull          (a demonstration on loopback)
+//
+// It pulls them in parallel, prints a table in the order of the list, and exits
+// with 0 if all images are there, 1 if not, 2 for wrong usage.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/signal"
+	"slices"
+	"text/tabwriter"
+	"time"
+
+	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/puller"
+	"github.com/pullkit/pullkit/puller/layout"
+	"github.com/pullkit/pullkit/puller/transfer"
+)
+
+func main() {
+	dir := flag.String("o", "images", "OCI image layout `directory` to store into")
+	parallel := flag.Int("parallel", 4, "`number` of images pulled at a time")
+	flag.Parse()
+	if *parallel < 1 || flag.NArg() == 0 && flag.NFlag() > 0 {
+		fmt.Fprintln(os.Stderr, "prepull: want images and a -parallel of 1 or more; see -h")
+		os.Exit(2)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	var err error
+	if images := flag.Args(); len(images) > 0 {
+		err = prepull(ctx, *dir, *parallel, images, os.Stdout)
+	} else {
+		err = demo(ctx, *parallel, os.Stdout)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "prepull:", err)
+		os.Exit(1)
+	}
+}
+
+// prepull pulls images with the node's own credentials into the layout in dir.
+func prepull(ctx context.Context, dir string, parallel int, images []string, out io.Writer) error {
+	store, err := layout.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	node, err := credentials.ReadConfig(credentials.DockerPaths()...)
+	if errors.Is(err, fs.ErrNotExist) {
+		node = &credentials.Config{} // knows no credentials
+	} else if err != nil {
+		return err
+	}
+	p, err := puller.New(puller.Config{
+		Runtime:  transfer.New(transfer.Config{Store: store}),
+		Keyring:  node.WithHelpers(credentials.HelperConfig{}),
+		Parallel: parallel,
+	})
+	if err != nil {
+		return err
+	}
+	start := time.Now()
+	rows := pullAll(ctx, p, images)
+	return summary(out, rows, time.Since(start))
+}
+
+// A row is what became of one image.
+type row struct {
+	image string
+	puller.Result
+}
+
+// pullAll returns a row for each image, in the order of the list. PullAll itself
+// yields them as they are finished.
+func pullAll(ctx context.Context, p *puller.Puller, images []string) []row {
+	requests := func(yield func(puller.Request) bool) {
+		for _, image := range images {
+			if !yield(puller.Request{Image: image}) {
+				return
+			}
+		}
+	}
+	done := map[string]puller.Result{} // an image that is listed twice has one result
+	for req, res := range p.PullAll(ctx, requests) {
+		done[req.Image] = res
+	}
+	rows := make([]row, 0, len(images))
+	for _, image := range images {
+		res, ok := done[image]
+		if !ok { // interrupted before its turn came
+			res.Err = context.Cause(ctx)
+		}
+		rows = append(rows, row{image, res})
+	}
+	return rows
+}
+
+// summary prints the table; its error counts the images that are missing.
+func summary(out io.Writer, rows []row, took time.Duration) error {
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "IMAGE\tSTATUS\tMIB\tDIGEST OR ERROR")
+	for _, r := range rows {
+		if r.Err == nil {
+			fmt.Fprintf(table, "%s\tpresent\t%.1f\t%s\n", r.image, float64(r.Image.Size)/(1<<20), r.Image.Digest)
+			continue
+		}
+		status, text := "failed", r.Err.Error()
+		if perr := (*puller.Error)(nil); errors.As(r.Err, &perr) && perr.Reason != "" {
+			status, text = string(perr.Reason), perr.Message() // as in a container's status
+		}
+		fmt.Fprintf(table, "%s\t%s\t\t%s\n", r.image, status, text)
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	present := len(slices.DeleteFunc(slices.Clone(rows), func(r row) bool { return r.Err != nil }))
+	fmt.Fprintf(out, "\n%d of %d images are present after %s\n", present, len(rows), took.Round(time.Millisecond))
+	if missing := len(rows) - present; missing > 0 {
+		return fmt.Errorf("%d of %d images are missing", missing, len(rows))
+	}
+	return nil
+}

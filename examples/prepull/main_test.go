@@ -1,0 +1,60 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/pullkit/pullkit/puller/pullertest"
+)
+
+// noConfig keeps the machine's own credentials out of reach.
+func noConfig(t *testing.T) {
+	for _, name := range []string{"HOME", "DOCKER_CONFIG", "TMPDIR"} {
+		t.Setenv(name, t.TempDir())
+	}
+}
+
+func TestDemo(t *testing.T) {
+	noConfig(t)
+	var out bytes.Buffer
+	assert.EqualError(t, demo(t.Context(), 4, &out), "2 of 8 images are missing")
+	lines := strings.Split(out.String(), "\n")
+	require.Len(t, lines, 12, out.String())
+	for i, want := range []string{"service-1:v1", "service-2:v1", "service-3:v1", "service-4:v1", "service-5:v1", "service-6:v1"} {
+		assert.Regexp(t, want+` +present +\d\.\d +sha256:[0-9a-f]{64}$`, lines[i+1])
+	}
+	assert.Regexp(t, `/Team/app:v1 +InvalidImageName .*upper case`, lines[7])
+	assert.Regexp(t, `/team/absent:v1 +ErrImagePull .*404`, lines[8])
+	assert.Contains(t, lines[10], "6 of 8 images are present after ")
+}
+
+func TestAllPresent(t *testing.T) {
+	noConfig(t)
+	reg, err := pullertest.Start(pullertest.Config{})
+	require.NoError(t, err)
+	defer reg.Close()
+	_, err = reg.PutImage("team/app:v1", pullertest.Image{Layers: []int64{1000}})
+	require.NoError(t, err)
+	image, dir := reg.Host()+"/team/app:v1", t.TempDir()
+	for range 2 {
+		var out bytes.Buffer
+		require.NoError(t, prepull(t.Context(), dir, 2, []string{image, image}, &out))
+		assert.Equal(t, 2, strings.Count(out.String(), " present  0.0"), out.String())
+	}
+	assert.Equal(t, 1, reg.Counts().ManifestGet, "the second run asks nobody")
+}
+
+func TestInterrupted(t *testing.T) {
+	noConfig(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var out bytes.Buffer
+	err := prepull(ctx, t.TempDir(), 1, []string{"registry.invalid/a", "registry.invalid/b"}, &out)
+	assert.EqualError(t, err, "2 of 2 images are missing")
+	assert.Contains(t, out.String(), "context canceled")
+}
