@@ -31,7 +31,7 @@ func newGuard(p *Puller) *guard {
 	return &guard{records: p.config.Records, verify: p.config.Verify, puller: p}
 }
 
-// Access is what the guard found.
+// An access is what the guard found.
 type access struct {
 	granted bool
 	why     string
@@ -44,14 +44,8 @@ func (g *guard) mayUse(ctx context.Context, t *task, img Image) (access, error) 
 		return g.unreadable(t, err), nil
 	}
 	id := img.id()
-	rec, err := g.records.Record(ctx, id)
-	known := true
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		if known, err = g.intended(ctx, t); err != nil {
-			return g.unreadable(t, err), nil
-		}
-	case err != nil:
+	rec, known, err := g.record(ctx, t, id)
+	if err != nil {
 		return g.unreadable(t, err), nil
 	}
 	if !g.verify.Required(t.req.Image, known) {
@@ -65,6 +59,25 @@ func (g *guard) mayUse(ctx context.Context, t *task, img Image) (access, error) 
 		return access{false, "it was pulled under another name"}, nil
 	}
 	return g.match(ctx, t, id, held)
+}
+
+// record returns the image's record, and whether there is one or a pull of it has
+// begun.
+func (g *guard) record(ctx context.Context, t *task, id string) (rec Record, known bool, err error) {
+	rec, err = g.records.Record(ctx, id)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return rec, true, err
+	}
+	if known, err = g.intended(ctx, t); known || err != nil {
+		return Record{}, known, err
+	}
+	// The pull that brought the image may have ended between the two questions: it
+	// writes the record, then takes back the note.
+	rec, err = g.records.Record(ctx, id)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Record{}, false, nil
+	}
+	return rec, true, err
 }
 
 // unreadable records let nobody in, unless nobody is asked for proof.

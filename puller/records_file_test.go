@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/pullpolicy"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -269,6 +270,51 @@ func TestRecordsFailSafe(t *testing.T) {
 		_, err := w.Pull(t.Context(), Request{Image: "a.example/a:1"})
 		assert.ErrorIs(t, err, ErrImagePull)
 	})
+}
+
+// A Pod that asks in the very moment in which another's pull ends, between its
+// record and its note, must not take the image for one that was always there.
+func TestAskedWhileAPullEnds(t *testing.T) {
+	records := &scriptedRecords{late: &Record{Names: map[string]Access{"priv.example/app": {Secrets: []SecretID{{Namespace: "a", Name: "a", UID: "a"}}}}}}
+	w := newWorld(t, Config{Records: records})
+	w.runtime.store["priv.example/app:1"] = "sha256:1"
+	_, err := w.Pull(t.Context(), Request{Image: "priv.example/app:1", Policy: "Never"})
+	assert.ErrorIs(t, err, ErrImageNeverPull)
+	assert.Equal(t, 2, records.asked)
+}
+
+// The same by chance: while a private image is pulled again and again, one without
+// the secret never gets it.
+func TestNobodySlipsIn(t *testing.T) {
+	w := newWorld(t, Config{Records: openRecords(t), Parallel: -1})
+	w.runtime.pull = func(_ context.Context, spec Spec) (string, error) {
+		if spec.Credential.Anonymous() {
+			return "", textError("401")
+		}
+		return "sha256:" + spec.Ref.Repository(), nil
+	}
+	for req := range images(150) {
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			mine := req
+			mine.Keyring = ringOf(secret("a", "1"))
+			_, err := w.Pull(t.Context(), mine)
+			assert.NoError(t, err)
+		}()
+		for over := false; !over; {
+			select {
+			case <-done:
+				over = true // once more, now that it is recorded
+			default:
+			}
+			for _, policy := range []pullpolicy.Policy{pullpolicy.Never, pullpolicy.IfNotPresent} {
+				req.Policy = policy
+				_, err := w.Pull(t.Context(), req)
+				require.Error(t, err, "%s under %s", req.Image, policy)
+			}
+		}
+	}
 }
 
 // A crash while one tag was pulled must not make another tag of the same image

@@ -16,7 +16,8 @@ type scriptedRecords struct {
 	err     error // of Record and Intents
 	intend  error
 	grant   error
-	asked   int // calls of Record
+	asked   int     // calls of Record
+	late    *Record // what record becomes after the first question
 	begun   []string
 	ended   int
 	grants  []Access
@@ -59,6 +60,7 @@ func (r *scriptedRecords) Record(context.Context, string) (Record, error) {
 	case r.err != nil:
 		return Record{}, r.err
 	case r.record == nil:
+		r.record = r.late
 		return Record{}, fs.ErrNotExist
 	}
 	return *r.record, nil
