@@ -7,9 +7,10 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Parse reads an image name as the kubelet does: docker.io, library/ and
-// :latest are filled in where nothing is written. The package comment has the
-// grammar. Errors are *[ParseError]. An accepted name costs no allocation.
+// Parse reads an image name as the kubelet does (k8s.io/kubernetes,
+// pkg/util/parsers, ParseImageName): docker.io, library/ and :latest are filled
+// in where nothing is written. The package comment has the grammar and the one
+// difference. Errors are *[ParseError]. An accepted name costs no allocation.
 func Parse(s string) (r Reference, err error) {
 	e, perr := scan(s)
 	if perr != nil {
