@@ -1,14 +1,18 @@
 package registry_test
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/pullkit/pullkit/puller/registry"
@@ -73,3 +77,65 @@ type (
 )
 
 func (onlyWriter) Write(p []byte) (int, error) { return len(p), nil }
+
+// BenchmarkParallelTLS reads four blobs at a time over TLS, through the client
+// and by net/http alone, which puts them all on one HTTP/2 connection.
+func BenchmarkParallelTLS(b *testing.B) {
+	const size, parallel = 64 << 20, 4
+	zeros := make([]byte, 1<<20)
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", strconv.Itoa(size))
+		for range size / len(zeros) {
+			_, _ = w.Write(zeros)
+		}
+	}))
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	defer server.Close()
+	roots := x509.NewCertPool()
+	roots.AddCert(server.Certificate())
+	host := strings.TrimPrefix(server.URL, "https://")
+	all := func(b *testing.B, open func() (io.ReadCloser, error)) {
+		b.SetBytes(size * parallel)
+		for b.Loop() {
+			var wg sync.WaitGroup
+			for range parallel {
+				wg.Go(func() {
+					body, err := open()
+					if !assert.NoError(b, err) {
+						return
+					}
+					n, err := io.CopyBuffer(onlyWriter{}, onlyReader{body}, make([]byte, 256<<10))
+					assert.NoError(b, err)
+					assert.EqualValues(b, size, n)
+					assert.NoError(b, body.Close())
+				})
+			}
+			wg.Wait()
+		}
+	}
+	b.Run("client", func(b *testing.B) {
+		c := &registry.Client{RootCAs: roots}
+		defer c.CloseIdleConnections()
+		ref := reference.MustParse(host + "/app:v1")
+		all(b, func() (io.ReadCloser, error) {
+			body, _, err := c.Blob(b.Context(), ref, nobody, ocispec.Descriptor{Digest: digestOf("x"), Size: size}, 0, -1)
+			return body, err
+		})
+	})
+	b.Run("net-http", func(b *testing.B) {
+		tr := &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}}
+		defer tr.CloseIdleConnections()
+		all(b, func() (io.ReadCloser, error) {
+			req, err := http.NewRequestWithContext(b.Context(), http.MethodGet, server.URL, nil)
+			if err != nil {
+				return nil, err
+			}
+			resp, err := tr.RoundTrip(req)
+			if err != nil {
+				return nil, err
+			}
+			return resp.Body, nil
+		})
+	})
+}

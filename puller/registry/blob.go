@@ -87,9 +87,12 @@ func (b *body) request(ctx context.Context, ep *endpoint, cred credentials.Crede
 	return b.take(ep, a, 0)
 }
 
+// bulkSize is from how many bytes on a connection of its own is worth it.
+const bulkSize = 1 << 20
+
 // get makes one GET of the blob, or of the range that is still to come.
 func (b *body) get(ctx context.Context, ep *endpoint, cred credentials.Credential, ranged bool) (*answer, error) {
-	r := request{method: http.MethodGet, repository: b.ref.Repository(), kind: "blobs", name: string(b.desc.Digest), cred: cred, header: http.Header{}}
+	r := request{method: http.MethodGet, repository: b.ref.Repository(), kind: "blobs", name: string(b.desc.Digest), cred: cred, header: http.Header{}, bulk: b.end-b.pos >= bulkSize}
 	if ranged {
 		if b.end == b.desc.Size {
 			r.header.Set("Range", fmt.Sprintf("bytes=%d-", b.pos))

@@ -97,6 +97,11 @@
 // not listed in PlainHTTP and speaks no TLS at all: a certificate that is wrong is
 // an error there, too.
 //
+// Manifests, tokens and small blobs go over HTTP/2 where the server speaks it, and
+// share a connection; from 1 MiB on a blob, or a part of one, has an HTTP/1.1
+// connection of its own, so that several at a time are faster than one. Connections
+// are kept for later requests; CloseIdleConnections lets them go.
+//
 // What the package leaves out: pushing, listing tags, unpacking, and layers that a
 // manifest has elsewhere (urls in a descriptor are not followed).
 package registry

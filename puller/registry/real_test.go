@@ -92,7 +92,7 @@ func TestRealHtpasswd(t *testing.T) {
 	c := &registry.Client{RootCAs: ca.Pool, Logger: tr.logger()}
 	defer c.CloseIdleConnections()
 	require.NoError(t, im.pull(t, c, ref, robot))
-	assert.Equal(t, []string{"HTTP/2.0"}, tr.protocols, "what was spoken")
+	assert.Equal(t, []string{"HTTP/2.0", "HTTP/1.1"}, tr.protocols, "what was spoken: HTTP/1.1 for the layer")
 
 	assert.ErrorIs(t, im.pull(t, c, ref, nobody), content.ErrUnauthorized)
 	wrong := credentials.Credential{Username: "robot", Password: credentials.Conceal("wrong-pass")}

@@ -29,6 +29,7 @@ type request struct {
 	kind, name string      // "manifests", "v1"
 	header     http.Header // Accept, Range
 	cred       credentials.Credential
+	bulk       bool // much content is asked for
 }
 
 // An answer is a response with the watch over it, whose end frees both.
@@ -134,7 +135,7 @@ func (ep *endpoint) follow(ctx context.Context, u *url.URL, r request, auth auth
 			Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}
 		a.url, a.host = u, u.Host
 		a.watch.arm()
-		resp, hop, err := ep.send(req.WithContext(a.watch.ctx), own, a.private)
+		resp, hop, err := ep.send(req.WithContext(a.watch.ctx), route{own: own, fromPrivate: a.private && !own, bulk: r.bulk})
 		a.watch.rest()
 		if err != nil {
 			err = failTrip(a.watch.ctx, u.Host, err, a.secrets)
@@ -162,9 +163,9 @@ func (ep *endpoint) follow(ctx context.Context, u *url.URL, r request, auth auth
 }
 
 // send makes one request and tells the log.
-func (ep *endpoint) send(req *http.Request, own, fromPrivate bool) (*http.Response, *hop, error) {
+func (ep *endpoint) send(req *http.Request, r route) (*http.Response, *hop, error) {
 	began := time.Now()
-	resp, hop, err := ep.trips.send(req, own, fromPrivate)
+	resp, hop, err := ep.trips.send(req, r)
 	if log := ep.client.logger(); log.Enabled(req.Context(), slog.LevelDebug) {
 		attrs := []any{"method", req.Method, "url", redact.URL(req.URL), "took", time.Since(began)}
 		if err == nil {

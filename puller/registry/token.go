@@ -81,7 +81,7 @@ func (ep *endpoint) tokenTry(ctx context.Context, want tokenRequest, form url.Va
 			return "", 0, fail(content.ErrNetwork, u.Host, err, a.secrets...)
 		}
 		a.url, a.host = req.URL, req.URL.Host
-		resp, _, err := ep.send(req, want.own, want.private)
+		resp, _, err := ep.send(req, route{own: want.own, fromPrivate: want.private && !want.own})
 		if err != nil {
 			return "", 0, failTrip(a.watch.ctx, u.Host, err, a.secrets)
 		}

@@ -23,9 +23,15 @@ import (
 type transports struct {
 	endpoint *endpoint
 	mu       sync.Mutex
-	own      http.RoundTripper
-	foreign  [2]http.RoundTripper // may it lead to private addresses
-	spokeTLS atomic.Bool          // the host once answered with a TLS record
+	byRoute  map[route]*http.Transport
+	spokeTLS atomic.Bool // the host once answered with a TLS record
+}
+
+// A route is what decides which connections a request may use.
+type route struct {
+	own         bool // to the host itself
+	fromPrivate bool // where an answer from a private address led
+	bulk        bool // for much content, over https
 }
 
 // A hop is one request on its way. The transport fills in what it learns.
@@ -37,17 +43,17 @@ type hop struct {
 type hopKey struct{}
 
 // send makes one request to the host itself, or to where an answer led.
-// fromPrivate says that the answer came from a private address.
-func (t *transports) send(req *http.Request, own, fromPrivate bool) (*http.Response, *hop, error) {
+func (t *transports) send(req *http.Request, r route) (*http.Response, *hop, error) {
 	h := &hop{}
-	if !own {
-		if err := t.endpoint.checkLiteral(req.URL.Hostname(), fromPrivate); err != nil {
+	if !r.own {
+		if err := t.endpoint.checkLiteral(req.URL.Hostname(), r.fromPrivate); err != nil {
 			return nil, h, err
 		}
 	}
 	ctx := context.WithValue(req.Context(), hopKey{}, h)
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) { h.remote = info.Conn.RemoteAddr() }})
-	resp, err := t.pick(own, fromPrivate).RoundTrip(req.WithContext(ctx))
+	r.bulk = r.bulk && req.URL.Scheme == "https" // all else is HTTP/1.1 anyway
+	resp, err := t.pick(r).RoundTrip(req.WithContext(ctx))
 	return resp, h, err
 }
 
@@ -61,32 +67,28 @@ func (h *hop) private(host string) bool {
 	return loopbackName(host) || err == nil && reachOf(addr) != public
 }
 
-func (t *transports) pick(own, fromPrivate bool) http.RoundTripper {
+func (t *transports) pick(r route) http.RoundTripper {
 	if custom := t.endpoint.client.Transport; custom != nil {
 		return custom
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	slot := &t.own
-	if !own {
-		slot = &t.foreign[0]
-		if fromPrivate {
-			slot = &t.foreign[1]
+	tr := t.byRoute[r]
+	if tr == nil {
+		if t.byRoute == nil {
+			t.byRoute = map[route]*http.Transport{}
 		}
+		tr = t.newTransport(r)
+		t.byRoute[r] = tr
 	}
-	if *slot == nil {
-		*slot = t.newTransport(own, fromPrivate)
-	}
-	return *slot
+	return tr
 }
 
 func (t *transports) closeIdle() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, rt := range []http.RoundTripper{t.own, t.foreign[0], t.foreign[1]} {
-		if tr, ok := rt.(*http.Transport); ok {
-			tr.CloseIdleConnections()
-		}
+	for _, tr := range t.byRoute {
+		tr.CloseIdleConnections()
 	}
 }
 
@@ -97,20 +99,28 @@ const (
 	readBuffer  = 32 << 10
 )
 
-func (t *transports) newTransport(own, private bool) *http.Transport {
+// newTransport makes the connections of a route. Much content goes over
+// HTTP/1.1, each answer on a connection of its own: on the one connection of
+// HTTP/2 all of them share one TCP window and one core (four blobs at a time over
+// loopback TLS came at a third of the speed), and what limits a connection limits
+// them all.
+func (t *transports) newTransport(r route) *http.Transport {
 	ep, c := t.endpoint, t.endpoint.client
 	proxy := c.Proxy
 	if proxy == nil {
 		proxy = http.ProxyFromEnvironment
 	}
-	conf := &tls.Config{RootCAs: ep.host.RootCAs, MinVersion: tls.VersionTLS12}
+	conf := &tls.Config{RootCAs: ep.host.RootCAs, MinVersion: tls.VersionTLS12, ClientSessionCache: tls.NewLRUClientSessionCache(0)}
 	if conf.RootCAs == nil {
 		conf.RootCAs = c.RootCAs
 	}
-	if own {
+	if r.own {
 		conf.Certificates, conf.InsecureSkipVerify = ep.host.Certificates, ep.host.SkipVerify
 	}
 	ping := max(c.stall()/3, time.Second)
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(!r.bulk)
 	return &http.Transport{
 		Proxy: func(req *http.Request) (*url.URL, error) {
 			u, err := proxy(req)
@@ -119,7 +129,7 @@ func (t *transports) newTransport(own, private bool) *http.Transport {
 			}
 			return u, err
 		},
-		DialContext:            t.dial(own, private),
+		DialContext:            t.dial(r),
 		TLSClientConfig:        conf,
 		TLSHandshakeTimeout:    c.stall(),
 		DisableCompression:     true,
@@ -127,7 +137,7 @@ func (t *transports) newTransport(own, private bool) *http.Transport {
 		IdleConnTimeout:        idleTimeout,
 		MaxResponseHeaderBytes: maxHeader,
 		ReadBufferSize:         readBuffer,
-		ForceAttemptHTTP2:      true,
+		Protocols:              &protocols,
 		// A connection that died without a word is found by a ping; otherwise
 		// the next try would go to the same dead connection.
 		HTTP2: &http.HTTP2Config{SendPingTimeout: ping, PingTimeout: ping},
@@ -135,19 +145,19 @@ func (t *transports) newTransport(own, private bool) *http.Transport {
 }
 
 // dial connects under the rules of the transport.
-func (t *transports) dial(own, private bool) func(context.Context, string, string) (net.Conn, error) {
+func (t *transports) dial(r route) func(context.Context, string, string) (net.Conn, error) {
 	ep := t.endpoint
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		if h, ok := ctx.Value(hopKey{}).(*hop); ok && h.proxied {
 			return ep.connect(ctx, network, addr, nil)
 		}
-		if own && ep.host.DialTimeout > 0 {
+		if r.own && ep.host.DialTimeout > 0 {
 			var cancel context.CancelFunc
 			ctx, cancel = context.WithTimeout(ctx, ep.host.DialTimeout)
 			defer cancel()
 		}
-		conn, err := ep.connect(ctx, network, addr, func(a netip.Addr) error { return ep.checkAddr(a, own || private) })
-		if err == nil && own && ep.guessed {
+		conn, err := ep.connect(ctx, network, addr, func(a netip.Addr) error { return ep.checkAddr(a, r.own || r.fromPrivate) })
+		if err == nil && r.own && ep.guessed {
 			conn = &firstByte{Conn: conn, spoke: &t.spokeTLS}
 		}
 		return conn, err
