@@ -293,12 +293,12 @@ func TestNobodySlipsIn(t *testing.T) {
 		}
 		return "sha256:" + spec.Ref.Repository(), nil
 	}
-	for req := range images(150) {
+	for req := range images(40) {
 		done := make(chan struct{})
+		mine := req
+		mine.Keyring = ringOf(secret("a", "1"))
 		go func() {
 			defer close(done)
-			mine := req
-			mine.Keyring = ringOf(secret("a", "1"))
 			_, err := w.Pull(t.Context(), mine)
 			assert.NoError(t, err)
 		}()
