@@ -1,0 +1,153 @@
+// Command mirror pulls through a mirror in front of a registry, all on loopback:
+// first with the mirror named in Go, then the same in a hosts.toml as containerd
+// reads it while the mirror is stopped in mid-blob, then with the mirror gone. Each
+// time it says who served what. No pull fails, and what has arrived is kept.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+
+	"github.com/pullkit/pullkit/puller"
+	"github.com/pullkit/pullkit/puller/pullertest"
+	"github.com/pullkit/pullkit/puller/registry"
+	"github.com/pullkit/pullkit/puller/transfer"
+)
+
+const (
+	// name is what stands in image names; the servers have other addresses.
+	name      = "registry.example"
+	image     = "team/app:v1"
+	layerSize = 48 << 20
+)
+
+func main() {
+	if err := run(context.Background(), os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "mirror:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, out io.Writer) error {
+	mirror, err := start()
+	if err != nil {
+		return err
+	}
+	defer mirror.Close()
+	origin, err := start()
+	if err != nil {
+		return err
+	}
+	defer origin.Close()
+	s := servers{out, mirror, origin}
+
+	inGo := &registry.Client{Hosts: map[string]registry.Hosts{name: {
+		Mirrors: []registry.Host{{URL: "http://" + mirror.Host()}},
+		Server:  registry.Host{URL: "http://" + origin.Host()},
+	}}}
+	if err := s.pull(ctx, "The mirror is up, and named in Go", inGo); err != nil {
+		return err
+	}
+
+	certs, err := os.MkdirTemp("", "certs.d-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(certs)
+	text, err := s.writeHosts(certs)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "\n%s/hosts.toml:\n%s", name, text)
+	stopping := &registry.Client{CertsDir: certs, DialContext: stopAfter(layerSize/4, mirror)}
+	if err := s.pull(ctx, "The same in hosts.toml, and the mirror is stopped in mid-blob", stopping); err != nil {
+		return err
+	}
+	return s.pull(ctx, "The mirror is gone", &registry.Client{CertsDir: certs})
+}
+
+func start() (*pullertest.Registry, error) {
+	reg, err := pullertest.Start(pullertest.Config{})
+	if err != nil {
+		return nil, err
+	}
+	_, err = reg.PutImage(image, pullertest.Image{Layers: []int64{layerSize}}) // equal content on both
+	return reg, err
+}
+
+type servers struct {
+	out            io.Writer
+	mirror, origin *pullertest.Registry
+}
+
+// writeHosts makes the directory that containerd calls certs.d.
+func (s servers) writeHosts(certs string) (string, error) {
+	text := fmt.Sprintf(`server = "http://%s"
+
+[host."http://%s"]
+  capabilities = ["pull", "resolve"]
+`, s.origin.Host(), s.mirror.Host())
+	dir := filepath.Join(certs, name)
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return "", err
+	}
+	return text, os.WriteFile(filepath.Join(dir, "hosts.toml"), []byte(text), 0o644)
+}
+
+// pull pulls into an empty store and says who served what.
+func (s servers) pull(ctx context.Context, what string, client *registry.Client) error {
+	defer client.CloseIdleConnections()
+	s.mirror.ResetCounts()
+	s.origin.ResetCounts()
+	// Ranges 1: one connection, so that the figures are plain.
+	rt := transfer.New(transfer.Config{Store: &pullertest.MemStore{}, Source: client, Ranges: 1})
+	p, err := puller.New(puller.Config{Runtime: rt})
+	if err != nil {
+		return err
+	}
+	img, err := p.Pull(ctx, puller.Request{Image: name + "/" + image})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(s.out, "\n-- %s:\n%s %s\n", what, img.Ref, img.Digest)
+	for _, server := range []struct {
+		name string
+		reg  *pullertest.Registry
+	}{{"mirror", s.mirror}, {"origin", s.origin}} {
+		n := server.reg.Counts()
+		fmt.Fprintf(s.out, "  %s  %d for manifests, %d for blobs, %5.1f MiB\n", server.name, n.ManifestHead+n.ManifestGet, n.BlobHead+n.BlobGet, float64(n.BlobBytes)/(1<<20))
+	}
+	return nil
+}
+
+// stopAfter dials, and stops reg when so many bytes of it were read.
+func stopAfter(limit int64, reg *pullertest.Registry) func(ctx context.Context, network, addr string) (net.Conn, error) {
+	var left atomic.Int64
+	left.Store(limit)
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := new(net.Dialer).DialContext(ctx, network, addr)
+		if err != nil || addr != reg.Host() {
+			return conn, err
+		}
+		return &counted{conn, &left, reg}, nil
+	}
+}
+
+type counted struct {
+	net.Conn
+	left *atomic.Int64
+	reg  *pullertest.Registry
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if c.left.Add(-int64(n)) <= 0 {
+		c.reg.Close()
+	}
+	return n, err
+}
