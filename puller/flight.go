@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pullkit/pullkit/credentials"
 	"github.com/pullkit/pullkit/reference"
 )
 

@@ -53,6 +53,7 @@ func TestEqualPullsShare(t *testing.T) {
 		for _, e := range w.took() {
 			if e.Reason == EventPulled && e.Shared {
 				shared++
+				assert.Equal(t, "secret-a", e.Attempt.Name)
 			}
 		}
 		assert.Equal(t, 4, shared)

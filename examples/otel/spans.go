@@ -54,6 +54,9 @@ func (s *Spans) Event(e puller.Event) {
 		return
 	case puller.EventPulled:
 		span.SetAttributes(attribute.String("container.image.digest", e.Digest.String()))
+		if e.Attempt != nil {
+			span.SetAttributes(attribute.String("credential.origin", e.Attempt.From))
+		}
 		span.SetStatus(codes.Ok, "")
 	default: // Failed, BackOff, ErrImageNeverPull, InspectFailed
 		span.SetAttributes(attribute.String("error.type", e.Reason))
