@@ -69,7 +69,7 @@ func (p *Puller) tryEach(f *flight, t *task) tried {
 		spec.Credential = cred
 		img, err := p.config.Runtime.Pull(ctx, spec)
 		if err == nil {
-			out.with, out.from, out.by = cred, ring.trying, cred.Origin
+			out.with, out.from = cred, ring.trying
 			answer := newAnswer(credentials.Attempt{Origin: cred.Origin})
 			out.answer = &answer
 			return img, nil

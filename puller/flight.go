@@ -5,7 +5,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/pullkit/pullkit/credentials"
 	"github.com/pullkit/pullkit/reference"
 )
 
