@@ -4,18 +4,28 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
+	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/pullkit/pullkit/internal/verify"
+	"github.com/pullkit/pullkit/puller"
 	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/puller/layout"
 	"github.com/pullkit/pullkit/puller/pullertest"
 	"github.com/pullkit/pullkit/puller/registry"
+	"github.com/pullkit/pullkit/puller/transfer"
+	"github.com/pullkit/pullkit/reference"
 )
 
 var errInjected = errors.New("injected fault")
@@ -161,6 +171,85 @@ func tortured(t *testing.T, layer string, f *faults) error {
 	synctest.Wait()
 	assert.Zero(t, open.Load(), "connections are left")
 	return err
+}
+
+// TestTortureWhole does it to a whole pull into a layout on disk. After the
+// fault a pull without faults works, and the layout then has the same files as
+// one that never met any.
+func TestTortureWhole(t *testing.T) {
+	var clean []string
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		require.NoError(t, pullInto(t, dir, &faults{}, nil))
+		clean = filesIn(t, dir)
+	})
+	for _, forever := range []bool{false, true} {
+		points, failed := int64(1), 0
+		for at := int64(1); at <= points; at++ {
+			synctest.Test(t, func(t *testing.T) {
+				dir := t.TempDir()
+				f := &faults{at: at, forever: forever}
+				err := pullInto(t, dir, f, func() {
+					for _, name := range filesIn(t, dir) {
+						if d, ok := strings.CutPrefix(name, "blobs/sha256/"); ok {
+							data, err := os.ReadFile(filepath.Join(dir, name))
+							require.NoError(t, err)
+							assert.True(t, verify.Bytes(digest.Digest("sha256:"+d), data), "point %d: a wrong blob is visible", at)
+						}
+					}
+				})
+				if err != nil {
+					failed++
+					assert.NotEmpty(t, content.KindOf(err), "point %d: %v", at, err)
+				}
+				points = max(points, f.count.Load())
+				require.NoError(t, pullInto(t, dir, &faults{}, nil), "point %d: the pull after it", at)
+				assert.Equal(t, clean, filesIn(t, dir), "point %d", at)
+			})
+		}
+		t.Logf("for ever %v: %d points, %d of them fail the pull", forever, points, failed)
+		assert.Greater(t, points, int64(15))
+		if !forever {
+			assert.Zero(t, failed, "one fault is survived wherever it is")
+		}
+	}
+}
+
+// pullInto pulls one image into a layout. after is called when the pull is over.
+func pullInto(t *testing.T, dir string, f *faults, after func()) error {
+	var network pullertest.Network
+	reg, err := pullertest.Start(pullertest.Config{Network: &network, Addr: "reg.example:80", Auth: pullertest.AuthBearer, Users: []pullertest.User{{Name: "robot", Password: "s3cret-pass"}}})
+	require.NoError(t, err)
+	put, err := reg.PutImage("team/app:v1", pullertest.Image{Layers: []int64{16_000, 8_000}, Seed: 1})
+	require.NoError(t, err)
+	store, err := layout.Open(dir)
+	require.NoError(t, err)
+	tr := &http.Transport{DialContext: network.DialContext, DisableCompression: true}
+	c := &registry.Client{PlainHTTP: []string{"reg.example:80"}, Transport: &faultyTransport{f, tr}}
+	image, err := transfer.New(transfer.Config{Store: store, Source: c}).Pull(t.Context(), puller.Spec{Ref: reference.MustParse("reg.example:80/team/app:v1"), Credential: robot})
+	if err == nil {
+		assert.Equal(t, put.Descriptor.Digest, image.Digest)
+	}
+	tr.CloseIdleConnections()
+	require.NoError(t, store.Close())
+	require.NoError(t, reg.Close())
+	synctest.Wait()
+	if after != nil {
+		after()
+	}
+	return err
+}
+
+func filesIn(t *testing.T, dir string) []string {
+	var names []string
+	require.NoError(t, filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			rel, _ := filepath.Rel(dir, name)
+			names = append(names, filepath.ToSlash(rel))
+		}
+		return err
+	}))
+	return names
 }
 
 type countedConn struct {
