@@ -6,11 +6,13 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -150,6 +152,52 @@ func TestMirrorRing(t *testing.T) {
 		}
 		assert.Equal(t, want, asked)
 	}
+}
+
+// countingRing counts how often it is asked.
+type countingRing struct{ asked int }
+
+func (r *countingRing) Lookup(context.Context, reference.Reference) iter.Seq2[credentials.Credential, error] {
+	r.asked++
+	return func(yield func(credentials.Credential, error) bool) {
+		_ = yield(credentials.Credential{Username: "wrong", Password: credentials.Conceal("wrong-pass")}, nil) &&
+			yield(credentials.Credential{Username: "u", Password: credentials.Conceal("mirror-pass")}, nil)
+	}
+}
+
+// TestMirrorRingIsAskedOnce: which credential opens a mirror is found out once
+// a minute, and when it no longer does.
+func TestMirrorRingIsAskedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		open := true
+		rt := roundTrip(func(r *http.Request) (*http.Response, error) {
+			resp := &http.Response{StatusCode: 401, Header: http.Header{"Www-Authenticate": {"Basic realm=x"}}, Body: http.NoBody}
+			if user, _, _ := r.BasicAuth(); user == "u" && open {
+				resp.StatusCode = 200
+				resp.Body, resp.ContentLength = io.NopCloser(strings.NewReader("{}")), 2
+			}
+			return resp, nil
+		})
+		ring := &countingRing{}
+		c := &Client{Transport: rt, Hosts: map[string]Hosts{"reg.example": {Mirrors: []Host{{URL: "https://m.example"}}}}, Mirrors: ring}
+		get := func() error {
+			_, _, err := c.Manifest(t.Context(), mustRef("reg.example/app"), noCredential, "")
+			return err
+		}
+		for range 10 {
+			require.NoError(t, get())
+		}
+		assert.Equal(t, 1, ring.asked)
+		time.Sleep(workedFor)
+		require.NoError(t, get())
+		assert.Equal(t, 2, ring.asked)
+		open = false
+		assert.ErrorIs(t, get(), content.ErrUnauthorized)
+		assert.Equal(t, 3, ring.asked)
+		open = true
+		require.NoError(t, get())
+		assert.Equal(t, 4, ring.asked)
+	})
 }
 
 // TestScopes: never more than pulling.

@@ -46,8 +46,9 @@ type Client struct {
 	// looked at again after half a minute.
 	CertsDir string
 	// Mirrors holds the mirrors' own credentials, looked up by image names with
-	// the mirror's host and path. A registry's credential is never sent to its
-	// mirrors. Nil means none.
+	// the mirror's host and path. The one that opened a repository is used for a
+	// minute without another look-up. A registry's credential is never sent to
+	// its mirrors. Nil means none.
 	Mirrors credentials.Keyring
 
 	// RootCAs are the authorities trusted for https; nil means the system's.

@@ -23,6 +23,7 @@ type endpoint struct {
 	plain    atomic.Bool
 	trips    transports
 	health   health
+	worked   worked
 }
 
 // newEndpoint makes the endpoint of one Host.

@@ -16,7 +16,7 @@ import (
 
 // eachHost asks one host after another until one answers. A mirror is asked
 // once; the last host, the registry, is asked again as far as patience goes.
-func (c *Client) eachHost(ctx context.Context, ref reference.Reference, cred credentials.Credential, need Capability, try func(context.Context, *endpoint, credentials.Credential) error) error {
+func (c *Client) eachHost(ctx context.Context, ref reference.Reference, cred credentials.Credential, need Capability, try attempt) error {
 	hosts, err := c.candidates(ref.Registry(), need, "")
 	if err != nil {
 		return err
@@ -65,33 +65,6 @@ func (c *Client) candidates(registry string, need Capability, dgst digest.Digest
 func (c *Client) mirrorFailed(ctx context.Context, ep *endpoint, err error) {
 	ep.health.failed(err)
 	c.logger().InfoContext(ctx, "next host", "registry", ep.registry, "after", redact.URL(ep.base), "error", err)
-}
-
-// withCredentials calls try with the credential that belongs to the host: the
-// registry's own for the registry, the mirror's own for a mirror. Of several, the
-// next is tried when one is refused.
-func (ep *endpoint) withCredentials(ctx context.Context, ref reference.Reference, cred credentials.Credential, try func(context.Context, *endpoint, credentials.Credential) error) error {
-	if !ep.mirror {
-		return try(ctx, ep, cred)
-	}
-	if ep.client.Mirrors == nil {
-		return try(ctx, ep, credentials.Credential{})
-	}
-	var refused error
-	for own, err := range ep.client.Mirrors.Lookup(ctx, ep.named(ref)) {
-		if err != nil {
-			ep.client.logger().InfoContext(ctx, "credentials of a mirror", "mirror", redact.URL(ep.base), "error", err)
-			continue
-		}
-		refused = try(ctx, ep, own)
-		if kind := content.KindOf(refused); kind != content.ErrUnauthorized && kind != content.ErrDenied {
-			return refused
-		}
-	}
-	if refused != nil {
-		return refused
-	}
-	return try(ctx, ep, credentials.Credential{})
 }
 
 // named is the image's name as it would be at the mirror itself: its host, and
