@@ -27,23 +27,43 @@ var slow = map[string]bool{
 // examples/pull: what a whole process does, killed ones, too, and its memory.
 func TestScenariosAgainstProgram(t *testing.T) {
 	program := buildProgram(t)
-	played := 0
+	play := func(sc pullertest.Scenario, box, home string) error {
+		return pullertest.TestScenario(t.Context(), sc, nil, box, func(ctx context.Context, job pullertest.Job) error {
+			return runProgram(ctx, program, home, job)
+		})
+	}
+	var all []pullertest.Scenario
 	for _, file := range files {
-		for _, sc := range readScenarios(t, file.name, file.scenarios) {
-			played++
-			t.Run(sc.Name, func(t *testing.T) {
-				if slow[sc.Name] && !realtest.Required() {
-					t.Skip("takes long; set PULLKIT_REQUIRE_REAL_PARTS=1 to play it, as CI does")
-				}
-				t.Parallel()
-				box, home := t.TempDir(), t.TempDir()
-				assert.NoError(t, pullertest.TestScenario(t.Context(), sc, nil, box, func(ctx context.Context, job pullertest.Job) error {
-					return runProgram(ctx, program, home, job)
-				}))
-			})
+		all = append(all, readScenarios(t, file.name, file.scenarios)...)
+	}
+	require.Len(t, all, 183)
+	// The slow ones do little but wait: they all do so at once, beside the others.
+	waited := map[string]chan error{}
+	for _, sc := range all {
+		if slow[sc.Name] && realtest.Required() {
+			result, box, home := make(chan error, 1), t.TempDir(), t.TempDir()
+			waited[sc.Name] = result
+			go func() { result <- play(sc, box, home) }()
 		}
 	}
-	assert.Equal(t, 183, played, "scenarios")
+	t.Run("fast", func(t *testing.T) {
+		for _, sc := range all {
+			if !slow[sc.Name] {
+				t.Run(sc.Name, func(t *testing.T) {
+					t.Parallel()
+					assert.NoError(t, play(sc, t.TempDir(), t.TempDir()))
+				})
+			}
+		}
+	})
+	for name := range slow {
+		t.Run(name, func(t *testing.T) {
+			if waited[name] == nil {
+				t.Skip("takes long; set PULLKIT_REQUIRE_REAL_PARTS=1 to play it, as CI does")
+			}
+			assert.NoError(t, <-waited[name])
+		})
+	}
 }
 
 func buildProgram(t *testing.T) string {
