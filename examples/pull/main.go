@@ -7,6 +7,9 @@
 // architectures, two pull secrets of which the first is stale, and a second pull
 // that fetches nothing.
 //
+// On a terminal one line at the bottom shows how far all images are, without colours
+// if NO_COLOR is set; elsewhere each step has a line, with -json one of JSON.
+//
 // It exits with 0 when every image is whole in the store, 1 when not, 2 for
 // wrong usage.
 package main

@@ -50,6 +50,7 @@ func pull(ctx context.Context, o options, stdout, stderr io.Writer) int {
 	if o.explain {
 		return explain(ctx, p, o, secrets, out)
 	}
+	defer out.showTotal(newTerminal(stdout), len(o.images))()
 	failed := false
 	for req, res := range p.PullAll(ctx, requests(o, secrets)) {
 		if res.Err != nil {

@@ -5,21 +5,86 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/pullkit/pullkit/index"
 	"github.com/pullkit/pullkit/puller"
 )
 
-// A report prints what happens, a line each: for people, or as JSON.
+// A report prints what happens: a line each for people, with one total line below
+// them on a terminal, or JSON lines.
 type report struct {
 	mu             sync.Mutex // events of several pulls come at once
 	stdout, stderr io.Writer
 	json           bool
+	term           *terminal // nil: no total line
+	total          *total
+	drawn          time.Time // when the total line was last written
 }
 
 func newReport(stdout, stderr io.Writer, asJSON bool) *report {
 	return &report{stdout: stdout, stderr: stderr, json: asJSON}
+}
+
+// drawEvery is how often events redraw the total line. Without events it is redrawn
+// each second, for its speed and the window's size.
+const drawEvery = 100 * time.Millisecond
+
+// showTotal begins a total line for so many images, if term is a terminal; the
+// function that it returns ends it.
+func (r *report) showTotal(term *terminal, images int) (end func()) {
+	if term == nil || r.json {
+		return func() {}
+	}
+	r.mu.Lock()
+	r.term, r.total = term, newTotal(images)
+	r.mu.Unlock()
+	done := make(chan struct{})
+	var ticking sync.WaitGroup
+	ticking.Go(func() {
+		ticker := time.NewTicker(time.Second)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case <-ticker.C:
+				r.draw()
+			}
+		}
+	})
+	return func() {
+		close(done)
+		ticking.Wait()
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.term.clear()
+		r.term = nil
+	}
+}
+
+func (r *report) draw() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.redraw(time.Now())
+}
+
+// redraw writes the total line anew. r.mu is held.
+func (r *report) redraw(now time.Time) {
+	r.drawn = now
+	r.term.show(r.total.line(now, r.term.columns()))
+}
+
+// print writes one line that stays, above the total line. r.mu is held.
+func (r *report) print(w io.Writer, color, text string) {
+	if r.term == nil {
+		fmt.Fprintln(w, text)
+		return
+	}
+	r.term.clear()
+	fmt.Fprintln(w, r.term.paint(color, text))
+	r.redraw(time.Now())
 }
 
 // event prints one event of a Puller.
@@ -30,23 +95,43 @@ func (r *report) event(e puller.Event) {
 		r.encode(e)
 		return
 	}
+	if r.total != nil {
+		r.total.event(e)
+	}
+	if text := eventText(e, r.term != nil); text != "" {
+		r.print(r.stdout, "", text)
+	} else if now := time.Now(); r.term != nil && now.Sub(r.drawn) >= drawEvery {
+		r.redraw(now)
+	}
+}
+
+// eventText is the line for an event, "" for none. Where a total line shows how far
+// everything is, only what went wrong, and what is whole, needs one.
+func eventText(e puller.Event, brief bool) string {
 	switch e.Reason {
 	case puller.EventAttempt:
-		fmt.Fprintf(r.stdout, "%s: %s: %s\n", e.Image, e.Attempt.From, answerText(*e.Attempt))
+		return fmt.Sprintf("%s: %s: %s", e.Image, e.Attempt.From, answerText(*e.Attempt))
 	case puller.EventProgress:
-		if line := blobLine(*e.Progress); line != "" {
-			fmt.Fprintf(r.stdout, "%s: %s\n", e.Image, line)
+		if line := blobLine(*e.Progress); line != "" && (!brief || e.Progress.State == puller.BlobRestarted) {
+			return e.Image + ": " + line
 		}
+		return ""
 	case puller.EventFailed, puller.EventInspectFailed, puller.EventNeverPull:
 		// The error that the call returns says the same, and what can be done.
+		return ""
 	case puller.EventPulled:
-		if e.Attempt != nil {
-			fmt.Fprintf(r.stdout, "%s: %s: accepted\n", e.Image, e.Attempt.From)
+		if brief {
+			return "" // the image's own line comes
 		}
-		fmt.Fprintln(r.stdout, e.Message)
-	default:
-		fmt.Fprintln(r.stdout, e.Message)
+		if e.Attempt != nil {
+			return fmt.Sprintf("%s: %s: accepted\n%s", e.Image, e.Attempt.From, e.Message)
+		}
+	case puller.EventPulling:
+		if brief {
+			return ""
+		}
 	}
+	return e.Message
 }
 
 // pulled ends an image that is whole in the store.
@@ -63,7 +148,10 @@ func (r *report) pulled(img puller.Image) {
 		}{img.Ref.String(), img.Digest, img.Manifest, index.FormatPlatform(img.Platform), img.Size})
 		return
 	}
-	fmt.Fprintf(r.stdout, "%s  %s  %s\n", img.Digest, index.FormatPlatform(img.Platform), img.Ref)
+	if r.total != nil {
+		r.total.finished++
+	}
+	r.print(r.stdout, green, fmt.Sprintf("%s  %s  %s", img.Digest, index.FormatPlatform(img.Platform), img.Ref))
 }
 
 // failed ends an image that is not.
@@ -76,7 +164,10 @@ func (r *report) failed(image string, err error) {
 			Error string `json:"error"`
 		}{image, oneLine(err)})
 	}
-	fmt.Fprintln(r.stderr, "pull:", oneLine(err))
+	if r.total != nil {
+		r.total.finished++
+	}
+	r.print(r.stderr, "", "pull: "+oneLine(err))
 }
 
 // decision prints what Explain found.

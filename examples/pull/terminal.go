@@ -1,0 +1,85 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+)
+
+// A terminal is where one line can be rewritten in place.
+type terminal struct {
+	out     io.Writer
+	columns func() int // asked each time, so that a resize counts
+	color   bool
+	shown   int // columns of the line that stands there; 0 = none
+}
+
+// newTerminal returns nil where w is none, or one that cannot move its cursor.
+func newTerminal(w io.Writer) *terminal {
+	file, ok := w.(*os.File)
+	if term := os.Getenv("TERM"); !ok || !isTerminal(file) || term == "" || term == "dumb" {
+		return nil
+	}
+	return &terminal{
+		out:     file,
+		columns: func() int { return columns(file) },
+		color:   os.Getenv("NO_COLOR") == "",
+	}
+}
+
+// columns is the width of a terminal: what it says, else COLUMNS, else 80.
+func columns(file *os.File) int {
+	if n := windowColumns(file); n > 0 {
+		return n
+	}
+	if n, err := strconv.Atoi(os.Getenv("COLUMNS")); err == nil && n > 0 {
+		return n
+	}
+	return 80
+}
+
+// The escape sequences are those of ECMA-48, which all terminals in use know.
+const (
+	clearBelow = "\r\x1b[J" // from the line's begin to the end of the screen
+	cursorUp   = "\x1b[%dA"
+	cyan       = "\x1b[36m"
+	green      = "\x1b[32m"
+	noColor    = "\x1b[0m"
+)
+
+// show puts text in the place of the line that stands there. text is ASCII, so
+// that its length is its width.
+func (t *terminal) show(text string) {
+	text = text[:min(len(text), max(t.columns()-1, 0))] // a full last column would wrap
+	fmt.Fprint(t.out, t.erase()+t.paint(cyan, text))
+	t.shown = len(text)
+}
+
+// clear takes the line away.
+func (t *terminal) clear() {
+	if t.shown > 0 {
+		fmt.Fprint(t.out, t.erase())
+		t.shown = 0
+	}
+}
+
+// erase is what takes the line away. Terminals wrap what they show anew when they
+// become narrower, so the line may have become several.
+func (t *terminal) erase() string {
+	if t.shown == 0 {
+		return "\r"
+	}
+	if rows := (t.shown - 1) / max(t.columns(), 1); rows > 0 {
+		return fmt.Sprintf(cursorUp, rows) + clearBelow
+	}
+	return clearBelow
+}
+
+// paint colours text, unless NO_COLOR is set (no-color.org).
+func (t *terminal) paint(color, text string) string {
+	if !t.color || color == "" || text == "" {
+		return text
+	}
+	return color + text + noColor
+}
