@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -323,6 +324,29 @@ func TestRemoveUnderAPull(t *testing.T) {
 	require.ErrorIs(t, err, fs.ErrNotExist)
 	require.NoError(t, (&testPuller{l: l}).pull(t.Context(), img), "the next try")
 	requirePulled(t, l, img, "the next try")
+}
+
+// The same for a layout that is opened while blobs are being removed, and finds
+// one there that goes next.
+func TestOpenedDuringRemoval(t *testing.T) {
+	disk, img := newMemDisk(), newTestImage(t, "registry.example/one:v1", 1, 100)
+	var late *Layout
+	remover, err := openFS("mem", &hookFS{&memFS{disk}, func(op, name string) error {
+		if op != "remove" || !strings.HasPrefix(name, blobsDir) || late != nil {
+			return nil
+		}
+		late = must(openFS("mem", &memFS{disk}, Config{}))
+		for _, desc := range img.all {
+			assert.True(t, must(late.Has(t.Context(), desc)))
+		}
+		return nil
+	}}, Config{})
+	require.NoError(t, err)
+	require.NoError(t, (&testPuller{l: remover}).pull(t.Context(), img))
+	_, err = remover.Remove(t.Context(), img.ref)
+	require.NoError(t, err)
+	store(t, late, img.index, img.data[img.index.Digest])
+	assert.ErrorIs(t, late.Tag(t.Context(), img.ref, img.index), fs.ErrNotExist)
 }
 
 // Remove keeps blobs while it cannot know who uses them.

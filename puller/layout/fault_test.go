@@ -104,6 +104,38 @@ func TestFailEveryOperation(t *testing.T) {
 	}
 }
 
+// A sync fails, the system forgets what it could not write, the next pull works,
+// and then the power is lost.
+func TestFailedSyncIsNotTrusted(t *testing.T) {
+	img := faultImage(t)
+	for k, done := 0, false; !done; k++ {
+		disk, n := newMemDisk(), 0
+		l, err := openMem(&hookFS{&memFS{disk}, func(op, name string) error {
+			if op != "sync" && op != "syncfs" {
+				return nil
+			}
+			if n++; n-1 != k {
+				return nil
+			}
+			return syscall.EIO
+		}})
+		if err == nil {
+			err = (&testPuller{chunk: memChunk, l: l, oneByOne: true}).pull(t.Context(), img)
+			l.Close()
+		}
+		done = err == nil
+		l, err = openMem(&memFS{disk})
+		require.NoError(t, err)
+		require.NoError(t, (&testPuller{chunk: memChunk, l: l, oneByOne: true}).pull(t.Context(), img))
+		disk = disk.crash(keepNone)
+		what := fmt.Sprintf("sync %d", k)
+		requireSound(t, &memFS{disk}, what)
+		l, err = openMem(&memFS{disk})
+		require.NoError(t, err)
+		requirePulled(t, l, img, what)
+	}
+}
+
 // The machine loses power at every operation of a pull. What was not synced is
 // lost, or any part of it, in any order.
 func TestLosePowerAtEveryOperation(t *testing.T) {

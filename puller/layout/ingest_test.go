@@ -46,11 +46,13 @@ func TestIngestOfWrongSize(t *testing.T) {
 	assert.ErrorIs(t, err, content.ErrSizeMismatch)
 	_, err = in.WriteAt(data[:1<<19], 0)
 	require.NoError(t, err)
-	assert.Error(t, in.Commit(t.Context()), "half of it")
+	_, err = in.WriteAt(data[len(data)-1:], desc.Size-1)
+	require.NoError(t, err)
+	assert.Error(t, in.Commit(t.Context()), "a hole in it")
 	require.NoError(t, in.Close())
 	kept, err := l.Kept(t.Context(), desc)
 	require.NoError(t, err)
-	assert.Equal(t, int64(1<<19), kept)
+	assert.Equal(t, int64(1<<19+1), kept)
 
 	// Somebody says that the blob is smaller, and leaves a partial; who knows
 	// its size is not held up.
@@ -93,6 +95,15 @@ func TestListOfLostBytes(t *testing.T) {
 	require.NoError(t, err)
 	for range in.Have() {
 		t.Error("a list without its partial tells nothing")
+	}
+	// Nor does it when the new partial has grown and its process died.
+	_, err = in.WriteAt(data[1<<20-10:], 1<<20-10)
+	require.NoError(t, err)
+	in.(*ingest).unlock()
+	in, err = l.Ingest(t.Context(), desc)
+	require.NoError(t, err)
+	for off, n := range in.Have() {
+		t.Errorf("%d bytes at %d are not the new partial's", n, off)
 	}
 	require.NoError(t, in.Close())
 }

@@ -38,6 +38,7 @@ type inode struct {
 	synced      []byte // what is on disk
 	syncedMtime time.Time
 	dirty       map[int]bool // pages written since
+	forgotten   bool         // a sync failed: what was written never gets to the disk
 }
 
 // A nameOp gives a name to an inode, or takes it away (nil).
@@ -87,6 +88,9 @@ func (d *memDisk) flushNames(keep func(nameOp) bool) {
 }
 
 func (ino *inode) sync() {
+	if ino.forgotten {
+		return
+	}
 	ino.synced = slices.Clone(ino.data)
 	ino.syncedMtime = ino.mtime
 	ino.dirty = nil
@@ -551,8 +555,15 @@ func (f *hookFile) Stat() (fs.FileInfo, error) {
 	return f.file.Stat()
 }
 
+// Sync that fails leaves what was written in the cache, marked as if it were on
+// disk: so do Linux file systems.
 func (f *hookFile) Sync() error {
 	if err := f.h.before("sync", f.name); err != nil {
+		if m, ok := f.file.(*memFile); ok && !errors.Is(err, errDead) {
+			m.m.d.mu.Lock()
+			m.ino.forgotten = true
+			m.m.d.mu.Unlock()
+		}
 		return err
 	}
 	return f.file.Sync()
