@@ -58,12 +58,11 @@ func (f *flights[Q, A]) start(ctx context.Context, scope, question Q, fn func(co
 	f.running[scope] = run
 	go func() {
 		defer cancel()
-		answer, err := fn(ctx)
+		run.answer, run.err = fn(ctx)
 		f.mu.Lock()
-		defer f.mu.Unlock()
-		run.answer, run.err = answer, err
 		f.forget(scope, run)
-		close(run.done)
+		f.mu.Unlock()
+		close(run.done) // last: who has the answer finds f at rest
 	}()
 	return run
 }
