@@ -16,7 +16,8 @@ import (
 // A Config is a config.json, .dockercfg or auth.json file that was read. It is a
 // [Keyring], a [Fingerprinter] and an [Explainer], and starts no program; see
 // [Config.WithHelpers] for those that the file names. It never changes. The zero
-// Config knows no credentials.
+// Config knows no credentials, nor does a nil one, which [ReadConfig] returns where
+// there is no file.
 type Config struct {
 	name     string
 	table    table
@@ -50,29 +51,38 @@ func (r Rules) ParseConfig(data []byte, name string) (*Config, error) {
 func isLegacyName(name string) bool { return filepath.Base(name) == ".dockercfg" }
 
 // Problems returns what was left out and why: each an [*EntryError].
-func (c *Config) Problems() []error { return slices.Clone(c.problems) }
+func (c *Config) Problems() []error { return slices.Clone(c.orZero().problems) }
 
 // Name returns the name that the file was parsed under: its path, for one that
 // was read by [ReadConfig].
-func (c *Config) Name() string { return c.name }
+func (c *Config) Name() string { return c.orZero().name }
 
 // Lookup yields the credentials of the entries whose key matches, in reverse
 // byte order of the keys, which puts the longer path first; keys that say the
 // same come in the order of the file.
 func (c *Config) Lookup(_ context.Context, ref reference.Reference) iter.Seq2[Credential, error] {
-	return c.table.lookup(ref)
+	return c.orZero().table.lookup(ref)
 }
 
 // Fingerprint hashes what Lookup would yield.
 func (c *Config) Fingerprint(ref reference.Reference) uint64 {
 	var h maphash.Hash
 	h.SetSeed(processSeed())
-	c.table.hash(&h, ref.Name())
+	c.orZero().table.hash(&h, ref.Name())
 	return h.Sum64()
 }
 
 // Explain yields a note for each entry.
-func (c *Config) Explain(ref reference.Reference) iter.Seq[Note] { return c.table.explain(ref.Name()) }
+func (c *Config) Explain(ref reference.Reference) iter.Seq[Note] {
+	return c.orZero().table.explain(ref.Name())
+}
+
+func (c *Config) orZero() *Config {
+	if c == nil {
+		return new(Config)
+	}
+	return c
+}
 
 // addDocument reads one credential document into es.
 func (es *entries) addDocument(origin Origin, data []byte, legacy bool) (helperNames, error) {
@@ -102,6 +112,9 @@ func (es *entries) addDocument(origin Origin, data []byte, legacy bool) (helperN
 			}
 			spelling = m.name
 			auths = append(auths, more...)
+			if kindOf(m.value) == "null" { // takes back what stood before it
+				auths = nil
+			}
 		case "httpheaders":
 			if _, err := readObject(m.value); err != nil && es.rules.Kubelet {
 				return helpers, fmt.Errorf("HttpHeaders %w", err)

@@ -49,3 +49,32 @@ func firsts(c *Config) (out []Credential) {
 	}
 	return out
 }
+
+// TestOddDocuments holds what the documents of the vectors leave open.
+func TestOddDocuments(t *testing.T) {
+	for text, want := range map[string][]string{
+		`{"auths":{"r.io":{"auth":"dTpw"}},"auths":null}`:                                  nil,
+		`{"auths":{"r.io":{"auth":"dTpw"}},"auths":null,"auths":{"s.io":{"auth":"dTpw"}}}`: {"s.io"},
+		`{"auths":{"\u212a.io":{"auth":"dTpw"},"K.io":{"auth":"dTpw"}}}`:                   {"k.io"}, // the Kelvin sign is no letter of a host
+	} {
+		c, err := ParseConfig([]byte(text), "config.json")
+		require.NoError(t, err, text)
+		assert.Equal(t, want, keysOf(&c.table), text)
+	}
+}
+
+// TestKeysWithUserInfo holds that the kubelet's rules take such a key, and that
+// its password is told to nobody.
+func TestKeysWithUserInfo(t *testing.T) {
+	text := []byte(`{"auths":{"https://user:hunter2@r.io":{"auth":"dTpw"}}}`)
+	c, err := Rules{Kubelet: true}.ParseConfig(text, "config.json")
+	require.NoError(t, err)
+	creds, errs := collect(t.Context(), c, "r.io/app")
+	assert.Empty(t, errs)
+	require.Len(t, creds, 1)
+	assert.Equal(t, "***@r.io", creds[0].Origin.Key)
+	written, dropped, err := MarshalConfig(c)
+	require.NoError(t, err)
+	assert.NotContains(t, string(written), "r.io", "no reader would take such a key")
+	assert.Len(t, dropped, 1)
+}

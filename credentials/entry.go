@@ -65,6 +65,7 @@ func (es *entries) add(c Credential) {
 		es.problem(c.Origin, err)
 		return
 	}
+	e.cred.Origin.Key = redactKey(c.Origin.Key) // only the kubelet takes keys with user info
 	es.list = append(es.list, e)
 }
 

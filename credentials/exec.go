@@ -111,11 +111,21 @@ func (x Exec) run(ctx context.Context, c command) (stdout []byte, err error) {
 	case errors.Is(err, os.ErrNotExist):
 		return nil, ErrProgramMissing
 	}
-	words := redact.Text(strings.TrimSpace(said.buf.String()), c.secrets...)
+	words := repeatable(said.buf.String(), c.secrets...)
 	if words == "" {
 		return out.buf.Bytes(), fmt.Errorf("%w: %v", ErrProgramFailed, err)
 	}
 	return out.buf.Bytes(), fmt.Errorf("%w: %v: %s", ErrProgramFailed, err, words)
+}
+
+// repeatable is what an error may repeat of a program's words: nothing that looks
+// like an answer, which is full of secrets.
+func repeatable(words string, secrets ...string) string {
+	small := strings.ToLower(words)
+	if strings.Contains(small, `"secret"`) || strings.Contains(small, `"password"`) {
+		return ""
+	}
+	return redact.Text(strings.TrimSpace(words), secrets...)
 }
 
 func (x Exec) environ(more []EnvVar) []string {

@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"slices"
 
-	"github.com/pullkit/pullkit/internal/redact"
 	"github.com/pullkit/pullkit/reference"
 )
 
@@ -123,8 +122,8 @@ func helperError(stdout []byte, err error) error {
 	if errors.Is(err, ErrProgramFailed) && bytes.HasPrefix(said, []byte(notFound)) {
 		return nil
 	}
-	if errors.Is(err, ErrProgramFailed) && len(said) > 0 && said[0] != '{' {
-		return fmt.Errorf("%w: %s", err, redact.Text(string(said)))
+	if words := repeatable(string(said)); errors.Is(err, ErrProgramFailed) && words != "" {
+		return fmt.Errorf("%w: %s", err, words)
 	}
 	return err
 }
@@ -165,6 +164,7 @@ func parseHelper(stdout []byte) (Credential, error) {
 // Reading a file starts no program: that wants this call, since a node's file
 // may name programs that only the machine has on which it was written.
 func (c *Config) WithHelpers(h HelperConfig) Keyring {
+	c = c.orZero()
 	ring := &helped{config: c, helpers: map[string]*Helper{}}
 	for _, name := range c.helpers.all() {
 		ring.helpers[name] = &Helper{name: name, config: h}

@@ -37,7 +37,7 @@ func TestHelper(t *testing.T) {
 		assert.Empty(t, errs, image)
 		assert.Equal(t, want, creds, image)
 	}
-	for image, fault := range map[string]ProgramFault{"broken.io/app": ErrProgramFailed, "garbage.io/app": ErrProgramAnswer} {
+	for image, fault := range map[string]ProgramFault{"broken.io/app": ErrProgramFailed, "half.io/app": ErrProgramFailed, "garbage.io/app": ErrProgramAnswer} {
 		_, errs := collect(t.Context(), h, image)
 		require.Len(t, errs, 1, image)
 		var source *SourceError

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/netip"
 	"strings"
+	"unicode/utf8"
 )
 
 var (
@@ -87,8 +88,16 @@ func isDigits(s string) bool {
 	return true
 }
 
-// fold makes ASCII letters small; hosts have no others.
-func fold(s string) string { return strings.ToLower(s) }
+// fold makes ASCII letters small. A host with others stays as it is, to be
+// refused: the Kelvin sign must not become a k.
+func fold(s string) string {
+	for i := range len(s) {
+		if s[i] >= utf8.RuneSelf {
+			return s
+		}
+	}
+	return strings.ToLower(s)
+}
 
 // literalHost is the host with its port as literal hosts are compared: small
 // letters, no empty port, and Docker Hub's names made one. (With a port those are

@@ -50,7 +50,7 @@ func TestJoinDropsWhatWasTried(t *testing.T) {
 }
 
 func TestZeroKeyrings(t *testing.T) {
-	for _, ring := range []Keyring{new(Config), new(Secrets), new(Providers), Static(nil), Join()} {
+	for _, ring := range []Keyring{new(Config), (*Config)(nil), Join((*Config)(nil)), (*Config)(nil).WithHelpers(HelperConfig{}), new(Secrets), new(Providers), Static(nil), Join()} {
 		creds, errs := collect(t.Context(), ring, "nginx")
 		assert.Empty(t, creds)
 		assert.Empty(t, errs)

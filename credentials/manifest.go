@@ -40,30 +40,45 @@ func ParseSecrets(data []byte) ([]Secret, error) {
 // splitDocuments returns the documents of a manifest as JSON.
 func splitDocuments(data []byte) ([]json.RawMessage, error) {
 	var docs []json.RawMessage
-	if bytes.HasPrefix(bytes.TrimSpace(data), []byte("{")) {
-		dec := json.NewDecoder(bytes.NewReader(data))
-		for {
-			var doc json.RawMessage
-			switch err := dec.Decode(&doc); {
-			case err == io.EOF:
-				return docs, nil
-			case err != nil && len(docs) > 0:
-				return nil, fmt.Errorf("manifest, document %d: is not JSON", len(docs)+1)
-			case err == nil:
-				docs = append(docs, doc)
-				continue
+	for _, part := range splitYAML(string(data)) {
+		values, err := readJSONs(part)
+		if len(values) == 0 { // YAML; flow YAML begins like JSON
+			var doc []byte
+			doc, err = yaml.YAMLToJSONStrict([]byte(part))
+			values = []json.RawMessage{doc}
+			if err != nil {
+				err = yamlError(err)
 			}
-			break // flow YAML begins like JSON
 		}
-	}
-	for i, part := range splitYAML(string(data)) {
-		doc, err := yaml.YAMLToJSONStrict([]byte(part))
 		if err != nil {
-			return nil, fmt.Errorf("manifest, document %d: %w", i+1, yamlError(err))
+			return nil, fmt.Errorf("manifest, document %d: %w", len(docs)+len(values), err)
 		}
-		docs = append(docs, doc)
+		docs = append(docs, values...)
 	}
 	return docs, nil
+}
+
+// readJSONs reads JSON objects that follow each other, until one is malformed:
+// that one is the last, and nil. There are none where the first is no JSON.
+func readJSONs(s string) (values []json.RawMessage, err error) {
+	if !strings.HasPrefix(strings.TrimSpace(s), "{") {
+		return nil, nil
+	}
+	dec := json.NewDecoder(strings.NewReader(s))
+	for {
+		var value json.RawMessage
+		err := dec.Decode(&value)
+		switch {
+		case err == io.EOF:
+			return values, nil
+		case err != nil && len(values) == 0:
+			return nil, nil
+		}
+		values = append(values, value)
+		if err != nil {
+			return values, errors.New("is not JSON")
+		}
+	}
 }
 
 // splitYAML cuts at the markers of YAML: --- at the beginning of a line and a

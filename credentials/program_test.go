@@ -126,6 +126,11 @@ func helperProgram(server string) int {
 	case server == "broken.io":
 		fmt.Print("the store is locked\n")
 		return 1
+	case server == "half.io":
+		answer := `{"ServerURL":"half.io","Username":"u","Secret":"hunter2"}`
+		fmt.Print("warning: the store is old\n", answer)
+		fmt.Fprint(os.Stderr, "+ echo ", answer)
+		return 1
 	case server == "garbage.io":
 		fmt.Print(`{"Username":"u","Secret":["hunter2"]}`)
 	default:

@@ -229,7 +229,7 @@ func (p *provider) note(name string, pod Pod) Note {
 		why := k.match(t)
 		if why == matched {
 			n.Matched = true
-			n.Origin.Key = p.MatchImages[i]
+			n.Origin.Key = redactKey(p.MatchImages[i])
 			n.Why = "the image matches; the plugin was not run"
 			break
 		}

@@ -148,12 +148,15 @@ func (r Rules) FromSecrets(secrets ...Secret) *Secrets {
 	es := entries{rules: r}
 	for _, s := range secrets {
 		key, legacy := s.document()
+		if key == "" {
+			continue
+		}
 		if slices.Contains(s.notBase64, key) {
 			es.problem(s.origin(), s.Validate())
 			continue
 		}
 		value := s.Data[key]
-		if key == "" || value.IsZero() {
+		if value.IsZero() {
 			continue
 		}
 		if _, err := es.addDocument(s.origin(), []byte(value.Reveal()), legacy); err != nil {

@@ -35,6 +35,8 @@ func TestParseSecrets(t *testing.T) {
 		"List in YAML":               {"kind: List\nitems:\n- kind: Secret\n  metadata: {name: x}\n- kind: List\n  items: [{kind: Secret, metadata: {name: z}}]\n", "x z"},
 		"SecretList without kinds":   {`{"kind":"SecretList","items":[{"metadata":{"name":"x"}},{}]}`, "x "},
 		"JSON after JSON":            {list + "\n" + list, "b b"},
+		"JSON between markers":       {list + "\n---\n" + list + "\n--- \n" + one, "b b a"},
+		"YAML with a quoted key":     {"\"kind\": Secret\nmetadata: {name: a}\n", "a"},
 		"flow YAML":                  {"{kind: Secret, metadata: {name: a}}", "a"},
 		"other kinds":                {"kind: Deployment\nmetadata: {name: x}\n---\nkind: ConfigMap\n", ""},
 		"nothing":                    {"", ""},
@@ -109,6 +111,12 @@ func TestValidate(t *testing.T) {
 	assert.NoError(t, of(TypeDockerConfigJSON, KeyDockerConfigJSON, goodDocument))
 	assert.NoError(t, of(TypeDockercfg, KeyDockercfg, `{}`))
 	assert.NoError(t, of("Opaque", "x", "y"))
+
+	// Of other types nothing is a credential, whatever is malformed.
+	secrets, err = ParseSecrets([]byte("kind: Secret\ntype: Opaque\ndata: {'': '!', x: '!'}\n"))
+	require.NoError(t, err)
+	assert.NoError(t, secrets[0].Validate())
+	assert.Empty(t, FromSecrets(secrets...).Problems())
 
 	// The manifest's text wins over what cannot be decoded.
 	secrets, err = ParseSecrets([]byte("kind: Secret\ntype: kubernetes.io/dockercfg\ndata: {.dockercfg: '!'}\nstringData: {.dockercfg: '{}'}\n"))

@@ -43,7 +43,7 @@ type Lister interface {
 }
 
 // All yields the credentials of all entries.
-func (c *Config) All() iter.Seq[Credential] { return c.table.all() }
+func (c *Config) All() iter.Seq[Credential] { return c.orZero().table.all() }
 
 // All yields the credentials of all entries.
 func (s *Secrets) All() iter.Seq[Credential] { return s.table.all() }
@@ -84,6 +84,10 @@ func MarshalConfig(ring Keyring) (data []byte, dropped []Origin, err error) {
 				continue
 			}
 			text := normalize(c.Origin.Key)
+			if _, err := compileKey(text); err != nil { // a key that only the kubelet takes
+				dropped = append(dropped, c.Origin)
+				continue
+			}
 			if first, ok := seen[text]; ok {
 				if !first.Same(c) {
 					dropped = append(dropped, c.Origin)
