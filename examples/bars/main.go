@@ -1,0 +1,89 @@
+// Command bars pulls images and draws a bar for each blob, from the events of a
+// Puller, with github.com/vbauerster/mpb:
+//
+//	bars [-o directory] IMAGE...
+//	bars          (a demonstration on loopback)
+//
+// It is a module of its own, so that its dependencies are nobody else's.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+
+	"github.com/vbauerster/mpb/v8"
+
+	"github.com/pullkit/pullkit/puller"
+	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/puller/layout"
+	"github.com/pullkit/pullkit/puller/transfer"
+)
+
+func main() {
+	dir := flag.String("o", "images", "OCI image layout `directory` to store into")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	var err error
+	if flag.NArg() > 0 {
+		err = pull(ctx, *dir, nil, flag.Args(), os.Stdout)
+	} else {
+		err = demo(ctx, 6<<20, os.Stdout)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bars:", err)
+		os.Exit(1)
+	}
+}
+
+// pull pulls images from source, nil meaning the registries they name, into the
+// layout in dir.
+func pull(ctx context.Context, dir string, source content.Source, images []string, out io.Writer, options ...mpb.ContainerOption) error {
+	store, err := layout.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	// A bar that is full scrolls up and stays; on a terminal mpb asks for the width
+	// each time it draws, and draws nothing where there is none.
+	progress := mpb.New(append([]mpb.ContainerOption{mpb.WithOutput(out), mpb.PopCompletedMode()}, options...)...)
+	bars := newBars(progress)
+	p, err := puller.New(puller.Config{
+		Runtime:  transfer.New(transfer.Config{Store: store, Source: source}),
+		Parallel: 3,
+		Events:   bars.event,
+	})
+	if err != nil {
+		return err
+	}
+	requests := func(yield func(puller.Request) bool) {
+		for _, image := range images {
+			if !yield(puller.Request{Image: image}) {
+				return
+			}
+		}
+	}
+	var lines []string
+	missing := len(images)
+	for req, res := range p.PullAll(ctx, requests) {
+		if res.Err != nil {
+			lines = append(lines, fmt.Sprintf("%s: %v", req.Image, res.Err))
+			continue
+		}
+		missing--
+		lines = append(lines, fmt.Sprintf("%s %s", res.Image.Ref, res.Image.Digest))
+	}
+	bars.end()
+	progress.Wait() // until the last bars are drawn
+	for _, line := range lines {
+		fmt.Fprintln(out, line)
+	}
+	if missing > 0 {
+		return fmt.Errorf("%d of %d images are missing", missing, len(images))
+	}
+	return nil
+}
