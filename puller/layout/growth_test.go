@@ -49,7 +49,7 @@ func TestGrowth(t *testing.T) {
 	assert.Less(t, took[1], 2*took[0])
 
 	best := time.Hour
-	for i := range 5 {
+	for i := range 10 {
 		img := newTestImage(t, fmt.Sprintf("registry.example/team/single%d:v1", i), 1000+i, 2000)
 		start := time.Now()
 		l, err := Open(big.Dir())
@@ -59,7 +59,7 @@ func TestGrowth(t *testing.T) {
 		require.NoError(t, l.Close())
 	}
 	t.Logf("a single image added to 5,000 by a new process: %v", best)
-	assert.Less(t, best, 50*time.Millisecond)
+	assert.Less(t, best, raceFactor*50*time.Millisecond)
 }
 
 // To look a name up in a layout of thousands reads nothing.

@@ -1,0 +1,101 @@
+package layout
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/reference"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// Links planted for the directories: nothing is written through them.
+func TestPlantedDirectoryLinks(t *testing.T) {
+	for _, name := range []string{"blobs", "blobs/sha256", stateDir} {
+		for _, inside := range []bool{false, true} {
+			t.Run(name, func(t *testing.T) {
+				dir, elsewhere := t.TempDir(), t.TempDir()
+				if inside {
+					elsewhere = filepath.Join(dir, "blobs-elsewhere")
+					require.NoError(t, os.Mkdir(elsewhere, 0o755))
+				}
+				plant := func() {
+					require.NoError(t, os.RemoveAll(filepath.Join(dir, name)))
+					require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755))
+					require.NoError(t, os.Symlink(elsewhere, filepath.Join(dir, name)))
+				}
+				data, desc := blobOf(1, 100)
+				untouched := func() {
+					entries, err := os.ReadDir(elsewhere)
+					require.NoError(t, err)
+					assert.Empty(t, entries)
+				}
+				var l *Layout
+				if !inside { // a directory with something strange is refused at once
+					plant()
+					var err error
+					if l, err = Open(dir); err == nil {
+						_, err = l.Ingest(t.Context(), desc)
+						l.Close()
+					}
+					assert.Equal(t, content.ErrStore, content.KindOf(err), "%v", err)
+					untouched()
+					require.NoError(t, os.Remove(filepath.Join(dir, name)))
+				} else {
+					require.NoError(t, os.WriteFile(filepath.Join(dir, layoutName), []byte(layoutVersion), 0o644))
+				}
+				l = openTest(t, dir)
+				store(t, l, desc, data)
+				_, desc = blobOf(2, 100)
+				plant()
+				_, err := l.Ingest(t.Context(), desc)
+				assert.Equal(t, content.ErrStore, content.KindOf(err), "%v", err)
+				untouched()
+			})
+		}
+	}
+}
+
+// Links planted for files are replaced, or refused.
+func TestPlantedFileLinks(t *testing.T) {
+	outside := filepath.Join(t.TempDir(), "precious")
+	require.NoError(t, os.WriteFile(outside, []byte("precious"), 0o644))
+	data, desc := blobOf(1, 300<<10)
+	hash := desc.Digest.Encoded()
+	ref := reference.MustParse("busybox:1.36")
+	for _, name := range []string{
+		blobsDir + "/sha256/" + hash, partName(desc.Digest), listName(desc.Digest), lockName,
+		stateDir + "/" + indexName + ".new", indexName, layoutName, removalName,
+	} {
+		t.Run(filepath.Base(name), func(t *testing.T) {
+			dir := t.TempDir()
+			openTest(t, dir).ready(desc.Digest)
+			path := filepath.Join(dir, filepath.FromSlash(name))
+			os.Remove(path)
+			require.NoError(t, os.Symlink(outside, path))
+			l, err := Open(dir)
+			var in content.Ingest
+			if err == nil {
+				defer l.Close()
+				in, err = l.Ingest(t.Context(), desc)
+			}
+			if err == nil {
+				_, err = in.WriteAt(data, 0)
+				require.NoError(t, err)
+				require.NoError(t, in.Commit(t.Context()))
+				err = l.Tag(t.Context(), ref, desc)
+			}
+			if err == nil {
+				_, err = l.Remove(t.Context(), ref)
+			}
+			if err != nil {
+				assert.Equal(t, content.ErrStore, content.KindOf(err), "%v", err)
+			}
+			got, err := os.ReadFile(outside)
+			require.NoError(t, err)
+			assert.Equal(t, "precious", string(got))
+		})
+	}
+}
