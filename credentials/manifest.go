@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"sigs.k8s.io/yaml"
@@ -196,8 +197,11 @@ func readSecret(members []member) (Secret, error) {
 			return Secret{}, fmt.Errorf("secret %s: stringData[%s] %w", quote(s.Name), quote(t.name), err)
 		}
 		s.Data[t.name] = Conceal(value)
-		s.notBase64 = without(s.notBase64, t.name)
 	}
+	s.notBase64 = slices.DeleteFunc(s.notBase64, func(name string) bool {
+		_, ok := s.Data[name]
+		return ok
+	})
 	return s, nil
 }
 
@@ -237,21 +241,12 @@ func (s *Secret) readData(data []byte) error {
 		value, err := base64.StdEncoding.DecodeString(text)
 		if err != nil {
 			s.notBase64 = append(s.notBase64, f.name)
+			delete(s.Data, f.name)
 			continue
 		}
 		s.Data[f.name] = Conceal(string(value))
 	}
 	return nil
-}
-
-func without(list []string, s string) []string {
-	var out []string
-	for _, x := range list {
-		if x != s {
-			out = append(out, x)
-		}
-	}
-	return out
 }
 
 // blankYAML reports whether a document has nothing but space and comments.

@@ -31,7 +31,7 @@ type Secret struct {
 	Type                 string
 	Data                 map[string]Sensitive // decoded
 
-	notBase64 []string // names in Data whose value in the manifest was not base64
+	notBase64 []string // names that are not in Data, since their value in the manifest was not base64
 }
 
 // ConcealData wraps the Data of a corev1.Secret.

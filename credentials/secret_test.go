@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -117,6 +118,23 @@ func TestValidate(t *testing.T) {
 	require.NoError(t, err)
 	assert.NoError(t, secrets[0].Validate())
 	assert.Empty(t, FromSecrets(secrets...).Problems())
+
+	// However many values are malformed, reading them stays linear.
+	var b strings.Builder
+	b.WriteString(`{"kind":"Secret","data":{"-":""`)
+	for i := range 200_000 {
+		fmt.Fprintf(&b, `,"%d":"!"`, i)
+	}
+	b.WriteString(`},"stringData":{"-":""`)
+	for i := range 200_000 {
+		fmt.Fprintf(&b, `,"%d":""`, i)
+	}
+	b.WriteString("}}")
+	start := time.Now()
+	secrets, err = ParseSecrets([]byte(b.String()))
+	require.NoError(t, err)
+	assert.Empty(t, secrets[0].notBase64)
+	assert.Less(t, time.Since(start), 10*time.Second)
 
 	// The manifest's text wins over what cannot be decoded.
 	secrets, err = ParseSecrets([]byte("kind: Secret\ntype: kubernetes.io/dockercfg\ndata: {.dockercfg: '!'}\nstringData: {.dockercfg: '{}'}\n"))

@@ -151,3 +151,18 @@ func TestSelectLinear(t *testing.T) {
 		assert.Less(t, large, 60*small+time.Millisecond, "quadratic would be 100 times")
 	}
 }
+
+// TestManyFeatures: a million features of one entry take no time to speak of.
+func TestManyFeatures(t *testing.T) {
+	idx := entries(t, "linux(+a)/amd64", "linux(+a+b)/amd64")
+	many := make([]string, 1_000_000)
+	for i := range many {
+		many[i] = "ab"[2*i/len(many):][:1]
+	}
+	idx.Manifests[0].Platform.OSFeatures = many
+	start := time.Now()
+	got, err := index.Select(idx, ocispec.Platform{OS: "linux", Architecture: "amd64", OSFeatures: []string{"a", "b"}})
+	require.NoError(t, err)
+	assert.Equal(t, idx.Manifests[0].Digest, got.Descriptor.Digest, "both have two, the first is taken")
+	assert.Less(t, time.Since(start), 5*time.Second)
+}

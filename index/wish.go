@@ -85,12 +85,15 @@ func (w *wish) rate(p *ocispec.Platform) (sc score, why Why) {
 // features counts the features an entry asks for; ok is false if the wish lacks
 // one of them. win32k is no feature on Windows: every host has it.
 func (w *wish) features(entry []string) (n int, ok bool) {
-	for i, f := range entry {
-		switch {
-		case f == "win32k" && w.platform.OS == "windows", slices.Contains(entry[:i], f):
-		case !slices.Contains(w.platform.OSFeatures, f):
+	granted := func(f string) bool { return f == "win32k" && w.platform.OS == "windows" }
+	for _, f := range entry {
+		if !granted(f) && !slices.Contains(w.platform.OSFeatures, f) {
 			return 0, false
-		default:
+		}
+	}
+	// The entry's may be a stranger's million, the wish's are few, and each once.
+	for _, f := range w.platform.OSFeatures {
+		if !granted(f) && slices.Contains(entry, f) {
 			n++
 		}
 	}

@@ -28,10 +28,16 @@ type Error struct {
 	Detail string // "" or more about it; holds nothing of the document but known keys
 }
 
+// maxPath is how much of a path an error's text repeats, in bytes.
+const maxPath = 120
+
 func (e *Error) Error() string {
 	var b strings.Builder
 	if e.Path != "" {
-		b.WriteString(e.Path)
+		b.WriteString(e.Path[:min(len(e.Path), maxPath)])
+		if len(e.Path) > maxPath {
+			b.WriteString("...")
+		}
 		b.WriteString(": ")
 	}
 	b.WriteString(string(e.Rule))

@@ -123,6 +123,8 @@ func TestLimits(t *testing.T) {
 	assert.NoError(t, strictjson.Decode([]byte(`[[1]]`), strictjson.Limits{Bytes: 5, Depth: 2}, skip))
 	assert.EqualError(t, strictjson.Decode([]byte(`[[1]] `), strictjson.Limits{Bytes: 5}, skip), "too large: 6 bytes, at most 5 are read at byte 0")
 	assert.ErrorContains(t, strictjson.Decode([]byte(`[[[1]]]`), strictjson.Limits{Depth: 2}, skip), "nested too deeply")
+	assert.EqualError(t, strictjson.Decode([]byte(strings.Repeat("[", 200)), strictjson.Limits{}, skip),
+		strings.Repeat("[0]", 40)+"...: nested too deeply at byte 101")
 	assert.NoError(t, strictjson.Decode([]byte(`[[1],[1],{"a":[]}]`), strictjson.Limits{Depth: 3}, skip), "depth goes down again")
 }
 
