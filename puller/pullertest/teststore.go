@@ -31,6 +31,7 @@ func TestStore(newStore func() (content.Store, error)) error {
 		{"discard", (*storeCheck).discard},
 		{"close and resume", (*storeCheck).resume},
 		{"tag", (*storeCheck).tag},
+		{"tag of an index", (*storeCheck).tagIndex},
 		{"cancelled wait", (*storeCheck).cancelledWait},
 		{"wait for a commit", (*storeCheck).waitForCommit},
 		{"wait for a close", (*storeCheck).waitForClose},
@@ -194,12 +195,20 @@ func (c *storeCheck) resume() {
 	err = ingest.Close()
 	c.must(err == nil, "Close again: %v", err)
 	c.absent(desc)
+	kept := int64(-1)
+	if spacer, ok := c.store.(content.Spacer); ok {
+		kept, err = spacer.Kept(context.Background(), desc)
+		c.must(err == nil, "Kept: %v", err)
+		free, err := spacer.Free(context.Background())
+		c.must(err == nil && free >= 0, "Free: %d, %v", free, err)
+	}
 	if ingest = c.ingest(desc); ingest == nil {
 		return
 	}
 	// How much is kept is the store's; that it is what was written is not.
-	last := int64(-1)
+	last, sum := int64(-1), int64(0)
 	for off, n := range ingest.Have() {
+		sum += n
 		if !c.must(off > last && n > 0 && off+n <= desc.Size, "Have yields %d bytes at %d after byte %d, of %d", n, off, last, desc.Size) {
 			break
 		}
@@ -209,6 +218,7 @@ func (c *storeCheck) resume() {
 		k, err := ingest.ReadAt(got, off)
 		c.must(int64(k) == n && (err == nil || err == io.EOF) && bytes.Equal(got, data[off:off+n]), "ReadAt of kept bytes: %d, %v, want what was written", k, err)
 	}
+	c.must(kept < 0 || kept == sum, "Kept: %d, and Have yields %d bytes", kept, sum)
 	c.write(ingest, data, 0)
 	c.finish(ingest)
 	c.present(desc, data)
@@ -245,6 +255,38 @@ func (c *storeCheck) tag() {
 	}
 	_, err := c.store.Lookup(ctx, reference.MustParse("registry.example/team/app:v2"))
 	c.must(errors.Is(err, fs.ErrNotExist), "Lookup of another tag: %v, want fs.ErrNotExist", err)
+}
+
+// tagIndex tags an index of which one image is stored, and one not, as after a
+// pull for one platform.
+func (c *storeCheck) tagIndex() {
+	ctx := context.Background()
+	put := func(mediaType, data string) ocispec.Descriptor {
+		desc := ocispec.Descriptor{MediaType: mediaType, Digest: sha256Of([]byte(data)), Size: int64(len(data))}
+		if ingest := c.ingest(desc); ingest != nil {
+			c.write(ingest, []byte(data), 0)
+			c.finish(ingest)
+		}
+		return desc
+	}
+	config := put(ocispec.MediaTypeImageConfig, `{"architecture":"amd64","os":"linux"}`)
+	manifest := put(ocispec.MediaTypeImageManifest, fmt.Sprintf(
+		`{"schemaVersion":2,"mediaType":%q,"config":{"mediaType":%q,"digest":%q,"size":%d},"layers":[]}`,
+		ocispec.MediaTypeImageManifest, config.MediaType, config.Digest, config.Size))
+	absent, _ := testBlob(61, 300)
+	index := put(ocispec.MediaTypeImageIndex, fmt.Sprintf(
+		`{"schemaVersion":2,"mediaType":%q,"manifests":[{"mediaType":%q,"digest":%q,"size":%d,"platform":{"os":"linux","architecture":"arm64"}},`+
+			`{"mediaType":%q,"digest":%q,"size":%d,"platform":{"os":"linux","architecture":"amd64"}}]}`,
+		ocispec.MediaTypeImageIndex, ocispec.MediaTypeImageManifest, absent.Digest, absent.Size,
+		ocispec.MediaTypeImageManifest, manifest.Digest, manifest.Size))
+	ref := reference.MustParse("registry.example/team/index:v1")
+	for _, desc := range []ocispec.Descriptor{index, manifest, index} {
+		err := c.store.Tag(ctx, ref, desc)
+		c.must(err == nil, "Tag: %v", err)
+		got, err := c.store.Lookup(ctx, ref)
+		c.must(err == nil && got.Digest == desc.Digest && got.Size == desc.Size && got.MediaType == desc.MediaType,
+			"Lookup after Tag: %+v, %v, want what was tagged, %+v", got, err, desc)
+	}
 }
 
 func (c *storeCheck) cancelledWait() {
