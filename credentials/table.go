@@ -132,14 +132,18 @@ const hubKey = "index.docker.io"
 
 // candidates yields the credentials for an image, in order.
 func (t *table) candidates(name string) iter.Seq[Credential] {
-	return func(yield func(Credential) bool) {
-		var room [16]int32
-		var seen seenSet
-		for _, i := range t.find(room[:0], name) {
-			c := t.entries[i].cred
-			if (t.rules.Kubelet || seen.add(c)) && !yield(c) {
-				return
-			}
+	return func(yield func(Credential) bool) { t.visit(name, yield) }
+}
+
+// visit calls yield with the credentials for an image, in order, until it
+// returns false.
+func (t *table) visit(name string, yield func(Credential) bool) {
+	var room [16]int32
+	var seen seenSet
+	for _, i := range t.find(room[:0], name) {
+		c := t.entries[i].cred
+		if (t.rules.Kubelet || seen.add(c)) && !yield(c) {
+			return
 		}
 	}
 }
@@ -182,10 +186,6 @@ func (t *table) explain(name string) iter.Seq[Note] {
 // lookup is the Lookup of a keyring that is a table alone.
 func (t *table) lookup(ref reference.Reference) iter.Seq2[Credential, error] {
 	return func(yield func(Credential, error) bool) {
-		for c := range t.candidates(ref.Name()) {
-			if !yield(c, nil) {
-				return
-			}
-		}
+		t.visit(ref.Name(), func(c Credential) bool { return yield(c, nil) })
 	}
 }
