@@ -46,7 +46,8 @@ func ParseAllowlist(patterns []string) (Allowlist, error) {
 // it does not end in "/*".
 func checkPattern(pattern, prefix string) error {
 	wrong := func(why string) error {
-		return fmt.Errorf("%.300q is %w: %s", pattern, ErrPattern, why)
+		// What may be user:password@ is not shown.
+		return fmt.Errorf("%.300q is %w: %s", pattern[strings.LastIndexByte(pattern, '@')+1:], ErrPattern, why)
 	}
 	text := pattern
 	if prefix != "" {
@@ -66,10 +67,10 @@ func checkPattern(pattern, prefix string) error {
 	}
 	name, err := reference.Trim(pattern)
 	if err != nil {
-		return fmt.Errorf("%.300q is %w: %w", pattern, ErrPattern, err)
+		return fmt.Errorf("%w: %w", ErrPattern, err) // it quotes the pattern
 	}
 	if name != pattern {
-		return wrong(fmt.Sprintf("it has a tag or digest; write %.300q", name))
+		return fmt.Errorf("%.300q is %w: it has a tag or digest; write %.300q", pattern, ErrPattern, name)
 	}
 	return nil
 }

@@ -149,6 +149,17 @@ func TestVerificationErrors(t *testing.T) {
 	assert.ErrorIs(t, err, reference.ErrUpperCase)
 }
 
+// TestAllowlistNoPassword: whatever may be a password is not in an error.
+func TestAllowlistNoPassword(t *testing.T) {
+	for _, pattern := range []string{
+		"user:hunter2@reg.example/app", "https://user:hunter2@reg.example/app", "user:hunter2@reg.*/app", "user:hunter2@*", " user:hunter2@reg.example/*",
+	} {
+		_, err := pullpolicy.NewVerification(pullpolicy.NeverVerifyAllowlistedImages, pattern)
+		require.ErrorIs(t, err, pullpolicy.ErrPattern, "%q", pattern)
+		assert.NotContains(t, err.Error(), "hunter2")
+	}
+}
+
 func TestAllowlistMatchesLikeTheKubelet(t *testing.T) {
 	patterns := []string{"ubuntu", "test.io/team/*", "[::1]:5000/*", "not a name/*", "a//*", "registry.k8s.io/pause"}
 	list, err := pullpolicy.ParseAllowlist(patterns)

@@ -132,7 +132,10 @@ func TestNoPassword(t *testing.T) {
 
 // TestTagAndBadDigest: a colon before an @ is no password where a digest follows.
 func TestTagAndBadDigest(t *testing.T) {
-	for _, in := range []string{"nginx:v1@sha256:abc", "nginx:v1@SHA256:abc", "reg.example:5000/x:v1@md5:abc", "nginx@latest", "nginx@v1@" + emptyDigest} {
+	for _, in := range []string{
+		"nginx:v1@sha256:abc", "nginx:v1@SHA256:abc", "reg.example:5000/x:v1@md5:abc", "nginx@latest", "nginx@v1@" + emptyDigest,
+		"nginx:v1@sha265:" + emptyDigest[7:], "reg.example:5000/x:v1@sha3-256:" + emptyDigest[7:], "nginx:v1@sha256+b64u:47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU",
+	} {
 		_, err := reference.Parse(in)
 		assert.ErrorContains(t, err, fmt.Sprintf("%q", in))
 	}

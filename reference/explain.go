@@ -84,18 +84,20 @@ func withoutUserinfo(s string) (kept string, certain bool) {
 	return scheme + name[at+1:] + digest, certain
 }
 
-// cutDigest cuts s before the @ of what is meant as a digest.
+// cutDigest cuts s before the @ of what is meant as a digest: of an algorithm
+// that people know, or with more behind the colon than a port has.
 func cutDigest(s string) (name, digest string) {
 	at := strings.LastIndexByte(s, '@')
-	if at < 0 {
+	if at < 0 || strings.IndexByte(s[at:], '/') >= 0 {
 		return s, ""
 	}
-	algorithm, _, _ := strings.Cut(s[at+1:], ":")
+	algorithm, encoded, _ := strings.Cut(s[at+1:], ":")
 	switch strings.ToLower(algorithm) {
 	case "md5", "sha1", "sha224", "sha256", "sha384", "sha512", "blake3":
-		if strings.IndexByte(s[at:], '/') < 0 {
-			return s[:at], s[at:]
-		}
+		return s[:at], s[at:]
+	}
+	if isAlgorithm(algorithm) && len(encoded) >= 32 { // 128 bits in hex
+		return s[:at], s[at:]
 	}
 	return s, ""
 }
