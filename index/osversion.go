@@ -6,12 +6,9 @@ import (
 	"strings"
 )
 
-// Windows builds that later builds stay compatible with: Windows Server 2022
-// and 2025. See Microsoft's "Windows container version compatibility".
-const (
-	ltsc2022 = 20348
-	ltsc2025 = 26100
-)
+// ltsc2022 is the build of Windows Server 2022, the first that later builds stay
+// compatible with. See Microsoft's "Windows container version compatibility".
+const ltsc2022 = 20348
 
 // A windowsVersion is an os.version of Windows: 10.0.20348.2227.
 type windowsVersion struct {
