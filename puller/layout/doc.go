@@ -36,7 +36,7 @@
 // An index of which one platform's image is stored is entered as that image,
 // which every tool can read; Lookup still returns the index. See Layout.Tag.
 // Tools that look at ref.name alone (skopeo, umoci) refuse names that have "__"
-// or "--" in the repository: the image specification's grammar for that
+// or "---" in the repository: the image specification's grammar for that
 // annotation has no such separators. ctr, which reads the other, takes them.
 //
 // Everything of the layout's own is in the directory .pullkit beside the blobs:

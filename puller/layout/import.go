@@ -240,10 +240,10 @@ func (im *importer) ociImages(ctx context.Context) ([]tagged, error) {
 	}
 	tags := make([]tagged, 0, len(ix.entries))
 	for _, e := range ix.entries {
-		if _, _, err := decodeEntry(e.raw); err != nil {
-			return nil, &content.Error{Kind: content.ErrBadIndex, Err: fmt.Errorf("archive: %w", err)}
-		}
 		desc, err := im.l.target(ctx, e.raw)
+		if kind := content.KindOf(err); err != nil && (kind == "" || kind == content.ErrBadDigest || kind == content.ErrSizeMismatch) && ctx.Err() == nil {
+			err = &content.Error{Kind: content.ErrBadIndex, Err: fmt.Errorf("archive: %w", err)}
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -1,12 +1,17 @@
 package layout
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
+	"os"
 	"strings"
 	"testing"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/reference"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -30,6 +35,38 @@ func TestIndexKeepsWhatItDoesNotKnow(t *testing.T) {
 	next.remove("n")
 	assert.Len(t, next.entries, 2)
 	assert.Len(t, ix.entries, 3, "a clone's changes are its own")
+}
+
+// Entries of other tools that mean nothing here hold up nobody.
+func TestStrangeEntries(t *testing.T) {
+	l := openTest(t, t.TempDir())
+	img := newTestImage(t, "registry.example/one:v1", 1, 100)
+	require.NoError(t, (&testPuller{l: l}).pull(t.Context(), img))
+	data := must(os.ReadFile(l.Dir() + "/" + indexName))
+	data = bytes.Replace(data, []byte(`"manifests":[`), []byte(`"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"blake3:00","size":3,
+		"annotations":{"org.opencontainers.image.ref.name":"registry.example/odd:v1"}}, {"mediaType":"text/plain","size":-1},`), 1)
+	require.NoError(t, os.WriteFile(l.Dir()+"/"+indexName, data, 0o644))
+	images, err := l.List(t.Context())
+	require.NoError(t, err)
+	require.Len(t, images, 3)
+	assert.Equal(t, "registry.example/odd:v1", images[0].Ref.String())
+	assert.True(t, images[1].Ref.IsZero())
+	_, err = l.Lookup(t.Context(), images[0].Ref)
+	assert.ErrorIs(t, err, content.ErrBadDigest)
+	requireLookup := func() {
+		got, err := l.Lookup(t.Context(), img.ref)
+		require.NoError(t, err)
+		assert.Equal(t, img.index.Digest, got.Digest)
+	}
+	requireLookup()
+	_, err = l.Prune(t.Context(), PruneConfig{MinAge: -1})
+	require.NoError(t, err)
+	require.NoError(t, l.Tag(t.Context(), reference.MustParse("registry.example/two:v1"), img.index))
+	require.NoError(t, l.Export(t.Context(), io.Discard, img.ref))
+	requireLookup()
+	images, err = l.List(t.Context())
+	require.NoError(t, err)
+	assert.Len(t, images, 4, "they are kept")
 }
 
 func TestIndexRefused(t *testing.T) {

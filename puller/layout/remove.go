@@ -199,8 +199,8 @@ func (l *Layout) used(ctx context.Context, entries []entry) (map[digest.Digest]b
 
 // mark adds desc and all it leads to.
 func (l *Layout) mark(ctx context.Context, desc ocispec.Descriptor, used map[digest.Digest]bool) error {
-	if used[desc.Digest] {
-		return nil
+	if used[desc.Digest] || checkDesc(desc) != nil {
+		return nil // the second cannot be the name of a blob here
 	}
 	if err := ctx.Err(); err != nil {
 		return err

@@ -43,7 +43,10 @@ func (l *Layout) Lookup(ctx context.Context, ref reference.Reference) (ocispec.D
 // stored: other tools, which see no use for the index, may have removed it.
 func (l *Layout) target(ctx context.Context, raw []byte) (ocispec.Descriptor, error) {
 	shown, resolved, err := decodeEntry(raw)
-	if err != nil || shown.Digest == resolved.Digest {
+	if err == nil {
+		err = checkDesc(shown)
+	}
+	if err != nil || shown.Digest == resolved.Digest || checkDesc(resolved) != nil {
 		return shown, err
 	}
 	ok, err := l.has(ctx, resolved)
@@ -121,13 +124,10 @@ func (l *Layout) entryFor(ctx context.Context, ref reference.Reference, desc oci
 }
 
 // decodeEntry gives the descriptor an entry shows and the one its name resolved
-// to, without the annotations that are the layout's own.
+// to, without the annotations that are the layout's own. Neither is checked.
 func decodeEntry(raw []byte) (shown, resolved ocispec.Descriptor, err error) {
 	if err := json.Unmarshal(raw, &shown); err != nil {
 		return shown, resolved, fmt.Errorf("%s: an entry is no descriptor: %w", indexName, err)
-	}
-	if err := checkDesc(shown); err != nil {
-		return shown, resolved, fmt.Errorf("%s: %w", indexName, err)
 	}
 	kept := shown.Annotations[annotationResolved]
 	delete(shown.Annotations, annotationResolved)
@@ -140,9 +140,6 @@ func decodeEntry(raw []byte) (shown, resolved ocispec.Descriptor, err error) {
 		return shown, shown, nil
 	}
 	if err := json.Unmarshal([]byte(kept), &resolved); err != nil {
-		return shown, resolved, fmt.Errorf("%s: annotation %s: %w", indexName, annotationResolved, err)
-	}
-	if err := checkDesc(resolved); err != nil {
 		return shown, resolved, fmt.Errorf("%s: annotation %s: %w", indexName, annotationResolved, err)
 	}
 	return shown, resolved, nil

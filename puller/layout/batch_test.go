@@ -1,0 +1,142 @@
+package layout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pullkit/pullkit/reference"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// countingMem is a layout in memory that counts operations by name and base name.
+func countingMem(t *testing.T, before func(op string)) (*Layout, *memDisk, func(string) int) {
+	var mu sync.Mutex
+	counts := make(map[string]int)
+	disk := newMemDisk()
+	l, err := openFS("mem", &hookFS{&memFS{disk}, func(op, name string) error {
+		mu.Lock()
+		counts[op+" "+path.Base(name)]++
+		counts[op]++
+		mu.Unlock()
+		if before != nil {
+			before(op)
+		}
+		return nil
+	}}, Config{})
+	require.NoError(t, err)
+	return l, disk, func(key string) int {
+		mu.Lock()
+		defer mu.Unlock()
+		return counts[key]
+	}
+}
+
+// Tags that wait while another process has the lock are written together; of
+// those that gave up, none is.
+func TestTagsAreWrittenTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, disk, count := countingMem(t, nil)
+		data, desc := blobOf(1, 100)
+		store(t, l, desc, data)
+		unlock, err := (&memFS{disk}).TryLock(indexLock)
+		require.NoError(t, err)
+		before := count("rename " + indexName)
+		gaveUp, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		var written atomic.Int64
+		for i := range 50 {
+			ref := reference.MustParse(fmt.Sprintf("registry.example/app%d:v1", i))
+			ctx := t.Context()
+			if i%5 == 0 {
+				ctx = gaveUp
+			}
+			wg.Go(func() {
+				err := l.Tag(ctx, ref, desc)
+				if i%5 == 0 {
+					assert.ErrorIs(t, err, context.Canceled)
+				} else if assert.NoError(t, err) {
+					written.Add(1)
+				}
+			})
+		}
+		synctest.Wait()
+		cancel()
+		synctest.Wait()
+		require.NoError(t, unlock())
+		wg.Wait()
+		assert.Equal(t, int64(40), written.Load())
+		assert.Equal(t, before+1, count("rename "+indexName), "one write for all of them")
+		images, err := l.List(t.Context())
+		require.NoError(t, err)
+		assert.Len(t, images, 40)
+	})
+}
+
+// Blobs that are ready together share one sync of the file system, unless that
+// turns out slow: then each has its own for a while.
+func TestBlobsAreSyncedTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slow := time.Duration(0)
+		l, _, count := countingMem(t, func(op string) {
+			if op == "syncfs" {
+				time.Sleep(slow) // in the bubble
+			}
+		})
+		seed := 0
+		commit := func(n int) {
+			jobs := make([]*job[*commitItem], n)
+			for i := range jobs {
+				seed++
+				data, desc := blobOf(seed, 100)
+				in, err := l.Ingest(t.Context(), desc)
+				require.NoError(t, err)
+				_, err = in.WriteAt(data, 0)
+				require.NoError(t, err)
+				jobs[i] = &job[*commitItem]{item: &commitItem{in: in.(*ingest)}}
+			}
+			require.NoError(t, l.commitAll(t.Context(), func() []*job[*commitItem] { return jobs }))
+			for _, j := range jobs {
+				require.NoError(t, j.err)
+			}
+		}
+		start := count("sync") // of opening
+		commit(5)
+		assert.Equal(t, [2]int{1, start}, [2]int{count("syncfs"), count("sync")})
+		commit(2)
+		assert.Equal(t, [2]int{1, start + 2}, [2]int{count("syncfs"), count("sync")}, "two are not worth it")
+		slow = time.Second
+		commit(5)
+		assert.Equal(t, [2]int{2, start + 2}, [2]int{count("syncfs"), count("sync")})
+		for range syncFSPause {
+			commit(3)
+		}
+		assert.Equal(t, [2]int{2, start + 2 + 3*syncFSPause}, [2]int{count("syncfs"), count("sync")}, "it was slow")
+		commit(3)
+		assert.Equal(t, 3, count("syncfs"), "it is tried again")
+		entries, err := l.fs.ReadDir(blobsDir + "/sha256")
+		require.NoError(t, err)
+		assert.Len(t, entries, seed)
+	})
+}
+
+func TestBatchPassesTheTurnOn(t *testing.T) {
+	b := newBatch[int]()
+	stopped := errors.New("stopped")
+	err := b.do(t.Context(), 1, func(context.Context, func() []*job[int]) error { return stopped })
+	require.ErrorIs(t, err, stopped)
+	assert.Empty(t, b.wait)
+	done := 0
+	require.NoError(t, b.do(t.Context(), 2, func(_ context.Context, take func() []*job[int]) error {
+		done = len(take())
+		return nil
+	}))
+	assert.Equal(t, 1, done)
+}
