@@ -36,15 +36,16 @@ func (p *Puller) PullAll(ctx context.Context, reqs iter.Seq[Request]) iter.Seq2[
 			return
 		}
 		ctx, cancel := context.WithCancel(ctx)
-		defer cancel()
 		results := p.pullAll(ctx, reqs)
+		defer func() { // also where the loop's body panics
+			cancel()
+			for range results { // until all have stopped
+			}
+		}()
 		for r := range results {
 			if !yield(r.req, r.Result) {
-				break
+				return
 			}
-		}
-		cancel()
-		for range results { // until all have stopped
 		}
 	}
 }

@@ -118,6 +118,19 @@ func TestPullAllBrokenOff(t *testing.T) {
 	})
 }
 
+func TestPullAllBrokenOffByAPanic(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // it fails if a goroutine is left
+		w := newWorld(t, Config{Parallel: 3})
+		w.runtime.pull = slow(time.Second, ok)
+		assert.Panics(t, func() {
+			for range w.PullAll(t.Context(), images(20)) {
+				panic("the loop's body")
+			}
+		})
+		assert.Empty(t, w.flights)
+	})
+}
+
 func TestPullAllOfNothing(t *testing.T) {
 	for range newWorld(t, Config{}).PullAll(t.Context(), nil) {
 		t.Error("a result")

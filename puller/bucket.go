@@ -15,7 +15,7 @@ type bucket struct {
 	qps    float64
 	burst  float64
 	tokens float64
-	last   time.Time
+	last   time.Time // when one was last taken
 }
 
 // newBucket returns nil, which refuses nothing, for qps == 0.
@@ -41,11 +41,12 @@ func (b *bucket) take() error {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.fill()
-	if b.tokens < 1 {
+	now := time.Now()
+	have := b.have(now)
+	if have < 1 {
 		return errRate
 	}
-	b.tokens--
+	b.tokens, b.last = have-1, now
 	return nil
 }
 
@@ -56,13 +57,12 @@ func (b *bucket) empty() bool {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.fill()
-	return b.tokens < 1
+	return b.have(time.Now()) < 1
 }
 
-// fill adds the tokens that have come since it was last called.
-func (b *bucket) fill() {
-	now := time.Now()
-	b.tokens = min(b.burst, b.tokens+now.Sub(b.last).Seconds()*b.qps)
-	b.last = now
+// have is how many tokens there are now. It is counted from the last one taken and
+// not from the last call, which would add up rounding errors, and as for the
+// kubelet one that comes within a nanosecond is there.
+func (b *bucket) have(now time.Time) float64 {
+	return min(b.burst, b.tokens+(now.Sub(b.last)+time.Nanosecond).Seconds()*b.qps)
 }

@@ -35,7 +35,7 @@ const (
 // credentials there are. String makes a text of it for people; its JSON form is
 // stable: fields are added, not changed.
 type Decision struct {
-	Image      string        `json:"image"` // as written
+	Image      string        `json:"image"` // as written, without user:password@
 	Registry   string        `json:"registry,omitempty"`
 	Repository string        `json:"repository,omitempty"`
 	Tag        string        `json:"tag,omitempty"`

@@ -56,7 +56,7 @@ type Error struct {
 	// request itself is unusable, or the secrets could not be read under
 	// Kubelet.FailOnBadSecret.
 	Reason Reason
-	Image  string // as written in the request
+	Image  string // as written in the request, without user:password@
 	// RetryAfter is how long the back-off, or the server, wants the caller to
 	// wait before the next call; 0 where waiting is of no use.
 	RetryAfter time.Duration

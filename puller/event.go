@@ -44,7 +44,7 @@ type Event struct {
 	Type    EventType
 	Reason  string // one of the constants
 	Message string // for people; "" for EventProgress
-	Image   string // as written in the request
+	Image   string // as written in the request, without user:password@
 	Pod     credentials.Pod
 	// Platform is the one pulled for, as index.FormatPlatform writes it; "" where
 	// the call ended before that was known.

@@ -19,8 +19,8 @@ import (
 // with the credentials that Pull would try; helpers and plugins may run for that.
 // The error is the cause of ctx's end; all other failures are part of the Decision.
 func (p *Puller) Explain(ctx context.Context, req Request) (Decision, error) {
-	d := Decision{Image: req.Image, Store: StoreNotAsked}
 	t, unusable := p.newTask(req)
+	d := Decision{Image: t.req.Image, Store: StoreNotAsked}
 	if unusable != nil {
 		d.fail(unusable.Reason, unusable.Err)
 		return d, nil
@@ -104,11 +104,11 @@ func (p *Puller) explainFetch(t *task, d *Decision) {
 		d.BackOff.Previous = string(g.previous.Reason) + ": " + g.previous.cause()
 	}
 	d.explainCandidates(t)
-	switch problems := t.ring.problems(); {
+	switch fault := t.ring.knownFault(t.ref); {
 	case !g.open():
 		d.Action, d.Reason = ActionWait, ErrImagePullBackOff
-	case p.config.Kubelet.FailOnBadSecret && len(problems) > 0:
-		d.fail("", problems[0].Err)
+	case p.config.Kubelet.FailOnBadSecret && fault != nil:
+		d.fail("", fault)
 	case p.rate.empty():
 		d.fail(ErrImagePull, errRate)
 	}

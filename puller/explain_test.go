@@ -206,6 +206,24 @@ func TestExplainAsksNobodyInAWindow(t *testing.T) {
 	assert.Equal(t, []string{"inspect a.example/a:1"}, r.took())
 }
 
+// What fails a pull at once under FailOnBadSecret, Explain tells in the same words.
+func TestExplainTellsABadSecret(t *testing.T) {
+	broken := ringOf(secret("a", "1"))
+	broken.problem = errors.New("unexpected end of JSON input")
+	for _, req := range []Request{
+		{Image: "a.example/a:1", Keyring: broken},
+		{Image: "a.example/a:1", Keyring: ringOf(secret("a", "1")), Pod: credentials.Pod{Namespace: "other"}},
+	} {
+		w := newWorld(t, Config{Kubelet: Kubelet{FailOnBadSecret: true}})
+		d, err := w.Explain(t.Context(), req)
+		require.NoError(t, err)
+		assert.Equal(t, ActionFail, d.Action)
+		_, err = w.Pull(t.Context(), req)
+		assert.EqualError(t, err, `image "a.example/a:1": `+d.Why)
+		assert.Empty(t, d.Reason)
+	}
+}
+
 func TestExplainWritesNothing(t *testing.T) {
 	records := &scriptedRecords{record: &Record{Names: map[string]Access{"priv.example/app": {
 		Secrets: []SecretID{{Namespace: "x", Name: "x", UID: "x", Hash: hashCredential(secret("a", "1"))}},

@@ -190,6 +190,10 @@ func (p *Puller) fly(f *flight) {
 // for none of those that have left.
 func (p *Puller) settle(f *flight) {
 	counted := map[backoffKey]*Error{}
+	print := f.print
+	if f.result.err != nil && len(f.result.err.attempts) == 0 {
+		print = nil // nothing was tried, such as beyond QPS
+	}
 	for _, w := range f.waiters {
 		key := w.task.key
 		if f.result.err == nil {
@@ -201,7 +205,7 @@ func (p *Puller) settle(f *flight) {
 		err, ok := counted[key]
 		if !ok {
 			err = f.result.err.errorFor(w.task)
-			err.RetryAfter = p.windows.fail(key, f.print, err, f.result.err.after)
+			err.RetryAfter = p.windows.fail(key, print, err, f.result.err.after)
 			counted[key] = err
 		}
 		w.err = err

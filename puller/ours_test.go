@@ -188,6 +188,23 @@ func TestRepairedSecretOpensTheWindow(t *testing.T) {
 	})
 }
 
+// A pull that the rate refuses tries no secret: the repaired one's try is left.
+func TestRateLeavesTheRepairedSecretItsTry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, Config{QPS: 0.2, Burst: 1})
+		w.runtime.pull = answers(map[string]string{"a": "401"})
+		pull := func(s credentials.Credential) error {
+			_, err := w.Pull(t.Context(), Request{Image: "priv.example/app:1", Keyring: ringOf(s)})
+			return err
+		}
+		assert.ErrorIs(t, pull(secret("a", "1")), ErrImagePull)
+		assert.ErrorIs(t, pull(secret("b", "2")), errRate)
+		assert.ErrorIs(t, pull(secret("a", "1")), ErrImagePullBackOff)
+		time.Sleep(5 * time.Second)
+		assert.NoError(t, pull(secret("b", "2")))
+	})
+}
+
 func TestSuccessEndsTheStreak(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, Config{})

@@ -3,7 +3,6 @@ package puller
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 
 	"github.com/pullkit/pullkit/credentials"
@@ -152,10 +151,10 @@ func (p *Puller) print(t *task) *ringPrint {
 
 // badSecret is the first fault of any source.
 func (p *Puller) badSecret(ctx context.Context, t *task) error {
-	for _, a := range t.ring.problems() {
-		return fmt.Errorf("%v: %w", a.Origin, a.Err)
+	fault := t.ring.knownFault(t.ref)
+	if fault != nil {
+		return fault
 	}
-	var fault error
 	t.ring.lookup(ctx, t.ref, func(_ origin, _ credentials.Credential, err error) bool {
 		fault = err
 		return err == nil

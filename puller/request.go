@@ -1,6 +1,7 @@
 package puller
 
 import (
+	"errors"
 	"strings"
 	"time"
 
@@ -49,7 +50,12 @@ func (p *Puller) newTask(req Request) (*task, *Error) {
 	t := &task{req: req, platform: req.Platform, call: p.calls.Add(1), started: time.Now()}
 	ref, how, err := reference.ParseWritten(req.Image)
 	if err != nil {
-		return t, &Error{Reason: ErrInvalidImageName, Image: req.Image, Err: err}
+		// What is told of a name must not hold a password.
+		var malformed *reference.ParseError
+		if errors.As(err, &malformed) {
+			t.req.Image = malformed.Input
+		}
+		return t, t.fail(ErrInvalidImageName, err)
 	}
 	// A name can be a small part of a large manifest, which must not stay in
 	// memory for as long as a back-off lasts.

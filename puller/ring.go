@@ -143,16 +143,32 @@ func (r *ring) refuses(ref reference.Reference) bool {
 	if r.pod == nil || r.namespace == "" {
 		return false
 	}
+	_, ok := r.pod.(credentials.Explainer)
+	return !ok || r.refused(ref) != nil
+}
+
+// refused is why the first of the Pod's candidates that is refused is, as far as
+// that is known without a look-up.
+func (r *ring) refused(ref reference.Reference) error {
 	explainer, ok := r.pod.(credentials.Explainer)
-	if !ok {
-		return true
+	if !ok || r.namespace == "" {
+		return nil
 	}
 	for note := range explainer.Explain(ref) {
-		if note.Matched && r.foreign(note.Origin) != nil {
-			return true
+		if err := r.foreign(note.Origin); err != nil && note.Matched {
+			return err
 		}
 	}
-	return false
+	return nil
+}
+
+// knownFault is the first fault of the Pod's secrets that is known without a
+// look-up; they stand before the node's credentials.
+func (r *ring) knownFault(ref reference.Reference) error {
+	for _, a := range r.problems() {
+		return fmt.Errorf("%v: %w", a.Origin, a.Err)
+	}
+	return r.refused(ref)
 }
 
 func fingerprint(k credentials.Keyring, ref reference.Reference) (uint64, bool) {

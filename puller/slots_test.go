@@ -78,6 +78,19 @@ func TestBucket(t *testing.T) {
 		assert.Equal(t, 1, take(10))
 		time.Sleep(time.Hour)
 		assert.Equal(t, 3, take(10), "it holds no more than the burst")
+		for range 10 {
+			time.Sleep(1500 * time.Millisecond)
+			assert.Equal(t, 3, take(10))
+		}
+		b = newBucket(1, 1)
+		assert.Equal(t, 1, take(1))
+		for range 9 {
+			time.Sleep(100 * time.Millisecond)
+			assert.Zero(t, take(1))
+			assert.True(t, b.empty())
+		}
+		time.Sleep(100 * time.Millisecond)
+		assert.Equal(t, 1, take(2), "who asks too early keeps nobody waiting for longer")
 		assert.Equal(t, 10, int(newBucket(1, 0).burst), "the kubelet's default")
 		assert.Error(t, newBucket(1, -1).take())
 		assert.NoError(t, newBucket(0, 0).take())

@@ -212,6 +212,13 @@ func TestNothingShowsASecret(t *testing.T) {
 		said = append(said, d, d.String(), err, err.Error(), asError(t, err).Answers(), asError(t, err).Message())
 	}
 	said = append(said, w.took(), req)
+	for _, name := range []string{"bob:" + canary + "@reg.example/app:v1", "https://bob:" + canary + "@reg.example/App", "bob:" + canary + "@reg.example"} {
+		d, err := w.Explain(t.Context(), Request{Image: name})
+		require.NoError(t, err)
+		_, err = w.Pull(t.Context(), Request{Image: name})
+		require.ErrorIs(t, err, ErrInvalidImageName)
+		said = append(said, d, d.String(), err, err.Error(), asError(t, err).Message(), w.took())
+	}
 	for _, s := range said {
 		assert.NotContains(t, fmt.Sprintf("%v %+v %#v %s", s, s, s, s), canary)
 		data, err := json.Marshal(s)
