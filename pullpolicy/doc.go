@@ -35,8 +35,9 @@
 // [Allowlist] are the kubelet's imagePullCredentialsVerificationPolicy.
 //
 // The rules are those of k8s.io/kubernetes v1.36.3: pkg/apis/core/v1/defaults.go,
-// pkg/apis/core/validation, pkg/kubelet/images/image_manager.go,
-// pkg/kubelet/images/pullmanager and plugin/pkg/admission/alwayspullimages.
+// pkg/apis/core/validation, pkg/kubelet/apis/config/validation,
+// pkg/kubelet/images/image_manager.go, pkg/kubelet/images/pullmanager and
+// plugin/pkg/admission/alwayspullimages.
 //
 // # What is left out
 //

@@ -95,8 +95,9 @@ func (r Reference) marks() (colon, at string) {
 // Familiar returns the name as people write it, without docker.io/ and library/
 // but with the tag: "pause:latest". Parse(r.Familiar()) == r.
 //
-// docker.io/ stays where without it the rest would name another registry:
-// docker.io/localhost/foo is not localhost/foo. Other libraries drop it.
+// It is distribution/reference's FamiliarString, but docker.io/ stays where
+// without it the rest would name another registry: docker.io/localhost/foo is
+// not localhost/foo.
 func (r Reference) Familiar() string {
 	if r.IsZero() {
 		return ""
