@@ -86,3 +86,13 @@ func TestLookupReadsNothing(t *testing.T) {
 	_, err = l.Lookup(t.Context(), ref)
 	assert.Error(t, err, "what another process does is seen")
 }
+
+// A tag that is there already writes nothing.
+func TestUnchangedTagWritesNothing(t *testing.T) {
+	l, _, count := countingMem(t, nil)
+	img := newTestImage(t, "registry.example/one:v1", 1, 100)
+	require.NoError(t, (&testPuller{l: l}).pull(t.Context(), img))
+	writes := count("write")
+	require.NoError(t, l.Tag(t.Context(), img.ref, img.index))
+	assert.Equal(t, writes, count("write"))
+}

@@ -28,8 +28,6 @@ type entry struct {
 	raw  []byte
 }
 
-func (e entry) equal(d entry) bool { return e.name == d.name && bytes.Equal(e.raw, d.raw) }
-
 // A field is a member of index.json that is not its manifests.
 type field struct {
 	key string // with its quotes

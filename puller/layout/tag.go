@@ -9,7 +9,6 @@ import (
 	"maps"
 	"os"
 	"runtime"
-	"slices"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/puller/content"
@@ -165,13 +164,11 @@ func (l *Layout) editAll(ctx context.Context, take func() []*job[edit]) error {
 	}
 	next := ix.clone()
 	whole := context.WithoutCancel(ctx) // the others' edits are not this caller's to cancel
-	jobs, good := take(), 0
+	jobs := take()
 	for _, j := range jobs {
-		if j.err = j.item(whole, next); j.err == nil {
-			good++
-		}
+		j.err = j.item(whole, next)
 	}
-	if good == 0 || slices.EqualFunc(ix.entries, next.entries, entry.equal) {
+	if !next.changed {
 		return nil // what is there is durable: whoever wrote it synced before it let go of the lock
 	}
 	info, err := l.replace(indexName, next.encode())
