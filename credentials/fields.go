@@ -1,22 +1,30 @@
 package credentials
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"sigs.k8s.io/yaml"
 )
 
-// readDocument makes JSON of one document of JSON or YAML. A name written twice
-// in a YAML mapping is an error; in JSON, readFields finds it.
+// readDocument makes JSON of one document of JSON or YAML: what begins with a
+// brace is JSON, as for the kubelet, since a reader of YAML would overlook what
+// stands behind the last brace. A name written twice in a YAML mapping is an
+// error; in JSON, newFields finds it.
 func readDocument(data []byte) ([]byte, error) {
 	if len(data) > maxDocument {
 		return nil, errTooLarge
 	}
 	if json.Valid(data) {
 		return data, nil
+	}
+	if bytes.HasPrefix(bytes.TrimSpace(data), []byte("{")) {
+		return nil, checkJSON(data)
 	}
 	var docs []string
 	for _, doc := range splitYAML(string(data)) {
@@ -42,16 +50,23 @@ func readDocument(data []byte) ([]byte, error) {
 // it twice, is an error. The first error is kept.
 type fields struct {
 	values map[string]json.RawMessage
+	tell   bool // names are a configuration's; those of an answer may be secrets
 	err    error
 }
 
-func readFields(data []byte) *fields {
-	f := &fields{values: map[string]json.RawMessage{}}
+// readConfig reads an object of a configuration: errors tell the names in it.
+func readConfig(data []byte) *fields { return newFields(data, true) }
+
+// readAnswer reads an object of a program's answer.
+func readAnswer(data []byte) *fields { return newFields(data, false) }
+
+func newFields(data []byte, tell bool) *fields {
+	f := &fields{values: map[string]json.RawMessage{}, tell: tell}
 	members, err := readObject(data)
 	f.err = err
 	for _, m := range members {
 		if _, ok := f.values[m.name]; ok {
-			f.fail(errors.New("holds a field twice"))
+			f.fail(f.about("a field twice", m.name))
 		}
 		f.values[m.name] = m.value
 	}
@@ -137,11 +152,18 @@ func (f *fields) strings(name string) []string {
 	return out
 }
 
-// done returns the first error; a field that nobody took is one. It is not named
-// where names may be somebody's secrets.
+// about says what is wrong with a field.
+func (f *fields) about(what, name string) error {
+	if !f.tell {
+		return errors.New("holds " + what)
+	}
+	return fmt.Errorf("holds %s: %s", what, quote(name))
+}
+
+// done returns the first error; a field that nobody took is one.
 func (f *fields) done() error {
 	if len(f.values) > 0 {
-		f.fail(errors.New("holds a field that is not known"))
+		f.fail(f.about("a field that is not known", slices.Min(slices.Collect(maps.Keys(f.values)))))
 	}
 	return f.err
 }

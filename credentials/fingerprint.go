@@ -19,6 +19,17 @@ func (c Credential) hash(h *maphash.Hash) {
 	hashString(h, c.RegistryToken.Reveal())
 }
 
+// print is c's Note.Print.
+func (c Credential) print() uint64 {
+	if c.Anonymous() {
+		return 0
+	}
+	var h maphash.Hash
+	h.SetSeed(processSeed())
+	c.hash(&h)
+	return h.Sum64()
+}
+
 func hashString(h *maphash.Hash, s string) {
 	hashUint(h, uint64(len(s)))
 	h.WriteString(s)

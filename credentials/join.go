@@ -121,15 +121,30 @@ func (j joined) Problems() []error {
 
 func (j joined) Explain(ref reference.Reference) iter.Seq[Note] {
 	return func(yield func(Note) bool) {
+		seen := map[uint64]bool{}
 		for _, ring := range j.rings {
 			if ring, ok := ring.(Explainer); ok {
 				for note := range ring.Explain(ref) {
+					if !j.rules.Kubelet {
+						note.leaveOut(seen)
+					}
 					if !yield(note) {
 						return
 					}
 				}
 			}
 		}
+	}
+}
+
+// leaveOut makes n one that does not match if its credential is in seen, and notes it.
+func (n *Note) leaveOut(seen map[uint64]bool) {
+	switch {
+	case !n.Matched || n.Print == 0:
+	case seen[n.Print]:
+		n.Matched, n.Why = false, string(repeated)
+	default:
+		seen[n.Print] = true
 	}
 }
 

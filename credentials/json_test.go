@@ -3,6 +3,7 @@ package credentials
 import (
 	"bytes"
 	"encoding/json"
+	"strings"
 	"testing"
 	"unicode/utf8"
 
@@ -54,4 +55,31 @@ func FuzzReadObject(f *testing.F) {
 		}
 		assert.False(t, dec.More())
 	})
+}
+
+// TestStrictDocuments holds what is refused, and that the error tells the name of
+// a field in a configuration, and none of an answer's.
+func TestStrictDocuments(t *testing.T) {
+	config := `{"apiVersion":"kubelet.config.k8s.io/v1","kind":"CredentialProviderConfig","providers":[{"name":"p","apiVersion":"credentialprovider.kubelet.k8s.io/v1","matchImages":["r.io"],"defaultCacheDuration":"1h"}]}`
+	answer := `{"apiVersion":"credentialprovider.kubelet.k8s.io/v1","kind":"CredentialProviderResponse","cacheKeyType":"Image","auth":{}}`
+	_, err := ParseProviders([]byte(config))
+	require.NoError(t, err)
+	for text, want := range map[string]string{
+		config + " x":               "is not JSON: syntax error at byte 207",
+		config + "\n---\n" + config: "is not JSON: syntax error at byte 207",
+		strings.Replace(config, `"name":"p"`, `"name":"p","Args":[]`, 1):       `provider 1 ("p"): holds a field that is not known: "Args"`,
+		strings.Replace(config, `"name":"p"`, `"name":"p","name":"q"`, 1):      `provider 1 ("q"): holds a field twice: "name"`,
+		"apiVersion: kubelet.config.k8s.io/v1\nkind: a\nkind: b\n":             "holds a field twice: line 3",
+		"apiVersion: kubelet.config.k8s.io/v1\nkind: CredentialProviderConfig": "names no provider",
+	} {
+		_, err := ParseProviders([]byte(text))
+		assert.EqualError(t, err, "credential provider config: "+want, text)
+	}
+	_, err = parseResponse([]byte(answer), providerGroup+"v1")
+	require.NoError(t, err)
+	for _, text := range []string{answer + " hunter2", strings.Replace(answer, `"auth"`, `"hunter2":1,"auth"`, 1), strings.Replace(answer, `{}`, `{"r.io":{"hunter2":1}}`, 1)} {
+		_, err := parseResponse([]byte(text), providerGroup+"v1")
+		require.Error(t, err, text)
+		assert.NotContains(t, err.Error(), "hunter2")
+	}
 }

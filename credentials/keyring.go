@@ -40,4 +40,8 @@ type Note struct {
 	Username string // "" for a helper or plugin, which was not asked
 	Matched  bool
 	Why      string // for people: why it matched or not, or that it was not run
+	// Print is equal for matching entries that hold the same credential, and tells
+	// nothing else: it is a hash with a seed of the process. 0 for a helper or
+	// plugin, which was not asked.
+	Print uint64
 }

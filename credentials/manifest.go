@@ -107,6 +107,9 @@ func yamlError(err error) error {
 	_, rest, ok := strings.Cut(err.Error(), "line ")
 	if ok {
 		if number, _, _ := strings.Cut(rest, ":"); number != "" && isDigits(number) {
+			if strings.Contains(rest, "already set in map") {
+				return fmt.Errorf("holds a field twice: line %s", number)
+			}
 			return fmt.Errorf("is not YAML: line %s", number)
 		}
 	}

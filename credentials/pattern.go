@@ -132,6 +132,7 @@ const (
 	otherPath     verdict = "the image is not below the key's path"
 	emptyHost     verdict = "the key has no host"
 	hubFallback   verdict = "matches since no other key does, and the image is Docker Hub's"
+	repeated      verdict = "matches, but the same credential comes before it"
 	malformedName verdict = "the image's name is malformed"
 )
 

@@ -74,7 +74,7 @@ func (r Rules) parseProviders(data []byte) ([]Provider, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := readFields(data)
+	f := readConfig(data)
 	kind, apiVersion := f.string("kind"), f.string("apiVersion")
 	version, ok := strings.CutPrefix(apiVersion, configGroup)
 	switch {
@@ -103,7 +103,7 @@ func (r Rules) parseProviders(data []byte) ([]Provider, error) {
 func isVersion(s string) bool { return s == "v1" || s == "v1beta1" || s == "v1alpha1" }
 
 func readProvider(data []byte, version string) (Provider, error) {
-	f := readFields(data)
+	f := readConfig(data)
 	p := Provider{
 		Name: f.string("name"), APIVersion: f.string("apiVersion"),
 		MatchImages: f.strings("matchImages"), Args: f.strings("args"),
@@ -114,7 +114,7 @@ func readProvider(data []byte, version string) (Provider, error) {
 		f.fail(errors.New("defaultCacheDuration is missing"))
 	}
 	for _, item := range f.list("env") {
-		v := readFields(item)
+		v := readConfig(item)
 		p.Env = append(p.Env, EnvVar{v.string("name"), Conceal(v.string("value"))})
 		if err := v.done(); err != nil {
 			f.fail(fmt.Errorf("env: %w", err))
@@ -133,7 +133,7 @@ func readProvider(data []byte, version string) (Provider, error) {
 }
 
 func readToken(data []byte) (TokenAttributes, error) {
-	f := readFields(data)
+	f := readConfig(data)
 	t := TokenAttributes{
 		Audience:            f.string("serviceAccountTokenAudience"),
 		CacheType:           TokenCacheType(f.string("cacheType")),

@@ -48,7 +48,7 @@ func parseResponse(data []byte, apiVersion string) (response, error) {
 	if err != nil {
 		return response{}, err
 	}
-	f := readFields(data)
+	f := readAnswer(data)
 	if got := f.string("apiVersion"); f.err == nil && got != apiVersion {
 		return response{}, fmt.Errorf("apiVersion is not %s", apiVersion)
 	}
@@ -72,7 +72,7 @@ func parseResponse(data []byte, apiVersion string) (response, error) {
 		return response{}, errors.New("auth holds a key twice")
 	}
 	for _, m := range members {
-		e := readFields(m.value)
+		e := readAnswer(m.value)
 		item := authItem{key: m.name, username: e.string("username"), password: Conceal(e.string("password"))}
 		if err := e.done(); err != nil {
 			return response{}, fmt.Errorf("an entry of auth %w", err)

@@ -42,7 +42,7 @@ func (s Static) Explain(_ reference.Reference) iter.Seq[Note] {
 	return func(yield func(Note) bool) {
 		for _, c := range s {
 			c = c.labelled()
-			if !yield(Note{Origin: c.Origin, Username: c.Username, Matched: true, Why: "given for every image"}) {
+			if !yield(Note{Origin: c.Origin, Username: c.Username, Matched: true, Why: "given for every image", Print: c.print()}) {
 				return
 			}
 		}

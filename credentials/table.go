@@ -160,6 +160,7 @@ func (t *table) explain(name string) iter.Seq[Note] {
 	return func(yield func(Note) bool) {
 		target, err := t.rules.target(name)
 		found := t.find(nil, name)
+		var seen seenSet
 		for i := range t.entries {
 			e := &t.entries[i]
 			note := Note{Origin: e.cred.Origin, Username: e.cred.Username}
@@ -174,6 +175,12 @@ func (t *table) explain(name string) iter.Seq[Note] {
 			_, note.Matched = slices.BinarySearch(found, int32(i))
 			if note.Matched && why != matched {
 				why = hubFallback
+			}
+			if note.Matched {
+				note.Print = e.cred.print()
+			}
+			if note.Matched && !t.rules.Kubelet && !seen.add(e.cred) {
+				note.Matched, why = false, repeated
 			}
 			note.Why = string(why)
 			if !yield(note) {
