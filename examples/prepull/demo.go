@@ -11,7 +11,7 @@ import (
 
 // demo pre-pulls from a registry of its own: six images, one name that no registry
 // could have, and one that this one has not.
-func demo(ctx context.Context, parallel int, out io.Writer) error {
+func demo(ctx context.Context, parallel int, out, log io.Writer) error {
 	reg, err := pullertest.Start(pullertest.Config{})
 	if err != nil {
 		return err
@@ -31,5 +31,6 @@ func demo(ctx context.Context, parallel int, out io.Writer) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	return prepull(ctx, dir, parallel, images, out)
+	fmt.Fprintln(out, "Six images, and two that are missing on purpose:")
+	return prepull(ctx, dir, parallel, images, out, log)
 }

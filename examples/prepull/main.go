@@ -29,6 +29,10 @@ import (
 func main() {
 	dir := flag.String("o", "images", "OCI image layout `directory` to store into")
 	parallel := flag.Int("parallel", 4, "`number` of images pulled at a time")
+	flag.Usage = func() {
+		fmt.Fprint(os.Stderr, "usage: prepull [flags] IMAGE...\n       prepull    (a demonstration on loopback)\n\nflags:\n")
+		flag.PrintDefaults()
+	}
 	flag.Parse()
 	if *parallel < 1 || flag.NArg() == 0 && flag.NFlag() > 0 {
 		fmt.Fprintln(os.Stderr, "prepull: want images and a -parallel of 1 or more; see -h")
@@ -38,9 +42,9 @@ func main() {
 	defer stop()
 	var err error
 	if images := flag.Args(); len(images) > 0 {
-		err = prepull(ctx, *dir, *parallel, images, os.Stdout)
+		err = prepull(ctx, *dir, *parallel, images, os.Stdout, os.Stderr)
 	} else {
-		err = demo(ctx, *parallel, os.Stdout)
+		err = demo(ctx, *parallel, os.Stdout, os.Stderr)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "prepull:", err)
@@ -48,18 +52,17 @@ func main() {
 	}
 }
 
-// prepull pulls images with the node's own credentials into the layout in dir.
-func prepull(ctx context.Context, dir string, parallel int, images []string, out io.Writer) error {
+// prepull pulls images with the node's own credentials into the layout in dir. log
+// is told of each as it is finished.
+func prepull(ctx context.Context, dir string, parallel int, images []string, out, log io.Writer) error {
 	store, err := layout.Open(dir)
 	if err != nil {
 		return err
 	}
 	defer store.Close()
 	node, err := credentials.ReadConfig(credentials.DockerPaths()...)
-	if errors.Is(err, fs.ErrNotExist) {
-		node = &credentials.Config{} // knows no credentials
-	} else if err != nil {
-		return err
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err // where there is no file node is nil, which knows no credentials
 	}
 	p, err := puller.New(puller.Config{
 		Runtime:  transfer.New(transfer.Config{Store: store}),
@@ -70,7 +73,7 @@ func prepull(ctx context.Context, dir string, parallel int, images []string, out
 		return err
 	}
 	start := time.Now()
-	rows := pullAll(ctx, p, images)
+	rows := pullAll(ctx, p, images, log)
 	return summary(out, rows, time.Since(start))
 }
 
@@ -82,7 +85,7 @@ type row struct {
 
 // pullAll returns a row for each image, in the order of the list. PullAll itself
 // yields them as they are finished.
-func pullAll(ctx context.Context, p *puller.Puller, images []string) []row {
+func pullAll(ctx context.Context, p *puller.Puller, images []string, log io.Writer) []row {
 	requests := func(yield func(puller.Request) bool) {
 		for _, image := range images {
 			if !yield(puller.Request{Image: image}) {
@@ -91,8 +94,11 @@ func pullAll(ctx context.Context, p *puller.Puller, images []string) []row {
 		}
 	}
 	done := map[string]puller.Result{} // an image that is listed twice has one result
+	n := 0
 	for req, res := range p.PullAll(ctx, requests) {
 		done[req.Image] = res
+		n++
+		fmt.Fprintf(log, "%d of %d: %s\n", n, len(images), req.Image)
 	}
 	rows := make([]row, 0, len(images))
 	for _, image := range images {

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"io"
 	"strings"
 	"testing"
 
@@ -21,10 +22,12 @@ func noConfig(t *testing.T) {
 
 func TestDemo(t *testing.T) {
 	noConfig(t)
-	var out bytes.Buffer
-	assert.EqualError(t, demo(t.Context(), 4, &out), "2 of 8 images are missing")
+	var out, log bytes.Buffer
+	assert.EqualError(t, demo(t.Context(), 4, &out, &log), "2 of 8 images are missing")
 	lines := strings.Split(out.String(), "\n")
-	require.Len(t, lines, 12, out.String())
+	require.Len(t, lines, 13, out.String())
+	assert.Equal(t, 8, strings.Count(log.String(), "\n"), log.String())
+	lines = lines[1:]
 	for i, want := range []string{"service-1:v1", "service-2:v1", "service-3:v1", "service-4:v1", "service-5:v1", "service-6:v1"} {
 		assert.Regexp(t, want+` +present +\d\.\d +sha256:[0-9a-f]{64}$`, lines[i+1])
 	}
@@ -43,7 +46,7 @@ func TestAllPresent(t *testing.T) {
 	image, dir := reg.Host()+"/team/app:v1", t.TempDir()
 	for range 2 {
 		var out bytes.Buffer
-		require.NoError(t, prepull(t.Context(), dir, 2, []string{image, image}, &out))
+		require.NoError(t, prepull(t.Context(), dir, 2, []string{image, image}, &out, io.Discard))
 		assert.Equal(t, 2, strings.Count(out.String(), " present  0.0"), out.String())
 	}
 	assert.Equal(t, 1, reg.Counts().ManifestGet, "the second run asks nobody")
@@ -54,7 +57,7 @@ func TestInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	var out bytes.Buffer
-	err := prepull(ctx, t.TempDir(), 1, []string{"registry.invalid/a", "registry.invalid/b"}, &out)
+	err := prepull(ctx, t.TempDir(), 1, []string{"registry.invalid/a", "registry.invalid/b"}, &out, io.Discard)
 	assert.EqualError(t, err, "2 of 2 images are missing")
 	assert.Contains(t, out.String(), "context canceled")
 }

@@ -22,11 +22,16 @@ import (
 )
 
 func main() {
-	run := demo
+	var err error
 	if strings.TrimSuffix(filepath.Base(os.Args[0]), ".exe") == pluginName {
-		run = func(_ context.Context, out io.Writer) error { return plugin(os.Stdin, out) }
+		err = plugin(os.Stdin, os.Stdout)
+	} else if len(os.Args) > 1 {
+		fmt.Fprintln(os.Stderr, "usage: provider    (a demonstration on loopback; it takes no arguments)")
+		os.Exit(2)
+	} else {
+		err = demo(context.Background(), os.Stdout)
 	}
-	if err := run(context.Background(), os.Stdout); err != nil {
+	if err != nil {
 		fmt.Fprintf(os.Stderr, "%s: %v\n", filepath.Base(os.Args[0]), err)
 		os.Exit(1)
 	}
