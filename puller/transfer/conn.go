@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"slices"
+	"time"
 
 	"github.com/pullkit/pullkit/puller/content"
 )
@@ -75,11 +76,12 @@ func (p *pipe) stream(c *conn) error {
 			return err
 		}
 		n, rerr := readFull(c.body, buf[:n])
+		began := time.Now()
 		err = p.t.writeAt(buf[:n], c.off)
 		if n == 0 || err != nil {
 			p.t.rt.pool.put(buf)
 		} else {
-			p.wrote(c, buf[:n])
+			p.wrote(c, buf[:n], time.Since(began))
 		}
 		if err != nil {
 			return err

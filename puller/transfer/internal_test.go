@@ -161,11 +161,12 @@ func TestLanes(t *testing.T) {
 		l := newLanes(8, newLimiter())
 		require.True(t, l.take(true))
 		require.False(t, l.take(false), "one connection to begin with")
+		writing := time.Millisecond // of 10
 		step := func(lanes int, perLane int64) (granted bool) {
-			l.moved(0, true)
+			l.moved(0, 0, true)
 			time.Sleep(laneSettle)
 			for range 20 {
-				l.moved(perLane*int64(lanes), false)
+				l.moved(perLane*int64(lanes), time.Duration(lanes)*writing, false)
 				time.Sleep(10 * time.Millisecond)
 				if l.wait(9 * time.Millisecond) {
 					return true
@@ -179,6 +180,9 @@ func TestLanes(t *testing.T) {
 		}
 		assert.False(t, step(8, 600_000), "the limit")
 		l.leave(7, false)
+		writing = 5 * time.Millisecond
+		assert.False(t, step(1, 600_000), "the disk is as slow")
+		writing = time.Millisecond
 
 		require.True(t, step(1, 600_000))
 		require.True(t, l.take(false))
@@ -195,10 +199,10 @@ func TestLanes(t *testing.T) {
 		require.True(t, l.take(true))
 		assert.False(t, l.take(false), "all forgotten")
 
-		l.moved(0, true)
+		l.moved(0, 0, true)
 		for range 50 {
 			time.Sleep(10 * time.Millisecond)
-			l.moved(10<<20, false)
+			l.moved(10<<20, time.Millisecond, false)
 			assert.False(t, l.wait(time.Millisecond), "the hash is the slower one")
 		}
 	})

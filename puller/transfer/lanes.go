@@ -35,6 +35,7 @@ type lanes struct {
 	// Since the window began:
 	since   time.Time
 	starved time.Duration // what hashes waited for bytes, over all blobs
+	writing time.Duration // spent with that, over all lanes
 	hashed  time.Duration // spent with hashing before
 	bytes   int64
 
@@ -78,9 +79,9 @@ func (l *lanes) leave(n int, blob bool) {
 	}
 }
 
-// moved counts bytes that came. With the first ones of a connection the
-// measurement begins anew.
-func (l *lanes) moved(n int64, first bool) {
+// moved counts bytes that came, and how long it took to write them. With the
+// first ones of a connection the measurement begins anew.
+func (l *lanes) moved(n int64, writing time.Duration, first bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
@@ -90,11 +91,12 @@ func (l *lanes) moved(n int64, first bool) {
 	}
 	if !now.Before(l.since) {
 		l.bytes += n
+		l.writing += writing
 	}
 }
 
 func (l *lanes) begin(since time.Time) {
-	l.since, l.starved, l.bytes, l.hashed = since, 0, 0, l.hashing.spent()
+	l.since, l.starved, l.writing, l.bytes, l.hashed = since, 0, 0, 0, l.hashing.spent()
 }
 
 // wait counts how long a hash waited, and says whether another lane is free now.
@@ -112,8 +114,10 @@ func (l *lanes) wait(starved time.Duration) bool {
 	waited := l.starved / time.Duration(l.blobs)
 	busy := l.hashing.spent() - l.hashed
 	l.rate = float64(l.bytes) / elapsed.Seconds()
+	// Where writing takes much of the time, it is not the network that is slow.
+	writing := l.writing / time.Duration(l.open)
 	switch {
-	case waited < elapsed/4 || busy > elapsed*time.Duration(cap(l.hashing.slots))*3/4:
+	case waited < elapsed/4 || writing > elapsed/4 || busy > elapsed*time.Duration(cap(l.hashing.slots))*3/4:
 		if elapsed >= 4*laneWindow {
 			l.begin(now)
 		}

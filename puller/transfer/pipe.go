@@ -185,8 +185,9 @@ func (p *pipe) widen(ctx context.Context) {
 	}
 }
 
-// wrote says that a connection has written a buffer, which is the pipe's from now on.
-func (p *pipe) wrote(c *conn, buf []byte) {
+// wrote says that a connection has written a buffer, which is the pipe's from
+// now on, and how long that took.
+func (p *pipe) wrote(c *conn, buf []byte, writing time.Duration) {
 	n := int64(len(buf))
 	p.t.f.got.Add(n)
 	p.mu.Lock()
@@ -200,7 +201,7 @@ func (p *pipe) wrote(c *conn, buf []byte) {
 	first := !c.moved
 	c.moved = true
 	p.mu.Unlock()
-	p.t.rt.lanes.moved(n, first)
+	p.t.rt.lanes.moved(n, writing, first)
 	if !queued {
 		p.t.rt.pool.put(buf)
 	}
