@@ -38,11 +38,15 @@ func Text(s string, secrets ...string) string {
 	return cut(mask(s, forms))
 }
 
-// URL prints u without user info, query values and fragment.
-func URL(u *url.URL) string {
+// Secrets returns s with the secrets masked, and otherwise as it is. It is for
+// what is cut short before Text sees it: half a secret is not found any more.
+func Secrets(s string, secrets ...string) string { return mask(s, spellings(secrets)) }
+
+// URL prints u without user info, query values, fragment and the secrets.
+func URL(u *url.URL, secrets ...string) string {
 	v := *u
 	v.User, v.Fragment, v.RawFragment = nil, "", ""
-	return Text(v.String())
+	return Text(v.String(), secrets...)
 }
 
 // spellings lists each secret as it may be repeated, the longest first.
@@ -53,7 +57,8 @@ func spellings(secrets []string) []string {
 			continue
 		}
 		std := base64.StdEncoding.EncodeToString([]byte(s))
-		forms = append(forms, s, url.QueryEscape(s), url.PathEscape(s), escape(s), quoted(s),
+		// Lower case is how schemes, names of hosts and parameters are repeated.
+		forms = append(forms, s, strings.ToLower(s), url.QueryEscape(s), url.PathEscape(s), escape(s), quoted(s),
 			std, strings.TrimRight(std, "="), base64.RawURLEncoding.EncodeToString([]byte(s)))
 	}
 	slices.SortFunc(forms, func(a, b string) int {

@@ -35,6 +35,9 @@ func TestText(t *testing.T) {
 	assert.Equal(t, "ab a [redacted]-abc", Text("ab a 12-abc", "12"), "a short secret is masked as a word")
 	assert.Equal(t, "x [redacted] y1", Text("x 1 y1", "1"))
 
+	assert.Equal(t, "dial [redacted].example", Text("dial topsecret.example", "TopSecret"), "names of hosts are told in lower case")
+	assert.Equal(t, "a\nb [redacted]?x=y", Secrets("a\nb topsecret?x=y", "topsecret"), "all else stays")
+
 	long := Text(strings.Repeat("ü", 4000))
 	assert.LessOrEqual(t, len(long), Limit)
 	assert.True(t, utf8.ValidString(long))
@@ -49,6 +52,7 @@ func TestURL(t *testing.T) {
 	u, err := url.Parse("https://user:pw@h.example/p%2Fq?token=x&empty=#frag")
 	require.NoError(t, err)
 	assert.Equal(t, "https://h.example/p%2Fq?token=[redacted]&empty=", URL(u))
+	assert.Equal(t, "https://h.example/[redacted]?token=[redacted]&empty=", URL(u, "p/q"))
 	assert.Equal(t, "pw", func() string { p, _ := u.User.Password(); return p }(), "the URL itself stays as it is")
 }
 

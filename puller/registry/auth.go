@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -115,16 +114,16 @@ func (a *auths) current(ctx context.Context, ep *endpoint, key authKey) (authori
 	return a.token(ctx, ep, key, e.token, e.wanted)
 }
 
-// answer meets the challenges of a 401 that came from the origin of key. used
-// is what was refused.
-func (a *auths) answer(ctx context.Context, ep *endpoint, key authKey, used authorization, headers []string, private bool, refused *content.Error) (authorization, error) {
-	challenges, err := parseChallenges(headers)
+// answer meets the challenges of a 401, which came from the origin of key.
+// used is what was refused.
+func (a *auths) answer(ctx context.Context, ep *endpoint, key authKey, used authorization, a401 *answer, refused *content.Error) (authorization, error) {
+	challenges, err := parseChallenges(a401.Header.Values("WWW-Authenticate"), a401.secrets...)
 	if err != nil {
-		return authorization{}, fail(content.ErrUnauthorized, refused.Host, fmt.Errorf("%w: %w", err, refused.Err))
+		return authorization{}, a401.failf(content.ErrUnauthorized, "%w: %w", err, refused.Err)
 	}
 	for _, c := range challenges {
 		if c.scheme == "bearer" && (key.cred.RegistryToken.IsZero() || hasPassword(key.cred)) {
-			want, err := ep.wanted(key, c, private)
+			want, err := ep.wanted(key, c, a401)
 			if err != nil {
 				return authorization{}, err
 			}

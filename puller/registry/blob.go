@@ -10,6 +10,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/internal/redact"
 	"github.com/pullkit/pullkit/internal/verify"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/reference"
@@ -115,18 +116,20 @@ func (b *body) get(ctx context.Context, ep *endpoint, cred credentials.Credentia
 func (b *body) checkRange(a *answer) error {
 	switch a.StatusCode {
 	case http.StatusRequestedRangeNotSatisfiable:
-		return failf(content.ErrSizeMismatch, a.host, "the blob has %d bytes, but the host has none from byte %d on (Content-Range %.60q)",
-			b.desc.Size, b.pos, a.Header.Get("Content-Range"))
+		return a.failf(content.ErrSizeMismatch, "the blob has %d bytes, but the host has none from byte %d on (Content-Range %s)",
+			b.desc.Size, b.pos, quote(a.Header.Get("Content-Range"), 60, a.secrets))
 	case http.StatusPartialContent:
 	default:
 		return a.unexpected(content.ErrNetwork)
 	}
-	got, err := parseContentRange(strings.TrimSpace(a.Header.Get("Content-Range")))
+	header := strings.TrimSpace(a.Header.Get("Content-Range"))
+	got, err := parseContentRange(header)
 	if err != nil {
-		return fail(content.ErrRange, a.host, err)
+		_, err = parseContentRange(redact.Secrets(header, a.secrets...)) // the same, fit to be shown
+		return a.fail(content.ErrRange, err)
 	}
 	if got.first != b.pos || got.total != b.desc.Size {
-		return failf(content.ErrRange, a.host, "bytes %d-%d of %d in answer to a request for byte %d of %d", got.first, got.last, got.total, b.pos, b.desc.Size)
+		return a.failf(content.ErrRange, "bytes %d-%d of %d in answer to a request for byte %d of %d", got.first, got.last, got.total, b.pos, b.desc.Size)
 	}
 	return nil
 }

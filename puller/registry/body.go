@@ -11,6 +11,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/internal/redact"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/reference"
 )
@@ -174,20 +175,26 @@ var errSlow = fmt.Errorf("less than %d bytes a second", minRate)
 func (b *body) cut(err error) {
 	a := b.answer
 	if b.ctx.Err() != nil {
-		b.err = canceled(b.ctx, a.host)
+		b.err = canceled(b.ctx, redact.Secrets(a.host, a.secrets...))
 		b.drop()
 		return
+	}
+	// An answer that brought something is followed by another at once, but not
+	// in a tight loop. Bytes that come one an answer are slow, too.
+	pause := ownDelay(1) / 20
+	if b.gained && b.rate.add(pause, 0, 2*b.client.stall()) {
+		err = errSlow
 	}
 	var failure error
 	switch {
 	case errors.Is(err, errSlow):
-		failure = fail(content.ErrTimeout, a.host, err)
+		failure = a.fail(content.ErrTimeout, err)
 	default:
 		failure = failTrip(a.watch.ctx, a.host, fmt.Errorf("after %d of %d bytes: %w", b.pos, b.desc.Size, early(err)), a.secrets)
 	}
 	gained := b.gained
 	b.drop()
-	b.client.logger().InfoContext(b.ctx, "blob cut", "digest", string(b.desc.Digest), "host", a.host, "at", b.pos, "error", failure)
+	b.client.logger().InfoContext(b.ctx, "blob cut", "digest", string(b.desc.Digest), "host", redact.Text(a.host, a.secrets...), "at", b.pos, "error", failure)
 	switch {
 	case b.rate.slow > 1, b.skipped/maxSkipped > b.desc.Size:
 		if len(b.hosts) > 1 {
@@ -196,8 +203,7 @@ func (b *body) cut(err error) {
 		}
 		b.err = afterMirrors(failure, b.failed)
 	case gained:
-		// It moves: ask on at once, but not in a tight loop.
-		if err := sleep(b.ctx, ownDelay(1)/20); err != nil {
+		if err := sleep(b.ctx, pause); err != nil {
 			b.err = err
 		}
 	case len(b.hosts) > 1 && (b.patience.made >= b.patience.tries || content.KindOf(failure) == content.ErrTimeout):
@@ -236,7 +242,7 @@ func (b *body) finish() error {
 	defer timer.Stop()
 	var more [1]byte
 	if n, _ := io.ReadFull(a.Body, more[:]); n > 0 {
-		b.err = failf(content.ErrSizeMismatch, a.host, "the blob has %d bytes, the host sends more", b.desc.Size)
+		b.err = a.failf(content.ErrSizeMismatch, "the blob has %d bytes, the host sends more", b.desc.Size)
 		return b.err
 	}
 	return nil

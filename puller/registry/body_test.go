@@ -132,6 +132,27 @@ func TestAgainAndAgain(t *testing.T) {
 	})
 }
 
+// TestOneByteEach: a host that cuts each answer after a byte has given nothing
+// twice in a row that a slow answer would not have been cut for.
+func TestOneByteEach(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const size = 200 << 10
+		blob := make([]byte, size)
+		pos, began := 0, time.Now()
+		tr := &timed{steps: []func(*http.Request) (*http.Response, error){func(req *http.Request) (*http.Response, error) {
+			status, header := 200, []string(nil)
+			if pos > 0 {
+				status, header = 206, []string{"Content-Range", fmt.Sprintf("bytes %d-%d/%d", pos, size-1, size)}
+			}
+			pos++
+			return raw(status, int64(size-pos+1), errors.New("connection reset by peer"), "x", header...)(req)
+		}}}
+		_, err := blobRead(t, &registry.Client{Transport: tr}, blob)
+		assert.ErrorIs(t, err, content.ErrTimeout)
+		assert.LessOrEqual(t, time.Since(began), time.Minute+time.Second)
+	})
+}
+
 // TestBodyEnd: an answer that announced more than the blob and then says
 // nothing does not hold up the blob.
 func TestBodyEnd(t *testing.T) {

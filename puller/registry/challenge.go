@@ -18,15 +18,16 @@ type challenge struct {
 
 // parseChallenges reads the WWW-Authenticate headers of one answer. One that
 // cannot be read for certain makes all of them useless: which realm gets a
-// password must not be a matter of interpretation.
-func parseChallenges(headers []string) ([]challenge, error) {
+// password must not be a matter of interpretation. Errors quote headers without
+// the secrets.
+func parseChallenges(headers []string, secrets ...string) ([]challenge, error) {
 	total := 0
 	var all []challenge
 	for _, header := range headers {
 		if total += len(header); total > maxChallenge {
 			return nil, fmt.Errorf("WWW-Authenticate is longer than %d bytes", maxChallenge)
 		}
-		p := challengeParser{rest: header}
+		p := challengeParser{rest: header, secrets: secrets}
 		if err := p.parse(); err != nil {
 			return nil, err
 		}
@@ -39,8 +40,9 @@ func parseChallenges(headers []string) ([]challenge, error) {
 // commas and may be empty; an element that is "token SP ..." or a lone token
 // begins a challenge, "name=value" adds a parameter to the one before.
 type challengeParser struct {
-	rest  string
-	found []challenge
+	rest    string
+	found   []challenge
+	secrets []string
 }
 
 func (p *challengeParser) parse() error {
@@ -51,7 +53,7 @@ func (p *challengeParser) parse() error {
 		}
 		name := p.token()
 		if name == "" {
-			return fmt.Errorf("WWW-Authenticate cannot be read at %.40q", p.rest)
+			return fmt.Errorf("WWW-Authenticate cannot be read at %s", quote(p.rest, 40, p.secrets))
 		}
 		afterName := p.rest
 		p.space()
@@ -62,7 +64,7 @@ func (p *challengeParser) parse() error {
 			continue
 		}
 		if afterName != "" && p.rest == afterName && p.rest[0] != ',' {
-			return fmt.Errorf("WWW-Authenticate cannot be read at %.40q", p.rest)
+			return fmt.Errorf("WWW-Authenticate cannot be read at %s", quote(p.rest, 40, p.secrets))
 		}
 		p.found = append(p.found, challenge{strings.ToLower(name), map[string]string{}})
 		p.token68()
@@ -72,12 +74,12 @@ func (p *challengeParser) parse() error {
 // param reads the "=value" of a parameter of the last challenge.
 func (p *challengeParser) param(name string) error {
 	if len(p.found) == 0 {
-		return fmt.Errorf("WWW-Authenticate has a parameter %.40q before any scheme", name)
+		return fmt.Errorf("WWW-Authenticate has a parameter %s before any scheme", quote(name, 40, p.secrets))
 	}
 	params := p.found[len(p.found)-1].params
 	name = strings.ToLower(name)
 	if _, twice := params[name]; twice {
-		return fmt.Errorf("WWW-Authenticate names %.40q twice", name)
+		return fmt.Errorf("WWW-Authenticate names %s twice", quote(name, 40, p.secrets))
 	}
 	p.rest = p.rest[1:]
 	p.space()
@@ -86,7 +88,7 @@ func (p *challengeParser) param(name string) error {
 		return err
 	}
 	if p.space(); p.rest != "" && p.rest[0] != ',' {
-		return fmt.Errorf("WWW-Authenticate cannot be read at %.40q", p.rest)
+		return fmt.Errorf("WWW-Authenticate cannot be read at %s", quote(p.rest, 40, p.secrets))
 	}
 	params[name] = value
 	return nil

@@ -124,7 +124,7 @@ func (e *redacted) Unwrap() error { return e.err }
 
 // fail makes the error of a host; cause may quote what strangers sent.
 func fail(kind content.Kind, host string, cause error, secrets ...string) *content.Error {
-	e := &content.Error{Kind: kind, Host: redact.Text(host)}
+	e := &content.Error{Kind: kind, Host: redact.Text(host, secrets...)}
 	if cause == nil {
 		return e
 	}
@@ -140,6 +140,21 @@ func failf(kind content.Kind, host, format string, args ...any) *content.Error {
 	return fail(kind, host, fmt.Errorf(format, args...))
 }
 
+// quote shows at most n characters of what a stranger sent. Secrets are masked
+// before it is cut: of a half one nobody could tell that it is one.
+func quote(s string, n int, secrets []string) string {
+	return fmt.Sprintf("%.*q", n, redact.Secrets(s, secrets...))
+}
+
+// fail makes the error of an answer. What its request carried is no more in it.
+func (a *answer) fail(kind content.Kind, cause error) *content.Error {
+	return fail(kind, a.host, cause, a.secrets...)
+}
+
+func (a *answer) failf(kind content.Kind, format string, args ...any) *content.Error {
+	return a.fail(kind, fmt.Errorf(format, args...))
+}
+
 // errStalled is the cause with which a request is cut that brings nothing.
 var errStalled = errors.New("nothing came for too long")
 
@@ -152,9 +167,9 @@ func (e *forbiddenError) Error() string { return e.why }
 func failTrip(ctx context.Context, host string, err error, secrets []string) error {
 	switch {
 	case errors.Is(context.Cause(ctx), errStalled):
-		return fail(content.ErrTimeout, host, errStalled)
+		return fail(content.ErrTimeout, host, errStalled, secrets...)
 	case ctx.Err() != nil:
-		return canceled(ctx, host)
+		return canceled(ctx, redact.Secrets(host, secrets...))
 	}
 	var forbidden *forbiddenError
 	if errors.As(err, &forbidden) {

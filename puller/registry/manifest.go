@@ -14,6 +14,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/internal/redact"
 	"github.com/pullkit/pullkit/internal/strictjson"
 	"github.com/pullkit/pullkit/internal/verify"
 	"github.com/pullkit/pullkit/puller/content"
@@ -128,7 +129,7 @@ func (a *answer) document(window time.Duration) ([]byte, error) {
 	if err := a.identity(); err != nil {
 		return nil, err
 	}
-	tooLarge := failf(content.ErrTooLarge, a.host, "a manifest of more than %d bytes", maxManifest)
+	tooLarge := a.failf(content.ErrTooLarge, "a manifest of more than %d bytes", maxManifest)
 	if a.ContentLength > maxManifest {
 		return nil, tooLarge
 	}
@@ -137,7 +138,7 @@ func (a *answer) document(window time.Duration) ([]byte, error) {
 	case len(body) > maxManifest:
 		return nil, tooLarge
 	case errors.Is(err, errSlow):
-		return nil, fail(content.ErrTimeout, a.host, err)
+		return nil, a.fail(content.ErrTimeout, err)
 	case err != nil:
 		return nil, failTrip(a.watch.ctx, a.host, early(err), a.secrets)
 	}
@@ -167,8 +168,9 @@ func (r *armed) Read(p []byte) (int, error) {
 func (a *answer) describe(body []byte, pinned digest.Digest) (ocispec.Descriptor, []byte, error) {
 	told := digest.Digest(a.Header.Get("Docker-Content-Digest"))
 	if told != "" {
-		if err := verify.Digest(told); err != nil {
-			return ocispec.Descriptor{}, nil, fail(content.ErrBadDigest, a.host, fmt.Errorf("Docker-Content-Digest: %w", err))
+		if verify.Digest(told) != nil { // nor is it a digest without the secrets
+			err := verify.Digest(digest.Digest(redact.Secrets(string(told), a.secrets...)))
+			return ocispec.Descriptor{}, nil, a.failf(content.ErrBadDigest, "Docker-Content-Digest: %w", err)
 		}
 	}
 	name := told
@@ -177,25 +179,25 @@ func (a *answer) describe(body []byte, pinned digest.Digest) (ocispec.Descriptor
 	}
 	for _, want := range []digest.Digest{pinned, told} {
 		if want != "" && !verify.Bytes(want, body) {
-			return ocispec.Descriptor{}, nil, failf(content.ErrDigestMismatch, a.host, "the document of %d bytes is not %s", len(body), want)
+			return ocispec.Descriptor{}, nil, a.failf(content.ErrDigestMismatch, "the document of %d bytes is not %s", len(body), want)
 		}
 	}
 	desc := ocispec.Descriptor{Digest: pinned, Size: int64(len(body))}
 	if pinned == "" {
 		h, err := verify.New(name)
 		if err != nil {
-			return ocispec.Descriptor{}, nil, fail(content.ErrBadDigest, a.host, err)
+			return ocispec.Descriptor{}, nil, a.fail(content.ErrBadDigest, err)
 		}
 		h.Write(body)
 		desc.Digest = verify.Sum(name, h)
 	}
 	var err error
-	if desc.MediaType, err = documentType(a.mediaType(), body); err != nil {
+	if desc.MediaType, err = documentType(a.mediaType(), body, a.secrets); err != nil {
 		kind := content.ErrBadManifest
 		if errors.Is(err, content.ErrMediaType) {
 			kind = content.ErrMediaType
 		}
-		return ocispec.Descriptor{}, nil, fail(kind, a.host, err, a.secrets...)
+		return ocispec.Descriptor{}, nil, a.fail(kind, err)
 	}
 	return desc, body, nil
 }
@@ -211,7 +213,7 @@ func (a *answer) mediaType() string {
 
 // documentType finds the media type of a document from its Content-Type and
 // its own mediaType. Types that say nothing count as none.
-func documentType(header string, body []byte) (string, error) {
+func documentType(header string, body []byte, secrets []string) (string, error) {
 	var inside string
 	var manifests, layers bool
 	err := strictjson.Decode(body, strictjson.Limits{}, func(r *strictjson.Reader) error {
@@ -233,7 +235,7 @@ func documentType(header string, body []byte) (string, error) {
 	vague := header == "" || header == "application/json" || header == "text/plain" || header == "application/octet-stream"
 	switch {
 	case !vague && inside != "" && header != inside:
-		return "", fmt.Errorf("Content-Type %.100q, but mediaType %.100q", header, inside)
+		return "", fmt.Errorf("Content-Type %s, but mediaType %s", quote(header, 100, secrets), quote(inside, 100, secrets))
 	case !vague:
 		inside = header
 	}
@@ -249,5 +251,5 @@ func documentType(header string, body []byte) (string, error) {
 	case "":
 		return "", errors.New("a document with both manifests and layers")
 	}
-	return "", fmt.Errorf("%w %.100q, want an index or manifest of OCI or Docker", content.ErrMediaType, inside)
+	return "", fmt.Errorf("%w %s, want an index or manifest of OCI or Docker", content.ErrMediaType, quote(inside, 100, secrets))
 }

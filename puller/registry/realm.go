@@ -21,19 +21,18 @@ type tokenRequest struct {
 }
 
 // wanted makes a token request from a Bearer challenge, if its realm may be asked.
-func (ep *endpoint) wanted(key authKey, c challenge, private bool) (tokenRequest, error) {
-	host := key.origin.host
+func (ep *endpoint) wanted(key authKey, c challenge, a *answer) (tokenRequest, error) {
 	raw := c.params["realm"]
 	if raw == "" {
-		return tokenRequest{}, failf(content.ErrUnauthorized, host, "a Bearer challenge without realm")
+		return tokenRequest{}, a.failf(content.ErrUnauthorized, "a Bearer challenge without realm")
 	}
 	realm, err := url.Parse(raw)
 	if err != nil {
-		return tokenRequest{}, failf(content.ErrForbiddenURL, host, "token realm %.200q is no URL", raw)
+		return tokenRequest{}, a.failf(content.ErrForbiddenURL, "token realm %s is no URL", quote(raw, 200, a.secrets))
 	}
-	want := tokenRequest{realm: realm, service: c.params["service"], cred: key.cred, private: private, own: originOf(realm) == key.origin}
-	if err := ep.checkRealm(&want, key.origin); err != nil {
-		return tokenRequest{}, fail(content.ErrForbiddenURL, host, err)
+	want := tokenRequest{realm: realm, service: c.params["service"], cred: key.cred, private: a.private, own: originOf(realm) == key.origin}
+	if err := ep.checkRealm(&want, key.origin, a.secrets); err != nil {
+		return tokenRequest{}, a.fail(content.ErrForbiddenURL, err)
 	}
 	want.scopes = scopes(c.params["scope"], ep.repository(key.repository))
 	return want, nil
@@ -42,14 +41,14 @@ func (ep *endpoint) wanted(key authKey, c challenge, private bool) (tokenRequest
 // checkRealm applies the rules for token servers. Who may be sent a password is
 // not the registry's to say alone: the registry's own origin may, and any https
 // server if the registry itself is https, as Docker Hub's must.
-func (ep *endpoint) checkRealm(want *tokenRequest, registry origin) error {
+func (ep *endpoint) checkRealm(want *tokenRequest, registry origin, secrets []string) error {
 	realm := want.realm
 	scheme := strings.ToLower(realm.Scheme)
 	switch {
 	case scheme != "http" && scheme != "https" || realm.Hostname() == "":
-		return fmt.Errorf("token realm %.200q is no http or https URL", realm.Redacted())
+		return fmt.Errorf("token realm %s is no http or https URL", quote(realm.Redacted(), 200, secrets))
 	case realm.User != nil:
-		return fmt.Errorf("token realm at %.200q has user info", realm.Host)
+		return fmt.Errorf("token realm at %s has user info", quote(realm.Host, 200, secrets))
 	case want.own:
 		return nil
 	}
@@ -64,9 +63,9 @@ func (ep *endpoint) checkRealm(want *tokenRequest, registry origin) error {
 	case scheme == "https" && registry.scheme == "https":
 		return nil
 	case scheme == "http" && registry.scheme == "https":
-		return fmt.Errorf("token realm %.200q is plain http, the registry is https", realm.Host)
+		return fmt.Errorf("token realm %s is plain http, the registry is https", quote(realm.Host, 200, secrets))
 	}
-	return fmt.Errorf("token realm %.200q is another origin than the registry, which is plain http", realm.Host)
+	return fmt.Errorf("token realm %s is another origin than the registry, which is plain http", quote(realm.Host, 200, secrets))
 }
 
 // scopes lists what to ask access to: what the challenge says, or pulling from

@@ -106,9 +106,8 @@ func (ep *endpoint) authorized(ctx context.Context, scheme string, r request) (*
 		return nil, err
 	}
 	if a.StatusCode == http.StatusUnauthorized && !a.left {
-		challenges := a.Header.Values("WWW-Authenticate")
 		refused := a.refusal(r.method) // frees the connection for the token or the second try
-		auth, err = auths.answer(ctx, ep, key, auth, challenges, a.private, refused)
+		auth, err = auths.answer(ctx, ep, key, auth, a, refused)
 		if err != nil {
 			return nil, err
 		}
@@ -135,7 +134,7 @@ func (ep *endpoint) follow(ctx context.Context, u *url.URL, r request, auth auth
 			Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}
 		a.url, a.host = u, u.Host
 		a.watch.arm()
-		resp, hop, err := ep.send(req.WithContext(a.watch.ctx), route{own: own, fromPrivate: a.private && !own, bulk: r.bulk})
+		resp, hop, err := ep.send(req.WithContext(a.watch.ctx), route{own: own, fromPrivate: a.private && !own, bulk: r.bulk}, a.secrets)
 		a.watch.rest()
 		if err != nil {
 			err = failTrip(a.watch.ctx, u.Host, err, a.secrets)
@@ -152,7 +151,7 @@ func (ep *endpoint) follow(ctx context.Context, u *url.URL, r request, auth auth
 		next, err := target(u, resp.Header.Get("Location"), a.secrets)
 		a.drain()
 		if err == nil && hops == maxRedirects {
-			err = failf(content.ErrRedirect, u.Host, "more than %d redirects", maxRedirects)
+			err = a.failf(content.ErrRedirect, "more than %d redirects", maxRedirects)
 		}
 		if err != nil {
 			a.watch.end()
@@ -163,11 +162,11 @@ func (ep *endpoint) follow(ctx context.Context, u *url.URL, r request, auth auth
 }
 
 // send makes one request and tells the log.
-func (ep *endpoint) send(req *http.Request, r route) (*http.Response, *hop, error) {
+func (ep *endpoint) send(req *http.Request, r route, secrets []string) (*http.Response, *hop, error) {
 	began := time.Now()
 	resp, hop, err := ep.trips.send(req, r)
 	if log := ep.client.logger(); log.Enabled(req.Context(), slog.LevelDebug) {
-		attrs := []any{"method", req.Method, "url", redact.URL(req.URL), "took", time.Since(began)}
+		attrs := []any{"method", req.Method, "url", redact.URL(req.URL, secrets...), "took", time.Since(began)}
 		if err == nil {
 			log.DebugContext(req.Context(), "request", append(attrs, "status", resp.StatusCode, "protocol", resp.Proto)...)
 		} else { // the error itself is for who asked
@@ -202,19 +201,22 @@ func isRedirect(status int) bool {
 
 // target checks where a redirect leads.
 func target(from *url.URL, location string, secrets []string) (*url.URL, error) {
+	failf := func(kind content.Kind, format string, args ...any) error {
+		return fail(kind, from.Host, fmt.Errorf(format, args...), secrets...)
+	}
 	if location == "" {
-		return nil, failf(content.ErrRedirect, from.Host, "a redirect without Location")
+		return nil, failf(content.ErrRedirect, "a redirect without Location")
 	}
 	u, err := from.Parse(location)
 	switch {
 	case err != nil:
-		return nil, fail(content.ErrRedirect, from.Host, fmt.Errorf("the redirect's Location %.200q is no URL", location), secrets...)
+		return nil, failf(content.ErrRedirect, "the redirect's Location %s is no URL", quote(location, 200, secrets))
 	case u.Scheme != "http" && u.Scheme != "https", u.Hostname() == "":
-		return nil, failf(content.ErrRedirect, from.Host, "a redirect to scheme %.40q", u.Scheme)
+		return nil, failf(content.ErrRedirect, "a redirect to scheme %s", quote(u.Scheme, 40, secrets))
 	case u.User != nil:
-		return nil, failf(content.ErrForbiddenURL, from.Host, "a redirect with user info, to %.200q", u.Host)
+		return nil, failf(content.ErrForbiddenURL, "a redirect with user info, to %s", quote(u.Host, 200, secrets))
 	case from.Scheme == "https" && u.Scheme == "http":
-		return nil, failf(content.ErrForbiddenURL, from.Host, "a redirect from https to http, to %.200q", u.Host)
+		return nil, failf(content.ErrForbiddenURL, "a redirect from https to http, to %s", quote(u.Host, 200, secrets))
 	}
 	u.Fragment, u.RawFragment = "", ""
 	return u, nil
@@ -222,19 +224,19 @@ func target(from *url.URL, location string, secrets []string) (*url.URL, error) 
 
 // refusal reads why a request was refused, and ends the answer.
 func (a *answer) refusal(method string) *content.Error {
-	e := &StatusError{Method: method, URL: redact.Text(redact.URL(a.url), a.secrets...), Status: a.StatusCode}
+	e := &StatusError{Method: method, URL: redact.URL(a.url, a.secrets...), Status: a.StatusCode}
 	e.Codes = parseCodes(a.readError(), a.secrets)
 	a.watch.end()
 	kind := kindOfStatus(e)
 	if kind == content.ErrRateLimited || kind == content.ErrUnavailable {
 		e.RetryAfter, _ = retryAfter(a.Header, time.Now())
 	}
-	return fail(kind, a.host, e, a.secrets...)
+	return a.fail(kind, e)
 }
 
 // unexpected is the error for a status of success that has no meaning here.
 func (a *answer) unexpected(kind content.Kind) error {
-	return fail(kind, a.host, &StatusError{Method: http.MethodGet, URL: redact.Text(redact.URL(a.url), a.secrets...), Status: a.StatusCode})
+	return a.fail(kind, &StatusError{Method: http.MethodGet, URL: redact.URL(a.url, a.secrets...), Status: a.StatusCode})
 }
 
 // readError reads an error body as far as it may matter. A short one is read to
@@ -259,9 +261,9 @@ func (a *answer) drain() {
 // identity checks that an answer is not encoded: what is asked for is named by
 // the digest of the bytes as they are.
 func (a *answer) identity() error {
-	encoding := strings.TrimSpace(a.Header.Get("Content-Encoding"))
+	encoding := strings.TrimSpace(strings.Join(a.Header.Values("Content-Encoding"), ", "))
 	if encoding == "" || strings.EqualFold(encoding, "identity") {
 		return nil
 	}
-	return failf(content.ErrContentEncoding, a.host, "Content-Encoding %.40q, although identity was asked for", encoding)
+	return a.failf(content.ErrContentEncoding, "Content-Encoding %s, although identity was asked for", quote(encoding, 40, a.secrets))
 }

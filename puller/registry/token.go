@@ -3,7 +3,6 @@ package registry
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -47,7 +46,7 @@ func (ep *endpoint) fetchToken(ctx context.Context, want tokenRequest) (token st
 		}
 		break
 	}
-	ep.client.logger().InfoContext(ctx, "no token", "realm", redact.URL(want.realm), "error", err)
+	ep.client.logger().InfoContext(ctx, "no token", "realm", redact.URL(want.realm, secretsOf(want.cred)...), "error", err)
 	return "", 0, asTokenError(err)
 }
 
@@ -81,7 +80,7 @@ func (ep *endpoint) tokenTry(ctx context.Context, want tokenRequest, form url.Va
 			return "", 0, fail(content.ErrNetwork, u.Host, err, a.secrets...)
 		}
 		a.url, a.host = req.URL, req.URL.Host
-		resp, _, err := ep.send(req, route{own: want.own, fromPrivate: want.private && !want.own})
+		resp, _, err := ep.send(req, route{own: want.own, fromPrivate: want.private && !want.own}, a.secrets)
 		if err != nil {
 			return "", 0, failTrip(a.watch.ctx, u.Host, err, a.secrets)
 		}
@@ -95,11 +94,11 @@ func (ep *endpoint) tokenTry(ctx context.Context, want tokenRequest, form url.Va
 		case err != nil:
 			return "", 0, err
 		case originOf(next) != originOf(&u):
-			return "", 0, failf(content.ErrForbiddenURL, u.Host, "the token server leads to another origin, %.200q", next.Host)
+			return "", 0, a.failf(content.ErrForbiddenURL, "the token server leads to another origin, %s", quote(next.Host, 200, a.secrets))
 		case hops == maxRedirects:
-			return "", 0, failf(content.ErrRedirect, u.Host, "more than %d redirects", maxRedirects)
+			return "", 0, a.failf(content.ErrRedirect, "more than %d redirects", maxRedirects)
 		case form != nil && resp.StatusCode != http.StatusTemporaryRedirect && resp.StatusCode != http.StatusPermanentRedirect:
-			return "", 0, failf(content.ErrRedirect, u.Host, "a redirect that turns POST into GET")
+			return "", 0, a.failf(content.ErrRedirect, "a redirect that turns POST into GET")
 		}
 		u = *next
 	}
@@ -158,11 +157,11 @@ func (a *answer) token(method string) (string, time.Duration, error) {
 	case err != nil:
 		return "", 0, failTrip(a.watch.ctx, a.host, early(err), a.secrets)
 	case len(body) > maxToken:
-		return "", 0, failf(content.ErrTooLarge, a.host, "a token answer of more than %d bytes", maxToken)
+		return "", 0, a.failf(content.ErrTooLarge, "a token answer of more than %d bytes", maxToken)
 	}
 	token, life, err := parseToken(body)
 	if err != nil {
-		return "", 0, fail(content.ErrUnauthorized, a.host, fmt.Errorf("the token answer cannot be used: %w", err), a.secrets...)
+		return "", 0, a.failf(content.ErrUnauthorized, "the token answer cannot be used: %w", err)
 	}
 	return token, life, nil
 }

@@ -45,10 +45,8 @@ type hopKey struct{}
 // send makes one request to the host itself, or to where an answer led.
 func (t *transports) send(req *http.Request, r route) (*http.Response, *hop, error) {
 	h := &hop{}
-	if !r.own {
-		if err := t.endpoint.checkLiteral(req.URL.Hostname(), r.fromPrivate); err != nil {
-			return nil, h, err
-		}
+	if err := t.endpoint.checkLiteral(req.URL.Hostname(), r.own || r.fromPrivate); err != nil {
+		return nil, h, err
 	}
 	ctx := context.WithValue(req.Context(), hopKey{}, h)
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) { h.remote = info.Conn.RemoteAddr() }})

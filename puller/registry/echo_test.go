@@ -1,0 +1,97 @@
+package registry_test
+
+import (
+	"log/slog"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/puller/registry"
+	"github.com/pullkit/pullkit/reference"
+)
+
+// TestEchoedSecrets: a server that was shown a secret repeats it wherever an
+// answer has room for it. No error, nor what is logged, tells it to others, whole
+// or by half.
+func TestEchoedSecrets(t *testing.T) {
+	const long = "SECRET" // of which not even the beginning may be shown
+	secret := long + strings.Repeat("x", 60) + "end"
+	far := strings.Repeat("y", 20) + secret // half of it would be cut off
+	status := func(code int, header ...string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			for i := 0; i < len(header); i += 2 {
+				w.Header().Set(header[i], header[i+1])
+			}
+			w.WriteHeader(code)
+		}
+	}
+	for _, tt := range []struct {
+		name   string
+		answer http.HandlerFunc
+	}{
+		{"status", status(403)},
+		{"encoding", status(200, "Content-Encoding", far)},
+		{"digest", status(200, "Docker-Content-Digest", "sha256:"+far)},
+		{"no digest", status(200, "Docker-Content-Digest", far)},
+		{"media type", status(200, "Content-Type", "application/"+far)},
+		{"challenge with an odd end", status(401, "WWW-Authenticate", `Bearer realm="https://reg.example/token" `+far)},
+		{"challenge that is none", status(401, "WWW-Authenticate", `"`+far)},
+		{"parameter without a scheme", status(401, "WWW-Authenticate", far+"=1")},
+		{"parameter twice", status(401, "WWW-Authenticate", "Bearer "+far+"=1,"+far+"=2")},
+		{"realm's host", status(401, "WWW-Authenticate", `Bearer realm="http://`+far+`/token"`)},
+		{"realm's scheme", status(401, "WWW-Authenticate", `Bearer realm="`+far+`://x/token"`)},
+		{"realm's path", status(401, "WWW-Authenticate", `Bearer realm="ftp://x/`+far+`"`)},
+		{"realm that is no URL", status(401, "WWW-Authenticate", `Bearer realm="https://%zz/`+far+`"`)},
+		{"realm with user info", status(401, "WWW-Authenticate", `Bearer realm="https://a:b@`+far+`/"`)},
+		{"redirect to a host", redirectTo("https://" + far + "/")},
+		{"redirect to a path", redirectTo("https://reg.example/" + strings.Repeat("z", 970) + secret)},
+		{"redirect with user info", redirectTo("https://a:b@" + far + "/")},
+		{"redirect to http", redirectTo("http://" + far + "/")},
+		{"redirect to a scheme", redirectTo(far + "://x/")},
+		{"redirect that is no URL", redirectTo("https://x/%zz" + far)},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			handler := func(w http.ResponseWriter, r *http.Request) {
+				if strings.HasPrefix(r.URL.Path, "/zzz") {
+					w.WriteHeader(http.StatusForbidden)
+					return
+				}
+				if r.Header.Get("Authorization") == "" {
+					challenge(`Basic realm="r"`)(w, r)
+					return
+				}
+				if r.URL.Path != "/v2/app/manifests/first" {
+					tt.answer(w, r)
+					return
+				}
+				w.Header().Set("Content-Type", "application/vnd.oci.image.manifest.v1+json")
+				_, _ = w.Write([]byte(`{"schemaVersion":2}`))
+			}
+			var log strings.Builder
+			c := &registry.Client{Transport: newWorld(map[string]http.HandlerFunc{"https://reg.example": handler}), Reconnects: -1,
+				Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))}
+			cred := credentials.Credential{Username: "robot", Password: credentials.Conceal(secret)}
+			_, _, err := c.Manifest(t.Context(), reference.MustParse("reg.example/app:first"), cred, "")
+			require.NoError(t, err, "from here on the password is shown at once")
+			_, _, err = c.Manifest(t.Context(), reference.MustParse("reg.example/app:v1"), cred, "")
+			require.Error(t, err)
+			assert.NotEmpty(t, content.KindOf(err))
+			assert.NotContains(t, strings.ToLower(err.Error()), strings.ToLower(long))
+			assert.NotContains(t, strings.ToLower(log.String()), strings.ToLower(long))
+		})
+	}
+}
+
+// TestLinkLocalRegistry: that a name is an address of the cloud's own is seen
+// where a proxy or the caller's transport makes the connections, too.
+func TestLinkLocalRegistry(t *testing.T) {
+	w := newWorld(map[string]http.HandlerFunc{"https://169.254.169.254": text(hello)})
+	_, _, err := (&registry.Client{Transport: w}).Manifest(t.Context(), reference.MustParse("169.254.169.254/app:v1"), nobody, "")
+	assert.ErrorIs(t, err, content.ErrForbiddenURL)
+	assert.Empty(t, w.asked())
+}
