@@ -26,6 +26,11 @@
 //   - No symbolic link within the directory is followed, and nothing is read or
 //     written outside it.
 //
+// List tells what is there; Remove takes an image out with the blobs only it
+// used; Prune removes what no image uses; Verify hashes everything; Export and
+// Import carry images to where no registry is, Import also from docker save; FS
+// gives the blobs to whoever unpacks them.
+//
 // Each canonical name has one entry in index.json. Its annotations
 // org.opencontainers.image.ref.name and io.containerd.image.name hold the whole
 // name, since many images share one layout and a bare tag would name several:
@@ -42,5 +47,5 @@
 // Everything of the layout's own is in the directory .pullkit beside the blobs:
 // partials, temporaries and locks. It may be removed when nobody pulls.
 //
-// The package unpacks no layers.
+// The package unpacks no layers, and fetches nothing.
 package layout

@@ -24,13 +24,13 @@ func (l *Layout) Export(ctx context.Context, w io.Writer, refs ...reference.Refe
 	if err != nil {
 		return err
 	}
-	out := &indexFile{fields: emptyIndex().fields}
+	out := emptyIndex()
 	for _, ref := range refs {
 		i, ok := ix.byName[ref.String()]
 		if !ok || ref.IsZero() {
 			return l.notFound("no image %q", ref)
 		}
-		out.entries = append(out.entries, ix.entries[i])
+		out.set(ix.entries[i])
 	}
 	if len(refs) == 0 {
 		out.entries = ix.entries
@@ -156,8 +156,10 @@ func (x *exporter) blob(ctx context.Context, desc ocispec.Descriptor) error {
 		return err
 	}
 	if got != desc.Digest || n != desc.Size {
-		return &content.Error{Kind: content.ErrDigestMismatch,
-			Err: fmt.Errorf("layout %q: blob %s is damaged: run Verify and pull its image again", x.l.dir, desc.Digest)}
+		return &content.Error{
+			Kind: content.ErrDigestMismatch,
+			Err:  fmt.Errorf("layout %q: blob %s is damaged: run Verify and pull its image again", x.l.dir, desc.Digest),
+		}
 	}
 	return nil
 }

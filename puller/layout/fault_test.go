@@ -141,7 +141,7 @@ func TestFailedSyncIsNotTrusted(t *testing.T) {
 func TestLosePowerAtEveryOperation(t *testing.T) {
 	img, before := faultImage(t), newTestImage(t, "registry.example/team/before:v1", 8, 100, 6000)
 	seeds := uint64(20)
-	if testing.Short() {
+	if testing.Short() || raceFactor > 1 {
 		seeds = 3
 	}
 	for _, oneByOne := range []bool{true, false} {

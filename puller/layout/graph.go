@@ -163,8 +163,10 @@ func (l *Layout) recheck(ctx context.Context, desc ocispec.Descriptor) error {
 	}
 	ok, err := l.complete(ctx, desc)
 	if err == nil && !ok {
-		err = &content.Error{Kind: content.ErrNotFound,
-			Err: fmt.Errorf("layout %q: something that %s needs was removed meanwhile; pull it again", l.dir, desc.Digest)}
+		err = &content.Error{
+			Kind: content.ErrNotFound,
+			Err:  fmt.Errorf("layout %q: something that %s needs was removed meanwhile; pull it again", l.dir, desc.Digest),
+		}
 	}
 	return err
 }

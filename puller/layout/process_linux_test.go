@@ -115,7 +115,7 @@ func TestKill(t *testing.T) {
 		size += desc.Size
 	}
 	n := *kills
-	if testing.Short() {
+	if testing.Short() || raceFactor > 1 {
 		n = min(n, 20)
 	}
 	seed := rand.Uint64()

@@ -73,8 +73,10 @@ func (l *Layout) verifyBlob(ctx context.Context, d digest.Digest, before fs.File
 		}
 		return fmt.Errorf("blob %s has content with digest %s, and could not be removed", d, got)
 	}
-	return &content.Error{Kind: content.ErrDigestMismatch,
-		Err: fmt.Errorf("layout %q: blob %s has content with digest %s; it was removed", l.dir, d, got)}
+	return &content.Error{
+		Kind: content.ErrDigestMismatch,
+		Err:  fmt.Errorf("layout %q: blob %s has content with digest %s; it was removed", l.dir, d, got),
+	}
 }
 
 func (l *Layout) verifyImages(ctx context.Context, yield func(digest.Digest, error) bool, stop error) error {
