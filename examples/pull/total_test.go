@@ -122,22 +122,29 @@ func TestTotalLineStaysBelow(t *testing.T) {
 		columns := 80
 		r := newReport(out, out, false)
 		end := r.showTotal(&terminal{out: out, columns: func() int { return columns }, color: true}, 2)
+		shows := func(want ...string) {
+			t.Helper()
+			synctest.Wait()
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			assert.Equal(t, want, out.rows)
+		}
 		r.event(progress(1, 0, 40, 0))
 		time.Sleep(time.Second)
 		r.event(progress(1, 10, 40, 0))
 		time.Sleep(time.Second) // the ticker draws
-		synctest.Wait()
-		assert.Equal(t, []string{"0 of 2 images  10.0 MiB of 40.0 MiB  25%  5.0 MiB/s  0:06 left"}, out.rows)
+		shows("0 of 2 images  10.0 MiB of 40.0 MiB  25%  5.0 MiB/s  0:06 left")
 		r.failed("team/absent:v1", errors.New("no such image"))
-		assert.Equal(t, []string{"pull: no such image", "1 of 2 images  10.0 MiB of 40.0 MiB  25%  5.0 MiB/s  0:06 left"}, out.rows)
+		shows("pull: no such image", "1 of 2 images  10.0 MiB of 40.0 MiB  25%  5.0 MiB/s  0:06 left")
+		r.mu.Lock()
 		columns = 40
 		out.narrow(columns)
+		r.mu.Unlock()
 		time.Sleep(time.Second)
-		synctest.Wait()
-		assert.Equal(t, []string{"pull: no such image", "10.0/40.0 MiB  25%  3.3 MiB/s  0:09"}, out.rows)
+		shows("pull: no such image", "10.0/40.0 MiB  25%  3.3 MiB/s  0:09")
 		r.pulled(puller.Image{Ref: reference.MustParse("team/app:v1"), Digest: "sha256:1", Platform: ocispec.Platform{OS: "linux", Architecture: "amd64"}})
 		end()
-		assert.Equal(t, []string{"pull: no such image", "sha256:1  linux/amd64  docker.io/team/app:v1"}, out.rows)
+		shows("pull: no such image", "sha256:1  linux/amd64  docker.io/team/app:v1")
 	})
 }
 
