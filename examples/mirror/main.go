@@ -24,7 +24,7 @@ const (
 	// name is what stands in image names; the servers have other addresses.
 	name      = "registry.example"
 	image     = "team/app:v1"
-	layerSize = 48 << 20
+	layerSize = 32 << 20
 )
 
 func main() {
