@@ -119,6 +119,31 @@ func TestFingerprintOfPods(t *testing.T) {
 	}
 }
 
+// What Lookup yields once, Explain matches once.
+func TestExplainTellsRepetitions(t *testing.T) {
+	doc := []byte(`{"auths":{"r.io/team":{"auth":"dTpw"},"r.io":{"auth":"dTpw"}}}`)
+	for _, kubelet := range []bool{false, true} {
+		rules := Rules{Kubelet: kubelet}
+		config, err := rules.ParseConfig(doc, "config.json")
+		require.NoError(t, err)
+		ring := rules.Join(config, config, Static{{Username: "u", Password: Conceal("p")}, {}, {}})
+		creds, _ := collect(t.Context(), config, "r.io/team/app")
+		joined, _ := collect(t.Context(), ring, "r.io/team/app")
+		matching := func(ring Keyring) (n int) {
+			for note := range ring.(Explainer).Explain(reference.MustParse("r.io/team/app")) {
+				if note.Matched {
+					n++
+				} else {
+					assert.Equal(t, "matches, but the same credential comes before it", note.Why)
+				}
+			}
+			return n
+		}
+		assert.Equal(t, len(creds), matching(config), "kubelet %v", kubelet)
+		assert.Equal(t, len(joined), matching(ring), "kubelet %v", kubelet)
+	}
+}
+
 func TestExplain(t *testing.T) {
 	ring := Join(configOf(t, "*.io", "r.io/team", "r.io:5000", "r.io/other", "q.io", "a.b.io"), Static{{Username: "s"}})
 	notes := slices.Collect(ring.(Explainer).Explain(reference.MustParse("r.io/team/app")))

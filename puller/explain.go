@@ -129,12 +129,19 @@ const maxSkipped = 100
 // explainCandidates lists the entries of the Pod's and of the node's keyring.
 func (d *Decision) explainCandidates(t *task) {
 	order, skipped := 0, 0
+	tried := map[uint64]bool{} // the Pod's
 	add := func(from origin, note credentials.Note) {
 		c := newCandidate(note)
-		if from == fromPod && note.Matched {
+		switch {
+		case !note.Matched:
+		case from == fromPod:
 			if err := t.ring.foreign(note.Origin); err != nil {
 				c.Why, note.Matched = "refused: "+err.Error(), false
+			} else if note.Print != 0 {
+				tried[note.Print] = true
 			}
+		case tried[note.Print] && !t.ring.keepDuplicates:
+			c.Why, note.Matched = "matches, but the Pod has the same credential", false
 		}
 		if note.Matched {
 			order++

@@ -224,6 +224,32 @@ func TestExplainTellsABadSecret(t *testing.T) {
 	}
 }
 
+// A credential that the Pod and the node both have is tried once, and told once.
+func TestExplainTellsWhatIsTriedTwice(t *testing.T) {
+	both := secret("a", "1")
+	ofNode := both
+	ofNode.Origin = node("n").Origin
+	for _, keep := range []bool{false, true} {
+		w := newWorld(t, Config{Keyring: credentials.Static{ofNode, node("m")}, Kubelet: Kubelet{KeepDuplicates: keep}})
+		w.runtime.pull = answers(map[string]string{"a": "401", "n": "401", "m": "401"})
+		req := Request{Image: "a.example/a:1", Policy: pullpolicy.Always, Keyring: credentials.Static{both}}
+		d, err := w.Explain(t.Context(), req)
+		require.NoError(t, err)
+		var said []string
+		for _, c := range d.Candidates {
+			if c.Order > 0 {
+				said = append(said, "pull a.example/a:1 with "+c.Key)
+			}
+		}
+		_, err = w.Pull(t.Context(), req)
+		require.Error(t, err)
+		assert.Equal(t, said, w.runtime.took())
+		if !keep {
+			assert.Contains(t, d.String(), `  x  file "/var/lib/kubelet/config.json", key "n"   user user   matches, but the Pod has the same credential`)
+		}
+	}
+}
+
 func TestExplainWritesNothing(t *testing.T) {
 	records := &scriptedRecords{record: &Record{Names: map[string]Access{"priv.example/app": {
 		Secrets: []SecretID{{Namespace: "x", Name: "x", UID: "x", Hash: hashCredential(secret("a", "1"))}},
