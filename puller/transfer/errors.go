@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/internal/redact"
 	"github.com/pullkit/pullkit/puller"
 	"github.com/pullkit/pullkit/puller/content"
 )
@@ -49,6 +50,25 @@ type reasonError struct {
 
 func (e *reasonError) Error() string   { return e.err.Error() }
 func (e *reasonError) Unwrap() []error { return []error{e.err, e.reason} }
+
+// masked takes the credential's secrets out of an error's text: a registry may
+// repeat them in a manifest, whose faults the error quotes.
+func masked(err error, cred credentials.Credential) error {
+	said := err.Error()
+	text := redact.Secrets(said, cred.Password.Reveal(), cred.IdentityToken.Reveal(), cred.RegistryToken.Reveal())
+	if text == said {
+		return err
+	}
+	return &maskedError{text, err}
+}
+
+type maskedError struct {
+	text string
+	err  error
+}
+
+func (e *maskedError) Error() string { return e.text }
+func (e *maskedError) Unwrap() error { return e.err }
 
 // storeError says that the Store failed, and at what.
 func storeError(doing string, err error) error {

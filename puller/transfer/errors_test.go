@@ -72,6 +72,26 @@ func TestErrorsOfTheSeam(t *testing.T) {
 	}
 }
 
+func TestManifestThatRepeatsThePassword(t *testing.T) {
+	const password = "s3cret-password"
+	src := newFakeSource()
+	broken := src.image(t, amd64, random(1, 100))
+	broken = src.putDoc(t, ocispec.MediaTypeImageManifest, map[string]any{
+		"schemaVersion": 2, "mediaType": broken.MediaType,
+		"config": map[string]any{"mediaType": ocispec.MediaTypeImageConfig, "digest": password, "size": 1}, "layers": []any{},
+	})
+	s := spec(src.name(appName, broken))
+	s.Credential = credentials.Credential{Username: "robot", Password: credentials.Conceal(password)}
+	rt := transfer.New(transfer.Config{Source: src, Store: newMemStore()})
+	_, pulled := rt.Pull(t.Context(), s)
+	_, planned := rt.Plan(t.Context(), s)
+	for _, err := range []error{pulled, planned} {
+		require.ErrorIs(t, err, content.ErrBadDigest)
+		assert.NotContains(t, err.Error(), password)
+		assert.True(t, credentials.Stopped(err))
+	}
+}
+
 func TestCancelledErrors(t *testing.T) {
 	src := newFakeSource()
 	ref := src.name(appName, src.image(t, amd64, random(1, 100)))
