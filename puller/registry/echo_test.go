@@ -87,6 +87,32 @@ func TestEchoedSecrets(t *testing.T) {
 	}
 }
 
+// TestEchoedOldToken: a token that was refused is a secret still.
+func TestEchoedOldToken(t *testing.T) {
+	tokens := 0
+	w := newWorld(map[string]http.HandlerFunc{"https://reg.example": func(w http.ResponseWriter, r *http.Request) {
+		switch auth := r.Header.Get("Authorization"); {
+		case r.URL.Path == "/token":
+			tokens++
+			text(`{"token":"secret-token-`+strings.Repeat("i", tokens)+`."}`)(w, r)
+		case strings.HasSuffix(r.URL.Path, "/first") && auth != "":
+			w.Header().Set("Content-Type", "application/vnd.oci.image.manifest.v1+json")
+			text(`{"schemaVersion":2}`)(w, r)
+		case auth != "Bearer secret-token-ii.":
+			challenge(`Bearer realm="https://reg.example/token"`)(w, r)
+		default:
+			w.WriteHeader(http.StatusForbidden)
+			text(`{"errors":[{"code":"DENIED","message":"before you sent secret-token-i."}]}`)(w, r)
+		}
+	}})
+	c := &registry.Client{Transport: w}
+	_, _, err := c.Manifest(t.Context(), reference.MustParse("reg.example/app:first"), nobody, "")
+	require.NoError(t, err)
+	_, _, err = c.Manifest(t.Context(), reference.MustParse("reg.example/app:v1"), nobody, "")
+	require.ErrorIs(t, err, content.ErrDenied)
+	assert.Contains(t, err.Error(), "before you sent [redacted]")
+}
+
 // TestLinkLocalRegistry: that a name is an address of the cloud's own is seen
 // where a proxy or the caller's transport makes the connections, too.
 func TestLinkLocalRegistry(t *testing.T) {

@@ -107,6 +107,7 @@ func (ep *endpoint) authorized(ctx context.Context, scheme string, r request) (*
 	}
 	if a.StatusCode == http.StatusUnauthorized && !a.left {
 		refused := a.refusal(r.method) // frees the connection for the token or the second try
+		before := a.secrets
 		auth, err = auths.answer(ctx, ep, key, auth, a, refused)
 		if err != nil {
 			return nil, err
@@ -114,6 +115,7 @@ func (ep *endpoint) authorized(ctx context.Context, scheme string, r request) (*
 		if a, err = ep.follow(ctx, u, r, auth); err != nil {
 			return nil, err
 		}
+		a.secrets = append(a.secrets, before...) // the server knows those, too
 	}
 	if a.StatusCode/100 == 2 || a.StatusCode == http.StatusRequestedRangeNotSatisfiable {
 		return a, nil
