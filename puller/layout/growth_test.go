@@ -27,39 +27,56 @@ func fill(t testing.TB, l *Layout, img *testImage, n int) {
 	require.NoError(t, err)
 }
 
-// One more image costs a layout of 4,900 at most twice what it costs one of 50,
-// and 50 ms when a new process adds it to 5,000. The layouts take turns, so that
-// whatever else the machine does meets both.
+// One more image takes as many file operations in a layout of 2,000 images as in
+// one of 50. What it takes in time is BenchmarkGrowth's to say.
 func TestGrowth(t *testing.T) {
-	const rounds = 100
-	small, big := openTest(t, t.TempDir()), openTest(t, t.TempDir())
-	first := newTestImage(t, "registry.example/team/first:v1", 0, 2000)
-	fill(t, small, first, 50)
-	fill(t, big, first, 4900)
-	var took [2]time.Duration
-	for i := range rounds {
-		img := newTestImage(t, fmt.Sprintf("registry.example/team/app%d:v1", i), i+1, 2000)
+	var took []int
+	for _, n := range []int{50, 2000} {
+		ops := 0
+		l, err := openFS("mem", &hookFS{&memFS{newMemDisk()}, func(string, string) error { ops++; return nil }}, Config{})
+		require.NoError(t, err)
+		fill(t, l, newTestImage(t, "registry.example/team/first:v1", 0, 2000), n)
+		img := newTestImage(t, "registry.example/team/app:v1", 1, 2000)
+		before := ops
+		require.NoError(t, (&testPuller{l: l, oneByOne: true}).pull(t.Context(), img))
+		took = append(took, ops-before)
+	}
+	assert.Equal(t, took[0], took[1])
+}
+
+// BenchmarkGrowth pulls one more image into a layout of 50, one of 4,900, and by a
+// new process one of 5,000. The layouts take turns, so that whatever else the
+// machine does meets all of them. The middle one should take at most twice as
+// long as the first, the last at most 50 ms.
+func BenchmarkGrowth(b *testing.B) {
+	small, big, others := openTest(b, b.TempDir()), openTest(b, b.TempDir()), openTest(b, b.TempDir())
+	first := newTestImage(b, "registry.example/team/first:v1", 0, 2000)
+	fill(b, small, first, 50)
+	fill(b, big, first, 4900)
+	fill(b, others, first, 5000)
+	var took [3]time.Duration
+	n := 0
+	pull := func(l *Layout) {
+		n++
+		img := newTestImage(b, fmt.Sprintf("registry.example/team/app%d:v1", n), n, 2000)
+		require.NoError(b, (&testPuller{l: l, oneByOne: true}).pull(b.Context(), img))
+	}
+	for b.Loop() {
 		for j, l := range []*Layout{small, big} {
 			start := time.Now()
-			require.NoError(t, (&testPuller{l: l, oneByOne: true}).pull(t.Context(), img))
+			pull(l)
 			took[j] += time.Since(start)
 		}
-	}
-	t.Logf("one image more: %v in a layout of 50, %v in one of 4,900", took[0]/rounds, took[1]/rounds)
-	assert.Less(t, took[1], 2*took[0])
-
-	best := time.Hour
-	for i := range 10 {
-		img := newTestImage(t, fmt.Sprintf("registry.example/team/single%d:v1", i), 1000+i, 2000)
 		start := time.Now()
-		l, err := Open(big.Dir())
-		require.NoError(t, err)
-		require.NoError(t, (&testPuller{l: l}).pull(t.Context(), img))
-		best = min(best, time.Since(start))
-		require.NoError(t, l.Close())
+		again, err := Open(others.Dir())
+		require.NoError(b, err)
+		pull(again)
+		took[2] += time.Since(start)
+		require.NoError(b, again.Close())
 	}
-	t.Logf("a single image added to 5,000 by a new process: %v", best)
-	assert.Less(t, best, raceFactor*50*time.Millisecond)
+	for j, unit := range []string{"ms/image-51", "ms/image-4901", "ms/new-process"} {
+		b.ReportMetric(float64(took[j].Microseconds())/1000/float64(b.N), unit)
+	}
 }
 
 // To look a name up in a layout of thousands reads nothing.
