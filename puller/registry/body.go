@@ -206,7 +206,7 @@ func (b *body) cut(err error) {
 		if err := sleep(b.ctx, pause); err != nil {
 			b.err = err
 		}
-	case len(b.hosts) > 1 && (b.patience.made >= b.patience.tries || content.KindOf(failure) == content.ErrTimeout):
+	case len(b.hosts) > 1:
 		b.leave(failure)
 	default:
 		if err := b.patience.next(b.ctx, failure); err != nil {

@@ -218,3 +218,25 @@ func TestClosedBody(t *testing.T) {
 	_, err = body.Read(make([]byte, 1))
 	assert.ErrorIs(t, err, fs.ErrClosed)
 }
+
+// TestMirrorCutWithoutAByte: an answer of a mirror that is cut before it brought
+// a byte is followed by the registry's, at once.
+func TestMirrorCutWithoutAByte(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		var asked []string
+		tr := &timed{steps: []func(*http.Request) (*http.Response, error){func(req *http.Request) (*http.Response, error) {
+			asked = append(asked, req.URL.Host)
+			if req.URL.Host == "mirror.example" {
+				return raw(200, 5, errors.New("connection reset by peer"), "")(req)
+			}
+			return raw(200, 5, io.EOF, hello)(req)
+		}}}
+		c := &registry.Client{Transport: tr, Hosts: map[string]registry.Hosts{"reg.example": {Mirrors: []registry.Host{{URL: "https://mirror.example"}}}}}
+		got, err := blobRead(t, c, []byte(hello))
+		require.NoError(t, err)
+		assert.Equal(t, hello, string(got))
+		assert.Equal(t, []string{"mirror.example", "reg.example"}, asked)
+		assert.Zero(t, time.Since(began))
+	})
+}
