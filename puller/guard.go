@@ -25,10 +25,13 @@ type guard struct {
 
 	mu      sync.Mutex
 	adopted bool
+
+	underWay sync.Mutex
+	intents  map[string]int // of pulls of this process that have not ended
 }
 
 func newGuard(p *Puller) *guard {
-	return &guard{records: p.config.Records, verify: p.config.Verify, puller: p}
+	return &guard{records: p.config.Records, verify: p.config.Verify, puller: p, intents: map[string]int{}}
 }
 
 // An access is what the guard found.
@@ -188,15 +191,48 @@ func (g *guard) adopt(ctx context.Context) error {
 }
 
 func (g *guard) adoptAll(ctx context.Context) error {
-	for image, err := range g.records.Intents(ctx) {
-		if err != nil {
-			return err
-		}
-		if err := g.adoptOne(ctx, image); err != nil {
+	left, err := g.leftIntents(ctx)
+	if err != nil {
+		return err
+	}
+	for _, intent := range left {
+		if err := g.adoptOne(ctx, intent); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// leftIntents lists the notes that no pull of this process will take back. While
+// the lock is held none of those can end, so that each note seen is either
+// counted or left over.
+func (g *guard) leftIntents(ctx context.Context) ([]string, error) {
+	g.underWay.Lock()
+	defer g.underWay.Unlock()
+	var left []string
+	for intent, err := range g.records.Intents(ctx) {
+		if err != nil {
+			return nil, err
+		}
+		if g.intents[intent] == 0 {
+			left = append(left, intent)
+		}
+	}
+	return left, nil
+}
+
+// count adds a pull under way; the function it returns takes that back.
+func (g *guard) count(intent string) (end func()) {
+	g.underWay.Lock()
+	defer g.underWay.Unlock()
+	g.intents[intent]++
+	return func() {
+		g.underWay.Lock()
+		defer g.underWay.Unlock()
+		if g.intents[intent]--; g.intents[intent] == 0 {
+			delete(g.intents, intent)
+		}
+	}
 }
 
 func (g *guard) adoptOne(ctx context.Context, intent string) error {
@@ -240,11 +276,15 @@ func (g *guard) begin(ctx context.Context, t *task) (done func(tried) error, err
 	if g == nil {
 		return func(tried) error { return nil }, nil
 	}
-	takeBack, err := g.records.Intend(ctx, g.intent(t))
+	intent := g.intent(t)
+	end := g.count(intent)
+	takeBack, err := g.records.Intend(ctx, intent)
 	if err != nil {
+		end()
 		return nil, err
 	}
 	return func(r tried) error {
+		defer end()
 		if r.err == nil {
 			// The image is in the store: this has to be written, whoever has left.
 			// If it cannot be, the note stays, so that others are asked for proof.

@@ -275,3 +275,20 @@ func TestWindowsStayBounded(t *testing.T) {
 		assert.LessOrEqual(t, most, 400)
 	})
 }
+
+// A sweep in the middle of a pull that then fails does not make an image that was
+// always there look like one whose credential is unknown.
+func TestASweepLeavesPullsUnderWayAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, Config{Records: openRecords(t)})
+		w.runtime.store["a.example/a:1"] = "sha256:1"
+		w.runtime.pull = slow(time.Second, func(context.Context, Spec) (string, error) { return "", errors.New("down") })
+		go w.Pull(t.Context(), Request{Image: "a.example/a:1", Policy: "Always"})
+		synctest.Wait()
+		require.NoError(t, w.Sweep(t.Context(), time.Now(), func(string) bool { return true }))
+		time.Sleep(time.Minute)
+		_, err := w.Pull(t.Context(), Request{Image: "a.example/a:1"})
+		require.NoError(t, err)
+		assert.Empty(t, w.guard.intents)
+	})
+}
