@@ -11,7 +11,7 @@ import (
 
 // bufferSize is what one read takes from a connection at most. Larger buffers
 // gain nothing measurable and fall out of the processor's cache.
-const bufferSize = 128 << 10
+const bufferSize = 256 << 10
 
 // A pool hands out the buffers of all transfers of a Runtime and recycles them.
 // It is no sync.Pool: that one has no bound, and is emptied by each collection.

@@ -33,7 +33,7 @@ type Config struct {
 	// 8; 1 means that blobs are never fetched in parts.
 	Ranges int
 	// Memory bounds the buffers of all transfers, in bytes. Zero means 4 MiB;
-	// less than half a MiB means that.
+	// less than 1 MiB means that.
 	Memory int64
 	// Stall is how long the Source may take for an answer, or for the next bytes
 	// of one, before that call is given up. It is for Sources that do not look
