@@ -77,13 +77,38 @@ func quoted(s string) string {
 
 func mask(s string, forms []string) string {
 	for _, form := range forms {
-		if len(form) >= 4 {
+		switch {
+		case len(form) >= 2*beginning:
+			s = maskBeginnings(s, form)
+		case len(form) >= 4:
 			s = strings.ReplaceAll(s, form, Mask)
-		} else {
+		default:
 			s = maskWord(s, form)
 		}
 	}
 	return s
+}
+
+// beginning is how much of a long secret is recognised where the rest of it was
+// cut off. Shorter ones are shown whole by whoever quotes them.
+const beginning = 24
+
+// maskBeginnings masks a long secret, also where only the beginning of it stands.
+func maskBeginnings(s, secret string) string {
+	var b strings.Builder
+	for {
+		i := strings.Index(s, secret[:beginning])
+		if i < 0 {
+			b.WriteString(s)
+			return b.String()
+		}
+		n := beginning
+		for n < len(secret) && i+n < len(s) && s[i+n] == secret[n] {
+			n++
+		}
+		b.WriteString(s[:i] + Mask)
+		s = s[i+n:]
+	}
 }
 
 func maskWord(s, word string) string {

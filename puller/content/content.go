@@ -43,6 +43,14 @@ type Rejecter interface {
 	Reject() (again bool)
 }
 
+// A Masker is a Source that holds secrets nobody else knows of, such as tokens it
+// was given for a credential. Optional.
+type Masker interface {
+	// Mask returns text without cred's secrets and without those that the Source
+	// was given for it. It is for errors about documents, which may repeat them.
+	Mask(cred credentials.Credential, text string) string
+}
+
 // A Store keeps content by digest and names by reference. Its methods may be
 // called concurrently, and several processes may share one.
 type Store interface {

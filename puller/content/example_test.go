@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"iter"
+	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -84,6 +85,26 @@ func ExampleRejecter() {
 		fmt.Println("ask again from byte 0")
 	}
 	// Output: ask again from byte 0
+}
+
+// discreet is a Source that was given one token.
+type discreet struct {
+	content.Source
+	token string
+}
+
+func (d discreet) Mask(_ credentials.Credential, text string) string {
+	return strings.ReplaceAll(text, d.token, "[redacted]")
+}
+
+func ExampleMasker() {
+	var source content.Source = discreet{token: "t0ken"}
+	text := `digest "t0ken" has no algorithm`
+	if m, ok := source.(content.Masker); ok {
+		text = m.Mask(credentials.Credential{}, text)
+	}
+	fmt.Println(text)
+	// Output: digest "[redacted]" has no algorithm
 }
 
 // memory is as little of a Store as there can be: nothing in it lasts.

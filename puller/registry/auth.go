@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/internal/redact"
 	"github.com/pullkit/pullkit/puller/content"
 )
 
@@ -71,6 +72,19 @@ type auths struct {
 	mu     sync.Mutex
 	basics map[authKey]bool
 	tokens map[authKey]*tokenEntry
+}
+
+// Mask implements content.Masker: it masks cred and the tokens had for it.
+func (c *Client) Mask(cred credentials.Credential, text string) string {
+	secrets := secretsOf(cred)
+	c.auths.mu.Lock()
+	for key, e := range c.auths.tokens {
+		if key.cred.Same(cred) {
+			secrets = append(secrets, e.token)
+		}
+	}
+	c.auths.mu.Unlock()
+	return redact.Secrets(text, secrets...)
 }
 
 // A tokenEntry is a bearer token, or the flight that fetches one.

@@ -78,7 +78,10 @@ func scopes(challenged, repository string) []string {
 	}
 	for i, scope := range list {
 		cut := strings.LastIndexByte(scope, ':')
-		if cut > 0 && strings.HasPrefix(scope, "repository:") && slices.Contains(strings.Split(scope[cut+1:], ","), "pull") {
+		if cut <= 0 || !strings.HasPrefix(scope, "repository:") {
+			continue
+		}
+		if actions := strings.Split(scope[cut+1:], ","); slices.Contains(actions, "pull") || slices.Contains(actions, "*") {
 			list[i] = scope[:cut] + ":pull"
 		}
 	}

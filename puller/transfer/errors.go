@@ -51,11 +51,15 @@ type reasonError struct {
 func (e *reasonError) Error() string   { return e.err.Error() }
 func (e *reasonError) Unwrap() []error { return []error{e.err, e.reason} }
 
-// masked takes the credential's secrets out of an error's text: a registry may
-// repeat them in a manifest, whose faults the error quotes.
-func masked(err error, cred credentials.Credential) error {
+// masked takes the credential's secrets, and the tokens had for it, out of an
+// error's text: a registry may repeat them in a manifest, whose faults the error
+// quotes.
+func (r *Runtime) masked(err error, cred credentials.Credential) error {
 	said := err.Error()
 	text := redact.Secrets(said, cred.Password.Reveal(), cred.IdentityToken.Reveal(), cred.RegistryToken.Reveal())
+	if m, ok := r.source.(content.Masker); ok {
+		text = m.Mask(cred, text)
+	}
 	if text == said {
 		return err
 	}

@@ -3,8 +3,12 @@ package transfer_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
+	"net/http"
+	"net/http/httptest"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -164,5 +168,35 @@ func TestStoreFailures(t *testing.T) {
 		assert.ErrorIs(t, err, content.ErrStore, name)
 		assert.True(t, credentials.Stopped(err), name)
 		s.clean(t)
+	}
+}
+
+// A token that the registry was given, and a password longer than what errors
+// quote, are not told either, not even in part.
+func TestManifestThatRepeatsATokenOrALongPassword(t *testing.T) {
+	password := strings.Repeat("s3cret-password-", 20)
+	var reg *httptest.Server
+	repeated := ""
+	reg = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.URL.Path == "/token":
+			fmt.Fprint(w, `{"token": "t0ken-of-the-registry"}`)
+		case r.Header.Get("Authorization") == "":
+			w.Header().Set("WWW-Authenticate", `Bearer realm="`+reg.URL+`/token"`)
+			w.WriteHeader(http.StatusUnauthorized)
+		default:
+			w.Header().Set("Content-Type", ocispec.MediaTypeImageManifest)
+			fmt.Fprintf(w, `{"schemaVersion": 2, "config": {"mediaType": %q, "digest": %q, "size": 1}, "layers": []}`, ocispec.MediaTypeImageConfig, repeated)
+		}
+	}))
+	defer reg.Close()
+	s := spec(reference.MustParse(strings.TrimPrefix(reg.URL, "http://") + "/team/app:v1"))
+	s.Credential = credentials.Credential{Username: "robot", Password: credentials.Conceal(password)}
+	rt := transfer.New(transfer.Config{Store: newMemStore()})
+	for _, repeated = range []string{"t0ken-of-the-registry", password} {
+		_, err := rt.Pull(t.Context(), s)
+		require.ErrorIs(t, err, content.ErrBadDigest)
+		assert.Contains(t, err.Error(), "[redacted]")
+		assert.NotContains(t, err.Error(), repeated[:12])
 	}
 }

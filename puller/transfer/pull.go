@@ -22,7 +22,7 @@ import (
 func (r *Runtime) Pull(ctx context.Context, spec puller.Spec) (puller.Image, error) {
 	image, err := r.pull(ctx, spec)
 	if err != nil {
-		return puller.Image{}, seam(masked(ended(ctx, err), spec.Credential))
+		return puller.Image{}, seam(r.masked(ended(ctx, err), spec.Credential))
 	}
 	return image, nil
 }

@@ -78,7 +78,7 @@ func (r *Runtime) whole(ctx context.Context, spec puller.Spec, t target) (bool, 
 func (r *Runtime) Plan(ctx context.Context, spec puller.Spec) (puller.Plan, error) {
 	plan, err := r.plan(ctx, spec)
 	if err != nil {
-		return puller.Plan{}, seam(masked(ended(ctx, err), spec.Credential))
+		return puller.Plan{}, seam(r.masked(ended(ctx, err), spec.Credential))
 	}
 	return plan, nil
 }
