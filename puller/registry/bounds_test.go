@@ -205,8 +205,8 @@ func TestScopes(t *testing.T) {
 	for in, want := range map[string][]string{
 		"":                                   {"repository:app:pull"},
 		"repository:app:pull,push":           {"repository:app:pull"},
+		"repository:app:*":                   {"repository:app:pull"},
 		"repository:h:5000/app:pull,*":       {"repository:h:5000/app:pull"},
-		"repository:app:*":                   {"repository:app:*"},
 		"aws a:pull,push registry:catalog:*": {"aws", "a:pull,push", "registry:catalog:*"},
 	} {
 		assert.Equal(t, want, scopes(in, "app"), in)
