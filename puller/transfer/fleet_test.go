@@ -143,7 +143,7 @@ func TestFleet(t *testing.T) {
 		require.Len(t, spread, nodes)
 		t.Logf("most of %d nodes within a second: %d without jitter, %d with; over %v and %v",
 			nodes, crowd(plain), crowd(spread), plain[nodes-1], spread[nodes-1])
-		assert.LessOrEqual(t, crowd(spread), 12, "with jitter")
+		assert.LessOrEqual(t, crowd(spread), 18, "with jitter: 3 on average")
 		assert.Greater(t, crowd(plain), 2*crowd(spread), "without")
 		assert.Equal(t, 1, counts.ManifestGet)
 		assert.Equal(t, 4, counts.BlobGet, "the origin serves config and layers once")
