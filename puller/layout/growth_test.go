@@ -3,6 +3,7 @@ package layout
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -30,16 +31,16 @@ func fill(t testing.TB, l *Layout, img *testImage, n int) {
 // One more image takes as many file operations in a layout of 2,000 images as in
 // one of 50. What it takes in time is BenchmarkGrowth's to say.
 func TestGrowth(t *testing.T) {
-	var took []int
+	var took []int64
 	for _, n := range []int{50, 2000} {
-		ops := 0
-		l, err := openFS("mem", &hookFS{&memFS{newMemDisk()}, func(string, string) error { ops++; return nil }}, Config{})
+		var ops atomic.Int64
+		l, err := openFS("mem", &hookFS{&memFS{newMemDisk()}, func(string, string) error { ops.Add(1); return nil }}, Config{})
 		require.NoError(t, err)
 		fill(t, l, newTestImage(t, "registry.example/team/first:v1", 0, 2000), n)
 		img := newTestImage(t, "registry.example/team/app:v1", 1, 2000)
-		before := ops
+		before := ops.Load()
 		require.NoError(t, (&testPuller{l: l, oneByOne: true}).pull(t.Context(), img))
-		took = append(took, ops-before)
+		took = append(took, ops.Load()-before)
 	}
 	assert.Equal(t, took[0], took[1])
 }
