@@ -160,8 +160,9 @@ func (h *half) setDeadline(d *deadline, at time.Time) error {
 	defer h.mu.Unlock()
 	d.stop()
 	d.at = at
-	if !at.IsZero() && !h.readGone {
-		d.timer = time.AfterFunc(time.Until(at), func() {
+	// One that has passed needs no timer: whoever waits is woken now.
+	if wait := time.Until(at); !at.IsZero() && wait > 0 && !h.readGone {
+		d.timer = time.AfterFunc(wait, func() {
 			h.mu.Lock()
 			defer h.mu.Unlock()
 			h.changed.Broadcast()
