@@ -1,24 +1,34 @@
 // Package pullpolicy decides what imagePullPolicy means: what the API server
 // fills in, whether the local store is asked, and whether an image is pulled,
-// used as it is, or refused. Nothing here does I/O.
+// used as it is, or refused.
 //
-// The one call most users need:
+// The one call most users need is [Policy.Decide], behind [Policy.Or]:
 //
-//	policy := pod.Policy.Or(pod.Image)            // Always, IfNotPresent or Never
-//	switch policy.Decide(presence) {              // what the store and the records say
-//	case pullpolicy.Pull: ...
+//	policy := written.Or(image)      // Always, IfNotPresent or Never
+//	switch policy.Decide(presence) { // what the store and the records say
+//	case pullpolicy.Use:
+//	case pullpolicy.Pull:
+//	case pullpolicy.Refuse, pullpolicy.Fail:
+//	}
 //
-// # Defaults
+// # Rules
 //
-// A policy that is not set becomes Always exactly when the image's tag, after
-// defaulting, is latest: "pause", "pause:latest", and "pause:latest@sha256:...".
-// Anything else becomes IfNotPresent, also a name that does not parse, whose
-// error the API server leaves to others. The documentation page "Images" says
-// that a name with a digest gets IfNotPresent; for a name with the tag latest
-// and a digest the API server's code says Always, and so does [Default].
-// [DefaultByDigest] follows the page.
+// The sections are those of the Kubernetes page [Images].
 //
-// # Decisions
+//	rule                                            function               section
+//	tag latest, or neither tag nor digest: Always   Default                Default image pull policy
+//	any other tag, or a digest alone: IfNotPresent  Default                Default image pull policy
+//	a digest, whatever the tag: IfNotPresent        DefaultByDigest        Default image pull policy
+//	IfNotPresent, Always, Never                     Policy.Decide          Image pull policy
+//	every image of a Pod gets the policy Always     AlwaysPullImages       Required image pull
+//	whether all Pods may use a pre-pulled image     Verification.Required  Pre-pulled images
+//
+// For a name with the tag latest and a digest the page says IfNotPresent. The API
+// server's code says Always, and so does [Default]; [DefaultByDigest] follows the
+// page. A name that Kubernetes cannot parse gets IfNotPresent: the API server
+// leaves its error to others.
+//
+// [Policy.Decide] has this table:
 //
 //	policy        store asked  Present  NeedsProof  Absent  Unknown
 //	Always        no           Pull     Pull        Pull    Pull
@@ -31,16 +41,18 @@
 // learns what is on the node. A policy that is none of the three never passes
 // the API server; the kubelet would pull, here it fails.
 //
-// [AlwaysPullImages] is the admission plug-in of this name; [Verification] and
-// [Allowlist] are the kubelet's imagePullCredentialsVerificationPolicy.
+// [Verification] and [Allowlist] are the kubelet's
+// imagePullCredentialsVerificationPolicy and its allowlist.
 //
 // The rules are those of k8s.io/kubernetes v1.36.3: pkg/apis/core/v1/defaults.go,
 // pkg/apis/core/validation, pkg/kubelet/apis/config/validation,
 // pkg/kubelet/images/image_manager.go, pkg/kubelet/images/pullmanager and
 // plugin/pkg/admission/alwayspullimages.
 //
-// # What is left out
+// # Left out
 //
-// The records of who has pulled what, and the comparison of secrets with them:
-// package puller keeps those.
+// Nothing here does I/O. The records of who has pulled what, and the comparison
+// of secrets with them, are kept by package puller.
+//
+// [Images]: https://kubernetes.io/docs/concepts/containers/images/
 package pullpolicy
