@@ -1,22 +1,33 @@
 // Package backoff keeps, for each key, how long to wait after failures: capped
 // exponential back-off as the kubelet applies it to image pulls and containers.
 //
-// The zero [Backoff] is ready, with the kubelet's figures for images:
+// The one call most users need is [Backoff.Fail], with [Backoff.Wait] before the
+// next try; the zero [Backoff] is ready, with the kubelet's figures for images:
 //
 //	var b backoff.Backoff[string]
-//	b.Fail(image)                    // after a failed try: 10s
-//	if d := b.Wait(image); d > 0 {   // before the next
+//	b.Fail(image)                  // after a failed try: 10s
+//	if d := b.Wait(image); d > 0 { // before the next
 //		return // not yet, in d
 //	}
 //
-// # The series
+// # Rules
 //
-// The first failure of a key opens a window of Initial, 10 s. Each further
-// failure, also one inside the window, opens one of twice the length, up to Max,
-// 300 s: 10s 20s 40s 1m20s 2m40s 5m0s 5m0s ... The window is half open: at its
-// very end the key may be tried. A streak of failures ends with [Backoff.Reset],
-// or by itself when more than 2 x Max have gone by since the last failure: then
-// the next one opens a window of Initial again.
+// The sections are those of the Kubernetes page [Images]; a dash is a rule that it
+// does not have.
+//
+//	rule                                           function           section
+//	a failure opens a window, the first of 10 s    Backoff.Fail       ImagePullBackOff
+//	each further one is twice as long, up to Max   Backoff.Fail       ImagePullBackOff
+//	Max is 300 s                                   DefaultMax         ImagePullBackOff
+//	inside the window the key is not tried         Backoff.Wait       ImagePullBackOff
+//	all delays, without a key                      Delays             ImagePullBackOff
+//	a success ends the streak                      Backoff.Reset      -
+//	a streak ends after 2 x Max without a failure  Backoff.State      -
+//	a server's Retry-After lengthens the window    Backoff.NotBefore  -
+//
+// A failure inside the window counts as well: 10s 20s 40s 1m20s 2m40s 5m0s 5m0s
+// ... The window is half open: at its very end the key may be tried. After a
+// streak has ended the next failure opens a window of Initial again.
 //
 // With Jitter a delay is longer by a random part of the delay before it: twice
 // the previous one plus random x Jitter x the previous one; for the first,
@@ -34,9 +45,11 @@
 //   - Zero fields mean the defaults. There, an Initial of 0 never waits, and a Max
 //     of 0 makes each failure the first.
 //   - Nobody has to call GC: each call drops a few streaks that have ended.
-//   - [Backoff.NotBefore] lengthens a window, for a server's Retry-After.
+//   - [Backoff.NotBefore] has no counterpart there.
 //
-// # What is left out
+// # Left out
 //
 // Nothing here sleeps and no goroutine runs; nothing is kept across restarts.
+//
+// [Images]: https://kubernetes.io/docs/concepts/containers/images/
 package backoff
