@@ -1,18 +1,29 @@
 // Package index chooses the manifest for a platform from an OCI index or a
 // Docker manifest list.
 //
-// Most programs need two calls, and Host where the platform is the machine's own:
+// The one call most users need is [Select], with [Host] where the platform is the
+// machine's own:
 //
 //	doc, err := index.Parse(contentType, body)
 //	choice, err := index.Select(*doc.Index, index.Host())
 //
-// [Selector.Resolve] walks on from there, through nested indexes to the
-// manifest, with a function that fetches.
+// # Rules
 //
-// # The rules
+// The sections are those of the Kubernetes page [Images]; a dash is a rule that it
+// does not have.
 //
-// Both sides are normalised as containerd's platforms package does ([Normalize]).
-// The ladder ([Fallbacks]) is containerd's platforms.Only: amd64/v3 takes v3, v2,
+//	rule                                          function          section
+//	one name, the right binary for each machine   Select            Multi-architecture images
+//	the machine's platform, with its variant      Host              Multi-architecture images
+//	what else a machine runs, best first          Fallbacks         -
+//	its own variant, or nothing                   Selector.Strict   -
+//	x86_64 is amd64, aarch64 is arm64, and so on  Normalize         -
+//	a document that can be read in one way alone  Parse             -
+//	indexes in indexes, down to the manifest      Selector.Resolve  -
+//	for each entry, why it was chosen or not      Selector.Explain  -
+//
+// [Normalize] does what containerd's platforms package does, to both sides. The
+// ladder ([Fallbacks]) is containerd's platforms.Only: amd64/v3 takes v3, v2,
 // plain, then 386; arm/v7 takes v7, v6, v5; arm64/v9.2 takes v9.2 down to v9, v8.7
 // down to v8, then 32-bit v8 to v5, which an AArch64-only core cannot run.
 // [Choice].Exact is false where such a fallback was taken. A [Selector] with
@@ -24,7 +35,7 @@
 // variant; POWER and RISC-V variants have chains (power11 to power8, rva23u64,
 // rva22u64, rva20u64), which no other client does.
 //
-// Entries are never an error but where they are chosen. Left out are: unknown
+// Entries are never an error but where they are chosen. Passed over are: unknown
 // media types, attestations, OS or architecture unknown or missing, and entries
 // without platform whose artifactType is no image config. Entries without
 // platform, or with an empty one, are the last resort, and [Choice].CheckConfig
@@ -37,11 +48,11 @@
 // revision. Of entries that are equally good the first is taken: a zstd twin
 // listed second stays second.
 //
-// Select reads nothing of the machine. Documents are read strictly ([Parse]), so
-// that no two parsers can disagree about what was pulled.
+// # Left out
 //
-// # What it leaves out
+// Nothing is fetched, but by the function that [Selector.Resolve] is given, and
+// nothing but [Host] reads the machine. The config of a plain manifest is not
+// judged: its platform is the publisher's word, and often wrong.
 //
-// It fetches nothing, and it does not judge the config of a plain manifest: its
-// platform is the publisher's word, and often wrong.
+// [Images]: https://kubernetes.io/docs/concepts/containers/images/
 package index
