@@ -1,37 +1,42 @@
 // Package credentials finds the credentials that may open an image, in the order
 // in which the kubelet tries them, and tries them.
 //
+// The one call most users need is [Each]: other libraries stop at the first
+// credential, which is wrong where a Pod has several pull secrets.
+//
 //	secrets := credentials.FromSecrets(pullSecrets...)
 //	node, err := credentials.ReadConfig(credentials.KubeletPaths("")...)
 //	plugins, err := credentials.ReadProviders("/etc/kubernetes/providers.yaml", "/usr/libexec/providers")
 //	ring := credentials.Join(secrets, node, plugins)
 //	digest, err := credentials.Each(ctx, ring, ref, pullWith)
 //
-// [Each] is the call that most programs need: other libraries stop at the first
-// credential, which is wrong where a Pod has several pull secrets.
-//
-// # Sources
-//
-//   - [Config]: a config.json, .dockercfg or auth.json file.
-//   - [Secrets]: imagePullSecrets of both types, merged into one virtual file.
-//   - [Providers]: exec credential provider plugins; [Helper]: docker-credential-*
-//     programs. They run only when what stands before them has failed.
-//   - [Static]: what the program itself knows.
-//
-// Any other type with the method of [Keyring] is a source as well.
-//
 // # Rules
 //
-// A key is a host with a port and a path; [Match] has its rules. Within a source
-// candidates come in reverse byte order of their keys, so registry.io/team before
-// registry.io, and that before *.io; equal keys in the order of the file. [Join]
-// puts source after source, and a credential that was tried is not tried again.
+// The sections are those of the Kubernetes page [Images]; a dash is a rule that it
+// does not have.
+//
+//	rule                                        function             section
+//	keys are hosts with globs, ports and paths  Match                Interpretation of config.json
+//	each entry that matches is tried in turn    Config.Lookup, Each  Interpretation of config.json
+//	the Pod's secrets make one virtual file     FromSecrets          Specifying imagePullSecrets on a Pod
+//	what kubectl create secret writes           NewDockerConfigJSON  Creating a Secret with a Docker config
+//	the Pod's own, or its service account's     SecretNames          Referring to an imagePullSecrets on a Pod
+//	merged with the node's, source by source    Join                 Referring to an imagePullSecrets on a Pod
+//	the node's file, in the kubelet's places    ReadConfig           Configuring nodes to authenticate
+//	plugins, run when all before them failed    ReadProviders        Using a private registry
+//	your own way to authenticate the node       Keyring              Using a private registry
+//	credential helpers that a file names        Config.WithHelpers   -
+//	what the program itself knows               Static               -
+//
+// Within a source candidates come in reverse byte order of their keys, so
+// registry.io/team before registry.io, and that before *.io; equal keys in the
+// order of the file. A credential that was tried is not tried again.
 //
 // An entry that is malformed costs that entry only, and is reported by Problems.
 //
 // [Rules] has the kubelet's own answers where these differ: it matches paths by
-// byte prefix, so that the password of registry.io/team goes to
-// registry.io/team-b too, and fails a Pod's pull where one secret is malformed.
+// byte prefix, for one, so that the password of registry.io/team goes to
+// registry.io/team-b too.
 //
 // # Secrets
 //
@@ -49,4 +54,6 @@
 // The package does not talk to Kubernetes: Secrets, Pods and service-account
 // tokens are handed to it. It stores no logins, and knows no cloud's own way to
 // get a token: that is what plugins are for.
+//
+// [Images]: https://kubernetes.io/docs/concepts/containers/images/
 package credentials
