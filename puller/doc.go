@@ -2,7 +2,7 @@
 // credentials tried one after another, back-off, and who may use an image that is
 // present already. It decides; a [Runtime] stores and transfers.
 //
-// The one call most users need:
+// The one call most users need is [Puller.Pull]:
 //
 //	store, err := layout.Open("images")
 //	p, err := puller.New(puller.Config{
@@ -11,13 +11,25 @@
 //	})
 //	img, err := p.Pull(ctx, puller.Request{Image: "registry.example/team/app:v1", Keyring: podSecrets})
 //
-// [Puller.PullWait] goes on until it works, [Puller.PullAll] takes many images,
-// [Puller.Resolve] pins a tag to its digest, and [Puller.Explain] says what Pull
-// would do and why.
+// # Rules
 //
-// # The rules
+// The sections are those of the Kubernetes page [Images].
 //
-// They are those of the kubelet's image manager (k8s.io/kubernetes v1.36,
+//	rule                                         function               section
+//	IfNotPresent, Always, Never                  Puller.Pull            Image pull policy
+//	no policy: the one Kubernetes fills in       Request.Policy         Default image pull policy
+//	each use of an image asked of its registry   Config.AlwaysPull      Required image pull
+//	a tag pinned to the digest it has now        Puller.Resolve         Image pull policy
+//	tried again until it works, ever later       Puller.PullWait        ImagePullBackOff
+//	why it is not there, and what would be done  Error, Puller.Explain  ImagePullBackOff
+//	each credential that matches, in turn        Puller.Pull            Interpretation of config.json
+//	the Pod's secrets first, of its namespace    Request.Keyring        Specifying imagePullSecrets on a Pod
+//	then the node's, which are for every Pod     Config.Keyring         Configuring nodes to authenticate
+//	the manifest for the machine                 Config.Platform        Multi-architecture images
+//	many images, before a Pod wants them         Puller.PullAll         Pre-pulled images
+//	who may use what is there                    Config.Records         Use cases
+//
+// The steps are those of the kubelet's image manager (k8s.io/kubernetes v1.36,
 // pkg/kubelet/images); each case it was run with is a test here.
 //
 //	step           fails with                  event                               backs off
@@ -50,12 +62,15 @@
 //
 // # Errors
 //
-// All methods return an [*Error] (Explain excepted). errors.Is finds its [Reason]
-// and every cause, such as fs.ErrPermission; Attempts lists who was tried and what
-// each was answered; RetryAfter says how long to wait.
+// [Puller.Pull], [Puller.PullWait] and [Puller.Resolve] return an [*Error], and
+// [Puller.PullAll] yields one for each image that failed. errors.Is finds its
+// [Reason] and every cause, such as fs.ErrPermission; Attempts lists who was tried
+// and what each was answered; RetryAfter says how long to wait.
 //
 // # Left out
 //
 // Nothing is unpacked or run. Images are never deleted: prune the store and call
 // [Puller.Sweep]. Back-off is in memory, and forgotten with the Puller.
+//
+// [Images]: https://kubernetes.io/docs/concepts/containers/images/
 package puller
