@@ -1,22 +1,25 @@
 // Package content is the contract between the parts of the built-in transfer:
-// what a registry must give (Source), what a store must keep (Store, Ingest),
-// and the kinds of errors that both tell.
+// what a registry must give ([Source]), what a store must keep ([Store],
+// [Ingest]), and the kinds of errors that both tell.
 //
-// Who only pulls images needs none of it: package transfer puts
-// registry.Client and layout.Store together. Who has a registry or a store of
-// another kind implements Source or Store; package pullertest has the tests for
-// it. Callers ask for kinds of errors:
+// The one call most users need asks for a kind of error:
 //
-//	if errors.Is(err, content.ErrDigestMismatch) { ... }
+//	if errors.Is(err, content.ErrDigestMismatch) {
+//		log.Print("not the bytes that were named: ", err)
+//	}
 //
-// # Error kinds
+// Who has a registry or a store of another kind implements Source or Store;
+// package pullertest has the tests for it.
 //
-// Each failure has one kind. The scenario column has the names that the hostile
-// and faulty registry scenarios use, and the blob vectors where they differ; the
-// status column the reason in a container's status that package puller makes of
-// it; the last one says whether the credential loop goes on to the next
-// credential. A Retry-After that is longer than the caller waits ends the loop
-// whatever the kind.
+// # Rules
+//
+// The package implements no section of the Kubernetes page [Images]. What a Source
+// and a Store owe is said at their methods; here are the kinds of errors, one for
+// each failure. The scenario column has the names that the hostile and faulty
+// registry scenarios use, and the blob vectors where they differ; the status column
+// the reason in a container's status that package puller makes of it; the last one
+// says whether the credential loop goes on to the next credential. A RetryAfter in
+// the error ends the loop whatever the kind.
 //
 //	Go                   scenario                       status                     next
 //	ErrDigestMismatch    digest_mismatch                ErrImagePull               no
@@ -51,4 +54,12 @@
 // error of its context, which has no kind. A full disk is an ErrStore that wraps
 // syscall.ENOSPC. A name that does not parse never gets this far: package puller
 // answers it with InvalidImageName.
+//
+// # Left out
+//
+// Nothing here reads or writes: package registry has a Source, package layout a
+// Store, and package transfer, which is all that most programs see, brings one
+// into the other.
+//
+// [Images]: https://kubernetes.io/docs/concepts/containers/images/
 package content
