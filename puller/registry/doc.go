@@ -2,7 +2,8 @@
 // gives nothing away while it does: a credential goes to the registry it was
 // found for, to that registry's token server, and to nobody else.
 //
-// Most programs need one Client, which package transfer pulls with:
+// The one call most users need is transfer.New, with one [Client] for the whole
+// program:
 //
 //	client := &registry.Client{CertsDir: "/etc/containerd/certs.d"}
 //	rt := transfer.New(transfer.Config{Store: store, Source: client})
@@ -11,23 +12,42 @@
 // or a blob is one request, and a private repository costs one refusal and one
 // token more, once.
 //
+// # Rules
+//
+// The sections are those of the Kubernetes page [Images]; a dash is a rule that it
+// does not have.
+//
+//	rule                                           function           section
+//	what a tag points to; a HEAD if that is known  Client.Manifest    Image pull policy
+//	a private registry is shown the credential     Client.Manifest    Using a private registry
+//	what containerd is told about a registry       ReadHosts          Configuring nodes to authenticate
+//	mirrors and caches are asked first             Client.Hosts       Use cases
+//	an internal registry that speaks http          Client.PlainHTTP   Use cases
+//	an authority of its own                        Client.RootCAs     Use cases
+//	a mirror gets its own credential or none       Client.Mirrors     -
+//	other token servers than those named below     Client.AllowRealm  -
+//	private addresses behind public registries     Client.AllowAddr   -
+//	a cut blob goes on at its own offset           Client.Blob        -
+//	how long to wait when a server says so         Client.MaxWait     -
+//
 // # Who sees a credential
 //
 // Authorization is attached request by request to the exact origin (scheme, host
 // and port) of the registry, and no more once a redirect has left it. A 401 from
 // anywhere else is an error, whatever it asks for. A registry may name a token
-// server: its own origin, or any https server if it is https itself. Everything
-// else (http for an https registry, another host or port for a plain one, user
-// info, another scheme) is refused unless AllowRealm allows it. Token requests
-// follow no redirect to another origin, and tokens are kept for one credential,
-// at one origin, for one repository. Basic, Bearer by GET and by POST, identity
-// tokens, registry tokens and anonymous tokens are understood.
+// server: its own origin, or any https server if it is https itself. Another one
+// (http for an https registry, another host or port for a plain one) is refused
+// unless AllowRealm allows it; user info and other schemes are always refused.
+// Token requests follow no redirect to another origin, and tokens are kept for one
+// credential, at one origin, for one repository. Basic, Bearer by GET and by POST,
+// identity tokens, registry tokens and anonymous tokens are understood.
 //
 // Link-local addresses, where clouds keep a machine's secrets, are never dialled.
 // A registry on a public address cannot lead to a loopback or private one, by
-// redirect or realm, unless AllowAddr allows it; one that is private itself can,
-// as on-premises registries do. Addresses are checked when they are dialled, so a
-// name is no way round. What goes through a proxy is judged by its name.
+// redirect or realm, unless AllowAddr, or AllowRealm for a realm, allows it; one
+// that is private itself can, as on-premises registries do. Addresses are checked
+// when they are dialled, so a name is no way round. What goes through a proxy is
+// judged by its name.
 //
 // # Waiting and asking again
 //
@@ -49,11 +69,12 @@
 // # Mirrors
 //
 // Hosts, or containerd's hosts.toml files below CertsDir, put mirrors before a
-// registry. They are asked in order, the registry last. Whatever goes wrong at a
-// mirror, the next host is asked at once, a blob from the offset it had reached. A
-// mirror that cannot be reached is left out for half a minute, one that gave wrong
-// bytes for a digest for ten minutes and for that digest. Mirrors get ?ns= with
-// the registry's name, so the caches and peers that containerd can use work here:
+// registry. They are asked in order, the registry last. When a mirror fails, the
+// next host is asked at once, a blob from the offset it had reached; a connection
+// that was cut after bytes that are new is made again. A mirror that cannot be
+// reached is left out for half a minute, one that gave wrong bytes for a digest for
+// ten minutes and for that digest. Mirrors get ?ns= with the registry's name, so the
+// caches and peers that containerd can use work here:
 //
 // Spegel, on each node, which finds images on other nodes:
 //
@@ -102,6 +123,10 @@
 // connection of its own, so that several at a time are faster than one. Connections
 // are kept for later requests; CloseIdleConnections lets them go.
 //
-// What the package leaves out: pushing, listing tags, unpacking, and layers that a
-// manifest has elsewhere (urls in a descriptor are not followed).
+// # Left out
+//
+// Pushing, listing tags, unpacking, and layers that a manifest has elsewhere (urls
+// in a descriptor are not followed).
+//
+// [Images]: https://kubernetes.io/docs/concepts/containers/images/
 package registry
