@@ -1,10 +1,27 @@
 // Package layout keeps images in an OCI image layout: a directory that skopeo,
 // umoci, crane and containerd read, and that several processes may fill at once.
 //
+// The one call most users need is [Open]; a [Layout] is a content.Store:
+//
 //	store, err := layout.Open("images")
 //	rt := transfer.New(transfer.Config{Store: store})
 //
-// A [Layout] is a content.Store. What it promises:
+// # Rules
+//
+// The sections are those of the Kubernetes page [Images]; a dash is a rule that it
+// does not have.
+//
+//	rule                                           function                      section
+//	an image that is present is found by its name  Layout.Lookup                 Image pull policy
+//	a layer that is there is not stored again      Layout.Has                    Image pull policy
+//	images carried to where no registry is         Layout.Import, Layout.Export  Pre-pulled images
+//	what is there                                  Layout.List                   Pre-pulled images
+//	an image goes, with the blobs only it used     Layout.Remove                 -
+//	what no image uses goes                        Layout.Prune                  -
+//	everything is hashed again                     Layout.Verify                 -
+//	the blobs as files, for whoever unpacks them   Layout.FS                     -
+//
+// What a layout promises:
 //
 //   - A blob stands under its digest only whole: it is written beside, synced,
 //     renamed, and the directory is synced. Blobs that are ready at the same
@@ -21,15 +38,13 @@
 //     of bytes that never reached the disk. What nobody wrote to for a day is
 //     swept.
 //   - A blob has a fixed modification time. One with another time is hashed
-//     before it is used, one with another size is not used, and both are stored
-//     anew by the next Ingest. Bits that rot in silence are for Verify to find.
+//     before it is used. One that is then found wrong, or has another size, is
+//     not used, and is stored anew by the next Ingest. Bits that rot in silence
+//     are for Verify to find.
 //   - No symbolic link within the directory is followed, and nothing is read or
 //     written outside it.
 //
-// List tells what is there; Remove takes an image out with the blobs only it
-// used; Prune removes what no image uses; Verify hashes everything; Export and
-// Import carry images to where no registry is, Import also from docker save; FS
-// gives the blobs to whoever unpacks them.
+// # Other tools
 //
 // Each canonical name has one entry in index.json. Its annotations
 // org.opencontainers.image.ref.name and io.containerd.image.name hold the whole
@@ -47,5 +62,9 @@
 // Everything of the layout's own is in the directory .pullkit beside the blobs:
 // partials, temporaries and locks. It may be removed when nobody pulls.
 //
+// # Left out
+//
 // The package unpacks no layers, and fetches nothing.
+//
+// [Images]: https://kubernetes.io/docs/concepts/containers/images/
 package layout
