@@ -1,29 +1,41 @@
 // Package transfer pulls images: it is the puller.Runtime that brings what a
-// content.Source gives, by default a registry.Client, into a content.Store,
-// by default a layout.Layout.
+// content.Source gives, by default a registry.Client, into a content.Store, such
+// as a layout.Layout.
 //
-// The one call most users need:
+// The one call most users need is [New]:
 //
 //	rt := transfer.New(transfer.Config{Store: store})
-//
-// and then puller.New(puller.Config{Runtime: rt}).
+//	p, err := puller.New(puller.Config{Runtime: rt})
 //
 // # Rules
+//
+// The sections are those of the Kubernetes page [Images]; a dash is a rule that it
+// does not have.
+//
+//	rule                                                  function                section
+//	the tag's digest is asked for; what is there is used  Runtime.Pull            Image pull policy
+//	layers that are there are not fetched again           Runtime.Pull            Image pull policy
+//	a digest is one version: every byte is verified       Runtime.Pull            Image pull policy
+//	present or absent, without a request                  Runtime.Status          Image pull policy
+//	out of an index the manifest for the platform         Runtime.Pull            Multi-architecture images
+//	what would be fetched, without fetching it            Runtime.Plan            -
+//	your check of signatures, before any blob             Config.Admit            -
+//	a plain image for another platform refused            Config.RequirePlatform  -
 //
 // A pull asks the registry for the manifest, chooses one for the platform if
 // that is an index, asks Config.Admit, brings the blobs that the Store has not,
 // each digest once, and tags the image last. An image that is there and
-// unchanged costs one HEAD; Status costs no request.
+// unchanged costs one HEAD. Each pull asks for the manifest with its own
+// credential.
 //
 // Blobs are fetched in parallel, and equal blobs once in the process, whichever
 // pulls want them and whoever of them gives up; a failure that may be due to one
-// pull's credential is not the others'. Each pull asks for the manifest with its
-// own credential.
+// pull's credential is not the others'.
 //
-// Nothing is taken unverified: each byte is hashed once, beside the I/O for large
-// blobs, while small ones are hashed in the goroutine that reads them. At most
-// as many goroutines hash as there are processors. A large blob that comes slower
-// than it can be hashed is fetched in parts over more connections.
+// Each byte is hashed once, beside the I/O for large blobs, while small ones are
+// hashed in the goroutine that reads them. At most as many goroutines hash as
+// there are processors. A large blob that comes slower than it can be hashed is
+// fetched in parts over more connections.
 //
 // What arrived is kept when a pull ends early, and the next pull asks for the
 // rest alone. Kept bytes are hashed like all others: if the whole does not have
@@ -36,4 +48,6 @@
 //
 // Layers are not unpacked. Waiting, asking again and mirrors are the Source's
 // part; other credentials and back-off are the Puller's.
+//
+// [Images]: https://kubernetes.io/docs/concepts/containers/images/
 package transfer
