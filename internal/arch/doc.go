@@ -1,3 +1,3 @@
 // Package arch holds the house together by tests: which package may import
-// which, and what the exported API is.
+// which, what the exported API is, and that its docs are whole and compile.
 package arch

@@ -38,7 +38,7 @@ func TestPageTable(t *testing.T) {
 }
 
 // declarations are the names that the files of a directory declare: functions,
-// types, and as Type.Name methods and fields.
+// types, constants, variables, and as Type.Name methods and fields.
 func declarations(t *testing.T, dir string) map[string]bool {
 	files, err := filepath.Glob(filepath.Join(dir, "*.go"))
 	require.NoError(t, err)
@@ -52,9 +52,14 @@ func declarations(t *testing.T, dir string) map[string]bool {
 				names[receiver(d)+d.Name.Name] = true
 			case *ast.GenDecl:
 				for _, spec := range d.Specs {
-					if ts, ok := spec.(*ast.TypeSpec); ok {
-						names[ts.Name.Name] = true
-						fields(ts, names)
+					switch spec := spec.(type) {
+					case *ast.TypeSpec:
+						names[spec.Name.Name] = true
+						fields(spec, names)
+					case *ast.ValueSpec:
+						for _, id := range spec.Names {
+							names[id.Name] = true
+						}
 					}
 				}
 			}

@@ -27,7 +27,9 @@ func TestReadmeCompiles(t *testing.T) {
 			blocks++
 			program := string(block[1])
 			require.Contains(t, program, "package main", "%s, Go block %d: give readers a whole program", page, i+1)
-			compile(t, root, page+strconv.Itoa(i), program)
+			t.Run(page+" "+strconv.Itoa(i+1), func(t *testing.T) {
+				build(t, root, "readmeprogram", map[string]string{"main.go": program})
+			})
 			if page == "README.md" {
 				assert.LessOrEqual(t, strings.Count(program, "\n"), 25, "the README's program grew long")
 			}
@@ -36,19 +38,22 @@ func TestReadmeCompiles(t *testing.T) {
 	assert.NotZero(t, blocks, "the README shows no program")
 }
 
-// compile builds a program as if it stood in the module, without writing to the tree.
-func compile(t *testing.T, root, name, program string) {
+// build compiles a package as if it stood in the module, without writing to the
+// tree. files are its sources by name.
+func build(t *testing.T, root, name string, files map[string]string) {
 	dir := t.TempDir()
-	source := filepath.Join(dir, "main.go")
-	require.NoError(t, os.WriteFile(source, []byte(program), 0o600))
-	overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{
-		filepath.Join(root, "internal", "arch", "readmeprogram", "main.go"): source,
-	}})
+	replace := map[string]string{}
+	for file, text := range files {
+		source := filepath.Join(dir, file)
+		require.NoError(t, os.WriteFile(source, []byte(text), 0o600))
+		replace[filepath.Join(root, "internal", "arch", name, file)] = source
+	}
+	overlay, err := json.Marshal(map[string]any{"Replace": replace})
 	require.NoError(t, err)
 	list := filepath.Join(dir, "overlay.json")
 	require.NoError(t, os.WriteFile(list, overlay, 0o600))
-	build := exec.CommandContext(t.Context(), "go", "build", "-overlay", list, "-o", filepath.Join(dir, "program"), "./internal/arch/readmeprogram")
+	build := exec.CommandContext(t.Context(), "go", "build", "-overlay", list, "-o", filepath.Join(dir, "program"), "./internal/arch/"+name)
 	build.Dir = root
 	out, err := build.CombinedOutput()
-	assert.NoError(t, err, "%s: %s", name, out)
+	assert.NoError(t, err, "%s", out)
 }
