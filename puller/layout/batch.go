@@ -4,15 +4,24 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"time"
 )
 
 // A batch joins work that waits for the same thing: whoever gets the turn does
 // the work of all who wait by then. The zero value is not usable; see newBatch.
 type batch[T any] struct {
 	turn chan struct{} // holds one value while somebody works
+	more func() bool   // says whether others are on their way
+	last int           // how many jobs the last turn did; for whoever has the turn
+	over time.Time     // when it ended
 	mu   sync.Mutex
 	wait []*job[T]
 }
+
+// linger is how long after a turn that did several jobs the next one begins at
+// the soonest, while more are on their way: each turn costs syncs, whose price
+// hardly depends on how much there is to be synced.
+const linger = 4 * time.Millisecond
 
 type job[T any] struct {
 	item T
@@ -20,7 +29,9 @@ type job[T any] struct {
 	done chan struct{}
 }
 
-func newBatch[T any]() *batch[T] { return &batch[T]{turn: make(chan struct{}, 1)} }
+func newBatch[T any](more func() bool) *batch[T] {
+	return &batch[T]{turn: make(chan struct{}, 1), more: more}
+}
 
 // do has item worked on, by this goroutine or another, and returns its error.
 // work is called with take, which gives all that wait, this one's item among
@@ -45,6 +56,9 @@ func (b *batch[T]) do(ctx context.Context, item T, work func(ctx context.Context
 		return j.err
 	default:
 	}
+	if b.last > 1 && b.more() {
+		time.Sleep(linger - time.Since(b.over))
+	}
 	var taken []*job[T]
 	err := work(ctx, func() []*job[T] {
 		b.mu.Lock()
@@ -52,6 +66,7 @@ func (b *batch[T]) do(ctx context.Context, item T, work func(ctx context.Context
 		taken, b.wait = b.wait, nil
 		return taken
 	})
+	b.last, b.over = len(taken), time.Now()
 	for _, t := range taken {
 		close(t.done)
 	}

@@ -128,7 +128,7 @@ func TestBlobsAreSyncedTogether(t *testing.T) {
 }
 
 func TestBatchPassesTheTurnOn(t *testing.T) {
-	b := newBatch[int]()
+	b := newBatch[int](func() bool { return false })
 	stopped := errors.New("stopped")
 	err := b.do(t.Context(), 1, func(context.Context, func() []*job[int]) error { return stopped })
 	require.ErrorIs(t, err, stopped)
@@ -139,4 +139,41 @@ func TestBatchPassesTheTurnOn(t *testing.T) {
 		return nil
 	}))
 	assert.Equal(t, 1, done)
+}
+
+// A turn waits a little for others that are on their way, but not when nobody
+// is, nor when the last turn had nobody to join.
+func TestTurnLingers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		more := true
+		b := newBatch[int](func() bool { return more })
+		turn := func(want int) (waited time.Duration) {
+			start := time.Now()
+			require.NoError(t, b.do(t.Context(), 0, func(_ context.Context, take func() []*job[int]) error {
+				waited = time.Since(start)
+				assert.Len(t, take(), want)
+				return nil
+			}))
+			return waited
+		}
+		assert.Zero(t, turn(1))
+		assert.Zero(t, turn(1), "one after the other")
+		b.turn <- struct{}{}
+		var wg sync.WaitGroup
+		for range 2 {
+			wg.Go(func() {
+				assert.NoError(t, b.do(t.Context(), 0, func(_ context.Context, take func() []*job[int]) error {
+					assert.Len(t, take(), 2)
+					return nil
+				}))
+			})
+		}
+		synctest.Wait()
+		<-b.turn
+		wg.Wait()
+		time.Sleep(linger / 4)
+		assert.Equal(t, linger*3/4, turn(1))
+		b.last, more = 2, false
+		assert.Zero(t, turn(1))
+	})
 }

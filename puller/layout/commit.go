@@ -15,6 +15,8 @@ const (
 	// the same file system, is left out for the next syncFSPause batches.
 	syncFSSlow  = 20 * time.Millisecond
 	syncFSPause = 64
+	// writeBackFrom is the size from which a blob is worth a WriteBack of its own.
+	writeBackFrom = 128 << 10
 )
 
 type commitItem struct {
@@ -38,6 +40,7 @@ func (in *ingest) Commit(ctx context.Context) error {
 	if !in.done.whole(in.desc.Size) {
 		return in.l.fail(fmt.Errorf("only %v of its %d bytes were written", in.done, in.desc.Size), "store blob %s", in.desc.Digest)
 	}
+	in.arrive()
 	err := in.commit(ctx)
 	if err != nil {
 		// After a failed sync the system takes the bytes for written: another
@@ -66,6 +69,9 @@ func (in *ingest) commit(ctx context.Context) error {
 		return err
 	}
 	item := &commitItem{in: in}
+	if in.desc.Size >= writeBackFrom {
+		in.f.WriteBack() // so that the sync, which may have to wait for its turn, has little left
+	}
 	if in.desc.Size > in.l.tune.smallBlob {
 		if err := in.sync(); err != nil {
 			return err

@@ -177,8 +177,10 @@ func TestSweep(t *testing.T) {
 	for _, d := range []ocispec.Descriptor{desc, busy} {
 		in, err := l.Ingest(t.Context(), d)
 		require.NoError(t, err)
-		_, err = in.WriteAt(data[:300<<10], 0)
-		require.NoError(t, err)
+		for _, off := range []int64{0, 400 << 10} { // a hole, and so a list
+			_, err = in.WriteAt(data[:200<<10], off)
+			require.NoError(t, err)
+		}
 		if d.Digest == desc.Digest {
 			require.NoError(t, in.Close())
 		}

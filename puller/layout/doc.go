@@ -31,12 +31,11 @@
 //     A tag is durable when Tag returns; tags that wait for the lock are
 //     written together.
 //   - One process at a time fetches a blob; the others wait and find it there.
-//   - What there is of a blob outlives Close, SIGKILL and restarts, with a list
-//     of the ranges that were written. It is not verified: whoever goes on with
-//     it hashes it, and calls Discard if it is wrong. After SIGKILL some 128
-//     KiB of a blob are written again; after a loss of power the list may tell
-//     of bytes that never reached the disk. What nobody wrote to for a day is
-//     swept.
+//   - What there is of a blob outlives Close, SIGKILL and restarts. A blob that
+//     was written from its beginning on loses nothing; one that was written in
+//     several places has a list of them, and loses some 128 KiB to SIGKILL. It is
+//     not verified: whoever goes on with it hashes it, and calls Discard if it is
+//     wrong, as after a loss of power. What nobody wrote to for a day is swept.
 //   - A blob has a fixed modification time. One with another time is hashed
 //     before it is used. One that is then found wrong, or has another size, is
 //     not used, and is stored anew by the next Ingest. Bits that rot in silence

@@ -34,6 +34,16 @@ func syncFS(d *os.File) error {
 	return nil
 }
 
+func renameAt(fromDir *os.File, from string, toDir *os.File, to string) error {
+	err := syscall.Renameat(int(fromDir.Fd()), from, int(toDir.Fd()), to)
+	runtime.KeepAlive(fromDir)
+	runtime.KeepAlive(toDir)
+	if err != nil {
+		return &os.LinkError{Op: "renameat", Old: from, New: to, Err: err}
+	}
+	return nil
+}
+
 func syncDir(d *os.File) error { return d.Sync() }
 
 func freeBytes(d *os.File) (int64, error) {

@@ -1,6 +1,7 @@
 package layout
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -14,15 +15,19 @@ import (
 // it. Its directories are held open, so that an operation is one system call
 // and not one for each part of the name.
 type osFS struct {
-	root  *os.Root
+	top   *osDir
 	locks locker
 	mu    sync.Mutex
 	dirs  map[string]*osDir // by path; never "."
+
+	// The system lets one thread at a time change a directory, and those that
+	// wait burn processor time. Goroutines wait here without.
+	naming sync.Mutex
 }
 
 type osDir struct {
 	root *os.Root
-	f    *os.File // for syncs
+	f    *os.File // for syncs and renames
 	info fs.FileInfo
 }
 
@@ -35,7 +40,24 @@ func openOS(dir string) (*osFS, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &osFS{root: root, dirs: make(map[string]*osDir)}, nil
+	top, err := newOSDir(root)
+	if err != nil {
+		return nil, err
+	}
+	return &osFS{top: top, dirs: make(map[string]*osDir)}, nil
+}
+
+func newOSDir(root *os.Root) (*osDir, error) {
+	d := &osDir{root: root}
+	var err error
+	if d.f, err = root.Open("."); err == nil {
+		d.info, err = d.f.Stat()
+	}
+	if err != nil {
+		d.close()
+		return nil, err
+	}
+	return d, nil
 }
 
 // mkdirDurable makes dir and its parents, and syncs the directories whose names are new.
@@ -68,21 +90,30 @@ func mkdirDurable(dir string) error {
 	return syncDir(d)
 }
 
-// in gives the directory of a name, and the rest of the name.
-func (f *osFS) in(name string) (*os.Root, string, error) {
+// split gives the directory of a name, open, and the rest of the name.
+func (f *osFS) split(name string) (*osDir, string, error) {
 	i := strings.LastIndexByte(name, '/')
 	if i < 0 {
-		return f.root, name, nil
+		return f.top, name, nil
 	}
 	d, err := f.dir(name[:i])
+	return d, name[i+1:], err
+}
+
+// in is split for those who need the directory's root alone.
+func (f *osFS) in(name string) (*os.Root, string, error) {
+	d, base, err := f.split(name)
 	if err != nil {
 		return nil, "", err
 	}
-	return d.root, name[i+1:], nil
+	return d.root, base, nil
 }
 
 // dir opens a directory that is no link, or gives the open one.
 func (f *osFS) dir(name string) (*osDir, error) {
+	if name == "." {
+		return f.top, nil
+	}
 	f.mu.Lock()
 	d := f.dirs[name]
 	f.mu.Unlock()
@@ -104,16 +135,13 @@ func (f *osFS) dir(name string) (*osDir, error) {
 	if err != nil {
 		return nil, err
 	}
-	d = &osDir{root: root}
-	if d.f, err = root.Open("."); err == nil {
-		d.info, err = d.f.Stat()
-	}
-	if err == nil && !os.SameFile(info, d.info) {
-		err = fmt.Errorf("%q changed while it was opened", name)
-	}
+	d, err = newOSDir(root)
 	if err != nil {
-		d.close()
 		return nil, err
+	}
+	if !os.SameFile(info, d.info) {
+		d.close()
+		return nil, fmt.Errorf("%q changed while it was opened", name)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -167,6 +195,8 @@ func (f *osFS) OpenFile(name string, flag int) (file, error) {
 		return nil, err
 	}
 	if flag&os.O_EXCL != 0 {
+		f.naming.Lock()
+		defer f.naming.Unlock()
 		h, err := root.OpenFile(base, flag, 0o644)
 		if err != nil {
 			return nil, err
@@ -196,20 +226,16 @@ func (f *osFS) OpenFile(name string, flag int) (file, error) {
 }
 
 func (f *osFS) ReadDir(name string) ([]fs.DirEntry, error) {
-	root := f.root
-	if name != "." {
-		d, err := f.dir(name)
-		if err != nil {
-			return nil, err
-		}
-		root = d.root
-	}
-	d, err := root.Open(".")
+	d, err := f.dir(name)
 	if err != nil {
 		return nil, err
 	}
-	defer d.Close()
-	return d.ReadDir(-1)
+	h, err := d.root.Open(".")
+	if err != nil {
+		return nil, err
+	}
+	defer h.Close()
+	return h.ReadDir(-1)
 }
 
 func (f *osFS) Mkdir(name string) error {
@@ -220,14 +246,32 @@ func (f *osFS) Mkdir(name string) error {
 	return root.Mkdir(base, 0o755)
 }
 
-// Rename goes through the top, as no os.Root reaches into another.
-func (f *osFS) Rename(from, to string) error { return f.root.Rename(from, to) }
+func (f *osFS) Rename(from, to string) error {
+	fromDir, fromBase, err := f.split(from)
+	if err != nil {
+		return err
+	}
+	toDir, toBase, err := f.split(to)
+	if err != nil {
+		return err
+	}
+	f.naming.Lock()
+	defer f.naming.Unlock()
+	err = renameAt(fromDir.f, fromBase, toDir.f, toBase)
+	if errors.Is(err, errors.ErrUnsupported) {
+		// Through the top, as no os.Root reaches into another.
+		return f.top.root.Rename(from, to)
+	}
+	return err
+}
 
 func (f *osFS) Remove(name string) error {
 	root, base, err := f.in(name)
 	if err != nil {
 		return err
 	}
+	f.naming.Lock()
+	defer f.naming.Unlock()
 	return root.Remove(base)
 }
 
@@ -240,19 +284,11 @@ func (f *osFS) Chtimes(name string, now, mtime time.Time) error {
 }
 
 func (f *osFS) SyncDir(name string) error {
-	if name != "." {
-		d, err := f.dir(name)
-		if err != nil {
-			return err
-		}
-		return syncDir(d.f)
-	}
-	d, err := f.root.Open(".")
+	d, err := f.dir(name)
 	if err != nil {
 		return err
 	}
-	defer d.Close()
-	return syncDir(d)
+	return syncDir(d.f)
 }
 
 func (f *osFS) SyncFS() error {
@@ -274,14 +310,7 @@ func (f *osFS) TryLock(key string) (func() error, error) {
 func (f *osFS) SameFile(a, b fs.FileInfo) bool    { return os.SameFile(a, b) }
 func (f *osFS) Accessed(fi fs.FileInfo) time.Time { return accessed(fi) }
 
-func (f *osFS) Free() (int64, error) {
-	d, err := f.root.Open(".")
-	if err != nil {
-		return 0, err
-	}
-	defer d.Close()
-	return freeBytes(d)
-}
+func (f *osFS) Free() (int64, error) { return freeBytes(f.top.f) }
 
 func (f *osFS) Close() error {
 	err := f.locks.close()
@@ -290,9 +319,7 @@ func (f *osFS) Close() error {
 	for _, d := range f.dirs {
 		d.close()
 	}
-	if rerr := f.root.Close(); err == nil {
-		err = rerr
-	}
+	f.top.close()
 	return err
 }
 

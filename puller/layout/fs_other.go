@@ -9,6 +9,8 @@ import (
 	"runtime"
 )
 
+func renameAt(*os.File, string, *os.File, string) error { return errors.ErrUnsupported }
+
 func syncFS(*os.File) error { return errors.ErrUnsupported }
 
 // syncDir does nothing on Windows, which has no such operation: names are

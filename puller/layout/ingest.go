@@ -24,11 +24,12 @@ type ingest struct {
 
 	mu        sync.Mutex
 	done      spans  // written in all
+	unflushed int64  // bytes since the last WriteBack
+	list      file   // nil as long as what was written is the partial's beginning
 	fresh     []span // written, not yet listed
 	unlisted  int64  // bytes in fresh
-	unflushed int64  // bytes since the last WriteBack
-	list      file   // nil until there is something to list
 	listEnd   int64
+	arrived   bool // no longer counted in Layout.open
 	ended     bool
 }
 
@@ -63,6 +64,7 @@ func (l *Layout) Ingest(ctx context.Context, desc ocispec.Descriptor) (content.I
 		return nil, l.fail(err, "store blob %s", desc.Digest)
 	}
 	in.unlock = unlock
+	l.open.Add(1)
 	return in, nil
 }
 
@@ -138,6 +140,9 @@ func (in *ingest) WriteAt(p []byte, off int64) (int, error) {
 			Err:  fmt.Errorf("blob %s: %d bytes at %d, beyond its %d", in.desc.Digest, len(p), off, in.desc.Size),
 		}
 	}
+	if err := in.beforeWrite(off); err != nil {
+		return 0, in.l.fail(err, "write blob %s", in.desc.Digest)
+	}
 	n, err := in.f.WriteAt(p, off)
 	if n > 0 {
 		flush, lerr := in.wrote(off, off+int64(n))
@@ -151,8 +156,37 @@ func (in *ingest) WriteAt(p []byte, off int64) (int, error) {
 	return n, in.l.fail(err, "write blob %s", in.desc.Digest)
 }
 
-// wrote takes note of what was written and tells the side list now and then.
-// flush says that it is time to write back.
+// beforeWrite begins the side list if there would be a hole before off: as long
+// as there is none, the partial's length says what was written. The list's first
+// record is that beginning, and is there before the hole is.
+func (in *ingest) beforeWrite(off int64) error {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.ended {
+		return fs.ErrClosed
+	}
+	if in.list != nil || off <= in.beginning().end {
+		return nil
+	}
+	list, err := in.l.createFresh(listName(in.desc.Digest))
+	if err != nil {
+		return err
+	}
+	in.list, in.listEnd = list, 0
+	in.fresh = append(in.fresh[:0], in.beginning())
+	return in.flushList()
+}
+
+// beginning is what was written as long as there is no side list.
+func (in *ingest) beginning() span {
+	if len(in.done) == 0 {
+		return span{}
+	}
+	return in.done[0]
+}
+
+// wrote takes note of what was written and tells the side list, if there is one,
+// now and then. flush says that it is time to write back.
 func (in *ingest) wrote(off, end int64) (flush bool, err error) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -160,35 +194,31 @@ func (in *ingest) wrote(off, end int64) (flush bool, err error) {
 		return false, fs.ErrClosed
 	}
 	in.done = in.done.add(off, end)
+	in.unflushed += end - off
+	if flush = in.unflushed >= in.l.tune.writeBackEvery; flush {
+		in.unflushed = 0
+	}
+	if in.list == nil {
+		return flush, nil
+	}
 	if i := len(in.fresh) - 1; i >= 0 && in.fresh[i].end == off {
 		in.fresh[i].end = end
 	} else {
 		in.fresh = append(in.fresh, span{off, end})
 	}
 	in.unlisted += end - off
-	in.unflushed += end - off
-	if flush = in.unflushed >= in.l.tune.writeBackEvery; flush {
-		in.unflushed = 0
-	}
 	if in.unlisted >= in.l.tune.listEvery {
 		err = in.flushList()
 	}
 	return flush, err
 }
 
-// flushList appends what was written to the side list. It is not synced: after
-// SIGKILL the system still has it, and after a loss of power what it tells is
-// hashed before it is used, like everything else.
+// flushList appends what was written to the side list, if there is one. It is not
+// synced: after SIGKILL the system still has it, and after a loss of power what it
+// tells is hashed before it is used, like everything else.
 func (in *ingest) flushList() error {
-	if len(in.fresh) == 0 {
+	if in.list == nil || len(in.fresh) == 0 {
 		return nil
-	}
-	if in.list == nil {
-		list, err := in.l.createFresh(listName(in.desc.Digest))
-		if err != nil {
-			return err
-		}
-		in.list = list
 	}
 	var b []byte
 	for _, s := range in.fresh {
@@ -235,10 +265,19 @@ func (in *ingest) Discard() error {
 	return in.l.fail(in.end(true), "discard blob %s", in.desc.Digest)
 }
 
+// arrive says that no more will be written. The caller holds mu.
+func (in *ingest) arrive() {
+	if !in.arrived {
+		in.arrived = true
+		in.l.open.Add(-1)
+	}
+}
+
 // end closes the files and gives the lock back; remove says to remove the files
 // too. The caller holds mu.
 func (in *ingest) end(remove bool) (err error) {
 	in.ended = true
+	in.arrive()
 	if in.list != nil {
 		in.list.Close()
 	}

@@ -71,13 +71,65 @@ func TestIngestOfWrongSize(t *testing.T) {
 	requireTidy(t, l)
 }
 
+// What is written from the beginning on needs no list: the partial's length
+// tells, also after the process died.
+func TestNoListWithoutAHole(t *testing.T) {
+	l := openTest(t, t.TempDir())
+	data, desc := blobOf(1, 1<<20)
+	list := filepath.Join(l.Dir(), filepath.FromSlash(listName(desc.Digest)))
+	ingestOf := func(want ...span) content.Ingest {
+		in, err := l.Ingest(t.Context(), desc)
+		require.NoError(t, err)
+		var have []span
+		total := int64(0)
+		for off, n := range in.Have() {
+			have = append(have, span{off, off + n})
+			total += n
+		}
+		assert.Equal(t, want, have)
+		kept, err := l.Kept(t.Context(), desc)
+		require.NoError(t, err)
+		assert.Equal(t, total, kept)
+		return in
+	}
+	write := func(in content.Ingest, s span) {
+		_, err := in.WriteAt(data[s.off:s.end], s.off)
+		require.NoError(t, err)
+	}
+	in := ingestOf()
+	write(in, span{0, 200_000})
+	write(in, span{200_000, 500_000})
+	assert.NoFileExists(t, list)
+	in.(*ingest).unlock() // as the process died
+	in = ingestOf(span{0, 500_000})
+	write(in, span{500_000, 600_000})
+	assert.NoFileExists(t, list)
+	write(in, span{900_000, 1_000_000})
+	assert.FileExists(t, list)
+	require.NoError(t, in.Close())
+	in = ingestOf(span{0, 600_000}, span{900_000, 1_000_000})
+	require.NoError(t, in.Close())
+	// A process that died between the list and its first record had written no
+	// hole yet.
+	require.NoError(t, os.Truncate(list, recordSize-1))
+	in = ingestOf(span{0, 1_000_000})
+	assert.NoFileExists(t, list)
+	write(in, span{1_000_000, desc.Size})
+	require.NoError(t, in.Commit(t.Context()))
+	requireTidy(t, l)
+}
+
 // A list that tells of more than there is, as after a loss of power.
 func TestListOfLostBytes(t *testing.T) {
 	l := openTest(t, t.TempDir())
 	data, desc := blobOf(1, 1<<20)
 	in, err := l.Ingest(t.Context(), desc)
 	require.NoError(t, err)
-	_, err = in.WriteAt(data, 0)
+	for _, off := range []int64{600_000, 0} { // a list, for the hole that there was
+		_, err = in.WriteAt(data[off:off+(1<<20-600_000)], off)
+		require.NoError(t, err)
+	}
+	_, err = in.WriteAt(data[1<<20-600_000:600_000], 1<<20-600_000)
 	require.NoError(t, err)
 	require.NoError(t, in.Close())
 	part := filepath.Join(l.Dir(), filepath.FromSlash(partName(desc.Digest)))

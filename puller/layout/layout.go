@@ -27,7 +27,7 @@ const (
 	removalName = stateDir + "/removals"
 	tempPrefix  = stateDir + "/tmp-"
 	partSuffix  = ".part" // what there is of a blob
-	listSuffix  = ".list" // which ranges of it were written
+	listSuffix  = ".list" // which ranges of it were written, if not its beginning alone
 	lockSuffix  = ".lock"
 
 	indexLock = "index" // key of the lock on index.json and on removals
@@ -56,6 +56,7 @@ type Layout struct {
 	tune tuning
 
 	keys    keyLocks
+	open    atomic.Int64 // ingests whose last byte has not come
 	commits *batch[*commitItem]
 	tags    *batch[edit]
 
@@ -83,7 +84,7 @@ type tuning struct {
 }
 
 func defaultTuning() tuning {
-	return tuning{listEvery: 128 << 10, writeBackEvery: 8 << 20, smallBlob: 1 << 20}
+	return tuning{listEvery: 128 << 10, writeBackEvery: 8 << 20, smallBlob: 4 << 20}
 }
 
 // Open is OpenConfig with the zero Config.
@@ -106,7 +107,9 @@ func OpenConfig(dir string, cfg Config) (*Layout, error) {
 }
 
 func openFS(dir string, fsys fsys, cfg Config) (*Layout, error) {
-	l := &Layout{dir: dir, cfg: cfg, log: cfg.Logger, fs: fsys, tune: defaultTuning(), commits: newBatch[*commitItem](), tags: newBatch[edit]()}
+	l := &Layout{dir: dir, cfg: cfg, log: cfg.Logger, fs: fsys, tune: defaultTuning()}
+	more := func() bool { return l.open.Load() > 0 }
+	l.commits, l.tags = newBatch[*commitItem](more), newBatch[edit](more)
 	if l.cfg.PartialAge == 0 {
 		l.cfg.PartialAge = 24 * time.Hour
 	}
@@ -180,12 +183,11 @@ func (l *Layout) prepare() error {
 	}
 	defer unlock()
 	if _, err := l.fs.Lstat(indexName); errors.Is(err, fs.ErrNotExist) {
-		if _, err := l.replace(indexName, emptyIndex().encode()); err != nil {
+		if err := l.replace(indexName, emptyIndex().encode()); err != nil {
 			return err
 		}
 	}
-	_, err = l.replace(layoutName, []byte(layoutVersion))
-	return err
+	return l.replace(layoutName, []byte(layoutVersion))
 }
 
 const layoutVersion = `{"imageLayoutVersion":"1.0.0"}`
@@ -242,24 +244,32 @@ func (l *Layout) mkdir(name string) error {
 
 // replace writes a file as a whole: whoever reads it sees the former content or
 // this. It is durable when replace returns. The caller holds indexLock.
-func (l *Layout) replace(name string, data []byte) (fs.FileInfo, error) {
-	temp := stateDir + "/" + name + ".new"
-	info, err := l.writeFile(temp, data)
+func (l *Layout) replace(name string, data []byte) error {
+	temp := tempName(name)
+	f, _, err := l.writeFile(temp, data)
+	if err != nil {
+		return err
+	}
+	err = f.Close()
 	if err == nil {
 		err = l.fs.Rename(temp, name)
 	}
 	if err != nil {
 		l.fs.Remove(temp)
-		return nil, err
+		return err
 	}
-	return info, l.fs.SyncDir(".")
+	return l.fs.SyncDir(".")
 }
 
-// writeFile makes a file with that content, synced; its name is not.
-func (l *Layout) writeFile(name string, data []byte) (info fs.FileInfo, err error) {
-	f, err := l.createFresh(name)
+// tempName is what a file is called before it is name.
+func tempName(name string) string { return stateDir + "/" + name + ".new" }
+
+// writeFile makes a file with that content, synced, and leaves it open; its name
+// is not synced. After an error there is none.
+func (l *Layout) writeFile(name string, data []byte) (f file, info fs.FileInfo, err error) {
+	f, err = l.createFresh(name)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	_, err = f.WriteAt(data, 0)
 	if err == nil {
@@ -268,10 +278,12 @@ func (l *Layout) writeFile(name string, data []byte) (info fs.FileInfo, err erro
 	if err == nil {
 		info, err = f.Stat()
 	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
+	if err != nil {
+		f.Close()
+		l.fs.Remove(name)
+		return nil, nil, err
 	}
-	return info, err
+	return f, info, nil
 }
 
 // createFresh makes an empty file; what had that name before, a link or a left-over, is removed.

@@ -72,10 +72,12 @@ func (in *ingest) reopen(part string) (ok bool, err error) {
 	return false, err
 }
 
-// loadList believes of the side list what lies within the partial.
+// loadList believes of the side list what lies within the partial. Without one,
+// or a record in it, the partial was written from its beginning on.
 func (in *ingest) loadList(fi fs.FileInfo) error {
 	list, err := in.l.fs.OpenFile(listName(in.desc.Digest), os.O_RDWR)
 	if errors.Is(err, fs.ErrNotExist) {
+		in.keep(in.done.add(0, fi.Size()))
 		return nil
 	}
 	if errors.Is(err, errNotRegular) {
@@ -90,11 +92,18 @@ func (in *ingest) loadList(fi fs.FileInfo) error {
 		in.l.log.Warn("the list of a partial blob is not used", "digest", in.desc.Digest, "error", err)
 		return in.removeList()
 	}
-	in.done, in.listEnd = parseRecords(data, fi.Size())
-	in.kept = slices.Clone(in.done)
-	in.list = list
+	done, n := parseRecords(data, fi.Size())
+	if n == 0 {
+		list.Close()
+		in.keep(done.add(0, fi.Size()))
+		return in.removeList()
+	}
+	in.keep(done)
+	in.list, in.listEnd = list, n
 	return nil
 }
+
+func (in *ingest) keep(s spans) { in.done, in.kept = s, slices.Clone(s) }
 
 func (in *ingest) removeList() error {
 	err := in.l.fs.Remove(listName(in.desc.Digest))
@@ -104,24 +113,38 @@ func (in *ingest) removeList() error {
 	return err
 }
 
-// Kept is how many bytes of desc's content an earlier ingest left, as its side
-// list tells. It takes no lock.
+// Kept is how many bytes of desc's content an earlier ingest left, as its
+// partial or, if it has one, its side list tells. It takes no lock.
 func (l *Layout) Kept(_ context.Context, desc ocispec.Descriptor) (int64, error) {
 	if err := checkDesc(desc); err != nil {
 		return 0, err
 	}
-	fi, err := l.fs.Lstat(partName(desc.Digest))
-	var data []byte
-	if err == nil {
-		data, err = l.read(listName(desc.Digest), maxListSize)
-	}
+	n, err := l.keptBytes(desc)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNotRegular) {
 		return 0, nil
 	}
+	return n, l.fail(err, "look for what there is of blob %s", desc.Digest)
+}
+
+func (l *Layout) keptBytes(desc ocispec.Descriptor) (int64, error) {
+	fi, err := l.fs.Lstat(partName(desc.Digest))
 	if err != nil {
-		return 0, l.fail(err, "look for what there is of blob %s", desc.Digest)
+		return 0, err
 	}
-	done, _ := parseRecords(data, min(desc.Size, fi.Size()))
+	if !fi.Mode().IsRegular() || fi.Size() > desc.Size {
+		return 0, nil
+	}
+	data, err := l.read(listName(desc.Digest), maxListSize)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fi.Size(), nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	done, n := parseRecords(data, fi.Size())
+	if n == 0 {
+		return fi.Size(), nil
+	}
 	return done.total(), nil
 }
 

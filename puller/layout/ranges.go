@@ -69,7 +69,7 @@ func parseRecords(b []byte, size int64) (s spans, n int64) {
 	for len(b) >= recordSize {
 		off := int64(binary.LittleEndian.Uint64(b))
 		end := int64(binary.LittleEndian.Uint64(b[8:]))
-		if binary.LittleEndian.Uint32(b[16:]) != crc32.ChecksumIEEE(b[:16]) || off < 0 || end <= off {
+		if binary.LittleEndian.Uint32(b[16:]) != crc32.ChecksumIEEE(b[:16]) || off < 0 || end < off {
 			break
 		}
 		s = s.add(off, min(end, size))

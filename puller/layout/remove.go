@@ -43,11 +43,9 @@ func (l *Layout) Remove(ctx context.Context, ref reference.Reference) (Freed, er
 	removed := ix.entries[i]
 	next := ix.clone()
 	next.remove(removed.name)
-	info, err := l.replace(indexName, next.encode())
-	if err != nil {
+	if err := l.replaceIndex(next); err != nil {
 		return Freed{}, l.fail(err, "remove %q", ref)
 	}
-	l.keep(next, info)
 	used, err := l.used(ctx, next.entries)
 	if err != nil {
 		return Freed{}, l.failOrCtx(ctx, err, "remove the blobs of %q", ref)

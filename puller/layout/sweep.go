@@ -99,12 +99,16 @@ func (l *Layout) sweepLock(name, base string) {
 func keyOf(base string) string { return strings.Replace(base, "-", ":", 1) }
 
 // old reports whether a file was not written to since limit. One that is not
-// there is old, and so is a small partial that was about to become a blob: it
-// has the stamp of one.
+// there is old. A partial that was about to become a blob has the stamp of one,
+// and was given it when it was last accessed.
 func (l *Layout) old(name string, limit time.Time) bool {
 	fi, err := l.fs.Lstat(name)
 	if err != nil {
 		return errors.Is(err, fs.ErrNotExist)
 	}
-	return !fi.ModTime().After(limit)
+	at := fi.ModTime()
+	if at.Equal(stamp) {
+		at = l.fs.Accessed(fi)
+	}
+	return !at.After(limit)
 }

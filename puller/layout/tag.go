@@ -171,16 +171,13 @@ func (l *Layout) editAll(ctx context.Context, take func() []*job[edit]) error {
 	if !next.changed {
 		return nil // what is there is durable: whoever wrote it synced before it let go of the lock
 	}
-	info, err := l.replace(indexName, next.encode())
-	if err != nil {
+	if err := l.replaceIndex(next); err != nil {
 		for _, j := range jobs {
 			if j.err == nil {
 				j.err = err
 			}
 		}
-		return nil
 	}
-	l.keep(next, info)
 	return nil
 }
 
@@ -238,26 +235,42 @@ func (l *Layout) currentIndex() (*indexFile, error) {
 	return nil, nil
 }
 
-// keep remembers what was just written as the file that info is of, so that it
-// is not read back.
-func (l *Layout) keep(ix *indexFile, info fs.FileInfo) {
+// replaceIndex writes ix as index.json, durably. The caller holds indexLock.
+func (l *Layout) replaceIndex(ix *indexFile) error {
+	temp := tempName(indexName)
+	f, info, err := l.writeFile(temp, ix.encode())
+	if err != nil {
+		return err
+	}
+	if err := l.nameIndex(ix, temp, f, info); err != nil {
+		f.Close()
+		l.fs.Remove(temp)
+		return err
+	}
+	return l.fs.SyncDir(".")
+}
+
+// nameIndex makes temp, which f is of, index.json and ix what was read last, in
+// one step for those who read: they need not parse what is known here.
+func (l *Layout) nameIndex(ix *indexFile, temp string, f file, info fs.FileInfo) error {
 	l.reading.Lock()
 	defer l.reading.Unlock()
-	f, err := l.fs.OpenFile(indexName, os.O_RDONLY)
-	if err != nil {
-		return
+	if closeBeforeRename {
+		f.Close()
 	}
-	if now, err := f.Stat(); err != nil || !l.fs.SameFile(now, info) {
-		f.Close() // a tool that takes no lock has written since
-		return
+	if err := l.fs.Rename(temp, indexName); err != nil {
+		return err
 	}
 	l.swapIndex(ix, f, info)
+	return nil
 }
+
+// closeBeforeRename says that an open file cannot be renamed or replaced.
+const closeBeforeRename = runtime.GOOS == "windows"
 
 func (l *Layout) swapIndex(ix *indexFile, f file, info fs.FileInfo) {
 	ix.f, ix.info = f, info
-	if runtime.GOOS == "windows" {
-		// An open file could not be replaced there.
+	if closeBeforeRename {
 		f.Close()
 		ix.f = nil
 	}
