@@ -43,14 +43,14 @@ func (w *wish) prepare(s Selector, want *ocispec.Platform) error {
 	return nil
 }
 
-func (a score) better(b score) bool {
-	if a.rung != b.rung {
-		return a.rung < b.rung
+func (sc score) better(b score) bool {
+	if sc.rung != b.rung {
+		return sc.rung < b.rung
 	}
-	if a.features != b.features {
-		return a.features > b.features
+	if sc.features != b.features {
+		return sc.features > b.features
 	}
-	return a.version > b.version
+	return sc.version > b.version
 }
 
 // rate compares a platform with the wish; why is "" if it fits.
