@@ -58,6 +58,12 @@ func (m *memory) Plan(_ context.Context, spec puller.Spec) (puller.Plan, error) 
 	return puller.Plan{Digest: d, Manifest: d, Platform: spec.Platform}, nil
 }
 
+// Resolve makes memory a Resolver.
+func (m *memory) Resolve(ctx context.Context, spec puller.Spec) (digest.Digest, error) {
+	plan, err := m.Plan(ctx, spec)
+	return plan.Digest, err
+}
+
 func (m *memory) preload(ref reference.Reference) {
 	if m.images == nil {
 		m.images = map[reference.Reference]puller.Image{}

@@ -38,6 +38,17 @@ func ExamplePlanner() {
 	// sha256:601084643101 0 <nil>
 }
 
+func ExampleResolver() {
+	var rt puller.Runtime = &memory{}
+	resolver, ok := rt.(puller.Resolver)
+	fmt.Println(ok)
+	found, err := resolver.Resolve(context.Background(), puller.Spec{Ref: reference.MustParse("busybox:1")})
+	fmt.Println(found[:19], err)
+	// Output:
+	// true
+	// sha256:601084643101 <nil>
+}
+
 func ExamplePlan() {
 	plan := puller.Plan{
 		Fetch:   []ocispec.Descriptor{{Size: 3_000_000}, {Size: 2_000}},

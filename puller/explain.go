@@ -187,7 +187,7 @@ func newCandidate(n credentials.Note) Candidate {
 
 // explainPlan asks the registry what the pull would fetch.
 func (p *Puller) explainPlan(ctx context.Context, t *task, planner Planner, d *Decision) {
-	plan, attempts, err := p.plan(ctx, t, planner)
+	plan, attempts, err := askEach(ctx, p, t, planner.Plan)
 	for _, a := range attempts {
 		d.Attempts = append(d.Attempts, newAnswer(a))
 	}

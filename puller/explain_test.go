@@ -324,3 +324,29 @@ func TestResolve(t *testing.T) {
 	assert.EqualError(t, err, `image "priv.example/app:1": the runtime cannot resolve names without pulling: unsupported operation`)
 	assert.Empty(t, w.windows.last)
 }
+
+// A resolvingRuntime knows digests, and images for no platform.
+type resolvingRuntime struct{ planningRuntime }
+
+func (r *resolvingRuntime) Resolve(_ context.Context, spec Spec) (digest.Digest, error) {
+	r.call("resolve %s with %s", spec.Written, credentialID(spec.Credential))
+	if credentialID(spec.Credential) == "a" {
+		return "", &RetryError{After: time.Minute, Err: fs.ErrPermission}
+	}
+	return descriptor('9', 0).Digest, nil
+}
+
+// What a name points to does not depend on a platform, so a Runtime that can tell
+// is asked that and nothing else.
+func TestResolveAsksAResolver(t *testing.T) {
+	r := &resolvingRuntime{}
+	r.plan = func(Spec) (Plan, error) { return Plan{}, index.ErrNoMatch }
+	w := newWorld(t, Config{Runtime: r})
+	got, err := w.Resolve(t.Context(), Request{Image: "priv.example/app:1", Keyring: ringOf(secret("b", "2"))})
+	require.NoError(t, err)
+	assert.Equal(t, "priv.example/app:1@"+descriptor('9', 0).Digest.String(), got.String())
+	_, err = w.Resolve(t.Context(), Request{Image: "priv.example/app:1", Keyring: ringOf(secret("a", "1"), secret("b", "2"))})
+	assert.ErrorIs(t, err, fs.ErrPermission)
+	assert.Equal(t, time.Minute, asError(t, err).RetryAfter)
+	assert.Equal(t, []string{"resolve priv.example/app:1 with b", "resolve priv.example/app:1 with a"}, r.took())
+}

@@ -150,8 +150,12 @@ func TestExplainWithTheBuiltInRuntime(t *testing.T) {
 	assert.Empty(t, d.Present)
 	assert.Zero(t, reg.Counts().BlobGet, "nothing is fetched")
 
-	pinned, err := p.Resolve(t.Context(), req)
-	require.NoError(t, err)
+	reg.ResetCounts()
+	elsewhere := req
+	elsewhere.Platform = ocispec.Platform{OS: "plan9", Architecture: "mips"}
+	pinned, err := p.Resolve(t.Context(), elsewhere)
+	require.NoError(t, err, "a name is resolved for whatever platform")
+	assert.Equal(t, 1, reg.Counts().ManifestGet+reg.Counts().ManifestHead)
 	assert.Equal(t, put.Descriptor.Digest, pinned.Digest())
 	img, err := p.Pull(t.Context(), puller.Request{Image: pinned.String(), Keyring: req.Keyring})
 	require.NoError(t, err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/opencontainers/go-digest"
 	"github.com/pullkit/pullkit/credentials"
 	"github.com/pullkit/pullkit/reference"
 )
@@ -12,10 +13,12 @@ import (
 // Resolve asks the registry what the image's tag points to now, with one
 // credential after the other, and returns the name with that digest: the tag
 // stays in it. A name that has a digest is returned without asking. The digest is
-// that of the index where there is one, so the answer holds for all platforms.
+// that of the index where there is one, so the answer holds for all platforms,
+// and a [Resolver] gives it whether or not there is an image for this one.
 //
 // Nothing is pulled or stored; policy, back-off, QPS and Parallel take no part.
-// The Runtime must be a [Planner], otherwise the error wraps
+// The Runtime must be a Resolver, or a [Planner], which can only tell where the
+// request's platform has an image; otherwise the error wraps
 // errors.ErrUnsupported. The error is an [*Error].
 func (p *Puller) Resolve(ctx context.Context, req Request) (reference.Reference, error) {
 	t, err := p.newTask(req)
@@ -25,46 +28,61 @@ func (p *Puller) Resolve(ctx context.Context, req Request) (reference.Reference,
 	if t.ref.Digest() != "" {
 		return t.ref, nil
 	}
-	planner, ok := p.config.Runtime.(Planner)
+	resolve, ok := p.resolver()
 	if !ok {
-		return reference.Reference{}, t.fail("", errNoPlanner)
+		return reference.Reference{}, t.fail("", errNoResolver)
 	}
-	plan, _, err := p.plan(ctx, t, planner)
+	found, _, err := askEach(ctx, p, t, resolve)
 	if err != nil {
 		return reference.Reference{}, err
 	}
-	pinned, fault := t.ref.WithDigest(plan.Digest)
+	pinned, fault := t.ref.WithDigest(found)
 	if fault != nil {
 		return reference.Reference{}, t.fail(ErrImagePull, fmt.Errorf("the runtime's digest: %w", fault))
 	}
 	return pinned, nil
 }
 
-var errNoPlanner = fmt.Errorf("the runtime cannot resolve names without pulling: %w", errors.ErrUnsupported)
+var errNoResolver = fmt.Errorf("the runtime cannot resolve names without pulling: %w", errors.ErrUnsupported)
 
-// plan asks for the plan with one credential after the other. The attempts end
-// with the one that succeeded, if one did.
-func (p *Puller) plan(ctx context.Context, t *task, planner Planner) (Plan, []credentials.Attempt, *Error) {
+// resolver is the Runtime's way to resolve a name, if it has one.
+func (p *Puller) resolver() (resolve func(context.Context, Spec) (digest.Digest, error), ok bool) {
+	switch r := p.config.Runtime.(type) {
+	case Resolver:
+		return r.Resolve, true
+	case Planner:
+		return func(ctx context.Context, spec Spec) (digest.Digest, error) {
+			plan, err := r.Plan(ctx, spec)
+			return plan.Digest, err
+		}, true
+	}
+	return nil, false
+}
+
+// askEach asks the Runtime a question that changes nothing, with one credential
+// after the other. The attempts end with the one that succeeded, if one did.
+func askEach[T any](ctx context.Context, p *Puller, t *task, ask func(context.Context, Spec) (T, error)) (T, []credentials.Attempt, *Error) {
+	var none T
 	var attempts []credentials.Attempt
 	ring := &candidates{ring: t.ring}
-	plan, err := credentials.Each(ctx, ring, t.ref, func(ctx context.Context, cred credentials.Credential) (Plan, error) {
+	got, err := credentials.Each(ctx, ring, t.ref, func(ctx context.Context, cred credentials.Credential) (T, error) {
 		spec := t.spec()
 		spec.Credential = cred
-		plan, err := planner.Plan(ctx, spec)
+		got, err := ask(ctx, spec)
 		attempts = append(attempts, credentials.Attempt{Origin: cred.Origin, Err: err})
 		if err != nil {
-			return Plan{}, p.steer(err)
+			return none, p.steer(err)
 		}
-		return plan, nil
+		return got, nil
 	})
 	switch {
 	case err == nil:
-		return plan, attempts, nil
+		return got, attempts, nil
 	case ctx.Err() != nil:
-		return Plan{}, attempts, t.ended(ctx)
+		return none, attempts, t.ended(ctx)
 	}
 	f := p.failed(t, err)
 	e := f.errorFor(t)
 	e.RetryAfter = min(f.after, maxRetryAfter)
-	return Plan{}, f.attempts, e
+	return none, f.attempts, e
 }

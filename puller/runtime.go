@@ -33,6 +33,14 @@ type Planner interface {
 	Plan(ctx context.Context, spec Spec) (Plan, error)
 }
 
+// A Resolver is a Runtime that can say what a name points to. Optional.
+type Resolver interface {
+	// Resolve asks the registry, with spec's credential, which digest spec's name
+	// has now: that of the index where there is one. It stores nothing and has no
+	// use for spec's platform. What its errors wrap is as for Runtime.
+	Resolve(ctx context.Context, spec Spec) (digest.Digest, error)
+}
+
 // A Spec is one image asked of a Runtime.
 type Spec struct {
 	Ref reference.Reference

@@ -109,8 +109,9 @@ func post(ctx context.Context, url, review string) (admissionResponse, error) {
 }
 
 func newWebhook(secrets secretsFunc) (*webhook, error) {
-	// Nothing is ever stored: Resolve asks for manifests alone.
-	p, err := puller.New(puller.Config{Runtime: transfer.New(transfer.Config{Store: &pullertest.MemStore{}})})
+	// Nothing is ever stored, so there is no Store: Resolve asks for a digest alone,
+	// and what the platform of this machine is does not matter.
+	p, err := puller.New(puller.Config{Runtime: transfer.New(transfer.Config{})})
 	return &webhook{puller: p, secrets: secrets}, err
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/puller/pullertest"
 )
 
@@ -50,6 +51,9 @@ func TestWebhook(t *testing.T) {
 	require.NoError(t, err)
 	image := reg.Host() + "/team/app:v1"
 	pinned := image + "@" + put.Descriptor.Digest.String()
+	elsewhere, err := reg.PutImage("team/mainframe:v1", pullertest.Image{Platforms: []ocispec.Platform{{OS: "linux", Architecture: "s390x"}, {OS: "plan9", Architecture: "mips"}}})
+	require.NoError(t, err)
+	mainframe := reg.Host() + "/team/mainframe:v1"
 	hook, err := newWebhook(secretsFor("registry.invalid"))
 	require.NoError(t, err)
 	containers := func(images ...string) string {
@@ -64,17 +68,18 @@ func TestWebhook(t *testing.T) {
 		patch        string
 		denied       string
 	}{
-		"tag":             {"Pod", containers(image), fmt.Sprintf(`[{"op": "replace", "path": "/spec/containers/0/image", "value": %q}]`, pinned), ""},
-		"pinned":          {"Pod", containers(pinned), "", ""},
-		"second of two":   {"Pod", containers(pinned, image), fmt.Sprintf(`[{"op": "replace", "path": "/spec/containers/1/image", "value": %q}]`, pinned), ""},
-		"image volume":    {"Pod", fmt.Sprintf(`{"spec": {"volumes": [{}, {"image": {"reference": %q}}]}}`, image), fmt.Sprintf(`[{"op": "replace", "path": "/spec/volumes/1/image/reference", "value": %q}]`, pinned), ""},
-		"another kind":    {"Service", `{}`, "", ""},
-		"no such tag":     {"Pod", containers(reg.Host() + "/team/app:v2"), "", "/spec/containers/0/image"},
-		"no image's name": {"Pod", containers(image, "registry.invalid/Upper"), "", "upper case"},
-		"no Pod":          {"Pod", `[]`, "", "no Pod"},
-		"no image":        {"Pod", containers(""), "", ""},
-		"pinned, short":   {"Pod", containers("pause@" + put.Descriptor.Digest.String()), "", ""},
-		"too many images": {"Pod", containers(strings.Split(strings.Repeat("a ", maxImages)+"a", " ")...), "", "101 images"},
+		"tag":                  {"Pod", containers(image), fmt.Sprintf(`[{"op": "replace", "path": "/spec/containers/0/image", "value": %q}]`, pinned), ""},
+		"pinned":               {"Pod", containers(pinned), "", ""},
+		"second of two":        {"Pod", containers(pinned, image), fmt.Sprintf(`[{"op": "replace", "path": "/spec/containers/1/image", "value": %q}]`, pinned), ""},
+		"not for this machine": {"Pod", containers(mainframe), fmt.Sprintf(`[{"op": "replace", "path": "/spec/containers/0/image", "value": %q}]`, mainframe+"@"+elsewhere.Descriptor.Digest.String()), ""},
+		"image volume":         {"Pod", fmt.Sprintf(`{"spec": {"volumes": [{}, {"image": {"reference": %q}}]}}`, image), fmt.Sprintf(`[{"op": "replace", "path": "/spec/volumes/1/image/reference", "value": %q}]`, pinned), ""},
+		"another kind":         {"Service", `{}`, "", ""},
+		"no such tag":          {"Pod", containers(reg.Host() + "/team/app:v2"), "", "/spec/containers/0/image"},
+		"no image's name":      {"Pod", containers(image, "registry.invalid/Upper"), "", "upper case"},
+		"no Pod":               {"Pod", `[]`, "", "no Pod"},
+		"no image":             {"Pod", containers(""), "", ""},
+		"pinned, short":        {"Pod", containers("pause@" + put.Descriptor.Digest.String()), "", ""},
+		"too many images":      {"Pod", containers(strings.Split(strings.Repeat("a ", maxImages)+"a", " ")...), "", "101 images"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			code, answer := ask(t, hook, tt.kind, tt.object)

@@ -257,6 +257,16 @@ type badRuntime struct {
 	puller.Runtime
 	status func(context.Context, puller.Spec) (puller.Image, error)
 	pull   func(context.Context, puller.Spec) (puller.Image, error)
+	// chooses: Resolve says what Plan says, which depends on the platform.
+	chooses bool
+}
+
+func (b *badRuntime) Resolve(ctx context.Context, spec puller.Spec) (digest.Digest, error) {
+	if b.chooses {
+		plan, err := b.Runtime.(puller.Planner).Plan(ctx, spec)
+		return plan.Digest, err
+	}
+	return b.Runtime.(puller.Resolver).Resolve(ctx, spec)
 }
 
 func (b *badRuntime) Status(ctx context.Context, spec puller.Spec) (puller.Image, error) {
@@ -299,6 +309,7 @@ func TestBrokenRuntimesAreFound(t *testing.T) {
 				return img, err
 			}
 		}, "pull: the image's digest is"},
+		"a digest for one platform only": {func(b *badRuntime) { b.chooses = true }, "resolve: Resolve: , no such platform: no match"},
 		"progress that goes back": {func(b *badRuntime) {
 			b.pull = func(ctx context.Context, spec puller.Spec) (puller.Image, error) {
 				report := spec.Progress

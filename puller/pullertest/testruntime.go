@@ -19,7 +19,8 @@ import (
 // several times; it returns a Runtime that holds no image and can pull from the
 // registry at host ("127.0.0.1:5000") over plain http. What has to be closed or
 // removed is the caller's. The error is nil if all is well, and else lists what
-// is not. A Runtime that is a puller.Planner is tested as one.
+// is not. A Runtime that is a puller.Planner or a puller.Resolver is
+// tested as one.
 func TestRuntime(network *Network, newRuntime func(host string) (puller.Runtime, error)) error {
 	var wrong []error
 	for _, c := range []struct {
@@ -33,6 +34,7 @@ func TestRuntime(network *Network, newRuntime func(host string) (puller.Runtime,
 		{"cancelled", (*runtimeCheck).cancelled},
 		{"progress", (*runtimeCheck).progress},
 		{"plan", (*runtimeCheck).plan},
+		{"resolve", (*runtimeCheck).resolve},
 		{"many at once", (*runtimeCheck).manyAtOnce},
 	} {
 		errs, err := checkRuntime(network, newRuntime, c.check)
@@ -222,6 +224,25 @@ func (c *runtimeCheck) plan() {
 	c.must(err == nil, "Pull: %v", err)
 	plan, err = planner.Plan(context.Background(), c.spec(1))
 	c.must(err == nil && len(plan.Fetch) == 0 && len(plan.Present) == blobs, "Plan after Pull: %d to fetch and %d present of %d blobs, %v", len(plan.Fetch), len(plan.Present), blobs, err)
+}
+
+func (c *runtimeCheck) resolve() {
+	resolver, ok := c.runtime.(puller.Resolver)
+	if !ok {
+		return
+	}
+	spec := c.spec(0)
+	spec.Platform = ocispec.Platform{OS: "plan9", Architecture: "mips"} // which the index does not have
+	found, err := resolver.Resolve(context.Background(), spec)
+	c.must(err == nil && found == c.image.Descriptor.Digest, "Resolve: %s, %v, want %s whatever the platform", found, err, c.image.Descriptor.Digest)
+	spec.Credential.Password = credentials.Conceal(wrongPassword)
+	_, err = resolver.Resolve(context.Background(), spec)
+	c.must(errors.Is(err, fs.ErrPermission), "Resolve with a wrong credential: %v, want fs.ErrPermission", err)
+	spec = c.spec(0)
+	spec.Written = c.reg.Host() + "/team/app:v2"
+	spec.Ref = reference.MustParse(spec.Written)
+	_, err = resolver.Resolve(context.Background(), spec)
+	c.must(errors.Is(err, fs.ErrNotExist), "Resolve of a tag that is not there: %v, want fs.ErrNotExist", err)
 }
 
 func (c *runtimeCheck) manyAtOnce() {
