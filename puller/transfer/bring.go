@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/internal/verify"
 	"github.com/pullkit/pullkit/puller/content"
 )
 
@@ -46,7 +47,7 @@ func (r *Runtime) bring(ctx context.Context, from origin, descs []ocispec.Descri
 }
 
 // missing asks the Store which of descs it has, and sorts the others by size:
-// the longest one must not be the last to begin.
+// the longest one must not be the last to begin. Data in them is the blob.
 func (r *Runtime) missing(ctx context.Context, descs []ocispec.Descriptor, m *meter) ([]ocispec.Descriptor, error) {
 	var missing []ocispec.Descriptor
 	for _, d := range descs {
@@ -59,9 +60,12 @@ func (r *Runtime) missing(ctx context.Context, descs []ocispec.Descriptor, m *me
 		}
 		if has {
 			m.present(d)
-		} else {
-			missing = append(missing, d)
+			continue
 		}
+		if int64(len(d.Data)) != d.Size || !verify.Bytes(d.Digest, d.Data) {
+			d.Data = nil
+		}
+		missing = append(missing, d)
 	}
 	slices.SortStableFunc(missing, func(a, b ocispec.Descriptor) int { return int(min(1, max(-1, b.Size-a.Size))) })
 	return missing, nil

@@ -111,6 +111,7 @@ func (t *try) begin(ctx context.Context) error {
 		if ok && (!t.whole || len(kept) == 0) {
 			t.ingest, t.kept = ingest, kept
 			t.f.resumed.Store(kept.total())
+			t.f.begun.Store(true)
 			return nil
 		}
 		err = ingest.Discard()
@@ -154,8 +155,8 @@ var errNoRanges = &content.Error{Kind: content.ErrRange, Err: errors.New("the se
 
 // fill writes and hashes all of the blob, and compares the digest.
 func (t *try) fill(ctx context.Context) error {
-	if data := t.desc.Data; int64(len(data)) == t.desc.Size && verify.Bytes(t.desc.Digest, data) {
-		return t.writeAt(data, 0)
+	if len(t.desc.Data) > 0 { // verified before it became a flight
+		return t.writeAt(t.desc.Data, 0)
 	}
 	h, err := t.rt.newHash(t.desc.Digest)
 	if err != nil {

@@ -22,6 +22,7 @@ type flight struct {
 
 	// How far it is; read by the pulls that wait.
 	got, resumed, restarts atomic.Int64
+	begun                  atomic.Bool // resumed is known
 
 	// Guarded by flights.mu.
 	waiters  map[*batch]struct{}
@@ -34,10 +35,12 @@ type flight struct {
 }
 
 // Equal digests with unlike sizes are two flights: one of them is wrong, and
-// must not spoil the other.
+// must not spoil the other. One that brings its data need not fail with one
+// that asks for it; the Store lets them in one after the other.
 type flightKey struct {
 	digest digest.Digest
 	size   int64
+	data   bool
 }
 
 // An origin is where and as whom a blob is asked for.
@@ -80,7 +83,7 @@ type batch struct {
 
 // want makes b wait for desc's flight, begun if there is none. fs.mu is held.
 func (fs *flights) want(ctx context.Context, b *batch, desc ocispec.Descriptor) *flight {
-	key := flightKey{desc.Digest, desc.Size}
+	key := flightKey{desc.Digest, desc.Size, len(desc.Data) > 0}
 	f := fs.byKey[key]
 	if f == nil {
 		f = &flight{key: key, desc: desc, from: b.from, waiters: map[*batch]struct{}{}, done: make(chan struct{})}

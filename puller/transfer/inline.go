@@ -69,5 +69,6 @@ func (t *try) inlineGap(ctx context.Context, h hash.Hash, buf []byte, gap span) 
 func (t *try) forgetKept() {
 	t.kept = nil
 	t.f.resumed.Store(0)
+	t.f.got.Store(0)
 	t.f.restarts.Add(1)
 }

@@ -30,7 +30,7 @@ type gauge struct {
 	f             *flight // nil before it is wanted, and when it is stored
 	done, resumed int64
 	restarts      int64
-	stored        bool
+	stored        puller.BlobState // how it came to be there; "" until it is
 }
 
 func newMeter(tell func(puller.Progress)) *meter {
@@ -60,6 +60,11 @@ func (m *meter) begin(blobs []ocispec.Descriptor) {
 	}
 	m.blobs, m.known = chosen, true
 	m.send(puller.Progress{})
+	for _, d := range blobs {
+		if g := chosen[d.Digest]; g.stored != "" {
+			m.move(g, g.done, g.resumed, g.stored)
+		}
+	}
 }
 
 // gauge is the one of a blob; nil for a manifest, or if nobody listens.
@@ -77,7 +82,7 @@ func (m *meter) gauge(desc ocispec.Descriptor) *gauge {
 
 // present says that a blob need not be fetched.
 func (m *meter) present(desc ocispec.Descriptor) {
-	if g := m.gauge(desc); g != nil && !g.stored {
+	if g := m.gauge(desc); g != nil && g.stored == "" {
 		m.finish(g, desc.Size, puller.BlobPresent)
 	}
 }
@@ -104,7 +109,10 @@ func (m *meter) stored(f *flight) {
 }
 
 func (m *meter) finish(g *gauge, resumed int64, state puller.BlobState) {
-	g.f, g.stored = nil, true
+	g.f, g.stored = nil, state
+	if resumed < g.resumed { // it began anew since the last poll
+		m.move(g, 0, 0, puller.BlobRestarted)
+	}
 	m.move(g, g.desc.Size, resumed, state)
 }
 

@@ -3,6 +3,7 @@ package transfer
 import (
 	"context"
 	"fmt"
+	"math"
 	"syscall"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -39,16 +40,18 @@ func (r *Runtime) checkSpace(ctx context.Context) error {
 	return &content.Error{Kind: content.ErrStore, Err: fmt.Errorf("%d bytes are missing and %d are free: %w", need, free, syscall.ENOSPC)}
 }
 
-// outstanding is how many bytes all flights will still write. kept is asked for
-// those that have not begun. fs.mu is held.
+// outstanding is how many bytes all flights will still write, at most
+// math.MaxInt64. kept is asked for those that have not begun. fs.mu is held.
 func (fs *flights) outstanding(kept func(ocispec.Descriptor) int64) int64 {
 	var n int64
 	for _, f := range fs.byKey {
 		there := f.got.Load() + f.resumed.Load()
-		if !f.running {
+		if !f.begun.Load() {
 			there = kept(f.desc)
 		}
-		n += max(0, f.desc.Size-there)
+		if n += max(0, f.desc.Size-there); n < 0 {
+			return math.MaxInt64
+		}
 	}
 	return n
 }
