@@ -47,7 +47,7 @@ func (p *pipe) serve(c *conn) {
 	for {
 		err := p.stream(c)
 		_ = c.body.Close() // all that was wanted of it has been read
-		if err == nil && p.nextPart(c) {
+		if (err == nil || p.retry(c, err)) && p.nextPart(c) {
 			_, err = p.open(c, true)
 			if err == nil {
 				continue
@@ -109,6 +109,26 @@ func (p *pipe) claim(c *conn) (int, error) {
 			return 0, context.Cause(c.ctx)
 		}
 	}
+}
+
+// retry says whether what c could not have is asked for once more, of all that
+// is missing: if others were beside c and have ended, their number may have
+// been what the server did not bear.
+func (p *pipe) retry(c *conn, err error) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.split || p.retried || p.err != nil || c.donor != nil || len(p.live)+len(p.probes) > 1 || c.ctx.Err() != nil {
+		return false
+	}
+	switch content.KindOf(err) {
+	case content.ErrRateLimited, content.ErrUnavailable, content.ErrNetwork, content.ErrTimeout, "":
+		p.retried, p.closed = true, true
+		if c.off < c.end {
+			p.pending = p.pending.add(c.span)
+		}
+		return true
+	}
+	return false
 }
 
 // nextPart gives c something to fetch, if anything is left.
@@ -215,6 +235,9 @@ func (p *pipe) narrow() {
 // does not give parts, or the bytes have come meanwhile.
 func (p *pipe) join(c *conn) {
 	_, err := p.open(c, true)
+	if err != nil && p.retry(c, err) && p.nextPart(c) {
+		_, err = p.open(c, true)
+	}
 	p.mu.Lock()
 	p.probes = slices.DeleteFunc(p.probes, func(d *conn) bool { return d == c })
 	if err == nil && p.takeOver(c) {

@@ -31,6 +31,7 @@ type pipe struct {
 	mark    int64 // the low-water mark: all before it is in the queue, or has been taken out
 	split   bool  // parts are fetched apart
 	closed  bool  // no connection may be added
+	retried bool  // what failed beside others was asked for once more
 	err     error // why the blob cannot be had
 	extra   int   // lanes beside the blob's first
 }
@@ -111,6 +112,9 @@ func (p *pipe) end() {
 // take waits for the next bytes to hash; a chunk without a buffer is the end.
 func (p *pipe) take(ctx context.Context) (chunk, error) {
 	for {
+		if ctx.Err() != nil { // while there is something to hash, nothing else looks
+			return chunk{}, context.Cause(ctx)
+		}
 		p.mu.Lock()
 		if len(p.queue) > 0 {
 			c := p.queue[0]
@@ -120,10 +124,6 @@ func (p *pipe) take(ctx context.Context) (chunk, error) {
 			return c, nil
 		}
 		s, err := span{p.mark, p.written.after(p.mark)}, p.err
-		if s.end > s.off {
-			s.end = min(s.end, s.off+bufferSize)
-			p.mark = s.end
-		}
 		p.mu.Unlock()
 		switch {
 		case err != nil:
@@ -139,12 +139,18 @@ func (p *pipe) take(ctx context.Context) (chunk, error) {
 	}
 }
 
-// readBack reads what is in the ingest but no more in memory.
+// readBack reads what is in the ingest but no more in memory. The mark stays
+// where it is until there is a buffer: past it, a connection would queue its
+// buffers for a hash that waits for one.
 func (p *pipe) readBack(ctx context.Context, s span) (chunk, error) {
 	buf, err := p.t.rt.pool.get(ctx)
 	if err != nil {
 		return chunk{}, err
 	}
+	s.end = min(s.end, s.off+bufferSize)
+	p.mu.Lock()
+	p.mark = s.end
+	p.mu.Unlock()
 	buf = buf[:s.end-s.off]
 	if err := p.t.readAt(buf, s.off); err != nil {
 		p.t.rt.pool.put(buf)

@@ -22,13 +22,17 @@ type pool struct {
 }
 
 func newPool(memory int64) *pool {
-	n := int(max(minBuffers, memory/bufferSize))
+	n := int(min(maxBuffers, max(minBuffers, memory/bufferSize)))
 	return &pool{free: make(chan []byte, n), left: n}
 }
 
-// minBuffers lets one blob go on: one buffer in its connection's hands, one in
-// the hash's, and one to read back what came over another connection.
-const minBuffers = 4
+const (
+	// minBuffers lets one blob go on: one buffer in its connection's hands, one in
+	// the hash's, and one to read back what came over another connection.
+	minBuffers = 4
+	// maxBuffers, 16 GiB, are more than are ever in use: who sets no limit means that.
+	maxBuffers = 1 << 16
+)
 
 // get waits for a buffer, or for the end of ctx.
 func (p *pool) get(ctx context.Context) ([]byte, error) {

@@ -108,12 +108,15 @@ func New(conf Config) *Runtime {
 	} else if r.stall == 0 {
 		r.stall = 2 * time.Minute
 	}
-	blobs := orDefault(conf.Blobs, 10)
+	blobs := min(orDefault(conf.Blobs, 10), maxBlobs)
 	r.documents = make(chan struct{}, blobs)
 	r.lanes = newLanes(max(blobs, r.ranges), r.hashing)
 	r.flights = flights{limit: blobs, lanes: r.lanes, fetch: r.fetch, byKey: map[flightKey]*flight{}}
 	return r
 }
+
+// maxBlobs is what a larger Config.Blobs means.
+const maxBlobs = 1 << 16
 
 // orDefault is n if that is positive.
 func orDefault[T int | int64](n, standard T) T {
