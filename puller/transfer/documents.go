@@ -14,8 +14,8 @@ import (
 // stored reads a document, or a config, from the Store; the error wraps
 // fs.ErrNotExist if it is not there.
 func (r *Runtime) stored(ctx context.Context, desc ocispec.Descriptor) ([]byte, error) {
-	if desc.Size > index.MaxSize {
-		return nil, failf(content.ErrTooLarge, "%s has %d bytes, at most %d are read", desc.Digest, desc.Size, index.MaxSize)
+	if err := checkReadable(desc); err != nil {
+		return nil, err
 	}
 	f, err := r.store.Open(ctx, desc)
 	if err != nil {
@@ -31,6 +31,17 @@ func (r *Runtime) stored(ctx context.Context, desc ocispec.Descriptor) ([]byte, 
 		return nil, failf(content.ErrStore, "stored content is not %s", desc.Digest)
 	}
 	return body, nil
+}
+
+// checkReadable finds what is wrong with a descriptor of something that is read into memory.
+func checkReadable(desc ocispec.Descriptor) error {
+	if err := checkDescriptor(desc); err != nil {
+		return err
+	}
+	if desc.Size > index.MaxSize {
+		return failf(content.ErrTooLarge, "%s has %d bytes, at most %d are read", desc.Digest, desc.Size, index.MaxSize)
+	}
+	return nil
 }
 
 // storedDocument reads and parses a document from the Store.
@@ -69,6 +80,9 @@ func (r *Runtime) topDocument(ctx context.Context, o origin) (document, error) {
 		}
 		have.MediaType = desc.MediaType
 		desc, body = have, kept
+	}
+	if pinned := o.ref.Digest(); pinned != "" && desc.Digest != pinned {
+		return document{}, failf(content.ErrDigestMismatch, "the source gave manifest %s for %s", desc.Digest, pinned)
 	}
 	return r.believe(desc, desc, body)
 }

@@ -65,18 +65,19 @@ func (r *Runtime) accept(ctx context.Context, spec puller.Spec, t target, m *met
 			return false, &content.Error{Kind: content.ErrBadDigest, Err: err}
 		}
 		if err := r.admit(ctx, ref, t.leaf().desc, t.leaf().body); err != nil {
+			if ctx.Err() != nil { // the hook gave up because the caller did
+				return false, context.Cause(ctx)
+			}
 			return false, &content.Error{Kind: content.ErrRefused, Err: err}
 		}
 	}
-	alone := len(t.docs) == 1
-	if !t.choice.CheckConfig && !(alone && r.strict) {
-		return true, nil
+	asks, ok := r.configDecides(t)
+	if !asks {
+		return ok, nil
 	}
 	config := t.manifest().Config
-	if !imageConfig(config.MediaType) {
-		// An artifact is for all platforms; but beside images for some, it is
-		// something about them, such as an SBOM, and no image for the others.
-		return alone || !t.besideImages(), nil
+	if err := checkReadable(config); err != nil {
+		return false, err
 	}
 	if err := r.bring(ctx, origin{spec.Ref, spec.Credential}, []ocispec.Descriptor{config}, m); err != nil {
 		return false, err
@@ -85,11 +86,34 @@ func (r *Runtime) accept(ctx context.Context, spec puller.Spec, t target, m *met
 	if err != nil {
 		return false, err
 	}
-	if serves(got, spec.Platform) {
+	return t.fits(got, spec.Platform)
+}
+
+// configDecides says whether only the config can tell if t will do, and if it
+// need not be asked, whether t will.
+func (r *Runtime) configDecides(t target) (asks, ok bool) {
+	alone := len(t.docs) == 1
+	if !t.choice.CheckConfig && !(alone && r.strict) {
+		return false, true
+	}
+	if !imageConfig(t.manifest().Config.MediaType) {
+		// An artifact is for all platforms; but beside images for some, it is
+		// something about them, such as an SBOM, and no image for the others.
+		return false, alone || !t.besideImages()
+	}
+	return true, false
+}
+
+// fits reports whether t will do, whose config names platform got. Outside an
+// index that is an error if not; signatures and the like come there with an
+// image config that names none.
+func (t target) fits(got, want ocispec.Platform) (bool, error) {
+	alone := len(t.docs) == 1
+	if serves(got, want) || alone && got.OS == "" && got.Architecture == "" {
 		return true, nil
 	}
 	if alone {
-		return false, failf(content.ErrNoPlatform, "the image is for %.80q, not for %s", index.FormatPlatform(got), index.FormatPlatform(spec.Platform))
+		return false, failf(content.ErrNoPlatform, "the image is for %.80q, not for %s", index.FormatPlatform(got), index.FormatPlatform(want))
 	}
 	return false, nil
 }

@@ -53,12 +53,16 @@ func (r *Runtime) status(ctx context.Context, spec puller.Spec) (puller.Image, e
 // whole reports whether a manifest is for the platform; the error wraps
 // fs.ErrNotExist if one of its blobs is missing.
 func (r *Runtime) whole(ctx context.Context, spec puller.Spec, t target) (bool, error) {
-	config := t.manifest().Config
-	if imageConfig(config.MediaType) && (t.choice.CheckConfig || len(t.docs) == 1 && r.strict) {
-		p, err := r.configPlatform(ctx, config)
-		if err != nil || !serves(p, spec.Platform) {
+	asks, ok := r.configDecides(t)
+	if asks {
+		p, err := r.configPlatform(ctx, t.manifest().Config)
+		if err != nil {
 			return false, err
 		}
+		ok, _ = t.fits(p, spec.Platform) // another platform's is not stored, and no error
+	}
+	if !ok {
+		return false, nil
 	}
 	for _, d := range t.blobs() {
 		has, err := r.store.Has(ctx, d)
@@ -126,11 +130,12 @@ func (r *Runtime) plan(ctx context.Context, spec puller.Spec) (puller.Plan, erro
 
 // likely accepts a manifest unless a stored config says that it is for another platform.
 func (r *Runtime) likely(ctx context.Context, spec puller.Spec, t target) (bool, error) {
-	alone := len(t.docs) == 1
-	if config := t.manifest().Config; imageConfig(config.MediaType) && (t.choice.CheckConfig || alone && r.strict) {
-		if p, err := r.configPlatform(ctx, config); err == nil {
-			return serves(p, spec.Platform), nil
-		}
+	asks, ok := r.configDecides(t)
+	if !asks {
+		return ok, nil
+	}
+	if p, err := r.configPlatform(ctx, t.manifest().Config); err == nil {
+		return t.fits(p, spec.Platform)
 	}
 	return true, nil
 }
