@@ -98,7 +98,7 @@ func (g *guard) match(ctx context.Context, t *task, id string, held Access) (acc
 		return access{true, "it was pulled anonymously or with the node's credential"}, nil
 	}
 	// Without a UID it could be another one of the same name.
-	if account := t.req.Pod.ServiceAccount; account.UID != "" && slices.Contains(held.ServiceAccounts, account) {
+	if account := accountOf(t.req.Pod); account.UID != "" && slices.Contains(held.ServiceAccounts, account) {
 		return access{true, "the Pod's service account has pulled it before"}, nil
 	}
 	if len(held.Secrets) == 0 && len(held.ServiceAccounts) == 0 {
@@ -112,14 +112,26 @@ func (g *guard) match(ctx context.Context, t *task, id string, held Access) (acc
 	return g.matchSecrets(ctx, t, id, held), nil
 }
 
+// accountOf is pod's service account, which is in the Pod's namespace.
+func accountOf(pod credentials.Pod) credentials.ServiceAccount {
+	account := pod.ServiceAccount
+	if account.Namespace == "" {
+		account.Namespace = pod.Namespace
+	}
+	return account
+}
+
 // matchSecrets goes through the Pod's secrets. The node's keyring is not asked:
 // what it has pulled everybody may use.
 func (g *guard) matchSecrets(ctx context.Context, t *task, id string, held Access) access {
 	why := "none of the Pod's secrets has pulled it before"
 	granted := false
 	t.ring.lookupPod(ctx, t.ref, func(c credentials.Credential, err error) bool {
-		if err != nil {
+		switch {
+		case err != nil:
 			return true // it is reported where the secret is missing: when the registry is asked
+		case c.Origin.ServiceAccount != (credentials.ServiceAccount{}):
+			return true // no Secret, and known by its account
 		}
 		for _, s := range held.Secrets {
 			same, equal := s.sameObject(secretID(c)), holds(s.Hash, c)
@@ -302,12 +314,12 @@ func (r tried) access() Access {
 	switch {
 	case r.with.Anonymous():
 		return Access{Everybody: true}
+	case account != (credentials.ServiceAccount{}):
+		return Access{ServiceAccounts: []credentials.ServiceAccount{account}}
 	case r.from == fromPod:
 		s := secretID(r.with)
 		s.Hash = hashCredential(r.with)
 		return Access{Secrets: []SecretID{s}}
-	case account != (credentials.ServiceAccount{}):
-		return Access{ServiceAccounts: []credentials.ServiceAccount{account}}
 	}
 	return Access{Everybody: true}
 }

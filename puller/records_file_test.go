@@ -350,6 +350,7 @@ func TestWhatIsRecorded(t *testing.T) {
 		{"the node's", nil, ringOf(node("n")), Access{Everybody: true}},
 		{"the node's for a service account", nil, ringOf(plugin), Access{ServiceAccounts: []credentials.ServiceAccount{account}}},
 		{"a secret", ringOf(secret("a", "1")), ringOf(node("n")), Access{Secrets: []SecretID{{Namespace: "team", Name: "secret-a", UID: "uid-a"}}}},
+		{"the Pod's for its service account", ringOf(plugin), nil, Access{ServiceAccounts: []credentials.ServiceAccount{account}}},
 		{"what else the Pod brought", ringOf(static), nil, Access{Secrets: []SecretID{{}}}},
 	}
 	for _, tt := range tests {
@@ -386,6 +387,53 @@ func TestServiceAccountsAreKnownByUID(t *testing.T) {
 		_, err := w.Pull(t.Context(), Request{Image: "priv.example/app:1", Pod: credentials.Pod{ServiceAccount: credentials.ServiceAccount{Namespace: "n", Name: "sa", UID: uid}}})
 		assert.Equal(t, want, err == nil, "UID %q: %v", uid, err)
 	}
+}
+
+// Plugins in a request's keyring are asked for its Pod, and what they open is the
+// service account's: neither its next token nor another Pod of it needs a Secret.
+func TestPluginsOfARequestKnowItsPod(t *testing.T) {
+	account := credentials.ServiceAccount{Name: "builder", UID: "sa"}
+	ring := podRing{func(pod credentials.Pod) credentials.Keyring {
+		c := node("token of " + pod.Name)
+		c.Origin = credentials.Origin{Kind: credentials.KindPlugin, Name: "ecr", Key: pod.Name, ServiceAccount: accountOf(pod)}
+		return ringOf(c)
+	}}
+	w := newWorld(t, Config{Records: openRecords(t)})
+	pull := func(pod credentials.Pod) ([]string, error) {
+		_, err := w.Pull(t.Context(), Request{Image: "priv.example/app:1", Pod: pod, Keyring: ring})
+		return w.runtime.took(), err
+	}
+	asked, err := pull(credentials.Pod{Namespace: "team", Name: "one", UID: "1", ServiceAccount: account})
+	require.NoError(t, err)
+	assert.Equal(t, []string{"inspect priv.example/app:1", "pull priv.example/app:1 with one"}, asked)
+	asked, err = pull(credentials.Pod{Namespace: "team", Name: "two", UID: "2", ServiceAccount: account})
+	require.NoError(t, err)
+	assert.Equal(t, []string{"inspect priv.example/app:1"}, asked, "its service account may use it")
+	asked, err = pull(credentials.Pod{Namespace: "other", Name: "three", UID: "3", ServiceAccount: account})
+	require.NoError(t, err)
+	assert.Equal(t, []string{"inspect priv.example/app:1", "pull priv.example/app:1 with three"}, asked, "another one has to ask")
+
+	d, err := w.Explain(t.Context(), Request{Image: "priv.example/app:2", Pod: credentials.Pod{Namespace: "team", Name: "four", ServiceAccount: account}, Keyring: ring})
+	require.NoError(t, err)
+	require.Len(t, d.Candidates, 1)
+	assert.Equal(t, `plugin "ecr", key "four", service account "team/builder"`, d.Candidates[0].From)
+}
+
+// Plugins of one request are not those of another Pod's: only equal ones share.
+func TestPluginsOfARequestOpenTheirOwnWindow(t *testing.T) {
+	ring := podRing{func(pod credentials.Pod) credentials.Keyring {
+		return ringOf(secret(pod.ServiceAccount.Name, pod.ServiceAccount.Name))
+	}}
+	w := newWorld(t, Config{})
+	w.runtime.pull = answers(map[string]string{"a": "401"})
+	pull := func(account string) error {
+		_, err := w.Pull(t.Context(), Request{Image: "priv.example/app:1", Keyring: ring,
+			Pod: credentials.Pod{UID: "1", ServiceAccount: credentials.ServiceAccount{Name: account}}})
+		return err
+	}
+	assert.ErrorIs(t, pull("a"), ErrImagePull)
+	assert.ErrorIs(t, pull("a"), ErrImagePullBackOff)
+	assert.NoError(t, pull("b"), "another account's plugins are another secret")
 }
 
 // To see whether a present image may be used, no plugin of the node's runs.

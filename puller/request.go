@@ -18,7 +18,9 @@ type Request struct {
 	// Policy is the container's imagePullPolicy; not set = what the API server
 	// fills in: Always for the tag latest, IfNotPresent otherwise.
 	Policy pullpolicy.Policy
-	// Keyring is the Pod's imagePullSecrets, tried before the node's. nil = none.
+	// Keyring is the Pod's imagePullSecrets, tried before the node's. One that is a
+	// credentials.PodKeyring, such as plugins that want a service account's token,
+	// is asked for Pod. nil = none.
 	// Pulls whose keyrings are no credentials.Fingerprinter are not shared with
 	// others, and a repaired secret among theirs opens no back-off window.
 	Keyring credentials.Keyring

@@ -33,7 +33,7 @@ const (
 func (p *Puller) newRing(req Request) *ring {
 	_, podDependent := p.node.(credentials.PodKeyring)
 	return &ring{
-		pod:            req.Keyring,
+		pod:            credentials.For(req.Keyring, req.Pod),
 		node:           credentials.For(p.node, req.Pod),
 		namespace:      req.Pod.Namespace,
 		keepDuplicates: p.config.Kubelet.KeepDuplicates,
