@@ -2,7 +2,6 @@ package credentials
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"hash/maphash"
 	"iter"
@@ -50,7 +49,8 @@ func (r Rules) ParseConfig(data []byte, name string) (*Config, error) {
 
 func isLegacyName(name string) bool { return filepath.Base(name) == ".dockercfg" }
 
-// Problems returns what was left out and why: each an [*EntryError].
+// Problems returns what was left out and why, and warnings about what was not: each
+// an [*EntryError], which for those wraps a [Warning].
 func (c *Config) Problems() []error { return slices.Clone(c.orZero().problems) }
 
 // Name returns the name that the file was parsed under: its path, for one that
@@ -108,7 +108,7 @@ func (es *entries) addDocument(origin Origin, data []byte, legacy bool) (helperN
 				return helpers, fmt.Errorf("auths %w", err)
 			}
 			if spelling != "" && spelling != m.name {
-				es.problem(origin, errSpelling)
+				es.problem(origin, ErrSpelledTwice)
 			}
 			spelling = m.name
 			auths = append(auths, more...)
@@ -132,5 +132,3 @@ func (es *entries) addDocument(origin Origin, data []byte, legacy bool) (helperN
 	es.addAuths(origin, auths)
 	return helpers, nil
 }
-
-var errSpelling = errors.New("auths stands in it twice, spelled with other letters: other readers take only one of the two")

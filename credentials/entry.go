@@ -7,18 +7,34 @@ import (
 	"strings"
 )
 
-// An EntryError says that one entry of a source was left out, and why. It never
-// holds the entry's content.
+// An EntryError says that one entry of a source was left out, and why; or, if it
+// wraps a [Warning], what should be known of one that was not. It never holds the
+// entry's content.
 type EntryError struct {
 	Origin Origin // of the entry; without a Key if all of the source was left out
 	Err    error
 }
 
-// Error says which entry, and why it was left out.
+// Error says which entry, and what is the matter with it.
 func (e *EntryError) Error() string { return fmt.Sprintf("%v: %v", e.Origin, e.Err) }
 
 // Unwrap returns the reason.
 func (e *EntryError) Unwrap() error { return e.Err }
+
+// A Warning is what should be known of a source that is used all the same: unlike
+// the other problems it costs no entry.
+type Warning string
+
+// Error returns the warning itself.
+func (w Warning) Error() string { return string(w) }
+
+// The warnings.
+const (
+	// ErrReadableByOthers is said of a file by [ReadConfig], but not on Windows.
+	ErrReadableByOthers Warning = "can be read by other users: chmod 600 keeps its credentials private"
+	// ErrSpelledTwice is said of a document whose auths objects add up here.
+	ErrSpelledTwice Warning = "auths stands in it twice, spelled with other letters: other readers take only one of the two"
+)
 
 // entries collects the entries of one or more sources.
 type entries struct {

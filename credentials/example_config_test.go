@@ -103,6 +103,17 @@ func ExampleEntryError() {
 	// Output: file "config.json", key "registry.example": auth is not base64
 }
 
+func ExampleWarning() {
+	c, _ := credentials.ParseConfig([]byte(`{"auths": {"a.example": {"auth": "%%%"}}, "AUTHS": {}}`), "config.json")
+	for _, err := range c.Problems() {
+		var warning credentials.Warning
+		fmt.Println(errors.As(err, &warning), errors.Is(err, credentials.ErrSpelledTwice))
+	}
+	// Output:
+	// true true
+	// false false
+}
+
 func ExampleExplainer() {
 	var ring credentials.Explainer = config()
 	for note := range ring.Explain(reference.MustParse("registry.example/other/app")) {

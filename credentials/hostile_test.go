@@ -166,7 +166,7 @@ func TestHostileConfigs(t *testing.T) {
 		require.NoError(t, err)
 		assert.Len(t, c.table.entries, 1)
 		require.Len(t, c.Problems(), 1)
-		assert.ErrorIs(t, c.Problems()[0], errOpenToAll)
+		assert.ErrorIs(t, c.Problems()[0], ErrReadableByOthers)
 	})
 	t.Run("symlink-config", func(t *testing.T) {
 		dir := t.TempDir()

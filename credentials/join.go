@@ -108,7 +108,7 @@ func (j joinedPrints) Fingerprint(ref reference.Reference) uint64 {
 	return h.Sum64()
 }
 
-// Problems lists what the rings had to leave out.
+// Problems lists what the rings had to leave out, and their warnings.
 func (j joined) Problems() []error {
 	var all []error
 	for _, ring := range j.rings {

@@ -12,17 +12,14 @@ import (
 	"strings"
 )
 
-var (
-	// errOpenToAll is reported and does not keep the file from being used.
-	errOpenToAll  = errors.New("can be read by other users: chmod 600 keeps its credentials private")
-	errNotRegular = errors.New("is no regular file")
-)
+var errNotRegular = errors.New("is no regular file")
 
 // ReadConfig reads the first of the files paths that holds a JSON object, and
 // that one alone; see [ParseConfig]. Files that do not exist are passed over; one
-// that cannot be used is passed over too and listed by [Config.Problems], as is a
-// file that other users can read. If no file can be used the error says why of
-// each, and wraps fs.ErrNotExist if none of them is there.
+// that cannot be used is passed over too and listed by [Config.Problems]; one that
+// other users can read is used, and listed there with [ErrReadableByOthers]. If no
+// file can be used the error says why of each, and wraps fs.ErrNotExist if none of
+// them is there.
 //
 // [KubeletPaths], [DockerPaths] and [ContainersPaths] give lists to search.
 func ReadConfig(paths ...string) (*Config, error) { return Rules{}.ReadConfig(paths...) }
@@ -46,7 +43,7 @@ func (r Rules) ReadConfig(paths ...string) (*Config, error) {
 			continue
 		}
 		if mode&0o077 != 0 && runtime.GOOS != "windows" && !r.Kubelet {
-			bad = append(bad, &EntryError{Origin: origin, Err: errOpenToAll})
+			bad = append(bad, &EntryError{Origin: origin, Err: ErrReadableByOthers})
 		}
 		c.problems = append(bad, c.problems...)
 		return c, nil

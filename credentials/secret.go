@@ -166,7 +166,8 @@ func (r Rules) FromSecrets(secrets ...Secret) *Secrets {
 	return &Secrets{newTable(r, es.list), es.problems}
 }
 
-// Problems returns what was left out and why: each an [*EntryError].
+// Problems returns what was left out and why, and warnings about what was not: each
+// an [*EntryError], which for those wraps a [Warning].
 func (s *Secrets) Problems() []error { return slices.Clone(s.problems) }
 
 // Lookup yields the credentials whose key matches, in reverse byte order of the

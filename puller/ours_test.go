@@ -125,6 +125,24 @@ func TestBadEntriesOfOtherImagesAreNotTold(t *testing.T) {
 	assert.Equal(t, []string{"a.example", "[", ""}, keys)
 }
 
+// What is used all the same is no broken secret: a file that others can read, for one.
+func TestWarningsAreNoBadSecrets(t *testing.T) {
+	for _, warning := range []credentials.Warning{credentials.ErrReadableByOthers, credentials.ErrSpelledTwice} {
+		ring := ringOf(secret("a", "1"))
+		ring.problem = warning
+		w := newWorld(t, Config{Kubelet: Kubelet{FailOnBadSecret: true}})
+		_, err := w.Pull(t.Context(), Request{Image: "priv.example/app:1", Keyring: ring})
+		require.NoError(t, err)
+		assert.Equal(t, []string{EventPulling, EventPulled}, w.reasons())
+		w.runtime.pull = answers(map[string]string{"a": "401"})
+		_, err = w.Pull(t.Context(), Request{Image: "priv.example/app:2", Keyring: ring})
+		assert.Len(t, asError(t, err).Attempts, 1)
+		d, err := w.Explain(t.Context(), Request{Image: "priv.example/app:3", Keyring: ring})
+		require.NoError(t, err)
+		assert.Len(t, d.Candidates, 1)
+	}
+}
+
 func TestBadSecretWithVerification(t *testing.T) {
 	w := newWorld(t, Config{Records: openRecords(t)})
 	_, err := w.Pull(t.Context(), Request{Image: "priv.example/app:1", Keyring: ringOf(secret("a", "1"))})

@@ -193,7 +193,8 @@ func (r *ring) problemsFor(ref reference.Reference) []credentials.Attempt {
 	})
 }
 
-// problems lists what the Pod's keyring had to leave out: malformed secrets.
+// problems lists what the Pod's keyring had to leave out: malformed secrets. What is
+// used all the same, such as a file that others can read, is none of them.
 func (r *ring) problems() []credentials.Attempt {
 	k, ok := r.pod.(interface{ Problems() []error })
 	if !ok {
@@ -201,6 +202,10 @@ func (r *ring) problems() []credentials.Attempt {
 	}
 	var out []credentials.Attempt
 	for _, err := range k.Problems() {
+		var used credentials.Warning
+		if errors.As(err, &used) {
+			continue
+		}
 		a := credentials.Attempt{Source: true, Err: err}
 		var entry *credentials.EntryError
 		if errors.As(err, &entry) {
