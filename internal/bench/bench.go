@@ -1,0 +1,111 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pullkit/pullkit/internal/bench/report"
+)
+
+// A bench is one run of the command.
+type bench struct {
+	options
+	stdout, stderr io.Writer
+
+	dir    string // removed at the end; holds programs, images, home and what clients write
+	root   string // of the repository
+	skopeo string // path of the program, "" without one
+	failed int    // pulls of pullkit that failed
+}
+
+// bin is the directory of the programs, images that of the registry, home what
+// clients take for the user's, and out where they write.
+func (b *bench) bin(name string) string { return filepath.Join(b.dir, "bin", name) }
+func (b *bench) images() string         { return filepath.Join(b.dir, "images") }
+func (b *bench) home() string           { return filepath.Join(b.dir, "home") }
+func (b *bench) out() string            { return filepath.Join(b.dir, "out") }
+
+func (b *bench) wants(names ...string) bool {
+	return slices.ContainsFunc(names, func(name string) bool { return slices.Contains(b.only, name) })
+}
+
+func (b *bench) progress(format string, args ...any) { fmt.Fprintf(b.stderr, format+"\n", args...) }
+
+func (b *bench) print(tables ...*report.Table) error {
+	for _, table := range tables {
+		if err := table.Write(b.stdout); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// micro lets command micro compare single functions, in a process of its own:
+// this one stays small, see usage.
+func (b *bench) micro(ctx context.Context) error {
+	args := []string{}
+	if b.short {
+		args = append(args, "-short")
+	}
+	if !b.wants(microNames...) {
+		return nil
+	}
+	for _, name := range microNames {
+		if b.wants(name) {
+			args = append(args, name)
+		}
+	}
+	cmd := b.command(ctx, b.bin("micro"), args...)
+	cmd.Stdout, cmd.Stderr = b.stdout, b.stderr
+	return cmd.Run()
+}
+
+// prepare makes the directories that clients see.
+func (b *bench) prepare() error {
+	for _, dir := range []string{b.home(), b.out()} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	spread(b.out())
+	return os.WriteFile(filepath.Join(b.home(), "config.json"), []byte(`{"auths":{}}`), 0o600)
+}
+
+// spread asks ext4 to place each directory in dir far from the others, as it does
+// in the root of a file system: by a hash of its name. Creating a file near many that
+// were deleted within the last minutes is slow there, since their inodes are looked
+// at and passed over: without this a client would pay for the one before it, with up
+// to three times its own time. Other file systems refuse, which does no harm.
+func spread(dir string) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	const topDir = 0x00020000 // EXT4_TOPDIR_FL
+	if flags, err := unix.IoctlGetInt(int(f.Fd()), unix.FS_IOC_GETFLAGS); err == nil {
+		_ = unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, flags|topDir)
+	}
+}
+
+// fresh returns a directory for one client, which does not exist yet and whose name
+// was never used. All that others wrote or removed is on the disk when it returns, so
+// that nobody waits for the writes of another.
+func (b *bench) fresh(client string) (string, error) {
+	f, err := os.Open(b.out())
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	if err := unix.Syncfs(int(f.Fd())); err != nil {
+		return "", err
+	}
+	return filepath.Join(b.out(), fmt.Sprintf("%s-%016x", client, rand.Uint64())), nil
+}

@@ -1,2 +1,0 @@
-// Package bench compares pullkit with its peers in one run: see README.md.
-package bench

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+
+	"github.com/pullkit/pullkit/internal/bench/report"
+)
+
+func walls(values ...float64) (results []result) {
+	for _, v := range values {
+		results = append(results, result{wall: v})
+	}
+	return results
+}
+
+func TestJudge(t *testing.T) {
+	clients := []client{{name: "a"}, {name: "b"}, {name: "broken"}, {name: "ideal", ideal: true}, {name: pullkit}}
+	rs := runs{
+		"a":      walls(9, 2, 3),
+		"b":      walls(2, 4), // the median of two is their mean
+		"broken": {{wall: 1}, {err: errors.New("failed")}},
+		"ideal":  walls(1),
+		pullkit:  walls(1.5),
+	}
+	for _, tt := range []struct {
+		goal goal
+		want report.Goal
+	}{
+		{goal{most: 1.05, of: "ideal"}, report.Goal{Want: "at most 1.05 x ideal", Got: "1.50 x ideal"}},
+		{goal{most: 0.5, of: bestPeer}, report.Goal{Want: "at most 0.5 x the best peer", Got: "0.50 x a", Met: true}},
+		{goal{most: 1, of: bestPeer, faster: true}, report.Goal{Want: "less than the best peer", Got: "0.50 x a", Met: true}},
+		{goal{most: 2}, report.Goal{Want: "at most 2 s", Got: "1.50", Met: true}},
+		{goal{most: 1, of: "broken"}, report.Goal{Want: "at most 1 x broken", Got: "nothing to compare"}},
+		{goal{most: 1, of: "absent"}, report.Goal{Want: "at most 1 x absent", Got: "nothing to compare"}},
+	} {
+		assert.Equal(t, tt.want, rs.judge(tt.goal, clients, wallTime))
+	}
+	assert.Equal(t, "3.000", rs.cell("a", wallTime))
+	assert.Equal(t, "3.000", rs.cell("b", wallTime))
+	assert.Equal(t, "**fails**", rs.cell("broken", wallTime))
+
+	rs[pullkit] = append(rs[pullkit], result{err: errors.New("failed")})
+	assert.Equal(t, report.Goal{Want: "at most 2 s", Got: "fails"}, rs.judge(goal{most: 2}, clients, wallTime))
+	equal := runs{"a": walls(2), pullkit: walls(2)}
+	assert.False(t, equal.judge(goal{most: 1, of: bestPeer, faster: true}, clients, wallTime).Met, "as fast is not faster")
+	assert.True(t, equal.judge(goal{most: 1, of: bestPeer}, clients, wallTime).Met)
+}
+
+func TestCountsString(t *testing.T) {
+	assert.Equal(t, "0", counts{}.String())
+	assert.Equal(t, "4: 2 GET blob, GET manifest, HEAD manifest",
+		counts{Requests: map[string]int{"GET blob": 2, "HEAD manifest": 1, "GET manifest": 1}}.String())
+}
+
+func TestCountGoal(t *testing.T) {
+	want := []string{"3", "0", "1: HEAD manifest"}
+	for _, tt := range []struct {
+		got  []string
+		goal string
+	}{
+		{[]string{"3: 2 GET blob, GET manifest", "0", "1: HEAD manifest"}, "all"},
+		{[]string{"4: 3 GET blob, GET manifest", "0", "1: HEAD manifest"}, "4: 3 GET blob, GET manifest instead of 3"},
+		{[]string{"3: 3 GET blob", "0", "1: GET manifest"}, "1: GET manifest instead of 1: HEAD manifest"},
+	} {
+		assert.Equal(t, tt.goal, countGoal(want, tt.got).Got)
+	}
+}
+
+func TestTail(t *testing.T) {
+	var said tail
+	for range 3 {
+		n, err := said.Write(make([]byte, tailSize-1))
+		assert.NoError(t, err)
+		assert.Equal(t, tailSize-1, n)
+	}
+	_, _ = said.Write([]byte("first\nlast\n"))
+	assert.Len(t, said, tailSize)
+	assert.Equal(t, "last", lastLine(string(said)))
+}

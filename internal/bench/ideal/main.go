@@ -1,0 +1,124 @@
+// Command ideal fetches one image as plainly as a Go program can, to show what a
+// machine gives: a GET, SHA-256 and a write for each blob, as many blobs at a time
+// as there are processors. It checks digests, and nothing else; it syncs nothing
+// and tries nothing twice.
+//
+//	ideal [-pipe] HOST/REPOSITORY:TAG DIR
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+)
+
+func main() {
+	pipe := flag.Bool("pipe", false, "hash in a second goroutine")
+	flag.Parse()
+	if flag.NArg() != 2 {
+		fmt.Fprintln(os.Stderr, "usage: ideal [-pipe] HOST/REPOSITORY:TAG DIR")
+		os.Exit(2)
+	}
+	f := fetcher{copy: copyInline}
+	if *pipe {
+		f.copy = copyPipe
+	}
+	if err := f.image(context.Background(), flag.Arg(0), flag.Arg(1)); err != nil {
+		fmt.Fprintln(os.Stderr, "ideal:", err)
+		os.Exit(1)
+	}
+}
+
+// maxManifest bounds what is read of a manifest.
+const maxManifest = 4 << 20
+
+type fetcher struct {
+	client http.Client
+	copy   func(w, hash io.Writer, r io.Reader) error
+	base   string
+	blobs  string
+}
+
+func (f *fetcher) image(ctx context.Context, image, dir string) error {
+	host, rest, _ := strings.Cut(image, "/")
+	repository, tag, _ := strings.Cut(rest, ":")
+	f.client.Transport = &http.Transport{MaxIdleConnsPerHost: 16, DisableCompression: true}
+	f.base = "http://" + host + "/v2/" + repository
+	f.blobs = filepath.Join(dir, "blobs", "sha256")
+	if err := os.MkdirAll(f.blobs, 0o755); err != nil {
+		return err
+	}
+	body, err := f.get(ctx, "/manifests/"+tag)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	data, err := io.ReadAll(io.LimitReader(body, maxManifest))
+	if err != nil {
+		return err
+	}
+	var manifest ocispec.Manifest
+	if err := json.Unmarshal(data, &manifest); err != nil {
+		return err
+	}
+	if err := os.WriteFile(f.path(digest.FromBytes(data)), data, 0o644); err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for _, desc := range append(manifest.Layers, manifest.Config) {
+		group.Go(func() error { return f.blob(ctx, desc) })
+	}
+	return group.Wait()
+}
+
+func (f *fetcher) path(d digest.Digest) string { return filepath.Join(f.blobs, d.Encoded()) }
+
+func (f *fetcher) get(ctx context.Context, path string) (io.ReadCloser, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, f.base+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Accept", ocispec.MediaTypeImageManifest)
+	resp, err := f.client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return nil, errors.Join(fmt.Errorf("%s: %s", path, resp.Status), resp.Body.Close())
+	}
+	return resp.Body, nil
+}
+
+func (f *fetcher) blob(ctx context.Context, desc ocispec.Descriptor) error {
+	body, err := f.get(ctx, "/blobs/"+desc.Digest.String())
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	file, err := os.Create(f.path(desc.Digest))
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	hash := digest.SHA256.Hash()
+	if err := f.copy(file, hash, body); err != nil {
+		return err
+	}
+	if got := digest.NewDigest(digest.SHA256, hash); got != desc.Digest {
+		return fmt.Errorf("blob %s: got %s", desc.Digest, got)
+	}
+	return file.Close()
+}

@@ -1,0 +1,77 @@
+// Command micro compares single functions with those of the peers: parsing names,
+// parsing and choosing from an index, building and asking keyrings.
+//
+//	micro [-short] [names] [indexes] [keyrings]
+//
+// All take turns, round after round, and each is judged by its best round: what
+// else the machine does spoils that least.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+
+	"github.com/pullkit/pullkit/internal/bench/report"
+)
+
+// sizes are how much is measured.
+type sizes struct {
+	rounds  int   // of a comparison
+	part    int   // what the calls of a round are divided by
+	entries []int // of an index
+	secrets []int // of a keyring
+}
+
+var (
+	fullSizes  = sizes{rounds: 100, part: 1, entries: []int{8, 50, 1000}, secrets: []int{10, 100, 1000, 5000}}
+	shortSizes = sizes{rounds: 3, part: 50, entries: []int{8, 50}, secrets: []int{10, 100}}
+)
+
+// comparisons are what can be asked for by name.
+var comparisons = []struct {
+	name string
+	run  func(sizes) ([]*report.Table, error)
+}{
+	{"names", compareNames},
+	{"indexes", compareIndexes},
+	{"keyrings", compareKeyrings},
+}
+
+func main() {
+	short := flag.Bool("short", false, "measure little: the figures say nothing then")
+	flag.Parse()
+	if err := run(*short, flag.Args()); err != nil {
+		fmt.Fprintln(os.Stderr, "micro:", err)
+		os.Exit(1)
+	}
+}
+
+func run(short bool, names []string) error {
+	size := fullSizes
+	if short {
+		size = shortSizes
+	}
+	wanted := map[string]bool{}
+	for _, name := range names {
+		wanted[name] = true
+	}
+	for _, c := range comparisons {
+		if len(wanted) > 0 && !wanted[c.name] {
+			continue
+		}
+		fmt.Fprintln(os.Stderr, "micro:", c.name)
+		before := report.Load()
+		tables, err := c.run(size)
+		if err != nil {
+			return fmt.Errorf("%s: %w", c.name, err)
+		}
+		for _, table := range tables {
+			table.Note("Best of %d rounds in turn. Load %s before, %s after.", size.rounds, before, report.Load())
+			if err := table.Write(os.Stdout); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,152 @@
+package main
+
+import (
+	"errors"
+	"io"
+	"net"
+	"sync/atomic"
+	"time"
+)
+
+// A link says what connections are like. The zero link leaves them alone.
+type link struct {
+	rate  int64         // bytes a second to the client, 0 = no limit
+	delay time.Duration // of a connection's set-up and of each request
+	cut   int64         // a connection ends after so many bytes to the client, 0 = never
+	reset bool          // it ends by a reset
+	tell  int64         // what is told whenever so many bytes went to clients, 0 = never
+}
+
+// limits reports whether connections are to be wrapped at all: a wrapped one
+// cannot send a file without copying it.
+func (l link) limits() bool { return l.rate > 0 || l.delay > 0 || l.cut > 0 || l.tell > 0 }
+
+// A linkListener gives each connection its own limits, as registries and CDNs do,
+// and counts what all of them carried.
+type linkListener struct {
+	net.Listener
+	link
+	sent func(n int64) // what a connection carried
+}
+
+func (l *linkListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	c := &linkConn{Conn: conn, link: l.link, total: l.sent}
+	c.asked.Store(true)
+	c.setUp.Store(l.delay > 0)
+	return c, nil
+}
+
+// A linkConn is the server's side of a connection.
+type linkConn struct {
+	net.Conn
+	link
+	total func(n int64)
+	setUp atomic.Bool // its set-up has not been waited for
+	asked atomic.Bool // what is read next begins a request
+	sent  int64
+	free  time.Time // when the link has carried what was written
+}
+
+func (c *linkConn) Read(p []byte) (int, error) {
+	if c.setUp.Swap(false) {
+		time.Sleep(c.delay)
+	}
+	n, err := c.Conn.Read(p)
+	if n > 0 && c.asked.Swap(false) {
+		time.Sleep(c.delay)
+	}
+	return n, err
+}
+
+// errCut is what a write gets on a connection that was ended.
+var errCut = errors.New("the connection was cut")
+
+// Write is called by one goroutine at a time, as ReadFrom is.
+func (c *linkConn) Write(p []byte) (int, error) {
+	n, err := c.carry(int64(len(p)), func(k int64) (int64, error) {
+		m, err := c.Conn.Write(p[:k])
+		p = p[m:]
+		return int64(m), err
+	})
+	return int(n), err
+}
+
+// ReadFrom lets the system send a file, as it does on a plain connection: one that
+// is only cut must not be slower than that.
+func (c *linkConn) ReadFrom(r io.Reader) (int64, error) {
+	tcp, plain := c.Conn.(*net.TCPConn)
+	content, limited := r.(*io.LimitedReader)
+	if !plain || !limited {
+		return io.Copy(struct{ io.Writer }{c}, r)
+	}
+	return c.carry(content.N, func(k int64) (int64, error) {
+		m, err := tcp.ReadFrom(&io.LimitedReader{R: content.R, N: k})
+		content.N -= m
+		return m, err
+	})
+}
+
+// carry lets send pass on n bytes in pieces, as the link allows.
+func (c *linkConn) carry(n int64, send func(n int64) (int64, error)) (carried int64, err error) {
+	c.asked.Store(true)
+	for carried < n {
+		piece := n - carried
+		if c.rate > 0 || c.tell > 0 {
+			piece = min(piece, pieceSize)
+		}
+		last := c.cut > 0 && c.sent+piece >= c.cut
+		if last {
+			piece = c.cut - c.sent
+		}
+		c.pace(piece)
+		k, err := send(piece)
+		carried += k
+		c.sent += k
+		c.total(k)
+		switch {
+		case err != nil || k < piece:
+			return carried, err
+		case last:
+			return carried, c.end()
+		}
+	}
+	return carried, nil
+}
+
+// pieceSize is how much is sent between two looks at the clock or the counter.
+const pieceSize = 64 << 10
+
+// burst is what a link may carry at once after a pause, and slack the least time
+// worth sleeping: what is not slept is slept later.
+const (
+	burst = 50 * time.Millisecond
+	slack = 2 * time.Millisecond
+)
+
+// pace waits until the link is free for n more bytes.
+func (c *linkConn) pace(n int64) {
+	if c.rate == 0 {
+		return
+	}
+	now := time.Now()
+	if earliest := now.Add(-burst); c.free.Before(earliest) {
+		c.free = earliest
+	}
+	if wait := c.free.Sub(now); wait > slack {
+		time.Sleep(wait)
+	}
+	c.free = c.free.Add(time.Duration(n * int64(time.Second) / c.rate))
+}
+
+func (c *linkConn) end() error {
+	if tcp, ok := c.Conn.(*net.TCPConn); ok && c.reset {
+		if err := tcp.SetLinger(0); err != nil {
+			return err
+		}
+	}
+	return errors.Join(errCut, c.Conn.Close())
+}

@@ -1,0 +1,25 @@
+package report
+
+import (
+	"fmt"
+	"os"
+	"strings"
+)
+
+// Load returns the machine's load average of the last minute, "unknown" where
+// the system does not tell.
+func Load() string {
+	data, err := os.ReadFile("/proc/loadavg")
+	if fields := strings.Fields(string(data)); err == nil && len(fields) > 0 {
+		return fields[0]
+	}
+	return "unknown"
+}
+
+// Rounds says what the figures of so many rounds are.
+func Rounds(n int) string {
+	if n == 1 {
+		return "One round."
+	}
+	return fmt.Sprintf("Medians of %d rounds in turn.", n)
+}

@@ -1,0 +1,183 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+)
+
+const (
+	kib = 1 << 10
+	mib = 1 << 20
+)
+
+// A scenario is a comparison of pulls that can be asked for by name.
+type scenario struct {
+	name   string
+	images func(b *bench) []string // that the registry is to make
+	run    func(ctx context.Context, b *bench) error
+}
+
+// scenarios are all of them, in the order in which they are run.
+func scenarios() []scenario {
+	return []scenario{
+		{"cold", imagesOf(coldRows), runCold},
+		{"limited", imagesOf(limitedRows), runLimited},
+		{"cut", cutImages, runCut},
+		{"killed", cutImages, runKilled},
+		{"requests", requestImages, runRequests},
+		{"many", manyImages, runMany},
+	}
+}
+
+func scenarioNames() []string {
+	var names []string
+	for _, s := range scenarios() {
+		names = append(names, s.name)
+	}
+	return names
+}
+
+// pulls runs the scenarios that were asked for. It goes on after a pull that
+// failed, and tells at the end if one of pullkit's did.
+func (b *bench) pulls(ctx context.Context) error {
+	var images []string
+	for _, s := range scenarios() {
+		if b.wants(s.name) {
+			images = append(images, s.images(b)...) // some share one
+		}
+	}
+	if len(images) == 0 {
+		return nil
+	}
+	if err := b.prepare(); err != nil {
+		return err
+	}
+	slices.Sort(images)
+	if err := b.makeImages(ctx, slices.Compact(images)); err != nil {
+		return fmt.Errorf("making images: %w", err)
+	}
+	for _, s := range scenarios() {
+		if !b.wants(s.name) {
+			continue
+		}
+		if err := s.run(ctx, b); err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
+	}
+	if b.failed > 0 {
+		return errOurs
+	}
+	return nil
+}
+
+// A row is a line of a scenario's tables: an image, and what pullkit's figures
+// should be.
+type row struct {
+	name   string
+	image  string // repository; its tag is 1
+	layers int
+	size   int64 // of a layer
+	goals  map[string][]goal
+}
+
+// spec is what the registry is asked to make.
+func (r row) spec() string { return fmt.Sprintf("%s=%dx%d", r.image, r.layers, r.size) }
+
+// bytes are those of the layers' content.
+func (r row) bytes() int64 { return int64(r.layers) * r.size }
+
+func imagesOf(rows func(b *bench) []row) func(b *bench) []string {
+	return func(b *bench) []string {
+		var specs []string
+		for _, r := range rows(b) {
+			specs = append(specs, r.spec())
+		}
+		return specs
+	}
+}
+
+// sized is a row of an image with layers of size bytes, or of few bytes where
+// little is to be measured.
+func (b *bench) sized(name, image string, layers int, size int64, goals map[string][]goal) row {
+	if b.short {
+		layers, size = min(layers, 10), max(size/256, 16*kib)
+	}
+	unit, amount := "KiB", size/kib
+	switch {
+	case size >= 1024*mib:
+		unit, amount = "GiB", size/(1024*mib)
+	case size >= mib:
+		unit, amount = "MiB", size/mib
+	}
+	if name != "" {
+		name += ": "
+	}
+	return row{fmt.Sprintf("%s%d x %d %s", name, layers, amount, unit), image, layers, size, goals}
+}
+
+func coldRows(b *bench) []row {
+	return []row{
+		b.sized("A", "a", 1, 1024*mib, map[string][]goal{
+			wallTime.name:   {{most: 1.05, of: "ideal-pipe"}, {most: 1, of: bestPeer, faster: true}},
+			cpuTime.name:    {{most: 0.95, of: bestPeer}},
+			peakMemory.name: {{most: 16}},
+		}),
+		b.sized("B", "b", 8, 128*mib, map[string][]goal{
+			wallTime.name:   {{most: 1.05, of: "ideal-pipe"}, {most: 1, of: bestPeer, faster: true}},
+			cpuTime.name:    {{most: 0.95, of: bestPeer}},
+			peakMemory.name: {{most: 20}},
+		}),
+		b.sized("C", "c", 100, mib, map[string][]goal{
+			wallTime.name:   {{most: 1.05, of: "ideal-inline"}, {most: 1, of: bestPeer}},
+			peakMemory.name: {{most: 20}},
+		}),
+	}
+}
+
+func runCold(ctx context.Context, b *bench) error {
+	return b.compareRows(ctx, comparison{
+		name: "cold", title: "Cold pulls", rows: coldRows(b), clients: b.clients(),
+		figures: []figure{wallTime, cpuTime, peakMemory},
+		args:    pullOne,
+	})
+}
+
+// The limited link: bytes a second of a connection, and what its set-up and each
+// request take longer.
+const (
+	linkRate  = 60_000_000
+	linkDelay = 20 * time.Millisecond
+)
+
+// limitedLink are the registry's flags for it.
+func limitedLink(delay time.Duration) []string {
+	return []string{"-rate", fmt.Sprint(linkRate), "-delay", delay.String()}
+}
+
+func limitedRows(b *bench) []row {
+	of := func(most float64) map[string][]goal {
+		return map[string][]goal{wallTime.name: {{most: most, of: bestPeer}}}
+	}
+	return []row{
+		b.sized("", "e", 1, 256*mib, of(0.28)),
+		b.sized("", "f", 8, 32*mib, of(0.80)),
+		b.sized("", "g", 100, mib, of(0.60)),
+	}
+}
+
+func runLimited(ctx context.Context, b *bench) error {
+	delay := linkDelay
+	if b.short {
+		delay = time.Millisecond
+	}
+	return b.compareRows(ctx, comparison{
+		name:  "limited",
+		title: fmt.Sprintf("Link limited to %d MB/s a connection, %v a request", linkRate/1_000_000, delay),
+		rows:  limitedRows(b), clients: b.realClients(),
+		figures: []figure{wallTime, connections},
+		args:    pullOne,
+		link:    limitedLink(delay),
+	})
+}
