@@ -45,6 +45,7 @@
 //	ErrTLS               tls                            ErrImagePull               no
 //	ErrNetwork           network                        RegistryUnavailable        no
 //	ErrTimeout           timeout                        RegistryUnavailable        no
+//	ErrStatus            unexpected_status              ErrImagePull               no
 //	ErrStore             store (DiskFull)               ErrImagePull               no
 //	ErrRefused           (none: an admission hook)      SignatureValidationFailed  no
 //	ErrConfig            (none: a hosts.toml)           ErrImagePull               no

@@ -36,6 +36,7 @@ const (
 	ErrTLS             Kind = "TLS failure"
 	ErrNetwork         Kind = "network failure"
 	ErrTimeout         Kind = "timed out"
+	ErrStatus          Kind = "unexpected status"
 	ErrStore           Kind = "store failure"
 	ErrRefused         Kind = "refused by the admission hook"
 	ErrConfig          Kind = "bad configuration"

@@ -79,7 +79,7 @@ func (b *body) request(ctx context.Context, ep *endpoint, cred credentials.Crede
 	}
 	if a.StatusCode != http.StatusOK {
 		a.end()
-		kind := content.ErrNetwork
+		kind := content.ErrStatus
 		if a.StatusCode == http.StatusPartialContent || a.StatusCode == http.StatusRequestedRangeNotSatisfiable {
 			kind = content.ErrRange
 		}
@@ -120,7 +120,7 @@ func (b *body) checkRange(a *answer) error {
 			b.desc.Size, b.pos, quote(a.Header.Get("Content-Range"), 60, a.secrets))
 	case http.StatusPartialContent:
 	default:
-		return a.unexpected(content.ErrNetwork)
+		return a.unexpected(content.ErrStatus)
 	}
 	header := strings.TrimSpace(a.Header.Get("Content-Range"))
 	got, err := parseContentRange(header)

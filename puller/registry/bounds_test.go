@@ -71,8 +71,9 @@ func TestKindOfTLS(t *testing.T) {
 
 func TestKindOfStatus(t *testing.T) {
 	for status, want := range map[int]content.Kind{
-		400: content.ErrNetwork, 401: content.ErrUnauthorized, 403: content.ErrDenied, 404: content.ErrNotFound, 408: content.ErrUnavailable, 410: content.ErrNotFound,
-		416: content.ErrRange, 429: content.ErrRateLimited, 499: content.ErrNetwork, 500: content.ErrUnavailable, 503: content.ErrUnavailable, 304: content.ErrNetwork,
+		400: content.ErrStatus, 402: content.ErrStatus, 405: content.ErrStatus, 406: content.ErrStatus, 409: content.ErrStatus,
+		412: content.ErrStatus, 418: content.ErrStatus, 451: content.ErrStatus, 401: content.ErrUnauthorized, 403: content.ErrDenied, 404: content.ErrNotFound, 408: content.ErrUnavailable, 410: content.ErrNotFound,
+		416: content.ErrRange, 429: content.ErrRateLimited, 499: content.ErrStatus, 500: content.ErrUnavailable, 503: content.ErrUnavailable, 304: content.ErrStatus,
 	} {
 		assert.Equal(t, want, kindOfStatus(&StatusError{Status: status}), status)
 		assert.Equal(t, status, (&StatusError{Status: status}).StatusCode())

@@ -94,6 +94,15 @@ func parseCodes(body []byte, secrets []string) []Code {
 	return codes
 }
 
+// statusOf returns the status that err is about; 0 if it is about none.
+func statusOf(err error) int {
+	var e *StatusError
+	if errors.As(err, &e) {
+		return e.Status
+	}
+	return 0
+}
+
 // kindOfStatus names what an answer means for the caller.
 func kindOfStatus(e *StatusError) content.Kind {
 	switch {
@@ -110,7 +119,7 @@ func kindOfStatus(e *StatusError) content.Kind {
 	case e.Status == http.StatusRequestedRangeNotSatisfiable:
 		return content.ErrRange
 	}
-	return content.ErrNetwork
+	return content.ErrStatus
 }
 
 // A redacted error shows its cause's text made fit for logs.

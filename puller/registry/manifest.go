@@ -104,8 +104,8 @@ func (ep *endpoint) still(ctx context.Context, r request, have, pinned digest.Di
 	r.method = http.MethodHead
 	a, err := ep.ask(ctx, r)
 	if err != nil {
-		var status *StatusError
-		if errors.As(err, &status) && (status.Status == http.StatusMethodNotAllowed || status.Status == http.StatusNotImplemented || status.Status == http.StatusBadRequest) {
+		switch statusOf(err) {
+		case http.StatusMethodNotAllowed, http.StatusNotImplemented, http.StatusBadRequest:
 			return ocispec.Descriptor{}, false, nil
 		}
 		return ocispec.Descriptor{}, false, err
@@ -124,7 +124,7 @@ func (ep *endpoint) still(ctx context.Context, r request, have, pinned digest.Di
 // document reads a manifest whole. window is over what time it must not be too slow.
 func (a *answer) document(window time.Duration) ([]byte, error) {
 	if a.StatusCode != http.StatusOK {
-		return nil, a.unexpected(content.ErrNetwork)
+		return nil, a.unexpected(content.ErrStatus)
 	}
 	if err := a.identity(); err != nil {
 		return nil, err

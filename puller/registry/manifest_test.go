@@ -69,8 +69,8 @@ func TestManifests(t *testing.T) {
 		{"pinned", "app@" + string(digestOf(manifestText)), says(manifestText, "Content-Type", indexType), "", indexType},
 		{"pinned, and tagged", "app:v7@" + string(digestOf(manifestText)), says(manifestText, "Content-Type", indexType), "", indexType},
 		{"pinned, other content", "app@" + wrong, says(manifestText, "Content-Type", indexType, "Docker-Content-Digest", wrong), content.ErrDigestMismatch, ""},
-		{"206", "app:v1", status(206), content.ErrNetwork, ""},
-		{"204", "app:v1", status(204), content.ErrNetwork, ""},
+		{"206", "app:v1", status(206), content.ErrStatus, ""},
+		{"204", "app:v1", status(204), content.ErrStatus, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newWorld(map[string]http.HandlerFunc{"https://reg.example": tt.answer})
@@ -179,6 +179,16 @@ func TestStatusErrors(t *testing.T) {
 	assert.Less(t, len(err.Error()), 200)
 	require.ErrorAs(t, err, &status)
 	assert.Zero(t, status.RetryAfter)
+
+	w = newWorld(map[string]http.HandlerFunc{"https://reg.example": func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(412)
+		fmt.Fprint(w, `{"errors":[{"code":"PROJECTPOLICYVIOLATION","message":"an image with vulnerabilities\u001b is not to be had"}]}`)
+	}})
+	_, _, err = (&registry.Client{Transport: w}).Manifest(t.Context(), reference.MustParse("reg.example/app:v1"), robot, "")
+	assert.ErrorIs(t, err, content.ErrStatus)
+	assert.EqualError(t, err, `reg.example: unexpected status: GET https://reg.example/v2/app/manifests/v1: 412 Precondition Failed: `+
+		`PROJECTPOLICYVIOLATION: an image with vulnerabilities\x1b is not to be had`)
+	assert.Len(t, w.asked(), 1, "an answer is an answer")
 
 	w = newWorld(map[string]http.HandlerFunc{"https://reg.example": func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(403)

@@ -83,7 +83,8 @@ func TestMirrorFails(t *testing.T) {
 		"rate limited":  {status(429, "Retry-After", "50"), 50 * time.Second},
 		"broken":        {status(500), 30 * time.Second},
 		"unreachable":   {nil, 30 * time.Second},
-		"strange":       {status(204), 30 * time.Second},
+		"strange":       {status(204), 0},
+		"has a policy":  {status(412), 0}, // against one image, perhaps
 		"redirects":     {redirectTo("ftp://x"), 0},
 		"packs":         {status(200, "Content-Encoding", "gzip"), 0},
 		"asks for more": {status(401, "WWW-Authenticate", `Bearer realm="http://m1.example/t"`), 0},

@@ -96,6 +96,27 @@ func TestLoopbackFaults(t *testing.T) {
 	}
 }
 
+// TestLoopbackLearnsTLS: what was found out about a registry on loopback is not
+// believed for ever.
+func TestLoopbackLearnsTLS(t *testing.T) {
+	plain, _, _ := start(t, pullertest.Config{})
+	secure, _, ref := start(t, pullertest.Config{TLS: true})
+	host := plain.Host()
+	c := &registry.Client{RootCAs: x509.NewCertPool(), DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, network, host)
+	}}
+	require.True(t, c.RootCAs.AppendCertsFromPEM(secure.CA()))
+	_, _, err := c.Manifest(t.Context(), ref, robot, "")
+	require.NoError(t, err)
+	c.CloseIdleConnections()
+	host = secure.Host()
+	_, _, err = c.Manifest(t.Context(), ref, robot, "")
+	assert.ErrorIs(t, err, content.ErrStatus, "what a TLS server answers to http")
+	_, _, err = c.Manifest(t.Context(), ref, robot, "")
+	assert.NoError(t, err)
+	c.CloseIdleConnections()
+}
+
 // TestNoFallBack: no other registry is ever asked by http unless it is listed.
 func TestNoFallBack(t *testing.T) {
 	plain, _, _ := start(t, pullertest.Config{})

@@ -69,12 +69,8 @@ func retryable(err error) bool {
 		return false // it had tries of its own
 	}
 	switch content.KindOf(err) {
-	case content.ErrRateLimited, content.ErrUnavailable, content.ErrTimeout:
+	case content.ErrRateLimited, content.ErrUnavailable, content.ErrTimeout, content.ErrNetwork:
 		return true
-	case content.ErrNetwork:
-		// A status without a meaning here stays what it is.
-		var status *StatusError
-		return !errors.As(err, &status)
 	}
 	return false
 }

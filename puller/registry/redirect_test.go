@@ -88,7 +88,7 @@ func TestRedirects(t *testing.T) {
 		}, content.ErrForbiddenURL, []string{home}},
 		{"status without a meaning", map[string]http.HandlerFunc{
 			"https://reg.example": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotModified) },
-		}, content.ErrNetwork, []string{home}},
+		}, content.ErrStatus, []string{home}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newWorld(tt.servers)

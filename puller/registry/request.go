@@ -2,7 +2,6 @@ package registry
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -59,7 +58,7 @@ func (ep *endpoint) ask(ctx context.Context, r request) (*answer, error) {
 		return a, err
 	case scheme == "https" && ep.noTLS(ctx, err):
 		return ep.askPlain(ctx, r, err)
-	case scheme == "http" && content.KindOf(err) == content.ErrNetwork:
+	case scheme == "http" && (content.KindOf(err) == content.ErrNetwork || statusOf(err) == http.StatusBadRequest):
 		ep.plain.Store(false) // perhaps it has learned TLS
 	}
 	return nil, err
@@ -70,8 +69,7 @@ func (ep *endpoint) ask(ctx context.Context, r request) (*answer, error) {
 // says to http.
 func (ep *endpoint) askPlain(ctx context.Context, r request, secure error) (*answer, error) {
 	a, err := ep.authorized(ctx, "http", r)
-	var status *StatusError
-	if err == nil || errors.As(err, &status) && status.Status != http.StatusBadRequest {
+	if status := statusOf(err); err == nil || status != 0 && status != http.StatusBadRequest {
 		ep.plain.Store(true)
 		return a, err
 	}
@@ -88,7 +86,7 @@ func (ep *endpoint) noTLS(ctx context.Context, err error) bool {
 		return false
 	}
 	kind := content.KindOf(err)
-	return kind == content.ErrNetwork && !errors.As(err, new(*StatusError)) || kind == content.ErrTLS
+	return kind == content.ErrNetwork || kind == content.ErrTLS
 }
 
 // authorized sends a request with the Authorization that is at hand, and once

@@ -129,7 +129,7 @@ func TestRetries(t *testing.T) {
 		{"404", []func(*http.Request) (*http.Response, error){code(404)}, 1, content.ErrNotFound},
 		{"403", []func(*http.Request) (*http.Response, error){code(403)}, 1, content.ErrDenied},
 		{"401", []func(*http.Request) (*http.Response, error){code(401)}, 1, content.ErrUnauthorized},
-		{"400", []func(*http.Request) (*http.Response, error){code(400)}, 1, content.ErrNetwork},
+		{"400", []func(*http.Request) (*http.Response, error){code(400)}, 1, content.ErrStatus},
 		{"301 without Location", []func(*http.Request) (*http.Response, error){code(301)}, 1, content.ErrRedirect},
 		{"reset, 500, 429, then well", []func(*http.Request) (*http.Response, error){broken, code(500), code(429), ok}, 4, ""},
 	} {

@@ -59,8 +59,7 @@ func (ep *endpoint) tokenOnce(ctx context.Context, want tokenRequest) (string, t
 			"grant_type": {"refresh_token"}, "refresh_token": {want.cred.IdentityToken.Reveal()}})
 	}
 	token, life, err := ep.tokenTry(ctx, want, nil)
-	var status *StatusError
-	if !hasPassword(want.cred) || !errors.As(err, &status) || status.Status != http.StatusMethodNotAllowed && status.Status != http.StatusNotFound {
+	if status := statusOf(err); !hasPassword(want.cred) || status != http.StatusMethodNotAllowed && status != http.StatusNotFound {
 		return token, life, err
 	}
 	return ep.tokenTry(ctx, want, url.Values{

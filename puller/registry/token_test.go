@@ -231,7 +231,7 @@ func TestTokenFails(t *testing.T) {
 		kind  content.Kind
 		asked int64
 	}{
-		401: {content.ErrUnauthorized, 1}, 403: {content.ErrDenied, 1}, 400: {content.ErrNetwork, 1},
+		401: {content.ErrUnauthorized, 1}, 403: {content.ErrDenied, 1}, 400: {content.ErrStatus, 1},
 		500: {content.ErrUnavailable, 4}, 429: {content.ErrRateLimited, 4},
 		404: {content.ErrNotFound, 2}, // GET, then POST
 	} {

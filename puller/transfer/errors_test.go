@@ -41,6 +41,7 @@ func TestErrorsOfTheSeam(t *testing.T) {
 		{after(content.ErrTimeout, 0), puller.ErrRegistryUnavailable, true, -1},
 		{after(content.ErrRateLimited, 0), content.ErrRateLimited, true, 0},
 		{after(content.ErrRateLimited, time.Hour), content.ErrRateLimited, true, time.Hour},
+		{after(content.ErrStatus, 0), content.ErrStatus, true, -1},
 		{after(content.ErrTLS, 0), content.ErrTLS, true, -1},
 		{after(content.ErrDigestMismatch, 0), content.ErrDigestMismatch, true, -1},
 		{after(content.ErrSizeMismatch, 0), content.ErrSizeMismatch, true, -1},
