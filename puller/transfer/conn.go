@@ -121,7 +121,7 @@ func (p *pipe) retry(c *conn, err error) bool {
 		return false
 	}
 	switch content.KindOf(err) {
-	case content.ErrRateLimited, content.ErrUnavailable, content.ErrNetwork, content.ErrTimeout, "":
+	case content.ErrRateLimited, content.ErrUnavailable, content.ErrNetwork, content.ErrTimeout, content.ErrStatus, "":
 		p.retried, p.closed = true, true
 		if c.off < c.end {
 			p.pending = p.pending.add(c.span)

@@ -16,7 +16,7 @@ import (
 // A server that bears one connection says so only after the first one has ended:
 // what the second was to bring is asked for once more.
 func TestRangesOneConnectionOnly(t *testing.T) {
-	for kind, want := range map[content.Kind]bool{content.ErrRateLimited: true, content.ErrNetwork: true, content.ErrDenied: false} {
+	for kind, want := range map[content.Kind]bool{content.ErrRateLimited: true, content.ErrNetwork: true, content.ErrStatus: true, content.ErrDenied: false} {
 		synctest.Test(t, func(t *testing.T) {
 			src, store := newFakeSource(), newMemStore()
 			src.latency, src.perRead, src.readSize = 20*time.Millisecond, time.Millisecond, 64<<10
