@@ -21,9 +21,9 @@ import (
 // connections, tokens and what it learned of mirrors are its own.
 type Client struct {
 	// PlainHTTP lists hosts, as they stand in image names ("10.0.0.5:5000"),
-	// that are asked over http. All others are asked over https; only a
-	// registry on loopback where no TLS at all is spoken is asked over http
-	// without being listed.
+	// that are asked over http. A leading "http://" and a slash at the end count
+	// for nothing. All others are asked over https; only a registry on loopback
+	// where no TLS at all is spoken is asked over http without being listed.
 	PlainHTTP []string
 	// MaxWait is how long one call waits, since the last byte it got, because
 	// registries ask for it (Retry-After). Longer waits are returned in

@@ -19,6 +19,7 @@ type endpoint struct {
 	base     *url.URL
 	proxied  bool // it is told whose image is meant, by ?ns=
 	mirror   bool // it is not where the registry's credentials belong
+	withURL  bool // its URL is configured; else it is what the registry's name tells
 	guessed  bool // its scheme is a guess: a registry on loopback
 	plain    atomic.Bool
 	trips    transports
@@ -32,7 +33,7 @@ func (c *Client) newEndpoint(registry string, host Host) (*endpoint, error) {
 	if err != nil {
 		return nil, err
 	}
-	ep := &endpoint{client: c, registry: registry, host: host, base: base}
+	ep := &endpoint{client: c, registry: registry, host: host, base: base, withURL: true}
 	ep.proxied = base.Host != registry && !(registry == "docker.io" && base.Host == hubHost)
 	// A server under another name is whatever the configuration says it is, but
 	// the registry's credentials were not given for it.
@@ -61,6 +62,7 @@ func (c *Client) server(registry string, host Host) (*endpoint, error) {
 	if err != nil {
 		return nil, err
 	}
+	ep.withURL = named
 	ep.guessed = !named && ep.base.Scheme == "https" && loopbackName(ep.base.Hostname())
 	return ep, nil
 }
@@ -72,8 +74,12 @@ func sameHost(base *url.URL, registry string) bool {
 }
 
 func (c *Client) speaksPlain(registry string) bool {
+	const scheme = "http://"
 	for _, h := range c.PlainHTTP {
-		if strings.EqualFold(h, registry) {
+		if len(h) > len(scheme) && strings.EqualFold(h[:len(scheme)], scheme) {
+			h = h[len(scheme):]
+		}
+		if strings.EqualFold(strings.TrimRight(h, "/"), registry) {
 			return true
 		}
 	}

@@ -128,11 +128,51 @@ func TestNoFallBack(t *testing.T) {
 	defer c.CloseIdleConnections()
 	_, _, err := c.Manifest(t.Context(), ref, robot, "")
 	assert.ErrorIs(t, err, content.ErrTLS)
+	assert.EqualError(t, err, "reg.example:5000: TLS failure: tls: first record does not look like a TLS handshake; if it speaks plain http, list it in Client.PlainHTTP")
 	assert.Zero(t, plain.Counts().Total())
-	listed := &registry.Client{DialContext: dialed, PlainHTTP: []string{"REG.example:5000"}}
-	defer listed.CloseIdleConnections()
-	_, _, err = listed.Manifest(t.Context(), ref, robot, "")
-	assert.NoError(t, err)
+	for _, entry := range []string{"REG.example:5000", "http://reg.example:5000", "HTTP://reg.example:5000/"} {
+		listed := &registry.Client{DialContext: dialed, PlainHTTP: []string{entry}}
+		_, _, err = listed.Manifest(t.Context(), ref, robot, "")
+		assert.NoError(t, err, entry)
+		listed.CloseIdleConnections()
+	}
+	for _, entry := range []string{"", "http://", "/", "https://reg.example:5000", "reg.example", "http://reg.example:5000/v2"} {
+		other := &registry.Client{DialContext: dialed, PlainHTTP: []string{entry}, Reconnects: -1}
+		_, _, err = other.Manifest(t.Context(), ref, robot, "")
+		assert.ErrorIs(t, err, content.ErrTLS, entry)
+		other.CloseIdleConnections()
+	}
+}
+
+// TestPlainHTTPElsewhere: what is said is what helps. For a host with a URL
+// PlainHTTP does not, and nothing does where an answer leads.
+func TestPlainHTTPElsewhere(t *testing.T) {
+	plain, _, _ := start(t, pullertest.Config{})
+	dialed := func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, network, plain.Host())
+	}
+	ref := reference.MustParse("reg.example/team/app:v1")
+	c := &registry.Client{DialContext: dialed, Reconnects: -1, PlainHTTP: []string{"reg.example"},
+		Hosts: map[string]registry.Hosts{"reg.example": {Mirrors: []registry.Host{{URL: "https://m.example", Capabilities: registry.Pull}}, Server: registry.Host{URL: "https://server.example"}}}}
+	defer c.CloseIdleConnections()
+	_, _, err := c.Manifest(t.Context(), ref, robot, "")
+	assert.ErrorContains(t, err, "server.example: TLS failure: ")
+	assert.ErrorContains(t, err, "; if it speaks plain http, write http:// in its URL")
+	assert.NotContains(t, err.Error(), "PlainHTTP")
+
+	s := httptest.NewServer(redirectTo("https://cdn.example/x"))
+	defer s.Close()
+	c = &registry.Client{Reconnects: -1, DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if addr == "reg.example:80" {
+			addr = s.Listener.Addr().String()
+		} else {
+			addr = plain.Host()
+		}
+		return (&net.Dialer{}).DialContext(ctx, network, addr)
+	}, PlainHTTP: []string{"reg.example"}}
+	defer c.CloseIdleConnections()
+	_, _, err = c.Manifest(t.Context(), ref, robot, "")
+	assert.EqualError(t, err, "cdn.example: TLS failure: tls: first record does not look like a TLS handshake")
 }
 
 // names is a network where each name leads to a test server, as if at an address.

@@ -137,6 +137,9 @@ func (ep *endpoint) follow(ctx context.Context, u *url.URL, r request, auth auth
 		resp, hop, err := ep.send(req.WithContext(a.watch.ctx), route{own: own, fromPrivate: a.private && !own, bulk: r.bulk}, a.secrets)
 		a.watch.rest()
 		if err != nil {
+			if own {
+				err = ep.advise(err)
+			}
 			err = failTrip(a.watch.ctx, u.Host, err, a.secrets)
 			a.watch.end()
 			return nil, err
