@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/internal/redact"
 )
 
 // A failure is what an attempt ended with, before it is somebody's error.
@@ -60,7 +61,7 @@ type tried struct {
 
 // tryEach tries one credential after the other.
 func (p *Puller) tryEach(f *flight, t *task) tried {
-	ring := &candidates{ring: t.ring}
+	ring := &candidates{ring: t.ring, failed: func(a credentials.Attempt) { p.tellAttempt(f, a) }}
 	var out tried
 	spec := t.spec()
 	spec.Progress = p.progress(f)
@@ -92,10 +93,11 @@ func (p *Puller) tellAttempt(f *flight, a credentials.Attempt) {
 	}
 	answer := newAnswer(a)
 	f.tell(func(w *waiter) {
-		p.emit(w.task, Event{
-			Type: Warning, Reason: EventAttempt, Shared: w.shared, Attempt: &answer,
-			Message: fmt.Sprintf("Failed to pull image %q with %s: %s", cutText(w.task.req.Image), answer.From, answer.Error),
-		})
+		text := fmt.Sprintf("Failed to pull image %q with %s: %s", cutText(w.task.req.Image), answer.From, answer.Error)
+		if a.Source {
+			text = fmt.Sprintf("Unable to get a credential for image %q: %s", cutText(w.task.req.Image), redact.Text(a.String()))
+		}
+		p.emit(w.task, Event{Type: Warning, Reason: EventAttempt, Shared: w.shared, Attempt: &answer, Message: text})
 	})
 }
 

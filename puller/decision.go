@@ -61,8 +61,8 @@ type Decision struct {
 	// Skipped is how many more than are listed would not be tried.
 	Skipped int `json:"skipped,omitempty"`
 
-	// Attempts are those that Explain made itself to read the index; the one
-	// without an Error succeeded. Nil if the registry was not asked: where the
+	// Attempts are those that Explain made itself to read the index, and the sources
+	// that could not answer meanwhile; the one without an Error succeeded. Nil if the registry was not asked: where the
 	// Action is not to pull, or the Runtime is no Planner.
 	Attempts []Answer `json:"attempts,omitempty"`
 	// Resolved is the digest of what the name points to, Manifest that of the

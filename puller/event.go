@@ -31,9 +31,12 @@ const (
 	EventInspectFailed = "InspectFailed"     // the name is malformed, or the store could not tell
 	EventBadSecret     = "FailedToRetrieveImagePullSecret"
 
-	EventAttempt  = "AttemptFailed" // one credential did not help; Attempt says more
-	EventProgress = "Progress"      // Progress says how far the transfer is
-	EventRecord   = "RecordFailed"  // who may use the image could not be written down
+	// EventAttempt says that one credential did not help or, where Attempt.Source is
+	// set, that a helper, a plugin or a Secret of another namespace gave none. If
+	// something else helps, this is all that is told of it.
+	EventAttempt  = "AttemptFailed"
+	EventProgress = "Progress"     // Progress says how far the transfer is
+	EventRecord   = "RecordFailed" // who may use the image could not be written down
 )
 
 // An Event is one thing that happened during a call of a Puller. It holds no

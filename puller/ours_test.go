@@ -3,6 +3,7 @@ package puller
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"iter"
 	"testing"
@@ -240,6 +241,54 @@ func TestSuccessEndsTheStreak(t *testing.T) {
 		assert.Equal(t, 10*time.Second, asError(t, err).RetryAfter)
 		assert.Empty(t, asError(t, err).Previous)
 	})
+}
+
+// A source that cannot answer is told when the pull comes to it, also where the
+// image is then had without it; and the plan of Explain names it.
+func TestFailingSourcesAreTold(t *testing.T) {
+	helper, err := credentials.NewHelper(credentials.HelperConfig{Dir: t.TempDir()}, "missing")
+	require.NoError(t, err)
+	r := &planningRuntime{fakeRuntime: fakeRuntime{store: map[string]string{}}}
+	r.plan = func(spec Spec) (Plan, error) {
+		if credentialID(spec.Credential) == "a" {
+			return Plan{}, fs.ErrPermission
+		}
+		return Plan{Digest: descriptor('9', 0).Digest}, nil
+	}
+	w := newWorld(t, Config{Runtime: r, Keyring: credentials.Join(helper, credentials.Static{node("n")})})
+	r.pull = answers(map[string]string{"a": "401"})
+	req := Request{
+		Image: "priv.example/app:1", Pod: credentials.Pod{Namespace: "team"},
+		Keyring: credentials.Join(ringOf(secret("a", "1")), credentials.FromSecrets(dockerSecret("other", "s", "priv.example", "u"))),
+	}
+	d, err := w.Explain(t.Context(), req)
+	require.NoError(t, err)
+	var asked []string
+	for _, a := range d.Attempts {
+		asked = append(asked, fmt.Sprint(a.From, " ", a.Source, " ", a.Error == ""))
+	}
+	assert.Equal(t, []string{
+		`secret "team/secret-a", key "a" false false`,
+		`secret "other/s", key "priv.example" true false`,
+		`helper "missing" true false`,
+		`file "/var/lib/kubelet/config.json", key "n" false true`,
+	}, asked)
+	_, err = w.Pull(t.Context(), req)
+	require.NoError(t, err)
+	var told []string
+	for _, e := range w.took() {
+		if e.Reason == EventAttempt {
+			assert.Equal(t, Warning, e.Type)
+			told = append(told, fmt.Sprint(e.Attempt.Source, " ", e.Message))
+		}
+	}
+	assert.Equal(t, []string{
+		`false Failed to pull image "priv.example/app:1" with secret "team/secret-a", key "a": 401`,
+		`true Unable to get a credential for image "priv.example/app:1": secret "other/s", key "priv.example" could not answer: ` +
+			`the Secret is of another namespace than the Pod, which is in "team"`,
+		`true Unable to get a credential for image "priv.example/app:1": helper "missing", for image "priv.example/app": ` +
+			`program not found: docker-credential-missing`,
+	}, told)
 }
 
 // Rotating plugin tokens do not defeat the back-off: no plugin runs to find out

@@ -60,11 +60,12 @@ func (p *Puller) resolver() (resolve func(context.Context, Spec) (digest.Digest,
 }
 
 // askEach asks the Runtime a question that changes nothing, with one credential
-// after the other. The attempts end with the one that succeeded, if one did.
+// after the other. The attempts end with the one that succeeded, if one did, and
+// have the sources that could not answer among them.
 func askEach[T any](ctx context.Context, p *Puller, t *task, ask func(context.Context, Spec) (T, error)) (T, []credentials.Attempt, *Error) {
 	var none T
 	var attempts []credentials.Attempt
-	ring := &candidates{ring: t.ring}
+	ring := &candidates{ring: t.ring, failed: func(a credentials.Attempt) { attempts = append(attempts, a) }}
 	got, err := credentials.Each(ctx, ring, t.ref, func(ctx context.Context, cred credentials.Credential) (T, error) {
 		spec := t.spec()
 		spec.Credential = cred

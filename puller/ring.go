@@ -103,16 +103,21 @@ func (r *ring) foreign(o credentials.Origin) error {
 }
 
 // A candidates keyring is the one that credentials.Each goes through: it
-// remembers which of the two the candidate being tried came from.
+// remembers which of the two the candidate being tried came from, and tells of
+// sources that could not answer, which Each does only if nothing else helps.
 type candidates struct {
 	*ring
 	trying origin
+	failed func(credentials.Attempt)
 }
 
 func (c *candidates) Lookup(ctx context.Context, ref reference.Reference) iter.Seq2[credentials.Credential, error] {
 	return func(yield func(credentials.Credential, error) bool) {
 		c.lookup(ctx, ref, func(from origin, cred credentials.Credential, err error) bool {
 			c.trying = from
+			if err != nil && ctx.Err() == nil {
+				c.failed(credentials.Attempt{Origin: cred.Origin, Source: true, Err: err})
+			}
 			return yield(cred, err)
 		})
 		c.trying = fromNode // the anonymous try that follows belongs to nobody

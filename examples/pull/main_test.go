@@ -121,6 +121,17 @@ func TestPull(t *testing.T) {
 		}
 		assert.Equal(t, "linux/amd64", last["platform"])
 	})
+	t.Run("missing helper", func(t *testing.T) {
+		t.Setenv("PATH", dir)
+		data, err := os.ReadFile(config)
+		require.NoError(t, err)
+		helped := filepath.Join(t.TempDir(), "config.json")
+		require.NoError(t, os.WriteFile(helped, bytes.Replace(data, []byte("{"), []byte(`{"credsStore":"nobody",`), 1), 0o600))
+		code, out, errs := call(t, t.Context(), "-config", helped, "-o", "fifth", image)
+		require.Equal(t, 0, code, errs)
+		assert.Contains(t, out, "Unable to get a credential")
+		assert.Contains(t, out, "docker-credential-nobody")
+	})
 	t.Run("explain", func(t *testing.T) {
 		code, out, errs := call(t, t.Context(), "-config", config, "-explain", "-o", "fourth", image)
 		require.Equal(t, 0, code, errs)

@@ -110,6 +110,9 @@ func (r *report) event(e puller.Event) {
 func eventText(e puller.Event, brief bool) string {
 	switch e.Reason {
 	case puller.EventAttempt:
+		if e.Attempt.Source {
+			break // there is no answer of a registry
+		}
 		return fmt.Sprintf("%s: %s: %s", e.Image, e.Attempt.From, answerText(*e.Attempt))
 	case puller.EventProgress:
 		if line := blobLine(*e.Progress); line != "" && (!brief || e.Progress.State == puller.BlobRestarted) {
