@@ -56,8 +56,8 @@
 // new. A byte that is new begins the count again, so a blob whose connection is
 // cut every few megabytes arrives as long as each answer moves on; it is continued
 // by Range at its own offset, with the rules of 206, 200 and 416. Nothing is asked
-// again after 401 (once the credential was shown), 403, 404, any other status or a
-// bad document.
+// again after 401 (once the credential was shown), 403, 404, any other status, a
+// bad document, or for a host whose name does not exist.
 // Retry-After, in seconds or as a date, is obeyed up to MaxWait, and beyond that
 // returned in content.Error.RetryAfter. An answer that brings nothing for Stall is
 // cut, and so is a blob that comes at less than 1 KiB/s over twice that; the

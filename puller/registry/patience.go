@@ -69,8 +69,10 @@ func retryable(err error) bool {
 		return false // it had tries of its own
 	}
 	switch content.KindOf(err) {
-	case content.ErrRateLimited, content.ErrUnavailable, content.ErrTimeout, content.ErrNetwork:
+	case content.ErrRateLimited, content.ErrUnavailable, content.ErrTimeout:
 		return true
+	case content.ErrNetwork:
+		return !noSuchHost(err)
 	}
 	return false
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"slices"
 	"strconv"
@@ -148,6 +149,48 @@ func TestRetries(t *testing.T) {
 					assert.LessOrEqual(t, gap, base*3/2)
 				}
 			})
+		})
+	}
+}
+
+// TestNames: a name that does not exist is not asked for again, one that nobody
+// could look up is; and what was no registry's name is found out.
+func TestNames(t *testing.T) {
+	missing := net.DNSError{Err: "no such host", IsNotFound: true}
+	const advice = "; %q was taken for a registry because of its upper-case letter; if it is none, write the name in lower case"
+	for _, tt := range []struct {
+		image  string
+		fault  net.DNSError
+		dials  int
+		advice string
+	}{
+		{"reg.example/app", missing, 1, ""},
+		{"REG.example/app", missing, 1, ""},
+		{"Reg:5000/app", missing, 1, ""},
+		{"Localhost/app", missing, 1, ""},
+		{"Library/ubuntu", missing, 1, fmt.Sprintf(advice, "Library")},
+		{"Library/ubuntu", net.DNSError{Err: "server misbehaving", IsTemporary: true}, 4, fmt.Sprintf(advice, "Library")},
+		{"reg.example/app", net.DNSError{Err: "server misbehaving", IsTemporary: true}, 4, ""},
+		{"reg.example/app", net.DNSError{Err: "i/o timeout", IsTimeout: true, IsTemporary: true}, 4, ""},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			dials := 0
+			c := &registry.Client{PlainHTTP: []string{"localhost"}, DialContext: func(_ context.Context, _, addr string) (net.Conn, error) {
+				dials++
+				fault := tt.fault
+				fault.Name, _, _ = net.SplitHostPort(addr)
+				return nil, &net.OpError{Op: "dial", Net: "tcp", Err: &fault}
+			}}
+			ref := reference.MustParse(tt.image)
+			host := strings.ToLower(ref.Registry())
+			name, _, _ := strings.Cut(host, ":")
+			_, _, err := c.Manifest(t.Context(), ref, nobody, "")
+			assert.ErrorIs(t, err, content.ErrNetwork)
+			assert.EqualError(t, err, fmt.Sprintf("%s: network failure: dial tcp: lookup %s: %s", host, name, tt.fault.Err)+tt.advice)
+			assert.Equal(t, tt.dials, dials, "%v", err)
+			_, err = read(t.Context(), c, ref, nobody, helloBlob())
+			assert.ErrorIs(t, err, content.ErrNetwork)
+			assert.Equal(t, 2*tt.dials, dials, "%v", err)
 		})
 	}
 }
