@@ -10,7 +10,10 @@ import (
 // A Result is what became of one image of PullAll.
 type Result struct {
 	Image Image
-	Err   error // an [*Error]; nil if the image is there
+	// Present says that the image was in the store already, and the registry was
+	// not asked.
+	Present bool
+	Err     error // an [*Error]; nil if the image is there
 }
 
 // allUnlimited is how many images PullAll has in hand when Config.Parallel sets
@@ -117,12 +120,12 @@ func (p *Puller) allAtOnce() int {
 }
 
 func (p *Puller) pullOne(ctx context.Context, req Request, room *room) Result {
+	pull := p.pull
 	if req.Wait {
-		img, err := p.pullWait(ctx, req, room.sleep)
-		return Result{Image: img, Err: err}
+		pull = func(ctx context.Context, req Request) (had, error) { return p.pullWait(ctx, req, room.sleep) }
 	}
-	img, err := p.Pull(ctx, req)
-	return Result{Image: img, Err: err}
+	h, err := pull(ctx, req)
+	return Result{Image: h.image, Present: h.present, Err: err}
 }
 
 // A room bounds how many images are in hand.

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"iter"
 	"runtime"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -19,6 +21,35 @@ func images(n int) iter.Seq[Request] {
 			if !yield(Request{Image: fmt.Sprintf("a.example/app-%d:1", i)}) {
 				return
 			}
+		}
+	}
+}
+
+// A result says whether the image was there already, as the event of its call does.
+func TestPullAllTellsWhatWasPresent(t *testing.T) {
+	w := newWorld(t, Config{})
+	w.runtime.store["a.example/app-0:1"] = "sha256:0"
+	w.runtime.pull = answers(map[string]string{"bad": "401"})
+	reqs := []Request{
+		{Image: "a.example/app-0:1"},
+		{Image: "a.example/app-0:1", Wait: true},
+		{Image: "a.example/app-0:1", Policy: "Always"},
+		{Image: "a.example/app-1:1"},
+		{Image: "a.example/app-2:1", Wait: true},
+		{Image: "a.example/app-3:1", Keyring: ringOf(secret("bad", "1"))},
+	}
+	var got []string
+	for req, r := range w.PullAll(t.Context(), slices.Values(reqs)) {
+		got = append(got, fmt.Sprint(req.Image, " ", r.Present, " ", r.Err == nil))
+	}
+	slices.Sort(got)
+	assert.Equal(t, []string{
+		"a.example/app-0:1 false true", "a.example/app-0:1 true true", "a.example/app-0:1 true true",
+		"a.example/app-1:1 false true", "a.example/app-2:1 false true", "a.example/app-3:1 false false",
+	}, got)
+	for _, e := range w.took() {
+		if e.Reason == EventPulled {
+			assert.Equal(t, e.Attempt == nil, strings.Contains(e.Message, "already present"), e.Message)
 		}
 	}
 }

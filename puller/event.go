@@ -60,7 +60,8 @@ type Event struct {
 	// RetryAfter is set with EventFailed and EventBackOff.
 	RetryAfter time.Duration
 	// Attempt is what a credential met with: set with EventAttempt, with
-	// EventBadSecret, and with EventPulled if the registry was asked.
+	// EventBadSecret, and with EventPulled if the registry was asked. An EventPulled
+	// without it means that the image was present already.
 	Attempt  *Answer
 	Progress *Progress // set with EventProgress
 }

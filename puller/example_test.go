@@ -84,9 +84,9 @@ func ExampleResult() {
 		return
 	}
 	for req, result := range p.PullAll(context.Background(), slices.Values([]puller.Request{{Image: "busybox:1.36"}})) {
-		fmt.Println(req.Image, result.Image.Digest[:19], result.Err)
+		fmt.Println(req.Image, result.Image.Digest[:19], result.Present, result.Err)
 	}
-	// Output: busybox:1.36 sha256:d55432289a2f <nil>
+	// Output: busybox:1.36 sha256:d55432289a2f false <nil>
 }
 
 func ExamplePuller_Resolve() {

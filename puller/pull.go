@@ -28,16 +28,27 @@ import (
 // with the same secrets. The error is an [*Error]. When ctx ends, Pull returns at
 // once with an error that wraps the cause; that counts as no failure.
 func (p *Puller) Pull(ctx context.Context, req Request) (Image, error) {
+	h, err := p.pull(ctx, req)
+	return h.image, err
+}
+
+// A had is an image with how it was had: from the store, or by a pull.
+type had struct {
+	image   Image
+	present bool
+}
+
+func (p *Puller) pull(ctx context.Context, req Request) (had, error) {
 	t, err := p.newTask(req)
 	if err != nil {
 		p.emitUnusable(t, err)
-		return Image{}, err
+		return had{}, err
 	}
-	img, err := p.ensure(ctx, t)
+	h, err := p.ensure(ctx, t)
 	if err != nil {
-		return Image{}, err
+		return had{}, err
 	}
-	return img, nil
+	return h, nil
 }
 
 // emitUnusable reports a request that cannot be tried. A policy that is none has
@@ -49,31 +60,32 @@ func (p *Puller) emitUnusable(t *task, err *Error) {
 }
 
 // ensure is one attempt: steps 2 to 5.
-func (p *Puller) ensure(ctx context.Context, t *task) (Image, *Error) {
+func (p *Puller) ensure(ctx context.Context, t *task) (had, *Error) {
 	if ctx.Err() != nil {
-		return Image{}, t.ended(ctx)
+		return had{}, t.ended(ctx)
 	}
 	found := p.precheck(ctx, t)
 	switch {
 	case found.err != nil && ctx.Err() != nil:
-		return Image{}, t.ended(ctx)
+		return had{}, t.ended(ctx)
 	case found.err != nil:
 		err := t.fail(found.reason(), found.err)
 		if err.Reason != "" {
 			p.emitError(t, EventInspectFailed, err)
 		}
-		return Image{}, err
+		return had{}, err
 	}
 	switch found.action {
 	case pullpolicy.Use:
 		p.emitPresent(t, found.image)
-		return found.image, nil
+		return had{found.image, true}, nil
 	case pullpolicy.Refuse:
 		err := t.fail(ErrImageNeverPull, nil)
 		p.emitError(t, EventNeverPull, err)
-		return Image{}, err
+		return had{}, err
 	}
-	return p.fetch(ctx, t)
+	img, err := p.fetch(ctx, t)
+	return had{image: img}, err
 }
 
 // A finding is what the store and the records say of an image.

@@ -18,33 +18,34 @@ import (
 // end, or use Pull, where that is not wanted. When ctx ends the error wraps its
 // cause and the last failure.
 func (p *Puller) PullWait(ctx context.Context, req Request) (Image, error) {
-	return p.pullWait(ctx, req, sleep)
+	h, err := p.pullWait(ctx, req, sleep)
+	return h.image, err
 }
 
 // pullWait is PullWait with a way to sleep.
-func (p *Puller) pullWait(ctx context.Context, req Request, sleep func(context.Context, time.Duration) error) (Image, error) {
+func (p *Puller) pullWait(ctx context.Context, req Request, sleep func(context.Context, time.Duration) error) (had, error) {
 	t, err := p.newTask(req)
 	if err != nil {
 		p.emitUnusable(t, err)
-		return Image{}, err
+		return had{}, err
 	}
 	var last *Error
 	for {
-		img, err := p.ensure(ctx, t)
+		h, err := p.ensure(ctx, t)
 		switch {
 		case err == nil:
-			return img, nil
+			return h, nil
 		case ctx.Err() != nil:
-			return Image{}, endedAfter(t.ended(ctx), cmp.Or(err.tried(), last))
+			return had{}, endedAfter(t.ended(ctx), cmp.Or(err.tried(), last))
 		case !err.waits():
-			return Image{}, err
+			return had{}, err
 		}
 		last = err
 		if err.Reason != ErrImagePullBackOff { // that one has been told
 			p.emitBackOff(t, err)
 		}
 		if sleep(ctx, p.pause(err)) != nil {
-			return Image{}, endedAfter(t.ended(ctx), last)
+			return had{}, endedAfter(t.ended(ctx), last)
 		}
 		t.started = time.Now()
 	}

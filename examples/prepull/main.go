@@ -96,7 +96,9 @@ func pullAll(ctx context.Context, p *puller.Puller, images []string, log io.Writ
 	done := map[string]puller.Result{} // an image that is listed twice has one result
 	n := 0
 	for req, res := range p.PullAll(ctx, requests) {
-		done[req.Image] = res
+		if first, twice := done[req.Image]; !twice || first.Err != nil || !res.Present {
+			done[req.Image] = res
+		}
 		n++
 		fmt.Fprintf(log, "%d of %d: %s\n", n, len(images), req.Image)
 	}
@@ -117,7 +119,11 @@ func summary(out io.Writer, rows []row, took time.Duration) error {
 	fmt.Fprintln(table, "IMAGE\tSTATUS\tMIB\tDIGEST OR ERROR")
 	for _, r := range rows {
 		if r.Err == nil {
-			fmt.Fprintf(table, "%s\tpresent\t%.1f\t%s\n", r.image, float64(r.Image.Size)/(1<<20), r.Image.Digest)
+			status := "pulled"
+			if r.Present {
+				status = "present"
+			}
+			fmt.Fprintf(table, "%s\t%s\t%.1f\t%s\n", r.image, status, float64(r.Image.Size)/(1<<20), r.Image.Digest)
 			continue
 		}
 		status, text := "failed", r.Err.Error()
