@@ -179,7 +179,8 @@ func (a *answer) describe(body []byte, pinned digest.Digest) (ocispec.Descriptor
 	}
 	for _, want := range []digest.Digest{pinned, told} {
 		if want != "" && !verify.Bytes(want, body) {
-			return ocispec.Descriptor{}, nil, a.failf(content.ErrDigestMismatch, "the document of %d bytes is not %s", len(body), want)
+			err := fmt.Errorf("the document of %d bytes is not %s", len(body), want)
+			return ocispec.Descriptor{}, nil, a.fail(content.ErrDigestMismatch, a.called(err))
 		}
 	}
 	desc := ocispec.Descriptor{Digest: pinned, Size: int64(len(body))}
@@ -197,9 +198,30 @@ func (a *answer) describe(body []byte, pinned digest.Digest) (ocispec.Descriptor
 		if errors.Is(err, content.ErrMediaType) {
 			kind = content.ErrMediaType
 		}
-		return ocispec.Descriptor{}, nil, a.fail(kind, err)
+		return ocispec.Descriptor{}, nil, a.fail(kind, a.called(err))
 	}
 	return desc, body, nil
+}
+
+// called adds to what is wrong with a document what the server calls it, if it
+// calls it no manifest and err does not say so: pages for people come from
+// captive portals, and from web servers that are no registries.
+func (a *answer) called(err error) error {
+	said, _, _ := strings.Cut(a.Header.Get("Content-Type"), ";")
+	said = strings.ToLower(strings.TrimSpace(said))
+	shown := quote(said, 100, a.secrets)
+	if said == "" || isManifestType(said) || strings.Contains(err.Error(), shown) {
+		return err
+	}
+	return fmt.Errorf("%w (the server calls it %s)", err, shown)
+}
+
+func isManifestType(mediaType string) bool {
+	switch mediaType {
+	case ocispec.MediaTypeImageIndex, ocispec.MediaTypeImageManifest, dockerList, dockerManifest:
+		return true
+	}
+	return false
 }
 
 // mediaType is the Content-Type without parameters; "" if it says nothing.
@@ -245,10 +267,10 @@ func documentType(header string, body []byte, secrets []string) (string, error) 
 	case inside == "" && !manifests:
 		inside = ocispec.MediaTypeImageManifest
 	}
-	switch inside {
-	case ocispec.MediaTypeImageIndex, ocispec.MediaTypeImageManifest, dockerList, dockerManifest:
+	switch {
+	case isManifestType(inside):
 		return inside, nil
-	case "":
+	case inside == "":
 		return "", errors.New("a document with both manifests and layers")
 	}
 	return "", fmt.Errorf("%w %s, want an index or manifest of OCI or Docker", content.ErrMediaType, quote(inside, 100, secrets))

@@ -88,6 +88,36 @@ func TestManifests(t *testing.T) {
 	}
 }
 
+// TestNoManifests: what the server says that it gave is told, once.
+func TestNoManifests(t *testing.T) {
+	const digest = "sha256:3333333333333333333333333333333333333333333333333333333333333333"
+	for _, tt := range []struct {
+		ref         string
+		body, named string
+		want        string
+	}{
+		{"app:v1", "<html>", "text/html", `bad manifest: bad JSON: want an object at byte 0 (the server calls it "text/html")`},
+		{"app:v1", "<html>", "Text/HTML; charset=utf-8", `bad manifest: bad JSON: want an object at byte 0 (the server calls it "text/html")`},
+		{"app:v1", "[]", "application/json", `bad manifest: wrong type: want an object, found an array at byte 0 (the server calls it "application/json")`},
+		{"app:v1", "<html>", "", `bad manifest: bad JSON: want an object at byte 0`},
+		{"app:v1", "", indexType, `bad manifest: bad JSON: the document ends early at byte 0`},
+		{"app:v1", "x", "a\x1b[2Js3cret-pass;", `bad manifest: bad JSON: want an object at byte 0 (the server calls it "a\x1b[2j[redacted]")`},
+		{"app:v1", "x", strings.Repeat("x", 1000), `bad manifest: bad JSON: want an object at byte 0 (the server calls it "` + strings.Repeat("x", 100) + `")`},
+		{"app:v1", "{}", "Text/HTML", `unexpected media type: unexpected media type "text/html", want an index or manifest of OCI or Docker`},
+		{"app:v1", manifestText, "text/html", `bad manifest: Content-Type "text/html", but mediaType "` + indexType + `"`},
+		{"app@" + digest, "<html>", "text/html", `digest mismatch: the document of 6 bytes is not ` + digest + ` (the server calls it "text/html")`},
+		{"app@" + digest, "{}", indexType, `digest mismatch: the document of 2 bytes is not ` + digest},
+	} {
+		answer := func(w http.ResponseWriter, _ *http.Request) {
+			w.Header()["Content-Type"] = []string{tt.named}
+			fmt.Fprint(w, tt.body)
+		}
+		w := newWorld(map[string]http.HandlerFunc{"https://reg.example": answer})
+		_, _, err := (&registry.Client{Transport: w}).Manifest(t.Context(), reference.MustParse("reg.example/"+tt.ref), robot, "")
+		assert.EqualError(t, err, "reg.example: "+tt.want, "%q", tt.named)
+	}
+}
+
 func TestManifestStill(t *testing.T) {
 	have := digestOf(manifestText)
 	const head, get = "HEAD https://reg.example/v2/app/manifests/v1", "GET https://reg.example/v2/app/manifests/v1"
