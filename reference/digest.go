@@ -1,6 +1,14 @@
 package reference
 
-import "strings"
+import (
+	"strings"
+
+	// go-digest knows an algorithm only where the program links its package, and
+	// panics or calls the digest unsupported elsewhere. What Digest returns shall
+	// be of use in programs that import nothing but this package.
+	_ "crypto/sha256"
+	_ "crypto/sha512"
+)
 
 // checkDigest looks at a digest. The algorithms are a list of our own, so that
 // the answer does not depend on which hash packages a program links, as

@@ -3,6 +3,7 @@ package reference_test
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -25,4 +26,32 @@ func TestNothingAtImport(t *testing.T) {
 	trace := string(out)
 	require.Contains(t, trace, "init github.com/opencontainers/go-digest @", "the trace is on")
 	assert.False(t, strings.Contains(trace, "init github.com/pullkit/pullkit/reference @"), "%s", trace)
+}
+
+// TestDigestsOfAProgram: in a program that imports nothing else, a name's digest
+// can be checked with. Only a built program shows it: a test links more.
+func TestDigestsOfAProgram(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "main.go")
+	require.NoError(t, os.WriteFile(file, []byte(`package main
+
+import (
+	"strings"
+
+	"github.com/pullkit/pullkit/reference"
+)
+
+func main() {
+	for algorithm, digits := range map[string]int{"sha256": 64, "sha384": 96, "sha512": 128} {
+		d := reference.MustParse("pause@" + algorithm + ":" + strings.Repeat("0", digits)).Digest()
+		if err := d.Validate(); err != nil {
+			panic(err)
+		}
+		if v := d.Verifier(); v.Verified() {
+			panic("the digest of nothing has no such digits")
+		}
+	}
+}
+`), 0o600))
+	out, err := exec.CommandContext(t.Context(), "go", "run", file).CombinedOutput()
+	require.NoError(t, err, "%s", out)
 }

@@ -68,7 +68,8 @@ func (r Reference) Name() string {
 func (r Reference) Tag() string { return r.tag }
 
 // Digest returns the digest, or "" if the name has none. A digest that is there
-// is valid: Algorithm and Encoded do not panic.
+// is valid: none of its methods panics, and Verifier has the hash for it in
+// every program.
 func (r Reference) Digest() digest.Digest { return r.digest }
 
 // String returns the canonical name, with registry and tag written out:
