@@ -79,11 +79,18 @@ func (e *Error) Error() string {
 	return text + e.cause()
 }
 
+// What ErrImageNeverPull means, for people. To the caller of Pull an image that is
+// not for its Pod looks like an absent one; Explain tells them apart.
+const (
+	absentUnderNever   = "not present, and the pull policy is Never"
+	notYoursUnderNever = "not for this Pod, and the pull policy is Never"
+)
+
 // cause is the part of the text that follows the reason.
 func (e *Error) cause() string {
 	switch {
 	case e.Reason == ErrImageNeverPull:
-		return "not present, and the pull policy is Never"
+		return absentUnderNever
 	case e.Reason == ErrImagePullBackOff:
 		return "next try in " + round(e.RetryAfter).String() + e.previousText()
 	case len(e.Attempts) > 0:

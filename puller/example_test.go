@@ -144,7 +144,7 @@ func ExampleDecision() {
 	}
 	data, err := json.Marshal(d)
 	fmt.Println(string(data), err)
-	// Output: {"image":"busybox:1","registry":"docker.io","repository":"library/busybox","tag":"1","platform":"linux/amd64","policy":"Never","policyWhy":"as requested","store":"absent","action":"fail","reason":"ErrImageNeverPull"} <nil>
+	// Output: {"image":"busybox:1","registry":"docker.io","repository":"library/busybox","tag":"1","platform":"linux/amd64","policy":"Never","policyWhy":"as requested","store":"absent","action":"fail","reason":"ErrImageNeverPull","why":"not present, and the pull policy is Never"} <nil>
 }
 
 func ExampleAction() {

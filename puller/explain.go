@@ -91,6 +91,9 @@ func (d *Decision) explainStore(t *task, f finding) {
 		d.Action = ActionUse
 	case pullpolicy.Refuse:
 		d.fail(ErrImageNeverPull, nil)
+		if d.Why = absentUnderNever; d.Store == StoreNotYours {
+			d.Why = notYoursUnderNever
+		}
 	default:
 		d.Action = ActionPull
 	}

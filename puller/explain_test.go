@@ -122,7 +122,7 @@ result      InvalidImageName: image name "a/UPPER": repository at byte 2: upper 
   parsed    host a.example  repository a  tag latest  digest -
   platform  linux/amd64
 policy      Never               (as requested)
-  store     absent              -> ErrImageNeverPull
+  store     absent              -> ErrImageNeverPull: not present, and the pull policy is Never
 `, explain(Request{Image: "a.example/a", Policy: pullpolicy.Never}))
 		w.runtime.store["a.example/b:1"] = "sha256:1"
 		assert.Equal(t, `image       a.example/b:1
@@ -264,6 +264,10 @@ func TestExplainWritesNothing(t *testing.T) {
 	d, err = w.Explain(t.Context(), Request{Image: "priv.example/app:1", Keyring: ringOf(secret("b", "2"))})
 	require.NoError(t, err)
 	assert.Equal(t, StoreNotYours, d.Store)
+	d, err = w.Explain(t.Context(), Request{Image: "priv.example/app:1", Policy: pullpolicy.Never, Keyring: ringOf(secret("b", "2"))})
+	require.NoError(t, err)
+	assert.Equal(t, ErrImageNeverPull, d.Reason)
+	assert.Equal(t, "not for this Pod, and the pull policy is Never", d.Why)
 	assert.Empty(t, records.begun)
 	assert.Empty(t, w.took())
 }
