@@ -48,7 +48,7 @@ func (b *bench) print(tables ...*report.Table) error {
 }
 
 // micro lets command micro compare single functions, in a process of its own:
-// this one stays small, see usage.
+// this one stays small, see peak.
 func (b *bench) micro(ctx context.Context) error {
 	args := []string{}
 	if b.short {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/pullkit/pullkit/internal/bench/report"
@@ -25,8 +26,8 @@ func cutImages(b *bench) []string { return []string{cutRow(b).spec()} }
 // cutLimit is how often the image's bytes may come when connections end in order.
 const cutLimit = 1.01
 
-// runCut lets each client pull once over connections that end early: whether it
-// gets through, and how much it needs for it, does not depend on time.
+// runCut lets each client pull over connections that end early: whether it gets
+// through, and how much it needs for it, depends little on time.
 func runCut(ctx context.Context, b *bench) error {
 	r := cutRow(b)
 	before := report.Load()
@@ -39,46 +40,78 @@ func runCut(ctx context.Context, b *bench) error {
 		return err
 	}
 	t := &report.Table{
-		Title: fmt.Sprintf("Cut connections: %s, each connection ended after %.2f MiB", r.name, float64(cutAfter(b))/mib),
-		Head:  []string{"client", "ended in order", "MiB sent", "ended by a reset", "MiB sent", "goal", "reached"},
+		Title: fmt.Sprintf("Cut connections: %s, each connection ended after %.4g MiB", r.name, float64(cutAfter(b))/mib),
+		Head:  []string{"client", "ended in order", "MiB sent (most)", "ended by a reset", "MiB sent (most)", "goal", "reached"},
 	}
-	for i, c := range b.realClients() {
-		cells := []string{c.name, outcome(closed[i]), sent(closed[i]), outcome(reset[i]), sent(reset[i])}
+	for _, c := range b.realClients() {
+		cells := []string{c.name, outcome(closed[c.name]), sent(closed[c.name]), outcome(reset[c.name]), sent(reset[c.name])}
 		if c.name == pullkit {
-			succeeds := report.Goal{Want: "succeeds", Got: outcome(closed[i]) + ", " + outcome(reset[i])}
-			succeeds.Met = closed[i].err == nil && reset[i].err == nil
-			share := report.AtMost(float64(closed[i].counts.Bytes)/float64(r.bytes()), cutLimit, "x the bytes when ended in order")
+			succeeds := report.Goal{Want: "succeeds", Got: outcome(closed[c.name]) + ", " + outcome(reset[c.name])}
+			succeeds.Met = succeeds.Got == "succeeds, succeeds"
+			share := report.AtMost(middle(bytesOf(closed[c.name]))/float64(r.bytes()), cutLimit, "x the bytes when ended in order")
 			want, reached := report.Cells(succeeds, share)
 			cells = append(cells, want, reached)
 		}
 		t.Add(cells...)
 	}
-	t.Note("%s What the registry sent is counted with the HTTP headers; a reset discards what the client has not read yet. Load %s before, %s after.", report.Rounds(1), before, report.Load())
+	t.Note("%s What the registry sent is counted with the HTTP headers, and whether or not the client read it: "+
+		"a reset discards what is on its way. Load %s before, %s after.", report.Rounds(b.rounds), before, report.Load())
 	return b.print(t)
 }
 
-func (b *bench) pullCut(ctx context.Context, r row, flags ...string) (results []result, err error) {
+func (b *bench) pullCut(ctx context.Context, r row, flags ...string) (rs runs, err error) {
 	reg, err := b.serve(ctx, append([]string{"-cut", fmt.Sprint(cutAfter(b))}, flags...)...)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, reg.close()) }()
-	for _, c := range b.realClients() {
-		result, err := b.pullCold(ctx, reg, c, job{repository: r.image, tag: "1"}, pullOne)
-		if err != nil {
-			return nil, err
+	rs = runs{}
+	for range b.rounds {
+		for _, c := range b.realClients() {
+			result, err := b.pullCold(ctx, reg, c, job{repository: r.image, tag: "1"}, pullOne)
+			if err != nil {
+				return nil, err
+			}
+			b.note(strings.Join(append([]string{"cut"}, flags...), " "), c, result)
+			rs[c.name] = append(rs[c.name], result)
 		}
-		b.note(strings.Join(append([]string{"cut"}, flags...), " "), c, result)
-		results = append(results, result)
 	}
-	return results, nil
+	return rs, nil
 }
 
-func outcome(r result) string {
-	if r.err != nil {
+// outcome says how often a client got through.
+func outcome(results []result) string {
+	good := 0
+	for _, r := range results {
+		if r.err == nil {
+			good++
+		}
+	}
+	switch good {
+	case len(results):
+		return "succeeds"
+	case 0:
 		return "fails"
 	}
-	return "succeeds"
+	return fmt.Sprintf("succeeds %d of %d times", good, len(results))
 }
 
-func sent(r result) string { return fmt.Sprintf("%.2f", float64(r.counts.Bytes)/mib) }
+// bytesOf are those that the registry sent, failed or not, sorted.
+func bytesOf(results []result) []float64 {
+	var bytes []float64
+	for _, r := range results {
+		bytes = append(bytes, float64(r.counts.Bytes))
+	}
+	slices.Sort(bytes)
+	return bytes
+}
+
+// sent prints the median of what was sent and, if they differ, the most.
+func sent(results []result) string {
+	bytes := bytesOf(results)
+	median, most := fmt.Sprintf("%.1f", middle(bytes)/mib), fmt.Sprintf("%.1f", bytes[len(bytes)-1]/mib)
+	if median == most {
+		return median
+	}
+	return median + " (" + most + ")"
+}

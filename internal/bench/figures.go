@@ -50,7 +50,12 @@ func (rs runs) median(name string, f figure) (value float64, ok bool) {
 		return 0, false
 	}
 	slices.Sort(values)
-	return (values[(len(values)-1)/2] + values[len(values)/2]) / 2, true
+	return middle(values), true
+}
+
+// middle is the median of sorted values.
+func middle(values []float64) float64 {
+	return (values[(len(values)-1)/2] + values[len(values)/2]) / 2
 }
 
 // cell is a client's figure as it stands in a table.

@@ -24,8 +24,8 @@ func AtLeast(got, least float64, of string) Goal {
 	return Goal{Want: fmt.Sprintf("at least %s %s", limit(least), of), Got: number(got), Met: got >= least}
 }
 
-// limit prints a limit as it was written.
-func limit(f float64) string { return strconv.FormatFloat(f, 'g', -1, 64) }
+// limit prints a limit as it was written, or nearly.
+func limit(f float64) string { return strconv.FormatFloat(f, 'g', 4, 64) }
 
 // number has no more digits than a measured figure deserves.
 func number(f float64) string {
