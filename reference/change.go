@@ -29,6 +29,16 @@ func (r Reference) WithoutTag() Reference {
 	return r
 }
 
+// WithoutDigest returns r as its tag alone names it, to ask what the tag points to
+// today. Without a tag r is returned as it is: what is left would mean latest, which
+// nobody wrote.
+func (r Reference) WithoutDigest() Reference {
+	if r.tag != "" {
+		r.digest = ""
+	}
+	return r
+}
+
 // WithDigest returns r pinned to a digest. The tag stays.
 func (r Reference) WithDigest(d digest.Digest) (Reference, error) {
 	if err := r.check("digest", string(d)); err != nil {

@@ -124,7 +124,9 @@ func ExampleReference_WithDigest() {
 	pinned, err := reference.MustParse("nginx:1.27").WithDigest("sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
 	fmt.Println(pinned.Familiar(), err)
 	fmt.Println(pinned.WithoutTag().Familiar())
+	fmt.Println(pinned.WithoutDigest().Familiar())
 	// Output:
 	// nginx:1.27@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 <nil>
 	// nginx@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855
+	// nginx:1.27
 }

@@ -79,6 +79,16 @@ func checkChanges(t *testing.T, r reference.Reference) {
 		require.Equal(t, changed, again)
 	}
 	same(r.WithoutTag(), nil)
+	same(r.WithoutDigest(), nil)
+	if r.Tag() != "" && r.Digest() != "" {
+		require.Equal(t, r.Tag(), r.WithoutDigest().Tag())
+		back, err := r.WithoutDigest().WithDigest(r.Digest())
+		require.NoError(t, err)
+		require.Equal(t, r, back)
+		back, err = r.WithoutTag().WithTag(r.Tag())
+		require.NoError(t, err)
+		require.Equal(t, r, back)
+	}
 	same(r.WithTag("v2"))
 	same(r.WithDigest(emptyDigest))
 	same(r.WithArch("s390x"))

@@ -23,6 +23,7 @@ func TestZero(t *testing.T) {
 	}
 	assert.Equal(t, r, r.Clone())
 	assert.Equal(t, r, r.WithoutTag())
+	assert.Equal(t, r, r.WithoutDigest())
 	for _, changed := range []func() (reference.Reference, error){
 		func() (reference.Reference, error) { return r.WithTag("v1") },
 		func() (reference.Reference, error) { return r.WithDigest(emptyDigest) },
@@ -89,6 +90,9 @@ func TestChanges(t *testing.T) {
 		{"pause", tag("$(TAG)"), `tag "$(TAG)": byte 0: variable or template left in; fill it in before the name is used`, reference.ErrTemplate},
 		{"pause:v1", untag, "docker.io/library/pause:v1", nil},
 		{"pause:v1@" + emptyDigest, untag, "docker.io/library/pause@" + emptyDigest, nil},
+		{"pause:v1", unpin, "docker.io/library/pause:v1", nil},
+		{"pause:v1@" + emptyDigest, unpin, "docker.io/library/pause:v1", nil},
+		{"pause@" + emptyDigest, unpin, "docker.io/library/pause@" + emptyDigest, nil},
 		{"pause:v1", pin(emptyDigest), "docker.io/library/pause:v1@" + emptyDigest, nil},
 		{"pause:v1", pin(""), `digest "": byte 0: missing`, reference.ErrMissing},
 		{"pause:v1", pin("md5:x"), `digest "md5:x": byte 0: unknown digest algorithm; use sha256, sha384 or sha512`, reference.ErrAlgorithm},
@@ -130,6 +134,7 @@ func tag(s string) change {
 	return func(r reference.Reference) (reference.Reference, error) { return r.WithTag(s) }
 }
 func untag(r reference.Reference) (reference.Reference, error) { return r.WithoutTag(), nil }
+func unpin(r reference.Reference) (reference.Reference, error) { return r.WithoutDigest(), nil }
 func pin(d digest.Digest) change {
 	return func(r reference.Reference) (reference.Reference, error) { return r.WithDigest(d) }
 }
