@@ -197,6 +197,15 @@ func TestRanges(t *testing.T) {
 		assert.Less(t, time.Since(began), 600*time.Millisecond, "one connection takes 1.02 s")
 		// The first connection, told to stop early, has read nothing in vain.
 		assert.Less(t, src.blobBytes, int64(size+1000))
+		var parts []int64 // that were asked for; -1 is all there is
+		for _, a := range src.asked {
+			if a.digest == digest.FromBytes(layer) {
+				parts = append(parts, a.n)
+			}
+		}
+		assert.Equal(t, []int64{-1, 1 << 20}, parts[:2], "a connection that was added begins with little")
+		assert.Contains(t, parts, int64(2<<20))
+		assert.Contains(t, parts, int64(4<<20))
 		store.clean(t)
 	})
 }

@@ -11,10 +11,13 @@ import (
 
 // partSize is how much a connection is asked for once a blob is fetched in
 // parts: enough that a round trip between two parts matters little, and little
-// enough that the hash, which goes in order, is never far behind.
+// enough that the hash, which goes in order, is never far behind. One that was
+// added begins with firstPart and is asked for twice as much each time: what it
+// was sent and has not read yet is lost when the process dies.
 const (
 	partSize    = 8 << 20
 	minPartSize = 4 << 20
+	firstPart   = 1 << 20
 )
 
 // A conn fetches one part of a blob after the other.
@@ -22,6 +25,7 @@ type conn struct {
 	span          // off is where it writes next; end may come nearer
 	asked   int64 // where the body ends
 	claimed int64 // where the read under way will end
+	part    int64 // how much it may be asked for at a time
 	moved   bool  // it has brought bytes
 	body    io.ReadCloser
 	ctx     context.Context // of its requests
@@ -30,7 +34,7 @@ type conn struct {
 }
 
 func newConn(ctx context.Context, s span) *conn {
-	c := &conn{span: s}
+	c := &conn{span: s, part: partSize}
 	c.ctx, c.cancel = context.WithCancel(ctx)
 	return c
 }
@@ -47,6 +51,9 @@ func (p *pipe) serve(c *conn) {
 	for {
 		err := p.stream(c)
 		_ = c.body.Close() // all that was wanted of it has been read
+		if err == nil && p.cede(c) {
+			return
+		}
 		if (err == nil || p.retry(c, err)) && p.nextPart(c) {
 			_, err = p.open(c, true)
 			if err == nil {
@@ -138,16 +145,17 @@ func (p *pipe) nextPart(c *conn) bool {
 	if len(p.pending) == 0 || p.err != nil {
 		return false
 	}
-	c.span = p.cutPending()
+	c.part = min(2*c.part, partSize)
+	c.span = p.cutPending(c.part)
 	c.claimed = c.off
 	return true
 }
 
 // cutPending takes the first missing part: all of it, unless parts are fetched
 // apart. p.mu is held.
-func (p *pipe) cutPending() span {
+func (p *pipe) cutPending(limit int64) span {
 	s := p.pending[0]
-	if n := p.part(s); p.split && n < s.end-s.off {
+	if n := p.part(s, limit); p.split && n < s.end-s.off {
 		s.end = s.off + n
 		p.pending[0].off = s.end
 	} else {
@@ -156,10 +164,10 @@ func (p *pipe) cutPending() span {
 	return s
 }
 
-// part is how much of s one connection is given; smaller towards the end, so
-// that all connections end at about the same time.
-func (p *pipe) part(s span) int64 {
-	return max(minPartSize, min(partSize, (s.end-s.off)/int64(len(p.live)+1)))
+// part is how much of s one connection is given, which may be asked for limit;
+// smaller towards the end, so that all connections end at about the same time.
+func (p *pipe) part(s span, limit int64) int64 {
+	return min(limit, max(minPartSize, (s.end-s.off)/int64(len(p.live)+1)))
 }
 
 // gone takes c, which ended with err or found nothing more to do, out of the
@@ -167,11 +175,7 @@ func (p *pipe) part(s span) int64 {
 func (p *pipe) gone(c *conn, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.live = slices.DeleteFunc(p.live, func(d *conn) bool { return d == c })
-	p.narrow()
-	if !c.moved {
-		p.t.rt.lanes.added(false)
-	}
+	p.drop(c)
 	if err == nil {
 		return
 	}
@@ -189,6 +193,33 @@ func (p *pipe) gone(c *conn, err error) {
 	p.t.rt.log.Debug("connection given up, others go on", "digest", p.t.desc.Digest, "error", err)
 }
 
+// drop takes c out of the live ones. p.mu is held.
+func (p *pipe) drop(c *conn) {
+	p.live = slices.DeleteFunc(p.live, func(d *conn) bool { return d == c })
+	p.narrow()
+	if !c.moved {
+		p.t.rt.lanes.added(false)
+	}
+}
+
+// cede ends c between two parts, if others go on with this blob, and another
+// large one has no lane: those are for blobs first.
+func (p *pipe) cede(c *conn) bool {
+	if !p.t.rt.flights.needLane() {
+		return false
+	}
+	p.mu.Lock()
+	spare := p.extra > 0 && len(p.live) > 1
+	if spare {
+		p.drop(c)
+	}
+	p.mu.Unlock()
+	if spare {
+		p.t.rt.flights.widen()
+	}
+	return spare
+}
+
 // add opens one connection more: for a missing part, or for a part of what the
 // connection with the longest way to go would come to. p.mu is held.
 func (p *pipe) add(ctx context.Context) bool {
@@ -196,7 +227,7 @@ func (p *pipe) add(ctx context.Context) bool {
 	var donor *conn
 	if len(p.pending) > 0 {
 		p.split = true
-		s = p.cutPending()
+		s = p.cutPending(firstPart)
 	} else {
 		for _, c := range p.live {
 			if donor == nil || c.end-c.claimed > donor.end-donor.claimed {
@@ -210,10 +241,10 @@ func (p *pipe) add(ctx context.Context) bool {
 		if s.end-s.off < minPartSize {
 			return false
 		}
-		s.end = s.off + min(p.part(s), s.end-s.off)
+		s.end = s.off + min(p.part(s, firstPart), s.end-s.off)
 	}
 	c := newConn(ctx, s)
-	c.claimed = c.off
+	c.claimed, c.part = c.off, firstPart
 	c.donor = donor
 	p.t.rt.log.Debug("connection added", "digest", p.t.desc.Digest, "connections", len(p.live)+1, "at", s.off)
 	p.t.rt.lanes.added(true)
