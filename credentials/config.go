@@ -61,7 +61,7 @@ func (c *Config) Name() string { return c.orZero().name }
 // byte order of the keys, which puts the longer path first; keys that say the
 // same come in the order of the file.
 func (c *Config) Lookup(_ context.Context, ref reference.Reference) iter.Seq2[Credential, error] {
-	return c.orZero().table.lookup(ref)
+	return c.orZero().table.lookup(ref, "")
 }
 
 // Fingerprint hashes what Lookup would yield.
@@ -74,7 +74,7 @@ func (c *Config) Fingerprint(ref reference.Reference) uint64 {
 
 // Explain yields a note for each entry.
 func (c *Config) Explain(ref reference.Reference) iter.Seq[Note] {
-	return c.orZero().table.explain(ref.Name())
+	return c.orZero().table.explain(ref.Name(), "")
 }
 
 func (c *Config) orZero() *Config {

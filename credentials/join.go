@@ -4,6 +4,7 @@ import (
 	"context"
 	"hash/maphash"
 	"iter"
+	"slices"
 
 	"github.com/pullkit/pullkit/reference"
 )
@@ -71,13 +72,14 @@ func (j joined) ring() Keyring {
 type joinedPrints struct{ joined }
 
 type joined struct {
-	rules Rules
-	rings []Keyring
+	rules     Rules
+	rings     []Keyring
+	namespace string // of the Pod that it is for
 }
 
 func (j joined) Lookup(ctx context.Context, ref reference.Reference) iter.Seq2[Credential, error] {
 	return func(yield func(Credential, error) bool) {
-		var seen seenSet
+		seen := podSeenSet{namespace: j.namespace}
 		for _, ring := range j.rings {
 			for cred, err := range ring.Lookup(ctx, ref) {
 				if err == nil && !j.rules.Kubelet && !seen.add(cred) {
@@ -96,7 +98,7 @@ func (j joined) For(pod Pod) Keyring {
 	for i, ring := range j.rings {
 		rings[i] = For(ring, pod)
 	}
-	return joined{j.rules, rings}.ring()
+	return joined{j.rules, rings, pod.Namespace}.ring()
 }
 
 func (j joinedPrints) Fingerprint(ref reference.Reference) uint64 {
@@ -121,12 +123,16 @@ func (j joined) Problems() []error {
 
 func (j joined) Explain(ref reference.Reference) iter.Seq[Note] {
 	return func(yield func(Note) bool) {
-		seen := map[uint64]bool{}
+		own, foreign := map[uint64]bool{}, map[uint64]bool{}
 		for _, ring := range j.rings {
 			if ring, ok := ring.(Explainer); ok {
 				for note := range ring.Explain(ref) {
-					if !j.rules.Kubelet {
-						note.leaveOut(seen)
+					switch {
+					case j.rules.Kubelet:
+					case note.Origin.foreignTo(j.namespace):
+						note.leaveOut(foreign, own)
+					default:
+						note.leaveOut(own)
 					}
 					if !yield(note) {
 						return
@@ -137,14 +143,15 @@ func (j joined) Explain(ref reference.Reference) iter.Seq[Note] {
 	}
 }
 
-// leaveOut makes n one that does not match if its credential is in seen, and notes it.
-func (n *Note) leaveOut(seen map[uint64]bool) {
+// leaveOut makes n one that does not match if its credential is in one of seen, and
+// notes it in the first.
+func (n *Note) leaveOut(seen ...map[uint64]bool) {
 	switch {
 	case !n.Matched || n.Print == 0:
-	case seen[n.Print]:
+	case slices.ContainsFunc(seen, func(s map[uint64]bool) bool { return s[n.Print] }):
 		n.Matched, n.Why = false, string(repeated)
 	default:
-		seen[n.Print] = true
+		seen[0][n.Print] = true
 	}
 }
 

@@ -130,7 +130,7 @@ func (s Secret) origin() Origin {
 }
 
 // Secrets are imagePullSecrets, merged into one virtual config.json. It is a
-// [Keyring], a [Fingerprinter] and an [Explainer], and never changes. The zero
+// [PodKeyring], a [Fingerprinter] and an [Explainer], and never changes. The zero
 // Secrets know no credentials.
 type Secrets struct {
 	table    table
@@ -173,7 +173,7 @@ func (s *Secrets) Problems() []error { return slices.Clone(s.problems) }
 // Lookup yields the credentials whose key matches, in reverse byte order of the
 // keys; for one key in the order of the secrets.
 func (s *Secrets) Lookup(_ context.Context, ref reference.Reference) iter.Seq2[Credential, error] {
-	return s.table.lookup(ref)
+	return s.table.lookup(ref, "")
 }
 
 // Fingerprint hashes what Lookup would yield.
@@ -185,7 +185,27 @@ func (s *Secrets) Fingerprint(ref reference.Reference) uint64 {
 }
 
 // Explain yields a note for each entry.
-func (s *Secrets) Explain(ref reference.Reference) iter.Seq[Note] { return s.table.explain(ref.Name()) }
+func (s *Secrets) Explain(ref reference.Reference) iter.Seq[Note] {
+	return s.table.explain(ref.Name(), "")
+}
+
+// For returns the keyring of one Pod, in which no Secret of the Pod's namespace is
+// left out since one of another namespace holds the same credential. It refuses
+// none: a puller.Puller does, since a Pod may use its own namespace's alone.
+func (s *Secrets) For(pod Pod) Keyring { return secretsFor{s, pod.Namespace} }
+
+type secretsFor struct {
+	*Secrets
+	namespace string // of the Pod
+}
+
+func (s secretsFor) Lookup(_ context.Context, ref reference.Reference) iter.Seq2[Credential, error] {
+	return s.table.lookup(ref, s.namespace)
+}
+
+func (s secretsFor) Explain(ref reference.Reference) iter.Seq[Note] {
+	return s.table.explain(ref.Name(), s.namespace)
+}
 
 // SecretNames returns the names of the pull secrets that count for a Pod: its own
 // if it names any, those of its service account otherwise, each once.

@@ -213,6 +213,52 @@ func TestMarshalConfig(t *testing.T) {
 	assert.NoError(t, err)
 }
 
+// For keeps a Pod's own Secret where another namespace's is equal, and Explain says
+// the same as Lookup.
+func TestSecretsForAPod(t *testing.T) {
+	in := func(namespace, key string) Secret {
+		return Secret{Namespace: namespace, Name: "s", Type: TypeDockerConfigJSON,
+			Data: ConcealData(map[string][]byte{KeyDockerConfigJSON: []byte(`{"auths":{"` + key + `":{"username":"u","password":"p"}}}`)})}
+	}
+	secrets := FromSecrets(in("a", "r.io/team"), in("b", "r.io/team"), in("web", "r.io"))
+	for namespace, want := range map[string][]string{"web": {"web"}, "b": {"b"}, "a": {"a"}, "": {"a"}, "none": {"a"}} {
+		for name, ring := range map[string]Keyring{
+			"alone": For(secrets, Pod{Namespace: namespace}), "joined": For(Join(secrets), Pod{Namespace: namespace}),
+		} {
+			creds, errs := collect(t.Context(), ring, "r.io/team/app")
+			assert.Empty(t, errs)
+			var got, explained []string
+			for _, c := range creds {
+				got = append(got, c.Origin.Namespace)
+			}
+			for note := range ring.(Explainer).Explain(reference.MustParse("r.io/team/app")) {
+				if note.Matched {
+					explained = append(explained, note.Origin.Namespace)
+				}
+			}
+			assert.Equal(t, want, got, "%s for %q", name, namespace)
+			assert.Equal(t, want, explained, "%s for %q", name, namespace)
+		}
+	}
+	for namespace, want := range map[string][]string{"web": {"a", "web"}, "b": {"b"}, "a": {"a"}, "": {"a"}, "none": {"a"}} {
+		ring := Join(FromSecrets(in("a", "r.io/team"), in("b", "r.io/team")), FromSecrets(in("web", "r.io"), in("a", "r.io")))
+		ring = For(ring, Pod{Namespace: namespace})
+		creds, _ := collect(t.Context(), ring, "r.io/team/app")
+		var got, explained []string
+		for _, c := range creds {
+			got = append(got, c.Origin.Namespace)
+		}
+		for note := range ring.(Explainer).Explain(reference.MustParse("r.io/team/app")) {
+			if note.Matched {
+				explained = append(explained, note.Origin.Namespace)
+			}
+		}
+		assert.Equal(t, want, got, "for %q", namespace)
+		assert.Equal(t, want, explained, "for %q", namespace)
+	}
+	assert.Equal(t, secrets.Fingerprint(reference.MustParse("r.io/team/app")), For(secrets, Pod{Namespace: "web"}).(Fingerprinter).Fingerprint(reference.MustParse("r.io/team/app")))
+}
+
 func TestReadConfig(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name, text string) string {

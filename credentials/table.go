@@ -132,20 +132,42 @@ const hubKey = "index.docker.io"
 
 // candidates yields the credentials for an image, in order.
 func (t *table) candidates(name string) iter.Seq[Credential] {
-	return func(yield func(Credential) bool) { t.visit(name, yield) }
+	return func(yield func(Credential) bool) { t.visit(name, "", yield) }
 }
 
-// visit calls yield with the credentials for an image, in order, until it
-// returns false.
-func (t *table) visit(name string, yield func(Credential) bool) {
+// visit calls yield with the credentials for an image, in order, until it returns
+// false. Of equal ones it is the first; but a Secret that is foreign to the
+// namespace makes way for one that is not, wherever that stands.
+func (t *table) visit(name, namespace string, yield func(Credential) bool) {
 	var room [16]int32
 	var seen seenSet
-	for _, i := range t.find(room[:0], name) {
+	found := t.find(room[:0], name)
+	own := t.own(found, namespace)
+	for _, i := range found {
 		c := t.entries[i].cred
-		if (t.rules.Kubelet || seen.add(c)) && !yield(c) {
+		if (t.rules.Kubelet || !own.instead(c, namespace) && seen.add(c)) && !yield(c) {
 			return
 		}
 	}
+}
+
+// own are the credentials found that are not foreign to the namespace; nil for none.
+func (t *table) own(found []int32, namespace string) *seenSet {
+	if namespace == "" {
+		return nil
+	}
+	own := new(seenSet)
+	for _, i := range found {
+		if c := t.entries[i].cred; !c.Origin.foreignTo(namespace) {
+			own.add(c)
+		}
+	}
+	return own
+}
+
+// instead reports whether s has what c, which is foreign, would make double.
+func (s *seenSet) instead(c Credential, namespace string) bool {
+	return s != nil && c.Origin.foreignTo(namespace) && s.has(c)
 }
 
 func (t *table) hash(h *maphash.Hash, name string) {
@@ -155,11 +177,12 @@ func (t *table) hash(h *maphash.Hash, name string) {
 	}
 }
 
-// explain yields a note for each entry.
-func (t *table) explain(name string) iter.Seq[Note] {
+// explain yields a note for each entry, and tells of those that visit leaves out.
+func (t *table) explain(name, namespace string) iter.Seq[Note] {
 	return func(yield func(Note) bool) {
 		target, err := t.rules.target(name)
 		found := t.find(nil, name)
+		own := t.own(found, namespace)
 		var seen seenSet
 		for i := range t.entries {
 			e := &t.entries[i]
@@ -179,7 +202,7 @@ func (t *table) explain(name string) iter.Seq[Note] {
 			if note.Matched {
 				note.Print = e.cred.print()
 			}
-			if note.Matched && !t.rules.Kubelet && !seen.add(e.cred) {
+			if note.Matched && !t.rules.Kubelet && (own.instead(e.cred, namespace) || !seen.add(e.cred)) {
 				note.Matched, why = false, repeated
 			}
 			note.Why = string(why)
@@ -191,8 +214,8 @@ func (t *table) explain(name string) iter.Seq[Note] {
 }
 
 // lookup is the Lookup of a keyring that is a table alone.
-func (t *table) lookup(ref reference.Reference) iter.Seq2[Credential, error] {
+func (t *table) lookup(ref reference.Reference, namespace string) iter.Seq2[Credential, error] {
 	return func(yield func(Credential, error) bool) {
-		t.visit(ref.Name(), func(c Credential) bool { return yield(c, nil) })
+		t.visit(ref.Name(), namespace, func(c Credential) bool { return yield(c, nil) })
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -263,6 +264,71 @@ func TestForeignSecretsAreRefused(t *testing.T) {
 	var foreign *ForeignSecretError
 	require.ErrorAs(t, err, &foreign)
 	assert.Equal(t, "team", foreign.Origin.Namespace)
+}
+
+// A Secret of another namespace hides no equal one of the Pod's own, wherever they
+// stand; and one that is copied into many namespaces is tried once.
+func TestForeignSecretsHideNothing(t *testing.T) {
+	in := func(namespace string) credentials.Secret {
+		return dockerSecret(namespace, "regcred", "priv.example", "u")
+	}
+	var everywhere []credentials.Secret
+	for i := range 200 {
+		everywhere = append(everywhere, in(fmt.Sprint("web-", i)))
+	}
+	tests := []struct {
+		name     string
+		ring     credentials.Keyring
+		foreign  int // refused
+		fromNode bool
+	}{
+		{"before", credentials.FromSecrets(in("other"), in("web")), 0, false},
+		{"behind", credentials.FromSecrets(in("web"), in("other")), 0, false},
+		{"under another key", credentials.FromSecrets(dockerSecret("other", "s", "priv.example/app", "u"), in("web")), 0, false},
+		{"joined before", credentials.Join(credentials.FromSecrets(in("other")), credentials.FromSecrets(in("web"))), 1, false},
+		{"joined behind", credentials.Join(credentials.FromSecrets(in("web")), credentials.FromSecrets(in("other"))), 0, false},
+		{"joined twice", credentials.Join(credentials.FromSecrets(in("a")), credentials.FromSecrets(in("b")), credentials.FromSecrets(in("web"))), 1, false},
+		{"everywhere", credentials.FromSecrets(append(everywhere, in("web"))...), 0, false},
+		{"everywhere else", credentials.Join(credentials.FromSecrets(everywhere...), credentials.Static{node("n")}), 1, false},
+		{"the node's", credentials.FromSecrets(append(everywhere, in("web"))...), 0, true},
+	}
+	for _, tt := range tests {
+		w := newWorld(t, Config{})
+		req := Request{Image: "priv.example/app:1", Pod: credentials.Pod{Namespace: "web", UID: "1"}, Keyring: tt.ring}
+		if tt.fromNode {
+			w = newWorld(t, Config{Keyring: tt.ring})
+			req.Keyring = nil
+		}
+		d, err := w.Explain(t.Context(), req)
+		require.NoError(t, err)
+		w.runtime.took()
+		ordered, refused := 0, 0
+		for _, c := range d.Candidates {
+			if c.Order > 0 {
+				ordered++
+			}
+			if strings.HasPrefix(c.Why, "refused") {
+				refused++
+			}
+		}
+		assert.Equal(t, 1, ordered, tt.name)
+		assert.Equal(t, tt.foreign, refused, tt.name)
+
+		w.runtime.pull = func(context.Context, Spec) (string, error) { return "", textError("401") }
+		_, err = w.Pull(t.Context(), req)
+		attempts := asError(t, err).Attempts
+		assert.Len(t, attempts, tt.foreign+1, tt.name)
+		last := attempts[tt.foreign].Origin
+		assert.Equal(t, []string{"inspect priv.example/app:1", "pull priv.example/app:1 with " + last.Key}, w.runtime.took(), tt.name)
+		if last.Kind == credentials.KindSecret {
+			assert.Equal(t, "web", last.Namespace, tt.name)
+		}
+	}
+	// Without a Pod all of them may be used, as one.
+	w := newWorld(t, Config{})
+	_, err := w.Pull(t.Context(), Request{Image: "priv.example/app:1", Keyring: credentials.FromSecrets(everywhere...)})
+	require.NoError(t, err)
+	assert.Equal(t, []string{"inspect priv.example/app:1", "pull priv.example/app:1 with priv.example"}, w.runtime.took())
 }
 
 func TestProgressReachesEverybodyWhoWaits(t *testing.T) {

@@ -25,7 +25,8 @@ type Request struct {
 	// others, and a repaired secret among theirs opens no back-off window.
 	Keyring credentials.Keyring
 	// Pod is the one the image is for. Its UID scopes the back-off; secrets of
-	// another namespace than its own are refused. Zero = no Pod.
+	// another namespace than its own are refused, and hide no equal one of its own.
+	// Zero = no Pod.
 	Pod      credentials.Pod
 	Platform ocispec.Platform // zero = Config.Platform
 	// Wait makes PullAll use PullWait for this image. Pull and PullWait ignore it.
