@@ -141,6 +141,14 @@ func (fs *flights) launch(queue []*flight) []*flight {
 	return queue[1:]
 }
 
+// needLane reports whether a large flight waits for nothing but a lane.
+func (fs *flights) needLane() bool {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	fs.large = queued(fs.large)
+	return len(fs.large) > 0 && fs.fetching < fs.limit && fs.running < fs.limit+committing
+}
+
 // widen lets a large flight use a free lane; false if none waits for one.
 func (fs *flights) widen() bool {
 	fs.mu.Lock()
