@@ -207,8 +207,8 @@ func readFull(body io.Reader, p []byte) (n int, err error) {
 	if n == len(p) {
 		return n, nil
 	}
-	if err == io.EOF {
-		err = io.ErrUnexpectedEOF
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		err = &content.Error{Kind: content.ErrNetwork, Err: io.ErrUnexpectedEOF}
 	}
 	return n, err
 }

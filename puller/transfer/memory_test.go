@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pullkit/pullkit/puller/transfer"
+	"github.com/pullkit/pullkit/reference"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -30,9 +31,12 @@ func TestResumeWithLittleMemory(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 			defer cancel()
 			var wg sync.WaitGroup
+			var refs []reference.Reference
 			for i, layer := range layers {
 				store.keep(layer, [2]int64{0, 512 << 10})
-				ref := src.name(fmt.Sprintf("registry.example/app-%d:v1", i), src.image(t, amd64, layer))
+				refs = append(refs, src.name(fmt.Sprintf("registry.example/app-%d:v1", i), src.image(t, amd64, layer)))
+			}
+			for _, ref := range refs {
 				wg.Go(func() {
 					_, err := rt.Pull(ctx, spec(ref))
 					assert.NoError(t, err, "round %d", round)
@@ -54,9 +58,12 @@ func TestManyLargeBlobsWithLittleMemory(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
 			defer cancel()
 			var wg sync.WaitGroup
+			var refs []reference.Reference
 			for i := range 40 {
 				image := src.image(t, amd64, random(uint64(i)+1, 2<<20+i<<16), random(uint64(i)+1000, 50))
-				ref := src.name(fmt.Sprintf("registry.example/app-%d:v1", i), image)
+				refs = append(refs, src.name(fmt.Sprintf("registry.example/app-%d:v1", i), image))
+			}
+			for _, ref := range refs {
 				for range 5 {
 					wg.Go(func() {
 						_, err := rt.Pull(ctx, spec(ref))
