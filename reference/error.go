@@ -77,18 +77,21 @@ func (r Reason) hint() string {
 // A ParseError says which byte of a name cannot be right, and why. The text
 // quotes the name, cut at 300 bytes.
 type ParseError struct {
-	// Input is the text that was refused, less any user:password@ in it.
+	// Input is the text that was refused, with [redacted] in place of what may
+	// be user:password before an @.
 	Input string
 	// Offset counts bytes of the text as it was given, from 0. It is the
 	// text's length where something is missing at the end, and a digest's
-	// first byte for all that can be wrong with a digest.
+	// first byte for all that can be wrong with a digest. Error counts bytes
+	// of Input.
 	Offset int
 	// Part is the part of the name that Offset is in.
 	Part Part
 	// Err is a [Reason].
 	Err error
 
-	what string // what Input is, if it is not a whole image name
+	what  string // what Input is, if it is not a whole image name
+	shift int    // from Offset to the place in Input
 }
 
 // Error describes the error and says what to do about it.
@@ -101,7 +104,7 @@ func (e *ParseError) Error() string {
 	if r, ok := e.Err.(Reason); ok {
 		hint = r.hint()
 	}
-	return fmt.Sprintf("%s %s: %s %d: %v%s", what, quote(e.Input), where, e.Offset, e.Err, hint)
+	return fmt.Sprintf("%s %s: %s %d: %v%s", what, quote(e.Input), where, e.Offset+e.shift, e.Err, hint)
 }
 
 // Unwrap returns the reason, for errors.Is.

@@ -67,7 +67,17 @@ func TestErrors(t *testing.T) {
 		{strings.Repeat("a", 248), reference.ErrTooLong, ""},
 		{"nginx:" + strings.Repeat("a", 129), reference.ErrTooLong, ""},
 		{"user:hunter2@reg.example/x", reference.ErrUserinfo,
-			`image name "reg.example/x": registry at byte 0: user name or password; leave it out and give it as a credential`},
+			`image name "[redacted]@reg.example/x": registry at byte 0: user name or password; leave it out and give it as a credential`},
+		{"https://user:hunter2@reg.example/x", reference.ErrUserinfo,
+			`image name "https://[redacted]@reg.example/x": registry at byte 8: user name or password; leave it out and give it as a credential`},
+		{"@reg.example/x", reference.ErrUserinfo, `image name "@reg.example/x": registry at byte 0: user name or password; leave it out and give it as a credential`},
+		{"reg.example:5000/app@latest", reference.ErrDigest, `image name "reg.example:5000/app@latest": digest at byte 21: malformed digest; write the algorithm, a colon and all its lower-case hex digits`},
+		{"user:hunter2@latest", reference.ErrDigest, `image name "[redacted]@latest": digest at byte 11: malformed digest; write the algorithm, a colon and all its lower-case hex digits`},
+		{"user:Hunter2@", reference.ErrMissing, `image name "[redacted]@": digest at byte 11: missing`},
+		{"User:hunter2@reg.example", reference.ErrUpperCase, `image name "[redacted]@reg.example": repository at byte 0: upper case letter; write it in lower case`},
+		{"team/User:hunter2@reg.example", reference.ErrUpperCase, `image name "[redacted]@reg.example": repository at byte 0: upper case letter; write it in lower case`},
+		{"https://user:hunter2@reg.example", reference.ErrScheme,
+			`image name "https://[redacted]@reg.example": registry at byte 6: scheme; a name begins with the registry, leave the scheme out`},
 	} {
 		r, err := reference.Parse(tt.in)
 		assert.Zero(t, r)
@@ -133,11 +143,37 @@ func TestNoPassword(t *testing.T) {
 // TestTagAndBadDigest: a colon before an @ is no password where a digest follows.
 func TestTagAndBadDigest(t *testing.T) {
 	for _, in := range []string{
+		"reg.example:5000/app@latest", "localhost:5000/team/app@v1", "10.0.0.5:80/app:v1@latest", "[::1]:5000/app@latest", "localhost:5000/app@",
 		"nginx:v1@sha256:abc", "nginx:v1@SHA256:abc", "reg.example:5000/x:v1@md5:abc", "nginx@latest", "nginx@v1@" + emptyDigest,
 		"nginx:v1@sha265:" + emptyDigest[7:], "reg.example:5000/x:v1@sha3-256:" + emptyDigest[7:], "nginx:v1@sha256+b64u:47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU",
 	} {
 		_, err := reference.Parse(in)
 		assert.ErrorContains(t, err, fmt.Sprintf("%q", in))
+	}
+}
+
+// TestPerhapsPassword: what may as well be a password is not shown.
+func TestPerhapsPassword(t *testing.T) {
+	for in, shown := range map[string]string{
+		"app:v1@latest":                     "[redacted]@latest",
+		"reg.example/app:v1@latest":         "[redacted]@latest",
+		"reg:5000/app@latest":               "[redacted]@latest", // a host without a dot is a user, too
+		"reg.example:123456/app@latest":     "[redacted]@latest", // no port has six digits
+		"reg.example:hunter2/app@latest":    "[redacted]@latest",
+		"reg.example:5000/App@latest":       "[redacted]@latest",
+		"reg.example:5000/app:@latest":      "[redacted]@latest",
+		"reg.example:5000@latest":           "[redacted]@latest",
+		"reg.example:5000/app@x@latest":     "[redacted]@latest",
+		"http://reg.example:5000/a@latest":  "http://[redacted]@latest",
+		"localhost.:5000/app@latest":        "[redacted]@latest",
+		"app:v1@latest@" + emptyDigest:      "[redacted]@latest@" + emptyDigest,
+		"reg.example:50/a@b@" + emptyDigest: "reg.example:50/a@b@" + emptyDigest,
+	} {
+		_, err := reference.Parse(in)
+		var perr *reference.ParseError
+		require.ErrorAs(t, err, &perr, "%q", in)
+		assert.Equal(t, shown, perr.Input, "%q", in)
+		assert.NotErrorIs(t, err, reference.ErrUserinfo, "%q", in)
 	}
 }
 

@@ -7,11 +7,11 @@ import (
 )
 
 func newParseError(s string, at int, part Part, why Reason) *ParseError {
-	input, certain := withoutUserinfo(s)
-	if certain {
-		return &ParseError{Input: input, Offset: 0, Part: PartRegistry, Err: ErrUserinfo}
+	h := findUserinfo(s)
+	if h.certain {
+		return &ParseError{Input: h.hide(s), Offset: h.from, Part: PartRegistry, Err: ErrUserinfo}
 	}
-	return &ParseError{Input: input, Offset: at, Part: part, Err: explain(s, at, part, why)}
+	return &ParseError{Input: h.hide(s), Offset: at, Part: part, Err: explain(s, at, part, why), shift: h.place(at) - at}
 }
 
 // newPieceError is for text that is only a part of a name.
@@ -62,26 +62,6 @@ func templateAt(s string) int {
 // isSpace reports white space and what editors show as none at all.
 func isSpace(r rune) bool {
 	return unicode.IsSpace(r) || r == '\u200b' || r == '\u2060' || r == '\ufeff'
-}
-
-// withoutUserinfo leaves out all that may be user:password@ in s, and reports
-// whether it certainly is: no name has a slash behind an @. A scheme before it
-// is kept.
-func withoutUserinfo(s string) (kept string, certain bool) {
-	name, digest := cutDigest(s)
-	at := strings.LastIndexByte(name, '@')
-	if at < 0 {
-		return s, false
-	}
-	certain = strings.IndexByte(name[at:], '/') >= 0
-	if !certain && strings.IndexByte(name[:at], ':') < 0 {
-		return s, false // name@latest
-	}
-	scheme := ""
-	if i := strings.Index(name[:at], "://"); i >= 0 && isAlgorithm(name[:i]) {
-		scheme = name[:i+len("://")]
-	}
-	return scheme + name[at+1:] + digest, certain
 }
 
 // cutDigest cuts s before the @ of what is meant as a digest: of an algorithm

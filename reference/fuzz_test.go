@@ -3,7 +3,9 @@ package reference_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -31,6 +33,7 @@ func FuzzRoundTrip(f *testing.F) {
 		r, w, err := reference.ParseWritten(s)
 		if err != nil {
 			checkError(t, s, err)
+			checkShown(t, s, err)
 			return
 		}
 		for _, form := range []string{r.String(), r.Familiar(), w.CRI, r.Name() + r.String()[len(r.Name()):]} {
@@ -232,4 +235,44 @@ func FuzzParser(f *testing.F) {
 		require.NoError(t, err, "%q", r)
 		require.Equal(t, r, again)
 	})
+}
+
+// FuzzPassword: of what is written as a URL with user and password, no form of the
+// error has the password, whatever stands around it.
+func FuzzPassword(f *testing.F) {
+	f.Add("", "user", "", "", "reg.example", "app:v1")
+	f.Add("https://", "reg.example", "5000/", "@sha256:ab", "reg.example:5000", "app@latest")
+	f.Add("", "reg.example", "5000/app@", "@md5:", "h", "a@sha256:"+strings.Repeat("0", 64))
+	f.Add("", "a.b", "1/x", "", "", "y@z")
+	f.Add("docker://", "u", "x://", "/", "", "@")
+	f.Fuzz(func(t *testing.T, scheme, user, before, after, host, rest string) {
+		const password = "hunter2"
+		if strings.Contains(scheme+" "+user+" "+host+" "+rest, password) {
+			return
+		}
+		s := scheme + user + ":" + before + password + after + "@" + host + "/" + rest
+		_, err := reference.Parse(s)
+		if err == nil {
+			return // "reg.example:5000/hunter2@sha256:..." is a name
+		}
+		var perr *reference.ParseError
+		require.ErrorAs(t, err, &perr, "%q", s)
+		require.NotContains(t, fmt.Sprintf("%v %q %+v", err, perr.Input, *perr), password, "%q", s)
+		checkShown(t, s, err)
+	})
+}
+
+// checkShown holds that the place in an error's text is one of the text shown there.
+func checkShown(t *testing.T, s string, err error) {
+	var perr *reference.ParseError
+	require.ErrorAs(t, err, &perr, "%q", s)
+	m := regexp.MustCompile(`": (?:registry|repository|tag|digest) at byte ([0-9]+): |bytes\): \w+ at byte ([0-9]+): `).FindAllStringSubmatch(err.Error(), -1)
+	require.NotEmpty(t, m, "%q: %v", s, err)
+	last := m[len(m)-1]
+	at, err := strconv.Atoi(last[1] + last[2])
+	require.NoError(t, err)
+	require.LessOrEqual(t, at, len(perr.Input), "%q: %v", s, perr)
+	if perr.Input == s {
+		require.Equal(t, perr.Offset, at, "%q: %v", s, perr)
+	}
 }
