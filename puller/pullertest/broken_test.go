@@ -121,6 +121,15 @@ func TestBrokenStoresAreFound(t *testing.T) {
 		}, "empty store: Lookup: <nil>"},
 		"has everything": {func(b *badStore) { b.has = func(ocispec.Descriptor) (bool, error) { return true, nil } }, "commit: Has: true"},
 		"has nothing":    {func(b *badStore) { b.has = func(ocispec.Descriptor) (bool, error) { return false, nil } }, "commit: Has after Commit: false"},
+		"looks at digests alone": {func(b *badStore) {
+			b.has = func(desc ocispec.Descriptor) (bool, error) {
+				body, err := b.MemStore.Open(t.Context(), desc)
+				if err == nil {
+					err = body.Close()
+				}
+				return err == nil, nil
+			}
+		}, "another size: Has: true"},
 		"other bytes": {func(b *badStore) {
 			b.open = func(ocispec.Descriptor) (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(nil)), nil }
 		}, "commit: Open after Commit: 0 bytes"},

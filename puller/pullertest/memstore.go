@@ -54,8 +54,13 @@ func (m *MemStore) Lookup(_ context.Context, ref reference.Reference) (ocispec.D
 func (m *MemStore) Has(_ context.Context, desc ocispec.Descriptor) (bool, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	_, ok := m.blobs[desc.Digest]
-	return ok, nil
+	return m.has(desc), nil
+}
+
+// has is Has; the store's lock is held.
+func (m *MemStore) has(desc ocispec.Descriptor) bool {
+	data, ok := m.blobs[desc.Digest]
+	return ok && int64(len(data)) == desc.Size
 }
 
 // Open is content.Store's.
@@ -108,7 +113,7 @@ func (m *MemStore) Ingest(ctx context.Context, desc ocispec.Descriptor) (content
 func (m *MemStore) tryIngest(desc ocispec.Descriptor) (content.Ingest, <-chan struct{}, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if _, ok := m.blobs[desc.Digest]; ok {
+	if m.has(desc) {
 		return nil, nil, fmt.Errorf("%.80q: %w", desc.Digest, fs.ErrExist)
 	}
 	if busy := m.busy[desc.Digest]; busy != nil {

@@ -28,6 +28,7 @@ func TestStore(newStore func() (content.Store, error)) error {
 		{"empty store", (*storeCheck).empty},
 		{"commit", (*storeCheck).commit},
 		{"content of no bytes", (*storeCheck).zero},
+		{"another size", (*storeCheck).anotherSize},
 		{"discard", (*storeCheck).discard},
 		{"close and resume", (*storeCheck).resume},
 		{"tag", (*storeCheck).tag},
@@ -157,6 +158,30 @@ func (c *storeCheck) zero() {
 		c.finish(ingest)
 		c.present(desc, data)
 	}
+}
+
+// anotherSize asks for stored content with a size that it has not, as manifests
+// do that lie: there is no such content.
+func (c *storeCheck) anotherSize() {
+	desc, data := testBlob(10, 5000)
+	ingest := c.ingest(desc)
+	if ingest == nil {
+		return
+	}
+	c.write(ingest, data, 0)
+	c.finish(ingest)
+	for _, size := range []int64{0, desc.Size - 1, desc.Size + 1} {
+		lie := desc
+		lie.Size = size
+		c.absent(lie)
+		ingest, err := c.store.Ingest(context.Background(), lie)
+		c.must(!errors.Is(err, fs.ErrExist), "Ingest of %d bytes with the digest of %d that are stored: %v", size, desc.Size, err)
+		if err == nil {
+			_ = ingest.Discard()
+			_ = ingest.Close()
+		}
+	}
+	c.present(desc, data)
 }
 
 func (c *storeCheck) discard() {
