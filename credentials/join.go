@@ -28,7 +28,7 @@ type Pod struct {
 }
 
 // For returns ring's keyring of one Pod: ring.For(pod) if ring is a
-// [PodKeyring], ring itself otherwise.
+// [PodKeyring], ring itself otherwise, which may be nil.
 func For(ring Keyring, pod Pod) Keyring {
 	if ring, ok := ring.(PodKeyring); ok {
 		return ring.For(pod)

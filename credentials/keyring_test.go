@@ -15,6 +15,7 @@ var (
 	_ Fingerprinter = joinedPrints{}
 	_ Explainer     = joined{}
 	_ PodKeyring    = (*Providers)(nil)
+	_ PodKeyring    = (*Secrets)(nil)
 	_ Fingerprinter = (*Providers)(nil)
 	_ Explainer     = (*Providers)(nil)
 	_ Fingerprinter = (*Config)(nil)
@@ -50,13 +51,22 @@ func TestJoinDropsWhatWasTried(t *testing.T) {
 }
 
 func TestZeroKeyrings(t *testing.T) {
-	for _, ring := range []Keyring{new(Config), (*Config)(nil), Join((*Config)(nil)), (*Config)(nil).WithHelpers(HelperConfig{}), new(Secrets), new(Providers), Static(nil), Join()} {
+	for _, ring := range []Keyring{new(Config), (*Config)(nil), Join((*Config)(nil)), (*Config)(nil).WithHelpers(HelperConfig{}), new(Secrets), new(Providers), Static(nil), Join(),
+		(*Secrets)(nil), (*Providers)(nil), Join((*Secrets)(nil), (*Providers)(nil)), For((*Secrets)(nil), Pod{Namespace: "n"}), For((*Providers)(nil), Pod{}),
+	} {
 		creds, errs := collect(t.Context(), ring, "nginx")
 		assert.Empty(t, creds)
 		assert.Empty(t, errs)
 		assert.Empty(t, slices.Collect(ring.(Explainer).Explain(reference.MustParse("nginx"))))
 		ring.(Fingerprinter).Fingerprint(reference.MustParse("nginx"))
+		if ring, ok := ring.(interface{ Problems() []error }); ok {
+			assert.Empty(t, ring.Problems())
+		}
 	}
+	_, dropped, err := MarshalConfig(Join((*Config)(nil), (*Secrets)(nil), (*Providers)(nil)))
+	assert.NoError(t, err)
+	assert.Empty(t, dropped)
+	assert.Nil(t, For(nil, Pod{Namespace: "n"}))
 }
 
 // TestFingerprint holds that it tells what would be tried, and nothing else.

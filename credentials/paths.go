@@ -19,7 +19,7 @@ var errNotRegular = errors.New("is no regular file")
 // that cannot be used is passed over too and listed by [Config.Problems]; one that
 // other users can read is used, and listed there with [ErrReadableByOthers]. If no
 // file can be used the error says why of each, and wraps fs.ErrNotExist if none of
-// them is there.
+// them is there, or none is given.
 //
 // [KubeletPaths], [DockerPaths] and [ContainersPaths] give lists to search.
 func ReadConfig(paths ...string) (*Config, error) { return Rules{}.ReadConfig(paths...) }
@@ -50,6 +50,9 @@ func (r Rules) ReadConfig(paths ...string) (*Config, error) {
 	}
 	if len(bad) > 0 {
 		return nil, fmt.Errorf("no credential file can be used: %w", errors.Join(bad...))
+	}
+	if len(paths) == 0 {
+		return nil, fmt.Errorf("no credential file found: no path was given: %w", fs.ErrNotExist)
 	}
 	quoted := make([]string, len(paths))
 	for i, path := range paths {

@@ -41,7 +41,7 @@ type ProviderConfig struct {
 //
 // A plugin is run only when the candidates of those before it have failed, once
 // for a question however many ask it at the same time, and its failures are not
-// kept. The zero Providers have no plugin.
+// kept. The zero Providers have no plugin, nor have nil ones.
 type Providers struct {
 	rules Rules
 	list  []*provider
@@ -102,17 +102,26 @@ func (ps *Providers) Lookup(ctx context.Context, ref reference.Reference) iter.S
 
 // Fingerprint hashes the configuration of the plugins that would be asked.
 func (ps *Providers) Fingerprint(ref reference.Reference) uint64 {
-	return providersFor{ps, Pod{}}.Fingerprint(ref)
+	return ps.forPod(Pod{}).Fingerprint(ref)
 }
 
 // Explain yields a note for each plugin, and runs none.
 func (ps *Providers) Explain(ref reference.Reference) iter.Seq[Note] {
-	return providersFor{ps, Pod{}}.Explain(ref)
+	return ps.forPod(Pod{}).Explain(ref)
 }
 
 // For returns the keyring of one Pod: plugins with tokenAttributes are given its
 // service account's token and annotations.
-func (ps *Providers) For(pod Pod) Keyring { return providersFor{ps, pod} }
+func (ps *Providers) For(pod Pod) Keyring { return ps.forPod(pod) }
+
+func (ps *Providers) forPod(pod Pod) providersFor { return providersFor{ps.orZero(), pod} }
+
+func (ps *Providers) orZero() *Providers {
+	if ps == nil {
+		return new(Providers)
+	}
+	return ps
+}
 
 type providersFor struct {
 	ps  *Providers

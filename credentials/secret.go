@@ -131,7 +131,7 @@ func (s Secret) origin() Origin {
 
 // Secrets are imagePullSecrets, merged into one virtual config.json. It is a
 // [PodKeyring], a [Fingerprinter] and an [Explainer], and never changes. The zero
-// Secrets know no credentials.
+// Secrets know no credentials, nor do nil ones.
 type Secrets struct {
 	table    table
 	problems []error
@@ -168,31 +168,38 @@ func (r Rules) FromSecrets(secrets ...Secret) *Secrets {
 
 // Problems returns what was left out and why, and warnings about what was not: each
 // an [*EntryError], which for those wraps a [Warning].
-func (s *Secrets) Problems() []error { return slices.Clone(s.problems) }
+func (s *Secrets) Problems() []error { return slices.Clone(s.orZero().problems) }
 
 // Lookup yields the credentials whose key matches, in reverse byte order of the
 // keys; for one key in the order of the secrets.
 func (s *Secrets) Lookup(_ context.Context, ref reference.Reference) iter.Seq2[Credential, error] {
-	return s.table.lookup(ref, "")
+	return s.orZero().table.lookup(ref, "")
 }
 
 // Fingerprint hashes what Lookup would yield.
 func (s *Secrets) Fingerprint(ref reference.Reference) uint64 {
 	var h maphash.Hash
 	h.SetSeed(processSeed())
-	s.table.hash(&h, ref.Name())
+	s.orZero().table.hash(&h, ref.Name())
 	return h.Sum64()
 }
 
 // Explain yields a note for each entry.
 func (s *Secrets) Explain(ref reference.Reference) iter.Seq[Note] {
-	return s.table.explain(ref.Name(), "")
+	return s.orZero().table.explain(ref.Name(), "")
+}
+
+func (s *Secrets) orZero() *Secrets {
+	if s == nil {
+		return new(Secrets)
+	}
+	return s
 }
 
 // For returns the keyring of one Pod, in which no Secret of the Pod's namespace is
 // left out since one of another namespace holds the same credential. It refuses
 // none: a puller.Puller does, since a Pod may use its own namespace's alone.
-func (s *Secrets) For(pod Pod) Keyring { return secretsFor{s, pod.Namespace} }
+func (s *Secrets) For(pod Pod) Keyring { return secretsFor{s.orZero(), pod.Namespace} }
 
 type secretsFor struct {
 	*Secrets

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -257,6 +258,12 @@ func TestSecretsForAPod(t *testing.T) {
 		assert.Equal(t, want, explained, "for %q", namespace)
 	}
 	assert.Equal(t, secrets.Fingerprint(reference.MustParse("r.io/team/app")), For(secrets, Pod{Namespace: "web"}).(Fingerprinter).Fingerprint(reference.MustParse("r.io/team/app")))
+}
+
+func TestReadConfigWithoutPaths(t *testing.T) {
+	_, err := ReadConfig()
+	assert.EqualError(t, err, "no credential file found: no path was given: file does not exist")
+	assert.ErrorIs(t, err, fs.ErrNotExist)
 }
 
 func TestReadConfig(t *testing.T) {

@@ -46,7 +46,7 @@ type Lister interface {
 func (c *Config) All() iter.Seq[Credential] { return c.orZero().table.all() }
 
 // All yields the credentials of all entries.
-func (s *Secrets) All() iter.Seq[Credential] { return s.table.all() }
+func (s *Secrets) All() iter.Seq[Credential] { return s.orZero().table.all() }
 
 func (t *table) all() iter.Seq[Credential] {
 	return func(yield func(Credential) bool) {
@@ -130,7 +130,7 @@ func (h *Helper) programs() []Origin { return []Origin{h.origin()} }
 
 func (ps *Providers) programs() []Origin {
 	var out []Origin
-	for _, p := range ps.list {
+	for _, p := range ps.orZero().list {
 		out = append(out, p.origin())
 	}
 	return out
