@@ -108,7 +108,10 @@ func kindOfStatus(e *StatusError) content.Kind {
 	switch {
 	case e.Status == http.StatusTooManyRequests, e.has("TOOMANYREQUESTS"):
 		return content.ErrRateLimited
-	case e.Status == http.StatusUnauthorized:
+	case e.Status == http.StatusUnauthorized,
+		// What a token server that goes by RFC 6749, section 5.2, says of a wrong
+		// password or an identity token that was taken back.
+		e.Status == http.StatusBadRequest && (e.has("invalid_grant") || e.has("invalid_client")):
 		return content.ErrUnauthorized
 	case e.Status == http.StatusForbidden:
 		return content.ErrDenied

@@ -244,6 +244,26 @@ func TestTokenFails(t *testing.T) {
 	}
 }
 
+// TestTokenRefused: a token server that speaks OAuth 2.0 refuses a credential by 400.
+func TestTokenRefused(t *testing.T) {
+	identity := credentials.Credential{IdentityToken: credentials.Conceal("identity-of-robot")}
+	for code, want := range map[string]content.Kind{
+		"invalid_grant": content.ErrUnauthorized, "invalid_client": content.ErrUnauthorized,
+		"invalid_request": content.ErrStatus, "invalid_scope": content.ErrStatus, "INVALID_GRANT": content.ErrStatus,
+	} {
+		c := &registry.Client{Transport: newWorld(map[string]http.HandlerFunc{
+			"https://reg.example": signedIn(`Bearer realm="https://auth.example/t"`, text(hello)),
+			"https://auth.example": func(w http.ResponseWriter, _ *http.Request) {
+				w.WriteHeader(http.StatusBadRequest)
+				fmt.Fprintf(w, `{"error":%q,"error_description":"it was taken back"}`, code)
+			},
+		})}
+		_, err := read(t.Context(), c, reference.MustParse("reg.example/app:v1"), identity, helloBlob())
+		assert.Equal(t, want, content.KindOf(err), "%v", err)
+		assert.ErrorContains(t, err, "400 Bad Request: "+code+": it was taken back")
+	}
+}
+
 func TestTokenAnswers(t *testing.T) {
 	for body, want := range map[string]content.Kind{
 		`{"access_token":"t"}`:            "",
