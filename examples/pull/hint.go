@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/pullkit/pullkit/credentials"
 	"github.com/pullkit/pullkit/puller"
 	"github.com/pullkit/pullkit/puller/content"
 )
@@ -37,7 +39,21 @@ func hint(err error) string {
 	case errors.Is(err, puller.ErrImageNeverPull):
 		return "pull it before, or use another -policy"
 	}
+	if refused(err) {
+		return "the registry refused these credentials: check user name and password"
+	}
 	return hints[content.KindOf(err)]
+}
+
+// refused reports whether the registry did not accept a credential that it was shown.
+func refused(err error) bool {
+	var all *credentials.AttemptsError
+	if content.KindOf(err) != content.ErrUnauthorized || !errors.As(err, &all) {
+		return false
+	}
+	return slices.ContainsFunc(all.Attempts, func(a credentials.Attempt) bool {
+		return !a.Source && a.Origin != credentials.Origin{} && errors.Is(a.Err, content.ErrUnauthorized)
+	})
 }
 
 // oneLine is everything a user should see of err: one line, with what can be done.

@@ -159,6 +159,7 @@ func TestBadInput(t *testing.T) {
 	}
 	wrongConfig := file("wrong.json", string(wrong))
 	malformed := file("malformed.json", `{"auths": {"`+reg.Host()+`": {"auth": "c2VjcmV0`)
+	large := file("large", strings.Repeat(" ", 8<<20+1))
 	notADir := file("not-a-directory", "")
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -182,13 +183,15 @@ func TestBadInput(t *testing.T) {
 		{"no such list", []string{"-f", "nowhere"}, 1, []string{"nowhere"}},
 		{"no such config", []string{"-config", "nowhere.json", image}, 1, []string{"nowhere.json"}},
 		{"malformed config", []string{"-config", malformed, image}, 1, []string{"malformed.json"}},
+		{"large config", []string{"-config", large, image}, 1, []string{"large", "8 MiB"}},
+		{"large secret", []string{"-secret", large, image}, 1, []string{"large", "8 MiB"}},
 		{"no such secret file", []string{"-secret", "nowhere.yaml", image}, 1, []string{"nowhere.yaml"}},
 		{"malformed secret", []string{"-secret", malformed, image}, 1, []string{"malformed.json"}},
 		{"unwritable directory", []string{"-o", notADir, "-secret", secret, image}, 1, []string{"not-a-directory", "directory"}},
 		{"nobody listens", []string{closed + "/team/app:v1"}, 1, []string{closed, "refused", "network"}},
 		{"no such tag", []string{"-config", config, reg.Host() + "/team/app:v2"}, 1, []string{"team/app:v2", reg.Host(), "404", "check the name"}},
 		{"no credentials", []string{image}, 1, []string{image, "401", "-secret"}},
-		{"wrong credentials", []string{"-config", wrongConfig, image}, 1, []string{image, "401", "wrong.json", "-secret"}},
+		{"wrong credentials", []string{"-config", wrongConfig, image}, 1, []string{image, "401", "wrong.json", "refused these credentials"}},
 		{"no such platform", []string{"-config", config, "-platform", "linux/riscv64", image}, 1, []string{"linux/riscv64", "available: linux/amd64", "-platform"}},
 		{"never", []string{"-policy", "Never", image}, 1, []string{image, "ErrImageNeverPull", "-policy"}},
 	} {

@@ -107,16 +107,9 @@ func nodeKeyring(name string, stderr io.Writer) (credentials.Keyring, error) {
 	return config.WithHelpers(credentials.HelperConfig{}), nil
 }
 
-// maxConfig bounds a config.json, as the package's own ReadConfig does.
-const maxConfig = 1 << 20
-
 func readConfig(name string) (*credentials.Config, error) {
 	if name != "" {
-		data, err := readFile(name, maxConfig)
-		if err != nil {
-			return nil, err
-		}
-		return credentials.ParseConfig(data, name)
+		return credentials.ReadConfig(name)
 	}
 	config, err := credentials.ReadConfig(slices.Concat(credentials.DockerPaths(), credentials.ContainersPaths())...)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -125,13 +118,10 @@ func readConfig(name string) (*credentials.Config, error) {
 	return config, err
 }
 
-// maxManifest bounds a file of Secret manifests: a Secret holds 1 MiB at most.
-const maxManifest = 16 << 20
-
 func readSecrets(names []string) (credentials.Keyring, error) {
 	var all []credentials.Secret
 	for _, name := range names {
-		data, err := readFile(name, maxManifest)
+		data, err := readManifest(name)
 		if err != nil {
 			return nil, fmt.Errorf("pull secrets: %w", err)
 		}
@@ -144,17 +134,16 @@ func readSecrets(names []string) (credentials.Keyring, error) {
 	return credentials.FromSecrets(all...), nil
 }
 
-func readFile(name string, limit int64) ([]byte, error) {
+// maxManifest is what ParseSecrets takes. One byte more is read, which it refuses.
+const maxManifest = 8 << 20
+
+func readManifest(name string) ([]byte, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err == nil && int64(len(data)) > limit {
-		err = fmt.Errorf("%s: longer than %d bytes", name, limit)
-	}
-	return data, err
+	return io.ReadAll(io.LimitReader(f, maxManifest+1))
 }
 
 // plainHosts lists the registries of the images named, for -plain-http.
