@@ -97,8 +97,8 @@ type Kubelet struct {
 }
 
 // A Puller gets images as the kubelet does: policy, verification, credentials
-// one after the other, back-off. Its methods may be called concurrently. A Puller
-// holds no resource that has to be closed.
+// one after the other, back-off. It is made by [New]; its methods may be called
+// concurrently. A Puller holds no resource that has to be closed.
 type Puller struct {
 	config   Config
 	platform ocispec.Platform

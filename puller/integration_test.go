@@ -3,9 +3,11 @@ package puller_test
 import (
 	"context"
 	"io"
+	"io/fs"
 	"sync"
 	"testing"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/credentials"
 	"github.com/pullkit/pullkit/puller"
@@ -175,6 +177,25 @@ func TestExplainWithTheBuiltInRuntime(t *testing.T) {
 	assert.Zero(t, reg.Counts().Total(), "what is present needs no registry")
 	_, err = p.Pull(t.Context(), puller.Request{Image: image, Policy: pullpolicy.Always})
 	assert.ErrorIs(t, err, puller.ErrImagePull, "under Always the registry checks each use")
+}
+
+// What Image.Manifest says of a layout.
+func TestTheManifestOfAnImage(t *testing.T) {
+	reg, err := pullertest.Start(pullertest.Config{})
+	require.NoError(t, err)
+	defer reg.Close()
+	put, err := reg.PutImage("team/app:v1", pullertest.Image{Platforms: []ocispec.Platform{{OS: "linux", Architecture: "amd64"}, {OS: "linux", Architecture: "arm64"}}})
+	require.NoError(t, err)
+	layout, err := layout.Open(t.TempDir())
+	require.NoError(t, err)
+	defer layout.Close()
+	p, err := puller.New(puller.Config{Runtime: transfer.New(transfer.Config{Store: layout})})
+	require.NoError(t, err)
+	img, err := p.Pull(t.Context(), puller.Request{Image: reg.Host() + "/team/app:v1", Platform: ocispec.Platform{OS: "linux", Architecture: "arm64"}})
+	require.NoError(t, err)
+	text, err := fs.ReadFile(layout.FS(), "sha256/"+img.Manifest.Encoded())
+	require.NoError(t, err)
+	assert.Equal(t, put.Manifests[1].Digest, digest.FromBytes(text))
 }
 
 // A repaired secret is tried at once, and the same one is not.

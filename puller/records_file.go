@@ -31,7 +31,8 @@ import (
 // The directory is made with mode 0700: whoever can write to it decides who may
 // use images. Several processes may share it; of two that grant access to one
 // image in the same moment, one grant may be lost, and is made good by the next
-// pull. FileRecords must not be copied.
+// pull. FileRecords are made by [OpenRecords],
+// and must not be copied.
 type FileRecords struct {
 	root *os.Root
 	mu   sync.Mutex // one change at a time

@@ -57,10 +57,12 @@ type Spec struct {
 
 // An Image is what a Runtime stores under a name.
 type Image struct {
-	Ref      reference.Reference
-	ID       string        // what records are keyed by: the config digest in CRI, the manifest digest in ours
-	Digest   digest.Digest // of what the name points to: often an index
-	Manifest digest.Digest // of the platform's manifest
+	Ref    reference.Reference
+	ID     string        // what records are keyed by: the config digest in CRI, the manifest digest in ours
+	Digest digest.Digest // of what the name points to: often an index
+	// Manifest is the digest of the platform's manifest. A layout.Layout has its
+	// text: fs.ReadFile(layout.FS(), "sha256/"+img.Manifest.Encoded()).
+	Manifest digest.Digest
 	Platform ocispec.Platform
 	Size     int64 // bytes of the manifest and everything it names; 0 if unknown
 }
