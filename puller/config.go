@@ -22,7 +22,8 @@ type Config struct {
 	// Keyring is the node's: its credentials may be used for every Pod. One that
 	// is a credentials.PodKeyring is asked for the request's Pod. nil knows none.
 	Keyring credentials.Keyring
-	// Platform is what images are pulled for; zero = index.Host().
+	// Platform is what images are pulled for; zero = index.Host(). One without OS or
+	// architecture is refused.
 	Platform ocispec.Platform
 	// Parallel is the number of images pulled at a time; the others wait, first
 	// come, first served. Zero = 1, the kubelet's serial pulls; negative = no limit.
@@ -139,6 +140,8 @@ func New(config Config) (*Puller, error) {
 	}
 	if isZeroPlatform(p.platform) {
 		p.platform = index.Host()
+	} else if err := checkPlatform(p.platform); err != nil {
+		return nil, fmt.Errorf("puller: Config.Platform: %w", err)
 	}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)

@@ -10,7 +10,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/index"
 	"github.com/pullkit/pullkit/pullpolicy"
 	"github.com/pullkit/pullkit/reference"
 	"github.com/stretchr/testify/assert"
@@ -33,6 +35,41 @@ func TestNoPolicyIsTheDefault(t *testing.T) {
 	assert.EqualError(t, err, `image "nginx": pull policy "Foo" is not supported; write Always, IfNotPresent or Never`)
 	assert.ErrorIs(t, err, pullpolicy.ErrNotSupported)
 	assert.Empty(t, w.runtime.took())
+}
+
+// Half a platform is a slip of the caller's, which no store and no registry is asked about.
+func TestHalfAPlatformIsRefused(t *testing.T) {
+	w := newWorld(t, Config{})
+	const missing = "OS or architecture is missing; write both, as linux/amd64"
+	for _, tt := range []struct {
+		half ocispec.Platform
+		text string
+	}{
+		{ocispec.Platform{OS: "linux"}, `platform "linux": ` + missing},
+		{ocispec.Platform{Architecture: "arm64"}, `platform "unknown": ` + missing},
+		{ocispec.Platform{Variant: "v8"}, `platform "unknown": ` + missing},
+		{ocispec.Platform{OS: "unknown", Architecture: "unknown"}, `platform "unknown/unknown": unknown is what attestations call themselves, not a platform`},
+	} {
+		half, text := tt.half, tt.text
+		req := Request{Image: "a.example/a:1", Platform: half}
+		_, err := w.Pull(t.Context(), req)
+		assert.ErrorIs(t, err, index.ErrPlatform)
+		assert.EqualError(t, err, `image "a.example/a:1": `+text)
+		assert.Equal(t, &Error{Image: req.Image, Err: asError(t, err).Err}, err)
+		_, waited := w.PullWait(t.Context(), req)
+		assert.Equal(t, err, waited, "waiting mends nothing")
+		_, resolved := w.Resolve(t.Context(), req)
+		assert.Equal(t, err, resolved)
+		d, err := w.Explain(t.Context(), req)
+		require.NoError(t, err)
+		assert.Equal(t, ActionFail, d.Action)
+		assert.Equal(t, text, d.Why)
+		_, err = New(Config{Runtime: w.runtime, Platform: half})
+		assert.EqualError(t, err, "puller: Config.Platform: "+text)
+	}
+	assert.Empty(t, w.runtime.took())
+	assert.Empty(t, w.took())
+	assert.Empty(t, w.windows.last)
 }
 
 func TestRateLimitStopsTheLoop(t *testing.T) {

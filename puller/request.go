@@ -27,8 +27,10 @@ type Request struct {
 	// Pod is the one the image is for. Its UID scopes the back-off; secrets of
 	// another namespace than its own are refused, and hide no equal one of its own.
 	// Zero = no Pod.
-	Pod      credentials.Pod
-	Platform ocispec.Platform // zero = Config.Platform
+	Pod credentials.Pod
+	// Platform is what the image is for; zero = Config.Platform. One without OS or
+	// architecture is refused, with an error that is an index.ErrPlatform.
+	Platform ocispec.Platform
 	// Wait makes PullAll use PullWait for this image. Pull and PullWait ignore it.
 	Wait bool
 }
@@ -69,6 +71,8 @@ func (p *Puller) newTask(req Request) (*task, *Error) {
 	}
 	if isZeroPlatform(t.platform) {
 		t.platform = p.platform
+	} else if err := checkPlatform(t.platform); err != nil {
+		return t, &Error{Image: req.Image, Err: err}
 	}
 	t.key = p.keyOf(t)
 	t.ring = p.newRing(req)
@@ -86,6 +90,15 @@ func (p *Puller) policy(req Request) (pullpolicy.Policy, error) {
 		return pullpolicy.Default(req.Image), nil
 	}
 	return pullpolicy.Parse(string(req.Policy))
+}
+
+// checkPlatform finds what is wrong with a platform that no image is for: without it
+// a typo would look like an image that no registry has.
+func checkPlatform(p ocispec.Platform) error {
+	if _, err := index.Select(ocispec.Index{}, p); errors.Is(err, index.ErrPlatform) {
+		return err
+	}
+	return nil
 }
 
 // A backoffKey is what a window is kept for.
