@@ -129,5 +129,5 @@ func pullkitPull(j job) []string {
 }
 
 func pullkitMany(j job) []string {
-	return []string{"-plain-http", "-policy", j.policy, "-platform", platform, "-parallel", "16", "-f", j.list, "-o", j.dir}
+	return []string{"-plain-http", "-policy", j.policy, "-platform", platform, "-parallel", "32", "-f", j.list, "-o", j.dir}
 }
