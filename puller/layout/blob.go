@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -54,8 +55,17 @@ func (l *Layout) Has(ctx context.Context, desc ocispec.Descriptor) (bool, error)
 	if err := checkDesc(desc); err != nil {
 		return false, err
 	}
+	ok, err := l.find(ctx, desc)
+	return ok, l.failOrCtx(ctx, err, "look for blob %s", desc.Digest)
+}
+
+// find is has for those who will have what they find tagged.
+func (l *Layout) find(ctx context.Context, desc ocispec.Descriptor) (bool, error) {
 	ok, err := l.has(ctx, desc)
-	return ok, l.fail(err, "look for blob %s", desc.Digest)
+	if ok {
+		l.found.Store(true)
+	}
+	return ok, err
 }
 
 func (l *Layout) has(ctx context.Context, desc ocispec.Descriptor) (bool, error) {
@@ -77,11 +87,7 @@ func (l *Layout) has(ctx context.Context, desc ocispec.Descriptor) (bool, error)
 		}
 		return true, nil
 	}
-	ok, err := l.rehash(ctx, desc)
-	if ok {
-		l.touch(name, now)
-	}
-	return ok, err
+	return l.rehash(ctx, desc)
 }
 
 // touch stamps a blob that is known to be good. That it cannot, in a store that
@@ -92,8 +98,23 @@ func (l *Layout) touch(name string, now time.Time) {
 	}
 }
 
-// rehash reports whether the blob's bytes have its digest. A blob that changes
-// while it is read does not.
+// stampFound stamps a blob that another program wrote and that was found good.
+// Its bytes are made durable before the stamp says that they are.
+func (l *Layout) stampFound(name string, f file) error {
+	err := f.Sync()
+	for _, cannot := range []error{syscall.EROFS, syscall.EINVAL, fs.ErrPermission, errors.ErrUnsupported} {
+		if errors.Is(err, cannot) {
+			return nil // a store that may only be read: it is hashed again next time
+		}
+	}
+	if err == nil {
+		l.touch(name, l.cfg.Now())
+	}
+	return err
+}
+
+// rehash reports whether the blob's bytes have its digest, and stamps it if they
+// do. A blob that changes while it is read does not.
 func (l *Layout) rehash(ctx context.Context, desc ocispec.Descriptor) (bool, error) {
 	f, err := l.fs.OpenFile(blobName(desc.Digest), os.O_RDONLY)
 	if err != nil {
@@ -115,7 +136,10 @@ func (l *Layout) rehash(ctx context.Context, desc ocispec.Descriptor) (bool, err
 	if err != nil {
 		return false, err
 	}
-	return got == desc.Digest && n == desc.Size && before.ModTime().Equal(after.ModTime()), nil
+	if got != desc.Digest || n != desc.Size || !before.ModTime().Equal(after.ModTime()) {
+		return false, nil
+	}
+	return true, l.stampFound(blobName(desc.Digest), f)
 }
 
 // hashOf reads r to its end.
@@ -150,9 +174,9 @@ func (l *Layout) Open(ctx context.Context, desc ocispec.Descriptor) (io.ReadClos
 	if err := checkDesc(desc); err != nil {
 		return nil, err
 	}
-	ok, err := l.has(ctx, desc)
+	ok, err := l.find(ctx, desc)
 	if err != nil {
-		return nil, l.fail(err, "open blob %s", desc.Digest)
+		return nil, l.failOrCtx(ctx, err, "open blob %s", desc.Digest)
 	}
 	if !ok {
 		return nil, l.notFound("blob %s of %d bytes is not stored", desc.Digest, desc.Size)

@@ -105,7 +105,8 @@ func (l *Layout) commitAll(_ context.Context, take func() []*job[*commitItem]) e
 		}
 	}
 	for dir, named := range dirs {
-		if err := l.fs.SyncDir(dir); err != nil {
+		if err := l.syncDir(dir); err != nil {
+			l.found.Store(true) // they are in sight
 			for _, j := range named {
 				j.err = err
 			}

@@ -47,6 +47,7 @@ type indexFile struct {
 	body []byte
 
 	changed bool // differs from what it was cloned from
+	durable bool // was synced, with its name; for whoever has the index lock
 
 	// f is the file it was read from, kept open so that no other file can have
 	// its identity, and info what was known of it then; nil for one never written.

@@ -92,7 +92,7 @@ func (l *Layout) ready(d digest.Digest) error {
 }
 
 func (l *Layout) begin(ctx context.Context, desc ocispec.Descriptor) (*ingest, error) {
-	ok, err := l.has(ctx, desc)
+	ok, err := l.find(ctx, desc)
 	if err != nil {
 		return nil, err
 	}

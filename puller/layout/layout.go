@@ -66,6 +66,8 @@ type Layout struct {
 	removals  fs.FileInfo // of removalName when the layout was opened; nil if it was not there
 	nextSweep atomic.Int64
 	dirs      sync.Map     // algorithm -> struct{}: directories of blobs that are there
+	found     atomic.Bool  // blobs were found whose names may not be durable; see settleNames
+	settled   sync.Map     // directory of blobs -> time.Time: of its names when they were last made durable
 	skipSync  atomic.Int64 // how many batches do without SyncFS, which was slow
 	closeOnce sync.Once
 	closing   sync.WaitGroup // indexes that are let go
@@ -124,6 +126,7 @@ func openFS(dir string, fsys fsys, cfg Config) (*Layout, error) {
 		return nil, l.fail(err, "open")
 	}
 	l.removals, _ = l.fs.Lstat(removalName)
+	l.found.Store(true)
 	l.sweep()
 	return l, nil
 }
@@ -239,7 +242,7 @@ func (l *Layout) mkdir(name string) error {
 	if i := strings.LastIndexByte(name, '/'); i >= 0 {
 		parent = name[:i]
 	}
-	return l.fs.SyncDir(parent)
+	return l.syncDir(parent)
 }
 
 // replace writes a file as a whole: whoever reads it sees the former content or

@@ -67,6 +67,9 @@ func (d *memDisk) set(name string, ino *inode) {
 		d.names[name] = ino
 	}
 	d.pending = append(d.pending, nameOp{name, ino})
+	if parent := d.names[path.Dir(name)]; parent != nil {
+		parent.mtime = d.now()
+	}
 }
 
 // flushNames makes pending changes durable for which keep says so.

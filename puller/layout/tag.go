@@ -168,10 +168,15 @@ func (l *Layout) editAll(ctx context.Context, take func() []*job[edit]) error {
 	for _, j := range jobs {
 		j.err = j.item(whole, next)
 	}
-	if !next.changed {
-		return nil // what is there is durable: whoever wrote it synced before it let go of the lock
+	err = l.settleNames()
+	switch {
+	case err != nil:
+	case next.changed:
+		err = l.replaceIndex(next)
+	default:
+		err = l.settleIndex(ix)
 	}
-	if err := l.replaceIndex(next); err != nil {
+	if err != nil {
 		for _, j := range jobs {
 			if j.err == nil {
 				j.err = err
@@ -247,7 +252,11 @@ func (l *Layout) replaceIndex(ix *indexFile) error {
 		l.fs.Remove(temp)
 		return err
 	}
-	return l.fs.SyncDir(".")
+	if err := l.fs.SyncDir("."); err != nil {
+		return err
+	}
+	ix.durable = true
+	return nil
 }
 
 // nameIndex makes temp, which f is of, index.json and ix what was read last, in

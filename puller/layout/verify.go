@@ -46,18 +46,18 @@ func (l *Layout) verifyBlob(ctx context.Context, d digest.Digest, before fs.File
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // removed since
 	}
-	var got digest.Digest
-	if err == nil {
-		got, _, err = hashOf(ctx, d, f)
-		f.Close()
+	if err != nil {
+		return fmt.Errorf("read blob %s: %w", d, err)
+	}
+	defer f.Close() // not before the end: no other file can have its identity
+	got, _, err := hashOf(ctx, d, f)
+	if err == nil && got == d && !before.ModTime().Equal(stamp) {
+		err = l.stampFound(blobName(d), f)
 	}
 	if err != nil {
 		return fmt.Errorf("read blob %s: %w", d, err)
 	}
 	if got == d {
-		if !before.ModTime().Equal(stamp) {
-			l.touch(blobName(d), l.cfg.Now())
-		}
 		return nil
 	}
 	unlock, err := l.lockForRemoval(ctx)

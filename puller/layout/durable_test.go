@@ -1,0 +1,182 @@
+package layout
+
+import (
+	"fmt"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/reference"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// pullAndLosePower pulls, which must work, and then the machine loses power: what
+// Tag said is durable is there, whatever happened before.
+func pullAndLosePower(t *testing.T, disk *memDisk, l *Layout, img *testImage, keep func() bool, what string) {
+	require.NoError(t, (&testPuller{chunk: memChunk, l: l, oneByOne: true}).pull(t.Context(), img), what)
+	require.NoError(t, l.Close())
+	disk = disk.crash(keep)
+	requireSound(t, &memFS{disk}, what)
+	l, err := openMem(&memFS{disk})
+	require.NoError(t, err, what)
+	requirePulled(t, l, img, what)
+}
+
+// A process dies at every operation of a pull, another one finds what it named and
+// had not synced, and after that one's Tag the power is lost.
+func TestTagAfterADeathIsDurable(t *testing.T) {
+	img := faultImage(t)
+	for done, k := false, int64(0); !done; k++ {
+		for seed := range uint64(3) {
+			disk := newMemDisk()
+			var n atomic.Int64
+			l, err := openMem(&hookFS{&memFS{disk}, func(string, string) error {
+				if n.Add(1) > k {
+					return errDead
+				}
+				return nil
+			}})
+			if err == nil {
+				err = (&testPuller{chunk: memChunk, l: l, oneByOne: true}).pull(t.Context(), img)
+				l.Close()
+			}
+			done = err == nil
+			l, err = openMem(&memFS{disk})
+			require.NoError(t, err)
+			keep := keepNone
+			if seed > 0 {
+				keep = keepSome(seed)
+			}
+			pullAndLosePower(t, disk, l, img, keep, fmt.Sprintf("operation %d, seed %d", k, seed))
+		}
+	}
+}
+
+// The same in one process that lives on, for another that dies while it is open.
+func TestTagAfterAnotherDeathIsDurable(t *testing.T) {
+	img, before := faultImage(t), newTestImage(t, "registry.example/team/before:v1", 8, 100, 6000)
+	for done, k := false, int64(0); !done; k++ {
+		disk := newMemDisk()
+		l, err := openMem(&memFS{disk})
+		require.NoError(t, err)
+		require.NoError(t, (&testPuller{chunk: memChunk, l: l}).pull(t.Context(), before))
+		var n atomic.Int64
+		other, err := openMem(&hookFS{&memFS{disk}, func(string, string) error {
+			if n.Add(1) > k {
+				return errDead
+			}
+			return nil
+		}})
+		if err == nil {
+			err = (&testPuller{chunk: memChunk, l: other, oneByOne: true}).pull(t.Context(), img)
+			other.Close()
+		}
+		done = err == nil
+		pullAndLosePower(t, disk, l, img, keepNone, fmt.Sprintf("operation %d", k))
+	}
+}
+
+// The sync of a directory fails once, which the pull says; what it has named by
+// then is made durable by the next.
+func TestFailedSyncOfNamesIsNotTrusted(t *testing.T) {
+	img := faultImage(t)
+	for k, done := 0, false; !done; k++ {
+		disk, n := newMemDisk(), 0
+		fsys := &hookFS{&memFS{disk}, func(op, _ string) error {
+			if op != "syncdir" {
+				return nil
+			}
+			if n++; n-1 != k {
+				return nil
+			}
+			return syscall.EIO
+		}}
+		l, err := openMem(fsys)
+		if err == nil {
+			err = (&testPuller{chunk: memChunk, l: l, oneByOne: true}).pull(t.Context(), img)
+		} else {
+			l = must(openMem(fsys))
+		}
+		done = err == nil
+		pullAndLosePower(t, disk, l, img, keepNone, fmt.Sprintf("sync %d", k))
+	}
+}
+
+// Names that nobody else gave cost no sync more.
+func TestOwnNamesAreSyncedOnce(t *testing.T) {
+	syncs := 0
+	l, err := openMem(&hookFS{&memFS{newMemDisk()}, func(op, _ string) error {
+		if op == "syncdir" {
+			syncs++
+		}
+		return nil
+	}})
+	require.NoError(t, err)
+	img := faultImage(t)
+	p := &testPuller{chunk: memChunk, l: l, oneByOne: true}
+	require.NoError(t, p.pull(t.Context(), newTestImage(t, "registry.example/team/before:v1", 8, 100)))
+	syncs = 0
+	require.NoError(t, p.pull(t.Context(), img))
+	assert.Equal(t, len(img.all)+1, syncs, "one for each blob, and one for the tag")
+	syncs = 0
+	require.NoError(t, p.pull(t.Context(), img))
+	img.ref = reference.MustParse("registry.example/team/same:v1")
+	require.NoError(t, p.pull(t.Context(), img))
+	assert.Equal(t, 1, syncs, "the tag of the second")
+}
+
+// A blob that another program wrote and did not sync gets the stamp of a verified
+// one, and then the power is lost: there is no wrong blob with that stamp.
+func TestForeignBlobIsSyncedBeforeItsStamp(t *testing.T) {
+	data, desc := blobOf(1, 5*memPage)
+	for seed := range uint64(40) {
+		for name, found := range map[string]func(l *Layout) error{
+			"Has": func(l *Layout) error { _, err := l.Has(t.Context(), desc); return err },
+			"Verify": func(l *Layout) error {
+				for _, err := range l.Verify(t.Context()) {
+					return err
+				}
+				return nil
+			},
+		} {
+			disk := newMemDisk()
+			l, err := openMem(&memFS{disk})
+			require.NoError(t, err)
+			require.NoError(t, l.ready(desc.Digest))
+			f, err := l.createFresh(blobName(desc.Digest))
+			require.NoError(t, err)
+			_, err = f.WriteAt(data, 0)
+			require.NoError(t, err)
+			require.NoError(t, found(l))
+			disk = disk.crash(keepSome(seed))
+			l, err = openMem(&memFS{disk})
+			require.NoError(t, err)
+			ok, err := l.Has(t.Context(), ocispec.Descriptor{Digest: desc.Digest, Size: desc.Size})
+			require.NoError(t, err)
+			if ok {
+				requireSound(t, l.fs, fmt.Sprintf("%s, seed %d", name, seed))
+			}
+		}
+	}
+	// A sync that fails says so; the blob is not stamped.
+	disk := newMemDisk()
+	l, err := openMem(&hookFS{&memFS{disk}, func(op, name string) error {
+		if op == "sync" && name == blobName(desc.Digest) {
+			return syscall.EIO
+		}
+		return nil
+	}})
+	require.NoError(t, err)
+	require.NoError(t, l.ready(desc.Digest))
+	f, err := l.createFresh(blobName(desc.Digest))
+	require.NoError(t, err)
+	_, err = f.WriteAt(data, 0)
+	require.NoError(t, err)
+	_, err = l.Has(t.Context(), desc)
+	require.ErrorIs(t, err, syscall.EIO)
+	fi, err := l.fs.Lstat(blobName(desc.Digest))
+	require.NoError(t, err)
+	assert.False(t, fi.ModTime().Equal(stamp))
+}
