@@ -133,11 +133,11 @@ func spoilt(err error) bool {
 }
 
 // again reports whether another try, from the first byte on, can succeed: the
-// bytes came in parts, some of which may be another blob's, or another host can
-// be asked. A host's own whole answer is not asked for again.
+// bytes came in parts, some of which may be another blob's, the host has no
+// parts, or another host can be asked. A host's own whole answer is not asked for again.
 func (t *try) again(err error, fresh bool) bool {
-	if errors.Is(err, errNoRanges) {
-		return !fresh
+	if content.KindOf(err) == content.ErrRange {
+		return !fresh && (len(t.kept) > 0 || errors.Is(err, errNoRanges))
 	}
 	if content.KindOf(err) != content.ErrDigestMismatch {
 		return false
