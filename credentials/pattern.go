@@ -133,6 +133,7 @@ const (
 	emptyHost     verdict = "the key has no host"
 	hubFallback   verdict = "matches since no other key does, and the image is Docker Hub's"
 	repeated      verdict = "matches, but the same credential comes before it"
+	superseded    verdict = "matches, but a Secret of the Pod's namespace holds the same credential"
 	malformedName verdict = "the image's name is malformed"
 )
 

@@ -257,6 +257,11 @@ func TestSecretsForAPod(t *testing.T) {
 		assert.Equal(t, want, got, "for %q", namespace)
 		assert.Equal(t, want, explained, "for %q", namespace)
 	}
+	for note := range For(secrets, Pod{Namespace: "web"}).(Explainer).Explain(reference.MustParse("r.io/team/app")) {
+		if note.Origin.Namespace == "a" {
+			assert.Equal(t, "matches, but a Secret of the Pod's namespace holds the same credential", note.Why)
+		}
+	}
 	assert.Equal(t, secrets.Fingerprint(reference.MustParse("r.io/team/app")), For(secrets, Pod{Namespace: "web"}).(Fingerprinter).Fingerprint(reference.MustParse("r.io/team/app")))
 }
 

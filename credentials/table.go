@@ -202,7 +202,11 @@ func (t *table) explain(name, namespace string) iter.Seq[Note] {
 			if note.Matched {
 				note.Print = e.cred.print()
 			}
-			if note.Matched && !t.rules.Kubelet && (own.instead(e.cred, namespace) || !seen.add(e.cred)) {
+			switch {
+			case !note.Matched || t.rules.Kubelet:
+			case own.instead(e.cred, namespace):
+				note.Matched, why = false, superseded
+			case !seen.add(e.cred):
 				note.Matched, why = false, repeated
 			}
 			note.Why = string(why)

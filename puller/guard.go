@@ -112,15 +112,6 @@ func (g *guard) match(ctx context.Context, t *task, id string, held Access) (acc
 	return g.matchSecrets(ctx, t, id, held), nil
 }
 
-// accountOf is pod's service account, which is in the Pod's namespace.
-func accountOf(pod credentials.Pod) credentials.ServiceAccount {
-	account := pod.ServiceAccount
-	if account.Namespace == "" {
-		account.Namespace = pod.Namespace
-	}
-	return account
-}
-
 // matchSecrets goes through the Pod's secrets. The node's keyring is not asked:
 // what it has pulled everybody may use.
 func (g *guard) matchSecrets(ctx context.Context, t *task, id string, held Access) access {
