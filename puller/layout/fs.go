@@ -13,7 +13,8 @@ import (
 // none follows a symbolic link at the name's last element.
 type fsys interface {
 	Lstat(name string) (fs.FileInfo, error)
-	// OpenFile opens a regular file; an error wraps errNotRegular for anything else.
+	// OpenFile opens a regular file; an error wraps errNotRegular for anything
+	// else, and for a file to be written to that has other names.
 	OpenFile(name string, flag int) (file, error)
 	ReadDir(name string) ([]fs.DirEntry, error)
 	Mkdir(name string) error

@@ -218,6 +218,9 @@ func (f *osFS) OpenFile(name string, flag int) (file, error) {
 	if err == nil && !os.SameFile(before, after) {
 		err = fmt.Errorf("%q changed while it was opened: %w", name, errNotRegular)
 	}
+	if err == nil && flag&os.O_RDWR != 0 && links(after) > 1 {
+		err = fmt.Errorf("%q has other names, which writing would change: %w", name, errNotRegular)
+	}
 	if err != nil {
 		h.Close()
 		return nil, err
@@ -314,6 +317,8 @@ func (f *osFS) Free() (int64, error) { return freeBytes(f.top.f) }
 
 func (f *osFS) Close() error {
 	err := f.locks.close()
+	f.naming.Lock() // a rename under way must not meet another file under a closed one's number
+	defer f.naming.Unlock()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, d := range f.dirs {

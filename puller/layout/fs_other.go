@@ -4,12 +4,15 @@ package layout
 
 import (
 	"errors"
+	"io/fs"
 	"math"
 	"os"
 	"runtime"
 )
 
 func renameAt(*os.File, string, *os.File, string) error { return errors.ErrUnsupported }
+
+func links(fs.FileInfo) uint64 { return 1 }
 
 func syncFS(*os.File) error { return errors.ErrUnsupported }
 

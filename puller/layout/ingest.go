@@ -105,8 +105,11 @@ func (l *Layout) begin(ctx context.Context, desc ocispec.Descriptor) (*ingest, e
 	}
 	if err := in.checkSpace(); err != nil {
 		in.f.Close()
+		if in.list != nil {
+			in.list.Close()
+		}
 		if len(in.kept) == 0 {
-			l.fs.Remove(partName(desc.Digest))
+			in.removeFiles()
 		}
 		return nil, err
 	}
@@ -174,7 +177,12 @@ func (in *ingest) beforeWrite(off int64) error {
 	}
 	in.list, in.listEnd = list, 0
 	in.fresh = append(in.fresh[:0], in.beginning())
-	return in.flushList()
+	if err := in.flushList(); err != nil {
+		list.Close() // without a record it means what no list does
+		in.list, in.fresh = nil, nil
+		return err
+	}
+	return nil
 }
 
 // beginning is what was written as long as there is no side list.
@@ -220,15 +228,37 @@ func (in *ingest) flushList() error {
 	if in.list == nil || len(in.fresh) == 0 {
 		return nil
 	}
-	var b []byte
-	for _, s := range in.fresh {
-		b = appendRecord(b, s)
+	if !closeBeforeRename && in.listEnd > max(in.l.tune.listMost, 4*recordSize*int64(len(in.done))) {
+		return in.shortenList()
 	}
-	n, err := in.list.WriteAt(b, in.listEnd)
+	n, err := in.list.WriteAt(appendRecords(nil, in.fresh), in.listEnd)
 	if err != nil {
 		return err // records that are half written are written over by the next
 	}
 	in.listEnd += int64(n)
+	in.fresh, in.unlisted = in.fresh[:0], 0
+	return nil
+}
+
+// shortenList writes a list of what is in the long one, joined, in its place.
+func (in *ingest) shortenList() error {
+	name := listName(in.desc.Digest)
+	temp := tempPrefix + in.desc.Digest.Encoded()
+	list, err := in.l.createFresh(temp)
+	if err != nil {
+		return err
+	}
+	n, err := list.WriteAt(appendRecords(nil, in.done), 0)
+	if err == nil {
+		err = in.l.fs.Rename(temp, name)
+	}
+	if err != nil {
+		list.Close()
+		in.l.fs.Remove(temp)
+		return err
+	}
+	in.list.Close()
+	in.list, in.listEnd = list, int64(n)
 	in.fresh, in.unlisted = in.fresh[:0], 0
 	return nil
 }
@@ -283,10 +313,7 @@ func (in *ingest) end(remove bool) (err error) {
 	}
 	in.f.Close()
 	if remove {
-		err = in.removeList()
-		if rerr := in.l.fs.Remove(partName(in.desc.Digest)); err == nil && !errors.Is(rerr, fs.ErrNotExist) {
-			err = rerr
-		}
+		err = in.removeFiles()
 	}
 	in.unlock()
 	return err

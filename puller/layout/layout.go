@@ -83,10 +83,11 @@ type tuning struct {
 	listEvery      int64 // written before the side list tells of it: what a killed process must fetch again
 	writeBackEvery int64 // written before the disk is asked to begin, so that the sync at the end has little left
 	smallBlob      int64 // up to which size blobs are synced together
+	listMost       int64 // the size from which a side list is written anew, shorter
 }
 
 func defaultTuning() tuning {
-	return tuning{listEvery: 128 << 10, writeBackEvery: 8 << 20, smallBlob: 4 << 20}
+	return tuning{listEvery: 128 << 10, writeBackEvery: 8 << 20, smallBlob: 4 << 20, listMost: 1 << 20}
 }
 
 // Open is OpenConfig with the zero Config.
@@ -289,15 +290,17 @@ func (l *Layout) writeFile(name string, data []byte) (f file, info fs.FileInfo, 
 	return f, info, nil
 }
 
+// newFile is the flag that makes a file that nobody else has.
+const newFile = os.O_RDWR | os.O_CREATE | os.O_EXCL
+
 // createFresh makes an empty file; what had that name before, a link or a left-over, is removed.
 func (l *Layout) createFresh(name string) (file, error) {
-	const flag = os.O_RDWR | os.O_CREATE | os.O_EXCL
-	f, err := l.fs.OpenFile(name, flag)
+	f, err := l.fs.OpenFile(name, newFile)
 	if errors.Is(err, fs.ErrExist) {
 		if err := l.fs.Remove(name); err != nil {
 			return nil, err
 		}
-		f, err = l.fs.OpenFile(name, flag)
+		f, err = l.fs.OpenFile(name, newFile)
 	}
 	return f, err
 }

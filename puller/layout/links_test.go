@@ -3,6 +3,7 @@ package layout
 import (
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 
 	"github.com/pullkit/pullkit/puller/content"
@@ -97,5 +98,39 @@ func TestPlantedFileLinks(t *testing.T) {
 			require.NoError(t, err)
 			assert.Equal(t, "precious", string(got))
 		})
+	}
+}
+
+// A partial, or its list, that is another name of some file, such as a blob: that
+// file is not written to.
+func TestPlantedHardLinks(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("the number of a file's names is asked for on Linux only")
+	}
+	l := openTest(t, t.TempDir())
+	other, precious := blobOf(1, 300<<10)
+	store(t, l, precious, other)
+	data, desc := blobOf(2, 600<<10)
+	for _, name := range []string{partName(desc.Digest), listName(desc.Digest)} {
+		in, err := l.Ingest(t.Context(), desc)
+		require.NoError(t, err)
+		_, err = in.WriteAt(data[:10], 500)
+		require.NoError(t, err)
+		require.NoError(t, in.Close())
+		path := filepath.Join(l.Dir(), filepath.FromSlash(name))
+		require.NoError(t, os.Remove(path))
+		require.NoError(t, os.Link(pathOf(l, precious), path))
+		in, err = l.Ingest(t.Context(), desc)
+		require.NoError(t, err)
+		for off, n := range in.Have() {
+			t.Errorf("%d bytes at %d are not the partial's", n, off)
+		}
+		_, err = in.WriteAt(data[:200<<10], 300<<10)
+		require.NoError(t, err)
+		require.NoError(t, in.Close())
+	}
+	require.NoError(t, (&testPuller{l: l}).blob(t.Context(), desc, data))
+	for d, err := range l.Verify(t.Context()) {
+		assert.NoError(t, err, d)
 	}
 }

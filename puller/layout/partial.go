@@ -28,20 +28,23 @@ func listName(d digest.Digest) string {
 // open makes a new partial, or opens the one there is with what its side list
 // tells of it.
 func (in *ingest) open() error {
-	fsys, part := in.l.fs, partName(in.desc.Digest)
-	f, err := fsys.OpenFile(part, os.O_RDWR|os.O_CREATE|os.O_EXCL)
+	part := partName(in.desc.Digest)
+	f, err := in.l.fs.OpenFile(part, newFile)
 	if errors.Is(err, fs.ErrExist) {
 		if ok, err := in.reopen(part); ok || err != nil {
 			return err
 		}
-		f, err = in.l.createFresh(part)
+		if err := in.removeFiles(); err != nil {
+			return err
+		}
+		f, err = in.l.fs.OpenFile(part, newFile)
 	}
 	if err != nil {
 		return err
 	}
 	in.f = f
-	// A list without its partial would tell of bytes that are not there. That of
-	// a blob too small to have one is not worth looking for: the hash tells.
+	// A list without its partial would tell of less than there will be. That of
+	// a blob too small to have one is not worth looking for.
 	if in.desc.Size >= in.l.tune.listEvery {
 		if err := in.removeList(); err != nil {
 			f.Close()
@@ -52,7 +55,8 @@ func (in *ingest) open() error {
 }
 
 // reopen opens the partial there is; ok is false if it is of no use: a planted
-// link, or longer than the blob, as one is that another descriptor lied about.
+// link, or longer than the blob, as one is that another descriptor lied about, or
+// with a list that tells nothing.
 func (in *ingest) reopen(part string) (ok bool, err error) {
 	f, err := in.l.fs.OpenFile(part, os.O_RDWR)
 	if errors.Is(err, errNotRegular) {
@@ -64,7 +68,7 @@ func (in *ingest) reopen(part string) (ok bool, err error) {
 	fi, err := f.Stat()
 	if err == nil && fi.Size() <= in.desc.Size {
 		in.f = f
-		if err = in.loadList(fi); err == nil {
+		if ok, err = in.loadList(fi); ok {
 			return true, nil
 		}
 	}
@@ -73,37 +77,64 @@ func (in *ingest) reopen(part string) (ok bool, err error) {
 }
 
 // loadList believes of the side list what lies within the partial. Without one,
-// or a record in it, the partial was written from its beginning on.
-func (in *ingest) loadList(fi fs.FileInfo) error {
-	list, err := in.l.fs.OpenFile(listName(in.desc.Digest), os.O_RDWR)
-	if errors.Is(err, fs.ErrNotExist) {
-		in.keep(in.done.add(0, fi.Size()))
-		return nil
-	}
-	if errors.Is(err, errNotRegular) {
-		return in.removeList()
-	}
+// or a record in it, the partial was written from its beginning on. With one that
+// cannot be read nobody knows what was written.
+func (in *ingest) loadList(fi fs.FileInfo) (ok bool, err error) {
+	list, done, n, err := in.l.openList(in.desc.Digest, fi.Size(), os.O_RDWR)
 	if err != nil {
-		return err
+		if errors.Is(err, errUselessList) {
+			in.l.log.Warn("a partial blob is not used", "digest", in.desc.Digest, "error", err)
+			return false, nil
+		}
+		return false, err
 	}
-	data, err := readAll(list, listName(in.desc.Digest), maxListSize)
-	if err != nil {
+	in.done, in.kept = done, slices.Clone(done)
+	if n > 0 {
+		in.list, in.listEnd = list, n
+		return true, nil
+	}
+	if list != nil {
 		list.Close()
-		in.l.log.Warn("the list of a partial blob is not used", "digest", in.desc.Digest, "error", err)
-		return in.removeList()
+		err = in.removeList()
 	}
-	done, n := parseRecords(data, fi.Size())
-	if n == 0 {
-		list.Close()
-		in.keep(done.add(0, fi.Size()))
-		return in.removeList()
-	}
-	in.keep(done)
-	in.list, in.listEnd = list, n
-	return nil
+	return err == nil, err
 }
 
-func (in *ingest) keep(s spans) { in.done, in.kept = s, slices.Clone(s) }
+var errUselessList = errors.New("its list cannot be read")
+
+// openList tells which ranges of a partial of that size were written. The list is
+// nil if there is none, and to be closed; n is the length of its good records.
+func (l *Layout) openList(d digest.Digest, size int64, flag int) (list file, done spans, n int64, err error) {
+	name := listName(d)
+	list, err = l.fs.OpenFile(name, flag)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, done.add(0, size), 0, nil
+	case errors.Is(err, errNotRegular):
+		return nil, nil, 0, fmt.Errorf("%w: %w", errUselessList, err)
+	case err != nil:
+		return nil, nil, 0, err
+	}
+	data, err := readAll(list, name, maxListSize)
+	if err != nil {
+		list.Close()
+		return nil, nil, 0, fmt.Errorf("%w: %w", errUselessList, err)
+	}
+	if done, n = parseRecords(data, size); n == 0 {
+		done = done.add(0, size)
+	}
+	return list, done, n, nil
+}
+
+// removeFiles removes the partial and then its list: without one, what is left of
+// a partial would be taken for written from its beginning on.
+func (in *ingest) removeFiles() error {
+	err := in.l.fs.Remove(partName(in.desc.Digest))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return in.removeList()
+}
 
 func (in *ingest) removeList() error {
 	err := in.l.fs.Remove(listName(in.desc.Digest))
@@ -134,18 +165,14 @@ func (l *Layout) keptBytes(desc ocispec.Descriptor) (int64, error) {
 	if !fi.Mode().IsRegular() || fi.Size() > desc.Size {
 		return 0, nil
 	}
-	data, err := l.read(listName(desc.Digest), maxListSize)
-	if errors.Is(err, fs.ErrNotExist) {
-		return fi.Size(), nil
+	list, done, _, err := l.openList(desc.Digest, fi.Size(), os.O_RDONLY)
+	if errors.Is(err, errUselessList) {
+		return 0, nil
 	}
-	if err != nil {
-		return 0, err
+	if list != nil {
+		list.Close()
 	}
-	done, n := parseRecords(data, fi.Size())
-	if n == 0 {
-		return fi.Size(), nil
-	}
-	return done.total(), nil
+	return done.total(), err
 }
 
 // checkSpace is an error that wraps ENOSPC if what is missing cannot fit.

@@ -50,7 +50,8 @@ func (s spans) total() (n int64) {
 
 // The side list of a partial is a sequence of records, each a range that was
 // written: offset, end, and a checksum of both, so that a torn or empty record
-// is not believed. It is only ever appended to.
+// is not believed. It is appended to, until it
+// is long and one of joined ranges takes its place.
 const recordSize = 20
 
 // maxListSize limits what is read of a side list.
@@ -61,6 +62,13 @@ func appendRecord(b []byte, s span) []byte {
 	b = binary.LittleEndian.AppendUint64(b, uint64(s.off))
 	b = binary.LittleEndian.AppendUint64(b, uint64(s.end))
 	return binary.LittleEndian.AppendUint32(b, crc32.ChecksumIEEE(b[at:]))
+}
+
+func appendRecords(b []byte, all []span) []byte {
+	for _, s := range all {
+		b = appendRecord(b, s)
+	}
+	return b
 }
 
 // parseRecords gives the ranges that a side list tells, cut to size. It stops

@@ -80,8 +80,9 @@ func (l *Layout) sweepPartial(base string, limit time.Time) {
 		return
 	}
 	l.log.Info("an old partial blob is removed", "digest", key)
-	l.fs.Remove(list)
-	l.fs.Remove(part)
+	if err := l.fs.Remove(part); err == nil || errors.Is(err, fs.ErrNotExist) {
+		l.fs.Remove(list) // after it: see removeFiles
+	}
 }
 
 // sweepLock removes a lock file that nobody holds.
