@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/internal/mediatype"
 	"github.com/pullkit/pullkit/internal/verify"
 )
 
@@ -64,7 +65,7 @@ func (d *raw) checkKeys(c class) error {
 func (d *raw) canonicalType(contentType string, c class) string {
 	for _, t := range [...]string{d.mediaType, contentType} {
 		if classify(t) == c {
-			return bareType(t)
+			return mediatype.Bare(t)
 		}
 	}
 	if c == classIndex {

@@ -50,7 +50,7 @@
 //
 // # Left out
 //
-// Nothing is fetched, but by the function that [Selector.Resolve] is given, and
+// Nothing is fetched, but by the function that [Resolver] is given, and
 // nothing but [Host] reads the machine. The config of a plain manifest is not
 // judged: its platform is the publisher's word, and often wrong.
 //

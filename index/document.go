@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/internal/mediatype"
 )
 
 const (
@@ -18,7 +19,6 @@ const (
 const (
 	mediaTypeDockerList     = "application/vnd.docker.distribution.manifest.list.v2+json"
 	mediaTypeDockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
-	mediaTypeDockerConfig   = "application/vnd.docker.container.image.v1+json"
 	mediaTypeDockerSchema1  = "application/vnd.docker.distribution.manifest.v1+"
 )
 
@@ -113,17 +113,11 @@ func classify(mediaType string) class {
 	case "":
 		return classUnknown
 	}
-	switch bare := bareType(mediaType); {
+	switch bare := mediatype.Bare(mediaType); {
 	case bare != mediaType:
 		return classify(bare)
 	case strings.HasPrefix(bare, mediaTypeDockerSchema1):
 		return classSchema1
 	}
 	return classUnknown
-}
-
-// bareType is a media type in lower case without its parameters.
-func bareType(mediaType string) string {
-	bare, _, _ := strings.Cut(mediaType, ";")
-	return strings.ToLower(strings.TrimSpace(bare))
 }

@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/internal/mediatype"
 )
 
 // A Why says what became of an entry of an index, and why.
@@ -39,7 +40,7 @@ func reject(d *ocispec.Descriptor) Why {
 	case d.Annotations[annotationReferenceType] == attestationManifest:
 		return WhyAttested
 	case platformless(d):
-		if d.ArtifactType != "" && !imageConfig(d.ArtifactType) {
+		if d.ArtifactType != "" && !mediatype.ImageConfig(d.ArtifactType) {
 			return WhyArtifact
 		}
 		return ""
@@ -55,13 +56,4 @@ func reject(d *ocispec.Descriptor) Why {
 func platformless(d *ocispec.Descriptor) bool {
 	p := d.Platform
 	return p == nil || p.OS == "" && p.Architecture == "" && p.Variant == "" && p.OSVersion == "" && len(p.OSFeatures) == 0
-}
-
-// imageConfig reports whether a media type is that of an image's config.
-func imageConfig(mediaType string) bool {
-	switch bareType(mediaType) {
-	case ocispec.MediaTypeImageConfig, mediaTypeDockerConfig:
-		return true
-	}
-	return false
 }

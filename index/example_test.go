@@ -234,3 +234,16 @@ func ExampleResolved() {
 	fmt.Println("a manifest, no index: compare its config:", found.CheckConfig, err)
 	// Output: a manifest, no index: compare its config: true <nil>
 }
+
+func ExampleResolver() {
+	doc, err := index.Parse("", []byte(`{"schemaVersion":2,"config":{"digest":"`+string(ocispec.DescriptorEmptyJSON.Digest)+`","size":2},"layers":[]}`))
+	if err != nil {
+		panic(err)
+	}
+	resolver := index.Resolver{Accept: func(_ context.Context, r index.Resolved) (bool, error) {
+		return len(r.Manifest.Layers) > 0, nil // here a signature would be checked
+	}}
+	_, err = resolver.Resolve(context.Background(), ocispec.Descriptor{}, doc, ocispec.Platform{OS: "linux", Architecture: "amd64"})
+	fmt.Println(errors.Is(err, index.ErrNoMatch))
+	// Output: true
+}

@@ -3,9 +3,11 @@ package index
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/internal/mediatype"
 	"github.com/pullkit/pullkit/internal/verify"
 )
 
@@ -18,15 +20,20 @@ const (
 
 // A Fetch returns the content of a manifest, an index or an image's config.
 // Resolve verifies what it returns. It must not return more than it needs to
-// show that the content is longer than desc.Size, which is at most MaxSize.
+// show that the content is longer than desc.Size, which is at most MaxSize. An
+// error that wraps [ErrSkip] passes the candidate over.
 type Fetch func(ctx context.Context, desc ocispec.Descriptor) ([]byte, error)
+
+// ErrSkip says of a candidate that another one is to be taken.
+var ErrSkip = errors.New("skip this candidate")
 
 // A Resolved is the manifest that a document leads to for a platform.
 type Resolved struct {
 	// Choice is the manifest. CheckConfig is set only if the document itself is
 	// the manifest, so that no index was there to vouch for it: registries hold
 	// many images whose config names a wrong platform, so whether a mismatch is an
-	// error is the caller's to say (see ConfigPlatform and Selector.Match).
+	// error is the caller's to say (see ConfigPlatform and Selector.Match). To an
+	// Accept it is also set where the entry in the index has no platform.
 	Choice
 	Manifest *ocispec.Manifest
 	// Platform is what the entry of the index says, or the config where no entry
@@ -45,47 +52,73 @@ type Resolved struct {
 // must be of the kind its descriptor says. The error is that of fetch, or as for
 // Select; a NoMatchError names what all indexes seen have.
 func (s Selector) Resolve(ctx context.Context, root ocispec.Descriptor, doc *Document, want ocispec.Platform, fetch Fetch) (Resolved, error) {
+	return Resolver{Selector: s, Fetch: fetch}.Resolve(ctx, root, doc, want)
+}
+
+// A Resolver is what Selector.Resolve is, for those who have a say in which
+// manifest is taken. Fetch must be set where documents may be indexes.
+type Resolver struct {
+	Selector Selector
+	Fetch    Fetch
+	// Accept is asked whether a manifest that the walk has come to will do. If it
+	// says no, the walk goes on to the next candidate; its error ends the walk. It
+	// sees to the configs of those with CheckConfig itself. Nil means that a
+	// config decides where the entry in the index has no platform.
+	Accept func(ctx context.Context, r Resolved) (bool, error)
+}
+
+// Resolve does as Selector.Resolve says. The error may be that of Accept, too;
+// with Accept, a document that is a manifest need not be wanted for a platform.
+func (rv Resolver) Resolve(ctx context.Context, root ocispec.Descriptor, doc *Document, want ocispec.Platform) (Resolved, error) {
 	var w wish
-	if err := w.prepare(s, &want); err != nil {
-		return Resolved{}, err
+	err := w.prepare(rv.Selector, &want)
+	r := resolver{
+		ctx: ctx, fetch: rv.Fetch, accept: rv.Accept, wish: &w, left: MaxDocuments,
+		seen: map[digest.Digest]bool{root.Digest: true},
+		none: &NoMatchError{Want: want},
 	}
+	var found *Resolved
 	switch {
+	case doc.Manifest != nil && rv.Accept != nil:
+		found, err = r.accepted(Resolved{Choice: Choice{Descriptor: root, CheckConfig: true}, Manifest: doc.Manifest})
+	case err != nil:
 	case doc.Manifest != nil:
 		return Resolved{Choice: Choice{Descriptor: root, CheckConfig: true}, Manifest: doc.Manifest}, nil
 	case doc.Index == nil:
-		return Resolved{}, invalid(RuleMediaType, "neither an index nor a manifest")
+		err = invalid(RuleMediaType, "neither an index nor a manifest")
+	default:
+		r.none.Empty = len(doc.Index.Manifests) == 0
+		found, err = r.walk(doc.Index, nil)
 	}
-	r := resolver{
-		ctx: ctx, fetch: fetch, wish: &w, left: MaxDocuments,
-		seen: map[digest.Digest]bool{root.Digest: true},
-		none: &NoMatchError{Want: want, Empty: len(doc.Index.Manifests) == 0},
+	if err == nil && found == nil {
+		err = r.none
 	}
-	found, err := r.walk(doc.Index, MaxDepth)
 	if err != nil {
 		return Resolved{}, err
-	}
-	if found == nil {
-		return Resolved{}, r.none
 	}
 	return *found, nil
 }
 
 // A resolver is one Resolve at work.
 type resolver struct {
-	ctx   context.Context // of the one call this lives for
-	fetch Fetch
-	wish  *wish
-	left  int                    // documents that may still be fetched
-	seen  map[digest.Digest]bool // indexes walked through
-	none  *NoMatchError          // what there was, should nothing fit
+	ctx    context.Context // of the one call this lives for
+	fetch  Fetch
+	accept func(context.Context, Resolved) (bool, error)
+	wish   *wish
+	left   int                    // documents that may still be fetched
+	seen   map[digest.Digest]bool // indexes walked through
+	none   *NoMatchError          // what there was, should nothing fit
 }
 
-// walk returns the manifest below an index, nil if there is none. Indexes may be
-// nested levels deep.
-func (r *resolver) walk(idx *ocispec.Index, levels int) (*Resolved, error) {
+// walk returns the manifest below an index, nil if there is none. through are
+// the nested indexes on the way to it, itself the last of them.
+func (r *resolver) walk(idx *ocispec.Index, through []ocispec.Descriptor) (*Resolved, error) {
 	r.none.add(*idx)
 	for _, c := range r.wish.ranking(*idx) {
-		found, err := r.try(choice(&idx.Manifests[c.entry], c.score), levels)
+		found, err := r.try(choice(&idx.Manifests[c.entry], c.score), through)
+		if errors.Is(err, ErrSkip) {
+			continue
+		}
 		if found != nil || err != nil {
 			return found, err
 		}
@@ -94,7 +127,7 @@ func (r *resolver) walk(idx *ocispec.Index, levels int) (*Resolved, error) {
 }
 
 // try follows one candidate. It returns nil if the candidate leads nowhere.
-func (r *resolver) try(c Choice, levels int) (*Resolved, error) {
+func (r *resolver) try(c Choice, through []ocispec.Descriptor) (*Resolved, error) {
 	desc := c.Descriptor
 	if err := checkDescriptor(&desc, RuleIndex); err != nil {
 		return nil, err
@@ -105,7 +138,7 @@ func (r *resolver) try(c Choice, levels int) (*Resolved, error) {
 			return nil, nil
 		}
 		r.seen[desc.Digest] = true
-		if levels == 0 {
+		if len(through) == MaxDepth {
 			return nil, invalid(RuleTooDeep, "index %s is nested more than %d levels deep", desc.Digest, MaxDepth)
 		}
 	}
@@ -118,24 +151,34 @@ func (r *resolver) try(c Choice, levels int) (*Resolved, error) {
 		return nil, inside(desc, err)
 	}
 	if nested {
-		found, err := r.walk(doc.Index, levels-1)
-		if found != nil {
-			found.Through = append([]ocispec.Descriptor{desc}, found.Through...)
-		}
-		return found, err
+		return r.walk(doc.Index, append(slices.Clip(through), desc))
 	}
-	found := &Resolved{Choice: c, Manifest: doc.Manifest}
-	if c.CheckConfig {
+	found := Resolved{Choice: c, Manifest: doc.Manifest, Through: through}
+	if !c.CheckConfig {
+		found.Platform = Normalize(*desc.Platform)
+	}
+	switch {
+	case r.accept != nil:
+		return r.accepted(found)
+	case c.CheckConfig:
 		return r.byConfig(found)
 	}
-	found.Platform = Normalize(*desc.Platform)
-	return found, nil
+	return &found, nil
+}
+
+// accepted lets Accept say whether a manifest will do; nil if not.
+func (r *resolver) accepted(found Resolved) (*Resolved, error) {
+	ok, err := r.accept(r.ctx, found)
+	if err != nil || !ok {
+		return nil, err
+	}
+	return &found, nil
 }
 
 // byConfig lets the config say whether a manifest is for the platform; nil if not.
-func (r *resolver) byConfig(found *Resolved) (*Resolved, error) {
+func (r *resolver) byConfig(found Resolved) (*Resolved, error) {
 	config := found.Manifest.Config
-	if !imageConfig(config.MediaType) {
+	if !mediatype.ImageConfig(config.MediaType) {
 		return nil, nil // no image, so for no platform
 	}
 	body, err := r.get(config)
@@ -153,7 +196,7 @@ func (r *resolver) byConfig(found *Resolved) (*Resolved, error) {
 	}
 	found.Exact, found.CheckConfig = sc.rung == 0, false
 	found.Platform = Normalize(p)
-	return found, nil
+	return &found, nil
 }
 
 // get fetches content and verifies it.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"strconv"
 	"testing"
@@ -147,6 +148,64 @@ func TestResolveByConfig(t *testing.T) {
 
 	_, err = s.resolve(t, root, "linux/s390x")
 	assert.EqualError(t, err, "no match for linux/s390x; available: linux/amd64, linux/arm/v6")
+}
+
+// Who has a say is asked of each candidate in turn, with the way that led to it;
+// what a Fetch skips, another one stands in for.
+func TestResolverAccept(t *testing.T) {
+	var s shelf
+	linux := ocispec.Platform{OS: "linux", Architecture: "amd64"}
+	image := s.image(linux)
+	absent := on(ocispec.Descriptor{MediaType: typeManifest, Digest: digest.FromString("absent"), Size: 6}, "linux", "amd64")
+	inner := s.index(image)
+	root := s.index(absent, on(image, "linux", "amd64"), inner)
+	doc, err := index.Parse(root.MediaType, s.blobs[root.Digest])
+	require.NoError(t, err)
+	var asked []index.Resolved
+	answer, fails := false, error(nil)
+	resolver := index.Resolver{
+		Fetch: func(ctx context.Context, d ocispec.Descriptor) ([]byte, error) {
+			body, err := s.fetch(ctx, d)
+			if err != nil {
+				err = fmt.Errorf("%w: %w", index.ErrSkip, err)
+			}
+			return body, err
+		},
+		Accept: func(_ context.Context, r index.Resolved) (bool, error) {
+			asked = append(asked, r)
+			return answer && r.CheckConfig, fails
+		},
+	}
+	_, err = resolver.Resolve(t.Context(), root, doc, linux)
+	assert.EqualError(t, err, "no match for linux/amd64; available: linux/amd64")
+	require.Len(t, asked, 2)
+	assert.Equal(t, linux, asked[0].Platform)
+	assert.Empty(t, asked[0].Through)
+	assert.True(t, asked[1].CheckConfig, "no entry has its platform")
+	require.Len(t, asked[1].Through, 1)
+	assert.Equal(t, inner.Digest, asked[1].Through[0].Digest)
+
+	answer = true
+	got, err := resolver.Resolve(t.Context(), root, doc, linux)
+	require.NoError(t, err)
+	assert.Equal(t, asked[1], got)
+
+	fails = fs.ErrPermission
+	asked = nil
+	_, err = resolver.Resolve(t.Context(), root, doc, linux)
+	assert.Equal(t, fs.ErrPermission, err)
+	assert.Len(t, asked, 1)
+
+	// A manifest that no index names is asked about whatever it is wanted for.
+	fails = nil
+	doc, err = index.Parse(image.MediaType, s.blobs[image.Digest])
+	require.NoError(t, err)
+	got, err = resolver.Resolve(t.Context(), image, doc, ocispec.Platform{})
+	require.NoError(t, err)
+	assert.Equal(t, image, got.Descriptor)
+	answer = false
+	_, err = resolver.Resolve(t.Context(), image, doc, linux)
+	assert.ErrorIs(t, err, index.ErrNoMatch)
 }
 
 func TestResolveFails(t *testing.T) {

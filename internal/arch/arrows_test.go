@@ -38,6 +38,7 @@ var arrows = map[string][]string{
 	"internal/verify":     {"github.com/opencontainers/go-digest"},
 	"internal/redact":     {},
 	"internal/strictjson": {},
+	"internal/mediatype":  {"github.com/opencontainers/image-spec"},
 }
 
 // forbidden names parts of the standard library that only some packages may import.
