@@ -14,6 +14,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/internal/mediatype"
 	"github.com/pullkit/pullkit/internal/redact"
 	"github.com/pullkit/pullkit/internal/strictjson"
 	"github.com/pullkit/pullkit/internal/verify"
@@ -207,8 +208,7 @@ func (a *answer) describe(body []byte, pinned digest.Digest) (ocispec.Descriptor
 // calls it no manifest and err does not say so: pages for people come from
 // captive portals, and from web servers that are no registries.
 func (a *answer) called(err error) error {
-	said, _, _ := strings.Cut(a.Header.Get("Content-Type"), ";")
-	said = strings.ToLower(strings.TrimSpace(said))
+	said := mediatype.Bare(a.Header.Get("Content-Type"))
 	shown := quote(said, 100, a.secrets)
 	if said == "" || isManifestType(said) || strings.Contains(err.Error(), shown) {
 		return err

@@ -10,6 +10,7 @@ import (
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/index"
 	"github.com/pullkit/pullkit/puller"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/puller/transfer"
@@ -34,13 +35,31 @@ func TestNestedIndex(t *testing.T) {
 	assert.Equal(t, image, again)
 
 	deep := a
-	for range 6 {
+	for range index.MaxDepth + 1 {
 		deep = src.index(t, deep)
 	}
+	_, err = rt.Pull(t.Context(), spec(src.name("registry.example/nested:v1", deep)))
+	require.NoError(t, err)
+	deep = src.index(t, deep)
 	ref = src.name("registry.example/deep:v1", deep)
 	_, err = rt.Pull(t.Context(), spec(ref))
 	assert.ErrorIs(t, err, content.ErrTooDeep)
 	assert.True(t, credentials.Stopped(err))
+}
+
+// What there is for other platforms is said of all indexes, each of which is
+// asked for once.
+func TestNestedIndexForOthers(t *testing.T) {
+	src := newFakeSource()
+	a := src.image(t, arm64, random(1, 100))
+	a.Platform = &arm64
+	inner := src.index(t, a)
+	ref := src.name(appName, src.index(t, inner, inner, src.index(t, inner)))
+	rt := transfer.New(transfer.Config{Source: src, Store: newMemStore()})
+	_, err := rt.Pull(t.Context(), spec(ref))
+	assert.ErrorIs(t, err, content.ErrNoPlatform)
+	assert.ErrorContains(t, err, "no match for linux/amd64; available: linux/arm64")
+	assert.Equal(t, 3, src.requests())
 }
 
 // Entries without a platform are taken by what their configs say.

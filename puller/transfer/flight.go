@@ -66,6 +66,7 @@ type flights struct {
 	small    []*flight // in the queue
 	large    []*flight // the same, of those that need a lane
 	fetching int
+	bulky    int // large ones of those
 	running  int
 }
 
@@ -103,22 +104,28 @@ func (fs *flights) want(ctx context.Context, b *batch, desc ocispec.Descriptor) 
 // start lets as many flights run as may. fs.mu is held.
 func (fs *flights) start() {
 	for fs.running < fs.limit+committing {
-		// Small blobs are never kept waiting by large ones alone.
-		spare := 0
-		fs.small = queued(fs.small)
-		if len(fs.small) > 0 {
-			spare = min(2, fs.limit-1)
-		}
-		fs.large = queued(fs.large)
 		switch {
-		case len(fs.large) > 0 && fs.fetching < fs.limit-spare && fs.lanes.take(true):
+		case fs.largeMay() && fs.lanes.take(true):
+			fs.bulky++
 			fs.large = fs.launch(fs.large)
-		case len(fs.small) > 0 && fs.fetching < fs.limit:
+		// Small ones are soon over, and do not wait for the end of a large one.
+		case len(fs.small) > 0 && (fs.fetching < fs.limit || fs.fetching == fs.bulky):
 			fs.small = fs.launch(fs.small)
 		default:
 			return
 		}
 	}
+}
+
+// largeMay reports whether a large flight waits that leaves enough for small
+// ones, if any wait. fs.mu is held.
+func (fs *flights) largeMay() bool {
+	fs.small, fs.large = queued(fs.small), queued(fs.large)
+	spare := 0
+	if len(fs.small) > 0 {
+		spare = min(2, fs.limit-1)
+	}
+	return len(fs.large) > 0 && fs.fetching < fs.limit && fs.bulky < fs.limit-spare
 }
 
 // queued drops flights from the head of a queue that everybody has left.
@@ -145,20 +152,16 @@ func (fs *flights) launch(queue []*flight) []*flight {
 func (fs *flights) needLane() bool {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
-	fs.large = queued(fs.large)
-	return len(fs.large) > 0 && fs.fetching < fs.limit && fs.running < fs.limit+committing
+	return fs.running < fs.limit+committing && fs.largeMay()
 }
 
-// widen lets a large flight use a free lane; false if none waits for one.
+// widen lets a large flight use a free lane; false if none waits for nothing else.
 func (fs *flights) widen() bool {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
-	fs.large = queued(fs.large)
-	if len(fs.large) == 0 {
-		return false
-	}
+	before := fs.bulky
 	fs.start()
-	return true
+	return fs.bulky > before
 }
 
 func (fs *flights) run(f *flight) {
@@ -189,6 +192,7 @@ func (fs *flights) landed(f *flight) {
 		f.fetching = false
 		fs.fetching--
 		if f.desc.Size >= pipeFrom {
+			fs.bulky--
 			fs.lanes.leave(1, true)
 		}
 	}

@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/index"
+	"github.com/pullkit/pullkit/internal/mediatype"
 	"github.com/pullkit/pullkit/puller"
 	"github.com/pullkit/pullkit/puller/content"
 )
@@ -42,7 +42,7 @@ func (r *Runtime) pull(ctx context.Context, spec puller.Spec) (puller.Image, err
 		read:   func(ctx context.Context, d ocispec.Descriptor) (document, error) { return r.child(ctx, o, d) },
 		accept: func(ctx context.Context, t target) (bool, error) { return r.accept(ctx, spec, t, m) },
 	}
-	t, err := w.down(ctx, []document{top}, index.Choice{})
+	t, err := w.from(ctx, top)
 	if err != nil {
 		return puller.Image{}, err
 	}
@@ -96,7 +96,7 @@ func (r *Runtime) configDecides(t target) (asks, ok bool) {
 	if !t.choice.CheckConfig && !(alone && r.strict) {
 		return false, true
 	}
-	if !imageConfig(t.manifest().Config.MediaType) {
+	if !mediatype.ImageConfig(t.manifest().Config.MediaType) {
 		// An artifact is for all platforms; but beside images for some, it is
 		// something about them, such as an SBOM, and no image for the others.
 		return false, alone || !t.besideImages()
@@ -122,13 +122,6 @@ func (t target) fits(got, want ocispec.Platform) (bool, error) {
 func serves(got, want ocispec.Platform) bool {
 	_, ok := index.Selector{}.Match(got, want)
 	return ok
-}
-
-// imageConfig reports whether a config of this type names a platform.
-func imageConfig(mediaType string) bool {
-	mediaType, _, _ = strings.Cut(mediaType, ";")
-	mediaType = strings.ToLower(strings.TrimSpace(mediaType))
-	return mediaType == ocispec.MediaTypeImageConfig || mediaType == "application/vnd.docker.container.image.v1+json"
 }
 
 // configPlatform is the platform that a stored config names.
@@ -172,7 +165,7 @@ func (r *Runtime) image(ctx context.Context, spec puller.Spec, t target) (puller
 	switch {
 	case t.choice.Descriptor.Platform != nil:
 		image.Platform = *t.choice.Descriptor.Platform
-	case imageConfig(config.MediaType) && config.Size <= index.MaxSize:
+	case mediatype.ImageConfig(config.MediaType) && config.Size <= index.MaxSize:
 		// What a config says of the platform is for people here: one that cannot
 		// be read spoils nothing.
 		p, err := r.configPlatform(ctx, config)

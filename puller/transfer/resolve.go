@@ -11,11 +11,6 @@ import (
 	"github.com/pullkit/pullkit/puller/content"
 )
 
-const (
-	maxDepth     = 4  // indexes within indexes
-	maxDocuments = 64 // manifests and indexes that are read for one image
-)
-
 // A document is a manifest or index with its bytes.
 type document struct {
 	desc   ocispec.Descriptor
@@ -122,61 +117,54 @@ type walk struct {
 	read func(context.Context, ocispec.Descriptor) (document, error)
 	// accept says whether a manifest will do; if not, the next candidate is taken.
 	accept func(context.Context, target) (bool, error)
-	// skip says whether a candidate that cannot be read is passed over; may be nil.
-	skip  func(index.Choice, error) bool
-	reads int
 }
 
-// down returns the target below the last of docs. An error that is an
+// from returns the target that top leads to. An error that is an
 // index.ErrNoMatch means that nothing there fits.
-func (w *walk) down(ctx context.Context, docs []document, choice index.Choice) (target, error) {
-	last := docs[len(docs)-1]
-	if last.parsed.Manifest != nil {
-		t := target{docs, choice}
-		if err := t.checkSize(); err != nil {
-			return t, err
+func (w walk) from(ctx context.Context, top document) (target, error) {
+	docs := map[digest.Digest]document{}
+	targetOf := func(found index.Resolved) target {
+		t := target{docs: []document{top}}
+		if top.parsed.Index == nil {
+			return t
 		}
-		ok, err := w.accept(ctx, t)
-		if err == nil && !ok {
-			err = errUnfit
+		for _, d := range found.Through {
+			t.docs = append(t.docs, docs[d.Digest])
 		}
-		return t, err
+		t.docs = append(t.docs, docs[found.Descriptor.Digest])
+		t.choice = found.Choice
+		return t
 	}
-	if len(docs) > maxDepth {
-		return target{}, failf(content.ErrTooDeep, "more than %d indexes within each other", maxDepth)
+	resolver := index.Resolver{
+		Fetch: func(ctx context.Context, desc ocispec.Descriptor) ([]byte, error) {
+			doc, err := w.read(ctx, desc)
+			docs[desc.Digest] = doc
+			return doc.body, err
+		},
+		Accept: func(ctx context.Context, found index.Resolved) (bool, error) {
+			t := targetOf(found)
+			if err := t.checkSize(); err != nil {
+				return false, err
+			}
+			return w.accept(ctx, t)
+		},
 	}
-	for c := range index.Candidates(*last.parsed.Index, w.want) {
-		if err := checkDescriptor(c.Descriptor); err != nil {
-			return target{}, err
-		}
-		if w.reads++; w.reads > maxDocuments {
-			return target{}, failf(content.ErrTooDeep, "more than %d manifests looked at", maxDocuments)
-		}
-		child, err := w.read(ctx, c.Descriptor)
-		if err != nil && w.skip != nil && w.skip(c, err) {
-			continue
-		}
-		if err != nil {
-			return target{}, err
-		}
-		t, err := w.down(ctx, append(docs[:len(docs):len(docs)], child), c)
-		if err == nil || !unfit(err) {
-			return t, err
-		}
+	found, err := resolver.Resolve(ctx, top.desc, top.parsed, w.want)
+	switch {
+	case err == nil:
+		return targetOf(found), nil
+	case content.KindOf(err) == "" && (unfit(err) || badDocument(err)):
+		return target{}, documentError(err)
 	}
-	_, err := index.Select(*last.parsed.Index, w.want)
-	if err == nil { // there were candidates, and their configs name other platforms
-		err = errUnfit
-	}
-	return target{}, documentError(err)
+	return target{}, err // the Source's, the Store's or the hook's
 }
 
-// errUnfit says that a manifest without a platform entry is another platform's.
-var errUnfit = &unfitError{}
-
-type unfitError struct{}
-
-func (*unfitError) Error() string        { return "no image in the index is for the platform" }
-func (*unfitError) Is(target error) bool { return target == index.ErrNoMatch }
-
+// unfit reports whether err says that nothing is for the platform.
 func unfit(err error) bool { return errors.Is(err, index.ErrNoMatch) }
+
+// badDocument reports whether err is what package index says of a document, or
+// of the platform that was asked for.
+func badDocument(err error) bool {
+	var invalid *index.InvalidError
+	return errors.As(err, &invalid) || errors.Is(err, index.ErrPlatform)
+}

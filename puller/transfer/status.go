@@ -35,12 +35,10 @@ func (r *Runtime) status(ctx context.Context, spec puller.Spec) (puller.Image, e
 	}
 	w := walk{
 		want:   spec.Platform,
-		read:   r.storedDocument,
+		read:   r.storedCandidate,
 		accept: func(ctx context.Context, t target) (bool, error) { return r.whole(ctx, spec, t) },
-		// Pull stores no manifest whose config it found to be another platform's.
-		skip: func(c index.Choice, err error) bool { return c.CheckConfig && absent(err) },
 	}
-	t, err := w.down(ctx, []document{top}, index.Choice{})
+	t, err := w.from(ctx, top)
 	if unfit(err) {
 		return puller.Image{}, fmt.Errorf("not stored for %s: %w (%w)", index.FormatPlatform(spec.Platform), fs.ErrNotExist, err)
 	}
@@ -48,6 +46,16 @@ func (r *Runtime) status(ctx context.Context, spec puller.Spec) (puller.Image, e
 		return puller.Image{}, err
 	}
 	return r.image(ctx, spec, t)
+}
+
+// storedCandidate is storedDocument, for an entry of an index. Of those without a
+// platform Pull stores no manifest whose config it found to be another platform's.
+func (r *Runtime) storedCandidate(ctx context.Context, desc ocispec.Descriptor) (document, error) {
+	doc, err := r.storedDocument(ctx, desc)
+	if absent(err) && (desc.Platform == nil || desc.Platform.OS == "") {
+		err = fmt.Errorf("%w: %w", index.ErrSkip, err)
+	}
+	return doc, err
 }
 
 // whole reports whether a manifest is for the platform; the error wraps
@@ -101,7 +109,7 @@ func (r *Runtime) plan(ctx context.Context, spec puller.Spec) (puller.Plan, erro
 		read:   func(ctx context.Context, d ocispec.Descriptor) (document, error) { return r.child(ctx, o, d) },
 		accept: func(ctx context.Context, t target) (bool, error) { return r.likely(ctx, spec, t) },
 	}
-	t, err := w.down(ctx, []document{top}, index.Choice{})
+	t, err := w.from(ctx, top)
 	if err != nil {
 		return puller.Plan{}, err
 	}
