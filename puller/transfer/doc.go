@@ -18,6 +18,7 @@
 //	a digest is one version: every byte is verified       Runtime.Pull            Image pull policy
 //	present or absent, without a request                  Runtime.Status          Image pull policy
 //	out of an index the manifest for the platform         Runtime.Pull            Multi-architecture images
+//	a digest in place of a tag, for a webhook             Runtime.Resolve         Image pull policy
 //	what would be fetched, without fetching it            Runtime.Plan            -
 //	your check of signatures, before any blob             Config.Admit            -
 //	a plain image for another platform refused            Config.RequirePlatform  -

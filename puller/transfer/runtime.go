@@ -17,7 +17,7 @@ import (
 )
 
 // A Config says where images come from, where they go, and how much is done at
-// once. Store must be set; all else may be zero.
+// once. Store must be set, but to Resolve names alone; all else may be zero.
 type Config struct {
 	// Store keeps the images.
 	Store content.Store
@@ -59,9 +59,9 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// A Runtime pulls images from a Source into a Store. It is a puller.Runtime and
-// a puller.Planner. Its methods may be called concurrently; one Runtime for one
-// Store is what lets pulls share blobs that are under way.
+// A Runtime pulls images from a Source into a Store. It is a puller.Runtime, a
+// puller.Planner and a puller.Resolver. Its methods may be called concurrently;
+// one Runtime for one Store is what lets pulls share blobs that are under way.
 type Runtime struct {
 	store     content.Store
 	source    content.Source
@@ -83,7 +83,8 @@ var (
 	_ puller.Planner = (*Runtime)(nil)
 )
 
-// New returns a Runtime. It does no I/O. Without a Store its methods fail.
+// New returns a Runtime. It does no I/O. Without a Store all its methods but
+// Resolve fail.
 func New(conf Config) *Runtime {
 	r := &Runtime{
 		store:   conf.Store,
@@ -143,7 +144,7 @@ func (r *Runtime) newHash(d digest.Digest) (hash.Hash, error) {
 // check finds what is wrong with a call before anything is done.
 func (r *Runtime) check(spec puller.Spec) error {
 	if r.store == nil {
-		return errors.New("transfer: no Store is configured")
+		return errors.New("transfer: Config.Store is nil; give one, such as layout.Open's")
 	}
 	if spec.Ref.IsZero() {
 		return &content.Error{Kind: content.ErrBadReference, Err: errors.New("the reference is empty")}
