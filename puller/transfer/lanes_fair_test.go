@@ -58,3 +58,33 @@ func TestConnectionsAreForBlobsFirst(t *testing.T) {
 		store.clean(t)
 	})
 }
+
+// A small image does not wait for the end of large blobs, however few may come at once.
+func TestSmallBlobsBesideLargeOnes(t *testing.T) {
+	var layers [][]byte
+	for i := range 12 {
+		layers = append(layers, random(uint64(i+1), 10<<20))
+	}
+	for _, blobs := range []int{1, 2, 10} {
+		synctest.Test(t, func(t *testing.T) {
+			src, store := newFakeSource(), newMemStore()
+			src.latency, src.perRead, src.readSize = 20*time.Millisecond, 40*time.Millisecond, 64<<10 // 6.4 s a layer
+			large := src.name(appName, src.image(t, amd64, layers...))
+			small := src.name("registry.example/small:v1", src.image(t, amd64, random(100, 1000), random(101, 1000)))
+			rt := transfer.New(transfer.Config{Source: src, Store: store, Blobs: blobs, Ranges: 1})
+			var wg sync.WaitGroup
+			wg.Go(func() {
+				_, err := rt.Pull(t.Context(), spec(large))
+				assert.NoError(t, err)
+			})
+			time.Sleep(3 * time.Second)
+			began := time.Now()
+			_, err := rt.Pull(t.Context(), spec(small))
+			assert.NoError(t, err)
+			assert.Less(t, time.Since(began), time.Second, "%d blobs", blobs)
+			wg.Wait()
+			assert.LessOrEqual(t, src.most, blobs+1)
+			store.clean(t)
+		})
+	}
+}
