@@ -25,7 +25,8 @@ type Config struct {
 	// nothing set but Logger.
 	Source content.Source
 	// Blobs is how many blobs are fetched at once, over all pulls, and as many
-	// manifests. Zero means 10.
+	// manifests. Beside as many large blobs one of less than 2 MiB is fetched, so
+	// that small images do not wait for large ones. Zero means 10.
 	Blobs int
 	// Ranges is how many connections fetch parts of one large blob at most. There
 	// is one to begin with; others are added one at a time while bytes come
@@ -48,7 +49,9 @@ type Config struct {
 	// its error ends the pull as a failed signature validation. ref has the
 	// digest of what the name points to, often an index; desc and manifest are
 	// the platform's manifest. It may be called concurrently, and more than once
-	// for a pull if an index names several manifests for a platform. Nil admits all.
+	// for a pull if an index names several manifests for a platform. An image that
+	// is there is asked about when it is pulled again, and not by Status. Nil
+	// admits all.
 	Admit func(ctx context.Context, ref reference.Reference, desc ocispec.Descriptor, manifest []byte) error
 	// RequirePlatform refuses an image that is not in an index and whose config
 	// names another platform than the one asked for. If false, such an image is
