@@ -9,6 +9,10 @@ import (
 	"encoding/json"
 	"io"
 	"io/fs"
+	"iter"
+	"strconv"
+	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -213,4 +217,44 @@ func must[T any](v T, err error) T {
 		panic(err)
 	}
 	return v
+}
+
+// A small archive that unpacks to a lot takes neither memory nor disk for it.
+func TestImportOfABomb(t *testing.T) {
+	many := func(yield func(*tar.Header) bool) {
+		for i := range maxArchiveOthers + 1 {
+			if !yield(&tar.Header{Typeflag: tar.TypeSymlink, Name: strconv.Itoa(i), Linkname: "x"}) {
+				return
+			}
+		}
+	}
+	long := func(yield func(*tar.Header) bool) {
+		yield(&tar.Header{Typeflag: tar.TypeLink, Name: "x", Linkname: strings.Repeat("a", maxArchiveName)})
+	}
+	for name, headers := range map[string]iter.Seq[*tar.Header]{"many links": many, "long name": long} {
+		var b bytes.Buffer
+		w := tar.NewWriter(&b)
+		for hdr := range headers {
+			require.NoError(t, w.WriteHeader(hdr))
+		}
+		require.NoError(t, w.Close())
+		l := openTest(t, t.TempDir())
+		_, err := l.Import(t.Context(), &b, ImportConfig{})
+		assert.Equal(t, content.ErrTooLarge, content.KindOf(err), "%s: %v", name, err)
+	}
+	// A sparse file of an exbibyte.
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	sparse := "1\n1152921504606846975\n1\n"
+	sparse += strings.Repeat("\x00", 512-len(sparse))
+	require.NoError(t, w.WriteHeader(&tar.Header{
+		Typeflag: tar.TypeReg, Name: "aaa/layer.tar", Size: int64(len(sparse)) + 1, Format: tar.FormatPAX,
+		PAXRecords: map[string]string{"XXX.sparse.major": "1", "XXX.sparse.minor": "0", "XXX.sparse.realsize": "1152921504606846976"},
+	}))
+	_, err := w.Write([]byte(sparse + "x"))
+	require.NoError(t, err)
+	require.NoError(t, w.Close())
+	archive := bytes.ReplaceAll(b.Bytes(), []byte("XXX.sparse"), []byte("GNU.sparse")) // which a Writer refuses
+	_, err = openTest(t, t.TempDir()).Import(t.Context(), bytes.NewReader(archive), ImportConfig{})
+	assert.ErrorIs(t, err, syscall.ENOSPC, "%v", err)
 }

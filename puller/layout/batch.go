@@ -2,6 +2,7 @@ package layout
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -50,22 +51,30 @@ func (b *batch[T]) do(ctx context.Context, item T, work func(ctx context.Context
 	case <-ctx.Done():
 		return b.leave(j, ctx.Err())
 	}
-	defer func() { <-b.turn }()
+	var taken []*job[T]
+	over := false
+	defer func() {
+		if !over {
+			b.abandon(j, taken)
+		}
+		<-b.turn
+	}()
 	select {
 	case <-j.done: // done by the former holder of the turn
+		over = true
 		return j.err
 	default:
 	}
 	if b.last > 1 && b.more() {
 		time.Sleep(linger - time.Since(b.over))
 	}
-	var taken []*job[T]
 	err := work(ctx, func() []*job[T] {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		taken, b.wait = b.wait, nil
 		return taken
 	})
+	over = true
 	b.last, b.over = len(taken), time.Now()
 	for _, t := range taken {
 		close(t.done)
@@ -74,6 +83,22 @@ func (b *batch[T]) do(ctx context.Context, item T, work func(ctx context.Context
 		return b.leave(j, err)
 	}
 	return j.err
+}
+
+var errAbandoned = errors.New("whoever did this for several callers panicked")
+
+// abandon ends the turn of a work that panicked: nobody takes its jobs for done,
+// or waits for them.
+func (b *batch[T]) abandon(j *job[T], taken []*job[T]) {
+	b.mu.Lock()
+	b.wait = slices.DeleteFunc(b.wait, func(x *job[T]) bool { return x == j })
+	b.mu.Unlock()
+	for _, t := range taken {
+		if t.err == nil {
+			t.err = errAbandoned
+		}
+		close(t.done)
+	}
 }
 
 // leave takes j out of those that wait. If it is worked on already, its outcome counts.

@@ -177,3 +177,47 @@ func TestTurnLingers(t *testing.T) {
 		assert.Zero(t, turn(1))
 	})
 }
+
+// Work that panics is not taken for done by those whose work it was too, and does
+// not hold anybody up.
+func TestBatchPanics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, before := range []bool{true, false} {
+			b := newBatch[int](func() bool { return false })
+			b.turn <- struct{}{} // so that both wait
+			var failed, panicked atomic.Int64
+			first := atomic.Bool{}
+			var wg sync.WaitGroup
+			for range 2 {
+				wg.Go(func() {
+					defer func() {
+						if recover() != nil {
+							panicked.Add(1)
+						}
+					}()
+					err := b.do(t.Context(), 0, func(_ context.Context, take func() []*job[int]) error {
+						if !first.CompareAndSwap(false, true) {
+							assert.Len(t, take(), 1, "of the one that is left")
+							return nil
+						}
+						if !before {
+							assert.Len(t, take(), 2)
+						}
+						panic("in the work")
+					})
+					if err != nil {
+						assert.ErrorIs(t, err, errAbandoned)
+						failed.Add(1)
+					}
+				})
+			}
+			synctest.Wait()
+			<-b.turn
+			wg.Wait()
+			assert.Equal(t, int64(1), panicked.Load())
+			assert.Equal(t, !before, failed.Load() == 1)
+			assert.Empty(t, b.wait)
+			assert.Empty(t, b.turn)
+		}
+	})
+}

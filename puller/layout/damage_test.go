@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
+	"syscall"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -203,4 +205,58 @@ func TestSweep(t *testing.T) {
 		assert.Len(t, names(), n, "what is in use stays")
 	}
 	assert.Contains(t, names(), filepath.Base(partName(busy.Digest)))
+}
+
+// A clock that was far ahead for a while does not end the sweeps.
+func TestSweepAfterTheClockWasSetBack(t *testing.T) {
+	now := time.Now()
+	l, err := OpenConfig(t.TempDir(), Config{Now: func() time.Time { return now }})
+	require.NoError(t, err)
+	defer l.Close()
+	now = now.Add(100 * 365 * 24 * time.Hour)
+	l.sweepNow()
+	now = now.Add(-100 * 365 * 24 * time.Hour)
+	require.NoError(t, os.WriteFile(filepath.Join(l.Dir(), tempPrefix+"old"), nil, 0o644))
+	now = now.Add(25 * time.Hour)
+	l.sweepNow()
+	assert.NoFileExists(t, filepath.Join(l.Dir(), tempPrefix+"old"))
+}
+
+// A bad sector does not keep Verify from the blobs behind it, nor does a wrong blob
+// that it may not remove.
+func TestVerifyGoesOn(t *testing.T) {
+	disk, img := newMemDisk(), newTestImage(t, "registry.example/one:v1", 1, 100, 200, 300)
+	l := must(openMem(&memFS{disk}))
+	require.NoError(t, (&testPuller{l: l}).pull(t.Context(), img))
+	for _, op := range []string{"read", "remove"} {
+		kind := content.ErrStore
+		var first digest.Digest
+		if op == "remove" {
+			kind = content.ErrDigestMismatch
+			disk.names[blobName(img.all[2].Digest)].data[0] ^= 1
+			first = img.all[2].Digest
+		}
+		bad := must(openFS("mem", &hookFS{&memFS{disk}, func(o, name string) error {
+			if o != op || !strings.HasPrefix(name, blobsDir) {
+				return nil
+			}
+			if first == "" {
+				first = digest.Digest("sha256:" + filepath.Base(name))
+			}
+			if name == blobName(first) {
+				return syscall.EIO
+			}
+			return nil
+		}}, Config{}))
+		seen := 0
+		for d, err := range bad.Verify(t.Context()) {
+			seen++
+			if d == first || seen > len(img.all) {
+				assert.Equal(t, kind, content.KindOf(err), "%v", err)
+				continue
+			}
+			assert.NoError(t, err, d)
+		}
+		assert.GreaterOrEqual(t, seen, len(img.all), "and the image, if its manifest cannot be read")
+	}
 }

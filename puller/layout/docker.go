@@ -44,6 +44,9 @@ func (im *importer) spool(ctx context.Context, name string, size int64, r io.Rea
 	if err := im.l.ready(sha256Of); err != nil {
 		return err
 	}
+	if err := im.l.checkSpace(size); err != nil {
+		return err
+	}
 	temp := tempPrefix + rand.Text()
 	f, err := im.l.createFresh(temp)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -50,31 +51,34 @@ func (l *Layout) Export(ctx context.Context, w io.Writer, refs ...reference.Refe
 func (l *Layout) exported(ctx context.Context, entries []entry) ([]ocispec.Descriptor, error) {
 	var blobs []ocispec.Descriptor
 	seen := make(map[digest.Digest]bool)
-	var add func(desc ocispec.Descriptor) error
-	add = func(desc ocispec.Descriptor) error {
-		if seen[desc.Digest] || checkDesc(desc) != nil {
-			return ctx.Err()
-		}
-		seen[desc.Digest] = true
-		doc, err := l.document(ctx, desc)
-		if errors.Is(err, errNoDocument) {
-			ok, err := l.has(ctx, desc)
-			if ok {
-				blobs = append(blobs, desc)
+	add := func(desc ocispec.Descriptor) error {
+		for todo := []ocispec.Descriptor{desc}; len(todo) > 0; {
+			desc := todo[len(todo)-1]
+			todo = todo[:len(todo)-1]
+			if seen[desc.Digest] || checkDesc(desc) != nil {
+				continue
 			}
-			return err
-		}
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil // the part of another platform
-		}
-		if err != nil {
-			return err
-		}
-		blobs = append(blobs, desc)
-		for _, d := range append(doc.Manifests, doc.parts()...) {
-			if err := add(d); err != nil {
+			seen[desc.Digest] = true
+			doc, err := l.document(ctx, desc)
+			switch {
+			case err == nil:
+				next := append(doc.Manifests, doc.parts()...)
+				slices.Reverse(next) // the first comes next
+				todo = append(todo, next...)
+			case errors.Is(err, fs.ErrNotExist):
+				continue // the part of another platform
+			case errors.Is(err, errNoDocument):
+				ok, err := l.has(ctx, desc)
+				if err != nil {
+					return err
+				}
+				if !ok {
+					continue
+				}
+			default:
 				return err
 			}
+			blobs = append(blobs, desc)
 		}
 		return nil
 	}

@@ -2,6 +2,7 @@ package layout
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"runtime"
@@ -23,7 +24,7 @@ func sysSyncFS() uintptr {
 
 func syncFS(d *os.File) error {
 	nr := sysSyncFS()
-	if nr == 0 {
+	if nr == 0 || !syncFSTells() {
 		return errors.ErrUnsupported
 	}
 	_, _, errno := syscall.Syscall(nr, d.Fd(), 0, 0)
@@ -32,6 +33,29 @@ func syncFS(d *os.File) error {
 		return os.NewSyscallError("syncfs", errno)
 	}
 	return nil
+}
+
+// syncFSTells says that syncfs fails if something could not be written, which it
+// does since Linux 5.8. Before, it always succeeded.
+func syncFSTells() bool {
+	var u syscall.Utsname
+	if syscall.Uname(&u) != nil {
+		return false
+	}
+	var release []byte
+	for _, c := range u.Release {
+		release = append(release, byte(c))
+	}
+	return releaseAtLeast(string(release), 5, 8)
+}
+
+// releaseAtLeast compares the first two numbers of a kernel's release.
+func releaseAtLeast(release string, major, minor int) bool {
+	var a, b int
+	if n, _ := fmt.Sscanf(release, "%d.%d", &a, &b); n < 2 {
+		return false
+	}
+	return a > major || a == major && b >= minor
 }
 
 func renameAt(fromDir *os.File, from string, toDir *os.File, to string) error {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/puller/content"
 )
@@ -50,6 +51,9 @@ var errNoDocument = errors.New("not a manifest or an index")
 // document reads a stored manifest or index. The error wraps fs.ErrNotExist if
 // it is not stored, and errNoDocument if it is something else.
 func (l *Layout) document(ctx context.Context, desc ocispec.Descriptor) (*document, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	if !isIndex(desc.MediaType) && !isManifest(desc.MediaType) {
 		return nil, errNoDocument
 	}
@@ -88,10 +92,12 @@ func (l *Layout) onlyImage(ctx context.Context, desc ocispec.Descriptor) (ocispe
 		return desc, err
 	}
 	found := desc
+	seen := make(map[digest.Digest]bool)
 	for _, child := range doc.Manifests {
-		if !isManifest(child.MediaType) {
+		if !isManifest(child.MediaType) || seen[child.Digest] {
 			continue
 		}
+		seen[child.Digest] = true
 		ok, err := l.complete(ctx, child)
 		if err != nil {
 			return desc, err
@@ -123,7 +129,12 @@ func (l *Layout) complete(ctx context.Context, desc ocispec.Descriptor) (bool, e
 		return false, err
 	}
 	if isIndex(desc.MediaType) {
+		seen := make(map[digest.Digest]bool)
 		for _, child := range doc.Manifests {
+			if seen[child.Digest] {
+				continue // to read it again would tell the same
+			}
+			seen[child.Digest] = true
 			// An index within an index counts as a blob: there is no third level.
 			if isIndex(child.MediaType) {
 				child.MediaType = ""

@@ -20,8 +20,13 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// maxArchiveFiles limits the files of an archive.
-const maxArchiveFiles = 1 << 20
+// Limits of an archive: its files, those that are no blobs, whose names are kept
+// until its end, and the length of a name with what it links to.
+const (
+	maxArchiveFiles  = 1 << 20
+	maxArchiveOthers = 1 << 16
+	maxArchiveName   = 8 << 10
+)
 
 // An ImportConfig says what images of an archive are called that do not say it
 // themselves.
@@ -151,13 +156,18 @@ func (im *importer) readArchive(ctx context.Context, r io.Reader) error {
 }
 
 func (im *importer) entry(ctx context.Context, hdr *tar.Header, r io.Reader) error {
+	if len(hdr.Name)+len(hdr.Linkname) > maxArchiveName {
+		return bad(content.ErrTooLarge, "a name has more than %d bytes", maxArchiveName)
+	}
 	name := path.Clean(strings.TrimPrefix(hdr.Name, "/"))
 	switch hdr.Typeflag {
-	case tar.TypeSymlink:
-		im.links[name] = path.Join(path.Dir(name), hdr.Linkname)
-		return nil
-	case tar.TypeLink:
-		im.links[name] = path.Clean(hdr.Linkname)
+	case tar.TypeSymlink, tar.TypeLink:
+		if len(im.links) >= maxArchiveOthers {
+			return bad(content.ErrTooLarge, "more than %d links", maxArchiveOthers)
+		}
+		if im.links[name] = path.Clean(hdr.Linkname); hdr.Typeflag == tar.TypeSymlink {
+			im.links[name] = path.Join(path.Dir(name), hdr.Linkname)
+		}
 		return nil
 	case tar.TypeReg:
 	default:
@@ -183,8 +193,8 @@ func (im *importer) entry(ctx context.Context, hdr *tar.Header, r io.Reader) err
 		}
 		return nil // nothing can name it
 	}
-	if len(im.spooled) >= 1<<16 {
-		return bad(content.ErrTooLarge, "more than %d files that are no blobs", 1<<16)
+	if len(im.spooled) >= maxArchiveOthers {
+		return bad(content.ErrTooLarge, "more than %d files that are no blobs", maxArchiveOthers)
 	}
 	return im.spool(ctx, name, hdr.Size, r)
 }

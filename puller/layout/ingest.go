@@ -103,7 +103,7 @@ func (l *Layout) begin(ctx context.Context, desc ocispec.Descriptor) (*ingest, e
 	if err := in.open(); err != nil {
 		return nil, hideExist(err)
 	}
-	if err := in.checkSpace(); err != nil {
+	if err := l.checkSpace(desc.Size - spans(in.kept).total()); err != nil {
 		in.f.Close()
 		if in.list != nil {
 			in.list.Close()

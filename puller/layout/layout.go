@@ -181,9 +181,11 @@ func (l *Layout) prepare() error {
 	if err := l.mkdir(stateDir); err != nil {
 		return err
 	}
-	unlock, err := l.lock(context.Background(), indexLock)
+	ctx, cancel := context.WithTimeout(context.Background(), openWait)
+	defer cancel()
+	unlock, err := l.lock(ctx, indexLock)
 	if err != nil {
-		return err
+		return fmt.Errorf("another process that makes it a layout has the lock: %w", err)
 	}
 	defer unlock()
 	if _, err := l.fs.Lstat(indexName); errors.Is(err, fs.ErrNotExist) {
@@ -193,6 +195,10 @@ func (l *Layout) prepare() error {
 	}
 	return l.replace(layoutName, []byte(layoutVersion))
 }
+
+// openWait is how long Open waits for another process that makes the same
+// directory a layout.
+const openWait = time.Minute
 
 const layoutVersion = `{"imageLayoutVersion":"1.0.0"}`
 

@@ -4,7 +4,10 @@ import (
 	"context"
 	"os"
 	"testing"
+	"testing/synctest"
+	"time"
 
+	"github.com/pullkit/pullkit/puller/content"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -76,4 +79,19 @@ func TestLockWaitsAndGivesUp(t *testing.T) {
 		unlock()
 	}
 	assert.Empty(t, l.keys.held)
+}
+
+// A process that was stopped while it made the layout holds Open up for a minute
+// and not for ever.
+func TestOpenGivesUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := newMemDisk()
+		_, err := (&memFS{disk}).TryLock(indexLock)
+		require.NoError(t, err)
+		start := time.Now()
+		_, err = openMem(&memFS{disk})
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		assert.Equal(t, content.ErrStore, content.KindOf(err))
+		assert.Equal(t, openWait, time.Since(start))
+	})
 }

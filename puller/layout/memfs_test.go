@@ -25,6 +25,7 @@ type memDisk struct {
 	locks   map[string]*memFS
 	inodes  uint64
 	clock   time.Time
+	stopped bool // the clock
 }
 
 type inode struct {
@@ -56,7 +57,9 @@ func newMemDisk() *memDisk {
 }
 
 func (d *memDisk) now() time.Time {
-	d.clock = d.clock.Add(time.Millisecond)
+	if !d.stopped {
+		d.clock = d.clock.Add(time.Millisecond)
+	}
 	return d.clock
 }
 

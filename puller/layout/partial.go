@@ -175,15 +175,14 @@ func (l *Layout) keptBytes(desc ocispec.Descriptor) (int64, error) {
 	return done.total(), err
 }
 
-// checkSpace is an error that wraps ENOSPC if what is missing cannot fit.
-func (in *ingest) checkSpace() error {
-	missing := in.desc.Size - spans(in.kept).total()
+// checkSpace is an error that wraps ENOSPC if so many bytes cannot fit.
+func (l *Layout) checkSpace(missing int64) error {
 	if missing < askFreeFrom {
 		return nil
 	}
-	free, err := in.l.fs.Free()
+	free, err := l.fs.Free()
 	if err != nil {
-		in.l.log.Debug("the free space is not known", "error", err)
+		l.log.Debug("the free space is not known", "error", err)
 		return nil
 	}
 	if free < missing {

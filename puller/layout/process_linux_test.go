@@ -373,3 +373,28 @@ func readOnly(t *testing.T, dir string) string {
 	t.Cleanup(func() { chmod(0o755) })
 	return dir
 }
+
+// A blob that finds no room leaves no descriptor open.
+func TestNoRoomLeaksNothing(t *testing.T) {
+	l := openTest(t, t.TempDir())
+	data, desc := blobOf(1, 3<<20)
+	in, err := l.Ingest(t.Context(), desc)
+	require.NoError(t, err)
+	_, err = in.WriteAt(data[:100], 5000) // a list
+	require.NoError(t, err)
+	require.NoError(t, in.Close())
+	l.fs = fullFS{l.fs}
+	before := len(must(os.ReadDir("/proc/self/fd")))
+	for range 3 {
+		_, err = l.Ingest(t.Context(), desc)
+		require.ErrorIs(t, err, syscall.ENOSPC)
+	}
+	assert.Len(t, must(os.ReadDir("/proc/self/fd")), before)
+	kept, err := l.Kept(t.Context(), desc)
+	require.NoError(t, err)
+	assert.Equal(t, int64(100), kept)
+}
+
+type fullFS struct{ fsys }
+
+func (fullFS) Free() (int64, error) { return 0, nil }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -141,7 +142,12 @@ func (l *Layout) leaveWord() error {
 	if err != nil {
 		return err
 	}
-	return f.Close()
+	if err := f.Close(); err != nil {
+		return err
+	}
+	// Two words within a tick of the system's clock may be files of one identity.
+	word := time.Unix(rand.Int64N(1<<31), rand.Int64N(1e9))
+	return l.fs.Chtimes(removalName, word, word)
 }
 
 // failOrCtx is fail, but for the error of a ctx that ended.
@@ -197,28 +203,25 @@ func (l *Layout) used(ctx context.Context, entries []entry) (map[digest.Digest]b
 
 // mark adds desc and all it leads to.
 func (l *Layout) mark(ctx context.Context, desc ocispec.Descriptor, used map[digest.Digest]bool) error {
-	if used[desc.Digest] || checkDesc(desc) != nil {
-		return nil // the second cannot be the name of a blob here
-	}
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	used[desc.Digest] = true
-	doc, err := l.document(ctx, desc)
-	switch {
-	case errors.Is(err, errNoDocument) && !isIndex(desc.MediaType) && !isManifest(desc.MediaType):
-		return nil
-	case errors.Is(err, fs.ErrNotExist):
-		if _, err := l.fs.Lstat(blobName(desc.Digest)); err == nil {
-			return fmt.Errorf("manifest %s is damaged, so that what it uses is not known: pull its image again, or run Verify", desc.Digest)
+	for todo := []ocispec.Descriptor{desc}; len(todo) > 0; {
+		desc := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		if used[desc.Digest] || checkDesc(desc) != nil {
+			continue // the second cannot be the name of a blob here
 		}
-		return nil // the part of another platform
-	case err != nil:
-		return fmt.Errorf("manifest %s cannot be read, so that what it uses is not known: %w", desc.Digest, err)
-	}
-	for _, d := range append(doc.Manifests, doc.parts()...) {
-		if err := l.mark(ctx, d, used); err != nil {
-			return err
+		used[desc.Digest] = true
+		doc, err := l.document(ctx, desc)
+		switch {
+		case err == nil:
+			todo = append(append(todo, doc.Manifests...), doc.parts()...)
+		case errors.Is(err, errNoDocument) && !isIndex(desc.MediaType) && !isManifest(desc.MediaType):
+		case errors.Is(err, fs.ErrNotExist):
+			if _, err := l.fs.Lstat(blobName(desc.Digest)); err == nil {
+				return fmt.Errorf("manifest %s is damaged, so that what it uses is not known: pull its image again, or run Verify", desc.Digest)
+			}
+			// the part of another platform
+		default:
+			return fmt.Errorf("manifest %s cannot be read, so that what it uses is not known: %w", desc.Digest, err)
 		}
 	}
 	return nil

@@ -1,11 +1,13 @@
 package layout
 
 import (
+	"context"
 	"io/fs"
 	"strings"
 	"testing"
 	"time"
 
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/reference"
 	"github.com/stretchr/testify/assert"
@@ -120,4 +122,50 @@ func TestRemoveWithDamagedManifest(t *testing.T) {
 	_, err = l.Prune(t.Context(), PruneConfig{MinAge: -1})
 	require.NoError(t, err)
 	requirePulled(t, l, two, "two")
+}
+
+// Two words of a removal differ, though the clock stands still and the second file
+// is the first one's place again.
+func TestWordsOfRemovalsDiffer(t *testing.T) {
+	disk := newMemDisk()
+	disk.stopped = true
+	l := must(openMem(&memFS{disk}))
+	var times []time.Time
+	for range 2 {
+		require.NoError(t, l.leaveWord())
+		times = append(times, must(l.fs.Lstat(removalName)).ModTime())
+	}
+	assert.NotEqual(t, times[0], times[1])
+}
+
+// An index that names one manifest a thousand times has it read once.
+func TestRepeatedManifestIsReadOnce(t *testing.T) {
+	reads := 0
+	l := must(openFS("mem", &hookFS{&memFS{newMemDisk()}, func(op, _ string) error {
+		if op == "read" {
+			reads++
+		}
+		return nil
+	}}, Config{}))
+	img := newTestImage(t, "registry.example/one:v1", 1, 100)
+	store(t, l, img.manifest, img.data[img.manifest.Digest]) // its parts are missing
+	var index ocispec.Index
+	for range 1000 {
+		index.Manifests = append(index.Manifests, img.manifest)
+	}
+	data := jsonOf(t, index)
+	desc := descOf(ocispec.MediaTypeImageIndex, data)
+	store(t, l, desc, data)
+	reads = 0
+	ok, err := l.complete(t.Context(), desc)
+	require.NoError(t, err)
+	assert.False(t, ok)
+	only, err := l.onlyImage(t.Context(), desc)
+	require.NoError(t, err)
+	assert.Equal(t, desc.Digest, only.Digest)
+	assert.Equal(t, 4, reads)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err = l.complete(ctx, desc)
+	assert.ErrorIs(t, err, context.Canceled)
 }

@@ -12,7 +12,8 @@ const sweepEvery = time.Hour
 
 // sweepNow sweeps if it is time to.
 func (l *Layout) sweepNow() {
-	if next := l.nextSweep.Load(); l.cfg.Now().UnixNano() >= next {
+	// More than sweepEvery ahead it is since the clock was set back.
+	if wait := l.nextSweep.Load() - l.cfg.Now().UnixNano(); wait <= 0 || wait > int64(sweepEvery) {
 		l.sweep()
 	}
 }
