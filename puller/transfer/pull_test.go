@@ -168,7 +168,7 @@ func TestPullCancelled(t *testing.T) {
 
 func TestErrNoStore(t *testing.T) {
 	_, err := transfer.New(transfer.Config{Source: newFakeSource()}).Pull(t.Context(), spec(reference.MustParse(appName)))
-	assert.ErrorContains(t, err, "no Store")
+	assert.ErrorContains(t, err, "Config.Store is nil")
 	_, err = transfer.New(transfer.Config{Source: newFakeSource(), Store: newMemStore()}).Pull(t.Context(), puller.Spec{})
 	assert.True(t, errors.Is(err, content.ErrBadReference))
 }
