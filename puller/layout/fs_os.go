@@ -203,6 +203,21 @@ func (f *osFS) OpenFile(name string, flag int) (file, error) {
 		}
 		return osFile{h}, nil
 	}
+	for range openTries {
+		h, err := openRegular(root, name, base, flag)
+		if h != nil || err != nil {
+			return h, err
+		}
+	}
+	return nil, fmt.Errorf("%q changes whenever it is opened: %w", name, errNotRegular)
+}
+
+// openTries is how often a file is opened anew that another program replaced just
+// then, as every Tag does with index.json.
+const openTries = 100
+
+// openRegular returns nil, and no error, if another file got the name meanwhile.
+func openRegular(root *os.Root, name, base string, flag int) (file, error) {
 	before, err := root.Lstat(base)
 	if err != nil {
 		return nil, err
@@ -215,17 +230,14 @@ func (f *osFS) OpenFile(name string, flag int) (file, error) {
 		return nil, err
 	}
 	after, err := h.Stat()
-	if err == nil && !os.SameFile(before, after) {
-		err = fmt.Errorf("%q changed while it was opened: %w", name, errNotRegular)
-	}
-	if err == nil && flag&os.O_RDWR != 0 && links(after) > 1 {
+	if err == nil && os.SameFile(before, after) {
+		if flag&os.O_RDWR == 0 || links(after) <= 1 {
+			return osFile{h}, nil
+		}
 		err = fmt.Errorf("%q has other names, which writing would change: %w", name, errNotRegular)
 	}
-	if err != nil {
-		h.Close()
-		return nil, err
-	}
-	return osFile{h}, nil
+	h.Close()
+	return nil, err
 }
 
 func (f *osFS) ReadDir(name string) ([]fs.DirEntry, error) {

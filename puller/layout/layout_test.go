@@ -4,9 +4,13 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"io"
 	"io/fs"
 	"math/rand/v2"
+	"os"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -91,4 +95,32 @@ func TestTagAndLookup(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, desc, got)
 	}
+}
+
+// A file that others replace all the time can be opened all the time.
+func TestOpenWhatIsReplaced(t *testing.T) {
+	l := openTest(t, t.TempDir())
+	var stop atomic.Bool
+	var wg sync.WaitGroup
+	for i := range 2 {
+		wg.Go(func() {
+			for temp := fmt.Sprintf("%s%d", tempPrefix, i); !stop.Load(); {
+				f, err := l.createFresh(temp)
+				if !assert.NoError(t, err) {
+					return
+				}
+				f.Close()
+				assert.NoError(t, l.fs.Rename(temp, indexName))
+			}
+		})
+	}
+	for range 3000 {
+		f, err := l.fs.OpenFile(indexName, os.O_RDONLY)
+		if !assert.NoError(t, err) {
+			break
+		}
+		f.Close()
+	}
+	stop.Store(true)
+	wg.Wait()
 }
