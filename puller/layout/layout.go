@@ -188,6 +188,9 @@ func (l *Layout) prepare() error {
 		return fmt.Errorf("another process that makes it a layout has the lock: %w", err)
 	}
 	defer unlock()
+	if _, err := l.fs.Lstat(layoutName); err == nil {
+		return l.checkVersion()
+	}
 	if _, err := l.fs.Lstat(indexName); errors.Is(err, fs.ErrNotExist) {
 		if err := l.replace(indexName, emptyIndex().encode()); err != nil {
 			return err
@@ -227,6 +230,7 @@ func (l *Layout) refuseStrange() error {
 	for _, e := range entries {
 		switch e.Name() {
 		case blobsDir, stateDir, indexName, "lost+found":
+		case layoutName: // another process made it one just now
 		default:
 			return fmt.Errorf("it is no OCI image layout: it has no file %q and holds %.80q; give an empty directory or a layout", layoutName, e.Name())
 		}

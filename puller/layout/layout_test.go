@@ -124,3 +124,30 @@ func TestOpenWhatIsReplaced(t *testing.T) {
 	stop.Store(true)
 	wg.Wait()
 }
+
+// Two processes make one directory a layout: whatever the one has done when the
+// other goes on, both open it, and what was tagged by then stays.
+func TestOpenedByTwoAtOnce(t *testing.T) {
+	data, desc := blobOf(1, 100)
+	ref := reference.MustParse("busybox:1.36")
+	for k, met := 0, true; met; k++ {
+		disk, n, opening, tagged := newMemDisk(), 0, true, false
+		l, err := openFS("mem", &hookFS{&memFS{disk}, func(string, string) error {
+			n++
+			if !opening || n-1 != k || disk.locks[indexLock] != nil {
+				return nil
+			}
+			tagged = true
+			other := must(openFS("mem", &memFS{disk}, Config{}))
+			store(t, other, desc, data)
+			require.NoError(t, other.Tag(t.Context(), ref, desc))
+			return other.Close()
+		}}, Config{})
+		require.NoError(t, err, "operation %d", k)
+		opening, met = false, n > k
+		if _, err := l.Lookup(t.Context(), ref); tagged {
+			require.NoError(t, err, "operation %d", k)
+		}
+		require.NoError(t, l.Close())
+	}
+}
