@@ -137,16 +137,12 @@ func (r *Runtime) configPlatform(ctx context.Context, config ocispec.Descriptor)
 	return p, nil
 }
 
-// tag makes the name stand for the image, unless it does. An index is tagged
-// anew each time: a Store may show it by what is stored of it, and now that may be more.
+// tag makes the name stand for the image, also if it does already: a Store may
+// show an index by what is stored of it, which may be more now, and only Tag
+// says that the name is durable.
 func (r *Runtime) tag(ctx context.Context, spec puller.Spec, t target) error {
 	desc := t.top()
 	desc.Data = nil
-	if len(t.docs) == 1 {
-		if now, err := r.store.Lookup(ctx, spec.Ref); err == nil && now.Digest == desc.Digest && now.Size == desc.Size {
-			return nil
-		}
-	}
 	if err := r.store.Tag(ctx, spec.Ref, desc); err != nil {
 		return storeError("tag", err)
 	}
