@@ -52,6 +52,8 @@ type file interface {
 	Sync() error
 	// WriteBack asks the system to begin writing to disk what was written so far.
 	WriteBack()
+	// Reserve asks for room for n bytes at off, without a change of the length.
+	Reserve(off, n int64) error
 }
 
 var (

@@ -343,3 +343,5 @@ func (f *osFS) Close() error {
 type osFile struct{ *os.File }
 
 func (f osFile) WriteBack() { startWriteBack(f.File) }
+
+func (f osFile) Reserve(off, n int64) error { return reserve(f.File, off, n) }

@@ -14,6 +14,8 @@ func renameAt(*os.File, string, *os.File, string) error { return errors.ErrUnsup
 
 func links(fs.FileInfo) uint64 { return 1 }
 
+func reserve(*os.File, int64, int64) error { return errors.ErrUnsupported }
+
 func syncFS(*os.File) error { return errors.ErrUnsupported }
 
 // syncDir does nothing on Windows, which has no such operation: names are

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"iter"
 	"sync"
+	"sync/atomic"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -23,11 +24,15 @@ type ingest struct {
 	kept   []span // as Have tells
 
 	mu        sync.Mutex
-	done      spans  // written in all
-	unflushed int64  // bytes since the last WriteBack
-	list      file   // nil as long as what was written is the partial's beginning
-	fresh     []span // written, not yet listed
-	unlisted  int64  // bytes in fresh
+	done      spans // written in all
+	reserved  int64 // up to where there is room; see reserve
+	ahead     int64 // of it not written
+	unflushed int64 // bytes since the last WriteBack
+	flushing  atomic.Bool
+	flushes   sync.WaitGroup // one at a time
+	list      file           // nil as long as what was written is the partial's beginning
+	fresh     []span         // written, not yet listed
+	unlisted  int64          // bytes in fresh
 	listEnd   int64
 	arrived   bool // no longer counted in Layout.open
 	ended     bool
@@ -143,17 +148,13 @@ func (in *ingest) WriteAt(p []byte, off int64) (int, error) {
 			Err:  fmt.Errorf("blob %s: %d bytes at %d, beyond its %d", in.desc.Digest, len(p), off, in.desc.Size),
 		}
 	}
-	if err := in.beforeWrite(off); err != nil {
+	if err := in.beforeWrite(off, off+int64(len(p))); err != nil {
 		return 0, in.l.fail(err, "write blob %s", in.desc.Digest)
 	}
 	n, err := in.f.WriteAt(p, off)
 	if n > 0 {
-		flush, lerr := in.wrote(off, off+int64(n))
-		if err == nil {
-			err = lerr
-		}
-		if flush {
-			in.f.WriteBack() // outside the lock: a full queue of the disk holds it up
+		if werr := in.wrote(off, off+int64(n)); err == nil {
+			err = werr
 		}
 	}
 	return n, in.l.fail(err, "write blob %s", in.desc.Digest)
@@ -162,13 +163,17 @@ func (in *ingest) WriteAt(p []byte, off int64) (int, error) {
 // beforeWrite begins the side list if there would be a hole before off: as long
 // as there is none, the partial's length says what was written. The list's first
 // record is that beginning, and is there before the hole is.
-func (in *ingest) beforeWrite(off int64) error {
+func (in *ingest) beforeWrite(off, end int64) error {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if in.ended {
 		return fs.ErrClosed
 	}
-	if in.list != nil || off <= in.beginning().end {
+	if in.list != nil {
+		return nil
+	}
+	if off <= in.beginning().end {
+		in.reserve(end)
 		return nil
 	}
 	list, err := in.l.createFresh(listName(in.desc.Digest))
@@ -193,21 +198,23 @@ func (in *ingest) beginning() span {
 	return in.done[0]
 }
 
-// wrote takes note of what was written and tells the side list, if there is one,
-// now and then. flush says that it is time to write back.
-func (in *ingest) wrote(off, end int64) (flush bool, err error) {
+// wrote takes note of what was written, has it written back and tells the side
+// list, if there is one, now and then.
+func (in *ingest) wrote(off, end int64) error {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if in.ended {
-		return false, fs.ErrClosed
+		return fs.ErrClosed
 	}
 	in.done = in.done.add(off, end)
+	in.countAhead()
 	in.unflushed += end - off
-	if flush = in.unflushed >= in.l.tune.writeBackEvery; flush {
+	if in.unflushed >= in.l.tune.writeBackEvery && in.flushing.CompareAndSwap(false, true) {
 		in.unflushed = 0
+		in.flushes.Go(in.writeBack)
 	}
 	if in.list == nil {
-		return flush, nil
+		return nil
 	}
 	if i := len(in.fresh) - 1; i >= 0 && in.fresh[i].end == off {
 		in.fresh[i].end = end
@@ -216,9 +223,16 @@ func (in *ingest) wrote(off, end int64) (flush bool, err error) {
 	}
 	in.unlisted += end - off
 	if in.unlisted >= in.l.tune.listEvery {
-		err = in.flushList()
+		return in.flushList()
 	}
-	return flush, err
+	return nil
+}
+
+// writeBack takes milliseconds, and longer when the disk's queue is full, in
+// which connection and hash would stand still.
+func (in *ingest) writeBack() {
+	in.f.WriteBack()
+	in.flushing.Store(false)
 }
 
 // flushList appends what was written to the side list, if there is one. It is not
@@ -307,10 +321,12 @@ func (in *ingest) arrive() {
 // too. The caller holds mu.
 func (in *ingest) end(remove bool) (err error) {
 	in.ended = true
+	in.countAhead()
 	in.arrive()
 	if in.list != nil {
 		in.list.Close()
 	}
+	in.flushes.Wait()
 	in.f.Close()
 	if remove {
 		err = in.removeFiles()

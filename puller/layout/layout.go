@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -57,6 +58,7 @@ type Layout struct {
 
 	keys    keyLocks
 	open    atomic.Int64 // ingests whose last byte has not come
+	ahead   atomic.Int64 // bytes that they have reserved and not written
 	commits *batch[*commitItem]
 	tags    *batch[edit]
 
@@ -87,7 +89,7 @@ type tuning struct {
 }
 
 func defaultTuning() tuning {
-	return tuning{listEvery: 128 << 10, writeBackEvery: 8 << 20, smallBlob: 4 << 20, listMost: 1 << 20}
+	return tuning{listEvery: 128 << 10, writeBackEvery: 4 << 20, smallBlob: 4 << 20, listMost: 1 << 20}
 }
 
 // Open is OpenConfig with the zero Config.
@@ -151,8 +153,17 @@ func (l *Layout) Dir() string { return l.dir }
 // Free is how many bytes the layout's file system still takes from this
 // process; math.MaxInt64 where the system cannot be asked.
 func (l *Layout) Free(context.Context) (int64, error) {
-	n, err := l.fs.Free()
+	n, err := l.free()
 	return n, l.fail(err, "ask for free space")
+}
+
+// free counts what ingests have reserved as free, since it is their missing bytes' room.
+func (l *Layout) free() (int64, error) {
+	n, err := l.fs.Free()
+	if ahead := l.ahead.Load(); n < math.MaxInt64-ahead {
+		n += ahead
+	}
+	return n, err
 }
 
 // prepare makes what a layout must have. The file oci-layout comes last, so

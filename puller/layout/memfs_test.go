@@ -398,7 +398,10 @@ func (f *memFile) Sync() error {
 	return nil
 }
 
-func (f *memFile) WriteBack()   {}
+func (f *memFile) WriteBack() {}
+
+func (f *memFile) Reserve(int64, int64) error { return nil }
+
 func (f *memFile) Close() error { return nil }
 
 type memInfo struct {

@@ -180,7 +180,7 @@ func (l *Layout) checkSpace(missing int64) error {
 	if missing < askFreeFrom {
 		return nil
 	}
-	free, err := l.fs.Free()
+	free, err := l.free()
 	if err != nil {
 		l.log.Debug("the free space is not known", "error", err)
 		return nil
