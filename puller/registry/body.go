@@ -48,7 +48,7 @@ type body struct {
 	answer  *answer // being read; nil between answers
 	skip    int64   // bytes at its start that the caller has already
 	left    int64   // bytes it announced and did not bring; -1 if it did not announce
-	gained  bool    // it brought a byte that is new
+	gained  int64   // bytes it brought that are new
 	skipped int64   // by all answers
 	idle    int     // reads in a row that gave neither a byte nor an error
 	answers int
@@ -154,7 +154,7 @@ func (b *body) readAnswer(p []byte) int {
 	}
 	b.pos += int64(n)
 	if n > 0 {
-		b.gained = true
+		b.gained += int64(n)
 		b.patience.progress()
 	}
 	switch {
@@ -167,6 +167,10 @@ func (b *body) readAnswer(p []byte) int {
 	}
 	return n
 }
+
+// enough is how many new bytes make an answer worth its request: to ask on at
+// once is then no tighter a loop than to fetch blobs of that size.
+const enough = 1 << 20
 
 // errSlow is why an answer was cut that brought too little.
 var errSlow = fmt.Errorf("less than %d bytes a second", minRate)
@@ -181,8 +185,11 @@ func (b *body) cut(err error) {
 	}
 	// An answer that brought something is followed by another at once, but not
 	// in a tight loop. Bytes that come one an answer are slow, too.
-	pause := ownDelay(1) / 20
-	if b.gained && b.rate.add(pause, 0, 2*b.client.stall()) {
+	pause := time.Duration(0)
+	if b.gained < enough {
+		pause = ownDelay(1) / 20
+	}
+	if b.gained > 0 && b.rate.add(pause, 0, 2*b.client.stall()) {
 		err = errSlow
 	}
 	var failure error
@@ -192,7 +199,7 @@ func (b *body) cut(err error) {
 	default:
 		failure = failTrip(a.watch.ctx, a.host, fmt.Errorf("after %d of %d bytes: %w", b.pos, b.desc.Size, early(err)), a.secrets)
 	}
-	gained := b.gained
+	gained := b.gained > 0
 	b.drop()
 	b.client.logger().InfoContext(b.ctx, "blob cut", "digest", string(b.desc.Digest), "host", redact.Text(a.host, a.secrets...), "at", b.pos, "error", failure)
 	switch {
@@ -219,7 +226,7 @@ func (b *body) drop() {
 	if b.answer != nil {
 		b.answer.end()
 	}
-	b.answer, b.gained = nil, false
+	b.answer, b.gained = nil, 0
 }
 
 // finish looks, once all bytes are there, whether the answer has more than the

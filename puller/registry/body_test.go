@@ -153,6 +153,33 @@ func TestOneByteEach(t *testing.T) {
 	})
 }
 
+// TestCutAfterMuch: after an answer that brought a MiB the next is asked for at
+// once, after one that brought less it is not.
+func TestCutAfterMuch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const size = 4 << 20
+		blob := make([]byte, size)
+		cutAt := func(from, to int) func(*http.Request) (*http.Response, error) {
+			status, header := 200, []string(nil)
+			if from > 0 {
+				status, header = 206, []string{"Content-Range", fmt.Sprintf("bytes %d-%d/%d", from, size-1, size)}
+			}
+			return raw(status, int64(size-from), io.EOF, string(blob[from:to]), header...)
+		}
+		tr := &timed{steps: []func(*http.Request) (*http.Response, error){
+			cutAt(0, 1<<20), cutAt(1<<20, 2<<20), cutAt(2<<20, 3<<20-1), cutAt(3<<20-1, size),
+		}}
+		got, err := blobRead(t, &registry.Client{Transport: tr}, blob)
+		require.NoError(t, err)
+		assert.Len(t, got, size)
+		gaps := tr.gaps()
+		require.Len(t, gaps, 3)
+		assert.Zero(t, gaps[0])
+		assert.Zero(t, gaps[1])
+		assert.InDelta(t, 25*time.Millisecond, gaps[2], float64(13*time.Millisecond))
+	})
+}
+
 // TestBodyEnd: an answer that announced more than the blob and then says
 // nothing does not hold up the blob.
 func TestBodyEnd(t *testing.T) {
