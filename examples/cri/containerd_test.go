@@ -148,12 +148,7 @@ func describe(mediaType string, data []byte) ocispec.Descriptor {
 func startContainerd(t *testing.T, reg *realtest.DockerRegistry, ca *realtest.CA) (socket string) {
 	t.Helper()
 	program := realtest.Need(t, "containerd")
-	if os.Geteuid() != 0 {
-		if realtest.Required() {
-			t.Fatal("containerd needs root")
-		}
-		t.Skip("containerd needs root")
-	}
+	realtest.NeedRoot(t, "containerd needs it")
 	dir, err := os.MkdirTemp("", "cd") // short: the path of a socket has at most 108 bytes
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, os.RemoveAll(dir)) })

@@ -25,3 +25,16 @@ func Need(t testing.TB, program string) string {
 	t.Skipf("%s is not installed; set PULLKIT_REQUIRE_REAL_PARTS=1 to make this a failure", program)
 	return ""
 }
+
+// NeedRoot skips a test that only root can run, or fails it where Required says
+// so.
+func NeedRoot(t testing.TB, why string) {
+	t.Helper()
+	switch {
+	case os.Geteuid() == 0:
+	case Required():
+		t.Fatalf("not run as root: %s", why)
+	default:
+		t.Skipf("not run as root: %s; set PULLKIT_REQUIRE_REAL_PARTS=1 to make this a failure", why)
+	}
+}

@@ -19,6 +19,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/pullkit/pullkit/internal/realtest"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -284,9 +285,7 @@ func TestWriteFailsInTheMiddle(t *testing.T) {
 
 // mountSmall mounts a file system of that size, as root, and returns its path.
 func mountSmall(t *testing.T, size string) string {
-	if os.Getuid() != 0 {
-		t.Skip("only root can mount; TestFailEveryOperation and TestWriteFailsInTheMiddle go as far without")
-	}
+	realtest.NeedRoot(t, "only root can mount; TestFailEveryOperation and TestWriteFailsInTheMiddle go as far without")
 	dir := t.TempDir()
 	require.NoError(t, syscall.Mount("tmpfs", dir, "tmpfs", 0, "size="+size))
 	t.Cleanup(func() { syscall.Unmount(dir, syscall.MNT_DETACH) })

@@ -177,12 +177,7 @@ func TestUmociReads(t *testing.T) {
 
 func TestContainerdImports(t *testing.T) {
 	ctr, containerd := realtest.Need(t, "ctr"), realtest.Need(t, "containerd")
-	if os.Getuid() != 0 {
-		if realtest.Required() {
-			t.Fatal("containerd needs root")
-		}
-		t.Skip("containerd needs root")
-	}
+	realtest.NeedRoot(t, "containerd needs it")
 	r := newRealImages(t)
 	dir := must(os.MkdirTemp("", "cd")) // short, for the socket
 	t.Cleanup(func() { os.RemoveAll(dir) })
