@@ -159,7 +159,7 @@ func (in *ingest) publish() error {
 	if err != nil {
 		return err
 	}
-	if err := in.l.fs.CheckDir(stateDir); err != nil {
+	if err := in.l.fs.CheckDir(ingestDir); err != nil {
 		return err
 	}
 	at, err := in.l.fs.Lstat(part)

@@ -253,12 +253,20 @@ func (f *osFS) ReadDir(name string) ([]fs.DirEntry, error) {
 	return h.ReadDir(-1)
 }
 
+// Mkdir makes the directory in which all files are made, and so blobs too, apart
+// where that helps.
 func (f *osFS) Mkdir(name string) error {
-	root, base, err := f.in(name)
+	d, base, err := f.split(name)
 	if err != nil {
 		return err
 	}
-	return root.Mkdir(base, 0o755)
+	if name == ingestDir {
+		err := mkdirApart(d, tempBase, base)
+		if !errors.Is(err, errors.ErrUnsupported) {
+			return err
+		}
+	}
+	return d.root.Mkdir(base, 0o755)
 }
 
 func (f *osFS) Rename(from, to string) error {

@@ -12,6 +12,8 @@ import (
 
 func renameAt(*os.File, string, *os.File, string) error { return errors.ErrUnsupported }
 
+func mkdirApart(*osDir, string, string) error { return errors.ErrUnsupported }
+
 func links(fs.FileInfo) uint64 { return 1 }
 
 func reserve(*os.File, int64, int64) error { return errors.ErrUnsupported }

@@ -76,24 +76,7 @@ func (l *Layout) Ingest(ctx context.Context, desc ocispec.Descriptor) (content.I
 // ready makes the directories that a blob needs, and checks that no link stands
 // for one of them.
 func (l *Layout) ready(d digest.Digest) error {
-	dir := algorithmDir(d)
-	_, known := l.dirs.Load(dir)
-	for _, name := range []string{stateDir, blobsDir, dir} {
-		if known {
-			err := l.fs.CheckDir(name)
-			if err == nil {
-				continue
-			}
-			if !errors.Is(err, fs.ErrNotExist) {
-				return err
-			}
-		}
-		if err := l.mkdir(name); err != nil {
-			return err
-		}
-	}
-	l.dirs.Store(dir, struct{}{})
-	return nil
+	return l.mkdirs(stateDir, ingestDir, blobsDir, algorithmDir(d))
 }
 
 func (l *Layout) begin(ctx context.Context, desc ocispec.Descriptor) (*ingest, error) {

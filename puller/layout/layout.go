@@ -22,11 +22,13 @@ const (
 	layoutName = "oci-layout"
 	indexName  = "index.json"
 	blobsDir   = "blobs"
-	stateDir   = ".pullkit" // partials, temporaries and locks; never read by other tools
+	stateDir   = ".pullkit"           // locks and what follows; never read by other tools
+	ingestDir  = stateDir + "/ingest" // partials and temporaries
 
 	lockName    = stateDir + "/lock"
 	removalName = stateDir + "/removals"
-	tempPrefix  = stateDir + "/tmp-"
+	tempBase    = "tmp-"
+	tempPrefix  = ingestDir + "/" + tempBase
 	partSuffix  = ".part" // what there is of a blob
 	listSuffix  = ".list" // which ranges of it were written, if not its beginning alone
 	lockSuffix  = ".lock"
@@ -67,7 +69,6 @@ type Layout struct {
 
 	removals  fs.FileInfo // of removalName when the layout was opened; nil if it was not there
 	nextSweep atomic.Int64
-	dirs      sync.Map     // algorithm -> struct{}: directories of blobs that are there
 	found     atomic.Bool  // blobs were found whose names may not be durable; see settleNames
 	settled   sync.Map     // directory of blobs -> time.Time: of its names when they were last made durable
 	skipSync  atomic.Int64 // how many batches do without SyncFS, which was slow
@@ -169,7 +170,7 @@ func (l *Layout) free() (int64, error) {
 // prepare makes what a layout must have. The file oci-layout comes last, so
 // that a directory that has it is whole.
 func (l *Layout) prepare() error {
-	for _, name := range []string{blobsDir, stateDir} {
+	for _, name := range []string{blobsDir, stateDir, ingestDir} {
 		if err := l.fs.CheckDir(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
@@ -186,10 +187,7 @@ func (l *Layout) prepare() error {
 	if err := l.refuseStrange(); err != nil {
 		return err
 	}
-	if err := l.mkdir(blobsDir); err != nil {
-		return err
-	}
-	if err := l.mkdir(stateDir); err != nil {
+	if err := l.mkdirs(blobsDir, stateDir, ingestDir); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), openWait)
@@ -249,6 +247,21 @@ func (l *Layout) refuseStrange() error {
 	return nil
 }
 
+// mkdirs checks that the directories are there and are no links, and makes, durably,
+// those that are missing.
+func (l *Layout) mkdirs(names ...string) error {
+	for _, name := range names {
+		err := l.fs.CheckDir(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = l.mkdir(name)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // mkdir makes a directory, durably, or checks that it is one.
 func (l *Layout) mkdir(name string) error {
 	err := l.fs.Mkdir(name)
@@ -287,7 +300,7 @@ func (l *Layout) replace(name string, data []byte) error {
 }
 
 // tempName is what a file is called before it is name.
-func tempName(name string) string { return stateDir + "/" + name + ".new" }
+func tempName(name string) string { return ingestDir + "/" + name + ".new" }
 
 // writeFile makes a file with that content, synced, and leaves it open; its name
 // is not synced. After an error there is none.

@@ -14,7 +14,7 @@ import (
 
 // Links planted for the directories: nothing is written through them.
 func TestPlantedDirectoryLinks(t *testing.T) {
-	for _, name := range []string{"blobs", "blobs/sha256", stateDir} {
+	for _, name := range []string{"blobs", "blobs/sha256", stateDir, ingestDir} {
 		for _, inside := range []bool{false, true} {
 			t.Run(name, func(t *testing.T) {
 				dir, elsewhere := t.TempDir(), t.TempDir()
@@ -68,7 +68,7 @@ func TestPlantedFileLinks(t *testing.T) {
 	ref := reference.MustParse("busybox:1.36")
 	for _, name := range []string{
 		blobsDir + "/sha256/" + hash, partName(desc.Digest), listName(desc.Digest), lockName,
-		stateDir + "/" + indexName + ".new", indexName, layoutName, removalName,
+		tempName(indexName), indexName, layoutName, removalName,
 	} {
 		t.Run(filepath.Base(name), func(t *testing.T) {
 			dir := t.TempDir()

@@ -18,11 +18,11 @@ import (
 const askFreeFrom = 1 << 20
 
 func partName(d digest.Digest) string {
-	return stateDir + "/" + strings.ReplaceAll(string(d), ":", "-") + partSuffix
+	return ingestDir + "/" + strings.ReplaceAll(string(d), ":", "-") + partSuffix
 }
 
 func listName(d digest.Digest) string {
-	return stateDir + "/" + strings.ReplaceAll(string(d), ":", "-") + listSuffix
+	return ingestDir + "/" + strings.ReplaceAll(string(d), ":", "-") + listSuffix
 }
 
 // open makes a new partial, or opens the one there is with what its side list

@@ -364,7 +364,7 @@ func readOnly(t *testing.T, dir string) string {
 		return view
 	}
 	chmod := func(mode fs.FileMode) {
-		for _, name := range []string{"", blobsDir, blobsDir + "/sha256", stateDir} {
+		for _, name := range []string{"", blobsDir, blobsDir + "/sha256", stateDir, ingestDir} {
 			require.NoError(t, os.Chmod(filepath.Join(dir, name), mode))
 		}
 	}

@@ -117,7 +117,7 @@ func (l *Layout) unusedFor(fi fs.FileInfo, age time.Duration) bool {
 // lockForRemoval takes the index lock and leaves word for those who will tag
 // that something may be gone. See recheck.
 func (l *Layout) lockForRemoval(ctx context.Context) (unlock func(), err error) {
-	if err := l.mkdir(stateDir); err != nil {
+	if err := l.mkdirs(stateDir, ingestDir); err != nil {
 		return nil, l.fail(err, "remove")
 	}
 	release, err := l.lock(ctx, indexLock)

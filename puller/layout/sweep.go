@@ -31,16 +31,19 @@ func (l *Layout) sweep() {
 
 func (l *Layout) sweepOlder(age time.Duration) {
 	limit := l.cfg.Now().Add(-age)
-	entries, err := l.fs.ReadDir(stateDir)
-	if err != nil {
-		if !errors.Is(err, fs.ErrNotExist) {
+	for _, dir := range []string{stateDir, ingestDir} {
+		entries, err := l.fs.ReadDir(dir)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			l.log.Warn("left-overs were not looked for", "error", err)
 		}
-		return
+		l.sweepEntries(dir, entries, limit)
 	}
+}
+
+func (l *Layout) sweepEntries(dir string, entries []fs.DirEntry, limit time.Time) {
 	swept := make(map[string]bool)
 	for _, e := range entries {
-		name := stateDir + "/" + e.Name()
+		name := dir + "/" + e.Name()
 		switch base, suffix := cutSuffix(e.Name()); {
 		case suffix == partSuffix || suffix == listSuffix:
 			if !swept[base] {
@@ -51,7 +54,7 @@ func (l *Layout) sweepOlder(age time.Duration) {
 			if l.old(name, limit) {
 				l.sweepLock(name, base)
 			}
-		case strings.HasPrefix(name, tempPrefix) && l.old(name, limit):
+		case strings.HasPrefix(e.Name(), tempBase) && l.old(name, limit):
 			l.log.Info("a left-over is removed", "name", name)
 			l.fs.Remove(name)
 		}
@@ -67,7 +70,7 @@ func cutSuffix(name string) (base, suffix string) {
 
 // sweepPartial removes a partial and its list if both are old and nobody has the lock.
 func (l *Layout) sweepPartial(base string, limit time.Time) {
-	part, list := stateDir+"/"+base+partSuffix, stateDir+"/"+base+listSuffix
+	part, list := ingestDir+"/"+base+partSuffix, ingestDir+"/"+base+listSuffix
 	if !l.old(part, limit) || !l.old(list, limit) {
 		return
 	}

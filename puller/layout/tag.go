@@ -150,7 +150,7 @@ func (l *Layout) edit(ctx context.Context, change edit) error {
 }
 
 func (l *Layout) editAll(ctx context.Context, take func() []*job[edit]) error {
-	if err := l.mkdir(stateDir); err != nil {
+	if err := l.mkdirs(stateDir, ingestDir); err != nil {
 		return err
 	}
 	unlock, err := l.lock(ctx, indexLock)

@@ -1,0 +1,65 @@
+package layout
+
+import (
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// Each file system makes the directory of partials, in its place alone; on ext4 those
+// of several layouts are not neighbours.
+func TestIngestDirectoryApart(t *testing.T) {
+	base := t.TempDir()
+	var at []uint64
+	for _, name := range []string{"a", "b", "c", "d", "e", "f"} {
+		dir := filepath.Join(base, name)
+		openTest(t, dir)
+		entries, err := os.ReadDir(filepath.Join(dir, stateDir))
+		require.NoError(t, err)
+		require.Len(t, entries, 2)
+		assert.Equal(t, []string{"ingest", "lock"}, []string{entries[0].Name(), entries[1].Name()})
+		at = append(at, inodeOf(t, filepath.Join(dir, ingestDir)))
+	}
+	top := must(os.Open(filepath.Join(base, "a", stateDir)))
+	defer top.Close()
+	if !spreads(top) {
+		return
+	}
+	near := 0
+	for i := range at[1:] {
+		if max(at[i], at[i+1])-min(at[i], at[i+1]) < 1000 {
+			near++
+		}
+	}
+	assert.Less(t, near, len(at)-1, "inodes %d", at)
+}
+
+func inodeOf(t *testing.T, name string) uint64 {
+	var st syscall.Stat_t
+	require.NoError(t, syscall.Stat(name, &st))
+	return st.Ino
+}
+
+// Several processes make the directory at once: one of theirs stays.
+func TestIngestDirectoryOnce(t *testing.T) {
+	dir := t.TempDir()
+	var wg sync.WaitGroup
+	for range 8 {
+		f := must(openOS(dir))
+		defer f.Close()
+		wg.Go(func() {
+			l := &Layout{fs: f}
+			assert.NoError(t, l.mkdirs(stateDir, ingestDir))
+		})
+	}
+	wg.Wait()
+	entries, err := os.ReadDir(filepath.Join(dir, stateDir))
+	require.NoError(t, err)
+	require.Len(t, entries, 1)
+	assert.Equal(t, "ingest", entries[0].Name())
+}
