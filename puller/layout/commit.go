@@ -65,7 +65,7 @@ func (in *ingest) Commit(ctx context.Context) error {
 }
 
 func (in *ingest) commit(ctx context.Context) error {
-	if err := in.l.fs.Chtimes(partName(in.desc.Digest), in.l.cfg.Now(), stamp); err != nil {
+	if err := in.stamp(); err != nil {
 		return err
 	}
 	item := &commitItem{in: in}
@@ -79,6 +79,16 @@ func (in *ingest) commit(ctx context.Context) error {
 		item.synced = true
 	}
 	return in.l.commits.do(ctx, item, in.l.commitAll)
+}
+
+// stamp gives the partial the times of a blob that was verified.
+func (in *ingest) stamp() error {
+	now := in.l.cfg.Now()
+	err := in.f.Chtimes(now, stamp)
+	if errors.Is(err, errors.ErrUnsupported) {
+		return in.l.fs.Chtimes(partName(in.desc.Digest), now, stamp)
+	}
+	return err
 }
 
 var errSync = errors.New("sync")
@@ -97,7 +107,9 @@ func (l *Layout) commitAll(_ context.Context, take func() []*job[*commitItem]) e
 	dirs := make(map[string][]*job[*commitItem])
 	for _, j := range jobs {
 		if j.err == nil {
-			j.err = j.item.in.publish()
+			if j.err = j.item.in.publish(); j.err != nil {
+				l.dirs.Clear()
+			}
 		}
 		if j.err == nil {
 			dir := algorithmDir(j.item.in.desc.Digest)
@@ -105,12 +117,31 @@ func (l *Layout) commitAll(_ context.Context, take func() []*job[*commitItem]) e
 		}
 	}
 	for dir, named := range dirs {
-		if err := l.syncDir(dir); err != nil {
-			l.found.Store(true) // they are in sight
+		err := l.inPlace(dir, named[0].item.in)
+		if err == nil {
+			err = l.syncDir(dir)
+		}
+		if err != nil {
+			l.dirs.Clear()
+			l.found.Store(true) // they may be in sight
 			for _, j := range named {
 				j.err = err
 			}
 		}
+	}
+	return nil
+}
+
+// inPlace checks that dir, to which blobs were given, the named one first, is still
+// the layout's, and not one that another program has removed or put aside.
+func (l *Layout) inPlace(dir string, first *ingest) error {
+	for _, name := range []string{blobsDir, dir} {
+		if err := l.fs.CheckDir(name); err != nil {
+			return err
+		}
+	}
+	if _, err := l.fs.Lstat(blobName(first.desc.Digest)); err != nil {
+		return fmt.Errorf("%q is not the directory it was: %w", dir, err)
 	}
 	return nil
 }

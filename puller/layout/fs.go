@@ -50,6 +50,8 @@ type file interface {
 	io.Closer
 	Stat() (fs.FileInfo, error)
 	Sync() error
+	// Chtimes is that of fsys; the error wraps errors.ErrUnsupported where only names have it.
+	Chtimes(now, mtime time.Time) error
 	// WriteBack asks the system to begin writing to disk what was written so far.
 	WriteBack()
 	// Reserve asks for room for n bytes at off, without a change of the length.

@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"syscall"
 	"time"
+	"unsafe"
 )
 
 // sysSyncFS is the number of syncfs(2), which package syscall does not know on
@@ -56,6 +57,32 @@ func releaseAtLeast(release string, major, minor int) bool {
 		return false
 	}
 	return a > major || a == major && b >= minor
+}
+
+// openAt is OpenFile of os.Root for a name without a slash, in one system call:
+// that one finds out each time that a regular file cannot be polled.
+func openAt(dir *os.File, base string, flag int) (*os.File, error) {
+	for {
+		fd, err := syscall.Openat(int(dir.Fd()), base, flag|syscall.O_NOFOLLOW|syscall.O_CLOEXEC, 0o644)
+		runtime.KeepAlive(dir)
+		if err == syscall.EINTR {
+			continue
+		}
+		if err != nil {
+			return nil, &os.PathError{Op: "openat", Path: base, Err: err}
+		}
+		return os.NewFile(uintptr(fd), base), nil
+	}
+}
+
+func chtimes(f *os.File, now, mtime time.Time) error {
+	times := [2]syscall.Timespec{syscall.NsecToTimespec(now.UnixNano()), syscall.NsecToTimespec(mtime.UnixNano())}
+	_, _, errno := syscall.Syscall6(syscall.SYS_UTIMENSAT, f.Fd(), 0, uintptr(unsafe.Pointer(&times)), 0, 0, 0)
+	runtime.KeepAlive(f)
+	if errno != 0 {
+		return &os.PathError{Op: "utimensat", Path: f.Name(), Err: errno}
+	}
+	return nil
 }
 
 func renameAt(fromDir *os.File, from string, toDir *os.File, to string) error {

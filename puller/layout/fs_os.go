@@ -190,21 +190,21 @@ func (f *osFS) Lstat(name string) (fs.FileInfo, error) {
 // OpenFile looks at the name before it opens, so that no pipe blocks it, and
 // compares afterwards, so that no link that came in between is followed.
 func (f *osFS) OpenFile(name string, flag int) (file, error) {
-	root, base, err := f.in(name)
+	d, base, err := f.split(name)
 	if err != nil {
 		return nil, err
 	}
 	if flag&os.O_EXCL != 0 {
 		f.naming.Lock()
 		defer f.naming.Unlock()
-		h, err := root.OpenFile(base, flag, 0o644)
+		h, err := d.open(base, flag)
 		if err != nil {
 			return nil, err
 		}
 		return osFile{h}, nil
 	}
 	for range openTries {
-		h, err := openRegular(root, name, base, flag)
+		h, err := openRegular(d, name, base, flag)
 		if h != nil || err != nil {
 			return h, err
 		}
@@ -217,15 +217,15 @@ func (f *osFS) OpenFile(name string, flag int) (file, error) {
 const openTries = 100
 
 // openRegular returns nil, and no error, if another file got the name meanwhile.
-func openRegular(root *os.Root, name, base string, flag int) (file, error) {
-	before, err := root.Lstat(base)
+func openRegular(d *osDir, name, base string, flag int) (file, error) {
+	before, err := d.root.Lstat(base)
 	if err != nil {
 		return nil, err
 	}
 	if !before.Mode().IsRegular() {
 		return nil, fmt.Errorf("%q: %w", name, errNotRegular)
 	}
-	h, err := root.OpenFile(base, flag&^os.O_CREATE, 0)
+	h, err := d.open(base, flag&^os.O_CREATE)
 	if err != nil {
 		return nil, err
 	}
@@ -238,6 +238,15 @@ func openRegular(root *os.Root, name, base string, flag int) (file, error) {
 	}
 	h.Close()
 	return nil, err
+}
+
+// open opens a file in d that is no link.
+func (d *osDir) open(base string, flag int) (*os.File, error) {
+	h, err := openAt(d.f, base, flag)
+	if errors.Is(err, errors.ErrUnsupported) {
+		return d.root.OpenFile(base, flag, 0o644)
+	}
+	return h, err
 }
 
 func (f *osFS) ReadDir(name string) ([]fs.DirEntry, error) {
@@ -349,6 +358,8 @@ func (f *osFS) Close() error {
 }
 
 type osFile struct{ *os.File }
+
+func (f osFile) Chtimes(now, mtime time.Time) error { return chtimes(f.File, now, mtime) }
 
 func (f osFile) WriteBack() { startWriteBack(f.File) }
 

@@ -8,9 +8,14 @@ import (
 	"math"
 	"os"
 	"runtime"
+	"time"
 )
 
 func renameAt(*os.File, string, *os.File, string) error { return errors.ErrUnsupported }
+
+func openAt(*os.File, string, int) (*os.File, error) { return nil, errors.ErrUnsupported }
+
+func chtimes(*os.File, time.Time, time.Time) error { return errors.ErrUnsupported }
 
 func mkdirApart(*osDir, string, string) error { return errors.ErrUnsupported }
 

@@ -141,6 +141,13 @@ func (f *hookFile) Stat() (fs.FileInfo, error) {
 	return f.file.Stat()
 }
 
+func (f *hookFile) Chtimes(now, mtime time.Time) error {
+	if err := f.h.before("chtimes", f.name); err != nil {
+		return err
+	}
+	return f.file.Chtimes(now, mtime)
+}
+
 // Sync that fails leaves what was written in the cache, marked as if it were on
 // disk: so do Linux file systems.
 func (f *hookFile) Sync() error {

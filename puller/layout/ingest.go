@@ -49,9 +49,20 @@ func (l *Layout) Ingest(ctx context.Context, desc ocispec.Descriptor) (content.I
 	if err := checkDesc(desc); err != nil {
 		return nil, err
 	}
+	if l.seen(desc.Digest) {
+		in, err := l.ingest(ctx, desc)
+		if content.KindOf(err) != content.ErrStore {
+			return in, err
+		}
+		// A directory may have been removed since.
+	}
 	if err := l.ready(desc.Digest); err != nil {
 		return nil, l.fail(err, "store blob %s", desc.Digest)
 	}
+	return l.ingest(ctx, desc)
+}
+
+func (l *Layout) ingest(ctx context.Context, desc ocispec.Descriptor) (content.Ingest, error) {
 	l.sweepNow()
 	unlock, err := l.lock(ctx, string(desc.Digest))
 	if err != nil {
@@ -73,10 +84,21 @@ func (l *Layout) Ingest(ctx context.Context, desc ocispec.Descriptor) (content.I
 	return in, nil
 }
 
+// seen reports whether ready need not look: it did, when one of the blobs began that
+// come now. What changes meanwhile commitAll finds out.
+func (l *Layout) seen(d digest.Digest) bool {
+	_, seen := l.dirs.Load(algorithmDir(d))
+	return seen && l.open.Load() > 0
+}
+
 // ready makes the directories that a blob needs, and checks that no link stands
 // for one of them.
 func (l *Layout) ready(d digest.Digest) error {
-	return l.mkdirs(stateDir, ingestDir, blobsDir, algorithmDir(d))
+	if err := l.mkdirs(stateDir, ingestDir, blobsDir, algorithmDir(d)); err != nil {
+		return err
+	}
+	l.dirs.Store(algorithmDir(d), struct{}{})
+	return nil
 }
 
 func (l *Layout) begin(ctx context.Context, desc ocispec.Descriptor) (*ingest, error) {

@@ -69,6 +69,7 @@ type Layout struct {
 
 	removals  fs.FileInfo // of removalName when the layout was opened; nil if it was not there
 	nextSweep atomic.Int64
+	dirs      sync.Map     // directory of blobs -> struct{}: seen by ready
 	found     atomic.Bool  // blobs were found whose names may not be durable; see settleNames
 	settled   sync.Map     // directory of blobs -> time.Time: of its names when they were last made durable
 	skipSync  atomic.Int64 // how many batches do without SyncFS, which was slow

@@ -134,3 +134,41 @@ func TestPlantedHardLinks(t *testing.T) {
 		assert.NoError(t, err, d)
 	}
 }
+
+// Another program puts a directory of blobs aside while blobs come: one that went
+// there is not said to be stored, and comes anew.
+func TestBlobDirectoryPutAside(t *testing.T) {
+	for _, name := range []string{blobsDir, blobsDir + "/sha256"} {
+		l := openTest(t, t.TempDir())
+		_, slow := blobOf(1, 1000)
+		in, err := l.Ingest(t.Context(), slow)
+		require.NoError(t, err)
+		defer in.Close()
+		data, desc := blobOf(2, 1000)
+		begun, err := l.Ingest(t.Context(), desc)
+		require.NoError(t, err)
+		_, err = begun.WriteAt(data, 0)
+		require.NoError(t, err)
+		path := filepath.Join(l.Dir(), name)
+		require.NoError(t, os.Rename(path, filepath.Join(l.Dir(), "aside")))
+		require.NoError(t, os.Mkdir(path, 0o755))
+		err = begun.Commit(t.Context())
+		assert.Equal(t, content.ErrStore, content.KindOf(err), "%v", err)
+		store(t, l, desc, data)
+		assert.FileExists(t, filepath.Join(l.Dir(), blobName(desc.Digest)))
+	}
+}
+
+// Another program removes the state directory while blobs come: others still do.
+func TestIngestAfterTheStateIsRemoved(t *testing.T) {
+	l := openTest(t, t.TempDir())
+	data, desc := blobOf(1, 1000)
+	in, err := l.Ingest(t.Context(), desc)
+	require.NoError(t, err)
+	defer in.Close()
+	for _, name := range []string{ingestDir, stateDir} {
+		require.NoError(t, os.RemoveAll(filepath.Join(l.Dir(), name)))
+		data, desc = blobOf(2, 1000+len(data))
+		store(t, l, desc, data)
+	}
+}

@@ -19,8 +19,9 @@ const fOFDSetLk = 37
 // A locker locks byte ranges of one file: there is no lock file for each digest
 // to be made, removed and swept.
 type locker struct {
-	mu sync.Mutex
-	f  *os.File
+	mu   sync.Mutex
+	root *os.Root // of the directory in which f was opened
+	f    *os.File
 }
 
 // tryLock takes the lock of key in the file called name in root.
@@ -62,9 +63,15 @@ func setLock(f *os.File, kind int16, at int64) error {
 func (l *locker) file(root *os.Root, name string) (*os.File, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.f != nil && l.root == root {
+		if fi, err := l.f.Stat(); err == nil && links(fi) > 0 {
+			return l.f, nil
+		}
+	}
 	at, err := root.Lstat(name)
 	if l.f != nil && err == nil {
 		if fi, err := l.f.Stat(); err == nil && os.SameFile(at, fi) {
+			l.root = root
 			return l.f, nil
 		}
 	}
@@ -76,7 +83,7 @@ func (l *locker) file(root *os.Root, name string) (*os.File, error) {
 		return nil, err
 	}
 	// The former file, if any, is left to the garbage collector: locks on it may be held.
-	l.f = f
+	l.f, l.root = f, root
 	return f, nil
 }
 

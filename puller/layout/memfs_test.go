@@ -398,6 +398,13 @@ func (f *memFile) Sync() error {
 	return nil
 }
 
+func (f *memFile) Chtimes(now, mtime time.Time) error {
+	f.m.d.mu.Lock()
+	defer f.m.d.mu.Unlock()
+	f.ino.atime, f.ino.mtime = now, mtime
+	return nil
+}
+
 func (f *memFile) WriteBack() {}
 
 func (f *memFile) Reserve(int64, int64) error { return nil }
