@@ -165,11 +165,26 @@ func TestStoreFailures(t *testing.T) {
 		"Tag":    {tag: syscall.EIO},
 	} {
 		s.memStore = newMemStore()
+		if s.open != nil { // of what was there before
+			_, err := transfer.New(transfer.Config{Source: src, Store: s.memStore}).Pull(t.Context(), spec(ref))
+			require.NoError(t, err)
+		}
 		_, err := transfer.New(transfer.Config{Source: src, Store: s}).Pull(t.Context(), spec(ref))
 		assert.ErrorIs(t, err, content.ErrStore, name)
 		assert.True(t, credentials.Stopped(err), name)
 		s.clean(t)
 	}
+}
+
+// What a pull has fetched it does not read back.
+func TestColdPullReadsNothingBack(t *testing.T) {
+	src := newFakeSource()
+	ref := src.name(appName, src.image(t, amd64, random(1, 100)))
+	s := failingStore{memStore: newMemStore(), open: syscall.EIO}
+	image, err := transfer.New(transfer.Config{Source: src, Store: s}).Pull(t.Context(), spec(ref))
+	require.NoError(t, err)
+	assert.Equal(t, amd64, image.Platform)
+	s.clean(t)
 }
 
 // A token that the registry was given, and a password longer than what errors

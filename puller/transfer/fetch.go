@@ -64,6 +64,7 @@ type try struct {
 
 	ingest content.Ingest
 	kept   spans
+	config []byte // see keepConfig
 
 	mu      sync.Mutex
 	answers int // bodies that were opened
@@ -90,6 +91,7 @@ func (t *try) once(ctx context.Context) error {
 		}
 		return err
 	}
+	t.f.config = t.config
 	t.rt.flights.fetched(t.f)
 	if err := t.ingest.Commit(ctx); err != nil {
 		return storeError("commit", err)

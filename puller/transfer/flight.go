@@ -31,7 +31,8 @@ type flight struct {
 
 	done    chan struct{} // closed when it is over; then these are set:
 	err     error
-	present bool // nothing was fetched: somebody else had stored it
+	config  []byte // what was fetched, if it is a small config
+	present bool   // nothing was fetched: somebody else had stored it
 }
 
 // Equal digests with unlike sizes are two flights: one of them is wrong, and

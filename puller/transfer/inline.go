@@ -3,6 +3,9 @@ package transfer
 import (
 	"context"
 	"hash"
+	"slices"
+
+	"github.com/pullkit/pullkit/internal/mediatype"
 )
 
 // inline reads, hashes and writes a blob in one goroutine.
@@ -56,6 +59,7 @@ func (t *try) inlineGap(ctx context.Context, h hash.Hash, buf []byte, gap span) 
 			}
 			t.f.got.Add(int64(n))
 			t.rt.hashing.write(h, buf[:n])
+			t.keepConfig(buf[:n])
 			off += int64(n)
 		}
 		if rerr != nil {
@@ -63,6 +67,13 @@ func (t *try) inlineGap(ctx context.Context, h hash.Hash, buf []byte, gap span) 
 		}
 	}
 	return gap.end, t.atEnd(body, gap.end)
+}
+
+// keepConfig keeps what was read, not verified yet, if it is all of a config.
+func (t *try) keepConfig(p []byte) {
+	if int64(len(p)) == t.desc.Size && len(p) <= keepMost && mediatype.ImageConfig(t.desc.MediaType) {
+		t.config = slices.Clone(p)
+	}
 }
 
 // forgetKept makes nothing of what an earlier try kept: the server gives all of it again.

@@ -47,13 +47,14 @@ func (r *Runtime) pull(ctx context.Context, spec puller.Spec) (puller.Image, err
 		return puller.Image{}, err
 	}
 	m.begin(t.blobs())
-	if err := r.bring(ctx, o, append(t.blobs(), t.documents()...), m); err != nil {
+	configs, err := r.bring(ctx, o, append(t.blobs(), t.documents()...), m)
+	if err != nil {
 		return puller.Image{}, err
 	}
 	if err := r.tag(ctx, spec, t); err != nil {
 		return puller.Image{}, err
 	}
-	return r.image(ctx, spec, t)
+	return r.image(ctx, spec, t, configs)
 }
 
 // accept asks the hook for the image, and compares the config where nothing
@@ -79,10 +80,11 @@ func (r *Runtime) accept(ctx context.Context, spec puller.Spec, t target, m *met
 	if err := checkReadable(config); err != nil {
 		return false, err
 	}
-	if err := r.bring(ctx, origin{spec.Ref, spec.Credential}, []ocispec.Descriptor{config}, m); err != nil {
+	configs, err := r.bring(ctx, origin{spec.Ref, spec.Credential}, []ocispec.Descriptor{config}, m)
+	if err != nil {
 		return false, err
 	}
-	got, err := r.configPlatform(ctx, config)
+	got, err := r.configPlatform(ctx, config, configs)
 	if err != nil {
 		return false, err
 	}
@@ -124,11 +126,15 @@ func serves(got, want ocispec.Platform) bool {
 	return ok
 }
 
-// configPlatform is the platform that a stored config names.
-func (r *Runtime) configPlatform(ctx context.Context, config ocispec.Descriptor) (ocispec.Platform, error) {
-	data, err := r.stored(ctx, config)
-	if err != nil {
-		return ocispec.Platform{}, err
+// configPlatform is the platform that a config names, which is in the Store, and in
+// fetched if it came just now.
+func (r *Runtime) configPlatform(ctx context.Context, config ocispec.Descriptor, fetched bodies) (ocispec.Platform, error) {
+	data, ok := fetched[config.Digest]
+	if !ok {
+		var err error
+		if data, err = r.stored(ctx, config); err != nil {
+			return ocispec.Platform{}, err
+		}
 	}
 	p, err := index.ConfigPlatform(data)
 	if err != nil {
@@ -150,7 +156,7 @@ func (r *Runtime) tag(ctx context.Context, spec puller.Spec, t target) error {
 }
 
 // image describes what is stored.
-func (r *Runtime) image(ctx context.Context, spec puller.Spec, t target) (puller.Image, error) {
+func (r *Runtime) image(ctx context.Context, spec puller.Spec, t target, fetched bodies) (puller.Image, error) {
 	leaf := t.leaf().desc
 	image := puller.Image{
 		Ref: spec.Ref, ID: string(leaf.Digest),
@@ -164,7 +170,7 @@ func (r *Runtime) image(ctx context.Context, spec puller.Spec, t target) (puller
 	case mediatype.ImageConfig(config.MediaType) && config.Size <= index.MaxSize:
 		// What a config says of the platform is for people here: one that cannot
 		// be read spoils nothing.
-		p, err := r.configPlatform(ctx, config)
+		p, err := r.configPlatform(ctx, config, fetched)
 		if err != nil && content.KindOf(err) == content.ErrStore {
 			return puller.Image{}, err
 		}
