@@ -190,9 +190,6 @@ func (in *ingest) publish() error {
 	if err != nil {
 		return err
 	}
-	if err := in.l.fs.CheckDir(ingestDir); err != nil {
-		return err
-	}
 	at, err := in.l.fs.Lstat(part)
 	if err != nil {
 		return err
