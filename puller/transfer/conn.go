@@ -4,7 +4,6 @@ import (
 	"context"
 	"io"
 	"slices"
-	"time"
 
 	"github.com/pullkit/pullkit/puller/content"
 )
@@ -66,46 +65,47 @@ func (p *pipe) serve(c *conn) {
 }
 
 // stream reads c's body up to c's end.
-func (p *pipe) stream(c *conn) error {
+func (p *pipe) stream(c *conn) (err error) {
+	w := writer{pipe: p, conn: c}
+	defer func() {
+		if werr := w.wait(); werr != nil {
+			err = werr
+		}
+	}()
+	at := c.off
 	for {
-		n, err := p.claim(c)
+		n, err := p.claim(c, at)
 		if err != nil {
 			return err
 		}
+		if n == 0 && at < c.asked {
+			return nil // another connection fetches the rest
+		}
 		if n == 0 {
-			if c.off < c.asked {
-				return nil // another connection fetches the rest
-			}
-			return p.t.atEnd(c.body, c.off)
+			return p.t.atEnd(c.body, at)
 		}
 		buf, err := p.t.rt.pool.get(c.ctx)
 		if err != nil {
 			return err
 		}
 		n, rerr := readFull(c.body, buf[:n])
-		began := time.Now()
-		err = p.t.writeAt(buf[:n], c.off)
-		if n == 0 || err != nil {
-			p.t.rt.pool.put(buf)
-		} else {
-			p.wrote(c, buf[:n], time.Since(began))
-		}
-		if err != nil {
+		if err := w.write(buf[:n], at); err != nil {
 			return err
 		}
 		if rerr != nil {
 			return rerr
 		}
+		at += int64(n)
 	}
 }
 
-// claim says how much c is to read next, once the queue has room for it.
-func (p *pipe) claim(c *conn) (int, error) {
+// claim says how much c is to read next, from at on, once the queue has room for it.
+func (p *pipe) claim(c *conn, at int64) (int, error) {
 	for {
 		p.mu.Lock()
-		n := min(c.end-c.off, bufferSize)
+		n := min(c.end-at, bufferSize)
 		if n == 0 || c.off != p.mark || len(p.queue) < queueBuffers {
-			c.claimed = c.off + n
+			c.claimed = at + n
 			p.mu.Unlock()
 			return int(n), nil
 		}

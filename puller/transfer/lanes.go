@@ -161,6 +161,13 @@ func (l *lanes) added(adding bool) {
 	l.adding = adding
 }
 
+// few reports whether fewer lanes are in use than there are processors.
+func (l *lanes) few() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.open < cap(l.hashing.slots)
+}
+
 // lead is how far ahead of a connection another one begins: what comes in the
 // time that it takes to open it, on slow links too.
 func (l *lanes) lead() int64 {

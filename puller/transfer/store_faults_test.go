@@ -126,6 +126,7 @@ func TestStoreFaults(t *testing.T) {
 	broken := errors.New("broken on purpose")
 	layers := [][]byte{random(1, 4<<20), random(2, 300<<10), random(3, 10), random(4, 3<<20)}
 	seen := map[string]bool{}
+	configThere := false // it is read back then
 	for k := 1; ; k++ {
 		over := false
 		synctest.Test(t, func(t *testing.T) {
@@ -134,6 +135,13 @@ func TestStoreFaults(t *testing.T) {
 			store.keep(layers[0], [2]int64{1 << 20, 1 << 20})
 			store.keep(layers[3], [2]int64{0, 1 << 20})
 			store.partials[digest.FromBytes(layers[3])].data[77] ^= 1 // it is thrown away, and fetched anew
+			if configThere {
+				for d, blob := range src.blobs {
+					if blob[0] == '{' {
+						store.blobs[d] = blob
+					}
+				}
+			}
 			var mu sync.Mutex
 			n, well := 0, false
 			rt := transfer.New(transfer.Config{Source: src, Memory: 1, Blobs: 2, Store: faultyStore{store, func(what string) error {
@@ -164,8 +172,11 @@ func TestStoreFaults(t *testing.T) {
 			require.NoError(t, rt.Idle(), "after call %d", k)
 			store.clean(t)
 		})
-		if over || t.Failed() {
+		if t.Failed() || over && configThere {
 			break
+		}
+		if over {
+			k, configThere = 0, true
 		}
 	}
 	for _, what := range []string{"look up", "look for", "open", "read", "free space", "ingest", "write", "read back", "commit", "close"} {
