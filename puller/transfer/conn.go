@@ -21,7 +21,7 @@ const (
 
 // A conn fetches one part of a blob after the other.
 type conn struct {
-	span          // off is where it writes next; end may come nearer
+	span          // off is up to where it has written; end may come nearer
 	asked   int64 // where the body ends
 	claimed int64 // where the read under way will end
 	part    int64 // how much it may be asked for at a time
@@ -39,8 +39,11 @@ func newConn(ctx context.Context, s span) *conn {
 }
 
 func (p *pipe) open(c *conn, alone bool) (start int64, err error) {
-	c.asked = c.end
-	c.body, start, err = p.t.open(c.ctx, c.span, alone)
+	p.mu.Lock() // c may be live, and another connection about to take some of its part over
+	s := c.span
+	p.mu.Unlock()
+	c.asked = s.end
+	c.body, start, err = p.t.open(c.ctx, s, alone)
 	return start, err
 }
 
@@ -104,7 +107,11 @@ func (p *pipe) claim(c *conn, at int64) (int, error) {
 	for {
 		p.mu.Lock()
 		n := min(c.end-at, bufferSize)
-		if n == 0 || c.off != p.mark || len(p.queue) < queueBuffers {
+		queued := len(p.queue)
+		if c.off < at { // what is being written will be
+			queued++
+		}
+		if n == 0 || c.off != p.mark || queued < queueBuffers {
 			c.claimed = at + n
 			p.mu.Unlock()
 			return int(n), nil

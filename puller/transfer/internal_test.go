@@ -162,12 +162,23 @@ func TestLanes(t *testing.T) {
 		require.True(t, l.take(true))
 		require.False(t, l.take(false), "one connection to begin with")
 		writing := time.Millisecond // of 10
+		write := func(lanes int) {
+			beside := make([]bool, lanes)
+			for i := range beside {
+				beside[i] = l.write()
+			}
+			time.Sleep(writing)
+			for _, b := range beside {
+				l.written(b)
+			}
+		}
 		step := func(lanes int, perLane int64) (granted bool) {
-			l.moved(0, 0, true)
+			l.moved(0, true)
 			time.Sleep(laneSettle)
 			for range 20 {
-				l.moved(perLane*int64(lanes), time.Duration(lanes)*writing, false)
-				time.Sleep(10 * time.Millisecond)
+				write(lanes)
+				l.moved(perLane*int64(lanes), false)
+				time.Sleep(10*time.Millisecond - writing)
 				if l.wait(9 * time.Millisecond) {
 					return true
 				}
@@ -199,10 +210,10 @@ func TestLanes(t *testing.T) {
 		require.True(t, l.take(true))
 		assert.False(t, l.take(false), "all forgotten")
 
-		l.moved(0, 0, true)
+		l.moved(0, true)
 		for range 50 {
 			time.Sleep(10 * time.Millisecond)
-			l.moved(10<<20, time.Millisecond, false)
+			l.moved(10<<20, false)
 			assert.False(t, l.wait(time.Millisecond), "the hash is the slower one")
 		}
 	})

@@ -35,9 +35,14 @@ type lanes struct {
 	// Since the window began:
 	since   time.Time
 	starved time.Duration // what hashes waited for bytes, over all blobs
-	writing time.Duration // spent with that, over all lanes
+	writing time.Duration // what writes took, over all lanes
+	beside  time.Duration // of that, while the lane's connection could read on
 	hashed  time.Duration // spent with hashing before
 	bytes   int64
+
+	writers   int       // writes under way
+	besides   int       // those of them beside which is read
+	countedAt time.Time // up to when they are in writing and beside
 
 	rate   float64   // bytes a second
 	best   float64   // the rate before the last lane was added
@@ -79,9 +84,9 @@ func (l *lanes) leave(n int, blob bool) {
 	}
 }
 
-// moved counts bytes that came, and how long it took to write them. With the
-// first ones of a connection the measurement begins anew.
-func (l *lanes) moved(n int64, writing time.Duration, first bool) {
+// moved counts bytes that came. With the first ones of a connection the
+// measurement begins anew.
+func (l *lanes) moved(n int64, first bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
@@ -91,12 +96,56 @@ func (l *lanes) moved(n int64, writing time.Duration, first bool) {
 	}
 	if !now.Before(l.since) {
 		l.bytes += n
-		l.writing += writing
 	}
 }
 
 func (l *lanes) begin(since time.Time) {
-	l.since, l.starved, l.writing, l.bytes, l.hashed = since, 0, 0, 0, l.hashing.spent()
+	l.since, l.starved, l.writing, l.beside, l.bytes, l.hashed = since, 0, 0, 0, 0, l.hashing.spent()
+}
+
+// write says that a write begins, and whether its connection can read on
+// meanwhile: if fewer lanes are in use than there are processors.
+func (l *lanes) write() (beside bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.count(time.Now())
+	l.writers++
+	if beside = l.open < cap(l.hashing.slots); beside {
+		l.besides++
+	}
+	return beside
+}
+
+// written says that a write has ended.
+func (l *lanes) written(beside bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.count(time.Now())
+	l.writers--
+	if beside {
+		l.besides--
+	}
+}
+
+// count counts the time of the writes under way: a slow disk shows before the
+// first of them ends.
+func (l *lanes) count(now time.Time) {
+	from := l.countedAt
+	if from.Before(l.since) {
+		from = l.since
+	}
+	if d := now.Sub(from); d > 0 {
+		l.writing += d * time.Duration(l.writers)
+		l.beside += d * time.Duration(l.besides)
+	}
+	l.countedAt = now
+}
+
+// diskIsSlow reports whether writing takes so much of the time that it is not the
+// network that is slow. What was written beside reading counts as if it had been
+// done after it: the one is as slow as before, compared with the other.
+func (l *lanes) diskIsSlow(elapsed time.Duration) bool {
+	return l.writing > (elapsed*time.Duration(l.open)+l.beside)/4
 }
 
 // wait counts how long a hash waited, and says whether another lane is free now.
@@ -114,10 +163,9 @@ func (l *lanes) wait(starved time.Duration) bool {
 	waited := l.starved / time.Duration(l.blobs)
 	busy := l.hashing.spent() - l.hashed
 	l.rate = float64(l.bytes) / elapsed.Seconds()
-	// Where writing takes much of the time, it is not the network that is slow.
-	writing := l.writing / time.Duration(l.open)
+	l.count(now)
 	switch {
-	case waited < elapsed/4 || writing > elapsed/4 || busy > elapsed*time.Duration(cap(l.hashing.slots))*3/4:
+	case waited < elapsed/4 || l.diskIsSlow(elapsed) || busy > elapsed*time.Duration(cap(l.hashing.slots))*3/4:
 		if elapsed >= 4*laneWindow {
 			l.begin(now)
 		}
@@ -159,13 +207,6 @@ func (l *lanes) added(adding bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.adding = adding
-}
-
-// few reports whether fewer lanes are in use than there are processors.
-func (l *lanes) few() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.open < cap(l.hashing.slots)
 }
 
 // lead is how far ahead of a connection another one begins: what comes in the

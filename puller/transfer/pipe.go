@@ -7,8 +7,9 @@ import (
 	"time"
 )
 
-// queueBuffers is how many buffers lie between a connection and the hash: enough
-// to keep both going while the other is at something else.
+// queueBuffers is how many buffers lie between a connection and the hash, with the
+// one that is being written: enough to keep both going while the other is at
+// something else.
 const queueBuffers = 8
 
 // A pipe fetches one large blob: connections write parts of it to the ingest,
@@ -192,8 +193,8 @@ func (p *pipe) widen(ctx context.Context) {
 }
 
 // wrote says that a connection has written a buffer, which is the pipe's from
-// now on, and how long that took.
-func (p *pipe) wrote(c *conn, buf []byte, writing time.Duration) {
+// now on.
+func (p *pipe) wrote(c *conn, buf []byte) {
 	n := int64(len(buf))
 	p.t.f.got.Add(n)
 	p.mu.Lock()
@@ -207,7 +208,7 @@ func (p *pipe) wrote(c *conn, buf []byte, writing time.Duration) {
 	first := !c.moved
 	c.moved = true
 	p.mu.Unlock()
-	p.t.rt.lanes.moved(n, writing, first)
+	p.t.rt.lanes.moved(n, first)
 	if !queued {
 		p.t.rt.pool.put(buf)
 	}

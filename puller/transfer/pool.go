@@ -27,8 +27,9 @@ func newPool(memory int64) *pool {
 }
 
 const (
-	// minBuffers lets one blob go on: one buffer in its connection's hands, one in
-	// the hash's, and one to read back what came over another connection.
+	// minBuffers lets one blob go on: a connection reads one buffer and writes
+	// another, the hash has one, and one is to read back what came over another
+	// connection.
 	minBuffers = 4
 	// maxBuffers, 16 GiB, are more than are ever in use: who sets no limit means that.
 	maxBuffers = 1 << 16

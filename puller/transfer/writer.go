@@ -1,7 +1,5 @@
 package transfer
 
-import "time"
-
 // A writer writes what a connection has read, one buffer at a time. As long as
 // there are processors to spare it does so beside the reading of the next one: a
 // single connection would stand still meanwhile.
@@ -19,14 +17,21 @@ func (w *writer) write(buf []byte, off int64) error {
 		w.pipe.t.rt.pool.put(buf)
 		return err
 	}
-	if !w.pipe.t.rt.lanes.few() {
-		return w.now(buf, off)
+	beside := w.pipe.t.rt.lanes.write()
+	if !beside {
+		return w.now(buf, off, beside)
 	}
 	if w.done == nil {
 		w.done = make(chan error, 1)
 	}
 	w.busy = true
-	go func() { w.done <- w.now(buf, off) }()
+	go func() {
+		err := w.now(buf, off, beside)
+		if err != nil {
+			w.conn.cancel() // what is being read is of no use, and may be long in coming
+		}
+		w.done <- err
+	}()
 	return nil
 }
 
@@ -39,12 +44,13 @@ func (w *writer) wait() error {
 	return <-w.done
 }
 
-func (w *writer) now(buf []byte, off int64) error {
-	began := time.Now()
-	if err := w.pipe.t.writeAt(buf, off); err != nil {
+func (w *writer) now(buf []byte, off int64, beside bool) error {
+	err := w.pipe.t.writeAt(buf, off)
+	w.pipe.t.rt.lanes.written(beside)
+	if err != nil {
 		w.pipe.t.rt.pool.put(buf)
 		return err
 	}
-	w.pipe.wrote(w.conn, buf, time.Since(began))
+	w.pipe.wrote(w.conn, buf)
 	return nil
 }

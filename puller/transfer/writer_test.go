@@ -1,0 +1,455 @@
+package transfer_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"hash"
+	"io"
+	"math/rand/v2"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/puller/transfer"
+	"github.com/pullkit/pullkit/reference"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+const buffer = 256 << 10 // what is written at a time at most
+
+// A strictStore takes its time for writes, and notes what must not happen: a byte
+// written twice, a write that is under way when its ingest ends.
+type strictStore struct {
+	*memStore
+	write func(off int64) (time.Duration, error)
+
+	mu      sync.Mutex
+	most    int // writes at once of a blob
+	written int64
+}
+
+func (s *strictStore) Ingest(ctx context.Context, desc ocispec.Descriptor) (content.Ingest, error) {
+	in, err := s.memStore.Ingest(ctx, desc)
+	if err != nil {
+		return nil, err
+	}
+	strict := &strictIngest{Ingest: in, s: s, data: desc.Data, have: make([]bool, desc.Size)}
+	for off, n := range in.Have() {
+		strict.claim(off, n)
+	}
+	return strict, nil
+}
+
+type strictIngest struct {
+	content.Ingest
+	s    *strictStore
+	data []byte // of the descriptor
+	have []bool
+	now  int // writes under way
+	over bool
+}
+
+func (in *strictIngest) note(format string, args ...any) {
+	in.s.memStore.mu.Lock()
+	defer in.s.memStore.mu.Unlock()
+	_ = in.s.problem(format, args...)
+}
+
+func (in *strictIngest) claim(off, n int64) {
+	if len(in.data) > 0 {
+		return // it is at hand, and is written whatever was kept
+	}
+	for i := off; i < off+n; i++ {
+		if in.have[i] {
+			in.note("byte %d is written twice", i)
+			return
+		}
+		in.have[i] = true
+	}
+}
+
+func (in *strictIngest) WriteAt(p []byte, off int64) (int, error) {
+	s := in.s
+	s.mu.Lock()
+	if in.over {
+		in.note("write at %d of an ingest that is over", off)
+	}
+	in.claim(off, int64(len(p)))
+	in.now++
+	s.most = max(s.most, in.now)
+	s.mu.Unlock()
+	before := bytes.Clone(p)
+	var takes time.Duration
+	var err error
+	if s.write != nil {
+		takes, err = s.write(off)
+	}
+	time.Sleep(takes)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	in.now--
+	if !bytes.Equal(before, p) {
+		in.note("the buffer for %d changed while it was written", off)
+	}
+	if err != nil {
+		for i := range p { // it may be written again
+			in.have[off+int64(i)] = false
+		}
+		return 0, err
+	}
+	s.written += int64(len(p))
+	return in.Ingest.WriteAt(p, off)
+}
+
+func (in *strictIngest) end(what string) {
+	in.s.mu.Lock()
+	defer in.s.mu.Unlock()
+	if in.now > 0 {
+		in.note("%s while a write is under way", what)
+	}
+	in.over = true
+}
+
+func (in *strictIngest) Commit(ctx context.Context) error {
+	in.end("commit")
+	return in.Ingest.Commit(ctx)
+}
+func (in *strictIngest) Discard() error { in.end("discard"); return in.Ingest.Discard() }
+func (in *strictIngest) Close() error   { in.end("close"); return in.Ingest.Close() }
+
+// While one buffer is written the next one is read, but not where processors are rare.
+func TestWriteBesideRead(t *testing.T) {
+	layer := random(1, 24<<20) // 96 buffers: 384 ms to read, as many to write
+	for processors, most := range map[int]time.Duration{1: 780 * time.Millisecond, 2: 400 * time.Millisecond, 8: 400 * time.Millisecond} {
+		synctest.Test(t, func(t *testing.T) {
+			src := newFakeSource()
+			src.perRead, src.readSize = time.Millisecond, 64<<10
+			store := &strictStore{memStore: newMemStore(), write: func(int64) (time.Duration, error) { return 4 * time.Millisecond, nil }}
+			ref := src.name(appName, src.image(t, amd64, layer))
+			rt := transfer.New(transfer.Config{Source: src, Store: store, Ranges: 1})
+			rt.Processors(processors)
+			began := time.Now()
+			_, err := rt.Pull(t.Context(), spec(ref))
+			require.NoError(t, err)
+			took := time.Since(began)
+			assert.LessOrEqual(t, took, most, "%d processors", processors)
+			assert.GreaterOrEqual(t, took, most*9/10, "%d processors", processors)
+			assert.Equal(t, 1, store.most, "one buffer at a time")
+			require.NoError(t, rt.Idle())
+			store.clean(t)
+		})
+	}
+}
+
+// A body ends early, at each awkward place, while a write is under way: all that
+// came is kept, and none of it is asked for again.
+func TestCutWhileWriting(t *testing.T) {
+	layer := random(1, 3<<20+7)
+	d := digest.FromBytes(layer)
+	for _, processors := range []int{1, 8} {
+		for _, cut := range []int{0, 1, buffer - 1, buffer, buffer + 1, 2*buffer - 1, 2 * buffer, 5*buffer + 77, len(layer) - 1} {
+			for _, writing := range []time.Duration{0, time.Millisecond, 50 * time.Millisecond} {
+				synctest.Test(t, func(t *testing.T) {
+					src := newFakeSource()
+					src.perRead, src.readSize = time.Millisecond, 100_000
+					store := &strictStore{memStore: newMemStore(), write: func(int64) (time.Duration, error) { return writing, nil }}
+					ref := src.name(appName, src.image(t, amd64, layer))
+					cuts := 1
+					src.blob = func(desc ocispec.Descriptor, _ credentials.Credential, off, n int64) (io.ReadCloser, int64, error) {
+						if desc.Digest != d || cuts == 0 {
+							return nil, 0, nil
+						}
+						cuts--
+						src.inFlight++
+						data := io.MultiReader(bytes.NewReader(layer[:cut]), errReader{&content.Error{Kind: content.ErrNetwork}})
+						return &fakeBody{ctx: t.Context(), s: src, r: data}, 0, nil
+					}
+					rt := transfer.New(transfer.Config{Source: src, Store: store, Ranges: 1, Blobs: 1})
+					rt.Processors(processors)
+					_, err := rt.Pull(t.Context(), spec(ref))
+					require.ErrorIs(t, err, content.ErrNetwork)
+					require.NoError(t, rt.Idle())
+					kept, err := store.Kept(t.Context(), ocispec.Descriptor{Digest: d})
+					require.NoError(t, err)
+					assert.EqualValues(t, cut, kept, "%d processors, writes of %v", processors, writing)
+					_, err = rt.Pull(t.Context(), spec(ref))
+					require.NoError(t, err)
+					if cut > 0 {
+						assert.Contains(t, src.asked, asked{d, int64(cut), -1})
+					}
+					store.clean(t)
+				})
+			}
+		}
+	}
+}
+
+// Over connections that come and go, with writes that take long now and then, each
+// byte is asked for, and written, once.
+func TestManyConnectionsWithSlowWrites(t *testing.T) {
+	layers := [][]byte{random(1, 40<<20), random(2, 9<<20), random(3, 30<<20+1)}
+	for seed := range uint64(8) {
+		synctest.Test(t, func(t *testing.T) {
+			src := newFakeSource()
+			src.latency, src.perRead, src.readSize = 20*time.Millisecond, 4*time.Millisecond, 64<<10
+			var mu sync.Mutex
+			rng := rand.New(rand.NewPCG(seed, 3))
+			store := &strictStore{memStore: newMemStore(), write: func(int64) (time.Duration, error) {
+				mu.Lock()
+				defer mu.Unlock()
+				if rng.IntN(20) == 0 {
+					return time.Duration(rng.IntN(200)) * time.Millisecond, nil
+				}
+				return time.Duration(rng.IntN(3)) * time.Millisecond, nil
+			}}
+			ref := src.name(appName, src.image(t, amd64, layers...))
+			cutting := cuttingSource{src, func() (time.Duration, int64, bool) {
+				mu.Lock()
+				defer mu.Unlock()
+				// As long as a connection needs for what is before the one that is added.
+				latency := time.Duration(rng.IntN(500)) * time.Millisecond
+				return latency, 1 + rng.Int64N(4<<20), rng.IntN(6) == 0
+			}}
+			rt := transfer.New(transfer.Config{Source: cutting, Store: store, Memory: []int64{1, 0}[seed%2], Ranges: 6})
+			rt.Processors([]int{2, 16}[seed/4])
+			pulls := 0
+			for {
+				w := newWatcher(t)
+				s := spec(ref)
+				s.Progress = w.tell
+				ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+				_, err := rt.Pull(ctx, s)
+				cancel()
+				w.over = true
+				require.NoError(t, rt.Idle())
+				require.Zero(t, src.inFlight)
+				if err == nil {
+					break
+				}
+				require.ErrorIs(t, err, content.ErrNetwork)
+				pulls++
+				require.Less(t, pulls, 100)
+			}
+			var size int64
+			for _, b := range src.blobs {
+				size += int64(len(b))
+			}
+			assert.LessOrEqual(t, src.blobBytes, size, "seed %d", seed)
+			assert.Greater(t, src.most, 3, "seed %d: there were connections", seed)
+			store.clean(t)
+		})
+	}
+}
+
+// A cuttingSource takes its time for answers, and ends some bodies early.
+type cuttingSource struct {
+	*fakeSource
+	cut func() (latency time.Duration, after int64, cut bool)
+}
+
+func (s cuttingSource) Blob(ctx context.Context, ref reference.Reference, cred credentials.Credential, desc ocispec.Descriptor, off, n int64) (io.ReadCloser, int64, error) {
+	latency, after, cut := s.cut()
+	if err := pause(ctx, latency); err != nil {
+		return nil, 0, err
+	}
+	body, start, err := s.fakeSource.Blob(ctx, ref, cred, desc, off, n)
+	if err != nil || !cut {
+		return body, start, err
+	}
+	read := readFunc(func(p []byte) (int, error) {
+		if after == 0 {
+			return 0, &content.Error{Kind: content.ErrNetwork}
+		}
+		n, err := body.Read(p[:min(after, int64(len(p)))])
+		after -= int64(n)
+		return n, err
+	})
+	return struct {
+		io.Reader
+		io.Closer
+	}{read, body}, start, nil
+}
+
+// The Store's error ends the pull at once, whatever the network does meanwhile.
+func TestWriteFailsBesideRead(t *testing.T) {
+	layer := random(1, 24<<20)
+	d := digest.FromBytes(layer)
+	tooMuch, cut := &content.Error{Kind: content.ErrSizeMismatch}, &content.Error{Kind: content.ErrNetwork}
+	for _, tt := range []struct {
+		network string
+		after   int
+		err     error
+		failing int64 // the write there
+	}{
+		{"stalls", 5*buffer + 100, nil, 4 * buffer},
+		{"is cut", 5*buffer + 100, cut, 4 * buffer},
+		{"is cut between buffers", 5 * buffer, cut, 4 * buffer},
+		{"gives too much", len(layer), tooMuch, int64(len(layer) - buffer)},
+		{"stalls at the end", len(layer), nil, int64(len(layer) - buffer)},
+	} {
+		for _, processors := range []int{1, 8} {
+			synctest.Test(t, func(t *testing.T) {
+				src := newFakeSource()
+				ref := src.name(appName, src.image(t, amd64, layer))
+				store := &strictStore{memStore: newMemStore(), write: func(off int64) (time.Duration, error) {
+					if off >= tt.failing {
+						return 10 * time.Millisecond, syscall.ENOSPC
+					}
+					return 0, nil
+				}}
+				rt := transfer.New(transfer.Config{Source: stallingSource{src, d, int64(tt.after), tt.err}, Store: store, Ranges: 1})
+				rt.Processors(processors)
+				began := time.Now()
+				_, err := rt.Pull(t.Context(), spec(ref))
+				require.ErrorIs(t, err, syscall.ENOSPC, tt.network)
+				assert.Equal(t, content.ErrStore, content.KindOf(err), "%s: %v", tt.network, err)
+				assert.True(t, credentials.Stopped(err))
+				assert.Equal(t, 10*time.Millisecond, time.Since(began), "the network %s, %d processors", tt.network, processors)
+				assert.NotContains(t, store.partials, d)
+				require.NoError(t, rt.Idle())
+				require.Zero(t, src.inFlight)
+				store.clean(t)
+			})
+		}
+	}
+}
+
+// A stallingSource gives some bytes of a blob and then an error, or nothing more.
+type stallingSource struct {
+	*fakeSource
+	digest digest.Digest
+	after  int64
+	err    error
+}
+
+func (s stallingSource) Blob(ctx context.Context, ref reference.Reference, cred credentials.Credential, desc ocispec.Descriptor, off, n int64) (io.ReadCloser, int64, error) {
+	body, start, err := s.fakeSource.Blob(ctx, ref, cred, desc, off, n)
+	if err != nil || desc.Digest != s.digest {
+		return body, start, err
+	}
+	left := s.after
+	read := readFunc(func(p []byte) (int, error) {
+		if left > 0 {
+			n, err := body.Read(p[:min(left, int64(len(p)))])
+			left -= int64(n)
+			return n, err
+		}
+		if s.err != nil {
+			return 0, s.err
+		}
+		<-ctx.Done()
+		return 0, context.Cause(ctx)
+	})
+	return struct {
+		io.Reader
+		io.Closer
+	}{read, body}, start, nil
+}
+
+// Who gives up while a write is under way waits for its end, and for no more.
+func TestCancelWhileWriting(t *testing.T) {
+	layer := random(1, 24<<20)
+	for _, processors := range []int{1, 8} {
+		synctest.Test(t, func(t *testing.T) {
+			src := newFakeSource()
+			store := &strictStore{memStore: newMemStore(), write: func(int64) (time.Duration, error) { return 30 * time.Millisecond, nil }}
+			ref := src.name(appName, src.image(t, amd64, layer))
+			rt := transfer.New(transfer.Config{Source: src, Store: store})
+			rt.Processors(processors)
+			for i := range 20 {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(7*i+1)*time.Millisecond)
+				began := time.Now()
+				_, err := rt.Pull(ctx, spec(ref))
+				cancel()
+				require.ErrorIs(t, err, context.DeadlineExceeded)
+				assert.LessOrEqual(t, time.Since(began), time.Duration(7*i+1+100)*time.Millisecond)
+				require.NoError(t, rt.Idle())
+			}
+			store.clean(t)
+		})
+	}
+}
+
+// What waits for the hash is bounded, the buffer that is being written included.
+func TestHashThatStandsStill(t *testing.T) {
+	for _, processors := range []int{1, 8} {
+		synctest.Test(t, func(t *testing.T) {
+			src := newFakeSource()
+			store := &strictStore{memStore: newMemStore(), write: func(int64) (time.Duration, error) { return time.Millisecond, nil }}
+			ref := src.name(appName, src.image(t, amd64, random(1, 24<<20)))
+			goOn := make(chan struct{})
+			rt := transfer.New(transfer.Config{Source: src, Store: store, Ranges: 1, Blobs: 1, NewHash: func(digest.Algorithm) hash.Hash {
+				return stillHash{sha256.New(), goOn}
+			}})
+			rt.Processors(processors)
+			var wg sync.WaitGroup
+			wg.Go(func() {
+				_, err := rt.Pull(t.Context(), spec(ref))
+				assert.NoError(t, err)
+			})
+			time.Sleep(time.Second)
+			store.mu.Lock()
+			assert.EqualValues(t, 9, store.written/buffer, "%d processors: one is hashed, eight wait", processors)
+			store.mu.Unlock()
+			close(goOn)
+			wg.Wait()
+			require.NoError(t, rt.Idle())
+			store.clean(t)
+		})
+	}
+}
+
+type stillHash struct {
+	hash.Hash
+	goOn chan struct{}
+}
+
+func (h stillHash) Write(p []byte) (int, error) {
+	<-h.goOn
+	return h.Hash.Write(p)
+}
+
+// Connections are added where the network is slow, and not where the disk is: it
+// makes no difference whether a write has a processor of its own.
+func TestConnectionsAreForTheNetwork(t *testing.T) {
+	layer := random(1, 48<<20)
+	for _, processors := range []int{1, 2, 8} {
+		for _, tt := range []struct {
+			read, write time.Duration // of a buffer
+			more        bool
+		}{
+			{8 * time.Millisecond, 0, true},
+			{8 * time.Millisecond, 2400 * time.Microsecond, true},
+			{8 * time.Millisecond, 4 * time.Millisecond, false},
+			{time.Millisecond, 8 * time.Millisecond, false},
+			{0, 15 * time.Millisecond, false},
+			{0, 300 * time.Millisecond, false},
+			{4 * time.Millisecond, 300 * time.Millisecond, false},
+		} {
+			synctest.Test(t, func(t *testing.T) {
+				src := newFakeSource()
+				src.perRead = tt.read
+				store := &strictStore{memStore: newMemStore(), write: func(int64) (time.Duration, error) { return tt.write, nil }}
+				ref := src.name(appName, src.image(t, amd64, layer))
+				rt := transfer.New(transfer.Config{Source: src, Store: store})
+				rt.Processors(processors)
+				_, err := rt.Pull(t.Context(), spec(ref))
+				require.NoError(t, err)
+				if tt.more {
+					assert.Greater(t, src.most, 2, "%d processors: %v", processors, tt)
+				} else {
+					assert.LessOrEqual(t, src.most, 2, "%d processors: %v", processors, tt) // with the config's
+				}
+				store.clean(t)
+			})
+		}
+	}
+}
