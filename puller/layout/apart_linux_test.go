@@ -1,11 +1,14 @@
 package layout
 
 import (
+	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -62,4 +65,46 @@ func TestIngestDirectoryOnce(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, entries, 1)
 	assert.Equal(t, "ingest", entries[0].Name())
+}
+
+// The directory is made all the same when the temporary one is removed before it is
+// in its place, as a sweep of all that is not in use does, and nothing is left over.
+func TestIngestDirectorySweptWhileItIsMade(t *testing.T) {
+	for range 50 {
+		f := must(openOS(t.TempDir()))
+		l := &Layout{fs: f, log: slog.New(slog.DiscardHandler)}
+		l.cfg.Now = time.Now
+		require.NoError(t, l.mkdirs(stateDir))
+		made := make(chan struct{})
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			for {
+				select {
+				case <-made:
+					return
+				default:
+					l.sweepOlder(-time.Hour)
+				}
+			}
+		})
+		assert.NoError(t, l.mkdirs(ingestDir))
+		close(made)
+		wg.Wait()
+		assert.Len(t, must(f.ReadDir(stateDir)), 1)
+		require.NoError(t, f.Close())
+	}
+}
+
+// Of a directory that is there nothing changes, and nothing is left over.
+func TestIngestDirectoryIsThere(t *testing.T) {
+	f := must(openOS(t.TempDir()))
+	defer f.Close()
+	l := &Layout{fs: f}
+	require.NoError(t, l.mkdirs(stateDir, ingestDir))
+	before := must(f.Lstat(ingestDir))
+	for range 3 {
+		require.ErrorIs(t, f.Mkdir(ingestDir), fs.ErrExist)
+	}
+	assert.True(t, f.SameFile(before, must(f.Lstat(ingestDir))))
+	assert.Len(t, must(f.ReadDir(stateDir)), 1)
 }

@@ -107,43 +107,72 @@ func (l *Layout) commitAll(_ context.Context, take func() []*job[*commitItem]) e
 	dirs := make(map[string][]*job[*commitItem])
 	for _, j := range jobs {
 		if j.err == nil {
-			if j.err = j.item.in.publish(); j.err != nil {
-				l.dirs.Clear()
-			}
-		}
-		if j.err == nil {
 			dir := algorithmDir(j.item.in.desc.Digest)
 			dirs[dir] = append(dirs[dir], j)
 		}
 	}
-	for dir, named := range dirs {
-		err := l.inPlace(dir, named[0].item.in)
-		if err == nil {
-			err = l.syncDir(dir)
+	for dir, synced := range dirs {
+		gone := l.publishIn(dir, synced)
+		if len(gone) == 0 {
+			continue
 		}
-		if err != nil {
-			l.dirs.Clear()
-			l.found.Store(true) // they may be in sight
-			for _, j := range named {
+		if err := l.ready(gone[0].item.in.desc.Digest); err != nil {
+			for _, j := range gone {
 				j.err = err
 			}
+			continue
 		}
+		l.publishIn(dir, gone)
 	}
 	return nil
 }
 
-// inPlace checks that dir, to which blobs were given, the named one first, is still
-// the layout's, and not one that another program has removed or put aside.
-func (l *Layout) inPlace(dir string, first *ingest) error {
-	for _, name := range []string{blobsDir, dir} {
-		if err := l.fs.CheckDir(name); err != nil {
-			return err
+// publishIn gives the jobs' blobs their names in dir, durably. It returns the jobs
+// for which a directory was not there, or the partial.
+func (l *Layout) publishIn(dir string, jobs []*job[*commitItem]) (gone []*job[*commitItem]) {
+	at, err := l.fs.Dir(dir)
+	var named []*job[*commitItem]
+	for _, j := range jobs {
+		if j.err = err; err == nil {
+			j.err = j.item.in.publish()
+		}
+		if j.err == nil {
+			named = append(named, j)
+			continue
+		}
+		l.dirs.Clear()
+		if errors.Is(j.err, fs.ErrNotExist) {
+			gone = append(gone, j)
 		}
 	}
-	if _, err := l.fs.Lstat(blobName(first.desc.Digest)); err != nil {
-		return fmt.Errorf("%q is not the directory it was: %w", dir, err)
+	if len(named) == 0 {
+		return gone
 	}
-	return nil
+	if err := l.settleIn(dir, at); err != nil {
+		l.dirs.Clear()
+		l.found.Store(true) // they may be in sight
+		for _, j := range named {
+			j.err = err
+		}
+	}
+	return gone
+}
+
+// settleIn makes the names in dir durable, to which blobs were given, if it is still
+// the layout's, and not one that another program has removed or put aside.
+func (l *Layout) settleIn(dir string, was fs.FileInfo) error {
+	if err := l.fs.CheckDir(blobsDir); err != nil {
+		return err
+	}
+	at, err := l.fs.Lstat(dir)
+	if err != nil || !l.fs.SameFile(was, at) {
+		l.fs.CheckDir(dir) // so that what comes goes to the one that is there
+		if err != nil {
+			return err
+		}
+		return fmt.Errorf("%q is not the directory it was", dir)
+	}
+	return l.syncKnown(dir, at)
 }
 
 // syncAll makes the bytes and times of all jobs' files durable.
@@ -181,21 +210,17 @@ func (l *Layout) syncTogether(n int) bool {
 	return err == nil
 }
 
-// publish gives the partial its name. It checks that the partial is still the
-// file that was written to: another program may have removed the state
-// directory and another process begun anew.
+// publish gives the partial its name, if it is still the file that was written to:
+// another program may have removed the state directory and another process begun
+// anew.
 func (in *ingest) publish() error {
-	part := partName(in.desc.Digest)
 	mine, err := in.f.Stat()
 	if err != nil {
 		return err
 	}
-	at, err := in.l.fs.Lstat(part)
-	if err != nil {
-		return err
+	part := partName(in.desc.Digest)
+	if mine.Size() != in.desc.Size {
+		return fmt.Errorf("%q has %d bytes: %w", part, mine.Size(), errOtherFile)
 	}
-	if !in.l.fs.SameFile(mine, at) || at.Size() != in.desc.Size {
-		return fmt.Errorf("%q is not the file that was written", part)
-	}
-	return in.l.fs.Rename(part, blobName(in.desc.Digest))
+	return in.l.fs.RenameFile(mine, part, blobName(in.desc.Digest))
 }

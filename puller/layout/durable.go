@@ -18,6 +18,11 @@ func (l *Layout) syncDir(name string) error {
 	if err != nil {
 		return err
 	}
+	return l.syncKnown(name, fi)
+}
+
+// syncKnown is syncDir for one who knows what the directory is as of now.
+func (l *Layout) syncKnown(name string, fi fs.FileInfo) error {
 	if err := l.fs.SyncDir(name); err != nil {
 		return err
 	}

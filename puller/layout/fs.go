@@ -20,7 +20,13 @@ type fsys interface {
 	Mkdir(name string) error
 	// CheckDir is an error unless name is a directory, which a link to one is not.
 	CheckDir(name string) error
+	// Dir is the directory that operations on names in it go to: the one that was
+	// called name when it was opened, or last checked.
+	Dir(name string) (fs.FileInfo, error)
 	Rename(from, to string) error
+	// RenameFile is Rename of the file that fi is of; an error wraps errOtherFile
+	// if another one has its name.
+	RenameFile(fi fs.FileInfo, from, to string) error
 	Remove(name string) error
 	// Chtimes sets the time of last access to now, that of modification to mtime.
 	Chtimes(name string, now, mtime time.Time) error
@@ -61,4 +67,5 @@ type file interface {
 var (
 	errLocked     = errors.New("locked by another")
 	errNotRegular = errors.New("not a regular file")
+	errOtherFile  = errors.New("not the file that was written")
 )

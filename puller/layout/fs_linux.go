@@ -59,20 +59,24 @@ func releaseAtLeast(release string, major, minor int) bool {
 	return a > major || a == major && b >= minor
 }
 
-// openAt is OpenFile of os.Root for a name without a slash, in one system call:
-// that one finds out each time that a regular file cannot be polled.
-func openAt(dir *os.File, base string, flag int) (*os.File, error) {
-	for {
-		fd, err := syscall.Openat(int(dir.Fd()), base, flag|syscall.O_NOFOLLOW|syscall.O_CLOEXEC, 0o644)
-		runtime.KeepAlive(dir)
-		if err == syscall.EINTR {
-			continue
+// openAt is OpenFile of os.Root for a name without a slash, and no link, in fewer
+// system calls: that one finds out each time that a regular file cannot be polled.
+func openAt(dir syscall.RawConn, base string, flag int) (*os.File, error) {
+	var fd int
+	var err error
+	closed := dir.Control(func(at uintptr) {
+		fd, err = syscall.Openat(int(at), base, flag|syscall.O_NOFOLLOW|syscall.O_CLOEXEC, 0o644)
+		for err == syscall.EINTR {
+			fd, err = syscall.Openat(int(at), base, flag|syscall.O_NOFOLLOW|syscall.O_CLOEXEC, 0o644)
 		}
-		if err != nil {
-			return nil, &os.PathError{Op: "openat", Path: base, Err: err}
-		}
-		return os.NewFile(uintptr(fd), base), nil
+	})
+	if closed != nil {
+		err = os.ErrClosed
 	}
+	if err != nil {
+		return nil, &os.PathError{Op: "openat", Path: base, Err: err}
+	}
+	return os.NewFile(uintptr(fd), base), nil
 }
 
 func chtimes(f *os.File, now, mtime time.Time) error {

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -27,7 +28,8 @@ type osFS struct {
 
 type osDir struct {
 	root *os.Root
-	f    *os.File // for syncs and renames
+	f    *os.File        // for syncs and renames
+	conn syscall.RawConn // of f, for opens, which Close may meet
 	info fs.FileInfo
 }
 
@@ -52,6 +54,9 @@ func newOSDir(root *os.Root) (*osDir, error) {
 	var err error
 	if d.f, err = root.Open("."); err == nil {
 		d.info, err = d.f.Stat()
+	}
+	if err == nil {
+		d.conn, err = d.f.SyscallConn()
 	}
 	if err != nil {
 		d.close()
@@ -179,6 +184,14 @@ func (f *osFS) CheckDir(name string) error {
 	return err
 }
 
+func (f *osFS) Dir(name string) (fs.FileInfo, error) {
+	d, err := f.dir(name)
+	if err != nil {
+		return nil, err
+	}
+	return d.info, nil
+}
+
 func (f *osFS) Lstat(name string) (fs.FileInfo, error) {
 	root, base, err := f.in(name)
 	if err != nil {
@@ -226,6 +239,9 @@ func openRegular(d *osDir, name, base string, flag int) (file, error) {
 		return nil, fmt.Errorf("%q: %w", name, errNotRegular)
 	}
 	h, err := d.open(base, flag&^os.O_CREATE)
+	if errors.Is(err, syscall.ELOOP) {
+		return nil, nil // it is a link by now
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -242,7 +258,7 @@ func openRegular(d *osDir, name, base string, flag int) (file, error) {
 
 // open opens a file in d that is no link.
 func (d *osDir) open(base string, flag int) (*os.File, error) {
-	h, err := openAt(d.f, base, flag)
+	h, err := openAt(d.conn, base, flag)
 	if errors.Is(err, errors.ErrUnsupported) {
 		return d.root.OpenFile(base, flag, 0o644)
 	}
@@ -271,9 +287,10 @@ func (f *osFS) Mkdir(name string) error {
 	}
 	if name == ingestDir {
 		err := mkdirApart(d, tempBase, base)
-		if !errors.Is(err, errors.ErrUnsupported) {
+		if err == nil || errors.Is(err, fs.ErrExist) {
 			return err
 		}
+		// It is not to be had there, or this tells in plainer words why not.
 	}
 	return d.root.Mkdir(base, 0o755)
 }
@@ -283,6 +300,27 @@ func (f *osFS) Rename(from, to string) error {
 	if err != nil {
 		return err
 	}
+	return f.renameIn(fromDir, fromBase, from, to)
+}
+
+// RenameFile looks at the name in the very directory from which it renames.
+func (f *osFS) RenameFile(fi fs.FileInfo, from, to string) error {
+	fromDir, fromBase, err := f.split(from)
+	if err != nil {
+		return err
+	}
+	at, err := fromDir.root.Lstat(fromBase)
+	if err != nil {
+		return err
+	}
+	if !os.SameFile(fi, at) {
+		return fmt.Errorf("%q: %w", from, errOtherFile)
+	}
+	return f.renameIn(fromDir, fromBase, from, to)
+}
+
+// renameIn renames from, which is fromBase in fromDir.
+func (f *osFS) renameIn(fromDir *osDir, fromBase, from, to string) error {
 	toDir, toBase, err := f.split(to)
 	if err != nil {
 		return err

@@ -61,6 +61,13 @@ func (h *hookFS) Rename(from, to string) error {
 	return h.fsys.Rename(from, to)
 }
 
+func (h *hookFS) RenameFile(fi fs.FileInfo, from, to string) error {
+	if err := h.before("rename", to); err != nil {
+		return err
+	}
+	return h.fsys.RenameFile(fi, from, to)
+}
+
 func (h *hookFS) Remove(name string) error {
 	if err := h.before("remove", name); err != nil {
 		return err

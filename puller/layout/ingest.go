@@ -51,10 +51,10 @@ func (l *Layout) Ingest(ctx context.Context, desc ocispec.Descriptor) (content.I
 	}
 	if l.seen(desc.Digest) {
 		in, err := l.ingest(ctx, desc)
-		if content.KindOf(err) != content.ErrStore {
+		if err == nil || ctx.Err() != nil {
 			return in, err
 		}
-		// A directory may have been removed since.
+		// A directory may have been removed since, or put aside with the blob in it.
 	}
 	if err := l.ready(desc.Digest); err != nil {
 		return nil, l.fail(err, "store blob %s", desc.Digest)

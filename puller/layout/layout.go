@@ -32,6 +32,7 @@ const (
 	partSuffix  = ".part" // what there is of a blob
 	listSuffix  = ".list" // which ranges of it were written, if not its beginning alone
 	lockSuffix  = ".lock"
+	newSuffix   = ".new" // what index.json or oci-layout will be
 
 	indexLock = "index" // key of the lock on index.json and on removals
 )
@@ -171,7 +172,7 @@ func (l *Layout) free() (int64, error) {
 // prepare makes what a layout must have. The file oci-layout comes last, so
 // that a directory that has it is whole.
 func (l *Layout) prepare() error {
-	for _, name := range []string{blobsDir, stateDir, ingestDir} {
+	for _, name := range []string{blobsDir, stateDir} {
 		if err := l.fs.CheckDir(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
@@ -301,7 +302,7 @@ func (l *Layout) replace(name string, data []byte) error {
 }
 
 // tempName is what a file is called before it is name.
-func tempName(name string) string { return ingestDir + "/" + name + ".new" }
+func tempName(name string) string { return ingestDir + "/" + name + newSuffix }
 
 // writeFile makes a file with that content, synced, and leaves it open; its name
 // is not synced. After an error there is none.

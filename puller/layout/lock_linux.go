@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io"
+	"io/fs"
 	"os"
 	"sync"
 	"syscall"
@@ -20,8 +21,8 @@ const fOFDSetLk = 37
 // to be made, removed and swept.
 type locker struct {
 	mu   sync.Mutex
-	root *os.Root // of the directory in which f was opened
 	f    *os.File
+	info fs.FileInfo // of f
 }
 
 // tryLock takes the lock of key in the file called name in root.
@@ -63,17 +64,9 @@ func setLock(f *os.File, kind int16, at int64) error {
 func (l *locker) file(root *os.Root, name string) (*os.File, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.f != nil && l.root == root {
-		if fi, err := l.f.Stat(); err == nil && links(fi) > 0 {
-			return l.f, nil
-		}
-	}
 	at, err := root.Lstat(name)
-	if l.f != nil && err == nil {
-		if fi, err := l.f.Stat(); err == nil && os.SameFile(at, fi) {
-			l.root = root
-			return l.f, nil
-		}
+	if l.f != nil && err == nil && os.SameFile(at, l.info) {
+		return l.f, nil
 	}
 	if err == nil && !at.Mode().IsRegular() {
 		return nil, fmt.Errorf("lock %q: %w", name, errNotRegular)
@@ -82,8 +75,13 @@ func (l *locker) file(root *os.Root, name string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
+	info, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
 	// The former file, if any, is left to the garbage collector: locks on it may be held.
-	l.f, l.root = f, root
+	l.f, l.info = f, info
 	return f, nil
 }
 

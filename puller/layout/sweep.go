@@ -48,13 +48,14 @@ func (l *Layout) sweepEntries(dir string, entries []fs.DirEntry, limit time.Time
 		case suffix == partSuffix || suffix == listSuffix:
 			if !swept[base] {
 				swept[base] = true
-				l.sweepPartial(base, limit)
+				l.sweepPartial(dir, base, limit)
 			}
 		case suffix == lockSuffix:
 			if l.old(name, limit) {
 				l.sweepLock(name, base)
 			}
-		case strings.HasPrefix(e.Name(), tempBase) && l.old(name, limit):
+		case strings.HasPrefix(e.Name(), tempBase) && l.old(name, limit),
+			dir == stateDir && suffix == newSuffix && l.old(name, limit): // where former versions had them
 			l.log.Info("a left-over is removed", "name", name)
 			l.fs.Remove(name)
 		}
@@ -69,8 +70,8 @@ func cutSuffix(name string) (base, suffix string) {
 }
 
 // sweepPartial removes a partial and its list if both are old and nobody has the lock.
-func (l *Layout) sweepPartial(base string, limit time.Time) {
-	part, list := ingestDir+"/"+base+partSuffix, ingestDir+"/"+base+listSuffix
+func (l *Layout) sweepPartial(dir, base string, limit time.Time) {
+	part, list := dir+"/"+base+partSuffix, dir+"/"+base+listSuffix
 	if !l.old(part, limit) || !l.old(list, limit) {
 		return
 	}

@@ -1,0 +1,186 @@
+package layout
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/puller/content"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// begin ingests all of a blob and does not commit it.
+func begin(t *testing.T, l *Layout, desc ocispec.Descriptor, data []byte) *ingest {
+	t.Helper()
+	in, err := l.Ingest(t.Context(), desc)
+	require.NoError(t, err)
+	_, err = in.WriteAt(data, 0)
+	require.NoError(t, err)
+	return in.(*ingest)
+}
+
+// others begins a blob that takes long, so that directories are not checked before
+// those that come meanwhile.
+func others(t *testing.T, l *Layout) {
+	_, slow := blobOf(99, 1000)
+	in, err := l.Ingest(t.Context(), slow)
+	require.NoError(t, err)
+	t.Cleanup(func() { in.Close() })
+}
+
+// putAside puts a directory aside and makes another one in its place.
+func putAside(t *testing.T, l *Layout, name string) {
+	t.Helper()
+	path := filepath.Join(l.Dir(), name)
+	require.NoError(t, os.Rename(path, filepath.Join(t.TempDir(), "aside")))
+	require.NoError(t, os.Mkdir(path, 0o755))
+}
+
+// Of two blobs committed together the first is in the new directory, put there by
+// somebody else: that does not say that the other is.
+func TestBatchGoesToADirectoryPutAside(t *testing.T) {
+	for _, name := range []string{blobsDir, blobsDir + "/sha256"} {
+		l := openTest(t, t.TempDir())
+		var jobs []*job[*commitItem]
+		for i := range 2 {
+			data, desc := blobOf(i, 1000)
+			in := begin(t, l, desc, data)
+			defer in.Close()
+			jobs = append(jobs, &job[*commitItem]{item: &commitItem{in: in}})
+		}
+		putAside(t, l, name)
+		other := openTest(t, l.Dir())
+		data, desc := blobOf(0, 1000)
+		require.NoError(t, other.ready(desc.Digest))
+		require.NoError(t, os.WriteFile(pathOf(other, desc), data, 0o644))
+		require.NoError(t, l.commitAll(t.Context(), func() []*job[*commitItem] { return jobs }))
+		for _, j := range jobs {
+			ok, err := other.Has(t.Context(), j.item.in.desc)
+			require.NoError(t, err)
+			assert.True(t, ok || j.err != nil, "%s is not stored and nobody says so", j.item.in.desc.Digest)
+		}
+	}
+}
+
+// The state directory, or that of partials, is put aside, and another process
+// begins the same blob, at the moment before a blob gets its name: what the other
+// one has is not published.
+func TestPartialOfAnotherIsNotPublished(t *testing.T) {
+	for _, name := range []string{stateDir, ingestDir} {
+		l := openTest(t, t.TempDir())
+		data, desc := blobOf(1, 1000)
+		in := begin(t, l, desc, data)
+		l.fs = &hookFS{l.fs, func(op, to string) error {
+			if op != "rename" || to != blobName(desc.Digest) {
+				return nil
+			}
+			putAside(t, l, name)
+			require.NoError(t, os.MkdirAll(filepath.Join(l.Dir(), ingestDir), 0o755))
+			require.NoError(t, os.WriteFile(filepath.Join(l.Dir(), partName(desc.Digest)), make([]byte, 1000), 0o644))
+			return l.mkdirs(stateDir, ingestDir) // as another goroutine's Ingest
+		}}
+		err := in.Commit(t.Context())
+		assert.ErrorIs(t, err, errOtherFile)
+		assert.Equal(t, content.ErrStore, content.KindOf(err), "%v", err)
+		assert.NoFileExists(t, pathOf(l, desc))
+		l.fs = l.fs.(*hookFS).fsys
+		store(t, l, desc, data)
+		requireSound(t, l.fs, name)
+	}
+}
+
+// A blob that went with its directory is not said to be stored.
+func TestIngestAfterBlobsArePutAside(t *testing.T) {
+	for _, name := range []string{blobsDir, blobsDir + "/sha256"} {
+		l := openTest(t, t.TempDir())
+		data, desc := blobOf(1, 1000)
+		store(t, l, desc, data)
+		others(t, l)
+		putAside(t, l, name)
+		store(t, l, desc, data)
+		assert.FileExists(t, pathOf(l, desc))
+	}
+}
+
+// A directory of blobs that another program removes while blobs come is made again,
+// also for one that is about to get its name.
+func TestCommitAfterBlobsAreRemoved(t *testing.T) {
+	for _, name := range []string{blobsDir, blobsDir + "/sha256"} {
+		l := openTest(t, t.TempDir())
+		data, desc := blobOf(1, 1000)
+		in := begin(t, l, desc, data)
+		others(t, l)
+		require.NoError(t, os.RemoveAll(filepath.Join(l.Dir(), name)))
+		require.NoError(t, in.Commit(t.Context()))
+		assert.FileExists(t, pathOf(l, desc))
+		require.NoError(t, os.RemoveAll(filepath.Join(l.Dir(), name)))
+		data, desc = blobOf(2, 1000)
+		store(t, l, desc, data)
+		assert.FileExists(t, pathOf(l, desc))
+	}
+}
+
+// Links planted for directories while blobs come: nothing is written through them,
+// and no blob is said to be stored that is not.
+func TestPlantedDirectoryLinksMeanwhile(t *testing.T) {
+	for _, name := range []string{blobsDir, blobsDir + "/sha256", stateDir, ingestDir} {
+		l := openTest(t, t.TempDir())
+		data, desc := blobOf(1, 1000)
+		in := begin(t, l, desc, data)
+		others(t, l)
+		elsewhere, path := t.TempDir(), filepath.Join(l.Dir(), name)
+		require.NoError(t, os.MkdirAll(filepath.Join(elsewhere, "sha256"), 0o755))
+		require.NoError(t, os.MkdirAll(filepath.Join(elsewhere, "ingest"), 0o755))
+		require.NoError(t, os.RemoveAll(path))
+		require.NoError(t, os.Symlink(elsewhere, path))
+		err := in.Commit(t.Context())
+		assert.Equal(t, content.ErrStore, content.KindOf(err), "%v", err)
+		data, desc = blobOf(2, 1000)
+		if next, err := l.Ingest(t.Context(), desc); err == nil {
+			_, err = next.WriteAt(data, 0)
+			require.NoError(t, err)
+			err = next.Commit(t.Context())
+			assert.Equal(t, content.ErrStore, content.KindOf(err), "%v", err)
+		}
+		require.NoError(t, filepath.WalkDir(elsewhere, func(path string, e fs.DirEntry, err error) error {
+			assert.True(t, err == nil && e.IsDir(), "%s %v", path, err)
+			return nil
+		}))
+	}
+}
+
+// Whoever may not look into the state directory reads the layout all the same.
+func TestOpenWithoutTheStateDirectory(t *testing.T) {
+	disk := newMemDisk()
+	l := must(openMem(&memFS{disk}))
+	img := faultImage(t)
+	require.NoError(t, (&testPuller{chunk: memChunk, l: l}).pull(t.Context(), img))
+	l, err := openMem(&hookFS{&memFS{disk}, func(op, name string) error {
+		if filepath.Dir(name) == stateDir || filepath.Dir(name) == ingestDir || op == "readdir" && name == stateDir {
+			return syscall.EACCES
+		}
+		return nil
+	}})
+	require.NoError(t, err)
+	requirePulled(t, l, img, "without the state directory")
+}
+
+// What former versions left is swept: they had partials in the state directory.
+func TestSweepOfAFormerVersion(t *testing.T) {
+	l := openTest(t, t.TempDir())
+	_, desc := blobOf(1, 1000)
+	base := filepath.Base(partName(desc.Digest))
+	for _, name := range []string{base, filepath.Base(listName(desc.Digest)), "index.json.new", tempBase + "x"} {
+		require.NoError(t, os.WriteFile(filepath.Join(l.Dir(), stateDir, name), nil, 0o644))
+	}
+	in := begin(t, l, desc, must(os.ReadFile(os.DevNull)))
+	l.sweepOlder(0)
+	assert.FileExists(t, filepath.Join(l.Dir(), stateDir, base), "somebody is at it")
+	require.NoError(t, in.Close())
+	l.sweepOlder(0)
+	requireTidy(t, l)
+}
