@@ -4,30 +4,22 @@ import (
 	"context"
 	"slices"
 
-	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/internal/verify"
 	"github.com/pullkit/pullkit/puller/content"
 )
 
-// bodies are configs that were fetched and need not be read back from the Store.
-type bodies map[digest.Digest][]byte
-
-// keepMost is the size of the largest config that is kept for who asked for it.
-const keepMost = 64 << 10
-
 // bring returns when all of descs are in the Store. It waits for flights of
 // other pulls, or begins its own. When it returns, none of them goes on for its sake.
-func (r *Runtime) bring(ctx context.Context, from origin, descs []ocispec.Descriptor, m *meter) (bodies, error) {
+func (r *Runtime) bring(ctx context.Context, from origin, descs []ocispec.Descriptor, k *keep, m *meter) error {
 	missing, err := r.missing(ctx, descs, m)
 	if err != nil || len(missing) == 0 {
-		return nil, err
+		return err
 	}
-	fetched := bodies{}
 	b := &batch{from: from, finished: make(chan *flight, len(missing)), waiting: make(map[flightKey]*flight, len(missing))}
 	defer r.flights.leave(b)
 	if err := r.launch(ctx, b, missing, m); err != nil {
-		return nil, err
+		return err
 	}
 	tick, stop := m.ticks()
 	defer stop()
@@ -38,23 +30,21 @@ func (r *Runtime) bring(ctx context.Context, from origin, descs []ocispec.Descri
 			switch {
 			case f.err == nil:
 				m.stored(f)
-				if f.config != nil {
-					fetched[f.desc.Digest] = f.config
-				}
+				k.landed(f)
 			case b.takes(f):
-				return nil, f.err
+				return f.err
 			default:
 				if err := r.launch(ctx, b, []ocispec.Descriptor{f.desc}, m); err != nil {
-					return nil, err
+					return err
 				}
 			}
 		case <-tick:
 			m.poll()
 		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+			return context.Cause(ctx)
 		}
 	}
-	return fetched, nil
+	return nil
 }
 
 // missing asks the Store which of descs it has, and sorts the others by size:

@@ -176,17 +176,6 @@ func TestStoreFailures(t *testing.T) {
 	}
 }
 
-// What a pull has fetched it does not read back.
-func TestColdPullReadsNothingBack(t *testing.T) {
-	src := newFakeSource()
-	ref := src.name(appName, src.image(t, amd64, random(1, 100)))
-	s := failingStore{memStore: newMemStore(), open: syscall.EIO}
-	image, err := transfer.New(transfer.Config{Source: src, Store: s}).Pull(t.Context(), spec(ref))
-	require.NoError(t, err)
-	assert.Equal(t, amd64, image.Platform)
-	s.clean(t)
-}
-
 // A token that the registry was given, and a password longer than what errors
 // quote, are not told either, not even in part.
 func TestManifestThatRepeatsATokenOrALongPassword(t *testing.T) {

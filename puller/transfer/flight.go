@@ -31,7 +31,7 @@ type flight struct {
 
 	done    chan struct{} // closed when it is over; then these are set:
 	err     error
-	config  []byte // what was fetched, if it is a small config
+	config  []byte // what was fetched and verified, if it is a small config
 	present bool   // nothing was fetched: somebody else had stored it
 }
 

@@ -3,9 +3,6 @@ package transfer
 import (
 	"context"
 	"hash"
-	"slices"
-
-	"github.com/pullkit/pullkit/internal/mediatype"
 )
 
 // inline reads, hashes and writes a blob in one goroutine.
@@ -67,13 +64,6 @@ func (t *try) inlineGap(ctx context.Context, h hash.Hash, buf []byte, gap span) 
 		}
 	}
 	return gap.end, t.atEnd(body, gap.end)
-}
-
-// keepConfig keeps what was read, not verified yet, if it is all of a config.
-func (t *try) keepConfig(p []byte) {
-	if int64(len(p)) == t.desc.Size && len(p) <= keepMost && mediatype.ImageConfig(t.desc.MediaType) {
-		t.config = slices.Clone(p)
-	}
 }
 
 // forgetKept makes nothing of what an earlier try kept: the server gives all of it again.

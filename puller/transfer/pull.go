@@ -37,29 +37,30 @@ func (r *Runtime) pull(ctx context.Context, spec puller.Spec) (puller.Image, err
 		return puller.Image{}, err
 	}
 	m := newMeter(spec.Progress)
+	var k keep
 	w := walk{
 		want:   spec.Platform,
 		read:   func(ctx context.Context, d ocispec.Descriptor) (document, error) { return r.child(ctx, o, d) },
-		accept: func(ctx context.Context, t target) (bool, error) { return r.accept(ctx, spec, t, m) },
+		accept: func(ctx context.Context, t target) (bool, error) { return r.accept(ctx, spec, t, &k, m) },
 	}
 	t, err := w.from(ctx, top)
 	if err != nil {
 		return puller.Image{}, err
 	}
 	m.begin(t.blobs())
-	configs, err := r.bring(ctx, o, append(t.blobs(), t.documents()...), m)
-	if err != nil {
+	k.only(t.manifest().Config.Digest)
+	if err := r.bring(ctx, o, append(t.blobs(), t.documents()...), &k, m); err != nil {
 		return puller.Image{}, err
 	}
 	if err := r.tag(ctx, spec, t); err != nil {
 		return puller.Image{}, err
 	}
-	return r.image(ctx, spec, t, configs)
+	return r.image(ctx, spec, t, k)
 }
 
 // accept asks the hook for the image, and compares the config where nothing
 // else says which platform it is for.
-func (r *Runtime) accept(ctx context.Context, spec puller.Spec, t target, m *meter) (bool, error) {
+func (r *Runtime) accept(ctx context.Context, spec puller.Spec, t target, k *keep, m *meter) (bool, error) {
 	if r.admit != nil {
 		ref, err := spec.Ref.WithDigest(t.top().Digest)
 		if err != nil {
@@ -80,11 +81,11 @@ func (r *Runtime) accept(ctx context.Context, spec puller.Spec, t target, m *met
 	if err := checkReadable(config); err != nil {
 		return false, err
 	}
-	configs, err := r.bring(ctx, origin{spec.Ref, spec.Credential}, []ocispec.Descriptor{config}, m)
-	if err != nil {
+	k.only(config.Digest)
+	if err := r.bring(ctx, origin{spec.Ref, spec.Credential}, []ocispec.Descriptor{config}, k, m); err != nil {
 		return false, err
 	}
-	got, err := r.configPlatform(ctx, config, configs)
+	got, err := r.configPlatform(ctx, config, *k)
 	if err != nil {
 		return false, err
 	}
@@ -126,23 +127,6 @@ func serves(got, want ocispec.Platform) bool {
 	return ok
 }
 
-// configPlatform is the platform that a config names, which is in the Store, and in
-// fetched if it came just now.
-func (r *Runtime) configPlatform(ctx context.Context, config ocispec.Descriptor, fetched bodies) (ocispec.Platform, error) {
-	data, ok := fetched[config.Digest]
-	if !ok {
-		var err error
-		if data, err = r.stored(ctx, config); err != nil {
-			return ocispec.Platform{}, err
-		}
-	}
-	p, err := index.ConfigPlatform(data)
-	if err != nil {
-		return ocispec.Platform{}, documentError(fmt.Errorf("config %s: %w", config.Digest, err))
-	}
-	return p, nil
-}
-
 // tag makes the name stand for the image, also if it does already: a Store may
 // show an index by what is stored of it, which may be more now, and only Tag
 // says that the name is durable.
@@ -156,7 +140,7 @@ func (r *Runtime) tag(ctx context.Context, spec puller.Spec, t target) error {
 }
 
 // image describes what is stored.
-func (r *Runtime) image(ctx context.Context, spec puller.Spec, t target, fetched bodies) (puller.Image, error) {
+func (r *Runtime) image(ctx context.Context, spec puller.Spec, t target, k keep) (puller.Image, error) {
 	leaf := t.leaf().desc
 	image := puller.Image{
 		Ref: spec.Ref, ID: string(leaf.Digest),
@@ -170,7 +154,7 @@ func (r *Runtime) image(ctx context.Context, spec puller.Spec, t target, fetched
 	case mediatype.ImageConfig(config.MediaType) && config.Size <= index.MaxSize:
 		// What a config says of the platform is for people here: one that cannot
 		// be read spoils nothing.
-		p, err := r.configPlatform(ctx, config, fetched)
+		p, err := r.configPlatform(ctx, config, k)
 		if err != nil && content.KindOf(err) == content.ErrStore {
 			return puller.Image{}, err
 		}

@@ -45,7 +45,7 @@ func (r *Runtime) status(ctx context.Context, spec puller.Spec) (puller.Image, e
 	if err != nil {
 		return puller.Image{}, err
 	}
-	return r.image(ctx, spec, t, nil)
+	return r.image(ctx, spec, t, keep{})
 }
 
 // storedCandidate is storedDocument, for an entry of an index. Of those without a
@@ -63,7 +63,7 @@ func (r *Runtime) storedCandidate(ctx context.Context, desc ocispec.Descriptor) 
 func (r *Runtime) whole(ctx context.Context, spec puller.Spec, t target) (bool, error) {
 	asks, ok := r.configDecides(t)
 	if asks {
-		p, err := r.configPlatform(ctx, t.manifest().Config, nil)
+		p, err := r.configPlatform(ctx, t.manifest().Config, keep{})
 		if err != nil {
 			return false, err
 		}
@@ -119,7 +119,7 @@ func (r *Runtime) plan(ctx context.Context, spec puller.Spec) (puller.Plan, erro
 	}
 	if p := t.choice.Descriptor.Platform; p != nil {
 		plan.Platform = *p
-	} else if p, err := r.configPlatform(ctx, t.manifest().Config, nil); err == nil {
+	} else if p, err := r.configPlatform(ctx, t.manifest().Config, keep{}); err == nil {
 		plan.Platform = p
 	}
 	for _, d := range t.blobs() {
@@ -142,7 +142,7 @@ func (r *Runtime) likely(ctx context.Context, spec puller.Spec, t target) (bool,
 	if !asks {
 		return ok, nil
 	}
-	if p, err := r.configPlatform(ctx, t.manifest().Config, nil); err == nil {
+	if p, err := r.configPlatform(ctx, t.manifest().Config, keep{}); err == nil {
 		return t.fits(p, spec.Platform)
 	}
 	return true, nil
