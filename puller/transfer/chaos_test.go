@@ -108,6 +108,7 @@ func TestChaos(t *testing.T) {
 					return nil
 				},
 			})
+			rt.Processors([]int{1, 2, 16}[seed/2])
 			var wg sync.WaitGroup
 			for i := range 300 {
 				s := spec(refs[rng.IntN(len(refs))])

@@ -67,7 +67,8 @@ func (p *pipe) serve(c *conn) {
 	}
 }
 
-// stream reads c's body up to c's end.
+// stream reads c's body up to c's end, and writes it. Nothing is being written, and
+// c.off says how far it came, when it returns.
 func (p *pipe) stream(c *conn) (err error) {
 	w := writer{pipe: p, conn: c}
 	defer func() {

@@ -35,8 +35,9 @@
 //
 // Each byte is hashed once, beside the I/O for large blobs, while small ones are
 // hashed in the goroutine that reads them. At most as many goroutines hash as
-// there are processors. A large blob that comes slower than it can be hashed is
-// fetched in parts over more connections.
+// there are processors. While fewer connections bring large blobs than that, they
+// read on while what they brought is written. A large blob that comes slower than
+// it can be hashed and written is fetched in parts over more connections.
 //
 // What arrived is kept when a pull ends early, and the next pull asks for the
 // rest alone. Kept bytes are hashed like all others: if the whole does not have

@@ -29,8 +29,8 @@ type Config struct {
 	// that small images do not wait for large ones. Zero means 10.
 	Blobs int
 	// Ranges is how many connections fetch parts of one large blob at most. There
-	// is one to begin with; others are added one at a time while bytes come
-	// slower than they can be hashed, and each one more brings more. Zero means
+	// is one to begin with; others are added one at a time while bytes come slower
+	// than they can be hashed and written, and each one more brings more. Zero means
 	// 8; 1 means that blobs are never fetched in parts.
 	Ranges int
 	// Memory bounds the buffers of all transfers, in bytes. Zero means 4 MiB;

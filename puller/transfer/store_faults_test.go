@@ -155,6 +155,7 @@ func TestStoreFaults(t *testing.T) {
 				}
 				return broken
 			}}})
+			rt.Processors(1 + k%2*7)
 			_, err := rt.Pull(t.Context(), spec(ref))
 			if err != nil {
 				assert.ErrorIs(t, err, broken, "call %d", k)

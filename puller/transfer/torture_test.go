@@ -152,6 +152,7 @@ func TestTorture(t *testing.T) {
 					}
 					began := time.Now()
 					rt := transfer.New(transfer.Config{Source: torturedSource{src, s}, Store: torturedStore{store, s}})
+					rt.Processors(1 + k%2*7)
 					_, err := rt.Pull(ctx, spec(ref))
 					require.Zero(t, time.Since(began), "event %d", k)
 					done = s.n < k

@@ -7,6 +7,7 @@ import (
 	"hash"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -41,7 +42,7 @@ func (s *strictStore) Ingest(ctx context.Context, desc ocispec.Descriptor) (cont
 	if err != nil {
 		return nil, err
 	}
-	strict := &strictIngest{Ingest: in, s: s, data: desc.Data, have: make([]bool, desc.Size)}
+	strict := &strictIngest{Ingest: in, s: s, data: desc.Data}
 	for off, n := range in.Have() {
 		strict.claim(off, n)
 	}
@@ -51,9 +52,9 @@ func (s *strictStore) Ingest(ctx context.Context, desc ocispec.Descriptor) (cont
 type strictIngest struct {
 	content.Ingest
 	s    *strictStore
-	data []byte // of the descriptor
-	have []bool
-	now  int // writes under way
+	data []byte     // of the descriptor
+	have [][2]int64 // from, to
+	now  int        // writes under way
 	over bool
 }
 
@@ -67,13 +68,12 @@ func (in *strictIngest) claim(off, n int64) {
 	if len(in.data) > 0 {
 		return // it is at hand, and is written whatever was kept
 	}
-	for i := off; i < off+n; i++ {
-		if in.have[i] {
-			in.note("byte %d is written twice", i)
-			return
+	for _, h := range in.have {
+		if off < h[1] && h[0] < off+n {
+			in.note("[%d,%d) is written, and [%d,%d) again", h[0], h[1], off, off+n)
 		}
-		in.have[i] = true
 	}
+	in.have = append(in.have, [2]int64{off, off + n})
 }
 
 func (in *strictIngest) WriteAt(p []byte, off int64) (int, error) {
@@ -100,9 +100,7 @@ func (in *strictIngest) WriteAt(p []byte, off int64) (int, error) {
 		in.note("the buffer for %d changed while it was written", off)
 	}
 	if err != nil {
-		for i := range p { // it may be written again
-			in.have[off+int64(i)] = false
-		}
+		in.have = slices.DeleteFunc(in.have, func(h [2]int64) bool { return h[0] == off }) // it may be written again
 		return 0, err
 	}
 	s.written += int64(len(p))
@@ -196,6 +194,7 @@ func TestCutWhileWriting(t *testing.T) {
 // byte is asked for, and written, once.
 func TestManyConnectionsWithSlowWrites(t *testing.T) {
 	layers := [][]byte{random(1, 40<<20), random(2, 9<<20), random(3, 30<<20+1)}
+	most := 0
 	for seed := range uint64(8) {
 		synctest.Test(t, func(t *testing.T) {
 			src := newFakeSource()
@@ -243,10 +242,11 @@ func TestManyConnectionsWithSlowWrites(t *testing.T) {
 				size += int64(len(b))
 			}
 			assert.LessOrEqual(t, src.blobBytes, size, "seed %d", seed)
-			assert.Greater(t, src.most, 3, "seed %d: there were connections", seed)
+			most = max(most, src.most)
 			store.clean(t)
 		})
 	}
+	assert.Greater(t, most, 4, "connections")
 }
 
 // A cuttingSource takes its time for answers, and ends some bodies early.
@@ -420,7 +420,7 @@ func (h stillHash) Write(p []byte) (int, error) {
 // Connections are added where the network is slow, and not where the disk is: it
 // makes no difference whether a write has a processor of its own.
 func TestConnectionsAreForTheNetwork(t *testing.T) {
-	layer := random(1, 48<<20)
+	layer := random(1, 24<<20)
 	for _, processors := range []int{1, 2, 8} {
 		for _, tt := range []struct {
 			read, write time.Duration // of a buffer
