@@ -180,3 +180,33 @@ func TestForeignBlobIsSyncedBeforeItsStamp(t *testing.T) {
 	require.NoError(t, err)
 	assert.False(t, fi.ModTime().Equal(stamp))
 }
+
+// A process dies at every operation of a pull, another one commits a blob of its own
+// into what directories there are, and the power is lost: the blob is there.
+func TestCommitAfterADeathIsDurable(t *testing.T) {
+	img := faultImage(t)
+	data, desc := blobOf(1, 100)
+	for done, k := false, int64(0); !done; k++ {
+		disk := newMemDisk()
+		var n atomic.Int64
+		l, err := openMem(&hookFS{&memFS{disk}, func(string, string) error {
+			if n.Add(1) > k {
+				return errDead
+			}
+			return nil
+		}})
+		if err == nil {
+			err = (&testPuller{chunk: memChunk, l: l, oneByOne: true}).pull(t.Context(), img)
+			l.Close()
+		}
+		done = err == nil
+		l, err = openMem(&memFS{disk})
+		require.NoError(t, err)
+		store(t, l, desc, data)
+		l, err = openMem(&memFS{disk.crash(keepNone)})
+		require.NoError(t, err, "operation %d", k)
+		ok, err := l.Has(t.Context(), desc)
+		require.NoError(t, err, "operation %d", k)
+		require.True(t, ok, "operation %d: a committed blob is gone", k)
+	}
+}

@@ -97,6 +97,12 @@ func (l *Layout) ready(d digest.Digest) error {
 	if err := l.mkdirs(stateDir, ingestDir, blobsDir, algorithmDir(d)); err != nil {
 		return err
 	}
+	if _, seen := l.dirs.Load(algorithmDir(d)); !seen {
+		// Whoever made it may have died before its name was durable.
+		if err := l.settle(blobsDir); err != nil {
+			return err
+		}
+	}
 	l.dirs.Store(algorithmDir(d), struct{}{})
 	return nil
 }
