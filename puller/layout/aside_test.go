@@ -1,12 +1,16 @@
 package layout
 
 import (
+	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"testing"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/stretchr/testify/assert"
@@ -183,4 +187,61 @@ func TestSweepOfAFormerVersion(t *testing.T) {
 	require.NoError(t, in.Close())
 	l.sweepOlder(0)
 	requireTidy(t, l)
+}
+
+// Blobs come while another program puts directories aside and removes them: nothing
+// wrong is in sight, all errors are of the store, and what was begun and committed
+// after the last of that is there.
+func TestDirectoriesChangeWhileBlobsCome(t *testing.T) {
+	l, aside := openTest(t, t.TempDir()), t.TempDir()
+	var mu sync.Mutex
+	changes := 0
+	change := func(r *rand.Rand) {
+		mu.Lock()
+		defer mu.Unlock()
+		changes++
+		name := []string{stateDir, ingestDir, lockName, blobsDir, blobsDir + "/sha256"}[r.IntN(5)]
+		path := filepath.Join(l.Dir(), name)
+		if r.IntN(2) == 0 {
+			os.RemoveAll(path)
+			return
+		}
+		if os.Rename(path, filepath.Join(aside, fmt.Sprint(changes))) == nil && r.IntN(2) == 0 && name != lockName {
+			os.Mkdir(path, 0o755)
+		}
+	}
+	last := make(map[digest.Digest]int) // how many changes there were when it began
+	var wg sync.WaitGroup
+	for g := range 6 {
+		wg.Go(func() {
+			r := rand.New(rand.NewPCG(uint64(g), 7))
+			for i := range 60 {
+				if i < 45 && r.IntN(3) == 0 {
+					change(r)
+				}
+				mu.Lock()
+				before := changes
+				mu.Unlock()
+				data, desc := blobOf(100*g+i, 50+i)
+				err := (&testPuller{l: l}).try(t.Context(), desc, data)
+				if err == nil {
+					mu.Lock()
+					last[desc.Digest] = before
+					mu.Unlock()
+				} else {
+					assert.Equal(t, content.ErrStore, content.KindOf(err), "%v", err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	requireSound(t, must(openOS(l.Dir())), "after all")
+	sure := 0
+	for d, before := range last {
+		if before == changes {
+			sure++
+			assert.FileExists(t, filepath.Join(l.Dir(), blobName(d)))
+		}
+	}
+	assert.GreaterOrEqual(t, sure, 10, "one goroutine comes to its last 15 blobs after the last change")
 }
