@@ -74,11 +74,17 @@ type maskedError struct {
 func (e *maskedError) Error() string { return e.text }
 func (e *maskedError) Unwrap() error { return e.err }
 
-// storeError says that the Store failed, and at what.
+// storeError says that the Store failed, and at what, unless a call that was given
+// a context ended with that.
 func storeError(doing string, err error) error {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
+	return ioError(doing, err)
+}
+
+// ioError is storeError for calls without a context: a deadline is the Store's own.
+func ioError(doing string, err error) error {
 	if content.KindOf(err) == content.ErrStore {
 		return fmt.Errorf("%s: %w", doing, err)
 	}

@@ -183,7 +183,7 @@ func (t *try) writeAt(p []byte, off int64) error {
 		return nil
 	}
 	if _, err := t.ingest.WriteAt(p, off); err != nil {
-		return storeError(fmt.Sprintf("write at %d", off), err)
+		return ioError(fmt.Sprintf("write at %d", off), err)
 	}
 	return nil
 }
@@ -196,7 +196,7 @@ func (t *try) readAt(p []byte, off int64) error {
 	if err == nil || err == io.EOF {
 		err = io.ErrUnexpectedEOF
 	}
-	return storeError(fmt.Sprintf("read back at %d", off), err)
+	return ioError(fmt.Sprintf("read back at %d", off), err)
 }
 
 // readFull fills p unless the body ends before; err is nil exactly if p is full.

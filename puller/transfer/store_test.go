@@ -40,8 +40,10 @@ type partial struct {
 	have [][2]int64
 }
 
-var _ content.Store = (*memStore)(nil)
-var _ content.Spacer = (*memStore)(nil)
+var (
+	_ content.Store  = (*memStore)(nil)
+	_ content.Spacer = (*memStore)(nil)
+)
 
 func newMemStore() *memStore {
 	return &memStore{

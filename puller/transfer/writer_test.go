@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"fmt"
 	"hash"
 	"io"
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -352,6 +354,36 @@ func (s stallingSource) Blob(ctx context.Context, ref reference.Reference, cred 
 		io.Reader
 		io.Closer
 	}{read, body}, start, nil
+}
+
+// A Store that gives up by a deadline of its own has failed: other connections do
+// not go on, and nobody takes it for the end of the pull's context.
+func TestWriteTimesOut(t *testing.T) {
+	for _, size := range sizes {
+		for _, processors := range []int{1, 8} {
+			synctest.Test(t, func(t *testing.T) {
+				src := newFakeSource()
+				src.latency, src.perRead, src.readSize = 20*time.Millisecond, time.Millisecond, 64<<10
+				var failed atomic.Int64
+				store := &strictStore{memStore: newMemStore(), write: func(off int64) (time.Duration, error) {
+					if off < int64(size/2) {
+						return 0, nil
+					}
+					failed.Add(1)
+					return 10 * time.Millisecond, fmt.Errorf("write: %w", context.DeadlineExceeded)
+				}}
+				ref := src.name(appName, src.image(t, amd64, random(1, size)))
+				rt := transfer.New(transfer.Config{Source: src, Store: store})
+				rt.Processors(processors)
+				_, err := rt.Pull(t.Context(), spec(ref))
+				require.Error(t, err)
+				assert.Equal(t, content.ErrStore, content.KindOf(err), "%d bytes: %v", size, err)
+				assert.LessOrEqual(t, failed.Load(), int64(8), "one for each connection at most")
+				require.NoError(t, rt.Idle())
+				store.clean(t)
+			})
+		}
+	}
 }
 
 // Who gives up while a write is under way waits for its end, and for no more.
