@@ -17,7 +17,7 @@ import (
 
 // Each file system makes the directory of partials, in its place alone; on an ext4
 // that is large enough to have places far from each other, those of several layouts
-// are not all neighbours.
+// are no neighbours, but by chance.
 func TestIngestDirectoryApart(t *testing.T) {
 	base := t.TempDir()
 	var at []uint64
@@ -34,7 +34,7 @@ func TestIngestDirectoryApart(t *testing.T) {
 	defer top.Close()
 	var st syscall.Statfs_t
 	require.NoError(t, syscall.Fstatfs(int(top.Fd()), &st))
-	if !spreads(top) || st.Files < 1<<20 { // some 16 GiB
+	if !spreads(top) || st.Files < 1<<22 { // some 64 GiB
 		return
 	}
 	near := 0
@@ -43,7 +43,7 @@ func TestIngestDirectoryApart(t *testing.T) {
 			near++
 		}
 	}
-	assert.Less(t, near, len(at)-1, "inodes %d", at)
+	assert.Less(t, near, len(at)/2, "inodes %d", at)
 }
 
 func inodeOf(t *testing.T, name string) uint64 {

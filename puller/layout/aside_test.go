@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"syscall"
 	"testing"
@@ -128,6 +129,41 @@ func TestCommitAfterBlobsAreRemoved(t *testing.T) {
 	}
 }
 
+// A link planted for a directory of blobs is found by the first Commit, and then by
+// every Ingest before a byte is fetched.
+func TestPlantedBlobLinkIsFoundOnce(t *testing.T) {
+	for _, name := range []string{blobsDir, blobsDir + "/sha256"} {
+		for _, away := range []func(string) error{
+			os.RemoveAll,
+			func(path string) error { return os.Rename(path, filepath.Join(t.TempDir(), "aside")) },
+		} {
+			l := openTest(t, t.TempDir())
+			data, desc := blobOf(1, 1000)
+			in := begin(t, l, desc, data)
+			others(t, l)
+			path := filepath.Join(l.Dir(), name)
+			require.NoError(t, away(path))
+			require.NoError(t, os.Symlink(t.TempDir(), path))
+			err := in.Commit(t.Context())
+			assert.Equal(t, content.ErrStore, content.KindOf(err), "%v", err)
+			assert.ErrorContains(t, err, strconv.Quote(name)+" is not a directory")
+			_, desc = blobOf(2, 1000)
+			_, err = l.Ingest(t.Context(), desc)
+			assert.ErrorContains(t, err, strconv.Quote(name)+" is not a directory")
+		}
+	}
+}
+
+// A partial that another program cut short is not published.
+func TestPartialCutShort(t *testing.T) {
+	l := openTest(t, t.TempDir())
+	data, desc := blobOf(1, 1000)
+	in := begin(t, l, desc, data)
+	require.NoError(t, os.Truncate(filepath.Join(l.Dir(), partName(desc.Digest)), 999))
+	assert.ErrorIs(t, in.Commit(t.Context()), errOtherFile)
+	assert.NoFileExists(t, pathOf(l, desc))
+}
+
 // Links planted for directories while blobs come: nothing is written through them,
 // and no blob is said to be stored that is not.
 func TestPlantedDirectoryLinksMeanwhile(t *testing.T) {
@@ -244,4 +280,22 @@ func TestDirectoriesChangeWhileBlobsCome(t *testing.T) {
 		}
 	}
 	assert.GreaterOrEqual(t, sure, 10, "one goroutine comes to its last 15 blobs after the last change")
+}
+
+// A file that stands for the directory of partials is named, and in nobody's way who reads.
+func TestFileForTheIngestDirectory(t *testing.T) {
+	l := openTest(t, t.TempDir())
+	img := faultImage(t)
+	require.NoError(t, (&testPuller{l: l}).pull(t.Context(), img))
+	require.NoError(t, os.RemoveAll(filepath.Join(l.Dir(), ingestDir)))
+	require.NoError(t, os.WriteFile(filepath.Join(l.Dir(), ingestDir), nil, 0o644))
+	l = openTest(t, l.Dir())
+	requirePulled(t, l, img, "a file in the way")
+	_, desc := blobOf(1, 1000)
+	_, err := l.Ingest(t.Context(), desc)
+	assert.ErrorContains(t, err, strconv.Quote(ingestDir)+" is not a directory")
+	_, err = l.Remove(t.Context(), img.ref)
+	assert.ErrorContains(t, err, strconv.Quote(ingestDir)+" is not a directory")
+	err = l.Tag(t.Context(), img.ref, img.manifest)
+	assert.ErrorContains(t, err, strconv.Quote(ingestDir)+" is not a directory")
 }

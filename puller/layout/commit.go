@@ -165,14 +165,16 @@ func (l *Layout) settleIn(dir string, was fs.FileInfo) error {
 		return err
 	}
 	at, err := l.fs.Lstat(dir)
-	if err != nil || !l.fs.SameFile(was, at) {
-		l.fs.CheckDir(dir) // so that what comes goes to the one that is there
-		if err != nil {
-			return err
-		}
-		return fmt.Errorf("%q is not the directory it was", dir)
+	if err == nil && l.fs.SameFile(was, at) {
+		return l.syncKnown(dir, at)
 	}
-	return l.syncKnown(dir, at)
+	if cerr := l.fs.CheckDir(dir); err == nil { // and what comes goes to the one that is there
+		err = cerr
+	}
+	if err == nil {
+		err = fmt.Errorf("%q is not the directory it was", dir)
+	}
+	return err
 }
 
 // syncAll makes the bytes and times of all jobs' files durable.

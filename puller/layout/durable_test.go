@@ -210,3 +210,30 @@ func TestCommitAfterADeathIsDurable(t *testing.T) {
 		require.True(t, ok, "operation %d: a committed blob is gone", k)
 	}
 }
+
+// A blob whose name could not be synced is tagged all the same: Tag makes it durable.
+func TestTagAfterAFailedCommitIsDurable(t *testing.T) {
+	disk, broken := newMemDisk(), false
+	l, err := openMem(&hookFS{&memFS{disk}, func(op, name string) error {
+		if broken && op == "syncdir" && name == blobsDir+"/sha256" {
+			return syscall.EIO
+		}
+		return nil
+	}})
+	require.NoError(t, err)
+	require.NoError(t, (&testPuller{chunk: memChunk, l: l}).pull(t.Context(), faultImage(t)))
+	data, desc := blobOf(1, 100)
+	broken = true
+	in, err := l.Ingest(t.Context(), desc)
+	require.NoError(t, err)
+	_, err = in.WriteAt(data, 0)
+	require.NoError(t, err)
+	require.ErrorIs(t, in.Commit(t.Context()), syscall.EIO)
+	broken = false
+	require.NoError(t, l.Tag(t.Context(), reference.MustParse("busybox:1.36"), desc))
+	l, err = openMem(&memFS{disk.crash(keepNone)})
+	require.NoError(t, err)
+	ok, err := l.Has(t.Context(), desc)
+	require.NoError(t, err)
+	assert.True(t, ok)
+}

@@ -61,7 +61,8 @@ func releaseAtLeast(release string, major, minor int) bool {
 
 // openAt is OpenFile of os.Root for a name without a slash, and no link, in fewer
 // system calls: that one finds out each time that a regular file cannot be polled.
-func openAt(dir syscall.RawConn, base string, flag int) (*os.File, error) {
+// name is what errors, and those of the file, call it.
+func openAt(dir syscall.RawConn, base, name string, flag int) (*os.File, error) {
 	var fd int
 	var err error
 	closed := dir.Control(func(at uintptr) {
@@ -74,9 +75,9 @@ func openAt(dir syscall.RawConn, base string, flag int) (*os.File, error) {
 		err = os.ErrClosed
 	}
 	if err != nil {
-		return nil, &os.PathError{Op: "openat", Path: base, Err: err}
+		return nil, &os.PathError{Op: "openat", Path: name, Err: err}
 	}
-	return os.NewFile(uintptr(fd), base), nil
+	return os.NewFile(uintptr(fd), name), nil
 }
 
 func chtimes(f *os.File, now, mtime time.Time) error {

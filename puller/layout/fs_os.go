@@ -210,7 +210,7 @@ func (f *osFS) OpenFile(name string, flag int) (file, error) {
 	if flag&os.O_EXCL != 0 {
 		f.naming.Lock()
 		defer f.naming.Unlock()
-		h, err := d.open(base, flag)
+		h, err := d.open(base, name, flag)
 		if err != nil {
 			return nil, err
 		}
@@ -238,7 +238,7 @@ func openRegular(d *osDir, name, base string, flag int) (file, error) {
 	if !before.Mode().IsRegular() {
 		return nil, fmt.Errorf("%q: %w", name, errNotRegular)
 	}
-	h, err := d.open(base, flag&^os.O_CREATE)
+	h, err := d.open(base, name, flag&^os.O_CREATE)
 	if errors.Is(err, syscall.ELOOP) {
 		return nil, nil // it is a link by now
 	}
@@ -257,8 +257,8 @@ func openRegular(d *osDir, name, base string, flag int) (file, error) {
 }
 
 // open opens a file in d that is no link.
-func (d *osDir) open(base string, flag int) (*os.File, error) {
-	h, err := openAt(d.conn, base, flag)
+func (d *osDir) open(base, name string, flag int) (*os.File, error) {
+	h, err := openAt(d.conn, base, name, flag)
 	if errors.Is(err, errors.ErrUnsupported) {
 		return d.root.OpenFile(base, flag, 0o644)
 	}

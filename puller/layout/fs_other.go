@@ -14,7 +14,9 @@ import (
 
 func renameAt(*os.File, string, *os.File, string) error { return errors.ErrUnsupported }
 
-func openAt(syscall.RawConn, string, int) (*os.File, error) { return nil, errors.ErrUnsupported }
+func openAt(syscall.RawConn, string, string, int) (*os.File, error) {
+	return nil, errors.ErrUnsupported
+}
 
 func chtimes(*os.File, time.Time, time.Time) error { return errors.ErrUnsupported }
 

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -42,9 +43,12 @@ func TestOpenInAClosedDirectory(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(f.top.root.Name(), indexName), nil, 0o644))
 	h, err := f.OpenFile(indexName, os.O_RDONLY)
 	require.NoError(t, err)
+	flags, _, errno := syscall.Syscall(syscall.SYS_FCNTL, h.(osFile).Fd(), syscall.F_GETFD, 0)
+	require.Zero(t, errno)
+	assert.NotZero(t, flags&syscall.FD_CLOEXEC, "no child process gets it")
 	require.NoError(t, h.Close())
 	require.NoError(t, f.Close())
-	_, err = openAt(f.top.conn, indexName, os.O_RDONLY)
+	_, err = openAt(f.top.conn, indexName, indexName, os.O_RDONLY)
 	assert.ErrorIs(t, err, fs.ErrClosed)
 }
 
@@ -70,7 +74,7 @@ func TestOpenWhileAFileBecomesALink(t *testing.T) {
 			}
 		}
 	})
-	for range 3000 {
+	for range 20_000 {
 		h, err := f.OpenFile("name", os.O_RDONLY)
 		if err != nil {
 			require.ErrorIs(t, err, errNotRegular)
