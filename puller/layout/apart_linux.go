@@ -38,9 +38,9 @@ func sysRenameAt2() uintptr {
 }
 
 // mkdirApart makes a directory far from what other layouts have stored, if the
-// file system can be told to. If not, the error wraps errors.ErrUnsupported and
-// nothing was made. temp, in the same directory, is what it may be called until it
-// is in its place.
+// file system can be told to. After an error, of whatever kind, nothing was made; one
+// that is fs.ErrExist says that name is there. temp, in the same directory, is what it
+// may be called until it is in its place.
 func mkdirApart(in *osDir, temp, name string) error {
 	if sysRenameAt2() == 0 || !spreads(in.f) {
 		return errors.ErrUnsupported
@@ -91,9 +91,6 @@ func renameNew(dir *os.File, from, to string) error {
 	}
 	_, _, errno := syscall.Syscall6(sysRenameAt2(), dir.Fd(), uintptr(unsafe.Pointer(oldName)), dir.Fd(), uintptr(unsafe.Pointer(newName)), noReplace, 0)
 	runtime.KeepAlive(dir)
-	if errno == syscall.ENOSYS || errno == syscall.EINVAL { // of the kernel, of the file system
-		errno = syscall.ENOTSUP
-	}
 	if errno != 0 {
 		return &os.LinkError{Op: "renameat2", Old: from, New: to, Err: errno}
 	}
