@@ -25,17 +25,7 @@ const (
 	noReplace  = 1       // RENAME_NOREPLACE in renameat2(2)
 )
 
-// sysRenameAt2 is the number of renameat2(2), which package syscall does not know;
-// 0 where it is not known here either.
-func sysRenameAt2() uintptr {
-	switch runtime.GOARCH {
-	case "amd64":
-		return 316
-	case "arm64", "riscv64", "loong64":
-		return 276
-	}
-	return 0
-}
+func sysRenameAt2() uintptr { return sysNumber(316, 276) }
 
 // mkdirApart makes a directory far from what other layouts have stored, if the
 // file system can be told to. After an error, of whatever kind, nothing was made; one

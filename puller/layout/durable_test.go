@@ -24,6 +24,27 @@ func pullAndLosePower(t *testing.T, disk *memDisk, l *Layout, img *testImage, ke
 	requirePulled(t, l, img, what)
 }
 
+// pullUntil pulls img by a process of its own, whose operations before may fail.
+func pullUntil(t *testing.T, disk *memDisk, img *testImage, before func(op, name string) error) error {
+	l, err := openMem(&hookFS{&memFS{disk}, before})
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	return (&testPuller{chunk: memChunk, l: l, oneByOne: true}).pull(t.Context(), img)
+}
+
+// diesAfter is a process that dies after k operations.
+func diesAfter(k int64) func(op, name string) error {
+	var n atomic.Int64
+	return func(string, string) error {
+		if n.Add(1) > k {
+			return errDead
+		}
+		return nil
+	}
+}
+
 // A process dies at every operation of a pull, another one finds what it named and
 // had not synced, and after that one's Tag the power is lost.
 func TestTagAfterADeathIsDurable(t *testing.T) {
@@ -31,19 +52,8 @@ func TestTagAfterADeathIsDurable(t *testing.T) {
 	for done, k := false, int64(0); !done; k++ {
 		for seed := range uint64(3) {
 			disk := newMemDisk()
-			var n atomic.Int64
-			l, err := openMem(&hookFS{&memFS{disk}, func(string, string) error {
-				if n.Add(1) > k {
-					return errDead
-				}
-				return nil
-			}})
-			if err == nil {
-				err = (&testPuller{chunk: memChunk, l: l, oneByOne: true}).pull(t.Context(), img)
-				l.Close()
-			}
-			done = err == nil
-			l, err = openMem(&memFS{disk})
+			done = pullUntil(t, disk, img, diesAfter(k)) == nil
+			l, err := openMem(&memFS{disk})
 			require.NoError(t, err)
 			keep := keepNone
 			if seed > 0 {
@@ -188,19 +198,8 @@ func TestCommitAfterADeathIsDurable(t *testing.T) {
 	data, desc := blobOf(1, 100)
 	for done, k := false, int64(0); !done; k++ {
 		disk := newMemDisk()
-		var n atomic.Int64
-		l, err := openMem(&hookFS{&memFS{disk}, func(string, string) error {
-			if n.Add(1) > k {
-				return errDead
-			}
-			return nil
-		}})
-		if err == nil {
-			err = (&testPuller{chunk: memChunk, l: l, oneByOne: true}).pull(t.Context(), img)
-			l.Close()
-		}
-		done = err == nil
-		l, err = openMem(&memFS{disk})
+		done = pullUntil(t, disk, img, diesAfter(k)) == nil
+		l, err := openMem(&memFS{disk})
 		require.NoError(t, err)
 		store(t, l, desc, data)
 		l, err = openMem(&memFS{disk.crash(keepNone)})

@@ -110,7 +110,7 @@ func TestFailedSyncIsNotTrusted(t *testing.T) {
 	img := faultImage(t)
 	for k, done := 0, false; !done; k++ {
 		disk, n := newMemDisk(), 0
-		l, err := openMem(&hookFS{&memFS{disk}, func(op, name string) error {
+		done = pullUntil(t, disk, img, func(op, name string) error {
 			if op != "sync" && op != "syncfs" {
 				return nil
 			}
@@ -118,13 +118,8 @@ func TestFailedSyncIsNotTrusted(t *testing.T) {
 				return nil
 			}
 			return syscall.EIO
-		}})
-		if err == nil {
-			err = (&testPuller{chunk: memChunk, l: l, oneByOne: true}).pull(t.Context(), img)
-			l.Close()
-		}
-		done = err == nil
-		l, err = openMem(&memFS{disk})
+		}) == nil
+		l, err := openMem(&memFS{disk})
 		require.NoError(t, err)
 		require.NoError(t, (&testPuller{chunk: memChunk, l: l, oneByOne: true}).pull(t.Context(), img))
 		disk = disk.crash(keepNone)

@@ -11,17 +11,19 @@ import (
 	"unsafe"
 )
 
-// sysSyncFS is the number of syncfs(2), which package syscall does not know on
-// amd64; 0 where it is not known here either.
-func sysSyncFS() uintptr {
+// sysNumber is the number of a system call that package syscall does not know, as
+// amd64 and as the architectures with the generic table have it; 0 on others.
+func sysNumber(amd64, generic uintptr) uintptr {
 	switch runtime.GOARCH {
 	case "amd64":
-		return 306
+		return amd64
 	case "arm64", "riscv64", "loong64":
-		return 267
+		return generic
 	}
 	return 0
 }
+
+func sysSyncFS() uintptr { return sysNumber(306, 267) }
 
 func syncFS(d *os.File) error {
 	nr := sysSyncFS()
@@ -66,8 +68,7 @@ func openAt(dir syscall.RawConn, base, name string, flag int) (*os.File, error) 
 	var fd int
 	var err error
 	closed := dir.Control(func(at uintptr) {
-		fd, err = syscall.Openat(int(at), base, flag|syscall.O_NOFOLLOW|syscall.O_CLOEXEC, 0o644)
-		for err == syscall.EINTR {
+		for err = syscall.EINTR; err == syscall.EINTR; {
 			fd, err = syscall.Openat(int(at), base, flag|syscall.O_NOFOLLOW|syscall.O_CLOEXEC, 0o644)
 		}
 	})

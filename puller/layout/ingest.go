@@ -10,7 +10,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/puller/content"
 )
@@ -82,29 +81,6 @@ func (l *Layout) ingest(ctx context.Context, desc ocispec.Descriptor) (content.I
 	in.unlock = unlock
 	l.open.Add(1)
 	return in, nil
-}
-
-// seen reports whether ready need not look: it did, when one of the blobs began that
-// come now. What changes meanwhile commitAll finds out.
-func (l *Layout) seen(d digest.Digest) bool {
-	_, seen := l.dirs.Load(algorithmDir(d))
-	return seen && l.open.Load() > 0
-}
-
-// ready makes the directories that a blob needs, and checks that no link stands
-// for one of them.
-func (l *Layout) ready(d digest.Digest) error {
-	if err := l.mkdirs(stateDir, ingestDir, blobsDir, algorithmDir(d)); err != nil {
-		return err
-	}
-	if _, seen := l.dirs.Load(algorithmDir(d)); !seen {
-		// Whoever made it may have died before its name was durable.
-		if err := l.settle(blobsDir); err != nil {
-			return err
-		}
-	}
-	l.dirs.Store(algorithmDir(d), struct{}{})
-	return nil
 }
 
 func (l *Layout) begin(ctx context.Context, desc ocispec.Descriptor) (*ingest, error) {
