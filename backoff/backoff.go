@@ -14,8 +14,8 @@ const (
 
 // A Backoff remembers the failures of each key. The zero Backoff is ready to
 // use. Its methods may be called concurrently; it must not be copied, nor its
-// fields changed, after the first call. Each call takes constant time, averaged
-// over many, whatever the number of keys.
+// fields changed, after the first call. The time that a call takes, averaged over
+// many calls, does not grow with the number of keys.
 type Backoff[K comparable] struct {
 	// Initial is the delay after the first failure; 0 or less means DefaultInitial.
 	Initial time.Duration
@@ -33,12 +33,12 @@ type Backoff[K comparable] struct {
 	// not call the Backoff.
 	Now func() time.Time
 
-	mu   sync.Mutex
-	keys keys[K]
+	mu      sync.Mutex
+	entries entries[K]
 }
 
-// A State is what is known of a key. The zero State is that of a key which may
-// be tried and has not failed, or not since its last streak of failures ended.
+// A State describes a key. The zero State belongs to a key that may be tried and
+// has not failed since its last streak of failures ended.
 type State struct {
 	Failures int           // in the current streak
 	Delay    time.Duration // of the last failure, without what NotBefore added
@@ -50,15 +50,11 @@ func (b *Backoff[K]) Fail(key K) time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := b.now()
-	e := b.lookup(key, now)
-	if e == nil {
-		e = b.keys.add(key)
-	} else {
-		b.keys.touch(e)
-	}
+	e, _ := b.lookup(key, now)
 	e.delay = b.next(e.delay)
 	e.failures++
 	e.last = now
+	b.entries.byKey[key] = e
 	return e.wait(now)
 }
 
@@ -67,30 +63,25 @@ func (b *Backoff[K]) Wait(key K) time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := b.now()
-	e := b.lookup(key, now)
-	if e == nil {
-		return 0
-	}
+	e, _ := b.lookup(key, now)
 	return e.wait(now)
 }
 
-// NotBefore lengthens key's window to t, because a server said so with
-// Retry-After. It never shortens one, counts as no failure and is not bounded
-// by Max. A key that has not failed gets a window, too. The age at which a
-// streak ends then counts from t, since nothing could fail before.
+// NotBefore lengthens key's window to t, because a server sent Retry-After. It
+// never shortens a window, does not count as a failure and is not bounded by Max.
+// A key that has not failed gets a window, too. The age at which a streak ends
+// then counts from t, because the key could not fail before.
 func (b *Backoff[K]) NotBefore(key K, t time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := b.now()
-	e := b.lookup(key, now)
-	if e == nil {
-		if !t.After(now) {
-			return
-		}
-		e = b.keys.add(key)
+	e, known := b.lookup(key, now)
+	if !known && !t.After(now) {
+		return
 	}
 	if t.After(e.notBefore) {
 		e.notBefore = t
+		b.entries.byKey[key] = e
 	}
 }
 
@@ -98,32 +89,29 @@ func (b *Backoff[K]) NotBefore(key K, t time.Time) {
 func (b *Backoff[K]) Reset(key K) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if e := b.lookup(key, b.now()); e != nil {
-		b.keys.remove(e)
-	}
+	b.lookup(key, b.now())
+	delete(b.entries.byKey, key)
 }
 
 // State returns what is known of key.
 func (b *Backoff[K]) State(key K) State {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	e := b.lookup(key, b.now())
-	if e == nil {
-		return State{}
-	}
+	e, _ := b.lookup(key, b.now())
 	return State{Failures: e.failures, Delay: e.delay, Until: e.until()}
 }
 
-// lookup sweeps a little and returns key's entry, nil if it has none or it has expired.
-func (b *Backoff[K]) lookup(key K, now time.Time) *entry[K] {
+// lookup returns key's entry, the zero entry if key has none or its streak has
+// ended. It sweeps when a sweep is due.
+func (b *Backoff[K]) lookup(key K, now time.Time) (e entry, known bool) {
 	_, limit := bounds(b.Initial, b.Max)
-	b.keys.sweep(now, limit)
-	e := b.keys.get(key)
-	if e == nil || !e.expired(now, limit) {
-		return e
+	b.entries.sweep(now, limit)
+	e, known = b.entries.byKey[key]
+	if known && e.expired(now, limit) {
+		delete(b.entries.byKey, key)
+		return entry{}, false
 	}
-	b.keys.remove(e)
-	return nil
+	return e, known
 }
 
 // next returns the delay that follows previous, 0 for the first of a streak.

@@ -12,8 +12,8 @@
 //
 // # Rules
 //
-// The sections are those of the Kubernetes page [Images]; a dash is a rule that it
-// does not have.
+// The sections are those of the Kubernetes page [Images]; a dash is a rule that
+// the page does not state.
 //
 //	rule                                           function           section
 //	a failure opens a window, the first of 10 s    Backoff.Fail       ImagePullBackOff
@@ -44,8 +44,9 @@
 //     begins at the clock's time.
 //   - Zero fields mean the defaults. There, an Initial of 0 never waits, and a Max
 //     of 0 makes each failure the first.
-//   - Nobody has to call GC: each call drops a few streaks that have ended.
-//   - [Backoff.NotBefore] has no counterpart there.
+//   - There is no GC to call: a streak that has ended is dropped by a later call,
+//     when a streak's age has passed or the number of keys has doubled.
+//   - flowcontrol has no counterpart of [Backoff.NotBefore].
 //
 // # Left out
 //
