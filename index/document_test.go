@@ -188,7 +188,7 @@ func TestNoMatchError(t *testing.T) {
 
 	idx.Manifests = []ocispec.Descriptor{{MediaType: "application/example"}}
 	_, err = index.Select(idx, want)
-	assert.EqualError(t, err, "no match for linux/riscv64; no entry names a platform")
+	assert.EqualError(t, err, "no match for linux/riscv64; no entry of the index is an image: media type is no image's (1)")
 
 	add := func(p ocispec.Platform) {
 		idx.Manifests = append(idx.Manifests, ocispec.Descriptor{MediaType: typeManifest, Platform: &p})

@@ -15,7 +15,8 @@ const (
 	WhyExact      Why = "exact match"
 	WhyFallback   Why = "fallback"                          // a lower variant than asked for, 386 for amd64, 32-bit ARM for arm64
 	WhyNoPlatform Why = "no platform, the config must tell" // the last resort
-	WhyMediaType  Why = "media type is no image's"          // unknown, empty, a layer's, Docker's schema 1
+	WhyMediaType  Why = "media type is no image's"          // unknown, a layer's, Docker's schema 1
+	WhyUntyped    Why = "media type is missing"             // which OCI and Docker require of each entry
 	WhyAttested   Why = "attestation"                       // by annotation, or because OS or architecture is unknown
 	WhyArtifact   Why = "artifact without platform"         // its artifactType is no image config
 	WhyIncomplete Why = "platform lacks OS or architecture" // and is not empty
@@ -35,6 +36,8 @@ const (
 // reject says why an entry is no image for any platform, "" if it may be one.
 func reject(d *ocispec.Descriptor) Why {
 	switch c := classify(d.MediaType); {
+	case d.MediaType == "":
+		return WhyUntyped
 	case c != classIndex && c != classManifest:
 		return WhyMediaType
 	case d.Annotations[annotationReferenceType] == attestationManifest:

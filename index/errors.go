@@ -3,9 +3,12 @@ package index
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -75,13 +78,20 @@ type NoMatchError struct {
 	Have []ocispec.Platform
 	// Empty says that the index has no entries at all.
 	Empty bool
+	// LeftOut counts the entries that are an image for no platform, by the reason:
+	// attestations, artifacts, entries without media type and the like.
+	LeftOut map[Why]int
+	// Artifact is the digest of the first entry that is an artifact and names no
+	// platform; "" if there is none. Such an entry is pulled by its digest.
+	Artifact digest.Digest
 }
 
 // maxListed is how many platforms the text of a NoMatchError names.
 const maxListed = 20
 
 // Error names what was wanted and what there is: at most 20 platforms, each
-// escaped and cut.
+// escaped and cut. Where no entry can be chosen for any platform it says why, and
+// how to pull an artifact.
 func (e *NoMatchError) Error() string {
 	var b strings.Builder
 	b.WriteString("no match for ")
@@ -90,7 +100,7 @@ func (e *NoMatchError) Error() string {
 	case e.Empty:
 		b.WriteString("; the index is empty")
 	case len(e.Have) == 0:
-		b.WriteString("; no entry names a platform")
+		b.WriteString(e.leftOut())
 	default:
 		b.WriteString("; available: ")
 	}
@@ -103,7 +113,26 @@ func (e *NoMatchError) Error() string {
 	if more := len(e.Have) - maxListed; more > 0 {
 		fmt.Fprintf(&b, " and %d more", more)
 	}
+	if n := e.LeftOut[WhyUntyped]; n > 0 && len(e.Have) > 0 {
+		fmt.Fprintf(&b, "; left out: %d without a media type", n)
+	}
 	return b.String()
+}
+
+// leftOut says why no entry can be chosen for any platform.
+func (e *NoMatchError) leftOut() string {
+	if len(e.LeftOut) == 0 {
+		return "; no entry names a platform"
+	}
+	var parts []string
+	for _, why := range slices.Sorted(maps.Keys(e.LeftOut)) {
+		parts = append(parts, fmt.Sprintf("%s (%d)", why, e.LeftOut[why]))
+	}
+	text := "; no entry of the index is an image: " + strings.Join(parts, ", ")
+	if e.Artifact != "" {
+		text += "; pull an artifact by its digest, as NAME@" + string(e.Artifact)
+	}
+	return text
 }
 
 // Is makes the error an ErrNoMatch.

@@ -135,9 +135,12 @@ func ExampleParsePlatform() {
 
 	_, err = index.ParsePlatform("arm64")
 	fmt.Println(err)
+	_, err = index.ParsePlatform("arm/v7")
+	fmt.Println(err)
 	// Output:
 	// linux/arm64 <nil>
 	// platform "arm64": names only one of OS and architecture; write both, as linux/amd64
+	// platform "arm/v7": the OS comes first, and arm is the name of an architecture; write linux/arm/v7
 }
 
 func ExampleCompletePlatform() {

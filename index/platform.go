@@ -10,7 +10,9 @@ import (
 // ParsePlatform reads os/arch[/variant], where the OS may carry a version and
 // features: linux/arm64/v8, windows(10.0.17763+win32k)/amd64. The result is
 // normalised. It reads nothing of the machine, so that a lone OS or architecture
-// is refused: CompletePlatform takes those. Errors are *PlatformError.
+// is refused: CompletePlatform takes those. An OS that is the name of an
+// architecture is refused too, because arm/v7 is short for linux/arm/v7 to most
+// people, and no image is made for an OS named arm. Errors are *PlatformError.
 func ParsePlatform(s string) (ocispec.Platform, error) {
 	if os, _, _ := strings.Cut(s, "("); s != "" && !strings.Contains(s, "/") && (knownOS(normalizeOS(os)) || knownArch(s)) {
 		return ocispec.Platform{}, &PlatformError{Input: s, Reason: "names only one of OS and architecture; write both, as linux/amd64"}
@@ -39,6 +41,8 @@ func CompletePlatform(s string, host ocispec.Platform) (ocispec.Platform, error)
 		return bad("malformed OS; want a name, as linux or windows(10.0.17763+feature)")
 	}
 	switch {
+	case len(parts) > 1 && knownArch(p.OS):
+		return bad("the OS comes first, and " + p.OS + " is the name of an architecture; write " + osFirst(parts))
 	case len(parts) > 1:
 		p.Architecture = parts[1]
 		p.Variant = strings.Join(parts[2:], "")
@@ -58,6 +62,17 @@ func CompletePlatform(s string, host ocispec.Platform) (ocispec.Platform, error)
 		return bad(reason)
 	}
 	return p, nil
+}
+
+// osFirst spells a platform that begins with its architecture as it should be
+// written: with the OS that stands behind the architecture, or else with linux.
+func osFirst(parts []string) string {
+	arch, _, _ := strings.Cut(parts[0], "(")
+	os, variant := "linux", parts[1:]
+	if knownOS(normalizeOS(parts[1])) {
+		os, variant = parts[1], parts[2:]
+	}
+	return strings.Join(append([]string{os, arch}, variant...), "/")
 }
 
 // incomplete says why nothing can be chosen for a normalised platform, "" if something can.

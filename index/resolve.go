@@ -178,8 +178,9 @@ func (r *resolver) accepted(found Resolved) (*Resolved, error) {
 // byConfig lets the config say whether a manifest is for the platform; nil if not.
 func (r *resolver) byConfig(found Resolved) (*Resolved, error) {
 	config := found.Manifest.Config
-	if !mediatype.ImageConfig(config.MediaType) {
-		return nil, nil // no image, so for no platform
+	if !mediatype.ImageConfig(config.MediaType) { // not an image, so for no platform
+		r.none.leaveOut(WhyArtifact, &found.Descriptor)
+		return nil, nil
 	}
 	body, err := r.get(config)
 	if err != nil {

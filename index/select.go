@@ -3,7 +3,9 @@ package index
 import (
 	"iter"
 	"slices"
+	"strings"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -153,5 +155,21 @@ func (e *NoMatchError) add(idx ocispec.Index) {
 			seen[spelled] = true
 			e.Have = append(e.Have, p)
 		}
+	}
+	for i := range idx.Manifests {
+		if why := reject(&idx.Manifests[i]); why != "" {
+			e.leaveOut(why, &idx.Manifests[i])
+		}
+	}
+}
+
+// leaveOut counts an entry that is an image for no platform.
+func (e *NoMatchError) leaveOut(why Why, d *ocispec.Descriptor) {
+	if e.LeftOut == nil {
+		e.LeftOut = map[Why]int{}
+	}
+	e.LeftOut[why]++
+	if why == WhyArtifact && e.Artifact == "" && checkDescriptor(d, RuleIndex) == nil {
+		e.Artifact = digest.Digest(strings.Clone(string(d.Digest)))
 	}
 }
