@@ -122,7 +122,7 @@ func packages(t *testing.T) map[string]map[string]string {
 
 // TestTopLevel holds the list of what stands beside go.mod.
 func TestTopLevel(t *testing.T) {
-	want := []string{"LICENSE", "README.md", "backoff", "credentials", "examples", "go.mod", "go.sum", "index", "internal", "puller", "pullpolicy", "reference"}
+	want := []string{"LICENSE", "README.md", "backoff", "credentials", "examples", "findings", "go.mod", "go.sum", "index", "internal", "puller", "pullpolicy", "reference"}
 	entries, err := os.ReadDir(filepath.Join("..", ".."))
 	require.NoError(t, err)
 	var got []string
