@@ -3,6 +3,8 @@ package credentials
 import (
 	"context"
 	"sync"
+
+	"github.com/pullkit/pullkit/internal/panics"
 )
 
 // flights lets the callers that ask the same question at the same time share one
@@ -16,14 +18,16 @@ type flight[Q comparable, A any] struct {
 	question Q
 	waiting  int
 	cancel   context.CancelFunc
-	done     chan struct{} // closed when answer and err are set
+	done     chan struct{} // closed when answer, err and panicked are set
 	answer   A
 	err      error
+	panicked *panics.Error
 }
 
 // do runs fn for question, or waits for the run that is under way for scope,
 // which may be for another question: answered tells which one it was for. A
-// caller whose ctx ends leaves alone; the run is cancelled when all have left.
+// caller whose ctx ends leaves alone; the run is cancelled when all have left. A
+// panic of fn reaches all callers that wait for the run.
 func (f *flights[Q, A]) do(ctx context.Context, scope, question Q, fn func(context.Context) (A, error)) (answered Q, answer A, err error) {
 	f.mu.Lock()
 	run, ok := f.running[scope]
@@ -35,6 +39,7 @@ func (f *flights[Q, A]) do(ctx context.Context, scope, question Q, fn func(conte
 
 	select {
 	case <-run.done:
+		run.panicked.Raise()
 		return run.question, run.answer, run.err
 	case <-ctx.Done():
 	}
@@ -56,14 +61,16 @@ func (f *flights[Q, A]) start(ctx context.Context, scope, question Q, fn func(co
 		f.running = map[Q]*flight[Q, A]{}
 	}
 	f.running[scope] = run
-	go func() {
-		defer cancel()
+	go panics.Catch(func() {
 		run.answer, run.err = fn(ctx)
+	}, func(panicked *panics.Error) {
+		cancel()
+		run.panicked = panicked
 		f.mu.Lock()
 		f.forget(scope, run)
 		f.mu.Unlock()
 		close(run.done) // last: who has the answer finds f at rest
-	}()
+	})
 	return run
 }
 

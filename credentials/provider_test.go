@@ -3,8 +3,10 @@ package credentials
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -153,6 +155,43 @@ func TestPluginEndsWithItsLastWaiter(t *testing.T) {
 	_, errs := collect(ctx, &Providers{list: []*provider{p}}, "r.io/app")
 	assert.Len(t, errs, 1)
 	assert.ErrorIs(t, <-ended, context.Canceled)
+}
+
+// TestPanicReachesAllWhoWait holds that a panic under a run that several callers wait
+// for, such as one of the Logger, reaches each of them, and that the next caller gets
+// a run of its own.
+func TestPanicReachesAllWhoWait(t *testing.T) {
+	var f flights[string, string]
+	boom := errors.New("a callback panicked")
+	const callers = 3
+	waiting := func() int {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if run := f.running["q"]; run != nil {
+			return run.waiting
+		}
+		return 0
+	}
+	var all sync.WaitGroup
+	for range callers {
+		all.Go(func() {
+			defer func() {
+				err, _ := recover().(error)
+				assert.ErrorIs(t, err, boom)
+			}()
+			_, _, err := f.do(t.Context(), "q", "q", func(context.Context) (string, error) {
+				for waiting() < callers {
+					runtime.Gosched()
+				}
+				panic(boom)
+			})
+			assert.Fail(t, "returned", "%v", err)
+		})
+	}
+	all.Wait()
+	_, got, err := f.do(t.Context(), "q", "q", func(context.Context) (string, error) { return "answer", nil })
+	require.NoError(t, err)
+	assert.Equal(t, "answer", got)
 }
 
 // TestPluginEnvironment holds what a plugin is given, and where: the image only

@@ -36,6 +36,7 @@ var arrows = map[string][]string{
 	"internal/arch":       {},
 	"internal/realtest":   {"*"},
 	"internal/verify":     {"github.com/opencontainers/go-digest"},
+	"internal/panics":     {},
 	"internal/redact":     {},
 	"internal/strictjson": {},
 	"internal/mediatype":  {"github.com/opencontainers/image-spec"},

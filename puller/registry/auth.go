@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/internal/panics"
 	"github.com/pullkit/pullkit/internal/redact"
 	"github.com/pullkit/pullkit/puller/content"
 )
@@ -101,8 +102,11 @@ type flight struct {
 	done    chan struct{}
 	cancel  context.CancelFunc
 	waiting int
-	token   string
-	err     error
+
+	// Set before done is closed.
+	token    string
+	err      error
+	panicked *panics.Error // of a callback, such as Client.AllowRealm
 }
 
 // current returns the Authorization to begin with. It fetches a token only to
@@ -176,6 +180,7 @@ func (a *auths) token(ctx context.Context, ep *endpoint, key authKey, used strin
 
 	select {
 	case <-f.done:
+		f.panicked.Raise()
 		if f.err != nil {
 			return authorization{}, f.err
 		}
@@ -198,20 +203,22 @@ func (a *auths) takeOff(ctx context.Context, ep *endpoint, e *tokenEntry, want t
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	f := &flight{done: make(chan struct{}), cancel: cancel}
 	e.flight = f
-	go func() {
-		defer cancel()
-		token, life, err := ep.fetchToken(ctx, want)
+	var life time.Duration
+	go panics.Catch(func() {
+		f.token, life, f.err = ep.fetchToken(ctx, want)
+	}, func(panicked *panics.Error) {
+		cancel()
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		f.token, f.err = token, err
+		f.panicked = panicked
 		if e.flight == f {
 			e.flight = nil
-			if err == nil {
-				e.token, e.renew, e.wanted = token, time.Now().Add(life-early10(life)), want
+			if f.err == nil && panicked == nil {
+				e.token, e.renew, e.wanted = f.token, time.Now().Add(life-early10(life)), want
 			}
 		}
 		close(f.done)
-	}()
+	})
 	return f
 }
 

@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/pullkit/pullkit/internal/panics"
 )
 
 // transports are the connections of one endpoint. Those to the host itself are
@@ -52,6 +54,10 @@ func (t *transports) send(req *http.Request, r route) (*http.Response, *hop, err
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) { h.remote = info.Conn.RemoteAddr() }})
 	r.bulk = r.bulk && req.URL.Scheme == "https" // all else is HTTP/1.1 anyway
 	resp, err := t.pick(r).RoundTrip(req.WithContext(ctx))
+	var panicked *panics.Error
+	if errors.As(err, &panicked) { // by a callback that dials; see caught
+		panicked.Raise()
+	}
 	return resp, h, err
 }
 
@@ -163,23 +169,13 @@ func (t *transports) dial(r route) func(context.Context, string, string) (net.Co
 }
 
 // connect dials, and refuses addresses before a byte goes to them.
-func (ep *endpoint) connect(ctx context.Context, network, addr string, check func(netip.Addr) error) (net.Conn, error) {
+func (ep *endpoint) connect(ctx context.Context, network, addr string, check func(netip.Addr) error) (conn net.Conn, err error) {
 	if custom := ep.client.DialContext; custom != nil {
-		if literal, err := netip.ParseAddr(hostOnly(addr)); err == nil && check != nil {
-			if err := check(literal); err != nil {
-				return nil, err
-			}
-		}
-		conn, err := custom(ctx, network, addr)
-		if err != nil || check == nil {
-			return conn, err
-		}
-		if tcp, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
-			if err := check(tcp.AddrPort().Addr()); err != nil {
-				return nil, errors.Join(err, conn.Close())
-			}
-		}
-		return conn, nil
+		err = caught(func() error {
+			conn, err = connectWith(ctx, custom, network, addr, check)
+			return err
+		})
+		return conn, err
 	}
 	d := net.Dialer{Timeout: ep.client.stall()}
 	if check != nil {
@@ -188,10 +184,41 @@ func (ep *endpoint) connect(ctx context.Context, network, addr string, check fun
 			if err != nil {
 				return fmt.Errorf("address %.80q cannot be checked: %w", address, err)
 			}
-			return check(ap.Addr())
+			return caught(func() error { return check(ap.Addr()) })
 		}
 	}
 	return d.DialContext(ctx, network, addr)
+}
+
+// connectWith is connect with the caller's own way to dial.
+func connectWith(ctx context.Context, dial func(context.Context, string, string) (net.Conn, error), network, addr string, check func(netip.Addr) error) (net.Conn, error) {
+	if literal, err := netip.ParseAddr(hostOnly(addr)); err == nil && check != nil {
+		if err := check(literal); err != nil {
+			return nil, err
+		}
+	}
+	conn, err := dial(ctx, network, addr)
+	if err != nil || check == nil {
+		return conn, err
+	}
+	if tcp, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
+		if err := check(tcp.AddrPort().Addr()); err != nil {
+			return nil, errors.Join(err, conn.Close())
+		}
+	}
+	return conn, nil
+}
+
+// caught turns a panic of a callback into an error, which the request that the
+// connection is for raises again: net/http and package net dial in goroutines of
+// their own, where no caller's recover is asked.
+func caught(fn func() error) (err error) {
+	panics.Catch(func() { err = fn() }, func(panicked *panics.Error) {
+		if panicked != nil {
+			err = panicked
+		}
+	})
+	return err
 }
 
 // checkAddr says whether an address may be dialled.

@@ -1,0 +1,123 @@
+package registry_test
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"net"
+	"net/http"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+
+	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/puller/pullertest"
+	"github.com/pullkit/pullkit/puller/registry"
+	"github.com/pullkit/pullkit/reference"
+)
+
+// assertPanics calls fn, which must panic with cause, itself or wrapped.
+func assertPanics(t *testing.T, cause error, fn func() error) {
+	t.Helper()
+	defer func() {
+		t.Helper()
+		err, _ := recover().(error)
+		assert.ErrorIs(t, err, cause, "what the caller recovers")
+	}()
+	assert.Fail(t, "the call returned", "%v", fn())
+}
+
+// TestPanicsReachTheCaller holds that a panic of a callback of a Client reaches who
+// called the Client, also where net/http runs it in a goroutine of its own, and that
+// the Client can be used on.
+func TestPanicsReachTheCaller(t *testing.T) {
+	cause := errors.New("a callback panicked")
+	reg, _, ref := start(t, pullertest.Config{})
+	for name, client := range map[string]func(explode func()) *registry.Client{
+		"Proxy": func(explode func()) *registry.Client {
+			return &registry.Client{Proxy: func(*http.Request) (*url.URL, error) { explode(); return nil, nil }}
+		},
+		"DialContext": func(explode func()) *registry.Client {
+			return &registry.Client{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+				explode()
+				return new(net.Dialer).DialContext(ctx, network, addr)
+			}}
+		},
+		"Mirrors": func(explode func()) *registry.Client {
+			return &registry.Client{
+				Hosts:   map[string]registry.Hosts{reg.Host(): {Mirrors: []registry.Host{{URL: "http://127.0.0.1:1"}}}},
+				Mirrors: explodingKeyring(explode),
+			}
+		},
+		"Transport": func(explode func()) *registry.Client {
+			return &registry.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+				explode()
+				return http.DefaultTransport.RoundTrip(r)
+			})}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var healed atomic.Bool
+			c := client(func() {
+				if !healed.Load() {
+					panic(cause)
+				}
+			})
+			c.PlainHTTP = []string{reg.Host()}
+			ask := func() error {
+				_, _, err := c.Manifest(t.Context(), ref, nobody, "")
+				return err
+			}
+			assertPanics(t, cause, ask)
+			healed.Store(true)
+			assert.NoError(t, ask(), "afterwards")
+			c.CloseIdleConnections()
+		})
+	}
+}
+
+type explodingKeyring func()
+
+func (k explodingKeyring) Lookup(context.Context, reference.Reference) iter.Seq2[credentials.Credential, error] {
+	k()
+	return func(func(credentials.Credential, error) bool) {}
+}
+
+// TestPanicInTokenFlight holds that all who wait for a token get the panic of the
+// request for it.
+func TestPanicInTokenFlight(t *testing.T) {
+	cause := errors.New("the transport panicked")
+	const callers = 3
+	var asked sync.WaitGroup
+	asked.Add(callers)
+	w := newWorld(map[string]http.HandlerFunc{
+		"https://reg.example": func(w http.ResponseWriter, r *http.Request) {
+			asked.Done()
+			asked.Wait() // so that all want the token at the same time
+			challenge(`Bearer realm="https://auth.example/token"`)(w, r)
+		},
+	})
+	c := &registry.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+		if r.URL.Host == "auth.example" {
+			panic(cause)
+		}
+		return w.RoundTrip(r)
+	})}
+	var done sync.WaitGroup
+	for range callers {
+		done.Go(func() {
+			assertPanics(t, cause, func() error {
+				_, _, err := c.Manifest(t.Context(), reference.MustParse("reg.example/app:v1"), nobody, "")
+				return err
+			})
+		})
+	}
+	done.Wait()
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
