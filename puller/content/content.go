@@ -34,7 +34,8 @@ type Source interface {
 // not the blob. Optional.
 type Rejecter interface {
 	// Reject says that the bytes read from the body, taken with what was kept
-	// of the blob before, do not have its digest. The Source remembers a mirror
+	// of the blob before, do not have its digest, or that the body had more bytes
+	// than the blob has (ErrSizeMismatch). The Source remembers a mirror
 	// that gave them and leaves it out when the same blob is asked for again.
 	// It returns whether asking again from byte 0 can bring other bytes:
 	// another host is left, or the bytes came from more than one answer, which

@@ -5,23 +5,43 @@ import (
 	"net/netip"
 )
 
-// A reach says how far into a network an address leads.
+// A reach says how far into a network an address leads. The larger one is the more
+// guarded one.
 type reach int
 
 const (
 	public    reach = iota
-	private         // loopback, private and shared networks
-	linkLocal       // link-local, where clouds serve a machine's secrets, and what is no host at all
+	private         // loopback, private, shared and reserved networks
+	linkLocal       // link-local and other addresses where clouds serve a machine's secrets, and what is not a host at all
 )
 
-// reachOf classifies an address. IPv4 addresses inside IPv6 ones count as what
-// they lead to.
+// reachOf classifies an address. An IPv6 address that carries IPv4 addresses counts
+// as the most guarded of those, because a gateway on the way unpacks it.
 func reachOf(addr netip.Addr) reach {
-	addr = embedded(addr.Unmap()).WithZone("")
-	switch {
-	case !addr.IsValid(), addr.IsLinkLocalUnicast(), addr.IsMulticast(), addr == broadcast():
+	addr = addr.Unmap().WithZone("")
+	if !addr.IsValid() {
 		return linkLocal
-	case addr.IsLoopback(), addr.IsPrivate(), addr.IsUnspecified(), shared(addr):
+	}
+	carried, whole := embedded(addr)
+	if len(carried) == 0 {
+		return plainReach(addr)
+	}
+	r := public
+	if !whole {
+		r = plainReach(addr)
+	}
+	for _, v4 := range carried {
+		r = max(r, plainReach(v4))
+	}
+	return r
+}
+
+// plainReach classifies an address by itself, whatever it carries.
+func plainReach(addr netip.Addr) reach {
+	switch {
+	case addr.IsLinkLocalUnicast(), addr.IsMulticast(), addr == broadcast(), metadata(addr):
+		return linkLocal
+	case addr.IsLoopback(), addr.IsPrivate(), addr.IsUnspecified(), reserved(addr):
 		return private
 	}
 	return public
@@ -29,27 +49,75 @@ func reachOf(addr netip.Addr) reach {
 
 func broadcast() netip.Addr { return netip.AddrFrom4([4]byte{255, 255, 255, 255}) }
 
-// shared reports whether addr is of the shared address space of carriers and
-// cloud networks (RFC 6598) or of "this network" (RFC 1122), which some
-// systems treat as loopback.
-func shared(addr netip.Addr) bool {
-	if !addr.Is4() {
-		return false
+// metadata reports whether a cloud serves a machine's secrets under an address that
+// is not link-local. The addresses are those of the clouds' documentation.
+func metadata(addr netip.Addr) bool {
+	switch addr.String() {
+	case "168.63.129.16", // Azure
+		"100.100.100.200",    // Alibaba Cloud
+		"192.0.0.192",        // Oracle Cloud, Classic
+		"fd20:ce::254",       // Google Cloud
+		"fd00:c1::a9fe:a9fe", // Oracle Cloud
+		"fd00:42::42",        // Scaleway
+		"fd00:a9fe:a9fe::1":  // Linode
+		return true
 	}
-	b := addr.As4()
-	return b[0] == 100 && b[1]&0xc0 == 64 || b[0] == 0
+	// AWS: the instance metadata service, Pod identities and the time and name
+	// servers beside them.
+	return addr.Is6() && binary.BigEndian.Uint64(first8(addr)) == 0xfd00_0ec2_0000_0000
 }
 
-// embedded returns the IPv4 address inside a NAT64 address (RFC 6052, RFC
-// 8215) and addr itself otherwise.
-func embedded(addr netip.Addr) netip.Addr {
+func first8(addr netip.Addr) []byte {
+	b := addr.As16()
+	return b[:8]
+}
+
+// reserved reports whether addr is of a range that the internet does not route, and
+// that some networks use inside: shared address space (RFC 6598), "this network"
+// (RFC 1122), protocol assignments (RFC 6890), benchmarking (RFC 2544), 240.0.0.0/4
+// (RFC 1112) and IPv6 site-local addresses (RFC 3879).
+func reserved(addr netip.Addr) bool {
+	if addr.Is6() {
+		b := addr.As16()
+		return b[0] == 0xfe && b[1]&0xc0 == 0xc0
+	}
+	b := addr.As4()
+	switch b[0] {
+	case 0:
+		return true
+	case 100:
+		return b[1]&0xc0 == 64
+	case 192:
+		return b[1] == 0 && b[2] == 0
+	case 198:
+		return b[1]&0xfe == 18
+	}
+	return b[0] >= 240
+}
+
+// embedded lists the IPv4 addresses that packets to addr are sent on to. whole says
+// that addr is nothing but their carrier; else addr may be a host's own, too.
+func embedded(addr netip.Addr) (carried []netip.Addr, whole bool) {
 	if !addr.Is6() {
-		return addr
+		return nil, false
 	}
 	b := addr.As16()
-	head := binary.BigEndian.Uint64(b[:8])
-	if head == 0x0064ff9b_00000000 && binary.BigEndian.Uint32(b[8:12]) == 0 || head>>16 == 0x0064ff9b_0001 {
-		return netip.AddrFrom4([4]byte(b[12:]))
+	v4 := func(at int) netip.Addr { return netip.AddrFrom4([4]byte(b[at : at+4])) }
+	head, tail := binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint32(b[8:12])
+	switch {
+	case head == 0x0064ff9b_00000000 && tail == 0, head>>16 == 0x0064ff9b_0001: // NAT64 (RFC 6052, RFC 8215)
+		return []netip.Addr{v4(12)}, true
+	case head == 0 && tail == 0xffff0000: // IPv4-translated (RFC 2765)
+		return []netip.Addr{v4(12)}, true
+	case head == 0 && tail == 0 && binary.BigEndian.Uint32(b[12:]) > 1: // IPv4-compatible (RFC 4291); :: and ::1 are not
+		return []netip.Addr{v4(12)}, true
+	case b[0] == 0x20 && b[1] == 0x02: // 6to4 (RFC 3056)
+		return []netip.Addr{v4(2)}, true
+	case head>>32 == 0x2001_0000: // Teredo (RFC 4380): the server, and the client with all bits turned
+		client := binary.BigEndian.AppendUint32(nil, ^binary.BigEndian.Uint32(b[12:]))
+		return []netip.Addr{v4(4), netip.AddrFrom4([4]byte(client))}, true
+	case tail&^0x0200_0000 == 0x0000_5efe: // ISATAP (RFC 5214), below any prefix
+		return []netip.Addr{v4(12)}, false
 	}
-	return addr
+	return nil, false
 }

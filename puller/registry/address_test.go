@@ -1,10 +1,14 @@
 package registry
 
 import (
+	"encoding/json"
 	"net/netip"
+	"os"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
 
 func TestReach(t *testing.T) {
@@ -15,10 +19,67 @@ func TestReach(t *testing.T) {
 		"::": private, "::ffff:10.0.0.1": private, "64:ff9b::a00:1": private, "64:ff9b:1::7f00:1": private,
 		"169.254.169.254": linkLocal, "::ffff:169.254.169.254": linkLocal, "fe80::1": linkLocal, "fe80::1%eth0": linkLocal,
 		"64:ff9b::a9fe:a9fe": linkLocal, "224.0.0.1": linkLocal, "ff02::1": linkLocal, "255.255.255.255": linkLocal,
+		// 6to4, Teredo (server, client), IPv4-compatible, IPv4-translated and ISATAP count as what they lead to.
+		"2002:a9fe:a9fe::1": linkLocal, "2002:a00:1::1": private, "2002:7f00:1::": private, "2002:808:808::1": public,
+		"2001:0:a9fe:a9fe::1": linkLocal, "2001:0:808:808::5601:5601": linkLocal, "2001:0:808:808:0:0:f5ff:fffe": private, "2001:0:808:808:0:0:f7f7:f7f7": public, "2001:1::1": public,
+		"::127.0.0.1": private, "::10.0.0.1": private, "::169.254.169.254": linkLocal, "::8.8.8.8": public, "::2": private,
+		"::ffff:0:169.254.169.254": linkLocal, "::ffff:0:10.0.0.1": private, "::ffff:0:8.8.8.8": public,
+		"2606:4700::5efe:a9fe:a9fe": linkLocal, "2606:4700::200:5efe:a00:1": private, "fd00::5efe:808:808": private, "2606:4700::5efe:808:808": public,
+		// Site-local, reserved, benchmarking, protocol assignments.
+		"fec0::1": private, "feff::1": private, "240.0.0.1": private, "255.255.255.254": private, "239.255.255.255": linkLocal,
+		"192.0.0.8": private, "192.0.1.1": public, "198.18.0.1": private, "198.19.255.255": private, "198.20.0.1": public,
+		// Where clouds serve a machine's secrets.
+		"168.63.129.16": linkLocal, "::ffff:168.63.129.16": linkLocal, "64:ff9b::a83f:8110": linkLocal, "168.63.129.17": public,
+		"100.100.100.200": linkLocal, "fd00:ec2::254": linkLocal, "fd00:ec2::23": linkLocal, "fd00:ec2:0:1::1": private,
+		"fd20:ce::254": linkLocal, "fd20:ce::253": private, "fd00:42::42": linkLocal, "192.0.0.192": linkLocal,
 	} {
 		assert.Equal(t, want, reachOf(netip.MustParseAddr(addr)), addr)
 	}
 	assert.Equal(t, linkLocal, reachOf(netip.Addr{}))
+}
+
+// TestReachVectors holds the published rows.
+func TestReachVectors(t *testing.T) {
+	names := map[string]reach{"public": public, "private": private, "never": linkLocal}
+	found := 0
+	for _, row := range peers(t) {
+		if !strings.HasPrefix(row.ID, "reach-") {
+			continue
+		}
+		found++
+		word := strings.FieldsFunc(row.Expected.Reach, func(r rune) bool { return r < 'a' || r > 'z' })[0]
+		want, ok := names[word]
+		require.True(t, ok, row.ID)
+		assert.Equal(t, want, reachOf(netip.MustParseAddr(row.Input.Address)), "%s: %s", row.ID, row.Why)
+	}
+	assert.Equal(t, 12, found)
+}
+
+type peerRow struct {
+	ID, Why  string
+	Input    struct{ Address string }
+	Expected struct{ Reach string }
+}
+
+// peers reads the cases out of other libraries' tests.
+func peers(t *testing.T) []peerRow {
+	data, err := os.ReadFile("testdata/vectors/field/peers-addresses.json")
+	require.NoError(t, err)
+	var doc struct{ Cases []peerRow }
+	require.NoError(t, json.Unmarshal(data, &doc))
+	return doc.Cases
+}
+
+// TestMetadataAddressesAreNeverDialled: not by a registry on a private address either,
+// not though AllowAddr allows all.
+func TestMetadataAddressesAreNeverDialled(t *testing.T) {
+	ep := &endpoint{registry: "private.example", client: &Client{AllowAddr: func(string, netip.Addr) bool { return true }}}
+	for _, addr := range []string{"169.254.169.254", "168.63.129.16", "100.100.100.200", "fd00:ec2::254", "fd20:ce::254", "2002:a9fe:a9fe::1"} {
+		var forbidden *forbiddenError
+		assert.ErrorAs(t, ep.checkAddr(netip.MustParseAddr(addr), true), &forbidden, addr)
+	}
+	assert.NoError(t, ep.checkAddr(netip.MustParseAddr("fec0::1"), true))
+	assert.NoError(t, ep.checkAddr(netip.MustParseAddr("240.0.0.1"), true))
 }
 
 func TestLoopbackName(t *testing.T) {

@@ -61,8 +61,9 @@ func (b *body) request(ctx context.Context, ep *endpoint, cred credentials.Crede
 		return err
 	}
 	if !whole && a.StatusCode != http.StatusOK {
-		if err = b.checkRange(a); err == nil {
-			return b.take(ep, a, b.pos)
+		var length int64
+		if length, err = b.checkRange(a); err == nil {
+			return b.take(ep, a, b.pos, length)
 		}
 		// A host that has another idea of the blob is asked once for all of it.
 		a.end()
@@ -85,7 +86,7 @@ func (b *body) request(ctx context.Context, ep *endpoint, cred credentials.Crede
 		}
 		return a.unexpected(kind)
 	}
-	return b.take(ep, a, 0)
+	return b.take(ep, a, 0, b.desc.Size)
 }
 
 // bulkSize is from how many bytes on a connection of its own is worth it.
@@ -95,11 +96,9 @@ const bulkSize = 1 << 20
 func (b *body) get(ctx context.Context, ep *endpoint, cred credentials.Credential, ranged bool) (*answer, error) {
 	r := request{method: http.MethodGet, repository: b.ref.Repository(), kind: "blobs", name: string(b.desc.Digest), cred: cred, header: http.Header{}, bulk: b.end-b.pos >= bulkSize}
 	if ranged {
-		if b.end == b.desc.Size {
-			r.header.Set("Range", fmt.Sprintf("bytes=%d-", b.pos))
-		} else {
-			r.header.Set("Range", fmt.Sprintf("bytes=%d-%d", b.pos, b.end-1))
-		}
+		// Closed also at the end of the blob: there are registries that answer 416
+		// to every range without an end.
+		r.header.Set("Range", fmt.Sprintf("bytes=%d-%d", b.pos, b.end-1))
 	}
 	a, err := ep.ask(ctx, r)
 	if err != nil {
@@ -112,30 +111,39 @@ func (b *body) get(ctx context.Context, ep *endpoint, cred credentials.Credentia
 	return a, nil
 }
 
-// checkRange checks the answer to a request with Range that is not 200.
-func (b *body) checkRange(a *answer) error {
+// checkRange checks the answer to a request with Range that is not 200. It returns
+// how many bytes the answer says that it has.
+func (b *body) checkRange(a *answer) (int64, error) {
 	switch a.StatusCode {
 	case http.StatusRequestedRangeNotSatisfiable:
-		return a.failf(content.ErrSizeMismatch, "the blob has %d bytes, but the host has none from byte %d on (Content-Range %s)",
+		return 0, a.failf(content.ErrSizeMismatch, "the blob has %d bytes, but the host has none from byte %d on (Content-Range %s)",
 			b.desc.Size, b.pos, quote(a.Header.Get("Content-Range"), 60, a.secrets))
 	case http.StatusPartialContent:
 	default:
-		return a.unexpected(content.ErrStatus)
+		return 0, a.unexpected(content.ErrStatus)
 	}
 	header := strings.TrimSpace(a.Header.Get("Content-Range"))
 	got, err := parseContentRange(header)
 	if err != nil {
 		_, err = parseContentRange(redact.Secrets(header, a.secrets...)) // the same, fit to be shown
-		return a.fail(content.ErrRange, err)
+		return 0, a.fail(content.ErrRange, err)
 	}
-	if got.first != b.pos || got.total != b.desc.Size {
-		return a.failf(content.ErrRange, "bytes %d-%d of %d in answer to a request for byte %d of %d", got.first, got.last, got.total, b.pos, b.desc.Size)
+	if !got.fits(b.pos, b.desc.Size) {
+		return 0, a.failf(content.ErrRange, "Content-Range %.60q in answer to a request for byte %d of %d", header, b.pos, b.desc.Size)
 	}
-	return nil
+	return got.last - got.first + 1, nil
 }
 
-// take makes an answer the one that is read. It begins at byte start of the blob.
-func (b *body) take(ep *endpoint, a *answer, start int64) error {
+// take makes an answer the one that is read. It begins at byte start of the blob and
+// must have length bytes. A host that announces another number has something else
+// than the blob. The last host is read all the same, because many servers announce
+// nothing that is right and only the bytes count; a host before it is left at once,
+// before its bytes take the place of those that an earlier answer gave.
+func (b *body) take(ep *endpoint, a *answer, start, length int64) error {
+	if len(b.hosts) > 1 && a.ContentLength >= 0 && a.ContentLength != length {
+		defer a.end()
+		return a.failf(content.ErrSizeMismatch, "the blob has %d bytes from byte %d on, the host announces %d", length, start, a.ContentLength)
+	}
 	if b.opening {
 		// The caller has nothing yet, so it can be given the answer as it is.
 		b.off, b.pos = start, start

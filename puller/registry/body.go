@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/http"
+	"slices"
 	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -89,9 +91,13 @@ func (b *body) again(err error) error {
 	return nil
 }
 
-// leave gives up a mirror.
+// leave gives up a mirror. One that has something else under the blob's digest is
+// left out of later requests for that digest, too.
 func (b *body) leave(err error) {
 	b.client.mirrorFailed(b.ctx, b.hosts[0], err)
+	if content.KindOf(err) == content.ErrSizeMismatch {
+		b.client.rejected.add(b.hosts[0], b.desc.Digest)
+	}
 	b.failed = append(b.failed, err)
 	b.hosts = b.hosts[1:]
 	b.patience = b.client.patience()
@@ -193,9 +199,12 @@ func (b *body) cut(err error) {
 		err = errSlow
 	}
 	var failure error
+	other := len(b.hosts) > 1 && err == io.EOF && a.whole()
 	switch {
 	case errors.Is(err, errSlow):
 		failure = a.fail(content.ErrTimeout, err)
+	case other:
+		failure = a.failf(content.ErrSizeMismatch, "the blob has %d bytes, the host has less", b.desc.Size)
 	default:
 		failure = failTrip(a.watch.ctx, a.host, fmt.Errorf("after %d of %d bytes: %w", b.pos, b.desc.Size, early(err)), a.secrets)
 	}
@@ -203,6 +212,8 @@ func (b *body) cut(err error) {
 	b.drop()
 	b.client.logger().InfoContext(b.ctx, "blob cut", "digest", string(b.desc.Digest), "host", redact.Text(a.host, a.secrets...), "at", b.pos, "error", failure)
 	switch {
+	case other:
+		b.leave(failure)
 	case b.rate.slow > 1, b.skipped/maxSkipped > b.desc.Size:
 		if len(b.hosts) > 1 {
 			b.leave(failure)
@@ -220,6 +231,12 @@ func (b *body) cut(err error) {
 			b.err = afterMirrors(err, b.failed)
 		}
 	}
+}
+
+// whole reports whether a 200 answer that has been read to its end was all that the
+// host has, and not cut: the end was marked by the protocol.
+func (a *answer) whole() bool {
+	return a.StatusCode == http.StatusOK && (a.ProtoMajor >= 2 || slices.Contains(a.TransferEncoding, "chunked"))
 }
 
 func (b *body) drop() {

@@ -6,12 +6,20 @@ import (
 	"strings"
 )
 
-// A byteRange is what a 206 answer says it holds: bytes first to last of total.
+// A byteRange is what a 206 answer says it holds: bytes first to last of total,
+// which is unknownTotal where the server wrote "*".
 type byteRange struct{ first, last, total int64 }
 
-// parseContentRange reads a Content-Range header (RFC 9110, section 14.4). An
-// unknown total is refused: without it nothing says that the parts are of one
-// and the same blob.
+const unknownTotal = -1
+
+// fits reports whether an answer with the range r goes on at byte off of a blob of
+// size bytes. Where the total is unknown, the range must end within the blob; that
+// the bytes are of the right blob is for its digest to say.
+func (r byteRange) fits(off, size int64) bool {
+	return r.first == off && r.last < size && (r.total == size || r.total == unknownTotal)
+}
+
+// parseContentRange reads a Content-Range header (RFC 9110, section 14.4).
 func parseContentRange(v string) (byteRange, error) {
 	if v == "" {
 		return byteRange{}, errors.New("no Content-Range")
@@ -34,11 +42,15 @@ func parseContentRange(v string) (byteRange, error) {
 		text string
 		to   *int64
 	}{{from, &r.first}, {to, &r.last}, {size, &r.total}} {
+		if field.to == &r.total && field.text == "*" {
+			r.total = unknownTotal
+			continue
+		}
 		if *field.to, ok = parseOffset(field.text); !ok {
 			return byteRange{}, bad
 		}
 	}
-	if r.first > r.last || r.last >= r.total {
+	if r.first > r.last || r.total != unknownTotal && r.last >= r.total {
 		return byteRange{}, bad
 	}
 	return r, nil

@@ -2,6 +2,8 @@ package registry_test
 
 import (
 	"context"
+	"fmt"
+	"io"
 	"iter"
 	"net/http"
 	"strings"
@@ -209,4 +211,70 @@ func TestMirrorWrongManifest(t *testing.T) {
 	_, _, err := c.Manifest(t.Context(), ref, robot, "")
 	require.ErrorIs(t, err, content.ErrDigestMismatch)
 	assert.Contains(t, err.Error(), "(before: m1.example: digest mismatch")
+}
+
+// TestMirrorWithAnotherLength: a mirror that announces another length than the blob
+// has is left before it is read, so that what the caller has is not thrown away, and
+// is not asked for that digest again.
+func TestMirrorWithAnotherLength(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, c := mirrored(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", "3000")
+			text(strings.Repeat("<", 3000))(w, nil)
+		}, status(404), func(w http.ResponseWriter, r *http.Request) {
+			http.ServeContent(w, r, "", time.Time{}, strings.NewReader(hello))
+		})
+		for range 2 {
+			body, start, err := c.Blob(t.Context(), reference.MustParse("reg.example/app:v1"), nobody, helloBlob(), 2, -1)
+			require.NoError(t, err)
+			assert.EqualValues(t, 2, start)
+			rest, err := io.ReadAll(body)
+			assert.NoError(t, err)
+			assert.Equal(t, hello[2:], string(rest))
+			assert.NoError(t, body.Close())
+		}
+		assert.Equal(t, []string{m1Blob, m2Blob, regURL + helloPath, m2Blob, regURL + helloPath}, w.asked())
+	})
+}
+
+// TestResumeAsksAClosedRange: a registry that answers 416 to every range without an
+// end gives the rest of a blob that was cut.
+func TestResumeAsksAClosedRange(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		blob := []byte(strings.Repeat("0123456789", 1000))
+		var ranges []string
+		cut := raw(200, int64(len(blob)), io.ErrUnexpectedEOF, string(blob[:3000]))
+		rest := func(req *http.Request) (*http.Response, error) {
+			if strings.HasSuffix(req.Header.Get("Range"), "-") {
+				return code(416)(req)
+			}
+			return raw(206, int64(len(blob)-3000), io.EOF, string(blob[3000:]), "Content-Range", fmt.Sprintf("bytes 3000-%d/%d", len(blob)-1, len(blob)))(req)
+		}
+		got, err := blobRead(t, &registry.Client{Transport: asking(&ranges, cut, rest)}, blob)
+		require.NoError(t, err)
+		assert.Equal(t, blob, got)
+		assert.Equal(t, []string{"", "bytes=3000-9999"}, ranges)
+	})
+}
+
+// TestResumeWithUnknownTotal: a 206 whose total is "*" and whose range fits goes on
+// from there; one whose range does not fit has all of the blob asked for.
+func TestResumeWithUnknownTotal(t *testing.T) {
+	for contentRange, want := range map[string][]string{
+		"bytes 300000-1048575/*": {"", "bytes=300000-1048575"},
+		"bytes 300000-1048576/*": {"", "bytes=300000-1048575", ""},
+		"bytes 300001-1048575/*": {"", "bytes=300000-1048575", ""},
+		"bytes 300000-*/*":       {"", "bytes=300000-1048575", ""},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			blob := []byte(strings.Repeat("0123456789abcdef", 65536))
+			var ranges []string
+			cut := raw(200, int64(len(blob)), io.ErrUnexpectedEOF, string(blob[:300000]))
+			rest := raw(206, int64(len(blob)-300000), io.EOF, string(blob[300000:]), "Content-Range", contentRange)
+			got, err := blobRead(t, &registry.Client{Transport: asking(&ranges, cut, rest, raw(200, int64(len(blob)), io.EOF, string(blob)))}, blob)
+			require.NoError(t, err)
+			assert.Equal(t, blob, got)
+			assert.Equal(t, want, ranges, contentRange)
+		})
+	}
 }

@@ -144,10 +144,23 @@ func TestContentRange(t *testing.T) {
 	got, err := parseContentRange("bytes 4-9/10")
 	require.NoError(t, err)
 	assert.Equal(t, byteRange{4, 9, 10}, got)
-	for _, in := range []string{"", "bytes", "bytes */10", "bytes 4-9/*", "bytes 9-4/10", "bytes 4-10/10", "bytes -4-9/10", "bytes 4-9/10 ", "items 4-9/10",
+	got, err = parseContentRange("bytes 4-9/*")
+	require.NoError(t, err)
+	assert.Equal(t, byteRange{4, 9, unknownTotal}, got)
+	for _, in := range []string{"", "bytes", "bytes */10", "bytes */*", "bytes 4-*/*", "bytes 9-4/*", "bytes 4-9/**", "bytes 4-9/-1", "bytes 9-4/10", "bytes 4-10/10", "bytes -4-9/10", "bytes 4-9/10 ", "items 4-9/10",
 		"bytes 0-9223372036854775807/9223372036854775808", "bytes 4-9", "bytes 4/10", "bytes +4-9/10", "bytes 4-9/0x10"} {
 		_, err := parseContentRange(in)
 		assert.Error(t, err, in)
+	}
+}
+
+// TestRangeFits: which answers go on at byte 4 of 10.
+func TestRangeFits(t *testing.T) {
+	for r, want := range map[byteRange]bool{
+		{4, 9, 10}: true, {4, 6, 10}: true, {4, 9, unknownTotal}: true, {4, 6, unknownTotal}: true,
+		{5, 9, 10}: false, {3, 9, unknownTotal}: false, {0, 9, unknownTotal}: false, {4, 10, unknownTotal}: false, {4, 9, 11}: false, {4, 8, 9}: false,
+	} {
+		assert.Equal(t, want, r.fits(4, 10), "%v", r)
 	}
 }
 
@@ -155,13 +168,18 @@ func TestContentRange(t *testing.T) {
 func FuzzContentRange(f *testing.F) {
 	f.Add("bytes 4-9/10")
 	f.Add("bytes */10")
+	f.Add("bytes 4-9/*")
 	f.Fuzz(func(t *testing.T, s string) {
 		r, err := parseContentRange(s)
 		if err != nil {
 			return
 		}
-		assert.True(t, 0 <= r.first && r.first <= r.last && r.last < r.total, s)
-		again, err := parseContentRange("bytes " + strconv.FormatInt(r.first, 10) + "-" + strconv.FormatInt(r.last, 10) + "/" + strconv.FormatInt(r.total, 10))
+		assert.True(t, 0 <= r.first && r.first <= r.last && (r.last < r.total || r.total == unknownTotal), s)
+		total := "*"
+		if r.total != unknownTotal {
+			total = strconv.FormatInt(r.total, 10)
+		}
+		again, err := parseContentRange("bytes " + strconv.FormatInt(r.first, 10) + "-" + strconv.FormatInt(r.last, 10) + "/" + total)
 		require.NoError(t, err)
 		assert.Equal(t, r, again)
 	})

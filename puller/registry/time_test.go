@@ -70,7 +70,8 @@ func drip(blob []byte, n int, every time.Duration, stall int) func(*http.Request
 		resp := &http.Response{StatusCode: 200, Header: http.Header{}, Request: req}
 		off := 0
 		if r := req.Header.Get("Range"); r != "" {
-			off, _ = strconv.Atoi(strings.TrimSuffix(strings.TrimPrefix(r, "bytes="), "-"))
+			first, _, _ := strings.Cut(strings.TrimPrefix(r, "bytes="), "-")
+			off, _ = strconv.Atoi(first)
 			resp.StatusCode = 206
 			resp.Header.Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", off, len(blob)-1, len(blob)))
 		}

@@ -225,7 +225,7 @@ func caught(fn func() error) (err error) {
 func (ep *endpoint) checkAddr(addr netip.Addr, mayPrivate bool) error {
 	switch reachOf(addr) {
 	case linkLocal:
-		return &forbiddenError{fmt.Sprintf("%s is a link-local or multicast address, which is never asked", addr)}
+		return &forbiddenError{fmt.Sprintf("%s is a link-local, multicast or cloud metadata address, which is never asked", addr)}
 	case private:
 		if allow := ep.client.AllowAddr; !mayPrivate && (allow == nil || !allow(ep.registry, addr.Unmap())) {
 			return &forbiddenError{fmt.Sprintf("%s is a private address, and registry %q, on a public one, led there", addr, ep.registry)}

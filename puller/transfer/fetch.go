@@ -18,8 +18,8 @@ import (
 const pipeFrom = 2 << 20
 
 // maxFresh is how often a blob is begun again from its first byte at most,
-// whatever its Source says of other hosts.
-const maxFresh = 8
+// whatever its Source says of other hosts: more often than a registry has mirrors.
+const maxFresh = 64
 
 // fetch brings one blob into the store.
 func (r *Runtime) fetch(f *flight) error {
@@ -125,14 +125,18 @@ func (t *try) begin(ctx context.Context) error {
 	return failf(content.ErrStore, "ingest: a partial that was thrown away is still there")
 }
 
-// spoilt reports whether a partial is of no use after err.
-func spoilt(err error) bool {
+// notTheBlob reports whether err says that what came is not the blob: other bytes,
+// or more than it has.
+func notTheBlob(err error) bool {
 	switch content.KindOf(err) {
 	case content.ErrDigestMismatch, content.ErrSizeMismatch:
 		return true
 	}
-	return full(err)
+	return false
 }
+
+// spoilt reports whether a partial is of no use after err.
+func spoilt(err error) bool { return notTheBlob(err) || full(err) }
 
 // again reports whether another try, from the first byte on, can succeed: the
 // bytes came in parts, some of which may be another blob's, the host has no
@@ -141,7 +145,7 @@ func (t *try) again(err error, fresh bool) bool {
 	if content.KindOf(err) == content.ErrRange {
 		return !fresh && (len(t.kept) > 0 || errors.Is(err, errNoRanges))
 	}
-	if content.KindOf(err) != content.ErrDigestMismatch {
+	if !notTheBlob(err) {
 		return false
 	}
 	again := !fresh && (len(t.kept) > 0 || t.answers > 1)
