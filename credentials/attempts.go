@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -16,10 +17,26 @@ type Attempt struct {
 	Source bool
 	// Err is what the try, or the source, answered.
 	Err error
+
+	anonymous bool // no credential was shown
 }
 
-// An AttemptsError is what [Each] returns when nothing succeeded. It wraps the
-// error of each attempt, so errors.Is and errors.As see them all.
+// An AttemptsError is what [Each] returns when nothing succeeded. Attempts lists all
+// attempts. To errors.Is, errors.As and [VerdictOf] it is the answer of the attempt
+// that got furthest, or of all that got as far: after 401 for a stale credential and
+// 404 for a valid one the image does not exist, and the error is an fs.ErrNotExist and
+// no fs.ErrPermission. In this order,
+//
+//   - no connection, 429 and 5xx count before all, because a later try may work;
+//   - then any answer that is not about access, such as a broken manifest;
+//   - then 404 for a credential;
+//   - then 403, then 401;
+//   - then 404 for a try without a credential, because registries answer that for
+//     private repositories too.
+//
+// Where the context ended the loop, that counts alone. errors.Is and errors.As also
+// find errors that say nothing about access, and those of sources that could not
+// answer, but none of these makes the whole an fs.ErrNotExist or fs.ErrPermission.
 type AttemptsError struct {
 	Image    string    // the image's name without tag and digest
 	Attempts []Attempt // in the order in which they were made
@@ -70,14 +87,20 @@ func (a Attempt) String() string {
 	return fmt.Sprintf("with %v: %v", a.Origin, a.Err)
 }
 
-// Unwrap returns the errors of the attempts and Ended.
+// Unwrap returns the errors that count, then those that have no verdict.
 func (e *AttemptsError) Unwrap() []error {
 	var errs []error
-	for _, a := range e.Attempts {
-		errs = append(errs, a.Err)
-	}
 	if e.Ended != nil {
 		errs = append(errs, e.Ended)
+	}
+	best, verdict := e.decisive()
+	for _, a := range best {
+		errs = append(errs, &judged{a.Err, verdict})
+	}
+	for _, a := range e.Attempts {
+		if rank, _ := a.rank(); rank == 0 || a.Source {
+			errs = append(errs, &judged{a.Err, ""})
+		}
 	}
 	return errs
 }
@@ -86,7 +109,7 @@ func (e *AttemptsError) Unwrap() []error {
 // context had ended, has no error and leaves none behind.
 func (e *AttemptsError) note(c Credential, err error, source bool) {
 	if err != nil {
-		e.Attempts = append(e.Attempts, Attempt{Origin: c.Origin, Source: source, Err: err})
+		e.Attempts = append(e.Attempts, Attempt{Origin: c.Origin, Source: source, Err: err, anonymous: !source && c.Anonymous()})
 	}
 }
 
@@ -108,7 +131,9 @@ func Stop(err error) error {
 // Stopped reports whether err is, or wraps, an error marked with [Stop].
 func Stopped(err error) bool {
 	var stop *stopError
-	return errors.As(err, &stop)
+	var all *AttemptsError
+	return errors.As(err, &stop) ||
+		errors.As(err, &all) && slices.ContainsFunc(all.Attempts, func(a Attempt) bool { return Stopped(a.Err) })
 }
 
 type stopError struct{ err error }

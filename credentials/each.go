@@ -16,8 +16,9 @@ import (
 // [Stop] or ctx has ended. A source of ring that could not answer is passed over
 // in the same way; it can mark its error with Stop too.
 //
-// The error is an [*AttemptsError]. It holds what each candidate answered and
-// wraps all of that, and the cause of ctx's end if that ended the loop. Calls of
+// The error is an [*AttemptsError]. It holds what each candidate answered, and is to
+// errors.Is what the candidate that got furthest was answered, or the cause of ctx's
+// end if that ended the loop. Calls of
 // try never overlap, and ring is not asked for more than is tried.
 func Each[T any](ctx context.Context, ring Keyring, ref reference.Reference, try func(context.Context, Credential) (T, error)) (T, error) {
 	var none T

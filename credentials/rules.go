@@ -3,7 +3,7 @@ package credentials
 // Rules say how keys are read and candidates ordered. The package's functions
 // use the zero Rules.
 type Rules struct {
-	// Kubelet takes the kubelet's rules (of Kubernetes 1.36), with their
+	// Kubelet takes the kubelet's rules (of Kubernetes 1.36 to 1.38 beta), with their
 	// shortcomings, instead of ours:
 	//   - a path key matches by byte prefix, so the password of
 	//     registry.io/team also goes to registry.io/team-b;

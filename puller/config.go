@@ -66,7 +66,7 @@ type BackoffConfig struct {
 	Jitter float64
 }
 
-// Kubelet names differences to the kubelet, of Kubernetes 1.36. Each field that
+// Kubelet names differences to the kubelet, of Kubernetes 1.36 to 1.38 beta. Each field that
 // is set takes the kubelet's way; with all of them set a Puller decides as the
 // kubelet does. The zero value is what is recommended.
 type Kubelet struct {

@@ -29,8 +29,8 @@
 //	many images, before a Pod wants them         Puller.PullAll         Pre-pulled images
 //	who may use what is there                    Config.Records         Use cases
 //
-// The steps are those of the kubelet's image manager (k8s.io/kubernetes v1.36,
-// pkg/kubelet/images); each case it was run with is a test here.
+// The steps are those of the kubelet's image manager (pkg/kubelet/images of
+// Kubernetes 1.36 to 1.38 beta); each case it was run with is a test here.
 //
 //	step           fails with                  event                               backs off
 //	parse name     InvalidImageName            InspectFailed                       no
@@ -64,8 +64,9 @@
 //
 // [Puller.Pull], [Puller.PullWait] and [Puller.Resolve] return an [*Error], and
 // [Puller.PullAll] yields one for each image that failed. errors.Is finds its
-// [Reason] and every cause, such as fs.ErrPermission; Attempts lists who was tried
-// and what each was answered; RetryAfter says how long to wait.
+// [Reason] and the answer to the credential that got furthest, such as fs.ErrNotExist
+// or fs.ErrPermission, and never both; Attempts lists who was tried and what each was
+// answered; RetryAfter says how long to wait.
 //
 // # Left out
 //

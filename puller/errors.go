@@ -19,6 +19,18 @@ type Reason string
 // Error returns the reason's name.
 func (r Reason) Error() string { return string(r) }
 
+// Verdict says how far an attempt of a Runtime got that ended with this reason; see
+// [Error]. "" means that the reason does not tell.
+func (r Reason) Verdict() credentials.Verdict {
+	switch r {
+	case ErrRegistryUnavailable:
+		return credentials.VerdictUnavailable
+	case ErrSignatureValidation:
+		return credentials.VerdictAnswered
+	}
+	return ""
+}
+
 // The reasons of the kubelet.
 const (
 	ErrImagePull           Reason = "ErrImagePull"
@@ -46,11 +58,22 @@ func (e *RetryError) Error() string {
 // Unwrap returns Err.
 func (e *RetryError) Unwrap() error { return e.Err }
 
+// Verdict is credentials.VerdictUnavailable: the registry asked everybody to wait.
+func (e *RetryError) Verdict() credentials.Verdict { return credentials.VerdictUnavailable }
+
 // maxRetryAfter bounds what a server may ask for, so that a mistyped header
 // cannot lock an image out until the process ends.
 const maxRetryAfter = 24 * time.Hour
 
 // An Error is why an image could not be had. It is never changed once returned.
+//
+// A pull that tried several credentials has one verdict: the answer to the credential
+// that got furthest. errors.Is, content.KindOf and credentials.VerdictOf tell it, by the
+// order that credentials.AttemptsError documents. After 401 for a stale credential and
+// 404 for a valid one the image does not exist: the error is an fs.ErrNotExist and no
+// fs.ErrPermission. No connection, 429 and 5xx count before all other answers, because
+// a later pull may work. Attempts and Answers list all answers. The verdict is "" where
+// the registry was not asked; for a back-off it is that of Previous.
 type Error struct {
 	// Reason is one of the constants, or "" where the kubelet has no reason: the
 	// request itself is unusable, or the secrets could not be read under

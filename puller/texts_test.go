@@ -107,7 +107,8 @@ func TestErrorsIsAndAs(t *testing.T) {
 	req := Request{Image: "a.example/a:1", Keyring: ringOf(secret("a", "1"), secret("b", "2"))}
 	_, err := w.Pull(t.Context(), req)
 	for range 2 { // the error of the pull, then that of the back-off
-		assert.ErrorIs(t, err, fs.ErrPermission)
+		assert.NotErrorIs(t, err, fs.ErrPermission, "the second answer counts before the first")
+		assert.Equal(t, credentials.VerdictUnavailable, credentials.VerdictOf(err))
 		var retry *RetryError
 		assert.ErrorAs(t, err, &retry)
 		var all *credentials.AttemptsError

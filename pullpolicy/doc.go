@@ -44,7 +44,7 @@
 // [Verification] and [Allowlist] are the kubelet's
 // imagePullCredentialsVerificationPolicy and its allowlist.
 //
-// The rules are those of k8s.io/kubernetes v1.36.3: pkg/apis/core/v1/defaults.go,
+// The rules are those of k8s.io/kubernetes v1.36 to v1.38.0-beta.0: pkg/apis/core/v1/defaults.go,
 // pkg/apis/core/validation, pkg/kubelet/apis/config/validation,
 // pkg/kubelet/images/image_manager.go, pkg/kubelet/images/pullmanager and
 // plugin/pkg/admission/alwayspullimages.

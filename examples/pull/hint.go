@@ -45,10 +45,11 @@ func hint(err error) string {
 	return hints[content.KindOf(err)]
 }
 
-// refused reports whether the registry did not accept a credential that it was shown.
+// refused reports whether the registry did not accept a credential that it was shown,
+// and no other credential got further.
 func refused(err error) bool {
 	var all *credentials.AttemptsError
-	if content.KindOf(err) != content.ErrUnauthorized || !errors.As(err, &all) {
+	if credentials.VerdictOf(err) != credentials.VerdictUnauthorized || !errors.As(err, &all) {
 		return false
 	}
 	return slices.ContainsFunc(all.Attempts, func(a credentials.Attempt) bool {

@@ -248,3 +248,41 @@ func TestInterrupted(t *testing.T) {
 type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+// TestOneVerdict holds what is said of an image after a stale and a valid credential:
+// what the valid one was answered.
+func TestOneVerdict(t *testing.T) {
+	inEmptyDir(t)
+	reg, _, _ := startPrivate(t)
+	config := filepath.Join(t.TempDir(), "config.json")
+	try := func(team, host, image string) string {
+		t.Helper()
+		auths := map[string]map[string]string{}
+		for key, password := range map[string]string{"/team": team, "": host} {
+			if password != "" {
+				auths[reg.Host()+key] = map[string]string{"username": "robot", "password": password}
+			}
+		}
+		data, err := json.Marshal(map[string]any{"auths": auths})
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(config, data, 0o600))
+		code, _, errs := call(t, t.Context(), "-config", config, "-plain-http", reg.Host()+image)
+		require.Equal(t, 1, code)
+		return errs
+	}
+	const refused, absent = "the registry refused these credentials", "check the name and tag"
+
+	errs := try("stale", "hunter2", "/team/app:nope")
+	assert.Contains(t, errs, "401 Unauthorized")
+	assert.Contains(t, errs, "404 Not Found")
+	assert.Contains(t, errs, absent)
+	assert.NotContains(t, errs, refused)
+
+	errs = try("hunter2", "stale", "/team/app:nope")
+	assert.Contains(t, errs, absent)
+	assert.NotContains(t, errs, refused)
+
+	errs = try("stale", "older", "/team/app:v1")
+	assert.Contains(t, errs, refused)
+	assert.NotContains(t, errs, absent)
+}

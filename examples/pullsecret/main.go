@@ -10,7 +10,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -111,13 +110,10 @@ func head(ctx context.Context, ref reference.Reference, cred credentials.Credent
 		return "", credentials.Stop(err) // the network is the same for all credentials
 	}
 	res.Body.Close()
-	switch res.StatusCode {
-	case http.StatusOK:
-		return res.Header.Get("Docker-Content-Digest"), nil
-	case http.StatusUnauthorized, http.StatusForbidden:
-		return "", fmt.Errorf("%s: %w", res.Status, fs.ErrPermission)
+	if res.StatusCode != http.StatusOK {
+		return "", credentials.WithStatus(errors.New(res.Status), res.StatusCode)
 	}
-	return "", errors.New(res.Status)
+	return res.Header.Get("Docker-Content-Digest"), nil
 }
 
 // nodeConfig writes and reads a config.json, as the kubelet finds one on its node.

@@ -22,7 +22,7 @@ func TestRun(t *testing.T) {
   3  node    file CONFIG, key "HOST"
 
 Tried in turn:
-     robot   401 Unauthorized: permission denied
+     robot   401 Unauthorized
      robot   accepted
 
 HOST/team/app:v1 is DIGEST

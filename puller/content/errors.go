@@ -5,6 +5,8 @@ import (
 	"io/fs"
 	"strings"
 	"time"
+
+	"github.com/pullkit/pullkit/credentials"
 )
 
 // A Kind names why content could not be had or kept. Kinds are errors
@@ -56,6 +58,22 @@ func (k Kind) Is(target error) bool {
 	return false
 }
 
+// Verdict says how far an attempt got that ended with an error of this kind; see
+// credentials.AttemptsError.
+func (k Kind) Verdict() credentials.Verdict {
+	switch k {
+	case ErrNotFound:
+		return credentials.VerdictAbsent
+	case ErrDenied:
+		return credentials.VerdictDenied
+	case ErrUnauthorized:
+		return credentials.VerdictUnauthorized
+	case ErrRateLimited, ErrUnavailable, ErrNetwork, ErrTimeout, ErrTLS:
+		return credentials.VerdictUnavailable
+	}
+	return credentials.VerdictAnswered
+}
+
 // An Error says what kind of failure it was and where.
 type Error struct {
 	Kind Kind
@@ -86,7 +104,9 @@ func (e *Error) Unwrap() []error {
 	return []error{e.Kind, e.Err}
 }
 
-// KindOf returns the outermost Kind in err's tree, and "" if there is none.
+// KindOf returns the outermost Kind in err's tree, and "" if there is none. Of an
+// error of several attempts it is the kind of the one that got furthest, see
+// credentials.AttemptsError.
 func KindOf(err error) Kind {
 	var k Kind
 	errors.As(err, &k)

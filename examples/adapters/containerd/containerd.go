@@ -48,7 +48,8 @@ func Credentials(ctx context.Context, ring credentials.Keyring, ref reference.Re
 
 // Each calls try with a function for one candidate after the other, until one
 // call succeeds. An error of try that no other credential can cure is to be
-// marked with credentials.Stop.
+// marked with credentials.Stop, and one that holds a status of HTTP with
+// credentials.WithStatus, which tells a missing image from a refused login.
 func Each[T any](ctx context.Context, ring credentials.Keyring, ref reference.Reference, try func(context.Context, Func) (T, error)) (T, error) {
 	return credentials.Each(ctx, ring, ref, func(ctx context.Context, c credentials.Credential) (T, error) {
 		if !usable(c) {

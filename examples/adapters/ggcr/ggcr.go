@@ -79,23 +79,24 @@ func Image(ctx context.Context, ring credentials.Keyring, image name.Reference, 
 	return credentials.Each(ctx, ring, ref, func(ctx context.Context, c credentials.Credential) (v1.Image, error) {
 		all := append([]remote.Option{remote.WithContext(ctx), remote.WithAuth(Authenticator(c))}, options...)
 		img, err := remote.Image(image, all...)
-		if err != nil && !curable(err) {
-			return nil, credentials.Stop(err)
+		if err != nil {
+			return nil, judge(err)
 		}
-		return img, err
+		return img, nil
 	})
 }
 
-// curable reports whether another credential may help: a registry says 404 where
-// it does not want to say 403.
-func curable(err error) bool {
+// judge tells credentials.Each the status that the registry answered, and whether
+// another credential may help: a registry says 404 where it does not want to say 403.
+func judge(err error) error {
 	var answer *transport.Error
 	if !errors.As(err, &answer) {
-		return false
+		return credentials.Stop(err)
 	}
+	err = credentials.WithStatus(err, answer.StatusCode)
 	switch answer.StatusCode {
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound:
-		return true
+		return err
 	}
-	return false
+	return credentials.Stop(err)
 }

@@ -2,6 +2,7 @@ package ggcr
 
 import (
 	"io"
+	"io/fs"
 	"log"
 	"net/http"
 	"net/http/httptest"
@@ -94,6 +95,11 @@ func TestImageTriesEach(t *testing.T) {
 	require.ErrorAs(t, err, &failed)
 	assert.Len(t, failed.Attempts, 1)
 	assert.False(t, credentials.Stopped(err))
+
+	absent := image.Context().Tag("nope")
+	_, err = Image(t.Context(), ring(t, absent, `"HOST/team":{"username":"robot","password":"old"},"HOST":{"username":"robot","password":"new"}`), absent)
+	assert.ErrorIs(t, err, fs.ErrNotExist, "what the valid credential was answered")
+	assert.NotErrorIs(t, err, fs.ErrPermission)
 
 	gone, err := name.ParseReference("127.0.0.1:1/team/app:v1")
 	require.NoError(t, err)

@@ -74,26 +74,32 @@ func Each[T any](ctx context.Context, ring credentials.Keyring, ref reference.Re
 			},
 		}
 		got, err := try(ctx, repo)
-		if err != nil && !curable(err) {
-			return none, credentials.Stop(err)
+		if err != nil {
+			return none, judge(err)
 		}
-		return got, err
+		return got, nil
 	})
 }
 
-// curable reports whether another credential may help: a registry says 404 where
-// it does not want to say 403.
-func curable(err error) bool {
-	if errors.Is(err, auth.ErrBasicCredentialNotFound) || errors.Is(err, errdef.ErrNotFound) {
-		return true
-	}
+// judge tells credentials.Each the status that the registry answered, and whether
+// another credential may help: a registry says 404 where it does not want to say 403.
+func judge(err error) error {
+	status := 0
 	var answer *errcode.ErrorResponse
-	if !errors.As(err, &answer) {
-		return false
+	switch {
+	case errors.As(err, &answer):
+		status = answer.StatusCode
+	case errors.Is(err, errdef.ErrNotFound):
+		status = http.StatusNotFound
+	case errors.Is(err, auth.ErrBasicCredentialNotFound): // a challenge was not met
+		status = http.StatusUnauthorized
 	}
-	switch answer.StatusCode {
+	if status != 0 {
+		err = credentials.WithStatus(err, status)
+	}
+	switch status {
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound:
-		return true
+		return err
 	}
-	return false
+	return credentials.Stop(err)
 }

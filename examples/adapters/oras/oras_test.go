@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -90,6 +91,13 @@ func TestEach(t *testing.T) {
 	require.ErrorAs(t, err, &failed)
 	assert.Len(t, failed.Attempts, 1)
 	assert.False(t, credentials.Stopped(err))
+
+	_, err = Each(t.Context(), ring(t, ref, stale), ref, func(ctx context.Context, repo *remote.Repository) (ocispec.Descriptor, error) {
+		repo.PlainHTTP = true
+		return repo.Resolve(ctx, "nope")
+	})
+	assert.ErrorIs(t, err, fs.ErrNotExist, "what the valid credential was answered")
+	assert.NotErrorIs(t, err, fs.ErrPermission)
 
 	_, err = Each(t.Context(), ring(t, ref, ""), ref, resolve)
 	require.ErrorAs(t, err, &failed)
