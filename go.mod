@@ -4,7 +4,6 @@ go 1.25.0
 
 require (
 	github.com/gobwas/glob v1.1.0
-	github.com/gofrs/flock v0.13.1
 	github.com/opencontainers/go-digest v1.0.0
 	github.com/opencontainers/image-spec v1.1.1
 	github.com/pelletier/go-toml/v2 v2.4.3
@@ -15,5 +14,4 @@ require (
 require (
 	go.yaml.in/yaml/v2 v2.4.2 // indirect
 	go.yaml.in/yaml/v3 v3.0.5 // indirect
-	golang.org/x/sys v0.47.0 // indirect
 )

@@ -224,5 +224,5 @@ func (in *ingest) publish() error {
 	if mine.Size() != in.desc.Size {
 		return fmt.Errorf("%q has %d bytes: %w", part, mine.Size(), errOtherFile)
 	}
-	return in.l.fs.RenameFile(mine, part, blobName(in.desc.Digest))
+	return in.l.whileBusy(func() error { return in.l.fs.RenameFile(mine, part, blobName(in.desc.Digest)) })
 }

@@ -16,7 +16,7 @@ func (l *Layout) replace(name string, data []byte) error {
 	}
 	err = f.Close()
 	if err == nil {
-		err = l.fs.Rename(temp, name)
+		err = l.rename(temp, name)
 	}
 	if err != nil {
 		l.fs.Remove(temp)

@@ -39,6 +39,9 @@ type fsys interface {
 	// layouts of this one respect, or gives errLocked at once. It ends with the
 	// process.
 	TryLock(key string) (unlock func() error, err error)
+	// Busy reports whether an operation failed because another program has the file
+	// open just now, as systems have it where an open file excludes others.
+	Busy(err error) bool
 	// SameFile reports whether both are of one file.
 	SameFile(a, b fs.FileInfo) bool
 	// Accessed is the time of last access, and zero if the system does not tell.

@@ -3,7 +3,6 @@ package layout
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"runtime"
 	"syscall"
@@ -111,29 +110,4 @@ func reserve(f *os.File, off, n int64) error {
 			return err
 		}
 	}
-}
-
-func syncDir(d *os.File) error { return d.Sync() }
-
-func freeBytes(d *os.File) (int64, error) {
-	var st syscall.Statfs_t
-	if err := syscall.Fstatfs(int(d.Fd()), &st); err != nil {
-		return 0, os.NewSyscallError("fstatfs", err)
-	}
-	return int64(st.Bavail) * int64(st.Bsize), nil
-}
-
-// links is how many names a file has.
-func links(fi fs.FileInfo) uint64 {
-	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
-		return uint64(st.Nlink)
-	}
-	return 1
-}
-
-func accessed(fi fs.FileInfo) time.Time {
-	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
-		return time.Unix(st.Atim.Unix())
-	}
-	return time.Time{}
 }

@@ -54,10 +54,16 @@ func openRegular(d *osDir, name, base string, flag int) (file, error) {
 	}
 	after, err := h.Stat()
 	if err == nil && os.SameFile(before, after) {
-		if flag&os.O_RDWR == 0 || links(after) <= 1 {
+		names := uint64(1)
+		if flag&os.O_RDWR != 0 {
+			names, err = links(h, after)
+		}
+		if err == nil && names <= 1 {
 			return osFile{h}, nil
 		}
-		err = fmt.Errorf("%q has other names, which writing would change: %w", name, errNotRegular)
+		if err == nil {
+			err = fmt.Errorf("%q has other names, which writing would change: %w", name, errNotRegular)
+		}
 	}
 	h.Close()
 	return nil, err

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -95,6 +97,15 @@ func mkdirDurable(dir string) error {
 	return syncDir(d)
 }
 
+// syncDir does nothing on Windows, which has no such operation: names are
+// journalled there.
+func syncDir(d *os.File) error {
+	if runtime.GOOS == "windows" {
+		return nil
+	}
+	return d.Sync()
+}
+
 // split gives the directory of a name, open, and the rest of the name.
 func (f *osFS) split(name string) (*osDir, string, error) {
 	i := strings.LastIndexByte(name, '/')
@@ -134,7 +145,7 @@ func (f *osFS) dir(name string) (*osDir, error) {
 		return nil, err
 	}
 	if !info.IsDir() {
-		return nil, fmt.Errorf("%q is not a directory (symbolic links are not followed)", name)
+		return nil, notDirectory(name)
 	}
 	root, err := parent.OpenRoot(base)
 	if err != nil {
@@ -174,7 +185,7 @@ func (f *osFS) CheckDir(name string) error {
 	}
 	info, err := parent.Lstat(base)
 	if err == nil && !info.IsDir() {
-		err = fmt.Errorf("%q is not a directory (symbolic links are not followed)", name)
+		err = notDirectory(name)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -213,21 +224,12 @@ func (f *osFS) ReadDir(name string) ([]fs.DirEntry, error) {
 	return h.ReadDir(-1)
 }
 
-// Mkdir makes the directory in which all files are made, and so blobs too, apart
-// where that helps.
 func (f *osFS) Mkdir(name string) error {
-	d, base, err := f.split(name)
+	root, base, err := f.in(name)
 	if err != nil {
 		return err
 	}
-	if name == ingestDir {
-		err := mkdirApart(d, tempBase, base)
-		if err == nil || errors.Is(err, fs.ErrExist) {
-			return err
-		}
-		// It is not to be had there, or this tells in plainer words why not.
-	}
-	return d.root.Mkdir(base, 0o755)
+	return root.Mkdir(base, 0o755)
 }
 
 func (f *osFS) Rename(from, to string) error {
@@ -264,10 +266,65 @@ func (f *osFS) renameIn(fromDir *osDir, fromBase, from, to string) error {
 	defer f.naming.Unlock()
 	err = renameAt(fromDir.f, fromBase, toDir.f, toBase)
 	if errors.Is(err, errors.ErrUnsupported) {
-		// Through the top, as no os.Root reaches into another.
-		return f.top.root.Rename(from, to)
+		return f.renameByPath(fromDir, toDir, from, to)
 	}
 	return err
+}
+
+// renameByPath renames through the top, for systems on which no call of package
+// syscall renames between two open directories. A path may lead to another directory
+// by then, so the open ones are looked for before, and the file is looked for in the
+// open one after.
+func (f *osFS) renameByPath(fromDir, toDir *osDir, from, to string) error {
+	for _, name := range []string{from, to} {
+		if err := f.checkParents(name); err != nil {
+			return err
+		}
+	}
+	info, err := fromDir.root.Lstat(path.Base(from))
+	if err != nil {
+		return err
+	}
+	if err := f.top.root.Rename(from, to); err != nil {
+		return err
+	}
+	at, err := toDir.root.Lstat(path.Base(to))
+	if err != nil || !os.SameFile(info, at) {
+		return fmt.Errorf("%q is not where it was renamed to: its directory was replaced meanwhile", to)
+	}
+	return nil
+}
+
+// checkParents is an error unless the directories that lead to name are the open ones.
+func (f *osFS) checkParents(name string) error {
+	for i, c := range name {
+		if c != '/' {
+			continue
+		}
+		d, err := f.dir(name[:i])
+		if err != nil {
+			return err
+		}
+		parent, base, err := f.in(name[:i])
+		if err != nil {
+			return err
+		}
+		at, err := parent.Lstat(base)
+		if err != nil {
+			return err
+		}
+		if !at.IsDir() {
+			return notDirectory(name[:i])
+		}
+		if !os.SameFile(at, d.info) {
+			return fmt.Errorf("%q is not the directory it was", name[:i])
+		}
+	}
+	return nil
+}
+
+func notDirectory(name string) error {
+	return fmt.Errorf("%q is not a directory (symbolic links are not followed)", name)
 }
 
 func (f *osFS) Remove(name string) error {
@@ -312,6 +369,7 @@ func (f *osFS) TryLock(key string) (func() error, error) {
 	return f.locks.tryLock(root, base, key)
 }
 
+func (f *osFS) Busy(err error) bool               { return busy(err) }
 func (f *osFS) SameFile(a, b fs.FileInfo) bool    { return os.SameFile(a, b) }
 func (f *osFS) Accessed(fi fs.FileInfo) time.Time { return accessed(fi) }
 

@@ -251,7 +251,7 @@ func (in *ingest) shortenList() error {
 	}
 	n, err := list.WriteAt(appendRecords(nil, in.done), 0)
 	if err == nil {
-		err = in.l.fs.Rename(temp, name)
+		err = in.l.rename(temp, name)
 	}
 	if err != nil {
 		list.Close()

@@ -71,7 +71,7 @@ func TestStoreAndRead(t *testing.T) {
 		_, err = l.Ingest(t.Context(), desc)
 		assert.ErrorIs(t, err, fs.ErrExist)
 	}
-	assert.Equal(t, []string{"lock"}, stateNames(t, l), "left behind")
+	requireTidy(t, l)
 }
 
 func TestTagAndLookup(t *testing.T) {

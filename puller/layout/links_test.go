@@ -3,7 +3,6 @@ package layout
 import (
 	"os"
 	"path/filepath"
-	"runtime"
 	"testing"
 
 	"github.com/pullkit/pullkit/puller/content"
@@ -104,9 +103,6 @@ func TestPlantedFileLinks(t *testing.T) {
 // A partial, or its list, that is another name of some file, such as a blob: that
 // file is not written to.
 func TestPlantedHardLinks(t *testing.T) {
-	if runtime.GOOS != "linux" {
-		t.Skip("the number of a file's names is asked for on Linux only")
-	}
 	l := openTest(t, t.TempDir())
 	other, precious := blobOf(1, 300<<10)
 	store(t, l, precious, other)

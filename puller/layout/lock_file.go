@@ -1,40 +1,94 @@
 package layout
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
-	"path/filepath"
+	"slices"
 	"strings"
-
-	"github.com/gofrs/flock"
+	"sync"
 )
 
-// tryLockFile takes the lock of a key as a file of its own, for systems without
-// locks that belong to an open file. The file is removed when the lock is given
-// back, and swept by age if its process died.
+// lockFiles are the lock files that this process holds, in all its layouts. On some
+// systems a lock belongs to the process and not to the open file: there a second
+// layout would get a lock that the first one has, and a handle that the second one
+// closes would end it. So no lock file that is in the list is opened again, and the
+// list is the same on all systems.
+var lockFiles struct {
+	sync.Mutex
+	held []fs.FileInfo
+}
+
+// tryLockFile takes the lock of a key as a file of its own in dir, for systems
+// without byte ranges that belong to an open file. The file is opened in dir, which
+// is an open directory, and its handle is what is locked: the lock is never of a file
+// that another directory, or a link, has under that name by now. The file is removed
+// when the lock is given back, and swept by age if its process died.
 func tryLockFile(dir *os.Root, key string) (func() error, error) {
 	name := strings.ReplaceAll(key, ":", "-") + lockSuffix
-	if fi, err := dir.Lstat(name); err == nil && !fi.Mode().IsRegular() {
-		return nil, fmt.Errorf("lock %q: %w", name, errNotRegular)
+	lockFiles.Lock()
+	defer lockFiles.Unlock()
+	for range openTries {
+		f, info, err := openLockFile(dir, name)
+		if errors.Is(err, errReplaced) {
+			continue // its holder removed it just then
+		}
+		if err != nil {
+			return nil, err
+		}
+		lockFiles.held = append(lockFiles.held, info)
+		return func() error { return unlockFile(dir, name, f, info) }, nil
 	}
-	lock := flock.New(filepath.Join(dir.Name(), name), flock.SetFlag(os.O_CREATE|os.O_RDWR), flock.SetPermissions(0o644))
-	ok, err := lock.TryLock()
+	return nil, fmt.Errorf("lock %q changes whenever it is opened: %w", name, errNotRegular)
+}
+
+// errReplaced says that a file was removed or replaced while it was opened.
+var errReplaced = errors.New("replaced meanwhile")
+
+// openLockFile opens and locks the file. The caller has lockFiles.
+func openLockFile(dir *os.Root, name string) (*os.File, fs.FileInfo, error) {
+	at, err := dir.Lstat(name)
+	if err == nil && !at.Mode().IsRegular() {
+		return nil, nil, fmt.Errorf("lock %q: %w", name, errNotRegular)
+	}
+	if err == nil && slices.ContainsFunc(lockFiles.held, func(fi fs.FileInfo) bool { return os.SameFile(fi, at) }) {
+		return nil, nil, errLocked
+	}
+	f, err := dir.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
-		return nil, fmt.Errorf("lock %q: %w", name, err)
+		return nil, nil, fmt.Errorf("lock %q: %w", name, err)
 	}
-	if !ok {
-		lock.Close()
-		return nil, errLocked
+	if err := lockHandle(f); err != nil {
+		f.Close()
+		if errors.Is(err, errLocked) {
+			return nil, nil, errLocked
+		}
+		return nil, nil, fmt.Errorf("lock %q: %w", name, err)
 	}
-	// Whoever held it before may have removed the file since it was opened.
-	held, err := lock.Stat()
-	at, aterr := dir.Lstat(name)
-	if err != nil || aterr != nil || !os.SameFile(held, at) {
-		lock.Close()
-		return nil, errLocked
+	// The former holder may have removed the file after it was opened here.
+	info, err := f.Stat()
+	if err == nil {
+		if at, err = dir.Lstat(name); err != nil || !os.SameFile(info, at) {
+			err = errReplaced
+		}
 	}
-	return func() error {
-		dir.Remove(name) // where the system refuses, as it is open, the sweep finds it
-		return lock.Close()
-	}, nil
+	if err != nil {
+		f.Close()
+		return nil, nil, err
+	}
+	return f, info, nil
+}
+
+// unlockFile removes the lock file, if it still is the one under that name, and then
+// gives the lock back.
+func unlockFile(dir *os.Root, name string, f *os.File, info fs.FileInfo) error {
+	lockFiles.Lock()
+	defer lockFiles.Unlock()
+	lockFiles.held = slices.DeleteFunc(lockFiles.held, func(fi fs.FileInfo) bool { return os.SameFile(fi, info) })
+	if at, err := dir.Lstat(name); err == nil && os.SameFile(info, at) {
+		dir.Remove(name) // where the system refuses, the sweep finds it
+	}
+	err := unlockHandle(f)
+	return errors.Join(err, f.Close())
 }

@@ -111,14 +111,17 @@ func (k *keyLocks) take(ctx context.Context, key string) (release func(), err er
 	}
 }
 
-// lockFile waits for the lock of other processes.
+// lockFile waits for the lock of other processes. A state directory that is replaced
+// meanwhile does not hold it up: the lock is then taken in the new one, or the
+// directory is an error if it is a link.
 func (l *Layout) lockFile(ctx context.Context, key string) (func() error, error) {
+	busyUntil := time.Now().Add(busyFor)
 	for wait := lockPollMin; ; wait = min(2*wait, lockPollMax) {
 		unlock, err := l.fs.TryLock(key)
 		if err == nil {
 			return unlock, nil
 		}
-		if !errors.Is(err, errLocked) {
+		if !errors.Is(err, errLocked) && !(l.fs.Busy(err) && time.Now().Before(busyUntil)) {
 			return nil, l.fail(err, "lock %s", key)
 		}
 		timer := time.NewTimer(wait)
@@ -127,6 +130,9 @@ func (l *Layout) lockFile(ctx context.Context, key string) (func() error, error)
 		case <-ctx.Done():
 			timer.Stop()
 			return nil, ctx.Err()
+		}
+		if err := l.fs.CheckDir(stateDir); err != nil {
+			return nil, l.fail(err, "lock %s", key)
 		}
 	}
 }

@@ -267,7 +267,7 @@ func (l *Layout) nameIndex(ix *indexFile, temp string, f file, info fs.FileInfo)
 	if closeBeforeRename {
 		f.Close()
 	}
-	if err := l.fs.Rename(temp, indexName); err != nil {
+	if err := l.rename(temp, indexName); err != nil {
 		return err
 	}
 	l.swapIndex(ix, f, info)
