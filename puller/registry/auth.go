@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"net/http"
 	"sync"
 	"time"
 
@@ -16,10 +17,16 @@ import (
 // An authorization is the value of one Authorization header; zero for none.
 type authorization struct {
 	header string
-	token  string // of Bearer
+	token  string       // of Bearer
+	want   tokenRequest // what token was asked for; zero where it was not asked for
+	// ahead says that it was chosen by what is remembered of the origin, before
+	// the registry asked for it.
+	ahead bool
 }
 
-func bearer(token string) authorization { return authorization{"Bearer " + token, token} }
+func bearer(token string) authorization {
+	return authorization{header: "Bearer " + token, token: token}
+}
 
 func basic(cred credentials.Credential) authorization {
 	return authorization{header: "Basic " + basicValue(cred)}
@@ -70,9 +77,24 @@ const maxAuths = 4096
 
 // auths remembers how to authenticate, so that a challenge is met once.
 type auths struct {
-	mu     sync.Mutex
-	basics map[authKey]bool
-	tokens map[authKey]*tokenEntry
+	mu      sync.Mutex
+	origins map[authKey]*originAuth // by keys without a repository
+	tokens  map[authKey]*tokenEntry
+	// opened says what opened a repository, where what is remembered of its origin
+	// does not say it: "basic" for the password, "open" for no Authorization.
+	opened map[authKey]string
+}
+
+// An originAuth is what one origin wants of one credential: the scheme of its
+// challenge and, for Bearer, the token server. A repository that was not asked for
+// before begins with that. It is a saving and never a verdict: the rules for
+// token servers and addresses are applied at each use, and where it turns out
+// wrong, the registry is asked without an Authorization.
+type originAuth struct {
+	scheme  string        // "basic" or "bearer"; "" where nothing was asked for
+	bearer  tokenRequest  // for scheme "bearer"; its scopes are those of repository
+	name    string        // the repository that the challenge was about
+	probing chan struct{} // closed when the first answer has come; nil after that
 }
 
 // Mask implements content.Masker: it masks cred and the tokens had for it.
@@ -96,11 +118,20 @@ type tokenEntry struct {
 	flight *flight
 }
 
+func (e *tokenEntry) fresh() bool { return time.Now().Before(e.renew) }
+
+func (e *tokenEntry) authorization() authorization {
+	auth := bearer(e.token)
+	auth.want = e.wanted
+	return auth
+}
+
 // A flight is a token being fetched for all who wait for it. It ends when the
 // last of them has left.
 type flight struct {
 	done    chan struct{}
 	cancel  context.CancelFunc
+	wanted  tokenRequest
 	waiting int
 
 	// Set before done is closed.
@@ -109,67 +140,33 @@ type flight struct {
 	panicked *panics.Error // of a callback, such as Client.AllowRealm
 }
 
-// current returns the Authorization to begin with. It fetches a token only to
-// follow one that has expired.
-func (a *auths) current(ctx context.Context, ep *endpoint, key authKey) (authorization, error) {
-	if !key.cred.RegistryToken.IsZero() {
-		return bearer(key.cred.RegistryToken.Reveal()), nil
-	}
+// forget throws away a token that the registry refuses.
+func (a *auths) forget(key authKey, token string) {
 	a.mu.Lock()
-	e := a.tokens[key]
-	switch {
-	case e == nil || e.token == "":
-		defer a.mu.Unlock()
-		if a.basics[key.anywhere()] {
-			return basic(key.cred), nil
-		}
-		return authorization{}, nil
-	case time.Now().Before(e.renew):
-		defer a.mu.Unlock()
-		return bearer(e.token), nil
+	defer a.mu.Unlock()
+	if e := a.tokens[key]; e != nil && e.token == token {
+		e.token = ""
 	}
-	a.mu.Unlock()
-	return a.token(ctx, ep, key, e.token, e.wanted)
 }
 
-// answer meets the challenges of a 401, which came from the origin of key.
-// used is what was refused.
-func (a *auths) answer(ctx context.Context, ep *endpoint, key authKey, used authorization, a401 *answer, refused *content.Error) (authorization, error) {
-	challenges, err := parseChallenges(a401.Header.Values("WWW-Authenticate"), a401.secrets...)
-	if err != nil {
-		return authorization{}, a401.failf(content.ErrUnauthorized, "%w: %w", err, refused.Err)
+// opens remembers what opened a repository.
+func (a *auths) opens(key authKey, with string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.opened == nil || len(a.opened) >= maxAuths && a.opened[key] == "" {
+		a.opened = map[authKey]string{}
 	}
-	for _, c := range challenges {
-		if c.scheme == "bearer" && (key.cred.RegistryToken.IsZero() || hasPassword(key.cred)) {
-			want, err := ep.wanted(key, c, a401)
-			if err != nil {
-				return authorization{}, err
-			}
-			return a.token(ctx, ep, key, used.token, want)
-		}
-	}
-	for _, c := range challenges {
-		if c.scheme == "basic" && hasPassword(key.cred) && used.header != basic(key.cred).header {
-			a.mu.Lock()
-			defer a.mu.Unlock()
-			if a.basics == nil || len(a.basics) >= maxAuths {
-				a.basics = map[authKey]bool{}
-			}
-			a.basics[key.anywhere()] = true
-			return basic(key.cred), nil
-		}
-	}
-	return authorization{}, refused
+	a.opened[key] = with
 }
 
-// token returns a token other than used: the one at hand, or a new one, for
+// token returns a token other than used: the one that is kept, or a new one, for
 // which one request is made however many wait.
 func (a *auths) token(ctx context.Context, ep *endpoint, key authKey, used string, want tokenRequest) (authorization, error) {
 	a.mu.Lock()
 	e := a.entry(key)
-	if e.token != "" && e.token != used && time.Now().Before(e.renew) {
+	if e.token != "" && e.token != used && e.fresh() {
 		defer a.mu.Unlock()
-		return bearer(e.token), nil
+		return e.authorization(), nil
 	}
 	f := e.flight
 	if f == nil {
@@ -184,14 +181,16 @@ func (a *auths) token(ctx context.Context, ep *endpoint, key authKey, used strin
 		if f.err != nil {
 			return authorization{}, f.err
 		}
-		return bearer(f.token), nil
+		auth := bearer(f.token)
+		auth.want = f.wanted
+		return auth, nil
 	case <-ctx.Done():
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		if f.waiting--; f.waiting == 0 {
 			f.cancel()
 			if e.flight == f {
-				e.flight = nil // who comes now wants a flight that goes on
+				e.flight = nil // a later caller needs a flight that goes on
 			}
 		}
 		return authorization{}, canceled(ctx, key.origin.host)
@@ -201,7 +200,7 @@ func (a *auths) token(ctx context.Context, ep *endpoint, key authKey, used strin
 // takeOff begins to fetch a token. The caller holds the lock.
 func (a *auths) takeOff(ctx context.Context, ep *endpoint, e *tokenEntry, want tokenRequest) *flight {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	f := &flight{done: make(chan struct{}), cancel: cancel}
+	f := &flight{done: make(chan struct{}), cancel: cancel, wanted: want}
 	e.flight = f
 	var life time.Duration
 	go panics.Catch(func() {
@@ -259,7 +258,8 @@ func (e *tokenError) Error() string {
 }
 func (e *tokenError) Unwrap() error { return e.err }
 
-// asTokenError marks err.
+// asTokenError marks err. A status that would say of an image that it is absent
+// says here that the token server is: whether the image exists nobody was asked.
 func asTokenError(err error) error {
 	var e *content.Error
 	if !errors.As(err, &e) {
@@ -267,5 +267,9 @@ func asTokenError(err error) error {
 	}
 	marked := *e
 	marked.Err = &tokenError{e.Err}
+	switch statusOf(err) {
+	case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusGone:
+		marked.Kind = content.ErrUnauthorized
+	}
 	return &marked
 }

@@ -217,7 +217,7 @@ func TestScopes(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, "hub/library/app", list[0].repository("library/app"))
 	realm, err := list[0].wanted(authKey{origin: originOf(&url.URL{Scheme: "https", Host: "h.example"}), repository: "library/app"},
-		challenge{"bearer", map[string]string{"realm": "https://h.example/t"}}, &answer{})
+		offered("bearer", "realm", "https://h.example/t"), &answer{})
 	require.NoError(t, err)
 	assert.Equal(t, []string{"repository:hub/library/app:pull"}, realm.scopes)
 }

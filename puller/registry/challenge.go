@@ -10,30 +10,38 @@ import (
 const maxChallenge = 16 << 10
 
 // A challenge is one way to authenticate that an answer offers (RFC 9110,
-// section 11.6.1). Scheme and the names of parameters are lower case.
+// section 11.6.1). Scheme and the names of parameters are lower case. Of a
+// parameter that comes twice the first value is kept.
 type challenge struct {
 	scheme string
 	params map[string]string
+	// unclear says that a Bearer challenge has more than one realm, so that it
+	// does not say who gets a secret.
+	unclear bool
 }
 
-// parseChallenges reads the WWW-Authenticate headers of one answer. One that
-// cannot be read for certain makes all of them useless: which realm gets a
-// password must not be a matter of interpretation. Errors quote headers without
+// parseChallenges reads the WWW-Authenticate headers of one answer. It is strict
+// where a header chooses who gets a secret: in the scheme and in the realm of a
+// Bearer challenge. All other parameters, such as the realm of Basic, are read
+// as far as they can be. In a line that cannot be read, nothing after the fault
+// counts, because nobody can know where the next parameter begins. The error is
+// the first fault; what was read is returned beside it. It quotes headers without
 // the secrets.
 func parseChallenges(headers []string, secrets ...string) ([]challenge, error) {
 	total := 0
 	var all []challenge
+	var fault error
 	for _, header := range headers {
 		if total += len(header); total > maxChallenge {
-			return nil, fmt.Errorf("WWW-Authenticate is longer than %d bytes", maxChallenge)
+			return all, errors.Join(fault, fmt.Errorf("WWW-Authenticate is longer than %d bytes", maxChallenge))
 		}
 		p := challengeParser{rest: header, secrets: secrets}
-		if err := p.parse(); err != nil {
-			return nil, err
+		if err := p.parse(); fault == nil {
+			fault = err
 		}
 		all = append(all, p.found...)
 	}
-	return all, nil
+	return all, fault
 }
 
 // A challengeParser reads a list of challenges. Elements are separated by
@@ -53,22 +61,26 @@ func (p *challengeParser) parse() error {
 		}
 		name := p.token()
 		if name == "" {
-			return fmt.Errorf("WWW-Authenticate cannot be read at %s", quote(p.rest, 40, p.secrets))
+			return p.unreadable()
 		}
 		afterName := p.rest
 		p.space()
 		if strings.HasPrefix(p.rest, "=") {
-			if err := p.param(name); err != nil {
+			if err := p.param(strings.ToLower(name)); err != nil {
 				return err
 			}
 			continue
 		}
 		if afterName != "" && p.rest == afterName && p.rest[0] != ',' {
-			return fmt.Errorf("WWW-Authenticate cannot be read at %s", quote(p.rest, 40, p.secrets))
+			return p.unreadable()
 		}
-		p.found = append(p.found, challenge{strings.ToLower(name), map[string]string{}})
+		p.found = append(p.found, challenge{scheme: strings.ToLower(name), params: map[string]string{}})
 		p.token68()
 	}
+}
+
+func (p *challengeParser) unreadable() error {
+	return fmt.Errorf("WWW-Authenticate cannot be read at %s", quote(p.rest, 40, p.secrets))
 }
 
 // param reads the "=value" of a parameter of the last challenge.
@@ -76,31 +88,59 @@ func (p *challengeParser) param(name string) error {
 	if len(p.found) == 0 {
 		return fmt.Errorf("WWW-Authenticate has a parameter %s before any scheme", quote(name, 40, p.secrets))
 	}
-	params := p.found[len(p.found)-1].params
-	name = strings.ToLower(name)
-	if _, twice := params[name]; twice {
-		return fmt.Errorf("WWW-Authenticate names %s twice", quote(name, 40, p.secrets))
-	}
+	c := &p.found[len(p.found)-1]
+	secretRealm := c.scheme == "bearer" && name == "realm"
 	p.rest = p.rest[1:]
 	p.space()
-	value, err := p.value()
+	value, err := p.value(secretRealm)
 	if err != nil {
 		return err
 	}
-	if p.space(); p.rest != "" && p.rest[0] != ',' {
-		return fmt.Errorf("WWW-Authenticate cannot be read at %s", quote(p.rest, 40, p.secrets))
+	p.space()
+	delimited := p.rest == "" || p.rest[0] == ','
+	if !delimited && !secretRealm {
+		return p.unreadable()
 	}
-	params[name] = value
-	return nil
+	if _, twice := c.params[name]; twice {
+		c.unclear = c.unclear || secretRealm
+	} else {
+		c.params[name] = value
+	}
+	if delimited {
+		return nil
+	}
+	if next, _, _ := strings.Cut(p.rest, ","); strings.Contains(strings.ToLower(next), "realm") {
+		c.unclear = true // a second realm without a comma before it
+	}
+	return p.unreadable()
 }
 
-func (p *challengeParser) value() (string, error) {
-	if !strings.HasPrefix(p.rest, `"`) {
-		if v := p.token(); v != "" {
-			return v, nil
-		}
-		return "", errors.New("WWW-Authenticate has a parameter without a value")
+// value reads a quoted string, a token, or, where it is not strict, any text up
+// to the next comma.
+func (p *challengeParser) value(strict bool) (string, error) {
+	if strings.HasPrefix(p.rest, `"`) {
+		return p.quoted(strict)
 	}
+	if strict {
+		v := p.token()
+		if v == "" || p.rest != "" && strings.IndexByte(" \t,", p.rest[0]) < 0 {
+			return "", errors.New("WWW-Authenticate has a Bearer realm that is not a quoted string")
+		}
+		return v, nil
+	}
+	v, _, _ := strings.Cut(p.rest, ",")
+	if strings.ContainsFunc(v, func(r rune) bool { return r == '"' || isControl(r) && r != '\t' }) {
+		return "", p.unreadable()
+	}
+	p.rest = p.rest[len(v):]
+	return strings.TrimRight(v, " \t"), nil
+}
+
+func isControl(r rune) bool { return r < ' ' || r == 0x7f }
+
+// quoted reads a quoted string. A backslash may stand before any character (RFC
+// 9110, section 5.6.4); where it is strict, only before those that need one.
+func (p *challengeParser) quoted(strict bool) (string, error) {
 	var b strings.Builder
 	for i := 1; i < len(p.rest); i++ {
 		c := p.rest[i]
@@ -109,13 +149,14 @@ func (p *challengeParser) value() (string, error) {
 			p.rest = p.rest[i+1:]
 			return b.String(), nil
 		case c == '\\':
-			// Nothing else needs quoting, so nobody should quote it.
-			if i++; i == len(p.rest) || p.rest[i] != '"' && p.rest[i] != '\\' {
-				return "", errors.New("WWW-Authenticate quotes what needs no quoting")
+			if i++; i == len(p.rest) {
+				continue
 			}
-			c = p.rest[i]
+			if c = p.rest[i]; strict && c != '"' && c != '\\' {
+				return "", errors.New("WWW-Authenticate quotes what needs no quoting in a Bearer realm")
+			}
 		}
-		if c < ' ' || c == 0x7f {
+		if isControl(rune(c)) && (strict || c != '\t') {
 			return "", errors.New("WWW-Authenticate has a control character")
 		}
 		b.WriteByte(c)

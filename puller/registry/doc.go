@@ -40,7 +40,16 @@
 // unless AllowRealm allows it; user info and other schemes are always refused.
 // Token requests follow no redirect to another origin, and tokens are kept for one
 // credential, at one origin, for one repository. Basic, Bearer by GET and by POST,
-// identity tokens, registry tokens and anonymous tokens are understood.
+// identity tokens, registry tokens and anonymous tokens are understood. A Bearer
+// challenge that can be met comes before Basic. A challenge is read strictly where
+// it chooses who gets a secret, in its scheme and in the realm of Bearer, and as far
+// as it can be read in all else.
+//
+// What an origin wanted of a credential is remembered, so that the next repository
+// asks for its token first; AllowRealm and the rules for addresses are applied each
+// time. A kept token that the registry itself refuses by 400, 401 or 403 is thrown
+// away, and one new token is fetched for all who had it. Only the refusal of a token
+// that is new counts against the credential.
 //
 // Link-local addresses, where clouds keep a machine's secrets, are never dialled.
 // A registry on a public address cannot lead to a loopback or private one, by

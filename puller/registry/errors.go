@@ -27,6 +27,8 @@ type StatusError struct {
 	Codes  []Code // what the registry says of it; empty if it does not, or not in the format of the OCI distribution specification
 	// RetryAfter is how long the server asks to wait; 0 if it does not.
 	RetryAfter time.Duration
+
+	passwordRefused bool // it is a 401 to a password
 }
 
 // A Code is one entry of a registry's error document.

@@ -66,14 +66,14 @@ func TestChallengeVectors(t *testing.T) {
 		bad  bool
 		list []challenge
 	}{
-		"unterminated":  {bad: true},
-		"escaped-quote": {list: []challenge{{"bearer", map[string]string{"realm": `https://a/t"oken`, "service": "s"}}}},
-		"dup-realm":     {bad: true},
-		"no-realm":      {list: []challenge{{"bearer", map[string]string{"service": "s"}}}}, // refused by who needs it
-		"case":          {list: []challenge{{"bearer", map[string]string{"realm": "https://a/t"}}}},
-		"many": {list: []challenge{{"basic", map[string]string{"realm": "x"}},
-			{"bearer", map[string]string{"realm": "https://a/t", "scope": "repository:x:pull,push"}}}},
-		"control": {bad: true},
+		"unterminated":  {bad: true, list: []challenge{offered("bearer")}},
+		"escaped-quote": {list: []challenge{offered("bearer", "realm", `https://a/t"oken`, "service", "s")}},
+		"dup-realm":     {list: []challenge{unclear(offered("bearer", "realm", "https://a/t"))}},
+		"no-realm":      {list: []challenge{offered("bearer", "service", "s")}},
+		"case":          {list: []challenge{offered("bearer", "realm", "https://a/t")}},
+		"many": {list: []challenge{offered("basic", "realm", "x"),
+			offered("bearer", "realm", "https://a/t", "scope", "repository:x:pull,push")}},
+		"control": {bad: true, list: []challenge{offered("bearer")}},
 		"1mb":     {bad: true},
 	}
 	rows := inputs(t, "challenge")
@@ -89,23 +89,73 @@ func TestChallengeVectors(t *testing.T) {
 	}
 }
 
+// offered is a challenge with these parameters.
+func offered(scheme string, params ...string) challenge {
+	c := challenge{scheme: scheme, params: map[string]string{}}
+	for i := 0; i < len(params); i += 2 {
+		c.params[params[i]] = params[i+1]
+	}
+	return c
+}
+
+func unclear(c challenge) challenge {
+	c.unclear = true
+	return c
+}
+
 func TestChallenges(t *testing.T) {
 	for in, want := range map[string][]challenge{
 		"":                           nil,
 		" , ,":                       nil,
-		"Basic":                      {{"basic", map[string]string{}}},
-		"Negotiate, Basic realm=a":   {{"negotiate", map[string]string{}}, {"basic", map[string]string{"realm": "a"}}},
-		"Negotiate YWJj==, Basic":    {{"negotiate", map[string]string{}}, {"basic", map[string]string{}}},
-		`Bearer realm = "a" , b = c`: {{"bearer", map[string]string{"realm": "a", "b": "c"}}},
+		"Basic":                      {offered("basic")},
+		"Negotiate, Basic realm=a":   {offered("negotiate"), offered("basic", "realm", "a")},
+		"Negotiate YWJj==, Basic":    {offered("negotiate"), offered("basic")},
+		`Bearer realm = "a" , b = c`: {offered("bearer", "realm", "a", "b", "c")},
+
+		`Bearer realm=, Basic realm="x"`:     {offered("bearer"), offered("basic", "realm", "x")},
+		"Basic realm=/":                      {offered("basic", "realm", "/")},
+		"Basic realm=":                       {offered("basic")},
+		"Basic realm=https://x.example/?a=b": {offered("basic", "realm", "https://x.example/?a=b")},
+		"Basic realm=Nexus Repository ,x=y":  {offered("basic", "realm", "Nexus Repository", "x", "y")},
+		`Basic realm="a",realm="b"`:          {offered("basic", "realm", "a")},
+		`Basic realm="it\'s"`:                {offered("basic", "realm", "it's")},
+		`Bearer service=a.example:5000, realm="https://a/t", scope=repository:a/b:pull`: {
+			offered("bearer", "service", "a.example:5000", "realm", "https://a/t", "scope", "repository:a/b:pull")},
+		`Bearer realm="https://a/t",error=invalid_token,error_uri=https://docs.example/x?y=z`: {
+			offered("bearer", "realm", "https://a/t", "error", "invalid_token", "error_uri", "https://docs.example/x?y=z")},
+		`Bearer realm="https://a/t", Realm="https://a/t"`:       {unclear(offered("bearer", "realm", "https://a/t"))},
+		`Bearer realm="https://a/t", service=x, realm=y`:        {unclear(offered("bearer", "realm", "https://a/t", "service", "x"))},
+		`Bearer realm="https://a/t", Bearer realm="https://b/"`: {offered("bearer", "realm", "https://a/t"), offered("bearer", "realm", "https://b/")},
 	} {
 		got, err := parseChallenges([]string{in})
 		require.NoError(t, err, in)
 		assert.Equal(t, want, got, in)
 	}
-	for _, in := range []string{`realm="a"`, `Bearer realm="a" b="c"`, `Bearer "a"`, `a b="\c"`, `Bearer realm="a`, "Bearer realm=\"a\x00\"", `@`} {
-		_, err := parseChallenges([]string{in})
+	// In a line that cannot be read, what stands before the fault counts.
+	for in, want := range map[string][]challenge{
+		`realm="a"`:                             nil,
+		`@`:                                     nil,
+		`"Bearer" realm="a"`:                    nil,
+		`Bearer realm="a" b="c"`:                {offered("bearer", "realm", "a")},
+		`Bearer realm="a" realm="b", service=c`: {unclear(offered("bearer", "realm", "a"))},
+		`Bearer "a"`:                            {offered("bearer")},
+		`Bearer realm="a`:                       {offered("bearer")},
+		`Bearer realm="\a"`:                     {offered("bearer")},
+		`Bearer realm=https://a/t, Basic realm="x"`:                 {offered("bearer")},
+		`Basic realm="x", Bearer realm=https://a/t`:                 {offered("basic", "realm", "x"), offered("bearer")},
+		`Basic realm="unterminated, Bearer realm="https://evil/"`:   {offered("basic")},
+		`Basic realm=a "b", Bearer realm="https://evil/"`:           {offered("basic")},
+		`Bearer realm="https://a/t",service="x, realm="https://b/"`: {offered("bearer", "realm", "https://a/t")},
+		"Bearer realm=\"a\x00\"":                                    {offered("bearer")},
+		"Bearer realm=\"a\", service=\"\x00\", Basic":               {offered("bearer", "realm", "a")},
+	} {
+		got, err := parseChallenges([]string{in})
 		assert.Error(t, err, in)
+		assert.Equal(t, want, got, in)
 	}
+	got, err := parseChallenges([]string{"@", `Basic realm=/`, "Bearer"})
+	assert.Error(t, err)
+	assert.Equal(t, []challenge{offered("basic", "realm", "/"), offered("bearer")}, got, "a line does not spoil another")
 }
 
 // FuzzChallenges writes what was read and reads it again.
@@ -115,10 +165,7 @@ func FuzzChallenges(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, s string) {
 		list, err := parseChallenges([]string{s})
-		if err != nil {
-			assert.Nil(t, list)
-			return
-		}
+		_ = err // what stands before a fault counts
 		var b strings.Builder
 		for i, c := range list {
 			if i > 0 {
@@ -126,6 +173,11 @@ func FuzzChallenges(f *testing.F) {
 			}
 			b.WriteString(c.scheme)
 			sep := " "
+			if c.unclear {
+				b.WriteString(` realm="", realm=""`)
+				delete(c.params, "realm")
+				sep = ", "
+			}
 			for name, value := range c.params {
 				b.WriteString(sep + name + `="` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(value) + `"`)
 				sep = ", "
@@ -136,6 +188,11 @@ func FuzzChallenges(f *testing.F) {
 		}
 		again, err := parseChallenges([]string{b.String()})
 		require.NoError(t, err, b.String())
+		for _, c := range again {
+			if c.unclear {
+				delete(c.params, "realm")
+			}
+		}
 		assert.Equal(t, list, again, b.String())
 	})
 }

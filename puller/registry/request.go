@@ -28,7 +28,8 @@ type request struct {
 	kind, name string      // "manifests", "v1"
 	header     http.Header // Accept, Range
 	cred       credentials.Credential
-	bulk       bool // much content is asked for
+	bulk       bool  // much content is asked for
+	call       *call // nil where the request is the whole call
 }
 
 // An answer is a response with the watch over it, whose end frees both.
@@ -89,36 +90,49 @@ func (ep *endpoint) noTLS(ctx context.Context, err error) bool {
 	return kind == content.ErrNetwork || kind == content.ErrTLS
 }
 
-// authorized sends a request with the Authorization that is at hand, and once
-// more with a new one if the registry's own origin wants that.
+// authorized sends a request with the Authorization that is known, and again
+// with another one as long as the registry's own origin wants that.
 func (ep *endpoint) authorized(ctx context.Context, scheme string, r request) (*answer, error) {
 	u := ep.url(scheme, r.repository, r.kind, r.name)
-	auths := &ep.client.auths
-	key := authKey{originOf(u), r.cred, r.repository}.clean()
-	auth, err := auths.current(ctx, ep, key)
+	s := &session{ep: ep, key: authKey{originOf(u), r.cred, r.repository}.clean(), call: r.call}
+	if s.call == nil {
+		s.call = &call{}
+	}
+	defer s.end()
+	auth, err := s.begin(ctx)
 	if err != nil {
 		return nil, err
 	}
-	a, err := ep.follow(ctx, u, r, auth)
-	if err != nil {
-		return nil, err
-	}
-	if a.StatusCode == http.StatusUnauthorized && !a.left {
-		refused := a.refusal(r.method) // frees the connection for the token or the second try
-		before := a.secrets
-		auth, err = auths.answer(ctx, ep, key, auth, a, refused)
+	var before []string // the server knows these secrets as well
+	for {
+		a, err := ep.follow(ctx, u, r, auth)
 		if err != nil {
 			return nil, err
 		}
-		if a, err = ep.follow(ctx, u, r, auth); err != nil {
+		a.secrets = append(a.secrets, before...)
+		if a.StatusCode/100 == 2 || a.StatusCode == http.StatusRequestedRangeNotSatisfiable {
+			s.accepted(auth)
+			return a, nil
+		}
+		refused := a.refusal(r.method) // frees the connection for the token or the next try
+		if a.left {
+			return nil, a.heldBack(refused, u)
+		}
+		if auth, err = s.next(ctx, auth, a, refused); err != nil {
 			return nil, err
 		}
-		a.secrets = append(a.secrets, before...) // the server knows those, too
+		before = a.secrets
 	}
-	if a.StatusCode/100 == 2 || a.StatusCode == http.StatusRequestedRangeNotSatisfiable {
-		return a, nil
+}
+
+// heldBack says of a 401 from another origin than the one that was asked, home,
+// why it was not answered.
+func (a *answer) heldBack(refused *content.Error, home *url.URL) error {
+	if a.StatusCode != http.StatusUnauthorized {
+		return refused
 	}
-	return nil, a.refusal(r.method)
+	return a.failf(refused.Kind, "%w: the credential was held back and no token was asked for, because a redirect led away from %s",
+		refused.Err, quote(home.Host, 200, a.secrets))
 }
 
 // follow sends a request and goes where redirects lead, within the rules. The

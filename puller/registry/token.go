@@ -51,19 +51,28 @@ func (ep *endpoint) fetchToken(ctx context.Context, want tokenRequest) (token st
 }
 
 // tokenOnce makes one try, in the form that the credential wants: an identity
-// token is exchanged by POST, a password is shown by GET. A server that knows
-// no GET is asked by POST with the password.
+// token is exchanged by POST, a password is shown by GET. A server that does not
+// know the method is asked with the password by the other one.
 func (ep *endpoint) tokenOnce(ctx context.Context, want tokenRequest) (string, time.Duration, error) {
 	if !want.cred.IdentityToken.IsZero() {
-		return ep.tokenTry(ctx, want, url.Values{
+		token, life, err := ep.tokenTry(ctx, want, url.Values{
 			"grant_type": {"refresh_token"}, "refresh_token": {want.cred.IdentityToken.Reveal()}})
+		if !unknownMethod(err) || want.cred.Password.IsZero() {
+			return token, life, err
+		}
+		return ep.tokenTry(ctx, want, nil)
 	}
 	token, life, err := ep.tokenTry(ctx, want, nil)
-	if status := statusOf(err); !hasPassword(want.cred) || status != http.StatusMethodNotAllowed && status != http.StatusNotFound {
+	if !unknownMethod(err) || !hasPassword(want.cred) {
 		return token, life, err
 	}
 	return ep.tokenTry(ctx, want, url.Values{
 		"grant_type": {"password"}, "username": {want.cred.Username}, "password": {want.cred.Password.Reveal()}})
+}
+
+func unknownMethod(err error) bool {
+	status := statusOf(err)
+	return status == http.StatusMethodNotAllowed || status == http.StatusNotFound
 }
 
 // tokenTry makes one request: a POST of the form if there is one, else a GET.

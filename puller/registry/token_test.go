@@ -3,6 +3,7 @@ package registry_test
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"net/url"
 	"strings"
@@ -233,12 +234,14 @@ func TestTokenFails(t *testing.T) {
 	}{
 		401: {content.ErrUnauthorized, 1}, 403: {content.ErrDenied, 1}, 400: {content.ErrStatus, 1},
 		500: {content.ErrUnavailable, 4}, 429: {content.ErrRateLimited, 4},
-		404: {content.ErrNotFound, 2}, // GET, then POST
+		404: {content.ErrUnauthorized, 2}, 405: {content.ErrUnauthorized, 2}, // GET, then POST
+		410: {content.ErrUnauthorized, 1},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			s := &tokenServer{status: status}
 			_, err := read(t.Context(), s.client(), reference.MustParse("reg.example/app:v1"), robot, helloBlob())
 			assert.ErrorIs(t, err, want.kind)
+			assert.NotErrorIs(t, err, fs.ErrNotExist, "nobody was asked whether the image exists")
 			assert.Equal(t, want.asked, s.given.Load(), "%d: the tries of a token are all there are", status)
 		})
 	}

@@ -1,0 +1,629 @@
+package registry_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/puller/pullertest"
+	"github.com/pullkit/pullkit/puller/registry"
+	"github.com/pullkit/pullkit/reference"
+)
+
+// fieldCases reads the cases of a file of testdata/vectors/field.
+func fieldCases[T any](t *testing.T, file string, count int) []T {
+	t.Helper()
+	data, err := os.ReadFile("testdata/vectors/field/" + file)
+	require.NoError(t, err)
+	var doc struct{ Cases []T }
+	require.NoError(t, json.Unmarshal(data, &doc))
+	require.Len(t, doc.Cases, count)
+	return doc.Cases
+}
+
+// TestChallengeCases: a challenge is strict on what chooses who gets a secret, and
+// read as far as it can be in all else.
+func TestChallengeCases(t *testing.T) {
+	type scene struct {
+		ID      string
+		Headers []string
+		Anon    bool
+		Want    struct{ Outcome string }
+	}
+	cases := fieldCases[scene](t, "challenges.json", 13)
+	for _, p := range fieldCases[struct {
+		ID    string
+		Input struct {
+			Header string `json:"www_authenticate"`
+		}
+	}](t, "peers-auth.json", 4) {
+		if p.Input.Header != "" {
+			cases = append(cases, scene{p.ID, []string{p.Input.Header}, false, struct{ Outcome string }{"ok"}})
+		}
+	}
+	const good = `Bearer realm="https://{HOST}/v2/token"`
+	for headers, want := range map[string]string{
+		"Basic realm=": "ok", "Basic": "ok", "basic": "ok", "BASIC realm=my realm, charset=UTF-8": "ok", `Basic realm="a" x`: "ok",
+		`Basic realm="é` + "\xff": "ok", "Basic realm='Sonatype Nexus'": "ok", "Basic realm=a=b": "ok",
+		"Digest realm=x y, Basic realm=/": "ok", "Negotiate\nNTLM\nBasic realm=/": "ok",
+		"Basic realm=/, " + good:                                                    "ok",
+		"Basic realm=/\n" + good:                                                    "ok",
+		good + ",service=a b:c/d?e=f,scope=*":                                       "ok",
+		good + `,error_description="a\é\b"`:                                         "ok",
+		good + `,service="x" scope="y"`:                                             "ok",
+		good + `,error_description=a "b" c`:                                         "ok",
+		`"Bearer" realm="https://{HOST}/t"`:                                         "error",
+		"@\nBasic realm=x":                                                          "ok",
+		`Bearer realm="/v2/token"`:                                                  "error",
+		"Bearer realm=\"Registry\"\nBasic":                                          "ok",
+		good + `,realm=x` + "\nBasic realm=x":                                       "error",
+		good + ` realm="x"` + "\nBasic realm=x":                                     "error",
+		"Basic realm=x\n" + good + `,REALM="https://{HOST}/v2/token"`:               "error",
+		`Bearer realm="http://{AUTH}/t"` + "\nBasic realm=x":                        "error",
+		`Bearer realm="https://bob@{AUTH}/t"` + "\nBasic realm=x":                   "error",
+		`Bearer realm="file:///etc/passwd"` + "\nBasic realm=x":                     "error",
+		`Bearer realm=https://{HOST}/v2/token, Basic realm=x`:                       "error",
+		`Basic realm=x, Bearer realm=https://{HOST}/v2/token`:                       "ok",
+		`Bearer realm="https://{HOST}/v2/\token"`:                                   "error",
+		good + "\nBearer realm=\"http://{AUTH}/t\"":                                 "ok",
+		"Bearer realm=\"http://{AUTH}/t\"\n" + good:                                 "error",
+		`Bearer realm="https://{AUTH}/t",service="x, realm="https://evil.example/"`: "ok",
+		`Basic realm="unterminated, Bearer realm="https://evil.example/"`:           "ok",
+		`Basic realm="x", Bearer service="y, realm="https://evil.example/"`:         "ok",
+	} {
+		cases = append(cases, scene{headers, strings.Split(headers, "\n"), false, struct{ Outcome string }{want}})
+	}
+	for _, tt := range cases {
+		var headers []string
+		for _, h := range tt.Headers {
+			headers = append(headers, strings.NewReplacer("{HOST}", "r.example:5000", "{AUTH}", "a.example:5000").Replace(h))
+		}
+		w := newWorld(map[string]http.HandlerFunc{
+			"https://a.example:5000": text(`{"token":"t"}`),
+			"https://r.example:5000": func(w http.ResponseWriter, r *http.Request) {
+				user, password, _ := r.BasicAuth()
+				switch {
+				case r.URL.Path == "/v2/token":
+					text(`{"token":"t"}`)(w, r)
+				case r.Header.Get("Authorization") == "Bearer t", user == "robot" && password == "s3cret-pass":
+					text(`{"config":{}}`)(w, r)
+				default:
+					w.Header()["Www-Authenticate"] = headers
+					w.WriteHeader(http.StatusUnauthorized)
+				}
+			},
+		})
+		cred := robot
+		if tt.Anon {
+			cred = nobody
+		}
+		_, _, err := (&registry.Client{Transport: w}).Manifest(t.Context(), reference.MustParse("r.example:5000/team/app:v1"), cred, "")
+		if tt.Want.Outcome == "ok" {
+			assert.NoError(t, err, "%s", tt.ID)
+		} else {
+			assert.Error(t, err, "%s", tt.ID)
+		}
+		for _, line := range w.asked() {
+			assert.False(t, strings.Contains(line, "evil.example") || strings.HasPrefix(line, "GET http:"), "%s: %s", tt.ID, line)
+		}
+	}
+}
+
+// A fickle registry ends tokens as it likes, and says so as it likes.
+type fickle struct {
+	mu      sync.Mutex
+	good    string
+	given   int
+	noToken bool // the token server refuses
+	refuse  http.HandlerFunc
+	serve   http.HandlerFunc
+}
+
+func (f *fickle) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch auth := r.Header.Get("Authorization"); {
+	case r.URL.Path == "/token" && f.noToken:
+		w.WriteHeader(http.StatusForbidden)
+	case r.URL.Path == "/token":
+		f.given++
+		if f.good != "none" {
+			f.good = fmt.Sprintf("Bearer token-%d", f.given)
+		}
+		fmt.Fprintf(w, `{"token":"token-%d","expires_in":3600}`, f.given)
+	case auth == "":
+		challenge(`Bearer realm="https://r.example/token"`)(w, r)
+	case auth == f.good:
+		f.serve(w, r)
+	default:
+		f.refuse(w, r)
+	}
+}
+
+func (f *fickle) client() (*registry.Client, *world) {
+	w := newWorld(map[string]http.HandlerFunc{"https://r.example": f.ServeHTTP})
+	return &registry.Client{Transport: w}, w
+}
+
+// end ends the token; with "none" each new one as well.
+func (f *fickle) end(good string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.good = good
+}
+
+func (f *fickle) tokens() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.given
+}
+
+// TestKeptTokenCases: a kept token that is refused is thrown away, and one new
+// one is fetched.
+func TestKeptTokenCases(t *testing.T) {
+	for _, tt := range fieldCases[struct {
+		ID        string
+		Status    int
+		Challenge bool
+		Body      string
+		Want      struct{ Tokens int }
+	}](t, "stale-token.json", 3) {
+		f := &fickle{serve: text(`{"config":{}}`), refuse: func(w http.ResponseWriter, r *http.Request) {
+			if tt.Challenge {
+				w.Header().Set("WWW-Authenticate", `Bearer realm="https://r.example/token"`)
+			}
+			w.WriteHeader(tt.Status)
+			fmt.Fprint(w, tt.Body)
+		}}
+		c, _ := f.client()
+		ref := reference.MustParse("r.example/team/app:v1")
+		for i := range 3 {
+			_, _, err := c.Manifest(t.Context(), ref, robot, "")
+			assert.NoError(t, err, "%s, pull %d", tt.ID, i)
+			if i == 0 {
+				f.end("")
+			}
+		}
+		assert.Equal(t, tt.Want.Tokens, f.tokens(), tt.ID)
+	}
+}
+
+// TestKeptTokenRefused is what becomes of a call whose kept token is refused.
+func TestKeptTokenRefused(t *testing.T) {
+	const get = "GET https://r.example" + helloPath
+	const token = "GET https://r.example/token?scope=repository%3Aapp%3Apull Basic"
+	ref := reference.MustParse("r.example/app:v1")
+	for _, status := range []int{400, 401, 403} {
+		f := &fickle{serve: text(hello), refuse: func(w http.ResponseWriter, r *http.Request) {
+			w.WriteHeader(status)
+			fmt.Fprint(w, `{"errors":[{"code":"DENIED","message":"your token has expired"}]}`)
+		}}
+		c, w := f.client()
+		get1 := func() error {
+			_, err := read(t.Context(), c, ref, robot, helloBlob())
+			return err
+		}
+		require.NoError(t, get1())
+		assert.Equal(t, []string{get, token, get + " Bearer"}, w.asked())
+		f.end("")
+		assert.NoError(t, get1(), "%d: a blob", status)
+		assert.Equal(t, []string{get + " Bearer", token, get + " Bearer"}, w.asked(), "%d", status)
+
+		f.end("none")
+		err := get1()
+		assert.ErrorContains(t, err, fmt.Sprintf("after a kept token was refused (%d %s)", status, http.StatusText(status)))
+		assert.ErrorContains(t, err, "your token has expired")
+		assert.Equal(t, []string{get + " Bearer", token, get + " Bearer"}, w.asked(), "%d: once", status)
+
+		f.end("")
+		require.NoError(t, get1())
+		f.end("")
+		f.noToken = true
+		err = get1()
+		assert.ErrorIs(t, err, content.ErrDenied, "%d", status)
+		assert.ErrorContains(t, err, "after a kept token was refused")
+		assert.ErrorContains(t, err, "no token")
+		w.asked()
+		f.noToken = false
+		assert.NoError(t, get1(), "%d: what was refused is not kept", status)
+	}
+	// What a fresh token is refused for is the credential's fault.
+	f := &fickle{good: "none", refuse: status(403)}
+	c, w := f.client()
+	_, err := read(t.Context(), c, ref, robot, helloBlob())
+	assert.ErrorIs(t, err, content.ErrDenied)
+	assert.NotContains(t, err.Error(), "kept")
+	assert.Equal(t, []string{get, token, get + " Bearer"}, w.asked())
+	// Other answers are about something else.
+	for _, code := range []int{404, 410, 412, 500} {
+		f := &fickle{serve: text(hello), refuse: status(code)}
+		c, w := f.client()
+		c.Reconnects = -1
+		_, err := read(t.Context(), c, ref, robot, helloBlob())
+		require.NoError(t, err)
+		f.end("")
+		w.asked()
+		_, err = read(t.Context(), c, ref, robot, helloBlob())
+		assert.Error(t, err)
+		assert.Equal(t, []string{get + " Bearer"}, w.asked(), "%d", code)
+	}
+}
+
+// TestKeptTokenOfRedirect: a storage host that refuses says nothing of the token.
+func TestKeptTokenOfRedirect(t *testing.T) {
+	var broken atomic.Bool
+	f := &fickle{serve: redirectTo("https://storage.example/x")}
+	c, w := f.client()
+	w.servers["https://storage.example"] = func(w http.ResponseWriter, r *http.Request) {
+		if broken.Load() {
+			w.WriteHeader(http.StatusForbidden)
+			return
+		}
+		text(hello)(w, r)
+	}
+	ref := reference.MustParse("r.example/app:v1")
+	_, err := read(t.Context(), c, ref, robot, helloBlob())
+	require.NoError(t, err)
+	broken.Store(true)
+	_, err = read(t.Context(), c, ref, robot, helloBlob())
+	assert.ErrorIs(t, err, content.ErrDenied)
+	assert.NotContains(t, err.Error(), "kept token")
+	assert.Equal(t, 1, f.tokens())
+}
+
+// TestKeptTokenForMany: one new token serves all whose kept one was refused.
+func TestKeptTokenForMany(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fickle{serve: text(hello), refuse: status(403)}
+		c, _ := f.client()
+		ref := reference.MustParse("r.example/app:v1")
+		for round := 1; round <= 3; round++ {
+			var wg sync.WaitGroup
+			for range 30 {
+				wg.Go(func() {
+					_, err := read(t.Context(), c, ref, robot, helloBlob())
+					assert.NoError(t, err)
+				})
+			}
+			wg.Wait()
+			assert.Equal(t, round, f.tokens())
+			f.end("")
+		}
+	})
+}
+
+// TestRedirectedChallenge: where a redirect leads, no credential is shown, and the
+// error says so.
+func TestRedirectedChallenge(t *testing.T) {
+	for _, cred := range []credentials.Credential{robot, nobody} {
+		w := newWorld(map[string]http.HandlerFunc{
+			"https://vanity.example": redirectTo("https://r.example" + helloPath),
+			"https://r.example":      challenge(`Bearer realm="https://r.example/token"`),
+		})
+		_, err := read(t.Context(), &registry.Client{Transport: w}, reference.MustParse("vanity.example/app:v1"), cred, helloBlob())
+		assert.ErrorIs(t, err, content.ErrUnauthorized)
+		assert.ErrorContains(t, err, `the credential was held back and no token was asked for, because a redirect led away from "vanity.example"`)
+		assert.Len(t, w.asked(), 2)
+	}
+}
+
+// TestIdentityTokenFallsBack: a token server that does not know POST is shown the
+// password of the same entry by GET.
+func TestIdentityTokenFallsBack(t *testing.T) {
+	identity := credentials.Credential{IdentityToken: credentials.Conceal("identity-of-robot")}
+	both := robot
+	both.IdentityToken = identity.IdentityToken
+	for _, tt := range []struct {
+		cred   credentials.Credential
+		status int
+		want   content.Kind
+		asked  []string
+	}{
+		{both, 404, "", []string{"POST", "GET"}},
+		{both, 405, "", []string{"POST", "GET"}},
+		{both, 401, content.ErrUnauthorized, []string{"POST"}},
+		{both, 403, content.ErrDenied, []string{"POST"}},
+		{both, 400, content.ErrStatus, []string{"POST"}},
+		{identity, 404, content.ErrUnauthorized, []string{"POST"}},
+		{identity, 405, content.ErrUnauthorized, []string{"POST"}},
+	} {
+		var asked []string
+		w := newWorld(map[string]http.HandlerFunc{
+			"https://r.example": signedIn(`Bearer realm="https://a.example/t"`, text(hello)),
+			"https://a.example": func(w http.ResponseWriter, r *http.Request) {
+				asked = append(asked, r.Method)
+				if r.Method == http.MethodPost {
+					w.WriteHeader(tt.status)
+					return
+				}
+				user, password, _ := r.BasicAuth()
+				assert.Equal(t, "robot s3cret-pass", user+" "+password)
+				text(`{"token":"t"}`)(w, r)
+			},
+		})
+		_, err := read(t.Context(), &registry.Client{Transport: w}, reference.MustParse("r.example/app:v1"), tt.cred, helloBlob())
+		assert.Equal(t, tt.want, content.KindOf(err), "%d: %v", tt.status, err)
+		assert.NotErrorIs(t, err, fs.ErrNotExist)
+		assert.Equal(t, tt.asked, asked)
+	}
+}
+
+// TestInsufficientScope: one more token is asked for where the registry misses a
+// scope that a pull may ask for.
+func TestInsufficientScope(t *testing.T) {
+	for _, tt := range []struct {
+		first, missed string
+		status        int
+		tokens        []string
+		ok            bool
+	}{
+		{"repository:other:pull", "repository:app:pull", 401, []string{"repository:other:pull", "repository:app:pull"}, true},
+		{"repository:other:pull", "repository:app:pull,push", 401, []string{"repository:other:pull", "repository:app:pull"}, true},
+		{"repository:other:pull", "repository:app:pull", 403, []string{"repository:other:pull", "repository:app:pull"}, true},
+		{"", "*", 401, []string{"repository:app:pull", "*"}, true},
+		{"", "repository:app:pull *", 401, []string{"repository:app:pull", "repository:app:pull *"}, true},
+		{"", "repository:other:pull", 401, []string{"repository:app:pull"}, false},
+		{"", "repository:app:push", 401, []string{"repository:app:pull"}, false},
+		{"", "repository:app:delete", 403, []string{"repository:app:pull"}, false},
+		{"", "registry:catalog:*", 401, []string{"repository:app:pull"}, false},
+		{"", "* registry:catalog:*", 401, []string{"repository:app:pull"}, false},
+		{"", "", 401, []string{"repository:app:pull"}, false},
+		{"", "repository:app:pull", 401, []string{"repository:app:pull"}, false}, // it has that
+	} {
+		var tokens []string
+		w := newWorld(map[string]http.HandlerFunc{
+			"https://a.example": func(w http.ResponseWriter, r *http.Request) {
+				tokens = append(tokens, strings.Join(r.URL.Query()["scope"], " "))
+				fmt.Fprintf(w, `{"token":"token-%d"}`, len(tokens))
+			},
+			"https://r.example": func(w http.ResponseWriter, r *http.Request) {
+				switch auth := r.Header.Get("Authorization"); {
+				case auth == "":
+					challenge(`Bearer realm="https://a.example/t",scope="`+tt.first+`"`)(w, r)
+				case auth == "Bearer token-2":
+					text(hello)(w, r)
+				default:
+					w.Header().Set("WWW-Authenticate", `Bearer realm="https://a.example/t",error="insufficient_scope",scope="`+tt.missed+`"`)
+					w.WriteHeader(tt.status)
+				}
+			},
+		})
+		_, err := read(t.Context(), &registry.Client{Transport: w}, reference.MustParse("r.example/app:v1"), robot, helloBlob())
+		assert.Equal(t, tt.ok, err == nil, "%+v: %v", tt, err)
+		assert.Equal(t, tt.tokens, tokens, "%+v", tt)
+	}
+}
+
+// TestTwentyRepositories counts what 20 private repositories of one registry cost:
+// one refusal in all, a token for each, and their content.
+func TestTwentyRepositories(t *testing.T) {
+	for _, tt := range []struct {
+		auth     pullertest.AuthMode
+		parallel int
+		most     int
+	}{{pullertest.AuthBearer, 1, 62}, {pullertest.AuthBearer, 4, 62}, {pullertest.AuthBasic, 1, 42}, {pullertest.AuthBasic, 20, 42}} {
+		reg, _, _ := start(t, pullertest.Config{Auth: tt.auth})
+		var tr trace
+		c := &registry.Client{PlainHTTP: []string{reg.Host()}, Logger: tr.logger()}
+		var wg sync.WaitGroup
+		slots := make(chan struct{}, tt.parallel)
+		for i := range 20 {
+			name := fmt.Sprintf("team/app%d:v1", i)
+			put, err := reg.PutImage(name, pullertest.Image{Layers: []int64{1000 + int64(i)}})
+			require.NoError(t, err)
+			blobs := put.Blobs[:1] // the layer of all is a neighbour's, say
+			if i == 0 {
+				blobs = put.Blobs
+			}
+			slots <- struct{}{}
+			wg.Go(func() {
+				assert.NoError(t, pull(t.Context(), c, reference.MustParse(reg.Host()+"/"+name), robot, blobs))
+				<-slots
+			})
+		}
+		wg.Wait()
+		requests := tr.got()
+		assert.LessOrEqual(t, len(requests), tt.most, "%s, %d at a time", tt.auth, tt.parallel)
+		refusals := slices.DeleteFunc(requests, func(line string) bool { return !strings.HasSuffix(line, " 401") })
+		assert.Len(t, refusals, 1, "%s, %d at a time", tt.auth, tt.parallel)
+		c.CloseIdleConnections()
+	}
+}
+
+// TestWhatIsRememberedWrongly: what is remembered of an origin costs one request
+// more where it is wrong, and never a failure.
+func TestWhatIsRememberedWrongly(t *testing.T) {
+	tokens := func(good string) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			if !strings.Contains(r.URL.RawQuery, good) {
+				w.WriteHeader(http.StatusUnauthorized)
+				return
+			}
+			text(`{"token":"t"}`)(w, r)
+		}
+	}
+	private := signedIn(`Bearer realm="https://a.example/t"`, text(hello))
+	openOnly := func(code int) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("Authorization") != "" {
+				challengeWith(code, `Bearer realm="https://a.example/t"`)(w, r)
+				return
+			}
+			text(hello)(w, r)
+		}
+	}
+	basicOnly := func(w http.ResponseWriter, r *http.Request) {
+		if user, _, _ := r.BasicAuth(); user != "robot" {
+			challenge("Basic realm=x")(w, r)
+			return
+		}
+		text(hello)(w, r)
+	}
+	const first, blob, token = "https://r.example/v2/one/blobs/", "https://r.example/v2/two/blobs/", "https://a.example/t?"
+	for _, tt := range []struct {
+		name     string
+		one, two http.HandlerFunc
+		tokens   http.HandlerFunc
+		asked    []string // of the second repository
+	}{
+		{"the same", private, private, tokens(""), []string{token, blob}},
+		{"open, refuses by 400", private, openOnly(400), tokens(""), []string{token, blob, blob}},
+		{"open, refuses by 401", private, openOnly(401), tokens(""), []string{token, blob, blob}},
+		{"open, refuses by 403", private, openOnly(403), tokens(""), []string{token, blob, blob}},
+		{"open, without a token", private, text(hello), tokens("one"), []string{token, blob}},
+		{"another realm", private, signedIn(`Bearer realm="https://other.example/t"`, text(hello)), tokens("one"),
+			[]string{token, blob, "https://other.example/t?", blob}},
+		{"another service", private, signedIn(`Bearer realm="https://a.example/t",service="two"`, text(hello)), tokens("one|service"),
+			[]string{token, blob, token, blob}},
+		{"Basic", private, basicOnly, tokens(""), []string{token, blob, blob}},
+		{"Bearer after Basic", basicOnly, func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("Authorization") != "Bearer t" {
+				challenge(`Bearer realm="https://a.example/t"`)(w, r)
+				return
+			}
+			text(hello)(w, r)
+		}, tokens(""), []string{blob, token, blob}},
+		{"open after Basic", basicOnly, openOnly(403), tokens(""), []string{blob, blob}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if tt.name == "another service" {
+				tt.tokens = func(w http.ResponseWriter, r *http.Request) {
+					if strings.Contains(r.URL.RawQuery, "two") && !strings.Contains(r.URL.RawQuery, "service=two") {
+						w.WriteHeader(http.StatusForbidden)
+						return
+					}
+					text(`{"token":"t"}`)(w, r)
+				}
+			}
+			w := newWorld(map[string]http.HandlerFunc{
+				"https://a.example":     tt.tokens,
+				"https://other.example": text(`{"token":"t"}`),
+				"https://r.example": func(w http.ResponseWriter, r *http.Request) {
+					if strings.Contains(r.URL.Path, "/one/") {
+						tt.one(w, r)
+						return
+					}
+					tt.two(w, r)
+				},
+			})
+			c := &registry.Client{Transport: w}
+			_, err := read(t.Context(), c, reference.MustParse("r.example/one:v1"), robot, helloBlob())
+			require.NoError(t, err)
+			w.asked()
+			for range 2 {
+				_, err = read(t.Context(), c, reference.MustParse("r.example/two:v1"), robot, helloBlob())
+				require.NoError(t, err)
+				var got []string
+				for _, line := range w.asked() {
+					u, err := url.Parse(strings.Fields(line)[1])
+					require.NoError(t, err)
+					got = append(got, "https://"+u.Host+strings.TrimSuffix(u.Path, string(helloBlob().Digest))+map[bool]string{true: "?"}[u.RawQuery != ""])
+				}
+				assert.Equal(t, tt.asked, got)
+				tt.asked = []string{blob} // the second time it is known
+			}
+		})
+	}
+}
+
+func challengeWith(code int, header string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("WWW-Authenticate", header)
+		w.WriteHeader(code)
+	}
+}
+
+// TestRefusedAhead: a credential that a repository refuses costs no more requests,
+// and no second showing of the password, where the origin is known.
+func TestRefusedAhead(t *testing.T) {
+	var shown atomic.Int64
+	w := newWorld(map[string]http.HandlerFunc{
+		"https://a.example": func(w http.ResponseWriter, r *http.Request) {
+			if strings.Contains(r.URL.RawQuery, "two") {
+				shown.Add(1)
+				w.WriteHeader(http.StatusUnauthorized)
+				fmt.Fprint(w, `{"error":"wrong password"}`)
+				return
+			}
+			text(`{"token":"t"}`)(w, r)
+		},
+		"https://r.example": signedIn(`Bearer realm="https://a.example/t"`, text(hello)),
+	})
+	c := &registry.Client{Transport: w}
+	_, err := read(t.Context(), c, reference.MustParse("r.example/one:v1"), robot, helloBlob())
+	require.NoError(t, err)
+	w.asked()
+	_, err = read(t.Context(), c, reference.MustParse("r.example/two:v1"), robot, helloBlob())
+	assert.ErrorIs(t, err, content.ErrUnauthorized)
+	assert.ErrorContains(t, err, "no token")
+	assert.ErrorContains(t, err, "wrong password")
+	assert.Len(t, w.asked(), 2)
+	assert.EqualValues(t, 1, shown.Load(), "the password was shown once")
+}
+
+// TestRememberedRealmIsAskedAgain: AllowRealm is asked at each use of what is
+// remembered.
+func TestRememberedRealmIsAskedAgain(t *testing.T) {
+	var allowed atomic.Bool
+	allowed.Store(true)
+	var asked atomic.Int64
+	w := newWorld(map[string]http.HandlerFunc{
+		"http://a.example":  text(`{"token":"t","expires_in":3600}`),
+		"https://r.example": signedIn(`Bearer realm="http://a.example/t"`, text(hello)),
+	})
+	c := &registry.Client{Transport: w, AllowRealm: func(string, *url.URL) bool {
+		asked.Add(1)
+		return allowed.Load()
+	}}
+	get := func(name string) error {
+		_, err := read(t.Context(), c, reference.MustParse("r.example/"+name), robot, helloBlob())
+		return err
+	}
+	require.NoError(t, get("one"))
+	require.NoError(t, get("two"))
+	assert.EqualValues(t, 2, asked.Load())
+	allowed.Store(false)
+	w.asked()
+	assert.ErrorIs(t, get("three"), content.ErrForbiddenURL)
+	for _, line := range w.asked() {
+		assert.NotContains(t, line, "a.example/t")
+	}
+	assert.NoError(t, get("two"), "its token is kept")
+}
+
+// TestProbesEnd: requests that wait for the first answer of a registry go on
+// without it after a moment, when it fails, and when their own context ends.
+func TestProbesEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var all sync.WaitGroup
+		all.Add(10) // the registry answers when all have asked
+		w := newWorld(map[string]http.HandlerFunc{"https://r.example": func(w http.ResponseWriter, r *http.Request) {
+			all.Done()
+			all.Wait()
+			text(hello)(w, r)
+		}})
+		c := &registry.Client{Transport: w}
+		var wg sync.WaitGroup
+		for range 10 {
+			wg.Go(func() {
+				_, err := read(t.Context(), c, reference.MustParse("r.example/app:v1"), robot, helloBlob())
+				assert.NoError(t, err)
+			})
+		}
+		wg.Wait()
+	})
+}
