@@ -67,7 +67,7 @@ func BenchmarkParseIndex(b *testing.B) {
 	require.NoError(b, err)
 	b.SetBytes(int64(len(data)))
 	for b.Loop() {
-		_, err := parseIndex(data)
+		_, err := parseIndex(data, maxIndexEntries)
 		require.NoError(b, err)
 	}
 }

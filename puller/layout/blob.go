@@ -142,13 +142,21 @@ func (l *Layout) rehash(ctx context.Context, desc ocispec.Descriptor) (bool, err
 	return true, l.stampFound(blobName(desc.Digest), f)
 }
 
+// hashBuffer is the size of the buffer that content is hashed through.
+const hashBuffer = 256 << 10
+
 // hashOf reads r to its end.
 func hashOf(ctx context.Context, d digest.Digest, r io.Reader) (digest.Digest, int64, error) {
+	return hashWith(ctx, d, r, make([]byte, hashBuffer))
+}
+
+// hashWith is hashOf with a buffer, for those who hash many.
+func hashWith(ctx context.Context, d digest.Digest, r io.Reader, buf []byte) (digest.Digest, int64, error) {
 	h, err := verify.New(d)
 	if err != nil {
 		return "", 0, err
 	}
-	n, err := io.CopyBuffer(struct{ io.Writer }{h}, ctxReader{ctx, r}, make([]byte, 256<<10))
+	n, err := io.CopyBuffer(struct{ io.Writer }{h}, ctxReader{ctx, r}, buf)
 	if err != nil {
 		return "", n, err
 	}

@@ -114,20 +114,39 @@ func TestVerify(t *testing.T) {
 	ok, err := l.Has(t.Context(), rotten)
 	require.NoError(t, err)
 	require.True(t, ok, "size and time do not tell")
-	var bad, gone []digest.Digest
-	for d, err := range l.Verify(t.Context()) {
-		switch content.KindOf(err) {
-		case content.ErrDigestMismatch:
-			bad = append(bad, d)
-		case content.ErrNotFound:
-			gone = append(gone, d)
-		default:
-			require.NoError(t, err)
+	found := func() (bad, gone []digest.Digest) {
+		for d, err := range l.Verify(t.Context()) {
+			switch content.KindOf(err) {
+			case content.ErrDigestMismatch:
+				bad = append(bad, d)
+			case content.ErrNotFound:
+				gone = append(gone, d)
+			default:
+				require.NoError(t, err)
+			}
 		}
+		return bad, gone
 	}
-	assert.Equal(t, []digest.Digest{rotten.Digest}, bad)
+	before := filesOf(t, l.Dir())
+	for range 2 {
+		bad, gone := found()
+		assert.Equal(t, []digest.Digest{rotten.Digest}, bad)
+		assert.Empty(t, gone)
+	}
+	assert.Equal(t, before, filesOf(t, l.Dir()), "Verify changes nothing")
+
+	freed, err := l.Repair(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, Freed{1, rotten.Size}, freed)
+	bad, gone := found()
+	assert.Empty(t, bad)
 	assert.Equal(t, []digest.Digest{img.index.Digest}, gone, "the image is not whole")
-	require.NoError(t, (&testPuller{l: l}).pull(t.Context(), img))
+	freed, err = l.Repair(t.Context())
+	require.NoError(t, err)
+	assert.Zero(t, freed, "there is nothing left to repair")
+	p := &testPuller{l: l}
+	require.NoError(t, p.pull(t.Context(), img))
+	assert.Equal(t, rotten.Size, p.fetched.Load(), "only what was removed is fetched")
 	requirePulled(t, l, img, "after the next pull")
 
 	for range l.Verify(t.Context()) {
@@ -139,6 +158,27 @@ func TestVerify(t *testing.T) {
 		assert.Empty(t, d)
 		assert.ErrorIs(t, err, context.Canceled)
 	}
+	_, err = l.Repair(ctx)
+	assert.ErrorIs(t, err, context.Canceled)
+}
+
+// filesOf is every file below dir with its size, times and content.
+func filesOf(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	files := make(map[string]string)
+	require.NoError(t, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		files[path] = info.ModTime().String() + " " + string(data)
+		return err
+	}))
+	return files
 }
 
 func TestBlobsAsFS(t *testing.T) {
@@ -219,40 +259,53 @@ func TestSweepAfterTheClockWasSetBack(t *testing.T) {
 }
 
 // A bad sector does not keep Verify from the blobs behind it, nor does a wrong blob
-// that it may not remove.
+// that may not be removed keep Repair from them.
 func TestVerifyGoesOn(t *testing.T) {
 	disk, img := newMemDisk(), newTestImage(t, "registry.example/one:v1", 1, 100, 200, 300)
 	l := must(openMem(&memFS{disk}))
 	require.NoError(t, (&testPuller{l: l}).pull(t.Context(), img))
-	for _, op := range []string{"read", "remove"} {
-		kind := content.ErrStore
-		var first digest.Digest
-		if op == "remove" {
-			kind = content.ErrDigestMismatch
-			disk.names[blobName(img.all[2].Digest)].data[0] ^= 1
-			first = img.all[2].Digest
-		}
-		bad := must(openFS("mem", &hookFS{&memFS{disk}, func(o, name string) error {
+	broken := func(op string, d *digest.Digest) *Layout {
+		return must(openFS("mem", &hookFS{&memFS{disk}, func(o, name string) error {
 			if o != op || !strings.HasPrefix(name, blobsDir) {
 				return nil
 			}
-			if first == "" {
-				first = digest.Digest("sha256:" + filepath.Base(name))
+			if *d == "" {
+				*d = digest.Digest("sha256:" + filepath.Base(name))
 			}
-			if name == blobName(first) {
+			if name == blobName(*d) {
 				return syscall.EIO
 			}
 			return nil
 		}}, Config{}))
-		seen := 0
-		for d, err := range bad.Verify(t.Context()) {
-			seen++
-			if d == first || seen > len(img.all) {
-				assert.Equal(t, kind, content.KindOf(err), "%v", err)
-				continue
-			}
-			assert.NoError(t, err, d)
-		}
-		assert.GreaterOrEqual(t, seen, len(img.all), "and the image, if its manifest cannot be read")
 	}
+	var first digest.Digest
+	bad, seen := broken("read", &first), 0
+	for d, err := range bad.Verify(t.Context()) {
+		seen++
+		if d == first || seen > len(img.all) {
+			assert.Equal(t, content.ErrStore, content.KindOf(err), "%v", err)
+			continue
+		}
+		assert.NoError(t, err, d)
+	}
+	assert.GreaterOrEqual(t, seen, len(img.all), "and the image, if its manifest cannot be read")
+	freed, err := bad.Repair(t.Context())
+	assert.Equal(t, content.ErrStore, content.KindOf(err), "%v", err)
+	assert.Zero(t, freed)
+
+	for _, desc := range img.all[1:3] {
+		disk.names[blobName(desc.Digest)].data[0] ^= 1
+	}
+	stays := img.all[2].Digest
+	freed, err = broken("remove", &stays).Repair(t.Context())
+	assert.Equal(t, content.ErrStore, content.KindOf(err), "%v", err)
+	assert.ErrorContains(t, err, string(stays))
+	assert.Equal(t, 1, freed.Blobs, "the other one")
+	var wrong []digest.Digest
+	for d, err := range l.Verify(t.Context()) {
+		if content.KindOf(err) == content.ErrDigestMismatch {
+			wrong = append(wrong, d)
+		}
+	}
+	assert.Equal(t, []digest.Digest{stays}, wrong)
 }

@@ -56,7 +56,7 @@ func (im *importer) spool(ctx context.Context, name string, size int64, r io.Rea
 		im.l.fs.Remove(old.temp)
 	}
 	im.spooled[name] = spooled{temp: temp}
-	d, n, err := copyHash(ctx, sha256Of, f, r)
+	d, n, err := im.copyHash(ctx, sha256Of, f, r)
 	if cerr := f.Close(); err == nil {
 		err = cerr
 	}
@@ -97,6 +97,9 @@ func (im *importer) find(ctx context.Context, name string) (ocispec.Descriptor, 
 				desc.Size = fi.Size()
 				return desc, nil
 			}
+			if im.brings(desc.Digest) {
+				return desc, im.removed(desc.Digest)
+			}
 		}
 		break
 	}
@@ -114,10 +117,28 @@ func (im *importer) adopt(ctx context.Context, s spooled) error {
 	return im.blob(ctx, s.desc, f)
 }
 
+// dockerList reads manifest.json. Its images are counted first: each is small as
+// text and large in memory.
+func dockerList(data []byte) ([]dockerImage, error) {
+	n := 0
+	counted := json.Valid(data) && eachElement(data, func([]byte) bool {
+		n++
+		return n <= maxArchiveImages
+	})
+	if n > maxArchiveImages {
+		return nil, bad(content.ErrTooLarge, "%s has more than %d images", dockerName, maxArchiveImages)
+	}
+	if !counted {
+		return nil, bad(content.ErrBadIndex, "%s is not a list, as JSON", dockerName)
+	}
+	var list []dockerImage
+	return list, unmarshal(dockerName, data, &list)
+}
+
 // dockerImages makes a manifest for each image of manifest.json.
 func (im *importer) dockerImages(ctx context.Context) ([]tagged, error) {
-	var list []dockerImage
-	if err := unmarshal(dockerName, im.docs[dockerName], &list); err != nil {
+	list, err := dockerList(im.docs[dockerName])
+	if err != nil {
 		return nil, err
 	}
 	var tags []tagged
@@ -152,7 +173,10 @@ func (im *importer) dockerImage(ctx context.Context, img dockerImage) (ocispec.D
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
-	var c ocispec.Image
+	var c struct { // of an ocispec.Image what is needed here
+		ocispec.Platform
+		RootFS ocispec.RootFS `json:"rootfs"`
+	}
 	if err := unmarshal(img.Config, data, &c); err != nil {
 		return ocispec.Descriptor{}, err
 	}
@@ -213,6 +237,9 @@ func (l *Layout) readBlob(desc ocispec.Descriptor) ([]byte, error) {
 // layerType tells from its first bytes how a layer is packed.
 func (l *Layout) layerType(desc ocispec.Descriptor) (string, error) {
 	f, err := l.fs.OpenFile(blobName(desc.Digest), os.O_RDONLY)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", l.notFound("blob %s was removed", desc.Digest)
+	}
 	if err != nil {
 		return "", err
 	}

@@ -216,14 +216,26 @@ func ExampleLayout_Verify() {
 	os.WriteFile(filepath.Join(store.Dir(), "blobs", "sha256", layer.Encoded()), []byte("something else"), 0o644)
 	for d, err := range store.Verify(context.Background()) {
 		if errors.Is(err, content.ErrDigestMismatch) {
-			fmt.Println("damaged and removed:", d)
+			fmt.Println("damaged:", d)
 		} else if errors.Is(err, fs.ErrNotExist) {
 			fmt.Println("to be pulled again:", d)
 		}
 	}
 	// Output:
-	// damaged and removed: sha256:8fcfdf7efe67809a4ebf2327c10a519c86656c1d44dea54be72b1937383cb10a
+	// damaged: sha256:8fcfdf7efe67809a4ebf2327c10a519c86656c1d44dea54be72b1937383cb10a
 	// to be pulled again: sha256:9a44a9298d438ec56220621226b831a2669e31352c7b253bb2e0467b77fab99b
+}
+
+func ExampleLayout_Repair() {
+	store := images()
+	defer os.RemoveAll(store.Dir())
+	defer store.Close()
+
+	layer := digest.FromString("the layer of busybox:1.36")
+	os.WriteFile(filepath.Join(store.Dir(), "blobs", "sha256", layer.Encoded()), []byte("something else"), 0o644)
+	freed, err := store.Repair(context.Background()) // then pull busybox:1.36 again
+	fmt.Println(freed.Blobs, err)
+	// Output: 1 <nil>
 }
 
 func ExampleLayout_Export() {
@@ -235,7 +247,7 @@ func ExampleLayout_Export() {
 	var archive bytes.Buffer
 	err := store.Export(context.Background(), &archive, reference.MustParse("busybox:1.36"))
 	fmt.Println(archive.Len(), err)
-	// Output: 7168 <nil>
+	// Output: 8192 <nil>
 }
 
 func ExampleLayout_Import() {

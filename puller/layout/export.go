@@ -3,10 +3,9 @@ package layout
 import (
 	"archive/tar"
 	"context"
-	"errors"
+	"encoding/json"
 	"fmt"
 	"io"
-	"io/fs"
 	"slices"
 
 	"github.com/opencontainers/go-digest"
@@ -17,9 +16,19 @@ import (
 
 // Export writes an OCI archive, which is a tar of a layout, with the named
 // images, or with all of index.json if none is named. The same images give the
-// same bytes. Every blob is hashed as it is written: content that is not right
+// same bytes on machines of the same architecture.
+//
+// Beside index.json there is the manifest.json of docker save, with an entry for
+// each container image, so that docker load, podman load and skopeo's
+// docker-archive read the archive too. It has paths to the same blobs. An index of
+// which several images are stored is there as the one for this machine's
+// architecture, or else as the first. A name with a digest gives no tag there:
+// that format has tags only.
+//
+// Every blob is hashed as it is written: content that is not right
 // ends the export with an error of kind content.ErrDigestMismatch, and so do, with
-// fs.ErrNotExist, a name that is not tagged and an image that is not whole.
+// fs.ErrNotExist, a name that is not tagged and an image that is not whole. More
+// images than Import reads, some 10,000, are of kind content.ErrTooLarge.
 func (l *Layout) Export(ctx context.Context, w io.Writer, refs ...reference.Reference) error {
 	ix, err := l.readIndex()
 	if err != nil {
@@ -27,63 +36,44 @@ func (l *Layout) Export(ctx context.Context, w io.Writer, refs ...reference.Refe
 	}
 	out := emptyIndex()
 	for _, ref := range refs {
-		i, ok := ix.byName[ref.String()]
-		if !ok || ref.IsZero() {
+		e, ok := ix.find(ref)
+		if !ok {
 			return l.notFound("no image %q", ref)
 		}
-		out.set(ix.entries[i])
+		if !slices.ContainsFunc(out.entries, func(x entry) bool { return x.ref == e.ref }) {
+			out.entries = append(out.entries, e)
+		}
 	}
 	if len(refs) == 0 {
 		out.entries = ix.entries
 	}
-	blobs, err := l.exported(ctx, out.entries)
+	out.number()
+	blobs, err := l.exported(ctx, out)
 	if err != nil {
 		return l.failOrCtx(ctx, err, "export")
 	}
-	x := &exporter{l: l, tw: tar.NewWriter(w), dirs: make(map[string]bool)}
-	if err := x.all(ctx, out, blobs); err != nil {
+	images, err := l.savedImages(ctx, out)
+	if err != nil {
+		return l.failOrCtx(ctx, err, "export")
+	}
+	x := &exporter{l: l, tw: tar.NewWriter(w), dirs: make(map[string]bool), buf: make([]byte, hashBuffer)}
+	if err := x.all(ctx, out, images, blobs); err != nil {
 		return l.failOrCtx(ctx, err, "export")
 	}
 	return nil
 }
 
 // exported lists the blobs that the entries lead to and that are stored, each once, in order.
-func (l *Layout) exported(ctx context.Context, entries []entry) ([]ocispec.Descriptor, error) {
+func (l *Layout) exported(ctx context.Context, ix *indexFile) ([]ocispec.Descriptor, error) {
 	var blobs []ocispec.Descriptor
 	seen := make(map[digest.Digest]bool)
-	add := func(desc ocispec.Descriptor) error {
-		for todo := []ocispec.Descriptor{desc}; len(todo) > 0; {
-			desc := todo[len(todo)-1]
-			todo = todo[:len(todo)-1]
-			if seen[desc.Digest] || checkDesc(desc) != nil {
-				continue
-			}
-			seen[desc.Digest] = true
-			doc, err := l.document(ctx, desc)
-			switch {
-			case err == nil:
-				next := append(doc.Manifests, doc.parts()...)
-				slices.Reverse(next) // the first comes next
-				todo = append(todo, next...)
-			case errors.Is(err, fs.ErrNotExist):
-				continue // the part of another platform
-			case errors.Is(err, errNoDocument):
-				ok, err := l.has(ctx, desc)
-				if err != nil {
-					return err
-				}
-				if !ok {
-					continue
-				}
-			default:
-				return err
-			}
+	add := func(desc ocispec.Descriptor, stored bool) {
+		if stored {
 			blobs = append(blobs, desc)
 		}
-		return nil
 	}
-	for _, e := range entries {
-		shown, resolved, err := decodeEntry(e.raw)
+	for _, e := range ix.entries {
+		shown, resolved, err := l.resolve(ctx, ix, e.raw)
 		if err != nil {
 			return nil, err
 		}
@@ -95,7 +85,7 @@ func (l *Layout) exported(ctx context.Context, entries []entry) ([]ocispec.Descr
 			return nil, l.notFound("image %.300q is not whole: pull it again", e.name)
 		}
 		for _, desc := range []ocispec.Descriptor{resolved, shown} {
-			if err := add(desc); err != nil {
+			if err := l.walk(ctx, desc, seen, add); err != nil {
 				return nil, err
 			}
 		}
@@ -107,14 +97,31 @@ type exporter struct {
 	l    *Layout
 	tw   *tar.Writer
 	dirs map[string]bool // written
+	buf  []byte
 }
 
-func (x *exporter) all(ctx context.Context, ix *indexFile, blobs []ocispec.Descriptor) error {
+func (x *exporter) all(ctx context.Context, ix *indexFile, images []dockerImage, blobs []ocispec.Descriptor) error {
+	list, err := json.Marshal(images)
+	if err != nil {
+		return err
+	}
+	index := ix.encode()
+	for name, size := range map[string]int{indexName: len(index), dockerName: len(list)} {
+		if size > maxArchiveList {
+			return &content.Error{Kind: content.ErrTooLarge, Err: fmt.Errorf(
+				"layout %q: export: the archive's %s would have %d bytes, more than the %d that Import reads: name fewer images", x.l.dir, name, size, maxArchiveList)}
+		}
+	}
 	if err := x.file(layoutName, []byte(layoutVersion)); err != nil {
 		return err
 	}
-	if err := x.file(indexName, ix.encode()); err != nil {
+	if err := x.file(indexName, index); err != nil {
 		return err
+	}
+	if len(images) > 0 {
+		if err := x.file(dockerName, list); err != nil {
+			return err
+		}
 	}
 	for _, desc := range blobs {
 		if err := x.blob(ctx, desc); err != nil {
@@ -155,14 +162,14 @@ func (x *exporter) blob(ctx context.Context, desc ocispec.Descriptor) error {
 	if err := x.header(blobName(desc.Digest), desc.Size); err != nil {
 		return err
 	}
-	got, n, err := hashOf(ctx, desc.Digest, io.TeeReader(io.LimitReader(r, desc.Size), x.tw))
+	got, n, err := hashWith(ctx, desc.Digest, io.TeeReader(io.LimitReader(r, desc.Size), x.tw), x.buf)
 	if err != nil {
 		return err
 	}
 	if got != desc.Digest || n != desc.Size {
 		return &content.Error{
 			Kind: content.ErrDigestMismatch,
-			Err:  fmt.Errorf("layout %q: blob %s is damaged: run Verify and pull its image again", x.l.dir, desc.Digest),
+			Err:  fmt.Errorf("layout %q: blob %s is damaged: run Repair and pull its image again", x.l.dir, desc.Digest),
 		}
 	}
 	return nil

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -71,11 +72,61 @@ func (l *Layout) document(ctx context.Context, desc ocispec.Descriptor) (*docume
 	if err != nil {
 		return nil, err
 	}
-	var doc document
-	if err := json.Unmarshal(data, &doc); err != nil {
+	doc, err := parseDocument(data)
+	if err != nil {
 		return nil, fmt.Errorf("blob %s: %w: %w", desc.Digest, errNoDocument, err)
 	}
-	return &doc, nil
+	return doc, nil
+}
+
+// maxParts limits the descriptors of one list in a document: one with a digest has
+// more than 90 bytes. Shorter ones are small as text and large in memory.
+const maxParts = maxDocument / 90
+
+func parseDocument(data []byte) (*document, error) {
+	if !json.Valid(data) {
+		return nil, errors.New("it is not JSON")
+	}
+	small := eachMember(data, func(_, value []byte) bool {
+		n := 0
+		return value[0] != '[' || eachElement(value, func([]byte) bool { n++; return n <= maxParts })
+	})
+	if !small {
+		return nil, fmt.Errorf("it is not an object whose lists have at most %d elements", maxParts)
+	}
+	doc := new(document)
+	return doc, json.Unmarshal(data, doc)
+}
+
+// walk calls visit for desc and all that it leads to and that is not in seen yet,
+// parents first, and says whether each is stored. What is not a manifest or an
+// index, or cannot be read as one, leads to nothing.
+func (l *Layout) walk(ctx context.Context, desc ocispec.Descriptor, seen map[digest.Digest]bool, visit func(desc ocispec.Descriptor, stored bool)) error {
+	for todo := []ocispec.Descriptor{desc}; len(todo) > 0; {
+		desc := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		if seen[desc.Digest] || checkDesc(desc) != nil {
+			continue
+		}
+		seen[desc.Digest] = true
+		doc, err := l.document(ctx, desc)
+		stored := err == nil
+		switch {
+		case stored:
+			next := append(doc.Manifests, doc.parts()...)
+			slices.Reverse(next) // the first comes next
+			todo = append(todo, next...)
+		case errors.Is(err, fs.ErrNotExist):
+		case errors.Is(err, errNoDocument):
+			if stored, err = l.has(ctx, desc); err != nil {
+				return err
+			}
+		default:
+			return err
+		}
+		visit(desc, stored)
+	}
+	return nil
 }
 
 // onlyImage returns the one manifest of an index that is stored whole, and desc

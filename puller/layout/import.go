@@ -3,6 +3,9 @@ package layout
 import (
 	"archive/tar"
 	"bufio"
+	"bytes"
+	"cmp"
+	"compress/bzip2"
 	"compress/gzip"
 	"context"
 	"encoding/json"
@@ -11,6 +14,7 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"strconv"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -21,11 +25,15 @@ import (
 )
 
 // Limits of an archive: its files, those that are no blobs, whose names are kept
-// until its end, and the length of a name with what it links to.
+// until its end, the length of a name with what it links to, the sum of the names
+// that are kept, its lists of images, and the images in one of them.
 const (
 	maxArchiveFiles  = 1 << 20
 	maxArchiveOthers = 1 << 16
 	maxArchiveName   = 8 << 10
+	maxArchiveNames  = 16 << 20
+	maxArchiveList   = 8 << 20
+	maxArchiveImages = 1 << 16
 )
 
 // An ImportConfig says what images of an archive are called that do not say it
@@ -36,19 +44,29 @@ type ImportConfig struct {
 	Repository string
 }
 
-// Import stores the images of an archive, plain or packed with gzip: an OCI
-// archive, which is a tar of a layout, or what docker save writes, of old and
+// Import stores the images of an archive, plain or packed with gzip or bzip2: an
+// OCI archive, which is a tar of a layout, or what docker save writes, of old and
 // new. It tags them and returns them in the archive's order. All content is
 // hashed on its way in; what has another digest than its name says is refused
 // with an error of kind content.ErrDigestMismatch. An archive that is no such
 // thing is of kind content.ErrBadIndex, a name that is none of kind
-// content.ErrBadReference.
+// content.ErrBadReference, an archive with more or longer names than any that a
+// program writes of kind content.ErrTooLarge. The error wraps fs.ErrNotExist if
+// another process removed what the archive brought: Import it again.
+//
+// An image is called what its entry's ref.name annotation says; Lookup says when
+// io.containerd.image.name counts, which here is also taken where there is no
+// ref.name. A name without a registry is one of Docker Hub's, unless it is a bare tag.
 //
 // Nothing is tagged before all of the archive was read. After an error blobs of
 // it may be stored, which Prune finds. Links in the archive are followed within
 // it and never made on disk.
 func (l *Layout) Import(ctx context.Context, r io.Reader, cfg ImportConfig) ([]Image, error) {
-	im := &importer{l: l, cfg: cfg, docs: make(map[string][]byte), spooled: make(map[string]spooled), links: make(map[string]string)}
+	im := &importer{
+		l: l, cfg: cfg, buf: make([]byte, hashBuffer),
+		docs: make(map[string][]byte), spooled: make(map[string]spooled), links: make(map[string]string),
+		brought: make(map[uint64]struct{}),
+	}
 	defer im.clean()
 	images, err := im.run(ctx, r)
 	if err != nil {
@@ -60,9 +78,12 @@ func (l *Layout) Import(ctx context.Context, r io.Reader, cfg ImportConfig) ([]I
 type importer struct {
 	l       *Layout
 	cfg     ImportConfig
-	docs    map[string][]byte  // index.json and the like
-	spooled map[string]spooled // files whose use is not known before the end, by path
-	links   map[string]string  // path -> path, within the archive
+	buf     []byte
+	docs    map[string][]byte   // index.json and the like
+	spooled map[string]spooled  // files whose use is not known before the end, by path
+	links   map[string]string   // path -> path, within the archive
+	names   int                 // bytes of the names in spooled and links
+	brought map[uint64]struct{} // the blobs of the archive, by the beginnings of their digests
 }
 
 func bad(kind content.Kind, format string, args ...any) error {
@@ -103,7 +124,7 @@ func (im *importer) tag(ctx context.Context, tags []tagged) ([]Image, error) {
 			return nil, err
 		}
 		if !ok {
-			return nil, bad(content.ErrBadIndex, "image %q (%s) is not whole", t.ref, t.desc.Digest)
+			return nil, im.notWhole(ctx, t)
 		}
 	}
 	for _, t := range tags {
@@ -111,8 +132,8 @@ func (im *importer) tag(ctx context.Context, tags []tagged) ([]Image, error) {
 		if err != nil {
 			return nil, err
 		}
-		img, err := imageOf(e)
-		if err != nil {
+		img := Image{Ref: t.ref, Name: e.name}
+		if img.Manifest, img.Descriptor, err = decodeEntry(e.raw); err != nil {
 			return nil, err
 		}
 		if err := im.l.Tag(ctx, t.ref, t.desc); err != nil {
@@ -123,26 +144,66 @@ func (im *importer) tag(ctx context.Context, tags []tagged) ([]Image, error) {
 	return images, nil
 }
 
+// notWhole says who is at fault for an image of which something is missing: the
+// archive, or another process that removed what the archive brought.
+func (im *importer) notWhole(ctx context.Context, t tagged) error {
+	missing, removed := digest.Digest(""), false
+	err := im.l.walk(ctx, t.desc, make(map[digest.Digest]bool), func(desc ocispec.Descriptor, stored bool) {
+		if !stored && !removed {
+			missing, removed = desc.Digest, im.brings(desc.Digest)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	if removed {
+		return im.removed(missing)
+	}
+	return bad(content.ErrBadIndex, "image %q (%s) is not whole: %s is not in it", t.ref, t.desc.Digest, missing)
+}
+
+func (im *importer) removed(d digest.Digest) error {
+	return im.l.notFound("import: another process removed blob %s, which the archive has: import it again", d)
+}
+
+// bring notes that the archive has a blob.
+func (im *importer) bring(d digest.Digest) { im.brought[beginning(d)] = struct{}{} }
+
+func (im *importer) brings(d digest.Digest) bool {
+	_, ok := im.brought[beginning(d)]
+	return ok
+}
+
+// beginning is the first 64 bits of a digest: an archive may have a million.
+func beginning(d digest.Digest) uint64 {
+	if verify.Digest(d) != nil {
+		return 0
+	}
+	n, _ := strconv.ParseUint(d.Encoded()[:16], 16, 64)
+	return n
+}
+
 // readArchive stores the blobs and keeps the documents.
 func (im *importer) readArchive(ctx context.Context, r io.Reader) error {
-	b := bufio.NewReaderSize(ctxReader{ctx, r}, 64<<10)
-	var in io.Reader = b
-	if magic, _ := b.Peek(2); string(magic) == "\x1f\x8b" {
-		z, err := gzip.NewReader(b)
-		if err != nil {
-			return bad(content.ErrBadIndex, "%v", err)
-		}
-		in = z
+	in, err := unpacked(bufio.NewReaderSize(ctxReader{ctx, r}, 64<<10))
+	if err != nil {
+		return err
 	}
 	tr := tar.NewReader(in)
 	for n := 0; ; n++ {
 		hdr, err := tr.Next()
+		if err == io.EOF && n == 0 {
+			return bad(content.ErrBadIndex, "it has no files")
+		}
 		if err == io.EOF {
 			return nil
 		}
 		if err != nil {
 			if ctx.Err() != nil {
 				return ctx.Err()
+			}
+			if n == 0 && errors.Is(err, tar.ErrHeader) {
+				return bad(content.ErrBadIndex, "it is no tar archive: %v", err)
 			}
 			return bad(content.ErrBadIndex, "entry %d: %v", n, err)
 		}
@@ -155,6 +216,64 @@ func (im *importer) readArchive(ctx context.Context, r io.Reader) error {
 	}
 }
 
+// packings are the formats that an archive may be packed with, by how they begin.
+var packings = []struct{ begin, name, unpack string }{
+	{"\x1f\x8b", "gzip", ""},
+	{"BZh", "bzip2", ""},
+	{"\x28\xb5\x2f\xfd", "zstd", "zstd -d"},
+	{"\xfd7zXZ\x00", "xz", "xz -d"},
+	{"\x04\x22\x4d\x18", "lz4", "lz4 -d"},
+	{"LZIP", "lzip", "lzip -d"},
+	{"\x5d\x00\x00", "lzma", "xz -d"},
+	{"\x1f\x9d", "compress", "uncompress"},
+	{"PK\x03\x04", "zip", "unzip"},
+	{"7z\xbc\xaf\x27\x1c", "7z", "7z x"},
+}
+
+// unpacked reads the tar that an archive is, whatever it is packed with. An error
+// is of kind content.ErrBadIndex, or the reader's own.
+func unpacked(b *bufio.Reader) (io.Reader, error) {
+	begin, err := b.Peek(8)
+	if len(begin) == 0 && err == io.EOF {
+		return nil, bad(content.ErrBadIndex, "it is empty")
+	}
+	if len(begin) == 0 {
+		return nil, err
+	}
+	// zstd may begin with a frame that is to be skipped, of sixteen kinds.
+	if len(begin) > 3 && begin[0]&0xf0 == 0x50 && string(begin[1:4]) == "\x2a\x4d\x18" {
+		begin = []byte("\x28\xb5\x2f\xfd")
+	}
+	for _, p := range packings {
+		if !bytes.HasPrefix(begin, []byte(p.begin)) {
+			continue
+		}
+		switch p.name {
+		case "gzip":
+			z, err := gzip.NewReader(b)
+			if err != nil && content.KindOf(err) == "" {
+				return nil, bad(content.ErrBadIndex, "gzip: %w", err)
+			}
+			return z, err
+		case "bzip2":
+			return bzip2.NewReader(b), nil
+		}
+		return nil, bad(content.ErrBadIndex, "it is packed with %s, which is not read: unpack it first, for instance with %s", p.name, p.unpack)
+	}
+	return b, nil
+}
+
+// keepName makes room for a name that is kept to the end, within the limit of all.
+func (im *importer) keepName(names ...string) error {
+	for _, name := range names {
+		im.names += len(name)
+	}
+	if im.names > maxArchiveNames {
+		return bad(content.ErrTooLarge, "the names of its files that are no blobs have more than %d bytes", maxArchiveNames)
+	}
+	return nil
+}
+
 func (im *importer) entry(ctx context.Context, hdr *tar.Header, r io.Reader) error {
 	if len(hdr.Name)+len(hdr.Linkname) > maxArchiveName {
 		return bad(content.ErrTooLarge, "a name has more than %d bytes", maxArchiveName)
@@ -162,29 +281,14 @@ func (im *importer) entry(ctx context.Context, hdr *tar.Header, r io.Reader) err
 	name := path.Clean(strings.TrimPrefix(hdr.Name, "/"))
 	switch hdr.Typeflag {
 	case tar.TypeSymlink, tar.TypeLink:
-		if len(im.links) >= maxArchiveOthers {
-			return bad(content.ErrTooLarge, "more than %d links", maxArchiveOthers)
-		}
-		if im.links[name] = path.Clean(hdr.Linkname); hdr.Typeflag == tar.TypeSymlink {
-			im.links[name] = path.Join(path.Dir(name), hdr.Linkname)
-		}
-		return nil
+		return im.link(hdr, name)
 	case tar.TypeReg:
 	default:
 		return nil
 	}
 	switch name {
 	case layoutName, indexName, dockerName:
-		limit := int64(maxDocument)
-		if name == indexName {
-			limit = maxIndexSize
-		}
-		if hdr.Size > limit {
-			return bad(content.ErrTooLarge, "%s has %d bytes, more than %d", name, hdr.Size, limit)
-		}
-		data, err := io.ReadAll(r)
-		im.docs[name] = data
-		return err
+		return im.document(name, hdr.Size, r)
 	}
 	if rest, ok := strings.CutPrefix(name, blobsDir+"/"); ok {
 		d := digest.Digest(strings.Replace(rest, "/", ":", 1))
@@ -196,7 +300,44 @@ func (im *importer) entry(ctx context.Context, hdr *tar.Header, r io.Reader) err
 	if len(im.spooled) >= maxArchiveOthers {
 		return bad(content.ErrTooLarge, "more than %d files that are no blobs", maxArchiveOthers)
 	}
-	return im.spool(ctx, name, hdr.Size, r)
+	if err := im.keepName(name); err != nil {
+		return err
+	}
+	// A part of a long header would keep all of it.
+	return im.spool(ctx, strings.Clone(name), hdr.Size, r)
+}
+
+func (im *importer) link(hdr *tar.Header, name string) error {
+	if len(im.links) >= maxArchiveOthers {
+		return bad(content.ErrTooLarge, "more than %d links", maxArchiveOthers)
+	}
+	to := path.Clean(hdr.Linkname)
+	if hdr.Typeflag == tar.TypeSymlink {
+		to = path.Join(path.Dir(name), hdr.Linkname)
+	}
+	if err := im.keepName(name, to); err != nil {
+		return err
+	}
+	im.links[strings.Clone(name)] = strings.Clone(to)
+	return nil
+}
+
+// document keeps a file that says what is in the archive.
+func (im *importer) document(name string, size int64, r io.Reader) error {
+	if name == dockerName && im.docs[indexName] != nil {
+		return nil // which says the same of the same images
+	}
+	limit := int64(maxArchiveList)
+	if name == layoutName {
+		limit = 64 << 10
+	}
+	if size > limit {
+		return bad(content.ErrTooLarge, "%s has %d bytes, more than %d", name, size, limit)
+	}
+	data := make([]byte, size)
+	_, err := io.ReadFull(r, data)
+	im.docs[name] = data
+	return err
 }
 
 // An archiveReader says of its errors that they are the archive's, not the store's.
@@ -215,6 +356,7 @@ func (a archiveReader) Read(p []byte) (int, error) {
 
 // blob stores content that is named by its digest.
 func (im *importer) blob(ctx context.Context, desc ocispec.Descriptor, r io.Reader) error {
+	im.bring(desc.Digest)
 	in, err := im.l.Ingest(ctx, desc)
 	if errors.Is(err, fs.ErrExist) {
 		return nil
@@ -223,7 +365,7 @@ func (im *importer) blob(ctx context.Context, desc ocispec.Descriptor, r io.Read
 		return err
 	}
 	defer in.Close()
-	got, n, err := copyHash(ctx, desc.Digest, in, r)
+	got, n, err := im.copyHash(ctx, desc.Digest, in, r)
 	if err != nil {
 		return err
 	}
@@ -235,8 +377,8 @@ func (im *importer) blob(ctx context.Context, desc ocispec.Descriptor, r io.Read
 }
 
 // copyHash writes r to w and gives the digest of it.
-func copyHash(ctx context.Context, d digest.Digest, w io.WriterAt, r io.Reader) (digest.Digest, int64, error) {
-	return hashOf(ctx, d, io.TeeReader(r, io.NewOffsetWriter(w, 0)))
+func (im *importer) copyHash(ctx context.Context, d digest.Digest, w io.WriterAt, r io.Reader) (digest.Digest, int64, error) {
+	return hashWith(ctx, d, io.TeeReader(r, io.NewOffsetWriter(w, 0)), im.buf)
 }
 
 // ociImages are the entries of the archive's index.json.
@@ -244,20 +386,21 @@ func (im *importer) ociImages(ctx context.Context) ([]tagged, error) {
 	if _, err := parseLayoutVersion(im.docs[layoutName]); err != nil {
 		return nil, bad(content.ErrBadIndex, "%s: %w", layoutName, err)
 	}
-	ix, err := parseIndex(im.docs[indexName])
+	ix, err := parseIndex(im.docs[indexName], maxArchiveImages)
 	if err != nil {
 		return nil, bad(content.ErrBadIndex, "%s: %w", indexName, err)
 	}
 	tags := make([]tagged, 0, len(ix.entries))
 	for _, e := range ix.entries {
-		desc, err := im.l.target(ctx, e.raw)
+		desc, err := im.l.target(ctx, ix, e.raw)
 		if kind := content.KindOf(err); err != nil && (kind == "" || kind == content.ErrBadDigest || kind == content.ErrSizeMismatch) && ctx.Err() == nil {
 			err = &content.Error{Kind: content.ErrBadIndex, Err: fmt.Errorf("archive: %w", err)}
 		}
 		if err != nil {
 			return nil, err
 		}
-		ref, err := im.name(e.name, desc)
+		name := cmp.Or(e.ref, e.name, textMember(member(e.raw, `"annotations"`), `"`+annotationImage+`"`))
+		ref, err := im.name(name, desc)
 		if err != nil {
 			return nil, err
 		}

@@ -18,18 +18,18 @@ import (
 
 func TestIndexKeepsWhatItDoesNotKnow(t *testing.T) {
 	ix, err := parseIndex([]byte(` { "schemaVersion" : 2 , "manifests":[ {"x":[1,{"y":"]}\""}],"annotations":{"a":"b"} } ,
-		{"annotations":{"org.opencontainers.image.ref.name":"v1","other":"1"}}, {"annotations":{"org.opencontainers.image.ref.name":"v1"}} ],
-		"annotations":{"who":"me"}, "later": null }`))
+		{"annotations":{"org.opencontainers.image.ref.name":"r.example/v:1","other":"1"}}, {"annotations":{"org.opencontainers.image.ref.name":"r.example/v:1"}} ],
+		"annotations":{"who":"me"}, "later": null }`), maxIndexEntries)
 	require.NoError(t, err)
 	require.Len(t, ix.entries, 3)
 	next := ix.clone()
-	next.set(entry{name: "n", raw: []byte(`{"digest":"new"}`)})
+	next.set(entry{ref: "n", raw: []byte(`{"digest":"new"}`)})
 	assert.JSONEq(t, `{"schemaVersion":2,"annotations":{"who":"me"},"later":null,"manifests":[
 		{"x":[1,{"y":"]}\""}],"annotations":{"a":"b"}},
-		{"annotations":{"org.opencontainers.image.ref.name":"v1","other":"1"}},
-		{"annotations":{"org.opencontainers.image.ref.name":"v1"}}, {"digest":"new"}]}`, string(next.encode()))
+		{"annotations":{"org.opencontainers.image.ref.name":"r.example/v:1","other":"1"}},
+		{"annotations":{"org.opencontainers.image.ref.name":"r.example/v:1"}}, {"digest":"new"}]}`, string(next.encode()))
 	next = next.clone()
-	next.set(entry{name: "v1", raw: []byte(`{"digest":"one"}`)})
+	next.set(entry{ref: "r.example/v:1", raw: []byte(`{"digest":"one"}`)})
 	assert.JSONEq(t, `{"schemaVersion":2,"annotations":{"who":"me"},"later":null,"manifests":[
 		{"x":[1,{"y":"]}\""}],"annotations":{"a":"b"}}, {"digest":"one"}, {"digest":"new"}]}`, string(next.encode()))
 	next.remove("n")
@@ -71,11 +71,13 @@ func TestStrangeEntries(t *testing.T) {
 
 func TestIndexRefused(t *testing.T) {
 	for _, in := range []string{``, `{`, `[]`, `null`, `{"manifests":{}}`, `{"manifests":[1]}`, `{"manifests":[],"manifests":[]}`, `{"manifests":[]}x`} {
-		_, err := parseIndex([]byte(in))
+		_, err := parseIndex([]byte(in), maxIndexEntries)
 		assert.Error(t, err, in)
 	}
+	_, err := parseIndex([]byte(`{"manifests":[{},{},{}]}`), 2)
+	assert.ErrorContains(t, err, "more than 2 entries")
 	for _, in := range []string{`{}`, `{"manifests":null}`, `{"manifests":[]}`} {
-		ix, err := parseIndex([]byte(in))
+		ix, err := parseIndex([]byte(in), maxIndexEntries)
 		require.NoError(t, err, in)
 		assert.True(t, json.Valid(ix.encode()), in)
 	}
@@ -87,7 +89,7 @@ func FuzzIndex(f *testing.F) {
 	f.Add([]byte(`{"manifests":[{"annotations":{"org.opencontainers.image.ref.name":"v1"}},{"annotations":{"org.opencontainers.image.ref.name":"v1"}}]}`))
 	f.Add([]byte(`{"manifests": [ ] , "a" : -1.5e3 , "b":"\u00e9"}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		ix, err := parseIndex(data)
+		ix, err := parseIndex(data, maxIndexEntries)
 		var naive map[string]json.RawMessage
 		nerr := json.Unmarshal(data, &naive)
 		if err != nil {
@@ -110,23 +112,50 @@ func FuzzIndex(f *testing.F) {
 			if json.Unmarshal(e.raw, &d) != nil {
 				continue
 			}
-			name, ok := d.Annotations[annotationImage].(string)
-			if !ok {
-				name, _ = d.Annotations[ocispec.AnnotationRefName].(string)
-			}
-			if _, folded := d.Annotations[""]; !folded && e.name != "" && name != "" && !hasDuplicates(e.raw) {
+			name, _ := d.Annotations[ocispec.AnnotationRefName].(string)
+			image, _ := d.Annotations[annotationImage].(string)
+			if _, folded := d.Annotations[""]; !folded && name != "" && !hasDuplicates(e.raw) {
 				assert.Equal(t, name, e.name, "%q", e.raw)
+				assert.Equal(t, naiveRef(name, image), e.ref, "%q", e.raw)
 			}
-			if e.name != "" {
-				assert.LessOrEqual(t, ix.byName[e.name], i)
+			if e.ref == "" {
+				continue
+			}
+			assert.LessOrEqual(t, ix.entries[ix.byRef[e.ref]].match, e.match)
+			if ix.entries[ix.byRef[e.ref]].match == e.match {
+				assert.LessOrEqual(t, ix.byRef[e.ref], i)
 			}
 		}
+		assert.LessOrEqual(t, len(out), ix.size)
 		next := ix.clone()
-		next.set(entry{name: "n", raw: []byte(`{"k":1}`)})
-		again, err := parseIndex(next.encode())
+		next.set(entry{ref: "n", raw: []byte(`{"k":1}`)})
+		assert.LessOrEqual(t, len(next.encode()), next.size)
+		again, err := parseIndex(next.encode(), maxIndexEntries)
 		require.NoError(t, err)
 		assert.Equal(t, fmt.Sprint(next.said()), fmt.Sprint(again.said()))
 	})
+}
+
+// naiveRef is the Reference of an entry, by a second way.
+func naiveRef(name, image string) string {
+	whole := func(s string) string {
+		r, err := reference.Parse(s)
+		if err != nil || r.Registry() == "docker.io" && !strings.HasPrefix(s, "docker.io/") && !strings.HasPrefix(s, "index.docker.io/") && !strings.HasPrefix(s, "registry-1.docker.io/") {
+			return ""
+		}
+		return r.String()
+	}
+	if ref := whole(name); ref != "" {
+		return ref
+	}
+	if ref := whole(image); ref != "" {
+		r := reference.MustParse(ref)
+		object := strings.TrimPrefix(strings.TrimPrefix(ref, r.Name()), ":")
+		if name == object || name == r.Tag() {
+			return ref
+		}
+	}
+	return ""
 }
 
 // said is what an index says, in a form to compare.

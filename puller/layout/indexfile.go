@@ -8,8 +8,10 @@ import (
 	"io/fs"
 	"maps"
 	"slices"
+	"sync"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/reference"
 )
 
 // annotationImage is where containerd and Docker put an image's whole name.
@@ -19,13 +21,70 @@ const annotationImage = "io.containerd.image.name"
 // when that is an index and the entry is of the one manifest of it that is stored.
 const annotationResolved = "io.github.pullkit.resolved"
 
-// maxIndexSize limits index.json: some 100,000 images.
+// maxIndexSize limits index.json, both when it is read and when it is written:
+// some 200,000 images.
 const maxIndexSize = 128 << 20
+
+// maxIndexEntries limits the entries of an index.json of that size: a descriptor
+// with a digest has more than 90 bytes.
+const maxIndexEntries = maxIndexSize / 90
 
 // An entry is one descriptor of index.json, byte for byte as it stands there.
 type entry struct {
-	name string // as in annotationImage, or else in the ref.name annotation; "" if it has none
-	raw  []byte
+	name  string // the ref.name annotation; "" if there is none
+	ref   string // the Reference that the entry is of, in canonical form; "" if it is of none
+	match match  // how name and ref belong together
+	raw   []byte
+}
+
+// A match says how an entry's name means a Reference. Of several entries with
+// one Reference the lowest match is the one that Lookup answers with.
+type match int
+
+const (
+	exact    match = iota // the ref.name annotation is the canonical name, as Tag writes it
+	spelled               // it is another spelling of it, such as docker.io/busybox:1.36
+	besideIt              // it is the tag or digest alone, and annotationImage has the whole name
+)
+
+// newEntry reads the name of a descriptor.
+//
+// The ref.name annotation is the name, because that is what other tools read and
+// write. annotationImage is only believed where both agree: umoci copies it to
+// every entry that it derives from one of ours.
+func newEntry(raw []byte) entry {
+	annotations := member(raw, `"annotations"`)
+	e := entry{name: textMember(annotations, `"`+ocispec.AnnotationRefName+`"`), raw: raw}
+	if e.name == "" {
+		return e
+	}
+	if ref := wholeName(e.name); !ref.IsZero() {
+		if e.ref = ref.String(); e.ref != e.name {
+			e.match = spelled
+		}
+		return e
+	}
+	if ref := wholeName(textMember(annotations, `"`+annotationImage+`"`)); isObject(e.name, ref) {
+		e.ref, e.match = ref.String(), besideIt
+	}
+	return e
+}
+
+// wholeName is the Reference that a name with a registry means; zero for a name
+// without one: "v1" would parse as docker.io/library/v1.
+func wholeName(name string) reference.Reference {
+	ref, written, err := reference.ParseWritten(name)
+	if err != nil || !written.Registry {
+		return reference.Reference{}
+	}
+	return ref
+}
+
+// isObject reports whether name is what containerd and Docker write as the
+// ref.name of ref: what follows the repository, a tag without its colon.
+func isObject(name string, ref reference.Reference) bool {
+	tag, digest := ref.Tag(), string(ref.Digest())
+	return name == tag && tag != "" || name == tag+"@"+digest && digest != ""
 }
 
 // A field is a member of index.json that is not its manifests.
@@ -39,7 +98,10 @@ type field struct {
 type indexFile struct {
 	fields  []field // all but manifests, in order
 	entries []entry
-	byName  map[string]int // the first entry of each name
+	byRef   map[string]int // the entry that Lookup answers with, for each Reference
+	size    int            // of the encoding, or a few bytes more
+
+	listed sync.Map // listing -> bool; see Layout.lists
 
 	// body is the encoding less its end, kept so that an entry more is an entry
 	// more to write down and not all of them anew; nil if it is not known.
@@ -56,13 +118,14 @@ type indexFile struct {
 }
 
 func emptyIndex() *indexFile {
-	return &indexFile{
+	ix := &indexFile{
 		fields: []field{
 			{`"schemaVersion"`, []byte(`2`)},
 			{`"mediaType"`, []byte(`"` + ocispec.MediaTypeImageIndex + `"`)},
 		},
-		byName: make(map[string]int),
 	}
+	ix.number()
+	return ix
 }
 
 func (ix *indexFile) close() {
@@ -76,60 +139,100 @@ func (ix *indexFile) clone() *indexFile {
 	return &indexFile{
 		fields:  ix.fields,
 		entries: slices.Grow(slices.Clone(ix.entries), 8),
-		byName:  maps.Clone(ix.byName),
+		byRef:   maps.Clone(ix.byRef),
+		size:    ix.size,
 		body:    ix.body,
 	}
 }
 
-// set makes e the only entry of its name, in place of the first one of it.
+// find returns the entry that ref names.
+func (ix *indexFile) find(ref reference.Reference) (entry, bool) {
+	i, ok := ix.byRef[ref.String()]
+	if !ok || ref.IsZero() {
+		return entry{}, false
+	}
+	return ix.entries[i], true
+}
+
+// set makes e, whose match is exact, the only exact entry of its Reference, in
+// place of the first one. Entries with the same Reference by another spelling
+// stay: they are another tool's, which finds them by that spelling.
 func (ix *indexFile) set(e entry) {
-	i, ok := ix.byName[e.name]
-	if ok && bytes.Equal(ix.entries[i].raw, e.raw) {
+	i, ok := ix.byRef[e.ref]
+	if ok = ok && ix.entries[i].match == exact; ok && bytes.Equal(ix.entries[i].raw, e.raw) {
 		return // a second one of the name, if there is one, does no harm
 	}
 	ix.changed = true
 	if !ok {
-		ix.byName[e.name] = len(ix.entries)
+		ix.byRef[e.ref] = len(ix.entries)
 		ix.entries = append(ix.entries, e)
+		ix.size += entrySize(e)
 		if ix.body != nil {
 			ix.body = appendEntry(ix.body, e, len(ix.entries) == 1)
 		}
 		return
 	}
 	ix.body = nil
+	ix.size += entrySize(e) - entrySize(ix.entries[i])
 	ix.entries[i] = e
 	n := len(ix.entries)
-	ix.entries = append(ix.entries[:i+1], slices.DeleteFunc(ix.entries[i+1:], func(x entry) bool { return x.name == e.name })...)
+	ix.entries = append(ix.entries[:i+1], slices.DeleteFunc(ix.entries[i+1:], func(x entry) bool { return x.ref == e.ref && x.match == exact })...)
 	if len(ix.entries) != n {
 		ix.number()
 	}
 }
 
-// remove drops all entries of a name.
-func (ix *indexFile) remove(name string) {
-	ix.entries = slices.DeleteFunc(ix.entries, func(x entry) bool { return x.name == name })
+// grown is how large the file would be with e; see set.
+func (ix *indexFile) grown(e entry) int {
+	size := ix.size + entrySize(e)
+	if i, ok := ix.byRef[e.ref]; ok && ix.entries[i].match == exact {
+		size -= entrySize(ix.entries[i])
+	}
+	return size
+}
+
+// remove drops the entries of a Reference. Where some of them have a whole name,
+// one that has a tag alone is no image of that Reference, but another tool's
+// copy of one: it stays, without the whole name that was copied along.
+func (ix *indexFile) remove(ref string) {
+	isWhole := func(x entry) bool { return x.ref == ref && x.match != besideIt }
+	whole := slices.ContainsFunc(ix.entries, isWhole)
+	for i, x := range ix.entries {
+		if whole && x.ref == ref && x.match == besideIt {
+			ix.entries[i] = newEntry(withoutAnnotation(x.raw, annotationImage))
+		}
+	}
+	ix.entries = slices.DeleteFunc(ix.entries, func(x entry) bool { return x.ref == ref })
 	ix.changed, ix.body = true, nil
 	ix.number()
 }
 
+// number finds the entry of each Reference, and the size.
 func (ix *indexFile) number() {
-	ix.byName = make(map[string]int, len(ix.entries))
+	ix.byRef = make(map[string]int, len(ix.entries))
+	ix.size = 64
+	for _, f := range ix.fields {
+		ix.size += len(f.key) + len(f.raw) + 2
+	}
 	for i, e := range ix.entries {
-		if _, ok := ix.byName[e.name]; !ok && e.name != "" {
-			ix.byName[e.name] = i
+		ix.size += entrySize(e)
+		if e.ref == "" {
+			continue
+		}
+		if j, ok := ix.byRef[e.ref]; !ok || e.match < ix.entries[j].match {
+			ix.byRef[e.ref] = i
 		}
 	}
 }
+
+// entrySize is what an entry takes in the file, with a comma and a line's end.
+func entrySize(e entry) int { return len(e.raw) + 2 }
 
 // encode gives the file's bytes: one entry a line. They are good until the
 // index, or a clone of it, is changed.
 func (ix *indexFile) encode() []byte {
 	if ix.body == nil {
-		size := 64
-		for _, e := range ix.entries {
-			size += len(e.raw) + 2
-		}
-		b := append(make([]byte, 0, size+size/4), '{')
+		b := append(make([]byte, 0, ix.size+ix.size/4), '{')
 		for _, f := range ix.fields {
 			b = append(b, f.key...)
 			b = append(b, ':')
@@ -153,8 +256,9 @@ func appendEntry(b []byte, e entry, first bool) []byte {
 	return append(b, e.raw...)
 }
 
-// parseIndex keeps what it does not know, so that it is written back.
-func parseIndex(data []byte) (*indexFile, error) {
+// parseIndex keeps what it does not know, so that it is written back. It refuses
+// more entries than most: each is small as text and large in memory.
+func parseIndex(data []byte, most int) (*indexFile, error) {
 	if !json.Valid(data) {
 		return nil, errors.New("it is not JSON")
 	}
@@ -173,13 +277,16 @@ func parseIndex(data []byte) (*indexFile, error) {
 			return true
 		}
 		return eachElement(value, func(raw []byte) bool {
-			if raw[0] != '{' {
+			if raw[0] != '{' || len(ix.entries) == most {
 				return false
 			}
-			ix.entries = append(ix.entries, entry{name: entryName(raw), raw: raw})
+			ix.entries = append(ix.entries, newEntry(raw))
 			return true
 		})
 	})
+	if !ok && most > 0 && len(ix.entries) == most {
+		return nil, fmt.Errorf("it has more than %d entries", most)
+	}
 	if !ok {
 		return nil, errors.New("it is not an object with one list of manifests")
 	}
@@ -187,21 +294,39 @@ func parseIndex(data []byte) (*indexFile, error) {
 	return ix, nil
 }
 
-// entryName is the name of a descriptor; "" if it has none.
-func entryName(raw []byte) string {
-	annotations := member(raw, `"annotations"`)
-	for _, key := range []string{`"` + annotationImage + `"`, `"` + ocispec.AnnotationRefName + `"`} {
-		if v := member(annotations, key); len(v) > 1 && v[0] == '"' {
-			if bytes.IndexByte(v, '\\') < 0 {
-				return string(v[1 : len(v)-1])
-			}
-			var s string
-			if json.Unmarshal(v, &s) == nil {
-				return s
-			}
-		}
+// textMember returns the string that is the value of key, which has its quotes,
+// in an object; "" if there is none.
+func textMember(object []byte, key string) string {
+	v := member(object, key)
+	if len(v) < 2 || v[0] != '"' {
+		return ""
 	}
-	return ""
+	if bytes.IndexByte(v, '\\') < 0 {
+		return string(v[1 : len(v)-1])
+	}
+	var s string
+	if json.Unmarshal(v, &s) != nil {
+		return ""
+	}
+	return s
+}
+
+// withoutAnnotation returns a descriptor, as JSON, without one of its annotations.
+func withoutAnnotation(raw []byte, key string) []byte {
+	var members map[string]json.RawMessage
+	var annotations map[string]json.RawMessage
+	if json.Unmarshal(raw, &members) != nil || json.Unmarshal(members["annotations"], &annotations) != nil {
+		return raw
+	}
+	delete(annotations, key)
+	var err error
+	if members["annotations"], err = json.Marshal(annotations); err != nil {
+		return raw
+	}
+	if out, err := json.Marshal(members); err == nil {
+		return out
+	}
+	return raw
 }
 
 // member returns the value of key, which has its quotes, in an object; nil if there is none.

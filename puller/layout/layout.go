@@ -88,10 +88,11 @@ type tuning struct {
 	writeBackEvery int64 // written before the disk is asked to begin, so that the sync at the end has little left
 	smallBlob      int64 // up to which size blobs are synced together
 	listMost       int64 // the size from which a side list is written anew, shorter
+	indexSize      int   // the most that index.json may have, read or written
 }
 
 func defaultTuning() tuning {
-	return tuning{listEvery: 128 << 10, writeBackEvery: 4 << 20, smallBlob: 4 << 20, listMost: 1 << 20}
+	return tuning{listEvery: 128 << 10, writeBackEvery: 4 << 20, smallBlob: 4 << 20, listMost: 1 << 20, indexSize: maxIndexSize}
 }
 
 // Open is OpenConfig with the zero Config.

@@ -9,10 +9,12 @@ import (
 
 // An Image is one entry of index.json.
 type Image struct {
-	// Ref is the image's name; zero if the entry has none that is whole, such
-	// as the bare tags that other tools write.
+	// Ref is the name under which Lookup answers with this entry. It is zero if
+	// there is none: the entry has no name, or one without a registry, such as
+	// the bare tags that other tools write, or another entry comes first.
 	Ref reference.Reference
-	// Name is the name as it stands in the entry; "" if there is none.
+	// Name is the entry's ref.name annotation, under which other tools find it; "" if
+	// there is none.
 	Name string
 	// Descriptor is what Lookup returns: what the name resolved to, often an index.
 	Descriptor ocispec.Descriptor
@@ -32,25 +34,26 @@ func (l *Layout) List(ctx context.Context) ([]Image, error) {
 		return nil, err
 	}
 	images := make([]Image, 0, len(ix.entries))
-	for _, e := range ix.entries {
-		img, err := imageOf(e)
+	for i := range ix.entries {
+		img, err := l.image(ctx, ix, i)
 		if err != nil {
-			return nil, l.fail(err, "list")
+			return nil, l.failOrCtx(ctx, err, "list")
 		}
 		images = append(images, img)
 	}
 	return images, nil
 }
 
-func imageOf(e entry) (Image, error) {
+// image is the entry with number i.
+func (l *Layout) image(ctx context.Context, ix *indexFile, i int) (Image, error) {
+	e := ix.entries[i]
 	img := Image{Name: e.name}
 	var err error
-	if img.Manifest, img.Descriptor, err = decodeEntry(e.raw); err != nil {
+	if img.Manifest, img.Descriptor, err = l.resolve(ctx, ix, e.raw); err != nil {
 		return Image{}, err
 	}
-	// Only a whole name is one: "v1" would parse as docker.io/library/v1.
-	if ref, err := reference.Parse(e.name); err == nil && ref.String() == e.name {
-		img.Ref = ref
+	if e.ref != "" && ix.byRef[e.ref] == i {
+		img.Ref, err = reference.Parse(e.ref)
 	}
-	return img, nil
+	return img, err
 }

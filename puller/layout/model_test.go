@@ -48,7 +48,7 @@ func (s *session) open(t *testing.T, disk *memDisk) (l *Layout, quiet func(bool)
 		return nil
 	}}, Config{})
 	if err == nil {
-		l.tune = tuning{listEvery: 2 << 10, writeBackEvery: 16 << 10, smallBlob: 20 << 10, listMost: 4 * recordSize}
+		l.tune = tuning{listEvery: 2 << 10, writeBackEvery: 16 << 10, smallBlob: 20 << 10, listMost: 4 * recordSize, indexSize: maxIndexSize}
 	}
 	return l, func(q bool) { silent = q }, err
 }

@@ -185,7 +185,7 @@ func requireSound(t testing.TB, fsys fsys, what string) {
 	defer f.Close()
 	data, err := readAll(f, indexName, maxIndexSize)
 	require.NoError(t, err, what)
-	_, err = parseIndex(data)
+	_, err = parseIndex(data, maxIndexEntries)
 	require.NoError(t, err, "%s: %s is %q", what, indexName, data)
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -21,12 +22,16 @@ type Freed struct {
 }
 
 // Remove takes ref out of index.json, durably, and removes the blobs that no
-// other image there uses. The error wraps fs.ErrNotExist if ref is not tagged.
+// other image there uses. The error wraps fs.ErrNotExist if ref is not tagged; that
+// Lookup finds a digest by another name of its repository does not count.
+//
+// What other tools made of the image under a name of their own, or under a bare
+// tag, stays with its blobs.
 //
 // A pull that goes on at the same time may have counted on such a blob: its Tag
 // then fails with fs.ErrNotExist, and the next try fetches what is missing. If a
 // manifest that others need to be known by cannot be read, the name is removed
-// and the blobs stay, with an error; Verify tells more.
+// and the blobs stay, with an error; Verify reports which it is.
 func (l *Layout) Remove(ctx context.Context, ref reference.Reference) (Freed, error) {
 	unlock, err := l.lockForRemoval(ctx)
 	if err != nil {
@@ -37,21 +42,20 @@ func (l *Layout) Remove(ctx context.Context, ref reference.Reference) (Freed, er
 	if err != nil {
 		return Freed{}, err
 	}
-	i, ok := ix.byName[ref.String()]
-	if !ok || ref.IsZero() {
+	if _, ok := ix.find(ref); !ok {
 		return Freed{}, l.notFound("no image %q", ref)
 	}
-	removed := ix.entries[i]
 	next := ix.clone()
-	next.remove(removed.name)
+	next.remove(ref.String())
 	if err := l.replaceIndex(next); err != nil {
 		return Freed{}, l.fail(err, "remove %q", ref)
 	}
-	used, err := l.used(ctx, next.entries)
+	used, err := l.used(ctx, next, next.entries)
 	if err != nil {
 		return Freed{}, l.failOrCtx(ctx, err, "remove the blobs of %q", ref)
 	}
-	candidates, err := l.used(ctx, []entry{removed})
+	removed := slices.DeleteFunc(slices.Clone(ix.entries), func(e entry) bool { return e.ref != ref.String() })
+	candidates, err := l.used(ctx, ix, removed)
 	if err != nil {
 		return Freed{}, l.failOrCtx(ctx, err, "remove the blobs of %q", ref)
 	}
@@ -88,7 +92,7 @@ func (l *Layout) Prune(ctx context.Context, cfg PruneConfig) (Freed, error) {
 	if err != nil {
 		return Freed{}, err
 	}
-	used, err := l.used(ctx, ix.entries)
+	used, err := l.used(ctx, ix, ix.entries)
 	if err != nil {
 		return Freed{}, l.failOrCtx(ctx, err, "prune")
 	}
@@ -184,21 +188,43 @@ func (l *Layout) removeBlob(d digest.Digest, seen fs.FileInfo, freed *Freed) {
 	freed.Bytes += fi.Size()
 }
 
-// used is every digest that the entries lead to.
-func (l *Layout) used(ctx context.Context, entries []entry) (map[digest.Digest]bool, error) {
+// used is every digest that entries of ix lead to.
+func (l *Layout) used(ctx context.Context, ix *indexFile, entries []entry) (map[digest.Digest]bool, error) {
 	used := make(map[digest.Digest]bool)
 	for _, e := range entries {
-		shown, resolved, err := decodeEntry(e.raw)
+		shown, claimed, err := decodeEntry(e.raw)
 		if err != nil {
 			return nil, err
 		}
-		for _, desc := range []ocispec.Descriptor{shown, resolved} {
-			if err := l.mark(ctx, desc, used); err != nil {
-				return nil, err
-			}
+		if err := l.mark(ctx, shown, used); err != nil {
+			return nil, err
+		}
+		copied, err := l.isCopied(ctx, ix, shown, claimed)
+		if err != nil {
+			return nil, err
+		}
+		if copied {
+			continue
+		}
+		if err := l.mark(ctx, claimed, used); err != nil {
+			return nil, err
 		}
 	}
 	return used, nil
+}
+
+// isCopied reports whether an entry's annotationResolved was copied along by
+// another tool: it names an index that is stored and has no such image. One that
+// cannot be read may be the entry's.
+func (l *Layout) isCopied(ctx context.Context, ix *indexFile, shown, claimed ocispec.Descriptor) (bool, error) {
+	if claimed.Digest == shown.Digest || checkDesc(claimed) != nil {
+		return false, nil
+	}
+	listed, err := l.lists(ctx, ix, claimed, shown)
+	if listed || err != nil {
+		return false, err
+	}
+	return l.has(ctx, claimed)
 }
 
 // mark adds desc and all it leads to.
@@ -217,7 +243,7 @@ func (l *Layout) mark(ctx context.Context, desc ocispec.Descriptor, used map[dig
 		case errors.Is(err, errNoDocument) && !isIndex(desc.MediaType) && !isManifest(desc.MediaType):
 		case errors.Is(err, fs.ErrNotExist):
 			if _, err := l.fs.Lstat(blobName(desc.Digest)); err == nil {
-				return fmt.Errorf("manifest %s is damaged, so that what it uses is not known: pull its image again, or run Verify", desc.Digest)
+				return fmt.Errorf("manifest %s is damaged, so that what it uses is not known: run Repair, then pull its image again", desc.Digest)
 			}
 			// the part of another platform
 		default:

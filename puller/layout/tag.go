@@ -9,7 +9,10 @@ import (
 	"maps"
 	"os"
 	"runtime"
+	"slices"
+	"strings"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/reference"
@@ -20,39 +23,138 @@ type edit func(ctx context.Context, ix *indexFile) error
 
 // Lookup returns what ref was tagged with: an index, where that is what the
 // name points to, though only one of its manifests may be stored. An entry that
-// another tool wrote counts if one of its two annotations is ref's whole name.
-// The error wraps fs.ErrNotExist if ref is not tagged.
+// another tool wrote counts if its ref.name annotation has a registry and means
+// ref, or is ref's tag beside an io.containerd.image.name that means ref.
+//
+// A ref with a digest is also found if another name of the same repository was
+// tagged with that digest, or with an index that lists it and of which it is
+// stored: one digest in one repository is one image, whatever its tag.
+//
+// The error wraps fs.ErrNotExist if there is no such image.
 func (l *Layout) Lookup(ctx context.Context, ref reference.Reference) (ocispec.Descriptor, error) {
 	ix, err := l.readIndex()
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
-	i, ok := ix.byName[ref.String()]
-	if !ok || ref.IsZero() {
-		return ocispec.Descriptor{}, l.notFound("no image %q", ref)
+	var desc ocispec.Descriptor
+	e, ok := ix.find(ref)
+	switch {
+	case ok:
+		desc, err = l.target(ctx, ix, e.raw)
+	case ref.Digest() != "":
+		desc, ok, err = l.byDigest(ctx, ix, ref)
 	}
-	desc, err := l.target(ctx, ix.entries[i].raw)
 	if err != nil {
 		return ocispec.Descriptor{}, l.failOrCtx(ctx, err, "look up %q", ref)
+	}
+	if !ok {
+		return ocispec.Descriptor{}, l.notFound("no image %q", ref)
 	}
 	return desc, nil
 }
 
-// target is what an entry's name resolved to, or what it shows if that is not
-// stored: other tools, which see no use for the index, may have removed it.
-func (l *Layout) target(ctx context.Context, raw []byte) (ocispec.Descriptor, error) {
-	shown, resolved, err := decodeEntry(raw)
+// byDigest looks for ref's digest in the images of ref's repository.
+func (l *Layout) byDigest(ctx context.Context, ix *indexFile, ref reference.Reference) (ocispec.Descriptor, bool, error) {
+	none := ocispec.Descriptor{}
+	for i, e := range ix.entries {
+		rest, ok := strings.CutPrefix(e.ref, ref.Name())
+		if !ok || rest == "" || rest[0] != ':' && rest[0] != '@' || ix.byRef[e.ref] != i {
+			continue
+		}
+		shown, resolved, err := l.resolve(ctx, ix, e.raw)
+		if err != nil || checkDesc(shown) != nil {
+			continue // an entry that cannot be read is no image, and hides no other
+		}
+		for _, desc := range []ocispec.Descriptor{resolved, shown} {
+			if desc.Digest == ref.Digest() {
+				return desc, true, nil
+			}
+		}
+		child, ok, err := l.listed(ctx, resolved, ref.Digest())
+		if ok || err != nil {
+			return child, ok, err
+		}
+	}
+	return none, false, ctx.Err()
+}
+
+// listed returns the entry of an index with that digest, if it is stored.
+func (l *Layout) listed(ctx context.Context, desc ocispec.Descriptor, d digest.Digest) (ocispec.Descriptor, bool, error) {
+	none := ocispec.Descriptor{}
+	if !isIndex(desc.MediaType) {
+		return none, false, nil
+	}
+	doc, err := l.document(ctx, desc)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNoDocument) {
+		return none, false, nil
+	}
+	if err != nil {
+		return none, false, err
+	}
+	for _, child := range doc.Manifests {
+		if child.Digest != d || checkDesc(child) != nil {
+			continue
+		}
+		if ok, err := l.find(ctx, child); ok || err != nil {
+			return child, ok, err
+		}
+	}
+	return none, false, nil
+}
+
+// target is what an entry's name resolved to.
+func (l *Layout) target(ctx context.Context, ix *indexFile, raw []byte) (ocispec.Descriptor, error) {
+	shown, resolved, err := l.resolve(ctx, ix, raw)
 	if err == nil {
 		err = checkDesc(shown)
 	}
-	if err != nil || shown.Digest == resolved.Digest || checkDesc(resolved) != nil {
-		return shown, err
-	}
-	ok, err := l.has(ctx, resolved)
-	if !ok {
+	if err != nil {
 		return shown, err
 	}
 	return resolved, nil
+}
+
+// resolve gives the descriptor that an entry shows and the one that its name
+// resolved to. The second is an index only while that is stored and lists the
+// first. Other tools, which see no use for the index, may have removed it, and
+// umoci copies the annotation to the image that it makes of ours.
+func (l *Layout) resolve(ctx context.Context, ix *indexFile, raw []byte) (shown, resolved ocispec.Descriptor, err error) {
+	shown, resolved, err = decodeEntry(raw)
+	if err != nil || shown.Digest == resolved.Digest {
+		return shown, shown, err
+	}
+	ok, err := l.lists(ctx, ix, resolved, shown)
+	if !ok {
+		return shown, shown, err
+	}
+	return shown, resolved, nil
+}
+
+// A listing is an index and what may be an entry of it.
+type listing struct{ index, manifest digest.Digest }
+
+// lists reports whether a stored index has an entry with manifest's digest. What
+// was read of an index that is stored is remembered for as long as index.json
+// does not change.
+func (l *Layout) lists(ctx context.Context, ix *indexFile, index, manifest ocispec.Descriptor) (bool, error) {
+	if !isIndex(index.MediaType) || checkDesc(index) != nil {
+		return false, nil
+	}
+	key := listing{index.Digest, manifest.Digest}
+	if known, ok := ix.listed.Load(key); ok {
+		stored, err := l.has(ctx, index)
+		return stored && known.(bool), err
+	}
+	doc, err := l.document(ctx, index)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNoDocument) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	ok := slices.ContainsFunc(doc.Manifests, func(d ocispec.Descriptor) bool { return d.Digest == manifest.Digest })
+	ix.listed.Store(key, ok)
+	return ok, nil
 }
 
 // Tag makes ref name desc in index.json and returns when that is durable. Tags
@@ -65,7 +167,9 @@ func (l *Layout) target(ctx context.Context, raw []byte) (ocispec.Descriptor, er
 // parts when it is to copy all of it; a third annotation keeps desc for Lookup.
 //
 // The error wraps fs.ErrNotExist if desc, or after a Remove or Prune anything
-// that desc needs, is not stored.
+// that desc needs, is not stored. It is of kind content.ErrStore and wraps
+// content.ErrTooLarge if index.json would become larger than 128 MiB, the most
+// that is read; the file stays as it was.
 func (l *Layout) Tag(ctx context.Context, ref reference.Reference, desc ocispec.Descriptor) error {
 	if ref.IsZero() {
 		return &content.Error{Kind: content.ErrBadReference, Err: fmt.Errorf("layout %q: tag: no name", l.dir)}
@@ -80,6 +184,9 @@ func (l *Layout) Tag(ctx context.Context, ref reference.Reference, desc ocispec.
 	err = l.edit(ctx, func(ctx context.Context, ix *indexFile) error {
 		if err := l.recheck(ctx, desc); err != nil {
 			return err
+		}
+		if n, limit := ix.grown(e), l.tune.indexSize; n > limit && n > ix.size {
+			return l.tooLarge(n)
 		}
 		ix.set(e)
 		return nil
@@ -119,11 +226,18 @@ func (l *Layout) entryFor(ctx context.Context, ref reference.Reference, desc oci
 	shown.Annotations[ocispec.AnnotationRefName] = name
 	shown.Annotations[annotationImage] = name
 	raw, err := json.Marshal(shown)
-	return entry{name: name, raw: raw}, err
+	return entry{name: name, ref: name, raw: raw}, err
 }
 
-// decodeEntry gives the descriptor an entry shows and the one its name resolved
-// to, without the annotations that are the layout's own. Neither is checked.
+func (l *Layout) tooLarge(size int) error {
+	return &content.Error{Kind: content.ErrStore, Err: fmt.Errorf("layout %q: %w: %s would have %d bytes, and at most %d are read: remove images, or use another layout",
+		l.dir, content.ErrTooLarge, indexName, size, l.tune.indexSize)}
+}
+
+// decodeEntry gives the descriptor that an entry shows and the one that
+// annotationResolved holds, or the first again where there is none that can be
+// read. The annotations that are the layout's own are left out. Neither
+// descriptor is checked; see resolve.
 func decodeEntry(raw []byte) (shown, resolved ocispec.Descriptor, err error) {
 	if err := json.Unmarshal(raw, &shown); err != nil {
 		return shown, resolved, fmt.Errorf("%s: an entry is no descriptor: %w", indexName, err)
@@ -135,11 +249,8 @@ func decodeEntry(raw []byte) (shown, resolved ocispec.Descriptor, err error) {
 	if len(shown.Annotations) == 0 {
 		shown.Annotations = nil
 	}
-	if kept == "" {
+	if kept == "" || json.Unmarshal([]byte(kept), &resolved) != nil {
 		return shown, shown, nil
-	}
-	if err := json.Unmarshal([]byte(kept), &resolved); err != nil {
-		return shown, resolved, fmt.Errorf("%s: annotation %s: %w", indexName, annotationResolved, err)
 	}
 	return shown, resolved, nil
 }
@@ -207,11 +318,11 @@ func (l *Layout) readIndex() (*indexFile, error) {
 	info, err := f.Stat()
 	var data []byte
 	if err == nil {
-		data, err = readAll(f, indexName, maxIndexSize)
+		data, err = readAll(f, indexName, int64(l.tune.indexSize))
 	}
 	var ix *indexFile
 	if err == nil {
-		ix, err = parseIndex(data)
+		ix, err = parseIndex(data, maxIndexEntries)
 	}
 	if err != nil {
 		f.Close()
@@ -242,8 +353,12 @@ func (l *Layout) currentIndex() (*indexFile, error) {
 
 // replaceIndex writes ix as index.json, durably. The caller holds indexLock.
 func (l *Layout) replaceIndex(ix *indexFile) error {
+	data := ix.encode()
+	if len(data) > l.tune.indexSize {
+		return l.tooLarge(len(data))
+	}
 	temp := tempName(indexName)
-	f, info, err := l.writeFile(temp, ix.encode())
+	f, info, err := l.writeFile(temp, data)
 	if err != nil {
 		return err
 	}

@@ -9,14 +9,14 @@ import (
 	"os"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/puller/content"
 )
 
 // Verify reads every blob and yields its digest, with nil if the content is
-// right. A blob that is not is removed, so that the next pull fetches it again,
-// and yielded with an error of kind content.ErrDigestMismatch, also if it could
-// not be removed, which the error says then. One that cannot be read is yielded
-// with an error of kind content.ErrStore, and stays. After the blobs come the
+// right. It changes nothing; Repair removes what is wrong. A blob with other
+// content is yielded with an error of kind content.ErrDigestMismatch, one that
+// cannot be read with an error of kind content.ErrStore. After the blobs come the
 // images of which something is missing: the digest is what the name points to,
 // the error wraps fs.ErrNotExist, or is of kind content.ErrStore where a manifest
 // cannot be read. An error with an empty digest ends the sequence: the directory
@@ -24,8 +24,13 @@ import (
 func (l *Layout) Verify(ctx context.Context) iter.Seq2[digest.Digest, error] {
 	return func(yield func(digest.Digest, error) bool) {
 		stop := errors.New("stop")
-		err := l.eachBlob(func(d digest.Digest, fi fs.FileInfo) error {
-			err := l.verifyBlob(ctx, d, fi)
+		err := l.eachBlob(func(d digest.Digest, _ fs.FileInfo) error {
+			err := l.wrong(ctx, d, func(got digest.Digest, _ fs.FileInfo) error {
+				return &content.Error{
+					Kind: content.ErrDigestMismatch,
+					Err:  fmt.Errorf("layout %q: blob %s has content with digest %s: run Repair and pull its image again", l.dir, d, got),
+				}
+			})
 			if cerr := ctx.Err(); cerr != nil && errors.Is(err, cerr) {
 				return err
 			}
@@ -43,19 +48,66 @@ func (l *Layout) Verify(ctx context.Context) iter.Seq2[digest.Digest, error] {
 	}
 }
 
-// verifyBlob hashes one blob; a wrong one it removes, if it is still the one it read.
-func (l *Layout) verifyBlob(ctx context.Context, d digest.Digest, before fs.FileInfo) error {
+// Repair reads every blob, as Verify does, and removes each whose content does not
+// have its digest, so that the next pull fetches it again. It says what it removed.
+// The error, of kind content.ErrStore, lists blobs that could not be read or
+// removed; those that could be are removed all the same. Names stay: an image
+// of which something is missing is not found to be present, and a pull of it
+// fetches what is missing.
+func (l *Layout) Repair(ctx context.Context) (Freed, error) {
+	var freed Freed
+	var failed []error
+	err := l.eachBlob(func(d digest.Digest, _ fs.FileInfo) error {
+		err := l.repairBlob(ctx, d, &freed)
+		if cerr := ctx.Err(); cerr != nil && errors.Is(err, cerr) {
+			return err
+		}
+		if err != nil {
+			failed = append(failed, err)
+		}
+		return nil
+	})
+	if err != nil {
+		return freed, l.failOrCtx(ctx, err, "repair")
+	}
+	return freed, l.fail(errors.Join(failed...), "repair")
+}
+
+// repairBlob removes a blob with other content, if it is still the file that was read.
+func (l *Layout) repairBlob(ctx context.Context, d digest.Digest, freed *Freed) error {
+	return l.wrong(ctx, d, func(got digest.Digest, seen fs.FileInfo) error {
+		unlock, err := l.lockForRemoval(ctx)
+		if err != nil {
+			return err
+		}
+		defer unlock()
+		before := freed.Blobs
+		l.removeBlob(d, seen, freed)
+		if freed.Blobs > before {
+			return nil
+		}
+		if now, err := l.fs.Lstat(blobName(d)); err != nil || !l.fs.SameFile(now, seen) {
+			return nil // it was removed, or stored again, meanwhile
+		}
+		return fmt.Errorf("blob %s has content with digest %s and could not be removed: the file may not be removed, or a pull has it", d, got)
+	})
+}
+
+// wrong hashes a blob and calls found if its content has another digest. The file
+// is open until found returns, so that no other file can have its identity.
+func (l *Layout) wrong(ctx context.Context, d digest.Digest, found func(got digest.Digest, seen fs.FileInfo) error) error {
 	f, err := l.fs.OpenFile(blobName(d), os.O_RDONLY)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil // removed since
+		return nil // it was removed meanwhile
 	}
 	if err != nil {
 		return fmt.Errorf("read blob %s: %w", d, err)
 	}
-	defer f.Close() // not before the end: no other file can have its identity
-	got, _, err := hashOf(ctx, d, f)
-	if err == nil && got == d && !before.ModTime().Equal(stamp) {
-		err = l.stampFound(blobName(d), f)
+	defer f.Close()
+	seen, err := f.Stat()
+	var got digest.Digest
+	if err == nil {
+		got, _, err = hashOf(ctx, d, f)
 	}
 	if err != nil {
 		return fmt.Errorf("read blob %s: %w", d, err)
@@ -63,34 +115,7 @@ func (l *Layout) verifyBlob(ctx context.Context, d digest.Digest, before fs.File
 	if got == d {
 		return nil
 	}
-	removed, err := l.removeWrong(ctx, d, before)
-	if cerr := ctx.Err(); cerr != nil && errors.Is(err, cerr) {
-		return err
-	}
-	outcome := "it was removed"
-	if !removed {
-		if now, err := l.fs.Lstat(blobName(d)); err != nil || !l.fs.SameFile(now, before) {
-			return nil // stored anew meanwhile
-		}
-		if outcome = "it could not be removed"; err != nil {
-			outcome += ": " + err.Error()
-		}
-	}
-	return &content.Error{
-		Kind: content.ErrDigestMismatch,
-		Err:  fmt.Errorf("layout %q: blob %s has content with digest %s; %s", l.dir, d, got, outcome),
-	}
-}
-
-func (l *Layout) removeWrong(ctx context.Context, d digest.Digest, seen fs.FileInfo) (bool, error) {
-	unlock, err := l.lockForRemoval(ctx)
-	if err != nil {
-		return false, err
-	}
-	defer unlock()
-	var freed Freed
-	l.removeBlob(d, seen, &freed)
-	return freed.Blobs > 0, nil
+	return found(got, seen)
 }
 
 func (l *Layout) verifyImages(ctx context.Context, yield func(digest.Digest, error) bool, stop error) error {
@@ -99,23 +124,38 @@ func (l *Layout) verifyImages(ctx context.Context, yield func(digest.Digest, err
 		return err
 	}
 	for _, e := range ix.entries {
-		img, err := imageOf(e)
-		if err != nil {
+		d, err := l.verifyImage(ctx, ix, e)
+		if d == "" && err != nil {
 			return err
-		}
-		ok, err := l.complete(ctx, img.Descriptor)
-		if err == nil && ok && img.Manifest.Digest != img.Descriptor.Digest {
-			ok, err = l.complete(ctx, img.Manifest)
 		}
 		if cerr := ctx.Err(); cerr != nil && errors.Is(err, cerr) {
 			return err
 		}
-		if err == nil && !ok {
-			err = l.notFound("image %.300q is not whole: pull it again", e.name)
-		}
-		if err != nil && !yield(img.Descriptor.Digest, l.fail(err, "verify image %.300q", e.name)) {
+		if err != nil && !yield(d, l.fail(err, "verify image %.300q", e.name)) {
 			return stop
 		}
 	}
 	return nil
+}
+
+// verifyImage returns what an entry's name points to, and what is wrong with it.
+func (l *Layout) verifyImage(ctx context.Context, ix *indexFile, e entry) (digest.Digest, error) {
+	shown, _, err := decodeEntry(e.raw)
+	if err != nil {
+		return "", err
+	}
+	_, resolved, err := l.resolve(ctx, ix, e.raw)
+	if err != nil {
+		return shown.Digest, err
+	}
+	for _, desc := range []ocispec.Descriptor{resolved, shown} {
+		ok, err := l.complete(ctx, desc)
+		if err == nil && !ok {
+			err = l.notFound("image %.300q is not whole: pull it again", e.name)
+		}
+		if err != nil {
+			return resolved.Digest, err
+		}
+	}
+	return resolved.Digest, nil
 }

@@ -1,0 +1,345 @@
+package layout
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/reference"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// addEntry writes an entry into index.json as another tool does: a copy of the
+// entry that is called from, with other annotations and perhaps another manifest.
+// An annotation with an empty value is left out.
+func addEntry(t *testing.T, l *Layout, from string, desc ocispec.Descriptor, annotations map[string]string) {
+	t.Helper()
+	path := filepath.Join(l.Dir(), indexName)
+	var index ocispec.Index
+	require.NoError(t, json.Unmarshal(must(os.ReadFile(path)), &index))
+	added := ocispec.Descriptor{}
+	for _, m := range index.Manifests {
+		if m.Annotations[ocispec.AnnotationRefName] == from {
+			added = m
+		}
+	}
+	if desc.Digest != "" {
+		added.MediaType, added.Digest, added.Size = desc.MediaType, desc.Digest, desc.Size
+	}
+	all := make(map[string]string)
+	for k, v := range added.Annotations {
+		all[k] = v
+	}
+	for k, v := range annotations {
+		if all[k] = v; v == "" {
+			delete(all, k)
+		}
+	}
+	added.Annotations = all
+	index.Manifests = append(index.Manifests, added)
+	require.NoError(t, os.WriteFile(path, jsonOf(t, index), 0o644))
+}
+
+// What an entry that another tool wrote is called, from its two annotations.
+func TestNamesOfEntries(t *testing.T) {
+	d := "sha256:" + strings.Repeat("4", 64)
+	for _, tt := range []struct{ refName, image, ref string }{
+		{"r.example/team/app:v1", "r.example/team/app:v1", "r.example/team/app:v1"}, // Tag
+		{"r.example/team/app:v1", "", "r.example/team/app:v1"},                      // skopeo copy
+		{"v1", "r.example/team/app:v1", "r.example/team/app:v1"},                    // ctr, docker save
+		{"@" + d, "r.example/team/app@" + d, "r.example/team/app@" + d},             // ctr
+		{"v1@" + d, "r.example/team/app:v1@" + d, "r.example/team/app:v1@" + d},
+		{"latest", "docker.io/library/app:latest", "docker.io/library/app:latest"},
+		// What umoci copies along proves nothing.
+		{"backup", "r.example/team/app:v1", ""},
+		{"v2", "r.example/team/app:v1", ""},
+		{"app:v1", "r.example/team/app:v1", ""},
+		{"team/app:v1", "r.example/team/app:v1", ""},
+		{"r.example/team/other:v1", "r.example/team/app:v1", "r.example/team/other:v1"},
+		{"r.example/team/app:v2", "r.example/team/app:v1", "r.example/team/app:v2"},
+		{"", "r.example/team/app:v1", ""}, // oras untag
+		{"v1", "app:v1", ""},
+		{"v1", "team/app:v1", ""},
+		// Another spelling of a name with a registry.
+		{"docker.io/busybox:1.36", "", "docker.io/library/busybox:1.36"},
+		{"index.docker.io/library/busybox:1.36", "", "docker.io/library/busybox:1.36"},
+		{"registry-1.docker.io/library/busybox:1.36", "", wholeName("registry-1.docker.io/library/busybox:1.36").String()},
+		{"docker.io/busybox", "", "docker.io/library/busybox:latest"},
+		{"1.36", "docker.io/busybox:1.36", "docker.io/library/busybox:1.36"},
+		{"localhost:5000/app", "", "localhost:5000/app:latest"},
+		// Without a registry it is no Reference.
+		{"busybox:1.36", "", ""},
+		{"busybox", "", ""},
+		{"library/busybox:1.36", "", ""},
+		{"v1", "", ""},
+		{"r.example/UPPER:v1", "", ""},
+		{"", "", ""},
+	} {
+		e := newEntry(jsonOf(t, ocispec.Descriptor{Annotations: map[string]string{
+			ocispec.AnnotationRefName: tt.refName, annotationImage: tt.image,
+		}}))
+		assert.Equal(t, tt.refName, e.name, "%q, %q", tt.refName, tt.image)
+		assert.Equal(t, tt.ref, e.ref, "%q, %q", tt.refName, tt.image)
+	}
+}
+
+// Images that other tools derived in the layout keep their names and blobs when
+// the image that they were derived from is pulled again or removed.
+func TestOtherToolsEntriesAreKept(t *testing.T) {
+	const name = "registry.example/team/app:v1"
+	for bare, annotations := range map[string]map[string]string{
+		"backup":                    {ocispec.AnnotationRefName: "backup"},
+		"v1":                        {ocispec.AnnotationRefName: "v1"}, // as ctr and Docker would write it
+		"registry.example/mine:one": {ocispec.AnnotationRefName: "registry.example/mine:one"},
+		"":                          {ocispec.AnnotationRefName: "", annotationImage: ""},
+	} {
+		for _, derived := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%q derived %v", bare, derived), func(t *testing.T) {
+				l := openTest(t, t.TempDir())
+				img, mine, next := newTestImage(t, name, 1, 100, 200), newTestImage(t, name, 2, 300), newTestImage(t, name, 3, 400)
+				require.NoError(t, (&testPuller{l: l}).pull(t.Context(), img))
+				var desc ocispec.Descriptor
+				want := img.manifest
+				if derived {
+					for _, d := range mine.all {
+						require.NoError(t, (&testPuller{l: l}).blob(t.Context(), d, mine.data[d.Digest]))
+					}
+					desc, want = mine.manifest, mine.manifest
+				}
+				addEntry(t, l, name, desc, annotations)
+				requireKept := func(when string) {
+					t.Helper()
+					images, err := l.List(t.Context())
+					require.NoError(t, err)
+					found := false
+					for _, i := range images {
+						found = found || i.Name == bare && i.Manifest.Digest == want.Digest
+					}
+					assert.True(t, found, "%s: %q is in %v", when, bare, images)
+					ok, err := l.complete(t.Context(), want)
+					require.NoError(t, err)
+					assert.True(t, ok, "%s: all of it is stored", when)
+				}
+				got, err := l.Lookup(t.Context(), img.ref)
+				require.NoError(t, err)
+				assert.Equal(t, img.index.Digest, got.Digest)
+				requireKept("written")
+				require.NoError(t, (&testPuller{l: l}).pull(t.Context(), next))
+				got, err = l.Lookup(t.Context(), img.ref)
+				require.NoError(t, err)
+				assert.Equal(t, next.index.Digest, got.Digest)
+				requireKept("pulled again")
+				_, err = l.Remove(t.Context(), img.ref)
+				require.NoError(t, err)
+				_, err = l.Lookup(t.Context(), img.ref)
+				require.ErrorIs(t, err, content.ErrNotFound)
+				requireKept("removed")
+				_, err = l.Prune(t.Context(), PruneConfig{MinAge: -1})
+				require.NoError(t, err)
+				requireKept("pruned")
+				requireWhole(t, l)
+			})
+		}
+	}
+}
+
+// requireWhole checks that Verify finds nothing.
+func requireWhole(t *testing.T, l *Layout) {
+	t.Helper()
+	for d, err := range l.Verify(t.Context()) {
+		require.NoError(t, err, d)
+	}
+}
+
+// An image changed in place, under the name of one that came from an index, is
+// what the name stands for: the index no longer is.
+func TestChangedInPlace(t *testing.T) {
+	const name = "registry.example/team/app:v1"
+	l := openTest(t, t.TempDir())
+	img, mine := newTestImage(t, name, 1, 100, 200), newTestImage(t, name, 2, 300)
+	require.NoError(t, (&testPuller{l: l}).pull(t.Context(), img))
+	for _, d := range mine.all {
+		require.NoError(t, (&testPuller{l: l}).blob(t.Context(), d, mine.data[d.Digest]))
+	}
+	path := filepath.Join(l.Dir(), indexName)
+	data := must(os.ReadFile(path))
+	changed := bytes.ReplaceAll(data, []byte(img.manifest.Digest), []byte(mine.manifest.Digest))
+	changed = bytes.ReplaceAll(changed, fmt.Appendf(nil, `"size":%d`, img.manifest.Size), fmt.Appendf(nil, `"size":%d`, mine.manifest.Size))
+	require.NotEqual(t, data, changed)
+	require.NoError(t, os.WriteFile(path, changed, 0o644))
+	for range 2 { // read, and remembered
+		got, err := l.Lookup(t.Context(), img.ref)
+		require.NoError(t, err)
+		assert.Equal(t, mine.manifest.Digest, got.Digest)
+		images, err := l.List(t.Context())
+		require.NoError(t, err)
+		require.Len(t, images, 1)
+		assert.Equal(t, mine.manifest.Digest, images[0].Descriptor.Digest)
+		assert.Equal(t, mine.manifest.Digest, images[0].Manifest.Digest)
+	}
+	// The former image is nobody's; what was made of it stays.
+	_, err := l.Prune(t.Context(), PruneConfig{MinAge: -1})
+	require.NoError(t, err)
+	ok, err := l.Has(t.Context(), img.index)
+	require.NoError(t, err)
+	assert.False(t, ok, "the index")
+	got, err := l.Lookup(t.Context(), img.ref)
+	require.NoError(t, err)
+	assert.Equal(t, mine.manifest.Digest, got.Digest)
+	requireWhole(t, l)
+}
+
+// A name is found by another spelling of it that has a registry. The canonical
+// spelling comes first, and both are that name when it is removed.
+func TestNamesInOtherSpellings(t *testing.T) {
+	for _, spelling := range []string{"docker.io/busybox:1.36", "index.docker.io/library/busybox:1.36"} {
+		l := openTest(t, t.TempDir())
+		img, next := newTestImage(t, "registry.example/one:v1", 1, 100), newTestImage(t, "busybox:1.36", 2, 300)
+		require.NoError(t, (&testPuller{l: l}).pull(t.Context(), img))
+		none := map[string]string{ocispec.AnnotationRefName: spelling, annotationImage: "", annotationResolved: ""}
+		addEntry(t, l, "registry.example/one:v1", ocispec.Descriptor{}, none)
+		got, err := l.Lookup(t.Context(), next.ref)
+		require.NoError(t, err)
+		assert.Equal(t, img.manifest.Digest, got.Digest)
+
+		require.NoError(t, (&testPuller{l: l}).pull(t.Context(), next))
+		got, err = l.Lookup(t.Context(), next.ref)
+		require.NoError(t, err)
+		assert.Equal(t, next.index.Digest, got.Digest)
+		images, err := l.List(t.Context())
+		require.NoError(t, err)
+		require.Len(t, images, 3)
+		assert.Equal(t, spelling, images[1].Name, "the other tool finds what it wrote")
+		assert.Equal(t, img.manifest.Digest, images[1].Manifest.Digest)
+		assert.True(t, images[1].Ref.IsZero(), "Lookup answers with another entry")
+		assert.Equal(t, next.ref, images[2].Ref)
+
+		_, err = l.Remove(t.Context(), next.ref)
+		require.NoError(t, err)
+		_, err = l.Lookup(t.Context(), next.ref)
+		assert.ErrorIs(t, err, content.ErrNotFound)
+	}
+	l := openTest(t, t.TempDir())
+	img := newTestImage(t, "registry.example/one:v1", 1, 100)
+	require.NoError(t, (&testPuller{l: l}).pull(t.Context(), img))
+	addEntry(t, l, "registry.example/one:v1", ocispec.Descriptor{}, map[string]string{ocispec.AnnotationRefName: "busybox:1.36"})
+	_, err := l.Lookup(t.Context(), reference.MustParse("busybox:1.36"))
+	assert.ErrorIs(t, err, content.ErrNotFound, "a name without a registry is no Reference")
+}
+
+// What Import would call an image, Lookup finds in place, if it has a registry.
+func TestImportAndLookupAgree(t *testing.T) {
+	l := openTest(t, t.TempDir())
+	img := newTestImage(t, "registry.example/one:v1", 1, 100)
+	require.NoError(t, (&testPuller{l: l}).pull(t.Context(), img))
+	none := map[string]string{ocispec.AnnotationRefName: "docker.io/busybox", annotationImage: "", annotationResolved: ""}
+	addEntry(t, l, "registry.example/one:v1", ocispec.Descriptor{}, none)
+	addEntry(t, l, "registry.example/one:v1", ocispec.Descriptor{}, map[string]string{ocispec.AnnotationRefName: "v2", annotationImage: "docker.io/app:v2"})
+	var archive bytes.Buffer
+	require.NoError(t, l.Export(t.Context(), &archive))
+	to := openTest(t, t.TempDir())
+	images, err := to.Import(t.Context(), &archive, ImportConfig{})
+	require.NoError(t, err)
+	require.Len(t, images, 3)
+	for _, i := range images {
+		_, err := l.Lookup(t.Context(), i.Ref)
+		assert.NoError(t, err, i.Ref)
+	}
+}
+
+// index.json has one limit: what would cross it is not written, and all that was
+// there stays readable.
+func TestIndexHasOneLimit(t *testing.T) {
+	dir := t.TempDir()
+	l := openTest(t, dir)
+	l.tune.indexSize = 20 << 10
+	img := newTestImage(t, "registry.example/one:v1", 1, 100)
+	require.NoError(t, (&testPuller{l: l}).pull(t.Context(), img))
+	n := 0
+	var err error
+	for ; err == nil; n++ {
+		err = l.Tag(t.Context(), reference.MustParse(fmt.Sprintf("registry.example/app:v%d", n)), img.index)
+	}
+	require.Greater(t, n, 10)
+	assert.ErrorIs(t, err, content.ErrStore)
+	assert.ErrorIs(t, err, content.ErrTooLarge)
+	assert.ErrorContains(t, err, "index.json would have")
+	before := must(os.ReadFile(filepath.Join(dir, indexName)))
+	assert.LessOrEqual(t, len(before), l.tune.indexSize)
+
+	// The name that is too much, in a batch with others, fails alone.
+	other := must(Open(dir))
+	other.tune.indexSize = l.tune.indexSize
+	defer other.Close()
+	for _, l := range []*Layout{l, other} {
+		images, err := l.List(t.Context())
+		require.NoError(t, err)
+		assert.Len(t, images, n)
+		require.NoError(t, l.Tag(t.Context(), img.ref, img.index), "a name that is there already")
+		require.Error(t, l.Tag(t.Context(), reference.MustParse("registry.example/more:v1"), img.index))
+	}
+	assert.Equal(t, before, must(os.ReadFile(filepath.Join(dir, indexName))), "it stays as it was")
+
+	// Where there is room again there is a name more.
+	_, err = other.Remove(t.Context(), reference.MustParse("registry.example/app:v0"))
+	require.NoError(t, err)
+	require.NoError(t, l.Tag(t.Context(), reference.MustParse("registry.example/app:w0"), img.index))
+}
+
+// A file of exactly the most is read.
+func TestLargestIndexIsRead(t *testing.T) {
+	l := openTest(t, t.TempDir())
+	img := newTestImage(t, "registry.example/one:v1", 1, 100)
+	require.NoError(t, (&testPuller{l: l}).pull(t.Context(), img))
+	info := must(os.Stat(filepath.Join(l.Dir(), indexName)))
+	again := openTest(t, l.Dir())
+	again.tune.indexSize = int(info.Size())
+	_, err := again.Lookup(t.Context(), img.ref)
+	require.NoError(t, err)
+	again = openTest(t, l.Dir())
+	again.tune.indexSize = int(info.Size()) - 1
+	_, err = again.Lookup(t.Context(), img.ref)
+	assert.ErrorIs(t, err, content.ErrStore)
+}
+
+// The digest of an image of a repository is found whatever its tag.
+func TestLookupByDigest(t *testing.T) {
+	l := openTest(t, t.TempDir())
+	img := newTestImage(t, "registry.example/team/app:v1", 1, 100)
+	require.NoError(t, (&testPuller{l: l}).pull(t.Context(), img))
+	lookup := func(name string, d digest.Digest) (digest.Digest, error) {
+		ref, err := reference.MustParse(name).WithDigest(d)
+		require.NoError(t, err)
+		got, err := l.Lookup(t.Context(), ref)
+		return got.Digest, err
+	}
+	for _, name := range []string{"registry.example/team/app", "registry.example/team/app:v1", "registry.example/team/app:any"} {
+		for _, d := range []digest.Digest{img.index.Digest, img.manifest.Digest} {
+			got, err := lookup(name, d)
+			require.NoError(t, err, name)
+			assert.Equal(t, d, got)
+		}
+	}
+	for _, name := range []string{"registry.example/team/copy", "registry.example/team/ap", "registry.example/team/app/sub", "registry.example/team", "other.example/team/app"} {
+		_, err := lookup(name, img.index.Digest)
+		assert.ErrorIs(t, err, content.ErrNotFound, name)
+	}
+	_, err := lookup("registry.example/team/app", img.all[0].Digest) // a blob is no image
+	assert.ErrorIs(t, err, content.ErrNotFound)
+	pinned, err := img.ref.WithDigest(img.index.Digest)
+	require.NoError(t, err)
+	_, err = l.Remove(t.Context(), pinned)
+	assert.ErrorIs(t, err, content.ErrNotFound, "it is no name of its own")
+	_, err = l.Remove(t.Context(), img.ref)
+	require.NoError(t, err)
+	_, err = lookup("registry.example/team/app", img.index.Digest)
+	assert.ErrorIs(t, err, content.ErrNotFound)
+}
