@@ -55,8 +55,11 @@ type Masker interface {
 // A Store keeps content by digest and names by reference. Its methods may be
 // called concurrently, and several processes may share one.
 type Store interface {
-	// Lookup returns what ref was tagged with. The error wraps fs.ErrNotExist
-	// if ref is not tagged.
+	// Lookup returns what ref was tagged with. A ref with a digest is found by
+	// its repository and digest alone: if another name of that repository was
+	// tagged with the digest, or with an index that has a stored manifest of that
+	// digest, Lookup returns the descriptor with that digest. The error wraps
+	// fs.ErrNotExist if there is none.
 	Lookup(ctx context.Context, ref reference.Reference) (ocispec.Descriptor, error)
 	// Has reports whether desc's content is stored, whole.
 	Has(ctx context.Context, desc ocispec.Descriptor) (bool, error)

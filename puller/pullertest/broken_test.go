@@ -147,6 +147,22 @@ func TestBrokenStoresAreFound(t *testing.T) {
 		"tags what is not there": {func(b *badStore) {
 			b.tag = func(reference.Reference, ocispec.Descriptor) error { return nil }
 		}, "tag: Tag of content that is not stored works"},
+		"finds a digest by the whole name alone": {func(b *badStore) {
+			b.lookup = func(ref reference.Reference) (ocispec.Descriptor, error) {
+				if ref.Repository() == "team/index" && ref.Digest() != "" {
+					return ocispec.Descriptor{}, fs.ErrNotExist
+				}
+				return b.MemStore.Lookup(t.Context(), ref)
+			}
+		}, "tag of an index: Lookup of registry.example/team/index by digest"},
+		"finds a digest in any repository": {func(b *badStore) {
+			b.lookup = func(ref reference.Reference) (ocispec.Descriptor, error) {
+				if ref.Repository() == "team/copy" {
+					ref = reference.MustParse("registry.example/team/index@" + string(ref.Digest()))
+				}
+				return b.MemStore.Lookup(t.Context(), ref)
+			}
+		}, "tag of an index: Lookup of registry.example/team/copy@"},
 		"claims bytes": {with(func(i content.Ingest, desc ocispec.Descriptor) *badIngest {
 			return &badIngest{Ingest: i, have: func(yield func(int64, int64) bool) { yield(0, desc.Size) }}
 		}), "commit: Have of a new ingest yields something"},

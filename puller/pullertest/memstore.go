@@ -3,6 +3,7 @@ package pullertest
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -44,10 +45,36 @@ func (m *MemStore) Lookup(_ context.Context, ref reference.Reference) (ocispec.D
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	desc, ok := m.tags[ref]
+	if !ok && ref.Digest() != "" {
+		desc, ok = m.byDigest(ref)
+	}
 	if !ok {
 		return ocispec.Descriptor{}, fmt.Errorf("%q is not in the store: %w", ref.String(), fs.ErrNotExist)
 	}
 	return desc, nil
+}
+
+// byDigest finds ref's digest among the images of its repository and the manifests
+// that they list; the store's lock is held.
+func (m *MemStore) byDigest(ref reference.Reference) (ocispec.Descriptor, bool) {
+	for tagged, desc := range m.tags {
+		if tagged.Name() != ref.Name() {
+			continue
+		}
+		if desc.Digest == ref.Digest() {
+			return desc, true
+		}
+		var index struct{ Manifests []ocispec.Descriptor }
+		if json.Unmarshal(m.blobs[desc.Digest], &index) != nil {
+			continue // a blob that is not a document has no manifests
+		}
+		for _, child := range index.Manifests {
+			if child.Digest == ref.Digest() && m.has(child) {
+				return child, true
+			}
+		}
+	}
+	return ocispec.Descriptor{}, false
 }
 
 // Has is content.Store's.

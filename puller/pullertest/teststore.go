@@ -311,4 +311,32 @@ func (c *storeCheck) tagIndex() {
 		c.must(err == nil && got.Digest == desc.Digest && got.Size == desc.Size && got.MediaType == desc.MediaType,
 			"Lookup after Tag: %+v, %v, want what was tagged, %+v", got, err, desc)
 	}
+	c.byDigest(index, manifest, absent)
+}
+
+// byDigest looks up what registry.example/team/index:v1 was tagged with, the index,
+// by names that were not tagged.
+func (c *storeCheck) byDigest(index, manifest, absent ocispec.Descriptor) {
+	for _, name := range []string{"registry.example/team/index", "registry.example/team/index:v1", "registry.example/team/index:other"} {
+		for _, desc := range []ocispec.Descriptor{index, manifest} {
+			got, err := c.lookup(name + "@" + string(desc.Digest))
+			c.must(err == nil && got.Digest == desc.Digest && got.Size == desc.Size && got.MediaType == desc.MediaType,
+				"Lookup of %s by digest: %+v, %v, want %+v", name, got, err, desc)
+		}
+	}
+	for _, name := range []string{
+		"registry.example/team/index@" + string(absent.Digest), // its manifest is not stored
+		"registry.example/team/index:other",
+		"registry.example/team/copy@" + string(index.Digest), // who may use it there is not known
+		"registry.example/team/copy@" + string(manifest.Digest),
+		"registry.example/team/inde@" + string(index.Digest),
+		"registry.example/team/index/sub@" + string(index.Digest),
+	} {
+		_, err := c.lookup(name)
+		c.must(errors.Is(err, fs.ErrNotExist), "Lookup of %s: %v, want fs.ErrNotExist", name, err)
+	}
+}
+
+func (c *storeCheck) lookup(name string) (ocispec.Descriptor, error) {
+	return c.store.Lookup(context.Background(), reference.MustParse(name))
 }
