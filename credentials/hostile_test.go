@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/pullkit/pullkit/internal/regular"
 	"github.com/pullkit/pullkit/reference"
 )
 
@@ -174,11 +175,11 @@ func TestHostileConfigs(t *testing.T) {
 		mkfifo(t, fifo)
 		require.NoError(t, os.Symlink(fifo, link))
 		_, err := ReadConfig(link)
-		assert.ErrorIs(t, err, errNotRegular)
+		assert.ErrorIs(t, err, regular.ErrNotRegular)
 		require.NoError(t, os.Remove(link))
 		require.NoError(t, os.Symlink(os.DevNull, link))
 		_, err = ReadConfig(link)
-		assert.ErrorIs(t, err, errNotRegular)
+		assert.ErrorIs(t, err, regular.ErrNotRegular)
 	})
 	delete(rows, "world-readable")
 	delete(rows, "symlink-config")

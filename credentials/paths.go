@@ -3,16 +3,15 @@ package credentials
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
-)
 
-var errNotRegular = errors.New("is no regular file")
+	"github.com/pullkit/pullkit/internal/regular"
+)
 
 // ReadConfig reads the first of the files paths that holds a JSON object, and
 // that one alone; see [ParseConfig]. Files that do not exist are passed over; one
@@ -61,27 +60,14 @@ func (r Rules) ReadConfig(paths ...string) (*Config, error) {
 	return nil, fmt.Errorf("no credential file found at %s: %w", strings.Join(quoted, ", "), fs.ErrNotExist)
 }
 
-// readFile reads a regular file that is not larger than a document may be. What
-// a name stands for is asked first: to open a pipe would wait for its writer.
+// readFile reads a regular file that is not larger than a document may be.
 func readFile(path string) ([]byte, fs.FileMode, error) {
-	info, err := os.Stat(path)
+	data, info, err := regular.ReadFile(path, maxDocument)
+	if errors.Is(err, regular.ErrTooLarge) {
+		err = errTooLarge
+	}
 	if err != nil {
 		return nil, 0, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, 0, errNotRegular
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, 0, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxDocument+1))
-	if err != nil {
-		return nil, 0, err
-	}
-	if len(data) > maxDocument {
-		return nil, 0, errTooLarge
 	}
 	return data, info.Mode(), nil
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/pullkit/pullkit/internal/regular"
 	"github.com/pullkit/pullkit/reference"
 )
 
@@ -287,7 +288,7 @@ func TestReadConfig(t *testing.T) {
 	assert.Equal(t, good, c.Name())
 	require.Len(t, c.Problems(), 3)
 	assert.ErrorIs(t, c.Problems()[1], errTooLarge)
-	assert.ErrorIs(t, c.Problems()[2], errNotRegular)
+	assert.ErrorIs(t, c.Problems()[2], regular.ErrNotRegular)
 	c, err = ReadConfig(legacy)
 	require.NoError(t, err)
 	creds, _ := collect(t.Context(), c, "r.io/app")

@@ -39,6 +39,7 @@ var arrows = map[string][]string{
 	"internal/ports":      {},
 	"internal/panics":     {},
 	"internal/redact":     {},
+	"internal/regular":    {},
 	"internal/strictjson": {},
 	"internal/mediatype":  {"github.com/opencontainers/image-spec"},
 }

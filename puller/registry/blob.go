@@ -39,11 +39,16 @@ func (c *Client) Blob(ctx context.Context, ref reference.Reference, cred credent
 	if off == end {
 		return http.NoBody, off, nil
 	}
-	hosts, err := c.candidates(ref.Registry(), Pull, desc.Digest)
+	hosts, release, err := c.candidates(ctx, ref.Registry(), Pull, desc.Digest)
 	if err != nil {
 		return nil, 0, err
 	}
-	b := &body{client: c, ctx: ctx, ref: ref, cred: cred, desc: desc, hosts: hosts, off: off, pos: off, end: end, opening: true}
+	b := &body{client: c, ctx: ctx, ref: ref, cred: cred, desc: desc, hosts: hosts, release: release, off: off, pos: off, end: end, opening: true}
+	defer func() {
+		if b.opening { // by an error or a panic: nobody will close it
+			release()
+		}
+	}()
 	b.patience = c.patience()
 	if err := b.open(); err != nil {
 		return nil, 0, err

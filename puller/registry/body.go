@@ -42,6 +42,7 @@ type body struct {
 	cred     credentials.Credential
 	desc     ocispec.Descriptor
 	hosts    []*endpoint // the first is the one being asked
+	release  func()      // of hosts
 	off      int64       // where the body began
 	pos, end int64       // the next byte, and the first one not wanted
 	opening  bool        // nothing was given to the caller yet
@@ -275,6 +276,7 @@ func (b *body) finish() error {
 // Close frees the connection.
 func (b *body) Close() error {
 	b.drop()
+	b.release()
 	if b.err == nil || errors.Is(b.err, io.EOF) {
 		b.err = fs.ErrClosed
 	}

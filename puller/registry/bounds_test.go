@@ -213,7 +213,7 @@ func TestScopes(t *testing.T) {
 		assert.Equal(t, want, scopes(in, "app"), in)
 	}
 	c := &Client{Hosts: map[string]Hosts{"docker.io": {Mirrors: []Host{{URL: "https://h.example/v2/hub", OverridePath: true}}}}}
-	list, err := c.of("docker.io")
+	list, err := listOf(t, c, "docker.io")
 	require.NoError(t, err)
 	assert.Equal(t, "hub/library/app", list[0].repository("library/app"))
 	realm, err := list[0].wanted(authKey{origin: originOf(&url.URL{Scheme: "https", Host: "h.example"}), repository: "library/app"},

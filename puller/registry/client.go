@@ -23,7 +23,12 @@ type Client struct {
 	// PlainHTTP lists hosts, as they stand in image names ("10.0.0.5:5000"),
 	// that are asked over http. A leading "http://" and a slash at the end count
 	// for nothing. All others are asked over https; only a registry on loopback
-	// where no TLS at all is spoken is asked over http without being listed.
+	// where no TLS at all is spoken is asked over http without being listed, and
+	// never through a proxy or the caller's own Transport.
+	//
+	// A registry on https may also redirect blobs to a listed host over http:
+	// object storage without TLS behind a registry that has it. The bytes are
+	// verified by digest as always, and no credential goes there.
 	PlainHTTP []string
 	// MaxWait is how long one call waits, since the last byte it got, because
 	// registries ask for it (Retry-After). Longer waits are returned in
@@ -41,9 +46,13 @@ type Client struct {
 	// Hosts says where the images of a registry are asked for, by the
 	// registry's name ("docker.io").
 	Hosts map[string]Hosts
-	// CertsDir is a directory in the form of containerd's certs.d, for
-	// registries that Hosts does not name; see ReadHosts. "" means none. It is
-	// looked at again after half a minute.
+	// CertsDir is a directory in the form of containerd's certs.d, or a list of
+	// such directories as containerd 2.2 has it
+	// ("/etc/containerd/certs.d:/etc/docker/certs.d"), for registries that Hosts
+	// does not name; see ReadHosts. "" means none. Directories of a list may be
+	// missing; if none of them exists, calls fail with content.ErrConfig. The
+	// files of a registry are read again after half a minute. A call waits for
+	// that as long as its context and Stall allow.
 	CertsDir string
 	// Mirrors holds the mirrors' own credentials, looked up by image names with
 	// the mirror's host and path. The one that opened a repository is used for a
@@ -133,5 +142,5 @@ func (c *Client) logger() *slog.Logger {
 // CloseIdleConnections closes connections that are kept for later requests.
 // Calls under way go on.
 func (c *Client) CloseIdleConnections() {
-	c.endpoints.each(func(ep *endpoint) { ep.closeIdle() })
+	c.endpoints.closeIdle()
 }

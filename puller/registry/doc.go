@@ -51,12 +51,22 @@
 // away, and one new token is fetched for all who had it. Only the refusal of a token
 // that is new counts against the credential.
 //
-// Link-local addresses, where clouds keep a machine's secrets, are never dialled.
-// A registry on a public address cannot lead to a loopback or private one, by
-// redirect or realm, unless AllowAddr, or AllowRealm for a realm, allows it; one
-// that is private itself can, as on-premises registries do. Addresses are checked
-// when they are dialled, so a name is no way round. What goes through a proxy is
-// judged by its name.
+// A token or a configured header that no header can carry is not sent: the first is
+// the credential's fault (ErrUnauthorized), the second the configuration's (ErrConfig).
+//
+// Link-local addresses and the other addresses where clouds keep a machine's secrets
+// are never dialled. A registry on a public address cannot lead to a loopback, private
+// or reserved one, by redirect or realm, unless AllowAddr, or AllowRealm for a realm,
+// allows it; one that is private itself can, as on-premises registries do. An IPv6
+// address that carries an IPv4 address (NAT64, 6to4, Teredo and others) counts as what
+// it leads to. Addresses are checked when they are dialled, so a name is not a way
+// round. What goes through a proxy is judged by its name.
+//
+// # Redirects
+//
+// At most five redirects are followed, and none from https to http, with one exception:
+// a blob may come over http from a host that PlainHTTP lists. The body of a redirect is
+// not waited for longer than a second.
 //
 // # Waiting and asking again
 //
@@ -64,7 +74,8 @@
 // half a second, doubling, with jitter, three times in a row without anything
 // new. A byte that is new begins the count again, so a blob whose connection is
 // cut every few megabytes arrives as long as each answer moves on; it is continued
-// by Range at its own offset, with the rules of 206, 200 and 416. Nothing is asked
+// by a closed Range at its own offset, with the rules of 206, 200 and 416; a 206 that
+// does not know the total is taken if its range fits. Nothing is asked
 // again after 401 (once the credential was shown), 403, 404, any other status, a
 // bad document, or for a host whose name does not exist.
 // Retry-After, in seconds or as a date, is obeyed up to MaxWait, and beyond that
@@ -82,8 +93,9 @@
 // registry. They are asked in order, the registry last. When a mirror fails, the
 // next host is asked at once, a blob from the offset it had reached; a connection
 // that was cut after bytes that are new is made again. A mirror that cannot be
-// reached is left out for half a minute, one that gave wrong bytes for a digest for
-// ten minutes and for that digest. Mirrors get ?ns= with the registry's name, so the
+// reached is left out for half a minute, one that gave something else than the blob
+// (other bytes, more or fewer of them, a page) for ten minutes and for that digest. A
+// pull ends only when the registry itself has failed. Mirrors get ?ns= with the registry's name, so the
 // caches and peers that containerd can use work here:
 //
 // Spegel, on each node, which finds images on other nodes:
@@ -126,12 +138,14 @@
 // its storage); its client certificates, headers and skip_verify stop at the host
 // itself. Nothing falls back from https to http but a registry on loopback that is
 // not listed in PlainHTTP and speaks no TLS at all: a certificate that is wrong is
-// an error there, too.
+// an error there, too, and what goes through a proxy does not fall back.
 //
 // Manifests, tokens and small blobs go over HTTP/2 where the server speaks it, and
 // share a connection; from 1 MiB on a blob, or a part of one, has an HTTP/1.1
 // connection of its own, so that several at a time are faster than one. Connections
-// are kept for later requests; CloseIdleConnections lets them go.
+// are kept for later requests; CloseIdleConnections lets them go. A Client remembers
+// some 2,000 registries and keeps some 250 idle connections in all; the longest idle
+// go first, and those in use stay.
 //
 // # Left out
 //

@@ -1,6 +1,8 @@
 package registry
 
 import (
+	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
@@ -33,24 +35,27 @@ func (c *Client) newEndpoint(registry string, host Host) (*endpoint, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := checkHeader(host.Header); err != nil {
+		return nil, fmt.Errorf("host %q: %w", base.Host, err)
+	}
+	if !fieldValue(c.userAgent()) {
+		return nil, errors.New("Client.UserAgent has characters that no header can carry")
+	}
 	ep := &endpoint{client: c, registry: registry, host: host, base: base, withURL: true}
-	ep.proxied = base.Host != registry && !(registry == "docker.io" && base.Host == hubHost)
+	ep.proxied = base.Host != registry && !(registry == hubName && serves(base, registry))
 	// A server under another name is whatever the configuration says it is, but
 	// the registry's credentials were not given for it.
-	ep.mirror = ep.proxied && !sameHost(base, registry)
+	ep.mirror = !serves(base, registry)
 	ep.trips.endpoint = ep
 	return ep, nil
 }
-
-// hubHost is where the images of docker.io are.
-const hubHost = "registry-1.docker.io"
 
 // server makes the endpoint of the registry itself.
 func (c *Client) server(registry string, host Host) (*endpoint, error) {
 	named := host.URL != ""
 	if !named {
 		name, scheme := registry, "https"
-		if registry == "docker.io" {
+		if registry == hubName {
 			name = hubHost
 		}
 		if c.speaksPlain(registry) {
@@ -67,19 +72,16 @@ func (c *Client) server(registry string, host Host) (*endpoint, error) {
 	return ep, nil
 }
 
-// sameHost reports whether base is at the host and port a registry's name tells.
-func sameHost(base *url.URL, registry string) bool {
-	named := originOf(&url.URL{Scheme: base.Scheme, Host: registry})
-	return originOf(base) == named
-}
-
-func (c *Client) speaksPlain(registry string) bool {
+// speaksPlain reports whether the caller listed a host, with its port, as one that is
+// asked over http. Port 80 need not be written.
+func (c *Client) speaksPlain(host string) bool {
 	const scheme = "http://"
+	asked := originOf(&url.URL{Scheme: "http", Host: host})
 	for _, h := range c.PlainHTTP {
 		if len(h) > len(scheme) && strings.EqualFold(h[:len(scheme)], scheme) {
 			h = h[len(scheme):]
 		}
-		if strings.EqualFold(strings.TrimRight(h, "/"), registry) {
+		if h = strings.TrimRight(h, "/"); strings.EqualFold(h, host) || h != "" && originOf(&url.URL{Scheme: "http", Host: h}) == asked {
 			return true
 		}
 	}

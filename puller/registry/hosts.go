@@ -79,5 +79,32 @@ func (h Host) base() (*url.URL, error) {
 	if !h.OverridePath && !strings.HasSuffix(p, "/v2") {
 		p += "/v2"
 	}
-	return &url.URL{Scheme: u.Scheme, Host: strings.ToLower(u.Host), Path: p}, nil
+	host := strings.ToLower(u.Host)
+	if host == hubName || host == hubName+":"+defaultPort(u.Scheme) {
+		host = hubHost // hubName itself leads to a web site
+	}
+	return &url.URL{Scheme: u.Scheme, Host: host, Path: p}, nil
+}
+
+// Docker Hub's name in image names, where its images are, and a second name of that
+// host that people have in their files.
+const (
+	hubName  = "docker.io"
+	hubHost  = "registry-1.docker.io"
+	hubAlias = "index.docker.io"
+)
+
+// serves reports whether base is where the images of a registry are by its name: at
+// its host and port, or at one of Docker Hub's for docker.io.
+func serves(base *url.URL, registry string) bool {
+	names := []string{registry}
+	if registry == hubName {
+		names = append(names, hubHost, hubAlias)
+	}
+	for _, name := range names {
+		if originOf(base) == originOf(&url.URL{Scheme: base.Scheme, Host: name}) {
+			return true
+		}
+	}
+	return false
 }

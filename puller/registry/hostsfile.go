@@ -20,10 +20,17 @@ import (
 	"github.com/pelletier/go-toml/v2"
 
 	"github.com/pullkit/pullkit/internal/redact"
+	"github.com/pullkit/pullkit/internal/regular"
 )
 
-// maxConfigFile bounds hosts.toml and the files it names.
-const maxConfigFile = 1 << 20
+const (
+	// maxConfigFile bounds hosts.toml and each of the files it names.
+	maxConfigFile = 1 << 20
+	// maxConfigFiles bounds all of them together.
+	maxConfigFiles = 16 << 20
+	// maxCertsDir is how many files a directory in Docker's form may have.
+	maxCertsDir = 4096
+)
 
 // ReadHosts reads what a directory in the form of containerd's certs.d says of
 // a registry: the hosts.toml of the first directory there is of
@@ -32,6 +39,10 @@ const maxConfigFile = 1 << 20
 //	certsDir/registry.example:5000
 //	certsDir/_default
 //
+// certsDir may be a list of such directories, split as the system splits paths
+// ("/etc/containerd/certs.d:/etc/docker/certs.d"). The first one that has a directory
+// for the registry counts, as in containerd; those that do not exist are passed over.
+//
 // A directory without a hosts.toml is read as Docker's: *.crt are authorities,
 // *.cert and *.key are certificates to show. The error wraps fs.ErrNotExist if
 // there is no such directory.
@@ -39,26 +50,44 @@ const maxConfigFile = 1 << 20
 // All of containerd's settings are understood: server, the host tables in their
 // order, capabilities, ca, client, header, skip_verify, override_path and
 // dial_timeout. Relative paths start at the directory. Authorities are added to
-// the system's. Unknown keys are ignored, as there.
+// the system's. Unknown keys are ignored, as there, and so are capabilities and
+// override_path outside of the host tables where the file names no server.
+// "https://docker.io" and "https://index.docker.io" stand for the host of Docker Hub.
+//
+// Only regular files are read, of at most 1 MiB each and 16 MiB in all.
 func ReadHosts(certsDir, registry string) (Hosts, error) {
 	hosts, _, err := readHosts(certsDir, registry, nil)
 	return hosts, err
 }
 
+// errNoCertsDir says that none of the directories exists which the caller named: a
+// mistake, because a directory without mirrors is as easily made as named.
+var errNoCertsDir = fmt.Errorf("the directory does not exist: %w", fs.ErrNotExist)
+
 // readHosts also returns a print of all files read, and adds authorities to
 // base; nil means the system's.
 func readHosts(certsDir, registry string, base *x509.CertPool) (Hosts, string, error) {
-	for _, name := range []string{portName(registry), registry, "_default"} {
-		if !filepath.IsLocal(name) || strings.ContainsAny(name, `/\`) {
+	there := 0
+	for _, root := range filepath.SplitList(certsDir) {
+		if root == "" {
 			continue
 		}
-		dir := filepath.Join(certsDir, name)
-		info, err := os.Stat(dir)
-		if errors.Is(err, fs.ErrNotExist) || err == nil && !info.IsDir() {
+		info, err := os.Stat(root)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
 			continue
+		case err != nil:
+			return Hosts{}, "", fmt.Errorf("CertsDir: %w", err)
+		case !info.IsDir():
+			return Hosts{}, "", fmt.Errorf("CertsDir: %q is not a directory", root)
 		}
+		there++
+		dir, err := hostDir(root, registry)
 		if err != nil {
 			return Hosts{}, "", err
+		}
+		if dir == "" {
+			continue
 		}
 		r := hostsReader{dir: dir, base: base, sum: sha256.New()}
 		hosts, err := r.read()
@@ -69,7 +98,26 @@ func readHosts(certsDir, registry string, base *x509.CertPool) (Hosts, string, e
 		}
 		return hosts, hex.EncodeToString(r.sum.Sum(nil)), nil
 	}
+	if there == 0 {
+		return Hosts{}, "", fmt.Errorf("CertsDir %.200q: %w", certsDir, errNoCertsDir)
+	}
 	return Hosts{}, "", fmt.Errorf("%s has no directory for %q: %w", certsDir, registry, fs.ErrNotExist)
+}
+
+// hostDir returns the directory for a registry below root; "" if there is none.
+func hostDir(root, registry string) (string, error) {
+	for _, name := range []string{portName(registry), registry, "_default"} {
+		if !filepath.IsLocal(name) || strings.ContainsAny(name, `/\`) {
+			continue
+		}
+		dir := filepath.Join(root, name)
+		info, err := os.Stat(dir)
+		if errors.Is(err, fs.ErrNotExist) || err == nil && !info.IsDir() {
+			continue
+		}
+		return dir, err
+	}
+	return "", nil
 }
 
 // portName writes host:port so that it can be a file's name everywhere.
@@ -85,6 +133,7 @@ type hostsReader struct {
 	dir  string
 	base *x509.CertPool
 	sum  hash.Hash
+	size int // of all files so far
 }
 
 // hostTable is what a hosts.toml says of one host.
@@ -116,6 +165,16 @@ func (r *hostsReader) read() (Hosts, error) {
 		return Hosts{}, tomlError(err)
 	}
 	var hosts Hosts
+	if doc.Server == "" {
+		// The file says nothing of where the registry is, so nothing of the path and of
+		// what may be asked there holds. containerd ignores these two likewise, and
+		// takes the others: ca, client, header, skip_verify and dial_timeout.
+		doc.OverridePath = false
+		if _, err := capabilities(doc.Capabilities); err != nil {
+			return Hosts{}, fmt.Errorf("server: %w", err)
+		}
+		doc.Capabilities = nil
+	}
 	if hosts.Server, err = r.host(doc.Server, doc.hostTable); err != nil {
 		return Hosts{}, fmt.Errorf("server: %w", err)
 	}
@@ -145,20 +204,11 @@ func tomlError(err error) error {
 
 // host makes a Host of a table.
 func (r *hostsReader) host(url string, t hostTable) (Host, error) {
-	h := Host{URL: url, SkipVerify: t.SkipVerify, OverridePath: t.OverridePath}
-	for _, name := range t.Capabilities {
-		switch strings.ToLower(name) {
-		case "pull":
-			h.Capabilities |= Pull
-		case "resolve":
-			h.Capabilities |= Resolve
-		case "push", "referrers":
-			h.Capabilities |= other
-		default:
-			return Host{}, fmt.Errorf("unknown capability %.40q", name)
-		}
+	can, err := capabilities(t.Capabilities)
+	if err != nil {
+		return Host{}, err
 	}
-	var err error
+	h := Host{URL: url, Capabilities: can, SkipVerify: t.SkipVerify, OverridePath: t.OverridePath}
 	if t.DialTimeout != "" {
 		if h.DialTimeout, err = time.ParseDuration(t.DialTimeout); err != nil || h.DialTimeout < 0 {
 			return Host{}, fmt.Errorf("dial_timeout %.40q is no duration", t.DialTimeout)
@@ -176,6 +226,23 @@ func (r *hostsReader) host(url string, t hostTable) (Host, error) {
 	}
 	h.Certificates, err = r.clients(t.Client)
 	return h, err
+}
+
+// capabilities adds up what a host may be asked; zero where nothing is listed.
+func capabilities(names []string) (can Capability, err error) {
+	for _, name := range names {
+		switch strings.ToLower(name) {
+		case "pull":
+			can |= Pull
+		case "resolve":
+			can |= Resolve
+		case "push", "referrers":
+			can |= other
+		default:
+			return 0, fmt.Errorf("unknown capability %.40q", name)
+		}
+	}
+	return can, nil
 }
 
 // stringList takes "a" and ["a", "b"].
@@ -210,13 +277,10 @@ func headers(table map[string]any) (http.Header, error) {
 			h = http.Header{}
 		}
 		for _, value := range values {
-			if strings.ContainsAny(name+value, "\r\n\x00") || name == "" {
-				return nil, fmt.Errorf("header %.80q has characters that no header can carry", name)
-			}
 			h.Add(name, value)
 		}
 	}
-	return h, nil
+	return h, checkHeader(h)
 }
 
 // clients reads "a.pem", ["a.pem", "b.pem"] and [["a.cert", "a.key"], ["b.pem", ""]].
@@ -294,10 +358,19 @@ func (r *hostsReader) pool(files []string) (*x509.CertPool, error) {
 
 // dockerCerts reads a directory as Docker lays it out.
 func (r *hostsReader) dockerCerts() (Host, error) {
-	entries, err := os.ReadDir(r.dir)
+	dir, err := os.Open(r.dir)
 	if err != nil {
 		return Host{}, err
 	}
+	defer dir.Close()
+	entries, err := dir.ReadDir(maxCertsDir + 1)
+	if err != nil && err != io.EOF {
+		return Host{}, err
+	}
+	if len(entries) > maxCertsDir {
+		return Host{}, fmt.Errorf("it has more than %d files", maxCertsDir)
+	}
+	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
 	var h Host
 	var cas []string
 	for _, e := range entries {
@@ -322,17 +395,17 @@ func (r *hostsReader) file(name string) ([]byte, error) {
 	if !filepath.IsAbs(name) {
 		name = filepath.Join(r.dir, name)
 	}
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxConfigFile+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(data) > maxConfigFile {
+	data, _, err := regular.ReadFile(name, maxConfigFile)
+	switch {
+	case errors.Is(err, regular.ErrTooLarge):
 		return nil, fmt.Errorf("%s is larger than %d bytes", name, maxConfigFile)
+	case errors.Is(err, regular.ErrNotRegular):
+		return nil, fmt.Errorf("%s %w", name, err)
+	case err != nil:
+		return nil, err
+	}
+	if r.size += len(data); r.size > maxConfigFiles {
+		return nil, fmt.Errorf("the files that hosts.toml names have more than %d bytes in all", maxConfigFiles)
 	}
 	fmt.Fprintf(r.sum, "%q %d ", name, len(data))
 	r.sum.Write(data)

@@ -17,6 +17,16 @@ import (
 	"github.com/pullkit/pullkit/puller/content"
 )
 
+// listOf is the hosts of a registry, not in use.
+func listOf(t *testing.T, c *Client, registry string) ([]*endpoint, error) {
+	k, err := c.of(t.Context(), registry)
+	if err != nil {
+		return nil, err
+	}
+	c.endpoints.release(k)
+	return k.list, nil
+}
+
 // certsDir writes files below a certs.d directory.
 func certsDir(t testing.TB, files map[string]string) string {
 	dir := t.TempDir()
@@ -63,7 +73,7 @@ unknown_key = 1
 	assert.Equal(t, []any{"http://a.example:5001/proxy", Pull, true, true, 1}, []any{a.URL, a.Capabilities, a.SkipVerify, a.OverridePath, len(a.Certificates)})
 
 	c := &Client{CertsDir: dir}
-	list, err := c.of("reg.example:5000")
+	list, err := listOf(t, c, "reg.example:5000")
 	require.NoError(t, err)
 	var urls []string
 	for _, ep := range list {
@@ -119,6 +129,10 @@ func TestReadHostsRefuses(t *testing.T) {
 		"absent client":       `client = "absent.pem"`,
 		"header a number":     "[header]\nx = 1",
 		"header with newline": "[header]\nx = \"a\\nb\"",
+		"header with control": "[header]\nx = \"CANARY\\u0001\"",
+		"header with delete":  "[header]\nx = \"CANARY\\u007f\"",
+		"header of two words": "[header]\n\"x y\" = \"CANARY\"",
+		"root capability":     `capabilities = ["fly"]`,
 		"scheme":              `[host."ftp://a.example"]`,
 		"user info":           `[host."https://u:CANARY@a.example"]`,
 		"server with query":   `server = "https://a.example?x=y"`,
@@ -178,20 +192,20 @@ func FuzzReadHosts(f *testing.F) {
 func TestHostsReread(t *testing.T) {
 	dir := certsDir(t, map[string]string{"reg.example/hosts.toml": `server = "https://one.example"`})
 	c := &Client{CertsDir: dir, RootCAs: x509.NewCertPool()}
-	first, err := c.of("reg.example")
+	first, err := listOf(t, c, "reg.example")
 	require.NoError(t, err)
-	again, err := c.of("reg.example")
+	again, err := listOf(t, c, "reg.example")
 	require.NoError(t, err)
 	assert.Same(t, first[0], again[0])
 
 	c.endpoints.byName["reg.example"].until = time.Now() // half a minute goes by
-	again, err = c.of("reg.example")
+	again, err = listOf(t, c, "reg.example")
 	require.NoError(t, err)
 	assert.Same(t, first[0], again[0], "nothing has changed")
 
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "reg.example", "hosts.toml"), []byte(`server = "https://two.example"`), 0o600))
 	c.endpoints.byName["reg.example"].until = time.Now()
-	again, err = c.of("reg.example")
+	again, err = listOf(t, c, "reg.example")
 	require.NoError(t, err)
 	assert.Equal(t, "two.example", again[0].base.Host)
 	assert.True(t, again[0].mirror, "the registry's credentials were not given for another host")
@@ -215,7 +229,7 @@ func TestServer(t *testing.T) {
 		{"reg.example:5000", Hosts{Server: Host{SkipVerify: true}}, nil, "https://reg.example:5000/v2/app/blobs/x", false},
 	} {
 		c := &Client{PlainHTTP: tt.plain, Hosts: map[string]Hosts{tt.registry: tt.hosts}}
-		list, err := c.of(tt.registry)
+		list, err := listOf(t, c, tt.registry)
 		require.NoError(t, err)
 		require.Len(t, list, 1)
 		assert.Equal(t, tt.want, list[0].url(list[0].scheme(), "app", "blobs", "x").String())
@@ -224,7 +238,7 @@ func TestServer(t *testing.T) {
 	}
 	// A registry that stands in its own list is not asked twice.
 	c := &Client{Hosts: map[string]Hosts{"reg.example": {Mirrors: []Host{{URL: "https://m.example"}, {URL: "https://reg.example", SkipVerify: true}}}}}
-	list, err := c.of("reg.example")
+	list, err := listOf(t, c, "reg.example")
 	require.NoError(t, err)
 	require.Len(t, list, 2)
 	assert.True(t, list[1].host.SkipVerify)

@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -367,5 +368,57 @@ func TestKeepAlive(t *testing.T) {
 		c.CloseIdleConnections()
 		// Up to eight at the same time, and a few that lose a race.
 		assert.LessOrEqual(t, dials, 20, "TLS %v", secure)
+	}
+}
+
+// TestNoPlainHTTPThroughAProxy: a registry that is taken for one on loopback by its
+// name is not asked over http through a proxy, whatever the proxy answers to CONNECT,
+// and whichever of the two schemes it is for. The password stays here.
+func TestNoPlainHTTPThroughAProxy(t *testing.T) {
+	for name, connect := range map[string]func(w http.ResponseWriter, r *http.Request){
+		"refuses": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) },
+		"hangs up": func(w http.ResponseWriter, _ *http.Request) {
+			conn, _, _ := w.(http.Hijacker).Hijack()
+			_ = conn.Close()
+		},
+		"answers what is not TLS": func(w http.ResponseWriter, _ *http.Request) {
+			conn, _, _ := w.(http.Hijacker).Hijack()
+			_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 400 Bad Request\r\n\r\n")
+			_ = conn.Close()
+		},
+	} {
+		for _, schemes := range []string{"http https", "https", "http"} {
+			t.Run(name+" "+schemes, func(t *testing.T) {
+				var mu sync.Mutex
+				var seen []string
+				server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					mu.Lock()
+					seen = append(seen, r.Method+" "+r.Header.Get("Authorization"))
+					mu.Unlock()
+					if r.Method == http.MethodConnect {
+						connect(w, r)
+						return
+					}
+					challenge(`Basic realm="proxy"`)(w, r)
+				}))
+				defer server.Close()
+				proxy, err := url.Parse(server.URL)
+				require.NoError(t, err)
+				c := &registry.Client{Reconnects: -1, Proxy: func(req *http.Request) (*url.URL, error) {
+					if slices.Contains(strings.Fields(schemes), req.URL.Scheme) {
+						return proxy, nil
+					}
+					return nil, nil
+				}}
+				defer c.CloseIdleConnections()
+				for range 2 {
+					_, _, err = c.Manifest(t.Context(), reference.MustParse("registry.localhost:1/app:v1"), robot, "")
+					assert.Error(t, err)
+				}
+				for _, line := range seen {
+					assert.Equal(t, "CONNECT ", line)
+				}
+			})
+		}
 	}
 }

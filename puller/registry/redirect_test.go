@@ -1,13 +1,19 @@
 package registry_test
 
 import (
+	"context"
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/pullkit/pullkit/credentials"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/puller/registry"
 	"github.com/pullkit/pullkit/reference"
@@ -127,5 +133,162 @@ func TestPrivateRedirects(t *testing.T) {
 		} else {
 			assert.ErrorIs(t, err, content.ErrForbiddenURL, "%s to %s", tt.image, tt.target)
 		}
+	}
+}
+
+// TestPlainRedirects: a blob may be fetched over http after https where the caller
+// listed the storage host, without Authorization and verified all the same. Nothing
+// else may, and the error names the way.
+func TestPlainRedirects(t *testing.T) {
+	ref := reference.MustParse("reg.example/app:v1")
+	storage := func(target string) (*world, map[string]http.HandlerFunc) {
+		servers := map[string]http.HandlerFunc{
+			"https://reg.example":         signedIn(`Basic realm="r"`, redirectTo(target)),
+			"http://storage.example":      text(hello),
+			"http://storage.example:80":   text(hello),
+			"http://storage.example:9000": redirectTo("https://cdn.example/y"),
+			"https://cdn.example":         text(hello),
+		}
+		return newWorld(servers), servers
+	}
+	for _, tt := range []struct {
+		target string
+		listed []string
+		ok     bool
+	}{
+		{"http://storage.example/x?sig=1", []string{"storage.example"}, true},
+		{"http://storage.example:80/x", []string{"storage.example"}, true},
+		{"http://storage.example/x", []string{"http://storage.example:80/"}, true},
+		{"http://storage.example:9000/x", []string{"storage.example:9000"}, true},
+		{"http://storage.example:9000/x", []string{"storage.example"}, false},
+		{"http://storage.example/x", []string{"example", "other.example", ""}, false},
+		{"http://storage.example/x", nil, false},
+	} {
+		w, _ := storage(tt.target)
+		c := &registry.Client{Transport: w, PlainHTTP: tt.listed}
+		data, err := read(t.Context(), c, ref, robot, helloBlob())
+		if !tt.ok {
+			assert.ErrorIs(t, err, content.ErrForbiddenURL, tt.target)
+			assert.ErrorContains(t, err, "to allow it for blobs, list that host in Client.PlainHTTP")
+			continue
+		}
+		require.NoError(t, err, tt.target)
+		assert.Equal(t, hello, string(data))
+		for _, line := range w.asked()[2:] {
+			assert.NotContains(t, line, "Basic")
+		}
+		_, _, err = c.Manifest(t.Context(), ref, robot, "")
+		assert.ErrorIs(t, err, content.ErrForbiddenURL, "no manifest")
+		assert.NotContains(t, err.Error(), "PlainHTTP")
+	}
+}
+
+// An endless body is given a byte a second, and ends when it is closed.
+type endless struct{ closed chan struct{} }
+
+func (b *endless) Read(p []byte) (int, error) {
+	select {
+	case <-b.closed:
+		return 0, http.ErrBodyReadAfterClose
+	case <-time.After(time.Second / 3):
+		return copy(p, "."), nil
+	}
+}
+
+func (b *endless) Close() error {
+	select {
+	case <-b.closed:
+	default:
+		close(b.closed)
+	}
+	return nil
+}
+
+// TestRedirectWithEndlessBody: the body of a redirect is given a second, then closed,
+// and the redirect is followed.
+func TestRedirectWithEndlessBody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		body := &endless{closed: make(chan struct{})}
+		tr := &timed{steps: []func(*http.Request) (*http.Response, error){func(req *http.Request) (*http.Response, error) {
+			resp, err := code(307, "Location", "https://cdn.example/x")(req)
+			resp.Body = body
+			return resp, err
+		}, raw(200, 5, io.EOF, hello)}}
+		began := time.Now()
+		data, err := read(t.Context(), &registry.Client{Transport: tr}, reference.MustParse("reg.example/app:v1"), nobody, helloBlob())
+		require.NoError(t, err)
+		assert.Equal(t, hello, string(data))
+		assert.Len(t, tr.at, 2)
+		assert.LessOrEqual(t, time.Since(began), 1500*time.Millisecond)
+	})
+}
+
+// TestRedirectOverTCPWithEndlessBody: the same over HTTP/1.1 and HTTP/2 as they are.
+func TestRedirectOverTCPWithEndlessBody(t *testing.T) {
+	for _, secure := range []bool{false, true} {
+		server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/x" {
+				text(hello)(w, r)
+				return
+			}
+			redirectTo("/x")(w, r)
+			w.(http.Flusher).Flush()
+			<-r.Context().Done()
+		}))
+		server.EnableHTTP2 = secure
+		c := &registry.Client{Stall: time.Second}
+		if secure {
+			server.StartTLS()
+			c.RootCAs = server.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
+		} else {
+			server.Start()
+			c.PlainHTTP = []string{server.Listener.Addr().String()}
+		}
+		data, err := read(t.Context(), c, reference.MustParse(server.Listener.Addr().String()+"/app:v1"), nobody, helloBlob())
+		require.NoError(t, err)
+		assert.Equal(t, hello, string(data))
+		c.CloseIdleConnections()
+		server.Close()
+	}
+}
+
+// TestHeadersThatCannotBeSent: a token that no header can carry is the credential's
+// fault, and the next credential is tried; a header or a User-Agent is the
+// configuration's. Nothing is sent, nothing is waited for, and no value is shown.
+func TestHeadersThatCannotBeSent(t *testing.T) {
+	ref := reference.MustParse("reg.example/app:v1")
+	for _, token := range []string{"CANARY\r\nX: y", "CANARY\x00", "CANARY\x7f", "\x01CANARY"} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(map[string]http.HandlerFunc{"https://reg.example": signedIn(`Basic realm="r"`, serveAll)})
+			c := &registry.Client{Transport: w}
+			began := time.Now()
+			bad := credentials.Credential{RegistryToken: credentials.Conceal(token)}
+			var last error
+			_, err := credentials.Each(t.Context(), credentials.Static{bad, robot}, ref, func(ctx context.Context, cred credentials.Credential) (struct{}, error) {
+				_, err := read(ctx, c, ref, cred, helloBlob())
+				if err != nil {
+					last = err
+				}
+				return struct{}{}, err
+			})
+			require.NoError(t, err, "the next credential")
+			assert.ErrorIs(t, last, content.ErrUnauthorized)
+			assert.NotContains(t, last.Error(), "CANARY")
+			assert.Zero(t, time.Since(began))
+			assert.Len(t, w.asked(), 2, "the good one")
+		})
+	}
+	for name, c := range map[string]*registry.Client{
+		"value":      {Hosts: map[string]registry.Hosts{"reg.example": {Server: registry.Host{Header: http.Header{"X-A": {"CANARY\x01"}}}}}},
+		"name":       {Hosts: map[string]registry.Hosts{"reg.example": {Server: registry.Host{Header: http.Header{"X A": {"CANARY"}}}}}},
+		"a mirror's": {Hosts: map[string]registry.Hosts{"reg.example": {Mirrors: []registry.Host{{URL: "m.example", Header: http.Header{"X-A": {"CANARY\x7f"}}}}}}},
+		"user agent": {UserAgent: "a\r\nb"},
+	} {
+		w := newWorld(nil)
+		c.Transport = w
+		_, _, err := c.Manifest(t.Context(), ref, robot, "")
+		assert.ErrorIs(t, err, content.ErrConfig, name)
+		assert.NotContains(t, err.Error(), "CANARY", name)
+		assert.Empty(t, w.asked(), name)
 	}
 }

@@ -81,9 +81,10 @@ func (ep *endpoint) askPlain(ctx context.Context, r request, secure error) (*ans
 }
 
 // noTLS reports whether a loopback registry failed because it speaks no TLS at
-// all. A certificate that is wrong is TLS.
+// all. A certificate that is wrong is TLS, and what a proxy does says nothing about
+// the registry behind it. A Transport of the caller's may use a proxy unseen.
 func (ep *endpoint) noTLS(ctx context.Context, err error) bool {
-	if ctx.Err() != nil || ep.trips.spokeTLS.Load() {
+	if ctx.Err() != nil || ep.trips.spokeTLS.Load() || ep.trips.proxied.Load() || ep.client.Transport != nil {
 		return false
 	}
 	kind := content.KindOf(err)
@@ -140,6 +141,9 @@ func (a *answer) heldBack(refused *content.Error, home *url.URL) error {
 // redirect has left it.
 func (ep *endpoint) follow(ctx context.Context, u *url.URL, r request, auth authorization) (*answer, error) {
 	home := originOf(u)
+	if !fieldValue(auth.header) {
+		return nil, failf(content.ErrUnauthorized, u.Host, "the credential's token has characters that no header can carry")
+	}
 	a := &answer{watch: newWatch(ctx, ep.client.stall()), secrets: slices.Concat(auth.secrets(), secretsOf(r.cred), ep.secrets())}
 	for hops := 0; ; hops++ {
 		own := originOf(u) == home
@@ -165,7 +169,7 @@ func (ep *endpoint) follow(ctx context.Context, u *url.URL, r request, auth auth
 		if !isRedirect(resp.StatusCode) {
 			return a, nil
 		}
-		next, err := target(u, resp.Header.Get("Location"), a.secrets)
+		next, err := ep.target(u, resp.Header.Get("Location"), r.kind == "blobs", a.secrets)
 		a.drain()
 		if err == nil && hops == maxRedirects {
 			err = a.failf(content.ErrRedirect, "more than %d redirects", maxRedirects)
@@ -216,8 +220,10 @@ func isRedirect(status int) bool {
 	return false
 }
 
-// target checks where a redirect leads.
-func target(from *url.URL, location string, secrets []string) (*url.URL, error) {
+// target checks where a redirect leads. A blob may be fetched over http after https if
+// the caller listed the host, because its bytes are verified by digest and carry no
+// credential; a manifest behind a tag and a token are not verified by anything else.
+func (ep *endpoint) target(from *url.URL, location string, blob bool, secrets []string) (*url.URL, error) {
 	failf := func(kind content.Kind, format string, args ...any) error {
 		return fail(kind, from.Host, fmt.Errorf(format, args...), secrets...)
 	}
@@ -232,8 +238,10 @@ func target(from *url.URL, location string, secrets []string) (*url.URL, error) 
 		return nil, failf(content.ErrRedirect, "a redirect to scheme %s", quote(u.Scheme, 40, secrets))
 	case u.User != nil:
 		return nil, failf(content.ErrForbiddenURL, "a redirect with user info, to %s", quote(u.Host, 200, secrets))
-	case from.Scheme == "https" && u.Scheme == "http":
+	case from.Scheme == "https" && u.Scheme == "http" && !blob:
 		return nil, failf(content.ErrForbiddenURL, "a redirect from https to http, to %s", quote(u.Host, 200, secrets))
+	case from.Scheme == "https" && u.Scheme == "http" && !ep.client.speaksPlain(u.Host):
+		return nil, failf(content.ErrForbiddenURL, "a redirect from https to http, to %s; to allow it for blobs, list that host in Client.PlainHTTP", quote(u.Host, 200, secrets))
 	}
 	u.Fragment, u.RawFragment = "", ""
 	return u, nil
@@ -267,10 +275,14 @@ func (a *answer) readError() []byte {
 	return body
 }
 
-// drain gets rid of a body that nobody wants.
+// drain reads the body of a redirect, which nobody needs, so that its connection can
+// be used again. A body that does not end soon is closed, which costs the connection;
+// the request goes on to where the redirect leads.
 func (a *answer) drain() {
 	a.watch.arm()
 	defer a.watch.rest()
+	late := time.AfterFunc(min(probeTime, a.watch.limit/2), func() { _ = a.Body.Close() })
+	defer late.Stop()
 	_, _ = io.CopyN(io.Discard, a.Body, maxErrorBody)
 	_ = a.Body.Close()
 }

@@ -96,7 +96,7 @@ func (ep *endpoint) tokenTry(ctx context.Context, want tokenRequest, form url.Va
 		if !isRedirect(resp.StatusCode) {
 			return a.token(req.Method)
 		}
-		next, err := target(req.URL, resp.Header.Get("Location"), a.secrets)
+		next, err := ep.target(req.URL, resp.Header.Get("Location"), false, a.secrets)
 		a.drain()
 		switch {
 		case err != nil:

@@ -27,6 +27,7 @@ type transports struct {
 	mu       sync.Mutex
 	byRoute  map[route]*http.Transport
 	spokeTLS atomic.Bool // the host once answered with a TLS record
+	proxied  atomic.Bool // a request to the host once went to a proxy
 }
 
 // A route is what decides which connections a request may use.
@@ -131,6 +132,14 @@ func (t *transports) newTransport(r route) *http.Transport {
 			if h, ok := req.Context().Value(hopKey{}).(*hop); ok {
 				h.proxied = u != nil
 			}
+			if r.own && u != nil {
+				t.proxied.Store(true)
+				if ep.guessed && req.URL.Scheme == "http" {
+					// That http is spoken there is a guess about this machine, and a
+					// proxy would read the password.
+					return nil, &forbiddenError{"a registry on loopback is not asked over http through a proxy, unless it is listed in Client.PlainHTTP"}
+				}
+			}
 			return u, err
 		},
 		DialContext:            t.dial(r),
@@ -138,6 +147,7 @@ func (t *transports) newTransport(r route) *http.Transport {
 		TLSHandshakeTimeout:    c.stall(),
 		DisableCompression:     true,
 		MaxIdleConnsPerHost:    idlePerHost,
+		MaxIdleConns:           2 * idlePerHost,
 		IdleConnTimeout:        idleTimeout,
 		MaxResponseHeaderBytes: maxHeader,
 		ReadBufferSize:         readBuffer,
@@ -153,7 +163,7 @@ func (t *transports) dial(r route) func(context.Context, string, string) (net.Co
 	ep := t.endpoint
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		if h, ok := ctx.Value(hopKey{}).(*hop); ok && h.proxied {
-			return ep.connect(ctx, network, addr, nil)
+			return ep.client.endpoints.counted(ep.connect(ctx, network, addr, nil))
 		}
 		if r.own && ep.host.DialTimeout > 0 {
 			var cancel context.CancelFunc
@@ -164,7 +174,7 @@ func (t *transports) dial(r route) func(context.Context, string, string) (net.Co
 		if err == nil && r.own && ep.guessed {
 			conn = &firstByte{Conn: conn, spoke: &t.spokeTLS}
 		}
-		return conn, err
+		return ep.client.endpoints.counted(conn, err)
 	}
 }
 
@@ -244,6 +254,29 @@ func (ep *endpoint) checkLiteral(host string, mayPrivate bool) error {
 		return ep.checkAddr(netip.AddrFrom4([4]byte{127, 0, 0, 1}), mayPrivate)
 	}
 	return nil
+}
+
+// counted counts a new connection until it is closed.
+func (e *endpoints) counted(conn net.Conn, err error) (net.Conn, error) {
+	if err != nil {
+		return nil, err
+	}
+	e.conns.Add(1)
+	defer e.trim()
+	return &countedConn{Conn: conn, open: &e.conns}, nil
+}
+
+type countedConn struct {
+	net.Conn
+	open   *atomic.Int64
+	closed atomic.Bool
+}
+
+func (c *countedConn) Close() error {
+	if !c.closed.Swap(true) {
+		c.open.Add(-1)
+	}
+	return c.Conn.Close()
 }
 
 // A firstByte connection notes whether the other side begins with a TLS record.

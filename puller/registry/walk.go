@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 
 	"github.com/opencontainers/go-digest"
 
@@ -17,10 +18,11 @@ import (
 // eachHost asks one host after another until one answers. A mirror is asked
 // once; the last host, the registry, is asked again as far as patience goes.
 func (c *Client) eachHost(ctx context.Context, ref reference.Reference, cred credentials.Credential, need Capability, try attempt) error {
-	hosts, err := c.candidates(ref.Registry(), need, "")
+	hosts, release, err := c.candidates(ctx, ref.Registry(), need, "")
 	if err != nil {
 		return err
 	}
+	defer release()
 	var failed []error
 	for i, ep := range hosts {
 		p := c.patience()
@@ -43,23 +45,25 @@ func (c *Client) eachHost(ctx context.Context, ref reference.Reference, cred cre
 }
 
 // candidates lists the hosts to ask for something, leaving out mirrors that
-// lately did not answer, or gave wrong bytes for the digest.
-func (c *Client) candidates(registry string, need Capability, dgst digest.Digest) ([]*endpoint, error) {
-	all, err := c.of(registry)
+// lately did not answer, or gave wrong bytes for the digest. The hosts are in use
+// until release is called.
+func (c *Client) candidates(ctx context.Context, registry string, need Capability, dgst digest.Digest) (hosts []*endpoint, release func(), err error) {
+	all, err := c.of(ctx, registry)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var hosts []*endpoint
-	for i, ep := range all {
-		last := i == len(all)-1
+	release = sync.OnceFunc(func() { c.endpoints.release(all) })
+	for i, ep := range all.list {
+		last := i == len(all.list)-1
 		if ep.can(need) && (last || ep.health.well() && !c.rejected.has(ep, dgst)) {
 			hosts = append(hosts, ep)
 		}
 	}
 	if len(hosts) == 0 {
-		return nil, failf(content.ErrConfig, registry, "no host is configured that may be asked for it")
+		release()
+		return nil, nil, failf(content.ErrConfig, registry, "no host is configured that may be asked for it")
 	}
-	return hosts, nil
+	return hosts, release, nil
 }
 
 func (c *Client) mirrorFailed(ctx context.Context, ep *endpoint, err error) {

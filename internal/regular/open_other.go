@@ -1,0 +1,6 @@
+//go:build !unix
+
+package regular
+
+// nonBlocking is nothing where no file is a named pipe.
+const nonBlocking = 0

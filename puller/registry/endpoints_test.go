@@ -1,0 +1,199 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/pullkit/pullkit/puller/content"
+)
+
+// A refusing transport answers nothing.
+type refusing struct{}
+
+func (refusing) RoundTrip(*http.Request) (*http.Response, error) {
+	return nil, fmt.Errorf("connection refused")
+}
+
+// TestRegistriesAreForgotten: of many registries the longest idle are forgotten, and
+// those in use stay.
+func TestRegistriesAreForgotten(t *testing.T) {
+	c := &Client{Transport: refusing{}, Reconnects: -1}
+	used, err := c.of(t.Context(), "used.example")
+	require.NoError(t, err)
+	for i := range 3 * maxRegistries {
+		_, _, err := c.Manifest(t.Context(), mustRef(fmt.Sprintf("r%d.example/app", i)), noCredential, "")
+		require.Error(t, err)
+		if i%100 == 0 {
+			_, _, err = c.Manifest(t.Context(), mustRef("often.example/app"), noCredential, "")
+			require.Error(t, err)
+		}
+	}
+	e := &c.endpoints
+	assert.LessOrEqual(t, len(e.byName), maxRegistries)
+	assert.Equal(t, len(e.byName), e.idle.Len()+1)
+	assert.Same(t, used, e.byName["used.example"])
+	assert.Contains(t, e.byName, "often.example")
+	assert.Contains(t, e.byName, fmt.Sprintf("r%d.example", 3*maxRegistries-1))
+	assert.NotContains(t, e.byName, "r0.example")
+
+	// All in use: none can go.
+	for i := range maxRegistries + 10 {
+		_, err := c.of(t.Context(), fmt.Sprintf("held%d.example", i))
+		require.NoError(t, err)
+	}
+	assert.Equal(t, maxRegistries+11, len(e.byName))
+	e.release(used)
+	_, err = c.of(t.Context(), "one-more.example")
+	require.NoError(t, err)
+	assert.NotContains(t, e.byName, "used.example")
+}
+
+// TestBodyKeepsItsRegistry: a registry is in use as long as one of its blobs is read.
+func TestBodyKeepsItsRegistry(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") }))
+	defer server.Close()
+	host := server.Listener.Addr().String()
+	c := &Client{PlainHTTP: []string{host}}
+	body, _, err := c.Blob(t.Context(), mustRef(host+"/app"), noCredential, ocispec.Descriptor{Digest: digest.FromString("hello"), Size: 5}, 0, -1)
+	require.NoError(t, err)
+	k := c.endpoints.byName[host]
+	assert.Equal(t, 1, k.users)
+	data, err := io.ReadAll(body)
+	require.NoError(t, err)
+	assert.Equal(t, "hello", string(data))
+	for range 2 {
+		assert.NoError(t, body.Close())
+	}
+	assert.Zero(t, k.users)
+	_, _, err = c.Blob(t.Context(), mustRef(host+"/app"), noCredential, ocispec.Descriptor{Digest: digest.FromString("hello"), Size: 5}, 9, -1)
+	assert.Error(t, err)
+	assert.Zero(t, k.users)
+	c.CloseIdleConnections()
+	assert.Zero(t, c.endpoints.conns.Load())
+}
+
+// TestIdleConnectionsAreBounded: in all, over many registries; one that was asked
+// lately keeps its own.
+func TestIdleConnectionsAreBounded(t *testing.T) {
+	var open atomic.Int64
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(404) }))
+	server.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+		switch s {
+		case http.StateNew:
+			open.Add(1)
+		case http.StateClosed:
+			open.Add(-1)
+		}
+	}
+	server.Start()
+	defer server.Close()
+	dials := map[string]int{}
+	c := &Client{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		dials[addr]++
+		return new(net.Dialer).DialContext(ctx, network, server.Listener.Addr().String())
+	}}
+	const registries = 3 * maxConns
+	for i := range registries {
+		c.PlainHTTP = append(c.PlainHTTP, fmt.Sprintf("r%d.example", i))
+	}
+	for i := range registries {
+		_, _, err := c.Manifest(t.Context(), mustRef(fmt.Sprintf("r%d.example/app", i)), noCredential, "")
+		require.ErrorIs(t, err, content.ErrNotFound)
+	}
+	_, _, err := c.Manifest(t.Context(), mustRef(fmt.Sprintf("r%d.example/app", registries-2)), noCredential, "")
+	require.ErrorIs(t, err, content.ErrNotFound)
+	assert.Equal(t, 1, dials[fmt.Sprintf("r%d.example:80", registries-2)], "connections in use lately are kept")
+	assert.LessOrEqual(t, c.endpoints.conns.Load(), int64(maxConns)+2)
+	assert.Eventually(t, func() bool { return open.Load() <= maxConns+2 }, 10*time.Second, 10*time.Millisecond, "and closed")
+	c.CloseIdleConnections()
+	assert.Zero(t, c.endpoints.conns.Load())
+}
+
+// TestHungFilesHoldNoCall: a file system that does not answer holds no call past its
+// ctx, or past the stall time; other registries are asked meanwhile; one reader a
+// registry waits for it, and not more than a few in all.
+func TestHungFilesHoldNoCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hung := make(chan struct{})
+		var mu sync.Mutex
+		readers := map[string]int{}
+		c := &Client{CertsDir: "/certs.d", Transport: refusing{}, Reconnects: -1}
+		c.endpoints.read = func(_, registry string) (Hosts, string, error) {
+			mu.Lock()
+			readers[registry]++
+			mu.Unlock()
+			if strings.HasPrefix(registry, "hung") {
+				<-hung
+			}
+			return Hosts{}, "", nil
+		}
+		ask := func(ctx context.Context, registry string) error {
+			_, _, err := c.Manifest(ctx, mustRef(registry+"/app"), noCredential, "")
+			return err
+		}
+		began := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		assert.ErrorIs(t, ask(ctx, "hung.example"), context.DeadlineExceeded)
+		assert.Equal(t, time.Second, time.Since(began))
+
+		err := ask(t.Context(), "hung.example")
+		assert.ErrorIs(t, err, content.ErrConfig)
+		assert.ErrorContains(t, err, "does not answer")
+		assert.Equal(t, 16*time.Second, time.Since(began))
+		assert.Equal(t, 1, readers["hung.example"], "the second call waits for the first one's reader")
+
+		assert.ErrorIs(t, ask(t.Context(), "other.example"), content.ErrNetwork)
+		c.CloseIdleConnections()
+		assert.Equal(t, 16*time.Second, time.Since(began))
+
+		var calls sync.WaitGroup
+		for i := range 10 * maxReaders {
+			calls.Go(func() { assert.ErrorIs(t, ask(t.Context(), fmt.Sprintf("hung%d.example", i)), content.ErrConfig) })
+		}
+		calls.Wait()
+		assert.Equal(t, maxReaders+1, len(readers), "with other.example")
+		close(hung)
+		synctest.Wait()
+		assert.ErrorIs(t, ask(t.Context(), "hung.example"), content.ErrNetwork, "it answers again")
+		assert.Empty(t, c.endpoints.readings)
+	})
+}
+
+// TestConfigFilesAreBoundedTogether: the files that a hosts.toml names are bounded together.
+func TestConfigFilesAreBoundedTogether(t *testing.T) {
+	list := "ca = ["
+	files := map[string]string{"reg.example/big.crt": strings.Repeat("x", maxConfigFile)}
+	for range 20 {
+		list += `"big.crt",`
+	}
+	files["reg.example/hosts.toml"] = list + "]"
+	_, err := ReadHosts(certsDir(t, files), "reg.example")
+	assert.Error(t, err)
+	files["reg.example/big.crt"] += "x"
+	_, err = ReadHosts(certsDir(t, files), "reg.example")
+	assert.ErrorContains(t, err, "is larger than")
+	files = map[string]string{"reg.example/a.cert": "x"}
+	dir := certsDir(t, files)
+	for i := range maxCertsDir {
+		require.NoError(t, os.WriteFile(fmt.Sprintf("%s/reg.example/%d", dir, i), nil, 0o600))
+	}
+	_, err = ReadHosts(dir, "reg.example")
+	assert.ErrorContains(t, err, "more than")
+}

@@ -1,0 +1,179 @@
+package registry_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/puller/registry"
+	"github.com/pullkit/pullkit/reference"
+)
+
+// hostsDir writes a hosts.toml for a registry below a new certs.d directory.
+func hostsDir(t *testing.T, registry, text string) string {
+	dir := t.TempDir()
+	require.NoError(t, os.Mkdir(filepath.Join(dir, registry), 0o700))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, registry, "hosts.toml"), []byte(text), 0o600))
+	return dir
+}
+
+// hub is Docker Hub with a mirror before it.
+func hub(mirror http.HandlerFunc) *world {
+	return newWorld(map[string]http.HandlerFunc{
+		"https://m.example":            mirror,
+		"https://docker.io":            redirectTo("https://www.docker.com/"),
+		"https://www.docker.com":       text("<html>"),
+		"https://registry-1.docker.io": signedIn(`Basic realm="r"`, serveAll),
+		"https://index.docker.io":      signedIn(`Basic realm="r"`, serveAll),
+	})
+}
+
+// TestHostsVectors runs the published cases.
+func TestHostsVectors(t *testing.T) {
+	data, err := os.ReadFile("testdata/vectors/field/hosts.json")
+	require.NoError(t, err)
+	var doc struct {
+		Cases []struct {
+			ID, Dir, Toml, Image string
+			Mirror               int
+			List                 bool
+			Expect               struct{ Outcome, Asked string }
+		}
+	}
+	require.NoError(t, json.Unmarshal(data, &doc))
+	require.Len(t, doc.Cases, 3)
+	for _, tt := range doc.Cases {
+		t.Run(tt.ID, func(t *testing.T) {
+			mirror := status(tt.Mirror)
+			if tt.Mirror == http.StatusOK {
+				mirror = serveAll
+			}
+			w := hub(mirror)
+			dir := hostsDir(t, tt.Dir, tt.Toml)
+			if tt.List {
+				dir += string(filepath.ListSeparator) + filepath.Join(dir, "absent")
+			}
+			_, _, err := (&registry.Client{CertsDir: dir, Transport: w}).Manifest(t.Context(), reference.MustParse(tt.Image), robot, "")
+			require.NoError(t, err)
+			assert.True(t, slices.ContainsFunc(w.asked(), func(line string) bool { return strings.Contains(line, "https://"+tt.Expect.Asked+"/") }))
+		})
+	}
+}
+
+// TestHubNames: whatever name of Docker Hub a hosts.toml has, the Hub's registry host
+// is asked, as a registry and not as a mirror: with its credentials and without ?ns=.
+func TestHubNames(t *testing.T) {
+	for _, server := range []string{"https://docker.io", "https://docker.io/", "docker.io", "https://Docker.IO:443", "https://docker.io/v2", "https://registry-1.docker.io", "https://index.docker.io", "https://index.docker.io/v2/"} {
+		for _, toml := range []string{
+			"server = \"" + server + "\"\n[host.\"https://m.example\"]\n",
+			"server = \"" + server + "\"\n[host.\"https://m.example\"]\n[host.\"" + server + "\"]\n",
+		} {
+			w := hub(status(503))
+			c := &registry.Client{CertsDir: hostsDir(t, "docker.io", toml), Transport: w}
+			_, _, err := c.Manifest(t.Context(), reference.MustParse("team/app:v1"), robot, "")
+			require.NoError(t, err, toml)
+			asked := w.asked()
+			require.Len(t, asked, 3, toml)
+			host := "registry-1.docker.io"
+			if strings.Contains(server, "index.") {
+				host = "index.docker.io"
+			}
+			assert.Equal(t, []string{"GET https://" + host + "/v2/team/app/manifests/v1", "GET https://" + host + "/v2/team/app/manifests/v1 Basic"}, asked[1:], toml)
+		}
+	}
+	w := hub(status(503))
+	c := &registry.Client{CertsDir: hostsDir(t, "_default", "server = \"https://docker.io\"\n"), Transport: w, Reconnects: -1}
+	_, _, err := c.Manifest(t.Context(), reference.MustParse("other.example/team/app:v1"), robot, "")
+	assert.Error(t, err, "another registry's credentials are not the Hub's")
+	assert.Equal(t, []string{"GET https://registry-1.docker.io/v2/team/app/manifests/v1?ns=other.example"}, w.asked())
+}
+
+// TestRootKeysWithoutServer: capabilities and override_path hold for the server that
+// the file names, and for nothing where it names none; header and its like hold for
+// the registry.
+func TestRootKeysWithoutServer(t *testing.T) {
+	ref := reference.MustParse("reg.example/app:v1")
+	for toml, want := range map[string]string{
+		"override_path = true\n":      "GET https://reg.example/v2/app/manifests/v1",
+		"capabilities = [\"push\"]\n": "GET https://reg.example/v2/app/manifests/v1",
+		"capabilities = [\"pull\"]\noverride_path = true\n[header]\nX-A = \"1\"\n": "GET https://reg.example/v2/app/manifests/v1",
+		"server = \"https://reg.example/x\"\noverride_path = true\n":               "GET https://reg.example/x/app/manifests/v1",
+	} {
+		w := newWorld(map[string]http.HandlerFunc{"https://reg.example": func(w http.ResponseWriter, r *http.Request) {
+			if strings.Contains(toml, "X-A") {
+				assert.Equal(t, "1", r.Header.Get("X-A"))
+			}
+			serveAll(w, r)
+		}})
+		_, _, err := (&registry.Client{CertsDir: hostsDir(t, "reg.example", toml), Transport: w}).Manifest(t.Context(), ref, nobody, "")
+		require.NoError(t, err, toml)
+		assert.Equal(t, []string{want}, w.asked(), toml)
+	}
+	_, _, err := (&registry.Client{CertsDir: hostsDir(t, "reg.example", "server = \"https://reg.example\"\ncapabilities = [\"push\"]\n"), Transport: newWorld(nil)}).Manifest(t.Context(), ref, nobody, "")
+	assert.ErrorIs(t, err, content.ErrConfig, "the server that the file names is not for pulling")
+}
+
+// TestCertsDirList: a list is searched in its order, as the system splits paths; a
+// directory that is missing is passed over, but if none is there the configuration is
+// wrong, and nothing is asked.
+func TestCertsDirList(t *testing.T) {
+	one := hostsDir(t, "reg.example", "[host.\"https://m1.example\"]\n")
+	two := hostsDir(t, "reg.example", "[host.\"https://m2.example\"]\n")
+	rest := hostsDir(t, "_default", "[host.\"https://rest.example\"]\n")
+	absent, file := filepath.Join(one, "absent"), filepath.Join(one, "reg.example", "hosts.toml")
+	for _, tt := range []struct {
+		list []string
+		want string
+	}{
+		{[]string{one, two}, "m1.example"},
+		{[]string{two, one}, "m2.example"},
+		{[]string{absent, two}, "m2.example"},
+		{[]string{one, absent}, "m1.example"},
+		{[]string{"", one}, "m1.example"},
+		{[]string{rest, one}, "rest.example"}, // as containerd: the first directory that has an answer
+		{[]string{one, rest}, "m1.example"},
+		{[]string{t.TempDir()}, "reg.example"},
+		{[]string{absent, t.TempDir()}, "reg.example"},
+		{[]string{absent}, ""},
+		{[]string{absent, absent + "2"}, ""},
+		{[]string{"", ""}, ""},
+		{[]string{file}, ""},
+	} {
+		w := newWorld(map[string]http.HandlerFunc{"https://m1.example": serveAll, "https://m2.example": serveAll, "https://rest.example": serveAll, "https://reg.example": serveAll})
+		dir := strings.Join(tt.list, string(filepath.ListSeparator))
+		_, _, err := (&registry.Client{CertsDir: dir, Transport: w}).Manifest(t.Context(), reference.MustParse("reg.example/app:v1"), nobody, "")
+		asked := w.asked()
+		if tt.want == "" {
+			assert.ErrorIs(t, err, content.ErrConfig, dir)
+			assert.Empty(t, asked, dir)
+			continue
+		}
+		require.NoError(t, err, dir)
+		require.Len(t, asked, 1)
+		assert.Contains(t, asked[0], "https://"+tt.want+"/", dir)
+	}
+}
+
+// TestCertsDirAppears: a directory that was missing is looked for again.
+func TestCertsDirAppears(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := filepath.Join(t.TempDir(), "certs.d")
+		w := newWorld(map[string]http.HandlerFunc{"https://reg.example": serveAll})
+		c := &registry.Client{CertsDir: dir, Transport: w}
+		_, _, err := c.Manifest(t.Context(), reference.MustParse("reg.example/app:v1"), nobody, "")
+		assert.ErrorIs(t, err, content.ErrConfig)
+		assert.ErrorContains(t, err, "certs.d")
+		require.NoError(t, os.Mkdir(dir, 0o700))
+		_, _, err = c.Manifest(t.Context(), reference.MustParse("reg.example/app:v1"), nobody, "")
+		assert.NoError(t, err)
+	})
+}

@@ -1,0 +1,55 @@
+//go:build linux || darwin || freebsd || netbsd || openbsd || dragonfly
+
+package registry
+
+import (
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/pullkit/pullkit/internal/realtest"
+	"github.com/pullkit/pullkit/puller/content"
+)
+
+// TestPipesHoldNoCall: a pipe or a device in the place of hosts.toml or of a file that
+// it names is an error at once, and other registries are asked all the while.
+func TestPipesHoldNoCall(t *testing.T) {
+	_, cert, _ := realtest.NewCA(t).Issue(t, "client", "client")
+	for name, toml := range map[string]string{
+		"hosts.toml":  "",
+		"ca.crt":      `ca = "ca.crt"`,
+		"other.crt":   `ca = ["other.crt"]`,
+		"client.pem":  `client = "client.pem"`,
+		"key.pem":     `client = [["` + cert + `", "key.pem"]]`,
+		"mirror.crt":  "[host.\"https://m.example\"]\nca = \"mirror.crt\"",
+		"docker.crt":  "",
+		"docker.cert": "",
+	} {
+		for _, device := range []string{"", "/dev/zero"} {
+			dir := certsDir(t, map[string]string{"reg.example/unrelated": ""})
+			at := filepath.Join(dir, "reg.example", name)
+			if toml != "" {
+				require.NoError(t, os.WriteFile(filepath.Join(dir, "reg.example", "hosts.toml"), []byte(toml), 0o600))
+			}
+			if device == "" {
+				require.NoError(t, syscall.Mkfifo(at, 0o600))
+			} else {
+				require.NoError(t, os.Symlink(device, at))
+			}
+			c := &Client{CertsDir: dir, Transport: refusing{}, Reconnects: -1}
+			began := time.Now()
+			_, _, err := c.Manifest(t.Context(), mustRef("reg.example/app"), noCredential, "")
+			assert.ErrorIs(t, err, content.ErrConfig, name)
+			assert.ErrorContains(t, err, "is no regular file", name)
+			_, _, err = c.Manifest(t.Context(), mustRef("other.example/app"), noCredential, "")
+			assert.ErrorIs(t, err, content.ErrNetwork, name)
+			c.CloseIdleConnections()
+			assert.Less(t, time.Since(began), c.stall())
+		}
+	}
+}
