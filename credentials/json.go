@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/pullkit/pullkit/internal/strictjson"
 )
 
 // maxDocument bounds a config.json, a Secret's value, a manifest, a provider
@@ -34,12 +36,16 @@ func checkJSON(data []byte) error {
 	if len(bytes.TrimSpace(data)) == 0 {
 		return errors.New("is empty")
 	}
-	var syntax *json.SyntaxError
-	if errors.As(json.Unmarshal(data, new(json.RawMessage)), &syntax) {
-		return fmt.Errorf("is not JSON: syntax error at byte %d", syntax.Offset)
+	var syntax *strictjson.Error
+	if errors.As(strictjson.Decode(data, strictjson.Limits{Depth: maxJSONDepth}, (*strictjson.Reader).Skip), &syntax) {
+		return fmt.Errorf("is not JSON: syntax error at byte %d", syntax.Offset+1)
 	}
 	return errors.New("is not JSON")
 }
+
+// maxJSONDepth is how deep encoding/json reads. The place of an error is not taken
+// from there, because its two implementations count differently.
+const maxJSONDepth = 10_000
 
 // readObject returns the members of an object in their order, none for null.
 // The data must have passed checkJSON: only the places where values begin and

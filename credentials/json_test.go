@@ -3,6 +3,7 @@ package credentials
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -55,6 +56,20 @@ func FuzzReadObject(f *testing.F) {
 		}
 		assert.False(t, dec.More())
 	})
+}
+
+// TestPlaceOfASyntaxError holds that the place is that of the first byte that no JSON
+// text can have there, or of the word it is in, counted from 1, whichever
+// implementation of encoding/json the
+// program is built with.
+func TestPlaceOfASyntaxError(t *testing.T) {
+	for text, want := range map[string]int{
+		"x": 1, " x": 2, "{} x": 4, `{"a":}`: 6, `{"a":1,}`: 8, "[1 2]": 4, "tru": 1, `{"a" 1}`: 6, "[1,": 4, "---\n": 2, "{'a':1}": 2,
+		strings.Repeat("[", maxJSONDepth+1): maxJSONDepth + 2,
+	} {
+		err := checkJSON([]byte(text))
+		assert.EqualError(t, err, fmt.Sprintf("is not JSON: syntax error at byte %d", want), "%.20q", text)
+	}
 }
 
 // TestStrictDocuments holds what is refused, and that the error tells the name of
