@@ -9,7 +9,5 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func mkfifo(t testing.TB, path string) { require.NoError(t, syscall.Mkfifo(path, 0o600)) }
-
 // end ends a process, which must be there.
 func end(t testing.TB, pid int) { require.NoError(t, syscall.Kill(pid, syscall.SIGKILL)) }

@@ -42,8 +42,8 @@ func TestVerdictOf(t *testing.T) {
 		{fmt.Errorf("wrapped: %w", fs.ErrNotExist), VerdictAbsent},
 		{fmt.Errorf("wrapped: %w", fs.ErrPermission), VerdictDenied},
 		{&fs.PathError{Op: "open", Path: "x", Err: syscall.ENOENT}, VerdictAbsent},
-		{syscall.ENOSPC, ""},
-		{&net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}, VerdictUnavailable},
+		{syscall.EIO, ""},
+		{&net.OpError{Op: "dial", Err: errors.New("connection refused")}, VerdictUnavailable},
 		{context.DeadlineExceeded, VerdictUnavailable},
 	} {
 		assert.Equal(t, tt.want, VerdictOf(tt.err), "%v", tt.err)

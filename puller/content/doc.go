@@ -52,9 +52,10 @@
 //
 // ErrNotFound is also an fs.ErrNotExist, ErrUnauthorized and ErrDenied are an
 // fs.ErrPermission. A caller that gave up (Canceled in the vectors) gets the
-// error of its context, which has no kind. A full disk is an ErrStore that wraps
-// syscall.ENOSPC. A name that does not parse never gets this far: package puller
-// answers it with InvalidImageName.
+// error of its context, which has no kind. A full disk, or a quota that is used up, is
+// an ErrStore that is ErrNoSpace, and syscall.ENOSPC where the system has that name. A
+// name that does not parse never gets this far: package puller answers it with
+// InvalidImageName.
 //
 // # Left out
 //

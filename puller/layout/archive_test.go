@@ -12,7 +12,6 @@ import (
 	"iter"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -267,5 +266,5 @@ func TestImportOfABomb(t *testing.T) {
 	require.NoError(t, w.Close())
 	archive := bytes.ReplaceAll(b.Bytes(), []byte("XXX.sparse"), []byte("GNU.sparse")) // which a Writer refuses
 	_, err = openTest(t, t.TempDir()).Import(t.Context(), bytes.NewReader(archive), ImportConfig{})
-	assert.ErrorIs(t, err, syscall.ENOSPC, "%v", err)
+	assert.ErrorIs(t, err, content.ErrNoSpace, "%v", err)
 }

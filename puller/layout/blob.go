@@ -7,8 +7,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -101,16 +101,52 @@ func (l *Layout) touch(name string, now time.Time) {
 // stampFound stamps a blob that another program wrote and that was found good.
 // Its bytes are made durable before the stamp says that they are.
 func (l *Layout) stampFound(name string, f file) error {
-	err := f.Sync()
-	for _, cannot := range []error{syscall.EROFS, syscall.EINVAL, fs.ErrPermission, errors.ErrUnsupported} {
-		if errors.Is(err, cannot) {
-			return nil // a store that may only be read: it is hashed again next time
-		}
-	}
+	err := l.syncFound(name, f)
 	if err == nil {
 		l.touch(name, l.cfg.Now())
 	}
+	if errors.Is(err, errUnsynced) {
+		return nil // it is hashed again next time
+	}
 	return err
+}
+
+// errUnsynced says that a blob cannot be synced here: the store may only be read, or
+// another program replaced the blob just now.
+var errUnsynced = errors.New("cannot be synced")
+
+// syncFound syncs a file that was opened for reading. Some systems sync only what was
+// opened for writing, so it is opened again for the sync alone.
+func (l *Layout) syncFound(name string, f file) error {
+	err := f.Sync()
+	if l.fs.NeedsWriting(err) {
+		err = l.syncByWriting(name, f)
+	}
+	cannot := append([]error{fs.ErrPermission, fs.ErrNotExist, errors.ErrUnsupported, errNotRegular, errOtherFile}, readOnlyNumbers...)
+	if slices.ContainsFunc(cannot, func(target error) bool { return errors.Is(err, target) }) {
+		return fmt.Errorf("%w: %w", errUnsynced, err)
+	}
+	return err
+}
+
+func (l *Layout) syncByWriting(name string, read file) error {
+	f, err := l.fs.OpenFile(name, os.O_RDWR)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	was, err := read.Stat()
+	if err != nil {
+		return err
+	}
+	is, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if !l.fs.SameFile(was, is) {
+		return fmt.Errorf("%q: %w", name, errOtherFile)
+	}
+	return f.Sync()
 }
 
 // rehash reports whether the blob's bytes have its digest, and stamps it if they

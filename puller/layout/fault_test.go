@@ -55,7 +55,7 @@ func TestFailEveryOperation(t *testing.T) {
 	}{
 		{"once", false, true, syscall.EIO},
 		{"for ever", true, true, syscall.EIO},
-		{"once, disk full", false, false, syscall.ENOSPC},
+		{"once, disk full", false, false, content.ErrNoSpace},
 		{"for ever, no descriptors", true, false, syscall.EMFILE},
 	} {
 		t.Run(mode.name, func(t *testing.T) {

@@ -42,6 +42,9 @@ type fsys interface {
 	// Busy reports whether an operation failed because another program has the file
 	// open just now, as systems have it where an open file excludes others.
 	Busy(err error) bool
+	// NeedsWriting reports whether a sync failed because the file was opened for
+	// reading alone.
+	NeedsWriting(err error) bool
 	// SameFile reports whether both are of one file.
 	SameFile(a, b fs.FileInfo) bool
 	// Accessed is the time of last access, and zero if the system does not tell.

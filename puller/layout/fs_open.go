@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"syscall"
 )
 
 // OpenFile looks at the name before it opens, so that no pipe blocks it, and
@@ -46,7 +45,7 @@ func openRegular(d *osDir, name, base string, flag int) (file, error) {
 		return nil, fmt.Errorf("%q: %w", name, errNotRegular)
 	}
 	h, err := d.open(base, name, flag&^os.O_CREATE)
-	if errors.Is(err, syscall.ELOOP) {
+	if isLink(err) {
 		return nil, nil // it is a link by now
 	}
 	if err != nil {

@@ -370,6 +370,7 @@ func (f *osFS) TryLock(key string) (func() error, error) {
 }
 
 func (f *osFS) Busy(err error) bool               { return busy(err) }
+func (f *osFS) NeedsWriting(err error) bool       { return needsWriting(err) }
 func (f *osFS) SameFile(a, b fs.FileInfo) bool    { return os.SameFile(a, b) }
 func (f *osFS) Accessed(fi fs.FileInfo) time.Time { return accessed(fi) }
 

@@ -333,6 +333,7 @@ func (m *memFS) SameFile(a, b fs.FileInfo) bool {
 }
 
 func (m *memFS) Busy(error) bool                   { return false }
+func (m *memFS) NeedsWriting(error) bool           { return false }
 func (m *memFS) Accessed(fi fs.FileInfo) time.Time { return fi.(memInfo).atime }
 func (m *memFS) Free() (int64, error)              { return 1 << 40, nil }
 

@@ -5,10 +5,10 @@ import (
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
+	"github.com/pullkit/pullkit/puller/content"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -43,7 +43,7 @@ func (s *session) open(t *testing.T, disk *memDisk) (l *Layout, quiet func(bool)
 		if s.fails && op != "lock" && s.r.Float64() < 0.08 {
 			s.said += fmt.Sprintf(" (%s %s fails)", op, name)
 			s.trouble++
-			return syscall.ENOSPC
+			return content.ErrNoSpace
 		}
 		return nil
 	}}, Config{})
@@ -199,7 +199,7 @@ func TestListThatCannotBeBegun(t *testing.T) {
 	disk, full := newMemDisk(), true
 	l, err := openFS("mem", &hookFS{&memFS{disk}, func(op, name string) error {
 		if full && op == "write" && name == listName(desc.Digest) {
-			return syscall.ENOSPC
+			return content.ErrNoSpace
 		}
 		return nil
 	}}, Config{})
@@ -209,7 +209,7 @@ func TestListThatCannotBeBegun(t *testing.T) {
 	_, err = in.WriteAt(data[:100], 0)
 	require.NoError(t, err)
 	_, err = in.WriteAt(data[5000:6000], 5000)
-	require.ErrorIs(t, err, syscall.ENOSPC)
+	require.ErrorIs(t, err, content.ErrNoSpace)
 	full = false
 	_, err = in.WriteAt(data[7000:8000], 7000)
 	require.NoError(t, err)

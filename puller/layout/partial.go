@@ -8,10 +8,10 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"syscall"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/puller/content"
 )
 
 // askFreeFrom is the size from which the free space is asked for first.
@@ -175,7 +175,7 @@ func (l *Layout) keptBytes(desc ocispec.Descriptor) (int64, error) {
 	return done.total(), err
 }
 
-// checkSpace is an error that wraps ENOSPC if so many bytes cannot fit.
+// checkSpace is an error that wraps content.ErrNoSpace if so many bytes cannot fit.
 func (l *Layout) checkSpace(missing int64) error {
 	if missing < askFreeFrom {
 		return nil
@@ -186,7 +186,7 @@ func (l *Layout) checkSpace(missing int64) error {
 		return nil
 	}
 	if free < missing {
-		return fmt.Errorf("%d bytes are missing and %d are free: %w", missing, free, syscall.ENOSPC)
+		return fmt.Errorf("%d bytes are missing and %d are free: %w", missing, free, content.ErrNoSpace)
 	}
 	return nil
 }

@@ -207,3 +207,56 @@ func TestBusyLockFile(t *testing.T) {
 		assert.Less(t, time.Since(start), busyFor+time.Second)
 	})
 }
+
+// A readerSyncFS syncs what was opened for writing alone, as Windows and AIX do.
+type readerSyncFS struct {
+	fsys
+	writing error // answer to an open for writing; nil for none
+}
+
+var errForReading = &os.PathError{Op: "sync", Path: "blob", Err: os.ErrPermission}
+
+func (f readerSyncFS) NeedsWriting(err error) bool { return err == error(errForReading) }
+
+func (f readerSyncFS) OpenFile(name string, flag int) (file, error) {
+	if flag&os.O_RDWR != 0 && f.writing != nil {
+		return nil, f.writing
+	}
+	h, err := f.fsys.OpenFile(name, flag)
+	if err == nil && flag&os.O_RDWR == 0 {
+		return forReading{h}, nil
+	}
+	return h, err
+}
+
+type forReading struct{ file }
+
+func (forReading) Sync() error { return errForReading }
+
+// What another program wrote is synced, and hashed once, also where a file is not
+// synced by the handle that it was read by. In a store that may only be read it is
+// used all the same.
+func TestForeignBlobIsSyncedByWriting(t *testing.T) {
+	for _, writing := range []error{nil, os.ErrPermission, errNotRegular, os.ErrNotExist} {
+		l := openTest(t, t.TempDir())
+		l.fs = readerSyncFS{l.fs, writing}
+		data, desc := blobOf(1, 1000)
+		require.NoError(t, l.ready(desc.Digest))
+		require.NoError(t, os.WriteFile(pathOf(l, desc), data, 0o644))
+		for range 2 {
+			ok, err := l.Has(t.Context(), desc)
+			require.NoError(t, err, "%v", writing)
+			assert.True(t, ok)
+		}
+		fi, err := os.Stat(pathOf(l, desc))
+		require.NoError(t, err)
+		assert.Equal(t, writing == nil, fi.ModTime().Equal(stamp), "%v", writing)
+	}
+	l := openTest(t, t.TempDir())
+	l.fs = readerSyncFS{l.fs, errors.New("input/output error")}
+	data, desc := blobOf(1, 1000)
+	require.NoError(t, l.ready(desc.Digest))
+	require.NoError(t, os.WriteFile(pathOf(l, desc), data, 0o644))
+	_, err := l.Has(t.Context(), desc)
+	assert.Error(t, err, "its bytes may not be on the disk")
+}

@@ -9,7 +9,6 @@ import (
 	"os"
 	"strconv"
 	"sync"
-	"syscall"
 )
 
 // A Network is a network in memory: what listens in it can be dialled through
@@ -44,7 +43,7 @@ func (n *Network) Listen(addr string) (net.Listener, error) {
 	}
 	addr = net.JoinHostPort(host, port)
 	if n.listeners[addr] != nil {
-		return nil, &net.OpError{Op: "listen", Net: "tcp", Err: os.NewSyscallError("bind", syscall.EADDRINUSE)}
+		return nil, &net.OpError{Op: "listen", Net: "tcp", Err: os.NewSyscallError("bind", errAddrInUse)}
 	}
 	if n.listeners == nil {
 		n.listeners = map[string]*memListener{}
@@ -55,7 +54,8 @@ func (n *Network) Listen(addr string) (net.Listener, error) {
 }
 
 // DialContext connects to what listens on addr; its form is that of
-// http.Transport.DialContext. The error is ECONNREFUSED if nothing does.
+// http.Transport.DialContext. The error is this system's for a refused connection if
+// nothing listens: ECONNREFUSED on Unix.
 func (n *Network) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
 	if network != "tcp" && network != "tcp4" && network != "tcp6" {
 		return nil, fmt.Errorf("dial %q: %w", network, errors.ErrUnsupported)
@@ -63,7 +63,7 @@ func (n *Network) DialContext(ctx context.Context, network, addr string) (net.Co
 	n.mu.Lock()
 	l := n.listeners[addr]
 	n.mu.Unlock()
-	refused := &net.OpError{Op: "dial", Net: network, Addr: memAddr(addr).tcp(), Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
+	refused := &net.OpError{Op: "dial", Net: network, Addr: memAddr(addr).tcp(), Err: os.NewSyscallError("connect", errConnRefused)}
 	if l == nil {
 		return nil, refused
 	}

@@ -5,7 +5,6 @@ import (
 	"net"
 	"os"
 	"sync"
-	"syscall"
 	"time"
 )
 
@@ -46,7 +45,7 @@ func (c *memConn) Close() error { return c.end(io.EOF) }
 
 // reset ends the connection as a TCP reset does, but after what was written.
 func (c *memConn) reset() {
-	_ = c.end(opError("read", os.NewSyscallError("read", syscall.ECONNRESET)))
+	_ = c.end(opError("read", os.NewSyscallError("read", errConnReset)))
 }
 
 func (c *memConn) end(peerReads error) error {
@@ -112,7 +111,7 @@ func (h *half) write(p []byte) (int, error) {
 		case h.readErr != nil:
 			return n, opError("write", net.ErrClosed)
 		case h.readGone:
-			return n, opError("write", os.NewSyscallError("write", syscall.EPIPE))
+			return n, opError("write", os.NewSyscallError("write", errBrokenPipe))
 		case h.writeBy.passed():
 			return n, opError("write", os.ErrDeadlineExceeded)
 		case n == len(p):

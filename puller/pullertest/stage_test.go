@@ -12,7 +12,6 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -158,7 +157,7 @@ func TestFaults(t *testing.T) {
 		"whole":       {respond: Respond{BodyOf: "o"}, status: 200, body: "0123456789"},
 		"fill":        {respond: Respond{Body: "<", FillSize: 3, FillByte: "x", BodyTail: ">"}, status: 200, body: "<xxx>"},
 		"flip":        {respond: Respond{BodyOf: "o", FlipAt: at(1)}, status: 200, body: "0023456789"},
-		"cut rst":     {respond: Respond{BodyOf: "o", CutAfter: at(4)}, status: 200, body: "0123", err: syscall.ECONNRESET},
+		"cut rst":     {respond: Respond{BodyOf: "o", CutAfter: at(4)}, status: 200, body: "0123", err: errConnReset},
 		"cut fin":     {respond: Respond{BodyOf: "o", CutAfter: at(4), CutHow: "fin"}, status: 200, body: "0123", err: io.ErrUnexpectedEOF},
 		"too long":    {respond: Respond{BodyOf: "o", Length: at(99)}, status: 200, body: "0123456789", err: io.ErrUnexpectedEOF},
 		"too short":   {respond: Respond{BodyOf: "o", Length: at(3)}, status: 200, body: "012"},
@@ -360,7 +359,7 @@ func TestConnections(t *testing.T) {
 		ln, err := n.Listen("host.example:0")
 		require.NoError(t, err)
 		_, err = n.Listen(ln.Addr().String())
-		assert.ErrorIs(t, err, syscall.EADDRINUSE)
+		assert.ErrorIs(t, err, errAddrInUse)
 		_, err = n.Listen("no port")
 		assert.Error(t, err)
 		_, err = n.DialContext(t.Context(), "udp", "host.example:1")
@@ -403,9 +402,9 @@ func TestConnections(t *testing.T) {
 		c.(*memConn).reset()
 		got, err := io.ReadAll(s)
 		assert.Len(t, got, pipeSize, "what was written before the reset arrives")
-		assert.ErrorIs(t, err, syscall.ECONNRESET)
+		assert.ErrorIs(t, err, errConnReset)
 		_, err = s.Write([]byte("x"))
-		assert.ErrorIs(t, err, syscall.EPIPE)
+		assert.ErrorIs(t, err, errBrokenPipe)
 		_, err = c.Read(make([]byte, 1))
 		assert.ErrorIs(t, err, net.ErrClosed)
 		_, err = c.Write([]byte("x"))
@@ -416,6 +415,6 @@ func TestConnections(t *testing.T) {
 		_, err = ln.Accept()
 		assert.ErrorIs(t, err, net.ErrClosed)
 		_, err = n.DialContext(t.Context(), "tcp", ln.Addr().String())
-		assert.ErrorIs(t, err, syscall.ECONNREFUSED)
+		assert.ErrorIs(t, err, errConnRefused)
 	})
 }

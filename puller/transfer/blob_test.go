@@ -11,7 +11,6 @@ import (
 	"io/fs"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -157,7 +156,7 @@ func TestDiskFull(t *testing.T) {
 		layer := random(1, size)
 		ref := src.name(appName, src.image(t, amd64, layer))
 		_, err := transfer.New(transfer.Config{Source: src, Store: store}).Pull(t.Context(), spec(ref))
-		require.ErrorIs(t, err, syscall.ENOSPC)
+		require.ErrorIs(t, err, content.ErrNoSpace)
 		assert.ErrorIs(t, err, content.ErrStore)
 		assert.True(t, credentials.Stopped(err))
 		assert.NotContains(t, store.partials, digest.FromBytes(layer), "what there is of it takes the room that is missing")
@@ -172,7 +171,7 @@ func TestNoRoom(t *testing.T) {
 	ref := src.name(appName, src.image(t, amd64, a, b))
 	rt := transfer.New(transfer.Config{Source: src, Store: store})
 	_, err := rt.Pull(t.Context(), spec(ref))
-	require.ErrorIs(t, err, syscall.ENOSPC)
+	require.ErrorIs(t, err, content.ErrNoSpace)
 	assert.Equal(t, 1, src.requests(), "before the first byte")
 	assert.Empty(t, store.ingests)
 

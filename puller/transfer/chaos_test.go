@@ -7,7 +7,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"sync"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -93,7 +92,7 @@ func TestChaos(t *testing.T) {
 				Source: chaoticSource{src, d},
 				Store: faultyStore{store, func(what string) error {
 					if what == "write" && d.hit(0.002) {
-						return syscall.ENOSPC
+						return content.ErrNoSpace
 					}
 					if (what == "ingest" || what == "commit") && d.hit(0.01) {
 						return errors.New("broken")

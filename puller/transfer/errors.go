@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"syscall"
 
 	"github.com/pullkit/pullkit/credentials"
 	"github.com/pullkit/pullkit/internal/redact"
@@ -96,10 +95,9 @@ func failf(kind content.Kind, format string, args ...any) error {
 	return &content.Error{Kind: kind, Err: fmt.Errorf(format, args...)}
 }
 
-// full reports whether err says that the disk is, or that a quota is used up.
-func full(err error) bool {
-	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
-}
+// full reports whether err, of whatever Store, says that the disk is full or that a
+// quota is used up.
+func full(err error) bool { return errors.Is(ioError("write", err), content.ErrNoSpace) }
 
 // absent reports whether the Store just does not have it.
 func absent(err error) bool { return errors.Is(err, fs.ErrNotExist) }

@@ -49,7 +49,7 @@ func TestErrorsOfTheSeam(t *testing.T) {
 		{after(content.ErrTooLarge, 0), content.ErrTooLarge, true, -1},
 		{after(content.ErrRedirect, 0), content.ErrRedirect, true, -1},
 		{after(content.ErrConfig, 0), content.ErrConfig, true, -1},
-		{&content.Error{Kind: content.ErrStore, Err: syscall.ENOSPC}, syscall.ENOSPC, true, -1},
+		{&content.Error{Kind: content.ErrStore, Err: content.ErrNoSpace}, content.ErrNoSpace, true, -1},
 	} {
 		src := newFakeSource()
 		ref := src.name(appName, src.image(t, amd64, random(1, 100)))
@@ -160,7 +160,7 @@ func TestStoreFailures(t *testing.T) {
 	for name, s := range map[string]failingStore{
 		"Lookup": {lookup: syscall.EIO},
 		"Has":    {has: syscall.EIO},
-		"Ingest": {ingest: syscall.EROFS},
+		"Ingest": {ingest: syscall.EACCES},
 		"Open":   {open: syscall.EIO},
 		"Tag":    {tag: syscall.EIO},
 	} {

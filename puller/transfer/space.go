@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"syscall"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/puller/content"
@@ -37,7 +36,7 @@ func (r *Runtime) checkSpace(ctx context.Context) error {
 	if need <= free {
 		return nil
 	}
-	return &content.Error{Kind: content.ErrStore, Err: fmt.Errorf("%d bytes are missing and %d are free: %w", need, free, syscall.ENOSPC)}
+	return &content.Error{Kind: content.ErrStore, Err: fmt.Errorf("%d bytes are missing and %d are free: %w", need, free, content.ErrNoSpace)}
 }
 
 // outstanding is how many bytes all flights will still write, at most

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"sync"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -31,7 +30,7 @@ func TestRoomForExactlyThat(t *testing.T) {
 	}
 	store.free = need - 1
 	_, err = rt.Pull(t.Context(), spec(ref))
-	require.ErrorIs(t, err, syscall.ENOSPC)
+	require.ErrorIs(t, err, content.ErrNoSpace)
 	assert.Empty(t, src.blobGets)
 	store.free = need
 	_, err = rt.Pull(t.Context(), spec(ref))
@@ -98,7 +97,7 @@ func TestRoomForMoreThanThereIs(t *testing.T) {
 			synctest.Wait()
 			select {
 			case err := <-done:
-				assert.ErrorIs(t, err, syscall.ENOSPC)
+				assert.ErrorIs(t, err, content.ErrNoSpace)
 				full++
 			default: // waits in the Store
 			}

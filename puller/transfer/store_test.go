@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"iter"
 	"sync"
-	"syscall"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -183,7 +182,7 @@ func (in *memIngest) WriteAt(b []byte, off int64) (int, error) {
 	if in.s.fullAt > 0 && end > in.s.fullAt && (in.s.fullFor == "" || in.s.fullFor == in.desc.Digest) {
 		n := max(0, in.s.fullAt-off)
 		copy(in.p.data[off:], b[:n])
-		return int(n), &fs.PathError{Op: "write", Path: "blob", Err: syscall.ENOSPC}
+		return int(n), &fs.PathError{Op: "write", Path: "blob", Err: content.ErrNoSpace}
 	}
 	copy(in.p.data[off:], b)
 	in.p.note(off, end)

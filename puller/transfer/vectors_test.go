@@ -3,6 +3,7 @@ package transfer_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -11,7 +12,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -189,7 +189,7 @@ func (v vector) judgeError(t *testing.T, err error) {
 	kinds := map[string]error{
 		"DigestMismatch": content.ErrDigestMismatch, "SizeMismatch": content.ErrSizeMismatch,
 		"NotFound": content.ErrNotFound, "Unauthorized": content.ErrUnauthorized, "RateLimited": content.ErrRateLimited,
-		"DiskFull": syscall.ENOSPC, "Canceled": context.Canceled,
+		"DiskFull": content.ErrNoSpace, "Canceled": context.Canceled,
 	}
 	if want, ok := kinds[v.Want.Reason]; ok {
 		require.ErrorIs(t, err, want)
@@ -303,7 +303,7 @@ func (s *scripted) reply(r *http.Request, st step) *http.Response {
 	}
 	switch {
 	case st.Reply.CutAfter != nil:
-		res.Body = io.NopCloser(io.MultiReader(strings.NewReader(string(body[:*st.Reply.CutAfter])), errReader{syscall.ECONNRESET}))
+		res.Body = io.NopCloser(io.MultiReader(strings.NewReader(string(body[:*st.Reply.CutAfter])), errReader{errors.New("connection reset by peer")}))
 	case st.Reply.CancelAfter > 0:
 		hang := readFunc(func([]byte) (int, error) { s.cancel(); <-r.Context().Done(); return 0, r.Context().Err() })
 		res.Body = io.NopCloser(io.MultiReader(strings.NewReader(string(body[:st.Reply.CancelAfter])), hang))

@@ -11,7 +11,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -303,7 +302,7 @@ func TestWriteFailsBesideRead(t *testing.T) {
 				ref := src.name(appName, src.image(t, amd64, layer))
 				store := &strictStore{memStore: newMemStore(), write: func(off int64) (time.Duration, error) {
 					if off >= tt.failing {
-						return 10 * time.Millisecond, syscall.ENOSPC
+						return 10 * time.Millisecond, content.ErrNoSpace
 					}
 					return 0, nil
 				}}
@@ -311,7 +310,7 @@ func TestWriteFailsBesideRead(t *testing.T) {
 				rt.Processors(processors)
 				began := time.Now()
 				_, err := rt.Pull(t.Context(), spec(ref))
-				require.ErrorIs(t, err, syscall.ENOSPC, tt.network)
+				require.ErrorIs(t, err, content.ErrNoSpace, tt.network)
 				assert.Equal(t, content.ErrStore, content.KindOf(err), "%s: %v", tt.network, err)
 				assert.True(t, credentials.Stopped(err))
 				assert.Equal(t, 10*time.Millisecond, time.Since(began), "the network %s, %d processors", tt.network, processors)

@@ -1,0 +1,4 @@
+package content
+
+// FullNumbers are the system's numbers for a full disk, for tests.
+var FullNumbers = fullNumbers

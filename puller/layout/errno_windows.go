@@ -1,0 +1,16 @@
+package layout
+
+import (
+	"errors"
+	"syscall"
+)
+
+// isLink reports whether a file was not opened because it is a symbolic link.
+func isLink(err error) bool { return errors.Is(err, syscall.ELOOP) }
+
+// readOnlyNumbers are the system's numbers for a volume that is not written to.
+var readOnlyNumbers = []error{syscall.Errno(19)} // ERROR_WRITE_PROTECT
+
+// needsWriting reports whether a sync failed because the file was opened for reading
+// alone.
+func needsWriting(err error) bool { return errors.Is(err, syscall.ERROR_ACCESS_DENIED) }
