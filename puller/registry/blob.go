@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -50,9 +51,11 @@ func (c *Client) Blob(ctx context.Context, ref reference.Reference, cred credent
 		}
 	}()
 	b.patience = c.patience()
+	b.pace.enter(time.Now())
 	if err := b.open(); err != nil {
 		return nil, 0, err
 	}
+	b.elapse()
 	b.opening = false
 	return b, b.off, nil
 }
@@ -153,7 +156,7 @@ func (b *body) take(ep *endpoint, a *answer, start, length int64) error {
 		// The caller has nothing yet, so it can be given the answer as it is.
 		b.off, b.pos = start, start
 	}
-	b.answer, b.skip = a, b.pos-start
+	b.answer, b.skip, b.rate = a, b.pos-start, rate{}
 	b.left = a.ContentLength // -1 if the answer does not say
 	b.answers++
 	if b.from == nil {

@@ -18,10 +18,6 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// minRate is how many bytes a second a blob must bring, on average over twice
-// the stall time.
-const minRate = 1024
-
 // maxSkipped is how many times the size of a blob may be fetched again from a
 // host that ignores Range.
 const maxSkipped = 4
@@ -58,8 +54,9 @@ type body struct {
 	from    map[*endpoint]bool // which gave bytes
 	fresh   map[*endpoint]bool // which were asked for all of it after a bad range
 	failed  []error            // of hosts given up
-	rate    rate
-	err     error // final
+	rate    rate               // of the answer being read
+	pace    pace               // of the host being asked
+	err     error              // final
 }
 
 // open finds a host that has what is still to come.
@@ -102,14 +99,18 @@ func (b *body) leave(err error) {
 	b.failed = append(b.failed, err)
 	b.hosts = b.hosts[1:]
 	b.patience = b.client.patience()
-	b.rate = rate{}
+	b.pace = b.pace.anew(time.Now())
 }
+
+// elapse counts the time that has gone by in a call of the caller's.
+func (b *body) elapse() { b.pace.elapse(time.Now(), b.patience.ordered, b.client.maxWait()) }
 
 // Read gives the next bytes, from as many answers as it takes.
 func (b *body) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
+	b.pace.enter(time.Now())
 	for b.err == nil {
 		if b.pos == b.end {
 			b.err = io.EOF
@@ -146,7 +147,14 @@ func (b *body) readAnswer(p []byte) int {
 	if b.left > 0 {
 		b.left -= min(int64(n), b.left)
 	}
-	slow := b.rate.add(time.Since(began), n, 2*b.client.stall())
+	window := 2 * b.client.stall()
+	slow := b.rate.add(time.Since(began), n, window)
+	b.elapse()
+	// A host whose pace is too slow is given up at the second time in a row. Before
+	// that only an answer that is itself slow is cut: one that has just begun after a
+	// long wait may be what was waited for.
+	b.pace.add(0, n, window)
+	slow = slow || b.pace.slow > 1
 	if n == 0 && err == nil {
 		if b.idle++; b.idle > maxIdle {
 			err = io.ErrNoProgress
@@ -179,9 +187,6 @@ func (b *body) readAnswer(p []byte) int {
 // once is then no tighter a loop than to fetch blobs of that size.
 const enough = 1 << 20
 
-// errSlow is why an answer was cut that brought too little.
-var errSlow = fmt.Errorf("less than %d bytes a second", minRate)
-
 // cut ends an answer that did not bring all of it, and decides whether to ask on.
 func (b *body) cut(err error) {
 	a := b.answer
@@ -191,13 +196,13 @@ func (b *body) cut(err error) {
 		return
 	}
 	// An answer that brought something is followed by another at once, but not
-	// in a tight loop. Bytes that come one an answer are slow, too.
+	// in a tight loop.
 	pause := time.Duration(0)
 	if b.gained < enough {
 		pause = ownDelay(1) / 20
 	}
-	if b.gained > 0 && b.rate.add(pause, 0, 2*b.client.stall()) {
-		err = errSlow
+	if b.pace.slow > 1 && b.gained > 0 {
+		err = errSlow // bytes that come one an answer are slow, too
 	}
 	var failure error
 	other := len(b.hosts) > 1 && err == io.EOF && a.whole()
@@ -215,7 +220,7 @@ func (b *body) cut(err error) {
 	switch {
 	case other:
 		b.leave(failure)
-	case b.rate.slow > 1, b.skipped/maxSkipped > b.desc.Size:
+	case b.pace.slow > 1, b.skipped/maxSkipped > b.desc.Size:
 		if len(b.hosts) > 1 {
 			b.leave(failure)
 			return
@@ -297,29 +302,4 @@ func (b *body) Reject() bool {
 		}
 	}
 	return again
-}
-
-// A rate measures how fast a blob comes, over windows of time in which the
-// network was waited for.
-type rate struct {
-	spent time.Duration
-	bytes int
-	slow  int // windows in a row that were too slow
-}
-
-// add reports whether a window has just ended that was too slow.
-func (r *rate) add(d time.Duration, n int, window time.Duration) bool {
-	r.spent += d
-	r.bytes += n
-	if r.spent < window {
-		return false
-	}
-	slow := float64(r.bytes) < minRate*r.spent.Seconds()
-	r.spent, r.bytes = 0, 0
-	if slow {
-		r.slow++
-	} else {
-		r.slow = 0
-	}
-	return slow
 }

@@ -32,12 +32,22 @@ type Client struct {
 	PlainHTTP []string
 	// MaxWait is how long one call waits, since the last byte it got, because
 	// registries ask for it (Retry-After). Longer waits are returned in
-	// content.Error.RetryAfter. Zero means 60 seconds, negative never.
+	// content.Error.RetryAfter. Waits of one blob that come to more than MaxWait in
+	// all count as slowness of the registry; see Stall. Zero means 60 seconds,
+	// negative never.
 	MaxWait time.Duration
 	// Stall is how long an answer, or the next byte of one, may take to come
 	// before the request is cut and made again. A token may take twice that,
-	// with all its tries; a blob that brings less than 1 KiB/s over twice that
-	// is cut as well. Zero means 15 seconds.
+	// with all its tries.
+	//
+	// A blob must bring 1 KiB/s over twice that time. An answer that brings less is
+	// cut, and a host that is too slow twice in a row is given up. What counts is the
+	// time that the caller waits in Blob and Read, with connecting, tokens and tries
+	// again; not what the host orders to wait, up to MaxWait in all, and not what
+	// the caller does between its reads, up to an hour in all.
+	//
+	// Connecting is one part of the wait for an answer: a name with several
+	// addresses is tried at the next one within it. Zero means 15 seconds.
 	Stall time.Duration
 	// Reconnects is how many tries in a row may bring nothing new before a host
 	// is given up. Zero means 3, negative none.

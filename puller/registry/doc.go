@@ -80,8 +80,11 @@
 // bad document, or for a host whose name does not exist.
 // Retry-After, in seconds or as a date, is obeyed up to MaxWait, and beyond that
 // returned in content.Error.RetryAfter. An answer that brings nothing for Stall is
-// cut, and so is a blob that comes at less than 1 KiB/s over twice that; the
-// second time in a row ends it. Errors are those of package content.
+// cut, and so is one that comes at less than 1 KiB/s over twice that. A host from
+// which a blob comes more slowly than that, twice in a row, is given up: a mirror for
+// the next host, and for five minutes. All time from the blob's first request on
+// counts but what the caller and the host's own Retry-After take, each within a limit;
+// see Client.Stall. Errors are those of package content.
 //
 // Manifests have at most 4 MiB, token answers 1 MiB, headers 1 MiB, and of an
 // error's body 64 KiB are read. A blob is read one byte past its size and no

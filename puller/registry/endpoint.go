@@ -137,6 +137,9 @@ func (h *health) failed(err error) {
 	case content.ErrNetwork, content.ErrTimeout, content.ErrUnavailable, content.ErrRateLimited:
 		d = aside
 	}
+	if errors.Is(err, errSlow) {
+		d = 10 * aside // to find it out again would take longer than it is left out
+	}
 	if asked, _ := askedToWait(err); asked > 0 {
 		d = min(asked, 10*aside)
 	}

@@ -19,6 +19,7 @@ type patience struct {
 	maxWait time.Duration // for what servers ask to wait; negative: never
 	made    int           // tries since the last progress
 	waited  time.Duration // for servers, since the last progress
+	ordered time.Duration // for servers, in all
 }
 
 func (c *Client) patience() patience {
@@ -42,6 +43,7 @@ func (p *patience) next(ctx context.Context, err error) error {
 		}
 		wait = asked
 		p.waited += asked
+		p.ordered += asked
 	}
 	return sleep(ctx, wait)
 }

@@ -1,0 +1,235 @@
+package registry_test
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/puller/registry"
+	"github.com/pullkit/pullkit/reference"
+)
+
+// hiding answers each request after a while with the next n bytes of what is asked for,
+// honestly, and then ends the answer.
+func hiding(blob []byte, n int, after time.Duration) func(*http.Request) (*http.Response, error) {
+	return func(req *http.Request) (*http.Response, error) {
+		select {
+		case <-time.After(after):
+		case <-req.Context().Done():
+			return nil, req.Context().Err()
+		}
+		resp, err := drip(blob, n, 0, -1)(req)
+		resp.Body = io.NopCloser(io.LimitReader(resp.Body, int64(n)))
+		return resp, err
+	}
+}
+
+// split sends requests for m.example to one transport, all others to another.
+type split struct{ mirror, registry *timed }
+
+func (s split) RoundTrip(req *http.Request) (*http.Response, error) {
+	if req.URL.Host == "m.example" {
+		return s.mirror.RoundTrip(req)
+	}
+	return s.registry.RoundTrip(req)
+}
+
+type step = func(*http.Request) (*http.Response, error)
+
+// TestSlowBehindHeaders: time until an answer begins counts, too. A registry that lets
+// few bytes through with each answer is given up after twice two windows, however
+// little each single answer takes; a mirror is left for the registry.
+func TestSlowBehindHeaders(t *testing.T) {
+	blob := []byte(strings.Repeat("0123456789", 1000))
+	for _, n := range []int{1, 26, 40} {
+		synctest.Test(t, func(t *testing.T) {
+			began := time.Now()
+			tr := &timed{steps: []step{hiding(blob, n, 240*time.Millisecond)}}
+			_, err := blobRead(t, &registry.Client{Transport: tr, Stall: 300 * time.Millisecond}, blob)
+			assert.ErrorIs(t, err, content.ErrTimeout)
+			assert.ErrorContains(t, err, "less than 1024 bytes a second")
+			assert.InDelta(t, 1.3, time.Since(began).Seconds(), 0.4)
+		})
+		synctest.Test(t, func(t *testing.T) {
+			began := time.Now()
+			tr := &timed{steps: []step{hiding(blob, n, 14*time.Second+900*time.Millisecond)}}
+			_, err := blobRead(t, &registry.Client{Transport: tr}, blob)
+			assert.ErrorIs(t, err, content.ErrTimeout)
+			assert.InDelta(t, 75, time.Since(began).Seconds(), 16, "the default")
+		})
+		synctest.Test(t, func(t *testing.T) {
+			began := time.Now()
+			s := split{&timed{steps: []step{hiding(blob, n, 240*time.Millisecond)}}, &timed{steps: []step{drip(blob, 1<<20, 0, -1)}}}
+			c := &registry.Client{Transport: s, Stall: 300 * time.Millisecond, Hosts: map[string]registry.Hosts{"reg.example": {Mirrors: []registry.Host{{URL: "https://m.example"}}}}}
+			data, err := blobRead(t, c, blob)
+			require.NoError(t, err)
+			assert.Equal(t, blob, data)
+			assert.Len(t, s.registry.at, 1)
+			assert.InDelta(t, 1.3, time.Since(began).Seconds(), 0.4)
+			asked := len(s.mirror.at)
+			_, err = blobRead(t, c, blob)
+			require.NoError(t, err)
+			assert.Len(t, s.mirror.at, asked, "left out for a while")
+		})
+	}
+}
+
+// TestSlowTokens: time for tokens counts as well.
+func TestSlowTokens(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		blob := []byte(strings.Repeat("0123456789", 1000))
+		began, tokens := time.Now(), 0
+		tr := &timed{}
+		tr.steps = []step{func(req *http.Request) (*http.Response, error) {
+			switch {
+			case req.URL.Path == "/t":
+				time.Sleep(14 * time.Second)
+				tokens++
+				text := fmt.Sprintf(`{"token":"t%d"}`, tokens)
+				return raw(200, int64(len(text)), io.EOF, text)(req)
+			case req.Header.Get("Authorization") == fmt.Sprintf("Bearer t%d", tokens) && len(tr.at)%3 == 0:
+				return hiding(blob, 40, 0)(req)
+			}
+			return code(401, "WWW-Authenticate", `Bearer realm="https://reg.example/t"`)(req)
+		}}
+		_, err := blobRead(t, &registry.Client{Transport: tr}, blob)
+		assert.Error(t, err)
+		assert.Less(t, time.Since(began), 2*time.Minute)
+	})
+}
+
+// TestDripByRetryAfter: what a server orders to wait is not its slowness, but only up to
+// MaxWait in all.
+func TestDripByRetryAfter(t *testing.T) {
+	dripping := func(blob []byte, wait string) *timed {
+		tr := &timed{}
+		tr.steps = []step{func(req *http.Request) (*http.Response, error) {
+			if len(tr.at)%2 == 0 {
+				return code(503, "Retry-After", wait)(req)
+			}
+			return hiding(blob, 1, 0)(req)
+		}}
+		return tr
+	}
+	synctest.Test(t, func(t *testing.T) {
+		blob := []byte(strings.Repeat("x", 50))
+		data, err := blobRead(t, &registry.Client{Transport: dripping(blob, "1"), Stall: time.Second}, blob)
+		require.NoError(t, err, "49 seconds")
+		assert.Equal(t, blob, data)
+	})
+	for _, tt := range []struct {
+		wait        string
+		stall, max  time.Duration
+		least, most time.Duration
+	}{
+		{"1", time.Second, 0, 60 * time.Second, 66 * time.Second},
+		{"1", 0, 0, 2 * time.Minute, 130 * time.Second},
+		{"50", 0, 0, 2 * time.Minute, 3 * time.Minute},
+		{"1", time.Second, 10 * time.Second, 10 * time.Second, 16 * time.Second},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			began := time.Now()
+			blob := []byte(strings.Repeat("x", 10000))
+			_, err := blobRead(t, &registry.Client{Transport: dripping(blob, tt.wait), Stall: tt.stall, MaxWait: tt.max}, blob)
+			assert.ErrorIs(t, err, content.ErrTimeout)
+			assert.GreaterOrEqual(t, time.Since(began), tt.least)
+			assert.LessOrEqual(t, time.Since(began), tt.most)
+		})
+	}
+}
+
+// TestSlowButHonest: a link that keeps to 1 KiB/s is not cut, whatever came before.
+func TestSlowButHonest(t *testing.T) {
+	blob := make([]byte, 200<<10)
+	late := func(after time.Duration, then step) step {
+		return func(req *http.Request) (*http.Response, error) {
+			time.Sleep(after)
+			return then(req)
+		}
+	}
+	for name, tt := range map[string]struct {
+		tries    int
+		steps    []step
+		requests int
+	}{
+		"1,100 bytes a second":           {0, []step{drip(blob, 1100, time.Second, -1)}, 1},
+		"after two minutes of redirects": {0, []step{late(14*time.Second, code(307, "Location", "/a")), late(14*time.Second, code(307, "Location", "/b")), late(14*time.Second, drip(blob, 1500, time.Second, -1))}, 3},
+		"after minutes of back-off": {12, []step{broken, broken, broken, broken, broken, broken, broken, broken, broken, broken, broken,
+			drip(blob, 1500, time.Second, -1)}, 12},
+		"minutes of back-off between": {12, []step{raw(200, int64(len(blob)), io.ErrUnexpectedEOF, string(blob[:1000])), broken, broken, broken, broken, broken, broken, broken, broken, broken,
+			drip(blob, 1500, time.Second, -1)}, 11},
+		"cut again and again": {0, []step{late(2*time.Second, func(req *http.Request) (*http.Response, error) {
+			resp, err := drip(blob, 1500, time.Second, -1)(req)
+			resp.Body = io.NopCloser(io.LimitReader(resp.Body, 15000))
+			return resp, err
+		})}, 14},
+		"ordered to wait for each MiB quarter": {0, []step{
+			raw(200, int64(len(blob)), io.ErrUnexpectedEOF, string(blob[:80<<10])), code(429, "Retry-After", "55"), hiding(blob, 80<<10, 0), code(429, "Retry-After", "55"), hiding(blob, 80<<10, 0)}, 5},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				tr := &timed{steps: tt.steps}
+				desc := helloBlob()
+				desc.Size = int64(len(blob))
+				body, _, err := (&registry.Client{Transport: tr, Reconnects: tt.tries}).Blob(t.Context(), reference.MustParse("reg.example/app:v1"), nobody, desc, 0, -1)
+				require.NoError(t, err)
+				data := make([]byte, len(blob)) // in one piece: each read gets what there is
+				_, err = io.ReadFull(body, data)
+				require.NoError(t, err)
+				assert.NoError(t, body.Close())
+				assert.Equal(t, blob, data)
+				assert.Len(t, tr.at, tt.requests)
+			})
+		})
+	}
+}
+
+// TestSlowCaller: the caller's own time is not the server's, also over a day where it
+// takes more than 1 KiB/s; a caller that takes less is put up with for an hour.
+func TestSlowCaller(t *testing.T) {
+	for _, tt := range []struct {
+		size, each int
+		pause      time.Duration
+		ok         bool
+	}{
+		{100, 10, 5 * time.Minute, true},
+		{1 << 20, 16, 0, true},
+		{100 << 20, 64 << 10, time.Minute, true},    // 27 hours
+		{10000, 10, time.Minute, false},             // 17 hours
+		{10 << 20, 1 << 10, 2 * time.Second, false}, // half a KiB a second
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			blob := make([]byte, tt.size)
+			tr := &timed{steps: []step{drip(blob, 1<<20, 0, -1)}}
+			desc := helloBlob()
+			desc.Size = int64(tt.size)
+			body, _, err := (&registry.Client{Transport: tr}).Blob(t.Context(), reference.MustParse("reg.example/app:v1"), nobody, desc, 0, -1)
+			require.NoError(t, err)
+			began, got := time.Now(), 0
+			for buf := make([]byte, tt.each); err == nil; {
+				var n int
+				n, err = body.Read(buf)
+				got += n
+				time.Sleep(tt.pause)
+			}
+			assert.NoError(t, body.Close())
+			if tt.ok {
+				assert.Equal(t, io.EOF, err)
+				assert.Equal(t, tt.size, got)
+				assert.Len(t, tr.at, 1)
+				return
+			}
+			assert.ErrorIs(t, err, content.ErrTimeout)
+			assert.Greater(t, time.Since(began), time.Hour)
+			assert.Less(t, time.Since(began), time.Hour+5*time.Minute)
+		})
+	}
+}
