@@ -12,7 +12,6 @@ import (
 	"net/url"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/pullkit/pullkit/internal/panics"
@@ -187,17 +186,7 @@ func (ep *endpoint) connect(ctx context.Context, network, addr string, check fun
 		})
 		return conn, err
 	}
-	d := net.Dialer{Timeout: ep.client.stall()}
-	if check != nil {
-		d.ControlContext = func(_ context.Context, _, address string, _ syscall.RawConn) error {
-			ap, err := netip.ParseAddrPort(address)
-			if err != nil {
-				return fmt.Errorf("address %.80q cannot be checked: %w", address, err)
-			}
-			return caught(func() error { return check(ap.Addr()) })
-		}
-	}
-	return d.DialContext(ctx, network, addr)
+	return dialName(ctx, network, addr, ep.client.stall(), check)
 }
 
 // connectWith is connect with the caller's own way to dial.
