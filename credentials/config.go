@@ -1,12 +1,14 @@
 package credentials
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"hash/maphash"
 	"iter"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/pullkit/pullkit/reference"
@@ -15,13 +17,14 @@ import (
 // A Config is a config.json, .dockercfg or auth.json file that was read. It is a
 // [Keyring], a [Fingerprinter] and an [Explainer], and starts no program; see
 // [Config.WithHelpers] for those that the file names. It never changes. The zero
-// Config knows no credentials, nor does a nil one, which [ReadConfig] returns where
-// there is no file.
+// Config knows no credentials, nor does a nil one. [FindConfig] returns such a
+// Config where there is no file.
 type Config struct {
 	name     string
 	table    table
-	problems []error
+	problems problemList
 	helpers  helperNames
+	variable *Config // read from the environment, tried before all else; nil if none
 }
 
 // ParseConfig reads the text of a credential file. The base name of name says
@@ -29,8 +32,10 @@ type Config struct {
 // has them under auths. name is what the Origin of each credential tells.
 //
 // The error says that the document is unusable: no JSON, larger than 8 MiB, or
-// without an object of entries. Entries that are malformed are left out and
-// listed by [Config.Problems]; those without any credential are left out.
+// with something other than an object in place of an object. Entries that are
+// malformed are left out and listed by [Config.Problems]; those without any
+// credential are left out too, and listed with [ErrGivesNothing] unless a helper
+// keeps the login for their host.
 //
 // Field names are read without case, and of fields and keys written twice the
 // last counts, as for the kubelet; two auths objects add up.
@@ -40,18 +45,33 @@ func ParseConfig(data []byte, name string) (*Config, error) { return Rules{}.Par
 func (r Rules) ParseConfig(data []byte, name string) (*Config, error) {
 	es := entries{rules: r}
 	origin := Origin{Kind: KindFile, Name: name}
-	helpers, err := es.addDocument(origin, data, isLegacyName(name))
+	legacy := isLegacyName(name)
+	doc, err := es.addDocument(origin, data, legacy)
 	if err != nil {
 		return nil, &EntryError{Origin: origin, Err: err}
 	}
+	es.warnFile(origin, doc, legacy)
+	helpers := doc.helpers
 	return &Config{name: name, table: newTable(r, es.list), problems: es.problems, helpers: helpers}, nil
 }
 
 func isLegacyName(name string) bool { return filepath.Base(name) == ".dockercfg" }
 
 // Problems returns what was left out and why, and warnings about what was not: each
-// an [*EntryError], which for those wraps a [Warning].
-func (c *Config) Problems() []error { return slices.Clone(c.orZero().problems) }
+// an [*EntryError], which for those wraps a [Warning]. A program that the file names
+// is among them with [ErrHelperNotAsked].
+func (c *Config) Problems() []error {
+	c = c.orZero()
+	return append(c.ownProblems(), c.helpers.notAsked(c.origin())...)
+}
+
+// ownProblems are the Problems without those of the helpers.
+func (c *Config) ownProblems() []error {
+	if c.variable != nil {
+		return append(c.variable.problems.errors(), c.problems.errors()...)
+	}
+	return c.problems.errors()
+}
 
 // Name returns the name that the file was parsed under: its path, for one that
 // was read by [ReadConfig].
@@ -60,22 +80,65 @@ func (c *Config) Name() string { return c.orZero().name }
 // Lookup yields the credentials of the entries whose key matches, in reverse
 // byte order of the keys, which puts the longer path first; keys that say the
 // same come in the order of the file.
-func (c *Config) Lookup(_ context.Context, ref reference.Reference) iter.Seq2[Credential, error] {
-	return c.orZero().table.lookup(ref, "")
+func (c *Config) Lookup(ctx context.Context, ref reference.Reference) iter.Seq2[Credential, error] {
+	c = c.orZero()
+	if c.variable != nil {
+		return c.joined().Lookup(ctx, ref)
+	}
+	return c.table.lookup(ref, "")
 }
 
 // Fingerprint hashes what Lookup would yield.
 func (c *Config) Fingerprint(ref reference.Reference) uint64 {
+	c = c.orZero()
+	if c.variable != nil {
+		return c.joined().(Fingerprinter).Fingerprint(ref)
+	}
 	var h maphash.Hash
 	h.SetSeed(processSeed())
-	c.orZero().table.hash(&h, ref.Name())
+	c.table.hash(&h, ref.Name())
 	return h.Sum64()
 }
 
-// Explain yields a note for each entry.
+// Explain yields a note for each entry, then one for each of the Problems that may
+// be why ref has no good credential, and for each helper that [Config.WithHelpers]
+// would ask.
 func (c *Config) Explain(ref reference.Reference) iter.Seq[Note] {
-	return c.orZero().table.explain(ref.Name(), "")
+	c = c.orZero()
+	file := inTurn(c.explainFile(ref), c.helpers.notes(c.origin(), ref))
+	if c.variable != nil {
+		return inTurn(c.variable.Explain(ref), file)
+	}
+	return file
 }
+
+// joined is the Config in two parts: the variable, and the file without its helpers.
+func (c *Config) joined() Keyring { return Join(c.variable, c.fileOnly()) }
+
+// fileOnly is the file without the variable, and without the helpers that it names.
+func (c *Config) fileOnly() *Config {
+	return &Config{name: c.name, table: c.table, problems: c.problems}
+}
+
+// explainFile is Explain without the helpers and without the variable.
+func (c *Config) explainFile(ref reference.Reference) iter.Seq[Note] {
+	return inTurn(c.table.explain(ref.Name(), ""), c.problems.notes(c.table.rules, ref))
+}
+
+// inTurn yields all of one sequence after the other.
+func inTurn[T any](seqs ...iter.Seq[T]) iter.Seq[T] {
+	return func(yield func(T) bool) {
+		for _, seq := range seqs {
+			for v := range seq {
+				if !yield(v) {
+					return
+				}
+			}
+		}
+	}
+}
+
+func (c *Config) origin() Origin { return Origin{Kind: KindFile, Name: c.name} }
 
 func (c *Config) orZero() *Config {
 	if c == nil {
@@ -84,51 +147,119 @@ func (c *Config) orZero() *Config {
 	return c
 }
 
+// A document is what a credential document holds besides its credentials.
+type document struct {
+	top     []member // the whole of it
+	auths   []member // of all auths objects
+	markers []member // entries without any credential
+	helpers helperNames
+}
+
 // addDocument reads one credential document into es.
-func (es *entries) addDocument(origin Origin, data []byte, legacy bool) (helperNames, error) {
-	var helpers helperNames
-	if err := checkJSON(data); err != nil {
-		return helpers, err
+func (es *entries) addDocument(origin Origin, data []byte, legacy bool) (document, error) {
+	var doc document
+	if rest, ok := bytes.CutPrefix(data, byteOrderMark); ok && !es.rules.Kubelet && json.Valid(rest) {
+		es.problem(origin, ErrByteOrderMark)
+		data = rest
 	}
-	top, err := readObject(data)
-	if err != nil {
-		return helpers, err
+	if err := checkJSON(data); err != nil {
+		return doc, err
+	}
+	var err error
+	if doc.top, err = readObject(data); err != nil {
+		return doc, fmt.Errorf("%w%s", err, stringHint(data))
 	}
 	if legacy {
-		es.addAuths(origin, top)
-		return helpers, nil
+		doc.markers = es.addAuths(origin, doc.top)
+		return doc, nil
 	}
-	var auths []member
+	if err := es.readTop(origin, &doc); err != nil {
+		return doc, err
+	}
+	doc.markers = es.addAuths(origin, doc.auths)
+	return doc, nil
+}
+
+// readTop reads the fields of a config.json.
+func (es *entries) readTop(origin Origin, doc *document) error {
 	spelling := ""
-	for _, m := range top {
+	for _, m := range doc.top {
 		switch strings.ToLower(m.name) {
 		case "auths":
 			more, err := readObject(m.value)
 			if err != nil {
-				return helpers, fmt.Errorf("auths %w", err)
+				return &fieldError{"auths", err}
 			}
 			if spelling != "" && spelling != m.name {
-				es.problem(origin, ErrSpelledTwice)
+				es.note(problem{EntryError: &EntryError{origin, ErrSpelledTwice}, aside: true})
 			}
 			spelling = m.name
-			auths = append(auths, more...)
+			doc.auths = append(doc.auths, more...)
 			if kindOf(m.value) == "null" { // takes back what stood before it
-				auths = nil
+				doc.auths = nil
 			}
 		case "httpheaders":
 			if _, err := readObject(m.value); err != nil && es.rules.Kubelet {
-				return helpers, fmt.Errorf("HttpHeaders %w", err)
+				return &fieldError{"HttpHeaders", err}
 			}
 		case "credhelpers":
 			if !es.rules.Kubelet {
-				helpers.read(es, origin, m.value)
+				doc.helpers.read(es, origin, m.value)
 			}
 		case "credsstore":
 			if !es.rules.Kubelet {
-				helpers.readStore(es, origin, m.value)
+				doc.helpers.readStore(es, origin, m.value)
 			}
 		}
 	}
-	es.addAuths(origin, auths)
-	return helpers, nil
+	return nil
+}
+
+// A fieldError is what is wrong with one field of a document.
+type fieldError struct {
+	field string
+	err   error
+}
+
+func (e *fieldError) Error() string { return e.field + " " + e.err.Error() }
+func (e *fieldError) Unwrap() error { return e.err }
+
+// of says of a document, which has a name, what is wrong with it: err begins with a
+// verb, or with the field that is wrong.
+func of(document string, err error) error {
+	var field *fieldError
+	if errors.As(err, &field) {
+		return fmt.Errorf("%s: %w", document, err)
+	}
+	return fmt.Errorf("%s %w", document, err)
+}
+
+// warnFile notes what a file has that was hardly meant so. A file without auths, and
+// an entry that a helper keeps the login for, are as docker writes them.
+func (es *entries) warnFile(origin Origin, doc document, legacy bool) {
+	if hint := emptyHint(doc.top, legacy, doc.auths); hint != "" {
+		es.problem(origin, warning(ErrGivesNothing, hint))
+		return
+	}
+	if es.rules.Kubelet {
+		return
+	}
+	for _, m := range doc.top {
+		if right := misspeltHelpers(m.name); right != "" && !legacy {
+			es.problem(origin, warning(ErrGivesNothing, "the document has "+quote(m.name)+", which is written "+right))
+		}
+	}
+	es.warnMarkers(origin, doc)
+}
+
+// warnMarkers notes the entries without a credential that no helper knows one for.
+func (es *entries) warnMarkers(origin Origin, doc document) {
+	for _, m := range doc.markers {
+		host, _ := cutPath(normalize(m.name))
+		if len(doc.helpers.rows(host)) > 0 {
+			continue
+		}
+		origin.Key = m.name
+		es.aboutEntry(origin, warning(ErrGivesNothing, markerHint(m)))
+	}
 }

@@ -1,14 +1,26 @@
 // Package credentials finds the credentials that may open an image, in the order
 // in which the kubelet tries them, and tries them.
 //
-// The one call most users need is [Each]: other libraries stop at the first
-// credential, which is wrong where a Pod has several pull secrets.
+// The one call most users need for a login of their own is [Login]. It is for one
+// registry, or for a part of it:
+//
+//	ring, err := credentials.Login("registry.example/team", user, credentials.Conceal(password))
+//
+// The node's files, pull secrets and plugins are further keyrings. [Each] tries what
+// they have: other libraries stop at the first credential, which is wrong where a
+// Pod has several pull secrets.
 //
 //	secrets := credentials.FromSecrets(pullSecrets...)
-//	node, err := credentials.ReadConfig(credentials.KubeletPaths("")...)
+//	node, err := credentials.FindConfig(credentials.KubeletPaths("")...)
 //	plugins, err := credentials.ReadProviders("/etc/kubernetes/providers.yaml", "/usr/libexec/providers")
 //	ring := credentials.Join(secrets, node, plugins)
 //	digest, err := credentials.Each(ctx, ring, ref, pullWith)
+//
+// A command for people's own machines reads what docker reads, and asks the
+// credential helpers that docker's file names:
+//
+//	config, err := credentials.ReadDocker()
+//	ring := config.WithHelpers(credentials.HelperConfig{})
 //
 // # Rules
 //
@@ -22,17 +34,22 @@
 //	what kubectl create secret writes           NewDockerConfigJSON  Creating a Secret with a Docker config
 //	the Pod's own, or its service account's     SecretNames          Referring to an imagePullSecrets on a Pod
 //	merged with the node's, source by source    Join                 Referring to an imagePullSecrets on a Pod
-//	the node's file, in the kubelet's places    ReadConfig           Configuring nodes to authenticate
+//	the node's file, in the kubelet's places    FindConfig           Configuring nodes to authenticate
 //	plugins, run when all before them failed    ReadProviders        Using a private registry
 //	your own way to authenticate the node       Keyring              Using a private registry
 //	credential helpers that a file names        Config.WithHelpers   -
-//	what the program itself knows               Static               -
+//	docker's own search, with its variable      ReadDocker           -
+//	a login of the program's, for a registry    Login                -
 //
 // Within a source candidates come in reverse byte order of their keys, so
 // registry.io/team before registry.io, and that before *.io; equal keys in the
 // order of the file. A credential that was tried is not tried again.
 //
-// An entry that is malformed costs that entry only, and is reported by Problems.
+// Nothing that was brought is passed over in silence. An entry or a Secret that is
+// malformed costs itself only, and is reported by [Problems]. What can be read and
+// gives nothing, or looks mistyped, is reported there too, with a [Warning]: a Secret
+// of another type, a key that matches no image, a line feed at the end of a password,
+// a helper that was not asked. Explain says the same for one image.
 //
 // [Rules] has the kubelet's own answers where these differ: it matches paths by
 // byte prefix, for one, so that the password of registry.io/team goes to
@@ -41,7 +58,8 @@
 // # Secrets
 //
 // Nothing that holds a secret has a printed form: see [Sensitive]. No error of
-// this package quotes one, nor the content of a file, a Secret or an answer.
+// this package quotes one, nor the content of a file, a Secret or an answer: at most
+// the names of keys and fields, and a single character that cannot be seen.
 //
 // # Limits
 //

@@ -7,68 +7,58 @@ import (
 	"strings"
 )
 
-// An EntryError says that one entry of a source was left out, and why; or, if it
-// wraps a [Warning], what should be known of one that was not. It never holds the
-// entry's content.
-type EntryError struct {
-	Origin Origin // of the entry; without a Key if all of the source was left out
-	Err    error
-}
-
-// Error says which entry, and what is the matter with it.
-func (e *EntryError) Error() string { return fmt.Sprintf("%v: %v", e.Origin, e.Err) }
-
-// Unwrap returns the reason.
-func (e *EntryError) Unwrap() error { return e.Err }
-
-// A Warning is what should be known of a source that is used all the same: unlike
-// the other problems it costs no entry.
-type Warning string
-
-// Error returns the warning itself.
-func (w Warning) Error() string { return string(w) }
-
-// The warnings.
-const (
-	// ErrReadableByOthers is said of a file by [ReadConfig], but not on Windows.
-	ErrReadableByOthers Warning = "can be read by other users: chmod 600 keeps its credentials private"
-	// ErrSpelledTwice is said of a document whose auths objects add up here.
-	ErrSpelledTwice Warning = "auths stands in it twice, spelled with other letters: other readers take only one of the two"
-)
-
 // entries collects the entries of one or more sources.
 type entries struct {
 	rules    Rules
 	list     []entry
-	problems []error
+	problems problemList
 }
 
-// problem notes what was left out of origin.
+// problem notes what was left out of origin, or a warning about it.
 func (es *entries) problem(origin Origin, err error) {
-	origin.Key = redactKey(origin.Key)
-	es.problems = append(es.problems, &EntryError{Origin: origin, Err: err})
+	es.note(problem{EntryError: &EntryError{origin, err}})
+}
+
+func (es *entries) note(p problem) {
+	p.Origin.Key = redactKey(p.Origin.Key)
+	es.problems = append(es.problems, p)
+}
+
+// aboutEntry notes a problem that concerns the images of the origin's key alone,
+// where that can be read.
+func (es *entries) aboutEntry(origin Origin, err error) {
+	p := problem{EntryError: &EntryError{origin, err}}
+	if text, err := es.rules.normalize(origin.Key); err == nil {
+		if k, err := es.rules.compile(text); err == nil {
+			p.about = &k
+		}
+	}
+	es.note(p)
 }
 
 // addAuths adds the entries of an auths object. A key written twice counts once,
-// with its last value, at its first place.
-func (es *entries) addAuths(origin Origin, auths []member) {
+// with its last value, at its first place. It returns the entries without any
+// credential: markers, as docker writes for a login that a helper keeps.
+func (es *entries) addAuths(origin Origin, auths []member) (markers []member) {
 	for _, m := range lastOfEach(auths) {
 		origin.Key = m.name
-		c, err := es.readEntry(m.value)
+		c, advice, err := es.readEntry(m)
 		if err != nil {
-			es.problem(origin, err)
+			es.aboutEntry(origin, err)
 			continue
 		}
 		if c.Anonymous() && !es.rules.Kubelet {
-			continue // a marker, as docker writes for a login kept in a helper
+			markers = append(markers, m)
+			continue
 		}
 		c.Origin = origin
-		es.add(c)
+		es.add(c, advice...)
 	}
+	return markers
 }
 
-// add adds a credential under the key of its Origin.
-func (es *entries) add(c Credential) {
+// add adds a credential under the key of its Origin, with warnings about it.
+func (es *entries) add(c Credential, advice ...error) {
 	e := entry{cred: c}
 	var err error
 	if e.text, err = es.rules.normalize(c.Origin.Key); err == nil {
@@ -81,8 +71,28 @@ func (es *entries) add(c Credential) {
 		es.problem(c.Origin, err)
 		return
 	}
+	if e.err == nil {
+		e.warn(es, c.Origin, advice)
+	}
 	e.cred.Origin.Key = redactKey(c.Origin.Key) // only the kubelet takes keys with user info
 	es.list = append(es.list, e)
+}
+
+// warn notes the warnings about an entry: those about its login, and one about its key.
+func (e *entry) warn(es *entries, origin Origin, advice []error) {
+	for _, err := range advice {
+		e.warnings = append(e.warnings, problem{EntryError: &EntryError{origin, err}, about: &e.pattern, withEntry: true})
+	}
+	if found, meant := keyAdvice(origin.Key, e.pattern); found != "" {
+		p := problem{EntryError: &EntryError{origin, warning(ErrKeyMatchesNothing, found)}, about: &e.pattern, withEntry: true}
+		if k, err := compileKey(meant); err == nil {
+			p.about = &k
+		}
+		e.warnings = append(e.warnings, p)
+	}
+	for _, p := range e.warnings {
+		es.note(p)
+	}
 }
 
 func lastOfEach(members []member) []member {
@@ -99,22 +109,30 @@ func lastOfEach(members []member) []member {
 	return out
 }
 
-// readEntry reads one value of an auths object.
-func (es *entries) readEntry(data []byte) (Credential, error) {
-	var c Credential
-	members, err := readObject(data)
+// A login holds the fields of one entry as the text has them.
+type login struct {
+	username, password, auth, identity, registry, email string
+}
+
+// fields maps the names of the fields that the rules read to their places.
+func (l *login) fields(rules Rules) map[string]*string {
+	if rules.Kubelet {
+		return map[string]*string{"username": &l.username, "password": &l.password, "auth": &l.auth, "email": &l.email}
+	}
+	return map[string]*string{
+		"username": &l.username, "password": &l.password, "auth": &l.auth,
+		"identitytoken": &l.identity, "registrytoken": &l.registry,
+	}
+}
+
+// readEntry reads one entry of an auths object. advice are warnings about it.
+func (es *entries) readEntry(m member) (c Credential, advice []error, err error) {
+	members, err := readObject(m.value)
 	if err != nil {
-		return c, fmt.Errorf("entry %w", err)
+		return c, nil, fmt.Errorf("entry %w%s", err, entryHint(m))
 	}
-	var auth, password, identity, registry string
-	fields := map[string]*string{
-		"username": &c.Username, "password": &password, "auth": &auth,
-		"identitytoken": &identity, "registrytoken": &registry,
-	}
-	if es.rules.Kubelet {
-		var email string
-		fields = map[string]*string{"username": &c.Username, "password": &password, "auth": &auth, "email": &email}
-	}
+	var l login
+	fields := l.fields(es.rules)
 	for _, m := range members {
 		name := strings.ToLower(m.name)
 		field, ok := fields[name]
@@ -123,28 +141,32 @@ func (es *entries) readEntry(data []byte) (Credential, error) {
 		}
 		s, isNull, err := readString(m.value)
 		if err != nil {
-			return Credential{}, fmt.Errorf("%s %w", name, err)
+			return c, nil, fmt.Errorf("%s %w", name, err)
 		}
 		if !isNull {
 			*field = s
 		}
 	}
-	if auth != "" {
-		if c.Username, password, err = decodeAuth(auth); err != nil {
-			return Credential{}, fmt.Errorf("auth %w", err)
+	c.Username = l.username
+	password := l.password
+	if l.auth != "" {
+		if c.Username, password, err = decodeAuth(l.auth); err != nil {
+			return Credential{}, nil, fmt.Errorf("auth %w%s", err, authHint(l.auth))
 		}
 		if !es.rules.Kubelet {
 			password = strings.TrimRight(password, "\x00") // padding of old docker versions
 		}
 	}
-	for _, token := range []string{identity, registry} {
+	for _, token := range []string{l.identity, l.registry} {
 		if strings.ContainsFunc(token, isControl) {
-			return Credential{}, errors.New("token holds a control character")
+			return Credential{}, nil, errors.New("token holds a control character")
 		}
 	}
-	c.Password, c.IdentityToken, c.RegistryToken = Conceal(password), Conceal(identity), Conceal(registry)
-	return c, nil
+	c.Password, c.IdentityToken, c.RegistryToken = Conceal(password), Conceal(l.identity), Conceal(l.registry)
+	return c, l.advice(c), nil
 }
+
+var errNoColon = errors.New("holds no colon between user name and password")
 
 // decodeAuth reads base64 of user:password, padded or not. Line ends may stand
 // anywhere in it, other space nowhere.
@@ -159,7 +181,7 @@ func decodeAuth(auth string) (username, password string, err error) {
 	}
 	username, password, ok := strings.Cut(string(decoded), ":")
 	if !ok {
-		return "", "", errors.New("holds no colon between user name and password")
+		return "", "", errNoColon
 	}
 	return username, password, nil
 }

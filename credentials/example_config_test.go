@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 
 	"github.com/pullkit/pullkit/credentials"
 	"github.com/pullkit/pullkit/reference"
@@ -39,9 +40,55 @@ func ExampleParseConfig() {
 func ExampleReadConfig() {
 	_, err := credentials.ReadConfig("testdata/config.json", "testdata/.dockercfg")
 	fmt.Println(err)
-	fmt.Println(errors.Is(err, fs.ErrNotExist)) // then go on without
+	fmt.Println(errors.Is(err, credentials.ErrNoFile), errors.Is(err, fs.ErrNotExist))
 	// Output:
 	// no credential file found at "testdata/config.json", "testdata/.dockercfg": file does not exist
+	// true false
+}
+
+func ExampleFindConfig() {
+	node, err := credentials.FindConfig("testdata/config.json", "testdata/.dockercfg") // or KubeletPaths("")...
+	fmt.Println(err)
+	fmt.Println(len(slices.Collect(node.All())), "credentials")
+	// Output:
+	// <nil>
+	// 0 credentials
+}
+
+func ExampleReadDocker() {
+	os.Setenv("DOCKER_CONFIG", "testdata") // where there is no config.json
+	os.Setenv("DOCKER_AUTH_CONFIG", `{"auths": {"registry.example": {"auth": "Ym9iOnMzY3JldA=="}}}`)
+	defer os.Unsetenv("DOCKER_CONFIG")
+	defer os.Unsetenv("DOCKER_AUTH_CONFIG")
+
+	config, err := credentials.ReadDocker()
+	if err != nil {
+		panic(err)
+	}
+	for cred := range config.Lookup(context.Background(), reference.MustParse("registry.example/app")) {
+		fmt.Println(cred.Username, "from", cred.Origin)
+	}
+	// Output: bob from variable "DOCKER_AUTH_CONFIG", key "registry.example"
+}
+
+func ExampleLogin() {
+	ring, err := credentials.Login("registry.example/team", "bob", credentials.Conceal("s3cret"))
+	if err != nil {
+		panic(err)
+	}
+	for _, image := range []string{"registry.example/team/app", "registry.example/other", "evil.example/team/app"} {
+		n := 0
+		for range ring.Lookup(context.Background(), reference.MustParse(image)) {
+			n++
+		}
+		fmt.Println(image, n)
+	}
+	_, err = credentials.Login("oci://registry.example", "bob", credentials.Conceal("s3cret"))
+	fmt.Println(errors.Is(err, credentials.ErrKeyMatchesNothing))
+	// Output:
+	// registry.example/team/app 1
+	// registry.example/other 0
+	// evil.example/team/app 0
 	// true
 }
 

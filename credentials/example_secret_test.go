@@ -37,13 +37,34 @@ func ExampleSecrets() {
 		credentials.KeyDockerConfigJSON: []byte(`{"auths": []}`),
 	})}
 	fmt.Println(credentials.FromSecrets(bad).Problems())
-	// Output: [secret "bad": data[.dockerconfigjson] auths is an array, not an object]
+	// Output: [secret "bad": data[.dockerconfigjson]: auths is an array, not an object]
+}
+
+func ExampleProblems() {
+	opaque := credentials.Secret{Name: "regcred", Type: "kubernetes.io/tls"}
+	file, err := credentials.ParseConfig([]byte(`{"auths": {"oci://registry.example": {"auth": "Ym9iOnMzY3JldA=="}}}`), "config.json")
+	if err != nil {
+		panic(err)
+	}
+	for _, err := range credentials.Problems(credentials.Join(credentials.FromSecrets(opaque), file)) {
+		var entry *credentials.EntryError
+		fmt.Println(errors.As(err, &entry), errors.Is(err, credentials.ErrGivesNothing), entry.Origin)
+	}
+	// Output:
+	// true true secret "regcred"
+	// true false file "config.json", key "oci://registry.example"
 }
 
 func ExampleParseSecrets() {
 	secrets, err := credentials.ParseSecrets([]byte(manifest + "---\nkind: Service\n"))
 	fmt.Println(len(secrets), secrets[0].Name, err)
-	// Output: 1 regcred <nil>
+
+	bad := "---\nkind: Secret\ndata: {.dockerconfigjson: 5}\nmetadata: {name: bad}\n"
+	secrets, err = credentials.ParseSecrets([]byte(manifest + bad))
+	fmt.Println(len(secrets), secrets[0].Name, err)
+	// Output:
+	// 1 regcred <nil>
+	// 1 regcred manifest, document 2: secret "bad": data[.dockerconfigjson] is a number, not a string
 }
 
 func ExampleSecret() {

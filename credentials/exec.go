@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"slices"
@@ -19,7 +20,7 @@ import (
 //
 // Programs are started without a shell, in the working directory of this process.
 // What they are asked goes to their standard input, never to their arguments or
-// their environment: that is Environ, and for a plugin Provider.Env behind it,
+// their environment. That is Environ, and for a plugin Provider.Env behind it,
 // where the last of one name counts. When a limit is reached the program is
 // killed, on Unix with the children it started.
 type Exec struct {
@@ -29,7 +30,8 @@ type Exec struct {
 	// Zero means 1 MiB. Of the standard error 64 KiB are read and the rest dropped.
 	MaxOutput int
 	// Environ is the environment. Nil means that of this process, as for the
-	// kubelet; empty but not nil means none.
+	// kubelet, but without DOCKER_AUTH_CONFIG, which holds passwords; empty but not
+	// nil means none.
 	Environ []EnvVar
 }
 
@@ -49,6 +51,8 @@ func (f ProgramFault) Error() string { return string(f) }
 // The faults of programs. The error of a helper or plugin wraps one of them.
 const (
 	ErrProgramMissing ProgramFault = "program not found"
+	// ErrProgramStart says that the program's file is there, but cannot be run.
+	ErrProgramStart   ProgramFault = "program cannot be started"
 	ErrProgramTimeout ProgramFault = "program did not answer in time"
 	ErrProgramOutput  ProgramFault = "program wrote more than it may"
 	ErrProgramFailed  ProgramFault = "program failed"
@@ -109,13 +113,55 @@ func (x Exec) run(ctx context.Context, c command) (stdout []byte, err error) {
 	case cause != nil:
 		return out.buf.Bytes(), cause
 	case errors.Is(err, os.ErrNotExist):
-		return nil, ErrProgramMissing
+		return nil, missing(c.path)
 	}
 	words := repeatable(said.buf.String(), c.secrets...)
 	if words == "" {
 		return out.buf.Bytes(), fmt.Errorf("%w: %v", ErrProgramFailed, err)
 	}
 	return out.buf.Bytes(), fmt.Errorf("%w: %v: %s", ErrProgramFailed, err, words)
+}
+
+// findProgram returns the path of a program: itself where it has a separator, and
+// otherwise the place where PATH has it. The error is a [ProgramFault].
+func findProgram(program string) (string, error) {
+	path, err := exec.LookPath(program) // finds name.exe on Windows
+	if err == nil {
+		return path, nil
+	}
+	if errors.Is(err, os.ErrPermission) {
+		return "", fmt.Errorf("%w: the file may not be executed (chmod +x)", ErrProgramStart)
+	}
+	return "", ErrProgramMissing
+}
+
+// missing says what is not there of a program that could not be started: the
+// system has one error for a missing program and for a missing interpreter of it.
+func missing(path string) error {
+	info, err := os.Stat(path)
+	if err != nil || !info.Mode().IsRegular() {
+		return ErrProgramMissing
+	}
+	if name := interpreter(path); name != "" {
+		return fmt.Errorf("%w: the interpreter that its first line names is missing: %s", ErrProgramStart, quote(name))
+	}
+	return fmt.Errorf("%w: the loader that it needs is missing", ErrProgramStart)
+}
+
+// interpreter is what stands behind #! in the first line of a script.
+func interpreter(path string) string {
+	f, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	head, _ := io.ReadAll(io.LimitReader(f, maxQuoted))
+	line, ok := bytes.CutPrefix(head, []byte("#!"))
+	if !ok {
+		return ""
+	}
+	line, _, _ = bytes.Cut(line, []byte("\n"))
+	return strings.Trim(string(line), " \t") // a carriage return at its end is what is wrong
 }
 
 // repeatable is what an error may repeat of a program's words: nothing that looks
@@ -131,7 +177,10 @@ func repeatable(words string, secrets ...string) string {
 func (x Exec) environ(more []EnvVar) []string {
 	env := []string{} // not nil, which would mean the environment of this process
 	if x.Environ == nil {
-		env = os.Environ()
+		env = slices.DeleteFunc(os.Environ(), func(v string) bool {
+			name, _, _ := strings.Cut(v, "=")
+			return strings.EqualFold(name, dockerAuthConfig) // on Windows names have no case
+		})
 	}
 	for _, v := range slices.Concat(x.Environ, more) {
 		env = append(env, v.Name+"="+v.Value.Reveal())

@@ -41,7 +41,7 @@ func readDocument(data []byte) ([]byte, error) {
 	}
 	out, err := yaml.YAMLToJSONStrict([]byte(docs[0]))
 	if err != nil {
-		return nil, yamlError(err)
+		return nil, yamlError(err, 0)
 	}
 	return out, nil
 }
@@ -50,7 +50,7 @@ func readDocument(data []byte) ([]byte, error) {
 // it twice, is an error. The first error is kept.
 type fields struct {
 	values map[string]json.RawMessage
-	tell   bool // names are a configuration's; those of an answer may be secrets
+	tell   bool // names are a configuration's; those of an answer may be secrets, see plainName
 	err    error
 }
 
@@ -154,10 +154,22 @@ func (f *fields) strings(name string) []string {
 
 // about says what is wrong with a field.
 func (f *fields) about(what, name string) error {
-	if !f.tell {
+	if !f.tell && !plainName(name) {
 		return errors.New("holds " + what)
 	}
 	return fmt.Errorf("holds %s: %s", what, quote(name))
+}
+
+// plainName reports whether a name is so plain that an error may repeat it though it
+// stands beside secrets, or in place of one: a few letters.
+func plainName(name string) bool {
+	const longest = 32
+	for i := range len(name) {
+		if c := name[i]; !isAlnum(c) || isDigits(name[i:i+1]) {
+			return false
+		}
+	}
+	return name != "" && len(name) <= longest
 }
 
 // done returns the first error; a field that nobody took is one.

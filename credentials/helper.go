@@ -7,10 +7,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"iter"
-	"maps"
-	"os/exec"
 	"path/filepath"
-	"slices"
 
 	"github.com/pullkit/pullkit/reference"
 )
@@ -30,6 +27,7 @@ type HelperConfig struct {
 // time; answers are not kept.
 type Helper struct {
 	name    string
+	server  string // asked for in place of the registry's name; "" for that
 	config  HelperConfig
 	flights flights[string, Credential]
 }
@@ -66,6 +64,7 @@ func (h *Helper) Fingerprint(ref reference.Reference) uint64 {
 	hash.SetSeed(processSeed())
 	hashString(&hash, h.name)
 	hashString(&hash, h.config.Dir)
+	hashString(&hash, h.server)
 	return hash.Sum64()
 }
 
@@ -88,12 +87,15 @@ func (h *Helper) ask(ctx context.Context, registry string) (Credential, error) {
 		}
 		program = filepath.Join(dir, program)
 	}
-	path, err := exec.LookPath(program)
+	path, err := findProgram(program)
 	if err != nil {
-		return Credential{}, fmt.Errorf("%w: docker-credential-%s", ErrProgramMissing, h.name)
+		return Credential{}, fmt.Errorf("%w: docker-credential-%s", err, h.name)
 	}
 	server := registry
-	if literalHost(registry) == "docker.io" {
+	switch {
+	case h.server != "":
+		server = h.server
+	case literalHost(registry) == hubName:
 		server = hubServer // the name that docker logs in to it under
 	}
 	stdout, err := h.config.Exec.run(ctx, command{path: path, args: []string{"get"}, stdin: []byte(server)})
@@ -150,7 +152,7 @@ func parseHelper(stdout []byte) (Credential, error) {
 			return Credential{}, fmt.Errorf("%s %w", m.name, err)
 		}
 	}
-	if username == "<token>" {
+	if username == tokenUser {
 		return Credential{IdentityToken: Conceal(secret)}, nil
 	}
 	return Credential{Username: username, Password: Conceal(secret)}, nil
@@ -161,13 +163,17 @@ func parseHelper(stdout []byte) (Credential, error) {
 // credsStore, before c's own entries. A helper that has no login, or fails, does
 // not hide those; docker would stop there.
 //
+// An empty name under credHelpers means that no program is asked for that host.
+// For Docker Hub a program is asked for https://index.docker.io/v1/, as docker does;
+// for docker.io, as Podman does, if that is its key under credHelpers.
+//
 // Reading a file starts no program: that wants this call, since a node's file
 // may name programs that only the machine has on which it was written.
 func (c *Config) WithHelpers(h HelperConfig) Keyring {
 	c = c.orZero()
-	ring := &helped{config: c, helpers: map[string]*Helper{}}
-	for _, name := range c.helpers.all() {
-		ring.helpers[name] = &Helper{name: name, config: h}
+	ring := &helped{config: c, helpers: map[helperRow]*Helper{}}
+	for _, row := range c.helpers.all() {
+		ring.helpers[row] = &Helper{name: row.program, server: row.server, config: h}
 	}
 	return ring
 }
@@ -175,25 +181,38 @@ func (c *Config) WithHelpers(h HelperConfig) Keyring {
 // A helped keyring is a Config with the helpers that it names.
 type helped struct {
 	config  *Config
-	helpers map[string]*Helper
+	helpers map[helperRow]*Helper
 }
 
 // parts returns all that may be asked.
 func (r *helped) parts() []Keyring {
-	var rings []Keyring
-	for _, name := range slices.Sorted(maps.Keys(r.helpers)) {
-		rings = append(rings, r.helpers[name])
+	rings := r.first()
+	for _, row := range r.config.helpers.all() {
+		rings = append(rings, r.helpers[row])
 	}
-	return append(rings, r.config)
+	return append(rings, r.config.fileOnly())
+}
+
+// first is what is asked before all helpers: the variable of the environment.
+func (r *helped) first() []Keyring {
+	if r.config.variable == nil {
+		return nil
+	}
+	return []Keyring{r.config.variable}
 }
 
 // ring returns what is asked for ref, in order.
 func (r *helped) ring(ref reference.Reference) Keyring {
-	if h, ok := r.helpers[r.config.helpers.name(ref.Registry())]; ok {
-		return Join(h, r.config)
+	rings := r.first()
+	for _, row := range r.config.helpers.rows(ref.Registry()) {
+		rings = append(rings, r.helpers[row])
 	}
-	return r.config
+	return Join(append(rings, r.config.fileOnly())...)
 }
+
+// Problems lists those of the file, without the warning that its helpers were not
+// asked.
+func (r *helped) Problems() []error { return r.config.ownProblems() }
 
 func (r *helped) Lookup(ctx context.Context, ref reference.Reference) iter.Seq2[Credential, error] {
 	return r.ring(ref).Lookup(ctx, ref)

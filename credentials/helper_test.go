@@ -79,7 +79,8 @@ func TestWithHelpers(t *testing.T) {
 		"auths": {"r.io": {"auth": "dTpw"}, "broken.io": {"auth": "dTpw"}, "none.io": {"auth": "dTpw"}, "docker.io": {}}
 	}`), "config.json")
 	require.NoError(t, err)
-	assert.Len(t, config.Problems(), 3)
+	assert.Len(t, faults(config.Problems()), 3)
+	assert.Len(t, config.Problems(), 5, "and each program that was not asked")
 	ring := config.WithHelpers(c)
 
 	creds, _ := collect(t.Context(), config, "r.io/app")
@@ -102,7 +103,7 @@ func TestWithHelpers(t *testing.T) {
 	assert.Equal(t, []string{"helper other "}, names("token.io/app"))
 	assert.ElementsMatch(t, []string{"error", "file config.json u"}, names("broken.io/app"))
 	assert.NotEqual(t, ring.(Fingerprinter).Fingerprint(reference.MustParse("r.io/app")), config.Fingerprint(reference.MustParse("r.io/app")))
-	assert.Len(t, slices.Collect(ring.(Explainer).Explain(reference.MustParse("r.io/app"))), 1+3)
+	assert.Len(t, slices.Collect(ring.(Explainer).Explain(reference.MustParse("r.io/app"))), 1+3+2, "the helper, the entries, and what may name this host")
 
 	plain := configOf(t, "r.io").WithHelpers(c) // names no helper
 	creds, errs := collect(t.Context(), plain, "r.io/app")

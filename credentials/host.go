@@ -105,7 +105,7 @@ func fold(s string) string {
 func literalHost(hostport string) string {
 	hostport = strings.TrimSuffix(fold(hostport), ":")
 	if hostport == "index.docker.io" || hostport == "registry-1.docker.io" {
-		return "docker.io"
+		return hubName
 	}
 	return hostport
 }

@@ -42,8 +42,8 @@ func For(ring Keyring, pod Pod) Keyring {
 //
 // The joined keyring is a [PodKeyring] and an [Explainer]; rings that are none of
 // these take no part in that. It is a [Fingerprinter] only if all rings are: a
-// fingerprint that leaves out a ring would be equal for unequal candidates. Its
-// method Problems lists those of all rings that have one.
+// fingerprint that leaves out a ring would be equal for unequal candidates.
+// [Problems] lists those of all rings.
 func Join(rings ...Keyring) Keyring { return Rules{}.Join(rings...) }
 
 // Join is [Join] under the rules r: with Kubelet set, a credential that was tried
@@ -114,9 +114,7 @@ func (j joinedPrints) Fingerprint(ref reference.Reference) uint64 {
 func (j joined) Problems() []error {
 	var all []error
 	for _, ring := range j.rings {
-		if ring, ok := ring.(interface{ Problems() []error }); ok {
-			all = append(all, ring.Problems()...)
-		}
+		all = append(all, Problems(ring)...)
 	}
 	return all
 }
@@ -153,6 +151,16 @@ func (n *Note) leaveOut(seen ...map[uint64]bool) {
 	default:
 		seen[0][n.Print] = true
 	}
+}
+
+// Problems returns what ring had to leave out and warnings about what it did not, as
+// [Config.Problems] and [Secrets.Problems] do; for joined keyrings those of all of
+// them. Nil for a keyring that has no such method, such as a nil one.
+func Problems(ring Keyring) []error {
+	if ring, ok := ring.(interface{ Problems() []error }); ok {
+		return ring.Problems()
+	}
+	return nil
 }
 
 // lookup is ring.Lookup, and empty for a nil ring.

@@ -36,11 +36,16 @@ func checkJSON(data []byte) error {
 	if len(bytes.TrimSpace(data)) == 0 {
 		return errors.New("is empty")
 	}
+	text, offset := "is not JSON", 0
 	var syntax *strictjson.Error
 	if errors.As(strictjson.Decode(data, strictjson.Limits{Depth: maxJSONDepth}, (*strictjson.Reader).Skip), &syntax) {
-		return fmt.Errorf("is not JSON: syntax error at byte %d", syntax.Offset+1)
+		offset = syntax.Offset + 1
+		text += fmt.Sprintf(": syntax error at byte %d", offset)
 	}
-	return errors.New("is not JSON")
+	if hint := documentHint(data, offset); hint != "" {
+		text += ": " + hint
+	}
+	return errors.New(text)
 }
 
 // maxJSONDepth is how deep encoding/json reads. The place of an error is not taken

@@ -68,7 +68,10 @@ func TestPlaceOfASyntaxError(t *testing.T) {
 		strings.Repeat("[", maxJSONDepth+1): maxJSONDepth + 2,
 	} {
 		err := checkJSON([]byte(text))
-		assert.EqualError(t, err, fmt.Sprintf("is not JSON: syntax error at byte %d", want), "%.20q", text)
+		place := fmt.Sprintf("is not JSON: syntax error at byte %d", want)
+		got, hint, _ := strings.Cut(fmt.Sprint(err)+": ", place+": ") // what the text seems to be may follow
+		assert.Empty(t, got, "%.20q", text)
+		assert.NotContains(t, hint, "byte 1", "%.20q", text)
 	}
 }
 

@@ -30,11 +30,12 @@ type Fingerprinter interface {
 // and why the others do not. Optional.
 type Explainer interface {
 	// Explain yields a note for each entry, in the order in which Lookup would
-	// come to it. It starts no program.
+	// come to it, and may yield notes for what was brought and is not an entry, such
+	// as a Secret that holds none. It starts no program.
 	Explain(ref reference.Reference) iter.Seq[Note]
 }
 
-// A Note is what an Explainer says of one entry.
+// A Note is what an Explainer says of one entry, or of a source without entries.
 type Note struct {
 	Origin   Origin
 	Username string // "" for a helper or plugin, which was not asked
@@ -44,4 +45,8 @@ type Note struct {
 	// nothing else: it is a hash with a seed of the process. 0 for a helper or
 	// plugin, which was not asked.
 	Print uint64
+	// Err is set if the note is about something that looks wrong, and that may be
+	// why the image has no good credential: an [*EntryError], which wraps a [Warning]
+	// unless the entry or its source is malformed. Nil for all other notes.
+	Err error
 }

@@ -67,7 +67,7 @@ func everything(t *testing.T) (values map[string]any, errs map[string]error) {
 		`"credHelpers":{"%s@x":"y","r.io":"../%s"},"credsStore":"helper"}`, auth, canary, canary, canary, auth, canary, auth, canary, canary, canary, canary)
 	config, err := ParseConfig([]byte(text), "config.json")
 	require.NoError(t, err)
-	require.Len(t, config.Problems(), 7)
+	require.Len(t, faults(config.Problems()), 7)
 	kubelet, err := Rules{Kubelet: true}.ParseConfig([]byte(text), "config.json")
 	require.NoError(t, err)
 	secret := Secret{Namespace: "web", Name: "s", Type: TypeDockerConfigJSON, Data: map[string]Sensitive{KeyDockerConfigJSON: Conceal(text)}}

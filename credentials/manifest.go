@@ -2,12 +2,14 @@ package credentials
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 
 	"sigs.k8s.io/yaml"
@@ -18,45 +20,76 @@ const maxObjects = 100_000
 
 // ParseSecrets reads the Secrets of a manifest: YAML or JSON, one document or
 // several, Lists of objects, data and stringData (which wins). Objects of other
-// kinds are passed over. The error says which document cannot be read; data that
-// is not base64 is for [Secret.Validate] to tell. A manifest larger than 8 MiB is
-// refused.
+// kinds are passed over. Data that is not base64 is for [Secret.Validate] to report,
+// and for [Secrets.Problems].
+//
+// Documents and Secrets that cannot be read are left out, and the rest is returned
+// together with an error: a program that is content with what could be read reports
+// the error and goes on. The error wraps one error for each of them, in their order,
+// which says which document it is and, as far as that can be read, its name; it
+// wraps an [*EntryError] if it is a Secret. A manifest larger than 8 MiB is refused
+// as a whole.
 func ParseSecrets(data []byte) ([]Secret, error) {
 	if len(data) > maxDocument {
 		return nil, fmt.Errorf("manifest %w", errTooLarge)
 	}
-	docs, err := splitDocuments(data)
-	if err != nil {
-		return nil, err
-	}
 	var m manifest
-	for i, doc := range docs {
-		if err := m.add(doc, 0); err != nil {
-			return nil, fmt.Errorf("manifest, document %d: %w", i+1, err)
+	for _, text := range splitYAML(string(data)) {
+		if !blankYAML(text) {
+			m.addText(text)
 		}
+		m.lines += strings.Count(text, "\n")
+	}
+	if len(m.problems) > 0 {
+		return m.secrets, &leftOutError{m.problems}
 	}
 	return m.secrets, nil
 }
 
-// splitDocuments returns the documents of a manifest as JSON.
-func splitDocuments(data []byte) ([]json.RawMessage, error) {
-	var docs []json.RawMessage
-	for _, part := range splitYAML(string(data)) {
-		values, err := readJSONs(part)
-		if len(values) == 0 { // YAML; flow YAML begins like JSON
-			var doc []byte
-			doc, err = yaml.YAMLToJSONStrict([]byte(part))
-			values = []json.RawMessage{doc}
-			if err != nil {
-				err = yamlError(err)
-			}
-		}
+// addText reads the text between two markers: a document of YAML, or values of JSON
+// that follow each other.
+func (m *manifest) addText(text string) {
+	values, err := readJSONs(text)
+	if len(values) == 0 { // YAML; flow YAML begins like JSON
+		m.document++
+		doc, err := yaml.YAMLToJSONStrict([]byte(text))
 		if err != nil {
-			return nil, fmt.Errorf("manifest, document %d: %w", len(docs)+len(values), err)
+			m.unreadable(text, yamlError(err, m.lines))
+			return
 		}
-		docs = append(docs, values...)
+		m.add(doc, 0)
+		return
 	}
-	return docs, nil
+	for i, value := range values {
+		m.document++
+		if err != nil && i == len(values)-1 {
+			m.problem(err)
+			return
+		}
+		m.add(value, 0)
+	}
+}
+
+// unreadable notes that a document is not YAML, unless it is plainly of a kind that
+// is passed over.
+func (m *manifest) unreadable(text string, err error) {
+	var about struct {
+		Kind     string
+		Metadata struct{ Name, Namespace string }
+	}
+	if json, lenient := yaml.YAMLToJSON([]byte(text)); lenient == nil { // a field is there twice
+		if readAbout(json, &about.Kind, &about.Metadata.Name, &about.Metadata.Namespace); !hasSecrets(about.Kind) {
+			return
+		}
+	} else {
+		about.Kind, about.Metadata.Name, about.Metadata.Namespace = guessAbout(text)
+	}
+	if kind := plainKind(about.Kind); about.Metadata.Name != "" {
+		err = fmt.Errorf("%s %s %w", cmp.Or(kind, "object"), quote(joinName(about.Metadata.Namespace, about.Metadata.Name)), err)
+	} else if kind != "" {
+		err = fmt.Errorf("%s %w", kind, err)
+	}
+	m.problem(err)
 }
 
 // readJSONs reads JSON objects that follow each other, until one is malformed:
@@ -103,32 +136,52 @@ func splitYAML(s string) []string {
 }
 
 // yamlError says where, and not what: the reader's own texts quote the document.
-func yamlError(err error) error {
+// before is how many lines stand before what was read.
+func yamlError(err error, before int) error {
 	_, rest, ok := strings.Cut(err.Error(), "line ")
 	if ok {
-		if number, _, _ := strings.Cut(rest, ":"); number != "" && isDigits(number) {
+		number, _, _ := strings.Cut(rest, ":")
+		if n, err := strconv.Atoi(number); err == nil {
+			n += before
 			if strings.Contains(rest, "already set in map") {
-				return fmt.Errorf("holds a field twice: line %s", number)
+				return fmt.Errorf("holds a field twice: line %d", n)
 			}
-			return fmt.Errorf("is not YAML: line %s", number)
+			return fmt.Errorf("is not YAML: line %d", n)
 		}
 	}
 	return errors.New("is not YAML")
 }
 
+// A manifest is one that is being read.
 type manifest struct {
-	secrets []Secret
-	objects int
+	secrets  []Secret
+	problems []error
+	document int // the one that is being read, from 1
+	lines    int // before the text that is being read
+	objects  int
 }
 
-// add reads one object, which may be a list of objects.
-func (m *manifest) add(data []byte, depth int) error {
+// problem notes that the document, or an object of it, is left out.
+func (m *manifest) problem(err error) {
+	m.problems = append(m.problems, fmt.Errorf("manifest, document %d: %w", m.document, err))
+}
+
+// hasSecrets reports whether an object of a kind is a Secret or may hold some.
+func hasSecrets(kind string) bool { return kind == "Secret" || strings.HasSuffix(kind, "List") }
+
+// add reads one object, which may be a list of objects. Where one object of a list
+// cannot be read, the others are.
+func (m *manifest) add(data []byte, depth int) {
 	if m.objects++; m.objects > maxObjects || depth > 10 {
-		return errors.New("holds too many objects")
+		if m.objects <= maxObjects+1 { // said once
+			m.problem(errors.New("holds too many objects"))
+		}
+		return
 	}
 	members, err := readObject(data)
 	if err != nil {
-		return err
+		m.problem(err)
+		return
 	}
 	var kind string
 	var items json.RawMessage
@@ -144,24 +197,23 @@ func (m *manifest) add(data []byte, depth int) error {
 	case kind == "Secret":
 		s, err := readSecret(members)
 		if err != nil {
-			return err
+			m.problem(&EntryError{s.origin(), err})
+			return
 		}
 		m.secrets = append(m.secrets, s)
 	case strings.HasSuffix(kind, "List") && kindOf(items) == "array":
 		var list []json.RawMessage
 		if err := json.Unmarshal(items, &list); err != nil {
-			return errors.New("items is not a list")
+			m.problem(errors.New("items is not a list"))
+			return
 		}
 		for _, item := range list {
 			if kind == "SecretList" { // its items need not say what they are
 				item = withKind(item)
 			}
-			if err := m.add(item, depth+1); err != nil {
-				return err
-			}
+			m.add(item, depth+1)
 		}
 	}
-	return nil
 }
 
 func withKind(item json.RawMessage) json.RawMessage {
@@ -175,14 +227,21 @@ func withKind(item json.RawMessage) json.RawMessage {
 	return append([]byte(`{"kind":"Secret",`), rest...)
 }
 
+// readSecret reads a Secret. On error, what is returned has its name and namespace,
+// wherever they stand.
 func readSecret(members []member) (Secret, error) {
 	s := Secret{Data: map[string]Sensitive{}}
+	for _, f := range members {
+		if f.name == "metadata" {
+			if err := s.readMetadata(f.value); err != nil {
+				return s, of("metadata", err)
+			}
+		}
+	}
 	var text []member
 	for _, f := range members {
 		var err error
 		switch f.name {
-		case "metadata":
-			err = s.readMetadata(f.value)
 		case "type":
 			s.Type, _, err = readString(f.value)
 		case "data":
@@ -190,14 +249,18 @@ func readSecret(members []member) (Secret, error) {
 		case "stringData":
 			text, err = readObject(f.value)
 		}
-		if err != nil {
-			return Secret{}, fmt.Errorf("secret %s: %s %w", quote(s.Name), f.name, err)
+		var field *fieldError
+		switch {
+		case errors.As(err, &field):
+			return s, field
+		case err != nil:
+			return s, &fieldError{f.name, err}
 		}
 	}
 	for _, t := range text {
 		value, _, err := readString(t.value)
 		if err != nil {
-			return Secret{}, fmt.Errorf("secret %s: stringData[%s] %w", quote(s.Name), quote(t.name), err)
+			return s, fmt.Errorf("stringData[%s] %w", dataName(t.name), err)
 		}
 		s.Data[t.name] = Conceal(value)
 	}
@@ -208,12 +271,70 @@ func readSecret(members []member) (Secret, error) {
 	return s, nil
 }
 
+// dataName is the name of a value of data, as it is if it is one that a Secret can
+// have, and quoted otherwise.
+func dataName(name string) string {
+	if isPathPart(name) {
+		return name
+	}
+	return quote(name)
+}
+
+// readAbout reads what an object says of itself, as far as it can be read.
+func readAbout(data []byte, kind, name, namespace *string) {
+	members, _ := readObject(data)
+	for _, f := range members {
+		switch f.name {
+		case "kind":
+			*kind, _, _ = readString(f.value)
+		case "metadata":
+			var s Secret
+			_ = s.readMetadata(f.value)
+			*name, *namespace = s.Name, s.Namespace
+		}
+	}
+}
+
+// guessAbout finds the same in the lines of a document that is not YAML, because a
+// template is left in it for example.
+func guessAbout(text string) (kind, name, namespace string) {
+	inMetadata := false
+	for line := range strings.Lines(text) {
+		field, value, ok := strings.Cut(strings.TrimRight(line, " \t\r\n"), ":")
+		value = strings.Trim(value, ` "'`)
+		if nested := strings.TrimLeft(field, " "); ok && nested != field {
+			switch {
+			case inMetadata && nested == "name" && name == "":
+				name = value
+			case inMetadata && nested == "namespace" && namespace == "":
+				namespace = value
+			}
+			continue
+		}
+		inMetadata = field == "metadata"
+		if field == "kind" && kind == "" {
+			kind = value
+		}
+	}
+	return kind, name, namespace
+}
+
+// plainKind is an object's kind for an error; "" if it is not like a kind.
+func plainKind(kind string) string {
+	if plainName(kind) {
+		return strings.ToLower(kind)
+	}
+	return ""
+}
+
 func (s *Secret) readMetadata(data []byte) error {
 	members, err := readObject(data)
 	if err != nil {
 		return err
 	}
+	var bad error
 	for _, f := range members {
+		var err error
 		switch f.name {
 		case "name":
 			s.Name, _, err = readString(f.value)
@@ -222,11 +343,11 @@ func (s *Secret) readMetadata(data []byte) error {
 		case "uid":
 			s.UID, _, err = readString(f.value)
 		}
-		if err != nil {
-			return fmt.Errorf("%s %w", f.name, err)
+		if err != nil && bad == nil {
+			bad = &fieldError{f.name, err}
 		}
 	}
-	return nil
+	return bad
 }
 
 // readData decodes data. What is not base64 is left for Validate to tell, so that
@@ -239,7 +360,7 @@ func (s *Secret) readData(data []byte) error {
 	for _, f := range members {
 		text, _, err := readString(f.value)
 		if err != nil {
-			return fmt.Errorf("%s %w", quote(f.name), err)
+			return &fieldError{"data[" + dataName(f.name) + "]", err}
 		}
 		value, err := base64.StdEncoding.DecodeString(text)
 		if err != nil {

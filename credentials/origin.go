@@ -10,6 +10,8 @@ const (
 	KindHelper Kind = "helper" // a docker-credential-* program
 	KindPlugin Kind = "plugin" // an exec credential provider plugin
 	KindStatic Kind = "static" // given by the program
+
+	KindVariable Kind = "variable" // a variable of the environment
 )
 
 // An Origin says where a credential was found. It holds no secret and is
@@ -18,7 +20,7 @@ const (
 type Origin struct {
 	Kind Kind
 	// Namespace, Name and UID are those of the Secret; for a file Name is its
-	// path, for a helper or plugin the name of the program.
+	// path, for a helper or plugin the name of the program, for a variable its name.
 	Namespace, Name, UID string
 	// Key is the key that matched, as the source writes it.
 	Key string

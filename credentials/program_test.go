@@ -96,6 +96,10 @@ func program(mode string) int {
 	case "fail":
 		fmt.Fprintf(os.Stderr, "\x1b[31mcannot log in with %s\n", os.Getenv(programSecret))
 		return 1
+	case "echo": // a helper that has one login for all
+		fmt.Print(`{"ServerURL":"","Username":"helper","Secret":"hunter2"}`)
+	case "servers": // a helper whose user name is the server that it was asked for
+		fmt.Printf(`{"Username":%q,"Secret":"hunter2"}`, "for "+strings.TrimSpace(string(stdin)))
 	case "helper":
 		return helperProgram(strings.TrimSpace(string(stdin)))
 	}

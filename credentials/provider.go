@@ -233,7 +233,11 @@ func (p *provider) note(name string, pod Pod) Note {
 			n.Why = "the image matches; the plugin was not run"
 			break
 		}
-		whys[string(why)] = true
+		text := string(why)
+		if advice, _ := keyAdvice(p.MatchImages[i], k); advice != "" {
+			text += " (" + advice + ")"
+		}
+		whys[text] = true
 	}
 	if !n.Matched {
 		n.Why = "no entry of matchImages matches: " + strings.Join(slices.Sorted(maps.Keys(whys)), ", ")
@@ -249,7 +253,20 @@ func (p *provider) note(name string, pod Pod) Note {
 // An answer is what a plugin said, ready to be looked up.
 type answer struct {
 	table    *table
-	problems []error // entries that were left out
+	problems problemList // entries that were left out, and warnings
+}
+
+// problemsFor returns the entries that were left out, and the warnings that may be
+// why an image has no good credential.
+func (a answer) problemsFor(rules Rules, name string) []error {
+	t, err := rules.target(name)
+	var errs []error
+	for _, p := range a.problems {
+		if !isWarning(p.Err) || err == nil && p.concerns(t) {
+			errs = append(errs, p.EntryError)
+		}
+	}
+	return errs
 }
 
 func (a answer) candidates(name string) iter.Seq[Credential] {

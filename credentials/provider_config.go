@@ -153,7 +153,7 @@ func readToken(data []byte) (TokenAttributes, error) {
 func (r Rules) readProviderFiles(path string) ([]Provider, error) {
 	info, err := os.Stat(path)
 	if err != nil {
-		return nil, err
+		return nil, named(err)
 	}
 	files := []string{path}
 	if info.IsDir() {

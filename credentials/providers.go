@@ -7,7 +7,6 @@ import (
 	"hash/maphash"
 	"iter"
 	"log/slog"
-	"os/exec"
 	"path/filepath"
 	"time"
 
@@ -56,7 +55,8 @@ func ReadProviders(path, binDir string) (*Providers, error) {
 
 // ReadProviders reads a CredentialProviderConfig, YAML or JSON: one file, or all
 // files of a directory that end in .json, .yaml or .yml, in the order of their
-// names. See [ParseProviders] and [NewProviders] for what is an error.
+// names. See [ParseProviders] and [NewProviders] for what is an error; it wraps
+// [ErrNoFile] if there is neither file nor directory.
 func (c ProviderConfig) ReadProviders(path string) (*Providers, error) {
 	list, err := c.Rules.readProviderFiles(path)
 	if err != nil {
@@ -66,7 +66,8 @@ func (c ProviderConfig) ReadProviders(path string) (*Providers, error) {
 }
 
 // NewProviders makes a keyring of plugins. The error says which provider is
-// configured wrongly, or wraps [ErrProgramMissing] if its program is not there.
+// configured wrongly, or wraps [ErrProgramMissing] if its program is not there and
+// [ErrProgramStart] if it cannot be run.
 func NewProviders(c ProviderConfig, providers ...Provider) (*Providers, error) {
 	if c.BinDir == "" {
 		return nil, errors.New("credential providers: no directory of plugins is given")
@@ -80,9 +81,9 @@ func NewProviders(c ProviderConfig, providers ...Provider) (*Providers, error) {
 		if err != nil {
 			return nil, fmt.Errorf("credential providers: %w", err)
 		}
-		path, err := exec.LookPath(filepath.Join(dir, p.Name)) // finds name.exe on Windows
+		path, err := findProgram(filepath.Join(dir, p.Name))
 		if err != nil {
-			return nil, fmt.Errorf("credential provider %s: %w in directory %s", quote(p.Name), ErrProgramMissing, quote(dir))
+			return nil, fmt.Errorf("credential provider %s: %w, in directory %s", quote(p.Name), err, quote(dir))
 		}
 		provider, err := newProvider(c, p)
 		if err != nil {
@@ -148,8 +149,8 @@ func (pf providersFor) Lookup(ctx context.Context, ref reference.Reference) iter
 					return
 				}
 			}
-			for _, problem := range a.problems {
-				if !yield(Credential{Origin: p.origin()}, problem) {
+			for _, err := range a.problemsFor(p.rules, name) {
+				if !yield(Credential{Origin: p.origin()}, err) {
 					return
 				}
 			}

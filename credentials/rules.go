@@ -12,7 +12,9 @@ type Rules struct {
 	//   - hosts compare with case, and a bracketed IPv6 address only with a port;
 	//   - the key index.docker.io counts only where no other key matches;
 	//   - an entry without a credential is a candidate, identity and registry
-	//     tokens are not read, and the same credential is tried again;
+	//     tokens and the names of helpers are not read, and the same credential is
+	//     tried again;
+	//   - a document that begins with a byte order mark is refused;
 	//   - all plugins are asked before the first candidate of any of them is
 	//     tried, and the order of keys counts over all their answers.
 	// A malformed entry costs only itself under these rules too; where the kubelet

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"hash/maphash"
 	"iter"
+	"maps"
 	"slices"
+	"strings"
 
 	"github.com/pullkit/pullkit/reference"
 )
@@ -108,8 +110,13 @@ func (s Secret) Validate() error {
 	if !ok {
 		return fail(ErrSecretRequired, nil)
 	}
-	if _, err := new(entries).addDocument(Origin{}, []byte(value.Reveal()), legacy); err != nil {
-		return fail(ErrSecretContent, fmt.Errorf("cannot be read as a .docker/config.json file: it %w", err))
+	data := []byte(value.Reveal())
+	err := checkJSON(data) // before a byte order mark is skipped: the API server refuses one
+	if err == nil {
+		_, err = new(entries).addDocument(Origin{}, data, legacy)
+	}
+	if err != nil {
+		return fail(ErrSecretContent, fmt.Errorf("cannot be read as a .docker/config.json file: %w", of("it", err)))
 	}
 	return nil
 }
@@ -134,41 +141,125 @@ func (s Secret) origin() Origin {
 // Secrets know no credentials, nor do nil ones.
 type Secrets struct {
 	table    table
-	problems []error
+	problems problemList
 }
 
 // FromSecrets merges secrets as the kubelet does: the order of keys counts over
-// all of them together, and for one key the order of the secrets. Secrets of
-// other types, and those without data, are passed over. A Secret or an entry that
-// is malformed is left out and listed by [Secrets.Problems].
+// all of them together, and for one key the order of the secrets. A Secret or an
+// entry that is malformed is left out and listed by [Secrets.Problems]. A Secret that
+// gives no credential, because of its type, its data or what is in that, is passed
+// over and listed there too, with the warning [ErrGivesNothing].
 func FromSecrets(secrets ...Secret) *Secrets { return Rules{}.FromSecrets(secrets...) }
 
 // FromSecrets is [FromSecrets] under the rules r.
 func (r Rules) FromSecrets(secrets ...Secret) *Secrets {
 	es := entries{rules: r}
 	for _, s := range secrets {
-		key, legacy := s.document()
-		if key == "" {
-			continue
-		}
-		if slices.Contains(s.notBase64, key) {
-			es.problem(s.origin(), s.Validate())
-			continue
-		}
-		value := s.Data[key]
-		if value.IsZero() {
-			continue
-		}
-		if _, err := es.addDocument(s.origin(), []byte(value.Reveal()), legacy); err != nil {
-			es.problem(s.origin(), fmt.Errorf("data[%s] %w", key, err))
-		}
+		es.addSecret(s)
 	}
 	return &Secrets{newTable(r, es.list), es.problems}
 }
 
-// Problems returns what was left out and why, and warnings about what was not: each
-// an [*EntryError], which for those wraps a [Warning].
-func (s *Secrets) Problems() []error { return slices.Clone(s.orZero().problems) }
+func (es *entries) addSecret(s Secret) {
+	key, legacy := s.document()
+	if key != "" && slices.Contains(s.notBase64, key) {
+		es.problem(s.origin(), s.Validate())
+		return
+	}
+	value := s.Data[key]
+	if value.IsZero() {
+		es.problem(s.origin(), warning(ErrGivesNothing, s.withoutDocument(key)))
+		return
+	}
+	before := len(es.list) + len(es.problems)
+	data := "data[" + key + "]"
+	doc, err := es.addDocument(s.origin(), []byte(value.Reveal()), legacy)
+	silent := before == len(es.list)+len(es.problems)
+	switch hint := emptyHint(doc.top, legacy, doc.auths); {
+	case err != nil:
+		es.problem(s.origin(), of(data, err))
+	case doc.helpers.any():
+		es.problem(s.origin(), warning(ErrGivesNothing, data+" names credential helpers, which keep logins on the machine of docker login: no helper is asked for a Secret"))
+	case silent && hint != "":
+		es.problem(s.origin(), warning(ErrGivesNothing, data+": "+hint))
+	case silent && len(doc.markers) == 0:
+		es.problem(s.origin(), warning(ErrGivesNothing, data+": "+noEntries(doc, legacy)))
+	default:
+		es.warnMarkers(s.origin(), doc)
+	}
+}
+
+// noEntries says why a document that is in the right form holds no entries.
+func noEntries(doc document, legacy bool) string {
+	if legacy || slices.ContainsFunc(doc.top, func(m member) bool { return strings.EqualFold(m.name, "auths") }) {
+		return "the document has no entries"
+	}
+	return "the document has no auths"
+}
+
+// withoutDocument says why the Secret has no document. key is where its type has it;
+// "" if the type is none of a pull secret.
+func (s Secret) withoutDocument(key string) string {
+	var there []string
+	for name, value := range s.Data {
+		if !value.IsZero() && (name == KeyDockerConfigJSON || name == KeyDockercfg) {
+			there = append(there, name)
+		}
+	}
+	slices.Sort(there)
+	switch {
+	case key == "":
+		return s.wrongType(there)
+	case len(there) > 0:
+		return fmt.Sprintf("data[%s] belongs to a Secret of another type; this one is of type %s, which has its document under %s", there[0], s.Type, key)
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Data)) {
+		if name != key && isDocumentName(name) {
+			return fmt.Sprintf("it has data[%s], which must be called %s", quote(name), quote(key))
+		}
+	}
+	if _, ok := s.Data[key]; ok {
+		return fmt.Sprintf("data[%s] is empty", key)
+	}
+	if len(s.Data) == 0 {
+		return "it has no data"
+	}
+	return fmt.Sprintf("it has no data[%s]", key)
+}
+
+// wrongType says that the Secret is no pull secret by its type.
+func (s Secret) wrongType(there []string) string {
+	text := "it is of type " + quote(s.Type)
+	if s.Type == "" {
+		text = "it has no type"
+	}
+	right := TypeDockerConfigJSON
+	if slices.Equal(there, []string{KeyDockercfg}) {
+		right = TypeDockercfg
+	}
+	return text + ", and only Secrets of the types " + TypeDockerConfigJSON + " and " + TypeDockercfg +
+		" are read: make it anew as " + right + ", because the type of a Secret cannot be changed"
+}
+
+// isDocumentName reports whether a name of data is one that people give to a
+// credential document by mistake.
+func isDocumentName(name string) bool {
+	small := strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' {
+			return r
+		}
+		return -1
+	}, strings.ToLower(name))
+	switch small {
+	case "dockerconfigjson", "dockerconfig", "dockercfg", "dockercfgjson", "configjson", "dockerjson", "config", "auth", "authjson", "auths":
+		return true
+	}
+	return false
+}
+
+// Problems returns what was left out and why, and warnings about what was not, or
+// gives nothing: each an [*EntryError], which for those wraps a [Warning].
+func (s *Secrets) Problems() []error { return s.orZero().problems.errors() }
 
 // Lookup yields the credentials whose key matches, in reverse byte order of the
 // keys; for one key in the order of the secrets.
@@ -184,9 +275,12 @@ func (s *Secrets) Fingerprint(ref reference.Reference) uint64 {
 	return h.Sum64()
 }
 
-// Explain yields a note for each entry.
-func (s *Secrets) Explain(ref reference.Reference) iter.Seq[Note] {
-	return s.orZero().table.explain(ref.Name(), "")
+// Explain yields a note for each entry, then one for each of the Problems that may
+// be why ref has no good credential, such as a Secret that gives none.
+func (s *Secrets) Explain(ref reference.Reference) iter.Seq[Note] { return s.orZero().explain(ref, "") }
+
+func (s *Secrets) explain(ref reference.Reference, namespace string) iter.Seq[Note] {
+	return inTurn(s.table.explain(ref.Name(), namespace), s.problems.notes(s.table.rules, ref))
 }
 
 func (s *Secrets) orZero() *Secrets {
@@ -211,7 +305,7 @@ func (s secretsFor) Lookup(_ context.Context, ref reference.Reference) iter.Seq2
 }
 
 func (s secretsFor) Explain(ref reference.Reference) iter.Seq[Note] {
-	return s.table.explain(ref.Name(), s.namespace)
+	return s.explain(ref, s.namespace)
 }
 
 // SecretNames returns the names of the pull secrets that count for a Pod: its own

@@ -2,7 +2,6 @@ package credentials
 
 import (
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -119,7 +118,7 @@ func TestValidate(t *testing.T) {
 	secrets, err = ParseSecrets([]byte("kind: Secret\ntype: Opaque\ndata: {'': '!', x: '!'}\n"))
 	require.NoError(t, err)
 	assert.NoError(t, secrets[0].Validate())
-	assert.Empty(t, FromSecrets(secrets...).Problems())
+	assert.Empty(t, faults(FromSecrets(secrets...).Problems()))
 
 	// However many values are malformed, reading them stays linear.
 	var b strings.Builder
@@ -191,7 +190,7 @@ func TestMarshalConfig(t *testing.T) {
 
 	merged, err := ParseConfig(data, "merged.json")
 	require.NoError(t, err)
-	assert.Empty(t, merged.Problems())
+	assert.Empty(t, faults(merged.Problems()))
 	for image, want := range map[string][]Credential{
 		"r.io/app":      {{Username: "u", Password: Conceal("p")}, {IdentityToken: Conceal("i")}},
 		"r.io/team/app": {{Username: "a:b", Password: Conceal("\"\a")}, {Username: "u", Password: Conceal("p")}, {IdentityToken: Conceal("i")}},
@@ -269,7 +268,8 @@ func TestSecretsForAPod(t *testing.T) {
 func TestReadConfigWithoutPaths(t *testing.T) {
 	_, err := ReadConfig()
 	assert.EqualError(t, err, "no credential file found: no path was given: file does not exist")
-	assert.ErrorIs(t, err, fs.ErrNotExist)
+	assert.ErrorIs(t, err, ErrNoFile)
+	assert.NotErrorIs(t, err, fs.ErrNotExist)
 }
 
 func TestReadConfig(t *testing.T) {
@@ -297,10 +297,11 @@ func TestReadConfig(t *testing.T) {
 
 	for _, paths := range [][]string{nil, {missing, missing}} {
 		_, err = ReadConfig(paths...)
-		assert.ErrorIs(t, err, os.ErrNotExist)
+		assert.ErrorIs(t, err, ErrNoFile)
+		assert.NotErrorIs(t, err, os.ErrNotExist, "which says of an image that it is not there")
 	}
 	_, err = ReadConfig(missing, bad)
-	assert.False(t, errors.Is(err, os.ErrNotExist))
+	assert.NotErrorIs(t, err, ErrNoFile)
 	var entry *EntryError
 	assert.ErrorAs(t, err, &entry)
 }
@@ -367,7 +368,8 @@ func TestReadProviders(t *testing.T) {
 	_, err = ReadProviders(dir, bin)
 	assert.ErrorContains(t, err, `"a": is there twice`)
 	_, err = ReadProviders(filepath.Join(dir, "missing"), bin)
-	assert.ErrorIs(t, err, os.ErrNotExist)
+	assert.ErrorIs(t, err, ErrNoFile)
+	assert.NotErrorIs(t, err, os.ErrNotExist)
 	_, err = ReadProviders(t.TempDir(), bin)
 	assert.ErrorContains(t, err, "holds no .json, .yaml or .yml file")
 	_, err = ReadProviders(one, "")

@@ -8,9 +8,10 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// A Static keyring yields its credentials, in order, for every image: it has no
-// keys, so give it only what may go to any registry it will be used with.
-// Static{{}}, joined at the end of a keyring, adds an anonymous last try.
+// A Static keyring yields its credentials, in order, for every image. It has no
+// keys, so whoever chooses the image's name chooses the registry that is shown them:
+// a login belongs into [Login], which is for one registry. Static{{}}, joined at the
+// end of a keyring, adds an anonymous last try.
 //
 // Credentials without an Origin get KindStatic. A Static must not be changed
 // while it is in use. The zero Static yields nothing.

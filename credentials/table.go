@@ -16,6 +16,8 @@ type entry struct {
 	cred    Credential
 	pattern pattern
 	err     error // the key, normalised, cannot be read again: the kubelet's rules only
+
+	warnings []problem // about the key and the login
 }
 
 // A table finds the entries for an image. Literal hosts, with their paths, are
@@ -210,9 +212,20 @@ func (t *table) explain(name, namespace string) iter.Seq[Note] {
 				note.Matched, why = false, repeated
 			}
 			note.Why = string(why)
+			note.add(e.warnings, target)
 			if !yield(note) {
 				return
 			}
+		}
+	}
+}
+
+// add adds the warnings about the note's entry. Err is the first that concerns the image.
+func (n *Note) add(warnings []problem, t target) {
+	for _, w := range warnings {
+		n.Why += "; " + w.Err.Error()
+		if n.Err == nil && w.concerns(t) {
+			n.Err = w.EntryError
 		}
 	}
 }

@@ -10,8 +10,12 @@ import (
 	"strings"
 )
 
-// hubServer is how docker and kubectl write Docker Hub as a key.
-const hubServer = "https://index.docker.io/v1/"
+const (
+	// hubServer is how docker and kubectl write Docker Hub as a key.
+	hubServer = "https://index.docker.io/v1/"
+	// hubName is Docker Hub's name in an image's name, and Podman's key for it.
+	hubName = "docker.io"
+)
 
 // NewDockerConfigJSON returns the document that kubectl create secret
 // docker-registry puts under .dockerconfigjson. An empty server is Docker Hub, an
@@ -43,7 +47,13 @@ type Lister interface {
 }
 
 // All yields the credentials of all entries.
-func (c *Config) All() iter.Seq[Credential] { return c.orZero().table.all() }
+func (c *Config) All() iter.Seq[Credential] {
+	c = c.orZero()
+	if c.variable != nil {
+		return inTurn(c.variable.table.all(), c.table.all())
+	}
+	return c.table.all()
+}
 
 // All yields the credentials of all entries.
 func (s *Secrets) All() iter.Seq[Credential] { return s.orZero().table.all() }

@@ -16,13 +16,14 @@ type failure struct {
 	reason   Reason
 	attempts []credentials.Attempt
 	err      error
+	hints    []error
 	after    time.Duration // how long the registry asked everybody to wait
 }
 
 func (f *failure) errorFor(t *task) *Error {
 	// The error is kept for as long as the back-off lasts, the manifest that the
 	// name may be a small part of should not be.
-	return &Error{Reason: f.reason, Image: strings.Clone(t.req.Image), Attempts: f.attempts, Err: f.err}
+	return &Error{Reason: f.reason, Image: strings.Clone(t.req.Image), Attempts: f.attempts, Hints: f.hints, Err: f.err}
 }
 
 // attempt waits for its turn and makes one attempt.
@@ -151,6 +152,7 @@ func (p *Puller) failed(t *task, err error) *failure {
 	}
 	f.reason = p.reasonOf(attempts)
 	f.attempts = append(t.ring.problemsFor(t.ref), attempts...)
+	f.hints = t.ring.hints(t.ref)
 	f.err = &credentials.AttemptsError{Image: all.Image, Attempts: f.attempts, Ended: all.Ended}
 	return f
 }

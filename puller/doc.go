@@ -66,7 +66,7 @@
 // [Puller.PullAll] yields one for each image that failed. errors.Is finds its
 // [Reason] and the answer to the credential that got furthest, such as fs.ErrNotExist
 // or fs.ErrPermission, and never both; Attempts lists who was tried and what each was
-// answered; RetryAfter says how long to wait.
+// answered; Hints say what was brought and not used; RetryAfter says how long to wait.
 //
 // # Left out
 //

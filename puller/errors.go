@@ -86,6 +86,12 @@ type Error struct {
 	// Attempts has one entry for each credential tried and each source that
 	// could not answer, in order. Empty where the registry was not asked.
 	Attempts []credentials.Attempt
+	// Hints say what the request and the node brought that was not used, or looks
+	// wrong, and that may be why no credential helped: Secrets that give none, helpers
+	// that were not asked, keys that match no image. Each is a
+	// *credentials.EntryError. They are part of the text of an ErrImagePull, and are
+	// not wrapped.
+	Hints []error
 	// Previous is the failure that a back-off lasts for, or that PullWait was
 	// waiting after when its context ended; nil otherwise.
 	Previous *Error
@@ -117,7 +123,7 @@ func (e *Error) cause() string {
 	case e.Reason == ErrImagePullBackOff:
 		return "next try in " + round(e.RetryAfter).String() + e.previousText()
 	case len(e.Attempts) > 0:
-		return attemptsText(e.Attempts) + e.retryText()
+		return attemptsText(e.Attempts) + e.hintsText() + e.retryText()
 	case e.Err != nil:
 		return redact.Text(e.Err.Error()) + e.retryText() + e.previousText()
 	}
@@ -129,6 +135,23 @@ func (e *Error) previousText() string {
 		return ""
 	}
 	return "; the last try ended with " + string(e.Previous.Reason) + ": " + e.Previous.cause()
+}
+
+// hintsText lists the hints where they may be of use: not where the registry could
+// not be asked, or a signature is wrong.
+func (e *Error) hintsText() string {
+	if e.Reason != ErrImagePull || len(e.Hints) == 0 {
+		return ""
+	}
+	var texts []string
+	for i, err := range e.Hints {
+		if i == maxTexts {
+			texts = append(texts, fmt.Sprintf("%d more", len(e.Hints)-i))
+			break
+		}
+		texts = append(texts, redact.Text(err.Error()))
+	}
+	return "; hint: " + strings.Join(texts, "; ")
 }
 
 // retryText tells a wait that the server asked for. The ordinary back-off is

@@ -133,9 +133,16 @@ const maxSkipped = 100
 func (d *Decision) explainCandidates(t *task) {
 	order, skipped := 0, 0
 	tried := map[uint64]bool{} // the Pod's
+	type problem struct {
+		origin credentials.Origin
+		why    string
+	}
+	listed := map[problem]bool{}
 	add := func(from origin, note credentials.Note) {
 		c := newCandidate(note)
 		switch {
+		case note.Err != nil && listed[problem{note.Origin, note.Why}]:
+			return // among the Pod's problems
 		case !note.Matched:
 		case from == fromPod:
 			if err := t.ring.foreign(note.Origin); err != nil {
@@ -156,7 +163,9 @@ func (d *Decision) explainCandidates(t *task) {
 		d.Candidates = append(d.Candidates, c)
 	}
 	for _, a := range t.ring.problems() {
-		add(fromPod, credentials.Note{Origin: a.Origin, Why: "left out: " + redact.Text(a.Err.Error())})
+		why := "left out: " + a.Err.Error()
+		add(fromPod, credentials.Note{Origin: a.Origin, Why: why})
+		listed[problem{a.Origin, why}] = true
 	}
 	explainRing(fromPod, t.ring.pod, t, add)
 	explainRing(fromNode, t.ring.node, t, add)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"strings"
 
 	"github.com/pullkit/pullkit/credentials"
 	"github.com/pullkit/pullkit/reference"
@@ -190,33 +191,64 @@ func fingerprint(k credentials.Keyring, ref reference.Reference) (uint64, bool) 
 // for ref: an entry that is plainly for another image is no news.
 func (r *ring) problemsFor(ref reference.Reference) []credentials.Attempt {
 	return slices.DeleteFunc(r.problems(), func(a credentials.Attempt) bool {
-		if a.Origin.Key == "" {
+		key := a.Origin.Key
+		if key == "" {
 			return false
 		}
-		matches, err := credentials.Match(a.Origin.Key, ref.Name())
+		if _, rest, ok := strings.Cut(key, "://"); ok { // its path may be that of the registry's API
+			key, _, _ = strings.Cut(rest, "/")
+		}
+		matches, err := credentials.Match(key, ref.Name())
 		return err == nil && !matches
 	})
+}
+
+// maxHints bounds what is kept for an error that may be kept for long.
+const maxHints = 100
+
+// hints lists what was brought and may be why no credential helped with ref, and is
+// not among the attempts: Secrets that give nothing, helpers that were not asked,
+// entries of the node that were left out, logins that look mistyped.
+func (r *ring) hints(ref reference.Reference) []error {
+	var hints []error
+	for i, ring := range []credentials.Keyring{r.pod, r.node} {
+		explainer, ok := ring.(credentials.Explainer)
+		if !ok {
+			continue
+		}
+		ofNode := i == 1
+		for note := range explainer.Explain(ref) {
+			if note.Err != nil && (ofNode || isWarning(note.Err)) && len(hints) < maxHints {
+				hints = append(hints, note.Err)
+			}
+		}
+	}
+	return hints
+}
+
+func isWarning(err error) bool {
+	var w credentials.Warning
+	return errors.As(err, &w)
+}
+
+// sourceAttempt says of a source, or of an entry of it, that it could not be used.
+func sourceAttempt(err error) credentials.Attempt {
+	a := credentials.Attempt{Source: true, Err: err}
+	var entry *credentials.EntryError
+	if errors.As(err, &entry) {
+		a.Origin, a.Err = entry.Origin, entry.Err
+	}
+	return a
 }
 
 // problems lists what the Pod's keyring had to leave out: malformed secrets. What is
 // used all the same, such as a file that others can read, is none of them.
 func (r *ring) problems() []credentials.Attempt {
-	k, ok := r.pod.(interface{ Problems() []error })
-	if !ok {
-		return nil
-	}
 	var out []credentials.Attempt
-	for _, err := range k.Problems() {
-		var used credentials.Warning
-		if errors.As(err, &used) {
-			continue
+	for _, err := range credentials.Problems(r.pod) {
+		if !isWarning(err) {
+			out = append(out, sourceAttempt(err))
 		}
-		a := credentials.Attempt{Source: true, Err: err}
-		var entry *credentials.EntryError
-		if errors.As(err, &entry) {
-			a.Origin, a.Err = entry.Origin, entry.Err
-		}
-		out = append(out, a)
 	}
 	return out
 }

@@ -13,7 +13,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"os/signal"
 	"slices"
@@ -60,9 +59,9 @@ func prepull(ctx context.Context, dir string, parallel int, images []string, out
 		return err
 	}
 	defer store.Close()
-	node, err := credentials.ReadConfig(credentials.DockerPaths()...)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err // where there is no file node is nil, which knows no credentials
+	node, err := credentials.FindConfig(credentials.DockerPaths()...) // empty where there is no file
+	if err != nil {
+		return err
 	}
 	p, err := puller.New(puller.Config{
 		Runtime:  transfer.New(transfer.Config{Store: store}),

@@ -2,10 +2,8 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"slices"
 
@@ -27,7 +25,7 @@ func pull(ctx context.Context, o options, stdout, stderr io.Writer) int {
 	if err != nil {
 		return fail(err)
 	}
-	secrets, err := readSecrets(o.secrets)
+	secrets, err := readSecrets(o.secrets, stderr)
 	if err != nil {
 		return fail(err)
 	}
@@ -98,27 +96,23 @@ func nodeKeyring(name string, stderr io.Writer) (credentials.Keyring, error) {
 	if err != nil {
 		return nil, fmt.Errorf("node credentials: %w", err)
 	}
-	if config == nil {
-		return nil, nil
-	}
-	for _, problem := range config.Problems() {
+	ring := config.WithHelpers(credentials.HelperConfig{})
+	for _, problem := range credentials.Problems(ring) {
 		fmt.Fprintln(stderr, "pull: warning:", oneLine(problem))
 	}
-	return config.WithHelpers(credentials.HelperConfig{}), nil
+	return ring, nil
 }
 
 func readConfig(name string) (*credentials.Config, error) {
 	if name != "" {
 		return credentials.ReadConfig(name)
 	}
-	config, err := credentials.ReadConfig(slices.Concat(credentials.DockerPaths(), credentials.ContainersPaths())...)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	return config, err
+	return credentials.FindConfig(slices.Concat(credentials.DockerPaths(), credentials.ContainersPaths())...)
 }
 
-func readSecrets(names []string) (credentials.Keyring, error) {
+// readSecrets reads the manifests named. What cannot be read of them costs a warning;
+// a manifest of which nothing can be read is an error.
+func readSecrets(names []string, stderr io.Writer) (credentials.Keyring, error) {
 	var all []credentials.Secret
 	for _, name := range names {
 		data, err := readManifest(name)
@@ -126,8 +120,11 @@ func readSecrets(names []string) (credentials.Keyring, error) {
 			return nil, fmt.Errorf("pull secrets: %w", err)
 		}
 		secrets, err := credentials.ParseSecrets(data)
-		if err != nil {
+		if err != nil && len(secrets) == 0 {
 			return nil, fmt.Errorf("pull secrets: %s: %w", name, err)
+		}
+		if err != nil {
+			fmt.Fprintf(stderr, "pull: warning: %s: %s\n", name, oneLine(err))
 		}
 		all = append(all, secrets...)
 	}

@@ -22,7 +22,7 @@ import (
 // declaring them: the reader has them. They become parameters.
 var given = map[string]string{
 	"backoff":         "image string",
-	"credentials":     "ctx context.Context, ref reference.Reference, pullSecrets []credentials.Secret, pullWith func(context.Context, credentials.Credential) (digest.Digest, error), s struct{ Namespace, Name, UID, Type string; Data map[string][]byte }",
+	"credentials":     "ctx context.Context, ref reference.Reference, user, password string, pullSecrets []credentials.Secret, pullWith func(context.Context, credentials.Credential) (digest.Digest, error), s struct{ Namespace, Name, UID, Type string; Data map[string][]byte }",
 	"index":           "contentType string, body []byte",
 	"puller":          "ctx context.Context, node, podSecrets credentials.Keyring",
 	"puller/content":  "err error",

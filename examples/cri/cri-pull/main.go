@@ -75,8 +75,8 @@ func readSecrets(name string) (*credentials.Secrets, error) {
 		return nil, err
 	}
 	list, err := credentials.ParseSecrets(data)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+	if err != nil { // of what is left out; the rest is in the list
+		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
 	}
 	return credentials.FromSecrets(list...), nil
 }

@@ -1,0 +1,134 @@
+package credentials
+
+import (
+	"errors"
+	"fmt"
+	"iter"
+	"strings"
+
+	"github.com/pullkit/pullkit/reference"
+)
+
+// An EntryError says that one entry of a source was left out, and why; or, if it
+// wraps a [Warning], what should be known of one that was not. It never holds the
+// entry's content.
+type EntryError struct {
+	Origin Origin // of the entry; without a Key if all of the source was left out
+	Err    error
+}
+
+// Error says which entry, and what is the matter with it.
+func (e *EntryError) Error() string { return fmt.Sprintf("%v: %v", e.Origin, e.Err) }
+
+// Unwrap returns the reason.
+func (e *EntryError) Unwrap() error { return e.Err }
+
+// A Warning is what should be known of a source or an entry that is not malformed:
+// it is used although something about it looks wrong, or it gives no credential
+// although somebody brought it to give one. Unlike the other problems it never
+// fails a pull by itself, whatever the rules.
+type Warning string
+
+// Error returns the warning itself.
+func (w Warning) Error() string { return string(w) }
+
+// The warnings. The text of each says what follows; what stands before it in an
+// error says what was found, and what to do.
+const (
+	// ErrReadableByOthers is said of a file by [ReadConfig], but not on Windows.
+	ErrReadableByOthers Warning = "can be read by other users: chmod 600 keeps its credentials private"
+	// ErrSpelledTwice is said of a document whose auths objects add up here.
+	ErrSpelledTwice Warning = "auths stands in it twice, spelled with other letters: other readers take only one of the two"
+	// ErrByteOrderMark is said of a document that begins with a byte order mark, as
+	// editors on Windows write it. It is an error under the kubelet's rules.
+	ErrByteOrderMark Warning = "begins with a byte order mark (U+FEFF), which is skipped here, but which the kubelet refuses: save it as UTF-8 without one"
+	// ErrHelperNotAsked is said of a file that names credential helpers and was not
+	// given them by [Config.WithHelpers].
+	ErrHelperNotAsked Warning = "it was not asked, because reading a file starts no program: Config.WithHelpers asks it"
+	// ErrGivesNothing is said of a Secret, a file or an entry that was brought and
+	// holds no credential that could be read.
+	ErrGivesNothing Warning = "it gives no credential"
+	// ErrKeyMatchesNothing is said of an entry whose key cannot be what was meant:
+	// it matches no image, or only images that few registries have.
+	ErrKeyMatchesNothing Warning = "its credential is used for no other image"
+	// ErrLooksWrong is said of a login that is used as it is written although it
+	// looks as if an editor, a shell or a template had changed it.
+	ErrLooksWrong Warning = "it is used as it is written"
+)
+
+// A problem is an EntryError with what a keyring's Explain needs to know of it.
+type problem struct {
+	*EntryError
+	about     *pattern // only images that it matches are concerned; nil means all
+	aside     bool     // it explains no failed pull
+	withEntry bool     // the note of the entry itself tells it
+}
+
+// concerns reports whether p may be why there is no good credential for an image.
+func (p *problem) concerns(t target) bool {
+	return !p.aside && (p.about == nil || p.about.match(t) == matched)
+}
+
+// A problemList is what a source has to say besides its credentials.
+type problemList []problem
+
+// errors returns what Problems lists.
+func (ps problemList) errors() []error {
+	var errs []error
+	for _, p := range ps {
+		errs = append(errs, p.EntryError)
+	}
+	return errs
+}
+
+// notes yields a note for each problem that may concern ref and that no note of an
+// entry tells.
+func (ps problemList) notes(rules Rules, ref reference.Reference) iter.Seq[Note] {
+	return func(yield func(Note) bool) {
+		t, err := rules.target(ref.Name())
+		if err != nil {
+			return
+		}
+		for _, p := range ps {
+			if !p.withEntry && p.concerns(t) && !yield(p.note()) {
+				return
+			}
+		}
+	}
+}
+
+// note is the note of a problem that has no entry.
+func (p *problem) note() Note {
+	why := p.Err.Error()
+	if !isWarning(p.Err) {
+		why = "left out: " + why
+	}
+	return Note{Origin: p.Origin, Why: why, Err: p.EntryError}
+}
+
+func isWarning(err error) bool {
+	var w Warning
+	return errors.As(err, &w)
+}
+
+// warning is a Warning with what was found before it.
+func warning(w Warning, found string) error { return fmt.Errorf("%s; %w", found, w) }
+
+// A leftOutError lists what a call had to leave out, in one line.
+type leftOutError struct{ errs []error }
+
+// Error names the first few.
+func (e *leftOutError) Error() string {
+	var texts []string
+	for i, err := range e.errs {
+		if i == maxListed {
+			texts = append(texts, fmt.Sprintf("%d more", len(e.errs)-i))
+			break
+		}
+		texts = append(texts, err.Error())
+	}
+	return strings.Join(texts, "; ")
+}
+
+// Unwrap returns them all.
+func (e *leftOutError) Unwrap() []error { return e.errs }

@@ -1,0 +1,133 @@
+package puller
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/pullkit/pullkit/credentials"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// refuse answers every credential, and none, with 401.
+func refuse(context.Context, Spec) (string, error) { return "401", fs.ErrPermission }
+
+// TestUnusedSecretsAreNamed holds that the error of a failed pull, and Explain, say
+// of each Secret that was brought and not used why it was not.
+func TestUnusedSecretsAreNamed(t *testing.T) {
+	data, err := os.ReadFile(filepath.Join("..", "credentials", "testdata", "vectors", "field", "secrets.json"))
+	require.NoError(t, err)
+	var doc struct {
+		Cases []struct {
+			ID, Manifest, Image string
+			Expect              struct{ Contains, Names string }
+		}
+	}
+	require.NoError(t, json.Unmarshal(data, &doc))
+	require.Len(t, doc.Cases, 7)
+	for _, v := range doc.Cases {
+		secrets, manifestErr := credentials.ParseSecrets([]byte(v.Manifest))
+		w := newWorld(t, Config{})
+		w.runtime.pull = refuse
+		req := Request{Image: v.Image, Keyring: credentials.FromSecrets(secrets...), Pod: credentials.Pod{Namespace: "web", UID: "1"}}
+		decision, err := w.Explain(t.Context(), req)
+		require.NoError(t, err)
+		_, err = w.Pull(t.Context(), req)
+		require.Error(t, err)
+		if manifestErr != nil { // it cannot be brought at all
+			assert.ErrorContains(t, manifestErr, v.Expect.Names, v.ID)
+			continue
+		}
+		for _, text := range []string{err.Error(), decision.String()} {
+			assert.Contains(t, text, `secret "web/regcred"`, v.ID)
+			assert.Contains(t, text, v.Expect.Contains, v.ID)
+		}
+		assert.ErrorIs(t, err, fs.ErrPermission, v.ID)
+		_, err = w.Pull(t.Context(), req)
+		assert.ErrorIs(t, err, ErrImagePullBackOff)
+		assert.ErrorContains(t, err, `secret "web/regcred"`, "%s: also while the image is not tried again", v.ID)
+	}
+}
+
+// TestHintsOfTheNode holds that the error of a failed pull names what the node's file
+// has and what was not used for the image: helpers, entries, odd logins.
+func TestHintsOfTheNode(t *testing.T) {
+	node, err := credentials.ParseConfig([]byte(`{"credsStore":"desktop","credHelpers":{"other.example":"x"},
+		"auths":{"r.example":{"auth":"dTpwCg=="},"r.example/*":{"auth":"dTpw"},"r.example/team":{"auth":5},"s.example":{"auth":"!"}}}`), "config.json")
+	require.NoError(t, err)
+	w := newWorld(t, Config{Keyring: node})
+	w.runtime.pull = refuse
+	req := Request{Image: "r.example/team/app:1"}
+	_, err = w.Pull(t.Context(), req)
+	perr := asError(t, err)
+	var hints []string
+	for _, hint := range perr.Hints {
+		var entry *credentials.EntryError
+		require.ErrorAs(t, hint, &entry)
+		hints = append(hints, hint.Error())
+		assert.Contains(t, err.Error(), hint.Error())
+	}
+	require.Len(t, hints, 4)
+	assert.Contains(t, hints[0], "a letter like others")
+	assert.Contains(t, hints[1], "the password ends with a line feed (U+000A)")
+	assert.Contains(t, hints[2], `key "r.example/team": auth is a number, not a string`)
+	assert.Contains(t, hints[3], "names the program docker-credential-desktop; it was not asked")
+	assert.NotContains(t, err.Error(), "s.example")
+	assert.Contains(t, err.Error(), "; hint: ")
+	assert.Len(t, perr.Attempts, 1, "a hint is no attempt")
+	var used credentials.Warning
+	assert.False(t, errors.As(err, &used), "a hint is not wrapped")
+	assert.NotContains(t, perr.Message(), "hint", "the kubelet's text")
+	decision, err := w.Explain(t.Context(), req)
+	require.NoError(t, err)
+	for _, part := range []string{"a letter like others", "ends with a line feed", "left out: auth is a number", "docker-credential-desktop"} {
+		assert.Contains(t, decision.String(), part)
+	}
+
+	// With the helpers asked, and where the registry is not there, hints are of no use.
+	w = newWorld(t, Config{Keyring: node})
+	w.runtime.pull = func(context.Context, Spec) (string, error) { return "", ErrRegistryUnavailable }
+	_, err = w.Pull(t.Context(), req)
+	assert.ErrorIs(t, err, ErrRegistryUnavailable)
+	assert.NotContains(t, err.Error(), "hint")
+	w = newWorld(t, Config{Keyring: node.WithHelpers(credentials.HelperConfig{Dir: t.TempDir()})})
+	w.runtime.pull = refuse
+	_, err = w.Pull(t.Context(), req)
+	assert.ErrorContains(t, err, "program not found: docker-credential-desktop")
+	assert.NotContains(t, err.Error(), "not asked")
+
+	// An error names a few.
+	var many []credentials.Secret
+	for range 300 {
+		many = append(many, credentials.Secret{Namespace: "web", Name: "opaque", Type: "Opaque"})
+	}
+	w = newWorld(t, Config{})
+	w.runtime.pull = refuse
+	_, err = w.Pull(t.Context(), Request{Image: "r.example/x:1", Keyring: credentials.FromSecrets(many...)})
+	assert.ErrorContains(t, err, "; 90 more")
+	assert.Less(t, strings.Count(err.Error(), "opaque"), 11)
+}
+
+// TestMalformedEntryWithScheme holds that an entry whose key has a scheme is reported
+// for its images.
+func TestMalformedEntryWithScheme(t *testing.T) {
+	for key, image := range map[string]string{"https://r.example": "r.example/a:1", "https://r.example/": "r.example/a:1", "https://index.docker.io/v1/": "nginx"} {
+		ring := credentials.FromSecrets(credentials.Secret{Namespace: "web", Name: "regcred", Type: credentials.TypeDockerConfigJSON, Data: credentials.ConcealData(map[string][]byte{
+			credentials.KeyDockerConfigJSON: []byte(`{"auths":{"` + key + `":{"auth":"!"}}}`),
+		})})
+		w := newWorld(t, Config{})
+		w.runtime.pull = refuse
+		_, err := w.Pull(t.Context(), Request{Image: image, Keyring: ring})
+		assert.ErrorContains(t, err, "auth is not base64", key)
+		assert.Equal(t, 1, strings.Count(err.Error(), "auth is not base64"), key)
+		assert.Contains(t, w.reasons(), EventBadSecret, key)
+		_, err = w.Pull(t.Context(), Request{Image: "other.example/a:1", Keyring: ring})
+		assert.NotContains(t, err.Error(), "auth is not base64", key)
+	}
+}
