@@ -68,7 +68,7 @@ func (p *Puller) tryEach(f *flight, t *task) tried {
 	spec.Progress = p.progress(f)
 	img, err := credentials.Each(f.ctx, ring, t.ref, func(ctx context.Context, cred credentials.Credential) (Image, error) {
 		spec := spec
-		spec.Credential = cred
+		spec.Credential, spec.Last = cred, ring.last
 		img, err := p.config.Runtime.Pull(ctx, spec)
 		if err == nil {
 			out.with, out.from = cred, ring.trying

@@ -68,7 +68,7 @@ func askEach[T any](ctx context.Context, p *Puller, t *task, ask func(context.Co
 	ring := &candidates{ring: t.ring, failed: func(a credentials.Attempt) { attempts = append(attempts, a) }}
 	got, err := credentials.Each(ctx, ring, t.ref, func(ctx context.Context, cred credentials.Credential) (T, error) {
 		spec := t.spec()
-		spec.Credential = cred
+		spec.Credential, spec.Last = cred, ring.last
 		got, err := ask(ctx, spec)
 		attempts = append(attempts, credentials.Attempt{Origin: cred.Origin, Err: err})
 		if err != nil {

@@ -7,6 +7,7 @@ import (
 	"iter"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/pullkit/pullkit/credentials"
 	"github.com/pullkit/pullkit/reference"
@@ -110,18 +111,86 @@ type candidates struct {
 	*ring
 	trying origin
 	failed func(credentials.Attempt)
+
+	mu    sync.Mutex
+	next  func() (candidate, bool) // nil outside a look-up
+	ahead []candidate              // looked up already, to be tried next
+}
+
+// A candidate is what a look-up yields.
+type candidate struct {
+	from origin
+	cred credentials.Credential
+	err  error
 }
 
 func (c *candidates) Lookup(ctx context.Context, ref reference.Reference) iter.Seq2[credentials.Credential, error] {
 	return func(yield func(credentials.Credential, error) bool) {
-		c.lookup(ctx, ref, func(from origin, cred credentials.Credential, err error) bool {
-			c.trying = from
-			if err != nil && ctx.Err() == nil {
-				c.failed(credentials.Attempt{Origin: cred.Origin, Source: true, Err: err})
-			}
-			return yield(cred, err)
+		next, stop := iter.Pull(func(yield func(candidate) bool) {
+			c.lookup(ctx, ref, func(from origin, cred credentials.Credential, err error) bool {
+				return yield(candidate{from, cred, err})
+			})
 		})
-		c.trying = fromNode // the anonymous try that follows belongs to nobody
+		defer stop()
+		c.begin(next)
+		defer c.begin(nil)
+		for {
+			found, ok := c.take()
+			if !ok {
+				c.trying = fromNode // the anonymous try that follows belongs to nobody
+				return
+			}
+			c.trying = found.from
+			if found.err != nil && ctx.Err() == nil {
+				c.failed(credentials.Attempt{Origin: found.cred.Origin, Source: true, Err: found.err})
+			}
+			if !yield(found.cred, found.err) {
+				return
+			}
+		}
+	}
+}
+
+func (c *candidates) begin(next func() (candidate, bool)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.next, c.ahead = next, nil
+}
+
+// take returns the next candidate.
+func (c *candidates) take() (candidate, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.ahead) > 0 {
+		found := c.ahead[0]
+		c.ahead = c.ahead[1:]
+		return found, true
+	}
+	return c.next()
+}
+
+// last reports whether no other credential follows the one being tried. It looks
+// the next one up, which Each would do after a refusal.
+func (c *candidates) last() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.next == nil {
+		return true
+	}
+	for _, found := range c.ahead {
+		if found.err == nil {
+			return false
+		}
+	}
+	for {
+		found, ok := c.next()
+		if !ok {
+			return true
+		}
+		c.ahead = append(c.ahead, found)
+		if found.err == nil {
+			return false
+		}
 	}
 }
 

@@ -49,6 +49,10 @@ type Spec struct {
 	Written    string
 	Platform   ocispec.Platform
 	Credential credentials.Credential // zero = anonymous
+	// Last reports whether no other credential follows if this one is refused. A
+	// Runtime may call it only until its method returns, and only after a refusal:
+	// it can start a helper or a plugin. Nil where nobody knows.
+	Last func() bool
 	// Progress is told how the pull goes on; nil when nobody listens. A Runtime
 	// may never call it, never calls it concurrently for one Pull, and never
 	// after Pull has returned.

@@ -19,7 +19,8 @@ type Source interface {
 	// Manifest returns the manifest or index that ref names. With have == "" it
 	// is one GET; otherwise a HEAD first, and body is nil when the digest is
 	// still have. body, when not nil, has desc's digest and size, and ref's
-	// digest if ref has one.
+	// digest if ref has one. A HEAD that is refused is followed by one GET whose
+	// answer counts, but for 429, and for a refused password: see Error.HeadRefused.
 	Manifest(ctx context.Context, ref reference.Reference, cred credentials.Credential, have digest.Digest) (desc ocispec.Descriptor, body []byte, err error)
 	// Blob opens n bytes of desc from off (n < 0: to the end). start is where
 	// body really starts: off, or 0 if the server ignored the range. The body

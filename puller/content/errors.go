@@ -80,7 +80,12 @@ type Error struct {
 	Host string // host[:port] that was asked last; "" where none was
 	// RetryAfter is how long the server asks everybody to wait; 0 if it did not.
 	RetryAfter time.Duration
-	Err        error // the cause; may be nil
+	// HeadRefused says that Source.Manifest showed a password with a HEAD, which was
+	// refused, and that no GET followed, because a wrong password must not count
+	// twice. The answer to a HEAD has no reason in it; Manifest without have asks by
+	// GET.
+	HeadRefused bool
+	Err         error // the cause; may be nil
 }
 
 // Error tells host, kind and cause.

@@ -248,7 +248,10 @@ func (a *auths) entry(key authKey) *tokenEntry {
 
 // A tokenError marks that what failed was getting a token, which has had its
 // own tries.
-type tokenError struct{ err error }
+type tokenError struct {
+	err   error
+	shown bool // a password or an identity token was shown for it
+}
 
 func (e *tokenError) Error() string {
 	if e.err == nil {
@@ -260,13 +263,13 @@ func (e *tokenError) Unwrap() error { return e.err }
 
 // asTokenError marks err. A status that would say of an image that it is absent
 // says here that the token server is: whether the image exists nobody was asked.
-func asTokenError(err error) error {
+func asTokenError(err error, shown bool) error {
 	var e *content.Error
 	if !errors.As(err, &e) {
 		return err
 	}
 	marked := *e
-	marked.Err = &tokenError{e.Err}
+	marked.Err = &tokenError{e.Err, shown}
 	switch statusOf(err) {
 	case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusGone:
 		marked.Kind = content.ErrUnauthorized

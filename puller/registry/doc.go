@@ -77,7 +77,9 @@
 // by a closed Range at its own offset, with the rules of 206, 200 and 416; a 206 that
 // does not know the total is taken if its range fits. Nothing is asked
 // again after 401 (once the credential was shown), 403, 404, any other status, a
-// bad document, or for a host whose name does not exist.
+// bad document, or for a host whose name does not exist. A manifest's HEAD that is
+// refused, but for 429 and for a password that was refused with it, is followed by
+// one GET whose answer counts.
 // Retry-After, in seconds or as a date, is obeyed up to MaxWait, and beyond that
 // returned in content.Error.RetryAfter. An answer that brings nothing for Stall is
 // cut, and so is one that comes at less than 1 KiB/s over twice that. A host from

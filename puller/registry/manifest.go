@@ -42,22 +42,39 @@ func accepted() []string {
 // the HEAD does not say that the digest is still have. When it does, desc has
 // the size that the registry told, or 0.
 //
+// A HEAD is a saving and never a verdict. It goes through the mirrors to the
+// registry; if all of them refuse it, one GET goes the same way, and its answer
+// counts. A host that refused with 429, or that refused a password which was
+// shown, is not asked by GET.
+//
 // Errors wrap a *content.Error; that of a refusal also a *StatusError, and
 // fs.ErrNotExist or fs.ErrPermission where it is about that.
 func (c *Client) Manifest(ctx context.Context, ref reference.Reference, cred credentials.Credential, have digest.Digest) (ocispec.Descriptor, []byte, error) {
 	if err := checkRef(ref); err != nil {
 		return ocispec.Descriptor{}, nil, err
 	}
-	var desc ocispec.Descriptor
-	var body []byte
 	need := Resolve
 	if ref.Digest() != "" {
 		need = Pull
 	}
-	err := c.eachHost(ctx, ref, cred, need, func(ctx context.Context, ep *endpoint, cred credentials.Credential) (err error) {
-		desc, body, err = ep.manifest(ctx, ref, cred, have)
-		return err
-	})
+	w, err := c.walk(ctx, ref, cred, need)
+	if err != nil {
+		return ocispec.Descriptor{}, nil, err
+	}
+	defer w.release()
+	var desc ocispec.Descriptor
+	var body []byte
+	shared := &call{}
+	by := func(have digest.Digest) attempt {
+		return func(ctx context.Context, ep *endpoint, cred credentials.Credential) (err error) {
+			desc, body, err = ep.manifest(ctx, ref, cred, have, shared)
+			return err
+		}
+	}
+	err = w.each(ctx, by(have))
+	if err != nil && have != "" && ctx.Err() == nil {
+		err = w.afterHead(ctx, by(""))
+	}
 	if err != nil {
 		return ocispec.Descriptor{}, nil, err
 	}
@@ -76,8 +93,8 @@ func checkRef(ref reference.Reference) error {
 	return nil
 }
 
-func (ep *endpoint) manifest(ctx context.Context, ref reference.Reference, cred credentials.Credential, have digest.Digest) (ocispec.Descriptor, []byte, error) {
-	r := request{method: http.MethodGet, repository: ref.Repository(), kind: "manifests", name: ref.Tag(), cred: cred, header: http.Header{"Accept": accepted()}}
+func (ep *endpoint) manifest(ctx context.Context, ref reference.Reference, cred credentials.Credential, have digest.Digest, shared *call) (ocispec.Descriptor, []byte, error) {
+	r := request{method: http.MethodGet, repository: ref.Repository(), kind: "manifests", name: ref.Tag(), cred: cred, header: http.Header{"Accept": accepted()}, call: shared}
 	if d := ref.Digest(); d != "" {
 		r.name = string(d)
 	}

@@ -141,8 +141,9 @@ func TestManifestStill(t *testing.T) {
 		{"another", byHead(status(200, "Docker-Content-Digest", string(digestOf("x")))), "", []string{head, get}, false},
 		{"not told", byHead(status(200)), "", []string{head, get}, false},
 		{"HEAD not known", byHead(status(405)), "", []string{head, get}, false},
-		{"not there", status(404), content.ErrNotFound, []string{head}, false},
-		{"not for you", status(403), content.ErrDenied, []string{head}, false},
+		{"not there", status(404), content.ErrNotFound, []string{head, get}, false},
+		{"not for you", status(403), content.ErrDenied, []string{head, get}, false},
+		{"too many requests", status(429, "Retry-After", "3600"), content.ErrRateLimited, []string{head}, false},
 	} {
 		w := newWorld(map[string]http.HandlerFunc{"https://reg.example": tt.answer})
 		desc, body, err := (&registry.Client{Transport: w}).Manifest(t.Context(), reference.MustParse("reg.example/app:v1"), nobody, have)

@@ -36,6 +36,7 @@ type session struct {
 type call struct {
 	fetched []string
 	asked   []tokenOutcome
+	basic   []authKey // for which a challenge was met with the password
 }
 
 // A tokenOutcome is a token request with the error that it led to: no token was
@@ -76,6 +77,7 @@ func (s *session) begin(ctx context.Context) (authorization, error) {
 		return s.fetchAhead(ctx, auth.token, want)
 	}
 	s.basic = auth.header != "" && auth.token == ""
+	auth.ahead = auth.ahead && !slices.Contains(s.call.basic, s.key)
 	return auth, nil
 }
 
@@ -269,6 +271,7 @@ func (s *session) meet(ctx context.Context, auth authorization, a *answer, refus
 			return authorization{}, refused
 		}
 		s.basic = true
+		s.call.basic = append(s.call.basic, s.key)
 		s.remember(&originAuth{scheme: "basic"})
 		return basic(s.key.cred), nil
 	}

@@ -47,7 +47,7 @@ func (ep *endpoint) fetchToken(ctx context.Context, want tokenRequest) (token st
 		break
 	}
 	ep.client.logger().InfoContext(ctx, "no token", "realm", redact.URL(want.realm, secretsOf(want.cred)...), "error", err)
-	return "", 0, asTokenError(err)
+	return "", 0, asTokenError(err, hasPassword(want.cred) || !want.cred.IdentityToken.IsZero())
 }
 
 // tokenOnce makes one try, in the form that the credential wants: an identity

@@ -15,33 +15,57 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// eachHost asks one host after another until one answers. A mirror is asked
-// once; the last host, the registry, is asked again as far as patience goes.
-func (c *Client) eachHost(ctx context.Context, ref reference.Reference, cred credentials.Credential, need Capability, try attempt) error {
+// A walk asks the hosts of a registry, the registry last, within one patience.
+type walk struct {
+	client   *Client
+	ref      reference.Reference
+	cred     credentials.Credential
+	hosts    []*endpoint
+	failed   []error // what each host answered last
+	patience patience
+	release  func() // to be called at the end
+}
+
+func (c *Client) walk(ctx context.Context, ref reference.Reference, cred credentials.Credential, need Capability) (*walk, error) {
 	hosts, release, err := c.candidates(ctx, ref.Registry(), need, "")
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer release()
-	var failed []error
-	for i, ep := range hosts {
-		p := c.patience()
-		for {
-			err = ep.withCredentials(ctx, ref, cred, try)
-			if err == nil || ctx.Err() != nil {
-				return err
-			}
-			if i < len(hosts)-1 {
-				c.mirrorFailed(ctx, ep, err)
-				failed = append(failed, err)
-				break
-			}
-			if err = p.next(ctx, err); err != nil {
-				return afterMirrors(err, failed)
-			}
+	return &walk{client: c, ref: ref, cred: cred, hosts: hosts, failed: make([]error, len(hosts)), patience: c.patience(), release: release}, nil
+}
+
+// each asks one host after another until one answers. A mirror is asked once; the
+// last host, the registry, is asked again as far as patience goes.
+func (w *walk) each(ctx context.Context, try attempt) error {
+	for i := range w.hosts {
+		if err := w.one(ctx, i, try); err == nil || ctx.Err() != nil {
+			return err
 		}
 	}
-	return err
+	return w.err()
+}
+
+// one asks one host.
+func (w *walk) one(ctx context.Context, i int, try attempt) error {
+	for {
+		err := w.hosts[i].withCredentials(ctx, w.ref, w.cred, try)
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		w.failed[i] = err
+		if i < len(w.hosts)-1 {
+			w.client.mirrorFailed(ctx, w.hosts[i], err)
+			return err
+		}
+		if err = w.patience.next(ctx, err); err != nil {
+			return err
+		}
+	}
+}
+
+func (w *walk) err() error {
+	last := len(w.hosts) - 1
+	return afterMirrors(w.failed[last], w.failed[:last])
 }
 
 // candidates lists the hosts to ask for something, leaving out mirrors that

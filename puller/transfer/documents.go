@@ -2,6 +2,7 @@ package transfer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 
@@ -55,7 +56,9 @@ func (r *Runtime) storedDocument(ctx context.Context, desc ocispec.Descriptor) (
 
 // topDocument is what the image's name points to. The registry is always asked; what
 // it gives is in the Store already if have, once looked up, is what it names.
-func (r *Runtime) topDocument(ctx context.Context, o origin) (document, error) {
+// last says whether no other credential follows, so that the reason of a refusal
+// is worth another request.
+func (r *Runtime) topDocument(ctx context.Context, o origin, last func() bool) (document, error) {
 	have, err := r.store.Lookup(ctx, o.ref)
 	if err != nil && !absent(err) {
 		return document{}, storeError("look up the name", err)
@@ -71,6 +74,9 @@ func (r *Runtime) topDocument(ctx context.Context, o origin) (document, error) {
 		return document{}, context.Cause(ctx)
 	}
 	desc, body, err := r.askManifest(ctx, o, have.Digest)
+	if headRefused(err) && last != nil && last() {
+		desc, body, err = r.askManifest(ctx, o, "")
+	}
 	if err != nil {
 		return document{}, err
 	}
@@ -85,6 +91,11 @@ func (r *Runtime) topDocument(ctx context.Context, o origin) (document, error) {
 		return document{}, failf(content.ErrDigestMismatch, "the source gave manifest %s for %s", desc.Digest, pinned)
 	}
 	return r.believe(desc, desc, body)
+}
+
+func headRefused(err error) bool {
+	var e *content.Error
+	return errors.As(err, &e) && e.HeadRefused
 }
 
 // child is a document that an index names: from the Store, the descriptor's own

@@ -32,7 +32,7 @@ func (r *Runtime) pull(ctx context.Context, spec puller.Spec) (puller.Image, err
 		return puller.Image{}, err
 	}
 	o := origin{spec.Ref, spec.Credential}
-	top, err := r.topDocument(ctx, o)
+	top, err := r.topDocument(ctx, o, spec.Last)
 	if err != nil {
 		return puller.Image{}, err
 	}

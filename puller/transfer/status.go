@@ -100,7 +100,7 @@ func (r *Runtime) plan(ctx context.Context, spec puller.Spec) (puller.Plan, erro
 		return puller.Plan{}, err
 	}
 	o := origin{spec.Ref, spec.Credential}
-	top, err := r.topDocument(ctx, o)
+	top, err := r.topDocument(ctx, o, spec.Last)
 	if err != nil {
 		return puller.Plan{}, err
 	}

@@ -1,0 +1,241 @@
+package registry_test
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/puller/registry"
+	"github.com/pullkit/pullkit/reference"
+)
+
+// byMethod answers HEAD and GET apart.
+func byMethod(head, get http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodHead {
+			head(w, r)
+			return
+		}
+		get(w, r)
+	}
+}
+
+func reason(code int, text string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(code)
+		fmt.Fprintf(w, `{"errors":[{"code":"DENIED","message":%q}]}`, text)
+	}
+}
+
+// TestHeadCases: a registry that refuses HEAD serves an image that is present, and
+// its reason is told.
+func TestHeadCases(t *testing.T) {
+	for _, tt := range fieldCases[struct {
+		ID     string
+		Status int
+		Reason bool
+		Want   struct{ Second, Contains string }
+	}](t, "head.json", 4) {
+		get := http.HandlerFunc(serveAll)
+		if tt.Reason {
+			get = reason(tt.Status, "Your authorization token has expired. Reauthenticate and try again.")
+		}
+		w := newWorld(map[string]http.HandlerFunc{"https://r.example": byMethod(status(tt.Status), get)})
+		_, body, err := (&registry.Client{Transport: w}).Manifest(t.Context(), reference.MustParse("r.example/team/app:v1"), robot, digestOf("another"))
+		assert.Equal(t, tt.Want.Second == "ok", err == nil, "%s: %v", tt.ID, err)
+		if err == nil {
+			assert.NotEmpty(t, body, tt.ID)
+		} else {
+			assert.ErrorContains(t, err, tt.Want.Contains, tt.ID)
+		}
+		assert.Len(t, w.asked(), 2, tt.ID)
+	}
+}
+
+// TestHeadRefused: any refusal of a HEAD but 429 is followed by one GET, whose
+// answer counts.
+func TestHeadRefused(t *testing.T) {
+	ref := reference.MustParse("r.example/app:v1")
+	for _, tt := range []struct {
+		name      string
+		head, get http.HandlerFunc
+		want      content.Kind
+		methods   []string
+	}{
+		{"412", status(412), serveAll, "", []string{"HEAD", "GET"}},
+		{"410", status(410), serveAll, "", []string{"HEAD", "GET"}},
+		{"401 without a challenge", status(401), serveAll, "", []string{"HEAD", "GET"}},
+		{"401 that cannot be met", challenge("Negotiate"), serveAll, "", []string{"HEAD", "GET"}},
+		{"451, then 403", status(451), reason(403, "because"), content.ErrDenied, []string{"HEAD", "GET"}},
+		{"404, then 429", status(404), status(429, "Retry-After", "3600"), content.ErrRateLimited, []string{"HEAD", "GET"}},
+		{"429", status(429, "Retry-After", "3600"), serveAll, content.ErrRateLimited, []string{"HEAD"}},
+		{"405, then 403", status(405), reason(403, "because"), content.ErrDenied, []string{"HEAD", "GET"}},
+		{"503 that lasts", status(503), serveAll, "", []string{"HEAD", "HEAD", "HEAD", "HEAD", "GET"}},
+		{"503 that lasts, and GET as well", status(503), reason(503, "because"), content.ErrUnavailable, []string{"HEAD", "HEAD", "HEAD", "HEAD", "GET"}},
+		{"503 that asks to wait", status(503, "Retry-After", "2"), serveAll, "", []string{"HEAD", "HEAD", "HEAD", "HEAD", "GET"}},
+		{"503 that asks to wait too long", status(503, "Retry-After", "7200"), serveAll, content.ErrUnavailable, []string{"HEAD"}},
+		{"403, then 503 that ends", status(403), failFirst(503, serveAll), "", []string{"HEAD", "GET", "GET"}},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(map[string]http.HandlerFunc{"https://r.example": byMethod(tt.head, tt.get)})
+			start := time.Now()
+			_, _, err := (&registry.Client{Transport: w}).Manifest(t.Context(), ref, nobody, digestOf("another"))
+			assert.Equal(t, tt.want, content.KindOf(err), "%s: %v", tt.name, err)
+			assert.Equal(t, tt.methods, methods(w), tt.name)
+			if tt.name == "503 that asks to wait" {
+				assert.Equal(t, 8*time.Second, time.Since(start), "also before the GET")
+			}
+		})
+	}
+}
+
+// failFirst fails the first request.
+func failFirst(code int, then http.HandlerFunc) http.HandlerFunc {
+	first := true
+	return func(w http.ResponseWriter, r *http.Request) {
+		if first {
+			first = false
+			w.WriteHeader(code)
+			return
+		}
+		then(w, r)
+	}
+}
+
+func methods(w *world) []string {
+	var list []string
+	for _, line := range w.asked() {
+		list = append(list, strings.Fields(line)[0])
+	}
+	return list
+}
+
+// TestHeadThroughHosts: the HEAD goes through the mirrors to the registry, and only
+// if all refuse it the GET does.
+func TestHeadThroughHosts(t *testing.T) {
+	ref := reference.MustParse("r.example/app:v1")
+	same := byMethod(status(200, "Docker-Content-Digest", string(digestOf(manifestText)), "Content-Type", indexType), serveAll)
+	noHead := byMethod(status(404), serveAll)
+	for _, tt := range []struct {
+		name               string
+		one, two, registry http.HandlerFunc
+		want               content.Kind
+		asked              []string
+	}{
+		{"the registry knows", noHead, status(503), same, "", []string{"HEAD one", "HEAD two", "HEAD r"}},
+		{"nobody likes HEAD", noHead, noHead, noHead, "", []string{"HEAD one", "HEAD two", "HEAD r", "GET one"}},
+		{"only the registry serves", status(404), status(403), noHead, "", []string{"HEAD one", "HEAD two", "HEAD r", "GET one", "GET two", "GET r"}},
+		{"the registry is limited", status(404), noHead, status(429, "Retry-After", "7200"), "", []string{"HEAD one", "HEAD two", "HEAD r", "GET one", "GET two"}},
+		{"nothing but limits", status(429), status(429), status(429, "Retry-After", "7200"), content.ErrRateLimited, []string{"HEAD one", "HEAD two", "HEAD r"}},
+		{"a mirror without HEAD at all", byMethod(status(405), status(500)), status(404), noHead, "", []string{"HEAD one", "GET one", "HEAD two", "HEAD r", "GET two", "GET r"}},
+		{"a mirror that is away", nil, status(404), noHead, "", []string{"HEAD one", "HEAD two", "HEAD r", "GET two", "GET r"}},
+	} {
+		w := newWorld(map[string]http.HandlerFunc{"https://r.example": tt.registry, "https://two.example": tt.two})
+		if tt.one != nil {
+			w.servers["https://one.example"] = tt.one
+		}
+		c := &registry.Client{Transport: w, Reconnects: -1, Hosts: map[string]registry.Hosts{
+			"r.example": {Mirrors: []registry.Host{{URL: "https://one.example"}, {URL: "https://two.example"}}}}}
+		_, _, err := c.Manifest(t.Context(), ref, nobody, digestOf(manifestText))
+		assert.Equal(t, tt.want, content.KindOf(err), "%s: %v", tt.name, err)
+		var asked []string
+		for _, line := range w.asked() {
+			f := strings.Fields(line)
+			host, _, _ := strings.Cut(strings.TrimPrefix(f[1], "https://"), ".")
+			asked = append(asked, f[0]+" "+host)
+		}
+		assert.Equal(t, tt.asked, asked, tt.name)
+	}
+}
+
+// TestHeadAndPasswords: a password that was refused with the HEAD is not shown again
+// with a GET.
+func TestHeadAndPasswords(t *testing.T) {
+	ref := reference.MustParse("r.example/app:v1")
+	var headRefused *content.Error
+	const path = " https://r.example/v2/app/manifests/v1"
+
+	w := newWorld(map[string]http.HandlerFunc{"https://r.example": challenge("Basic realm=x")})
+	_, _, err := (&registry.Client{Transport: w}).Manifest(t.Context(), ref, robot, digestOf("x"))
+	require.ErrorAs(t, err, &headRefused)
+	assert.True(t, headRefused.HeadRefused)
+	assert.ErrorIs(t, err, content.ErrUnauthorized)
+	assert.Equal(t, []string{"HEAD" + path, "HEAD" + path + " Basic"}, w.asked())
+
+	// Without a password there is none to show twice.
+	_, _, err = (&registry.Client{Transport: w}).Manifest(t.Context(), ref, nobody, digestOf("x"))
+	require.ErrorAs(t, err, &headRefused)
+	assert.False(t, headRefused.HeadRefused)
+	assert.Equal(t, []string{"HEAD" + path, "GET" + path}, w.asked())
+
+	// A password that was accepted, and may not have this.
+	w = newWorld(map[string]http.HandlerFunc{"https://r.example": signedIn("Basic realm=x", byMethod(status(403), reason(403, "not for robots")))})
+	_, _, err = (&registry.Client{Transport: w}).Manifest(t.Context(), ref, robot, digestOf("x"))
+	assert.ErrorContains(t, err, "not for robots")
+	assert.Equal(t, []string{"HEAD" + path, "HEAD" + path + " Basic", "GET" + path + " Basic"}, w.asked())
+
+	// What refuses the password is the token server, and its answer has a reason.
+	posts := 0
+	w = newWorld(map[string]http.HandlerFunc{
+		"https://a.example": func(w http.ResponseWriter, r *http.Request) {
+			posts++
+			reason(401, "wrong password")(w, r)
+		},
+		"https://r.example": challenge(`Bearer realm="https://a.example/t"`),
+	})
+	_, _, err = (&registry.Client{Transport: w}).Manifest(t.Context(), ref, robot, digestOf("x"))
+	assert.ErrorContains(t, err, "wrong password")
+	require.ErrorAs(t, err, &headRefused)
+	assert.False(t, headRefused.HeadRefused, "no GET would say more")
+	assert.Equal(t, 1, posts)
+
+	// A mirror that was not shown a wrong password is asked by GET.
+	w = newWorld(map[string]http.HandlerFunc{
+		"https://m.example": byMethod(status(404), serveAll),
+		"https://r.example": challenge("Basic realm=x"),
+	})
+	c := &registry.Client{Transport: w, Hosts: map[string]registry.Hosts{"r.example": {Mirrors: []registry.Host{{URL: "https://m.example"}}}}}
+	_, _, err = c.Manifest(t.Context(), ref, robot, digestOf("x"))
+	assert.NoError(t, err)
+	assert.Equal(t, 1, countBasic(w.asked()))
+}
+
+func countBasic(asked []string) int {
+	return len(slices.DeleteFunc(asked, func(line string) bool { return !strings.HasSuffix(line, " Basic") }))
+}
+
+// TestHeadAndTokens: a GET after a refused HEAD goes with the token that was fetched
+// for the HEAD, and fetches no other one.
+func TestHeadAndTokens(t *testing.T) {
+	ref := reference.MustParse("r.example/app:v1")
+	for _, code := range []int{400, 401, 403, 404} {
+		for _, cred := range []credentials.Credential{robot, nobody} {
+			for _, kept := range []bool{false, true} {
+				f := &fickle{serve: text(manifestText), refuse: byMethod(challengeWith(code, `Bearer realm="https://r.example/token"`), reason(code, "because"))}
+				c, w := f.client()
+				if kept {
+					_, _, err := c.Manifest(t.Context(), ref, cred, "")
+					require.NoError(t, err)
+					w.asked()
+				}
+				f.end("none")
+				_, _, err := c.Manifest(t.Context(), ref, cred, digestOf("x"))
+				assert.ErrorContains(t, err, "because", "%d, kept %v", code, kept)
+				want := []string{"HEAD", "GET", "HEAD", "GET"} // HEAD, token, HEAD; GET
+				if kept && code == 404 {
+					want = []string{"HEAD", "GET"}
+				}
+				assert.Equal(t, want, methods(w), "%d, kept %v", code, kept)
+			}
+		}
+	}
+}
