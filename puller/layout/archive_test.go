@@ -7,15 +7,23 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"iter"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/internal/realtest"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/reference"
 	"github.com/stretchr/testify/assert"
@@ -267,4 +275,244 @@ func TestImportOfABomb(t *testing.T) {
 	archive := bytes.ReplaceAll(b.Bytes(), []byte("XXX.sparse"), []byte("GNU.sparse")) // which a Writer refuses
 	_, err = openTest(t, t.TempDir()).Import(t.Context(), bytes.NewReader(archive), ImportConfig{})
 	assert.ErrorIs(t, err, content.ErrNoSpace, "%v", err)
+}
+
+// How an archive is packed is seen from its beginning: gzip and bzip2 are read, of
+// others the error says which it is and what to do.
+func TestImportOfPackedArchives(t *testing.T) {
+	from := openTest(t, t.TempDir())
+	img := newTestImage(t, "registry.example/team/one:v1", 1, 100, 200)
+	require.NoError(t, (&testPuller{l: from}).pull(t.Context(), img))
+	plain := filepath.Join(t.TempDir(), "images.tar")
+	var archive bytes.Buffer
+	require.NoError(t, from.Export(t.Context(), &archive))
+	require.NoError(t, os.WriteFile(plain, archive.Bytes(), 0o644))
+	for _, tt := range []struct {
+		program string
+		args    []string
+		text    string // of the error; "" where it is read
+	}{
+		{"gzip", nil, ""}, {"bzip2", nil, ""}, {"xz", nil, "packed with xz, which is not read: unpack it first"},
+	} {
+		packer := realtest.Need(t, tt.program)
+		packed, err := exec.CommandContext(t.Context(), packer, append(tt.args, "-c", plain)...).Output()
+		require.NoError(t, err, tt.program)
+		l := openTest(t, t.TempDir())
+		_, err = l.Import(t.Context(), bytes.NewReader(packed), ImportConfig{})
+		if tt.text == "" {
+			require.NoError(t, err, tt.program)
+			requirePulled(t, l, img, tt.program)
+			continue
+		}
+		assert.Equal(t, content.ErrBadIndex, content.KindOf(err))
+		assert.ErrorContains(t, err, tt.text)
+	}
+	pad := strings.Repeat("\x00", 600)
+	for begin, text := range map[string]string{
+		"\x28\xb5\x2f\xfd":                 "packed with zstd, which is not read: unpack it first, for instance with zstd -d",
+		"\x52\x2a\x4d\x18\x04\x00\x00\x00": "packed with zstd",
+		"\xfd7zXZ\x00":                     "packed with xz",
+		"\x5d\x00\x00\x80":                 "packed with lzma",
+		"LZIP\x01":                         "packed with lzip",
+		"\x04\x22\x4d\x18":                 "packed with lz4",
+		"\x1f\x9d\x90":                     "packed with compress",
+		"PK\x03\x04":                       "packed with zip",
+		"7z\xbc\xaf\x27\x1c":               "packed with 7z",
+		"[{\"Config\":":                    "it is no tar archive",
+		"BZh91AY&SY":                       "bzip2",
+	} {
+		_, err := openTest(t, t.TempDir()).Import(t.Context(), strings.NewReader(begin+pad), ImportConfig{})
+		assert.Equal(t, content.ErrBadIndex, content.KindOf(err), "%q: %v", begin, err)
+		assert.ErrorContains(t, err, text, "%q", begin)
+	}
+	_, err := openTest(t, t.TempDir()).Import(t.Context(), strings.NewReader(""), ImportConfig{})
+	assert.ErrorContains(t, err, "it is empty")
+	assert.Equal(t, content.ErrBadIndex, content.KindOf(err))
+	_, err = openTest(t, t.TempDir()).Import(t.Context(), bytes.NewReader(make([]byte, 10240)), ImportConfig{})
+	assert.ErrorContains(t, err, "it has no files")
+	cause := errors.New("a reader's own error")
+	_, err = openTest(t, t.TempDir()).Import(t.Context(), iotest.ErrReader(cause), ImportConfig{})
+	assert.ErrorContains(t, err, cause.Error())
+}
+
+// What small archives unpack to takes little memory: long names, many lists'
+// elements, files without content.
+func TestImportTakesLittleMemory(t *testing.T) {
+	links := func(w *tar.Writer) {
+		for i := range 65_000 {
+			name := fmt.Sprintf("%06d%s", i, strings.Repeat("n", 3994))
+			if w.WriteHeader(&tar.Header{Typeflag: tar.TypeSymlink, Name: name, Linkname: strings.Repeat("t", 4000)}) != nil {
+				return
+			}
+		}
+	}
+	list := func(name, before, element, after string, size int) func(*tar.Writer) {
+		return func(w *tar.Writer) {
+			text := before + strings.Repeat(element+",", (size-len(before)-len(after))/(len(element)+1)-1) + element + after
+			w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: layoutName, Size: int64(len(layoutVersion))})
+			io.WriteString(w, layoutVersion)
+			if name == "" {
+				name = blobName(digest.Digest("sha256:" + hexOf([]byte(text))))
+				index := fmt.Sprintf(`{"manifests":[{"mediaType":%q,"digest":"sha256:%s","size":%d,"annotations":{"org.opencontainers.image.ref.name":"r.example/a:v1"}}]}`,
+					ocispec.MediaTypeImageManifest, hexOf([]byte(text)), len(text))
+				w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: indexName, Size: int64(len(index))})
+				io.WriteString(w, index)
+			}
+			w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Size: int64(len(text))})
+			io.WriteString(w, text)
+		}
+	}
+	empty := func(w *tar.Writer) {
+		for i := range 3000 {
+			w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: strconv.Itoa(i)})
+		}
+	}
+	for name, tt := range map[string]struct {
+		write  func(*tar.Writer)
+		all    uint64 // bytes allocated in all, at most
+		reason content.Kind
+	}{
+		"long links":           {links, 0, content.ErrTooLarge},
+		"large index.json":     {list(indexName, `{"manifests":[`, `{}`, `]}`, 64<<20), 24 << 20, content.ErrTooLarge},
+		"many entries":         {list(indexName, `{"manifests":[`, `{}`, `]}`, maxArchiveList), 64 << 20, content.ErrBadIndex},
+		"many images":          {list(dockerName, `[`, `{}`, `]`, maxArchiveList), 64 << 20, content.ErrTooLarge},
+		"many layers":          {list("", `{"layers":[`, `{}`, `]}`, maxDocument), 64 << 20, ""},
+		"many files, no bytes": {empty, 256 << 20, content.ErrBadIndex},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := openTest(t, t.TempDir())
+			// Written and packed while it is read, so that the archive itself takes nothing.
+			r, w := io.Pipe()
+			go func() {
+				z := gzip.NewWriter(w)
+				tw := tar.NewWriter(z)
+				tt.write(tw)
+				tw.Close()
+				z.Close()
+				w.Close()
+			}()
+			if tt.all > 0 { // what is allocated in all must be the reader's
+				packed, err := io.ReadAll(r)
+				require.NoError(t, err)
+				r, w = io.Pipe()
+				go func() { w.Write(packed); w.Close() }()
+			}
+			var before, after runtime.MemStats
+			runtime.GC()
+			runtime.ReadMemStats(&before)
+			im := &importer{
+				l: l, buf: make([]byte, hashBuffer), docs: make(map[string][]byte), spooled: make(map[string]spooled),
+				links: make(map[string]string), brought: make(map[uint64]struct{}),
+			}
+			_, err := im.run(t.Context(), r)
+			r.Close()
+			runtime.ReadMemStats(&after)
+			if tt.all > 0 {
+				assert.LessOrEqual(t, after.TotalAlloc-before.TotalAlloc, tt.all*raceFactor, "allocated")
+			}
+			runtime.GC()
+			runtime.ReadMemStats(&after)
+			assert.Less(t, int64(after.HeapAlloc)-int64(before.HeapAlloc), int64(32<<20)*raceFactor, "kept")
+			im.clean()
+			require.Error(t, err)
+			if tt.reason != "" {
+				assert.Equal(t, tt.reason, content.KindOf(err), "%v", err)
+			}
+		})
+	}
+}
+
+// Another process removes what an archive brought before it is tagged: that is not
+// the archive's fault.
+func TestImportWhileAnotherRemoves(t *testing.T) {
+	from := openTest(t, t.TempDir())
+	img := newTestImage(t, "registry.example/team/one:v1", 1, 100, 200)
+	require.NoError(t, (&testPuller{l: from}).pull(t.Context(), img))
+	var archive bytes.Buffer
+	require.NoError(t, from.Export(t.Context(), &archive))
+	docker := tarOf(t, dockerFiles(t, "busybox:1.36")...)
+	for name, data := range map[string][]byte{"oci": archive.Bytes(), "docker save": docker} {
+		t.Run(name, func(t *testing.T) {
+			to := openTest(t, t.TempDir())
+			im := &importer{
+				l: to, buf: make([]byte, hashBuffer), docs: make(map[string][]byte), spooled: make(map[string]spooled),
+				links: make(map[string]string), brought: make(map[uint64]struct{}),
+			}
+			defer im.clean()
+			require.NoError(t, im.readArchive(t.Context(), bytes.NewReader(data)))
+			var tags []tagged
+			var err error
+			if name == "oci" {
+				tags, err = im.ociImages(t.Context())
+			} else {
+				tags, err = im.dockerImages(t.Context())
+			}
+			require.NoError(t, err)
+			other := must(Open(to.Dir()))
+			defer other.Close()
+			_, err = other.Prune(t.Context(), PruneConfig{MinAge: -1})
+			require.NoError(t, err)
+			_, err = im.tag(t.Context(), tags)
+			assert.ErrorIs(t, err, fs.ErrNotExist)
+			assert.NotErrorIs(t, err, content.ErrBadIndex)
+			_, err = to.Import(t.Context(), bytes.NewReader(data), ImportConfig{})
+			require.NoError(t, err, "once more")
+		})
+	}
+	// What an archive does not have is its own fault.
+	layout := tarFile{name: "oci-layout", data: []byte(layoutVersion)}
+	manifest := []byte(`{"layers":[{"digest":"sha256:` + strings.Repeat("5", 64) + `","size":1}]}`)
+	index := fmt.Sprintf(`{"manifests":[{"mediaType":%q,"digest":"sha256:%s","size":%d,"annotations":{"org.opencontainers.image.ref.name":"r.example/a:v1"}}]}`,
+		ocispec.MediaTypeImageManifest, hexOf(manifest), len(manifest))
+	_, err := openTest(t, t.TempDir()).Import(t.Context(), bytes.NewReader(tarOf(t, layout,
+		tarFile{name: "index.json", data: []byte(index)}, tarFile{name: "blobs/sha256/" + hexOf(manifest), data: manifest})), ImportConfig{})
+	assert.Equal(t, content.ErrBadIndex, content.KindOf(err), "%v", err)
+	assert.ErrorContains(t, err, strings.Repeat("5", 64))
+}
+
+// Export writes no archive that Import would not read, and each image once in
+// Docker's list, without those that are no container images.
+func TestExportForDocker(t *testing.T) {
+	l, refs := newDockerImages(t)
+	put := func(mediaType string, data []byte) ocispec.Descriptor {
+		desc := descOf(mediaType, data)
+		require.NoError(t, (&testPuller{l: l}).blob(t.Context(), desc, data))
+		return desc
+	}
+	manifest, err := l.Lookup(t.Context(), refs[0])
+	require.NoError(t, err)
+	again := reference.MustParse("registry.example/docker/again:v2")
+	require.NoError(t, l.Tag(t.Context(), again, manifest))
+	pinned, err := again.WithDigest(manifest.Digest)
+	require.NoError(t, err)
+	require.NoError(t, l.Tag(t.Context(), pinned, manifest))
+	artifact := put(ocispec.MediaTypeImageManifest, jsonOf(t, map[string]any{
+		"schemaVersion": 2, "mediaType": ocispec.MediaTypeImageManifest,
+		"config": put("application/vnd.oci.empty.v1+json", []byte("{}")), "layers": []ocispec.Descriptor{put("text/plain", []byte("a file"))},
+	}))
+	require.NoError(t, l.Tag(t.Context(), reference.MustParse("registry.example/artifact:v1"), artifact))
+
+	files := make(map[string][]byte)
+	for r := tar.NewReader(bytes.NewReader(must(os.ReadFile(exportFile(t, l))))); ; {
+		hdr, err := r.Next()
+		if err == io.EOF {
+			break
+		}
+		require.NoError(t, err)
+		assert.NotContains(t, files, hdr.Name, "each file once")
+		files[hdr.Name] = must(io.ReadAll(r))
+	}
+	var list []dockerImage
+	require.NoError(t, json.Unmarshal(files[dockerName], &list))
+	var tags []string
+	for _, img := range list {
+		tags = append(tags, img.RepoTags...)
+		assert.Contains(t, files, img.Config)
+		for _, layer := range img.Layers {
+			assert.Contains(t, files, layer)
+		}
+	}
+	assert.Len(t, list, 2, "Docker's, which has several names, and the OCI image")
+	assert.ElementsMatch(t, []string{refs[0].String(), refs[1].String(), again.String(), refs[2].String()}, tags)
+	assert.Contains(t, files, blobName(artifact.Digest), "the artifact is in index.json alone")
 }

@@ -32,10 +32,11 @@ func isManifest(mediaType string) bool {
 
 // A document is what a manifest or an index names.
 type document struct {
-	Manifests []ocispec.Descriptor `json:"manifests"`
-	Config    *ocispec.Descriptor  `json:"config"`
-	Layers    []ocispec.Descriptor `json:"layers"`
-	Blobs     []ocispec.Descriptor `json:"blobs"` // of an artifact manifest
+	Manifests []ocispec.Descriptor
+	Config    *ocispec.Descriptor
+	Layers    []ocispec.Descriptor
+	Blobs     []ocispec.Descriptor // of an artifact manifest
+	empty     bool                 // an element was left out that is too short to name anything
 }
 
 // parts are the blobs of a manifest.
@@ -79,23 +80,53 @@ func (l *Layout) document(ctx context.Context, desc ocispec.Descriptor) (*docume
 	return doc, nil
 }
 
-// maxParts limits the descriptors of one list in a document: one with a digest has
-// more than 90 bytes. Shorter ones are small as text and large in memory.
-const maxParts = maxDocument / 90
+// minDescriptor is the least that a descriptor with a digest has as JSON. Shorter
+// ones are small as text and large in memory, and name nothing.
+const minDescriptor = len(`{"digest":"sha256:"}`) + 64
 
 func parseDocument(data []byte) (*document, error) {
 	if !json.Valid(data) {
 		return nil, errors.New("it is not JSON")
 	}
-	small := eachMember(data, func(_, value []byte) bool {
-		n := 0
-		return value[0] != '[' || eachElement(value, func([]byte) bool { n++; return n <= maxParts })
-	})
-	if !small {
-		return nil, fmt.Errorf("it is not an object whose lists have at most %d elements", maxParts)
-	}
 	doc := new(document)
-	return doc, json.Unmarshal(data, doc)
+	var err error
+	ok := eachMember(data, func(key, value []byte) bool {
+		switch string(key) {
+		case `"manifests"`:
+			doc.Manifests, err = doc.list(value)
+		case `"layers"`:
+			doc.Layers, err = doc.list(value)
+		case `"blobs"`:
+			doc.Blobs, err = doc.list(value)
+		case `"config"`:
+			err = json.Unmarshal(value, &doc.Config)
+		}
+		return err == nil
+	})
+	if !ok && err == nil {
+		err = errors.New("it is not an object")
+	}
+	return doc, err
+}
+
+// list reads a list of descriptors.
+func (d *document) list(data []byte) ([]ocispec.Descriptor, error) {
+	var all []ocispec.Descriptor
+	var err error
+	ok := eachElement(data, func(value []byte) bool {
+		if len(value) < minDescriptor {
+			d.empty = true
+			return true
+		}
+		var desc ocispec.Descriptor
+		err = json.Unmarshal(value, &desc)
+		all = append(all, desc)
+		return err == nil
+	})
+	if !ok && err == nil && string(data) != "null" {
+		err = errors.New("a list of descriptors is not a list")
+	}
+	return all, err
 }
 
 // walk calls visit for desc and all that it leads to and that is not in seen yet,
@@ -194,7 +225,10 @@ func (l *Layout) complete(ctx context.Context, desc ocispec.Descriptor) (bool, e
 				return ok, err
 			}
 		}
-		return len(doc.Manifests) == 0, nil
+		return len(doc.Manifests) == 0 && !doc.empty, nil
+	}
+	if doc.empty {
+		return false, nil
 	}
 	for _, part := range doc.parts() {
 		if len(part.URLs) > 0 {

@@ -208,6 +208,14 @@ func TestContainerdImports(t *testing.T) {
 		assert.Contains(t, listed, ref.String())
 	}
 
+	// Docker's manifests as well.
+	docker, refs := newDockerImages(t)
+	run(t, ctr, "-a", dir+"/s", "image", "import", "--no-unpack", "--platform", "linux/amd64", exportFile(t, docker))
+	listed = strings.Fields(run(t, ctr, "-a", dir+"/s", "image", "ls", "-q"))
+	for _, ref := range refs {
+		assert.Contains(t, listed, ref.String())
+	}
+
 	// And what containerd exports, Import reads.
 	exported := filepath.Join(t.TempDir(), "exported.tar")
 	run(t, ctr, "-a", dir+"/s", "image", "export", "--platform", "linux/amd64", exported, r.manifest.String(), r.index.String())

@@ -1,0 +1,276 @@
+package layout
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/internal/realtest"
+	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/reference"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// entriesOf are the manifests of index.json by their ref.name, as every tool reads them.
+func entriesOf(t *testing.T, l *Layout) map[string]digest.Digest {
+	t.Helper()
+	var index ocispec.Index
+	require.NoError(t, json.Unmarshal(must(os.ReadFile(filepath.Join(l.Dir(), indexName))), &index))
+	all := make(map[string]digest.Digest)
+	for _, m := range index.Manifests {
+		all[m.Annotations[ocispec.AnnotationRefName]] = m.Digest
+	}
+	return all
+}
+
+// skopeoReads is the digest of the manifest that skopeo copies under a name.
+func skopeoReads(t *testing.T, skopeo string, l *Layout, name string) digest.Digest {
+	t.Helper()
+	dst := t.TempDir()
+	run(t, skopeo, "--insecure-policy", "--override-os", "linux", "--override-arch", "amd64", "copy", "-q", "oci:"+l.Dir()+":"+name, "dir:"+dst)
+	return digest.Digest("sha256:" + hexOf(must(os.ReadFile(filepath.Join(dst, "manifest.json")))))
+}
+
+// requireToolsKept pulls the image again as after a change in the registry, removes
+// it, and prunes: what the tool wrote under names stays each time.
+func requireToolsKept(t *testing.T, l *Layout, ref reference.Reference, names ...string) {
+	t.Helper()
+	wrote := entriesOf(t, l)
+	check := func(when string) {
+		t.Helper()
+		now, listed := entriesOf(t, l), make(map[string]digest.Digest)
+		images, err := l.List(t.Context())
+		require.NoError(t, err)
+		for _, img := range images {
+			listed[img.Name] = img.Manifest.Digest
+		}
+		for _, name := range names {
+			require.NotEmpty(t, wrote[name], "the tool wrote %q", name)
+			assert.Equal(t, wrote[name], now[name], "%s: %q in index.json", when, name)
+			assert.Equal(t, wrote[name], listed[name], "%s: %q in List", when, name)
+			data := must(os.ReadFile(filepath.Join(l.Dir(), filepath.FromSlash(blobName(wrote[name])))))
+			doc := must(parseDocument(data))
+			for _, part := range doc.parts() {
+				assert.FileExists(t, pathOf(l, part), "%s: %q", when, name)
+			}
+		}
+	}
+	check("written")
+	next := newTestImage(t, ref.String(), 77, 500)
+	require.NoError(t, (&testPuller{l: l}).pull(t.Context(), next)) // as Always does
+	got, err := l.Lookup(t.Context(), ref)
+	require.NoError(t, err)
+	assert.Equal(t, next.index.Digest, got.Digest)
+	check("pulled again")
+	_, err = l.Remove(t.Context(), ref)
+	require.NoError(t, err)
+	_, err = l.Lookup(t.Context(), ref)
+	assert.ErrorIs(t, err, content.ErrNotFound)
+	check("removed")
+	_, err = l.Prune(t.Context(), PruneConfig{MinAge: -1})
+	require.NoError(t, err)
+	check("pruned")
+	requireWhole(t, l)
+}
+
+// Images that a user makes with umoci in our layout, from a manifest and from an
+// index, stay; Lookup answers what skopeo reads.
+func TestUmociDerives(t *testing.T) {
+	umoci, skopeo := realtest.Need(t, "umoci"), realtest.Need(t, "skopeo")
+	for kind, of := range map[string]func(*realImages) reference.Reference{
+		"manifest": func(r *realImages) reference.Reference { return r.manifest },
+		"index":    func(r *realImages) reference.Reference { return r.index },
+	} {
+		t.Run(kind, func(t *testing.T) {
+			r := newRealImages(t)
+			ref := of(r)
+			image := r.l.Dir() + ":" + ref.String()
+			run(t, umoci, "tag", "--image", image, "backup")
+			run(t, umoci, "tag", "--image", image, ref.Tag())
+			run(t, umoci, "tag", "--image", image, "registry.example/mine/tagged:v1")
+			run(t, umoci, "config", "--image", image, "--tag", "mine", "--config.label", "a=b")
+			run(t, umoci, "config", "--image", image, "--config.label", "c=d") // in place
+			got, err := r.l.Lookup(t.Context(), ref)
+			require.NoError(t, err)
+			assert.Equal(t, skopeoReads(t, skopeo, r.l, ref.String()), got.Digest, "changed in place")
+			got, err = r.l.Lookup(t.Context(), reference.MustParse("registry.example/mine/tagged:v1"))
+			require.NoError(t, err)
+			shown := entriesOf(t, r.l)["registry.example/mine/tagged:v1"]
+			assert.Equal(t, skopeoReads(t, skopeo, r.l, "registry.example/mine/tagged:v1"), shown)
+			if kind == "manifest" {
+				assert.Equal(t, shown, got.Digest)
+			}
+			requireToolsKept(t, r.l, ref, "backup", ref.Tag(), "registry.example/mine/tagged:v1", "mine")
+			listed := strings.Fields(run(t, umoci, "ls", "--layout", r.l.Dir()))
+			for _, name := range []string{"backup", ref.Tag(), "mine"} {
+				assert.Contains(t, listed, name)
+			}
+		})
+	}
+}
+
+func TestSkopeoCopiesWithin(t *testing.T) {
+	skopeo := realtest.Need(t, "skopeo")
+	r := newRealImages(t)
+	names := []string{"backup", "docker.io/other:v1", "registry.example/copy:v1"}
+	for _, name := range names {
+		run(t, skopeo, "--insecure-policy", "copy", "-q", "oci:"+r.l.Dir()+":"+r.index.String(), "oci:"+r.l.Dir()+":"+name)
+	}
+	for _, name := range names[1:] {
+		got, err := r.l.Lookup(t.Context(), reference.MustParse(name))
+		require.NoError(t, err)
+		assert.Equal(t, skopeoReads(t, skopeo, r.l, name), got.Digest, name)
+	}
+	requireToolsKept(t, r.l, r.index, names...)
+}
+
+func TestOrasTags(t *testing.T) {
+	oras, skopeo := realtest.Need(t, "oras"), realtest.Need(t, "skopeo")
+	r := newRealImages(t)
+	at := r.l.Dir() + "@" + string(r.manifestDigest)
+	run(t, oras, "tag", "--oci-layout", at, "backup")
+	run(t, oras, "tag", "--oci-layout", at, r.manifest.Tag())
+	run(t, oras, "copy", "--from-oci-layout", at, "--to-oci-layout", r.l.Dir()+":copied")
+	got, err := r.l.Lookup(t.Context(), r.manifest)
+	require.NoError(t, err)
+	assert.Equal(t, skopeoReads(t, skopeo, r.l, r.manifest.String()), got.Digest)
+	requireToolsKept(t, r.l, r.manifest, "backup", r.manifest.Tag(), "copied")
+}
+
+// regctl collects garbage whenever it writes: an index that only our annotation
+// names is gone then, and its image, which index.json shows, stays.
+func TestRegctlCopies(t *testing.T) {
+	regctl, skopeo := realtest.Need(t, "regctl"), realtest.Need(t, "skopeo")
+	r := newRealImages(t)
+	at := "ocidir://" + r.l.Dir() + "@" + string(r.manifestDigest)
+	run(t, regctl, "image", "copy", at, "ocidir://"+r.l.Dir()+":backup")
+	run(t, regctl, "image", "mod", at, "--create", "ocidir://"+r.l.Dir()+":mine", "--label", "a=b")
+	for _, ref := range []reference.Reference{r.manifest, r.index} {
+		got, err := r.l.Lookup(t.Context(), ref)
+		require.NoError(t, err)
+		assert.Equal(t, skopeoReads(t, skopeo, r.l, ref.String()), got.Digest, ref)
+	}
+	requireToolsKept(t, r.l, r.index, "backup", "mine")
+	// It takes what follows the last colon for the tag: of two images that have it,
+	// one is read.
+	assert.NotContains(t, run(t, regctl, "tag", "ls", "ocidir://"+r.l.Dir()), "team/")
+}
+
+// newDockerImages fills a layout with what many registries have: a manifest and a
+// list in Docker's format, beside an OCI image.
+func newDockerImages(t *testing.T) (l *Layout, refs []reference.Reference) {
+	r := newRealImages(t)
+	put := func(mediaType string, data []byte) ocispec.Descriptor {
+		desc := descOf(mediaType, data)
+		require.NoError(t, (&testPuller{l: r.l}).blob(t.Context(), desc, data))
+		return desc
+	}
+	// The OCI manifest's config and layer, under Docker's types.
+	doc := must(parseDocument(must(os.ReadFile(filepath.Join(r.l.Dir(), filepath.FromSlash(blobName(r.manifestDigest)))))))
+	config, layer := *doc.Config, doc.Layers[0]
+	config.MediaType, layer.MediaType = "application/vnd.docker.container.image.v1+json", "application/vnd.docker.image.rootfs.diff.tar.gzip"
+	manifest := put(dockerManifest, jsonOf(t, map[string]any{
+		"schemaVersion": 2, "mediaType": dockerManifest, "config": config, "layers": []ocispec.Descriptor{layer},
+	}))
+	absent := descOf(dockerManifest, []byte("of another platform"))
+	absent.Platform = &ocispec.Platform{OS: "linux", Architecture: "s390x"}
+	listed := manifest
+	listed.Platform = &ocispec.Platform{OS: "linux", Architecture: "amd64"}
+	list := put(dockerIndex, jsonOf(t, map[string]any{
+		"schemaVersion": 2, "mediaType": dockerIndex, "manifests": []ocispec.Descriptor{absent, listed},
+	}))
+	refs = []reference.Reference{reference.MustParse("registry.example/docker/plain:v1"), reference.MustParse("registry.example/docker/list:v1")}
+	require.NoError(t, r.l.Tag(t.Context(), refs[0], manifest))
+	require.NoError(t, r.l.Tag(t.Context(), refs[1], list))
+	for _, ref := range []reference.Reference{r.digest, r.strange, r.both, r.index} {
+		_, err := r.l.Remove(t.Context(), ref)
+		require.NoError(t, err)
+	}
+	return r.l, append(refs, r.manifest)
+}
+
+// exportFile writes an archive of all images.
+func exportFile(t *testing.T, l *Layout, refs ...reference.Reference) string {
+	t.Helper()
+	var archive bytes.Buffer
+	require.NoError(t, l.Export(t.Context(), &archive, refs...))
+	name := filepath.Join(t.TempDir(), "images.tar")
+	require.NoError(t, os.WriteFile(name, archive.Bytes(), 0o644))
+	return name
+}
+
+// A layout with Docker's manifests is read by new tools in place, and by old ones
+// from the archive.
+func TestSkopeoReadsDocker(t *testing.T) {
+	skopeo := realtest.Need(t, "skopeo")
+	l, refs := newDockerImages(t)
+	archive := exportFile(t, l)
+	for _, ref := range refs {
+		dst := t.TempDir()
+		run(t, skopeo, "--insecure-policy", "copy", "-q", "docker-archive:"+archive+":"+ref.String(), "dir:"+dst)
+		var m ocispec.Manifest
+		require.NoError(t, json.Unmarshal(must(os.ReadFile(filepath.Join(dst, "manifest.json"))), &m))
+		assert.Len(t, m.Layers, 1)
+		assert.Equal(t, configOf(t, l, ref), m.Config.Digest, "the image's own config")
+	}
+	for _, ref := range refs[:2] {
+		out, err := exec.CommandContext(t.Context(), skopeo, "--insecure-policy", "copy", "-q", "oci:"+l.Dir()+":"+ref.String(), "dir:"+t.TempDir()).CombinedOutput()
+		if err != nil { // as Debian 12's, of which the package's documentation speaks
+			assert.Contains(t, string(out), "no descriptor found")
+		}
+	}
+	one := exportFile(t, l, refs[1])
+	run(t, skopeo, "--insecure-policy", "copy", "-q", "docker-archive:"+one, "dir:"+t.TempDir())
+}
+
+// configOf is the digest of the config of an image whose entry shows a manifest.
+func configOf(t *testing.T, l *Layout, ref reference.Reference) digest.Digest {
+	t.Helper()
+	shown := entriesOf(t, l)[ref.String()]
+	return must(parseDocument(must(os.ReadFile(filepath.Join(l.Dir(), filepath.FromSlash(blobName(shown))))))).Config.Digest
+}
+
+// umoci refuses Docker's manifests; what skopeo makes of the archive it reads.
+func TestUmociReadsDocker(t *testing.T) {
+	umoci, skopeo := realtest.Need(t, "umoci"), realtest.Need(t, "skopeo")
+	l, refs := newDockerImages(t)
+	archive, oci := exportFile(t, l), t.TempDir()
+	for _, ref := range refs {
+		run(t, skopeo, "--insecure-policy", "copy", "-q", "docker-archive:"+archive+":"+ref.String(), "oci:"+oci+":"+ref.Tag())
+		bundle := filepath.Join(t.TempDir(), "bundle")
+		run(t, umoci, "raw", "unpack", "--rootless", "--image", oci+":"+ref.Tag(), bundle)
+		assert.Equal(t, "hello", string(must(os.ReadFile(filepath.Join(bundle, "hello.txt")))), ref)
+	}
+	listed := strings.Fields(run(t, umoci, "ls", "--layout", l.Dir()))
+	assert.Contains(t, listed, refs[0].String())
+	run(t, umoci, "gc", "--layout", l.Dir())
+	got, err := l.Lookup(t.Context(), refs[0])
+	require.NoError(t, err)
+	ok, err := l.complete(t.Context(), got)
+	require.NoError(t, err)
+	assert.True(t, ok, "its garbage collection takes nothing of an image in Docker's format")
+}
+
+// podman loads an archive of several images, of both formats, and of one.
+func TestPodmanLoads(t *testing.T) {
+	podman := realtest.Need(t, "podman")
+	realtest.NeedRoot(t, "a store of podman's own needs it")
+	l, refs := newDockerImages(t)
+	for _, some := range [][]reference.Reference{refs, refs[:1], refs[1:2], refs[2:]} {
+		dir := must(os.MkdirTemp("", "pod")) // short, for sockets
+		t.Cleanup(func() { os.RemoveAll(dir) })
+		own := []string{"--root", dir + "/root", "--runroot", dir + "/run", "--storage-driver", "vfs"}
+		run(t, podman, append(own, "load", "-q", "-i", exportFile(t, l, some...))...)
+		out := run(t, podman, append(own, "images", "--no-trunc", "--format", "{{.Repository}}:{{.Tag}} {{.ID}}")...)
+		for _, ref := range some {
+			assert.Contains(t, out, ref.String()+" "+string(configOf(t, l, ref)))
+		}
+	}
+}
