@@ -1,0 +1,65 @@
+package layout
+
+import (
+	"archive/tar"
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/pullkit/pullkit/reference"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// A layout that the first version of this package wrote is read and goes on:
+// testdata/former.tar is one, with a manifest and an index, in OCI's format and in
+// Docker's, each index with the image of one of two platforms.
+func TestFormerLayout(t *testing.T) {
+	dir := t.TempDir()
+	f, err := os.Open("testdata/former.tar")
+	require.NoError(t, err)
+	defer f.Close()
+	for r := tar.NewReader(f); ; {
+		hdr, err := r.Next()
+		if err == io.EOF {
+			break
+		}
+		require.NoError(t, err)
+		path := filepath.Join(dir, filepath.FromSlash(hdr.Name))
+		if hdr.Typeflag == tar.TypeDir {
+			require.NoError(t, os.MkdirAll(path, 0o755))
+			continue
+		}
+		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
+		require.NoError(t, os.WriteFile(path, must(io.ReadAll(r)), 0o644))
+		require.NoError(t, os.Chtimes(path, time.Now(), hdr.ModTime))
+	}
+	l := openTest(t, dir)
+	names := []string{
+		"registry.example/team/plain:v1", "registry.example/team/index:v1",
+		"registry.example/team/dplain:v1", "registry.example/team/dlist:v1",
+	}
+	images, err := l.List(t.Context())
+	require.NoError(t, err)
+	require.Len(t, images, len(names))
+	for i, name := range names {
+		assert.Equal(t, name, images[i].Ref.String())
+		got, err := l.Lookup(t.Context(), images[i].Ref)
+		require.NoError(t, err)
+		assert.Equal(t, images[i].Descriptor, got)
+		assert.Equal(t, i%2 == 1, isIndex(got.MediaType), name)
+		assert.Equal(t, i%2 == 1, got.Digest != images[i].Manifest.Digest, name)
+	}
+	requireWhole(t, l)
+	before := must(os.ReadFile(filepath.Join(dir, indexName)))
+	for _, img := range images {
+		require.NoError(t, l.Tag(t.Context(), img.Ref, img.Descriptor))
+	}
+	assert.Equal(t, string(before), string(must(os.ReadFile(filepath.Join(dir, indexName)))), "what is tagged already is written as it was")
+	require.NoError(t, l.Export(t.Context(), io.Discard))
+	_, err = l.Remove(t.Context(), reference.MustParse(names[1]))
+	require.NoError(t, err)
+	requireWhole(t, l)
+}
