@@ -376,6 +376,7 @@ func TestImportTakesLittleMemory(t *testing.T) {
 		"large index.json":     {list(indexName, `{"manifests":[`, `{}`, `]}`, 64<<20), 24 << 20, content.ErrTooLarge},
 		"many entries":         {list(indexName, `{"manifests":[`, `{}`, `]}`, maxArchiveList), 64 << 20, content.ErrBadIndex},
 		"many images":          {list(dockerName, `[`, `{}`, `]`, maxArchiveList), 64 << 20, content.ErrTooLarge},
+		"many layers of one":   {list(dockerName, `[{"Layers":[`, `""`, `]}]`, maxArchiveList), 64 << 20, content.ErrTooLarge},
 		"many layers":          {list("", `{"layers":[`, `{}`, `]}`, maxDocument), 64 << 20, ""},
 		"many files, no bytes": {empty, 256 << 20, content.ErrBadIndex},
 	} {

@@ -117,16 +117,21 @@ func (im *importer) adopt(ctx context.Context, s spooled) error {
 	return im.blob(ctx, s.desc, f)
 }
 
-// dockerList reads manifest.json. Its images are counted first: each is small as
-// text and large in memory.
+// dockerList reads manifest.json. Its images, and their layers and tags, are counted
+// first: each is small as text and large in memory.
 func dockerList(data []byte) ([]dockerImage, error) {
-	n := 0
-	counted := json.Valid(data) && eachElement(data, func([]byte) bool {
-		n++
-		return n <= maxArchiveImages
+	images, parts := 0, 0
+	part := func([]byte) bool { parts++; return parts <= maxArchiveParts }
+	counted := json.Valid(data) && eachElement(data, func(image []byte) bool {
+		images++
+		eachMember(image, func(_, value []byte) bool {
+			eachElement(value, part)
+			return true
+		})
+		return images <= maxArchiveImages && parts <= maxArchiveParts
 	})
-	if n > maxArchiveImages {
-		return nil, bad(content.ErrTooLarge, "%s has more than %d images", dockerName, maxArchiveImages)
+	if images > maxArchiveImages || parts > maxArchiveParts {
+		return nil, bad(content.ErrTooLarge, "%s has more than %d images, or more than %d layers and tags", dockerName, maxArchiveImages, maxArchiveParts)
 	}
 	if !counted {
 		return nil, bad(content.ErrBadIndex, "%s is not a list, as JSON", dockerName)

@@ -26,7 +26,8 @@ import (
 
 // Limits of an archive: its files, those that are no blobs, whose names are kept
 // until its end, the length of a name with what it links to, the sum of the names
-// that are kept, its lists of images, and the images in one of them.
+// that are kept, its lists of images, the images in one of them, and their layers
+// and tags.
 const (
 	maxArchiveFiles  = 1 << 20
 	maxArchiveOthers = 1 << 16
@@ -34,6 +35,7 @@ const (
 	maxArchiveNames  = 16 << 20
 	maxArchiveList   = 8 << 20
 	maxArchiveImages = 1 << 16
+	maxArchiveParts  = 1 << 18
 )
 
 // An ImportConfig says what images of an archive are called that do not say it

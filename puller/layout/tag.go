@@ -70,6 +70,9 @@ func (l *Layout) byDigest(ctx context.Context, ix *indexFile, ref reference.Refe
 				return desc, true, nil
 			}
 		}
+		if shown.Digest != resolved.Digest {
+			continue // the one image of the index that is stored
+		}
 		child, ok, err := l.listed(ctx, resolved, ref.Digest())
 		if ok || err != nil {
 			return child, ok, err
