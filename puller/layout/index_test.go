@@ -114,7 +114,7 @@ func FuzzIndex(f *testing.F) {
 			}
 			name, _ := d.Annotations[ocispec.AnnotationRefName].(string)
 			image, _ := d.Annotations[annotationImage].(string)
-			if _, folded := d.Annotations[""]; !folded && name != "" && !hasDuplicates(e.raw) {
+			if _, folded := d.Annotations[""]; !folded && e.name != "" && name != "" && !hasDuplicates(e.raw) {
 				assert.Equal(t, name, e.name, "%q", e.raw)
 				assert.Equal(t, naiveRef(name, image), e.ref, "%q", e.raw)
 			}
