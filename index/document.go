@@ -1,8 +1,6 @@
 package index
 
 import (
-	"strings"
-
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/internal/mediatype"
 )
@@ -13,13 +11,6 @@ const (
 	MaxSize = 4 << 20
 	// MaxLayers is how many layers a manifest may have.
 	MaxLayers = 1024
-)
-
-// Docker's media types of the documents that OCI's came from.
-const (
-	mediaTypeDockerList     = "application/vnd.docker.distribution.manifest.list.v2+json"
-	mediaTypeDockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
-	mediaTypeDockerSchema1  = "application/vnd.docker.distribution.manifest.v1+"
 )
 
 // A Document is a parsed index or manifest: exactly one of Index and Manifest
@@ -79,10 +70,10 @@ func Parse(contentType string, body []byte) (*Document, error) {
 type class int
 
 const (
-	classUnknown class = iota
-	classIndex
-	classManifest
-	classSchema1
+	classUnknown  = class(mediatype.Unknown)
+	classIndex    = class(mediatype.Index)
+	classManifest = class(mediatype.Manifest)
+	classSchema1  = class(mediatype.Schema1)
 )
 
 func (c class) String() string {
@@ -103,21 +94,5 @@ func (c class) rule() Rule {
 	return RuleManifest
 }
 
-// classify reads a media type; parameters and case play no part.
-func classify(mediaType string) class {
-	switch mediaType { // nearly all there are
-	case ocispec.MediaTypeImageIndex, mediaTypeDockerList:
-		return classIndex
-	case ocispec.MediaTypeImageManifest, mediaTypeDockerManifest:
-		return classManifest
-	case "":
-		return classUnknown
-	}
-	switch bare := mediatype.Bare(mediaType); {
-	case bare != mediaType:
-		return classify(bare)
-	case strings.HasPrefix(bare, mediaTypeDockerSchema1):
-		return classSchema1
-	}
-	return classUnknown
-}
+// classify reads a media type by the rule that package registry has as well.
+func classify(mediaType string) class { return class(mediatype.ClassOf(mediaType)) }

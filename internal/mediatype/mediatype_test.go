@@ -21,3 +21,20 @@ func TestImageConfig(t *testing.T) {
 		assert.Equal(t, want, ImageConfig(mediaType), mediaType)
 	}
 }
+
+func TestClassOf(t *testing.T) {
+	for mediaType, want := range map[string]Class{
+		ocispec.MediaTypeImageIndex: Index,
+		DockerList:                  Index,
+		" Application/vnd.OCI.image.INDEX.v1+json ; a=b": Index,
+		ocispec.MediaTypeImageManifest:                   Manifest,
+		DockerManifest + ";charset=utf-8":                Manifest,
+		dockerSchema1 + "prettyjws":                      Schema1,
+		"":                                               Unknown,
+		"application/json":                               Unknown,
+		ocispec.MediaTypeImageConfig:                     Unknown,
+		ocispec.MediaTypeImageManifest + "x":             Unknown,
+	} {
+		assert.Equal(t, want, ClassOf(mediaType), mediaType)
+	}
+}

@@ -26,15 +26,9 @@ import (
 // and containers/image read too.
 const maxManifest = 4 << 20
 
-// Media types of Docker's documents, which OCI's descend from.
-const (
-	dockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
-	dockerList     = "application/vnd.docker.distribution.manifest.list.v2+json"
-)
-
 // accepted is the Accept header of manifest requests.
 func accepted() []string {
-	return []string{strings.Join([]string{ocispec.MediaTypeImageIndex, ocispec.MediaTypeImageManifest, dockerList, dockerManifest}, ", ")}
+	return []string{strings.Join([]string{ocispec.MediaTypeImageIndex, ocispec.MediaTypeImageManifest, mediatype.DockerList, mediatype.DockerManifest}, ", ")}
 }
 
 // Manifest returns the manifest or index that ref names; see content.Source.
@@ -234,11 +228,8 @@ func (a *answer) called(err error) error {
 }
 
 func isManifestType(mediaType string) bool {
-	switch mediaType {
-	case ocispec.MediaTypeImageIndex, ocispec.MediaTypeImageManifest, dockerList, dockerManifest:
-		return true
-	}
-	return false
+	class := mediatype.ClassOf(mediaType)
+	return class == mediatype.Index || class == mediatype.Manifest
 }
 
 // mediaType is the Content-Type without parameters; "" if it says nothing.
@@ -251,7 +242,8 @@ func (a *answer) mediaType() string {
 }
 
 // documentType finds the media type of a document from its Content-Type and
-// its own mediaType. Types that say nothing count as none.
+// its own mediaType. Types that say nothing count as none. Docker's and OCI's type
+// of one class do not contradict each other; the document's own counts.
 func documentType(header string, body []byte, secrets []string) (string, error) {
 	var inside string
 	var manifests, layers bool
@@ -273,6 +265,7 @@ func documentType(header string, body []byte, secrets []string) (string, error) 
 	}
 	vague := header == "" || header == "application/json" || header == "text/plain" || header == "application/octet-stream"
 	switch {
+	case isManifestType(inside) && mediatype.ClassOf(header) == mediatype.ClassOf(inside):
 	case !vague && inside != "" && header != inside:
 		return "", fmt.Errorf("Content-Type %s, but mediaType %s", quote(header, 100, secrets), quote(inside, 100, secrets))
 	case !vague:
@@ -286,7 +279,7 @@ func documentType(header string, body []byte, secrets []string) (string, error) 
 	}
 	switch {
 	case isManifestType(inside):
-		return inside, nil
+		return mediatype.Bare(inside), nil
 	case inside == "":
 		return "", errors.New("a document with both manifests and layers")
 	}
