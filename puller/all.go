@@ -1,10 +1,14 @@
 package puller
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"iter"
 	"sync"
 	"time"
+
+	"github.com/pullkit/pullkit/internal/panics"
 )
 
 // A Result is what became of one image of PullAll.
@@ -30,25 +34,55 @@ const maxAsleep = 256
 // long as it likes. Images that wait for a back-off's window (Request.Wait) let
 // others go ahead, up to 256 of them.
 //
-// Breaking off cancels the pulls that run, and waits until they have stopped.
-// When ctx ends, those that run yield their error and no more are begun. reqs is
-// called from another goroutine; where it blocks, it is left alone.
+// When ctx ends, those that run yield their error and no more are begun. If that leaves
+// images of reqs that were not begun, there is one last result for all of them: with
+// the zero Request and an error that wraps ctx's cause. So a loop that sees no error has
+// seen all images.
+//
+// Breaking off cancels the pulls that run, and waits until they have stopped. reqs is
+// called from another goroutine. When the loop ends it has returned, unless its own
+// code, between two calls of yield, blocks for longer than 50 ms: then it is left
+// alone, and its next yield returns false. After a panic of reqs or of another callback
+// the loop panics with a [*PanicError], when the pulls that run have ended.
 func (p *Puller) PullAll(ctx context.Context, reqs iter.Seq[Request]) iter.Seq2[Request, Result] {
 	return func(yield func(Request, Result) bool) {
 		if reqs == nil {
 			return
 		}
+		cause := func() error { return context.Cause(ctx) }
 		ctx, cancel := context.WithCancel(ctx)
-		results := p.pullAll(ctx, reqs)
-		defer func() { // also where the loop's body panics
+		all := p.pullAll(ctx, reqs)
+		var panicked *panics.Error // in a callback
+		end := func() {
 			cancel()
-			for range results { // until all have stopped
+			for r := range all.results { // until all have stopped
+				panicked = cmp.Or(panicked, r.panicked)
+			}
+			panicked = cmp.Or(panicked, all.feed.stop())
+		}
+		looping := true
+		defer func() {
+			if looping { // its body panicked
+				end()
 			}
 		}()
-		for r := range results {
-			if !yield(r.req, r.Result) {
-				return
+		broken := false
+		for r := range all.results {
+			if r.panicked != nil {
+				panicked = r.panicked
+				break
 			}
+			if broken = !yield(r.req, r.Result); broken {
+				break
+			}
+		}
+		err := cause()
+		looping = false
+		end()
+		panicked.Raise()
+		if !broken && err != nil && (all.dropped || !all.feed.complete()) {
+			rest := &Error{Reason: ErrImagePull, Err: fmt.Errorf("the images that remained were not begun: %w", err)}
+			yield(Request{}, Result{Err: rest})
 		}
 	}
 }
@@ -56,55 +90,143 @@ func (p *Puller) PullAll(ctx context.Context, reqs iter.Seq[Request]) iter.Seq2[
 type requestResult struct {
 	req Request
 	Result
+	panicked *panics.Error
 }
 
-// pullAll begins with the requests as there is room for them. The channel is
-// closed when all that were begun have ended; somebody must read it until then.
-func (p *Puller) pullAll(ctx context.Context, reqs iter.Seq[Request]) <-chan requestResult {
-	next := make(chan Request)
+// An allPulls is what one PullAll has in hand.
+type allPulls struct {
+	feed    *feed
+	results chan requestResult // closed when all that were begun have ended
+	dropped bool               // a request was taken and not begun; set before results is closed
+}
+
+// pullAll begins with the requests as there is room for them. Its results must be read
+// until they end.
+func (p *Puller) pullAll(ctx context.Context, reqs iter.Seq[Request]) *allPulls {
+	all := &allPulls{feed: newFeed(ctx, reqs), results: make(chan requestResult)}
 	go func() {
-		defer close(next)
-		for req := range reqs {
-			select {
-			case next <- req:
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
-	results := make(chan requestResult)
-	go func() {
-		defer close(results)
+		defer close(all.results)
 		var pulls sync.WaitGroup
 		defer pulls.Wait()
 		room := &room{awake: newSlots(p.allAtOnce()), asleep: newSlots(maxAsleep)}
 		for {
 			// First the request: a place that waits for one is lost to those who
 			// have slept enough.
-			req, ok := receive(ctx, next)
-			if !ok || room.awake.acquire(ctx) != nil {
+			req, ok := all.feed.take(ctx)
+			if !ok {
 				return
 			}
+			if room.awake.acquire(ctx) != nil {
+				all.dropped = true
+				return
+			}
+			r := requestResult{req: req}
 			pulls.Go(func() {
-				// The place is given up when the result is taken: who is slow to
-				// take results holds up the pulls, and not ever more results.
-				results <- requestResult{req, p.pullOne(ctx, req, room)}
-				room.awake.release()
+				panics.Catch(func() { r.Result = p.pullOne(ctx, req, room) }, func(panicked *panics.Error) {
+					r.panicked = panicked
+					// The place is given up when the result is taken: who is slow to
+					// take results holds up the pulls, and not ever more results.
+					all.results <- r
+					room.awake.release()
+				})
 			})
 		}
 	}()
-	return results
+	return all
 }
 
-func receive(ctx context.Context, next <-chan Request) (Request, bool) {
+// A feed takes requests out of a sequence, which runs in a goroutine of its own: where
+// its code blocks, those that are pulled go on.
+type feed struct {
+	next chan Request
+	done chan struct{} // closed when the sequence has returned
+
+	mu       sync.Mutex
+	yielding bool // the sequence stands in yield, or was told there to end
+
+	cut      bool // yield has returned false; read after done
+	panicked *panics.Error
+}
+
+func newFeed(ctx context.Context, reqs iter.Seq[Request]) *feed {
+	f := &feed{next: make(chan Request), done: make(chan struct{})}
+	if ctx.Err() != nil {
+		f.cut = true
+		close(f.done)
+		return f
+	}
+	go panics.Catch(func() {
+		reqs(func(req Request) bool {
+			f.setYielding(true)
+			select {
+			case f.next <- req:
+				f.setYielding(false)
+				return true
+			case <-ctx.Done():
+				f.cut = true
+				return false
+			}
+		})
+	}, func(panicked *panics.Error) {
+		f.panicked = panicked
+		close(f.done)
+	})
+	return f
+}
+
+func (f *feed) setYielding(on bool) {
+	f.mu.Lock()
+	f.yielding = on
+	f.mu.Unlock()
+}
+
+func (f *feed) isYielding() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.yielding
+}
+
+// take returns the next request; ok is false if there is none, or ctx has ended.
+func (f *feed) take(ctx context.Context) (req Request, ok bool) {
 	if ctx.Err() != nil {
 		return Request{}, false
 	}
 	select {
-	case req, ok := <-next:
-		return req, ok
+	case req := <-f.next:
+		return req, true
+	case <-f.done:
 	case <-ctx.Done():
-		return Request{}, false
+	}
+	return Request{}, false
+}
+
+// stop waits until the sequence has returned, after the context has ended, and returns
+// its panic. A sequence that does not come to its next yield is left alone.
+func (f *feed) stop() *panics.Error {
+	if f.isYielding() {
+		<-f.done
+	}
+	timer := time.NewTimer(leaveGrace)
+	defer timer.Stop()
+	select {
+	case <-f.done:
+		return f.panicked
+	case <-timer.C:
+	}
+	if f.isYielding() { // it has come there meanwhile, and is on its way out
+		<-f.done
+		return f.panicked
+	}
+	return nil
+}
+
+// complete reports whether the sequence came to its own end.
+func (f *feed) complete() bool {
+	select {
+	case <-f.done:
+		return !f.cut
+	default:
+		return false
 	}
 }
 

@@ -2,6 +2,7 @@ package puller
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"runtime"
@@ -178,11 +179,14 @@ func TestPullAllObeysItsContext(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		n := 0
-		for _, r := range w.PullAll(ctx, images(1000)) {
+		var last Request
+		for req, r := range w.PullAll(ctx, images(1000)) {
 			assert.ErrorIs(t, r.Err, context.DeadlineExceeded)
+			last = req
 			n++
 		}
-		assert.Equal(t, 2, n, "those that ran yield their error, and no more are begun")
+		assert.Equal(t, 3, n, "those that ran yield their error, and one stands for the rest")
+		assert.Zero(t, last)
 	})
 }
 
@@ -312,4 +316,112 @@ func (quietRuntime) Status(context.Context, Spec) (Image, error) { return Image{
 
 func (quietRuntime) Pull(_ context.Context, spec Spec) (Image, error) {
 	return fakeImage(spec.Ref, "sha256:1"), nil
+}
+
+// TestPullAllTellsWhatContextEndLeft holds that a loop which counts failures does not
+// take images for pulled that were not begun.
+func TestPullAllTellsWhatContextEndLeft(t *testing.T) {
+	endless := func(yield func(Request) bool) {
+		for yield(Request{Image: "a.example/app:1"}) {
+		}
+	}
+	why := errors.New("the node is shutting down")
+	for name, tt := range map[string]struct {
+		reqs     iter.Seq[Request]
+		endAfter int // results; 0 is before the loop
+		want     int // failures
+	}{
+		"ended before":                     {images(2), 0, 1},
+		"ended before, endless":            {endless, 0, 1},
+		"ended in the middle":              {images(20), 3, 1},
+		"ended in the middle, endless":     {endless, 3, 1},
+		"ended after the last was yielded": {images(3), 3, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, Config{})
+				ctx, cancel := context.WithCancelCause(t.Context())
+				defer cancel(nil)
+				if tt.endAfter == 0 {
+					cancel(why)
+				}
+				results, failed, rest := 0, 0, 0
+				for req, r := range w.PullAll(ctx, tt.reqs) {
+					if results++; results == tt.endAfter {
+						synctest.Wait() // the sequence has come to its end, if it has one
+						cancel(why)
+					}
+					if r.Err != nil {
+						failed++
+						assert.ErrorIs(t, r.Err, why)
+						asError(t, r.Err)
+						if req.Image == "" {
+							rest++
+							assert.EqualError(t, r.Err, "ErrImagePull: the images that remained were not begun: the node is shutting down")
+						}
+					}
+				}
+				assert.Equal(t, tt.want, rest)
+				assert.GreaterOrEqual(t, failed, tt.want)
+			})
+		})
+	}
+}
+
+// TestPullAllSequenceHasReturned holds that a variable which the sequence and the loop's
+// function share needs no lock: -race would tell.
+func TestPullAllSequenceHasReturned(t *testing.T) {
+	for _, stop := range []string{"break", "panic", "end of the context"} {
+		t.Run(stop, func(t *testing.T) {
+			for range 50 {
+				w := newWorld(t, Config{Parallel: 3})
+				ctx, cancel := context.WithCancel(t.Context())
+				begun, returned := 0, false
+				func() {
+					defer func() { _ = recover() }()
+					for range w.PullAll(ctx, func(yield func(Request) bool) {
+						defer func() { returned = true }()
+						for {
+							begun++
+							if !yield(Request{Image: fmt.Sprintf("a.example/app-%d:1", begun)}) {
+								return
+							}
+						}
+					}) {
+						switch stop {
+						case "break":
+							return
+						case "panic":
+							panic(stop)
+						}
+						cancel()
+					}
+				}()
+				cancel()
+				assert.True(t, returned)
+				assert.Positive(t, begun)
+			}
+		})
+	}
+}
+
+// TestPullAllLeavesASequenceThatBlocks holds that the loop ends although the sequence
+// waits in its own code, and what it is told when it comes to its next yield.
+func TestPullAllLeavesASequenceThatBlocks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, Config{})
+		release, goOn := make(chan struct{}), make(chan bool, 1)
+		begin := time.Now()
+		for _, r := range w.PullAll(t.Context(), func(yield func(Request) bool) {
+			yield(Request{Image: "a.example/app:1"})
+			<-release
+			goOn <- yield(Request{Image: "a.example/app:2"})
+		}) {
+			assert.NoError(t, r.Err)
+			break
+		}
+		assert.Equal(t, leaveGrace, time.Since(begin))
+		close(release)
+		assert.False(t, <-goOn)
+	})
 }

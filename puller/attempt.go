@@ -37,13 +37,14 @@ func (p *Puller) attempt(f *flight) result {
 	}
 	start := time.Now()
 	t := f.task
-	done, err := p.guard.begin(f.ctx, t)
+	note, err := p.guard.begin(f.ctx, t)
 	if err != nil {
 		return result{err: &failure{reason: ErrImagePull, err: fmt.Errorf("record that the pull begins: %w", err)}}
 	}
+	defer note.close()
 	r := p.tryEach(f, t)
 	r.took = time.Since(start)
-	if err := done(r); err != nil {
+	if err := note.settle(f.ctx, r); err != nil {
 		p.log.Warn("the record of a pull could not be written", "image", t.ref.String(), "err", err)
 		f.tell(func(w *waiter) {
 			p.emit(w.task, Event{Type: Warning, Reason: EventRecord, Shared: w.shared, Message: fmt.Sprintf(

@@ -73,12 +73,20 @@ func TestPresentImagesCostLittle(t *testing.T) {
 		t.Fatal(err)
 	}
 	req := Request{Image: "registry.example/team/app:v1", Pod: credentials.Pod{UID: "1"}}
-	got := testing.AllocsPerRun(100, func() {
-		if _, err := p.Pull(t.Context(), req); err != nil {
-			t.Fatal(err)
+	for _, tt := range []struct {
+		ctx  context.Context
+		most float64
+	}{
+		{context.Background(), 10},
+		{t.Context(), 16}, // the store is asked in a goroutine, which a context that ends can leave
+	} {
+		got := testing.AllocsPerRun(100, func() {
+			if _, err := p.Pull(tt.ctx, req); err != nil {
+				t.Fatal(err)
+			}
+		})
+		if got > tt.most {
+			t.Errorf("%v allocations, at most %v are wanted", got, tt.most)
 		}
-	})
-	if got > 10 {
-		t.Errorf("%v allocations, at most 10 are wanted", got)
 	}
 }

@@ -92,6 +92,12 @@ type Kubelet struct {
 	// PolicyAsWritten: a policy that is none of the three, or not set, is taken
 	// for one that pulls without a look at the store.
 	PolicyAsWritten bool
+	// PreloadedByID: an image that was always there is one no more for any of its
+	// names once another name of the same content was pulled with a secret: who uses
+	// it under the old name needs proof from then on, which nobody can give under
+	// Never. Otherwise the old name stays usable by all. The new name needs its secret
+	// either way.
+	PreloadedByID bool
 	// ReasonFromText: RegistryUnavailable and SignatureValidationFailed are told
 	// only when all attempts gave the same answer.
 	ReasonFromText bool

@@ -60,6 +60,11 @@
 // the image looks absent. Config.Verify chooses the policy, as
 // imagePullCredentialsVerificationPolicy does.
 //
+// An image that was always there stays usable by all under its name, also after another
+// name of the same content was pulled with a secret; the other name wants that secret.
+// [Kubelet] has a switch for the kubelet's way, in which the old name wants proof then.
+// This rests on a Runtime that finds an image only under names of its own repository.
+//
 // # Errors
 //
 // [Puller.Pull], [Puller.PullWait] and [Puller.Resolve] return an [*Error], and

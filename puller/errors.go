@@ -102,6 +102,9 @@ type Error struct {
 // Error says what failed, why and what to do about it, in one line.
 func (e *Error) Error() string {
 	text := "image " + quote(e.Image) + ": "
+	if e.Image == "" && e.Reason == ErrImagePull { // the rest of PullAll's
+		text = ""
+	}
 	if e.Reason != "" {
 		text += string(e.Reason) + ": "
 	}

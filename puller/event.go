@@ -29,7 +29,9 @@ const (
 	EventBackOff       = "BackOff"           // not tried: the image failed a short while ago
 	EventNeverPull     = "ErrImageNeverPull" // absent, and the policy is Never
 	EventInspectFailed = "InspectFailed"     // the name is malformed, or the store could not tell
-	EventBadSecret     = "FailedToRetrieveImagePullSecret"
+	// EventBadSecret says that a pull secret had to be left out. It follows EventFailed,
+	// and only where the pull failed with ErrImagePull, as in the kubelet from 1.37 on.
+	EventBadSecret = "FailedToRetrieveImagePullSecret"
 
 	// EventAttempt says that one credential did not help or, where Attempt.Source is
 	// set, that a helper, a plugin or a Secret of another namespace gave none. If
@@ -152,7 +154,8 @@ func (p *Puller) emitBackOff(t *task, err *Error) {
 	p.emit(t, Event{Reason: EventBackOff, Message: text, RetryAfter: err.RetryAfter})
 }
 
-// emitProblems reports the pull secrets that had to be left out.
+// emitProblems reports the pull secrets that had to be left out, after a pull that
+// failed: one of them may be the reason.
 func (p *Puller) emitProblems(t *task) {
 	if p.config.Events == nil {
 		return

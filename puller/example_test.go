@@ -403,3 +403,29 @@ func withoutTime(_ []string, a slog.Attr) slog.Attr {
 	}
 	return a
 }
+
+func ExamplePanicError() {
+	p, err := puller.New(puller.Config{Runtime: brokenRuntime{}})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer func() {
+		if panicked, ok := recover().(*puller.PanicError); ok {
+			fmt.Println("the runtime panicked:", panicked.Value)
+		}
+	}()
+	_, _ = p.Pull(context.Background(), puller.Request{Image: "busybox:1.36"})
+	// Output: the runtime panicked: index out of range
+}
+
+// A brokenRuntime panics when it is to pull.
+type brokenRuntime struct{}
+
+func (brokenRuntime) Status(context.Context, puller.Spec) (puller.Image, error) {
+	return puller.Image{}, fs.ErrNotExist
+}
+
+func (brokenRuntime) Pull(context.Context, puller.Spec) (puller.Image, error) {
+	panic("index out of range")
+}

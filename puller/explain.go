@@ -29,7 +29,7 @@ func (p *Puller) Explain(ctx context.Context, req Request) (Decision, error) {
 	d.Registry, d.Repository, d.Tag, d.Digest = t.ref.Registry(), t.ref.Repository(), t.ref.Tag(), t.ref.Digest()
 	d.Platform = index.FormatPlatform(t.platform)
 	d.Policy, d.PolicyWhy = t.policy, p.policyWhy(t)
-	found := p.precheck(ctx, t)
+	found, _ := await(ctx, func() finding { return p.precheck(ctx, t) })
 	if ctx.Err() != nil {
 		return Decision{}, context.Cause(ctx)
 	}

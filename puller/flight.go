@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pullkit/pullkit/internal/panics"
 	"github.com/pullkit/pullkit/reference"
 )
 
@@ -26,12 +27,13 @@ type flight struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	begin  chan struct{} // closed when the first one's event has been told
-	done   chan struct{} // closed when result is set
+	done   chan struct{} // closed when result or panicked is set
 
 	mu      sync.Mutex
 	waiters []*waiter // those that have not left
 
-	result result
+	result   result
+	panicked *panics.Error // by a callback; then there is no result
 }
 
 // A result is what a flight ended with.
@@ -52,21 +54,26 @@ type waiter struct {
 	err    *Error // the flight's, for this waiter; set before done is closed
 }
 
-// leaveGrace is how long the last one to leave waits for the Runtime to stop, so
-// that as a rule nothing goes on behind the caller's back.
-const leaveGrace = 50 * time.Millisecond
-
-// join pulls the image, or waits for somebody who does it already.
+// join pulls the image, or waits for a pull of it that is under way.
 func (p *Puller) join(ctx context.Context, t *task, print *ringPrint) (Image, *Error) {
 	f, w := p.board(ctx, t, print)
+	waiting := true
+	defer func() {
+		if waiting { // Config.Events panicked
+			p.leave(f, w)
+		}
+	}()
 	if !w.shared {
 		go p.fly(f)
 	}
 	p.announce(t, f, w)
 	select {
 	case <-f.done:
+		waiting = false
 		w.setListen(false)
+		f.panicked.Raise()
 	case <-ctx.Done():
+		waiting = false
 		p.leave(f, w)
 		err := t.ended(ctx)
 		p.emitFailed(t, w.shared, err)
@@ -140,12 +147,7 @@ func (p *Puller) leave(f *flight, w *waiter) {
 		return
 	}
 	f.cancel()
-	timer := time.NewTimer(leaveGrace)
-	defer timer.Stop()
-	select {
-	case <-f.done:
-	case <-timer.C:
-	}
+	within(f.ctx, f.done)
 }
 
 // setListen(false) makes sure that w is told nothing any more.
@@ -161,29 +163,39 @@ func (f *flight) tell(say func(w *waiter)) {
 	waiters := append([]*waiter(nil), f.waiters...)
 	f.mu.Unlock()
 	for _, w := range waiters {
-		w.mu.Lock()
-		if w.listen {
-			say(w)
-		}
-		w.mu.Unlock()
+		w.tell(say)
 	}
 }
 
-// fly runs the pull and settles what it means for everybody's back-off, before
-// anybody is told: who is told can rely on it.
-func (p *Puller) fly(f *flight) {
-	defer f.cancel()
-	<-f.begin
-	f.result = p.attempt(f)
-	p.mu.Lock()
-	if p.flights[f.key] == f {
-		delete(p.flights, f.key)
+func (w *waiter) tell(say func(w *waiter)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.listen {
+		say(w)
 	}
-	f.mu.Lock()
-	p.settle(f)
-	f.mu.Unlock()
-	p.mu.Unlock()
-	close(f.done)
+}
+
+// fly runs the pull and settles what it means for the back-off of all waiters, before
+// any of them is told. After a panic nothing is settled: it is no answer of a registry.
+func (p *Puller) fly(f *flight) {
+	panics.Catch(func() {
+		<-f.begin
+		f.result = p.attempt(f)
+	}, func(panicked *panics.Error) {
+		f.cancel()
+		f.panicked = panicked
+		p.mu.Lock()
+		if p.flights[f.key] == f {
+			delete(p.flights, f.key)
+		}
+		f.mu.Lock()
+		if panicked == nil {
+			p.settle(f)
+		}
+		f.mu.Unlock()
+		p.mu.Unlock()
+		close(f.done)
+	})
 }
 
 // settle counts the result once for each key, however many waited with it, and

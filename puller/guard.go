@@ -3,10 +3,12 @@ package puller
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -23,15 +25,22 @@ type guard struct {
 	verify  pullpolicy.Verification
 	puller  *Puller
 
-	mu      sync.Mutex
-	adopted bool
+	adopting *slots // one at a time
+	adopted  atomic.Bool
 
-	underWay sync.Mutex
+	// No lock is held while records, or the store, are asked.
+	mu       sync.Mutex
 	intents  map[string]int // of pulls of this process that have not ended
+	listings map[*listing]struct{}
 }
 
+// A listing of the notes is under way. own are the intents of this process that were
+// under way at any time since it began: their notes will be taken back.
+type listing struct{ own map[string]bool }
+
 func newGuard(p *Puller) *guard {
-	return &guard{records: p.config.Records, verify: p.config.Verify, puller: p, intents: map[string]int{}}
+	return &guard{records: p.config.Records, verify: p.config.Verify, puller: p,
+		adopting: newSlots(1), intents: map[string]int{}, listings: map[*listing]struct{}{}}
 }
 
 // An access is what the guard found.
@@ -51,36 +60,51 @@ func (g *guard) mayUse(ctx context.Context, t *task, img Image) (access, error) 
 	if err != nil {
 		return g.unreadable(t, err), nil
 	}
+	held, named := rec.Names[g.name(t)]
 	if !g.verify.Required(t.req.Image, known) {
 		return access{true, "the verification policy does not ask for proof"}, nil
 	}
 	if len(rec.Names) == 0 {
 		return access{false, "nobody has shown yet that they may use it"}, nil
 	}
-	held, ok := rec.Names[g.name(t)]
-	if !ok {
+	if !named {
 		return access{false, "it was pulled under another name"}, nil
 	}
 	return g.match(ctx, t, id, held)
 }
 
-// record returns the image's record, and whether there is one or a pull of it has
-// begun.
+// record returns the image's record, and whether the image came by a pull that is in
+// the records: if not, it was always there, under the name that is asked for.
+//
+// Records are kept for the image, and one image can have several names in the store.
+// A name that no record and no note holds was not pulled, whatever other names hold:
+// each pull notes its name before it begins, and the note stays until the record has the
+// name. So a name can only be in the store without both if it was there before the
+// records were. That another name was pulled with a secret changes nothing about who
+// may use this one. Who has no secret for the other name cannot use it: there the
+// record counts.
 func (g *guard) record(ctx context.Context, t *task, id string) (rec Record, known bool, err error) {
-	rec, err = g.records.Record(ctx, id)
-	if !errors.Is(err, fs.ErrNotExist) {
-		return rec, true, err
+	rec, known, err = g.recorded(ctx, t, id)
+	if known || err != nil {
+		return rec, known, err
 	}
 	if known, err = g.intended(ctx, t); known || err != nil {
-		return Record{}, known, err
+		return rec, known, err
 	}
 	// The pull that brought the image may have ended between the two questions: it
 	// writes the record, then takes back the note.
+	return g.recorded(ctx, t, id)
+}
+
+// recorded returns the image's record; known if it says that the name was pulled, or
+// may have been.
+func (g *guard) recorded(ctx context.Context, t *task, id string) (rec Record, known bool, err error) {
 	rec, err = g.records.Record(ctx, id)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Record{}, false, nil
 	}
-	return rec, true, err
+	_, named := rec.Names[g.name(t)]
+	return rec, named || rec.Incomplete || g.puller.config.Kubelet.PreloadedByID, err
 }
 
 // unreadable records let nobody in, unless nobody is asked for proof.
@@ -165,15 +189,27 @@ func secretID(c credentials.Credential) SecretID {
 	return SecretID{Namespace: c.Origin.Namespace, Name: c.Origin.Name, UID: c.Origin.UID}
 }
 
-// intended reports whether a pull of the image was begun and has not ended.
+// intended reports whether a pull of the image was begun and has not ended. A store
+// can find by its digest what is pulled by a tag, so for a digest all pulls of the
+// repository count.
 func (g *guard) intended(ctx context.Context, t *task) (bool, error) {
 	want := g.intent(t)
-	for image, err := range g.records.Intents(ctx) {
-		if err != nil || image == want {
+	for intent, err := range g.records.Intents(ctx) {
+		if err != nil || intent == want || t.ref.Digest() != "" && repositoryOf(intent) == t.ref.Name() {
 			return err == nil, err
 		}
 	}
 	return false, nil
+}
+
+// repositoryOf is the name, without tag and digest, in a note; "" if it has none.
+func repositoryOf(intent string) string {
+	image, _, _ := strings.Cut(intent, " ")
+	ref, err := reference.Parse(image)
+	if err != nil {
+		return ""
+	}
+	return ref.Name()
 }
 
 // adopt makes, once, records of what pulls that were cut short by a crash have
@@ -181,15 +217,20 @@ func (g *guard) intended(ctx context.Context, t *task) (bool, error) {
 // credential they came. Without it another tag of the same image would look like
 // one that was always there.
 func (g *guard) adopt(ctx context.Context) error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.adopted {
+	if g.adopted.Load() {
+		return nil
+	}
+	if err := g.adopting.acquire(ctx); err != nil {
+		return err
+	}
+	defer g.adopting.release()
+	if g.adopted.Load() {
 		return nil
 	}
 	if err := g.adoptAll(ctx); err != nil {
 		return err
 	}
-	g.adopted = true
+	g.adopted.Store(true)
 	return nil
 }
 
@@ -206,32 +247,50 @@ func (g *guard) adoptAll(ctx context.Context) error {
 	return nil
 }
 
-// leftIntents lists the notes that no pull of this process will take back. While
-// the lock is held none of those can end, so that each note seen is either
-// counted or left over.
+// leftIntents lists the notes that no pull of this process will take back.
 func (g *guard) leftIntents(ctx context.Context) ([]string, error) {
-	g.underWay.Lock()
-	defer g.underWay.Unlock()
-	var left []string
+	l := g.list()
+	defer g.unlist(l)
+	var noted []string
 	for intent, err := range g.records.Intents(ctx) {
 		if err != nil {
 			return nil, err
 		}
-		if g.intents[intent] == 0 {
-			left = append(left, intent)
-		}
+		noted = append(noted, intent)
 	}
-	return left, nil
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.DeleteFunc(noted, func(intent string) bool { return l.own[intent] }), nil
+}
+
+func (g *guard) list() *listing {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	l := &listing{own: map[string]bool{}}
+	for intent := range g.intents {
+		l.own[intent] = true
+	}
+	g.listings[l] = struct{}{}
+	return l
+}
+
+func (g *guard) unlist(l *listing) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.listings, l)
 }
 
 // count adds a pull under way; the function it returns takes that back.
 func (g *guard) count(intent string) (end func()) {
-	g.underWay.Lock()
-	defer g.underWay.Unlock()
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	g.intents[intent]++
+	for l := range g.listings {
+		l.own[intent] = true
+	}
 	return func() {
-		g.underWay.Lock()
-		defer g.underWay.Unlock()
+		g.mu.Lock()
+		defer g.mu.Unlock()
 		if g.intents[intent]--; g.intents[intent] == 0 {
 			delete(g.intents, intent)
 		}
@@ -267,36 +326,95 @@ func (p *Puller) Sweep(ctx context.Context, before time.Time, stored func(id str
 	if p.guard == nil {
 		return nil
 	}
-	if err := p.guard.adoptAll(ctx); err != nil {
-		return err
+	err, ok := await(ctx, func() error {
+		if err := p.guard.adoptAll(ctx); err != nil {
+			return err
+		}
+		return p.config.Records.Sweep(ctx, before, stored)
+	})
+	if !ok {
+		return context.Cause(ctx)
 	}
-	return p.config.Records.Sweep(ctx, before, stored)
+	return err
 }
 
-// begin notes that a pull begins. What it returns must be called with what the
-// pull ended with.
-func (g *guard) begin(ctx context.Context, t *task) (done func(tried) error, err error) {
+// recordTime is how long Records may take to write one thing down. A file system that
+// hangs must not keep the place of a pull for ever.
+const recordTime = 30 * time.Second
+
+// errRecordTime says that Records took longer.
+var errRecordTime = fmt.Errorf("the records did not answer within %v", recordTime)
+
+// A pullNote stands in the records for one pull that is under way. A nil one, without
+// Records, does nothing.
+type pullNote struct {
+	guard    *guard
+	task     *task
+	end      func()
+	takeBack func() error
+}
+
+// begin notes that a pull begins.
+func (g *guard) begin(ctx context.Context, t *task) (*pullNote, error) {
 	if g == nil {
-		return func(tried) error { return nil }, nil
+		return nil, nil
 	}
 	intent := g.intent(t)
-	end := g.count(intent)
-	takeBack, err := g.records.Intend(ctx, intent)
-	if err != nil {
-		end()
-		return nil, err
+	n := &pullNote{guard: g, task: t, end: g.count(intent)}
+	noted := false
+	defer func() {
+		if !noted {
+			n.end()
+		}
+	}()
+	ctx, cancel := context.WithTimeoutCause(ctx, recordTime, errRecordTime)
+	defer cancel()
+	type intended struct {
+		takeBack func() error
+		err      error
 	}
-	return func(r tried) error {
-		defer end()
+	made, ok := await(ctx, func() (i intended) {
+		i.takeBack, i.err = g.records.Intend(ctx, intent)
+		return i
+	})
+	switch {
+	case !ok:
+		return nil, context.Cause(ctx)
+	case made.err != nil:
+		return nil, made.err
+	}
+	n.takeBack, noted = made.takeBack, true
+	return n, nil
+}
+
+// close ends the pull in this process; where nothing was settled, because a callback
+// panicked, the note stays, so that others are asked for proof.
+func (n *pullNote) close() {
+	if n != nil {
+		n.end()
+	}
+}
+
+// settle writes down what the pull ended with. The image is in the store: this has to
+// be written also if all callers have left. If it cannot be, the note stays.
+func (n *pullNote) settle(ctx context.Context, r tried) error {
+	if n == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), recordTime, errRecordTime)
+	defer cancel()
+	err, ok := await(ctx, func() error {
 		if r.err == nil {
-			// The image is in the store: this has to be written, whoever has left.
-			// If it cannot be, the note stays, so that others are asked for proof.
-			if err := g.records.Grant(context.WithoutCancel(ctx), r.image.id(), g.name(t), r.access()); err != nil {
+			if err := n.guard.records.Grant(ctx, r.image.id(), n.guard.name(n.task), r.access()); err != nil {
 				return err
 			}
 		}
-		return takeBack()
-	}, nil
+		return n.takeBack()
+	})
+	if !ok {
+		return context.Cause(ctx)
+	}
+	return err
 }
 
 // access is who has shown by this pull that they may use the image.

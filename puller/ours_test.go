@@ -134,17 +134,37 @@ func TestBadSecretIsSkipped(t *testing.T) {
 	_, err := w.Pull(t.Context(), Request{Image: "priv.example/app:1", Keyring: ring})
 	require.NoError(t, err, "the other secret opens it")
 	assert.Equal(t, []string{"inspect priv.example/app:1", "pull priv.example/app:1 with a"}, w.runtime.took())
-	events := w.took()
-	require.Len(t, events, 3)
-	assert.Equal(t, EventBadSecret, events[0].Reason)
-	assert.Equal(t, `Unable to use a pull secret (secret "bad" could not answer: unexpected end of JSON input); `+
-		`attempting to pull the image may not succeed.`, events[0].Message)
+	assert.Equal(t, []string{EventPulling, EventPulled}, w.reasons())
 
 	w.runtime.pull = answers(map[string]string{"a": "401"})
 	_, err = w.Pull(t.Context(), Request{Image: "priv.example/app:2", Keyring: ring})
 	assert.EqualError(t, err, `image "priv.example/app:2": ErrImagePull: secret "bad" could not answer: unexpected end of JSON input; `+
 		`with secret "team/secret-a", key "a": 401`)
 	assert.Equal(t, 10*time.Second, asError(t, err).RetryAfter.Round(time.Second), "it backs off")
+	events := w.took()
+	require.Len(t, events, 4)
+	assert.Equal(t, []string{EventPulling, EventAttempt, EventFailed, EventBadSecret},
+		[]string{events[0].Reason, events[1].Reason, events[2].Reason, events[3].Reason})
+	assert.Equal(t, `Unable to use a pull secret (secret "bad" could not answer: unexpected end of JSON input); `+
+		`attempting to pull the image may not succeed.`, events[3].Message)
+
+	_, err = w.Pull(t.Context(), Request{Image: "priv.example/app:2", Keyring: ring})
+	assert.ErrorIs(t, err, ErrImagePullBackOff)
+	assert.Equal(t, []string{EventBackOff}, w.reasons(), "not in the back-off")
+
+	w.runtime.pull = answers(map[string]string{"a": "RegistryUnavailable: refused"})
+	_, err = w.Pull(t.Context(), Request{Image: "priv.example/app:3", Keyring: ring})
+	assert.ErrorIs(t, err, ErrRegistryUnavailable)
+	assert.NotContains(t, w.reasons(), EventBadSecret, "no secret is to blame")
+
+	ctx, cancel := context.WithCancel(t.Context())
+	w.runtime.pull = func(context.Context, Spec) (string, error) {
+		cancel()
+		return "", context.Canceled
+	}
+	_, err = w.Pull(ctx, Request{Image: "priv.example/app:4", Keyring: ring})
+	assert.ErrorIs(t, err, context.Canceled)
+	assert.NotContains(t, w.reasons(), EventBadSecret, "nobody knows whether a secret is to blame")
 }
 
 // An entry that is plainly for another image is no news.

@@ -47,7 +47,7 @@ func pullInto(t *testing.T, store content.Store, image pullertest.Image, users [
 	defer reg.Close()
 	put, err := reg.PutImage("team/app:v1", image)
 	require.NoError(t, err)
-	client := &registry.Client{}
+	client := &registry.Client{Reconnects: -1} // the registry is closed later, and is not waited for
 	t.Cleanup(client.CloseIdleConnections)
 	s := pulledStore{transfer.New(transfer.Config{Store: store, Source: client}), reg.Host(), put}
 	config.Runtime, config.Platform = s.runtime, ocispec.Platform{OS: "linux", Architecture: "amd64"}

@@ -26,7 +26,14 @@ import (
 //
 // Equal pulls in flight share one transfer: those of the same image and platform
 // with the same secrets. The error is an [*Error]. When ctx ends, Pull returns at
-// once with an error that wraps the cause; that counts as no failure.
+// once with an error that wraps the cause; that counts as no failure. It waits 50 ms
+// for a Runtime, Keyring or Records that go on after the end of ctx, and then leaves
+// them alone.
+//
+// Where a callback panics (a method of the Runtime, a Keyring or the Records, Events),
+// each caller that waits for the pull panics with the same value: with a [*PanicError]
+// that holds it if the callback ran in another goroutine than the caller's. Such a pull
+// counts as no failure, and the Puller can be used on by a caller that recovers.
 func (p *Puller) Pull(ctx context.Context, req Request) (Image, error) {
 	h, err := p.pull(ctx, req)
 	return h.image, err
@@ -64,9 +71,9 @@ func (p *Puller) ensure(ctx context.Context, t *task) (had, *Error) {
 	if ctx.Err() != nil {
 		return had{}, t.ended(ctx)
 	}
-	found := p.precheck(ctx, t)
+	found, ok := await(ctx, func() finding { return p.precheck(ctx, t) })
 	switch {
-	case found.err != nil && ctx.Err() != nil:
+	case !ok, found.err != nil && ctx.Err() != nil:
 		return had{}, t.ended(ctx)
 	case found.err != nil:
 		err := t.fail(found.reason(), found.err)
@@ -143,12 +150,19 @@ func (p *Puller) fetch(ctx context.Context, t *task) (Image, *Error) {
 		return Image{}, err
 	}
 	if p.config.Kubelet.FailOnBadSecret {
-		if err := p.badSecret(ctx, t); err != nil {
+		err, ok := await(ctx, func() error { return p.badSecret(ctx, t) })
+		if !ok {
+			return Image{}, t.ended(ctx)
+		}
+		if err != nil {
 			return Image{}, t.fail("", err)
 		}
 	}
-	p.emitProblems(t)
-	return p.join(ctx, t, print)
+	img, err := p.join(ctx, t, print)
+	if err != nil && err.Reason == ErrImagePull && ctx.Err() == nil {
+		p.emitProblems(t)
+	}
+	return img, err
 }
 
 // print is what the request's secrets are told from others by; nil if they

@@ -33,7 +33,8 @@ type Records interface {
 	Record(ctx context.Context, id string) (Record, error)
 	// Grant adds access to the record of id under name, which is an image's name
 	// without tag and digest, and makes the record if there is none. It is durable
-	// when Grant returns.
+	// when Grant returns. Where there is a record that cannot be read, Grant makes
+	// another one that is Incomplete, or fails.
 	Grant(ctx context.Context, id, name string, access Access) error
 	// Sweep drops the records last written before the given time for which stored
 	// says that no image with that ID is in the store any more, and the notes of
@@ -47,6 +48,9 @@ type Record struct {
 	ID      string            `json:"id"`      // as in Image.ID
 	Updated time.Time         `json:"updated"` // when access was last added
 	Names   map[string]Access `json:"names"`   // by the name it was pulled under, without tag and digest
+	// Incomplete says that names may be missing, because an earlier record could not
+	// be read: then no name of the image counts as one that was always there.
+	Incomplete bool `json:"incomplete,omitempty"`
 }
 
 // Access is who may use an image under one name. The zero Access lets nobody in.

@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"iter"
 	"os"
@@ -16,6 +15,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/pullkit/pullkit/internal/regular"
 )
 
 // FileRecords are Records in a directory:
@@ -24,9 +25,13 @@ import (
 //	records/<hex sha256 of the image's ID>.json           a Record
 //
 // Each file is written aside, flushed, and renamed into place, so that a crash
-// leaves the old or the new one. A file that cannot be read is an error for the
-// image it is about, or for all images if it is an intent; then the registry is
-// asked.
+// leaves the old or the new one. A file has at most 8 MiB: a Grant that would make a
+// longer one fails, and the file stays as it is. A file that cannot be read, or is a
+// pipe or a device, is an error for the image it is about, or for all images if it is
+// an intent; then the registry is asked.
+//
+// A call returns soon after its context has ended, and in any case after 30 seconds,
+// also where the file system hangs. Calls for other images go on meanwhile.
 //
 // The directory is made with mode 0700: whoever can write to it decides who may
 // use images. Several processes may share it; of two that grant access to one
@@ -34,8 +39,9 @@ import (
 // pull. FileRecords are made by [OpenRecords],
 // and must not be copied.
 type FileRecords struct {
-	root *os.Root
-	mu   sync.Mutex // one change at a time
+	root  *os.Root
+	files *slots // how many files are at work at a time
+	turns turns  // one change of a file at a time
 }
 
 const (
@@ -45,6 +51,8 @@ const (
 	// maxRecord bounds a file: 100 secrets and 100 service accounts under each of
 	// some hundred names.
 	maxRecord = 8 << 20
+	// maxRecordFiles bounds how many operations can hang at a time.
+	maxRecordFiles = 64
 )
 
 // OpenRecords opens the records in dir and makes the directory if need be.
@@ -62,41 +70,117 @@ func OpenRecords(dir string) (*FileRecords, error) {
 			return nil, fmt.Errorf("records: %w", err)
 		}
 	}
-	return &FileRecords{root: root}, nil
+	return &FileRecords{root: root, files: newSlots(maxRecordFiles)}, nil
 }
 
 // Close releases the directory.
 func (r *FileRecords) Close() error { return r.root.Close() }
+
+// work runs an operation on files, which may hang: then work returns when ctx ends, or
+// after recordTime, and the operation goes on alone. An operation that changes a file
+// names it as turn, and waits until no other one changes it.
+func work[T any](ctx context.Context, r *FileRecords, turn string, fn func() (T, error)) (T, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, recordTime, errRecordTime)
+	defer cancel()
+	var none T
+	release, err := r.turns.take(ctx, turn)
+	if err != nil {
+		return none, fmt.Errorf("records: %w", err)
+	}
+	if err := r.files.acquire(ctx); err != nil {
+		release()
+		return none, fmt.Errorf("records: %w", err)
+	}
+	type outcome struct {
+		got T
+		err error
+	}
+	out, ok := await(ctx, func() (o outcome) {
+		defer release()
+		defer r.files.release()
+		o.got, o.err = fn()
+		return o
+	})
+	if !ok {
+		return none, fmt.Errorf("records: %w", context.Cause(ctx))
+	}
+	return out.got, out.err
+}
+
+// turns let one at a time do what has the same name. The zero value is ready.
+type turns struct {
+	mu    sync.Mutex
+	slots map[string]*turnSlot
+}
+
+type turnSlot struct {
+	*slots
+	users int // that have it, or wait for it
+}
+
+// take waits for name's turn; "" needs none.
+func (t *turns) take(ctx context.Context, name string) (release func(), err error) {
+	if name == "" {
+		return func() {}, nil
+	}
+	t.mu.Lock()
+	s := t.slots[name]
+	if s == nil {
+		if t.slots == nil {
+			t.slots = map[string]*turnSlot{}
+		}
+		s = &turnSlot{slots: newSlots(1)}
+		t.slots[name] = s
+	}
+	s.users++
+	t.mu.Unlock()
+	leave := func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if s.users--; s.users == 0 {
+			delete(t.slots, name)
+		}
+	}
+	if err := s.acquire(ctx); err != nil {
+		leave()
+		return nil, err
+	}
+	return func() {
+		s.release()
+		leave()
+	}, nil
+}
 
 type intentFile struct {
 	Image string `json:"image"`
 }
 
 // Intend implements Records.
-func (r *FileRecords) Intend(_ context.Context, image string) (func() error, error) {
+func (r *FileRecords) Intend(ctx context.Context, image string) (func() error, error) {
 	name := path.Join(intentsDir, hashName(image)+"-"+randomHex()+".json")
-	if err := r.write(name, intentFile{image}); err != nil {
+	_, err := work(ctx, r, name, func() (struct{}, error) { return struct{}{}, r.write(name, intentFile{image}) })
+	if err != nil {
 		return nil, err
 	}
 	return func() error {
-		if err := r.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("records: %w", err)
-		}
-		return nil
+		_, err := work(context.Background(), r, name, func() (struct{}, error) { return struct{}{}, r.delete(name) })
+		return err
 	}, nil
 }
 
 // Intents implements Records.
 func (r *FileRecords) Intents(ctx context.Context) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		names, err := r.list(intentsDir)
+		names, err := work(ctx, r, "", func() ([]string, error) { return r.list(intentsDir) })
 		if err != nil {
 			yield("", err)
 			return
 		}
 		for _, name := range names {
-			var in intentFile
-			err := r.read(name, &in)
+			in, err := work(ctx, r, "", func() (in intentFile, err error) {
+				err = r.read(name, &in)
+				return in, err
+			})
 			switch {
 			case ctx.Err() != nil:
 				yield("", context.Cause(ctx))
@@ -110,50 +194,63 @@ func (r *FileRecords) Intents(ctx context.Context) iter.Seq2[string, error] {
 }
 
 // Record implements Records.
-func (r *FileRecords) Record(_ context.Context, id string) (Record, error) {
+func (r *FileRecords) Record(ctx context.Context, id string) (Record, error) {
+	return work(ctx, r, "", func() (Record, error) { return r.record(id) })
+}
+
+func (r *FileRecords) record(id string) (Record, error) {
 	var rec Record
 	if err := r.read(recordFile(id), &rec); err != nil {
 		return Record{}, err
 	}
 	if rec.ID != id {
-		return Record{}, fmt.Errorf("records: %s is the record of %q, not of %q", recordFile(id), cutText(rec.ID), cutText(id))
+		return Record{}, malformedf("%s is the record of %q, not of %q", recordFile(id), cutText(rec.ID), cutText(id))
 	}
 	return rec, nil
 }
 
 // Grant implements Records.
 func (r *FileRecords) Grant(ctx context.Context, id, name string, access Access) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	rec, err := r.Record(ctx, id)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		// What cannot be read says nothing any more: it is written anew.
-		rec = Record{}
-	}
-	if rec.Names == nil {
-		rec = Record{ID: id, Names: map[string]Access{}}
-	}
-	rec.Names[name] = rec.Names[name].Merge(access)
-	rec.Updated = time.Now().UTC()
-	return r.write(recordFile(id), rec)
+	_, err := work(ctx, r, recordFile(id), func() (struct{}, error) {
+		rec, err := r.record(id)
+		var malformed *malformedError
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			rec = Record{}
+		case errors.As(err, &malformed):
+			// What cannot be read says nothing any more, but that there was something.
+			rec = Record{Incomplete: true}
+		case err != nil:
+			return struct{}{}, err
+		}
+		if rec.Names == nil {
+			rec.ID, rec.Names = id, map[string]Access{}
+		}
+		rec.Names[name] = rec.Names[name].Merge(access)
+		rec.Updated = time.Now().UTC()
+		return struct{}{}, r.write(recordFile(id), rec)
+	})
+	return err
 }
 
 // Sweep implements Records. It goes on after errors and returns them joined.
 // Notes of pulls that began more than a day before the given time are dropped,
 // and so are temporary files that a crash has left. A record that cannot be read
 // stays: without it the image would look like one that was always there.
-func (r *FileRecords) Sweep(_ context.Context, before time.Time, stored func(id string) bool) error {
+func (r *FileRecords) Sweep(ctx context.Context, before time.Time, stored func(id string) bool) error {
 	before = before.Add(-clockLag)
 	errs := []error{
-		r.sweepDir(recordsDir, before, func(name string) bool {
-			var rec Record
-			err := r.read(name, &rec)
+		r.sweepDir(ctx, recordsDir, before, func(name string) bool {
+			rec, err := work(ctx, r, "", func() (rec Record, err error) {
+				err = r.read(name, &rec)
+				return rec, err
+			})
 			return err != nil || stored(rec.ID)
 		}),
-		r.sweepDir(intentsDir, before.Add(-maxIntent), func(string) bool { return false }),
+		r.sweepDir(ctx, intentsDir, before.Add(-maxIntent), func(string) bool { return false }),
 	}
 	for _, dir := range []string{recordsDir, intentsDir} {
-		errs = append(errs, r.sweepTemp(dir, before.Add(-time.Hour)))
+		errs = append(errs, r.sweepTemp(ctx, dir, before.Add(-time.Hour)))
 	}
 	return errors.Join(errs...)
 }
@@ -164,77 +261,103 @@ const clockLag = time.Second
 // maxIntent is longer than any pull takes.
 const maxIntent = 24 * time.Hour
 
-func (r *FileRecords) sweepDir(dir string, before time.Time, keep func(name string) bool) error {
-	names, err := r.list(dir)
+func (r *FileRecords) sweepDir(ctx context.Context, dir string, before time.Time, keep func(name string) bool) error {
+	names, err := work(ctx, r, "", func() ([]string, error) { return r.list(dir) })
 	if err != nil {
 		return err
 	}
 	var errs []error
 	for _, name := range names {
-		if info, err := r.root.Stat(name); err == nil && info.ModTime().Before(before) && !keep(name) {
-			errs = append(errs, r.remove(name, before))
+		if ctx.Err() != nil {
+			return errors.Join(append(errs, context.Cause(ctx))...)
+		}
+		old, err := work(ctx, r, "", func() (bool, error) { return r.olderThan(name, before), nil })
+		if err == nil && old && !keep(name) {
+			errs = append(errs, r.remove(ctx, name, before))
 		}
 	}
 	return errors.Join(errs...)
 }
 
+func (r *FileRecords) olderThan(name string, before time.Time) bool {
+	info, err := r.root.Stat(name)
+	return err == nil && info.ModTime().Before(before)
+}
+
 // remove removes name if it was not written meanwhile.
-func (r *FileRecords) remove(name string, before time.Time) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if info, err := r.root.Stat(name); err != nil || !info.ModTime().Before(before) {
-		return nil
-	}
+func (r *FileRecords) remove(ctx context.Context, name string, before time.Time) error {
+	_, err := work(ctx, r, name, func() (struct{}, error) {
+		if !r.olderThan(name, before) {
+			return struct{}{}, nil
+		}
+		return struct{}{}, r.delete(name)
+	})
+	return err
+}
+
+func (r *FileRecords) delete(name string) error {
 	if err := r.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("records: %w", err)
 	}
 	return nil
 }
 
-func (r *FileRecords) sweepTemp(dir string, before time.Time) error {
-	entries, err := fs.ReadDir(r.root.FS(), dir)
+func (r *FileRecords) sweepTemp(ctx context.Context, dir string, before time.Time) error {
+	names, err := work(ctx, r, "", func() ([]string, error) {
+		return r.entries(dir, func(name string) bool { return strings.HasPrefix(name, tempPrefix) })
+	})
 	if err != nil {
-		return fmt.Errorf("records: %w", err)
+		return err
 	}
 	var errs []error
-	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), tempPrefix) {
-			errs = append(errs, r.remove(path.Join(dir, e.Name()), before))
-		}
+	for _, name := range names {
+		errs = append(errs, r.remove(ctx, name, before))
 	}
 	return errors.Join(errs...)
 }
 
 // list returns the files of dir that are records or intents.
 func (r *FileRecords) list(dir string) ([]string, error) {
+	return r.entries(dir, func(name string) bool {
+		return strings.HasSuffix(name, ".json") && !strings.HasPrefix(name, tempPrefix)
+	})
+}
+
+func (r *FileRecords) entries(dir string, wanted func(name string) bool) ([]string, error) {
 	entries, err := fs.ReadDir(r.root.FS(), dir)
 	if err != nil {
 		return nil, fmt.Errorf("records: %w", err)
 	}
 	var names []string
 	for _, e := range entries {
-		if strings.HasSuffix(e.Name(), ".json") && !strings.HasPrefix(e.Name(), tempPrefix) {
+		if wanted(e.Name()) {
 			names = append(names, path.Join(dir, e.Name()))
 		}
 	}
 	return names, nil
 }
 
+// A malformedError says that a file is there and no record or intent: another try will
+// not read it either.
+type malformedError struct{ err error }
+
+func (e *malformedError) Error() string { return "records: " + e.err.Error() }
+func (e *malformedError) Unwrap() error { return e.err }
+
+func malformedf(format string, args ...any) error {
+	return &malformedError{fmt.Errorf(format, args...)}
+}
+
 func (r *FileRecords) read(name string, into any) error {
-	f, err := r.root.Open(name)
-	if err != nil {
-		return fmt.Errorf("records: %w", err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxRecord+1))
+	data, _, err := regular.ReadIn(r.root, name, maxRecord)
 	switch {
+	case errors.Is(err, regular.ErrNotRegular), errors.Is(err, regular.ErrTooLarge):
+		return malformedf("%s %w", name, err)
 	case err != nil:
 		return fmt.Errorf("records: %w", err)
-	case len(data) > maxRecord:
-		return fmt.Errorf("records: %s is larger than %d bytes", name, maxRecord)
 	}
 	if err := json.Unmarshal(data, into); err != nil {
-		return fmt.Errorf("records: %s: %w", name, err)
+		return malformedf("%s: %w", name, err)
 	}
 	return nil
 }
@@ -244,6 +367,9 @@ func (r *FileRecords) write(name string, v any) error {
 	data, err := json.Marshal(v)
 	if err != nil {
 		return fmt.Errorf("records: %w", err)
+	}
+	if len(data) > maxRecord { // read would refuse it
+		return fmt.Errorf("records: %s would have %d bytes, at most %d are kept", name, len(data), maxRecord)
 	}
 	dir := path.Dir(name)
 	temp := path.Join(dir, tempPrefix+randomHex())

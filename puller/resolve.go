@@ -62,28 +62,34 @@ func (p *Puller) resolver() (resolve func(context.Context, Spec) (digest.Digest,
 // askEach asks the Runtime a question that changes nothing, with one credential
 // after the other. The attempts end with the one that succeeded, if one did, and
 // have the sources that could not answer among them.
-func askEach[T any](ctx context.Context, p *Puller, t *task, ask func(context.Context, Spec) (T, error)) (T, []credentials.Attempt, *Error) {
-	var none T
-	var attempts []credentials.Attempt
-	ring := &candidates{ring: t.ring, failed: func(a credentials.Attempt) { attempts = append(attempts, a) }}
-	got, err := credentials.Each(ctx, ring, t.ref, func(ctx context.Context, cred credentials.Credential) (T, error) {
-		spec := t.spec()
-		spec.Credential, spec.Last = cred, ring.last
-		got, err := ask(ctx, spec)
-		attempts = append(attempts, credentials.Attempt{Origin: cred.Origin, Err: err})
-		if err != nil {
-			return none, p.steer(err)
-		}
-		return got, nil
+func askEach[T any](ctx context.Context, p *Puller, t *task, ask func(context.Context, Spec) (T, error)) (got T, attempts []credentials.Attempt, err *Error) {
+	type outcome struct {
+		got      T
+		attempts []credentials.Attempt
+		err      error
+	}
+	out, ok := await(ctx, func() (out outcome) {
+		ring := &candidates{ring: t.ring, failed: func(a credentials.Attempt) { out.attempts = append(out.attempts, a) }}
+		out.got, out.err = credentials.Each(ctx, ring, t.ref, func(ctx context.Context, cred credentials.Credential) (T, error) {
+			spec := t.spec()
+			spec.Credential, spec.Last = cred, ring.last
+			got, err := ask(ctx, spec)
+			out.attempts = append(out.attempts, credentials.Attempt{Origin: cred.Origin, Err: err})
+			if err != nil {
+				err = p.steer(err)
+			}
+			return got, err
+		})
+		return out
 	})
 	switch {
-	case err == nil:
-		return got, attempts, nil
+	case ok && out.err == nil:
+		return out.got, out.attempts, nil
 	case ctx.Err() != nil:
-		return none, attempts, t.ended(ctx)
+		return got, out.attempts, t.ended(ctx)
 	}
-	f := p.failed(t, err)
-	e := f.errorFor(t)
-	e.RetryAfter = min(f.after, maxRetryAfter)
-	return none, f.attempts, e
+	f := p.failed(t, out.err)
+	err = f.errorFor(t)
+	err.RetryAfter = min(f.after, maxRetryAfter)
+	return got, f.attempts, err
 }

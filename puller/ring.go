@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/internal/panics"
 	"github.com/pullkit/pullkit/reference"
 )
 
@@ -127,9 +128,12 @@ type candidate struct {
 func (c *candidates) Lookup(ctx context.Context, ref reference.Reference) iter.Seq2[credentials.Credential, error] {
 	return func(yield func(credentials.Credential, error) bool) {
 		next, stop := iter.Pull(func(yield func(candidate) bool) {
-			c.lookup(ctx, ref, func(from origin, cred credentials.Credential, err error) bool {
-				return yield(candidate{from, cred, err})
-			})
+			// iter.Pull raises a panic without the stack that it had.
+			panics.Catch(func() {
+				c.lookup(ctx, ref, func(from origin, cred credentials.Credential, err error) bool {
+					return yield(candidate{from, cred, err})
+				})
+			}, (*panics.Error).Raise)
 		})
 		defer stop()
 		c.begin(next)

@@ -19,7 +19,9 @@ import (
 // ErrSignatureValidation, or credentials.Stop where no other credential can help.
 type Runtime interface {
 	// Status returns the stored image for spec's platform. The error wraps
-	// fs.ErrNotExist if there is none.
+	// fs.ErrNotExist if there is none. An image that is stored under names of other
+	// repositories alone is none, also where spec has its digest: who may use an image
+	// is decided by the repository it was pulled from.
 	Status(ctx context.Context, spec Spec) (Image, error)
 	// Pull makes one attempt with spec's credential. An image that is already
 	// whole is not fetched again, but the registry is asked whether the

@@ -22,13 +22,22 @@ var (
 // between. A file system that does not answer does hold it, so a caller that has a
 // deadline calls it in a goroutine of its own.
 func ReadFile(name string, limit int64) ([]byte, fs.FileInfo, error) {
+	return read(name, limit, os.Stat, os.OpenFile)
+}
+
+// ReadIn is ReadFile for a file below root.
+func ReadIn(root *os.Root, name string, limit int64) ([]byte, fs.FileInfo, error) {
+	return read(name, limit, root.Stat, root.OpenFile)
+}
+
+func read(name string, limit int64, stat func(string) (fs.FileInfo, error), open func(string, int, fs.FileMode) (*os.File, error)) ([]byte, fs.FileInfo, error) {
 	// Before the open, because to open a device can have effects.
-	if info, err := os.Stat(name); err != nil {
+	if info, err := stat(name); err != nil {
 		return nil, nil, err
 	} else if !info.Mode().IsRegular() {
 		return nil, nil, ErrNotRegular
 	}
-	f, err := os.OpenFile(name, os.O_RDONLY|nonBlocking, 0)
+	f, err := open(name, os.O_RDONLY|nonBlocking, 0)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -30,6 +30,10 @@ func serve(t *testing.T) reference.Reference {
 			w.WriteHeader(http.StatusUnauthorized)
 			return
 		}
+		if !strings.HasSuffix(r.URL.Path, "/v1") {
+			w.WriteHeader(http.StatusNotFound)
+			return
+		}
 		w.Header().Set("Content-Type", ocispec.MediaTypeImageManifest)
 		w.Header().Set("Content-Length", fmt.Sprint(len(manifest)))
 		w.Header().Set("Docker-Content-Digest", fmt.Sprintf("sha256:%x", sha256.Sum256(manifest)))
