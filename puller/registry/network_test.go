@@ -415,6 +415,8 @@ func TestNoPlainHTTPThroughAProxy(t *testing.T) {
 					_, _, err = c.Manifest(t.Context(), reference.MustParse("registry.localhost:1/app:v1"), robot, "")
 					assert.Error(t, err)
 				}
+				mu.Lock()
+				defer mu.Unlock()
 				for _, line := range seen {
 					assert.Equal(t, "CONNECT ", line)
 				}
