@@ -157,7 +157,9 @@ func TestHungFilesHoldNoCall(t *testing.T) {
 		assert.ErrorIs(t, err, content.ErrConfig)
 		assert.ErrorContains(t, err, "does not answer")
 		assert.Equal(t, 16*time.Second, time.Since(began))
+		mu.Lock()
 		assert.Equal(t, 1, readers["hung.example"], "the second call waits for the first one's reader")
+		mu.Unlock()
 
 		assert.ErrorIs(t, ask(t.Context(), "other.example"), content.ErrNetwork)
 		c.CloseIdleConnections()
@@ -168,7 +170,9 @@ func TestHungFilesHoldNoCall(t *testing.T) {
 			calls.Go(func() { assert.ErrorIs(t, ask(t.Context(), fmt.Sprintf("hung%d.example", i)), content.ErrConfig) })
 		}
 		calls.Wait()
+		mu.Lock()
 		assert.Equal(t, maxReaders+1, len(readers), "with other.example")
+		mu.Unlock()
 		close(hung)
 		synctest.Wait()
 		assert.ErrorIs(t, ask(t.Context(), "hung.example"), content.ErrNetwork, "it answers again")
