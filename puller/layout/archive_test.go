@@ -78,7 +78,7 @@ func stateNames(t *testing.T, l *Layout) (names []string) {
 		entries, err := l.fs.ReadDir(dir)
 		require.NoError(t, err)
 		for _, e := range entries {
-			if dir+"/"+e.Name() != ingestDir {
+			if name := dir + "/" + e.Name(); name != ingestDir && name != usedDir {
 				names = append(names, e.Name())
 			}
 		}

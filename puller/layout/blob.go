@@ -82,8 +82,12 @@ func (l *Layout) has(ctx context.Context, desc ocispec.Descriptor) (bool, error)
 	}
 	now := l.cfg.Now()
 	if fi.ModTime().Equal(stamp) {
-		if at := l.fs.Accessed(fi); !at.IsZero() && now.Sub(at) > touchAfter {
-			l.touch(name, now)
+		at := l.fs.Accessed(fi)
+		if at.IsZero() {
+			at = l.lastUse(desc.Digest, fi)
+		}
+		if now.Sub(at) > touchAfter {
+			l.touch(desc.Digest, now)
 		}
 		return true, nil
 	}
@@ -92,18 +96,25 @@ func (l *Layout) has(ctx context.Context, desc ocispec.Descriptor) (bool, error)
 
 // touch stamps a blob that is known to be good. That it cannot, in a store that
 // may only be read, costs time alone.
-func (l *Layout) touch(name string, now time.Time) {
-	if err := l.fs.Chtimes(name, now, stamp); err != nil {
-		l.log.Debug("a blob's times could not be set", "blob", name, "error", err)
+func (l *Layout) touch(d digest.Digest, now time.Time) {
+	err := l.fs.Chtimes(blobName(d), now, stamp)
+	var fi fs.FileInfo
+	if err == nil {
+		fi, err = l.fs.Lstat(blobName(d))
 	}
+	if err != nil {
+		l.log.Debug("a blob's times could not be set", "digest", d, "error", err)
+		return
+	}
+	l.noteUse(d, fi, now)
 }
 
 // stampFound stamps a blob that another program wrote and that was found good.
 // Its bytes are made durable before the stamp says that they are.
-func (l *Layout) stampFound(name string, f file) error {
-	err := l.syncFound(name, f)
+func (l *Layout) stampFound(d digest.Digest, f file) error {
+	err := l.syncFound(blobName(d), f)
 	if err == nil {
-		l.touch(name, l.cfg.Now())
+		l.touch(d, l.cfg.Now())
 	}
 	if errors.Is(err, errUnsynced) {
 		return nil // it is hashed again next time
@@ -175,7 +186,7 @@ func (l *Layout) rehash(ctx context.Context, desc ocispec.Descriptor) (bool, err
 	if got != desc.Digest || n != desc.Size || !before.ModTime().Equal(after.ModTime()) {
 		return false, nil
 	}
-	return true, l.stampFound(blobName(desc.Digest), f)
+	return true, l.stampFound(desc.Digest, f)
 }
 
 // hashBuffer is the size of the buffer that content is hashed through.

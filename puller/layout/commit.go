@@ -84,6 +84,7 @@ func (in *ingest) commit(ctx context.Context) error {
 // stamp gives the partial the times of a blob that was verified.
 func (in *ingest) stamp() error {
 	now := in.l.cfg.Now()
+	in.stamped = now
 	err := in.f.Chtimes(now, stamp)
 	if errors.Is(err, errors.ErrUnsupported) {
 		return in.l.fs.Chtimes(partName(in.desc.Digest), now, stamp)
@@ -224,5 +225,9 @@ func (in *ingest) publish() error {
 	if mine.Size() != in.desc.Size {
 		return fmt.Errorf("%q has %d bytes: %w", part, mine.Size(), errOtherFile)
 	}
-	return in.l.whileBusy(func() error { return in.l.fs.RenameFile(mine, part, blobName(in.desc.Digest)) })
+	err = in.l.whileBusy(func() error { return in.l.fs.RenameFile(mine, part, blobName(in.desc.Digest)) })
+	if err == nil {
+		in.l.noteUse(in.desc.Digest, mine, in.stamped)
+	}
+	return err
 }

@@ -9,6 +9,7 @@ import (
 	"iter"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/puller/content"
@@ -35,6 +36,7 @@ type ingest struct {
 	listEnd   int64
 	arrived   bool // no longer counted in Layout.open
 	ended     bool
+	stamped   time.Time // its time of access as Commit set it
 }
 
 var _ content.Ingest = (*ingest)(nil)

@@ -77,8 +77,11 @@ type PruneConfig struct {
 	MinAge time.Duration
 }
 
-// Prune removes blobs that no image in index.json uses, and partials. What it
-// cannot tell the age of it spares, unless MinAge is negative.
+// Prune removes blobs that no image in index.json uses, and partials. The age of a
+// blob is that of its time of access, which the layout sets, or of a note in the state
+// directory where the file system does not keep that time. A blob of which neither
+// tells, because the notes were removed, gets a note and stays until it is old enough,
+// unless MinAge is negative.
 func (l *Layout) Prune(ctx context.Context, cfg PruneConfig) (Freed, error) {
 	if cfg.MinAge == 0 {
 		cfg.MinAge = time.Hour
@@ -98,7 +101,7 @@ func (l *Layout) Prune(ctx context.Context, cfg PruneConfig) (Freed, error) {
 	}
 	var freed Freed
 	err = l.eachBlob(func(d digest.Digest, fi fs.FileInfo) error {
-		if !used[d] && l.unusedFor(fi, cfg.MinAge) {
+		if !used[d] && l.unusedFor(d, fi, cfg.MinAge) {
 			l.removeBlob(d, fi, &freed)
 		}
 		return ctx.Err()
@@ -110,12 +113,18 @@ func (l *Layout) Prune(ctx context.Context, cfg PruneConfig) (Freed, error) {
 	return freed, nil
 }
 
-func (l *Layout) unusedFor(fi fs.FileInfo, age time.Duration) bool {
+// unusedFor reports whether a blob was not used for so long. One whose last use is not
+// known gets a note, so that a later Prune knows how long it has been there.
+func (l *Layout) unusedFor(d digest.Digest, fi fs.FileInfo, age time.Duration) bool {
 	if age < 0 {
 		return true
 	}
-	at := l.fs.Accessed(fi)
-	return !at.IsZero() && l.cfg.Now().Sub(at) > age
+	at, now := l.lastUse(d, fi), l.cfg.Now()
+	if at.IsZero() || at.Equal(stamp) { // a file system may answer one time for the other
+		l.noteUse(d, fi, now)
+		return false
+	}
+	return now.Sub(at) > age
 }
 
 // lockForRemoval takes the index lock and leaves word for those who will tag
@@ -184,6 +193,7 @@ func (l *Layout) removeBlob(d digest.Digest, seen fs.FileInfo, freed *Freed) {
 		}
 		return
 	}
+	l.fs.Remove(noteName(d)) // if there is one
 	freed.Blobs++
 	freed.Bytes += fi.Size()
 }
