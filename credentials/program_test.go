@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -150,6 +151,12 @@ func installProgram(t testing.TB, names ...string) (dir string) {
 	require.NoError(t, err)
 	dir = t.TempDir()
 	for _, name := range names {
+		if runtime.GOOS == "windows" { // programs have a suffix there, and links need a privilege
+			data, err := os.ReadFile(self)
+			require.NoError(t, err)
+			require.NoError(t, os.WriteFile(filepath.Join(dir, name+".exe"), data, 0o755))
+			continue
+		}
 		require.NoError(t, os.Symlink(self, filepath.Join(dir, name)))
 	}
 	return dir

@@ -154,7 +154,7 @@ func (l *Layout) Close() error {
 func (l *Layout) Dir() string { return l.dir }
 
 // Free is how many bytes the layout's file system still takes from this
-// process; math.MaxInt64 where the system cannot be asked.
+// process; math.MaxInt64 where the system cannot be asked, as on NetBSD and Solaris.
 func (l *Layout) Free(context.Context) (int64, error) {
 	n, err := l.free()
 	return n, l.fail(err, "ask for free space")

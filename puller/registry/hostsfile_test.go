@@ -43,7 +43,7 @@ func TestReadHosts(t *testing.T) {
 	_, cert, key := ca.Issue(t, "client", "client")
 	dir := certsDir(t, map[string]string{"reg.example_5000_/hosts.toml": `
 server = "https://reg.example:5000"
-ca = "` + ca.File + `"
+ca = '` + ca.File + `'
 unknown_key = 1
 
 [host."https://z.example"]
@@ -57,7 +57,7 @@ unknown_key = 1
   capabilities = ["pull"]
   skip_verify = true
   override_path = true
-  client = [["` + cert + `", "` + key + `"]]
+  client = [['` + cert + `', '` + key + `']]
 
 [host."m.example"]
   capabilities = ["push"]

@@ -290,8 +290,8 @@ func TestClientCertificate(t *testing.T) {
 	require.NoError(t, os.Mkdir(dir+"/"+host, 0o700))
 	require.NoError(t, os.WriteFile(dir+"/"+host+"/hosts.toml", []byte(`
 server = "`+reg+`"
-ca = "`+ca.File+`"
-client = [["`+certFile+`", "`+keyFile+`"]]
+ca = '`+ca.File+`'
+client = [['`+certFile+`', '`+keyFile+`']]
 [header]
   X-Key = "for the registry"
 `), 0o600))
