@@ -1,6 +1,8 @@
-// Package redact makes text fit for errors and logs, whoever it comes from:
-// secrets are masked, URLs lose their user info and the values of their
-// queries, control characters are escaped, and the whole is cut.
+// Package redact makes text from any source fit for errors and logs: secrets are
+// masked, URLs lose their user info and the values of their queries, control
+// characters are escaped, and the whole is cut. Of a query only ns, scope and
+// service are shown: they say which registry and repository a request was about,
+// and are never a secret.
 package redact
 
 import (
@@ -42,11 +44,16 @@ func Text(s string, secrets ...string) string {
 // what is cut short before Text sees it: half a secret is not found any more.
 func Secrets(s string, secrets ...string) string { return mask(s, spellings(secrets)) }
 
-// URL prints u without user info, query values, fragment and the secrets.
+// URL prints u without user info, query values, fragment and the secrets. The
+// query is masked before it becomes text, because any character may stand in one.
 func URL(u *url.URL, secrets ...string) string {
 	v := *u
-	v.User, v.Fragment, v.RawFragment = nil, "", ""
-	return Text(v.String(), secrets...)
+	v.User, v.Fragment, v.RawFragment, v.RawQuery = nil, "", "", ""
+	text := v.String()
+	if u.RawQuery != "" {
+		text = strings.TrimSuffix(text, "?") + "?" + maskQuery(Secrets(u.RawQuery, secrets...))
+	}
+	return Text(text, secrets...)
 }
 
 // spellings lists each secret as it may be repeated, the longest first.
@@ -195,16 +202,67 @@ func maskURL(s string) string {
 		s = scheme + "://" + rest
 	}
 	path, query, ok := strings.Cut(s, "?")
-	if !ok || !strings.Contains(query, "=") {
+	if !ok || query == "" || !absolute && !strings.HasPrefix(s, "/") && !strings.Contains(query, "=") {
 		return s
 	}
+	return path + "?" + maskQuery(query)
+}
+
+// maskQuery masks a query pair by pair.
+func maskQuery(query string) string {
 	pairs := strings.Split(query, "&")
 	for i, pair := range pairs {
-		if key, value, ok := strings.Cut(pair, "="); ok && value != "" {
-			pairs[i] = key + "=" + Mask
+		pairs[i] = maskPair(pair)
+	}
+	return strings.Join(pairs, "&")
+}
+
+// maskPair masks one part of a query, however it is written. A name is shown only
+// before a value, because a part without a value may be a secret as a whole.
+func maskPair(pair string) string {
+	name, value, _ := strings.Cut(pair, "=")
+	switch {
+	case pair == "" || pair == Mask:
+		return pair
+	case strings.Trim(value, "=") == "" || !isName(name):
+		return Mask
+	case name == "ns" || name == "scope" || name == "service":
+		return name + "=" + plain(value)
+	}
+	return name + "=" + Mask
+}
+
+// maxName is the length of the longest name of a parameter that is shown.
+const maxName = 40
+
+// isName reports whether s looks like the name of a parameter, such as
+// X-Amz-Signature.
+func isName(s string) bool {
+	if s == "" || len(s) > maxName {
+		return false
+	}
+	for i := range len(s) {
+		c := s[i]
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' && c != '_' && c != '.' {
+			return false
 		}
 	}
-	return path + "?" + strings.Join(pairs, "&")
+	return true
+}
+
+// plain returns a value as people read it, repository:team/app:pull for
+// repository%3Ateam%2Fapp%3Apull, if it then still looks like one value.
+func plain(value string) string {
+	text, err := url.QueryUnescape(value)
+	if err != nil {
+		return Mask
+	}
+	for _, r := range text {
+		if ends(r) || r == '&' || r == '#' || r == '?' || r == '@' || r > '~' {
+			return value
+		}
+	}
+	return text
 }
 
 // escape spells out what a terminal or a log would obey, and what is no UTF-8.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -24,17 +23,25 @@ type StatusError struct {
 	Method string
 	URL    string // what was asked, redirects followed; without user info and query values
 	Status int
-	Codes  []Code // what the registry says of it; empty if it does not, or not in the format of the OCI distribution specification
+	Codes  []Code // the reasons that the server gives; empty if there are none
 	// RetryAfter is how long the server asks to wait; 0 if it does not.
 	RetryAfter time.Duration
 
 	passwordRefused bool // it is a 401 to a password
 }
 
-// A Code is one entry of a registry's error document.
+// A Code is one reason that a server gives for a refusal. At least one field is set.
 type Code struct {
-	Code    string // MANIFEST_UNKNOWN, TOOMANYREQUESTS, ...
-	Message string // for people; may be empty
+	Code    string // MANIFEST_UNKNOWN, TOOMANYREQUESTS, ...; "" where the server gave text alone
+	Message string // human-readable; may be empty
+}
+
+// String is the code and the message, as far as there are any.
+func (c Code) String() string {
+	if c.Code == "" || c.Message == "" {
+		return c.Code + c.Message
+	}
+	return c.Code + ": " + c.Message
 }
 
 // Error is one line: what was asked, the status, and what the registry says of it.
@@ -45,10 +52,7 @@ func (e *StatusError) Error() string {
 		b.WriteString(" " + text)
 	}
 	for i, c := range e.Codes {
-		b.WriteString([]string{": ", "; "}[min(i, 1)] + c.Code)
-		if c.Message != "" {
-			b.WriteString(": " + c.Message)
-		}
+		b.WriteString([]string{": ", "; "}[min(i, 1)] + c.String())
 	}
 	return redact.Text(b.String())
 }
@@ -61,39 +65,6 @@ func (e *StatusError) has(code string) bool {
 		}
 	}
 	return false
-}
-
-// maxCodes is how many entries of an error document are kept.
-const maxCodes = 8
-
-// parseCodes reads a registry's error document. Token servers that speak OAuth
-// 2.0 (RFC 6749, section 5.2) have a form of their own.
-func parseCodes(body []byte, secrets []string) []Code {
-	var doc struct {
-		Errors []struct {
-			Code    string `json:"code"`
-			Message string `json:"message"`
-		} `json:"errors"`
-		Error       string `json:"error"`
-		Description string `json:"error_description"`
-		Details     string `json:"details"`
-	}
-	// A document of which one field has an odd type still tells the others.
-	_ = json.Unmarshal(body, &doc)
-	var codes []Code
-	add := func(code, message string) {
-		if (code != "" || message != "") && len(codes) < maxCodes {
-			codes = append(codes, Code{redact.Text(code, secrets...), redact.Text(message, secrets...)})
-		}
-	}
-	for _, e := range doc.Errors {
-		add(e.Code, e.Message)
-	}
-	if doc.Description == "" {
-		doc.Description = doc.Details
-	}
-	add(doc.Error, doc.Description)
-	return codes
 }
 
 // statusOf returns the status that err is about; 0 if it is about none.
@@ -158,6 +129,21 @@ func failf(kind content.Kind, host, format string, args ...any) *content.Error {
 // before it is cut: of a half one nobody could tell that it is one.
 func quote(s string, n int, secrets []string) string {
 	return fmt.Sprintf("%.*q", n, redact.Secrets(s, secrets...))
+}
+
+// quoteURL quotes a text that should be a URL and is not. Its query and user info
+// are masked, because such a text may be a signed URL with a fault in it.
+func quoteURL(s string, secrets []string) string {
+	s, _, query := strings.Cut(s, "?")
+	if scheme, rest, ok := strings.Cut(s, "://"); ok {
+		if i := strings.LastIndexByte(rest, '@'); i >= 0 {
+			s = scheme + "://" + redact.Mask + rest[i:]
+		}
+	}
+	if query {
+		s += "?" + redact.Mask
+	}
+	return quote(s, 200, secrets)
 }
 
 // fail makes the error of an answer. What its request carried is no more in it.

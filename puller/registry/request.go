@@ -233,7 +233,7 @@ func (ep *endpoint) target(from *url.URL, location string, blob bool, secrets []
 	u, err := from.Parse(location)
 	switch {
 	case err != nil:
-		return nil, failf(content.ErrRedirect, "the redirect's Location %s is no URL", quote(location, 200, secrets))
+		return nil, failf(content.ErrRedirect, "the redirect's Location %s is not a URL", quoteURL(location, secrets))
 	case u.Scheme != "http" && u.Scheme != "https", u.Hostname() == "":
 		return nil, failf(content.ErrRedirect, "a redirect to scheme %s", quote(u.Scheme, 40, secrets))
 	case u.User != nil:
@@ -250,7 +250,7 @@ func (ep *endpoint) target(from *url.URL, location string, blob bool, secrets []
 // refusal reads why a request was refused, and ends the answer.
 func (a *answer) refusal(method string) *content.Error {
 	e := &StatusError{Method: method, URL: redact.URL(a.url, a.secrets...), Status: a.StatusCode}
-	e.Codes = parseCodes(a.readError(), a.secrets)
+	e.Codes = reasons(a.Header.Get("Content-Type"), a.readError(), a.secrets)
 	a.watch.end()
 	kind := kindOfStatus(e)
 	if kind == content.ErrRateLimited || kind == content.ErrUnavailable {

@@ -1,0 +1,160 @@
+package registry
+
+import (
+	"encoding/json"
+	"maps"
+	"mime"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/pullkit/pullkit/internal/redact"
+)
+
+const (
+	// maxCodes is how many reasons of one answer are kept.
+	maxCodes = 8
+	// maxReason is how many characters of a text/plain body are kept.
+	maxReason = 200
+	// maxReasonDepth is how deep reasons are looked for in a JSON document.
+	maxReasonDepth = 6
+)
+
+// reasons reads why a server refused a request from the body of its answer. The
+// body may be an error document of the OCI distribution specification, one of OAuth
+// 2.0 (RFC 6749, section 5.2), problem details (RFC 9457), another JSON document
+// with a member that is meant for people, or short plain text. A web page is left
+// out.
+func reasons(contentType string, body []byte, secrets []string) []Code {
+	r := reasonReader{secrets: secrets}
+	text := strings.TrimSpace(strings.TrimPrefix(string(body), "\ufeff"))
+	var document any
+	if strings.HasPrefix(text, "{") || strings.HasPrefix(text, "[") || strings.HasPrefix(text, `"`) {
+		if json.Unmarshal([]byte(text), &document) == nil {
+			r.value(document, 0)
+			return r.found
+		}
+	}
+	if isPlainText(contentType, text) {
+		r.add("", text)
+	}
+	return r.found
+}
+
+// isPlainText reports whether a body is text that may be shown. A body without a
+// type is one if it does not begin like a page.
+func isPlainText(contentType, text string) bool {
+	mediaType, _, err := mime.ParseMediaType(contentType)
+	if contentType != "" && (err != nil || mediaType != "text/plain") {
+		return false
+	}
+	return text != "" && utf8.ValidString(text) && !strings.HasPrefix(text, "<") && !strings.HasPrefix(text, "{")
+}
+
+// isStatusText reports whether a text only repeats a status, as in "404 page not
+// found" or "Forbidden".
+func isStatusText(text string) bool {
+	number, rest, _ := strings.Cut(text, " ")
+	if n, err := strconv.Atoi(number); err == nil {
+		return strings.EqualFold(rest, http.StatusText(n)) || text == "404 page not found"
+	}
+	for status := 400; status < 600; status++ {
+		if name := http.StatusText(status); name != "" && strings.EqualFold(text, name) {
+			return true
+		}
+	}
+	return false
+}
+
+// A reasonReader collects the reasons of one body.
+type reasonReader struct {
+	found   []Code
+	secrets []string
+}
+
+func (r *reasonReader) add(code, message string) {
+	code, message = strings.TrimSpace(code), strings.TrimSpace(message)
+	if code == message {
+		message = ""
+	}
+	if isStatusText(message) {
+		message = ""
+	}
+	if code == "" && message == "" || len(r.found) == maxCodes {
+		return
+	}
+	if code == "" {
+		message = cutRunes(redact.Secrets(message, r.secrets...), maxReason)
+	}
+	c := Code{redact.Text(code, r.secrets...), redact.Text(message, r.secrets...)}
+	if !slices.Contains(r.found, c) {
+		r.found = append(r.found, c)
+	}
+}
+
+// value reads a JSON value in the place of a reason.
+func (r *reasonReader) value(v any, depth int) {
+	if depth > maxReasonDepth {
+		return
+	}
+	switch v := v.(type) {
+	case string:
+		r.add("", v)
+	case []any:
+		for _, e := range v {
+			r.value(e, depth+1)
+		}
+	case map[string]any:
+		r.object(v, depth)
+	}
+}
+
+// object reads a JSON object: its list of errors, then its own code and message.
+func (r *reasonReader) object(members map[string]any, depth int) {
+	lower := make(map[string]any, len(members))
+	for _, name := range slices.Sorted(maps.Keys(members)) {
+		lower[strings.ToLower(name)] = members[name]
+	}
+	text := func(names ...string) string {
+		for _, name := range names {
+			if s, ok := lower[name].(string); ok && strings.TrimSpace(s) != "" {
+				return s
+			}
+		}
+		return ""
+	}
+	r.value(lower["errors"], depth+1)
+	code := text("code")
+	message := text("message", "msg", "error_description", "error_message", "description", "reason")
+	title, detail := text("title"), text("detail", "details")
+	switch {
+	case message == "" && title != "" && detail != "":
+		message = title + ": " + detail
+	case message == "":
+		message = title + detail
+	}
+	switch e := lower["error"].(type) {
+	case string:
+		if code == "" {
+			code = e
+		} else if message == "" {
+			message = e
+		}
+	default:
+		r.value(e, depth+1)
+	}
+	r.add(code, message)
+}
+
+// cutRunes shortens s to n characters and marks that it did.
+func cutRunes(s string, n int) string {
+	for i := range s {
+		if n == 0 {
+			return s[:i] + "..."
+		}
+		n--
+	}
+	return s
+}
