@@ -84,6 +84,9 @@ func (a Attempt) String() string {
 		}
 		return fmt.Sprintf("%v could not answer: %v", a.Origin, a.Err)
 	}
+	if a.Origin == (Origin{}) {
+		return fmt.Sprintf("without a credential: %v", a.Err)
+	}
 	return fmt.Sprintf("with %v: %v", a.Origin, a.Err)
 }
 

@@ -60,7 +60,7 @@ func ExampleAttemptsError() {
 func ExampleAttempt() {
 	a := credentials.Attempt{Err: fs.ErrPermission} // the anonymous try
 	fmt.Println(a)
-	// Output: with no credential: permission denied
+	// Output: without a credential: permission denied
 }
 
 func ExampleStop() {

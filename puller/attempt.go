@@ -95,10 +95,11 @@ func (p *Puller) tellAttempt(f *flight, a credentials.Attempt) {
 	}
 	answer := newAnswer(a)
 	f.tell(func(w *waiter) {
-		text := fmt.Sprintf("Failed to pull image %q with %s: %s", cutText(w.task.req.Image), answer.From, answer.Error)
+		what := "Failed to pull image %q %s" // with which credential, and why
 		if a.Source {
-			text = fmt.Sprintf("Unable to get a credential for image %q: %s", cutText(w.task.req.Image), redact.Text(a.String()))
+			what = "Unable to get a credential for image %q: %s"
 		}
+		text := fmt.Sprintf(what, cutText(w.task.req.Image), redact.Text(a.String()))
 		p.emit(w.task, Event{Type: Warning, Reason: EventAttempt, Shared: w.shared, Attempt: &answer, Message: text})
 	})
 }

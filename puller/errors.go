@@ -10,6 +10,7 @@ import (
 
 	"github.com/pullkit/pullkit/credentials"
 	"github.com/pullkit/pullkit/internal/redact"
+	"github.com/pullkit/pullkit/reference"
 )
 
 // A Reason says why a pull did not succeed, spelled as in a container status.
@@ -50,9 +51,13 @@ type RetryError struct {
 	Err   error
 }
 
-// Error names the wait and the cause.
+// Error is the text of the cause. An [Error] adds when the next pull may be tried,
+// which is one time for both the server's wish and the back-off.
 func (e *RetryError) Error() string {
-	return fmt.Sprintf("retry after %v: %v", e.After, e.Err)
+	if e.Err == nil {
+		return "the registry asked to wait for " + e.After.String()
+	}
+	return e.Err.Error()
 }
 
 // Unwrap returns Err.
@@ -128,9 +133,20 @@ func (e *Error) cause() string {
 	case len(e.Attempts) > 0:
 		return attemptsText(e.Attempts) + e.hintsText() + e.retryText()
 	case e.Err != nil:
-		return redact.Text(e.Err.Error()) + e.retryText() + e.previousText()
+		return redact.Text(e.withoutName()) + e.retryText() + e.previousText()
 	}
 	return "failed"
+}
+
+// withoutName is the text of Err, without the image's name where that is how it
+// begins, because the name was written already.
+func (e *Error) withoutName() string {
+	text := e.Err.Error()
+	var parse *reference.ParseError
+	if errors.As(e.Err, &parse) {
+		return strings.TrimPrefix(text, fmt.Sprintf("image name %q: ", parse.Input))
+	}
+	return text
 }
 
 func (e *Error) previousText() string {
@@ -157,8 +173,8 @@ func (e *Error) hintsText() string {
 	return "; hint: " + strings.Join(texts, "; ")
 }
 
-// retryText tells a wait that the server asked for. The ordinary back-off is
-// not told: it says nothing about this failure.
+// retryText says when the next pull may be tried, if the server asked to wait. The
+// ordinary back-off is left out, because it says nothing about this failure.
 func (e *Error) retryText() string {
 	var retry *RetryError
 	if !errors.As(e.Err, &retry) {

@@ -55,7 +55,7 @@ func ExamplePuller_PullWait() {
 	}
 	_, err = p.PullWait(ctx, puller.Request{Image: "registry.example/app:v1"})
 	fmt.Println(err)
-	// Output: image "registry.example/app:v1": ErrImagePull: the node is drained; the last try ended with ErrImagePull: with no credential: 401 Unauthorized: permission denied
+	// Output: image "registry.example/app:v1": ErrImagePull: the node is drained; the last try ended with ErrImagePull: without a credential: 401 Unauthorized: permission denied
 }
 
 func ExamplePuller_PullAll() {
@@ -308,7 +308,7 @@ func ExampleRetryError() {
 	}
 	_, err = p.Pull(context.Background(), puller.Request{Image: "busybox:1"})
 	fmt.Println(err)
-	// Output: image "busybox:1": ErrImagePull: with no credential: retry after 1m0s: 429 Too Many Requests; next try in 1m0s
+	// Output: image "busybox:1": ErrImagePull: without a credential: 429 Too Many Requests; next try in 1m0s
 }
 
 func ExampleForeignSecretError() {
@@ -392,7 +392,7 @@ func ExampleEvent_slog() {
 	fmt.Println(reason(err))
 	// Output:
 	// level=INFO msg="Pulling image \"registry.example/app:v1\"" reason=Pulling image=registry.example/app:v1 pod=web
-	// level=WARN msg="Failed to pull image \"registry.example/app:v1\" with no credential: 401 Unauthorized: permission denied" reason=AttemptFailed image=registry.example/app:v1 pod=web
+	// level=WARN msg="Failed to pull image \"registry.example/app:v1\" without a credential: 401 Unauthorized: permission denied" reason=AttemptFailed image=registry.example/app:v1 pod=web
 	// level=WARN msg="Failed to pull image \"registry.example/app:v1\": 401 Unauthorized: permission denied" reason=Failed image=registry.example/app:v1 pod=web
 	// ErrImagePull
 }

@@ -196,7 +196,7 @@ func TestExplainAsksNobodyInAWindow(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, ActionPull, d.Action)
 	assert.Equal(t, ErrImagePull, d.Reason, "as the registry has just said")
-	assert.Equal(t, "with no credential: 404", d.Why)
+	assert.Equal(t, "without a credential: 404", d.Why)
 	_, err = w.Pull(t.Context(), Request{Image: "a.example/a:1"})
 	require.ErrorIs(t, err, ErrImagePull, "what Explain met with counts as no failure")
 	r.took()

@@ -260,7 +260,7 @@ func TestForeignSecretsAreRefused(t *testing.T) {
 	})
 	assert.Equal(t, []string{"inspect priv.example/app:1", "pull priv.example/app:1 with anonymous"}, w.runtime.took())
 	assert.EqualError(t, err, `image "priv.example/app:1": ErrImagePull: secret "team/secret-a", key "a" could not answer: `+
-		`the Secret is of another namespace than the Pod, which is in "other"; with no credential: 401`)
+		`the Secret is of another namespace than the Pod, which is in "other"; without a credential: 401`)
 	var foreign *ForeignSecretError
 	require.ErrorAs(t, err, &foreign)
 	assert.Equal(t, "team", foreign.Origin.Namespace)

@@ -84,7 +84,7 @@ func TestRateLimitStopsTheLoop(t *testing.T) {
 		e := asError(t, err)
 		assert.Equal(t, 45*time.Second, e.RetryAfter, "Retry-After lengthens the window")
 		assert.EqualError(t, err, `image "priv.example/app:1": ErrImagePull: with secret "team/secret-a", key "a": `+
-			`retry after 45s: 429 Too Many Requests; next try in 45s`)
+			`429 Too Many Requests; next try in 45s`)
 
 		time.Sleep(44 * time.Second)
 		_, err = w.Pull(t.Context(), req)

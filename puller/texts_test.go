@@ -67,11 +67,11 @@ func TestErrorTexts(t *testing.T) {
 			`Failed to apply default image tag "A": image name "A": upper case letter`,
 		}, {
 			&Error{Reason: ErrRegistryUnavailable, Image: "a.example/a:1", Attempts: []credentials.Attempt{{Err: errors.New("RegistryUnavailable: refused")}}},
-			`image "a.example/a:1": RegistryUnavailable: with no credential: RegistryUnavailable: refused`,
+			`image "a.example/a:1": RegistryUnavailable: without a credential: RegistryUnavailable: refused`,
 			`image pull failed for a.example/a:1 because the registry is unavailable: refused`,
 		}, {
 			&Error{Reason: ErrSignatureValidation, Image: "a.example/a:1", Attempts: []credentials.Attempt{{Err: ErrSignatureValidation}}},
-			`image "a.example/a:1": SignatureValidationFailed: with no credential: SignatureValidationFailed`,
+			`image "a.example/a:1": SignatureValidationFailed: without a credential: SignatureValidationFailed`,
 			`image pull failed for a.example/a:1 because the signature validation failed`,
 		}, {
 			&Error{Reason: ErrImagePull, Image: "a.example/a:1", Err: errRate},
@@ -87,13 +87,13 @@ func TestErrorTexts(t *testing.T) {
 		assert.Equal(t, tt.text, tt.err.Error())
 		assert.Equal(t, tt.message, tt.err.Message())
 	}
-	assert.EqualError(t, &RetryError{After: time.Minute, Err: errors.New("429")}, "retry after 1m0s: 429")
+	assert.EqualError(t, &RetryError{After: time.Minute, Err: errors.New("429")}, "429")
 	var attempts []credentials.Attempt
 	for range 12 {
 		attempts = append(attempts, credentials.Attempt{Err: errors.New("401")})
 	}
 	many := &Error{Reason: ErrImagePull, Image: "a", Attempts: attempts}
-	assert.EqualError(t, many, `image "a": ErrImagePull: `+strings.Repeat("with no credential: 401; ", 10)+"2 more")
+	assert.EqualError(t, many, `image "a": ErrImagePull: `+strings.Repeat("without a credential: 401; ", 10)+"2 more")
 }
 
 func TestErrorsIsAndAs(t *testing.T) {
@@ -121,7 +121,7 @@ func TestErrorsIsAndAs(t *testing.T) {
 		{Origin: secret("a", "").Origin, From: `secret "team/secret-a", key "a"`, Kind: "secret", Namespace: "team", Name: "secret-a", Key: "a",
 			Host: "a.example", Status: 401, Codes: []string{"UNAUTHORIZED"}, Error: "a.example: 401"},
 		{Origin: secret("b", "").Origin, From: `secret "team/secret-b", key "b"`, Kind: "secret", Namespace: "team", Name: "secret-b", Key: "b",
-			Host: "a.example", Status: 429, Codes: []string{"TOOMANYREQUESTS"}, Error: "retry after 1m0s: a.example: 429"},
+			Host: "a.example", Status: 429, Codes: []string{"TOOMANYREQUESTS"}, Error: "a.example: 429"},
 	}, e.Previous.Answers())
 	_, err = w.Pull(t.Context(), Request{Image: "UPPER"})
 	assert.ErrorIs(t, err, ErrInvalidImageName)

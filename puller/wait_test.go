@@ -84,7 +84,7 @@ func TestPullWaitObeysItsContext(t *testing.T) {
 		assert.Equal(t, 15*time.Second, time.Since(begin))
 		assert.ErrorIs(t, err, context.DeadlineExceeded)
 		assert.EqualError(t, err, `image "a.example/a:1": ErrImagePull: context deadline exceeded; `+
-			`the last try ended with ErrImagePull: with no credential: 404`)
+			`the last try ended with ErrImagePull: without a credential: 404`)
 		assert.Len(t, w.runtime.took(), 4)
 	})
 }
@@ -100,7 +100,7 @@ func TestPullWaitEndedInAWindow(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		_, err = w.PullWait(ctx, Request{Image: "a.example/a:1"})
-		assert.EqualError(t, err, `image "a.example/a:1": ErrImagePull: context deadline exceeded; the last try ended with ErrImagePull: with no credential: 404`)
+		assert.EqualError(t, err, `image "a.example/a:1": ErrImagePull: context deadline exceeded; the last try ended with ErrImagePull: without a credential: 404`)
 		ctx, cancel = context.WithCancel(t.Context())
 		cancel()
 		_, err = w.PullWait(ctx, Request{Image: "a.example/b:1"})

@@ -64,7 +64,8 @@ func oneLine(err error) string {
 		text += " (" + h + ")"
 	}
 	var perr *puller.Error
-	if errors.As(err, &perr) && perr.RetryAfter > 0 && !errors.Is(err, puller.ErrImagePullBackOff) {
+	var retry *puller.RetryError // its text says already when the next try is
+	if errors.As(err, &perr) && perr.RetryAfter > 0 && !errors.Is(err, puller.ErrImagePullBackOff) && !errors.As(err, &retry) {
 		text += "; try again in " + perr.RetryAfter.Round(time.Second).String()
 	}
 	return text

@@ -88,17 +88,26 @@ type Error struct {
 	Err         error // the cause; may be nil
 }
 
-// Error tells host, kind and cause.
+// Error gives host, kind and cause. The host is left out where the cause has a URL
+// with it.
 func (e *Error) Error() string {
 	var parts []string
-	if e.Host != "" {
+	cause := ""
+	if e.Err != nil {
+		cause = e.Err.Error()
+	}
+	if e.Host != "" && !hasURLOf(cause, e.Host) {
 		parts = append(parts, e.Host)
 	}
 	parts = append(parts, string(e.Kind))
 	if e.Err != nil {
-		parts = append(parts, e.Err.Error())
+		parts = append(parts, cause)
 	}
 	return strings.Join(parts, ": ")
+}
+
+func hasURLOf(text, host string) bool {
+	return strings.Contains(text, "://"+host+"/") || strings.Contains(text, "://"+host+"?")
 }
 
 // Unwrap gives errors.Is and errors.As the kind and the cause.

@@ -199,7 +199,7 @@ func TestStatusErrors(t *testing.T) {
 	assert.Equal(t, 429, status.Status)
 	assert.Equal(t, "https://reg.example/v2/app/manifests/v1", status.URL)
 	assert.Equal(t, []registry.Code{{Code: "TOOMANYREQUESTS", Message: `you sent Basic [redacted] and [redacted]\x1b[2J`}}, status.Codes)
-	assert.Equal(t, `reg.example: rate limited: GET https://reg.example/v2/app/manifests/v1: 429 Too Many Requests: TOOMANYREQUESTS: you sent Basic [redacted] and [redacted]\x1b[2J`, err.Error())
+	assert.Equal(t, `rate limited: GET https://reg.example/v2/app/manifests/v1: 429 Too Many Requests: TOOMANYREQUESTS: you sent Basic [redacted] and [redacted]\x1b[2J`, err.Error())
 
 	w = newWorld(map[string]http.HandlerFunc{"https://reg.example": func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Retry-After", "7200") // means nothing here
@@ -220,7 +220,7 @@ func TestStatusErrors(t *testing.T) {
 	}})
 	_, _, err = (&registry.Client{Transport: w}).Manifest(t.Context(), reference.MustParse("reg.example/app:v1"), robot, "")
 	assert.ErrorIs(t, err, content.ErrStatus)
-	assert.EqualError(t, err, `reg.example: unexpected status: GET https://reg.example/v2/app/manifests/v1: 412 Precondition Failed: `+
+	assert.EqualError(t, err, `unexpected status: GET https://reg.example/v2/app/manifests/v1: 412 Precondition Failed: `+
 		`PROJECTPOLICYVIOLATION: an image with vulnerabilities\x1b is not to be had`)
 	assert.Len(t, w.asked(), 1, "an answer is an answer")
 

@@ -128,8 +128,8 @@ func TestMirrorsAndRegistryFail(t *testing.T) {
 	var e *content.Error
 	require.ErrorAs(t, err, &e)
 	assert.Equal(t, "reg.example", e.Host)
-	assert.Contains(t, err.Error(), "m1.example: registry unavailable")
-	assert.Contains(t, err.Error(), "m2.example: unauthorized")
+	assert.Contains(t, err.Error(), "registry unavailable: GET https://m1.example/")
+	assert.Contains(t, err.Error(), "unauthorized: GET https://m2.example/")
 
 	c.Hosts["reg.example"].Mirrors[0].Header = http.Header{"Authorization": {"Bearer m1-secret"}}
 	c = &registry.Client{Hosts: c.Hosts, Transport: newWorld(map[string]http.HandlerFunc{"https://reg.example": status(404), "https://m1.example": func(w http.ResponseWriter, r *http.Request) {

@@ -21,6 +21,15 @@ const pipeFrom = 2 << 20
 // whatever its Source says of other hosts: more often than a registry has mirrors.
 const maxFresh = 64
 
+// foreign says of a layer that the registry does not have, and that its descriptor
+// places elsewhere, why it was not fetched from there.
+func foreign(desc ocispec.Descriptor, err error) string {
+	if len(desc.URLs) == 0 || !errors.Is(err, fs.ErrNotExist) {
+		return ""
+	}
+	return "; the manifest lists other addresses for it (urls), which are not followed"
+}
+
 // fetch brings one blob into the store.
 func (r *Runtime) fetch(f *flight) error {
 	if err := checkDescriptor(f.desc); err != nil {
@@ -36,7 +45,7 @@ func (r *Runtime) fetch(f *flight) error {
 		r.log.Debug("blob not fetched", "digest", f.desc.Digest, "size", f.desc.Size, "error", err)
 		again := t.again(err, whole)
 		if !again || fresh == maxFresh || f.ctx.Err() != nil {
-			return fmt.Errorf("blob %s: %w", f.desc.Digest, err)
+			return fmt.Errorf("blob %s: %w%s", f.desc.Digest, err, foreign(f.desc, err))
 		}
 		f.resumed.Store(0)
 		f.got.Store(0)
