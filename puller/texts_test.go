@@ -14,6 +14,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/credentials"
 	"github.com/pullkit/pullkit/pullpolicy"
+	"github.com/pullkit/pullkit/reference"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -88,6 +89,10 @@ func TestErrorTexts(t *testing.T) {
 		assert.Equal(t, tt.message, tt.err.Message())
 	}
 	assert.EqualError(t, &RetryError{After: time.Minute, Err: errors.New("429")}, "429")
+	assert.EqualError(t, &RetryError{After: time.Minute}, "the registry asked to wait for 1m0s")
+	_, err := reference.Parse("reg.example/App:v1")
+	assert.EqualError(t, &Error{Reason: ErrInvalidImageName, Image: "reg.example/App:v1", Err: err},
+		`image "reg.example/App:v1": InvalidImageName: repository at byte 12: upper case letter; write it in lower case`, "the name once")
 	var attempts []credentials.Attempt
 	for range 12 {
 		attempts = append(attempts, credentials.Attempt{Err: errors.New("401")})

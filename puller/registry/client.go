@@ -93,13 +93,15 @@ type Client struct {
 	Transport http.RoundTripper
 	// UserAgent is sent with each request; "" means "pullkit".
 	UserAgent string
-	// Logger is told of each request (debug) and of what goes wrong (info);
-	// nil means silent.
+	// Logger gets each request (debug), what goes wrong (info), and the warnings
+	// that servers send in Warning headers (warn), at most ten an hour for each
+	// host and each text once. Nil means silent.
 	Logger *slog.Logger
 
 	endpoints endpoints
 	auths     auths
 	rejected  rejections
+	warnings  warnings
 	once      sync.Once
 	log       *slog.Logger
 }

@@ -50,7 +50,7 @@ func isPlainText(contentType, text string) bool {
 	if contentType != "" && (err != nil || mediaType != "text/plain") {
 		return false
 	}
-	return text != "" && utf8.ValidString(text) && !strings.HasPrefix(text, "<") && !strings.HasPrefix(text, "{")
+	return text != "" && !isStatusText(text) && utf8.ValidString(text) && !strings.HasPrefix(text, "<") && !strings.HasPrefix(text, "{")
 }
 
 // isStatusText reports whether a text only repeats a status, as in "404 page not
@@ -77,9 +77,6 @@ type reasonReader struct {
 func (r *reasonReader) add(code, message string) {
 	code, message = strings.TrimSpace(code), strings.TrimSpace(message)
 	if code == message {
-		message = ""
-	}
-	if isStatusText(message) {
 		message = ""
 	}
 	if code == "" && message == "" || len(r.found) == maxCodes {

@@ -186,6 +186,9 @@ func (ep *endpoint) follow(ctx context.Context, u *url.URL, r request, auth auth
 func (ep *endpoint) send(req *http.Request, r route, secrets []string) (*http.Response, *hop, error) {
 	began := time.Now()
 	resp, hop, err := ep.trips.send(req, r)
+	if err == nil {
+		ep.client.logWarnings(req.Context(), req.URL.Host, resp.Header, secrets)
+	}
 	if log := ep.client.logger(); log.Enabled(req.Context(), slog.LevelDebug) {
 		attrs := []any{"method", req.Method, "url", redact.URL(req.URL, secrets...), "took", time.Since(began)}
 		if err == nil {
