@@ -415,7 +415,12 @@ func TestTwentyRepositories(t *testing.T) {
 		auth     pullertest.AuthMode
 		parallel int
 		most     int
-	}{{pullertest.AuthBearer, 1, 62}, {pullertest.AuthBearer, 4, 62}, {pullertest.AuthBasic, 1, 42}, {pullertest.AuthBasic, 20, 42}} {
+	}{
+		{pullertest.AuthBearer, 1, 62}, {pullertest.AuthBasic, 1, 42},
+		// Of several at a time the first ones may all be challenged: what is
+		// promised is no more than without what is remembered.
+		{pullertest.AuthBearer, 4, 81}, {pullertest.AuthBasic, 20, 61},
+	} {
 		reg, _, _ := start(t, pullertest.Config{Auth: tt.auth})
 		var tr trace
 		c := &registry.Client{PlainHTTP: []string{reg.Host()}, Logger: tr.logger()}
@@ -439,7 +444,9 @@ func TestTwentyRepositories(t *testing.T) {
 		requests := tr.got()
 		assert.LessOrEqual(t, len(requests), tt.most, "%s, %d at a time", tt.auth, tt.parallel)
 		refusals := slices.DeleteFunc(requests, func(line string) bool { return !strings.HasSuffix(line, " 401") })
-		assert.Len(t, refusals, 1, "%s, %d at a time", tt.auth, tt.parallel)
+		if tt.parallel == 1 {
+			assert.Len(t, refusals, 1, "%s", tt.auth)
+		}
 		c.CloseIdleConnections()
 	}
 }
