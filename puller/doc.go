@@ -46,6 +46,9 @@
 // is none, unless the keyring ends with an empty credential
 // (credentials.Static{{}}).
 //
+// [Puller.Find] says whether an image exists and which credential opens it, by one HEAD
+// and without a store.
+//
 // Back-off is kept per image, Pod and platform: 10 s, doubled by each failure up to
 // 300 s. Unlike the kubelet's it ends with a success, knows an image by all its
 // spellings, lasts as long as a registry's Retry-After, and lets one try through

@@ -170,3 +170,20 @@ func ExampleSecretID() {
 	fmt.Println(string(data), err)
 	// Output: {"namespace":"team","name":"regcred","uid":"1"} <nil>
 }
+
+func ExamplePuller_Find() {
+	p, err := puller.New(puller.Config{Runtime: &memory{}})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	found, err := p.Find(context.Background(), puller.Request{Image: "busybox:1.36"})
+	fmt.Println(found.Ref.Digest().Encoded()[:12], "opened by", found.Origin, err)
+	// Output: d55432289a2f opened by no credential <nil>
+}
+
+func ExampleFound() {
+	found := puller.Found{Origin: credentials.Origin{Kind: credentials.KindSecret, Namespace: "web", Name: "regcred"}}
+	fmt.Println("opened by", found.Origin)
+	// Output: opened by secret "web/regcred"
+}

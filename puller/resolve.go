@@ -16,6 +16,12 @@ import (
 // that of the index where there is one, so the answer holds for all platforms,
 // and a [Resolver] gives it whether or not there is an image for this one.
 //
+// With package transfer's Runtime it costs one HEAD, and no GET, which Docker Hub would
+// count as a pull; a GET follows where the registry refuses HEAD or tells no digest in
+// the answer. A digest had by HEAD is the registry's word: nothing was verified before
+// the image is pulled by it. [Puller.Find] costs the same, asks also about a name that
+// has a digest, and says which credential opens the image.
+//
 // Nothing is pulled or stored; policy, back-off, QPS and Parallel take no part.
 // The Runtime must be a Resolver, or a [Planner], which can only tell where the
 // request's platform has an image; otherwise the error wraps
@@ -28,19 +34,61 @@ func (p *Puller) Resolve(ctx context.Context, req Request) (reference.Reference,
 	if t.ref.Digest() != "" {
 		return t.ref, nil
 	}
-	resolve, ok := p.resolver()
-	if !ok {
-		return reference.Reference{}, t.fail("", errNoResolver)
-	}
-	found, _, err := askEach(ctx, p, t, resolve)
+	found, err := p.find(ctx, t)
 	if err != nil {
 		return reference.Reference{}, err
 	}
-	pinned, fault := t.ref.WithDigest(found)
-	if fault != nil {
-		return reference.Reference{}, t.fail(ErrImagePull, fmt.Errorf("the runtime's digest: %w", fault))
+	return found.Ref, nil
+}
+
+// Found is an image that exists, with the credential that opens it.
+type Found struct {
+	// Ref is the image's name with the digest that the registry told.
+	Ref reference.Reference
+	// Origin says where the credential was found that opens the image; zero if none is
+	// needed.
+	Origin credentials.Origin
+	// Answers are what each credential met with, in order; the last one succeeded.
+	Answers []Answer
+}
+
+// Find says whether the image exists and which of the request's and the node's
+// credentials opens it. It asks the registry as [Puller.Resolve] does, with one
+// credential after the other, also where the name has a digest, and stores nothing.
+// Package transfer's Runtime needs no Store for it, only a Source such as a
+// registry.Client. The error is an [*Error]: an fs.ErrNotExist if the image does not exist, an
+// fs.ErrPermission if no credential opens it, and neither if the registry did not say,
+// such as when it cannot be reached. credentials.VerdictOf tells more of these apart.
+func (p *Puller) Find(ctx context.Context, req Request) (Found, error) {
+	t, err := p.newTask(req)
+	if err != nil {
+		return Found{}, err
 	}
-	return pinned, nil
+	found, err := p.find(ctx, t)
+	if err != nil {
+		return Found{}, err
+	}
+	return found, nil
+}
+
+func (p *Puller) find(ctx context.Context, t *task) (Found, *Error) {
+	resolve, ok := p.resolver()
+	if !ok {
+		return Found{}, t.fail("", errNoResolver)
+	}
+	told, attempts, err := askEach(ctx, p, t, resolve)
+	if err != nil {
+		return Found{}, err
+	}
+	ref, fault := t.ref.WithDigest(told)
+	if fault != nil {
+		return Found{}, t.fail(ErrImagePull, fmt.Errorf("the runtime's digest: %w", fault))
+	}
+	found := Found{Ref: ref, Origin: attempts[len(attempts)-1].Origin}
+	for _, a := range attempts {
+		found.Answers = append(found.Answers, newAnswer(a))
+	}
+	return found, nil
 }
 
 var errNoResolver = fmt.Errorf("the runtime cannot resolve names without pulling: %w", errors.ErrUnsupported)

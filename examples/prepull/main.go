@@ -98,6 +98,9 @@ func pullAll(ctx context.Context, p *puller.Puller, images []string, log io.Writ
 		if first, twice := done[req.Image]; !twice || first.Err != nil || !res.Present {
 			done[req.Image] = res
 		}
+		if req.Image == "" {
+			continue // the context has ended: all that are not in done yet
+		}
 		n++
 		fmt.Fprintf(log, "%d of %d: %s\n", n, len(images), req.Image)
 	}

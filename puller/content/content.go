@@ -31,6 +31,16 @@ type Source interface {
 	Blob(ctx context.Context, ref reference.Reference, cred credentials.Credential, desc ocispec.Descriptor, off, n int64) (body io.ReadCloser, start int64, err error)
 }
 
+// A Resolver is a Source that can say what a name points to without giving it. Optional.
+type Resolver interface {
+	// Resolve returns the digest of the manifest or index that ref names, and its
+	// media type and size where the registry tells them. It is one HEAD. A GET follows
+	// where the answer has no digest, or where Manifest asks by GET after a HEAD that
+	// was refused. The digest is the registry's word: the bytes are verified only
+	// after a GET, or when they are fetched by that digest.
+	Resolve(ctx context.Context, ref reference.Reference, cred credentials.Credential) (ocispec.Descriptor, error)
+}
+
 // A Rejecter is a body of Source.Blob that wants to know that what it gave was
 // not the blob. Optional.
 type Rejecter interface {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/pullkit/pullkit/credentials"
 	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/puller/registry"
 	"github.com/pullkit/pullkit/reference"
 )
 
@@ -200,4 +201,11 @@ func ExampleIngest() {
 	// Output:
 	// <nil>
 	// true <nil>
+}
+
+func ExampleResolver() {
+	var source content.Source = &registry.Client{}
+	_, byHead := source.(content.Resolver)
+	fmt.Println(byHead)
+	// Output: true
 }

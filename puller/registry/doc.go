@@ -19,6 +19,7 @@
 //
 //	rule                                           function           section
 //	what a tag points to; a HEAD if that is known  Client.Manifest    Image pull policy
+//	the same by HEAD alone, which is no pull       Client.Resolve     Image pull policy
 //	a private registry is shown the credential     Client.Manifest    Using a private registry
 //	what containerd is told about a registry       ReadHosts          Configuring nodes to authenticate
 //	mirrors and caches are asked first             Client.Hosts       Use cases

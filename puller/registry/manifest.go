@@ -44,6 +44,26 @@ func accepted() []string {
 // Errors wrap a *content.Error; that of a refusal also a *StatusError, and
 // fs.ErrNotExist or fs.ErrPermission where it is about that.
 func (c *Client) Manifest(ctx context.Context, ref reference.Reference, cred credentials.Credential, have digest.Digest) (ocispec.Descriptor, []byte, error) {
+	if have == "" {
+		return c.manifest(ctx, ref, cred, nil)
+	}
+	return c.manifest(ctx, ref, cred, func(told digest.Digest) bool { return told == have })
+}
+
+// Resolve returns what ref names, by one HEAD; see content.Resolver. It makes the
+// requests of Manifest, and as few: Docker Hub, which counts what an address or an
+// account may pull, counts a GET as a pull and a HEAD not. desc has the media type and
+// size that the registry told, or none.
+func (c *Client) Resolve(ctx context.Context, ref reference.Reference, cred credentials.Credential) (ocispec.Descriptor, error) {
+	desc, _, err := c.manifest(ctx, ref, cred, func(told digest.Digest) bool {
+		return verify.Digest(told) == nil && (ref.Digest() == "" || told == ref.Digest())
+	})
+	return desc, err
+}
+
+// manifest asks by HEAD, if enough is set, and by GET where the HEAD was refused, or
+// the digest it told is not enough. Then the body is not nil.
+func (c *Client) manifest(ctx context.Context, ref reference.Reference, cred credentials.Credential, enough func(told digest.Digest) bool) (ocispec.Descriptor, []byte, error) {
 	if err := checkRef(ref); err != nil {
 		return ocispec.Descriptor{}, nil, err
 	}
@@ -59,15 +79,15 @@ func (c *Client) Manifest(ctx context.Context, ref reference.Reference, cred cre
 	var desc ocispec.Descriptor
 	var body []byte
 	shared := &call{}
-	by := func(have digest.Digest) attempt {
+	by := func(enough func(digest.Digest) bool) attempt {
 		return func(ctx context.Context, ep *endpoint, cred credentials.Credential) (err error) {
-			desc, body, err = ep.manifest(ctx, ref, cred, have, shared)
+			desc, body, err = ep.manifest(ctx, ref, cred, enough, shared)
 			return err
 		}
 	}
-	err = w.each(ctx, by(have))
-	if err != nil && have != "" && ctx.Err() == nil {
-		err = w.afterHead(ctx, by(""))
+	err = w.each(ctx, by(enough))
+	if err != nil && enough != nil && ctx.Err() == nil {
+		err = w.afterHead(ctx, by(nil))
 	}
 	if err != nil {
 		return ocispec.Descriptor{}, nil, err
@@ -87,14 +107,14 @@ func checkRef(ref reference.Reference) error {
 	return nil
 }
 
-func (ep *endpoint) manifest(ctx context.Context, ref reference.Reference, cred credentials.Credential, have digest.Digest, shared *call) (ocispec.Descriptor, []byte, error) {
+func (ep *endpoint) manifest(ctx context.Context, ref reference.Reference, cred credentials.Credential, enough func(digest.Digest) bool, shared *call) (ocispec.Descriptor, []byte, error) {
 	r := request{method: http.MethodGet, repository: ref.Repository(), kind: "manifests", name: ref.Tag(), cred: cred, header: http.Header{"Accept": accepted()}, call: shared}
 	if d := ref.Digest(); d != "" {
 		r.name = string(d)
 	}
-	if have != "" {
-		desc, same, err := ep.still(ctx, r, have, ref.Digest())
-		if same || err != nil {
+	if enough != nil {
+		desc, ok, err := ep.head(ctx, r, enough, ref.Digest())
+		if ok || err != nil {
 			return desc, nil, err
 		}
 	}
@@ -110,9 +130,9 @@ func (ep *endpoint) manifest(ctx context.Context, ref reference.Reference, cred 
 	return a.describe(body, ref.Digest())
 }
 
-// still asks by HEAD whether the name points to what the caller has. A server
-// that knows no HEAD has not said so.
-func (ep *endpoint) still(ctx context.Context, r request, have, pinned digest.Digest) (ocispec.Descriptor, bool, error) {
+// head asks by HEAD what the name points to; ok if what the server tells is enough. A
+// server that knows no HEAD has told nothing.
+func (ep *endpoint) head(ctx context.Context, r request, enough func(digest.Digest) bool, pinned digest.Digest) (desc ocispec.Descriptor, ok bool, err error) {
 	r.method = http.MethodHead
 	a, err := ep.ask(ctx, r)
 	if err != nil {
@@ -127,10 +147,10 @@ func (ep *endpoint) still(ctx context.Context, r request, have, pinned digest.Di
 	if told == "" {
 		told = pinned // what is there under a digest has that digest
 	}
-	if a.StatusCode != http.StatusOK || told != have {
+	if a.StatusCode != http.StatusOK || !enough(told) {
 		return ocispec.Descriptor{}, false, nil
 	}
-	return ocispec.Descriptor{MediaType: a.mediaType(), Digest: have, Size: max(a.ContentLength, 0)}, true, nil
+	return ocispec.Descriptor{MediaType: a.mediaType(), Digest: told, Size: max(a.ContentLength, 0)}, true, nil
 }
 
 // document reads a manifest whole. window is over what time it must not be too slow.

@@ -50,17 +50,26 @@ func (t *try) note(body io.ReadCloser) {
 	}
 }
 
-// manifest is Source.Manifest; not more than the limit of them run at once.
-func (r *Runtime) askManifest(ctx context.Context, o origin, have digest.Digest) (ocispec.Descriptor, []byte, error) {
+// askManifest is Source.Manifest.
+func (r *Runtime) askManifest(ctx context.Context, o origin, have digest.Digest) (desc ocispec.Descriptor, body []byte, err error) {
+	err = r.asking(ctx, func(ctx context.Context) (err error) {
+		desc, body, err = r.source.Manifest(ctx, o.ref, o.cred, have)
+		return err
+	})
+	return desc, body, err
+}
+
+// asking calls ask, which asks the Source for a manifest. Not more than the limit of
+// such calls run at once, and none longer than Config.Stall.
+func (r *Runtime) asking(ctx context.Context, ask func(context.Context) error) error {
 	select {
 	case r.documents <- struct{}{}:
 		defer func() { <-r.documents }()
 	case <-ctx.Done():
-		return ocispec.Descriptor{}, nil, context.Cause(ctx)
+		return context.Cause(ctx)
 	}
 	ctx, watch := watchStall(ctx, r.stall)
-	desc, body, err := r.source.Manifest(ctx, o.ref, o.cred, have)
-	return desc, body, watch.end(err)
+	return watch.end(ask(ctx))
 }
 
 // A stallWatch cancels a context when a call has taken too long, for Sources
