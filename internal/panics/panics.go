@@ -46,14 +46,20 @@ func Catch(fn func(), end func(*Error)) {
 			end(&Error{Value: "runtime.Goexit was called", Stack: debug.Stack(), exited: true})
 			return
 		}
-		e, carried := v.(*Error)
-		if !carried {
-			e = &Error{Value: v, Stack: debug.Stack()}
-		}
-		end(e)
+		end(New(v))
 	}()
 	fn()
 	returned = true
+}
+
+// New returns what a recover gave as an Error. It is to be called where the stack is
+// still that of the panic, in the deferred function. A value that is an Error already
+// stays the same.
+func New(recovered any) *Error {
+	if e, carried := recovered.(*Error); carried {
+		return e
+	}
+	return &Error{Value: recovered, Stack: debug.Stack()}
 }
 
 // Raise goes on with e in the goroutine of a caller who waited: it panics with e, or

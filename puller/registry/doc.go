@@ -153,6 +153,11 @@
 // some 2,000 registries and keeps some 250 idle connections in all; the longest idle
 // go first, and those in use stay.
 //
+// A panic of a callback (Proxy, DialContext, AllowRealm, AllowAddr, Transport, a keyring)
+// reaches each call that waits for what it was called for, also where that is a token
+// shared by several; as a *puller.PanicError where the callback ran in another goroutine.
+// What a connection of DialContext panics with later, while it is read, is not caught.
+//
 // # Left out
 //
 // Pushing, listing tags, unpacking, and layers that a manifest has elsewhere (urls

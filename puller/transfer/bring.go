@@ -27,6 +27,7 @@ func (r *Runtime) bring(ctx context.Context, from origin, descs []ocispec.Descri
 		select {
 		case f := <-b.finished:
 			delete(b.waiting, f.key)
+			f.panicked.Raise()
 			switch {
 			case f.err == nil:
 				m.stored(f)

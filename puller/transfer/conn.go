@@ -132,7 +132,7 @@ func (p *pipe) claim(c *conn, at int64) (int, error) {
 func (p *pipe) retry(c *conn, err error) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.split || p.retried || p.err != nil || c.donor != nil || len(p.live)+len(p.probes) > 1 || c.ctx.Err() != nil {
+	if p.t.panicked.Load() != nil || !p.split || p.retried || p.err != nil || c.donor != nil || len(p.live)+len(p.probes) > 1 || c.ctx.Err() != nil {
 		return false
 	}
 	switch content.KindOf(err) {

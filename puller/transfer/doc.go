@@ -46,6 +46,10 @@
 // Memory does not depend on the sizes of blobs: buffers are recycled, within
 // Config.Memory over all pulls.
 //
+// A panic of the Source, the Store, Config.NewHash or Config.Admit reaches each pull that
+// waits for it, as package puller documents for all callbacks, and the Runtime can be used
+// on.
+//
 // # Left out
 //
 // Layers are not unpacked. Waiting, asking again and mirrors are the Source's

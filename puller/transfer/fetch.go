@@ -7,8 +7,10 @@ import (
 	"io"
 	"io/fs"
 	"sync"
+	"sync/atomic"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/internal/panics"
 	"github.com/pullkit/pullkit/internal/verify"
 	"github.com/pullkit/pullkit/puller/content"
 )
@@ -43,7 +45,7 @@ func (r *Runtime) fetch(f *flight) error {
 			return nil
 		}
 		r.log.Debug("blob not fetched", "digest", f.desc.Digest, "size", f.desc.Size, "error", err)
-		again := t.again(err, whole)
+		again := t.panicked.Load() == nil && t.again(err, whole)
 		if !again || fresh == maxFresh || f.ctx.Err() != nil {
 			return fmt.Errorf("blob %s: %w%s", f.desc.Digest, err, foreign(f.desc, err))
 		}
@@ -75,9 +77,21 @@ type try struct {
 	kept   spans
 	config []byte // see keepConfig
 
+	panicked atomic.Pointer[panics.Error] // by the Source or the Store; see guard
+
 	mu      sync.Mutex
 	answers int // bodies that were opened
 	bodies  []content.Rejecter
+}
+
+// guard is deferred where the Source or the Store is called in one of a try's
+// goroutines: it makes an error of a panic, which ends the try.
+func (t *try) guard(err *error) {
+	if v := recover(); v != nil {
+		panicked := panics.New(v)
+		t.panicked.CompareAndSwap(nil, panicked)
+		*err = panicked
+	}
 }
 
 // once makes the try. However it ends, the ingest is over.
@@ -91,7 +105,11 @@ func (t *try) once(ctx context.Context) error {
 		return err
 	}
 	defer t.ingest.Close()
-	if err := t.fill(ctx); err != nil {
+	err = t.fill(ctx)
+	if panicked := t.panicked.Load(); panicked != nil {
+		err = panicked // also where other connections brought the rest
+	}
+	if err != nil {
 		if spoilt(err) {
 			// What cannot become the blob, or takes the room that is missing, must go.
 			if derr := t.ingest.Discard(); derr != nil {
@@ -191,7 +209,8 @@ func (t *try) fill(ctx context.Context) error {
 	return nil
 }
 
-func (t *try) writeAt(p []byte, off int64) error {
+func (t *try) writeAt(p []byte, off int64) (err error) {
+	defer t.guard(&err)
 	if len(p) == 0 {
 		return nil
 	}
@@ -201,7 +220,8 @@ func (t *try) writeAt(p []byte, off int64) error {
 	return nil
 }
 
-func (t *try) readAt(p []byte, off int64) error {
+func (t *try) readAt(p []byte, off int64) (err error) {
+	defer t.guard(&err)
 	n, err := t.ingest.ReadAt(p, off)
 	if n == len(p) {
 		return nil

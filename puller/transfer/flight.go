@@ -2,12 +2,14 @@ package transfer
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/internal/panics"
 	"github.com/pullkit/pullkit/reference"
 )
 
@@ -29,10 +31,11 @@ type flight struct {
 	running  bool
 	fetching bool // counts against the limit of fetches
 
-	done    chan struct{} // closed when it is over; then these are set:
-	err     error
-	config  []byte // what was fetched and verified, if it is a small config
-	present bool   // nothing was fetched: somebody else had stored it
+	done     chan struct{} // closed when it is over; then these are set:
+	err      error
+	panicked *panics.Error // of the Source, the Store or a hash
+	config   []byte        // what was fetched and verified, if it is a small config
+	present  bool          // nothing was fetched: somebody else had stored it
 }
 
 // Equal digests with unlike sizes are two flights: one of them is wrong, and
@@ -166,18 +169,21 @@ func (fs *flights) widen() bool {
 }
 
 func (fs *flights) run(f *flight) {
-	f.err = fs.fetch(f)
-	f.cancel()
-	fs.mu.Lock()
-	defer fs.mu.Unlock()
-	fs.forget(f)
-	fs.landed(f)
-	fs.running--
-	close(f.done)
-	for b := range f.waiters {
-		b.finished <- f
-	}
-	fs.start()
+	panics.Catch(func() { f.err = fs.fetch(f) }, func(panicked *panics.Error) {
+		f.panicked = panicked
+		errors.As(f.err, &f.panicked) // of one of its connections
+		f.cancel()
+		fs.mu.Lock()
+		defer fs.mu.Unlock()
+		fs.forget(f)
+		fs.landed(f)
+		fs.running--
+		close(f.done)
+		for b := range f.waiters {
+			b.finished <- f
+		}
+		fs.start()
+	})
 }
 
 // fetched says that f needs no connection any more.

@@ -60,9 +60,7 @@ func (t *try) pipe(ctx context.Context, h hash.Hash) error {
 		if c.buf == nil {
 			break
 		}
-		t.rt.hashing.write(h, c.buf)
-		t.rt.pool.put(c.buf)
-		signal(p.room)
+		p.hash(h, c.buf)
 	}
 	p.stopProbes()
 	// The end of a body is where its Source says that there would be more.
@@ -70,6 +68,13 @@ func (t *try) pipe(ctx context.Context, h hash.Hash) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.err
+}
+
+// hash hashes a buffer and gives it back.
+func (p *pipe) hash(h hash.Hash, buf []byte) {
+	defer p.t.rt.pool.put(buf)
+	p.t.rt.hashing.write(h, buf)
+	signal(p.room)
 }
 
 // begin opens the first connection, if anything is missing.

@@ -77,10 +77,10 @@ func newLimiter() *limiter { return &limiter{slots: make(chan struct{}, runtime.
 
 func (l *limiter) write(h hash.Hash, p []byte) {
 	l.slots <- struct{}{}
+	defer func() { <-l.slots }() // also where a hash of Config.NewHash panics
 	began := time.Now()
 	h.Write(p) // never fails
 	l.nanos.Add(int64(time.Since(began)))
-	<-l.slots
 }
 
 // spent is the time that was spent with hashing, over all goroutines.

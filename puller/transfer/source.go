@@ -15,7 +15,8 @@ const maxBodies = 16
 
 // open asks the Source for a part of the blob. alone says that the blob's first
 // bytes instead, of a server that ignores ranges, are of no use.
-func (t *try) open(ctx context.Context, s span, alone bool) (io.ReadCloser, int64, error) {
+func (t *try) open(ctx context.Context, s span, alone bool) (_ io.ReadCloser, _ int64, err error) {
+	defer t.guard(&err)
 	n := s.end - s.off
 	if s.end == t.desc.Size {
 		n = -1
@@ -34,7 +35,23 @@ func (t *try) open(ctx context.Context, s span, alone bool) (io.ReadCloser, int6
 		return nil, 0, watch.end(err)
 	}
 	t.note(body)
-	return watch.body(body), start, nil
+	return &guardedBody{watch.body(body), t}, start, nil
+}
+
+// A guardedBody makes errors of the panics of a Source's body.
+type guardedBody struct {
+	io.ReadCloser
+	t *try
+}
+
+func (b *guardedBody) Read(p []byte) (n int, err error) {
+	defer b.t.guard(&err)
+	return b.ReadCloser.Read(p)
+}
+
+func (b *guardedBody) Close() (err error) {
+	defer b.t.guard(&err)
+	return b.ReadCloser.Close()
 }
 
 // note remembers a body, so that it can be rejected.
