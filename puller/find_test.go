@@ -168,9 +168,8 @@ func TestFind(t *testing.T) {
 	assert.ErrorIs(t, err, fs.ErrNotExist, "also with a digest")
 	_, err = find("/TEAM")
 	assert.ErrorIs(t, err, puller.ErrInvalidImageName)
-	var unsupported error = errors.ErrUnsupported
 	none, err := puller.New(puller.Config{Runtime: brokenRuntime{}})
 	require.NoError(t, err)
 	_, err = none.Find(t.Context(), puller.Request{Image: "busybox"})
-	assert.ErrorIs(t, err, unsupported)
+	assert.ErrorIs(t, err, errors.ErrUnsupported)
 }
