@@ -36,16 +36,19 @@ func (l *Layout) Export(ctx context.Context, w io.Writer, refs ...reference.Refe
 	}
 	out := emptyIndex()
 	for _, ref := range refs {
-		e, ok := ix.find(ref)
-		if !ok {
+		i, ok := ix.byRef[ref.String()]
+		if !ok || ref.IsZero() {
 			return l.notFound("no image %q", ref)
 		}
+		e := ix.unambiguous(i)
 		if !slices.ContainsFunc(out.entries, func(x entry) bool { return x.ref == e.ref }) {
 			out.entries = append(out.entries, e)
 		}
 	}
 	if len(refs) == 0 {
-		out.entries = ix.entries
+		for i := range ix.entries {
+			out.entries = append(out.entries, ix.unambiguous(i))
+		}
 	}
 	out.number()
 	blobs, err := l.exported(ctx, out)

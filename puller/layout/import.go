@@ -4,7 +4,6 @@ import (
 	"archive/tar"
 	"bufio"
 	"bytes"
-	"cmp"
 	"compress/bzip2"
 	"compress/gzip"
 	"context"
@@ -393,7 +392,11 @@ func (im *importer) ociImages(ctx context.Context) ([]tagged, error) {
 		return nil, bad(content.ErrBadIndex, "%s: %w", indexName, err)
 	}
 	tags := make([]tagged, 0, len(ix.entries))
-	for _, e := range ix.entries {
+	for i, e := range ix.entries {
+		name, ok := ix.importName(i)
+		if !ok {
+			continue
+		}
 		desc, err := im.l.target(ctx, ix, e.raw)
 		if kind := content.KindOf(err); err != nil && (kind == "" || kind == content.ErrBadDigest || kind == content.ErrSizeMismatch) && ctx.Err() == nil {
 			err = &content.Error{Kind: content.ErrBadIndex, Err: fmt.Errorf("archive: %w", err)}
@@ -401,7 +404,6 @@ func (im *importer) ociImages(ctx context.Context) ([]tagged, error) {
 		if err != nil {
 			return nil, err
 		}
-		name := cmp.Or(e.ref, e.name, textMember(member(e.raw, `"annotations"`), `"`+annotationImage+`"`))
 		ref, err := im.name(name, desc)
 		if err != nil {
 			return nil, err

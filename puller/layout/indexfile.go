@@ -191,20 +191,56 @@ func (ix *indexFile) grown(e entry) int {
 	return size
 }
 
-// remove drops the entries of a Reference. Where some of them have a whole name,
-// one that has a tag alone is no image of that Reference, but another tool's
-// copy of one: it stays, without the whole name that was copied along.
+// remove drops the entry of a Reference that Lookup answers with, and others that
+// match as well. Entries that match less well are other tools' copies, which those
+// tools find by their own spelling: they stay. One that has a tag alone loses the
+// whole name that was copied along, because it is not an image of that Reference.
 func (ix *indexFile) remove(ref string) {
-	isWhole := func(x entry) bool { return x.ref == ref && x.match != besideIt }
-	whole := slices.ContainsFunc(ix.entries, isWhole)
+	best := ix.entries[ix.byRef[ref]].match
 	for i, x := range ix.entries {
-		if whole && x.ref == ref && x.match == besideIt {
+		if x.ref == ref && x.match == besideIt && best != besideIt {
 			ix.entries[i] = newEntry(withoutAnnotation(x.raw, annotationImage))
 		}
 	}
-	ix.entries = slices.DeleteFunc(ix.entries, func(x entry) bool { return x.ref == ref })
+	ix.entries = slices.DeleteFunc(ix.entries, func(x entry) bool { return x.ref == ref && x.match == best })
 	ix.changed, ix.body = true, nil
 	ix.number()
+}
+
+// unambiguous is the i-th entry as it may leave the layout: with annotationImage only
+// where that is the name by which Lookup answers with this entry. Importers that go by
+// the annotation would otherwise give the name to another tool's copy.
+func (ix *indexFile) unambiguous(i int) entry {
+	e := ix.entries[i]
+	image := textMember(member(e.raw, `"annotations"`), `"`+annotationImage+`"`)
+	if image == "" {
+		return e
+	}
+	if ref := wholeName(image); e.ref != "" && ref.String() == e.ref && ix.byRef[e.ref] == i {
+		return e
+	}
+	return newEntry(withoutAnnotation(e.raw, annotationImage))
+}
+
+// importName is the name under which Import takes the i-th entry; ok is false where
+// another entry has its Reference and Lookup answers with that one.
+func (ix *indexFile) importName(i int) (name string, ok bool) {
+	e := ix.entries[i]
+	switch {
+	case e.ref != "" && ix.byRef[e.ref] == i:
+		return e.ref, true
+	case e.ref != "" && e.match != besideIt:
+		return "", false
+	case e.name != "":
+		return e.name, true
+	}
+	image := textMember(member(e.raw, `"annotations"`), `"`+annotationImage+`"`)
+	if ref := wholeName(image); !ref.IsZero() {
+		if _, taken := ix.byRef[ref.String()]; taken {
+			return "", true // the name has moved on to another entry
+		}
+	}
+	return image, true
 }
 
 // number finds the entry of each Reference, and the size.

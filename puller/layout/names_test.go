@@ -224,6 +224,11 @@ func TestNamesInOtherSpellings(t *testing.T) {
 
 		_, err = l.Remove(t.Context(), next.ref)
 		require.NoError(t, err)
+		got, err = l.Lookup(t.Context(), next.ref)
+		require.NoError(t, err, "the other tool's image stays")
+		assert.Equal(t, img.manifest.Digest, got.Digest)
+		_, err = l.Remove(t.Context(), next.ref)
+		require.NoError(t, err)
 		_, err = l.Lookup(t.Context(), next.ref)
 		assert.ErrorIs(t, err, content.ErrNotFound)
 	}

@@ -26,7 +26,9 @@ type Freed struct {
 // Lookup finds a digest by another name of its repository does not count.
 //
 // What other tools made of the image under a name of their own, or under a bare
-// tag, stays with its blobs.
+// tag, stays with its blobs. So does an entry under another spelling of ref, such as
+// docker.io/busybox:1 beside docker.io/library/busybox:1: Lookup answers with it
+// from then on, and another Remove takes it out.
 //
 // A pull that goes on at the same time may have counted on such a blob: its Tag
 // then fails with fs.ErrNotExist, and the next try fetches what is missing. If a

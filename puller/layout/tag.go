@@ -38,10 +38,12 @@ func (l *Layout) Lookup(ctx context.Context, ref reference.Reference) (ocispec.D
 	}
 	var desc ocispec.Descriptor
 	e, ok := ix.find(ref)
-	switch {
-	case ok:
+	if ok {
 		desc, err = l.target(ctx, ix, e.raw)
-	case ref.Digest() != "":
+	}
+	// Another tool may have changed an image in place under a name with a digest.
+	// The digest then names what it always named.
+	if d := ref.Digest(); d != "" && err == nil && desc.Digest != d {
 		desc, ok, err = l.byDigest(ctx, ix, ref)
 	}
 	if err != nil {

@@ -251,7 +251,6 @@ func (c *storeCheck) resume() {
 func (c *storeCheck) tag() {
 	ctx := context.Background()
 	ref := reference.MustParse("registry.example/team/app:v1")
-	pinned := reference.MustParse("registry.example/team/app@sha256:4444444444444444444444444444444444444444444444444444444444444444")
 	var descs []ocispec.Descriptor
 	for seed := range uint64(2) {
 		desc, data := testBlob(60+seed, 500)
@@ -267,6 +266,7 @@ func (c *storeCheck) tag() {
 		c.finish(ingest)
 		descs = append(descs, desc)
 	}
+	pinned := reference.MustParse("registry.example/team/app@" + string(descs[1].Digest))
 	for _, step := range []struct {
 		ref  reference.Reference
 		desc ocispec.Descriptor

@@ -1,0 +1,85 @@
+package layout
+
+import (
+	"archive/tar"
+	"bytes"
+	"io"
+	"testing"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/reference"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// TestCopiesAreExported: another tool's copy of an entry never takes the original's
+// name in an archive, whichever comes last, and Import names what Lookup answers with.
+func TestCopiesAreExported(t *testing.T) {
+	const name = "registry.example/app:v1"
+	for what, annotations := range map[string]map[string]string{
+		"a name of its own": {ocispec.AnnotationRefName: "backup", annotationResolved: ""},
+		"the bare tag":      {ocispec.AnnotationRefName: "v1", annotationResolved: ""},
+		"no name any more":  {ocispec.AnnotationRefName: "", annotationResolved: ""},
+		"the same name":     {annotationResolved: ""},
+	} {
+		l := openTest(t, t.TempDir())
+		img, other := newTestImage(t, name, 1, 100), newTestImage(t, "registry.example/other:v1", 2, 200)
+		require.NoError(t, (&testPuller{l: l}).pull(t.Context(), img))
+		require.NoError(t, (&testPuller{l: l}).pull(t.Context(), other))
+		addEntry(t, l, name, other.manifest, annotations)
+		want, err := l.Lookup(t.Context(), img.ref)
+		require.NoError(t, err, what)
+		require.Equal(t, img.index.Digest, want.Digest, what)
+
+		var archive bytes.Buffer
+		require.NoError(t, l.Export(t.Context(), &archive), what)
+		ix, err := parseIndex(archiveFile(t, archive.Bytes(), indexName), maxIndexEntries)
+		require.NoError(t, err)
+		named := 0
+		for _, e := range ix.entries {
+			if textMember(member(e.raw, `"annotations"`), `"`+annotationImage+`"`) == name {
+				named++
+			}
+		}
+		assert.Equal(t, 1, named, "%s: one entry has the whole name", what)
+
+		to := openTest(t, t.TempDir())
+		_, err = to.Import(t.Context(), &archive, ImportConfig{Repository: "registry.example/copies"})
+		require.NoError(t, err, what)
+		got, err := to.Lookup(t.Context(), img.ref)
+		require.NoError(t, err, what)
+		assert.Equal(t, want.Digest, got.Digest, "%s: Import gives the name to another image", what)
+	}
+}
+
+// TestDigestNameKeepsItsDigest: an image that another tool changed in place under a
+// name with a digest is not what the digest names.
+func TestDigestNameKeepsItsDigest(t *testing.T) {
+	l := openTest(t, t.TempDir())
+	img, other := newTestImage(t, "registry.example/app:v1", 1, 100), newTestImage(t, "registry.example/other:v1", 2, 200)
+	pinned := reference.MustParse("registry.example/app@" + string(img.manifest.Digest))
+	require.NoError(t, (&testPuller{l: l}).pull(t.Context(), img))
+	require.NoError(t, (&testPuller{l: l}).pull(t.Context(), other))
+	addEntry(t, l, "registry.example/app:v1", other.manifest,
+		map[string]string{ocispec.AnnotationRefName: pinned.String(), annotationImage: "", annotationResolved: ""})
+	got, err := l.Lookup(t.Context(), pinned)
+	require.NoError(t, err, "the digest is found by the tag")
+	assert.Equal(t, img.manifest.Digest, got.Digest)
+	_, err = l.Remove(t.Context(), img.ref)
+	require.NoError(t, err)
+	_, err = l.Lookup(t.Context(), pinned)
+	assert.ErrorIs(t, err, content.ErrNotFound, "nothing else is the digest's content")
+}
+
+// archiveFile returns one file of a tar.
+func archiveFile(t *testing.T, archive []byte, name string) []byte {
+	t.Helper()
+	for r := tar.NewReader(bytes.NewReader(archive)); ; {
+		header, err := r.Next()
+		require.NoError(t, err, "no %s in the archive", name)
+		if header.Name == name {
+			return must(io.ReadAll(r))
+		}
+	}
+}
