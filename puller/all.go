@@ -35,9 +35,9 @@ const maxAsleep = 256
 // others go ahead, up to 256 of them.
 //
 // When ctx ends, those that run yield their error and no more are begun. If that leaves
-// images of reqs that were not begun, there is one last result for all of them: with
-// the zero Request and an error that wraps ctx's cause. So a loop that sees no error has
-// seen all images.
+// images of reqs that were not begun, or if there was no result at all, there is one last
+// result: with the zero Request and an error that wraps ctx's cause. So a loop that sees
+// no error has seen all images that reqs gave.
 //
 // Breaking off cancels the pulls that run, and waits until they have stopped. reqs is
 // called from another goroutine. When the loop ends it has returned, unless its own
@@ -47,7 +47,7 @@ const maxAsleep = 256
 func (p *Puller) PullAll(ctx context.Context, reqs iter.Seq[Request]) iter.Seq2[Request, Result] {
 	return func(yield func(Request, Result) bool) {
 		if reqs == nil {
-			return
+			reqs = func(func(Request) bool) {}
 		}
 		cause := func() error { return context.Cause(ctx) }
 		ctx, cancel := context.WithCancel(ctx)
@@ -66,8 +66,9 @@ func (p *Puller) PullAll(ctx context.Context, reqs iter.Seq[Request]) iter.Seq2[
 				end()
 			}
 		}()
-		broken := false
+		broken, yielded := false, false
 		for r := range all.results {
+			yielded = true
 			if r.panicked != nil {
 				panicked = r.panicked
 				break
@@ -80,7 +81,8 @@ func (p *Puller) PullAll(ctx context.Context, reqs iter.Seq[Request]) iter.Seq2[
 		looping = false
 		end()
 		panicked.Raise()
-		if !broken && err != nil && (all.dropped || !all.feed.complete()) {
+		// A sequence that ends itself because ctx has ended looks complete.
+		if !broken && err != nil && (all.dropped || !yielded || !all.feed.complete()) {
 			rest := &Error{Reason: ErrImagePull, Err: fmt.Errorf("the images that remained were not begun: %w", err)}
 			yield(Request{}, Result{Err: rest})
 		}

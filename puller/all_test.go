@@ -318,6 +318,31 @@ func (quietRuntime) Pull(_ context.Context, spec Spec) (Image, error) {
 	return fakeImage(spec.Ref, "sha256:1"), nil
 }
 
+// TestPullAllWithoutResults: a sequence that ends itself because ctx has ended, or that
+// gives nothing, leaves a loop over nothing at all with an error.
+func TestPullAllWithoutResults(t *testing.T) {
+	w := newWorld(t, Config{})
+	for name, reqs := range map[string]func(context.Context) iter.Seq[Request]{
+		"waits for requests": func(ctx context.Context) iter.Seq[Request] {
+			return func(func(Request) bool) { <-ctx.Done() }
+		},
+		"nil": func(context.Context) iter.Seq[Request] { return nil },
+	} {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		why := errors.New("the node is shutting down")
+		time.AfterFunc(0, func() { cancel(why) })
+		if name == "nil" {
+			cancel(why)
+		}
+		results := 0
+		for _, r := range w.PullAll(ctx, reqs(ctx)) {
+			results++
+			assert.ErrorIs(t, r.Err, why, name)
+		}
+		assert.Equal(t, 1, results, name)
+	}
+}
+
 // TestPullAllTellsWhatContextEndLeft holds that a loop which counts failures does not
 // take images for pulled that were not begun.
 func TestPullAllTellsWhatContextEndLeft(t *testing.T) {

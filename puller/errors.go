@@ -153,7 +153,9 @@ func (e *Error) previousText() string {
 	if e.Previous == nil {
 		return ""
 	}
-	return "; the last try ended with " + string(e.Previous.Reason) + ": " + e.Previous.cause()
+	previous := *e.Previous
+	previous.RetryAfter = 0 // a wait that is over in part; the text has the one from now on
+	return "; the last try ended with " + string(previous.Reason) + ": " + previous.cause()
 }
 
 // hintsText lists the hints where they may be of use: not where the registry could
@@ -177,7 +179,7 @@ func (e *Error) hintsText() string {
 // ordinary back-off is left out, because it says nothing about this failure.
 func (e *Error) retryText() string {
 	var retry *RetryError
-	if !errors.As(e.Err, &retry) {
+	if !errors.As(e.Err, &retry) || e.RetryAfter <= 0 {
 		return ""
 	}
 	return "; next try in " + round(e.RetryAfter).String()

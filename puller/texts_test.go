@@ -89,6 +89,11 @@ func TestErrorTexts(t *testing.T) {
 		assert.Equal(t, tt.message, tt.err.Message())
 	}
 	assert.EqualError(t, &RetryError{After: time.Minute, Err: errors.New("429")}, "429")
+	limited := &Error{Reason: ErrImagePull, Image: "a", RetryAfter: 30 * time.Second, Err: &RetryError{After: 30 * time.Second, Err: errors.New("429")}}
+	assert.EqualError(t, limited, `image "a": ErrImagePull: 429; next try in 30s`)
+	assert.EqualError(t, &Error{Reason: ErrImagePullBackOff, Image: "a", RetryAfter: 27 * time.Second, Previous: limited},
+		`image "a": ImagePullBackOff: next try in 27s; the last try ended with ErrImagePull: 429`, "one answer to when the next try is")
+	assert.EqualError(t, &Error{Reason: ErrImagePull, Image: "a", Err: limited.Err}, `image "a": ErrImagePull: 429`, "no wait of 0 s")
 	assert.EqualError(t, &RetryError{After: time.Minute}, "the registry asked to wait for 1m0s")
 	_, err := reference.Parse("reg.example/App:v1")
 	assert.EqualError(t, &Error{Reason: ErrInvalidImageName, Image: "reg.example/App:v1", Err: err},

@@ -227,7 +227,7 @@ func maskPair(pair string) string {
 	case strings.Trim(value, "=") == "" || !isName(name):
 		return Mask
 	case name == "ns" || name == "scope" || name == "service":
-		return name + "=" + plain(value)
+		return name + "=" + plain(name, value)
 	}
 	return name + "=" + Mask
 }
@@ -250,17 +250,29 @@ func isName(s string) bool {
 	return true
 }
 
-// plain returns a value as people read it, repository:team/app:pull for
-// repository%3Ateam%2Fapp%3Apull, if it then still looks like one value.
-func plain(value string) string {
+// plain returns the value of ns, scope or service as people read it,
+// repository:team/app:pull for repository%3Ateam%2Fapp%3Apull. A value with other
+// characters than such a value has is masked: another parameter may be hidden in it.
+func plain(name, value string) string {
 	text, err := url.QueryUnescape(value)
 	if err != nil {
 		return Mask
 	}
-	for _, r := range text {
-		if ends(r) || r == '&' || r == '#' || r == '?' || r == '@' || r > '~' {
-			return value
+	extra := "[]" // of an IPv6 address
+	if name != "ns" {
+		extra += " *"
+	}
+	if name == "scope" {
+		extra += ","
+	}
+	for i := range len(text) {
+		c := text[i]
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && !strings.ContainsRune("-_.:/"+extra, rune(c)) {
+			return Mask
 		}
+	}
+	if strings.Contains(text, " ") {
+		return value
 	}
 	return text
 }

@@ -93,6 +93,8 @@ func TestQueryOfAnySpelling(t *testing.T) {
 		`a=1"CANARY`, "a=1 CANARY", "a=1<CANARY>", "a=1`CANARY", `a=1\CANARY`, "a=1,CANARY", "a=1.CANARY.", "a=b=CANARY", "=CANARY",
 		"a==CANARY", "a=%20CANARY", "a=1?CANARY", "a=1/CANARY", "/CANARY", "a=1@CANARY", "CANARY@x", "a=\u00e9CANARY", "CANARY%3D1=",
 		"ns=docker.io&CANARY", "ns=docker.io&sig=CANARY&scope=repository%3Aa%2Fb%3Apull", "NS=CANARY", "Scope=CANARY",
+		"ns=docker.io;sig=CANARY", "scope=a;sig=CANARY", "service=x%26sig=CANARY", "scope=repository:x?sig=CANARY", "ns=a,sig=CANARY",
+		"ns=a|sig=CANARY", "ns=a+sig=CANARY", "scope=a%3Bsig=CANARY", "scope=a%3Fsig%3DCANARY", "ns=a+CANARY", "ns=a,CANARY",
 	} {
 		u := &url.URL{Scheme: "https", Host: "storage.example", Path: "/a", RawQuery: query}
 		for name, text := range map[string]string{
@@ -113,9 +115,9 @@ func TestShownParameters(t *testing.T) {
 		"ns=docker.io": "ns=docker.io",
 		"scope=repository%3Ateam%2Fapp%3Apull&service=reg.example%3A5000": "scope=repository:team/app:pull&service=reg.example:5000",
 		"scope=a%20b":       "scope=a%20b",
-		"service=%0a%1b":    "service=%0a%1b",
+		"service=%0a%1b":    "service=[redacted]",
 		"service=%zz":       "service=[redacted]",
-		"ns=a%26token%3D1":  "ns=a%26token%3D1",
+		"ns=a%26token%3D1":  "ns=[redacted]",
 		"service=s3cretpw":  "service=[redacted]",
 		"account=x&ns=q.io": "account=[redacted]&ns=q.io",
 	} {

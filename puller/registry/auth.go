@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
-	"net/http"
 	"sync"
 	"time"
 
@@ -200,7 +199,9 @@ func (a *auths) token(ctx context.Context, ep *endpoint, key authKey, used strin
 // takeOff begins to fetch a token. The caller holds the lock.
 func (a *auths) takeOff(ctx context.Context, ep *endpoint, e *tokenEntry, want tokenRequest) *flight {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	f := &flight{done: make(chan struct{}), cancel: cancel, wanted: want}
+	asked := want
+	asked.ahead = false // what is kept was granted, however it was asked for
+	f := &flight{done: make(chan struct{}), cancel: cancel, wanted: asked}
 	e.flight = f
 	var life time.Duration
 	go panics.Catch(func() {
@@ -213,7 +214,7 @@ func (a *auths) takeOff(ctx context.Context, ep *endpoint, e *tokenEntry, want t
 		if e.flight == f {
 			e.flight = nil
 			if f.err == nil && panicked == nil {
-				e.token, e.renew, e.wanted = f.token, time.Now().Add(life-early10(life)), want
+				e.token, e.renew, e.wanted = f.token, time.Now().Add(life-early10(life)), asked
 			}
 		}
 		close(f.done)
@@ -261,8 +262,9 @@ func (e *tokenError) Error() string {
 }
 func (e *tokenError) Unwrap() error { return e.err }
 
-// asTokenError marks err. A status that would say of an image that it is absent
-// says here that the token server is: whether the image exists nobody was asked.
+// asTokenError marks err. A status that would say something of an image says here
+// only that there is no token, because the image's registry was not asked: another
+// credential may get one.
 func asTokenError(err error, shown bool) error {
 	var e *content.Error
 	if !errors.As(err, &e) {
@@ -270,9 +272,11 @@ func asTokenError(err error, shown bool) error {
 	}
 	marked := *e
 	marked.Err = &tokenError{e.Err, shown}
-	switch statusOf(err) {
-	case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusGone:
-		marked.Kind = content.ErrUnauthorized
+	switch marked.Kind {
+	case content.ErrNotFound, content.ErrStatus:
+		if status := statusOf(err); status >= 400 {
+			marked.Kind = content.ErrUnauthorized
+		}
 	}
 	return &marked
 }

@@ -337,7 +337,7 @@ func TestIdentityTokenFallsBack(t *testing.T) {
 		{both, 405, "", []string{"POST", "GET"}},
 		{both, 401, content.ErrUnauthorized, []string{"POST"}},
 		{both, 403, content.ErrDenied, []string{"POST"}},
-		{both, 400, content.ErrStatus, []string{"POST"}},
+		{both, 400, content.ErrUnauthorized, []string{"POST"}},
 		{identity, 404, content.ErrUnauthorized, []string{"POST"}},
 		{identity, 405, content.ErrUnauthorized, []string{"POST"}},
 	} {

@@ -20,6 +20,7 @@ type tokenRequest struct {
 	service string
 	scopes  []string
 	cred    credentials.Credential
+	ahead   bool // the registry did not ask for it yet: one try is enough
 }
 
 // same reports whether two requests ask one token server for the same.

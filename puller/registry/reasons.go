@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/pullkit/pullkit/internal/redact"
 )
@@ -43,14 +42,25 @@ func reasons(contentType string, body []byte, secrets []string) []Code {
 	return r.found
 }
 
-// isPlainText reports whether a body is text that may be shown. A body without a
-// type is one if it does not begin like a page.
+// isPlainText reports whether a body is text that may be shown, in whatever encoding.
+// A body without a type is one if it does not begin like a page.
 func isPlainText(contentType, text string) bool {
-	mediaType, _, err := mime.ParseMediaType(contentType)
-	if contentType != "" && (err != nil || mediaType != "text/plain") {
+	mediaType, _, _ := mime.ParseMediaType(contentType) // set also where a parameter is malformed
+	if contentType != "" && mediaType != "text/plain" {
 		return false
 	}
-	return text != "" && !isStatusText(text) && utf8.ValidString(text) && !strings.HasPrefix(text, "<") && !strings.HasPrefix(text, "{")
+	return text != "" && !isStatusText(text) && !isPage(text) && strings.IndexByte(text, 0) < 0
+}
+
+// isPage reports whether text is the beginning of an HTML or XML document.
+func isPage(text string) bool {
+	text = strings.ToLower(text[:min(len(text), 16)])
+	for _, begin := range []string{"<!doctype", "<!--", "<html", "<head", "<body", "<title", "<?xml", "<h1", "<p>"} {
+		if strings.HasPrefix(text, begin) {
+			return true
+		}
+	}
+	return false
 }
 
 // isStatusText reports whether a text only repeats a status, as in "404 page not
@@ -124,25 +134,31 @@ func (r *reasonReader) object(members map[string]any, depth int) {
 	}
 	r.value(lower["errors"], depth+1)
 	code := text("code")
-	message := text("message", "msg", "error_description", "error_message", "description", "reason")
-	title, detail := text("title"), text("detail", "details")
-	switch {
-	case message == "" && title != "" && detail != "":
-		message = title + ": " + detail
-	case message == "":
-		message = title + detail
+	var parts []string
+	add := func(part string) {
+		if part != "" && part != code && !slices.Contains(parts, part) {
+			parts = append(parts, part)
+		}
 	}
+	add(text("title"))
+	add(text("message", "msg", "error_description", "error_message", "description", "reason"))
+	add(text("detail", "details"))
 	switch e := lower["error"].(type) {
 	case string:
 		if code == "" {
 			code = e
-		} else if message == "" {
-			message = e
+		} else {
+			add(e)
 		}
 	default:
 		r.value(e, depth+1)
 	}
-	r.add(code, message)
+	for _, name := range []string{"message", "detail", "details"} {
+		if _, list := lower[name].([]any); list {
+			r.value(lower[name], depth+1)
+		}
+	}
+	r.add(code, strings.Join(parts, ": "))
 }
 
 // cutRunes shortens s to n characters and marks that it did.

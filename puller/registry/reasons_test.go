@@ -74,6 +74,10 @@ func TestReasonsAreNeverDropped(t *testing.T) {
 		`{"error":{"message":"no access"}}`:                                         "no access",
 		`{"type":"about:blank","title":"Quota","status":403,"detail":"used up"}`:    "Quota: used up",
 		`{"title":"Quota"}`:                                                         "Quota",
+		`{"errors":[{"code":"DENIED","message":"no","detail":"quota used up"}]}`:    "DENIED: no: quota used up",
+		`{"code":"DENIED","message":"no","error":"really"}`:                         "DENIED: no: really",
+		`{"message":["quota","used up"]}`:                                           "quota; used up",
+		`{"detail":[{"msg":"quota"}]}`:                                              "quota",
 		`{"code":"DENIED","message":"no"}`:                                          "DENIED: no",
 		`[{"message":"a"}]`:                                                         "a",
 		`"Not Authorized"`:                                                          "Not Authorized",
@@ -94,13 +98,16 @@ func TestReasonsAreNeverDropped(t *testing.T) {
 		"Forbidden":                           "",
 		"404 page not found":                  "",
 		"<html><body>Forbidden</body></html>": "",
-		"\xff\xfe":                            "",
-		"{not json":                           "",
+		"Zugriff verweigert f\xfcr alle":      `: Zugriff verweigert f\xfcr alle`,
+		"{quota} used up":                     ": {quota} used up",
+		"<quota> used up":                     ": <quota> used up",
+		"a\x00b":                              "",
 		"":                                    "",
 	} {
 		text := refuseWith(t, 403, "text/plain; charset=utf-8", body).Error()
 		assert.True(t, strings.HasSuffix(text, ": 403 Forbidden"+want), "%q gives %s", body, text)
 	}
+	assert.Contains(t, refuseWith(t, 403, "text/plain; charset", "plain words").Error(), "plain words")
 	assert.NotContains(t, refuseWith(t, 403, "text/html", "plain words").Error(), "plain words")
 }
 
@@ -134,13 +141,14 @@ func TestWarnings(t *testing.T) {
 		assert.Equal(t, []string{`"your plan ends soon"`}, logged(`299 - "your plan ends soon"`))
 		assert.Empty(t, logged(`299 - "your plan ends soon"`), "the same text is not logged again")
 		assert.Empty(t, logged(`199 - "x"`, `299 agent "x"`, `299 - x`, `299 - "x`, `299`, ``), "these are not warnings of the specification")
+		assert.Equal(t, []string{"one", "two", "three"}, logged(`299 - "one", 299 - "two"`, `299  -  "three"`, `299 agent "four", 199 - "five"`))
 		assert.Equal(t, []string{`"you sent [redacted] \\u202e"`}, logged("299 - \"you sent topsecret-token \u202e\""))
 		assert.Equal(t, []string{strings.Repeat("x", 200) + "..."}, logged(`299 - "`+strings.Repeat("x", 300)+`"`))
 		var many []string
 		for i := range 30 {
 			many = append(many, fmt.Sprintf(`299 - "w%d"`, i))
 		}
-		assert.Len(t, logged(many...), 7, "ten an hour")
+		assert.Len(t, logged(many...), 4, "ten an hour")
 		assert.Empty(t, logged(`299 - "another"`))
 		time.Sleep(time.Hour)
 		assert.Equal(t, []string{"another"}, logged(`299 - "another"`), "the next hour")

@@ -28,7 +28,9 @@ type session struct {
 	without  bool           // nothing is chosen ahead any more
 	ahead    *content.Error // the refusal of what was chosen ahead
 	misled   string         // the token that was chosen ahead and refused
-	renewed  *StatusError   // the refusal of a kept token that was replaced
+	// aheadWant is what that token was asked for; zero for a password.
+	aheadWant tokenRequest
+	renewed   *StatusError // the refusal of a kept token that was replaced
 }
 
 // A call is what the requests of one call to a Client share. A token that was
@@ -141,6 +143,7 @@ func (s *session) fetchAhead(ctx context.Context, used string, want tokenRequest
 	if s.ep.checkRealm(&want, s.key.origin, secretsOf(s.key.cred)) != nil || s.call.outcome(want) != nil {
 		return authorization{}, nil
 	}
+	want.ahead = true
 	auth, err := s.token(ctx, used, want)
 	switch {
 	case ctx.Err() != nil:
@@ -149,7 +152,7 @@ func (s *session) fetchAhead(ctx context.Context, used string, want tokenRequest
 		return authorization{}, nil
 	}
 	s.without = false
-	auth.ahead = true
+	auth.ahead, auth.want.ahead = true, false
 	return auth, nil
 }
 
@@ -187,9 +190,18 @@ func (s *session) accepted(auth authorization) {
 // next returns the Authorization to ask with again after a refusal by the
 // registry itself, or the error that the request ends with.
 func (s *session) next(ctx context.Context, auth authorization, a *answer, refused *content.Error) (authorization, error) {
-	switch a.StatusCode {
-	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden:
+	switch {
+	case a.StatusCode == http.StatusBadRequest, a.StatusCode == http.StatusUnauthorized, a.StatusCode == http.StatusForbidden:
+	case auth.ahead && !s.without && a.StatusCode != http.StatusTooManyRequests && a.StatusCode < 500:
+		// The answer may be about the Authorization that nobody asked for: some
+		// registries say that what a token does not open does not exist.
+		s.misled, s.aheadWant = auth.token, auth.want
+		s.without, s.ahead = true, refused
+		return authorization{}, nil
 	default:
+		if s.ahead != nil && auth.header == "" {
+			return authorization{}, s.ahead
+		}
 		s.accepted(auth)
 		return authorization{}, s.afterRenewal(refused)
 	}
@@ -205,7 +217,7 @@ func (s *session) next(ctx context.Context, auth authorization, a *answer, refus
 		s.passwordRefused(refused)
 	}
 	if auth.ahead {
-		s.misled = auth.token
+		s.misled, s.aheadWant = auth.token, auth.want
 	}
 	again, err := s.meet(ctx, auth, a, refused)
 	switch {
@@ -298,13 +310,20 @@ func (s *session) challenged(ctx context.Context, auth authorization, c challeng
 	}
 	s.answered = true
 	s.remember(&originAuth{scheme: "bearer", bearer: want, name: repository})
+	if s.ahead != nil && auth.header == "" && s.aheadWant.same(want) {
+		return authorization{}, s.ahead // the registry wants just the token that it got
+	}
 	if err := s.call.outcome(want); err != nil {
 		if s.ahead != nil && auth.header == "" {
 			err = s.ahead
 		}
 		return authorization{}, err
 	}
-	return s.token(ctx, auth.token, want)
+	used := auth.token
+	if used == "" {
+		used = s.misled
+	}
+	return s.token(ctx, used, want)
 }
 
 // remember keeps what the origin wants of the credential, and lets those go on

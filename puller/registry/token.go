@@ -33,6 +33,9 @@ func (ep *endpoint) fetchToken(ctx context.Context, want tokenRequest) (token st
 		if err == nil {
 			return token, life, nil
 		}
+		if want.ahead {
+			break
+		}
 		deadline, _ := ctx.Deadline()
 		if asked, _ := askedToWait(err); asked > time.Until(deadline) {
 			break

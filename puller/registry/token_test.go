@@ -232,7 +232,7 @@ func TestTokenFails(t *testing.T) {
 		kind  content.Kind
 		asked int64
 	}{
-		401: {content.ErrUnauthorized, 1}, 403: {content.ErrDenied, 1}, 400: {content.ErrStatus, 1},
+		401: {content.ErrUnauthorized, 1}, 403: {content.ErrDenied, 1}, 400: {content.ErrUnauthorized, 1}, 422: {content.ErrUnauthorized, 1},
 		500: {content.ErrUnavailable, 4}, 429: {content.ErrRateLimited, 4},
 		404: {content.ErrUnauthorized, 2}, 405: {content.ErrUnauthorized, 2}, // GET, then POST
 		410: {content.ErrUnauthorized, 1},
@@ -252,7 +252,7 @@ func TestTokenRefused(t *testing.T) {
 	identity := credentials.Credential{IdentityToken: credentials.Conceal("identity-of-robot")}
 	for code, want := range map[string]content.Kind{
 		"invalid_grant": content.ErrUnauthorized, "invalid_client": content.ErrUnauthorized,
-		"invalid_request": content.ErrStatus, "invalid_scope": content.ErrStatus, "INVALID_GRANT": content.ErrStatus,
+		"invalid_request": content.ErrUnauthorized, "invalid_scope": content.ErrUnauthorized, "INVALID_GRANT": content.ErrUnauthorized,
 	} {
 		c := &registry.Client{Transport: newWorld(map[string]http.HandlerFunc{
 			"https://reg.example": signedIn(`Bearer realm="https://auth.example/t"`, text(hello)),

@@ -79,31 +79,41 @@ func (w *warnings) makeRoom(now time.Time) {
 // logWarnings logs the Warning headers of an answer (OCI distribution
 // specification, "Warnings"). Only code 299 with the agent "-" is one.
 func (c *Client) logWarnings(ctx context.Context, host string, header http.Header, secrets []string) {
-	for i, value := range header.Values("Warning") {
-		if i == maxWarnings {
-			return
-		}
-		text, ok := warningText(value)
-		if !ok {
-			continue
-		}
-		text = cutRunes(redact.Secrets(text, secrets...), maxWarningText)
-		if c.warnings.isNew(host, text, time.Now()) {
-			c.logger().WarnContext(ctx, "warning of the registry", "host", redact.Text(host, secrets...), "warning", redact.Text(text, secrets...))
+	logged := 0
+	for _, value := range header.Values("Warning") {
+		for _, text := range warningTexts(value) {
+			if logged++; logged > maxWarnings {
+				return
+			}
+			text = cutRunes(redact.Secrets(text, secrets...), maxWarningText)
+			if c.warnings.isNew(host, text, time.Now()) {
+				c.logger().WarnContext(ctx, "warning of the registry", "host", redact.Text(host, secrets...), "warning", redact.Text(text, secrets...))
+			}
 		}
 	}
 }
 
-// warningText reads a header of the form: 299 - "text".
-func warningText(value string) (string, bool) {
-	quoted, ok := strings.CutPrefix(strings.TrimSpace(value), "299 - ")
-	if !ok {
-		return "", false
+// warningTexts reads a list of warnings of the form: 299 - "text". What follows one
+// that cannot be read is left out.
+func warningTexts(value string) []string {
+	var texts []string
+	p := challengeParser{rest: value}
+	for {
+		p.rest = strings.TrimLeft(p.rest, " \t,")
+		code := p.token()
+		p.space()
+		agent, rest, _ := strings.Cut(p.rest, " ")
+		p.rest = rest
+		p.space()
+		if code == "" || !strings.HasPrefix(p.rest, `"`) {
+			return texts
+		}
+		text, err := p.quoted(false)
+		if err != nil {
+			return texts
+		}
+		if code == "299" && agent == "-" && text != "" {
+			texts = append(texts, text)
+		}
 	}
-	p := challengeParser{rest: strings.TrimSpace(quoted)}
-	if !strings.HasPrefix(p.rest, `"`) {
-		return "", false
-	}
-	text, err := p.quoted(false)
-	return text, err == nil && text != ""
 }

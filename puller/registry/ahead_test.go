@@ -1,0 +1,126 @@
+package registry_test
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/pullkit/pullkit/puller/registry"
+	"github.com/pullkit/pullkit/reference"
+)
+
+// TestWrongMemoryIsNoFailure: what is remembered of an origin is wrong for its second
+// repository, which has another token server, a password or nothing, and refuses the
+// Authorization chosen ahead in any way. The blob arrives all the same.
+func TestWrongMemoryIsNoFailure(t *testing.T) {
+	token := func(name string) http.HandlerFunc { return text(`{"token":"` + name + `"}`) }
+	bearerOf := func(name string) string { return `Bearer realm="https://` + name + `.example/t"` }
+	opens := map[string]string{"token": "Bearer t2", "password": "Basic ", "nothing": ""}
+	for first, header := range map[string]string{"token": bearerOf("t1"), "password": "Basic realm=x"} {
+		for second, opened := range opens {
+			for _, status := range []int{400, 401, 403, 404, 405, 410, 422, 451} {
+				for _, challenged := range []bool{false, true} {
+					if first == "password" && second == "password" {
+						continue
+					}
+					w := newWorld(map[string]http.HandlerFunc{
+						"https://t1.example": token("t1"), "https://t2.example": token("t2"),
+						"https://r.example": func(w http.ResponseWriter, r *http.Request) {
+							auth := r.Header.Get("Authorization")
+							if strings.HasPrefix(r.URL.Path, "/v2/one/") {
+								if auth == "" {
+									challenge(header)(w, r)
+									return
+								}
+								text(hello)(w, r)
+								return
+							}
+							want := map[string]string{"token": bearerOf("t2"), "password": "Basic realm=x"}[second]
+							switch {
+							case opened == "" && auth == "", opened != "" && strings.HasPrefix(auth, opened):
+								text(hello)(w, r)
+							case auth == "":
+								challenge(want)(w, r)
+							case challenged && want != "":
+								challengeWith(status, want)(w, r)
+							default:
+								w.WriteHeader(status)
+							}
+						},
+					})
+					c := &registry.Client{Transport: w}
+					name := fmt.Sprintf("%s, then %s, refused by %d, challenged %v", first, second, status, challenged)
+					_, err := read(t.Context(), c, reference.MustParse("r.example/one:v1"), robot, helloBlob())
+					require.NoError(t, err, name)
+					for range 2 {
+						_, err = read(t.Context(), c, reference.MustParse("r.example/two:v1"), robot, helloBlob())
+						assert.NoError(t, err, name)
+					}
+					if t.Failed() {
+						t.Fatalf("%s: %q", name, w.asked())
+					}
+				}
+			}
+		}
+	}
+}
+
+// TestAbsentBehindRememberedToken: that an image does not exist is still the answer,
+// for one request more at the first time.
+func TestAbsentBehindRememberedToken(t *testing.T) {
+	const realm = `Bearer realm="https://a.example/t"`
+	w := newWorld(map[string]http.HandlerFunc{
+		"https://a.example": text(`{"token":"t"}`),
+		"https://r.example": signedIn(realm, func(w http.ResponseWriter, r *http.Request) {
+			if strings.HasPrefix(r.URL.Path, "/v2/two/") {
+				w.WriteHeader(404)
+				return
+			}
+			text(hello)(w, r)
+		}),
+	})
+	c := &registry.Client{Transport: w}
+	_, err := read(t.Context(), c, reference.MustParse("r.example/one:v1"), robot, helloBlob())
+	require.NoError(t, err)
+	w.asked()
+	for _, requests := range []int{3, 1} {
+		_, err = read(t.Context(), c, reference.MustParse("r.example/two:v1"), robot, helloBlob())
+		assert.ErrorContains(t, err, "404 Not Found")
+		assert.Len(t, w.asked(), requests, "token, blob and one without a token; later the blob alone")
+	}
+}
+
+// TestRememberedTokenServerIsDown: a repository that wants no token does not wait for
+// a token server that another repository needed.
+func TestRememberedTokenServerIsDown(t *testing.T) {
+	down := false
+	w := newWorld(map[string]http.HandlerFunc{
+		"https://a.example": func(w http.ResponseWriter, r *http.Request) {
+			if down {
+				w.Header().Set("Retry-After", "2")
+				w.WriteHeader(503)
+				return
+			}
+			text(`{"token":"t"}`)(w, r)
+		},
+		"https://r.example": func(w http.ResponseWriter, r *http.Request) {
+			if strings.HasPrefix(r.URL.Path, "/v2/two/") {
+				text(hello)(w, r)
+				return
+			}
+			signedIn(`Bearer realm="https://a.example/t"`, text(hello))(w, r)
+		},
+	})
+	c := &registry.Client{Transport: w}
+	_, err := read(t.Context(), c, reference.MustParse("r.example/one:v1"), robot, helloBlob())
+	require.NoError(t, err)
+	down = true
+	w.asked()
+	_, err = read(t.Context(), c, reference.MustParse("r.example/two:v1"), robot, helloBlob())
+	require.NoError(t, err)
+	assert.Len(t, w.asked(), 2, "one try for a token, one for the blob")
+}
