@@ -34,7 +34,9 @@ func ParseSecrets(data []byte) ([]Secret, error) {
 		return nil, fmt.Errorf("manifest %w", errTooLarge)
 	}
 	var m manifest
-	for _, text := range splitYAML(string(data)) {
+	// YAML counts each of these as the end of a line.
+	text := strings.ReplaceAll(strings.ReplaceAll(string(data), "\r\n", "\n"), "\r", "\n")
+	for _, text := range splitYAML(text) {
 		if !blankYAML(text) {
 			m.addText(text)
 		}
@@ -58,6 +60,10 @@ func (m *manifest) addText(text string) {
 			return
 		}
 		m.add(doc, 0)
+		if hasMoreThanOne(text) {
+			m.document++
+			m.problem(errors.New("is left out, because no line of --- separates it from the one before it"))
+		}
 		return
 	}
 	for i, value := range values {
@@ -67,6 +73,29 @@ func (m *manifest) addText(text string) {
 			return
 		}
 		m.add(value, 0)
+	}
+}
+
+// hasMoreThanOne reports whether more follows a document that is written in braces.
+// The YAML reader takes the first document and does not look further. In brackets,
+// one document is a list of one.
+func hasMoreThanOne(text string) bool {
+	if !strings.HasPrefix(withoutComments(text), "{") {
+		return false
+	}
+	var list []any
+	err := yaml.Unmarshal([]byte("["+text+"\n]"), &list)
+	return err != nil || len(list) > 1
+}
+
+// withoutComments is a text without the empty lines and comments that it begins with.
+func withoutComments(text string) string {
+	for {
+		text = strings.TrimLeft(text, " \t\n\ufeff")
+		if !strings.HasPrefix(text, "#") {
+			return text
+		}
+		_, text, _ = strings.Cut(text, "\n")
 	}
 }
 
@@ -95,7 +124,7 @@ func (m *manifest) unreadable(text string, err error) {
 // readJSONs reads JSON objects that follow each other, until one is malformed:
 // that one is the last, and nil. There are none where the first is no JSON.
 func readJSONs(s string) (values []json.RawMessage, err error) {
-	if !strings.HasPrefix(strings.TrimSpace(s), "{") {
+	if s = withoutComments(s); !strings.HasPrefix(s, "{") {
 		return nil, nil
 	}
 	dec := json.NewDecoder(strings.NewReader(s))
@@ -115,7 +144,7 @@ func readJSONs(s string) (values []json.RawMessage, err error) {
 	}
 }
 
-// splitYAML cuts at the markers of YAML: --- at the beginning of a line and a
+// splitYAML cuts at the markers of YAML: --- or ... at the beginning of a line and a
 // space or line end behind it. Inside of a document such a line cannot stand.
 func splitYAML(s string) []string {
 	var docs []string
@@ -129,6 +158,11 @@ func splitYAML(s string) []string {
 			if strings.TrimSpace(rest) == "" {
 				line = "\n"
 			}
+		}
+		if rest, end := strings.CutPrefix(line, "..."); end && (rest == "" || strings.ContainsAny(rest[:1], " \t\n")) {
+			docs = append(docs, doc.String())
+			doc.Reset()
+			line = "\n"
 		}
 		doc.WriteString(line)
 	}
@@ -299,11 +333,17 @@ func readAbout(data []byte, kind, name, namespace *string) {
 // template is left in it for example.
 func guessAbout(text string) (kind, name, namespace string) {
 	inMetadata := false
+	indent := 0 // of the members of metadata; 0 before the first
 	for line := range strings.Lines(text) {
 		field, value, ok := strings.Cut(strings.TrimRight(line, " \t\r\n"), ":")
 		value = strings.Trim(value, ` "'`)
 		if nested := strings.TrimLeft(field, " "); ok && nested != field {
+			depth := len(field) - len(nested)
+			if indent == 0 {
+				indent = depth
+			}
 			switch {
+			case depth != indent: // a member of labels, say
 			case inMetadata && nested == "name" && name == "":
 				name = value
 			case inMetadata && nested == "namespace" && namespace == "":
@@ -311,7 +351,7 @@ func guessAbout(text string) (kind, name, namespace string) {
 			}
 			continue
 		}
-		inMetadata = field == "metadata"
+		inMetadata, indent = field == "metadata", 0
 		if field == "kind" && kind == "" {
 			kind = value
 		}
@@ -376,7 +416,8 @@ func (s *Secret) readData(data []byte) error {
 // blankYAML reports whether a document has nothing but space and comments.
 func blankYAML(doc string) bool {
 	for line := range strings.Lines(doc) {
-		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
+		// A line of % is a directive, which stands before a document.
+		if text := strings.TrimSpace(line); text != "" && !strings.HasPrefix(text, "#") && !strings.HasPrefix(line, "%") {
 			return false
 		}
 	}

@@ -62,6 +62,8 @@ func TestArchitectureIsNoOS(t *testing.T) {
 		"x86_64/v3": "linux/x86_64/v3", "aarch64/v8": "linux/aarch64/v8", "armhf/v7": "linux/armhf/v7", "386/sse2": "linux/386/sse2",
 		"riscv64/rva20": "linux/riscv64/rva20", "amd64/windows": "windows/amd64", "arm/linux/v7": "linux/arm/v7", "wasm/wasip1": "wasip1/wasm",
 		"arm(1)/v7": "linux/arm/v7", "arm64/amd64": "linux/arm64/amd64",
+		"arm/v7/linux": "linux/arm/v7", "armv7/v7": "linux/arm/v7", "armv7l/linux": "linux/arm/v7", "i686/linux": "linux/386", "x86/windows": "windows/386",
+		"ppc64el/linux": "linux/ppc64le", "loongarch64/linux": "linux/loong64", "wasm32/wasip1": "wasip1/wasm",
 	} {
 		_, err := index.ParsePlatform(in)
 		var bad *index.PlatformError

@@ -41,7 +41,7 @@ func CompletePlatform(s string, host ocispec.Platform) (ocispec.Platform, error)
 		return bad("malformed OS; want a name, as linux or windows(10.0.17763+feature)")
 	}
 	switch {
-	case len(parts) > 1 && knownArch(p.OS):
+	case len(parts) > 1 && (knownArch(p.OS) || otherArch(p.OS) != ""):
 		return bad("the OS comes first, and " + p.OS + " is the name of an architecture; write " + osFirst(parts))
 	case len(parts) > 1:
 		p.Architecture = parts[1]
@@ -68,11 +68,54 @@ func CompletePlatform(s string, host ocispec.Platform) (ocispec.Platform, error)
 // written: with the OS that stands behind the architecture, or else with linux.
 func osFirst(parts []string) string {
 	arch, _, _ := strings.Cut(parts[0], "(")
-	os, variant := "linux", parts[1:]
-	if knownOS(normalizeOS(parts[1])) {
-		os, variant = parts[1], parts[2:]
+	if spelled := otherArch(arch); spelled != "" {
+		arch = spelled
 	}
-	return strings.Join(append([]string{os, arch}, variant...), "/")
+	os, variant := "linux", ""
+	for _, part := range parts[1:] {
+		switch {
+		case knownOS(normalizeOS(part)):
+			os = part
+		case variant == "" && !strings.Contains(arch, "/"):
+			variant = "/" + part
+		}
+	}
+	return os + "/" + arch + variant
+}
+
+// otherArch is Go's spelling of the name that uname, Debian or LLVM has for an
+// architecture; "" for a name that is not one of those. normalizeArch, which goes by
+// containerd's rules, leaves these names as they are.
+func otherArch(name string) string {
+	switch strings.ToLower(name) {
+	case "armv5", "armv5l", "armv5te", "armv5tel":
+		return "arm/v5"
+	case "armv6", "armv6l", "armv6hl":
+		return "arm/v6"
+	case "armv7", "armv7l", "armv7hl", "armv7a":
+		return "arm/v7"
+	case "armv8", "armv8l", "armv9":
+		return "arm64"
+	case "i486", "i586", "i686", "x86":
+		return "386"
+	case "x64":
+		return "amd64"
+	case "ppc64el", "powerpc64le":
+		return "ppc64le"
+	case "powerpc64":
+		return "ppc64"
+	case "powerpc":
+		return "ppc"
+	case "mipsel":
+		return "mipsle"
+	case "mips64el":
+		return "mips64le"
+	case "loongarch64":
+		return "loong64"
+	case "wasm32", "wasm64":
+		return "wasm"
+	}
+	return ""
 }
 
 // incomplete says why nothing can be chosen for a normalised platform, "" if something can.
