@@ -42,17 +42,25 @@ func reject(d *ocispec.Descriptor) Why {
 		return WhyMediaType
 	case d.Annotations[annotationReferenceType] == attestationManifest:
 		return WhyAttested
+	case isArtifact(d) && (platformless(d) || isUnknown(d)):
+		return WhyArtifact
 	case platformless(d):
-		if d.ArtifactType != "" && !mediatype.ImageConfig(d.ArtifactType) {
-			return WhyArtifact
-		}
 		return ""
 	case d.Platform.OS == "" || d.Platform.Architecture == "":
 		return WhyIncomplete
-	case strings.EqualFold(d.Platform.OS, unknown) || strings.EqualFold(d.Platform.Architecture, unknown):
+	case isUnknown(d):
 		return WhyAttested
 	}
 	return ""
+}
+
+func isArtifact(d *ocispec.Descriptor) bool {
+	return d.ArtifactType != "" && !mediatype.ImageConfig(d.ArtifactType)
+}
+
+// isUnknown reports whether an entry has the platform that attestations have.
+func isUnknown(d *ocispec.Descriptor) bool {
+	return d.Platform != nil && (strings.EqualFold(d.Platform.OS, unknown) || strings.EqualFold(d.Platform.Architecture, unknown))
 }
 
 // platformless reports whether an entry has no platform, or an empty one.

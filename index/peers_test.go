@@ -94,8 +94,10 @@ func TestNoMatchSaysWhatWasLeftOut(t *testing.T) {
 		entries []ocispec.Descriptor
 		text    string
 	}{
-		"an artifact":     {[]ocispec.Descriptor{artifact}, "no entry of the index is an image: artifact without platform (1)" + pull},
-		"artifacts":       {[]ocispec.Descriptor{bad, artifact, attested}, "no entry of the index is an image: artifact without platform (2), attestation (1)" + pull},
+		"an artifact": {[]ocispec.Descriptor{artifact}, "no entry of the index is an image: artifact without platform (1)" + pull},
+		"artifacts":   {[]ocispec.Descriptor{bad, artifact, attested}, "no entry of the index is an image: artifact without platform (2), attestation (1)" + pull},
+		"unknown platform": {[]ocispec.Descriptor{{MediaType: typeManifest, Digest: d, Size: 5, ArtifactType: "x/y", Platform: &ocispec.Platform{OS: "unknown", Architecture: "unknown"}}},
+			"no entry of the index is an image: artifact without platform (1)" + pull},
 		"bad digest":      {[]ocispec.Descriptor{bad}, "no entry of the index is an image: artifact without platform (1)"},
 		"no media type":   {[]ocispec.Descriptor{{Digest: d, Size: 5, Platform: linux}}, "no entry of the index is an image: media type is missing (1)"},
 		"other type":      {[]ocispec.Descriptor{{MediaType: "text/html", Digest: d, Size: 5, Platform: linux}}, "no entry of the index is an image: media type is no image's (1)"},
