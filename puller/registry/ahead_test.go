@@ -22,7 +22,7 @@ func TestWrongMemoryIsNoFailure(t *testing.T) {
 	opens := map[string]string{"token": "Bearer t2", "password": "Basic ", "nothing": ""}
 	for first, header := range map[string]string{"token": bearerOf("t1"), "password": "Basic realm=x"} {
 		for second, opened := range opens {
-			for _, status := range []int{400, 401, 403, 404, 405, 410, 422, 451} {
+			for _, status := range []int{400, 401, 403, 404, 405, 410, 422, 451, 500} {
 				for _, challenged := range []bool{false, true} {
 					if first == "password" && second == "password" {
 						continue

@@ -31,7 +31,7 @@ func reasons(contentType string, body []byte, secrets []string) []Code {
 	text := strings.TrimSpace(strings.TrimPrefix(string(body), "\ufeff"))
 	var document any
 	if strings.HasPrefix(text, "{") || strings.HasPrefix(text, "[") || strings.HasPrefix(text, `"`) {
-		if json.Unmarshal([]byte(text), &document) == nil {
+		if json.NewDecoder(strings.NewReader(text)).Decode(&document) == nil {
 			r.value(document, 0)
 			return r.found
 		}
@@ -120,6 +120,7 @@ func (r *reasonReader) value(v any, depth int) {
 
 // object reads a JSON object: its list of errors, then its own code and message.
 func (r *reasonReader) object(members map[string]any, depth int) {
+	before := len(r.found)
 	lower := make(map[string]any, len(members))
 	for _, name := range slices.Sorted(maps.Keys(members)) {
 		lower[strings.ToLower(name)] = members[name]
@@ -159,6 +160,14 @@ func (r *reasonReader) object(members map[string]any, depth int) {
 		}
 	}
 	r.add(code, strings.Join(parts, ": "))
+	if len(r.found) > before || depth == 0 {
+		return
+	}
+	for _, name := range slices.Sorted(maps.Keys(lower)) { // a list of reasons for each field
+		if list, ok := lower[name].([]any); ok {
+			r.value(list, depth+1)
+		}
+	}
 }
 
 // cutRunes shortens s to n characters and marks that it did.

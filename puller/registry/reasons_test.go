@@ -77,6 +77,8 @@ func TestReasonsAreNeverDropped(t *testing.T) {
 		`{"errors":[{"code":"DENIED","message":"no","detail":"quota used up"}]}`:    "DENIED: no: quota used up",
 		`{"code":"DENIED","message":"no","error":"really"}`:                         "DENIED: no: really",
 		`{"message":["quota","used up"]}`:                                           "quota; used up",
+		`{"errors":{"name":["quota"]}}`:                                             "quota",
+		`{"message":"quota"}{"x":1}`:                                                "quota",
 		`{"detail":[{"msg":"quota"}]}`:                                              "quota",
 		`{"code":"DENIED","message":"no"}`:                                          "DENIED: no",
 		`[{"message":"a"}]`:                                                         "a",

@@ -192,7 +192,7 @@ func (s *session) accepted(auth authorization) {
 func (s *session) next(ctx context.Context, auth authorization, a *answer, refused *content.Error) (authorization, error) {
 	switch {
 	case a.StatusCode == http.StatusBadRequest, a.StatusCode == http.StatusUnauthorized, a.StatusCode == http.StatusForbidden:
-	case auth.ahead && !s.without && a.StatusCode != http.StatusTooManyRequests && a.StatusCode < 500:
+	case auth.ahead && !s.without && a.StatusCode != http.StatusTooManyRequests && a.StatusCode <= http.StatusNotImplemented:
 		// The answer may be about the Authorization that nobody asked for: some
 		// registries say that what a token does not open does not exist.
 		s.misled, s.aheadWant = auth.token, auth.want
