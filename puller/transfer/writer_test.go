@@ -247,7 +247,7 @@ func TestManyConnectionsWithSlowWrites(t *testing.T) {
 			store.clean(t)
 		})
 	}
-	assert.Greater(t, most, 4, "connections")
+	assert.Greater(t, most, 2, "connections: their number is up to the timing, but there are several")
 }
 
 // A cuttingSource takes its time for answers, and ends some bodies early.
