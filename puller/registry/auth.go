@@ -71,17 +71,18 @@ func (k authKey) anywhere() authKey {
 	return k
 }
 
-// maxAuths is how many tokens are kept. Those that have expired go first.
+// maxAuths is how many tokens, origins and repositories are each remembered at most.
+// What was not used for longest goes first.
 const maxAuths = 4096
 
 // auths remembers how to authenticate, so that a challenge is met once.
 type auths struct {
 	mu      sync.Mutex
-	origins map[authKey]*originAuth // by keys without a repository
-	tokens  map[authKey]*tokenEntry
+	origins recent[authKey, *originAuth] // by keys without a repository
+	tokens  recent[authKey, *tokenEntry]
 	// opened says what opened a repository, where what is remembered of its origin
 	// does not say it: "basic" for the password, "open" for no Authorization.
-	opened map[authKey]string
+	opened recent[authKey, string]
 }
 
 // An originAuth is what one origin wants of one credential: the scheme of its
@@ -100,7 +101,7 @@ type originAuth struct {
 func (c *Client) Mask(cred credentials.Credential, text string) string {
 	secrets := secretsOf(cred)
 	c.auths.mu.Lock()
-	for key, e := range c.auths.tokens {
+	for key, e := range c.auths.tokens.all() {
 		if key.cred.Same(cred) {
 			secrets = append(secrets, e.token)
 		}
@@ -143,7 +144,7 @@ type flight struct {
 func (a *auths) forget(key authKey, token string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if e := a.tokens[key]; e != nil && e.token == token {
+	if e, _ := a.tokens.get(key); e != nil && e.token == token {
 		e.token = ""
 	}
 }
@@ -152,10 +153,7 @@ func (a *auths) forget(key authKey, token string) {
 func (a *auths) opens(key authKey, with string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.opened == nil || len(a.opened) >= maxAuths && a.opened[key] == "" {
-		a.opened = map[authKey]string{}
-	}
-	a.opened[key] = with
+	a.opened.put(key, with)
 }
 
 // token returns a token other than used: the one that is kept, or a new one, for
@@ -228,22 +226,11 @@ func early10(life time.Duration) time.Duration { return min(life/10, 10*time.Sec
 
 // entry returns the entry of a key, and makes room for it. The caller holds the lock.
 func (a *auths) entry(key authKey) *tokenEntry {
-	if e := a.tokens[key]; e != nil {
+	if e, ok := a.tokens.get(key); ok {
 		return e
 	}
-	if a.tokens == nil {
-		a.tokens = map[authKey]*tokenEntry{}
-	}
-	if len(a.tokens) >= maxAuths {
-		now := time.Now()
-		for k, e := range a.tokens {
-			if e.flight == nil && (now.After(e.renew) || len(a.tokens) >= maxAuths) {
-				delete(a.tokens, k)
-			}
-		}
-	}
 	e := &tokenEntry{}
-	a.tokens[key] = e
+	a.tokens.put(key, e)
 	return e
 }
 

@@ -34,16 +34,24 @@ func TestMemoryIsBounded(t *testing.T) {
 		for i := range 3 * maxAuths {
 			e := a.entry(authKey{repository: fmt.Sprint(i)})
 			e.token, e.renew = "t", time.Now().Add(time.Hour)
-			require.LessOrEqual(t, len(a.tokens), maxAuths)
+			require.LessOrEqual(t, a.tokens.len(), maxAuths)
 		}
-		kept := a.entry(authKey{repository: "kept"})
-		kept.token, kept.renew = "t", time.Now().Add(3*time.Hour)
-		time.Sleep(2 * time.Hour)
-		for i := range maxAuths - 1 {
+		used := authKey{repository: "used"}
+		kept := a.entry(used)
+		a.opens(used, "open")
+		for i := range 3 * maxAuths {
 			a.entry(authKey{repository: fmt.Sprint("more", i)})
-			require.LessOrEqual(t, len(a.tokens), maxAuths)
+			a.opens(authKey{repository: fmt.Sprint("more", i)}, "open")
+			if i%1000 == 0 {
+				require.Same(t, kept, a.entry(used), "what was used lately stays")
+				_, known := a.opened.get(used)
+				require.True(t, known)
+			}
+			require.LessOrEqual(t, a.tokens.len(), maxAuths)
+			require.LessOrEqual(t, a.opened.len(), maxAuths)
 		}
-		assert.Same(t, kept, a.tokens[authKey{repository: "kept"}], "what has expired goes first")
+		_, known := a.tokens.get(authKey{repository: "more0"})
+		assert.False(t, known, "what was not used for longest is forgotten")
 
 		var r rejections
 		for i := range 3 * maxRejections {

@@ -94,26 +94,23 @@ func (s *session) remembered() (auth authorization, want tokenRequest, wait chan
 	a := &s.ep.client.auths
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if e := a.tokens[s.key]; e != nil && e.token != "" {
+	if e, _ := a.tokens.get(s.key); e != nil && e.token != "" {
 		if e.fresh() {
 			return e.authorization(), tokenRequest{}, nil
 		}
 		return e.authorization(), e.wanted, nil // to be renewed
 	}
-	switch a.opened[s.key] {
+	switch opened, _ := a.opened.get(s.key); opened {
 	case "open":
 		return authorization{}, tokenRequest{}, nil
 	case "basic":
 		return basic(s.key.cred), tokenRequest{}, nil
 	}
-	o := a.origins[s.key.anywhere()]
+	o, _ := a.origins.get(s.key.anywhere())
 	switch {
 	case o == nil:
 		s.probe = &originAuth{probing: make(chan struct{})}
-		if a.origins == nil || len(a.origins) >= maxAuths {
-			a.origins = map[authKey]*originAuth{}
-		}
-		a.origins[s.key.anywhere()] = s.probe
+		a.origins.put(s.key.anywhere(), s.probe)
 	case o.probing != nil:
 		return authorization{}, tokenRequest{}, o.probing
 	case o.scheme == "basic":
@@ -248,8 +245,9 @@ func (s *session) passwordRefused(refused *content.Error) {
 	a := &s.ep.client.auths
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if o := a.origins[s.key.anywhere()]; o != nil && o.probing == nil && a.opened[s.key] == "" {
-		delete(a.origins, s.key.anywhere())
+	_, opened := a.opened.get(s.key)
+	if o, _ := a.origins.get(s.key.anywhere()); o != nil && o.probing == nil && !opened {
+		a.origins.delete(s.key.anywhere())
 	}
 }
 
@@ -331,11 +329,8 @@ func (s *session) challenged(ctx context.Context, auth authorization, c challeng
 func (s *session) remember(o *originAuth) {
 	a := &s.ep.client.auths
 	a.mu.Lock()
-	if a.origins == nil || len(a.origins) >= maxAuths {
-		a.origins = map[authKey]*originAuth{}
-	}
-	if now := a.origins[s.key.anywhere()]; now == nil || now.probing == nil || now == s.probe {
-		a.origins[s.key.anywhere()] = o
+	if now, _ := a.origins.get(s.key.anywhere()); now == nil || now.probing == nil || now == s.probe {
+		a.origins.put(s.key.anywhere(), o)
 	}
 	a.mu.Unlock()
 	s.end()
