@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# regctl 0.11.7 writes one more tag into an OCI layout and removes, with the same
+# command, every blob that index.json does not lead to.
+#
+# `regctl image copy ocidir://layout:v1 ocidir://layout:v2` adds a name and needs no
+# blob. The layout held a blob that no entry of index.json leads to: what a pull that
+# is under way has fetched so far looks like that, and so does an index that only an
+# annotation names. The blob is gone afterwards; exit status 0, nothing is printed
+# about it. A command that only reads (`regctl manifest get`) removes nothing.
+#
+# The script needs Go and its module proxy. It ends with 0 while this is so.
+set -euo pipefail
+dir=$(mktemp -d)
+trap 'chmod -R u+w "$dir"; rm -rf "$dir"' EXIT
+cd "$dir"
+export HOME=$dir
+GOPATH=$(go env GOPATH) GOBIN=$dir go install github.com/regclient/regclient/cmd/regctl@v0.11.7 >log 2>&1 || { cat log; exit 1; }
+
+blob() { # stores standard input under its digest and prints "digest size"
+	cat >blob.tmp
+	sum=$(sha256sum blob.tmp | cut -d' ' -f1)
+	size=$(wc -c <blob.tmp)
+	mv blob.tmp "layout/blobs/sha256/$sum"
+	echo "sha256:$sum $size"
+}
+mkdir -p layout/blobs/sha256
+printf '{"imageLayoutVersion":"1.0.0"}' >layout/oci-layout
+read -r config n < <(printf '{"architecture":"amd64","os":"linux","config":{},"rootfs":{"type":"layers","diff_ids":[]}}' | blob)
+type=application/vnd.oci.image.manifest.v1+json
+read -r manifest m < <(printf '{"schemaVersion":2,"mediaType":"%s","config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"%s","size":%d},"layers":[]}' "$type" "$config" "$n" | blob)
+printf '{"schemaVersion":2,"manifests":[{"mediaType":"%s","digest":"%s","size":%d,"annotations":{"org.opencontainers.image.ref.name":"v1"}}]}' "$type" "$manifest" "$m" >layout/index.json
+read -r other _ < <(printf 'a layer of an image that is being pulled' | blob)
+
+present() { [ -e "layout/blobs/sha256/${other#sha256:}" ] && echo yes || echo no; }
+{
+	./regctl manifest get ocidir://layout:v1 >/dev/null
+	echo "after a read: blob present: $(present)"
+	./regctl image copy ocidir://layout:v1 ocidir://layout:v2 2>&1
+	echo "after a copy of the tag: exit status $?, blob present: $(present)"
+	grep -o '"org.opencontainers.image.ref.name":"[^"]*"' layout/index.json
+} >got
+cat >want <<'EOF'
+after a read: blob present: yes
+ocidir://layout:v2
+after a copy of the tag: exit status 0, blob present: no
+"org.opencontainers.image.ref.name":"v1"
+"org.opencontainers.image.ref.name":"v2"
+EOF
+diff -u want got
+cat got
