@@ -103,7 +103,7 @@ func TestImageTriesEach(t *testing.T) {
 
 	gone, err := name.ParseReference("127.0.0.1:1/team/app:v1")
 	require.NoError(t, err)
-	_, err = Image(t.Context(), ring(t, gone, `"HOST":{"username":"a"},"HOST/team":{"username":"b"}`), gone)
+	_, err = Image(t.Context(), ring(t, gone, `"HOST":{"username":"a","password":"x"},"HOST/team":{"username":"b","password":"x"}`), gone)
 	require.ErrorAs(t, err, &failed)
 	assert.Len(t, failed.Attempts, 1, "no credential opens a registry that is not there")
 }
