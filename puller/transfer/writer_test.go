@@ -196,7 +196,9 @@ func TestCutWhileWriting(t *testing.T) {
 func TestManyConnectionsWithSlowWrites(t *testing.T) {
 	layers := [][]byte{random(1, 40<<20), random(2, 9<<20), random(3, 30<<20+1)}
 	most := 0
-	for seed := range uint64(8) {
+	// How many connections a pull comes to is up to the timing: more pulls are made
+	// until one of them has had many.
+	for seed := uint64(0); seed < 8 || seed < 40 && most <= 4; seed++ {
 		synctest.Test(t, func(t *testing.T) {
 			src := newFakeSource()
 			src.latency, src.perRead, src.readSize = 20*time.Millisecond, 4*time.Millisecond, 64<<10
@@ -219,7 +221,7 @@ func TestManyConnectionsWithSlowWrites(t *testing.T) {
 				return latency, 1 + rng.Int64N(4<<20), rng.IntN(6) == 0
 			}}
 			rt := transfer.New(transfer.Config{Source: cutting, Store: store, Memory: []int64{1, 0}[seed%2], Ranges: 6})
-			rt.Processors([]int{2, 16}[seed/4])
+			rt.Processors([]int{2, 16}[seed/4%2])
 			pulls := 0
 			for {
 				w := newWatcher(t)
@@ -247,7 +249,7 @@ func TestManyConnectionsWithSlowWrites(t *testing.T) {
 			store.clean(t)
 		})
 	}
-	assert.Greater(t, most, 2, "connections: their number is up to the timing, but there are several")
+	assert.Greater(t, most, 4, "connections")
 }
 
 // A cuttingSource takes its time for answers, and ends some bodies early.
