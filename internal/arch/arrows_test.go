@@ -40,6 +40,7 @@ var arrows = map[string][]string{
 	"internal/panics":     {},
 	"internal/redact":     {},
 	"internal/regular":    {},
+	"internal/rounds":     {},
 	"internal/strictjson": {},
 	"internal/mediatype":  {"github.com/opencontainers/image-spec"},
 }
