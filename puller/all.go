@@ -24,6 +24,10 @@ type Result struct {
 // no limit.
 const allUnlimited = 64
 
+// sequenceGrace is how long the loop of PullAll waits for a sequence whose own code
+// blocks.
+const sequenceGrace = 5 * time.Second
+
 // maxAsleep is how many images of PullAll may wait for a back-off's window, beside
 // those that are pulled.
 const maxAsleep = 256
@@ -39,11 +43,13 @@ const maxAsleep = 256
 // result: with the zero Request and an error that wraps ctx's cause. So a loop that sees
 // no error has seen all images that reqs gave.
 //
-// Breaking off cancels the pulls that run, and waits until they have stopped. reqs is
-// called from another goroutine. When the loop ends it has returned, unless its own
-// code, between two calls of yield, blocks for longer than 50 ms: then it is left
-// alone, and its next yield returns false. After a panic of reqs or of another callback
-// the loop panics with a [*PanicError], when the pulls that run have ended.
+// Breaking off cancels the pulls that run, and waits until they have stopped. PullAll
+// calls reqs from another goroutine, and its yield returns false from then on. The loop
+// ends when reqs has returned too, so reqs and the code behind the loop may share
+// variables without a lock. One limit remains: if the code of reqs itself blocks, between
+// two calls of yield, for more than 5 s after the break or the end of ctx, the loop ends
+// without it. After a panic of reqs or of another callback the loop panics with a
+// [*PanicError], when the pulls that run have ended.
 func (p *Puller) PullAll(ctx context.Context, reqs iter.Seq[Request]) iter.Seq2[Request, Result] {
 	return func(yield func(Request, Result) bool) {
 		if reqs == nil {
@@ -53,17 +59,21 @@ func (p *Puller) PullAll(ctx context.Context, reqs iter.Seq[Request]) iter.Seq2[
 		ctx, cancel := context.WithCancel(ctx)
 		all := p.pullAll(ctx, reqs)
 		var panicked *panics.Error // in a callback
-		end := func() {
+		stopPulls := func() {
 			cancel()
 			for r := range all.results { // until all have stopped
 				panicked = cmp.Or(panicked, r.panicked)
 			}
-			panicked = cmp.Or(panicked, all.feed.stop())
+		}
+		stopAll := func() {
+			stopPulls()
+			all.feed.wait(sequenceGrace)
+			panicked = cmp.Or(panicked, all.feed.panic())
 		}
 		looping := true
 		defer func() {
 			if looping { // its body panicked
-				end()
+				stopAll()
 			}
 		}()
 		broken, yielded := false, false
@@ -78,14 +88,20 @@ func (p *Puller) PullAll(ctx context.Context, reqs iter.Seq[Request]) iter.Seq2[
 			}
 		}
 		err := cause()
-		looping = false
-		end()
-		panicked.Raise()
-		// A sequence that ends itself because ctx has ended looks complete.
-		if !broken && err != nil && (all.dropped || !yielded || !all.feed.complete()) {
-			rest := &Error{Reason: ErrImagePull, Err: fmt.Errorf("the images that remained were not begun: %w", err)}
-			yield(Request{}, Result{Err: rest})
+		if !broken && panicked == nil && err != nil {
+			// The caller learns of the end at once, even if the sequence blocks.
+			stopPulls()
+			all.feed.wait(leaveGrace)
+			panicked = cmp.Or(panicked, all.feed.panic())
+			// A sequence that ends itself because ctx has ended looks complete.
+			if panicked == nil && (all.dropped || !yielded || !all.feed.complete()) {
+				rest := &Error{Reason: ErrImagePull, Err: fmt.Errorf("the images that remained were not begun: %w", err)}
+				yield(Request{}, Result{Err: rest})
+			}
 		}
+		looping = false
+		stopAll()
+		panicked.Raise()
 	}
 }
 
@@ -143,11 +159,8 @@ type feed struct {
 	next chan Request
 	done chan struct{} // closed when the sequence has returned
 
-	mu       sync.Mutex
-	yielding bool // the sequence stands in yield, or was told there to end
-
-	cut      bool // yield has returned false; read after done
-	panicked *panics.Error
+	cut      bool          // yield has returned false; read after done
+	panicked *panics.Error // read after done
 }
 
 func newFeed(ctx context.Context, reqs iter.Seq[Request]) *feed {
@@ -159,10 +172,8 @@ func newFeed(ctx context.Context, reqs iter.Seq[Request]) *feed {
 	}
 	go panics.Catch(func() {
 		reqs(func(req Request) bool {
-			f.setYielding(true)
 			select {
 			case f.next <- req:
-				f.setYielding(false)
 				return true
 			case <-ctx.Done():
 				f.cut = true
@@ -174,18 +185,6 @@ func newFeed(ctx context.Context, reqs iter.Seq[Request]) *feed {
 		close(f.done)
 	})
 	return f
-}
-
-func (f *feed) setYielding(on bool) {
-	f.mu.Lock()
-	f.yielding = on
-	f.mu.Unlock()
-}
-
-func (f *feed) isYielding() bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.yielding
 }
 
 // take returns the next request; ok is false if there is none, or ctx has ended.
@@ -202,24 +201,24 @@ func (f *feed) take(ctx context.Context) (req Request, ok bool) {
 	return Request{}, false
 }
 
-// stop waits until the sequence has returned, after the context has ended, and returns
-// its panic. A sequence that does not come to its next yield is left alone.
-func (f *feed) stop() *panics.Error {
-	if f.isYielding() {
-		<-f.done
-	}
-	timer := time.NewTimer(leaveGrace)
+// wait waits until the sequence has returned, at most for limit.
+func (f *feed) wait(limit time.Duration) {
+	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	select {
 	case <-f.done:
-		return f.panicked
 	case <-timer.C:
 	}
-	if f.isYielding() { // it has come there meanwhile, and is on its way out
-		<-f.done
+}
+
+// panic returns the panic of a sequence that has ended by one.
+func (f *feed) panic() *panics.Error {
+	select {
+	case <-f.done:
 		return f.panicked
+	default:
+		return nil
 	}
-	return nil
 }
 
 // complete reports whether the sequence came to its own end.

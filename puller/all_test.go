@@ -430,23 +430,78 @@ func TestPullAllSequenceHasReturned(t *testing.T) {
 	}
 }
 
-// TestPullAllLeavesASequenceThatBlocks holds that the loop ends although the sequence
-// waits in its own code, and what it is told when it comes to its next yield.
-func TestPullAllLeavesASequenceThatBlocks(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, Config{})
-		release, goOn := make(chan struct{}), make(chan bool, 1)
-		begin := time.Now()
-		for _, r := range w.PullAll(t.Context(), func(yield func(Request) bool) {
-			yield(Request{Image: "a.example/app:1"})
-			<-release
-			goOn <- yield(Request{Image: "a.example/app:2"})
-		}) {
-			assert.NoError(t, r.Err)
-			break
-		}
-		assert.Equal(t, leaveGrace, time.Since(begin))
-		close(release)
-		assert.False(t, <-goOn)
-	})
+// TestPullAllWaitsForASequenceThatIsSlow holds that the loop does not end before a
+// sequence whose own code takes seconds: -race would report the shared variable.
+func TestPullAllWaitsForASequenceThatIsSlow(t *testing.T) {
+	for _, stop := range []string{"break", "panic", "end of the context"} {
+		t.Run(stop, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, Config{})
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				returned := false
+				func() {
+					defer func() { _ = recover() }()
+					for range w.PullAll(ctx, func(yield func(Request) bool) {
+						defer func() {
+							time.Sleep(2 * time.Second)
+							returned = true
+						}()
+						yield(Request{Image: "a.example/app:1"})
+						time.Sleep(2 * time.Second)
+						yield(Request{Image: "a.example/app:2"})
+					}) {
+						switch stop {
+						case "break":
+							return
+						case "panic":
+							panic(stop)
+						}
+						cancel()
+					}
+				}()
+				assert.True(t, returned)
+			})
+		})
+	}
+}
+
+// TestPullAllEndsWithoutASequenceThatBlocks holds that the loop ends although the code of
+// the sequence waits for ever, that the end of the context is reported at once, and what
+// the sequence sees when it comes to its next yield.
+func TestPullAllEndsWithoutASequenceThatBlocks(t *testing.T) {
+	for _, stop := range []string{"break", "end of the context"} {
+		t.Run(stop, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, Config{})
+				ctx, cancel := context.WithCancelCause(t.Context())
+				why := errors.New("the node is shutting down")
+				release, goOn := make(chan struct{}), make(chan bool, 1)
+				begin := time.Now()
+				failed := 0
+				for _, r := range w.PullAll(ctx, func(yield func(Request) bool) {
+					yield(Request{Image: "a.example/app:1"})
+					<-release
+					goOn <- yield(Request{Image: "a.example/app:2"})
+				}) {
+					if r.Err != nil {
+						failed++
+						assert.ErrorIs(t, r.Err, why)
+						assert.Equal(t, leaveGrace, time.Since(begin))
+						continue
+					}
+					if stop == "break" {
+						break
+					}
+					cancel(why)
+				}
+				assert.LessOrEqual(t, time.Since(begin), sequenceGrace+leaveGrace)
+				assert.GreaterOrEqual(t, time.Since(begin), sequenceGrace)
+				assert.Equal(t, stop != "break", failed == 1)
+				close(release)
+				assert.False(t, <-goOn)
+				cancel(nil)
+			})
+		})
+	}
 }
