@@ -37,6 +37,7 @@ var arrows = map[string][]string{
 	"internal/realtest":   {"*"},
 	"internal/verify":     {"github.com/opencontainers/go-digest"},
 	"internal/ports":      {},
+	"internal/expiring":   {},
 	"internal/panics":     {},
 	"internal/redact":     {},
 	"internal/regular":    {},

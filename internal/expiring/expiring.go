@@ -1,0 +1,148 @@
+// Package expiring has a map for what a long-running process remembers: each entry has
+// a time after which it is gone, and there are never more than a fixed number of them.
+package expiring
+
+import (
+	"container/list"
+	"iter"
+	"sync"
+	"time"
+)
+
+// defaultMax is how many entries a Map holds whose Max is zero.
+const defaultMax = 4096
+
+// A Map holds at most Max entries. When it is full, a new entry takes the place of
+// the one that was not used for the longest time, where Get and Put are uses. The
+// zero Map is empty and ready for use. Its methods may be called concurrently.
+//
+// An entry whose time is over is never returned. Its memory is freed at the latest
+// when as many new keys were put as the map has entries, so that secrets and large
+// values do not stay because no caller asks for them again.
+type Map[K comparable, V any] struct {
+	// Max is how many entries the map holds; zero means 4096. It must not be changed
+	// after the first Put.
+	Max int
+
+	mu      sync.Mutex
+	entries map[K]*list.Element // of order
+	order   list.List           // of *entry[K, V]; the one used last is at the back
+	puts    int                 // since expired entries were last looked for
+}
+
+type entry[K comparable, V any] struct {
+	key   K
+	value V
+	until time.Time // zero: for ever
+}
+
+func (e *entry[K, V]) expired(now time.Time) bool {
+	return !e.until.IsZero() && !now.Before(e.until)
+}
+
+// Get returns the value of k, if there is an entry whose time is not over.
+func (m *Map[K, V]) Get(k K) (V, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if e := m.live(k, time.Now()); e != nil {
+		return e.value, true
+	}
+	var none V
+	return none, false
+}
+
+// Put sets the value of k until a time, which does not belong to the entry's life
+// itself. A zero time means for ever. Put reports whether k is new, which means that
+// Get would have returned nothing.
+func (m *Map[K, V]) Put(k K, v V, until time.Time) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := time.Now()
+	if e := m.live(k, now); e != nil {
+		e.value, e.until = v, until
+		return false
+	}
+	if m.puts++; m.puts > m.order.Len() { // spreads the cost over the calls
+		m.sweep(now)
+		m.puts = 0
+	}
+	limit := m.Max
+	if limit <= 0 {
+		limit = defaultMax
+	}
+	for m.order.Len() >= limit {
+		m.remove(m.order.Front())
+	}
+	if m.entries == nil {
+		m.entries = map[K]*list.Element{}
+	}
+	m.entries[k] = m.order.PushBack(&entry[K, V]{k, v, until})
+	return true
+}
+
+// Delete removes the entry of k, if there is one.
+func (m *Map[K, V]) Delete(k K) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if at := m.entries[k]; at != nil {
+		m.remove(at)
+	}
+}
+
+// All yields the entries whose time is not over, as they are when the loop begins.
+// That is not a use of them. The loop may call the methods of m.
+func (m *Map[K, V]) All() iter.Seq2[K, V] {
+	return func(yield func(K, V) bool) {
+		for _, e := range m.snapshot() {
+			if !yield(e.key, e.value) {
+				return
+			}
+		}
+	}
+}
+
+func (m *Map[K, V]) snapshot() []entry[K, V] {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := time.Now()
+	all := make([]entry[K, V], 0, m.order.Len())
+	for at := m.order.Front(); at != nil; at = at.Next() {
+		if e := at.Value.(*entry[K, V]); !e.expired(now) {
+			all = append(all, *e)
+		}
+	}
+	return all
+}
+
+// live returns the entry of k and marks it as used; nil if there is none or its time is
+// over. The caller holds the lock.
+func (m *Map[K, V]) live(k K, now time.Time) *entry[K, V] {
+	at := m.entries[k]
+	if at == nil {
+		return nil
+	}
+	e := at.Value.(*entry[K, V])
+	if e.expired(now) {
+		m.remove(at)
+		return nil
+	}
+	m.order.MoveToBack(at)
+	return e
+}
+
+// sweep removes what has expired. The caller holds the lock.
+func (m *Map[K, V]) sweep(now time.Time) {
+	for at := m.order.Front(); at != nil; {
+		next := at.Next()
+		if at.Value.(*entry[K, V]).expired(now) {
+			m.remove(at)
+		}
+		at = next
+	}
+}
+
+// remove takes an entry out. The caller holds the lock.
+func (m *Map[K, V]) remove(at *list.Element) {
+	delete(m.entries, at.Value.(*entry[K, V]).key)
+	m.order.Remove(at)
+}

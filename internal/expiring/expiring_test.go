@@ -1,0 +1,139 @@
+package expiring
+
+import (
+	"fmt"
+	"maps"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+)
+
+func in(d time.Duration) time.Time { return time.Now().Add(d) }
+
+func TestEntryIsGoneAtItsTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var m Map[string, int]
+		assert.True(t, m.Put("minute", 1, in(time.Minute)))
+		assert.True(t, m.Put("ever", 2, time.Time{}))
+		time.Sleep(time.Minute - 1)
+		v, ok := m.Get("minute")
+		assert.Equal(t, 1, v)
+		assert.True(t, ok)
+		time.Sleep(1)
+		v, ok = m.Get("minute")
+		assert.Zero(t, v)
+		assert.False(t, ok, "the time itself does not belong to the entry's life")
+		assert.Equal(t, map[string]int{"ever": 2}, maps.Collect(m.All()))
+		time.Sleep(1000 * time.Hour)
+		_, ok = m.Get("ever")
+		assert.True(t, ok)
+	})
+}
+
+func TestPutReportsWhetherTheKeyIsNew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var m Map[string, int]
+		assert.True(t, m.Put("a", 1, in(time.Minute)))
+		assert.False(t, m.Put("a", 2, in(2*time.Minute)))
+		v, _ := m.Get("a")
+		assert.Equal(t, 2, v)
+		time.Sleep(time.Minute)
+		_, ok := m.Get("a")
+		assert.True(t, ok, "the second Put set another time")
+		time.Sleep(time.Minute)
+		assert.True(t, m.Put("a", 3, in(time.Minute)), "the entry before it has expired")
+		m.Delete("a")
+		m.Delete("unknown")
+		assert.True(t, m.Put("a", 4, in(time.Minute)))
+	})
+}
+
+func TestLeastRecentlyUsedMakesRoom(t *testing.T) {
+	m := Map[string, int]{Max: 3}
+	for i, k := range []string{"a", "b", "c"} {
+		m.Put(k, i, time.Time{})
+	}
+	m.Get("a")
+	m.Put("b", 10, time.Time{})
+	for range m.All() { // not a use, or "c" would be as new as the others
+	}
+	m.Put("d", 3, time.Time{})
+	assert.Equal(t, map[string]int{"a": 0, "b": 10, "d": 3}, maps.Collect(m.All()))
+	m.Put("e", 4, time.Time{})
+	m.Put("f", 5, time.Time{})
+	assert.Equal(t, map[string]int{"d": 3, "e": 4, "f": 5}, maps.Collect(m.All()))
+}
+
+func TestExpiredEntriesMakeRoomFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := Map[int, string]{Max: 4}
+		m.Put(1, "stays", time.Time{})
+		for k := 2; k <= 4; k++ {
+			m.Put(k, "expires", in(time.Second))
+		}
+		time.Sleep(time.Second)
+		m.puts = len(m.entries) // the next Put looks for what has expired
+		m.Put(5, "new", time.Time{})
+		assert.Equal(t, map[int]string{1: "stays", 5: "new"}, maps.Collect(m.All()))
+	})
+}
+
+func TestNeverMoreThanMaxAndNothingExpiredIsKeptForLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, limit := range []int{1, 2, 100, 0} {
+			m := Map[int, int]{Max: limit}
+			most := limit
+			if most == 0 {
+				most = defaultMax
+			}
+			for k := range 2*most + 10 {
+				m.Put(k, k, in(time.Minute))
+				assert.LessOrEqual(t, len(m.entries), most)
+				assert.Equal(t, len(m.entries), m.order.Len())
+			}
+			assert.Len(t, m.entries, most)
+			time.Sleep(time.Minute)
+			for range 2 * most { // Puts of new keys; each expires at once
+				m.Put(-1, 0, in(-1))
+			}
+			assert.LessOrEqual(t, len(m.entries), 1, "limit %d", limit)
+		}
+	})
+}
+
+func TestLoopMayStopAndChangeTheMap(t *testing.T) {
+	var m Map[int, int]
+	for k := range 5 {
+		m.Put(k, k, time.Time{})
+	}
+	seen := 0
+	for k := range m.All() {
+		m.Delete(k)
+		if seen++; seen == 3 {
+			break
+		}
+	}
+	assert.Equal(t, map[int]int{3: 3, 4: 4}, maps.Collect(m.All()))
+}
+
+func TestConcurrentUse(t *testing.T) {
+	m := Map[string, int]{Max: 16}
+	var all sync.WaitGroup
+	for g := range 8 {
+		all.Go(func() {
+			for i := range 200 {
+				k := fmt.Sprint(i % (16 + g))
+				m.Put(k, i, in(time.Hour))
+				m.Get(k)
+				for range m.All() {
+				}
+				m.Delete(k)
+			}
+		})
+	}
+	all.Wait()
+	assert.Empty(t, maps.Collect(m.All()))
+}
