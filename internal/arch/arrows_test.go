@@ -42,6 +42,8 @@ var arrows = map[string][]string{
 	"internal/redact":     {},
 	"internal/regular":    {},
 	"internal/rounds":     {},
+	"internal/share":      {},
+	"internal/spans":      {},
 	"internal/strictjson": {},
 	"internal/mediatype":  {"github.com/opencontainers/image-spec"},
 }

@@ -1,0 +1,191 @@
+// Package share lets callers that need the same thing at the same time share one run
+// of the work that brings it.
+//
+// In all uses the same rules hold. One run is under way for a key. A caller whose
+// context ends leaves alone, and the run goes on for the others. The run is cancelled
+// when the last caller has left; who comes after that gets a run of its own. The run
+// has the values of the context of the caller that began it, but not its end. A panic
+// of the work reaches every caller that waits, as package panics says.
+//
+// A [Calls] is enough where callers only wait for an answer. With a [Group] the
+// callers are known one by one, and the work can start later than the run.
+package share
+
+import (
+	"context"
+	"slices"
+	"sync"
+
+	"github.com/pullkit/pullkit/internal/panics"
+)
+
+// A Group holds the runs that are under way, by their keys K. W is what a caller that
+// waits is known by, and V what the callers of a run share: its state and its result.
+// The zero Group is ready for use.
+//
+// The Group's lock is held only inside its methods. A caller that has a lock of its
+// own takes that one first.
+type Group[K, W comparable, V any] struct {
+	mu   sync.Mutex
+	runs map[K]*Run[K, W, V]
+}
+
+// A Run is one run of the work, which several callers may wait for.
+type Run[K, W comparable, V any] struct {
+	// Value is what Join's newValue returned.
+	Value V
+
+	group    *Group[K, W, V]
+	key      K
+	ctx      context.Context
+	cancel   context.CancelFunc
+	waiters  []W           // those that have not left; guarded by the group's lock
+	done     chan struct{} // closed when the run has ended
+	panicked *panics.Error // set before done is closed
+}
+
+// Join adds waiter to the callers that wait for the run of key. If no run is under
+// way, Join makes one, with the value that newValue returns, and first is true: then
+// the caller has to see to it that Go is called, unless all callers leave before that.
+func (g *Group[K, W, V]) Join(ctx context.Context, key K, waiter W, newValue func() V) (run *Run[K, W, V], first bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	run, ok := g.runs[key]
+	if !ok {
+		run = &Run[K, W, V]{Value: newValue(), group: g, key: key, done: make(chan struct{})}
+		run.ctx, run.cancel = context.WithCancel(context.WithoutCancel(ctx))
+		if g.runs == nil {
+			g.runs = map[K]*Run[K, W, V]{}
+		}
+		g.runs[key] = run
+	}
+	run.waiters = append(run.waiters, waiter)
+	return run, !ok
+}
+
+// Len is the number of runs that callers can join.
+func (g *Group[K, W, V]) Len() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.runs)
+}
+
+// Waiting is the number of callers that wait for the run of key.
+func (g *Group[K, W, V]) Waiting(key K) int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if run := g.runs[key]; run != nil {
+		return len(run.waiters)
+	}
+	return 0
+}
+
+// Values returns the values of the runs that callers can join.
+func (g *Group[K, W, V]) Values() []V {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	values := make([]V, 0, len(g.runs))
+	for _, run := range g.runs {
+		values = append(values, run.Value)
+	}
+	return values
+}
+
+// Go does the work in a goroutine of its own. When work has returned or panicked, no
+// caller can join the run any more, settle is called with the callers that have not
+// left, and the run is done. settle is called with the Group's lock held; nil means
+// that there is nothing to do.
+func (r *Run[K, W, V]) Go(work func(context.Context), settle func(waiters []W, panicked *panics.Error)) {
+	go panics.Catch(func() { work(r.ctx) }, func(panicked *panics.Error) {
+		r.cancel()
+		r.panicked = panicked
+		r.group.mu.Lock()
+		defer r.group.mu.Unlock()
+		r.forget()
+		if settle != nil {
+			settle(r.waiters, panicked)
+		}
+		close(r.done)
+	})
+}
+
+// Context is the context of the run: it ends with the run, and when the last caller
+// has left.
+func (r *Run[K, W, V]) Context() context.Context { return r.ctx }
+
+// Done is closed when the run has ended. It is never closed if Go is never called.
+func (r *Run[K, W, V]) Done() <-chan struct{} { return r.done }
+
+// Raise panics if the work has. It may be called when Done is closed.
+func (r *Run[K, W, V]) Raise() { r.panicked.Raise() }
+
+// Waiters returns the callers that wait for the run and have not left.
+func (r *Run[K, W, V]) Waiters() []W {
+	r.group.mu.Lock()
+	defer r.group.mu.Unlock()
+	return slices.Clone(r.waiters)
+}
+
+// Leave removes waiter. If no caller is left, the run's context ends, a later caller
+// begins another run, and last is true.
+func (r *Run[K, W, V]) Leave(waiter W) (last bool) {
+	r.group.mu.Lock()
+	defer r.group.mu.Unlock()
+	if i := slices.Index(r.waiters, waiter); i >= 0 {
+		r.waiters = slices.Delete(r.waiters, i, i+1)
+	}
+	if len(r.waiters) > 0 {
+		return false
+	}
+	r.cancel()
+	r.forget()
+	return true
+}
+
+// forget takes r out of the group, unless another run has taken its place. The lock
+// is held.
+func (r *Run[K, W, V]) forget() {
+	if r.group.runs[r.key] == r {
+		delete(r.group.runs, r.key)
+	}
+}
+
+// Calls lets callers that ask the same question at the same time share the answer.
+// The zero Calls is ready for use.
+type Calls[K comparable, V any] struct {
+	group Group[K, *caller, *answer[V]]
+}
+
+// A caller has a size, so that no two have one address.
+type caller struct{ _ byte }
+
+type answer[V any] struct {
+	value V
+	err   error
+}
+
+// Do calls fn and returns what it returns, or waits for a call of fn that is under way
+// for key. If ctx ends before that, Do returns the cause of that end.
+func (c *Calls[K, V]) Do(ctx context.Context, key K, fn func(context.Context) (V, error)) (V, error) {
+	self := &caller{}
+	run, first := c.group.Join(ctx, key, self, func() *answer[V] { return &answer[V]{} })
+	got := run.Value
+	if first {
+		run.Go(func(ctx context.Context) { got.value, got.err = fn(ctx) }, nil)
+	}
+	select {
+	case <-run.Done():
+		run.Raise()
+		return got.value, got.err
+	case <-ctx.Done():
+		run.Leave(self)
+		var zero V
+		return zero, context.Cause(ctx)
+	}
+}
+
+// Len is the number of calls under way.
+func (c *Calls[K, V]) Len() int { return c.group.Len() }
+
+// Waiting is the number of callers that wait for the call under way for key.
+func (c *Calls[K, V]) Waiting(key K) int { return c.group.Waiting(key) }
