@@ -199,7 +199,7 @@ func TestNoMatchError(t *testing.T) {
 	add(ocispec.Platform{OS: "windows", Architecture: "amd64", OSVersion: "10\n", OSFeatures: []string{"\"a b\""}})
 	add(ocispec.Platform{OS: "linux", Architecture: strings.Repeat("x", 10000)})
 	_, err = index.Select(idx, want)
-	assert.EqualError(t, err, `no match for linux/riscv64; available: linux/amd64, lin\x1b[2J\nux/\u00e9/\u202e, `+
+	assert.EqualError(t, err, `no match for linux/riscv64; available: linux/amd64, lin\x1b[2J\x0aux/é/\u202e, `+
 		`windows(10%0A+%22a%20b%22)/amd64, linux/`+strings.Repeat("x", 74)+"...")
 
 	for i := range 1000 {

@@ -5,11 +5,11 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/internal/redact"
 )
 
 // What the errors of this package are, for errors.Is.
@@ -63,7 +63,7 @@ type PlatformError struct {
 
 // Error quotes the input, cut, and gives the reason.
 func (e *PlatformError) Error() string {
-	return "platform " + strconv.Quote(cut(e.Input, 80)) + ": " + e.Reason
+	return "platform " + redact.Quote(e.Input, 80) + ": " + e.Reason
 }
 
 // Is makes the error an ErrPlatform.
@@ -138,17 +138,5 @@ func (e *NoMatchError) leftOut() string {
 // Is makes the error an ErrNoMatch.
 func (e *NoMatchError) Is(target error) bool { return target == ErrNoMatch }
 
-// printable is FormatPlatform with a stranger's control characters escaped, cut
-// to a sane length.
-func printable(p ocispec.Platform) string {
-	s := strconv.QuoteToASCII(cut(FormatPlatform(p), 80))
-	return s[1 : len(s)-1]
-}
-
-// cut shortens s to n bytes.
-func cut(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	return strings.ToValidUTF8(s[:n], "") + "..."
-}
+// printable is FormatPlatform, escaped and cut, because p may be a stranger's.
+func printable(p ocispec.Platform) string { return redact.Escape(FormatPlatform(p), 80) }

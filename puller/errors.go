@@ -3,10 +3,8 @@ package puller
 import (
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/pullkit/pullkit/credentials"
 	"github.com/pullkit/pullkit/internal/redact"
@@ -293,15 +291,6 @@ func round(d time.Duration) time.Duration {
 // maxName is the number of bytes of an image's name that texts repeat.
 const maxName = 300
 
-func quote(s string) string { return strconv.Quote(cutText(s)) }
+func quote(s string) string { return redact.Quote(s, maxName) }
 
-func cutText(s string) string {
-	if len(s) <= maxName {
-		return s
-	}
-	cut := maxName
-	for cut > 0 && !utf8.RuneStart(s[cut]) {
-		cut--
-	}
-	return s[:cut] + "..."
-}
+func cutText(s string) string { return redact.Cut(s, maxName) }

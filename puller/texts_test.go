@@ -80,7 +80,7 @@ func TestErrorTexts(t *testing.T) {
 			`pull QPS exceeded`,
 		}, {
 			&Error{Reason: ErrImagePull, Image: "a\nb\x1b[31m" + strings.Repeat("x", 400), Err: errors.New("bad\r\ntext")},
-			`image "a\nb\x1b[31m` + strings.Repeat("x", 292) + `...": ErrImagePull: bad\x0d\x0atext`,
+			`image "a\nb\x1b[31m` + strings.Repeat("x", 292) + `"...: ErrImagePull: bad\x0d\x0atext`,
 			`bad\x0d\x0atext`,
 		},
 	}

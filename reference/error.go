@@ -2,7 +2,8 @@ package reference
 
 import (
 	"fmt"
-	"unicode/utf8"
+
+	"github.com/pullkit/pullkit/internal/redact"
 )
 
 // A Part is the part of a name that a [ParseError] is about.
@@ -110,15 +111,12 @@ func (e *ParseError) Error() string {
 // Unwrap returns the reason, for errors.Is.
 func (e *ParseError) Unwrap() error { return e.Err }
 
-// quote quotes s, or the beginning of it.
+// quote quotes s, or the beginning of it and how long s is.
 func quote(s string) string {
 	const limit = 300
-	if len(s) <= limit {
-		return fmt.Sprintf("%q", s)
+	quoted := redact.Quote(s, limit)
+	if len(s) > limit {
+		quoted += fmt.Sprintf(" (%d bytes)", len(s))
 	}
-	n := limit
-	for n > limit-utf8.UTFMax && !utf8.RuneStart(s[n]) {
-		n--
-	}
-	return fmt.Sprintf("%q... (%d bytes)", s[:n], len(s))
+	return quoted
 }

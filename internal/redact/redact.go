@@ -37,7 +37,7 @@ func Text(s string, secrets ...string) string {
 	s = maskURLs(s)
 	s = escape(s)
 	// Escaping may have spelled out a secret anew.
-	return cut(mask(s, forms))
+	return Cut(mask(s, forms), Limit-len(dots))
 }
 
 // Secrets returns s with the secrets masked, and otherwise as it is. It is for
@@ -294,17 +294,4 @@ func escape(s string) string {
 		}
 	}
 	return b.String()
-}
-
-// cut shortens s to Limit bytes and says so.
-func cut(s string) string {
-	if len(s) <= Limit {
-		return s
-	}
-	const dots = "..."
-	n := Limit - len(dots)
-	for n > 0 && !utf8.RuneStart(s[n]) {
-		n--
-	}
-	return s[:n] + dots
 }

@@ -125,10 +125,10 @@ func failf(kind content.Kind, host, format string, args ...any) *content.Error {
 	return fail(kind, host, fmt.Errorf(format, args...))
 }
 
-// quote shows at most n characters of what a stranger sent. Secrets are masked
-// before it is cut: of a half one nobody could tell that it is one.
+// quote quotes at most n bytes of what a stranger sent. Secrets are masked before
+// it is cut, because half a secret is not recognised any more.
 func quote(s string, n int, secrets []string) string {
-	return fmt.Sprintf("%.*q", n, redact.Secrets(s, secrets...))
+	return redact.Quote(redact.Secrets(s, secrets...), n)
 }
 
 // quoteURL quotes a text that should be a URL and is not. Its query and user info
