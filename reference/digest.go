@@ -1,48 +1,31 @@
 package reference
 
 import (
+	"errors"
 	"strings"
 
-	// go-digest knows an algorithm only where the program links its package, and
-	// panics or calls the digest unsupported elsewhere. What Digest returns shall
-	// be of use in programs that import nothing but this package.
-	_ "crypto/sha256"
-	_ "crypto/sha512"
+	"github.com/opencontainers/go-digest"
+	"github.com/pullkit/pullkit/internal/verify"
 )
 
-// checkDigest looks at a digest. The algorithms are a list of our own, so that
-// the answer does not depend on which hash packages a program links, as
-// go-digest's does.
+// checkDigest returns what is wrong with a digest, "" if nothing is.
 func checkDigest(s string) Reason {
-	algorithm, encoded, ok := strings.Cut(s, ":")
-	digits := 0
-	switch algorithm {
-	case "sha256":
-		digits = 64
-	case "sha384":
-		digits = 96
-	case "sha512":
-		digits = 128
-	case "":
-		if s == "" {
-			return ErrMissing
-		}
-		return ErrDigest
-	default:
-		if ok && isAlgorithm(algorithm) {
-			return ErrAlgorithm
-		}
-		return ErrDigest
+	if s == "" {
+		return ErrMissing
 	}
-	if len(encoded) != digits || !allHex(encoded) {
-		return ErrDigest
+	err := verify.Digest(digest.Digest(s))
+	if err == nil {
+		return ""
 	}
-	return ""
+	if algorithm, _, _ := strings.Cut(s, ":"); errors.Is(err, verify.ErrAlgorithm) && isAlgorithm(algorithm) {
+		return ErrAlgorithm
+	}
+	return ErrDigest
 }
 
 // isAlgorithm reports whether s has the form of an algorithm's name: letters
-// and digits, joined by one of "+._-" (OCI image specification, digests; upper
-// case, too, so that SHA256 is told that it is unknown).
+// and digits, joined by one of "+._-" (OCI image specification, digests). Upper
+// case is included, so that the error for SHA256 says that the algorithm is unknown.
 func isAlgorithm(s string) bool {
 	run := 0
 	for i := range len(s) {

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/opencontainers/go-digest"
+	"github.com/pullkit/pullkit/internal/redact"
 )
 
 // ErrAlgorithm is wrapped by errors for digests of an algorithm other than
@@ -23,7 +24,7 @@ var ErrAlgorithm = errors.New("unsupported digest algorithm")
 func Digest(d digest.Digest) error {
 	algorithm, encoded, ok := strings.Cut(string(d), ":")
 	if !ok {
-		return fmt.Errorf("digest %.80q has no algorithm", string(d))
+		return fmt.Errorf("digest %s has no algorithm", redact.Quote(string(d), 80))
 	}
 	size := 0
 	switch algorithm {
@@ -34,14 +35,14 @@ func Digest(d digest.Digest) error {
 	case "sha512":
 		size = sha512.Size
 	default:
-		return fmt.Errorf("digest %.80q: %w", string(d), ErrAlgorithm)
+		return fmt.Errorf("digest %s: %w", redact.Quote(string(d), 80), ErrAlgorithm)
 	}
 	if len(encoded) != 2*size {
-		return fmt.Errorf("digest %.80q: %d hex digits, want %d", string(d), len(encoded), 2*size)
+		return fmt.Errorf("digest %s: %d hex digits, want %d", redact.Quote(string(d), 80), len(encoded), 2*size)
 	}
 	for i := range len(encoded) {
 		if c := encoded[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
-			return fmt.Errorf("digest %.80q: not lower-case hex", string(d))
+			return fmt.Errorf("digest %s: not lower-case hex", redact.Quote(string(d), 80))
 		}
 	}
 	return nil
