@@ -11,50 +11,50 @@ import (
 
 // class decides what a document is, from what the server told, its mediaType
 // and its keys, and refuses it where they do not agree.
-func (d *raw) class(told class) (class, error) {
-	named := classify(d.mediaType)
+func (d *raw) class(told mediatype.Class) (mediatype.Class, error) {
+	named := mediatype.ClassOf(d.mediaType)
 	switch {
-	case named == classSchema1 || d.versioned && d.schemaVersion == 1:
+	case named == mediatype.Schema1 || d.versioned && d.schemaVersion == 1:
 		return 0, invalid(RuleMediaType, "Docker's schema 1 is not supported")
-	case d.mediaType != "" && named == classUnknown:
+	case d.mediaType != "" && named == mediatype.Unknown:
 		return 0, invalid(RuleMediaType, "unknown mediaType %.80q", d.mediaType)
-	case told != classUnknown && named != classUnknown && told != named:
+	case told != mediatype.Unknown && named != mediatype.Unknown && told != named:
 		return 0, invalid(RuleManifest, "the content type says %v, the mediaType in the document says %v", told, named)
 	}
 	c := max(told, named)
-	if c == classUnknown {
+	if c == mediatype.Unknown {
 		c = d.shape()
 	}
 	return c, d.checkKeys(c)
 }
 
 // shape decides by the keys alone.
-func (d *raw) shape() class {
+func (d *raw) shape() mediatype.Class {
 	switch {
 	case d.hasManifests:
-		return classIndex
+		return mediatype.Index
 	case d.hasConfig || d.hasLayers:
-		return classManifest
+		return mediatype.Manifest
 	}
-	return classUnknown
+	return mediatype.Unknown
 }
 
 // checkKeys refuses a document that is not, by its keys, just what its class says.
-func (d *raw) checkKeys(c class) error {
+func (d *raw) checkKeys(c mediatype.Class) error {
 	switch {
-	case c == classUnknown && d.hasSchema1:
+	case c == mediatype.Unknown && d.hasSchema1:
 		return invalid(RuleMediaType, "Docker's schema 1 is not supported")
-	case c == classUnknown:
+	case c == mediatype.Unknown:
 		return invalid(RuleMediaType, "neither an index nor a manifest")
 	case d.hasManifests && (d.hasConfig || d.hasLayers):
-		return invalid(c.rule(), "ambiguous: it has the keys of an index and of a manifest")
+		return invalid(ruleOf(c), "ambiguous: it has the keys of an index and of a manifest")
 	case d.hasSchema1:
-		return invalid(c.rule(), "ambiguous: it has keys of Docker's schema 1")
+		return invalid(ruleOf(c), "ambiguous: it has keys of Docker's schema 1")
 	case d.versioned && d.schemaVersion != 2:
-		return invalid(c.rule(), "schemaVersion %d, want 2", d.schemaVersion)
-	case c == classIndex && (d.hasConfig || d.hasLayers):
+		return invalid(ruleOf(c), "schemaVersion %d, want 2", d.schemaVersion)
+	case c == mediatype.Index && (d.hasConfig || d.hasLayers):
 		return invalid(RuleIndex, "an index was promised, this is a manifest")
-	case c == classManifest && d.hasManifests:
+	case c == mediatype.Manifest && d.hasManifests:
 		return invalid(RuleManifest, "a manifest was promised, this is an index")
 	}
 	return nil
@@ -62,13 +62,13 @@ func (d *raw) checkKeys(c class) error {
 
 // canonicalType is the media type a document goes by: its own, else what the
 // server told, else OCI's for its class.
-func (d *raw) canonicalType(contentType string, c class) string {
+func (d *raw) canonicalType(contentType string, c mediatype.Class) string {
 	for _, t := range [...]string{d.mediaType, contentType} {
-		if classify(t) == c {
+		if mediatype.ClassOf(t) == c {
 			return mediatype.Bare(t)
 		}
 	}
-	if c == classIndex {
+	if c == mediatype.Index {
 		return ocispec.MediaTypeImageIndex
 	}
 	return ocispec.MediaTypeImageManifest

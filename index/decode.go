@@ -6,6 +6,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/internal/mediatype"
 	"github.com/pullkit/pullkit/internal/strictjson"
 )
 
@@ -26,12 +27,12 @@ type raw struct {
 }
 
 // decode reads a document whose class the server told, if it did.
-func decode(body []byte, told class) (*raw, error) {
+func decode(body []byte, told mediatype.Class) (*raw, error) {
 	var d raw
 	err := strictjson.Decode(body, strictjson.Limits{}, d.read)
 	var bad *strictjson.Error
 	if errors.As(err, &bad) {
-		return nil, invalid(told.rule(), "%v", bad)
+		return nil, invalid(ruleOf(told), "%v", bad)
 	}
 	return &d, err
 }

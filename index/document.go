@@ -39,11 +39,11 @@ type Document struct {
 // config may be of any type: OCI artifacts are manifests like others. Entries of
 // an index are judged when they are chosen. Errors are *InvalidError.
 func Parse(contentType string, body []byte) (*Document, error) {
-	told := classify(contentType)
+	told := mediatype.ClassOf(contentType)
 	if len(body) > MaxSize {
 		return nil, invalid(RuleTooLarge, "document of %d bytes, at most %d are read", len(body), MaxSize)
 	}
-	if told == classSchema1 {
+	if told == mediatype.Schema1 {
 		return nil, invalid(RuleMediaType, "content type %.80q: Docker's schema 1 is not supported", contentType)
 	}
 	d, err := decode(body, told)
@@ -55,7 +55,7 @@ func Parse(contentType string, body []byte) (*Document, error) {
 		return nil, err
 	}
 	doc := &Document{MediaType: d.canonicalType(contentType, is)}
-	if is == classIndex {
+	if is == mediatype.Index {
 		doc.Index, err = d.index()
 	} else {
 		doc.Manifest, err = d.manifest()
@@ -66,33 +66,10 @@ func Parse(contentType string, body []byte) (*Document, error) {
 	return doc, nil
 }
 
-// class is what kind of document a media type names.
-type class int
-
-const (
-	classUnknown  = class(mediatype.Unknown)
-	classIndex    = class(mediatype.Index)
-	classManifest = class(mediatype.Manifest)
-	classSchema1  = class(mediatype.Schema1)
-)
-
-func (c class) String() string {
-	switch c {
-	case classIndex:
-		return "an index"
-	case classManifest:
-		return "a manifest"
-	}
-	return "neither an index nor a manifest"
-}
-
-// rule is the rule that a document of this class breaks when it is malformed.
-func (c class) rule() Rule {
-	if c == classIndex {
+// ruleOf returns the rule that a document of class c breaks when it is malformed.
+func ruleOf(c mediatype.Class) Rule {
+	if c == mediatype.Index {
 		return RuleIndex
 	}
 	return RuleManifest
 }
-
-// classify reads a media type by the rule that package registry has as well.
-func classify(mediaType string) class { return class(mediatype.ClassOf(mediaType)) }

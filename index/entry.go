@@ -35,10 +35,10 @@ const (
 
 // reject says why an entry is no image for any platform, "" if it may be one.
 func reject(d *ocispec.Descriptor) Why {
-	switch c := classify(d.MediaType); {
+	switch c := mediatype.ClassOf(d.MediaType); {
 	case d.MediaType == "":
 		return WhyUntyped
-	case c != classIndex && c != classManifest:
+	case c != mediatype.Index && c != mediatype.Manifest:
 		return WhyMediaType
 	case d.Annotations[annotationReferenceType] == attestationManifest:
 		return WhyAttested
@@ -55,7 +55,7 @@ func reject(d *ocispec.Descriptor) Why {
 }
 
 func isArtifact(d *ocispec.Descriptor) bool {
-	return d.ArtifactType != "" && !mediatype.ImageConfig(d.ArtifactType)
+	return d.ArtifactType != "" && !mediatype.IsConfig(d.ArtifactType)
 }
 
 // isUnknown reports whether an entry has the platform that attestations have.

@@ -132,7 +132,7 @@ func (r *resolver) try(c Choice, through []ocispec.Descriptor) (*Resolved, error
 	if err := checkDescriptor(&desc, RuleIndex); err != nil {
 		return nil, err
 	}
-	nested := classify(desc.MediaType) == classIndex
+	nested := mediatype.ClassOf(desc.MediaType) == mediatype.Index
 	if nested {
 		if r.seen[desc.Digest] {
 			return nil, nil
@@ -178,7 +178,7 @@ func (r *resolver) accepted(found Resolved) (*Resolved, error) {
 // byConfig lets the config say whether a manifest is for the platform; nil if not.
 func (r *resolver) byConfig(found Resolved) (*Resolved, error) {
 	config := found.Manifest.Config
-	if !mediatype.ImageConfig(config.MediaType) { // not an image, so for no platform
+	if !mediatype.IsConfig(config.MediaType) { // not an image, so for no platform
 		r.none.leaveOut(WhyArtifact, &found.Descriptor)
 		return nil, nil
 	}

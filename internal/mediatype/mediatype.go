@@ -1,4 +1,5 @@
-// Package mediatype compares the media types of images' parts.
+// Package mediatype knows the media types of images' parts: those of OCI and those
+// of Docker that OCI's came from. Parameters and case of a media type play no part.
 package mediatype
 
 import (
@@ -7,24 +8,20 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// DockerConfig is Docker's type of an image's config.
-const DockerConfig = "application/vnd.docker.container.image.v1+json"
+// Docker's media types.
+const (
+	DockerIndex    = "application/vnd.docker.distribution.manifest.list.v2+json"
+	DockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
+	DockerConfig   = "application/vnd.docker.container.image.v1+json"
 
-// Bare is a media type without parameters, in lower case.
-func Bare(mediaType string) string {
-	bare, _, _ := strings.Cut(mediaType, ";")
-	return strings.ToLower(strings.TrimSpace(bare))
-}
+	dockerSchema1 = "application/vnd.docker.distribution.manifest.v1+" // a prefix
+	dockerLayer   = "application/vnd.docker.image.rootfs."             // a prefix
+	ociLayer      = "application/vnd.oci.image.layer."                 // a prefix
+)
 
-// ImageConfig reports whether a media type is that of an image's config, which
-// names a platform.
-func ImageConfig(mediaType string) bool {
-	switch Bare(mediaType) {
-	case ocispec.MediaTypeImageConfig, DockerConfig:
-		return true
-	}
-	return false
-}
+// Accept lists the types of documents that are read, as the value of an Accept
+// header.
+const Accept = ocispec.MediaTypeImageIndex + ", " + ocispec.MediaTypeImageManifest + ", " + DockerIndex + ", " + DockerManifest
 
 // A Class is what kind of document a media type names.
 type Class int
@@ -37,18 +34,22 @@ const (
 	Schema1 // Docker's first format of manifests
 )
 
-// Docker's media types of the documents that OCI's came from.
-const (
-	DockerList     = "application/vnd.docker.distribution.manifest.list.v2+json"
-	DockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
-	dockerSchema1  = "application/vnd.docker.distribution.manifest.v1+"
-)
+// String names the class as it stands in an error.
+func (c Class) String() string {
+	switch c {
+	case Index:
+		return "an index"
+	case Manifest:
+		return "a manifest"
+	}
+	return "neither an index nor a manifest"
+}
 
-// ClassOf reads a media type; parameters and case play no part. Docker's and OCI's
-// type of one class name the same kind of document.
+// ClassOf returns the class of a media type. Docker's and OCI's type of one class
+// name the same kind of document.
 func ClassOf(mediaType string) Class {
 	switch mediaType { // nearly all there are
-	case ocispec.MediaTypeImageIndex, DockerList:
+	case ocispec.MediaTypeImageIndex, DockerIndex:
 		return Index
 	case ocispec.MediaTypeImageManifest, DockerManifest:
 		return Manifest
@@ -62,4 +63,34 @@ func ClassOf(mediaType string) Class {
 		return Schema1
 	}
 	return Unknown
+}
+
+// IsIndex reports whether a media type is that of an index.
+func IsIndex(mediaType string) bool { return ClassOf(mediaType) == Index }
+
+// IsManifest reports whether a media type is that of a manifest, schema 1 excepted.
+func IsManifest(mediaType string) bool { return ClassOf(mediaType) == Manifest }
+
+// IsConfig reports whether a media type is that of an image's config, which names a
+// platform.
+func IsConfig(mediaType string) bool {
+	switch Bare(mediaType) {
+	case ocispec.MediaTypeImageConfig, DockerConfig:
+		return true
+	}
+	return false
+}
+
+// IsLayer reports whether a media type is that of a layer of files, compressed or
+// not. An encrypted layer is not one.
+func IsLayer(mediaType string) bool {
+	mediaType = Bare(mediaType)
+	return !strings.Contains(mediaType, "encrypted") &&
+		(strings.HasPrefix(mediaType, ociLayer) || strings.HasPrefix(mediaType, dockerLayer))
+}
+
+// Bare returns a media type without parameters, in lower case.
+func Bare(mediaType string) string {
+	bare, _, _ := strings.Cut(mediaType, ";")
+	return strings.ToLower(strings.TrimSpace(bare))
 }

@@ -1,13 +1,14 @@
 package mediatype
 
 import (
+	"strings"
 	"testing"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/stretchr/testify/assert"
 )
 
-func TestImageConfig(t *testing.T) {
+func TestIsConfig(t *testing.T) {
 	for mediaType, want := range map[string]bool{
 		ocispec.MediaTypeImageConfig:                                true,
 		" Application/vnd.OCI.image.config.v1+json ; charset=utf-8": true,
@@ -18,14 +19,14 @@ func TestImageConfig(t *testing.T) {
 		ocispec.MediaTypeImageManifest: false,
 		DockerConfig + "x":             false,
 	} {
-		assert.Equal(t, want, ImageConfig(mediaType), mediaType)
+		assert.Equal(t, want, IsConfig(mediaType), mediaType)
 	}
 }
 
 func TestClassOf(t *testing.T) {
 	for mediaType, want := range map[string]Class{
 		ocispec.MediaTypeImageIndex: Index,
-		DockerList:                  Index,
+		DockerIndex:                 Index,
 		" Application/vnd.OCI.image.INDEX.v1+json ; a=b": Index,
 		ocispec.MediaTypeImageManifest:                   Manifest,
 		DockerManifest + ";charset=utf-8":                Manifest,
@@ -36,5 +37,30 @@ func TestClassOf(t *testing.T) {
 		ocispec.MediaTypeImageManifest + "x":             Unknown,
 	} {
 		assert.Equal(t, want, ClassOf(mediaType), mediaType)
+		assert.Equal(t, want == Index, IsIndex(mediaType), mediaType)
+		assert.Equal(t, want == Manifest, IsManifest(mediaType), mediaType)
+	}
+}
+
+func TestIsLayer(t *testing.T) {
+	for mediaType, want := range map[string]bool{
+		ocispec.MediaTypeImageLayer:                                 true,
+		ocispec.MediaTypeImageLayerGzip + "; a=b":                   true,
+		"Application/vnd.OCI.image.layer.v1.tar+zstd":               true,
+		"application/vnd.docker.image.rootfs.diff.tar.gzip":         true,
+		"application/vnd.docker.image.rootfs.foreign.diff.tar.gzip": true,
+		"application/vnd.oci.image.layer.v1.tar+gzip+encrypted":     false,
+		ocispec.MediaTypeImageConfig:                                false,
+		"application/octet-stream":                                  false,
+		"":                                                          false,
+	} {
+		assert.Equal(t, want, IsLayer(mediaType), mediaType)
+	}
+}
+
+// TestAccept: what is asked for is what is read.
+func TestAccept(t *testing.T) {
+	for mediaType := range strings.SplitSeq(Accept, ", ") {
+		assert.True(t, IsIndex(mediaType) || IsManifest(mediaType), mediaType)
 	}
 }

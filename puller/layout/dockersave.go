@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io/fs"
 	"runtime"
-	"strings"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -62,8 +61,8 @@ func dockerTag(name string) string {
 // hold: of an index the image for this machine's architecture, or else the first
 // that is whole.
 func (l *Layout) runnable(ctx context.Context, desc ocispec.Descriptor) (ocispec.Descriptor, bool, error) {
-	if !isIndex(desc.MediaType) {
-		return desc, isManifest(desc.MediaType), nil
+	if !mediatype.IsIndex(desc.MediaType) {
+		return desc, mediatype.IsManifest(desc.MediaType), nil
 	}
 	doc, err := l.document(ctx, desc)
 	if errors.Is(err, errNoDocument) || errors.Is(err, fs.ErrNotExist) {
@@ -75,7 +74,7 @@ func (l *Layout) runnable(ctx context.Context, desc ocispec.Descriptor) (ocispec
 	found := false
 	for _, child := range doc.Manifests {
 		ours := child.Platform != nil && child.Platform.Architecture == runtime.GOARCH
-		if !isManifest(child.MediaType) || found && !ours || child.Platform != nil && child.Platform.OS == "unknown" {
+		if !mediatype.IsManifest(child.MediaType) || found && !ours || child.Platform != nil && child.Platform.OS == "unknown" {
 			continue // the last is an attestation
 		}
 		ok, err := l.complete(ctx, child)
@@ -104,7 +103,7 @@ func (l *Layout) savedImage(ctx context.Context, desc ocispec.Descriptor) (docke
 	if err != nil {
 		return none, false, err
 	}
-	if doc.Config == nil || !mediatype.ImageConfig(doc.Config.MediaType) {
+	if doc.Config == nil || !mediatype.IsConfig(doc.Config.MediaType) {
 		return none, false, nil
 	}
 	img := dockerImage{Config: blobName(doc.Config.Digest), Layers: []string{}}
@@ -115,17 +114,10 @@ func (l *Layout) savedImage(ctx context.Context, desc ocispec.Descriptor) (docke
 		}
 	}
 	for _, layer := range doc.Layers {
-		if !isLayer(layer.MediaType) {
+		if !mediatype.IsLayer(layer.MediaType) {
 			return none, false, nil
 		}
 		img.Layers = append(img.Layers, blobName(layer.Digest))
 	}
 	return img, true, nil
-}
-
-// isLayer reports whether a media type is that of a layer of files, packed or not.
-func isLayer(mediaType string) bool {
-	mediaType = mediatype.Bare(mediaType)
-	return !strings.Contains(mediaType, "encrypted") &&
-		(strings.HasPrefix(mediaType, "application/vnd.oci.image.layer.") || strings.HasPrefix(mediaType, "application/vnd.docker.image.rootfs."))
 }

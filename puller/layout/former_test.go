@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pullkit/pullkit/internal/mediatype"
 	"github.com/pullkit/pullkit/reference"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -49,7 +50,7 @@ func TestFormerLayout(t *testing.T) {
 		got, err := l.Lookup(t.Context(), images[i].Ref)
 		require.NoError(t, err)
 		assert.Equal(t, images[i].Descriptor, got)
-		assert.Equal(t, i%2 == 1, isIndex(got.MediaType), name)
+		assert.Equal(t, i%2 == 1, mediatype.IsIndex(got.MediaType), name)
 		assert.Equal(t, i%2 == 1, got.Digest != images[i].Manifest.Digest, name)
 	}
 	requireWhole(t, l)

@@ -10,25 +10,12 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/internal/mediatype"
 	"github.com/pullkit/pullkit/puller/content"
 )
 
 // maxDocument limits manifests and indexes that are read back.
 const maxDocument = 4 << 20
-
-// Docker's names of the two documents.
-const (
-	dockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
-	dockerIndex    = "application/vnd.docker.distribution.manifest.list.v2+json"
-)
-
-func isIndex(mediaType string) bool {
-	return mediaType == ocispec.MediaTypeImageIndex || mediaType == dockerIndex
-}
-
-func isManifest(mediaType string) bool {
-	return mediaType == ocispec.MediaTypeImageManifest || mediaType == dockerManifest
-}
 
 // A document is what a manifest or an index names.
 type document struct {
@@ -56,7 +43,7 @@ func (l *Layout) document(ctx context.Context, desc ocispec.Descriptor) (*docume
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if !isIndex(desc.MediaType) && !isManifest(desc.MediaType) {
+	if !mediatype.IsIndex(desc.MediaType) && !mediatype.IsManifest(desc.MediaType) {
 		return nil, errNoDocument
 	}
 	if err := checkDesc(desc); err != nil {
@@ -163,7 +150,7 @@ func (l *Layout) walk(ctx context.Context, desc ocispec.Descriptor, seen map[dig
 // onlyImage returns the one manifest of an index that is stored whole, and desc
 // itself if it is no index, or none or several are.
 func (l *Layout) onlyImage(ctx context.Context, desc ocispec.Descriptor) (ocispec.Descriptor, error) {
-	if !isIndex(desc.MediaType) {
+	if !mediatype.IsIndex(desc.MediaType) {
 		return desc, nil
 	}
 	doc, err := l.document(ctx, desc)
@@ -176,7 +163,7 @@ func (l *Layout) onlyImage(ctx context.Context, desc ocispec.Descriptor) (ocispe
 	found := desc
 	seen := make(map[digest.Digest]bool)
 	for _, child := range doc.Manifests {
-		if !isManifest(child.MediaType) || seen[child.Digest] {
+		if !mediatype.IsManifest(child.MediaType) || seen[child.Digest] {
 			continue
 		}
 		seen[child.Digest] = true
@@ -210,7 +197,7 @@ func (l *Layout) complete(ctx context.Context, desc ocispec.Descriptor) (bool, e
 	case err != nil:
 		return false, err
 	}
-	if isIndex(desc.MediaType) {
+	if mediatype.IsIndex(desc.MediaType) {
 		seen := make(map[digest.Digest]bool)
 		for _, child := range doc.Manifests {
 			if seen[child.Digest] {
@@ -218,7 +205,7 @@ func (l *Layout) complete(ctx context.Context, desc ocispec.Descriptor) (bool, e
 			}
 			seen[child.Digest] = true
 			// An index within an index counts as a blob: there is no third level.
-			if isIndex(child.MediaType) {
+			if mediatype.IsIndex(child.MediaType) {
 				child.MediaType = ""
 			}
 			if ok, err := l.complete(ctx, child); ok || err != nil {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/internal/mediatype"
 	"github.com/pullkit/pullkit/internal/realtest"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/reference"
@@ -176,15 +177,15 @@ func newDockerImages(t *testing.T) (l *Layout, refs []reference.Reference) {
 	doc := must(parseDocument(must(os.ReadFile(filepath.Join(r.l.Dir(), filepath.FromSlash(blobName(r.manifestDigest)))))))
 	config, layer := *doc.Config, doc.Layers[0]
 	config.MediaType, layer.MediaType = "application/vnd.docker.container.image.v1+json", "application/vnd.docker.image.rootfs.diff.tar.gzip"
-	manifest := put(dockerManifest, jsonOf(t, map[string]any{
-		"schemaVersion": 2, "mediaType": dockerManifest, "config": config, "layers": []ocispec.Descriptor{layer},
+	manifest := put(mediatype.DockerManifest, jsonOf(t, map[string]any{
+		"schemaVersion": 2, "mediaType": mediatype.DockerManifest, "config": config, "layers": []ocispec.Descriptor{layer},
 	}))
-	absent := descOf(dockerManifest, []byte("of another platform"))
+	absent := descOf(mediatype.DockerManifest, []byte("of another platform"))
 	absent.Platform = &ocispec.Platform{OS: "linux", Architecture: "s390x"}
 	listed := manifest
 	listed.Platform = &ocispec.Platform{OS: "linux", Architecture: "amd64"}
-	list := put(dockerIndex, jsonOf(t, map[string]any{
-		"schemaVersion": 2, "mediaType": dockerIndex, "manifests": []ocispec.Descriptor{absent, listed},
+	list := put(mediatype.DockerIndex, jsonOf(t, map[string]any{
+		"schemaVersion": 2, "mediaType": mediatype.DockerIndex, "manifests": []ocispec.Descriptor{absent, listed},
 	}))
 	refs = []reference.Reference{reference.MustParse("registry.example/docker/plain:v1"), reference.MustParse("registry.example/docker/list:v1")}
 	require.NoError(t, r.l.Tag(t.Context(), refs[0], manifest))

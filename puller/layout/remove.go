@@ -11,6 +11,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/internal/mediatype"
 	"github.com/pullkit/pullkit/internal/verify"
 	"github.com/pullkit/pullkit/reference"
 )
@@ -252,7 +253,7 @@ func (l *Layout) mark(ctx context.Context, desc ocispec.Descriptor, used map[dig
 		switch {
 		case err == nil:
 			todo = append(append(todo, doc.Manifests...), doc.parts()...)
-		case errors.Is(err, errNoDocument) && !isIndex(desc.MediaType) && !isManifest(desc.MediaType):
+		case errors.Is(err, errNoDocument) && !mediatype.IsIndex(desc.MediaType) && !mediatype.IsManifest(desc.MediaType):
 		case errors.Is(err, fs.ErrNotExist):
 			if _, err := l.fs.Lstat(blobName(desc.Digest)); err == nil {
 				return fmt.Errorf("manifest %s is damaged, so that what it uses is not known: run Repair, then pull its image again", desc.Digest)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/internal/mediatype"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/reference"
 )
@@ -86,7 +87,7 @@ func (l *Layout) byDigest(ctx context.Context, ix *indexFile, ref reference.Refe
 // listed returns the entry of an index with that digest, if it is stored.
 func (l *Layout) listed(ctx context.Context, desc ocispec.Descriptor, d digest.Digest) (ocispec.Descriptor, bool, error) {
 	none := ocispec.Descriptor{}
-	if !isIndex(desc.MediaType) {
+	if !mediatype.IsIndex(desc.MediaType) {
 		return none, false, nil
 	}
 	doc, err := l.document(ctx, desc)
@@ -142,7 +143,7 @@ type listing struct{ index, manifest digest.Digest }
 // was read of an index that is stored is remembered for as long as index.json
 // does not change.
 func (l *Layout) lists(ctx context.Context, ix *indexFile, index, manifest ocispec.Descriptor) (bool, error) {
-	if !isIndex(index.MediaType) || checkDesc(index) != nil {
+	if !mediatype.IsIndex(index.MediaType) || checkDesc(index) != nil {
 		return false, nil
 	}
 	key := listing{index.Digest, manifest.Digest}

@@ -28,7 +28,7 @@ const maxManifest = 4 << 20
 
 // accepted is the Accept header of manifest requests.
 func accepted() []string {
-	return []string{strings.Join([]string{ocispec.MediaTypeImageIndex, ocispec.MediaTypeImageManifest, mediatype.DockerList, mediatype.DockerManifest}, ", ")}
+	return []string{mediatype.Accept}
 }
 
 // Manifest returns the manifest or index that ref names; see content.Source.
@@ -248,8 +248,7 @@ func (a *answer) called(err error) error {
 }
 
 func isManifestType(mediaType string) bool {
-	class := mediatype.ClassOf(mediaType)
-	return class == mediatype.Index || class == mediatype.Manifest
+	return mediatype.IsIndex(mediaType) || mediatype.IsManifest(mediaType)
 }
 
 // mediaType is the Content-Type without parameters; "" if it says nothing.

@@ -38,7 +38,7 @@ func (k *keep) landed(f *flight) {
 
 // keepConfig keeps what was read, not verified yet, if it is all of a config.
 func (t *try) keepConfig(p []byte) {
-	if int64(len(p)) == t.desc.Size && len(p) <= keepMost && mediatype.ImageConfig(t.desc.MediaType) {
+	if int64(len(p)) == t.desc.Size && len(p) <= keepMost && mediatype.IsConfig(t.desc.MediaType) {
 		t.config = slices.Clone(p)
 	}
 }

@@ -99,7 +99,7 @@ func (r *Runtime) configDecides(t target) (asks, ok bool) {
 	if !t.choice.CheckConfig && !(alone && r.strict) {
 		return false, true
 	}
-	if !mediatype.ImageConfig(t.manifest().Config.MediaType) {
+	if !mediatype.IsConfig(t.manifest().Config.MediaType) {
 		// An artifact is for all platforms; but beside images for some, it is
 		// something about them, such as an SBOM, and no image for the others.
 		return false, alone || !t.besideImages()
@@ -151,7 +151,7 @@ func (r *Runtime) image(ctx context.Context, spec puller.Spec, t target, k keep)
 	switch {
 	case t.choice.Descriptor.Platform != nil:
 		image.Platform = *t.choice.Descriptor.Platform
-	case mediatype.ImageConfig(config.MediaType) && config.Size <= index.MaxSize:
+	case mediatype.IsConfig(config.MediaType) && config.Size <= index.MaxSize:
 		// What a config says of the platform is for people here: one that cannot
 		// be read spoils nothing.
 		p, err := r.configPlatform(ctx, config, k)
