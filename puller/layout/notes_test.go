@@ -2,6 +2,7 @@ package layout
 
 import (
 	"io/fs"
+	"strings"
 	"testing"
 	"time"
 
@@ -81,4 +82,60 @@ func TestNoNotesWithAccessTimes(t *testing.T) {
 	store(t, l, desc, data)
 	_, err := l.fs.Lstat(usedDir)
 	assert.Equal(t, accessed(must(l.fs.Lstat(blobName(desc.Digest)))).IsZero(), err == nil)
+}
+
+// A process that dies between the stamp of a partial and its rename loses nothing
+// that had arrived, whatever the file system answers for the time of access: a stamped
+// partial looks old by its time of modification.
+func TestStampedPartialIsKept(t *testing.T) {
+	for name, answer := range map[string]func(time.Time) time.Time{
+		"kept":             func(at time.Time) time.Time { return at },
+		"none":             func(time.Time) time.Time { return time.Time{} },
+		"modification's":   func(time.Time) time.Time { return stamp },
+		"long ago for all": func(time.Time) time.Time { return time.Unix(0, 0) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			disk, now := newMemDisk(), time.Now()
+			cfg := Config{Now: func() time.Time { return now }}
+			dead := false
+			l := must(openFS("mem", &hookFS{noTimesFS{&memFS{disk}, answer}, func(op, name string) error {
+				if dead = dead || op == "sync" && strings.HasSuffix(name, partSuffix); dead {
+					return errDead
+				}
+				return nil
+			}}, cfg))
+			data, desc := blobOf(1, 300<<10)
+			in := must(l.Ingest(t.Context(), desc))
+			_, err := in.WriteAt(data, 0)
+			require.NoError(t, err)
+			require.Error(t, in.Commit(t.Context()))
+
+			disk = disk.crash(keepAll) // the process's locks are gone, its files are there
+			kept := func() int64 {
+				l := must(openFS("mem", noTimesFS{&memFS{disk}, answer}, cfg))
+				defer func() { require.NoError(t, l.Close()) }()
+				return must(l.Kept(t.Context(), desc))
+			}
+			require.True(t, disk.names[partName(desc.Digest)].mtime.Equal(stamp), "the process died before it set the time")
+			assert.EqualValues(t, len(data), kept())
+			now = now.Add(23 * time.Hour)
+			assert.EqualValues(t, len(data), kept(), "it is younger than PartialAge")
+			now = now.Add(2 * time.Hour)
+			assert.Zero(t, kept(), "nobody wrote to it for longer than PartialAge")
+		})
+	}
+}
+
+// Prune with a negative MinAge removes a partial that a dead process had stamped.
+func TestStampedPartialIsPruned(t *testing.T) {
+	l := must(openFS("mem", &memFS{newMemDisk()}, Config{}))
+	data, desc := blobOf(1, 1000)
+	in := must(l.Ingest(t.Context(), desc))
+	_, err := in.WriteAt(data, 0)
+	require.NoError(t, err)
+	require.NoError(t, in.Close())
+	require.NoError(t, l.fs.Chtimes(partName(desc.Digest), time.Now(), stamp))
+	_, err = l.Prune(t.Context(), PruneConfig{MinAge: -1})
+	require.NoError(t, err)
+	assert.Zero(t, must(l.Kept(t.Context(), desc)))
 }

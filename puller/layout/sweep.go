@@ -30,17 +30,18 @@ func (l *Layout) sweep() {
 }
 
 func (l *Layout) sweepOlder(age time.Duration) {
-	limit := l.cfg.Now().Add(-age)
+	now := l.cfg.Now()
+	limit := now.Add(-age)
 	for _, dir := range []string{stateDir, ingestDir} {
 		entries, err := l.fs.ReadDir(dir)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			l.log.Warn("left-overs were not looked for", "error", err)
 		}
-		l.sweepEntries(dir, entries, limit)
+		l.sweepEntries(dir, entries, limit, now)
 	}
 }
 
-func (l *Layout) sweepEntries(dir string, entries []fs.DirEntry, limit time.Time) {
+func (l *Layout) sweepEntries(dir string, entries []fs.DirEntry, limit, now time.Time) {
 	swept := make(map[string]bool)
 	for _, e := range entries {
 		name := dir + "/" + e.Name()
@@ -48,7 +49,7 @@ func (l *Layout) sweepEntries(dir string, entries []fs.DirEntry, limit time.Time
 		case suffix == partSuffix || suffix == listSuffix:
 			if !swept[base] {
 				swept[base] = true
-				l.sweepPartial(dir, base, limit)
+				l.sweepPartial(dir, base, limit, now)
 			}
 		case suffix == lockSuffix:
 			if l.old(name, limit) {
@@ -70,7 +71,11 @@ func cutSuffix(name string) (base, suffix string) {
 }
 
 // sweepPartial removes a partial and its list if both are old and nobody has the lock.
-func (l *Layout) sweepPartial(dir, base string, limit time.Time) {
+//
+// A partial with the stamp was about to become a blob when its process died, and its
+// time of modification does not say when that was. It gets the present time, so that
+// a later sweep removes it, unless partials of all ages are to go.
+func (l *Layout) sweepPartial(dir, base string, limit, now time.Time) {
 	part, list := dir+"/"+base+partSuffix, dir+"/"+base+listSuffix
 	if !l.old(part, limit) || !l.old(list, limit) {
 		return
@@ -82,6 +87,12 @@ func (l *Layout) sweepPartial(dir, base string, limit time.Time) {
 	}
 	defer unlock()
 	if !l.old(part, limit) || !l.old(list, limit) {
+		return
+	}
+	if fi, err := l.fs.Lstat(part); err == nil && fi.ModTime().Equal(stamp) && limit.Before(now) {
+		if err := l.fs.Chtimes(part, now, now); err != nil {
+			l.log.Debug("the age of a partial blob is not known", "digest", key, "error", err)
+		}
 		return
 	}
 	l.log.Info("an old partial blob is removed", "digest", key)
@@ -105,16 +116,11 @@ func (l *Layout) sweepLock(name, base string) {
 func keyOf(base string) string { return strings.Replace(base, "-", ":", 1) }
 
 // old reports whether a file was not written to since limit. One that is not
-// there is old. A partial that was about to become a blob has the stamp of one,
-// and was given it when it was last accessed.
+// there is old.
 func (l *Layout) old(name string, limit time.Time) bool {
 	fi, err := l.fs.Lstat(name)
 	if err != nil {
 		return errors.Is(err, fs.ErrNotExist)
 	}
-	at := fi.ModTime()
-	if at.Equal(stamp) {
-		at = l.fs.Accessed(fi)
-	}
-	return !at.After(limit)
+	return !fi.ModTime().After(limit)
 }
