@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/opencontainers/go-digest"
+	specs "github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/reference"
@@ -347,4 +348,64 @@ func TestLookupByDigest(t *testing.T) {
 	require.NoError(t, err)
 	_, err = lookup("registry.example/team/app", img.index.Digest)
 	assert.ErrorIs(t, err, content.ErrNotFound)
+}
+
+// indexOf stores an index of descs and returns its descriptor.
+func indexOf(t testing.TB, l *Layout, descs ...ocispec.Descriptor) ocispec.Descriptor {
+	data, err := json.Marshal(ocispec.Index{
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: descs,
+	})
+	require.NoError(t, err)
+	desc := descOf(ocispec.MediaTypeImageIndex, data)
+	store(t, l, desc, data)
+	return desc
+}
+
+// The digest of a manifest below indexes within indexes is found, as deep as a pull
+// follows them, and so is each index on the way. What is deeper or too wide ends in
+// not found, after a bounded number of documents.
+func TestLookupByDigestInNestedIndexes(t *testing.T) {
+	l := openTest(t, t.TempDir())
+	img := newTestImage(t, "registry.example/team/plain:v1", 1, 100)
+	require.NoError(t, (&testPuller{l: l}).pull(t.Context(), img))
+	lookup := func(repo string, d digest.Digest) (ocispec.Descriptor, error) {
+		ref, err := reference.MustParse("registry.example/" + repo).WithDigest(d)
+		require.NoError(t, err)
+		return l.Lookup(t.Context(), ref)
+	}
+	_, absent := blobOf(9, 100)
+	absent.MediaType = ocispec.MediaTypeImageIndex
+	desc, inside := img.manifest, []ocispec.Descriptor{img.manifest}
+	for depth := 1; depth <= maxIndexLevels; depth++ {
+		desc = indexOf(t, l, absent, desc, desc)
+		repo := fmt.Sprintf("team/nested%d", depth)
+		require.NoError(t, l.Tag(t.Context(), reference.MustParse("registry.example/"+repo+":v1"), desc))
+		for _, want := range inside {
+			got, err := lookup(repo, want.Digest)
+			require.NoError(t, err, "%d levels", depth)
+			assert.Equal(t, want.Digest, got.Digest)
+			assert.Equal(t, want.MediaType, got.MediaType)
+		}
+		_, err := lookup(repo, absent.Digest)
+		assert.ErrorIs(t, err, content.ErrNotFound, "it is listed and not stored")
+		inside = append(inside, desc)
+	}
+	require.NoError(t, l.Tag(t.Context(), reference.MustParse("registry.example/team/deep:v1"), indexOf(t, l, desc)))
+	_, err := lookup("team/deep", img.manifest.Digest)
+	assert.ErrorIs(t, err, content.ErrNotFound, "it is too deep")
+	_, err = lookup("team/deep", img.index.Digest)
+	assert.ErrorIs(t, err, content.ErrNotFound, "it is another image's")
+
+	var wide []ocispec.Descriptor
+	for i := range maxIndexesRead {
+		_, filler := blobOf(i, 50)
+		wide = append(wide, indexOf(t, l, filler))
+	}
+	wide = append(wide, indexOf(t, l, img.manifest))
+	require.NoError(t, l.Tag(t.Context(), reference.MustParse("registry.example/team/wide:v1"), indexOf(t, l, wide...)))
+	_, err = lookup("team/wide", img.manifest.Digest)
+	assert.ErrorIs(t, err, content.ErrNotFound, "it is behind too many indexes")
+	got, err := lookup("team/wide", wide[len(wide)-1].Digest)
+	require.NoError(t, err, "the index that lists it was read")
+	assert.Equal(t, wide[len(wide)-1].Digest, got.Digest)
 }

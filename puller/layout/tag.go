@@ -28,8 +28,9 @@ type edit func(ctx context.Context, ix *indexFile) error
 // ref, or is ref's tag beside an io.containerd.image.name that means ref.
 //
 // A ref with a digest is also found if another name of the same repository was
-// tagged with that digest, or with an index that lists it and of which it is
-// stored: one digest in one repository is one image, whatever its tag.
+// tagged with that digest, or with an index that lists it, itself or through indexes
+// within it, and it is stored: one digest in one repository is one image, whatever
+// its tag. At most five levels and 64 indexes of an image are looked through.
 //
 // The error wraps fs.ErrNotExist if there is no such image.
 func (l *Layout) Lookup(ctx context.Context, ref reference.Reference) (ocispec.Descriptor, error) {
@@ -84,26 +85,45 @@ func (l *Layout) byDigest(ctx context.Context, ix *indexFile, ref reference.Refe
 	return none, false, ctx.Err()
 }
 
-// listed returns the entry of an index with that digest, if it is stored.
+// Limits of the search for a digest in an image: as many levels of indexes as a pull
+// follows, and so many indexes that are read or asked for.
+const (
+	maxIndexLevels = 5
+	maxIndexesRead = 64
+)
+
+// listed returns the entry with that digest of an index, or of an index within it, if
+// the entry's content is stored. It reads level by level, each index once.
 func (l *Layout) listed(ctx context.Context, desc ocispec.Descriptor, d digest.Digest) (ocispec.Descriptor, bool, error) {
 	none := ocispec.Descriptor{}
 	if !mediatype.IsIndex(desc.MediaType) {
 		return none, false, nil
 	}
-	doc, err := l.document(ctx, desc)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNoDocument) {
-		return none, false, nil
-	}
-	if err != nil {
-		return none, false, err
-	}
-	for _, child := range doc.Manifests {
-		if child.Digest != d || checkDesc(child) != nil {
-			continue
+	level := []ocispec.Descriptor{desc}
+	seen := map[digest.Digest]bool{desc.Digest: true}
+	for range maxIndexLevels {
+		var below []ocispec.Descriptor
+		for _, index := range level {
+			doc, err := l.document(ctx, index)
+			if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNoDocument) {
+				continue
+			}
+			if err != nil {
+				return none, false, err
+			}
+			for _, child := range doc.Manifests {
+				if child.Digest == d && checkDesc(child) == nil {
+					if ok, err := l.find(ctx, child); ok || err != nil {
+						return child, ok, err
+					}
+				}
+				if mediatype.IsIndex(child.MediaType) && !seen[child.Digest] && len(seen) < maxIndexesRead {
+					seen[child.Digest] = true
+					below = append(below, child)
+				}
+			}
 		}
-		if ok, err := l.find(ctx, child); ok || err != nil {
-			return child, ok, err
-		}
+		level = below
 	}
 	return none, false, nil
 }
