@@ -16,6 +16,8 @@ func (d *raw) class(told mediatype.Class) (mediatype.Class, error) {
 	switch {
 	case named == mediatype.Schema1 || d.versioned && d.schemaVersion == 1:
 		return 0, invalid(RuleMediaType, "Docker's schema 1 is not supported")
+	case mediatype.IsArtifactManifest(d.mediaType):
+		return 0, invalid(RuleMediaType, "%s; %s", whyArtifactManifest, artifactAdvice)
 	case d.mediaType != "" && named == mediatype.Unknown:
 		return 0, invalid(RuleMediaType, "unknown mediaType %.80q", d.mediaType)
 	case told != mediatype.Unknown && named != mediatype.Unknown && told != named:

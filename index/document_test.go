@@ -74,7 +74,8 @@ func TestParseRefuses(t *testing.T) {
 		{"config null", typeManifest, manifest(`"config":null`, layers(good)), index.RuleManifest, "no config or no layers"},
 		{"layers missing", typeManifest, manifest(config(configOK)), index.RuleManifest, "no config or no layers"},
 		{"too large", typeIndex, strings.Repeat(" ", index.MaxSize+1), index.RuleTooLarge, "document of 4194305 bytes, at most 4194304 are read"},
-		{"other media type", "", manifest(`"mediaType":"application/vnd.oci.artifact.manifest.v1+json"`), index.RuleMediaType, `unknown mediaType "application/vnd.oci.artifact.manifest.v1+json"`},
+		{"other media type", "", manifest(`"mediaType":"application/vnd.oci.artifact.manifest.v1+json"`), index.RuleMediaType, "OCI artifact manifest, which is not an image; its format was taken back"},
+		{"unknown media type", "", manifest(`"mediaType":"application/vnd.example.manifest.v1+json"`), index.RuleMediaType, `unknown mediaType "application/vnd.example.manifest.v1+json"`},
 		{"schemaVersion null", typeIndex, `{"schemaVersion":null,"manifests":[]}`, index.RuleIndex, "schemaVersion 0, want 2"},
 	}
 	for _, tt := range tests {

@@ -28,6 +28,13 @@ const (
 	WhyInvalid    Why = "best match, bad digest or size"    // so Select fails
 )
 
+// whyArtifactManifest is of an entry in the format that the image specification took
+// back before its version 1.1.
+const whyArtifactManifest Why = "OCI artifact manifest, which is not an image"
+
+// artifactAdvice says what to do about such a manifest.
+const artifactAdvice = "its format was taken back from the image specification: fetch it with a tool for artifacts such as oras, or publish it as an image manifest with an artifactType"
+
 const (
 	annotationReferenceType = "vnd.docker.reference.type"
 	attestationManifest     = "attestation-manifest"
@@ -38,6 +45,8 @@ func reject(d *ocispec.Descriptor) Why {
 	switch c := mediatype.ClassOf(d.MediaType); {
 	case d.MediaType == "":
 		return WhyUntyped
+	case mediatype.IsArtifactManifest(d.MediaType):
+		return whyArtifactManifest
 	case c != mediatype.Index && c != mediatype.Manifest:
 		return WhyMediaType
 	case d.Annotations[annotationReferenceType] == attestationManifest:

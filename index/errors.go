@@ -132,6 +132,9 @@ func (e *NoMatchError) leftOut() string {
 	if e.Artifact != "" {
 		text += "; pull an artifact by its digest, as NAME@" + string(e.Artifact)
 	}
+	if e.LeftOut[whyArtifactManifest] > 0 {
+		text += "; " + artifactAdvice
+	}
 	return text
 }
 

@@ -98,9 +98,12 @@ func TestNoMatchSaysWhatWasLeftOut(t *testing.T) {
 		"artifacts":   {[]ocispec.Descriptor{bad, artifact, attested}, "no entry of the index is an image: artifact without platform (2), attestation (1)" + pull},
 		"unknown platform": {[]ocispec.Descriptor{{MediaType: typeManifest, Digest: d, Size: 5, ArtifactType: "x/y", Platform: &ocispec.Platform{OS: "unknown", Architecture: "unknown"}}},
 			"no entry of the index is an image: artifact without platform (1)" + pull},
-		"bad digest":      {[]ocispec.Descriptor{bad}, "no entry of the index is an image: artifact without platform (1)"},
-		"no media type":   {[]ocispec.Descriptor{{Digest: d, Size: 5, Platform: linux}}, "no entry of the index is an image: media type is missing (1)"},
-		"other type":      {[]ocispec.Descriptor{{MediaType: "text/html", Digest: d, Size: 5, Platform: linux}}, "no entry of the index is an image: media type is no image's (1)"},
+		"bad digest":    {[]ocispec.Descriptor{bad}, "no entry of the index is an image: artifact without platform (1)"},
+		"no media type": {[]ocispec.Descriptor{{Digest: d, Size: 5, Platform: linux}}, "no entry of the index is an image: media type is missing (1)"},
+		"other type":    {[]ocispec.Descriptor{{MediaType: "text/html", Digest: d, Size: 5, Platform: linux}}, "no entry of the index is an image: media type is no image's (1)"},
+		"artifact manifest": {[]ocispec.Descriptor{{MediaType: "application/vnd.oci.artifact.manifest.v1+json", Digest: d, Size: 5, Platform: linux}},
+			"no entry of the index is an image: OCI artifact manifest, which is not an image (1)" +
+				"; its format was taken back from the image specification: fetch it with a tool for artifacts such as oras, or publish it as an image manifest with an artifactType"},
 		"half a platform": {[]ocispec.Descriptor{{MediaType: typeManifest, Digest: d, Size: 5, Platform: &ocispec.Platform{OS: "linux"}}}, "no entry of the index is an image: platform lacks OS or architecture (1)"},
 		"one is an image": {[]ocispec.Descriptor{
 			{MediaType: typeManifest, Digest: d, Size: 5, Platform: &ocispec.Platform{OS: "linux", Architecture: "arm64"}},

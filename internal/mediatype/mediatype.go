@@ -19,6 +19,10 @@ const (
 	ociLayer      = "application/vnd.oci.image.layer."                 // a prefix
 )
 
+// artifactManifest is the type of a manifest of an artifact, which the image specification
+// had before its version 1.1 and took back.
+const artifactManifest = "application/vnd.oci.artifact.manifest.v1+json"
+
 // Accept lists the types of documents that are read, as the value of an Accept
 // header.
 const Accept = ocispec.MediaTypeImageIndex + ", " + ocispec.MediaTypeImageManifest + ", " + DockerIndex + ", " + DockerManifest
@@ -88,6 +92,10 @@ func IsLayer(mediaType string) bool {
 	return !strings.Contains(mediaType, "encrypted") &&
 		(strings.HasPrefix(mediaType, ociLayer) || strings.HasPrefix(mediaType, dockerLayer))
 }
+
+// IsArtifactManifest reports whether a media type is that of OCI's manifest of an
+// artifact, which is not an image.
+func IsArtifactManifest(mediaType string) bool { return Bare(mediaType) == artifactManifest }
 
 // Bare returns a media type without parameters, in lower case.
 func Bare(mediaType string) string {
