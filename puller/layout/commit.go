@@ -37,7 +37,7 @@ func (in *ingest) Commit(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if !in.done.whole(in.desc.Size) {
+	if !in.done.Whole(in.desc.Size) {
 		return in.l.fail(fmt.Errorf("only %v of its %d bytes were written", in.done, in.desc.Size), "store blob %s", in.desc.Digest)
 	}
 	in.arrive()

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/internal/spans"
 	"github.com/pullkit/pullkit/puller/content"
 )
 
@@ -21,17 +22,17 @@ type ingest struct {
 	desc   ocispec.Descriptor
 	f      file
 	unlock func()
-	kept   []span // as Have tells
+	kept   spans.Set // as Have tells
 
 	mu        sync.Mutex
-	done      spans // written in all
-	reserved  int64 // up to where there is room; see reserve
-	ahead     int64 // of it not written
-	unflushed int64 // bytes since the last WriteBack
+	done      spans.Set // written in all
+	reserved  int64     // up to where there is room; see reserve
+	ahead     int64     // of it not written
+	unflushed int64     // bytes since the last WriteBack
 	flushing  atomic.Bool
 	flushes   sync.WaitGroup // one at a time
 	list      file           // nil as long as what was written is the partial's beginning
-	fresh     []span         // written, not yet listed
+	fresh     []spans.Span   // written, not yet listed
 	unlisted  int64          // bytes in fresh
 	listEnd   int64
 	arrived   bool // no longer counted in Layout.open
@@ -97,7 +98,7 @@ func (l *Layout) begin(ctx context.Context, desc ocispec.Descriptor) (*ingest, e
 	if err := in.open(); err != nil {
 		return nil, hideExist(err)
 	}
-	if err := l.checkSpace(desc.Size - spans(in.kept).total()); err != nil {
+	if err := l.checkSpace(desc.Size - in.kept.Total()); err != nil {
 		in.f.Close()
 		if in.list != nil {
 			in.list.Close()
@@ -119,15 +120,7 @@ func hideExist(err error) error {
 }
 
 // Have yields the ranges that an earlier try left.
-func (in *ingest) Have() iter.Seq2[int64, int64] {
-	return func(yield func(int64, int64) bool) {
-		for _, s := range in.kept {
-			if !yield(s.off, s.end-s.off) {
-				return
-			}
-		}
-	}
-}
+func (in *ingest) Have() iter.Seq2[int64, int64] { return in.kept.Have() }
 
 // WriteAt refuses bytes beyond the blob's size.
 func (in *ingest) WriteAt(p []byte, off int64) (int, error) {
@@ -161,7 +154,7 @@ func (in *ingest) beforeWrite(off, end int64) error {
 	if in.list != nil {
 		return nil
 	}
-	if off <= in.beginning().end {
+	if off <= in.beginning().End {
 		in.reserve(end)
 		return nil
 	}
@@ -180,9 +173,9 @@ func (in *ingest) beforeWrite(off, end int64) error {
 }
 
 // beginning is what was written as long as there is no side list.
-func (in *ingest) beginning() span {
+func (in *ingest) beginning() spans.Span {
 	if len(in.done) == 0 {
-		return span{}
+		return spans.Span{}
 	}
 	return in.done[0]
 }
@@ -195,7 +188,7 @@ func (in *ingest) wrote(off, end int64) error {
 	if in.ended {
 		return fs.ErrClosed
 	}
-	in.done = in.done.add(off, end)
+	in.done = in.done.Add(spans.Span{Off: off, End: end})
 	in.countAhead()
 	in.unflushed += end - off
 	if in.unflushed >= in.l.tune.writeBackEvery && in.flushing.CompareAndSwap(false, true) {
@@ -205,10 +198,10 @@ func (in *ingest) wrote(off, end int64) error {
 	if in.list == nil {
 		return nil
 	}
-	if i := len(in.fresh) - 1; i >= 0 && in.fresh[i].end == off {
-		in.fresh[i].end = end
+	if i := len(in.fresh) - 1; i >= 0 && in.fresh[i].End == off {
+		in.fresh[i].End = end
 	} else {
-		in.fresh = append(in.fresh, span{off, end})
+		in.fresh = append(in.fresh, spans.Span{Off: off, End: end})
 	}
 	in.unlisted += end - off
 	if in.unlisted >= in.l.tune.listEvery {

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/internal/spans"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -77,13 +78,13 @@ func TestNoListWithoutAHole(t *testing.T) {
 	l := openTest(t, t.TempDir())
 	data, desc := blobOf(1, 1<<20)
 	list := filepath.Join(l.Dir(), filepath.FromSlash(listName(desc.Digest)))
-	ingestOf := func(want ...span) content.Ingest {
+	ingestOf := func(want ...spans.Span) content.Ingest {
 		in, err := l.Ingest(t.Context(), desc)
 		require.NoError(t, err)
-		var have []span
+		var have []spans.Span
 		total := int64(0)
 		for off, n := range in.Have() {
-			have = append(have, span{off, off + n})
+			have = append(have, span(off, off+n))
 			total += n
 		}
 		assert.Equal(t, want, have)
@@ -92,29 +93,29 @@ func TestNoListWithoutAHole(t *testing.T) {
 		assert.Equal(t, total, kept)
 		return in
 	}
-	write := func(in content.Ingest, s span) {
-		_, err := in.WriteAt(data[s.off:s.end], s.off)
+	write := func(in content.Ingest, s spans.Span) {
+		_, err := in.WriteAt(data[s.Off:s.End], s.Off)
 		require.NoError(t, err)
 	}
 	in := ingestOf()
-	write(in, span{0, 200_000})
-	write(in, span{200_000, 500_000})
+	write(in, span(0, 200_000))
+	write(in, span(200_000, 500_000))
 	assert.NoFileExists(t, list)
 	in.(*ingest).unlock() // as the process died
-	in = ingestOf(span{0, 500_000})
-	write(in, span{500_000, 600_000})
+	in = ingestOf(span(0, 500_000))
+	write(in, span(500_000, 600_000))
 	assert.NoFileExists(t, list)
-	write(in, span{900_000, 1_000_000})
+	write(in, span(900_000, 1_000_000))
 	assert.FileExists(t, list)
 	require.NoError(t, in.Close())
-	in = ingestOf(span{0, 600_000}, span{900_000, 1_000_000})
+	in = ingestOf(span(0, 600_000), span(900_000, 1_000_000))
 	require.NoError(t, in.Close())
 	// A process that died between the list and its first record had written no
 	// hole yet.
 	require.NoError(t, os.Truncate(list, recordSize-1))
-	in = ingestOf(span{0, 1_000_000})
+	in = ingestOf(span(0, 1_000_000))
 	assert.NoFileExists(t, list)
-	write(in, span{1_000_000, desc.Size})
+	write(in, span(1_000_000, desc.Size))
 	require.NoError(t, in.Commit(t.Context()))
 	requireTidy(t, l)
 }

@@ -104,7 +104,7 @@ func (s *session) run(t *testing.T, disk *memDisk) {
 func (s *session) write(in *ingest) error {
 	off := s.r.IntN(len(s.data) + 1)
 	if s.r.IntN(3) == 0 {
-		off = int(in.beginning().end)
+		off = int(in.beginning().End)
 	}
 	n := s.r.IntN(len(s.data) - off + 1)
 	if s.r.IntN(2) == 0 {
@@ -219,7 +219,7 @@ func TestListThatCannotBeBegun(t *testing.T) {
 	in, err = l.Ingest(t.Context(), desc)
 	require.NoError(t, err)
 	for off, n := range in.Have() {
-		assert.Equal(t, span{0, 100}, span{off, off + n})
+		assert.Equal(t, span(0, 100), span(off, off+n))
 	}
 }
 
@@ -242,7 +242,7 @@ func TestLongListIsShortened(t *testing.T) {
 			}
 		}
 	}
-	want := in.(*ingest).done.total()
+	want := in.(*ingest).done.Total()
 	assert.Positive(t, longest)
 	require.NoError(t, in.Close())
 	kept, err := l.Kept(t.Context(), desc)
@@ -285,6 +285,6 @@ func TestSweepThatDies(t *testing.T) {
 	in, err = l.Ingest(t.Context(), desc)
 	require.NoError(t, err)
 	for off, n := range in.Have() {
-		assert.Equal(t, span{5000, 6000}, span{off, off + n}, "only this was written")
+		assert.Equal(t, span(5000, 6000), span(off, off+n), "only this was written")
 	}
 }

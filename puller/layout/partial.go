@@ -11,6 +11,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/internal/spans"
 	"github.com/pullkit/pullkit/puller/content"
 )
 
@@ -104,12 +105,12 @@ var errUselessList = errors.New("its list cannot be read")
 
 // openList tells which ranges of a partial of that size were written. The list is
 // nil if there is none, and to be closed; n is the length of its good records.
-func (l *Layout) openList(d digest.Digest, size int64, flag int) (list file, done spans, n int64, err error) {
+func (l *Layout) openList(d digest.Digest, size int64, flag int) (list file, done spans.Set, n int64, err error) {
 	name := listName(d)
 	list, err = l.fs.OpenFile(name, flag)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, done.add(0, size), 0, nil
+		return nil, done.Add(spans.Span{Off: 0, End: size}), 0, nil
 	case errors.Is(err, errNotRegular):
 		return nil, nil, 0, fmt.Errorf("%w: %w", errUselessList, err)
 	case err != nil:
@@ -121,7 +122,7 @@ func (l *Layout) openList(d digest.Digest, size int64, flag int) (list file, don
 		return nil, nil, 0, fmt.Errorf("%w: %w", errUselessList, err)
 	}
 	if done, n = parseRecords(data, size); n == 0 {
-		done = done.add(0, size)
+		done = done.Add(spans.Span{Off: 0, End: size})
 	}
 	return list, done, n, nil
 }
@@ -172,7 +173,7 @@ func (l *Layout) keptBytes(desc ocispec.Descriptor) (int64, error) {
 	if list != nil {
 		list.Close()
 	}
-	return done.total(), err
+	return done.Total(), err
 }
 
 // checkSpace is an error that wraps content.ErrNoSpace if so many bytes cannot fit.

@@ -18,7 +18,7 @@ func (in *ingest) reserve(end int64) {
 	if in.reserved == noReserve || end <= in.reserved || in.desc.Size < reserveFrom {
 		return
 	}
-	from := max(in.reserved, in.beginning().end)
+	from := max(in.reserved, in.beginning().End)
 	to := min(in.desc.Size, max(end, from+reserveAhead))
 	if to <= from {
 		return
@@ -34,7 +34,7 @@ func (in *ingest) reserve(end int64) {
 // counts it as used, and whoever asks for free space counts it as missing. The
 // caller holds mu.
 func (in *ingest) countAhead() {
-	ahead := max(0, in.reserved-in.beginning().end)
+	ahead := max(0, in.reserved-in.beginning().End)
 	if in.ended {
 		ahead = 0
 	}

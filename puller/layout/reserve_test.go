@@ -4,6 +4,7 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/pullkit/pullkit/internal/spans"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -11,7 +12,7 @@ import (
 // A reserveFS notes what is reserved, and refuses it when told to.
 type reserveFS struct {
 	fsys
-	asked []span
+	asked []spans.Span
 	err   error
 }
 
@@ -26,7 +27,7 @@ func (r *reserveFS) OpenFile(name string, flag int) (file, error) {
 }
 
 func (f reserveFile) Reserve(off, n int64) error {
-	f.fs.asked = append(f.fs.asked, span{off, off + n})
+	f.fs.asked = append(f.fs.asked, span(off, off+n))
 	return f.fs.err
 }
 
@@ -58,7 +59,7 @@ func TestReserve(t *testing.T) {
 	}
 	require.NoError(t, in.Close())
 	assert.Equal(t, before, free())
-	assert.Equal(t, []span{{0, 8 * mib}, {8 * mib, 16 * mib}}, disk.asked)
+	assert.Equal(t, []spans.Span{span(0, 8*mib), span(8*mib, 16*mib)}, disk.asked)
 
 	disk.asked = nil
 	in, err = l.Ingest(t.Context(), desc)
@@ -67,7 +68,7 @@ func TestReserve(t *testing.T) {
 	write(18*mib, 20*mib) // a hole
 	write(10*mib, 18*mib)
 	require.NoError(t, in.Commit(t.Context()))
-	assert.Equal(t, []span{{9 * mib, 17 * mib}}, disk.asked)
+	assert.Equal(t, []spans.Span{span(9*mib, 17*mib)}, disk.asked)
 	assert.Equal(t, before, free())
 
 	disk.asked, disk.err = nil, errors.ErrUnsupported

@@ -285,19 +285,3 @@ func TestMemStoreRefuses(t *testing.T) {
 	_, err = m.Open(ctx, desc)
 	assert.ErrorIs(t, err, fs.ErrNotExist)
 }
-
-func TestMergeSpan(t *testing.T) {
-	for _, tt := range []struct{ in, want []span }{
-		{[]span{{0, 0}}, nil},
-		{[]span{{5, 6}, {0, 1}}, []span{{0, 1}, {5, 6}}},
-		{[]span{{0, 1}, {1, 2}}, []span{{0, 2}}},
-		{[]span{{0, 1}, {2, 3}, {4, 5}, {1, 4}}, []span{{0, 5}}},
-		{[]span{{0, 9}, {2, 3}}, []span{{0, 9}}},
-	} {
-		var got []span
-		for _, s := range tt.in {
-			got = mergeSpan(got, s)
-		}
-		assert.Equal(t, tt.want, got, "%v", tt.in)
-	}
-}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/internal/spans"
 	"github.com/pullkit/pullkit/internal/verify"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/reference"
@@ -33,12 +34,9 @@ type MemStore struct {
 
 // A memPartial is what was written of a blob.
 type memPartial struct {
-	data  []byte
-	spans []span // ascending and apart
+	data    []byte
+	written spans.Set
 }
-
-// A span is the bytes from off up to end.
-type span struct{ off, end int64 }
 
 // Lookup is content.Store's.
 func (m *MemStore) Lookup(_ context.Context, ref reference.Reference) (ocispec.Descriptor, error) {
@@ -182,25 +180,8 @@ func (g *memIngest) WriteAt(p []byte, off int64) (int, error) {
 		g.partial.data = append(g.partial.data, make([]byte, missing)...)
 	}
 	copy(g.partial.data[off:], p)
-	g.partial.spans = mergeSpan(g.partial.spans, span{off, end})
+	g.partial.written = g.partial.written.Add(spans.Span{Off: off, End: end})
 	return len(p), nil
-}
-
-// mergeSpan adds a span to ascending ones that are apart.
-func mergeSpan(spans []span, s span) []span {
-	if s.off == s.end {
-		return spans
-	}
-	first := 0
-	for first < len(spans) && spans[first].end < s.off {
-		first++
-	}
-	last := first
-	for last < len(spans) && spans[last].off <= s.end {
-		s.off, s.end = min(s.off, spans[last].off), max(s.end, spans[last].end)
-		last++
-	}
-	return slices.Replace(spans, first, last, s)
 }
 
 func (g *memIngest) ReadAt(p []byte, off int64) (int, error) {
@@ -215,14 +196,7 @@ func (g *memIngest) ReadAt(p []byte, off int64) (int, error) {
 func (g *memIngest) Have() iter.Seq2[int64, int64] {
 	g.store.mu.Lock()
 	defer g.store.mu.Unlock()
-	spans := slices.Clone(g.partial.spans)
-	return func(yield func(int64, int64) bool) {
-		for _, s := range spans {
-			if !yield(s.off, s.end-s.off) {
-				return
-			}
-		}
-	}
+	return slices.Clone(g.partial.written).Have()
 }
 
 func (g *memIngest) Commit(context.Context) error {
@@ -231,11 +205,7 @@ func (g *memIngest) Commit(context.Context) error {
 	if g.ended {
 		return errEnded
 	}
-	whole := []span{{0, g.desc.Size}}
-	if g.desc.Size == 0 {
-		whole = nil
-	}
-	if !slices.Equal(g.partial.spans, whole) {
+	if !g.partial.written.Whole(g.desc.Size) {
 		return &content.Error{Kind: content.ErrSizeMismatch, Err: fmt.Errorf("not all of %.80q was written", g.desc.Digest)}
 	}
 	if !verify.Bytes(g.desc.Digest, g.partial.data) {

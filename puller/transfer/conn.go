@@ -5,6 +5,7 @@ import (
 	"io"
 	"slices"
 
+	"github.com/pullkit/pullkit/internal/spans"
 	"github.com/pullkit/pullkit/puller/content"
 )
 
@@ -21,28 +22,28 @@ const (
 
 // A conn fetches one part of a blob after the other.
 type conn struct {
-	span          // off is up to where it has written; end may come nearer
-	asked   int64 // where the body ends
-	claimed int64 // where the read under way will end
-	part    int64 // how much it may be asked for at a time
-	moved   bool  // it has brought bytes
-	body    io.ReadCloser
-	ctx     context.Context // of its requests
-	cancel  context.CancelFunc
-	donor   *conn // whose rest this one would take over; nil once it has
+	spans.Span       // Off is how far it has written; End may come nearer
+	asked      int64 // where the body ends
+	claimed    int64 // where the read under way will end
+	part       int64 // how much it may be asked for at a time
+	moved      bool  // it has brought bytes
+	body       io.ReadCloser
+	ctx        context.Context // of its requests
+	cancel     context.CancelFunc
+	donor      *conn // whose rest this one would take over; nil once it has
 }
 
-func newConn(ctx context.Context, s span) *conn {
-	c := &conn{span: s, part: partSize}
+func newConn(ctx context.Context, s spans.Span) *conn {
+	c := &conn{Span: s, part: partSize}
 	c.ctx, c.cancel = context.WithCancel(ctx)
 	return c
 }
 
 func (p *pipe) open(c *conn, alone bool) (start int64, err error) {
 	p.mu.Lock() // c may be live, and another connection about to take some of its part over
-	s := c.span
+	s := c.Span
 	p.mu.Unlock()
-	c.asked = s.end
+	c.asked = s.End
 	c.body, start, err = p.t.open(c.ctx, s, alone)
 	return start, err
 }
@@ -68,7 +69,7 @@ func (p *pipe) serve(c *conn) {
 }
 
 // stream reads c's body up to c's end, and writes it. Nothing is being written, and
-// c.off says how far it came, when it returns.
+// c.Off says how far it came, when it returns.
 func (p *pipe) stream(c *conn) (err error) {
 	w := writer{pipe: p, conn: c}
 	defer func() {
@@ -76,7 +77,7 @@ func (p *pipe) stream(c *conn) (err error) {
 			err = werr
 		}
 	}()
-	at := c.off
+	at := c.Off
 	for {
 		n, err := p.claim(c, at)
 		if err != nil {
@@ -107,12 +108,12 @@ func (p *pipe) stream(c *conn) (err error) {
 func (p *pipe) claim(c *conn, at int64) (int, error) {
 	for {
 		p.mu.Lock()
-		n := min(c.end-at, bufferSize)
+		n := min(c.End-at, bufferSize)
 		queued := len(p.queue)
-		if c.off < at { // what is being written will be
+		if c.Off < at { // what is being written will be
 			queued++
 		}
-		if n == 0 || c.off != p.mark || queued < queueBuffers {
+		if n == 0 || c.Off != p.mark || queued < queueBuffers {
 			c.claimed = at + n
 			p.mu.Unlock()
 			return int(n), nil
@@ -138,8 +139,8 @@ func (p *pipe) retry(c *conn, err error) bool {
 	switch content.KindOf(err) {
 	case content.ErrRateLimited, content.ErrUnavailable, content.ErrNetwork, content.ErrTimeout, content.ErrStatus, "":
 		p.retried, p.closed = true, true
-		if c.off < c.end {
-			p.pending = p.pending.add(c.span)
+		if c.Off < c.End {
+			p.pending = p.pending.Add(c.Span)
 		}
 		return true
 	}
@@ -154,18 +155,18 @@ func (p *pipe) nextPart(c *conn) bool {
 		return false
 	}
 	c.part = min(2*c.part, partSize)
-	c.span = p.cutPending(c.part)
-	c.claimed = c.off
+	c.Span = p.cutPending(c.part)
+	c.claimed = c.Off
 	return true
 }
 
 // cutPending takes the first missing part: all of it, unless parts are fetched
 // apart. p.mu is held.
-func (p *pipe) cutPending(limit int64) span {
+func (p *pipe) cutPending(limit int64) spans.Span {
 	s := p.pending[0]
-	if n := p.part(s, limit); p.split && n < s.end-s.off {
-		s.end = s.off + n
-		p.pending[0].off = s.end
+	if n := p.part(s, limit); p.split && n < s.End-s.Off {
+		s.End = s.Off + n
+		p.pending[0].Off = s.End
 	} else {
 		p.pending = p.pending[1:]
 	}
@@ -174,8 +175,8 @@ func (p *pipe) cutPending(limit int64) span {
 
 // part is how much of s one connection is given, which may be asked for limit;
 // smaller towards the end, so that all connections end at about the same time.
-func (p *pipe) part(s span, limit int64) int64 {
-	return min(limit, max(minPartSize, (s.end-s.off)/int64(len(p.live)+1)))
+func (p *pipe) part(s spans.Span, limit int64) int64 {
+	return min(limit, max(minPartSize, (s.End-s.Off)/int64(len(p.live)+1)))
 }
 
 // gone takes c, which ended with err or found nothing more to do, out of the
@@ -188,8 +189,8 @@ func (p *pipe) gone(c *conn, err error) {
 		return
 	}
 	p.closed = true
-	if c.off < c.end {
-		p.pending = p.pending.add(c.span)
+	if c.Off < c.End {
+		p.pending = p.pending.Add(c.Span)
 	}
 	if len(p.live) == 0 || content.KindOf(err) == content.ErrStore || content.KindOf(err) == content.ErrSizeMismatch {
 		if p.err == nil {
@@ -231,30 +232,30 @@ func (p *pipe) cede(c *conn) bool {
 // add opens one connection more: for a missing part, or for a part of what the
 // connection with the longest way to go would come to. p.mu is held.
 func (p *pipe) add(ctx context.Context) bool {
-	var s span
+	var s spans.Span
 	var donor *conn
 	if len(p.pending) > 0 {
 		p.split = true
 		s = p.cutPending(firstPart)
 	} else {
 		for _, c := range p.live {
-			if donor == nil || c.end-c.claimed > donor.end-donor.claimed {
+			if donor == nil || c.End-c.claimed > donor.End-donor.claimed {
 				donor = c
 			}
 		}
 		if donor == nil {
 			return false
 		}
-		s = span{donor.claimed + p.t.rt.lanes.lead(), donor.end}
-		if s.end-s.off < minPartSize {
+		s = spans.Span{Off: donor.claimed + p.t.rt.lanes.lead(), End: donor.End}
+		if s.End-s.Off < minPartSize {
 			return false
 		}
-		s.end = s.off + min(p.part(s, firstPart), s.end-s.off)
+		s.End = s.Off + min(p.part(s, firstPart), s.End-s.Off)
 	}
 	c := newConn(ctx, s)
-	c.claimed, c.part = c.off, firstPart
+	c.claimed, c.part = c.Off, firstPart
 	c.donor = donor
-	p.t.rt.log.Debug("connection added", "digest", p.t.desc.Digest, "connections", len(p.live)+1, "at", s.off)
+	p.t.rt.log.Debug("connection added", "digest", p.t.desc.Digest, "connections", len(p.live)+1, "at", s.Off)
 	p.t.rt.lanes.added(true)
 	p.extra++
 	p.probes = append(p.probes, c)
@@ -291,7 +292,7 @@ func (p *pipe) join(c *conn) {
 		p.closed = true
 	}
 	if c.donor == nil {
-		p.pending = p.pending.add(c.span)
+		p.pending = p.pending.Add(c.Span)
 		if len(p.live) == 0 && p.err == nil {
 			p.err = err
 			signal(p.wake)
@@ -310,13 +311,13 @@ func (p *pipe) takeOver(c *conn) bool {
 	if d == nil {
 		return p.err == nil
 	}
-	if p.err != nil || !slices.Contains(p.live, d) || d.claimed > c.off || d.end < c.end {
+	if p.err != nil || !slices.Contains(p.live, d) || d.claimed > c.Off || d.End < c.End {
 		return false
 	}
-	if c.end < d.end {
-		p.pending = p.pending.add(span{c.end, d.end})
+	if c.End < d.End {
+		p.pending = p.pending.Add(spans.Span{Off: c.End, End: d.End})
 	}
-	d.end = c.off
+	d.End = c.Off
 	c.donor = nil
 	p.split = true
 	return true

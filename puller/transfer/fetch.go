@@ -11,6 +11,7 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/internal/panics"
+	"github.com/pullkit/pullkit/internal/spans"
 	"github.com/pullkit/pullkit/internal/verify"
 	"github.com/pullkit/pullkit/puller/content"
 )
@@ -74,7 +75,7 @@ type try struct {
 	whole bool // one answer from the first byte on: what was kept before turned out wrong
 
 	ingest content.Ingest
-	kept   spans
+	kept   spans.Set
 	config []byte // see keepConfig
 
 	panicked atomic.Pointer[panics.Error] // by the Source or the Store; see guard
@@ -136,10 +137,10 @@ func (t *try) begin(ctx context.Context) error {
 			}
 			return storeError("ingest", err)
 		}
-		kept, ok := keptSpans(ingest.Have(), t.desc.Size)
+		kept, ok := spans.FromHave(ingest.Have(), t.desc.Size)
 		if ok && (!t.whole || len(kept) == 0) {
 			t.ingest, t.kept = ingest, kept
-			t.f.resumed.Store(kept.total())
+			t.f.resumed.Store(kept.Total())
 			t.f.begun.Store(true)
 			return nil
 		}

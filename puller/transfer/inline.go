@@ -3,6 +3,8 @@ package transfer
 import (
 	"context"
 	"hash"
+
+	"github.com/pullkit/pullkit/internal/spans"
 )
 
 // inline reads, hashes and writes a blob in one goroutine.
@@ -16,7 +18,7 @@ func (t *try) inline(ctx context.Context, h hash.Hash) error {
 	}
 	defer t.rt.pool.put(buf)
 	for off := int64(0); off < t.desc.Size; {
-		if end := t.kept.after(off); end > off {
+		if end := t.kept.After(off); end > off {
 			n := int(min(end-off, int64(len(buf))))
 			if err := t.readAt(buf[:n], off); err != nil {
 				return err
@@ -25,7 +27,7 @@ func (t *try) inline(ctx context.Context, h hash.Hash) error {
 			off += int64(n)
 			continue
 		}
-		off, err = t.inlineGap(ctx, h, buf, t.kept.gap(off, t.desc.Size))
+		off, err = t.inlineGap(ctx, h, buf, t.kept.Gap(off, t.desc.Size))
 		if err != nil {
 			return err
 		}
@@ -37,19 +39,19 @@ func (t *try) inline(ctx context.Context, h hash.Hash) error {
 }
 
 // inlineGap fetches a part that is missing and returns how far all is hashed.
-func (t *try) inlineGap(ctx context.Context, h hash.Hash, buf []byte, gap span) (int64, error) {
+func (t *try) inlineGap(ctx context.Context, h hash.Hash, buf []byte, gap spans.Span) (int64, error) {
 	body, start, err := t.open(ctx, gap, false)
 	if err != nil {
-		return gap.off, err
+		return gap.Off, err
 	}
 	defer body.Close()
-	if start != gap.off { // the whole blob, from its first byte
+	if start != gap.Off { // the whole blob, from its first byte
 		h.Reset()
-		gap = span{0, t.desc.Size}
+		gap = spans.Span{Off: 0, End: t.desc.Size}
 		t.forgetKept()
 	}
-	for off := gap.off; off < gap.end; {
-		n, rerr := readFull(body, buf[:min(int64(len(buf)), gap.end-off)])
+	for off := gap.Off; off < gap.End; {
+		n, rerr := readFull(body, buf[:min(int64(len(buf)), gap.End-off)])
 		if n > 0 {
 			if err := t.writeAt(buf[:n], off); err != nil {
 				return off, err
@@ -63,7 +65,7 @@ func (t *try) inlineGap(ctx context.Context, h hash.Hash, buf []byte, gap span) 
 			return off, rerr
 		}
 	}
-	return gap.end, t.atEnd(body, gap.end)
+	return gap.End, t.atEnd(body, gap.End)
 }
 
 // forgetKept makes nothing of what an earlier try kept: the server gives all of it again.

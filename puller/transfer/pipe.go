@@ -5,6 +5,8 @@ import (
 	"hash"
 	"sync"
 	"time"
+
+	"github.com/pullkit/pullkit/internal/spans"
 )
 
 // queueBuffers is how many buffers lie between a connection and the hash, with the
@@ -24,8 +26,8 @@ type pipe struct {
 	conns sync.WaitGroup
 
 	mu      sync.Mutex
-	written spans // in the ingest
-	pending spans // missing, and no connection is at it
+	written spans.Set // in the ingest
+	pending spans.Set // missing, and no connection is at it
 	live    []*conn
 	probes  []*conn // added, and not live yet
 	queue   []chunk
@@ -81,7 +83,7 @@ func (p *pipe) hash(h hash.Hash, buf []byte) {
 func (p *pipe) begin(ctx context.Context) error {
 	size := p.t.desc.Size
 	p.written = append(p.written, p.t.kept...)
-	for gap := p.written.gap(0, size); gap.off < gap.end; gap = p.written.gap(gap.end, size) {
+	for gap := p.written.Gap(0, size); gap.Off < gap.End; gap = p.written.Gap(gap.End, size) {
 		p.pending = append(p.pending, gap)
 	}
 	if len(p.pending) == 0 {
@@ -93,12 +95,12 @@ func (p *pipe) begin(ctx context.Context) error {
 		return err
 	}
 	p.pending = p.pending[1:]
-	if start != c.off { // the whole blob, from its first byte
+	if start != c.Off { // the whole blob, from its first byte
 		p.t.forgetKept()
-		c.span, c.asked = span{0, size}, size
+		c.Span, c.asked = spans.Span{Off: 0, End: size}, size
 		p.written, p.pending, p.closed = nil, nil, true
 	}
-	c.claimed = c.off
+	c.claimed = c.Off
 	p.live = []*conn{c}
 	p.conns.Go(func() { p.serve(c) })
 	return nil
@@ -129,14 +131,14 @@ func (p *pipe) take(ctx context.Context) (chunk, error) {
 			p.mu.Unlock()
 			return c, nil
 		}
-		s, err := span{p.mark, p.written.after(p.mark)}, p.err
+		s, err := spans.Span{Off: p.mark, End: p.written.After(p.mark)}, p.err
 		p.mu.Unlock()
 		switch {
 		case err != nil:
 			return chunk{}, err
-		case s.end > s.off:
+		case s.End > s.Off:
 			return p.readBack(ctx, s)
-		case s.off == p.t.desc.Size:
+		case s.Off == p.t.desc.Size:
 			return chunk{}, nil
 		}
 		if err := p.starve(ctx); err != nil {
@@ -148,21 +150,21 @@ func (p *pipe) take(ctx context.Context) (chunk, error) {
 // readBack reads what is in the ingest but no more in memory. The mark stays
 // where it is until there is a buffer: past it, a connection would queue its
 // buffers for a hash that waits for one.
-func (p *pipe) readBack(ctx context.Context, s span) (chunk, error) {
+func (p *pipe) readBack(ctx context.Context, s spans.Span) (chunk, error) {
 	buf, err := p.t.rt.pool.get(ctx)
 	if err != nil {
 		return chunk{}, err
 	}
-	s.end = min(s.end, s.off+bufferSize)
+	s.End = min(s.End, s.Off+bufferSize)
 	p.mu.Lock()
-	p.mark = s.end
+	p.mark = s.End
 	p.mu.Unlock()
-	buf = buf[:s.end-s.off]
-	if err := p.t.readAt(buf, s.off); err != nil {
+	buf = buf[:s.End-s.Off]
+	if err := p.t.readAt(buf, s.Off); err != nil {
 		p.t.rt.pool.put(buf)
 		return chunk{}, err
 	}
-	return chunk{buf, s.off}, nil
+	return chunk{buf, s.Off}, nil
 }
 
 // starve waits until there may be more to hash.
@@ -203,13 +205,13 @@ func (p *pipe) wrote(c *conn, buf []byte) {
 	n := int64(len(buf))
 	p.t.f.got.Add(n)
 	p.mu.Lock()
-	p.written = p.written.add(span{c.off, c.off + n})
-	queued := c.off == p.mark
+	p.written = p.written.Add(spans.Span{Off: c.Off, End: c.Off + n})
+	queued := c.Off == p.mark
 	if queued {
-		p.queue = append(p.queue, chunk{buf, c.off})
+		p.queue = append(p.queue, chunk{buf, c.Off})
 		p.mark += n
 	}
-	c.off += n
+	c.Off += n
 	first := !c.moved
 	c.moved = true
 	p.mu.Unlock()

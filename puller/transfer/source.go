@@ -7,6 +7,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/internal/spans"
 	"github.com/pullkit/pullkit/puller/content"
 )
 
@@ -15,22 +16,22 @@ const maxBodies = 16
 
 // open asks the Source for a part of the blob. alone says that the blob's first
 // bytes instead, of a server that ignores ranges, are of no use.
-func (t *try) open(ctx context.Context, s span, alone bool) (_ io.ReadCloser, _ int64, err error) {
+func (t *try) open(ctx context.Context, s spans.Span, alone bool) (_ io.ReadCloser, _ int64, err error) {
 	defer t.guard(&err)
-	n := s.end - s.off
-	if s.end == t.desc.Size {
+	n := s.End - s.Off
+	if s.End == t.desc.Size {
 		n = -1
 	}
 	ctx, watch := watchStall(ctx, t.rt.stall)
-	body, start, err := t.rt.source.Blob(ctx, t.f.from.ref, t.f.from.cred, t.desc, s.off, n)
+	body, start, err := t.rt.source.Blob(ctx, t.f.from.ref, t.f.from.cred, t.desc, s.Off, n)
 	if err != nil {
 		return nil, 0, watch.end(err)
 	}
-	if start != s.off && (start != 0 || alone) {
+	if start != s.Off && (start != 0 || alone) {
 		_ = body.Close()
 		err := error(errNoRanges)
 		if start != 0 {
-			err = failf(content.ErrRange, "asked for byte %d, got byte %d", s.off, start)
+			err = failf(content.ErrRange, "asked for byte %d, got byte %d", s.Off, start)
 		}
 		return nil, 0, watch.end(err)
 	}
