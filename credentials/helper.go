@@ -9,6 +9,7 @@ import (
 	"iter"
 	"path/filepath"
 
+	"github.com/pullkit/pullkit/internal/share"
 	"github.com/pullkit/pullkit/reference"
 )
 
@@ -26,10 +27,10 @@ type HelperConfig struct {
 // [NewHelper]. One run answers all that ask for the same registry at the same
 // time; answers are not kept.
 type Helper struct {
-	name    string
-	server  string // asked for in place of the registry's name; "" for that
-	config  HelperConfig
-	flights flights[string, Credential]
+	name   string
+	server string // asked for in place of the registry's name; "" for that
+	config HelperConfig
+	calls  share.Calls[string, Credential] // by registry
 }
 
 // NewHelper returns the helper docker-credential-<name>. The program is looked
@@ -46,7 +47,7 @@ func NewHelper(c HelperConfig, name string) (*Helper, error) {
 func (h *Helper) Lookup(ctx context.Context, ref reference.Reference) iter.Seq2[Credential, error] {
 	return func(yield func(Credential, error) bool) {
 		registry := ref.Registry()
-		_, c, err := h.flights.do(ctx, registry, registry, func(ctx context.Context) (Credential, error) {
+		c, err := h.calls.Do(ctx, registry, func(ctx context.Context) (Credential, error) {
 			return h.ask(ctx, registry)
 		})
 		switch {

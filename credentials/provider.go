@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/pullkit/pullkit/internal/share"
 )
 
 // A provider is one plugin with its cache.
@@ -24,14 +26,20 @@ type provider struct {
 	log      *slog.Logger
 	run      func(ctx context.Context, request []byte, secrets []string) (stdout []byte, err error)
 
-	cache   cache
-	flights flights[question, answer]
+	cache cache
+	runs  share.Calls[question, answered]
 }
 
 // A question is what a plugin is asked: two that are equal have one answer.
 type question struct {
 	image string
 	identity
+}
+
+// answered is the answer to a question, for callers with other questions too.
+type answered struct {
+	question question
+	answer   answer
 }
 
 // An identity is whose answer it is: empty if no service account takes part.
@@ -147,14 +155,15 @@ func (p *provider) lookup(ctx context.Context, name string, pod Pod) (answer, er
 		if a, ok := p.cache.get(q, p.now()); ok {
 			return a, nil
 		}
-		answered, a, err := p.flights.do(ctx, p.cache.scope(q), q, func(ctx context.Context) (answer, error) {
-			return p.ask(ctx, q, r, token)
+		got, err := p.runs.Do(ctx, p.cache.scope(q), func(ctx context.Context) (answered, error) {
+			a, err := p.ask(ctx, q, r, token)
+			return answered{q, a}, err
 		})
-		if answered == q || ctx.Err() != nil {
-			return a, err
+		if got.question == q || ctx.Err() != nil {
+			return got.answer, err
 		}
-		// Somebody else's question was under way, and its answer may hold for
-		// this one as well.
+		// The plugin was running for another question. Its answer may hold for this
+		// one as well, so the cache is looked into again.
 	}
 }
 

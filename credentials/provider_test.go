@@ -124,12 +124,7 @@ func TestPluginRunsOnceForAll(t *testing.T) {
 	}
 	p := ps.list[0]
 	require.Eventually(t, func() bool {
-		p.flights.mu.Lock()
-		defer p.flights.mu.Unlock()
-		for _, f := range p.flights.running {
-			return f.waiting == 51
-		}
-		return false
+		return p.runs.Waiting(p.cache.scope(question{image: "r.io/first"})) == 51
 	}, time.Minute, time.Millisecond)
 	leave()
 	first.Wait()
@@ -157,20 +152,20 @@ func TestPluginEndsWithItsLastWaiter(t *testing.T) {
 	assert.ErrorIs(t, <-ended, context.Canceled)
 }
 
-// TestPanicReachesAllWhoWait holds that a panic under a run that several callers wait
-// for, such as one of the Logger, reaches each of them, and that the next caller gets
+// TestPanicReachesAllWhoWait holds that a panic while a plugin runs, such as one of the
+// Logger, reaches each caller that waits for the plugin, and that the next caller gets
 // a run of its own.
 func TestPanicReachesAllWhoWait(t *testing.T) {
-	var f flights[string, string]
-	boom := errors.New("a callback panicked")
+	p, err := newProvider(ProviderConfig{}, testProvider(""))
+	require.NoError(t, err)
+	ps := &Providers{list: []*provider{p}}
+	boom, fault := errors.New("a callback panicked"), errors.New("the plugin failed")
 	const callers = 3
-	waiting := func() int {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		if run := f.running["q"]; run != nil {
-			return run.waiting
+	p.run = func(context.Context, []byte, []string) ([]byte, error) {
+		for p.runs.Waiting(p.cache.scope(question{image: "r.io/app"})) < callers {
+			runtime.Gosched()
 		}
-		return 0
+		panic(boom)
 	}
 	var all sync.WaitGroup
 	for range callers {
@@ -179,19 +174,15 @@ func TestPanicReachesAllWhoWait(t *testing.T) {
 				err, _ := recover().(error)
 				assert.ErrorIs(t, err, boom)
 			}()
-			_, _, err := f.do(t.Context(), "q", "q", func(context.Context) (string, error) {
-				for waiting() < callers {
-					runtime.Gosched()
-				}
-				panic(boom)
-			})
-			assert.Fail(t, "returned", "%v", err)
+			_, errs := collect(t.Context(), ps, "r.io/app")
+			assert.Fail(t, "returned", "%v", errs)
 		})
 	}
 	all.Wait()
-	_, got, err := f.do(t.Context(), "q", "q", func(context.Context) (string, error) { return "answer", nil })
-	require.NoError(t, err)
-	assert.Equal(t, "answer", got)
+	p.run = func(context.Context, []byte, []string) ([]byte, error) { return nil, fault }
+	_, errs := collect(t.Context(), ps, "r.io/app")
+	require.Len(t, errs, 1)
+	assert.ErrorIs(t, errs[0], fault)
 }
 
 // TestPluginEnvironment holds what a plugin is given, and where: the image only
