@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"github.com/pullkit/pullkit/credentials"
-	"github.com/pullkit/pullkit/internal/panics"
 	"github.com/pullkit/pullkit/internal/redact"
+	"github.com/pullkit/pullkit/internal/share"
 	"github.com/pullkit/pullkit/puller/content"
 )
 
@@ -83,6 +83,8 @@ type auths struct {
 	// opened says what opened a repository, where what is remembered of its origin
 	// does not say it: "basic" for the password, "open" for no Authorization.
 	opened recent[authKey, string]
+	// fetches has the tokens that are being fetched. It has a lock of its own.
+	fetches share.Calls[authKey, authorization]
 }
 
 // An originAuth is what one origin wants of one credential: the scheme of its
@@ -110,12 +112,12 @@ func (c *Client) Mask(cred credentials.Credential, text string) string {
 	return redact.Secrets(text, secrets...)
 }
 
-// A tokenEntry is a bearer token, or the flight that fetches one.
+// A tokenEntry is a bearer token that was fetched; token is empty if the registry
+// refused it.
 type tokenEntry struct {
 	token  string
 	renew  time.Time // when to fetch the next one
 	wanted tokenRequest
-	flight *flight
 }
 
 func (e *tokenEntry) fresh() bool { return time.Now().Before(e.renew) }
@@ -124,20 +126,6 @@ func (e *tokenEntry) authorization() authorization {
 	auth := bearer(e.token)
 	auth.want = e.wanted
 	return auth
-}
-
-// A flight is a token being fetched for all who wait for it. It ends when the
-// last of them has left.
-type flight struct {
-	done    chan struct{}
-	cancel  context.CancelFunc
-	wanted  tokenRequest
-	waiting int
-
-	// Set before done is closed.
-	token    string
-	err      error
-	panicked *panics.Error // of a callback, such as Client.AllowRealm
 }
 
 // forget throws away a token that the registry refuses.
@@ -156,68 +144,50 @@ func (a *auths) opens(key authKey, with string) {
 	a.opened.put(key, with)
 }
 
-// token returns a token other than used: the one that is kept, or a new one, for
-// which one request is made however many wait.
+// token returns a token other than used: the one that is kept, or a new one. One
+// request is made for a new token, however many callers wait for it.
 func (a *auths) token(ctx context.Context, ep *endpoint, key authKey, used string, want tokenRequest) (authorization, error) {
-	a.mu.Lock()
-	e := a.entry(key)
-	if e.token != "" && e.token != used && e.fresh() {
-		defer a.mu.Unlock()
-		return e.authorization(), nil
-	}
-	f := e.flight
-	if f == nil {
-		f = a.takeOff(ctx, ep, e, want)
-	}
-	f.waiting++
-	a.mu.Unlock()
-
-	select {
-	case <-f.done:
-		f.panicked.Raise()
-		if f.err != nil {
-			return authorization{}, f.err
-		}
-		auth := bearer(f.token)
-		auth.want = f.wanted
+	if auth, ok := a.kept(key, used); ok {
 		return auth, nil
-	case <-ctx.Done():
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		if f.waiting--; f.waiting == 0 {
-			f.cancel()
-			if e.flight == f {
-				e.flight = nil // a later caller needs a flight that goes on
-			}
+	}
+	auth, err := a.fetches.Do(ctx, key, func(ctx context.Context) (authorization, error) {
+		if auth, ok := a.kept(key, used); ok { // another fetch has ended meanwhile
+			return auth, nil
 		}
+		return a.fetch(ctx, ep, key, want)
+	})
+	if err != nil && ctx.Err() != nil {
 		return authorization{}, canceled(ctx, key.origin.host)
 	}
+	return auth, err
 }
 
-// takeOff begins to fetch a token. The caller holds the lock.
-func (a *auths) takeOff(ctx context.Context, ep *endpoint, e *tokenEntry, want tokenRequest) *flight {
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	asked := want
-	asked.ahead = false // what is kept was granted, however it was asked for
-	f := &flight{done: make(chan struct{}), cancel: cancel, wanted: asked}
-	e.flight = f
-	var life time.Duration
-	go panics.Catch(func() {
-		f.token, life, f.err = ep.fetchToken(ctx, want)
-	}, func(panicked *panics.Error) {
-		cancel()
+// kept returns the token that is kept for key, if it is fresh and is not used.
+func (a *auths) kept(key authKey, used string) (authorization, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if e, _ := a.tokens.get(key); e != nil && e.token != "" && e.token != used && e.fresh() {
+		return e.authorization(), true
+	}
+	return authorization{}, false
+}
+
+// fetch gets a token and keeps it, unless every caller has left meanwhile.
+func (a *auths) fetch(ctx context.Context, ep *endpoint, key authKey, want tokenRequest) (authorization, error) {
+	token, life, err := ep.fetchToken(ctx, want)
+	if err != nil {
+		return authorization{}, err
+	}
+	want.ahead = false // what is kept was granted, however it was asked for
+	if ctx.Err() == nil {
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		f.panicked = panicked
-		if e.flight == f {
-			e.flight = nil
-			if f.err == nil && panicked == nil {
-				e.token, e.renew, e.wanted = f.token, time.Now().Add(life-early10(life)), asked
-			}
-		}
-		close(f.done)
-	})
-	return f
+		e := a.entry(key)
+		e.token, e.renew, e.wanted = token, time.Now().Add(life-early10(life)), want
+	}
+	auth := bearer(token)
+	auth.want = want
+	return auth, nil
 }
 
 // early10 is how long before its end a token is renewed: a tenth of its life,
