@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/pullkit/pullkit/internal/fakeregistry"
 )
 
 // An AuthMode is how a registry wants clients to authenticate.
@@ -108,12 +110,12 @@ func (r *Registry) admitBearer(req *http.Request, repository string) refusal {
 func (r *Registry) serveToken(w http.ResponseWriter, req *http.Request) {
 	req.Body = http.MaxBytesReader(w, req.Body, 1<<20)
 	if err := req.ParseForm(); err != nil {
-		writeError(w, 400, "UNSUPPORTED", "the form does not parse", "")
+		fakeregistry.WriteError(w, 400, "UNSUPPORTED", "the form does not parse", "")
 		return
 	}
 	u, ok := r.tokenUser(req)
 	if !ok {
-		writeError(w, 401, "UNAUTHORIZED", "incorrect username or password", "")
+		fakeregistry.WriteError(w, 401, "UNAUTHORIZED", "incorrect username or password", "")
 		return
 	}
 	var repositories []string

@@ -1,24 +1,20 @@
 package pullertest
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/internal/fakeregistry"
 	"github.com/pullkit/pullkit/internal/verify"
 )
-
-// A blob is content with its type.
-type blob struct {
-	mediaType string
-	digest    digest.Digest
-	data      []byte
-}
 
 // contents are a registry's repositories.
 type contents struct {
@@ -27,8 +23,8 @@ type contents struct {
 }
 
 type repository struct {
-	blobs     map[digest.Digest]blob
-	manifests map[digest.Digest]blob
+	blobs     map[digest.Digest]fakeregistry.Content
+	manifests map[digest.Digest]fakeregistry.Content
 	tags      map[string]digest.Digest
 }
 
@@ -38,7 +34,7 @@ func (c *contents) repo(name string) *repository {
 		c.repos = map[string]*repository{}
 	}
 	if c.repos[name] == nil {
-		c.repos[name] = &repository{map[digest.Digest]blob{}, map[digest.Digest]blob{}, map[string]digest.Digest{}}
+		c.repos[name] = &repository{map[digest.Digest]fakeregistry.Content{}, map[digest.Digest]fakeregistry.Content{}, map[string]digest.Digest{}}
 	}
 	return c.repos[name]
 }
@@ -46,11 +42,11 @@ func (c *contents) repo(name string) *repository {
 // PutBlob stores a blob in a repository ("team/app") and describes it. The
 // registry keeps data, which must not change any more.
 func (r *Registry) PutBlob(repository, mediaType string, data []byte) ocispec.Descriptor {
-	b := blob{"application/octet-stream", sha256Of(data), data}
+	b := fakeregistry.Content{MediaType: "application/octet-stream", Digest: fakeregistry.SHA256(data), Data: data}
 	r.content.mu.Lock()
 	defer r.content.mu.Unlock()
-	r.content.repo(repository).blobs[b.digest] = b
-	return ocispec.Descriptor{MediaType: mediaType, Digest: b.digest, Size: int64(len(data))}
+	r.content.repo(repository).blobs[b.Digest] = b
+	return ocispec.Descriptor{MediaType: mediaType, Digest: b.Digest, Size: int64(len(data))}
 }
 
 // PutManifest stores a manifest or index and describes it. The name is
@@ -59,15 +55,15 @@ func (r *Registry) PutBlob(repository, mediaType string, data []byte) ocispec.De
 // which must not change any more.
 func (r *Registry) PutManifest(name, mediaType string, data []byte) ocispec.Descriptor {
 	repository, tag := splitName(name)
-	b := blob{mediaType, sha256Of(data), data}
+	b := fakeregistry.Content{MediaType: mediaType, Digest: fakeregistry.SHA256(data), Data: data}
 	r.content.mu.Lock()
 	defer r.content.mu.Unlock()
 	repo := r.content.repo(repository)
-	repo.manifests[b.digest] = b
+	repo.manifests[b.Digest] = b
 	if tag != "" {
-		repo.tags[tag] = b.digest
+		repo.tags[tag] = b.Digest
 	}
-	return ocispec.Descriptor{MediaType: mediaType, Digest: b.digest, Size: int64(len(data))}
+	return ocispec.Descriptor{MediaType: mediaType, Digest: b.Digest, Size: int64(len(data))}
 }
 
 // Remove makes the registry forget a tag ("team/app:v1"), or a blob or manifest
@@ -90,12 +86,12 @@ func splitName(name string) (repository, tag string) {
 	return repository, tag
 }
 
-func (c *contents) manifest(repository, ref string) (blob, bool) {
+func (c *contents) manifest(repository, ref string) (fakeregistry.Content, bool) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	repo := c.repos[repository]
 	if repo == nil {
-		return blob{}, false
+		return fakeregistry.Content{}, false
 	}
 	dgst, ok := repo.tags[ref]
 	if !ok {
@@ -104,31 +100,31 @@ func (c *contents) manifest(repository, ref string) (blob, bool) {
 	return find(repo.manifests, dgst)
 }
 
-func (c *contents) blob(repository, ref string) (blob, bool) {
+func (c *contents) blob(repository, ref string) (fakeregistry.Content, bool) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	repo := c.repos[repository]
 	if repo == nil {
-		return blob{}, false
+		return fakeregistry.Content{}, false
 	}
 	return find(repo.blobs, digest.Digest(ref))
 }
 
 // find looks content up by its digest, also by one that is not sha256.
-func find(in map[digest.Digest]blob, dgst digest.Digest) (blob, bool) {
+func find(in map[digest.Digest]fakeregistry.Content, dgst digest.Digest) (fakeregistry.Content, bool) {
 	if b, ok := in[dgst]; ok {
 		return b, true
 	}
 	if strings.HasPrefix(string(dgst), "sha256:") {
-		return blob{}, false
+		return fakeregistry.Content{}, false
 	}
 	for _, b := range in {
-		if verify.Bytes(dgst, b.data) {
-			b.digest = dgst
+		if verify.Bytes(dgst, b.Data) {
+			b.Digest = dgst
 			return b, true
 		}
 	}
-	return blob{}, false
+	return fakeregistry.Content{}, false
 }
 
 func (c *contents) tags(repository string) ([]string, bool) {
@@ -146,7 +142,93 @@ func (c *contents) tags(repository string) ([]string, bool) {
 	return tags, true
 }
 
-func sha256Of(data []byte) digest.Digest {
-	sum := sha256.Sum256(data)
-	return digest.Digest(fmt.Sprint("sha256:", hex.EncodeToString(sum[:])))
+// An Image says what image PutImage makes. Equal Images give equal digests.
+type Image struct {
+	// Platforms has one manifest each in the image's index. Without any there
+	// is no index, but one manifest for linux/amd64.
+	Platforms []ocispec.Platform
+	// Layers are the sizes in bytes of the one file in each layer. The file is
+	// random, so that the blob, a gzipped tar, is about 2 KiB larger.
+	Layers []int64
+	// Seed makes images differ: layers of another seed, platform or position
+	// have nothing in common.
+	Seed uint64
+}
+
+// A PutResult describes what PutImage has put.
+type PutResult struct {
+	Descriptor ocispec.Descriptor   // what the name points to: the index, or the manifest
+	Manifests  []ocispec.Descriptor // one for each platform, Platform set
+	Blobs      []ocispec.Descriptor // each manifest's config and layers in turn
+}
+
+// PutImage makes an image and stores it under a name such as "team/app:v1".
+func (r *Registry) PutImage(name string, image Image) (PutResult, error) {
+	platforms := image.Platforms
+	if len(platforms) == 0 {
+		platforms = []ocispec.Platform{{OS: "linux", Architecture: "amd64"}}
+	}
+	repository, _ := splitName(name)
+	var result PutResult
+	for i, platform := range platforms {
+		manifest, err := r.putPlatform(repository, image, i, platform, &result)
+		if err != nil {
+			return PutResult{}, fmt.Errorf("image %q: %w", name, err)
+		}
+		if len(image.Platforms) == 0 {
+			result.Descriptor = r.PutManifest(name, ocispec.MediaTypeImageManifest, manifest)
+		} else {
+			result.Descriptor = r.PutManifest(repository, ocispec.MediaTypeImageManifest, manifest)
+		}
+		described := result.Descriptor
+		described.Platform = &platform
+		result.Manifests = append(result.Manifests, described)
+	}
+	if len(image.Platforms) > 0 {
+		data, err := json.Marshal(ocispec.Index{
+			Versioned: specs.Versioned{SchemaVersion: 2},
+			MediaType: ocispec.MediaTypeImageIndex,
+			Manifests: result.Manifests,
+		})
+		if err != nil {
+			return PutResult{}, fmt.Errorf("image %q: %w", name, err)
+		}
+		result.Descriptor = r.PutManifest(name, ocispec.MediaTypeImageIndex, data)
+	}
+	return result, nil
+}
+
+// putPlatform stores the blobs of one platform and returns its manifest.
+func (r *Registry) putPlatform(repository string, image Image, position int, platform ocispec.Platform, result *PutResult) ([]byte, error) {
+	var layers []ocispec.Descriptor
+	var diffIDs []digest.Digest
+	for i, size := range image.Layers {
+		if size < 0 {
+			return nil, fmt.Errorf("layer %d: size %d", i, size)
+		}
+		data, diffID, err := fakeregistry.Layer(size, image.Seed, uint64(position)<<32|uint64(i))
+		if err != nil {
+			return nil, fmt.Errorf("layer %d: %w", i, err)
+		}
+		layers = append(layers, r.PutBlob(repository, ocispec.MediaTypeImageLayerGzip, data))
+		diffIDs = append(diffIDs, diffID)
+	}
+	created := time.Date(2020, 1, 2, 3, 4, 5, 0, time.UTC)
+	data, err := json.Marshal(ocispec.Image{
+		Created:  &created,
+		Platform: platform,
+		Config:   ocispec.ImageConfig{Env: []string{"SEED=" + strconv.FormatUint(image.Seed, 10)}},
+		RootFS:   ocispec.RootFS{Type: "layers", DiffIDs: diffIDs},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("config: %w", err)
+	}
+	config := r.PutBlob(repository, ocispec.MediaTypeImageConfig, data)
+	result.Blobs = append(append(result.Blobs, config), layers...)
+	return json.Marshal(ocispec.Manifest{
+		Versioned: specs.Versioned{SchemaVersion: 2},
+		MediaType: ocispec.MediaTypeImageManifest,
+		Config:    config,
+		Layers:    layers,
+	})
 }

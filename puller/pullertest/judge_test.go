@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/pullkit/pullkit/internal/fakeregistry"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -58,7 +59,9 @@ func store(job Job, path, text string) error {
 	return os.WriteFile(path, []byte(text), 0o600)
 }
 
-func blobPath(text string) string { return "store/blobs/sha256/" + sha256Of([]byte(text)).Encoded() }
+func blobPath(text string) string {
+	return "store/blobs/sha256/" + fakeregistry.SHA256([]byte(text)).Encoded()
+}
 
 func TestJudge(t *testing.T) {
 	type pull = func(ctx context.Context, job Job) error
@@ -238,7 +241,7 @@ func address(job Job) string {
 // twice makes the same request two times, with the size of l1 in its query.
 func twice(ctx context.Context, job Job, header ...string) error {
 	size := ""
-	if data, _, err := gzipTar(200<<10, 1, 0); err == nil {
+	if data, _, err := fakeregistry.Layer(200<<10, 1, 0); err == nil {
 		size = fmt.Sprint(len(data))
 	}
 	target := address(job) + "?/x" + size

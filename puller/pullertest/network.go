@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
 	"strconv"
 	"sync"
+	"time"
 )
 
 // A Network is a network in memory: what listens in it can be dialled through
@@ -119,4 +121,167 @@ func (a memAddr) tcp() net.Addr {
 		return net.TCPAddrFromAddrPort(ap)
 	}
 	return a
+}
+
+// pipeSize is how many bytes are in flight each way: about what a socket's
+// receive buffer starts with.
+const pipeSize = 64 << 10
+
+// memPipe makes the two ends of a connection.
+func memPipe(client, server memAddr) (c, s *memConn) {
+	up, down := newHalf(), newHalf()
+	c = &memConn{in: down, out: up, local: client, remote: server}
+	s = &memConn{in: up, out: down, local: server, remote: client}
+	return c, s
+}
+
+// A memConn is one end of a connection in memory.
+type memConn struct {
+	in, out       *half
+	local, remote memAddr
+}
+
+func (c *memConn) Read(p []byte) (int, error)         { return c.in.read(p) }
+func (c *memConn) Write(p []byte) (int, error)        { return c.out.write(p) }
+func (c *memConn) LocalAddr() net.Addr                { return c.local.tcp() }
+func (c *memConn) RemoteAddr() net.Addr               { return c.remote.tcp() }
+func (c *memConn) SetReadDeadline(t time.Time) error  { return c.in.setDeadline(&c.in.readBy, t) }
+func (c *memConn) SetWriteDeadline(t time.Time) error { return c.out.setDeadline(&c.out.writeBy, t) }
+
+func (c *memConn) SetDeadline(t time.Time) error {
+	if err := c.SetReadDeadline(t); err != nil {
+		return err
+	}
+	return c.SetWriteDeadline(t)
+}
+
+// Close ends the connection; the other end reads what was written and then EOF.
+func (c *memConn) Close() error { return c.end(io.EOF) }
+
+// reset ends the connection as a TCP reset does, but after what was written.
+func (c *memConn) reset() {
+	_ = c.end(opError("read", os.NewSyscallError("read", errConnReset)))
+}
+
+func (c *memConn) end(peerReads error) error {
+	c.out.endWrite(peerReads)
+	c.in.endRead()
+	return nil
+}
+
+// A half is one direction of a connection.
+type half struct {
+	mu       sync.Mutex
+	changed  *sync.Cond
+	buf      []byte // unread bytes; cap is pipeSize
+	readErr  error  // what the reader gets after buf; nil while the writer is there
+	readGone bool
+	readBy   deadline
+	writeBy  deadline
+}
+
+type deadline struct {
+	at    time.Time
+	timer *time.Timer
+}
+
+func (d *deadline) passed() bool { return !d.at.IsZero() && !time.Now().Before(d.at) }
+
+func newHalf() *half {
+	h := &half{}
+	h.changed = sync.NewCond(&h.mu)
+	return h
+}
+
+func opError(op string, err error) error { return &net.OpError{Op: op, Net: "tcp", Err: err} }
+
+func (h *half) read(p []byte) (int, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for {
+		switch {
+		case h.readGone:
+			return 0, opError("read", net.ErrClosed)
+		case h.readBy.passed():
+			return 0, opError("read", os.ErrDeadlineExceeded)
+		case len(p) == 0:
+			return 0, nil
+		case len(h.buf) > 0:
+			n := copy(p, h.buf)
+			h.buf = h.buf[:copy(h.buf, h.buf[n:])]
+			h.changed.Broadcast()
+			return n, nil
+		case h.readErr != nil:
+			return 0, h.readErr
+		}
+		h.changed.Wait()
+	}
+}
+
+func (h *half) write(p []byte) (int, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for n := 0; ; {
+		switch {
+		case h.readErr != nil:
+			return n, opError("write", net.ErrClosed)
+		case h.readGone:
+			return n, opError("write", os.NewSyscallError("write", errBrokenPipe))
+		case h.writeBy.passed():
+			return n, opError("write", os.ErrDeadlineExceeded)
+		case n == len(p):
+			return n, nil
+		}
+		if room := pipeSize - len(h.buf); room > 0 {
+			k := min(room, len(p)-n)
+			h.buf = append(h.buf, p[n:n+k]...)
+			n += k
+			h.changed.Broadcast()
+			continue
+		}
+		h.changed.Wait()
+	}
+}
+
+func (h *half) endWrite(peerReads error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.readErr == nil {
+		h.readErr = peerReads
+	}
+	h.writeBy.stop()
+	h.changed.Broadcast()
+}
+
+func (h *half) endRead() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.readGone = true
+	h.buf = nil
+	h.readBy.stop()
+	h.changed.Broadcast()
+}
+
+func (d *deadline) stop() {
+	if d.timer != nil {
+		d.timer.Stop()
+		d.timer = nil
+	}
+}
+
+func (h *half) setDeadline(d *deadline, at time.Time) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	d.stop()
+	d.at = at
+	// One that has passed needs no timer: whoever waits is woken now.
+	if wait := time.Until(at); !at.IsZero() && wait > 0 && !h.readGone {
+		d.timer = time.AfterFunc(wait, func() {
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			h.changed.Broadcast()
+		})
+	}
+	h.changed.Broadcast()
+	return nil
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/internal/fakeregistry"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -82,7 +83,7 @@ func TestPullWorkflow(t *testing.T) {
 				assert.Equal(t, string(put.Descriptor.Digest), got.Header.Get("Docker-Content-Digest"))
 				assert.Equal(t, put.Descriptor.Size, got.ContentLength)
 				if method == "GET" {
-					assert.Equal(t, put.Descriptor.Digest, sha256Of([]byte(got.body)))
+					assert.Equal(t, put.Descriptor.Digest, fakeregistry.SHA256([]byte(got.body)))
 				}
 			}
 		}
@@ -90,7 +91,7 @@ func TestPullWorkflow(t *testing.T) {
 		require.NoError(t, json.Unmarshal([]byte(ask(t, c, "GET", base+"/manifests/"+string(put.Manifests[1].Digest)).body), &manifest))
 		layer := manifest.Layers[0]
 		whole := ask(t, c, "GET", base+"/blobs/"+string(layer.Digest))
-		assert.Equal(t, layer.Digest, sha256Of([]byte(whole.body)))
+		assert.Equal(t, layer.Digest, fakeregistry.SHA256([]byte(whole.body)))
 		assert.Equal(t, layer.Size, ask(t, c, "HEAD", base+"/blobs/"+string(layer.Digest)).ContentLength)
 		part := ask(t, c, "GET", base+"/blobs/"+string(layer.Digest), "Range", "bytes=100-199")
 		assert.Equal(t, 206, part.StatusCode)

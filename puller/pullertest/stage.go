@@ -10,8 +10,11 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"net/url"
 	"sync"
 	"time"
+
+	"github.com/pullkit/pullkit/internal/fakeregistry"
 )
 
 // A Stage is a scripted registry that plays one Scenario. It has four
@@ -88,7 +91,7 @@ func (s *Stage) listen() error {
 		}
 		s.rules = append(s.rules, compiled)
 	}
-	cert, ca, err := newAuthority("127.0.0.1")
+	cert, ca, err := fakeregistry.NewAuthority("127.0.0.1")
 	if err != nil {
 		return err
 	}
@@ -235,4 +238,95 @@ func (w *scriptedWriter) Write(p []byte) (int, error) {
 	n, err := w.ResponseWriter.Write(p)
 	w.entry.sent(n)
 	return n, err
+}
+
+// behave is the well-behaved part of a scripted registry. All its repositories
+// hold all objects.
+func (s *Stage) behave(listener string, w http.ResponseWriter, req *http.Request, body []byte) {
+	if (listener == "port" || listener == "second") && !s.scenario.SecondServes {
+		fakeregistry.WriteError(w, 404, "NAME_UNKNOWN", "nothing is served here", "")
+		return
+	}
+	var auth ScenarioAuth
+	if s.scenario.Auth != nil {
+		auth = *s.scenario.Auth
+	}
+	what := fakeregistry.ParsePath(req.URL.Path)
+	if what.Kind == fakeregistry.Token {
+		s.giveToken(auth, w, req, body)
+		return
+	}
+	if challenge := s.challenge(auth, listener, req); challenge != "" {
+		fakeregistry.WriteError(w, 401, "UNAUTHORIZED", "authentication required", challenge)
+		return
+	}
+	switch what.Kind {
+	case fakeregistry.Root:
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write([]byte("{}"))
+	case fakeregistry.Manifest:
+		if m, ok := s.manifest(what.Ref); ok {
+			fakeregistry.Content{MediaType: m.mediaType, Digest: m.digest, Data: m.data}.Serve(w, req)
+			return
+		}
+		fakeregistry.WriteError(w, 404, "MANIFEST_UNKNOWN", "manifest unknown", "")
+	case fakeregistry.Blob:
+		if m, ok := s.props.find(what.Ref); ok {
+			fakeregistry.Content{MediaType: "application/octet-stream", Digest: m.digest, Data: m.data}.Serve(w, req)
+			return
+		}
+		fakeregistry.WriteError(w, 404, "BLOB_UNKNOWN", "blob unknown to registry", "")
+	default:
+		fakeregistry.WriteError(w, 404, "UNSUPPORTED", "no such address", "")
+	}
+}
+
+// manifest finds an object by tag or digest.
+func (s *Stage) manifest(ref string) (made, bool) {
+	id, ok := s.scenario.Tags[ref]
+	if len(s.scenario.Tags) == 0 && ref == "v1" {
+		id, ok = "m", true
+	}
+	if !ok {
+		return s.props.find(ref)
+	}
+	m, ok := s.props.objects[id]
+	return m, ok
+}
+
+func (s *Stage) giveToken(auth ScenarioAuth, w http.ResponseWriter, req *http.Request, body []byte) {
+	user, pass, _ := req.BasicAuth()
+	if form, err := url.ParseQuery(string(body)); req.Method == http.MethodPost && err == nil && form.Has("username") {
+		user, pass = form.Get("username"), form.Get("password")
+	}
+	if auth.User != "" && (user != auth.User || pass != auth.Pass) {
+		fakeregistry.WriteError(w, 401, "UNAUTHORIZED", "incorrect username or password", "")
+		return
+	}
+	token := cmp.Or(auth.Token, "tok")
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(map[string]any{"token": token, "access_token": token, "expires_in": 300})
+}
+
+// challenge is what a request without the right credential is told; "" lets it pass.
+func (s *Stage) challenge(auth ScenarioAuth, listener string, req *http.Request) string {
+	switch auth.Mode {
+	case "basic":
+		user, pass, ok := req.BasicAuth()
+		if ok && user == auth.User && pass == auth.Pass {
+			return ""
+		}
+		return `Basic realm="hostile"`
+	case "bearer":
+		if req.Header.Get("Authorization") == "Bearer "+auth.Token {
+			return ""
+		}
+		scheme := "http"
+		if listener == "tls" {
+			scheme = "https"
+		}
+		realm := s.Fill(cmp.Or(auth.Realm, scheme+"://{{"+listener+"}}/token"))
+		return fmt.Sprintf(`Bearer realm="%s",service="hostile",scope="repository:team/app:pull"`, realm)
+	}
+	return ""
 }

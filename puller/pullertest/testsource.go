@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/internal/fakeregistry"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/reference"
 )
@@ -26,32 +27,25 @@ import (
 // How a Source treats registries that misbehave is for TestScenario.
 func TestSource(network *Network, newSource func(host string) (content.Source, error)) error {
 	var wrong []error
-	cut, stall := int64(64<<10), int64(1000)
 	for _, c := range []struct {
 		name  string
 		auth  AuthMode
-		fault *Respond // of the layer; nil means the registry behaves well
+		fault fault
 		check func(*sourceCheck)
 	}{
-		{"manifest", AuthNone, nil, (*sourceCheck).manifest},
-		{"manifest that the caller has", AuthNone, nil, (*sourceCheck).have},
-		{"blob", AuthNone, nil, (*sourceCheck).blob},
-		{"what is not there", AuthNone, nil, (*sourceCheck).absent},
-		{"credentials, Basic", AuthBasic, nil, (*sourceCheck).credentials},
-		{"credentials, Bearer", AuthBearer, nil, (*sourceCheck).credentials},
-		{"expired token", AuthBearer, nil, (*sourceCheck).expired},
-		{"cancelled", AuthNone, nil, (*sourceCheck).cancelled},
-		{"cut connections", AuthNone, &Respond{BodyOf: "l1", Range: "honest", CutAfter: &cut}, (*sourceCheck).cuts},
-		{"stall", AuthNone, &Respond{BodyOf: "l1", StallAt: &stall}, (*sourceCheck).stalls},
-		{"many at once", AuthBearer, nil, (*sourceCheck).manyAtOnce},
+		{"manifest", AuthNone, fault{}, (*sourceCheck).manifest},
+		{"manifest that the caller has", AuthNone, fault{}, (*sourceCheck).have},
+		{"blob", AuthNone, fault{}, (*sourceCheck).blob},
+		{"what is not there", AuthNone, fault{}, (*sourceCheck).absent},
+		{"credentials, Basic", AuthBasic, fault{}, (*sourceCheck).credentials},
+		{"credentials, Bearer", AuthBearer, fault{}, (*sourceCheck).credentials},
+		{"expired token", AuthBearer, fault{}, (*sourceCheck).expired},
+		{"cancelled", AuthNone, fault{}, (*sourceCheck).cancelled},
+		{"cut connections", AuthNone, fault{after: 64 << 10}, (*sourceCheck).cuts},
+		{"stall", AuthNone, fault{after: 1000, stall: true}, (*sourceCheck).stalls},
+		{"many at once", AuthBearer, fault{}, (*sourceCheck).manyAtOnce},
 	} {
-		var errs []error
-		var err error
-		if c.fault == nil {
-			errs, err = checkSource(network, c.auth, newSource, c.check)
-		} else {
-			errs, err = checkFault(network, newSource, *c.fault, c.check)
-		}
+		errs, err := checkSource(network, c.auth, c.fault, newSource, c.check)
 		if err != nil {
 			return err
 		}
@@ -76,7 +70,7 @@ type sourceCheck struct {
 	wrong []error
 }
 
-func checkSource(network *Network, auth AuthMode, newSource func(string) (content.Source, error), check func(*sourceCheck)) ([]error, error) {
+func checkSource(network *Network, auth AuthMode, fault fault, newSource func(string) (content.Source, error), check func(*sourceCheck)) ([]error, error) {
 	reg, err := Start(Config{Network: network, Auth: auth, Users: []User{{Name: "robot", Password: "right"}}})
 	if err != nil {
 		return nil, err
@@ -93,6 +87,7 @@ func checkSource(network *Network, auth AuthMode, newSource func(string) (conten
 	if err != nil {
 		return nil, err
 	}
+	reg.fault = fault
 	source, err := newSource(reg.Host())
 	if err != nil {
 		return nil, fmt.Errorf("new source: %w", err)
@@ -127,7 +122,7 @@ func (c *sourceCheck) manifest() {
 		c.reg.ResetCounts()
 		desc, body, err := c.source.Manifest(ctx, ref, c.cred, "")
 		want := c.image.Descriptor
-		c.must(err == nil && desc.Digest == want.Digest && desc.Size == want.Size && desc.MediaType == want.MediaType && sha256Of(body) == want.Digest,
+		c.must(err == nil && desc.Digest == want.Digest && desc.Size == want.Size && desc.MediaType == want.MediaType && fakeregistry.SHA256(body) == want.Digest,
 			"Manifest of %v: %+v, %d bytes, %v, want %+v", ref, desc, len(body), err, want)
 		counts := c.reg.Counts()
 		c.must(counts.ManifestGet == 1 && counts.ManifestHead == 0, "Manifest without a digest to compare: %d GETs and %d HEADs, want one GET", counts.ManifestGet, counts.ManifestHead)
@@ -141,7 +136,7 @@ func (c *sourceCheck) have() {
 	counts := c.reg.Counts()
 	c.must(counts.ManifestGet == 0 && counts.ManifestHead == 1, "Manifest with the digest at hand: %d GETs and %d HEADs, want one HEAD", counts.ManifestGet, counts.ManifestHead)
 	desc, body, err = c.source.Manifest(ctx, c.ref, c.cred, c.image.Manifests[0].Digest)
-	c.must(err == nil && sha256Of(body) == c.image.Descriptor.Digest, "Manifest with another digest at hand: %+v, %d bytes, %v, want the body", desc, len(body), err)
+	c.must(err == nil && fakeregistry.SHA256(body) == c.image.Descriptor.Digest, "Manifest with another digest at hand: %+v, %d bytes, %v, want the body", desc, len(body), err)
 }
 
 func (c *sourceCheck) blob() {
@@ -163,7 +158,7 @@ func (c *sourceCheck) blob() {
 		if start == 0 && part.off > 0 {
 			end = size // the range was ignored
 		}
-		c.must((start == part.off || start == 0) && err == nil && bytes.Equal(data, stored.data[start:end]),
+		c.must((start == part.off || start == 0) && err == nil && bytes.Equal(data, stored.Data[start:end]),
 			"Blob, %d bytes from %d: %d bytes from %d, %v, want what the registry has", part.n, part.off, len(data), start, err)
 	}
 	longer := layer
@@ -198,7 +193,7 @@ func (c *sourceCheck) read(cred credentials.Credential, desc ocispec.Descriptor)
 	}
 	defer body.Close()
 	data, err := io.ReadAll(body)
-	if err == nil && (start != 0 || sha256Of(data) != desc.Digest) {
+	if err == nil && (start != 0 || fakeregistry.SHA256(data) != desc.Digest) {
 		return fmt.Errorf("%d bytes from %d are not the blob", len(data), start)
 	}
 	return err
@@ -254,7 +249,7 @@ func (c *sourceCheck) manyAtOnce() {
 
 // cuts tests that a body goes on where the connection was cut.
 func (c *sourceCheck) cuts() {
-	err := c.read(c.cred, c.image.Blobs[0])
+	err := c.read(c.cred, c.image.Blobs[1])
 	c.must(err == nil, "Blob over connections that are cut: %v, want it to go on", err)
 }
 
@@ -262,7 +257,7 @@ func (c *sourceCheck) cuts() {
 func (c *sourceCheck) stalls() {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	body, _, err := c.source.Blob(ctx, c.ref, c.cred, c.image.Blobs[0], 0, -1)
+	body, _, err := c.source.Blob(ctx, c.ref, c.cred, c.image.Blobs[1], 0, -1)
 	if !c.must(err == nil, "Blob: %v", err) {
 		return
 	}
@@ -272,26 +267,4 @@ func (c *sourceCheck) stalls() {
 	cancel()
 	_, err = io.ReadAll(body)
 	c.must(errors.Is(err, context.Canceled), "Read of a body that has stopped: %v, want context.Canceled", err)
-}
-
-// checkFault runs a check with a registry that answers for its layer as respond says.
-func checkFault(network *Network, newSource func(string) (content.Source, error), respond Respond, check func(*sourceCheck)) ([]error, error) {
-	stage, err := Play(Scenario{Rules: []Rule{{Match: Match{Path: "/v2/[^?]*/blobs/{{digest:l1}}"}, Respond: respond}}}, network)
-	if err != nil {
-		return nil, err
-	}
-	defer stage.Close()
-	source, err := newSource(stage.Fill("{{main}}"))
-	if err != nil {
-		return nil, fmt.Errorf("new source: %w", err)
-	}
-	ref, err := reference.Parse(stage.Image())
-	if err != nil {
-		return nil, err
-	}
-	layer := stage.props.objects["l1"]
-	c := &sourceCheck{source: source, ref: ref}
-	c.image.Blobs = []ocispec.Descriptor{{MediaType: layer.mediaType, Digest: layer.digest, Size: int64(len(layer.data))}}
-	check(c)
-	return c.wrong, nil
 }

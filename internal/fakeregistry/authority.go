@@ -1,4 +1,4 @@
-package pullertest
+package fakeregistry
 
 import (
 	"crypto/ecdsa"
@@ -13,9 +13,9 @@ import (
 	"time"
 )
 
-// newAuthority makes an authority and a certificate of it for host[:port], and
+// NewAuthority makes an authority and a certificate of it for host[:port], and
 // for localhost. ca is the authority's certificate as PEM.
-func newAuthority(host string) (cert tls.Certificate, ca []byte, err error) {
+func NewAuthority(host string) (cert tls.Certificate, ca []byte, err error) {
 	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return tls.Certificate{}, nil, err
