@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/pullkit/pullkit/internal/rounds"
 	"github.com/pullkit/pullkit/puller/pullertest"
 	"github.com/stretchr/testify/assert"
 )
@@ -94,7 +95,7 @@ func randomScenario(seed uint64) pullertest.Scenario {
 // FuzzFaults plays scenarios that chance made: no pull hangs, gives anything
 // away or stores anything wrong, and a well registry is enough for the next.
 func FuzzFaults(f *testing.F) {
-	for seed := range uint64(60) {
+	for seed := range uint64(rounds.Of(60)) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, seed uint64) {
@@ -116,7 +117,9 @@ func TestCancelledAnywhere(t *testing.T) {
 		Match:   pullertest.Match{Path: "/v2/[^?]*/blobs/{{digest:l1}}"},
 		Respond: pullertest.Respond{BodyOf: "l1", Range: "honest", SlowBytes: 10_000, SlowMS: 100},
 	}
-	for after := int64(1); after < 250_000; after += 9_973 {
+	const size = 250_000
+	step := size / int64(rounds.Of(26))
+	for after := int64(1); after < size; after += step {
 		box := t.TempDir()
 		sc := pullertest.Scenario{
 			Name:  fmt.Sprint("cancelled after ", after),
