@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pullkit/pullkit/internal/await"
 	"github.com/pullkit/pullkit/internal/panics"
 )
 
@@ -32,77 +33,16 @@ const sequenceGrace = 5 * time.Second
 // those that are pulled.
 const maxAsleep = 256
 
-// PullAll pulls the images of reqs, as many at a time as Config.Parallel says (64
-// if it says no limit), and yields each result as it comes: not in the order of
-// reqs. It takes one request more than it can begin with, so a sequence may be as
-// long as it likes. Images that wait for a back-off's window (Request.Wait) let
-// others go ahead, up to 256 of them.
-//
-// When ctx ends, those that run yield their error and no more are begun. If that leaves
-// images of reqs that were not begun, or if there was no result at all, there is one last
-// result: with the zero Request and an error that wraps ctx's cause. So a loop that sees
-// no error has seen all images that reqs gave.
-//
-// Breaking off cancels the pulls that run, and waits until they have stopped. PullAll
-// calls reqs from another goroutine, and its yield returns false from then on. The loop
-// ends when reqs has returned too, so reqs and the code behind the loop may share
-// variables without a lock. One limit remains: if the code of reqs itself blocks, between
-// two calls of yield, for more than 5 s after the break or the end of ctx, the loop ends
-// without it. After a panic of reqs or of another callback the loop panics with a
-// [*PanicError], when the pulls that run have ended.
-func (p *Puller) PullAll(ctx context.Context, reqs iter.Seq[Request]) iter.Seq2[Request, Result] {
-	return func(yield func(Request, Result) bool) {
-		if reqs == nil {
-			reqs = func(func(Request) bool) {}
-		}
-		cause := func() error { return context.Cause(ctx) }
-		ctx, cancel := context.WithCancel(ctx)
-		all := p.pullAll(ctx, reqs)
-		var panicked *panics.Error // in a callback
-		stopPulls := func() {
-			cancel()
-			for r := range all.results { // until all have stopped
-				panicked = cmp.Or(panicked, r.panicked)
-			}
-		}
-		stopAll := func() {
-			stopPulls()
-			all.feed.wait(sequenceGrace)
-			panicked = cmp.Or(panicked, all.feed.panic())
-		}
-		looping := true
-		defer func() {
-			if looping { // its body panicked
-				stopAll()
-			}
-		}()
-		broken, yielded := false, false
-		for r := range all.results {
-			yielded = true
-			if r.panicked != nil {
-				panicked = r.panicked
-				break
-			}
-			if broken = !yield(r.req, r.Result); broken {
-				break
-			}
-		}
-		err := cause()
-		if !broken && panicked == nil && err != nil {
-			// The caller learns of the end at once, even if the sequence blocks.
-			stopPulls()
-			all.feed.wait(leaveGrace)
-			panicked = cmp.Or(panicked, all.feed.panic())
-			// A sequence that ends itself because ctx has ended looks complete.
-			if panicked == nil && (all.dropped || !yielded || !all.feed.complete()) {
-				rest := &Error{Reason: ErrImagePull, Err: fmt.Errorf("the images that remained were not begun: %w", err)}
-				yield(Request{}, Result{Err: rest})
-			}
-		}
-		looping = false
-		stopAll()
-		panicked.Raise()
-	}
+// allPulls are the pulls of one PullAll.
+type allPulls struct {
+	pull     func(context.Context, Request) outcome
+	pullWait func(context.Context, Request, func(context.Context, time.Duration) error) outcome
+
+	awake, asleep slots // for how many images may be in hand, and how many may wait for a window
+
+	feed    *feed
+	results chan requestResult // closed when all that were begun have ended
+	dropped bool               // a request was taken and not begun; set before results is closed
 }
 
 type requestResult struct {
@@ -111,50 +51,117 @@ type requestResult struct {
 	panicked *panics.Error
 }
 
-// An allPulls is what one PullAll has in hand.
-type allPulls struct {
-	feed    *feed
-	results chan requestResult // closed when all that were begun have ended
-	dropped bool               // a request was taken and not begun; set before results is closed
-}
-
-// pullAll begins with the requests as there is room for them. Its results must be read
-// until they end.
-func (p *Puller) pullAll(ctx context.Context, reqs iter.Seq[Request]) *allPulls {
-	all := &allPulls{feed: newFeed(ctx, reqs), results: make(chan requestResult)}
-	go func() {
-		defer close(all.results)
-		var pulls sync.WaitGroup
-		defer pulls.Wait()
-		room := &room{awake: newSlots(p.allAtOnce()), asleep: newSlots(maxAsleep)}
-		for {
-			// First the request: a place that waits for one is lost to those who
-			// have slept enough.
-			req, ok := all.feed.take(ctx)
-			if !ok {
-				return
-			}
-			if room.awake.acquire(ctx) != nil {
-				all.dropped = true
-				return
-			}
-			r := requestResult{req: req}
-			pulls.Go(func() {
-				panics.Catch(func() { r.Result = p.pullOne(ctx, req, room) }, func(panicked *panics.Error) {
-					r.panicked = panicked
-					// The place is given up when the result is taken: who is slow to
-					// take results holds up the pulls, and not ever more results.
-					all.results <- r
-					room.awake.release()
-				})
-			})
+// run is the loop of PullAll.
+func (all *allPulls) run(ctx context.Context, reqs iter.Seq[Request], yield func(Request, Result) bool) {
+	cause := func() error { return context.Cause(ctx) }
+	ctx, cancel := context.WithCancel(ctx)
+	all.feed = newFeed(ctx, reqs)
+	go all.begin(ctx)
+	var panicked *panics.Error // in a callback
+	stopPulls := func() {
+		cancel()
+		for r := range all.results { // until all have stopped
+			panicked = cmp.Or(panicked, r.panicked)
+		}
+	}
+	stopAll := func() {
+		stopPulls()
+		all.feed.wait(sequenceGrace)
+		panicked = cmp.Or(panicked, all.feed.panic())
+	}
+	looping := true
+	defer func() {
+		if looping { // its body panicked
+			stopAll()
 		}
 	}()
-	return all
+	broken, yielded := false, false
+	for r := range all.results {
+		yielded = true
+		if r.panicked != nil {
+			panicked = r.panicked
+			break
+		}
+		if broken = !yield(r.req, r.Result); broken {
+			break
+		}
+	}
+	err := cause()
+	if !broken && panicked == nil && err != nil {
+		// The caller learns of the end at once, even if the sequence blocks.
+		stopPulls()
+		all.feed.wait(await.Grace)
+		panicked = cmp.Or(panicked, all.feed.panic())
+		// A sequence that ends itself because ctx has ended looks complete.
+		if panicked == nil && (all.dropped || !yielded || !all.feed.complete()) {
+			rest := &Error{Reason: ErrImagePull, Err: fmt.Errorf("the images that remained were not begun: %w", err)}
+			yield(Request{}, Result{Err: rest})
+		}
+	}
+	looping = false
+	stopAll()
+	panicked.Raise()
+}
+
+// begin begins with the requests as there is room for them. The results must be read
+// until they end.
+func (all *allPulls) begin(ctx context.Context) {
+	defer close(all.results)
+	var pulls sync.WaitGroup
+	defer pulls.Wait()
+	for {
+		// First the request: a place that waits for a request would be lost to the
+		// pulls that have slept enough.
+		req, ok := all.feed.take(ctx)
+		if !ok {
+			return
+		}
+		if all.awake.acquire(ctx) != nil {
+			all.dropped = true
+			return
+		}
+		r := requestResult{req: req}
+		pulls.Go(func() {
+			panics.Catch(func() { r.Result = all.pullOne(ctx, req) }, func(panicked *panics.Error) {
+				r.panicked = panicked
+				// The place is given up when the result is taken: a caller that takes
+				// results slowly delays the pulls, and results do not pile up.
+				all.results <- r
+				all.awake.release()
+			})
+		})
+	}
+}
+
+func (all *allPulls) pullOne(ctx context.Context, req Request) Result {
+	var o outcome
+	if req.Wait {
+		o = all.pullWait(ctx, req, all.sleep)
+	} else {
+		o = all.pull(ctx, req)
+	}
+	img, err := o.result()
+	return Result{Image: img, Present: o.present, Err: err}
+}
+
+// sleep makes room for another image meanwhile, and waits for room again.
+func (all *allPulls) sleep(ctx context.Context, d time.Duration) error {
+	until := time.Now().Add(d)
+	// Where too many images sleep already, this one keeps its place.
+	if !all.asleep.tryAcquire() {
+		return sleep(ctx, d)
+	}
+	all.awake.release()
+	err := sleep(ctx, time.Until(until))
+	all.asleep.release()
+	if again := all.awake.acquire(context.WithoutCancel(ctx)); err == nil {
+		err = again
+	}
+	return err
 }
 
 // A feed takes requests out of a sequence, which runs in a goroutine of its own: where
-// its code blocks, those that are pulled go on.
+// its code blocks, the pulls under way go on.
 type feed struct {
 	next chan Request
 	done chan struct{} // closed when the sequence has returned
@@ -229,43 +236,4 @@ func (f *feed) complete() bool {
 	default:
 		return false
 	}
-}
-
-func (p *Puller) allAtOnce() int {
-	switch n := p.config.Parallel; {
-	case n < 0:
-		return allUnlimited
-	case n == 0:
-		return 1
-	default:
-		return n
-	}
-}
-
-func (p *Puller) pullOne(ctx context.Context, req Request, room *room) Result {
-	pull := p.pull
-	if req.Wait {
-		pull = func(ctx context.Context, req Request) (had, error) { return p.pullWait(ctx, req, room.sleep) }
-	}
-	h, err := pull(ctx, req)
-	return Result{Image: h.image, Present: h.present, Err: err}
-}
-
-// A room bounds how many images are in hand.
-type room struct{ awake, asleep *slots }
-
-// sleep makes room for another image meanwhile, and waits for room again.
-func (r *room) sleep(ctx context.Context, d time.Duration) error {
-	until := time.Now().Add(d)
-	// Where too many sleep already, this one keeps its place.
-	if !r.asleep.tryAcquire() {
-		return sleep(ctx, d)
-	}
-	r.awake.release()
-	err := sleep(ctx, time.Until(until))
-	r.asleep.release()
-	if again := r.awake.acquire(context.WithoutCancel(ctx)); err == nil {
-		err = again
-	}
-	return err
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"runtime"
 	"slices"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/pullkit/pullkit/internal/await"
 	"github.com/stretchr/testify/assert"
 )
 
@@ -159,7 +161,7 @@ func TestPullAllBrokenOffByAPanic(t *testing.T) {
 				panic("the loop's body")
 			}
 		})
-		assert.Empty(t, w.flights)
+		assert.Zero(t, w.pulls.Len())
 	})
 }
 
@@ -305,8 +307,8 @@ func TestPullAllKeepsMemoryFlat(t *testing.T) {
 	assert.Equal(t, 2000, n)
 	t.Logf("heap in use after 200 images: %d KiB, after 2,000: %d KiB", early>>10, late>>10)
 	assert.Less(t, int64(late)-int64(early), int64(64<<10))
-	assert.Empty(t, p.flights)
-	assert.Empty(t, p.windows.last)
+	assert.Zero(t, p.pulls.Len())
+	assert.Empty(t, maps.Collect(p.backoff.last.All()))
 }
 
 // A quietRuntime keeps nothing.
@@ -487,7 +489,7 @@ func TestPullAllEndsWithoutASequenceThatBlocks(t *testing.T) {
 					if r.Err != nil {
 						failed++
 						assert.ErrorIs(t, r.Err, why)
-						assert.Equal(t, leaveGrace, time.Since(begin))
+						assert.Equal(t, await.Grace, time.Since(begin))
 						continue
 					}
 					if stop == "break" {
@@ -495,7 +497,7 @@ func TestPullAllEndsWithoutASequenceThatBlocks(t *testing.T) {
 					}
 					cancel(why)
 				}
-				assert.LessOrEqual(t, time.Since(begin), sequenceGrace+leaveGrace)
+				assert.LessOrEqual(t, time.Since(begin), sequenceGrace+await.Grace)
 				assert.GreaterOrEqual(t, time.Since(begin), sequenceGrace)
 				assert.Equal(t, stop != "break", failed == 1)
 				close(release)

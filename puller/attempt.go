@@ -5,163 +5,275 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/pullkit/pullkit/credentials"
-	"github.com/pullkit/pullkit/internal/redact"
+	"github.com/pullkit/pullkit/internal/await"
+	"github.com/pullkit/pullkit/internal/panics"
+	"github.com/pullkit/pullkit/internal/share"
+	"github.com/pullkit/pullkit/reference"
 )
 
-// A failure is what an attempt ended with, before it is somebody's error.
-type failure struct {
-	reason   Reason
-	attempts []credentials.Attempt
-	err      error
-	hints    []error
-	after    time.Duration // how long the registry asked everybody to wait
+// A pullKey is what two pulls must have in common to share one run: then each candidate
+// that one of them would try, the other one would try too.
+type pullKey struct {
+	ref      reference.Reference
+	written  string // under Kubelet.NameAsWritten only
+	platform string
+	secrets  fingerprint
+	call     uint64 // the number of a call that shares its run with no other
 }
 
-func (f *failure) errorFor(t *task) *Error {
-	// The error is kept for as long as the back-off lasts, the manifest that the
-	// name may be a small part of should not be.
-	return &Error{Reason: f.reason, Image: strings.Clone(t.req.Image), Attempts: f.attempts, Hints: f.hints, Err: f.err}
+// A sharedPull is one pull that runs for all calls that wait for it.
+type sharedPull struct {
+	task      *task         // of the call that began it
+	secrets   *fingerprint  // of that call; nil if there is none
+	announced chan struct{} // closed when that call's first event was sent
+	result    pullResult    // set when the run is done
 }
 
-// attempt waits for its turn and makes one attempt.
-func (p *Puller) attempt(f *flight) result {
-	if err := p.slots.acquire(f.ctx); err != nil {
-		return result{err: &failure{reason: ErrImagePull, err: err}}
+type pullRun = share.Run[pullKey, *waiter, *sharedPull]
+
+// A pullResult is what a shared pull ended with.
+type pullResult struct {
+	image    Image
+	accepted candidate     // the one that opened the image
+	took     time.Duration // without the time in the queue
+	// err is the error of the call that began the pull. Its RetryAfter is how long the
+	// registry asked every client to wait.
+	err *Error
+}
+
+// A waiter is one call that waits for a shared pull.
+type waiter struct {
+	task   *task
+	shared bool // another call began the pull
+
+	mu      sync.Mutex
+	listens bool   // gets events: from its Pulling event until it leaves
+	err     *Error // of the pull, for this call; set before the run is done
+}
+
+// setListens(false) makes sure that w gets no more events.
+func (w *waiter) setListens(on bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.listens = on
+}
+
+// eachListener calls emit for every call that waits for the run and gets its events.
+func eachListener(run *pullRun, emit func(*waiter)) {
+	for _, w := range run.Waiters() {
+		func() {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			if w.listens {
+				emit(w)
+			}
+		}()
+	}
+}
+
+// pullShared pulls the image, or waits for an equal pull that runs already.
+func (p *Puller) pullShared(ctx context.Context, t *task, secrets *fingerprint) outcome {
+	w := &waiter{task: t}
+	run, first := p.pulls.Join(ctx, p.pullKey(t, secrets), w, func() *sharedPull {
+		return &sharedPull{task: t, secrets: secrets, announced: make(chan struct{})}
+	})
+	w.shared = !first
+	waiting := true
+	defer func() {
+		if waiting { // Config.Events panicked
+			p.leave(run, w)
+		}
+	}()
+	if first {
+		run.Go(func(ctx context.Context) {
+			<-run.Value.announced
+			run.Value.result = p.attempt(ctx, run)
+		}, func(waiters []*waiter, panicked *panics.Error) {
+			if panicked == nil { // a panic is not an answer of a registry
+				p.countForBackoff(run.Value, waiters)
+			}
+		})
+	}
+	p.announce(run, w)
+	select {
+	case <-run.Done():
+		waiting = false
+		w.setListens(false)
+		run.Raise()
+	case <-ctx.Done():
+		waiting = false
+		p.leave(run, w)
+		return outcome{asked: true, shared: w.shared, err: t.ended(ctx)}
+	}
+	result := run.Value.result
+	o := outcome{asked: true, shared: w.shared, image: result.image, took: result.took, err: w.err}
+	if o.err == nil {
+		answer := newAnswer(credentials.Attempt{Origin: result.accepted.cred.Origin})
+		o.answer = &answer
+	}
+	return o
+}
+
+func (p *Puller) pullKey(t *task, secrets *fingerprint) pullKey {
+	key := pullKey{ref: t.ref, platform: platformKey(t.platform)}
+	if p.config.Kubelet.NameAsWritten {
+		key.written = t.written
+	}
+	if secrets == nil {
+		key.call = t.call
+	} else {
+		key.secrets = *secrets
+	}
+	return key
+}
+
+// announce sends the call's Pulling event. The pull begins after the event of the call
+// that began it, so that this event comes before all others. Should Config.Events
+// panic, the pull begins all the same, because other calls may wait for it.
+func (p *Puller) announce(run *pullRun, w *waiter) {
+	if !w.shared {
+		defer close(run.Value.announced)
+	}
+	p.events.pulling(w)
+	w.setListens(true)
+}
+
+// leave takes w out of the run. The last call to leave cancels the pull, and waits a
+// moment for it to stop.
+func (p *Puller) leave(run *pullRun, w *waiter) {
+	w.setListens(false)
+	if run.Leave(w) {
+		await.Done(run.Context(), run.Done())
+	}
+}
+
+// attempt waits for its turn and makes one attempt. It writes into the records what the
+// attempt ended with, also when all calls have left: the image is in the store.
+func (p *Puller) attempt(ctx context.Context, run *pullRun) pullResult {
+	t := run.Value.task
+	if err := p.slots.acquire(ctx); err != nil {
+		return pullResult{err: t.fail(ErrImagePull, err)}
 	}
 	defer p.slots.release()
 	if err := p.rate.take(); err != nil {
-		return result{err: &failure{reason: ErrImagePull, err: err}}
+		return pullResult{err: t.fail(ErrImagePull, err)}
 	}
 	start := time.Now()
-	t := f.task
-	note, err := p.guard.begin(f.ctx, t)
+	note, err := p.access.begin(ctx, t)
 	if err != nil {
-		return result{err: &failure{reason: ErrImagePull, err: fmt.Errorf("record that the pull begins: %w", err)}}
+		return pullResult{err: t.fail(ErrImagePull, fmt.Errorf("record that the pull begins: %w", err))}
 	}
 	defer note.close()
-	r := p.tryEach(f, t)
-	r.took = time.Since(start)
-	if err := note.settle(f.ctx, r); err != nil {
-		p.log.Warn("the record of a pull could not be written", "image", t.ref.String(), "err", err)
-		f.tell(func(w *waiter) {
-			p.emit(w.task, Event{Type: Warning, Reason: EventRecord, Shared: w.shared, Message: fmt.Sprintf(
-				"Who may use image %q could not be recorded; its registry will be asked again", cutText(w.task.req.Image))})
-		})
-	}
-	return r.result
-}
-
-// A tried is a result with the credential that brought it.
-type tried struct {
-	result
-	with credentials.Credential
-	from origin
-}
-
-// tryEach tries one credential after the other.
-func (p *Puller) tryEach(f *flight, t *task) tried {
-	ring := &candidates{ring: t.ring, failed: func(a credentials.Attempt) { p.tellAttempt(f, a) }}
-	var out tried
 	spec := t.spec()
-	spec.Progress = p.progress(f)
-	img, err := credentials.Each(f.ctx, ring, t.ref, func(ctx context.Context, cred credentials.Credential) (Image, error) {
+	spec.Progress = p.events.progress(run)
+	img, accepted, err := tryEach(ctx, p, t, spec, p.config.Runtime.Pull, func(a credentials.Attempt) { p.events.attempt(run, a) })
+	r := pullResult{image: img, accepted: accepted, took: time.Since(start)}
+	if err != nil {
+		r.err = p.attemptsError(t, err)
+	}
+	if err := note.settle(ctx, r); err != nil {
+		p.config.Logger.Warn("the record of a pull could not be written", "image", t.ref.String(), "err", err)
+		p.events.notRecorded(run)
+	}
+	return r
+}
+
+// countForBackoff counts the result of a pull for the calls that still wait for it:
+// once for each key, however many calls have that key, and before any of them learns the
+// result.
+func (p *Puller) countForBackoff(pull *sharedPull, waiters []*waiter) {
+	result, secrets := pull.result, pull.secrets
+	if result.err != nil && len(result.err.Attempts) == 0 {
+		secrets = nil // none was tried, such as beyond Config.QPS
+	}
+	counted := map[backoffKey]*Error{}
+	for _, w := range waiters {
+		key := w.task.key
+		if result.err == nil {
+			if !p.config.Kubelet.KeepStreak {
+				p.backoff.succeed(key)
+			}
+			continue
+		}
+		if counted[key] == nil {
+			err := *result.err
+			err.Image = strings.Clone(w.task.image) // the error outlasts the request
+			err.RetryAfter = p.backoff.fail(key, secrets, &err, err.RetryAfter)
+			counted[key] = &err
+		}
+		w.err = counted[key]
+	}
+}
+
+// tryEach calls ask with one candidate after the other, until one is accepted, and
+// returns that one. report is called for each attempt that failed and for each source
+// that gave no credential.
+func tryEach[T any](ctx context.Context, p *Puller, t *task, spec Spec, ask func(context.Context, Spec) (T, error), report func(credentials.Attempt)) (got T, accepted candidate, err error) {
+	loop := &candidateLoop{candidates: t.candidates, report: report}
+	got, err = credentials.Each(ctx, loop, t.ref, func(ctx context.Context, cred credentials.Credential) (T, error) {
 		spec := spec
-		spec.Credential, spec.Last = cred, ring.last
-		img, err := p.config.Runtime.Pull(ctx, spec)
+		spec.Credential, spec.Last = cred, loop.last
+		got, err := ask(ctx, spec)
 		if err == nil {
-			out.with, out.from = cred, ring.trying
-			answer := newAnswer(credentials.Attempt{Origin: cred.Origin})
-			out.answer = &answer
-			return img, nil
+			accepted = candidate{ofPod: loop.ofPod, cred: cred}
+			return got, nil
 		}
 		if ctx.Err() == nil {
-			p.tellAttempt(f, credentials.Attempt{Origin: cred.Origin, Err: err})
+			report(credentials.Attempt{Origin: cred.Origin, Err: err})
 		}
-		return Image{}, p.steer(err)
-	})
-	out.image = img
-	if err != nil {
-		out.err = p.failed(t, err)
-	}
-	return out
-}
-
-func (p *Puller) tellAttempt(f *flight, a credentials.Attempt) {
-	if p.config.Events == nil {
-		return
-	}
-	answer := newAnswer(a)
-	f.tell(func(w *waiter) {
-		what := "Failed to pull image %q %s" // with which credential, and why
-		if a.Source {
-			what = "Unable to get a credential for image %q: %s"
+		var retry *RetryError
+		switch {
+		case p.config.Kubelet.TryAllOnError:
+			err = &unstoppable{err}
+		case errors.As(err, &retry):
+			err = credentials.Stop(err)
 		}
-		text := fmt.Sprintf(what, cutText(w.task.req.Image), redact.Text(a.String()))
-		p.emit(w.task, Event{Type: Warning, Reason: EventAttempt, Shared: w.shared, Attempt: &answer, Message: text})
+		return got, err
 	})
+	return got, accepted, err
 }
 
-// progress is what the Runtime calls; nil if nobody listens.
-func (p *Puller) progress(f *flight) func(Progress) {
-	if p.config.Events == nil {
-		return nil
-	}
-	return func(now Progress) {
-		f.tell(func(w *waiter) {
-			p.emit(w.task, Event{Reason: EventProgress, Shared: w.shared, Progress: &now})
-		})
-	}
-}
+// unstoppable hides from credentials.Each that an error would stop it.
+type unstoppable struct{ err error }
 
-// steer decides whether the loop goes on after err.
-func (p *Puller) steer(err error) error {
-	var retry *RetryError
-	switch {
-	case p.config.Kubelet.TryAllOnError:
-		return &muffled{err}
-	case errors.As(err, &retry):
-		return credentials.Stop(err)
-	}
-	return err
-}
+func (u *unstoppable) Error() string { return u.err.Error() }
 
-// muffled hides from credentials.Each that an error wants to stop it.
-type muffled struct{ err error }
-
-func (m *muffled) Error() string { return m.err.Error() }
-
-// failed makes of the loop's error what the callers get.
-func (p *Puller) failed(t *task, err error) *failure {
-	f := &failure{reason: ErrImagePull, err: err}
+// attemptsError makes the error of tryEach that of a call. Its RetryAfter is how long
+// the registry asked every client to wait.
+func (p *Puller) attemptsError(t *task, err error) *Error {
 	var all *credentials.AttemptsError
 	if !errors.As(err, &all) {
-		return f
+		return t.fail(ErrImagePull, err)
 	}
 	attempts := make([]credentials.Attempt, 0, len(all.Attempts))
+	var after time.Duration
 	for _, a := range all.Attempts {
-		var m *muffled
-		if errors.As(a.Err, &m) {
-			a.Err = m.err
+		var u *unstoppable
+		if errors.As(a.Err, &u) {
+			a.Err = u.err
 		}
 		var retry *RetryError
 		if errors.As(a.Err, &retry) && !p.config.Kubelet.TryAllOnError {
-			f.after = max(f.after, retry.After)
+			after = max(after, retry.After)
 		}
 		attempts = append(attempts, a)
 	}
-	f.reason = p.reasonOf(attempts)
-	f.attempts = append(t.ring.problemsFor(t.ref), attempts...)
-	f.hints = t.ring.hints(t.ref)
-	f.err = &credentials.AttemptsError{Image: all.Image, Attempts: f.attempts, Ended: all.Ended}
-	return f
+	e := t.fail(reasonOfAttempts(attempts, p.config.Kubelet.ReasonFromText), nil)
+	e.RetryAfter = min(after, maxRetryAfter)
+	e.Attempts = append(t.candidates.problemsFor(t.ref), attempts...)
+	e.Hints = t.candidates.hints(t.ref)
+	e.Err = &credentials.AttemptsError{Image: all.Image, Attempts: e.Attempts, Ended: all.Ended}
+	return e
 }
 
-// reasonOf names the failure. The gravest of several answers counts: a signature
-// that is wrong is so whoever asks.
-func (p *Puller) reasonOf(attempts []credentials.Attempt) Reason {
+// reasonOfAttempts names a failure by the gravest of its answers, because a wrong
+// signature is wrong whatever the credential. With fromText the reason counts only if
+// all attempts gave the same answer.
+func reasonOfAttempts(attempts []credentials.Attempt, fromText bool) Reason {
 	for _, reason := range []Reason{ErrSignatureValidation, ErrRegistryUnavailable} {
 		n := 0
 		for _, a := range attempts {
@@ -169,13 +281,9 @@ func (p *Puller) reasonOf(attempts []credentials.Attempt) Reason {
 				n++
 			}
 		}
-		if n == 0 {
-			continue
+		if n > 0 && (!fromText || n == len(attempts) && sameText(attempts)) {
+			return reason
 		}
-		if p.config.Kubelet.ReasonFromText && (n < len(attempts) || !sameText(attempts)) {
-			continue
-		}
-		return reason
 	}
 	return ErrImagePull
 }

@@ -1,17 +1,11 @@
 package puller
 
 import (
-	"errors"
-	"fmt"
 	"log/slog"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"github.com/pullkit/pullkit/backoff"
 	"github.com/pullkit/pullkit/credentials"
-	"github.com/pullkit/pullkit/index"
 	"github.com/pullkit/pullkit/pullpolicy"
 )
 
@@ -101,67 +95,4 @@ type Kubelet struct {
 	// ReasonFromText: RegistryUnavailable and SignatureValidationFailed are told
 	// only when all attempts gave the same answer.
 	ReasonFromText bool
-}
-
-// A Puller gets images as the kubelet does: policy, verification, credentials
-// one after the other, back-off. It is made by [New]; its methods may be called
-// concurrently. A Puller holds no resource that has to be closed.
-type Puller struct {
-	config   Config
-	platform ocispec.Platform
-	node     credentials.Keyring
-	log      *slog.Logger
-	slots    *slots
-	rate     *bucket
-	windows  windows
-	guard    *guard // nil: no verification
-	calls    atomic.Uint64
-
-	mu      sync.Mutex
-	flights map[flightKey]*flight
-}
-
-// New returns a Puller. The error says which field of config cannot be used.
-func New(config Config) (*Puller, error) {
-	switch {
-	case config.Runtime == nil:
-		return nil, errors.New("puller: Config.Runtime is nil; give one, such as transfer.New's")
-	case config.Records == nil && !config.Verify.IsZero():
-		return nil, errors.New("puller: Config.Verify needs Config.Records")
-	case config.QPS < 0 || config.QPS != config.QPS:
-		return nil, fmt.Errorf("puller: Config.QPS is %v; it must be 0 or more", config.QPS)
-	case config.Backoff.Initial < 0 || config.Backoff.Max < 0:
-		return nil, errors.New("puller: Config.Backoff has a negative delay")
-	case !(config.Backoff.Jitter >= 0):
-		return nil, fmt.Errorf("puller: Config.Backoff.Jitter is %v; it must be 0 or more", config.Backoff.Jitter)
-	}
-	p := &Puller{
-		config:   config,
-		platform: config.Platform,
-		node:     config.Keyring,
-		log:      config.Logger,
-		slots:    newSlots(config.Parallel),
-		rate:     newBucket(config.QPS, config.Burst),
-		flights:  map[flightKey]*flight{},
-	}
-	if isZeroPlatform(p.platform) {
-		p.platform = index.Host()
-	} else if err := checkPlatform(p.platform); err != nil {
-		return nil, fmt.Errorf("puller: Config.Platform: %w", err)
-	}
-	if p.log == nil {
-		p.log = slog.New(slog.DiscardHandler)
-	}
-	p.windows.keepWindow = config.Kubelet.KeepWindow
-	p.windows.delays = backoff.Backoff[backoffKey]{
-		Initial: config.Backoff.Initial, Max: config.Backoff.Max, Jitter: config.Backoff.Jitter,
-	}
-	if config.Records != nil {
-		p.guard = newGuard(p)
-	}
-	return p, nil
-}
-
-func isZeroPlatform(p ocispec.Platform) bool {
-	return p.OS == "" && p.Architecture == "" && p.Variant == "" && p.OSVersion == "" && len(p.OSFeatures) == 0
 }

@@ -204,7 +204,7 @@ func (d *decider) step(i int, s decisionStep) {
 	case "crash_during_pull":
 		task, unusable := d.puller.newTask(Request{Image: s.Image})
 		require.Nil(d.t, unusable)
-		_, err := d.puller.guard.begin(d.t.Context(), task)
+		_, err := d.puller.access.begin(d.t.Context(), task)
 		require.NoError(d.t, err)
 		d.runtime.store[s.Image] = id
 		d.restart()
@@ -281,8 +281,8 @@ func (d *decider) ensure(i int, s decisionStep) {
 	if task, unusable := d.puller.newTask(req); unusable == nil {
 		key = task.key
 	}
-	assert.Equal(t, time.Duration(want.BackoffMS)*time.Millisecond, d.puller.windows.delays.State(key).Delay, "step %d", i)
-	assert.Equal(t, want.InBackoff, d.puller.windows.delays.Wait(key) > 0, "step %d", i)
+	assert.Equal(t, time.Duration(want.BackoffMS)*time.Millisecond, d.puller.backoff.state(key, nil).Delay, "step %d", i)
+	assert.Equal(t, want.InBackoff, !d.puller.backoff.state(key, nil).open(), "step %d", i)
 	checkSaid(t, i, said, calls, err)
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/internal/panics"
 	"github.com/pullkit/pullkit/internal/redact"
 	"github.com/pullkit/pullkit/reference"
 )
@@ -212,21 +213,21 @@ func (e *Error) unreasoned() error {
 func (e *Error) Message() string {
 	switch e.Reason {
 	case ErrImageNeverPull:
-		return fmt.Sprintf("Container image %q is not present with pull policy of Never", cutText(e.Image))
+		return fmt.Sprintf("Container image %q is not present with pull policy of Never", redact.Cut(e.Image, maxName))
 	case ErrInvalidImageName:
-		return fmt.Sprintf("Failed to apply default image tag %q: %v", cutText(e.Image), e.Err)
+		return fmt.Sprintf("Failed to apply default image tag %q: %v", redact.Cut(e.Image, maxName), e.Err)
 	case ErrImageInspect:
-		return fmt.Sprintf("Failed to inspect image %q: %s", cutText(e.Image), e.text())
+		return fmt.Sprintf("Failed to inspect image %q: %s", redact.Cut(e.Image, maxName), e.text())
 	case ErrImagePullBackOff:
-		text := fmt.Sprintf("Back-off pulling image %q", cutText(e.Image))
+		text := fmt.Sprintf("Back-off pulling image %q", redact.Cut(e.Image, maxName))
 		if e.Previous != nil {
 			text += fmt.Sprintf(": %s: %s", e.Previous.Reason, e.Previous.Message())
 		}
 		return text
 	case ErrRegistryUnavailable:
-		return fmt.Sprintf("image pull failed for %s because the registry is unavailable%s", cutText(e.Image), detail(e.text(), e.Reason))
+		return fmt.Sprintf("image pull failed for %s because the registry is unavailable%s", redact.Cut(e.Image, maxName), detail(e.text(), e.Reason))
 	case ErrSignatureValidation:
-		return fmt.Sprintf("image pull failed for %s because the signature validation failed%s", cutText(e.Image), detail(e.text(), e.Reason))
+		return fmt.Sprintf("image pull failed for %s because the signature validation failed%s", redact.Cut(e.Image, maxName), detail(e.text(), e.Reason))
 	}
 	return e.text()
 }
@@ -293,4 +294,65 @@ const maxName = 300
 
 func quote(s string) string { return redact.Quote(s, maxName) }
 
-func cutText(s string) string { return redact.Cut(s, maxName) }
+// An Answer is what one attempt of a pull met with, as a value for people and
+// machines. It holds no secret.
+//
+// Host, Status and Codes come from the Runtime's error: from the first one in its
+// tree that has a method ServerHost() string, StatusCode() int and ErrorCodes()
+// []string respectively, as those of packages content and registry do.
+type Answer struct {
+	Origin    credentials.Origin `json:"-"`
+	From      string             `json:"from"`                // Origin, for people
+	Kind      credentials.Kind   `json:"kind,omitempty"`      // of the origin
+	Namespace string             `json:"namespace,omitempty"` // of the Secret
+	Name      string             `json:"name,omitempty"`      // of the Secret, file or program
+	Key       string             `json:"key,omitempty"`       // that matched
+	// Source is set where there was no credential to try, since the source could
+	// not answer.
+	Source bool     `json:"source,omitempty"`
+	Host   string   `json:"host,omitempty"`   // host[:port] that answered
+	Status int      `json:"status,omitempty"` // of HTTP
+	Codes  []string `json:"codes,omitempty"`  // the registry's own: UNAUTHORIZED, DENIED, ...
+	Error  string   `json:"error,omitempty"`  // "" if the attempt succeeded
+}
+
+// Answers tells what each attempt met with, in order.
+func (e *Error) Answers() []Answer {
+	var out []Answer
+	for _, a := range e.Attempts {
+		out = append(out, newAnswer(a))
+	}
+	return out
+}
+
+func newAnswer(a credentials.Attempt) Answer {
+	answer := Answer{
+		Origin: a.Origin, From: a.Origin.String(), Kind: a.Origin.Kind,
+		Namespace: a.Origin.Namespace, Name: a.Origin.Name, Key: a.Origin.Key,
+		Source: a.Source,
+	}
+	if a.Err == nil {
+		return answer
+	}
+	answer.Error = redact.Text(a.Err.Error())
+	var host interface{ ServerHost() string }
+	if errors.As(a.Err, &host) {
+		answer.Host = redact.Text(host.ServerHost())
+	}
+	var status interface{ StatusCode() int }
+	if errors.As(a.Err, &status) {
+		answer.Status = status.StatusCode()
+	}
+	var codes interface{ ErrorCodes() []string }
+	if errors.As(a.Err, &codes) {
+		for _, c := range codes.ErrorCodes() {
+			answer.Codes = append(answer.Codes, redact.Text(c))
+		}
+	}
+	return answer
+}
+
+// A PanicError is what a call of a Puller panics with after a callback panicked in
+// another goroutine than the caller's: Value is what the callback panicked with, Stack
+// the stack of its goroutine. It is an error that wraps Value where that is one.
+type PanicError = panics.Error

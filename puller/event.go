@@ -107,62 +107,108 @@ func (e Event) MarshalJSON() ([]byte, error) {
 	})
 }
 
-// emit tells Config.Events, if anybody listens.
-func (p *Puller) emit(t *task, e Event) {
-	if p.config.Events == nil {
+// A reporter sends the events of calls to Config.Events.
+type reporter struct {
+	send          func(Event) // nil: Config has none
+	accessChecked bool        // who may use an image is checked
+}
+
+func (r reporter) emit(t *task, e Event) {
+	if r.send == nil {
 		return
 	}
-	e.Time, e.Call, e.Image, e.Pod = time.Now(), t.call, t.req.Image, t.req.Pod
+	e.Time, e.Call, e.Image, e.Pod = time.Now(), t.call, t.image, t.pod
 	if e.Type == "" {
 		e.Type = Normal
 	}
 	if !isZeroPlatform(t.platform) {
 		e.Platform = index.FormatPlatform(t.platform)
 	}
-	p.config.Events(e)
+	r.send(e)
 }
 
-func (p *Puller) emitError(t *task, reason string, err *Error) {
-	p.emit(t, Event{Type: Warning, Reason: reason, Message: err.Message()})
-}
-
-func (p *Puller) emitPresent(t *task, img Image) {
-	text := fmt.Sprintf("Container image %q already present on machine", cutText(t.req.Image))
-	if p.guard != nil {
-		text += " and can be accessed by the pod"
+// outcome sends the event that ends an attempt. An attempt that its context ended before
+// the registry was asked has none, nor has a request that is unusable for a reason that
+// the kubelet does not know.
+func (r reporter) outcome(t *task, o outcome) {
+	switch {
+	case o.err == nil && o.present:
+		text := fmt.Sprintf("Container image %q already present on machine", t.name)
+		if r.accessChecked {
+			text += " and can be accessed by the pod"
+		}
+		r.emit(t, Event{Reason: EventPulled, Message: text, Digest: o.image.Digest})
+	case o.err == nil:
+		text := fmt.Sprintf("Successfully pulled image %q in %v (%v including waiting). Image size: %d bytes.",
+			t.name, o.took.Truncate(time.Millisecond), time.Since(o.began).Truncate(time.Millisecond), o.image.Size)
+		r.emit(t, Event{Reason: EventPulled, Message: text, Digest: o.image.Digest, Shared: o.shared, Attempt: o.answer})
+	case o.asked:
+		text := fmt.Sprintf("Failed to pull image %q: %s", t.name, o.err.text())
+		r.emit(t, Event{Type: Warning, Reason: EventFailed, Message: text, RetryAfter: o.err.RetryAfter, Shared: o.shared})
+	case o.err.Reason == ErrImagePullBackOff:
+		r.backOff(t, o.err)
+	case o.err.Reason == ErrImageNeverPull:
+		r.emit(t, Event{Type: Warning, Reason: EventNeverPull, Message: o.err.Message()})
+	case o.err.Reason == ErrInvalidImageName, o.err.Reason == ErrImageInspect:
+		r.emit(t, Event{Type: Warning, Reason: EventInspectFailed, Message: o.err.Message()})
 	}
-	p.emit(t, Event{Reason: EventPulled, Message: text, Digest: img.Digest})
 }
 
-func (p *Puller) emitPulling(t *task, shared bool) {
-	p.emit(t, Event{Reason: EventPulling, Message: fmt.Sprintf("Pulling image %q", cutText(t.req.Image)), Shared: shared})
+// backOff says that the image is not tried before the end of a window.
+func (r reporter) backOff(t *task, err *Error) {
+	text := fmt.Sprintf("Back-off pulling image %q", t.name)
+	r.emit(t, Event{Reason: EventBackOff, Message: text, RetryAfter: err.RetryAfter})
 }
 
-func (p *Puller) emitPulled(t *task, shared bool, r result) {
-	text := fmt.Sprintf("Successfully pulled image %q in %v (%v including waiting). Image size: %d bytes.",
-		cutText(t.req.Image), r.took.Truncate(time.Millisecond), time.Since(t.started).Truncate(time.Millisecond), r.image.Size)
-	p.emit(t, Event{Reason: EventPulled, Message: text, Digest: r.image.Digest, Shared: shared, Attempt: r.answer})
-}
-
-func (p *Puller) emitFailed(t *task, shared bool, err *Error) {
-	text := fmt.Sprintf("Failed to pull image %q: %s", cutText(t.req.Image), err.text())
-	p.emit(t, Event{Type: Warning, Reason: EventFailed, Message: text, RetryAfter: err.RetryAfter, Shared: shared})
-}
-
-func (p *Puller) emitBackOff(t *task, err *Error) {
-	text := fmt.Sprintf("Back-off pulling image %q", cutText(t.req.Image))
-	p.emit(t, Event{Reason: EventBackOff, Message: text, RetryAfter: err.RetryAfter})
-}
-
-// emitProblems reports the pull secrets that had to be left out, after a pull that
-// failed: one of them may be the reason.
-func (p *Puller) emitProblems(t *task) {
-	if p.config.Events == nil {
+// problems reports the pull secrets that could not be used, after a pull that failed:
+// one of them may be why.
+func (r reporter) problems(t *task) {
+	if r.send == nil {
 		return
 	}
-	for _, a := range t.ring.problemsFor(t.ref) {
+	for _, a := range t.candidates.problemsFor(t.ref) {
 		answer := newAnswer(a)
 		text := fmt.Sprintf("Unable to use a pull secret (%s); attempting to pull the image may not succeed.", redact.Text(a.String()))
-		p.emit(t, Event{Type: Warning, Reason: EventBadSecret, Message: text, Attempt: &answer})
+		r.emit(t, Event{Type: Warning, Reason: EventBadSecret, Message: text, Attempt: &answer})
 	}
+}
+
+func (r reporter) pulling(w *waiter) {
+	r.emit(w.task, Event{Reason: EventPulling, Message: fmt.Sprintf("Pulling image %q", w.task.name), Shared: w.shared})
+}
+
+// attempt reports a credential that did not help.
+func (r reporter) attempt(run *pullRun, a credentials.Attempt) {
+	if r.send == nil {
+		return
+	}
+	answer := newAnswer(a)
+	format := "Failed to pull image %q %s" // with which credential, and why
+	if a.Source {
+		format = "Unable to get a credential for image %q: %s"
+	}
+	eachListener(run, func(w *waiter) {
+		text := fmt.Sprintf(format, w.task.name, redact.Text(a.String()))
+		r.emit(w.task, Event{Type: Warning, Reason: EventAttempt, Shared: w.shared, Attempt: &answer, Message: text})
+	})
+}
+
+// progress is what a Runtime calls; nil if Config has no Events.
+func (r reporter) progress(run *pullRun) func(Progress) {
+	if r.send == nil {
+		return nil
+	}
+	return func(now Progress) {
+		eachListener(run, func(w *waiter) {
+			r.emit(w.task, Event{Reason: EventProgress, Shared: w.shared, Progress: &now})
+		})
+	}
+}
+
+// notRecorded reports that the records could not be written.
+func (r reporter) notRecorded(run *pullRun) {
+	eachListener(run, func(w *waiter) {
+		text := fmt.Sprintf("Who may use image %q could not be recorded; its registry will be asked again", w.task.name)
+		r.emit(w.task, Event{Type: Warning, Reason: EventRecord, Shared: w.shared, Message: text})
+	})
 }

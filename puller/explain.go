@@ -2,13 +2,128 @@ package puller
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/credentials"
 	"github.com/pullkit/pullkit/index"
+	"github.com/pullkit/pullkit/internal/await"
 	"github.com/pullkit/pullkit/internal/redact"
 	"github.com/pullkit/pullkit/pullpolicy"
 )
+
+// An Action is what Pull would do.
+type Action string
+
+// The actions.
+const (
+	ActionUse  Action = "use"  // take what is in the store
+	ActionPull Action = "pull" // ask the registry; what it answers is not known before
+	ActionWait Action = "wait" // fail with ImagePullBackOff
+	ActionFail Action = "fail" // fail with Decision.Reason, without asking the registry
+)
+
+// What Explain says of the store.
+const (
+	StorePresent  = "present"
+	StoreAbsent   = "absent"
+	StoreNotAsked = "not asked"
+	StoreNotYours = "present, but not for this Pod"
+	StoreUnknown  = "unknown"
+)
+
+// A Decision is what Pull would do with a request, and why. It holds no secret,
+// but is for those who run the node: it tells what is in the store and which
+// credentials there are. String makes a text of it for people; its JSON form is
+// stable: fields are added, not changed.
+type Decision struct {
+	Image      string        `json:"image"` // as written, without user:password@
+	Registry   string        `json:"registry,omitempty"`
+	Repository string        `json:"repository,omitempty"`
+	Tag        string        `json:"tag,omitempty"`
+	Digest     digest.Digest `json:"digest,omitempty"`
+	Platform   string        `json:"platform,omitempty"`
+
+	Policy    pullpolicy.Policy `json:"policy,omitempty"`
+	PolicyWhy string            `json:"policyWhy,omitempty"`
+	Store     string            `json:"store"`              // one of the constants StorePresent...
+	StoreWhy  string            `json:"storeWhy,omitempty"` // what the store or the records said
+
+	Action Action `json:"action"`
+	// Reason is what Pull would fail with; "" where it would not, or where only the
+	// registry can tell.
+	Reason Reason `json:"reason,omitempty"`
+	Why    string `json:"why,omitempty"` // of Action fail
+
+	// BackOff is set where the registry would be asked.
+	BackOff *Window `json:"backOff,omitempty"`
+	// Candidates are in the order in which they would be tried, and between them
+	// those that would not be.
+	Candidates []Candidate `json:"candidates,omitempty"`
+	// Skipped is how many more than are listed would not be tried.
+	Skipped int `json:"skipped,omitempty"`
+
+	// Attempts are those that Explain made itself to read the index, and the sources
+	// that could not answer meanwhile; the one without an Error succeeded. Nil if the registry was not asked: where the
+	// Action is not to pull, or the Runtime is no Planner.
+	Attempts []Answer `json:"attempts,omitempty"`
+	// Resolved is the digest of what the name points to, Manifest that of the
+	// platform's manifest; "" if the registry was not asked, or did not tell.
+	Resolved digest.Digest `json:"resolved,omitempty"`
+	Manifest digest.Digest `json:"manifest,omitempty"`
+	// Index lists the entries of the index, if the name points to one.
+	Index []Entry `json:"index,omitempty"`
+	// Fetch are the blobs that would be fetched, Present those that are stored already.
+	Fetch   []ocispec.Descriptor `json:"fetch,omitempty"`
+	Present []ocispec.Descriptor `json:"present,omitempty"`
+}
+
+// A Window is the state of an image's back-off.
+type Window struct {
+	Key      string        // whom it is kept for, for people
+	Failures int           // in a row
+	Wait     time.Duration // until the next try; 0 = now
+	Repaired bool          // a try is allowed all the same, since the secrets are new
+	Previous string        // the failure it lasts for; "" if there is none
+}
+
+// MarshalJSON writes w as one object, with Wait in seconds.
+func (w Window) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		Key      string  `json:"key"`
+		Failures int     `json:"failures"`
+		Wait     float64 `json:"waitSeconds"`
+		Repaired bool    `json:"repaired,omitempty"`
+		Previous string  `json:"previous,omitempty"`
+	}{w.Key, w.Failures, w.Wait.Seconds(), w.Repaired, w.Previous})
+}
+
+// A Candidate is one credential, or the source of some, that was considered.
+type Candidate struct {
+	Order     int                `json:"order,omitempty"` // 1 is tried first; 0 = not tried
+	Origin    credentials.Origin `json:"-"`
+	From      string             `json:"from"` // Origin, for people
+	Kind      credentials.Kind   `json:"kind,omitempty"`
+	Namespace string             `json:"namespace,omitempty"`
+	Name      string             `json:"name,omitempty"`
+	Key       string             `json:"key,omitempty"`
+	Username  string             `json:"username,omitempty"` // "" where it is not known before a program has run
+	Why       string             `json:"why,omitempty"`
+}
+
+// An Entry is one manifest of an index.
+type Entry struct {
+	Digest   digest.Digest `json:"digest"`
+	Platform string        `json:"platform"`
+	Chosen   bool          `json:"chosen,omitempty"`
+	Why      string        `json:"why,omitempty"`
+}
 
 // Explain says what Pull would do with the request, and why, without doing it:
 // nothing is pulled, recorded or counted, and there are no events.
@@ -20,16 +135,15 @@ import (
 // The error is the cause of ctx's end; all other failures are part of the Decision.
 func (p *Puller) Explain(ctx context.Context, req Request) (Decision, error) {
 	t, unusable := p.newTask(req)
-	d := Decision{Image: t.req.Image, Store: StoreNotAsked}
+	d := Decision{Image: t.image, Store: StoreNotAsked}
 	if unusable != nil {
 		d.fail(unusable.Reason, unusable.Err)
 		return d, nil
 	}
-	t.dry = true
 	d.Registry, d.Repository, d.Tag, d.Digest = t.ref.Registry(), t.ref.Repository(), t.ref.Tag(), t.ref.Digest()
 	d.Platform = index.FormatPlatform(t.platform)
-	d.Policy, d.PolicyWhy = t.policy, p.policyWhy(t)
-	found, _ := await(ctx, func() finding { return p.precheck(ctx, t) })
+	d.Policy, d.PolicyWhy = t.policy, t.policyWhy
+	found, _ := await.Call(ctx, func() storeAnswer { return p.askStore(ctx, t) })
 	if ctx.Err() != nil {
 		return Decision{}, context.Cause(ctx)
 	}
@@ -54,27 +168,11 @@ func (d *Decision) fail(reason Reason, err error) {
 	}
 }
 
-func (p *Puller) policyWhy(t *task) string {
-	switch {
-	case p.config.AlwaysPull:
-		return "AlwaysPullImages"
-	case t.req.Policy != "" && t.policy == t.req.Policy:
-		return "as requested"
-	case t.req.Policy != "" || p.config.Kubelet.PolicyAsWritten:
-		return "no policy of the three: pulled without a look at the store"
-	case t.policy == pullpolicy.Always:
-		return "default: tag is latest"
-	case t.ref.Tag() == "":
-		return "default: no tag, but a digest"
-	}
-	return "default: tag is not latest"
-}
-
 // explainStore tells what the store and the records lead to.
-func (d *Decision) explainStore(t *task, f finding) {
+func (d *Decision) explainStore(t *task, f storeAnswer) {
 	if f.err != nil {
 		d.Store = StoreUnknown
-		d.fail(f.reason(), f.err)
+		d.fail(f.reason, f.err)
 		return
 	}
 	if t.policy.Looks() {
@@ -99,31 +197,22 @@ func (d *Decision) explainStore(t *task, f finding) {
 	}
 }
 
-// explainFetch tells what holds a pull up, and what would be tried.
+// explainFetch says what holds a pull up, and what would be tried.
 func (p *Puller) explainFetch(t *task, d *Decision) {
-	g := p.windows.look(t.key, p.print(t))
-	d.BackOff = &Window{Key: t.key.String(), Failures: g.state.Failures, Wait: g.wait, Repaired: g.repaired}
-	if g.previous != nil {
-		d.BackOff.Previous = string(g.previous.Reason) + ": " + g.previous.cause()
+	s := p.backoff.state(t.key, t.candidates.fingerprint(t.ref))
+	d.BackOff = &Window{Key: t.key.String(), Failures: s.Failures, Wait: s.wait, Repaired: s.repaired}
+	if s.previous != nil {
+		d.BackOff.Previous = string(s.previous.Reason) + ": " + s.previous.cause()
 	}
 	d.explainCandidates(t)
-	switch fault := t.ring.knownFault(t.ref); {
-	case !g.open():
+	switch fault := t.candidates.knownFault(t.ref); {
+	case !s.open():
 		d.Action, d.Reason = ActionWait, ErrImagePullBackOff
 	case p.config.Kubelet.FailOnBadSecret && fault != nil:
 		d.fail("", fault)
 	case p.rate.empty():
 		d.fail(ErrImagePull, errRate)
 	}
-}
-
-// String is the key for people.
-func (k backoffKey) String() string {
-	pod := k.pod
-	if pod == "" {
-		pod = "no pod"
-	}
-	return cutText(pod + ", " + k.image)
 }
 
 // maxSkipped bounds how many of the entries that do not match are listed.
@@ -138,19 +227,19 @@ func (d *Decision) explainCandidates(t *task) {
 		why    string
 	}
 	listed := map[problem]bool{}
-	add := func(from origin, note credentials.Note) {
+	add := func(ofPod bool, note credentials.Note) {
 		c := newCandidate(note)
 		switch {
 		case note.Err != nil && listed[problem{note.Origin, note.Why}]:
 			return // among the Pod's problems
 		case !note.Matched:
-		case from == fromPod:
-			if err := t.ring.foreign(note.Origin); err != nil {
+		case ofPod:
+			if err := t.candidates.foreign(note.Origin); err != nil {
 				c.Why, note.Matched = "refused: "+err.Error(), false
 			} else if note.Print != 0 {
 				tried[note.Print] = true
 			}
-		case tried[note.Print] && !t.ring.keepDuplicates:
+		case tried[note.Print] && !t.candidates.keepDuplicates:
 			c.Why, note.Matched = "matches, but the Pod has the same credential", false
 		}
 		if note.Matched {
@@ -162,30 +251,26 @@ func (d *Decision) explainCandidates(t *task) {
 		}
 		d.Candidates = append(d.Candidates, c)
 	}
-	for _, a := range t.ring.problems() {
+	for _, a := range t.candidates.problems() {
 		why := "left out: " + a.Err.Error()
-		add(fromPod, credentials.Note{Origin: a.Origin, Why: why})
+		add(true, credentials.Note{Origin: a.Origin, Why: why})
 		listed[problem{a.Origin, why}] = true
 	}
-	explainRing(fromPod, t.ring.pod, t, add)
-	explainRing(fromNode, t.ring.node, t, add)
+	explainKeyring(t.candidates.pod, "the request's keyring", t, func(n credentials.Note) { add(true, n) })
+	explainKeyring(t.candidates.node, "the node's keyring", t, func(n credentials.Note) { add(false, n) })
 }
 
-func explainRing(from origin, ring credentials.Keyring, t *task, add func(origin, credentials.Note)) {
-	if ring == nil {
+func explainKeyring(keyring credentials.Keyring, name string, t *task, add func(credentials.Note)) {
+	if keyring == nil {
 		return
 	}
-	explainer, ok := ring.(credentials.Explainer)
+	explainer, ok := keyring.(credentials.Explainer)
 	if !ok {
-		name := "the node's keyring"
-		if from == fromPod {
-			name = "the request's keyring"
-		}
-		add(from, credentials.Note{Matched: true, Why: name + " cannot say what it would yield"})
+		add(credentials.Note{Matched: true, Why: name + " cannot say what it would yield"})
 		return
 	}
 	for note := range explainer.Explain(t.ref) {
-		add(from, note)
+		add(note)
 	}
 }
 
@@ -229,4 +314,197 @@ func plainDescriptors(in []ocispec.Descriptor) []ocispec.Descriptor {
 		out = append(out, ocispec.Descriptor{MediaType: redact.Text(d.MediaType), Digest: d.Digest, Size: d.Size})
 	}
 	return out
+}
+
+// String lays the decision out in lines, for people. The text may change; use
+// the fields instead.
+func (d Decision) String() string {
+	var b lines
+	b.line("image", redact.Cut(d.Image, maxName))
+	if d.Repository != "" {
+		b.line("  parsed", fmt.Sprintf("host %s  repository %s  tag %s  digest %s", d.Registry, d.Repository, dash(d.Tag), dash(d.Digest.String())))
+		b.line("  platform", d.Platform)
+	}
+	if d.Policy != "" {
+		b.line("policy", fmt.Sprintf("%-20s(%s)", d.Policy, d.PolicyWhy))
+		b.line("  store", strings.TrimRight(fmt.Sprintf("%-20s-> %s%s", d.Store, d.outcome(), brackets(d.StoreWhy)), " "))
+	} else {
+		b.line("result", d.outcome())
+	}
+	d.backOffText(&b)
+	d.candidatesText(&b)
+	d.attemptsText(&b)
+	d.indexText(&b)
+	if d.Resolved != "" {
+		b.line("blobs", fmt.Sprintf("%d to fetch (%s), %d already present", len(d.Fetch), bytesText(d.Fetch), len(d.Present)))
+	}
+	return b.String()
+}
+
+// lines are a key and a value each, the values below each other.
+type lines struct{ strings.Builder }
+
+func (b *lines) line(key, value string) {
+	fmt.Fprintf(b, "%-12s%s\n", key, printable(value))
+}
+
+// outcome is what comes of it, in a few words.
+func (d Decision) outcome() string {
+	switch d.Action {
+	case ActionPull:
+		return "pull"
+	case ActionUse:
+		return "use what is stored"
+	case ActionWait:
+		return string(d.Reason)
+	}
+	if d.Reason == "" {
+		return "fail: " + d.Why
+	}
+	return strings.TrimSuffix(string(d.Reason)+": "+d.Why, ": ")
+}
+
+func (d Decision) backOffText(b *lines) {
+	w := d.BackOff
+	if w == nil {
+		return
+	}
+	state := "none"
+	switch {
+	case w.Repaired:
+		state = "open: secrets are new"
+	case w.Wait > 0:
+		state = "next try in " + round(w.Wait).String()
+	}
+	b.line("back-off", fmt.Sprintf("%-20s(key: %s; %d failures)", state, w.Key, w.Failures))
+	if w.Previous != "" {
+		b.line("  previous", w.Previous)
+	}
+}
+
+func (d Decision) candidatesText(b *lines) {
+	if d.BackOff == nil {
+		return
+	}
+	tried := 0
+	for _, c := range d.Candidates {
+		if c.Order > 0 {
+			tried++
+		}
+	}
+	switch tried {
+	case 0:
+		b.line("credentials", "none: one anonymous try")
+	case 1:
+		b.line("credentials", "1 candidate")
+	default:
+		b.line("credentials", strconv.Itoa(tried)+" candidates, tried in this order")
+	}
+	for _, c := range d.Candidates {
+		order := "x"
+		if c.Order > 0 {
+			order = strconv.Itoa(c.Order)
+		}
+		text := c.From
+		if c.Username != "" {
+			text += "   user " + c.Username
+		}
+		if c.Why != "" {
+			text += "   " + c.Why
+		}
+		fmt.Fprintf(b, "%3s  %s\n", order, printable(text))
+	}
+	if d.Skipped > 0 {
+		fmt.Fprintf(b, "  x  and %d more that do not match\n", d.Skipped)
+	}
+}
+
+func (d Decision) attemptsText(b *lines) {
+	for i, a := range d.Attempts {
+		answer := "accepted"
+		if a.Error != "" {
+			answer = a.Error
+			if a.Status != 0 {
+				answer = strings.TrimSpace(strconv.Itoa(a.Status) + " " + strings.Join(a.Codes, " "))
+			}
+		}
+		key := ""
+		if i == 0 {
+			key = "attempts"
+		}
+		b.line(key, fmt.Sprintf("%d  %s: %s", i+1, a.From, answer))
+	}
+}
+
+func (d Decision) indexText(b *lines) {
+	if d.Resolved == "" {
+		return
+	}
+	if len(d.Index) == 0 {
+		b.line("manifest", short(d.Resolved))
+		return
+	}
+	b.line("index", fmt.Sprintf("%s  %d manifests, want %s", short(d.Resolved), len(d.Index), d.Platform))
+	skipped := false
+	for _, e := range d.Index {
+		key := ""
+		switch {
+		case e.Chosen:
+			key = "  chosen"
+		case !skipped:
+			key, skipped = "  skipped", true
+		}
+		b.line(key, fmt.Sprintf("%-22s%-18s%s", short(e.Digest), e.Platform, e.Why))
+	}
+}
+
+// short is enough of a digest to find it by.
+func short(d digest.Digest) string {
+	const enough = 12
+	algorithm, hex, ok := strings.Cut(d.String(), ":")
+	if !ok || len(hex) <= enough {
+		return d.String()
+	}
+	return algorithm + ":" + hex[:enough]
+}
+
+func dash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+func brackets(s string) string {
+	if s == "" {
+		return ""
+	}
+	return "  (" + s + ")"
+}
+
+// bytesText is the size of blobs, in units that people read.
+func bytesText(blobs []ocispec.Descriptor) string {
+	var n int64
+	for _, b := range blobs {
+		n += b.Size
+	}
+	if n < 1024 {
+		return strconv.FormatInt(n, 10) + " bytes"
+	}
+	size, unit := float64(n), -1
+	for size >= 1024 && unit < len("KMGTPE")-1 {
+		size /= 1024
+		unit++
+	}
+	return fmt.Sprintf("%.1f %ciB", size, "KMGTPE"[unit])
+}
+
+// printable keeps what is not to be printed, and line ends, out of a terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, s)
 }

@@ -58,7 +58,7 @@ func TestEqualPullsShare(t *testing.T) {
 			}
 		}
 		assert.Equal(t, 4, shared)
-		assert.Empty(t, w.flights)
+		assert.Zero(t, w.pulls.Len())
 	})
 }
 
@@ -89,7 +89,7 @@ func TestAWaiterCanLeaveAlone(t *testing.T) {
 			synctest.Wait()
 		}
 		wg.Wait()
-		assert.Zero(t, w.windows.look(w.key(t, req), nil).state.Failures, "who leaves has learned nothing of the image")
+		assert.Zero(t, w.backoff.state(w.key(t, req), nil).Failures, "who leaves has learned nothing of the image")
 	})
 }
 
@@ -137,7 +137,7 @@ func TestTheLastToLeaveEndsThePull(t *testing.T) {
 		close(stuck)
 		synctest.Wait()
 		assert.Empty(t, w.took(), "nobody is told after Pull has returned")
-		assert.Zero(t, w.windows.delays.State(w.key(t, Request{Image: "a.example/a:1"})).Failures)
+		assert.Zero(t, w.backoff.state(w.key(t, Request{Image: "a.example/a:1"}), nil).Failures)
 	})
 }
 
@@ -186,7 +186,7 @@ func TestASharedFailureCountsOncePerKey(t *testing.T) {
 		}
 		wg.Wait()
 		for _, uid := range []string{"0", "1"} {
-			assert.Equal(t, 1, w.windows.delays.State(w.key(t, Request{Image: "a.example/a:1", Pod: pod(uid)})).Failures)
+			assert.Equal(t, 1, w.backoff.state(w.key(t, Request{Image: "a.example/a:1", Pod: pod(uid)}), nil).Failures)
 		}
 	})
 }
@@ -376,6 +376,6 @@ func TestAListenerThatPanics(t *testing.T) {
 		synctest.Wait()
 		_, err = p.Pull(t.Context(), Request{Image: "a.example/a:1", Policy: "Always"})
 		assert.NoError(t, err)
-		assert.Empty(t, p.flights)
+		assert.Zero(t, p.pulls.Len())
 	})
 }

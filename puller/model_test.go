@@ -76,7 +76,7 @@ func (m *model) ensure(pod, image, policy string, creds []string, answer map[str
 		f = nil
 	}
 	print := strings.Join(creds, ",")
-	if f != nil && m.now < max(f.last+f.delay, f.notBefore) && (m.kubelet || slices.Contains(f.tried, print) || len(f.tried) >= maxTried) {
+	if f != nil && m.now < max(f.last+f.delay, f.notBefore) && (m.kubelet || slices.Contains(f.tried, print) || len(f.tried) >= maxRepairs) {
 		return "ImagePullBackOff", nil
 	}
 	if len(creds) == 0 {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/internal/await"
 	"github.com/pullkit/pullkit/reference"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -142,8 +143,8 @@ func TestPanicsReachAllCallers(t *testing.T) {
 				}
 				callers.Wait()
 				synctest.Wait()
-				assert.Empty(t, p.flights)
-				assert.Empty(t, p.guard.intents)
+				assert.Zero(t, p.pulls.Len())
+				assert.Empty(t, p.access.intents)
 				x.heal()
 				_, err = p.Pull(ctx, Request{Image: "priv.example/app:1"})
 				assert.NoError(t, err, "afterwards; a panic starts no back-off")
@@ -183,7 +184,7 @@ func TestPanicReachesOtherCalls(t *testing.T) {
 		}
 		assert.Equal(t, 1, n)
 	})
-	assert.Empty(t, p.flights)
+	assert.Zero(t, p.pulls.Len())
 }
 
 // TestGoexitInCallback holds that a callback which ends its goroutine, as t.FailNow
@@ -200,7 +201,7 @@ func TestGoexitInCallback(t *testing.T) {
 	}()
 	<-ended
 	assert.False(t, returned)
-	assert.Empty(t, w.flights)
+	assert.Zero(t, w.pulls.Len())
 }
 
 // deaf ignores the end of every context until it is released.
@@ -291,7 +292,7 @@ func TestNothingHoldsACallPastItsContext(t *testing.T) {
 				defer cancel()
 				begin := time.Now()
 				assert.ErrorIs(t, call(ctx), context.DeadlineExceeded)
-				assert.LessOrEqual(t, time.Since(begin), time.Second+2*leaveGrace)
+				assert.LessOrEqual(t, time.Since(begin), time.Second+2*await.Grace)
 				close(d.release)
 				synctest.Wait()
 			})
@@ -310,7 +311,7 @@ func TestRecordsThatHangKeepNoPlace(t *testing.T) {
 				require.NoError(t, err)
 				begin := time.Now()
 				_, err = p.Pull(t.Context(), Request{Image: "priv.example/app:1"})
-				assert.Equal(t, recordTime+leaveGrace, time.Since(begin))
+				assert.Equal(t, recordTime+await.Grace, time.Since(begin))
 				if point == "Intend" {
 					assert.ErrorIs(t, err, errRecordTime)
 				} else {

@@ -92,7 +92,7 @@ func TestPulledNamesAreNotPreloaded(t *testing.T) {
 			platform, err := index.ParsePlatform("linux/amd64")
 			require.NoError(t, err)
 			w := newWorld(t, Config{Platform: platform, Records: &scriptedRecords{record: &tt.record, intents: tt.intents}})
-			w.guard.adopted.Store(true)
+			w.access.adopted.Store(true)
 			w.runtime.store[tt.image] = content
 			_, err = w.Pull(t.Context(), Request{Image: tt.image, Policy: pullpolicy.Never})
 			assert.Equal(t, tt.want, err == nil, "%v", err)

@@ -100,15 +100,6 @@ func (s SecretID) sameObject(t SecretID) bool {
 	return s.UID != "" && s.UID == t.UID && s.Namespace == t.Namespace && s.Name == t.Name
 }
 
-// accountOf is pod's service account, which is in the Pod's namespace.
-func accountOf(pod credentials.Pod) credentials.ServiceAccount {
-	account := pod.ServiceAccount
-	if account.Namespace == "" {
-		account.Namespace = pod.Namespace
-	}
-	return account
-}
-
 // hashCredential hashes what c authenticates with, and a salt, which becomes part
 // of the result: two hashes of one credential differ. The anonymous credential
 // has no hash.

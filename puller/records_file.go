@@ -16,6 +16,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pullkit/pullkit/internal/await"
+	"github.com/pullkit/pullkit/internal/redact"
 	"github.com/pullkit/pullkit/internal/regular"
 )
 
@@ -40,8 +42,8 @@ import (
 // and must not be copied.
 type FileRecords struct {
 	root  *os.Root
-	files *slots // how many files are at work at a time
-	turns turns  // one change of a file at a time
+	files slots // how many operations on files run at a time
+	turns turns // one change of a file at a time
 }
 
 const (
@@ -91,20 +93,20 @@ func work[T any](ctx context.Context, r *FileRecords, turn string, fn func() (T,
 		release()
 		return none, fmt.Errorf("records: %w", err)
 	}
-	type outcome struct {
+	type answer struct {
 		got T
 		err error
 	}
-	out, ok := await(ctx, func() (o outcome) {
+	a, ok := await.Call(ctx, func() (a answer) {
 		defer release()
 		defer r.files.release()
-		o.got, o.err = fn()
-		return o
+		a.got, a.err = fn()
+		return a
 	})
 	if !ok {
 		return none, fmt.Errorf("records: %w", context.Cause(ctx))
 	}
-	return out.got, out.err
+	return a.got, a.err
 }
 
 // turns let one at a time do what has the same name. The zero value is ready.
@@ -114,7 +116,7 @@ type turns struct {
 }
 
 type turnSlot struct {
-	*slots
+	slots
 	users int // that have it, or wait for it
 }
 
@@ -204,7 +206,7 @@ func (r *FileRecords) record(id string) (Record, error) {
 		return Record{}, err
 	}
 	if rec.ID != id {
-		return Record{}, malformedf("%s is the record of %q, not of %q", recordFile(id), cutText(rec.ID), cutText(id))
+		return Record{}, malformedf("%s is the record of %q, not of %q", recordFile(id), redact.Cut(rec.ID, maxName), redact.Cut(id, maxName))
 	}
 	return rec, nil
 }

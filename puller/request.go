@@ -3,11 +3,11 @@ package puller
 import (
 	"errors"
 	"strings"
-	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/credentials"
 	"github.com/pullkit/pullkit/index"
+	"github.com/pullkit/pullkit/internal/redact"
 	"github.com/pullkit/pullkit/pullpolicy"
 	"github.com/pullkit/pullkit/reference"
 )
@@ -35,65 +35,78 @@ type Request struct {
 	Wait bool
 }
 
-// A task is a request, made ready: parsed, defaulted, and with its call's number.
+// A task is a request that was parsed and got its defaults. It does not change.
 type task struct {
-	req      Request
-	ref      reference.Reference
-	written  string // :latest appended where neither tag nor digest was written
-	platform ocispec.Platform
-	policy   pullpolicy.Policy
-	key      backoffKey
-	ring     *ring
-	call     uint64
-	started  time.Time
-	dry      bool // of Explain: nothing is written down
+	call       uint64 // the number of the call, for its events
+	image      string // as written in the request, without user:password@
+	name       string // image, cut for texts
+	ref        reference.Reference
+	written    string // as Spec.Written
+	pod        credentials.Pod
+	policy     pullpolicy.Policy
+	policyWhy  string
+	platform   ocispec.Platform
+	key        backoffKey
+	candidates *candidates
 }
 
-// newTask reads the request. Its errors are final: no wait and no credential
-// mends them.
-func (p *Puller) newTask(req Request) (*task, *Error) {
-	t := &task{req: req, platform: req.Platform, call: p.calls.Add(1), started: time.Now()}
+// newTask reads the request. Its errors are final: neither time nor another credential
+// mends them. Where there is an error, the task has what its event needs.
+func newTask(req Request, config *Config, call uint64) (*task, *Error) {
+	t := &task{call: call, image: req.Image, pod: req.Pod, platform: req.Platform}
 	ref, how, err := reference.ParseWritten(req.Image)
+	var malformed *reference.ParseError
+	if errors.As(err, &malformed) {
+		t.image = malformed.Input // without a password
+	}
+	t.name = redact.Cut(t.image, maxName)
 	if err != nil {
-		// What is told of a name must not hold a password.
-		var malformed *reference.ParseError
-		if errors.As(err, &malformed) {
-			t.req.Image = malformed.Input
-		}
 		return t, t.fail(ErrInvalidImageName, err)
 	}
-	// A name can be a small part of a large manifest, which must not stay in
-	// memory for as long as a back-off lasts.
-	t.ref = ref.Clone()
-	t.written = how.CRI
-	if t.policy, err = p.policy(req); err != nil {
-		return t, &Error{Image: req.Image, Err: err}
+	// The request's name can be a small part of a large manifest, which must not stay
+	// in memory for as long as a back-off lasts.
+	t.ref, t.written = ref.Clone(), how.CRI
+	if t.policy, t.policyWhy, err = choosePolicy(req.Image, ref.Tag(), req.Policy, config); err != nil {
+		return t, t.fail("", err)
 	}
 	if isZeroPlatform(t.platform) {
-		t.platform = p.platform
+		t.platform = config.Platform
 	} else if err := checkPlatform(t.platform); err != nil {
-		return t, &Error{Image: req.Image, Err: err}
+		return t, t.fail("", err)
 	}
-	t.key = p.keyOf(t)
-	t.ring = p.newRing(req)
+	t.key = newBackoffKey(t, config.Kubelet.NameAsWritten)
+	t.candidates = newCandidates(req, config)
 	return t, nil
 }
 
-// policy is the one that counts: AlwaysPullImages, then the request's, then the default.
-func (p *Puller) policy(req Request) (pullpolicy.Policy, error) {
+// choosePolicy returns the policy that counts: that of AlwaysPullImages, then the
+// request's, then the default. why is one phrase about it.
+func choosePolicy(image, tag string, requested pullpolicy.Policy, config *Config) (policy pullpolicy.Policy, why string, err error) {
 	switch {
-	case p.config.AlwaysPull:
-		return pullpolicy.Always, nil
-	case p.config.Kubelet.PolicyAsWritten && !req.Policy.Looks():
-		return pullpolicy.Always, nil
-	case req.Policy == "":
-		return pullpolicy.Default(req.Image), nil
+	case config.AlwaysPull:
+		return pullpolicy.Always, "AlwaysPullImages", nil
+	case requested == "" && !config.Kubelet.PolicyAsWritten:
+		policy = pullpolicy.Default(image)
+		switch {
+		case policy == pullpolicy.Always:
+			return policy, "default: tag is latest", nil
+		case tag == "":
+			return policy, "default: no tag, but a digest", nil
+		}
+		return policy, "default: tag is not latest", nil
+	case config.Kubelet.PolicyAsWritten && !requested.Looks() && requested != pullpolicy.Always:
+		return pullpolicy.Always, "no policy of the three: pulled without a look at the store", nil
 	}
-	return pullpolicy.Parse(string(req.Policy))
+	policy, err = pullpolicy.Parse(string(requested))
+	return policy, "as requested", err
 }
 
-// checkPlatform finds what is wrong with a platform that no image is for: without it
-// a typo would look like an image that no registry has.
+func isZeroPlatform(p ocispec.Platform) bool {
+	return p.OS == "" && p.Architecture == "" && p.Variant == "" && p.OSVersion == "" && len(p.OSFeatures) == 0
+}
+
+// checkPlatform returns an error for a platform that no image can be for. Without this
+// check a typo would look like an image that no registry has.
 func checkPlatform(p ocispec.Platform) error {
 	if _, err := index.Select(ocispec.Index{}, p); errors.Is(err, index.ErrPlatform) {
 		return err
@@ -101,24 +114,18 @@ func checkPlatform(p ocispec.Platform) error {
 	return nil
 }
 
-// A backoffKey is what a window is kept for.
-type backoffKey struct {
-	image, pod, platform string
-}
-
-func (p *Puller) keyOf(t *task) backoffKey {
-	if p.config.Kubelet.NameAsWritten {
-		return backoffKey{image: strings.Clone(t.req.Image), pod: strings.Clone(t.req.Pod.UID)}
-	}
-	return backoffKey{t.ref.String(), strings.Clone(t.req.Pod.UID), platformKey(t.platform)}
-}
-
-// platformKey is equal for platforms that are one to every choice.
+// platformKey is the same text for platforms between which no choice of a manifest
+// makes a difference.
 func platformKey(p ocispec.Platform) string {
 	p = index.Normalize(p)
 	return strings.Join(append([]string{p.OS, p.Architecture, p.Variant, p.OSVersion}, p.OSFeatures...), "\x00")
 }
 
+// spec is what a Runtime is asked, without a credential.
 func (t *task) spec() Spec {
 	return Spec{Ref: t.ref, Written: t.written, Platform: t.platform}
+}
+
+func (t *task) fail(reason Reason, err error) *Error {
+	return &Error{Reason: reason, Image: t.image, Err: err}
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/internal/await"
 	"github.com/pullkit/pullkit/reference"
 )
 
@@ -107,37 +108,26 @@ func (p *Puller) resolver() (resolve func(context.Context, Spec) (digest.Digest,
 	return nil, false
 }
 
-// askEach asks the Runtime a question that changes nothing, with one credential
-// after the other. The attempts end with the one that succeeded, if one did, and
-// have the sources that could not answer among them.
+// askEach asks the Runtime a question that changes nothing, with one credential after
+// the other. The attempts end with the one that succeeded, if one did, and have the
+// sources that gave no credential among them.
 func askEach[T any](ctx context.Context, p *Puller, t *task, ask func(context.Context, Spec) (T, error)) (got T, attempts []credentials.Attempt, err *Error) {
-	type outcome struct {
+	type answer struct {
 		got      T
+		accepted candidate
 		attempts []credentials.Attempt
 		err      error
 	}
-	out, ok := await(ctx, func() (out outcome) {
-		ring := &candidates{ring: t.ring, failed: func(a credentials.Attempt) { out.attempts = append(out.attempts, a) }}
-		out.got, out.err = credentials.Each(ctx, ring, t.ref, func(ctx context.Context, cred credentials.Credential) (T, error) {
-			spec := t.spec()
-			spec.Credential, spec.Last = cred, ring.last
-			got, err := ask(ctx, spec)
-			out.attempts = append(out.attempts, credentials.Attempt{Origin: cred.Origin, Err: err})
-			if err != nil {
-				err = p.steer(err)
-			}
-			return got, err
-		})
-		return out
+	a, ok := await.Call(ctx, func() (a answer) {
+		a.got, a.accepted, a.err = tryEach(ctx, p, t, t.spec(), ask, func(failed credentials.Attempt) { a.attempts = append(a.attempts, failed) })
+		return a
 	})
 	switch {
-	case ok && out.err == nil:
-		return out.got, out.attempts, nil
+	case ok && a.err == nil:
+		return a.got, append(a.attempts, credentials.Attempt{Origin: a.accepted.cred.Origin}), nil
 	case ctx.Err() != nil:
-		return got, out.attempts, t.ended(ctx)
+		return got, nil, t.ended(ctx)
 	}
-	f := p.failed(t, out.err)
-	err = f.errorFor(t)
-	err.RetryAfter = min(f.after, maxRetryAfter)
-	return got, f.attempts, err
+	err = p.attemptsError(t, a.err)
+	return got, err.Attempts, err
 }

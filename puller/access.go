@@ -1,0 +1,461 @@
+package puller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/index"
+	"github.com/pullkit/pullkit/internal/await"
+	"github.com/pullkit/pullkit/reference"
+)
+
+// An accessChecker decides who may use an image that is present already, as the kubelet
+// does where its credential verification is on. It also notes each pull in the records.
+type accessChecker struct {
+	config *Config
+
+	adopting slots // one at a time
+	adopted  atomic.Bool
+
+	// The lock is not held while the records or the store are asked.
+	mu       sync.Mutex
+	intents  map[string]int // of pulls of this process that have not ended
+	listings map[*listing]struct{}
+}
+
+// A listing of the notes is under way. own are the intents of this process that were
+// under way at any time after it began: their notes will be taken back.
+type listing struct{ own map[string]bool }
+
+func newAccessChecker(config *Config) *accessChecker {
+	return &accessChecker{config: config, adopting: newSlots(1), intents: map[string]int{}, listings: map[*listing]struct{}{}}
+}
+
+// access is whether a Pod may use an image, and why.
+type access struct {
+	granted bool
+	why     string
+	renewal *SecretID // the Secret that opened the image, if the record does not know it
+}
+
+// mayUse says whether the task's Pod may use the present image. The error is a fault of
+// the Pod's secrets, under Kubelet.FailOnBadSecret only.
+func (c *accessChecker) mayUse(ctx context.Context, t *task, img Image) (access, error) {
+	if err := c.adopt(ctx); err != nil {
+		return c.unreadable(t, err), nil
+	}
+	rec, known, err := c.record(ctx, t, img.id())
+	if err != nil {
+		return c.unreadable(t, err), nil
+	}
+	held, named := rec.Names[c.name(t)]
+	if !c.config.Verify.Required(t.image, known) {
+		return access{granted: true, why: "the verification policy does not ask for proof"}, nil
+	}
+	if len(rec.Names) == 0 {
+		return access{why: "nobody has shown yet that they may use it"}, nil
+	}
+	if !named {
+		return access{why: "it was pulled under another name"}, nil
+	}
+	return c.match(ctx, t, held)
+}
+
+// record returns the image's record, and whether the image came by a pull that is in
+// the records. If not, the image was always there, under the name that is asked for.
+//
+// Records are kept for the image, and one image can have several names in the store.
+// A name that no record and no note holds was not pulled, whatever other names hold:
+// each pull notes its name before it begins, and the note stays until the record has the
+// name. So a name can only be in the store without both if it was there before the
+// records were. That another name was pulled with a secret changes nothing about who
+// may use this one. A Pod without a secret for the other name cannot use it under that
+// name: there the record counts.
+func (c *accessChecker) record(ctx context.Context, t *task, id string) (rec Record, known bool, err error) {
+	rec, known, err = c.recorded(ctx, t, id)
+	if known || err != nil {
+		return rec, known, err
+	}
+	if known, err = c.intended(ctx, t); known || err != nil {
+		return rec, known, err
+	}
+	// The pull that brought the image may have ended between the two questions: it
+	// writes the record, then takes back the note.
+	return c.recorded(ctx, t, id)
+}
+
+// recorded returns the image's record. known says that the name was pulled, or may have
+// been, as far as the record knows.
+func (c *accessChecker) recorded(ctx context.Context, t *task, id string) (rec Record, known bool, err error) {
+	rec, err = c.config.Records.Record(ctx, id)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Record{}, false, nil
+	}
+	_, named := rec.Names[c.name(t)]
+	return rec, named || rec.Incomplete || c.config.Kubelet.PreloadedByID, err
+}
+
+// unreadable records grant no access, except where the policy asks for no proof.
+func (c *accessChecker) unreadable(t *task, err error) access {
+	c.config.Logger.Warn("the records of pulled images cannot be read", "image", t.ref.String(), "err", err)
+	if !c.config.Verify.Required(t.image, true) {
+		return access{granted: true, why: "the verification policy does not ask for proof"}
+	}
+	return access{why: "the records cannot be read"}
+}
+
+// match looks for the Pod among those who have shown that they may use the image.
+func (c *accessChecker) match(ctx context.Context, t *task, held Access) (access, error) {
+	if held.Everybody {
+		return access{granted: true, why: "it was pulled anonymously or with the node's credential"}, nil
+	}
+	// Without a UID it could be another account of the same name.
+	if account := accountOf(t.pod); account.UID != "" && slices.Contains(held.ServiceAccounts, account) {
+		return access{granted: true, why: "the Pod's service account has pulled it before"}, nil
+	}
+	if len(held.Secrets) == 0 && len(held.ServiceAccounts) == 0 {
+		return access{why: "nobody has shown yet that they may use it"}, nil
+	}
+	if c.config.Kubelet.FailOnBadSecret {
+		if err := t.candidates.fault(ctx, t.ref); err != nil {
+			return access{}, err
+		}
+	}
+	return c.matchSecrets(ctx, t, held), nil
+}
+
+// matchSecrets goes through the Pod's secrets. The node's keyring is not asked, because
+// what was pulled with it may be used by every Pod.
+func (c *accessChecker) matchSecrets(ctx context.Context, t *task, held Access) access {
+	found := access{why: "none of the Pod's secrets has pulled it before"}
+	t.candidates.podCandidates(ctx, t.ref, func(cred credentials.Credential, err error) bool {
+		switch {
+		case err != nil:
+			return true // it is reported where the secret is missing: when the registry is asked
+		case cred.Origin.ServiceAccount != (credentials.ServiceAccount{}):
+			return true // it is not from a Secret, and known by its account
+		}
+		for _, s := range held.Secrets {
+			same, equal := s.sameObject(secretID(cred)), holds(s.Hash, cred)
+			switch {
+			case same && (equal || len(held.Secrets) < maxAccess): // as in the kubelet, a full record learns no new content
+				found = access{granted: true, why: "the same Secret has pulled it before"}
+			case equal:
+				found = access{granted: true, why: "a Secret with the same content has pulled it before"}
+			default:
+				continue
+			}
+			if same != equal {
+				found.renewal = renewal(held, cred)
+			}
+			return false
+		}
+		return true
+	})
+	return found
+}
+
+// renewal returns what the record should learn: another Secret of the same content, or
+// the same Secret's new content. It is nil for a full record, which is left as it is, and
+// for one that knows the Secret with this content already.
+func renewal(held Access, cred credentials.Credential) *SecretID {
+	s := secretID(cred)
+	if len(held.Secrets) >= maxAccess || slices.ContainsFunc(held.Secrets, func(old SecretID) bool {
+		return old.sameObject(s) && holds(old.Hash, cred)
+	}) {
+		return nil
+	}
+	s.Hash = hashCredential(cred)
+	return &s
+}
+
+// renew writes a renewal into the record.
+func (c *accessChecker) renew(ctx context.Context, t *task, o outcome) {
+	err := within(ctx, func() error {
+		return c.config.Records.Grant(ctx, o.image.id(), c.name(t), Access{Secrets: []SecretID{*o.renewal}})
+	})
+	if err != nil {
+		c.config.Logger.Warn("the record of an image could not be renewed", "image", t.ref.String(), "err", err)
+	}
+}
+
+// secretID names the Secret that cred is from, without a hash.
+func secretID(cred credentials.Credential) SecretID {
+	return SecretID{Namespace: cred.Origin.Namespace, Name: cred.Origin.Name, UID: cred.Origin.UID}
+}
+
+// accountOf is the pod's service account, which is in the Pod's namespace.
+func accountOf(pod credentials.Pod) credentials.ServiceAccount {
+	account := pod.ServiceAccount
+	if account.Namespace == "" {
+		account.Namespace = pod.Namespace
+	}
+	return account
+}
+
+// intended reports whether a pull of the image was begun and has not ended. A store
+// can find by its digest what is pulled by a tag, so for a digest all pulls of the
+// repository count.
+func (c *accessChecker) intended(ctx context.Context, t *task) (bool, error) {
+	want := c.intent(t)
+	for intent, err := range c.config.Records.Intents(ctx) {
+		if err != nil || intent == want || t.ref.Digest() != "" && repositoryOf(intent) == t.ref.Name() {
+			return err == nil, err
+		}
+	}
+	return false, nil
+}
+
+// repositoryOf is the name, without tag and digest, in a note; "" if it has none.
+func repositoryOf(intent string) string {
+	image, _, _ := strings.Cut(intent, " ")
+	ref, err := reference.Parse(image)
+	if err != nil {
+		return ""
+	}
+	return ref.Name()
+}
+
+// adopt makes, once, records of what pulls that were cut short by a crash have left in
+// the store. These records grant access to no Pod, because it is not known with which
+// credential the images came. Without them, another tag of the same image would look
+// like one that was always there.
+func (c *accessChecker) adopt(ctx context.Context) error {
+	if c.adopted.Load() {
+		return nil
+	}
+	if err := c.adopting.acquire(ctx); err != nil {
+		return err
+	}
+	defer c.adopting.release()
+	if c.adopted.Load() {
+		return nil
+	}
+	if err := c.adoptAll(ctx); err != nil {
+		return err
+	}
+	c.adopted.Store(true)
+	return nil
+}
+
+func (c *accessChecker) adoptAll(ctx context.Context) error {
+	left, err := c.leftIntents(ctx)
+	if err != nil {
+		return err
+	}
+	for _, intent := range left {
+		if err := c.adoptOne(ctx, intent); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// leftIntents lists the notes that no pull of this process will take back.
+func (c *accessChecker) leftIntents(ctx context.Context) ([]string, error) {
+	l := c.list()
+	defer c.unlist(l)
+	var noted []string
+	for intent, err := range c.config.Records.Intents(ctx) {
+		if err != nil {
+			return nil, err
+		}
+		noted = append(noted, intent)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.DeleteFunc(noted, func(intent string) bool { return l.own[intent] }), nil
+}
+
+func (c *accessChecker) list() *listing {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	l := &listing{own: map[string]bool{}}
+	for intent := range c.intents {
+		l.own[intent] = true
+	}
+	c.listings[l] = struct{}{}
+	return l
+}
+
+func (c *accessChecker) unlist(l *listing) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.listings, l)
+}
+
+// count adds a pull under way. The function it returns takes that back.
+func (c *accessChecker) count(intent string) (end func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.intents[intent]++
+	for l := range c.listings {
+		l.own[intent] = true
+	}
+	return func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.intents[intent]--; c.intents[intent] == 0 {
+			delete(c.intents, intent)
+		}
+	}
+}
+
+func (c *accessChecker) adoptOne(ctx context.Context, intent string) error {
+	image, text, _ := strings.Cut(intent, " ")
+	platform, err := index.ParsePlatform(text)
+	if err != nil {
+		platform = ocispec.Platform{} // the Puller's own
+	}
+	t, unusable := newTask(Request{Image: image, Platform: platform}, c.config, 0)
+	if unusable != nil {
+		return nil // no request can be for it
+	}
+	img, err := c.config.Runtime.Status(ctx, t.spec())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return c.config.Records.Grant(ctx, img.id(), c.name(t), Access{})
+}
+
+// sweep is Puller.Sweep.
+func (c *accessChecker) sweep(ctx context.Context, before time.Time, stored func(id string) bool) error {
+	if err := c.adoptAll(ctx); err != nil {
+		return err
+	}
+	return c.config.Records.Sweep(ctx, before, stored)
+}
+
+// recordTime is how long Records may take to write one thing down. A file system that
+// hangs must not keep the place of a pull for ever.
+const recordTime = 30 * time.Second
+
+// errRecordTime says that Records took longer.
+var errRecordTime = fmt.Errorf("the records did not answer within %v", recordTime)
+
+// within calls fn, which may ignore the end of its context, and returns its error or the
+// cause of the end of ctx.
+func within(ctx context.Context, fn func() error) error {
+	err, ok := await.Call(ctx, fn)
+	if !ok {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// A pullNote is in the records while one pull is under way. A nil pullNote, without
+// Records, does nothing.
+type pullNote struct {
+	checker  *accessChecker
+	task     *task
+	end      func()
+	takeBack func() error
+}
+
+// begin notes that a pull begins.
+func (c *accessChecker) begin(ctx context.Context, t *task) (*pullNote, error) {
+	if c == nil {
+		return nil, nil
+	}
+	intent := c.intent(t)
+	n := &pullNote{checker: c, task: t, end: c.count(intent)}
+	noted := false
+	defer func() {
+		if !noted {
+			n.end()
+		}
+	}()
+	ctx, cancel := context.WithTimeoutCause(ctx, recordTime, errRecordTime)
+	defer cancel()
+	err := within(ctx, func() (err error) {
+		n.takeBack, err = c.config.Records.Intend(ctx, intent)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	noted = true
+	return n, nil
+}
+
+// close ends the pull in this process. If settle was not called, because a callback
+// panicked, the note stays, so that Pods are asked for proof.
+func (n *pullNote) close() {
+	if n != nil {
+		n.end()
+	}
+}
+
+// settle writes down what the pull ended with, also if all callers have left, because
+// the image is in the store. If it cannot be written, the note stays.
+func (n *pullNote) settle(ctx context.Context, r pullResult) error {
+	if n == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), recordTime, errRecordTime)
+	defer cancel()
+	return within(ctx, func() error {
+		if r.err == nil {
+			if err := n.checker.config.Records.Grant(ctx, r.image.id(), n.checker.name(n.task), accessBy(r.accepted)); err != nil {
+				return err
+			}
+		}
+		return n.takeBack()
+	})
+}
+
+// accessBy is who has shown, by a pull with this candidate, that they may use the image.
+func accessBy(c candidate) Access {
+	account := c.cred.Origin.ServiceAccount
+	switch {
+	case c.cred.Anonymous():
+		return Access{Everybody: true}
+	case account != (credentials.ServiceAccount{}):
+		return Access{ServiceAccounts: []credentials.ServiceAccount{account}}
+	case c.ofPod:
+		s := secretID(c.cred)
+		s.Hash = hashCredential(c.cred)
+		return Access{Secrets: []SecretID{s}}
+	}
+	return Access{Everybody: true}
+}
+
+// intent is what a pull of the image is noted under: its name, and the platform,
+// because the store may hold it for several.
+func (c *accessChecker) intent(t *task) string {
+	name := t.ref.String()
+	if c.config.Kubelet.NameAsWritten {
+		name = t.written
+	}
+	return name + " " + index.FormatPlatform(t.platform)
+}
+
+// name is what access to the image is recorded under.
+func (c *accessChecker) name(t *task) string {
+	if c.config.Kubelet.NameAsWritten {
+		if name, err := reference.Trim(t.image); err == nil {
+			return name
+		}
+	}
+	return t.ref.Name()
+}
+
+// id is what the image's record is kept under.
+func (i Image) id() string {
+	if i.ID != "" {
+		return i.ID
+	}
+	return i.Digest.String()
+}

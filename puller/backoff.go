@@ -1,0 +1,128 @@
+package puller
+
+import (
+	"math"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/pullkit/pullkit/backoff"
+	"github.com/pullkit/pullkit/internal/expiring"
+	"github.com/pullkit/pullkit/internal/redact"
+)
+
+// A backoffKey is what a back-off window is kept for: one image for one Pod and one
+// platform.
+type backoffKey struct {
+	image, pod, platform string
+}
+
+// String is the human-readable form of the key.
+func (k backoffKey) String() string {
+	pod := k.pod
+	if pod == "" {
+		pod = "no pod"
+	}
+	return redact.Cut(pod+", "+k.image, maxName)
+}
+
+// backoffWindows hold, for each key, until when the image is not tried again, what the
+// last try failed with, and which secrets have failed.
+type backoffWindows struct {
+	delays       backoff.Backoff[backoffKey]
+	streakLength time.Duration // a streak of failures ends after twice that without a failure
+	keepWindow   bool          // Kubelet.KeepWindow
+
+	mu   sync.Mutex // held while an entry of last is changed
+	last expiring.Map[backoffKey, lastFailure]
+}
+
+// A lastFailure is what a streak of failures has come to.
+type lastFailure struct {
+	err *Error
+	// failed are the fingerprints of the secrets that failed in this streak. Secrets
+	// open the window once: two that take turns do not keep it open.
+	failed []fingerprint
+}
+
+// maxRepairs is how many different secrets can open the window of one streak.
+const maxRepairs = 16
+
+func newBackoffWindows(config *Config) *backoffWindows {
+	w := &backoffWindows{
+		delays: backoff.Backoff[backoffKey]{
+			Initial: config.Backoff.Initial, Max: config.Backoff.Max, Jitter: config.Backoff.Jitter,
+		},
+		streakLength: config.Backoff.Max,
+		keepWindow:   config.Kubelet.KeepWindow,
+	}
+	if w.streakLength == 0 {
+		w.streakLength = backoff.DefaultMax
+	}
+	w.last.Max = math.MaxInt // an entry lasts as long as its streak, however many there are
+	return w
+}
+
+// A backoffState says whether an image may be tried now, and why not.
+type backoffState struct {
+	backoff.State
+	wait     time.Duration // until the window ends; 0: it is not in a window
+	previous *Error        // the failure that the window lasts for; may be nil
+	repaired bool          // a try is allowed in the window, because the secrets are new
+}
+
+func (s backoffState) open() bool { return s.wait <= 0 || s.repaired }
+
+// state returns the state of key for a request whose secrets have the given
+// fingerprint; nil if they have none.
+func (w *backoffWindows) state(key backoffKey, secrets *fingerprint) backoffState {
+	s := backoffState{State: w.delays.State(key), wait: w.delays.Wait(key)}
+	last, ok := w.last.Get(key)
+	if !ok {
+		return s
+	}
+	s.previous = last.err
+	s.repaired = s.wait > 0 && secrets != nil && !w.keepWindow &&
+		len(last.failed) > 0 && len(last.failed) < maxRepairs && !slices.Contains(last.failed, *secrets)
+	return s
+}
+
+// fail counts a failure and returns how long the window lasts. after is how long the
+// registry asked every client to wait.
+func (w *backoffWindows) fail(key backoffKey, secrets *fingerprint, err *Error, after time.Duration) time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var last lastFailure
+	if w.delays.State(key).Failures > 0 {
+		last, _ = w.last.Get(key)
+	}
+	w.delays.Fail(key)
+	if after > 0 {
+		w.delays.NotBefore(key, time.Now().Add(after))
+	}
+	if secrets != nil && len(last.failed) < maxRepairs && !slices.Contains(last.failed, *secrets) {
+		last.failed = append(slices.Clip(last.failed), *secrets)
+	}
+	last.err = err
+	// The streak ends before that.
+	w.last.Put(key, last, w.delays.State(key).Until.Add(w.streakLength).Add(w.streakLength))
+	return w.delays.Wait(key)
+}
+
+// succeed ends the streak.
+func (w *backoffWindows) succeed(key backoffKey) {
+	w.delays.Reset(key)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.last.Delete(key)
+}
+
+// newBackoffKey returns the key of an image as written, for the Pod with the given UID.
+func newBackoffKey(t *task, asWritten bool) backoffKey {
+	uid := strings.Clone(t.pod.UID) // the key outlasts the request
+	if asWritten {
+		return backoffKey{image: strings.Clone(t.image), pod: uid}
+	}
+	return backoffKey{t.ref.String(), uid, platformKey(t.platform)}
+}

@@ -1,0 +1,332 @@
+package puller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/internal/panics"
+	"github.com/pullkit/pullkit/reference"
+)
+
+// candidates are the credentials that one request may try: those of its own keyring,
+// which has the Pod's secrets, then those of the node.
+type candidates struct {
+	pod  credentials.Keyring // nil: none
+	node credentials.Keyring // nil: none
+
+	namespace      string // of the Pod
+	keepDuplicates bool   // Kubelet.KeepDuplicates
+	nodeIsShared   bool   // the node's keyring answers alike for every Pod
+}
+
+// A candidate is a credential to try, or the error of a source that gave none.
+type candidate struct {
+	ofPod bool // from the request's keyring, not from the node's
+	cred  credentials.Credential
+	err   error
+}
+
+func newCandidates(req Request, config *Config) *candidates {
+	_, podDependent := config.Keyring.(credentials.PodKeyring)
+	return &candidates{
+		pod:            credentials.For(req.Keyring, req.Pod),
+		node:           credentials.For(config.Keyring, req.Pod),
+		namespace:      req.Pod.Namespace,
+		keepDuplicates: config.Kubelet.KeepDuplicates,
+		nodeIsShared:   !podDependent,
+	}
+}
+
+// all yields the candidates in the order in which they are tried. A credential that
+// both keyrings know is tried once; equal ones within a keyring are its own matter.
+func (c *candidates) all(ctx context.Context, ref reference.Reference, yield func(candidate) bool) {
+	var ofPod []credentials.Credential
+	more := true
+	c.podCandidates(ctx, ref, func(cred credentials.Credential, err error) bool {
+		if err == nil {
+			ofPod = append(ofPod, cred)
+		}
+		more = yield(candidate{true, cred, err})
+		return more
+	})
+	if !more || c.node == nil {
+		return
+	}
+	for cred, err := range c.node.Lookup(ctx, ref) {
+		if err == nil && !c.keepDuplicates && slices.ContainsFunc(ofPod, cred.Same) {
+			continue
+		}
+		if !yield(candidate{false, cred, err}) {
+			return
+		}
+	}
+}
+
+// podCandidates yields the candidates of the request's keyring. Secrets of another namespace
+// than the Pod's are errors.
+func (c *candidates) podCandidates(ctx context.Context, ref reference.Reference, yield func(credentials.Credential, error) bool) {
+	if c.pod == nil {
+		return
+	}
+	for cred, err := range c.pod.Lookup(ctx, ref) {
+		if err == nil {
+			err = c.foreign(cred.Origin)
+		}
+		if !yield(cred, err) {
+			return
+		}
+	}
+}
+
+// A ForeignSecretError says that a pull secret belongs to another namespace than
+// the Pod, which Kubernetes does not allow. The secret was not used.
+type ForeignSecretError struct {
+	Origin    credentials.Origin
+	Namespace string // of the Pod
+}
+
+// Error names the Pod's namespace. The Secret is named by the list of attempts that
+// the error is in.
+func (e *ForeignSecretError) Error() string {
+	return fmt.Sprintf("the Secret is of another namespace than the Pod, which is in %s", quote(e.Namespace))
+}
+
+// foreign returns an error for a secret of another namespace than the Pod's. The node's
+// keyring is not checked: its credentials are for every Pod.
+func (c *candidates) foreign(o credentials.Origin) error {
+	if o.Kind != credentials.KindSecret || c.namespace == "" || o.Namespace == c.namespace {
+		return nil
+	}
+	return &ForeignSecretError{Origin: o, Namespace: c.namespace}
+}
+
+// knownForeign returns the error of the first secret that foreign refuses, as far as it
+// is known without a look-up.
+func (c *candidates) knownForeign(ref reference.Reference) error {
+	explainer, ok := c.pod.(credentials.Explainer)
+	if !ok || c.namespace == "" {
+		return nil
+	}
+	for note := range explainer.Explain(ref) {
+		if err := c.foreign(note.Origin); err != nil && note.Matched {
+			return err
+		}
+	}
+	return nil
+}
+
+// A fingerprint stands for what a request can try, as far as that is known before a
+// helper or a plugin has run.
+type fingerprint struct {
+	pod, node uint64
+	namespace string // of the Pod, where it decides which secrets are refused
+}
+
+// fingerprint is equal for requests that can try the same credentials for ref. It is
+// nil if one of the keyrings has no fingerprint.
+func (c *candidates) fingerprint(ref reference.Reference) *fingerprint {
+	pod, podKnown := keyringFingerprint(c.pod, ref)
+	node, nodeKnown := keyringFingerprint(c.node, ref)
+	if !podKnown || !nodeKnown && !c.nodeIsShared {
+		return nil
+	}
+	f := &fingerprint{pod: pod, node: node}
+	if c.mayRefuse(ref) {
+		f.namespace = c.namespace
+	}
+	return f
+}
+
+// mayRefuse reports whether a secret may be refused for its namespace.
+func (c *candidates) mayRefuse(ref reference.Reference) bool {
+	if c.pod == nil || c.namespace == "" {
+		return false
+	}
+	_, ok := c.pod.(credentials.Explainer)
+	return !ok || c.knownForeign(ref) != nil
+}
+
+func keyringFingerprint(k credentials.Keyring, ref reference.Reference) (sum uint64, known bool) {
+	if k == nil {
+		return 0, true
+	}
+	if f, ok := k.(credentials.Fingerprinter); ok {
+		return f.Fingerprint(ref), true
+	}
+	return 0, false
+}
+
+// problems lists what the request's keyring could not use, such as malformed secrets.
+// What it uses in spite of a warning, such as a file that others can read, is not a
+// problem.
+func (c *candidates) problems() []credentials.Attempt {
+	var out []credentials.Attempt
+	for _, err := range credentials.Problems(c.pod) {
+		if isWarning(err) {
+			continue
+		}
+		a := credentials.Attempt{Source: true, Err: err}
+		var entry *credentials.EntryError
+		if errors.As(err, &entry) {
+			a.Origin, a.Err = entry.Origin, entry.Err
+		}
+		out = append(out, a)
+	}
+	return out
+}
+
+func isWarning(err error) bool {
+	var w credentials.Warning
+	return errors.As(err, &w)
+}
+
+// problemsFor lists the problems that can matter for ref: not those of an entry whose
+// key is for other images.
+func (c *candidates) problemsFor(ref reference.Reference) []credentials.Attempt {
+	return slices.DeleteFunc(c.problems(), func(a credentials.Attempt) bool {
+		key := a.Origin.Key
+		if key == "" {
+			return false
+		}
+		if _, rest, ok := strings.Cut(key, "://"); ok { // its path may be that of the registry's API
+			key, _, _ = strings.Cut(rest, "/")
+		}
+		matches, err := credentials.Match(key, ref.Name())
+		return err == nil && !matches
+	})
+}
+
+// knownFault returns the first error of the request's secrets that is known without a
+// look-up.
+func (c *candidates) knownFault(ref reference.Reference) error {
+	for _, a := range c.problems() {
+		return fmt.Errorf("%v: %w", a.Origin, a.Err)
+	}
+	return c.knownForeign(ref)
+}
+
+// fault returns the first error of any source. It runs helpers and plugins.
+func (c *candidates) fault(ctx context.Context, ref reference.Reference) error {
+	if err := c.knownFault(ref); err != nil {
+		return err
+	}
+	var fault error
+	c.all(ctx, ref, func(found candidate) bool {
+		fault = found.err
+		return fault == nil
+	})
+	return fault
+}
+
+// maxHints is the number of hints in an error, which may be kept for a long time.
+const maxHints = 100
+
+// hints lists what the keyrings have that may explain why no credential helped with
+// ref, and that is not among the attempts: Secrets that give no credential, helpers
+// that were not asked, entries of the node that were left out, logins that look
+// mistyped.
+func (c *candidates) hints(ref reference.Reference) []error {
+	var hints []error
+	collect := func(k credentials.Keyring, wanted func(error) bool) {
+		explainer, ok := k.(credentials.Explainer)
+		if !ok {
+			return
+		}
+		for note := range explainer.Explain(ref) {
+			if note.Err != nil && wanted(note.Err) && len(hints) < maxHints {
+				hints = append(hints, note.Err)
+			}
+		}
+	}
+	collect(c.pod, isWarning) // its other errors are among the attempts
+	collect(c.node, func(error) bool { return true })
+	return hints
+}
+
+// A candidateLoop is the keyring that credentials.Each goes through. It knows from which
+// keyring the candidate being tried is, and reports sources that gave no credential,
+// which Each does only after all others have failed.
+type candidateLoop struct {
+	*candidates
+	report func(credentials.Attempt)
+	ofPod  bool // of the candidate being tried
+
+	mu    sync.Mutex
+	next  func() (candidate, bool) // nil outside a look-up
+	ahead []candidate              // looked up by last, to be tried next
+}
+
+// Lookup implements credentials.Keyring.
+func (l *candidateLoop) Lookup(ctx context.Context, ref reference.Reference) iter.Seq2[credentials.Credential, error] {
+	return func(yield func(credentials.Credential, error) bool) {
+		next, stop := iter.Pull(func(yield func(candidate) bool) {
+			// iter.Pull raises a panic without the stack that it had.
+			panics.Catch(func() { l.all(ctx, ref, yield) }, (*panics.Error).Raise)
+		})
+		defer stop()
+		l.begin(next)
+		defer l.begin(nil)
+		for {
+			found, ok := l.take()
+			l.ofPod = found.ofPod // false for the anonymous try that may follow the last one
+			if !ok {
+				return
+			}
+			if found.err != nil && ctx.Err() == nil {
+				l.report(credentials.Attempt{Origin: found.cred.Origin, Source: true, Err: found.err})
+			}
+			if !yield(found.cred, found.err) {
+				return
+			}
+		}
+	}
+}
+
+func (l *candidateLoop) begin(next func() (candidate, bool)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.next, l.ahead = next, nil
+}
+
+// take returns the next candidate.
+func (l *candidateLoop) take() (candidate, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.ahead) > 0 {
+		found := l.ahead[0]
+		l.ahead = l.ahead[1:]
+		return found, true
+	}
+	return l.next()
+}
+
+// last implements Spec.Last: it reports whether no other credential follows the one
+// being tried. It looks the next one up, as Each would do after a refusal.
+func (l *candidateLoop) last() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.next == nil {
+		return true
+	}
+	for _, found := range l.ahead {
+		if found.err == nil {
+			return false
+		}
+	}
+	for {
+		found, ok := l.next()
+		if !ok {
+			return true
+		}
+		l.ahead = append(l.ahead, found)
+		if found.err == nil {
+			return false
+		}
+	}
+}
