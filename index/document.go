@@ -1,8 +1,15 @@
 package index
 
 import (
+	"errors"
+	"fmt"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/internal/mediatype"
+	"github.com/pullkit/pullkit/internal/strictjson"
+	"github.com/pullkit/pullkit/internal/verify"
 )
 
 const (
@@ -39,18 +46,18 @@ type Document struct {
 // config may be of any type: OCI artifacts are manifests like others. Entries of
 // an index are judged when they are chosen. Errors are *InvalidError.
 func Parse(contentType string, body []byte) (*Document, error) {
-	told := mediatype.ClassOf(contentType)
+	claimed := mediatype.ClassOf(contentType)
 	if len(body) > MaxSize {
 		return nil, invalid(RuleTooLarge, "document of %d bytes, at most %d are read", len(body), MaxSize)
 	}
-	if told == mediatype.Schema1 {
+	if claimed == mediatype.Schema1 {
 		return nil, invalid(RuleMediaType, "content type %.80q: Docker's schema 1 is not supported", contentType)
 	}
-	d, err := decode(body, told)
+	d, err := decode(body, claimed)
 	if err != nil {
 		return nil, err
 	}
-	is, err := d.class(told)
+	is, err := d.class(claimed)
 	if err != nil {
 		return nil, err
 	}
@@ -72,4 +79,296 @@ func ruleOf(c mediatype.Class) Rule {
 		return RuleIndex
 	}
 	return RuleManifest
+}
+
+// A rawDocument has the members of a document that may be an index, a manifest or
+// something that claims to be both.
+type rawDocument struct {
+	versioned     bool // schemaVersion is there
+	schemaVersion int64
+	mediaType     string
+	artifactType  string
+	subject       *ocispec.Descriptor
+	annotations   map[string]string
+
+	entries []ocispec.Descriptor // of an index; nil if there are none or null
+	config  *ocispec.Descriptor
+	layers  []ocispec.Descriptor
+
+	hasManifests, hasConfig, hasLayers, hasSchema1 bool // the key is there, be it null
+}
+
+// decode reads a document. claimed is the class that the Content-Type claims.
+func decode(body []byte, claimed mediatype.Class) (*rawDocument, error) {
+	var d rawDocument
+	err := strictjson.Decode(body, strictjson.Limits{}, d.read)
+	var bad *strictjson.Error
+	if errors.As(err, &bad) {
+		return nil, invalid(ruleOf(claimed), "%v", bad)
+	}
+	return &d, err
+}
+
+func (d *rawDocument) read(r *strictjson.Reader) error {
+	if r.Null() {
+		return r.Fail("want an object, found null")
+	}
+	keys := []string{"schemaVersion", "mediaType", "manifests", "config", "layers", "artifactType", "subject", "annotations", "fsLayers", "history"}
+	return r.Object(keys, func(key string) (err error) {
+		switch key {
+		case "schemaVersion":
+			d.versioned = true
+			d.schemaVersion, err = r.Int64()
+		case "mediaType":
+			d.mediaType, err = r.String()
+		case "manifests":
+			d.hasManifests = true
+			d.entries, err = descriptors(r)
+		case "config":
+			d.hasConfig = true
+			d.config, err = pointer(r, descriptor)
+		case "layers":
+			d.hasLayers = true
+			d.layers, err = descriptors(r)
+		case "artifactType":
+			d.artifactType, err = r.String()
+		case "subject":
+			d.subject, err = pointer(r, descriptor)
+		case "annotations":
+			d.annotations, err = r.Strings()
+		default: // fsLayers, history: of Docker's schema 1
+			d.hasSchema1 = true
+		}
+		return err
+	})
+}
+
+// pointer reads a value, or nil for null.
+func pointer[T any](r *strictjson.Reader, read func(*strictjson.Reader, *T) error) (*T, error) {
+	if r.Null() {
+		return nil, nil
+	}
+	v := new(T)
+	return v, read(r, v)
+}
+
+// descriptors reads an array of descriptors, nil for null; a null in it is a zero descriptor.
+func descriptors(r *strictjson.Reader) ([]ocispec.Descriptor, error) {
+	if r.Null() {
+		return nil, nil
+	}
+	list := []ocispec.Descriptor{}
+	err := r.Array(func(int) error {
+		list = append(list, ocispec.Descriptor{})
+		return descriptor(r, &list[len(list)-1])
+	})
+	return list, err
+}
+
+func descriptor(r *strictjson.Reader, d *ocispec.Descriptor) error {
+	keys := []string{"mediaType", "digest", "size", "platform", "annotations", "artifactType", "urls", "data"}
+	return r.Object(keys, func(key string) (err error) {
+		switch key {
+		case "mediaType":
+			d.MediaType, err = r.String()
+		case "digest":
+			var s string
+			s, err = r.String()
+			d.Digest = digest.Digest(s)
+		case "size":
+			d.Size, err = r.Int64()
+		case "platform":
+			d.Platform, err = pointer(r, platform)
+		case "annotations":
+			d.Annotations, err = r.Strings()
+		case "artifactType":
+			d.ArtifactType, err = r.String()
+		case "urls":
+			d.URLs, err = texts(r)
+		case "data":
+			d.Data, err = r.Bytes()
+		}
+		return err
+	})
+}
+
+func platform(r *strictjson.Reader, p *ocispec.Platform) error {
+	keys := []string{"architecture", "os", "variant", "os.version", "os.features"}
+	return r.Object(keys, func(key string) (err error) {
+		switch key {
+		case "architecture":
+			p.Architecture, err = r.String()
+		case "os":
+			p.OS, err = r.String()
+		case "variant":
+			p.Variant, err = r.String()
+		case "os.version":
+			p.OSVersion, err = r.String()
+		case "os.features":
+			p.OSFeatures, err = texts(r)
+		}
+		return err
+	})
+}
+
+// texts reads an array of strings, nil for null.
+func texts(r *strictjson.Reader) ([]string, error) {
+	if r.Null() {
+		return nil, nil
+	}
+	list := []string{}
+	err := r.Array(func(int) error {
+		s, err := r.String()
+		list = append(list, s)
+		return err
+	})
+	return list, err
+}
+
+// ConfigPlatform reads the platform an image's config says the image is for. It
+// is not normalised; fields the config does not have are "". Errors are
+// *InvalidError.
+func ConfigPlatform(config []byte) (ocispec.Platform, error) {
+	var p ocispec.Platform
+	if len(config) > MaxSize {
+		return p, invalid(RuleTooLarge, "image config of %d bytes, at most %d are read", len(config), MaxSize)
+	}
+	err := strictjson.Decode(config, strictjson.Limits{}, func(r *strictjson.Reader) error { return platform(r, &p) })
+	if err != nil {
+		return ocispec.Platform{}, invalid(RuleManifest, "image config: %v", err)
+	}
+	return p, nil
+}
+
+func (d *rawDocument) index() (*ocispec.Index, error) {
+	if d.entries == nil {
+		return nil, invalid(RuleIndex, "no manifests")
+	}
+	return &ocispec.Index{
+		Versioned:    specs.Versioned{SchemaVersion: int(d.schemaVersion)},
+		MediaType:    d.mediaType,
+		ArtifactType: d.artifactType,
+		Manifests:    d.entries,
+		Subject:      d.subject,
+		Annotations:  d.annotations,
+	}, nil
+}
+
+func (d *rawDocument) manifest() (*ocispec.Manifest, error) {
+	if err := d.checkManifest(); err != nil {
+		return nil, err
+	}
+	return &ocispec.Manifest{
+		Versioned:    specs.Versioned{SchemaVersion: int(d.schemaVersion)},
+		MediaType:    d.mediaType,
+		ArtifactType: d.artifactType,
+		Config:       *d.config,
+		Layers:       d.layers,
+		Subject:      d.subject,
+		Annotations:  d.annotations,
+	}, nil
+}
+
+// class decides whether a document is an index or a manifest. It compares the
+// Content-Type, the mediaType and the keys, and refuses a document where they do
+// not agree.
+func (d *rawDocument) class(claimed mediatype.Class) (mediatype.Class, error) {
+	named := mediatype.ClassOf(d.mediaType)
+	switch {
+	case named == mediatype.Schema1 || d.versioned && d.schemaVersion == 1:
+		return 0, invalid(RuleMediaType, "Docker's schema 1 is not supported")
+	case mediatype.IsArtifactManifest(d.mediaType):
+		return 0, invalid(RuleMediaType, "%s; %s", whyArtifactManifest, artifactAdvice)
+	case d.mediaType != "" && named == mediatype.Unknown:
+		return 0, invalid(RuleMediaType, "unknown mediaType %.80q", d.mediaType)
+	case claimed != mediatype.Unknown && named != mediatype.Unknown && claimed != named:
+		return 0, invalid(RuleManifest, "the content type says %v, the mediaType in the document says %v", claimed, named)
+	}
+	c := max(claimed, named)
+	if c == mediatype.Unknown {
+		c = d.shape()
+	}
+	return c, d.checkKeys(c)
+}
+
+// shape decides by the keys alone.
+func (d *rawDocument) shape() mediatype.Class {
+	switch {
+	case d.hasManifests:
+		return mediatype.Index
+	case d.hasConfig || d.hasLayers:
+		return mediatype.Manifest
+	}
+	return mediatype.Unknown
+}
+
+// checkKeys refuses a document that is not, by its keys, just what its class says.
+func (d *rawDocument) checkKeys(c mediatype.Class) error {
+	switch {
+	case c == mediatype.Unknown && d.hasSchema1:
+		return invalid(RuleMediaType, "Docker's schema 1 is not supported")
+	case c == mediatype.Unknown:
+		return invalid(RuleMediaType, "neither an index nor a manifest")
+	case d.hasManifests && (d.hasConfig || d.hasLayers):
+		return invalid(ruleOf(c), "ambiguous: it has the keys of an index and of a manifest")
+	case d.hasSchema1:
+		return invalid(ruleOf(c), "ambiguous: it has keys of Docker's schema 1")
+	case d.versioned && d.schemaVersion != 2:
+		return invalid(ruleOf(c), "schemaVersion %d, want 2", d.schemaVersion)
+	case c == mediatype.Index && (d.hasConfig || d.hasLayers):
+		return invalid(RuleIndex, "an index was promised, this is a manifest")
+	case c == mediatype.Manifest && d.hasManifests:
+		return invalid(RuleManifest, "a manifest was promised, this is an index")
+	}
+	return nil
+}
+
+// canonicalType is the media type of a document: its own, else the Content-Type,
+// else OCI's for its class.
+func (d *rawDocument) canonicalType(contentType string, c mediatype.Class) string {
+	for _, t := range [...]string{d.mediaType, contentType} {
+		if mediatype.ClassOf(t) == c {
+			return mediatype.Bare(t)
+		}
+	}
+	if c == mediatype.Index {
+		return ocispec.MediaTypeImageIndex
+	}
+	return ocispec.MediaTypeImageManifest
+}
+
+// checkManifest holds what a puller must rely on in a manifest.
+func (d *rawDocument) checkManifest() error {
+	if !d.hasLayers || d.config == nil {
+		return invalid(RuleManifest, "no config or no layers")
+	}
+	if len(d.layers) > MaxLayers {
+		return invalid(RuleManifest, "%d layers, at most %d are taken", len(d.layers), MaxLayers)
+	}
+	if err := checkDescriptor(d.config, RuleManifest); err != nil {
+		err.Reason = "config: " + err.Reason
+		return err
+	}
+	for i := range d.layers {
+		if err := checkDescriptor(&d.layers[i], RuleManifest); err != nil {
+			err.Reason = fmt.Sprintf("layers[%d]: %s", i, err.Reason)
+			return err
+		}
+	}
+	return nil
+}
+
+// checkDescriptor refuses a digest nobody can verify and a negative size; rule
+// is what a bad size breaks. It returns nil for a good one.
+func checkDescriptor(d *ocispec.Descriptor, rule Rule) *InvalidError {
+	if err := verify.Digest(d.Digest); err != nil {
+		if errors.Is(err, verify.ErrAlgorithm) {
+			return invalid(RuleDigest, "%v (sha256, sha384 and sha512 can be verified)", err)
+		}
+		return invalid(RuleDigest, "%v", err)
+	}
+	if d.Size < 0 {
+		return invalid(rule, "size %d is negative", d.Size)
+	}
+	return nil
 }

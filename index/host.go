@@ -13,7 +13,7 @@ import (
 // the machine at each call; keep the result. The OS is that of the program: on
 // macOS it is darwin, for which there are hardly any images.
 //
-// The amd64 level is of use to the fallback ladder. For a Strict Selector clear
+// The amd64 level extends the fallbacks. For a Strict Selector clear
 // Variant on amd64: most images name none.
 func Host() ocispec.Platform {
 	return platformOf(runtime.GOOS, runtime.GOARCH, readMachine())

@@ -211,7 +211,7 @@ var (
 	poolArtifact = []string{"", "", "", "", ocispec.MediaTypeImageConfig, "application/spdx+json"}
 )
 
-// generate makes an index and a wish out of choices: next(n) is one of n.
+// generate makes an index and a target out of choices: next(n) is one of n.
 func generate(next func(n int) int) (idx ocispec.Index, want ocispec.Platform) {
 	platform := func() ocispec.Platform {
 		return ocispec.Platform{
@@ -229,7 +229,7 @@ func generate(next func(n int) int) (idx ocispec.Index, want ocispec.Platform) {
 		case 0:
 		case 1:
 			d.Platform = new(ocispec.Platform)
-		case 2, 3, 4, 5, 6, 7: // near the wish, so that there is something to choose from
+		case 2, 3, 4, 5, 6, 7: // near the target, so that there is something to choose from
 			p := want
 			p.Variant = poolVariant[next(len(poolVariant))]
 			d.Platform = &p
@@ -252,7 +252,7 @@ func generate(next func(n int) int) (idx ocispec.Index, want ocispec.Platform) {
 	return idx, want
 }
 
-// checkSelect holds what must hold of every index and wish.
+// checkSelect holds what must hold of every index and target.
 func checkSelect(t *testing.T, idx ocispec.Index, want ocispec.Platform, strict bool) {
 	s := index.Selector{Strict: strict}
 	at, wantErr := naiveSelect(idx, want, strict)

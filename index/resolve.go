@@ -70,10 +70,10 @@ type Resolver struct {
 // Resolve does as Selector.Resolve says. The error may be that of Accept, too;
 // with Accept, a document that is a manifest need not be wanted for a platform.
 func (rv Resolver) Resolve(ctx context.Context, root ocispec.Descriptor, doc *Document, want ocispec.Platform) (Resolved, error) {
-	var w wish
-	err := w.prepare(rv.Selector, &want)
+	var t target
+	err := t.prepare(rv.Selector, &want)
 	r := resolver{
-		ctx: ctx, fetch: rv.Fetch, accept: rv.Accept, wish: &w, left: MaxDocuments,
+		ctx: ctx, fetch: rv.Fetch, accept: rv.Accept, target: &t, left: MaxDocuments,
 		seen: map[digest.Digest]bool{root.Digest: true},
 		none: &NoMatchError{Want: want},
 	}
@@ -104,7 +104,7 @@ type resolver struct {
 	ctx    context.Context // of the one call this lives for
 	fetch  Fetch
 	accept func(context.Context, Resolved) (bool, error)
-	wish   *wish
+	target *target
 	left   int                    // documents that may still be fetched
 	seen   map[digest.Digest]bool // indexes walked through
 	none   *NoMatchError          // what there was, should nothing fit
@@ -114,7 +114,7 @@ type resolver struct {
 // the nested indexes on the way to it, itself the last of them.
 func (r *resolver) walk(idx *ocispec.Index, through []ocispec.Descriptor) (*Resolved, error) {
 	r.none.add(*idx)
-	for _, c := range r.wish.ranking(*idx) {
+	for _, c := range r.target.ranking(*idx) {
 		found, err := r.try(choice(&idx.Manifests[c.entry], c.score), through)
 		if errors.Is(err, ErrSkip) {
 			continue
@@ -190,12 +190,12 @@ func (r *resolver) byConfig(found Resolved) (*Resolved, error) {
 	if err != nil {
 		return nil, inside(config, err)
 	}
-	sc, why := r.wish.rate(&p)
+	sc, why := r.target.rate(&p)
 	if why != "" {
 		r.none.add(ocispec.Index{Manifests: []ocispec.Descriptor{{MediaType: ocispec.MediaTypeImageManifest, Platform: &p}}})
 		return nil, nil
 	}
-	found.Exact, found.CheckConfig = sc.rung == 0, false
+	found.Exact, found.CheckConfig = sc.fallback == 0, false
 	found.Platform = Normalize(p)
 	return &found, nil
 }
@@ -234,10 +234,10 @@ func inside(desc ocispec.Descriptor, err error) error {
 // p, and whether without a fallback. It is what Select does with each entry, for
 // platforms that come from elsewhere, such as an image's config.
 func (s Selector) Match(p, want ocispec.Platform) (exact, ok bool) {
-	var w wish
-	if w.prepare(s, &want) != nil {
+	var t target
+	if t.prepare(s, &want) != nil {
 		return false, false
 	}
-	sc, why := w.rate(&p)
-	return why == "" && sc.rung == 0, why == ""
+	sc, why := t.rate(&p)
+	return why == "" && sc.fallback == 0, why == ""
 }

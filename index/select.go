@@ -7,6 +7,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/internal/mediatype"
 )
 
 // A Selector chooses among the entries of an index. The zero Selector takes the
@@ -45,14 +46,14 @@ func Candidates(idx ocispec.Index, want ocispec.Platform) iter.Seq[Choice] {
 // error is a *PlatformError if want is not a whole platform, a *NoMatchError if
 // nothing fits, an *InvalidError if what fits best has a bad digest or size.
 func (s Selector) Select(idx ocispec.Index, want ocispec.Platform) (Choice, error) {
-	var w wish
-	if err := w.prepare(s, &want); err != nil {
+	var t target
+	if err := t.prepare(s, &want); err != nil {
 		return Choice{}, err
 	}
 	best, bestScore := -1, score{}
 	for i := range idx.Manifests {
 		d := &idx.Manifests[i]
-		if sc, why := w.judge(d); why == "" && (best < 0 || sc.better(bestScore)) && reject(d) == "" {
+		if sc, why := t.rateEntry(d); why == "" && (best < 0 || sc.better(bestScore)) && reject(d) == "" {
 			best, bestScore = i, sc
 		}
 	}
@@ -71,11 +72,11 @@ func (s Selector) Select(idx ocispec.Index, want ocispec.Platform) (Choice, erro
 // that. For a want that is not a whole platform there are none.
 func (s Selector) Candidates(idx ocispec.Index, want ocispec.Platform) iter.Seq[Choice] {
 	return func(yield func(Choice) bool) {
-		var w wish
-		if w.prepare(s, &want) != nil {
+		var t target
+		if t.prepare(s, &want) != nil {
 			return
 		}
-		for _, c := range w.ranking(idx) {
+		for _, c := range t.ranking(idx) {
 			if !yield(choice(&idx.Manifests[c.entry], c.score)) {
 				return
 			}
@@ -83,22 +84,22 @@ func (s Selector) Candidates(idx ocispec.Index, want ocispec.Platform) iter.Seq[
 	}
 }
 
-// A placed entry is a candidate by its position in the index.
-type placed struct {
-	entry int
+// A candidate is an entry that can serve the target.
+type candidate struct {
+	entry int // its position in the index
 	score
 }
 
 // ranking returns the candidates, best first.
-func (w *wish) ranking(idx ocispec.Index) []placed {
-	var list []placed
+func (t *target) ranking(idx ocispec.Index) []candidate {
+	var list []candidate
 	for i := range idx.Manifests {
 		d := &idx.Manifests[i]
-		if sc, why := w.judge(d); why == "" && reject(d) == "" {
-			list = append(list, placed{i, sc})
+		if sc, why := t.rateEntry(d); why == "" && reject(d) == "" {
+			list = append(list, candidate{i, sc})
 		}
 	}
-	slices.SortStableFunc(list, func(a, b placed) int {
+	slices.SortStableFunc(list, func(a, b candidate) int {
 		switch {
 		case a.better(b.score):
 			return -1
@@ -111,7 +112,7 @@ func (w *wish) ranking(idx ocispec.Index) []placed {
 }
 
 func choice(d *ocispec.Descriptor, sc score) Choice {
-	return Choice{Descriptor: *d, Exact: sc.rung == 0, CheckConfig: sc.rung == resort}
+	return Choice{Descriptor: *d, Exact: sc.fallback == 0, CheckConfig: sc.fallback == lastResort}
 }
 
 // All yields the images of an index with their platforms as written there; the
@@ -172,4 +173,230 @@ func (e *NoMatchError) leaveOut(why Why, d *ocispec.Descriptor) {
 	if why == WhyArtifact && e.Artifact == "" && checkDescriptor(d, RuleIndex) == nil {
 		e.Artifact = digest.Digest(strings.Clone(string(d.Digest)))
 	}
+}
+
+// A target is the platform that was asked for, normalised, with its fallbacks.
+type target struct {
+	platform  ocispec.Platform // normalised
+	fallbacks fallbacks
+	windows   windowsHost // only if the OS is windows
+}
+
+// A score says how well an entry fits. The earlier fallback is better, then more
+// features, then the higher version.
+type score struct {
+	fallback int // position in the target's fallbacks; 0 is an exact match
+	features int
+	version  uint64
+}
+
+// lastResort is the fallback of entries without platform, after all others.
+const lastResort = maxFallbacks
+
+// prepare fills a zero target and checks the platform that was asked for. The error is a
+// *PlatformError.
+func (t *target) prepare(s Selector, want *ocispec.Platform) error {
+	t.platform = *want
+	normalize(&t.platform)
+	if reason := incomplete(&t.platform); reason != "" {
+		return &PlatformError{Input: FormatPlatform(*want), Reason: reason}
+	}
+	if s.Strict {
+		t.fallbacks.add(t.platform.Architecture, t.platform.Variant)
+	} else {
+		t.fallbacks.fill(t.platform.Architecture, t.platform.Variant)
+	}
+	if t.platform.OS == "windows" {
+		t.windows = newWindowsHost(t.platform.OSVersion)
+	}
+	return nil
+}
+
+func (sc score) better(b score) bool {
+	if sc.fallback != b.fallback {
+		return sc.fallback < b.fallback
+	}
+	if sc.features != b.features {
+		return sc.features > b.features
+	}
+	return sc.version > b.version
+}
+
+// rate compares a platform with the target; why is "" if it fits.
+func (t *target) rate(p *ocispec.Platform) (sc score, why Why) {
+	if p.OS != t.platform.OS && normalizeOS(p.OS) != t.platform.OS {
+		return sc, WhyOS
+	}
+	if canonicalArch(p.Architecture) && !t.fallbacks.has(p.Architecture) {
+		return sc, WhyArch // most entries of an index end here
+	}
+	arch, variant := normalizeArch(p.Architecture, p.Variant)
+	if !t.fallbacks.has(arch) {
+		return sc, WhyArch
+	}
+	if sc.fallback = t.fallbacks.find(arch, variant); sc.fallback < 0 {
+		return sc, WhyVariant
+	}
+	ok := true
+	if len(p.OSFeatures) > 0 {
+		if sc.features, ok = t.features(p.OSFeatures); !ok {
+			return sc, WhyOSFeatures
+		}
+	}
+	if t.platform.OS == "windows" {
+		if sc.version, ok = t.windows.fits(p.OSVersion); !ok {
+			return sc, WhyOSVersion
+		}
+	}
+	return sc, ""
+}
+
+// features counts the features an entry asks for; ok is false if the target lacks
+// one of them. win32k is no feature on Windows: every host has it.
+func (t *target) features(entry []string) (n int, ok bool) {
+	granted := func(f string) bool { return f == "win32k" && t.platform.OS == "windows" }
+	for _, f := range entry {
+		if !granted(f) && !slices.Contains(t.platform.OSFeatures, f) {
+			return 0, false
+		}
+	}
+	// An entry may list a million features, the target lists few, and each once.
+	// So the target's features are counted.
+	for _, f := range t.platform.OSFeatures {
+		if !granted(f) && slices.Contains(entry, f) {
+			n++
+		}
+	}
+	return n, true
+}
+
+// rateEntry says how well an entry fits by its platform, or why it does not. An
+// entry that fits may still be one that reject leaves out.
+func (t *target) rateEntry(d *ocispec.Descriptor) (score, Why) {
+	if platformless(d) {
+		return score{fallback: lastResort}, ""
+	}
+	return t.rate(d.Platform)
+}
+
+// A Why says what became of an entry of an index, and why.
+type Why string
+
+// The verdicts. The first three are of candidates.
+const (
+	WhyExact      Why = "exact match"
+	WhyFallback   Why = "fallback"                          // a lower variant than asked for, 386 for amd64, 32-bit ARM for arm64
+	WhyNoPlatform Why = "no platform, the config must tell" // the last resort
+	WhyMediaType  Why = "media type is no image's"          // unknown, a layer's, Docker's schema 1
+	WhyUntyped    Why = "media type is missing"             // which OCI and Docker require of each entry
+	WhyAttested   Why = "attestation"                       // by annotation, or because OS or architecture is unknown
+	WhyArtifact   Why = "artifact without platform"         // its artifactType is no image config
+	WhyIncomplete Why = "platform lacks OS or architecture" // and is not empty
+	WhyOS         Why = "other OS"                          //
+	WhyArch       Why = "other architecture"                //
+	WhyVariant    Why = "other variant"                     // of an architecture that would do
+	WhyOSVersion  Why = "OS version does not fit"           // Windows only
+	WhyOSFeatures Why = "OS features missing"               // the entry wants features the platform does not have
+	WhyInvalid    Why = "best match, bad digest or size"    // so Select fails
+)
+
+// whyArtifactManifest is of an entry in the format that the image specification took
+// back before its version 1.1.
+const whyArtifactManifest Why = "OCI artifact manifest, which is not an image"
+
+// artifactAdvice says what to do about such a manifest.
+const artifactAdvice = "its format was taken back from the image specification: fetch it with a tool for artifacts such as oras, or publish it as an image manifest with an artifactType"
+
+const (
+	annotationReferenceType = "vnd.docker.reference.type"
+	attestationManifest     = "attestation-manifest"
+)
+
+// reject says why an entry is no image for any platform, "" if it may be one.
+func reject(d *ocispec.Descriptor) Why {
+	switch c := mediatype.ClassOf(d.MediaType); {
+	case d.MediaType == "":
+		return WhyUntyped
+	case mediatype.IsArtifactManifest(d.MediaType):
+		return whyArtifactManifest
+	case c != mediatype.Index && c != mediatype.Manifest:
+		return WhyMediaType
+	case d.Annotations[annotationReferenceType] == attestationManifest:
+		return WhyAttested
+	case isArtifact(d) && (platformless(d) || isUnknown(d)):
+		return WhyArtifact
+	case platformless(d):
+		return ""
+	case d.Platform.OS == "" || d.Platform.Architecture == "":
+		return WhyIncomplete
+	case isUnknown(d):
+		return WhyAttested
+	}
+	return ""
+}
+
+func isArtifact(d *ocispec.Descriptor) bool {
+	return d.ArtifactType != "" && !mediatype.IsConfig(d.ArtifactType)
+}
+
+// isUnknown reports whether an entry has the platform that attestations have.
+func isUnknown(d *ocispec.Descriptor) bool {
+	return d.Platform != nil && (strings.EqualFold(d.Platform.OS, unknown) || strings.EqualFold(d.Platform.Architecture, unknown))
+}
+
+// platformless reports whether an entry has no platform, or an empty one.
+func platformless(d *ocispec.Descriptor) bool {
+	p := d.Platform
+	return p == nil || p.OS == "" && p.Architecture == "" && p.Variant == "" && p.OSVersion == "" && len(p.OSFeatures) == 0
+}
+
+// A Verdict says of one entry of an index whether it was chosen, or why not.
+type Verdict struct {
+	Descriptor ocispec.Descriptor
+	Chosen     bool
+	Why        Why
+	// Rank is the entry's place among the candidates, from 1; 0 if it is none.
+	Rank int
+}
+
+// Explain returns a verdict for each entry of idx, in its order. The one that
+// is chosen is the one that Select returns; none is where Select fails, which
+// for a want that is not a whole platform gives nil.
+func (s Selector) Explain(idx ocispec.Index, want ocispec.Platform) []Verdict {
+	var t target
+	if t.prepare(s, &want) != nil {
+		return nil
+	}
+	verdicts := make([]Verdict, len(idx.Manifests))
+	for i, d := range idx.Manifests {
+		// What an entry is says more than that its platform does not fit.
+		why := reject(&d)
+		if why == "" {
+			_, why = t.rateEntry(&d)
+		}
+		verdicts[i] = Verdict{Descriptor: d, Why: why}
+	}
+	for i, c := range t.ranking(idx) {
+		v := &verdicts[c.entry]
+		v.Rank = i + 1
+		v.Why = c.why()
+		if i == 0 {
+			v.Chosen = checkDescriptor(&v.Descriptor, RuleIndex) == nil
+			if !v.Chosen {
+				v.Why = WhyInvalid
+			}
+		}
+	}
+	return verdicts
+}
+
+// why is the verdict on a candidate.
+func (sc score) why() Why {
+	switch sc.fallback {
+	case 0:
+		return WhyExact
+	case lastResort:
+		return WhyNoPlatform
+	}
+	return WhyFallback
 }
