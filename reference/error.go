@@ -2,6 +2,9 @@ package reference
 
 import (
 	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/pullkit/pullkit/internal/redact"
 )
@@ -119,4 +122,155 @@ func quote(s string) string {
 		quoted += fmt.Sprintf(" (%d bytes)", len(s))
 	}
 	return quoted
+}
+
+func newParseError(s string, at int, part Part, why Reason) *ParseError {
+	u := findUserinfo(s)
+	if u.certain {
+		return &ParseError{Input: u.hide(s), Offset: u.from, Part: PartRegistry, Err: ErrUserinfo}
+	}
+	return &ParseError{Input: u.hide(s), Offset: at, Part: part, Err: explain(s, at, part, why), shift: u.place(at) - at}
+}
+
+// newPieceError is newParseError for text that is only a part of a name.
+func newPieceError(what, s string, at int, part Part, why Reason) *ParseError {
+	err := newParseError(s, at, part, why)
+	err.what = what
+	return err
+}
+
+// explain refines a reason for common mistakes: a scheme, a template, white space, an
+// upper-case letter. s[at] is where the fault is.
+func explain(s string, at int, part Part, why Reason) Reason {
+	rest := s[at:]
+	if part == PartDigest {
+		switch {
+		case templateAt(rest) >= 0:
+			return ErrTemplate
+		case strings.ContainsFunc(rest, isSpace):
+			return ErrSpace
+		}
+		return why
+	}
+	r, _ := utf8.DecodeRuneInString(rest)
+	switch {
+	case why == ErrTooLong || rest == "":
+		return why
+	case at > 0 && strings.HasPrefix(s[at-1:], "://"):
+		return ErrScheme
+	case templateAt(rest) == 0:
+		return ErrTemplate
+	case isSpace(r):
+		return ErrSpace
+	case 'A' <= r && r <= 'Z' && part == PartRepository:
+		return ErrUpperCase
+	}
+	return why
+}
+
+// templateAt returns the index of the first variable or template in s, or -1.
+func templateAt(s string) int {
+	for i := range len(s) {
+		if rest := s[i:]; strings.HasPrefix(rest, "$(") || strings.HasPrefix(rest, "${") || strings.HasPrefix(rest, "{{") {
+			return i
+		}
+	}
+	return -1
+}
+
+// isSpace reports whether r is white space, or a character that editors do not show.
+func isSpace(r rune) bool {
+	return unicode.IsSpace(r) || r == '\u200b' || r == '\u2060' || r == '\ufeff'
+}
+
+// cutDigest cuts s before the @ of what is meant as a digest: its algorithm is a
+// known one, or more follows the colon than a port number has.
+func cutDigest(s string) (name, digest string) {
+	at := strings.LastIndexByte(s, '@')
+	if at < 0 || strings.IndexByte(s[at:], '/') >= 0 {
+		return s, ""
+	}
+	algorithm, encoded, _ := strings.Cut(s[at+1:], ":")
+	switch strings.ToLower(algorithm) {
+	case "md5", "sha1", "sha224", "sha256", "sha384", "sha512", "blake3":
+		return s[:at], s[at:]
+	}
+	if isAlgorithm(algorithm) && len(encoded) >= 32 { // 128 bits in hex
+		return s[:at], s[at:]
+	}
+	return s, ""
+}
+
+// mask stands in an error's text for what may be user:password.
+const mask = "[redacted]"
+
+// A userinfo is the part s[from:to] of a text that may be user:password.
+type userinfo struct {
+	from, to int
+	certain  bool // it is user:password
+}
+
+// hide returns s with the mask in place of the user info.
+func (u userinfo) hide(s string) string {
+	if u.from == u.to {
+		return s
+	}
+	return s[:u.from] + mask + s[u.to:]
+}
+
+// place returns the index in hide(s) of the byte s[at], or of the mask that covers it.
+func (u userinfo) place(at int) int {
+	switch {
+	case u.from == u.to || at <= u.from:
+		return at
+	case at < u.to:
+		return u.from
+	}
+	return at - u.to + u.from + len(mask)
+}
+
+// findUserinfo finds what may be user:password in s: the text before an @ that does
+// not begin a digest. It certainly is user:password if a slash follows the @, because
+// no name has one there. A scheme before it is shown, and so is text that looks more
+// like a name.
+func findUserinfo(s string) userinfo {
+	name, _ := cutDigest(s)
+	at := strings.LastIndexByte(name, '@')
+	if at < 0 {
+		return userinfo{}
+	}
+	certain := strings.IndexByte(name[at:], '/') >= 0
+	if !certain && (strings.IndexByte(name[:at], ':') < 0 || isNameWithPort(name[:at])) {
+		return userinfo{} // name@latest
+	}
+	from := 0
+	if i := strings.Index(name[:at], "://"); i >= 0 && isAlgorithm(name[:i]) {
+		from = i + len("://")
+	}
+	return userinfo{from, at, certain}
+}
+
+// isNameWithPort reports whether s is the name of an image at a registry with a
+// port, "reg.example:5000/app", and no user's, whose password would have to begin
+// with a port and a slash.
+func isNameWithPort(s string) bool {
+	slash := strings.IndexByte(s, '/')
+	if slash < 0 {
+		return false
+	}
+	if _, why := scanRegistry(s[:slash]); why != "" {
+		return false
+	}
+	colon := strings.LastIndexByte(s[:slash], ':')
+	if colon < 0 || slash-colon > len(":65535") {
+		return false
+	}
+	if host := s[:colon]; host != "localhost" && !strings.Contains(host, ".") && !strings.HasSuffix(host, "]") {
+		return false
+	}
+	end, why := scanRepository(s, slash+1)
+	if why == "" && end < len(s) && s[end] == ':' {
+		end, why = scanTag(s, end+1)
+	}
+	return why == "" && end == len(s)
 }

@@ -1,6 +1,12 @@
 package reference
 
-import "strings"
+import (
+	"errors"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/pullkit/pullkit/internal/verify"
+)
 
 // The limits of OCI distribution and of distribution/reference, in bytes.
 const (
@@ -8,7 +14,7 @@ const (
 	maxTag        = 128
 )
 
-// ends are the places in a name where its parts end.
+// ends are the indexes in a name at which its parts end.
 type ends struct {
 	registry   int // -1 if none is written; a slash stands here otherwise
 	repository int
@@ -217,7 +223,7 @@ func scanRepository(s string, i int) (int, Reason) {
 	}
 }
 
-// whyNoRun says why no letter or digit stands at s[i] though one must.
+// whyNoRun says why s[i] is not a letter or digit although it must be one.
 func whyNoRun(s string, i int) Reason {
 	separator := func(i int) bool { return 0 <= i && i < len(s) && strings.IndexByte("._-", s[i]) >= 0 }
 	switch {
@@ -266,4 +272,64 @@ func allHex(s string) bool {
 		all &= class[s[i]]
 	}
 	return all != 0
+}
+
+// checkDigest returns what is wrong with a digest, "" if nothing is.
+func checkDigest(s string) Reason {
+	if s == "" {
+		return ErrMissing
+	}
+	err := verify.Digest(digest.Digest(s))
+	if err == nil {
+		return ""
+	}
+	if algorithm, _, _ := strings.Cut(s, ":"); errors.Is(err, verify.ErrAlgorithm) && isAlgorithm(algorithm) {
+		return ErrAlgorithm
+	}
+	return ErrDigest
+}
+
+// isAlgorithm reports whether s has the form of an algorithm's name: letters
+// and digits, joined by one of "+._-" (OCI image specification, digests). Upper
+// case is included, so that the error for SHA256 says that the algorithm is unknown.
+func isAlgorithm(s string) bool {
+	run := 0
+	for i := range len(s) {
+		switch c := s[i]; {
+		case class[c]&(lower|upper) != 0:
+			run++
+		case run > 0 && strings.IndexByte("+._-", c) >= 0:
+			run = 0
+		default:
+			return false
+		}
+	}
+	return run > 0
+}
+
+func isUpper(c byte) bool { return c-'A' < 26 }
+
+// What a byte may be in.
+const (
+	lower = 1 << iota // a run of lower-case letters and digits
+	upper             // upper-case letters
+	hex               // lower-case hex digits
+	inTag             // a tag
+)
+
+// class says what each byte may be in. Looking it up is the fastest test there is.
+var class = [256]byte{
+	'0': lower | hex | inTag, '1': lower | hex | inTag, '2': lower | hex | inTag, '3': lower | hex | inTag, '4': lower | hex | inTag,
+	'5': lower | hex | inTag, '6': lower | hex | inTag, '7': lower | hex | inTag, '8': lower | hex | inTag, '9': lower | hex | inTag,
+	'a': lower | hex | inTag, 'b': lower | hex | inTag, 'c': lower | hex | inTag, 'd': lower | hex | inTag, 'e': lower | hex | inTag,
+	'f': lower | hex | inTag, 'g': lower | inTag, 'h': lower | inTag, 'i': lower | inTag, 'j': lower | inTag, 'k': lower | inTag,
+	'l': lower | inTag, 'm': lower | inTag, 'n': lower | inTag, 'o': lower | inTag, 'p': lower | inTag, 'q': lower | inTag,
+	'r': lower | inTag, 's': lower | inTag, 't': lower | inTag, 'u': lower | inTag, 'v': lower | inTag, 'w': lower | inTag,
+	'x': lower | inTag, 'y': lower | inTag, 'z': lower | inTag,
+	'A': upper | inTag, 'B': upper | inTag, 'C': upper | inTag, 'D': upper | inTag, 'E': upper | inTag, 'F': upper | inTag,
+	'G': upper | inTag, 'H': upper | inTag, 'I': upper | inTag, 'J': upper | inTag, 'K': upper | inTag, 'L': upper | inTag,
+	'M': upper | inTag, 'N': upper | inTag, 'O': upper | inTag, 'P': upper | inTag, 'Q': upper | inTag, 'R': upper | inTag,
+	'S': upper | inTag, 'T': upper | inTag, 'U': upper | inTag, 'V': upper | inTag, 'W': upper | inTag, 'X': upper | inTag,
+	'Y': upper | inTag, 'Z': upper | inTag,
+	'_': inTag, '.': inTag, '-': inTag,
 }
