@@ -309,7 +309,7 @@ func TestImportOfPackedArchives(t *testing.T) {
 	}
 	pad := strings.Repeat("\x00", 600)
 	for begin, text := range map[string]string{
-		"\x28\xb5\x2f\xfd":                 "packed with zstd, which is not read: unpack it first, for instance with zstd -d",
+		"\x28\xb5\x2f\xfd":                 "packed with zstd, which is not read: unpack it first, for instance with \"zstd -d\"",
 		"\x52\x2a\x4d\x18\x04\x00\x00\x00": "packed with zstd",
 		"\xfd7zXZ\x00":                     "packed with xz",
 		"\x5d\x00\x00\x80":                 "packed with lzma",
@@ -318,7 +318,7 @@ func TestImportOfPackedArchives(t *testing.T) {
 		"\x1f\x9d\x90":                     "packed with compress",
 		"PK\x03\x04":                       "packed with zip",
 		"7z\xbc\xaf\x27\x1c":               "packed with 7z",
-		"[{\"Config\":":                    "it is no tar archive",
+		"[{\"Config\":":                    "it is not a tar archive",
 		"BZh91AY&SY":                       "bzip2",
 	} {
 		_, err := openTest(t, t.TempDir()).Import(t.Context(), strings.NewReader(begin+pad), ImportConfig{})
@@ -333,6 +333,127 @@ func TestImportOfPackedArchives(t *testing.T) {
 	cause := errors.New("a reader's own error")
 	_, err = openTest(t, t.TempDir()).Import(t.Context(), iotest.ErrReader(cause), ImportConfig{})
 	assert.ErrorContains(t, err, cause.Error())
+}
+
+// An archive that is packed twice, or whose packing has nothing or something else in
+// it, is refused with the name of what is inside and what to do.
+func TestImportOfArchivesPackedTwice(t *testing.T) {
+	tarFile := tarOf(t, tarFile{name: "hello", data: []byte("hello")})
+	gz := func(data string) string {
+		var b bytes.Buffer
+		z := gzip.NewWriter(&b)
+		io.WriteString(z, data)
+		require.NoError(t, z.Close())
+		return b.String()
+	}
+	pad := strings.Repeat("\x00", 600)
+	emptyBzip2 := "BZh9\x17\x72\x45\x38\x50\x90\x00\x00\x00\x00"
+	for name, tt := range map[string]struct{ archive, text string }{
+		"xz in gzip":      {gz("\xfd7zXZ\x00" + pad), `it is packed twice, with xz inside gzip: unpack it first, for instance with "gzip -d" and then "xz -d"`},
+		"zstd in gzip":    {gz("\x28\xb5\x2f\xfd" + pad), `packed twice, with zstd inside gzip: unpack it first, for instance with "gzip -d" and then "zstd -d"`},
+		"skipped in gzip": {gz("\x52\x2a\x4d\x18\x04\x00\x00\x00" + pad), "packed twice, with zstd inside gzip"},
+		"zip in gzip":     {gz("PK\x03\x04" + pad), "packed twice, with zip inside gzip"},
+		"gzip in gzip":    {gz(gz(string(tarFile))), `it is packed twice, with gzip inside gzip: unpack it once, for instance with "gzip -d"`},
+		"bzip2 in gzip":   {gz(emptyBzip2), `packed twice, with bzip2 inside gzip: unpack it once, for instance with "gzip -d"`},
+		"empty gzip":      {gz(""), "it is packed with gzip, and nothing is inside"},
+		"empty bzip2":     {emptyBzip2, "it is packed with bzip2, and nothing is inside"},
+		"text in gzip":    {gz("this is not a tar" + pad), `what gzip unpacks to is not a tar archive: it begins with "this is not a tar`},
+		"a few bytes":     {gz("xy"), `what gzip unpacks to is not a tar archive: it begins with "xy"`},
+		"text":            {"<html>" + pad, `it is not a tar archive: it begins with "<html>`},
+		"a word":          {"no", `it is not a tar archive: it begins with "no"`},
+		"cut header":      {gz(pad)[:8], "gzip"},
+		"cut data":        {gz(string(tarFile))[:30], "gzip"},
+	} {
+		_, err := openTest(t, t.TempDir()).Import(t.Context(), strings.NewReader(tt.archive), ImportConfig{})
+		assert.Equal(t, content.ErrBadIndex, content.KindOf(err), "%s: %v", name, err)
+		assert.ErrorContains(t, err, tt.text, name)
+	}
+	// What real programs write.
+	plain := filepath.Join(t.TempDir(), "images.tar")
+	require.NoError(t, os.WriteFile(plain, tarFile, 0o644))
+	pack := func(program string, data []byte) []byte {
+		cmd := exec.CommandContext(t.Context(), realtest.Need(t, program), "-c")
+		cmd.Stdin = bytes.NewReader(data)
+		packed, err := cmd.Output()
+		require.NoError(t, err, program)
+		return packed
+	}
+	for _, tt := range []struct{ inner, outer string }{{"xz", "gzip"}, {"xz", "bzip2"}, {"bzip2", "gzip"}, {"gzip", "bzip2"}} {
+		_, err := openTest(t, t.TempDir()).Import(t.Context(), bytes.NewReader(pack(tt.outer, pack(tt.inner, tarFile))), ImportConfig{})
+		assert.ErrorContains(t, err, "packed twice, with "+tt.inner+" inside "+tt.outer)
+		_, err = openTest(t, t.TempDir()).Import(t.Context(), bytes.NewReader(pack(tt.outer, nil)), ImportConfig{})
+		assert.ErrorContains(t, err, "packed with "+tt.outer+", and nothing is inside")
+	}
+}
+
+// A tar of something else is refused with what it seems to be and what to do.
+func TestImportOfOtherTars(t *testing.T) {
+	whole := tarFile{name: "oci-layout", data: []byte(layoutVersion)}
+	index := tarFile{name: "index.json", data: []byte(`{"manifests":[]}`)}
+	in := func(dir string, files ...tarFile) []tarFile {
+		for i := range files {
+			files[i].name = dir + files[i].name
+		}
+		return files
+	}
+	for name, tt := range map[string]struct {
+		files []tarFile
+		text  string
+	}{
+		"a directory that is a layout": {in("./images/", index, whole), `it has "images/index.json": pack what is in the directory "images", not the directory`},
+		"docker save, unpacked":        {in("save/", dockerFiles(t, "busybox:1.36")...), `it has "save/manifest.json": pack what is in the directory "save"`},
+		"a packed archive in a tar":    {in("", tarFile{name: "images.tar.gz", data: []byte("\x1f\x8b")}), `it holds the one file "images.tar.gz": unpack it, and import that`},
+		"docker export":                {in("", tarFile{name: ".dockerenv"}, tarFile{name: "etc/passwd"}), "it is the file system of a container, as docker export writes it: use docker save"},
+		"something else":               {in("", tarFile{name: "hello"}, tarFile{name: "world"}), "it has neither index.json nor manifest.json: it is not an OCI archive, and not one of docker save"},
+	} {
+		_, err := openTest(t, t.TempDir()).Import(t.Context(), bytes.NewReader(tarOf(t, tt.files...)), ImportConfig{})
+		assert.Equal(t, content.ErrBadIndex, content.KindOf(err), "%s: %v", name, err)
+		assert.ErrorContains(t, err, tt.text, name)
+	}
+}
+
+// Files of a tar may have holes, which "tar --sparse" leaves out. They are read, but
+// only so many bytes of holes: a few bytes of an archive may stand for exbibytes.
+func TestImportOfSparseFiles(t *testing.T) {
+	program := realtest.Need(t, "tar")
+	for _, format := range []string{"gnu", "posix"} {
+		dir := t.TempDir()
+		// An uncompressed layer, which has holes: a megabyte of zeros in a file.
+		layer := tarOf(t, tarFile{name: "zeros", data: make([]byte, 1<<20)}, tarFile{name: "end", data: []byte("end")})
+		config := jsonOf(t, ocispec.Image{
+			Platform: ocispec.Platform{OS: "linux", Architecture: "amd64"},
+			RootFS:   ocispec.RootFS{Type: "layers", DiffIDs: []digest.Digest{digest.Digest("sha256:" + hexOf(layer))}},
+		})
+		list := jsonOf(t, []dockerImage{{Config: "config.json", RepoTags: []string{"busybox:1.36"}, Layers: []string{"layer.tar"}}})
+		for name, data := range map[string][]byte{"config.json": config, "manifest.json": list} {
+			require.NoError(t, os.WriteFile(filepath.Join(dir, name), data, 0o644))
+		}
+		f, err := os.Create(filepath.Join(dir, "layer.tar"))
+		require.NoError(t, err)
+		for at := 0; at < len(layer); at += 512 { // blocks of zeros become holes
+			if block := layer[at : at+512]; !bytes.Equal(block, make([]byte, 512)) {
+				_, err = f.WriteAt(block, int64(at))
+				require.NoError(t, err)
+			}
+		}
+		require.NoError(t, f.Truncate(int64(len(layer))))
+		require.NoError(t, f.Close())
+		archive, err := exec.CommandContext(t.Context(), program, "--sparse", "--format="+format, "-C", dir, "-cf", "-", "layer.tar", "config.json", "manifest.json").Output()
+		require.NoError(t, err)
+		require.Less(t, len(archive), 1<<20, "the archive has holes")
+		images, err := openTest(t, t.TempDir()).Import(t.Context(), bytes.NewReader(archive), ImportConfig{})
+		require.NoError(t, err, format)
+		assert.Len(t, images, 1)
+
+		// The same with a lower limit, and for a blob of a layout.
+		im := newImporter(openTest(t, t.TempDir()), ImportConfig{})
+		im.holes = 1 << 19
+		_, err = im.run(t.Context(), bytes.NewReader(archive))
+		im.clean()
+		assert.Equal(t, content.ErrTooLarge, content.KindOf(err), "%s: %v", format, err)
+		assert.ErrorContains(t, err, `"layer.tar"`, format)
+		assert.ErrorContains(t, err, "without --sparse", format)
+	}
 }
 
 // What small archives unpack to takes little memory: long names, many lists'
@@ -401,10 +522,7 @@ func TestImportTakesLittleMemory(t *testing.T) {
 			var before, after runtime.MemStats
 			runtime.GC()
 			runtime.ReadMemStats(&before)
-			im := &importer{
-				l: l, buf: make([]byte, hashBuffer), docs: make(map[string][]byte), spooled: make(map[string]spooled),
-				links: make(map[string]string), brought: make(map[uint64]struct{}),
-			}
+			im := newImporter(l, ImportConfig{})
 			_, err := im.run(t.Context(), r)
 			r.Close()
 			runtime.ReadMemStats(&after)
@@ -435,10 +553,7 @@ func TestImportWhileAnotherRemoves(t *testing.T) {
 	for name, data := range map[string][]byte{"oci": archive.Bytes(), "docker save": docker} {
 		t.Run(name, func(t *testing.T) {
 			to := openTest(t, t.TempDir())
-			im := &importer{
-				l: to, buf: make([]byte, hashBuffer), docs: make(map[string][]byte), spooled: make(map[string]spooled),
-				links: make(map[string]string), brought: make(map[uint64]struct{}),
-			}
+			im := newImporter(to, ImportConfig{})
 			defer im.clean()
 			require.NoError(t, im.readArchive(t.Context(), bytes.NewReader(data)))
 			var tags []tagged

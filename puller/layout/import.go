@@ -3,16 +3,15 @@ package layout
 import (
 	"archive/tar"
 	"bufio"
-	"bytes"
-	"compress/bzip2"
-	"compress/gzip"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -25,8 +24,8 @@ import (
 
 // Limits of an archive: its files, those that are no blobs, whose names are kept
 // until its end, the length of a name with what it links to, the sum of the names
-// that are kept, its lists of images, the images in one of them, and their layers
-// and tags.
+// that are kept, its lists of images, the images in one of them, their layers and
+// tags, and the holes of its files.
 const (
 	maxArchiveFiles  = 1 << 20
 	maxArchiveOthers = 1 << 16
@@ -35,6 +34,7 @@ const (
 	maxArchiveList   = 8 << 20
 	maxArchiveImages = 1 << 16
 	maxArchiveParts  = 1 << 18
+	maxArchiveHoles  = 1 << 30 // bytes of zeros that sparse files leave out
 )
 
 // An ImportConfig says what images of an archive are called that do not say it
@@ -50,9 +50,10 @@ type ImportConfig struct {
 // new. It tags them and returns them in the archive's order. All content is
 // hashed on its way in; what has another digest than its name says is refused
 // with an error of kind content.ErrDigestMismatch. An archive that is no such
-// thing is of kind content.ErrBadIndex, a name that is none of kind
-// content.ErrBadReference, an archive with more or longer names than any that a
-// program writes of kind content.ErrTooLarge. The error wraps fs.ErrNotExist if
+// thing is of kind content.ErrBadIndex, and the error says what it seems to be and what
+// to do. A name that is none is of kind content.ErrBadReference, an archive with more or
+// longer names than any that a program writes, or with more than 1 GiB of holes in its
+// files, of kind content.ErrTooLarge. The error wraps fs.ErrNotExist if
 // another process removed what the archive brought: Import it again.
 //
 // An image is called what its entry's ref.name annotation says; Lookup says when
@@ -63,17 +64,21 @@ type ImportConfig struct {
 // it may be stored, which Prune finds. Links in the archive are followed within
 // it and never made on disk.
 func (l *Layout) Import(ctx context.Context, r io.Reader, cfg ImportConfig) ([]Image, error) {
-	im := &importer{
-		l: l, cfg: cfg, buf: make([]byte, hashBuffer),
-		docs: make(map[string][]byte), spooled: make(map[string]spooled), links: make(map[string]string),
-		brought: make(map[uint64]struct{}),
-	}
+	im := newImporter(l, cfg)
 	defer im.clean()
 	images, err := im.run(ctx, r)
 	if err != nil {
 		return nil, l.failOrCtx(ctx, err, "import")
 	}
 	return images, nil
+}
+
+func newImporter(l *Layout, cfg ImportConfig) *importer {
+	return &importer{
+		l: l, cfg: cfg, buf: make([]byte, hashBuffer),
+		docs: make(map[string][]byte), spooled: make(map[string]spooled), links: make(map[string]string),
+		brought: make(map[uint64]struct{}), holes: maxArchiveHoles,
+	}
 }
 
 type importer struct {
@@ -85,6 +90,7 @@ type importer struct {
 	links   map[string]string   // path -> path, within the archive
 	names   int                 // bytes of the names in spooled and links
 	brought map[uint64]struct{} // the blobs of the archive, by the beginnings of their digests
+	holes   int64               // how many bytes of holes may still come
 }
 
 func bad(kind content.Kind, format string, args ...any) error {
@@ -103,7 +109,7 @@ func (im *importer) run(ctx context.Context, r io.Reader) ([]Image, error) {
 	case im.docs[dockerName] != nil:
 		tags, err = im.dockerImages(ctx)
 	default:
-		return nil, bad(content.ErrBadIndex, "it has neither %s nor %s: it is no OCI archive, and none of docker save", indexName, dockerName)
+		return nil, im.notAnArchive()
 	}
 	if err != nil {
 		return nil, err
@@ -186,82 +192,66 @@ func beginning(d digest.Digest) uint64 {
 
 // readArchive stores the blobs and keeps the documents.
 func (im *importer) readArchive(ctx context.Context, r io.Reader) error {
-	in, err := unpacked(bufio.NewReaderSize(ctxReader{ctx, r}, 64<<10))
+	in, err := unpack(bufio.NewReaderSize(ctxReader{ctx, r}, packedBuffer))
 	if err != nil {
 		return err
 	}
-	tr := tar.NewReader(in)
+	count := &countingReader{r: in.r}
+	tr := tar.NewReader(count)
 	for n := 0; ; n++ {
 		hdr, err := tr.Next()
-		if err == io.EOF && n == 0 {
-			return bad(content.ErrBadIndex, "it has no files")
-		}
-		if err == io.EOF {
+		switch {
+		case err == nil:
+		case err == io.EOF && n == 0:
+			return bad(content.ErrBadIndex, "%s has no files", in.subject())
+		case err == io.EOF:
 			return nil
-		}
-		if err != nil {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			if n == 0 && errors.Is(err, tar.ErrHeader) {
-				return bad(content.ErrBadIndex, "it is no tar archive: %v", err)
-			}
-			return bad(content.ErrBadIndex, "entry %d: %v", n, err)
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case content.KindOf(err) != "":
+			return err // the reader's own
+		case n == 0 && (errors.Is(err, tar.ErrHeader) || in.short):
+			return bad(content.ErrBadIndex, "%s is not a tar archive: it begins with %q", in.subject(), in.begin)
+		default:
+			return bad(content.ErrBadIndex, "entry %d: %w", n, err)
 		}
 		if n >= maxArchiveFiles {
 			return bad(content.ErrTooLarge, "more than %d files", maxArchiveFiles)
 		}
-		if err := im.entry(ctx, hdr, archiveReader{tr, hdr.Name}); err != nil {
+		if err := im.entry(ctx, hdr, &fileReader{im: im, name: hdr.Name, tar: tr, count: count, start: count.n}); err != nil {
 			return err
 		}
 	}
 }
 
-// packings are the formats that an archive may be packed with, by how they begin.
-var packings = []struct{ begin, name, unpack string }{
-	{"\x1f\x8b", "gzip", ""},
-	{"BZh", "bzip2", ""},
-	{"\x28\xb5\x2f\xfd", "zstd", "zstd -d"},
-	{"\xfd7zXZ\x00", "xz", "xz -d"},
-	{"\x04\x22\x4d\x18", "lz4", "lz4 -d"},
-	{"LZIP", "lzip", "lzip -d"},
-	{"\x5d\x00\x00", "lzma", "xz -d"},
-	{"\x1f\x9d", "compress", "uncompress"},
-	{"PK\x03\x04", "zip", "unzip"},
-	{"7z\xbc\xaf\x27\x1c", "7z", "7z x"},
+// notAnArchive says what a tar is that has neither list of images, as far as its
+// names tell.
+func (im *importer) notAnArchive() error {
+	names := slices.Sorted(maps.Keys(im.spooled))
+	for _, name := range names {
+		dir, base := path.Split(name)
+		if dir = path.Clean(dir); dir != "." && (base == indexName && im.has(dir+"/"+layoutName) || base == dockerName) {
+			return bad(content.ErrBadIndex, "it has %.200q: pack what is in the directory %.200q, not the directory", name, dir)
+		}
+	}
+	switch {
+	case len(names) == 1 && isArchiveName(names[0]):
+		return bad(content.ErrBadIndex, "it holds the one file %.200q: unpack it, and import that", names[0])
+	case im.has(".dockerenv"):
+		return bad(content.ErrBadIndex, "it is the file system of a container, as docker export writes it: use docker save")
+	}
+	return bad(content.ErrBadIndex, "it has neither %s nor %s: it is not an OCI archive, and not one of docker save", indexName, dockerName)
 }
 
-// unpacked reads the tar that an archive is, whatever it is packed with. An error
-// is of kind content.ErrBadIndex, or the reader's own.
-func unpacked(b *bufio.Reader) (io.Reader, error) {
-	begin, err := b.Peek(8)
-	if len(begin) == 0 && err == io.EOF {
-		return nil, bad(content.ErrBadIndex, "it is empty")
-	}
-	if len(begin) == 0 {
-		return nil, err
-	}
-	// zstd may begin with a frame that is to be skipped, of sixteen kinds.
-	if len(begin) > 3 && begin[0]&0xf0 == 0x50 && string(begin[1:4]) == "\x2a\x4d\x18" {
-		begin = []byte("\x28\xb5\x2f\xfd")
-	}
-	for _, p := range packings {
-		if !bytes.HasPrefix(begin, []byte(p.begin)) {
-			continue
-		}
-		switch p.name {
-		case "gzip":
-			z, err := gzip.NewReader(b)
-			if err != nil && content.KindOf(err) == "" {
-				return nil, bad(content.ErrBadIndex, "gzip: %w", err)
-			}
-			return z, err
-		case "bzip2":
-			return bzip2.NewReader(b), nil
-		}
-		return nil, bad(content.ErrBadIndex, "it is packed with %s, which is not read: unpack it first, for instance with %s", p.name, p.unpack)
-	}
-	return b, nil
+// has reports whether the archive has a file with that name that is not a blob.
+func (im *importer) has(name string) bool {
+	_, ok := im.spooled[name]
+	return ok
+}
+
+func isArchiveName(name string) bool {
+	base := path.Base(name)
+	return strings.Contains(base, ".tar") || strings.HasSuffix(base, ".tgz") || strings.HasSuffix(base, ".tbz2") || strings.HasSuffix(base, ".txz")
 }
 
 // keepName makes room for a name that is kept to the end, within the limit of all.
@@ -283,7 +273,7 @@ func (im *importer) entry(ctx context.Context, hdr *tar.Header, r io.Reader) err
 	switch hdr.Typeflag {
 	case tar.TypeSymlink, tar.TypeLink:
 		return im.link(hdr, name)
-	case tar.TypeReg:
+	case tar.TypeReg, tar.TypeGNUSparse:
 	default:
 		return nil
 	}
@@ -341,16 +331,42 @@ func (im *importer) document(name string, size int64, r io.Reader) error {
 	return err
 }
 
-// An archiveReader says of its errors that they are the archive's, not the store's.
-type archiveReader struct {
-	r    io.Reader
-	name string
+// A countingReader knows how many bytes were read from it.
+type countingReader struct {
+	r io.Reader
+	n int64
 }
 
-func (a archiveReader) Read(p []byte) (int, error) {
-	n, err := a.r.Read(p)
+func (c *countingReader) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += int64(n)
+	return n, err
+}
+
+// A fileReader reads one file of the archive. Its errors say that they are the
+// archive's, not the store's. It ends when the archive has too many holes: bytes that
+// were read from the file without being in the tar.
+type fileReader struct {
+	im    *importer
+	name  string
+	tar   *tar.Reader
+	count *countingReader // what tar reads
+	start int64           // its count at the beginning of the file
+	read  int64           // bytes of the file
+	holes int64           // those of them that were not in the tar
+}
+
+func (f *fileReader) Read(p []byte) (int, error) {
+	n, err := f.tar.Read(p)
+	f.read += int64(n)
+	holes := max(f.holes, f.read-(f.count.n-f.start))
+	f.im.holes -= holes - f.holes
+	f.holes = holes
+	if f.im.holes < 0 {
+		return n, bad(content.ErrTooLarge, "%.200q: its files have more than %d bytes of holes: pack it without --sparse", f.name, maxArchiveHoles)
+	}
 	if err != nil && err != io.EOF && content.KindOf(err) == "" && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
-		err = bad(content.ErrBadIndex, "%.200q: %w", a.name, err)
+		err = bad(content.ErrBadIndex, "%.200q: %w", f.name, err)
 	}
 	return n, err
 }
