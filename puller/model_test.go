@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/internal/rounds"
 	"github.com/pullkit/pullkit/pullpolicy"
 	"github.com/stretchr/testify/require"
 )
@@ -127,7 +128,7 @@ func (m *model) ensure(pod, image, policy string, creds []string, answer map[str
 // through the model.
 func TestAgainstAModel(t *testing.T) {
 	for _, kubelet := range []bool{false, true} {
-		for seed := range uint64(60) {
+		for seed := range uint64(rounds.Of(60)) {
 			t.Run(fmt.Sprintf("kubelet=%v/%d", kubelet, seed), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) { runModel(t, kubelet, seed) })
 			})

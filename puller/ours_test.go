@@ -14,6 +14,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/credentials"
 	"github.com/pullkit/pullkit/index"
+	"github.com/pullkit/pullkit/internal/rounds"
 	"github.com/pullkit/pullkit/pullpolicy"
 	"github.com/pullkit/pullkit/reference"
 	"github.com/stretchr/testify/assert"
@@ -389,7 +390,7 @@ func TestWindowsStayBounded(t *testing.T) {
 		w := newWorld(t, Config{Parallel: -1})
 		w.runtime.pull = answers(map[string]string{"anonymous": "404"})
 		most := 0
-		for i := range 40 {
+		for i := range rounds.Of(40) {
 			for j := range 100 {
 				_, err := w.Pull(t.Context(), Request{Image: "a.example/a:1", Pod: credentials.Pod{UID: string(rune(i*100 + j + 0x1000))}})
 				require.Error(t, err)

@@ -42,6 +42,7 @@ import (
 // and must not be copied.
 type FileRecords struct {
 	root  *os.Root
+	limit int64 // bytes of a file
 	files slots // how many operations on files run at a time
 	turns turns // one change of a file at a time
 }
@@ -72,7 +73,7 @@ func OpenRecords(dir string) (*FileRecords, error) {
 			return nil, fmt.Errorf("records: %w", err)
 		}
 	}
-	return &FileRecords{root: root, files: newSlots(maxRecordFiles)}, nil
+	return &FileRecords{root: root, limit: maxRecord, files: newSlots(maxRecordFiles)}, nil
 }
 
 // Close releases the directory.
@@ -351,7 +352,7 @@ func malformedf(format string, args ...any) error {
 }
 
 func (r *FileRecords) read(name string, into any) error {
-	data, _, err := regular.ReadIn(r.root, name, maxRecord)
+	data, _, err := regular.ReadIn(r.root, name, r.limit)
 	switch {
 	case errors.Is(err, regular.ErrNotRegular), errors.Is(err, regular.ErrTooLarge):
 		return malformedf("%s %w", name, err)
@@ -370,8 +371,8 @@ func (r *FileRecords) write(name string, v any) error {
 	if err != nil {
 		return fmt.Errorf("records: %w", err)
 	}
-	if len(data) > maxRecord { // read would refuse it
-		return fmt.Errorf("records: %s would have %d bytes, at most %d are kept", name, len(data), maxRecord)
+	if int64(len(data)) > r.limit { // read would refuse it
+		return fmt.Errorf("records: %s would have %d bytes, at most %d are kept", name, len(data), r.limit)
 	}
 	dir := path.Dir(name)
 	temp := path.Join(dir, tempPrefix+randomHex())

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/internal/rounds"
 	"github.com/pullkit/pullkit/pullpolicy"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -98,10 +99,11 @@ func TestFileRecords(t *testing.T) {
 // What cannot be read lets nobody in, and is written anew by the next grant.
 func TestFileRecordsThatCannotBeRead(t *testing.T) {
 	for name, damage := range map[string]string{
-		"torn": `{"id":"sha256:1","names":{"a.exam`, "empty": "", "of another image": `{"id":"sha256:2"}`, "huge": strings.Repeat(" ", maxRecord+1),
+		"torn": `{"id":"sha256:1","names":{"a.exam`, "empty": "", "of another image": `{"id":"sha256:2"}`, "huge": strings.Repeat(" ", 10_001),
 	} {
 		dir := t.TempDir()
 		r := openRecordsIn(t, dir)
+		r.limit = 10_000
 		require.NoError(t, r.Grant(t.Context(), "sha256:1", "priv.example/app", Access{Everybody: true}))
 		require.NoError(t, os.WriteFile(filepath.Join(dir, recordFile("sha256:1")), []byte(damage), 0o600))
 		_, err := r.Record(t.Context(), "sha256:1")
@@ -212,7 +214,7 @@ func TestFileRecordsConcurrently(t *testing.T) {
 	r := openRecords(t)
 	var wg sync.WaitGroup
 	wg.Go(func() { // whoever reads meanwhile reads all of one state
-		for range 500 {
+		for range rounds.Of(500) {
 			_, err := r.Record(t.Context(), "sha256:1")
 			assert.True(t, err == nil || errors.Is(err, fs.ErrNotExist), "%v", err)
 			for _, err := range r.Intents(t.Context()) {
@@ -293,7 +295,7 @@ func TestNobodySlipsIn(t *testing.T) {
 		}
 		return "sha256:" + spec.Ref.Repository(), nil
 	}
-	for req := range images(40) {
+	for req := range images(rounds.Of(40)) {
 		done := make(chan struct{})
 		mine := req
 		mine.Keyring = ringOf(secret("a", "1"))

@@ -104,26 +104,28 @@ func TestRecordsHaveOneLimit(t *testing.T) {
 	records, err := OpenRecords(dir)
 	require.NoError(t, err)
 	defer records.Close()
+	assert.EqualValues(t, 8<<20, records.limit, "as the documentation says")
+	records.limit = 10_000
 	require.NoError(t, records.Grant(t.Context(), "id", "x.example/first", Access{Everybody: true}))
 	file := filepath.Join(dir, recordFile("id"))
 	var rec Record
 	data, err := os.ReadFile(file)
 	require.NoError(t, err)
 	require.NoError(t, json.Unmarshal(data, &rec))
-	rec.Names["x.example/"+strings.Repeat("a", maxRecord-len(data)-100)] = Access{}
+	rec.Names["x.example/"+strings.Repeat("a", int(records.limit)-len(data)-100)] = Access{}
 	data, err = json.Marshal(rec)
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(file, data, 0o600))
 
 	err = records.Grant(t.Context(), "id", "x.example/"+strings.Repeat("b", 200), Access{Everybody: true})
-	assert.ErrorContains(t, err, "at most 8388608 are kept")
+	assert.ErrorContains(t, err, "at most 10000 are kept")
 	now, err := os.ReadFile(file)
 	require.NoError(t, err)
 	assert.True(t, bytes.Equal(data, now), "the file stays as it is")
 	got, err := records.Record(t.Context(), "id")
 	require.NoError(t, err)
 	assert.True(t, got.Names["x.example/first"].Everybody)
-	_, err = records.Intend(t.Context(), strings.Repeat("a", maxRecord))
+	_, err = records.Intend(t.Context(), strings.Repeat("a", int(records.limit)))
 	assert.ErrorContains(t, err, "at most")
 }
 
