@@ -12,6 +12,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/index"
+	"github.com/pullkit/pullkit/internal/rounds"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -300,7 +301,7 @@ func checkSelect(t *testing.T, idx ocispec.Index, want ocispec.Platform, strict 
 func TestSelectEqualsNaive(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	found := 0
-	for range 10000 {
+	for range rounds.Of(10000) {
 		idx, want := generate(random.IntN)
 		strict := random.IntN(4) == 0
 		checkSelect(t, idx, want, strict)
