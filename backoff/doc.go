@@ -1,5 +1,5 @@
-// Package backoff keeps, for each key, how long to wait after failures: capped
-// exponential back-off as the kubelet applies it to image pulls and containers.
+// Package backoff says, for each key, how long to wait after failures. It is the
+// capped exponential back-off that the kubelet applies to image pulls and containers.
 //
 // The one call most users need is [Backoff.Fail], with [Backoff.Wait] before the
 // next try; the zero [Backoff] is ready, with the kubelet's figures for images:
@@ -10,47 +10,37 @@
 //		return // not yet, in d
 //	}
 //
-// # Rules
+// A failure opens a window in which the key must not be tried. The first window is
+// 10 s long, and each further failure doubles the length up to 300 s: 10s 20s 40s 1m20s
+// 2m40s 5m0s 5m0s ... A failure inside a window counts as well. At the very end of its
+// window a key may be tried.
 //
-// The sections are those of the Kubernetes page [Images]; a dash is a rule that
-// the page does not state.
+// [Backoff.Reset] ends a streak of failures after a success. A streak also ends when
+// 2 x Max pass without a failure; the next failure then opens a window of Initial again.
+// [Backoff.NotBefore] lengthens a window because a server sent Retry-After.
 //
-//	rule                                           function           section
-//	a failure opens a window, the first of 10 s    Backoff.Fail       ImagePullBackOff
-//	each further one is twice as long, up to Max   Backoff.Fail       ImagePullBackOff
-//	Max is 300 s                                   DefaultMax         ImagePullBackOff
-//	inside the window the key is not tried         Backoff.Wait       ImagePullBackOff
-//	all delays, without a key                      Delays             ImagePullBackOff
-//	a success ends the streak                      Backoff.Reset      -
-//	a streak ends after 2 x Max without a failure  Backoff.State      -
-//	a server's Retry-After lengthens the window    Backoff.NotBefore  -
+// With Jitter a delay is longer by a random part of the delay before it: twice the
+// previous delay plus random x Jitter x the previous delay; for the first one, Initial
+// plus random x Jitter x Initial. Max is applied after the jitter.
 //
-// A failure inside the window counts as well: 10s 20s 40s 1m20s 2m40s 5m0s 5m0s
-// ... The window is half open: at its very end the key may be tried. After a
-// streak has ended the next failure opens a window of Initial again.
+// # Differences to client-go
 //
-// With Jitter a delay is longer by a random part of the delay before it: twice
-// the previous one plus random x Jitter x the previous one; for the first,
-// Initial plus random x Jitter x Initial. The cap comes after the jitter.
-//
-// These are the rules of k8s.io/client-go/util/flowcontrol's Backoff (v0.36.3),
-// with these differences:
+// The rules are those of k8s.io/client-go/util/flowcontrol's Backoff (v0.36.3), with
+// these differences:
 //
 //   - Max caps every delay. There, the first one is not capped.
 //   - A streak that has ended is gone. There, Get goes on showing its delay until
 //     GC is called.
-//   - A failure happens when Fail is called. There, the caller also hands in the
-//     time of an event, by which the end of the streak is judged, while the window
-//     begins at the clock's time.
-//   - Zero fields mean the defaults. There, an Initial of 0 never waits, and a Max
-//     of 0 makes each failure the first.
-//   - There is no GC to call: a streak that has ended is dropped by a later call,
-//     when a streak's age has passed or the number of keys has doubled.
+//   - A failure happens when Fail is called. There, the caller also passes the time of
+//     an event, by which the end of the streak is judged, while the window begins at
+//     the clock's time.
+//   - Zero fields mean the defaults. There, an Initial of 0 never waits, and a Max of 0
+//     makes each failure the first.
+//   - There is no GC to call: a later call drops a streak that has ended, when a
+//     streak's age has passed or the number of keys has doubled.
 //   - flowcontrol has no counterpart of [Backoff.NotBefore].
 //
 // # Left out
 //
-// Nothing here sleeps and no goroutine runs; nothing is kept across restarts.
-//
-// [Images]: https://kubernetes.io/docs/concepts/containers/images/
+// Nothing here sleeps, and no goroutine runs. Nothing is kept across restarts.
 package backoff

@@ -22,24 +22,7 @@
 //	config, err := credentials.ReadDocker()
 //	ring := config.WithHelpers(credentials.HelperConfig{})
 //
-// # Rules
-//
-// The sections are those of the Kubernetes page [Images]; a dash is a rule that it
-// does not have.
-//
-//	rule                                        function             section
-//	keys are hosts with globs, ports and paths  Match                Interpretation of config.json
-//	each entry that matches is tried in turn    Config.Lookup, Each  Interpretation of config.json
-//	the Pod's secrets make one virtual file     FromSecrets          Specifying imagePullSecrets on a Pod
-//	what kubectl create secret writes           NewDockerConfigJSON  Creating a Secret with a Docker config
-//	the Pod's own, or its service account's     SecretNames          Referring to an imagePullSecrets on a Pod
-//	merged with the node's, source by source    Join                 Referring to an imagePullSecrets on a Pod
-//	the node's file, in the kubelet's places    FindConfig           Configuring nodes to authenticate
-//	plugins, run when all before them failed    ReadProviders        Using a private registry
-//	your own way to authenticate the node       Keyring              Using a private registry
-//	credential helpers that a file names        Config.WithHelpers   -
-//	docker's own search, with its variable      ReadDocker           -
-//	a login of the program's, for a registry    Login                -
+// # Order
 //
 // Within a source candidates come in reverse byte order of their keys, so
 // registry.io/team before registry.io, and that before *.io; equal keys in the
@@ -72,6 +55,4 @@
 // The package does not talk to Kubernetes: Secrets, Pods and service-account
 // tokens are handed to it. It stores no logins, and knows no cloud's own way to
 // get a token: that is what plugins are for.
-//
-// [Images]: https://kubernetes.io/docs/concepts/containers/images/
 package credentials

@@ -1,58 +1,52 @@
-// Package index chooses the manifest for a platform from an OCI index or a
-// Docker manifest list.
+// Package index chooses the manifest for a platform from an OCI index or a Docker
+// manifest list.
 //
-// The one call most users need is [Select], with [Host] where the platform is the
-// machine's own:
+// The one call most users need is [Select], with [Host] where the platform is that of
+// the machine:
 //
 //	doc, err := index.Parse(contentType, body)
 //	choice, err := index.Select(*doc.Index, index.Host())
 //
-// # Rules
+// [Parse] reads a document strictly: it refuses what two parsers could read
+// differently. [Candidates] yields all entries that fit, best first, and
+// [Selector.Explain] says of each entry why it was chosen or not. [Selector.Resolve]
+// follows indexes within indexes down to the manifest.
 //
-// The sections are those of the Kubernetes page [Images]; a dash is a rule that it
-// does not have.
+// # Platforms
 //
-//	rule                                          function          section
-//	one name, the right binary for each machine   Select            Multi-architecture images
-//	the machine's platform, with its variant      Host              Multi-architecture images
-//	what else a machine runs, best first          Fallbacks         -
-//	its own variant, or nothing                   Selector.Strict   -
-//	x86_64 is amd64, aarch64 is arm64, and so on  Normalize         -
-//	a document that can be read in one way alone  Parse             -
-//	indexes in indexes, down to the manifest      Selector.Resolve  -
-//	for each entry, why it was chosen or not      Selector.Explain  -
+// [Normalize] spells a platform as Go does (x86_64 is amd64, aarch64 is arm64), with
+// the rules of containerd's platforms package. It is applied to the platform that was
+// asked for and to those of the entries.
 //
-// [Normalize] does what containerd's platforms package does, to both sides. The
-// ladder ([Fallbacks]) is containerd's platforms.Only: amd64/v3 takes v3, v2,
-// plain, then 386; arm/v7 takes v7, v6, v5; arm64/v9.2 takes v9.2 down to v9, v8.7
-// down to v8, then 32-bit v8 to v5, which an AArch64-only core cannot run.
-// [Choice].Exact is false where such a fallback was taken. A [Selector] with
-// Strict set takes none, as a Kubernetes node does whose containerd pulls by its
-// transfer service, or that runs CRI-O.
+// A machine runs more than its own variant. [Fallbacks] lists what it runs, best first,
+// as containerd's platforms.Only does: amd64/v3 takes v3, v2, plain, then 386; arm/v7
+// takes v7, v6, v5; arm64/v9.2 takes v9.2 down to v9, v8.7 down to v8, then 32-bit v8
+// to v5, which a core without 32-bit mode cannot run. [Choice].Exact is false where such
+// a fallback was taken. A [Selector] with Strict set takes none, as a Kubernetes node
+// does that runs CRI-O, or whose containerd pulls by its transfer service.
 //
-// Beyond containerd's: a variant nobody knows still matches itself, and on
-// amd64, ppc64, ppc64le, riscv64, s390x and loong64 then the entry without
-// variant; POWER and RISC-V variants have chains (power11 to power8, rva23u64,
-// rva22u64, rva20u64), which no other client does.
+// Two rules are not containerd's. An unknown variant matches itself, and on amd64,
+// ppc64, ppc64le, riscv64, s390x and loong64 also the entry without variant. Variants of
+// POWER and RISC-V have fallbacks: power11 to power8, and rva23u64, rva22u64, rva20u64.
 //
-// Entries are never an error but where they are chosen. Passed over are: unknown
-// media types, attestations, OS or architecture unknown or missing, and entries
-// without platform whose artifactType is no image config. Entries without
-// platform, or with an empty one, are the last resort, and [Choice].CheckConfig
-// says that the image's config must be compared.
+// # Entries
 //
-// os.features of an entry must be among those of the platform (win32k is on every
-// Windows), and more of them are better. os.version counts on Windows alone: a
-// host before Windows Server 2022 (20348) runs its own build only, a later one
-// builds from 20348 to its own; the very version is best, then the highest
-// revision. Of entries that are equally good the first is taken: a zstd twin
-// listed second stays second.
+// A malformed entry is an error only where it is chosen. These entries are never
+// chosen: unknown media types, attestations, entries whose OS or architecture is missing
+// or "unknown", and entries without platform whose artifactType is not an image config.
+// An entry without platform, or with an empty one, is the last resort: [Choice].CheckConfig
+// then says that the image's config must be compared.
+//
+// The os.features of an entry must be among those of the platform (win32k is on every
+// Windows), and more of them are better. The os.version counts on Windows alone: a host
+// before Windows Server 2022 (20348) runs its own build only, a later one runs builds
+// from 20348 to its own. The same version is best, then the highest revision. Of entries
+// that are equally good the first is taken, so a zstd copy that is listed second is not
+// taken.
 //
 // # Left out
 //
-// Nothing is fetched, but by the function that [Resolver] is given, and
-// nothing but [Host] reads the machine. The config of a plain manifest is not
-// judged: its platform is the publisher's word, and often wrong.
-//
-// [Images]: https://kubernetes.io/docs/concepts/containers/images/
+// Nothing is fetched but by the function that [Resolver] is given, and only [Host] reads
+// the machine. The config of a manifest without an index is not compared: its platform
+// is what the publisher wrote, and it is often wrong.
 package index

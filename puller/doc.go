@@ -11,23 +11,7 @@
 //	})
 //	img, err := p.Pull(ctx, puller.Request{Image: "registry.example/team/app:v1", Keyring: podSecrets})
 //
-// # Rules
-//
-// The sections are those of the Kubernetes page [Images].
-//
-//	rule                                         function               section
-//	IfNotPresent, Always, Never                  Puller.Pull            Image pull policy
-//	no policy: the one Kubernetes fills in       Request.Policy         Default image pull policy
-//	each use of an image asked of its registry   Config.AlwaysPull      Required image pull
-//	a tag pinned to the digest it has now        Puller.Resolve         Image pull policy
-//	tried again until it works, ever later       Puller.PullWait        ImagePullBackOff
-//	why it is not there, and what would be done  Error, Puller.Explain  ImagePullBackOff
-//	each credential that matches, in turn        Puller.Pull            Interpretation of config.json
-//	the Pod's secrets first, of its namespace    Request.Keyring        Specifying imagePullSecrets on a Pod
-//	then the node's, which are for every Pod     Config.Keyring         Configuring nodes to authenticate
-//	the manifest for the machine                 Config.Platform        Multi-architecture images
-//	many images, before a Pod wants them         Puller.PullAll         Pre-pulled images
-//	who may use what is there                    Config.Records         Use cases
+// # Steps
 //
 // The steps are those of the kubelet's image manager (pkg/kubelet/images of
 // Kubernetes 1.36 to 1.38 beta); each case it was run with is a test here.
@@ -80,6 +64,4 @@
 //
 // Nothing is unpacked or run. Images are never deleted: prune the store and call
 // [Puller.Sweep]. Back-off is in memory, and forgotten with the Puller.
-//
-// [Images]: https://kubernetes.io/docs/concepts/containers/images/
 package puller

@@ -33,7 +33,7 @@ var given = map[string]string{
 
 // otherBlocks are the beginnings of blocks in docs that are no Go: tables, a
 // grammar, settings, commands, names of files.
-var otherBlocks = []string{"rule ", "what ", "policy  ", "step ", "Go ", "name  ", "# certs.d/", "skopeo ", "certsDir/", "intents/"}
+var otherBlocks = []string{"what ", "policy  ", "step ", "Go ", "name  ", "# certs.d/", "skopeo ", "certsDir/", "intents/"}
 
 // importable are the packages that Go blocks may name, beside those of this module.
 var importable = map[string]string{"context": "context", "errors": "errors", "log": "log", "digest": "github.com/opencontainers/go-digest"}

@@ -14,27 +14,95 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestPageTable holds that what the README names as `package.Name` exists: tests,
-// examples, functions, methods and fields.
-func TestPageTable(t *testing.T) {
-	text, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
+// TestNamesInDocuments holds that what the Markdown pages name as `package.Name`
+// exists: tests, examples, functions, methods and fields.
+func TestNamesInDocuments(t *testing.T) {
+	root := filepath.Join("..", "..")
+	pages, err := filepath.Glob(filepath.Join(root, "internal", "docs", "*.md"))
 	require.NoError(t, err)
-	_, page, found := strings.Cut(string(text), "\n## Security\n")
-	require.True(t, found, "the README has no section Security")
-	checked := 0
+	require.Contains(t, pages, filepath.Join(root, "internal", "docs", "page.md"))
+	pages = append(pages, filepath.Join(root, "README.md"), filepath.Join(root, ".github", "SECURITY.md"))
+	name := regexp.MustCompile("`((?:examples/)?[a-z]+)\\.([A-Z][A-Za-z0-9_.]*)`")
 	declared := map[string]map[string]bool{}
-	for _, m := range regexp.MustCompile("`((?:examples/)?[a-z]+)\\.([A-Z][A-Za-z0-9_.]*)`").FindAllStringSubmatch(page, -1) {
-		dir := m[1]
-		if _, err := os.Stat(filepath.Join("..", "..", dir)); err != nil {
-			dir = "puller/" + dir
+	for _, page := range pages {
+		text, err := os.ReadFile(page)
+		require.NoError(t, err)
+		checked := 0
+		for _, m := range name.FindAllStringSubmatch(string(text), -1) {
+			dir, ok := packageDir(root, m[1])
+			if !ok {
+				continue // of the standard library or another module
+			}
+			if declared[dir] == nil {
+				declared[dir] = declarations(t, dir)
+			}
+			assert.True(t, declared[dir][m[2]], "%s names %s.%s, which does not exist", page, m[1], m[2])
+			checked++
 		}
-		if declared[dir] == nil {
-			declared[dir] = declarations(t, filepath.Join("..", "..", dir))
+		if filepath.Base(page) == "page.md" {
+			assert.Greater(t, checked, 100)
 		}
-		assert.True(t, declared[dir][m[2]], "the README names %s.%s, which does not exist", m[1], m[2])
-		checked++
 	}
-	assert.Greater(t, checked, 100)
+}
+
+// packageDir returns the directory of one of our packages by its name.
+func packageDir(root, name string) (string, bool) {
+	for _, parent := range []string{"", "puller", "internal"} {
+		dir := filepath.Join(root, parent, filepath.FromSlash(name))
+		if _, err := os.Stat(dir); err == nil {
+			return dir, true
+		}
+	}
+	return "", false
+}
+
+// TestPageTable holds the form of the tables of page.md: each row has three cells, and
+// each section of the Kubernetes page has its rows.
+func TestPageTable(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "docs", "page.md"))
+	require.NoError(t, err)
+	var found []string
+	rows := 0
+	for line := range strings.Lines(string(text)) {
+		if !strings.HasPrefix(line, "|") {
+			continue
+		}
+		cells := strings.Split(strings.Trim(line, "|\n"), " | ")
+		assert.Len(t, cells, 3, "%s", line)
+		if section, ok := strings.CutPrefix(cells[0], " **"); ok {
+			section, _, _ = strings.Cut(section, "**")
+			found = append(found, section)
+		}
+		rows++
+	}
+	assert.Greater(t, rows, 100)
+	assert.Equal(t, sections, found)
+}
+
+// sections are the headings of the Kubernetes page "Images", in its order.
+var sections = []string{
+	"Images",
+	"Image names",
+	"Updating images",
+	"Image pull policy",
+	"Default image pull policy",
+	"Required image pull",
+	"ImagePullBackOff",
+	"Image pull per runtime class",
+	"Serial and parallel image pulls",
+	"Maximum parallel image pulls",
+	"Multi-architecture images",
+	"Using a private registry",
+	"Specifying imagePullSecrets on a Pod",
+	"Referring to an imagePullSecrets on a Pod",
+	"Configuring nodes to authenticate to a private registry",
+	"Kubelet credential provider",
+	"Interpretation of config.json",
+	"Pre-pulled images",
+	"Ensure image pull credential verification",
+	"Use cases",
+	"Legacy built-in kubelet credential provider",
+	"What's next",
 }
 
 // declarations are the names that the files of a directory declare: functions,

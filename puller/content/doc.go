@@ -11,10 +11,9 @@
 // Who has a registry or a store of another kind implements Source or Store;
 // package pullertest has the tests for it.
 //
-// # Rules
+// # Kinds of errors
 //
-// The package implements no section of the Kubernetes page [Images]. What a Source
-// and a Store owe is said at their methods; here are the kinds of errors, one for
+// What a Source and a Store owe is said at their methods; here are the kinds of errors, one for
 // each failure. The scenario column has the names that the hostile and faulty
 // registry scenarios use, and the blob vectors where they differ; the status column
 // the reason in a container's status that package puller makes of it; the last one
@@ -62,6 +61,4 @@
 // Nothing here reads or writes: package registry has a Source, package layout a
 // Store, and package transfer, which is all that most programs see, brings one
 // into the other.
-//
-// [Images]: https://kubernetes.io/docs/concepts/containers/images/
 package content

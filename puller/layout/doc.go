@@ -6,21 +6,7 @@
 //	store, err := layout.Open("images")
 //	rt := transfer.New(transfer.Config{Store: store})
 //
-// # Rules
-//
-// The sections are those of the Kubernetes page [Images]; a dash is a rule that it
-// does not have.
-//
-//	rule                                           function                      section
-//	an image that is present is found by its name  Layout.Lookup                 Image pull policy
-//	a layer that is there is not stored again      Layout.Has                    Image pull policy
-//	images carried to where no registry is         Layout.Import, Layout.Export  Pre-pulled images
-//	what is there                                  Layout.List                   Pre-pulled images
-//	an image goes, with the blobs only it used     Layout.Remove                 -
-//	what no image uses goes                        Layout.Prune                  -
-//	everything is hashed again                     Layout.Verify                 -
-//	what is wrong goes, and is pulled again        Layout.Repair                 -
-//	the blobs as files, for programs that unpack   Layout.FS                     -
+// # Promises
 //
 // What a layout promises:
 //
@@ -96,6 +82,4 @@
 // # Left out
 //
 // The package unpacks no layers, and fetches nothing.
-//
-// [Images]: https://kubernetes.io/docs/concepts/containers/images/
 package layout

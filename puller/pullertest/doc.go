@@ -8,9 +8,9 @@
 // It starts a well-behaved registry on a loopback port: the pull half of the
 // OCI distribution API, over plain http or over TLS with an authority of its own.
 //
-// # Rules
+// # Contents
 //
-// The package implements no section of the Kubernetes page [Images]. It has:
+// The package has:
 //
 //	what                                                      function
 //	a registry that behaves: open, Basic or Bearer            Start
@@ -38,6 +38,4 @@
 //
 // Nothing is made to be reached from other machines: there is no limit on clients,
 // nothing can be pushed, and all content is kept in memory.
-//
-// [Images]: https://kubernetes.io/docs/concepts/containers/images/
 package pullertest

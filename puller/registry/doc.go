@@ -12,25 +12,6 @@
 // or a blob is one request, and a private repository costs one refusal and one
 // token more, once.
 //
-// # Rules
-//
-// The sections are those of the Kubernetes page [Images]; a dash is a rule that it
-// does not have.
-//
-//	rule                                           function           section
-//	what a tag points to; a HEAD if that is known  Client.Manifest    Image pull policy
-//	the same by HEAD alone, which is no pull       Client.Resolve     Image pull policy
-//	a private registry is shown the credential     Client.Manifest    Using a private registry
-//	what containerd is told about a registry       ReadHosts          Configuring nodes to authenticate
-//	mirrors and caches are asked first             Client.Hosts       Use cases
-//	an internal registry that speaks http          Client.PlainHTTP   Use cases
-//	an authority of its own                        Client.RootCAs     Use cases
-//	a mirror gets its own credential or none       Client.Mirrors     -
-//	other token servers than those named below     Client.AllowRealm  -
-//	private addresses behind public registries     Client.AllowAddr   -
-//	a cut blob goes on at its own offset           Client.Blob        -
-//	how long to wait when a server says so         Client.MaxWait     -
-//
 // # Who sees a credential
 //
 // Authorization is attached request by request to the exact origin (scheme, host
@@ -162,6 +143,4 @@
 //
 // Pushing, listing tags, unpacking, and layers that a manifest has elsewhere (urls
 // in a descriptor are not followed).
-//
-// [Images]: https://kubernetes.io/docs/concepts/containers/images/
 package registry

@@ -7,21 +7,7 @@
 //	rt := transfer.New(transfer.Config{Store: store})
 //	p, err := puller.New(puller.Config{Runtime: rt})
 //
-// # Rules
-//
-// The sections are those of the Kubernetes page [Images]; a dash is a rule that it
-// does not have.
-//
-//	rule                                                  function                section
-//	the tag's digest is asked for; what is there is used  Runtime.Pull            Image pull policy
-//	layers that are there are not fetched again           Runtime.Pull            Image pull policy
-//	a digest is one version: every byte is verified       Runtime.Pull            Image pull policy
-//	present or absent, without a request                  Runtime.Status          Image pull policy
-//	out of an index the manifest for the platform         Runtime.Pull            Multi-architecture images
-//	a digest in place of a tag, for a webhook             Runtime.Resolve         Image pull policy
-//	what would be fetched, without fetching it            Runtime.Plan            -
-//	your check of signatures, before any blob             Config.Admit            -
-//	a plain image for another platform refused            Config.RequirePlatform  -
+// # A pull
 //
 // A pull asks the registry for the manifest, chooses one for the platform if
 // that is an index, asks Config.Admit, brings the blobs that the Store has not,
@@ -54,6 +40,4 @@
 //
 // Layers are not unpacked. Waiting, asking again and mirrors are the Source's
 // part; other credentials and back-off are the Puller's.
-//
-// [Images]: https://kubernetes.io/docs/concepts/containers/images/
 package transfer
