@@ -8,10 +8,14 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
 var byteOrderMark = []byte("\ufeff")
+
+// templateMarks begin what only a template has.
+var templateMarks = []string{"{{", "<%"}
 
 // documentHint says what a document that is not JSON seems to be, and what to do;
 // "" if that is not known. offset is where the reader of JSON gave up, from 1.
@@ -37,7 +41,7 @@ func documentHint(data []byte, offset int) string {
 		return ""
 	}
 	around := string(data[max(0, offset-2):min(len(data), offset+1)])
-	for _, mark := range []string{"{{", "${", "$(", "<%", "%!"} {
+	for _, mark := range append(templateMarks, "${", "$(", "%!") {
 		if strings.Contains(around, mark) {
 			return "a template was left in it (" + mark + ")"
 		}
@@ -62,26 +66,87 @@ func isUTF16(data []byte) bool {
 		len(data) > 3 && (data[0] == 0 && data[1] == '{' || data[0] == '{' && data[1] == 0)
 }
 
-// isEncodedJSON reports whether text is base64, wrapped or not, of something that
-// begins like a JSON object, be it encoded once more.
+// isEncodedJSON reports whether text is base64 of something that begins like a JSON
+// object, be it encoded once more.
 func isEncodedJSON(text []byte) bool {
 	for range 3 {
-		flat := bytes.Map(func(r rune) rune {
-			if strings.ContainsRune(jsonSpace, r) {
-				return -1
-			}
-			return r
-		}, text)
-		decoded, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(string(flat), "="))
-		if err != nil || len(decoded) == 0 {
+		decoded, ok := decodeBase64(string(text))
+		if !ok {
 			return false
 		}
-		text = bytes.TrimSpace(bytes.TrimPrefix(decoded, byteOrderMark))
+		text = bytes.TrimSpace(inUTF8(decoded))
 		if bytes.HasPrefix(text, []byte("{")) {
 			return true
 		}
 	}
 	return false
+}
+
+// decodeBase64 decodes base64 of either alphabet, padded or not, on one line or on
+// several, and behind the prefix that base64Prefix knows.
+func decodeBase64(text string) ([]byte, bool) {
+	text = strings.TrimSpace(text)
+	text = text[len(base64Prefix(text)):]
+	text = strings.Map(func(r rune) rune {
+		if strings.ContainsRune(jsonSpace, r) {
+			return -1
+		}
+		return r
+	}, text)
+	encoding := base64.RawStdEncoding
+	if strings.ContainsAny(text, "-_") {
+		encoding = base64.RawURLEncoding
+	}
+	decoded, err := encoding.DecodeString(strings.TrimRight(text, "="))
+	return decoded, err == nil && len(decoded) > 0
+}
+
+// base64Prefix returns what may be written before base64 to say that it is base64:
+// the beginning of a data: URL for example. It is "" if text begins with none.
+func base64Prefix(text string) string {
+	const longest = 100 // of a media type and its parameters
+	head := strings.ToLower(text[:min(len(text), longest)])
+	if strings.HasPrefix(head, "data:") {
+		if i := strings.Index(head, ";base64,"); i >= 0 {
+			return text[:i+len(";base64,")]
+		}
+	}
+	for _, prefix := range []string{"base64:", "base64,"} {
+		if strings.HasPrefix(head, prefix) {
+			return text[:len(prefix)]
+		}
+	}
+	return ""
+}
+
+// base64Hint says what a text that must be base64, and is not, seems to be; "" if that
+// is not known.
+func base64Hint(text string) string {
+	text = strings.TrimSpace(text)
+	if prefix := base64Prefix(text); prefix != "" {
+		return ": leave out " + quote(prefix)
+	}
+	if _, ok := decodeBase64(text); ok && strings.ContainsAny(text, "-_") {
+		return ": it may be base64 for URLs, with - and _ in place of + and /"
+	}
+	return ""
+}
+
+// inUTF8 is a text without its byte order mark, and in UTF-8 if it is UTF-16.
+func inUTF8(data []byte) []byte {
+	if !isUTF16(data) {
+		return bytes.TrimPrefix(data, byteOrderMark)
+	}
+	bigEndian := data[0] == 0xfe || data[0] == 0
+	units := make([]uint16, len(data)/2)
+	for i := range units {
+		low, high := data[2*i], data[2*i+1]
+		if bigEndian {
+			low, high = high, low
+		}
+		units[i] = uint16(high)<<8 | uint16(low)
+	}
+	return []byte(strings.TrimPrefix(string(utf16.Decode(units)), string(byteOrderMark)))
 }
 
 // stringHint says what a JSON string in place of a document seems to hold.
@@ -99,27 +164,195 @@ func stringHint(data []byte) string {
 	return ""
 }
 
-// emptyHint says why a document that can be read holds no entries; "" if it may be
-// meant so. top is the whole document, auths what its auths objects hold.
-func emptyHint(top []member, legacy bool, auths []member) string {
+// arrayHint says what a list in place of a document seems to hold.
+func arrayHint(data []byte) string {
+	if w, ok := findWrapped(data, wrapping{}); ok {
+		return ": the document is " + w.where() + ": leave out what is around it"
+	}
+	return ""
+}
+
+// formHints say what a document holds that was hardly meant so: entries where none
+// are read, or a whole document inside of another one. top is the whole document.
+func formHints(top []member, legacy bool) (hints []string) {
 	if legacy {
-		if i := slices.IndexFunc(top, func(m member) bool { return m.name == "auths" && kindOf(m.value) == "object" }); i >= 0 {
-			return "the document has auths, which is the form of config.json and of the type " + TypeDockerConfigJSON + ", not of .dockercfg"
+		if slices.ContainsFunc(top, isLegacyAuths) {
+			hints = append(hints, "the document has auths, which is the form of config.json and of the type "+TypeDockerConfigJSON+", not of .dockercfg")
 		}
-		return ""
+		return hints
 	}
-	if len(auths) > 0 {
-		return ""
-	}
+	outside := false
 	for _, m := range top {
-		switch name := strings.ToLower(strings.TrimSpace(m.name)); {
-		case name == "auths" && m.name != name && strings.TrimSpace(m.name) != m.name,
+		name := strings.ToLower(strings.TrimSpace(m.name))
+		if isDockerField(m.name) {
+			continue
+		}
+		switch {
+		case name == "auths",
 			(name == "auth" || name == ".auths" || name == "authz" || name == "auth_s") && kindOf(m.value) == "object":
-			return "the document has " + quote(m.name) + ", not auths"
+			hints = append(hints, "the document has "+quote(m.name)+", not auths")
 		case isEntry(m.value):
-			return "the document has entries outside of auths, which is the form of .dockercfg and of the type " + TypeDockercfg
-		case isWrapped(m.value):
-			return "the document stands within another one, under " + quoteName(m.name) + ": leave out what is around it"
+			outside = true
+		default:
+			if w, ok := findWrapped(m.value, wrapping{names: []string{quoteName(m.name)}}); ok {
+				hints = append(hints, w.hint(legacy))
+			}
+		}
+	}
+	if outside {
+		hints = append(hints, "the document has entries outside of auths, which is the form of .dockercfg and of the type "+TypeDockercfg)
+	}
+	return hints
+}
+
+// isDockerField reports whether a field is one that docker's config.json has.
+func isDockerField(name string) bool {
+	switch strings.ToLower(name) {
+	case "auths", "httpheaders", "credsstore", "credhelpers", "proxies", "plugins", "aliases", "features", "kubernetes":
+		return true
+	}
+	return false
+}
+
+// isLegacyAuths reports whether m is the auths object of a config.json that was
+// written into a .dockercfg.
+func isLegacyAuths(m member) bool { return m.name == "auths" && kindOf(m.value) == "object" }
+
+// A wrapping is the place of a credential document that is inside of something else.
+type wrapping struct {
+	names   []string // of the fields around it, quoted, the outermost first; "" for a list
+	inAuths bool     // the outermost is auths, which belongs there
+	entries bool     // it is entries without auths around them
+}
+
+// where says what the document is in, the innermost first: under "value" in "data".
+func (w wrapping) where() string {
+	var b strings.Builder
+	behind := "" // what the step before this one was
+	for _, name := range slices.Backward(w.names) {
+		step := "in a list"
+		if name != "" {
+			step = "under " + name
+			if behind == "name" {
+				step = "in " + name
+			}
+		}
+		if behind != "" {
+			b.WriteString(" ")
+		}
+		b.WriteString(step)
+		behind = "list"
+		if name != "" {
+			behind = "name"
+		}
+	}
+	return b.String()
+}
+
+// hint says where the document is and what to do.
+func (w wrapping) hint(legacy bool) string {
+	switch {
+	case !w.entries && legacy:
+		return "a document in the form of config.json is within another one, " + w.where() + ": leave out what is around it, and use the type " + TypeDockerConfigJSON
+	case !w.entries:
+		return "the document is within another one, " + w.where() + ": leave out what is around it"
+	case legacy || w.inAuths:
+		return "the entries are " + w.where() + ": leave out what is around them"
+	}
+	return "the entries are " + w.where() + ": leave out what is around them, and put them under auths"
+}
+
+// maxWrapping bounds how deep a document is looked for.
+const maxWrapping = 10
+
+// findWrapped looks for a credential document, or for the entries of one, in a value:
+// as it is, as text, or as base64. w is the way to the value.
+func findWrapped(data []byte, w wrapping) (wrapping, bool) {
+	if len(w.names) > maxWrapping {
+		return w, false
+	}
+	if kindOf(data) == "string" {
+		s, _, err := readString(data)
+		if err != nil {
+			return w, false
+		}
+		if data = jsonWithin(s); data == nil {
+			return w, false
+		}
+	}
+	if kindOf(data) == "array" {
+		var list []json.RawMessage
+		if err := json.Unmarshal(data, &list); err != nil {
+			return w, false
+		}
+		return findInner(w, len(list), func(i int) (string, []byte) { return "", list[i] })
+	}
+	if kindOf(data) != "object" {
+		return w, false
+	}
+	members, err := readObject(data)
+	if err != nil {
+		return w, false
+	}
+	if slices.ContainsFunc(members, func(m member) bool { return strings.EqualFold(m.name, "auths") }) {
+		return w, true
+	}
+	if slices.ContainsFunc(members, func(m member) bool { return isEntry(m.value) }) {
+		w.entries = true
+		return w, true
+	}
+	return findInner(w, len(members), func(i int) (string, []byte) { return quoteName(members[i].name), members[i].value })
+}
+
+func findInner(w wrapping, n int, inner func(int) (name string, value []byte)) (wrapping, bool) {
+	outer := slices.Clip(w.names)
+	for i := range n {
+		name, value := inner(i)
+		w.names = append(outer, name)
+		if found, ok := findWrapped(value, w); ok {
+			return found, true
+		}
+	}
+	return w, false
+}
+
+// jsonWithin returns the JSON object or array that a text holds, as it is or as
+// base64, be it encoded more than once; nil if there is none.
+func jsonWithin(text string) []byte {
+	data := []byte(text)
+	for range 3 {
+		if kind := kindOf(data); (kind == "object" || kind == "array") && json.Valid(data) {
+			return data
+		}
+		decoded, ok := decodeBase64(string(data))
+		if !ok {
+			return nil
+		}
+		data = inUTF8(decoded)
+	}
+	if kindOf(data) == "object" && json.Valid(data) {
+		return data
+	}
+	return nil
+}
+
+// entryWrapping looks for what an entry of auths holds if it is none: a document, or
+// entries. names are what is around the entry.
+func entryWrapping(m member, names ...string) (wrapping, bool) {
+	w := wrapping{names: append(names, quote(redactKey(m.name))), inAuths: len(names) > 0}
+	return findWrapped(m.value, w)
+}
+
+// fieldsWrapping says that the fields of an entry are one level too deep: its key is
+// a registry's, and what is inside is not.
+func fieldsWrapping(m member) string {
+	members, err := readObject(m.value)
+	if host, _ := cutPath(cutScheme(m.name)); err != nil || !isRegistry(host) {
+		return ""
+	}
+	for _, inner := range members {
+		if isEntry(inner.value) && plainName(inner.name) {
+			return "the entry's fields are under " + quoteName(inner.name) + ": leave out what is around them"
 		}
 	}
 	return ""
@@ -139,27 +372,6 @@ func isEntry(data []byte) bool {
 	})
 }
 
-// isWrapped reports whether a value is a whole credential document: an object with
-// auths or with entries, as it is, as text, or as base64.
-func isWrapped(data []byte) bool {
-	if kindOf(data) == "string" {
-		s, _, err := readString(data)
-		if err != nil {
-			return false
-		}
-		if isEncodedJSON([]byte(s)) {
-			return true
-		}
-		if data = []byte(s); !json.Valid(data) {
-			return false
-		}
-	}
-	members, err := readObject(data)
-	return err == nil && kindOf(data) == "object" && slices.ContainsFunc(members, func(m member) bool {
-		return strings.EqualFold(m.name, "auths") || isEntry(m.value)
-	})
-}
-
 // quoteName quotes the name of a field if it is so plain that an error may repeat it.
 func quoteName(name string) string {
 	if !plainName(strings.Trim(name, ".")) {
@@ -170,6 +382,9 @@ func quoteName(name string) string {
 
 // markerHint says of an entry without any credential which fields it has.
 func markerHint(m member) string {
+	if hint := fieldsWrapping(m); hint != "" {
+		return hint
+	}
 	members, err := readObject(m.value)
 	if err != nil || len(members) == 0 {
 		return "the entry is empty"
@@ -182,4 +397,12 @@ func markerHint(m member) string {
 	}
 	return fmt.Sprintf("the entry has none of username, password, auth, identitytoken and registrytoken with a value (it has %s)",
 		cmp.Or(strings.Join(names, ", "), "other fields"))
+}
+
+// authsHint says what auths seems to be that is not an object.
+func authsHint(m member) string {
+	if w, ok := findWrapped(m.value, wrapping{names: []string{quote("auths")}, inAuths: true}); ok {
+		return ": " + w.hint(false)
+	}
+	return ""
 }

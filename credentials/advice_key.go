@@ -1,47 +1,174 @@
 package credentials
 
 import (
+	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 )
 
 // keyAdvice says why a key that can be read is hardly the key that was meant, and
-// what to write. p is the key as it was read; meant is a key for the images that
-// are concerned. found is "" where the key may be right.
-func keyAdvice(key string, p pattern) (found, meant string) {
+// what to write. p is the key as it was read; meant are keys for the images that are
+// concerned, which may be all if there are none. found is "" where the key may be right.
+func keyAdvice(key string, p pattern) (found string, meant []string) {
+	if found, meant = keyTextAdvice(key); found != "" {
+		return found, meant
+	}
 	key = redactKey(key)
-	host, path := cutPath(cutScheme(key))
-	host = strings.TrimSuffix(fold(host), ":")
+	hostport, path := cutPath(cutScheme(key))
+	hostport = strings.TrimSuffix(fold(hostport), ":")
+	switch {
+	case hostport == "" || p.empty:
+		host, _ := cutPath(strings.TrimLeft(key, "/"))
+		return "the key has no host: write the registry's name first", []string{host}
+	case isHubSite(hostport):
+		return "the key's host is another name of Docker Hub's: its images' registry is called docker.io", []string{hubName}
+	}
+	if found, meant = hostAdvice(hostport); found != "" {
+		return found, meant
+	}
+	switch {
+	case !isRegistry(hostport):
+		return "the key's host has no dot and no port, so no image's registry is called so", []string{hubName}
+	case len(p.labels) == 1 && p.port == "" && hostport != "localhost":
+		return "a * stands for one part of a host's name, so the key matches only hosts without a dot", []string{hostport}
+	}
+	whole := "; for the whole host write it as " + quote(hostport)
+	switch {
+	case isAPIPath(path):
+		return "the key's path is one of the registry's API, not a repository's" + whole, []string{hostport}
+	case hasScheme(key) && (path == "/v1" || path == "/v2"):
+		return "the key matches only repositories below " + path[1:] + whole, []string{hostport}
+	}
+	if what := oddPath(hostport, p.path, p.prefix); what != "" {
+		return what, []string{hostport}
+	}
+	return "", nil
+}
+
+// keyTextAdvice is the part of keyAdvice that needs only the text of the key, so that
+// it also serves for keys that cannot be read.
+func keyTextAdvice(key string) (found string, meant []string) {
+	key = redactKey(key)
 	first, _ := utf8.DecodeRuneInString(key)
 	last, _ := utf8.DecodeLastRuneInString(key)
 	switch {
 	case key == "":
-		return "the key is empty: write the registry's host", ""
+		return "the key is empty: write the registry's host", nil
+	case isTemplate(key):
+		return "a template was left in the key", nil
+	case len(key) > 1 && isQuotes(first, last):
+		inside := strings.Trim(key, "\"'`“”„‘’‚«»")
+		return "the key is in quotes, which are part of it: write it as " + quote(inside), []string{normalize(inside)}
+	}
+	if found, meant = listAdvice(key); found != "" {
+		return found, meant
+	}
+	switch {
 	case isStray(last):
-		return "the key ends with " + runeName(last), host
+		return "the key ends with " + runeName(last), []string{normalize(strings.TrimFunc(key, isStray))}
 	case isStray(first):
-		return "the key begins with " + runeName(first), normalize(strings.TrimFunc(key, isStray))
-	case strings.Contains(cutScheme(key), "://"):
-		rest := key[strings.LastIndex(key, "://")+len("://"):]
+		return "the key begins with " + runeName(first), []string{normalize(strings.TrimFunc(key, isStray))}
+	}
+	if scheme, rest := wrongScheme(key); scheme != "" {
 		host, _ := cutPath(rest)
-		return "the key has a scheme that is not understood: write it without, as " + quote(host), host
-	case host == "" || p.empty:
-		host, _ := cutPath(strings.TrimLeft(key, "/"))
-		return "the key has no host: write the registry's name first", host
-	case isHubSite(host):
-		return "the key's host is another name of Docker Hub's: its images' registry is called docker.io", hubName
-	case !isRegistry(host):
-		return "the key's host has no dot and no port, so no image's registry is called so", hubName
-	case len(p.labels) == 1 && p.port == "" && host != "localhost":
-		return "a * stands for one part of a host's name, so the key matches only hosts without a dot", host
+		return "the key begins with " + quote(scheme) + ", which is " + notAScheme(scheme) + ": write it without, as " + quote(host), []string{host}
 	}
-	if what := oddPath(host, p.path); what != "" {
-		return what, host
+	if strings.Contains(cutScheme(key), "://") {
+		host, _ := cutPath(key[strings.LastIndex(key, "://")+len("://"):])
+		return "the key has a scheme that is not understood: write it without, as " + quote(host), []string{host}
 	}
-	if hasScheme(key) && (path == "/v1" || path == "/v2") {
-		return "the key matches only repositories below " + path[1:] + "; for the whole host write it as " + quote(host), host
+	return "", nil
+}
+
+// isTemplate reports whether a key holds what a template or a shell left of it.
+func isTemplate(key string) bool {
+	if strings.Trim(key, "*") == "" { // a wildcard, not a masked secret
+		return false
+	}
+	return isPlaceholder(key) && !(strings.HasPrefix(key, "<") && strings.Contains(key, "."))
+}
+
+// wrongScheme cuts off what a key begins with if that was meant as a scheme and is not
+// written as one: https:/ or oci: for example. It returns "" for other keys.
+func wrongScheme(key string) (scheme, rest string) {
+	word := key
+	if i := strings.IndexFunc(key, func(r rune) bool { return !isWord(string(r), "+-") }); i >= 0 {
+		word = key[:i]
+	}
+	rest = strings.TrimLeft(key[len(word):], `:;/\`)
+	separator := key[len(word) : len(key)-len(rest)]
+	scheme = key[:len(word)+len(separator)]
+	switch {
+	case word == "" || separator == "" || rest == "" || separator == "://":
+	case separator == ":" && isDigits(rest[:1]): // a port
+	case strings.EqualFold(word, "http") || strings.EqualFold(word, "https"):
+		return scheme, rest
+	case strings.HasPrefix(separator, ":") && !strings.EqualFold(word, "localhost"):
+		return scheme, rest
 	}
 	return "", ""
+}
+
+// notAScheme says what is wrong with what wrongScheme returned.
+func notAScheme(scheme string) string {
+	if strings.HasPrefix(strings.ToLower(scheme), "http") {
+		return "not a scheme"
+	}
+	return "a scheme that is not understood"
+}
+
+// listAdvice says that a key holds several hosts, or what separates them.
+func listAdvice(key string) (found string, meant []string) {
+	inClass := false
+	separator := rune(-1)
+	parts := strings.FieldsFunc(key, func(r rune) bool {
+		switch r {
+		case '[':
+			inClass = true
+		case ']':
+			inClass = false
+		}
+		if inClass || !strings.ContainsRune(",;| \t\r\n", r) {
+			return false
+		}
+		if separator < 0 || isStray(separator) { // a comma says more than the space behind it
+			separator = r
+		}
+		return true
+	})
+	_, atScheme := wrongScheme(key)
+	switch {
+	case separator < 0, atScheme != "" && len(parts) < 2, len(parts) < 2 && isStray(separator):
+		return "", nil
+	case atScheme != "" && separator == ';': // https;//host
+		return "", nil
+	}
+	for _, part := range parts {
+		host, path := cutPath(normalize(part))
+		meant = append(meant, host+path)
+	}
+	what := "the key holds " + charName(separator) + ", which no registry's name has"
+	switch len(parts) {
+	case 0:
+		return what, nil
+	case 1:
+		return what + ": write it as " + quote(parts[0]), meant
+	}
+	return what + ": write each host as a key of its own, as " + quote(parts[0]), meant
+}
+
+// charName names a character of a key for an error.
+func charName(r rune) string {
+	switch {
+	case r == ',':
+		return "a comma"
+	case r == ';':
+		return "a semicolon"
+	case isStray(r):
+		return runeName(r)
+	}
+	return quote(string(r))
 }
 
 // hasScheme reports whether a key begins with http:// or https://.
@@ -51,7 +178,9 @@ func hasScheme(key string) bool { return len(cutScheme(key)) < len(key) }
 // which no image's name has.
 func isHubSite(host string) bool {
 	switch host {
-	case "hub.docker.com", "registry.hub.docker.com", "www.docker.com", "docker.com", "index.docker.com":
+	case "hub.docker.com", "registry.hub.docker.com", "www.docker.com", "docker.com", "index.docker.com",
+		"login.docker.com", "app.docker.com", "auth.docker.com", "store.docker.com", "cloud.docker.com",
+		"hub.docker.io", "auth.docker.io", "www.docker.io", "login.docker.io":
 		return true
 	}
 	return false
@@ -63,15 +192,114 @@ func isRegistry(host string) bool {
 	return strings.ContainsAny(host, `.:[*?\`) || host == "localhost"
 }
 
-// oddPath says why a key's path is below no repository; "" if it may be one.
-func oddPath(host, path string) string {
+// hostAdvice says why no image's registry is called as the host of a key says, and
+// what to write. It is "" for a host that a registry can have.
+func hostAdvice(hostport string) (found string, meant []string) {
+	host, port, err := splitHost(hostport)
+	if err != nil || isIPv6(host) {
+		return "", nil
+	}
+	behind := hostport[len(host):]
+	write := func(good string) (string, []string) {
+		return ": write it as " + quote(good+behind), []string{good + behind}
+	}
+	if i := strings.IndexFunc(outsideClasses(host), func(r rune) bool {
+		return !isAlnumRune(r) && !strings.ContainsRune(`.-_*?\`, r)
+	}); i >= 0 {
+		c, _ := utf8.DecodeRuneInString(outsideClasses(host)[i:])
+		found = "the key holds " + charName(c) + ", which no registry's name has"
+		good := strings.TrimFunc(host, func(r rune) bool { return !isAlnumRune(r) })
+		if strings.Contains(good, ".") && !strings.ContainsFunc(good, func(r rune) bool { return !isAlnumRune(r) && r != '.' && r != '-' }) {
+			what, meant := write(good)
+			return found + what, meant
+		}
+		return found, []string{host[:strings.IndexRune(host, c)]}
+	}
+	labels := strings.Split(host, ".")
+	switch {
+	case strings.HasPrefix(host, ".") && strings.Trim(host, ".") != "":
+		good := strings.TrimLeft(host, ".") + behind
+		return "the key's host begins with a dot: write " + quote("*."+good) + " for the hosts one part below it", []string{"*." + good, good}
+	case strings.HasSuffix(host, ".") && len(labels) > 1 && strings.Trim(host, ".") != "":
+		what, meant := write(strings.TrimRight(host, "."))
+		return "the key's host ends with a dot, which no registry's name does" + what, meant
+	case slices.Contains(labels, "") && strings.Trim(host, ".") != "":
+		what, meant := write(strings.Join(slices.DeleteFunc(labels, func(l string) bool { return l == "" }), "."))
+		return "the key's host has an empty part between dots" + what, meant
+	case strings.Trim(host, ".") == "":
+		return "the key's host has dots alone", nil
+	case strings.Contains(outsideClasses(host), "_"):
+		return "the key's host has an underscore, which no registry's name has", []string{hostport}
+	case slices.ContainsFunc(labels, func(l string) bool { return strings.HasPrefix(l, "-") || strings.HasSuffix(l, "-") }):
+		return "the key's host has a part that begins or ends with a dash, which no registry's name has", nil
+	}
+	if port != "" {
+		if n, err := strconv.Atoi(port); err != nil || n == 0 || n > 65535 {
+			return "the key's port is not one that a server can have", nil
+		}
+	}
+	return "", nil
+}
+
+// outsideClasses is a host with its classes, such as [a-z], taken out.
+func outsideClasses(host string) string {
+	for {
+		start := strings.IndexByte(host, '[')
+		if start < 0 {
+			return host
+		}
+		end := strings.IndexByte(host[start:], ']')
+		if end < 0 {
+			return host[:start]
+		}
+		host = host[:start] + host[start+end+1:]
+	}
+}
+
+func isAlnumRune(r rune) bool { return r < utf8.RuneSelf && isAlnum(byte(r)) }
+
+// isAPIPath reports whether a key's path, as it is written, is that of a request to a
+// registry or to its token server, and hardly that of a repository.
+func isAPIPath(path string) bool {
+	path = strings.TrimSuffix(path, "/")
+	switch path {
+	case "/token", "/service/token", "/oauth2/token", "/jwt/auth":
+		return true
+	}
+	if rest, ok := strings.CutPrefix(path, "/api/v"); ok && rest != "" && isDigits(rest[:1]) {
+		return true
+	}
+	rest, v1 := strings.CutPrefix(path, "/v1/")
+	if !v1 {
+		var v2 bool
+		if rest, v2 = strings.CutPrefix(path, "/v2/"); !v2 {
+			return false
+		}
+	}
+	first, _, _ := strings.Cut(rest, "/")
+	switch first {
+	case "_catalog", "_ping", "users", "repositories", "search", "images", "token", "auth":
+		return true
+	}
+	for _, part := range []string{"/manifests/", "/blobs/", "/tags/list/", "/referrers/"} {
+		if strings.Contains(rest+"/", part) {
+			return true
+		}
+	}
+	return false
+}
+
+// oddPath says why a key's path is below no repository; "" if it may be one. With
+// prefix, the last part may be the beginning of a repository's part.
+func oddPath(host, path string, prefix bool) string {
 	if path == "" {
 		return ""
 	}
 	good := host // what the key may be cut to
 	parts := strings.Split(strings.TrimSuffix(path[1:], "/"), "/")
-	for _, part := range parts {
+	for i, part := range parts {
 		write := "; write " + quote(good) + ", which matches all below it"
+		begun := prefix && i == len(parts)-1 && !strings.HasSuffix(path, "/")
 		switch {
 		case hasMeta(part):
 			return "a " + part[strings.IndexAny(part, `*?[\`):][:1] + " in a key's path is a letter like others" + write
@@ -79,7 +307,7 @@ func oddPath(host, path string) string {
 			return "the key has an empty part between slashes" + write
 		case strings.ContainsAny(part, ":@"):
 			return "a key has no tag and no digest" + write
-		case !isPathPart(part):
+		case !isRepositoryPart(strings.ToLower(part), begun):
 			return "the key's path has a part that no repository has" + write
 		case strings.ToLower(part) != part:
 			return "the key's path has a capital letter, which no repository has"
@@ -89,15 +317,47 @@ func oddPath(host, path string) string {
 	return ""
 }
 
-// isPathPart reports whether a part of a path holds only what a repository's may.
-func isPathPart(s string) bool {
-	if strings.Trim(s, ".") == "" {
-		return false
-	}
-	for i := range len(s) {
-		if c := s[i]; !isAlnum(c) && c != '.' && c != '_' && c != '-' {
+// isRepositoryPart reports whether s can be between the slashes of a repository's
+// name: letters and digits, with one dot, one or two underscores, or dashes between
+// them. With begun, s may be the beginning of such a part.
+func isRepositoryPart(s string, begun bool) bool {
+	rest := s
+	for rest != "" {
+		word := strings.TrimLeftFunc(rest, isAlnumRune)
+		if len(word) == len(rest) {
+			return false
+		}
+		rest = strings.TrimLeft(word, "._-")
+		switch separator := word[:len(word)-len(rest)]; {
+		case separator == "" && rest != "": // another character
+			return false
+		case separator != "" && rest == "" && !begun:
+			return false
+		case separator != "." && separator != "_" && separator != "__" && strings.Trim(separator, "-") != "":
 			return false
 		}
 	}
-	return true
+	return s != ""
 }
+
+// isDataName reports whether a Secret's data can have a value of this name.
+func isDataName(s string) bool {
+	return strings.Trim(s, ".") != "" && !strings.ContainsFunc(s, func(r rune) bool { return !isAlnumRune(r) && !strings.ContainsRune("._-", r) })
+}
+
+// keyError is why a key cannot be read: what its text says of it, or else err.
+func keyError(key string, err error) error {
+	if found, _ := keyTextAdvice(key); found != "" {
+		return &explainedError{found, err}
+	}
+	return err
+}
+
+// An explainedError is an error with a better text.
+type explainedError struct {
+	text string
+	err  error
+}
+
+func (e *explainedError) Error() string { return e.text }
+func (e *explainedError) Unwrap() error { return e.err }

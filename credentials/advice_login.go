@@ -1,8 +1,10 @@
 package credentials
 
 import (
-	"encoding/base64"
+	"bytes"
+	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -30,6 +32,9 @@ func (l *login) advice(c Credential) []error {
 	}
 	if l.auth != "" && (l.username != "" && l.username != c.Username || l.password != "" && l.password != c.Password.Reveal()) {
 		found = append(found, "auth holds another login than username and password, and auth counts")
+	}
+	if prefix := base64Prefix(c.Username + ":" + c.Password.Reveal()); l.auth != "" && prefix != "" {
+		found = append(found, "auth was encoded twice: what it holds begins with "+quote(prefix))
 	}
 	var errs []error
 	for _, what := range found {
@@ -149,12 +154,12 @@ func runeName(r rune) string {
 func authHint(auth string) string {
 	first, _ := utf8.DecodeRuneInString(auth)
 	last, _ := utf8.DecodeLastRuneInString(auth)
-	once, err := base64.StdEncoding.DecodeString(auth)
-	switch {
-	case err == nil:
-		if _, _, err := decodeAuth(strings.TrimSpace(string(once))); err == nil {
+	if once, ok := decodeBase64(auth); ok {
+		if twice, ok := decodeBase64(string(once)); ok && bytes.ContainsRune(twice, ':') {
 			return ": it was encoded twice"
 		}
+	}
+	switch {
 	case isPlaceholder(auth):
 		return ": it looks like a placeholder that was never filled in"
 	case isStray(last):
@@ -165,10 +170,12 @@ func authHint(auth string) string {
 		return `: leave out the word "Basic"`
 	case isQuotes(first, last):
 		return ": it stands in quotes"
-	case strings.Contains(auth, ":"):
+	}
+	if hint := base64Hint(auth); hint != "" {
+		return hint
+	}
+	if strings.Contains(auth, ":") {
 		return ": it holds a colon, so it may be the text that should be encoded"
-	case strings.ContainsAny(auth, "-_"):
-		return ": it may be base64 for URLs, with - and _ in place of + and /"
 	}
 	return ""
 }
@@ -179,8 +186,14 @@ func entryHint(m member) string {
 	if _, ok := l.fields(Rules{})[strings.ToLower(m.name)]; ok {
 		return ": the host is missing, auths maps hosts to entries"
 	}
-	if kindOf(m.value) == "string" {
+	switch kindOf(m.value) {
+	case "string":
 		return `: write {"auth": ...} around it`
+	case "array":
+		var list []json.RawMessage
+		if err := json.Unmarshal(m.value, &list); err == nil && slices.ContainsFunc(list, func(v json.RawMessage) bool { return isEntry(v) }) {
+			return ": leave out the list around it"
+		}
 	}
 	return ""
 }

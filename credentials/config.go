@@ -2,6 +2,7 @@ package credentials
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -167,7 +168,7 @@ func (es *entries) addDocument(origin Origin, data []byte, legacy bool) (documen
 	}
 	var err error
 	if doc.top, err = readObject(data); err != nil {
-		return doc, fmt.Errorf("%w%s", err, stringHint(data))
+		return doc, fmt.Errorf("%w%s", err, cmp.Or(stringHint(data), arrayHint(data)))
 	}
 	if legacy {
 		doc.markers = es.addAuths(origin, doc.top)
@@ -176,7 +177,7 @@ func (es *entries) addDocument(origin Origin, data []byte, legacy bool) (documen
 	if err := es.readTop(origin, &doc); err != nil {
 		return doc, err
 	}
-	doc.markers = es.addAuths(origin, doc.auths)
+	doc.markers = es.addAuths(origin, doc.auths, quote("auths"))
 	return doc, nil
 }
 
@@ -188,7 +189,7 @@ func (es *entries) readTop(origin Origin, doc *document) error {
 		case "auths":
 			more, err := readObject(m.value)
 			if err != nil {
-				return &fieldError{"auths", err}
+				return &fieldError{"auths", fmt.Errorf("%w%s", err, authsHint(m))}
 			}
 			if spelling != "" && spelling != m.name {
 				es.note(problem{EntryError: &EntryError{origin, ErrSpelledTwice}, aside: true})
@@ -237,9 +238,8 @@ func of(document string, err error) error {
 // warnFile notes what a file has that was hardly meant so. A file without auths, and
 // an entry that a helper keeps the login for, are as docker writes them.
 func (es *entries) warnFile(origin Origin, doc document, legacy bool) {
-	if hint := emptyHint(doc.top, legacy, doc.auths); hint != "" {
+	for _, hint := range formHints(doc.top, legacy) {
 		es.problem(origin, warning(ErrGivesNothing, hint))
-		return
 	}
 	if es.rules.Kubelet {
 		return

@@ -30,7 +30,7 @@ func (es *entries) aboutEntry(origin Origin, err error) {
 	p := problem{EntryError: &EntryError{origin, err}}
 	if text, err := es.rules.normalize(origin.Key); err == nil {
 		if k, err := es.rules.compile(text); err == nil {
-			p.about = &k
+			p.about = []pattern{k}
 		}
 	}
 	es.note(p)
@@ -38,11 +38,15 @@ func (es *entries) aboutEntry(origin Origin, err error) {
 
 // addAuths adds the entries of an auths object. A key written twice counts once,
 // with its last value, at its first place. It returns the entries without any
-// credential: markers, as docker writes for a login that a helper keeps.
-func (es *entries) addAuths(origin Origin, auths []member) (markers []member) {
+// credential: markers, as docker writes for a login that a helper keeps. around are
+// the names of the fields that the object is in.
+func (es *entries) addAuths(origin Origin, auths []member, around ...string) (markers []member) {
 	for _, m := range lastOfEach(auths) {
 		origin.Key = m.name
 		c, advice, err := es.readEntry(m)
+		if (err != nil || c.Anonymous()) && es.warnWrapped(origin, m, err, around) && (err != nil || !es.rules.Kubelet) {
+			continue
+		}
 		if err != nil {
 			es.aboutEntry(origin, err)
 			continue
@@ -57,6 +61,27 @@ func (es *entries) addAuths(origin Origin, auths []member) (markers []member) {
 	return markers
 }
 
+// warnWrapped notes that what is in place of an entry is a whole document, or the
+// entries of one, and reports whether it is. err is why the entry cannot be read, if
+// it cannot. All images are concerned, because the entries inside are not read.
+func (es *entries) warnWrapped(origin Origin, m member, err error, around []string) bool {
+	if len(around) == 0 && isLegacyAuths(m) {
+		return true // said of the document
+	}
+	w, ok := entryWrapping(m, around...)
+	if !ok || fieldsWrapping(m) != "" || entryHint(m) != "" && kindOf(m.value) == "array" {
+		return false
+	}
+	origin.Key = ""
+	hint := w.hint(len(around) == 0)
+	if err != nil {
+		es.problem(origin, fmt.Errorf("key %s: entry is %s, not an object: %s", quote(redactKey(m.name)), article(kindOf(m.value)), hint))
+	} else {
+		es.problem(origin, warning(ErrGivesNothing, hint))
+	}
+	return true
+}
+
 // add adds a credential under the key of its Origin, with warnings about it.
 func (es *entries) add(c Credential, advice ...error) {
 	e := entry{cred: c}
@@ -68,7 +93,7 @@ func (es *entries) add(c Credential, advice ...error) {
 		}
 	}
 	if err != nil {
-		es.problem(c.Origin, err)
+		es.problem(c.Origin, keyError(c.Origin.Key, err))
 		return
 	}
 	if e.err == nil {
@@ -81,12 +106,14 @@ func (es *entries) add(c Credential, advice ...error) {
 // warn notes the warnings about an entry: those about its login, and one about its key.
 func (e *entry) warn(es *entries, origin Origin, advice []error) {
 	for _, err := range advice {
-		e.warnings = append(e.warnings, problem{EntryError: &EntryError{origin, err}, about: &e.pattern, withEntry: true})
+		e.warnings = append(e.warnings, problem{EntryError: &EntryError{origin, err}, about: []pattern{e.pattern}, withEntry: true})
 	}
 	if found, meant := keyAdvice(origin.Key, e.pattern); found != "" {
-		p := problem{EntryError: &EntryError{origin, warning(ErrKeyMatchesNothing, found)}, about: &e.pattern, withEntry: true}
-		if k, err := compileKey(meant); err == nil {
-			p.about = &k
+		p := problem{EntryError: &EntryError{origin, warning(ErrKeyMatchesNothing, found)}, withEntry: true}
+		for _, key := range meant {
+			if k, err := compileKey(key); err == nil {
+				p.about = append(p.about, k)
+			}
 		}
 		e.warnings = append(e.warnings, p)
 	}

@@ -410,7 +410,7 @@ func TestOddKeys(t *testing.T) {
 		"https://hub.docker.com/team": {"Docker Hub's", "team/app"},
 		"team":                        {"the key's host has no dot and no port", "team/app"},
 		"library/nginx":               {"the key's host has no dot and no port", "nginx"},
-		"https:/r.io":                 {"the key's host has no dot and no port", "nginx"},
+		"https:/r.io":                 {`the key begins with "https:/", which is not a scheme: write it without, as "r.io"`, "r.io/app"},
 		"*":                           {"a * stands for one part of a host's name", ""},
 	} {
 		for _, r := range []Rules{{}, {Kubelet: true}} {

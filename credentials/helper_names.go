@@ -43,8 +43,9 @@ func (h *helperNames) read(es *entries, origin Origin, data []byte) {
 		if err != nil {
 			p := problem{EntryError: &EntryError{origin, fmt.Errorf("%s %w", quote(redactKey(m.name)), err)}}
 			if host != "" {
-				p.about = &pattern{hostport: host}
-				_, p.about.port, _ = splitHost(host)
+				about := pattern{hostport: host}
+				_, about.port, _ = splitHost(host)
+				p.about = []pattern{about}
 			}
 			es.note(p)
 		}

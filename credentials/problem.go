@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"strings"
 
 	"github.com/pullkit/pullkit/reference"
@@ -59,14 +60,14 @@ const (
 // A problem is an EntryError with what a keyring's Explain needs to know of it.
 type problem struct {
 	*EntryError
-	about     *pattern // only images that it matches are concerned; nil means all
-	aside     bool     // it explains no failed pull
-	withEntry bool     // the note of the entry itself tells it
+	about     []pattern // only images that one of them matches are concerned; nil means all
+	aside     bool      // it explains no failed pull
+	withEntry bool      // the note of the entry itself tells it
 }
 
 // concerns reports whether p may be why there is no good credential for an image.
 func (p *problem) concerns(t target) bool {
-	return !p.aside && (p.about == nil || p.about.match(t) == matched)
+	return !p.aside && (p.about == nil || slices.ContainsFunc(p.about, func(k pattern) bool { return k.match(t) == matched }))
 }
 
 // A problemList is what a source has to say besides its credentials.

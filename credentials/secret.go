@@ -2,6 +2,7 @@ package credentials
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"hash/maphash"
 	"iter"
@@ -33,7 +34,9 @@ type Secret struct {
 	Type                 string
 	Data                 map[string]Sensitive // decoded
 
-	notBase64 []string // names that are not in Data, since their value in the manifest was not base64
+	// notBase64 has the names that are not in Data because their value in the manifest
+	// is not base64, each with what that value seems to be.
+	notBase64 map[string]string
 }
 
 // ConcealData wraps the Data of a corev1.Secret.
@@ -73,10 +76,10 @@ type SecretError struct {
 
 // Error speaks as kubectl and the API server do.
 func (e *SecretError) Error() string {
-	if e.Fault == ErrSecretBase64 {
-		return fmt.Sprintf("%v: data[%s] of Secret %s is not base64", e.Fault, e.Key, quote(e.Name))
-	}
 	text := fmt.Sprintf("Secret %s is invalid: data[%s]: %v", quote(e.Name), e.Key, e.Fault)
+	if e.Fault == ErrSecretBase64 {
+		text = fmt.Sprintf("%v: data[%s] of Secret %s is not base64", e.Fault, e.Key, quote(e.Name))
+	}
 	if e.Err != nil {
 		text += fmt.Sprintf(": %v", e.Err)
 	}
@@ -103,7 +106,10 @@ func (s Secret) Validate() error {
 	fail := func(fault SecretFault, err error) error {
 		return &SecretError{Namespace: s.Namespace, Name: s.Name, Key: key, Fault: fault, Err: err}
 	}
-	if slices.Contains(s.notBase64, key) {
+	if hint, bad := s.notBase64[key]; bad {
+		if hint != "" {
+			return fail(ErrSecretBase64, errors.New(hint))
+		}
 		return fail(ErrSecretBase64, nil)
 	}
 	value, ok := s.Data[key]
@@ -162,7 +168,7 @@ func (r Rules) FromSecrets(secrets ...Secret) *Secrets {
 
 func (es *entries) addSecret(s Secret) {
 	key, legacy := s.document()
-	if key != "" && slices.Contains(s.notBase64, key) {
+	if _, bad := s.notBase64[key]; key != "" && bad {
 		es.problem(s.origin(), s.Validate())
 		return
 	}
@@ -174,14 +180,16 @@ func (es *entries) addSecret(s Secret) {
 	before := len(es.list) + len(es.problems)
 	data := "data[" + key + "]"
 	doc, err := es.addDocument(s.origin(), []byte(value.Reveal()), legacy)
-	silent := before == len(es.list)+len(es.problems)
-	switch hint := emptyHint(doc.top, legacy, doc.auths); {
-	case err != nil:
+	if err != nil {
 		es.problem(s.origin(), of(data, err))
+		return
+	}
+	for _, hint := range formHints(doc.top, legacy) {
+		es.problem(s.origin(), warning(ErrGivesNothing, data+": "+hint))
+	}
+	switch silent := before == len(es.list)+len(es.problems); {
 	case doc.helpers.any():
 		es.problem(s.origin(), warning(ErrGivesNothing, data+" names credential helpers, which keep logins on the machine of docker login: no helper is asked for a Secret"))
-	case silent && hint != "":
-		es.problem(s.origin(), warning(ErrGivesNothing, data+": "+hint))
 	case silent && len(doc.markers) == 0:
 		es.problem(s.origin(), warning(ErrGivesNothing, data+": "+noEntries(doc, legacy)))
 	default:

@@ -26,9 +26,9 @@ func TestDocumentsOfAManifest(t *testing.T) {
 		"# x\n\n" + inJSON("a") + "\n" + inJSON("b"):                                    {[]string{"a", "b"}, ""},
 		flow("a"):                                {[]string{"a"}, ""},
 		flow("a") + "\n# the end":                {[]string{"a"}, ""},
-		flow("a") + "\n" + flow("b"):             {[]string{"a"}, "document 2: is left out, because no line of --- separates it"},
-		"# x\n" + flow("a") + "\n" + inJSON("b"): {[]string{"a"}, "document 2: is left out"},
-		`{"kind":"Secret","metadata":{"name":"a"},}` + "\n" + inJSON("b"):                 {[]string{"a"}, "document 2: is left out"},
+		flow("a") + "\n" + flow("b"):             {[]string{"a", "b"}, ""},
+		"# x\n" + flow("a") + "\n" + inJSON("b"): {[]string{"a", "b"}, ""},
+		`{"kind":"Secret","metadata":{"name":"a"},}` + "\n" + inJSON("b"):                 {[]string{"a", "b"}, ""},
 		"kind: Secret\nmetadata:\n  labels:\n    name: web\n  name: a\ntype: {{ .T }}x\n": {nil, `secret "a" is not YAML`},
 	} {
 		secrets, err := ParseSecrets([]byte(text))

@@ -2,6 +2,7 @@ package puller
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"io/fs"
@@ -129,5 +130,52 @@ func TestMalformedEntryWithScheme(t *testing.T) {
 		assert.Contains(t, w.reasons(), EventBadSecret, key)
 		_, err = w.Pull(t.Context(), Request{Image: "other.example/a:1", Keyring: ring})
 		assert.NotContains(t, err.Error(), "auth is not base64", key)
+	}
+}
+
+// TestShapesAreNamed holds that the error of a failed pull, and Explain, name what keeps
+// a document of the wrong form, or a key that matches no image, from being used: of the
+// Pod's Secret and of the node's file alike.
+func TestShapesAreNamed(t *testing.T) {
+	const entries = `{"r.example":{"auth":"dTpw"}}`
+	twice := base64.URLEncoding.EncodeToString([]byte(`{"auths":` + entries + `}`))
+	for text, want := range map[string]string{
+		`{"auths":{"auths":` + entries + `}}`:                         `under "auths" in "auths": leave out what is around`,
+		`{"auths":{"value":` + entries + `}}`:                         `under "value" in "auths": leave out what is around`,
+		`{"data":{"value":{"auths":` + entries + `}}}`:                `under "value" in "data": leave out what is around`,
+		`{"data":{"value":"` + twice + `"}}`:                          `under "value" in "data": leave out what is around`,
+		`data:application/json;base64,` + twice:                       "it was encoded twice",
+		twice:                                                         "it was encoded twice",
+		`{"auths":{"https://r.example/v2/_catalog":{"auth":"dTpw"}}}`: "registry's API",
+		`{"auths":{"https://r.example/v1/users/":{"auth":"dTpw"}}}`:   "registry's API",
+		`{"auths":{"a.example,r.example":{"auth":"dTpw"}}}`:           "holds a comma",
+		`{"auths":{"r.example;":{"auth":"dTpw"}}}`:                    "holds a semicolon",
+		`{"auths":{"r..example":{"auth":"dTpw"}}}`:                    "an empty part between dots",
+		`{"auths":{".r.example":{"auth":"dTpw"}}}`:                    "begins with a dot",
+		`{"auths":{"oci:/r.example":{"auth":"dTpw"}}}`:                `begins with "oci:/", which is a scheme`,
+		`{"auths":{"oci:r.example":{"auth":"dTpw"}}}`:                 `begins with "oci:", which is a scheme`,
+	} {
+		secret := credentials.Secret{Namespace: "web", Name: "regcred", Type: credentials.TypeDockerConfigJSON,
+			Data: credentials.ConcealData(map[string][]byte{credentials.KeyDockerConfigJSON: []byte(text)})}
+		requests := map[string]Request{"pod": {Image: "r.example/team/app", Keyring: credentials.FromSecrets(secret), Pod: credentials.Pod{Namespace: "web", UID: "1"}}}
+		var node credentials.Keyring
+		if file, err := credentials.ParseConfig([]byte(text), "config.json"); err == nil {
+			node = file
+			requests["node"] = Request{Image: "r.example/team/app"}
+		}
+		for of, req := range requests {
+			config := Config{}
+			if of == "node" {
+				config.Keyring = node
+			}
+			w := newWorld(t, config)
+			w.runtime.pull = refuse
+			decision, err := w.Explain(t.Context(), req)
+			require.NoError(t, err)
+			assert.Contains(t, decision.String(), want, "%s: %s", of, text)
+			_, err = w.Pull(t.Context(), req)
+			assert.ErrorContains(t, err, want, "%s: %s", of, text)
+			assert.ErrorIs(t, err, fs.ErrPermission, text)
+		}
 	}
 }

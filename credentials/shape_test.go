@@ -1,0 +1,302 @@
+package credentials
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"strings"
+	"testing"
+	"unicode/utf16"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// TestWrappedDocuments brings a valid document, or valid entries, inside of something
+// else, one for each form in which that happens. Problems and Explain must say where
+// the document is and what to do.
+func TestWrappedDocuments(t *testing.T) {
+	const entries = `{"r.io":{"auth":"dTpw"}}`
+	encoded := base64.StdEncoding.EncodeToString([]byte(goodDocument))
+	quoted, err := json.Marshal(goodDocument)
+	require.NoError(t, err)
+	const advice = "leave out what is around"
+	for _, tt := range []struct{ key, text, where string }{
+		{KeyDockercfg, `{"value":` + entries + `}`, `under "value"`},
+		{KeyDockercfg, `{"data":{"value":` + entries + `}}`, `under "value" in "data"`},
+		{KeyDockercfg, `{"value":"{\"r.io\":{\"auth\":\"dTpw\"}}"}`, `under "value"`},
+		{KeyDockercfg, `{".dockercfg":` + entries + `}`, `under ".dockercfg"`},
+		{KeyDockercfg, `{"value":` + goodDocument + `}`, `under "value"`},
+		{KeyDockerConfigJSON, `{"auths":{"auths":` + entries + `}}`, `under "auths" in "auths"`},
+		{KeyDockerConfigJSON, `{"auths":{"value":` + entries + `}}`, `under "value" in "auths"`},
+		{KeyDockerConfigJSON, `{"auths":` + goodDocument + `}`, `under "auths" in "auths"`},
+		{KeyDockerConfigJSON, `{"auths":{"data":{"value":` + entries + `}}}`, `under "value" in "data" in "auths"`},
+		{KeyDockerConfigJSON, `{"auths":{"value":` + string(quoted) + `}}`, `under "value" in "auths"`},
+		{KeyDockerConfigJSON, `{"auths":{"value":"` + encoded + `"}}`, `under "value" in "auths"`},
+		{KeyDockerConfigJSON, `{"data":{"value":` + goodDocument + `}}`, `under "value" in "data"`},
+		{KeyDockerConfigJSON, `{"data":{"value":` + string(quoted) + `}}`, `under "value" in "data"`},
+		{KeyDockerConfigJSON, `{"a":{"b":{"c":{"d":"` + encoded + `"}}}}`, `under "d" in "c" in "b" in "a"`},
+		{KeyDockerConfigJSON, `{"kind":"Secret","data":{".dockerconfigjson":"` + encoded + `"}}`, `under ".dockerconfigjson" in "data"`},
+		{KeyDockerConfigJSON, `{"items":[` + goodDocument + `]}`, `in a list under "items"`},
+		{KeyDockerConfigJSON, `{"auths":{},"value":` + goodDocument + `}`, `under "value"`},
+		{KeyDockerConfigJSON, `{"registry.example/x":{"auths":` + entries + `}}`, `under another field`},
+	} {
+		typ := TypeDockerConfigJSON
+		if tt.key == KeyDockercfg {
+			typ = TypeDockercfg
+		}
+		secret := Secret{Namespace: "web", Name: "regcred", Type: typ, Data: map[string]Sensitive{tt.key: Conceal(tt.text)}}
+		file := "config.json"
+		if tt.key == KeyDockercfg {
+			file = ".dockercfg"
+		}
+		for _, rules := range []Rules{{}, {Kubelet: true}} {
+			config, err := rules.ParseConfig([]byte(tt.text), file)
+			require.NoError(t, err, tt.text)
+			for source, ring := range map[string]Keyring{`secret "web/regcred"`: rules.FromSecrets(secret), `file "` + file + `"`: config} {
+				problems, notes := texts(t, ring, "r.io/team/app")
+				for _, told := range []string{strings.Join(problems, "\n"), strings.Join(notes, "\n")} {
+					assert.Contains(t, told, source, tt.text)
+					assert.Contains(t, told, tt.where, tt.text)
+					assert.Contains(t, told, advice, tt.text)
+					assert.NotContains(t, told, "dTpw", tt.text)
+				}
+				if !rules.Kubelet {
+					assert.Len(t, problems, 1, tt.text)
+					creds, _ := collect(t.Context(), ring, "r.io/team/app")
+					assert.Empty(t, creds, tt.text)
+				}
+			}
+		}
+	}
+}
+
+// TestWrappedBesideGood: what is wrapped is named also where other entries are good.
+func TestWrappedBesideGood(t *testing.T) {
+	for text, want := range map[string]string{
+		`{"auths":{"s.io":{"auth":"dTpw"},"auths":{"r.io":{"auth":"dTpw"}}}}`:                `under "auths" in "auths"`,
+		`{"auths":{"s.io":{"auth":"dTpw"}},"value":{"auths":{"r.io":{"auth":"dTpw"}}}}`:      `under "value"`,
+		`{"auths":{"s.io":{"auth":"dTpw"}},"r.io":{"auth":"dTpw"}}`:                          "entries outside of auths",
+		`{"auths":{"s.io":{"auth":"dTpw"},"r.io":{"value":{"auth":"dTpw"}}}}`:                `key "r.io": the entry's fields are under "value": leave out what is around them`,
+		`{"auths":{"s.io":{"auth":"dTpw"},"r.io":[{"auth":"dTpw"}]}}`:                        `key "r.io": entry is an array, not an object: leave out the list around it`,
+		`{"auths":{"s.io":{"auth":"dTpw"},"r.io":{"auth":{"username":"u","password":"p"}}}}`: `key "r.io": auth is an object, not a string`,
+	} {
+		s := Secret{Namespace: "web", Name: "regcred", Type: TypeDockerConfigJSON, Data: map[string]Sensitive{KeyDockerConfigJSON: Conceal(text)}}
+		ring := FromSecrets(s)
+		problems, notes := texts(t, ring, "r.io/app")
+		for _, told := range [][]string{problems, notes} {
+			if assert.Len(t, told, 1, text) {
+				assert.Contains(t, told[0], want, text)
+			}
+		}
+		creds, _ := collect(t.Context(), ring, "s.io/app")
+		assert.Len(t, creds, 1, text)
+	}
+	_, err := ParseConfig([]byte(`[`+goodDocument+`]`), "config.json")
+	assert.ErrorContains(t, err, "is an array, not an object: the document is in a list: leave out what is around it")
+	for _, text := range []string{
+		`{"auths":{},"plugins":{"x":{"username":"u"}},"HttpHeaders":{"auth":"x"},"proxies":{"default":{"password":"p"}}}`,
+		`{"auths":{"s.io":{"auth":"dTpw"}},"aliases":{"builder":"buildx"},"credHelpers":{},"x":{"y":[1,{"z":"e30="}]}}`,
+	} {
+		c, err := ParseConfig([]byte(text), "config.json")
+		require.NoError(t, err)
+		assert.Empty(t, c.Problems(), text)
+	}
+	// Nesting without end costs no more than the text is long.
+	deep := strings.Repeat(`{"a":`, 5000) + `1` + strings.Repeat(`}`, 5000)
+	c, err := ParseConfig([]byte(deep), "config.json")
+	require.NoError(t, err)
+	assert.Empty(t, c.Problems())
+}
+
+// TestEncodedTwice names a document, or a login, that was encoded once more, in
+// whichever kind of base64.
+func TestEncodedTwice(t *testing.T) {
+	document := `{"auths":{"r.io":{"username":"u>?","password":"p~~~ÿÿÿ>>>???"}}}`
+	wide := utf16.Encode([]rune(document))
+	inUTF16 := make([]byte, 0, 2*len(wide))
+	for _, c := range wide {
+		inUTF16 = append(inUTF16, byte(c), byte(c>>8))
+	}
+	std := base64.StdEncoding.EncodeToString([]byte(document))
+	url := base64.URLEncoding.EncodeToString([]byte(document))
+	require.NotEqual(t, std, url)
+	for _, text := range []string{
+		std, strings.TrimRight(std, "="), url, base64.RawURLEncoding.EncodeToString([]byte(document)), url + "\n", url[:20] + "\r\n" + url[20:],
+		"data:application/json;base64," + std, "data:;base64," + std, "DATA:application/json;charset=utf-8;BASE64," + std + "\n",
+		"data:text/plain;base64," + url, "base64:" + std, "base64," + std, base64.StdEncoding.EncodeToString([]byte("data:application/json;base64," + std)),
+		base64.StdEncoding.EncodeToString([]byte(url)), base64.StdEncoding.EncodeToString(inUTF16), base64.URLEncoding.EncodeToString(append([]byte{0xff, 0xfe}, inUTF16...)),
+	} {
+		for data, want := range map[string]string{text: "it looks like base64 of JSON: it was encoded twice", `"` + strings.NewReplacer("\r", `\r`, "\n", `\n`).Replace(text) + `"`: "it looks like base64 of JSON, encoded twice"} {
+			s := Secret{Namespace: "web", Name: "regcred", Type: TypeDockerConfigJSON, Data: map[string]Sensitive{KeyDockerConfigJSON: Conceal(data)}}
+			_, err := ParseConfig([]byte(data), "config.json")
+			assert.ErrorContains(t, err, want, data)
+			assert.ErrorContains(t, s.Validate(), want, data)
+			problems, notes := texts(t, FromSecrets(s), "r.io/app")
+			assert.Contains(t, strings.Join(problems, "\n"), want, data)
+			assert.Contains(t, strings.Join(notes, "\n"), want, data)
+			assert.NotContains(t, err.Error(), data[len(data)-12:len(data)-2])
+		}
+		wrapped, err := json.Marshal(map[string]string{"value": text})
+		require.NoError(t, err)
+		c, err := ParseConfig(wrapped, "config.json")
+		require.NoError(t, err)
+		assert.ErrorContains(t, c.Problems()[0], `under "value"`)
+	}
+	login := "user~~~?>:p4ss~~~?>\xff\xff\xff"
+	twice := base64.StdEncoding.EncodeToString([]byte(login))
+	for _, auth := range []string{
+		base64.StdEncoding.EncodeToString([]byte(twice)), base64.RawStdEncoding.EncodeToString([]byte(twice)),
+		base64.StdEncoding.EncodeToString([]byte(base64.URLEncoding.EncodeToString([]byte(login)))),
+		base64.StdEncoding.EncodeToString([]byte("data:;base64," + twice)),
+	} {
+		c, err := ParseConfig([]byte(`{"auths":{"r.io":{"auth":"`+auth+`"}}}`), "config.json")
+		require.NoError(t, err)
+		if assert.Len(t, c.Problems(), 1, auth) {
+			assert.ErrorContains(t, c.Problems()[0], "was encoded twice", auth)
+		}
+	}
+	for auth, want := range map[string]string{
+		"data:text/plain;base64," + twice:                `: leave out "data:text/plain;base64,"`,
+		"base64:" + twice:                                `: leave out "base64:"`,
+		base64.URLEncoding.EncodeToString([]byte(login)): "it may be base64 for URLs",
+	} {
+		c, err := ParseConfig([]byte(`{"auths":{"r.io":{"auth":"`+auth+`"}}}`), "config.json")
+		require.NoError(t, err)
+		if assert.Len(t, c.Problems(), 1, auth) {
+			assert.ErrorContains(t, c.Problems()[0], want, auth)
+		}
+	}
+
+	// In a manifest, data itself can be in another encoding than it must be.
+	for value, want := range map[string]string{
+		`"data:application/json;base64,` + std + `"`: `is not base64: leave out "data:application/json;base64,"`,
+		url:                      "is not base64: it may be base64 for URLs, with - and _ in place of + and /",
+		`'` + goodDocument + `'`: "is not base64: it is JSON that is not encoded: write it under stringData",
+		`"@@@"`:                  "is not base64",
+	} {
+		secrets, err := ParseSecrets([]byte("kind: Secret\nmetadata: {name: regcred, namespace: web}\ntype: kubernetes.io/dockerconfigjson\ndata:\n  .dockerconfigjson: " + value + "\n"))
+		require.NoError(t, err)
+		require.Len(t, secrets, 1)
+		assert.ErrorContains(t, secrets[0].Validate(), want)
+		problems, notes := texts(t, FromSecrets(secrets...), "r.io/app")
+		assert.Contains(t, strings.Join(problems, "\n"), want)
+		assert.Contains(t, strings.Join(notes, "\n"), want)
+	}
+}
+
+// TestKeysOfNoImage holds what is said of keys that no image's name can match, or
+// that hardly mean what they say.
+func TestKeysOfNoImage(t *testing.T) {
+	for key, tt := range map[string]struct{ want, image string }{
+		"https://r.io/v2/_catalog":              {`the key's path is one of the registry's API, not a repository's; for the whole host write it as "r.io"`, "r.io/app"},
+		"https://r.io:5000/v2/_catalog/":        {`for the whole host write it as "r.io:5000"`, "r.io:5000/app"},
+		"https://r.io/v1/users/":                {`for the whole host write it as "r.io"`, "r.io/app"},
+		"https://index.docker.io/v1/users/":     {`for the whole host write it as "index.docker.io"`, "nginx"},
+		"r.io/v1/_ping":                         {`the registry's API`, "r.io/app"},
+		"https://r.io/v2/team/app/tags/list":    {`the registry's API`, "r.io/team/app"},
+		"https://r.io/v2/team/app/manifests/v1": {`the registry's API`, "r.io/team/app"},
+		"r.io/team/app/blobs/":                  {``, ""},
+		"r.io/_catalog":                         {`the key's path has a part that no repository has`, "r.io/app"},
+		"r.io/team-":                            {`the key's path has a part that no repository has`, "r.io/team/app"},
+		"r.io/.team/app":                        {`the key's path has a part that no repository has`, "r.io/team/app"},
+		"r.io/te..am":                           {`the key's path has a part that no repository has`, "r.io/team/app"},
+		"r.io/te___am/x":                        {`the key's path has a part that no repository has`, "r.io/team/app"},
+		"r.io/te__am/a--b/c_d/e.f":              {``, ""},
+		"a.example,r.io":                        {`the key holds a comma, which no registry's name has: write each host as a key of its own, as "a.example"`, "r.io/app"},
+		"r.io, a.example":                       {`comma`, "r.io/app"},
+		"https://a.example,https://r.io":        {`comma`, "r.io/app"},
+		"a.example;r.io:5000/team":              {`the key holds a semicolon`, "r.io:5000/team/app"},
+		"a.example|r.io":                        {`the key holds "|"`, "r.io/app"},
+		"r.io;":                                 {`the key holds a semicolon, which no registry's name has: write it as "r.io"`, "r.io/app"},
+		`"r.io"`:                                {`the key is in quotes, which are part of it: write it as "r.io"`, "r.io/app"},
+		"'r.io'":                                {`the key is in quotes`, "r.io/app"},
+		"<r.io>":                                {`the key holds "<", which no registry's name has`, "r.io/app"},
+		"r.io&x":                                {`the key holds "&", which no registry's name has`, "r.io/app"},
+		"(r.io)":                                {`which no registry's name has: write it as "r.io"`, "r.io/app"},
+		"$REGISTRY":                             {`the key holds "$"`, ""},
+		"${REGISTRY}.io":                        {`a template was left in the key`, ""},
+		"{{ .Values.registry }}":                {`a template was left in the key`, ""},
+		"<no value>":                            {`a template was left in the key`, ""},
+		".r.io":                                 {`the key's host begins with a dot: write "*.r.io" for the hosts one part below it`, "a.r.io/app"},
+		".r.io:5000/team":                       {`the key's host begins with a dot: write "*.r.io:5000"`, "a.r.io:5000/team/app"},
+		"r..io":                                 {`the key's host has an empty part between dots: write it as "r.io"`, "r.io/app"},
+		"r.io.":                                 {`the key's host ends with a dot, which no registry's name does: write it as "r.io"`, "r.io/app"},
+		"*..io":                                 {`an empty part between dots`, "a.io/app"},
+		"*.r.io,s.io":                           {`comma`, "s.io/app"},
+		"r_x.io":                                {`the key's host has an underscore, which no registry's name has`, ""},
+		"-r.io":                                 {`the key's host has a part that begins or ends with a dash, which no registry's name has`, ""},
+		"r-.io:5000":                            {`begins or ends with a dash`, ""},
+		"r.io:0":                                {`the key's port is not one that a server can have`, ""},
+		"r.io:65536/x":                          {`the key's port is not one that a server can have`, ""},
+		"login.docker.com":                      {"Docker Hub's", "nginx"},
+		"auth.docker.io":                        {"Docker Hub's", "nginx"},
+		"https:/r.io":                           {`the key begins with "https:/", which is not a scheme: write it without, as "r.io"`, "r.io/app"},
+		"oci:/r.io":                             {`the key begins with "oci:/", which is a scheme that is not understood: write it without, as "r.io"`, "r.io/app"},
+		"https//r.io/team":                      {`the key begins with "https//", which is not a scheme: write it without, as "r.io"`, "r.io/team/app"},
+		"https;//r.io":                          {`the key begins with "https;//", which is not a scheme`, "r.io/app"},
+		"docker:/r.io:5000":                     {`a scheme that is not understood: write it without, as "r.io:5000"`, "r.io:5000/app"},
+	} {
+		for _, r := range []Rules{{}, {Kubelet: true}} {
+			text, err := json.Marshal(map[string]any{"auths": map[string]any{key: map[string]string{"auth": "dTpw"}}})
+			require.NoError(t, err)
+			c, err := r.ParseConfig(text, "config.json")
+			require.NoError(t, err)
+			if tt.want == "" {
+				assert.Empty(t, c.Problems(), "%q", key)
+				continue
+			}
+			if r.Kubelet && key == "r.io/team-" { // a beginning of r.io/team-b, for the kubelet
+				continue
+			}
+			if r.Kubelet {
+				assert.NotEmpty(t, append(c.Problems(), unreadKeys(c)...), "%q", key)
+				continue // net/url reads some of these otherwise
+			}
+			if assert.Len(t, c.Problems(), 1, "%q", key) {
+				assert.ErrorContains(t, c.Problems()[0], tt.want, "%q", key)
+			}
+			if tt.image == "" {
+				continue
+			}
+			_, notes := texts(t, c, tt.image)
+			if assert.Len(t, notes, 1, "%q for %s", key, tt.image) {
+				assert.Contains(t, notes[0], tt.want)
+			}
+			if isWarning(c.Problems()[0]) {
+				_, notes = texts(t, c, "other.example:7/x")
+				assert.Empty(t, notes, "%q: another host's image is not concerned", key)
+			}
+		}
+	}
+	// A key that cannot be read is left out, and the reason names its scheme.
+	for key, want := range map[string]string{
+		"oci:r.io":              `the key begins with "oci:", which is a scheme that is not understood: write it without, as "r.io"`,
+		"https:r.io":            `the key begins with "https:", which is not a scheme: write it without, as "r.io"`,
+		"docker:r.io:5000/team": `write it without, as "r.io:5000"`,
+		`https:\\r.io`:          `write it without, as "r.io"`,
+		"oci:h":                 `the key begins with "oci:", which is a scheme that is not understood: write it without, as "h"`,
+		"r.io:x":                "port is no number",
+		"localhost:x":           "port is no number",
+	} {
+		c := configOf(t, key)
+		problems, notes := texts(t, c, "r.io/app")
+		for _, told := range [][]string{problems, notes} {
+			if assert.Len(t, told, 1, key) {
+				assert.Contains(t, told[0], want, key)
+			}
+		}
+		_, err := Login(key, "u", Conceal("p"))
+		assert.ErrorContains(t, err, want, key)
+	}
+}
+
+// unreadKeys are the keys that only the kubelet takes, of which Explain says that they
+// cannot be read.
+func unreadKeys(c *Config) (errs []error) {
+	for _, e := range c.table.entries {
+		if e.err != nil {
+			errs = append(errs, e.err)
+		}
+	}
+	return errs
+}
