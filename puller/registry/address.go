@@ -2,42 +2,82 @@ package registry
 
 import (
 	"encoding/binary"
+	"net"
 	"net/netip"
+	"net/url"
+	"strings"
 )
 
-// A reach says how far into a network an address leads. The larger one is the more
-// guarded one.
-type reach int
+// An origin is scheme, host and port. A credential belongs to one origin.
+type origin struct{ scheme, host, port string }
+
+func originOf(u *url.URL) origin {
+	o := origin{strings.ToLower(u.Scheme), strings.ToLower(u.Hostname()), u.Port()}
+	if o.port == "" {
+		o.port = defaultPort(o.scheme)
+	}
+	return o
+}
+
+func defaultPort(scheme string) string {
+	if scheme == "http" {
+		return "80"
+	}
+	return "443"
+}
+
+// loopbackName reports whether a host, without port, names this machine without a
+// resolver (RFC 6761, section 6.3).
+func loopbackName(host string) bool {
+	host = strings.TrimSuffix(strings.ToLower(host), ".")
+	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
+		return true
+	}
+	addr, err := netip.ParseAddr(host)
+	return err == nil && addr.Unmap().IsLoopback()
+}
+
+// hostOnly takes the port off host[:port] and the brackets off an IPv6 address.
+func hostOnly(hostport string) string {
+	if host, _, err := net.SplitHostPort(hostport); err == nil {
+		return host
+	}
+	return strings.Trim(hostport, "[]")
+}
+
+// An addrClass says how far into a network an address leads. The larger class is the
+// more guarded one.
+type addrClass int
 
 const (
-	public    reach = iota
-	private         // loopback, private, shared and reserved networks
-	linkLocal       // link-local and other addresses where clouds serve a machine's secrets, and what is not a host at all
+	public    addrClass = iota
+	private             // loopback, private, shared and reserved networks
+	linkLocal           // link-local and other addresses where clouds serve a machine's secrets, and what is not a host
 )
 
-// reachOf classifies an address. An IPv6 address that carries IPv4 addresses counts
-// as the most guarded of those, because a gateway on the way unpacks it.
-func reachOf(addr netip.Addr) reach {
+// classOf returns the class of an address. An IPv6 address that carries IPv4 addresses
+// has the most guarded class of those, because a gateway on the way unpacks it.
+func classOf(addr netip.Addr) addrClass {
 	addr = addr.Unmap().WithZone("")
 	if !addr.IsValid() {
 		return linkLocal
 	}
 	carried, whole := embedded(addr)
 	if len(carried) == 0 {
-		return plainReach(addr)
+		return classOfItself(addr)
 	}
 	r := public
 	if !whole {
-		r = plainReach(addr)
+		r = classOfItself(addr)
 	}
 	for _, v4 := range carried {
-		r = max(r, plainReach(v4))
+		r = max(r, classOfItself(v4))
 	}
 	return r
 }
 
-// plainReach classifies an address by itself, whatever it carries.
-func plainReach(addr netip.Addr) reach {
+// classOfItself returns the class of an address without what it carries.
+func classOfItself(addr netip.Addr) addrClass {
 	switch {
 	case addr.IsLinkLocalUnicast(), addr.IsMulticast(), addr == broadcast(), metadata(addr):
 		return linkLocal
@@ -95,8 +135,8 @@ func reserved(addr netip.Addr) bool {
 	return b[0] >= 240
 }
 
-// embedded lists the IPv4 addresses that packets to addr are sent on to. whole says
-// that addr is nothing but their carrier; else addr may be a host's own, too.
+// embedded lists the IPv4 addresses that a gateway sends packets to addr on to. whole
+// says that addr does nothing but carry them; otherwise it may also be a host's own.
 func embedded(addr netip.Addr) (carried []netip.Addr, whole bool) {
 	if !addr.Is6() {
 		return nil, false

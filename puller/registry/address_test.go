@@ -9,10 +9,12 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/pullkit/pullkit/puller/content"
 )
 
 func TestReach(t *testing.T) {
-	for addr, want := range map[string]reach{
+	for addr, want := range map[string]addrClass{
 		"8.8.8.8": public, "2606:4700::1": public, "100.128.0.1": public, "64:ff9b::808:808": public,
 		"127.0.0.1": private, "127.9.9.9": private, "::1": private, "10.1.2.3": private, "172.31.0.1": private,
 		"192.168.0.1": private, "fd00::1": private, "100.64.0.1": private, "0.0.0.0": private, "0.1.2.3": private,
@@ -33,14 +35,14 @@ func TestReach(t *testing.T) {
 		"100.100.100.200": linkLocal, "fd00:ec2::254": linkLocal, "fd00:ec2::23": linkLocal, "fd00:ec2:0:1::1": private,
 		"fd20:ce::254": linkLocal, "fd20:ce::253": private, "fd00:42::42": linkLocal, "192.0.0.192": linkLocal,
 	} {
-		assert.Equal(t, want, reachOf(netip.MustParseAddr(addr)), addr)
+		assert.Equal(t, want, classOf(netip.MustParseAddr(addr)), addr)
 	}
-	assert.Equal(t, linkLocal, reachOf(netip.Addr{}))
+	assert.Equal(t, linkLocal, classOf(netip.Addr{}))
 }
 
 // TestReachVectors holds the published rows.
 func TestReachVectors(t *testing.T) {
-	names := map[string]reach{"public": public, "private": private, "never": linkLocal}
+	names := map[string]addrClass{"public": public, "private": private, "never": linkLocal}
 	found := 0
 	for _, row := range peers(t) {
 		if !strings.HasPrefix(row.ID, "reach-") {
@@ -50,7 +52,7 @@ func TestReachVectors(t *testing.T) {
 		word := strings.FieldsFunc(row.Expected.Reach, func(r rune) bool { return r < 'a' || r > 'z' })[0]
 		want, ok := names[word]
 		require.True(t, ok, row.ID)
-		assert.Equal(t, want, reachOf(netip.MustParseAddr(row.Input.Address)), "%s: %s", row.ID, row.Why)
+		assert.Equal(t, want, classOf(netip.MustParseAddr(row.Input.Address)), "%s: %s", row.ID, row.Why)
 	}
 	assert.Equal(t, 12, found)
 }
@@ -75,8 +77,7 @@ func peers(t *testing.T) []peerRow {
 func TestMetadataAddressesAreNeverDialled(t *testing.T) {
 	ep := &endpoint{registry: "private.example", client: &Client{AllowAddr: func(string, netip.Addr) bool { return true }}}
 	for _, addr := range []string{"169.254.169.254", "168.63.129.16", "100.100.100.200", "fd00:ec2::254", "fd20:ce::254", "2002:a9fe:a9fe::1"} {
-		var forbidden *forbiddenError
-		assert.ErrorAs(t, ep.checkAddr(netip.MustParseAddr(addr), true), &forbidden, addr)
+		assert.ErrorIs(t, ep.checkAddr(netip.MustParseAddr(addr), true), content.ErrForbiddenURL, addr)
 	}
 	assert.NoError(t, ep.checkAddr(netip.MustParseAddr("fec0::1"), true))
 	assert.NoError(t, ep.checkAddr(netip.MustParseAddr("240.0.0.1"), true))

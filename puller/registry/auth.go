@@ -4,23 +4,28 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"fmt"
+	"net/http"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/internal/expiring"
 	"github.com/pullkit/pullkit/internal/redact"
 	"github.com/pullkit/pullkit/internal/share"
 	"github.com/pullkit/pullkit/puller/content"
 )
 
-// An authorization is the value of one Authorization header; zero for none.
+// An authorization is the value of one Authorization header. The zero value stands for
+// a request without that header.
 type authorization struct {
 	header string
-	token  string       // of Bearer
-	want   tokenRequest // what token was asked for; zero where it was not asked for
-	// ahead says that it was chosen by what is remembered of the origin, before
-	// the registry asked for it.
-	ahead bool
+	token  string       // of Bearer; "" for a password
+	want   tokenRequest // what the token was requested with; zero for a token of the caller's
+	// early says that what the Client remembers of the origin chose it, before the
+	// registry asked for it.
+	early bool
 }
 
 func bearer(token string) authorization {
@@ -39,9 +44,10 @@ func hasPassword(cred credentials.Credential) bool {
 	return cred.Username != "" || !cred.Password.IsZero()
 }
 
-// secrets lists what of it no error may repeat.
+// secrets lists what of an authorization no error may repeat.
 func (a authorization) secrets() []string { return []string{a.token} }
 
+// secretsOf lists what of a credential no error may repeat.
 func secretsOf(cred credentials.Credential) []string {
 	secrets := []string{cred.Password.Reveal(), cred.IdentityToken.Reveal(), cred.RegistryToken.Reveal()}
 	if !cred.Password.IsZero() {
@@ -50,190 +56,484 @@ func secretsOf(cred credentials.Credential) []string {
 	return secrets
 }
 
-// An authKey is what an Authorization is good for: one credential, at one
-// origin, in one repository. What one credential opened is never used for
-// another.
+// An authKey says what an Authorization is good for: one credential, at one origin, in
+// one repository. What one credential opened is never used for another credential.
 type authKey struct {
 	origin     origin
 	cred       credentials.Credential
 	repository string
 }
 
-// clean leaves out what takes no part in authenticating.
-func (k authKey) clean() authKey {
-	k.cred.Origin, k.cred.Expires = credentials.Origin{}, time.Time{}
-	return k
+// newAuthKey leaves out what of the credential takes no part in authenticating.
+func newAuthKey(o origin, cred credentials.Credential, repository string) authKey {
+	cred.Origin, cred.Expires = credentials.Origin{}, time.Time{}
+	return authKey{o, cred, repository}
 }
 
-// anywhere is the key of what is good in each repository.
-func (k authKey) anywhere() authKey {
+// anyRepository is the key of what holds for each repository of the origin.
+func (k authKey) anyRepository() authKey {
 	k.repository = ""
 	return k
 }
 
-// maxAuths is how many tokens, origins and repositories are each remembered at most.
-// What was not used for longest goes first.
-const maxAuths = 4096
-
-// auths remembers how to authenticate, so that a challenge is met once.
-type auths struct {
-	mu      sync.Mutex
-	origins recent[authKey, *originAuth] // by keys without a repository
-	tokens  recent[authKey, *tokenEntry]
-	// opened says what opened a repository, where what is remembered of its origin
-	// does not say it: "basic" for the password, "open" for no Authorization.
-	opened recent[authKey, string]
-	// fetches has the tokens that are being fetched. It has a lock of its own.
-	fetches share.Calls[authKey, authorization]
+// authMemory is what a Client remembers of authenticating, so that a challenge is
+// answered once. It is a saving and never a verdict: the rules for token servers and
+// addresses are applied at each use, and where the memory turns out to be wrong, the
+// registry is asked without an Authorization.
+type authMemory struct {
+	mu           sync.Mutex                            // held while an entry is read and changed
+	origins      expiring.Map[authKey, *originAuth]    // by keys without a repository
+	repositories expiring.Map[authKey, repositoryAuth] // by keys with one
+	requests     share.Calls[authKey, repositoryAuth]  // token requests under way
 }
 
-// An originAuth is what one origin wants of one credential: the scheme of its
-// challenge and, for Bearer, the token server. A repository that was not asked for
-// before begins with that. It is a saving and never a verdict: the rules for
-// token servers and addresses are applied at each use, and where it turns out
-// wrong, the registry is asked without an Authorization.
+// An originAuth is what one origin requests of one credential: the scheme of its
+// challenge and, for Bearer, the token server. The first request to another repository
+// of that origin begins with it.
 type originAuth struct {
-	scheme  string        // "basic" or "bearer"; "" where nothing was asked for
+	scheme  string        // "basic" or "bearer"; "" where the origin requested nothing
 	bearer  tokenRequest  // for scheme "bearer"; its scopes are those of repository
 	name    string        // the repository that the challenge was about
 	probing chan struct{} // closed when the first answer has come; nil after that
 }
 
-// Mask implements content.Masker: it masks cred and the tokens had for it.
-func (c *Client) Mask(cred credentials.Credential, text string) string {
-	secrets := secretsOf(cred)
-	c.auths.mu.Lock()
-	for key, e := range c.auths.tokens.all() {
-		if key.cred.Same(cred) {
-			secrets = append(secrets, e.token)
-		}
-	}
-	c.auths.mu.Unlock()
-	return redact.Secrets(text, secrets...)
+// A repositoryAuth is what opened one repository for one credential.
+type repositoryAuth struct {
+	token string       // of Bearer; "" if there is none, or the registry refused it
+	want  tokenRequest // what the token was requested with
+	renew time.Time    // when to request the next token
+	// scheme says what opened the repository where that differs from what the origin
+	// requests elsewhere: "basic" for the password, "open" for no Authorization.
+	scheme string
 }
 
-// A tokenEntry is a bearer token that was fetched; token is empty if the registry
-// refused it.
-type tokenEntry struct {
-	token  string
-	renew  time.Time // when to fetch the next one
-	wanted tokenRequest
-}
+func (r repositoryAuth) fresh() bool { return r.token != "" && time.Now().Before(r.renew) }
 
-func (e *tokenEntry) fresh() bool { return time.Now().Before(e.renew) }
-
-func (e *tokenEntry) authorization() authorization {
-	auth := bearer(e.token)
-	auth.want = e.wanted
+func (r repositoryAuth) authorization() authorization {
+	auth := bearer(r.token)
+	auth.want = r.want
 	return auth
 }
 
-// forget throws away a token that the registry refuses.
-func (a *auths) forget(key authKey, token string) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if e, _ := a.tokens.get(key); e != nil && e.token == token {
-		e.token = ""
-	}
+// change changes what is remembered of a repository.
+func (m *authMemory) change(key authKey, fn func(*repositoryAuth)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r, _ := m.repositories.Get(key)
+	fn(&r)
+	m.repositories.Put(key, r, time.Time{})
 }
 
-// opens remembers what opened a repository.
-func (a *auths) opens(key authKey, with string) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.opened.put(key, with)
-}
-
-// token returns a token other than used: the one that is kept, or a new one. One
-// request is made for a new token, however many callers wait for it.
-func (a *auths) token(ctx context.Context, ep *endpoint, key authKey, used string, want tokenRequest) (authorization, error) {
-	if auth, ok := a.kept(key, used); ok {
-		return auth, nil
-	}
-	auth, err := a.fetches.Do(ctx, key, func(ctx context.Context) (authorization, error) {
-		if auth, ok := a.kept(key, used); ok { // another fetch has ended meanwhile
-			return auth, nil
+// forget removes a token that the registry refuses.
+func (m *authMemory) forget(key authKey, token string) {
+	m.change(key, func(r *repositoryAuth) {
+		if r.token == token {
+			r.token = ""
 		}
-		return a.fetch(ctx, ep, key, want)
 	})
-	if err != nil && ctx.Err() != nil {
+}
+
+// opened remembers what opened a repository.
+func (m *authMemory) opened(key authKey, scheme string) {
+	m.change(key, func(r *repositoryAuth) { r.scheme = scheme })
+}
+
+// token returns a token other than used: the one that is remembered, or a new one.
+// Callers that need the new one at the same time share one request for it.
+func (m *authMemory) token(ctx context.Context, ep *endpoint, key authKey, used string, want tokenRequest) (authorization, error) {
+	remembered := func() (repositoryAuth, bool) {
+		r, _ := m.repositories.Get(key)
+		return r, r.fresh() && r.token != used
+	}
+	if r, ok := remembered(); ok {
+		return r.authorization(), nil
+	}
+	r, err := m.requests.Do(ctx, key, func(ctx context.Context) (repositoryAuth, error) {
+		if r, ok := remembered(); ok { // a request ended just before this one began
+			return r, nil
+		}
+		token, life, err := ep.fetchToken(ctx, want)
+		if err != nil {
+			return repositoryAuth{}, err
+		}
+		granted := want
+		granted.early = false // the token is as good as one that the registry asked for
+		got := repositoryAuth{token: token, want: granted, renew: time.Now().Add(life - renewBefore(life))}
+		m.change(key, func(r *repositoryAuth) { r.token, r.want, r.renew = got.token, got.want, got.renew })
+		return got, nil
+	})
+	switch {
+	case err == nil:
+		return r.authorization(), nil
+	case ctx.Err() != nil:
 		return authorization{}, canceled(ctx, key.origin.host)
+	}
+	return authorization{}, err
+}
+
+// renewBefore is how long before its end a token is renewed: a tenth of its life, at
+// most ten seconds.
+func renewBefore(life time.Duration) time.Duration { return min(life/10, 10*time.Second) }
+
+// Mask implements content.Masker: it masks cred and the tokens that the Client got for it.
+func (c *Client) Mask(cred credentials.Credential, text string) string {
+	secrets := secretsOf(cred)
+	for key, r := range c.auth.repositories.All() {
+		if key.cred.Same(cred) {
+			secrets = append(secrets, r.token)
+		}
+	}
+	return redact.Secrets(text, secrets...)
+}
+
+// A call is what the requests of one call to a Client have in common. A token that was
+// requested during the call is new: if the registry refuses it, that is the
+// credential's fault.
+type call struct {
+	tokens []string      // requested during the call
+	failed []failedToken // requests that led to no token, or to one that was refused
+	basic  []authKey     // for which a challenge was answered with the password
+}
+
+// A failedToken is a token request with what came of it.
+type failedToken struct {
+	want tokenRequest
+	err  error // there is no token, or the registry refused it
+}
+
+// failure returns what came of an equal token request of this call; nil if there was
+// no failure.
+func (c *call) failure(want tokenRequest) error {
+	for _, f := range c.failed {
+		if f.want.same(want) {
+			return f.err
+		}
+	}
+	return nil
+}
+
+// A session chooses the Authorization of one request to an endpoint: the one to begin
+// with, and the one to send after each refusal by the registry itself. The number of
+// tries is bounded: a remembered token is replaced once, a challenge is answered once
+// and once more for a missing scope, and the registry is asked once without an
+// Authorization that was chosen early.
+type session struct {
+	ep   *endpoint
+	key  authKey
+	call *call
+
+	probe    *originAuth // that other sessions wait for
+	basic    bool        // the password was sent
+	answered bool        // a Bearer challenge was answered
+	rescoped bool        // a token with another scope was requested
+	// An Authorization that was chosen early and refused may be the reason of the
+	// refusal. Then nothing is chosen early any more (notEarly), the registry is asked
+	// without one, and its first refusal is what the caller gets where that does not help.
+	notEarly     bool
+	earlyRefusal *content.Error
+	earlyToken   string       // "" for a password
+	earlyWant    tokenRequest // zero for a password
+	// renewed is the refusal of a remembered token that was replaced.
+	renewed *StatusError
+}
+
+// begin returns the Authorization to begin with. It ends with an error only if ctx
+// does.
+func (s *session) begin(ctx context.Context) (authorization, error) {
+	if !s.key.cred.RegistryToken.IsZero() {
+		return bearer(s.key.cred.RegistryToken.Reveal()), nil
+	}
+	auth, want, wait := s.remembered()
+	if wait != nil {
+		timer := time.NewTimer(probeWait)
+		defer timer.Stop()
+		select {
+		case <-wait:
+			auth, want, _ = s.remembered()
+		case <-timer.C: // the registry is slow: each session asks for itself
+		case <-ctx.Done():
+			return authorization{}, canceled(ctx, s.key.origin.host)
+		}
+	}
+	if want.realm != nil {
+		return s.tokenEarly(ctx, auth.token, want)
+	}
+	s.basic = auth.header != "" && auth.token == ""
+	auth.early = auth.early && !slices.Contains(s.call.basic, s.key)
+	return auth, nil
+}
+
+// probeWait is how long requests to an origin wait for its first answer, which says for
+// all of them whether the origin requests a token.
+const probeWait = 250 * time.Millisecond
+
+// remembered returns what the Client knows without a request: an Authorization, or what
+// to request a token with. wait is not nil where another session is about to find out.
+func (s *session) remembered() (auth authorization, want tokenRequest, wait chan struct{}) {
+	m := &s.ep.client.auth
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r, _ := m.repositories.Get(s.key)
+	switch {
+	case r.fresh():
+		return r.authorization(), tokenRequest{}, nil
+	case r.token != "":
+		return r.authorization(), r.want, nil // to be renewed
+	case r.scheme == "open":
+		return authorization{}, tokenRequest{}, nil
+	case r.scheme == "basic":
+		return basic(s.key.cred), tokenRequest{}, nil
+	}
+	o, _ := m.origins.Get(s.key.anyRepository())
+	switch {
+	case o == nil:
+		s.probe = &originAuth{probing: make(chan struct{})}
+		m.origins.Put(s.key.anyRepository(), s.probe, time.Time{})
+	case o.probing != nil:
+		return authorization{}, tokenRequest{}, o.probing
+	case o.scheme == "basic":
+		auth = basic(s.key.cred)
+		auth.early = true
+	case o.scheme == "bearer":
+		want = o.bearer
+		want.scopes = o.scopes(s.ep.repository(s.key.repository))
+	}
+	return auth, want, nil
+}
+
+// scopes lists the scopes to request for another repository than the one that the
+// challenge was about.
+func (o *originAuth) scopes(repository string) []string {
+	own := scopes("", o.name)
+	if slices.Equal(o.bearer.scopes, own) || slices.ContainsFunc(o.bearer.scopes, isRepositoryScope) {
+		return scopes("", repository)
+	}
+	return o.bearer.scopes // such as "*"
+}
+
+// tokenEarly requests a token before the registry asks for one. If there is no token,
+// the registry is asked without an Authorization, and its answer counts.
+func (s *session) tokenEarly(ctx context.Context, used string, want tokenRequest) (authorization, error) {
+	s.notEarly = true
+	if s.ep.checkRealm(&want, s.key.origin, secretsOf(s.key.cred)) != nil || s.call.failure(want) != nil {
+		return authorization{}, nil
+	}
+	want.early = true
+	auth, err := s.token(ctx, used, want)
+	switch {
+	case ctx.Err() != nil:
+		return authorization{}, err
+	case err != nil:
+		return authorization{}, nil
+	}
+	s.notEarly = false
+	auth.early, auth.want.early = true, false
+	return auth, nil
+}
+
+// token gets a token for this call.
+func (s *session) token(ctx context.Context, used string, want tokenRequest) (authorization, error) {
+	auth, err := s.ep.client.auth.token(ctx, s.ep, s.key, used, want)
+	switch {
+	case err == nil:
+		s.call.tokens = append(s.call.tokens, auth.token)
+	case ctx.Err() == nil:
+		err = s.afterRenewal(err)
+		s.call.failed = append(s.call.failed, failedToken{want, err})
 	}
 	return auth, err
 }
 
-// kept returns the token that is kept for key, if it is fresh and is not used.
-func (a *auths) kept(key authKey, used string) (authorization, bool) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if e, _ := a.tokens.get(key); e != nil && e.token != "" && e.token != used && e.fresh() {
-		return e.authorization(), true
-	}
-	return authorization{}, false
+// remembersToken reports whether a token is from an earlier call.
+func (s *session) remembersToken(auth authorization) bool {
+	return auth.want.realm != nil && !slices.Contains(s.call.tokens, auth.token)
 }
 
-// fetch gets a token and keeps it, unless every caller has left meanwhile.
-func (a *auths) fetch(ctx context.Context, ep *endpoint, key authKey, want tokenRequest) (authorization, error) {
-	token, life, err := ep.fetchToken(ctx, want)
-	if err != nil {
+// accepted records that the registry took the Authorization.
+func (s *session) accepted(auth authorization) {
+	if s.earlyToken != "" && auth.token != s.earlyToken {
+		s.ep.client.auth.forget(s.key, s.earlyToken)
+	}
+	switch {
+	case auth.header == "" && s.notEarly:
+		s.ep.client.auth.opened(s.key, "open")
+	case s.basic && auth.token == "":
+		s.ep.client.auth.opened(s.key, "basic")
+	}
+}
+
+// next returns the Authorization to ask with again after a refusal by the registry
+// itself, or the error that the request ends with.
+func (s *session) next(ctx context.Context, auth authorization, a *answer, refused *content.Error) (authorization, error) {
+	switch {
+	case a.StatusCode == http.StatusBadRequest, a.StatusCode == http.StatusUnauthorized, a.StatusCode == http.StatusForbidden:
+	case auth.early && !s.notEarly && a.StatusCode != http.StatusTooManyRequests && a.StatusCode <= http.StatusNotImplemented:
+		// The answer may be about the Authorization that the registry did not ask for:
+		// some registries say that what a token does not open does not exist.
+		s.earlyToken, s.earlyWant = auth.token, auth.want
+		s.notEarly, s.earlyRefusal = true, refused
+		return authorization{}, nil
+	default:
+		if s.earlyRefusal != nil && auth.header == "" {
+			return authorization{}, s.earlyRefusal
+		}
+		s.accepted(auth)
+		return authorization{}, s.afterRenewal(refused)
+	}
+	remembered := s.remembersToken(auth)
+	switch {
+	case remembered:
+		s.ep.client.auth.forget(s.key, auth.token)
+		errors.As(refused, &s.renewed)
+		s.ep.client.logger().InfoContext(ctx, "a kept token was refused", "host", a.host, "status", a.StatusCode)
+	case auth.want.realm != nil:
+		s.call.failed = append(s.call.failed, failedToken{auth.want, refused})
+	case auth.header != "" && auth.token == "" && a.StatusCode == http.StatusUnauthorized:
+		s.passwordRefused(refused)
+	}
+	if auth.early {
+		s.earlyToken, s.earlyWant = auth.token, auth.want
+	}
+	again, err := s.answerChallenge(ctx, auth, a, refused)
+	switch {
+	case err != error(refused):
+		return again, err
+	case remembered:
+		want := auth.want
+		if err := s.ep.checkRealm(&want, s.key.origin, a.secrets); err != nil {
+			return authorization{}, a.fail(content.ErrForbiddenURL, err)
+		}
+		return s.token(ctx, auth.token, want)
+	case auth.early && !s.notEarly:
+		s.notEarly, s.earlyRefusal = true, refused
+		return authorization{}, nil
+	case s.earlyRefusal != nil && auth.header == "":
+		return authorization{}, s.earlyRefusal // it says more than the refusal of a stranger
+	}
+	return authorization{}, s.afterRenewal(refused)
+}
+
+// passwordRefused records that a password was sent and refused. What is remembered of
+// the origin is removed, unless the password has opened this repository before.
+func (s *session) passwordRefused(refused *content.Error) {
+	var status *StatusError
+	if errors.As(refused, &status) {
+		status.passwordRefused = true
+	}
+	m := &s.ep.client.auth
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r, _ := m.repositories.Get(s.key)
+	if o, _ := m.origins.Get(s.key.anyRepository()); o != nil && o.probing == nil && r.scheme == "" {
+		m.origins.Delete(s.key.anyRepository())
+	}
+}
+
+// answerChallenge answers the challenges of a refusal. A Bearer challenge that can be
+// answered comes before Basic, and of equal ones the first. The error is refused if
+// there is none that can be answered.
+func (s *session) answerChallenge(ctx context.Context, auth authorization, a *answer, refused *content.Error) (authorization, error) {
+	challenges, fault := parseChallenges(a.Header.Values("WWW-Authenticate"), a.secrets...)
+	if a.StatusCode != http.StatusUnauthorized {
+		challenges = slices.DeleteFunc(challenges, func(c challenge) bool { return !c.lacksScope() })
+	}
+	for _, c := range challenges {
+		if c.scheme != "bearer" || !s.key.cred.RegistryToken.IsZero() && !hasPassword(s.key.cred) {
+			continue
+		}
+		want, err := s.ep.tokenRequest(s.key, c, a)
+		if errors.Is(err, errNoTokenServer) {
+			fault = err
+			continue
+		}
+		if err != nil {
+			return authorization{}, err
+		}
+		return s.answerBearer(ctx, auth, c, want, refused)
+	}
+	for _, c := range challenges {
+		if c.scheme != "basic" {
+			continue
+		}
+		if !hasPassword(s.key.cred) || s.basic {
+			return authorization{}, refused
+		}
+		s.basic = true
+		s.call.basic = append(s.call.basic, s.key)
+		s.remember(&originAuth{scheme: "basic"})
+		return basic(s.key.cred), nil
+	}
+	if fault == nil || auth.header != "" || a.StatusCode != http.StatusUnauthorized {
+		return authorization{}, refused
+	}
+	if content.KindOf(fault) != "" {
+		return authorization{}, fault
+	}
+	return authorization{}, a.failf(content.ErrUnauthorized, "%w: %w", fault, refused.Err)
+}
+
+// answerBearer gets the token that a Bearer challenge requests.
+func (s *session) answerBearer(ctx context.Context, auth authorization, c challenge, want tokenRequest, refused *content.Error) (authorization, error) {
+	repository := s.ep.repository(s.key.repository)
+	switch {
+	case c.lacksScope() && auth.token != "":
+		if s.rescoped || auth.want.same(want) || !pullsOnly(c.params["scope"], repository, s.key.repository) {
+			return authorization{}, refused
+		}
+		s.rescoped = true
+	case s.answered:
+		return authorization{}, refused
+	}
+	s.answered = true
+	s.remember(&originAuth{scheme: "bearer", bearer: want, name: repository})
+	if s.earlyRefusal != nil && auth.header == "" && s.earlyWant.same(want) {
+		return authorization{}, s.earlyRefusal // the registry requests just the token that it got
+	}
+	if err := s.call.failure(want); err != nil {
+		if s.earlyRefusal != nil && auth.header == "" {
+			err = s.earlyRefusal
+		}
 		return authorization{}, err
 	}
-	want.ahead = false // what is kept was granted, however it was asked for
-	if ctx.Err() == nil {
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		e := a.entry(key)
-		e.token, e.renew, e.wanted = token, time.Now().Add(life-early10(life)), want
+	used := auth.token
+	if used == "" {
+		used = s.earlyToken
 	}
-	auth := bearer(token)
-	auth.want = want
-	return auth, nil
+	return s.token(ctx, used, want)
 }
 
-// early10 is how long before its end a token is renewed: a tenth of its life,
-// at most ten seconds.
-func early10(life time.Duration) time.Duration { return min(life/10, 10*time.Second) }
-
-// entry returns the entry of a key, and makes room for it. The caller holds the lock.
-func (a *auths) entry(key authKey) *tokenEntry {
-	if e, ok := a.tokens.get(key); ok {
-		return e
+// remember keeps what the origin requests of the credential, and lets the sessions
+// continue that wait for it.
+func (s *session) remember(o *originAuth) {
+	m := &s.ep.client.auth
+	m.mu.Lock()
+	if now, _ := m.origins.Get(s.key.anyRepository()); now == nil || now.probing == nil || now == s.probe {
+		m.origins.Put(s.key.anyRepository(), o, time.Time{})
 	}
-	e := &tokenEntry{}
-	a.tokens.put(key, e)
-	return e
+	m.mu.Unlock()
+	s.end()
 }
 
-// A tokenError marks that what failed was getting a token, which has had its
-// own tries.
-type tokenError struct {
-	err   error
-	shown bool // a password or an identity token was shown for it
-}
-
-func (e *tokenError) Error() string {
-	if e.err == nil {
-		return "no token"
+// end lets the sessions continue that wait for what this one finds out.
+func (s *session) end() {
+	if s.probe == nil {
+		return
 	}
-	return "no token: " + e.err.Error()
+	m := &s.ep.client.auth
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	close(s.probe.probing)
+	s.probe.probing = nil
+	s.probe = nil
 }
-func (e *tokenError) Unwrap() error { return e.err }
 
-// asTokenError marks err. A status that would say something of an image says here
-// only that there is no token, because the image's registry was not asked: another
-// credential may get one.
-func asTokenError(err error, shown bool) error {
+// afterRenewal adds to an error that a remembered token was refused before.
+func (s *session) afterRenewal(err error) error {
 	var e *content.Error
-	if !errors.As(err, &e) {
+	if s.renewed == nil || !errors.As(err, &e) {
 		return err
 	}
-	marked := *e
-	marked.Err = &tokenError{e.Err, shown}
-	switch marked.Kind {
-	case content.ErrNotFound, content.ErrStatus:
-		if status := statusOf(err); status >= 400 {
-			marked.Kind = content.ErrUnauthorized
-		}
-	}
-	return &marked
+	with := *e
+	with.Err = fmt.Errorf("after a kept token was refused (%d %s): %w", s.renewed.Status, http.StatusText(s.renewed.Status), e.Err)
+	return &with
 }

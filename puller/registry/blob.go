@@ -2,9 +2,12 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,12 +20,11 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// Blob opens n bytes of a blob from off (n < 0: to the end); see
-// content.Source. The body it returns is a content.Rejecter. Reads with large
-// buffers reach the connection without a copy; reading must not go on after
-// Close.
+// Blob opens n bytes of a blob from off (n < 0: to the end); see content.Source. The body
+// is a content.Rejecter. Reads with large buffers reach the connection without a copy. The
+// body must not be read after Close.
 //
-// Errors, here and from the body, are as those of Manifest.
+// Errors of Blob and of the body are like those of Manifest.
 func (c *Client) Blob(ctx context.Context, ref reference.Reference, cred credentials.Credential, desc ocispec.Descriptor, off, n int64) (io.ReadCloser, int64, error) {
 	if err := checkRef(ref); err != nil {
 		return nil, 0, err
@@ -40,17 +42,16 @@ func (c *Client) Blob(ctx context.Context, ref reference.Reference, cred credent
 	if off == end {
 		return http.NoBody, off, nil
 	}
-	hosts, release, err := c.candidates(ctx, ref.Registry(), Pull, desc.Digest)
+	w, err := c.walk(ctx, ref, cred, Pull, desc.Digest)
 	if err != nil {
 		return nil, 0, err
 	}
-	b := &body{client: c, ctx: ctx, ref: ref, cred: cred, desc: desc, hosts: hosts, release: release, off: off, pos: off, end: end, opening: true}
+	b := &body{walk: w, ctx: ctx, desc: desc, off: off, pos: off, end: end, opening: true}
 	defer func() {
-		if b.opening { // by an error or a panic: nobody will close it
-			release()
+		if b.opening { // after an error or a panic the caller has no body to close
+			w.release()
 		}
 	}()
-	b.patience = c.patience()
 	b.pace.enter(time.Now())
 	if err := b.open(); err != nil {
 		return nil, 0, err
@@ -60,28 +61,28 @@ func (c *Client) Blob(ctx context.Context, ref reference.Reference, cred credent
 	return b, b.off, nil
 }
 
-// request asks an endpoint for what is still to come. An answer that can be
-// used is kept, and skip set to the bytes at its start that were there before.
+// request asks an endpoint for the rest of the blob. An answer that can be used becomes
+// the one that is read.
 func (b *body) request(ctx context.Context, ep *endpoint, cred credentials.Credential) error {
-	whole := b.pos == 0 && b.end == b.desc.Size
-	a, err := b.get(ctx, ep, cred, !whole)
+	all := b.pos == 0 && b.end == b.desc.Size
+	a, err := b.get(ctx, ep, cred, !all)
 	if err != nil {
 		return err
 	}
-	if !whole && a.StatusCode != http.StatusOK {
+	if !all && a.StatusCode != http.StatusOK {
 		var length int64
 		if length, err = b.checkRange(a); err == nil {
 			return b.take(ep, a, b.pos, length)
 		}
-		// A host that has another idea of the blob is asked once for all of it.
+		// A host that has something else under the digest is asked once for all of it.
 		a.end()
-		if b.fresh[ep] {
+		if b.whole[ep] {
 			return err
 		}
-		if b.fresh == nil {
-			b.fresh = map[*endpoint]bool{}
+		if b.whole == nil {
+			b.whole = map[*endpoint]bool{}
 		}
-		b.fresh[ep] = true
+		b.whole[ep] = true
 		if a, err = b.get(ctx, ep, cred, false); err != nil {
 			return err
 		}
@@ -97,15 +98,15 @@ func (b *body) request(ctx context.Context, ep *endpoint, cred credentials.Crede
 	return b.take(ep, a, 0, b.desc.Size)
 }
 
-// bulkSize is from how many bytes on a connection of its own is worth it.
+// bulkSize is from how many bytes on an answer gets a connection of its own.
 const bulkSize = 1 << 20
 
-// get makes one GET of the blob, or of the range that is still to come.
+// get makes one GET of the blob, or of the range that is missing.
 func (b *body) get(ctx context.Context, ep *endpoint, cred credentials.Credential, ranged bool) (*answer, error) {
-	r := request{method: http.MethodGet, repository: b.ref.Repository(), kind: "blobs", name: string(b.desc.Digest), cred: cred, header: http.Header{}, bulk: b.end-b.pos >= bulkSize}
+	r := request{method: http.MethodGet, repository: b.walk.ref.Repository(), kind: "blobs", name: string(b.desc.Digest), cred: cred, header: http.Header{}, bulk: b.end-b.pos >= bulkSize}
 	if ranged {
-		// Closed also at the end of the blob: there are registries that answer 416
-		// to every range without an end.
+		// The range has an end also at the end of the blob, because some registries
+		// answer 416 to every range without an end.
 		r.header.Set("Range", fmt.Sprintf("bytes=%d-%d", b.pos, b.end-1))
 	}
 	a, err := ep.ask(ctx, r)
@@ -119,8 +120,8 @@ func (b *body) get(ctx context.Context, ep *endpoint, cred credentials.Credentia
 	return a, nil
 }
 
-// checkRange checks the answer to a request with Range that is not 200. It returns
-// how many bytes the answer says that it has.
+// checkRange checks an answer to a request with Range whose status is not 200. It returns
+// how many bytes the answer announces.
 func (b *body) checkRange(a *answer) (int64, error) {
 	switch a.StatusCode {
 	case http.StatusRequestedRangeNotSatisfiable:
@@ -133,7 +134,7 @@ func (b *body) checkRange(a *answer) (int64, error) {
 	header := strings.TrimSpace(a.Header.Get("Content-Range"))
 	got, err := parseContentRange(header)
 	if err != nil {
-		_, err = parseContentRange(redact.Secrets(header, a.secrets...)) // the same, fit to be shown
+		_, err = parseContentRange(redact.Secrets(header, a.secrets...)) // the same error without secrets
 		return 0, a.fail(content.ErrRange, err)
 	}
 	if !got.fits(b.pos, b.desc.Size) {
@@ -142,13 +143,13 @@ func (b *body) checkRange(a *answer) (int64, error) {
 	return got.last - got.first + 1, nil
 }
 
-// take makes an answer the one that is read. It begins at byte start of the blob and
-// must have length bytes. A host that announces another number has something else
-// than the blob. The last host is read all the same, because many servers announce
-// nothing that is right and only the bytes count; a host before it is left at once,
-// before its bytes take the place of those that an earlier answer gave.
+// take makes an answer the one that is read. It begins at byte start of the blob and must
+// have length bytes. A host that announces another number has something else than the
+// blob. The registry is read nevertheless, because many servers announce a wrong number
+// and only the bytes count. A mirror is left at once, before its bytes take the place of
+// those that an earlier answer brought.
 func (b *body) take(ep *endpoint, a *answer, start, length int64) error {
-	if len(b.hosts) > 1 && a.ContentLength >= 0 && a.ContentLength != length {
+	if b.walk.mirror() && a.ContentLength >= 0 && a.ContentLength != length {
 		defer a.end()
 		return a.failf(content.ErrSizeMismatch, "the blob has %d bytes from byte %d on, the host announces %d", length, start, a.ContentLength)
 	}
@@ -156,7 +157,7 @@ func (b *body) take(ep *endpoint, a *answer, start, length int64) error {
 		// The caller has nothing yet, so it can be given the answer as it is.
 		b.off, b.pos = start, start
 	}
-	b.answer, b.skip, b.rate = a, b.pos-start, rate{}
+	b.answer, b.skip = a, b.pos-start
 	b.left = a.ContentLength // -1 if the answer does not say
 	b.answers++
 	if b.from == nil {
@@ -164,4 +165,315 @@ func (b *body) take(ep *endpoint, a *answer, start, length int64) error {
 	}
 	b.from[ep] = true
 	return nil
+}
+
+// maxSkipped is how many times the size of a blob may be fetched again from a
+// host that ignores Range.
+const maxSkipped = 4
+
+// maxEmpty is how many empty reads in a row are allowed.
+const maxEmpty = 100
+
+// probeTime is how long the Client waits for the end of an answer that announced more
+// bytes than the blob has, or did not announce a number.
+const probeTime = time.Second
+
+// A body is a blob being read. When a connection is cut, a token expires or a host is
+// given up, it continues at its own offset.
+type body struct {
+	walk     *hostWalk
+	ctx      context.Context // of the call of Blob: it bounds the reading too
+	desc     ocispec.Descriptor
+	off      int64 // where the body began
+	pos, end int64 // the next byte, and the first one after the part that was asked for
+	opening  bool  // the caller has got nothing yet
+
+	answer  *answer // being read; nil between answers
+	skip    int64   // bytes at its start that the caller has already
+	left    int64   // bytes that it announced and has not brought yet; -1 if it did not announce
+	gained  int64   // bytes that it brought and that are new
+	skipped int64   // by all answers
+	empty   int     // reads in a row that returned neither a byte nor an error
+	answers int
+	from    map[*endpoint]bool // which gave bytes
+	whole   map[*endpoint]bool // which were asked for the whole blob after a bad range
+	pace    pace               // of the host being asked
+	err     error              // final
+}
+
+// open finds a host that has the rest.
+func (b *body) open() error {
+	at := b.walk.at
+	err := b.walk.ask(b.ctx, nil, b.request)
+	if b.walk.at != at {
+		b.pace = b.pace.nextHost(b.walk.since)
+	}
+	return err
+}
+
+// leave gives up a mirror for the next host.
+func (b *body) leave(err error) {
+	_ = b.walk.wait(b.ctx, err) // records err
+	b.walk.next()
+	b.pace = b.pace.nextHost(b.walk.since)
+}
+
+// elapse counts the time that has passed in a call of the caller's.
+func (b *body) elapse() {
+	b.pace.elapse(time.Now(), b.walk.patience.ordered, b.walk.client.maxWait())
+}
+
+// Read returns the next bytes, from as many answers as that takes.
+func (b *body) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	b.pace.enter(time.Now())
+	for b.err == nil {
+		if b.pos == b.end {
+			b.err = io.EOF
+			break
+		}
+		if b.answer == nil {
+			if err := b.open(); err != nil {
+				b.err = err
+				break
+			}
+		}
+		if n := b.readAnswer(p); n > 0 {
+			return n, b.finish()
+		}
+	}
+	return 0, b.err
+}
+
+// readAnswer reads once from the answer. It returns how many bytes are new to the
+// caller. If the answer failed, readAnswer has dealt with that.
+func (b *body) readAnswer(p []byte) int {
+	want := b.end - b.pos
+	if b.skip > 0 {
+		want = b.skip
+	}
+	if int64(len(p)) > want {
+		p = p[:want]
+	}
+	n, err := b.answer.Read(p)
+	if b.left > 0 {
+		b.left -= min(int64(n), b.left)
+	}
+	b.elapse()
+	// A host whose pace is too slow is given up at the second time in a row. Before that
+	// only an answer that is itself slow is cut: one that has just begun after a long wait
+	// may bring the rest quickly.
+	b.pace.add(0, n, b.answer.window())
+	if b.pace.slow > 1 && err == nil {
+		err = errSlow
+	}
+	if n == 0 && err == nil {
+		if b.empty++; b.empty > maxEmpty {
+			err = io.ErrNoProgress
+		}
+	} else {
+		b.empty = 0
+	}
+	if b.skip > 0 {
+		b.skip -= int64(n)
+		b.skipped += int64(n)
+		n = 0
+	}
+	b.pos += int64(n)
+	if n > 0 {
+		b.gained += int64(n)
+		b.walk.patience.progress()
+	}
+	if err != nil && b.pos < b.end { // finish looks at the end
+		b.cut(err)
+	}
+	return n
+}
+
+// enough is after how many new bytes the next request follows without a delay: that is
+// not a tighter loop than to fetch blobs of that size.
+const enough = 1 << 20
+
+// cut ends an answer that did not bring all of the rest, and decides whether to ask for
+// what is missing.
+func (b *body) cut(err error) {
+	a := b.answer
+	if b.ctx.Err() != nil {
+		b.err = canceled(b.ctx, redact.Secrets(a.host, a.secrets...))
+		b.drop()
+		return
+	}
+	// After an answer that brought something the next request follows at once, but not
+	// in a tight loop.
+	pause := time.Duration(0)
+	if b.gained < enough {
+		pause = ownDelay(1) / 20
+	}
+	if b.pace.slow > 1 && b.gained > 0 {
+		err = errSlow // a server that sends a byte with each answer is slow, too
+	}
+	var failure error
+	other := b.walk.mirror() && err == io.EOF && a.whole()
+	switch {
+	case errors.Is(err, errSlow):
+		failure = a.fail(content.ErrTimeout, err)
+	case other:
+		failure = a.failf(content.ErrSizeMismatch, "the blob has %d bytes, the host has less", b.desc.Size)
+	default:
+		failure = failTrip(a.stall.ctx, a.host, fmt.Errorf("after %d of %d bytes: %w", b.pos, b.desc.Size, tooEarly(err)), a.secrets)
+	}
+	gained := b.gained > 0
+	b.drop()
+	b.walk.client.logger().InfoContext(b.ctx, "blob cut", "digest", string(b.desc.Digest), "host", redact.Text(a.host, a.secrets...), "at", b.pos, "error", failure)
+	switch {
+	case other:
+		b.leave(failure)
+	case b.pace.slow > 1, b.skipped/maxSkipped > b.desc.Size:
+		if b.walk.mirror() {
+			b.leave(failure)
+			return
+		}
+		b.err = b.walk.afterMirrors(failure)
+	case gained:
+		b.err = sleep(b.ctx, pause)
+	case b.walk.mirror():
+		b.leave(failure)
+	default:
+		if err := b.walk.wait(b.ctx, failure); err != nil {
+			b.err = b.walk.afterMirrors(err)
+		}
+	}
+}
+
+// whole reports whether a 200 answer that has been read to its end was all that the host
+// has, and not cut: the protocol marked its end.
+func (a *answer) whole() bool {
+	return a.StatusCode == http.StatusOK && (a.ProtoMajor >= 2 || slices.Contains(a.TransferEncoding, "chunked"))
+}
+
+func (b *body) drop() {
+	if b.answer != nil {
+		b.answer.end()
+	}
+	b.answer, b.gained = nil, 0
+}
+
+// finish looks whether the answer has more bytes than the blob, once all of those have
+// come. It returns the error to give with the last bytes.
+func (b *body) finish() error {
+	if b.pos < b.end {
+		return nil
+	}
+	defer b.drop()
+	a := b.answer
+	switch {
+	case b.left != 0 && b.end < b.desc.Size:
+		return nil // a part was asked for, so there is more
+	case b.left == 0 && a.ProtoMajor < 2:
+		return nil // nothing can follow, and net/http knows it
+	}
+	// With HTTP/2 the end of the stream may still be to come. Without reading it
+	// the stream would be reset, and servers count those.
+	timer := time.AfterFunc(min(probeTime, a.stall.limit), func() { a.stall.cancel(errStalled) })
+	defer timer.Stop()
+	var more [1]byte
+	if n, _ := io.ReadFull(a.Body, more[:]); n > 0 {
+		b.err = a.failf(content.ErrSizeMismatch, "the blob has %d bytes, the host sends more", b.desc.Size)
+		return b.err
+	}
+	return nil
+}
+
+// Close frees the connection.
+func (b *body) Close() error {
+	b.drop()
+	b.walk.release()
+	if b.err == nil || errors.Is(b.err, io.EOF) {
+		b.err = fs.ErrClosed
+	}
+	return nil
+}
+
+// Reject implements content.Rejecter.
+func (b *body) Reject() bool {
+	again := false
+	w := b.walk
+	for ep := range b.from {
+		switch registry := w.hosts[len(w.hosts)-1]; {
+		case ep != registry:
+			w.client.reject(ep, b.desc.Digest)
+			again = true // the hosts after it are left
+		case b.answers > 1 || b.off > 0 || b.end < b.desc.Size:
+			isNew := w.client.reject(ep, b.desc.Digest)
+			again = again || isNew
+		}
+	}
+	return again
+}
+
+// A byteRange is what a 206 answer says that it has: bytes first to last of total, which
+// is unknownTotal if the server wrote "*".
+type byteRange struct{ first, last, total int64 }
+
+const unknownTotal = -1
+
+// fits reports whether an answer with the range r continues at byte off of a blob of size
+// bytes. If the total is unknown, the range must end within the blob; whether the bytes
+// are those of the blob is decided by its digest.
+func (r byteRange) fits(off, size int64) bool {
+	return r.first == off && r.last < size && (r.total == size || r.total == unknownTotal)
+}
+
+// parseContentRange reads a Content-Range header (RFC 9110, section 14.4).
+func parseContentRange(v string) (byteRange, error) {
+	if v == "" {
+		return byteRange{}, errors.New("no Content-Range")
+	}
+	bad := fmt.Errorf("Content-Range %.60q cannot be read", v)
+	unit, rest, ok := strings.Cut(v, " ")
+	if !ok || !strings.EqualFold(unit, "bytes") {
+		return byteRange{}, bad
+	}
+	span, size, ok := strings.Cut(rest, "/")
+	if !ok {
+		return byteRange{}, bad
+	}
+	from, to, ok := strings.Cut(span, "-")
+	if !ok {
+		return byteRange{}, bad
+	}
+	var r byteRange
+	for _, field := range []struct {
+		text string
+		to   *int64
+	}{{from, &r.first}, {to, &r.last}, {size, &r.total}} {
+		if field.to == &r.total && field.text == "*" {
+			r.total = unknownTotal
+			continue
+		}
+		if *field.to, ok = parseOffset(field.text); !ok {
+			return byteRange{}, bad
+		}
+	}
+	if r.first > r.last || r.total != unknownTotal && r.last >= r.total {
+		return byteRange{}, bad
+	}
+	return r, nil
+}
+
+// parseOffset reads digits and nothing else, as far as an int64 holds them.
+func parseOffset(s string) (n int64, ok bool) {
+	if s == "" {
+		return 0, false
+	}
+	for i := range len(s) {
+		c := s[i]
+		if c < '0' || c > '9' || n > (1<<63-1-int64(c-'0'))/10 {
+			return 0, false
+		}
+		n = n*10 + int64(c-'0')
+	}
+	return n, true
 }

@@ -30,36 +30,40 @@ import (
 // TestMemoryIsBounded: a Client that lives long does not grow with what it has seen.
 func TestMemoryIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var a auths
-		for i := range 3 * maxAuths {
-			e := a.entry(authKey{repository: fmt.Sprint(i)})
-			e.token, e.renew = "t", time.Now().Add(time.Hour)
-			require.LessOrEqual(t, a.tokens.len(), maxAuths)
-		}
-		used := authKey{repository: "used"}
-		kept := a.entry(used)
-		a.opens(used, "open")
-		for i := range 3 * maxAuths {
-			a.entry(authKey{repository: fmt.Sprint("more", i)})
-			a.opens(authKey{repository: fmt.Sprint("more", i)}, "open")
+		c := &Client{}
+		key := func(name string, i int) authKey { return authKey{repository: fmt.Sprint(name, i)} }
+		used := key("used", 0)
+		c.auth.opened(used, "open")
+		const most = 4096
+		for i := range 3 * most {
+			c.auth.opened(key("repository", i), "basic")
+			c.reject(nil, digest.Digest(fmt.Sprint(i)))
 			if i%1000 == 0 {
-				require.Same(t, kept, a.entry(used), "what was used lately stays")
-				_, known := a.opened.get(used)
-				require.True(t, known)
+				r, _ := c.auth.repositories.Get(used)
+				require.Equal(t, "open", r.scheme, "what was used lately stays")
 			}
-			require.LessOrEqual(t, a.tokens.len(), maxAuths)
-			require.LessOrEqual(t, a.opened.len(), maxAuths)
 		}
-		_, known := a.tokens.get(authKey{repository: "more0"})
+		assert.Equal(t, most, count(c.auth.repositories.All()))
+		_, known := c.auth.repositories.Get(key("repository", 0))
 		assert.False(t, known, "what was not used for longest is forgotten")
+		assert.Equal(t, most, count(c.bad.All()))
+		assert.False(t, c.reject(nil, digest.Digest(fmt.Sprint(3*most-1))), "known")
+		assert.True(t, c.reject(nil, digest.Digest("0")), "forgotten")
 
-		var r rejections
-		for i := range 3 * maxRejections {
-			assert.True(t, r.add(nil, digest.Digest(fmt.Sprint(i))))
-			require.LessOrEqual(t, len(r.until), maxRejections)
+		ep := &endpoint{}
+		ep.accepted.Max = maxAccepted
+		for i := range 3 * maxAccepted {
+			ep.accept(fmt.Sprint(i), noCredential)
 		}
-		assert.False(t, r.add(nil, digest.Digest(fmt.Sprint(3*maxRejections-1))))
+		assert.Equal(t, maxAccepted, count(ep.accepted.All()))
 	})
+}
+
+func count[K, V any](all iter.Seq2[K, V]) (n int) {
+	for range all {
+		n++
+	}
+	return n
 }
 
 func TestKindOfTLS(t *testing.T) {
@@ -117,7 +121,7 @@ func TestDialTimeout(t *testing.T) {
 					<-ctx.Done()
 					return nil, ctx.Err()
 				}
-				return nil, &forbiddenError{"the registry was asked"}
+				return nil, forbidden("the registry was asked")
 			},
 		}
 		began := time.Now()
@@ -197,7 +201,7 @@ func TestMirrorRingIsAskedOnce(t *testing.T) {
 			require.NoError(t, get())
 		}
 		assert.Equal(t, 1, ring.asked)
-		time.Sleep(workedFor)
+		time.Sleep(acceptedFor)
 		require.NoError(t, get())
 		assert.Equal(t, 2, ring.asked)
 		open = false
@@ -224,7 +228,7 @@ func TestScopes(t *testing.T) {
 	list, err := listOf(t, c, "docker.io")
 	require.NoError(t, err)
 	assert.Equal(t, "hub/library/app", list[0].repository("library/app"))
-	realm, err := list[0].wanted(authKey{origin: originOf(&url.URL{Scheme: "https", Host: "h.example"}), repository: "library/app"},
+	realm, err := list[0].tokenRequest(authKey{origin: originOf(&url.URL{Scheme: "https", Host: "h.example"}), repository: "library/app"},
 		offered("bearer", "realm", "https://h.example/t"), &answer{})
 	require.NoError(t, err)
 	assert.Equal(t, []string{"repository:hub/library/app:pull"}, realm.scopes)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/internal/expiring"
 )
 
 // A Client reads registries over the OCI distribution API. It is a
@@ -20,10 +21,10 @@ import (
 // called concurrently, and one Client for the whole program is best:
 // connections, tokens and what it learned of mirrors are its own.
 type Client struct {
-	// PlainHTTP lists hosts, as they stand in image names ("10.0.0.5:5000"),
-	// that are asked over http. A leading "http://" and a slash at the end count
-	// for nothing. All others are asked over https; only a registry on loopback
-	// where no TLS at all is spoken is asked over http without being listed, and
+	// PlainHTTP lists hosts that are asked over http, as they are written in image names
+	// ("10.0.0.5:5000"). A leading "http://" and a slash at the end are ignored. All
+	// others are asked over https. A registry on loopback that is not listed is asked
+	// over http only if it answers a TLS handshake with something else than TLS, and
 	// never through a proxy or the caller's own Transport.
 	//
 	// A registry on https may also redirect blobs to a listed host over http:
@@ -98,12 +99,12 @@ type Client struct {
 	// host and each text once. Nil means silent.
 	Logger *slog.Logger
 
-	endpoints endpoints
-	auths     auths
-	rejected  rejections
-	warnings  warnings
-	once      sync.Once
-	log       *slog.Logger
+	hosts    hostCache
+	auth     authMemory
+	bad      expiring.Map[badContent, struct{}] // which host gave wrong bytes for what
+	warnings warnings
+	once     sync.Once
+	log      *slog.Logger
 }
 
 // The defaults of a Client's zero fields.
@@ -154,5 +155,5 @@ func (c *Client) logger() *slog.Logger {
 // CloseIdleConnections closes connections that are kept for later requests.
 // Calls under way go on.
 func (c *Client) CloseIdleConnections() {
-	c.endpoints.closeIdle()
+	c.hosts.closeIdle()
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/pullkit/pullkit/internal/panics"
+	"github.com/pullkit/pullkit/puller/content"
 )
 
 // TestPanicOfAddressCheck holds that a panic of AllowAddr, which package net calls in
@@ -105,8 +106,7 @@ func TestSecondAddressOfAName(t *testing.T) {
 	}
 	ep := &endpoint{registry: "two.example", client: &Client{}}
 	_, err = ep.connect(t.Context(), "tcp", "two.example.:"+port, func(a netip.Addr) error { return ep.checkAddr(a, false) })
-	var forbidden *forbiddenError
-	assert.ErrorAs(t, err, &forbidden, "each address is checked")
+	assert.ErrorIs(t, err, content.ErrForbiddenURL, "each address is checked")
 }
 
 // answerDNS answers queries for A records over a stream (RFC 1035, section 4.2.2).

@@ -123,9 +123,10 @@
 // Each host has its own authorities, client certificates and skip_verify. The
 // authorities of a host are also believed where its answers lead (its token server,
 // its storage); its client certificates, headers and skip_verify stop at the host
-// itself. Nothing falls back from https to http but a registry on loopback that is
-// not listed in PlainHTTP and speaks no TLS at all: a certificate that is wrong is
-// an error there, too, and what goes through a proxy does not fall back.
+// itself. Only a registry on loopback that PlainHTTP does not list is asked over http
+// after https, and only if it answers a TLS handshake with something else than TLS. A
+// wrong certificate is an error there, too, and so is a connection that breaks; and no
+// such request goes through a proxy.
 //
 // Manifests, tokens and small blobs go over HTTP/2 where the server speaks it, and
 // share a connection; from 1 MiB on a blob, or a part of one, has an HTTP/1.1

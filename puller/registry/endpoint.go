@@ -1,8 +1,11 @@
 package registry
 
 import (
+	"container/list"
+	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"net/url"
 	"strings"
@@ -10,26 +13,35 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/internal/expiring"
+	"github.com/pullkit/pullkit/internal/panics"
 	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/reference"
 )
 
 // An endpoint is one host that is asked for the images of one registry.
 type endpoint struct {
 	client   *Client
-	registry string // whose images it has, as it stands in their names
+	registry string // as it is written in the names of its images
 	host     Host
 	base     *url.URL
-	proxied  bool // it is told whose image is meant, by ?ns=
-	mirror   bool // it is not where the registry's credentials belong
-	withURL  bool // its URL is configured; else it is what the registry's name tells
-	guessed  bool // its scheme is a guess: a registry on loopback
-	plain    atomic.Bool
-	trips    transports
-	health   health
-	worked   worked
+	proxied  bool // the host gets ?ns= with the registry's name
+	mirror   bool // the registry's credentials must not be sent here
+	withURL  bool // the configuration has its URL; otherwise the registry's name is its URL
+	guessed  bool // https is a guess, because the registry is on loopback
+
+	plain  atomic.Bool // a guessed endpoint that speaks http
+	secure atomic.Bool // a guessed endpoint that has spoken TLS
+
+	accepted expiring.Map[string, credentials.Credential] // by a mirror, by repository
+
+	mu         sync.Mutex
+	transports map[transportKey]*http.Transport
+	leftOut    time.Time // until when a mirror is not asked
 }
 
-// newEndpoint makes the endpoint of one Host.
+// newEndpoint makes the endpoint of a mirror.
 func (c *Client) newEndpoint(registry string, host Host) (*endpoint, error) {
 	base, err := host.base()
 	if err != nil {
@@ -42,16 +54,16 @@ func (c *Client) newEndpoint(registry string, host Host) (*endpoint, error) {
 		return nil, errors.New("Client.UserAgent has characters that no header can carry")
 	}
 	ep := &endpoint{client: c, registry: registry, host: host, base: base, withURL: true}
+	ep.accepted.Max = maxAccepted
 	ep.proxied = base.Host != registry && !(registry == hubName && serves(base, registry))
-	// A server under another name is whatever the configuration says it is, but
-	// the registry's credentials were not given for it.
+	// A server under another name is whatever the configuration says it is, but the
+	// registry's credentials were not given for it.
 	ep.mirror = !serves(base, registry)
-	ep.trips.endpoint = ep
 	return ep, nil
 }
 
-// server makes the endpoint of the registry itself.
-func (c *Client) server(registry string, host Host) (*endpoint, error) {
+// newServer makes the endpoint of the registry itself.
+func (c *Client) newServer(registry string, host Host) (*endpoint, error) {
 	named := host.URL != ""
 	if !named {
 		name, scheme := registry, "https"
@@ -88,7 +100,12 @@ func (c *Client) speaksPlain(host string) bool {
 	return false
 }
 
-// url gives the address of something in a repository.
+// can reports whether the host may be asked for something.
+func (ep *endpoint) can(what Capability) bool {
+	return ep.host.Capabilities == 0 || ep.host.Capabilities&what != 0
+}
+
+// url returns the address of something in a repository.
 func (ep *endpoint) url(scheme, repository, kind, name string) *url.URL {
 	u := *ep.base
 	u.Scheme = scheme
@@ -99,58 +116,37 @@ func (ep *endpoint) url(scheme, repository, kind, name string) *url.URL {
 	return &u
 }
 
-// scheme is what is spoken there as far as is known.
-func (ep *endpoint) scheme() string {
-	if ep.plain.Load() {
-		return "http"
+// repository is a repository's name at the host, with the path under which the host has
+// it.
+func (ep *endpoint) repository(name string) string {
+	if prefix := strings.Trim(strings.TrimPrefix(strings.TrimSuffix(ep.base.Path, "/v2"), "/v2"), "/"); prefix != "" {
+		return prefix + "/" + name
 	}
-	return ep.base.Scheme
+	return name
 }
 
-// can reports whether the host may be asked for something.
-func (ep *endpoint) can(what Capability) bool {
-	return ep.host.Capabilities == 0 || ep.host.Capabilities&what != 0
+// named is the image's name at the mirror itself: its host, and the path under which it
+// has the registry's images.
+func (ep *endpoint) named(ref reference.Reference) reference.Reference {
+	if name := ep.repository(ref.Repository()); name != ref.Repository() {
+		if r, err := reference.Parse(ep.base.Host + "/" + name); err == nil {
+			return r
+		}
+	}
+	if r, err := ref.WithRegistry(ep.base.Host); err == nil {
+		return r
+	}
+	return ref
 }
 
-func (ep *endpoint) closeIdle() { ep.trips.closeIdle() }
-
-// aside is for how long a mirror is left out that could not be reached.
-const aside = 30 * time.Second
-
-// health remembers that a mirror does not answer, so that not every blob has to
-// find out for itself.
-type health struct {
-	mu    sync.Mutex
-	until time.Time
-}
-
-func (h *health) well() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return !time.Now().Before(h.until)
-}
-
-// failed is told how a request to the mirror failed.
-func (h *health) failed(err error) {
-	var d time.Duration
-	switch content.KindOf(err) {
-	case content.ErrNetwork, content.ErrTimeout, content.ErrUnavailable, content.ErrRateLimited:
-		d = aside
-	}
-	if errors.Is(err, errSlow) {
-		d = 10 * aside // to find it out again would take longer than it is left out
-	}
-	if asked, _ := askedToWait(err); asked > 0 {
-		d = min(asked, 10*aside)
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if until := time.Now().Add(d); d > 0 && until.After(h.until) {
-		h.until = until
+// addHeader sets the headers that the configuration has for the host.
+func (ep *endpoint) addHeader(h http.Header) {
+	for name, values := range ep.host.Header {
+		h[http.CanonicalHeaderKey(name)] = append([]string(nil), values...)
 	}
 }
 
-// secrets lists what of the configured headers may be one.
+// secrets lists what of the configured headers may be a secret.
 func (ep *endpoint) secrets() []string {
 	var secrets []string
 	for _, values := range ep.host.Header {
@@ -166,9 +162,325 @@ func (ep *endpoint) secrets() []string {
 	return secrets
 }
 
-// addHeader sets the headers that the configuration wants for the host.
-func (ep *endpoint) addHeader(h http.Header) {
-	for name, values := range ep.host.Header {
-		h[http.CanonicalHeaderKey(name)] = append([]string(nil), values...)
+// penalty is for how long a mirror is not asked that could not be reached.
+const penalty = 30 * time.Second
+
+// well reports whether a mirror may be asked again after it failed.
+func (ep *endpoint) well() bool {
+	ep.mu.Lock()
+	defer ep.mu.Unlock()
+	return !time.Now().Before(ep.leftOut)
+}
+
+// leaveOut leaves a mirror out of the next calls after it failed with err, so that not
+// every blob has to find out again that it does not answer.
+func (ep *endpoint) leaveOut(err error) {
+	var d time.Duration
+	switch content.KindOf(err) {
+	case content.ErrNetwork, content.ErrTimeout, content.ErrUnavailable, content.ErrRateLimited:
+		d = penalty
 	}
+	if errors.Is(err, errSlow) {
+		d = 10 * penalty // to measure it again takes longer than one penalty
+	}
+	if ordered := retryAfterOf(err); ordered > 0 {
+		d = min(ordered, 10*penalty)
+	}
+	ep.mu.Lock()
+	defer ep.mu.Unlock()
+	if until := time.Now().Add(d); d > 0 && until.After(ep.leftOut) {
+		ep.leftOut = until
+	}
+}
+
+const (
+	// reread is for how long a hosts.toml is used before it is read again.
+	reread = 30 * time.Second
+	// maxRegistries is how many registries a Client remembers. The longest idle go first;
+	// those in use stay.
+	maxRegistries = 2048
+	// maxConns is how many idle connections stay open in all. A registry that is in use
+	// keeps its own.
+	maxConns = 256
+	// maxReaders is how many registries' files are read at a time. A file system that
+	// does not answer holds a thread of the system for each of them.
+	maxReaders = 16
+)
+
+// A hostCache has the hosts of each registry, with their connections.
+type hostCache struct {
+	conns atomic.Int64 // open ones, in use and idle
+
+	mu       sync.Mutex
+	byName   map[string]*hostList
+	idle     list.List // of the *hostList that are not in use; the longest idle is first
+	readings map[string]*reading
+	readers  chan struct{} // has an entry for each reading under way
+
+	read func(certsDir, registry string) (Hosts, string, error) // nil: readHosts; for tests
+}
+
+// A hostList is the hosts of one registry: its mirrors in their order, then the registry
+// itself.
+type hostList struct {
+	registry    string
+	hosts       []*endpoint
+	fingerprint string    // of the files that hosts was made from; "" if from none
+	until       time.Time // when to read the files again; zero for never
+
+	// Guarded by hostCache.mu.
+	users int           // calls and bodies that may ask the hosts
+	place *list.Element // in hostCache.idle; nil while it is in use
+	gone  bool          // it has been replaced or forgotten
+}
+
+func (l *hostList) closeIdle() {
+	for _, ep := range l.hosts {
+		ep.closeIdle()
+	}
+}
+
+// hostsFor returns the hosts to ask for the images of a registry. They are in use until
+// release.
+func (c *Client) hostsFor(ctx context.Context, registry string) (*hostList, error) {
+	cache := &c.hosts
+	cache.mu.Lock()
+	if l := cache.byName[registry]; l != nil && (l.until.IsZero() || time.Now().Before(l.until)) {
+		defer cache.mu.Unlock()
+		return cache.use(l), nil
+	}
+	cache.mu.Unlock()
+	hosts, configured := c.Hosts[registry]
+	if configured || c.CertsDir == "" {
+		return c.keepHosts(registry, hosts, "", time.Time{})
+	}
+	// The files are read without the lock, so that a slow file system does not hold up
+	// calls to other registries.
+	r, err := c.readFiles(ctx, registry)
+	if err != nil {
+		return nil, err
+	}
+	return c.keepHosts(registry, r.hosts, r.fingerprint, r.until)
+}
+
+// keepHosts puts the hosts of a registry into the cache, unless there is a list that was
+// made from the same files, and begins to use that list.
+func (c *Client) keepHosts(registry string, hosts Hosts, fingerprint string, until time.Time) (*hostList, error) {
+	cache := &c.hosts
+	var gone []*hostList
+	defer func() { // without the lock
+		for _, l := range gone {
+			l.closeIdle()
+		}
+	}()
+	cache.mu.Lock()
+	defer cache.mu.Unlock()
+	old := cache.byName[registry]
+	if old != nil && old.fingerprint == fingerprint {
+		old.until = until
+		return cache.use(old), nil
+	}
+	endpoints, err := c.newEndpoints(registry, hosts)
+	if err != nil {
+		return nil, fail(content.ErrConfig, registry, err)
+	}
+	if old != nil {
+		gone = append(gone, cache.forget(old))
+	}
+	for len(cache.byName) >= maxRegistries && cache.idle.Len() > 0 {
+		gone = append(gone, cache.forget(cache.idle.Front().Value.(*hostList)))
+	}
+	if cache.byName == nil {
+		cache.byName = map[string]*hostList{}
+	}
+	l := &hostList{registry: registry, hosts: endpoints, fingerprint: fingerprint, until: until}
+	cache.byName[registry] = l
+	return cache.use(l), nil
+}
+
+func (c *Client) newEndpoints(registry string, hosts Hosts) ([]*endpoint, error) {
+	var list []*endpoint
+	for i, h := range hosts.Mirrors {
+		ep, err := c.newEndpoint(registry, h)
+		if err != nil {
+			return nil, fmt.Errorf("mirror %d: %w", i+1, err)
+		}
+		list = append(list, ep)
+	}
+	ep, err := c.newServer(registry, hosts.Server)
+	if err != nil {
+		return nil, fmt.Errorf("server: %w", err)
+	}
+	// Often the registry is in the list as well, with its settings. To ask it again
+	// without them would only hide what it answered.
+	if n := len(list); n > 0 && *list[n-1].base == *ep.base && list[n-1].can(Pull) && list[n-1].can(Resolve) {
+		return list, nil
+	}
+	return append(list, ep), nil
+}
+
+// use marks l as in use. The caller holds the lock.
+func (h *hostCache) use(l *hostList) *hostList {
+	l.users++
+	h.notIdle(l)
+	return l
+}
+
+func (h *hostCache) notIdle(l *hostList) {
+	if l.place != nil {
+		h.idle.Remove(l.place)
+		l.place = nil
+	}
+}
+
+// forget removes l. The caller holds the lock, and closes l's idle connections after it
+// has released the lock.
+func (h *hostCache) forget(l *hostList) *hostList {
+	h.notIdle(l)
+	l.gone = true
+	delete(h.byName, l.registry)
+	return l
+}
+
+// release ends a use of l.
+func (h *hostCache) release(l *hostList) {
+	h.mu.Lock()
+	last := false
+	if l.users--; l.users == 0 {
+		if last = l.gone; !last {
+			l.place = h.idle.PushBack(l)
+		}
+	}
+	h.mu.Unlock()
+	if last {
+		l.closeIdle() // nothing else refers to it
+	}
+	h.trim()
+}
+
+// trim closes idle connections of registries that are not in use, of the longest idle
+// ones first, while there are too many connections.
+func (h *hostCache) trim() {
+	if h.conns.Load() <= maxConns {
+		return
+	}
+	h.mu.Lock()
+	idle := make([]*hostList, 0, h.idle.Len())
+	for at := h.idle.Front(); at != nil; at = at.Next() {
+		idle = append(idle, at.Value.(*hostList))
+	}
+	h.mu.Unlock()
+	for _, l := range idle {
+		if h.conns.Load() <= maxConns {
+			return
+		}
+		l.closeIdle()
+	}
+}
+
+// closeIdle closes the idle connections of all registries.
+func (h *hostCache) closeIdle() {
+	h.mu.Lock()
+	all := make([]*hostList, 0, len(h.byName))
+	for _, l := range h.byName {
+		all = append(all, l)
+	}
+	h.mu.Unlock()
+	for _, l := range all { // closing can take time
+		l.closeIdle()
+	}
+}
+
+// A reading is one read of the files of a registry. All calls that need them wait for it.
+type reading struct {
+	done        chan struct{} // closed at the end; the other fields are set before that
+	hosts       Hosts
+	fingerprint string
+	until       time.Time
+	err         error
+	panicked    *panics.Error
+}
+
+// readFiles reads what CertsDir says about a registry. A caller stops to wait when its
+// context ends, and after the stall time in any case. The reading itself may go on, and
+// the next call waits for the same one: a file system that does not answer must not hold
+// more than one thread for a registry.
+func (c *Client) readFiles(ctx context.Context, registry string) (*reading, error) {
+	limit := time.NewTimer(c.stall())
+	defer limit.Stop()
+	late := func() error {
+		return failf(content.ErrConfig, registry, "CertsDir could not be read within %v: its file system does not answer", c.stall())
+	}
+	r := c.hosts.underWay(registry)
+	if r == nil {
+		select {
+		case c.hosts.readers <- struct{}{}:
+			r = c.beginReading(registry)
+		case <-ctx.Done():
+			return nil, canceled(ctx, registry)
+		case <-limit.C:
+			return nil, late()
+		}
+	}
+	select {
+	case <-r.done:
+		r.panicked.Raise()
+		return r, r.err
+	case <-ctx.Done():
+		return nil, canceled(ctx, registry)
+	case <-limit.C:
+		return nil, late()
+	}
+}
+
+// underWay returns the reading of a registry's files that is under way; nil if there is
+// none.
+func (h *hostCache) underWay(registry string) *reading {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.readers == nil {
+		h.readers = make(chan struct{}, maxReaders)
+	}
+	return h.readings[registry]
+}
+
+// beginReading begins to read a registry's files. The caller has put an entry into
+// readers. If another caller was faster, beginReading returns that one's reading.
+func (c *Client) beginReading(registry string) *reading {
+	h := &c.hosts
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if r := h.readings[registry]; r != nil {
+		<-h.readers
+		return r
+	}
+	r := &reading{done: make(chan struct{})}
+	if h.readings == nil {
+		h.readings = map[string]*reading{}
+	}
+	h.readings[registry] = r
+	go panics.Catch(func() {
+		read := h.read
+		if read == nil {
+			read = func(certsDir, registry string) (Hosts, string, error) {
+				return readHosts(certsDir, registry, c.RootCAs)
+			}
+		}
+		hosts, fingerprint, err := read(c.CertsDir, registry)
+		if errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errNoCertsDir) {
+			err = nil // the configuration says nothing about this registry
+		}
+		if err != nil {
+			err = fail(content.ErrConfig, registry, err)
+		}
+		r.hosts, r.fingerprint, r.err = hosts, fingerprint, err
+	}, func(panicked *panics.Error) {
+		r.panicked, r.until = panicked, time.Now().Add(reread)
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		delete(h.readings, registry)
+		<-h.readers
+		close(r.done)
+	})
+	return r
 }

@@ -34,7 +34,7 @@ func (refusing) RoundTrip(*http.Request) (*http.Response, error) {
 // those in use stay.
 func TestRegistriesAreForgotten(t *testing.T) {
 	c := &Client{Transport: refusing{}, Reconnects: -1}
-	used, err := c.of(t.Context(), "used.example")
+	used, err := c.hostsFor(t.Context(), "used.example")
 	require.NoError(t, err)
 	for i := range 3 * maxRegistries {
 		_, _, err := c.Manifest(t.Context(), mustRef(fmt.Sprintf("r%d.example/app", i)), noCredential, "")
@@ -44,7 +44,7 @@ func TestRegistriesAreForgotten(t *testing.T) {
 			require.Error(t, err)
 		}
 	}
-	e := &c.endpoints
+	e := &c.hosts
 	assert.LessOrEqual(t, len(e.byName), maxRegistries)
 	assert.Equal(t, len(e.byName), e.idle.Len()+1)
 	assert.Same(t, used, e.byName["used.example"])
@@ -54,12 +54,12 @@ func TestRegistriesAreForgotten(t *testing.T) {
 
 	// All in use: none can go.
 	for i := range maxRegistries + 10 {
-		_, err := c.of(t.Context(), fmt.Sprintf("held%d.example", i))
+		_, err := c.hostsFor(t.Context(), fmt.Sprintf("held%d.example", i))
 		require.NoError(t, err)
 	}
 	assert.Equal(t, maxRegistries+11, len(e.byName))
 	e.release(used)
-	_, err = c.of(t.Context(), "one-more.example")
+	_, err = c.hostsFor(t.Context(), "one-more.example")
 	require.NoError(t, err)
 	assert.NotContains(t, e.byName, "used.example")
 }
@@ -72,7 +72,7 @@ func TestBodyKeepsItsRegistry(t *testing.T) {
 	c := &Client{PlainHTTP: []string{host}}
 	body, _, err := c.Blob(t.Context(), mustRef(host+"/app"), noCredential, ocispec.Descriptor{Digest: digest.FromString("hello"), Size: 5}, 0, -1)
 	require.NoError(t, err)
-	k := c.endpoints.byName[host]
+	k := c.hosts.byName[host]
 	assert.Equal(t, 1, k.users)
 	data, err := io.ReadAll(body)
 	require.NoError(t, err)
@@ -85,7 +85,7 @@ func TestBodyKeepsItsRegistry(t *testing.T) {
 	assert.Error(t, err)
 	assert.Zero(t, k.users)
 	c.CloseIdleConnections()
-	assert.Zero(t, c.endpoints.conns.Load())
+	assert.Zero(t, c.hosts.conns.Load())
 }
 
 // TestIdleConnectionsAreBounded: in all, over many registries; one that was asked
@@ -119,10 +119,10 @@ func TestIdleConnectionsAreBounded(t *testing.T) {
 	_, _, err := c.Manifest(t.Context(), mustRef(fmt.Sprintf("r%d.example/app", registries-2)), noCredential, "")
 	require.ErrorIs(t, err, content.ErrNotFound)
 	assert.Equal(t, 1, dials[fmt.Sprintf("r%d.example:80", registries-2)], "connections in use lately are kept")
-	assert.LessOrEqual(t, c.endpoints.conns.Load(), int64(maxConns)+2)
+	assert.LessOrEqual(t, c.hosts.conns.Load(), int64(maxConns)+2)
 	assert.Eventually(t, func() bool { return open.Load() <= maxConns+2 }, 10*time.Second, 10*time.Millisecond, "and closed")
 	c.CloseIdleConnections()
-	assert.Zero(t, c.endpoints.conns.Load())
+	assert.Zero(t, c.hosts.conns.Load())
 }
 
 // TestHungFilesHoldNoCall: a file system that does not answer holds no call past its
@@ -134,7 +134,7 @@ func TestHungFilesHoldNoCall(t *testing.T) {
 		var mu sync.Mutex
 		readers := map[string]int{}
 		c := &Client{CertsDir: "/certs.d", Transport: refusing{}, Reconnects: -1}
-		c.endpoints.read = func(_, registry string) (Hosts, string, error) {
+		c.hosts.read = func(_, registry string) (Hosts, string, error) {
 			mu.Lock()
 			readers[registry]++
 			mu.Unlock()
@@ -176,7 +176,7 @@ func TestHungFilesHoldNoCall(t *testing.T) {
 		close(hung)
 		synctest.Wait()
 		assert.ErrorIs(t, ask(t.Context(), "hung.example"), content.ErrNetwork, "it answers again")
-		assert.Empty(t, c.endpoints.readings)
+		assert.Empty(t, c.hosts.readings)
 	})
 }
 

@@ -16,8 +16,8 @@ import (
 	"github.com/pullkit/pullkit/puller/content"
 )
 
-// A StatusError is an answer whose status says that what was asked for is not
-// to be had. Its texts hold no secrets, no control characters and no more than
+// A StatusError is an answer whose status says that the server does not give what was
+// asked for. Its texts hold no secrets, no control characters and no more than
 // 1 KiB each. Errors of a Client wrap it in a *content.Error.
 type StatusError struct {
 	Method string
@@ -27,7 +27,7 @@ type StatusError struct {
 	// RetryAfter is how long the server asks to wait; 0 if it does not.
 	RetryAfter time.Duration
 
-	passwordRefused bool // it is a 401 to a password
+	passwordRefused bool // it is a 401 in answer to a password
 }
 
 // A Code is one reason that a server gives for a refusal. At least one field is set.
@@ -55,6 +55,20 @@ func (e *StatusError) Error() string {
 		b.WriteString([]string{": ", "; "}[min(i, 1)] + c.String())
 	}
 	return redact.Text(b.String())
+}
+
+// StatusCode returns the HTTP status. Package puller reads it for the attempts
+// that it lists.
+func (e *StatusError) StatusCode() int { return e.Status }
+
+// ErrorCodes returns the registry's codes without their messages. Package puller
+// reads them for the attempts that it lists.
+func (e *StatusError) ErrorCodes() []string {
+	var codes []string
+	for _, c := range e.Codes {
+		codes = append(codes, c.Code)
+	}
+	return codes
 }
 
 // has reports whether the registry gave the code.
@@ -98,16 +112,17 @@ func kindOfStatus(e *StatusError) content.Kind {
 	return content.ErrStatus
 }
 
-// A redacted error shows its cause's text made fit for logs.
-type redacted struct {
+// A described error has a text of its own: that of its cause without secrets, or another
+// one that says more.
+type described struct {
 	text string
-	err  error
+	err  error // the cause
 }
 
-func (e *redacted) Error() string { return e.text }
-func (e *redacted) Unwrap() error { return e.err }
+func (e *described) Error() string { return e.text }
+func (e *described) Unwrap() error { return e.err }
 
-// fail makes the error of a host; cause may quote what strangers sent.
+// fail makes the error of a host. cause may quote what strangers sent.
 func fail(kind content.Kind, host string, cause error, secrets ...string) *content.Error {
 	e := &content.Error{Kind: kind, Host: redact.Text(host, secrets...)}
 	if cause == nil {
@@ -117,7 +132,7 @@ func fail(kind content.Kind, host string, cause error, secrets ...string) *conte
 	if errors.As(cause, &status) {
 		e.RetryAfter = status.RetryAfter
 	}
-	e.Err = &redacted{redact.Text(cause.Error(), secrets...), cause}
+	e.Err = &described{redact.Text(cause.Error(), secrets...), cause}
 	return e
 }
 
@@ -131,8 +146,8 @@ func quote(s string, n int, secrets []string) string {
 	return redact.Quote(redact.Secrets(s, secrets...), n)
 }
 
-// quoteURL quotes a text that should be a URL and is not. Its query and user info
-// are masked, because such a text may be a signed URL with a fault in it.
+// quoteURL quotes a text that should be a URL and is not. Its query and user info are
+// masked, because the text may be a signed URL with a fault in it.
 func quoteURL(s string, secrets []string) string {
 	s, _, query := strings.Cut(s, "?")
 	if scheme, rest, ok := strings.Cut(s, "://"); ok {
@@ -146,7 +161,7 @@ func quoteURL(s string, secrets []string) string {
 	return quote(s, 200, secrets)
 }
 
-// fail makes the error of an answer. What its request carried is no more in it.
+// fail makes the error of an answer, without the secrets of its request.
 func (a *answer) fail(kind content.Kind, cause error) *content.Error {
 	return fail(kind, a.host, cause, a.secrets...)
 }
@@ -155,15 +170,7 @@ func (a *answer) failf(kind content.Kind, format string, args ...any) *content.E
 	return a.fail(kind, fmt.Errorf(format, args...))
 }
 
-// errStalled is the cause with which a request is cut that brings nothing.
-var errStalled = errors.New("nothing came for too long")
-
-// A forbiddenError says that an answer led to where a registry may not lead.
-type forbiddenError struct{ why string }
-
-func (e *forbiddenError) Error() string { return e.why }
-
-// failTrip names why a request got no answer.
+// failTrip is the error of a request that got no answer.
 func failTrip(ctx context.Context, host string, err error, secrets []string) error {
 	switch {
 	case errors.Is(context.Cause(ctx), errStalled):
@@ -171,9 +178,9 @@ func failTrip(ctx context.Context, host string, err error, secrets []string) err
 	case ctx.Err() != nil:
 		return canceled(ctx, redact.Secrets(host, secrets...))
 	}
-	var forbidden *forbiddenError
-	if errors.As(err, &forbidden) {
-		return fail(content.ErrForbiddenURL, host, forbidden, secrets...)
+	var refused *content.Error
+	if errors.As(err, &refused) && refused.Kind == content.ErrForbiddenURL { // see forbidden
+		return fail(refused.Kind, host, refused.Err, secrets...)
 	}
 	if isTLS(err) {
 		return fail(content.ErrTLS, host, err, secrets...)
@@ -214,10 +221,82 @@ func isTLS(err error) bool {
 	return err != nil && strings.HasPrefix(err.Error(), "tls: ")
 }
 
-// early is how an end that comes too soon looks to the caller.
-func early(err error) error {
+// tooEarly is what the caller gets for an end that comes too early.
+func tooEarly(err error) error {
 	if err == nil || errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
 	}
 	return err
+}
+
+// advise adds to the error of a request to the host itself, which got no answer, what
+// the user can do about it.
+func (ep *endpoint) advise(err error) error {
+	advice := ""
+	var dns *net.DNSError
+	switch {
+	case errors.As(err, new(tls.RecordHeaderError)) && ep.withURL:
+		advice = "if it speaks plain http, write http:// in its URL"
+	case errors.As(err, new(tls.RecordHeaderError)):
+		advice = "if it speaks plain http, list it in Client.PlainHTTP"
+	case errors.As(err, &dns) && strings.EqualFold(dns.Name, ep.registry) && onlyByCase(ep.registry):
+		advice = fmt.Sprintf("%.100q was taken for a registry because of its upper-case letter; if it is none, write the name in lower case", ep.registry)
+	}
+	if advice == "" {
+		return err
+	}
+	return fmt.Errorf("%w; %s", err, advice)
+}
+
+// onlyByCase reports whether an upper-case letter alone makes the part of a name before
+// the first slash a registry.
+func onlyByCase(registry string) bool {
+	return !strings.ContainsAny(registry, ".:") && !strings.EqualFold(registry, "localhost") && registry != strings.ToLower(registry)
+}
+
+// noSuchHost reports whether err says that a name does not exist, and not that no
+// resolver could be asked.
+func noSuchHost(err error) bool {
+	var dns *net.DNSError
+	return errors.As(err, &dns) && dns.IsNotFound && !dns.IsTemporary && !dns.IsTimeout
+}
+
+// fieldValue reports whether a header can carry v (RFC 9110, section 5.5). The Client
+// checks this itself, because the error that net/http has for it looks like one of the
+// network.
+func fieldValue(v string) bool {
+	for i := range len(v) {
+		if c := v[i]; c < ' ' && c != '\t' || c == 0x7f {
+			return false
+		}
+	}
+	return true
+}
+
+// fieldName reports whether a header can have the name (RFC 9110, section 5.1).
+func fieldName(name string) bool {
+	for i := range len(name) {
+		c := name[i]
+		letter := 'a' <= c|0x20 && c|0x20 <= 'z'
+		if !letter && (c < '0' || c > '9') && !strings.ContainsRune("!#$%&'*+-.^_`|~", rune(c)) {
+			return false
+		}
+	}
+	return name != ""
+}
+
+// checkHeader checks headers that a configuration sets. The error does not show
+// values, which may be secrets.
+func checkHeader(h http.Header) error {
+	for name, values := range h {
+		if !fieldName(name) {
+			return fmt.Errorf("header %.80q has a name that no header can have", name)
+		}
+		for _, v := range values {
+			if !fieldValue(v) {
+				return fmt.Errorf("header %.80q has characters that no header can carry", name)
+			}
+		}
+	}
+	return nil
 }

@@ -1,23 +1,39 @@
 package registry
 
 import (
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/hex"
+	"errors"
 	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"maps"
 	"net/http"
 	"net/url"
+	"os"
 	"path"
+	"path/filepath"
+	"slices"
 	"strings"
 	"time"
+
+	"github.com/pelletier/go-toml/v2"
+	"github.com/pelletier/go-toml/v2/unstable"
+
+	"github.com/pullkit/pullkit/internal/redact"
+	"github.com/pullkit/pullkit/internal/regular"
 )
 
-// Hosts says where the images of one registry are asked for: first its mirrors
-// in their order, then the registry itself. It says what a hosts.toml file of
-// containerd says.
+// Hosts are the servers that are asked for the images of one registry: first its mirrors
+// in their order, then the registry itself. They have the same settings as a hosts.toml
+// file of containerd.
 type Hosts struct {
 	Mirrors []Host
-	// Server is the registry itself. With URL "" it is the https origin that the
-	// registry's name tells.
+	// Server is the registry itself. With URL "" it is at the https origin of the
+	// registry's name.
 	Server Host
 }
 
@@ -52,8 +68,8 @@ const (
 	Pull Capability = 1 << iota
 	// Resolve is what a tag points to: what it says is believed.
 	Resolve
-	// other stands for what is no business of a puller, so that a host that may
-	// be asked nothing else is not taken for one that may be asked all.
+	// other stands for the capabilities that a puller does not need, so that a host that
+	// has no other ones is not taken for a host without limits.
 	other
 )
 
@@ -69,7 +85,7 @@ func (h Host) base() (*url.URL, error) {
 	u, err := url.Parse(raw)
 	switch {
 	case err != nil || u.Host == "" || u.Hostname() == "":
-		return nil, fmt.Errorf("host %.200q is no URL", h.URL)
+		return nil, fmt.Errorf("host %.200q is not a URL", h.URL)
 	case u.User != nil:
 		return nil, fmt.Errorf("host %q: a URL with user info is not taken; credentials of mirrors come from a keyring", u.Host)
 	case u.RawQuery != "" || u.Fragment != "":
@@ -86,16 +102,16 @@ func (h Host) base() (*url.URL, error) {
 	return &url.URL{Scheme: u.Scheme, Host: host, Path: p}, nil
 }
 
-// Docker Hub's name in image names, where its images are, and a second name of that
-// host that people have in their files.
+// Docker Hub's name in image names, the host that has its images, and a second name of
+// that host that users have in their files.
 const (
 	hubName  = "docker.io"
 	hubHost  = "registry-1.docker.io"
 	hubAlias = "index.docker.io"
 )
 
-// serves reports whether base is where the images of a registry are by its name: at
-// its host and port, or at one of Docker Hub's for docker.io.
+// serves reports whether base is at the host and port of a registry's name, or at one of
+// Docker Hub's for docker.io.
 func serves(base *url.URL, registry string) bool {
 	names := []string{registry}
 	if registry == hubName {
@@ -107,4 +123,439 @@ func serves(base *url.URL, registry string) bool {
 		}
 	}
 	return false
+}
+
+const (
+	// maxConfigFile bounds hosts.toml and each of the files it names.
+	maxConfigFile = 1 << 20
+	// maxConfigFiles bounds all of them together.
+	maxConfigFiles = 16 << 20
+	// maxCertsDir is how many files a directory in Docker's form may have.
+	maxCertsDir = 4096
+)
+
+// ReadHosts reads what a directory in the form of containerd's certs.d says of
+// a registry: the hosts.toml of the first directory there is of
+//
+//	certsDir/registry.example_5000_
+//	certsDir/registry.example:5000
+//	certsDir/_default
+//
+// certsDir may be a list of such directories, split as the system splits paths
+// ("/etc/containerd/certs.d:/etc/docker/certs.d"). The first one that has a directory
+// for the registry counts, as in containerd; those that do not exist are passed over.
+//
+// A directory without a hosts.toml is read as Docker's: *.crt are authorities,
+// *.cert and *.key are certificates to show. The error wraps fs.ErrNotExist if
+// there is no such directory.
+//
+// All of containerd's settings are understood: server, the host tables in their
+// order, capabilities, ca, client, header, skip_verify, override_path and
+// dial_timeout. Relative paths start at the directory. Authorities are added to
+// the system's. Unknown keys are ignored, as there, and so are capabilities and
+// override_path outside of the host tables where the file names no server.
+// "https://docker.io" and "https://index.docker.io" stand for the host of Docker Hub.
+//
+// Only regular files are read, of at most 1 MiB each and 16 MiB in all.
+func ReadHosts(certsDir, registry string) (Hosts, error) {
+	hosts, _, err := readHosts(certsDir, registry, nil)
+	return hosts, err
+}
+
+// errNoCertsDir says that none of the directories exists that the caller named. That is a
+// mistake: a directory without mirrors can be empty.
+var errNoCertsDir = fmt.Errorf("the directory does not exist: %w", fs.ErrNotExist)
+
+// readHosts also returns a fingerprint of all files that it read, and adds authorities to
+// base; nil means the system's.
+func readHosts(certsDir, registry string, base *x509.CertPool) (Hosts, string, error) {
+	there := 0
+	for _, root := range filepath.SplitList(certsDir) {
+		if root == "" {
+			continue
+		}
+		info, err := os.Stat(root)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			continue
+		case err != nil:
+			return Hosts{}, "", fmt.Errorf("CertsDir: %w", err)
+		case !info.IsDir():
+			return Hosts{}, "", fmt.Errorf("CertsDir: %q is not a directory", root)
+		}
+		there++
+		dir, err := hostDir(root, registry)
+		if err != nil {
+			return Hosts{}, "", err
+		}
+		if dir == "" {
+			continue
+		}
+		r := hostsReader{dir: dir, base: base, sum: sha256.New()}
+		hosts, err := r.read()
+		if err != nil {
+			// Not %w: a file that is missing here must not look like a registry without
+			// a configuration.
+			return Hosts{}, "", fmt.Errorf("%s: %s", dir, err.Error())
+		}
+		return hosts, hex.EncodeToString(r.sum.Sum(nil)), nil
+	}
+	if there == 0 {
+		return Hosts{}, "", fmt.Errorf("CertsDir %.200q: %w", certsDir, errNoCertsDir)
+	}
+	return Hosts{}, "", fmt.Errorf("%s has no directory for %q: %w", certsDir, registry, fs.ErrNotExist)
+}
+
+// hostDir returns the directory for a registry below root; "" if there is none.
+func hostDir(root, registry string) (string, error) {
+	for _, name := range []string{portName(registry), registry, "_default"} {
+		if !filepath.IsLocal(name) || strings.ContainsAny(name, `/\`) {
+			continue
+		}
+		dir := filepath.Join(root, name)
+		info, err := os.Stat(dir)
+		if errors.Is(err, fs.ErrNotExist) || err == nil && !info.IsDir() {
+			continue
+		}
+		return dir, err
+	}
+	return "", nil
+}
+
+// portName writes host:port so that it can be a file's name everywhere.
+func portName(registry string) string {
+	if i := strings.LastIndexByte(registry, ':'); i > 0 {
+		return registry[:i] + "_" + registry[i+1:] + "_"
+	}
+	return registry
+}
+
+// A hostsReader reads one directory.
+type hostsReader struct {
+	dir  string
+	base *x509.CertPool
+	sum  hash.Hash
+	size int // of all files so far
+}
+
+// hostTable is what a hosts.toml says of one host.
+type hostTable struct {
+	Capabilities []string       `toml:"capabilities"`
+	CA           any            `toml:"ca"`
+	Client       any            `toml:"client"`
+	Header       map[string]any `toml:"header"`
+	SkipVerify   bool           `toml:"skip_verify"`
+	OverridePath bool           `toml:"override_path"`
+	DialTimeout  string         `toml:"dial_timeout"`
+}
+
+func (r *hostsReader) read() (Hosts, error) {
+	data, err := r.file("hosts.toml")
+	if errors.Is(err, fs.ErrNotExist) {
+		server, err := r.dockerCerts()
+		return Hosts{Server: server}, err
+	}
+	if err != nil {
+		return Hosts{}, err
+	}
+	var doc struct {
+		Server string               `toml:"server"`
+		Host   map[string]hostTable `toml:"host"`
+		hostTable
+	}
+	if err := toml.Unmarshal(data, &doc); err != nil {
+		return Hosts{}, tomlError(err)
+	}
+	var hosts Hosts
+	if doc.Server == "" {
+		// The file does not say where the registry is, so its path and capabilities do
+		// not count. containerd ignores these two as well, and takes the others: ca,
+		// client, header, skip_verify and dial_timeout.
+		doc.OverridePath = false
+		if _, err := capabilities(doc.Capabilities); err != nil {
+			return Hosts{}, fmt.Errorf("server: %w", err)
+		}
+		doc.Capabilities = nil
+	}
+	if hosts.Server, err = r.host(doc.Server, doc.hostTable); err != nil {
+		return Hosts{}, fmt.Errorf("server: %w", err)
+	}
+	for _, url := range hostOrder(data, doc.Host) {
+		h, err := r.host(url, doc.Host[url])
+		if err != nil {
+			return Hosts{}, fmt.Errorf("host %.200q: %w", url, err)
+		}
+		if _, err := h.base(); err != nil {
+			return Hosts{}, err
+		}
+		hosts.Mirrors = append(hosts.Mirrors, h)
+	}
+	return hosts, nil
+}
+
+// tomlError says where a file is wrong. It does not show the line, because headers may
+// be secrets.
+func tomlError(err error) error {
+	var decode *toml.DecodeError
+	if errors.As(err, &decode) {
+		line, column := decode.Position()
+		return fmt.Errorf("hosts.toml, line %d, column %d: cannot be read as TOML of this form", line, column)
+	}
+	return errors.New("hosts.toml: " + redact.Text(err.Error()))
+}
+
+// host returns the Host that a table describes.
+func (r *hostsReader) host(url string, t hostTable) (Host, error) {
+	can, err := capabilities(t.Capabilities)
+	if err != nil {
+		return Host{}, err
+	}
+	h := Host{URL: url, Capabilities: can, SkipVerify: t.SkipVerify, OverridePath: t.OverridePath}
+	if t.DialTimeout != "" {
+		if h.DialTimeout, err = time.ParseDuration(t.DialTimeout); err != nil || h.DialTimeout < 0 {
+			return Host{}, fmt.Errorf("dial_timeout %.40q is not a duration", t.DialTimeout)
+		}
+	}
+	if h.Header, err = headers(t.Header); err != nil {
+		return Host{}, err
+	}
+	cas, err := stringList(t.CA)
+	if err != nil {
+		return Host{}, fmt.Errorf("ca: %w", err)
+	}
+	if h.RootCAs, err = r.pool(cas); err != nil {
+		return Host{}, err
+	}
+	h.Certificates, err = r.clients(t.Client)
+	return h, err
+}
+
+// capabilities adds up what a host may be asked; zero if the list is empty.
+func capabilities(names []string) (can Capability, err error) {
+	for _, name := range names {
+		switch strings.ToLower(name) {
+		case "pull":
+			can |= Pull
+		case "resolve":
+			can |= Resolve
+		case "push", "referrers":
+			can |= other
+		default:
+			return 0, fmt.Errorf("unknown capability %.40q", name)
+		}
+	}
+	return can, nil
+}
+
+// stringList reads "a" and ["a", "b"].
+func stringList(v any) ([]string, error) {
+	switch v := v.(type) {
+	case nil:
+		return nil, nil
+	case string:
+		return []string{v}, nil
+	case []any:
+		var list []string
+		for _, item := range v {
+			s, ok := item.(string)
+			if !ok {
+				return nil, fmt.Errorf("want strings, have %T", item)
+			}
+			list = append(list, s)
+		}
+		return list, nil
+	}
+	return nil, fmt.Errorf("want a string or an array of strings, have %T", v)
+}
+
+func headers(table map[string]any) (http.Header, error) {
+	var h http.Header
+	for name, v := range table {
+		values, err := stringList(v)
+		if err != nil {
+			return nil, fmt.Errorf("header %.80q: %w", name, err)
+		}
+		if h == nil {
+			h = http.Header{}
+		}
+		for _, value := range values {
+			h.Add(name, value)
+		}
+	}
+	return h, checkHeader(h)
+}
+
+// clients reads "a.pem", ["a.pem", "b.pem"] and [["a.cert", "a.key"], ["b.pem", ""]].
+func (r *hostsReader) clients(v any) ([]tls.Certificate, error) {
+	var pairs [][]string
+	if list, ok := v.([]any); ok {
+		for _, item := range list {
+			pair, err := stringList(item)
+			if err != nil || len(pair) == 0 || len(pair) > 2 {
+				return nil, errors.New("client: want files, or pairs of a certificate and its key")
+			}
+			pairs = append(pairs, pair)
+		}
+	} else if one, err := stringList(v); err != nil {
+		return nil, fmt.Errorf("client: %w", err)
+	} else if len(one) > 0 {
+		pairs = [][]string{one}
+	}
+	var certs []tls.Certificate
+	for _, pair := range pairs {
+		key := pair[0]
+		if len(pair) == 2 && pair[1] != "" {
+			key = pair[1]
+		}
+		cert, err := r.keyPair(pair[0], key)
+		if err != nil {
+			return nil, err
+		}
+		certs = append(certs, cert)
+	}
+	return certs, nil
+}
+
+func (r *hostsReader) keyPair(certFile, keyFile string) (tls.Certificate, error) {
+	cert, err := r.file(certFile)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	key, err := r.file(keyFile)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	pair, err := tls.X509KeyPair(cert, key)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("%s and %s: %w", certFile, keyFile, err)
+	}
+	return pair, nil
+}
+
+// pool adds authorities to the base; nil if there are none to add.
+func (r *hostsReader) pool(files []string) (*x509.CertPool, error) {
+	if len(files) == 0 {
+		return nil, nil
+	}
+	pool := r.base
+	if pool == nil {
+		var err error
+		if pool, err = x509.SystemCertPool(); err != nil {
+			pool = x509.NewCertPool()
+		}
+	} else {
+		pool = pool.Clone()
+	}
+	for _, name := range files {
+		data, err := r.file(name)
+		if err != nil {
+			return nil, err
+		}
+		if !pool.AppendCertsFromPEM(data) {
+			return nil, fmt.Errorf("%s holds no certificate", name)
+		}
+	}
+	return pool, nil
+}
+
+// dockerCerts reads a directory as Docker lays it out.
+func (r *hostsReader) dockerCerts() (Host, error) {
+	dir, err := os.Open(r.dir)
+	if err != nil {
+		return Host{}, err
+	}
+	defer dir.Close()
+	entries, err := dir.ReadDir(maxCertsDir + 1)
+	if err != nil && err != io.EOF {
+		return Host{}, err
+	}
+	if len(entries) > maxCertsDir {
+		return Host{}, fmt.Errorf("it has more than %d files", maxCertsDir)
+	}
+	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
+	var h Host
+	var cas []string
+	for _, e := range entries {
+		name := e.Name()
+		switch filepath.Ext(name) {
+		case ".crt":
+			cas = append(cas, name)
+		case ".cert":
+			cert, err := r.keyPair(name, strings.TrimSuffix(name, ".cert")+".key")
+			if err != nil {
+				return Host{}, err
+			}
+			h.Certificates = append(h.Certificates, cert)
+		}
+	}
+	h.RootCAs, err = r.pool(slices.Sorted(slices.Values(cas)))
+	return h, err
+}
+
+// file reads a file and adds it to the fingerprint.
+func (r *hostsReader) file(name string) ([]byte, error) {
+	if !filepath.IsAbs(name) {
+		name = filepath.Join(r.dir, name)
+	}
+	data, _, err := regular.ReadFile(name, maxConfigFile)
+	switch {
+	case errors.Is(err, regular.ErrTooLarge):
+		return nil, fmt.Errorf("%s is larger than %d bytes", name, maxConfigFile)
+	case errors.Is(err, regular.ErrNotRegular):
+		return nil, fmt.Errorf("%s %w", name, err)
+	case err != nil:
+		return nil, err
+	}
+	if r.size += len(data); r.size > maxConfigFiles {
+		return nil, fmt.Errorf("the files that hosts.toml names have more than %d bytes in all", maxConfigFiles)
+	}
+	fmt.Fprintf(r.sum, "%q %d ", name, len(data))
+	r.sum.Write(data)
+	return data, nil
+}
+
+// hostOrder lists the hosts of a hosts.toml in the order of the file, which is the order
+// to ask them in. A decoded map does not have it.
+func hostOrder(data []byte, hosts map[string]hostTable) []string {
+	var order []string
+	note := func(key []string) {
+		if len(key) < 2 || key[0] != "host" || slices.Contains(order, key[1]) {
+			return
+		}
+		if _, ok := hosts[key[1]]; ok {
+			order = append(order, key[1])
+		}
+	}
+	var p unstable.Parser
+	p.Reset(data)
+	var table []string
+	for p.NextExpression() {
+		e := p.Expression()
+		switch e.Kind {
+		case unstable.Table, unstable.ArrayTable:
+			table = keyOf(e)
+			note(table)
+		case unstable.KeyValue:
+			key := append(slices.Clip(table), keyOf(e)...)
+			note(key)
+			if len(key) == 1 && e.Value().Kind == unstable.InlineTable {
+				for it := e.Value().Children(); it.Next(); {
+					note(append(slices.Clip(key), keyOf(it.Node())...))
+				}
+			}
+		}
+	}
+	// Hosts written in a way that is not handled above still get an order.
+	for _, url := range slices.Sorted(maps.Keys(hosts)) {
+		note([]string{"host", url})
+	}
+	return order
+}
+
+func keyOf(n *unstable.Node) []string {
+	var key []string
+	for it := n.Key(); it.Next(); {
+		key = append(key, string(it.Node().Data))
+	}
+	return key
 }

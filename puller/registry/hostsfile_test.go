@@ -19,12 +19,12 @@ import (
 
 // listOf is the hosts of a registry, not in use.
 func listOf(t *testing.T, c *Client, registry string) ([]*endpoint, error) {
-	k, err := c.of(t.Context(), registry)
+	k, err := c.hostsFor(t.Context(), registry)
 	if err != nil {
 		return nil, err
 	}
-	c.endpoints.release(k)
-	return k.list, nil
+	c.hosts.release(k)
+	return k.hosts, nil
 }
 
 // certsDir writes files below a certs.d directory.
@@ -77,7 +77,7 @@ unknown_key = 1
 	require.NoError(t, err)
 	var urls []string
 	for _, ep := range list {
-		urls = append(urls, ep.url(ep.scheme(), "team/app", "manifests", "v1").String())
+		urls = append(urls, ep.url(ep.base.Scheme, "team/app", "manifests", "v1").String())
 	}
 	assert.Equal(t, []string{"https://z.example/v2/team/app/manifests/v1?ns=reg.example%3A5000", "http://a.example:5001/proxy/team/app/manifests/v1?ns=reg.example%3A5000",
 		"https://m.example/v2/team/app/manifests/v1?ns=reg.example%3A5000", "https://reg.example:5000/v2/team/app/manifests/v1"}, urls)
@@ -198,13 +198,13 @@ func TestHostsReread(t *testing.T) {
 	require.NoError(t, err)
 	assert.Same(t, first[0], again[0])
 
-	c.endpoints.byName["reg.example"].until = time.Now() // half a minute goes by
+	c.hosts.byName["reg.example"].until = time.Now() // half a minute goes by
 	again, err = listOf(t, c, "reg.example")
 	require.NoError(t, err)
 	assert.Same(t, first[0], again[0], "nothing has changed")
 
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "reg.example", "hosts.toml"), []byte(`server = "https://two.example"`), 0o600))
-	c.endpoints.byName["reg.example"].until = time.Now()
+	c.hosts.byName["reg.example"].until = time.Now()
 	again, err = listOf(t, c, "reg.example")
 	require.NoError(t, err)
 	assert.Equal(t, "two.example", again[0].base.Host)
@@ -232,7 +232,7 @@ func TestServer(t *testing.T) {
 		list, err := listOf(t, c, tt.registry)
 		require.NoError(t, err)
 		require.Len(t, list, 1)
-		assert.Equal(t, tt.want, list[0].url(list[0].scheme(), "app", "blobs", "x").String())
+		assert.Equal(t, tt.want, list[0].url(list[0].base.Scheme, "app", "blobs", "x").String())
 		assert.Equal(t, tt.mirror, list[0].mirror, tt.want)
 		assert.Equal(t, tt.hosts.Server.SkipVerify, list[0].host.SkipVerify)
 	}

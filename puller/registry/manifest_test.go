@@ -2,6 +2,7 @@ package registry_test
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/pullkit/pullkit/index"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/puller/registry"
 	"github.com/pullkit/pullkit/reference"
@@ -38,7 +40,27 @@ const (
 	dockerType   = "application/vnd.docker.distribution.manifest.v2+json"
 )
 
+// parsed gets a document as package transfer does: index.Parse judges what the Client
+// got, by the name that the server has for it.
+func parsed(t *testing.T, c *registry.Client, ref string) (ocispec.Descriptor, []byte, error) {
+	desc, body, err := c.Manifest(t.Context(), reference.MustParse(ref), nobody, "")
+	if err != nil {
+		assert.Nil(t, body)
+		assert.Zero(t, desc)
+		return desc, body, err
+	}
+	doc, err := index.Parse(desc.MediaType, body)
+	var invalid *index.InvalidError
+	if errors.As(err, &invalid) {
+		return desc, body, content.Kind(invalid.Rule)
+	}
+	require.NoError(t, err)
+	desc.MediaType = doc.MediaType
+	return desc, body, nil
+}
+
 func TestManifests(t *testing.T) {
+	const layers = `{"schemaVersion":2,"config":{"digest":"sha256:0000000000000000000000000000000000000000000000000000000000000000"},"layers":[]`
 	const wrong = "sha256:3333333333333333333333333333333333333333333333333333333333333333"
 	large := `{"schemaVersion":2,"x":"` + strings.Repeat("x", 4<<20) + `"}`
 	for _, tt := range []struct {
@@ -51,19 +73,21 @@ func TestManifests(t *testing.T) {
 		{"index", "app:v1", says(manifestText, "Content-Type", indexType), "", indexType},
 		{"type with parameters", "app:v1", says(manifestText, "Content-Type", indexType+"; charset=utf-8"), "", indexType},
 		{"vague type", "app:v1", says(manifestText, "Content-Type", "application/json"), "", indexType},
-		{"type of the answer alone", "app:v1", says(`{"layers":[]}`, "Content-Type", dockerType), "", dockerType},
+		{"type of the answer alone", "app:v1", says(layers+`}`, "Content-Type", dockerType), "", dockerType},
 		{"no type at all: an index by its members", "app:v1", says(`{"manifests":[]}`, "Content-Type", "text/plain"), "", indexType},
-		{"no type at all: a manifest", "app:v1", says(`{"config":{}}`, "Content-Type", "text/plain"), "", manifestType},
-		{"no type at all: both", "app:v1", says(`{"manifests":[],"layers":[]}`, "Content-Type", "text/plain"), content.ErrBadManifest, ""},
+		{"no type at all: a manifest", "app:v1", says(layers+`}`, "Content-Type", "text/plain"), "", manifestType},
+		{"no type at all: both", "app:v1", says(`{"manifests":[],"layers":[]}`, "Content-Type", "text/plain"), content.ErrBadIndex, ""},
 		{"Docker's type for OCI's index", "app:v1", says(manifestText, "Content-Type", "application/vnd.docker.distribution.manifest.list.v2+json"), "", indexType},
-		{"OCI's type for Docker's manifest", "app:v1", says(`{"mediaType":"`+dockerType+`","layers":[]}`, "Content-Type", manifestType), "", dockerType},
+		{"OCI's type for Docker's manifest", "app:v1", says(layers+`,"mediaType":"`+dockerType+`"}`, "Content-Type", manifestType), "", dockerType},
 		{"Docker's type of the other class", "app:v1", says(manifestText, "Content-Type", dockerType), content.ErrBadManifest, ""},
 		{"types disagree", "app:v1", says(manifestText, "Content-Type", manifestType), content.ErrBadManifest, ""},
 		{"schema 1", "app:v1", says(`{"schemaVersion":1}`, "Content-Type", "application/vnd.docker.distribution.manifest.v1+prettyjws"), content.ErrMediaType, ""},
 		{"captive portal", "app:v1", says("<html>", "Content-Type", "text/html"), content.ErrBadManifest, ""},
 		{"empty", "app:v1", says("", "Content-Type", indexType), content.ErrBadManifest, ""},
 		{"two documents", "app:v1", says(manifestText+manifestText, "Content-Type", indexType), content.ErrBadManifest, ""},
-		{"mediaType twice", "app:v1", says(`{"mediaType":"a","mediaType":"b"}`, "Content-Type", indexType), content.ErrBadManifest, ""},
+		{"mediaType twice", "app:v1", says(`{"mediaType":"a","mediaType":"b"}`, "Content-Type", indexType), content.ErrBadIndex, ""},
+		{"a page's type for an index", "app:v1", says(manifestText, "Content-Type", "text/html"), "", indexType},
+		{"a type of something else", "app:v1", says(`{}`, "Content-Type", "text/html"), content.ErrMediaType, ""},
 		{"too large", "app:v1", says(large, "Content-Type", indexType), content.ErrTooLarge, ""},
 		{"packed", "app:v1", says("x", "Content-Type", indexType, "Content-Encoding", "gzip"), content.ErrContentEncoding, ""},
 		{"told digest", "app:v1", says(manifestText, "Content-Type", indexType, "Docker-Content-Digest", string(digestOf(manifestText))), "", indexType},
@@ -77,12 +101,10 @@ func TestManifests(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newWorld(map[string]http.HandlerFunc{"https://reg.example": tt.answer})
-			desc, body, err := (&registry.Client{Transport: w}).Manifest(t.Context(), reference.MustParse("reg.example/"+tt.ref), nobody, "")
+			desc, body, err := parsed(t, &registry.Client{Transport: w}, "reg.example/"+tt.ref)
 			assert.Len(t, w.asked(), 1)
 			if tt.kind != "" {
 				assert.ErrorIs(t, err, tt.kind)
-				assert.Nil(t, body)
-				assert.Zero(t, desc)
 				return
 			}
 			require.NoError(t, err)
@@ -99,15 +121,14 @@ func TestNoManifests(t *testing.T) {
 		body, named string
 		want        string
 	}{
-		{"app:v1", "<html>", "text/html", `bad manifest: bad JSON: want an object at byte 0 (the server calls it "text/html")`},
-		{"app:v1", "<html>", "Text/HTML; charset=utf-8", `bad manifest: bad JSON: want an object at byte 0 (the server calls it "text/html")`},
-		{"app:v1", "[]", "application/json", `bad manifest: wrong type: want an object, found an array at byte 0 (the server calls it "application/json")`},
-		{"app:v1", "<html>", "", `bad manifest: bad JSON: want an object at byte 0`},
-		{"app:v1", "", indexType, `bad manifest: bad JSON: the document ends early at byte 0`},
-		{"app:v1", "x", "a\x1b[2Js3cret-pass;", `bad manifest: bad JSON: want an object at byte 0 (the server calls it "a\x1b[2j[redacted]")`},
-		{"app:v1", "x", strings.Repeat("x", 1000), `bad manifest: bad JSON: want an object at byte 0 (the server calls it "` + strings.Repeat("x", 100) + `")`},
-		{"app:v1", "{}", "Text/HTML", `unexpected media type: unexpected media type "text/html", want an index or manifest of OCI or Docker`},
-		{"app:v1", manifestText, "text/html", `bad manifest: Content-Type "text/html", but mediaType "` + indexType + `"`},
+		{"app:v1", "<html>", "text/html", `bad manifest: the document is not a JSON object (the server calls it "text/html")`},
+		{"app:v1", "<html>", "Text/HTML; charset=utf-8", `bad manifest: the document is not a JSON object (the server calls it "text/html")`},
+		{"app:v1", "[]", "application/json", `bad manifest: the document is not a JSON object (the server calls it "application/json")`},
+		{"app:v1", "<html>", "", `bad manifest: the document is not a JSON object`},
+		{"app:v1", "", indexType, `bad manifest: the document is not a JSON object`},
+		{"app:v1", "x", "a\x1b[2Js3cret-pass;", `bad manifest: the document is not a JSON object (the server calls it "a\x1b[2j[redacted]")`},
+		{"app:v1", "x", strings.Repeat("x", 1000), `bad manifest: the document is not a JSON object (the server calls it "` + strings.Repeat("x", 100) + `"...)`},
+		{"app:v1", manifestText[:len(manifestText)-1], indexType, `bad manifest: the document is not a JSON object`},
 		{"app@" + digest, "<html>", "text/html", `digest mismatch: the document of 6 bytes is not ` + digest + ` (the server calls it "text/html")`},
 		{"app@" + digest, "{}", indexType, `digest mismatch: the document of 2 bytes is not ` + digest},
 	} {

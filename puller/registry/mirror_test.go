@@ -117,6 +117,26 @@ func TestMirrorFails(t *testing.T) {
 	}
 }
 
+// TestMirrorThatIsNoRegistry: a page, or half of a document, is not what a mirror has
+// under a name, so the next host is asked.
+func TestMirrorThatIsNoRegistry(t *testing.T) {
+	for name, answer := range map[string]http.HandlerFunc{
+		"a page":             says("<html>sign in</html>", "Content-Type", "text/html"),
+		"a page called JSON": says("<html>sign in</html>", "Content-Type", indexType),
+		"half a document":    says(manifestText[:len(manifestText)/2], "Content-Type", indexType),
+		"a list":             says("["+manifestText+"]", "Content-Type", indexType),
+		"nothing":            says("", "Content-Type", indexType),
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, c := mirrored(answer, answer, serveAll)
+			_, body, err := c.Manifest(t.Context(), reference.MustParse("reg.example/app:v1"), nobody, "")
+			require.NoError(t, err)
+			assert.Equal(t, manifestText, string(body))
+			assert.Equal(t, []string{"GET https://m2.example/v2/proxy/app/manifests/v1?ns=reg.example", "GET https://reg.example/v2/app/manifests/v1"}, w.asked())
+		})
+	}
+}
+
 // TestMirrorsAndRegistryFail: the registry's answer is the telling one, the
 // others are in the text.
 func TestMirrorsAndRegistryFail(t *testing.T) {

@@ -29,8 +29,8 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// TestLoopback: a registry on loopback is asked by https, and by http only if
-// no TLS at all is spoken there.
+// TestLoopback: a registry on loopback is asked over https, and over http only if what it
+// answers to a TLS handshake is not TLS.
 func TestLoopback(t *testing.T) {
 	plain, put, ref := start(t, pullertest.Config{})
 	var tr trace
@@ -48,23 +48,44 @@ func TestLoopback(t *testing.T) {
 	assert.ErrorIs(t, pull(t.Context(), c, ref, robot, put.Blobs), content.ErrTLS, "an unknown authority is TLS")
 	assert.Equal(t, []string{"GET manifest"}, tr.got())
 	assert.Zero(t, secure.Counts().Total())
+}
 
-	// Servers that hang up without a word speak no TLS, and no http either.
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer ln.Close()
-	go func() {
-		for {
-			conn, err := ln.Accept()
-			if err != nil {
-				return
+// TestLoopbackAsksByHTTPOnlyAfterNoTLS: a server that hangs up in the handshake, or goes
+// wrong after it has begun to speak TLS, may have had a bad moment. It never gets the
+// password over http.
+func TestLoopbackAsksByHTTPOnlyAfterNoTLS(t *testing.T) {
+	for name, answer := range map[string]string{
+		"hangs up":                       "",
+		"an alert":                       "\x15\x03\x03\x00\x02\x02\x28",
+		"garbage after a record of TLS":  "\x16\x03\x03\x00\x04\x02\x00\x00\x00HTTP/1.1 400 Bad Request\r\n\r\n",
+		"a record that is far too large": "\x16\x03\x03\xff\xff",
+	} {
+		t.Run(name, func(t *testing.T) {
+			ln, err := net.Listen("tcp", "127.0.0.1:0")
+			require.NoError(t, err)
+			defer ln.Close()
+			c := &registry.Client{Reconnects: -1}
+			defer c.CloseIdleConnections()
+			failed := make(chan error, 1)
+			go func() {
+				_, _, err := c.Manifest(t.Context(), reference.MustParse(ln.Addr().String()+"/app:v1"), robot, "")
+				failed <- err
+				_ = ln.Close()
+			}()
+			for {
+				conn, err := ln.Accept()
+				if err != nil {
+					break
+				}
+				first := make([]byte, 5)
+				_, _ = io.ReadFull(conn, first)
+				assert.Equal(t, byte(22), first[0], "only handshakes of TLS come: %q", first)
+				_, _ = io.WriteString(conn, answer)
+				_ = conn.Close()
 			}
-			_ = conn.Close()
-		}
-	}()
-	c = &registry.Client{Reconnects: -1}
-	_, _, err = c.Manifest(t.Context(), reference.MustParse(ln.Addr().String()+"/app:v1"), robot, "")
-	assert.ErrorIs(t, err, content.ErrNetwork)
+			assert.Error(t, <-failed)
+		})
+	}
 }
 
 // TestLoopbackFaults: that a connection broke once says nothing about TLS.

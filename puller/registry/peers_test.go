@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/index"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/puller/registry"
 	"github.com/pullkit/pullkit/reference"
@@ -65,7 +66,9 @@ func peerScenes() map[string]peerScene {
 		"cross-class-content-type": {
 			servers: map[string]http.HandlerFunc{reg: answer(200, "Content-Type", ocispec.MediaTypeImageIndex, manifest)},
 			check: func(t *testing.T, err error, _ []string) {
-				assert.ErrorIs(t, err, content.ErrBadManifest)
+				var invalid *index.InvalidError
+				require.ErrorAs(t, err, &invalid)
+				assert.Equal(t, index.RuleManifest, invalid.Rule)
 			},
 		},
 		"query-that-is-one-word": {
@@ -121,7 +124,10 @@ func TestPeerScenes(t *testing.T) {
 			}
 			w := newWorld(scene.servers)
 			client := &registry.Client{Transport: w, Reconnects: -1, Hosts: scene.hosts}
-			_, _, err := client.Manifest(t.Context(), reference.MustParse(scene.image), scene.cred, scene.have)
+			desc, body, err := client.Manifest(t.Context(), reference.MustParse(scene.image), scene.cred, scene.have)
+			if err == nil { // then what the server calls the document is for package index to judge
+				_, err = index.Parse(desc.MediaType, body)
+			}
 			require.Error(t, err)
 			scene.check(t, err, w.asked())
 		})

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"context"
 	"encoding/json"
 	"maps"
 	"mime"
@@ -8,7 +9,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"time"
 
+	"github.com/pullkit/pullkit/internal/expiring"
 	"github.com/pullkit/pullkit/internal/redact"
 )
 
@@ -23,9 +27,8 @@ const (
 
 // reasons reads why a server refused a request from the body of its answer. The
 // body may be an error document of the OCI distribution specification, one of OAuth
-// 2.0 (RFC 6749, section 5.2), problem details (RFC 9457), another JSON document
-// with a member that is meant for people, or short plain text. A web page is left
-// out.
+// 2.0 (RFC 6749, section 5.2), problem details (RFC 9457), another JSON document with a
+// human-readable member, or short plain text. A web page is left out.
 func reasons(contentType string, body []byte, secrets []string) []Code {
 	r := reasonReader{secrets: secrets}
 	text := strings.TrimSpace(strings.TrimPrefix(string(body), "\ufeff"))
@@ -179,4 +182,81 @@ func cutRunes(s string, n int) string {
 		n--
 	}
 	return s
+}
+
+const (
+	// maxWarnings is how many warnings of one host are logged an hour.
+	maxWarnings = 10
+	// warningAge is the time after which a host's warnings are forgotten.
+	warningAge = time.Hour
+	// maxWarningHosts is how many hosts' warnings are remembered.
+	maxWarningHosts = 1024
+	// maxWarningText is how many characters of a warning are logged.
+	maxWarningText = 200
+)
+
+// warnings remembers which warnings were logged, so that a server that repeats one with
+// each answer does not fill the log.
+type warnings struct {
+	mu    sync.Mutex
+	hosts expiring.Map[string, *[]string] // the warnings of a host since its hour began
+}
+
+// isNew reports whether a warning shall be logged, and remembers that it was.
+func (w *warnings) isNew(host, text string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.hosts.Max = maxWarningHosts
+	texts, ok := w.hosts.Get(host)
+	if !ok {
+		texts = new([]string)
+		w.hosts.Put(host, texts, time.Now().Add(warningAge))
+	}
+	if len(*texts) == maxWarnings || slices.Contains(*texts, text) {
+		return false
+	}
+	*texts = append(*texts, text)
+	return true
+}
+
+// logWarnings logs the Warning headers of an answer (OCI distribution specification,
+// "Warnings"). A warning has the code 299 and the agent "-".
+func (c *Client) logWarnings(ctx context.Context, host string, header http.Header, secrets []string) {
+	logged := 0
+	for _, value := range header.Values("Warning") {
+		for _, text := range warningTexts(value) {
+			if logged++; logged > maxWarnings {
+				return
+			}
+			text = cutRunes(redact.Secrets(text, secrets...), maxWarningText)
+			if c.warnings.isNew(host, text) {
+				c.logger().WarnContext(ctx, "warning of the registry", "host", redact.Text(host, secrets...), "warning", redact.Text(text, secrets...))
+			}
+		}
+	}
+}
+
+// warningTexts reads a list of warnings of the form: 299 - "text". It stops at the first
+// one that cannot be read.
+func warningTexts(value string) []string {
+	var texts []string
+	p := challengeParser{rest: value}
+	for {
+		p.rest = strings.TrimLeft(p.rest, " \t,")
+		code := p.token()
+		p.space()
+		agent, rest, _ := strings.Cut(p.rest, " ")
+		p.rest = rest
+		p.space()
+		if code == "" || !strings.HasPrefix(p.rest, `"`) {
+			return texts
+		}
+		text, err := p.quoted(false)
+		if err != nil {
+			return texts
+		}
+		if code == "299" && agent == "-" && text != "" {
+			texts = append(texts, text)
+		}
+	}
 }

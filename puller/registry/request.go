@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -29,73 +30,84 @@ type request struct {
 	header     http.Header // Accept, Range
 	cred       credentials.Credential
 	bulk       bool  // much content is asked for
-	call       *call // nil where the request is the whole call
+	call       *call // nil if the request is the whole call
 }
 
-// An answer is a response with the watch over it, whose end frees both.
+// An answer is a response that is read under limits: each read within the stall time,
+// and all of them together not too slowly. The end of an answer frees its connection.
 type answer struct {
 	*http.Response
 	url     *url.URL // that answered
 	host    string   // of url
 	left    bool     // it came from another origin than the one asked
-	private bool     // the first hop was to a private address
-	watch   *watch
-	secrets []string // that the request carried
+	private bool     // the endpoint itself answered from a private address
+	stall   *stallTimer
+	rate    rate
+	secrets []string // that the request had in it
 }
+
+// newAnswer makes an answer before there is a response. Its stall timer runs.
+func (ep *endpoint) newAnswer(ctx context.Context, secrets []string) *answer {
+	return &answer{stall: newStallTimer(ctx, ep.client.stall()), secrets: secrets}
+}
+
+// Read reads the body. errSlow says that too little came in the last window of time.
+func (a *answer) Read(p []byte) (int, error) {
+	a.stall.start()
+	defer a.stall.stop()
+	began := time.Now()
+	n, err := a.Body.Read(p)
+	if a.rate.add(time.Since(began), n, a.window()) && err == nil {
+		err = errSlow
+	}
+	return n, err
+}
+
+// window is over what time an answer must not be too slow.
+func (a *answer) window() time.Duration { return 2 * a.stall.limit }
 
 func (a *answer) end() {
-	a.watch.end()
-	_ = a.Body.Close() // nothing was written, nothing can be lost
+	a.stall.end()
+	_ = a.Body.Close() // nothing was written, so nothing can be lost
 }
 
-// ask makes a request of an endpoint and answers its challenge. What it returns
-// has a status of success, or 416; everything else is an error. One try: what
-// may be asked again is up to the caller.
+// ask makes a request of an endpoint and answers its challenge. The answer that it
+// returns has a status of success, or 416; everything else is an error. It is one try:
+// the caller decides whether to ask again.
+//
+// A registry on loopback that the configuration says nothing about is asked over https,
+// and over http only after a TLS handshake that met something else than TLS. A wrong
+// certificate is TLS.
 func (ep *endpoint) ask(ctx context.Context, r request) (*answer, error) {
-	scheme := ep.scheme()
-	a, err := ep.authorized(ctx, scheme, r)
-	switch {
-	case err == nil || !ep.guessed:
-		return a, err
-	case scheme == "https" && ep.noTLS(ctx, err):
-		return ep.askPlain(ctx, r, err)
-	case scheme == "http" && (content.KindOf(err) == content.ErrNetwork || statusOf(err) == http.StatusBadRequest):
-		ep.plain.Store(false) // perhaps it has learned TLS
+	if !ep.guessed {
+		return ep.authorized(ctx, ep.base.Scheme, r)
 	}
-	return nil, err
-}
-
-// askPlain asks a loopback registry by http after https failed there. What is
-// spoken there is remembered once there was an answer; 400 is what a TLS server
-// says to http.
-func (ep *endpoint) askPlain(ctx context.Context, r request, secure error) (*answer, error) {
-	a, err := ep.authorized(ctx, "http", r)
+	if ep.plain.Load() {
+		a, err := ep.authorized(ctx, "http", r)
+		if content.KindOf(err) == content.ErrNetwork || statusOf(err) == http.StatusBadRequest {
+			ep.plain.Store(false) // it may speak TLS now: 400 is what a TLS server answers to http
+		}
+		return a, err
+	}
+	a, err := ep.authorized(ctx, "https", r)
+	if err == nil || statusOf(err) != 0 {
+		ep.secure.Store(true)
+	}
+	if !errors.Is(err, errNoTLS) || ep.secure.Load() {
+		return a, err
+	}
+	a, err = ep.authorized(ctx, "http", r)
 	if status := statusOf(err); err == nil || status != 0 && status != http.StatusBadRequest {
 		ep.plain.Store(true)
-		return a, err
 	}
-	if retryable(secure) && !retryable(err) {
-		return nil, secure
-	}
-	return nil, err
+	return a, err
 }
 
-// noTLS reports whether a loopback registry failed because it speaks no TLS at
-// all. A certificate that is wrong is TLS, and what a proxy does says nothing about
-// the registry behind it. A Transport of the caller's may use a proxy unseen.
-func (ep *endpoint) noTLS(ctx context.Context, err error) bool {
-	if ctx.Err() != nil || ep.trips.spokeTLS.Load() || ep.trips.proxied.Load() || ep.client.Transport != nil {
-		return false
-	}
-	kind := content.KindOf(err)
-	return kind == content.ErrNetwork || kind == content.ErrTLS
-}
-
-// authorized sends a request with the Authorization that is known, and again
-// with another one as long as the registry's own origin wants that.
+// authorized sends a request with the Authorization that the Client remembers, and
+// again with another one as long as the registry's own origin requests that.
 func (ep *endpoint) authorized(ctx context.Context, scheme string, r request) (*answer, error) {
 	u := ep.url(scheme, r.repository, r.kind, r.name)
-	s := &session{ep: ep, key: authKey{originOf(u), r.cred, r.repository}.clean(), call: r.call}
+	s := &session{ep: ep, key: newAuthKey(originOf(u), r.cred, r.repository), call: r.call}
 	if s.call == nil {
 		s.call = &call{}
 	}
@@ -115,7 +127,7 @@ func (ep *endpoint) authorized(ctx context.Context, scheme string, r request) (*
 			s.accepted(auth)
 			return a, nil
 		}
-		refused := a.refusal(r.method) // frees the connection for the token or the next try
+		refused := a.refusal(r.method) // frees the connection for the next request
 		if a.left {
 			return nil, a.heldBack(refused, u)
 		}
@@ -126,8 +138,8 @@ func (ep *endpoint) authorized(ctx context.Context, scheme string, r request) (*
 	}
 }
 
-// heldBack says of a 401 from another origin than the one that was asked, home,
-// why it was not answered.
+// heldBack explains why a 401 from another origin than home, the one that was asked, was
+// not answered.
 func (a *answer) heldBack(refused *content.Error, home *url.URL) error {
 	if a.StatusCode != http.StatusUnauthorized {
 		return refused
@@ -136,34 +148,33 @@ func (a *answer) heldBack(refused *content.Error, home *url.URL) error {
 		refused.Err, quote(home.Host, 200, a.secrets))
 }
 
-// follow sends a request and goes where redirects lead, within the rules. The
-// Authorization goes to the endpoint's own origin only, and no more once a
-// redirect has left it.
+// follow sends a request and follows redirects within the rules. The Authorization goes
+// to the endpoint's own origin only, and not after a redirect has left it.
 func (ep *endpoint) follow(ctx context.Context, u *url.URL, r request, auth authorization) (*answer, error) {
 	home := originOf(u)
 	if !fieldValue(auth.header) {
 		return nil, failf(content.ErrUnauthorized, u.Host, "the credential's token has characters that no header can carry")
 	}
-	a := &answer{watch: newWatch(ctx, ep.client.stall()), secrets: slices.Concat(auth.secrets(), secretsOf(r.cred), ep.secrets())}
+	a := ep.newAnswer(ctx, slices.Concat(auth.secrets(), secretsOf(r.cred), ep.secrets()))
 	for hops := 0; ; hops++ {
 		own := originOf(u) == home
 		a.left = a.left || !own
 		req := &http.Request{Method: r.method, URL: u, Host: u.Host, Header: ep.header(r, auth, own, a.left),
 			Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}
 		a.url, a.host = u, u.Host
-		a.watch.arm()
-		resp, hop, err := ep.send(req.WithContext(a.watch.ctx), route{own: own, fromPrivate: a.private && !own, bulk: r.bulk}, a.secrets)
-		a.watch.rest()
+		a.stall.start()
+		resp, info, err := ep.send(req.WithContext(a.stall.ctx), transportKey{own: own, fromPrivate: a.private && !own, bulk: r.bulk}, a.secrets)
+		a.stall.stop()
 		if err != nil {
 			if own {
 				err = ep.advise(err)
 			}
-			err = failTrip(a.watch.ctx, u.Host, err, a.secrets)
-			a.watch.end()
+			err = failTrip(a.stall.ctx, u.Host, err, a.secrets)
+			a.stall.end()
 			return nil, err
 		}
 		if hops == 0 {
-			a.private = hop.private(u.Hostname())
+			a.private = info.private(u.Hostname())
 		}
 		a.Response = resp
 		if !isRedirect(resp.StatusCode) {
@@ -175,17 +186,17 @@ func (ep *endpoint) follow(ctx context.Context, u *url.URL, r request, auth auth
 			err = a.failf(content.ErrRedirect, "more than %d redirects", maxRedirects)
 		}
 		if err != nil {
-			a.watch.end()
+			a.stall.end()
 			return nil, err
 		}
 		u = next
 	}
 }
 
-// send makes one request and tells the log.
-func (ep *endpoint) send(req *http.Request, r route, secrets []string) (*http.Response, *hop, error) {
+// send makes one HTTP request and logs it.
+func (ep *endpoint) send(req *http.Request, key transportKey, secrets []string) (*http.Response, *requestInfo, error) {
 	began := time.Now()
-	resp, hop, err := ep.trips.send(req, r)
+	resp, info, err := ep.roundTrip(req, key)
 	if err == nil {
 		ep.client.logWarnings(req.Context(), req.URL.Host, resp.Header, secrets)
 	}
@@ -193,14 +204,14 @@ func (ep *endpoint) send(req *http.Request, r route, secrets []string) (*http.Re
 		attrs := []any{"method", req.Method, "url", redact.URL(req.URL, secrets...), "took", time.Since(began)}
 		if err == nil {
 			log.DebugContext(req.Context(), "request", append(attrs, "status", resp.StatusCode, "protocol", resp.Proto)...)
-		} else { // the error itself is for who asked
+		} else { // the error itself is for the caller
 			log.DebugContext(req.Context(), "request failed", attrs...)
 		}
 	}
-	return resp, hop, err
+	return resp, info, err
 }
 
-// header makes the headers of one hop.
+// header makes the headers of one HTTP request.
 func (ep *endpoint) header(r request, auth authorization, own, left bool) http.Header {
 	h := http.Header{"User-Agent": {ep.client.userAgent()}, "Accept-Encoding": {"identity"}}
 	for name, values := range r.header {
@@ -224,8 +235,8 @@ func isRedirect(status int) bool {
 }
 
 // target checks where a redirect leads. A blob may be fetched over http after https if
-// the caller listed the host, because its bytes are verified by digest and carry no
-// credential; a manifest behind a tag and a token are not verified by anything else.
+// the caller listed the host, because its bytes are verified by digest and the request
+// has no credential in it. Nothing else verifies a manifest behind a tag, or a token.
 func (ep *endpoint) target(from *url.URL, location string, blob bool, secrets []string) (*url.URL, error) {
 	failf := func(kind content.Kind, format string, args ...any) error {
 		return fail(kind, from.Host, fmt.Errorf(format, args...), secrets...)
@@ -254,7 +265,7 @@ func (ep *endpoint) target(from *url.URL, location string, blob bool, secrets []
 func (a *answer) refusal(method string) *content.Error {
 	e := &StatusError{Method: method, URL: redact.URL(a.url, a.secrets...), Status: a.StatusCode}
 	e.Codes = reasons(a.Header.Get("Content-Type"), a.readError(), a.secrets)
-	a.watch.end()
+	a.stall.end()
 	kind := kindOfStatus(e)
 	if kind == content.ErrRateLimited || kind == content.ErrUnavailable {
 		e.RetryAfter, _ = retryAfter(a.Header, time.Now())
@@ -262,36 +273,36 @@ func (a *answer) refusal(method string) *content.Error {
 	return a.fail(kind, e)
 }
 
-// unexpected is the error for a status of success that has no meaning here.
+// unexpected is the error for a status of success that means nothing here.
 func (a *answer) unexpected(kind content.Kind) error {
 	return a.fail(kind, &StatusError{Method: http.MethodGet, URL: redact.URL(a.url, a.secrets...), Status: a.StatusCode})
 }
 
-// readError reads an error body as far as it may matter. A short one is read to
-// its end, so that the connection can be used again; a long one costs the
-// connection. All of it may take as long as one stall.
+// readError reads the beginning of an error's body. A short body is read to its end, so
+// that the connection can be used again; a long one costs the connection. All of it may
+// take as long as one stall.
 func (a *answer) readError() []byte {
-	a.watch.arm()
-	defer a.watch.rest()
+	a.stall.start()
+	defer a.stall.stop()
 	body, _ := io.ReadAll(io.LimitReader(a.Body, maxErrorBody))
 	_ = a.Body.Close()
 	return body
 }
 
-// drain reads the body of a redirect, which nobody needs, so that its connection can
-// be used again. A body that does not end soon is closed, which costs the connection;
-// the request goes on to where the redirect leads.
+// drain reads the body of a redirect and drops it, so that its connection can be used
+// again. A body that does not end soon is closed, which costs the connection; the request
+// goes on to where the redirect leads.
 func (a *answer) drain() {
-	a.watch.arm()
-	defer a.watch.rest()
-	late := time.AfterFunc(min(probeTime, a.watch.limit/2), func() { _ = a.Body.Close() })
+	a.stall.start()
+	defer a.stall.stop()
+	late := time.AfterFunc(min(probeTime, a.stall.limit/2), func() { _ = a.Body.Close() })
 	defer late.Stop()
 	_, _ = io.CopyN(io.Discard, a.Body, maxErrorBody)
 	_ = a.Body.Close()
 }
 
-// identity checks that an answer is not encoded: what is asked for is named by
-// the digest of the bytes as they are.
+// identity checks that an answer is not encoded, because the digest of a document or blob
+// is that of the plain bytes.
 func (a *answer) identity() error {
 	encoding := strings.TrimSpace(strings.Join(a.Header.Values("Content-Encoding"), ", "))
 	if encoding == "" || strings.EqualFold(encoding, "identity") {

@@ -3,27 +3,164 @@ package registry
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/pullkit/pullkit/credentials"
 	"github.com/pullkit/pullkit/internal/redact"
 	"github.com/pullkit/pullkit/internal/strictjson"
 	"github.com/pullkit/pullkit/puller/content"
 )
 
+// A tokenRequest is which token is requested of which token server, and whether that
+// server may be asked.
+type tokenRequest struct {
+	realm       *url.URL // the token server; nil for no request
+	own         bool     // the realm is at the origin that challenged
+	fromPrivate bool     // the registry had a private address when it named the realm
+	private     bool     // the realm may have a private address
+	service     string
+	scopes      []string
+	cred        credentials.Credential
+	early       bool // the registry has not asked for the token yet, so one try is enough
+}
+
+// same reports whether two requests ask one token server for the same.
+func (t tokenRequest) same(other tokenRequest) bool {
+	return t.realm != nil && other.realm != nil && t.realm.String() == other.realm.String() &&
+		t.service == other.service && slices.Equal(t.scopes, other.scopes)
+}
+
+// errNoTokenServer marks a Bearer challenge that does not name a token server. No secret
+// is in danger, so another challenge may be answered.
+var errNoTokenServer = errors.New("the challenge does not name a token server")
+
+// tokenRequest makes a token request from a Bearer challenge, if its realm may be asked.
+func (ep *endpoint) tokenRequest(key authKey, c challenge, a *answer) (tokenRequest, error) {
+	raw := c.params["realm"]
+	if c.unclear {
+		return tokenRequest{}, a.failf(content.ErrUnauthorized, "a Bearer challenge with more than one realm")
+	}
+	if raw == "" {
+		return tokenRequest{}, a.fail(content.ErrUnauthorized, &described{"a Bearer challenge without realm", errNoTokenServer})
+	}
+	realm, err := url.Parse(raw)
+	if err != nil {
+		return tokenRequest{}, a.failf(content.ErrForbiddenURL, "token realm %s is not a URL", quote(withoutQuery(raw), 200, a.secrets))
+	}
+	if realm.Scheme == "" && realm.Host == "" {
+		return tokenRequest{}, a.fail(content.ErrForbiddenURL, &described{"token realm " + quote(withoutQuery(raw), 200, a.secrets) + " is not an http or https URL", errNoTokenServer})
+	}
+	want := tokenRequest{realm: realm, service: c.params["service"], cred: key.cred, fromPrivate: a.private, own: originOf(realm) == key.origin}
+	if err := ep.checkRealm(&want, key.origin, a.secrets); err != nil {
+		return tokenRequest{}, a.fail(content.ErrForbiddenURL, err)
+	}
+	want.scopes = scopes(c.params["scope"], ep.repository(key.repository))
+	return want, nil
+}
+
+// checkRealm applies the rules for token servers. The registry alone does not decide
+// which server gets a password: its own origin may, and any https server if the
+// registry itself is https, which Docker Hub needs.
+func (ep *endpoint) checkRealm(want *tokenRequest, registry origin, secrets []string) error {
+	realm := want.realm
+	want.private = want.fromPrivate
+	scheme := strings.ToLower(realm.Scheme)
+	switch {
+	case scheme != "http" && scheme != "https" || realm.Hostname() == "":
+		return fmt.Errorf("token realm %s is not an http or https URL", quote(withoutQuery(realm.Redacted()), 200, secrets))
+	case realm.User != nil:
+		return fmt.Errorf("token realm at %s has user info", quote(realm.Host, 200, secrets))
+	case want.own:
+		return nil
+	}
+	if allow := ep.client.AllowRealm; allow != nil {
+		shown := *realm
+		if allow(ep.registry, &shown) {
+			want.private = true
+			return nil
+		}
+	}
+	switch {
+	case scheme == "https" && registry.scheme == "https":
+		return nil
+	case scheme == "http" && registry.scheme == "https":
+		return fmt.Errorf("token realm %s is plain http, the registry is https: the registry's own configuration should name an https realm, or Client.AllowRealm allow this one", quote(realm.Host, 200, secrets))
+	}
+	return fmt.Errorf("token realm %s is another origin than the registry, which is plain http: Client.AllowRealm can allow it", quote(realm.Host, 200, secrets))
+}
+
+// scopes lists the scopes to request: those of the challenge, or pulling from the
+// repository. Where a challenge has more actions than pulling, only pulling is
+// requested.
+func scopes(challenged, repository string) []string {
+	list := strings.Fields(challenged)
+	if len(list) == 0 {
+		return []string{"repository:" + repository + ":pull"}
+	}
+	for i, scope := range list {
+		cut := strings.LastIndexByte(scope, ':')
+		if cut <= 0 || !strings.HasPrefix(scope, "repository:") {
+			continue
+		}
+		if mayPull(scope[cut+1:]) {
+			list[i] = scope[:cut] + ":pull"
+		}
+	}
+	return list
+}
+
+func mayPull(actions string) bool {
+	list := strings.Split(actions, ",")
+	return slices.Contains(list, "pull") || slices.Contains(list, "*")
+}
+
+func isRepositoryScope(scope string) bool { return strings.HasPrefix(scope, "repository:") }
+
+// lacksScope reports whether a challenge says that a token was good but lacks a scope
+// (RFC 6750, section 3.1).
+func (c challenge) lacksScope() bool {
+	return c.scheme == "bearer" && c.params["error"] == "insufficient_scope"
+}
+
+// pullsOnly reports whether a missing scope is one that a pull may request: pulling
+// from one of the names of the repository, or "*", which some registries use for all
+// that a user may do.
+func pullsOnly(scope string, names ...string) bool {
+	list := strings.Fields(scope)
+	for _, s := range list {
+		cut := strings.LastIndexByte(s, ':')
+		own := cut > 0 && isRepositoryScope(s) && slices.Contains(names, strings.TrimPrefix(s[:cut], "repository:")) && mayPull(s[cut+1:])
+		if s != "*" && !own {
+			return false
+		}
+	}
+	return len(list) > 0
+}
+
+// withoutQuery cuts off what may hold a secret in a text that is not a good URL.
+func withoutQuery(raw string) string {
+	if i := strings.IndexAny(raw, "?#"); i >= 0 {
+		return raw[:i]
+	}
+	return raw
+}
+
 const (
 	maxToken = 1 << 20
-	// defaultLife is how long a token lives that does not say so
+	// defaultLife is the life of a token whose document does not have one
 	// (distribution's token specification).
 	defaultLife = time.Minute
 	maxLife     = 24 * time.Hour
 )
 
-// fetchToken gets a token from a realm that may be asked. It tries again what
-// may be tried again, within twice the stall time.
+// fetchToken gets a token from a realm that may be asked. Within twice the stall time
+// it tries again as patience allows.
 func (ep *endpoint) fetchToken(ctx context.Context, want tokenRequest) (token string, life time.Duration, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, 2*ep.client.stall(), errStalled)
 	defer cancel()
@@ -33,11 +170,11 @@ func (ep *endpoint) fetchToken(ctx context.Context, want tokenRequest) (token st
 		if err == nil {
 			return token, life, nil
 		}
-		if want.ahead {
+		if want.early {
 			break
 		}
 		deadline, _ := ctx.Deadline()
-		if asked, _ := askedToWait(err); asked > time.Until(deadline) {
+		if retryAfterOf(err) > time.Until(deadline) {
 			break
 		}
 		last := err
@@ -45,7 +182,7 @@ func (ep *endpoint) fetchToken(ctx context.Context, want tokenRequest) (token st
 			continue
 		}
 		if errors.Is(context.Cause(ctx), errStalled) {
-			err = last // it says more than that the time is over
+			err = last // it says more than the end of the time does
 		}
 		break
 	}
@@ -53,9 +190,9 @@ func (ep *endpoint) fetchToken(ctx context.Context, want tokenRequest) (token st
 	return "", 0, asTokenError(err, hasPassword(want.cred) || !want.cred.IdentityToken.IsZero())
 }
 
-// tokenOnce makes one try, in the form that the credential wants: an identity
-// token is exchanged by POST, a password is shown by GET. A server that does not
-// know the method is asked with the password by the other one.
+// tokenOnce makes one try, in the form that the credential needs: an identity token is
+// exchanged by POST, a password is sent by GET. A server that does not know the method
+// is asked with the password by the other one.
 func (ep *endpoint) tokenOnce(ctx context.Context, want tokenRequest) (string, time.Duration, error) {
 	if !want.cred.IdentityToken.IsZero() {
 		token, life, err := ep.tokenTry(ctx, want, url.Values{
@@ -81,19 +218,19 @@ func unknownMethod(err error) bool {
 // tokenTry makes one request: a POST of the form if there is one, else a GET.
 // Redirects within the realm's own origin are followed, no others.
 func (ep *endpoint) tokenTry(ctx context.Context, want tokenRequest, form url.Values) (string, time.Duration, error) {
-	a := &answer{watch: newWatch(ctx, ep.client.stall()), secrets: secretsOf(want.cred)}
-	defer a.watch.end()
+	a := ep.newAnswer(ctx, secretsOf(want.cred))
+	defer a.stall.end()
 	u := *want.realm
 	u.Fragment, u.RawFragment = "", ""
 	for hops := 0; ; hops++ {
-		req, err := ep.tokenHTTP(a.watch.ctx, want, &u, form, hops == 0)
+		req, err := ep.tokenHTTP(a.stall.ctx, want, &u, form, hops == 0)
 		if err != nil {
 			return "", 0, fail(content.ErrNetwork, u.Host, err, a.secrets...)
 		}
 		a.url, a.host = req.URL, req.URL.Host
-		resp, _, err := ep.send(req, route{own: want.own, fromPrivate: want.private && !want.own}, a.secrets)
+		resp, _, err := ep.send(req, transportKey{own: want.own, fromPrivate: want.private && !want.own}, a.secrets)
 		if err != nil {
-			return "", 0, failTrip(a.watch.ctx, u.Host, err, a.secrets)
+			return "", 0, failTrip(a.stall.ctx, u.Host, err, a.secrets)
 		}
 		a.Response = resp
 		if !isRedirect(resp.StatusCode) {
@@ -115,7 +252,8 @@ func (ep *endpoint) tokenTry(ctx context.Context, want tokenRequest, form url.Va
 	}
 }
 
-// tokenHTTP makes the request; first says that the query is still to be added.
+// tokenHTTP makes the HTTP request. Before the first redirect the query is still to be
+// added.
 func (ep *endpoint) tokenHTTP(ctx context.Context, want tokenRequest, u *url.URL, form url.Values, first bool) (*http.Request, error) {
 	method, body := http.MethodGet, io.Reader(nil)
 	v := *u
@@ -161,12 +299,12 @@ func (a *answer) token(method string) (string, time.Duration, error) {
 		a.end()
 		return "", 0, err
 	}
-	a.watch.arm()
+	a.stall.start()
 	body, err := io.ReadAll(io.LimitReader(a.Body, maxToken+1))
 	defer a.end()
 	switch {
 	case err != nil:
-		return "", 0, failTrip(a.watch.ctx, a.host, early(err), a.secrets)
+		return "", 0, failTrip(a.stall.ctx, a.host, tooEarly(err), a.secrets)
 	case len(body) > maxToken:
 		return "", 0, a.failf(content.ErrTooLarge, "a token answer of more than %d bytes", maxToken)
 	}
@@ -212,7 +350,8 @@ func parseToken(body []byte) (token string, life time.Duration, err error) {
 	return token, life, nil
 }
 
-// readLife reads expires_in, seconds. What is no number above zero counts as not said.
+// readLife reads expires_in, which is in seconds. A value that is not a number above
+// zero counts as missing.
 func readLife(r *strictjson.Reader) (time.Duration, error) {
 	raw, err := r.Raw()
 	if err != nil {
@@ -223,4 +362,38 @@ func readLife(r *strictjson.Reader) (time.Duration, error) {
 		return defaultLife, nil
 	}
 	return time.Duration(min(seconds, int64(maxLife/time.Second))) * time.Second, nil
+}
+
+// A tokenError marks an error of getting a token. Those requests had their own tries.
+type tokenError struct {
+	err        error
+	secretSent bool // a password or an identity token was sent
+}
+
+func (e *tokenError) Error() string {
+	if e.err == nil {
+		return "no token"
+	}
+	return "no token: " + e.err.Error()
+}
+
+func (e *tokenError) Unwrap() error { return e.err }
+
+// asTokenError marks err. A status that would say something about an image says here
+// only that there is no token, because the image's registry was not asked: another
+// credential may get a token.
+func asTokenError(err error, secretSent bool) error {
+	var e *content.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	marked := *e
+	marked.Err = &tokenError{e.Err, secretSent}
+	switch marked.Kind {
+	case content.ErrNotFound, content.ErrStatus:
+		if status := statusOf(err); status >= 400 {
+			marked.Kind = content.ErrUnauthorized
+		}
+	}
+	return &marked
 }

@@ -10,88 +10,91 @@ import (
 	"net/http/httptrace"
 	"net/netip"
 	"net/url"
-	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/pullkit/pullkit/internal/panics"
+	"github.com/pullkit/pullkit/puller/content"
 )
 
-// transports are the connections of one endpoint. Those to the host itself are
-// apart from those to where its answers lead: other TLS settings, other rules
-// for addresses. A pooled connection is only used again under the rules it was
-// made by.
-type transports struct {
-	endpoint *endpoint
-	mu       sync.Mutex
-	byRoute  map[route]*http.Transport
-	spokeTLS atomic.Bool // the host once answered with a TLS record
-	proxied  atomic.Bool // a request to the host once went to a proxy
-}
-
-// A route is what decides which connections a request may use.
-type route struct {
+// A transportKey is what decides which connections a request may use. Requests to the
+// host itself and requests to where its answers lead have different TLS settings and
+// different rules for addresses, so a pooled connection is only used again under the
+// rules it was made by.
+type transportKey struct {
 	own         bool // to the host itself
-	fromPrivate bool // where an answer from a private address led
+	fromPrivate bool // to where an answer from a private address led
 	bulk        bool // for much content, over https
 }
 
-// A hop is one request on its way. The transport fills in what it learns.
-type hop struct {
+// A requestInfo is what the transport finds out about one HTTP request.
+type requestInfo struct {
 	proxied bool
 	remote  net.Addr
 }
 
-type hopKey struct{}
+type requestInfoKey struct{}
 
-// send makes one request to the host itself, or to where an answer led.
-func (t *transports) send(req *http.Request, r route) (*http.Response, *hop, error) {
-	h := &hop{}
-	if err := t.endpoint.checkLiteral(req.URL.Hostname(), r.own || r.fromPrivate); err != nil {
-		return nil, h, err
+// errNoTLS marks the error of a TLS handshake with a registry on loopback that answered
+// with something else than TLS.
+var errNoTLS = errors.New("no TLS is spoken there")
+
+// roundTrip makes one HTTP request to the host itself, or to where an answer led.
+func (ep *endpoint) roundTrip(req *http.Request, key transportKey) (*http.Response, *requestInfo, error) {
+	info := &requestInfo{}
+	if err := ep.checkLiteral(req.URL.Hostname(), key.own || key.fromPrivate); err != nil {
+		return nil, info, err
 	}
-	ctx := context.WithValue(req.Context(), hopKey{}, h)
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) { h.remote = info.Conn.RemoteAddr() }})
-	r.bulk = r.bulk && req.URL.Scheme == "https" // all else is HTTP/1.1 anyway
-	resp, err := t.pick(r).RoundTrip(req.WithContext(ctx))
+	ctx := context.WithValue(req.Context(), requestInfoKey{}, info)
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(got httptrace.GotConnInfo) { info.remote = got.Conn.RemoteAddr() }})
+	key.bulk = key.bulk && req.URL.Scheme == "https" // everything else is HTTP/1.1 anyway
+	resp, err := ep.transport(key).RoundTrip(req.WithContext(ctx))
 	var panicked *panics.Error
-	if errors.As(err, &panicked) { // by a callback that dials; see caught
+	if errors.As(err, &panicked) { // a callback that dials has panicked; see caught
 		panicked.Raise()
 	}
-	return resp, h, err
+	// What a proxy does says nothing about the registry behind it, and a Transport of
+	// the caller's may use a proxy unseen.
+	var record tls.RecordHeaderError
+	if key.own && ep.guessed && !info.proxied && ep.client.Transport == nil && errors.As(err, &record) && record.Conn != nil {
+		err = &described{err.Error(), errors.Join(errNoTLS, err)}
+	}
+	return resp, info, err
 }
 
-// private reports whether the answer to a hop came from a private address. What
-// comes through a proxy is judged by the name alone.
-func (h *hop) private(host string) bool {
-	if tcp, ok := h.remote.(*net.TCPAddr); ok && !h.proxied {
-		return reachOf(tcp.AddrPort().Addr()) != public
+// private reports whether the answer came from a private address. An answer that came
+// through a proxy is judged by the host's name alone.
+func (info *requestInfo) private(host string) bool {
+	if tcp, ok := info.remote.(*net.TCPAddr); ok && !info.proxied {
+		return classOf(tcp.AddrPort().Addr()) != public
 	}
 	addr, err := netip.ParseAddr(host)
-	return loopbackName(host) || err == nil && reachOf(addr) != public
+	return loopbackName(host) || err == nil && classOf(addr) != public
 }
 
-func (t *transports) pick(r route) http.RoundTripper {
-	if custom := t.endpoint.client.Transport; custom != nil {
+// transport returns the connections of a key.
+func (ep *endpoint) transport(key transportKey) http.RoundTripper {
+	if custom := ep.client.Transport; custom != nil {
 		return custom
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	tr := t.byRoute[r]
+	ep.mu.Lock()
+	defer ep.mu.Unlock()
+	tr := ep.transports[key]
 	if tr == nil {
-		if t.byRoute == nil {
-			t.byRoute = map[route]*http.Transport{}
+		if ep.transports == nil {
+			ep.transports = map[transportKey]*http.Transport{}
 		}
-		tr = t.newTransport(r)
-		t.byRoute[r] = tr
+		tr = ep.newTransport(key)
+		ep.transports[key] = tr
 	}
 	return tr
 }
 
-func (t *transports) closeIdle() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for _, tr := range t.byRoute {
+func (ep *endpoint) closeIdle() {
+	ep.mu.Lock()
+	defer ep.mu.Unlock()
+	for _, tr := range ep.transports {
 		tr.CloseIdleConnections()
 	}
 }
@@ -103,13 +106,12 @@ const (
 	readBuffer  = 32 << 10
 )
 
-// newTransport makes the connections of a route. Much content goes over
-// HTTP/1.1, each answer on a connection of its own: on the one connection of
-// HTTP/2 all of them share one TCP window and one core (BenchmarkParallelTLS: four
-// blobs at a time take 1.5 to 3 times as long), and what limits a connection limits
-// them all.
-func (t *transports) newTransport(r route) *http.Transport {
-	ep, c := t.endpoint, t.endpoint.client
+// newTransport makes the connections of a key. Much content goes over HTTP/1.1, each
+// answer on a connection of its own. On the one connection of HTTP/2 all answers share
+// one TCP window and one core (BenchmarkParallelTLS: four blobs at a time take 1.5 to 3
+// times as long), and what limits that connection limits them all.
+func (ep *endpoint) newTransport(key transportKey) *http.Transport {
+	c := ep.client
 	proxy := c.Proxy
 	if proxy == nil {
 		proxy = http.ProxyFromEnvironment
@@ -118,30 +120,27 @@ func (t *transports) newTransport(r route) *http.Transport {
 	if conf.RootCAs == nil {
 		conf.RootCAs = c.RootCAs
 	}
-	if r.own {
+	if key.own {
 		conf.Certificates, conf.InsecureSkipVerify = ep.host.Certificates, ep.host.SkipVerify
 	}
 	ping := max(c.stall()/3, time.Second)
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
-	protocols.SetHTTP2(!r.bulk)
+	protocols.SetHTTP2(!key.bulk)
 	return &http.Transport{
 		Proxy: func(req *http.Request) (*url.URL, error) {
 			u, err := proxy(req)
-			if h, ok := req.Context().Value(hopKey{}).(*hop); ok {
-				h.proxied = u != nil
+			if info, ok := req.Context().Value(requestInfoKey{}).(*requestInfo); ok {
+				info.proxied = u != nil
 			}
-			if r.own && u != nil {
-				t.proxied.Store(true)
-				if ep.guessed && req.URL.Scheme == "http" {
-					// That http is spoken there is a guess about this machine, and a
-					// proxy would read the password.
-					return nil, &forbiddenError{"a registry on loopback is not asked over http through a proxy, unless it is listed in Client.PlainHTTP"}
-				}
+			if key.own && u != nil && ep.guessed && req.URL.Scheme == "http" {
+				// That the registry speaks http is a guess about this machine, and a
+				// proxy would read the password.
+				return nil, forbidden("a registry on loopback is not asked over http through a proxy, unless it is listed in Client.PlainHTTP")
 			}
 			return u, err
 		},
-		DialContext:            t.dial(r),
+		DialContext:            ep.dial(key),
 		TLSClientConfig:        conf,
 		TLSHandshakeTimeout:    c.stall(),
 		DisableCompression:     true,
@@ -151,33 +150,30 @@ func (t *transports) newTransport(r route) *http.Transport {
 		MaxResponseHeaderBytes: maxHeader,
 		ReadBufferSize:         readBuffer,
 		Protocols:              &protocols,
-		// A connection that died without a word is found by a ping; otherwise
-		// the next try would go to the same dead connection.
+		// A ping finds a connection that died without a message. Without it the next
+		// try would go to the same dead connection.
 		HTTP2: &http.HTTP2Config{SendPingTimeout: ping, PingTimeout: ping},
 	}
 }
 
-// dial connects under the rules of the transport.
-func (t *transports) dial(r route) func(context.Context, string, string) (net.Conn, error) {
-	ep := t.endpoint
+// dial connects under the rules of a key.
+func (ep *endpoint) dial(key transportKey) func(context.Context, string, string) (net.Conn, error) {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
-		if h, ok := ctx.Value(hopKey{}).(*hop); ok && h.proxied {
-			return ep.client.endpoints.counted(ep.connect(ctx, network, addr, nil))
+		hosts := &ep.client.hosts
+		if info, ok := ctx.Value(requestInfoKey{}).(*requestInfo); ok && info.proxied {
+			return hosts.counted(ep.connect(ctx, network, addr, nil))
 		}
-		if r.own && ep.host.DialTimeout > 0 {
+		if key.own && ep.host.DialTimeout > 0 {
 			var cancel context.CancelFunc
 			ctx, cancel = context.WithTimeout(ctx, ep.host.DialTimeout)
 			defer cancel()
 		}
-		conn, err := ep.connect(ctx, network, addr, func(a netip.Addr) error { return ep.checkAddr(a, r.own || r.fromPrivate) })
-		if err == nil && r.own && ep.guessed {
-			conn = &firstByte{Conn: conn, spoke: &t.spokeTLS}
-		}
-		return ep.client.endpoints.counted(conn, err)
+		return hosts.counted(ep.connect(ctx, network, addr, func(a netip.Addr) error { return ep.checkAddr(a, key.own || key.fromPrivate) }))
 	}
 }
 
-// connect dials, and refuses addresses before a byte goes to them.
+// connect dials, and refuses an address before a byte goes there. A nil check allows all
+// addresses.
 func (ep *endpoint) connect(ctx context.Context, network, addr string, check func(netip.Addr) error) (conn net.Conn, err error) {
 	if custom := ep.client.DialContext; custom != nil {
 		err = caught(func() error {
@@ -208,9 +204,9 @@ func connectWith(ctx context.Context, dial func(context.Context, string, string)
 	return conn, nil
 }
 
-// caught turns a panic of a callback into an error, which the request that the
-// connection is for raises again: net/http and package net dial in goroutines of
-// their own, where no caller's recover is asked.
+// caught turns a panic of a callback into an error. roundTrip, which needs the
+// connection, panics with it again: net/http and package net dial in goroutines of
+// their own, where the recover of a caller does not help.
 func caught(fn func() error) (err error) {
 	panics.Catch(func() { err = fn() }, func(panicked *panics.Error) {
 		if panicked != nil {
@@ -222,19 +218,19 @@ func caught(fn func() error) (err error) {
 
 // checkAddr says whether an address may be dialled.
 func (ep *endpoint) checkAddr(addr netip.Addr, mayPrivate bool) error {
-	switch reachOf(addr) {
+	switch classOf(addr) {
 	case linkLocal:
-		return &forbiddenError{fmt.Sprintf("%s is a link-local, multicast or cloud metadata address, which is never asked", addr)}
+		return forbidden("%s is a link-local, multicast or cloud metadata address, which is never asked", addr)
 	case private:
 		if allow := ep.client.AllowAddr; !mayPrivate && (allow == nil || !allow(ep.registry, addr.Unmap())) {
-			return &forbiddenError{fmt.Sprintf("%s is a private address, and registry %q, on a public one, led there", addr, ep.registry)}
+			return forbidden("%s is a private address, and registry %q, on a public one, led there", addr, ep.registry)
 		}
 	}
 	return nil
 }
 
-// checkLiteral applies checkAddr to a host that is an address as it stands, so
-// that the rule holds through proxies and the caller's own transport too.
+// checkLiteral applies checkAddr to a host that is written as an address, so that the
+// rule holds also for requests through a proxy or a Transport of the caller's.
 func (ep *endpoint) checkLiteral(host string, mayPrivate bool) error {
 	if addr, err := netip.ParseAddr(host); err == nil {
 		return ep.checkAddr(addr, mayPrivate)
@@ -245,14 +241,20 @@ func (ep *endpoint) checkLiteral(host string, mayPrivate bool) error {
 	return nil
 }
 
+// forbidden is the error of an answer that leads to where a registry may not lead.
+// failTrip finds it in what package net makes of it.
+func forbidden(format string, args ...any) error {
+	return &content.Error{Kind: content.ErrForbiddenURL, Err: fmt.Errorf(format, args...)}
+}
+
 // counted counts a new connection until it is closed.
-func (e *endpoints) counted(conn net.Conn, err error) (net.Conn, error) {
+func (h *hostCache) counted(conn net.Conn, err error) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	e.conns.Add(1)
-	defer e.trim()
-	return &countedConn{Conn: conn, open: &e.conns}, nil
+	h.conns.Add(1)
+	defer h.trim()
+	return &countedConn{Conn: conn, open: &h.conns}, nil
 }
 
 type countedConn struct {
@@ -268,21 +270,104 @@ func (c *countedConn) Close() error {
 	return c.Conn.Close()
 }
 
-// A firstByte connection notes whether the other side begins with a TLS record.
-type firstByte struct {
-	net.Conn
-	spoke *atomic.Bool
-	seen  bool // only the handshake reads before others can
+const (
+	// dialStagger is how long an address of a name has before the next one is tried in
+	// parallel with it (RFC 8305, section 5).
+	dialStagger = 250 * time.Millisecond
+	// maxAddresses is how many addresses of a name are tried.
+	maxAddresses = 16
+)
+
+// dialName connects to one of the addresses of a name. An address that does not answer
+// costs the others little: they are tried in parallel with it, all of them within the
+// limit. net.Dialer would give the first one at least two seconds, so that with a
+// shorter limit the second one is never tried.
+func dialName(ctx context.Context, network, addr string, limit time.Duration, check func(netip.Addr) error) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, err
+	}
+	addresses := []netip.Addr{}
+	if literal, err := netip.ParseAddr(host); err == nil {
+		addresses = append(addresses, literal)
+	} else if addresses, err = net.DefaultResolver.LookupNetIP(ctx, "ip", host); err != nil {
+		return nil, &net.OpError{Op: "dial", Net: network, Err: err}
+	}
+	if len(addresses) == 0 {
+		return nil, &net.OpError{Op: "dial", Net: network, Err: &net.DNSError{Err: "no address", Name: host}}
+	}
+	addresses = addresses[:min(len(addresses), maxAddresses)]
+	if end, ok := ctx.Deadline(); ok { // the caller's may come before the limit, and the look-up took time
+		limit = time.Until(end)
+	}
+	d := net.Dialer{ControlContext: func(_ context.Context, _, address string, _ syscall.RawConn) error {
+		if check == nil {
+			return nil
+		}
+		ap, err := netip.ParseAddrPort(address)
+		if err != nil {
+			return fmt.Errorf("address %.80q cannot be checked: %w", address, err)
+		}
+		return caught(func() error { return check(ap.Addr()) })
+	}}
+	return race(ctx, limit, addresses, func(ctx context.Context, a netip.Addr) (net.Conn, error) {
+		return d.DialContext(ctx, network, net.JoinHostPort(a.Unmap().String(), port))
+	})
 }
 
-func (c *firstByte) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	if n > 0 && !c.seen {
-		c.seen = true
-		// Content types of RFC 8446, section 5.1: change_cipher_spec to application_data.
-		if p[0] >= 20 && p[0] <= 23 {
-			c.spoke.Store(true)
+// race dials addresses one after another, the next one when the one before has failed or
+// has taken too long, and returns the first connection. If there is none, the error is
+// that of the first address.
+func race(ctx context.Context, limit time.Duration, addresses []netip.Addr, dial func(context.Context, netip.Addr) (net.Conn, error)) (net.Conn, error) {
+	type result struct {
+		at   int
+		conn net.Conn
+		err  error
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	results := make(chan result, len(addresses))
+	// Half of the limit is left for the last one.
+	pause := max(time.Millisecond, min(dialStagger, limit/time.Duration(2*len(addresses))))
+	stagger := time.NewTimer(pause)
+	defer stagger.Stop()
+	begun, ended, first := 0, 0, result{at: len(addresses)}
+	for {
+		if begun < len(addresses) {
+			at := begun
+			begun++
+			go func() {
+				conn, err := dial(ctx, addresses[at])
+				results <- result{at, conn, err}
+			}()
+			stagger.Reset(pause)
+		}
+		for next := false; !next; {
+			select {
+			case r := <-results:
+				ended++
+				if r.err == nil {
+					go func() { // the others end with ctx; one may have connected meanwhile
+						for range begun - ended {
+							if r := <-results; r.conn != nil {
+								_ = r.conn.Close()
+							}
+						}
+					}()
+					return r.conn, nil
+				}
+				if r.at < first.at {
+					first = r
+				}
+				if ended == len(addresses) {
+					return nil, first.err
+				}
+				next = begun < len(addresses)
+			case <-stagger.C:
+				next = begun < len(addresses)
+			}
 		}
 	}
-	return n, err
 }

@@ -1,0 +1,232 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/internal/redact"
+	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/reference"
+)
+
+// A hostWalk asks the hosts of a registry for one call: the mirrors in their order, each
+// once, and then the registry, as often as patience allows. All requests of the Client
+// for documents and blobs go through it.
+type hostWalk struct {
+	client  *Client
+	ref     reference.Reference
+	cred    credentials.Credential // for the registry
+	digest  digest.Digest          // of the blob; "" for a document
+	hosts   []*endpoint            // the last one is the registry
+	release func()                 // ends the use of hosts; may be called again
+
+	at       int       // the host being asked
+	since    time.Time // when it was asked first
+	failed   []error   // what each host answered last
+	patience patience
+}
+
+// walk begins with the hosts that may be asked for something. It leaves out mirrors that
+// lately did not answer, or gave wrong bytes for the digest. The caller calls release.
+func (c *Client) walk(ctx context.Context, ref reference.Reference, cred credentials.Credential, need Capability, dgst digest.Digest) (*hostWalk, error) {
+	all, err := c.hostsFor(ctx, ref.Registry())
+	if err != nil {
+		return nil, err
+	}
+	w := &hostWalk{client: c, ref: ref, cred: cred, digest: dgst, patience: c.patience(), since: time.Now(),
+		release: sync.OnceFunc(func() { c.hosts.release(all) })}
+	for i, ep := range all.hosts {
+		last := i == len(all.hosts)-1
+		if ep.can(need) && (last || ep.well() && !c.rejected(ep, dgst)) {
+			w.hosts = append(w.hosts, ep)
+		}
+	}
+	if len(w.hosts) == 0 {
+		w.release()
+		return nil, failf(content.ErrConfig, ref.Registry(), "the configuration has no host that may be asked for it")
+	}
+	w.failed = make([]error, len(w.hosts))
+	return w, nil
+}
+
+// An attempt asks a host with one credential.
+type attempt func(context.Context, *endpoint, credentials.Credential) error
+
+// ask makes attempts from the host being asked on, until one succeeds. Hosts that skip
+// names are not asked; it may be nil. Otherwise the error is that of the registry,
+// together with those of the mirrors, or of ctx.
+func (w *hostWalk) ask(ctx context.Context, skip func(host int) bool, try attempt) error {
+	for {
+		if skip == nil || !skip(w.at) {
+			if err := w.askHost(ctx, try); err == nil || ctx.Err() != nil {
+				return err
+			}
+		}
+		if !w.mirror() {
+			if ctx.Err() != nil {
+				return canceled(ctx, "")
+			}
+			return w.err()
+		}
+		w.next()
+	}
+}
+
+// askHost makes attempts at one host: one at a mirror, and at the registry as many as
+// patience allows.
+func (w *hostWalk) askHost(ctx context.Context, try attempt) error {
+	for {
+		err := w.host().withCredentials(ctx, w.ref, w.cred, try)
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		if err = w.wait(ctx, err); err != nil {
+			return err
+		}
+	}
+}
+
+// host is the host being asked.
+func (w *hostWalk) host() *endpoint { return w.hosts[w.at] }
+
+// mirror reports whether the host being asked is a mirror, so that another one follows.
+func (w *hostWalk) mirror() bool { return w.at < len(w.hosts)-1 }
+
+// wait decides what follows after the host being asked has failed with err. It returns
+// nil, after a wait, if the host is to be asked again.
+func (w *hostWalk) wait(ctx context.Context, err error) error {
+	w.failed[w.at] = err
+	if w.mirror() {
+		w.mirrorFailed(ctx, err)
+		return err
+	}
+	return w.patience.next(ctx, err)
+}
+
+// mirrorFailed leaves the mirror being asked out of later calls, as err suggests: for a
+// while, if it could not be reached, or for the digest, if it has other content for that.
+func (w *hostWalk) mirrorFailed(ctx context.Context, err error) {
+	ep := w.host()
+	ep.leaveOut(err)
+	if w.digest != "" && content.KindOf(err) == content.ErrSizeMismatch {
+		w.client.reject(ep, w.digest)
+	}
+	w.client.logger().InfoContext(ctx, "next host", "registry", ep.registry, "after", redact.URL(ep.base), "error", err)
+}
+
+// next turns to the next host.
+func (w *hostWalk) next() {
+	w.at++
+	w.since = time.Now()
+}
+
+// err is what the last host answered, together with what the hosts before it did.
+func (w *hostWalk) err() error { return w.afterMirrors(w.failed[len(w.hosts)-1]) }
+
+// afterMirrors adds to the registry's error what the mirrors before it answered. The
+// registry's error alone decides what kind of error it is.
+func (w *hostWalk) afterMirrors(err error) error {
+	var e *content.Error
+	mirrors := w.failed[:len(w.hosts)-1]
+	if len(mirrors) == 0 || !errors.As(err, &e) {
+		return err
+	}
+	texts := make([]string, len(mirrors))
+	for i, m := range mirrors {
+		texts[i] = m.Error()
+	}
+	text := strings.Join(texts, "; ")
+	if e.Err != nil {
+		text = fmt.Sprintf("%v (before: %s)", e.Err, text)
+	}
+	with := *e
+	with.Err = &described{redact.Text(text), e.Err}
+	return &with
+}
+
+// withCredentials makes an attempt with the credential that belongs to the host: the
+// registry's own for the registry, the mirror's own for a mirror. If a mirror has
+// several, the next one follows when one is refused, and if it has none, it is asked
+// without a credential.
+func (ep *endpoint) withCredentials(ctx context.Context, ref reference.Reference, cred credentials.Credential, try attempt) error {
+	if !ep.mirror {
+		return try(ctx, ep, cred)
+	}
+	if ep.client.Mirrors == nil {
+		return try(ctx, ep, credentials.Credential{})
+	}
+	repository := ref.Repository()
+	if cred, ok := ep.accepted.Get(repository); ok {
+		if err := try(ctx, ep, cred); !refused(err) {
+			return err
+		}
+		ep.accepted.Delete(repository)
+	}
+	var last error
+	for own, err := range ep.client.Mirrors.Lookup(ctx, ep.named(ref)) {
+		if err != nil {
+			ep.client.logger().InfoContext(ctx, "credentials of a mirror", "mirror", redact.URL(ep.base), "error", redact.Text(err.Error()))
+			continue
+		}
+		if last = try(ctx, ep, own); !refused(last) {
+			if last == nil {
+				ep.accept(repository, own)
+			}
+			return last
+		}
+	}
+	if last != nil {
+		return last
+	}
+	return try(ctx, ep, credentials.Credential{})
+}
+
+func refused(err error) bool {
+	kind := content.KindOf(err)
+	return kind == content.ErrUnauthorized || kind == content.ErrDenied
+}
+
+const (
+	// acceptedFor is how long a credential that a mirror accepted is used without asking
+	// the keyring, which may start a program each time.
+	acceptedFor = time.Minute
+	// maxAccepted is how many repositories of a mirror have a remembered credential.
+	maxAccepted = 1024
+)
+
+// accept remembers the credential that opened a repository at a mirror.
+func (ep *endpoint) accept(repository string, cred credentials.Credential) {
+	until := time.Now().Add(acceptedFor)
+	if !cred.Expires.IsZero() && cred.Expires.Before(until) {
+		until = cred.Expires
+	}
+	ep.accepted.Put(repository, cred, until)
+}
+
+// rejectedFor is how long the Client remembers that a host gave wrong bytes.
+const rejectedFor = 10 * time.Minute
+
+// A badContent is what a host gave wrong bytes for.
+type badContent struct {
+	host   *endpoint
+	digest digest.Digest
+}
+
+// reject remembers that a host gave wrong bytes for a digest, and reports whether that
+// is new.
+func (c *Client) reject(ep *endpoint, dgst digest.Digest) bool {
+	return c.bad.Put(badContent{ep, dgst}, struct{}{}, time.Now().Add(rejectedFor))
+}
+
+// rejected reports whether a host lately gave wrong bytes for a digest.
+func (c *Client) rejected(ep *endpoint, dgst digest.Digest) bool {
+	_, bad := c.bad.Get(badContent{ep, dgst})
+	return bad
+}
