@@ -1,0 +1,88 @@
+package strictjson
+
+// MaxDepth is how deeply encoding/json lets a document nest.
+const MaxDepth = 10_000
+
+// Kinds of values, by what they are called in errors.
+const (
+	KindObject  = "object"
+	KindArray   = "array"
+	KindString  = "string"
+	KindNumber  = "number"
+	KindBoolean = "boolean"
+	KindNull    = "null"
+)
+
+// A Member is one member of an object: its key, and its value as the document has it.
+type Member struct {
+	Key   string
+	Value []byte // a part of the document, not a copy
+}
+
+// Valid reports whether data is one JSON value, as encoding/json does.
+func Valid(data []byte) bool { return Check(data) == nil }
+
+// Check returns why data is not one JSON value, as an [*Error].
+func Check(data []byte) error { return Decode(data, Limits{Depth: MaxDepth}, (*Reader).Skip) }
+
+// Members returns the members of an object whose keys are data, in their order and
+// with keys that are there twice; none for null. It is for documents that are walked
+// value by value: what is in a member is read by another call.
+func Members(object []byte) ([]Member, error) {
+	var members []Member
+	err := Decode(object, Limits{Depth: MaxDepth}, func(r *Reader) error {
+		return r.Members(func(key string) error {
+			value, err := r.Raw()
+			members = append(members, Member{key, value})
+			return err
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	return members, nil
+}
+
+// Elements returns the elements of an array as the document has them; none for null.
+func Elements(array []byte) ([][]byte, error) {
+	var elements [][]byte
+	err := Decode(array, Limits{Depth: MaxDepth}, func(r *Reader) error {
+		return r.Array(func(int) error {
+			value, err := r.Raw()
+			elements = append(elements, value)
+			return err
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	return elements, nil
+}
+
+// String returns the string that a value is; "" for null.
+func String(value []byte) (s string, err error) {
+	err = Decode(value, Limits{}, func(r *Reader) error {
+		s, err = r.String()
+		return err
+	})
+	return s, err
+}
+
+// KindOf says what a value is, by its first byte. What is empty is null.
+func KindOf(value []byte) string {
+	r := &Reader{data: value}
+	r.space()
+	switch r.kind() {
+	case '{':
+		return KindObject
+	case '[':
+		return KindArray
+	case '"':
+		return KindString
+	case 't', 'f':
+		return KindBoolean
+	case 'l', 0:
+		return KindNull
+	}
+	return KindNumber
+}
