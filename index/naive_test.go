@@ -301,7 +301,8 @@ func checkSelect(t *testing.T, idx ocispec.Index, want ocispec.Platform, strict 
 func TestSelectEqualsNaive(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	found := 0
-	for range rounds.Of(10000) {
+	trials := rounds.Of(10000)
+	for range trials {
 		idx, want := generate(random.IntN)
 		strict := random.IntN(4) == 0
 		checkSelect(t, idx, want, strict)
@@ -309,7 +310,7 @@ func TestSelectEqualsNaive(t *testing.T) {
 			found++
 		}
 	}
-	assert.Greater(t, found, 2500, "the generated indexes hold matches")
+	assert.Greater(t, found, trials/4, "the generated indexes hold matches")
 }
 
 func FuzzSelect(f *testing.F) {
