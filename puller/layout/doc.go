@@ -20,8 +20,8 @@
 //   - One process at a time fetches a blob; the others wait and find it there.
 //   - What there is of a blob outlives Close, SIGKILL and restarts. A blob that
 //     was written from its beginning on loses nothing; one that was written in
-//     several places has a list of them, and loses some 128 KiB to SIGKILL. It is
-//     not verified: whoever goes on with it hashes it, and calls Discard if it is
+//     several places has a list of them, and loses some 128 KiB to SIGKILL, of more than 4 GiB one part in 32,768.
+//     It is not verified: whoever goes on with it hashes it, and calls Discard if it is
 //     wrong, as after a loss of power. What nobody wrote to for a day is swept.
 //   - A blob has a fixed modification time. One with another time is hashed
 //     before it is used. One that is then found wrong, or has another size, is

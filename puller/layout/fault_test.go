@@ -23,7 +23,7 @@ func faultImage(t testing.TB) *testImage {
 func openMem(fsys fsys) (*Layout, error) {
 	l, err := openFS("mem", fsys, Config{})
 	if err == nil {
-		l.tune = tuning{listEvery: 4 << 10, writeBackEvery: 16 << 10, smallBlob: 20 << 10, listMost: 4 * recordSize, indexSize: maxIndexSize}
+		l.tune = tuning{listEvery: 4 << 10, writeBackEvery: 16 << 10, smallBlob: 20 << 10, indexSize: maxIndexSize}
 	}
 	return l, err
 }

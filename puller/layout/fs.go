@@ -66,8 +66,6 @@ type file interface {
 	Chtimes(now, mtime time.Time) error
 	// WriteBack asks the system to begin writing to disk what was written so far.
 	WriteBack()
-	// Reserve asks for room for n bytes at off, without a change of the length.
-	Reserve(off, n int64) error
 }
 
 var (

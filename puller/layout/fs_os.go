@@ -394,5 +394,3 @@ type osFile struct{ *os.File }
 func (f osFile) Chtimes(now, mtime time.Time) error { return chtimes(f.File, now, mtime) }
 
 func (f osFile) WriteBack() { startWriteBack(f.File) }
-
-func (f osFile) Reserve(off, n int64) error { return reserve(f.File, off, n) }

@@ -17,6 +17,4 @@ func openAt(syscall.RawConn, string, string, int) (*os.File, error) {
 
 func chtimes(*os.File, time.Time, time.Time) error { return errors.ErrUnsupported }
 
-func reserve(*os.File, int64, int64) error { return errors.ErrUnsupported }
-
 func syncFS(*os.File) error { return errors.ErrUnsupported }

@@ -103,11 +103,6 @@ type indexFile struct {
 
 	listed sync.Map // listing -> bool; see Layout.lists
 
-	// body is the encoding less its end, kept so that an entry more is an entry
-	// more to write down and not all of them anew; nil if it is not known.
-	// Clones share its memory: what one appends lies beyond the other's length.
-	body []byte
-
 	changed bool // differs from what it was cloned from
 	durable bool // was synced, with its name; for whoever has the index lock
 
@@ -141,7 +136,6 @@ func (ix *indexFile) clone() *indexFile {
 		entries: slices.Grow(slices.Clone(ix.entries), 8),
 		byRef:   maps.Clone(ix.byRef),
 		size:    ix.size,
-		body:    ix.body,
 	}
 }
 
@@ -167,12 +161,8 @@ func (ix *indexFile) set(e entry) {
 		ix.byRef[e.ref] = len(ix.entries)
 		ix.entries = append(ix.entries, e)
 		ix.size += entrySize(e)
-		if ix.body != nil {
-			ix.body = appendEntry(ix.body, e, len(ix.entries) == 1)
-		}
 		return
 	}
-	ix.body = nil
 	ix.size += entrySize(e) - entrySize(ix.entries[i])
 	ix.entries[i] = e
 	n := len(ix.entries)
@@ -203,7 +193,7 @@ func (ix *indexFile) remove(ref string) {
 		}
 	}
 	ix.entries = slices.DeleteFunc(ix.entries, func(x entry) bool { return x.ref == ref && x.match == best })
-	ix.changed, ix.body = true, nil
+	ix.changed = true
 	ix.number()
 }
 
@@ -264,32 +254,24 @@ func (ix *indexFile) number() {
 // entrySize is what an entry takes in the file, with a comma and a line's end.
 func entrySize(e entry) int { return len(e.raw) + 2 }
 
-// encode gives the file's bytes: one entry a line. They are good until the
-// index, or a clone of it, is changed.
+// encode returns the file's bytes: one entry a line.
 func (ix *indexFile) encode() []byte {
-	if ix.body == nil {
-		b := append(make([]byte, 0, ix.size+ix.size/4), '{')
-		for _, f := range ix.fields {
-			b = append(b, f.key...)
-			b = append(b, ':')
-			b = append(b, f.raw...)
-			b = append(b, ',')
-		}
-		b = append(b, `"manifests":[`...)
-		for i, e := range ix.entries {
-			b = appendEntry(b, e, i == 0)
-		}
-		ix.body = b
-	}
-	return append(ix.body, "]}\n"...)
-}
-
-func appendEntry(b []byte, e entry, first bool) []byte {
-	if !first {
+	b := append(make([]byte, 0, ix.size), '{')
+	for _, f := range ix.fields {
+		b = append(b, f.key...)
+		b = append(b, ':')
+		b = append(b, f.raw...)
 		b = append(b, ',')
 	}
-	b = append(b, '\n')
-	return append(b, e.raw...)
+	b = append(b, `"manifests":[`...)
+	for i, e := range ix.entries {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, '\n')
+		b = append(b, e.raw...)
+	}
+	return append(b, "]}\n"...)
 }
 
 // parseIndex keeps what it does not know, so that it is written back. It refuses

@@ -26,13 +26,11 @@ type ingest struct {
 
 	mu        sync.Mutex
 	done      spans.Set // written in all
-	reserved  int64     // up to where there is room; see reserve
-	ahead     int64     // of it not written
 	unflushed int64     // bytes since the last WriteBack
 	flushing  atomic.Bool
 	flushes   sync.WaitGroup // one at a time
 	list      file           // nil as long as what was written is the partial's beginning
-	fresh     []spans.Span   // written, not yet listed
+	fresh     spans.Set      // written, not yet listed
 	unlisted  int64          // bytes in fresh
 	listEnd   int64
 	arrived   bool // no longer counted in Layout.open
@@ -130,7 +128,7 @@ func (in *ingest) WriteAt(p []byte, off int64) (int, error) {
 			Err:  fmt.Errorf("blob %s: %d bytes at %d, beyond its %d", in.desc.Digest, len(p), off, in.desc.Size),
 		}
 	}
-	if err := in.beforeWrite(off, off+int64(len(p))); err != nil {
+	if err := in.beforeWrite(off); err != nil {
 		return 0, in.l.fail(err, "write blob %s", in.desc.Digest)
 	}
 	n, err := in.f.WriteAt(p, off)
@@ -145,7 +143,7 @@ func (in *ingest) WriteAt(p []byte, off int64) (int, error) {
 // beforeWrite begins the side list if there would be a hole before off: as long
 // as there is none, the partial's length says what was written. The list's first
 // record is that beginning, and is there before the hole is.
-func (in *ingest) beforeWrite(off, end int64) error {
+func (in *ingest) beforeWrite(off int64) error {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if in.ended {
@@ -155,7 +153,6 @@ func (in *ingest) beforeWrite(off, end int64) error {
 		return nil
 	}
 	if off <= in.beginning().End {
-		in.reserve(end)
 		return nil
 	}
 	list, err := in.l.createFresh(listName(in.desc.Digest))
@@ -189,7 +186,6 @@ func (in *ingest) wrote(off, end int64) error {
 		return fs.ErrClosed
 	}
 	in.done = in.done.Add(spans.Span{Off: off, End: end})
-	in.countAhead()
 	in.unflushed += end - off
 	if in.unflushed >= in.l.tune.writeBackEvery && in.flushing.CompareAndSwap(false, true) {
 		in.unflushed = 0
@@ -198,13 +194,9 @@ func (in *ingest) wrote(off, end int64) error {
 	if in.list == nil {
 		return nil
 	}
-	if i := len(in.fresh) - 1; i >= 0 && in.fresh[i].End == off {
-		in.fresh[i].End = end
-	} else {
-		in.fresh = append(in.fresh, spans.Span{Off: off, End: end})
-	}
+	in.fresh = in.fresh.Add(spans.Span{Off: off, End: end})
 	in.unlisted += end - off
-	if in.unlisted >= in.l.tune.listEvery {
+	if in.unlisted >= max(in.l.tune.listEvery, in.desc.Size/mostAppends) {
 		return in.flushList()
 	}
 	return nil
@@ -217,6 +209,10 @@ func (in *ingest) writeBack() {
 	in.flushing.Store(false)
 }
 
+// mostAppends is how often a blob's side list is appended to at most, which keeps the
+// list of a very large blob short: 16 connections make one of 10 MiB.
+const mostAppends = 32 << 10
+
 // flushList appends what was written to the side list, if there is one. It is not
 // synced: after SIGKILL the system still has it, and after a loss of power what it
 // tells is hashed before it is used, like everything else.
@@ -224,37 +220,11 @@ func (in *ingest) flushList() error {
 	if in.list == nil || len(in.fresh) == 0 {
 		return nil
 	}
-	if !closeBeforeRename && in.listEnd > max(in.l.tune.listMost, 4*recordSize*int64(len(in.done))) {
-		return in.shortenList()
-	}
 	n, err := in.list.WriteAt(appendRecords(nil, in.fresh), in.listEnd)
 	if err != nil {
 		return err // records that are half written are written over by the next
 	}
 	in.listEnd += int64(n)
-	in.fresh, in.unlisted = in.fresh[:0], 0
-	return nil
-}
-
-// shortenList writes a list of what is in the long one, joined, in its place.
-func (in *ingest) shortenList() error {
-	name := listName(in.desc.Digest)
-	temp := tempPrefix + in.desc.Digest.Encoded()
-	list, err := in.l.createFresh(temp)
-	if err != nil {
-		return err
-	}
-	n, err := list.WriteAt(appendRecords(nil, in.done), 0)
-	if err == nil {
-		err = in.l.rename(temp, name)
-	}
-	if err != nil {
-		list.Close()
-		in.l.fs.Remove(temp)
-		return err
-	}
-	in.list.Close()
-	in.list, in.listEnd = list, int64(n)
 	in.fresh, in.unlisted = in.fresh[:0], 0
 	return nil
 }
@@ -303,7 +273,6 @@ func (in *ingest) arrive() {
 // too. The caller holds mu.
 func (in *ingest) end(remove bool) (err error) {
 	in.ended = true
-	in.countAhead()
 	in.arrive()
 	if in.list != nil {
 		in.list.Close()

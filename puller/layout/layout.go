@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"math"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -60,7 +59,6 @@ type Layout struct {
 
 	keys    keyLocks
 	open    atomic.Int64 // ingests whose last byte has not come
-	ahead   atomic.Int64 // bytes that they have reserved and not written
 	commits *batch[*commitItem]
 	tags    *batch[edit]
 
@@ -87,12 +85,11 @@ type tuning struct {
 	listEvery      int64 // written before the side list tells of it: what a killed process must fetch again
 	writeBackEvery int64 // written before the disk is asked to begin, so that the sync at the end has little left
 	smallBlob      int64 // up to which size blobs are synced together
-	listMost       int64 // the size from which a side list is written anew, shorter
 	indexSize      int   // the most that index.json may have, read or written
 }
 
 func defaultTuning() tuning {
-	return tuning{listEvery: 128 << 10, writeBackEvery: 4 << 20, smallBlob: 4 << 20, listMost: 1 << 20, indexSize: maxIndexSize}
+	return tuning{listEvery: 128 << 10, writeBackEvery: 4 << 20, smallBlob: 4 << 20, indexSize: maxIndexSize}
 }
 
 // Open is OpenConfig with the zero Config.
@@ -156,17 +153,8 @@ func (l *Layout) Dir() string { return l.dir }
 // Free is how many bytes the layout's file system still takes from this
 // process; math.MaxInt64 where the system cannot be asked, as on NetBSD and Solaris.
 func (l *Layout) Free(context.Context) (int64, error) {
-	n, err := l.free()
-	return n, l.fail(err, "ask for free space")
-}
-
-// free counts what ingests have reserved as free, since it is their missing bytes' room.
-func (l *Layout) free() (int64, error) {
 	n, err := l.fs.Free()
-	if ahead := l.ahead.Load(); n < math.MaxInt64-ahead {
-		n += ahead
-	}
-	return n, err
+	return n, l.fail(err, "ask for free space")
 }
 
 // prepare makes what a layout must have. The file oci-layout comes last, so

@@ -418,8 +418,6 @@ func (f *memFile) Chtimes(now, mtime time.Time) error {
 
 func (f *memFile) WriteBack() {}
 
-func (f *memFile) Reserve(int64, int64) error { return nil }
-
 func (f *memFile) Close() error { return nil }
 
 type memInfo struct {

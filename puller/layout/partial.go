@@ -181,7 +181,7 @@ func (l *Layout) checkSpace(missing int64) error {
 	if missing < askFreeFrom {
 		return nil
 	}
-	free, err := l.free()
+	free, err := l.fs.Free()
 	if err != nil {
 		l.log.Debug("the free space is not known", "error", err)
 		return nil

@@ -9,8 +9,7 @@ import (
 
 // The side list of a partial is a sequence of records, each a range that was
 // written: offset, end, and a checksum of both, so that a torn or empty record
-// is not believed. It is appended to, until it
-// is long and one of joined ranges takes its place.
+// is not believed. It is only appended to.
 const recordSize = 20
 
 // maxListSize limits what is read of a side list.
