@@ -85,11 +85,7 @@ func (in *ingest) commit(ctx context.Context) error {
 func (in *ingest) stamp() error {
 	now := in.l.cfg.Now()
 	in.stamped = now
-	err := in.f.Chtimes(now, stamp)
-	if errors.Is(err, errors.ErrUnsupported) {
-		return in.l.fs.Chtimes(partName(in.desc.Digest), now, stamp)
-	}
-	return err
+	return in.l.fs.Chtimes(partName(in.desc.Digest), now, stamp)
 }
 
 var errSync = errors.New("sync")
@@ -113,69 +109,51 @@ func (l *Layout) commitAll(_ context.Context, take func() []*job[*commitItem]) e
 		}
 	}
 	for dir, synced := range dirs {
-		gone := l.publishIn(dir, synced)
-		if len(gone) == 0 {
-			continue
-		}
-		if err := l.ready(gone[0].item.in.desc.Digest); err != nil {
-			for _, j := range gone {
-				j.err = err
-			}
-			continue
-		}
-		l.publishIn(dir, gone)
+		l.publishIn(dir, synced)
 	}
 	return nil
 }
 
-// publishIn gives the jobs' blobs their names in dir, durably. It returns the jobs
-// for which a directory was not there, or the partial.
-func (l *Layout) publishIn(dir string, jobs []*job[*commitItem]) (gone []*job[*commitItem]) {
-	at, err := l.fs.Dir(dir)
+// publishIn gives the jobs' blobs their names in dir, durably.
+func (l *Layout) publishIn(dir string, jobs []*job[*commitItem]) {
 	var named []*job[*commitItem]
 	for _, j := range jobs {
-		if j.err = err; err == nil {
-			j.err = j.item.in.publish()
-		}
-		if j.err == nil {
+		if j.err = j.item.in.publish(); j.err == nil {
 			named = append(named, j)
-			continue
-		}
-		l.dirs.Clear()
-		if errors.Is(j.err, fs.ErrNotExist) {
-			gone = append(gone, j)
+		} else if err := l.checkOpenDirs(dir); err != nil {
+			j.err = err // which says more
 		}
 	}
 	if len(named) == 0 {
-		return gone
+		return
 	}
-	if err := l.settleIn(dir, at); err != nil {
-		l.dirs.Clear()
-		l.found.Store(true) // they may be in sight
-		for _, j := range named {
-			j.err = err
+	err := l.settlePublished(dir)
+	if err != nil {
+		l.found.Store(true) // the blobs may be seen
+	}
+	for _, j := range named {
+		if j.err = err; err == nil {
+			j.err = j.item.in.checkPublished()
 		}
 	}
-	return gone
 }
 
-// settleIn makes the names in dir durable, to which blobs were given, if it is still
-// the layout's, and not one that another program has removed or put aside.
-func (l *Layout) settleIn(dir string, was fs.FileInfo) error {
+// settlePublished makes the names in dir durable, unless another program has removed
+// the directory or put another one in its place.
+func (l *Layout) settlePublished(dir string) error {
+	if err := l.checkOpenDirs(dir); err != nil {
+		return err
+	}
+	return l.syncDir(dir)
+}
+
+// checkOpenDirs is an error unless the directory of blobs that was written to still
+// has its name.
+func (l *Layout) checkOpenDirs(dir string) error {
 	if err := l.fs.CheckDir(blobsDir); err != nil {
 		return err
 	}
-	at, err := l.fs.Lstat(dir)
-	if err == nil && l.fs.SameFile(was, at) {
-		return l.syncKnown(dir, at)
-	}
-	if cerr := l.fs.CheckDir(dir); err == nil { // and what comes goes to the one that is there
-		err = cerr
-	}
-	if err == nil {
-		err = fmt.Errorf("%q is not the directory it was", dir)
-	}
-	return err
+	return l.fs.CheckDir(dir)
 }
 
 // syncAll makes the bytes and times of all jobs' files durable.
@@ -214,8 +192,8 @@ func (l *Layout) syncTogether(n int) bool {
 }
 
 // publish gives the partial its name, if it is still the file that was written to:
-// another program may have removed the state directory and another process begun
-// anew.
+// another program may have removed the state directory, and another process may have
+// begun the blob again.
 func (in *ingest) publish() error {
 	mine, err := in.f.Stat()
 	if err != nil {
@@ -225,9 +203,28 @@ func (in *ingest) publish() error {
 	if mine.Size() != in.desc.Size {
 		return fmt.Errorf("%q has %d bytes: %w", part, mine.Size(), errOtherFile)
 	}
-	err = in.l.whileBusy(func() error { return in.l.fs.RenameFile(mine, part, blobName(in.desc.Digest)) })
-	if err == nil {
-		in.l.noteUse(in.desc.Digest, mine, in.stamped)
+	if err := in.l.requireFile(part, mine); err != nil {
+		return err
+	}
+	if err := in.l.rename(part, blobName(in.desc.Digest)); err != nil {
+		return err
+	}
+	in.published = mine
+	in.l.noteUse(in.desc.Digest, mine, in.stamped)
+	return nil
+}
+
+// checkPublished finds the blob under its name: the directory that it went to may
+// have been put aside just before.
+func (in *ingest) checkPublished() error {
+	return in.l.requireFile(blobName(in.desc.Digest), in.published)
+}
+
+// requireFile is an error unless the file that want describes has the name.
+func (l *Layout) requireFile(name string, want fs.FileInfo) error {
+	got, err := l.fs.Lstat(name)
+	if err == nil && !l.fs.SameFile(want, got) {
+		err = fmt.Errorf("%q: %w", name, errOtherFile)
 	}
 	return err
 }

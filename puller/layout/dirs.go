@@ -8,34 +8,38 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// seen reports whether ready need not look: it did, when one of the blobs began that
-// come now. What changes meanwhile commitAll finds out.
-func (l *Layout) seen(d digest.Digest) bool {
-	_, seen := l.dirs.Load(algorithmDir(d))
-	return seen && l.open.Load() > 0
-}
-
 // ready makes the directories that a blob needs, and checks that no link stands
 // for one of them.
 func (l *Layout) ready(d digest.Digest) error {
 	if err := l.mkdirs(stateDir, ingestDir, blobsDir, algorithmDir(d)); err != nil {
 		return err
 	}
-	if _, seen := l.dirs.Load(algorithmDir(d)); !seen {
-		// Whoever made it may have died before its name was durable.
-		if err := l.settle(blobsDir); err != nil {
-			return err
-		}
+	if _, ok := l.durable.Load(algorithmDir(d)); ok {
+		return nil
 	}
-	l.dirs.Store(algorithmDir(d), struct{}{})
+	// The process that made it may have died before its name was durable.
+	if err := l.syncDir(blobsDir); err != nil {
+		return err
+	}
+	l.durable.Store(algorithmDir(d), struct{}{})
 	return nil
+}
+
+// checkDir is an error unless name is a directory, which a link to one is not. What
+// is done in it from now on is done in the directory that has the name now.
+func (l *Layout) checkDir(name string) error {
+	err := l.fs.CheckDir(name)
+	if errors.Is(err, errReplacedDir) {
+		err = l.fs.CheckDir(name)
+	}
+	return err
 }
 
 // mkdirs checks that the directories are there and are no links, and makes, durably,
 // those that are missing.
 func (l *Layout) mkdirs(names ...string) error {
 	for _, name := range names {
-		err := l.fs.CheckDir(name)
+		err := l.checkDir(name)
 		if errors.Is(err, fs.ErrNotExist) {
 			err = l.mkdir(name)
 		}
@@ -50,7 +54,7 @@ func (l *Layout) mkdirs(names ...string) error {
 func (l *Layout) mkdir(name string) error {
 	err := l.fs.Mkdir(name)
 	if err == nil || errors.Is(err, fs.ErrExist) {
-		if cerr := l.fs.CheckDir(name); cerr != nil || err != nil {
+		if cerr := l.checkDir(name); cerr != nil || err != nil {
 			return cerr
 		}
 	}

@@ -7,9 +7,6 @@ import (
 	"syscall"
 )
 
-// isLink reports whether a file was not opened because it is a symbolic link.
-func isLink(err error) bool { return errors.Is(err, syscall.ELOOP) }
-
 // readOnlyNumbers are the system's numbers for a file system, or a kind of file, that
 // is not written to.
 var readOnlyNumbers = []error{syscall.EROFS, syscall.EINVAL}

@@ -4,6 +4,4 @@ package layout
 
 var readOnlyNumbers []error
 
-func isLink(error) bool { return false }
-
 func needsWriting(error) bool { return false }

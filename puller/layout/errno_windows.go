@@ -5,9 +5,6 @@ import (
 	"syscall"
 )
 
-// isLink reports whether a file was not opened because it is a symbolic link.
-func isLink(err error) bool { return errors.Is(err, syscall.ELOOP) }
-
 // readOnlyNumbers are the system's numbers for a volume that is not written to.
 var readOnlyNumbers = []error{syscall.Errno(19)} // ERROR_WRITE_PROTECT
 

@@ -19,14 +19,11 @@ type fsys interface {
 	ReadDir(name string) ([]fs.DirEntry, error)
 	Mkdir(name string) error
 	// CheckDir is an error unless name is a directory, which a link to one is not.
+	// Operations on names in a directory go to the one that had its name when it was
+	// first used. If another one has the name now, the error wraps errReplacedDir, and
+	// operations go to that one from then on.
 	CheckDir(name string) error
-	// Dir is the directory that operations on names in it go to: the one that was
-	// called name when it was opened, or last checked.
-	Dir(name string) (fs.FileInfo, error)
 	Rename(from, to string) error
-	// RenameFile is Rename of the file that fi is of; an error wraps errOtherFile
-	// if another one has its name.
-	RenameFile(fi fs.FileInfo, from, to string) error
 	Remove(name string) error
 	// Chtimes sets the time of last access to now, that of modification to mtime.
 	Chtimes(name string, now, mtime time.Time) error
@@ -62,8 +59,6 @@ type file interface {
 	io.Closer
 	Stat() (fs.FileInfo, error)
 	Sync() error
-	// Chtimes is that of fsys; the error wraps errors.ErrUnsupported where only names have it.
-	Chtimes(now, mtime time.Time) error
 	// WriteBack asks the system to begin writing to disk what was written so far.
 	WriteBack()
 }
@@ -72,4 +67,6 @@ var (
 	errLocked     = errors.New("locked by another")
 	errNotRegular = errors.New("not a regular file")
 	errOtherFile  = errors.New("not the file that was written")
+
+	errReplacedDir = errors.New("not the directory it was")
 )

@@ -6,8 +6,6 @@ import (
 	"os"
 	"runtime"
 	"syscall"
-	"time"
-	"unsafe"
 )
 
 // sysNumber is the number of a system call that package syscall does not know, as
@@ -58,36 +56,6 @@ func releaseAtLeast(release string, major, minor int) bool {
 		return false
 	}
 	return a > major || a == major && b >= minor
-}
-
-// openAt is OpenFile of os.Root for a name without a slash, and no link, in fewer
-// system calls: that one finds out each time that a regular file cannot be polled.
-// name is what errors, and those of the file, call it.
-func openAt(dir syscall.RawConn, base, name string, flag int) (*os.File, error) {
-	var fd int
-	var err error
-	closed := dir.Control(func(at uintptr) {
-		for err = syscall.EINTR; err == syscall.EINTR; {
-			fd, err = syscall.Openat(int(at), base, flag|syscall.O_NOFOLLOW|syscall.O_CLOEXEC, 0o644)
-		}
-	})
-	if closed != nil {
-		err = os.ErrClosed
-	}
-	if err != nil {
-		return nil, &os.PathError{Op: "openat", Path: name, Err: err}
-	}
-	return os.NewFile(uintptr(fd), name), nil
-}
-
-func chtimes(f *os.File, now, mtime time.Time) error {
-	times := [2]syscall.Timespec{syscall.NsecToTimespec(now.UnixNano()), syscall.NsecToTimespec(mtime.UnixNano())}
-	_, _, errno := syscall.Syscall6(syscall.SYS_UTIMENSAT, f.Fd(), 0, uintptr(unsafe.Pointer(&times)), 0, 0, 0)
-	runtime.KeepAlive(f)
-	if errno != 0 {
-		return &os.PathError{Op: "utimensat", Path: f.Name(), Err: errno}
-	}
-	return nil
 }
 
 func renameAt(fromDir *os.File, from string, toDir *os.File, to string) error {

@@ -1,7 +1,6 @@
 package layout
 
 import (
-	"errors"
 	"fmt"
 	"os"
 )
@@ -16,7 +15,7 @@ func (f *osFS) OpenFile(name string, flag int) (file, error) {
 	if flag&os.O_EXCL != 0 {
 		f.naming.Lock()
 		defer f.naming.Unlock()
-		h, err := d.open(base, name, flag)
+		h, err := d.root.OpenFile(base, flag, 0o644)
 		if err != nil {
 			return nil, err
 		}
@@ -44,11 +43,11 @@ func openRegular(d *osDir, name, base string, flag int) (file, error) {
 	if !before.Mode().IsRegular() {
 		return nil, fmt.Errorf("%q: %w", name, errNotRegular)
 	}
-	h, err := d.open(base, name, flag&^os.O_CREATE)
-	if isLink(err) {
-		return nil, nil // it is a link by now
-	}
+	h, err := d.root.OpenFile(base, flag&^os.O_CREATE, 0)
 	if err != nil {
+		if now, lerr := d.root.Lstat(base); lerr == nil && !os.SameFile(before, now) {
+			return nil, nil // it may be a link by now
+		}
 		return nil, err
 	}
 	after, err := h.Stat()
@@ -66,13 +65,4 @@ func openRegular(d *osDir, name, base string, flag int) (file, error) {
 	}
 	h.Close()
 	return nil, err
-}
-
-// open opens a file in d that is no link.
-func (d *osDir) open(base, name string, flag int) (*os.File, error) {
-	h, err := openAt(d.conn, base, name, flag)
-	if errors.Is(err, errors.ErrUnsupported) {
-		return d.root.OpenFile(base, flag, 0o644)
-	}
-	return h, err
 }

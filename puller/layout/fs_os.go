@@ -10,7 +10,6 @@ import (
 	"runtime"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 )
 
@@ -30,8 +29,7 @@ type osFS struct {
 
 type osDir struct {
 	root *os.Root
-	f    *os.File        // for syncs and renames
-	conn syscall.RawConn // of f, for opens, which Close may meet
+	f    *os.File // for syncs and renames
 	info fs.FileInfo
 }
 
@@ -56,9 +54,6 @@ func newOSDir(root *os.Root) (*osDir, error) {
 	var err error
 	if d.f, err = root.Open("."); err == nil {
 		d.info, err = d.f.Stat()
-	}
-	if err == nil {
-		d.conn, err = d.f.SyscallConn()
 	}
 	if err != nil {
 		d.close()
@@ -176,8 +171,8 @@ func (d *osDir) close() {
 	}
 }
 
-// CheckDir forgets the open directory if another one has its name now. What
-// still uses it is not disturbed: it is closed when nobody does.
+// CheckDir forgets the open directory if another one has its name now. An operation
+// that still uses it is not disturbed: the garbage collector closes it.
 func (f *osFS) CheckDir(name string) error {
 	parent, base, err := f.in(name)
 	if err != nil {
@@ -191,16 +186,11 @@ func (f *osFS) CheckDir(name string) error {
 	defer f.mu.Unlock()
 	if d := f.dirs[name]; d != nil && (err != nil || !os.SameFile(info, d.info)) {
 		delete(f.dirs, name)
+		if err == nil {
+			err = fmt.Errorf("%q is %w", name, errReplacedDir)
+		}
 	}
 	return err
-}
-
-func (f *osFS) Dir(name string) (fs.FileInfo, error) {
-	d, err := f.dir(name)
-	if err != nil {
-		return nil, err
-	}
-	return d.info, nil
 }
 
 func (f *osFS) Lstat(name string) (fs.FileInfo, error) {
@@ -236,22 +226,6 @@ func (f *osFS) Rename(from, to string) error {
 	fromDir, fromBase, err := f.split(from)
 	if err != nil {
 		return err
-	}
-	return f.renameIn(fromDir, fromBase, from, to)
-}
-
-// RenameFile looks at the name in the very directory from which it renames.
-func (f *osFS) RenameFile(fi fs.FileInfo, from, to string) error {
-	fromDir, fromBase, err := f.split(from)
-	if err != nil {
-		return err
-	}
-	at, err := fromDir.root.Lstat(fromBase)
-	if err != nil {
-		return err
-	}
-	if !os.SameFile(fi, at) {
-		return fmt.Errorf("%q: %w", from, errOtherFile)
 	}
 	return f.renameIn(fromDir, fromBase, from, to)
 }
@@ -390,7 +364,5 @@ func (f *osFS) Close() error {
 }
 
 type osFile struct{ *os.File }
-
-func (f osFile) Chtimes(now, mtime time.Time) error { return chtimes(f.File, now, mtime) }
 
 func (f osFile) WriteBack() { startWriteBack(f.File) }

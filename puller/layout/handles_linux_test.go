@@ -48,7 +48,7 @@ func TestOpenInAClosedDirectory(t *testing.T) {
 	assert.NotZero(t, flags&syscall.FD_CLOEXEC, "no child process gets it")
 	require.NoError(t, h.Close())
 	require.NoError(t, f.Close())
-	_, err = openAt(f.top.conn, indexName, indexName, os.O_RDONLY)
+	_, err = f.OpenFile(indexName, os.O_RDONLY)
 	assert.ErrorIs(t, err, fs.ErrClosed)
 }
 

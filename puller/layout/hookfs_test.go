@@ -61,13 +61,6 @@ func (h *hookFS) Rename(from, to string) error {
 	return h.fsys.Rename(from, to)
 }
 
-func (h *hookFS) RenameFile(fi fs.FileInfo, from, to string) error {
-	if err := h.before("rename", to); err != nil {
-		return err
-	}
-	return h.fsys.RenameFile(fi, from, to)
-}
-
 func (h *hookFS) Remove(name string) error {
 	if err := h.before("remove", name); err != nil {
 		return err
@@ -146,13 +139,6 @@ func (f *hookFile) Stat() (fs.FileInfo, error) {
 		return nil, err
 	}
 	return f.file.Stat()
-}
-
-func (f *hookFile) Chtimes(now, mtime time.Time) error {
-	if err := f.h.before("chtimes", f.name); err != nil {
-		return err
-	}
-	return f.file.Chtimes(now, mtime)
 }
 
 // Sync that fails leaves what was written in the cache, marked as if it were on

@@ -36,6 +36,7 @@ type ingest struct {
 	arrived   bool // no longer counted in Layout.open
 	ended     bool
 	stamped   time.Time // its time of access as Commit set it
+	published fs.FileInfo
 }
 
 var _ content.Ingest = (*ingest)(nil)
@@ -48,13 +49,6 @@ var _ content.Ingest = (*ingest)(nil)
 func (l *Layout) Ingest(ctx context.Context, desc ocispec.Descriptor) (content.Ingest, error) {
 	if err := checkDesc(desc); err != nil {
 		return nil, err
-	}
-	if l.seen(desc.Digest) {
-		in, err := l.ingest(ctx, desc)
-		if err == nil || ctx.Err() != nil {
-			return in, err
-		}
-		// A directory may have been removed since, or put aside with the blob in it.
 	}
 	if err := l.ready(desc.Digest); err != nil {
 		return nil, l.fail(err, "store blob %s", desc.Digest)

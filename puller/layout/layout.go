@@ -67,7 +67,7 @@ type Layout struct {
 
 	removals  fs.FileInfo // of removalName when the layout was opened; nil if it was not there
 	nextSweep atomic.Int64
-	dirs      sync.Map     // directory of blobs -> struct{}: seen by ready
+	durable   sync.Map     // directory of blobs -> struct{}: its name is, see ready
 	found     atomic.Bool  // blobs were found whose names may not be durable; see settleNames
 	settled   sync.Map     // directory of blobs -> time.Time: of its names when they were last made durable
 	skipSync  atomic.Int64 // how many batches do without SyncFS, which was slow
@@ -161,7 +161,7 @@ func (l *Layout) Free(context.Context) (int64, error) {
 // that a directory that has it is whole.
 func (l *Layout) prepare() error {
 	for _, name := range []string{blobsDir, stateDir} {
-		if err := l.fs.CheckDir(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := l.checkDir(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}

@@ -131,7 +131,7 @@ func (l *Layout) lockFile(ctx context.Context, key string) (func() error, error)
 			timer.Stop()
 			return nil, ctx.Err()
 		}
-		if err := l.fs.CheckDir(stateDir); err != nil {
+		if err := l.checkDir(stateDir); err != nil {
 			return nil, l.fail(err, "lock %s", key)
 		}
 	}

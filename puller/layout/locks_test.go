@@ -45,8 +45,8 @@ func TestLocks(t *testing.T) {
 			}
 			require.NoError(t, os.RemoveAll(dir+"/"+stateDir)) // as another tool might
 			require.NoError(t, os.Mkdir(dir+"/"+stateDir, 0o755))
-			require.NoError(t, a.CheckDir(stateDir))
-			require.NoError(t, b.CheckDir(stateDir))
+			require.ErrorIs(t, a.CheckDir(stateDir), errReplacedDir)
+			require.ErrorIs(t, b.CheckDir(stateDir), errReplacedDir)
 			unlock, err := try(a, "sha256:x")
 			require.NoError(t, err)
 			_, err = try(b, "sha256:x")

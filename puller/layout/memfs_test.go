@@ -251,21 +251,12 @@ func (m *memFS) CheckDir(name string) error {
 	return err
 }
 
-func (m *memFS) Dir(name string) (fs.FileInfo, error) { return m.Lstat(name) }
-
-func (m *memFS) Rename(from, to string) error { return m.rename(nil, from, to) }
-
-func (m *memFS) RenameFile(fi fs.FileInfo, from, to string) error { return m.rename(fi, from, to) }
-
-func (m *memFS) rename(fi fs.FileInfo, from, to string) error {
+func (m *memFS) Rename(from, to string) error {
 	m.d.mu.Lock()
 	defer m.d.mu.Unlock()
 	ino := m.d.names[from]
 	if ino == nil {
 		return pathErr("rename", from, syscall.ENOENT)
-	}
-	if fi != nil && !m.SameFile(fi, ino.info(from)) {
-		return pathErr("rename", from, errOtherFile)
 	}
 	if err := m.parent("rename", to); err != nil {
 		return err
@@ -406,13 +397,6 @@ func (f *memFile) Sync() error {
 	f.m.d.mu.Lock()
 	defer f.m.d.mu.Unlock()
 	f.ino.sync()
-	return nil
-}
-
-func (f *memFile) Chtimes(now, mtime time.Time) error {
-	f.m.d.mu.Lock()
-	defer f.m.d.mu.Unlock()
-	f.ino.atime, f.ino.mtime = now, mtime
 	return nil
 }
 

@@ -236,7 +236,7 @@ func childDescriptors(t testing.TB, dir string) error {
 	if err != nil {
 		return err
 	}
-	if len(fds) > 24 {
+	if len(fds) > 26 {
 		return fmt.Errorf("%d descriptors are open at the end", len(fds))
 	}
 	return l.Close()
