@@ -2,5 +2,5 @@
 
 package regular
 
-// nonBlocking is nothing where no file is a named pipe.
-const nonBlocking = 0
+// NonBlocking is zero, because no file is a named pipe there.
+const NonBlocking = 0

@@ -4,5 +4,5 @@ package regular
 
 import "syscall"
 
-// nonBlocking makes the open of a named pipe return at once.
-const nonBlocking = syscall.O_NONBLOCK
+// NonBlocking is a flag that makes the open of a named pipe return at once.
+const NonBlocking = syscall.O_NONBLOCK

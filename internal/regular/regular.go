@@ -37,7 +37,7 @@ func read(name string, limit int64, stat func(string) (fs.FileInfo, error), open
 	} else if !info.Mode().IsRegular() {
 		return nil, nil, ErrNotRegular
 	}
-	f, err := open(name, os.O_RDONLY|nonBlocking, 0)
+	f, err := open(name, os.O_RDONLY|NonBlocking, 0)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -13,6 +13,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/internal/disk"
+	"github.com/pullkit/pullkit/internal/disk/disktest"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -79,21 +81,22 @@ func TestPartialOfAnotherIsNotPublished(t *testing.T) {
 		l := openTest(t, t.TempDir())
 		data, desc := blobOf(1, 1000)
 		in := begin(t, l, desc, data)
-		l.fs = &hookFS{l.fs, func(op, to string) error {
+		l.fs = disktest.Before(l.fs, func(op, to string) error {
 			if op != "lstat" || to != partName(desc.Digest) {
 				return nil
 			}
-			l.fs.(*hookFS).before = func(string, string) error { return nil }
+			l.fs.(*disktest.Hook).Before = func(string, string) error { return nil }
 			putAside(t, l, name)
 			require.NoError(t, os.MkdirAll(filepath.Join(l.Dir(), ingestDir), 0o755))
 			require.NoError(t, os.WriteFile(filepath.Join(l.Dir(), partName(desc.Digest)), make([]byte, 1000), 0o644))
-			return l.mkdirs(stateDir, ingestDir) // as another goroutine's Ingest
-		}}
+			return l.mkdirs(stateDir, ingestDir)
+		})
+
 		err := in.Commit(t.Context())
 		assert.ErrorIs(t, err, errOtherFile)
 		assert.Equal(t, content.ErrStore, content.KindOf(err), "%v", err)
 		assert.NoFileExists(t, pathOf(l, desc))
-		l.fs = l.fs.(*hookFS).fsys
+		l.fs = l.fs.(*disktest.Hook).FS
 		store(t, l, desc, data)
 		requireSound(t, l.fs, name)
 	}
@@ -200,16 +203,16 @@ func TestPlantedDirectoryLinksMeanwhile(t *testing.T) {
 
 // Whoever may not look into the state directory reads the layout all the same.
 func TestOpenWithoutTheStateDirectory(t *testing.T) {
-	disk := newMemDisk()
-	l := must(openMem(&memFS{disk}))
+	mem := disktest.New()
+	l := must(openMem(mem.Process()))
 	img := faultImage(t)
 	require.NoError(t, (&testPuller{chunk: memChunk, l: l}).pull(t.Context(), img))
-	l, err := openMem(&hookFS{&memFS{disk}, func(op, name string) error {
+	l, err := openMem(disktest.Before(mem.Process(), func(op, name string) error {
 		if filepath.Dir(name) == stateDir || filepath.Dir(name) == ingestDir || op == "readdir" && name == stateDir {
 			return syscall.EACCES
 		}
 		return nil
-	}})
+	}))
 	require.NoError(t, err)
 	requirePulled(t, l, img, "without the state directory")
 }
@@ -276,7 +279,7 @@ func TestDirectoriesChangeWhileBlobsCome(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	requireSound(t, must(openOS(l.Dir())), "after all")
+	requireSound(t, must(disk.Open(l.Dir())), "after all")
 	sure := 0
 	for d, before := range last {
 		if before == changes {

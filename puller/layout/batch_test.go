@@ -11,17 +11,18 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/pullkit/pullkit/internal/disk/disktest"
 	"github.com/pullkit/pullkit/reference"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
 // countingMem is a layout in memory that counts operations by name and base name.
-func countingMem(t *testing.T, before func(op string)) (*Layout, *memDisk, func(string) int) {
+func countingMem(t *testing.T, before func(op string)) (*Layout, *disktest.Disk, func(string) int) {
 	var mu sync.Mutex
 	counts := make(map[string]int)
-	disk := newMemDisk()
-	l, err := openFS("mem", &hookFS{&memFS{disk}, func(op, name string) error {
+	mem := disktest.New()
+	l, err := openFS("mem", disktest.Before(mem.Process(), func(op, name string) error {
 		mu.Lock()
 		counts[op+" "+path.Base(name)]++
 		counts[op]++
@@ -30,9 +31,11 @@ func countingMem(t *testing.T, before func(op string)) (*Layout, *memDisk, func(
 			before(op)
 		}
 		return nil
-	}}, Config{})
+	}),
+
+		Config{})
 	require.NoError(t, err)
-	return l, disk, func(key string) int {
+	return l, mem, func(key string) int {
 		mu.Lock()
 		defer mu.Unlock()
 		return counts[key]
@@ -43,10 +46,10 @@ func countingMem(t *testing.T, before func(op string)) (*Layout, *memDisk, func(
 // those that gave up, none is.
 func TestTagsAreWrittenTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l, disk, count := countingMem(t, nil)
+		l, mem, count := countingMem(t, nil)
 		data, desc := blobOf(1, 100)
 		store(t, l, desc, data)
-		unlock, err := (&memFS{disk}).TryLock(indexLock)
+		unlock, err := (mem.Process()).TryLock(lockName, indexLock)
 		require.NoError(t, err)
 		before := count("rename " + indexName)
 		gaveUp, cancel := context.WithCancel(t.Context())

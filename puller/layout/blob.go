@@ -13,6 +13,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/internal/disk"
 	"github.com/pullkit/pullkit/internal/verify"
 	"github.com/pullkit/pullkit/puller/content"
 )
@@ -111,7 +112,7 @@ func (l *Layout) touch(d digest.Digest, now time.Time) {
 
 // stampFound stamps a blob that another program wrote and that was found good.
 // Its bytes are made durable before the stamp says that they are.
-func (l *Layout) stampFound(d digest.Digest, f file) error {
+func (l *Layout) stampFound(d digest.Digest, f disk.File) error {
 	err := l.syncFound(blobName(d), f)
 	if err == nil {
 		l.touch(d, l.cfg.Now())
@@ -128,19 +129,19 @@ var errUnsynced = errors.New("cannot be synced")
 
 // syncFound syncs a file that was opened for reading. Some systems sync only what was
 // opened for writing, so it is opened again for the sync alone.
-func (l *Layout) syncFound(name string, f file) error {
+func (l *Layout) syncFound(name string, f disk.File) error {
 	err := f.Sync()
-	if l.fs.NeedsWriting(err) {
+	if errors.Is(err, disk.ErrNeedsWriting) {
 		err = l.syncByWriting(name, f)
 	}
-	cannot := append([]error{fs.ErrPermission, fs.ErrNotExist, errors.ErrUnsupported, errNotRegular, errOtherFile}, readOnlyNumbers...)
+	cannot := []error{fs.ErrPermission, fs.ErrNotExist, errors.ErrUnsupported, disk.ErrReadOnly, disk.ErrNotRegular, errOtherFile}
 	if slices.ContainsFunc(cannot, func(target error) bool { return errors.Is(err, target) }) {
 		return fmt.Errorf("%w: %w", errUnsynced, err)
 	}
 	return err
 }
 
-func (l *Layout) syncByWriting(name string, read file) error {
+func (l *Layout) syncByWriting(name string, read disk.File) error {
 	f, err := l.fs.OpenFile(name, os.O_RDWR)
 	if err != nil {
 		return err
@@ -165,7 +166,7 @@ func (l *Layout) syncByWriting(name string, read file) error {
 func (l *Layout) rehash(ctx context.Context, desc ocispec.Descriptor) (bool, error) {
 	f, err := l.fs.OpenFile(blobName(desc.Digest), os.O_RDONLY)
 	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNotRegular) {
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, disk.ErrNotRegular) {
 			return false, nil
 		}
 		return false, err
@@ -249,7 +250,7 @@ func (l *Layout) Open(ctx context.Context, desc ocispec.Descriptor) (io.ReadClos
 // A blobReader says of its errors where they are from.
 type blobReader struct {
 	l *Layout
-	f file
+	f disk.File
 	d digest.Digest
 }
 
@@ -273,7 +274,7 @@ func (r *blobReader) fail(err error) error {
 }
 
 // readAll reads a file of at most limit bytes.
-func readAll(f file, name string, limit int64) ([]byte, error) {
+func readAll(f disk.File, name string, limit int64) ([]byte, error) {
 	fi, err := f.Stat()
 	if err != nil {
 		return nil, err

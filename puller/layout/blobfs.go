@@ -13,6 +13,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/internal/disk"
 	"github.com/pullkit/pullkit/internal/verify"
 )
 
@@ -96,7 +97,7 @@ func (b blobFS) list(name string) ([]fs.DirEntry, error) {
 }
 
 type blobFile struct {
-	f file
+	f disk.File
 	*io.SectionReader
 }
 

@@ -1,6 +1,11 @@
 package layout
 
-import "time"
+import (
+	"errors"
+	"time"
+
+	"github.com/pullkit/pullkit/internal/disk"
+)
 
 const (
 	// busyFor is how long an operation is tried again while another program has
@@ -23,7 +28,7 @@ func (l *Layout) whileBusy(op func() error) error {
 	until := time.Now().Add(busyFor)
 	for wait := busyPollMin; ; wait = min(2*wait, busyPollMax) {
 		err := op()
-		if err == nil || !l.fs.Busy(err) || !time.Now().Before(until) {
+		if err == nil || !errors.Is(err, disk.ErrBusy) || !time.Now().Before(until) {
 			return err
 		}
 		time.Sleep(wait)

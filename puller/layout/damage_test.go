@@ -15,6 +15,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/internal/disk/disktest"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -261,11 +262,11 @@ func TestSweepAfterTheClockWasSetBack(t *testing.T) {
 // A bad sector does not keep Verify from the blobs behind it, nor does a wrong blob
 // that may not be removed keep Repair from them.
 func TestVerifyGoesOn(t *testing.T) {
-	disk, img := newMemDisk(), newTestImage(t, "registry.example/one:v1", 1, 100, 200, 300)
-	l := must(openMem(&memFS{disk}))
+	mem, img := disktest.New(), newTestImage(t, "registry.example/one:v1", 1, 100, 200, 300)
+	l := must(openMem(mem.Process()))
 	require.NoError(t, (&testPuller{l: l}).pull(t.Context(), img))
 	broken := func(op string, d *digest.Digest) *Layout {
-		return must(openFS("mem", &hookFS{&memFS{disk}, func(o, name string) error {
+		return must(openFS("mem", disktest.Before(mem.Process(), func(o, name string) error {
 			if o != op || !strings.HasPrefix(name, blobsDir) {
 				return nil
 			}
@@ -276,7 +277,9 @@ func TestVerifyGoesOn(t *testing.T) {
 				return syscall.EIO
 			}
 			return nil
-		}}, Config{}))
+		}),
+
+			Config{}))
 	}
 	var first digest.Digest
 	bad, seen := broken("read", &first), 0
@@ -294,7 +297,7 @@ func TestVerifyGoesOn(t *testing.T) {
 	assert.Zero(t, freed)
 
 	for _, desc := range img.all[1:3] {
-		disk.names[blobName(desc.Digest)].data[0] ^= 1
+		mem.Flip(blobName(desc.Digest))
 	}
 	stays := img.all[2].Digest
 	freed, err = broken("remove", &stays).Repair(t.Context())

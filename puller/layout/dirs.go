@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/opencontainers/go-digest"
+	"github.com/pullkit/pullkit/internal/disk"
 )
 
 // ready makes the directories that a blob needs, and checks that no link stands
@@ -29,7 +30,7 @@ func (l *Layout) ready(d digest.Digest) error {
 // is done in it from now on is done in the directory that has the name now.
 func (l *Layout) checkDir(name string) error {
 	err := l.fs.CheckDir(name)
-	if errors.Is(err, errReplacedDir) {
+	if errors.Is(err, disk.ErrReplaced) {
 		err = l.fs.CheckDir(name)
 	}
 	return err

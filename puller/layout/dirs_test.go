@@ -7,6 +7,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/pullkit/pullkit/internal/disk"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -16,7 +17,7 @@ func TestIngestDirectoryOnce(t *testing.T) {
 	dir := t.TempDir()
 	var wg sync.WaitGroup
 	for range 8 {
-		f := must(openOS(dir))
+		f := must(disk.Open(dir))
 		defer f.Close()
 		wg.Go(func() {
 			l := &Layout{fs: f}
@@ -32,7 +33,7 @@ func TestIngestDirectoryOnce(t *testing.T) {
 
 // Of a directory that is there nothing changes, and nothing is left over.
 func TestIngestDirectoryIsThere(t *testing.T) {
-	f := must(openOS(t.TempDir()))
+	f := must(disk.Open(t.TempDir()))
 	defer f.Close()
 	l := &Layout{fs: f}
 	require.NoError(t, l.mkdirs(stateDir, ingestDir))

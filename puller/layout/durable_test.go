@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/internal/disk/disktest"
 	"github.com/pullkit/pullkit/reference"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -14,19 +15,19 @@ import (
 
 // pullAndLosePower pulls, which must work, and then the machine loses power: what
 // Tag said is durable is there, whatever happened before.
-func pullAndLosePower(t *testing.T, disk *memDisk, l *Layout, img *testImage, keep func() bool, what string) {
+func pullAndLosePower(t *testing.T, mem *disktest.Disk, l *Layout, img *testImage, keep func() bool, what string) {
 	require.NoError(t, (&testPuller{chunk: memChunk, l: l, oneByOne: true}).pull(t.Context(), img), what)
 	require.NoError(t, l.Close())
-	disk = disk.crash(keep)
-	requireSound(t, &memFS{disk}, what)
-	l, err := openMem(&memFS{disk})
+	mem = mem.Crash(keep)
+	requireSound(t, mem.Process(), what)
+	l, err := openMem(mem.Process())
 	require.NoError(t, err, what)
 	requirePulled(t, l, img, what)
 }
 
 // pullUntil pulls img by a process of its own, whose operations before may fail.
-func pullUntil(t *testing.T, disk *memDisk, img *testImage, before func(op, name string) error) error {
-	l, err := openMem(&hookFS{&memFS{disk}, before})
+func pullUntil(t *testing.T, mem *disktest.Disk, img *testImage, before func(op, name string) error) error {
+	l, err := openMem(disktest.Before(mem.Process(), before))
 	if err != nil {
 		return err
 	}
@@ -39,7 +40,7 @@ func diesAfter(k int64) func(op, name string) error {
 	var n atomic.Int64
 	return func(string, string) error {
 		if n.Add(1) > k {
-			return errDead
+			return disktest.ErrDead
 		}
 		return nil
 	}
@@ -51,15 +52,15 @@ func TestTagAfterADeathIsDurable(t *testing.T) {
 	img := faultImage(t)
 	for done, k := false, int64(0); !done; k++ {
 		for seed := range uint64(3) {
-			disk := newMemDisk()
-			done = pullUntil(t, disk, img, diesAfter(k)) == nil
-			l, err := openMem(&memFS{disk})
+			mem := disktest.New()
+			done = pullUntil(t, mem, img, diesAfter(k)) == nil
+			l, err := openMem(mem.Process())
 			require.NoError(t, err)
-			keep := keepNone
+			keep := disktest.KeepNone
 			if seed > 0 {
-				keep = keepSome(seed)
+				keep = disktest.KeepSome(seed)
 			}
-			pullAndLosePower(t, disk, l, img, keep, fmt.Sprintf("operation %d, seed %d", k, seed))
+			pullAndLosePower(t, mem, l, img, keep, fmt.Sprintf("operation %d, seed %d", k, seed))
 		}
 	}
 }
@@ -68,23 +69,23 @@ func TestTagAfterADeathIsDurable(t *testing.T) {
 func TestTagAfterAnotherDeathIsDurable(t *testing.T) {
 	img, before := faultImage(t), newTestImage(t, "registry.example/team/before:v1", 8, 100, 6000)
 	for done, k := false, int64(0); !done; k++ {
-		disk := newMemDisk()
-		l, err := openMem(&memFS{disk})
+		mem := disktest.New()
+		l, err := openMem(mem.Process())
 		require.NoError(t, err)
 		require.NoError(t, (&testPuller{chunk: memChunk, l: l}).pull(t.Context(), before))
 		var n atomic.Int64
-		other, err := openMem(&hookFS{&memFS{disk}, func(string, string) error {
+		other, err := openMem(disktest.Before(mem.Process(), func(string, string) error {
 			if n.Add(1) > k {
-				return errDead
+				return disktest.ErrDead
 			}
 			return nil
-		}})
+		}))
 		if err == nil {
 			err = (&testPuller{chunk: memChunk, l: other, oneByOne: true}).pull(t.Context(), img)
 			other.Close()
 		}
 		done = err == nil
-		pullAndLosePower(t, disk, l, img, keepNone, fmt.Sprintf("operation %d", k))
+		pullAndLosePower(t, mem, l, img, disktest.KeepNone, fmt.Sprintf("operation %d", k))
 	}
 }
 
@@ -93,8 +94,8 @@ func TestTagAfterAnotherDeathIsDurable(t *testing.T) {
 func TestFailedSyncOfNamesIsNotTrusted(t *testing.T) {
 	img := faultImage(t)
 	for k, done := 0, false; !done; k++ {
-		disk, n := newMemDisk(), 0
-		fsys := &hookFS{&memFS{disk}, func(op, _ string) error {
+		mem, n := disktest.New(), 0
+		fsys := disktest.Before(mem.Process(), func(op, _ string) error {
 			if op != "syncdir" {
 				return nil
 			}
@@ -102,7 +103,8 @@ func TestFailedSyncOfNamesIsNotTrusted(t *testing.T) {
 				return nil
 			}
 			return syscall.EIO
-		}}
+		})
+
 		l, err := openMem(fsys)
 		if err == nil {
 			err = (&testPuller{chunk: memChunk, l: l, oneByOne: true}).pull(t.Context(), img)
@@ -110,19 +112,19 @@ func TestFailedSyncOfNamesIsNotTrusted(t *testing.T) {
 			l = must(openMem(fsys))
 		}
 		done = err == nil
-		pullAndLosePower(t, disk, l, img, keepNone, fmt.Sprintf("sync %d", k))
+		pullAndLosePower(t, mem, l, img, disktest.KeepNone, fmt.Sprintf("sync %d", k))
 	}
 }
 
 // Names that nobody else gave cost no sync more.
 func TestOwnNamesAreSyncedOnce(t *testing.T) {
 	syncs := 0
-	l, err := openMem(&hookFS{&memFS{newMemDisk()}, func(op, _ string) error {
+	l, err := openMem(disktest.Before(disktest.New().Process(), func(op, _ string) error {
 		if op == "syncdir" {
 			syncs++
 		}
 		return nil
-	}})
+	}))
 	require.NoError(t, err)
 	img := faultImage(t)
 	p := &testPuller{chunk: memChunk, l: l, oneByOne: true}
@@ -140,7 +142,7 @@ func TestOwnNamesAreSyncedOnce(t *testing.T) {
 // A blob that another program wrote and did not sync gets the stamp of a verified
 // one, and then the power is lost: there is no wrong blob with that stamp.
 func TestForeignBlobIsSyncedBeforeItsStamp(t *testing.T) {
-	data, desc := blobOf(1, 5*memPage)
+	data, desc := blobOf(1, 5*4096)
 	for seed := range uint64(40) {
 		for name, found := range map[string]func(l *Layout) error{
 			"Has": func(l *Layout) error { _, err := l.Has(t.Context(), desc); return err },
@@ -151,8 +153,8 @@ func TestForeignBlobIsSyncedBeforeItsStamp(t *testing.T) {
 				return nil
 			},
 		} {
-			disk := newMemDisk()
-			l, err := openMem(&memFS{disk})
+			mem := disktest.New()
+			l, err := openMem(mem.Process())
 			require.NoError(t, err)
 			require.NoError(t, l.ready(desc.Digest))
 			f, err := l.createFresh(blobName(desc.Digest))
@@ -160,8 +162,8 @@ func TestForeignBlobIsSyncedBeforeItsStamp(t *testing.T) {
 			_, err = f.WriteAt(data, 0)
 			require.NoError(t, err)
 			require.NoError(t, found(l))
-			disk = disk.crash(keepSome(seed))
-			l, err = openMem(&memFS{disk})
+			mem = mem.Crash(disktest.KeepSome(seed))
+			l, err = openMem(mem.Process())
 			require.NoError(t, err)
 			ok, err := l.Has(t.Context(), ocispec.Descriptor{Digest: desc.Digest, Size: desc.Size})
 			require.NoError(t, err)
@@ -171,13 +173,13 @@ func TestForeignBlobIsSyncedBeforeItsStamp(t *testing.T) {
 		}
 	}
 	// A sync that fails says so; the blob is not stamped.
-	disk := newMemDisk()
-	l, err := openMem(&hookFS{&memFS{disk}, func(op, name string) error {
+	mem := disktest.New()
+	l, err := openMem(disktest.Before(mem.Process(), func(op, name string) error {
 		if op == "sync" && name == blobName(desc.Digest) {
 			return syscall.EIO
 		}
 		return nil
-	}})
+	}))
 	require.NoError(t, err)
 	require.NoError(t, l.ready(desc.Digest))
 	f, err := l.createFresh(blobName(desc.Digest))
@@ -197,12 +199,12 @@ func TestCommitAfterADeathIsDurable(t *testing.T) {
 	img := faultImage(t)
 	data, desc := blobOf(1, 100)
 	for done, k := false, int64(0); !done; k++ {
-		disk := newMemDisk()
-		done = pullUntil(t, disk, img, diesAfter(k)) == nil
-		l, err := openMem(&memFS{disk})
+		mem := disktest.New()
+		done = pullUntil(t, mem, img, diesAfter(k)) == nil
+		l, err := openMem(mem.Process())
 		require.NoError(t, err)
 		store(t, l, desc, data)
-		l, err = openMem(&memFS{disk.crash(keepNone)})
+		l, err = openMem(mem.Crash(disktest.KeepNone).Process())
 		require.NoError(t, err, "operation %d", k)
 		ok, err := l.Has(t.Context(), desc)
 		require.NoError(t, err, "operation %d", k)
@@ -212,13 +214,13 @@ func TestCommitAfterADeathIsDurable(t *testing.T) {
 
 // A blob whose name could not be synced is tagged all the same: Tag makes it durable.
 func TestTagAfterAFailedCommitIsDurable(t *testing.T) {
-	disk, broken := newMemDisk(), false
-	l, err := openMem(&hookFS{&memFS{disk}, func(op, name string) error {
+	mem, broken := disktest.New(), false
+	l, err := openMem(disktest.Before(mem.Process(), func(op, name string) error {
 		if broken && op == "syncdir" && name == blobsDir+"/sha256" {
 			return syscall.EIO
 		}
 		return nil
-	}})
+	}))
 	require.NoError(t, err)
 	require.NoError(t, (&testPuller{chunk: memChunk, l: l}).pull(t.Context(), faultImage(t)))
 	data, desc := blobOf(1, 100)
@@ -230,7 +232,7 @@ func TestTagAfterAFailedCommitIsDurable(t *testing.T) {
 	require.ErrorIs(t, in.Commit(t.Context()), syscall.EIO)
 	broken = false
 	require.NoError(t, l.Tag(t.Context(), reference.MustParse("busybox:1.36"), desc))
-	l, err = openMem(&memFS{disk.crash(keepNone)})
+	l, err = openMem(mem.Crash(disktest.KeepNone).Process())
 	require.NoError(t, err)
 	ok, err := l.Has(t.Context(), desc)
 	require.NoError(t, err)

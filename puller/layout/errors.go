@@ -37,3 +37,6 @@ func (l *Layout) notFound(format string, args ...any) error {
 func (l *Layout) stored(d digest.Digest) error {
 	return fmt.Errorf("layout %q: blob %s is stored: %w", l.dir, d, fs.ErrExist)
 }
+
+// errOtherFile says that another file has the name of one that was written or read.
+var errOtherFile = errors.New("not the file that it was")

@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/pullkit/pullkit/internal/disk"
+	"github.com/pullkit/pullkit/internal/disk/disktest"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -20,7 +22,7 @@ func faultImage(t testing.TB) *testImage {
 }
 
 // openMem opens a layout that treats blobs of some KiB like big ones.
-func openMem(fsys fsys) (*Layout, error) {
+func openMem(fsys disk.FS) (*Layout, error) {
 	l, err := openFS("mem", fsys, Config{})
 	if err == nil {
 		l.tune = tuning{listEvery: 4 << 10, writeBackEvery: 16 << 10, smallBlob: 20 << 10, indexSize: maxIndexSize}
@@ -33,8 +35,8 @@ const memChunk = 3000 // bytes a write, so that pages are written in parts
 // countOps pulls once and returns how many operations it took.
 func countOps(t *testing.T, oneByOne bool) int64 {
 	var n atomic.Int64
-	disk := newMemDisk()
-	fsys := &hookFS{&memFS{disk}, func(string, string) error { n.Add(1); return nil }}
+	mem := disktest.New()
+	fsys := disktest.Before(mem.Process(), func(string, string) error { n.Add(1); return nil })
 	l, err := openMem(fsys)
 	require.NoError(t, err)
 	p := &testPuller{chunk: memChunk, l: l, oneByOne: oneByOne}
@@ -55,7 +57,7 @@ func TestFailEveryOperation(t *testing.T) {
 	}{
 		{"once", false, true, syscall.EIO},
 		{"for ever", true, true, syscall.EIO},
-		{"once, disk full", false, false, content.ErrNoSpace},
+		{"once, mem full", false, false, content.ErrNoSpace},
 		{"for ever, no descriptors", true, false, syscall.EMFILE},
 	} {
 		t.Run(mode.name, func(t *testing.T) {
@@ -66,8 +68,8 @@ func TestFailEveryOperation(t *testing.T) {
 				var n atomic.Int64
 				var mu sync.Mutex
 				failed := ""
-				disk := newMemDisk()
-				fsys := &hookFS{&memFS{disk}, func(op, name string) error {
+				mem := disktest.New()
+				fsys := disktest.Before(mem.Process(), func(op, name string) error {
 					if i := n.Add(1) - 1; i < k || i > k && !mode.forever {
 						return nil
 					}
@@ -77,21 +79,22 @@ func TestFailEveryOperation(t *testing.T) {
 						failed = op + " " + name
 					}
 					return fmt.Errorf("%s %s: %w", op, name, mode.err)
-				}}
+				})
+
 				l, err := openMem(fsys)
 				if err == nil {
 					err = (&testPuller{chunk: memChunk, l: l, oneByOne: mode.oneByOne}).pull(t.Context(), img)
 					l.Close()
 				}
 				what := fmt.Sprintf("operation %d: %s", k, failed)
-				requireSound(t, &memFS{disk}, what)
+				requireSound(t, mem.Process(), what)
 				if err != nil {
 					require.NotEmpty(t, failed, what)
 					assert.ErrorIs(t, err, mode.err, what)
 					assert.Equal(t, content.ErrStore, content.KindOf(err), "%s: %v", what, err)
 				}
-				assert.Empty(t, disk.locks, what)
-				again, aerr := openMem(&memFS{disk})
+				assert.False(t, mem.Locked(""), what)
+				again, aerr := openMem(mem.Process())
 				require.NoError(t, aerr, what)
 				if err == nil {
 					requirePulled(t, again, img, what)
@@ -109,8 +112,8 @@ func TestFailEveryOperation(t *testing.T) {
 func TestFailedSyncIsNotTrusted(t *testing.T) {
 	img := faultImage(t)
 	for k, done := 0, false; !done; k++ {
-		disk, n := newMemDisk(), 0
-		done = pullUntil(t, disk, img, func(op, name string) error {
+		mem, n := disktest.New(), 0
+		done = pullUntil(t, mem, img, func(op, name string) error {
 			if op != "sync" && op != "syncfs" {
 				return nil
 			}
@@ -119,13 +122,13 @@ func TestFailedSyncIsNotTrusted(t *testing.T) {
 			}
 			return syscall.EIO
 		}) == nil
-		l, err := openMem(&memFS{disk})
+		l, err := openMem(mem.Process())
 		require.NoError(t, err)
 		require.NoError(t, (&testPuller{chunk: memChunk, l: l, oneByOne: true}).pull(t.Context(), img))
-		disk = disk.crash(keepNone)
+		mem = mem.Crash(disktest.KeepNone)
 		what := fmt.Sprintf("sync %d", k)
-		requireSound(t, &memFS{disk}, what)
-		l, err = openMem(&memFS{disk})
+		requireSound(t, mem.Process(), what)
+		l, err = openMem(mem.Process())
 		require.NoError(t, err)
 		requirePulled(t, l, img, what)
 	}
@@ -144,12 +147,12 @@ func TestLosePowerAtEveryOperation(t *testing.T) {
 			done := false
 			for k := int64(0); !done; k++ {
 				for seed := range seeds {
-					keep := keepSome(seed)
+					keep := disktest.KeepSome(seed)
 					switch seed {
 					case 0:
-						keep = keepNone
+						keep = disktest.KeepNone
 					case 1:
-						keep = keepAll
+						keep = disktest.KeepAll
 					}
 					done = losePower(t, img, before, k, keep, oneByOne, fmt.Sprintf("operation %d, seed %d", k, seed))
 				}
@@ -160,8 +163,8 @@ func TestLosePowerAtEveryOperation(t *testing.T) {
 
 // losePower reports whether the pull was over before operation k.
 func losePower(t *testing.T, img, before *testImage, k int64, keep func() bool, oneByOne bool, what string) bool {
-	disk := newMemDisk()
-	first, err := openMem(&memFS{disk})
+	mem := disktest.New()
+	first, err := openMem(mem.Process())
 	require.NoError(t, err)
 	require.NoError(t, (&testPuller{chunk: memChunk, l: first, oneByOne: true}).pull(t.Context(), before))
 	require.NoError(t, first.Close())
@@ -169,20 +172,20 @@ func losePower(t *testing.T, img, before *testImage, k int64, keep func() bool, 
 	var n atomic.Int64
 	off := func(string, string) error {
 		if n.Add(1) > k {
-			return errDead
+			return disktest.ErrDead
 		}
 		return nil
 	}
-	l, err := openMem(&hookFS{&memFS{disk}, off})
+	l, err := openMem(disktest.Before(mem.Process(), off))
 	if err == nil {
 		err = (&testPuller{chunk: memChunk, l: l, oneByOne: oneByOne}).pull(t.Context(), img)
 		l.Close()
 	}
-	require.True(t, err == nil || errors.Is(err, errDead), "%s: %v", what, err)
+	require.True(t, err == nil || errors.Is(err, disktest.ErrDead), "%s: %v", what, err)
 
-	disk = disk.crash(keep)
-	requireSound(t, &memFS{disk}, what)
-	l, oerr := openMem(&memFS{disk})
+	mem = mem.Crash(keep)
+	requireSound(t, mem.Process(), what)
+	l, oerr := openMem(mem.Process())
 	require.NoError(t, oerr, what)
 	requirePulled(t, l, before, what)
 	if err == nil {
@@ -203,21 +206,23 @@ func TestDieAtEveryOperation(t *testing.T) {
 		size += desc.Size
 	}
 	for k := int64(0); ; k++ {
-		disk := newMemDisk()
+		mem := disktest.New()
 		var n atomic.Int64
-		l, err := openFS("mem", &hookFS{&memFS{disk}, func(string, string) error {
+		l, err := openFS("mem", disktest.Before(mem.Process(), func(string, string) error {
 			if n.Add(1) > k {
-				return errDead
+				return disktest.ErrDead
 			}
 			return nil
-		}}, Config{})
+		}),
+
+			Config{})
 		var first, second testPuller
 		if err == nil {
 			first.l = l
 			err = first.pull(t.Context(), img)
 		}
-		disk = disk.crash(keepAll) // and its locks
-		l, oerr := openFS("mem", &memFS{disk}, Config{})
+		mem = mem.Crash(disktest.KeepAll) // and its locks
+		l, oerr := openFS("mem", mem.Process(), Config{})
 		require.NoError(t, oerr)
 		second.l = l
 		require.NoError(t, second.pull(t.Context(), img), "operation %d", k)

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+
+	"github.com/pullkit/pullkit/internal/disk"
 )
 
 // replace writes a file as a whole: whoever reads it sees the former content or
@@ -30,7 +32,7 @@ func tempName(name string) string { return ingestDir + "/" + name + newSuffix }
 
 // writeFile makes a file with that content, synced, and leaves it open; its name
 // is not synced. After an error there is none.
-func (l *Layout) writeFile(name string, data []byte) (f file, info fs.FileInfo, err error) {
+func (l *Layout) writeFile(name string, data []byte) (f disk.File, info fs.FileInfo, err error) {
 	f, err = l.createFresh(name)
 	if err != nil {
 		return nil, nil, err
@@ -50,17 +52,14 @@ func (l *Layout) writeFile(name string, data []byte) (f file, info fs.FileInfo, 
 	return f, info, nil
 }
 
-// newFile is the flag that makes a file that nobody else has.
-const newFile = os.O_RDWR | os.O_CREATE | os.O_EXCL
-
 // createFresh makes an empty file; what had that name before, a link or a left-over, is removed.
-func (l *Layout) createFresh(name string) (file, error) {
-	f, err := l.fs.OpenFile(name, newFile)
+func (l *Layout) createFresh(name string) (disk.File, error) {
+	f, err := l.fs.OpenFile(name, disk.NewFile)
 	if errors.Is(err, fs.ErrExist) {
 		if err := l.fs.Remove(name); err != nil {
 			return nil, err
 		}
-		f, err = l.fs.OpenFile(name, newFile)
+		f, err = l.fs.OpenFile(name, disk.NewFile)
 	}
 	return f, err
 }

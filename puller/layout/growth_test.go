@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pullkit/pullkit/internal/disk/disktest"
 	"github.com/pullkit/pullkit/reference"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -34,7 +35,7 @@ func TestGrowth(t *testing.T) {
 	var took []int64
 	for _, n := range []int{50, 2000} {
 		var ops atomic.Int64
-		l, err := openFS("mem", &hookFS{&memFS{newMemDisk()}, func(string, string) error { ops.Add(1); return nil }}, Config{})
+		l, err := openFS("mem", disktest.Before(disktest.New().Process(), func(string, string) error { ops.Add(1); return nil }), Config{})
 		require.NoError(t, err)
 		fill(t, l, newTestImage(t, "registry.example/team/first:v1", 0, 2000), n)
 		img := newTestImage(t, "registry.example/team/app:v1", 1, 2000)
@@ -82,9 +83,9 @@ func BenchmarkGrowth(b *testing.B) {
 
 // To look a name up in a layout of thousands reads nothing.
 func TestLookupReadsNothing(t *testing.T) {
-	disk := newMemDisk()
+	mem := disktest.New()
 	var ops []string
-	l, err := openFS("mem", &hookFS{&memFS{disk}, func(op, name string) error { ops = append(ops, op+" "+name); return nil }}, Config{})
+	l, err := openFS("mem", disktest.Before(mem.Process(), func(op, name string) error { ops = append(ops, op+" "+name); return nil }), Config{})
 	require.NoError(t, err)
 	data, desc := blobOf(1, 100)
 	store(t, l, desc, data)
@@ -97,7 +98,7 @@ func TestLookupReadsNothing(t *testing.T) {
 	}
 	assert.Equal(t, []string{"lstat index.json", "lstat index.json"}, ops)
 
-	other, err := openFS("mem", &memFS{disk}, Config{})
+	other, err := openFS("mem", mem.Process(), Config{})
 	require.NoError(t, err)
 	_, err = other.Remove(t.Context(), ref)
 	require.NoError(t, err)

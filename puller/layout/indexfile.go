@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/internal/disk"
 	"github.com/pullkit/pullkit/reference"
 )
 
@@ -108,7 +109,7 @@ type indexFile struct {
 
 	// f is the file it was read from, kept open so that no other file can have
 	// its identity, and info what was known of it then; nil for one never written.
-	f    file
+	f    disk.File
 	info fs.FileInfo
 }
 

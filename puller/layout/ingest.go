@@ -12,6 +12,7 @@ import (
 	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/internal/disk"
 	"github.com/pullkit/pullkit/internal/spans"
 	"github.com/pullkit/pullkit/puller/content"
 )
@@ -20,7 +21,7 @@ import (
 type ingest struct {
 	l      *Layout
 	desc   ocispec.Descriptor
-	f      file
+	f      disk.File
 	unlock func()
 	kept   spans.Set // as Have tells
 
@@ -29,7 +30,7 @@ type ingest struct {
 	unflushed int64     // bytes since the last WriteBack
 	flushing  atomic.Bool
 	flushes   sync.WaitGroup // one at a time
-	list      file           // nil as long as what was written is the partial's beginning
+	list      disk.File      // nil as long as what was written is the partial's beginning
 	fresh     spans.Set      // written, not yet listed
 	unlisted  int64          // bytes in fresh
 	listEnd   int64

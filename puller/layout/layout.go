@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/pullkit/pullkit/internal/disk"
 	"github.com/pullkit/pullkit/puller/content"
 )
 
@@ -29,8 +30,7 @@ const (
 	tempPrefix  = ingestDir + "/" + tempBase
 	partSuffix  = ".part" // what there is of a blob
 	listSuffix  = ".list" // which ranges of it were written, if not its beginning alone
-	lockSuffix  = ".lock"
-	newSuffix   = ".new" // what index.json or oci-layout will be
+	newSuffix   = ".new"  // what index.json or oci-layout will be
 
 	indexLock = "index" // key of the lock on index.json and on removals
 )
@@ -53,7 +53,7 @@ type Layout struct {
 	dir string
 	cfg Config
 	log *slog.Logger
-	fs  fsys
+	fs  disk.FS
 
 	tune tuning
 
@@ -104,14 +104,14 @@ func OpenConfig(dir string, cfg Config) (*Layout, error) {
 	if err == nil {
 		dir = abs
 	}
-	fsys, err := openOS(dir)
+	fsys, err := disk.Open(dir)
 	if err != nil {
 		return nil, (&Layout{dir: dir}).fail(err, "open")
 	}
 	return openFS(dir, fsys, cfg)
 }
 
-func openFS(dir string, fsys fsys, cfg Config) (*Layout, error) {
+func openFS(dir string, fsys disk.FS, cfg Config) (*Layout, error) {
 	l := &Layout{dir: dir, cfg: cfg, log: cfg.Logger, fs: fsys, tune: defaultTuning()}
 	more := func() bool { return l.open.Load() > 0 }
 	l.commits, l.tags = newBatch[*commitItem](more), newBatch[edit](more)
@@ -168,7 +168,7 @@ func (l *Layout) prepare() error {
 	fi, err := l.fs.Lstat(layoutName)
 	switch {
 	case err == nil && !fi.Mode().IsRegular():
-		return fmt.Errorf("%q: %w", layoutName, errNotRegular)
+		return fmt.Errorf("%q: %w", layoutName, disk.ErrNotRegular)
 	case err == nil:
 		return l.checkVersion()
 	case !errors.Is(err, fs.ErrNotExist):

@@ -15,6 +15,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/internal/disk/disktest"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/reference"
 	"github.com/stretchr/testify/assert"
@@ -127,18 +128,20 @@ func TestOpenedByTwoAtOnce(t *testing.T) {
 	data, desc := blobOf(1, 100)
 	ref := reference.MustParse("busybox:1.36")
 	for k, met := 0, true; met; k++ {
-		disk, n, opening, tagged := newMemDisk(), 0, true, false
-		l, err := openFS("mem", &hookFS{&memFS{disk}, func(string, string) error {
+		mem, n, opening, tagged := disktest.New(), 0, true, false
+		l, err := openFS("mem", disktest.Before(mem.Process(), func(string, string) error {
 			n++
-			if !opening || n-1 != k || disk.locks[indexLock] != nil {
+			if !opening || n-1 != k || mem.Locked(indexLock) {
 				return nil
 			}
 			tagged = true
-			other := must(openFS("mem", &memFS{disk}, Config{}))
+			other := must(openFS("mem", mem.Process(), Config{}))
 			store(t, other, desc, data)
 			require.NoError(t, other.Tag(t.Context(), ref, desc))
 			return other.Close()
-		}}, Config{})
+		}),
+
+			Config{})
 		require.NoError(t, err, "operation %d", k)
 		opening, met = false, n > k
 		if _, err := l.Lookup(t.Context(), ref); tagged {

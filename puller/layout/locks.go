@@ -5,6 +5,8 @@ import (
 	"errors"
 	"sync"
 	"time"
+
+	"github.com/pullkit/pullkit/internal/disk"
 )
 
 // Locks of other processes are asked for again after a wait that doubles from
@@ -52,7 +54,7 @@ func (l *Layout) tryLock(key string) (unlock func(), ok bool) {
 	if !ok {
 		return nil, false
 	}
-	unlockFile, err := l.fs.TryLock(key)
+	unlockFile, err := l.fs.TryLock(lockName, key)
 	if err != nil {
 		release()
 		return nil, false
@@ -117,11 +119,11 @@ func (k *keyLocks) take(ctx context.Context, key string) (release func(), err er
 func (l *Layout) lockFile(ctx context.Context, key string) (func() error, error) {
 	busyUntil := time.Now().Add(busyFor)
 	for wait := lockPollMin; ; wait = min(2*wait, lockPollMax) {
-		unlock, err := l.fs.TryLock(key)
+		unlock, err := l.fs.TryLock(lockName, key)
 		if err == nil {
 			return unlock, nil
 		}
-		if !errors.Is(err, errLocked) && !(l.fs.Busy(err) && time.Now().Before(busyUntil)) {
+		if !errors.Is(err, disk.ErrLocked) && !(errors.Is(err, disk.ErrBusy) && time.Now().Before(busyUntil)) {
 			return nil, l.fail(err, "lock %s", key)
 		}
 		timer := time.NewTimer(wait)

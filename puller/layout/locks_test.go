@@ -2,59 +2,15 @@ package layout
 
 import (
 	"context"
-	"os"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/pullkit/pullkit/internal/disk/disktest"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
-
-// Both ways to lock, that of Linux and that of the other systems.
-func TestLocks(t *testing.T) {
-	for name, try := range map[string]func(f *osFS, key string) (func() error, error){
-		"this system's": func(f *osFS, key string) (func() error, error) { return f.TryLock(key) },
-		"a file each": func(f *osFS, key string) (func() error, error) {
-			d, err := f.dir(stateDir)
-			if err != nil {
-				return nil, err
-			}
-			return tryLockFile(d.root, key)
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			dir := t.TempDir()
-			a, b := must(openOS(dir)), must(openOS(dir))
-			defer a.Close()
-			defer b.Close()
-			require.NoError(t, a.Mkdir(stateDir))
-			for range 3 {
-				unlock, err := try(a, "sha256:x")
-				require.NoError(t, err)
-				_, err = try(b, "sha256:x")
-				require.ErrorIs(t, err, errLocked)
-				other, err := try(b, "sha256:y")
-				require.NoError(t, err)
-				require.NoError(t, other())
-				require.NoError(t, unlock())
-				unlock, err = try(b, "sha256:x")
-				require.NoError(t, err)
-				require.NoError(t, unlock())
-			}
-			require.NoError(t, os.RemoveAll(dir+"/"+stateDir)) // as another tool might
-			require.NoError(t, os.Mkdir(dir+"/"+stateDir, 0o755))
-			require.ErrorIs(t, a.CheckDir(stateDir), errReplacedDir)
-			require.ErrorIs(t, b.CheckDir(stateDir), errReplacedDir)
-			unlock, err := try(a, "sha256:x")
-			require.NoError(t, err)
-			_, err = try(b, "sha256:x")
-			require.ErrorIs(t, err, errLocked)
-			require.NoError(t, unlock())
-		})
-	}
-}
 
 func TestLockWaitsAndGivesUp(t *testing.T) {
 	l := openTest(t, t.TempDir())
@@ -85,11 +41,11 @@ func TestLockWaitsAndGivesUp(t *testing.T) {
 // and not for ever.
 func TestOpenGivesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		disk := newMemDisk()
-		_, err := (&memFS{disk}).TryLock(indexLock)
+		mem := disktest.New()
+		_, err := (mem.Process()).TryLock(lockName, indexLock)
 		require.NoError(t, err)
 		start := time.Now()
-		_, err = openMem(&memFS{disk})
+		_, err = openMem(mem.Process())
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		assert.Equal(t, content.ErrStore, content.KindOf(err))
 		assert.Equal(t, openWait, time.Since(start))

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pullkit/pullkit/internal/disk/disktest"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -25,18 +26,18 @@ type session struct {
 }
 
 // open opens a layout whose process dies before some operation, or not.
-func (s *session) open(t *testing.T, disk *memDisk) (l *Layout, quiet func(bool), err error) {
+func (s *session) open(t *testing.T, mem *disktest.Disk) (l *Layout, quiet func(bool), err error) {
 	steps, silent := -1, false
 	if s.r.IntN(2) == 0 {
 		steps = s.r.IntN(40)
 	}
-	l, err = openFS("mem", &hookFS{&memFS{disk}, func(op, name string) error {
+	l, err = openFS("mem", disktest.Before(mem.Process(), func(op, name string) error {
 		switch {
 		case silent:
 			return nil
 		case steps == 0:
 			s.trouble++
-			return errDead
+			return disktest.ErrDead
 		case steps > 0:
 			steps--
 		}
@@ -46,15 +47,17 @@ func (s *session) open(t *testing.T, disk *memDisk) (l *Layout, quiet func(bool)
 			return content.ErrNoSpace
 		}
 		return nil
-	}}, Config{})
+	}),
+
+		Config{})
 	if err == nil {
 		l.tune = tuning{listEvery: 2 << 10, writeBackEvery: 16 << 10, smallBlob: 20 << 10, indexSize: maxIndexSize}
 	}
 	return l, func(q bool) { silent = q }, err
 }
 
-func (s *session) run(t *testing.T, disk *memDisk) {
-	l, quiet, err := s.open(t, disk)
+func (s *session) run(t *testing.T, mem *disktest.Disk) {
+	l, quiet, err := s.open(t, mem)
 	if err != nil {
 		return
 	}
@@ -129,10 +132,10 @@ func TestHaveTellsWhatWasWritten(t *testing.T) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		s := &session{r: r, fails: seed%2 == 1, data: noZeros(int(seed), []int{0, 1, 100, 5000, 30000}[r.IntN(5)])}
 		s.written = make([]bool, len(s.data))
-		disk := newMemDisk()
+		mem := disktest.New()
 		for i := range 6 {
 			s.said += fmt.Sprintf(" | seed %d, %d:", seed, i)
-			s.run(t, disk)
+			s.run(t, mem)
 		}
 	}
 }
@@ -151,16 +154,18 @@ func TestHaveTellsNoHole(t *testing.T) {
 	data := noZeros(1, 40_000)
 	desc := descOf("", data)
 	for seed := range uint64(100) {
-		disk := newMemDisk()
+		mem := disktest.New()
 		for i := range uint64(4) {
 			left := atomic.Int64{}
 			left.Store(1 << 30)
-			l, err := openFS("mem", &hookFS{&memFS{disk}, func(string, string) error {
+			l, err := openFS("mem", disktest.Before(mem.Process(), func(string, string) error {
 				if left.Add(-1) < 0 {
-					return errDead
+					return disktest.ErrDead
 				}
 				return nil
-			}}, Config{})
+			}),
+
+				Config{})
 			require.NoError(t, err)
 			l.tune.listEvery = 2 << 10
 			in, err := l.Ingest(t.Context(), desc)
@@ -196,13 +201,15 @@ func TestHaveTellsNoHole(t *testing.T) {
 func TestListThatCannotBeBegun(t *testing.T) {
 	data := noZeros(1, 10_000)
 	desc := descOf("", data)
-	disk, full := newMemDisk(), true
-	l, err := openFS("mem", &hookFS{&memFS{disk}, func(op, name string) error {
+	mem, full := disktest.New(), true
+	l, err := openFS("mem", disktest.Before(mem.Process(), func(op, name string) error {
 		if full && op == "write" && name == listName(desc.Digest) {
 			return content.ErrNoSpace
 		}
 		return nil
-	}}, Config{})
+	}),
+
+		Config{})
 	require.NoError(t, err)
 	in, err := l.Ingest(t.Context(), desc)
 	require.NoError(t, err)
@@ -214,7 +221,7 @@ func TestListThatCannotBeBegun(t *testing.T) {
 	_, err = in.WriteAt(data[7000:8000], 7000)
 	require.NoError(t, err)
 	require.NoError(t, l.Close()) // as it died
-	l, err = openFS("mem", &memFS{disk}, Config{})
+	l, err = openFS("mem", mem.Process(), Config{})
 	require.NoError(t, err)
 	in, err = l.Ingest(t.Context(), desc)
 	require.NoError(t, err)
@@ -228,7 +235,7 @@ func TestListThatCannotBeBegun(t *testing.T) {
 func TestListStaysShort(t *testing.T) {
 	data := noZeros(1, 60_000)
 	desc := descOf("", data)
-	l, err := openMem(&memFS{newMemDisk()})
+	l, err := openMem(disktest.New().Process())
 	require.NoError(t, err)
 	in, err := l.Ingest(t.Context(), desc)
 	require.NoError(t, err)
@@ -254,8 +261,8 @@ func TestListStaysShort(t *testing.T) {
 func TestSweepThatDies(t *testing.T) {
 	data := noZeros(1, 10_000)
 	desc := descOf("", data)
-	disk := newMemDisk()
-	l, err := openMem(&memFS{disk})
+	mem := disktest.New()
+	l, err := openMem(mem.Process())
 	require.NoError(t, err)
 	in, err := l.Ingest(t.Context(), desc)
 	require.NoError(t, err)
@@ -263,17 +270,18 @@ func TestSweepThatDies(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, in.Close())
 	removed := 0
-	l.fs = &hookFS{l.fs, func(op, _ string) error {
+	l.fs = disktest.Before(l.fs, func(op, _ string) error {
 		if op == "remove" {
 			if removed++; removed > 1 {
-				return errDead
+				return disktest.ErrDead
 			}
 		}
 		return nil
-	}}
+	})
+
 	l.sweepOlder(-time.Hour)
 	require.NoError(t, l.Close())
-	l, err = openMem(&memFS{disk})
+	l, err = openMem(mem.Process())
 	require.NoError(t, err)
 	in, err = l.Ingest(t.Context(), desc)
 	require.NoError(t, err)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	"github.com/pullkit/pullkit/internal/disk"
 )
 
 // When a blob was last used is its time of access, which a layout sets. Where the
@@ -39,7 +40,7 @@ func (l *Layout) writeNote(d digest.Digest, at time.Time) error {
 	if err := l.mkdirs(stateDir, usedDir); err != nil {
 		return err
 	}
-	f, err := l.fs.OpenFile(noteName(d), newFile)
+	f, err := l.fs.OpenFile(noteName(d), disk.NewFile)
 	if err == nil {
 		err = f.Close()
 	}

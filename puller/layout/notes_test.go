@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pullkit/pullkit/internal/disk"
+	"github.com/pullkit/pullkit/internal/disk/disktest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -13,11 +15,11 @@ import (
 // A noTimesFS answers for the time of access what a file system does that does not
 // keep the one that was set.
 type noTimesFS struct {
-	fsys
+	disk.FS
 	answer func(set time.Time) time.Time
 }
 
-func (f noTimesFS) Accessed(fi fs.FileInfo) time.Time { return f.answer(f.fsys.Accessed(fi)) }
+func (f noTimesFS) Accessed(fi fs.FileInfo) time.Time { return f.answer(f.FS.Accessed(fi)) }
 
 // Prune frees what is older than MinAge by the layout's own notes, and spares what a
 // pull stored or found, where times of access are not kept.
@@ -30,7 +32,7 @@ func TestPruneWithoutAccessTimes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			now := time.Date(2026, 11, 29, 12, 0, 0, 0, time.UTC)
-			l := must(openFS("mem", noTimesFS{&memFS{newMemDisk()}, answer}, Config{Now: func() time.Time { return now }}))
+			l := must(openFS("mem", noTimesFS{disktest.New().Process(), answer}, Config{Now: func() time.Time { return now }}))
 			found, kept := blobOf(1, 100)
 			data, stored := blobOf(2, 100)
 			store(t, l, kept, found)
@@ -63,7 +65,7 @@ func TestPruneWithoutAccessTimes(t *testing.T) {
 // unused for long enough.
 func TestPruneWithoutNotes(t *testing.T) {
 	now := time.Now()
-	l := must(openFS("mem", noTimesFS{&memFS{newMemDisk()}, func(time.Time) time.Time { return time.Time{} }}, Config{Now: func() time.Time { return now }}))
+	l := must(openFS("mem", noTimesFS{disktest.New().Process(), func(time.Time) time.Time { return time.Time{} }}, Config{Now: func() time.Time { return now }}))
 	data, desc := blobOf(1, 100)
 	store(t, l, desc, data)
 	require.NoError(t, l.fs.Remove(noteName(desc.Digest)))
@@ -81,7 +83,7 @@ func TestNoNotesWithAccessTimes(t *testing.T) {
 	data, desc := blobOf(1, 100)
 	store(t, l, desc, data)
 	_, err := l.fs.Lstat(usedDir)
-	assert.Equal(t, accessed(must(l.fs.Lstat(blobName(desc.Digest)))).IsZero(), err == nil)
+	assert.Equal(t, l.fs.Accessed(must(l.fs.Lstat(blobName(desc.Digest)))).IsZero(), err == nil)
 }
 
 // A process that dies between the stamp of a partial and its rename loses nothing
@@ -95,28 +97,30 @@ func TestStampedPartialIsKept(t *testing.T) {
 		"long ago for all": func(time.Time) time.Time { return time.Unix(0, 0) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			disk, now := newMemDisk(), time.Now()
+			mem, now := disktest.New(), time.Now()
 			cfg := Config{Now: func() time.Time { return now }}
 			dead := false
-			l := must(openFS("mem", &hookFS{noTimesFS{&memFS{disk}, answer}, func(op, name string) error {
+			l := must(openFS("mem", disktest.Before(noTimesFS{mem.Process(), answer}, func(op, name string) error {
 				if dead = dead || op == "sync" && strings.HasSuffix(name, partSuffix); dead {
-					return errDead
+					return disktest.ErrDead
 				}
 				return nil
-			}}, cfg))
+			}),
+
+				cfg))
 			data, desc := blobOf(1, 300<<10)
 			in := must(l.Ingest(t.Context(), desc))
 			_, err := in.WriteAt(data, 0)
 			require.NoError(t, err)
 			require.Error(t, in.Commit(t.Context()))
 
-			disk = disk.crash(keepAll) // the process's locks are gone, its files are there
+			mem = mem.Crash(disktest.KeepAll) // the process's locks are gone, its files are there
 			kept := func() int64 {
-				l := must(openFS("mem", noTimesFS{&memFS{disk}, answer}, cfg))
+				l := must(openFS("mem", noTimesFS{mem.Process(), answer}, cfg))
 				defer func() { require.NoError(t, l.Close()) }()
 				return must(l.Kept(t.Context(), desc))
 			}
-			require.True(t, disk.names[partName(desc.Digest)].mtime.Equal(stamp), "the process died before it set the time")
+			require.True(t, must(mem.Process().Lstat(partName(desc.Digest))).ModTime().Equal(stamp), "the process died before it set the time")
 			assert.EqualValues(t, len(data), kept())
 			now = now.Add(23 * time.Hour)
 			assert.EqualValues(t, len(data), kept(), "it is younger than PartialAge")
@@ -128,7 +132,7 @@ func TestStampedPartialIsKept(t *testing.T) {
 
 // Prune with a negative MinAge removes a partial that a dead process had stamped.
 func TestStampedPartialIsPruned(t *testing.T) {
-	l := must(openFS("mem", &memFS{newMemDisk()}, Config{}))
+	l := must(openFS("mem", disktest.New().Process(), Config{}))
 	data, desc := blobOf(1, 1000)
 	in := must(l.Ingest(t.Context(), desc))
 	_, err := in.WriteAt(data, 0)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/internal/disk"
 	"github.com/pullkit/pullkit/internal/spans"
 	"github.com/pullkit/pullkit/puller/content"
 )
@@ -30,7 +31,7 @@ func listName(d digest.Digest) string {
 // tells of it.
 func (in *ingest) open() error {
 	part := partName(in.desc.Digest)
-	f, err := in.l.fs.OpenFile(part, newFile)
+	f, err := in.l.fs.OpenFile(part, disk.NewFile)
 	if errors.Is(err, fs.ErrExist) {
 		if ok, err := in.reopen(part); ok || err != nil {
 			return err
@@ -38,7 +39,7 @@ func (in *ingest) open() error {
 		if err := in.removeFiles(); err != nil {
 			return err
 		}
-		f, err = in.l.fs.OpenFile(part, newFile)
+		f, err = in.l.fs.OpenFile(part, disk.NewFile)
 	}
 	if err != nil {
 		return err
@@ -60,7 +61,7 @@ func (in *ingest) open() error {
 // with a list that tells nothing.
 func (in *ingest) reopen(part string) (ok bool, err error) {
 	f, err := in.l.fs.OpenFile(part, os.O_RDWR)
-	if errors.Is(err, errNotRegular) {
+	if errors.Is(err, disk.ErrNotRegular) {
 		return false, nil
 	}
 	if err != nil {
@@ -105,13 +106,13 @@ var errUselessList = errors.New("its list cannot be read")
 
 // openList tells which ranges of a partial of that size were written. The list is
 // nil if there is none, and to be closed; n is the length of its good records.
-func (l *Layout) openList(d digest.Digest, size int64, flag int) (list file, done spans.Set, n int64, err error) {
+func (l *Layout) openList(d digest.Digest, size int64, flag int) (list disk.File, done spans.Set, n int64, err error) {
 	name := listName(d)
 	list, err = l.fs.OpenFile(name, flag)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, done.Add(spans.Span{Off: 0, End: size}), 0, nil
-	case errors.Is(err, errNotRegular):
+	case errors.Is(err, disk.ErrNotRegular):
 		return nil, nil, 0, fmt.Errorf("%w: %w", errUselessList, err)
 	case err != nil:
 		return nil, nil, 0, err
@@ -152,7 +153,7 @@ func (l *Layout) Kept(_ context.Context, desc ocispec.Descriptor) (int64, error)
 		return 0, err
 	}
 	n, err := l.keptBytes(desc)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNotRegular) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, disk.ErrNotRegular) {
 		return 0, nil
 	}
 	return n, l.fail(err, "look for what there is of blob %s", desc.Digest)

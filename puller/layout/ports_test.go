@@ -3,13 +3,18 @@ package layout
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/pullkit/pullkit/internal/disk"
+	"github.com/pullkit/pullkit/internal/disk/disktest"
 	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/reference"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -49,59 +54,6 @@ func TestIngestWhileTheStateDirectoryIsReplaced(t *testing.T) {
 	}
 }
 
-// A lock file is made in the directory that is open, wherever its name leads by now.
-func TestLockFileIsOfTheOpenDirectory(t *testing.T) {
-	for _, removed := range []bool{false, true} {
-		base := t.TempDir()
-		path, aside, elsewhere := filepath.Join(base, "state"), filepath.Join(base, "aside"), filepath.Join(base, "elsewhere")
-		require.NoError(t, os.Mkdir(path, 0o755))
-		require.NoError(t, os.Mkdir(elsewhere, 0o755))
-		root := must(os.OpenRoot(path))
-		defer root.Close()
-		if removed {
-			require.NoError(t, os.Remove(path))
-		} else {
-			require.NoError(t, os.Rename(path, aside))
-		}
-		require.NoError(t, os.Symlink(elsewhere, path))
-		unlock, err := tryLockFile(root, "k")
-		assert.Empty(t, must(os.ReadDir(elsewhere)))
-		if removed {
-			assert.Error(t, err)
-			assert.NotErrorIs(t, err, errLocked, "it would be waited for")
-			continue
-		}
-		require.NoError(t, err)
-		assert.FileExists(t, filepath.Join(aside, "k"+lockSuffix))
-		require.NoError(t, unlock())
-		assert.NoFileExists(t, filepath.Join(aside, "k"+lockSuffix))
-	}
-}
-
-// The holder of a lock removes its own file alone, and a link for one is refused.
-func TestLockFileThatAnotherProgramReplaces(t *testing.T) {
-	dir := t.TempDir()
-	root := must(os.OpenRoot(dir))
-	defer root.Close()
-	path := filepath.Join(dir, "k"+lockSuffix)
-	unlock, err := tryLockFile(root, "k")
-	require.NoError(t, err)
-	_, err = tryLockFile(root, "k")
-	require.ErrorIs(t, err, errLocked)
-	require.NoError(t, os.Rename(path, path+".aside"))
-	second, err := tryLockFile(root, "k")
-	require.NoError(t, err, "a lock on a file that has another name excludes nobody")
-	require.NoError(t, unlock())
-	assert.FileExists(t, path, "it is the second holder's")
-	_, err = tryLockFile(root, "k")
-	require.ErrorIs(t, err, errLocked)
-	require.NoError(t, second())
-	assert.NoFileExists(t, path)
-	require.NoError(t, os.Symlink(filepath.Base(path)+".aside", path))
-	_, err = tryLockFile(root, "k")
-	assert.ErrorIs(t, err, errNotRegular)
-}
-
 // A wait for another process's lock ends when a link takes the place of the state
 // directory.
 func TestWaitForALockSeesTheStateDirectoryReplaced(t *testing.T) {
@@ -112,66 +64,38 @@ func TestWaitForALockSeesTheStateDirectoryReplaced(t *testing.T) {
 	defer unlock()
 	path := filepath.Join(l.Dir(), stateDir)
 	asked := 0
-	l.fs = &hookFS{l.fs, func(op, _ string) error {
+	l.fs = disktest.Before(l.fs, func(op, _ string) error {
 		if asked++; op == "lock" && asked > 3 {
-			l.fs.(*hookFS).before = func(string, string) error { return nil }
+			l.fs.(*disktest.Hook).Before = func(string, string) error { return nil }
 			require.NoError(t, os.Rename(path, filepath.Join(t.TempDir(), "aside")))
 			require.NoError(t, os.Symlink(t.TempDir(), path))
 		}
 		return nil
-	}}
+	})
+
 	_, err = l.lock(t.Context(), "k")
 	assert.Equal(t, content.ErrStore, content.KindOf(err), "%v", err)
 }
 
-// A rename by path puts nothing into a directory that took the place of the open one.
-func TestRenameByPath(t *testing.T) {
-	for _, link := range []bool{false, true} {
-		f := must(openOS(t.TempDir()))
-		defer f.Close()
-		l := &Layout{fs: f}
-		require.NoError(t, l.mkdirs(stateDir, ingestDir, blobsDir, blobsDir+"/sha256"))
-		from, to := ingestDir+"/x", blobsDir+"/sha256/x"
-		h := must(f.OpenFile(from, newFile))
-		require.NoError(t, h.Close())
-		fromDir, toDir := must(f.dir(ingestDir)), must(f.dir(blobsDir+"/sha256"))
-		path := filepath.Join(f.top.root.Name(), blobsDir)
-		require.NoError(t, os.Rename(path, filepath.Join(t.TempDir(), "aside")))
-		require.NoError(t, os.MkdirAll(path+"2/sha256", 0o755))
-		if link {
-			require.NoError(t, os.Symlink(filepath.Base(path)+"2", path))
-		} else {
-			require.NoError(t, os.Rename(path+"2", path))
-		}
-		assert.Error(t, f.renameByPath(fromDir, toDir, from, to))
-		assert.NoFileExists(t, filepath.Join(path, "sha256", "x"))
-		_, err := f.Lstat(from)
-		assert.NoError(t, err)
-	}
-}
-
-// A busyFS answers as Windows does for a file that another program has open.
-type busyFS struct{ fsys }
-
-var errBusy = errors.New("sharing violation")
-
-func (f busyFS) Busy(err error) bool { return errors.Is(err, errBusy) }
+// errBusy is what Windows answers for a file that another program has open.
+var errBusy = fmt.Errorf("sharing violation: %w", disk.ErrBusy)
 
 // What another program has open is renamed as soon as that program closes it, and
 // what stays open is an error after a bounded time.
 func TestBusyFilesAreRenamedAgain(t *testing.T) {
 	for _, free := range []time.Duration{0, 300 * time.Millisecond, busyFor / 2, time.Hour} {
 		synctest.Test(t, func(t *testing.T) {
-			disk := newMemDisk()
-			l := must(openMem(&memFS{disk}))
+			mem := disktest.New()
+			l := must(openMem(mem.Process()))
 			img := faultImage(t)
 			start := time.Now()
-			l.fs = &hookFS{busyFS{l.fs}, func(op, name string) error {
+			l.fs = disktest.Before(l.fs, func(op, name string) error {
 				if op == "rename" && time.Since(start) < free {
 					return &os.LinkError{Op: "renameat", Old: "x", New: name, Err: errBusy}
 				}
 				return nil
-			}}
+			})
+
 			err := l.replace(layoutName, []byte(layoutVersion))
 			if free > busyFor {
 				assert.ErrorIs(t, err, errBusy)
@@ -190,14 +114,15 @@ func TestBusyFilesAreRenamedAgain(t *testing.T) {
 // A lock file that another program has open is asked for again, for a bounded time.
 func TestBusyLockFile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := must(openMem(&memFS{newMemDisk()}))
+		l := must(openMem(disktest.New().Process()))
 		start, free := time.Now(), time.Second
-		l.fs = &hookFS{busyFS{l.fs}, func(op, _ string) error {
+		l.fs = disktest.Before(l.fs, func(op, _ string) error {
 			if op == "lock" && time.Since(start) < free {
 				return errBusy
 			}
 			return nil
-		}}
+		})
+
 		unlock, err := l.lock(t.Context(), "k")
 		require.NoError(t, err)
 		unlock()
@@ -210,26 +135,24 @@ func TestBusyLockFile(t *testing.T) {
 
 // A readerSyncFS syncs what was opened for writing alone, as Windows and AIX do.
 type readerSyncFS struct {
-	fsys
+	disk.FS
 	writing error // answer to an open for writing; nil for none
 }
 
-var errForReading = &os.PathError{Op: "sync", Path: "blob", Err: os.ErrPermission}
+var errForReading = &os.PathError{Op: "sync", Path: "blob", Err: fmt.Errorf("%w: %w", os.ErrPermission, disk.ErrNeedsWriting)}
 
-func (f readerSyncFS) NeedsWriting(err error) bool { return err == error(errForReading) }
-
-func (f readerSyncFS) OpenFile(name string, flag int) (file, error) {
+func (f readerSyncFS) OpenFile(name string, flag int) (disk.File, error) {
 	if flag&os.O_RDWR != 0 && f.writing != nil {
 		return nil, f.writing
 	}
-	h, err := f.fsys.OpenFile(name, flag)
+	h, err := f.FS.OpenFile(name, flag)
 	if err == nil && flag&os.O_RDWR == 0 {
 		return forReading{h}, nil
 	}
 	return h, err
 }
 
-type forReading struct{ file }
+type forReading struct{ disk.File }
 
 func (forReading) Sync() error { return errForReading }
 
@@ -237,7 +160,7 @@ func (forReading) Sync() error { return errForReading }
 // synced by the handle that it was read by. In a store that may only be read it is
 // used all the same.
 func TestForeignBlobIsSyncedByWriting(t *testing.T) {
-	for _, writing := range []error{nil, os.ErrPermission, errNotRegular, os.ErrNotExist} {
+	for _, writing := range []error{nil, os.ErrPermission, disk.ErrNotRegular, os.ErrNotExist} {
 		l := openTest(t, t.TempDir())
 		l.fs = readerSyncFS{l.fs, writing}
 		data, desc := blobOf(1, 1000)
@@ -259,4 +182,62 @@ func TestForeignBlobIsSyncedByWriting(t *testing.T) {
 	require.NoError(t, os.WriteFile(pathOf(l, desc), data, 0o644))
 	_, err := l.Has(t.Context(), desc)
 	assert.Error(t, err, "its bytes may not be on the disk")
+}
+
+// A readOnlyFS is on a medium that cannot be written to.
+type readOnlyFS struct {
+	disk.FS
+	err error // the system's answer to what would write
+}
+
+func (f readOnlyFS) OpenFile(name string, flag int) (disk.File, error) {
+	if flag&(os.O_RDWR|os.O_CREATE) != 0 {
+		return nil, f.err
+	}
+	h, err := f.FS.OpenFile(name, flag)
+	return forReading{h}, err
+}
+
+func (f readOnlyFS) Mkdir(string) error                         { return f.err }
+func (f readOnlyFS) Rename(string, string) error                { return f.err }
+func (f readOnlyFS) Remove(string) error                        { return f.err }
+func (f readOnlyFS) Chtimes(string, time.Time, time.Time) error { return f.err }
+func (f readOnlyFS) TryLock(string, string) (func() error, error) {
+	return nil, f.err
+}
+
+// A layout on a read-only medium is read, also what another program put there, whatever
+// number the system has for such a medium. What would write is an error of the store
+// with that number.
+func TestReadOnlyMedium(t *testing.T) {
+	img, dir := newTestImage(t, "registry.example/app:v1", 1, 100), t.TempDir()
+	l := openTest(t, dir)
+	require.NoError(t, (&testPuller{l: l}).pull(t.Context(), img))
+	data, foreign := blobOf(2, 1000)
+	require.NoError(t, os.WriteFile(pathOf(l, foreign), data, 0o644))
+	require.NoError(t, l.Close())
+	real := must(disk.Open(dir))
+	for _, number := range []error{syscall.EROFS, errors.New("The media is write protected.")} {
+		l, err := openFS(dir, readOnlyFS{real, fmt.Errorf("%w: %w", number, disk.ErrReadOnly)}, Config{})
+		require.NoError(t, err)
+		requirePulled(t, l, img, "read-only")
+		ok, err := l.Has(t.Context(), foreign)
+		require.NoError(t, err)
+		assert.True(t, ok)
+		for d, err := range l.Verify(t.Context()) {
+			assert.NoError(t, err, d)
+		}
+		_, missing := blobOf(3, 1000)
+		_, err = l.Ingest(t.Context(), missing)
+		assert.ErrorIs(t, err, number)
+		assert.Equal(t, content.ErrStore, content.KindOf(err), "%v", err)
+		err = l.Tag(t.Context(), reference.MustParse("registry.example/app:v2"), img.index)
+		assert.ErrorIs(t, err, number)
+		_, err = l.Remove(t.Context(), img.ref)
+		assert.ErrorIs(t, err, number)
+		_, err = l.Prune(t.Context(), PruneConfig{MinAge: -1})
+		assert.ErrorIs(t, err, number)
+		requirePulled(t, l, img, "still")
+	}
+	require.NoError(t, real.Close())
 }

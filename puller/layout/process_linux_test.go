@@ -13,12 +13,15 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 
+	"github.com/pullkit/pullkit/internal/disk"
+	"github.com/pullkit/pullkit/internal/disk/disktest"
 	"github.com/pullkit/pullkit/internal/realtest"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/stretchr/testify/assert"
@@ -80,7 +83,7 @@ func processImage(t testing.TB) *testImage {
 // childPull says on its standard output what it does: a dot for each operation
 // on files, and an F for each chunk before it is written.
 func childPull(t testing.TB, dir string) error {
-	real, err := openOS(dir)
+	real, err := disk.Open(dir)
 	if err != nil {
 		return err
 	}
@@ -90,14 +93,16 @@ func childPull(t testing.TB, dir string) error {
 		defer mu.Unlock()
 		os.Stdout.WriteString(s)
 	}
-	l, err := openFS(dir, &hookFS{real, func(op, name string) error {
+	l, err := openFS(dir, disktest.Before(real, func(op, name string) error {
 		if op == "write" && strings.HasSuffix(name, partSuffix) {
 			say("F")
 		} else {
 			say(".")
 		}
 		return nil
-	}}, Config{})
+	}),
+
+		Config{})
 	if err != nil {
 		return err
 	}
@@ -131,7 +136,7 @@ func TestKill(t *testing.T) {
 			if died {
 				here++
 			}
-			requireSound(t, must(openOS(dir)), fmt.Sprintf("seed %d", seed))
+			requireSound(t, must(disk.Open(dir)), fmt.Sprintf("seed %d", seed))
 		}
 		killed += max(here, 1)
 		l := openTest(t, dir)
@@ -316,7 +321,7 @@ func TestDiskFull(t *testing.T) {
 	err = (&testPuller{l: l}).pull(t.Context(), img)
 	require.ErrorIs(t, err, syscall.ENOSPC)
 	assert.Equal(t, content.ErrStore, content.KindOf(err))
-	requirePulled(t, l, small, "with the disk full")
+	requirePulled(t, l, small, "with the mem full")
 	_ = data
 
 	// With room it goes on.
@@ -394,6 +399,32 @@ func TestNoRoomLeaksNothing(t *testing.T) {
 	assert.Equal(t, int64(100), kept)
 }
 
-type fullFS struct{ fsys }
+type fullFS struct{ disk.FS }
 
 func (fullFS) Free() (int64, error) { return 0, nil }
+
+// Directories and lock files that are removed again and again, in a layout that
+// stays open, leave no descriptor open.
+func TestRemovedDirectoriesAreClosed(t *testing.T) {
+	l := openTest(t, t.TempDir())
+	count := func() int {
+		runtime.GC()
+		runtime.GC()
+		return len(must(os.ReadDir("/proc/self/fd")))
+	}
+	before := count()
+	for i := range 100 {
+		for _, name := range []string{stateDir, blobsDir} {
+			require.NoError(t, os.RemoveAll(filepath.Join(l.Dir(), name)))
+		}
+		data, desc := blobOf(i, 100)
+		store(t, l, desc, data)
+	}
+	for range 100 {
+		if count() <= before+8 {
+			return
+		}
+		runtime.Gosched() // what closes them runs beside
+	}
+	t.Errorf("%d descriptors, %d before", count(), before)
+}

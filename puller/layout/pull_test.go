@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	specs "github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/internal/disk"
 	"github.com/pullkit/pullkit/internal/verify"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/reference"
@@ -159,7 +160,7 @@ func (p *testPuller) fetch(ctx context.Context, in content.Ingest, data []byte, 
 
 // requireSound checks that every blob in sight has the content of its name, and
 // that every name in index.json leads to something.
-func requireSound(t testing.TB, fsys fsys, what string) {
+func requireSound(t testing.TB, fsys disk.FS, what string) {
 	t.Helper()
 	for _, a := range algorithms {
 		entries, err := fsys.ReadDir(blobsDir + "/" + a)

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/pullkit/pullkit/internal/disk/disktest"
 	"github.com/pullkit/pullkit/reference"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -17,9 +18,9 @@ import (
 // what a Tag accepted is whole, and a Tag that does not accept says that something
 // is gone.
 func TestAllAtOnce(t *testing.T) {
-	disk, dir := newMemDisk(), t.TempDir()
+	mem, dir := disktest.New(), t.TempDir()
 	for name, open := range map[string]func() (*Layout, error){
-		"in memory": func() (*Layout, error) { return openMem(&memFS{disk}) },
+		"in memory": func() (*Layout, error) { return openMem(mem.Process()) },
 		"on disk":   func() (*Layout, error) { return Open(dir) },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -77,29 +78,30 @@ func TestLosePowerInRemove(t *testing.T) {
 	one, two := newTestImage(t, "a.example/one:v1", 1, 100, 3000), newTestImage(t, "a.example/two:v1", 2, 100)
 	for done, k := false, int64(0); !done; k++ {
 		for seed := range uint64(5) {
-			disk := newMemDisk()
-			l := must(openMem(&memFS{disk}))
+			mem := disktest.New()
+			l := must(openMem(mem.Process()))
 			for _, img := range []*testImage{one, two} {
 				require.NoError(t, (&testPuller{l: l}).pull(t.Context(), img))
 			}
 			var n atomic.Int64
-			l.fs = &hookFS{l.fs, func(string, string) error {
+			l.fs = disktest.Before(l.fs, func(string, string) error {
 				if n.Add(1) > k {
-					return errDead
+					return disktest.ErrDead
 				}
 				return nil
-			}}
+			})
+
 			_, err := l.Remove(t.Context(), one.ref)
 			if err == nil {
 				_, err = l.Prune(t.Context(), PruneConfig{MinAge: -1})
 			}
 			done = err == nil
-			keep := keepSome(seed)
+			keep := disktest.KeepSome(seed)
 			if seed == 0 {
-				keep = keepNone
+				keep = disktest.KeepNone
 			}
 			what := fmt.Sprintf("operation %d, seed %d", k, seed)
-			l = must(openMem(&memFS{disk.crash(keep)}))
+			l = must(openMem(mem.Crash(keep).Process()))
 			requirePulled(t, l, two, what)
 			if _, err := l.Lookup(t.Context(), one.ref); err == nil {
 				requirePulled(t, l, one, what)

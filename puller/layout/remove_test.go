@@ -8,6 +8,7 @@ import (
 	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/internal/disk/disktest"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/reference"
 	"github.com/stretchr/testify/assert"
@@ -86,18 +87,20 @@ func TestRemoveUnderAPull(t *testing.T) {
 // The same for a layout that is opened while blobs are being removed, and finds
 // one there that goes next.
 func TestOpenedDuringRemoval(t *testing.T) {
-	disk, img := newMemDisk(), newTestImage(t, "registry.example/one:v1", 1, 100)
+	mem, img := disktest.New(), newTestImage(t, "registry.example/one:v1", 1, 100)
 	var late *Layout
-	remover, err := openFS("mem", &hookFS{&memFS{disk}, func(op, name string) error {
+	remover, err := openFS("mem", disktest.Before(mem.Process(), func(op, name string) error {
 		if op != "remove" || !strings.HasPrefix(name, blobsDir) || late != nil {
 			return nil
 		}
-		late = must(openFS("mem", &memFS{disk}, Config{}))
+		late = must(openFS("mem", mem.Process(), Config{}))
 		for _, desc := range img.all {
 			assert.True(t, must(late.Has(t.Context(), desc)))
 		}
 		return nil
-	}}, Config{})
+	}),
+
+		Config{})
 	require.NoError(t, err)
 	require.NoError(t, (&testPuller{l: remover}).pull(t.Context(), img))
 	_, err = remover.Remove(t.Context(), img.ref)
@@ -127,9 +130,9 @@ func TestRemoveWithDamagedManifest(t *testing.T) {
 // Two words of a removal differ, though the clock stands still and the second file
 // is the first one's place again.
 func TestWordsOfRemovalsDiffer(t *testing.T) {
-	disk := newMemDisk()
-	disk.stopped = true
-	l := must(openMem(&memFS{disk}))
+	mem := disktest.New()
+	mem.StopClock()
+	l := must(openMem(mem.Process()))
 	var times []time.Time
 	for range 2 {
 		require.NoError(t, l.leaveWord())
@@ -141,12 +144,14 @@ func TestWordsOfRemovalsDiffer(t *testing.T) {
 // An index that names one manifest a thousand times has it read once.
 func TestRepeatedManifestIsReadOnce(t *testing.T) {
 	reads := 0
-	l := must(openFS("mem", &hookFS{&memFS{newMemDisk()}, func(op, _ string) error {
+	l := must(openFS("mem", disktest.Before(disktest.New().Process(), func(op, _ string) error {
 		if op == "read" {
 			reads++
 		}
 		return nil
-	}}, Config{}))
+	}),
+
+		Config{}))
 	img := newTestImage(t, "registry.example/one:v1", 1, 100)
 	store(t, l, img.manifest, img.data[img.manifest.Digest]) // its parts are missing
 	var index ocispec.Index

@@ -1,6 +1,8 @@
 package layout
 
-import "bytes"
+import (
+	"bytes"
+)
 
 // A reader of valid JSON that gives the bytes of values, for an index.json of
 // thousands of entries of which one is wanted. What it reads has been found

@@ -5,6 +5,8 @@ import (
 	"io/fs"
 	"strings"
 	"time"
+
+	"github.com/pullkit/pullkit/internal/disk"
 )
 
 // sweepEvery is how often a layout that stays open looks for left-overs.
@@ -51,7 +53,7 @@ func (l *Layout) sweepEntries(dir string, entries []fs.DirEntry, limit, now time
 				swept[base] = true
 				l.sweepPartial(dir, base, limit, now)
 			}
-		case suffix == lockSuffix:
+		case suffix == disk.LockSuffix:
 			if l.old(name, limit) {
 				l.sweepLock(name, base)
 			}

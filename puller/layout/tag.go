@@ -14,6 +14,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/internal/disk"
 	"github.com/pullkit/pullkit/internal/mediatype"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/reference"
@@ -402,7 +403,7 @@ func (l *Layout) replaceIndex(ix *indexFile) error {
 
 // nameIndex makes temp, which f is of, index.json and ix what was read last, in
 // one step for those who read: they need not parse what is known here.
-func (l *Layout) nameIndex(ix *indexFile, temp string, f file, info fs.FileInfo) error {
+func (l *Layout) nameIndex(ix *indexFile, temp string, f disk.File, info fs.FileInfo) error {
 	l.reading.Lock()
 	defer l.reading.Unlock()
 	if closeBeforeRename {
@@ -418,7 +419,7 @@ func (l *Layout) nameIndex(ix *indexFile, temp string, f file, info fs.FileInfo)
 // closeBeforeRename says that an open file cannot be renamed or replaced.
 const closeBeforeRename = runtime.GOOS == "windows"
 
-func (l *Layout) swapIndex(ix *indexFile, f file, info fs.FileInfo) {
+func (l *Layout) swapIndex(ix *indexFile, f disk.File, info fs.FileInfo) {
 	ix.f, ix.info = f, info
 	if closeBeforeRename {
 		f.Close()

@@ -1,0 +1,21 @@
+//go:build !linux
+
+package disk
+
+import (
+	"errors"
+	"os"
+)
+
+// A locker locks a file for each key.
+type locker struct{}
+
+func (l *locker) tryLock(dir *os.Root, _, key string) (func() error, error) {
+	return tryLockFile(dir, key)
+}
+
+func (l *locker) close() error { return nil }
+
+func renameAt(*os.File, string, *os.File, string) error { return errors.ErrUnsupported }
+
+func syncFS(*os.File) error { return errors.ErrUnsupported }

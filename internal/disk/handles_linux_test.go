@@ -1,0 +1,89 @@
+package disk
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// A lock on a file that is the lock file no more, though it has a name still, as in a
+// backup of hard links, excludes nobody and is not taken.
+func TestLockFileWithOtherNames(t *testing.T) {
+	for _, away := range []func(lock, backup string) error{
+		os.Rename,
+		func(lock, backup string) error { return errors.Join(os.Link(lock, backup), os.Remove(lock)) },
+	} {
+		dir := t.TempDir()
+		a, b := must(Open(dir)), must(Open(dir))
+		defer a.Close()
+		defer b.Close()
+		require.NoError(t, a.Mkdir(stateDir))
+		unlock, err := a.TryLock(lockName, "k")
+		require.NoError(t, err)
+		require.NoError(t, unlock())
+		require.NoError(t, away(filepath.Join(dir, lockName), filepath.Join(dir, "backup")))
+		_, err = b.TryLock(lockName, "k")
+		require.NoError(t, err)
+		_, err = a.TryLock(lockName, "k")
+		assert.ErrorIs(t, err, ErrLocked)
+	}
+}
+
+// A directory that is closed is not taken for the one that has its number now.
+func TestOpenInAClosedDirectory(t *testing.T) {
+	f := must(Open(t.TempDir()))
+	require.NoError(t, os.WriteFile(filepath.Join(f.top.root.Name(), "file"), nil, 0o644))
+	h, err := f.OpenFile("file", os.O_RDONLY)
+	require.NoError(t, err)
+	flags, _, errno := syscall.Syscall(syscall.SYS_FCNTL, h.(file).Fd(), syscall.F_GETFD, 0)
+	require.Zero(t, errno)
+	assert.NotZero(t, flags&syscall.FD_CLOEXEC, "no child process gets it")
+	require.NoError(t, h.Close())
+	require.NoError(t, f.Close())
+	_, err = f.OpenFile("file", os.O_RDONLY)
+	assert.ErrorIs(t, err, fs.ErrClosed)
+}
+
+// A name that is now a file and now a link is one of both to whoever opens it.
+func TestOpenWhileAFileBecomesALink(t *testing.T) {
+	f := must(Open(t.TempDir()))
+	defer f.Close()
+	root := f.top.root
+	require.NoError(t, root.WriteFile("outside", []byte("outside"), 0o644))
+	require.NoError(t, root.WriteFile("name", nil, 0o644))
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				root.Symlink("outside", "link")
+				root.Rename("link", "name")
+				root.WriteFile("file", nil, 0o644)
+				root.Rename("file", "name")
+			}
+		}
+	})
+	for range 20_000 {
+		h, err := f.OpenFile("name", os.O_RDONLY)
+		if err != nil {
+			require.ErrorIs(t, err, ErrNotRegular)
+			continue
+		}
+		fi, err := h.Stat()
+		require.NoError(t, err)
+		require.Zero(t, fi.Size())
+		require.NoError(t, h.Close())
+	}
+	close(stop)
+	wg.Wait()
+}

@@ -1,5 +1,0 @@
-//go:build !windows
-
-package layout
-
-func busy(error) bool { return false }

@@ -1,7 +1,0 @@
-//go:build !(linux && (amd64 || arm64 || riscv64 || loong64 || s390x))
-
-package layout
-
-import "os"
-
-func startWriteBack(*os.File) {}
