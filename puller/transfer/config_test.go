@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"io"
 	"runtime"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,26 +19,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
-
-// What a pull has fetched it does not read back, also if it needed the config before the rest.
-func TestColdPullReadsNothingBack(t *testing.T) {
-	for _, strict := range []bool{false, true} {
-		for _, indexed := range []bool{false, true} {
-			src := newFakeSource()
-			top := src.image(t, amd64, random(1, 100))
-			if indexed { // no entry says its platform; the first is another's
-				top = src.index(t, src.image(t, arm64, random(2, 100)), top)
-			}
-			ref := src.name(appName, top)
-			s := failingStore{memStore: newMemStore(), open: syscall.EIO}
-			rt := transfer.New(transfer.Config{Source: src, Store: s, RequirePlatform: strict})
-			image, err := rt.Pull(t.Context(), spec(ref))
-			require.NoError(t, err, "strict %t, indexed %t", strict, indexed)
-			assert.Equal(t, amd64, image.Platform)
-			s.clean(t)
-		}
-	}
-}
 
 // configOf returns the descriptor of an image's config.
 func (s *fakeSource) configOf(t *testing.T, image ocispec.Descriptor) ocispec.Descriptor {

@@ -91,7 +91,7 @@ func (m *meter) present(desc ocispec.Descriptor) {
 func (m *meter) follow(f *flight) {
 	if g := m.gauge(f.desc); g != nil {
 		g.f = f
-		g.restarts = f.restarts.Load()
+		g.restarts = f.progress.Restarts.Load()
 	}
 }
 
@@ -104,7 +104,7 @@ func (m *meter) stored(f *flight) {
 	if f.present {
 		m.finish(g, f.desc.Size, puller.BlobPresent)
 	} else {
-		m.finish(g, min(f.resumed.Load(), f.desc.Size), puller.BlobStored)
+		m.finish(g, min(f.progress.Resumed.Load(), f.desc.Size), puller.BlobStored)
 	}
 }
 
@@ -122,13 +122,13 @@ func (m *meter) poll() {
 		if g.f == nil {
 			continue
 		}
-		if n := g.f.restarts.Load(); n != g.restarts {
+		if n := g.f.progress.Restarts.Load(); n != g.restarts {
 			g.restarts = n
 			m.move(g, 0, 0, puller.BlobRestarted)
 			continue
 		}
-		resumed := min(g.f.resumed.Load(), g.desc.Size)
-		done := min(resumed+g.f.got.Load(), g.desc.Size)
+		resumed := min(g.f.progress.Resumed.Load(), g.desc.Size)
+		done := min(resumed+g.f.progress.Got.Load(), g.desc.Size)
 		if done > g.done && resumed >= g.resumed {
 			m.move(g, done, resumed, puller.BlobFetching)
 		}

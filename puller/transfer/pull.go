@@ -4,17 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/index"
 	"github.com/pullkit/pullkit/internal/mediatype"
 	"github.com/pullkit/pullkit/puller"
 	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/puller/transfer/internal/fetch"
 )
 
 // Pull asks the registry what the image is now and brings what of it is missing
 // into the Store: one request for an image that is there, tagged and unchanged.
-// Equal blobs are fetched once, however many pulls of the process want them. A
+// Equal blobs are fetched once, however many pulls of the process need them. A
 // pull that fails, or is cancelled, leaves blobs that are whole and partials of
 // the others, from which the next one goes on.
 //
@@ -22,7 +25,7 @@ import (
 func (r *Runtime) Pull(ctx context.Context, spec puller.Spec) (puller.Image, error) {
 	image, err := r.pull(ctx, spec)
 	if err != nil {
-		return puller.Image{}, seam(r.masked(ended(ctx, err), spec.Credential))
+		return puller.Image{}, r.runtimeError(ctx, spec, err)
 	}
 	return image, nil
 }
@@ -32,48 +35,58 @@ func (r *Runtime) pull(ctx context.Context, spec puller.Spec) (puller.Image, err
 		return puller.Image{}, err
 	}
 	o := origin{spec.Ref, spec.Credential}
-	top, err := r.topDocument(ctx, o, spec.Last)
-	if err != nil {
-		return puller.Image{}, err
-	}
 	m := newMeter(spec.Progress)
-	var k keep
-	w := walk{
-		want:   spec.Platform,
-		read:   func(ctx context.Context, d ocispec.Descriptor) (document, error) { return r.child(ctx, o, d) },
-		accept: func(ctx context.Context, t target) (bool, error) { return r.accept(ctx, spec, t, &k, m) },
-	}
-	t, err := w.from(ctx, top)
+	t, err := r.find(ctx, spec, func(ctx context.Context, t target) (bool, error) { return r.accept(ctx, spec, t, m) })
 	if err != nil {
 		return puller.Image{}, err
 	}
 	m.begin(t.blobs())
-	k.only(t.manifest().Config.Digest)
-	if err := r.bring(ctx, o, append(t.blobs(), t.documents()...), &k, m); err != nil {
+	if err := r.fetchAll(ctx, o, append(t.blobs(), t.documents()...), m); err != nil {
 		return puller.Image{}, err
 	}
-	if err := r.tag(ctx, spec, t); err != nil {
-		return puller.Image{}, err
+	// The image is tagged even if the name stood for it before: a Store may show an
+	// index by what is stored of it, which may be more now, and only Tag says that the
+	// name is durable.
+	desc := t.top()
+	desc.Data = nil
+	if err := r.store.Tag(ctx, spec.Ref, desc); err != nil {
+		return puller.Image{}, fetch.StoreError("tag", err)
 	}
-	return r.image(ctx, spec, t, k)
+	return r.image(ctx, spec, t)
 }
 
-// accept asks the hook for the image, and compares the config where nothing
-// else says which platform it is for.
-func (r *Runtime) accept(ctx context.Context, spec puller.Spec, t target, k *keep, m *meter) (bool, error) {
+// find asks the registry what the image is and returns the first target for its platform
+// that accept accepts.
+func (r *Runtime) find(ctx context.Context, spec puller.Spec, accept func(context.Context, target) (bool, error)) (target, error) {
+	o := origin{spec.Ref, spec.Credential}
+	top, err := r.topDocument(ctx, o, spec.Last)
+	if err != nil {
+		return target{}, err
+	}
+	w := walk{
+		want:   spec.Platform,
+		read:   func(ctx context.Context, d ocispec.Descriptor) (document, error) { return r.child(ctx, o, d) },
+		accept: accept,
+	}
+	return w.from(ctx, top)
+}
+
+// accept calls Config.Admit. If nothing but the config says which platform the image is
+// for, accept fetches the config and compares.
+func (r *Runtime) accept(ctx context.Context, spec puller.Spec, t target, m *meter) (bool, error) {
 	if r.admit != nil {
 		ref, err := spec.Ref.WithDigest(t.top().Digest)
 		if err != nil {
 			return false, &content.Error{Kind: content.ErrBadDigest, Err: err}
 		}
 		if err := r.admit(ctx, ref, t.leaf().desc, t.leaf().body); err != nil {
-			if ctx.Err() != nil { // the hook gave up because the caller did
+			if ctx.Err() != nil { // Admit gave up because the caller did
 				return false, context.Cause(ctx)
 			}
 			return false, &content.Error{Kind: content.ErrRefused, Err: err}
 		}
 	}
-	asks, ok := r.configDecides(t)
+	asks, ok := t.configDecides(r.requirePlatform)
 	if !asks {
 		return ok, nil
 	}
@@ -81,66 +94,18 @@ func (r *Runtime) accept(ctx context.Context, spec puller.Spec, t target, k *kee
 	if err := checkReadable(config); err != nil {
 		return false, err
 	}
-	k.only(config.Digest)
-	if err := r.bring(ctx, origin{spec.Ref, spec.Credential}, []ocispec.Descriptor{config}, k, m); err != nil {
+	if err := r.fetchAll(ctx, origin{spec.Ref, spec.Credential}, []ocispec.Descriptor{config}, m); err != nil {
 		return false, err
 	}
-	got, err := r.configPlatform(ctx, config, *k)
+	got, err := r.configPlatform(ctx, config)
 	if err != nil {
 		return false, err
 	}
-	return t.fits(got, spec.Platform)
-}
-
-// configDecides says whether only the config can tell if t will do, and if it
-// need not be asked, whether t will.
-func (r *Runtime) configDecides(t target) (asks, ok bool) {
-	alone := len(t.docs) == 1
-	if !t.choice.CheckConfig && !(alone && r.strict) {
-		return false, true
-	}
-	if !mediatype.IsConfig(t.manifest().Config.MediaType) {
-		// An artifact is for all platforms; but beside images for some, it is
-		// something about them, such as an SBOM, and no image for the others.
-		return false, alone || !t.besideImages()
-	}
-	return true, false
-}
-
-// fits reports whether t will do, whose config names platform got. Outside an
-// index that is an error if not; signatures and the like come there with an
-// image config that names none.
-func (t target) fits(got, want ocispec.Platform) (bool, error) {
-	alone := len(t.docs) == 1
-	if serves(got, want) || alone && got.OS == "" && got.Architecture == "" {
-		return true, nil
-	}
-	if alone {
-		return false, failf(content.ErrNoPlatform, "the image is for %.80q, not for %s", index.FormatPlatform(got), index.FormatPlatform(want))
-	}
-	return false, nil
-}
-
-// serves reports whether an image for platform got can run on want.
-func serves(got, want ocispec.Platform) bool {
-	_, ok := index.Selector{}.Match(got, want)
-	return ok
-}
-
-// tag makes the name stand for the image, also if it does already: a Store may
-// show an index by what is stored of it, which may be more now, and only Tag
-// says that the name is durable.
-func (r *Runtime) tag(ctx context.Context, spec puller.Spec, t target) error {
-	desc := t.top()
-	desc.Data = nil
-	if err := r.store.Tag(ctx, spec.Ref, desc); err != nil {
-		return storeError("tag", err)
-	}
-	return nil
+	return t.serves(got, spec.Platform)
 }
 
 // image describes what is stored.
-func (r *Runtime) image(ctx context.Context, spec puller.Spec, t target, k keep) (puller.Image, error) {
+func (r *Runtime) image(ctx context.Context, spec puller.Spec, t target) (puller.Image, error) {
 	leaf := t.leaf().desc
 	image := puller.Image{
 		Ref: spec.Ref, ID: string(leaf.Digest),
@@ -152,9 +117,9 @@ func (r *Runtime) image(ctx context.Context, spec puller.Spec, t target, k keep)
 	case t.choice.Descriptor.Platform != nil:
 		image.Platform = *t.choice.Descriptor.Platform
 	case mediatype.IsConfig(config.MediaType) && config.Size <= index.MaxSize:
-		// What a config says of the platform is for people here: one that cannot
-		// be read spoils nothing.
-		p, err := r.configPlatform(ctx, config, k)
+		// The platform is information for the caller here. A config that does not name
+		// one is not an error.
+		p, err := r.configPlatform(ctx, config)
 		if err != nil && content.KindOf(err) == content.ErrStore {
 			return puller.Image{}, err
 		}
@@ -163,10 +128,177 @@ func (r *Runtime) image(ctx context.Context, spec puller.Spec, t target, k keep)
 	return image, nil
 }
 
-// ended makes an error of a cancelled call say so.
-func ended(ctx context.Context, err error) error {
-	if ctx.Err() == nil || errors.Is(err, ctx.Err()) {
-		return err
+// Status returns the image that spec's name stands for in the Store, if all of
+// it is there for spec's platform. It asks no registry. The error wraps
+// fs.ErrNotExist if anything is missing.
+func (r *Runtime) Status(ctx context.Context, spec puller.Spec) (puller.Image, error) {
+	image, err := r.status(ctx, spec)
+	if err != nil {
+		return puller.Image{}, withEnd(ctx, err)
 	}
-	return fmt.Errorf("%w: %w", ctx.Err(), err)
+	return image, nil
+}
+
+func (r *Runtime) status(ctx context.Context, spec puller.Spec) (puller.Image, error) {
+	if err := r.check(spec); err != nil {
+		return puller.Image{}, err
+	}
+	desc, err := r.store.Lookup(ctx, spec.Ref)
+	if err != nil {
+		return puller.Image{}, fetch.StoreError("look up the name", err)
+	}
+	top, err := r.storedDocument(ctx, desc)
+	if err != nil {
+		return puller.Image{}, err
+	}
+	w := walk{
+		want:   spec.Platform,
+		read:   r.storedCandidate,
+		accept: func(ctx context.Context, t target) (bool, error) { return r.whole(ctx, spec, t) },
+	}
+	t, err := w.from(ctx, top)
+	if noMatch(err) {
+		return puller.Image{}, fmt.Errorf("not stored for %s: %w (%w)", index.FormatPlatform(spec.Platform), fs.ErrNotExist, err)
+	}
+	if err != nil {
+		return puller.Image{}, err
+	}
+	return r.image(ctx, spec, t)
+}
+
+// storedCandidate is storedDocument for an entry of an index. An entry without a platform
+// that is not stored is skipped: Pull does not store a manifest whose config names another
+// platform.
+func (r *Runtime) storedCandidate(ctx context.Context, desc ocispec.Descriptor) (document, error) {
+	doc, err := r.storedDocument(ctx, desc)
+	if absent(err) && (desc.Platform == nil || desc.Platform.OS == "") {
+		err = fmt.Errorf("%w: %w", index.ErrSkip, err)
+	}
+	return doc, err
+}
+
+// whole reports whether a manifest is for the platform. The error wraps fs.ErrNotExist if
+// one of its blobs is missing.
+func (r *Runtime) whole(ctx context.Context, spec puller.Spec, t target) (bool, error) {
+	asks, ok := t.configDecides(r.requirePlatform)
+	if asks {
+		p, err := r.configPlatform(ctx, t.manifest().Config)
+		if err != nil {
+			return false, err
+		}
+		ok, _ = t.serves(p, spec.Platform) // an image for another platform is not stored, and not an error
+	}
+	if !ok {
+		return false, nil
+	}
+	for _, d := range t.blobs() {
+		has, err := r.has(ctx, d)
+		if err != nil {
+			return false, err
+		}
+		if !has {
+			return false, fmt.Errorf("blob %s: %w", d.Digest, fs.ErrNotExist)
+		}
+	}
+	return true, nil
+}
+
+// Plan says what Pull would do. It asks the registry for manifests and fetches
+// no blob; where only the config of an image could tell the platform, and is
+// not stored, the first candidate is taken. Config.Admit is not asked.
+func (r *Runtime) Plan(ctx context.Context, spec puller.Spec) (puller.Plan, error) {
+	plan, err := r.plan(ctx, spec)
+	if err != nil {
+		return puller.Plan{}, r.runtimeError(ctx, spec, err)
+	}
+	return plan, nil
+}
+
+func (r *Runtime) plan(ctx context.Context, spec puller.Spec) (puller.Plan, error) {
+	if err := r.check(spec); err != nil {
+		return puller.Plan{}, err
+	}
+	t, err := r.find(ctx, spec, func(ctx context.Context, t target) (bool, error) { return r.likely(ctx, spec, t) })
+	if err != nil {
+		return puller.Plan{}, err
+	}
+	plan := puller.Plan{Digest: t.top().Digest, Manifest: t.leaf().desc.Digest}
+	if idx := t.docs[0].parsed.Index; idx != nil {
+		plan.Verdicts = index.Selector{}.Explain(*idx, spec.Platform)
+	}
+	if p := t.choice.Descriptor.Platform; p != nil {
+		plan.Platform = *p
+	} else if p, err := r.configPlatform(ctx, t.manifest().Config); err == nil {
+		plan.Platform = p
+	}
+	for _, d := range t.blobs() {
+		has, err := r.has(ctx, d)
+		if err != nil {
+			return puller.Plan{}, err
+		}
+		if has {
+			plan.Present = append(plan.Present, d)
+		} else {
+			plan.Fetch = append(plan.Fetch, d)
+		}
+	}
+	return plan, nil
+}
+
+// likely accepts a manifest unless a stored config says that it is for another platform.
+func (r *Runtime) likely(ctx context.Context, spec puller.Spec, t target) (bool, error) {
+	asks, ok := t.configDecides(r.requirePlatform)
+	if !asks {
+		return ok, nil
+	}
+	if p, err := r.configPlatform(ctx, t.manifest().Config); err == nil {
+		return t.serves(p, spec.Platform)
+	}
+	return true, nil
+}
+
+// Resolve asks the registry which digest spec's name has now, in one request: a HEAD,
+// if the Source is a content.Resolver as a registry.Client is. Then the digest is the
+// registry's word, and what it names is verified when it is pulled by that digest. Where
+// the Source has to ask by GET, the manifest, or index, is verified and read as Pull
+// would. Nothing in it is chosen: the answer does not depend on the platform. Resolve
+// needs no Store and looks into none. Config.Admit is not asked.
+//
+// The error holds the kind of package content, and what puller.Runtime says of it.
+func (r *Runtime) Resolve(ctx context.Context, spec puller.Spec) (digest.Digest, error) {
+	found, err := r.resolve(ctx, spec)
+	if err != nil {
+		return "", r.runtimeError(ctx, spec, err)
+	}
+	return found, nil
+}
+
+func (r *Runtime) resolve(ctx context.Context, spec puller.Spec) (digest.Digest, error) {
+	if spec.Ref.IsZero() {
+		return "", &content.Error{Kind: content.ErrBadReference, Err: errors.New("the reference is empty")}
+	}
+	if ctx.Err() != nil {
+		return "", context.Cause(ctx)
+	}
+	o := origin{spec.Ref, spec.Credential}
+	if source, ok := r.source.(content.Resolver); ok {
+		desc, err := r.askDigest(ctx, o, source)
+		if err == nil {
+			return desc.Digest, nil
+		}
+		if !headRefused(err) || spec.Last == nil || !spec.Last() {
+			return "", err
+		}
+	}
+	desc, body, err := r.askManifest(ctx, o, "")
+	if err != nil {
+		return "", err
+	}
+	if err := o.checkPinned(desc); err != nil {
+		return "", err
+	}
+	if _, err := verifyDocument(desc, desc, body); err != nil {
+		return "", err
+	}
+	return desc.Digest, nil
 }

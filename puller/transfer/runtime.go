@@ -3,16 +3,21 @@ package transfer
 import (
 	"context"
 	"errors"
+	"fmt"
 	"hash"
+	"io/fs"
 	"log/slog"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/internal/redact"
 	"github.com/pullkit/pullkit/internal/verify"
 	"github.com/pullkit/pullkit/puller"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/puller/registry"
+	"github.com/pullkit/pullkit/puller/transfer/internal/fetch"
 	"github.com/pullkit/pullkit/reference"
 )
 
@@ -66,40 +71,38 @@ type Config struct {
 // puller.Planner and a puller.Resolver. Its methods may be called concurrently;
 // one Runtime for one Store is what lets pulls share blobs that are under way.
 type Runtime struct {
-	store     content.Store
-	source    content.Source
-	ranges    int
-	stall     time.Duration
-	hashes    func(digest.Algorithm) hash.Hash
-	admit     func(ctx context.Context, ref reference.Reference, desc ocispec.Descriptor, manifest []byte) error
-	strict    bool
-	log       *slog.Logger
-	pool      *pool
-	hashing   *limiter
-	documents chan struct{} // one for each manifest that is asked for
-	lanes     *lanes
-	flights   flights
+	store           content.Store
+	source          content.Source
+	stall           time.Duration
+	newHash         func(digest.Algorithm) hash.Hash
+	admit           func(ctx context.Context, ref reference.Reference, desc ocispec.Descriptor, manifest []byte) error
+	requirePlatform bool
+	log             *slog.Logger
+	documents       chan struct{} // has one element for each manifest that is asked for
+	fetcher         *fetch.Fetcher
+	flights         flights
 }
 
 var (
-	_ puller.Runtime = (*Runtime)(nil)
-	_ puller.Planner = (*Runtime)(nil)
+	_ puller.Runtime  = (*Runtime)(nil)
+	_ puller.Planner  = (*Runtime)(nil)
+	_ puller.Resolver = (*Runtime)(nil)
 )
+
+// maxBlobs is what a larger Config.Blobs means.
+const maxBlobs = 1 << 16
 
 // New returns a Runtime. It does no I/O. Without a Store all its methods but
 // Resolve fail.
 func New(conf Config) *Runtime {
 	r := &Runtime{
-		store:   conf.Store,
-		source:  conf.Source,
-		ranges:  orDefault(conf.Ranges, 8),
-		stall:   conf.Stall,
-		hashes:  conf.NewHash,
-		admit:   conf.Admit,
-		strict:  conf.RequirePlatform,
-		log:     conf.Logger,
-		pool:    newPool(orDefault(conf.Memory, 4<<20)),
-		hashing: newLimiter(),
+		store:           conf.Store,
+		source:          conf.Source,
+		stall:           conf.Stall,
+		newHash:         conf.NewHash,
+		admit:           conf.Admit,
+		requirePlatform: conf.RequirePlatform,
+		log:             conf.Logger,
 	}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
@@ -112,15 +115,21 @@ func New(conf Config) *Runtime {
 	} else if r.stall == 0 {
 		r.stall = 2 * time.Minute
 	}
-	blobs := min(orDefault(conf.Blobs, 10), maxBlobs)
+	blobs, conns := min(orDefault(conf.Blobs, 10), maxBlobs), orDefault(conf.Ranges, 8)
 	r.documents = make(chan struct{}, blobs)
-	r.lanes = newLanes(max(blobs, r.ranges), r.hashing)
-	r.flights = flights{limit: blobs, lanes: r.lanes, fetch: r.fetch, byKey: map[flightKey]*flight{}}
+	r.flights.limit = blobs
+	r.flights.fetch = r.fetchBlob
+	r.fetcher = fetch.New(fetch.Config{
+		Memory:          orDefault(conf.Memory, 4<<20),
+		MaxConns:        max(blobs, conns),
+		MaxConnsPerBlob: conns,
+		NewHash:         r.hashFor,
+		Queue:           &r.flights,
+		Log:             r.log,
+	})
+	r.flights.fetcher = r.fetcher
 	return r
 }
-
-// maxBlobs is what a larger Config.Blobs means.
-const maxBlobs = 1 << 16
 
 // orDefault is n if that is positive.
 func orDefault[T int | int64](n, standard T) T {
@@ -130,10 +139,10 @@ func orDefault[T int | int64](n, standard T) T {
 	return standard
 }
 
-// newHash makes the hash for d, which is good.
-func (r *Runtime) newHash(d digest.Digest) (hash.Hash, error) {
-	if r.hashes != nil {
-		if h := r.hashes(d.Algorithm()); h != nil {
+// hashFor returns a hash for d, which is well-formed.
+func (r *Runtime) hashFor(d digest.Digest) (hash.Hash, error) {
+	if r.newHash != nil {
+		if h := r.newHash(d.Algorithm()); h != nil {
 			return h, nil
 		}
 	}
@@ -144,7 +153,7 @@ func (r *Runtime) newHash(d digest.Digest) (hash.Hash, error) {
 	return h, nil
 }
 
-// check finds what is wrong with a call before anything is done.
+// check returns an error if a call cannot work at all.
 func (r *Runtime) check(spec puller.Spec) error {
 	if r.store == nil {
 		return errors.New("transfer: Config.Store is nil; give one, such as layout.Open's")
@@ -154,3 +163,76 @@ func (r *Runtime) check(spec puller.Spec) error {
 	}
 	return nil
 }
+
+// runtimeError turns an error into what a puller.Runtime has to return, without secrets.
+func (r *Runtime) runtimeError(ctx context.Context, spec puller.Spec, err error) error {
+	return withMeaning(r.masked(withEnd(ctx, err), spec.Credential))
+}
+
+// withMeaning wraps an error in what its kind means to a Puller. The kinds of package
+// content stay in it.
+//
+// Another credential is tried after not found, unauthorized and denied, because
+// registries say each of these to strangers, and after answers of a broken registry,
+// because some registries fail in this way at a wrong password. Nothing else that can
+// happen depends on the credential.
+func withMeaning(err error) error {
+	kind := content.KindOf(err)
+	switch kind {
+	case content.ErrUnavailable, content.ErrNetwork, content.ErrTimeout:
+		err = &reasonError{puller.ErrRegistryUnavailable, err}
+	case content.ErrRefused:
+		err = &reasonError{puller.ErrSignatureValidation, err}
+	}
+	var answer *content.Error
+	if errors.As(err, &answer) && (kind == content.ErrRateLimited || answer.RetryAfter > 0) {
+		return credentials.Stop(&puller.RetryError{After: answer.RetryAfter, Err: err})
+	}
+	switch kind {
+	case content.ErrNotFound, content.ErrUnauthorized, content.ErrDenied, content.ErrUnavailable:
+		return err
+	}
+	return credentials.Stop(err)
+}
+
+// A reasonError adds one of the kubelet's reasons to an error and changes no text.
+type reasonError struct {
+	reason puller.Reason
+	err    error
+}
+
+func (e *reasonError) Error() string   { return e.err.Error() }
+func (e *reasonError) Unwrap() []error { return []error{e.err, e.reason} }
+
+// masked removes the credential's secrets, and the tokens that the Source got for it, from
+// an error's text. A registry may repeat them in a manifest, whose faults the error quotes.
+func (r *Runtime) masked(err error, cred credentials.Credential) error {
+	said := err.Error()
+	text := redact.Secrets(said, cred.Password.Reveal(), cred.IdentityToken.Reveal(), cred.RegistryToken.Reveal())
+	if m, ok := r.source.(content.Masker); ok {
+		text = m.Mask(cred, text)
+	}
+	if text == said {
+		return err
+	}
+	return &maskedError{text, err}
+}
+
+type maskedError struct {
+	text string
+	err  error
+}
+
+func (e *maskedError) Error() string { return e.text }
+func (e *maskedError) Unwrap() error { return e.err }
+
+// withEnd makes the error of a call whose context has ended say so.
+func withEnd(ctx context.Context, err error) error {
+	if ctx.Err() == nil || errors.Is(err, ctx.Err()) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ctx.Err(), err)
+}
+
+// absent reports whether err says that the Store does not have something.
+func absent(err error) bool { return errors.Is(err, fs.ErrNotExist) }

@@ -1,0 +1,300 @@
+package fetch
+
+import (
+	"sync"
+	"time"
+)
+
+const (
+	// firstConns is how many large blobs are fetched at the same time to begin with,
+	// each over one connection.
+	firstConns = 8
+	// window is how long is measured before a connection is added.
+	window = 40 * time.Millisecond
+	// settle is left out of the measurement after a new connection has brought its
+	// first bytes, because what the others were sent meanwhile comes all at once.
+	settle = 30 * time.Millisecond
+	// holdFor is how long no connection is added after two that brought nothing:
+	// then the network is shared, or processors or disk are at their limit.
+	holdFor = 2 * time.Second
+)
+
+// A budget decides over how many connections the large blobs of all pulls come. The
+// number grows by one at a time, as long as the hashes wait for bytes and each added
+// connection brings more. A free connection goes to the next large blob, or, if no
+// blob waits, to one that is being fetched, which is then fetched in parts.
+type budget struct {
+	limit   int // of connections
+	hashing *hashLimit
+
+	mu      sync.Mutex
+	open    int  // connections in use
+	blobs   int  // large blobs that use them
+	allowed int  // up to so many may be open, beyond each blob's first one
+	opening bool // a connection was added and has brought nothing yet
+
+	// Measured since the window began:
+	began      time.Time
+	starved    time.Duration // how long hashes waited for bytes, added up over all blobs
+	writing    time.Duration // how long writes took, added up over all connections
+	overlap    time.Duration // the part of writing during which the connection read on
+	hashBefore time.Duration // hashing.spent when the window began
+	bytes      int64
+
+	writers    int       // writes under way
+	overlapped int       // those of them whose connection reads on
+	countedAt  time.Time // up to when writing and overlap are counted
+
+	rate      float64   // bytes a second, as last measured
+	best      float64   // rate before the last connection was added; 0 if not known
+	fruitless int       // how many connections in a row brought nothing
+	heldUntil time.Time // no connection is added before
+}
+
+func newBudget(limit int, hashing *hashLimit) *budget {
+	return &budget{limit: limit, hashing: hashing}
+}
+
+// acquireFirst takes a blob's first connection, if one is free.
+func (b *budget) acquireFirst() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.open >= b.allowed && b.open >= min(b.limit, firstConns) {
+		return false
+	}
+	b.open++
+	b.blobs++
+	return true
+}
+
+// acquire takes another connection for a blob that has one, if one is free.
+func (b *budget) acquire() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.open >= b.allowed {
+		return false
+	}
+	b.open++
+	return true
+}
+
+// releaseFirst gives a blob's first connection back.
+func (b *budget) releaseFirst() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.blobs--
+	b.close(1)
+}
+
+// release gives n connections back that acquire took.
+func (b *budget) release(n int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.close(n)
+}
+
+// close counts n connections less. With the last one, all that was learnt is
+// forgotten. The lock is held.
+func (b *budget) close(n int) {
+	b.open -= n
+	b.best = 0
+	if b.open == 0 {
+		b.allowed, b.opening, b.fruitless, b.heldUntil = 0, false, 0, time.Time{}
+	}
+}
+
+// setOpening says whether a connection is being opened. Nothing is measured until it
+// has brought its first bytes, or has failed.
+func (b *budget) setOpening(opening bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.opening = opening
+}
+
+// received counts bytes that came. With the first bytes of a connection, a new
+// measurement begins.
+func (b *budget) received(n int64, first bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := time.Now()
+	if first {
+		b.opening = false
+		b.measureFrom(now.Add(settle))
+	}
+	if !now.Before(b.began) {
+		b.bytes += n
+	}
+}
+
+// measureFrom begins a new measurement. The lock is held.
+func (b *budget) measureFrom(t time.Time) {
+	b.began, b.starved, b.writing, b.overlap, b.bytes, b.hashBefore = t, 0, 0, 0, 0, b.hashing.spent()
+}
+
+// writeBegins says that a write begins. readOn reports whether the connection may read
+// on meanwhile: it may if fewer connections are in use than there are processors.
+func (b *budget) writeBegins() (readOn bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.countWrites(time.Now())
+	b.writers++
+	if readOn = b.open < b.hashing.processors(); readOn {
+		b.overlapped++
+	}
+	return readOn
+}
+
+// writeEnds says that a write has ended for which writeBegins returned readOn.
+func (b *budget) writeEnds(readOn bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.countWrites(time.Now())
+	b.writers--
+	if readOn {
+		b.overlapped--
+	}
+}
+
+// countWrites adds the time since the last count for the writes under way, so that a
+// slow disk shows before the first write has ended. The lock is held.
+func (b *budget) countWrites(now time.Time) {
+	from := b.countedAt
+	if from.Before(b.began) {
+		from = b.began
+	}
+	if d := now.Sub(from); d > 0 {
+		b.writing += d * time.Duration(b.writers)
+		b.overlap += d * time.Duration(b.overlapped)
+	}
+	b.countedAt = now
+}
+
+// waited says how long a hash has waited for bytes. It reports whether another
+// connection is free now.
+func (b *budget) waited(starved time.Duration) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := time.Now()
+	s := b.sample(now, starved)
+	switch decide(s) {
+	case restartMeasuring:
+		b.measureFrom(now)
+	case stopAdding:
+		// The rate before may have been measured too high, so one connection more
+		// is tried before adding stops for a while.
+		b.best = 0
+		b.measureFrom(now)
+		if b.fruitless++; b.fruitless == 2 {
+			b.fruitless = 0
+			b.heldUntil = now.Add(holdFor)
+		}
+	case addConn:
+		if b.best > 0 {
+			b.fruitless = 0
+		}
+		b.best = s.rate
+		b.allowed = b.open + 1
+		b.measureFrom(now)
+		return true
+	}
+	return false
+}
+
+// sample returns what was measured up to now, of which a hash waited for starved. The
+// lock is held.
+func (b *budget) sample(now time.Time, starved time.Duration) sample {
+	elapsed := now.Sub(b.began)
+	if elapsed > 0 {
+		b.starved += min(starved, elapsed)
+	}
+	b.countWrites(now)
+	s := sample{
+		elapsed: elapsed, blobs: b.blobs, conns: b.open, limit: b.limit, processors: b.hashing.processors(),
+		starved: b.starved, hashed: b.hashing.spent() - b.hashBefore, writing: b.writing, overlap: b.overlap,
+		bestRate: b.best, opening: b.opening, held: now.Before(b.heldUntil),
+	}
+	if s.ready() {
+		b.rate = float64(b.bytes) / elapsed.Seconds()
+	}
+	s.rate = b.rate
+	return s
+}
+
+// A sample is what was measured during a window, over all large blobs.
+type sample struct {
+	elapsed    time.Duration // since the window began
+	blobs      int           // large blobs that are fetched
+	conns      int           // connections in use, at most limit
+	limit      int
+	processors int
+	starved    time.Duration // added up over all blobs
+	hashed     time.Duration // added up over all goroutines
+	writing    time.Duration // added up over all connections
+	overlap    time.Duration // the part of writing during which the connection read on
+	rate       float64       // bytes a second
+	bestRate   float64       // rate before the last connection was added; 0 if not known
+	opening    bool          // a connection was added and has brought nothing yet
+	held       bool          // the last connections that were added brought nothing
+}
+
+// ready reports whether there is enough to decide on.
+func (s sample) ready() bool { return !s.opening && s.elapsed >= window && s.blobs > 0 }
+
+// A decision says what follows from a sample.
+type decision string
+
+const (
+	keepMeasuring    decision = "keep measuring"
+	restartMeasuring decision = "restart measuring"
+	addConn          decision = "add a connection"
+	stopAdding       decision = "the last connection brought nothing"
+)
+
+// decide says whether the large blobs need another connection.
+func decide(s sample) decision {
+	if !s.ready() {
+		return keepMeasuring
+	}
+	share := s.starved / time.Duration(s.blobs) // how long the hash of one blob waited
+	hashIsFaster := share >= s.elapsed/4
+	processorsAreBusy := s.hashed > s.elapsed*time.Duration(s.processors)*3/4
+	switch {
+	case !hashIsFaster || s.diskIsSlow() || processorsAreBusy:
+		// The network is not what is waited for.
+		return after(4*window, s, restartMeasuring)
+	case s.conns >= s.limit || s.held:
+		return restartMeasuring
+	case share < s.elapsed*3/5 && s.elapsed < 2*window:
+		return keepMeasuring // it may be chance
+	case s.rate < s.bestRate*(1+0.3/float64(s.conns)):
+		// One connection more should bring 1/conns more. Less than a third of that
+		// counts as nothing.
+		return after(5*window, s, stopAdding)
+	}
+	return addConn
+}
+
+// after returns d for a sample that took at least so long.
+func after(least time.Duration, s sample, d decision) decision {
+	if s.elapsed < least {
+		return keepMeasuring
+	}
+	return d
+}
+
+// diskIsSlow reports whether writes take more than a quarter of the connections' time,
+// so that the disk is waited for. A write during which the connection read on counts as
+// if it had been done after the read: the disk is as slow, compared with the network,
+// in both cases.
+func (s sample) diskIsSlow() bool {
+	return s.writing > (s.elapsed*time.Duration(s.conns)+s.overlap)/4
+}
+
+// headStart is how far ahead of another connection a new one begins: about as much as
+// the other one receives while the new one is opened, on slow links too.
+func (b *budget) headStart() int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	quarter := int64(b.rate / float64(max(1, b.open)) / 4)
+	return max(1<<20, min(quarter, partSize)) / bufferSize * bufferSize
+}

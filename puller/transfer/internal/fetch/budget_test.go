@@ -1,0 +1,121 @@
+package fetch
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// TestDecide holds for each reason to add a connection, or not to, a sample that differs
+// from the first one in that reason.
+func TestDecide(t *testing.T) {
+	const ms = time.Millisecond
+	// One blob comes over one connection and its hash waits nearly all the time.
+	slowNetwork := sample{elapsed: 40 * ms, blobs: 1, conns: 1, limit: 8, processors: 2, starved: 36 * ms, rate: 10e6}
+	for name, tt := range map[string]struct {
+		change func(*sample)
+		want   decision
+	}{
+		"the network is slow":                         {func(*sample) {}, addConn},
+		"not measured long enough":                    {func(s *sample) { s.elapsed = 39 * ms }, keepMeasuring},
+		"a window that has not begun":                 {func(s *sample) { s.elapsed = -20 * ms }, keepMeasuring},
+		"a connection is being opened":                {func(s *sample) { s.opening = true }, keepMeasuring},
+		"no blob is fetched":                          {func(s *sample) { s.blobs = 0 }, keepMeasuring},
+		"the hash hardly waits":                       {func(s *sample) { s.starved = 9 * ms }, keepMeasuring},
+		"the hash hardly waits, for long":             {func(s *sample) { s.elapsed, s.starved = 160*ms, 39*ms }, restartMeasuring},
+		"the hashes of four blobs wait, all in all":   {func(s *sample) { s.blobs, s.starved = 4, 4*36*ms }, addConn},
+		"the hash of one blob of four waits":          {func(s *sample) { s.blobs = 4 }, keepMeasuring},
+		"the hash waits half of a short time":         {func(s *sample) { s.starved = 20 * ms }, keepMeasuring},
+		"the hash waits half of a longer time":        {func(s *sample) { s.elapsed, s.starved = 80*ms, 40*ms }, addConn},
+		"processors are busy":                         {func(s *sample) { s.hashed = 61 * ms }, keepMeasuring},
+		"processors are busy, for long":               {func(s *sample) { s.elapsed, s.starved, s.hashed = 160*ms, 150*ms, 241*ms }, restartMeasuring},
+		"processors are not all busy":                 {func(s *sample) { s.hashed = 60 * ms }, addConn},
+		"the disk is slow":                            {func(s *sample) { s.writing = 11 * ms }, keepMeasuring},
+		"the disk is slow, for long":                  {func(s *sample) { s.elapsed, s.starved, s.writing = 160*ms, 150*ms, 41*ms }, restartMeasuring},
+		"the disk is fast enough":                     {func(s *sample) { s.writing = 10 * ms }, addConn},
+		"the disk is fast enough for two connections": {func(s *sample) { s.conns, s.writing = 2, 20*ms }, addConn},
+		// 40 ms of reading and 12 ms of writing meanwhile would take 52 ms if done one
+		// after the other. A quarter of that is 13 ms.
+		"writes while reading on":               {func(s *sample) { s.writing, s.overlap = 12*ms, 12*ms }, addConn},
+		"writes while reading on, slow disk":    {func(s *sample) { s.writing, s.overlap = 14*ms, 14*ms }, keepMeasuring},
+		"all connections are open":              {func(s *sample) { s.conns = 8 }, restartMeasuring},
+		"the last ones brought nothing":         {func(s *sample) { s.held = true }, restartMeasuring},
+		"the second brought as much":            {func(s *sample) { s.conns, s.bestRate = 2, 5e6 }, addConn},
+		"the second brought 15 percent":         {func(s *sample) { s.conns, s.bestRate, s.rate = 2, 10e6, 11.5e6 }, addConn},
+		"the second brought less":               {func(s *sample) { s.conns, s.bestRate, s.rate = 2, 10e6, 11.4e6 }, keepMeasuring},
+		"the second brought less, for long":     {func(s *sample) { s.elapsed, s.starved, s.conns, s.bestRate = 200*ms, 190*ms, 2, 10e6 }, stopAdding},
+		"the second brought less, not for long": {func(s *sample) { s.elapsed, s.starved, s.conns, s.bestRate = 199*ms, 190*ms, 2, 10e6 }, keepMeasuring},
+		"the sixth brought five percent":        {func(s *sample) { s.conns, s.bestRate, s.rate = 6, 10e6, 10.5e6 }, addConn},
+	} {
+		s := slowNetwork
+		tt.change(&s)
+		assert.Equal(t, tt.want, decide(s), name)
+	}
+}
+
+// A connection is added while the hash waits and each one more brings more.
+func TestBudget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBudget(8, newHashLimit())
+		require.True(t, b.acquireFirst())
+		require.False(t, b.acquire(), "one connection to begin with")
+		writing := time.Millisecond // of 10
+		write := func(conns int) {
+			readOn := make([]bool, conns)
+			for i := range readOn {
+				readOn[i] = b.writeBegins()
+			}
+			time.Sleep(writing)
+			for _, on := range readOn {
+				b.writeEnds(on)
+			}
+		}
+		step := func(conns int, perConn int64) (granted bool) {
+			b.received(0, true)
+			time.Sleep(settle)
+			for range 20 {
+				write(conns)
+				b.received(perConn*int64(conns), false)
+				time.Sleep(10*time.Millisecond - writing)
+				if b.waited(9 * time.Millisecond) {
+					return true
+				}
+			}
+			return false
+		}
+		for conns := 1; conns < 8; conns++ {
+			require.True(t, step(conns, 600_000), "%d conns", conns)
+			require.True(t, b.acquire())
+		}
+		assert.False(t, step(8, 600_000), "the limit")
+		b.release(7)
+		writing = 5 * time.Millisecond
+		assert.False(t, step(1, 600_000), "the disk is as slow")
+		writing = time.Millisecond
+
+		require.True(t, step(1, 600_000))
+		require.True(t, b.acquire())
+		assert.False(t, step(2, 300_000), "the second brought nothing")
+		assert.True(t, step(2, 300_000), "but the rate before may have been measured too high")
+		require.True(t, b.acquire())
+		assert.False(t, step(3, 200_000))
+		assert.False(t, step(3, 200_000), "and that is enough")
+		assert.False(t, step(3, 400_000), "for a while")
+		time.Sleep(holdFor)
+		assert.True(t, step(3, 400_000))
+		b.release(2)
+		b.releaseFirst()
+		require.True(t, b.acquireFirst())
+		assert.False(t, b.acquire(), "all forgotten")
+
+		b.received(0, true)
+		for range 50 {
+			time.Sleep(10 * time.Millisecond)
+			b.received(10<<20, false)
+			assert.False(t, b.waited(time.Millisecond), "the hash is the slower one")
+		}
+	})
+}

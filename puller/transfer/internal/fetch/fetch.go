@@ -1,0 +1,514 @@
+// Package fetch brings one blob from a content.Source into a content.Ingest: it asks
+// for the bytes that are missing, hashes all bytes in order, compares the digest and
+// commits.
+//
+// A small blob is read, hashed and written by one goroutine. For a large one, each
+// connection has a goroutine that reads and writes, and the caller's goroutine hashes
+// what was written. A [Fetcher] is what all fetches of a process share: buffers, the
+// number of goroutines that hash, and the number of connections for large blobs.
+package fetch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/internal/panics"
+	"github.com/pullkit/pullkit/internal/spans"
+	"github.com/pullkit/pullkit/internal/verify"
+	"github.com/pullkit/pullkit/puller/content"
+)
+
+const (
+	// largeSize is the size from which a blob is large. For a smaller one, handing
+	// buffers to another goroutine costs more than it gains.
+	largeSize = 2 << 20
+	// maxRestarts is how many times a blob is fetched again from its first byte at
+	// most, whatever its Source says of other hosts. It is more than a registry has
+	// mirrors.
+	maxRestarts = 64
+	// maxBodies is how many bodies of one attempt hear that the attempt failed.
+	maxBodies = 16
+)
+
+// Large reports whether a blob of this size is fetched over connections that have to
+// be acquired first; see Fetcher.AcquireConn.
+func Large(size int64) bool { return size >= largeSize }
+
+// A Config has the settings of a Fetcher. All fields must be set.
+type Config struct {
+	// Memory limits the buffers of all fetches, in bytes.
+	Memory int64
+	// MaxConns is the largest number of connections for all large blobs together,
+	// and MaxConnsPerBlob the largest number for one of them.
+	MaxConns, MaxConnsPerBlob int
+	// NewHash returns a hash for the algorithm of a digest.
+	NewHash func(digest.Digest) (hash.Hash, error)
+	// Queue has the large blobs that wait for a connection.
+	Queue Queue
+	Log   *slog.Logger
+}
+
+// A Queue has large blobs that wait for their first connection. A free connection is
+// given to one of them before it is given to a blob that has one already.
+type Queue interface {
+	// Waiting reports whether a blob waits for nothing but a connection.
+	Waiting() bool
+	// Next lets the next blob begin. It reports whether a blob did.
+	Next() bool
+}
+
+// A Fetcher fetches blobs, many of them at the same time. It has methods for the
+// caller's schedule: AcquireConn before Fetch of a large blob, and ReleaseConn when
+// that blob needs its connection no longer.
+type Fetcher struct {
+	config  Config
+	pool    *bufferPool
+	hashing *hashLimit
+	budget  *budget
+}
+
+// New returns a Fetcher.
+func New(config Config) *Fetcher {
+	hashing := newHashLimit()
+	return &Fetcher{config, newBufferPool(config.Memory), hashing, newBudget(config.MaxConns, hashing)}
+}
+
+// AcquireConn takes the first connection of a large blob. It returns false if none is
+// free. It does not wait.
+func (f *Fetcher) AcquireConn() bool { return f.budget.acquireFirst() }
+
+// ReleaseConn gives back what AcquireConn took.
+func (f *Fetcher) ReleaseConn() { f.budget.releaseFirst() }
+
+// SetProcessors lets the Fetcher act as on a machine with n processors. It is for
+// tests, before the first Fetch.
+func (f *Fetcher) SetProcessors(n int) { f.hashing.slots = make(chan struct{}, n) }
+
+// Idle returns an error that names what a Fetcher without fetches still holds. It is
+// for tests.
+func (f *Fetcher) Idle() error {
+	buffers, hashes := f.pool.inUse(), len(f.hashing.slots)
+	b := f.budget
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if buffers+hashes+b.open+b.blobs+b.writers+b.overlapped != 0 || b.opening {
+		return fmt.Errorf("%d buffers, %d hashes, %d connections of %d blobs (opening %t), %d writes",
+			buffers, hashes, b.open, b.blobs, b.opening, b.writers+b.overlapped)
+	}
+	return nil
+}
+
+// A Blob is what is to be fetched, from where and to where.
+type Blob struct {
+	// Desc is the blob's descriptor. Data in it, if any, is the blob, verified.
+	Desc ocispec.Descriptor
+	// Open asks the Source for bytes, as content.Source.Blob does.
+	Open func(ctx context.Context, off, n int64) (body io.ReadCloser, start int64, err error)
+	// Ingest begins to store the blob, as content.Store.Ingest does.
+	Ingest func(context.Context) (content.Ingest, error)
+	// Fetched is called when all bytes are written and verified, before they are
+	// committed: no connection is needed any more.
+	Fetched func()
+	// Progress is kept up to date while the blob is fetched.
+	Progress *Progress
+}
+
+// A Progress says how far the fetch of a blob is.
+type Progress struct {
+	// Got counts bytes that have come since the last restart.
+	Got atomic.Int64
+	// Resumed is the number of bytes that an earlier fetch had left. It counts
+	// once Begun is true.
+	Resumed atomic.Int64
+	Begun   atomic.Bool
+	// Restarts counts how often the blob was begun again from its first byte.
+	Restarts atomic.Int64
+}
+
+// restart says that all bytes will come again.
+func (p *Progress) restart() {
+	p.Resumed.Store(0)
+	p.Got.Store(0)
+	p.Restarts.Add(1)
+}
+
+// Fetch brings the blob into the Store. present says that it was stored already, by
+// another process. A panic of a callback in one of Fetch's goroutines is raised in the
+// goroutine of the caller.
+func (f *Fetcher) Fetch(ctx context.Context, blob Blob) (present bool, err error) {
+	whole := false
+	for restarts := 0; ; restarts++ {
+		a := &attempt{Fetcher: f, Blob: blob, whole: whole}
+		present, err := a.run(ctx)
+		if err == nil {
+			return present, nil
+		}
+		f.config.Log.Debug("blob not fetched", "digest", blob.Desc.Digest, "size", blob.Desc.Size, "error", err)
+		a.panicked.Load().Raise()
+		if !a.canRestart(err) || restarts == maxRestarts || ctx.Err() != nil {
+			return false, err
+		}
+		blob.Progress.restart()
+		whole = true
+	}
+}
+
+// An attempt is one way of a blob from its first missing byte to the Store.
+type attempt struct {
+	*Fetcher
+	Blob
+	// whole asks for one answer from the first byte on, because what was kept, or
+	// what came in parts, turned out wrong.
+	whole bool
+
+	ingest content.Ingest
+	kept   spans.Set // what an earlier fetch left
+
+	panicked atomic.Pointer[panics.Error] // by the Source or the Store; see guard
+
+	mu        sync.Mutex
+	answers   int                // bodies that were opened
+	rejecters []content.Rejecter // the latest of them that can be rejected
+}
+
+// guard is deferred where the Source or the Store is called in one of an attempt's
+// goroutines. It turns a panic into an error, which ends the attempt.
+func (a *attempt) guard(err *error) {
+	if v := recover(); v != nil {
+		panicked := panics.New(v)
+		a.panicked.CompareAndSwap(nil, panicked)
+		*err = panicked
+	}
+}
+
+// run makes the attempt. The ingest is over when it returns.
+func (a *attempt) run(ctx context.Context) (present bool, err error) {
+	err = a.begin(ctx)
+	if errors.Is(err, fs.ErrExist) {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer a.ingest.Close()
+	err = a.fill(ctx)
+	if panicked := a.panicked.Load(); panicked != nil {
+		err = panicked // even if another connection brought the rest of the blob
+	}
+	if err != nil {
+		// A partial that cannot become the blob, or that takes the room that is
+		// missing, is thrown away.
+		if wrongBytes(err) || noSpace(err) {
+			if derr := a.ingest.Discard(); derr != nil {
+				return false, errors.Join(err, StoreError("discard", derr))
+			}
+		}
+		return false, err
+	}
+	a.Fetched()
+	if err := a.ingest.Commit(ctx); err != nil {
+		return false, StoreError("commit", err)
+	}
+	return false, nil
+}
+
+// begin opens the ingest and learns which bytes an earlier fetch left.
+func (a *attempt) begin(ctx context.Context) error {
+	for range 2 {
+		ingest, err := a.Ingest(ctx)
+		if err != nil {
+			if errors.Is(err, fs.ErrExist) {
+				return err
+			}
+			return StoreError("ingest", err)
+		}
+		kept, ok := spans.FromHave(ingest.Have(), a.Desc.Size)
+		if ok && (!a.whole || len(kept) == 0) {
+			a.ingest, a.kept = ingest, kept
+			a.Progress.Resumed.Store(kept.Total())
+			a.Progress.Begun.Store(true)
+			return nil
+		}
+		err = ingest.Discard()
+		_ = ingest.Close() // an error would be the one that Discard returned
+		if err != nil {
+			return StoreError("discard", err)
+		}
+	}
+	return Errorf(content.ErrStore, "ingest: a partial that was discarded is still there")
+}
+
+// canRestart reports whether another attempt, from the first byte on, can succeed
+// after err: the bytes came in parts, some of which may be another blob's; or the host
+// does not serve parts; or another host can be asked. A host that gave the whole blob
+// wrong is not asked again.
+func (a *attempt) canRestart(err error) bool {
+	if content.KindOf(err) == content.ErrRange {
+		return !a.whole && (len(a.kept) > 0 || errors.Is(err, errRangeIgnored))
+	}
+	if !wrongBytes(err) {
+		return false
+	}
+	restart := !a.whole && (len(a.kept) > 0 || a.answers > 1)
+	for _, body := range a.rejecters {
+		restart = body.Reject() || restart // each body has to hear of it
+	}
+	return restart
+}
+
+// forgetKept says that the server sends the whole blob, so that what an earlier fetch
+// left is not used.
+func (a *attempt) forgetKept() {
+	a.kept = nil
+	a.Progress.restart()
+}
+
+// fill writes and hashes all of the blob, and compares the digest.
+func (a *attempt) fill(ctx context.Context) error {
+	if len(a.Desc.Data) > 0 {
+		return a.writeAt(a.Desc.Data, 0)
+	}
+	h, err := a.config.NewHash(a.Desc.Digest)
+	if err != nil {
+		return err
+	}
+	if Large(a.Desc.Size) {
+		err = a.fillLarge(ctx, h)
+	} else {
+		err = a.fillSmall(ctx, h)
+	}
+	if err != nil {
+		return err
+	}
+	if got := verify.Sum(a.Desc.Digest, h); got != a.Desc.Digest {
+		return Errorf(content.ErrDigestMismatch, "content has digest %s", got)
+	}
+	return nil
+}
+
+// fillSmall reads, hashes and writes a blob in one goroutine.
+func (a *attempt) fillSmall(ctx context.Context, h hash.Hash) error {
+	if a.Desc.Size == 0 {
+		return nil
+	}
+	buf, err := a.pool.get(ctx)
+	if err != nil {
+		return err
+	}
+	defer a.pool.put(buf)
+	for off := int64(0); off < a.Desc.Size; {
+		if end := a.kept.After(off); end > off {
+			n := int(min(end-off, int64(len(buf))))
+			if err := a.readAt(buf[:n], off); err != nil {
+				return err
+			}
+			a.hashing.write(h, buf[:n])
+			off += int64(n)
+			continue
+		}
+		off, err = a.fillGap(ctx, h, buf, a.kept.Gap(off, a.Desc.Size))
+		if err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
+// fillGap fetches missing bytes and returns up to where the blob is hashed now.
+func (a *attempt) fillGap(ctx context.Context, h hash.Hash, buf []byte, gap spans.Span) (int64, error) {
+	body, start, err := a.open(ctx, gap, false)
+	if err != nil {
+		return gap.Off, err
+	}
+	defer body.Close()
+	if start != gap.Off { // the server sends the whole blob
+		h.Reset()
+		gap = spans.Span{Off: 0, End: a.Desc.Size}
+		a.forgetKept()
+	}
+	for off := gap.Off; off < gap.End; {
+		n, rerr := readFull(body, buf[:min(int64(len(buf)), gap.End-off)])
+		if n > 0 {
+			if err := a.writeAt(buf[:n], off); err != nil {
+				return off, err
+			}
+			a.Progress.Got.Add(int64(n))
+			a.hashing.write(h, buf[:n])
+			off += int64(n)
+		}
+		if rerr != nil {
+			return off, rerr
+		}
+	}
+	return gap.End, a.readEnd(body, gap.End)
+}
+
+// open asks the Source for a part of the blob. partOnly says that an answer with the
+// whole blob, from a server that ignores ranges, is of no use.
+func (a *attempt) open(ctx context.Context, part spans.Span, partOnly bool) (_ io.ReadCloser, start int64, err error) {
+	defer a.guard(&err)
+	n := part.Len()
+	if part.End == a.Desc.Size {
+		n = -1
+	}
+	body, start, err := a.Open(ctx, part.Off, n)
+	if err != nil {
+		return nil, 0, err
+	}
+	switch {
+	case start == part.Off || start == 0 && !partOnly:
+	case start == 0:
+		_ = body.Close()
+		return nil, 0, errRangeIgnored
+	default:
+		_ = body.Close()
+		return nil, 0, Errorf(content.ErrRange, "asked for byte %d, got byte %d", part.Off, start)
+	}
+	a.noteBody(body)
+	return &guardedBody{body, a}, start, nil
+}
+
+// errRangeIgnored says that a server sent the whole blob where only a part is of use.
+var errRangeIgnored = &content.Error{Kind: content.ErrRange, Err: errors.New("the server ignores Range")}
+
+// noteBody remembers a body, so that it can be rejected.
+func (a *attempt) noteBody(body io.ReadCloser) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.answers++
+	if r, ok := body.(content.Rejecter); ok {
+		if len(a.rejecters) == maxBodies {
+			a.rejecters = append(a.rejecters[:1], a.rejecters[2:]...) // the first one stays
+		}
+		a.rejecters = append(a.rejecters, r)
+	}
+}
+
+// A guardedBody turns panics of a Source's body into errors.
+type guardedBody struct {
+	io.ReadCloser
+	attempt *attempt
+}
+
+func (b *guardedBody) Read(p []byte) (n int, err error) {
+	defer b.attempt.guard(&err)
+	return b.ReadCloser.Read(p)
+}
+
+func (b *guardedBody) Close() (err error) {
+	defer b.attempt.guard(&err)
+	return b.ReadCloser.Close()
+}
+
+// readFull fills p. If the body ends before p is full, the error says so.
+func readFull(body io.Reader, p []byte) (n int, err error) {
+	for n < len(p) && err == nil {
+		var m int
+		m, err = body.Read(p[n:])
+		n += m
+	}
+	if n == len(p) {
+		return n, nil
+	}
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		err = &content.Error{Kind: content.ErrNetwork, Err: io.ErrUnexpectedEOF}
+	}
+	return n, err
+}
+
+// readEnd reads past the last byte of a part, so that the network connection can be
+// used again. At the end of the blob, a Source reports there that it has more bytes.
+func (a *attempt) readEnd(body io.Reader, end int64) error {
+	var one [1]byte
+	n, err := body.Read(one[:])
+	switch {
+	case end < a.Desc.Size:
+		return nil
+	case n > 0:
+		return Errorf(content.ErrSizeMismatch, "more bytes than the descriptor says")
+	case content.KindOf(err) == content.ErrSizeMismatch:
+		return err
+	}
+	return nil // all bytes have come; the digest decides
+}
+
+func (a *attempt) writeAt(p []byte, off int64) (err error) {
+	defer a.guard(&err)
+	if len(p) == 0 {
+		return nil
+	}
+	if _, err := a.ingest.WriteAt(p, off); err != nil {
+		return ioError(fmt.Sprintf("write at %d", off), err)
+	}
+	return nil
+}
+
+func (a *attempt) readAt(p []byte, off int64) (err error) {
+	defer a.guard(&err)
+	n, err := a.ingest.ReadAt(p, off)
+	if n == len(p) {
+		return nil
+	}
+	if err == nil || err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	return ioError(fmt.Sprintf("read back at %d", off), err)
+}
+
+// CheckDescriptor returns an error if a descriptor cannot be a blob's.
+func CheckDescriptor(desc ocispec.Descriptor) error {
+	if err := verify.Digest(desc.Digest); err != nil {
+		return &content.Error{Kind: content.ErrBadDigest, Err: err}
+	}
+	if desc.Size < 0 {
+		return Errorf(content.ErrBadManifest, "%s has size %d", desc.Digest, desc.Size)
+	}
+	return nil
+}
+
+// Errorf returns an error of a kind, in the words of fmt.Errorf.
+func Errorf(kind content.Kind, format string, args ...any) error {
+	return &content.Error{Kind: kind, Err: fmt.Errorf(format, args...)}
+}
+
+// StoreError returns an error that says that the Store failed and what it was doing.
+// An error that says that a context ended is the caller's context's, and stays as it is.
+func StoreError(doing string, err error) error {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return ioError(doing, err)
+}
+
+// ioError is StoreError for calls without a context, where a deadline is the Store's own.
+func ioError(doing string, err error) error {
+	if content.KindOf(err) == content.ErrStore {
+		return fmt.Errorf("%s: %w", doing, err)
+	}
+	return Errorf(content.ErrStore, "%s: %w", doing, err)
+}
+
+// noSpace reports whether the Store says that the disk is full or a quota used up.
+func noSpace(err error) bool { return errors.Is(ioError("write", err), content.ErrNoSpace) }
+
+// wrongBytes reports whether err says that what came is not the blob: other bytes, or
+// more bytes than the blob has.
+func wrongBytes(err error) bool {
+	switch content.KindOf(err) {
+	case content.ErrDigestMismatch, content.ErrSizeMismatch:
+		return true
+	}
+	return false
+}

@@ -1,0 +1,98 @@
+package fetch
+
+import (
+	"context"
+	"hash"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// bufferSize is how much one read takes from a connection at most. Larger
+	// buffers gain nothing that can be measured, and fall out of the processor's
+	// cache.
+	bufferSize = 256 << 10
+	// minBuffers are enough for one blob to make progress: a connection reads one
+	// buffer and writes another, the hash has one, and one is needed to read back
+	// what came over another connection.
+	minBuffers = 4
+	// maxBuffers, 16 GiB, are more than are ever in use. A caller that sets no
+	// limit of memory gets this one.
+	maxBuffers = 1 << 16
+)
+
+// A bufferPool hands out the buffers of all fetches of a Fetcher and takes them back.
+// A sync.Pool would not do: it has no limit, and each garbage collection empties it.
+type bufferPool struct {
+	free chan []byte
+	mu   sync.Mutex
+	left int // how many buffers may still be made
+}
+
+func newBufferPool(memory int64) *bufferPool {
+	n := int(min(maxBuffers, max(minBuffers, memory/bufferSize)))
+	return &bufferPool{free: make(chan []byte, n), left: n}
+}
+
+// get waits for a buffer, or for the end of ctx.
+func (p *bufferPool) get(ctx context.Context) ([]byte, error) {
+	if b := p.tryGet(); b != nil {
+		return b, nil
+	}
+	select {
+	case b := <-p.free:
+		return b, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// tryGet returns nil if no buffer is free.
+func (p *bufferPool) tryGet() []byte {
+	select {
+	case b := <-p.free:
+		return b
+	default:
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.left == 0 {
+		return nil
+	}
+	p.left--
+	return make([]byte, bufferSize)
+}
+
+func (p *bufferPool) put(b []byte) { p.free <- b[:bufferSize] }
+
+// inUse is the number of buffers that were not given back.
+func (p *bufferPool) inUse() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return cap(p.free) - p.left - len(p.free)
+}
+
+// A hashLimit lets at most as many goroutines hash at the same time as there are
+// processors. More of them would take turns, with colder caches.
+type hashLimit struct {
+	slots chan struct{}
+	nanos atomic.Int64
+}
+
+func newHashLimit() *hashLimit { return &hashLimit{slots: make(chan struct{}, runtime.GOMAXPROCS(0))} }
+
+// processors is how many goroutines may hash at the same time.
+func (l *hashLimit) processors() int { return cap(l.slots) }
+
+func (l *hashLimit) write(h hash.Hash, p []byte) {
+	l.slots <- struct{}{}
+	defer func() { <-l.slots }() // also if the hash, which may be the user's, panics
+	began := time.Now()
+	h.Write(p) // never fails
+	l.nanos.Add(int64(time.Since(began)))
+}
+
+// spent is the time that all goroutines together have hashed.
+func (l *hashLimit) spent() time.Duration { return time.Duration(l.nanos.Load()) }
