@@ -4,12 +4,13 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
+
+	"github.com/pullkit/pullkit/internal/strictjson"
 )
 
 var byteOrderMark = []byte("\ufeff")
@@ -183,18 +184,18 @@ func formHints(top []member, legacy bool) (hints []string) {
 	}
 	outside := false
 	for _, m := range top {
-		name := strings.ToLower(strings.TrimSpace(m.name))
-		if isDockerField(m.name) {
+		name := strings.ToLower(strings.TrimSpace(m.Key))
+		if isDockerField(m.Key) {
 			continue
 		}
 		switch {
 		case name == "auths",
-			(name == "auth" || name == ".auths" || name == "authz" || name == "auth_s") && kindOf(m.value) == "object":
-			hints = append(hints, "the document has "+quote(m.name)+", not auths")
-		case isEntry(m.value):
+			(name == "auth" || name == ".auths" || name == "authz" || name == "auth_s") && strictjson.KindOf(m.Value) == strictjson.KindObject:
+			hints = append(hints, "the document has "+quote(m.Key)+", not auths")
+		case isEntry(m.Value):
 			outside = true
 		default:
-			if w, ok := findWrapped(m.value, wrapping{names: []string{quoteName(m.name)}}); ok {
+			if w, ok := findWrapped(m.Value, wrapping{names: []string{quoteName(m.Key)}}); ok {
 				hints = append(hints, w.hint(legacy))
 			}
 		}
@@ -216,7 +217,9 @@ func isDockerField(name string) bool {
 
 // isLegacyAuths reports whether m is the auths object of a config.json that was
 // written into a .dockercfg.
-func isLegacyAuths(m member) bool { return m.name == "auths" && kindOf(m.value) == "object" }
+func isLegacyAuths(m member) bool {
+	return m.Key == "auths" && strictjson.KindOf(m.Value) == strictjson.KindObject
+}
 
 // A wrapping is the place of a credential document that is inside of something else.
 type wrapping struct {
@@ -271,7 +274,7 @@ func findWrapped(data []byte, w wrapping) (wrapping, bool) {
 	if len(w.names) > maxWrapping {
 		return w, false
 	}
-	if kindOf(data) == "string" {
+	if strictjson.KindOf(data) == strictjson.KindString {
 		s, _, err := readString(data)
 		if err != nil {
 			return w, false
@@ -280,28 +283,28 @@ func findWrapped(data []byte, w wrapping) (wrapping, bool) {
 			return w, false
 		}
 	}
-	if kindOf(data) == "array" {
-		var list []json.RawMessage
-		if err := json.Unmarshal(data, &list); err != nil {
+	if strictjson.KindOf(data) == strictjson.KindArray {
+		list, err := strictjson.Elements(data)
+		if err != nil {
 			return w, false
 		}
 		return findInner(w, len(list), func(i int) (string, []byte) { return "", list[i] })
 	}
-	if kindOf(data) != "object" {
+	if strictjson.KindOf(data) != strictjson.KindObject {
 		return w, false
 	}
 	members, err := readObject(data)
 	if err != nil {
 		return w, false
 	}
-	if slices.ContainsFunc(members, func(m member) bool { return strings.EqualFold(m.name, "auths") }) {
+	if slices.ContainsFunc(members, func(m member) bool { return strings.EqualFold(m.Key, "auths") }) {
 		return w, true
 	}
-	if slices.ContainsFunc(members, func(m member) bool { return isEntry(m.value) }) {
+	if slices.ContainsFunc(members, func(m member) bool { return isEntry(m.Value) }) {
 		w.entries = true
 		return w, true
 	}
-	return findInner(w, len(members), func(i int) (string, []byte) { return quoteName(members[i].name), members[i].value })
+	return findInner(w, len(members), func(i int) (string, []byte) { return quoteName(members[i].Key), members[i].Value })
 }
 
 func findInner(w wrapping, n int, inner func(int) (name string, value []byte)) (wrapping, bool) {
@@ -321,7 +324,7 @@ func findInner(w wrapping, n int, inner func(int) (name string, value []byte)) (
 func jsonWithin(text string) []byte {
 	data := []byte(text)
 	for range 3 {
-		if kind := kindOf(data); (kind == "object" || kind == "array") && json.Valid(data) {
+		if kind := strictjson.KindOf(data); (kind == strictjson.KindObject || kind == strictjson.KindArray) && strictjson.Valid(data) {
 			return data
 		}
 		decoded, ok := decodeBase64(string(data))
@@ -330,7 +333,7 @@ func jsonWithin(text string) []byte {
 		}
 		data = inUTF8(decoded)
 	}
-	if kindOf(data) == "object" && json.Valid(data) {
+	if strictjson.KindOf(data) == strictjson.KindObject && strictjson.Valid(data) {
 		return data
 	}
 	return nil
@@ -339,20 +342,20 @@ func jsonWithin(text string) []byte {
 // entryWrapping looks for what an entry of auths holds if it is none: a document, or
 // entries. names are what is around the entry.
 func entryWrapping(m member, names ...string) (wrapping, bool) {
-	w := wrapping{names: append(names, quote(redactKey(m.name))), inAuths: len(names) > 0}
-	return findWrapped(m.value, w)
+	w := wrapping{names: append(names, quote(redactKey(m.Key))), inAuths: len(names) > 0}
+	return findWrapped(m.Value, w)
 }
 
 // fieldsWrapping says that the fields of an entry are one level too deep: its key is
 // a registry's, and what is inside is not.
 func fieldsWrapping(m member) string {
-	members, err := readObject(m.value)
-	if host, _ := cutPath(cutScheme(m.name)); err != nil || !isRegistry(host) {
+	members, err := readObject(m.Value)
+	if host, _ := cutPath(cutScheme(m.Key)); err != nil || !isRegistry(host) {
 		return ""
 	}
 	for _, inner := range members {
-		if isEntry(inner.value) && plainName(inner.name) {
-			return "the entry's fields are under " + quoteName(inner.name) + ": leave out what is around them"
+		if isEntry(inner.Value) && plainName(inner.Key) {
+			return "the entry's fields are under " + quoteName(inner.Key) + ": leave out what is around them"
 		}
 	}
 	return ""
@@ -367,8 +370,8 @@ func isEntry(data []byte) bool {
 	var l login
 	fields := l.fields(Rules{})
 	return slices.ContainsFunc(members, func(m member) bool {
-		_, ok := fields[strings.ToLower(m.name)]
-		return ok && kindOf(m.value) == "string"
+		_, ok := fields[strings.ToLower(m.Key)]
+		return ok && strictjson.KindOf(m.Value) == strictjson.KindString
 	})
 }
 
@@ -385,14 +388,14 @@ func markerHint(m member) string {
 	if hint := fieldsWrapping(m); hint != "" {
 		return hint
 	}
-	members, err := readObject(m.value)
+	members, err := readObject(m.Value)
 	if err != nil || len(members) == 0 {
 		return "the entry is empty"
 	}
 	var names []string
 	for _, m := range members {
-		if plainName(m.name) && len(names) < 5 {
-			names = append(names, m.name)
+		if plainName(m.Key) && len(names) < 5 {
+			names = append(names, m.Key)
 		}
 	}
 	return fmt.Sprintf("the entry has none of username, password, auth, identitytoken and registrytoken with a value (it has %s)",
@@ -401,7 +404,7 @@ func markerHint(m member) string {
 
 // authsHint says what auths seems to be that is not an object.
 func authsHint(m member) string {
-	if w, ok := findWrapped(m.value, wrapping{names: []string{quote("auths")}, inAuths: true}); ok {
+	if w, ok := findWrapped(m.Value, wrapping{names: []string{quote("auths")}, inAuths: true}); ok {
 		return ": " + w.hint(false)
 	}
 	return ""

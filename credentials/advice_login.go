@@ -2,12 +2,13 @@ package credentials
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/pullkit/pullkit/internal/strictjson"
 )
 
 // advice returns warnings about a login that can be read and looks wrong. c is what
@@ -183,15 +184,14 @@ func authHint(auth string) string {
 // entryHint says what an entry that is not an object seems to be.
 func entryHint(m member) string {
 	var l login
-	if _, ok := l.fields(Rules{})[strings.ToLower(m.name)]; ok {
+	if _, ok := l.fields(Rules{})[strings.ToLower(m.Key)]; ok {
 		return ": the host is missing, auths maps hosts to entries"
 	}
-	switch kindOf(m.value) {
-	case "string":
+	switch strictjson.KindOf(m.Value) {
+	case strictjson.KindString:
 		return `: write {"auth": ...} around it`
-	case "array":
-		var list []json.RawMessage
-		if err := json.Unmarshal(m.value, &list); err == nil && slices.ContainsFunc(list, func(v json.RawMessage) bool { return isEntry(v) }) {
+	case strictjson.KindArray:
+		if list, err := strictjson.Elements(m.Value); err == nil && slices.ContainsFunc(list, isEntry) {
 			return ": leave out the list around it"
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/maphash"
@@ -12,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/pullkit/pullkit/internal/strictjson"
 	"github.com/pullkit/pullkit/reference"
 )
 
@@ -159,7 +159,7 @@ type document struct {
 // addDocument reads one credential document into es.
 func (es *entries) addDocument(origin Origin, data []byte, legacy bool) (document, error) {
 	var doc document
-	if rest, ok := bytes.CutPrefix(data, byteOrderMark); ok && !es.rules.Kubelet && json.Valid(rest) {
+	if rest, ok := bytes.CutPrefix(data, byteOrderMark); ok && !es.rules.Kubelet && strictjson.Valid(rest) {
 		es.problem(origin, ErrByteOrderMark)
 		data = rest
 	}
@@ -185,31 +185,31 @@ func (es *entries) addDocument(origin Origin, data []byte, legacy bool) (documen
 func (es *entries) readTop(origin Origin, doc *document) error {
 	spelling := ""
 	for _, m := range doc.top {
-		switch strings.ToLower(m.name) {
+		switch strings.ToLower(m.Key) {
 		case "auths":
-			more, err := readObject(m.value)
+			more, err := readObject(m.Value)
 			if err != nil {
 				return &fieldError{"auths", fmt.Errorf("%w%s", err, authsHint(m))}
 			}
-			if spelling != "" && spelling != m.name {
+			if spelling != "" && spelling != m.Key {
 				es.note(problem{EntryError: &EntryError{origin, ErrSpelledTwice}, aside: true})
 			}
-			spelling = m.name
+			spelling = m.Key
 			doc.auths = append(doc.auths, more...)
-			if kindOf(m.value) == "null" { // takes back what stood before it
+			if strictjson.KindOf(m.Value) == strictjson.KindNull { // takes back what stood before it
 				doc.auths = nil
 			}
 		case "httpheaders":
-			if _, err := readObject(m.value); err != nil && es.rules.Kubelet {
+			if _, err := readObject(m.Value); err != nil && es.rules.Kubelet {
 				return &fieldError{"HttpHeaders", err}
 			}
 		case "credhelpers":
 			if !es.rules.Kubelet {
-				doc.helpers.read(es, origin, m.value)
+				doc.helpers.read(es, origin, m.Value)
 			}
 		case "credsstore":
 			if !es.rules.Kubelet {
-				doc.helpers.readStore(es, origin, m.value)
+				doc.helpers.readStore(es, origin, m.Value)
 			}
 		}
 	}
@@ -245,8 +245,8 @@ func (es *entries) warnFile(origin Origin, doc document, legacy bool) {
 		return
 	}
 	for _, m := range doc.top {
-		if right := misspeltHelpers(m.name); right != "" && !legacy {
-			es.problem(origin, warning(ErrGivesNothing, "the document has "+quote(m.name)+", which is written "+right))
+		if right := misspeltHelpers(m.Key); right != "" && !legacy {
+			es.problem(origin, warning(ErrGivesNothing, "the document has "+quote(m.Key)+", which is written "+right))
 		}
 	}
 	es.warnMarkers(origin, doc)
@@ -255,11 +255,11 @@ func (es *entries) warnFile(origin Origin, doc document, legacy bool) {
 // warnMarkers notes the entries without a credential that no helper knows one for.
 func (es *entries) warnMarkers(origin Origin, doc document) {
 	for _, m := range doc.markers {
-		host, _ := cutPath(normalize(m.name))
+		host, _ := cutPath(normalize(m.Key))
 		if len(doc.helpers.rows(host)) > 0 {
 			continue
 		}
-		origin.Key = m.name
+		origin.Key = m.Key
 		es.aboutEntry(origin, warning(ErrGivesNothing, markerHint(m)))
 	}
 }

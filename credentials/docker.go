@@ -64,10 +64,10 @@ func (es *entries) addVariable(origin Origin, value string) error {
 	}
 	var auths []member
 	for _, m := range top {
-		if !strings.EqualFold(m.name, "auths") {
-			return fmt.Errorf("holds %s, where docker takes nothing but auths in this variable", quoteName(m.name))
+		if !strings.EqualFold(m.Key, "auths") {
+			return fmt.Errorf("holds %s, where docker takes nothing but auths in this variable", quoteName(m.Key))
 		}
-		more, err := readObject(m.value)
+		more, err := readObject(m.Value)
 		if err != nil {
 			return &fieldError{"auths", err}
 		}
@@ -75,7 +75,7 @@ func (es *entries) addVariable(origin Origin, value string) error {
 	}
 	for _, m := range auths {
 		if err := checkVariableEntry(m); err != nil {
-			return fmt.Errorf("key %s: %w", quote(redactKey(m.name)), err)
+			return fmt.Errorf("key %s: %w", quote(redactKey(m.Key)), err)
 		}
 	}
 	es.addAuths(origin, auths)
@@ -84,16 +84,16 @@ func (es *entries) addVariable(origin Origin, value string) error {
 
 // checkVariableEntry refuses an entry of which docker refuses the whole variable.
 func checkVariableEntry(m member) error {
-	fields, err := readObject(m.value)
+	fields, err := readObject(m.Value)
 	if err != nil {
 		return fmt.Errorf("entry %w%s", err, entryHint(m))
 	}
 	auth := ""
 	for _, f := range fields {
-		if !strings.EqualFold(f.name, "auth") {
-			return fmt.Errorf("holds %s, where docker takes nothing but auth in this variable", quoteName(f.name))
+		if !strings.EqualFold(f.Key, "auth") {
+			return fmt.Errorf("holds %s, where docker takes nothing but auth in this variable", quoteName(f.Key))
 		}
-		if auth, _, err = readString(f.value); err != nil {
+		if auth, _, err = readString(f.Value); err != nil {
 			return fmt.Errorf("auth %w", err)
 		}
 	}

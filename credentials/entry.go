@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/pullkit/pullkit/internal/strictjson"
 )
 
 // entries collects the entries of one or more sources.
@@ -42,7 +44,7 @@ func (es *entries) aboutEntry(origin Origin, err error) {
 // the names of the fields that the object is in.
 func (es *entries) addAuths(origin Origin, auths []member, around ...string) (markers []member) {
 	for _, m := range lastOfEach(auths) {
-		origin.Key = m.name
+		origin.Key = m.Key
 		c, advice, err := es.readEntry(m)
 		if (err != nil || c.Anonymous()) && es.warnWrapped(origin, m, err, around) && (err != nil || !es.rules.Kubelet) {
 			continue
@@ -69,13 +71,13 @@ func (es *entries) warnWrapped(origin Origin, m member, err error, around []stri
 		return true // said of the document
 	}
 	w, ok := entryWrapping(m, around...)
-	if !ok || fieldsWrapping(m) != "" || entryHint(m) != "" && kindOf(m.value) == "array" {
+	if !ok || fieldsWrapping(m) != "" || entryHint(m) != "" && strictjson.KindOf(m.Value) == strictjson.KindArray {
 		return false
 	}
 	origin.Key = ""
 	hint := w.hint(len(around) == 0)
 	if err != nil {
-		es.problem(origin, fmt.Errorf("key %s: entry is %s, not an object: %s", quote(redactKey(m.name)), article(kindOf(m.value)), hint))
+		es.problem(origin, fmt.Errorf("key %s: entry is %s, not an object: %s", quote(redactKey(m.Key)), article(strictjson.KindOf(m.Value)), hint))
 	} else {
 		es.problem(origin, warning(ErrGivesNothing, hint))
 	}
@@ -126,11 +128,11 @@ func lastOfEach(members []member) []member {
 	place := make(map[string]int, len(members))
 	out := members[:0:0]
 	for _, m := range members {
-		if i, ok := place[m.name]; ok {
-			out[i].value = m.value
+		if i, ok := place[m.Key]; ok {
+			out[i].Value = m.Value
 			continue
 		}
-		place[m.name] = len(out)
+		place[m.Key] = len(out)
 		out = append(out, m)
 	}
 	return out
@@ -154,19 +156,19 @@ func (l *login) fields(rules Rules) map[string]*string {
 
 // readEntry reads one entry of an auths object. advice are warnings about it.
 func (es *entries) readEntry(m member) (c Credential, advice []error, err error) {
-	members, err := readObject(m.value)
+	members, err := readObject(m.Value)
 	if err != nil {
 		return c, nil, fmt.Errorf("entry %w%s", err, entryHint(m))
 	}
 	var l login
 	fields := l.fields(es.rules)
 	for _, m := range members {
-		name := strings.ToLower(m.name)
+		name := strings.ToLower(m.Key)
 		field, ok := fields[name]
 		if !ok {
 			continue
 		}
-		s, isNull, err := readString(m.value)
+		s, isNull, err := readString(m.Value)
 		if err != nil {
 			return c, nil, fmt.Errorf("%s %w", name, err)
 		}

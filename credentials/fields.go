@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"sigs.k8s.io/yaml"
+
+	"github.com/pullkit/pullkit/internal/strictjson"
 )
 
 // readDocument makes JSON of one document of JSON or YAML: what begins with a
@@ -20,7 +22,7 @@ func readDocument(data []byte) ([]byte, error) {
 	if len(data) > maxDocument {
 		return nil, errTooLarge
 	}
-	if json.Valid(data) {
+	if strictjson.Valid(data) {
 		return data, nil
 	}
 	if bytes.HasPrefix(bytes.TrimSpace(data), []byte("{")) {
@@ -49,7 +51,7 @@ func readDocument(data []byte) ([]byte, error) {
 // A fields reads an object strictly: what was not asked for, and what stands in
 // it twice, is an error. The first error is kept.
 type fields struct {
-	values map[string]json.RawMessage
+	values map[string][]byte
 	tell   bool // names are a configuration's; those of an answer may be secrets, see plainName
 	err    error
 }
@@ -61,14 +63,14 @@ func readConfig(data []byte) *fields { return newFields(data, true) }
 func readAnswer(data []byte) *fields { return newFields(data, false) }
 
 func newFields(data []byte, tell bool) *fields {
-	f := &fields{values: map[string]json.RawMessage{}, tell: tell}
+	f := &fields{values: map[string][]byte{}, tell: tell}
 	members, err := readObject(data)
 	f.err = err
 	for _, m := range members {
-		if _, ok := f.values[m.name]; ok {
-			f.fail(f.about("a field twice", m.name))
+		if _, ok := f.values[m.Key]; ok {
+			f.fail(f.about("a field twice", m.Key))
 		}
-		f.values[m.name] = m.value
+		f.values[m.Key] = m.Value
 	}
 	return f
 }
@@ -80,10 +82,10 @@ func (f *fields) fail(err error) {
 }
 
 // take returns a field once; null counts as absent.
-func (f *fields) take(name string) (json.RawMessage, bool) {
+func (f *fields) take(name string) ([]byte, bool) {
 	value, ok := f.values[name]
 	delete(f.values, name)
-	return value, ok && kindOf(value) != "null"
+	return value, ok && strictjson.KindOf(value) != strictjson.KindNull
 }
 
 func (f *fields) string(name string) string {
@@ -128,13 +130,13 @@ func (f *fields) duration(name string) *time.Duration {
 	return &d
 }
 
-func (f *fields) list(name string) []json.RawMessage {
+func (f *fields) list(name string) [][]byte {
 	value, ok := f.take(name)
 	if !ok {
 		return nil
 	}
-	var list []json.RawMessage
-	if err := json.Unmarshal(value, &list); err != nil {
+	list, err := strictjson.Elements(value)
+	if err != nil {
 		f.fail(fmt.Errorf("%s is not a list", name))
 	}
 	return list

@@ -143,14 +143,14 @@ func parseHelper(stdout []byte) (Credential, error) {
 	}
 	var username, secret string
 	for _, m := range members {
-		switch m.name {
+		switch m.Key {
 		case "Username":
-			username, _, err = readString(m.value)
+			username, _, err = readString(m.Value)
 		case "Secret":
-			secret, _, err = readString(m.value)
+			secret, _, err = readString(m.Value)
 		}
 		if err != nil {
-			return Credential{}, fmt.Errorf("%s %w", m.name, err)
+			return Credential{}, fmt.Errorf("%s %w", m.Key, err)
 		}
 	}
 	if username == tokenUser {

@@ -41,7 +41,7 @@ func (h *helperNames) read(es *entries, origin Origin, data []byte) {
 	for _, m := range members {
 		host, row, err := readHelperRow(m)
 		if err != nil {
-			p := problem{EntryError: &EntryError{origin, fmt.Errorf("%s %w", quote(redactKey(m.name)), err)}}
+			p := problem{EntryError: &EntryError{origin, fmt.Errorf("%s %w", quote(redactKey(m.Key)), err)}}
 			if host != "" {
 				about := pattern{hostport: host}
 				_, about.port, _ = splitHost(host)
@@ -58,13 +58,13 @@ func (h *helperNames) read(es *entries, origin Origin, data []byte) {
 // readHelperRow reads one host of credHelpers with its program. The host is "" if
 // the key is none.
 func readHelperRow(m member) (host string, row helperRow, err error) {
-	if host, err = helperHost(m.name); err != nil {
+	if host, err = helperHost(m.Key); err != nil {
 		return "", row, err
 	}
-	if strings.TrimSuffix(fold(cutScheme(m.name)), "/") == hubName {
+	if strings.TrimSuffix(fold(cutScheme(m.Key)), "/") == hubName {
 		row.server = hubName // Podman's key, and the name that it asks the program for
 	}
-	name, _, err := readString(m.value)
+	name, _, err := readString(m.Value)
 	if err == nil && name != "" {
 		err = checkHelperName(name)
 	}

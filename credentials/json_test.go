@@ -8,6 +8,7 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"github.com/pullkit/pullkit/internal/strictjson"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -42,14 +43,14 @@ func FuzzReadObject(f *testing.F) {
 		for _, m := range got {
 			name, err := dec.Token()
 			require.NoError(t, err)
-			assert.Equal(t, name, m.name)
-			assert.Contains(t, want, m.name)
+			assert.Equal(t, name, m.Key)
+			assert.Contains(t, want, m.Key)
 			var value json.RawMessage
 			require.NoError(t, dec.Decode(&value))
-			assert.Equal(t, string(value), string(m.value))
-			if s, isNull, err := readString(m.value); err == nil && !isNull {
+			assert.Equal(t, string(value), string(m.Value))
+			if s, isNull, err := readString(m.Value); err == nil && !isNull {
 				var text string
-				require.NoError(t, json.Unmarshal(m.value, &text))
+				require.NoError(t, json.Unmarshal(m.Value, &text))
 				assert.Equal(t, text, s)
 				assert.True(t, utf8.ValidString(s))
 			}
@@ -65,7 +66,7 @@ func FuzzReadObject(f *testing.F) {
 func TestPlaceOfASyntaxError(t *testing.T) {
 	for text, want := range map[string]int{
 		"x": 1, " x": 2, "{} x": 4, `{"a":}`: 6, `{"a":1,}`: 8, "[1 2]": 4, "tru": 1, `{"a" 1}`: 6, "[1,": 4, "---\n": 2, "{'a':1}": 2,
-		strings.Repeat("[", maxJSONDepth+1): maxJSONDepth + 2,
+		strings.Repeat("[", strictjson.MaxDepth+1): strictjson.MaxDepth + 2,
 	} {
 		err := checkJSON([]byte(text))
 		place := fmt.Sprintf("is not JSON: syntax error at byte %d", want)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -126,7 +125,7 @@ func documentEnd(text string) (end, effort int) {
 }
 
 func isReadable(text string) bool {
-	if json.Valid([]byte(text)) {
+	if strictjson.Valid([]byte(text)) {
 		return true
 	}
 	_, err := yaml.YAMLToJSON([]byte(text))
@@ -181,9 +180,9 @@ func (m *manifest) addPart(p part) {
 }
 
 // json is the part in JSON. The error says what is wrong, and where.
-func (p part) json() (json.RawMessage, error) {
+func (p part) json() ([]byte, error) {
 	data := []byte(p.text)
-	if json.Valid(data) {
+	if strictjson.Valid(data) {
 		return p.typed(data), nil
 	}
 	doc, err := yaml.YAMLToJSONStrict(data)
@@ -204,7 +203,7 @@ func (p part) json() (json.RawMessage, error) {
 }
 
 // typed is an item with the kind that it need not say.
-func (p part) typed(data json.RawMessage) json.RawMessage {
+func (p part) typed(data []byte) []byte {
 	if p.kind == "" {
 		return data
 	}
@@ -214,7 +213,7 @@ func (p part) typed(data json.RawMessage) json.RawMessage {
 // jsonError says where JSON is malformed. line is how many lines are before data.
 func jsonError(data []byte, line int) error {
 	var syntax *strictjson.Error
-	if !errors.As(strictjson.Decode(data, strictjson.Limits{Depth: maxJSONDepth}, (*strictjson.Reader).Skip), &syntax) {
+	if !errors.As(strictjson.Decode(data, strictjson.Limits{Depth: strictjson.MaxDepth}, (*strictjson.Reader).Skip), &syntax) {
 		return errors.New("is not JSON")
 	}
 	text := fmt.Sprintf("is not JSON: line %d", line+1+bytes.Count(data[:min(syntax.Offset, len(data))], []byte("\n")))
@@ -558,13 +557,13 @@ func (m *manifest) add(data []byte, depth int) {
 		return
 	}
 	var kind string
-	var items json.RawMessage
+	var items []byte
 	for _, f := range members {
-		switch f.name {
+		switch f.Key {
 		case "kind":
-			kind, _, _ = readString(f.value)
+			kind, _, _ = readString(f.Value)
 		case "items":
-			items = f.value
+			items = f.Value
 		}
 	}
 	switch {
@@ -575,9 +574,9 @@ func (m *manifest) add(data []byte, depth int) {
 			return
 		}
 		m.secrets = append(m.secrets, s)
-	case strings.HasSuffix(kind, "List") && kindOf(items) == "array":
-		var list []json.RawMessage
-		if err := json.Unmarshal(items, &list); err != nil {
+	case strings.HasSuffix(kind, "List") && strictjson.KindOf(items) == strictjson.KindArray:
+		list, err := strictjson.Elements(items)
+		if err != nil {
 			m.problem(errors.New("items is not a list"))
 			return
 		}
@@ -590,13 +589,13 @@ func (m *manifest) add(data []byte, depth int) {
 	}
 }
 
-func withKind(item json.RawMessage) json.RawMessage {
+func withKind(item []byte) []byte {
 	rest, ok := bytes.CutPrefix(bytes.TrimSpace(item), []byte("{"))
 	if !ok {
 		return item
 	}
 	if bytes.Equal(bytes.TrimSpace(rest), []byte("}")) {
-		return json.RawMessage(`{"kind":"Secret"}`)
+		return []byte(`{"kind":"Secret"}`)
 	}
 	return append([]byte(`{"kind":"Secret",`), rest...)
 }
@@ -606,8 +605,8 @@ func withKind(item json.RawMessage) json.RawMessage {
 func readSecret(members []member) (Secret, error) {
 	s := Secret{Data: map[string]Sensitive{}}
 	for _, f := range members {
-		if f.name == "metadata" {
-			if err := s.readMetadata(f.value); err != nil {
+		if f.Key == "metadata" {
+			if err := s.readMetadata(f.Value); err != nil {
 				return s, of("metadata", err)
 			}
 		}
@@ -615,28 +614,28 @@ func readSecret(members []member) (Secret, error) {
 	var text []member
 	for _, f := range members {
 		var err error
-		switch f.name {
+		switch f.Key {
 		case "type":
-			s.Type, _, err = readString(f.value)
+			s.Type, _, err = readString(f.Value)
 		case "data":
-			err = s.readData(f.value)
+			err = s.readData(f.Value)
 		case "stringData":
-			text, err = readObject(f.value)
+			text, err = readObject(f.Value)
 		}
 		var field *fieldError
 		switch {
 		case errors.As(err, &field):
 			return s, field
 		case err != nil:
-			return s, &fieldError{f.name, err}
+			return s, &fieldError{f.Key, err}
 		}
 	}
 	for _, t := range text {
-		value, _, err := readString(t.value)
+		value, _, err := readString(t.Value)
 		if err != nil {
-			return s, fmt.Errorf("stringData[%s] %w", dataName(t.name), err)
+			return s, fmt.Errorf("stringData[%s] %w", dataName(t.Key), err)
 		}
-		s.Data[t.name] = Conceal(value)
+		s.Data[t.Key] = Conceal(value)
 	}
 	maps.DeleteFunc(s.notBase64, func(name, _ string) bool {
 		_, ok := s.Data[name]
@@ -658,12 +657,12 @@ func dataName(name string) string {
 func readAbout(data []byte, kind, name, namespace *string) {
 	members, _ := readObject(data)
 	for _, f := range members {
-		switch f.name {
+		switch f.Key {
 		case "kind":
-			*kind, _, _ = readString(f.value)
+			*kind, _, _ = readString(f.Value)
 		case "metadata":
 			var s Secret
-			_ = s.readMetadata(f.value)
+			_ = s.readMetadata(f.Value)
 			*name, *namespace = s.Name, s.Namespace
 		}
 	}
@@ -752,16 +751,16 @@ func (s *Secret) readMetadata(data []byte) error {
 	var bad error
 	for _, f := range members {
 		var err error
-		switch f.name {
+		switch f.Key {
 		case "name":
-			s.Name, _, err = readString(f.value)
+			s.Name, _, err = readString(f.Value)
 		case "namespace":
-			s.Namespace, _, err = readString(f.value)
+			s.Namespace, _, err = readString(f.Value)
 		case "uid":
-			s.UID, _, err = readString(f.value)
+			s.UID, _, err = readString(f.Value)
 		}
 		if err != nil && bad == nil {
-			bad = &fieldError{f.name, err}
+			bad = &fieldError{f.Key, err}
 		}
 	}
 	return bad
@@ -775,20 +774,20 @@ func (s *Secret) readData(data []byte) error {
 		return err
 	}
 	for _, f := range members {
-		text, _, err := readString(f.value)
+		text, _, err := readString(f.Value)
 		if err != nil {
-			return &fieldError{"data[" + dataName(f.name) + "]", err}
+			return &fieldError{"data[" + dataName(f.Key) + "]", err}
 		}
 		value, err := base64.StdEncoding.DecodeString(text)
 		if err != nil {
 			if s.notBase64 == nil {
 				s.notBase64 = map[string]string{}
 			}
-			s.notBase64[f.name] = dataHint(text)
-			delete(s.Data, f.name)
+			s.notBase64[f.Key] = dataHint(text)
+			delete(s.Data, f.Key)
 			continue
 		}
-		s.Data[f.name] = Conceal(string(value))
+		s.Data[f.Key] = Conceal(string(value))
 	}
 	return nil
 }
@@ -797,7 +796,7 @@ func (s *Secret) readData(data []byte) error {
 // known.
 func dataHint(text string) string {
 	switch trimmed := strings.TrimSpace(text); {
-	case strings.HasPrefix(trimmed, "{") && json.Valid([]byte(trimmed)):
+	case strings.HasPrefix(trimmed, "{") && strictjson.Valid([]byte(trimmed)):
 		return "it is JSON that is not encoded: write it under stringData"
 	case isPlaceholder(trimmed):
 		return "it looks like a placeholder that was never filled in"

@@ -72,8 +72,8 @@ func parseResponse(data []byte, apiVersion string) (response, error) {
 		return response{}, errors.New("auth holds a key twice")
 	}
 	for _, m := range members {
-		e := readAnswer(m.value)
-		item := authItem{key: m.name, username: e.string("username"), password: Conceal(e.string("password"))}
+		e := readAnswer(m.Value)
+		item := authItem{key: m.Key, username: e.string("username"), password: Conceal(e.string("password"))}
 		if err := e.done(); err != nil {
 			return response{}, fmt.Errorf("an entry of auth %w", err)
 		}

@@ -199,7 +199,7 @@ func (es *entries) addSecret(s Secret) {
 
 // noEntries says why a document that is in the right form holds no entries.
 func noEntries(doc document, legacy bool) string {
-	if legacy || slices.ContainsFunc(doc.top, func(m member) bool { return strings.EqualFold(m.name, "auths") }) {
+	if legacy || slices.ContainsFunc(doc.top, func(m member) bool { return strings.EqualFold(m.Key, "auths") }) {
 		return "the document has no entries"
 	}
 	return "the document has no auths"
