@@ -1,6 +1,9 @@
 package credentials
 
-import "time"
+import (
+	"time"
+	"unique"
+)
 
 // A Credential is what one try of a pull authenticates with. It is comparable,
 // and printing it shows no secret. The zero Credential is anonymous.
@@ -29,4 +32,98 @@ func (c Credential) Anonymous() bool { return c.Same(Credential{}) }
 func (c Credential) bare() Credential {
 	c.Origin, c.Expires = Origin{}, time.Time{}
 	return c
+}
+
+// Sensitive holds a secret that no verb of fmt, no wrapper, no logger and no
+// encoder prints: all any of them can reach is an opaque handle. It is
+// comparable; two Sensitive values are equal when their secrets are. The zero
+// Sensitive holds the empty secret.
+//
+// Secrets are interned for as long as a Sensitive with their value exists.
+type Sensitive struct{ h unique.Handle[string] }
+
+// Conceal wraps a secret. Conceal("") is the zero Sensitive.
+func Conceal(s string) Sensitive {
+	if s == "" {
+		return Sensitive{}
+	}
+	return Sensitive{unique.Make(s)}
+}
+
+// Reveal returns the secret; "" for the zero Sensitive.
+func (s Sensitive) Reveal() string {
+	if s == (Sensitive{}) {
+		return ""
+	}
+	return s.h.Value()
+}
+
+// IsZero reports whether the secret is empty.
+func (s Sensitive) IsZero() bool { return s == Sensitive{} }
+
+// A Kind says what sort of source a credential came from.
+type Kind string
+
+// The kinds of sources.
+const (
+	KindFile   Kind = "file"   // a config.json, .dockercfg or auth.json file
+	KindSecret Kind = "secret" // an imagePullSecret
+	KindHelper Kind = "helper" // a docker-credential-* program
+	KindPlugin Kind = "plugin" // an exec credential provider plugin
+	KindStatic Kind = "static" // given by the program
+
+	KindVariable Kind = "variable" // a variable of the environment
+)
+
+// An Origin says where a credential was found. It holds no secret and is
+// comparable. The zero Origin belongs to a credential nobody labelled, the
+// anonymous one for example.
+type Origin struct {
+	Kind Kind
+	// Namespace, Name and UID are those of the Secret; for a file Name is its
+	// path, for a helper or plugin the name of the program, for a variable its name.
+	Namespace, Name, UID string
+	// Key is the key that matched, as the source writes it.
+	Key string
+	// ServiceAccount is the one whose token a plugin was given; zero otherwise.
+	ServiceAccount ServiceAccount
+}
+
+// A ServiceAccount names the Kubernetes service account of a Pod.
+type ServiceAccount struct {
+	Namespace string `json:"namespace,omitempty"`
+	Name      string `json:"name,omitempty"`
+	UID       string `json:"uid,omitempty"`
+}
+
+// String says where the credential was found, for people:
+// `secret "web/regcred", key "quay.io/team"`. The text may change; compare the
+// fields instead.
+func (o Origin) String() string {
+	s := string(o.Kind)
+	switch {
+	case o.Kind == KindStatic:
+		s = "a given credential"
+	case o == Origin{}:
+		return "no credential"
+	case o.Kind == "":
+		s = "source"
+	}
+	if name := joinName(o.Namespace, o.Name); name != "" {
+		s += " " + quote(name)
+	}
+	if o.Key != "" {
+		s += ", key " + quote(o.Key)
+	}
+	if name := joinName(o.ServiceAccount.Namespace, o.ServiceAccount.Name); name != "" {
+		s += ", service account " + quote(name)
+	}
+	return s
+}
+
+func joinName(namespace, name string) string {
+	if namespace == "" {
+		return name
+	}
+	return namespace + "/" + name
 }

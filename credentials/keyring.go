@@ -2,7 +2,12 @@ package credentials
 
 import (
 	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/maphash"
 	"iter"
+	"sync"
 
 	"github.com/pullkit/pullkit/reference"
 )
@@ -49,4 +54,301 @@ type Note struct {
 	// why the image has no good credential: an [*EntryError], which wraps a [Warning]
 	// unless the entry or its source is malformed. Nil for all other notes.
 	Err error
+}
+
+// A PodKeyring is a Keyring whose answers depend on the Pod that the image is
+// for, as those of plugins that are given the Pod's service-account token.
+// Without For it answers as for no Pod.
+type PodKeyring interface {
+	Keyring
+	// For returns the keyring of one Pod.
+	For(pod Pod) Keyring
+}
+
+// A Pod is what a keyring needs to know of the Pod that an image is for. The
+// zero Pod is no Pod.
+type Pod struct {
+	Namespace, Name, UID string
+	ServiceAccount       ServiceAccount
+	// Annotations are those of the service account.
+	Annotations map[string]string
+}
+
+// For returns ring's keyring of one Pod: ring.For(pod) if ring is a
+// [PodKeyring], ring itself otherwise, which may be nil.
+func For(ring Keyring, pod Pod) Keyring {
+	if ring, ok := ring.(PodKeyring); ok {
+		return ring.For(pod)
+	}
+	return ring
+}
+
+// Join asks rings in turn: what the first knows is tried before what the second
+// knows, however specific. A credential that is the [Credential.Same] as an
+// earlier one is left out. Nil rings are skipped.
+//
+// The joined keyring is a [PodKeyring] and an [Explainer]; rings that are none of
+// these take no part in that. It is a [Fingerprinter] only if all rings are: a
+// fingerprint that leaves out a ring would be equal for unequal candidates.
+// [Problems] lists those of all rings.
+func Join(rings ...Keyring) Keyring { return Rules{}.Join(rings...) }
+
+// Join is [Join] under the rules r: with Kubelet set, a credential that was tried
+// before is tried again.
+func (r Rules) Join(rings ...Keyring) Keyring {
+	j := joined{rules: r}
+	for _, ring := range rings {
+		if ring != nil {
+			j.rings = append(j.rings, ring)
+		}
+	}
+	return j.ring()
+}
+
+// ring is j with the methods that it can stand by.
+func (j joined) ring() Keyring {
+	for _, ring := range j.rings {
+		if _, ok := ring.(Fingerprinter); !ok {
+			return j
+		}
+	}
+	return joinedPrints{j}
+}
+
+// joinedPrints are joined rings each of which is a Fingerprinter.
+type joinedPrints struct{ joined }
+
+type joined struct {
+	rules     Rules
+	rings     []Keyring
+	namespace string // of the Pod that it is for
+}
+
+func (j joined) Lookup(ctx context.Context, ref reference.Reference) iter.Seq2[Credential, error] {
+	return func(yield func(Credential, error) bool) {
+		seen := seenSet{}
+		for _, ring := range j.rings {
+			for cred, err := range ring.Lookup(ctx, ref) {
+				if err == nil && !j.rules.Kubelet && !seen.add(cred, cred.Origin.foreignTo(j.namespace)) {
+					continue
+				}
+				if !yield(cred, err) {
+					return
+				}
+			}
+		}
+	}
+}
+
+func (j joined) For(pod Pod) Keyring {
+	rings := make([]Keyring, len(j.rings))
+	for i, ring := range j.rings {
+		rings[i] = For(ring, pod)
+	}
+	return joined{j.rules, rings, pod.Namespace}.ring()
+}
+
+func (j joinedPrints) Fingerprint(ref reference.Reference) uint64 {
+	h := newHash()
+	for _, ring := range j.rings {
+		hashUint(h, ring.(Fingerprinter).Fingerprint(ref))
+	}
+	return h.Sum64()
+}
+
+// Problems lists what the rings had to leave out, and their warnings.
+func (j joined) Problems() []error {
+	var all []error
+	for _, ring := range j.rings {
+		all = append(all, Problems(ring)...)
+	}
+	return all
+}
+
+func (j joined) Explain(ref reference.Reference) iter.Seq[Note] {
+	return func(yield func(Note) bool) {
+		seen := map[uint64]bool{} // by Print, as a seenSet
+		for _, ring := range j.rings {
+			if ring, ok := ring.(Explainer); ok {
+				for note := range ring.Explain(ref) {
+					if note.Matched && note.Print != 0 && !j.rules.Kubelet {
+						foreign := note.Origin.foreignTo(j.namespace)
+						if own, known := seen[note.Print]; own || known && foreign {
+							note.Matched, note.Why = false, string(repeated)
+						} else {
+							seen[note.Print] = !foreign
+						}
+					}
+					if !yield(note) {
+						return
+					}
+				}
+			}
+		}
+	}
+}
+
+// Problems returns what ring had to leave out and warnings about what it did not, as
+// [Config.Problems] and [Secrets.Problems] do; for joined keyrings those of all of
+// them. Nil for a keyring that has no such method, such as a nil one.
+func Problems(ring Keyring) []error {
+	if ring, ok := ring.(interface{ Problems() []error }); ok {
+		return ring.Problems()
+	}
+	return nil
+}
+
+// orZero is p, or a zero value where p is nil. A keyring that a program did not get, and
+// joins all the same, knows no credentials: a nil pointer in a Keyring is not a nil
+// Keyring, which Join would leave out.
+func orZero[T any](p *T) *T {
+	if p == nil {
+		return new(T)
+	}
+	return p
+}
+
+// lookup is ring.Lookup, and empty for a nil ring.
+func lookup(ctx context.Context, ring Keyring, ref reference.Reference) iter.Seq2[Credential, error] {
+	if ring == nil {
+		return func(func(Credential, error) bool) {}
+	}
+	return ring.Lookup(ctx, ref)
+}
+
+// A Static keyring yields its credentials, in order, for every image. It has no
+// keys, so whoever chooses the image's name chooses the registry that is shown them:
+// a login belongs into [Login], which is for one registry. Static{{}}, joined at the
+// end of a keyring, adds an anonymous last try.
+//
+// Credentials without an Origin get KindStatic. A Static must not be changed
+// while it is in use. The zero Static yields nothing.
+type Static []Credential
+
+// Lookup yields all of s.
+func (s Static) Lookup(_ context.Context, _ reference.Reference) iter.Seq2[Credential, error] {
+	return func(yield func(Credential, error) bool) {
+		for _, c := range s {
+			if !yield(c.labelled(), nil) {
+				return
+			}
+		}
+	}
+}
+
+// Fingerprint hashes all of s.
+func (s Static) Fingerprint(_ reference.Reference) uint64 {
+	h := newHash()
+	for _, c := range s {
+		c.hash(h)
+	}
+	return h.Sum64()
+}
+
+// Explain yields a matching note for each credential of s.
+func (s Static) Explain(_ reference.Reference) iter.Seq[Note] {
+	return func(yield func(Note) bool) {
+		for _, c := range s {
+			c = c.labelled()
+			if !yield(Note{Origin: c.Origin, Username: c.Username, Matched: true, Why: "given for every image", Print: c.fingerprint()}) {
+				return
+			}
+		}
+	}
+}
+
+func (c Credential) labelled() Credential {
+	if c.Origin == (Origin{}) && !c.Anonymous() {
+		c.Origin = Origin{Kind: KindStatic}
+	}
+	return c
+}
+
+// Login returns a keyring with one login, for one registry or for a part of it. key
+// is what a config.json file has under auths: registry.example, or
+// registry.example/team for the repositories below team alone; docker.io is Docker
+// Hub. The credential goes to no other registry, whatever image is asked for. See
+// [Match] for all that a key may be.
+//
+// The error says that the key is malformed or matches no image, or that there is no
+// user name or password. What looks wrong in the login is listed by the keyring's
+// method Problems. The keyring is a [Fingerprinter], an [Explainer] and a [Lister];
+// [Join] makes one of several.
+func Login(key, username string, password Sensitive) (Keyring, error) {
+	switch {
+	case username == "":
+		return nil, errors.New("a login needs a user name")
+	case password.IsZero():
+		return nil, errors.New("a login needs a password")
+	}
+	c := Credential{Username: username, Password: password, Origin: Origin{Kind: KindStatic, Key: key}}
+	l := login{username: username, password: password.Reveal()}
+	es := entries{}
+	es.add(c, l.advice(c)...)
+	for _, p := range es.problems {
+		if len(es.list) == 0 || errors.Is(p.Err, ErrKeyMatchesNothing) {
+			return nil, fmt.Errorf("login for %s: %w", quote(redactKey(key)), p.Err)
+		}
+	}
+	return &Config{table: newTable(es)}, nil
+}
+
+// A seenSet remembers credentials, so that none is yielded twice. The value says
+// whether it was one that the Pod may use. Secrets that are foreign to the Pod's
+// namespace hide nothing but each other: the Pod may not use them, and may hold the
+// same credential itself.
+type seenSet map[Credential]bool
+
+// add adds c, and reports whether it is to be yielded.
+func (s seenSet) add(c Credential, foreign bool) bool {
+	c = c.bare()
+	own, known := s[c]
+	if own || known && foreign {
+		return false
+	}
+	s[c] = !foreign
+	return true
+}
+
+// foreignTo reports whether o is a Secret of another namespace than the given one,
+// which the Pods there may not use. Nothing is foreign to "", which is no Pod's.
+func (o Origin) foreignTo(namespace string) bool {
+	return namespace != "" && o.Kind == KindSecret && o.Namespace != namespace
+}
+
+// processSeed is one seed for all keyrings of the process, so that two keyrings
+// built apart from the same secrets have the same fingerprint.
+var processSeed = sync.OnceValue(maphash.MakeSeed)
+
+func newHash() *maphash.Hash {
+	h := new(maphash.Hash)
+	h.SetSeed(processSeed())
+	return h
+}
+
+// hash adds what makes c authenticate as it does. Each part carries its length,
+// so that no two credentials look alike to the hash.
+func (c Credential) hash(h *maphash.Hash) {
+	hashString(h, c.Username)
+	hashString(h, c.Password.Reveal())
+	hashString(h, c.IdentityToken.Reveal())
+	hashString(h, c.RegistryToken.Reveal())
+}
+
+// fingerprint is c's Note.Print.
+func (c Credential) fingerprint() uint64 {
+	h := newHash()
+	c.hash(h)
+	return h.Sum64()
+}
+
+func hashString(h *maphash.Hash, s string) {
+	hashUint(h, uint64(len(s)))
+	h.WriteString(s)
+}
+
+func hashUint(h *maphash.Hash, n uint64) {
+	var b [8]byte
+	binary.LittleEndian.PutUint64(b[:], n)
+	h.Write(b[:])
 }

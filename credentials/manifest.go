@@ -3,10 +3,8 @@ package credentials
 import (
 	"bytes"
 	"cmp"
-	"encoding/base64"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -600,59 +598,6 @@ func withKind(item []byte) []byte {
 	return append([]byte(`{"kind":"Secret",`), rest...)
 }
 
-// readSecret reads a Secret. On error, what is returned has its name and namespace,
-// wherever they stand.
-func readSecret(members []member) (Secret, error) {
-	s := Secret{Data: map[string]Sensitive{}}
-	for _, f := range members {
-		if f.Key == "metadata" {
-			if err := s.readMetadata(f.Value); err != nil {
-				return s, of("metadata", err)
-			}
-		}
-	}
-	var text []member
-	for _, f := range members {
-		var err error
-		switch f.Key {
-		case "type":
-			s.Type, _, err = readString(f.Value)
-		case "data":
-			err = s.readData(f.Value)
-		case "stringData":
-			text, err = readObject(f.Value)
-		}
-		var field *fieldError
-		switch {
-		case errors.As(err, &field):
-			return s, field
-		case err != nil:
-			return s, &fieldError{f.Key, err}
-		}
-	}
-	for _, t := range text {
-		value, _, err := readString(t.Value)
-		if err != nil {
-			return s, fmt.Errorf("stringData[%s] %w", dataName(t.Key), err)
-		}
-		s.Data[t.Key] = Conceal(value)
-	}
-	maps.DeleteFunc(s.notBase64, func(name, _ string) bool {
-		_, ok := s.Data[name]
-		return ok
-	})
-	return s, nil
-}
-
-// dataName is the name of a value of data, as it is if it is one that a Secret can
-// have, and quoted otherwise.
-func dataName(name string) string {
-	if isDataName(name) {
-		return name
-	}
-	return quote(name)
-}
-
 // readAbout reads what an object says of itself, as far as it can be read.
 func readAbout(data []byte, kind, name, namespace *string) {
 	members, _ := readObject(data)
@@ -741,67 +686,6 @@ func plainKind(kind string) string {
 		return strings.ToLower(kind)
 	}
 	return ""
-}
-
-func (s *Secret) readMetadata(data []byte) error {
-	members, err := readObject(data)
-	if err != nil {
-		return err
-	}
-	var bad error
-	for _, f := range members {
-		var err error
-		switch f.Key {
-		case "name":
-			s.Name, _, err = readString(f.Value)
-		case "namespace":
-			s.Namespace, _, err = readString(f.Value)
-		case "uid":
-			s.UID, _, err = readString(f.Value)
-		}
-		if err != nil && bad == nil {
-			bad = &fieldError{f.Key, err}
-		}
-	}
-	return bad
-}
-
-// readData decodes data. What is not base64 is left for Validate to tell, so that
-// one such value does not cost the manifest's other Secrets.
-func (s *Secret) readData(data []byte) error {
-	members, err := readObject(data)
-	if err != nil {
-		return err
-	}
-	for _, f := range members {
-		text, _, err := readString(f.Value)
-		if err != nil {
-			return &fieldError{"data[" + dataName(f.Key) + "]", err}
-		}
-		value, err := base64.StdEncoding.DecodeString(text)
-		if err != nil {
-			if s.notBase64 == nil {
-				s.notBase64 = map[string]string{}
-			}
-			s.notBase64[f.Key] = dataHint(text)
-			delete(s.Data, f.Key)
-			continue
-		}
-		s.Data[f.Key] = Conceal(string(value))
-	}
-	return nil
-}
-
-// dataHint says what a value of data that is not base64 seems to be; "" if that is not
-// known.
-func dataHint(text string) string {
-	switch trimmed := strings.TrimSpace(text); {
-	case strings.HasPrefix(trimmed, "{") && strictjson.Valid([]byte(trimmed)):
-		return "it is JSON that is not encoded: write it under stringData"
-	case isPlaceholder(trimmed):
-		return "it looks like a placeholder that was never filled in"
-	}
-	return strings.TrimPrefix(base64Hint(text), ": ")
 }
 
 // blankYAML reports whether a document has nothing but space and comments.

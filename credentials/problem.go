@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/pullkit/pullkit/internal/redact"
 	"github.com/pullkit/pullkit/reference"
 )
 
@@ -133,3 +134,10 @@ func (e *leftOutError) Error() string {
 
 // Unwrap returns them all.
 func (e *leftOutError) Unwrap() []error { return e.errs }
+
+// maxQuoted is the number of bytes of outside input that an error text repeats.
+const maxQuoted = 120
+
+// quote makes a text from outside fit for an error: control characters are
+// escaped and the length is bounded.
+func quote(s string) string { return redact.Quote(s, maxQuoted) }

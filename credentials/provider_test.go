@@ -281,7 +281,7 @@ var programTests = map[string]func(*testing.T){
 		// clock that is set back does not move. What is left is not to lose it.
 		now := time.Now()
 		var c cache
-		c.put(question{image: "r.io/app"}, scopeImage, answer{}, now, time.Minute)
+		c.put(question{image: "r.io/app"}, scopeImage, table{}, now, time.Minute)
 		for _, k := range c.kept {
 			assert.Contains(t, k.expires.String(), "m=", "the monotonic reading is kept")
 		}

@@ -2,14 +2,15 @@ package credentials
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"iter"
 	"maps"
 	"slices"
 	"strings"
 
+	"github.com/pullkit/pullkit/internal/strictjson"
 	"github.com/pullkit/pullkit/reference"
 )
 
@@ -145,10 +146,7 @@ func (s Secret) origin() Origin {
 // Secrets are imagePullSecrets, merged into one virtual config.json. It is a
 // [PodKeyring], a [Fingerprinter] and an [Explainer], and never changes. The zero
 // Secrets know no credentials, nor do nil ones.
-type Secrets struct {
-	table    table
-	problems problemList
-}
+type Secrets struct{ table table }
 
 // FromSecrets merges secrets as the kubelet does: the order of keys counts over
 // all of them together, and for one key the order of the secrets. A Secret or an
@@ -163,7 +161,7 @@ func (r Rules) FromSecrets(secrets ...Secret) *Secrets {
 	for _, s := range secrets {
 		es.addSecret(s)
 	}
-	return &Secrets{newTable(r, es.list), es.problems}
+	return &Secrets{newTable(es)}
 }
 
 func (es *entries) addSecret(s Secret) {
@@ -267,41 +265,29 @@ func isDocumentName(name string) bool {
 
 // Problems returns what was left out and why, and warnings about what was not, or
 // gives nothing: each an [*EntryError], which for those wraps a [Warning].
-func (s *Secrets) Problems() []error { return s.orZero().problems.errors() }
+func (s *Secrets) Problems() []error { return orZero(s).table.problems.errors() }
 
 // Lookup yields the credentials whose key matches, in reverse byte order of the
 // keys; for one key in the order of the secrets.
 func (s *Secrets) Lookup(_ context.Context, ref reference.Reference) iter.Seq2[Credential, error] {
-	return s.orZero().table.lookup(ref, "")
+	return orZero(s).table.lookup(ref, "")
 }
 
 // Fingerprint hashes what Lookup would yield.
 func (s *Secrets) Fingerprint(ref reference.Reference) uint64 {
-	var h maphash.Hash
-	h.SetSeed(processSeed())
-	s.orZero().table.hash(&h, ref.Name())
-	return h.Sum64()
+	return orZero(s).table.fingerprint(ref)
 }
 
 // Explain yields a note for each entry, then one for each of the Problems that may
 // be why ref has no good credential, such as a Secret that gives none.
-func (s *Secrets) Explain(ref reference.Reference) iter.Seq[Note] { return s.orZero().explain(ref, "") }
-
-func (s *Secrets) explain(ref reference.Reference, namespace string) iter.Seq[Note] {
-	return inTurn(s.table.explain(ref.Name(), namespace), s.problems.notes(s.table.rules, ref))
-}
-
-func (s *Secrets) orZero() *Secrets {
-	if s == nil {
-		return new(Secrets)
-	}
-	return s
+func (s *Secrets) Explain(ref reference.Reference) iter.Seq[Note] {
+	return orZero(s).table.explain(ref, "")
 }
 
 // For returns the keyring of one Pod, in which no Secret of the Pod's namespace is
-// left out since one of another namespace holds the same credential. It refuses
-// none: a puller.Puller does, since a Pod may use its own namespace's alone.
-func (s *Secrets) For(pod Pod) Keyring { return secretsFor{s.orZero(), pod.Namespace} }
+// left out because one of another namespace holds the same credential. It refuses none:
+// a puller.Puller does, because a Pod may use its own namespace's alone.
+func (s *Secrets) For(pod Pod) Keyring { return secretsFor{orZero(s), pod.Namespace} }
 
 type secretsFor struct {
 	*Secrets
@@ -313,7 +299,7 @@ func (s secretsFor) Lookup(_ context.Context, ref reference.Reference) iter.Seq2
 }
 
 func (s secretsFor) Explain(ref reference.Reference) iter.Seq[Note] {
-	return s.explain(ref, s.namespace)
+	return s.table.explain(ref, s.namespace)
 }
 
 // SecretNames returns the names of the pull secrets that count for a Pod: its own
@@ -330,4 +316,118 @@ func SecretNames(pod, serviceAccount []string) []string {
 		}
 	}
 	return out
+}
+
+// readSecret reads a Secret. On error, what is returned has its name and namespace,
+// wherever they stand.
+func readSecret(members []member) (Secret, error) {
+	s := Secret{Data: map[string]Sensitive{}}
+	for _, f := range members {
+		if f.Key == "metadata" {
+			if err := s.readMetadata(f.Value); err != nil {
+				return s, of("metadata", err)
+			}
+		}
+	}
+	var text []member
+	for _, f := range members {
+		var err error
+		switch f.Key {
+		case "type":
+			s.Type, _, err = readString(f.Value)
+		case "data":
+			err = s.readData(f.Value)
+		case "stringData":
+			text, err = readObject(f.Value)
+		}
+		var field *fieldError
+		switch {
+		case errors.As(err, &field):
+			return s, field
+		case err != nil:
+			return s, &fieldError{f.Key, err}
+		}
+	}
+	for _, t := range text {
+		value, _, err := readString(t.Value)
+		if err != nil {
+			return s, fmt.Errorf("stringData[%s] %w", dataName(t.Key), err)
+		}
+		s.Data[t.Key] = Conceal(value)
+	}
+	maps.DeleteFunc(s.notBase64, func(name, _ string) bool {
+		_, ok := s.Data[name]
+		return ok
+	})
+	return s, nil
+}
+
+func (s *Secret) readMetadata(data []byte) error {
+	members, err := readObject(data)
+	if err != nil {
+		return err
+	}
+	var bad error
+	for _, f := range members {
+		var err error
+		switch f.Key {
+		case "name":
+			s.Name, _, err = readString(f.Value)
+		case "namespace":
+			s.Namespace, _, err = readString(f.Value)
+		case "uid":
+			s.UID, _, err = readString(f.Value)
+		}
+		if err != nil && bad == nil {
+			bad = &fieldError{f.Key, err}
+		}
+	}
+	return bad
+}
+
+// readData decodes data. What is not base64 is left for Validate to tell, so that
+// one such value does not cost the manifest's other Secrets.
+func (s *Secret) readData(data []byte) error {
+	members, err := readObject(data)
+	if err != nil {
+		return err
+	}
+	for _, f := range members {
+		text, _, err := readString(f.Value)
+		if err != nil {
+			return &fieldError{"data[" + dataName(f.Key) + "]", err}
+		}
+		value, err := base64.StdEncoding.DecodeString(text)
+		if err != nil {
+			if s.notBase64 == nil {
+				s.notBase64 = map[string]string{}
+			}
+			s.notBase64[f.Key] = dataHint(text)
+			delete(s.Data, f.Key)
+			continue
+		}
+		s.Data[f.Key] = Conceal(string(value))
+	}
+	return nil
+}
+
+// dataName is the name of a value of data, as it is if it is one that a Secret can
+// have, and quoted otherwise.
+func dataName(name string) string {
+	if isDataName(name) {
+		return name
+	}
+	return quote(name)
+}
+
+// dataHint says what a value of data that is not base64 seems to be; "" if that is not
+// known.
+func dataHint(text string) string {
+	switch trimmed := strings.TrimSpace(text); {
+	case strings.HasPrefix(trimmed, "{") && strictjson.Valid([]byte(trimmed)):
+		return "it is JSON that is not encoded: write it under stringData"
+	case isPlaceholder(trimmed):
+		return "it looks like a placeholder that was never filled in"
+	}
+	return strings.TrimPrefix(base64Hint(text), ": ")
 }

@@ -487,10 +487,10 @@ func TestAnswersWithOddKeys(t *testing.T) {
 	p, err := newProvider(ProviderConfig{}, testProvider(""))
 	require.NoError(t, err)
 	answer := answerOf(t, p, `{"apiVersion":"credentialprovider.kubelet.k8s.io/v1","kind":"CredentialProviderResponse","cacheKeyType":"Image","auth":{"r.io/*":{"username":"u","password":"p"}}}`)
-	errs := answer.problemsFor(Rules{}, "r.io/team/app")
+	errs := answer.problemsFor("r.io/team/app")
 	require.Len(t, errs, 1)
 	assert.ErrorContains(t, errs[0], "a letter like others")
-	assert.Empty(t, answer.problemsFor(Rules{}, "s.io/team/app"))
+	assert.Empty(t, answer.problemsFor("s.io/team/app"))
 
 	config := testProvider("")
 	config.MatchImages = []string{"r.io/*"}
@@ -499,8 +499,8 @@ func TestAnswersWithOddKeys(t *testing.T) {
 	assert.Contains(t, p.note("r.io/team/app", Pod{}).Why, "a * in a key's path is a letter like others")
 }
 
-func answerOf(t *testing.T, p *provider, text string) answer {
+func answerOf(t *testing.T, p *provider, text string) table {
 	r, err := parseResponse([]byte(text), "credentialprovider.kubelet.k8s.io/v1")
 	require.NoError(t, err)
-	return p.answer(r, ServiceAccount{}, p.now(), 0)
+	return p.table(r, ServiceAccount{}, p.now(), 0)
 }

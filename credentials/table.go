@@ -2,11 +2,14 @@ package credentials
 
 import (
 	"cmp"
-	"hash/maphash"
+	"encoding/base64"
+	"errors"
+	"fmt"
 	"iter"
 	"slices"
 	"strings"
 
+	"github.com/pullkit/pullkit/internal/strictjson"
 	"github.com/pullkit/pullkit/reference"
 )
 
@@ -20,16 +23,17 @@ type entry struct {
 	warnings []problem // about the key and the login
 }
 
-// A table finds the entries for an image. Literal hosts, with their paths, are
-// found in a map, so that a look-up asks as many times as the image's name has
-// parts, however many entries there are; keys with wildcards are grouped by
-// number of labels. A table is not changed after it is built.
+// A table is a keyring of entries with keys: what a file or a few Secrets hold. Literal
+// hosts, with their paths, are found in a map, so that a look-up asks as many times as
+// the image's name has parts, however many entries there are; keys with wildcards are
+// grouped by number of labels. A table is not changed after it is built.
 type table struct {
-	rules   Rules
-	entries []entry // in the order to try them
-	literal map[string]int32
-	next    []int32 // the next entry with the same literal host and path; -1 ends
-	globs   map[shape][]int32
+	rules    Rules
+	entries  []entry // in the order to try them
+	problems problemList
+	literal  map[string]int32
+	next     []int32 // the next entry with the same literal host and path; -1 ends
+	globs    map[shape][]int32
 }
 
 // A shape is what must be equal before wildcards are looked at.
@@ -40,7 +44,8 @@ type shape struct {
 
 // newTable sorts entries: reverse byte order of the key's text, as the kubelet
 // does, and for one text the order in which they came.
-func newTable(rules Rules, unsorted []entry) table {
+func newTable(es entries) table {
+	unsorted := es.list
 	order := make([]int32, len(unsorted)) // sorted instead of the entries, which are large
 	for i := range order {
 		order[i] = int32(i)
@@ -48,13 +53,16 @@ func newTable(rules Rules, unsorted []entry) table {
 	slices.SortFunc(order, func(a, b int32) int {
 		return cmp.Or(cmp.Compare(unsorted[b].text, unsorted[a].text), cmp.Compare(a, b))
 	})
-	entries := make([]entry, len(unsorted))
+	sorted := make([]entry, len(unsorted))
 	for i, from := range order {
-		entries[i] = unsorted[from]
+		sorted[i] = unsorted[from]
 	}
-	t := table{rules: rules, entries: entries, next: make([]int32, len(entries)), literal: make(map[string]int32, len(entries))}
-	for i := len(entries) - 1; i >= 0; i-- {
-		e := &entries[i]
+	t := table{
+		rules: es.rules, entries: sorted, problems: es.problems,
+		next: make([]int32, len(sorted)), literal: make(map[string]int32, len(sorted)),
+	}
+	for i := len(sorted) - 1; i >= 0; i-- {
+		e := &sorted[i]
 		if e.err != nil || e.pattern.empty || e.pattern.labels != nil {
 			continue
 		}
@@ -65,8 +73,8 @@ func newTable(rules Rules, unsorted []entry) table {
 		}
 		t.literal[key] = int32(i)
 	}
-	for i := range entries {
-		if p := &entries[i].pattern; p.labels != nil {
+	for i := range sorted {
+		if p := &sorted[i].pattern; p.labels != nil {
 			if t.globs == nil {
 				t.globs = map[shape][]int32{}
 			}
@@ -138,54 +146,60 @@ func (t *table) candidates(name string) iter.Seq[Credential] {
 }
 
 // visit calls yield with the credentials for an image, in order, until it returns
-// false. Of equal ones it is the first; but a Secret that is foreign to the
-// namespace makes way for one that is not, wherever that stands.
+// false. namespace is that of the Pod; "" for none.
 func (t *table) visit(name, namespace string, yield func(Credential) bool) {
 	var room [16]int32
-	var seen seenSet
 	found := t.find(room[:0], name)
-	own := t.own(found, namespace)
-	for _, i := range found {
-		c := t.entries[i].cred
-		if (t.rules.Kubelet || !own.instead(c, namespace) && seen.add(c)) && !yield(c) {
+	hidden := t.hidden(found, namespace)
+	for at, i := range found {
+		if hidden[at] == "" && !yield(t.entries[i].cred) {
 			return
 		}
 	}
 }
 
-// own are the credentials found that are not foreign to the namespace; nil for none.
-func (t *table) own(found []int32, namespace string) *seenSet {
-	if namespace == "" {
-		return nil
+// hidden says for each of the entries found why it is left out: an equal one comes
+// before it, or is the Pod's own where it is foreign to the Pod's namespace. It is ""
+// for those that are not.
+func (t *table) hidden(found []int32, namespace string) []verdict {
+	out := make([]verdict, len(found))
+	if t.rules.Kubelet {
+		return out
 	}
-	own := new(seenSet)
-	for _, i := range found {
-		if c := t.entries[i].cred; !c.Origin.foreignTo(namespace) {
-			own.add(c)
+	seen := seenSet{}
+	for _, foreign := range []bool{false, true} { // the Pod's own hide others, wherever they are
+		for at, i := range found {
+			if c := t.entries[i].cred; c.Origin.foreignTo(namespace) == foreign && !seen.add(c, foreign) {
+				out[at] = repeated
+				if foreign && seen[c.bare()] {
+					out[at] = superseded
+				}
+			}
 		}
 	}
-	return own
+	return out
 }
 
-// instead reports whether s has what c, which is foreign, would make double.
-func (s *seenSet) instead(c Credential, namespace string) bool {
-	return s != nil && c.Origin.foreignTo(namespace) && s.has(c)
-}
-
-func (t *table) hash(h *maphash.Hash, name string) {
+func (t *table) fingerprint(ref reference.Reference) uint64 {
 	var room [16]int32
-	for _, i := range t.find(room[:0], name) {
+	h := newHash()
+	for _, i := range t.find(room[:0], ref.Name()) {
 		t.entries[i].cred.hash(h)
 	}
+	return h.Sum64()
 }
 
-// explain yields a note for each entry, and tells of those that visit leaves out.
-func (t *table) explain(name, namespace string) iter.Seq[Note] {
+// explain yields a note for each entry, also of those that visit leaves out, and then
+// one for each problem that may concern the image.
+func (t *table) explain(ref reference.Reference, namespace string) iter.Seq[Note] {
+	return inTurn(t.explainEntries(ref.Name(), namespace), t.problems.notes(t.rules, ref))
+}
+
+func (t *table) explainEntries(name, namespace string) iter.Seq[Note] {
 	return func(yield func(Note) bool) {
 		target, err := t.rules.target(name)
 		found := t.find(nil, name)
-		own := t.own(found, namespace)
-		var seen seenSet
+		hidden := t.hidden(found, namespace)
 		for i := range t.entries {
 			e := &t.entries[i]
 			note := Note{Origin: e.cred.Origin, Username: e.cred.Username}
@@ -197,19 +211,16 @@ func (t *table) explain(name, namespace string) iter.Seq[Note] {
 			default:
 				why = e.pattern.match(target)
 			}
-			_, note.Matched = slices.BinarySearch(found, int32(i))
+			at, matches := slices.BinarySearch(found, int32(i))
+			note.Matched = matches
 			if note.Matched && why != matched {
 				why = hubFallback
 			}
 			if note.Matched {
-				note.Print = e.cred.print()
+				note.Print = e.cred.fingerprint()
 			}
-			switch {
-			case !note.Matched || t.rules.Kubelet:
-			case own.instead(e.cred, namespace):
-				note.Matched, why = false, superseded
-			case !seen.add(e.cred):
-				note.Matched, why = false, repeated
+			if matches && hidden[at] != "" {
+				note.Matched, why = false, hidden[at]
 			}
 			note.Why = string(why)
 			note.add(e.warnings, target)
@@ -235,4 +246,223 @@ func (t *table) lookup(ref reference.Reference, namespace string) iter.Seq2[Cred
 	return func(yield func(Credential, error) bool) {
 		t.visit(ref.Name(), namespace, func(c Credential) bool { return yield(c, nil) })
 	}
+}
+
+// entries collects the entries of one or more sources.
+type entries struct {
+	rules    Rules
+	list     []entry
+	problems problemList
+}
+
+// problem notes what was left out of origin, or a warning about it.
+func (es *entries) problem(origin Origin, err error) {
+	es.note(problem{EntryError: &EntryError{origin, err}})
+}
+
+func (es *entries) note(p problem) {
+	p.Origin.Key = redactKey(p.Origin.Key)
+	es.problems = append(es.problems, p)
+}
+
+// aboutEntry notes a problem that concerns the images of the origin's key alone,
+// where that can be read.
+func (es *entries) aboutEntry(origin Origin, err error) {
+	p := problem{EntryError: &EntryError{origin, err}}
+	if text, err := es.rules.normalize(origin.Key); err == nil {
+		if k, err := es.rules.compile(text); err == nil {
+			p.about = []pattern{k}
+		}
+	}
+	es.note(p)
+}
+
+// addAuths adds the entries of an auths object. A key written twice counts once,
+// with its last value, at its first place. It returns the entries without any
+// credential: markers, as docker writes for a login that a helper keeps. around are
+// the names of the fields that the object is in.
+func (es *entries) addAuths(origin Origin, auths []member, around ...string) (markers []member) {
+	for _, m := range lastOfEach(auths) {
+		origin.Key = m.Key
+		c, advice, err := es.readEntry(m)
+		if (err != nil || c.Anonymous()) && es.warnWrapped(origin, m, err, around) && (err != nil || !es.rules.Kubelet) {
+			continue
+		}
+		if err != nil {
+			es.aboutEntry(origin, err)
+			continue
+		}
+		if c.Anonymous() && !es.rules.Kubelet {
+			markers = append(markers, m)
+			continue
+		}
+		c.Origin = origin
+		es.add(c, advice...)
+	}
+	return markers
+}
+
+// warnWrapped notes that what is in place of an entry is a whole document, or the
+// entries of one, and reports whether it is. err is why the entry cannot be read, if
+// it cannot. All images are concerned, because the entries inside are not read.
+func (es *entries) warnWrapped(origin Origin, m member, err error, around []string) bool {
+	if len(around) == 0 && isLegacyAuths(m) {
+		return true // said of the document
+	}
+	w, ok := entryWrapping(m, around...)
+	if !ok || fieldsWrapping(m) != "" || entryHint(m) != "" && strictjson.KindOf(m.Value) == strictjson.KindArray {
+		return false
+	}
+	origin.Key = ""
+	hint := w.hint(len(around) == 0)
+	if err != nil {
+		es.problem(origin, fmt.Errorf("key %s: entry is %s, not an object: %s", quote(redactKey(m.Key)), article(strictjson.KindOf(m.Value)), hint))
+	} else {
+		es.problem(origin, warning(ErrGivesNothing, hint))
+	}
+	return true
+}
+
+// add adds a credential under the key of its Origin, with warnings about it.
+func (es *entries) add(c Credential, advice ...error) {
+	e := entry{cred: c}
+	var err error
+	if e.text, err = es.rules.normalize(c.Origin.Key); err == nil {
+		e.pattern, err = es.rules.compile(e.text)
+		if es.rules.Kubelet {
+			e.err, err = err, nil // it keeps such a key, and the key never matches
+		}
+	}
+	if err != nil {
+		es.problem(c.Origin, keyError(c.Origin.Key, err))
+		return
+	}
+	if e.err == nil {
+		e.warn(es, c.Origin, advice)
+	}
+	e.cred.Origin.Key = redactKey(c.Origin.Key) // only the kubelet takes keys with user info
+	es.list = append(es.list, e)
+}
+
+// warn notes the warnings about an entry: those about its login, and one about its key.
+func (e *entry) warn(es *entries, origin Origin, advice []error) {
+	for _, err := range advice {
+		e.warnings = append(e.warnings, problem{EntryError: &EntryError{origin, err}, about: []pattern{e.pattern}, withEntry: true})
+	}
+	if found, meant := keyAdvice(origin.Key, e.pattern); found != "" {
+		p := problem{EntryError: &EntryError{origin, warning(ErrKeyMatchesNothing, found)}, withEntry: true}
+		for _, key := range meant {
+			if k, err := compileKey(key); err == nil {
+				p.about = append(p.about, k)
+			}
+		}
+		e.warnings = append(e.warnings, p)
+	}
+	for _, p := range e.warnings {
+		es.note(p)
+	}
+}
+
+func lastOfEach(members []member) []member {
+	place := make(map[string]int, len(members))
+	out := members[:0:0]
+	for _, m := range members {
+		if i, ok := place[m.Key]; ok {
+			out[i].Value = m.Value
+			continue
+		}
+		place[m.Key] = len(out)
+		out = append(out, m)
+	}
+	return out
+}
+
+// A login holds the fields of one entry as the text has them.
+type login struct {
+	username, password, auth, identity, registry, email string
+}
+
+// fields maps the names of the fields that the rules read to their places.
+func (l *login) fields(rules Rules) map[string]*string {
+	if rules.Kubelet {
+		return map[string]*string{"username": &l.username, "password": &l.password, "auth": &l.auth, "email": &l.email}
+	}
+	return map[string]*string{
+		"username": &l.username, "password": &l.password, "auth": &l.auth,
+		"identitytoken": &l.identity, "registrytoken": &l.registry,
+	}
+}
+
+// readEntry reads one entry of an auths object. advice are warnings about it.
+func (es *entries) readEntry(m member) (c Credential, advice []error, err error) {
+	members, err := readObject(m.Value)
+	if err != nil {
+		return c, nil, fmt.Errorf("entry %w%s", err, entryHint(m))
+	}
+	var l login
+	fields := l.fields(es.rules)
+	for _, m := range members {
+		name := strings.ToLower(m.Key)
+		field, ok := fields[name]
+		if !ok {
+			continue
+		}
+		s, isNull, err := readString(m.Value)
+		if err != nil {
+			return c, nil, fmt.Errorf("%s %w", name, err)
+		}
+		if !isNull {
+			*field = s
+		}
+	}
+	c.Username = l.username
+	password := l.password
+	if l.auth != "" {
+		if c.Username, password, err = decodeAuth(l.auth); err != nil {
+			return Credential{}, nil, fmt.Errorf("auth %w%s", err, authHint(l.auth))
+		}
+		if !es.rules.Kubelet {
+			password = strings.TrimRight(password, "\x00") // padding of old docker versions
+		}
+	}
+	for _, token := range []string{l.identity, l.registry} {
+		if strings.ContainsFunc(token, isControl) {
+			return Credential{}, nil, errors.New("token holds a control character")
+		}
+	}
+	c.Password, c.IdentityToken, c.RegistryToken = Conceal(password), Conceal(l.identity), Conceal(l.registry)
+	return c, l.advice(c), nil
+}
+
+var errNoColon = errors.New("holds no colon between user name and password")
+
+// decodeAuth reads base64 of user:password, padded or not. Line ends may stand
+// anywhere in it, other space nowhere.
+func decodeAuth(auth string) (username, password string, err error) {
+	encoding := base64.RawStdEncoding
+	if strings.HasSuffix(strings.TrimRight(auth, "\r\n"), "=") {
+		encoding = base64.StdEncoding
+	}
+	decoded, err := encoding.DecodeString(auth)
+	if err != nil {
+		return "", "", errors.New("is not base64")
+	}
+	username, password, ok := strings.Cut(string(decoded), ":")
+	if !ok {
+		return "", "", errNoColon
+	}
+	return username, password, nil
+}
+
+// problemsFor returns the entries that were left out, and the warnings that may be why
+// an image has no good credential.
+func (t *table) problemsFor(name string) []error {
+	target, err := t.rules.target(name)
+	var errs []error
+	for _, p := range t.problems {
+		if !isWarning(p.Err) || err == nil && p.concerns(target) {
+			errs = append(errs, p.EntryError)
+		}
+	}
+	return errs
 }

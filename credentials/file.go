@@ -1,0 +1,510 @@
+package credentials
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+
+	"github.com/pullkit/pullkit/internal/regular"
+	"github.com/pullkit/pullkit/internal/strictjson"
+	"github.com/pullkit/pullkit/reference"
+)
+
+// A Config is a config.json, .dockercfg or auth.json file that was read. It is a
+// [Keyring], a [Fingerprinter] and an [Explainer], and starts no program; see
+// [Config.WithHelpers] for those that the file names. It never changes. The zero
+// Config knows no credentials, nor does a nil one. [FindConfig] returns such a
+// Config where there is no file.
+type Config struct {
+	name     string
+	table    table
+	helpers  helperNames
+	variable *Config // read from the environment, tried before all else; nil if none
+}
+
+// ParseConfig reads the text of a credential file. The base name of name says
+// its format: .dockercfg is the legacy one, a bare object of entries; all else
+// has them under auths. name is what the Origin of each credential tells.
+//
+// The error says that the document is unusable: no JSON, larger than 8 MiB, or
+// with something other than an object in place of an object. Entries that are
+// malformed are left out and listed by [Config.Problems]; those without any
+// credential are left out too, and listed with [ErrGivesNothing] unless a helper
+// keeps the login for their host.
+//
+// Field names are read without case, and of fields and keys written twice the
+// last counts, as for the kubelet; two auths objects add up.
+func ParseConfig(data []byte, name string) (*Config, error) { return Rules{}.ParseConfig(data, name) }
+
+// ParseConfig is [ParseConfig] under the rules r.
+func (r Rules) ParseConfig(data []byte, name string) (*Config, error) {
+	es := entries{rules: r}
+	origin := Origin{Kind: KindFile, Name: name}
+	legacy := isLegacyName(name)
+	doc, err := es.addDocument(origin, data, legacy)
+	if err != nil {
+		return nil, &EntryError{Origin: origin, Err: err}
+	}
+	es.warnFile(origin, doc, legacy)
+	return &Config{name: name, table: newTable(es), helpers: doc.helpers}, nil
+}
+
+func isLegacyName(name string) bool { return filepath.Base(name) == ".dockercfg" }
+
+// Problems returns what was left out and why, and warnings about what was not: each
+// an [*EntryError], which for those wraps a [Warning]. A program that the file names
+// is among them with [ErrHelperNotAsked].
+func (c *Config) Problems() []error {
+	c = orZero(c)
+	return append(c.ownProblems(), c.helpers.notAsked(c.origin())...)
+}
+
+// ownProblems are the Problems without those of the helpers.
+func (c *Config) ownProblems() []error {
+	if c.variable != nil {
+		return append(c.variable.table.problems.errors(), c.table.problems.errors()...)
+	}
+	return c.table.problems.errors()
+}
+
+// Name returns the name that the file was parsed under: its path, for one that
+// was read by [ReadConfig].
+func (c *Config) Name() string { return orZero(c).name }
+
+// Lookup yields the credentials of the entries whose key matches, in reverse
+// byte order of the keys, which puts the longer path first; keys that say the
+// same come in the order of the file.
+func (c *Config) Lookup(ctx context.Context, ref reference.Reference) iter.Seq2[Credential, error] {
+	c = orZero(c)
+	if c.variable != nil {
+		return c.joined().Lookup(ctx, ref)
+	}
+	return c.table.lookup(ref, "")
+}
+
+// Fingerprint hashes what Lookup would yield.
+func (c *Config) Fingerprint(ref reference.Reference) uint64 {
+	c = orZero(c)
+	if c.variable != nil {
+		return c.joined().(Fingerprinter).Fingerprint(ref)
+	}
+	return c.table.fingerprint(ref)
+}
+
+// Explain yields a note for each entry, then one for each of the Problems that may
+// be why ref has no good credential, and for each helper that [Config.WithHelpers]
+// would ask.
+func (c *Config) Explain(ref reference.Reference) iter.Seq[Note] {
+	c = orZero(c)
+	file := inTurn(c.table.explain(ref, ""), c.helpers.notes(c.origin(), ref))
+	if c.variable != nil {
+		return inTurn(c.variable.Explain(ref), file)
+	}
+	return file
+}
+
+// joined is the Config in two parts: the variable, and the file without its helpers.
+func (c *Config) joined() Keyring { return Join(c.variable, c.fileOnly()) }
+
+// fileOnly is the file without the variable, and without the helpers that it names.
+func (c *Config) fileOnly() *Config {
+	return &Config{name: c.name, table: c.table}
+}
+
+// inTurn yields all of one sequence after the other.
+func inTurn[T any](seqs ...iter.Seq[T]) iter.Seq[T] {
+	return func(yield func(T) bool) {
+		for _, seq := range seqs {
+			for v := range seq {
+				if !yield(v) {
+					return
+				}
+			}
+		}
+	}
+}
+
+func (c *Config) origin() Origin { return Origin{Kind: KindFile, Name: c.name} }
+
+// A document is what a credential document holds besides its credentials.
+type document struct {
+	top     []member // the whole of it
+	auths   []member // of all auths objects
+	markers []member // entries without any credential
+	helpers helperNames
+}
+
+// addDocument reads one credential document into es.
+func (es *entries) addDocument(origin Origin, data []byte, legacy bool) (document, error) {
+	var doc document
+	if rest, ok := bytes.CutPrefix(data, byteOrderMark); ok && !es.rules.Kubelet && strictjson.Valid(rest) {
+		es.problem(origin, ErrByteOrderMark)
+		data = rest
+	}
+	if err := checkJSON(data); err != nil {
+		return doc, err
+	}
+	var err error
+	if doc.top, err = readObject(data); err != nil {
+		return doc, fmt.Errorf("%w%s", err, cmp.Or(stringHint(data), arrayHint(data)))
+	}
+	if legacy {
+		doc.markers = es.addAuths(origin, doc.top)
+		return doc, nil
+	}
+	if err := es.readTop(origin, &doc); err != nil {
+		return doc, err
+	}
+	doc.markers = es.addAuths(origin, doc.auths, quote("auths"))
+	return doc, nil
+}
+
+// readTop reads the fields of a config.json.
+func (es *entries) readTop(origin Origin, doc *document) error {
+	spelling := ""
+	for _, m := range doc.top {
+		switch strings.ToLower(m.Key) {
+		case "auths":
+			more, err := readObject(m.Value)
+			if err != nil {
+				return &fieldError{"auths", fmt.Errorf("%w%s", err, authsHint(m))}
+			}
+			if spelling != "" && spelling != m.Key {
+				es.note(problem{EntryError: &EntryError{origin, ErrSpelledTwice}, aside: true})
+			}
+			spelling = m.Key
+			doc.auths = append(doc.auths, more...)
+			if strictjson.KindOf(m.Value) == strictjson.KindNull { // takes back what stood before it
+				doc.auths = nil
+			}
+		case "httpheaders":
+			if _, err := readObject(m.Value); err != nil && es.rules.Kubelet {
+				return &fieldError{"HttpHeaders", err}
+			}
+		case "credhelpers":
+			if !es.rules.Kubelet {
+				doc.helpers.read(es, origin, m.Value)
+			}
+		case "credsstore":
+			if !es.rules.Kubelet {
+				doc.helpers.readStore(es, origin, m.Value)
+			}
+		}
+	}
+	return nil
+}
+
+// A fieldError is what is wrong with one field of a document.
+type fieldError struct {
+	field string
+	err   error
+}
+
+func (e *fieldError) Error() string { return e.field + " " + e.err.Error() }
+func (e *fieldError) Unwrap() error { return e.err }
+
+// of says of a document, which has a name, what is wrong with it: err begins with a
+// verb, or with the field that is wrong.
+func of(document string, err error) error {
+	var field *fieldError
+	if errors.As(err, &field) {
+		return fmt.Errorf("%s: %w", document, err)
+	}
+	return fmt.Errorf("%s %w", document, err)
+}
+
+// warnFile notes what a file has that was hardly meant so. A file without auths, and
+// an entry that a helper keeps the login for, are as docker writes them.
+func (es *entries) warnFile(origin Origin, doc document, legacy bool) {
+	for _, hint := range formHints(doc.top, legacy) {
+		es.problem(origin, warning(ErrGivesNothing, hint))
+	}
+	if es.rules.Kubelet {
+		return
+	}
+	for _, m := range doc.top {
+		if right := misspeltHelpers(m.Key); right != "" && !legacy {
+			es.problem(origin, warning(ErrGivesNothing, "the document has "+quote(m.Key)+", which is written "+right))
+		}
+	}
+	es.warnMarkers(origin, doc)
+}
+
+// warnMarkers notes the entries without a credential that no helper knows one for.
+func (es *entries) warnMarkers(origin Origin, doc document) {
+	for _, m := range doc.markers {
+		host, _ := cutPath(normalize(m.Key))
+		if len(doc.helpers.rows(host)) > 0 {
+			continue
+		}
+		origin.Key = m.Key
+		es.aboutEntry(origin, warning(ErrGivesNothing, markerHint(m)))
+	}
+}
+
+// ErrNoFile is wrapped by the error of a call that was given the paths of files of
+// which none is there. It is never fs.ErrNotExist, which says of an image that it
+// is not there.
+var ErrNoFile = errors.New("file does not exist")
+
+// ReadConfig reads the first of the files paths that holds a JSON object, and
+// that one alone; see [ParseConfig]. Files that do not exist are passed over; one
+// that cannot be used is passed over too and listed by [Config.Problems]; one that
+// other users can read is used, and listed there with [ErrReadableByOthers]. If no
+// file can be used the error says why of each, and wraps [ErrNoFile] if none of
+// them is there, or none is given.
+//
+// It is for files that somebody named. [FindConfig] searches places in which there
+// need not be one.
+func ReadConfig(paths ...string) (*Config, error) { return Rules{}.ReadConfig(paths...) }
+
+// ReadConfig is [ReadConfig] under the rules r.
+func (r Rules) ReadConfig(paths ...string) (*Config, error) {
+	c, err := r.FindConfig(paths...)
+	if err != nil || c.name != "" {
+		return c, err
+	}
+	if len(paths) == 0 {
+		return nil, fmt.Errorf("no credential file found: no path was given: %w", ErrNoFile)
+	}
+	quoted := make([]string, len(paths))
+	for i, path := range paths {
+		quoted[i] = quote(path)
+	}
+	return nil, fmt.Errorf("no credential file found at %s: %w", strings.Join(quoted, ", "), ErrNoFile)
+}
+
+// FindConfig is [ReadConfig] for places in which there need not be a file: where
+// there is none the Config is empty, knows no credentials, and there is no error.
+// A file that is there and cannot be used is still an error, if no other can.
+//
+// [KubeletPaths], [DockerPaths] and [ContainersPaths] give places to search;
+// [ReadDocker] also knows the variable that docker reads.
+func FindConfig(paths ...string) (*Config, error) { return Rules{}.FindConfig(paths...) }
+
+// FindConfig is [FindConfig] under the rules r.
+func (r Rules) FindConfig(paths ...string) (*Config, error) {
+	var bad problemList
+	for _, path := range paths {
+		data, mode, err := readFile(path)
+		if errors.Is(err, ErrNoFile) {
+			continue
+		}
+		origin := Origin{Kind: KindFile, Name: path}
+		if err != nil {
+			bad = append(bad, problem{EntryError: &EntryError{Origin: origin, Err: err}})
+			continue
+		}
+		c, err := r.ParseConfig(data, path)
+		if err != nil {
+			bad = append(bad, problem{EntryError: err.(*EntryError)})
+			continue
+		}
+		if mode&0o077 != 0 && runtime.GOOS != "windows" && !r.Kubelet {
+			bad = append(bad, problem{EntryError: &EntryError{Origin: origin, Err: ErrReadableByOthers}, aside: true})
+		}
+		c.table.problems = append(bad, c.table.problems...)
+		return c, nil
+	}
+	if len(bad) > 0 {
+		return nil, fmt.Errorf("no credential file can be used: %w", &leftOutError{bad.errors()})
+	}
+	return &Config{table: table{rules: r}}, nil
+}
+
+// readFile reads a regular file that is not larger than a document may be.
+func readFile(path string) ([]byte, fs.FileMode, error) {
+	data, info, err := regular.ReadFile(path, maxDocument)
+	if errors.Is(err, regular.ErrTooLarge) {
+		err = errTooLarge
+	}
+	if err != nil {
+		return nil, 0, named(err)
+	}
+	return data, info.Mode(), nil
+}
+
+// named makes ErrNoFile of the error that a file which the caller named is missing.
+func named(err error) error {
+	var path *fs.PathError
+	if errors.Is(err, fs.ErrNotExist) && errors.As(err, &path) {
+		return fmt.Errorf("%s %s: %w", path.Op, quote(path.Path), ErrNoFile)
+	}
+	return err
+}
+
+// KubeletPaths lists the files that the kubelet searches, in its order: config.json
+// in its root directory, the working directory, $HOME/.docker and /.docker, then
+// .dockercfg in the root directory, the working directory, $HOME and /. An empty
+// root is the kubelet's default, /var/lib/kubelet. As the kubelet, it never reads
+// DOCKER_AUTH_CONFIG.
+func KubeletPaths(root string) []string {
+	if root == "" {
+		root = "/var/lib/kubelet"
+	}
+	home, err := os.UserHomeDir()
+	list := func(name, sub string) []string {
+		paths := []string{filepath.Join(root, name), name}
+		if err == nil {
+			paths = append(paths, filepath.Join(home, sub, name))
+		}
+		return append(paths, filepath.Join("/", sub, name))
+	}
+	return append(list("config.json", ".docker"), list(".dockercfg", "")...)
+}
+
+// DockerPaths lists the one file that docker reads: $DOCKER_CONFIG/config.json,
+// or ~/.docker/config.json where that variable is not set. [ReadDocker] also reads
+// the variable DOCKER_AUTH_CONFIG, as docker does.
+func DockerPaths() []string {
+	if dir := os.Getenv("DOCKER_CONFIG"); dir != "" {
+		return []string{filepath.Join(dir, "config.json")}
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return nil
+	}
+	return []string{filepath.Join(home, ".docker", "config.json")}
+}
+
+// ContainersPaths lists the files that Podman, Buildah, Skopeo and CRI-O search:
+// $REGISTRY_AUTH_FILE alone if that is set; otherwise containers/auth.json in
+// $XDG_RUNTIME_DIR (or /run/containers/<uid>/auth.json) and in $XDG_CONFIG_HOME
+// (or ~/.config), docker's file, and ~/.dockercfg.
+//
+// Those tools go on to the next file when one has no entry for an image. To do
+// the same, read each path on its own and [Join] the results.
+func ContainersPaths() []string {
+	if path := os.Getenv("REGISTRY_AUTH_FILE"); path != "" {
+		return []string{path}
+	}
+	var paths []string
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
+		paths = append(paths, filepath.Join(dir, "containers", "auth.json"))
+	} else if uid := os.Getuid(); uid >= 0 {
+		paths = append(paths, filepath.Join("/run/containers", strconv.Itoa(uid), "auth.json"))
+	}
+	home, err := os.UserHomeDir()
+	if dir := os.Getenv("XDG_CONFIG_HOME"); dir != "" {
+		paths = append(paths, filepath.Join(dir, "containers", "auth.json"))
+	} else if err == nil {
+		paths = append(paths, filepath.Join(home, ".config", "containers", "auth.json"))
+	}
+	paths = append(paths, DockerPaths()...)
+	if err == nil {
+		paths = append(paths, filepath.Join(home, ".dockercfg"))
+	}
+	return paths
+}
+
+// dockerAuthConfig is the variable of the environment that docker, and the tools of
+// CI systems, read credentials from. Its value is a secret.
+const dockerAuthConfig = "DOCKER_AUTH_CONFIG"
+
+// ReadDocker reads what docker reads, in docker's order: the variable
+// DOCKER_AUTH_CONFIG, then the file of [DockerPaths]. Credentials of the variable
+// are tried before the programs that the file names (see [Config.WithHelpers]) and
+// before the file's own. Where there is neither variable nor file, the Config is
+// empty and there is no error.
+//
+// The variable holds a document with auths alone, and each of its entries holds
+// auth alone. One that holds anything else is not used at all, as by docker, and is
+// listed by [Config.Problems]; the file is used then. An unusable file is an error
+// only if the variable cannot be used either.
+//
+// No other call of this package reads the variable, and no program that is started
+// inherits it: see [Exec].
+func ReadDocker() (*Config, error) {
+	value := os.Getenv(dockerAuthConfig)
+	if value == "" {
+		return FindConfig(DockerPaths()...)
+	}
+	origin := Origin{Kind: KindVariable, Name: dockerAuthConfig}
+	es := entries{}
+	varErr := es.addVariable(origin, value)
+	file, err := FindConfig(DockerPaths()...)
+	if err != nil && varErr != nil {
+		return nil, fmt.Errorf("no credentials of docker can be used: %w", &leftOutError{[]error{&EntryError{origin, varErr}, err}})
+	}
+	c := orZero(file)
+	if varErr == nil {
+		c.variable = &Config{table: newTable(es)}
+	} else {
+		c.table.problems = append(problemList{{EntryError: &EntryError{origin, varErr}}}, c.table.problems...)
+	}
+	var entry *EntryError
+	if errors.As(err, &entry) { // of the one file that docker reads
+		c.table.problems = append(c.table.problems, problem{EntryError: entry})
+	}
+	return c, nil
+}
+
+// addVariable reads the value of DOCKER_AUTH_CONFIG as strictly as docker does. On
+// error es is as before.
+func (es *entries) addVariable(origin Origin, value string) error {
+	if strings.TrimSpace(value) == "" {
+		return nil
+	}
+	if err := checkJSON([]byte(value)); err != nil {
+		return err
+	}
+	top, err := readObject([]byte(value))
+	if err != nil {
+		return err
+	}
+	var auths []member
+	for _, m := range top {
+		if !strings.EqualFold(m.Key, "auths") {
+			return fmt.Errorf("holds %s, where docker takes nothing but auths in this variable", quoteName(m.Key))
+		}
+		more, err := readObject(m.Value)
+		if err != nil {
+			return &fieldError{"auths", err}
+		}
+		auths = append(auths, more...)
+	}
+	for _, m := range auths {
+		if err := checkVariableEntry(m); err != nil {
+			return fmt.Errorf("key %s: %w", quote(redactKey(m.Key)), err)
+		}
+	}
+	es.addAuths(origin, auths)
+	return nil
+}
+
+// checkVariableEntry refuses an entry of which docker refuses the whole variable.
+func checkVariableEntry(m member) error {
+	fields, err := readObject(m.Value)
+	if err != nil {
+		return fmt.Errorf("entry %w%s", err, entryHint(m))
+	}
+	auth := ""
+	for _, f := range fields {
+		if !strings.EqualFold(f.Key, "auth") {
+			return fmt.Errorf("holds %s, where docker takes nothing but auth in this variable", quoteName(f.Key))
+		}
+		if auth, _, err = readString(f.Value); err != nil {
+			return fmt.Errorf("auth %w", err)
+		}
+	}
+	if auth == "" {
+		return errors.New("auth is missing, which docker requires in this variable")
+	}
+	username, _, err := decodeAuth(auth)
+	if err == nil && username == "" {
+		err = errors.New("holds no user name")
+	}
+	if err != nil {
+		return fmt.Errorf("auth %w%s", err, authHint(auth))
+	}
+	return nil
+}

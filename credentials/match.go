@@ -1,0 +1,572 @@
+package credentials
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"path"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/gobwas/glob"
+)
+
+// Rules say how keys are read and candidates ordered. The package's functions
+// use the zero Rules.
+type Rules struct {
+	// Kubelet takes the kubelet's rules (of Kubernetes 1.36 to 1.38 beta), with their
+	// shortcomings, instead of ours:
+	//   - a path key matches by byte prefix, so the password of
+	//     registry.io/team also goes to registry.io/team-b;
+	//   - in the host only * is a wildcard; a key with another one is left out
+	//     or cut short, as net/url cuts it;
+	//   - hosts compare with case, and a bracketed IPv6 address only with a port;
+	//   - the key index.docker.io counts only where no other key matches;
+	//   - an entry without a credential is a candidate, identity and registry
+	//     tokens and the names of helpers are not read, and the same credential is
+	//     tried again;
+	//   - a document that begins with a byte order mark is refused;
+	//   - all plugins are asked before the first candidate of any of them is
+	//     tried, and the order of keys counts over all their answers.
+	// A malformed entry costs only itself under these rules too; where the kubelet
+	// refuses the whole document for it, Problems is not empty.
+	Kubelet bool
+}
+
+// A pattern is a key, read once: a host with wildcards or without, a port, and a
+// path that is a prefix.
+type pattern struct {
+	hostport string  // the host without wildcards, folded, with its port: what literal hosts are found by
+	port     string  // "" if none
+	labels   []label // of a host with wildcards; nil for one without
+	path     string  // "" or from the first / on
+	empty    bool    // the host is empty: nothing matches
+	prefix   bool    // the path matches by byte prefix
+}
+
+// A target is the name of an image, read once.
+type target struct {
+	hostport string // folded, and Docker Hub's names made one
+	host     string // as a pattern with wildcards sees it: without port and brackets
+	labels   int
+	port     string
+	path     string
+}
+
+// Match reports whether key, as a config.json file or a matchImages list writes
+// it but without scheme, matches the image's name, which is registry and
+// repository as in [reference.Reference.Name].
+//
+//   - In the host *, ?, [a-z], [^x] and \c have the meaning of [path.Match]
+//     within one label: none of them matches a dot, so both must have the same
+//     number of labels. Hosts are compared without case.
+//   - Ports must be equal, also in that there is none, and have no wildcards.
+//   - An IPv6 address in brackets is compared as text.
+//   - The path matches the same path and all below it: registry.io/team matches
+//     registry.io/team/app, not registry.io/team-b. It has no wildcards. With a
+//     slash at its end it matches only what is below.
+//   - docker.io, index.docker.io and registry-1.docker.io are one host, where the
+//     key has no wildcard in its host.
+//
+// The error, a [*KeyError], says why key or name is malformed; there is no match
+// then.
+func Match(key, name string) (bool, error) { return Rules{}.Match(key, name) }
+
+// Match is [Match] under the rules r.
+func (r Rules) Match(key, name string) (bool, error) {
+	p, err := r.compile(key)
+	if err != nil {
+		return false, &KeyError{Key: redactKey(key), Err: err}
+	}
+	t, err := r.target(name)
+	if err != nil {
+		return false, &KeyError{Key: redactKey(name), Err: err}
+	}
+	return p.match(t) == matched, nil
+}
+
+// compile reads a key from which the scheme has been taken.
+func (r Rules) compile(key string) (pattern, error) {
+	if r.Kubelet {
+		return compileKubelet(key)
+	}
+	return compileKey(key)
+}
+
+// target reads the name of an image.
+func (r Rules) target(name string) (target, error) {
+	if r.Kubelet {
+		return targetKubelet(name)
+	}
+	return targetName(name)
+}
+
+func compileKey(key string) (pattern, error) {
+	switch {
+	case strings.ContainsFunc(key, isControl):
+		return pattern{}, errKeyControl
+	case strings.Contains(key, "@"):
+		return pattern{}, errKeyUserinfo
+	case strings.Contains(key, "#"):
+		return pattern{}, errKeyFragment
+	}
+	hostport, rest := cutPath(key)
+	host, port, err := splitHost(hostport)
+	if err != nil {
+		return pattern{}, err
+	}
+	p := pattern{port: port, path: rest, empty: host == ""}
+	host = fold(host)
+	if !hasMeta(host) || isIPv6(host) {
+		p.hostport = literalHost(hostport)
+		return p, nil
+	}
+	for text := range strings.SplitSeq(host, ".") {
+		l, err := compileLabel(text)
+		if err != nil {
+			return pattern{}, err
+		}
+		p.labels = append(p.labels, l)
+	}
+	return p, nil
+}
+
+func targetName(name string) (target, error) {
+	hostport, rest := cutPath(name)
+	host, port, err := splitHost(hostport)
+	if err != nil {
+		return target{}, err
+	}
+	if strings.ContainsFunc(host, isControl) || strings.ContainsAny(host, "@#") {
+		return target{}, errHostChar
+	}
+	host = fold(host)
+	t := target{hostport: literalHost(hostport), port: port, path: rest}
+	if isIPv6(host) {
+		t.host, t.labels = host[1:len(host)-1], 1
+	} else {
+		t.host, t.labels = host, strings.Count(host, ".")+1
+	}
+	return t, nil
+}
+
+// A verdict says whether a pattern matches a target, or what keeps it from it.
+type verdict string
+
+const (
+	matched       verdict = "matches"
+	otherHost     verdict = "the host is another one"
+	otherPort     verdict = "the port is another one"
+	otherPath     verdict = "the image is not below the key's path"
+	emptyHost     verdict = "the key has no host"
+	hubFallback   verdict = "matches since no other key does, and the image is Docker Hub's"
+	repeated      verdict = "matches, but the same credential comes before it"
+	superseded    verdict = "matches, but a Secret of the Pod's namespace holds the same credential"
+	malformedName verdict = "the image's name is malformed"
+)
+
+func (p pattern) match(t target) verdict {
+	switch {
+	case p.empty:
+		return emptyHost
+	case p.port != t.port:
+		return otherPort
+	case !p.matchHost(t):
+		return otherHost
+	case !p.matchPath(t.path):
+		return otherPath
+	}
+	return matched
+}
+
+func (p pattern) matchPath(s string) bool {
+	rest, ok := strings.CutPrefix(s, p.path)
+	return ok && (p.prefix || p.path == "" || rest == "" || rest[0] == '/' || strings.HasSuffix(p.path, "/"))
+}
+
+func (p pattern) matchHost(t target) bool {
+	if p.labels == nil {
+		return p.hostport == t.hostport
+	}
+	if len(p.labels) != t.labels {
+		return false
+	}
+	rest := t.host
+	for i, l := range p.labels {
+		part := rest
+		if i < len(p.labels)-1 { // the last one takes the rest: an IPv6 address is one label
+			part, rest, _ = strings.Cut(rest, ".")
+		}
+		if !l.matches(part) {
+			return false
+		}
+	}
+	return true
+}
+
+func (l label) matches(s string) bool {
+	switch l.kind {
+	case labelAny:
+		return true
+	case labelNever:
+		return false
+	case labelGlob:
+		return l.match.Match(s)
+	case labelKubelet:
+		ok, _ := path.Match(l.text, s)
+		return ok
+	}
+	return l.text == s
+}
+
+var errNoURL = errors.New("cannot be read as a URL")
+
+// A KeyError says that a key, or the name of an image, is malformed.
+type KeyError struct {
+	Key string // without the user name and password that it may have held
+	Err error
+}
+
+// Error says which key, and what is malformed in it.
+func (e *KeyError) Error() string { return fmt.Sprintf("key %s: %v", quote(e.Key), e.Err) }
+
+// Unwrap returns the reason.
+func (e *KeyError) Unwrap() error { return e.Err }
+
+// normalize makes the key of an entry what candidates are ordered by.
+func (r Rules) normalize(key string) (string, error) {
+	if r.Kubelet {
+		return normalizeKubelet(key)
+	}
+	return normalize(key), nil
+}
+
+// normalize takes off scheme, empty port, the /v1 or /v2 of an API's address and
+// a lone slash, and makes the host's letters small.
+func normalize(key string) string {
+	hostport, rest := cutPath(cutScheme(key))
+	return strings.TrimSuffix(fold(hostport), ":") + cutVersion(rest)
+}
+
+func cutScheme(key string) string {
+	for _, scheme := range []string{"https://", "http://"} {
+		if len(key) >= len(scheme) && strings.EqualFold(key[:len(scheme)], scheme) {
+			return key[len(scheme):]
+		}
+	}
+	return key
+}
+
+func cutVersion(path string) string {
+	if strings.HasPrefix(path, "/v1/") || strings.HasPrefix(path, "/v2/") {
+		path = path[len("/v1"):]
+	}
+	if path == "/" {
+		return ""
+	}
+	return path
+}
+
+// redactKey takes out what stands before the last @, which may be a password.
+func redactKey(key string) string {
+	if i := strings.LastIndexByte(key, '@'); i >= 0 {
+		return "***" + key[i:]
+	}
+	return key
+}
+
+var (
+	errHostLong    = errors.New("host is longer than 253 bytes")
+	errHostChar    = errors.New("host holds a character that no host has")
+	errHostColons  = errors.New("host holds more than one colon; an IPv6 address stands in brackets")
+	errHostPort    = errors.New("port is no number")
+	errHostAddress = errors.New("brackets hold no IPv6 address")
+	errKeyUserinfo = errors.New("holds an @: a key has no user name")
+	errKeyFragment = errors.New("holds a #: a key has no fragment")
+	errKeyControl  = errors.New("holds a control character")
+)
+
+const maxHost = 253
+
+// cutPath cuts before the first slash.
+func cutPath(s string) (hostport, rest string) {
+	if i := strings.IndexByte(s, '/'); i >= 0 {
+		return s[:i], s[i:]
+	}
+	return s, ""
+}
+
+// splitHost takes the port off and checks what a host may hold, wildcards and
+// all. An empty port is none.
+func splitHost(s string) (host, port string, err error) {
+	if strings.HasPrefix(s, "[") {
+		if end := strings.IndexByte(s, ']'); end >= 0 && strings.Contains(s[:end], ":") || end < 0 && strings.Contains(s, ":") {
+			return splitIPv6(s)
+		}
+	}
+	for i := range len(s) {
+		if s[i] == ' ' || s[i] == '%' || s[i] >= 0x80 {
+			return "", "", errHostChar
+		}
+	}
+	host, port, _ = strings.Cut(s, ":")
+	switch {
+	case strings.Contains(port, ":"):
+		return "", "", errHostColons
+	case !isDigits(port):
+		return "", "", errHostPort
+	case len(host) > maxHost:
+		return "", "", errHostLong
+	}
+	return host, port, nil
+}
+
+func splitIPv6(s string) (host, port string, err error) {
+	end := strings.IndexByte(s, ']')
+	if end < 0 {
+		return "", "", errHostAddress
+	}
+	addr, err := netip.ParseAddr(s[1:end])
+	if err != nil || !addr.Is6() || addr.Zone() != "" {
+		return "", "", errHostAddress
+	}
+	host, rest := s[:end+1], s[end+1:]
+	if rest == "" {
+		return host, "", nil
+	}
+	if rest[0] != ':' || !isDigits(rest[1:]) {
+		return "", "", errHostPort
+	}
+	return host, rest[1:], nil
+}
+
+// isIPv6 reports whether a host that splitHost let pass is a bracketed address.
+func isIPv6(host string) bool {
+	return strings.HasPrefix(host, "[") && strings.Contains(host, ":")
+}
+
+func isControl(r rune) bool { return r < 0x20 || r == 0x7f }
+
+func isDigits(s string) bool {
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' {
+			return false
+		}
+	}
+	return true
+}
+
+// fold makes ASCII letters small. A host with others stays as it is, to be
+// refused: the Kelvin sign must not become a k.
+func fold(s string) string {
+	for i := range len(s) {
+		if s[i] >= utf8.RuneSelf {
+			return s
+		}
+	}
+	return strings.ToLower(s)
+}
+
+// literalHost is the host with its port as literal hosts are compared: small
+// letters, no empty port, and Docker Hub's names made one. (With a port those are
+// hosts like others.)
+func literalHost(hostport string) string {
+	hostport = strings.TrimSuffix(fold(hostport), ":")
+	if hostport == "index.docker.io" || hostport == "registry-1.docker.io" {
+		return hubName
+	}
+	return hostport
+}
+
+// maxLabel bounds a label with wildcards before it is compiled, since compiling
+// takes more than linear time. It is also the longest label DNS has.
+const maxLabel = 63
+
+// A label is one dot-separated part of a key's host.
+type label struct {
+	text  string        // as written, folded; compared as it is if it has no wildcard
+	kind  labelKind     //
+	match *glob.Pattern // of kind labelGlob
+}
+
+type labelKind uint8
+
+const (
+	labelLiteral labelKind = iota
+	labelAny               // a lone *: everything
+	labelNever             // a class that holds nothing: no text matches
+	labelGlob
+	labelKubelet // path.Match of the text, as the kubelet does
+)
+
+func hasMeta(s string) bool { return strings.ContainsAny(s, `*?[\`) }
+
+// compileLabel reads one label in the syntax of path.Match.
+func compileLabel(s string) (label, error) {
+	switch {
+	case !hasMeta(s):
+		return label{text: s}, nil
+	case len(s) > maxLabel:
+		return label{}, errLongLabel
+	case strings.Trim(s, "*") == "":
+		return label{text: s, kind: labelAny}, nil
+	}
+	pattern, never, err := translate(s)
+	if err != nil {
+		return label{}, err
+	}
+	if never {
+		return label{text: s, kind: labelNever}, nil
+	}
+	compiled, err := glob.Compile(pattern)
+	if err != nil {
+		return label{}, errBadPattern
+	}
+	return label{text: s, kind: labelGlob, match: compiled}, nil
+}
+
+var (
+	errBadPattern = errors.New("malformed wildcard pattern")
+	errLongLabel  = errors.New("part with a wildcard is longer than 63 bytes")
+)
+
+// translate rewrites a pattern of path.Match for gobwas/glob. The two differ in
+// what negates a class, what a class may hold, which characters are special
+// outside of one, and what ** means; so the pattern is read here by the grammar
+// of path.Match, and only what means the same in both is written. never is set
+// if no text can match.
+func translate(s string) (pattern string, never bool, err error) {
+	var b strings.Builder
+	for len(s) > 0 {
+		switch s[0] {
+		case '*':
+			s = strings.TrimLeft(s, "*")
+			b.WriteByte('*')
+		case '?':
+			s = s[1:]
+			b.WriteByte('?')
+		case '[':
+			var class []runeRange
+			if class, s, err = readClass(s[1:]); err != nil {
+				return "", false, err
+			}
+			if len(class) == 0 {
+				never = true // but the rest may still be malformed
+			}
+			writeClass(&b, class)
+		default:
+			var r rune
+			if r, s, err = readChar(s, false); err != nil {
+				return "", false, err
+			}
+			writeLiteral(&b, r)
+		}
+	}
+	return b.String(), never, nil
+}
+
+type runeRange struct{ lo, hi rune }
+
+// readClass reads a class behind its [ and returns what it holds as ranges, none
+// of them empty, and the text behind its ].
+func readClass(s string) (class []runeRange, rest string, err error) {
+	s, negated := strings.CutPrefix(s, "^")
+	for first := true; ; first = false {
+		if !first && strings.HasPrefix(s, "]") {
+			break
+		}
+		var r runeRange
+		if r.lo, s, err = readChar(s, true); err != nil {
+			return nil, "", err
+		}
+		r.hi = r.lo
+		if behind, ok := strings.CutPrefix(s, "-"); ok {
+			if r.hi, s, err = readChar(behind, true); err != nil {
+				return nil, "", err
+			}
+		}
+		if r.lo <= r.hi {
+			class = append(class, r)
+		}
+	}
+	if negated {
+		class = complement(class)
+	}
+	return class, s[1:], nil
+}
+
+// readChar reads one character, escaped or not. Inside a class - and ] must be
+// escaped, and something must follow.
+func readChar(s string, inClass bool) (r rune, rest string, err error) {
+	if s == "" || inClass && (s[0] == '-' || s[0] == ']') {
+		return 0, "", errBadPattern
+	}
+	s = strings.TrimPrefix(s, `\`)
+	if s == "" {
+		return 0, "", errBadPattern
+	}
+	r, size := utf8.DecodeRuneInString(s)
+	if r == utf8.RuneError && size == 1 || inClass && len(s) == size {
+		return 0, "", errBadPattern
+	}
+	return r, s[size:], nil
+}
+
+func complement(class []runeRange) []runeRange {
+	slices.SortFunc(class, func(a, b runeRange) int { return int(a.lo - b.lo) })
+	var out []runeRange
+	next := rune(0)
+	for _, r := range class {
+		if r.lo > next {
+			out = append(out, runeRange{next, r.lo - 1})
+		}
+		next = max(next, r.hi+1)
+	}
+	if next <= utf8.MaxRune {
+		out = append(out, runeRange{next, utf8.MaxRune})
+	}
+	return out
+}
+
+// writeClass writes one range, or alternatives of ranges, since a class of
+// gobwas/glob is either a range or a list.
+func writeClass(b *strings.Builder, class []runeRange) {
+	var parts []runeRange
+	for _, r := range class {
+		if r.lo == '!' && r.hi > '!' { // a leading ! would negate
+			parts = append(parts, runeRange{'!', '!'}, runeRange{'"', r.hi})
+			continue
+		}
+		parts = append(parts, r)
+	}
+	if len(parts) > 1 {
+		b.WriteByte('{')
+		defer b.WriteByte('}')
+	}
+	for i, r := range parts {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		if r.lo == r.hi {
+			writeLiteral(b, r.lo)
+			continue
+		}
+		b.WriteByte('[') // the ends stand raw: an escape is not understood there
+		b.WriteRune(r.lo)
+		b.WriteByte('-')
+		b.WriteRune(r.hi)
+		b.WriteByte(']')
+	}
+}
+
+func writeLiteral(b *strings.Builder, r rune) {
+	if r < utf8.RuneSelf && !isAlnum(byte(r)) {
+		b.WriteByte('\\')
+	}
+	b.WriteRune(r)
+}
+
+func isAlnum(c byte) bool {
+	return '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
+}
