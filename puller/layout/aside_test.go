@@ -15,6 +15,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/internal/disk"
 	"github.com/pullkit/pullkit/internal/disk/disktest"
+	"github.com/pullkit/pullkit/internal/ocilayout"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -284,7 +285,7 @@ func TestDirectoriesChangeWhileBlobsCome(t *testing.T) {
 	for d, before := range last {
 		if before == changes {
 			sure++
-			assert.FileExists(t, filepath.Join(l.Dir(), blobName(d)))
+			assert.FileExists(t, filepath.Join(l.Dir(), ocilayout.BlobName(d)))
 		}
 	}
 	assert.GreaterOrEqual(t, sure, 10, "one goroutine comes to its last 15 blobs after the last change")

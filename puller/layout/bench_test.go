@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/pullkit/pullkit/internal/ocilayout"
 )
 
 // BenchmarkTinyImages stores images of one small layer, eight at a time, into
@@ -55,7 +57,7 @@ func BenchmarkBigBlob(b *testing.B) {
 			require.NoError(b, err)
 		}
 		require.NoError(b, in.Commit(b.Context()))
-		require.NoError(b, l.fs.Remove(blobName(desc.Digest)))
+		require.NoError(b, l.fs.Remove(ocilayout.BlobName(desc.Digest)))
 	}
 }
 
@@ -67,7 +69,7 @@ func BenchmarkParseIndex(b *testing.B) {
 	require.NoError(b, err)
 	b.SetBytes(int64(len(data)))
 	for b.Loop() {
-		_, err := parseIndex(data, maxIndexEntries)
+		_, err := parseIndex(data)
 		require.NoError(b, err)
 	}
 }

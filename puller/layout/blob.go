@@ -14,8 +14,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/internal/disk"
-	"github.com/pullkit/pullkit/internal/verify"
-	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/internal/ocilayout"
 )
 
 // stamp is the modification time of every blob that was verified here. A blob
@@ -27,23 +26,6 @@ var stamp = time.Date(2001, time.February, 3, 4, 5, 6, 0, time.UTC)
 // Prune spares what was used of late.
 const touchAfter = 10 * time.Minute
 
-// checkDesc refuses what must not become a file name.
-func checkDesc(desc ocispec.Descriptor) error {
-	if err := verify.Digest(desc.Digest); err != nil {
-		return &content.Error{Kind: content.ErrBadDigest, Err: err}
-	}
-	if desc.Size < 0 {
-		return &content.Error{Kind: content.ErrSizeMismatch, Err: fmt.Errorf("blob %s: size %d is negative", desc.Digest, desc.Size)}
-	}
-	return nil
-}
-
-// blobName is the path of a digest that checkDesc found good.
-func blobName(d digest.Digest) string {
-	algorithm, encoded, _ := strings.Cut(string(d), ":")
-	return blobsDir + "/" + algorithm + "/" + encoded
-}
-
 func algorithmDir(d digest.Digest) string {
 	algorithm, _, _ := strings.Cut(string(d), ":")
 	return blobsDir + "/" + algorithm
@@ -53,7 +35,7 @@ func algorithmDir(d digest.Digest) string {
 // one whose modification time is not that of a blob stored here is hashed
 // first. That the bits on disk are still good is for Verify to find out.
 func (l *Layout) Has(ctx context.Context, desc ocispec.Descriptor) (bool, error) {
-	if err := checkDesc(desc); err != nil {
+	if err := ocilayout.CheckDescriptor(desc); err != nil {
 		return false, err
 	}
 	ok, err := l.find(ctx, desc)
@@ -70,7 +52,7 @@ func (l *Layout) find(ctx context.Context, desc ocispec.Descriptor) (bool, error
 }
 
 func (l *Layout) has(ctx context.Context, desc ocispec.Descriptor) (bool, error) {
-	name := blobName(desc.Digest)
+	name := ocilayout.BlobName(desc.Digest)
 	fi, err := l.fs.Lstat(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
@@ -98,10 +80,10 @@ func (l *Layout) has(ctx context.Context, desc ocispec.Descriptor) (bool, error)
 // touch stamps a blob that is known to be good. That it cannot, in a store that
 // may only be read, costs time alone.
 func (l *Layout) touch(d digest.Digest, now time.Time) {
-	err := l.fs.Chtimes(blobName(d), now, stamp)
+	err := l.fs.Chtimes(ocilayout.BlobName(d), now, stamp)
 	var fi fs.FileInfo
 	if err == nil {
-		fi, err = l.fs.Lstat(blobName(d))
+		fi, err = l.fs.Lstat(ocilayout.BlobName(d))
 	}
 	if err != nil {
 		l.log.Debug("a blob's times could not be set", "digest", d, "error", err)
@@ -113,7 +95,7 @@ func (l *Layout) touch(d digest.Digest, now time.Time) {
 // stampFound stamps a blob that another program wrote and that was found good.
 // Its bytes are made durable before the stamp says that they are.
 func (l *Layout) stampFound(d digest.Digest, f disk.File) error {
-	err := l.syncFound(blobName(d), f)
+	err := l.syncFound(ocilayout.BlobName(d), f)
 	if err == nil {
 		l.touch(d, l.cfg.Now())
 	}
@@ -164,7 +146,7 @@ func (l *Layout) syncByWriting(name string, read disk.File) error {
 // rehash reports whether the blob's bytes have its digest, and stamps it if they
 // do. A blob that changes while it is read does not.
 func (l *Layout) rehash(ctx context.Context, desc ocispec.Descriptor) (bool, error) {
-	f, err := l.fs.OpenFile(blobName(desc.Digest), os.O_RDONLY)
+	f, err := l.fs.OpenFile(ocilayout.BlobName(desc.Digest), os.O_RDONLY)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, disk.ErrNotRegular) {
 			return false, nil
@@ -190,44 +172,15 @@ func (l *Layout) rehash(ctx context.Context, desc ocispec.Descriptor) (bool, err
 	return true, l.stampFound(desc.Digest, f)
 }
 
-// hashBuffer is the size of the buffer that content is hashed through.
-const hashBuffer = 256 << 10
-
-// hashOf reads r to its end.
+// hashOf reads r to its end and returns its digest, of d's algorithm.
 func hashOf(ctx context.Context, d digest.Digest, r io.Reader) (digest.Digest, int64, error) {
-	return hashWith(ctx, d, r, make([]byte, hashBuffer))
-}
-
-// hashWith is hashOf with a buffer, for those who hash many.
-func hashWith(ctx context.Context, d digest.Digest, r io.Reader, buf []byte) (digest.Digest, int64, error) {
-	h, err := verify.New(d)
-	if err != nil {
-		return "", 0, err
-	}
-	n, err := io.CopyBuffer(struct{ io.Writer }{h}, ctxReader{ctx, r}, buf)
-	if err != nil {
-		return "", n, err
-	}
-	return verify.Sum(d, h), n, nil
-}
-
-// A ctxReader reads until ctx ends.
-type ctxReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (r ctxReader) Read(p []byte) (int, error) {
-	if err := r.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return r.r.Read(p)
+	return ocilayout.Hash(ctx, d, r, make([]byte, ocilayout.HashBuffer))
 }
 
 // Open reads stored content; it checks what Has does. The reader is an
 // io.ReaderAt too. The error wraps fs.ErrNotExist if there is none.
 func (l *Layout) Open(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
-	if err := checkDesc(desc); err != nil {
+	if err := ocilayout.CheckDescriptor(desc); err != nil {
 		return nil, err
 	}
 	ok, err := l.find(ctx, desc)
@@ -237,7 +190,7 @@ func (l *Layout) Open(ctx context.Context, desc ocispec.Descriptor) (io.ReadClos
 	if !ok {
 		return nil, l.notFound("blob %s of %d bytes is not stored", desc.Digest, desc.Size)
 	}
-	f, err := l.fs.OpenFile(blobName(desc.Digest), os.O_RDONLY)
+	f, err := l.fs.OpenFile(ocilayout.BlobName(desc.Digest), os.O_RDONLY)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, l.notFound("blob %s was removed", desc.Digest)
 	}

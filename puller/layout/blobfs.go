@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/internal/disk"
+	"github.com/pullkit/pullkit/internal/ocilayout"
 	"github.com/pullkit/pullkit/internal/verify"
 )
 
@@ -43,7 +44,7 @@ func (b blobFS) Open(name string) (fs.File, error) {
 		}
 		return &blobDir{name: path.Base(name), entries: entries}, nil
 	}
-	fi, err := b.l.fs.Lstat(blobName(d))
+	fi, err := b.l.fs.Lstat(ocilayout.BlobName(d))
 	if err != nil {
 		return fail(bare(err))
 	}
@@ -54,7 +55,7 @@ func (b blobFS) Open(name string) (fs.File, error) {
 	if !ok {
 		return fail(fs.ErrNotExist)
 	}
-	f, err := b.l.fs.OpenFile(blobName(d), os.O_RDONLY)
+	f, err := b.l.fs.OpenFile(ocilayout.BlobName(d), os.O_RDONLY)
 	if err != nil {
 		return fail(bare(err))
 	}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 	"time"
+
+	"github.com/pullkit/pullkit/internal/ocilayout"
 )
 
 const (
@@ -206,7 +208,7 @@ func (in *ingest) publish() error {
 	if err := in.l.requireFile(part, mine); err != nil {
 		return err
 	}
-	if err := in.l.rename(part, blobName(in.desc.Digest)); err != nil {
+	if err := in.l.rename(part, ocilayout.BlobName(in.desc.Digest)); err != nil {
 		return err
 	}
 	in.published = mine
@@ -217,7 +219,7 @@ func (in *ingest) publish() error {
 // checkPublished finds the blob under its name: the directory that it went to may
 // have been put aside just before.
 func (in *ingest) checkPublished() error {
-	return in.l.requireFile(blobName(in.desc.Digest), in.published)
+	return in.l.requireFile(ocilayout.BlobName(in.desc.Digest), in.published)
 }
 
 // requireFile is an error unless the file that want describes has the name.

@@ -3,10 +3,12 @@ package layout
 import (
 	"archive/tar"
 	"bytes"
+	"encoding/json"
 	"io"
 	"testing"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/internal/ocilayout"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/reference"
 	"github.com/stretchr/testify/assert"
@@ -18,10 +20,10 @@ import (
 func TestCopiesAreExported(t *testing.T) {
 	const name = "registry.example/app:v1"
 	for what, annotations := range map[string]map[string]string{
-		"a name of its own": {ocispec.AnnotationRefName: "backup", annotationResolved: ""},
-		"the bare tag":      {ocispec.AnnotationRefName: "v1", annotationResolved: ""},
-		"no name any more":  {ocispec.AnnotationRefName: "", annotationResolved: ""},
-		"the same name":     {annotationResolved: ""},
+		"a name of its own": {ocispec.AnnotationRefName: "backup", ocilayout.AnnotationResolved: ""},
+		"the bare tag":      {ocispec.AnnotationRefName: "v1", ocilayout.AnnotationResolved: ""},
+		"no name any more":  {ocispec.AnnotationRefName: "", ocilayout.AnnotationResolved: ""},
+		"the same name":     {ocilayout.AnnotationResolved: ""},
 	} {
 		l := openTest(t, t.TempDir())
 		img, other := newTestImage(t, name, 1, 100), newTestImage(t, "registry.example/other:v1", 2, 200)
@@ -34,11 +36,11 @@ func TestCopiesAreExported(t *testing.T) {
 
 		var archive bytes.Buffer
 		require.NoError(t, l.Export(t.Context(), &archive), what)
-		ix, err := parseIndex(archiveFile(t, archive.Bytes(), indexName), maxIndexEntries)
-		require.NoError(t, err)
+		var ix ocispec.Index
+		require.NoError(t, json.Unmarshal(archiveFile(t, archive.Bytes(), indexName), &ix))
 		named := 0
-		for _, e := range ix.entries {
-			if textMember(member(e.raw, `"annotations"`), `"`+annotationImage+`"`) == name {
+		for _, e := range ix.Manifests {
+			if e.Annotations[ocilayout.AnnotationImage] == name {
 				named++
 			}
 		}
@@ -62,7 +64,7 @@ func TestDigestNameKeepsItsDigest(t *testing.T) {
 	require.NoError(t, (&testPuller{l: l}).pull(t.Context(), img))
 	require.NoError(t, (&testPuller{l: l}).pull(t.Context(), other))
 	addEntry(t, l, "registry.example/app:v1", other.manifest,
-		map[string]string{ocispec.AnnotationRefName: pinned.String(), annotationImage: "", annotationResolved: ""})
+		map[string]string{ocispec.AnnotationRefName: pinned.String(), ocilayout.AnnotationImage: "", ocilayout.AnnotationResolved: ""})
 	got, err := l.Lookup(t.Context(), pinned)
 	require.NoError(t, err, "the digest is found by the tag")
 	assert.Equal(t, img.manifest.Digest, got.Digest)

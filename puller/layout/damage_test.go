@@ -16,13 +16,14 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/internal/disk/disktest"
+	"github.com/pullkit/pullkit/internal/ocilayout"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
 func pathOf(l *Layout, desc ocispec.Descriptor) string {
-	return filepath.Join(l.Dir(), filepath.FromSlash(blobName(desc.Digest)))
+	return filepath.Join(l.Dir(), filepath.FromSlash(ocilayout.BlobName(desc.Digest)))
 }
 
 // flip changes a bit of a blob as an editor would.
@@ -273,7 +274,7 @@ func TestVerifyGoesOn(t *testing.T) {
 			if *d == "" {
 				*d = digest.Digest("sha256:" + filepath.Base(name))
 			}
-			if name == blobName(*d) {
+			if name == ocilayout.BlobName(*d) {
 				return syscall.EIO
 			}
 			return nil
@@ -297,7 +298,7 @@ func TestVerifyGoesOn(t *testing.T) {
 	assert.Zero(t, freed)
 
 	for _, desc := range img.all[1:3] {
-		mem.Flip(blobName(desc.Digest))
+		mem.Flip(ocilayout.BlobName(desc.Digest))
 	}
 	stays := img.all[2].Digest
 	freed, err = broken("remove", &stays).Repair(t.Context())

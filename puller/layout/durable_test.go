@@ -8,6 +8,7 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/internal/disk/disktest"
+	"github.com/pullkit/pullkit/internal/ocilayout"
 	"github.com/pullkit/pullkit/reference"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -157,7 +158,7 @@ func TestForeignBlobIsSyncedBeforeItsStamp(t *testing.T) {
 			l, err := openMem(mem.Process())
 			require.NoError(t, err)
 			require.NoError(t, l.ready(desc.Digest))
-			f, err := l.createFresh(blobName(desc.Digest))
+			f, err := l.createFresh(ocilayout.BlobName(desc.Digest))
 			require.NoError(t, err)
 			_, err = f.WriteAt(data, 0)
 			require.NoError(t, err)
@@ -175,20 +176,20 @@ func TestForeignBlobIsSyncedBeforeItsStamp(t *testing.T) {
 	// A sync that fails says so; the blob is not stamped.
 	mem := disktest.New()
 	l, err := openMem(disktest.Before(mem.Process(), func(op, name string) error {
-		if op == "sync" && name == blobName(desc.Digest) {
+		if op == "sync" && name == ocilayout.BlobName(desc.Digest) {
 			return syscall.EIO
 		}
 		return nil
 	}))
 	require.NoError(t, err)
 	require.NoError(t, l.ready(desc.Digest))
-	f, err := l.createFresh(blobName(desc.Digest))
+	f, err := l.createFresh(ocilayout.BlobName(desc.Digest))
 	require.NoError(t, err)
 	_, err = f.WriteAt(data, 0)
 	require.NoError(t, err)
 	_, err = l.Has(t.Context(), desc)
 	require.ErrorIs(t, err, syscall.EIO)
-	fi, err := l.fs.Lstat(blobName(desc.Digest))
+	fi, err := l.fs.Lstat(ocilayout.BlobName(desc.Digest))
 	require.NoError(t, err)
 	assert.False(t, fi.ModTime().Equal(stamp))
 }

@@ -13,6 +13,7 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/internal/disk"
+	"github.com/pullkit/pullkit/internal/ocilayout"
 	"github.com/pullkit/pullkit/internal/spans"
 	"github.com/pullkit/pullkit/puller/content"
 )
@@ -48,7 +49,7 @@ var _ content.Ingest = (*ingest)(nil)
 // stored, also if it came while waiting, and is of kind content.ErrStore if the
 // directory cannot be written to or has not the space.
 func (l *Layout) Ingest(ctx context.Context, desc ocispec.Descriptor) (content.Ingest, error) {
-	if err := checkDesc(desc); err != nil {
+	if err := ocilayout.CheckDescriptor(desc); err != nil {
 		return nil, err
 	}
 	if err := l.ready(desc.Digest); err != nil {

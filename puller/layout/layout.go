@@ -13,14 +13,15 @@ import (
 	"time"
 
 	"github.com/pullkit/pullkit/internal/disk"
+	"github.com/pullkit/pullkit/internal/ocilayout"
 	"github.com/pullkit/pullkit/puller/content"
 )
 
 // Names within a layout.
 const (
-	layoutName = "oci-layout"
-	indexName  = "index.json"
-	blobsDir   = "blobs"
+	layoutName = ocilayout.LayoutFile
+	indexName  = ocilayout.IndexFile
+	blobsDir   = ocilayout.BlobsDir
 	stateDir   = ".pullkit"           // locks and what follows; never read by other tools
 	ingestDir  = stateDir + "/ingest" // partials and temporaries
 
@@ -191,18 +192,16 @@ func (l *Layout) prepare() error {
 		return l.checkVersion()
 	}
 	if _, err := l.fs.Lstat(indexName); errors.Is(err, fs.ErrNotExist) {
-		if err := l.replace(indexName, emptyIndex().encode()); err != nil {
+		if err := l.replace(indexName, emptyIndex().Encode()); err != nil {
 			return err
 		}
 	}
-	return l.replace(layoutName, []byte(layoutVersion))
+	return l.replace(layoutName, []byte(ocilayout.Layout))
 }
 
 // openWait is how long Open waits for another process that makes the same
 // directory a layout.
 const openWait = time.Minute
-
-const layoutVersion = `{"imageLayoutVersion":"1.0.0"}`
 
 // checkVersion refuses a layout of another major version.
 func (l *Layout) checkVersion() error {
@@ -210,7 +209,7 @@ func (l *Layout) checkVersion() error {
 	if err != nil {
 		return err
 	}
-	version, err := parseLayoutVersion(data)
+	version, err := ocilayout.ParseVersion(data)
 	if err != nil {
 		return fmt.Errorf("%s: %w", layoutName, err)
 	}

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/pullkit/pullkit/internal/ocilayout"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/reference"
 	"github.com/stretchr/testify/assert"
@@ -44,7 +45,7 @@ func TestPlantedDirectoryLinks(t *testing.T) {
 					untouched()
 					require.NoError(t, os.Remove(filepath.Join(dir, name)))
 				} else {
-					require.NoError(t, os.WriteFile(filepath.Join(dir, layoutName), []byte(layoutVersion), 0o644))
+					require.NoError(t, os.WriteFile(filepath.Join(dir, layoutName), []byte(ocilayout.Layout), 0o644))
 				}
 				l = openTest(t, dir)
 				store(t, l, desc, data)
@@ -151,7 +152,7 @@ func TestBlobDirectoryPutAside(t *testing.T) {
 		err = begun.Commit(t.Context())
 		assert.Equal(t, content.ErrStore, content.KindOf(err), "%v", err)
 		store(t, l, desc, data)
-		assert.FileExists(t, filepath.Join(l.Dir(), blobName(desc.Digest)))
+		assert.FileExists(t, filepath.Join(l.Dir(), ocilayout.BlobName(desc.Digest)))
 	}
 }
 

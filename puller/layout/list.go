@@ -33,8 +33,8 @@ func (l *Layout) List(ctx context.Context) ([]Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	images := make([]Image, 0, len(ix.entries))
-	for i := range ix.entries {
+	images := make([]Image, 0, len(ix.Entries))
+	for i := range ix.Entries {
 		img, err := l.image(ctx, ix, i)
 		if err != nil {
 			return nil, l.failOrCtx(ctx, err, "list")
@@ -46,14 +46,14 @@ func (l *Layout) List(ctx context.Context) ([]Image, error) {
 
 // image is the entry with number i.
 func (l *Layout) image(ctx context.Context, ix *indexFile, i int) (Image, error) {
-	e := ix.entries[i]
-	img := Image{Name: e.name}
+	e := ix.Entries[i]
+	img := Image{Name: e.Name}
 	var err error
-	if img.Manifest, img.Descriptor, err = l.resolve(ctx, ix, e.raw); err != nil {
+	if img.Manifest, img.Descriptor, err = l.resolve(ctx, ix, e); err != nil {
 		return Image{}, err
 	}
-	if e.ref != "" && ix.byRef[e.ref] == i {
-		img.Ref, err = reference.Parse(e.ref)
+	if ix.Answers(i) {
+		img.Ref, err = reference.Parse(e.Ref)
 	}
 	return img, err
 }

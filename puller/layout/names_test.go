@@ -4,14 +4,15 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
 	specs "github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/internal/ocilayout"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/reference"
 	"github.com/stretchr/testify/assert"
@@ -49,49 +50,6 @@ func addEntry(t *testing.T, l *Layout, from string, desc ocispec.Descriptor, ann
 	require.NoError(t, os.WriteFile(path, jsonOf(t, index), 0o644))
 }
 
-// What an entry that another tool wrote is called, from its two annotations.
-func TestNamesOfEntries(t *testing.T) {
-	d := "sha256:" + strings.Repeat("4", 64)
-	for _, tt := range []struct{ refName, image, ref string }{
-		{"r.example/team/app:v1", "r.example/team/app:v1", "r.example/team/app:v1"}, // Tag
-		{"r.example/team/app:v1", "", "r.example/team/app:v1"},                      // skopeo copy
-		{"v1", "r.example/team/app:v1", "r.example/team/app:v1"},                    // ctr, docker save
-		{"@" + d, "r.example/team/app@" + d, "r.example/team/app@" + d},             // ctr
-		{"v1@" + d, "r.example/team/app:v1@" + d, "r.example/team/app:v1@" + d},
-		{"latest", "docker.io/library/app:latest", "docker.io/library/app:latest"},
-		// What umoci copies along proves nothing.
-		{"backup", "r.example/team/app:v1", ""},
-		{"v2", "r.example/team/app:v1", ""},
-		{"app:v1", "r.example/team/app:v1", ""},
-		{"team/app:v1", "r.example/team/app:v1", ""},
-		{"r.example/team/other:v1", "r.example/team/app:v1", "r.example/team/other:v1"},
-		{"r.example/team/app:v2", "r.example/team/app:v1", "r.example/team/app:v2"},
-		{"", "r.example/team/app:v1", ""}, // oras untag
-		{"v1", "app:v1", ""},
-		{"v1", "team/app:v1", ""},
-		// Another spelling of a name with a registry.
-		{"docker.io/busybox:1.36", "", "docker.io/library/busybox:1.36"},
-		{"index.docker.io/library/busybox:1.36", "", "docker.io/library/busybox:1.36"},
-		{"registry-1.docker.io/library/busybox:1.36", "", wholeName("registry-1.docker.io/library/busybox:1.36").String()},
-		{"docker.io/busybox", "", "docker.io/library/busybox:latest"},
-		{"1.36", "docker.io/busybox:1.36", "docker.io/library/busybox:1.36"},
-		{"localhost:5000/app", "", "localhost:5000/app:latest"},
-		// Without a registry it is no Reference.
-		{"busybox:1.36", "", ""},
-		{"busybox", "", ""},
-		{"library/busybox:1.36", "", ""},
-		{"v1", "", ""},
-		{"r.example/UPPER:v1", "", ""},
-		{"", "", ""},
-	} {
-		e := newEntry(jsonOf(t, ocispec.Descriptor{Annotations: map[string]string{
-			ocispec.AnnotationRefName: tt.refName, annotationImage: tt.image,
-		}}))
-		assert.Equal(t, tt.refName, e.name, "%q, %q", tt.refName, tt.image)
-		assert.Equal(t, tt.ref, e.ref, "%q, %q", tt.refName, tt.image)
-	}
-}
-
 // Images that other tools derived in the layout keep their names and blobs when
 // the image that they were derived from is pulled again or removed.
 func TestOtherToolsEntriesAreKept(t *testing.T) {
@@ -100,7 +58,7 @@ func TestOtherToolsEntriesAreKept(t *testing.T) {
 		"backup":                    {ocispec.AnnotationRefName: "backup"},
 		"v1":                        {ocispec.AnnotationRefName: "v1"}, // as ctr and Docker would write it
 		"registry.example/mine:one": {ocispec.AnnotationRefName: "registry.example/mine:one"},
-		"":                          {ocispec.AnnotationRefName: "", annotationImage: ""},
+		"":                          {ocispec.AnnotationRefName: "", ocilayout.AnnotationImage: ""},
 	} {
 		for _, derived := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%q derived %v", bare, derived), func(t *testing.T) {
@@ -205,7 +163,7 @@ func TestNamesInOtherSpellings(t *testing.T) {
 		l := openTest(t, t.TempDir())
 		img, next := newTestImage(t, "registry.example/one:v1", 1, 100), newTestImage(t, "busybox:1.36", 2, 300)
 		require.NoError(t, (&testPuller{l: l}).pull(t.Context(), img))
-		none := map[string]string{ocispec.AnnotationRefName: spelling, annotationImage: "", annotationResolved: ""}
+		none := map[string]string{ocispec.AnnotationRefName: spelling, ocilayout.AnnotationImage: "", ocilayout.AnnotationResolved: ""}
 		addEntry(t, l, "registry.example/one:v1", ocispec.Descriptor{}, none)
 		got, err := l.Lookup(t.Context(), next.ref)
 		require.NoError(t, err)
@@ -246,9 +204,9 @@ func TestImportAndLookupAgree(t *testing.T) {
 	l := openTest(t, t.TempDir())
 	img := newTestImage(t, "registry.example/one:v1", 1, 100)
 	require.NoError(t, (&testPuller{l: l}).pull(t.Context(), img))
-	none := map[string]string{ocispec.AnnotationRefName: "docker.io/busybox", annotationImage: "", annotationResolved: ""}
+	none := map[string]string{ocispec.AnnotationRefName: "docker.io/busybox", ocilayout.AnnotationImage: "", ocilayout.AnnotationResolved: ""}
 	addEntry(t, l, "registry.example/one:v1", ocispec.Descriptor{}, none)
-	addEntry(t, l, "registry.example/one:v1", ocispec.Descriptor{}, map[string]string{ocispec.AnnotationRefName: "v2", annotationImage: "docker.io/app:v2"})
+	addEntry(t, l, "registry.example/one:v1", ocispec.Descriptor{}, map[string]string{ocispec.AnnotationRefName: "v2", ocilayout.AnnotationImage: "docker.io/app:v2"})
 	var archive bytes.Buffer
 	require.NoError(t, l.Export(t.Context(), &archive))
 	to := openTest(t, t.TempDir())
@@ -408,4 +366,36 @@ func TestLookupByDigestInNestedIndexes(t *testing.T) {
 	got, err := lookup("team/wide", wide[len(wide)-1].Digest)
 	require.NoError(t, err, "the index that lists it was read")
 	assert.Equal(t, wide[len(wide)-1].Digest, got.Digest)
+}
+
+// Entries of other tools that mean nothing here hold up nobody.
+func TestStrangeEntries(t *testing.T) {
+	l := openTest(t, t.TempDir())
+	img := newTestImage(t, "registry.example/one:v1", 1, 100)
+	require.NoError(t, (&testPuller{l: l}).pull(t.Context(), img))
+	data := must(os.ReadFile(l.Dir() + "/" + indexName))
+	data = bytes.Replace(data, []byte(`"manifests":[`), []byte(`"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"blake3:00","size":3,
+		"annotations":{"org.opencontainers.image.ref.name":"registry.example/odd:v1"}}, {"mediaType":"text/plain","size":-1},`), 1)
+	require.NoError(t, os.WriteFile(l.Dir()+"/"+indexName, data, 0o644))
+	images, err := l.List(t.Context())
+	require.NoError(t, err)
+	require.Len(t, images, 3)
+	assert.Equal(t, "registry.example/odd:v1", images[0].Ref.String())
+	assert.True(t, images[1].Ref.IsZero())
+	_, err = l.Lookup(t.Context(), images[0].Ref)
+	assert.ErrorIs(t, err, content.ErrBadDigest)
+	requireLookup := func() {
+		got, err := l.Lookup(t.Context(), img.ref)
+		require.NoError(t, err)
+		assert.Equal(t, img.index.Digest, got.Digest)
+	}
+	requireLookup()
+	_, err = l.Prune(t.Context(), PruneConfig{MinAge: -1})
+	require.NoError(t, err)
+	require.NoError(t, l.Tag(t.Context(), reference.MustParse("registry.example/two:v1"), img.index))
+	require.NoError(t, l.Export(t.Context(), io.Discard, img.ref))
+	requireLookup()
+	images, err = l.List(t.Context())
+	require.NoError(t, err)
+	assert.Len(t, images, 4, "they are kept")
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/pullkit/pullkit/internal/disk"
 	"github.com/pullkit/pullkit/internal/disk/disktest"
+	"github.com/pullkit/pullkit/internal/ocilayout"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -83,7 +84,7 @@ func TestNoNotesWithAccessTimes(t *testing.T) {
 	data, desc := blobOf(1, 100)
 	store(t, l, desc, data)
 	_, err := l.fs.Lstat(usedDir)
-	assert.Equal(t, l.fs.Accessed(must(l.fs.Lstat(blobName(desc.Digest)))).IsZero(), err == nil)
+	assert.Equal(t, l.fs.Accessed(must(l.fs.Lstat(ocilayout.BlobName(desc.Digest)))).IsZero(), err == nil)
 }
 
 // A process that dies between the stamp of a partial and its rename loses nothing

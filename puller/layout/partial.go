@@ -12,6 +12,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/internal/disk"
+	"github.com/pullkit/pullkit/internal/ocilayout"
 	"github.com/pullkit/pullkit/internal/spans"
 	"github.com/pullkit/pullkit/puller/content"
 )
@@ -149,7 +150,7 @@ func (in *ingest) removeList() error {
 // Kept is how many bytes of desc's content an earlier ingest left, as its
 // partial or, if it has one, its side list tells. It takes no lock.
 func (l *Layout) Kept(_ context.Context, desc ocispec.Descriptor) (int64, error) {
-	if err := checkDesc(desc); err != nil {
+	if err := ocilayout.CheckDescriptor(desc); err != nil {
 		return 0, err
 	}
 	n, err := l.keptBytes(desc)

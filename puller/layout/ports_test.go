@@ -13,6 +13,7 @@ import (
 
 	"github.com/pullkit/pullkit/internal/disk"
 	"github.com/pullkit/pullkit/internal/disk/disktest"
+	"github.com/pullkit/pullkit/internal/ocilayout"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/reference"
 	"github.com/stretchr/testify/assert"
@@ -96,7 +97,7 @@ func TestBusyFilesAreRenamedAgain(t *testing.T) {
 				return nil
 			})
 
-			err := l.replace(layoutName, []byte(layoutVersion))
+			err := l.replace(layoutName, []byte(ocilayout.Layout))
 			if free > busyFor {
 				assert.ErrorIs(t, err, errBusy)
 				assert.Less(t, time.Since(start), busyFor+time.Second)

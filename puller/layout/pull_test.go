@@ -186,7 +186,7 @@ func requireSound(t testing.TB, fsys disk.FS, what string) {
 	defer f.Close()
 	data, err := readAll(f, indexName, maxIndexSize)
 	require.NoError(t, err, what)
-	_, err = parseIndex(data, maxIndexEntries)
+	_, err = parseIndex(data)
 	require.NoError(t, err, "%s: %s is %q", what, indexName, data)
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	specs "github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/internal/ocilayout"
 	"github.com/pullkit/pullkit/internal/realtest"
 	"github.com/pullkit/pullkit/reference"
 	"github.com/stretchr/testify/assert"
@@ -246,7 +247,7 @@ func TestIndexIsShownAsItsImage(t *testing.T) {
 		for _, m := range index.Manifests {
 			if m.Annotations[ocispec.AnnotationRefName] == tt.ref.String() {
 				found++
-				assert.Equal(t, tt.ref.String(), m.Annotations[annotationImage])
+				assert.Equal(t, tt.ref.String(), m.Annotations[ocilayout.AnnotationImage])
 				assert.Equal(t, tt.want, m.MediaType, tt.ref)
 			}
 		}

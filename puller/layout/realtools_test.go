@@ -12,6 +12,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/internal/mediatype"
+	"github.com/pullkit/pullkit/internal/ocilayout"
 	"github.com/pullkit/pullkit/internal/realtest"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/reference"
@@ -56,9 +57,9 @@ func requireToolsKept(t *testing.T, l *Layout, ref reference.Reference, names ..
 			require.NotEmpty(t, wrote[name], "the tool wrote %q", name)
 			assert.Equal(t, wrote[name], now[name], "%s: %q in index.json", when, name)
 			assert.Equal(t, wrote[name], listed[name], "%s: %q in List", when, name)
-			data := must(os.ReadFile(filepath.Join(l.Dir(), filepath.FromSlash(blobName(wrote[name])))))
-			doc := must(parseDocument(data))
-			for _, part := range doc.parts() {
+			data := must(os.ReadFile(filepath.Join(l.Dir(), filepath.FromSlash(ocilayout.BlobName(wrote[name])))))
+			doc := must(ocilayout.ParseDocument(data))
+			for _, part := range doc.Parts() {
 				assert.FileExists(t, pathOf(l, part), "%s: %q", when, name)
 			}
 		}
@@ -174,7 +175,7 @@ func newDockerImages(t *testing.T) (l *Layout, refs []reference.Reference) {
 		return desc
 	}
 	// The OCI manifest's config and layer, under Docker's types.
-	doc := must(parseDocument(must(os.ReadFile(filepath.Join(r.l.Dir(), filepath.FromSlash(blobName(r.manifestDigest)))))))
+	doc := must(ocilayout.ParseDocument(must(os.ReadFile(filepath.Join(r.l.Dir(), filepath.FromSlash(ocilayout.BlobName(r.manifestDigest)))))))
 	config, layer := *doc.Config, doc.Layers[0]
 	config.MediaType, layer.MediaType = "application/vnd.docker.container.image.v1+json", "application/vnd.docker.image.rootfs.diff.tar.gzip"
 	manifest := put(mediatype.DockerManifest, jsonOf(t, map[string]any{
@@ -235,7 +236,7 @@ func TestSkopeoReadsDocker(t *testing.T) {
 func configOf(t *testing.T, l *Layout, ref reference.Reference) digest.Digest {
 	t.Helper()
 	shown := entriesOf(t, l)[ref.String()]
-	return must(parseDocument(must(os.ReadFile(filepath.Join(l.Dir(), filepath.FromSlash(blobName(shown))))))).Config.Digest
+	return must(ocilayout.ParseDocument(must(os.ReadFile(filepath.Join(l.Dir(), filepath.FromSlash(ocilayout.BlobName(shown))))))).Config.Digest
 }
 
 // umoci refuses Docker's manifests; what skopeo makes of the archive it reads.

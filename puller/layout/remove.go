@@ -12,6 +12,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/internal/mediatype"
+	"github.com/pullkit/pullkit/internal/ocilayout"
 	"github.com/pullkit/pullkit/internal/verify"
 	"github.com/pullkit/pullkit/reference"
 )
@@ -53,11 +54,11 @@ func (l *Layout) Remove(ctx context.Context, ref reference.Reference) (Freed, er
 	if err := l.replaceIndex(next); err != nil {
 		return Freed{}, l.fail(err, "remove %q", ref)
 	}
-	used, err := l.used(ctx, next, next.entries)
+	used, err := l.used(ctx, next, next.Entries)
 	if err != nil {
 		return Freed{}, l.failOrCtx(ctx, err, "remove the blobs of %q", ref)
 	}
-	removed := slices.DeleteFunc(slices.Clone(ix.entries), func(e entry) bool { return e.ref != ref.String() })
+	removed := slices.DeleteFunc(slices.Clone(ix.Entries), func(e ocilayout.Entry) bool { return e.Ref != ref.String() })
 	candidates, err := l.used(ctx, ix, removed)
 	if err != nil {
 		return Freed{}, l.failOrCtx(ctx, err, "remove the blobs of %q", ref)
@@ -98,7 +99,7 @@ func (l *Layout) Prune(ctx context.Context, cfg PruneConfig) (Freed, error) {
 	if err != nil {
 		return Freed{}, err
 	}
-	used, err := l.used(ctx, ix, ix.entries)
+	used, err := l.used(ctx, ix, ix.Entries)
 	if err != nil {
 		return Freed{}, l.failOrCtx(ctx, err, "prune")
 	}
@@ -182,7 +183,7 @@ func (l *Layout) removeBlob(d digest.Digest, seen fs.FileInfo, freed *Freed) {
 		return
 	}
 	defer unlock()
-	name := blobName(d)
+	name := ocilayout.BlobName(d)
 	fi, err := l.fs.Lstat(name)
 	if err == nil && seen != nil && !l.fs.SameFile(fi, seen) {
 		return
@@ -202,10 +203,10 @@ func (l *Layout) removeBlob(d digest.Digest, seen fs.FileInfo, freed *Freed) {
 }
 
 // used is every digest that entries of ix lead to.
-func (l *Layout) used(ctx context.Context, ix *indexFile, entries []entry) (map[digest.Digest]bool, error) {
+func (l *Layout) used(ctx context.Context, ix *indexFile, entries []ocilayout.Entry) (map[digest.Digest]bool, error) {
 	used := make(map[digest.Digest]bool)
 	for _, e := range entries {
-		shown, claimed, err := decodeEntry(e.raw)
+		shown, claimed, err := e.Decode()
 		if err != nil {
 			return nil, err
 		}
@@ -226,11 +227,11 @@ func (l *Layout) used(ctx context.Context, ix *indexFile, entries []entry) (map[
 	return used, nil
 }
 
-// isCopied reports whether an entry's annotationResolved was copied along by
+// isCopied reports whether an entry's AnnotationResolved was copied along by
 // another tool: it names an index that is stored and has no such image. One that
 // cannot be read may be the entry's.
 func (l *Layout) isCopied(ctx context.Context, ix *indexFile, shown, claimed ocispec.Descriptor) (bool, error) {
-	if claimed.Digest == shown.Digest || checkDesc(claimed) != nil {
+	if claimed.Digest == shown.Digest || ocilayout.CheckDescriptor(claimed) != nil {
 		return false, nil
 	}
 	listed, err := l.lists(ctx, ix, claimed, shown)
@@ -245,17 +246,17 @@ func (l *Layout) mark(ctx context.Context, desc ocispec.Descriptor, used map[dig
 	for todo := []ocispec.Descriptor{desc}; len(todo) > 0; {
 		desc := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]
-		if used[desc.Digest] || checkDesc(desc) != nil {
+		if used[desc.Digest] || ocilayout.CheckDescriptor(desc) != nil {
 			continue // the second cannot be the name of a blob here
 		}
 		used[desc.Digest] = true
 		doc, err := l.document(ctx, desc)
 		switch {
 		case err == nil:
-			todo = append(append(todo, doc.Manifests...), doc.parts()...)
-		case errors.Is(err, errNoDocument) && !mediatype.IsIndex(desc.MediaType) && !mediatype.IsManifest(desc.MediaType):
+			todo = append(append(todo, doc.Manifests...), doc.Parts()...)
+		case errors.Is(err, ocilayout.ErrNoDocument) && !mediatype.IsIndex(desc.MediaType) && !mediatype.IsManifest(desc.MediaType):
 		case errors.Is(err, fs.ErrNotExist):
-			if _, err := l.fs.Lstat(blobName(desc.Digest)); err == nil {
+			if _, err := l.fs.Lstat(ocilayout.BlobName(desc.Digest)); err == nil {
 				return fmt.Errorf("manifest %s is damaged, so that what it uses is not known: run Repair, then pull its image again", desc.Digest)
 			}
 			// the part of another platform
@@ -281,7 +282,7 @@ func (l *Layout) eachBlob(yield func(digest.Digest, fs.FileInfo) error) error {
 			if verify.Digest(d) != nil || !e.Type().IsRegular() {
 				continue
 			}
-			fi, err := l.fs.Lstat(blobName(d))
+			fi, err := l.fs.Lstat(ocilayout.BlobName(d))
 			if errors.Is(err, fs.ErrNotExist) {
 				continue
 			}

@@ -9,6 +9,7 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/internal/disk/disktest"
+	"github.com/pullkit/pullkit/internal/ocilayout"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/reference"
 	"github.com/stretchr/testify/assert"
@@ -165,7 +166,7 @@ func TestRepeatedManifestIsReadOnce(t *testing.T) {
 	ok, err := l.complete(t.Context(), desc)
 	require.NoError(t, err)
 	assert.False(t, ok)
-	only, err := l.onlyImage(t.Context(), desc)
+	only, err := ocilayout.OnlyImage(t.Context(), storedBlobs{l}, desc)
 	require.NoError(t, err)
 	assert.Equal(t, desc.Digest, only.Digest)
 	assert.Equal(t, 4, reads)

@@ -2,20 +2,18 @@ package layout
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"os"
 	"runtime"
-	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/internal/disk"
 	"github.com/pullkit/pullkit/internal/mediatype"
+	"github.com/pullkit/pullkit/internal/ocilayout"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/reference"
 )
@@ -42,7 +40,7 @@ func (l *Layout) Lookup(ctx context.Context, ref reference.Reference) (ocispec.D
 	var desc ocispec.Descriptor
 	e, ok := ix.find(ref)
 	if ok {
-		desc, err = l.target(ctx, ix, e.raw)
+		desc, err = l.target(ctx, ix, e)
 	}
 	// Another tool may have changed an image in place under a name with a digest.
 	// The digest then names what it always named.
@@ -61,13 +59,13 @@ func (l *Layout) Lookup(ctx context.Context, ref reference.Reference) (ocispec.D
 // byDigest looks for ref's digest in the images of ref's repository.
 func (l *Layout) byDigest(ctx context.Context, ix *indexFile, ref reference.Reference) (ocispec.Descriptor, bool, error) {
 	none := ocispec.Descriptor{}
-	for i, e := range ix.entries {
-		rest, ok := strings.CutPrefix(e.ref, ref.Name())
-		if !ok || rest == "" || rest[0] != ':' && rest[0] != '@' || ix.byRef[e.ref] != i {
+	for i, e := range ix.Entries {
+		rest, ok := strings.CutPrefix(e.Ref, ref.Name())
+		if !ok || rest == "" || rest[0] != ':' && rest[0] != '@' || !ix.Answers(i) {
 			continue
 		}
-		shown, resolved, err := l.resolve(ctx, ix, e.raw)
-		if err != nil || checkDesc(shown) != nil {
+		shown, resolved, err := l.resolve(ctx, ix, e)
+		if err != nil || ocilayout.CheckDescriptor(shown) != nil {
 			continue // an entry that cannot be read is no image, and hides no other
 		}
 		for _, desc := range []ocispec.Descriptor{resolved, shown} {
@@ -106,14 +104,14 @@ func (l *Layout) listed(ctx context.Context, desc ocispec.Descriptor, d digest.D
 		var below []ocispec.Descriptor
 		for _, index := range level {
 			doc, err := l.document(ctx, index)
-			if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNoDocument) {
+			if errors.Is(err, fs.ErrNotExist) || errors.Is(err, ocilayout.ErrNoDocument) {
 				continue
 			}
 			if err != nil {
 				return none, false, err
 			}
 			for _, child := range doc.Manifests {
-				if child.Digest == d && checkDesc(child) == nil {
+				if child.Digest == d && ocilayout.CheckDescriptor(child) == nil {
 					if ok, err := l.find(ctx, child); ok || err != nil {
 						return child, ok, err
 					}
@@ -130,10 +128,10 @@ func (l *Layout) listed(ctx context.Context, desc ocispec.Descriptor, d digest.D
 }
 
 // target is what an entry's name resolved to.
-func (l *Layout) target(ctx context.Context, ix *indexFile, raw []byte) (ocispec.Descriptor, error) {
-	shown, resolved, err := l.resolve(ctx, ix, raw)
+func (l *Layout) target(ctx context.Context, ix *indexFile, e ocilayout.Entry) (ocispec.Descriptor, error) {
+	shown, resolved, err := l.resolve(ctx, ix, e)
 	if err == nil {
-		err = checkDesc(shown)
+		err = ocilayout.CheckDescriptor(shown)
 	}
 	if err != nil {
 		return shown, err
@@ -145,8 +143,8 @@ func (l *Layout) target(ctx context.Context, ix *indexFile, raw []byte) (ocispec
 // resolved to. The second is an index only while that is stored and lists the
 // first. Other tools, which see no use for the index, may have removed it, and
 // umoci copies the annotation to the image that it makes of ours.
-func (l *Layout) resolve(ctx context.Context, ix *indexFile, raw []byte) (shown, resolved ocispec.Descriptor, err error) {
-	shown, resolved, err = decodeEntry(raw)
+func (l *Layout) resolve(ctx context.Context, ix *indexFile, e ocilayout.Entry) (shown, resolved ocispec.Descriptor, err error) {
+	shown, resolved, err = e.Decode()
 	if err != nil || shown.Digest == resolved.Digest {
 		return shown, shown, err
 	}
@@ -164,23 +162,20 @@ type listing struct{ index, manifest digest.Digest }
 // was read of an index that is stored is remembered for as long as index.json
 // does not change.
 func (l *Layout) lists(ctx context.Context, ix *indexFile, index, manifest ocispec.Descriptor) (bool, error) {
-	if !mediatype.IsIndex(index.MediaType) || checkDesc(index) != nil {
+	if !mediatype.IsIndex(index.MediaType) || ocilayout.CheckDescriptor(index) != nil {
 		return false, nil
 	}
 	key := listing{index.Digest, manifest.Digest}
-	if known, ok := ix.listed.Load(key); ok {
-		stored, err := l.has(ctx, index)
-		return stored && known.(bool), err
+	if _, ok := ix.listed.Load(key); ok {
+		return l.has(ctx, index)
 	}
-	doc, err := l.document(ctx, index)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNoDocument) {
-		return false, nil
-	}
+	ok, err := ocilayout.Lists(ctx, storedBlobs{l}, index, manifest)
 	if err != nil {
 		return false, err
 	}
-	ok := slices.ContainsFunc(doc.Manifests, func(d ocispec.Descriptor) bool { return d.Digest == manifest.Digest })
-	ix.listed.Store(key, ok)
+	if ok {
+		ix.listed.Store(key, true)
+	}
 	return ok, nil
 }
 
@@ -201,7 +196,7 @@ func (l *Layout) Tag(ctx context.Context, ref reference.Reference, desc ocispec.
 	if ref.IsZero() {
 		return &content.Error{Kind: content.ErrBadReference, Err: fmt.Errorf("layout %q: tag: no name", l.dir)}
 	}
-	if err := checkDesc(desc); err != nil {
+	if err := ocilayout.CheckDescriptor(desc); err != nil {
 		return err
 	}
 	e, err := l.entryFor(ctx, ref, desc)
@@ -212,7 +207,7 @@ func (l *Layout) Tag(ctx context.Context, ref reference.Reference, desc ocispec.
 		if err := l.recheck(ctx, desc); err != nil {
 			return err
 		}
-		if n, limit := ix.grown(e), l.tune.indexSize; n > limit && n > ix.size {
+		if n, limit := ix.Grown(e), l.tune.indexSize; n > limit && n > ix.Size() {
 			return l.tooLarge(n)
 		}
 		ix.set(e)
@@ -225,61 +220,24 @@ func (l *Layout) Tag(ctx context.Context, ref reference.Reference, desc ocispec.
 }
 
 // entryFor makes the entry that names desc.
-func (l *Layout) entryFor(ctx context.Context, ref reference.Reference, desc ocispec.Descriptor) (entry, error) {
+func (l *Layout) entryFor(ctx context.Context, ref reference.Reference, desc ocispec.Descriptor) (ocilayout.Entry, error) {
 	ok, err := l.has(ctx, desc)
 	if err != nil {
-		return entry{}, err
+		return ocilayout.Entry{}, err
 	}
 	if !ok {
-		return entry{}, l.notFound("tag %q: blob %s is not stored", ref, desc.Digest)
+		return ocilayout.Entry{}, l.notFound("tag %q: blob %s is not stored", ref, desc.Digest)
 	}
-	shown, err := l.onlyImage(ctx, desc)
+	shown, err := ocilayout.OnlyImage(ctx, storedBlobs{l}, desc)
 	if err != nil {
-		return entry{}, err
+		return ocilayout.Entry{}, err
 	}
-	desc.Data, shown.Data = nil, nil // the content is stored, not a part of its name
-	shown.Annotations = maps.Clone(shown.Annotations)
-	if shown.Annotations == nil {
-		shown.Annotations = make(map[string]string)
-	}
-	if shown.Digest != desc.Digest {
-		resolved, err := json.Marshal(desc)
-		if err != nil {
-			return entry{}, err
-		}
-		shown.Annotations[annotationResolved] = string(resolved)
-	}
-	name := ref.String()
-	shown.Annotations[ocispec.AnnotationRefName] = name
-	shown.Annotations[annotationImage] = name
-	raw, err := json.Marshal(shown)
-	return entry{name: name, ref: name, raw: raw}, err
+	return ocilayout.NamedEntry(ref.String(), ref, shown, desc)
 }
 
 func (l *Layout) tooLarge(size int) error {
 	return &content.Error{Kind: content.ErrStore, Err: fmt.Errorf("layout %q: %w: %s would have %d bytes, and at most %d are read: remove images, or use another layout",
 		l.dir, content.ErrTooLarge, indexName, size, l.tune.indexSize)}
-}
-
-// decodeEntry gives the descriptor that an entry shows and the one that
-// annotationResolved holds, or the first again where there is none that can be
-// read. The annotations that are the layout's own are left out. Neither
-// descriptor is checked; see resolve.
-func decodeEntry(raw []byte) (shown, resolved ocispec.Descriptor, err error) {
-	if err := json.Unmarshal(raw, &shown); err != nil {
-		return shown, resolved, fmt.Errorf("%s: an entry is no descriptor: %w", indexName, err)
-	}
-	kept := shown.Annotations[annotationResolved]
-	delete(shown.Annotations, annotationResolved)
-	delete(shown.Annotations, ocispec.AnnotationRefName)
-	delete(shown.Annotations, annotationImage)
-	if len(shown.Annotations) == 0 {
-		shown.Annotations = nil
-	}
-	if kept == "" || json.Unmarshal([]byte(kept), &resolved) != nil {
-		return shown, shown, nil
-	}
-	return shown, resolved, nil
 }
 
 // edit changes index.json under the lock, together with all others that wait to.
@@ -349,7 +307,7 @@ func (l *Layout) readIndex() (*indexFile, error) {
 	}
 	var ix *indexFile
 	if err == nil {
-		ix, err = parseIndex(data, maxIndexEntries)
+		ix, err = parseIndex(data)
 	}
 	if err != nil {
 		f.Close()
@@ -380,7 +338,7 @@ func (l *Layout) currentIndex() (*indexFile, error) {
 
 // replaceIndex writes ix as index.json, durably. The caller holds indexLock.
 func (l *Layout) replaceIndex(ix *indexFile) error {
-	data := ix.encode()
+	data := ix.Encode()
 	if len(data) > l.tune.indexSize {
 		return l.tooLarge(len(data))
 	}

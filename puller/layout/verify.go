@@ -10,6 +10,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/internal/ocilayout"
 	"github.com/pullkit/pullkit/puller/content"
 )
 
@@ -86,7 +87,7 @@ func (l *Layout) repairBlob(ctx context.Context, d digest.Digest, freed *Freed) 
 		if freed.Blobs > before {
 			return nil
 		}
-		if now, err := l.fs.Lstat(blobName(d)); err != nil || !l.fs.SameFile(now, seen) {
+		if now, err := l.fs.Lstat(ocilayout.BlobName(d)); err != nil || !l.fs.SameFile(now, seen) {
 			return nil // it was removed, or stored again, meanwhile
 		}
 		return fmt.Errorf("blob %s has content with digest %s and could not be removed: the file may not be removed, or a pull has it", d, got)
@@ -96,7 +97,7 @@ func (l *Layout) repairBlob(ctx context.Context, d digest.Digest, freed *Freed) 
 // wrong hashes a blob and calls found if its content has another digest. The file
 // is open until found returns, so that no other file can have its identity.
 func (l *Layout) wrong(ctx context.Context, d digest.Digest, found func(got digest.Digest, seen fs.FileInfo) error) error {
-	f, err := l.fs.OpenFile(blobName(d), os.O_RDONLY)
+	f, err := l.fs.OpenFile(ocilayout.BlobName(d), os.O_RDONLY)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // it was removed meanwhile
 	}
@@ -123,7 +124,7 @@ func (l *Layout) verifyImages(ctx context.Context, yield func(digest.Digest, err
 	if err != nil {
 		return err
 	}
-	for _, e := range ix.entries {
+	for _, e := range ix.Entries {
 		d, err := l.verifyImage(ctx, ix, e)
 		if d == "" && err != nil {
 			return err
@@ -131,7 +132,7 @@ func (l *Layout) verifyImages(ctx context.Context, yield func(digest.Digest, err
 		if cerr := ctx.Err(); cerr != nil && errors.Is(err, cerr) {
 			return err
 		}
-		if err != nil && !yield(d, l.fail(err, "verify image %.300q", e.name)) {
+		if err != nil && !yield(d, l.fail(err, "verify image %.300q", e.Name)) {
 			return stop
 		}
 	}
@@ -139,19 +140,19 @@ func (l *Layout) verifyImages(ctx context.Context, yield func(digest.Digest, err
 }
 
 // verifyImage returns what an entry's name points to, and what is wrong with it.
-func (l *Layout) verifyImage(ctx context.Context, ix *indexFile, e entry) (digest.Digest, error) {
-	shown, _, err := decodeEntry(e.raw)
+func (l *Layout) verifyImage(ctx context.Context, ix *indexFile, e ocilayout.Entry) (digest.Digest, error) {
+	shown, _, err := e.Decode()
 	if err != nil {
 		return "", err
 	}
-	_, resolved, err := l.resolve(ctx, ix, e.raw)
+	_, resolved, err := l.resolve(ctx, ix, e)
 	if err != nil {
 		return shown.Digest, err
 	}
 	for _, desc := range []ocispec.Descriptor{resolved, shown} {
 		ok, err := l.complete(ctx, desc)
 		if err == nil && !ok {
-			err = l.notFound("image %.300q is not whole: pull it again", e.name)
+			err = l.notFound("image %.300q is not whole: pull it again", e.Name)
 		}
 		if err != nil {
 			return resolved.Digest, err

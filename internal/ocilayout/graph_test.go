@@ -1,4 +1,4 @@
-package layout
+package ocilayout
 
 import (
 	"encoding/json"
@@ -17,7 +17,7 @@ func FuzzDocument(f *testing.F) {
 	f.Add([]byte(`{"manifests":[` + desc + `],"blobs":[],"layers":[{"annotations":{"a":"` + strings.Repeat("x", 90) + `"}}]}`))
 	f.Add([]byte(`[]`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		doc, err := parseDocument(data)
+		doc, err := ParseDocument(data)
 		if err != nil {
 			return
 		}
