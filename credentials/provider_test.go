@@ -211,8 +211,9 @@ func TestPluginEnvironment(t *testing.T) {
 	assert.Contains(t, got.Stdin, `"image":"r.io/app"`)
 	assert.NotContains(t, strings.Join(append(got.Args, got.Env...), "\n"), "r.io/app")
 
-	got = report(ProviderConfig{Exec: Exec{Environ: []EnvVar{}}}, p)
-	assert.Len(t, got.Env, len(p.Env))
+	t.Setenv("PULLKIT_TEST_OF_THE_PROCESS", "yes")
+	assert.Contains(t, report(ProviderConfig{}, p).Env, "PULLKIT_TEST_OF_THE_PROCESS=yes")
+	assert.NotContains(t, report(ProviderConfig{Exec: Exec{Environ: []EnvVar{}}}, p).Env, "PULLKIT_TEST_OF_THE_PROCESS=yes")
 }
 
 // programTests are the rows of the hostile inputs that need a program.

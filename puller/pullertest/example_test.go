@@ -2,8 +2,10 @@ package pullertest_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -66,6 +68,10 @@ func ExampleNetwork() {
 	defer resp.Body.Close()
 	body, _ := io.ReadAll(resp.Body)
 	_, err = network.DialContext(context.Background(), "tcp", "registry.example:443")
-	fmt.Println(resp.Status, string(body), err)
-	// Output: 200 OK {} dial tcp registry.example:443: connect: connection refused
+	var refused *net.OpError
+	fmt.Println(resp.Status, string(body))
+	fmt.Println(errors.As(err, &refused), refused.Op, refused.Addr)
+	// Output:
+	// 200 OK {}
+	// true dial registry.example:443
 }
