@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pullkit/pullkit/internal/rounds"
 	"github.com/stretchr/testify/assert"
 )
 
@@ -66,10 +67,7 @@ func FuzzMatch(f *testing.F) {
 // TestMatchMillionPairs compares a million random pairs, made so that about as
 // many match as do not.
 func TestMatchMillionPairs(t *testing.T) {
-	pairs := 1_000_000
-	if testing.Short() {
-		pairs = 50_000
-	}
+	pairs := rounds.Of(1_000_000)
 	rnd := rand.New(rand.NewPCG(1, 2))
 	pick := func(s string) byte { return s[rnd.IntN(len(s))] }
 	label := func() string {

@@ -63,14 +63,15 @@ func (m *manifest) addText(text string) {
 		m.addPart(part{text: text, line: m.lines})
 		return
 	}
-	for line := m.lines; ; {
+	first := true
+	for line := m.lines; ; first = false {
 		rest := withoutComments(text)
 		line += strings.Count(text[:len(text)-len(rest)], "\n")
 		if text = rest; text == "" {
 			return
 		}
 		m.document++
-		end, effort := documentEnd(text)
+		end, effort := documentEnd(text, first)
 		if m.effort -= effort; m.effort < 0 {
 			m.problem(errors.New("is left out with all that follows it, because too much of the manifest is malformed"))
 			return
@@ -91,8 +92,9 @@ func isFlow(text string) bool {
 // documentEnd returns where the first document of a text ends. What is in braces ends
 // with them. If they are not closed, or are closed so late that what is between them
 // cannot be read, and for all else, the next line that begins with a brace is another
-// document. effort is how many bytes were looked through.
-func documentEnd(text string) (end, effort int) {
+// document. first says that no document was cut off the text before. effort is how many
+// bytes were looked through.
+func documentEnd(text string, first bool) (end, effort int) {
 	if strings.HasPrefix(text, "{{") {
 		return len(text), 0
 	}
@@ -112,12 +114,12 @@ func documentEnd(text string) (end, effort int) {
 	}
 	parts, end := flowParts(text)
 	switch {
-	case end < 0 && isOneFlow(text):
+	case end < 0 && first && isOneFlow(text):
 		return len(text), len(text)
 	case end < 0:
-		return next, 8 * len(text)
+		return next, len(text)
 	case end > next && !hasItems(parts) && !isReadable(text[:end]):
-		return next, end
+		return next, max(end, maxEffort/64) // to parse them takes longer
 	}
 	return end, end
 }
@@ -133,10 +135,6 @@ func isReadable(text string) bool {
 // isOneFlow reports whether a text in braces is one document of YAML, although
 // flowParts does not find its end.
 func isOneFlow(text string) bool {
-	const most = 1 << 20 // of what is parsed once more
-	if len(text) > most {
-		return false
-	}
 	var list []any
 	err := yaml.Unmarshal([]byte("["+text+"\n]"), &list)
 	return err == nil && len(list) == 1
