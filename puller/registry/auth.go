@@ -12,7 +12,6 @@ import (
 
 	"github.com/pullkit/pullkit/credentials"
 	"github.com/pullkit/pullkit/internal/expiring"
-	"github.com/pullkit/pullkit/internal/redact"
 	"github.com/pullkit/pullkit/internal/share"
 	"github.com/pullkit/pullkit/puller/content"
 )
@@ -174,17 +173,6 @@ func (m *authMemory) token(ctx context.Context, ep *endpoint, key authKey, used 
 // renewBefore is how long before its end a token is renewed: a tenth of its life, at
 // most ten seconds.
 func renewBefore(life time.Duration) time.Duration { return min(life/10, 10*time.Second) }
-
-// Mask implements content.Masker: it masks cred and the tokens that the Client got for it.
-func (c *Client) Mask(cred credentials.Credential, text string) string {
-	secrets := secretsOf(cred)
-	for key, r := range c.auth.repositories.All() {
-		if key.cred.Same(cred) {
-			secrets = append(secrets, r.token)
-		}
-	}
-	return redact.Secrets(text, secrets...)
-}
 
 // A call is what the requests of one call to a Client have in common. A token that was
 // requested during the call is new: if the registry refuses it, that is the

@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
@@ -42,7 +41,7 @@ func (c *Client) Blob(ctx context.Context, ref reference.Reference, cred credent
 	if off == end {
 		return http.NoBody, off, nil
 	}
-	w, err := c.walk(ctx, ref, cred, Pull, desc.Digest)
+	w, err := newHostWalk(ctx, c, ref, cred, Pull, desc.Digest)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -347,12 +346,6 @@ func (b *body) cut(err error) {
 	}
 }
 
-// whole reports whether a 200 answer that has been read to its end was all that the host
-// has, and not cut: the protocol marked its end.
-func (a *answer) whole() bool {
-	return a.StatusCode == http.StatusOK && (a.ProtoMajor >= 2 || slices.Contains(a.TransferEncoding, "chunked"))
-}
-
 func (b *body) drop() {
 	if b.answer != nil {
 		b.answer.end()
@@ -403,10 +396,10 @@ func (b *body) Reject() bool {
 	for ep := range b.from {
 		switch registry := w.hosts[len(w.hosts)-1]; {
 		case ep != registry:
-			w.client.reject(ep, b.desc.Digest)
+			ep.reject(b.desc.Digest)
 			again = true // the hosts after it are left
 		case b.answers > 1 || b.off > 0 || b.end < b.desc.Size:
-			isNew := w.client.reject(ep, b.desc.Digest)
+			isNew := ep.reject(b.desc.Digest)
 			again = again || isNew
 		}
 	}

@@ -31,13 +31,14 @@ import (
 func TestMemoryIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &Client{}
+		ep := &endpoint{client: c}
 		key := func(name string, i int) authKey { return authKey{repository: fmt.Sprint(name, i)} }
 		used := key("used", 0)
 		c.auth.opened(used, "open")
 		const most = 4096
 		for i := range 3 * most {
 			c.auth.opened(key("repository", i), "basic")
-			c.reject(nil, digest.Digest(fmt.Sprint(i)))
+			ep.reject(digest.Digest(fmt.Sprint(i)))
 			if i%1000 == 0 {
 				r, _ := c.auth.repositories.Get(used)
 				require.Equal(t, "open", r.scheme, "what was used lately stays")
@@ -47,10 +48,9 @@ func TestMemoryIsBounded(t *testing.T) {
 		_, known := c.auth.repositories.Get(key("repository", 0))
 		assert.False(t, known, "what was not used for longest is forgotten")
 		assert.Equal(t, most, count(c.bad.All()))
-		assert.False(t, c.reject(nil, digest.Digest(fmt.Sprint(3*most-1))), "known")
-		assert.True(t, c.reject(nil, digest.Digest("0")), "forgotten")
+		assert.False(t, ep.reject(digest.Digest(fmt.Sprint(3*most-1))), "known")
+		assert.True(t, ep.reject(digest.Digest("0")), "forgotten")
 
-		ep := &endpoint{}
 		ep.accepted.Max = maxAccepted
 		for i := range 3 * maxAccepted {
 			ep.accept(fmt.Sprint(i), noCredential)

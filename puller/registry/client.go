@@ -13,6 +13,7 @@ import (
 
 	"github.com/pullkit/pullkit/credentials"
 	"github.com/pullkit/pullkit/internal/expiring"
+	"github.com/pullkit/pullkit/internal/redact"
 )
 
 // A Client reads registries over the OCI distribution API. It is a
@@ -136,6 +137,11 @@ func (c *Client) reconnects() int {
 	return max(c.Reconnects, 0)
 }
 
+// patience is what the Client's settings allow one call.
+func (c *Client) patience() patience {
+	return patience{retries: c.reconnects(), maxWait: c.maxWait()}
+}
+
 func (c *Client) userAgent() string {
 	if c.UserAgent == "" {
 		return defaultUserAgent
@@ -156,4 +162,15 @@ func (c *Client) logger() *slog.Logger {
 // Calls under way go on.
 func (c *Client) CloseIdleConnections() {
 	c.hosts.closeIdle()
+}
+
+// Mask implements content.Masker: it masks cred and the tokens that the Client got for it.
+func (c *Client) Mask(cred credentials.Credential, text string) string {
+	secrets := secretsOf(cred)
+	for key, r := range c.auth.repositories.All() {
+		if key.cred.Same(cred) {
+			secrets = append(secrets, r.token)
+		}
+	}
+	return redact.Secrets(text, secrets...)
 }

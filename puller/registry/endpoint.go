@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/pullkit/pullkit/credentials"
 	"github.com/pullkit/pullkit/internal/expiring"
 	"github.com/pullkit/pullkit/internal/panics"
@@ -191,6 +193,44 @@ func (ep *endpoint) leaveOut(err error) {
 	if until := time.Now().Add(d); d > 0 && until.After(ep.leftOut) {
 		ep.leftOut = until
 	}
+}
+
+const (
+	// acceptedFor is how long a credential that a mirror accepted is used without asking
+	// the keyring, which may start a program each time.
+	acceptedFor = time.Minute
+	// maxAccepted is how many repositories of a mirror have a remembered credential.
+	maxAccepted = 1024
+)
+
+// accept remembers the credential that opened a repository at a mirror.
+func (ep *endpoint) accept(repository string, cred credentials.Credential) {
+	until := time.Now().Add(acceptedFor)
+	if !cred.Expires.IsZero() && cred.Expires.Before(until) {
+		until = cred.Expires
+	}
+	ep.accepted.Put(repository, cred, until)
+}
+
+// rejectedFor is how long the Client remembers that a host gave wrong bytes.
+const rejectedFor = 10 * time.Minute
+
+// A badContent is what a host gave wrong bytes for.
+type badContent struct {
+	host   *endpoint
+	digest digest.Digest
+}
+
+// reject remembers that the host gave wrong bytes for a digest, and reports whether that
+// is new.
+func (ep *endpoint) reject(dgst digest.Digest) bool {
+	return ep.client.bad.Put(badContent{ep, dgst}, struct{}{}, time.Now().Add(rejectedFor))
+}
+
+// rejected reports whether the host lately gave wrong bytes for a digest.
+func (ep *endpoint) rejected(dgst digest.Digest) bool {
+	_, bad := ep.client.bad.Get(badContent{ep, dgst})
+	return bad
 }
 
 const (

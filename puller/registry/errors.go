@@ -161,15 +161,6 @@ func quoteURL(s string, secrets []string) string {
 	return quote(s, 200, secrets)
 }
 
-// fail makes the error of an answer, without the secrets of its request.
-func (a *answer) fail(kind content.Kind, cause error) *content.Error {
-	return fail(kind, a.host, cause, a.secrets...)
-}
-
-func (a *answer) failf(kind content.Kind, format string, args ...any) *content.Error {
-	return a.fail(kind, fmt.Errorf(format, args...))
-}
-
 // failTrip is the error of a request that got no answer.
 func failTrip(ctx context.Context, host string, err error, secrets []string) error {
 	switch {
@@ -227,25 +218,6 @@ func tooEarly(err error) error {
 		return io.ErrUnexpectedEOF
 	}
 	return err
-}
-
-// advise adds to the error of a request to the host itself, which got no answer, what
-// the user can do about it.
-func (ep *endpoint) advise(err error) error {
-	advice := ""
-	var dns *net.DNSError
-	switch {
-	case errors.As(err, new(tls.RecordHeaderError)) && ep.withURL:
-		advice = "if it speaks plain http, write http:// in its URL"
-	case errors.As(err, new(tls.RecordHeaderError)):
-		advice = "if it speaks plain http, list it in Client.PlainHTTP"
-	case errors.As(err, &dns) && strings.EqualFold(dns.Name, ep.registry) && onlyByCase(ep.registry):
-		advice = fmt.Sprintf("%.100q was taken for a registry because of its upper-case letter; if it is none, write the name in lower case", ep.registry)
-	}
-	if advice == "" {
-		return err
-	}
-	return fmt.Errorf("%w; %s", err, advice)
 }
 
 // onlyByCase reports whether an upper-case letter alone makes the part of a name before

@@ -70,7 +70,7 @@ func (c *Client) manifest(ctx context.Context, ref reference.Reference, cred cre
 	if ref.Digest() != "" {
 		need = Pull
 	}
-	w, err := c.walk(ctx, ref, cred, need, "")
+	w, err := newHostWalk(ctx, c, ref, cred, need, "")
 	if err != nil {
 		return ocispec.Descriptor{}, nil, err
 	}
@@ -80,7 +80,7 @@ func (c *Client) manifest(ctx context.Context, ref reference.Reference, cred cre
 	shared := &call{}
 	by := func(enough func(digest.Digest) bool) attempt {
 		return func(ctx context.Context, ep *endpoint, cred credentials.Credential) (err error) {
-			desc, body, err = ep.manifest(ctx, ref, cred, enough, shared)
+			desc, body, err = w.document(ctx, ep, cred, enough, shared)
 			return err
 		}
 	}
@@ -145,15 +145,16 @@ func (w *hostWalk) mayGet(ctx context.Context, host int) bool {
 	return !w.mirror() && w.patience.allows(ordered) && sleep(ctx, ordered) == nil
 }
 
-// manifest makes one try at one host.
-func (ep *endpoint) manifest(ctx context.Context, ref reference.Reference, cred credentials.Credential, enough func(digest.Digest) bool, shared *call) (ocispec.Descriptor, []byte, error) {
-	r := request{method: http.MethodGet, repository: ref.Repository(), kind: "manifests", name: ref.Tag(), cred: cred,
+// document makes one try at one host.
+func (w *hostWalk) document(ctx context.Context, ep *endpoint, cred credentials.Credential, enough func(digest.Digest) bool, shared *call) (ocispec.Descriptor, []byte, error) {
+	pinned := w.ref.Digest()
+	r := request{method: http.MethodGet, repository: w.ref.Repository(), kind: "manifests", name: w.ref.Tag(), cred: cred,
 		header: http.Header{"Accept": {mediatype.Accept}}, call: shared}
-	if d := ref.Digest(); d != "" {
-		r.name = string(d)
+	if pinned != "" {
+		r.name = string(pinned)
 	}
 	if enough != nil {
-		desc, ok, err := ep.head(ctx, r, enough, ref.Digest())
+		desc, ok, err := w.head(ctx, ep, r, enough)
 		if ok || err != nil {
 			return desc, nil, err
 		}
@@ -167,12 +168,12 @@ func (ep *endpoint) manifest(ctx context.Context, ref reference.Reference, cred 
 	if err != nil {
 		return ocispec.Descriptor{}, nil, err
 	}
-	return a.describe(body, ref.Digest())
+	return a.describe(body, pinned)
 }
 
 // head asks by HEAD what the name points to. ok says that the answer is enough. A server
 // that does not know HEAD has not answered.
-func (ep *endpoint) head(ctx context.Context, r request, enough func(digest.Digest) bool, pinned digest.Digest) (desc ocispec.Descriptor, ok bool, err error) {
+func (w *hostWalk) head(ctx context.Context, ep *endpoint, r request, enough func(digest.Digest) bool) (desc ocispec.Descriptor, ok bool, err error) {
 	r.method = http.MethodHead
 	a, err := ep.ask(ctx, r)
 	if err != nil {
@@ -185,7 +186,7 @@ func (ep *endpoint) head(ctx context.Context, r request, enough func(digest.Dige
 	defer a.end()
 	sent := digest.Digest(a.Header.Get("Docker-Content-Digest"))
 	if sent == "" {
-		sent = pinned // what is there under a digest has that digest
+		sent = w.ref.Digest() // what is there under a digest has that digest
 	}
 	if a.StatusCode != http.StatusOK || !enough(sent) {
 		return ocispec.Descriptor{}, false, nil

@@ -33,9 +33,10 @@ type hostWalk struct {
 	patience patience
 }
 
-// walk begins with the hosts that may be asked for something. It leaves out mirrors that
-// lately did not answer, or gave wrong bytes for the digest. The caller calls release.
-func (c *Client) walk(ctx context.Context, ref reference.Reference, cred credentials.Credential, need Capability, dgst digest.Digest) (*hostWalk, error) {
+// newHostWalk begins with the hosts that may be asked for something. It leaves out
+// mirrors that lately did not answer, or gave wrong bytes for the digest. The caller calls
+// release.
+func newHostWalk(ctx context.Context, c *Client, ref reference.Reference, cred credentials.Credential, need Capability, dgst digest.Digest) (*hostWalk, error) {
 	all, err := c.hostsFor(ctx, ref.Registry())
 	if err != nil {
 		return nil, err
@@ -44,7 +45,7 @@ func (c *Client) walk(ctx context.Context, ref reference.Reference, cred credent
 		release: sync.OnceFunc(func() { c.hosts.release(all) })}
 	for i, ep := range all.hosts {
 		last := i == len(all.hosts)-1
-		if ep.can(need) && (last || ep.well() && !c.rejected(ep, dgst)) {
+		if ep.can(need) && (last || ep.well() && !ep.rejected(dgst)) {
 			w.hosts = append(w.hosts, ep)
 		}
 	}
@@ -83,7 +84,7 @@ func (w *hostWalk) ask(ctx context.Context, skip func(host int) bool, try attemp
 // patience allows.
 func (w *hostWalk) askHost(ctx context.Context, try attempt) error {
 	for {
-		err := w.host().withCredentials(ctx, w.ref, w.cred, try)
+		err := w.withCredentials(ctx, try)
 		if err == nil || ctx.Err() != nil {
 			return err
 		}
@@ -116,7 +117,7 @@ func (w *hostWalk) mirrorFailed(ctx context.Context, err error) {
 	ep := w.host()
 	ep.leaveOut(err)
 	if w.digest != "" && content.KindOf(err) == content.ErrSizeMismatch {
-		w.client.reject(ep, w.digest)
+		ep.reject(w.digest)
 	}
 	w.client.logger().InfoContext(ctx, "next host", "registry", ep.registry, "after", redact.URL(ep.base), "error", err)
 }
@@ -151,18 +152,19 @@ func (w *hostWalk) afterMirrors(err error) error {
 	return &with
 }
 
-// withCredentials makes an attempt with the credential that belongs to the host: the
-// registry's own for the registry, the mirror's own for a mirror. If a mirror has
-// several, the next one follows when one is refused, and if it has none, it is asked
-// without a credential.
-func (ep *endpoint) withCredentials(ctx context.Context, ref reference.Reference, cred credentials.Credential, try attempt) error {
+// withCredentials makes an attempt at the host being asked, with the credential that
+// belongs to it: the registry's own for the registry, the mirror's own for a mirror. If a
+// mirror has several, the next one follows when one is refused, and if it has none, it is
+// asked without a credential.
+func (w *hostWalk) withCredentials(ctx context.Context, try attempt) error {
+	ep := w.host()
 	if !ep.mirror {
-		return try(ctx, ep, cred)
+		return try(ctx, ep, w.cred)
 	}
 	if ep.client.Mirrors == nil {
 		return try(ctx, ep, credentials.Credential{})
 	}
-	repository := ref.Repository()
+	repository := w.ref.Repository()
 	if cred, ok := ep.accepted.Get(repository); ok {
 		if err := try(ctx, ep, cred); !refused(err) {
 			return err
@@ -170,7 +172,7 @@ func (ep *endpoint) withCredentials(ctx context.Context, ref reference.Reference
 		ep.accepted.Delete(repository)
 	}
 	var last error
-	for own, err := range ep.client.Mirrors.Lookup(ctx, ep.named(ref)) {
+	for own, err := range ep.client.Mirrors.Lookup(ctx, ep.named(w.ref)) {
 		if err != nil {
 			ep.client.logger().InfoContext(ctx, "credentials of a mirror", "mirror", redact.URL(ep.base), "error", redact.Text(err.Error()))
 			continue
@@ -191,42 +193,4 @@ func (ep *endpoint) withCredentials(ctx context.Context, ref reference.Reference
 func refused(err error) bool {
 	kind := content.KindOf(err)
 	return kind == content.ErrUnauthorized || kind == content.ErrDenied
-}
-
-const (
-	// acceptedFor is how long a credential that a mirror accepted is used without asking
-	// the keyring, which may start a program each time.
-	acceptedFor = time.Minute
-	// maxAccepted is how many repositories of a mirror have a remembered credential.
-	maxAccepted = 1024
-)
-
-// accept remembers the credential that opened a repository at a mirror.
-func (ep *endpoint) accept(repository string, cred credentials.Credential) {
-	until := time.Now().Add(acceptedFor)
-	if !cred.Expires.IsZero() && cred.Expires.Before(until) {
-		until = cred.Expires
-	}
-	ep.accepted.Put(repository, cred, until)
-}
-
-// rejectedFor is how long the Client remembers that a host gave wrong bytes.
-const rejectedFor = 10 * time.Minute
-
-// A badContent is what a host gave wrong bytes for.
-type badContent struct {
-	host   *endpoint
-	digest digest.Digest
-}
-
-// reject remembers that a host gave wrong bytes for a digest, and reports whether that
-// is new.
-func (c *Client) reject(ep *endpoint, dgst digest.Digest) bool {
-	return c.bad.Put(badContent{ep, dgst}, struct{}{}, time.Now().Add(rejectedFor))
-}
-
-// rejected reports whether a host lately gave wrong bytes for a digest.
-func (c *Client) rejected(ep *endpoint, dgst digest.Digest) bool {
-	_, bad := c.bad.Get(badContent{ep, dgst})
-	return bad
 }

@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"encoding/json"
+	"log/slog"
 	"maps"
 	"mime"
 	"net/http"
@@ -219,9 +220,9 @@ func (w *warnings) isNew(host, text string) bool {
 	return true
 }
 
-// logWarnings logs the Warning headers of an answer (OCI distribution specification,
+// log logs the Warning headers of an answer (OCI distribution specification,
 // "Warnings"). A warning has the code 299 and the agent "-".
-func (c *Client) logWarnings(ctx context.Context, host string, header http.Header, secrets []string) {
+func (w *warnings) log(ctx context.Context, log *slog.Logger, host string, header http.Header, secrets []string) {
 	logged := 0
 	for _, value := range header.Values("Warning") {
 		for _, text := range warningTexts(value) {
@@ -229,8 +230,8 @@ func (c *Client) logWarnings(ctx context.Context, host string, header http.Heade
 				return
 			}
 			text = cutRunes(redact.Secrets(text, secrets...), maxWarningText)
-			if c.warnings.isNew(host, text) {
-				c.logger().WarnContext(ctx, "warning of the registry", "host", redact.Text(host, secrets...), "warning", redact.Text(text, secrets...))
+			if w.isNew(host, text) {
+				log.WarnContext(ctx, "warning of the registry", "host", redact.Text(host, secrets...), "warning", redact.Text(text, secrets...))
 			}
 		}
 	}

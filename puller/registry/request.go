@@ -2,10 +2,12 @@ package registry
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -193,14 +195,34 @@ func (ep *endpoint) follow(ctx context.Context, u *url.URL, r request, auth auth
 	}
 }
 
+// advise adds to the error of a request to the host itself, which got no answer, what
+// the user can do about it.
+func (ep *endpoint) advise(err error) error {
+	advice := ""
+	var dns *net.DNSError
+	switch {
+	case errors.As(err, new(tls.RecordHeaderError)) && ep.withURL:
+		advice = "if it speaks plain http, write http:// in its URL"
+	case errors.As(err, new(tls.RecordHeaderError)):
+		advice = "if it speaks plain http, list it in Client.PlainHTTP"
+	case errors.As(err, &dns) && strings.EqualFold(dns.Name, ep.registry) && onlyByCase(ep.registry):
+		advice = fmt.Sprintf("%.100q was taken for a registry because of its upper-case letter; if it is none, write the name in lower case", ep.registry)
+	}
+	if advice == "" {
+		return err
+	}
+	return fmt.Errorf("%w; %s", err, advice)
+}
+
 // send makes one HTTP request and logs it.
 func (ep *endpoint) send(req *http.Request, key transportKey, secrets []string) (*http.Response, *requestInfo, error) {
+	log := ep.client.logger()
 	began := time.Now()
 	resp, info, err := ep.roundTrip(req, key)
 	if err == nil {
-		ep.client.logWarnings(req.Context(), req.URL.Host, resp.Header, secrets)
+		ep.client.warnings.log(req.Context(), log, req.URL.Host, resp.Header, secrets)
 	}
-	if log := ep.client.logger(); log.Enabled(req.Context(), slog.LevelDebug) {
+	if log.Enabled(req.Context(), slog.LevelDebug) {
 		attrs := []any{"method", req.Method, "url", redact.URL(req.URL, secrets...), "took", time.Since(began)}
 		if err == nil {
 			log.DebugContext(req.Context(), "request", append(attrs, "status", resp.StatusCode, "protocol", resp.Proto)...)
@@ -278,6 +300,15 @@ func (a *answer) unexpected(kind content.Kind) error {
 	return a.fail(kind, &StatusError{Method: http.MethodGet, URL: redact.URL(a.url, a.secrets...), Status: a.StatusCode})
 }
 
+// fail makes the error of an answer, without the secrets of its request.
+func (a *answer) fail(kind content.Kind, cause error) *content.Error {
+	return fail(kind, a.host, cause, a.secrets...)
+}
+
+func (a *answer) failf(kind content.Kind, format string, args ...any) *content.Error {
+	return a.fail(kind, fmt.Errorf(format, args...))
+}
+
 // readError reads the beginning of an error's body. A short body is read to its end, so
 // that the connection can be used again; a long one costs the connection. All of it may
 // take as long as one stall.
@@ -299,6 +330,12 @@ func (a *answer) drain() {
 	defer late.Stop()
 	_, _ = io.CopyN(io.Discard, a.Body, maxErrorBody)
 	_ = a.Body.Close()
+}
+
+// whole reports whether a 200 answer that has been read to its end was all that the host
+// has, and not cut: the protocol marked its end.
+func (a *answer) whole() bool {
+	return a.StatusCode == http.StatusOK && (a.ProtoMajor >= 2 || slices.Contains(a.TransferEncoding, "chunked"))
 }
 
 // identity checks that an answer is not encoded, because the digest of a document or blob

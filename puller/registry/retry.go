@@ -26,10 +26,6 @@ type patience struct {
 	ordered time.Duration // for servers, in all
 }
 
-func (c *Client) patience() patience {
-	return patience{retries: c.reconnects(), maxWait: c.maxWait()}
-}
-
 // progress records that an answer brought something new.
 func (p *patience) progress() { p.made, p.waited = 0, 0 }
 
