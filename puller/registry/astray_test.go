@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/internal/rounds"
 	"github.com/pullkit/pullkit/puller/registry"
 	"github.com/pullkit/pullkit/reference"
 )
@@ -25,10 +26,9 @@ import (
 // rule it checks is written down apart from the client: the password is seen by
 // the registry's own origin, and by https token servers that this origin named
 // if it is https itself; a token by the registry's own origin alone; neither is
-// ever in an error or a log. PULLKIT_GRAPHS says how many webs; the default is
-// few enough for every day.
+// ever in an error or a log. PULLKIT_GRAPHS says how many webs.
 func TestNothingStrays(t *testing.T) {
-	graphs := 3000
+	graphs := rounds.Of(3000)
 	if n, err := strconv.Atoi(os.Getenv("PULLKIT_GRAPHS")); err == nil {
 		graphs = n
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/pullkit/pullkit/internal/rounds"
 	"github.com/pullkit/pullkit/internal/verify"
 	"github.com/pullkit/pullkit/puller"
 	"github.com/pullkit/pullkit/puller/content"
@@ -100,6 +101,15 @@ func (c *faultyConn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
+// stride is from which fault to the next one a test goes: to each one with all rounds, to
+// every fifth without.
+func stride() int64 {
+	if rounds.All() {
+		return 1
+	}
+	return 5
+}
+
 // TestTorture pulls from a registry with tokens, and fails each request and
 // each read in turn, and each operation of each connection. The result is right
 // or a named error each time; a bubble does not end while a goroutine is left,
@@ -108,7 +118,7 @@ func TestTorture(t *testing.T) {
 	for _, layer := range []string{"transport", "connection"} {
 		for _, forever := range []bool{false, true} {
 			points, failed := int64(1), 0
-			for at := int64(1); at <= points; at++ {
+			for at := int64(1); at <= points; at += stride() {
 				synctest.Test(t, func(t *testing.T) {
 					f := &faults{at: at, forever: forever}
 					err := tortured(t, layer, f)
@@ -178,14 +188,15 @@ func tortured(t *testing.T, layer string, f *faults) error {
 // one that never met any.
 func TestTortureWhole(t *testing.T) {
 	var clean []string
+	none := &faults{}
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
-		require.NoError(t, pullInto(t, dir, &faults{}, nil))
+		require.NoError(t, pullInto(t, dir, none, nil))
 		clean = filesIn(t, dir)
 	})
 	for _, forever := range []bool{false, true} {
-		points, failed := int64(1), 0
-		for at := int64(1); at <= points; at++ {
+		points, failed := none.count.Load(), 0
+		for at := int64(1); at <= points; at += stride() {
 			synctest.Test(t, func(t *testing.T) {
 				dir := t.TempDir()
 				f := &faults{at: at, forever: forever}
