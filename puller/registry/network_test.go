@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -308,8 +309,9 @@ func TestClientCertificate(t *testing.T) {
 	reg, toReg := serve(redirectTo(cdn + "/x"))
 	host := strings.TrimPrefix(reg, "https://")
 	dir := t.TempDir()
-	require.NoError(t, os.Mkdir(dir+"/"+host, 0o700))
-	require.NoError(t, os.WriteFile(dir+"/"+host+"/hosts.toml", []byte(`
+	hostDir := filepath.Join(dir, strings.Replace(host, ":", "_", 1)+"_") // a colon is not for names of files on Windows
+	require.NoError(t, os.Mkdir(hostDir, 0o700))
+	require.NoError(t, os.WriteFile(filepath.Join(hostDir, "hosts.toml"), []byte(`
 server = "`+reg+`"
 ca = '`+ca.File+`'
 client = [['`+certFile+`', '`+keyFile+`']]
