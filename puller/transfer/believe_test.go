@@ -37,6 +37,21 @@ func TestSourceGivesAnotherDigestThanPinned(t *testing.T) {
 	assert.Empty(t, store.tags)
 }
 
+// A spoiltStore gives one descriptor for every name, until an image is tagged.
+type spoiltStore struct {
+	*memStore
+	desc ocispec.Descriptor
+}
+
+func (s *spoiltStore) Lookup(context.Context, reference.Reference) (ocispec.Descriptor, error) {
+	return s.desc, nil
+}
+
+func (s *spoiltStore) Tag(ctx context.Context, ref reference.Reference, desc ocispec.Descriptor) error {
+	s.desc = desc
+	return s.memStore.Tag(ctx, ref, desc)
+}
+
 // A Store is somebody's, too, and its names may be a file that anybody wrote.
 func TestStoreGivesAnImpossibleDescriptor(t *testing.T) {
 	for name, spoil := range map[string]func(*ocispec.Descriptor){
@@ -48,10 +63,9 @@ func TestStoreGivesAnImpossibleDescriptor(t *testing.T) {
 		src, store := newFakeSource(), newMemStore()
 		desc := src.image(t, amd64, random(1, 100))
 		ref := src.name(appName, desc)
-		store.blobs[desc.Digest] = src.docs[desc.Digest]
+		store.put(t, src.docs[desc.Digest])
 		spoil(&desc)
-		store.tags[ref] = desc
-		rt := transfer.New(transfer.Config{Source: src, Store: store})
+		rt := transfer.New(transfer.Config{Source: src, Store: &spoiltStore{store, desc}})
 		_, err := rt.Status(t.Context(), spec(ref))
 		assert.Error(t, err, name)
 		_, err = rt.Pull(t.Context(), spec(ref))

@@ -27,16 +27,6 @@ import (
 // sizes of a blob that is hashed inline and of one that is hashed beside its I/O.
 var sizes = []int{1 << 20, 24<<20 + 5}
 
-// keep puts ranges of data into the store as an earlier try would have left them.
-func (s *memStore) keep(data []byte, ranges ...[2]int64) {
-	p := &partial{data: make([]byte, len(data))}
-	for _, r := range ranges {
-		copy(p.data[r[0]:], data[r[0]:r[0]+r[1]])
-		p.note(r[0], r[0]+r[1])
-	}
-	s.partials[digest.FromBytes(data)] = p
-}
-
 func TestResume(t *testing.T) {
 	for _, size := range sizes {
 		layer := random(1, size)
@@ -51,7 +41,7 @@ func TestResume(t *testing.T) {
 		} {
 			src, store := newFakeSource(), newMemStore()
 			ref := src.name(appName, src.image(t, amd64, layer))
-			store.keep(layer, kept...)
+			store.keep(t, layer, kept...)
 			_, err := transfer.New(transfer.Config{Source: src, Store: store}).Pull(t.Context(), spec(ref))
 			require.NoError(t, err, "%d bytes, %s", size, name)
 			var had int64
@@ -71,11 +61,10 @@ func TestResumeWhatIsWrong(t *testing.T) {
 			src, store := newFakeSource(), newMemStore()
 			layer := random(1, size)
 			ref := src.name(appName, src.image(t, amd64, layer))
-			store.keep(layer, ranges...)
-			store.partials[digest.FromBytes(layer)].data[ranges[0][0]] ^= 1
+			store.keepAs(t, digestOf(layer), flipped(layer, ranges[0][0]), ranges...)
 			_, err := transfer.New(transfer.Config{Source: src, Store: store}).Pull(t.Context(), spec(ref))
 			require.NoError(t, err)
-			assert.Contains(t, src.asked, asked{digest.FromBytes(layer), 0, -1}, "a fresh try, without a range")
+			assert.Contains(t, src.asked, asked{digestOf(layer), 0, -1}, "a fresh try, without a range")
 			store.clean(t)
 		}
 	}
@@ -86,9 +75,9 @@ func TestServerIgnoresRange(t *testing.T) {
 		src, store := newFakeSource(), newMemStore()
 		src.noRanges = true
 		layer := random(1, size)
-		d := digest.FromBytes(layer)
+		d := digestOf(layer)
 		ref := src.name(appName, src.image(t, amd64, layer))
-		store.keep(layer, [2]int64{0, 1000}, [2]int64{5000, 10})
+		store.keep(t, layer, [2]int64{0, 1000}, [2]int64{5000, 10})
 		_, err := transfer.New(transfer.Config{Source: src, Store: store}).Pull(t.Context(), spec(ref))
 		require.NoError(t, err)
 		assert.Equal(t, 1, src.blobGets[d])
@@ -96,7 +85,7 @@ func TestServerIgnoresRange(t *testing.T) {
 		src, store = newFakeSource(), newMemStore()
 		src.noRanges = true
 		ref = src.name(appName, src.image(t, amd64, layer))
-		store.keep(layer, [2]int64{5000, 10})
+		store.keep(t, layer, [2]int64{5000, 10})
 		_, err = transfer.New(transfer.Config{Source: src, Store: store}).Pull(t.Context(), spec(ref))
 		require.NoError(t, err)
 		store.clean(t)
@@ -118,7 +107,7 @@ func TestDigestMismatch(t *testing.T) {
 		for _, mirrors := range []int{0, 1, 3} {
 			src, store := newFakeSource(), newMemStore()
 			layer := random(1, size)
-			d := digest.FromBytes(layer)
+			d := digestOf(layer)
 			ref := src.name(appName, src.image(t, amd64, layer))
 			rejected, gets := 0, 0
 			src.blob = func(desc ocispec.Descriptor, _ credentials.Credential, off, n int64) (io.ReadCloser, int64, error) {
@@ -159,7 +148,7 @@ func TestDiskFull(t *testing.T) {
 		require.ErrorIs(t, err, content.ErrNoSpace)
 		assert.ErrorIs(t, err, content.ErrStore)
 		assert.True(t, credentials.Stopped(err))
-		assert.NotContains(t, store.partials, digest.FromBytes(layer), "what there is of it takes the room that is missing")
+		assert.NotContains(t, store.partials, digestOf(layer), "what there is of it takes the room that is missing")
 		store.clean(t)
 	}
 }
@@ -175,7 +164,7 @@ func TestNoRoom(t *testing.T) {
 	assert.Equal(t, 1, src.requests(), "before the first byte")
 	assert.Empty(t, store.ingests)
 
-	store.keep(a, [2]int64{0, 3 << 19})
+	store.keep(t, a, [2]int64{0, 3 << 19})
 	_, err = rt.Pull(t.Context(), spec(ref))
 	require.NoError(t, err, "what was kept has its room already")
 	store.clean(t)
@@ -198,7 +187,7 @@ func TestRanges(t *testing.T) {
 		assert.Less(t, src.blobBytes, int64(size+1000))
 		var parts []int64 // that were asked for; -1 is all there is
 		for _, a := range src.asked {
-			if a.digest == digest.FromBytes(layer) {
+			if a.digest == digestOf(layer) {
 				parts = append(parts, a.n)
 			}
 		}
@@ -222,7 +211,7 @@ func TestRangesAreNotForced(t *testing.T) {
 			ref := src.name(appName, src.image(t, amd64, layer))
 			_, err := transfer.New(transfer.Config{Source: src, Store: store}).Pull(t.Context(), spec(ref))
 			require.NoError(t, err)
-			assert.Equal(t, 2, src.blobGets[digest.FromBytes(layer)], "one was tried")
+			assert.Equal(t, 2, src.blobGets[digestOf(layer)], "one was tried")
 			store.clean(t)
 		})
 	})
@@ -239,7 +228,7 @@ func TestRangesAreNotForced(t *testing.T) {
 			}
 			_, err := transfer.New(transfer.Config{Source: src, Store: store}).Pull(t.Context(), spec(ref))
 			require.NoError(t, err)
-			assert.Equal(t, 2, src.blobGets[digest.FromBytes(layer)])
+			assert.Equal(t, 2, src.blobGets[digestOf(layer)])
 			store.clean(t)
 		})
 	})
@@ -262,7 +251,7 @@ func TestRangesAreNotForced(t *testing.T) {
 			ref := src.name(appName, src.image(t, amd64, layer))
 			_, err := transfer.New(transfer.Config{Source: src, Store: store, Ranges: 1}).Pull(t.Context(), spec(ref))
 			require.NoError(t, err)
-			assert.Equal(t, 1, src.blobGets[digest.FromBytes(layer)])
+			assert.Equal(t, 1, src.blobGets[digestOf(layer)])
 		})
 	})
 }
@@ -366,7 +355,7 @@ func TestMissingBlob(t *testing.T) {
 	src, store := newFakeSource(), newMemStore()
 	layer := random(1, 1000)
 	ref := src.name(appName, src.image(t, amd64, layer, random(2, 1000)))
-	delete(src.blobs, digest.FromBytes(layer))
+	delete(src.blobs, digestOf(layer))
 	_, err := transfer.New(transfer.Config{Source: src, Store: store}).Pull(t.Context(), spec(ref))
 	require.ErrorIs(t, err, fs.ErrNotExist)
 	assert.False(t, credentials.Stopped(err), "another credential may see it")

@@ -2,9 +2,11 @@ package transfer_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"io"
+	"io/fs"
 	"runtime"
 	"testing"
 	"testing/synctest"
@@ -25,6 +27,34 @@ func (s *fakeSource) configOf(t *testing.T, image ocispec.Descriptor) ocispec.De
 	var m ocispec.Manifest
 	require.NoError(t, json.Unmarshal(s.docs[image.Digest], &m))
 	return m.Config
+}
+
+// twoStores is a store with blobs that another process stored, without waiting for the
+// end of this process' ingests.
+type twoStores struct {
+	*memStore
+	elsewhere *memStore
+}
+
+func (s twoStores) Has(ctx context.Context, desc ocispec.Descriptor) (bool, error) {
+	if has, err := s.elsewhere.Has(ctx, desc); has || err != nil {
+		return has, err
+	}
+	return s.memStore.Has(ctx, desc)
+}
+
+func (s twoStores) Open(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
+	if body, err := s.elsewhere.Open(ctx, desc); err == nil {
+		return body, nil
+	}
+	return s.memStore.Open(ctx, desc)
+}
+
+func (s twoStores) Ingest(ctx context.Context, desc ocispec.Descriptor) (content.Ingest, error) {
+	if has, err := s.elsewhere.Has(ctx, desc); has || err != nil {
+		return nil, cmp.Or(err, fs.ErrExist)
+	}
+	return s.memStore.Ingest(ctx, desc)
 }
 
 // Bytes that were not verified tell no platform: those of a host that gave wrong
@@ -49,7 +79,7 @@ func TestConfigThatIsNotTheOneNamed(t *testing.T) {
 			"a part was kept, but all came":         {again: true, kept: true, noRanges: true, gets: 2},
 			"a part was kept, but all came, stored": {again: true, kept: true, noRanges: true, stored: true, gets: 1},
 		} {
-			src, store := newFakeSource(), newMemStore()
+			src, store, elsewhere := newFakeSource(), newMemStore(), newMemStore()
 			image := src.image(t, right, random(1, 100))
 			ref := src.name(appName, image)
 			config := src.configOf(t, image)
@@ -58,12 +88,11 @@ func TestConfigThatIsNotTheOneNamed(t *testing.T) {
 			require.Len(t, bad, len(body))
 			require.NotEqual(t, body, bad)
 			if tt.kept {
-				store.keep(bad, [2]int64{0, int64(len(bad)) - 1}) // the rest is the same
-				store.partials[config.Digest] = store.partials[digest.FromBytes(bad)]
-				delete(store.partials, digest.FromBytes(bad))
+				kept := bad
 				if tt.good {
-					copy(store.partials[config.Digest].data, body[:len(body)-1])
+					kept = body
 				}
+				store.keepAs(t, config.Digest, kept, [2]int64{0, int64(len(kept)) - 1}) // the rest is the same
 			}
 			gets := 0
 			src.blob = func(desc ocispec.Descriptor, _ credentials.Credential, off, n int64) (io.ReadCloser, int64, error) {
@@ -77,15 +106,13 @@ func TestConfigThatIsNotTheOneNamed(t *testing.T) {
 				if gets++; gets == 1 {
 					from = bad
 					if tt.stored {
-						store.mu.Lock()
-						store.blobs[config.Digest] = body
-						store.mu.Unlock()
+						elsewhere.put(t, body)
 					}
 				}
 				rejected := 0
 				return &rejectable{bytes.NewReader(from[off:]), tt.again, &rejected}, off, nil
 			}
-			got, err := transfer.New(transfer.Config{Source: src, Store: store, RequirePlatform: strict}).Pull(t.Context(), spec(ref))
+			got, err := transfer.New(transfer.Config{Source: src, Store: twoStores{store, elsewhere}, RequirePlatform: strict}).Pull(t.Context(), spec(ref))
 			assert.Equal(t, tt.gets, gets, name)
 			store.clean(t)
 			if tt.err != nil {

@@ -33,7 +33,7 @@ func TestResumeWithLittleMemory(t *testing.T) {
 			var wg sync.WaitGroup
 			var refs []reference.Reference
 			for i, layer := range layers {
-				store.keep(layer, [2]int64{0, 512 << 10})
+				store.keep(t, layer, [2]int64{0, 512 << 10})
 				refs = append(refs, src.name(fmt.Sprintf("registry.example/app-%d:v1", i), src.image(t, amd64, layer)))
 			}
 			for _, ref := range refs {

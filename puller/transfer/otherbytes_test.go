@@ -43,7 +43,7 @@ type townServer struct {
 func newTown(t *testing.T, layers ...[]byte) *townServer {
 	s := &townServer{t: t, blobs: map[string][]byte{}, gets: map[string]int{}, hosts: map[string]func(http.ResponseWriter, *http.Request, []byte){}}
 	put := func(mediaType string, data []byte) ocispec.Descriptor {
-		d := digest.FromBytes(data)
+		d := digestOf(data)
 		s.blobs[d.String()] = data
 		return ocispec.Descriptor{MediaType: mediaType, Digest: d, Size: int64(len(data))}
 	}
@@ -102,7 +102,7 @@ func (s *townServer) pull(c *registry.Client) error {
 	store.clean(s.t)
 	if err == nil {
 		for d, blob := range s.blobs {
-			assert.Equal(s.t, len(blob), len(store.blobs[digest.Digest(d)]))
+			assert.Equal(s.t, len(blob), int(store.blobs[digest.Digest(d)]))
 		}
 	}
 	return err

@@ -6,7 +6,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/puller"
 	"github.com/pullkit/pullkit/puller/transfer"
@@ -21,8 +20,7 @@ func TestProgressOfAFastRestart(t *testing.T) {
 		src, store := newFakeSource(), newMemStore()
 		layer := random(1, 3<<20)
 		ref := src.name(appName, src.image(t, amd64, layer))
-		store.keep(layer, [2]int64{0, 1 << 20})
-		store.partials[digest.FromBytes(layer)].data[5] ^= 1
+		store.keepAs(t, digestOf(layer), flipped(layer, 5), [2]int64{0, 1 << 20})
 		slow := hookSource{src, func(ctx context.Context, _ ocispec.Descriptor, off int64) error {
 			if off > 0 {
 				return pause(ctx, 350*time.Millisecond)
@@ -34,7 +32,7 @@ func TestProgressOfAFastRestart(t *testing.T) {
 		s := spec(ref)
 		s.Progress = func(p puller.Progress) {
 			w.tell(p)
-			if p.State != puller.BlobRestarted && p.Blob.Digest == digest.FromBytes(layer) {
+			if p.State != puller.BlobRestarted && p.Blob.Digest == digestOf(layer) {
 				assert.GreaterOrEqual(t, p.Resumed, resumed, "%s", p.State)
 				assert.GreaterOrEqual(t, p.TotalResumed, total, "%s", p.State)
 			}

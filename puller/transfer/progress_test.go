@@ -54,8 +54,8 @@ func TestProgress(t *testing.T) {
 		src.perRead, src.readSize = 10*time.Millisecond, 64<<10
 		big, small, kept, there := random(1, 10<<20), random(2, 1<<20), random(3, 500<<10), random(4, 1000)
 		ref := src.name(appName, src.image(t, amd64, big, small, kept, there))
-		store.keep(kept, [2]int64{0, 300 << 10})
-		store.blobs[digest.FromBytes(there)] = there
+		store.keep(t, kept, [2]int64{0, 300 << 10})
+		store.put(t, there)
 		w := newWatcher(t)
 		s := spec(ref)
 		s.Progress = w.tell
@@ -66,9 +66,9 @@ func TestProgress(t *testing.T) {
 		took := time.Since(began)
 		assert.Equal(t, w.total.Total, w.total.TotalDone)
 		assert.EqualValues(t, 300<<10+1000, w.total.TotalResumed, "what crossed no network")
-		assert.EqualValues(t, 300<<10, w.last[digest.FromBytes(kept)].Resumed)
-		assert.Equal(t, puller.BlobPresent, w.last[digest.FromBytes(there)].State)
-		assert.Equal(t, puller.BlobStored, w.last[digest.FromBytes(big)].State)
+		assert.EqualValues(t, 300<<10, w.last[digestOf(kept)].Resumed)
+		assert.Equal(t, puller.BlobPresent, w.last[digestOf(there)].State)
+		assert.Equal(t, puller.BlobStored, w.last[digestOf(big)].State)
 		assert.Equal(t, 4, w.states[puller.BlobStored], "config and three layers")
 		assert.Greater(t, w.states[puller.BlobFetching], 3)
 		assert.LessOrEqual(t, w.states[puller.BlobFetching], 4*int(took/(100*time.Millisecond)), "at most every 100 ms for each blob")
@@ -82,8 +82,7 @@ func TestProgressOfARestart(t *testing.T) {
 		src.perRead, src.readSize = 10*time.Millisecond, 64<<10
 		layer := random(1, 3<<20)
 		ref := src.name(appName, src.image(t, amd64, layer))
-		store.keep(layer, [2]int64{0, 1 << 20})
-		store.partials[digest.FromBytes(layer)].data[5] ^= 1
+		store.keepAs(t, digestOf(layer), flipped(layer, 5), [2]int64{0, 1 << 20})
 		w := newWatcher(t)
 		s := spec(ref)
 		s.Progress = w.tell

@@ -26,15 +26,6 @@ const appName = "registry.example/team/app:v1"
 
 func spec(ref reference.Reference) puller.Spec { return puller.Spec{Ref: ref, Platform: amd64} }
 
-// clean checks what must hold of a store whatever happened.
-func (s *memStore) clean(t testing.TB) {
-	t.Helper()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	assert.Empty(t, s.problems, "what was done to the store")
-	assert.Zero(t, s.opened, "ingests left open")
-}
-
 func TestPullImage(t *testing.T) {
 	for _, size := range []int{0, 1, 100, 128 << 10, 128<<10 + 1, 2<<20 - 1, 2 << 20, 5<<20 + 7} {
 		src, store := newFakeSource(), newMemStore()

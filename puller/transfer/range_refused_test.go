@@ -20,7 +20,7 @@ func TestSourceRefusesRanges(t *testing.T) {
 			src, store := newFakeSource(), newMemStore()
 			layer := random(1, size)
 			ref := src.name(appName, src.image(t, amd64, layer))
-			store.keep(layer, [2]int64{0, 1000})
+			store.keep(t, layer, [2]int64{0, 1000})
 			asked := 0
 			src.blob = func(desc ocispec.Descriptor, _ credentials.Credential, off, _ int64) (io.ReadCloser, int64, error) {
 				if desc.Size != int64(size) {

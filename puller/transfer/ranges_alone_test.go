@@ -21,7 +21,7 @@ func TestRangesOneConnectionOnly(t *testing.T) {
 			src, store := newFakeSource(), newMemStore()
 			src.latency, src.perRead, src.readSize = 20*time.Millisecond, time.Millisecond, 64<<10
 			layer := random(1, 64<<20)
-			store.keep(layer, [2]int64{20 << 20, 20 << 20}) // two parts are missing
+			store.keep(t, layer, [2]int64{20 << 20, 20 << 20}) // two parts are missing
 			ref := src.name(appName, src.image(t, amd64, layer))
 			refused := 0
 			single := hookSource{src, func(ctx context.Context, d ocispec.Descriptor, _ int64) error {

@@ -9,7 +9,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/credentials"
 	"github.com/pullkit/pullkit/puller/content"
@@ -63,7 +62,7 @@ func TestManyPullsOfManyImages(t *testing.T) {
 		}
 		wg.Wait()
 		assert.LessOrEqual(t, src.most, 6, "bodies at once")
-		assert.Equal(t, 1, src.blobGets[digest.FromBytes(base)])
+		assert.Equal(t, 1, src.blobGets[digestOf(base)])
 		assert.Len(t, store.tags, 1000)
 		store.clean(t)
 	})
@@ -156,7 +155,7 @@ func TestFailureOfAnotherIsNotShared(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		assert.LessOrEqual(t, src.blobGets[digest.FromBytes(layer)], 3, "the bad one once or twice, the good one once")
+		assert.LessOrEqual(t, src.blobGets[digestOf(layer)], 3, "the bad one once or twice, the good one once")
 		store.clean(t)
 	})
 }

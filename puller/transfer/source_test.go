@@ -64,8 +64,30 @@ func random(seed uint64, size int) []byte {
 	return data
 }
 
+// digests has the digests of large data, which tests make again and again.
+var digests sync.Map // from dataKey to digest.Digest
+
+// A dataKey stands for data. Random data with another seed begins with other bytes.
+type dataKey struct {
+	size  int
+	begin [32]byte
+}
+
+// digestOf returns the digest of data that random made, or that is small.
+func digestOf(data []byte) digest.Digest {
+	if len(data) < 64<<10 {
+		return digest.FromBytes(data)
+	}
+	key := dataKey{len(data), [32]byte(data)}
+	d, ok := digests.Load(key)
+	if !ok {
+		d, _ = digests.LoadOrStore(key, digest.FromBytes(data))
+	}
+	return d.(digest.Digest)
+}
+
 func (s *fakeSource) putBlob(mediaType string, data []byte) ocispec.Descriptor {
-	d := digest.FromBytes(data)
+	d := digestOf(data)
 	s.blobs[d] = data
 	return ocispec.Descriptor{MediaType: mediaType, Digest: d, Size: int64(len(data))}
 }

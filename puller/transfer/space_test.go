@@ -42,11 +42,11 @@ func TestRoomOfABlobThatWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src, store := newFakeSource(), newMemStore()
 		big := random(1, 8<<20)
-		store.keep(big, [2]int64{0, 7 << 20})
+		store.keep(t, big, [2]int64{0, 7 << 20})
 		store.free = 2 << 20
 		ref := src.name(appName, src.image(t, amd64, big))
 		small := src.name("registry.example/small:v1", src.image(t, amd64, random(2, 1000)))
-		other, err := store.Ingest(t.Context(), ocispec.Descriptor{Digest: digest.FromBytes(big), Size: 8 << 20})
+		other, err := store.Ingest(t.Context(), ocispec.Descriptor{Digest: digestOf(big), Size: 8 << 20})
 		require.NoError(t, err)
 		rt := transfer.New(transfer.Config{Source: src, Store: store})
 		var wg sync.WaitGroup

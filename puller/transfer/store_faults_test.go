@@ -8,7 +8,6 @@ import (
 	"testing"
 	"testing/synctest"
 
-	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/credentials"
 	"github.com/pullkit/pullkit/puller"
@@ -132,13 +131,13 @@ func TestStoreFaults(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			src, store := newFakeSource(), newMemStore()
 			ref := src.name(appName, src.index(t, src.image(t, amd64, layers...))) // without a platform: the config is read
-			store.keep(layers[0], [2]int64{1 << 20, 1 << 20})
-			store.keep(layers[3], [2]int64{0, 1 << 20})
-			store.partials[digest.FromBytes(layers[3])].data[77] ^= 1 // it is thrown away, and fetched anew
+			store.keep(t, layers[0], [2]int64{1 << 20, 1 << 20})
+			// What is kept of this one is wrong: it is discarded, and fetched again.
+			store.keepAs(t, digestOf(layers[3]), flipped(layers[3], 77), [2]int64{0, 1 << 20})
 			if configThere {
-				for d, blob := range src.blobs {
+				for _, blob := range src.blobs {
 					if blob[0] == '{' {
-						store.blobs[d] = blob
+						store.put(t, blob)
 					}
 				}
 			}

@@ -2,41 +2,40 @@ package transfer_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"iter"
 	"sync"
+	"testing"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"github.com/pullkit/pullkit/internal/verify"
+	"github.com/pullkit/pullkit/internal/spans"
 	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/puller/pullertest"
 	"github.com/pullkit/pullkit/reference"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
 
-// A memStore is a content.Store in memory that checks what is done to it.
+// A memStore is a pullertest.MemStore that records what a Runtime must not do with a
+// Store, that knows its free space, and that can be full.
 type memStore struct {
+	pullertest.MemStore
+
 	mu       sync.Mutex
-	blobs    map[digest.Digest][]byte
-	partials map[digest.Digest]*partial
+	blobs    map[digest.Digest]int64     // the sizes of those that are stored
+	partials map[digest.Digest]spans.Set // what was written of others
 	tags     map[reference.Reference]ocispec.Descriptor
-	locks    map[digest.Digest]chan struct{}
 	ingests  map[digest.Digest]int // how often each digest was ingested
 	opened   int                   // ingests that are not over
 	problems []error
 
 	fullAt  int64         // WriteAt fails with ENOSPC from this offset on; 0 = never
 	fullFor digest.Digest // only of this blob; "" = of all
-	free    int64         // what Free says; 0 = nobody knows
+	free    int64         // what Free says; 0 = not known
 	onTag   func()
-}
-
-type partial struct {
-	data []byte
-	have [][2]int64
 }
 
 var (
@@ -46,37 +45,71 @@ var (
 
 func newMemStore() *memStore {
 	return &memStore{
-		blobs: map[digest.Digest][]byte{}, partials: map[digest.Digest]*partial{},
-		tags: map[reference.Reference]ocispec.Descriptor{}, locks: map[digest.Digest]chan struct{}{},
-		ingests: map[digest.Digest]int{},
+		blobs: map[digest.Digest]int64{}, partials: map[digest.Digest]spans.Set{},
+		tags: map[reference.Reference]ocispec.Descriptor{}, ingests: map[digest.Digest]int{},
 	}
+}
+
+// put stores a blob as another process would have.
+func (s *memStore) put(t testing.TB, data []byte) {
+	in := s.ingestOf(t, digestOf(data), data)
+	_, err := in.WriteAt(data, 0)
+	require.NoError(t, err)
+	require.NoError(t, in.Commit(t.Context()))
+	delete(s.ingests, digestOf(data))
+}
+
+// keep puts ranges of data into the store as an earlier try would have left them.
+func (s *memStore) keep(t testing.TB, data []byte, ranges ...[2]int64) {
+	s.keepAs(t, digestOf(data), data, ranges...)
+}
+
+// keepAs keeps ranges of data as those of the blob with digest d.
+func (s *memStore) keepAs(t testing.TB, d digest.Digest, data []byte, ranges ...[2]int64) {
+	in := s.ingestOf(t, d, data)
+	for _, r := range ranges {
+		_, err := in.WriteAt(data[r[0]:r[0]+r[1]], r[0])
+		require.NoError(t, err)
+	}
+	require.NoError(t, in.Close())
+	delete(s.ingests, d)
+}
+
+// flipped is data with one bit of a byte changed.
+func flipped(data []byte, at int64) []byte {
+	data = bytes.Clone(data)
+	data[at] ^= 1
+	return data
+}
+
+func (s *memStore) ingestOf(t testing.TB, d digest.Digest, data []byte) content.Ingest {
+	in, err := s.Ingest(t.Context(), ocispec.Descriptor{Digest: d, Size: int64(len(data))})
+	require.NoError(t, err)
+	return in
+}
+
+// clean asserts that the Runtime used the Store as it must.
+func (s *memStore) clean(t testing.TB) {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	assert.Empty(t, s.problems, "what was done to the store")
+	assert.Zero(t, s.opened, "ingests left open")
+}
+
+// problem records a misuse. s.mu is held.
+func (s *memStore) problem(format string, args ...any) {
+	s.problems = append(s.problems, fmt.Errorf(format, args...))
 }
 
 func (s *memStore) Lookup(ctx context.Context, ref reference.Reference) (ocispec.Descriptor, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	desc, ok := s.tags[ref]
-	if !ok {
-		return ocispec.Descriptor{}, fmt.Errorf("%s: %w", ref, fs.ErrNotExist)
-	}
-	return desc, ctx.Err()
+	desc, err := s.MemStore.Lookup(ctx, ref)
+	return desc, cmp.Or(err, ctx.Err())
 }
 
 func (s *memStore) Has(ctx context.Context, desc ocispec.Descriptor) (bool, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	data, ok := s.blobs[desc.Digest]
-	return ok && int64(len(data)) == desc.Size, ctx.Err()
-}
-
-func (s *memStore) Open(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	data, ok := s.blobs[desc.Digest]
-	if !ok {
-		return nil, fmt.Errorf("%s: %w", desc.Digest, fs.ErrNotExist)
-	}
-	return io.NopCloser(bytes.NewReader(data)), ctx.Err()
+	has, err := s.MemStore.Has(ctx, desc)
+	return has, cmp.Or(err, ctx.Err())
 }
 
 func (s *memStore) Tag(ctx context.Context, ref reference.Reference, desc ocispec.Descriptor) error {
@@ -85,8 +118,10 @@ func (s *memStore) Tag(ctx context.Context, ref reference.Reference, desc ocispe
 	if s.onTag != nil {
 		s.onTag()
 	}
-	if _, ok := s.blobs[desc.Digest]; !ok {
-		s.problems = append(s.problems, fmt.Errorf("%s tagged before %s is stored", ref, desc.Digest))
+	err := s.MemStore.Tag(ctx, ref, desc)
+	if err != nil {
+		s.problem("tag: %w", err)
+		return err
 	}
 	s.tags[ref] = desc
 	return ctx.Err()
@@ -95,124 +130,59 @@ func (s *memStore) Tag(ctx context.Context, ref reference.Reference, desc ocispe
 func (s *memStore) Free(context.Context) (int64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.free == 0 {
-		return 1 << 62, nil
-	}
-	return s.free, nil
+	return cmp.Or(s.free, 1<<62), nil
 }
 
 func (s *memStore) Kept(_ context.Context, desc ocispec.Descriptor) (int64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var n int64
-	if p := s.partials[desc.Digest]; p != nil {
-		for _, h := range p.have {
-			n += h[1]
-		}
-	}
-	return n, nil
+	return s.partials[desc.Digest].Total(), nil
 }
 
 func (s *memStore) Ingest(ctx context.Context, desc ocispec.Descriptor) (content.Ingest, error) {
-	s.mu.Lock()
-	lock := s.locks[desc.Digest]
-	if lock == nil {
-		lock = make(chan struct{}, 1)
-		s.locks[desc.Digest] = lock
-	}
-	s.mu.Unlock()
-	select {
-	case lock <- struct{}{}:
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+	in, err := s.MemStore.Ingest(ctx, desc)
+	if err != nil {
+		return nil, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if data, ok := s.blobs[desc.Digest]; ok && int64(len(data)) == desc.Size {
-		<-lock
-		return nil, fs.ErrExist
-	}
 	s.ingests[desc.Digest]++
 	s.opened++
-	p := s.partials[desc.Digest]
-	if p == nil {
-		p = &partial{}
-		s.partials[desc.Digest] = p
-	}
-	if int64(len(p.data)) < desc.Size {
-		p.data = append(p.data, make([]byte, desc.Size-int64(len(p.data)))...)
-	}
-	return &memIngest{s: s, desc: desc, p: p, lock: lock}, nil
+	return &memIngest{Ingest: in, s: s, desc: desc}, nil
 }
 
-func (s *memStore) problem(format string, args ...any) error {
-	err := fmt.Errorf(format, args...)
-	s.problems = append(s.problems, err)
-	return err
-}
-
+// A memIngest is an ingest of a memStore, whose lock guards over.
 type memIngest struct {
+	content.Ingest
 	s    *memStore
 	desc ocispec.Descriptor
-	p    *partial
-	lock chan struct{}
 	over bool
-}
-
-func (in *memIngest) Have() iter.Seq2[int64, int64] {
-	in.s.mu.Lock()
-	have := append([][2]int64(nil), in.p.have...)
-	in.s.mu.Unlock()
-	return func(yield func(int64, int64) bool) {
-		for _, h := range have {
-			if !yield(h[0], h[1]) {
-				return
-			}
-		}
-	}
 }
 
 func (in *memIngest) WriteAt(b []byte, off int64) (int, error) {
 	in.s.mu.Lock()
 	defer in.s.mu.Unlock()
 	end := off + int64(len(b))
-	if in.over || off < 0 || end > in.desc.Size {
-		return 0, in.s.problem("write of [%d,%d) in a blob of %d, over %v", off, end, in.desc.Size, in.over)
+	if s := in.s; s.fullAt > 0 && end > s.fullAt && (s.fullFor == "" || s.fullFor == in.desc.Digest) {
+		return int(max(0, s.fullAt-off)), &fs.PathError{Op: "write", Path: "blob", Err: content.ErrNoSpace}
 	}
-	if in.s.fullAt > 0 && end > in.s.fullAt && (in.s.fullFor == "" || in.s.fullFor == in.desc.Digest) {
-		n := max(0, in.s.fullAt-off)
-		copy(in.p.data[off:], b[:n])
-		return int(n), &fs.PathError{Op: "write", Path: "blob", Err: content.ErrNoSpace}
+	n, err := in.Ingest.WriteAt(b, off)
+	if err != nil {
+		in.s.problem("write of [%d,%d): %w", off, end, err)
+		return n, err
 	}
-	copy(in.p.data[off:], b)
-	in.p.note(off, end)
-	return len(b), nil
-}
-
-// note keeps what was written as ascending ranges that are apart.
-func (p *partial) note(off, end int64) {
-	have := [][2]int64{}
-	for _, h := range p.have {
-		if h[0]+h[1] < off || end < h[0] {
-			have = append(have, h)
-			continue
-		}
-		off, end = min(off, h[0]), max(end, h[0]+h[1])
-	}
-	i := 0
-	for i < len(have) && have[i][0] < off {
-		i++
-	}
-	p.have = append(have[:i:i], append([][2]int64{{off, end - off}}, have[i:]...)...)
+	in.s.partials[in.desc.Digest] = in.s.partials[in.desc.Digest].Add(spans.Span{Off: off, End: end})
+	return n, nil
 }
 
 func (in *memIngest) ReadAt(b []byte, off int64) (int, error) {
-	in.s.mu.Lock()
-	defer in.s.mu.Unlock()
-	if in.over || off >= int64(len(in.p.data)) {
-		return 0, errors.Join(io.EOF, in.s.problem("read at %d, over %v", off, in.over))
+	n, err := in.Ingest.ReadAt(b, off)
+	if err != nil {
+		in.s.mu.Lock()
+		defer in.s.mu.Unlock()
+		in.s.problem("read at %d: %w", off, err)
 	}
-	return copy(b, in.p.data[off:]), nil
+	return n, err
 }
 
 func (in *memIngest) Commit(ctx context.Context) error {
@@ -221,12 +191,11 @@ func (in *memIngest) Commit(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	data := in.p.data[:in.desc.Size]
-	whole := in.desc.Size == 0 || len(in.p.have) == 1 && in.p.have[0] == [2]int64{0, in.desc.Size}
-	if in.over || !whole || !verify.Bytes(in.desc.Digest, data) {
-		return in.s.problem("commit of %s: over %v, ranges %v", in.desc.Digest, in.over, in.p.have)
+	if err := in.Ingest.Commit(ctx); err != nil {
+		in.s.problem("commit of %s: %w", in.desc.Digest, err)
+		return err
 	}
-	in.s.blobs[in.desc.Digest] = data
+	in.s.blobs[in.desc.Digest] = in.desc.Size
 	in.end(true)
 	return nil
 }
@@ -235,26 +204,27 @@ func (in *memIngest) Discard() error {
 	in.s.mu.Lock()
 	defer in.s.mu.Unlock()
 	if in.over {
-		return in.s.problem("discard of an ingest that is over")
+		in.s.problem("discard of an ingest that is over")
 	}
 	in.end(true)
-	return nil
+	return in.Ingest.Discard()
 }
 
 func (in *memIngest) Close() error {
 	in.s.mu.Lock()
 	defer in.s.mu.Unlock()
-	if !in.over {
-		in.end(len(in.p.have) == 0)
-	}
-	return nil
+	in.end(false)
+	return in.Ingest.Close()
 }
 
-func (in *memIngest) end(remove bool) {
+// end says that the ingest is over. The store's lock is held.
+func (in *memIngest) end(forget bool) {
+	if in.over {
+		return
+	}
 	in.over = true
 	in.s.opened--
-	if remove {
+	if forget {
 		delete(in.s.partials, in.desc.Digest)
 	}
-	<-in.lock
 }

@@ -141,7 +141,7 @@ func TestTorture(t *testing.T) {
 					a := src.image(t, amd64, layers...)
 					a.Platform = &amd64
 					ref := src.name(appName, src.index(t, a))
-					store.keep(layers[0], [2]int64{1 << 20, 1 << 20})
+					store.keep(t, layers[0], [2]int64{1 << 20, 1 << 20})
 					ctx, cancel := context.WithCancel(t.Context())
 					defer cancel()
 					s := &saboteur{k: k, act: func() error { return broken }}

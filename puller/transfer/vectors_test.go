@@ -16,7 +16,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/credentials"
@@ -132,7 +131,7 @@ func (v vector) run(t *testing.T) {
 
 // prepare puts into the store what the case says is there, and describes the blob.
 func (v vector) prepare(t *testing.T, st *scripted, store *memStore) ocispec.Descriptor {
-	desc := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: digest.FromBytes(st.blob), Size: int64(v.Size)}
+	desc := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: digestOf(st.blob), Size: int64(v.Size)}
 	switch v.DescriptorData {
 	case "correct":
 		desc.Data = st.blob
@@ -140,18 +139,14 @@ func (v vector) prepare(t *testing.T, st *scripted, store *memStore) ocispec.Des
 		desc.Data = []byte("9876543210")
 	}
 	if v.Stored {
-		store.blobs[desc.Digest] = st.blob
+		store.put(t, st.blob)
 	}
 	if v.PartialBytes > 0 {
 		kept := append(slices.Clone(st.blob), "xxxx"...)[:v.PartialBytes]
 		if !v.PartialIsCorrect {
 			kept[1] ^= 1
 		}
-		store.keep(kept, [2]int64{0, int64(len(kept))})
-		store.partials[desc.Digest] = store.partials[digest.FromBytes(kept)]
-		if d := digest.FromBytes(kept); d != desc.Digest {
-			delete(store.partials, d)
-		}
+		store.keepAs(t, desc.Digest, kept, [2]int64{0, int64(len(kept))})
 	}
 	for _, s := range v.Script {
 		if at, ok := strings.CutPrefix(s.Reply.WriteError, "ENOSPC at byte "); ok {

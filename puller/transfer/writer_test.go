@@ -62,7 +62,7 @@ type strictIngest struct {
 func (in *strictIngest) note(format string, args ...any) {
 	in.s.memStore.mu.Lock()
 	defer in.s.memStore.mu.Unlock()
-	_ = in.s.problem(format, args...)
+	in.s.problem(format, args...)
 }
 
 func (in *strictIngest) claim(off, n int64) {
@@ -152,7 +152,7 @@ func TestWriteBesideRead(t *testing.T) {
 // came is kept, and none of it is asked for again.
 func TestCutWhileWriting(t *testing.T) {
 	layer := random(1, 3<<20+7)
-	d := digest.FromBytes(layer)
+	d := digestOf(layer)
 	for _, processors := range []int{1, 8} {
 		for _, cut := range []int{0, 1, buffer - 1, buffer, buffer + 1, 2*buffer - 1, 2 * buffer, 5*buffer + 77, len(layer) - 1} {
 			for _, writing := range []time.Duration{0, time.Millisecond, 50 * time.Millisecond} {
@@ -284,7 +284,7 @@ func (s cuttingSource) Blob(ctx context.Context, ref reference.Reference, cred c
 // The Store's error ends the pull at once, whatever the network does meanwhile.
 func TestWriteFailsBesideRead(t *testing.T) {
 	layer := random(1, 24<<20)
-	d := digest.FromBytes(layer)
+	d := digestOf(layer)
 	tooMuch, cut := &content.Error{Kind: content.ErrSizeMismatch}, &content.Error{Kind: content.ErrNetwork}
 	for _, tt := range []struct {
 		network string
