@@ -13,6 +13,7 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/internal/rounds"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/puller/transfer"
 	"github.com/pullkit/pullkit/reference"
@@ -69,7 +70,7 @@ func TestChaos(t *testing.T) {
 	for i := range 12 {
 		layers = append(layers, random(uint64(i+1), []int{100, 300 << 10, 2 << 20, 5 << 20, 17 << 20}[i%5]))
 	}
-	for seed := range uint64(6) {
+	for seed := range uint64(rounds.Of(6)) {
 		synctest.Test(t, func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 1))
 			d := &die{rng: rand.New(rand.NewPCG(seed, 2))}

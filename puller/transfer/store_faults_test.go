@@ -123,7 +123,7 @@ func (in faultyIngest) Close() error { return errors.Join(in.fail("close"), in.I
 // well again, the next pull succeeds.
 func TestStoreFaults(t *testing.T) {
 	broken := errors.New("broken on purpose")
-	layers := [][]byte{random(1, 4<<20), random(2, 300<<10), random(3, 10), random(4, 3<<20)}
+	layers := [][]byte{random(1, 5<<19), random(2, 300<<10), random(3, 10), random(4, 9<<18)}
 	seen := map[string]bool{}
 	configThere := false // it is read back then
 	for k := 1; ; k++ {

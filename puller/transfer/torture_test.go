@@ -133,7 +133,7 @@ func TestTorture(t *testing.T) {
 	broken := errors.New("broken on purpose")
 	for name, cancelled := range map[string]bool{"cancelled": true, "failed": false} {
 		t.Run(name, func(t *testing.T) {
-			layers := [][]byte{random(1, 4<<20), random(2, 300<<10), random(3, 10)}
+			layers := [][]byte{random(1, 3<<20), random(2, 300<<10), random(3, 10)}
 			for k := 1; ; k++ {
 				done := false
 				synctest.Test(t, func(t *testing.T) {

@@ -18,6 +18,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/internal/rounds"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/puller/transfer"
 	"github.com/pullkit/pullkit/reference"
@@ -198,7 +199,7 @@ func TestManyConnectionsWithSlowWrites(t *testing.T) {
 	most := 0
 	// How many connections a pull comes to is up to the timing: more pulls are made
 	// until one of them has had many.
-	for seed := uint64(0); seed < 8 || seed < 40 && most <= 4; seed++ {
+	for seed := uint64(0); seed < uint64(rounds.Of(8)) || seed < 40 && most <= 4; seed++ {
 		synctest.Test(t, func(t *testing.T) {
 			src := newFakeSource()
 			src.latency, src.perRead, src.readSize = 20*time.Millisecond, 4*time.Millisecond, 64<<10
@@ -453,7 +454,7 @@ func (h stillHash) Write(p []byte) (int, error) {
 // Connections are added where the network is slow, and not where the disk is: it
 // makes no difference whether a write has a processor of its own.
 func TestConnectionsAreForTheNetwork(t *testing.T) {
-	layer := random(1, 24<<20)
+	layer := random(1, 14<<20)
 	for _, processors := range []int{1, 2, 8} {
 		for _, tt := range []struct {
 			read, write time.Duration // of a buffer

@@ -15,10 +15,10 @@ import (
 // A large blob that came first, over all connections there may be, gives them up
 // to others: as many as Config.Blobs says are fetched at once.
 func TestConnectionsAreForBlobsFirst(t *testing.T) {
-	layer := random(1, 160<<20)
+	layer := random(1, 80<<20)
 	synctest.Test(t, func(t *testing.T) {
 		src, store := newFakeSource(), newMemStore()
-		src.latency, src.perRead, src.readSize = 20*time.Millisecond, 8*time.Millisecond, 64<<10 // 8 MB/s each
+		src.latency, src.perRead, src.readSize = 20*time.Millisecond, 8*time.Millisecond, 32<<10 // 4 MB/s each
 		first := src.name(appName, src.image(t, amd64, layer))
 		var others []reference.Reference
 		for i := range 3 {
@@ -63,12 +63,12 @@ func TestConnectionsAreForBlobsFirst(t *testing.T) {
 func TestSmallBlobsBesideLargeOnes(t *testing.T) {
 	var layers [][]byte
 	for i := range 12 {
-		layers = append(layers, random(uint64(i+1), 10<<20))
+		layers = append(layers, random(uint64(i+1), 4<<20))
 	}
 	for _, blobs := range []int{1, 2, 10} {
 		synctest.Test(t, func(t *testing.T) {
 			src, store := newFakeSource(), newMemStore()
-			src.latency, src.perRead, src.readSize = 20*time.Millisecond, 40*time.Millisecond, 64<<10 // 6.4 s a layer
+			src.latency, src.perRead, src.readSize = 20*time.Millisecond, 100*time.Millisecond, 64<<10 // 6.4 s a layer
 			large := src.name(appName, src.image(t, amd64, layers...))
 			small := src.name("registry.example/small:v1", src.image(t, amd64, random(100, 1000), random(101, 1000)))
 			rt := transfer.New(transfer.Config{Source: src, Store: store, Blobs: blobs, Ranges: 1})
