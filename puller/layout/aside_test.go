@@ -53,23 +53,23 @@ func putAside(t *testing.T, l *Layout, name string) {
 func TestBatchGoesToADirectoryPutAside(t *testing.T) {
 	for _, name := range []string{blobsDir, blobsDir + "/sha256"} {
 		l := openTest(t, t.TempDir())
-		var jobs []*job[*commitItem]
+		var jobs []*job[*ingest]
 		for i := range 2 {
 			data, desc := blobOf(i, 1000)
 			in := begin(t, l, desc, data)
 			defer in.Close()
-			jobs = append(jobs, &job[*commitItem]{item: &commitItem{in: in}})
+			jobs = append(jobs, &job[*ingest]{item: in})
 		}
 		putAside(t, l, name)
 		other := openTest(t, l.Dir())
 		data, desc := blobOf(0, 1000)
 		require.NoError(t, other.ready(desc.Digest))
 		require.NoError(t, os.WriteFile(pathOf(other, desc), data, 0o644))
-		require.NoError(t, l.commitAll(t.Context(), func() []*job[*commitItem] { return jobs }))
+		require.NoError(t, l.commitAll(t.Context(), func() []*job[*ingest] { return jobs }))
 		for _, j := range jobs {
-			ok, err := other.Has(t.Context(), j.item.in.desc)
+			ok, err := other.Has(t.Context(), j.item.desc)
 			require.NoError(t, err)
-			assert.True(t, ok || j.err != nil, "%s is not stored and nobody says so", j.item.in.desc.Digest)
+			assert.True(t, ok || j.err != nil, "%s is not stored and nobody says so", j.item.desc.Digest)
 		}
 	}
 }
@@ -216,22 +216,6 @@ func TestOpenWithoutTheStateDirectory(t *testing.T) {
 	}))
 	require.NoError(t, err)
 	requirePulled(t, l, img, "without the state directory")
-}
-
-// What former versions left is swept: they had partials in the state directory.
-func TestSweepOfAFormerVersion(t *testing.T) {
-	l := openTest(t, t.TempDir())
-	_, desc := blobOf(1, 1000)
-	base := filepath.Base(partName(desc.Digest))
-	for _, name := range []string{base, filepath.Base(listName(desc.Digest)), "index.json.new", tempBase + "x"} {
-		require.NoError(t, os.WriteFile(filepath.Join(l.Dir(), stateDir, name), nil, 0o644))
-	}
-	in := begin(t, l, desc, must(os.ReadFile(os.DevNull)))
-	l.sweepOlder(0)
-	assert.FileExists(t, filepath.Join(l.Dir(), stateDir, base), "somebody is at it")
-	require.NoError(t, in.Close())
-	l.sweepOlder(0)
-	requireTidy(t, l)
 }
 
 // Blobs come while another program puts directories aside and removes them: nothing

@@ -95,7 +95,7 @@ func TestBlobsAreSyncedTogether(t *testing.T) {
 		})
 		seed := 0
 		commit := func(n int) {
-			jobs := make([]*job[*commitItem], n)
+			jobs := make([]*job[*ingest], n)
 			for i := range jobs {
 				seed++
 				data, desc := blobOf(seed, 100)
@@ -103,9 +103,9 @@ func TestBlobsAreSyncedTogether(t *testing.T) {
 				require.NoError(t, err)
 				_, err = in.WriteAt(data, 0)
 				require.NoError(t, err)
-				jobs[i] = &job[*commitItem]{item: &commitItem{in: in.(*ingest)}}
+				jobs[i] = &job[*ingest]{item: in.(*ingest)}
 			}
-			require.NoError(t, l.commitAll(t.Context(), func() []*job[*commitItem] { return jobs }))
+			require.NoError(t, l.commitAll(t.Context(), func() []*job[*ingest] { return jobs }))
 			for _, j := range jobs {
 				require.NoError(t, j.err)
 			}

@@ -5,9 +5,8 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/stretchr/testify/require"
-
 	"github.com/pullkit/pullkit/internal/ocilayout"
+	"github.com/stretchr/testify/require"
 )
 
 // BenchmarkTinyImages stores images of one small layer, eight at a time, into

@@ -20,7 +20,7 @@ func TestIngestDirectoryOnce(t *testing.T) {
 		f := must(disk.Open(dir))
 		defer f.Close()
 		wg.Go(func() {
-			l := &Layout{fs: f}
+			l := &tree{fs: f}
 			assert.NoError(t, l.mkdirs(stateDir, ingestDir))
 		})
 	}
@@ -35,7 +35,7 @@ func TestIngestDirectoryOnce(t *testing.T) {
 func TestIngestDirectoryIsThere(t *testing.T) {
 	f := must(disk.Open(t.TempDir()))
 	defer f.Close()
-	l := &Layout{fs: f}
+	l := &tree{fs: f}
 	require.NoError(t, l.mkdirs(stateDir, ingestDir))
 	before := must(f.Lstat(ingestDir))
 	for range 3 {

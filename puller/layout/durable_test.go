@@ -9,6 +9,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/internal/disk/disktest"
 	"github.com/pullkit/pullkit/internal/ocilayout"
+	"github.com/pullkit/pullkit/internal/rounds"
 	"github.com/pullkit/pullkit/reference"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -52,7 +53,7 @@ func diesAfter(k int64) func(op, name string) error {
 func TestTagAfterADeathIsDurable(t *testing.T) {
 	img := faultImage(t)
 	for done, k := false, int64(0); !done; k++ {
-		for seed := range uint64(3) {
+		for seed := range uint64(1 + rounds.Of(2)) {
 			mem := disktest.New()
 			done = pullUntil(t, mem, img, diesAfter(k)) == nil
 			l, err := openMem(mem.Process())
@@ -117,34 +118,11 @@ func TestFailedSyncOfNamesIsNotTrusted(t *testing.T) {
 	}
 }
 
-// Names that nobody else gave cost no sync more.
-func TestOwnNamesAreSyncedOnce(t *testing.T) {
-	syncs := 0
-	l, err := openMem(disktest.Before(disktest.New().Process(), func(op, _ string) error {
-		if op == "syncdir" {
-			syncs++
-		}
-		return nil
-	}))
-	require.NoError(t, err)
-	img := faultImage(t)
-	p := &testPuller{chunk: memChunk, l: l, oneByOne: true}
-	require.NoError(t, p.pull(t.Context(), newTestImage(t, "registry.example/team/before:v1", 8, 100)))
-	syncs = 0
-	require.NoError(t, p.pull(t.Context(), img))
-	assert.Equal(t, len(img.all)+1, syncs, "one for each blob, and one for the tag")
-	syncs = 0
-	require.NoError(t, p.pull(t.Context(), img))
-	img.ref = reference.MustParse("registry.example/team/same:v1")
-	require.NoError(t, p.pull(t.Context(), img))
-	assert.Equal(t, 1, syncs, "the tag of the second")
-}
-
 // A blob that another program wrote and did not sync gets the stamp of a verified
 // one, and then the power is lost: there is no wrong blob with that stamp.
 func TestForeignBlobIsSyncedBeforeItsStamp(t *testing.T) {
 	data, desc := blobOf(1, 5*4096)
-	for seed := range uint64(40) {
+	for seed := range uint64(rounds.Of(40)) {
 		for name, found := range map[string]func(l *Layout) error{
 			"Has": func(l *Layout) error { _, err := l.Has(t.Context(), desc); return err },
 			"Verify": func(l *Layout) error {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/pullkit/pullkit/internal/disk"
 	"github.com/pullkit/pullkit/internal/disk/disktest"
+	"github.com/pullkit/pullkit/internal/rounds"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -138,10 +139,7 @@ func TestFailedSyncIsNotTrusted(t *testing.T) {
 // lost, or any part of it, in any order.
 func TestLosePowerAtEveryOperation(t *testing.T) {
 	img, before := faultImage(t), newTestImage(t, "registry.example/team/before:v1", 8, 100, 6000)
-	seeds := uint64(20)
-	if testing.Short() || raceFactor > 1 {
-		seeds = 3
-	}
+	seeds := uint64(someRounds(20, 3))
 	for _, oneByOne := range []bool{true, false} {
 		t.Run(fmt.Sprintf("one by one %v", oneByOne), func(t *testing.T) {
 			done := false
@@ -205,7 +203,8 @@ func TestDieAtEveryOperation(t *testing.T) {
 	for _, desc := range img.all {
 		size += desc.Size
 	}
-	for k := int64(0); ; k++ {
+	step := int64(6 - rounds.Of(5)) // each operation, or every fifth
+	for k := int64(0); ; k += step {
 		mem := disktest.New()
 		var n atomic.Int64
 		l, err := openFS("mem", disktest.Before(mem.Process(), func(string, string) error {

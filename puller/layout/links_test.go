@@ -68,7 +68,7 @@ func TestPlantedFileLinks(t *testing.T) {
 	ref := reference.MustParse("busybox:1.36")
 	for _, name := range []string{
 		blobsDir + "/sha256/" + hash, partName(desc.Digest), listName(desc.Digest), lockName,
-		tempName(indexName), indexName, layoutName, removalName,
+		tempName(indexName), indexName, layoutName, epochName,
 	} {
 		t.Run(filepath.Base(name), func(t *testing.T) {
 			dir := t.TempDir()

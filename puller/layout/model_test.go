@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/pullkit/pullkit/internal/disk/disktest"
+	"github.com/pullkit/pullkit/internal/rounds"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -124,11 +125,7 @@ func (s *session) write(in *ingest) error {
 // What Have and Kept tell was written, whatever was written in whatever order,
 // failed, and died in between; and both tell the same.
 func TestHaveTellsWhatWasWritten(t *testing.T) {
-	seeds := uint64(1500)
-	if testing.Short() || raceFactor > 1 {
-		seeds = 150
-	}
-	for seed := range seeds {
+	for seed := range uint64(someRounds(1500, 150)) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		s := &session{r: r, fails: seed%2 == 1, data: noZeros(int(seed), []int{0, 1, 100, 5000, 30000}[r.IntN(5)])}
 		s.written = make([]bool, len(s.data))
@@ -153,7 +150,7 @@ func noZeros(seed, size int) []byte {
 func TestHaveTellsNoHole(t *testing.T) {
 	data := noZeros(1, 40_000)
 	desc := descOf("", data)
-	for seed := range uint64(100) {
+	for seed := range uint64(rounds.Of(100)) {
 		mem := disktest.New()
 		for i := range uint64(4) {
 			left := atomic.Int64{}

@@ -2,4 +2,4 @@
 
 package layout
 
-const raceFactor = 1
+const raced = false

@@ -1,38 +1,44 @@
 package layout
 
 import (
-	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io/fs"
 	"os"
 	"slices"
-	"strings"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/internal/disk"
-	"github.com/pullkit/pullkit/internal/ocilayout"
 	"github.com/pullkit/pullkit/internal/spans"
-	"github.com/pullkit/pullkit/puller/content"
 )
 
-// askFreeFrom is the size from which the free space is asked for first.
-const askFreeFrom = 1 << 20
+// The files of a blob that arrives are its partial and, if it was written with gaps, the
+// side list of the partial. They outlive the process, and the next ingest of the blob
+// goes on with them.
+//
+// The side list is a sequence of records, which is only appended to. Each record is a
+// range that was written: offset, end, and a checksum of both, so that a record that is
+// torn or empty after a crash is not believed.
+const recordSize = 20
 
-func partName(d digest.Digest) string {
-	return ingestDir + "/" + strings.ReplaceAll(string(d), ":", "-") + partSuffix
-}
+// maxListSize limits how much of a side list is read.
+const maxListSize = 16 << 20
 
-func listName(d digest.Digest) string {
-	return ingestDir + "/" + strings.ReplaceAll(string(d), ":", "-") + listSuffix
-}
+// mostAppends is how often a blob's side list is appended to at most, which keeps the
+// list of a very large blob short: 16 connections make one of 10 MiB.
+const mostAppends = 32 << 10
 
-// open makes a new partial, or opens the one there is with what its side list
-// tells of it.
+func partName(d digest.Digest) string { return ingestDir + "/" + fileName(d) + partSuffix }
+func listName(d digest.Digest) string { return ingestDir + "/" + fileName(d) + listSuffix }
+
+// open makes a new partial, or opens the one that an earlier ingest left and what its
+// side list says.
 func (in *ingest) open() error {
 	part := partName(in.desc.Digest)
-	f, err := in.l.fs.OpenFile(part, disk.NewFile)
+	f, err := in.b.fs.OpenFile(part, disk.NewFile)
 	if errors.Is(err, fs.ErrExist) {
 		if ok, err := in.reopen(part); ok || err != nil {
 			return err
@@ -40,15 +46,15 @@ func (in *ingest) open() error {
 		if err := in.removeFiles(); err != nil {
 			return err
 		}
-		f, err = in.l.fs.OpenFile(part, disk.NewFile)
+		f, err = in.b.fs.OpenFile(part, disk.NewFile)
 	}
 	if err != nil {
 		return err
 	}
 	in.f = f
-	// A list without its partial would tell of less than there will be. That of
-	// a blob too small to have one is not worth looking for.
-	if in.desc.Size >= in.l.tune.listEvery {
+	// A list of an earlier partial would say less than what this one will have. A blob
+	// that is too small for a second record has no list that matters.
+	if in.desc.Size >= in.b.tune.listEvery {
 		if err := in.removeList(); err != nil {
 			f.Close()
 			return err
@@ -57,11 +63,11 @@ func (in *ingest) open() error {
 	return nil
 }
 
-// reopen opens the partial there is; ok is false if it is of no use: a planted
-// link, or longer than the blob, as one is that another descriptor lied about, or
-// with a list that tells nothing.
+// reopen opens the partial of an earlier ingest. ok is false if it is of no use: a
+// planted link, a file longer than the blob, which another descriptor lied about, or one
+// whose list cannot be read.
 func (in *ingest) reopen(part string) (ok bool, err error) {
-	f, err := in.l.fs.OpenFile(part, os.O_RDWR)
+	f, err := in.b.fs.OpenFile(part, os.O_RDWR)
 	if errors.Is(err, disk.ErrNotRegular) {
 		return false, nil
 	}
@@ -79,14 +85,12 @@ func (in *ingest) reopen(part string) (ok bool, err error) {
 	return false, err
 }
 
-// loadList believes of the side list what lies within the partial. Without one,
-// or a record in it, the partial was written from its beginning on. With one that
-// cannot be read nobody knows what was written.
+// loadList reads which ranges of the partial were written.
 func (in *ingest) loadList(fi fs.FileInfo) (ok bool, err error) {
-	list, done, n, err := in.l.openList(in.desc.Digest, fi.Size(), os.O_RDWR)
+	list, done, n, err := in.b.openList(in.desc.Digest, fi.Size(), os.O_RDWR)
 	if err != nil {
 		if errors.Is(err, errUselessList) {
-			in.l.log.Warn("a partial blob is not used", "digest", in.desc.Digest, "error", err)
+			in.b.log.Warn("a partial blob is not used", "digest", in.desc.Digest, "error", err)
 			return false, nil
 		}
 		return false, err
@@ -105,11 +109,14 @@ func (in *ingest) loadList(fi fs.FileInfo) (ok bool, err error) {
 
 var errUselessList = errors.New("its list cannot be read")
 
-// openList tells which ranges of a partial of that size were written. The list is
-// nil if there is none, and to be closed; n is the length of its good records.
-func (l *Layout) openList(d digest.Digest, size int64, flag int) (list disk.File, done spans.Set, n int64, err error) {
+// openList returns which ranges of a partial of that size were written. Without a list,
+// or without a record in it, the partial was written without a gap. A list that cannot
+// be read is an error that wraps errUselessList: then it is not known what was written.
+// The list is nil if there is none, and otherwise the caller's to close; n is the length
+// of its good records.
+func (b *blobs) openList(d digest.Digest, size int64, flag int) (list disk.File, done spans.Set, n int64, err error) {
 	name := listName(d)
-	list, err = l.fs.OpenFile(name, flag)
+	list, err = b.fs.OpenFile(name, flag)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, done.Add(spans.Span{Off: 0, End: size}), 0, nil
@@ -129,10 +136,55 @@ func (l *Layout) openList(d digest.Digest, size int64, flag int) (list disk.File
 	return list, done, n, nil
 }
 
-// removeFiles removes the partial and then its list: without one, what is left of
-// a partial would be taken for written from its beginning on.
+// flushList appends what was written to the side list, if there is one. It is not
+// synced: after SIGKILL the system still has it, and after a loss of power the caller
+// hashes what it says, like everything else that was kept.
+func (in *ingest) flushList() error {
+	if in.list == nil || len(in.fresh) == 0 {
+		return nil
+	}
+	n, err := in.list.WriteAt(appendRecords(nil, in.fresh), in.listEnd)
+	if err != nil {
+		return err // the next records are written over those that are half written
+	}
+	in.listEnd += int64(n)
+	in.fresh, in.unlisted = in.fresh[:0], 0
+	return nil
+}
+
+func appendRecord(b []byte, s spans.Span) []byte {
+	at := len(b)
+	b = binary.LittleEndian.AppendUint64(b, uint64(s.Off))
+	b = binary.LittleEndian.AppendUint64(b, uint64(s.End))
+	return binary.LittleEndian.AppendUint32(b, crc32.ChecksumIEEE(b[at:]))
+}
+
+func appendRecords(b []byte, all spans.Set) []byte {
+	for _, s := range all {
+		b = appendRecord(b, s)
+	}
+	return b
+}
+
+// parseRecords returns the ranges of a side list, cut to size. It stops at the first
+// record that is not whole; n is the length of those before it.
+func parseRecords(b []byte, size int64) (s spans.Set, n int64) {
+	for len(b) >= recordSize {
+		off := int64(binary.LittleEndian.Uint64(b))
+		end := int64(binary.LittleEndian.Uint64(b[8:]))
+		if binary.LittleEndian.Uint32(b[16:]) != crc32.ChecksumIEEE(b[:16]) || off < 0 || end < off {
+			break
+		}
+		s = s.Add(spans.Span{Off: off, End: min(end, size)})
+		b, n = b[recordSize:], n+recordSize
+	}
+	return s, n
+}
+
+// removeFiles removes the partial and then its list. In the other order a crash would
+// leave a partial that seems to be written without a gap.
 func (in *ingest) removeFiles() error {
-	err := in.l.fs.Remove(partName(in.desc.Digest))
+	err := in.b.fs.Remove(partName(in.desc.Digest))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -140,35 +192,23 @@ func (in *ingest) removeFiles() error {
 }
 
 func (in *ingest) removeList() error {
-	err := in.l.fs.Remove(listName(in.desc.Digest))
+	err := in.b.fs.Remove(listName(in.desc.Digest))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	return err
 }
 
-// Kept is how many bytes of desc's content an earlier ingest left, as its
-// partial or, if it has one, its side list tells. It takes no lock.
-func (l *Layout) Kept(_ context.Context, desc ocispec.Descriptor) (int64, error) {
-	if err := ocilayout.CheckDescriptor(desc); err != nil {
-		return 0, err
-	}
-	n, err := l.keptBytes(desc)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, disk.ErrNotRegular) {
+// keptBytes is how much of a blob is kept; see Layout.Kept.
+func (b *blobs) keptBytes(desc ocispec.Descriptor) (int64, error) {
+	fi, err := b.fs.Lstat(partName(desc.Digest))
+	if errors.Is(err, fs.ErrNotExist) || err == nil && (!fi.Mode().IsRegular() || fi.Size() > desc.Size) {
 		return 0, nil
 	}
-	return n, l.fail(err, "look for what there is of blob %s", desc.Digest)
-}
-
-func (l *Layout) keptBytes(desc ocispec.Descriptor) (int64, error) {
-	fi, err := l.fs.Lstat(partName(desc.Digest))
 	if err != nil {
 		return 0, err
 	}
-	if !fi.Mode().IsRegular() || fi.Size() > desc.Size {
-		return 0, nil
-	}
-	list, done, _, err := l.openList(desc.Digest, fi.Size(), os.O_RDONLY)
+	list, done, _, err := b.openList(desc.Digest, fi.Size(), os.O_RDONLY)
 	if errors.Is(err, errUselessList) {
 		return 0, nil
 	}
@@ -176,20 +216,4 @@ func (l *Layout) keptBytes(desc ocispec.Descriptor) (int64, error) {
 		list.Close()
 	}
 	return done.Total(), err
-}
-
-// checkSpace is an error that wraps content.ErrNoSpace if so many bytes cannot fit.
-func (l *Layout) checkSpace(missing int64) error {
-	if missing < askFreeFrom {
-		return nil
-	}
-	free, err := l.fs.Free()
-	if err != nil {
-		l.log.Debug("the free space is not known", "error", err)
-		return nil
-	}
-	if free < missing {
-		return fmt.Errorf("%d bytes are missing and %d are free: %w", missing, free, content.ErrNoSpace)
-	}
-	return nil
 }

@@ -28,7 +28,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-var kills = flag.Int("kills", 200, "how many times TestKill kills a process")
+var kills = flag.Int("kills", 0, "how many times TestKill kills a process; 0 means 200, or a fifth")
 
 // childEnv says what this test program does instead of testing: it is started
 // again by tests that need a process of its own.
@@ -121,8 +121,8 @@ func TestKill(t *testing.T) {
 		size += desc.Size
 	}
 	n := *kills
-	if testing.Short() || raceFactor > 1 {
-		n = min(n, 20)
+	if n == 0 {
+		n = someRounds(200, 20)
 	}
 	seed := rand.Uint64()
 	r := rand.New(rand.NewPCG(seed, 0))

@@ -14,11 +14,21 @@ import (
 	specs "github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/internal/disk"
+	"github.com/pullkit/pullkit/internal/rounds"
 	"github.com/pullkit/pullkit/internal/verify"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/reference"
 	"github.com/stretchr/testify/require"
 )
+
+// someRounds is how many of full rounds a test does: fewer under the race detector, which
+// makes processes too slow to be killed and to crash often.
+func someRounds(full, raceRounds int) int {
+	if raced {
+		return raceRounds
+	}
+	return rounds.Of(full)
+}
 
 // A testImage is an index with one image that is pulled and one that is not.
 type testImage struct {

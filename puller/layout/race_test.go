@@ -2,5 +2,5 @@
 
 package layout
 
-// raceFactor is how much slower the race detector may make things.
-const raceFactor = 10
+// raced says that the race detector slows this program down.
+const raced = true

@@ -136,8 +136,8 @@ func TestWordsOfRemovalsDiffer(t *testing.T) {
 	l := must(openMem(mem.Process()))
 	var times []time.Time
 	for range 2 {
-		require.NoError(t, l.leaveWord())
-		times = append(times, must(l.fs.Lstat(removalName)).ModTime())
+		require.NoError(t, l.newEpoch())
+		times = append(times, must(l.fs.Lstat(epochName)).ModTime())
 	}
 	assert.NotEqual(t, times[0], times[1])
 }
@@ -166,7 +166,7 @@ func TestRepeatedManifestIsReadOnce(t *testing.T) {
 	ok, err := l.complete(t.Context(), desc)
 	require.NoError(t, err)
 	assert.False(t, ok)
-	only, err := ocilayout.OnlyImage(t.Context(), storedBlobs{l}, desc)
+	only, err := ocilayout.OnlyImage(t.Context(), documents{l.blobs}, desc)
 	require.NoError(t, err)
 	assert.Equal(t, desc.Digest, only.Digest)
 	assert.Equal(t, 4, reads)

@@ -77,11 +77,11 @@ func (l *Layout) Repair(ctx context.Context) (Freed, error) {
 // repairBlob removes a blob with other content, if it is still the file that was read.
 func (l *Layout) repairBlob(ctx context.Context, d digest.Digest, freed *Freed) error {
 	return l.wrong(ctx, d, func(got digest.Digest, seen fs.FileInfo) error {
-		unlock, err := l.lockForRemoval(ctx)
+		end, err := l.beginRemoval(ctx)
 		if err != nil {
 			return err
 		}
-		defer unlock()
+		defer end()
 		before := freed.Blobs
 		l.removeBlob(d, seen, freed)
 		if freed.Blobs > before {

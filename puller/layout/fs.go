@@ -18,18 +18,13 @@ import (
 	"github.com/pullkit/pullkit/internal/verify"
 )
 
-// FS is the stored blobs as a read-only file system. Their names are
-// algorithm/encoded, such as sha256/e3b0c442...: a digest with a slash. A blob
-// that was put there or changed by another program is hashed when it is opened,
-// and is not there if it is wrong. The files are io.ReaderAt and io.Seeker.
-func (l *Layout) FS() fs.FS { return blobFS{l} }
-
-type blobFS struct{ l *Layout }
+// A blobFS is the stored blobs as a file system; see Layout.FS.
+type blobFS struct{ b *blobs }
 
 var algorithms = [...]string{"sha256", "sha384", "sha512"}
 
 // Open opens a blob or a directory of them.
-func (b blobFS) Open(name string) (fs.File, error) {
+func (f blobFS) Open(name string) (fs.File, error) {
 	fail := func(err error) (fs.File, error) {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
 	}
@@ -38,28 +33,28 @@ func (b blobFS) Open(name string) (fs.File, error) {
 	}
 	d := digest.Digest(strings.Replace(name, "/", ":", 1))
 	if verify.Digest(d) != nil {
-		entries, err := b.list(name)
+		entries, err := f.list(name)
 		if err != nil {
 			return fail(err)
 		}
 		return &blobDir{name: path.Base(name), entries: entries}, nil
 	}
-	fi, err := b.l.fs.Lstat(ocilayout.BlobName(d))
+	fi, err := f.b.fs.Lstat(ocilayout.BlobName(d))
 	if err != nil {
 		return fail(bare(err))
 	}
-	ok, err := b.l.has(context.Background(), ocispec.Descriptor{Digest: d, Size: fi.Size()})
+	ok, err := f.b.has(context.Background(), ocispec.Descriptor{Digest: d, Size: fi.Size()})
 	if err != nil {
 		return fail(err)
 	}
 	if !ok {
 		return fail(fs.ErrNotExist)
 	}
-	f, err := b.l.fs.OpenFile(ocilayout.BlobName(d), os.O_RDONLY)
+	h, err := f.b.fs.OpenFile(ocilayout.BlobName(d), os.O_RDONLY)
 	if err != nil {
 		return fail(bare(err))
 	}
-	return &blobFile{f, io.NewSectionReader(f, 0, fi.Size())}, nil
+	return &blobFile{h, io.NewSectionReader(h, 0, fi.Size())}, nil
 }
 
 // bare is fs.ErrNotExist without the path that the layout knows.
@@ -71,11 +66,11 @@ func bare(err error) error {
 }
 
 // list is what is in a directory, sorted.
-func (b blobFS) list(name string) ([]fs.DirEntry, error) {
+func (f blobFS) list(name string) ([]fs.DirEntry, error) {
 	var entries []fs.DirEntry
 	if name == "." {
 		for _, a := range algorithms {
-			if fi, err := b.l.fs.Lstat(blobsDir + "/" + a); err == nil && fi.IsDir() {
+			if fi, err := f.b.fs.Lstat(blobsDir + "/" + a); err == nil && fi.IsDir() {
 				entries = append(entries, fs.FileInfoToDirEntry(dirInfo(a)))
 			}
 		}
@@ -84,7 +79,7 @@ func (b blobFS) list(name string) ([]fs.DirEntry, error) {
 	if !slices.Contains(algorithms[:], name) {
 		return nil, fs.ErrNotExist
 	}
-	all, err := b.l.fs.ReadDir(blobsDir + "/" + name)
+	all, err := f.b.fs.ReadDir(blobsDir + "/" + name)
 	if err != nil {
 		return nil, bare(err)
 	}

@@ -7,10 +7,12 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/internal/disk"
 	"github.com/pullkit/pullkit/internal/mediatype"
 	"github.com/pullkit/pullkit/internal/ocilayout"
 	"github.com/pullkit/pullkit/internal/verify"
@@ -37,11 +39,11 @@ type Freed struct {
 // manifest that others need to be known by cannot be read, the name is removed
 // and the blobs stay, with an error; Verify reports which it is.
 func (l *Layout) Remove(ctx context.Context, ref reference.Reference) (Freed, error) {
-	unlock, err := l.lockForRemoval(ctx)
+	end, err := l.beginRemoval(ctx)
 	if err != nil {
 		return Freed{}, err
 	}
-	defer unlock()
+	defer end()
 	ix, err := l.readIndex()
 	if err != nil {
 		return Freed{}, err
@@ -75,9 +77,9 @@ func (l *Layout) Remove(ctx context.Context, ref reference.Reference) (Freed, er
 // A PruneConfig says what Prune spares.
 type PruneConfig struct {
 	// MinAge is how long ago a blob was last used, or a partial written to, for
-	// it to go. Blobs that a pull has fetched, or found there, and not yet
-	// tagged are young. Zero means an hour; negative removes all that is not in
-	// use at this moment, which is right only when nobody pulls.
+	// it to go. Blobs that a pull has fetched or found, and not yet tagged, are
+	// young. Zero means an hour; negative removes all that is not in use at this
+	// moment, which is right only when no pull is under way.
 	MinAge time.Duration
 }
 
@@ -90,11 +92,11 @@ func (l *Layout) Prune(ctx context.Context, cfg PruneConfig) (Freed, error) {
 	if cfg.MinAge == 0 {
 		cfg.MinAge = time.Hour
 	}
-	unlock, err := l.lockForRemoval(ctx)
+	end, err := l.beginRemoval(ctx)
 	if err != nil {
 		return Freed{}, err
 	}
-	defer unlock()
+	defer end()
 	ix, err := l.readIndex()
 	if err != nil {
 		return Freed{}, err
@@ -123,7 +125,7 @@ func (l *Layout) unusedFor(d digest.Digest, fi fs.FileInfo, age time.Duration) b
 	if age < 0 {
 		return true
 	}
-	at, now := l.lastUse(d, fi), l.cfg.Now()
+	at, now := l.lastUse(d, fi), l.now()
 	if at.IsZero() || at.Equal(stamp) { // a file system may answer one time for the other
 		l.noteUse(d, fi, now)
 		return false
@@ -131,48 +133,43 @@ func (l *Layout) unusedFor(d digest.Digest, fi fs.FileInfo, age time.Duration) b
 	return now.Sub(at) > age
 }
 
-// lockForRemoval takes the index lock and leaves word for those who will tag
-// that something may be gone. See recheck.
-func (l *Layout) lockForRemoval(ctx context.Context) (unlock func(), err error) {
+// beginRemoval takes the index lock and begins a new epoch of removals: a Tag of a layout
+// that was opened in an earlier epoch looks for all that its image needs, because something
+// may be gone that its pull had found. See recheck.
+func (l *Layout) beginRemoval(ctx context.Context) (end func(), err error) {
 	if err := l.mkdirs(stateDir, ingestDir); err != nil {
 		return nil, l.fail(err, "remove")
 	}
-	release, err := l.lock(ctx, indexLock)
+	unlock, err := l.lock(ctx, indexLock)
 	if err != nil {
 		return nil, err
 	}
-	if err := l.leaveWord(); err != nil {
-		release()
+	if err := l.newEpoch(); err != nil {
+		unlock()
 		return nil, l.fail(err, "remove")
 	}
 	return func() {
 		// Once more, for layouts that were opened meanwhile.
-		if err := l.leaveWord(); err != nil {
-			l.log.Warn("pulls under way are not told of a removal", "error", err)
+		if err := l.newEpoch(); err != nil {
+			l.log.Warn("pulls under way will not see that something was removed", "error", err)
 		}
-		release()
+		unlock()
 	}, nil
 }
 
-func (l *Layout) leaveWord() error {
-	f, err := l.createFresh(removalName)
+// newEpoch makes the file epochName again. Its random time tells it from the former one,
+// which may have had the same number and, within a tick of the system's clock, the same
+// time.
+func (l *Layout) newEpoch() error {
+	f, err := l.createFresh(epochName)
 	if err != nil {
 		return err
 	}
 	if err := f.Close(); err != nil {
 		return err
 	}
-	// Two words within a tick of the system's clock may be files of one identity.
-	word := time.Unix(rand.Int64N(1<<31), rand.Int64N(1e9))
-	return l.fs.Chtimes(removalName, word, word)
-}
-
-// failOrCtx is fail, but for the error of a ctx that ended.
-func (l *Layout) failOrCtx(ctx context.Context, err error, format string, args ...any) error {
-	if cerr := ctx.Err(); cerr != nil && errors.Is(err, cerr) {
-		return err
-	}
-	return l.fail(err, format, args...)
+	at := time.Unix(rand.Int64N(1<<31), rand.Int64N(1e9))
+	return l.fs.Chtimes(epochName, at, at)
 }
 
 // removeBlob removes a blob unless somebody is about to store it, or has: if
@@ -295,4 +292,122 @@ func (l *Layout) eachBlob(yield func(digest.Digest, fs.FileInfo) error) error {
 		}
 	}
 	return nil
+}
+
+// sweepEvery is how often a layout that stays open looks for what was left over.
+const sweepEvery = time.Hour
+
+// sweepNow sweeps if it is time to.
+func (l *Layout) sweepNow() {
+	// The next sweep is further ahead only if the clock was set back.
+	if wait := l.nextSweep.Load() - l.now().UnixNano(); wait <= 0 || wait > int64(sweepEvery) {
+		l.sweep()
+	}
+}
+
+// sweep removes partials, temporaries and lock files that were not written to for
+// PartialAge. Those in use are locked, or young. No caller asked for it, so what goes
+// wrong is only logged.
+func (l *Layout) sweep() {
+	if l.partialAge < 0 {
+		return
+	}
+	l.nextSweep.Store(l.now().Add(sweepEvery).UnixNano())
+	l.sweepOlder(l.partialAge)
+}
+
+func (l *Layout) sweepOlder(age time.Duration) {
+	now := l.now()
+	limit := now.Add(-age)
+	for _, dir := range []string{stateDir, ingestDir} {
+		entries, err := l.fs.ReadDir(dir)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			l.log.Warn("old files were not looked for", "error", err)
+		}
+		l.sweepEntries(dir, entries, limit, now)
+	}
+}
+
+// sweepEntries removes what is older than limit of a directory's entries.
+func (l *Layout) sweepEntries(dir string, entries []fs.DirEntry, limit, now time.Time) {
+	swept := make(map[string]bool)
+	for _, e := range entries {
+		name := dir + "/" + e.Name()
+		switch base, suffix := cutSuffix(e.Name()); {
+		case suffix == partSuffix || suffix == listSuffix:
+			if !swept[base] {
+				swept[base] = true
+				l.sweepPartial(dir, base, limit, now)
+			}
+		case suffix == disk.LockSuffix:
+			if l.old(name, limit) {
+				l.sweepLock(name, base)
+			}
+		case strings.HasPrefix(e.Name(), tempBase) && l.old(name, limit):
+			l.log.Info("an old temporary file is removed", "name", name)
+			l.fs.Remove(name)
+		}
+	}
+}
+
+func cutSuffix(name string) (base, suffix string) {
+	if i := strings.LastIndexByte(name, '.'); i >= 0 {
+		return name[:i], name[i:]
+	}
+	return name, ""
+}
+
+// sweepPartial removes a partial and its list if both are old and no process has the lock.
+//
+// A partial with the stamp was about to become a blob when its process died, and its
+// time of modification does not say when that was. It gets the present time, so that
+// a later sweep removes it, unless partials of all ages are to go.
+func (l *Layout) sweepPartial(dir, base string, limit, now time.Time) {
+	part, list := dir+"/"+base+partSuffix, dir+"/"+base+listSuffix
+	if !l.old(part, limit) || !l.old(list, limit) {
+		return
+	}
+	key := keyOf(base)
+	unlock, ok := l.tryLock(key)
+	if !ok {
+		return
+	}
+	defer unlock()
+	if !l.old(part, limit) || !l.old(list, limit) {
+		return
+	}
+	if fi, err := l.fs.Lstat(part); err == nil && fi.ModTime().Equal(stamp) && limit.Before(now) {
+		if err := l.fs.Chtimes(part, now, now); err != nil {
+			l.log.Debug("the age of a partial blob is not known", "digest", key, "error", err)
+		}
+		return
+	}
+	l.log.Info("an old partial blob is removed", "digest", key)
+	if err := l.fs.Remove(part); err == nil || errors.Is(err, fs.ErrNotExist) {
+		l.fs.Remove(list) // after it: see removeFiles
+	}
+}
+
+// sweepLock removes a lock file whose lock no process has.
+func (l *Layout) sweepLock(name, base string) {
+	unlock, ok := l.tryLock(keyOf(base))
+	if !ok {
+		return
+	}
+	defer unlock()
+	l.log.Info("an old lock file is removed", "name", name)
+	l.fs.Remove(name)
+}
+
+// keyOf is the key of the lock on a file in the state directory.
+func keyOf(base string) string { return strings.Replace(base, "-", ":", 1) }
+
+// old reports whether a file was not written to since limit. A file that is missing is
+// old.
+func (l *Layout) old(name string, limit time.Time) bool {
+	fi, err := l.fs.Lstat(name)
+	if err != nil {
+		return errors.Is(err, fs.ErrNotExist)
+	}
+	return !fi.ModTime().After(limit)
 }

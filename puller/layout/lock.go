@@ -30,31 +30,31 @@ type keyLock struct {
 
 // lock waits for key, within the process and then among processes. The wait
 // ends with ctx, whose error is then returned.
-func (l *Layout) lock(ctx context.Context, key string) (unlock func(), err error) {
-	release, err := l.keys.take(ctx, key)
+func (t *tree) lock(ctx context.Context, key string) (unlock func(), err error) {
+	release, err := t.keys.take(ctx, key)
 	if err != nil {
 		return nil, err
 	}
-	unlockFile, err := l.lockFile(ctx, key)
+	unlockFile, err := t.lockFile(ctx, key)
 	if err != nil {
 		release()
 		return nil, err
 	}
 	return func() {
 		if err := unlockFile(); err != nil {
-			l.log.Warn("a lock could not be given back; it ends with the process", "key", key, "error", err)
+			t.log.Warn("a lock could not be given back; it ends with the process", "key", key, "error", err)
 		}
 		release()
 	}, nil
 }
 
 // tryLock takes key if nobody has it.
-func (l *Layout) tryLock(key string) (unlock func(), ok bool) {
-	release, ok := l.keys.tryTake(key)
+func (t *tree) tryLock(key string) (unlock func(), ok bool) {
+	release, ok := t.keys.tryTake(key)
 	if !ok {
 		return nil, false
 	}
-	unlockFile, err := l.fs.TryLock(lockName, key)
+	unlockFile, err := t.fs.TryLock(lockName, key)
 	if err != nil {
 		release()
 		return nil, false
@@ -116,15 +116,15 @@ func (k *keyLocks) take(ctx context.Context, key string) (release func(), err er
 // lockFile waits for the lock of other processes. A state directory that is replaced
 // meanwhile does not hold it up: the lock is then taken in the new one, or the
 // directory is an error if it is a link.
-func (l *Layout) lockFile(ctx context.Context, key string) (func() error, error) {
+func (t *tree) lockFile(ctx context.Context, key string) (func() error, error) {
 	busyUntil := time.Now().Add(busyFor)
 	for wait := lockPollMin; ; wait = min(2*wait, lockPollMax) {
-		unlock, err := l.fs.TryLock(lockName, key)
+		unlock, err := t.fs.TryLock(lockName, key)
 		if err == nil {
 			return unlock, nil
 		}
 		if !errors.Is(err, disk.ErrLocked) && !(errors.Is(err, disk.ErrBusy) && time.Now().Before(busyUntil)) {
-			return nil, l.fail(err, "lock %s", key)
+			return nil, t.fail(err, "lock %s", key)
 		}
 		timer := time.NewTimer(wait)
 		select {
@@ -133,8 +133,8 @@ func (l *Layout) lockFile(ctx context.Context, key string) (func() error, error)
 			timer.Stop()
 			return nil, ctx.Err()
 		}
-		if err := l.checkDir(stateDir); err != nil {
-			return nil, l.fail(err, "lock %s", key)
+		if err := t.checkDir(stateDir); err != nil {
+			return nil, t.fail(err, "lock %s", key)
 		}
 	}
 }
