@@ -57,6 +57,8 @@ func keyTextAdvice(key string) (found string, meant []string) {
 		return "the key is empty: write the registry's host", nil
 	case isTemplate(key):
 		return "a template was left in the key", nil
+	case strings.Contains(key, hidden) && !strings.Contains(key, "@") && !hasHiddenPort(key):
+		return secretAdvice(key)
 	case len(key) > 1 && isQuotes(first, last):
 		inside := strings.Trim(key, "\"'`“”„‘’‚«»")
 		return "the key is in quotes, which are part of it: write it as " + quote(inside), []string{normalize(inside)}
@@ -79,6 +81,26 @@ func keyTextAdvice(key string) (found string, meant []string) {
 		return "the key has a scheme that is not understood: write it without, as " + quote(host), []string{host}
 	}
 	return "", nil
+}
+
+// hasHiddenPort reports whether what is hidden of a key is in place of a registry's port.
+func hasHiddenPort(key string) bool {
+	hostport, path := cutPath(cutScheme(key))
+	host, _, _ := strings.Cut(hostport, ":")
+	return hostport == host+":"+hidden && isRegistry(host) && !strings.Contains(path, hidden)
+}
+
+// secretAdvice says that a part of a key may be a secret. key is without that part.
+func secretAdvice(key string) (found string, meant []string) {
+	host, _ := cutPath(cutScheme(key))
+	if i := strings.IndexAny(host, "?#:= "); i >= 0 {
+		host = host[:i]
+	}
+	found = "the key holds what looks like a secret, and it must be a registry's name alone"
+	if strings.Contains(host, ".") && !strings.Contains(host, hidden) {
+		return found + ": write it as " + quote(host), []string{host}
+	}
+	return found, nil
 }
 
 // isTemplate reports whether a key holds what a template or a shell left of it.

@@ -268,14 +268,6 @@ func cutVersion(path string) string {
 	return path
 }
 
-// redactKey takes out what stands before the last @, which may be a password.
-func redactKey(key string) string {
-	if i := strings.LastIndexByte(key, '@'); i >= 0 {
-		return "***" + key[i:]
-	}
-	return key
-}
-
 var (
 	errHostLong    = errors.New("host is longer than 253 bytes")
 	errHostChar    = errors.New("host holds a character that no host has")

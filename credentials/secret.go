@@ -414,10 +414,10 @@ func (s *Secret) readData(data []byte) error {
 // dataName is the name of a value of data, as it is if it is one that a Secret can
 // have, and quoted otherwise.
 func dataName(name string) string {
-	if isDataName(name) {
+	if isDataName(name) && redactKey(name) == name {
 		return name
 	}
-	return quote(name)
+	return quote(redactKey(name))
 }
 
 // dataHint says what a value of data that is not base64 seems to be; "" if that is not

@@ -340,7 +340,7 @@ func (es *entries) add(c Credential, advice ...error) {
 	if e.err == nil {
 		e.warn(es, c.Origin, advice)
 	}
-	e.cred.Origin.Key = redactKey(c.Origin.Key) // only the kubelet takes keys with user info
+	e.cred.Origin.Key = redactKey(c.Origin.Key)
 	es.list = append(es.list, e)
 }
 

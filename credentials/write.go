@@ -94,7 +94,8 @@ func MarshalConfig(ring Keyring) (data []byte, dropped []Origin, err error) {
 				continue
 			}
 			text := normalize(c.Origin.Key)
-			if _, err := compileKey(text); err != nil { // a key that only the kubelet takes
+			// A key that only the kubelet takes, or of which a part is hidden.
+			if _, err := compileKey(text); err != nil || strings.Contains(text, hidden) {
 				dropped = append(dropped, c.Origin)
 				continue
 			}

@@ -27,7 +27,7 @@ const (
 
 // Text returns s without the secrets, without user info and query values of
 // URLs, with control characters escaped and at most Limit bytes long. Secrets
-// of less than four bytes are masked only where they stand as whole words.
+// of less than four bytes are masked only where they are words of a sentence.
 func Text(s string, secrets ...string) string {
 	forms := spellings(secrets)
 	if len(s) >= input {
@@ -118,24 +118,42 @@ func maskBeginnings(s, secret string) string {
 	}
 }
 
+// maskWord masks a secret of a few bytes where it is a word of a sentence. Within a
+// path, a host's name or a number the same letters are there by chance, and a mask would
+// tell everybody that the secret is what is missing.
 func maskWord(s, word string) string {
 	var b strings.Builder
-	for {
-		i := strings.Index(s, word)
+	for at := 0; ; {
+		i := strings.Index(s[at:], word)
 		if i < 0 {
-			b.WriteString(s)
+			b.WriteString(s[at:])
 			return b.String()
 		}
-		before, _ := utf8.DecodeLastRuneInString(s[:i])
-		after, _ := utf8.DecodeRuneInString(s[i+len(word):])
-		b.WriteString(s[:i])
-		if inWord(before) || inWord(after) {
+		start, end := at+i, at+i+len(word)
+		b.WriteString(s[at:start])
+		if joinsBefore(s[:start]) || joinsBehind(s[end:]) {
 			b.WriteString(word)
 		} else {
 			b.WriteString(Mask)
 		}
-		s = s[i+len(word):]
+		at = end
 	}
+}
+
+// joinsBefore reports whether what follows a text belongs to the text's last word.
+func joinsBefore(text string) bool {
+	r, _ := utf8.DecodeLastRuneInString(text)
+	return inWord(r) || strings.ContainsRune("/.:@-_%", r)
+}
+
+// joinsBehind reports whether a text continues the word before it.
+func joinsBehind(text string) bool {
+	r, size := utf8.DecodeRuneInString(text)
+	if r == '.' || r == ':' { // not at the end of a sentence
+		next, _ := utf8.DecodeRuneInString(text[size:])
+		return inWord(next)
+	}
+	return inWord(r) || strings.ContainsRune("/@_%", r)
 }
 
 func inWord(r rune) bool {

@@ -74,6 +74,21 @@ func FuzzText(f *testing.F) {
 	})
 }
 
+// TestShortSecretsAreNotBetrayed: a secret of a few bytes is masked where somebody says
+// it, and not where its letters are part of another name, whose gap would tell it.
+func TestShortSecretsAreNotBetrayed(t *testing.T) {
+	for _, secret := range []string{"p", "v2", "443", "io", "q"} {
+		for _, text := range []string{
+			"GET https://r.io:443/v2/team/app/manifests/p: 404", "/team/app/manifests/v2", "r.io/p/a", "p.io", "team/app:v2-alpine", "a/p", "app:p", "sha256:p443a",
+		} {
+			assert.Equal(t, text, Text(text, secret), "%q in %q", secret, text)
+		}
+		for _, text := range []string{"password %s is wrong", "the password is %s.", `password "%s"`, "%s: denied", "you sent (%s)", "password=%s", "%s"} {
+			assert.Equal(t, strings.ReplaceAll(text, "%s", Mask), Text(strings.ReplaceAll(text, "%s", secret), secret))
+		}
+	}
+}
+
 // overlaps reports whether a secret may arise where it is masked: it begins or
 // ends as the mask ends or begins, or with what cut appends.
 func overlaps(secret string) bool {

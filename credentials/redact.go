@@ -1,0 +1,171 @@
+package credentials
+
+import (
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// hidden is what an error shows in place of a part of a key that may be a secret. An
+// image's registry cannot be called so, which matters where the key is read again.
+const hidden = "(hidden)"
+
+// redactKey is a key without what may be a secret in it: a user name and password
+// before an @, a password behind a colon, the values of a query, a token, base64. A key
+// is a registry's name, with a port and a path, and only what can be one of these is
+// shown.
+func redactKey(key string) string {
+	if i := strings.LastIndexByte(key, '@'); i >= 0 {
+		if behind := redactWords(key[i+1:]); strings.ContainsAny(behind, ".:/") || behind == "" || strings.EqualFold(behind, "localhost") {
+			return "***@" + behind
+		}
+		return "***@" + hidden // a password with an @ in it, perhaps
+	}
+	return redactWords(key)
+}
+
+// redactWords hides what may be a secret in a text without user info.
+func redactWords(text string) string {
+	if i := strings.IndexByte(text, '#'); i >= 0 && i+1 < len(text) {
+		return redactWords(text[:i]) + "#" + hidden
+	}
+	if i := queryStart(text); i >= 0 {
+		return redactWords(text[:i]) + "?" + hidden
+	}
+	if isSecret(text) {
+		return hidden
+	}
+	var b strings.Builder
+	for text != "" {
+		end := strings.IndexFunc(text, isWordEnd)
+		if end < 0 {
+			end = len(text)
+		}
+		scheme := cutSchemeWord(text[:end])
+		b.WriteString(text[:scheme])
+		b.WriteString(redactWord(text[scheme:end]))
+		if end < len(text) {
+			_, size := utf8.DecodeRuneInString(text[end:])
+			b.WriteString(text[end : end+size])
+			if text[end] == '=' && end+1 < len(text) {
+				b.WriteString(hidden)
+				return b.String()
+			}
+			end += size
+		}
+		text = text[end:]
+	}
+	return b.String()
+}
+
+// isWordEnd reports whether a character ends what isSecret looks at: it is part of no
+// registry's name, or separates two parts of a path.
+func isWordEnd(r rune) bool {
+	return strings.ContainsRune("/\\,;|=&\"'`<>(){}“”„‘’‚«»", r) || unicode.IsSpace(r)
+}
+
+// cutSchemeWord returns the length of the schemes that a text begins with, such as
+// docker: or http:oci:.
+func cutSchemeWord(text string) (length int) {
+	for {
+		word, _, ok := strings.Cut(text[length:], ":")
+		if !ok || !isScheme(word) {
+			return length
+		}
+		length += len(word) + 1
+	}
+}
+
+// isScheme reports whether a word is a scheme that people write before a registry's
+// name. Any other word before a colon may be a user's name.
+func isScheme(word string) bool {
+	switch strings.ToLower(word) {
+	case "http", "https", "oci", "docker", "tcp", "ftp", "containers-storage", "docker-archive", "oci-archive", "dir", "registry", "ssh", "file", "unix":
+		return true
+	}
+	return false
+}
+
+// redactWord hides a word that may be a secret, and what is behind a colon in it unless
+// that can be a port or an image's tag.
+func redactWord(word string) string {
+	if isSecret(word) {
+		return hidden
+	}
+	if strings.HasPrefix(word, "[") || strings.Count(word, ":") > 1 && isHex(word) { // an IPv6 address
+		return word
+	}
+	before, behind, ok := strings.Cut(word, ":")
+	if !ok || behind == "" || isPort(behind) || isTag(behind) || isScheme(behind) {
+		return word
+	}
+	return before + ":" + hidden
+}
+
+// isPort reports whether a text is a port with which a key can be meant; it may hold
+// wildcards, which a port cannot have.
+func isPort(text string) bool {
+	const longest = 5
+	return len(text) <= longest && strings.Trim(text, "0123456789*?") == ""
+}
+
+// isTag reports whether a text is like the tag of an image, and not like a password:
+// latest, v1, 1.2.
+func isTag(text string) bool {
+	const longest = 12
+	number := strings.TrimPrefix(text, "v")
+	isNumber := number != "" && strings.Trim(number, "0123456789.") == "" && (len(number) < len(text) || strings.Contains(number, "."))
+	return text == "latest" || isNumber && len(number) <= longest
+}
+
+func isHex(text string) bool { return strings.Trim(text, "0123456789abcdefABCDEF:.") == "" }
+
+// queryStart returns where a text has a question mark behind which a query begins; -1
+// if it has none. Elsewhere a question mark stands for one letter of a host.
+func queryStart(text string) int {
+	i := strings.IndexByte(text, '?')
+	if i < 0 || i+1 == len(text) {
+		return -1
+	}
+	const shortest = 4 // of a query without = that is hidden
+	rest := text[i+1:]
+	isHost := !strings.Contains(cutScheme(text[:i]), "/") && strings.Contains(text[:i], ".")
+	if strings.ContainsAny(rest, "=&") || isHost && len(rest) >= shortest && !strings.ContainsAny(rest, "./:?*") {
+		return i
+	}
+	return -1
+}
+
+// isSecret reports whether a word is more like a password or a token than like a part
+// of a name: it is base64 of a login or of JSON, or a long mixture of letters and digits.
+func isSecret(word string) bool {
+	const (
+		shortest = 8  // of a mixture without dot and port
+		longest  = 20 // of one that may be a part of a name
+	)
+	if decoded, ok := decodeBase64(word); ok && isPrintable(decoded) && strings.ContainsAny(string(decoded), ":{") {
+		return true
+	}
+	if strings.HasSuffix(word, "=") || strings.HasPrefix(word, "eyJ") && len(word) >= longest {
+		return true
+	}
+	for _, prefix := range []string{"ghp_", "gho_", "ghs_", "github_pat_", "glpat-", "dckr_pat_", "hvs.", "xoxb-"} {
+		if strings.HasPrefix(word, prefix) {
+			return true
+		}
+	}
+	if strings.ContainsAny(word, ".:*?[") || strings.Contains(strings.ToUpper(word), "%2F") {
+		return false
+	}
+	upper, lower, digit := strings.IndexFunc(word, unicode.IsUpper) >= 0, strings.IndexFunc(word, unicode.IsLower) >= 0, strings.ContainsAny(word, "0123456789")
+	return digit && upper && lower && len(word) >= shortest
+}
+
+func isPrintable(text []byte) bool {
+	for _, c := range text {
+		if c < ' ' || c > '~' {
+			return false
+		}
+	}
+	return true
+}
