@@ -205,12 +205,23 @@ func OnlyImage(ctx context.Context, blobs Blobs, desc ocispec.Descriptor) (ocisp
 	return found, nil
 }
 
+// maxLevels is how many levels of indexes Complete follows below the first, as a pull does.
+const maxLevels = 4
+
 // Complete reports whether a manifest is stored with all its parts, or an index
-// with one whole image at least. What is neither only has to be stored.
+// with one whole image at least, itself or in an index within it. What is neither only
+// has to be stored.
 func Complete(ctx context.Context, blobs Blobs, desc ocispec.Descriptor) (bool, error) {
-	if CheckDescriptor(desc) != nil {
+	return complete(ctx, blobs, desc, maxLevels, make(map[digest.Digest]bool))
+}
+
+// complete is Complete for what has no digest in seen: to read that again would give
+// the same answer, which was no.
+func complete(ctx context.Context, blobs Blobs, desc ocispec.Descriptor, levels int, seen map[digest.Digest]bool) (bool, error) {
+	if CheckDescriptor(desc) != nil || seen[desc.Digest] {
 		return false, nil
 	}
+	seen[desc.Digest] = true
 	doc, err := Read(ctx, blobs, desc)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -221,22 +232,21 @@ func Complete(ctx context.Context, blobs Blobs, desc ocispec.Descriptor) (bool, 
 		return false, err
 	}
 	if mediatype.IsIndex(desc.MediaType) {
-		seen := make(map[digest.Digest]bool)
 		for _, child := range doc.Manifests {
-			if seen[child.Digest] {
-				continue // to read it again would tell the same
+			if mediatype.IsIndex(child.MediaType) && levels == 0 {
+				continue
 			}
-			seen[child.Digest] = true
-			// An index within an index counts as a blob: there is no third level.
-			if mediatype.IsIndex(child.MediaType) {
-				child.MediaType = ""
-			}
-			if ok, err := Complete(ctx, blobs, child); ok || err != nil {
+			if ok, err := complete(ctx, blobs, child, levels-1, seen); ok || err != nil {
 				return ok, err
 			}
 		}
 		return len(doc.Manifests) == 0 && !doc.empty, nil
 	}
+	return hasParts(ctx, blobs, doc)
+}
+
+// hasParts reports whether a manifest's blobs are stored.
+func hasParts(ctx context.Context, blobs Blobs, doc *Document) (bool, error) {
 	if doc.empty {
 		return false, nil
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
@@ -398,4 +399,27 @@ func TestStrangeEntries(t *testing.T) {
 	images, err = l.List(t.Context())
 	require.NoError(t, err)
 	assert.Len(t, images, 4, "they are kept")
+}
+
+// Verify misses a blob of an image that is two indexes deep.
+func TestVerifyOfNestedIndex(t *testing.T) {
+	l := openTest(t, t.TempDir())
+	img := newTestImage(t, "registry.example/team/plain:v1", 1, 100)
+	for _, desc := range img.all {
+		store(t, l, desc, img.data[desc.Digest])
+	}
+	deep := indexOf(t, l, indexOf(t, l, img.manifest))
+	require.NoError(t, l.Tag(t.Context(), img.ref, deep))
+	missing := func() (all []digest.Digest) {
+		for d, err := range l.Verify(t.Context()) {
+			if err != nil {
+				assert.ErrorIs(t, err, fs.ErrNotExist)
+				all = append(all, d)
+			}
+		}
+		return all
+	}
+	assert.Empty(t, missing())
+	require.NoError(t, os.Remove(pathOf(l, img.all[1])))
+	assert.Equal(t, []digest.Digest{deep.Digest}, missing())
 }
