@@ -83,6 +83,31 @@ func TestTagsAreWrittenTogether(t *testing.T) {
 	})
 }
 
+// holdCommits makes a commit of another blob that does not end before release is called,
+// so that commits which begin meanwhile wait, and are then done together. It is for
+// layouts in a bubble of synctest.
+func holdCommits(t *testing.T, l *Layout, seed int) (release func() error) {
+	t.Helper()
+	data, desc := blobOf(seed, 10)
+	gate, held := make(chan struct{}), l.fs
+	l.fs = disktest.Before(held, func(op, name string) error {
+		if op == "sync" && name == partName(desc.Digest) {
+			<-gate
+		}
+		return nil
+	})
+	in := begin(t, l, desc, data)
+	l.fs = held
+	done := make(chan error)
+	go func() { done <- in.Commit(t.Context()) }()
+	synctest.Wait()
+	return func() error {
+		synctest.Wait() // until the others wait
+		close(gate)
+		return <-done
+	}
+}
+
 // Blobs that are ready together share one sync of the file system, unless that
 // turns out slow: then each has its own for a while.
 func TestBlobsAreSyncedTogether(t *testing.T) {
@@ -94,36 +119,35 @@ func TestBlobsAreSyncedTogether(t *testing.T) {
 			}
 		})
 		seed := 0
-		commit := func(n int) {
-			jobs := make([]*job[*ingest], n)
-			for i := range jobs {
+		commit := func(n int) (together, alone int) {
+			seed++
+			release := holdCommits(t, l, seed)
+			var wg sync.WaitGroup
+			for range n {
 				seed++
 				data, desc := blobOf(seed, 100)
-				in, err := l.Ingest(t.Context(), desc)
-				require.NoError(t, err)
-				_, err = in.WriteAt(data, 0)
-				require.NoError(t, err)
-				jobs[i] = &job[*ingest]{item: in.(*ingest)}
+				in := begin(t, l, desc, data)
+				wg.Go(func() { assert.NoError(t, in.Commit(t.Context())) })
 			}
-			require.NoError(t, l.commitAll(t.Context(), func() []*job[*ingest] { return jobs }))
-			for _, j := range jobs {
-				require.NoError(t, j.err)
-			}
+			synctest.Wait()
+			together, alone = count("syncfs"), count("sync")
+			require.NoError(t, release())
+			wg.Wait()
+			return count("syncfs") - together, count("sync") - alone - 1 // that of the one that was held
 		}
-		start := count("sync") // of opening
-		commit(5)
-		assert.Equal(t, [2]int{1, start}, [2]int{count("syncfs"), count("sync")})
-		commit(2)
-		assert.Equal(t, [2]int{1, start + 2}, [2]int{count("syncfs"), count("sync")}, "two are not worth it")
+		expect := func(n, wantTogether, wantAlone int, why string) {
+			t.Helper()
+			together, alone := commit(n)
+			assert.Equal(t, []int{wantTogether, wantAlone}, []int{together, alone}, why)
+		}
+		expect(5, 1, 0, "one for all")
+		expect(2, 0, 2, "two are not worth it")
 		slow = time.Second
-		commit(5)
-		assert.Equal(t, [2]int{2, start + 2}, [2]int{count("syncfs"), count("sync")})
+		expect(5, 1, 0, "this one takes long")
 		for range syncFSPause {
-			commit(3)
+			expect(3, 0, 3, "it took long")
 		}
-		assert.Equal(t, [2]int{2, start + 2 + 3*syncFSPause}, [2]int{count("syncfs"), count("sync")}, "it was slow")
-		commit(3)
-		assert.Equal(t, 3, count("syncfs"), "it is tried again")
+		expect(3, 1, 0, "it is tried again")
 		entries, err := l.fs.ReadDir(blobsDir + "/sha256")
 		require.NoError(t, err)
 		assert.Len(t, entries, seed)

@@ -210,55 +210,6 @@ func TestBlobsAsFS(t *testing.T) {
 	assert.ErrorIs(t, err, fs.ErrNotExist)
 }
 
-func TestSweep(t *testing.T) {
-	dir, now := t.TempDir(), time.Now()
-	cfg := Config{Now: func() time.Time { return now }}
-	l, err := OpenConfig(dir, cfg)
-	require.NoError(t, err)
-	defer l.Close()
-	data, desc := blobOf(1, 600<<10)
-	_, busy := blobOf(2, 600<<10)
-	for _, d := range []ocispec.Descriptor{desc, busy} {
-		in, err := l.Ingest(t.Context(), d)
-		require.NoError(t, err)
-		for _, off := range []int64{0, 400 << 10} { // a hole, and so a list
-			_, err = in.WriteAt(data[:200<<10], off)
-			require.NoError(t, err)
-		}
-		if d.Digest == desc.Digest {
-			require.NoError(t, in.Close())
-		}
-	}
-	require.NoError(t, os.WriteFile(filepath.Join(dir, tempPrefix+"dead"), nil, 0o644))
-	require.NoError(t, os.WriteFile(filepath.Join(dir, stateDir, "sha256-dead.lock"), nil, 0o644))
-	names := func() []string { return stateNames(t, l) }
-	openTest(t, dir)
-	assert.Len(t, names(), 7, "all of it is young")
-	now = now.Add(25 * time.Hour)
-	for _, n := range []int{3, 3} {
-		other, err := OpenConfig(dir, cfg)
-		require.NoError(t, err)
-		require.NoError(t, other.Close())
-		assert.Len(t, names(), n, "what is in use stays")
-	}
-	assert.Contains(t, names(), filepath.Base(partName(busy.Digest)))
-}
-
-// A clock that was far ahead for a while does not end the sweeps.
-func TestSweepAfterTheClockWasSetBack(t *testing.T) {
-	now := time.Now()
-	l, err := OpenConfig(t.TempDir(), Config{Now: func() time.Time { return now }})
-	require.NoError(t, err)
-	defer l.Close()
-	now = now.Add(100 * 365 * 24 * time.Hour)
-	l.sweepNow()
-	now = now.Add(-100 * 365 * 24 * time.Hour)
-	require.NoError(t, os.WriteFile(filepath.Join(l.Dir(), tempPrefix+"old"), nil, 0o644))
-	now = now.Add(25 * time.Hour)
-	l.sweepNow()
-	assert.NoFileExists(t, filepath.Join(l.Dir(), tempPrefix+"old"))
-}
-
 // A bad sector does not keep Verify from the blobs behind it, nor does a wrong blob
 // that may not be removed keep Repair from them.
 func TestVerifyGoesOn(t *testing.T) {

@@ -1,0 +1,482 @@
+package layout
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/internal/disk"
+	"github.com/pullkit/pullkit/internal/disk/disktest"
+	"github.com/pullkit/pullkit/internal/ocilayout"
+	"github.com/pullkit/pullkit/internal/rounds"
+	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/reference"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// faultImage has all sizes that are treated differently: nothing, small blobs
+// that are synced together, a side list, a sync of its own.
+func faultImage(t testing.TB) *testImage {
+	return newTestImage(t, "registry.example/team/app:v1", 7, 0, 5, 5000, 15000, 40000)
+}
+
+// openMem opens a layout that treats blobs of some KiB like big ones.
+func openMem(fsys disk.FS) (*Layout, error) {
+	l, err := openFS("mem", fsys, Config{})
+	if err == nil {
+		l.tune = tuning{listEvery: 4 << 10, writeBackEvery: 16 << 10, smallBlob: 20 << 10, indexSize: maxIndexSize}
+	}
+	return l, err
+}
+
+const memChunk = 3000 // bytes a write, so that pages are written in parts
+
+// countOps pulls once and returns how many operations it took.
+func countOps(t *testing.T, oneByOne bool) int64 {
+	var n atomic.Int64
+	mem := disktest.New()
+	fsys := disktest.Before(mem.Process(), func(string, string) error { n.Add(1); return nil })
+	l, err := openMem(fsys)
+	require.NoError(t, err)
+	p := &testPuller{chunk: memChunk, l: l, oneByOne: oneByOne}
+	require.NoError(t, p.pull(t.Context(), faultImage(t)))
+	require.NoError(t, l.Close())
+	return n.Load()
+}
+
+// Every operation of a pull fails, once or from then on. The pull succeeds or
+// says that it was the store; nothing wrong is ever in sight; the next pull
+// without faults works.
+func TestFailEveryOperation(t *testing.T) {
+	img := faultImage(t)
+	for _, mode := range []struct {
+		name              string
+		forever, oneByOne bool
+		err               error
+	}{
+		{"once", false, true, syscall.EIO},
+		{"for ever", true, true, syscall.EIO},
+		{"once, mem full", false, false, content.ErrNoSpace},
+		{"for ever, no descriptors", true, false, syscall.EMFILE},
+	} {
+		t.Run(mode.name, func(t *testing.T) {
+			total := countOps(t, mode.oneByOne)
+			t.Logf("%d operations", total)
+			require.Greater(t, total, int64(60))
+			for k := range total + 5 {
+				var n atomic.Int64
+				var mu sync.Mutex
+				failed := ""
+				mem := disktest.New()
+				fsys := disktest.Before(mem.Process(), func(op, name string) error {
+					if i := n.Add(1) - 1; i < k || i > k && !mode.forever {
+						return nil
+					}
+					mu.Lock()
+					defer mu.Unlock()
+					if failed == "" {
+						failed = op + " " + name
+					}
+					return fmt.Errorf("%s %s: %w", op, name, mode.err)
+				})
+
+				l, err := openMem(fsys)
+				if err == nil {
+					err = (&testPuller{chunk: memChunk, l: l, oneByOne: mode.oneByOne}).pull(t.Context(), img)
+					l.Close()
+				}
+				what := fmt.Sprintf("operation %d: %s", k, failed)
+				requireSound(t, mem.Process(), what)
+				if err != nil {
+					require.NotEmpty(t, failed, what)
+					assert.ErrorIs(t, err, mode.err, what)
+					assert.Equal(t, content.ErrStore, content.KindOf(err), "%s: %v", what, err)
+				}
+				assert.False(t, mem.Locked(""), what)
+				again, aerr := openMem(mem.Process())
+				require.NoError(t, aerr, what)
+				if err == nil {
+					requirePulled(t, again, img, what)
+				}
+				require.NoError(t, (&testPuller{chunk: memChunk, l: again}).pull(t.Context(), img), what)
+				requirePulled(t, again, img, what)
+				require.NoError(t, again.Close())
+			}
+		})
+	}
+}
+
+// A sync fails, the system forgets what it could not write, the next pull works,
+// and then the power is lost.
+func TestFailedSyncIsNotTrusted(t *testing.T) {
+	img := faultImage(t)
+	for k, done := 0, false; !done; k++ {
+		mem, n := disktest.New(), 0
+		done = pullUntil(t, mem, img, func(op, name string) error {
+			if op != "sync" && op != "syncfs" {
+				return nil
+			}
+			if n++; n-1 != k {
+				return nil
+			}
+			return syscall.EIO
+		}) == nil
+		l, err := openMem(mem.Process())
+		require.NoError(t, err)
+		require.NoError(t, (&testPuller{chunk: memChunk, l: l, oneByOne: true}).pull(t.Context(), img))
+		mem = mem.Crash(disktest.KeepNone)
+		what := fmt.Sprintf("sync %d", k)
+		requireSound(t, mem.Process(), what)
+		l, err = openMem(mem.Process())
+		require.NoError(t, err)
+		requirePulled(t, l, img, what)
+	}
+}
+
+// The machine loses power at every operation of a pull. What was not synced is
+// lost, or any part of it, in any order.
+func TestLosePowerAtEveryOperation(t *testing.T) {
+	img, before := faultImage(t), newTestImage(t, "registry.example/team/before:v1", 8, 100, 6000)
+	seeds := uint64(someRounds(20, 3))
+	for _, oneByOne := range []bool{true, false} {
+		t.Run(fmt.Sprintf("one by one %v", oneByOne), func(t *testing.T) {
+			done := false
+			for k := int64(0); !done; k++ {
+				for seed := range seeds {
+					keep := disktest.KeepSome(seed)
+					switch seed {
+					case 0:
+						keep = disktest.KeepNone
+					case 1:
+						keep = disktest.KeepAll
+					}
+					done = losePower(t, img, before, k, keep, oneByOne, fmt.Sprintf("operation %d, seed %d", k, seed))
+				}
+			}
+		})
+	}
+}
+
+// losePower reports whether the pull was over before operation k.
+func losePower(t *testing.T, img, before *testImage, k int64, keep func() bool, oneByOne bool, what string) bool {
+	mem := disktest.New()
+	first, err := openMem(mem.Process())
+	require.NoError(t, err)
+	require.NoError(t, (&testPuller{chunk: memChunk, l: first, oneByOne: true}).pull(t.Context(), before))
+	require.NoError(t, first.Close())
+
+	var n atomic.Int64
+	off := func(string, string) error {
+		if n.Add(1) > k {
+			return disktest.ErrDead
+		}
+		return nil
+	}
+	l, err := openMem(disktest.Before(mem.Process(), off))
+	if err == nil {
+		err = (&testPuller{chunk: memChunk, l: l, oneByOne: oneByOne}).pull(t.Context(), img)
+		l.Close()
+	}
+	require.True(t, err == nil || errors.Is(err, disktest.ErrDead), "%s: %v", what, err)
+
+	mem = mem.Crash(keep)
+	requireSound(t, mem.Process(), what)
+	l, oerr := openMem(mem.Process())
+	require.NoError(t, oerr, what)
+	requirePulled(t, l, before, what)
+	if err == nil {
+		requirePulled(t, l, img, what) // what Tag said is durable
+	}
+	require.NoError(t, (&testPuller{chunk: memChunk, l: l, oneByOne: oneByOne}).pull(t.Context(), img), what)
+	requirePulled(t, l, img, what)
+	require.NoError(t, l.Close())
+	return err == nil
+}
+
+// The k-th operation is the last of a process, but the system lives on: no more
+// than 1 MiB is fetched again.
+func TestDieAtEveryOperation(t *testing.T) {
+	img := newTestImage(t, "registry.example/team/app:v1", 9, 3000, 4<<20)
+	size := int64(0)
+	for _, desc := range img.all {
+		size += desc.Size
+	}
+	step := int64(6 - rounds.Of(5)) // each operation, or every fifth
+	for k := int64(0); ; k += step {
+		mem := disktest.New()
+		var n atomic.Int64
+		l, err := openFS("mem", disktest.Before(mem.Process(), func(string, string) error {
+			if n.Add(1) > k {
+				return disktest.ErrDead
+			}
+			return nil
+		}),
+
+			Config{})
+		var first, second testPuller
+		if err == nil {
+			first.l = l
+			err = first.pull(t.Context(), img)
+		}
+		mem = mem.Crash(disktest.KeepAll) // and its locks
+		l, oerr := openFS("mem", mem.Process(), Config{})
+		require.NoError(t, oerr)
+		second.l = l
+		require.NoError(t, second.pull(t.Context(), img), "operation %d", k)
+		requirePulled(t, l, img, fmt.Sprintf("operation %d", k))
+		again := first.fetched.Load() + second.fetched.Load() - size
+		require.LessOrEqual(t, again, int64(1<<20), "operation %d", k)
+		require.NoError(t, l.Close())
+		if err == nil {
+			t.Logf("%d operations", k)
+			return
+		}
+	}
+}
+
+// pullAndLosePower pulls, which must work, and then the machine loses power: what
+// Tag said is durable is there, whatever happened before.
+func pullAndLosePower(t *testing.T, mem *disktest.Disk, l *Layout, img *testImage, keep func() bool, what string) {
+	require.NoError(t, (&testPuller{chunk: memChunk, l: l, oneByOne: true}).pull(t.Context(), img), what)
+	require.NoError(t, l.Close())
+	mem = mem.Crash(keep)
+	requireSound(t, mem.Process(), what)
+	l, err := openMem(mem.Process())
+	require.NoError(t, err, what)
+	requirePulled(t, l, img, what)
+}
+
+// pullUntil pulls img by a process of its own, whose operations before may fail.
+func pullUntil(t *testing.T, mem *disktest.Disk, img *testImage, before func(op, name string) error) error {
+	l, err := openMem(disktest.Before(mem.Process(), before))
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	return (&testPuller{chunk: memChunk, l: l, oneByOne: true}).pull(t.Context(), img)
+}
+
+// diesAfter is a process that dies after k operations.
+func diesAfter(k int64) func(op, name string) error {
+	var n atomic.Int64
+	return func(string, string) error {
+		if n.Add(1) > k {
+			return disktest.ErrDead
+		}
+		return nil
+	}
+}
+
+// A process dies at every operation of a pull, another one finds what it named and
+// had not synced, and after that one's Tag the power is lost.
+func TestTagAfterADeathIsDurable(t *testing.T) {
+	img := faultImage(t)
+	for done, k := false, int64(0); !done; k++ {
+		for seed := range uint64(1 + rounds.Of(2)) {
+			mem := disktest.New()
+			done = pullUntil(t, mem, img, diesAfter(k)) == nil
+			l, err := openMem(mem.Process())
+			require.NoError(t, err)
+			keep := disktest.KeepNone
+			if seed > 0 {
+				keep = disktest.KeepSome(seed)
+			}
+			pullAndLosePower(t, mem, l, img, keep, fmt.Sprintf("operation %d, seed %d", k, seed))
+		}
+	}
+}
+
+// The same in one process that lives on, for another that dies while it is open.
+func TestTagAfterAnotherDeathIsDurable(t *testing.T) {
+	img, before := faultImage(t), newTestImage(t, "registry.example/team/before:v1", 8, 100, 6000)
+	for done, k := false, int64(0); !done; k++ {
+		mem := disktest.New()
+		l, err := openMem(mem.Process())
+		require.NoError(t, err)
+		require.NoError(t, (&testPuller{chunk: memChunk, l: l}).pull(t.Context(), before))
+		var n atomic.Int64
+		other, err := openMem(disktest.Before(mem.Process(), func(string, string) error {
+			if n.Add(1) > k {
+				return disktest.ErrDead
+			}
+			return nil
+		}))
+		if err == nil {
+			err = (&testPuller{chunk: memChunk, l: other, oneByOne: true}).pull(t.Context(), img)
+			other.Close()
+		}
+		done = err == nil
+		pullAndLosePower(t, mem, l, img, disktest.KeepNone, fmt.Sprintf("operation %d", k))
+	}
+}
+
+// The sync of a directory fails once, which the pull says; what it has named by
+// then is made durable by the next.
+func TestFailedSyncOfNamesIsNotTrusted(t *testing.T) {
+	img := faultImage(t)
+	for k, done := 0, false; !done; k++ {
+		mem, n := disktest.New(), 0
+		fsys := disktest.Before(mem.Process(), func(op, _ string) error {
+			if op != "syncdir" {
+				return nil
+			}
+			if n++; n-1 != k {
+				return nil
+			}
+			return syscall.EIO
+		})
+
+		l, err := openMem(fsys)
+		if err == nil {
+			err = (&testPuller{chunk: memChunk, l: l, oneByOne: true}).pull(t.Context(), img)
+		} else {
+			l = must(openMem(fsys))
+		}
+		done = err == nil
+		pullAndLosePower(t, mem, l, img, disktest.KeepNone, fmt.Sprintf("sync %d", k))
+	}
+}
+
+// A blob that another program wrote and did not sync gets the stamp of a verified
+// one, and then the power is lost: there is no wrong blob with that stamp.
+func TestForeignBlobIsSyncedBeforeItsStamp(t *testing.T) {
+	data, desc := blobOf(1, 5*4096)
+	for seed := range uint64(rounds.Of(40)) {
+		for name, found := range map[string]func(l *Layout) error{
+			"Has": func(l *Layout) error { _, err := l.Has(t.Context(), desc); return err },
+			"Verify": func(l *Layout) error {
+				for _, err := range l.Verify(t.Context()) {
+					return err
+				}
+				return nil
+			},
+		} {
+			mem := disktest.New()
+			l, err := openMem(mem.Process())
+			require.NoError(t, err)
+			require.NoError(t, l.ready(desc.Digest))
+			f, err := l.createFresh(ocilayout.BlobName(desc.Digest))
+			require.NoError(t, err)
+			_, err = f.WriteAt(data, 0)
+			require.NoError(t, err)
+			require.NoError(t, found(l))
+			mem = mem.Crash(disktest.KeepSome(seed))
+			l, err = openMem(mem.Process())
+			require.NoError(t, err)
+			ok, err := l.Has(t.Context(), ocispec.Descriptor{Digest: desc.Digest, Size: desc.Size})
+			require.NoError(t, err)
+			if ok {
+				requireSound(t, l.fs, fmt.Sprintf("%s, seed %d", name, seed))
+			}
+		}
+	}
+	// A sync that fails says so; the blob is not stamped.
+	mem := disktest.New()
+	l, err := openMem(disktest.Before(mem.Process(), func(op, name string) error {
+		if op == "sync" && name == ocilayout.BlobName(desc.Digest) {
+			return syscall.EIO
+		}
+		return nil
+	}))
+	require.NoError(t, err)
+	require.NoError(t, l.ready(desc.Digest))
+	f, err := l.createFresh(ocilayout.BlobName(desc.Digest))
+	require.NoError(t, err)
+	_, err = f.WriteAt(data, 0)
+	require.NoError(t, err)
+	_, err = l.Has(t.Context(), desc)
+	require.ErrorIs(t, err, syscall.EIO)
+	fi, err := l.fs.Lstat(ocilayout.BlobName(desc.Digest))
+	require.NoError(t, err)
+	assert.False(t, fi.ModTime().Equal(stamp))
+}
+
+// A process dies at every operation of a pull, another one commits a blob of its own
+// into what directories there are, and the power is lost: the blob is there.
+func TestCommitAfterADeathIsDurable(t *testing.T) {
+	img := faultImage(t)
+	data, desc := blobOf(1, 100)
+	for done, k := false, int64(0); !done; k++ {
+		mem := disktest.New()
+		done = pullUntil(t, mem, img, diesAfter(k)) == nil
+		l, err := openMem(mem.Process())
+		require.NoError(t, err)
+		store(t, l, desc, data)
+		l, err = openMem(mem.Crash(disktest.KeepNone).Process())
+		require.NoError(t, err, "operation %d", k)
+		ok, err := l.Has(t.Context(), desc)
+		require.NoError(t, err, "operation %d", k)
+		require.True(t, ok, "operation %d: a committed blob is gone", k)
+	}
+}
+
+// A blob whose name could not be synced is tagged all the same: Tag makes it durable.
+func TestTagAfterAFailedCommitIsDurable(t *testing.T) {
+	mem, broken := disktest.New(), false
+	l, err := openMem(disktest.Before(mem.Process(), func(op, name string) error {
+		if broken && op == "syncdir" && name == blobsDir+"/sha256" {
+			return syscall.EIO
+		}
+		return nil
+	}))
+	require.NoError(t, err)
+	require.NoError(t, (&testPuller{chunk: memChunk, l: l}).pull(t.Context(), faultImage(t)))
+	data, desc := blobOf(1, 100)
+	broken = true
+	in, err := l.Ingest(t.Context(), desc)
+	require.NoError(t, err)
+	_, err = in.WriteAt(data, 0)
+	require.NoError(t, err)
+	require.ErrorIs(t, in.Commit(t.Context()), syscall.EIO)
+	broken = false
+	require.NoError(t, l.Tag(t.Context(), reference.MustParse("busybox:1.36"), desc))
+	l, err = openMem(mem.Crash(disktest.KeepNone).Process())
+	require.NoError(t, err)
+	ok, err := l.Has(t.Context(), desc)
+	require.NoError(t, err)
+	assert.True(t, ok)
+}
+
+// Power is lost at every operation of a removal: no name is left without its blobs,
+// and what Remove said is durable.
+func TestLosePowerInRemove(t *testing.T) {
+	one, two := newTestImage(t, "a.example/one:v1", 1, 100, 3000), newTestImage(t, "a.example/two:v1", 2, 100)
+	for done, k := false, int64(0); !done; k++ {
+		for seed := range uint64(5) {
+			mem := disktest.New()
+			l := must(openMem(mem.Process()))
+			for _, img := range []*testImage{one, two} {
+				require.NoError(t, (&testPuller{l: l}).pull(t.Context(), img))
+			}
+			var n atomic.Int64
+			l.fs = disktest.Before(l.fs, func(string, string) error {
+				if n.Add(1) > k {
+					return disktest.ErrDead
+				}
+				return nil
+			})
+
+			_, err := l.Remove(t.Context(), one.ref)
+			if err == nil {
+				_, err = l.Prune(t.Context(), PruneConfig{MinAge: -1})
+			}
+			done = err == nil
+			keep := disktest.KeepSome(seed)
+			if seed == 0 {
+				keep = disktest.KeepNone
+			}
+			what := fmt.Sprintf("operation %d, seed %d", k, seed)
+			l = must(openMem(mem.Crash(keep).Process()))
+			requirePulled(t, l, two, what)
+			if _, err := l.Lookup(t.Context(), one.ref); err == nil {
+				requirePulled(t, l, one, what)
+				require.False(t, done, "%s: what was removed is there again", what)
+			}
+		}
+	}
+}

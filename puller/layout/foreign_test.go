@@ -1,0 +1,688 @@
+package layout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/internal/disk"
+	"github.com/pullkit/pullkit/internal/disk/disktest"
+	"github.com/pullkit/pullkit/internal/ocilayout"
+	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/reference"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// begin ingests all of a blob and does not commit it.
+func begin(t *testing.T, l *Layout, desc ocispec.Descriptor, data []byte) content.Ingest {
+	t.Helper()
+	in, err := l.Ingest(t.Context(), desc)
+	require.NoError(t, err)
+	_, err = in.WriteAt(data, 0)
+	require.NoError(t, err)
+	return in
+}
+
+// others begins a blob that takes long, so that directories are not checked before
+// those that come meanwhile.
+func others(t *testing.T, l *Layout) {
+	_, slow := blobOf(99, 1000)
+	in, err := l.Ingest(t.Context(), slow)
+	require.NoError(t, err)
+	t.Cleanup(func() { in.Close() })
+}
+
+// putAside puts a directory aside and makes another one in its place.
+func putAside(t *testing.T, l *Layout, name string) {
+	t.Helper()
+	path := filepath.Join(l.Dir(), name)
+	require.NoError(t, os.Rename(path, filepath.Join(t.TempDir(), "aside")))
+	require.NoError(t, os.Mkdir(path, 0o755))
+}
+
+// The directory of blobs is put aside while two blobs wait to be committed together, and
+// another program puts one of them into the new directory. That does not say that the
+// other is stored.
+func TestBatchGoesToADirectoryPutAside(t *testing.T) {
+	for _, name := range []string{blobsDir, blobsDir + "/sha256"} {
+		synctest.Test(t, func(t *testing.T) {
+			l := openTest(t, t.TempDir())
+			release := holdCommits(t, l, 5)
+			errs := make([]error, 2)
+			var descs []ocispec.Descriptor
+			var wg sync.WaitGroup
+			for i := range errs {
+				data, desc := blobOf(i, 1000)
+				descs = append(descs, desc)
+				in := begin(t, l, desc, data)
+				wg.Go(func() { errs[i] = in.Commit(t.Context()) })
+			}
+			synctest.Wait()
+			putAside(t, l, name)
+			other := openTest(t, l.Dir())
+			data, desc := blobOf(0, 1000)
+			require.NoError(t, other.ready(desc.Digest))
+			require.NoError(t, os.WriteFile(pathOf(other, desc), data, 0o644))
+			assert.Error(t, release(), "its directory was put aside")
+			wg.Wait()
+			for i, desc := range descs {
+				ok, err := other.Has(t.Context(), desc)
+				require.NoError(t, err)
+				assert.True(t, ok || errs[i] != nil, "blob %d is not stored, and Commit reports success", i)
+			}
+		})
+	}
+}
+
+// The state directory, or that of partials, is put aside, and another process
+// begins the same blob, at the moment before a blob gets its name: what the other
+// one has is not published.
+func TestPartialOfAnotherIsNotPublished(t *testing.T) {
+	for _, name := range []string{stateDir, ingestDir} {
+		l := openTest(t, t.TempDir())
+		data, desc := blobOf(1, 1000)
+		in := begin(t, l, desc, data)
+		l.fs = disktest.Before(l.fs, func(op, to string) error {
+			if op != "lstat" || to != partName(desc.Digest) {
+				return nil
+			}
+			l.fs.(*disktest.Hook).Before = func(string, string) error { return nil }
+			putAside(t, l, name)
+			require.NoError(t, os.MkdirAll(filepath.Join(l.Dir(), ingestDir), 0o755))
+			require.NoError(t, os.WriteFile(filepath.Join(l.Dir(), partName(desc.Digest)), make([]byte, 1000), 0o644))
+			return l.mkdirs(stateDir, ingestDir)
+		})
+
+		err := in.Commit(t.Context())
+		assert.ErrorIs(t, err, errOtherFile)
+		assert.Equal(t, content.ErrStore, content.KindOf(err), "%v", err)
+		assert.NoFileExists(t, pathOf(l, desc))
+		l.fs = l.fs.(*disktest.Hook).FS
+		store(t, l, desc, data)
+		requireSound(t, l.fs, name)
+	}
+}
+
+// A blob that went with its directory is not said to be stored.
+func TestIngestAfterBlobsArePutAside(t *testing.T) {
+	for _, name := range []string{blobsDir, blobsDir + "/sha256"} {
+		l := openTest(t, t.TempDir())
+		data, desc := blobOf(1, 1000)
+		store(t, l, desc, data)
+		others(t, l)
+		putAside(t, l, name)
+		store(t, l, desc, data)
+		assert.FileExists(t, pathOf(l, desc))
+	}
+}
+
+// When another program removes a directory of blobs, a Commit under way fails and
+// loses nothing of what arrived. The next Ingest makes the directory again.
+func TestCommitAfterBlobsAreRemoved(t *testing.T) {
+	for _, name := range []string{blobsDir, blobsDir + "/sha256"} {
+		l := openTest(t, t.TempDir())
+		data, desc := blobOf(1, 1000)
+		in := begin(t, l, desc, data)
+		others(t, l)
+		require.NoError(t, os.RemoveAll(filepath.Join(l.Dir(), name)))
+		err := in.Commit(t.Context())
+		assert.Equal(t, content.ErrStore, content.KindOf(err), "%v", err)
+		p := &testPuller{l: l}
+		require.NoError(t, p.blob(t.Context(), desc, data))
+		assert.Zero(t, p.fetched.Load(), "all of it had arrived")
+		assert.FileExists(t, pathOf(l, desc))
+		require.NoError(t, os.RemoveAll(filepath.Join(l.Dir(), name)))
+		data, desc = blobOf(2, 1000)
+		store(t, l, desc, data)
+		assert.FileExists(t, pathOf(l, desc))
+	}
+}
+
+// A link planted for a directory of blobs is found by the first Commit, and then by
+// every Ingest before a byte is fetched.
+func TestPlantedBlobLinkIsFoundOnce(t *testing.T) {
+	for _, name := range []string{blobsDir, blobsDir + "/sha256"} {
+		for _, away := range []func(string) error{
+			os.RemoveAll,
+			func(path string) error { return os.Rename(path, filepath.Join(t.TempDir(), "aside")) },
+		} {
+			l := openTest(t, t.TempDir())
+			data, desc := blobOf(1, 1000)
+			in := begin(t, l, desc, data)
+			others(t, l)
+			path := filepath.Join(l.Dir(), name)
+			require.NoError(t, away(path))
+			require.NoError(t, os.Symlink(t.TempDir(), path))
+			err := in.Commit(t.Context())
+			assert.Equal(t, content.ErrStore, content.KindOf(err), "%v", err)
+			assert.ErrorContains(t, err, strconv.Quote(name)+" is not a directory")
+			_, desc = blobOf(2, 1000)
+			_, err = l.Ingest(t.Context(), desc)
+			assert.ErrorContains(t, err, strconv.Quote(name)+" is not a directory")
+		}
+	}
+}
+
+// A partial that another program cut short is not published.
+func TestPartialCutShort(t *testing.T) {
+	l := openTest(t, t.TempDir())
+	data, desc := blobOf(1, 1000)
+	in := begin(t, l, desc, data)
+	require.NoError(t, os.Truncate(filepath.Join(l.Dir(), partName(desc.Digest)), 999))
+	assert.ErrorIs(t, in.Commit(t.Context()), errOtherFile)
+	assert.NoFileExists(t, pathOf(l, desc))
+}
+
+// Links planted for directories while blobs come: nothing is written through them,
+// and no blob is said to be stored that is not.
+func TestPlantedDirectoryLinksMeanwhile(t *testing.T) {
+	for _, name := range []string{blobsDir, blobsDir + "/sha256", stateDir, ingestDir} {
+		l := openTest(t, t.TempDir())
+		data, desc := blobOf(1, 1000)
+		in := begin(t, l, desc, data)
+		others(t, l)
+		elsewhere, path := t.TempDir(), filepath.Join(l.Dir(), name)
+		require.NoError(t, os.MkdirAll(filepath.Join(elsewhere, "sha256"), 0o755))
+		require.NoError(t, os.MkdirAll(filepath.Join(elsewhere, "ingest"), 0o755))
+		require.NoError(t, os.RemoveAll(path))
+		require.NoError(t, os.Symlink(elsewhere, path))
+		err := in.Commit(t.Context())
+		assert.Equal(t, content.ErrStore, content.KindOf(err), "%v", err)
+		data, desc = blobOf(2, 1000)
+		if next, err := l.Ingest(t.Context(), desc); err == nil {
+			_, err = next.WriteAt(data, 0)
+			require.NoError(t, err)
+			err = next.Commit(t.Context())
+			assert.Equal(t, content.ErrStore, content.KindOf(err), "%v", err)
+		}
+		require.NoError(t, filepath.WalkDir(elsewhere, func(path string, e fs.DirEntry, err error) error {
+			assert.True(t, err == nil && e.IsDir(), "%s %v", path, err)
+			return nil
+		}))
+	}
+}
+
+// Whoever may not look into the state directory reads the layout all the same.
+func TestOpenWithoutTheStateDirectory(t *testing.T) {
+	mem := disktest.New()
+	l := must(openMem(mem.Process()))
+	img := faultImage(t)
+	require.NoError(t, (&testPuller{chunk: memChunk, l: l}).pull(t.Context(), img))
+	l, err := openMem(disktest.Before(mem.Process(), func(op, name string) error {
+		if filepath.Dir(name) == stateDir || filepath.Dir(name) == ingestDir || op == "readdir" && name == stateDir {
+			return syscall.EACCES
+		}
+		return nil
+	}))
+	require.NoError(t, err)
+	requirePulled(t, l, img, "without the state directory")
+}
+
+// Blobs come while another program puts directories aside and removes them: nothing
+// wrong is in sight, all errors are of the store, and what was begun and committed
+// after the last of that is there.
+func TestDirectoriesChangeWhileBlobsCome(t *testing.T) {
+	l, aside := openTest(t, t.TempDir()), t.TempDir()
+	var mu sync.Mutex
+	changes := 0
+	change := func(r *rand.Rand) {
+		mu.Lock()
+		defer mu.Unlock()
+		changes++
+		name := []string{stateDir, ingestDir, lockName, blobsDir, blobsDir + "/sha256"}[r.IntN(5)]
+		path := filepath.Join(l.Dir(), name)
+		if r.IntN(2) == 0 {
+			os.RemoveAll(path)
+			return
+		}
+		if os.Rename(path, filepath.Join(aside, fmt.Sprint(changes))) == nil && r.IntN(2) == 0 && name != lockName {
+			os.Mkdir(path, 0o755)
+		}
+	}
+	last := make(map[digest.Digest]int) // how many changes there were when it began
+	var wg sync.WaitGroup
+	for g := range 6 {
+		wg.Go(func() {
+			r := rand.New(rand.NewPCG(uint64(g), 7))
+			for i := range 60 {
+				if i < 45 && r.IntN(3) == 0 {
+					change(r)
+				}
+				mu.Lock()
+				before := changes
+				mu.Unlock()
+				data, desc := blobOf(100*g+i, 50+i)
+				err := (&testPuller{l: l}).try(t.Context(), desc, data)
+				if err == nil {
+					mu.Lock()
+					last[desc.Digest] = before
+					mu.Unlock()
+				} else {
+					assert.Equal(t, content.ErrStore, content.KindOf(err), "%v", err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	requireSound(t, must(disk.Open(l.Dir())), "after all")
+	sure := 0
+	for d, before := range last {
+		if before == changes {
+			sure++
+			assert.FileExists(t, filepath.Join(l.Dir(), ocilayout.BlobName(d)))
+		}
+	}
+	assert.GreaterOrEqual(t, sure, 10, "one goroutine comes to its last 15 blobs after the last change")
+}
+
+// A file that stands for the directory of partials is named, and in nobody's way who reads.
+func TestFileForTheIngestDirectory(t *testing.T) {
+	l := openTest(t, t.TempDir())
+	img := faultImage(t)
+	require.NoError(t, (&testPuller{l: l}).pull(t.Context(), img))
+	require.NoError(t, os.RemoveAll(filepath.Join(l.Dir(), ingestDir)))
+	require.NoError(t, os.WriteFile(filepath.Join(l.Dir(), ingestDir), nil, 0o644))
+	l = openTest(t, l.Dir())
+	requirePulled(t, l, img, "a file in the way")
+	_, desc := blobOf(1, 1000)
+	_, err := l.Ingest(t.Context(), desc)
+	assert.ErrorContains(t, err, strconv.Quote(ingestDir)+" is not a directory")
+	_, err = l.Remove(t.Context(), img.ref)
+	assert.ErrorContains(t, err, strconv.Quote(ingestDir)+" is not a directory")
+	err = l.Tag(t.Context(), img.ref, img.manifest)
+	assert.ErrorContains(t, err, strconv.Quote(ingestDir)+" is not a directory")
+}
+
+// Links planted for the directories: nothing is written through them.
+func TestPlantedDirectoryLinks(t *testing.T) {
+	for _, name := range []string{"blobs", "blobs/sha256", stateDir, ingestDir} {
+		for _, inside := range []bool{false, true} {
+			t.Run(name, func(t *testing.T) {
+				dir, elsewhere := t.TempDir(), t.TempDir()
+				if inside {
+					elsewhere = filepath.Join(dir, "blobs-elsewhere")
+					require.NoError(t, os.Mkdir(elsewhere, 0o755))
+				}
+				plant := func() {
+					require.NoError(t, os.RemoveAll(filepath.Join(dir, name)))
+					require.NoError(t, os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755))
+					require.NoError(t, os.Symlink(elsewhere, filepath.Join(dir, name)))
+				}
+				data, desc := blobOf(1, 100)
+				untouched := func() {
+					entries, err := os.ReadDir(elsewhere)
+					require.NoError(t, err)
+					assert.Empty(t, entries)
+				}
+				var l *Layout
+				if !inside { // a directory with something strange is refused at once
+					plant()
+					var err error
+					if l, err = Open(dir); err == nil {
+						_, err = l.Ingest(t.Context(), desc)
+						l.Close()
+					}
+					assert.Equal(t, content.ErrStore, content.KindOf(err), "%v", err)
+					untouched()
+					require.NoError(t, os.Remove(filepath.Join(dir, name)))
+				} else {
+					require.NoError(t, os.WriteFile(filepath.Join(dir, layoutName), []byte(ocilayout.Layout), 0o644))
+				}
+				l = openTest(t, dir)
+				store(t, l, desc, data)
+				_, desc = blobOf(2, 100)
+				plant()
+				_, err := l.Ingest(t.Context(), desc)
+				assert.Equal(t, content.ErrStore, content.KindOf(err), "%v", err)
+				untouched()
+			})
+		}
+	}
+}
+
+// Links planted for files are replaced, or refused.
+func TestPlantedFileLinks(t *testing.T) {
+	outside := filepath.Join(t.TempDir(), "precious")
+	require.NoError(t, os.WriteFile(outside, []byte("precious"), 0o644))
+	data, desc := blobOf(1, 300<<10)
+	hash := desc.Digest.Encoded()
+	ref := reference.MustParse("busybox:1.36")
+	for _, name := range []string{
+		blobsDir + "/sha256/" + hash, partName(desc.Digest), listName(desc.Digest), lockName,
+		tempName(indexName), indexName, layoutName, epochName,
+	} {
+		t.Run(filepath.Base(name), func(t *testing.T) {
+			dir := t.TempDir()
+			openTest(t, dir).ready(desc.Digest)
+			path := filepath.Join(dir, filepath.FromSlash(name))
+			os.Remove(path)
+			require.NoError(t, os.Symlink(outside, path))
+			l, err := Open(dir)
+			var in content.Ingest
+			if err == nil {
+				defer l.Close()
+				in, err = l.Ingest(t.Context(), desc)
+			}
+			if err == nil {
+				_, err = in.WriteAt(data, 0)
+				require.NoError(t, err)
+				require.NoError(t, in.Commit(t.Context()))
+				err = l.Tag(t.Context(), ref, desc)
+			}
+			if err == nil {
+				_, err = l.Remove(t.Context(), ref)
+			}
+			if err != nil {
+				assert.Equal(t, content.ErrStore, content.KindOf(err), "%v", err)
+			}
+			got, err := os.ReadFile(outside)
+			require.NoError(t, err)
+			assert.Equal(t, "precious", string(got))
+		})
+	}
+}
+
+// A partial, or its list, that is another name of some file, such as a blob: that
+// file is not written to.
+func TestPlantedHardLinks(t *testing.T) {
+	l := openTest(t, t.TempDir())
+	other, precious := blobOf(1, 300<<10)
+	store(t, l, precious, other)
+	data, desc := blobOf(2, 600<<10)
+	for _, name := range []string{partName(desc.Digest), listName(desc.Digest)} {
+		in, err := l.Ingest(t.Context(), desc)
+		require.NoError(t, err)
+		_, err = in.WriteAt(data[:10], 500)
+		require.NoError(t, err)
+		require.NoError(t, in.Close())
+		path := filepath.Join(l.Dir(), filepath.FromSlash(name))
+		require.NoError(t, os.Remove(path))
+		require.NoError(t, os.Link(pathOf(l, precious), path))
+		in, err = l.Ingest(t.Context(), desc)
+		require.NoError(t, err)
+		for off, n := range in.Have() {
+			t.Errorf("%d bytes at %d are not the partial's", n, off)
+		}
+		_, err = in.WriteAt(data[:200<<10], 300<<10)
+		require.NoError(t, err)
+		require.NoError(t, in.Close())
+	}
+	require.NoError(t, (&testPuller{l: l}).blob(t.Context(), desc, data))
+	for d, err := range l.Verify(t.Context()) {
+		assert.NoError(t, err, d)
+	}
+}
+
+// Another program puts a directory of blobs aside while blobs come: one that went
+// there is not said to be stored, and comes anew.
+func TestBlobDirectoryPutAside(t *testing.T) {
+	for _, name := range []string{blobsDir, blobsDir + "/sha256"} {
+		l := openTest(t, t.TempDir())
+		_, slow := blobOf(1, 1000)
+		in, err := l.Ingest(t.Context(), slow)
+		require.NoError(t, err)
+		defer in.Close()
+		data, desc := blobOf(2, 1000)
+		begun, err := l.Ingest(t.Context(), desc)
+		require.NoError(t, err)
+		_, err = begun.WriteAt(data, 0)
+		require.NoError(t, err)
+		path := filepath.Join(l.Dir(), name)
+		require.NoError(t, os.Rename(path, filepath.Join(l.Dir(), "aside")))
+		require.NoError(t, os.Mkdir(path, 0o755))
+		err = begun.Commit(t.Context())
+		assert.Equal(t, content.ErrStore, content.KindOf(err), "%v", err)
+		store(t, l, desc, data)
+		assert.FileExists(t, filepath.Join(l.Dir(), ocilayout.BlobName(desc.Digest)))
+	}
+}
+
+// Another program removes the state directory while blobs come: others still do.
+func TestIngestAfterTheStateIsRemoved(t *testing.T) {
+	l := openTest(t, t.TempDir())
+	data, desc := blobOf(1, 1000)
+	in, err := l.Ingest(t.Context(), desc)
+	require.NoError(t, err)
+	defer in.Close()
+	for _, name := range []string{ingestDir, stateDir} {
+		require.NoError(t, os.RemoveAll(filepath.Join(l.Dir(), name)))
+		data, desc = blobOf(2, 1000+len(data))
+		store(t, l, desc, data)
+	}
+}
+
+// The state directory becomes a link, or another directory, while a blob comes. The
+// next Ingest answers at once, and no lock file is made where the link leads.
+func TestIngestWhileTheStateDirectoryIsReplaced(t *testing.T) {
+	for name, away := range map[string]func(path string) error{
+		"removed":   os.RemoveAll,
+		"put aside": func(path string) error { return os.Rename(path, filepath.Join(t.TempDir(), "aside")) },
+	} {
+		for _, link := range []bool{true, false} {
+			l, elsewhere := openTest(t, t.TempDir()), t.TempDir()
+			others(t, l)
+			path := filepath.Join(l.Dir(), stateDir)
+			require.NoError(t, away(path))
+			if link {
+				require.NoError(t, os.Symlink(elsewhere, path))
+			} else {
+				require.NoError(t, os.Mkdir(path, 0o755))
+			}
+			data, desc := blobOf(2, 1000)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			in, err := l.Ingest(ctx, desc)
+			assert.NotErrorIs(t, err, context.DeadlineExceeded, "%s, link %t", name, link)
+			if err == nil {
+				_, err = in.WriteAt(data, 0)
+				require.NoError(t, err)
+				err = in.Commit(ctx)
+			}
+			if err != nil {
+				assert.Equal(t, content.ErrStore, content.KindOf(err), "%s, link %t: %v", name, link, err)
+			}
+			cancel()
+			assert.Empty(t, must(os.ReadDir(elsewhere)), "%s: the link was followed", name)
+		}
+	}
+}
+
+// A wait for another process's lock ends when a link takes the place of the state
+// directory.
+func TestWaitForALockSeesTheStateDirectoryReplaced(t *testing.T) {
+	l, other := openTest(t, t.TempDir()), (*Layout)(nil)
+	other = openTest(t, l.Dir())
+	unlock, err := other.lock(t.Context(), "k")
+	require.NoError(t, err)
+	defer unlock()
+	path := filepath.Join(l.Dir(), stateDir)
+	asked := 0
+	l.fs = disktest.Before(l.fs, func(op, _ string) error {
+		if asked++; op == "lock" && asked > 3 {
+			l.fs.(*disktest.Hook).Before = func(string, string) error { return nil }
+			require.NoError(t, os.Rename(path, filepath.Join(t.TempDir(), "aside")))
+			require.NoError(t, os.Symlink(t.TempDir(), path))
+		}
+		return nil
+	})
+
+	_, err = l.lock(t.Context(), "k")
+	assert.Equal(t, content.ErrStore, content.KindOf(err), "%v", err)
+}
+
+// errBusy is what Windows answers for a file that another program has open.
+var errBusy = fmt.Errorf("sharing violation: %w", disk.ErrBusy)
+
+// What another program has open is renamed as soon as that program closes it, and
+// what stays open is an error after a bounded time.
+func TestBusyFilesAreRenamedAgain(t *testing.T) {
+	for _, free := range []time.Duration{0, 300 * time.Millisecond, busyFor / 2, time.Hour} {
+		synctest.Test(t, func(t *testing.T) {
+			mem := disktest.New()
+			l := must(openMem(mem.Process()))
+			img := faultImage(t)
+			start := time.Now()
+			l.fs = disktest.Before(l.fs, func(op, name string) error {
+				if op == "rename" && time.Since(start) < free {
+					return &os.LinkError{Op: "renameat", Old: "x", New: name, Err: errBusy}
+				}
+				return nil
+			})
+
+			err := l.replace(layoutName, []byte(ocilayout.Layout))
+			if free > busyFor {
+				assert.ErrorIs(t, err, errBusy)
+				assert.Less(t, time.Since(start), busyFor+time.Second)
+				return
+			}
+			require.NoError(t, err)
+			assert.Less(t, time.Since(start), free+time.Second)
+			start = time.Now()
+			require.NoError(t, (&testPuller{chunk: memChunk, l: l}).pull(t.Context(), img))
+			requirePulled(t, l, img, "busy")
+		})
+	}
+}
+
+// A lock file that another program has open is asked for again, for a bounded time.
+func TestBusyLockFile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := must(openMem(disktest.New().Process()))
+		start, free := time.Now(), time.Second
+		l.fs = disktest.Before(l.fs, func(op, _ string) error {
+			if op == "lock" && time.Since(start) < free {
+				return errBusy
+			}
+			return nil
+		})
+
+		unlock, err := l.lock(t.Context(), "k")
+		require.NoError(t, err)
+		unlock()
+		start, free = time.Now(), time.Hour
+		_, err = l.lock(t.Context(), "k")
+		assert.ErrorIs(t, err, errBusy)
+		assert.Less(t, time.Since(start), busyFor+time.Second)
+	})
+}
+
+// A readerSyncFS syncs what was opened for writing alone, as Windows and AIX do.
+type readerSyncFS struct {
+	disk.FS
+	writing error // answer to an open for writing; nil for none
+}
+
+var errForReading = &os.PathError{Op: "sync", Path: "blob", Err: fmt.Errorf("%w: %w", os.ErrPermission, disk.ErrNeedsWriting)}
+
+func (f readerSyncFS) OpenFile(name string, flag int) (disk.File, error) {
+	if flag&os.O_RDWR != 0 && f.writing != nil {
+		return nil, f.writing
+	}
+	h, err := f.FS.OpenFile(name, flag)
+	if err == nil && flag&os.O_RDWR == 0 {
+		return forReading{h}, nil
+	}
+	return h, err
+}
+
+type forReading struct{ disk.File }
+
+func (forReading) Sync() error { return errForReading }
+
+// What another program wrote is synced, and hashed once, also where a file is not
+// synced by the handle that it was read by. In a store that may only be read it is
+// used all the same.
+func TestForeignBlobIsSyncedByWriting(t *testing.T) {
+	for _, writing := range []error{nil, os.ErrPermission, disk.ErrNotRegular, os.ErrNotExist} {
+		l := openTest(t, t.TempDir())
+		l.fs = readerSyncFS{l.fs, writing}
+		data, desc := blobOf(1, 1000)
+		require.NoError(t, l.ready(desc.Digest))
+		require.NoError(t, os.WriteFile(pathOf(l, desc), data, 0o644))
+		for range 2 {
+			ok, err := l.Has(t.Context(), desc)
+			require.NoError(t, err, "%v", writing)
+			assert.True(t, ok)
+		}
+		fi, err := os.Stat(pathOf(l, desc))
+		require.NoError(t, err)
+		assert.Equal(t, writing == nil, fi.ModTime().Equal(stamp), "%v", writing)
+	}
+	l := openTest(t, t.TempDir())
+	l.fs = readerSyncFS{l.fs, errors.New("input/output error")}
+	data, desc := blobOf(1, 1000)
+	require.NoError(t, l.ready(desc.Digest))
+	require.NoError(t, os.WriteFile(pathOf(l, desc), data, 0o644))
+	_, err := l.Has(t.Context(), desc)
+	assert.Error(t, err, "its bytes may not be on the disk")
+}
+
+// A readOnlyFS is on a medium that cannot be written to.
+type readOnlyFS struct {
+	disk.FS
+	err error // the system's answer to what would write
+}
+
+func (f readOnlyFS) OpenFile(name string, flag int) (disk.File, error) {
+	if flag&(os.O_RDWR|os.O_CREATE) != 0 {
+		return nil, f.err
+	}
+	h, err := f.FS.OpenFile(name, flag)
+	return forReading{h}, err
+}
+
+func (f readOnlyFS) Mkdir(string) error                         { return f.err }
+func (f readOnlyFS) Rename(string, string) error                { return f.err }
+func (f readOnlyFS) Remove(string) error                        { return f.err }
+func (f readOnlyFS) Chtimes(string, time.Time, time.Time) error { return f.err }
+func (f readOnlyFS) TryLock(string, string) (func() error, error) {
+	return nil, f.err
+}
+
+// A layout on a read-only medium is read, also what another program put there, whatever
+// number the system has for such a medium. What would write is an error of the store
+// with that number.
+func TestReadOnlyMedium(t *testing.T) {
+	img, dir := newTestImage(t, "registry.example/app:v1", 1, 100), t.TempDir()
+	l := openTest(t, dir)
+	require.NoError(t, (&testPuller{l: l}).pull(t.Context(), img))
+	data, foreign := blobOf(2, 1000)
+	require.NoError(t, os.WriteFile(pathOf(l, foreign), data, 0o644))
+	require.NoError(t, l.Close())
+	real := must(disk.Open(dir))
+	for _, number := range []error{syscall.EROFS, errors.New("The media is write protected.")} {
+		l, err := openFS(dir, readOnlyFS{real, fmt.Errorf("%w: %w", number, disk.ErrReadOnly)}, Config{})
+		require.NoError(t, err)
+		requirePulled(t, l, img, "read-only")
+		ok, err := l.Has(t.Context(), foreign)
+		require.NoError(t, err)
+		assert.True(t, ok)
+		for d, err := range l.Verify(t.Context()) {
+			assert.NoError(t, err, d)
+		}
+		_, missing := blobOf(3, 1000)
+		_, err = l.Ingest(t.Context(), missing)
+		assert.ErrorIs(t, err, number)
+		assert.Equal(t, content.ErrStore, content.KindOf(err), "%v", err)
+		err = l.Tag(t.Context(), reference.MustParse("registry.example/app:v2"), img.index)
+		assert.ErrorIs(t, err, number)
+		_, err = l.Remove(t.Context(), img.ref)
+		assert.ErrorIs(t, err, number)
+		_, err = l.Prune(t.Context(), PruneConfig{MinAge: -1})
+		assert.ErrorIs(t, err, number)
+		requirePulled(t, l, img, "still")
+	}
+	require.NoError(t, real.Close())
+}

@@ -1,0 +1,422 @@
+package layout
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/internal/disk"
+	"github.com/pullkit/pullkit/internal/disk/disktest"
+	"github.com/pullkit/pullkit/internal/ocilayout"
+	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/reference"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestRemoveAndPrune(t *testing.T) {
+	now := time.Now()
+	l, err := OpenConfig(t.TempDir(), Config{Now: func() time.Time { return now }})
+	require.NoError(t, err)
+	defer l.Close()
+	one, two := newTestImage(t, "registry.example/one:v1", 1, 100, 300<<10), newTestImage(t, "registry.example/two:v1", 2, 100)
+	same := *one
+	same.ref = reference.MustParse("registry.example/same:v1")
+	for _, img := range []*testImage{one, two, &same} {
+		require.NoError(t, (&testPuller{l: l}).pull(t.Context(), img))
+	}
+	freed, err := l.Remove(t.Context(), one.ref)
+	require.NoError(t, err)
+	assert.Zero(t, freed, "another name leads to all of it")
+	requirePulled(t, l, &same, "same")
+	freed, err = l.Remove(t.Context(), same.ref)
+	require.NoError(t, err)
+	assert.Equal(t, len(one.all), freed.Blobs)
+	requirePulled(t, l, two, "two")
+	_, err = l.Remove(t.Context(), same.ref)
+	assert.ErrorIs(t, err, fs.ErrNotExist)
+	images, err := l.List(t.Context())
+	require.NoError(t, err)
+	require.Len(t, images, 1)
+	assert.Equal(t, two.ref, images[0].Ref)
+
+	data, desc := blobOf(9, 5000)
+	store(t, l, desc, data) // as a pull under way does
+	in, err := l.Ingest(t.Context(), one.all[0])
+	require.NoError(t, err)
+	_, err = in.WriteAt([]byte("x"), 0)
+	require.NoError(t, err)
+	freed, err = l.Prune(t.Context(), PruneConfig{})
+	require.NoError(t, err)
+	assert.Zero(t, freed, "it was used of late")
+	now = now.Add(2 * time.Hour)
+	freed, err = l.Prune(t.Context(), PruneConfig{})
+	require.NoError(t, err)
+	assert.Equal(t, Freed{Blobs: 1, Bytes: 5000}, freed)
+	require.NoError(t, in.Close())
+	requirePulled(t, l, two, "two")
+}
+
+// A pull finds a blob there, and before it tags, somebody removes the image
+// that the blob belonged to.
+func TestRemoveUnderAPull(t *testing.T) {
+	dir := t.TempDir()
+	l, other := openTest(t, dir), openTest(t, dir)
+	img := newTestImage(t, "registry.example/one:v1", 1, 100)
+	require.NoError(t, (&testPuller{l: other}).pull(t.Context(), img))
+	ref := reference.MustParse("registry.example/same:v1")
+	for _, desc := range img.all[:2] {
+		ok, err := l.Has(t.Context(), desc)
+		require.NoError(t, err)
+		require.True(t, ok)
+	}
+	_, err := other.Remove(t.Context(), img.ref)
+	require.NoError(t, err)
+	for _, desc := range img.all[2:] { // fetched by the pull
+		store(t, l, desc, img.data[desc.Digest])
+	}
+	err = l.Tag(t.Context(), ref, img.index)
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	_, err = l.Lookup(t.Context(), ref)
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	require.NoError(t, (&testPuller{l: l}).pull(t.Context(), img), "the next try")
+	requirePulled(t, l, img, "the next try")
+}
+
+// The same for a layout that is opened while blobs are being removed, and finds
+// one there that goes next.
+func TestOpenedDuringRemoval(t *testing.T) {
+	mem, img := disktest.New(), newTestImage(t, "registry.example/one:v1", 1, 100)
+	var late *Layout
+	remover, err := openFS("mem", disktest.Before(mem.Process(), func(op, name string) error {
+		if op != "remove" || !strings.HasPrefix(name, blobsDir) || late != nil {
+			return nil
+		}
+		late = must(openFS("mem", mem.Process(), Config{}))
+		for _, desc := range img.all {
+			assert.True(t, must(late.Has(t.Context(), desc)))
+		}
+		return nil
+	}),
+
+		Config{})
+	require.NoError(t, err)
+	require.NoError(t, (&testPuller{l: remover}).pull(t.Context(), img))
+	_, err = remover.Remove(t.Context(), img.ref)
+	require.NoError(t, err)
+	store(t, late, img.index, img.data[img.index.Digest])
+	assert.ErrorIs(t, late.Tag(t.Context(), img.ref, img.index), fs.ErrNotExist)
+}
+
+// Remove keeps blobs while it cannot know who uses them.
+func TestRemoveWithDamagedManifest(t *testing.T) {
+	l := openTest(t, t.TempDir())
+	one, two := newTestImage(t, "registry.example/one:v1", 1, 100), newTestImage(t, "registry.example/two:v1", 2, 100)
+	for _, img := range []*testImage{one, two} {
+		require.NoError(t, (&testPuller{l: l}).pull(t.Context(), img))
+	}
+	flip(t, l, two.manifest)
+	_, err := l.Remove(t.Context(), one.ref)
+	require.Equal(t, content.ErrStore, content.KindOf(err), "%v", err)
+	_, err = l.Lookup(t.Context(), one.ref)
+	assert.ErrorIs(t, err, fs.ErrNotExist, "the name is gone all the same")
+	require.NoError(t, (&testPuller{l: l}).pull(t.Context(), two))
+	_, err = l.Prune(t.Context(), PruneConfig{MinAge: -1})
+	require.NoError(t, err)
+	requirePulled(t, l, two, "two")
+}
+
+// Two words of a removal differ, though the clock stands still and the second file
+// is the first one's place again.
+func TestWordsOfRemovalsDiffer(t *testing.T) {
+	mem := disktest.New()
+	mem.StopClock()
+	l := must(openMem(mem.Process()))
+	var times []time.Time
+	for range 2 {
+		require.NoError(t, l.newEpoch())
+		times = append(times, must(l.fs.Lstat(epochName)).ModTime())
+	}
+	assert.NotEqual(t, times[0], times[1])
+}
+
+// An index that names one manifest a thousand times has it read once.
+func TestRepeatedManifestIsReadOnce(t *testing.T) {
+	reads := 0
+	l := must(openFS("mem", disktest.Before(disktest.New().Process(), func(op, _ string) error {
+		if op == "read" {
+			reads++
+		}
+		return nil
+	}),
+
+		Config{}))
+	img := newTestImage(t, "registry.example/one:v1", 1, 100)
+	store(t, l, img.manifest, img.data[img.manifest.Digest]) // its parts are missing
+	var index ocispec.Index
+	for range 1000 {
+		index.Manifests = append(index.Manifests, img.manifest)
+	}
+	data := jsonOf(t, index)
+	desc := descOf(ocispec.MediaTypeImageIndex, data)
+	store(t, l, desc, data)
+	reads = 0
+	ok, err := l.complete(t.Context(), desc)
+	require.NoError(t, err)
+	assert.False(t, ok)
+	only, err := ocilayout.OnlyImage(t.Context(), documents{l.blobs}, desc)
+	require.NoError(t, err)
+	assert.Equal(t, desc.Digest, only.Digest)
+	assert.Equal(t, 4, reads)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err = l.complete(ctx, desc)
+	assert.ErrorIs(t, err, context.Canceled)
+}
+
+// Layouts pull, remove and prune, all at once and with no regard for each other:
+// what a Tag accepted is whole, and a Tag that does not accept says that something
+// is gone.
+func TestAllAtOnce(t *testing.T) {
+	mem, dir := disktest.New(), t.TempDir()
+	for name, open := range map[string]func() (*Layout, error){
+		"in memory": func() (*Layout, error) { return openMem(mem.Process()) },
+		"on disk":   func() (*Layout, error) { return Open(dir) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			layouts := []*Layout{must(open()), must(open()), must(open())}
+			images := []*testImage{newTestImage(t, "a.example/x:v1", 1, 100, 3000), newTestImage(t, "a.example/x:v1", 2, 5)}
+			var wg sync.WaitGroup
+			for g := range uint64(6) {
+				wg.Go(func() {
+					r := rand.New(rand.NewPCG(g, 3))
+					for i := range 25 {
+						img := *images[r.IntN(len(images))]
+						img.ref = reference.MustParse(fmt.Sprintf("a.example/g%d:v%d", g, i))
+						one, other := layouts[r.IntN(3)], layouts[r.IntN(3)]
+						useAndRemove(t, one, other, &img, r)
+					}
+				})
+			}
+			wg.Wait()
+			for d, err := range layouts[0].Verify(t.Context()) {
+				assert.NoError(t, err, d)
+			}
+			for _, l := range layouts {
+				require.NoError(t, l.Close())
+			}
+		})
+	}
+}
+
+func useAndRemove(t *testing.T, one, other *Layout, img *testImage, r *rand.Rand) {
+	if err := (&testPuller{l: one}).pull(t.Context(), img); err != nil {
+		assert.ErrorIs(t, err, fs.ErrNotExist)
+		return
+	}
+	got, err := other.Lookup(t.Context(), img.ref)
+	assert.NoError(t, err)
+	assert.Equal(t, img.index.Digest, got.Digest)
+	for _, desc := range img.all {
+		ok, err := other.Has(t.Context(), desc)
+		assert.NoError(t, err)
+		assert.True(t, ok, "Tag accepted it, and %s is missing", desc.Digest)
+	}
+	if r.IntN(3) > 0 {
+		_, err = other.Remove(t.Context(), img.ref)
+		assert.NoError(t, err)
+	}
+	if r.IntN(3) > 0 {
+		_, err = other.Prune(t.Context(), PruneConfig{MinAge: -1})
+		assert.NoError(t, err)
+	}
+}
+
+// A noTimesFS answers for the time of access what a file system does that does not
+// keep the one that was set.
+type noTimesFS struct {
+	disk.FS
+	answer func(set time.Time) time.Time
+}
+
+func (f noTimesFS) Accessed(fi fs.FileInfo) time.Time { return f.answer(f.FS.Accessed(fi)) }
+
+// Prune frees what is older than MinAge by the layout's own notes, and spares what a
+// pull stored or found, where times of access are not kept.
+func TestPruneWithoutAccessTimes(t *testing.T) {
+	for name, answer := range map[string]func(time.Time) time.Time{
+		"none":             func(time.Time) time.Time { return time.Time{} },
+		"modification's":   func(time.Time) time.Time { return stamp },
+		"the date alone":   func(at time.Time) time.Time { return at.Truncate(24 * time.Hour) },
+		"long ago for all": func(time.Time) time.Time { return time.Unix(0, 0) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			now := time.Date(2026, 11, 29, 12, 0, 0, 0, time.UTC)
+			l := must(openFS("mem", noTimesFS{disktest.New().Process(), answer}, Config{Now: func() time.Time { return now }}))
+			found, kept := blobOf(1, 100)
+			data, stored := blobOf(2, 100)
+			store(t, l, kept, found)
+			store(t, l, stored, data)
+			prune := func(want int, why string) {
+				t.Helper()
+				freed, err := l.Prune(t.Context(), PruneConfig{})
+				require.NoError(t, err)
+				assert.Equal(t, want, freed.Blobs, why)
+			}
+			prune(0, "both were stored just now")
+			now = now.Add(59 * time.Minute)
+			ok, err := l.Has(t.Context(), kept)
+			require.NoError(t, err)
+			require.True(t, ok)
+			prune(0, "an hour is not over")
+			now = now.Add(2 * time.Minute)
+			prune(1, "one was found by a pull two minutes ago")
+			ok, err = l.Has(t.Context(), stored)
+			require.NoError(t, err)
+			assert.False(t, ok)
+			now = now.Add(2 * time.Hour)
+			prune(1, "nobody came back")
+			assert.Empty(t, must(l.fs.ReadDir(usedDir)), "the notes go with the blobs")
+		})
+	}
+}
+
+// A blob of which nothing tells when it was used stays, and is freed when it was seen
+// unused for long enough.
+func TestPruneWithoutNotes(t *testing.T) {
+	now := time.Now()
+	l := must(openFS("mem", noTimesFS{disktest.New().Process(), func(time.Time) time.Time { return time.Time{} }}, Config{Now: func() time.Time { return now }}))
+	data, desc := blobOf(1, 100)
+	store(t, l, desc, data)
+	require.NoError(t, l.fs.Remove(noteName(desc.Digest)))
+	for _, want := range []int{0, 0, 1} {
+		freed, err := l.Prune(t.Context(), PruneConfig{})
+		require.NoError(t, err)
+		assert.Equal(t, want, freed.Blobs)
+		now = now.Add(40 * time.Minute)
+	}
+}
+
+// Where times of access are kept there are no notes.
+func TestNoNotesWithAccessTimes(t *testing.T) {
+	l := openTest(t, t.TempDir())
+	data, desc := blobOf(1, 100)
+	store(t, l, desc, data)
+	_, err := l.fs.Lstat(usedDir)
+	assert.Equal(t, l.fs.Accessed(must(l.fs.Lstat(ocilayout.BlobName(desc.Digest)))).IsZero(), err == nil)
+}
+
+// A process that dies between the stamp of a partial and its rename loses nothing
+// that had arrived, whatever the file system answers for the time of access: a stamped
+// partial looks old by its time of modification.
+func TestStampedPartialIsKept(t *testing.T) {
+	for name, answer := range map[string]func(time.Time) time.Time{
+		"kept":             func(at time.Time) time.Time { return at },
+		"none":             func(time.Time) time.Time { return time.Time{} },
+		"modification's":   func(time.Time) time.Time { return stamp },
+		"long ago for all": func(time.Time) time.Time { return time.Unix(0, 0) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			mem, now := disktest.New(), time.Now()
+			cfg := Config{Now: func() time.Time { return now }}
+			dead := false
+			l := must(openFS("mem", disktest.Before(noTimesFS{mem.Process(), answer}, func(op, name string) error {
+				if dead = dead || op == "sync" && strings.HasSuffix(name, partSuffix); dead {
+					return disktest.ErrDead
+				}
+				return nil
+			}),
+
+				cfg))
+			data, desc := blobOf(1, 300<<10)
+			in := must(l.Ingest(t.Context(), desc))
+			_, err := in.WriteAt(data, 0)
+			require.NoError(t, err)
+			require.Error(t, in.Commit(t.Context()))
+
+			mem = mem.Crash(disktest.KeepAll) // the process's locks are gone, its files are there
+			kept := func() int64 {
+				l := must(openFS("mem", noTimesFS{mem.Process(), answer}, cfg))
+				defer func() { require.NoError(t, l.Close()) }()
+				return must(l.Kept(t.Context(), desc))
+			}
+			require.True(t, must(mem.Process().Lstat(partName(desc.Digest))).ModTime().Equal(stamp), "the process died before it set the time")
+			assert.EqualValues(t, len(data), kept())
+			now = now.Add(23 * time.Hour)
+			assert.EqualValues(t, len(data), kept(), "it is younger than PartialAge")
+			now = now.Add(2 * time.Hour)
+			assert.Zero(t, kept(), "nobody wrote to it for longer than PartialAge")
+		})
+	}
+}
+
+// Prune with a negative MinAge removes a partial that a dead process had stamped.
+func TestStampedPartialIsPruned(t *testing.T) {
+	l := must(openFS("mem", disktest.New().Process(), Config{}))
+	data, desc := blobOf(1, 1000)
+	in := must(l.Ingest(t.Context(), desc))
+	_, err := in.WriteAt(data, 0)
+	require.NoError(t, err)
+	require.NoError(t, in.Close())
+	require.NoError(t, l.fs.Chtimes(partName(desc.Digest), time.Now(), stamp))
+	_, err = l.Prune(t.Context(), PruneConfig{MinAge: -1})
+	require.NoError(t, err)
+	assert.Zero(t, must(l.Kept(t.Context(), desc)))
+}
+
+func TestSweep(t *testing.T) {
+	dir, now := t.TempDir(), time.Now()
+	cfg := Config{Now: func() time.Time { return now }}
+	l, err := OpenConfig(dir, cfg)
+	require.NoError(t, err)
+	defer l.Close()
+	data, desc := blobOf(1, 600<<10)
+	_, busy := blobOf(2, 600<<10)
+	for _, d := range []ocispec.Descriptor{desc, busy} {
+		in, err := l.Ingest(t.Context(), d)
+		require.NoError(t, err)
+		for _, off := range []int64{0, 400 << 10} { // a hole, and so a list
+			_, err = in.WriteAt(data[:200<<10], off)
+			require.NoError(t, err)
+		}
+		if d.Digest == desc.Digest {
+			require.NoError(t, in.Close())
+		}
+	}
+	require.NoError(t, os.WriteFile(filepath.Join(dir, tempPrefix+"dead"), nil, 0o644))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, stateDir, "sha256-dead.lock"), nil, 0o644))
+	names := func() []string { return stateNames(t, l) }
+	openTest(t, dir)
+	assert.Len(t, names(), 7, "all of it is young")
+	now = now.Add(25 * time.Hour)
+	for _, n := range []int{3, 3} {
+		other, err := OpenConfig(dir, cfg)
+		require.NoError(t, err)
+		require.NoError(t, other.Close())
+		assert.Len(t, names(), n, "what is in use stays")
+	}
+	assert.Contains(t, names(), filepath.Base(partName(busy.Digest)))
+}
+
+// A clock that was far ahead for a while does not end the sweeps.
+func TestSweepAfterTheClockWasSetBack(t *testing.T) {
+	now := time.Now()
+	l, err := OpenConfig(t.TempDir(), Config{Now: func() time.Time { return now }})
+	require.NoError(t, err)
+	defer l.Close()
+	now = now.Add(100 * 365 * 24 * time.Hour)
+	l.sweepNow()
+	now = now.Add(-100 * 365 * 24 * time.Hour)
+	require.NoError(t, os.WriteFile(filepath.Join(l.Dir(), tempPrefix+"old"), nil, 0o644))
+	now = now.Add(25 * time.Hour)
+	l.sweepNow()
+	assert.NoFileExists(t, filepath.Join(l.Dir(), tempPrefix+"old"))
+}
