@@ -252,7 +252,7 @@ func isTypographic(r rune) bool { return strings.ContainsRune("“”„‘’�
 
 func isUTF16(data []byte) bool {
 	return bytes.HasPrefix(data, []byte("\xff\xfe")) || bytes.HasPrefix(data, []byte("\xfe\xff")) ||
-		len(data) > 3 && (data[0] == 0 && data[1] == '{' || data[0] == '{' && data[1] == 0)
+		len(data) > 3 && (data[0] == 0) != (data[1] == 0) && (data[0] == 0) == (data[2] == 0) && (data[1] == 0) == (data[3] == 0)
 }
 
 // isEncodedJSON reports whether text is base64 of something that begins like a JSON

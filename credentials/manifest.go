@@ -5,9 +5,12 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/pullkit/pullkit/internal/strictjson"
 	"sigs.k8s.io/yaml"
@@ -27,7 +30,13 @@ const (
 // ParseSecrets reads the Secrets of a manifest: YAML or JSON, one document or
 // several, Lists of objects, data and stringData (which wins). Objects of other
 // kinds are passed over. Data that is not base64 is for [Secret.Validate] to report,
-// and for [Secrets.Problems].
+// and for [Secrets.Problems]. A field that an object has twice makes it malformed, in
+// JSON as in YAML.
+//
+// A text that holds Secrets and is not a manifest in the right form is read as far as
+// it can be understood, and reported: documents without --- between them, or a list without
+// kind. An object that seems to be a Secret and is of
+// another kind, or of none, is reported and not read.
 //
 // Documents and Secrets that cannot be read are left out, and the rest is returned
 // together with an error: a program that is content with what could be read reports
@@ -40,9 +49,7 @@ func ParseSecrets(data []byte) ([]Secret, error) {
 		return nil, fmt.Errorf("manifest %w", errTooLarge)
 	}
 	m := manifest{effort: maxEffort}
-	// YAML counts each of these as the end of a line.
-	text := strings.ReplaceAll(strings.ReplaceAll(string(data), "\r\n", "\n"), "\r", "\n")
-	for _, text := range splitYAML(text) {
+	for _, text := range splitYAML(plainLines(string(inUTF8(data)))) {
 		if !blankYAML(text) {
 			m.addText(text)
 		}
@@ -54,21 +61,39 @@ func ParseSecrets(data []byte) ([]Secret, error) {
 	return m.secrets, nil
 }
 
-// addText reads the text between two markers. What begins with a brace is JSON or YAML
-// in flow style, and may be several documents that follow each other; all else is one
-// document.
-func (m *manifest) addText(text string) {
-	if !isFlow(withoutComments(text)) {
-		m.document++
-		m.addPart(part{text: text, line: m.lines})
-		return
+// plainLines is a text in which each line ends as YAML's lines may, with a line feed in
+// place of the other ends, and begins without a byte order mark: there is one where
+// files were joined. A line of JSON keeps what its strings may hold.
+func plainLines(text string) string {
+	text = strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(text)
+	if !strings.ContainsAny(text, "\u0085\u2028\u2029\ufeff") {
+		return text
 	}
-	first := true
-	for line := m.lines; ; first = false {
+	ends := strings.NewReplacer("\u0085", "\n", "\u2028", "\n", "\u2029", "\n")
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		line = strings.TrimLeft(line, "\ufeff")
+		if content := strings.TrimLeft(line, " \t"); content == "" || !strings.ContainsAny(content[:1], `{["`) {
+			line = strings.ReplaceAll(ends.Replace(line), "\n\ufeff", "\n")
+		}
+		b.WriteString(line)
+	}
+	return b.String()
+}
+
+// addText reads the text between two markers. What begins with a bracket is JSON or YAML
+// in flow style, and may be several documents that follow each other; all else is one
+// document in block style, unless it is unreadable and such documents follow it.
+func (m *manifest) addText(text string) {
+	for first, line := true, m.lines; ; first = false {
 		rest := withoutComments(text)
-		line += strings.Count(text[:len(text)-len(rest)], "\n")
-		if text = rest; text == "" {
+		if rest == "" {
 			return
+		}
+		isBlock := !isFlow(rest)
+		if !isBlock {
+			line += strings.Count(text[:len(text)-len(rest)], "\n")
+			text = rest
 		}
 		m.document++
 		end, effort := documentEnd(text, first)
@@ -76,28 +101,116 @@ func (m *manifest) addText(text string) {
 			m.problem(errors.New("is left out with all that follows it, because too much of the manifest is malformed"))
 			return
 		}
-		document := text[:end]
-		m.addPart(part{text: document, line: line})
-		line += strings.Count(document, "\n")
-		text = text[len(document):]
+		document := part{text: text[:end], line: line}
+		line += strings.Count(document.text, "\n")
+		text = text[end:]
+		if !isBlock {
+			m.addPart(document)
+			continue
+		}
+		if first && text != "" && document.kindOf() != "" {
+			m.problem(runTogether(line+1, secretNames(document.text)))
+		}
+		m.addBlock(document)
 	}
+}
+
+// addBlock reads a document of YAML in block style. If it cannot be read because it is
+// several documents, each of them is read.
+func (m *manifest) addBlock(p part) {
+	documents := p.documents()
+	if _, err := p.json(); err == nil || len(documents) < 2 {
+		m.addPart(p)
+		return
+	}
+	m.problem(runTogether(documents[1].line+1, secretNames(p.text)))
+	for i, document := range documents {
+		if i > 0 {
+			m.document++
+		}
+		m.addPart(document)
+	}
+}
+
+// runTogether is the error that a document begins without a marker before it. names are
+// what the documents are called.
+func runTogether(line int, names []string) error {
+	text := fmt.Sprintf("runs together with another one at line %d: write --- alone on a line between them", line)
+	if len(names) > 0 {
+		text += " (" + listed(names) + ")"
+	}
+	return errors.New(text)
+}
+
+// documents cuts a text in block style where another document seems to begin: at a line
+// that was meant to be a marker, and where an object that has a kind and metadata is
+// followed by another one.
+func (p part) documents() []part {
+	var documents []part
+	seen := map[string]bool{} // fields of the document
+	start, at := 0, 0
+	cut := func(next int, marked bool) {
+		isObject := seen["kind"] && seen["metadata"]
+		document := part{text: p.text[start:at], line: p.line + strings.Count(p.text[:start], "\n"), kind: p.kind, depth: p.depth}
+		switch last := len(documents) - 1; {
+		case !marked && !isObject && last >= 0: // not an object by itself
+			documents[last].text += document.text
+		case !blankYAML(document.text):
+			documents = append(documents, document)
+		}
+		start = next
+		clear(seen)
+	}
+	markedStart := true
+	for line := range strings.Lines(p.text) {
+		field, _, _ := strings.Cut(line, ":")
+		if field = unquoted(field); len(field) == len(line) {
+			field = ""
+		}
+		if rest, ok := cutMarker(line); ok {
+			cut(at+len(line)-len(rest), markedStart)
+			markedStart = true
+		} else if (field == "kind" || field == "apiVersion") && line[0] != ' ' && seen[field] && seen["kind"] && seen["metadata"] {
+			cut(at, markedStart)
+			markedStart = false
+		}
+		if line[0] != ' ' {
+			seen[field] = true
+		}
+		at += len(line)
+	}
+	cut(at, markedStart)
+	return documents
+}
+
+// cutMarker reports whether a line was meant to be a marker between documents and is
+// none: it has another number of dashes, dashes of another kind, a space before them or
+// something behind them. rest is what the next document begins with on that line.
+func cutMarker(line string) (rest string, ok bool) {
+	content := strings.TrimLeftFunc(line, isStray)
+	if utf8.RuneCountInString(line[:len(line)-len(content)]) > 1 { // within a block, perhaps
+		return "", false
+	}
+	rest = strings.TrimLeft(content, "-‐‑‒–—―−")
+	if len(content)-len(rest) < len("---") {
+		return "", false
+	}
+	rest = strings.TrimLeftFunc(rest, isStray)
+	return rest, rest == "" || rest[0] == '#' || isFlow(rest) || strings.HasPrefix(rest, "kind:") || strings.HasPrefix(rest, "apiVersion:")
 }
 
 // isFlow reports whether a text is JSON or YAML in flow style, by its beginning. Two
 // braces are a template's.
 func isFlow(text string) bool {
-	return strings.HasPrefix(text, "{") && !strings.HasPrefix(text, "{{")
+	return strings.HasPrefix(text, "{") && !strings.HasPrefix(text, "{{") || strings.HasPrefix(text, "[")
 }
 
-// documentEnd returns where the first document of a text ends. What is in braces ends
+// documentEnd returns where the first document of a text ends. What is in brackets ends
 // with them. If they are not closed, or are closed so late that what is between them
 // cannot be read, and for all else, the next line that begins with a brace is another
 // document. first says that no document was cut off the text before. effort is how many
 // bytes were looked through.
 func documentEnd(text string, first bool) (end, effort int) {
-	if strings.HasPrefix(text, "{{") {
-		return len(text), 0
-	}
 	next := 0
 	for {
 		i := strings.Index(text[next:], "\n{")
@@ -110,6 +223,9 @@ func documentEnd(text string, first bool) (end, effort int) {
 		}
 	}
 	if !isFlow(text) {
+		if first && next < len(text) && isReadable(text) {
+			return len(text), len(text)
+		}
 		return next, next
 	}
 	parts, end := flowParts(text)
@@ -118,18 +234,20 @@ func documentEnd(text string, first bool) (end, effort int) {
 		return len(text), len(text)
 	case end < 0:
 		return next, len(text)
-	case end > next && !hasItems(parts) && !isReadable(text[:end]):
+	case end > next && text[0] == '{' && !hasItems(parts) && !isReadable(text[:end]):
 		return next, max(end, maxEffort/64) // to parse them takes longer
 	}
 	return end, end
 }
 
+// isReadable reports whether a text is one document, which is more than a word.
 func isReadable(text string) bool {
-	if strictjson.Valid([]byte(text)) {
+	data := []byte(text)
+	if strictjson.Valid(data) {
 		return true
 	}
-	_, err := yaml.YAMLToJSON([]byte(text))
-	return err == nil
+	document, err := yaml.YAMLToJSON(data)
+	return err == nil && strictjson.KindOf(document) != strictjson.KindString
 }
 
 // isOneFlow reports whether a text in braces is one document of YAML, although
@@ -156,22 +274,30 @@ func (m *manifest) addPart(p part) {
 		m.add(data, p.depth)
 		return
 	}
-	if m.tooMany(p.depth) {
+	if m.tooMany(p.text, p.depth) {
 		return
 	}
+	before := len(m.problems)
 	head, items, ok := p.items()
 	if !ok {
 		m.unreadable(p, err)
 		return
 	}
-	for _, item := range items {
-		if m.objects > maxObjects {
-			return
+	const most = 10 // of the fields items that are read
+	for n := 0; ok && n < most; n++ {
+		for _, item := range items {
+			if m.objects > maxObjects {
+				return
+			}
+			m.addPart(item)
 		}
-		m.addPart(item)
+		p = head
+		head, items, ok = p.items()
 	}
-	if _, err := head.json(); err != nil {
-		m.unreadable(head, err)
+	if _, bad := p.json(); bad != nil {
+		m.unreadable(p, bad)
+	} else if len(m.problems) == before && !errors.Is(err, errTwice) {
+		m.unreadable(p, err)
 	}
 }
 
@@ -179,7 +305,13 @@ func (m *manifest) addPart(p part) {
 func (p part) json() ([]byte, error) {
 	data := []byte(p.text)
 	if strictjson.Valid(data) {
+		if i := strictjson.Repeated(data); i >= 0 {
+			return nil, fmt.Errorf("%w: line %d", errTwice, p.line+1+bytes.Count(data[:i], []byte("\n")))
+		}
 		return p.typed(data), nil
+	}
+	if line := p.leftOver(); line > 0 {
+		return nil, fmt.Errorf("is not YAML: line %d", p.line+line)
 	}
 	doc, err := yaml.YAMLToJSONStrict(data)
 	switch {
@@ -196,6 +328,35 @@ func (p part) json() ([]byte, error) {
 		}
 	}
 	return nil, err
+}
+
+// errTwice is what an object is called that is malformed for this alone.
+var errTwice = errors.New("holds a field twice")
+
+// leftOver returns the first line, from 1, that a reader of YAML passes over, because what
+// comes before it is a whole document; 0 if there is none. A document ends where a line is
+// indented less than its first one, and a list of dashes at a line without one.
+func (p part) leftOver() int {
+	column, isList, number := -1, false, 0
+	for line := range strings.Lines(p.text) {
+		number++
+		content := strings.TrimLeft(line, " ")
+		if content = strings.TrimRight(content, "\n"); content == "" || content[0] == '#' || content[0] == '%' && column < 0 || content[0] == '\t' {
+			continue
+		}
+		indent := len(line) - len(strings.TrimLeft(line, " "))
+		isItem := content == "-" || strings.HasPrefix(content, "- ")
+		switch {
+		case column < 0:
+			column, isList = indent, isItem
+			if isFlow(content) || content[0] == '"' || content[0] == '\'' {
+				return 0
+			}
+		case indent < column, isList && indent == column && !isItem:
+			return number
+		}
+	}
+	return 0
 }
 
 // typed is an item with the kind that it need not say.
@@ -222,15 +383,17 @@ func jsonError(data []byte, line int) error {
 // items cuts a list of objects into its items. head is the list without them.
 func (p part) items() (head part, items []part, ok bool) {
 	text := p.text
-	start, end := -1, -1 // of what is in brackets
-	if isFlow(text) {
+	start := -1 // of what is in brackets
+	switch i := itemsLine(text); {
+	case isFlow(text):
 		members, _ := flowParts(text)
 		for _, f := range members {
-			if f.name == "items" && strings.HasPrefix(f.value, "[") {
+			if f.name == "items" && strings.HasPrefix(f.value, "[") && strings.Trim(f.value, "[] \t\n") != "" {
 				start = f.start
+				break
 			}
 		}
-	} else if i := itemsLine(text); i >= 0 {
+	case i >= 0:
 		value := strings.TrimLeft(text[i:], " ")
 		if !strings.HasPrefix(value, "[") {
 			return p.blockItems(i)
@@ -245,9 +408,25 @@ func (p part) items() (head part, items []part, ok bool) {
 		end = len(text) - start
 	}
 	for _, e := range elements {
-		items = append(items, part{text: e.value, line: p.line + strings.Count(text[:start+e.start], "\n")})
+		for _, value := range apart(e) {
+			items = append(items, part{text: value.value, line: p.line + strings.Count(text[:start+value.start], "\n")})
+		}
 	}
 	return p.withItems(text[:start]+"[]"+text[start+end:], items)
+}
+
+// apart cuts an element that is several, because there is no comma between them.
+func apart(e flowPart) (elements []flowPart) {
+	for isFlow(e.value) {
+		_, end := flowParts(e.value)
+		rest := withoutComments(e.value[max(end, 0):])
+		if end < 0 || rest == "" {
+			break
+		}
+		elements = append(elements, flowPart{value: e.value[:end], start: e.start})
+		e = flowPart{value: rest, start: e.start + len(e.value) - len(rest)}
+	}
+	return append(elements, e)
 }
 
 // withItems completes what items returns. head is the text of the list without them.
@@ -261,7 +440,7 @@ func (p part) withItems(head string, items []part) (part, []part, bool) {
 	for i := range items {
 		items[i].kind, items[i].depth = kind, p.depth+1
 	}
-	return list, items, len(items) > 0 && strings.HasSuffix(list.kindOf(), "List")
+	return list, items, len(items) > 0 && hasItemsByKind(list.kindOf())
 }
 
 func (p part) kindOf() string {
@@ -339,7 +518,7 @@ func dedent(text string) string {
 // withoutComments is a text without the empty lines and comments that it begins with.
 func withoutComments(text string) string {
 	for {
-		text = strings.TrimLeft(text, " \t\n\ufeff")
+		text = strings.TrimLeft(text, " \t\n\ufeff\u0085\u2028\u2029")
 		if !strings.HasPrefix(text, "#") {
 			return text
 		}
@@ -350,20 +529,117 @@ func withoutComments(text string) string {
 // unreadable notes that a part cannot be read, unless it is plainly of a kind that is
 // passed over.
 func (m *manifest) unreadable(p part, err error) {
-	var kind, name, namespace string
-	if json, lenient := yaml.YAMLToJSON([]byte(p.text)); lenient == nil { // a field is there twice
-		if readAbout(json, &kind, &name, &namespace); !hasSecrets(cmp.Or(kind, p.kind)) {
+	kind, name, namespace := guessAbout(p.text)
+	if json, lenient := yaml.YAMLToJSON([]byte(p.text)); lenient == nil && errors.Is(err, errTwice) {
+		if !mayHoldSecrets(cmp.Or(kind, p.kind)) && !strings.Contains(p.text, "dockerc") {
 			return
 		}
-	} else {
-		kind, name, namespace = guessAbout(p.text)
+		var other string
+		readAbout(json, &other, &name, &namespace)
 	}
+	self := ""
 	if kind = plainKind(cmp.Or(kind, p.kind)); name != "" {
-		err = fmt.Errorf("%s %s %w", cmp.Or(kind, "object"), quote(joinName(namespace, name)), err)
+		self = fmt.Sprintf("%s %s", cmp.Or(kind, "object"), quote(joinName(namespace, name)))
+		err = fmt.Errorf("%s %w", self, err)
 	} else if kind != "" {
 		err = fmt.Errorf("%s %w", kind, err)
 	}
-	m.problem(err)
+	m.problem(withNames(err, slices.DeleteFunc(secretNames(p.text), func(name string) bool { return name == self })))
+}
+
+// withNames is an error that also says which Secrets are not read because of it.
+func withNames(err error, names []string) error {
+	if len(names) == 0 {
+		return err
+	}
+	return fmt.Errorf("%w; not read with it: %s", err, listed(names))
+}
+
+// listed lists names for an error, the first few of them.
+func listed(names []string) string {
+	if more := len(names) - maxListed; more > 0 {
+		names = append(names[:maxListed:maxListed], fmt.Sprintf("%d more", more))
+	}
+	return strings.Join(names, ", ")
+}
+
+// fieldsOfObjects yields the fields that say what an object is, in any text.
+func fieldsOfObjects(text string) iter.Seq2[string, string] {
+	const longest = len("namespace") + len(`""`) + 8
+	return func(yield func(string, string) bool) {
+		for at := 0; ; at++ {
+			i := strings.IndexByte(text[at:], ':')
+			if i < 0 {
+				return
+			}
+			at += i
+			name := strings.TrimRight(text[max(0, at-longest):at], " \t\"'")
+			name = name[strings.LastIndexFunc(name, func(r rune) bool { return !isAlnumRune(r) })+1:]
+			if name != "kind" && name != "name" && name != "namespace" {
+				continue
+			}
+			value := strings.TrimLeft(text[at+1:], " \t\"'")
+			if end := strings.IndexAny(value, " \t\r\n\"',{}[]#"); end >= 0 {
+				value = value[:end]
+			}
+			if value != "" && !yield(name, value) {
+				return
+			}
+		}
+	}
+}
+
+// secretNames returns what the Secrets are called that a text seems to hold, however
+// malformed it is: secret "namespace/name".
+func secretNames(text string) (names []string) {
+	var name, namespace string
+	inSecret := false
+	finish := func() {
+		if inSecret && name != "" {
+			if full := "secret " + quote(joinName(namespace, name)); !slices.Contains(names[max(0, len(names)-maxListed):], full) {
+				names = append(names, full)
+			}
+		}
+		name, namespace = "", ""
+	}
+	for field, value := range fieldsOfObjects(text) {
+		switch {
+		case field == "kind":
+			finish()
+			inSecret = resembles(value, "Secret")
+		case field == "name" && name == "":
+			name = value
+		case field == "namespace" && namespace == "":
+			namespace = value
+		}
+	}
+	finish()
+	return names
+}
+
+// resembles reports whether a word is a kind, or was meant to be: it is written with
+// other letters, in the plural, or with one letter wrong.
+func resembles(word, kind string) bool {
+	letters := strings.Map(func(r rune) rune {
+		if unicode.IsLetter(r) {
+			return unicode.ToLower(r)
+		}
+		return -1
+	}, word)
+	kind = strings.ToLower(kind)
+	return letters == kind || letters == kind+"s" || len(kind) > len("list") && nearly(letters, kind)
+}
+
+// nearly reports whether two words differ in one letter: another one, one more, one less,
+// or two in the wrong order.
+func nearly(a, b string) bool {
+	for len(a) > 0 && len(b) > 0 && a[0] == b[0] {
+		a, b = a[1:], b[1:]
+	}
+	for len(a) > 0 && len(b) > 0 && a[len(a)-1] == b[len(b)-1] {
+		a, b = a[:len(a)-1], b[:len(b)-1]
+	}
+	return len(a) <= 1 && len(b) <= 1 || len(a) == 2 && len(b) == 2 && a[0] == b[1] && a[1] == b[0]
 }
 
 // A flowPart is a member of an object, or an element of a list, of JSON or of YAML in
@@ -502,7 +778,7 @@ func yamlError(err error, before int) error {
 		if n, err := strconv.Atoi(number); err == nil {
 			n += before
 			if strings.Contains(rest, "already set in map") {
-				return fmt.Errorf("holds a field twice: line %d", n)
+				return fmt.Errorf("%w: line %d", errTwice, n)
 			}
 			return fmt.Errorf("is not YAML: line %d", n)
 		}
@@ -525,26 +801,51 @@ func (m *manifest) problem(err error) {
 	m.problems = append(m.problems, fmt.Errorf("manifest, document %d: %w", m.document, err))
 }
 
-// hasSecrets reports whether an object of a kind is a Secret or may hold some.
-func hasSecrets(kind string) bool { return kind == "Secret" || strings.HasSuffix(kind, "List") }
+// hasItemsByKind reports whether an object of a kind is a list of objects, or was meant to be.
+func hasItemsByKind(kind string) bool {
+	return strings.HasSuffix(kind, "List") || resembles(kind, "List") || resembles(kind, "SecretList")
+}
+
+// mayHoldSecrets reports whether an object of a kind is a Secret or may hold some, or was
+// meant to.
+func mayHoldSecrets(kind string) bool { return resembles(kind, "Secret") || hasItemsByKind(kind) }
 
 // tooMany counts an object that is at a depth of lists, and reports whether there are
-// too many.
-func (m *manifest) tooMany(depth int) bool {
+// too many, or the lists too deep.
+func (m *manifest) tooMany(text string, depth int) bool {
 	m.objects++
-	if m.objects <= maxObjects && depth <= maxListDepth {
-		return false
+	switch {
+	case m.objects > maxObjects:
+		if m.objects == maxObjects+1 { // said once
+			m.problem(errors.New("holds too many objects"))
+		}
+		return true
+	case depth > maxListDepth:
+		m.problem(withNames(fmt.Errorf("has lists within lists, more than %d deep", maxListDepth), secretNames(text)))
+		return true
 	}
-	if m.objects <= maxObjects+1 { // said once
-		m.problem(errors.New("holds too many objects"))
-	}
-	return true
+	return false
 }
 
 // add reads one object, which may be a list of objects. Where one object of a list
 // cannot be read, the others are.
 func (m *manifest) add(data []byte, depth int) {
-	if m.tooMany(depth) {
+	if m.tooMany(string(data), depth) {
+		return
+	}
+	switch kind := strictjson.KindOf(data); {
+	case kind == strictjson.KindNull && depth == 0: // an empty document
+		return
+	case kind == strictjson.KindArray:
+		m.problem(withNames(errors.New("is an array, not an object: write its items under items of kind: List, or each as a document of its own"), secretNames(string(data))))
+		return
+	case kind != strictjson.KindObject:
+		err := fmt.Errorf("is %s, not an object", article(kind))
+		text, _, _ := readString(data)
+		if decoded, ok := decodeBase64(text); ok && len(secretNames(string(decoded))) > 0 {
+			err, text = fmt.Errorf("%w: it is base64 of a manifest", err), string(decoded)
+		}
+		m.problem(withNames(err, secretNames(text)))
 		return
 	}
 	members, err := readObject(data)
@@ -552,17 +853,8 @@ func (m *manifest) add(data []byte, depth int) {
 		m.problem(err)
 		return
 	}
-	var kind string
-	var items []byte
-	for _, f := range members {
-		switch f.Key {
-		case "kind":
-			kind, _, _ = readString(f.Value)
-		case "items":
-			items = f.Value
-		}
-	}
-	switch {
+	object := readAsObject(members)
+	switch kind := object.kind; {
 	case kind == "Secret":
 		s, err := readSecret(members)
 		if err != nil {
@@ -570,18 +862,115 @@ func (m *manifest) add(data []byte, depth int) {
 			return
 		}
 		m.secrets = append(m.secrets, s)
-	case strings.HasSuffix(kind, "List") && strictjson.KindOf(items) == strictjson.KindArray:
-		list, err := strictjson.Elements(items)
-		if err != nil {
-			m.problem(errors.New("items is not a list"))
-			return
+	case hasItemsByKind(kind), kind == "" && object.items != nil:
+		if fault := object.listFault(); fault != nil {
+			m.problem(fault)
 		}
-		for _, item := range list {
-			if kind == "SecretList" { // its items need not say what they are
-				item = withKind(item)
-			}
-			m.add(item, depth+1)
+		m.addItems(kind, object.items, depth)
+	default:
+		if fault := object.secretFault(members); fault != nil {
+			s, _ := readSecret(members)
+			m.problem(&EntryError{s.origin(), fault})
 		}
+	}
+}
+
+// addItems reads the items of a list of objects.
+func (m *manifest) addItems(kind string, items []byte, depth int) {
+	if found := strictjson.KindOf(items); found == strictjson.KindNull {
+		return
+	} else if found != strictjson.KindArray {
+		m.problem(withNames(fmt.Errorf("items is %s, not a list", article(found)), secretNames(string(items))))
+		return
+	}
+	list, err := strictjson.Elements(items)
+	if err != nil {
+		m.problem(errors.New("items is not a list"))
+		return
+	}
+	for _, item := range list {
+		if kind == "SecretList" { // its items need not say what they are
+			item = withKind(item)
+		}
+		m.add(item, depth+1)
+	}
+}
+
+// An object is what a document says of itself. Fields that are nearly called so are among
+// them.
+type object struct {
+	kind            string // "" if it has none that is a string
+	kindField       string // "" if there is none
+	kindValue       []byte
+	items           []byte
+	itemsField      string
+	isPullSecret    bool // it has the type or the data of one
+	hasSecretFields bool
+}
+
+func readAsObject(members []member) object {
+	var o object
+	for _, f := range members {
+		switch name := strings.TrimSpace(f.Key); {
+		case f.Key == "kind", strings.EqualFold(name, "kind") && o.kindField == "":
+			o.kindField, o.kindValue = f.Key, f.Value
+		case f.Key == "items", strings.EqualFold(name, "items") && o.items == nil:
+			o.itemsField, o.items = f.Key, f.Value
+		case strings.EqualFold(name, "type"), strings.EqualFold(name, "data"), strings.EqualFold(name, "stringData"):
+			o.hasSecretFields = true
+			o.isPullSecret = o.isPullSecret || bytes.Contains(f.Value, []byte("dockerc"))
+		}
+	}
+	if o.kindField == "kind" {
+		o.kind, _, _ = readString(o.kindValue)
+	}
+	return o
+}
+
+// listFault says what is wrong with the fields of a list of objects; nil if nothing is.
+func (o object) listFault() error {
+	switch {
+	case o.kind == "" && o.kindField == "":
+		return errors.New("has items and no kind: write kind: List")
+	case o.kind == "":
+		return fmt.Errorf("has items and %s: write kind: List", o.kindFault())
+	case !strings.HasSuffix(o.kind, "List"):
+		return fmt.Errorf("is of kind %s: write kind: List", quote(o.kind))
+	case o.items != nil && o.itemsField != "items":
+		return fmt.Errorf("has a field %s, which is written items", quote(o.itemsField))
+	}
+	return nil
+}
+
+// secretFault says why an object that seems to be a Secret is not one; nil if it does not
+// seem so.
+func (o object) secretFault(members []member) error {
+	isObject := slices.ContainsFunc(members, func(f member) bool { return f.Key == "metadata" })
+	switch {
+	case o.kind != "" && resembles(o.kind, "Secret"):
+		return fmt.Errorf("is of kind %s: write kind: Secret", quote(o.kind))
+	case o.kind != "":
+		return nil
+	case o.isPullSecret, o.hasSecretFields && isObject, mentionsSecret(o.kindValue):
+		return fmt.Errorf("has %s: write kind: Secret", o.kindFault())
+	}
+	return nil
+}
+
+// mentionsSecret reports whether a value that is in place of a kind names a Secret.
+func mentionsSecret(value []byte) bool {
+	return bytes.Contains(bytes.ToLower(value), []byte("secret"))
+}
+
+// kindFault says what is in place of a kind.
+func (o object) kindFault() string {
+	switch found := strictjson.KindOf(o.kindValue); {
+	case o.kindField != "" && o.kindField != "kind":
+		return fmt.Sprintf("a field %s and no kind", quote(o.kindField))
+	case found == strictjson.KindNull, found == strictjson.KindString:
+		return "no kind"
+	default:
+		return fmt.Sprintf("a kind that is %s", article(found))
 	}
 }
 
@@ -619,7 +1008,7 @@ func guessAbout(text string) (kind, name, namespace string) {
 		for _, f := range members {
 			switch f.name {
 			case "kind":
-				kind = unquoted(f.value)
+				kind = likelier(kind, unquoted(f.value))
 			case "metadata":
 				name, namespace = flowNames(f.value)
 			}
@@ -652,13 +1041,22 @@ func guessAbout(text string) (kind, name, namespace string) {
 			inMetadata, indent = field == "metadata", 0
 		}
 		switch value = strings.TrimSpace(value); {
-		case field == "kind" && kind == "":
-			kind = unquoted(value)
+		case field == "kind":
+			kind = likelier(kind, unquoted(value))
 		case field == "metadata" && strings.HasPrefix(value, "{"):
 			name, namespace = flowNames(text[at-len(line)+strings.IndexByte(line, '{'):])
 		}
 	}
 	return kind, name, namespace
+}
+
+// likelier returns which of two kinds that an object has it is rather reported as: one
+// that may hold Secrets.
+func likelier(first, second string) string {
+	if first == "" || !mayHoldSecrets(first) && mayHoldSecrets(second) {
+		return second
+	}
+	return first
 }
 
 // flowNames are the names in metadata that is written in braces.

@@ -1,9 +1,12 @@
 package credentials
 
 import (
+	"encoding/base64"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
+	"unicode/utf16"
 
 	"github.com/pullkit/pullkit/internal/rounds"
 	"github.com/stretchr/testify/assert"
@@ -102,5 +105,159 @@ func TestWhatCanBeReadIsRead(t *testing.T) {
 		_, err := ParseSecrets([]byte(text))
 		assert.Error(t, err)
 		assert.Less(t, len(err.Error()), 3000)
+	}
+}
+
+// TestNoSecretOfAManifestIsLostInSilence brings manifests in many wrong forms. Each Secret
+// is read, or the error calls it by its name.
+func TestNoSecretOfAManifestIsLostInSilence(t *testing.T) {
+	block := func(name string) string {
+		return "apiVersion: v1\nkind: Secret\nmetadata:\n  name: " + name + "\n  namespace: web\ntype: kubernetes.io/dockerconfigjson\ndata:\n  .dockerconfigjson: e30=\n"
+	}
+	sorted := func(name string) string { // as kubectl get -o yaml writes it
+		return "apiVersion: v1\ndata:\n  .dockerconfigjson: e30=\nkind: Secret\nmetadata:\n  name: " + name + "\n  namespace: web\ntype: kubernetes.io/dockerconfigjson\n"
+	}
+	inJSON := func(name string) string {
+		return `{"apiVersion":"v1","kind":"Secret","metadata":{"name":"` + name + `","namespace":"web"},"data":{}}`
+	}
+	item := func(name string) string {
+		return "- kind: Secret\n  metadata:\n    name: " + name + "\n    namespace: web\n  data: {}\n"
+	}
+	inUTF16 := func(text string, bigEndian, marked bool) string {
+		var b strings.Builder
+		if marked {
+			text = "\ufeff" + text
+		}
+		for _, c := range utf16.Encode([]rune(text)) {
+			low, high := byte(c), byte(c>>8)
+			if bigEndian {
+				low, high = high, low
+			}
+			b.Write([]byte{low, high})
+		}
+		return b.String()
+	}
+	const configMap = "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: cm\ndata: {}\n"
+	const marker = "write --- alone on a line"
+	two := block("a") + "---\n" + block("b")
+	for name, tt := range map[string]struct{ text, names, want string }{
+		// Encodings and line ends. None of these is an error.
+		"UTF-16":                        {inUTF16(two, false, true), "a b", ""},
+		"UTF-16, CRLF":                  {inUTF16(strings.ReplaceAll(two, "\n", "\r\n"), false, true), "a b", ""},
+		"UTF-16, big endian":            {inUTF16(two, true, true), "a b", ""},
+		"UTF-16, no mark":               {inUTF16(two, false, false), "a b", ""},
+		"UTF-16, big endian, no mark":   {inUTF16(two, true, false), "a b", ""},
+		"UTF-16, JSON":                  {inUTF16(inJSON("a")+"\n"+inJSON("b"), false, true), "a b", ""},
+		"line separators":               {strings.ReplaceAll(two, "\n", "\u2028"), "a b", ""},
+		"paragraph separators":          {strings.ReplaceAll(two, "\n", "\u2029"), "a b", ""},
+		"next lines":                    {strings.ReplaceAll(two, "\n", "\u0085"), "a b", ""},
+		"carriage returns":              {strings.ReplaceAll(two, "\n", "\r"), "a b", ""},
+		"a file with a mark, joined":    {block("a") + "---\n\ufeff" + block("b"), "a b", ""},
+		"a mark before a marker":        {block("a") + "\ufeff---\n" + block("b"), "a b", ""},
+		"a mark behind a marker":        {block("a") + "---\n\ufeff---\n" + block("b"), "a b", ""},
+		"JSON with a separator in text": {strings.Replace(inJSON("a"), `"data":{}`, "\"stringData\":{\"x\":\"y\u2028z\"}", 1) + "\n" + inJSON("b"), "a b", ""},
+
+		// Documents that run together.
+		"no marker":               {block("a") + block("b"), "a b", marker},
+		"no marker, sorted":       {sorted("a") + sorted("b") + sorted("c"), "a b c", marker},
+		"no marker, ConfigMap":    {block("a") + configMap, "a", marker},
+		"ConfigMap, no marker":    {configMap + block("a"), "a", marker},
+		"four dashes":             {block("a") + "----\n" + block("b"), "a b", marker},
+		"a space before":          {block("a") + " ---\n" + block("b"), "a b", marker},
+		"a dash of print":         {block("a") + "—\n" + block("b"), "a b", marker},
+		"dashes of print":         {block("a") + "–––\n" + block("b"), "a b", marker},
+		"two dashes":              {block("a") + "--\n" + block("b"), "a b", ""},
+		"no-break space":          {block("a") + "---\u00a0\n" + block("b"), "a b", marker},
+		"a comment at the marker": {block("a") + "---# x\n" + block("b"), "a b", marker},
+		"JSON at the marker":      {block("a") + "---" + inJSON("b") + "\n", "a b", marker},
+		"YAML at the marker":      {block("a") + "---" + block("b"), "a b", marker},
+		"then JSON":               {block("a") + inJSON("b") + "\n" + inJSON("c"), "a b c", marker},
+		"List, then a Secret":     {"kind: List\nmetadata: {}\nitems:\n" + item("a") + block("b"), "a b", marker},
+		"a warning, JSON":         {"Warning: x is deprecated\n" + inJSON("a") + "\n" + inJSON("b"), "a b", ""},
+		"a sentence, JSON":        {"x is deprecated\n" + inJSON("a") + "\n" + inJSON("b"), "a b", "is a string, not an object"},
+		"comments of JSON5":       {"// x\n" + inJSON("a") + "\n// y\n" + inJSON("b"), "a b", "is a string, not an object"},
+		"template around JSON":    {"{{- if .Values.x }}\n" + inJSON("a") + "\n{{- end }}\n" + inJSON("b"), "a b", "a template was left in it"},
+		"template in JSON":        {inJSON("a") + "\n{{- if .Values.x }}\n" + inJSON("b") + "\n{{ end }}\n" + inJSON("c"), "a b c", "a template was left in it"},
+		"indented, then not":      {" kind: ConfigMap\n metadata: {name: cm}\n" + block("a"), "a", "is not YAML: line 3"},
+		"list, then not":          {"- x\n" + block("a"), "a", "is not YAML: line 2"},
+
+		// Fields that are there twice.
+		"kind twice":           {block("a") + "kind: ConfigMap\n", "a", "holds a field twice"},
+		"kind twice, JSON":     {strings.TrimSuffix(inJSON("a"), "}") + `,"kind":"ConfigMap"}`, "a", "holds a field twice: line 1"},
+		"kind twice, reversed": {`{"kind":"ConfigMap",` + inJSON("a")[1:], "a", "holds a field twice"},
+		"kind twice, item":     {"kind: List\nitems:\n" + item("a") + "  kind: ConfigMap\n" + item("b"), "a b", "holds a field twice"},
+		"items twice":          {`{"kind":"List","items":[` + inJSON("a") + `],"items":[` + inJSON("b") + `]}`, "a b", "list holds a field twice"},
+		"items twice, empty":   {`{"kind":"List","items":[` + inJSON("a") + `],"items":[]}`, "a", "list holds a field twice"},
+		"items twice, YAML":    {"kind: List\nitems:\n" + item("a") + "items:\n" + item("b"), "a b", "list holds a field twice"},
+		"metadata twice":       {strings.TrimSuffix(inJSON("a"), "}") + `,"metadata":{"name":"b","namespace":"web"}}`, "a b", "holds a field twice"},
+		"data twice":           {strings.TrimSuffix(inJSON("a"), "}") + `,"data":{"x":"e30="}}`, "a", `secret "web/a" holds a field twice: line 1`},
+		"a name of data twice": {inJSON("b") + "\n" + strings.Replace(inJSON("a"), `"data":{}`, `"data":{"x":"e30=","x":""}`, 1), "a b", `secret "web/a" holds a field twice: line 2`},
+		"escaped":              {strings.TrimSuffix(inJSON("a"), "}") + `,"d\u0061ta":{"x":"e30="}}`, "a", `secret "web/a" holds a field twice`},
+		"in an item, JSON":     {`{"kind":"List","items":[` + strings.TrimSuffix(inJSON("a"), "}") + `,"data":{}},` + inJSON("b") + `]}`, "a b", `secret "web/a" holds a field twice`},
+
+		// Kinds and lists that are not written so.
+		"no kind":             {strings.Replace(block("a"), "kind: Secret\n", "", 1), "a", "has no kind: write kind: Secret"},
+		"no kind, no type":    {"metadata: {name: a, namespace: web}\nstringData: {x: y}\n", "a", "has no kind: write kind: Secret"},
+		"small letters":       {strings.Replace(block("a"), "Secret", "secret", 1), "a", `is of kind "secret": write kind: Secret`},
+		"plural":              {strings.Replace(block("a"), "Secret", "Secrets", 1), "a", `is of kind "Secrets"`},
+		"mistyped":            {strings.Replace(block("a"), "Secret", "Secert", 1), "a", `is of kind "Secert"`},
+		"a letter missing":    {strings.Replace(block("a"), "Secret", "Scret", 1), "a", `is of kind "Scret"`},
+		"a space":             {strings.Replace(block("a"), "Secret", `"Secret "`, 1), "a", `is of kind "Secret "`},
+		"kind null":           {strings.Replace(block("a"), "Secret", "null", 1), "a", "has no kind"},
+		"kind a list":         {strings.Replace(block("a"), "Secret", "[Secret]", 1), "a", "has a kind that is an array"},
+		"kind in capitals":    {strings.Replace(block("a"), "kind", "Kind", 1), "a", `has a field "Kind" and no kind`},
+		"kind with a space":   {strings.Replace(inJSON("a"), `"kind"`, `"kind "`, 1), "a", `has a field "kind " and no kind`},
+		"List, small letters": {`{"kind":"list","items":[` + inJSON("a") + `]}`, "a", `is of kind "list": write kind: List`},
+		"List without kind":   {`{"items":[` + inJSON("a") + `]}`, "a", "has items and no kind: write kind: List"},
+		"Items":               {`{"kind":"List","Items":[` + inJSON("a") + `]}`, "a", `has a field "Items", which is written items`},
+		"items an object":     {`{"kind":"List","items":` + inJSON("a") + `}`, "a", "items is an object, not a list"},
+		"items a map":         {`{"kind":"List","items":{"x":` + inJSON("a") + `,"y":` + inJSON("b") + `}}`, "a b", "items is an object, not a list"},
+		"items a map, Secret": {`{"kind":"SecretList","items":{"x":` + inJSON("a") + `}}`, "a", "items is an object, not a list"},
+		"items a string":      {`{"kind":"List","items":"x"}`, "", "items is a string, not a list"},
+		"array":               {`[` + inJSON("a") + `,` + inJSON("b") + `]` + "\n---\n" + inJSON("c"), "a b c", "is an array, not an object: write its items under items of kind: List"},
+		"array, YAML":         {item("a") + item("b"), "a b", "is an array, not an object"},
+		"array without comma": {`[` + inJSON("a") + ` ` + inJSON("b") + "]\n" + inJSON("c"), "a b c", "is not"},
+		"array, then objects": {`[` + inJSON("a") + "]\n" + inJSON("b"), "a b", "is an array"},
+		"null in a List":      {`{"kind":"List","items":[` + inJSON("a") + `,null,` + inJSON("b") + `]}`, "a b", "is a null, not an object"},
+		"a dash alone":        {"kind: List\nitems:\n" + item("a") + "-\n" + item("b"), "a b", "is a null, not an object"},
+		"no comma in a List":  {`{"kind":"List","items":[` + inJSON("a") + ` ` + inJSON("b") + ` ` + inJSON("c") + `]}`, "a b c", "list is not JSON"},
+		"no brace in a List":  {`{"kind":"List","items":[` + strings.TrimSuffix(inJSON("a"), "}") + `,` + inJSON("b") + `]}`, "a b", "is not JSON"},
+		"a deep List":         {strings.Repeat(`{"kind":"List","items":[`, 12) + inJSON("a") + strings.Repeat("]}", 12), "a", "has lists within lists, more than 10 deep"},
+		"base64":              {base64.StdEncoding.EncodeToString([]byte(two)), "a b", "it is base64 of a manifest"},
+	} {
+		for _, tail := range []string{"", "\n---\n" + inJSON("last")} {
+			if strings.ContainsRune(tt.text, 0) {
+				tail = ""
+			}
+			secrets, err := ParseSecrets([]byte(tt.text + tail))
+			read := readNames(secrets)
+			if tail != "" && assert.Contains(t, read, "last", name) {
+				read = read[:len(read)-1]
+			}
+			for _, secret := range strings.Fields(tt.names) {
+				if !slices.Contains(read, secret) {
+					assert.ErrorContains(t, err, `secret "web/`+secret+`"`, name)
+				}
+			}
+			switch {
+			case tt.want != "":
+				assert.ErrorContains(t, err, tt.want, name)
+			case len(read) == len(strings.Fields(tt.names)):
+				assert.NoError(t, err, name)
+			default:
+				assert.Error(t, err, name)
+			}
+		}
+	}
+
+	// What is plainly another kind is passed over, well written or not.
+	for _, text := range []string{
+		configMap, configMap + "data: {}\n", `{"kind":"ConfigMap","data":{},"data":{}}`, "kind: SealedSecret\nspec:\n  template:\n    type: kubernetes.io/dockerconfigjson\n",
+		"kind: ExternalSecret\nmetadata: {name: x}\n", "kind: List\nitems: []\n", "kind: List\nitems:\n", "kind: List\n", "kind: SecretStore\n", "x: y\n", "null", "~\n", "{}", "kind: Pod\nitems: 5\n",
+		"metadata: {name: x}\n", "type: x\n", "kind: PodList\nitems:\n- kind: Pod\n",
+	} {
+		secrets, err := ParseSecrets([]byte(text))
+		assert.NoError(t, err, text)
+		assert.Empty(t, secrets, text)
 	}
 }

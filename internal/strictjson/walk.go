@@ -1,5 +1,7 @@
 package strictjson
 
+import "errors"
+
 // MaxDepth is how deeply encoding/json lets a document nest.
 const MaxDepth = 10_000
 
@@ -24,6 +26,38 @@ func Valid(data []byte) bool { return Check(data) == nil }
 
 // Check returns why data is not one JSON value, as an [*Error].
 func Check(data []byte) error { return Decode(data, Limits{Depth: MaxDepth}, (*Reader).Skip) }
+
+// Repeated returns where an object of a valid JSON value has a key for the second time;
+// -1 if none has.
+func Repeated(data []byte) int {
+	var twice *Error
+	err := Decode(data, Limits{Depth: MaxDepth}, (*Reader).distinct)
+	if errors.As(err, &twice) && twice.Rule == Duplicate {
+		return twice.Offset
+	}
+	return -1
+}
+
+// distinct reads any value and refuses objects that have a key twice.
+func (r *Reader) distinct() error {
+	r.space()
+	switch r.kind() {
+	case '{':
+		seen := map[string]bool{}
+		return r.object(func(raw []byte, escaped bool, start int) error {
+			key := text(raw, escaped)
+			if seen[key] {
+				return &Error{Rule: Duplicate, Offset: start}
+			}
+			seen[key] = true
+			r.space()
+			return r.distinct()
+		})
+	case '[':
+		return r.Array(func(int) error { return r.distinct() })
+	}
+	return r.Skip()
+}
 
 // Members returns the members of an object whose keys are data, in their order and
 // with keys that are there twice; none for null. It is for documents that are walked

@@ -81,3 +81,12 @@ func FuzzValid(f *testing.F) {
 		}
 	})
 }
+
+func TestRepeated(t *testing.T) {
+	for text, want := range map[string]int{
+		`{}`: -1, `{"a":1,"b":1}`: -1, `[{"a":1},{"a":1}]`: -1, `{"a":{"a":1}}`: -1, `null`: -1, `"a"`: -1, `{"A":1,"a":2}`: -1,
+		`{"a":1,"a":2}`: 7, `{"a":1,"\u0061":2}`: 7, `[1,{"x":[{"b":{},"b":[]}]}]`: 17, `{"a":1, "a":2,"b":1,"b":1}`: 8,
+	} {
+		assert.Equal(t, want, strictjson.Repeated([]byte(text)), text)
+	}
+}
