@@ -370,28 +370,62 @@ func formHints(top []member, legacy bool) (hints []string) {
 		}
 		return hints
 	}
-	outside := false
+	outside, bare := false, ""
 	for _, m := range top {
 		name := strings.ToLower(strings.TrimSpace(m.Key))
-		if isDockerField(m.Key) {
-			continue
-		}
+		f := finder{registries: isDockerField(m.Key)}
 		switch {
+		case m.Key == "" || strings.EqualFold(m.Key, "auths"), f.registries && strings.HasPrefix(name, "cred"):
+			continue
+		case f.registries && hasEntries(m.Value):
+			f.found = []wrapping{{names: []string{quoteName(m.Key)}, entries: true}}
+		case f.registries:
+			f.look(m.Value, wrapping{names: []string{quoteName(m.Key)}})
 		case name == "auths",
 			(name == "auth" || name == ".auths" || name == "authz" || name == "auth_s") && strictjson.KindOf(m.Value) == strictjson.KindObject:
 			hints = append(hints, "the document has "+quote(m.Key)+", not auths")
-		case isEntry(m.Value):
+		case isEntry(m.Value), isRegistryKey(m.Key) && strictjson.KindOf(m.Value) == strictjson.KindObject && !hasDocument(m.Value):
 			outside = true
+		case isRegistryKey(m.Key) && strictjson.KindOf(m.Value) == strictjson.KindString && jsonWithin(text(m.Value)) == nil:
+			bare = m.Key
 		default:
-			if w, ok := findWrapped(m.Value, wrapping{names: []string{quoteName(m.Key)}}); ok {
-				hints = append(hints, w.hint(legacy))
-			}
+			f.look(m.Value, wrapping{names: []string{quoteName(m.Key)}})
+		}
+		for _, w := range f.found {
+			hints = append(hints, w.hint(legacy))
 		}
 	}
 	if outside {
 		hints = append(hints, "the document has entries outside of auths, which is the form of .dockercfg and of the type "+TypeDockercfg)
 	}
+	if bare != "" {
+		key := quote(redactKey(bare))
+		hints = append(hints, "the document has "+key+` outside of auths: write it as {"auths": {`+key+`: {"auth": ...}}}`)
+	}
+	if isLogin(top) {
+		hints = append(hints, `the document is one login without the registry that it is for: write it as {"auths": {"registry.example": ...}}`)
+	}
 	return hints
+}
+
+// hasDocument reports whether a document, or entries, are somewhere in a value.
+func hasDocument(data []byte) bool {
+	_, ok := findWrapped(data, wrapping{})
+	return ok
+}
+
+// text is the text of a JSON string; "" for any other value.
+func text(data []byte) string {
+	s, _, _ := readString(data)
+	return s
+}
+
+// isLogin reports whether the fields of a document are those of a login.
+func isLogin(top []member) bool {
+	has := func(name string) bool {
+		return slices.ContainsFunc(top, func(m member) bool { return strings.EqualFold(m.Key, name) && text(m.Value) != "" })
+	}
+	return has("auth") || has("password") && (has("username") || has("login") || has("user")) || has("identitytoken") || has("registrytoken")
 }
 
 // isDockerField reports whether a field is one that docker's config.json has.
@@ -453,58 +487,114 @@ func (w wrapping) hint(legacy bool) string {
 	return "the entries are " + w.where() + ": leave out what is around them, and put them under auths"
 }
 
-// maxWrapping bounds how deep a document is looked for.
-const maxWrapping = 10
+const (
+	// maxWrapped bounds how much is looked through for documents, in bytes: what is deep
+	// inside is looked through once for each value around it.
+	maxWrapped = 64 << 20
+	// maxWrapping bounds how deep a document is looked for.
+	maxWrapping = 1000
+)
 
-// findWrapped looks for a credential document, or for the entries of one, in a value:
-// as it is, as text, or as base64. w is the way to the value.
+// A finder looks for credential documents, and for the entries of such, that are inside of
+// something else.
+type finder struct {
+	found []wrapping
+	// registries says that only entries are looked for whose key is a registry's name,
+	// and documents that have such: the value may have fields that are called as those of
+	// an entry are.
+	registries bool
+	effort     int // how many bytes were looked through
+}
+
+// findWrapped looks for the first document, or the first entries, in a value. w is the
+// way to the value.
 func findWrapped(data []byte, w wrapping) (wrapping, bool) {
-	if len(w.names) > maxWrapping {
+	var f finder
+	f.look(data, w)
+	if len(f.found) == 0 {
 		return w, false
+	}
+	return f.found[0], true
+}
+
+// look looks for all that there is in a value: as it is, as text, or as base64.
+func (f *finder) look(data []byte, w wrapping) {
+	if f.effort += len(data); f.effort > maxWrapped || len(w.names) > maxWrapping || len(f.found) == maxListed {
+		return
 	}
 	if strictjson.KindOf(data) == strictjson.KindString {
 		s, _, err := readString(data)
 		if err != nil {
-			return w, false
+			return
 		}
-		if data = jsonWithin(s); data == nil {
-			return w, false
-		}
+		data = jsonWithin(s)
 	}
-	if strictjson.KindOf(data) == strictjson.KindArray {
-		list, err := strictjson.Elements(data)
+	names := slices.Clip(w.names)
+	switch strictjson.KindOf(data) {
+	case strictjson.KindArray:
+		list, _ := strictjson.Elements(data)
+		for _, element := range list {
+			w.names = append(names, "")
+			f.look(element, w)
+		}
+	case strictjson.KindObject:
+		members, err := readObject(data)
 		if err != nil {
-			return w, false
+			return
 		}
-		return findInner(w, len(list), func(i int) (string, []byte) { return "", list[i] })
+		isAuths := func(m member) bool {
+			return strings.EqualFold(m.Key, "auths") && (!f.registries || hasEntries(m.Value))
+		}
+		w.entries = !slices.ContainsFunc(members, isAuths)
+		if !w.entries || slices.ContainsFunc(members, func(m member) bool { return isEntry(m.Value) && (!f.registries || isRegistryKey(m.Key)) }) {
+			f.found = append(f.found, w)
+			return
+		}
+		for _, m := range members {
+			w.names = append(names, quoteName(m.Key))
+			f.look(m.Value, w)
+		}
 	}
-	if strictjson.KindOf(data) != strictjson.KindObject {
-		return w, false
-	}
-	members, err := readObject(data)
-	if err != nil {
-		return w, false
-	}
-	if slices.ContainsFunc(members, func(m member) bool { return strings.EqualFold(m.Key, "auths") }) {
-		return w, true
-	}
-	if slices.ContainsFunc(members, func(m member) bool { return isEntry(m.Value) }) {
-		w.entries = true
-		return w, true
-	}
-	return findInner(w, len(members), func(i int) (string, []byte) { return quoteName(members[i].Key), members[i].Value })
 }
 
-func findInner(w wrapping, n int, inner func(int) (name string, value []byte)) (wrapping, bool) {
-	outer := slices.Clip(w.names)
-	for i := range n {
-		name, value := inner(i)
-		w.names = append(outer, name)
-		if found, ok := findWrapped(value, w); ok {
-			return found, true
+// hasEntries reports whether a value is an object with entries for registries.
+func hasEntries(data []byte) bool {
+	members, err := readObject(data)
+	return err == nil && slices.ContainsFunc(members, func(m member) bool { return isRegistryKey(m.Key) && isEntry(m.Value) })
+}
+
+// isRegistryKey reports whether the name of a field is like a key of auths.
+func isRegistryKey(name string) bool {
+	hostport, _ := cutPath(cutScheme(name))
+	return isRegistry(hostport) && strings.Trim(hostport, ".:") != "" && !strings.ContainsAny(name, " \\")
+}
+
+// withinEntry looks for other logins inside of an entry that has one, which is where they
+// are if a brace is closed too late.
+func withinEntry(m member) (hints []string) {
+	members, err := readObject(m.Value)
+	if err != nil {
+		return nil
+	}
+	for _, inner := range members {
+		kind := strictjson.KindOf(inner.Value)
+		if kind != strictjson.KindObject && kind != strictjson.KindArray {
+			continue
+		}
+		if isRegistryKey(inner.Key) && isEntry(inner.Value) {
+			hints = append(hints, "the entry of "+quote(redactKey(inner.Key))+" is within this one: close the brace of this entry before it")
+			continue
+		}
+		f := finder{registries: true}
+		f.look(inner.Value, wrapping{names: []string{quoteName(inner.Key)}})
+		if strings.EqualFold(inner.Key, "auths") && hasEntries(inner.Value) {
+			f.found = []wrapping{{names: []string{quoteName(inner.Key)}}}
+		}
+		for _, w := range f.found {
+			hints = append(hints, "other entries are within this one, "+w.where()+": close the brace of this entry before them")
 		}
 	}
-	return w, false
+	return hints
 }
 
 // jsonWithin returns the JSON object or array that a text holds, as it is or as

@@ -183,7 +183,10 @@ func (es *entries) readTop(origin Origin, doc *document) error {
 			}
 			spelling = m.Key
 			doc.auths = append(doc.auths, more...)
-			if strictjson.KindOf(m.Value) == strictjson.KindNull { // takes back what stood before it
+			if strictjson.KindOf(m.Value) == strictjson.KindNull { // takes back what is before it
+				if len(doc.auths) > 0 {
+					es.problem(origin, warning(ErrGivesNothing, "auths is there again as null, which takes back the entries before it: leave it out"))
+				}
 				doc.auths = nil
 			}
 		case "httpheaders":

@@ -255,7 +255,12 @@ func (h *helperNames) read(es *entries, origin Origin, data []byte) {
 		es.problem(origin, err)
 		return
 	}
+	seen := map[string][]byte{}
 	for _, m := range members {
+		if before, ok := seen[m.Key]; ok && !bytes.Equal(before, m.Value) {
+			es.problem(origin, warning(ErrLooksWrong, quote(redactKey(m.Key))+" is there twice, and the last one counts"))
+		}
+		seen[m.Key] = m.Value
 		host, row, err := readHelperRow(m)
 		if err != nil {
 			p := problem{EntryError: &EntryError{origin, fmt.Errorf("%s %w", quote(redactKey(m.Key)), err)}}

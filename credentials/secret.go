@@ -38,6 +38,8 @@ type Secret struct {
 	// notBase64 has the names that are not in Data because their value in the manifest
 	// is not base64, each with what that value seems to be.
 	notBase64 map[string]string
+	// misplaced says where the manifest has the data, if that is not where it must be.
+	misplaced string
 }
 
 // ConcealData wraps the Data of a corev1.Secret.
@@ -185,6 +187,11 @@ func (es *entries) addSecret(s Secret) {
 	for _, hint := range formHints(doc.top, legacy) {
 		es.problem(s.origin(), warning(ErrGivesNothing, data+": "+hint))
 	}
+	for _, name := range s.dataNames() {
+		if name != key && s.holdsDocument(name) {
+			es.problem(s.origin(), warning(ErrGivesNothing, fmt.Sprintf("data[%s] holds another document, which is not read: a Secret of type %s has one, under %s", dataName(name), s.Type, key)))
+		}
+	}
 	switch silent := before == len(es.list)+len(es.problems); {
 	case doc.helpers.any():
 		es.problem(s.origin(), warning(ErrGivesNothing, data+" names credential helpers, which keep logins on the machine of docker login: no helper is asked for a Secret"))
@@ -193,6 +200,29 @@ func (es *entries) addSecret(s Secret) {
 	default:
 		es.warnMarkers(s.origin(), doc)
 	}
+}
+
+// dataNames are the names of all data that has a value, readable or not, in order.
+func (s Secret) dataNames() (names []string) {
+	for name, value := range s.Data {
+		if !value.IsZero() {
+			names = append(names, name)
+		}
+	}
+	for name := range s.notBase64 {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// holdsDocument reports whether data holds a credential document, or is called like one.
+func (s Secret) holdsDocument(name string) bool {
+	if name == KeyDockerConfigJSON || name == KeyDockercfg || isDocumentName(name) {
+		return true
+	}
+	document := jsonWithin(s.Data[name].Reveal())
+	return document != nil && hasDocument(document)
 }
 
 // noEntries says why a document that is in the right form holds no entries.
@@ -207,30 +237,74 @@ func noEntries(doc document, legacy bool) string {
 // "" if the type is none of a pull secret.
 func (s Secret) withoutDocument(key string) string {
 	var there []string
-	for name, value := range s.Data {
-		if !value.IsZero() && (name == KeyDockerConfigJSON || name == KeyDockercfg) {
+	for _, name := range s.dataNames() {
+		if name == KeyDockerConfigJSON || name == KeyDockercfg {
 			there = append(there, name)
 		}
 	}
-	slices.Sort(there)
 	switch {
 	case key == "":
 		return s.wrongType(there)
 	case len(there) > 0:
 		return fmt.Sprintf("data[%s] belongs to a Secret of another type; this one is of type %s, which has its document under %s", there[0], s.Type, key)
+	case s.misplaced != "":
+		return s.misplaced
 	}
-	for _, name := range slices.Sorted(maps.Keys(s.Data)) {
-		if name != key && isDocumentName(name) {
-			return fmt.Sprintf("it has data[%s], which must be called %s", quote(name), quote(key))
+	for _, name := range s.dataNames() {
+		if name != key && s.holdsDocument(name) && isDocumentName(name) {
+			return fmt.Sprintf("it has data[%s], which must be called %s", quote(redactKey(name)), quote(key))
 		}
 	}
 	if _, ok := s.Data[key]; ok {
 		return fmt.Sprintf("data[%s] is empty", key)
 	}
-	if len(s.Data) == 0 {
+	for _, name := range s.dataNames() {
+		if s.holdsDocument(name) {
+			return fmt.Sprintf("it has no data[%s]; data[%s] holds a document, and must be called so", key, dataName(name))
+		}
+	}
+	if len(s.dataNames()) == 0 {
 		return "it has no data"
 	}
 	return fmt.Sprintf("it has no data[%s]", key)
+}
+
+// findMisplaced says where a Secret has the data that a Secret of its type must have
+// under data or stringData; "" if it has it nowhere else.
+func findMisplaced(members []member) string {
+	for _, f := range members {
+		if name := strings.TrimSpace(f.Key); f.Key != "data" && f.Key != "stringData" && (strings.EqualFold(name, "data") || strings.EqualFold(name, "stringData")) {
+			return fmt.Sprintf("it has a field %s, which is written data, or stringData", quote(f.Key))
+		}
+	}
+	effort := 0
+	var find func(members []member, around []string) []string
+	find = func(members []member, around []string) []string {
+		for _, f := range members {
+			names := append(slices.Clip(around), quoteName(f.Key))
+			if f.Key == KeyDockerConfigJSON || f.Key == KeyDockercfg {
+				return names
+			}
+			if effort += len(f.Value); effort > maxWrapped || len(names) > maxWrapping || strictjson.KindOf(f.Value) != strictjson.KindObject {
+				continue
+			}
+			if inner, err := readObject(f.Value); err == nil && !(len(around) == 0 && (f.Key == "data" || f.Key == "stringData")) {
+				if found := find(inner, names); found != nil {
+					return found
+				}
+			}
+		}
+		return nil
+	}
+	names := find(members, nil)
+	switch len(names) {
+	case 0:
+		return ""
+	case 1:
+		return "it has " + names[0] + " outside of data: put it under data, or under stringData if it is not base64"
+	}
+	last := len(names) - 1
+	return "it has " + names[last] + " " + wrapping{names: names[:last]}.where() + ": put it under data of the Secret itself, or under stringData if it is not base64"
 }
 
 // wrongType says that the Secret is no pull secret by its type.
@@ -321,7 +395,7 @@ func SecretNames(pod, serviceAccount []string) []string {
 // readSecret reads a Secret. On error, what is returned has its name and namespace,
 // wherever they stand.
 func readSecret(members []member) (Secret, error) {
-	s := Secret{Data: map[string]Sensitive{}}
+	s := Secret{Data: map[string]Sensitive{}, misplaced: findMisplaced(members)}
 	for _, f := range members {
 		if f.Key == "metadata" {
 			if err := s.readMetadata(f.Value); err != nil {

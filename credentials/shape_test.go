@@ -300,3 +300,122 @@ func unreadKeys(c *Config) (errs []error) {
 	}
 	return errs
 }
+
+// TestEveryUnusedLoginIsSaid brings documents in which a login is written where none is
+// read. Problems, and the notes of Explain for its image, say where it is.
+func TestEveryUnusedLoginIsSaid(t *testing.T) {
+	const login = `{"auth":"dTpw"}`
+	const entries = `{"r.io":` + login + `}`
+	const doc = `{"auths":` + entries + `}`
+	const good = `"s.io":` + login
+	for _, tt := range []struct {
+		text  string
+		wants []string
+	}{
+		// A brace in the wrong place.
+		{`{"auths":{"s.io":{"auth":"dTpw","r.io":` + login + `}}}`, []string{`key "s.io": the entry of "r.io" is within this one: close the brace of this entry before it`}},
+		{`{"auths":{"s.io":{"auth":"dTpw","r.io":` + login + `,"q.io:5000/x":` + login + `}}}`, []string{`the entry of "r.io"`, `the entry of "q.io:5000/x"`}},
+		{`{"auths":{"s.io":{"auth":"dTpw","auths":` + entries + `}}}`, []string{`key "s.io": other entries are within this one, under "auths"`}},
+		{`{"auths":{"s.io":{"username":"u","password":"p","x":{"y":` + doc + `}}}}`, []string{`under "y" in "x"`}},
+		{`{"auths":{"s.io":{"username":"u","password":"p","x":[` + entries + `]}}}`, []string{`in a list under "x"`}},
+
+		// Written twice.
+		{`{"auths":{"r.io":` + login + `,"r.io":{"auth":"dTp4"}}}`, []string{`key "r.io": the key is written again behind this entry, and the last one counts`}},
+		{`{"auths":{"r.io":` + login + `,"r.io":{"auth":"dTp4"},"r.io":{}}}`, []string{"is written again", "is written again", "the entry is empty"}},
+		{`{"auths":` + entries + `,"auths":{"r.io":{"auth":"dTp4"}}}`, []string{`is written again`}},
+		{`{"auths":{"r.io":{"auth":"dTpw","auth":"dTp4"}}}`, []string{`key "r.io": auth is in the entry twice, and the last one counts`}},
+		{`{"auths":{"r.io":{"username":"u","password":"p","Password":"q"}}}`, []string{`password is in the entry twice`}},
+		{`{"auths":` + entries + `,"auths":null}`, []string{"auths is there again as null"}},
+
+		// In fields that are for something else.
+		{`{"auths":{` + good + `},"HttpHeaders":{"auths":` + entries + `}}`, []string{`under "HttpHeaders"`}},
+		{`{"auths":{` + good + `},"plugins":{"auths":` + entries + `}}`, []string{`under "plugins"`}},
+		{`{"auths":{` + good + `},"proxies":` + doc + `}`, []string{`under "proxies"`}},
+		{`{"auths":{` + good + `},"proxies":` + entries + `}`, []string{`under "proxies"`}},
+		{`{"auths":{` + good + `},"kubernetes":{"x":[` + doc + `]}}`, []string{`in a list under "x" in "kubernetes"`}},
+		{`{"auths":{` + good + `},"data":{"a":` + doc + `,"b":` + doc + `}}`, []string{`under "a" in "data"`, `under "b" in "data"`}},
+		{`{"auths":{` + good + `},"x":` + strings.Repeat(`{"a":`, 40) + doc + strings.Repeat(`}`, 40) + `}`, []string{`under "a" in "a"`}},
+
+		// Without the object around it.
+		{`{"registry":"r.io","username":"u","password":"p"}`, []string{"the document is one login without the registry that it is for"}},
+		{login, []string{"the document is one login without the registry"}},
+		{`{"auths":{` + good + `},"identitytoken":"x"}`, []string{"the document is one login without the registry"}},
+		{`{"r.io":"dTpw"}`, []string{`the document has "r.io" outside of auths: write it as {"auths": {"r.io": {"auth": ...}}}`}},
+		{`{"auths":{` + good + `},"https://r.io/v1/":"dTpw"}`, []string{`the document has "https://r.io/v1/" outside of auths`}},
+		{`{"r.io":{"email":"a@b"}}`, []string{"entries outside of auths"}},
+		{`{"r.io":{}}`, []string{"entries outside of auths"}},
+	} {
+		for _, rules := range []Rules{{}, {Kubelet: true}} {
+			config, err := rules.ParseConfig([]byte(tt.text), "config.json")
+			require.NoError(t, err, tt.text)
+			secret := Secret{Namespace: "web", Name: "regcred", Type: TypeDockerConfigJSON, Data: map[string]Sensitive{KeyDockerConfigJSON: Conceal(tt.text)}}
+			for _, ring := range []Keyring{config, rules.FromSecrets(secret)} {
+				problems, notes := texts(t, ring, "r.io/team/app")
+				if !rules.Kubelet {
+					assert.Len(t, problems, len(tt.wants), tt.text)
+				}
+				for i, want := range tt.wants {
+					if rules.Kubelet && want == "the entry is empty" {
+						continue
+					}
+					if assert.Greater(t, len(problems), i, tt.text) {
+						assert.Contains(t, problems[i], want, tt.text)
+					}
+					assert.Contains(t, strings.Join(notes, "\n"), want, tt.text)
+				}
+				assert.NotContains(t, strings.Join(problems, "\n"), "dTp", tt.text)
+			}
+		}
+	}
+	for _, text := range []string{
+		`{"auths":{"s.io":{"auth":"dTpw","email":"a@b","x":{"y":{"auth":"z"}},"extra.field":{"a":1}}}}`, `{"auths":{"s.io":` + login + `,"s.io":` + login + `}}`,
+		`{"auths":{"s.io":` + login + `},"username":"u"}`, `{"auths":{},"currentContext":"x.y","detachKeys":"ctrl-e,e"}`, `{"auths":{},"aliases":{"a.b":"c"}}`,
+	} {
+		c, err := ParseConfig([]byte(text), "config.json")
+		require.NoError(t, err)
+		assert.Empty(t, c.Problems(), text)
+	}
+	// What is deep inside costs no more than a bound.
+	for _, text := range []string{strings.Repeat(`{"a":`, 5000) + `{"auths":{}}` + strings.Repeat(`}`, 5000), `{"auths":{"s.io":{"auth":"dTpw","x":` + strings.Repeat(`[`, 9000) + strings.Repeat(`]`, 9000) + `}}}`} {
+		_, err := ParseConfig([]byte(text), "config.json")
+		require.NoError(t, err)
+	}
+}
+
+// TestDataInTheWrongPlace brings Secrets of a manifest whose document is not where it must
+// be, or is one of two.
+func TestDataInTheWrongPlace(t *testing.T) {
+	const encoded = "eyJhdXRocyI6eyJyLmlvIjp7ImF1dGgiOiJkVHB3In19fQ=="
+	head := "kind: Secret\nmetadata: {name: regcred, namespace: web}\ntype: kubernetes.io/dockerconfigjson\n"
+	other := base64.StdEncoding.EncodeToString([]byte(`{"auths":{"s.io":{"auth":"dTpw"}}}`))
+	for manifest, want := range map[string]string{
+		head + "stringdata: {.dockerconfigjson: x}\n":                                                                    `it has a field "stringdata", which is written data, or stringData`,
+		head + "StringData: {.dockerconfigjson: x}\n":                                                                    `it has a field "StringData"`,
+		head + "Data: {.dockerconfigjson: " + encoded + "}\n":                                                            `it has a field "Data"`,
+		head + "binaryData: {.dockerconfigjson: " + encoded + "}\n":                                                      `it has ".dockerconfigjson" under "binaryData": put it under data`,
+		head + "spec: {data: {.dockerconfigjson: " + encoded + "}}\n":                                                    `it has ".dockerconfigjson" under "data" in "spec"`,
+		head + ".dockerconfigjson: " + encoded + "\n":                                                                    `it has ".dockerconfigjson" outside of data`,
+		strings.Replace(head, "web}", "web, data: {.dockerconfigjson: "+encoded+"}}", 1):                                 `it has ".dockerconfigjson" under "data" in "metadata"`,
+		head + "data: {dockerconfigjson: '@'}\n":                                                                         `it has data["dockerconfigjson"], which must be called ".dockerconfigjson"`,
+		head + "data: {config.json: '{}'}\n":                                                                             `it has data["config.json"], which must be called ".dockerconfigjson"`,
+		head + "data: {x: " + encoded + "}\n":                                                                            `it has no data[.dockerconfigjson]; data[x] holds a document, and must be called so`,
+		head + "data: {.dockerconfigjson: " + other + ", .dockercfg: " + encoded + "}\n":                                 "data[.dockercfg] holds another document, which is not read",
+		head + "data: {.dockerconfigjson: " + other + ", config.json: " + encoded + "}\n":                                "data[config.json] holds another document, which is not read",
+		head + "data: {.dockerconfigjson: " + other + ", config.json: '@'}\n":                                            "data[config.json] holds another document",
+		head + "data: {.dockerconfigjson: " + other + ", more: " + encoded + "}\n":                                       "data[more] holds another document",
+		strings.Replace(head, "dockerconfigjson\n", "dockercfg\n", 1) + "data: {.dockercfg: e30=, x: " + encoded + "}\n": "data[x] holds another document",
+	} {
+		secrets, err := ParseSecrets([]byte(manifest))
+		require.NoError(t, err, manifest)
+		ring := FromSecrets(secrets...)
+		problems, notes := texts(t, ring, "r.io/app")
+		assert.Contains(t, strings.Join(problems, "\n"), want, manifest)
+		assert.Contains(t, strings.Join(notes, "\n"), want, manifest)
+		for _, err := range ring.Problems() {
+			assert.ErrorIs(t, err, ErrGivesNothing)
+		}
+	}
+	secrets, err := ParseSecrets([]byte(head + "data: {.dockerconfigjson: " + other + ", note: eA==}\n"))
+	require.NoError(t, err)
+	assert.Empty(t, FromSecrets(secrets...).Problems())
+}

@@ -1,6 +1,7 @@
 package credentials
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/base64"
 	"errors"
@@ -282,6 +283,14 @@ func (es *entries) aboutEntry(origin Origin, err error) {
 // credential: markers, as docker writes for a login that a helper keeps. around are
 // the names of the fields that the object is in.
 func (es *entries) addAuths(origin Origin, auths []member, around ...string) (markers []member) {
+	last := map[string][]byte{}
+	for _, m := range auths {
+		if before, ok := last[m.Key]; ok && !bytes.Equal(before, m.Value) && isEntry(before) {
+			origin.Key = m.Key
+			es.aboutEntry(origin, warning(ErrGivesNothing, "the key is written again behind this entry, and the last one counts: write each key once"))
+		}
+		last[m.Key] = m.Value
+	}
 	for _, m := range lastOfEach(auths) {
 		origin.Key = m.Key
 		c, advice, err := es.readEntry(m)
@@ -298,6 +307,9 @@ func (es *entries) addAuths(origin Origin, auths []member, around ...string) (ma
 		}
 		c.Origin = origin
 		es.add(c, advice...)
+		for _, hint := range withinEntry(m) {
+			es.problem(origin, warning(ErrGivesNothing, hint))
+		}
 	}
 	return markers
 }
@@ -401,6 +413,7 @@ func (es *entries) readEntry(m member) (c Credential, advice []error, err error)
 	}
 	var l login
 	fields := l.fields(es.rules)
+	twice := ""
 	for _, m := range members {
 		name := strings.ToLower(m.Key)
 		field, ok := fields[name]
@@ -411,9 +424,13 @@ func (es *entries) readEntry(m member) (c Credential, advice []error, err error)
 		if err != nil {
 			return c, nil, fmt.Errorf("%s %w", name, err)
 		}
-		if !isNull {
-			*field = s
+		if isNull {
+			continue
 		}
+		if *field != "" && *field != s {
+			twice = name
+		}
+		*field = s
 	}
 	c.Username = l.username
 	password := l.password
@@ -431,7 +448,11 @@ func (es *entries) readEntry(m member) (c Credential, advice []error, err error)
 		}
 	}
 	c.Password, c.IdentityToken, c.RegistryToken = Conceal(password), Conceal(l.identity), Conceal(l.registry)
-	return c, l.advice(c), nil
+	advice = l.advice(c)
+	if twice != "" {
+		advice = append(advice, warning(ErrLooksWrong, twice+" is in the entry twice, and the last one counts"))
+	}
+	return c, advice, nil
 }
 
 var errNoColon = errors.New("holds no colon between user name and password")
