@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/base64"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 	"unicode"
@@ -18,6 +19,9 @@ import (
 // was made of it.
 func (l *login) advice(c Credential) []error {
 	var found []string
+	if what := notALogin(c.Username + ":" + c.Password.Reveal()); l.auth != "" && what != "" {
+		found = append(found, "auth holds "+what+", where it must hold user:password")
+	}
 	for _, part := range []struct{ name, text string }{
 		{"the user name", c.Username}, {"the password", c.Password.Reveal()},
 		{"the identity token", c.IdentityToken.Reveal()}, {"the registry token", c.RegistryToken.Reveal()},
@@ -45,6 +49,24 @@ func (l *login) advice(c Credential) []error {
 		errs = append(errs, warning(ErrLooksWrong, what))
 	}
 	return errs
+}
+
+// notALogin says what a text with a colon in it is that is hardly a user name and
+// password; "" if it may be.
+func notALogin(text string) string {
+	trimmed := strings.TrimSpace(text)
+	small := strings.ToLower(trimmed)
+	switch {
+	case isUTF16([]byte(text)):
+		return "UTF-16"
+	case (strings.HasPrefix(trimmed, "{") || strings.HasPrefix(trimmed, "[")) && strictjson.Valid([]byte(trimmed)):
+		return "JSON"
+	case strings.HasPrefix(small, "basic "), strings.HasPrefix(small, "bearer "), strings.HasPrefix(small, "authorization:"):
+		return "the words of a header"
+	case strings.HasPrefix(small, "auths:"):
+		return "YAML"
+	}
+	return ""
 }
 
 // oddText says what a user name, password or token looks to have caught on its way
@@ -174,9 +196,17 @@ func authHint(auth string) string {
 		return `: leave out the word "Basic"`
 	case isQuotes(first, last):
 		return ": it stands in quotes"
+	case strings.HasPrefix(strings.ToLower(auth), "bearer "):
+		return ": a bearer token belongs into registrytoken, without the word"
 	}
 	if hint := base64Hint(auth); hint != "" {
 		return hint
+	}
+	if layers, _ := unwrap(auth, isLoginText); len(layers) > 1 {
+		if slices.Compact(slices.Clone(layers))[0] == "base64" && len(slices.Compact(slices.Clone(layers))) == 1 {
+			return ": it was encoded twice"
+		}
+		return ": it looks like " + strings.Join(layers, " around ") + " around user:password, which must be encoded once"
 	}
 	if strings.Contains(auth, ":") {
 		return ": it holds a colon, so it may be the text that should be encoded"
@@ -201,6 +231,72 @@ func entryHint(m member) string {
 	return ""
 }
 
+// maxLayers bounds how often a text is looked for inside of another one.
+const maxLayers = 8
+
+// unwrap takes off what programs put around a text, base64 for example, until wanted
+// reports that the text is what it must be. layers say what was taken off, the outermost
+// first; there are none if nothing was found.
+func unwrap(text string, wanted func(string) bool) (layers []string, inner string) {
+	for range maxLayers {
+		text = strings.TrimSpace(string(inUTF8([]byte(text))))
+		if wanted(text) {
+			return layers, text
+		}
+		layer, inside := outerLayer(text)
+		if layer == "" {
+			return nil, ""
+		}
+		layers, text = append(layers, layer), inside
+	}
+	return nil, ""
+}
+
+// outerLayer names what is around a text, and returns what is inside; layer is "" if
+// nothing is around it.
+func outerLayer(text string) (layer, inside string) {
+	first, _ := utf8.DecodeRuneInString(text)
+	last, _ := utf8.DecodeLastRuneInString(text)
+	switch {
+	case len(text) > 3 && (first == 'b' || first == 'B') && isQuotes(rune(text[1]), last):
+		return "a bytes literal of Python (b'...')", text[2 : len(text)-1]
+	case first == '"' && strictjson.KindOf([]byte(text)) == strictjson.KindString && strictjson.Valid([]byte(text)):
+		inside, _, _ = readString([]byte(text))
+		return "a string of JSON", inside
+	case len(text) > 1 && isQuotes(first, last):
+		return "quotes", text[utf8.RuneLen(first) : len(text)-utf8.RuneLen(last)]
+	case strings.HasPrefix(strings.ToLower(text), "basic "):
+		return `the word "Basic"`, text[len("basic "):]
+	case strings.HasPrefix(text, "-----BEGIN"):
+		_, inside, _ = strings.Cut(text, "\n")
+		inside, _, _ = strings.Cut(inside, "-----END")
+		return "PEM", inside
+	case strings.Contains(text, `\n`), strings.Contains(text, `\r`):
+		return "line ends that are written out (\\n)", strings.NewReplacer(`\r`, "", `\n`, "\n").Replace(text)
+	case strings.Contains(text, "%"):
+		if inside, err := url.PathUnescape(text); err == nil && inside != text {
+			return "percent-encoding", inside
+		}
+	}
+	if decoded, ok := decodeBase64(text); ok {
+		return "base64", string(decoded)
+	}
+	return "", ""
+}
+
+// isDocumentText reports whether a text is like a credential document, or like a
+// compressed one.
+func isDocumentText(text string) bool {
+	return strings.HasPrefix(text, "{") || strings.HasPrefix(text, "auths:") || strings.HasPrefix(text, "---\nauths:") || isGzip(text)
+}
+
+func isGzip(text string) bool { return strings.HasPrefix(text, "\x1f\x8b") }
+
+// isLoginText reports whether a text is like a user name and password.
+func isLoginText(text string) bool {
+	return strings.Contains(text, ":") && isPrintable([]byte(text))
+}
+
 var byteOrderMark = []byte("\ufeff")
 
 // templateMarks begin what only a template has.
@@ -221,8 +317,15 @@ func documentHint(data []byte, offset int) string {
 		return "it stands in single quotes: leave them out"
 	case bytes.HasPrefix(text, []byte("{'")):
 		return "it has single quotes where JSON has double ones"
-	case bytes.HasPrefix(text, []byte("auths:")):
+	case bytes.HasPrefix(text, []byte("auths:")), bytes.HasPrefix(text, []byte("---\n")):
 		return "it is YAML: write it as JSON"
+	case isGzip(string(text)):
+		return "it is compressed with gzip"
+	}
+	if layers, _ := unwrap(string(text), isDocumentText); len(layers) > 0 {
+		return "it looks like " + strings.Join(layers, " around ") + " around a document: write the document as it is"
+	}
+	switch {
 	case offset > len(bytes.TrimRight(data, jsonSpace)):
 		return "it ends too soon, as if a part were cut off"
 	}
@@ -258,7 +361,7 @@ func isUTF16(data []byte) bool {
 // isEncodedJSON reports whether text is base64 of something that begins like a JSON
 // object, be it encoded once more.
 func isEncodedJSON(text []byte) bool {
-	for range 3 {
+	for range maxLayers {
 		decoded, ok := decodeBase64(string(text))
 		if !ok {
 			return false
@@ -271,22 +374,23 @@ func isEncodedJSON(text []byte) bool {
 	return false
 }
 
-// decodeBase64 decodes base64 of either alphabet, padded or not, on one line or on
+// decodeBase64 decodes base64 of either alphabet, or of both mixed, padded or not, on one line or on
 // several, and behind the prefix that base64Prefix knows.
 func decodeBase64(text string) ([]byte, bool) {
 	text = strings.TrimSpace(text)
 	text = text[len(base64Prefix(text)):]
 	text = strings.Map(func(r rune) rune {
-		if strings.ContainsRune(jsonSpace, r) {
+		switch {
+		case strings.ContainsRune(jsonSpace, r):
 			return -1
+		case r == '-':
+			return '+'
+		case r == '_':
+			return '/'
 		}
 		return r
 	}, text)
-	encoding := base64.RawStdEncoding
-	if strings.ContainsAny(text, "-_") {
-		encoding = base64.RawURLEncoding
-	}
-	decoded, err := encoding.DecodeString(strings.TrimRight(text, "="))
+	decoded, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(text, "="))
 	return decoded, err == nil && len(decoded) > 0
 }
 
@@ -349,6 +453,10 @@ func stringHint(data []byte) string {
 		return ": it holds JSON that was quoted once too often"
 	case isEncodedJSON([]byte(text)):
 		return ": it looks like base64 of JSON, encoded twice"
+	default:
+		if layers, _ := unwrap(text, isDocumentText); len(layers) > 0 {
+			return ": it holds " + strings.Join(layers, " around ") + " around a document: write the document as it is"
+		}
 	}
 	return ""
 }
@@ -601,7 +709,7 @@ func withinEntry(m member) (hints []string) {
 // base64, be it encoded more than once; nil if there is none.
 func jsonWithin(text string) []byte {
 	data := []byte(text)
-	for range 3 {
+	for range maxLayers {
 		if kind := strictjson.KindOf(data); (kind == strictjson.KindObject || kind == strictjson.KindArray) && strictjson.Valid(data) {
 			return data
 		}

@@ -1,6 +1,8 @@
 package credentials
 
 import (
+	"fmt"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,6 +27,9 @@ func keyAdvice(key string, p pattern) (found string, meant []string) {
 		return "the key's host is another name of Docker Hub's: its images' registry is called docker.io", []string{hubName}
 	}
 	if found, meant = hostAdvice(hostport); found != "" {
+		if i := strings.IndexByte(hostport, '\\'); i >= 0 && path != "" { // what is behind it belongs to the path
+			found, _, _ = strings.Cut(found, ":")
+		}
 		return found, meant
 	}
 	switch {
@@ -37,7 +42,7 @@ func keyAdvice(key string, p pattern) (found string, meant []string) {
 	switch {
 	case isAPIPath(path):
 		return "the key's path is one of the registry's API, not a repository's" + whole, []string{hostport}
-	case hasScheme(key) && (path == "/v1" || path == "/v2"):
+	case (hasScheme(key) || literalHost(hostport) == hubName) && (path == "/v1" || path == "/v2"):
 		return "the key matches only repositories below " + path[1:] + whole, []string{hostport}
 	}
 	if what := oddPath(hostport, p.path, p.prefix); what != "" {
@@ -59,9 +64,17 @@ func keyTextAdvice(key string) (found string, meant []string) {
 		return "a template was left in the key", nil
 	case strings.Contains(key, hidden) && !strings.Contains(key, "@") && !hasHiddenPort(key):
 		return secretAdvice(key)
+	case isDigest(key):
+		name, _, _ := strings.Cut(cutScheme(key), "@")
+		return "a key has no tag and no digest" + writeAs(name), meantBy(name)
+	case strings.ContainsAny(key, "{}"):
+		return "the key has braces, which are no wildcard: write a key for each host", nil
 	case len(key) > 1 && isQuotes(first, last):
 		inside := strings.Trim(key, "\"'`“”„‘’‚«»")
-		return "the key is in quotes, which are part of it: write it as " + quote(inside), []string{normalize(inside)}
+		return "the key is in quotes, which are part of it" + writeAs(inside), []string{normalize(inside)}
+	}
+	if address := bareIPv6(key); address != "" {
+		return "the key is an IPv6 address without brackets" + writeAs(address), meantBy(address)
 	}
 	if found, meant = listAdvice(key); found != "" {
 		return found, meant
@@ -81,6 +94,46 @@ func keyTextAdvice(key string) (found string, meant []string) {
 		return "the key has a scheme that is not understood: write it without, as " + quote(host), []string{host}
 	}
 	return "", nil
+}
+
+// writeAs is the advice to write a key in another way, where that key is right.
+func writeAs(key string) string {
+	if !isGoodKey(key) {
+		return ""
+	}
+	return ": write it as " + quote(key)
+}
+
+// isGoodKey reports whether a key is that of a registry, or of a part of one, and nothing
+// is to be said of it.
+func isGoodKey(key string) bool {
+	p, err := compileKey(normalize(key))
+	if err != nil || redactKey(key) != key {
+		return false
+	}
+	found, _ := keyAdvice(key, p)
+	return found == ""
+}
+
+// meantBy is the key that a problem is about, if it can be read.
+func meantBy(key string) []string { return []string{normalize(key)} }
+
+// isDigest reports whether a key ends with an image's digest.
+func isDigest(key string) bool {
+	_, digest, ok := strings.Cut(key, "@")
+	algorithm, _, hasHex := strings.Cut(digest, ":")
+	return ok && hasHex && (algorithm == "sha256" || algorithm == "sha512")
+}
+
+// bareIPv6 returns an IPv6 address that is written without brackets, with them and
+// without the name of a network interface; "" if a key is none.
+func bareIPv6(key string) string {
+	host, path := cutPath(cutScheme(key))
+	address, err := netip.ParseAddr(host)
+	if err != nil || !address.Is6() {
+		return ""
+	}
+	return "[" + address.WithZone("").String() + "]" + path
 }
 
 // hasHiddenPort reports whether what is hidden of a key is in place of a registry's port.
@@ -175,7 +228,13 @@ func listAdvice(key string) (found string, meant []string) {
 	case 0:
 		return what, nil
 	case 1:
-		return what + ": write it as " + quote(parts[0]), meant
+		return what + writeAs(parts[0]), meant
+	}
+	if whole := strings.Join(parts, ""); isStray(separator) && (strings.HasSuffix(parts[0], "/") || strings.HasPrefix(parts[1], "/")) {
+		return what + writeAs(whole), append(meant, normalize(whole))
+	}
+	if !isGoodKey(parts[0]) {
+		return what + ": write each host as a key of its own", meant
 	}
 	return what + ": write each host as a key of its own, as " + quote(parts[0]), meant
 }
@@ -196,16 +255,13 @@ func charName(r rune) string {
 // hasScheme reports whether a key begins with http:// or https://.
 func hasScheme(key string) bool { return len(cutScheme(key)) < len(key) }
 
-// isHubSite reports whether a host is one under which people know Docker Hub, but
-// which no image's name has.
+// isHubSite reports whether a host is one of Docker's, under which people know Docker Hub,
+// but which no image's name has.
 func isHubSite(host string) bool {
-	switch host {
-	case "hub.docker.com", "registry.hub.docker.com", "www.docker.com", "docker.com", "index.docker.com",
-		"login.docker.com", "app.docker.com", "auth.docker.com", "store.docker.com", "cloud.docker.com",
-		"hub.docker.io", "auth.docker.io", "www.docker.io", "login.docker.io":
-		return true
+	if hasMeta(host) || literalHost(host) == hubName {
+		return false
 	}
-	return false
+	return host == "docker.com" || strings.HasSuffix(host, ".docker.com") || strings.HasSuffix(host, ".docker.io")
 }
 
 // isRegistry reports whether an image's name can begin with the host: what has no
@@ -223,7 +279,10 @@ func hostAdvice(hostport string) (found string, meant []string) {
 	}
 	behind := hostport[len(host):]
 	write := func(good string) (string, []string) {
-		return ": write it as " + quote(good+behind), []string{good + behind}
+		return writeAs(good + behind), []string{good + behind}
+	}
+	if path := slashes(host); path != host {
+		return "the key has a backslash where a path has a slash" + writeAs(path), []string{path}
 	}
 	if i := strings.IndexFunc(outsideClasses(host), func(r rune) bool {
 		return !isAlnumRune(r) && !strings.ContainsRune(`.-_*?\`, r)
@@ -255,12 +314,60 @@ func hostAdvice(hostport string) (found string, meant []string) {
 	case slices.ContainsFunc(labels, func(l string) bool { return strings.HasPrefix(l, "-") || strings.HasSuffix(l, "-") }):
 		return "the key's host has a part that begins or ends with a dash, which no registry's name has", nil
 	}
+	switch {
+	case isNumeric(host) && !isAddress(host):
+		return "the key's host has numbers alone and is no IP address", []string{hostport}
+	case slices.ContainsFunc(labels, func(l string) bool { return len(l) > maxLabel }):
+		return fmt.Sprintf("the key's host has a part of more than %d letters, which no registry's name has", maxLabel), nil
+	case len(port) > 1 && port[0] == '0' && strings.Trim(port, "0") != "":
+		good := host + ":" + strings.TrimLeft(port, "0")
+		return "the key's port begins with a zero, and no image's does" + writeAs(good), []string{good}
+	}
 	if port != "" {
 		if n, err := strconv.Atoi(port); err != nil || n == 0 || n > 65535 {
 			return "the key's port is not one that a server can have", nil
 		}
 	}
 	return "", nil
+}
+
+// slashes is a host with slashes in place of backslashes, if those hardly take the meaning
+// from a wildcard: a letter needs none.
+func slashes(host string) string {
+	i := strings.IndexByte(host, '\\')
+	if i < 0 || i+1 == len(host) || !isAlnum(host[i+1]) && host[i+1] != '\\' {
+		return host
+	}
+	return strings.ReplaceAll(strings.ReplaceAll(host, `\\`, "/"), `\`, "/")
+}
+
+func isNumeric(host string) bool { return host != "" && strings.Trim(host, "0123456789.") == "" }
+
+func isAddress(host string) bool {
+	_, err := netip.ParseAddr(host)
+	return err == nil
+}
+
+// usableKeyAdvice says what looks wrong with a key that matches images, though fewer than
+// were hardly meant, or others. meant are keys for the images that are concerned.
+func usableKeyAdvice(key string, p pattern) (found string, meant []string) {
+	key = redactKey(key)
+	hostport, path := cutPath(cutScheme(key))
+	host, port, err := splitHost(fold(hostport))
+	if err != nil {
+		return "", nil
+	}
+	scheme := strings.ToLower(key[:len(key)-len(cutScheme(key))])
+	if scheme == "https://" && port == "443" || scheme == "http://" && port == "80" {
+		return "the key matches only images whose name has the port " + port + " too; for those without it" + strings.TrimPrefix(writeAs(host), ":"), []string{host + p.path}
+	}
+	last := host[strings.LastIndexByte(host, '.')+1:]
+	i := strings.IndexAny(last, "*?")
+	if letters := len(strings.TrimRight(last[:max(i, 0)], "*?")); i < 0 || letters < 2 || letters == len(host) || last[i] == '?' && i+1 == len(last) {
+		return "", nil
+	}
+	good := host[:len(host)-len(last)+i]
+	return "a " + last[i:i+1] + " at the end of a host stands for more letters of its last part" + writeAs(good+path), []string{good + path}
 }
 
 // outsideClasses is a host with its classes, such as [a-z], taken out.
@@ -328,7 +435,11 @@ func oddPath(host, path string, prefix bool) string {
 		case part == "":
 			return "the key has an empty part between slashes" + write
 		case strings.ContainsAny(part, ":@"):
-			return "a key has no tag and no digest" + write
+			name := part[:strings.IndexAny(part, ":@")]
+			if whole := good + "/" + name; i == len(parts)-1 && isGoodKey(whole) {
+				good = whole
+			}
+			return "a key has no tag and no digest; write " + quote(good) + ", which matches all below it"
 		case !isRepositoryPart(strings.ToLower(part), begun):
 			return "the key's path has a part that no repository has" + write
 		case strings.ToLower(part) != part:

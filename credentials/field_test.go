@@ -398,7 +398,7 @@ func TestOddKeys(t *testing.T) {
 		"//r.io":                      {"the key has no host", "r.io/app"},
 		"/":                           {"the key has no host", ""},
 		"":                            {"the key is empty", ""},
-		"r.io/team/app:v1":            {`a key has no tag and no digest; write "r.io/team"`, "r.io/team/app"},
+		"r.io/team/app:v1":            {`a key has no tag and no digest; write "r.io/team/app"`, "r.io/team/app"},
 		"r.io/Team":                   {"the key's path has a capital letter", "r.io/team/app"},
 		"r.io//team":                  {"the key has an empty part between slashes", "r.io/team/app"},
 		"r.io/team/../x":              {"the key's path has a part that no repository has", "r.io/x"},

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"iter"
+	"strings"
 	"sync"
 
 	"github.com/pullkit/pullkit/reference"
@@ -278,6 +279,8 @@ func Login(key, username string, password Sensitive) (Keyring, error) {
 	switch {
 	case username == "":
 		return nil, errors.New("a login needs a user name")
+	case strings.Contains(username, ":"):
+		return nil, errors.New("a user name has no colon: a registry would read what is behind it as the password")
 	case password.IsZero():
 		return nil, errors.New("a login needs a password")
 	}

@@ -15,6 +15,9 @@ const hidden = "(hidden)"
 // is a registry's name, with a port and a path, and only what can be one of these is
 // shown.
 func redactKey(key string) string {
+	if name, digest, ok := strings.Cut(key, "@"); ok && isDigest(key) && isHex(digest[strings.IndexByte(digest, ':'):]) {
+		return redactWords(name) + "@" + digest
+	}
 	if i := strings.LastIndexByte(key, '@'); i >= 0 {
 		if behind := redactWords(key[i+1:]); strings.ContainsAny(behind, ".:/") || behind == "" || strings.EqualFold(behind, "localhost") {
 			return "***@" + behind
@@ -92,7 +95,7 @@ func redactWord(word string) string {
 	if isSecret(word) {
 		return hidden
 	}
-	if strings.HasPrefix(word, "[") || strings.Count(word, ":") > 1 && isHex(word) { // an IPv6 address
+	if strings.HasPrefix(word, "[") || strings.Count(word, ":") > 1 && isAddress(word) { // an IPv6 address
 		return word
 	}
 	before, behind, ok := strings.Cut(word, ":")

@@ -419,3 +419,152 @@ func TestDataInTheWrongPlace(t *testing.T) {
 	require.NoError(t, err)
 	assert.Empty(t, FromSecrets(secrets...).Problems())
 }
+
+// TestEncodedOnceMore names what is around a document, or a login, in the ways in which
+// programs write one.
+func TestEncodedOnceMore(t *testing.T) {
+	b64 := func(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
+	times := func(n int, s string) string {
+		for range n {
+			s = b64(s)
+		}
+		return s
+	}
+	inUTF16 := func(s string) string {
+		var b strings.Builder
+		for _, c := range utf16.Encode([]rune(s)) {
+			b.Write([]byte{byte(c), byte(c >> 8)})
+		}
+		return b.String()
+	}
+	quoted, err := json.Marshal(goodDocument)
+	require.NoError(t, err)
+	odd := b64(`{"auths":{"r.io":{"username":"u>?","password":"p~~~ÿÿÿ>>>???"}}}`)
+	require.Contains(t, odd, "+")
+	for document, want := range map[string]string{
+		times(4, goodDocument):                                          "it was encoded twice",
+		times(6, goodDocument):                                          "it was encoded twice",
+		strings.Replace(odd, "+", "-", 1):                               "it was encoded twice",
+		b64(string(quoted)):                                             "it looks like base64 around a string of JSON around a document: write the document as it is",
+		`b'` + b64(goodDocument) + `'`:                                  "it looks like a bytes literal of Python (b'...') around base64 around a document",
+		`b"` + b64(goodDocument) + `"`:                                  "a bytes literal of Python",
+		b64(goodDocument)[:8] + `\n` + b64(goodDocument)[8:]:            `line ends that are written out (\n) around base64`,
+		strings.ReplaceAll(b64(goodDocument+" "), "=", "%3D"):           "percent-encoding around base64",
+		b64("auths:\n  r.io:\n    auth: dTpw\n"):                        "base64 around a document",
+		b64("\x1f\x8b\x08\x00xyz"):                                      "base64 around a document",
+		"\x1f\x8b\x08\x00xyz":                                           "it is compressed with gzip",
+		"---\nauths:\n  r.io:\n":                                        "it is YAML: write it as JSON",
+		"-----BEGIN X-----\n" + b64(goodDocument) + "\n-----END X-----": "PEM around base64",
+	} {
+		_, err := ParseConfig([]byte(document), "config.json")
+		assert.ErrorContains(t, err, want, document)
+		s := Secret{Namespace: "web", Name: "regcred", Type: TypeDockerConfigJSON, Data: map[string]Sensitive{KeyDockerConfigJSON: Conceal(document)}}
+		_, notes := texts(t, FromSecrets(s), "r.io/app")
+		assert.Contains(t, strings.Join(notes, "\n"), want, document)
+		assert.NotContains(t, strings.Join(notes, "\n"), b64(goodDocument)[:12])
+	}
+	for auth, want := range map[string]string{
+		times(2, "user:pass"):                              "it was encoded twice",
+		times(3, "user:pass"):                              "it was encoded twice",
+		times(5, "user:pass"):                              "it was encoded twice",
+		b64(inUTF16(b64("user:pass"))):                     "it was encoded twice",
+		b64("Basic " + b64("user:pass")):                   `base64 around the word "Basic" around base64 around user:password`,
+		"b'" + b64("user:pass") + "'":                      "a bytes literal of Python (b'...') around base64",
+		strings.ReplaceAll(b64("user:passwd"), "=", "%3D"): "percent-encoding around base64",
+		"Bearer abcdef":                                    "a bearer token belongs into registrytoken",
+		b64(`{"username":"u","password":"p"}`):             "auth holds JSON, where it must hold user:password",
+		b64(goodDocument):                                  "auth holds JSON",
+		b64("Basic user:pass"):                             "auth holds the words of a header",
+		b64("Authorization: Basic dTpw"):                   "auth holds the words of a header",
+		b64(inUTF16("user:pass")):                          "auth holds UTF-16",
+	} {
+		c, err := ParseConfig([]byte(`{"auths":{"r.io":{"auth":"`+auth+`"}}}`), "config.json")
+		require.NoError(t, err)
+		problems, notes := texts(t, c, "r.io/app")
+		assert.Contains(t, strings.Join(problems, "\n"), want, auth)
+		assert.Contains(t, strings.Join(notes, "\n"), want, auth)
+		assert.NotContains(t, strings.Join(problems, "\n"), "pass:", auth)
+	}
+	for _, auth := range []string{"user:pass", "{:x", "user:{\"a\":1}", "basic:x", "a:Basic x", "u:dTpw"} {
+		c, err := ParseConfig([]byte(`{"auths":{"r.io":{"auth":"`+b64(auth)+`"}}}`), "config.json")
+		require.NoError(t, err)
+		assert.Empty(t, c.Problems(), auth)
+	}
+}
+
+// TestAdviceAboutKeysIsRight holds what is said of keys that look wrong, and that each key
+// which an error says to write is one of which nothing is said.
+func TestAdviceAboutKeysIsRight(t *testing.T) {
+	for key, tt := range map[string]struct{ want, write, image string }{
+		`r.io\team`:                             {"the key has a backslash where a path has a slash", "r.io/team", "r.io/team/app"},
+		`r.io\\team\app`:                        {"the key has a backslash where a path has a slash", "r.io/team/app", "r.io/team/app"},
+		`r.io\team/app`:                         {"the key has a backslash where a path has a slash", "", ""},
+		"r.io?x":                                {"a ? at the end of a host stands for more letters", "r.io", "r.io/app"},
+		"r.io*":                                 {"a * at the end of a host stands for more letters", "r.io", "r.io/app"},
+		"r.io*/team":                            {"a * at the end of a host stands for more letters", "r.io/team", "r.io/team/app"},
+		"10.0.0.256":                            {"the key's host has numbers alone and is no IP address", "", "10.0.0.256/app"},
+		"1.2.3":                                 {"the key's host has numbers alone and is no IP address", "", ""},
+		"1.2.3.4.5:5000":                        {"the key's host has numbers alone and is no IP address", "", ""},
+		"r.io:05000":                            {"the key's port begins with a zero", "r.io:5000", "r.io:5000/app"},
+		"r.io:00443/team":                       {"the key's port begins with a zero", "r.io:443", "r.io:443/team/app"},
+		"https://r.io:443":                      {"the key matches only images whose name has the port 443 too", "r.io", "r.io/app"},
+		"HTTP://r.io:80/team":                   {"the key matches only images whose name has the port 80 too", "r.io", "r.io/team/app"},
+		"index.docker.io/v2":                    {"the key matches only repositories below v2", "index.docker.io", "nginx"},
+		"docker.io/v1":                          {"the key matches only repositories below v1", "docker.io", "nginx"},
+		"registry-2.docker.io":                  {"another name of Docker Hub's", "", "nginx"},
+		"registry.docker.io":                    {"another name of Docker Hub's", "", "nginx"},
+		strings.Repeat("a", 64) + ".io":         {"a part of more than 63 letters", "", ""},
+		"{a,b}.io":                              {"the key has braces, which are no wildcard: write a key for each host", "", ""},
+		"r.io/{a,b}":                            {"the key has braces", "", ""},
+		"r.io/ team":                            {"the key holds a space (U+0020), which no registry's name has", "r.io/team", "r.io/team/app"},
+		"r.io /team":                            {"the key holds a space", "r.io/team", "r.io/team/app"},
+		"r.io, s.io":                            {"the key holds a comma", "r.io", "s.io/app"},
+		"nginx, s.io":                           {"write each host as a key of its own", "", "s.io/app"},
+		"::1":                                   {"the key is an IPv6 address without brackets", "[::1]", ""},
+		"fe80::1%eth0":                          {"the key is an IPv6 address without brackets", "[fe80::1]", ""},
+		"https://2001:db8::1/team":              {"the key is an IPv6 address without brackets", "[2001:db8::1]/team", ""},
+		"app@sha256:" + strings.Repeat("a", 64): {"a key has no tag and no digest", "", ""},
+		"r.io/team/app@sha256:" + strings.Repeat("a", 64): {"a key has no tag and no digest", "r.io/team/app", "r.io/team/app"},
+		"r.io/team/app:v1":      {"a key has no tag and no digest", "r.io/team/app", "r.io/team/app"},
+		"r.io:5000/team/app:v1": {"a key has no tag and no digest", "r.io:5000/team/app", "r.io:5000/team/app"},
+		"r.io/team:v1":          {"a key has no tag and no digest", "r.io/team", "r.io/team"},
+		"r.io/team:v1/app":      {"a key has no tag and no digest", "r.io", "r.io/team/app"},
+		`"nginx"`:               {"the key is in quotes", "", ""},
+	} {
+		config := configOf(t, key)
+		problems, _ := texts(t, config, "r.io/app")
+		if !assert.Len(t, problems, 1, key) {
+			continue
+		}
+		said := problems[0]
+		assert.Contains(t, said, tt.want, key)
+		if tt.write != "" {
+			assert.Contains(t, said, "write ", key)
+			assert.Contains(t, said, " "+quote(tt.write), key)
+			assert.Empty(t, configOf(t, tt.write).Problems(), "the advice for %q is right", key)
+		} else {
+			assert.NotContains(t, said, ` as "`, key)
+		}
+		if tt.image != "" {
+			_, notes := texts(t, config, tt.image)
+			assert.Len(t, notes, 1, key)
+		}
+	}
+	for _, key := range []string{
+		`r\-x.io`, "r.*", "r.i?", "*.io", "r-*.io", "127.0.0.1:5000", "10.0.0.1", "r.io:443", "https://r.io:5000", "http://r.io:443", "registry-1.docker.io", "index.docker.io/v2/team", "r.io/v2",
+		"*.docker.io", strings.Repeat("a", 63) + ".io", "[::1]/team", "1.2.3.example",
+	} {
+		assert.Empty(t, configOf(t, key).Problems(), key)
+	}
+	// A key that matches images is taken, and what looks wrong in it is listed.
+	for _, key := range []string{"https://r.io:443", "r.io*"} {
+		ring, err := Login(key, "u", Conceal("p"))
+		require.NoError(t, err, key)
+		require.Len(t, ring.(*Config).Problems(), 1, key)
+		assert.ErrorIs(t, ring.(*Config).Problems()[0], ErrLooksWrong, key)
+	}
+	_, err := Login(`r.io\team`, "u", Conceal("p"))
+	assert.ErrorContains(t, err, `write it as "r.io/team"`)
+	_, err = Login("r.io", "u:x", Conceal("p"))
+	assert.ErrorContains(t, err, "a user name has no colon")
+}

@@ -370,6 +370,15 @@ func (e *entry) warn(es *entries, origin Origin, advice []error) {
 		}
 		e.warnings = append(e.warnings, p)
 	}
+	if found, meant := usableKeyAdvice(origin.Key, e.pattern); found != "" && len(e.warnings) == len(advice) {
+		p := problem{EntryError: &EntryError{origin, warning(ErrLooksWrong, found)}, withEntry: true, about: []pattern{e.pattern}}
+		for _, key := range meant {
+			if k, err := compileKey(key); err == nil {
+				p.about = append(p.about, k)
+			}
+		}
+		e.warnings = append(e.warnings, p)
+	}
 	for _, p := range e.warnings {
 		es.note(p)
 	}
