@@ -288,7 +288,8 @@ func (r Rules) ReadConfig(paths ...string) (*Config, error) {
 
 // FindConfig is [ReadConfig] for places in which there need not be a file: where
 // there is none the Config is empty, knows no credentials, and there is no error.
-// A file that is there and cannot be used is still an error, if no other can.
+// A file that is there and cannot be used is still an error, if no other can; so is a
+// link whose target is missing.
 //
 // [KubeletPaths], [DockerPaths] and [ContainersPaths] give places to search;
 // [ReadDocker] also knows the variable that docker reads.
@@ -300,7 +301,10 @@ func (r Rules) FindConfig(paths ...string) (*Config, error) {
 	for _, path := range paths {
 		data, mode, err := readFile(path)
 		if errors.Is(err, ErrNoFile) {
-			continue
+			if r.Kubelet || !isLink(path) {
+				continue
+			}
+			err = fmt.Errorf("is a link, and its target is missing: %w", ErrNoFile)
 		}
 		origin := Origin{Kind: KindFile, Name: path}
 		if err != nil {
@@ -322,6 +326,12 @@ func (r Rules) FindConfig(paths ...string) (*Config, error) {
 		return nil, fmt.Errorf("no credential file can be used: %w", &leftOutError{bad.errors()})
 	}
 	return &Config{table: table{rules: r}}, nil
+}
+
+// isLink reports whether there is a symbolic link at a path.
+func isLink(path string) bool {
+	info, err := os.Lstat(path)
+	return err == nil && info.Mode()&fs.ModeSymlink != 0
 }
 
 // readFile reads a regular file that is not larger than a document may be.

@@ -92,7 +92,11 @@ func (h *Helper) ask(ctx context.Context, registry string) (Credential, error) {
 	}
 	path, err := findProgram(program)
 	if err != nil {
-		return Credential{}, fmt.Errorf("%w: docker-credential-%s", err, h.name)
+		err = fmt.Errorf("%w: docker-credential-%s", err, h.name)
+		if advice := helperNameAdvice(h.name); advice != "" {
+			err = fmt.Errorf("%w: %s", err, advice)
+		}
+		return Credential{}, err
 	}
 	server := registry
 	switch {
@@ -274,6 +278,9 @@ func (h *helperNames) read(es *entries, origin Origin, data []byte) {
 		if host != "" {
 			h.add(host, row)
 		}
+		if advice := helperNameAdvice(row.program); advice != "" {
+			es.problem(origin, warning(ErrLooksWrong, quote(redactKey(m.Key))+": "+advice))
+		}
 	}
 }
 
@@ -320,6 +327,19 @@ func (h *helperNames) readStore(es *entries, origin Origin, data []byte) {
 		return
 	}
 	h.store = name
+	if advice := helperNameAdvice(name); advice != "" {
+		es.problem(origin, warning(ErrLooksWrong, advice))
+	}
+}
+
+// helperNameAdvice says that a helper is called by the name of its program's file, and what
+// to write; "" if it is not.
+func helperNameAdvice(name string) string {
+	short := strings.TrimSuffix(strings.TrimPrefix(name, "docker-credential-"), ".exe")
+	if short == name || short == "" {
+		return ""
+	}
+	return "the name of a helper is what follows docker-credential- in the name of its program: write " + quote(short)
 }
 
 // helperHost reads a key of credHelpers.

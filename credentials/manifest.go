@@ -475,7 +475,7 @@ func (p part) blockItems(start int) (head part, items []part, ok bool) {
 	for text := range strings.Lines(p.text[start:]) {
 		content := strings.TrimLeft(text, " ")
 		indent := len(text) - len(content)
-		isItem := strings.HasPrefix(content, "-") && strings.TrimLeft(content[1:2], " \t\r\n") == ""
+		isItem := strings.HasPrefix(content, "-") && (len(content) == 1 || strings.IndexByte(" \t\n", content[1]) >= 0)
 		if column < 0 && isItem {
 			column = indent
 		}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf16"
+	"unicode/utf8"
 
 	"github.com/pullkit/pullkit/internal/rounds"
 	"github.com/stretchr/testify/assert"
@@ -260,4 +261,30 @@ func TestNoSecretOfAManifestIsLostInSilence(t *testing.T) {
 		assert.NoError(t, err, text)
 		assert.Empty(t, secrets, text)
 	}
+}
+
+// FuzzParseSecrets: whatever a manifest is, what is read of it can be used, and errors are
+// short and printable.
+func FuzzParseSecrets(f *testing.F) {
+	for _, text := range []string{
+		"kind: Secret\nmetadata: {name: a}\ndata: {x: e30=}\n---\n{\"kind\":\"Secret\"}\n", "kind: List\nitems:\n- kind: Secret\n  data: {}\n  data: {}\n", "[{\"kind\":\"Secret\"} {}]",
+		"{\"kind\":\"List\",\"items\":[{\"kind\":\"Secret\",\"data\":{}},{]}", "kind: a\nmetadata:\n ---\nkind: b\n", "\xff\xfek\x00:\x00", "—\n{\n{{ x }}\n{}\n", "kind: List\nitems:\n-\n- items: [\nitems: []\n",
+		"0000000000\nitems: -",
+	} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		secrets, err := ParseSecrets(data)
+		if err != nil {
+			assert.Less(t, len(err.Error()), 30_000)
+			assert.True(t, utf8.ValidString(err.Error()))
+			assert.NotContains(t, err.Error(), "\n")
+		}
+		for _, err := range FromSecrets(secrets...).Problems() {
+			assert.NotContains(t, err.Error(), "\n")
+		}
+		for _, s := range secrets {
+			_ = s.Validate()
+		}
+	})
 }

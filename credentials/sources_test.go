@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -503,4 +504,62 @@ func answerOf(t *testing.T, p *provider, text string) table {
 	r, err := parseResponse([]byte(text), "credentialprovider.kubelet.k8s.io/v1")
 	require.NoError(t, err)
 	return p.table(r, ServiceAccount{}, p.now(), 0)
+}
+
+// TestHelpersNamedByTheirFile: a helper is called x, and its program docker-credential-x.
+func TestHelpersNamedByTheirFile(t *testing.T) {
+	for text, want := range map[string]string{
+		`{"credHelpers":{"r.io":"docker-credential-x"}}`:    `"r.io": the name of a helper is what follows docker-credential- in the name of its program: write "x"`,
+		`{"credsStore":"docker-credential-x"}`:              `write "x"`,
+		`{"credsStore":"docker-credential-x.exe"}`:          `write "x"`,
+		`{"credsStore":"x.exe"}`:                            `write "x"`,
+		`{"credHelpers":{"r.io":"x","r.io":"y"}}`:           `"r.io" is there twice, and the last one counts`,
+		`{"credHelpers":{"r.io":"","r.io":"y"},"auths":{}}`: `"r.io" is there twice`,
+	} {
+		c, err := ParseConfig([]byte(text), "config.json")
+		require.NoError(t, err)
+		assert.ErrorContains(t, c.Problems()[0], want, text)
+		assert.ErrorIs(t, c.Problems()[0], ErrLooksWrong, text)
+	}
+	helper, err := NewHelper(HelperConfig{Dir: t.TempDir()}, "docker-credential-x")
+	require.NoError(t, err)
+	_, errs := collect(t.Context(), helper, "r.io/app")
+	require.Len(t, errs, 1)
+	assert.ErrorContains(t, errs[0], `docker-credential-docker-credential-x: the name of a helper is what follows docker-credential-`)
+}
+
+// TestLinkToNothing: a link whose target is missing was meant to be a file.
+func TestLinkToNothing(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "config.json")
+	if err := os.Symlink("nowhere", path); err != nil && runtime.GOOS == "windows" {
+		t.Log("this user may not make links:", err)
+		return
+	}
+	for _, read := range []func(...string) (*Config, error){FindConfig, ReadConfig} {
+		_, err := read(path)
+		assert.ErrorContains(t, err, "is a link, and its target is missing")
+		assert.ErrorIs(t, err, ErrNoFile)
+		assert.NotErrorIs(t, err, fs.ErrNotExist)
+	}
+	good := filepath.Join(t.TempDir(), "config.json")
+	require.NoError(t, os.WriteFile(good, []byte(goodDocument), 0o600))
+	c, err := FindConfig(path, good)
+	require.NoError(t, err)
+	assert.Equal(t, good, c.Name())
+	require.Len(t, c.Problems(), 1)
+	assert.ErrorContains(t, c.Problems()[0], "is a link")
+	c, err = Rules{Kubelet: true}.FindConfig(path)
+	require.NoError(t, err, "the kubelet passes over it")
+	assert.Empty(t, c.Problems())
+}
+
+// TestFieldsOfConfigInDockercfg: a .dockercfg has entries alone.
+func TestFieldsOfConfigInDockercfg(t *testing.T) {
+	for _, field := range []string{`"credsStore":"x"`, `"credHelpers":{"r.io":"x"}`, `"HttpHeaders":{"User-Agent":"x"}`, `"plugins":{}`} {
+		c, err := ParseConfig([]byte(`{`+field+`,"r.io":{"auth":"dTpw"}}`), ".dockercfg")
+		require.NoError(t, err)
+		require.Len(t, c.Problems(), 1, field)
+		assert.ErrorContains(t, c.Problems()[0], "is a field of config.json, and a .dockercfg has entries alone", field)
+		assert.Equal(t, []string{"u"}, usersOf(t, c, "r.io/app"))
+	}
 }

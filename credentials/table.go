@@ -294,6 +294,12 @@ func (es *entries) addAuths(origin Origin, auths []member, around ...string) (ma
 	for _, m := range lastOfEach(auths) {
 		origin.Key = m.Key
 		c, advice, err := es.readEntry(m)
+		if len(around) == 0 && isDockerField(m.Key) && !isLegacyAuths(m) && (err != nil || c.Anonymous() && !es.rules.Kubelet) {
+			if _, ok := entryWrapping(m); !ok {
+				es.problem(origin, errConfigField)
+				continue
+			}
+		}
 		if (err != nil || c.Anonymous()) && es.warnWrapped(origin, m, err, around) && (err != nil || !es.rules.Kubelet) {
 			continue
 		}
@@ -463,6 +469,9 @@ func (es *entries) readEntry(m member) (c Credential, advice []error, err error)
 	}
 	return c, advice, nil
 }
+
+// errConfigField is said of a field of config.json in a .dockercfg.
+var errConfigField = errors.New("is a field of config.json, and a .dockercfg has entries alone: leave it out, or make a config.json of the file")
 
 var errNoColon = errors.New("holds no colon between user name and password")
 
