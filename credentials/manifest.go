@@ -87,7 +87,7 @@ func plainLines(text string) string {
 func (m *manifest) addText(text string) {
 	for first, line := true, m.lines; ; first = false {
 		rest := withoutComments(text)
-		if rest == "" {
+		if rest == "" || m.objects > maxObjects {
 			return
 		}
 		isBlock := !isFlow(rest)
@@ -119,7 +119,11 @@ func (m *manifest) addText(text string) {
 // several documents, each of them is read.
 func (m *manifest) addBlock(p part) {
 	documents := p.documents()
-	if _, err := p.json(); err == nil || len(documents) < 2 {
+	if len(documents) < 2 {
+		m.addPart(p)
+		return
+	}
+	if _, err := p.json(); err == nil {
 		m.addPart(p)
 		return
 	}
@@ -147,17 +151,18 @@ func runTogether(line int, names []string) error {
 // followed by another one.
 func (p part) documents() []part {
 	var documents []part
-	seen := map[string]bool{} // fields of the document
-	start, at := 0, 0
+	seen := map[string]bool{}        // fields of the document
+	start, at, lines := 0, 0, p.line // where the document begins, and how many lines are before it
 	cut := func(next int, marked bool) {
 		isObject := seen["kind"] && seen["metadata"]
-		document := part{text: p.text[start:at], line: p.line + strings.Count(p.text[:start], "\n"), kind: p.kind, depth: p.depth}
+		document := part{text: p.text[start:at], line: lines, kind: p.kind, depth: p.depth}
 		switch last := len(documents) - 1; {
 		case !marked && !isObject && last >= 0: // not an object by itself
 			documents[last].text += document.text
 		case !blankYAML(document.text):
 			documents = append(documents, document)
 		}
+		lines += strings.Count(p.text[start:next], "\n")
 		start = next
 		clear(seen)
 	}
@@ -211,18 +216,8 @@ func isFlow(text string) bool {
 // document. first says that no document was cut off the text before. effort is how many
 // bytes were looked through.
 func documentEnd(text string, first bool) (end, effort int) {
-	next := 0
-	for {
-		i := strings.Index(text[next:], "\n{")
-		if i < 0 {
-			next = len(text)
-			break
-		}
-		if next += i + 1; isFlow(text[next:]) {
-			break
-		}
-	}
 	if !isFlow(text) {
+		next := nextFlow(text)
 		if first && next < len(text) && isReadable(text) {
 			return len(text), len(text)
 		}
@@ -233,11 +228,26 @@ func documentEnd(text string, first bool) (end, effort int) {
 	case end < 0 && first && isOneFlow(text):
 		return len(text), len(text)
 	case end < 0:
-		return next, len(text)
-	case end > next && text[0] == '{' && !hasItems(parts) && !isReadable(text[:end]):
+		return nextFlow(text), len(text)
+	}
+	if next := nextFlow(text[:end]); next < end && text[0] == '{' && !hasItems(parts) && !isReadable(text[:end]) {
 		return next, max(end, maxEffort/64) // to parse them takes longer
 	}
 	return end, end
+}
+
+// nextFlow returns where a line after the first one begins with a brace; the length of the
+// text if none does.
+func nextFlow(text string) int {
+	for next := 0; ; {
+		i := strings.Index(text[next:], "\n{")
+		if i < 0 {
+			return len(text)
+		}
+		if next += i + 1; isFlow(text[next:]) {
+			return next
+		}
+	}
 }
 
 // isReadable reports whether a text is one document, which is more than a word.
@@ -407,9 +417,12 @@ func (p part) items() (head part, items []part, ok bool) {
 	if end < 0 {
 		end = len(text) - start
 	}
+	line, at := p.line, 0
 	for _, e := range elements {
 		for _, value := range apart(e) {
-			items = append(items, part{text: value.value, line: p.line + strings.Count(text[:start+value.start], "\n")})
+			line += strings.Count(text[at:start+value.start], "\n")
+			at = start + value.start
+			items = append(items, part{text: value.value, line: line})
 		}
 	}
 	return p.withItems(text[:start]+"[]"+text[start+end:], items)
@@ -565,7 +578,10 @@ func listed(names []string) string {
 
 // fieldsOfObjects yields the fields that say what an object is, in any text.
 func fieldsOfObjects(text string) iter.Seq2[string, string] {
-	const longest = len("namespace") + len(`""`) + 8
+	const (
+		longest      = len("namespace") + len(`""`) + 8
+		longestValue = 300 // no name is longer
+	)
 	return func(yield func(string, string) bool) {
 		for at := 0; ; at++ {
 			i := strings.IndexByte(text[at:], ':')
@@ -578,7 +594,7 @@ func fieldsOfObjects(text string) iter.Seq2[string, string] {
 			if name != "kind" && name != "name" && name != "namespace" {
 				continue
 			}
-			value := strings.TrimLeft(text[at+1:], " \t\"'")
+			value := strings.TrimLeft(text[at+1:min(len(text), at+1+longestValue)], " \t\"'")
 			if end := strings.IndexAny(value, " \t\r\n\"',{}[]#"); end >= 0 {
 				value = value[:end]
 			}

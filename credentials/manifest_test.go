@@ -98,7 +98,7 @@ func TestWhatCanBeReadIsRead(t *testing.T) {
 	}
 
 	// What is malformed costs no more than in proportion to its length.
-	for _, part := range []string{`{"a":`, "{", "{\n", `{"items":[`, "kind: List\nitems:\n- ", "[{", "{kind: List, items: [", "{\"kind\": @}\n", "- {{\n"} {
+	for _, part := range []string{`{"a":`, "{", "{\n", `{"items":[`, "kind: List\nitems:\n- ", "[{", "{kind: List, items: [", "{\"kind\": @}\n", "- {{\n", "kind:", " ---\nkind: Secret\n", "{\n} x\n"} {
 		text := strings.Repeat(part, rounds.Of(500_000)/len(part))
 		if part[0] == '-' {
 			text = "kind: List\nitems:\n" + text
