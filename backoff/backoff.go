@@ -1,7 +1,8 @@
 package backoff
 
 import (
-	"iter"
+	"cmp"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"sync"
@@ -14,33 +15,59 @@ const (
 	DefaultMax     = 300 * time.Second
 )
 
-// A Backoff remembers the failures of each key. The zero Backoff is ready to
-// use. Its methods may be called concurrently; it must not be copied, nor its
-// fields changed, after the first call. The time that a call takes, averaged over
-// many calls, does not grow with the number of keys.
-type Backoff[K comparable] struct {
-	// Initial is the delay after the first failure; 0 or less means DefaultInitial.
+// A Config has the settings of a Backoff. The zero Config has the kubelet's figures.
+type Config struct {
+	// Initial is the delay after the first failure; 0 means DefaultInitial.
 	Initial time.Duration
-	// Max is the longest delay that failures lead to; 0 or less means DefaultMax.
-	// A streak of failures ends when more than 2 x Max pass without one.
+	// Max is the longest delay that failures lead to, Initial included; 0 means
+	// DefaultMax. A streak of failures ends when more than 2 x Max pass without one.
 	Max time.Duration
-	// Jitter lengthens delays at random by up to this part of the delay before,
-	// so that many clients do not come back at once; 0.5 is up to half of it.
-	// 0 or less means none, as in the kubelet.
+	// Jitter lengthens delays at random by up to this part of the delay before, so that
+	// many clients do not come back at the same time; 0.5 is up to half of it. 0 means
+	// none, as in the kubelet.
 	Jitter float64
-	// Rand returns a random number in [0, 1) for the jitter; nil means
-	// math/rand/v2. It is called under a lock and must not call the Backoff.
+	// Rand returns a random number in [0, 1) for the jitter; nil means math/rand/v2. It
+	// is called under a lock and must not call the Backoff.
 	Rand func() float64
-	// Now is the clock; nil means time.Now. It is called under a lock and must
-	// not call the Backoff.
+	// Now is the clock; nil means time.Now. It is called under a lock and must not call
+	// the Backoff.
 	Now func() time.Time
+}
+
+// A Backoff remembers the failures of each key. New makes one. Its methods may be called
+// concurrently. The time that a call takes, averaged over many calls, does not grow with
+// the number of keys.
+type Backoff[K comparable] struct {
+	config Config // without zero fields, Jitter excepted
 
 	mu      sync.Mutex
 	entries entries[K]
 }
 
-// A State describes a key. The zero State belongs to a key that may be tried and
-// has not failed since its last streak of failures ended.
+// New returns a Backoff that knows of no failure. The error says which setting is
+// negative or not a number.
+func New[K comparable](config Config) (*Backoff[K], error) {
+	switch {
+	case config.Initial < 0:
+		return nil, fmt.Errorf("backoff: Initial is %v; it must not be negative", config.Initial)
+	case config.Max < 0:
+		return nil, fmt.Errorf("backoff: Max is %v; it must not be negative", config.Max)
+	case !(config.Jitter >= 0):
+		return nil, fmt.Errorf("backoff: Jitter is %v; it must be a number that is not negative", config.Jitter)
+	}
+	config.Max = cmp.Or(config.Max, DefaultMax)
+	config.Initial = min(cmp.Or(config.Initial, DefaultInitial), config.Max)
+	if config.Rand == nil {
+		config.Rand = rand.Float64
+	}
+	if config.Now == nil {
+		config.Now = time.Now
+	}
+	return &Backoff[K]{config: config}, nil
+}
+
+// A State describes a key. The zero State is that of a key that may be tried and has not
+// failed since its last streak of failures ended.
 type State struct {
 	Failures int           // in the current streak
 	Delay    time.Duration // of the last failure, without what NotBefore added
@@ -51,7 +78,7 @@ type State struct {
 func (b *Backoff[K]) Fail(key K) time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	now := b.now()
+	now := b.config.Now()
 	e, _ := b.lookup(key, now)
 	e.delay = b.next(e.delay)
 	e.failures++
@@ -64,19 +91,19 @@ func (b *Backoff[K]) Fail(key K) time.Duration {
 func (b *Backoff[K]) Wait(key K) time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	now := b.now()
+	now := b.config.Now()
 	e, _ := b.lookup(key, now)
 	return e.wait(now)
 }
 
-// NotBefore lengthens key's window to t, because a server sent Retry-After. It
-// never shortens a window, does not count as a failure and is not bounded by Max.
-// A key that has not failed gets a window, too. The age at which a streak ends
-// then counts from t, because the key could not fail before.
+// NotBefore lengthens key's window to t, because a server sent Retry-After. It does not
+// shorten a window, does not count as a failure and is not bounded by Max. A key that has
+// not failed gets a window, too. The age at which a streak ends then counts from t,
+// because the key could not fail before.
 func (b *Backoff[K]) NotBefore(key K, t time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	now := b.now()
+	now := b.config.Now()
 	e, known := b.lookup(key, now)
 	if !known && !t.After(now) {
 		return
@@ -91,22 +118,22 @@ func (b *Backoff[K]) NotBefore(key K, t time.Time) {
 func (b *Backoff[K]) Reset(key K) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.lookup(key, b.now())
+	b.lookup(key, b.config.Now())
 	delete(b.entries.byKey, key)
 }
 
-// State returns what is known of key.
+// State describes key.
 func (b *Backoff[K]) State(key K) State {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	e, _ := b.lookup(key, b.now())
+	e, _ := b.lookup(key, b.config.Now())
 	return State{Failures: e.failures, Delay: e.delay, Until: e.until()}
 }
 
 // lookup returns key's entry, the zero entry if key has none or its streak has
 // ended. It sweeps when a sweep is due.
 func (b *Backoff[K]) lookup(key K, now time.Time) (e entry, known bool) {
-	_, limit := bounds(b.Initial, b.Max)
+	limit := b.config.Max
 	b.entries.sweep(now, limit)
 	e, known = b.entries.byKey[key]
 	if known && e.expired(now, limit) {
@@ -118,33 +145,19 @@ func (b *Backoff[K]) lookup(key K, now time.Time) (e entry, known bool) {
 
 // next returns the delay that follows previous, 0 for the first of a streak.
 func (b *Backoff[K]) next(previous time.Duration) time.Duration {
-	initial, limit := bounds(b.Initial, b.Max)
-	delay, base := initial, initial
+	limit := b.config.Max
+	delay, base := b.config.Initial, b.config.Initial
 	if previous > 0 {
 		delay, base = double(previous, limit), previous
 	}
-	if !(b.Jitter > 0) {
+	if b.config.Jitter == 0 {
 		return delay
 	}
-	extra := b.random() * b.Jitter * float64(base)
+	extra := b.config.Rand() * b.config.Jitter * float64(base)
 	if room := limit - delay; extra < float64(room) {
 		return delay + max(0, time.Duration(extra))
 	}
 	return limit
-}
-
-func (b *Backoff[K]) now() time.Time {
-	if b.Now == nil {
-		return time.Now()
-	}
-	return b.Now()
-}
-
-func (b *Backoff[K]) random() float64 {
-	if b.Rand == nil {
-		return rand.Float64()
-	}
-	return b.Rand()
 }
 
 // An entry is one key's streak of failures.
@@ -208,28 +221,6 @@ func (s *entries[K]) sweep(now time.Time, limit time.Duration) {
 		}
 	}
 	s.byKey, s.swept, s.sweepAt = kept, now, 2*len(kept)
-}
-
-// Delays returns the delays between tries without end: initial, then each twice
-// the one before, up to limit. 0 or less means DefaultInitial and DefaultMax.
-// There is no jitter in it.
-func Delays(initial, limit time.Duration) iter.Seq[time.Duration] {
-	delay, limit := bounds(initial, limit)
-	return func(yield func(time.Duration) bool) {
-		for d := delay; yield(d); d = double(d, limit) {
-		}
-	}
-}
-
-// bounds fills in the defaults and keeps initial within limit.
-func bounds(initial, limit time.Duration) (time.Duration, time.Duration) {
-	if initial <= 0 {
-		initial = DefaultInitial
-	}
-	if limit <= 0 {
-		limit = DefaultMax
-	}
-	return min(initial, limit), limit
 }
 
 // double returns twice d, at most limit, without overflow.

@@ -1,6 +1,7 @@
 package backoff_test
 
 import (
+	"cmp"
 	"math"
 	"sync/atomic"
 	"testing"
@@ -8,14 +9,13 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/assert"
-	"github.com/stretchr/testify/require"
 
 	"github.com/pullkit/pullkit/backoff"
 )
 
 func TestWaitRunsOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var b backoff.Backoff[string]
+		b := backoff.MustNew[string](backoff.Config{})
 		assert.Zero(t, b.Wait("k"))
 		assert.Equal(t, 10*time.Second, b.Fail("k"))
 		time.Sleep(4 * time.Second)
@@ -27,10 +27,10 @@ func TestWaitRunsOut(t *testing.T) {
 	})
 }
 
-// TestRetryAlways tries as soon as it may, for an hour.
+// TestRetryAlways retries at the end of each window, for an hour.
 func TestRetryAlways(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var b backoff.Backoff[string]
+		b := backoff.MustNew[string](backoff.Config{})
 		start, tries := time.Now(), 0
 		for time.Since(start) < time.Hour {
 			time.Sleep(b.Wait("k"))
@@ -44,7 +44,7 @@ func TestRetryAlways(t *testing.T) {
 
 func TestNotBefore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var b backoff.Backoff[string]
+		b := backoff.MustNew[string](backoff.Config{})
 		start := time.Now()
 		b.Fail("k")
 		b.NotBefore("k", start.Add(5*time.Second))
@@ -52,8 +52,8 @@ func TestNotBefore(t *testing.T) {
 		b.NotBefore("k", start.Add(time.Minute))
 		assert.Equal(t, time.Minute, b.Wait("k"))
 		assert.Equal(t, backoff.State{Failures: 1, Delay: 10 * time.Second, Until: start.Add(time.Minute)}, b.State("k"))
-		assert.Equal(t, time.Minute, b.Fail("k"), "the server's time still stands")
-		assert.Equal(t, 20*time.Second, b.State("k").Delay, "and is no part of the series")
+		assert.Equal(t, time.Minute, b.Fail("k"), "the server's time still counts")
+		assert.Equal(t, 20*time.Second, b.State("k").Delay, "and does not change the series")
 		b.Reset("k")
 		assert.Zero(t, b.Wait("k"))
 		assert.Zero(t, b.State("k"))
@@ -62,7 +62,7 @@ func TestNotBefore(t *testing.T) {
 
 func TestNotBeforeOfUnknownKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var b backoff.Backoff[string]
+		b := backoff.MustNew[string](backoff.Config{})
 		b.NotBefore("past", time.Now().Add(-time.Second))
 		b.NotBefore("past", time.Now())
 		assert.Zero(t, b.State("past"))
@@ -75,11 +75,11 @@ func TestNotBeforeOfUnknownKey(t *testing.T) {
 	})
 }
 
-// TestNotBeforeKeepsStreak: an hour in which nothing may be tried is no hour
-// without failures.
+// TestNotBeforeKeepsStreak: an hour in which the key must not be tried does not count as
+// an hour without failures.
 func TestNotBeforeKeepsStreak(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var b backoff.Backoff[string]
+		b := backoff.MustNew[string](backoff.Config{})
 		b.Fail("k")
 		b.NotBefore("k", time.Now().Add(time.Hour))
 		time.Sleep(time.Hour + 600*time.Second)
@@ -90,7 +90,7 @@ func TestNotBeforeKeepsStreak(t *testing.T) {
 }
 
 func TestJitterDefaultRand(t *testing.T) {
-	b := backoff.Backoff[int]{Jitter: 1}
+	b := backoff.MustNew[int](backoff.Config{Jitter: 1})
 	different := map[time.Duration]bool{}
 	for k := range 100 {
 		b.Fail(k)
@@ -102,20 +102,25 @@ func TestJitterDefaultRand(t *testing.T) {
 	assert.Greater(t, len(different), 50)
 }
 
-func TestOddFields(t *testing.T) {
-	for name, b := range map[string]*backoff.Backoff[int]{
-		"huge":            {Initial: math.MaxInt64, Max: math.MaxInt64},
-		"huge jitter":     {Initial: time.Second, Max: math.MaxInt64, Jitter: math.MaxFloat64},
-		"jitter infinite": {Jitter: math.Inf(1)},
-		"jitter NaN":      {Jitter: math.NaN()},
-		"rand NaN":        {Jitter: 1, Rand: func() float64 { return math.NaN() }},
-		"rand negative":   {Jitter: 1, Rand: func() float64 { return -1e300 }},
-		"negative":        {Initial: -1, Max: -1, Jitter: -1},
+func TestNewRefuses(t *testing.T) {
+	for _, config := range []backoff.Config{{Initial: -1}, {Max: -1}, {Jitter: -0.1}, {Jitter: math.NaN()}, {Jitter: math.Inf(-1)}} {
+		b, err := backoff.New[int](config)
+		assert.Error(t, err, "%+v", config)
+		assert.Nil(t, b)
+	}
+}
+
+func TestOddSettings(t *testing.T) {
+	for name, config := range map[string]backoff.Config{
+		"huge":             {Initial: math.MaxInt64, Max: math.MaxInt64},
+		"huge jitter":      {Initial: time.Second, Max: math.MaxInt64, Jitter: math.MaxFloat64},
+		"jitter infinite":  {Jitter: math.Inf(1)},
+		"rand NaN":         {Jitter: 1, Rand: func() float64 { return math.NaN() }},
+		"rand negative":    {Jitter: 1, Rand: func() float64 { return -1e300 }},
+		"Initial over Max": {Initial: 2 * time.Hour, Max: time.Hour},
 	} {
-		limit := b.Max
-		if limit <= 0 {
-			limit = backoff.DefaultMax
-		}
+		b := backoff.MustNew[int](config)
+		limit := cmp.Or(config.Max, backoff.DefaultMax)
 		previous := time.Duration(0)
 		for range 100 {
 			b.Fail(0)
@@ -129,28 +134,9 @@ func TestOddFields(t *testing.T) {
 	}
 }
 
-func TestDelays(t *testing.T) {
-	first := func(n int, initial, limit time.Duration) (got []time.Duration) {
-		for d := range backoff.Delays(initial, limit) {
-			if got = append(got, d); len(got) == n {
-				break
-			}
-		}
-		return got
-	}
-	assert.Equal(t, []time.Duration{1, 2, 4, 5, 5}, first(5, 1, 5))
-	assert.Equal(t, []time.Duration{5, 5}, first(2, 7, 5))
-	assert.Equal(t, []time.Duration{math.MaxInt64/2 + 1, math.MaxInt64, math.MaxInt64}, first(3, math.MaxInt64/2+1, math.MaxInt64))
-	var b backoff.Backoff[int]
-	for i, d := range first(100, 0, 0) {
-		b.Fail(0)
-		require.Equal(t, d, b.State(0).Delay, "failure %d", i)
-	}
-}
-
 func TestConcurrent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var b backoff.Backoff[int]
+		b := backoff.MustNew[int](backoff.Config{})
 		var failures atomic.Int64
 		for range 8 {
 			go func() {

@@ -8,17 +8,16 @@ import (
 	"github.com/pullkit/pullkit/backoff"
 )
 
-// keyCounts show that the cost of a call does not grow with the number of keys,
-// but for what memory beyond the caches costs.
+// keyCounts show that the cost of a call does not grow with the number of keys, except for
+// memory accesses that miss the caches.
 var keyCounts = []int{1, 1_000, 1_000_000}
 
-// filled returns a Backoff in which n keys have failed. Each reading of its
-// clock is as much later as makes a turn through all keys take 300 s, so that
-// none expires.
+// filled returns a Backoff in which n keys have failed. Its clock moves at each call, so
+// that one round through all keys takes 300 s and none expires.
 func filled(n int) *backoff.Backoff[int] {
 	now := time.Unix(0, 0)
 	step := backoff.DefaultMax / time.Duration(n)
-	b := &backoff.Backoff[int]{Now: func() time.Time { now = now.Add(step); return now }}
+	b := backoff.MustNew[int](backoff.Config{Now: func() time.Time { now = now.Add(step); return now }})
 	for k := range n {
 		b.Fail(k)
 	}
@@ -44,7 +43,7 @@ func BenchmarkWait(b *testing.B) {
 	for _, n := range keyCounts {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			now := time.Unix(0, 0)
-			bo, k := &backoff.Backoff[int]{Now: func() time.Time { return now }}, 0
+			bo, k := backoff.MustNew[int](backoff.Config{Now: func() time.Time { return now }}), 0
 			for k := range n {
 				bo.Fail(k)
 			}
@@ -59,14 +58,14 @@ func BenchmarkWait(b *testing.B) {
 	}
 }
 
-// BenchmarkFailOnce is a stream of new keys, of which the last n are alive: each
-// call adds one entry and sweeps one.
+// BenchmarkFailOnce has a stream of new keys, of which the last n have not expired: each
+// call adds one entry and drops one.
 func BenchmarkFailOnce(b *testing.B) {
 	for _, n := range keyCounts {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			now := time.Unix(0, 0)
 			step := 2 * backoff.DefaultMax / time.Duration(n)
-			bo, k := &backoff.Backoff[int]{Now: func() time.Time { now = now.Add(step); return now }}, 0
+			bo, k := backoff.MustNew[int](backoff.Config{Now: func() time.Time { now = now.Add(step); return now }}), 0
 			for ; k < 2*n; k++ {
 				bo.Fail(k)
 			}

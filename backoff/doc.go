@@ -2,9 +2,9 @@
 // capped exponential back-off that the kubelet applies to image pulls and containers.
 //
 // The one call most users need is [Backoff.Fail], with [Backoff.Wait] before the
-// next try; the zero [Backoff] is ready, with the kubelet's figures for images:
+// next try; the zero [Config] has the kubelet's figures for images:
 //
-//	var b backoff.Backoff[string]
+//	b, err := backoff.New[string](backoff.Config{})
 //	b.Fail(image)                  // after a failed try: 10s
 //	if d := b.Wait(image); d > 0 { // before the next
 //		return // not yet, in d
@@ -34,8 +34,8 @@
 //   - A failure happens when Fail is called. There, the caller also passes the time of
 //     an event, by which the end of the streak is judged, while the window begins at
 //     the clock's time.
-//   - Zero fields mean the defaults. There, an Initial of 0 never waits, and a Max of 0
-//     makes each failure the first.
+//   - Zero settings mean the defaults, and negative ones are errors. There, an Initial of
+//     0 never waits, and a Max of 0 makes each failure the first.
 //   - There is no GC to call: a later call drops a streak that has ended, when a
 //     streak's age has passed or the number of keys has doubled.
 //   - flowcontrol has no counterpart of [Backoff.NotBefore].

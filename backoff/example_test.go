@@ -8,7 +8,11 @@ import (
 )
 
 func ExampleBackoff() {
-	var b backoff.Backoff[string]
+	b, err := backoff.New[string](backoff.Config{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
 	for range 7 {
 		fmt.Print(b.Fail("web/app:v1"), " ")
 	}
@@ -17,7 +21,11 @@ func ExampleBackoff() {
 
 func ExampleBackoff_Wait() {
 	now := time.Now()
-	b := backoff.Backoff[string]{Now: func() time.Time { return now }}
+	b, err := backoff.New[string](backoff.Config{Now: func() time.Time { return now }})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
 	b.Fail("web/app:v1")
 	now = now.Add(4 * time.Second)
 	fmt.Println(b.Wait("web/app:v1"), b.Wait("web/app:v2"))
@@ -31,7 +39,11 @@ func ExampleBackoff_Wait() {
 // A registry answered 429 with Retry-After: 60.
 func ExampleBackoff_NotBefore() {
 	now := time.Now()
-	b := backoff.Backoff[string]{Now: func() time.Time { return now }}
+	b, err := backoff.New[string](backoff.Config{Now: func() time.Time { return now }})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
 	b.Fail("web/app:v1")
 	b.NotBefore("web/app:v1", now.Add(60*time.Second))
 	fmt.Println(b.Wait("web/app:v1"))
@@ -39,7 +51,11 @@ func ExampleBackoff_NotBefore() {
 }
 
 func ExampleState() {
-	var b backoff.Backoff[string]
+	b, err := backoff.New[string](backoff.Config{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
 	b.Fail("web/app:v1")
 	b.Fail("web/app:v1")
 	state := b.State("web/app:v1")
@@ -51,12 +67,18 @@ func ExampleState() {
 	// 0
 }
 
-func ExampleDelays() {
-	for d := range backoff.Delays(time.Second, time.Minute) {
-		fmt.Print(d, " ")
-		if d == time.Minute {
-			break
-		}
+func ExampleNew() {
+	b, err := backoff.New[string](backoff.Config{Initial: time.Second, Max: 5 * time.Second})
+	if err != nil {
+		fmt.Println(err)
+		return
 	}
-	// Output: 1s 2s 4s 8s 16s 32s 1m0s
+	fmt.Println(b.Fail("web/app:v1"), b.Fail("web/app:v1"), b.Fail("web/app:v1"), b.Fail("web/app:v1"))
+	// Output: 1s 2s 4s 5s
+}
+
+func ExampleConfig() {
+	_, err := backoff.New[string](backoff.Config{Max: -time.Second})
+	fmt.Println(err)
+	// Output: backoff: Max is -1s; it must not be negative
 }

@@ -38,7 +38,7 @@ func (n *naive) streak(key byte, now time.Time) (count int, delay time.Duration,
 	return count, delay, until
 }
 
-// FuzzModel runs the calls that a string of bytes stands for on both.
+// FuzzModel makes the calls that a string of bytes describes on both.
 func FuzzModel(f *testing.F) {
 	f.Add(int16(10), int16(300), []byte("0a0a1a2b0b3c4a0a9z0a"))
 	f.Add(int16(300), int16(10), []byte("\x00\xff\x00\xff\x04\x80\x00\x01"))
@@ -49,7 +49,7 @@ func FuzzModel(f *testing.F) {
 		}
 		now := time.Unix(1<<30, 0)
 		n := naive{time.Duration(initial) * time.Second, time.Duration(limit) * time.Second, map[byte][]time.Time{}, map[byte]time.Time{}}
-		b := backoff.Backoff[byte]{Initial: n.initial, Max: n.limit, Now: func() time.Time { return now }}
+		b := backoff.MustNew[byte](backoff.Config{Initial: n.initial, Max: n.limit, Now: func() time.Time { return now }})
 		for len(calls) >= 2 {
 			op, arg := calls[0]%6, calls[1]
 			key := arg % 3

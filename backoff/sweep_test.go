@@ -8,14 +8,14 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestSweep: keys that fail once and are never asked for again are dropped.
+// TestSweep: keys that fail once and are not used again are dropped.
 func TestSweep(t *testing.T) {
 	n := 1_000_000
 	if testing.Short() {
 		n = 10_000
 	}
 	now := time.Unix(0, 0)
-	b := Backoff[int]{Now: func() time.Time { return now }}
+	b := MustNew[int](Config{Now: func() time.Time { return now }})
 	for k := range n {
 		b.Fail(k)
 		if k%10 == 0 {
@@ -28,10 +28,10 @@ func TestSweep(t *testing.T) {
 	assert.Empty(t, b.entries.byKey, "one call after the last streak has ended frees all")
 }
 
-// TestSweepKeepsUp: the number of keys stays near that of live streaks.
+// TestSweepKeepsUp: the number of keys stays near the number of streaks that last.
 func TestSweepKeepsUp(t *testing.T) {
 	now := time.Unix(0, 0)
-	b := Backoff[int]{Now: func() time.Time { return now }}
+	b := MustNew[int](Config{Now: func() time.Time { return now }})
 	most := 0
 	for k := range 100_000 {
 		b.Fail(k)
@@ -41,10 +41,10 @@ func TestSweepKeepsUp(t *testing.T) {
 	assert.LessOrEqual(t, most, 2*602, "at most twice 600 s of failures, one a second")
 }
 
-// TestSweepKeepsNotBefore: a long Retry-After keeps its own key, and no other.
+// TestSweepKeepsNotBefore: a long Retry-After keeps its own key and no other one.
 func TestSweepKeepsNotBefore(t *testing.T) {
 	now := time.Unix(0, 0)
-	b := Backoff[int]{Now: func() time.Time { return now }}
+	b := MustNew[int](Config{Now: func() time.Time { return now }})
 	b.Fail(0)
 	b.NotBefore(0, now.Add(24*time.Hour))
 	for k := 1; k < 1000; k++ {

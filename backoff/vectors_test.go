@@ -93,11 +93,11 @@ func run(t *testing.T, s sequence, changed map[int]answer) {
 	start := time.Unix(1_000_000_000, 0)
 	at := func(ms int64) time.Time { return start.Add(time.Duration(ms) * time.Millisecond) }
 	var now time.Time
-	b := backoff.Backoff[string]{
+	b := backoff.MustNew[string](backoff.Config{
 		Initial: time.Duration(s.InitialMs) * time.Millisecond,
 		Max:     time.Duration(s.MaxMs) * time.Millisecond,
 		Now:     func() time.Time { return now },
-	}
+	})
 	for i, o := range s.Ops {
 		now = at(o.AtMs)
 		switch o.Op {
@@ -148,12 +148,12 @@ func TestVectorsJitter(t *testing.T) {
 		var delays []int64
 		for _, draw := range []float64{0, 0.25, 0.5, 0.999999} {
 			drawn := 0.0
-			b := backoff.Backoff[int]{
+			b := backoff.MustNew[int](backoff.Config{
 				Initial: time.Duration(v.InitialMs) * time.Millisecond,
 				Max:     time.Duration(v.MaxMs) * time.Millisecond,
 				Jitter:  v.Factor,
 				Rand:    func() float64 { return drawn },
-			}
+			})
 			for v.Previous != nil && b.State(0).Delay.Milliseconds() < *v.Previous {
 				b.Fail(0)
 			}

@@ -98,11 +98,11 @@ func oddText(s string) string {
 	return ""
 }
 
-// isStray reports whether a character at an edge of a text is one that nobody types
+// isStray reports whether a character at an edge of a text is one that no person types
 // there on purpose.
 func isStray(r rune) bool { return unicode.IsSpace(r) || isInvisible(r) }
 
-// isInvisible reports whether a character cannot be seen wherever it stands: control
+// isInvisible reports whether a character cannot be seen wherever it is: control
 // characters, and the zero-width ones of Unicode.
 func isInvisible(r rune) bool { return unicode.IsControl(r) || unicode.Is(unicode.Cf, r) }
 
@@ -341,7 +341,7 @@ func documentHint(data []byte, offset int) string {
 	if strings.HasPrefix(string(data[offset-1:]), "<no value>") {
 		return "a template left <no value> in it"
 	}
-	start := offset - 1 // the reader counts bytes, and may stand within a character
+	start := offset - 1 // the reader counts bytes, and may be within a character
 	for start > 0 && !utf8.RuneStart(data[start]) {
 		start--
 	}
@@ -526,6 +526,13 @@ func hasDocument(data []byte) bool {
 func text(data []byte) string {
 	s, _, _ := readString(data)
 	return s
+}
+
+// isLoginField reports whether a field of a document is one of an entry, with a value.
+func isLoginField(m member) bool {
+	var l login
+	_, ok := l.fields(Rules{})[strings.ToLower(m.Key)]
+	return ok && strictjson.KindOf(m.Value) == strictjson.KindString
 }
 
 // isLogin reports whether the fields of a document are those of a login.
@@ -725,7 +732,7 @@ func jsonWithin(text string) []byte {
 	return nil
 }
 
-// entryWrapping looks for what an entry of auths holds if it is none: a document, or
+// entryWrapping looks for what is in place of an entry of auths: a document, or
 // entries. names are what is around the entry.
 func entryWrapping(m member, names ...string) (wrapping, bool) {
 	w := wrapping{names: append(names, quote(redactKey(m.Key))), inAuths: len(names) > 0}
@@ -747,18 +754,13 @@ func fieldsWrapping(m member) string {
 	return ""
 }
 
-// isEntry reports whether a value is an entry as it stands under auths.
+// isEntry reports whether a value is an entry as auths has them.
 func isEntry(data []byte) bool {
 	members, err := readObject(data)
 	if err != nil {
 		return false
 	}
-	var l login
-	fields := l.fields(Rules{})
-	return slices.ContainsFunc(members, func(m member) bool {
-		_, ok := fields[strings.ToLower(m.Key)]
-		return ok && strictjson.KindOf(m.Value) == strictjson.KindString
-	})
+	return slices.ContainsFunc(members, isLoginField)
 }
 
 // quoteName quotes the name of a field if it is so plain that an error may repeat it.

@@ -21,8 +21,8 @@ type Credential struct {
 	Expires time.Time
 }
 
-// Same reports whether c and d authenticate alike: they are equal but for
-// Origin and Expires.
+// Same reports whether c and d authenticate alike: they are equal, Origin and
+// Expires aside.
 func (c Credential) Same(d Credential) bool { return c.bare() == d.bare() }
 
 // Anonymous reports whether c carries nothing to authenticate with.
@@ -76,17 +76,19 @@ const (
 )
 
 // An Origin says where a credential was found. It holds no secret and is
-// comparable. The zero Origin belongs to a credential nobody labelled, the
+// comparable. The zero Origin belongs to a credential without a label, the
 // anonymous one for example.
 type Origin struct {
-	Kind Kind
+	Kind Kind `json:"kind,omitempty"`
 	// Namespace, Name and UID are those of the Secret; for a file Name is its
 	// path, for a helper or plugin the name of the program, for a variable its name.
-	Namespace, Name, UID string
+	Namespace string `json:"namespace,omitempty"`
+	Name      string `json:"name,omitempty"`
+	UID       string `json:"uid,omitempty"`
 	// Key is the key that matched, as the source writes it.
-	Key string
+	Key string `json:"key,omitempty"`
 	// ServiceAccount is the one whose token a plugin was given; zero otherwise.
-	ServiceAccount ServiceAccount
+	ServiceAccount ServiceAccount `json:"serviceAccount,omitzero"`
 }
 
 // A ServiceAccount names the Kubernetes service account of a Pod.
@@ -96,7 +98,7 @@ type ServiceAccount struct {
 	UID       string `json:"uid,omitempty"`
 }
 
-// String says where the credential was found, for people:
+// String says where the credential was found, for a person to read:
 // `secret "web/regcred", key "quay.io/team"`. The text may change; compare the
 // fields instead.
 func (o Origin) String() string {

@@ -10,17 +10,18 @@
 // they have: other libraries stop at the first credential, which is wrong where a
 // Pod has several pull secrets.
 //
-//	secrets := credentials.FromSecrets(pullSecrets...)
-//	node, err := credentials.FindConfig(credentials.KubeletPaths("")...)
-//	plugins, err := credentials.ReadProviders("/etc/kubernetes/providers.yaml", "/usr/libexec/providers")
+//	rules := credentials.Rules{}
+//	secrets := credentials.FromSecrets(pullSecrets, rules)
+//	node, err := credentials.FindFile(credentials.KubeletPaths(""), rules)
+//	plugins, err := credentials.ReadProviders("providers.yaml", credentials.ProviderConfig{BinDir: binDir})
 //	ring := credentials.Join(secrets, node, plugins)
 //	digest, err := credentials.Each(ctx, ring, ref, pullWith)
 //
-// A command for people's own machines reads what docker reads, and asks the
+// A command for a developer's own machine reads what docker reads, and asks the
 // credential helpers that docker's file names:
 //
-//	config, err := credentials.ReadDocker()
-//	ring := config.WithHelpers(credentials.HelperConfig{})
+//	file, err := credentials.ReadDocker()
+//	ring := file.WithHelpers(credentials.HelperConfig{})
 //
 // # Order
 //
@@ -30,7 +31,7 @@
 //
 // Nothing that was brought is passed over in silence. An entry or a Secret that is
 // malformed costs itself only, and is reported by [Problems]. What can be read and
-// gives nothing, or looks mistyped, is reported there too, with a [Warning]: a Secret
+// gives nothing, or looks mistyped, is reported there too, with a [Reason] that is a warning: a Secret
 // of another type, a key that matches no image, a line feed at the end of a password,
 // a helper that was not asked. Explain says the same for one image.
 //

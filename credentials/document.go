@@ -88,8 +88,8 @@ func article(kind string) string {
 }
 
 // readDocument makes JSON of one document of JSON or YAML: what begins with a
-// brace is JSON, as for the kubelet, since a reader of YAML would overlook what
-// stands behind the last brace. A name written twice in a YAML mapping is an
+// brace is JSON, as for the kubelet, because a reader of YAML would overlook what
+// follows the last brace. A name written twice in a YAML mapping is an
 // error; in JSON, newFields finds it.
 func readDocument(data []byte) ([]byte, error) {
 	if len(data) > maxDocument {
@@ -121,15 +121,15 @@ func readDocument(data []byte) ([]byte, error) {
 	return out, nil
 }
 
-// A fields reads an object strictly: what was not asked for, and what stands in
-// it twice, is an error. The first error is kept.
+// A fields reads an object strictly: a field that was not asked for, or that is there
+// twice, is an error. The first error is kept.
 type fields struct {
 	values map[string][]byte
 	tell   bool // names are a configuration's; those of an answer may be secrets, see plainName
 	err    error
 }
 
-// readConfig reads an object of a configuration: errors tell the names in it.
+// readConfig reads an object of a configuration: errors name its fields.
 func readConfig(data []byte) *fields { return newFields(data, true) }
 
 // readAnswer reads an object of a program's answer.
@@ -197,7 +197,7 @@ func (f *fields) duration(name string) *time.Duration {
 	}
 	d, err := time.ParseDuration(s)
 	if err != nil {
-		f.fail(fmt.Errorf("%s is no duration like 10m or 12h", name))
+		f.fail(fmt.Errorf("%s is not a duration such as 10m or 12h", name))
 		return nil
 	}
 	return &d
@@ -235,8 +235,8 @@ func (f *fields) about(what, name string) error {
 	return fmt.Errorf("holds %s: %s", what, quote(name))
 }
 
-// plainName reports whether a name is so plain that an error may repeat it though it
-// stands beside secrets, or in place of one: a few letters.
+// plainName reports whether a name is so plain that an error may repeat it, although
+// it is next to secrets, or in place of one: a few letters.
 func plainName(name string) bool {
 	const longest = 32
 	for i := range len(name) {
@@ -247,7 +247,7 @@ func plainName(name string) bool {
 	return name != "" && len(name) <= longest
 }
 
-// done returns the first error; a field that nobody took is one.
+// done returns the first error; a field that was not taken is one.
 func (f *fields) done() error {
 	if len(f.values) > 0 {
 		f.fail(f.about("a field that is not known", slices.Min(slices.Collect(maps.Keys(f.values)))))

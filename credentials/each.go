@@ -16,7 +16,7 @@ import (
 // call succeeds, and returns what that call returned. Where ring has no
 // candidate for ref (also because each of its sources failed, or because ring is
 // nil), try is called once with the anonymous credential; with candidates there
-// is no anonymous try at the end.
+// is not an anonymous try at the end.
 //
 // An error of try moves on to the next candidate, unless it is marked with
 // [Stop] or ctx has ended. A source of ring that could not answer is passed over
@@ -72,10 +72,10 @@ func Each[T any](ctx context.Context, ring Keyring, ref reference.Reference, try
 // An Attempt is one step of [Each] that did not succeed.
 type Attempt struct {
 	// Origin says where the credential was found; zero for the anonymous try.
-	Origin Origin
-	// Source is set where there was no credential to try, since the source that
+	Origin
+	// SourceFailed is set where there was no credential to try, because the source that
 	// Origin names could not answer.
-	Source bool
+	SourceFailed bool
 	// Err is what the try, or the source, answered.
 	Err error
 
@@ -95,7 +95,7 @@ type Attempt struct {
 //   - then 404 for a try without a credential, because registries answer that for
 //     private repositories too.
 //
-// Where the context ended the loop, that counts alone. errors.Is and errors.As also
+// Where the context ended the loop, only that counts. errors.Is and errors.As also
 // find errors that say nothing about access, and those of sources that could not
 // answer, but none of these makes the whole an fs.ErrNotExist or fs.ErrPermission.
 type AttemptsError struct {
@@ -132,13 +132,13 @@ func (e *AttemptsError) Error() string {
 	return b.String()
 }
 
-// maxListed is how many attempts an error text lists: enough for people, and
+// maxListed is how many attempts an error text lists: enough for a reader, and
 // a bound where a keyring holds thousands of candidates.
 const maxListed = 10
 
 // String says who was tried and what the answer was.
 func (a Attempt) String() string {
-	if a.Source {
+	if a.SourceFailed {
 		var source *SourceError
 		if errors.As(a.Err, &source) {
 			return a.Err.Error() // it names its origin
@@ -162,7 +162,7 @@ func (e *AttemptsError) Unwrap() []error {
 		errs = append(errs, &judged{a.Err, verdict})
 	}
 	for _, a := range e.Attempts {
-		if rank, _ := a.rank(); rank == 0 || a.Source {
+		if rank, _ := a.rank(); rank == 0 || a.SourceFailed {
 			errs = append(errs, &judged{a.Err, ""})
 		}
 	}
@@ -173,7 +173,7 @@ func (e *AttemptsError) Unwrap() []error {
 // context had ended, has no error and leaves none behind.
 func (e *AttemptsError) note(c Credential, err error, source bool) {
 	if err != nil {
-		e.Attempts = append(e.Attempts, Attempt{Origin: c.Origin, Source: source, Err: err, anonymous: !source && c.Anonymous()})
+		e.Attempts = append(e.Attempts, Attempt{Origin: c.Origin, SourceFailed: source, Err: err, anonymous: !source && c.Anonymous()})
 	}
 }
 
@@ -283,7 +283,7 @@ func verdictOfStatus(status int) Verdict {
 }
 
 // WithStatus marks an error of a try with the status of HTTP that the registry
-// answered, for libraries whose errors have no method that tells it. The mark changes
+// answered, for libraries whose errors have no method for it. The mark changes
 // no text. WithStatus(nil, status) is nil.
 func WithStatus(err error, status int) error {
 	if err == nil {
@@ -323,7 +323,7 @@ func (a Attempt) rank() (int, Verdict) {
 		v = VerdictAnswered // no credential can help, so it is not about access
 	case v == VerdictAbsent && a.anonymous:
 		// Registries hide private repositories from strangers: where a credential was
-		// refused, this is no proof that the image does not exist.
+		// refused, this does not prove that the image does not exist.
 		return 1, v
 	}
 	switch v {
@@ -354,7 +354,7 @@ func (e *AttemptsError) decisive() ([]Attempt, Verdict) {
 	)
 	for _, a := range e.Attempts {
 		switch r, v := a.rank(); {
-		case a.Source || r < bestRank || r == 0:
+		case a.SourceFailed || r < bestRank || r == 0:
 		case r > bestRank:
 			best, bestRank, verdict = []Attempt{a}, r, v
 		default:

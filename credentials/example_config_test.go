@@ -12,7 +12,7 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-func ExampleConfig() {
+func ExampleFile() {
 	for cred := range config().Lookup(context.Background(), reference.MustParse("registry.example/team/app:v1")) {
 		fmt.Println(cred.Origin.Key, cred.Username)
 	}
@@ -21,33 +21,33 @@ func ExampleConfig() {
 	// registry.example everybody
 }
 
-func ExampleParseConfig() {
-	c, err := credentials.ParseConfig([]byte(`{"auths": {
+func ExampleParseFile() {
+	c, err := credentials.ParseFile([]byte(`{"auths": {
 		"*.registry.example": {"auth": "cm9ib3Q6c2VjcmV0"},
 		"broken.example": {"auth": "cm9ib3Q"}
-	}}`), "config.json")
+	}}`), "config.json", credentials.Rules{})
 	fmt.Println(err)
 	for cred := range c.Lookup(context.Background(), reference.MustParse("eu.registry.example/app")) {
 		fmt.Println(cred.Username)
 	}
-	fmt.Println(c.Problems())
+	fmt.Println(credentials.Problems(c))
 	// Output:
 	// <nil>
 	// robot
 	// [file "config.json", key "broken.example": auth holds no colon between user name and password]
 }
 
-func ExampleReadConfig() {
-	_, err := credentials.ReadConfig("testdata/config.json", "testdata/.dockercfg")
+func ExampleReadFile() {
+	_, err := credentials.ReadFile("testdata/config.json", credentials.Rules{})
 	fmt.Println(err)
 	fmt.Println(errors.Is(err, credentials.ErrNoFile), errors.Is(err, fs.ErrNotExist))
 	// Output:
-	// no credential file found at "testdata/config.json", "testdata/.dockercfg": file does not exist
+	// no credential file found at "testdata/config.json": file does not exist
 	// true false
 }
 
-func ExampleFindConfig() {
-	node, err := credentials.FindConfig("testdata/config.json", "testdata/.dockercfg") // or KubeletPaths("")...
+func ExampleFindFile() {
+	node, err := credentials.FindFile([]string{"testdata/config.json", "testdata/.dockercfg"}, credentials.Rules{}) // or KubeletPaths("")
 	fmt.Println(err)
 	fmt.Println(len(slices.Collect(node.All())), "credentials")
 	// Output:
@@ -117,7 +117,7 @@ func ExampleContainersPaths() {
 
 func ExampleMatch() {
 	for _, key := range []string{"*.registry.example", "eu[0-9].registry.example", "registry.example", "eu1.registry.example/team", "eu1.registry.example:443"} {
-		ok, err := credentials.Match(key, "eu1.registry.example/team-b/app")
+		ok, err := credentials.Match(key, "eu1.registry.example/team-b/app", credentials.Rules{})
 		fmt.Println(key, ok, err)
 	}
 	// Output:
@@ -130,31 +130,31 @@ func ExampleMatch() {
 
 func ExampleRules() {
 	kubelet := credentials.Rules{Kubelet: true}
-	ours, _ := credentials.Match("registry.example/team", "registry.example/team-b/app")
-	theirs, _ := kubelet.Match("registry.example/team", "registry.example/team-b/app")
+	ours, _ := credentials.Match("registry.example/team", "registry.example/team-b/app", credentials.Rules{})
+	theirs, _ := credentials.Match("registry.example/team", "registry.example/team-b/app", kubelet)
 	fmt.Println(ours, theirs)
 	// Output: false true
 }
 
 func ExampleKeyError() {
-	_, err := credentials.Match("registry.example:https", "registry.example/app")
+	_, err := credentials.Match("registry.example:https", "registry.example/app", credentials.Rules{})
 	fmt.Println(err)
-	// Output: key "registry.example:https": port is no number
+	// Output: key "registry.example:https": port is not a number
 }
 
 func ExampleEntryError() {
-	c, _ := credentials.ParseConfig([]byte(`{"auths": {"registry.example": {"auth": "%%%"}}}`), "config.json")
-	for _, err := range c.Problems() {
+	c, _ := credentials.ParseFile([]byte(`{"auths": {"registry.example": {"auth": "%%%"}}}`), "config.json", credentials.Rules{})
+	for _, err := range credentials.Problems(c) {
 		fmt.Println(err)
 	}
 	// Output: file "config.json", key "registry.example": auth is not base64
 }
 
-func ExampleWarning() {
-	c, _ := credentials.ParseConfig([]byte(`{"auths": {"a.example": {"auth": "%%%"}}, "AUTHS": {}}`), "config.json")
-	for _, err := range c.Problems() {
-		var warning credentials.Warning
-		fmt.Println(errors.As(err, &warning), errors.Is(err, credentials.ErrSpelledTwice))
+func ExampleReason() {
+	c, _ := credentials.ParseFile([]byte(`{"auths": {"a.example": {"auth": "%%%"}}, "AUTHS": {}}`), "config.json", credentials.Rules{})
+	for _, err := range credentials.Problems(c) {
+		var reason credentials.Reason
+		fmt.Println(errors.As(err, &reason) && reason.Warning(), errors.Is(err, credentials.ErrSpelledTwice))
 	}
 	// Output:
 	// true true

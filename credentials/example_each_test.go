@@ -17,8 +17,8 @@ const auths = `{"auths": {
 	"registry.example": {"username": "everybody", "password": "secret"}
 }}`
 
-func config() *credentials.Config {
-	c, err := credentials.ParseConfig([]byte(auths), "config.json")
+func config() *credentials.File {
+	c, err := credentials.ParseFile([]byte(auths), "config.json", credentials.Rules{})
 	if err != nil {
 		panic(err)
 	}

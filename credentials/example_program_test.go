@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/pullkit/pullkit/credentials"
@@ -14,7 +15,7 @@ import (
 // for Amazon's, Google's and Azure's registries document; the programs in
 // testdata/bin stand for them.
 func ExampleReadProviders() {
-	ring, err := credentials.ReadProviders("testdata/providers", "testdata/bin")
+	ring, err := credentials.ReadProviders("testdata/providers", credentials.ProviderConfig{BinDir: "testdata/bin"})
 	if err != nil {
 		panic(err)
 	}
@@ -40,7 +41,7 @@ func ExampleReadProviders() {
 }
 
 func ExampleProviders() {
-	ring, _ := credentials.ReadProviders("testdata/providers", "testdata/bin")
+	ring, _ := credentials.ReadProviders("testdata/providers", credentials.ProviderConfig{BinDir: "testdata/bin"})
 	for note := range ring.Explain(reference.MustParse("gcr.io/project/app")) { // runs nothing
 		fmt.Println(note.Origin.Name, note.Matched)
 	}
@@ -51,60 +52,51 @@ func ExampleProviders() {
 }
 
 func ExampleProviderConfig() {
-	ring, err := credentials.ProviderConfig{
+	ring, err := credentials.ReadProviders("testdata/providers/2-gcr.yaml", credentials.ProviderConfig{
 		BinDir: "testdata/bin",
 		Exec:   credentials.Exec{Timeout: 10 * time.Second, MaxOutput: 64 << 10},
-	}.ReadProviders("testdata/providers/2-gcr.yaml")
+	})
 	fmt.Println(ring != nil, err)
 	// Output: true <nil>
 }
 
-var robotProvider = credentials.Provider{
-	Name: "acr-credential-provider", APIVersion: "credentialprovider.kubelet.k8s.io/v1",
-	MatchImages: []string{"*.registry.example"}, DefaultCacheDuration: time.Hour,
-}
+const robots = `
+apiVersion: kubelet.config.k8s.io/v1
+kind: CredentialProviderConfig
+providers:
+- name: acr-credential-provider
+  apiVersion: credentialprovider.kubelet.k8s.io/v1
+  matchImages: ["*.registry.example"]
+  defaultCacheDuration: 10m
+`
 
-func ExampleNewProviders() {
-	_, err := credentials.NewProviders(credentials.ProviderConfig{BinDir: "testdata/bin"}, robotProvider)
+func ExampleParseProviders() {
+	_, err := credentials.ParseProviders([]byte(robots), credentials.ProviderConfig{BinDir: "testdata/bin"})
 	fmt.Println(err)
-	_, err = credentials.NewProviders(credentials.ProviderConfig{}, robotProvider)
+	_, err = credentials.ParseProviders([]byte(robots), credentials.ProviderConfig{})
+	fmt.Println(err)
+	bad := strings.Replace(robots, "*.registry.example", "registry.example:https", 1)
+	_, err = credentials.ParseProviders([]byte(bad), credentials.ProviderConfig{BinDir: "testdata/bin"})
 	fmt.Println(err)
 	// Output:
 	// <nil>
 	// credential providers: no directory of plugins is given
+	// credential provider config: provider "acr-credential-provider": matchImages: key "registry.example:https": port is not a number
 }
 
-func ExampleProvider() {
-	p := robotProvider
-	p.MatchImages = []string{"registry.example:https"}
-	_, err := credentials.NewProviders(credentials.ProviderConfig{BinDir: "testdata/bin"}, p)
-	fmt.Println(err)
-	// Output: credential providers: provider "acr-credential-provider": matchImages: key "registry.example:https": port is no number
-}
-
-func ExampleParseProviders() {
-	list, err := credentials.ParseProviders([]byte(`
-apiVersion: kubelet.config.k8s.io/v1
-kind: CredentialProviderConfig
-providers:
-- name: robots
-  apiVersion: credentialprovider.kubelet.k8s.io/v1
-  matchImages: ["*.registry.example"]
-  defaultCacheDuration: 10m
-`))
-	fmt.Println(list[0].Name, list[0].DefaultCacheDuration, err)
-	// Output: robots 10m0s <nil>
-}
-
+// withToken has a plugin that is given the token of the Pod's service account.
 func withToken() *credentials.Providers {
-	p := robotProvider
-	p.Token = &credentials.TokenAttributes{Audience: "registry", CacheType: credentials.CacheByServiceAccount, RequireServiceAccount: true}
-	ring, err := credentials.NewProviders(credentials.ProviderConfig{
+	ring, err := credentials.ParseProviders([]byte(robots+`
+  tokenAttributes:
+    serviceAccountTokenAudience: registry
+    cacheType: ServiceAccount
+    requireServiceAccount: true
+`), credentials.ProviderConfig{
 		BinDir: "testdata/bin",
 		Token: func(_ context.Context, pod credentials.Pod, audience string) (credentials.Sensitive, error) {
 			return credentials.Conceal("the TokenRequest API's answer"), nil
 		},
-	}, p)
+	})
 	if err != nil {
 		panic(err)
 	}
@@ -145,21 +137,8 @@ func ExampleServiceAccount() {
 	// Output: plugin "robots", service account "web/builder"
 }
 
-func ExampleTokenAttributes() {
-	p := robotProvider
-	p.Token = &credentials.TokenAttributes{Audience: "registry"}
-	_, err := credentials.NewProviders(credentials.ProviderConfig{BinDir: "testdata/bin"}, p)
-	fmt.Println(err)
-	// Output: credential providers: provider "acr-credential-provider": tokenAttributes: cacheType is "", not Token or ServiceAccount
-}
-
-func ExampleTokenCacheType() {
-	fmt.Println(credentials.CacheByToken, credentials.CacheByServiceAccount)
-	// Output: Token ServiceAccount
-}
-
 func ExampleNewHelper() {
-	h, err := credentials.NewHelper(credentials.HelperConfig{Dir: "testdata/bin"}, "example")
+	h, err := credentials.NewHelper("example", credentials.HelperConfig{Dir: "testdata/bin"})
 	if err != nil {
 		panic(err)
 	}
@@ -170,13 +149,13 @@ func ExampleNewHelper() {
 }
 
 func ExampleHelper() {
-	_, err := credentials.NewHelper(credentials.HelperConfig{}, "../../bin/sh")
+	_, err := credentials.NewHelper("../../bin/sh", credentials.HelperConfig{})
 	fmt.Println(err)
 	// Output: helper "../../bin/sh" names a helper that cannot be a program: only letters, digits, dot, underscore and dash
 }
 
 func ExampleHelperConfig() {
-	c, _ := credentials.ParseConfig([]byte(`{"credsStore": "example"}`), "config.json")
+	c, _ := credentials.ParseFile([]byte(`{"credsStore": "example"}`), "config.json", credentials.Rules{})
 	ring := c.WithHelpers(credentials.HelperConfig{Dir: "testdata/bin"})
 	for cred := range ring.Lookup(context.Background(), reference.MustParse("nginx")) {
 		fmt.Println(cred.Username, cred.Origin.Key)
@@ -186,7 +165,7 @@ func ExampleHelperConfig() {
 
 func ExampleExec() {
 	empty := credentials.Exec{Environ: []credentials.EnvVar{}} // no variable of this process is passed on
-	h, _ := credentials.NewHelper(credentials.HelperConfig{Dir: "testdata/bin", Exec: empty}, "example")
+	h, _ := credentials.NewHelper("example", credentials.HelperConfig{Dir: "testdata/bin", Exec: empty})
 	for cred := range h.Lookup(context.Background(), reference.MustParse("registry.example/app")) {
 		fmt.Println(cred.Username)
 	}
@@ -200,18 +179,10 @@ func ExampleEnvVar() {
 }
 
 func ExampleSourceError() {
-	h, _ := credentials.NewHelper(credentials.HelperConfig{Dir: "testdata/bin"}, "missing")
+	h, _ := credentials.NewHelper("missing", credentials.HelperConfig{Dir: "testdata/bin"})
 	for _, err := range h.Lookup(context.Background(), reference.MustParse("registry.example/app")) {
 		var source *credentials.SourceError
 		fmt.Println(errors.As(err, &source), err)
 	}
 	// Output: true helper "missing", for image "registry.example/app": program not found: docker-credential-missing
-}
-
-func ExampleProgramFault() {
-	h, _ := credentials.NewHelper(credentials.HelperConfig{Dir: "testdata/bin"}, "missing")
-	for _, err := range h.Lookup(context.Background(), reference.MustParse("registry.example/app")) {
-		fmt.Println(errors.Is(err, credentials.ErrProgramMissing))
-	}
-	// Output: true
 }

@@ -25,7 +25,7 @@ func ExampleFromSecrets() {
 	if err != nil {
 		panic(err)
 	}
-	ring := credentials.FromSecrets(secrets...)
+	ring := credentials.FromSecrets(secrets, credentials.Rules{})
 	for cred := range ring.Lookup(context.Background(), reference.MustParse("registry.example/app:v1")) {
 		fmt.Println(cred.Username, cred.Origin)
 	}
@@ -36,17 +36,17 @@ func ExampleSecrets() {
 	bad := credentials.Secret{Name: "bad", Type: credentials.TypeDockerConfigJSON, Data: credentials.ConcealData(map[string][]byte{
 		credentials.KeyDockerConfigJSON: []byte(`{"auths": []}`),
 	})}
-	fmt.Println(credentials.FromSecrets(bad).Problems())
+	fmt.Println(credentials.Problems(credentials.FromSecrets([]credentials.Secret{bad}, credentials.Rules{})))
 	// Output: [secret "bad": data[.dockerconfigjson]: auths is an array, not an object]
 }
 
 func ExampleProblems() {
 	opaque := credentials.Secret{Name: "regcred", Type: "kubernetes.io/tls"}
-	file, err := credentials.ParseConfig([]byte(`{"auths": {"oci://registry.example": {"auth": "Ym9iOnMzY3JldA=="}}}`), "config.json")
+	file, err := credentials.ParseFile([]byte(`{"auths": {"oci://registry.example": {"auth": "Ym9iOnMzY3JldA=="}}}`), "config.json", credentials.Rules{})
 	if err != nil {
 		panic(err)
 	}
-	for _, err := range credentials.Problems(credentials.Join(credentials.FromSecrets(opaque), file)) {
+	for _, err := range credentials.Problems(credentials.Join(credentials.FromSecrets([]credentials.Secret{opaque}, credentials.Rules{}), file)) {
 		var entry *credentials.EntryError
 		fmt.Println(errors.As(err, &entry), errors.Is(err, credentials.ErrGivesNothing), entry.Origin)
 	}
@@ -80,7 +80,7 @@ func ExampleSecretError() {
 	// Output: true .dockercfg
 }
 
-func ExampleSecretFault() {
+func ExampleSecret_Validate() {
 	secrets, _ := credentials.ParseSecrets([]byte("kind: Secret\nmetadata: {name: myregistrykey}\ntype: kubernetes.io/dockerconfigjson\ndata: {.dockerconfigjson: 'no base64'}\n"))
 	err := secrets[0].Validate()
 	fmt.Println(errors.Is(err, credentials.ErrSecretBase64))
@@ -104,15 +104,15 @@ func ExampleSecretNames() {
 	// [of-the-pod]
 }
 
-func ExampleNewDockerConfigJSON() {
-	data, err := credentials.NewDockerConfigJSON("registry.example", "robot", "secret", "")
+func ExampleDockerConfig() {
+	data, err := credentials.DockerConfig{Server: "registry.example", Username: "robot", Password: credentials.Conceal("secret")}.JSON()
 	fmt.Println(string(data), err)
 	// Output: {"auths":{"registry.example":{"username":"robot","password":"secret","auth":"cm9ib3Q6c2VjcmV0"}}} <nil>
 }
 
 func ExampleMarshalConfig() {
 	secrets, _ := credentials.ParseSecrets([]byte(manifest))
-	data, dropped, err := credentials.MarshalConfig(credentials.Join(credentials.FromSecrets(secrets...), config()))
+	data, dropped, err := credentials.MarshalConfig(credentials.Join(credentials.FromSecrets(secrets, credentials.Rules{}), config()))
 	fmt.Println(string(data), err)
 	fmt.Println(dropped)
 	// Output:

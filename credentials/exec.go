@@ -42,23 +42,6 @@ type EnvVar struct {
 	Value Sensitive
 }
 
-// A ProgramFault says how a program failed.
-type ProgramFault string
-
-// Error returns the fault itself.
-func (f ProgramFault) Error() string { return string(f) }
-
-// The faults of programs. The error of a helper or plugin wraps one of them.
-const (
-	ErrProgramMissing ProgramFault = "program not found"
-	// ErrProgramStart says that the program's file is there, but cannot be run.
-	ErrProgramStart   ProgramFault = "program cannot be started"
-	ErrProgramTimeout ProgramFault = "program did not answer in time"
-	ErrProgramOutput  ProgramFault = "program wrote more than it may"
-	ErrProgramFailed  ProgramFault = "program failed"
-	ErrProgramAnswer  ProgramFault = "program's answer is malformed"
-)
-
 const (
 	defaultTimeout   = time.Minute
 	defaultMaxOutput = 1 << 20
@@ -123,7 +106,7 @@ func (x Exec) run(ctx context.Context, c command) (stdout []byte, err error) {
 }
 
 // findProgram returns the path of a program: itself where it has a separator, and
-// otherwise the place where PATH has it. The error is a [ProgramFault].
+// otherwise the place where PATH has it. The error is a [Reason].
 func findProgram(program string) (string, error) {
 	path, err := exec.LookPath(program) // finds name.exe on Windows
 	if err == nil {
@@ -148,7 +131,7 @@ func missing(path string) error {
 	return fmt.Errorf("%w: the loader that it needs is missing", ErrProgramStart)
 }
 
-// interpreter is what stands behind #! in the first line of a script.
+// interpreter is what follows #! in the first line of a script.
 func interpreter(path string) string {
 	f, err := os.Open(path)
 	if err != nil {

@@ -4,5 +4,5 @@ package credentials
 
 import "os/exec"
 
-// killGroup leaves cmd as it is: its cancellation kills the program alone.
+// killGroup leaves cmd as it is: its cancellation kills only the program, not its children.
 func killGroup(*exec.Cmd) {}

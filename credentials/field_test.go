@@ -35,10 +35,10 @@ func TestFieldHelpers(t *testing.T) {
 	log := filepath.Join(t.TempDir(), "log")
 	c := HelperConfig{Dir: installProgram(t, "docker-credential-echo"), Exec: Exec{Environ: programEnv("echo", programLog, log)}}
 	for _, v := range fieldVectors[vector](t, "helpers.json", 2) {
-		config, err := ParseConfig(v.Config, "config.json")
+		config, err := ParseFile(v.Config, "config.json", Rules{})
 		require.NoError(t, err, v.ID)
 		ring := config.WithHelpers(c)
-		assert.Empty(t, ring.(interface{ Problems() []error }).Problems(), v.ID)
+		assert.Empty(t, Problems(ring), v.ID)
 		creds, errs := collect(t.Context(), ring, v.Image)
 		assert.Empty(t, errs, v.ID)
 		var users []string
@@ -59,13 +59,13 @@ func TestFieldSecrets(t *testing.T) {
 	}
 	for _, v := range fieldVectors[vector](t, "secrets.json", 7) {
 		secrets, err := ParseSecrets([]byte(v.Manifest))
-		ring := FromSecrets(secrets...)
+		ring := FromSecrets(secrets, Rules{})
 		var problems, notes []string
 		if err != nil {
 			problems, notes = append(problems, err.Error()), append(notes, err.Error())
 			assert.NotEmpty(t, secrets, v.ID)
 		}
-		for _, err := range ring.Problems() {
+		for _, err := range Problems(ring) {
 			problems = append(problems, err.Error())
 		}
 		for note := range ring.Explain(reference.MustParse(v.Image)) {
@@ -91,19 +91,19 @@ func TestFieldPeers(t *testing.T) {
 		}
 	}
 	for _, v := range fieldVectors[vector](t, "peers.json", 1) {
-		config, err := ParseConfig(v.Input.Config, "config.json")
+		config, err := ParseFile(v.Input.Config, "config.json", Rules{})
 		require.NoError(t, err, v.ID)
 		creds, errs := collect(t.Context(), config, v.Input.Image)
 		assert.Empty(t, creds, "%s: a key with a path is for what is below it", v.ID)
 		assert.Empty(t, errs, v.ID)
-		assert.Empty(t, config.Problems(), v.ID)
+		assert.Empty(t, Problems(config), v.ID)
 	}
 }
 
 // texts are the problems of a keyring, and the notes of its Explain that say that
 // something looks wrong.
 func texts(t *testing.T, ring Keyring, image string) (problems, notes []string) {
-	for _, err := range ring.(interface{ Problems() []error }).Problems() {
+	for _, err := range Problems(ring) {
 		var entry *EntryError
 		require.ErrorAs(t, err, &entry)
 		problems = append(problems, err.Error())
@@ -130,8 +130,8 @@ func TestNoSecretIsPassedOverInSilence(t *testing.T) {
 	}{
 		"Opaque":               {"Opaque", doc(goodDocument), `it is of type "Opaque"`},
 		"no type":              {"", doc(goodDocument), "it has no type"},
-		"mistyped type":        {"kubernetes.io/dockerConfigJson", doc(goodDocument), "make it anew as kubernetes.io/dockerconfigjson"},
-		"Opaque, legacy":       {"Opaque", cfg(entry), "make it anew as kubernetes.io/dockercfg"},
+		"mistyped type":        {"kubernetes.io/dockerConfigJson", doc(goodDocument), "create it again as kubernetes.io/dockerconfigjson"},
+		"Opaque, legacy":       {"Opaque", cfg(entry), "create it again as kubernetes.io/dockercfg"},
 		"basic auth":           {"kubernetes.io/basic-auth", map[string]string{"username": "u", "password": "p"}, "kubernetes.io/basic-auth"},
 		"no data":              {TypeDockerConfigJSON, nil, "it has no data"},
 		"empty data":           {TypeDockerConfigJSON, doc(""), "data[.dockerconfigjson] is empty"},
@@ -164,7 +164,7 @@ func TestNoSecretIsPassedOverInSilence(t *testing.T) {
 		"kept by a helper":     {TypeDockerConfigJSON, doc(`{"auths":{"r.io":{}},"credsStore":"desktop"}`), "no helper is asked for a Secret"},
 		"kept by a helper, 2":  {TypeDockerConfigJSON, doc(`{"credHelpers":{"r.io":"ecr-login"}}`), "no helper is asked for a Secret"},
 	} {
-		ring := FromSecrets(Secret{Namespace: "web", Name: "regcred", Type: tt.typ, Data: ConcealData(bytesOf(tt.data))})
+		ring := FromSecrets([]Secret{{Namespace: "web", Name: "regcred", Type: tt.typ, Data: ConcealData(bytesOf(tt.data))}}, Rules{})
 		problems, notes := texts(t, ring, image)
 		for _, told := range [][]string{problems, notes} {
 			if assert.NotEmpty(t, told, name) {
@@ -172,7 +172,7 @@ func TestNoSecretIsPassedOverInSilence(t *testing.T) {
 				assert.Contains(t, told[0], `secret "web/regcred"`, name)
 			}
 		}
-		for _, err := range ring.Problems() {
+		for _, err := range Problems(ring) {
 			assert.ErrorIs(t, err, ErrGivesNothing, name)
 		}
 		creds, errs := collect(t.Context(), ring, image)
@@ -180,7 +180,7 @@ func TestNoSecretIsPassedOverInSilence(t *testing.T) {
 		assert.Empty(t, errs, "a warning is no error of a look-up: %s", name)
 	}
 
-	good := FromSecrets(Secret{Type: TypeDockerConfigJSON, Data: ConcealData(bytesOf(doc(goodDocument)))})
+	good := FromSecrets([]Secret{{Type: TypeDockerConfigJSON, Data: ConcealData(bytesOf(doc(goodDocument)))}}, Rules{})
 	problems, notes := texts(t, good, image)
 	assert.Empty(t, problems)
 	assert.Empty(t, notes)
@@ -228,14 +228,14 @@ func TestMalformedDocumentsSayWhatTheyAre(t *testing.T) {
 		`{"auths":"x"}`:                "auths is a string, not an object",
 		" \n":                          "is empty",
 	} {
-		_, err := ParseConfig([]byte(text), "config.json")
+		_, err := ParseFile([]byte(text), "config.json", Rules{})
 		assert.ErrorContains(t, err, want, "%q", text)
 		if strings.Contains(text, `"x"`) || strings.TrimSpace(text) == "" {
 			continue
 		}
 		s := Secret{Name: "s", Type: TypeDockerConfigJSON, Data: map[string]Sensitive{KeyDockerConfigJSON: Conceal(text)}}
 		assert.ErrorContains(t, s.Validate(), want, "%q", text)
-		if problems := FromSecrets(s).Problems(); assert.Len(t, problems, 1, "%q", text) {
+		if problems := Problems(FromSecrets([]Secret{s}, Rules{})); assert.Len(t, problems, 1, "%q", text) {
 			assert.ErrorContains(t, problems[0], want, "%q", text)
 			assert.False(t, isWarning(problems[0]), "%q", text)
 		}
@@ -267,15 +267,15 @@ func TestSecretErrorSentences(t *testing.T) {
 // server, refuse it.
 func TestByteOrderMark(t *testing.T) {
 	const marked = "\ufeff" + goodDocument
-	c, err := ParseConfig([]byte(marked), "config.json")
+	c, err := ParseFile([]byte(marked), "config.json", Rules{})
 	require.NoError(t, err)
 	creds, _ := collect(t.Context(), c, "r.io/app")
 	assert.Len(t, creds, 1)
-	require.Len(t, c.Problems(), 1)
-	assert.ErrorIs(t, c.Problems()[0], ErrByteOrderMark)
+	require.Len(t, Problems(c), 1)
+	assert.ErrorIs(t, Problems(c)[0], ErrByteOrderMark)
 
 	s := Secret{Name: "s", Type: TypeDockerConfigJSON, Data: map[string]Sensitive{KeyDockerConfigJSON: Conceal(marked)}}
-	ring := FromSecrets(s)
+	ring := FromSecrets([]Secret{s}, Rules{})
 	creds, _ = collect(t.Context(), ring, "r.io/app")
 	assert.Len(t, creds, 1)
 	_, notes := texts(t, ring, "r.io/app")
@@ -283,14 +283,14 @@ func TestByteOrderMark(t *testing.T) {
 	assert.ErrorIs(t, s.Validate(), ErrSecretContent)
 
 	kubelet := Rules{Kubelet: true}
-	_, err = kubelet.ParseConfig([]byte(marked), "config.json")
+	_, err = ParseFile([]byte(marked), "config.json", kubelet)
 	assert.ErrorContains(t, err, "byte order mark")
-	ring = kubelet.FromSecrets(s)
+	ring = FromSecrets([]Secret{s}, kubelet)
 	creds, _ = collect(t.Context(), ring, "r.io/app")
 	assert.Empty(t, creds)
-	require.Len(t, ring.Problems(), 1)
-	assert.ErrorContains(t, ring.Problems()[0], "byte order mark")
-	assert.False(t, isWarning(ring.Problems()[0]))
+	require.Len(t, Problems(ring), 1)
+	assert.ErrorContains(t, Problems(ring)[0], "byte order mark")
+	assert.False(t, isWarning(Problems(ring)[0]))
 }
 
 // TestOddLogins holds what is said of logins that are used as they are written,
@@ -329,7 +329,7 @@ func TestOddLogins(t *testing.T) {
 		for _, r := range []Rules{{}, {Kubelet: true}} {
 			text, err := json.Marshal(map[string]any{"auths": map[string]any{"r.io": map[string]string{"auth": encodeAuth(tt.user, tt.password)}, "s.io": map[string]string{"auth": "dTpw"}}})
 			require.NoError(t, err)
-			ring := r.FromSecrets(Secret{Namespace: "web", Name: "regcred", Type: TypeDockerConfigJSON, Data: ConcealData(map[string][]byte{KeyDockerConfigJSON: text})})
+			ring := FromSecrets([]Secret{{Namespace: "web", Name: "regcred", Type: TypeDockerConfigJSON, Data: ConcealData(map[string][]byte{KeyDockerConfigJSON: text})}}, r)
 			creds, _ := collect(t.Context(), ring, "r.io/app")
 			require.Len(t, creds, 1, name)
 			assert.Equal(t, tt.password, creds[0].Password.Reveal(), "%s: it is sent as it is", name)
@@ -340,7 +340,7 @@ func TestOddLogins(t *testing.T) {
 					assert.NotContains(t, told[0], "p4", name)
 				}
 			}
-			assert.ErrorIs(t, ring.Problems()[0], ErrLooksWrong, name)
+			assert.ErrorIs(t, Problems(ring)[0], ErrLooksWrong, name)
 			_, notes = texts(t, ring, "s.io/app")
 			assert.Empty(t, notes, "%s: another registry's image is not concerned", name)
 		}
@@ -349,10 +349,10 @@ func TestOddLogins(t *testing.T) {
 		assert.Empty(t, oddText(password), "%q", password)
 	}
 
-	c, err := ParseConfig([]byte(`{"auths":{"r.io":{"auth":"dTpw","username":"u","password":"other"},"s.io":{"auth":"dTpw","username":"u","password":"p"},"t.io":{"username":"u","identitytoken":"i"}}}`), "config.json")
+	c, err := ParseFile([]byte(`{"auths":{"r.io":{"auth":"dTpw","username":"u","password":"other"},"s.io":{"auth":"dTpw","username":"u","password":"p"},"t.io":{"username":"u","identitytoken":"i"}}}`), "config.json", Rules{})
 	require.NoError(t, err)
-	require.Len(t, c.Problems(), 1)
-	assert.ErrorContains(t, c.Problems()[0], `key "r.io": auth holds another login than username and password, and auth counts`)
+	require.Len(t, Problems(c), 1)
+	assert.ErrorContains(t, Problems(c)[0], `key "r.io": auth holds another login than username and password, and auth counts`)
 
 	for entry, want := range map[string]string{
 		`{"auth":"ZFRwdw=="}`:           "auth holds no colon between user name and password: it was encoded twice",
@@ -366,17 +366,17 @@ func TestOddLogins(t *testing.T) {
 		`"dTpw"`:                        `entry is a string, not an object: write {"auth": ...} around it`,
 		`{"password":5,"username":"u"}`: "password is a number, not a string",
 	} {
-		c, err := ParseConfig([]byte(`{"auths":{"r.io":`+entry+`}}`), "config.json")
+		c, err := ParseFile([]byte(`{"auths":{"r.io":`+entry+`}}`), "config.json", Rules{})
 		require.NoError(t, err)
-		if assert.Len(t, c.Problems(), 1, entry) {
-			assert.ErrorContains(t, c.Problems()[0], want, entry)
-			assert.NotContains(t, c.Problems()[0].Error(), "p4ss")
+		if assert.Len(t, Problems(c), 1, entry) {
+			assert.ErrorContains(t, Problems(c)[0], want, entry)
+			assert.NotContains(t, Problems(c)[0].Error(), "p4ss")
 		}
 	}
-	c, err = ParseConfig([]byte(`{"auths":{"auth":"dTpw"}}`), "config.json")
+	c, err = ParseFile([]byte(`{"auths":{"auth":"dTpw"}}`), "config.json", Rules{})
 	require.NoError(t, err)
-	require.Len(t, c.Problems(), 1)
-	assert.ErrorContains(t, c.Problems()[0], "the host is missing, auths maps hosts to entries")
+	require.Len(t, Problems(c), 1)
+	assert.ErrorContains(t, Problems(c)[0], "the host is missing, auths maps hosts to entries")
 }
 
 // TestOddKeys holds what is said of keys that cannot be what was meant, and for
@@ -416,14 +416,14 @@ func TestOddKeys(t *testing.T) {
 		for _, r := range []Rules{{}, {Kubelet: true}} {
 			text, err := json.Marshal(map[string]any{"auths": map[string]any{key: map[string]string{"auth": "dTpw"}}})
 			require.NoError(t, err)
-			c, err := r.ParseConfig(text, "config.json")
+			c, err := ParseFile(text, "config.json", r)
 			require.NoError(t, err)
 			if r.Kubelet && slices.Contains([]string{"*.r.io/[ab]/x", "r.io/team-?/app", "r.io/team%2Fapp", "HTTPS://R.io/v2", "https:/r.io", "r.io/team\u00a0"}, key) {
 				continue // net/url reads these otherwise
 			}
-			if assert.Len(t, c.Problems(), 1, "%q", key) {
-				assert.ErrorContains(t, c.Problems()[0], tt.want, "%q", key)
-				assert.ErrorIs(t, c.Problems()[0], ErrKeyMatchesNothing, "%q", key)
+			if assert.Len(t, Problems(c), 1, "%q", key) {
+				assert.ErrorContains(t, Problems(c)[0], tt.want, "%q", key)
+				assert.ErrorIs(t, Problems(c)[0], ErrKeyMatchesNothing, "%q", key)
 			}
 			if tt.image == "" {
 				continue
@@ -441,11 +441,11 @@ func TestOddKeys(t *testing.T) {
 		"localhost", "localhost:5000", "registry:5000", "*:5000", "[::1]:5000", "docker.io", "index.docker.io", "https://index.docker.io/v1/", "HTTPS://r.io",
 		"http://r.io/path/", "r[a-c].io", "r.io/team/v1", "k8s.gcr.io", "https://r.io/v1/team", "192.168.0.1",
 	} {
-		assert.Empty(t, configOf(t, key).Problems(), "%q", key)
+		assert.Empty(t, Problems(configOf(t, key)), "%q", key)
 	}
-	c, err := Rules{Kubelet: true}.ParseConfig([]byte(`{"auths":{"https://user:hunter2@r.io/*":{"auth":"dTpw"}}}`), "config.json")
+	c, err := ParseFile([]byte(`{"auths":{"https://user:hunter2@r.io/*":{"auth":"dTpw"}}}`), "config.json", Rules{Kubelet: true})
 	require.NoError(t, err)
-	assert.NotContains(t, errors.Join(c.Problems()...).Error(), "hunter2")
+	assert.NotContains(t, errors.Join(Problems(c)...).Error(), "hunter2")
 }
 
 // TestFilesThatGiveNothing holds what is said of a file in the wrong form.
@@ -461,7 +461,7 @@ func TestFilesThatGiveNothing(t *testing.T) {
 		{"config.json", `{"auths":{},"credStore":"desktop"}`, `has "credStore", which is written credsStore`},
 		{"config.json", `{"credHelper":{"r.io":"x"}}`, `has "credHelper", which is written credHelpers`},
 	} {
-		c, err := ParseConfig([]byte(tt.text), tt.name)
+		c, err := ParseFile([]byte(tt.text), tt.name, Rules{})
 		require.NoError(t, err, "it was read before, and gives nothing")
 		problems, notes := texts(t, c, "r.io/app")
 		for _, told := range [][]string{problems, notes} {
@@ -469,11 +469,11 @@ func TestFilesThatGiveNothing(t *testing.T) {
 				assert.Contains(t, told[0], tt.want, tt.text)
 			}
 		}
-		assert.ErrorIs(t, c.Problems()[0], ErrGivesNothing)
+		assert.ErrorIs(t, Problems(c)[0], ErrGivesNothing)
 	}
 	for _, text := range []string{`{}`, `{"auths":{}}`, `null`, `{"proxies":{"default":{"httpProxy":"x"}}}`, `{"credsStore":""}`, `{"plugins":{"x":{"y":"z"}},"HttpHeaders":{"User-Agent":"x"}}`} {
-		c, err := ParseConfig([]byte(text), "config.json")
+		c, err := ParseFile([]byte(text), "config.json", Rules{})
 		require.NoError(t, err)
-		assert.Empty(t, c.Problems(), "docker writes such files: %s", text)
+		assert.Empty(t, Problems(c), "docker writes such files: %s", text)
 	}
 }

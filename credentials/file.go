@@ -19,106 +19,89 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// A Config is a config.json, .dockercfg or auth.json file that was read. It is a
-// [Keyring], a [Fingerprinter] and an [Explainer], and starts no program; see
-// [Config.WithHelpers] for those that the file names. It never changes. The zero
-// Config knows no credentials, nor does a nil one. [FindConfig] returns such a
-// Config where there is no file.
-type Config struct {
+// A File is a config.json, .dockercfg or auth.json file that was read. It is a
+// [Keyring], a [Fingerprinter], an [Explainer] and a [Lister], and starts no program;
+// see [File.WithHelpers] for those that the file names. It never changes. The zero File
+// knows no credentials, nor does a nil one. [FindFile] returns such a File where there
+// is none on the disk.
+type File struct {
 	name     string
 	table    table
 	helpers  helperNames
-	variable *Config // read from the environment, tried before all else; nil if none
+	variable *File // read from the environment, tried before all else; nil if none
 }
 
-// ParseConfig reads the text of a credential file. The base name of name says
-// its format: .dockercfg is the legacy one, a bare object of entries; all else
-// has them under auths. name is what the Origin of each credential tells.
+// ParseFile reads the text of a credential file. The base name of name says its format:
+// .dockercfg is the legacy one, a bare object of entries; all others have them under
+// auths. name is also the Name in the Origin of each credential.
 //
-// The error says that the document is unusable: no JSON, larger than 8 MiB, or
-// with something other than an object in place of an object. Entries that are
-// malformed are left out and listed by [Config.Problems]; those without any
-// credential are left out too, and listed with [ErrGivesNothing] unless a helper
-// keeps the login for their host.
+// The error says that the document is unusable: it is not JSON, is larger than 8 MiB, or
+// has something other than an object in place of an object. Entries that are malformed
+// are left out and listed by [Problems]. Those without any credential are left out too,
+// and listed with [ErrGivesNothing] unless a helper keeps the login for their host.
 //
-// Field names are read without case, and of fields and keys written twice the
-// last counts, as for the kubelet; two auths objects add up.
-func ParseConfig(data []byte, name string) (*Config, error) { return Rules{}.ParseConfig(data, name) }
-
-// ParseConfig is [ParseConfig] under the rules r.
-func (r Rules) ParseConfig(data []byte, name string) (*Config, error) {
-	es := entries{rules: r}
+// Field names are read without case, and of fields and keys written twice the last
+// counts, as for the kubelet; two auths objects add up.
+func ParseFile(data []byte, name string, rules Rules) (*File, error) {
+	es := entries{rules: rules}
 	origin := Origin{Kind: KindFile, Name: name}
-	legacy := isLegacyName(name)
+	legacy := filepath.Base(name) == ".dockercfg"
 	doc, err := es.addDocument(origin, data, legacy)
 	if err != nil {
 		return nil, &EntryError{Origin: origin, Err: err}
 	}
 	es.warnFile(origin, doc, legacy)
-	return &Config{name: name, table: newTable(es), helpers: doc.helpers}, nil
+	return &File{name: name, table: newTable(es), helpers: doc.helpers}, nil
 }
 
-func isLegacyName(name string) bool { return filepath.Base(name) == ".dockercfg" }
+// Name returns the name that the file was parsed under: its path, for one that was read
+// by [ReadFile] or [FindFile].
+func (f *File) Name() string { return orZero(f).name }
 
-// Problems returns what was left out and why, and warnings about what was not: each
-// an [*EntryError], which for those wraps a [Warning]. A program that the file names
-// is among them with [ErrHelperNotAsked].
-func (c *Config) Problems() []error {
-	c = orZero(c)
-	return append(c.ownProblems(), c.helpers.notAsked(c.origin())...)
-}
-
-// ownProblems are the Problems without those of the helpers.
-func (c *Config) ownProblems() []error {
-	if c.variable != nil {
-		return append(c.variable.table.problems.errors(), c.table.problems.errors()...)
+// Lookup yields the credentials of the entries whose key matches, in reverse byte order
+// of the keys, which puts the longer path first; keys that say the same come in the
+// order of the file.
+func (f *File) Lookup(ctx context.Context, ref reference.Reference) iter.Seq2[Credential, error] {
+	f = orZero(f)
+	if f.variable != nil {
+		return f.joined().Lookup(ctx, ref)
 	}
-	return c.table.problems.errors()
-}
-
-// Name returns the name that the file was parsed under: its path, for one that
-// was read by [ReadConfig].
-func (c *Config) Name() string { return orZero(c).name }
-
-// Lookup yields the credentials of the entries whose key matches, in reverse
-// byte order of the keys, which puts the longer path first; keys that say the
-// same come in the order of the file.
-func (c *Config) Lookup(ctx context.Context, ref reference.Reference) iter.Seq2[Credential, error] {
-	c = orZero(c)
-	if c.variable != nil {
-		return c.joined().Lookup(ctx, ref)
-	}
-	return c.table.lookup(ref, "")
+	return f.table.lookup(ref, "")
 }
 
 // Fingerprint hashes what Lookup would yield.
-func (c *Config) Fingerprint(ref reference.Reference) uint64 {
-	c = orZero(c)
-	if c.variable != nil {
-		return c.joined().(Fingerprinter).Fingerprint(ref)
+func (f *File) Fingerprint(ref reference.Reference) uint64 {
+	f = orZero(f)
+	if f.variable != nil {
+		return f.joined().(Fingerprinter).Fingerprint(ref)
 	}
-	return c.table.fingerprint(ref)
+	return f.table.fingerprint(ref)
 }
 
-// Explain yields a note for each entry, then one for each of the Problems that may
-// be why ref has no good credential, and for each helper that [Config.WithHelpers]
-// would ask.
-func (c *Config) Explain(ref reference.Reference) iter.Seq[Note] {
-	c = orZero(c)
-	file := inTurn(c.table.explain(ref, ""), c.helpers.notes(c.origin(), ref))
-	if c.variable != nil {
-		return inTurn(c.variable.Explain(ref), file)
+// Explain yields a note for each entry, then one for each problem that may be why ref
+// has no good credential, and for each helper that [File.WithHelpers] would ask.
+func (f *File) Explain(ref reference.Reference) iter.Seq[Note] {
+	f = orZero(f)
+	return inTurn(f.explainEntries(ref), f.helpers.notes(f.origin(), ref))
+}
+
+// explainEntries is Explain without the helpers.
+func (f *File) explainEntries(ref reference.Reference) iter.Seq[Note] {
+	if f.variable != nil {
+		return inTurn(f.variable.table.explain(ref, ""), f.table.explain(ref, ""))
 	}
-	return file
+	return f.table.explain(ref, "")
 }
 
-// joined is the Config in two parts: the variable, and the file without its helpers.
-func (c *Config) joined() Keyring { return Join(c.variable, c.fileOnly()) }
+// joined is the File in two parts: the variable, and the file without its helpers.
+func (f *File) joined() Keyring { return Join(f.variable, f.entriesOnly()) }
 
-// fileOnly is the file without the variable, and without the helpers that it names.
-func (c *Config) fileOnly() *Config {
-	return &Config{name: c.name, table: c.table}
-}
+// entriesOnly is the file without the variable, and without the helpers that it names.
+func (f *File) entriesOnly() *File { return &File{name: f.name, table: f.table} }
+
+func (f *File) ruledBy() Rules { return orZero(f).table.rules }
+
+func (f *File) origin() Origin { return Origin{Kind: KindFile, Name: f.name} }
 
 // inTurn yields all of one sequence after the other.
 func inTurn[T any](seqs ...iter.Seq[T]) iter.Seq[T] {
@@ -132,8 +115,6 @@ func inTurn[T any](seqs ...iter.Seq[T]) iter.Seq[T] {
 		}
 	}
 }
-
-func (c *Config) origin() Origin { return Origin{Kind: KindFile, Name: c.name} }
 
 // A document is what a credential document holds besides its credentials.
 type document struct {
@@ -259,49 +240,34 @@ func (es *entries) warnMarkers(origin Origin, doc document) {
 // is not there.
 var ErrNoFile = errors.New("file does not exist")
 
-// ReadConfig reads the first of the files paths that holds a JSON object, and
-// that one alone; see [ParseConfig]. Files that do not exist are passed over; one
-// that cannot be used is passed over too and listed by [Config.Problems]; one that
-// other users can read is used, and listed there with [ErrReadableByOthers]. If no
-// file can be used the error says why of each, and wraps [ErrNoFile] if none of
-// them is there, or none is given.
-//
-// It is for files that somebody named. [FindConfig] searches places in which there
-// need not be one.
-func ReadConfig(paths ...string) (*Config, error) { return Rules{}.ReadConfig(paths...) }
-
-// ReadConfig is [ReadConfig] under the rules r.
-func (r Rules) ReadConfig(paths ...string) (*Config, error) {
-	c, err := r.FindConfig(paths...)
-	if err != nil || c.name != "" {
-		return c, err
+// ReadFile reads a file that the caller names; see [ParseFile]. The error wraps
+// [ErrNoFile] if it is not there. A file that other users can read is used, and
+// [Problems] lists it with [ErrReadableByOthers].
+func ReadFile(path string, rules Rules) (*File, error) {
+	f, err := FindFile([]string{path}, rules)
+	if err == nil && f.name == "" {
+		err = fmt.Errorf("no credential file found at %s: %w", quote(path), ErrNoFile)
 	}
-	if len(paths) == 0 {
-		return nil, fmt.Errorf("no credential file found: no path was given: %w", ErrNoFile)
+	if err != nil {
+		return nil, err
 	}
-	quoted := make([]string, len(paths))
-	for i, path := range paths {
-		quoted[i] = quote(path)
-	}
-	return nil, fmt.Errorf("no credential file found at %s: %w", strings.Join(quoted, ", "), ErrNoFile)
+	return f, nil
 }
 
-// FindConfig is [ReadConfig] for places in which there need not be a file: where
-// there is none the Config is empty, knows no credentials, and there is no error.
-// A file that is there and cannot be used is still an error, if no other can; so is a
-// link whose target is missing.
+// FindFile reads the first of the files paths that holds a JSON object, and only that
+// one; see [ParseFile]. It is for places in which there need not be a file: where
+// there is none, the File is empty, knows no credentials, and there is no error. A file
+// that cannot be used is passed over and listed by [Problems]; if no other can, the
+// error says why of each. A link whose target is missing is such a file.
 //
 // [KubeletPaths], [DockerPaths] and [ContainersPaths] give places to search;
 // [ReadDocker] also knows the variable that docker reads.
-func FindConfig(paths ...string) (*Config, error) { return Rules{}.FindConfig(paths...) }
-
-// FindConfig is [FindConfig] under the rules r.
-func (r Rules) FindConfig(paths ...string) (*Config, error) {
+func FindFile(paths []string, rules Rules) (*File, error) {
 	var bad problemList
 	for _, path := range paths {
 		data, mode, err := readFile(path)
 		if errors.Is(err, ErrNoFile) {
-			if r.Kubelet || !isLink(path) {
+			if rules.Kubelet || !isLink(path) {
 				continue
 			}
 			err = fmt.Errorf("is a link, and its target is missing: %w", ErrNoFile)
@@ -311,21 +277,21 @@ func (r Rules) FindConfig(paths ...string) (*Config, error) {
 			bad = append(bad, problem{EntryError: &EntryError{Origin: origin, Err: err}})
 			continue
 		}
-		c, err := r.ParseConfig(data, path)
+		f, err := ParseFile(data, path, rules)
 		if err != nil {
 			bad = append(bad, problem{EntryError: err.(*EntryError)})
 			continue
 		}
-		if mode&0o077 != 0 && runtime.GOOS != "windows" && !r.Kubelet {
+		if mode&0o077 != 0 && runtime.GOOS != "windows" && !rules.Kubelet {
 			bad = append(bad, problem{EntryError: &EntryError{Origin: origin, Err: ErrReadableByOthers}, aside: true})
 		}
-		c.table.problems = append(bad, c.table.problems...)
-		return c, nil
+		f.table.problems = append(bad, f.table.problems...)
+		return f, nil
 	}
 	if len(bad) > 0 {
 		return nil, fmt.Errorf("no credential file can be used: %w", &leftOutError{bad.errors()})
 	}
-	return &Config{table: table{rules: r}}, nil
+	return &File{table: table{rules: rules}}, nil
 }
 
 // isLink reports whether there is a symbolic link at a path.
@@ -390,7 +356,7 @@ func DockerPaths() []string {
 }
 
 // ContainersPaths lists the files that Podman, Buildah, Skopeo and CRI-O search:
-// $REGISTRY_AUTH_FILE alone if that is set; otherwise containers/auth.json in
+// only $REGISTRY_AUTH_FILE if that is set; otherwise containers/auth.json in
 // $XDG_RUNTIME_DIR (or /run/containers/<uid>/auth.json) and in $XDG_CONFIG_HOME
 // (or ~/.config), docker's file, and ~/.dockercfg.
 //
@@ -425,40 +391,40 @@ const dockerAuthConfig = "DOCKER_AUTH_CONFIG"
 
 // ReadDocker reads what docker reads, in docker's order: the variable
 // DOCKER_AUTH_CONFIG, then the file of [DockerPaths]. Credentials of the variable
-// are tried before the programs that the file names (see [Config.WithHelpers]) and
-// before the file's own. Where there is neither variable nor file, the Config is
+// are tried before the programs that the file names (see [File.WithHelpers]) and
+// before the file's own. Where there is neither variable nor file, the File is
 // empty and there is no error.
 //
-// The variable holds a document with auths alone, and each of its entries holds
-// auth alone. One that holds anything else is not used at all, as by docker, and is
-// listed by [Config.Problems]; the file is used then. An unusable file is an error
+// The variable holds a document with nothing but auths, and each of its entries holds
+// nothing but auth. One that holds anything else is not used at all, as by docker, and is
+// listed by [Problems]; the file is used then. An unusable file is an error
 // only if the variable cannot be used either.
 //
 // No other call of this package reads the variable, and no program that is started
 // inherits it: see [Exec].
-func ReadDocker() (*Config, error) {
+func ReadDocker() (*File, error) {
+	file, err := FindFile(DockerPaths(), Rules{})
 	value := os.Getenv(dockerAuthConfig)
 	if value == "" {
-		return FindConfig(DockerPaths()...)
+		return file, err
 	}
 	origin := Origin{Kind: KindVariable, Name: dockerAuthConfig}
 	es := entries{}
 	varErr := es.addVariable(origin, value)
-	file, err := FindConfig(DockerPaths()...)
 	if err != nil && varErr != nil {
 		return nil, fmt.Errorf("no credentials of docker can be used: %w", &leftOutError{[]error{&EntryError{origin, varErr}, err}})
 	}
-	c := orZero(file)
+	file = orZero(file)
 	if varErr == nil {
-		c.variable = &Config{table: newTable(es)}
+		file.variable = &File{table: newTable(es)}
 	} else {
-		c.table.problems = append(problemList{{EntryError: &EntryError{origin, varErr}}}, c.table.problems...)
+		file.table.problems = append(problemList{{EntryError: &EntryError{origin, varErr}}}, file.table.problems...)
 	}
 	var entry *EntryError
 	if errors.As(err, &entry) { // of the one file that docker reads
-		c.table.problems = append(c.table.problems, problem{EntryError: entry})
+		file.table.problems = append(file.table.problems, problem{EntryError: entry})
 	}
-	return c, nil
+	return file, nil
 }
 
 // addVariable reads the value of DOCKER_AUTH_CONFIG as strictly as docker does. On
@@ -514,7 +480,7 @@ func checkVariableEntry(m member) error {
 	}
 	username, _, err := decodeAuth(auth)
 	if err == nil && username == "" {
-		err = errors.New("holds no user name")
+		err = errors.New("does not hold a user name")
 	}
 	if err != nil {
 		return fmt.Errorf("auth %w%s", err, authHint(auth))

@@ -38,7 +38,7 @@ type Helper struct {
 
 // NewHelper returns the helper docker-credential-<name>. The program is looked
 // for when it is run. The error says that name cannot be a program's.
-func NewHelper(c HelperConfig, name string) (*Helper, error) {
+func NewHelper(name string, c HelperConfig) (*Helper, error) {
 	if err := checkHelperName(name); err != nil {
 		return nil, fmt.Errorf("helper %s %w", quote(name), err)
 	}
@@ -46,7 +46,7 @@ func NewHelper(c HelperConfig, name string) (*Helper, error) {
 }
 
 // Lookup runs the helper and yields the login that it has for ref's registry, if
-// any. A failure is a [*SourceError] that wraps a [ProgramFault].
+// any. A failure is a [*SourceError] that wraps a [Reason].
 func (h *Helper) Lookup(ctx context.Context, ref reference.Reference) iter.Seq2[Credential, error] {
 	return func(yield func(Credential, error) bool) {
 		registry := ref.Registry()
@@ -165,61 +165,57 @@ func parseHelper(stdout []byte) (Credential, error) {
 	return Credential{Username: username, Password: Conceal(secret)}, nil
 }
 
-// WithHelpers returns a keyring that also asks the programs which c names: the
+// WithHelpers returns a keyring that also asks the programs which f names: the
 // one under credHelpers for the image's exact registry or else the one under
-// credsStore, before c's own entries. A helper that has no login, or fails, does
+// credsStore, before f's own entries. A helper that has no login, or fails, does
 // not hide those; docker would stop there.
 //
 // An empty name under credHelpers means that no program is asked for that host.
 // For Docker Hub a program is asked for https://index.docker.io/v1/, as docker does;
 // for docker.io, as Podman does, if that is its key under credHelpers.
 //
-// Reading a file starts no program: that wants this call, since a node's file
+// Reading a file starts no program: that needs this call, because a node's file
 // may name programs that only the machine has on which it was written.
-func (c *Config) WithHelpers(h HelperConfig) Keyring {
-	c = orZero(c)
-	ring := &helped{config: c, helpers: map[helperRow]*Helper{}}
-	for _, row := range c.helpers.all() {
-		ring.helpers[row] = &Helper{name: row.program, server: row.server, config: h}
+func (f *File) WithHelpers(c HelperConfig) Keyring {
+	f = orZero(f)
+	ring := &helped{file: f, helpers: map[helperRow]*Helper{}}
+	for _, row := range f.helpers.all() {
+		ring.helpers[row] = &Helper{name: row.program, server: row.server, config: c}
 	}
 	return ring
 }
 
-// A helped keyring is a Config with the helpers that it names.
+// A helped keyring is a File with the helpers that it names.
 type helped struct {
-	config  *Config
+	file    *File
 	helpers map[helperRow]*Helper
 }
 
 // parts returns all that may be asked.
 func (r *helped) parts() []Keyring {
 	rings := r.first()
-	for _, row := range r.config.helpers.all() {
+	for _, row := range r.file.helpers.all() {
 		rings = append(rings, r.helpers[row])
 	}
-	return append(rings, r.config.fileOnly())
+	return append(rings, r.file.entriesOnly())
 }
 
 // first is what is asked before all helpers: the variable of the environment.
 func (r *helped) first() []Keyring {
-	if r.config.variable == nil {
+	if r.file.variable == nil {
 		return nil
 	}
-	return []Keyring{r.config.variable}
+	return []Keyring{r.file.variable}
 }
 
 // ring returns what is asked for ref, in order.
 func (r *helped) ring(ref reference.Reference) Keyring {
 	rings := r.first()
-	for _, row := range r.config.helpers.rows(ref.Registry()) {
+	for _, row := range r.file.helpers.rows(ref.Registry()) {
 		rings = append(rings, r.helpers[row])
 	}
-	return Join(append(rings, r.config.fileOnly())...)
+	return Join(append(rings, r.file.entriesOnly())...)
 }
-
-// Problems lists those of the file, without the warning that its helpers were not
-// asked.
-func (r *helped) Problems() []error { return r.config.ownProblems() }
 
 func (r *helped) Lookup(ctx context.Context, ref reference.Reference) iter.Seq2[Credential, error] {
 	return r.ring(ref).Lookup(ctx, ref)
@@ -247,11 +243,11 @@ type helperRow struct {
 
 var (
 	errHelperName = errors.New("names a helper that cannot be a program: only letters, digits, dot, underscore and dash")
-	errHelperHost = errors.New("is no host name: helpers are chosen by the exact host")
+	errHelperHost = errors.New("is not a host name: helpers are chosen by the exact host")
 )
 
 // read reads credHelpers. A row whose program is malformed keeps its host from the
-// program under credsStore all the same, because the file names another for it.
+// program under credsStore, because the file names another for it.
 func (h *helperNames) read(es *entries, origin Origin, data []byte) {
 	origin.Key = keyHelpers
 	members, err := readObject(data)
@@ -389,9 +385,9 @@ func (h *helperNames) all() []helperRow {
 	return slices.Compact(rows)
 }
 
-// notAsked returns a warning for each program that c names, for Problems.
-func (h *helperNames) notAsked(origin Origin) []error {
-	var errs []error
+// notAsked returns a warning for each program that the file names.
+func (h *helperNames) notAsked(origin Origin) []*EntryError {
+	var errs []*EntryError
 	hosts := map[string][]string{} // by program
 	for host, rows := range h.byHost {
 		for _, row := range rows {
@@ -412,9 +408,18 @@ func (h *helperNames) notAsked(origin Origin) []error {
 	return errs
 }
 
-// notes yields a note for each program that would be asked for ref.
+// notes yields a note for each program that would be asked for ref; of all for the
+// zero Reference.
 func (h *helperNames) notes(origin Origin, ref reference.Reference) iter.Seq[Note] {
 	return func(yield func(Note) bool) {
+		if ref == (reference.Reference{}) {
+			for _, err := range h.notAsked(origin) {
+				if !yield(Note{Origin: err.Origin, Why: err.Err.Error(), Err: err}) {
+					return
+				}
+			}
+			return
+		}
 		_, own := h.byHost[literalHost(ref.Registry())]
 		origin.Key = keyStore
 		if own {

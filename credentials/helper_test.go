@@ -24,7 +24,7 @@ func testHelper(t *testing.T, env ...string) (HelperConfig, string) {
 
 func TestHelper(t *testing.T) {
 	c, _ := testHelper(t)
-	h, err := NewHelper(c, "test")
+	h, err := NewHelper("test", c)
 	require.NoError(t, err)
 	origin := func(server string) Origin { return Origin{Kind: KindHelper, Name: "test", Key: server} }
 	for image, want := range map[string][]Credential{
@@ -37,7 +37,7 @@ func TestHelper(t *testing.T) {
 		assert.Empty(t, errs, image)
 		assert.Equal(t, want, creds, image)
 	}
-	for image, fault := range map[string]ProgramFault{"broken.io/app": ErrProgramFailed, "half.io/app": ErrProgramFailed, "garbage.io/app": ErrProgramAnswer} {
+	for image, fault := range map[string]Reason{"broken.io/app": ErrProgramFailed, "half.io/app": ErrProgramFailed, "garbage.io/app": ErrProgramAnswer} {
 		_, errs := collect(t.Context(), h, image)
 		require.Len(t, errs, 1, image)
 		var source *SourceError
@@ -48,7 +48,7 @@ func TestHelper(t *testing.T) {
 	_, errs := collect(t.Context(), h, "broken.io/app")
 	assert.ErrorContains(t, errs[0], "the store is locked")
 
-	h, err = NewHelper(c, "missing")
+	h, err = NewHelper("missing", c)
 	require.NoError(t, err)
 	_, errs = collect(t.Context(), h, "r.io/app")
 	require.Len(t, errs, 1)
@@ -64,7 +64,7 @@ func TestHelperNames(t *testing.T) {
 		"pass": true, "ecr-login": true, "a.b_c-1": true,
 		"": false, ".": false, "..": false, "a/b": false, `a\b`: false, "a b": false, "-x": false, "é": false, "a\x00": false, "$(id)": false,
 	} {
-		_, err := NewHelper(HelperConfig{}, name)
+		_, err := NewHelper(name, HelperConfig{})
 		assert.Equal(t, ok, err == nil, "%q", name)
 	}
 }
@@ -73,14 +73,14 @@ func TestHelperNames(t *testing.T) {
 // are not hidden.
 func TestWithHelpers(t *testing.T) {
 	c, log := testHelper(t)
-	config, err := ParseConfig([]byte(`{
+	config, err := ParseFile([]byte(`{
 		"credHelpers": {"r.io": "test", "https://index.docker.io/v1/": "test", "broken.io": "test", "*.io": "test", "bad.io": 5, "path.io/x": "test"},
 		"credsStore": "other",
 		"auths": {"r.io": {"auth": "dTpw"}, "broken.io": {"auth": "dTpw"}, "none.io": {"auth": "dTpw"}, "docker.io": {}}
-	}`), "config.json")
+	}`), "config.json", Rules{})
 	require.NoError(t, err)
-	assert.Len(t, faults(config.Problems()), 3)
-	assert.Len(t, config.Problems(), 5, "and each program that was not asked")
+	assert.Len(t, faults(Problems(config)), 3)
+	assert.Len(t, Problems(config), 5, "and each program that was not asked")
 	ring := config.WithHelpers(c)
 
 	creds, _ := collect(t.Context(), config, "r.io/app")
@@ -110,7 +110,7 @@ func TestWithHelpers(t *testing.T) {
 	assert.Empty(t, errs)
 	assert.Len(t, creds, 1)
 
-	_, err = Rules{Kubelet: true}.ParseConfig([]byte(`{"credHelpers":5,"credsStore":["x"]}`), "config.json")
+	_, err = ParseFile([]byte(`{"credHelpers":5,"credsStore":["x"]}`), "config.json", Rules{Kubelet: true})
 	assert.NoError(t, err, "the kubelet does not read them")
 }
 
@@ -147,7 +147,7 @@ func TestDockerCredentialPass(t *testing.T) {
 		name, value, _ := strings.Cut(v, "=")
 		c.Exec.Environ = append(c.Exec.Environ, EnvVar{name, Conceal(value)})
 	}
-	config, err := ParseConfig([]byte(`{"credsStore":"pass"}`), "config.json")
+	config, err := ParseFile([]byte(`{"credsStore":"pass"}`), "config.json", Rules{})
 	require.NoError(t, err)
 	ring := config.WithHelpers(c)
 	for image, want := range map[string]Credential{

@@ -85,14 +85,14 @@ func TestHostileKeys(t *testing.T) {
 				assert.Equal(t, ordered[name], got)
 			case want[name] == yes:
 				assert.Len(t, got, 1)
-				assert.Empty(t, faults(c.Problems()))
+				assert.Empty(t, faults(Problems(c)))
 			case want[name] == no:
 				assert.Empty(t, got)
-				assert.Empty(t, faults(c.Problems()))
+				assert.Empty(t, faults(Problems(c)))
 			case want[name] == malformed:
 				assert.Empty(t, got)
-				if assert.Len(t, c.Problems(), 1) {
-					text := c.Problems()[0].Error()
+				if assert.Len(t, Problems(c), 1) {
+					text := Problems(c)[0].Error()
 					assert.NotContains(t, text, "hunter2")
 					assert.NotContains(t, text, "user:pass")
 					assert.Less(t, len(text), 400)
@@ -105,14 +105,14 @@ func TestHostileKeys(t *testing.T) {
 }
 
 // configOf is a config.json with a login under each of keys.
-func configOf(t testing.TB, keys ...string) *Config {
+func configOf(t testing.TB, keys ...string) *File {
 	var auths []string
 	for i, key := range keys {
 		name, err := json.Marshal(key)
 		require.NoError(t, err)
 		auths = append(auths, string(name)+`:{"username":"user`+string(rune('a'+i%26))+`","password":"hunter2"}`)
 	}
-	c, err := ParseConfig([]byte(`{"auths":{`+strings.Join(auths, ",")+`}}`), "config.json")
+	c, err := ParseFile([]byte(`{"auths":{`+strings.Join(auths, ",")+`}}`), "config.json", Rules{})
 	require.NoError(t, err)
 	return c
 }
@@ -120,14 +120,14 @@ func configOf(t testing.TB, keys ...string) *Config {
 func TestHostileConfigs(t *testing.T) {
 	rows := hostileInputs(t, "config-json", 18)
 	image := reference.MustParse("r.io/app")
-	parse := func(name string) (*Config, error) {
+	parse := func(name string) (*File, error) {
 		var text string
 		require.NoError(t, json.Unmarshal(rows[name].Input, &text))
 		if name == "huge" { // the row has it shortened
 			text = `{"auths":{"r.io":{"auth":"` + strings.Repeat("A", 64<<20) + `"}}}`
 		}
 		delete(rows, name)
-		return ParseConfig([]byte(text), "config.json")
+		return ParseFile([]byte(text), "config.json", Rules{})
 	}
 	for name, password := range map[string]string{"auth-colon-in-pass": "p:q", "auth-nul": "p", "auth-crlf": "p\r\nX-Evil: 1"} {
 		c, err := parse(name)
@@ -136,7 +136,7 @@ func TestHostileConfigs(t *testing.T) {
 			assert.Equal(t, "u", cred.Username, name)
 			assert.Equal(t, password, cred.Password.Reveal(), name)
 		}
-		assert.Empty(t, faults(c.Problems()), name)
+		assert.Empty(t, faults(Problems(c)), name)
 	}
 	for name, secret := range map[string]string{
 		"auth-no-colon": "nocolon", "auth-not-base64": "***", "identitytoken-crlf": "evil", "case-key": "dTpw",
@@ -144,8 +144,8 @@ func TestHostileConfigs(t *testing.T) {
 	} {
 		c, err := parse(name)
 		require.NoError(t, err, name)
-		if assert.Len(t, c.Problems(), 1, name) && secret != "" {
-			assert.NotContains(t, c.Problems()[0].Error(), secret, name)
+		if assert.Len(t, Problems(c), 1, name) && secret != "" {
+			assert.NotContains(t, Problems(c)[0].Error(), secret, name)
 		}
 		assert.Empty(t, c.helpers.all(), name)
 	}
@@ -155,34 +155,34 @@ func TestHostileConfigs(t *testing.T) {
 	}
 	c, err := parse("bom") // read past, but the kubelet refuses it
 	require.NoError(t, err)
-	require.Len(t, c.Problems(), 1)
-	assert.ErrorIs(t, c.Problems()[0], ErrByteOrderMark)
+	require.Len(t, Problems(c), 1)
+	assert.ErrorIs(t, Problems(c)[0], ErrByteOrderMark)
 	for name, creds := range map[string]int{"auths-null": 0, "dup-key": 1} { // two objects add up
 		c, err := parse(name)
 		require.NoError(t, err, name)
 		assert.Len(t, c.table.entries, creds, name)
-		assert.Empty(t, c.Problems(), name)
+		assert.Empty(t, Problems(c), name)
 	}
 
 	t.Run("world-readable", func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "config.json")
 		require.NoError(t, os.WriteFile(path, []byte(`{"auths":{"r.io":{"auth":"dTpw"}}}`), 0o644))
-		c, err := ReadConfig(path)
+		c, err := ReadFile(path, Rules{})
 		require.NoError(t, err)
 		assert.Len(t, c.table.entries, 1)
-		require.Len(t, c.Problems(), 1)
-		assert.ErrorIs(t, c.Problems()[0], ErrReadableByOthers)
+		require.Len(t, Problems(c), 1)
+		assert.ErrorIs(t, Problems(c)[0], ErrReadableByOthers)
 	})
 	t.Run("symlink-config", func(t *testing.T) {
 		dir := t.TempDir()
 		fifo, link := filepath.Join(dir, "fifo"), filepath.Join(dir, "config.json")
 		mkfifo(t, fifo)
 		require.NoError(t, os.Symlink(fifo, link))
-		_, err := ReadConfig(link)
+		_, err := ReadFile(link, Rules{})
 		assert.ErrorIs(t, err, regular.ErrNotRegular)
 		require.NoError(t, os.Remove(link))
 		require.NoError(t, os.Symlink(os.DevNull, link))
-		_, err = ReadConfig(link)
+		_, err = ReadFile(link, Rules{})
 		assert.ErrorIs(t, err, regular.ErrNotRegular)
 	})
 	delete(rows, "world-readable")
@@ -192,7 +192,7 @@ func TestHostileConfigs(t *testing.T) {
 
 func TestHostileProviders(t *testing.T) {
 	rows := hostileInputs(t, "plugin", 21)
-	good := Provider{Name: "p", APIVersion: providerGroup + "v1", MatchImages: []string{"r.io"}}
+	good := pluginConfig{Name: "p", APIVersion: providerGroup + "v1", MatchImages: []string{"r.io"}}
 	for _, name := range []string{"name-slash", "name-dotdot", "name-dot", "name-space", "name-empty", "name-backslash", "name-nul", "match-scheme", "match-empty"} {
 		p := good
 		in := struct{ Name, MatchImages any }{}
@@ -205,10 +205,10 @@ func TestHostileProviders(t *testing.T) {
 				p.MatchImages = append(p.MatchImages, key.(string))
 			}
 		}
-		assert.Error(t, Rules{}.validate([]Provider{p}), name)
+		assert.Error(t, Rules{}.validate([]pluginConfig{p}), name)
 		delete(rows, name)
 	}
-	_, err := NewProviders(ProviderConfig{}, good)
+	_, err := newProviders(ProviderConfig{}, good)
 	assert.ErrorContains(t, err, "no directory")
 	delete(rows, "cwd-binary")
 

@@ -81,7 +81,7 @@ func TestPlaceOfASyntaxError(t *testing.T) {
 func TestStrictDocuments(t *testing.T) {
 	config := `{"apiVersion":"kubelet.config.k8s.io/v1","kind":"CredentialProviderConfig","providers":[{"name":"p","apiVersion":"credentialprovider.kubelet.k8s.io/v1","matchImages":["r.io"],"defaultCacheDuration":"1h"}]}`
 	answer := `{"apiVersion":"credentialprovider.kubelet.k8s.io/v1","kind":"CredentialProviderResponse","cacheKeyType":"Image","auth":{}}`
-	_, err := ParseProviders([]byte(config))
+	_, err := Rules{}.parseProviders([]byte(config))
 	require.NoError(t, err)
 	for text, want := range map[string]string{
 		config + " x":               "is not JSON: syntax error at byte 207",
@@ -91,7 +91,7 @@ func TestStrictDocuments(t *testing.T) {
 		"apiVersion: kubelet.config.k8s.io/v1\nkind: a\nkind: b\n":             "holds a field twice: line 3",
 		"apiVersion: kubelet.config.k8s.io/v1\nkind: CredentialProviderConfig": "names no provider",
 	} {
-		_, err := ParseProviders([]byte(text))
+		_, err := Rules{}.parseProviders([]byte(text))
 		assert.EqualError(t, err, "credential provider config: "+want, text)
 	}
 	_, err = parseResponse([]byte(answer), providerGroup+"v1")

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"iter"
+	"slices"
 	"strings"
 	"sync"
 
@@ -15,6 +16,12 @@ import (
 
 // A Keyring knows credentials for image names. Its method may be called
 // concurrently.
+//
+// A Keyring may have more methods, which are optional: those of a [Fingerprinter], an
+// [Explainer], a [PodKeyring] and a [Lister]. A keyring that wraps another one and
+// leaves them out loses what they are for: pulls are not shared, nothing says why a
+// credential was not used, plugins are not given the Pod's token, and [MarshalConfig]
+// refuses it.
 type Keyring interface {
 	// Lookup yields the candidates for ref in the order to try them. A yielded
 	// error means that one source could not answer; the sequence goes on after
@@ -27,7 +34,7 @@ type Keyring interface {
 // an image have changed. Optional.
 type Fingerprinter interface {
 	// Fingerprint hashes the candidates for ref with a seed of the process, so
-	// that it tells nothing about them. It does no I/O: helpers and plugins add
+	// that it says nothing about them. It does no I/O: helpers and plugins add
 	// their configuration only, not what they would answer.
 	Fingerprint(ref reference.Reference) uint64
 }
@@ -38,6 +45,9 @@ type Explainer interface {
 	// Explain yields a note for each entry, in the order in which Lookup would
 	// come to it, and may yield notes for what was brought and is not an entry, such
 	// as a Secret that holds none. It starts no program.
+	//
+	// Of the zero Reference it yields notes about all that is wrong with what was
+	// brought, whichever image that is for: see [Problems].
 	Explain(ref reference.Reference) iter.Seq[Note]
 }
 
@@ -46,14 +56,14 @@ type Note struct {
 	Origin   Origin
 	Username string // "" for a helper or plugin, which was not asked
 	Matched  bool
-	Why      string // for people: why it matched or not, or that it was not run
-	// Print is equal for matching entries that hold the same credential, and tells
-	// nothing else: it is a hash with a seed of the process. 0 for a helper or
+	Why      string // human-readable: why it matched or not, or that it was not run
+	// Fingerprint is equal for matching entries that hold the same credential, and says
+	// nothing else: it is a hash with a seed of the process. It is 0 for a helper or
 	// plugin, which was not asked.
-	Print uint64
+	Fingerprint uint64
 	// Err is set if the note is about something that looks wrong, and that may be
-	// why the image has no good credential: an [*EntryError], which wraps a [Warning]
-	// unless the entry or its source is malformed. Nil for all other notes.
+	// why the image has no good credential: an [*EntryError]. The [Reason] that it wraps
+	// is a warning unless the entry or its source is malformed. Nil for all other notes.
 	Err error
 }
 
@@ -67,7 +77,7 @@ type PodKeyring interface {
 }
 
 // A Pod is what a keyring needs to know of the Pod that an image is for. The
-// zero Pod is no Pod.
+// zero Pod stands for none.
 type Pod struct {
 	Namespace, Name, UID string
 	ServiceAccount       ServiceAccount
@@ -91,13 +101,11 @@ func For(ring Keyring, pod Pod) Keyring {
 // The joined keyring is a [PodKeyring] and an [Explainer]; rings that are none of
 // these take no part in that. It is a [Fingerprinter] only if all rings are: a
 // fingerprint that leaves out a ring would be equal for unequal candidates.
-// [Problems] lists those of all rings.
-func Join(rings ...Keyring) Keyring { return Rules{}.Join(rings...) }
-
-// Join is [Join] under the rules r: with Kubelet set, a credential that was tried
-// before is tried again.
-func (r Rules) Join(rings ...Keyring) Keyring {
-	j := joined{rules: r}
+//
+// What a ring yields that was read under the kubelet's rules is not left out: for the
+// kubelet, a credential that was tried before is tried again.
+func Join(rings ...Keyring) Keyring {
+	j := joined{}
 	for _, ring := range rings {
 		if ring != nil {
 			j.rings = append(j.rings, ring)
@@ -106,7 +114,7 @@ func (r Rules) Join(rings ...Keyring) Keyring {
 	return j.ring()
 }
 
-// ring is j with the methods that it can stand by.
+// ring is j with those optional methods that all of its rings have.
 func (j joined) ring() Keyring {
 	for _, ring := range j.rings {
 		if _, ok := ring.(Fingerprinter); !ok {
@@ -120,7 +128,6 @@ func (j joined) ring() Keyring {
 type joinedPrints struct{ joined }
 
 type joined struct {
-	rules     Rules
 	rings     []Keyring
 	namespace string // of the Pod that it is for
 }
@@ -129,8 +136,9 @@ func (j joined) Lookup(ctx context.Context, ref reference.Reference) iter.Seq2[C
 	return func(yield func(Credential, error) bool) {
 		seen := seenSet{}
 		for _, ring := range j.rings {
+			kubelet := rulesOf(ring).Kubelet
 			for cred, err := range ring.Lookup(ctx, ref) {
-				if err == nil && !j.rules.Kubelet && !seen.add(cred, cred.Origin.foreignTo(j.namespace)) {
+				if err == nil && !kubelet && !seen.add(cred, cred.Origin.foreignTo(j.namespace)) {
 					continue
 				}
 				if !yield(cred, err) {
@@ -146,7 +154,7 @@ func (j joined) For(pod Pod) Keyring {
 	for i, ring := range j.rings {
 		rings[i] = For(ring, pod)
 	}
-	return joined{j.rules, rings, pod.Namespace}.ring()
+	return joined{rings, pod.Namespace}.ring()
 }
 
 func (j joinedPrints) Fingerprint(ref reference.Reference) uint64 {
@@ -157,27 +165,32 @@ func (j joinedPrints) Fingerprint(ref reference.Reference) uint64 {
 	return h.Sum64()
 }
 
-// Problems lists what the rings had to leave out, and their warnings.
-func (j joined) Problems() []error {
-	var all []error
-	for _, ring := range j.rings {
-		all = append(all, Problems(ring)...)
+// rulesOf returns the rules that a ring was read under: the kubelet's, if those of all
+// that it consists of are.
+func rulesOf(ring Keyring) Rules {
+	if ring, ok := ring.(interface{ ruledBy() Rules }); ok {
+		return ring.ruledBy()
 	}
-	return all
+	return Rules{}
+}
+
+func (j joined) ruledBy() Rules {
+	return Rules{Kubelet: len(j.rings) > 0 && !slices.ContainsFunc(j.rings, func(ring Keyring) bool { return !rulesOf(ring).Kubelet })}
 }
 
 func (j joined) Explain(ref reference.Reference) iter.Seq[Note] {
 	return func(yield func(Note) bool) {
-		seen := map[uint64]bool{} // by Print, as a seenSet
+		seen := map[uint64]bool{} // by Fingerprint, as a seenSet
 		for _, ring := range j.rings {
-			if ring, ok := ring.(Explainer); ok {
-				for note := range ring.Explain(ref) {
-					if note.Matched && note.Print != 0 && !j.rules.Kubelet {
+			if explainer, ok := ring.(Explainer); ok {
+				kubelet := rulesOf(ring).Kubelet
+				for note := range explainer.Explain(ref) {
+					if note.Matched && note.Fingerprint != 0 && !kubelet {
 						foreign := note.Origin.foreignTo(j.namespace)
-						if own, known := seen[note.Print]; own || known && foreign {
+						if own, known := seen[note.Fingerprint]; own || known && foreign {
 							note.Matched, note.Why = false, string(repeated)
 						} else {
-							seen[note.Print] = !foreign
+							seen[note.Fingerprint] = !foreign
 						}
 					}
 					if !yield(note) {
@@ -189,19 +202,26 @@ func (j joined) Explain(ref reference.Reference) iter.Seq[Note] {
 	}
 }
 
-// Problems returns what ring had to leave out and warnings about what it did not, as
-// [Config.Problems] and [Secrets.Problems] do; for joined keyrings those of all of
-// them. Nil for a keyring that has no such method, such as a nil one.
+// Problems returns what is wrong with what ring consists of, whichever image that is
+// for: what was left out and why, and warnings about what was not. Each is an
+// [*EntryError], whose [Reason], if it is a warning, says so. Problems are the Err of
+// the notes of ring's Explain; there are none if ring is not an [Explainer].
 func Problems(ring Keyring) []error {
-	if ring, ok := ring.(interface{ Problems() []error }); ok {
-		return ring.Problems()
+	explainer, ok := ring.(Explainer)
+	if !ok {
+		return nil
 	}
-	return nil
+	var problems []error
+	for note := range explainer.Explain(reference.Reference{}) {
+		if note.Err != nil {
+			problems = append(problems, note.Err)
+		}
+	}
+	return problems
 }
 
-// orZero is p, or a zero value where p is nil. A keyring that a program did not get, and
-// joins all the same, knows no credentials: a nil pointer in a Keyring is not a nil
-// Keyring, which Join would leave out.
+// orZero is p, or a zero value where p is nil. A program may join a keyring that it did
+// not get: a nil pointer in a Keyring is not a nil Keyring, which Join would leave out.
 func orZero[T any](p *T) *T {
 	if p == nil {
 		return new(T)
@@ -218,7 +238,7 @@ func lookup(ctx context.Context, ring Keyring, ref reference.Reference) iter.Seq
 }
 
 // A Static keyring yields its credentials, in order, for every image. It has no
-// keys, so whoever chooses the image's name chooses the registry that is shown them:
+// keys, so the one who chooses the image's name chooses the registry that is shown them:
 // a login belongs into [Login], which is for one registry. Static{{}}, joined at the
 // end of a keyring, adds an anonymous last try.
 //
@@ -251,7 +271,7 @@ func (s Static) Explain(_ reference.Reference) iter.Seq[Note] {
 	return func(yield func(Note) bool) {
 		for _, c := range s {
 			c = c.labelled()
-			if !yield(Note{Origin: c.Origin, Username: c.Username, Matched: true, Why: "given for every image", Print: c.fingerprint()}) {
+			if !yield(Note{Origin: c.Origin, Username: c.Username, Matched: true, Why: "given for every image", Fingerprint: c.fingerprint()}) {
 				return
 			}
 		}
@@ -267,13 +287,13 @@ func (c Credential) labelled() Credential {
 
 // Login returns a keyring with one login, for one registry or for a part of it. key
 // is what a config.json file has under auths: registry.example, or
-// registry.example/team for the repositories below team alone; docker.io is Docker
+// registry.example/team for only the repositories below team; docker.io is Docker
 // Hub. The credential goes to no other registry, whatever image is asked for. See
 // [Match] for all that a key may be.
 //
 // The error says that the key is malformed or matches no image, or that there is no
-// user name or password. What looks wrong in the login is listed by the keyring's
-// method Problems. The keyring is a [Fingerprinter], an [Explainer] and a [Lister];
+// user name or password. What looks wrong in the login is listed by [Problems]. The
+// keyring is a [Fingerprinter], an [Explainer] and a [Lister];
 // [Join] makes one of several.
 func Login(key, username string, password Sensitive) (Keyring, error) {
 	switch {
@@ -293,7 +313,7 @@ func Login(key, username string, password Sensitive) (Keyring, error) {
 			return nil, fmt.Errorf("login for %s: %w", quote(redactKey(key)), p.Err)
 		}
 	}
-	return &Config{table: newTable(es)}, nil
+	return &File{table: newTable(es)}, nil
 }
 
 // A seenSet remembers credentials, so that none is yielded twice. The value says
@@ -314,7 +334,7 @@ func (s seenSet) add(c Credential, foreign bool) bool {
 }
 
 // foreignTo reports whether o is a Secret of another namespace than the given one,
-// which the Pods there may not use. Nothing is foreign to "", which is no Pod's.
+// which the Pods there may not use. Nothing is foreign to "", which means no Pod.
 func (o Origin) foreignTo(namespace string) bool {
 	return namespace != "" && o.Kind == KindSecret && o.Namespace != namespace
 }
@@ -338,7 +358,7 @@ func (c Credential) hash(h *maphash.Hash) {
 	hashString(h, c.RegistryToken.Reveal())
 }
 
-// fingerprint is c's Note.Print.
+// fingerprint is c's Note.Fingerprint.
 func (c Credential) fingerprint() uint64 {
 	h := newHash()
 	c.hash(h)

@@ -18,9 +18,9 @@ var (
 	_ PodKeyring    = (*Secrets)(nil)
 	_ Fingerprinter = (*Providers)(nil)
 	_ Explainer     = (*Providers)(nil)
-	_ Fingerprinter = (*Config)(nil)
-	_ Explainer     = (*Config)(nil)
-	_ Lister        = (*Config)(nil)
+	_ Fingerprinter = (*File)(nil)
+	_ Explainer     = (*File)(nil)
+	_ Lister        = (*File)(nil)
 	_ Fingerprinter = (*Secrets)(nil)
 	_ Explainer     = (*Secrets)(nil)
 	_ Lister        = (*Secrets)(nil)
@@ -46,12 +46,17 @@ func TestJoinDropsWhatWasTried(t *testing.T) {
 	assert.Equal(t, Origin{Kind: KindStatic}, creds[0].Origin)
 	assert.True(t, creds[12].Anonymous())
 
-	creds, _ = collect(t.Context(), Rules{Kubelet: true}.Join(Static{a, b}, Static{again, b}), "nginx")
-	assert.Len(t, creds, 4)
+	// For the kubelet, a credential that was tried before is tried again.
+	for kubelet, want := range map[bool]int{false: 1, true: 3} {
+		c, err := ParseFile([]byte(`{"auths":{"docker.io":{"auth":"dTpw"}}}`), "config.json", Rules{Kubelet: kubelet})
+		require.NoError(t, err)
+		creds, _ = collect(t.Context(), Join(c, Join(c, c)), "nginx")
+		assert.Len(t, creds, want)
+	}
 }
 
 func TestZeroKeyrings(t *testing.T) {
-	for _, ring := range []Keyring{new(Config), (*Config)(nil), Join((*Config)(nil)), (*Config)(nil).WithHelpers(HelperConfig{}), new(Secrets), new(Providers), Static(nil), Join(),
+	for _, ring := range []Keyring{new(File), (*File)(nil), Join((*File)(nil)), (*File)(nil).WithHelpers(HelperConfig{}), new(Secrets), new(Providers), Static(nil), Join(),
 		(*Secrets)(nil), (*Providers)(nil), Join((*Secrets)(nil), (*Providers)(nil)), For((*Secrets)(nil), Pod{Namespace: "n"}), For((*Providers)(nil), Pod{}),
 	} {
 		creds, errs := collect(t.Context(), ring, "nginx")
@@ -59,11 +64,9 @@ func TestZeroKeyrings(t *testing.T) {
 		assert.Empty(t, errs)
 		assert.Empty(t, slices.Collect(ring.(Explainer).Explain(reference.MustParse("nginx"))))
 		ring.(Fingerprinter).Fingerprint(reference.MustParse("nginx"))
-		if ring, ok := ring.(interface{ Problems() []error }); ok {
-			assert.Empty(t, ring.Problems())
-		}
+		assert.Empty(t, Problems(ring))
 	}
-	_, dropped, err := MarshalConfig(Join((*Config)(nil), (*Secrets)(nil), (*Providers)(nil)))
+	_, dropped, err := MarshalConfig(Join((*File)(nil), (*Secrets)(nil), (*Providers)(nil)))
 	assert.NoError(t, err)
 	assert.Empty(t, dropped)
 	assert.Nil(t, For(nil, Pod{Namespace: "n"}))
@@ -73,7 +76,7 @@ func TestZeroKeyrings(t *testing.T) {
 func TestFingerprint(t *testing.T) {
 	ref, other := reference.MustParse("r.io/app"), reference.MustParse("q.io/app")
 	of := func(text string) uint64 {
-		c, err := ParseConfig([]byte(text), "config.json")
+		c, err := ParseFile([]byte(text), "config.json", Rules{})
 		require.NoError(t, err)
 		return Join(c).(Fingerprinter).Fingerprint(ref)
 	}
@@ -93,9 +96,9 @@ func TestFingerprint(t *testing.T) {
 	assert.NotEqual(t, c.Fingerprint(ref), c.Fingerprint(other))
 
 	secret := func(password string) *Secrets {
-		data, err := NewDockerConfigJSON("r.io", "u", password, "")
+		data, err := DockerConfig{Server: "r.io", Username: "u", Password: Conceal(password)}.JSON()
 		require.NoError(t, err)
-		return FromSecrets(Secret{Name: "s", Type: TypeDockerConfigJSON, Data: map[string]Sensitive{KeyDockerConfigJSON: Conceal(string(data))}})
+		return FromSecrets([]Secret{{Name: "s", Type: TypeDockerConfigJSON, Data: map[string]Sensitive{KeyDockerConfigJSON: Conceal(string(data))}}}, Rules{})
 	}
 	assert.Equal(t, secret("p").Fingerprint(ref), secret("p").Fingerprint(ref))
 	assert.NotEqual(t, secret("p").Fingerprint(ref), secret("repaired").Fingerprint(ref))
@@ -103,7 +106,7 @@ func TestFingerprint(t *testing.T) {
 
 func TestFingerprintOfPods(t *testing.T) {
 	p := testProvider("")
-	p.Token = &TokenAttributes{Audience: "aud", CacheType: CacheByServiceAccount, OptionalAnnotations: []string{"example.com/role"}}
+	p.Token = &tokenAttributes{Audience: "aud", CacheType: cacheByServiceAccount, OptionalAnnotations: []string{"example.com/role"}}
 	ps := testProviders(t, ProviderConfig{}, p)
 	of := func(pod Pod) uint64 {
 		return For(Join(ps), pod).(Fingerprinter).Fingerprint(reference.MustParse("r.io/app"))
@@ -112,9 +115,9 @@ func TestFingerprintOfPods(t *testing.T) {
 	twin := web
 	twin.Name = "b"
 	assert.Equal(t, of(web), of(twin))
-	ps.list[0].Token.CacheType = CacheByToken
+	ps.list[0].Token.CacheType = cacheByToken
 	assert.NotEqual(t, of(web), of(twin))
-	ps.list[0].Token.CacheType = CacheByServiceAccount
+	ps.list[0].Token.CacheType = cacheByServiceAccount
 	seen := []uint64{of(web), of(Pod{})}
 	for _, change := range []func(*Pod){
 		func(p *Pod) { p.Namespace = "db" },
@@ -134,9 +137,9 @@ func TestExplainTellsRepetitions(t *testing.T) {
 	doc := []byte(`{"auths":{"r.io/team":{"auth":"dTpw"},"r.io":{"auth":"dTpw"}}}`)
 	for _, kubelet := range []bool{false, true} {
 		rules := Rules{Kubelet: kubelet}
-		config, err := rules.ParseConfig(doc, "config.json")
+		config, err := ParseFile(doc, "config.json", rules)
 		require.NoError(t, err)
-		ring := rules.Join(config, config, Static{{Username: "u", Password: Conceal("p")}, {}, {}})
+		ring := Join(config, config, Static{{Username: "u", Password: Conceal("p")}, {}, {}})
 		creds, _ := collect(t.Context(), config, "r.io/team/app")
 		joined, _ := collect(t.Context(), ring, "r.io/team/app")
 		matching := func(ring Keyring) (n int) {
@@ -189,10 +192,10 @@ func TestExplain(t *testing.T) {
 	}
 	assert.Equal(t, lookedUp, explained)
 
-	secrets := FromSecrets(manySecrets(t, 1)...)
+	secrets := FromSecrets(manySecrets(t, 1), Rules{})
 	assert.Len(t, slices.Collect(secrets.Explain(reference.MustParse("shared.example/team-0/app"))), 2)
 
-	hub, err := Rules{Kubelet: true}.ParseConfig([]byte(`{"auths":{"https://index.docker.io/v1/":{"auth":"dTpw"},"r.io":{"auth":"dTpw"}}}`), "config.json")
+	hub, err := ParseFile([]byte(`{"auths":{"https://index.docker.io/v1/":{"auth":"dTpw"},"r.io":{"auth":"dTpw"}}}`), "config.json", Rules{Kubelet: true})
 	require.NoError(t, err)
 	notes = slices.Collect(hub.Explain(reference.MustParse("nginx")))
 	require.Len(t, notes, 2)
@@ -204,7 +207,7 @@ func TestExplain(t *testing.T) {
 func TestExplainPlugins(t *testing.T) {
 	p := testProvider("")
 	p.MatchImages = []string{"q.io", "*.io"}
-	p.Token = &TokenAttributes{Audience: "aud", CacheType: CacheByToken, RequireServiceAccount: true, RequiredAnnotations: []string{"a"}}
+	p.Token = &tokenAttributes{Audience: "aud", CacheType: cacheByToken, RequireServiceAccount: true, RequiredAnnotations: []string{"a"}}
 	ps := testProviders(t, ProviderConfig{}, p)
 	note := func(pod Pod, image string) Note {
 		notes := slices.Collect(For(ps, pod).(Explainer).Explain(reference.MustParse(image)))
@@ -227,9 +230,6 @@ func TestJoinIsAFingerprinterOnlyIfAllRingsAre(t *testing.T) {
 	assert.False(t, ok)
 	_, ok = Join(Static{}, nil, Static{}).(Fingerprinter)
 	assert.True(t, ok)
-	bad := FromSecrets(Secret{Name: "bad", Type: TypeDockerConfigJSON, Data: ConcealData(map[string][]byte{KeyDockerConfigJSON: []byte("{")})})
-	problems, ok := Join(Static{}, bad).(interface{ Problems() []error })
-	if assert.True(t, ok) {
-		assert.Len(t, problems.Problems(), 1)
-	}
+	bad := FromSecrets([]Secret{{Name: "bad", Type: TypeDockerConfigJSON, Data: ConcealData(map[string][]byte{KeyDockerConfigJSON: []byte("{")})}}, Rules{})
+	assert.Len(t, Problems(Join(Static{}, bad)), 1)
 }

@@ -49,7 +49,7 @@ func checkPair(t testing.TB, key, name string) (matched, ok bool) {
 		return false, false
 	}
 	want, bad := naiveMatch(key, name)
-	got, err := Match(key, name)
+	got, err := Match(key, name, Rules{})
 	if got != want || (err != nil) != bad {
 		t.Fatalf("Match(%q, %q) = %v, %v; path.Match says %v, malformed %v", key, name, got, err, want, bad)
 	}

@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -65,17 +64,17 @@ func everything(t *testing.T) (values map[string]any, errs map[string]error) {
 	text := fmt.Sprintf(`{"auths":{"r.io":{"auth":%q,"identitytoken":%q},"*.io":{"username":"user","password":%q},`+
 		`"https://user:%s@r.io":{"auth":%q},"bad.io":{"auth":%q},"num.io":{"password":5,"auth":%q},"str.io":%q,"tok.io":{"registrytoken":"%s\n"}},`+
 		`"credHelpers":{"%s@x":"y","r.io":"../%s"},"credsStore":"helper"}`, auth, canary, canary, canary, auth, canary, auth, canary, canary, canary, canary)
-	config, err := ParseConfig([]byte(text), "config.json")
+	config, err := ParseFile([]byte(text), "config.json", Rules{})
 	require.NoError(t, err)
-	require.Len(t, faults(config.Problems()), 7)
-	kubelet, err := Rules{Kubelet: true}.ParseConfig([]byte(text), "config.json")
+	require.Len(t, faults(Problems(config)), 7)
+	kubelet, err := ParseFile([]byte(text), "config.json", Rules{Kubelet: true})
 	require.NoError(t, err)
 	secret := Secret{Namespace: "web", Name: "s", Type: TypeDockerConfigJSON, Data: map[string]Sensitive{KeyDockerConfigJSON: Conceal(text)}}
-	secrets := FromSecrets(secret)
+	secrets := FromSecrets([]Secret{secret}, Rules{})
 
 	dir := installProgram(t, "test-plugin", "docker-credential-test")
 	plugin := testProvider("registry", programSecret, canary)
-	plugin.Token = &TokenAttributes{Audience: "aud", CacheType: CacheByToken}
+	plugin.Token = &tokenAttributes{Audience: "aud", CacheType: cacheByToken}
 	pc := ProviderConfig{BinDir: dir, Token: func(context.Context, Pod, string) (Sensitive, error) { return Conceal(canary), nil }}
 	providers := testProviders(t, pc, plugin)
 	pod := Pod{Namespace: "web", ServiceAccount: ServiceAccount{Name: "builder"}}
@@ -84,7 +83,7 @@ func everything(t *testing.T) (values map[string]any, errs map[string]error) {
 	require.Len(t, answered, 1)
 
 	x := Exec{Environ: programEnv("helper", programSecret, canary)}
-	helper, err := NewHelper(HelperConfig{Dir: dir, Exec: x}, "test")
+	helper, err := NewHelper("test", HelperConfig{Dir: dir, Exec: x})
 	require.NoError(t, err)
 	kept, failed := collect(ctx, helper, "r.io/app")
 	require.Empty(t, failed)
@@ -95,26 +94,26 @@ func everything(t *testing.T) (values map[string]any, errs map[string]error) {
 		"Config": config, "Config value": *config, "Config of the kubelet": kubelet, "Secret": secret, "Secrets": secrets, "Secrets value": *secrets,
 		"Static": Static{cred}, "Join": Join(config, secrets, Static{cred}, providers, helper), "Providers": providers, "Providers.For": providers.For(pod),
 		"Provider": plugin, "provider": providers.list[0], "EnvVar": plugin.Env[1], "Exec": x, "HelperConfig": HelperConfig{Exec: x}, "ProviderConfig": ProviderConfig{Exec: x}, "Helper": helper, "WithHelpers": config.WithHelpers(HelperConfig{}),
-		"table": config.table, "entry": config.table.entries[0], "cached answers": providers.list[0].cache.kept, "pointer": &cred, "channel": make(chan Credential),
+		"table": config.table, "entry": config.table.entries[0], "cached answers": &providers.list[0].cache.kept, "pointer": &cred, "channel": make(chan Credential),
 		"AttemptsError": AttemptsError{Attempts: []Attempt{{Origin: cred.Origin, Err: errDenied}}},
 	}
 
 	errs = map[string]error{}
-	for i, err := range config.Problems() {
+	for i, err := range Problems(config) {
 		errs[fmt.Sprint("problem ", i)] = err
 	}
-	for i, err := range kubelet.Problems() {
+	for i, err := range Problems(kubelet) {
 		errs[fmt.Sprint("kubelet's problem ", i)] = err
 	}
 	for i, doc := range []string{canary, `{"auths":"` + canary + `"}`, `{"auths":{"r.io":{"auth":"` + canary + `"}`, `["` + canary + `"]`, `{"auths":{}} ` + canary} {
-		_, errs[fmt.Sprint("document ", i)] = ParseConfig([]byte(doc), "config.json")
+		_, errs[fmt.Sprint("document ", i)] = ParseFile([]byte(doc), "config.json", Rules{})
 		bad := secret
 		bad.Data = map[string]Sensitive{KeyDockerConfigJSON: Conceal(doc)}
 		errs[fmt.Sprint("Validate ", i)] = bad.Validate()
-		errs[fmt.Sprint("FromSecrets ", i)] = errors.Join(FromSecrets(bad).Problems()...)
+		errs[fmt.Sprint("FromSecrets ", i)] = errors.Join(Problems(FromSecrets([]Secret{bad}, Rules{}))...)
 		path := filepath.Join(t.TempDir(), "config.json")
 		require.NoError(t, os.WriteFile(path, []byte(doc), 0o600))
-		_, errs[fmt.Sprint("ReadConfig ", i)] = ReadConfig(path)
+		_, errs[fmt.Sprint("ReadConfig ", i)] = ReadFile(path, Rules{})
 	}
 	for i, doc := range []string{
 		"kind: Secret\ndata: " + canary, "kind: Secret\ndata:\n  x: [" + canary + "]", "kind: Secret\n\tdata: " + canary, "{" + canary, canary + ": " + canary + ": x",
@@ -143,7 +142,7 @@ func everything(t *testing.T) (values map[string]any, errs map[string]error) {
 		errs[fmt.Sprint("answer ", i)] = failed[0]
 	}
 	echo := testProvider("registry", programSecret, canary)
-	echo.Token = &TokenAttributes{Audience: "aud", CacheType: CacheByServiceAccount}
+	echo.Token = &tokenAttributes{Audience: "aud", CacheType: cacheByServiceAccount}
 	_, failed = collect(ctx, testProviders(t, pc, echo).For(pod), "r.io/app")
 	require.Len(t, failed, 1)
 	errs["token echoed"] = failed[0]
@@ -153,11 +152,11 @@ func everything(t *testing.T) (values map[string]any, errs map[string]error) {
 	_, failed = collect(ctx, &Helper{name: "test", config: HelperConfig{dir, x}}, "garbage.io/app")
 	require.Len(t, failed, 1)
 	errs["helper's garbage"] = failed[0]
-	_, errs["NewDockerConfigJSON"] = NewDockerConfigJSON("https://user:"+canary+"@r.io", "user", canary, "")
-	_, errs["user with a colon"] = NewDockerConfigJSON("r.io", "user:"+canary, canary, "")
-	_, errs["Match"] = Match("user:"+canary+"@r.io", "r.io/x")
-	_, errs["Match's name"] = Match("r.io", "user:"+canary+"@r.io/x")
-	_, errs["ParseProviders"] = ParseProviders([]byte(`{"kind":"CredentialProviderConfig","apiVersion":"kubelet.config.k8s.io/v1","providers":[{"env":[{"name":"A","value":["` + canary + `"]}]}]}`))
+	_, errs["NewDockerConfigJSON"] = DockerConfig{Server: "https://user:" + canary + "@r.io", Username: "user", Password: Conceal(canary)}.JSON()
+	_, errs["user with a colon"] = DockerConfig{Server: "r.io", Username: "user:" + canary, Password: Conceal(canary)}.JSON()
+	_, errs["Match"] = Match("user:"+canary+"@r.io", "r.io/x", Rules{})
+	_, errs["Match's name"] = Match("r.io", "user:"+canary+"@r.io/x", Rules{})
+	_, errs["ParseProviders"] = Rules{}.parseProviders([]byte(`{"kind":"CredentialProviderConfig","apiVersion":"kubelet.config.k8s.io/v1","providers":[{"env":[{"name":"A","value":["` + canary + `"]}]}]}`))
 	_, errs["Each"] = Each(ctx, Join(config, secrets, Static{cred}), ref, func(context.Context, Credential) (int, error) { return 0, errDenied })
 	return values, errs
 }
@@ -192,7 +191,7 @@ func TestNoPrintedForm(t *testing.T) {
 func TestPluginLogsNoSecret(t *testing.T) {
 	var log bytes.Buffer
 	logger := slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	ps := testProviders(t, ProviderConfig{Logger: logger, Now: time.Now}, testProvider("image", programSecret, canary))
+	ps := testProviders(t, ProviderConfig{Logger: logger}, testProvider("image", programSecret, canary))
 	creds, errs := collect(t.Context(), ps, "r.io/app")
 	require.Empty(t, errs)
 	require.Len(t, creds, 1)

@@ -12,8 +12,9 @@ import (
 	"github.com/gobwas/glob"
 )
 
-// Rules say how keys are read and candidates ordered. The package's functions
-// use the zero Rules.
+// Rules say how keys are read and candidates ordered. They belong to the source that
+// has the keys, and are given where it is read: see [ReadFile], [FromSecrets] and
+// [ProviderConfig]. The zero Rules are the usual ones.
 type Rules struct {
 	// Kubelet takes the kubelet's rules (of Kubernetes 1.36 to 1.38 beta), with their
 	// shortcomings, instead of ours:
@@ -61,7 +62,7 @@ type target struct {
 //   - In the host *, ?, [a-z], [^x] and \c have the meaning of [path.Match]
 //     within one label: none of them matches a dot, so both must have the same
 //     number of labels. Hosts are compared without case.
-//   - Ports must be equal, also in that there is none, and have no wildcards.
+//   - Both have the same port, or both have none. A port has no wildcards.
 //   - An IPv6 address in brackets is compared as text.
 //   - The path matches the same path and all below it: registry.io/team matches
 //     registry.io/team/app, not registry.io/team-b. It has no wildcards. With a
@@ -71,15 +72,12 @@ type target struct {
 //
 // The error, a [*KeyError], says why key or name is malformed; there is no match
 // then.
-func Match(key, name string) (bool, error) { return Rules{}.Match(key, name) }
-
-// Match is [Match] under the rules r.
-func (r Rules) Match(key, name string) (bool, error) {
-	p, err := r.compile(key)
+func Match(key, name string, rules Rules) (bool, error) {
+	p, err := rules.compile(key)
 	if err != nil {
 		return false, &KeyError{Key: redactKey(key), Err: err}
 	}
-	t, err := r.target(name)
+	t, err := rules.target(name)
 	if err != nil {
 		return false, &KeyError{Key: redactKey(name), Err: err}
 	}
@@ -272,8 +270,8 @@ var (
 	errHostLong    = errors.New("host is longer than 253 bytes")
 	errHostChar    = errors.New("host holds a character that no host has")
 	errHostColons  = errors.New("host holds more than one colon; an IPv6 address stands in brackets")
-	errHostPort    = errors.New("port is no number")
-	errHostAddress = errors.New("brackets hold no IPv6 address")
+	errHostPort    = errors.New("port is not a number")
+	errHostAddress = errors.New("brackets do not hold an IPv6 address")
 	errKeyUserinfo = errors.New("holds an @: a key has no user name")
 	errKeyFragment = errors.New("holds a #: a key has no fragment")
 	errKeyControl  = errors.New("holds a control character")
@@ -371,7 +369,7 @@ func literalHost(hostport string) string {
 	return hostport
 }
 
-// maxLabel bounds a label with wildcards before it is compiled, since compiling
+// maxLabel bounds a label with wildcards before it is compiled, because compiling
 // takes more than linear time. It is also the longest label DNS has.
 const maxLabel = 63
 
@@ -521,7 +519,7 @@ func complement(class []runeRange) []runeRange {
 	return out
 }
 
-// writeClass writes one range, or alternatives of ranges, since a class of
+// writeClass writes one range, or alternatives of ranges, because a class of
 // gobwas/glob is either a range or a list.
 func writeClass(b *strings.Builder, class []runeRange) {
 	var parts []runeRange
@@ -544,7 +542,7 @@ func writeClass(b *strings.Builder, class []runeRange) {
 			writeLiteral(b, r.lo)
 			continue
 		}
-		b.WriteByte('[') // the ends stand raw: an escape is not understood there
+		b.WriteByte('[') // the ends are written as they are: an escape is not understood there
 		b.WriteRune(r.lo)
 		b.WriteByte('-')
 		b.WriteRune(r.hi)

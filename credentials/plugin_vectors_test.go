@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -24,13 +25,13 @@ func TestPluginVectors(t *testing.T) {
 			if ourNames[v.Name] && !r.Kubelet {
 				want.Error, want.Providers = true, 0
 			}
-			list, err := r.ParseProviders([]byte(v.Config))
+			list, err := r.parseProviders([]byte(v.Config))
 			assert.Equal(t, want.Error, err != nil, "%v", err)
 			assert.Len(t, list, want.Providers)
 		case "pluginresponse":
 			checkResponse(t, v, want)
 		case "plugincache":
-			checkCache(t, v, r, want)
+			synctest.Test(t, func(t *testing.T) { checkCache(t, v, r, want) })
 		default:
 			t.Fatalf("unknown op %q", v.Op)
 		}
@@ -58,10 +59,9 @@ func checkResponse(t *testing.T, v vector, want expectation) {
 }
 
 func checkCache(t *testing.T, v vector, r Rules, want expectation) {
-	now := time.Unix(1e9, 0)
 	keep, err := time.ParseDuration(v.Default)
 	require.NoError(t, err)
-	p, err := newProvider(ProviderConfig{Rules: r, Now: func() time.Time { return now }}, Provider{
+	p, err := newProvider(ProviderConfig{Rules: r}, pluginConfig{
 		Name: "p", APIVersion: v.API, MatchImages: v.Match, DefaultCacheDuration: keep,
 	})
 	require.NoError(t, err)
@@ -82,7 +82,7 @@ func checkCache(t *testing.T, v vector, r Rules, want expectation) {
 		if step.Advance != "" {
 			d, err := time.ParseDuration(step.Advance)
 			require.NoError(t, err)
-			now = now.Add(d)
+			time.Sleep(d)
 		}
 		executed = false
 		var creds []vectorCred

@@ -12,7 +12,7 @@ import (
 )
 
 // An EntryError says that one entry of a source was left out, and why; or, if it
-// wraps a [Warning], what should be known of one that was not. It never holds the
+// wraps a [Reason] that is a warning, what should be known of one that was not. It never holds the
 // entry's content.
 type EntryError struct {
 	Origin Origin // of the entry; without a Key if all of the source was left out
@@ -25,37 +25,71 @@ func (e *EntryError) Error() string { return fmt.Sprintf("%v: %v", e.Origin, e.E
 // Unwrap returns the reason.
 func (e *EntryError) Unwrap() error { return e.Err }
 
-// A Warning is what should be known of a source or an entry that is not malformed:
-// it is used although something about it looks wrong, or it gives no credential
-// although somebody brought it to give one. Unlike the other problems it never
-// fails a pull by itself, whatever the rules.
-type Warning string
+// A Reason says what is wrong with a source, an entry or a program. The errors of this
+// package wrap one of the reasons below where a caller may have to distinguish them.
+type Reason string
 
-// Error returns the warning itself.
-func (w Warning) Error() string { return string(w) }
+// Error returns the reason itself.
+func (r Reason) Error() string { return string(r) }
 
-// The warnings. The text of each says what follows; what stands before it in an
-// error says what was found, and what to do.
+// Warning reports whether r is said of a source or an entry that is not malformed: it is
+// used although something about it looks wrong, or it gives no credential although it
+// was brought to give one. Unlike the other reasons, a warning never fails a pull by
+// itself, whatever the rules.
+func (r Reason) Warning() bool {
+	switch r {
+	case ErrReadableByOthers, ErrSpelledTwice, ErrByteOrderMark, ErrHelperNotAsked, ErrGivesNothing, ErrKeyMatchesNothing, ErrLooksWrong:
+		return true
+	}
+	return false
+}
+
+// The warnings. The text of each says what follows; what is before it in an error says
+// what was found, and what to do.
 const (
-	// ErrReadableByOthers is said of a file by [ReadConfig], but not on Windows.
-	ErrReadableByOthers Warning = "can be read by other users: chmod 600 keeps its credentials private"
+	// ErrReadableByOthers is said of a file by [ReadFile] and [FindFile], but not on
+	// Windows.
+	ErrReadableByOthers Reason = "can be read by other users: chmod 600 keeps its credentials private"
 	// ErrSpelledTwice is said of a document whose auths objects add up here.
-	ErrSpelledTwice Warning = "auths stands in it twice, spelled with other letters: other readers take only one of the two"
+	ErrSpelledTwice Reason = "auths is in it twice, spelled with other letters: other readers take only one of the two"
 	// ErrByteOrderMark is said of a document that begins with a byte order mark, as
 	// editors on Windows write it. It is an error under the kubelet's rules.
-	ErrByteOrderMark Warning = "begins with a byte order mark (U+FEFF), which is skipped here, but which the kubelet refuses: save it as UTF-8 without one"
+	ErrByteOrderMark Reason = "begins with a byte order mark (U+FEFF), which is skipped here, but which the kubelet refuses: save it as UTF-8 without one"
 	// ErrHelperNotAsked is said of a file that names credential helpers and was not
-	// given them by [Config.WithHelpers].
-	ErrHelperNotAsked Warning = "it was not asked, because reading a file starts no program: Config.WithHelpers asks it"
+	// given them by [File.WithHelpers].
+	ErrHelperNotAsked Reason = "it was not asked, because reading a file starts no program: File.WithHelpers asks it"
 	// ErrGivesNothing is said of a Secret, a file or an entry that was brought and
-	// holds no credential that could be read.
-	ErrGivesNothing Warning = "it gives no credential"
+	// has no credential that could be read.
+	ErrGivesNothing Reason = "it gives no credential"
 	// ErrKeyMatchesNothing is said of an entry whose key cannot be what was meant:
 	// it matches no image, or only images that few registries have.
-	ErrKeyMatchesNothing Warning = "its credential is used for no other image"
+	ErrKeyMatchesNothing Reason = "its credential is used for no other image"
 	// ErrLooksWrong is said of a login that is used as it is written although it
 	// looks as if an editor, a shell or a template had changed it.
-	ErrLooksWrong Warning = "it is used as it is written"
+	ErrLooksWrong Reason = "it is used as it is written"
+)
+
+// What is wrong with a Secret, as [Secret.Validate] says it.
+const (
+	// ErrSecretBase64 is what kubectl says of a manifest whose data cannot be decoded.
+	ErrSecretBase64 Reason = "no objects passed to create"
+	// ErrSecretContent is what the API server says of data that can be decoded,
+	// but is not a credential file.
+	ErrSecretContent Reason = "invalid value"
+	// ErrSecretRequired is what the API server says of a Secret without the data
+	// that its type promises.
+	ErrSecretRequired Reason = "required value"
+)
+
+// How a helper or plugin failed.
+const (
+	ErrProgramMissing Reason = "program not found"
+	// ErrProgramStart says that the program's file is there, but cannot be run.
+	ErrProgramStart   Reason = "program cannot be started"
+	ErrProgramTimeout Reason = "program did not answer in time"
+	ErrProgramOutput  Reason = "program wrote more than it may"
+	ErrProgramFailed  Reason = "program failed"
+	ErrProgramAnswer  Reason = "program's answer is malformed"
 )
 
 // A problem is an EntryError with what a keyring's Explain needs to know of it.
@@ -63,7 +97,7 @@ type problem struct {
 	*EntryError
 	about     []pattern // only images that one of them matches are concerned; nil means all
 	aside     bool      // it explains no failed pull
-	withEntry bool      // the note of the entry itself tells it
+	withEntry bool      // the note of the entry itself says it
 }
 
 // concerns reports whether p may be why there is no good credential for an image.
@@ -83,8 +117,19 @@ func (ps problemList) errors() []error {
 	return errs
 }
 
+// all yields a note for each problem.
+func (ps problemList) all() iter.Seq[Note] {
+	return func(yield func(Note) bool) {
+		for _, p := range ps {
+			if !yield(p.note()) {
+				return
+			}
+		}
+	}
+}
+
 // notes yields a note for each problem that may concern ref and that no note of an
-// entry tells.
+// entry says.
 func (ps problemList) notes(rules Rules, ref reference.Reference) iter.Seq[Note] {
 	return func(yield func(Note) bool) {
 		t, err := rules.target(ref.Name())
@@ -109,12 +154,12 @@ func (p *problem) note() Note {
 }
 
 func isWarning(err error) bool {
-	var w Warning
-	return errors.As(err, &w)
+	var r Reason
+	return errors.As(err, &r) && r.Warning()
 }
 
-// warning is a Warning with what was found before it.
-func warning(w Warning, found string) error { return fmt.Errorf("%s; %w", found, w) }
+// warning is a reason that is a warning, with what was found before it.
+func warning(r Reason, found string) error { return fmt.Errorf("%s; %w", found, r) }
 
 // A leftOutError lists what a call had to leave out, in one line.
 type leftOutError struct{ errs []error }

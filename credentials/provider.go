@@ -27,15 +27,13 @@ type ProviderConfig struct {
 	Exec Exec
 	// Token returns a token of pod's service account for an audience, as the
 	// TokenRequest API gives it: bound to the Pod. It is called for each look-up
-	// with a Pod and a plugin that wants one, concurrently; keep tokens as long as
+	// with a Pod and a plugin that needs one, concurrently; keep tokens as long as
 	// they are good. Nil means that there are none, which such a plugin's look-ups
 	// report as an error.
 	Token func(ctx context.Context, pod Pod, audience string) (Sensitive, error)
 	// Rules are those of MatchImages and of the keys in answers.
 	Rules Rules
-	// Now is the clock of the cache; nil means time.Now.
-	Now func() time.Time
-	// Logger hears of each run of a plugin, at debug level; nil means nobody does.
+	// Logger hears of each run of a plugin, at debug level; nil means that nothing is logged.
 	Logger *slog.Logger
 }
 
@@ -51,29 +49,32 @@ type Providers struct {
 	list  []*provider
 }
 
-// ReadProviders reads a CredentialProviderConfig, a file or a directory of files,
-// for plugins in the directory binDir. For more settings see
-// [ProviderConfig.ReadProviders].
-func ReadProviders(path, binDir string) (*Providers, error) {
-	return ProviderConfig{BinDir: binDir}.ReadProviders(path)
-}
-
-// ReadProviders reads a CredentialProviderConfig, YAML or JSON: one file, or all
-// files of a directory that end in .json, .yaml or .yml, in the order of their
-// names. See [ParseProviders] and [NewProviders] for what is an error; it wraps
-// [ErrNoFile] if there is neither file nor directory.
-func (c ProviderConfig) ReadProviders(path string) (*Providers, error) {
+// ReadProviders makes a keyring of the plugins that a CredentialProviderConfig names. It
+// reads one file, or all files of a directory that end in .json, .yaml or .yml, in the
+// order of their names. See [ParseProviders] for what is an error; it wraps [ErrNoFile]
+// if there is neither file nor directory.
+func ReadProviders(path string, c ProviderConfig) (*Providers, error) {
 	list, err := c.Rules.readProviderFiles(path)
 	if err != nil {
 		return nil, fmt.Errorf("credential providers: %w", err)
 	}
-	return NewProviders(c, list...)
+	return newProviders(c, list...)
 }
 
-// NewProviders makes a keyring of plugins. The error says which provider is
-// configured wrongly, or wraps [ErrProgramMissing] if its program is not there and
-// [ErrProgramStart] if it cannot be run.
-func NewProviders(c ProviderConfig, providers ...Provider) (*Providers, error) {
+// ParseProviders makes a keyring of the plugins that a CredentialProviderConfig names:
+// YAML or JSON, of version v1, v1beta1 or v1alpha1 of kubelet.config.k8s.io. It is
+// strict, as the kubelet is: a field that is not known or is there twice is an error.
+// The error says which provider is configured wrongly, or wraps [ErrProgramMissing] if
+// its program is not there and [ErrProgramStart] if it cannot be run.
+func ParseProviders(data []byte, c ProviderConfig) (*Providers, error) {
+	list, err := c.Rules.parseProviders(data)
+	if err != nil {
+		return nil, err
+	}
+	return newProviders(c, list...)
+}
+
+func newProviders(c ProviderConfig, providers ...pluginConfig) (*Providers, error) {
 	if c.BinDir == "" {
 		return nil, errors.New("credential providers: no directory of plugins is given")
 	}
@@ -120,12 +121,16 @@ func (ps *Providers) Explain(ref reference.Reference) iter.Seq[Note] {
 // service account's token and annotations.
 func (ps *Providers) For(pod Pod) Keyring { return ps.forPod(pod) }
 
+func (ps *Providers) ruledBy() Rules { return orZero(ps).rules }
+
 func (ps *Providers) forPod(pod Pod) providersFor { return providersFor{orZero(ps), pod} }
 
 type providersFor struct {
 	ps  *Providers
 	pod Pod
 }
+
+func (pf providersFor) ruledBy() Rules { return pf.ps.rules }
 
 func (pf providersFor) Lookup(ctx context.Context, ref reference.Reference) iter.Seq2[Credential, error] {
 	name := ref.Name()
@@ -156,7 +161,7 @@ func (pf providersFor) Lookup(ctx context.Context, ref reference.Reference) iter
 	}
 }
 
-// lookupMerged asks all plugins before the first candidate is tried, since for
+// lookupMerged asks all plugins before the first candidate is tried, because for
 // the kubelet the order of keys counts over all their answers together.
 func (pf providersFor) lookupMerged(ctx context.Context, name string) iter.Seq2[Credential, error] {
 	return func(yield func(Credential, error) bool) {
@@ -190,7 +195,7 @@ func (pf providersFor) Fingerprint(ref reference.Reference) uint64 {
 		p.hash(h)
 		if id, asked, err := p.identify(pf.pod); err == nil && asked {
 			id.hash(h)
-			if id.account.Name != "" && p.Token.CacheType == CacheByToken { // each Pod has its own
+			if id.account.Name != "" && p.Token.CacheType == cacheByToken { // each Pod has its own
 				hashString(h, pf.pod.Namespace)
 				hashString(h, pf.pod.Name)
 				hashString(h, pf.pod.UID)
@@ -212,11 +217,10 @@ func (pf providersFor) Explain(ref reference.Reference) iter.Seq[Note] {
 
 // A provider is one plugin with its cache.
 type provider struct {
-	Provider
+	pluginConfig
 	rules    Rules
 	patterns []pattern
 	token    func(ctx context.Context, pod Pod, audience string) (Sensitive, error)
-	now      func() time.Time
 	log      *slog.Logger
 	run      func(ctx context.Context, request []byte, secrets []string) (stdout []byte, err error)
 
@@ -249,11 +253,9 @@ func (id identity) hash(h *maphash.Hash) {
 	}
 }
 
-func newProvider(c ProviderConfig, p Provider) (*provider, error) {
-	out := &provider{Provider: p, rules: c.Rules, token: c.Token, now: c.Now, log: c.Logger}
-	if out.now == nil {
-		out.now = time.Now
-	}
+func newProvider(c ProviderConfig, p pluginConfig) (*provider, error) {
+	out := &provider{pluginConfig: p, rules: c.Rules, token: c.Token, log: c.Logger}
+	out.cache.kept.Max = maxCached
 	if out.log == nil {
 		out.log = slog.New(slog.DiscardHandler)
 	}
@@ -281,7 +283,7 @@ func (p *provider) matches(name string) bool {
 	return err == nil && slices.ContainsFunc(p.patterns, func(k pattern) bool { return k.match(t) == matched })
 }
 
-var errNoToken = errors.New("wants a service-account token, and the program has none to give")
+var errNoToken = errors.New("needs a service-account token, and the program has none to give")
 
 // identify returns whose answer the plugin would give, and whether it is to be
 // asked at all.
@@ -340,13 +342,13 @@ func (p *provider) lookup(ctx context.Context, name string, pod Pod) (table, err
 			return table{}, fmt.Errorf("service-account token: %w", err)
 		}
 		r.Annotations = p.annotations(pod)
-		if p.Token.CacheType == CacheByToken {
+		if p.Token.CacheType == cacheByToken {
 			id.token = token
 		}
 	}
 	q := question{name, id}
 	for {
-		if a, ok := p.cache.get(q, p.now()); ok {
+		if a, ok := p.cache.get(q); ok {
 			return a, nil
 		}
 		got, err := p.runs.Do(ctx, p.cache.scope(q), func(ctx context.Context) (answered, error) {
@@ -363,7 +365,7 @@ func (p *provider) lookup(ctx context.Context, name string, pod Pod) (table, err
 
 // ask runs the plugin, unless the answer has come in the meantime.
 func (p *provider) ask(ctx context.Context, q question, r request, token Sensitive) (table, error) {
-	if a, ok := p.cache.get(q, p.now()); ok {
+	if a, ok := p.cache.get(q); ok {
 		return a, nil
 	}
 	r.Token = token.Reveal()
@@ -374,28 +376,27 @@ func (p *provider) ask(ctx context.Context, q question, r request, token Sensiti
 	p.log.DebugContext(ctx, "running a credential provider", "provider", p.Name, "image", q.image)
 	stdout, err := p.run(ctx, stdin, p.secrets(token))
 	if err != nil {
-		p.cache.failed(q)
+		p.cache.learn("")
 		return table{}, err
 	}
 	resp, err := parseResponse(stdout, p.APIVersion)
 	if err == nil {
-		err = resp.check(p.Provider, token)
+		err = resp.check(p.pluginConfig, token)
 	}
 	if err != nil {
-		p.cache.failed(q)
+		p.cache.learn("")
 		return table{}, fmt.Errorf("%w: %w", ErrProgramAnswer, err)
 	}
 	keep := p.DefaultCacheDuration
 	if resp.duration != nil {
 		keep = *resp.duration
 	}
-	now := p.now()
-	a := p.table(resp, q.account, now, keep)
-	p.cache.put(q, resp.scope, a, now, keep)
-	return a, nil
+	answer := p.table(resp, q.account, time.Now(), keep)
+	p.cache.put(q, resp.scope, answer, keep)
+	return answer, nil
 }
 
-// secrets are what the plugin was told, and what it has told before.
+// secrets are those that the plugin was given, and those that it gave before.
 func (p *provider) secrets(token Sensitive) []string {
 	out := p.cache.secrets()
 	for _, v := range p.Env {
@@ -448,7 +449,7 @@ func (p *provider) note(name string, pod Pod) Note {
 	}
 	if _, asked, err := p.identify(pod); err != nil || !asked {
 		n.Matched = false
-		n.Why = "the image matches, but the plugin wants a service account with its annotations"
+		n.Why = "the image matches, but the plugin needs a service account with its annotations"
 	}
 	return n
 }

@@ -7,89 +7,53 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/pullkit/pullkit/internal/expiring"
 )
 
-const (
-	// maxCached bounds the answers that are kept of one plugin.
-	maxCached = 10_000
-	// purgeEvery is how often answers are dropped that nobody asks for again.
-	purgeEvery = 15 * time.Minute
-)
+// maxCached bounds the answers that are kept of one plugin.
+const maxCached = 10_000
 
-// A cache keeps the answers of one plugin for what the plugin said they are good
-// for. The keys of an answer are matched anew at each look-up, so that one which
-// is kept for all images still goes only where its keys say.
+// A cache keeps the answers of one plugin for as long as the plugin said. The keys of
+// an answer are matched again at each look-up, so that one which is kept for all images
+// still goes only where its keys say.
 type cache struct {
+	kept expiring.Map[question, table]
+
 	mu     sync.Mutex
-	kept   map[question]cached
-	purged time.Time
-	learnt cacheScope // what the last answer was kept for; "" if there was none
+	learnt cacheScope // what the last answer was kept for; "" if it was not kept
 	known  bool       // the plugin was run before
 }
 
-type cached struct {
-	answer  table
-	expires time.Time
-}
-
 // get looks for an answer for the image, then its registry, then all.
-func (c *cache) get(q question, now time.Time) (table, bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+func (c *cache) get(q question) (table, bool) {
 	for _, scope := range []cacheScope{scopeImage, scopeRegistry, scopeGlobal} {
-		key := q.within(scope)
-		if k, ok := c.kept[key]; ok {
-			if !now.After(k.expires) { // at its very end it is still good
-				return k.answer, true
-			}
-			delete(c.kept, key)
+		if answer, ok := c.kept.Get(q.within(scope)); ok {
+			return answer, true
 		}
 	}
 	return table{}, false
 }
 
 // put keeps an answer, unless it is to be used once.
-func (c *cache) put(q question, scope cacheScope, a table, now time.Time, keep time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.known = true
+func (c *cache) put(q question, scope cacheScope, answer table, keep time.Duration) {
 	if keep <= 0 {
-		c.learnt = ""
+		c.learn("")
 		return
 	}
-	c.learnt = scope
-	c.purge(now)
-	if c.kept == nil {
-		c.kept = map[question]cached{}
-	}
-	c.kept[q.within(scope)] = cached{a, now.Add(keep)}
+	c.learn(scope)
+	c.kept.Put(q.within(scope), answer, endOf(keep))
 }
 
-// purge drops what has expired, now and then, and some of the rest when there is
-// too much.
-func (c *cache) purge(now time.Time) {
-	if len(c.kept) < maxCached && now.Before(c.purged.Add(purgeEvery)) {
-		return
-	}
-	c.purged = now
-	for key, k := range c.kept {
-		if now.After(k.expires) {
-			delete(c.kept, key)
-		}
-	}
-	for key := range c.kept {
-		if len(c.kept) < maxCached {
-			return
-		}
-		delete(c.kept, key)
-	}
-}
+// endOf is when an answer that is good for a while is forgotten. At the very end of its
+// time it is still good.
+func endOf(keep time.Duration) time.Time { return time.Now().Add(keep + 1) }
 
-// failed notes that there was no answer to keep.
-func (c *cache) failed(question) {
+// learn notes what the last answer was kept for; "" if there was none to keep.
+func (c *cache) learn(scope cacheScope) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.known, c.learnt = true, ""
+	c.known, c.learnt = true, scope
 }
 
 // scope says which questions wait for each other: those that one answer held for
@@ -109,11 +73,9 @@ func (c *cache) scope(q question) question {
 
 // secrets returns the passwords of the answers that are kept.
 func (c *cache) secrets() []string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	var out []string
-	for _, k := range c.kept {
-		for _, e := range k.answer.entries {
+	for _, answer := range c.kept.All() {
+		for _, e := range answer.entries {
 			out = append(out, e.cred.Password.Reveal())
 		}
 	}
@@ -165,8 +127,8 @@ const (
 	scopeGlobal   cacheScope = "Global"
 )
 
-// parseResponse reads an answer strictly: a field that is not known or stands in
-// it twice is an error.
+// parseResponse reads an answer strictly: a field that is not known or is there
+// twice is an error.
 func parseResponse(data []byte, apiVersion string) (response, error) {
 	data, err := readDocument(data)
 	if err != nil {
@@ -207,11 +169,11 @@ func parseResponse(data []byte, apiVersion string) (response, error) {
 }
 
 // check refuses answers that must not be used or kept.
-func (r response) check(p Provider, token Sensitive) error {
+func (r response) check(p pluginConfig, token Sensitive) error {
 	if r.scope != scopeImage && r.scope != scopeRegistry && r.scope != scopeGlobal {
 		return errors.New("cacheKeyType is not Image, Registry or Global")
 	}
-	if p.Token == nil || token.IsZero() || p.Token.CacheType == CacheByToken {
+	if p.Token == nil || token.IsZero() || p.Token.CacheType == cacheByToken {
 		return nil
 	}
 	for _, item := range r.auth {
@@ -223,7 +185,7 @@ func (r response) check(p Provider, token Sensitive) error {
 }
 
 // table makes a response ready to be looked up. Keys that say the same come in
-// reverse byte order, since the text may have passed a YAML reader.
+// reverse byte order, because the text may have passed a YAML reader.
 func (p *provider) table(r response, account ServiceAccount, now time.Time, keep time.Duration) table {
 	items := slices.Clone(r.auth)
 	slices.SortFunc(items, func(a, b authItem) int { return strings.Compare(b.key, a.key) })

@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// A Provider is the configuration of one exec credential provider plugin, as a
+// A pluginConfig is the configuration of one exec credential provider plugin, as a
 // CredentialProviderConfig has it.
-type Provider struct {
+type pluginConfig struct {
 	// Name is the name of the program in the directory of plugins.
 	Name string
 	// APIVersion is the version of requests and answers:
@@ -26,13 +26,13 @@ type Provider struct {
 	Args                 []string
 	Env                  []EnvVar // added to the environment of Exec; these win
 	// Token has the plugin given the Pod's service-account token; nil means not.
-	Token *TokenAttributes
+	Token *tokenAttributes
 }
 
-// TokenAttributes say which service-account token a plugin is given.
-type TokenAttributes struct {
+// tokenAttributes say which service-account token a plugin is given.
+type tokenAttributes struct {
 	Audience  string
-	CacheType TokenCacheType
+	CacheType tokenCacheType
 	// RequireServiceAccount has the plugin not asked for Pods without one.
 	RequireServiceAccount bool
 	// RequiredAnnotations are passed on from the service account; the plugin is
@@ -42,13 +42,13 @@ type TokenAttributes struct {
 	OptionalAnnotations []string
 }
 
-// A TokenCacheType says whose an answer is that was got with a token.
-type TokenCacheType string
+// A tokenCacheType says whose an answer is that was got with a token.
+type tokenCacheType string
 
 // The cache types of tokens.
 const (
-	CacheByToken          TokenCacheType = "Token"          // of the token
-	CacheByServiceAccount TokenCacheType = "ServiceAccount" // of all Pods with the service account
+	cacheByToken          tokenCacheType = "Token"          // of the token
+	cacheByServiceAccount tokenCacheType = "ServiceAccount" // of all Pods with the service account
 )
 
 const (
@@ -56,21 +56,16 @@ const (
 	providerGroup = "credentialprovider.kubelet.k8s.io/"
 )
 
-// ParseProviders reads a CredentialProviderConfig, YAML or JSON, of version v1,
-// v1beta1 or v1alpha1 of kubelet.config.k8s.io. It is strict, as the kubelet is:
-// a field that is not known or stands in it twice is an error.
-func ParseProviders(data []byte) ([]Provider, error) { return Rules{}.ParseProviders(data) }
-
-// ParseProviders is [ParseProviders] under the rules r.
-func (r Rules) ParseProviders(data []byte) ([]Provider, error) {
-	providers, err := r.parseProviders(data)
+// parseProviders reads a CredentialProviderConfig.
+func (r Rules) parseProviders(data []byte) ([]pluginConfig, error) {
+	providers, err := r.readProviders(data)
 	if err != nil {
 		return nil, fmt.Errorf("credential provider config: %w", err)
 	}
 	return providers, nil
 }
 
-func (r Rules) parseProviders(data []byte) ([]Provider, error) {
+func (r Rules) readProviders(data []byte) ([]pluginConfig, error) {
 	data, err := readDocument(data)
 	if err != nil {
 		return nil, err
@@ -90,7 +85,7 @@ func (r Rules) parseProviders(data []byte) ([]Provider, error) {
 	if err := f.done(); err != nil {
 		return nil, err
 	}
-	var providers []Provider
+	var providers []pluginConfig
 	for i, item := range items {
 		p, err := readProvider(item, version)
 		if err != nil {
@@ -103,9 +98,9 @@ func (r Rules) parseProviders(data []byte) ([]Provider, error) {
 
 func isVersion(s string) bool { return s == "v1" || s == "v1beta1" || s == "v1alpha1" }
 
-func readProvider(data []byte, version string) (Provider, error) {
+func readProvider(data []byte, version string) (pluginConfig, error) {
 	f := readConfig(data)
-	p := Provider{
+	p := pluginConfig{
 		Name: f.string("name"), APIVersion: f.string("apiVersion"),
 		MatchImages: f.strings("matchImages"), Args: f.strings("args"),
 	}
@@ -133,11 +128,11 @@ func readProvider(data []byte, version string) (Provider, error) {
 	return p, f.done()
 }
 
-func readToken(data []byte) (TokenAttributes, error) {
+func readToken(data []byte) (tokenAttributes, error) {
 	f := readConfig(data)
-	t := TokenAttributes{
+	t := tokenAttributes{
 		Audience:            f.string("serviceAccountTokenAudience"),
-		CacheType:           TokenCacheType(f.string("cacheType")),
+		CacheType:           tokenCacheType(f.string("cacheType")),
 		RequiredAnnotations: f.strings("requiredServiceAccountAnnotationKeys"),
 		OptionalAnnotations: f.strings("optionalServiceAccountAnnotationKeys"),
 	}
@@ -151,7 +146,7 @@ func readToken(data []byte) (TokenAttributes, error) {
 
 // readProviderFiles reads a config file, or all of a directory in the order of
 // their names.
-func (r Rules) readProviderFiles(path string) ([]Provider, error) {
+func (r Rules) readProviderFiles(path string) ([]pluginConfig, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, named(err)
@@ -162,13 +157,13 @@ func (r Rules) readProviderFiles(path string) ([]Provider, error) {
 			return nil, err
 		}
 	}
-	var all []Provider
+	var all []pluginConfig
 	for _, file := range files {
 		data, _, err := readFile(file)
 		if err != nil {
 			return nil, fmt.Errorf("file %s: %w", quote(file), err)
 		}
-		providers, err := r.ParseProviders(data)
+		providers, err := r.parseProviders(data)
 		if err != nil {
 			return nil, fmt.Errorf("file %s: %w", quote(file), err)
 		}
@@ -199,7 +194,7 @@ func configFiles(dir string) ([]string, error) {
 
 // validate checks what the kubelet checks of a provider config, and refuses
 // names that are no plain file names on any system.
-func (r Rules) validate(providers []Provider) error {
+func (r Rules) validate(providers []pluginConfig) error {
 	if len(providers) == 0 {
 		return errors.New("names no provider")
 	}
@@ -216,7 +211,7 @@ func (r Rules) validate(providers []Provider) error {
 	return nil
 }
 
-func (r Rules) validateProvider(p Provider) error {
+func (r Rules) validateProvider(p pluginConfig) error {
 	if err := r.checkProgramName(p.Name); err != nil {
 		return err
 	}
@@ -272,11 +267,11 @@ func (r Rules) checkProgramName(name string) error {
 	return nil
 }
 
-func (t TokenAttributes) validate() error {
+func (t tokenAttributes) validate() error {
 	switch {
 	case t.Audience == "":
 		return errors.New("serviceAccountTokenAudience is missing")
-	case t.CacheType != CacheByToken && t.CacheType != CacheByServiceAccount:
+	case t.CacheType != cacheByToken && t.CacheType != cacheByServiceAccount:
 		return fmt.Errorf("cacheType is %s, not Token or ServiceAccount", quote(string(t.CacheType)))
 	case !t.RequireServiceAccount && len(t.RequiredAnnotations) > 0:
 		return errors.New("requiredServiceAccountAnnotationKeys need requireServiceAccount")
@@ -284,7 +279,7 @@ func (t TokenAttributes) validate() error {
 	keys := slices.Concat(t.RequiredAnnotations, t.OptionalAnnotations)
 	for i, key := range keys {
 		if !isQualifiedName(key) {
-			return fmt.Errorf("%s is no annotation key", quote(key))
+			return fmt.Errorf("%s is not an annotation key", quote(key))
 		}
 		if slices.Contains(keys[:i], key) {
 			return fmt.Errorf("annotation key %s is there twice", quote(key))
@@ -294,7 +289,7 @@ func (t TokenAttributes) validate() error {
 }
 
 // isQualifiedName reports whether s is an annotation key: a name of at most 63
-// letters, digits and -_. between them, behind a DNS name and a slash or alone.
+// letters, digits and -_. between them, behind a DNS name and a slash, or without these.
 // Case does not matter.
 func isQualifiedName(s string) bool {
 	prefix, name, ok := strings.Cut(strings.ToLower(s), "/")

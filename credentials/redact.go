@@ -83,7 +83,8 @@ func cutSchemeWord(text string) (length int) {
 // name. Any other word before a colon may be a user's name.
 func isScheme(word string) bool {
 	switch strings.ToLower(word) {
-	case "http", "https", "oci", "docker", "tcp", "ftp", "containers-storage", "docker-archive", "oci-archive", "dir", "registry", "ssh", "file", "unix":
+	case "http", "https", "oci", "oci-archive", "docker", "docker-archive", "docker-daemon", "registry", "containers-storage", "containerd",
+		"dir", "file", "ftp", "git", "gs", "helm", "s3", "ssh", "tcp", "unix":
 		return true
 	}
 	return false

@@ -28,9 +28,9 @@ func TestSecretsInKeys(t *testing.T) {
 			for _, entry := range []any{map[string]string{"auth": "dTpw"}, map[string]string{}, "x", []string{}, map[string]any{"auths": map[string]any{key: map[string]string{"auth": "dTpw"}}}} {
 				document, err := json.Marshal(map[string]any{"auths": map[string]any{key: entry}, "credHelpers": map[string]string{key: "../x"}})
 				require.NoError(t, err)
-				c, err := rules.ParseConfig(document, "config.json")
+				c, err := ParseFile(document, "config.json", rules)
 				require.NoError(t, err)
-				said := []any{errors.Join(c.Problems()...), c.Problems()}
+				said := []any{errors.Join(Problems(c)...), Problems(c)}
 				for note := range c.Explain(reference.MustParse("r.io/team/app")) {
 					said = append(said, note)
 				}
@@ -48,8 +48,11 @@ func TestSecretsInKeys(t *testing.T) {
 		}
 		for _, err := range []error{
 			func() error { _, err := Login(key, "u", Conceal("p")); return err }(),
-			func() error { _, err := NewDockerConfigJSON(key, "u", "p", ""); return err }(),
-			func() error { _, err := Match(key, "r.io/x"); return err }(),
+			func() error {
+				_, err := DockerConfig{Server: key, Username: "u", Password: Conceal("p")}.JSON()
+				return err
+			}(),
+			func() error { _, err := Match(key, "r.io/x", Rules{}); return err }(),
 		} {
 			if err != nil {
 				assert.NotContains(t, err.Error(), secret, "key %q", key)
@@ -69,7 +72,7 @@ func TestSecretsInKeys(t *testing.T) {
 // TestHiddenKeysAreNotWritten: a key of which a part is hidden is not written, because
 // it would be another key.
 func TestHiddenKeysAreNotWritten(t *testing.T) {
-	c, err := ParseConfig([]byte(`{"auths":{"https://r.io?token=s3cret":{"auth":"dTpw"},"s.io":{"auth":"dTpw"}}}`), "config.json")
+	c, err := ParseFile([]byte(`{"auths":{"https://r.io?token=s3cret":{"auth":"dTpw"},"s.io":{"auth":"dTpw"}}}`), "config.json", Rules{})
 	require.NoError(t, err)
 	data, dropped, err := MarshalConfig(c)
 	require.NoError(t, err)

@@ -51,37 +51,19 @@ func ConcealData(data map[string][]byte) map[string]Sensitive {
 	return out
 }
 
-// A SecretFault says what is wrong with a Secret.
-type SecretFault string
-
-// Error returns the fault itself.
-func (f SecretFault) Error() string { return string(f) }
-
-// The faults of a Secret.
-const (
-	// ErrSecretBase64 is what kubectl says of a manifest whose data cannot be decoded.
-	ErrSecretBase64 SecretFault = "no objects passed to create"
-	// ErrSecretContent is what the API server says of data that can be decoded,
-	// but is no credential file.
-	ErrSecretContent SecretFault = "invalid value"
-	// ErrSecretRequired is what the API server says of a Secret without the data
-	// that its type promises.
-	ErrSecretRequired SecretFault = "required value"
-)
-
 // A SecretError says what is wrong with a Secret, without its content.
 type SecretError struct {
 	Namespace, Name string
 	Key             string // of the Secret's data
-	Fault           SecretFault
+	Reason          Reason
 	Err             error // more of the reason; may be nil
 }
 
 // Error speaks as kubectl and the API server do.
 func (e *SecretError) Error() string {
-	text := fmt.Sprintf("Secret %s is invalid: data[%s]: %v", quote(e.Name), e.Key, e.Fault)
-	if e.Fault == ErrSecretBase64 {
-		text = fmt.Sprintf("%v: data[%s] of Secret %s is not base64", e.Fault, e.Key, quote(e.Name))
+	text := fmt.Sprintf("Secret %s is invalid: data[%s]: %v", quote(e.Name), e.Key, e.Reason)
+	if e.Reason == ErrSecretBase64 {
+		text = fmt.Sprintf("%v: data[%s] of Secret %s is not base64", e.Reason, e.Key, quote(e.Name))
 	}
 	if e.Err != nil {
 		text += fmt.Sprintf(": %v", e.Err)
@@ -89,12 +71,12 @@ func (e *SecretError) Error() string {
 	return text
 }
 
-// Unwrap returns Fault and Err.
+// Unwrap returns Reason and Err.
 func (e *SecretError) Unwrap() []error {
 	if e.Err == nil {
-		return []error{e.Fault}
+		return []error{e.Reason}
 	}
-	return []error{e.Fault, e.Err}
+	return []error{e.Reason, e.Err}
 }
 
 // Validate checks what kubectl and the API server check when a pull secret is
@@ -106,8 +88,8 @@ func (s Secret) Validate() error {
 	if key == "" {
 		return nil
 	}
-	fail := func(fault SecretFault, err error) error {
-		return &SecretError{Namespace: s.Namespace, Name: s.Name, Key: key, Fault: fault, Err: err}
+	fail := func(reason Reason, err error) error {
+		return &SecretError{Namespace: s.Namespace, Name: s.Name, Key: key, Reason: reason, Err: err}
 	}
 	if hint, bad := s.notBase64[key]; bad {
 		if hint != "" {
@@ -152,14 +134,11 @@ type Secrets struct{ table table }
 
 // FromSecrets merges secrets as the kubelet does: the order of keys counts over
 // all of them together, and for one key the order of the secrets. A Secret or an
-// entry that is malformed is left out and listed by [Secrets.Problems]. A Secret that
+// entry that is malformed is left out and listed by [Problems]. A Secret that
 // gives no credential, because of its type, its data or what is in that, is passed
 // over and listed there too, with the warning [ErrGivesNothing].
-func FromSecrets(secrets ...Secret) *Secrets { return Rules{}.FromSecrets(secrets...) }
-
-// FromSecrets is [FromSecrets] under the rules r.
-func (r Rules) FromSecrets(secrets ...Secret) *Secrets {
-	es := entries{rules: r}
+func FromSecrets(secrets []Secret, rules Rules) *Secrets {
+	es := entries{rules: rules}
 	for _, s := range secrets {
 		es.addSecret(s)
 	}
@@ -234,7 +213,7 @@ func noEntries(doc document, legacy bool) string {
 }
 
 // withoutDocument says why the Secret has no document. key is where its type has it;
-// "" if the type is none of a pull secret.
+// "" if the type is not that of a pull secret.
 func (s Secret) withoutDocument(key string) string {
 	var there []string
 	for _, name := range s.dataNames() {
@@ -307,7 +286,7 @@ func findMisplaced(members []member) string {
 	return "it has " + names[last] + " " + wrapping{names: names[:last]}.where() + ": put it under data of the Secret itself, or under stringData if it is not base64"
 }
 
-// wrongType says that the Secret is no pull secret by its type.
+// wrongType says that the Secret's type is not that of a pull secret.
 func (s Secret) wrongType(there []string) string {
 	text := "it is of type " + quote(s.Type)
 	if s.Type == "" {
@@ -318,7 +297,7 @@ func (s Secret) wrongType(there []string) string {
 		right = TypeDockercfg
 	}
 	return text + ", and only Secrets of the types " + TypeDockerConfigJSON + " and " + TypeDockercfg +
-		" are read: make it anew as " + right + ", because the type of a Secret cannot be changed"
+		" are read: create it again as " + right + ", because the type of a Secret cannot be changed"
 }
 
 // isDocumentName reports whether a name of data is one that people give to a
@@ -337,9 +316,7 @@ func isDocumentName(name string) bool {
 	return false
 }
 
-// Problems returns what was left out and why, and warnings about what was not, or
-// gives nothing: each an [*EntryError], which for those wraps a [Warning].
-func (s *Secrets) Problems() []error { return orZero(s).table.problems.errors() }
+func (s *Secrets) ruledBy() Rules { return orZero(s).table.rules }
 
 // Lookup yields the credentials whose key matches, in reverse byte order of the
 // keys; for one key in the order of the secrets.
@@ -360,7 +337,7 @@ func (s *Secrets) Explain(ref reference.Reference) iter.Seq[Note] {
 
 // For returns the keyring of one Pod, in which no Secret of the Pod's namespace is
 // left out because one of another namespace holds the same credential. It refuses none:
-// a puller.Puller does, because a Pod may use its own namespace's alone.
+// a puller.Puller does, because a Pod may use only those of its own namespace.
 func (s *Secrets) For(pod Pod) Keyring { return secretsFor{orZero(s), pod.Namespace} }
 
 type secretsFor struct {
@@ -393,7 +370,7 @@ func SecretNames(pod, serviceAccount []string) []string {
 }
 
 // readSecret reads a Secret. On error, what is returned has its name and namespace,
-// wherever they stand.
+// wherever these are in the text.
 func readSecret(members []member) (Secret, error) {
 	s := Secret{Data: map[string]Sensitive{}, misplaced: findMisplaced(members)}
 	for _, f := range members {
@@ -412,7 +389,9 @@ func readSecret(members []member) (Secret, error) {
 		case "data":
 			err = s.readData(f.Value)
 		case "stringData":
-			text, err = readObject(f.Value)
+			var more []member
+			more, err = readObject(f.Value)
+			text = append(text, more...)
 		}
 		var field *fieldError
 		switch {
@@ -459,7 +438,7 @@ func (s *Secret) readMetadata(data []byte) error {
 	return bad
 }
 
-// readData decodes data. What is not base64 is left for Validate to tell, so that
+// readData decodes data. What is not base64 is left for Validate to report, so that
 // one such value does not cost the manifest's other Secrets.
 func (s *Secret) readData(data []byte) error {
 	members, err := readObject(data)

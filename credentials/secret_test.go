@@ -3,7 +3,6 @@ package credentials
 import (
 	"encoding/base64"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -94,9 +93,9 @@ func TestValidate(t *testing.T) {
 	err = secrets[0].Validate()
 	assert.ErrorIs(t, err, ErrSecretBase64)
 	assert.EqualError(t, err, `no objects passed to create: data[.dockerconfigjson] of Secret "myregistrykey" is not base64`)
-	ring := FromSecrets(secrets...)
-	require.Len(t, ring.Problems(), 1)
-	assert.ErrorIs(t, ring.Problems()[0], ErrSecretBase64)
+	ring := FromSecrets(secrets, Rules{})
+	require.Len(t, Problems(ring), 1)
+	assert.ErrorIs(t, Problems(ring)[0], ErrSecretBase64)
 
 	of := func(typ, key, value string) error {
 		return Secret{Name: "myregistrykey", Type: typ, Data: map[string]Sensitive{key: Conceal(value)}}.Validate()
@@ -118,7 +117,7 @@ func TestValidate(t *testing.T) {
 	secrets, err = ParseSecrets([]byte("kind: Secret\ntype: Opaque\ndata: {'': '!', x: '!'}\n"))
 	require.NoError(t, err)
 	assert.NoError(t, secrets[0].Validate())
-	assert.Empty(t, faults(FromSecrets(secrets...).Problems()))
+	assert.Empty(t, faults(Problems(FromSecrets(secrets, Rules{}))))
 
 	// However many values are malformed, reading them stays linear.
 	var b strings.Builder
@@ -149,20 +148,20 @@ func TestSecretNames(t *testing.T) {
 	assert.Empty(t, SecretNames(nil, nil))
 }
 
-// TestNewDockerConfigJSON holds the bytes that kubectl writes.
-func TestNewDockerConfigJSON(t *testing.T) {
-	got, err := NewDockerConfigJSON("", "janedoe", "pass<word>", "jdoe@example.com")
+// TestDockerConfig holds the bytes that kubectl writes.
+func TestDockerConfig(t *testing.T) {
+	got, err := DockerConfig{Username: "janedoe", Password: Conceal("pass<word>"), Email: "jdoe@example.com"}.JSON()
 	require.NoError(t, err)
 	assert.Equal(t, `{"auths":{"https://index.docker.io/v1/":{"username":"janedoe","password":"pass\u003cword\u003e","email":"jdoe@example.com","auth":"`+
 		base64.StdEncoding.EncodeToString([]byte("janedoe:pass<word>"))+`"}}}`, string(got))
-	c, err := ParseConfig(got, "config.json")
+	c, err := ParseFile(got, "config.json", Rules{})
 	require.NoError(t, err)
 	creds, _ := collect(t.Context(), c, "nginx")
 	require.Len(t, creds, 1)
 	assert.True(t, creds[0].Same(Credential{Username: "janedoe", Password: Conceal("pass<word>")}))
 
 	for _, args := range [][3]string{{"r.io", "", "p"}, {"r.io", "u", ""}, {"r.io", "a:b", "p"}, {"r.io:x", "u", "p"}, {"https://u:p@r.io", "u", "p"}} {
-		_, err := NewDockerConfigJSON(args[0], args[1], args[2], "")
+		_, err := DockerConfig{Server: args[0], Username: args[1], Password: Conceal(args[2])}.JSON()
 		assert.Error(t, err, args)
 	}
 }
@@ -171,11 +170,8 @@ func TestMarshalConfig(t *testing.T) {
 	secret := func(name, text string) Secret {
 		return Secret{Name: name, Type: TypeDockerConfigJSON, Data: map[string]Sensitive{KeyDockerConfigJSON: Conceal(text)}}
 	}
-	secrets := FromSecrets(
-		secret("a", `{"auths":{"https://r.io/v1/":{"auth":"dTpw"},"*.io":{"identitytoken":"i"},"empty.io":{}}}`),
-		secret("b", `{"auths":{"r.io":{"auth":"dTpx"},"r.io/team":{"username":"a:b","password":"\"\u0007"},"q.io":{"auth":"dTpw"}}}`),
-	)
-	node, err := ParseConfig([]byte(`{"auths":{"r.io":{"auth":"bjpu"},"q.io":{"auth":"dTpw"},"node.io":{"registrytoken":"r","auth":"bjpu"}},"credsStore":"pass"}`), "config.json")
+	secrets := FromSecrets([]Secret{secret("a", `{"auths":{"https://r.io/v1/":{"auth":"dTpw"},"*.io":{"identitytoken":"i"},"empty.io":{}}}`), secret("b", `{"auths":{"r.io":{"auth":"dTpx"},"r.io/team":{"username":"a:b","password":"\"\u0007"},"q.io":{"auth":"dTpw"}}}`)}, Rules{})
+	node, err := ParseFile([]byte(`{"auths":{"r.io":{"auth":"bjpu"},"q.io":{"auth":"dTpw"},"node.io":{"registrytoken":"r","auth":"bjpu"}},"credsStore":"pass"}`), "config.json", Rules{})
 	require.NoError(t, err)
 	plugins := testProviders(t, ProviderConfig{}, testProvider(""))
 	data, dropped, err := MarshalConfig(Join(secrets, Join(node.WithHelpers(HelperConfig{}), plugins), For(plugins, Pod{})))
@@ -188,9 +184,9 @@ func TestMarshalConfig(t *testing.T) {
 		`secret "b", key "r.io"`, `helper "pass"`, `file "config.json", key "r.io"`, `plugin "test-plugin"`, `plugin "test-plugin"`,
 	}, names)
 
-	merged, err := ParseConfig(data, "merged.json")
+	merged, err := ParseFile(data, "merged.json", Rules{})
 	require.NoError(t, err)
-	assert.Empty(t, faults(merged.Problems()))
+	assert.Empty(t, faults(Problems(merged)))
 	for image, want := range map[string][]Credential{
 		"r.io/app":      {{Username: "u", Password: Conceal("p")}, {IdentityToken: Conceal("i")}},
 		"r.io/team/app": {{Username: "a:b", Password: Conceal("\"\a")}, {Username: "u", Password: Conceal("p")}, {IdentityToken: Conceal("i")}},
@@ -210,7 +206,7 @@ func TestMarshalConfig(t *testing.T) {
 	data, dropped, err = MarshalConfig(nil)
 	require.NoError(t, err)
 	assert.Empty(t, dropped)
-	_, err = ParseConfig(data, "config.json")
+	_, err = ParseFile(data, "config.json", Rules{})
 	assert.NoError(t, err)
 }
 
@@ -221,7 +217,7 @@ func TestSecretsForAPod(t *testing.T) {
 		return Secret{Namespace: namespace, Name: "s", Type: TypeDockerConfigJSON,
 			Data: ConcealData(map[string][]byte{KeyDockerConfigJSON: []byte(`{"auths":{"` + key + `":{"username":"u","password":"p"}}}`)})}
 	}
-	secrets := FromSecrets(in("a", "r.io/team"), in("b", "r.io/team"), in("web", "r.io"))
+	secrets := FromSecrets([]Secret{in("a", "r.io/team"), in("b", "r.io/team"), in("web", "r.io")}, Rules{})
 	for namespace, want := range map[string][]string{"web": {"web"}, "b": {"b"}, "a": {"a"}, "": {"a"}, "none": {"a"}} {
 		for name, ring := range map[string]Keyring{
 			"alone": For(secrets, Pod{Namespace: namespace}), "joined": For(Join(secrets), Pod{Namespace: namespace}),
@@ -242,7 +238,7 @@ func TestSecretsForAPod(t *testing.T) {
 		}
 	}
 	for namespace, want := range map[string][]string{"web": {"a", "web"}, "b": {"b"}, "a": {"a"}, "": {"a"}, "none": {"a"}} {
-		ring := Join(FromSecrets(in("a", "r.io/team"), in("b", "r.io/team")), FromSecrets(in("web", "r.io"), in("a", "r.io")))
+		ring := Join(FromSecrets([]Secret{in("a", "r.io/team"), in("b", "r.io/team")}, Rules{}), FromSecrets([]Secret{in("web", "r.io"), in("a", "r.io")}, Rules{}))
 		ring = For(ring, Pod{Namespace: namespace})
 		creds, _ := collect(t.Context(), ring, "r.io/team/app")
 		var got, explained []string
@@ -265,14 +261,7 @@ func TestSecretsForAPod(t *testing.T) {
 	assert.Equal(t, secrets.Fingerprint(reference.MustParse("r.io/team/app")), For(secrets, Pod{Namespace: "web"}).(Fingerprinter).Fingerprint(reference.MustParse("r.io/team/app")))
 }
 
-func TestReadConfigWithoutPaths(t *testing.T) {
-	_, err := ReadConfig()
-	assert.EqualError(t, err, "no credential file found: no path was given: file does not exist")
-	assert.ErrorIs(t, err, ErrNoFile)
-	assert.NotErrorIs(t, err, fs.ErrNotExist)
-}
-
-func TestReadConfig(t *testing.T) {
+func TestFindFile(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name, text string) string {
 		path := filepath.Join(dir, name)
@@ -283,24 +272,19 @@ func TestReadConfig(t *testing.T) {
 	legacy := write(".dockercfg", `{"r.io":{"auth":"dTpw"}}`)
 	missing := filepath.Join(dir, "missing")
 
-	c, err := ReadConfig(missing, bad, large, dir, good, legacy)
+	c, err := FindFile([]string{missing, bad, large, dir, good, legacy}, Rules{})
 	require.NoError(t, err)
 	assert.Equal(t, good, c.Name())
-	require.Len(t, c.Problems(), 3)
-	assert.ErrorIs(t, c.Problems()[1], errTooLarge)
-	assert.ErrorIs(t, c.Problems()[2], regular.ErrNotRegular)
-	c, err = ReadConfig(legacy)
+	require.Len(t, Problems(c), 3)
+	assert.ErrorIs(t, Problems(c)[1], errTooLarge)
+	assert.ErrorIs(t, Problems(c)[2], regular.ErrNotRegular)
+	c, err = ReadFile(legacy, Rules{})
 	require.NoError(t, err)
 	creds, _ := collect(t.Context(), c, "r.io/app")
 	require.Len(t, creds, 1)
 	assert.Equal(t, Origin{Kind: KindFile, Name: legacy, Key: "r.io"}, creds[0].Origin)
 
-	for _, paths := range [][]string{nil, {missing, missing}} {
-		_, err = ReadConfig(paths...)
-		assert.ErrorIs(t, err, ErrNoFile)
-		assert.NotErrorIs(t, err, os.ErrNotExist, "which says of an image that it is not there")
-	}
-	_, err = ReadConfig(missing, bad)
+	_, err = FindFile([]string{missing, bad}, Rules{})
 	assert.NotErrorIs(t, err, ErrNoFile)
 	var entry *EntryError
 	assert.ErrorAs(t, err, &entry)
@@ -347,13 +331,13 @@ func TestReadProviders(t *testing.T) {
 	write("README.txt", "not a config")
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "0.json"), 0o700))
 
-	ps, err := ReadProviders(one, bin)
+	ps, err := ReadProviders(one, ProviderConfig{BinDir: bin})
 	require.NoError(t, err)
 	creds, errs := collect(t.Context(), ps, "r.io/app")
 	assert.Empty(t, errs)
 	assert.Len(t, creds, 1)
 
-	ps, err = ReadProviders(dir, bin)
+	ps, err = ReadProviders(dir, ProviderConfig{BinDir: bin})
 	require.NoError(t, err)
 	for _, r := range []Rules{{}, {Kubelet: true}} {
 		ps.rules = r
@@ -365,18 +349,18 @@ func TestReadProviders(t *testing.T) {
 	}
 
 	write("3.json", `{"apiVersion":"kubelet.config.k8s.io/v1","kind":"CredentialProviderConfig","providers":[{"name":"a","apiVersion":"credentialprovider.kubelet.k8s.io/v1","matchImages":["x"],"defaultCacheDuration":"1m"}]}`)
-	_, err = ReadProviders(dir, bin)
+	_, err = ReadProviders(dir, ProviderConfig{BinDir: bin})
 	assert.ErrorContains(t, err, `"a": is there twice`)
-	_, err = ReadProviders(filepath.Join(dir, "missing"), bin)
+	_, err = ReadProviders(filepath.Join(dir, "missing"), ProviderConfig{BinDir: bin})
 	assert.ErrorIs(t, err, ErrNoFile)
 	assert.NotErrorIs(t, err, os.ErrNotExist)
-	_, err = ReadProviders(t.TempDir(), bin)
+	_, err = ReadProviders(t.TempDir(), ProviderConfig{BinDir: bin})
 	assert.ErrorContains(t, err, "holds no .json, .yaml or .yml file")
-	_, err = ReadProviders(one, "")
+	_, err = ReadProviders(one, ProviderConfig{BinDir: ""})
 	assert.Error(t, err)
-	_, err = ParseProviders([]byte(config("a") + "---\n" + config("b")))
+	_, err = Rules{}.parseProviders([]byte(config("a") + "---\n" + config("b")))
 	assert.ErrorContains(t, err, "more than one document")
-	_, err = ParseProviders([]byte(strings.Replace(config("a"), "apiVersion: credentialprovider.kubelet.k8s.io/v1", "apiVersion: credentialprovider.kubelet.k8s.io/v1alpha1\n  tokenAttributes: {serviceAccountTokenAudience: a, cacheType: Token, requireServiceAccount: true}", 1)))
+	_, err = Rules{}.parseProviders([]byte(strings.Replace(config("a"), "apiVersion: credentialprovider.kubelet.k8s.io/v1", "apiVersion: credentialprovider.kubelet.k8s.io/v1alpha1\n  tokenAttributes: {serviceAccountTokenAudience: a, cacheType: Token, requireServiceAccount: true}", 1)))
 	assert.ErrorContains(t, err, "tokenAttributes")
 }
 
@@ -387,9 +371,9 @@ func TestKubeletRulesReachAll(t *testing.T) {
 	text := `{"auths":{"r.io/team":{"auth":"dTpw"}}}`
 	path := filepath.Join(t.TempDir(), "config.json")
 	require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
-	file, err := r.ReadConfig(path)
+	file, err := ReadFile(path, r)
 	require.NoError(t, err)
-	secrets := r.FromSecrets(Secret{Type: TypeDockerConfigJSON, Data: map[string]Sensitive{KeyDockerConfigJSON: Conceal(text)}})
+	secrets := FromSecrets([]Secret{{Type: TypeDockerConfigJSON, Data: map[string]Sensitive{KeyDockerConfigJSON: Conceal(text)}}}, r)
 	plugin := testProvider("report")
 	plugin.MatchImages = []string{"r.io/team"}
 	plugins := testProviders(t, ProviderConfig{Rules: r}, plugin)
@@ -398,7 +382,7 @@ func TestKubeletRulesReachAll(t *testing.T) {
 		assert.Len(t, creds, 1, name)
 	}
 	assert.True(t, plugins.list[0].matches("r.io/team-b/app"))
-	ok, err := r.Match("r.io/team", "r.io/team-b/app")
+	ok, err := Match("r.io/team", "r.io/team-b/app", r)
 	assert.True(t, ok)
 	assert.NoError(t, err)
 	assert.Equal(t, "r.io/team-b/app", reference.MustParse("r.io/team-b/app:v1").Name())

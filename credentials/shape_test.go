@@ -50,9 +50,9 @@ func TestWrappedDocuments(t *testing.T) {
 			file = ".dockercfg"
 		}
 		for _, rules := range []Rules{{}, {Kubelet: true}} {
-			config, err := rules.ParseConfig([]byte(tt.text), file)
+			config, err := ParseFile([]byte(tt.text), file, rules)
 			require.NoError(t, err, tt.text)
-			for source, ring := range map[string]Keyring{`secret "web/regcred"`: rules.FromSecrets(secret), `file "` + file + `"`: config} {
+			for source, ring := range map[string]Keyring{`secret "web/regcred"`: FromSecrets([]Secret{secret}, rules), `file "` + file + `"`: config} {
 				problems, notes := texts(t, ring, "r.io/team/app")
 				for _, told := range []string{strings.Join(problems, "\n"), strings.Join(notes, "\n")} {
 					assert.Contains(t, told, source, tt.text)
@@ -81,7 +81,7 @@ func TestWrappedBesideGood(t *testing.T) {
 		`{"auths":{"s.io":{"auth":"dTpw"},"r.io":{"auth":{"username":"u","password":"p"}}}}`: `key "r.io": auth is an object, not a string`,
 	} {
 		s := Secret{Namespace: "web", Name: "regcred", Type: TypeDockerConfigJSON, Data: map[string]Sensitive{KeyDockerConfigJSON: Conceal(text)}}
-		ring := FromSecrets(s)
+		ring := FromSecrets([]Secret{s}, Rules{})
 		problems, notes := texts(t, ring, "r.io/app")
 		for _, told := range [][]string{problems, notes} {
 			if assert.Len(t, told, 1, text) {
@@ -91,21 +91,21 @@ func TestWrappedBesideGood(t *testing.T) {
 		creds, _ := collect(t.Context(), ring, "s.io/app")
 		assert.Len(t, creds, 1, text)
 	}
-	_, err := ParseConfig([]byte(`[`+goodDocument+`]`), "config.json")
+	_, err := ParseFile([]byte(`[`+goodDocument+`]`), "config.json", Rules{})
 	assert.ErrorContains(t, err, "is an array, not an object: the document is in a list: leave out what is around it")
 	for _, text := range []string{
 		`{"auths":{},"plugins":{"x":{"username":"u"}},"HttpHeaders":{"auth":"x"},"proxies":{"default":{"password":"p"}}}`,
 		`{"auths":{"s.io":{"auth":"dTpw"}},"aliases":{"builder":"buildx"},"credHelpers":{},"x":{"y":[1,{"z":"e30="}]}}`,
 	} {
-		c, err := ParseConfig([]byte(text), "config.json")
+		c, err := ParseFile([]byte(text), "config.json", Rules{})
 		require.NoError(t, err)
-		assert.Empty(t, c.Problems(), text)
+		assert.Empty(t, Problems(c), text)
 	}
 	// Nesting without end costs no more than the text is long.
 	deep := strings.Repeat(`{"a":`, 5000) + `1` + strings.Repeat(`}`, 5000)
-	c, err := ParseConfig([]byte(deep), "config.json")
+	c, err := ParseFile([]byte(deep), "config.json", Rules{})
 	require.NoError(t, err)
-	assert.Empty(t, c.Problems())
+	assert.Empty(t, Problems(c))
 }
 
 // TestEncodedTwice names a document, or a login, that was encoded once more, in
@@ -128,19 +128,19 @@ func TestEncodedTwice(t *testing.T) {
 	} {
 		for data, want := range map[string]string{text: "it looks like base64 of JSON: it was encoded twice", `"` + strings.NewReplacer("\r", `\r`, "\n", `\n`).Replace(text) + `"`: "it looks like base64 of JSON, encoded twice"} {
 			s := Secret{Namespace: "web", Name: "regcred", Type: TypeDockerConfigJSON, Data: map[string]Sensitive{KeyDockerConfigJSON: Conceal(data)}}
-			_, err := ParseConfig([]byte(data), "config.json")
+			_, err := ParseFile([]byte(data), "config.json", Rules{})
 			assert.ErrorContains(t, err, want, data)
 			assert.ErrorContains(t, s.Validate(), want, data)
-			problems, notes := texts(t, FromSecrets(s), "r.io/app")
+			problems, notes := texts(t, FromSecrets([]Secret{s}, Rules{}), "r.io/app")
 			assert.Contains(t, strings.Join(problems, "\n"), want, data)
 			assert.Contains(t, strings.Join(notes, "\n"), want, data)
 			assert.NotContains(t, err.Error(), data[len(data)-12:len(data)-2])
 		}
 		wrapped, err := json.Marshal(map[string]string{"value": text})
 		require.NoError(t, err)
-		c, err := ParseConfig(wrapped, "config.json")
+		c, err := ParseFile(wrapped, "config.json", Rules{})
 		require.NoError(t, err)
-		assert.ErrorContains(t, c.Problems()[0], `under "value"`)
+		assert.ErrorContains(t, Problems(c)[0], `under "value"`)
 	}
 	login := "user~~~?>:p4ss~~~?>\xff\xff\xff"
 	twice := base64.StdEncoding.EncodeToString([]byte(login))
@@ -149,10 +149,10 @@ func TestEncodedTwice(t *testing.T) {
 		base64.StdEncoding.EncodeToString([]byte(base64.URLEncoding.EncodeToString([]byte(login)))),
 		base64.StdEncoding.EncodeToString([]byte("data:;base64," + twice)),
 	} {
-		c, err := ParseConfig([]byte(`{"auths":{"r.io":{"auth":"`+auth+`"}}}`), "config.json")
+		c, err := ParseFile([]byte(`{"auths":{"r.io":{"auth":"`+auth+`"}}}`), "config.json", Rules{})
 		require.NoError(t, err)
-		if assert.Len(t, c.Problems(), 1, auth) {
-			assert.ErrorContains(t, c.Problems()[0], "was encoded twice", auth)
+		if assert.Len(t, Problems(c), 1, auth) {
+			assert.ErrorContains(t, Problems(c)[0], "was encoded twice", auth)
 		}
 	}
 	for auth, want := range map[string]string{
@@ -160,10 +160,10 @@ func TestEncodedTwice(t *testing.T) {
 		"base64:" + twice:                                `: leave out "base64:"`,
 		base64.URLEncoding.EncodeToString([]byte(login)): "it may be base64 for URLs",
 	} {
-		c, err := ParseConfig([]byte(`{"auths":{"r.io":{"auth":"`+auth+`"}}}`), "config.json")
+		c, err := ParseFile([]byte(`{"auths":{"r.io":{"auth":"`+auth+`"}}}`), "config.json", Rules{})
 		require.NoError(t, err)
-		if assert.Len(t, c.Problems(), 1, auth) {
-			assert.ErrorContains(t, c.Problems()[0], want, auth)
+		if assert.Len(t, Problems(c), 1, auth) {
+			assert.ErrorContains(t, Problems(c)[0], want, auth)
 		}
 	}
 
@@ -178,7 +178,7 @@ func TestEncodedTwice(t *testing.T) {
 		require.NoError(t, err)
 		require.Len(t, secrets, 1)
 		assert.ErrorContains(t, secrets[0].Validate(), want)
-		problems, notes := texts(t, FromSecrets(secrets...), "r.io/app")
+		problems, notes := texts(t, FromSecrets(secrets, Rules{}), "r.io/app")
 		assert.Contains(t, strings.Join(problems, "\n"), want)
 		assert.Contains(t, strings.Join(notes, "\n"), want)
 	}
@@ -239,21 +239,21 @@ func TestKeysOfNoImage(t *testing.T) {
 		for _, r := range []Rules{{}, {Kubelet: true}} {
 			text, err := json.Marshal(map[string]any{"auths": map[string]any{key: map[string]string{"auth": "dTpw"}}})
 			require.NoError(t, err)
-			c, err := r.ParseConfig(text, "config.json")
+			c, err := ParseFile(text, "config.json", r)
 			require.NoError(t, err)
 			if tt.want == "" {
-				assert.Empty(t, c.Problems(), "%q", key)
+				assert.Empty(t, Problems(c), "%q", key)
 				continue
 			}
 			if r.Kubelet && key == "r.io/team-" { // a beginning of r.io/team-b, for the kubelet
 				continue
 			}
 			if r.Kubelet {
-				assert.NotEmpty(t, append(c.Problems(), unreadKeys(c)...), "%q", key)
+				assert.NotEmpty(t, append(Problems(c), unreadKeys(c)...), "%q", key)
 				continue // net/url reads some of these otherwise
 			}
-			if assert.Len(t, c.Problems(), 1, "%q", key) {
-				assert.ErrorContains(t, c.Problems()[0], tt.want, "%q", key)
+			if assert.Len(t, Problems(c), 1, "%q", key) {
+				assert.ErrorContains(t, Problems(c)[0], tt.want, "%q", key)
 			}
 			if tt.image == "" {
 				continue
@@ -262,7 +262,7 @@ func TestKeysOfNoImage(t *testing.T) {
 			if assert.Len(t, notes, 1, "%q for %s", key, tt.image) {
 				assert.Contains(t, notes[0], tt.want)
 			}
-			if isWarning(c.Problems()[0]) {
+			if isWarning(Problems(c)[0]) {
 				_, notes = texts(t, c, "other.example:7/x")
 				assert.Empty(t, notes, "%q: another host's image is not concerned", key)
 			}
@@ -275,8 +275,8 @@ func TestKeysOfNoImage(t *testing.T) {
 		"docker:r.io:5000/team": `write it without, as "r.io:5000"`,
 		`https:\\r.io`:          `write it without, as "r.io"`,
 		"oci:h":                 `the key begins with "oci:", which is a scheme that is not understood: write it without, as "h"`,
-		"r.io:x":                "port is no number",
-		"localhost:x":           "port is no number",
+		"r.io:x":                "port is not a number",
+		"localhost:x":           "port is not a number",
 	} {
 		c := configOf(t, key)
 		problems, notes := texts(t, c, "r.io/app")
@@ -292,7 +292,7 @@ func TestKeysOfNoImage(t *testing.T) {
 
 // unreadKeys are the keys that only the kubelet takes, of which Explain says that they
 // cannot be read.
-func unreadKeys(c *Config) (errs []error) {
+func unreadKeys(c *File) (errs []error) {
 	for _, e := range c.table.entries {
 		if e.err != nil {
 			errs = append(errs, e.err)
@@ -346,10 +346,10 @@ func TestEveryUnusedLoginIsSaid(t *testing.T) {
 		{`{"r.io":{}}`, []string{"entries outside of auths"}},
 	} {
 		for _, rules := range []Rules{{}, {Kubelet: true}} {
-			config, err := rules.ParseConfig([]byte(tt.text), "config.json")
+			config, err := ParseFile([]byte(tt.text), "config.json", rules)
 			require.NoError(t, err, tt.text)
 			secret := Secret{Namespace: "web", Name: "regcred", Type: TypeDockerConfigJSON, Data: map[string]Sensitive{KeyDockerConfigJSON: Conceal(tt.text)}}
-			for _, ring := range []Keyring{config, rules.FromSecrets(secret)} {
+			for _, ring := range []Keyring{config, FromSecrets([]Secret{secret}, rules)} {
 				problems, notes := texts(t, ring, "r.io/team/app")
 				if !rules.Kubelet {
 					assert.Len(t, problems, len(tt.wants), tt.text)
@@ -371,13 +371,13 @@ func TestEveryUnusedLoginIsSaid(t *testing.T) {
 		`{"auths":{"s.io":{"auth":"dTpw","email":"a@b","x":{"y":{"auth":"z"}},"extra.field":{"a":1}}}}`, `{"auths":{"s.io":` + login + `,"s.io":` + login + `}}`,
 		`{"auths":{"s.io":` + login + `},"username":"u"}`, `{"auths":{},"currentContext":"x.y","detachKeys":"ctrl-e,e"}`, `{"auths":{},"aliases":{"a.b":"c"}}`,
 	} {
-		c, err := ParseConfig([]byte(text), "config.json")
+		c, err := ParseFile([]byte(text), "config.json", Rules{})
 		require.NoError(t, err)
-		assert.Empty(t, c.Problems(), text)
+		assert.Empty(t, Problems(c), text)
 	}
 	// What is deep inside costs no more than a bound.
 	for _, text := range []string{strings.Repeat(`{"a":`, 5000) + `{"auths":{}}` + strings.Repeat(`}`, 5000), `{"auths":{"s.io":{"auth":"dTpw","x":` + strings.Repeat(`[`, 9000) + strings.Repeat(`]`, 9000) + `}}}`} {
-		_, err := ParseConfig([]byte(text), "config.json")
+		_, err := ParseFile([]byte(text), "config.json", Rules{})
 		require.NoError(t, err)
 	}
 }
@@ -407,17 +407,17 @@ func TestDataInTheWrongPlace(t *testing.T) {
 	} {
 		secrets, err := ParseSecrets([]byte(manifest))
 		require.NoError(t, err, manifest)
-		ring := FromSecrets(secrets...)
+		ring := FromSecrets(secrets, Rules{})
 		problems, notes := texts(t, ring, "r.io/app")
 		assert.Contains(t, strings.Join(problems, "\n"), want, manifest)
 		assert.Contains(t, strings.Join(notes, "\n"), want, manifest)
-		for _, err := range ring.Problems() {
+		for _, err := range Problems(ring) {
 			assert.ErrorIs(t, err, ErrGivesNothing)
 		}
 	}
 	secrets, err := ParseSecrets([]byte(head + "data: {.dockerconfigjson: " + other + ", note: eA==}\n"))
 	require.NoError(t, err)
-	assert.Empty(t, FromSecrets(secrets...).Problems())
+	assert.Empty(t, Problems(FromSecrets(secrets, Rules{})))
 }
 
 // TestEncodedOnceMore names what is around a document, or a login, in the ways in which
@@ -456,10 +456,10 @@ func TestEncodedOnceMore(t *testing.T) {
 		"---\nauths:\n  r.io:\n":                                        "it is YAML: write it as JSON",
 		"-----BEGIN X-----\n" + b64(goodDocument) + "\n-----END X-----": "PEM around base64",
 	} {
-		_, err := ParseConfig([]byte(document), "config.json")
+		_, err := ParseFile([]byte(document), "config.json", Rules{})
 		assert.ErrorContains(t, err, want, document)
 		s := Secret{Namespace: "web", Name: "regcred", Type: TypeDockerConfigJSON, Data: map[string]Sensitive{KeyDockerConfigJSON: Conceal(document)}}
-		_, notes := texts(t, FromSecrets(s), "r.io/app")
+		_, notes := texts(t, FromSecrets([]Secret{s}, Rules{}), "r.io/app")
 		assert.Contains(t, strings.Join(notes, "\n"), want, document)
 		assert.NotContains(t, strings.Join(notes, "\n"), b64(goodDocument)[:12])
 	}
@@ -478,7 +478,7 @@ func TestEncodedOnceMore(t *testing.T) {
 		b64("Authorization: Basic dTpw"):                   "auth holds the words of a header",
 		b64(inUTF16("user:pass")):                          "auth holds UTF-16",
 	} {
-		c, err := ParseConfig([]byte(`{"auths":{"r.io":{"auth":"`+auth+`"}}}`), "config.json")
+		c, err := ParseFile([]byte(`{"auths":{"r.io":{"auth":"`+auth+`"}}}`), "config.json", Rules{})
 		require.NoError(t, err)
 		problems, notes := texts(t, c, "r.io/app")
 		assert.Contains(t, strings.Join(problems, "\n"), want, auth)
@@ -486,9 +486,9 @@ func TestEncodedOnceMore(t *testing.T) {
 		assert.NotContains(t, strings.Join(problems, "\n"), "pass:", auth)
 	}
 	for _, auth := range []string{"user:pass", "{:x", "user:{\"a\":1}", "basic:x", "a:Basic x", "u:dTpw"} {
-		c, err := ParseConfig([]byte(`{"auths":{"r.io":{"auth":"`+b64(auth)+`"}}}`), "config.json")
+		c, err := ParseFile([]byte(`{"auths":{"r.io":{"auth":"`+b64(auth)+`"}}}`), "config.json", Rules{})
 		require.NoError(t, err)
-		assert.Empty(t, c.Problems(), auth)
+		assert.Empty(t, Problems(c), auth)
 	}
 }
 
@@ -541,7 +541,7 @@ func TestAdviceAboutKeysIsRight(t *testing.T) {
 		if tt.write != "" {
 			assert.Contains(t, said, "write ", key)
 			assert.Contains(t, said, " "+quote(tt.write), key)
-			assert.Empty(t, configOf(t, tt.write).Problems(), "the advice for %q is right", key)
+			assert.Empty(t, Problems(configOf(t, tt.write)), "the advice for %q is right", key)
 		} else {
 			assert.NotContains(t, said, ` as "`, key)
 		}
@@ -554,14 +554,14 @@ func TestAdviceAboutKeysIsRight(t *testing.T) {
 		`r\-x.io`, "r.*", "r.i?", "*.io", "r-*.io", "127.0.0.1:5000", "10.0.0.1", "r.io:443", "https://r.io:5000", "http://r.io:443", "registry-1.docker.io", "index.docker.io/v2/team", "r.io/v2",
 		"*.docker.io", strings.Repeat("a", 63) + ".io", "[::1]/team", "1.2.3.example",
 	} {
-		assert.Empty(t, configOf(t, key).Problems(), key)
+		assert.Empty(t, Problems(configOf(t, key)), key)
 	}
 	// A key that matches images is taken, and what looks wrong in it is listed.
 	for _, key := range []string{"https://r.io:443", "r.io*"} {
 		ring, err := Login(key, "u", Conceal("p"))
 		require.NoError(t, err, key)
-		require.Len(t, ring.(*Config).Problems(), 1, key)
-		assert.ErrorIs(t, ring.(*Config).Problems()[0], ErrLooksWrong, key)
+		require.Len(t, Problems(ring), 1, key)
+		assert.ErrorIs(t, Problems(ring)[0], ErrLooksWrong, key)
 	}
 	_, err := Login(`r.io\team`, "u", Conceal("p"))
 	assert.ErrorContains(t, err, `write it as "r.io/team"`)

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -60,15 +61,15 @@ func TestHelperRows(t *testing.T) {
 		{`{"credsStore":"a"}`, "r.io:5000/app", []string{"for r.io:5000"}, 0},
 		{`{"credsStore":""}`, "r.io/app", nil, 0},
 	} {
-		config, err := ParseConfig([]byte(tt.config), "config.json")
+		config, err := ParseFile([]byte(tt.config), "config.json", Rules{})
 		require.NoError(t, err)
 		ring := config.WithHelpers(c)
-		assert.Len(t, ring.(interface{ Problems() []error }).Problems(), tt.problems, tt.config)
+		assert.Len(t, Problems(ring), tt.problems, tt.config)
 		assert.Equal(t, tt.want, usersOf(t, ring, tt.image), "%s for %s", tt.config, tt.image)
 	}
-	a, err := ParseConfig([]byte(`{"credHelpers":{"docker.io":"a"}}`), "config.json")
+	a, err := ParseFile([]byte(`{"credHelpers":{"docker.io":"a"}}`), "config.json", Rules{})
 	require.NoError(t, err)
-	b, err := ParseConfig([]byte(`{"credHelpers":{"index.docker.io":"a"}}`), "config.json")
+	b, err := ParseFile([]byte(`{"credHelpers":{"index.docker.io":"a"}}`), "config.json", Rules{})
 	require.NoError(t, err)
 	ref := reference.MustParse("nginx")
 	assert.NotEqual(t, a.WithHelpers(c).(Fingerprinter).Fingerprint(ref), b.WithHelpers(c).(Fingerprinter).Fingerprint(ref))
@@ -78,14 +79,14 @@ func TestHelperRows(t *testing.T) {
 // each program once, and that no program is started.
 func TestHelpersNotAsked(t *testing.T) {
 	c, log := testHelper(t)
-	config, err := ParseConfig([]byte(`{"credsStore":"desktop","credHelpers":{"a.io":"test","b.io":"test","c.io":"test","d.io":"test","e.io":"other","f.io":""},"auths":{"https://index.docker.io/v1/":{}}}`), "config.json")
+	config, err := ParseFile([]byte(`{"credsStore":"desktop","credHelpers":{"a.io":"test","b.io":"test","c.io":"test","d.io":"test","e.io":"other","f.io":""},"auths":{"https://index.docker.io/v1/":{}}}`), "config.json", Rules{})
 	require.NoError(t, err)
 	var told []string
-	for _, err := range config.Problems() {
+	for _, err := range Problems(config) {
 		assert.ErrorIs(t, err, ErrHelperNotAsked)
 		told = append(told, err.Error())
 	}
-	const tail = "; it was not asked, because reading a file starts no program: Config.WithHelpers asks it"
+	const tail = "; it was not asked, because reading a file starts no program: File.WithHelpers asks it"
 	assert.Equal(t, []string{
 		`file "config.json", key "credHelpers": names the program docker-credential-other for "e.io"` + tail,
 		`file "config.json", key "credHelpers": names the program docker-credential-test for "a.io", "b.io", "c.io" and 1 more` + tail,
@@ -109,9 +110,9 @@ func TestHelpersNotAsked(t *testing.T) {
 	assert.Empty(t, problems, "they are asked")
 	assert.Empty(t, notes)
 
-	kubelet, err := Rules{Kubelet: true}.ParseConfig([]byte(`{"credsStore":"desktop"}`), "config.json")
+	kubelet, err := ParseFile([]byte(`{"credsStore":"desktop"}`), "config.json", Rules{Kubelet: true})
 	require.NoError(t, err)
-	assert.Empty(t, kubelet.Problems(), "the kubelet knows no helpers")
+	assert.Empty(t, Problems(kubelet), "the kubelet knows no helpers")
 }
 
 // TestBadSecretCostsItself holds that a Secret, or a document, of a manifest that
@@ -232,7 +233,7 @@ func TestReadDocker(t *testing.T) {
 		`{"auths":{"r.io":{}}}`:                                                       `key "r.io": auth is missing`,
 		`{"auths":{"r.io":{"auth":""}}}`:                                              `key "r.io": auth is missing`,
 		`{"auths":{"r.io":{"auth":"!"}}}`:                                             `key "r.io": auth is not base64`,
-		`{"auths":{"r.io":{"auth":"` + encodeAuth("", "p") + `"}}}`:                   `key "r.io": auth holds no user name`,
+		`{"auths":{"r.io":{"auth":"` + encodeAuth("", "p") + `"}}}`:                   `key "r.io": auth does not hold a user name`,
 		`{"auths":{"r.io":{"auth":"` + auth + `"},"user:p4ss@s.io":{"auth":"bm8="}}}`: `key "***@s.io": auth holds no colon`,
 		`{"auths":{"r.io":{"auth":"` + auth + `"}}}{}`:                                "is not JSON",
 		`{"auths":[]}`:         "auths is an array",
@@ -252,13 +253,13 @@ func TestReadDocker(t *testing.T) {
 				assert.NotContains(t, told[0], "p4ss", text)
 			}
 		}
-		assert.False(t, isWarning(c.Problems()[0]))
+		assert.False(t, isWarning(Problems(c)[0]))
 	}
 	for _, text := range []string{" ", "{}", "null", `{"auths":{}}`, `{"AUTHS":{"r.io":{"Auth":"` + auth + `"}}}`} {
 		t.Setenv(dockerAuthConfig, text)
 		c, err = ReadDocker()
 		require.NoError(t, err, text)
-		assert.Empty(t, c.Problems(), text)
+		assert.Empty(t, Problems(c), text)
 	}
 
 	// One that is unusable is an error only if the other is, too.
@@ -267,8 +268,8 @@ func TestReadDocker(t *testing.T) {
 	c, err = ReadDocker()
 	require.NoError(t, err)
 	assert.Equal(t, []string{"env"}, usersOf(t, c, "r.io/app"))
-	require.Len(t, c.Problems(), 1)
-	assert.ErrorContains(t, c.Problems()[0], "config.json")
+	require.Len(t, Problems(c), 1)
+	assert.ErrorContains(t, Problems(c)[0], "config.json")
 	t.Setenv(dockerAuthConfig, "{")
 	_, err = ReadDocker()
 	assert.ErrorContains(t, err, "DOCKER_AUTH_CONFIG")
@@ -289,8 +290,8 @@ func TestOnlyReadDockerReadsTheVariable(t *testing.T) {
 	path := filepath.Join(dir, "config.json")
 	require.NoError(t, os.WriteFile(path, []byte(`{"auths":{"s.io":{"auth":"dTpw"}}}`), 0o600))
 	for name, paths := range map[string][]string{"kubelet": KubeletPaths(dir), "docker": DockerPaths(), "containers": append(ContainersPaths(), path)} {
-		for _, read := range []func(...string) (*Config, error){ReadConfig, FindConfig, Rules{Kubelet: true}.ReadConfig} {
-			c, err := read(paths...)
+		for _, rules := range []Rules{{}, {Kubelet: true}} {
+			c, err := FindFile(paths, rules)
 			require.NoError(t, err, name)
 			assert.Empty(t, usersOf(t, c, "r.io/app"), name)
 			assert.Equal(t, []string{"u"}, usersOf(t, c, "s.io/app"), name)
@@ -308,7 +309,7 @@ func TestOnlyReadDockerReadsTheVariable(t *testing.T) {
 	t.Setenv(programMode, "report")
 	p := testProvider("report")
 	p.Env = nil
-	ps, err := NewProviders(ProviderConfig{BinDir: installProgram(t, p.Name)}, p)
+	ps, err := newProviders(ProviderConfig{BinDir: installProgram(t, p.Name)}, p)
 	require.NoError(t, err)
 	creds, errs := collect(t.Context(), ps, "r.io/app")
 	require.Empty(t, errs)
@@ -369,7 +370,7 @@ func TestLogin(t *testing.T) {
 		{"r.io/*", "u", "p4ss", "a letter like others"},
 		{"r.io/team:v1", "u", "p4ss", "a key has no tag"},
 		{"user:p4ss@r.io", "u", "p4ss", `login for "***@r.io": holds an @`},
-		{"r.io:x", "u", "p4ss", "port is no number"},
+		{"r.io:x", "u", "p4ss", "port is not a number"},
 		{"team/app", "u", "p4ss", "no dot and no port"},
 	} {
 		_, err := Login(tt.key, tt.user, Conceal(tt.password))
@@ -390,26 +391,27 @@ func TestNoFileIsAnEmptyKeyring(t *testing.T) {
 	dir := t.TempDir()
 	missing := filepath.Join(dir, "a", "config.json")
 	for _, paths := range [][]string{nil, {missing}, {missing, filepath.Join(dir, ".dockercfg")}} {
-		c, err := FindConfig(paths...)
+		c, err := FindFile(paths, Rules{})
 		require.NoError(t, err)
 		require.NotNil(t, c)
 		assert.Empty(t, c.Name())
-		assert.Empty(t, c.Problems())
+		assert.Empty(t, Problems(c))
 		assert.Empty(t, usersOf(t, c, "r.io/app"))
 		assert.Empty(t, usersOf(t, c.WithHelpers(HelperConfig{}), "r.io/app"))
-
-		_, err = ReadConfig(paths...)
-		assert.ErrorIs(t, err, ErrNoFile)
-		assert.NotErrorIs(t, err, fs.ErrNotExist)
 	}
+	_, err := ReadFile(missing, Rules{})
+	assert.EqualError(t, err, `no credential file found at "`+missing+`": file does not exist`)
+	assert.ErrorIs(t, err, ErrNoFile)
+	assert.NotErrorIs(t, err, fs.ErrNotExist, "which says of an image that it is not there")
 	bad := filepath.Join(dir, "bad.json")
 	require.NoError(t, os.WriteFile(bad, []byte("{"), 0o600))
-	for _, read := range []func(...string) (*Config, error){ReadConfig, FindConfig} {
-		_, err := read(missing, bad)
-		assert.ErrorContains(t, err, "no credential file can be used")
-		assert.NotErrorIs(t, err, ErrNoFile)
-	}
-	_, err := ReadProviders(missing, dir)
+	_, err = FindFile([]string{missing, bad}, Rules{})
+	assert.ErrorContains(t, err, "no credential file can be used")
+	assert.NotErrorIs(t, err, ErrNoFile)
+	_, err = ReadFile(bad, Rules{})
+	assert.ErrorContains(t, err, "no credential file can be used")
+	assert.NotErrorIs(t, err, ErrNoFile)
+	_, err = ReadProviders(missing, ProviderConfig{BinDir: dir})
 	assert.ErrorIs(t, err, ErrNoFile)
 	assert.NotErrorIs(t, err, fs.ErrNotExist)
 }
@@ -428,7 +430,7 @@ func TestProgramThatCannotStart(t *testing.T) {
 	write("docker-credential-crlf", "#!/bin/sh\r\nexit 0\r\n", 0o700)
 	write("docker-credential-mode", "#!/bin/sh\nexit 0\n", 0o600)
 	for name, tt := range map[string]struct {
-		fault ProgramFault
+		fault Reason
 		text  string
 	}{
 		"gone":    {ErrProgramStart, `program cannot be started: the interpreter that its first line names is missing: "/nowhere/python3 -u"`},
@@ -436,7 +438,7 @@ func TestProgramThatCannotStart(t *testing.T) {
 		"mode":    {ErrProgramStart, "the file may not be executed (chmod +x)"},
 		"missing": {ErrProgramMissing, "program not found: docker-credential-missing"},
 	} {
-		h, err := NewHelper(HelperConfig{Dir: dir}, name)
+		h, err := NewHelper(name, HelperConfig{Dir: dir})
 		require.NoError(t, err)
 		_, errs := collect(t.Context(), h, "r.io/app")
 		require.Len(t, errs, 1, name)
@@ -446,17 +448,17 @@ func TestProgramThatCannotStart(t *testing.T) {
 
 	p := testProvider("")
 	p.Name = "docker-credential-gone"
-	ps, err := NewProviders(ProviderConfig{BinDir: dir}, p)
+	ps, err := newProviders(ProviderConfig{BinDir: dir}, p)
 	require.NoError(t, err)
 	_, errs := collect(t.Context(), ps, "r.io/app")
 	require.Len(t, errs, 1)
 	assert.ErrorIs(t, errs[0], ErrProgramStart)
 	assert.NotErrorIs(t, errs[0], ErrProgramMissing)
 	p.Name = "docker-credential-mode"
-	_, err = NewProviders(ProviderConfig{BinDir: dir}, p)
+	_, err = newProviders(ProviderConfig{BinDir: dir}, p)
 	assert.ErrorIs(t, err, ErrProgramStart)
 	p.Name = "missing"
-	_, err = NewProviders(ProviderConfig{BinDir: dir}, p)
+	_, err = newProviders(ProviderConfig{BinDir: dir}, p)
 	assert.ErrorIs(t, err, ErrProgramMissing)
 }
 
@@ -503,7 +505,7 @@ func TestAnswersWithOddKeys(t *testing.T) {
 func answerOf(t *testing.T, p *provider, text string) table {
 	r, err := parseResponse([]byte(text), "credentialprovider.kubelet.k8s.io/v1")
 	require.NoError(t, err)
-	return p.table(r, ServiceAccount{}, p.now(), 0)
+	return p.table(r, ServiceAccount{}, time.Now(), 0)
 }
 
 // TestHelpersNamedByTheirFile: a helper is called x, and its program docker-credential-x.
@@ -516,12 +518,12 @@ func TestHelpersNamedByTheirFile(t *testing.T) {
 		`{"credHelpers":{"r.io":"x","r.io":"y"}}`:           `"r.io" is there twice, and the last one counts`,
 		`{"credHelpers":{"r.io":"","r.io":"y"},"auths":{}}`: `"r.io" is there twice`,
 	} {
-		c, err := ParseConfig([]byte(text), "config.json")
+		c, err := ParseFile([]byte(text), "config.json", Rules{})
 		require.NoError(t, err)
-		assert.ErrorContains(t, c.Problems()[0], want, text)
-		assert.ErrorIs(t, c.Problems()[0], ErrLooksWrong, text)
+		assert.ErrorContains(t, Problems(c)[0], want, text)
+		assert.ErrorIs(t, Problems(c)[0], ErrLooksWrong, text)
 	}
-	helper, err := NewHelper(HelperConfig{Dir: t.TempDir()}, "docker-credential-x")
+	helper, err := NewHelper("docker-credential-x", HelperConfig{Dir: t.TempDir()})
 	require.NoError(t, err)
 	_, errs := collect(t.Context(), helper, "r.io/app")
 	require.Len(t, errs, 1)
@@ -535,31 +537,34 @@ func TestLinkToNothing(t *testing.T) {
 		t.Log("this user may not make links:", err)
 		return
 	}
-	for _, read := range []func(...string) (*Config, error){FindConfig, ReadConfig} {
-		_, err := read(path)
+	for _, read := range []func() (*File, error){
+		func() (*File, error) { return FindFile([]string{path}, Rules{}) },
+		func() (*File, error) { return ReadFile(path, Rules{}) },
+	} {
+		_, err := read()
 		assert.ErrorContains(t, err, "is a link, and its target is missing")
 		assert.ErrorIs(t, err, ErrNoFile)
 		assert.NotErrorIs(t, err, fs.ErrNotExist)
 	}
 	good := filepath.Join(t.TempDir(), "config.json")
 	require.NoError(t, os.WriteFile(good, []byte(goodDocument), 0o600))
-	c, err := FindConfig(path, good)
+	c, err := FindFile([]string{path, good}, Rules{})
 	require.NoError(t, err)
 	assert.Equal(t, good, c.Name())
-	require.Len(t, c.Problems(), 1)
-	assert.ErrorContains(t, c.Problems()[0], "is a link")
-	c, err = Rules{Kubelet: true}.FindConfig(path)
+	require.Len(t, Problems(c), 1)
+	assert.ErrorContains(t, Problems(c)[0], "is a link")
+	c, err = FindFile([]string{path}, Rules{Kubelet: true})
 	require.NoError(t, err, "the kubelet passes over it")
-	assert.Empty(t, c.Problems())
+	assert.Empty(t, Problems(c))
 }
 
 // TestFieldsOfConfigInDockercfg: a .dockercfg has entries alone.
 func TestFieldsOfConfigInDockercfg(t *testing.T) {
 	for _, field := range []string{`"credsStore":"x"`, `"credHelpers":{"r.io":"x"}`, `"HttpHeaders":{"User-Agent":"x"}`, `"plugins":{}`} {
-		c, err := ParseConfig([]byte(`{`+field+`,"r.io":{"auth":"dTpw"}}`), ".dockercfg")
+		c, err := ParseFile([]byte(`{`+field+`,"r.io":{"auth":"dTpw"}}`), ".dockercfg", Rules{})
 		require.NoError(t, err)
-		require.Len(t, c.Problems(), 1, field)
-		assert.ErrorContains(t, c.Problems()[0], "is a field of config.json, and a .dockercfg has entries alone", field)
+		require.Len(t, Problems(c), 1, field)
+		assert.ErrorContains(t, Problems(c)[0], "is a field of config.json, and a .dockercfg has entries alone", field)
 		assert.Equal(t, []string{"u"}, usersOf(t, c, "r.io/app"))
 	}
 }

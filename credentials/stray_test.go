@@ -53,7 +53,7 @@ func TestCredentialsNeverStray(t *testing.T) {
 			host = pick(globs...)
 		}
 		key, name := host+pick(ports...)+pick(paths...), pick(hosts...)+pick(ports...)+pick(images...)
-		got, _ := Match(key, name)
+		got, _ := Match(key, name, Rules{})
 		if got != naiveKey(key, name) {
 			t.Fatalf("Match(%q, %q) = %v", key, name, got)
 		}

@@ -98,7 +98,7 @@ func (t *table) find(found []int32, name string) []int32 {
 	full := name
 	if !strings.HasPrefix(name, target.hostport) {
 		full = target.hostport + target.path
-	} else if name[len(target.hostport):] != target.path { // an empty port stands between
+	} else if name[len(target.hostport):] != target.path { // an empty port is between them
 		full = target.hostport + target.path
 	}
 	start := len(target.hostport)
@@ -193,6 +193,9 @@ func (t *table) fingerprint(ref reference.Reference) uint64 {
 // explain yields a note for each entry, also of those that visit leaves out, and then
 // one for each problem that may concern the image.
 func (t *table) explain(ref reference.Reference, namespace string) iter.Seq[Note] {
+	if ref == (reference.Reference{}) {
+		return t.problems.all()
+	}
 	return inTurn(t.explainEntries(ref.Name(), namespace), t.problems.notes(t.rules, ref))
 }
 
@@ -218,7 +221,7 @@ func (t *table) explainEntries(name, namespace string) iter.Seq[Note] {
 				why = hubFallback
 			}
 			if note.Matched {
-				note.Print = e.cred.fingerprint()
+				note.Fingerprint = e.cred.fingerprint()
 			}
 			if matches && hidden[at] != "" {
 				note.Matched, why = false, hidden[at]
@@ -242,7 +245,7 @@ func (n *Note) add(warnings []problem, t target) {
 	}
 }
 
-// lookup is the Lookup of a keyring that is a table alone.
+// lookup is the Lookup of a keyring that is a table and nothing else.
 func (t *table) lookup(ref reference.Reference, namespace string) iter.Seq2[Credential, error] {
 	return func(yield func(Credential, error) bool) {
 		t.visit(ref.Name(), namespace, func(c Credential) bool { return yield(c, nil) })
@@ -266,7 +269,7 @@ func (es *entries) note(p problem) {
 	es.problems = append(es.problems, p)
 }
 
-// aboutEntry notes a problem that concerns the images of the origin's key alone,
+// aboutEntry notes a problem that concerns only the images of the origin's key,
 // where that can be read.
 func (es *entries) aboutEntry(origin Origin, err error) {
 	p := problem{EntryError: &EntryError{origin, err}}
@@ -475,7 +478,7 @@ var errConfigField = errors.New("is a field of config.json, and a .dockercfg has
 
 var errNoColon = errors.New("holds no colon between user name and password")
 
-// decodeAuth reads base64 of user:password, padded or not. Line ends may stand
+// decodeAuth reads base64 of user:password, padded or not. Line ends may be
 // anywhere in it, other space nowhere.
 func decodeAuth(auth string) (username, password string, err error) {
 	encoding := base64.RawStdEncoding

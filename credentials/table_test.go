@@ -84,8 +84,8 @@ func manySecrets(t testing.TB, n int) []Secret {
 // and no entry is compared that does not match.
 func TestLookupIsIndependentOfSize(t *testing.T) {
 	for _, n := range []int{10, 5000} {
-		ring := FromSecrets(manySecrets(t, n)...)
-		require.Empty(t, ring.Problems())
+		ring := FromSecrets(manySecrets(t, n), Rules{})
+		require.Empty(t, Problems(ring))
 		// As a Keyring, which is how programs hold it: the compiler cannot look
 		// through its method.
 		keyring := For(ring, Pod{})
@@ -120,7 +120,7 @@ func TestBuildScales(t *testing.T) {
 		least := time.Hour
 		for range 5 {
 			start := time.Now()
-			FromSecrets(secrets...)
+			FromSecrets(secrets, Rules{})
 			least = min(least, time.Since(start))
 		}
 		return least
@@ -135,7 +135,7 @@ func BenchmarkFromSecrets(b *testing.B) {
 		secrets := manySecrets(b, n)
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			for b.Loop() {
-				FromSecrets(secrets...)
+				FromSecrets(secrets, Rules{})
 			}
 		})
 	}
@@ -144,7 +144,7 @@ func BenchmarkFromSecrets(b *testing.B) {
 func BenchmarkLookup(b *testing.B) {
 	ref := reference.MustParse("shared.example/team-7/app:v1")
 	for _, n := range []int{10, 100, 1000, 5000} {
-		ring := FromSecrets(manySecrets(b, n)...)
+		ring := FromSecrets(manySecrets(b, n), Rules{})
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
@@ -175,7 +175,7 @@ func TestMatchIPv6(t *testing.T) {
 		{"[1.2.3.4:]", "r.io/x", false, true},
 		{"*", "[::1/x", false, true},
 	} {
-		got, err := Match(tt.key, tt.name)
+		got, err := Match(tt.key, tt.name, Rules{})
 		assert.Equal(t, tt.match, got, "Match(%q, %q)", tt.key, tt.name)
 		assert.Equal(t, tt.malformed, err != nil, "Match(%q, %q): %v", tt.key, tt.name, err)
 	}
@@ -187,12 +187,12 @@ func TestMatchLimits(t *testing.T) {
 		long: true, long[1:]: false, "*" + long[:62] + ".io": false, "*" + long[:63] + ".io": true, long[:100] + ".*": false,
 		"r.io:1:2": true, "r.io\x7f": true, "r.io/\n": true, "r.io/x y": false, "r io": true, "r%2e.io": true,
 	} {
-		_, err := Match(key, "r.io/x")
+		_, err := Match(key, "r.io/x", Rules{})
 		assert.Equal(t, malformed, err != nil, "%q: %v", key, err)
 	}
-	_, err := Match("r.io", long+"/x")
+	_, err := Match("r.io", long+"/x", Rules{})
 	assert.Error(t, err)
-	_, err = Match(strings.Repeat("[", 1<<20), "r.io/x")
+	_, err = Match(strings.Repeat("[", 1<<20), "r.io/x", Rules{})
 	require.Error(t, err)
 	assert.Less(t, len(err.Error()), 300)
 }

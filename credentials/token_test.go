@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -13,10 +14,10 @@ import (
 
 // asking is a plugin with tokens that answers without a process, and notes what
 // it was asked.
-func asking(t *testing.T, attributes *TokenAttributes, password string, token func(Pod) (string, error)) (ring *Providers, asked *[]request) {
+func asking(t *testing.T, attributes *tokenAttributes, password string, token func(Pod) (string, error)) (ring *Providers, asked *[]request) {
 	p := testProvider("")
 	p.Token = attributes
-	require.NoError(t, Rules{}.validate([]Provider{p}))
+	require.NoError(t, Rules{}.validate([]pluginConfig{p}))
 	c := ProviderConfig{Token: func(_ context.Context, pod Pod, audience string) (Sensitive, error) {
 		assert.Equal(t, attributes.Audience, audience)
 		text, err := token(pod)
@@ -41,8 +42,8 @@ func asking(t *testing.T, attributes *TokenAttributes, password string, token fu
 func tokenOf(pod Pod) (string, error) { return "token of " + pod.Name, nil }
 
 func TestTokenIsPassedOn(t *testing.T) {
-	ring, asked := asking(t, &TokenAttributes{
-		Audience: "aud", CacheType: CacheByServiceAccount, RequireServiceAccount: true,
+	ring, asked := asking(t, &tokenAttributes{
+		Audience: "aud", CacheType: cacheByServiceAccount, RequireServiceAccount: true,
 		RequiredAnnotations: []string{"example.com/role"}, OptionalAnnotations: []string{"example.com/zone", "example.com/none"},
 	}, "p", tokenOf)
 	pod := Pod{
@@ -63,18 +64,18 @@ func TestTokenIsPassedOn(t *testing.T) {
 func TestTokenWithoutPod(t *testing.T) {
 	builder := ServiceAccount{Name: "builder"}
 	for name, tt := range map[string]struct {
-		attributes TokenAttributes
+		attributes tokenAttributes
 		pod        Pod
 		asked      int
 	}{
-		"required, none":           {TokenAttributes{RequireServiceAccount: true}, Pod{}, 0},
-		"required, there":          {TokenAttributes{RequireServiceAccount: true}, Pod{ServiceAccount: builder}, 1},
-		"optional, none":           {TokenAttributes{}, Pod{Name: "static"}, 1},
-		"annotation is missing":    {TokenAttributes{RequireServiceAccount: true, RequiredAnnotations: []string{"a"}}, Pod{ServiceAccount: builder}, 0},
-		"annotation is empty":      {TokenAttributes{RequireServiceAccount: true, RequiredAnnotations: []string{"a"}}, Pod{ServiceAccount: builder, Annotations: map[string]string{"a": ""}}, 1},
-		"annotation of no account": {TokenAttributes{OptionalAnnotations: []string{"a"}}, Pod{Annotations: map[string]string{"a": "x"}}, 1},
+		"required, none":           {tokenAttributes{RequireServiceAccount: true}, Pod{}, 0},
+		"required, there":          {tokenAttributes{RequireServiceAccount: true}, Pod{ServiceAccount: builder}, 1},
+		"optional, none":           {tokenAttributes{}, Pod{Name: "static"}, 1},
+		"annotation is missing":    {tokenAttributes{RequireServiceAccount: true, RequiredAnnotations: []string{"a"}}, Pod{ServiceAccount: builder}, 0},
+		"annotation is empty":      {tokenAttributes{RequireServiceAccount: true, RequiredAnnotations: []string{"a"}}, Pod{ServiceAccount: builder, Annotations: map[string]string{"a": ""}}, 1},
+		"annotation of no account": {tokenAttributes{OptionalAnnotations: []string{"a"}}, Pod{Annotations: map[string]string{"a": "x"}}, 1},
 	} {
-		tt.attributes.Audience, tt.attributes.CacheType = "aud", CacheByServiceAccount
+		tt.attributes.Audience, tt.attributes.CacheType = "aud", cacheByServiceAccount
 		ring, asked := asking(t, &tt.attributes, "p", tokenOf)
 		_, errs := collect(t.Context(), ring.For(tt.pod), "r.io/app")
 		assert.Empty(t, errs, name)
@@ -96,8 +97,8 @@ func TestTokenCache(t *testing.T) {
 		f(&pod)
 		return pod
 	}
-	for _, cacheType := range []TokenCacheType{CacheByServiceAccount, CacheByToken} {
-		ring, asked := asking(t, &TokenAttributes{Audience: "aud", CacheType: cacheType, OptionalAnnotations: []string{"a"}}, "p", tokenOf)
+	for _, cacheType := range []tokenCacheType{cacheByServiceAccount, cacheByToken} {
+		ring, asked := asking(t, &tokenAttributes{Audience: "aud", CacheType: cacheType, OptionalAnnotations: []string{"a"}}, "p", tokenOf)
 		pods := []Pod{
 			base,
 			change(func(p *Pod) { p.Name = "b" }), // another token of the same account
@@ -115,7 +116,7 @@ func TestTokenCache(t *testing.T) {
 			}
 		}
 		want := len(pods)
-		if cacheType == CacheByServiceAccount {
+		if cacheType == cacheByServiceAccount {
 			want--
 		}
 		assert.Len(t, *asked, want, cacheType)
@@ -123,9 +124,9 @@ func TestTokenCache(t *testing.T) {
 }
 
 func TestTokenErrors(t *testing.T) {
-	attributes := TokenAttributes{Audience: "aud", CacheType: CacheByServiceAccount, RequireServiceAccount: true}
+	attributes := tokenAttributes{Audience: "aud", CacheType: cacheByServiceAccount, RequireServiceAccount: true}
 	pod := Pod{Namespace: "web", Name: "a", ServiceAccount: ServiceAccount{Name: "builder"}}
-	lookup := func(attributes TokenAttributes, password string, token func(Pod) (string, error)) ([]Credential, []error) {
+	lookup := func(attributes tokenAttributes, password string, token func(Pod) (string, error)) ([]Credential, []error) {
 		ring, _ := asking(t, &attributes, password, token)
 		return collect(t.Context(), ring.For(pod), "r.io/app")
 	}
@@ -134,7 +135,7 @@ func TestTokenErrors(t *testing.T) {
 	require.Len(t, errs, 1, "the token itself, kept for all Pods of the account")
 	assert.ErrorIs(t, errs[0], ErrProgramAnswer)
 
-	attributes.CacheType = CacheByToken
+	attributes.CacheType = cacheByToken
 	creds, errs = lookup(attributes, "token of a", tokenOf)
 	assert.Len(t, creds, 1)
 	assert.Empty(t, errs)
@@ -150,13 +151,22 @@ func TestTokenErrors(t *testing.T) {
 
 // TestCacheBound holds that what is kept does not grow without end.
 func TestCacheBound(t *testing.T) {
-	var c cache
-	now := time.Unix(1e9, 0)
-	for i := range maxCached + 500 {
-		c.put(question{image: fmt.Sprint(i)}, scopeImage, table{}, now, time.Hour)
-	}
-	assert.LessOrEqual(t, len(c.kept), maxCached)
-	now = now.Add(2 * time.Hour)
-	c.put(question{image: "new"}, scopeImage, table{}, now, time.Hour)
-	assert.Len(t, c.kept, 1)
+	synctest.Test(t, func(t *testing.T) {
+		p, err := newProvider(ProviderConfig{}, testProvider(""))
+		require.NoError(t, err)
+		for i := range maxCached + 500 {
+			p.cache.put(question{image: fmt.Sprint(i)}, scopeImage, table{}, time.Hour)
+		}
+		kept := 0
+		for range p.cache.kept.All() {
+			kept++
+		}
+		assert.Equal(t, maxCached, kept)
+		time.Sleep(time.Hour)
+		_, ok := p.cache.get(question{image: fmt.Sprint(maxCached)})
+		assert.True(t, ok, "at the very end of its time an answer is still good")
+		time.Sleep(1)
+		_, ok = p.cache.get(question{image: fmt.Sprint(maxCached)})
+		assert.False(t, ok)
+	})
 }

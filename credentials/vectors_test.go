@@ -182,7 +182,7 @@ func fileName(format string) string {
 func TestMatchVectors(t *testing.T) {
 	for file, count := range map[string]int{"match_edge.json": 87, "match_upstream.json": 18} {
 		eachVector(t, file, count, func(t *testing.T, v vector, r Rules, want expectation) {
-			got, err := r.Match(v.Pattern, v.Image)
+			got, err := Match(v.Pattern, v.Image, r)
 			assert.Equal(t, want.Match, got, "Match(%q, %q)", v.Pattern, v.Image)
 			assert.Equal(t, want.Error, err != nil, "Match(%q, %q): %v", v.Pattern, v.Image, err)
 		})
@@ -191,12 +191,12 @@ func TestMatchVectors(t *testing.T) {
 
 func TestParseVectors(t *testing.T) {
 	eachVector(t, "parse.json", 78, func(t *testing.T, v vector, r Rules, want expectation) {
-		c, err := r.ParseConfig([]byte(v.Config), fileName(v.Format))
+		c, err := ParseFile([]byte(v.Config), fileName(v.Format), r)
 		if err != nil {
 			assert.True(t, want.Error, "%v", err)
 			return
 		}
-		checkSkipped(t, r, c.Problems(), want)
+		checkSkipped(t, r, Problems(c), want)
 		if want.Entries != nil {
 			for key, w := range want.Entries { // the JSON of the vectors cannot hold them
 				if got := c.table.entries; v.Name == "auth-not-utf8" && len(got) == 1 {
@@ -212,9 +212,9 @@ func TestParseVectors(t *testing.T) {
 
 func TestLookupVectors(t *testing.T) {
 	eachVector(t, "lookup.json", 79, func(t *testing.T, v vector, r Rules, want expectation) {
-		c, err := r.ParseConfig([]byte(v.Config), fileName(v.Format))
+		c, err := ParseFile([]byte(v.Config), fileName(v.Format), r)
 		require.NoError(t, err)
-		checkSkipped(t, r, c.Problems(), want)
+		checkSkipped(t, r, Problems(c), want)
 		checkCreds(t, want, found(&c.table, nameOf(r, v.Image)))
 	})
 }
@@ -239,14 +239,14 @@ func TestSecretsVectors(t *testing.T) {
 			}
 			secrets = append(secrets, Secret{Namespace: "web", Name: s.Name, Type: s.Type, Data: ConcealData(data)})
 		}
-		ring := r.FromSecrets(secrets...)
-		checkSkipped(t, r, ring.Problems(), want)
+		ring := FromSecrets(secrets, r)
+		checkSkipped(t, r, Problems(ring), want)
 		if want.Error {
 			return
 		}
 		got := found(&ring.table, nameOf(r, v.Image))
 		if v.Node != nil {
-			node, err := r.ParseConfig([]byte(*v.Node), fileName(v.NodeFormat))
+			node, err := ParseFile([]byte(*v.Node), fileName(v.NodeFormat), r)
 			assert.Equal(t, want.NodeError, err != nil)
 			if err == nil {
 				got = append(got, found(&node.table, nameOf(r, v.Image))...)
@@ -282,13 +282,13 @@ func TestFilesVectors(t *testing.T) {
 				paths = append(paths, filepath.Join(dir, p, name))
 			}
 		}
-		c, err := r.ReadConfig(paths...)
-		if err != nil {
+		c, err := FindFile(paths, r)
+		if err != nil || c.Name() == "" {
 			assert.True(t, want.Error, "%v", err)
 			return
 		}
 		if !r.Kubelet {
-			assert.Equal(t, want.Error, len(c.Problems()) > 0)
+			assert.Equal(t, want.Error, len(Problems(c)) > 0)
 		}
 		if want.Entries != nil {
 			assert.Equal(t, want.Entries, entriesOf(&c.table))

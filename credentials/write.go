@@ -17,25 +17,33 @@ const (
 	hubName = "docker.io"
 )
 
-// NewDockerConfigJSON returns the document that kubectl create secret
-// docker-registry puts under .dockerconfigjson. An empty server is Docker Hub, an
-// empty email is left out. A user name with a colon is refused, since a reader
-// would cut it there.
-func NewDockerConfigJSON(server, username, password, email string) ([]byte, error) {
-	if server == "" {
-		server = hubServer
+// A DockerConfig is one login as kubectl create secret docker-registry takes it.
+type DockerConfig struct {
+	Server   string // the key of the login; "" means Docker Hub
+	Username string
+	Password Sensitive
+	Email    string // "" means none; no registry asks for it
+}
+
+// JSON returns the document that kubectl create secret docker-registry puts under
+// .dockerconfigjson. A user name with a colon is refused, because a reader would cut it
+// there.
+func (c DockerConfig) JSON() ([]byte, error) {
+	if c.Server == "" {
+		c.Server = hubServer
 	}
-	if _, err := compileKey(normalize(server)); err != nil {
-		return nil, &KeyError{Key: redactKey(server), Err: err}
+	if _, err := compileKey(normalize(c.Server)); err != nil {
+		return nil, &KeyError{Key: redactKey(c.Server), Err: err}
 	}
+	password := c.Password.Reveal()
 	switch {
-	case username == "" || password == "":
-		return nil, errors.New("a pull secret wants a user name and a password")
-	case strings.Contains(username, ":"):
-		return nil, errors.New("the user name holds a colon")
+	case c.Username == "" || password == "":
+		return nil, errors.New("a pull secret needs a user name and a password")
+	case strings.Contains(c.Username, ":"):
+		return nil, errors.New("the user name has a colon")
 	}
-	return json.Marshal(dockerConfig{Auths: authsObject{{server, authEntry{
-		Username: username, Password: password, Email: email, Auth: encodeAuth(username, password),
+	return json.Marshal(configDocument{Auths: authsObject{{c.Server, authEntry{
+		Username: c.Username, Password: password, Email: c.Email, Auth: encodeAuth(c.Username, password),
 	}}}})
 }
 
@@ -47,12 +55,12 @@ type Lister interface {
 }
 
 // All yields the credentials of all entries.
-func (c *Config) All() iter.Seq[Credential] {
-	c = orZero(c)
-	if c.variable != nil {
-		return inTurn(c.variable.table.all(), c.table.all())
+func (f *File) All() iter.Seq[Credential] {
+	f = orZero(f)
+	if f.variable != nil {
+		return inTurn(f.variable.table.all(), f.table.all())
 	}
-	return c.table.all()
+	return f.table.all()
 }
 
 // All yields the credentials of all entries.
@@ -75,7 +83,7 @@ func (t *table) all() iter.Seq[Credential] {
 // special key wins. Helpers and plugins are not asked, and listed in dropped.
 //
 // Each keyring that is joined in ring must be a [Lister], a [*Helper] or
-// [*Providers]; the error says which is none of these.
+// [*Providers]; the error says which is not one of these.
 func MarshalConfig(ring Keyring) (data []byte, dropped []Origin, err error) {
 	var auths authsObject
 	seen := map[string]Credential{}
@@ -109,7 +117,7 @@ func MarshalConfig(ring Keyring) (data []byte, dropped []Origin, err error) {
 			auths = append(auths, namedEntry{c.Origin.Key, newAuthEntry(c)})
 		}
 	}
-	data, err = json.MarshalIndent(dockerConfig{Auths: auths}, "", "\t")
+	data, err = json.MarshalIndent(configDocument{Auths: auths}, "", "\t")
 	return data, dropped, err
 }
 
@@ -151,7 +159,7 @@ func (pf providersFor) programs() []Origin { return pf.ps.programs() }
 
 // These types exist to be encoded at once; no value of them is kept.
 type (
-	dockerConfig struct {
+	configDocument struct {
 		Auths authsObject `json:"auths"`
 	}
 	authEntry struct {

@@ -8,8 +8,8 @@
 //	choice, err := index.Select(*doc.Index, index.Host())
 //
 // [Parse] reads a document strictly: it refuses what two parsers could read
-// differently. [Candidates] yields all entries that fit, best first, and
-// [Selector.Explain] says of each entry why it was chosen or not. [Selector.Resolve]
+// differently. [Selector.Candidates] yields all entries that fit, best first, and
+// [Selector.Explain] says of each entry why it was chosen or not. [Resolver.Resolve]
 // follows indexes within indexes down to the manifest.
 //
 // # Platforms

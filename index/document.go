@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	// MaxSize is the largest document that Parse reads, in bytes: what the OCI
-	// distribution specification asks registries to take at least.
+	// MaxSize is the size in bytes of the largest document that Parse reads. The OCI
+	// distribution specification asks registries to accept documents up to that size.
 	MaxSize = 4 << 20
 	// MaxLayers is how many layers a manifest may have.
 	MaxLayers = 1024
@@ -23,39 +23,42 @@ const (
 // A Document is a parsed index or manifest: exactly one of Index and Manifest
 // is set.
 type Document struct {
-	// MediaType is one of the four media types that Parse reads, also where
-	// neither the server nor the document named it.
+	// MediaType is one of the four media types that Parse reads, also where neither
+	// the server nor the document has named it.
 	MediaType string
 	Index     *ocispec.Index
 	Manifest  *ocispec.Manifest
 }
 
 // Parse reads an OCI index, an OCI manifest, a Docker manifest list or a Docker
-// manifest (version 2, schema 2). contentType is what the server called it, or
-// the mediaType of the descriptor it was found by; parameters are dropped, and a
-// missing or unrelated one leaves the decision to the document.
+// manifest (version 2, schema 2). contentType is the server's Content-Type, or the
+// mediaType of the descriptor that names the document. Its parameters are dropped. Where
+// it is missing or unrelated, the document itself decides.
 //
-// What two parsers could read differently is refused (CVE-2021-41190): a
+// Parse refuses what two parsers could read differently (CVE-2021-41190): a
 // document with keys of an index and of a manifest, a content type and a
-// mediaType of different classes, a known key given twice or in another case,
-// anything after the document, a schemaVersion other than 2. So are documents of
-// more than MaxSize bytes and Docker's schema 1.
+// mediaType of different classes, a known key that is given twice or in another
+// case, anything after the document, a schemaVersion other than 2. It also refuses
+// documents of more than MaxSize bytes and Docker's schema 1.
 //
-// A manifest must have a config and layers, each with a digest that can be
-// verified and a size that is not negative, and at most MaxLayers of them. The
-// config may be of any type: OCI artifacts are manifests like others. Entries of
-// an index are judged when they are chosen. Errors are *InvalidError.
+// A manifest must have a config and at most MaxLayers layers, each with a digest that
+// can be verified and a size that is not negative. The config may be of any type,
+// because OCI artifacts are manifests, too. The entries of an index are checked when
+// they are chosen. Errors are *InvalidError.
 func Parse(contentType string, body []byte) (*Document, error) {
 	claimed := mediatype.ClassOf(contentType)
 	if len(body) > MaxSize {
-		return nil, invalid(RuleTooLarge, "document of %d bytes, at most %d are read", len(body), MaxSize)
+		return nil, invalid(ErrTooLarge, "document of %d bytes, at most %d are read", len(body), MaxSize)
 	}
 	if claimed == mediatype.Schema1 {
-		return nil, invalid(RuleMediaType, "content type %.80q: Docker's schema 1 is not supported", contentType)
+		return nil, invalid(ErrMediaType, "content type %.80q: Docker's schema 1 is not supported", contentType)
 	}
 	d, err := decode(body, claimed)
 	if err != nil {
 		return nil, err
+	}
+	if d.isArtifact(contentType) {
+		return nil, invalid(ErrMediaType, "%s; %s", whyArtifactManifest, artifactAdvice)
 	}
 	is, err := d.class(claimed)
 	if err != nil {
@@ -73,12 +76,12 @@ func Parse(contentType string, body []byte) (*Document, error) {
 	return doc, nil
 }
 
-// ruleOf returns the rule that a document of class c breaks when it is malformed.
-func ruleOf(c mediatype.Class) Rule {
+// reasonOf returns why a malformed document of class c is refused.
+func reasonOf(c mediatype.Class) Reason {
 	if c == mediatype.Index {
-		return RuleIndex
+		return ErrBadIndex
 	}
-	return RuleManifest
+	return ErrBadManifest
 }
 
 // A rawDocument has the members of a document that may be an index, a manifest or
@@ -91,7 +94,7 @@ type rawDocument struct {
 	subject       *ocispec.Descriptor
 	annotations   map[string]string
 
-	entries []ocispec.Descriptor // of an index; nil if there are none or null
+	entries []ocispec.Descriptor // of an index; nil if the key is missing or null
 	config  *ocispec.Descriptor
 	layers  []ocispec.Descriptor
 
@@ -104,7 +107,7 @@ func decode(body []byte, claimed mediatype.Class) (*rawDocument, error) {
 	err := strictjson.Decode(body, strictjson.Limits{}, d.read)
 	var bad *strictjson.Error
 	if errors.As(err, &bad) {
-		return nil, invalid(ruleOf(claimed), "%v", bad)
+		return nil, invalid(reasonOf(claimed), "%v", bad)
 	}
 	return &d, err
 }
@@ -225,24 +228,24 @@ func texts(r *strictjson.Reader) ([]string, error) {
 	return list, err
 }
 
-// ConfigPlatform reads the platform an image's config says the image is for. It
-// is not normalised; fields the config does not have are "". Errors are
+// ConfigPlatform returns the platform that an image's config names. It is not
+// normalised; fields that the config does not have are "". Errors are
 // *InvalidError.
 func ConfigPlatform(config []byte) (ocispec.Platform, error) {
 	var p ocispec.Platform
 	if len(config) > MaxSize {
-		return p, invalid(RuleTooLarge, "image config of %d bytes, at most %d are read", len(config), MaxSize)
+		return p, invalid(ErrTooLarge, "image config of %d bytes, at most %d are read", len(config), MaxSize)
 	}
 	err := strictjson.Decode(config, strictjson.Limits{}, func(r *strictjson.Reader) error { return platform(r, &p) })
 	if err != nil {
-		return ocispec.Platform{}, invalid(RuleManifest, "image config: %v", err)
+		return ocispec.Platform{}, invalid(ErrBadManifest, "image config: %v", err)
 	}
 	return p, nil
 }
 
 func (d *rawDocument) index() (*ocispec.Index, error) {
 	if d.entries == nil {
-		return nil, invalid(RuleIndex, "no manifests")
+		return nil, invalid(ErrBadIndex, "no manifests")
 	}
 	return &ocispec.Index{
 		Versioned:    specs.Versioned{SchemaVersion: int(d.schemaVersion)},
@@ -269,6 +272,15 @@ func (d *rawDocument) manifest() (*ocispec.Manifest, error) {
 	}, nil
 }
 
+// isArtifact reports whether a document is an OCI artifact manifest: by its mediaType, by
+// the Content-Type if it has none, or by its keys.
+func (d *rawDocument) isArtifact(contentType string) bool {
+	if mediatype.IsArtifactManifest(d.mediaType) || d.mediaType == "" && mediatype.IsArtifactManifest(contentType) {
+		return true
+	}
+	return d.artifactType != "" && !d.hasConfig && !d.hasLayers && !d.hasManifests
+}
+
 // class decides whether a document is an index or a manifest. It compares the
 // Content-Type, the mediaType and the keys, and refuses a document where they do
 // not agree.
@@ -276,13 +288,11 @@ func (d *rawDocument) class(claimed mediatype.Class) (mediatype.Class, error) {
 	named := mediatype.ClassOf(d.mediaType)
 	switch {
 	case named == mediatype.Schema1 || d.versioned && d.schemaVersion == 1:
-		return 0, invalid(RuleMediaType, "Docker's schema 1 is not supported")
-	case mediatype.IsArtifactManifest(d.mediaType):
-		return 0, invalid(RuleMediaType, "%s; %s", whyArtifactManifest, artifactAdvice)
+		return 0, invalid(ErrMediaType, "Docker's schema 1 is not supported")
 	case d.mediaType != "" && named == mediatype.Unknown:
-		return 0, invalid(RuleMediaType, "unknown mediaType %.80q", d.mediaType)
+		return 0, invalid(ErrMediaType, "unknown mediaType %.80q", d.mediaType)
 	case claimed != mediatype.Unknown && named != mediatype.Unknown && claimed != named:
-		return 0, invalid(RuleManifest, "the content type says %v, the mediaType in the document says %v", claimed, named)
+		return 0, invalid(ErrBadManifest, "the content type says %v, the mediaType in the document says %v", claimed, named)
 	}
 	c := max(claimed, named)
 	if c == mediatype.Unknown {
@@ -291,7 +301,7 @@ func (d *rawDocument) class(claimed mediatype.Class) (mediatype.Class, error) {
 	return c, d.checkKeys(c)
 }
 
-// shape decides by the keys alone.
+// shape returns the class that the keys suggest.
 func (d *rawDocument) shape() mediatype.Class {
 	switch {
 	case d.hasManifests:
@@ -302,23 +312,23 @@ func (d *rawDocument) shape() mediatype.Class {
 	return mediatype.Unknown
 }
 
-// checkKeys refuses a document that is not, by its keys, just what its class says.
+// checkKeys refuses a document whose keys do not fit its class.
 func (d *rawDocument) checkKeys(c mediatype.Class) error {
 	switch {
 	case c == mediatype.Unknown && d.hasSchema1:
-		return invalid(RuleMediaType, "Docker's schema 1 is not supported")
+		return invalid(ErrMediaType, "Docker's schema 1 is not supported")
 	case c == mediatype.Unknown:
-		return invalid(RuleMediaType, "neither an index nor a manifest")
+		return invalid(ErrMediaType, "neither an index nor a manifest")
 	case d.hasManifests && (d.hasConfig || d.hasLayers):
-		return invalid(ruleOf(c), "ambiguous: it has the keys of an index and of a manifest")
+		return invalid(reasonOf(c), "ambiguous: it has the keys of an index and of a manifest")
 	case d.hasSchema1:
-		return invalid(ruleOf(c), "ambiguous: it has keys of Docker's schema 1")
+		return invalid(reasonOf(c), "ambiguous: it has keys of Docker's schema 1")
 	case d.versioned && d.schemaVersion != 2:
-		return invalid(ruleOf(c), "schemaVersion %d, want 2", d.schemaVersion)
+		return invalid(reasonOf(c), "schemaVersion %d, want 2", d.schemaVersion)
 	case c == mediatype.Index && (d.hasConfig || d.hasLayers):
-		return invalid(RuleIndex, "an index was promised, this is a manifest")
+		return invalid(ErrBadIndex, "an index was promised, this is a manifest")
 	case c == mediatype.Manifest && d.hasManifests:
-		return invalid(RuleManifest, "a manifest was promised, this is an index")
+		return invalid(ErrBadManifest, "a manifest was promised, this is an index")
 	}
 	return nil
 }
@@ -337,38 +347,38 @@ func (d *rawDocument) canonicalType(contentType string, c mediatype.Class) strin
 	return ocispec.MediaTypeImageManifest
 }
 
-// checkManifest holds what a puller must rely on in a manifest.
+// checkManifest refuses a manifest that a pull cannot use.
 func (d *rawDocument) checkManifest() error {
 	if !d.hasLayers || d.config == nil {
-		return invalid(RuleManifest, "no config or no layers")
+		return invalid(ErrBadManifest, "no config or no layers")
 	}
 	if len(d.layers) > MaxLayers {
-		return invalid(RuleManifest, "%d layers, at most %d are taken", len(d.layers), MaxLayers)
+		return invalid(ErrBadManifest, "%d layers, at most %d are taken", len(d.layers), MaxLayers)
 	}
-	if err := checkDescriptor(d.config, RuleManifest); err != nil {
-		err.Reason = "config: " + err.Reason
+	if err := checkDescriptor(d.config, ErrBadManifest); err != nil {
+		err.Detail = "config: " + err.Detail
 		return err
 	}
 	for i := range d.layers {
-		if err := checkDescriptor(&d.layers[i], RuleManifest); err != nil {
-			err.Reason = fmt.Sprintf("layers[%d]: %s", i, err.Reason)
+		if err := checkDescriptor(&d.layers[i], ErrBadManifest); err != nil {
+			err.Detail = fmt.Sprintf("layers[%d]: %s", i, err.Detail)
 			return err
 		}
 	}
 	return nil
 }
 
-// checkDescriptor refuses a digest nobody can verify and a negative size; rule
-// is what a bad size breaks. It returns nil for a good one.
-func checkDescriptor(d *ocispec.Descriptor, rule Rule) *InvalidError {
+// checkDescriptor refuses a digest that cannot be verified and a negative size. reason is
+// the reason of the error for a size. It returns nil for a good descriptor.
+func checkDescriptor(d *ocispec.Descriptor, reason Reason) *InvalidError {
 	if err := verify.Digest(d.Digest); err != nil {
 		if errors.Is(err, verify.ErrAlgorithm) {
-			return invalid(RuleDigest, "%v (sha256, sha384 and sha512 can be verified)", err)
+			return invalid(ErrBadDigest, "%v (sha256, sha384 and sha512 can be verified)", err)
 		}
-		return invalid(RuleDigest, "%v", err)
+		return invalid(ErrBadDigest, "%v", err)
 	}
 	if d.Size < 0 {
-		return invalid(rule, "size %d is negative", d.Size)
+		return invalid(reason, "size %d is negative", d.Size)
 	}
 	return nil
 }

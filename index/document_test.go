@@ -33,50 +33,53 @@ func config(d string) string          { return `"config":` + d }
 func layers(list ...string) string    { return `"layers":[` + strings.Join(list, ",") + `]` }
 func manifests(list ...string) string { return `"manifests":[` + strings.Join(list, ",") + `]` }
 
-// TestParseRefuses has each hostile document that can be told from its text.
+// TestParseRefuses has the hostile documents of the scenarios that Parse can recognise.
 func TestParseRefuses(t *testing.T) {
 	good := layer("sha256:"+hexA, "5")
 	digestOf := func(d string) string { return manifest(config(configOK), layers(good, layer(d, "5"))) }
 	sizeOf := func(n string) string { return manifest(config(configOK), layers(layer("sha256:"+hexA, n))) }
 	tests := []struct {
 		name, contentType, body string
-		rule                    index.Rule
+		rule                    index.Reason
 		text                    string
 	}{
-		{"manifest-and-index", typeManifest, manifest(config(configOK), layers(good), manifests()), index.RuleManifest, "ambiguous: it has the keys of an index and of a manifest"},
-		{"manifest-and-index told nothing", "", manifest(config(configOK), layers(good), manifests()), index.RuleIndex, "ambiguous: it has the keys of an index and of a manifest"},
-		{"content-type-disagrees", typeIndex, manifest(`"mediaType":"`+typeManifest+`"`, config(configOK), layers(good)), index.RuleManifest, "the content type says an index, the mediaType in the document says a manifest"},
-		{"content-type-disagrees by shape", typeIndex, manifest(config(configOK), layers(good)), index.RuleIndex, "an index was promised, this is a manifest"},
-		{"digest-traversal", typeManifest, digestOf("sha256:../../../../../../outside"), index.RuleDigest, `layers[1]: digest "sha256:../../../../../../outside": 25 hex digits, want 64`},
-		{"digest-short", typeManifest, digestOf("sha256:abc123"), index.RuleDigest, `layers[1]: digest "sha256:abc123": 6 hex digits, want 64`},
-		{"digest-query", typeManifest, digestOf("sha256:" + hexA + "?x=1"), index.RuleDigest, `layers[1]: digest "sha256:` + hexA + `?x=1": 68 hex digits, want 64`},
-		{"digest-upper", typeManifest, digestOf("SHA256:" + hexA), index.RuleDigest, `layers[1]: digest "SHA256:` + hexA + `": unsupported digest algorithm (sha256, sha384 and sha512 can be verified)`},
-		{"digest-unknown-algorithm", typeManifest, digestOf("md5:00000000000000000000000000000000"), index.RuleDigest, `layers[1]: digest "md5:00000000000000000000000000000000": unsupported digest algorithm (sha256, sha384 and sha512 can be verified)`},
-		{"digest-empty", typeManifest, digestOf(""), index.RuleDigest, `layers[1]: digest "" has no algorithm`},
-		{"digest-traversal-config", typeManifest, manifest(config(`{"digest":"../../outside","size":5}`), layers(good)), index.RuleDigest, `config: digest "../../outside" has no algorithm`},
-		{"digest with control characters", typeManifest, digestOf(`sha256:\u001b[2J`), index.RuleDigest, `layers[1]: digest "sha256:\x1b[2J": 4 hex digits, want 64`},
-		{"size-negative", typeManifest, sizeOf("-1"), index.RuleManifest, "layers[0]: size -1 is negative"},
-		{"size-overflow", typeManifest, sizeOf("9223372036854775808"), index.RuleManifest, "layers[0].size: wrong type: want a whole number of 64 bits at byte "},
-		{"size-fraction", typeManifest, sizeOf("1.5"), index.RuleManifest, "layers[0].size: wrong type: want a whole number of 64 bits at byte "},
-		{"size-string", typeManifest, sizeOf(`"77"`), index.RuleManifest, "layers[0].size: wrong type: want a number, found a string at byte "},
-		{"index-null-entries", typeIndex, manifest(`"manifests":null`), index.RuleIndex, "no manifests"},
-		{"json-duplicate-key", typeManifest, manifest(config(configOK), layers(good), layers()), index.RuleManifest, "layers: duplicate key at byte "},
-		{"json-duplicate-key in a layer", typeManifest, manifest(config(configOK), layers(`{"digest":"a","digest":"b"}`)), index.RuleManifest, "layers[0].digest: duplicate key at byte "},
-		{"json-case-key", typeManifest, manifest(config(configOK), layers(good), `"LAYERS":[]`), index.RuleManifest, "layers: key in another case at byte "},
-		{"json-case-key in a platform", typeIndex, manifest(manifests(`{"platform":{"OS":"linux"}}`)), index.RuleIndex, "manifests[0].platform.os: key in another case at byte "},
-		{"duplicate annotation", typeIndex, manifest(manifests(`{"annotations":{"a":"1","a":"2"}}`)), index.RuleIndex, "manifests[0].annotations.*: duplicate key at byte "},
-		{"json-deep", typeManifest, `{"schemaVersion":2,"x":` + strings.Repeat("[", 20000) + "}", index.RuleManifest, "nested too deeply"},
-		{"json-trailing", typeManifest, manifest(config(configOK), layers(good)) + "{}", index.RuleManifest, "data after the document at byte "},
-		{"schema1", "application/vnd.docker.distribution.manifest.v1+json", `{"schemaVersion":1,"fsLayers":[],"history":[]}`, index.RuleMediaType, "Docker's schema 1 is not supported"},
-		{"schema1 served as schema 2", "application/vnd.docker.distribution.manifest.v2+json", `{"schemaVersion":1,"fsLayers":[],"history":[]}`, index.RuleMediaType, "Docker's schema 1 is not supported"},
-		{"layer-count-huge", typeManifest, manifest(config(configOK), layers(strings.Split(strings.Repeat(good+"|", 3000), "|")[:3000]...)), index.RuleManifest, "3000 layers, at most 1024 are taken"},
-		{"no-json", "text/html", "<html>", index.RuleManifest, "bad JSON: want an object at byte 0"},
-		{"config null", typeManifest, manifest(`"config":null`, layers(good)), index.RuleManifest, "no config or no layers"},
-		{"layers missing", typeManifest, manifest(config(configOK)), index.RuleManifest, "no config or no layers"},
-		{"too large", typeIndex, strings.Repeat(" ", index.MaxSize+1), index.RuleTooLarge, "document of 4194305 bytes, at most 4194304 are read"},
-		{"other media type", "", manifest(`"mediaType":"application/vnd.oci.artifact.manifest.v1+json"`), index.RuleMediaType, "OCI artifact manifest, which is not an image; its format was taken back"},
-		{"unknown media type", "", manifest(`"mediaType":"application/vnd.example.manifest.v1+json"`), index.RuleMediaType, `unknown mediaType "application/vnd.example.manifest.v1+json"`},
-		{"schemaVersion null", typeIndex, `{"schemaVersion":null,"manifests":[]}`, index.RuleIndex, "schemaVersion 0, want 2"},
+		{"manifest-and-index", typeManifest, manifest(config(configOK), layers(good), manifests()), index.ErrBadManifest, "ambiguous: it has the keys of an index and of a manifest"},
+		{"manifest-and-index without Content-Type", "", manifest(config(configOK), layers(good), manifests()), index.ErrBadIndex, "ambiguous: it has the keys of an index and of a manifest"},
+		{"content-type-disagrees", typeIndex, manifest(`"mediaType":"`+typeManifest+`"`, config(configOK), layers(good)), index.ErrBadManifest, "the content type says an index, the mediaType in the document says a manifest"},
+		{"content-type-disagrees by shape", typeIndex, manifest(config(configOK), layers(good)), index.ErrBadIndex, "an index was promised, this is a manifest"},
+		{"digest-traversal", typeManifest, digestOf("sha256:../../../../../../outside"), index.ErrBadDigest, `layers[1]: digest "sha256:../../../../../../outside": 25 hex digits, want 64`},
+		{"digest-short", typeManifest, digestOf("sha256:abc123"), index.ErrBadDigest, `layers[1]: digest "sha256:abc123": 6 hex digits, want 64`},
+		{"digest-query", typeManifest, digestOf("sha256:" + hexA + "?x=1"), index.ErrBadDigest, `layers[1]: digest "sha256:` + hexA + `?x=1": 68 hex digits, want 64`},
+		{"digest-upper", typeManifest, digestOf("SHA256:" + hexA), index.ErrBadDigest, `layers[1]: digest "SHA256:` + hexA + `": unsupported digest algorithm (sha256, sha384 and sha512 can be verified)`},
+		{"digest-unknown-algorithm", typeManifest, digestOf("md5:00000000000000000000000000000000"), index.ErrBadDigest, `layers[1]: digest "md5:00000000000000000000000000000000": unsupported digest algorithm (sha256, sha384 and sha512 can be verified)`},
+		{"digest-empty", typeManifest, digestOf(""), index.ErrBadDigest, `layers[1]: digest "" has no algorithm`},
+		{"digest-traversal-config", typeManifest, manifest(config(`{"digest":"../../outside","size":5}`), layers(good)), index.ErrBadDigest, `config: digest "../../outside" has no algorithm`},
+		{"digest with control characters", typeManifest, digestOf(`sha256:\u001b[2J`), index.ErrBadDigest, `layers[1]: digest "sha256:\x1b[2J": 4 hex digits, want 64`},
+		{"size-negative", typeManifest, sizeOf("-1"), index.ErrBadManifest, "layers[0]: size -1 is negative"},
+		{"size-overflow", typeManifest, sizeOf("9223372036854775808"), index.ErrBadManifest, "layers[0].size: wrong type: want a whole number of 64 bits at byte "},
+		{"size-fraction", typeManifest, sizeOf("1.5"), index.ErrBadManifest, "layers[0].size: wrong type: want a whole number of 64 bits at byte "},
+		{"size-string", typeManifest, sizeOf(`"77"`), index.ErrBadManifest, "layers[0].size: wrong type: want a number, found a string at byte "},
+		{"index-null-entries", typeIndex, manifest(`"manifests":null`), index.ErrBadIndex, "no manifests"},
+		{"json-duplicate-key", typeManifest, manifest(config(configOK), layers(good), layers()), index.ErrBadManifest, "layers: duplicate key at byte "},
+		{"json-duplicate-key in a layer", typeManifest, manifest(config(configOK), layers(`{"digest":"a","digest":"b"}`)), index.ErrBadManifest, "layers[0].digest: duplicate key at byte "},
+		{"json-case-key", typeManifest, manifest(config(configOK), layers(good), `"LAYERS":[]`), index.ErrBadManifest, "layers: key in another case at byte "},
+		{"json-case-key in a platform", typeIndex, manifest(manifests(`{"platform":{"OS":"linux"}}`)), index.ErrBadIndex, "manifests[0].platform.os: key in another case at byte "},
+		{"duplicate annotation", typeIndex, manifest(manifests(`{"annotations":{"a":"1","a":"2"}}`)), index.ErrBadIndex, "manifests[0].annotations.*: duplicate key at byte "},
+		{"json-deep", typeManifest, `{"schemaVersion":2,"x":` + strings.Repeat("[", 20000) + "}", index.ErrBadManifest, "nested too deeply"},
+		{"json-trailing", typeManifest, manifest(config(configOK), layers(good)) + "{}", index.ErrBadManifest, "data after the document at byte "},
+		{"schema1", "application/vnd.docker.distribution.manifest.v1+json", `{"schemaVersion":1,"fsLayers":[],"history":[]}`, index.ErrMediaType, "Docker's schema 1 is not supported"},
+		{"schema1 served as schema 2", "application/vnd.docker.distribution.manifest.v2+json", `{"schemaVersion":1,"fsLayers":[],"history":[]}`, index.ErrMediaType, "Docker's schema 1 is not supported"},
+		{"layer-count-huge", typeManifest, manifest(config(configOK), layers(strings.Split(strings.Repeat(good+"|", 3000), "|")[:3000]...)), index.ErrBadManifest, "3000 layers, at most 1024 are taken"},
+		{"no-json", "text/html", "<html>", index.ErrBadManifest, "bad JSON: want an object at byte 0"},
+		{"config null", typeManifest, manifest(`"config":null`, layers(good)), index.ErrBadManifest, "no config or no layers"},
+		{"layers missing", typeManifest, manifest(config(configOK)), index.ErrBadManifest, "no config or no layers"},
+		{"too large", typeIndex, strings.Repeat(" ", index.MaxSize+1), index.ErrTooLarge, "document of 4194305 bytes, at most 4194304 are read"},
+		{"artifact by content type", "application/vnd.oci.artifact.manifest.v1+json", `{"artifactType":"x/y","blobs":[]}`, index.ErrMediaType, "OCI artifact manifest, which is not an image; its format was withdrawn"},
+		{"artifact by content type alone", "application/vnd.oci.artifact.manifest.v1+json", `{"blobs":[]}`, index.ErrMediaType, "OCI artifact manifest"},
+		{"artifact by its keys", ocispec.MediaTypeImageManifest, `{"artifactType":"x/y","blobs":[]}`, index.ErrMediaType, "OCI artifact manifest"},
+		{"other media type", "", manifest(`"mediaType":"application/vnd.oci.artifact.manifest.v1+json"`), index.ErrMediaType, "OCI artifact manifest, which is not an image; its format was withdrawn"},
+		{"unknown media type", "", manifest(`"mediaType":"application/vnd.example.manifest.v1+json"`), index.ErrMediaType, `unknown mediaType "application/vnd.example.manifest.v1+json"`},
+		{"schemaVersion null", typeIndex, `{"schemaVersion":null,"manifests":[]}`, index.ErrBadIndex, "schemaVersion 0, want 2"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -85,22 +88,22 @@ func TestParseRefuses(t *testing.T) {
 			require.ErrorIs(t, err, index.ErrInvalid)
 			var bad *index.InvalidError
 			require.ErrorAs(t, err, &bad)
-			assert.Equal(t, tt.rule, bad.Rule)
-			assert.Contains(t, bad.Reason, tt.text)
-			assert.Equal(t, string(bad.Rule)+": "+bad.Reason, err.Error())
+			assert.Equal(t, tt.rule, bad.Reason)
+			assert.Contains(t, bad.Detail, tt.text)
+			assert.Equal(t, string(bad.Reason)+": "+bad.Detail, err.Error())
 			assert.Less(t, len(err.Error()), 600)
 		})
 	}
 }
 
-// TestRulesAreKinds holds what Rule's comment says.
-func TestRulesAreKinds(t *testing.T) {
-	for rule, kind := range map[index.Rule]content.Kind{
-		index.RuleTooLarge: content.ErrTooLarge, index.RuleManifest: content.ErrBadManifest, index.RuleIndex: content.ErrBadIndex,
-		index.RuleDigest: content.ErrBadDigest, index.RuleMediaType: content.ErrMediaType, index.RuleTooDeep: content.ErrTooDeep,
-		index.RuleDigestMismatch: content.ErrDigestMismatch, index.RuleSizeMismatch: content.ErrSizeMismatch,
+// TestReasonsAreThoseOfContent: package content has the same reasons.
+func TestReasonsAreThoseOfContent(t *testing.T) {
+	for rule, kind := range map[index.Reason]content.Reason{
+		index.ErrTooLarge: content.ErrTooLarge, index.ErrBadManifest: content.ErrBadManifest, index.ErrBadIndex: content.ErrBadIndex,
+		index.ErrBadDigest: content.ErrBadDigest, index.ErrMediaType: content.ErrMediaType, index.ErrTooDeep: content.ErrTooDeep,
+		index.ErrDigestMismatch: content.ErrDigestMismatch, index.ErrSizeMismatch: content.ErrSizeMismatch,
 	} {
-		assert.Equal(t, kind, content.Kind(rule))
+		assert.Equal(t, kind, content.Reason(rule))
 	}
 }
 
@@ -128,8 +131,8 @@ func TestParseAccepts(t *testing.T) {
 	}
 }
 
-// FuzzParse: what Parse accepts, encoding/json reads as the same index or
-// manifest, and it is what its media type says.
+// FuzzParse: encoding/json reads what Parse accepts as the same index or manifest, and its
+// media type fits.
 func FuzzParse(f *testing.F) {
 	for _, c := range selectVectors(f) {
 		if body := c.body(f); len(body) < 2000 {
@@ -167,20 +170,20 @@ func TestConfigPlatform(t *testing.T) {
 	p, err := index.ConfigPlatform([]byte(`{"architecture":"arm","variant":"v6","os":"linux","os.version":"1","os.features":["a"],"config":{"Env":["X=1"]},"rootfs":{"type":"layers","diff_ids":[]}}`))
 	require.NoError(t, err)
 	assert.Equal(t, ocispec.Platform{OS: "linux", Architecture: "arm", Variant: "v6", OSVersion: "1", OSFeatures: []string{"a"}}, p)
-	for body, rule := range map[string]index.Rule{
-		`{"os":5}`:                 index.RuleManifest,
-		`{"os":"a","os":"b"}`:      index.RuleManifest,
-		strings.Repeat(" ", 5<<20): index.RuleTooLarge,
+	for body, rule := range map[string]index.Reason{
+		`{"os":5}`:                 index.ErrBadManifest,
+		`{"os":"a","os":"b"}`:      index.ErrBadManifest,
+		strings.Repeat(" ", 5<<20): index.ErrTooLarge,
 	} {
 		_, err := index.ConfigPlatform([]byte(body))
 		var bad *index.InvalidError
 		require.ErrorAs(t, err, &bad)
-		assert.Equal(t, rule, bad.Rule)
+		assert.Equal(t, rule, bad.Reason)
 	}
 }
 
-// TestNoMatchError: the text names what was wanted and what there is, and lets
-// nothing of a stranger's through that could harm a terminal or a log.
+// TestNoMatchError: the text names the platform that was asked for and those of the index,
+// and escapes what could harm a terminal or a log.
 func TestNoMatchError(t *testing.T) {
 	var idx ocispec.Index
 	want := ocispec.Platform{OS: "linux", Architecture: "riscv64"}
@@ -189,7 +192,7 @@ func TestNoMatchError(t *testing.T) {
 
 	idx.Manifests = []ocispec.Descriptor{{MediaType: "application/example"}}
 	_, err = index.Select(idx, want)
-	assert.EqualError(t, err, "no match for linux/riscv64; no entry of the index is an image: media type is no image's (1)")
+	assert.EqualError(t, err, "no match for linux/riscv64; no entry of the index is an image: media type is not an image's (1)")
 
 	add := func(p ocispec.Platform) {
 		idx.Manifests = append(idx.Manifests, ocispec.Descriptor{MediaType: typeManifest, Platform: &p})

@@ -18,68 +18,76 @@ var (
 	ErrNoMatch = errors.New("no match")
 	// ErrInvalid: the document, or the entry that was chosen, cannot be used. See InvalidError.
 	ErrInvalid = errors.New("invalid document")
-	// ErrPlatform: the platform that was asked for is none. See PlatformError.
+	// ErrPlatform: the platform that was asked for is malformed or incomplete. See PlatformError.
 	ErrPlatform = errors.New("invalid platform")
 )
 
-// A Rule names what a document broke. The texts are those of the kinds of
-// package content, so that content.Kind(rule) is the kind of the error.
-type Rule string
+// A Reason says why a document is refused. Test for one with errors.Is, or switch on
+// [InvalidError.Reason].
+type Reason string
 
-// The rules.
+// The reasons for which documents are refused. Package content
+// has the same reasons, with the same texts.
 const (
-	RuleTooLarge       Rule = "too large"             // more than MaxSize bytes
-	RuleManifest       Rule = "bad manifest"          // bad JSON, ambiguous, or what a manifest must have is missing or malformed
-	RuleIndex          Rule = "bad index"             // the same, of a document that is known to be an index
-	RuleDigest         Rule = "bad digest"            // malformed, or of an algorithm nobody can verify
-	RuleMediaType      Rule = "unexpected media type" // neither an index nor a manifest, or Docker's schema 1
-	RuleTooDeep        Rule = "too deep"              // indexes within indexes, beyond MaxDepth levels or MaxDocuments documents
-	RuleDigestMismatch Rule = "digest mismatch"       // fetched content is not what its descriptor names
-	RuleSizeMismatch   Rule = "size mismatch"         // fetched content has another length than its descriptor says
+	ErrTooLarge       Reason = "too large"             // more than MaxSize bytes
+	ErrBadManifest    Reason = "bad manifest"          // bad JSON, ambiguous, or something is missing or malformed
+	ErrBadIndex       Reason = "bad index"             // the same, of a document that is known to be an index
+	ErrBadDigest      Reason = "bad digest"            // malformed, or of an algorithm that cannot be verified
+	ErrMediaType      Reason = "unexpected media type" // neither an index nor a manifest, or Docker's schema 1
+	ErrTooDeep        Reason = "too deep"              // indexes within indexes, beyond MaxDepth levels or MaxDocuments documents
+	ErrDigestMismatch Reason = "digest mismatch"       // fetched content does not have the digest of its descriptor
+	ErrSizeMismatch   Reason = "size mismatch"         // fetched content does not have the size of its descriptor
 )
 
-// An InvalidError says which rule a document broke. It is an ErrInvalid.
+// Error returns the reason's text.
+func (r Reason) Error() string { return string(r) }
+
+// An InvalidError says why a document is refused. It is an ErrInvalid and its Reason.
 type InvalidError struct {
-	Rule   Rule
-	Reason string // what and where; parts of the document are quoted and cut
+	Reason Reason
+	Detail string // what and where; parts of the document are quoted and cut
 }
 
-// Error gives the rule and the reason.
-func (e *InvalidError) Error() string { return string(e.Rule) + ": " + e.Reason }
+// Error gives the reason and the detail.
+func (e *InvalidError) Error() string { return string(e.Reason) + ": " + e.Detail }
 
 // Is makes the error an ErrInvalid.
 func (e *InvalidError) Is(target error) bool { return target == ErrInvalid }
 
-func invalid(rule Rule, format string, args ...any) *InvalidError {
-	return &InvalidError{Rule: rule, Reason: fmt.Sprintf(format, args...)}
+// Unwrap returns the reason, for errors.Is.
+func (e *InvalidError) Unwrap() error { return e.Reason }
+
+func invalid(reason Reason, format string, args ...any) *InvalidError {
+	return &InvalidError{Reason: reason, Detail: fmt.Sprintf(format, args...)}
 }
 
-// A PlatformError says what is wrong with a platform that was asked for. It is
+// A PlatformError says what is wrong with the platform that was asked for. It is
 // an ErrPlatform.
 type PlatformError struct {
 	Input  string // as given, or as FormatPlatform spells it
-	Reason string
+	Detail string // what is wrong with it, and what to write instead
 }
 
-// Error quotes the input, cut, and gives the reason.
+// Error quotes the input, cut, and gives the detail.
 func (e *PlatformError) Error() string {
-	return "platform " + redact.Quote(e.Input, 80) + ": " + e.Reason
+	return "platform " + redact.Quote(e.Input, 80) + ": " + e.Detail
 }
 
 // Is makes the error an ErrPlatform.
 func (e *PlatformError) Is(target error) bool { return target == ErrPlatform }
 
-// A NoMatchError says that an index has nothing for a platform, and what it
+// A NoMatchError says that an index has no image for a platform, and which platforms it
 // has. It is an ErrNoMatch.
 type NoMatchError struct {
 	Want ocispec.Platform
-	// Have are the platforms of the entries that could be chosen, spelled as in
-	// the index, in its order, each once. They are a stranger's text.
+	// Have are the platforms of the entries that could be chosen for some platform,
+	// spelled as in the index, in its order, each once. Escape them before you print
+	// them: they come from the registry.
 	Have []ocispec.Platform
-	// Empty says that the index has no entries at all.
+	// Empty says that the index has no entries.
 	Empty bool
-	// LeftOut counts the entries that are an image for no platform, by the reason:
-	// attestations, artifacts, entries without media type and the like.
+	// LeftOut counts the entries that are not images, by the reason: attestations,
+	// artifacts, entries without media type and others.
 	LeftOut map[Why]int
 	// Artifact is the digest of the first entry that is an artifact and names no
 	// platform; "" if there is none. Such an entry is pulled by its digest.
@@ -89,9 +97,8 @@ type NoMatchError struct {
 // maxListed is how many platforms the text of a NoMatchError names.
 const maxListed = 20
 
-// Error names what was wanted and what there is: at most 20 platforms, each
-// escaped and cut. Where no entry can be chosen for any platform it says why, and
-// how to pull an artifact.
+// Error names the platform that was asked for and at most 20 that the index has, each
+// escaped and cut. Where no entry is an image it says why, and how to pull an artifact.
 func (e *NoMatchError) Error() string {
 	var b strings.Builder
 	b.WriteString("no match for ")

@@ -10,7 +10,7 @@ import (
 	"github.com/pullkit/pullkit/index"
 )
 
-// body is what a registry answers for a small multi-architecture image.
+// body is the answer of a registry for a small multi-architecture image.
 const body = `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[
  {"mediaType":"application/vnd.oci.image.manifest.v1+json","size":481,"platform":{"os":"linux","architecture":"amd64"},
   "digest":"sha256:1111111111111111111111111111111111111111111111111111111111111111"},
@@ -86,20 +86,11 @@ func ExampleChoice() {
 	// Output: 32-bit code: an AArch64-only core cannot run linux/arm/v6
 }
 
-func ExampleCandidates() {
-	for c := range index.Candidates(example(), ocispec.Platform{OS: "linux", Architecture: "arm64"}) {
+func ExampleSelector_Candidates() {
+	for c := range (index.Selector{}).Candidates(example(), ocispec.Platform{OS: "linux", Architecture: "arm64"}) {
 		fmt.Println(index.FormatPlatform(*c.Descriptor.Platform), c.Exact)
 	}
 	// Output: linux/arm/v6 false
-}
-
-func ExampleAll() {
-	for p, d := range index.All(example()) {
-		fmt.Println(index.FormatPlatform(p), d.Size)
-	}
-	// Output:
-	// linux/amd64 481
-	// linux/arm/v6 481
 }
 
 func ExampleVerdict() {
@@ -154,7 +145,7 @@ func ExamplePlatformError() {
 	_, err := index.ParsePlatform("linux/*")
 	var bad *index.PlatformError
 	if errors.As(err, &bad) {
-		fmt.Println(bad.Input, "-", bad.Reason)
+		fmt.Println(bad.Input, "-", bad.Detail)
 	}
 	// Output: linux/* - want letters, digits, _, - and . between the slashes, a letter or digit first
 }
@@ -194,16 +185,15 @@ func ExampleInvalidError() {
 	_, err := index.Parse("", []byte(`{"manifests":[],"Manifests":[]}`))
 	var bad *index.InvalidError
 	if errors.As(err, &bad) {
-		fmt.Println(bad.Rule, "-", bad.Reason)
+		fmt.Println(bad.Reason, "-", bad.Detail)
 	}
 	// Output: bad manifest - manifests: key in another case at byte 16
 }
 
-func ExampleRule() {
+func ExampleReason() {
 	_, err := index.Parse("", []byte(`{"schemaVersion":1,"fsLayers":[]}`))
-	var bad *index.InvalidError
-	fmt.Println(errors.As(err, &bad) && bad.Rule == index.RuleMediaType)
-	// Output: true
+	fmt.Println(errors.Is(err, index.ErrMediaType), errors.Is(err, index.ErrInvalid))
+	// Output: true true
 }
 
 func ExampleConfigPlatform() {
@@ -222,7 +212,7 @@ func ExampleFetch() {
 	var fetch index.Fetch = func(_ context.Context, d ocispec.Descriptor) ([]byte, error) {
 		return manifest, nil // here a registry would be asked
 	}
-	found, err := index.Selector{}.Resolve(context.Background(), ocispec.Descriptor{}, doc, *entry.Platform, fetch)
+	found, err := index.Resolver{Fetch: fetch}.Resolve(context.Background(), ocispec.Descriptor{}, doc, *entry.Platform)
 	fmt.Println(found.Descriptor.Digest == entry.Digest, found.Exact, err)
 	// Output: true true <nil>
 }
@@ -233,7 +223,7 @@ func ExampleResolved() {
 		panic(err)
 	}
 	root := ocispec.Descriptor{MediaType: doc.MediaType}
-	found, err := index.Selector{}.Resolve(context.Background(), root, doc, ocispec.Platform{OS: "linux", Architecture: "amd64"}, nil)
+	found, err := index.Resolver{}.Resolve(context.Background(), root, doc, ocispec.Platform{OS: "linux", Architecture: "amd64"})
 	fmt.Println("a manifest, no index: compare its config:", found.CheckConfig, err)
 	// Output: a manifest, no index: compare its config: true <nil>
 }

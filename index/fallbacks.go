@@ -44,7 +44,7 @@ const maxFallbacks = 8 + 10 + 4
 // only where it is the common base of all variants.
 func (f *fallbacks) fill(arch, variant string) {
 	switch arch {
-	case "amd64": // there are v1, which is plain, to v4; the rest is ready for more
+	case "amd64": // v1 is plain amd64, and v4 is the highest today; the list is ready for more
 		f.chain(arch, variant, "v", "v9", "v8", "v7", "v6", "v5", "v4", "v3", "v2")
 		f.plain(arch)
 		f.add("386", "")
@@ -94,7 +94,7 @@ func above(variant, prefix, highest string) bool {
 	return err == nil && n > top
 }
 
-// plain adds the architecture without variant, if that is not what was asked for.
+// plain adds the architecture without variant, unless it is listed already.
 func (f *fallbacks) plain(arch string) {
 	if f.list[0].variant != "" {
 		f.add(arch, "")
@@ -157,7 +157,7 @@ type windowsVersion struct {
 }
 
 // parseWindows reads a version of at least three numbers; ok is false for any
-// other text. A fourth that is no number counts as 0.
+// other text. A fourth that is not a number counts as 0.
 func parseWindows(s string) (v windowsVersion, ok bool) {
 	major, rest, _ := strings.Cut(s, ".")
 	minor, rest, ok := strings.Cut(rest, ".")
@@ -179,9 +179,9 @@ func parseWindows(s string) (v windowsVersion, ok bool) {
 	return windowsVersion{major: uint8(a), minor: uint8(b), build: uint32(c), revision: uint32(d)}, true
 }
 
-// runs reports whether a host of version v runs an image of version image: a
-// host before Windows Server 2022 only its own build, a later one the builds
-// from the LTSC release before its own up to itself.
+// runs reports whether a host of version v runs an image of version image. A host
+// before Windows Server 2022 runs only its own build. A later host runs the builds
+// from the LTSC release before its own up to its own.
 func (v windowsVersion) runs(image windowsVersion) bool {
 	switch {
 	case v.major != image.major || v.minor != image.minor:
@@ -190,7 +190,7 @@ func (v windowsVersion) runs(image windowsVersion) bool {
 		return v.build == image.build
 	}
 	// Hosts of 2022 and of 2025 both reach back to 2022; a later LTSC release
-	// begins a third case here.
+	// needs a third case here.
 	return ltsc2022 <= image.build && image.build <= v.build
 }
 
@@ -198,7 +198,7 @@ func (v windowsVersion) runs(image windowsVersion) bool {
 type windowsHost struct {
 	text    string
 	version windowsVersion
-	known   bool // the text is a version; if not, every entry will do
+	known   bool // the text is a version; if not, every entry fits
 }
 
 func newWindowsHost(osVersion string) windowsHost {
@@ -206,9 +206,9 @@ func newWindowsHost(osVersion string) windowsHost {
 	return windowsHost{text: osVersion, version: v, known: ok}
 }
 
-// fits reports whether an entry's version will do, and how well: the very
-// version best, then the highest, then none at all. All are equal for a host
-// whose version is not known.
+// fits reports whether the host runs an entry of this version, and how well: the same
+// version is best, then the highest, then an entry without version. All entries are
+// equal for a host whose version is not known.
 func (h windowsHost) fits(osVersion string) (rating uint64, ok bool) {
 	if !h.known || osVersion == "" {
 		return 0, true

@@ -7,11 +7,11 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// Host returns the platform of the machine, as far as it can be found out:
-// on Linux the variant of a 32-bit ARM core and the level of an amd64 one (v2 to
-// v4, "" for v1) from /proc/cpuinfo, on Windows the version and build. It reads
-// the machine at each call; keep the result. The OS is that of the program: on
-// macOS it is darwin, for which there are hardly any images.
+// Host returns the platform of the machine. On Linux it reads the variant of a 32-bit
+// ARM core and the level of an amd64 one (v2 to v4, "" for v1) from /proc/cpuinfo, on
+// Windows the version and build of the system. It reads the machine at each call, so
+// keep the result. The OS is that of the program: on macOS it is darwin, for which
+// there are hardly any images.
 //
 // The amd64 level extends the fallbacks. For a Strict Selector clear
 // Variant on amd64: most images name none.
@@ -19,14 +19,14 @@ func Host() ocispec.Platform {
 	return platformOf(runtime.GOOS, runtime.GOARCH, readMachine())
 }
 
-// A machine is what an operating system tells about itself.
+// A machine is what an operating system says about itself.
 type machine struct {
 	cpuinfo   string // text of /proc/cpuinfo; its first processor is enough
 	uname     string // machine, as uname -m prints it
 	osVersion string
 }
 
-// platformOf is Host for a machine of which all is known.
+// platformOf is Host for a given machine.
 func platformOf(goos, goarch string, m machine) ocispec.Platform {
 	p := ocispec.Platform{OS: goos, Architecture: goarch, OSVersion: m.osVersion}
 	switch goarch {
@@ -38,8 +38,8 @@ func platformOf(goos, goarch string, m machine) ocispec.Platform {
 	return Normalize(p)
 }
 
-// armVariant reads the version of the architecture from cpuinfo, else from
-// uname, and takes v7 where neither says.
+// armVariant returns the version of the architecture from cpuinfo, else from uname,
+// and v7 where neither has one.
 func (m machine) armVariant() string {
 	arch := m.field("CPU architecture")
 	// The kernel calls the ARMv6 core of the first Raspberry Pi 7.
@@ -54,8 +54,8 @@ func (m machine) armVariant() string {
 	return "v7"
 }
 
-// armVersion reads a version as the kernel writes it: 7, 5TEJ, 7M, AArch64, and
-// ?(17) for what it has no name for; or as uname does: armv7l.
+// armVersion reads a version as the kernel writes it (7, 5TEJ, 7M, AArch64, and ?(17)
+// for a version without a name) or as uname writes it (armv7l).
 func armVersion(s string) string {
 	switch s {
 	case "aarch64":
@@ -85,7 +85,7 @@ func (m machine) amd64Level() string {
 		}
 		return true
 	}
-	// pni is SSE3, abm is LZCNT; xsave stands for OSXSAVE.
+	// pni is SSE3, abm is LZCNT, and xsave is listed where OSXSAVE is set.
 	switch {
 	case !all("cx16 lahf_lm popcnt pni sse4_1 sse4_2 ssse3"):
 		return ""

@@ -22,7 +22,7 @@ func readCPUInfo() string {
 	}
 	defer f.Close()
 	var b strings.Builder
-	// What was read before an error is as good as without.
+	// What was read before an error is used as if there had been none.
 	_, _ = io.Copy(&b, io.LimitReader(f, maxCPUInfo))
 	return b.String()
 }

@@ -17,8 +17,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// naiveSelect is Select written apart: it spells out all that would be taken and
-// looks for each in turn. It returns the position of the entry, or an error.
+// naiveSelect is Select, written independently: it lists all platforms that fit and looks
+// for each in turn. It returns the position of the entry, or an error.
 func naiveSelect(idx ocispec.Index, want ocispec.Platform, strict bool) (int, error) {
 	want = index.Normalize(want)
 	for _, s := range []string{want.OS, want.Architecture} {
@@ -137,7 +137,7 @@ func naiveVersion(s string) ([]int64, bool) {
 	return append(v, 0)[:4], true
 }
 
-// naiveBelow is what an architecture runs besides itself, best first.
+// naiveBelow lists what an architecture runs in addition to itself, best first.
 func naiveBelow(arch, variant string) (names []string) {
 	count := func(prefix string, from, to int) {
 		for n := from; n >= to; n-- {
@@ -196,7 +196,7 @@ func naiveBelow(arch, variant string) (names []string) {
 	return names
 }
 
-// pools of what generated indexes are made of.
+// The parts of generated indexes.
 var (
 	poolOS       = []string{"linux", "linux", "linux", "linux", "windows", "windows", "Linux", "macOS", "darwin", "unknown", "", "freebsd"}
 	poolArch     = []string{"amd64", "amd64", "arm64", "arm64", "arm", "arm", "386", "x86_64", "aarch64", "armhf", "armel", "i386", "AMD64", "ppc64le", "riscv64", "s390x", "mips64le", "armv7l", "unknown", "", "loong64"}
@@ -212,7 +212,7 @@ var (
 	poolArtifact = []string{"", "", "", "", ocispec.MediaTypeImageConfig, "application/spdx+json"}
 )
 
-// generate makes an index and a target out of choices: next(n) is one of n.
+// generate makes an index and a target by choices: next(n) is one of n.
 func generate(next func(n int) int) (idx ocispec.Index, want ocispec.Platform) {
 	platform := func() ocispec.Platform {
 		return ocispec.Platform{
@@ -253,7 +253,7 @@ func generate(next func(n int) int) (idx ocispec.Index, want ocispec.Platform) {
 	return idx, want
 }
 
-// checkSelect holds what must hold of every index and target.
+// checkSelect checks what is true of every index and target.
 func checkSelect(t *testing.T, idx ocispec.Index, want ocispec.Platform, strict bool) {
 	s := index.Selector{Strict: strict}
 	at, wantErr := naiveSelect(idx, want, strict)
@@ -310,7 +310,7 @@ func TestSelectEqualsNaive(t *testing.T) {
 			found++
 		}
 	}
-	assert.Greater(t, found, trials/4, "the generated indexes hold matches")
+	assert.Greater(t, found, trials/4, "the generated indexes have matches")
 }
 
 func FuzzSelect(f *testing.F) {

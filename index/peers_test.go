@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestPeersVectors holds cases in which other projects' tests and this package agree.
+// TestPeersVectors has cases in which the tests of other projects and this package agree.
 func TestPeersVectors(t *testing.T) {
 	data, err := os.ReadFile(filepath.Join("testdata", "vectors", "field", "peers.json"))
 	require.NoError(t, err)
@@ -54,21 +54,22 @@ func TestPeersVectors(t *testing.T) {
 	}
 }
 
-// TestArchitectureIsNoOS holds that a platform whose OS is the name of an
-// architecture is refused, with the spelling that was meant.
-func TestArchitectureIsNoOS(t *testing.T) {
+// TestArchitectureAsOS: a platform whose OS is the name of an architecture is refused, and
+// the error has the right spelling.
+func TestArchitectureAsOS(t *testing.T) {
 	for in, spelled := range map[string]string{
 		"arm/v7": "linux/arm/v7", "arm64/v8": "linux/arm64/v8", "amd64/linux": "linux/amd64", "AMD64/v2": "linux/AMD64/v2",
 		"x86_64/v3": "linux/x86_64/v3", "aarch64/v8": "linux/aarch64/v8", "armhf/v7": "linux/armhf/v7", "386/sse2": "linux/386/sse2",
 		"riscv64/rva20": "linux/riscv64/rva20", "amd64/windows": "windows/amd64", "arm/linux/v7": "linux/arm/v7", "wasm/wasip1": "wasip1/wasm",
-		"arm(1)/v7": "linux/arm/v7", "arm64/amd64": "linux/arm64/amd64",
+		"arm(1)/v7": "linux/arm/v7", "amd64/amd64": "linux/amd64", "arm64/amd64": "linux/arm64",
+		"wasm/wasi": "wasi/wasm", "arm32v7/linux": "linux/arm/v7", "arm64v8/linux": "linux/arm64", "ia64/linux": "linux/ia64", "m68k/linux": "linux/m68k",
 		"arm/v7/linux": "linux/arm/v7", "armv7/v7": "linux/arm/v7", "armv7l/linux": "linux/arm/v7", "i686/linux": "linux/386", "x86/windows": "windows/386",
 		"ppc64el/linux": "linux/ppc64le", "loongarch64/linux": "linux/loong64", "wasm32/wasip1": "wasip1/wasm",
 	} {
 		_, err := index.ParsePlatform(in)
 		var bad *index.PlatformError
 		if assert.ErrorAs(t, err, &bad, in) {
-			assert.True(t, strings.HasSuffix(bad.Reason, "; write "+spelled), "%s: %s", in, bad.Reason)
+			assert.True(t, strings.HasSuffix(bad.Detail, "; write "+spelled), "%s: %s", in, bad.Detail)
 		}
 		_, err = index.CompletePlatform(in, ocispec.Platform{OS: "linux", Architecture: "amd64"})
 		assert.ErrorIs(t, err, index.ErrPlatform, in)
@@ -79,8 +80,8 @@ func TestArchitectureIsNoOS(t *testing.T) {
 	}
 }
 
-// TestNoMatchSaysWhatWasLeftOut holds that the error of an index without an image
-// says what its entries are, and how an artifact is pulled.
+// TestNoMatchSaysWhatWasLeftOut: the error for an index without an image says what its
+// entries are, and how an artifact is pulled.
 func TestNoMatchSaysWhatWasLeftOut(t *testing.T) {
 	want := ocispec.Platform{OS: "linux", Architecture: "amd64"}
 	linux := &ocispec.Platform{OS: "linux", Architecture: "amd64"}
@@ -100,10 +101,10 @@ func TestNoMatchSaysWhatWasLeftOut(t *testing.T) {
 			"no entry of the index is an image: artifact without platform (1)" + pull},
 		"bad digest":    {[]ocispec.Descriptor{bad}, "no entry of the index is an image: artifact without platform (1)"},
 		"no media type": {[]ocispec.Descriptor{{Digest: d, Size: 5, Platform: linux}}, "no entry of the index is an image: media type is missing (1)"},
-		"other type":    {[]ocispec.Descriptor{{MediaType: "text/html", Digest: d, Size: 5, Platform: linux}}, "no entry of the index is an image: media type is no image's (1)"},
+		"other type":    {[]ocispec.Descriptor{{MediaType: "text/html", Digest: d, Size: 5, Platform: linux}}, "no entry of the index is an image: media type is not an image's (1)"},
 		"artifact manifest": {[]ocispec.Descriptor{{MediaType: "application/vnd.oci.artifact.manifest.v1+json", Digest: d, Size: 5, Platform: linux}},
 			"no entry of the index is an image: OCI artifact manifest, which is not an image (1)" +
-				"; its format was taken back from the image specification: fetch it with a tool for artifacts such as oras, or publish it as an image manifest with an artifactType"},
+				"; its format was withdrawn from the image specification: fetch it with a tool for artifacts such as oras, or publish it as an image manifest with an artifactType"},
 		"half a platform": {[]ocispec.Descriptor{{MediaType: typeManifest, Digest: d, Size: 5, Platform: &ocispec.Platform{OS: "linux"}}}, "no entry of the index is an image: platform lacks OS or architecture (1)"},
 		"one is an image": {[]ocispec.Descriptor{
 			{MediaType: typeManifest, Digest: d, Size: 5, Platform: &ocispec.Platform{OS: "linux", Architecture: "arm64"}},
@@ -115,7 +116,7 @@ func TestNoMatchSaysWhatWasLeftOut(t *testing.T) {
 		assert.EqualError(t, err, "no match for linux/amd64; "+tt.text, name)
 		var none *index.NoMatchError
 		require.ErrorAs(t, err, &none, name)
-		_, err = index.Selector{}.Resolve(t.Context(), ocispec.Descriptor{Digest: digest.FromString("root")}, &index.Document{Index: &idx}, want, nil)
+		_, err = index.Resolver{}.Resolve(t.Context(), ocispec.Descriptor{Digest: digest.FromString("root")}, &index.Document{Index: &idx}, want)
 		assert.EqualError(t, err, "no match for linux/amd64; "+tt.text, name)
 	}
 	verdicts := index.Selector{}.Explain(ocispec.Index{Manifests: []ocispec.Descriptor{{Digest: d, Size: 5, Platform: linux}}}, want)

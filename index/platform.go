@@ -9,24 +9,24 @@ import (
 
 // ParsePlatform reads os/arch[/variant], where the OS may carry a version and
 // features: linux/arm64/v8, windows(10.0.17763+win32k)/amd64. The result is
-// normalised. It reads nothing of the machine, so that a lone OS or architecture
-// is refused: CompletePlatform takes those. An OS that is the name of an
-// architecture is refused too, because arm/v7 is short for linux/arm/v7 to most
-// people, and no image is made for an OS named arm. Errors are *PlatformError.
+// normalised. It does not read the machine, so it refuses an OS or an architecture
+// without the other; CompletePlatform takes those. It also refuses an OS that is the
+// name of an architecture, because most people mean linux/arm/v7 by arm/v7, and there
+// is no OS named arm. Errors are *PlatformError.
 func ParsePlatform(s string) (ocispec.Platform, error) {
 	if os, _, _ := strings.Cut(s, "("); s != "" && !strings.Contains(s, "/") && (knownOS(normalizeOS(os)) || knownArch(s)) {
-		return ocispec.Platform{}, &PlatformError{Input: s, Reason: "names only one of OS and architecture; write both, as linux/amd64"}
+		return ocispec.Platform{}, &PlatformError{Input: s, Detail: "names only one of OS and architecture; write both, as linux/amd64"}
 	}
 	return CompletePlatform(s, ocispec.Platform{})
 }
 
-// CompletePlatform is ParsePlatform that takes what a lone OS or architecture
-// leaves open from host, such as Host(): also the version, where the OS is the
-// host's.
+// CompletePlatform is ParsePlatform for text that may be an OS or an architecture
+// alone. What is missing is taken from host, for example Host(); the version, too,
+// where the OS is that of the host.
 func CompletePlatform(s string, host ocispec.Platform) (ocispec.Platform, error) {
 	var p ocispec.Platform
 	bad := func(reason string) (ocispec.Platform, error) {
-		return ocispec.Platform{}, &PlatformError{Input: s, Reason: reason}
+		return ocispec.Platform{}, &PlatformError{Input: s, Detail: reason}
 	}
 	parts := strings.Split(s, "/")
 	if len(parts) > 3 {
@@ -43,6 +43,8 @@ func CompletePlatform(s string, host ocispec.Platform) (ocispec.Platform, error)
 	switch {
 	case len(parts) > 1 && (knownArch(p.OS) || otherArch(p.OS) != ""):
 		return bad("the OS comes first, and " + p.OS + " is the name of an architecture; write " + osFirst(parts))
+	case len(parts) > 1 && !knownOS(normalizeOS(p.OS)) && knownOS(normalizeOS(parts[1])):
+		return bad("the OS comes first, and " + parts[1] + " is the name of an OS; write " + osFirst(parts))
 	case len(parts) > 1:
 		p.Architecture = parts[1]
 		p.Variant = strings.Join(parts[2:], "")
@@ -64,8 +66,9 @@ func CompletePlatform(s string, host ocispec.Platform) (ocispec.Platform, error)
 	return p, nil
 }
 
-// osFirst spells a platform that begins with its architecture as it should be
-// written: with the OS that stands behind the architecture, or else with linux.
+// osFirst corrects a platform whose architecture comes first. What follows it is the OS,
+// the architecture once more, or a variant. The OS is linux if none follows; WebAssembly
+// has no variants, so an OS follows it.
 func osFirst(parts []string) string {
 	arch, _, _ := strings.Cut(parts[0], "(")
 	if spelled := otherArch(arch); spelled != "" {
@@ -74,27 +77,28 @@ func osFirst(parts []string) string {
 	os, variant := "linux", ""
 	for _, part := range parts[1:] {
 		switch {
-		case knownOS(normalizeOS(part)):
+		case knownOS(normalizeOS(part)), arch == "wasm":
 			os = part
-		case variant == "" && !strings.Contains(arch, "/"):
+		case knownArch(part), otherArch(part) != "", strings.Contains(arch, "/"):
+		case variant == "":
 			variant = "/" + part
 		}
 	}
 	return os + "/" + arch + variant
 }
 
-// otherArch is Go's spelling of the name that uname, Debian or LLVM has for an
-// architecture; "" for a name that is not one of those. normalizeArch, which goes by
-// containerd's rules, leaves these names as they are.
+// otherArch is Go's spelling of a name that uname, Debian, LLVM or Docker Hub uses for an
+// architecture; "" for any other name. normalizeArch has containerd's rules and leaves
+// these names as they are.
 func otherArch(name string) string {
 	switch strings.ToLower(name) {
-	case "armv5", "armv5l", "armv5te", "armv5tel":
+	case "arm32v5", "armv5", "armv5l", "armv5te", "armv5tel":
 		return "arm/v5"
-	case "armv6", "armv6l", "armv6hl":
+	case "arm32v6", "armv6", "armv6l", "armv6hl":
 		return "arm/v6"
-	case "armv7", "armv7l", "armv7hl", "armv7a":
+	case "arm32v7", "armv7", "armv7l", "armv7hl", "armv7a":
 		return "arm/v7"
-	case "armv8", "armv8l", "armv9":
+	case "arm64v8", "armv8", "armv8l", "armv9":
 		return "arm64"
 	case "i486", "i586", "i686", "x86":
 		return "386"
@@ -118,7 +122,7 @@ func otherArch(name string) string {
 	return ""
 }
 
-// incomplete says why nothing can be chosen for a normalised platform, "" if something can.
+// incomplete says why no image can be chosen for a normalised platform, "" if one can.
 func incomplete(p *ocispec.Platform) string {
 	switch {
 	case p.OS == "" || p.Architecture == "":
@@ -160,7 +164,7 @@ func parseOS(s string, p *ocispec.Platform) bool {
 	return true
 }
 
-// component reports whether s can stand between the slashes.
+// component reports whether s can be a part between the slashes.
 func component(s string, dots bool) bool {
 	if s == "" || !alphanumeric(s[0]) {
 		return false
@@ -177,7 +181,7 @@ func alphanumeric(c byte) bool {
 	return '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
 }
 
-// plainOption reports whether c may stand for itself in a version or feature.
+// plainOption reports whether c is written as it is in a version or feature.
 func plainOption(c byte) bool {
 	return alphanumeric(c) || c == '_' || c == '-' || c == '.'
 }
@@ -229,8 +233,8 @@ func upper(c byte) byte {
 // FormatPlatform writes a platform as ParsePlatform reads it, as containerd's
 // platforms.FormatAll does: os(version+features)/arch/variant, the features
 // sorted. It does not normalise. A platform without OS is "unknown". OS,
-// architecture and variant are written as they are: escape them where they are a
-// stranger's.
+// architecture and variant are written as they are: escape them where they come from a
+// registry.
 func FormatPlatform(p ocispec.Platform) string {
 	if p.OS == "" {
 		return unknown
@@ -266,7 +270,7 @@ func joinPlatform(os, arch, variant string) string {
 	return os + "/" + arch + "/" + variant
 }
 
-// knownOS and knownArch are Go's lists: what a lone name is taken for.
+// knownOS and knownArch are Go's lists. They decide what a name without a slash means.
 func knownOS(s string) bool {
 	switch s {
 	case "aix", "android", "darwin", "dragonfly", "freebsd", "hurd", "illumos", "ios", "js", "linux", "nacl", "netbsd",
@@ -291,7 +295,7 @@ func knownArch(s string) bool {
 // armhf as arm/v7, armel as arm/v6, macos as darwin; without variant where that
 // is the architecture's first (amd64/v1, arm64/v8), with one for 32-bit arm (v7);
 // os.features sorted, each once. The rules are those of containerd's platforms
-// package, but for an empty OS, which stays empty. What is unknown stays as it is.
+// package, except that an empty OS stays empty. Unknown names stay as they are.
 func Normalize(p ocispec.Platform) ocispec.Platform {
 	normalize(&p)
 	return p
@@ -318,8 +322,8 @@ func normalizeOS(os string) string {
 	return os
 }
 
-// canonicalArch reports whether an architecture is one of those that indexes
-// mostly name, spelled as Normalize does. Others may be so spelled, too.
+// canonicalArch reports whether an architecture is one that most indexes name, in
+// Normalize's spelling. It returns false for other architectures in that spelling.
 func canonicalArch(arch string) bool {
 	switch arch {
 	case "amd64", "arm64", "arm", "386", "ppc64le", "s390x", "riscv64", "mips64le", "loong64", unknown:

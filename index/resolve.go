@@ -19,28 +19,40 @@ const (
 )
 
 // A Fetch returns the content of a manifest, an index or an image's config.
-// Resolve verifies what it returns. It must not return more than it needs to
-// show that the content is longer than desc.Size, which is at most MaxSize. An
-// error that wraps [ErrSkip] passes the candidate over.
+// Resolve verifies the result. A Fetch needs to read at most one byte more than
+// desc.Size, which is at most MaxSize. An error that wraps [ErrSkip] makes Resolve go
+// on to the next candidate.
 type Fetch func(ctx context.Context, desc ocispec.Descriptor) ([]byte, error)
 
-// ErrSkip says of a candidate that another one is to be taken.
+// ErrSkip makes Resolve pass over a candidate.
 var ErrSkip = errors.New("skip this candidate")
 
 // A Resolved is the manifest that a document leads to for a platform.
 type Resolved struct {
-	// Choice is the manifest. CheckConfig is set only if the document itself is
-	// the manifest, so that no index was there to vouch for it: registries hold
-	// many images whose config names a wrong platform, so whether a mismatch is an
-	// error is the caller's to say (see ConfigPlatform and Selector.Match). To an
-	// Accept it is also set where the entry in the index has no platform.
+	// Choice is the manifest. CheckConfig is set if the document itself is the
+	// manifest, because then no index has named its platform. Registries have many
+	// images whose config names a wrong platform, so the caller decides whether a
+	// mismatch is an error (see ConfigPlatform and Selector.Match). For an Accept,
+	// CheckConfig is also set where the entry in the index has no platform.
 	Choice
 	Manifest *ocispec.Manifest
-	// Platform is what the entry of the index says, or the config where no entry
-	// does; normalised. It is zero if CheckConfig is set.
+	// Platform is that of the entry in the index, or of the config where the entry
+	// has none; normalised. It is zero if CheckConfig is set.
 	Platform ocispec.Platform
-	// Through are the nested indexes on the way, outermost first.
+	// Through are the nested indexes on the way, the outermost first.
 	Through []ocispec.Descriptor
+}
+
+// A Resolver walks from a document to the manifest for a platform. Fetch must be set
+// where documents may be indexes.
+type Resolver struct {
+	Selector Selector
+	Fetch    Fetch
+	// Accept is asked whether the manifest that the walk has come to is to be taken. If
+	// it says no, the walk goes on to the next candidate; its error ends the walk. It
+	// judges the configs of those with CheckConfig itself. Nil means that a config
+	// decides where the entry in the index has no platform.
+	Accept func(ctx context.Context, r Resolved) (bool, error)
 }
 
 // Resolve walks from a document to the manifest for want: through nested
@@ -48,27 +60,10 @@ type Resolved struct {
 // platform, by the platform in its image's config. After a no-match below one
 // candidate it goes on to the next.
 //
-// root describes doc. What fetch returns is verified against its descriptor and
-// must be of the kind its descriptor says. The error is that of fetch, or as for
-// Select; a NoMatchError names what all indexes seen have.
-func (s Selector) Resolve(ctx context.Context, root ocispec.Descriptor, doc *Document, want ocispec.Platform, fetch Fetch) (Resolved, error) {
-	return Resolver{Selector: s, Fetch: fetch}.Resolve(ctx, root, doc, want)
-}
-
-// A Resolver is what Selector.Resolve is, for those who have a say in which
-// manifest is taken. Fetch must be set where documents may be indexes.
-type Resolver struct {
-	Selector Selector
-	Fetch    Fetch
-	// Accept is asked whether a manifest that the walk has come to will do. If it
-	// says no, the walk goes on to the next candidate; its error ends the walk. It
-	// sees to the configs of those with CheckConfig itself. Nil means that a
-	// config decides where the entry in the index has no platform.
-	Accept func(ctx context.Context, r Resolved) (bool, error)
-}
-
-// Resolve does as Selector.Resolve says. The error may be that of Accept, too;
-// with Accept, a document that is a manifest need not be wanted for a platform.
+// root describes doc. What Fetch returns is verified against its descriptor and
+// must be of the kind that its descriptor says. The error is that of Fetch or of
+// Accept, or as for Select; a NoMatchError names what all indexes seen have. With
+// Accept, want may be incomplete where the document is a manifest.
 func (rv Resolver) Resolve(ctx context.Context, root ocispec.Descriptor, doc *Document, want ocispec.Platform) (Resolved, error) {
 	var t target
 	err := t.prepare(rv.Selector, &want)
@@ -85,7 +80,7 @@ func (rv Resolver) Resolve(ctx context.Context, root ocispec.Descriptor, doc *Do
 	case doc.Manifest != nil:
 		return Resolved{Choice: Choice{Descriptor: root, CheckConfig: true}, Manifest: doc.Manifest}, nil
 	case doc.Index == nil:
-		err = invalid(RuleMediaType, "neither an index nor a manifest")
+		err = invalid(ErrMediaType, "neither an index nor a manifest")
 	default:
 		r.none.Empty = len(doc.Index.Manifests) == 0
 		found, err = r.walk(doc.Index, nil)
@@ -101,17 +96,17 @@ func (rv Resolver) Resolve(ctx context.Context, root ocispec.Descriptor, doc *Do
 
 // A resolver is one Resolve at work.
 type resolver struct {
-	ctx    context.Context // of the one call this lives for
+	ctx    context.Context // of the call that the resolver is made for
 	fetch  Fetch
 	accept func(context.Context, Resolved) (bool, error)
 	target *target
 	left   int                    // documents that may still be fetched
 	seen   map[digest.Digest]bool // indexes walked through
-	none   *NoMatchError          // what there was, should nothing fit
+	none   *NoMatchError          // collects what the indexes have
 }
 
-// walk returns the manifest below an index, nil if there is none. through are
-// the nested indexes on the way to it, itself the last of them.
+// walk returns the manifest below an index, nil if none fits. through are the nested
+// indexes on the way to it; the last of them is the index itself.
 func (r *resolver) walk(idx *ocispec.Index, through []ocispec.Descriptor) (*Resolved, error) {
 	r.none.add(*idx)
 	for _, c := range r.target.ranking(*idx) {
@@ -129,7 +124,7 @@ func (r *resolver) walk(idx *ocispec.Index, through []ocispec.Descriptor) (*Reso
 // try follows one candidate. It returns nil if the candidate leads nowhere.
 func (r *resolver) try(c Choice, through []ocispec.Descriptor) (*Resolved, error) {
 	desc := c.Descriptor
-	if err := checkDescriptor(&desc, RuleIndex); err != nil {
+	if err := checkDescriptor(&desc, ErrBadIndex); err != nil {
 		return nil, err
 	}
 	nested := mediatype.ClassOf(desc.MediaType) == mediatype.Index
@@ -139,7 +134,7 @@ func (r *resolver) try(c Choice, through []ocispec.Descriptor) (*Resolved, error
 		}
 		r.seen[desc.Digest] = true
 		if len(through) == MaxDepth {
-			return nil, invalid(RuleTooDeep, "index %s is nested more than %d levels deep", desc.Digest, MaxDepth)
+			return nil, invalid(ErrTooDeep, "index %s is nested more than %d levels deep", desc.Digest, MaxDepth)
 		}
 	}
 	body, err := r.get(desc)
@@ -166,7 +161,7 @@ func (r *resolver) try(c Choice, through []ocispec.Descriptor) (*Resolved, error
 	return &found, nil
 }
 
-// accepted lets Accept say whether a manifest will do; nil if not.
+// accepted returns the manifest if Accept takes it, nil if not.
 func (r *resolver) accepted(found Resolved) (*Resolved, error) {
 	ok, err := r.accept(r.ctx, found)
 	if err != nil || !ok {
@@ -175,7 +170,7 @@ func (r *resolver) accepted(found Resolved) (*Resolved, error) {
 	return &found, nil
 }
 
-// byConfig lets the config say whether a manifest is for the platform; nil if not.
+// byConfig returns the manifest if its config is for the platform, nil if not.
 func (r *resolver) byConfig(found Resolved) (*Resolved, error) {
 	config := found.Manifest.Config
 	if !mediatype.IsConfig(config.MediaType) { // not an image, so for no platform
@@ -203,36 +198,37 @@ func (r *resolver) byConfig(found Resolved) (*Resolved, error) {
 // get fetches content and verifies it.
 func (r *resolver) get(desc ocispec.Descriptor) ([]byte, error) {
 	if r.left--; r.left < 0 {
-		return nil, invalid(RuleTooDeep, "more than %d documents looked at", MaxDocuments)
+		return nil, invalid(ErrTooDeep, "more than %d documents looked at", MaxDocuments)
 	}
 	if desc.Size > MaxSize {
-		return nil, invalid(RuleTooLarge, "%s has %d bytes, at most %d are read", desc.Digest, desc.Size, MaxSize)
+		return nil, invalid(ErrTooLarge, "%s has %d bytes, at most %d are read", desc.Digest, desc.Size, MaxSize)
 	}
 	body, err := r.fetch(r.ctx, desc)
 	if err != nil {
 		return nil, err
 	}
 	if int64(len(body)) != desc.Size {
-		return nil, invalid(RuleSizeMismatch, "%s has %d bytes, its descriptor says %d", desc.Digest, len(body), desc.Size)
+		return nil, invalid(ErrSizeMismatch, "%s has %d bytes, its descriptor says %d", desc.Digest, len(body), desc.Size)
 	}
 	if !verify.Bytes(desc.Digest, body) {
-		return nil, invalid(RuleDigestMismatch, "content fetched as %s is not that", desc.Digest)
+		return nil, invalid(ErrDigestMismatch, "content fetched as %s is not that", desc.Digest)
 	}
 	return body, nil
 }
 
-// inside says which document an InvalidError is about.
+// inside adds to an InvalidError which document it is about.
 func inside(desc ocispec.Descriptor, err error) error {
 	var bad *InvalidError
 	if errors.As(err, &bad) {
-		bad.Reason = string(desc.Digest) + ": " + bad.Reason
+		bad.Detail = string(desc.Digest) + ": " + bad.Detail
 	}
 	return err
 }
 
-// Match reports whether a machine of platform want runs an image for platform
-// p, and whether without a fallback. It is what Select does with each entry, for
-// platforms that come from elsewhere, such as an image's config.
+// Match reports whether a machine of platform want runs an image for platform p, and
+// whether it does so without a fallback. It compares a platform as Select compares that
+// of an entry. It is for platforms that do not come from an index, such as that of an
+// image's config.
 func (s Selector) Match(p, want ocispec.Platform) (exact, ok bool) {
 	var t target
 	if t.prepare(s, &want) != nil {

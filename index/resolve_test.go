@@ -65,7 +65,7 @@ func (s *shelf) resolve(t *testing.T, root ocispec.Descriptor, want string) (ind
 	doc, err := index.Parse(root.MediaType, s.blobs[root.Digest])
 	require.NoError(t, err)
 	s.fetched = 0
-	return index.Selector{}.Resolve(t.Context(), root, doc, p, s.fetch)
+	return index.Resolver{Fetch: s.fetch}.Resolve(t.Context(), root, doc, p)
 }
 
 func on(d ocispec.Descriptor, os, arch string) ocispec.Descriptor {
@@ -106,7 +106,7 @@ func TestResolveDepth(t *testing.T) {
 		_, err = s.resolve(t, root, "linux/amd64")
 		var bad *index.InvalidError
 		require.ErrorAs(t, err, &bad)
-		assert.Equal(t, index.RuleTooDeep, bad.Rule)
+		assert.Equal(t, index.ErrTooDeep, bad.Reason)
 		assert.Equal(t, index.MaxDepth, s.fetched)
 	}
 }
@@ -120,7 +120,7 @@ func TestResolveWide(t *testing.T) {
 	_, err := s.resolve(t, s.index(entries...), "linux/amd64")
 	var bad *index.InvalidError
 	require.ErrorAs(t, err, &bad)
-	assert.Equal(t, index.RuleTooDeep, bad.Rule)
+	assert.Equal(t, index.ErrTooDeep, bad.Reason)
 	assert.Equal(t, index.MaxDocuments, s.fetched)
 
 	// The same index again is not walked again.
@@ -213,7 +213,7 @@ func TestResolveFails(t *testing.T) {
 	tests := []struct {
 		name  string
 		index func(s *shelf) ocispec.Descriptor
-		rule  index.Rule
+		rule  index.Reason
 	}{
 		{"bytes of another digest", func(s *shelf) ocispec.Descriptor {
 			d := on(s.image(linux), "linux", "amd64")
@@ -221,32 +221,32 @@ func TestResolveFails(t *testing.T) {
 			body[len(body)-2] ^= 1
 			s.blobs[d.Digest] = body
 			return s.index(d)
-		}, index.RuleDigestMismatch},
+		}, index.ErrDigestMismatch},
 		{"other size", func(s *shelf) ocispec.Descriptor {
 			d := on(s.image(linux), "linux", "amd64")
 			d.Size++
 			return s.index(d)
-		}, index.RuleSizeMismatch},
-		{"size nobody reads", func(s *shelf) ocispec.Descriptor {
+		}, index.ErrSizeMismatch},
+		{"size over the limit", func(s *shelf) ocispec.Descriptor {
 			d := on(s.image(linux), "linux", "amd64")
 			d.Size = index.MaxSize + 1
 			return s.index(d)
-		}, index.RuleTooLarge},
+		}, index.ErrTooLarge},
 		{"bad digest", func(s *shelf) ocispec.Descriptor {
 			d := on(s.image(linux), "linux", "amd64")
 			d.Digest = "sha256:../../tags/list"
 			return s.index(d)
-		}, index.RuleDigest},
+		}, index.ErrBadDigest},
 		{"index that is called a manifest", func(s *shelf) ocispec.Descriptor {
 			d := on(s.index(), "linux", "amd64")
 			d.MediaType = typeManifest
 			return s.index(d)
-		}, index.RuleManifest},
-		{"config that is no config", func(s *shelf) ocispec.Descriptor {
+		}, index.ErrBadManifest},
+		{"config that is not JSON", func(s *shelf) ocispec.Descriptor {
 			m := ocispec.Manifest{MediaType: typeManifest, Config: s.put(ocispec.MediaTypeImageConfig, "text"), Layers: []ocispec.Descriptor{}}
 			m.SchemaVersion = 2
 			return s.index(s.put(typeManifest, m))
-		}, index.RuleManifest},
+		}, index.ErrBadManifest},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -254,7 +254,7 @@ func TestResolveFails(t *testing.T) {
 			got, err := s.resolve(t, tt.index(&s), "linux/amd64")
 			var bad *index.InvalidError
 			require.ErrorAs(t, err, &bad)
-			assert.Equal(t, tt.rule, bad.Rule, bad.Reason)
+			assert.Equal(t, tt.rule, bad.Reason, bad.Detail)
 			assert.Zero(t, got)
 		})
 	}
@@ -266,9 +266,8 @@ func TestResolveFetchError(t *testing.T) {
 	doc, err := index.Parse(typeIndex, s.blobs[root.Digest])
 	require.NoError(t, err)
 	boom := errors.New("boom")
-	_, err = index.Selector{}.Resolve(t.Context(), root, doc, ocispec.Platform{OS: "linux", Architecture: "amd64"},
-		func(context.Context, ocispec.Descriptor) ([]byte, error) { return nil, boom })
+	_, err = index.Resolver{Fetch: func(context.Context, ocispec.Descriptor) ([]byte, error) { return nil, boom }}.Resolve(t.Context(), root, doc, ocispec.Platform{OS: "linux", Architecture: "amd64"})
 	assert.ErrorIs(t, err, boom)
-	_, err = index.Selector{}.Resolve(t.Context(), root, doc, ocispec.Platform{OS: "linux"}, s.fetch)
+	_, err = index.Resolver{Fetch: s.fetch}.Resolve(t.Context(), root, doc, ocispec.Platform{OS: "linux"})
 	assert.ErrorIs(t, err, index.ErrPlatform)
 }

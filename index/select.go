@@ -14,8 +14,8 @@ import (
 // best fallback where nothing fits exactly.
 type Selector struct {
 	// Strict takes no fallback: the variant must be the one asked for, after
-	// Normalize. Nodes with containerd's transfer service, its default, and CRI-O
-	// choose so.
+	// Normalize. Nodes with CRI-O, and those with containerd's transfer service, which
+	// is its default, choose in this way.
 	Strict bool
 }
 
@@ -25,9 +25,9 @@ type Choice struct {
 	// Exact is false if a fallback was taken (another variant than the one asked
 	// for, 386 for amd64, 32-bit ARM for arm64), and where CheckConfig is set.
 	Exact bool
-	// CheckConfig says that no platform entry vouches for the choice: compare
-	// the image's config before trusting it, and take the next candidate if it
-	// names another platform. Resolve does that.
+	// CheckConfig says that the entry has no platform. Compare the platform in the
+	// image's config, and take the next candidate if it is another one. Resolve does
+	// that.
 	CheckConfig bool
 }
 
@@ -36,15 +36,10 @@ func Select(idx ocispec.Index, want ocispec.Platform) (Choice, error) {
 	return Selector{}.Select(idx, want)
 }
 
-// Candidates yields the entries that can serve a platform by the zero Selector.
-func Candidates(idx ocispec.Index, want ocispec.Platform) iter.Seq[Choice] {
-	return Selector{}.Candidates(idx, want)
-}
-
-// Select returns the entry of idx that serves want best. It reads nothing of
-// the machine, and of entries that are equally good it takes the first. The
-// error is a *PlatformError if want is not a whole platform, a *NoMatchError if
-// nothing fits, an *InvalidError if what fits best has a bad digest or size.
+// Select returns the entry of idx that fits want best. Of entries that are equally good
+// it takes the first. It does not read the machine. The error is a *PlatformError if
+// want is incomplete, a *NoMatchError if no entry fits, and an *InvalidError if the best
+// entry has a bad digest or size.
 func (s Selector) Select(idx ocispec.Index, want ocispec.Platform) (Choice, error) {
 	var t target
 	if err := t.prepare(s, &want); err != nil {
@@ -60,16 +55,15 @@ func (s Selector) Select(idx ocispec.Index, want ocispec.Platform) (Choice, erro
 	if best < 0 {
 		return Choice{}, noMatch(idx, want)
 	}
-	if err := checkDescriptor(&idx.Manifests[best], RuleIndex); err != nil {
-		return Choice{}, invalid(err.Rule, "manifests[%d]: %s", best, err.Reason)
+	if err := checkDescriptor(&idx.Manifests[best], ErrBadIndex); err != nil {
+		return Choice{}, invalid(err.Reason, "manifests[%d]: %s", best, err.Detail)
 	}
 	return choice(&idx.Manifests[best], bestScore), nil
 }
 
-// Candidates yields the entries that can serve want, best first; equally good
-// ones in the order of the index. Nothing is done before the sequence is asked
-// for its first entry. Digests and sizes are not checked: Select and Resolve do
-// that. For a want that is not a whole platform there are none.
+// Candidates yields the entries that fit want, the best first; equally good ones in the
+// order of the index. No work is done before the loop begins. Digests and sizes are not
+// checked: Select and Resolve do that. It yields nothing if want is incomplete.
 func (s Selector) Candidates(idx ocispec.Index, want ocispec.Platform) iter.Seq[Choice] {
 	return func(yield func(Choice) bool) {
 		var t target
@@ -115,62 +109,42 @@ func choice(d *ocispec.Descriptor, sc score) Choice {
 	return Choice{Descriptor: *d, Exact: sc.fallback == 0, CheckConfig: sc.fallback == lastResort}
 }
 
-// All yields the images of an index with their platforms as written there; the
-// platform is zero where an entry has none. Nested indexes are among them, see
-// their media type. Attestations, artifacts without platform and what has
-// another media type are left out. Digests and sizes are
-// not checked.
-func All(idx ocispec.Index) iter.Seq2[ocispec.Platform, ocispec.Descriptor] {
-	return func(yield func(ocispec.Platform, ocispec.Descriptor) bool) {
-		for i := range idx.Manifests {
-			d := &idx.Manifests[i]
-			if reject(d) != "" {
-				continue
-			}
-			var p ocispec.Platform
-			if d.Platform != nil {
-				p = *d.Platform
-			}
-			if !yield(p, *d) {
-				return
-			}
-		}
-	}
-}
-
-// noMatch is the error for an index that has nothing for want.
+// noMatch is the error for an index of which no entry fits want.
 func noMatch(idx ocispec.Index, want ocispec.Platform) *NoMatchError {
 	e := &NoMatchError{Want: want, Empty: len(idx.Manifests) == 0}
 	e.add(idx)
 	return e
 }
 
-// add puts the platforms of an index among what there is.
+// add adds the platforms of an index, and why its other entries are left out.
 func (e *NoMatchError) add(idx ocispec.Index) {
 	seen := make(map[string]bool, len(e.Have)+len(idx.Manifests))
 	for _, p := range e.Have {
 		seen[FormatPlatform(p)] = true
 	}
-	for p := range All(idx) {
-		if spelled := FormatPlatform(p); p.OS != "" && !seen[spelled] {
-			seen[spelled] = true
-			e.Have = append(e.Have, p)
-		}
-	}
 	for i := range idx.Manifests {
-		if why := reject(&idx.Manifests[i]); why != "" {
-			e.leaveOut(why, &idx.Manifests[i])
+		d := &idx.Manifests[i]
+		if why := reject(d); why != "" {
+			e.leaveOut(why, d)
+			continue
+		}
+		if d.Platform == nil || d.Platform.OS == "" {
+			continue
+		}
+		if spelled := FormatPlatform(*d.Platform); !seen[spelled] {
+			seen[spelled] = true
+			e.Have = append(e.Have, *d.Platform)
 		}
 	}
 }
 
-// leaveOut counts an entry that is an image for no platform.
+// leaveOut counts an entry that is not an image.
 func (e *NoMatchError) leaveOut(why Why, d *ocispec.Descriptor) {
 	if e.LeftOut == nil {
 		e.LeftOut = map[Why]int{}
 	}
 	e.LeftOut[why]++
-	if why == WhyArtifact && e.Artifact == "" && checkDescriptor(d, RuleIndex) == nil {
+	if why == WhyArtifact && e.Artifact == "" && checkDescriptor(d, ErrBadIndex) == nil {
 		e.Artifact = digest.Digest(strings.Clone(string(d.Digest)))
 	}
 }
@@ -199,7 +173,7 @@ func (t *target) prepare(s Selector, want *ocispec.Platform) error {
 	t.platform = *want
 	normalize(&t.platform)
 	if reason := incomplete(&t.platform); reason != "" {
-		return &PlatformError{Input: FormatPlatform(*want), Reason: reason}
+		return &PlatformError{Input: FormatPlatform(*want), Detail: reason}
 	}
 	if s.Strict {
 		t.fallbacks.add(t.platform.Architecture, t.platform.Variant)
@@ -252,7 +226,7 @@ func (t *target) rate(p *ocispec.Platform) (sc score, why Why) {
 }
 
 // features counts the features an entry asks for; ok is false if the target lacks
-// one of them. win32k is no feature on Windows: every host has it.
+// one of them. win32k is not counted on Windows, because every host has it.
 func (t *target) features(entry []string) (n int, ok bool) {
 	granted := func(f string) bool { return f == "win32k" && t.platform.OS == "windows" }
 	for _, f := range entry {
@@ -270,8 +244,8 @@ func (t *target) features(entry []string) (n int, ok bool) {
 	return n, true
 }
 
-// rateEntry says how well an entry fits by its platform, or why it does not. An
-// entry that fits may still be one that reject leaves out.
+// rateEntry says how well the platform of an entry fits, or why it does not. An entry
+// that fits may still be one that reject leaves out.
 func (t *target) rateEntry(d *ocispec.Descriptor) (score, Why) {
 	if platformless(d) {
 		return score{fallback: lastResort}, ""
@@ -279,40 +253,41 @@ func (t *target) rateEntry(d *ocispec.Descriptor) (score, Why) {
 	return t.rate(d.Platform)
 }
 
-// A Why says what became of an entry of an index, and why.
+// A Why says what became of an entry of an index. It is not an error: most entries of
+// an index are for other platforms.
 type Why string
 
-// The verdicts. The first three are of candidates.
+// What became of an entry. The first three are of candidates.
 const (
 	WhyExact      Why = "exact match"
 	WhyFallback   Why = "fallback"                          // a lower variant than asked for, 386 for amd64, 32-bit ARM for arm64
-	WhyNoPlatform Why = "no platform, the config must tell" // the last resort
-	WhyMediaType  Why = "media type is no image's"          // unknown, a layer's, Docker's schema 1
-	WhyUntyped    Why = "media type is missing"             // which OCI and Docker require of each entry
+	WhyNoPlatform Why = "no platform, its config decides"   // the last resort
+	WhyMediaType  Why = "media type is not an image's"      // unknown, a layer's, Docker's schema 1
+	WhyUntyped    Why = "media type is missing"             // OCI and Docker require one in each entry
 	WhyAttested   Why = "attestation"                       // by annotation, or because OS or architecture is unknown
-	WhyArtifact   Why = "artifact without platform"         // its artifactType is no image config
+	WhyArtifact   Why = "artifact without platform"         // its artifactType is not an image config
 	WhyIncomplete Why = "platform lacks OS or architecture" // and is not empty
 	WhyOS         Why = "other OS"                          //
 	WhyArch       Why = "other architecture"                //
-	WhyVariant    Why = "other variant"                     // of an architecture that would do
+	WhyVariant    Why = "other variant"                     // of an architecture that fits
 	WhyOSVersion  Why = "OS version does not fit"           // Windows only
-	WhyOSFeatures Why = "OS features missing"               // the entry wants features the platform does not have
+	WhyOSFeatures Why = "OS features missing"               // the entry needs features that the platform does not have
 	WhyInvalid    Why = "best match, bad digest or size"    // so Select fails
 )
 
-// whyArtifactManifest is of an entry in the format that the image specification took
-// back before its version 1.1.
+// whyArtifactManifest is the verdict on an entry of a format that the image
+// specification withdrew before its version 1.1.
 const whyArtifactManifest Why = "OCI artifact manifest, which is not an image"
 
 // artifactAdvice says what to do about such a manifest.
-const artifactAdvice = "its format was taken back from the image specification: fetch it with a tool for artifacts such as oras, or publish it as an image manifest with an artifactType"
+const artifactAdvice = "its format was withdrawn from the image specification: fetch it with a tool for artifacts such as oras, or publish it as an image manifest with an artifactType"
 
 const (
 	annotationReferenceType = "vnd.docker.reference.type"
 	attestationManifest     = "attestation-manifest"
 )
 
-// reject says why an entry is no image for any platform, "" if it may be one.
+// reject says why an entry is not an image for any platform, "" if it may be one.
 func reject(d *ocispec.Descriptor) Why {
 	switch c := mediatype.ClassOf(d.MediaType); {
 	case d.MediaType == "":
@@ -355,13 +330,13 @@ type Verdict struct {
 	Descriptor ocispec.Descriptor
 	Chosen     bool
 	Why        Why
-	// Rank is the entry's place among the candidates, from 1; 0 if it is none.
+	// Rank is the entry's place among the candidates, from 1; 0 if it is not one.
 	Rank int
 }
 
-// Explain returns a verdict for each entry of idx, in its order. The one that
-// is chosen is the one that Select returns; none is where Select fails, which
-// for a want that is not a whole platform gives nil.
+// Explain returns a verdict for each entry of idx, in its order. The chosen one is the
+// one that Select returns; no entry is chosen where Select fails. The result is nil if
+// want is incomplete.
 func (s Selector) Explain(idx ocispec.Index, want ocispec.Platform) []Verdict {
 	var t target
 	if t.prepare(s, &want) != nil {
@@ -369,7 +344,7 @@ func (s Selector) Explain(idx ocispec.Index, want ocispec.Platform) []Verdict {
 	}
 	verdicts := make([]Verdict, len(idx.Manifests))
 	for i, d := range idx.Manifests {
-		// What an entry is says more than that its platform does not fit.
+		// That an entry is not an image says more than that its platform does not fit.
 		why := reject(&d)
 		if why == "" {
 			_, why = t.rateEntry(&d)
@@ -381,7 +356,7 @@ func (s Selector) Explain(idx ocispec.Index, want ocispec.Platform) []Verdict {
 		v.Rank = i + 1
 		v.Why = c.why()
 		if i == 0 {
-			v.Chosen = checkDescriptor(&v.Descriptor, RuleIndex) == nil
+			v.Chosen = checkDescriptor(&v.Descriptor, ErrBadIndex) == nil
 			if !v.Chosen {
 				v.Why = WhyInvalid
 			}

@@ -13,7 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// entries is an index with one entry for each platform; "" has none.
+// entries returns an index with one entry for each platform; "" means an entry without
+// platform.
 func entries(t testing.TB, platforms ...string) (idx ocispec.Index) {
 	for i, s := range platforms {
 		d := ocispec.Descriptor{MediaType: typeManifest, Digest: digest.FromString(fmt.Sprint(i)), Size: 5}
@@ -44,8 +45,8 @@ func TestExplain(t *testing.T) {
 		got = append(got, fmt.Sprint(v.Rank, " ", v.Why))
 	}
 	assert.Equal(t, []string{
-		"3 fallback", "0 other variant", "2 fallback", "4 no platform, the config must tell", "0 other OS", "0 other architecture",
-		"0 OS features missing", "0 media type is no image's", "0 attestation", "0 artifact without platform", "0 attestation",
+		"3 fallback", "0 other variant", "2 fallback", "4 no platform, its config decides", "0 other OS", "0 other architecture",
+		"0 OS features missing", "0 media type is not an image's", "0 attestation", "0 artifact without platform", "0 attestation",
 		"1 exact match", "0 platform lacks OS or architecture",
 	}, got)
 	assert.True(t, verdicts[11].Chosen)
@@ -79,7 +80,7 @@ func TestCandidates(t *testing.T) {
 	assert.Equal(t, []int{2, 6, 0, 5}, at)
 
 	// Nothing is done before the first entry is asked for, and breaking off is fine.
-	seq := index.Candidates(idx, want)
+	seq := index.Selector{}.Candidates(idx, want)
 	idx.Manifests[2].Platform.Architecture = "riscv64"
 	for c := range seq {
 		assert.Equal(t, idx.Manifests[6].Digest, c.Descriptor.Digest)
@@ -87,20 +88,22 @@ func TestCandidates(t *testing.T) {
 	}
 }
 
-func TestAll(t *testing.T) {
-	idx := entries(t, "linux/amd64", "", "linux/arm/v7", "linux/amd64", "linux/s390x")
-	idx.Manifests[2].MediaType = typeIndex
-	idx.Manifests[3].Annotations = map[string]string{"vnd.docker.reference.type": "attestation-manifest"}
-	idx.Manifests[4].MediaType = "application/example"
+// TestWhatAnIndexHas: a NoMatchError lists the platforms of the entries that are images,
+// nested indexes among them.
+func TestWhatAnIndexHas(t *testing.T) {
+	idx := entries(t, "linux/amd64", "linux/arm/v7", "linux/amd64", "linux/s390x")
+	idx.Manifests[1].MediaType = typeIndex
+	idx.Manifests[2].Annotations = map[string]string{"vnd.docker.reference.type": "attestation-manifest"}
+	idx.Manifests[3].MediaType = "application/example"
+	_, err := index.Select(idx, ocispec.Platform{OS: "plan9", Architecture: "mips"})
+	var none *index.NoMatchError
+	require.ErrorAs(t, err, &none)
 	var got []string
-	for p, d := range index.All(idx) {
-		assert.NotEmpty(t, d.Digest)
+	for _, p := range none.Have {
 		got = append(got, index.FormatPlatform(p))
 	}
-	assert.Equal(t, []string{"linux/amd64", "unknown", "linux/arm/v7"}, got)
-	for range index.All(idx) {
-		break
-	}
+	assert.Equal(t, []string{"linux/amd64", "linux/arm/v7"}, got)
+	assert.Equal(t, map[index.Why]int{index.WhyAttested: 1, index.WhyMediaType: 1}, none.LeftOut)
 }
 
 func TestMatch(t *testing.T) {
@@ -128,8 +131,8 @@ func TestSelectAllocations(t *testing.T) {
 	}
 }
 
-// TestSelectLinear: ten times the entries take about ten times as long, also
-// where nothing fits and all must be named.
+// TestSelectLinear: ten times as many entries take about ten times as long, also where none
+// fits and all are named.
 func TestSelectLinear(t *testing.T) {
 	measure := func(n int, want ocispec.Platform) time.Duration {
 		platforms := make([]string, n)
@@ -152,7 +155,7 @@ func TestSelectLinear(t *testing.T) {
 	}
 }
 
-// TestManyFeatures: a million features of one entry take no time to speak of.
+// TestManyFeatures: an entry with a million features takes little time.
 func TestManyFeatures(t *testing.T) {
 	idx := entries(t, "linux(+a)/amd64", "linux(+a+b)/amd64")
 	many := make([]string, 1_000_000)

@@ -19,7 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// vectors returns the cases of a file if it is of that kind.
+// vectors returns the cases of a file, nil if it is of another kind.
 func vectors[T any](t testing.TB, kind, file string) (cases []T) {
 	data, err := os.ReadFile(filepath.Join("testdata", "vectors", file))
 	require.NoError(t, err)
@@ -89,7 +89,7 @@ func (c selectCase) run(t testing.TB) (index.Choice, error) {
 	}
 	if doc.Manifest != nil {
 		root := ocispec.Descriptor{Digest: "self"}
-		res, err := index.Selector{Strict: c.Strict}.Resolve(t.Context(), root, doc, want, nil)
+		res, err := index.Resolver{Selector: index.Selector{Strict: c.Strict}}.Resolve(t.Context(), root, doc, want)
 		return res.Choice, err
 	}
 	return index.Selector{Strict: c.Strict}.Select(*doc.Index, want)
@@ -230,14 +230,14 @@ func TestResolveVectors(t *testing.T) {
 			require.NoError(t, err)
 			root := ocispec.Descriptor{MediaType: c.RootContentType, Digest: c.RootDigest, Size: int64(len(c.Root))}
 			fetched := 0
-			got, err := index.Selector{}.Resolve(t.Context(), root, doc, want, func(_ context.Context, d ocispec.Descriptor) ([]byte, error) {
+			got, err := index.Resolver{Fetch: func(_ context.Context, d ocispec.Descriptor) ([]byte, error) {
 				fetched++
 				body, ok := c.Blobs[d.Digest]
 				if !ok {
 					return nil, fmt.Errorf("blob %s: %w", d.Digest, fs.ErrNotExist)
 				}
 				return []byte(body), nil
-			})
+			}}.Resolve(t.Context(), root, doc, want)
 			assert.LessOrEqual(t, fetched, 10)
 			if c.Error != "" {
 				assert.ErrorIs(t, err, kindOf[c.Error])

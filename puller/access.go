@@ -15,6 +15,7 @@ import (
 	"github.com/pullkit/pullkit/credentials"
 	"github.com/pullkit/pullkit/index"
 	"github.com/pullkit/pullkit/internal/await"
+	"github.com/pullkit/pullkit/puller/records"
 	"github.com/pullkit/pullkit/reference"
 )
 
@@ -44,7 +45,7 @@ func newAccessChecker(config *Config) *accessChecker {
 type access struct {
 	granted bool
 	why     string
-	renewal *SecretID // the Secret that opened the image, if the record does not know it
+	renewal *records.SecretID // the Secret that opened the image, if the record does not know it
 }
 
 // mayUse says whether the task's Pod may use the present image. The error is a fault of
@@ -62,7 +63,7 @@ func (c *accessChecker) mayUse(ctx context.Context, t *task, img Image) (access,
 		return access{granted: true, why: "the verification policy does not ask for proof"}, nil
 	}
 	if len(rec.Names) == 0 {
-		return access{why: "nobody has shown yet that they may use it"}, nil
+		return access{why: "no Pod has shown yet that it may use it"}, nil
 	}
 	if !named {
 		return access{why: "it was pulled under another name"}, nil
@@ -80,7 +81,7 @@ func (c *accessChecker) mayUse(ctx context.Context, t *task, img Image) (access,
 // records were. That another name was pulled with a secret changes nothing about who
 // may use this one. A Pod without a secret for the other name cannot use it under that
 // name: there the record counts.
-func (c *accessChecker) record(ctx context.Context, t *task, id string) (rec Record, known bool, err error) {
+func (c *accessChecker) record(ctx context.Context, t *task, id string) (rec records.Record, known bool, err error) {
 	rec, known, err = c.recorded(ctx, t, id)
 	if known || err != nil {
 		return rec, known, err
@@ -95,10 +96,10 @@ func (c *accessChecker) record(ctx context.Context, t *task, id string) (rec Rec
 
 // recorded returns the image's record. known says that the name was pulled, or may have
 // been, as far as the record knows.
-func (c *accessChecker) recorded(ctx context.Context, t *task, id string) (rec Record, known bool, err error) {
+func (c *accessChecker) recorded(ctx context.Context, t *task, id string) (rec records.Record, known bool, err error) {
 	rec, err = c.config.Records.Record(ctx, id)
 	if errors.Is(err, fs.ErrNotExist) {
-		return Record{}, false, nil
+		return records.Record{}, false, nil
 	}
 	_, named := rec.Names[c.name(t)]
 	return rec, named || rec.Incomplete || c.config.Kubelet.PreloadedByID, err
@@ -113,8 +114,8 @@ func (c *accessChecker) unreadable(t *task, err error) access {
 	return access{why: "the records cannot be read"}
 }
 
-// match looks for the Pod among those who have shown that they may use the image.
-func (c *accessChecker) match(ctx context.Context, t *task, held Access) (access, error) {
+// match looks for the Pod among those that have shown that they may use the image.
+func (c *accessChecker) match(ctx context.Context, t *task, held records.Access) (access, error) {
 	if held.Everybody {
 		return access{granted: true, why: "it was pulled anonymously or with the node's credential"}, nil
 	}
@@ -123,7 +124,7 @@ func (c *accessChecker) match(ctx context.Context, t *task, held Access) (access
 		return access{granted: true, why: "the Pod's service account has pulled it before"}, nil
 	}
 	if len(held.Secrets) == 0 && len(held.ServiceAccounts) == 0 {
-		return access{why: "nobody has shown yet that they may use it"}, nil
+		return access{why: "no Pod has shown yet that it may use it"}, nil
 	}
 	if c.config.Kubelet.FailOnBadSecret {
 		if err := t.candidates.fault(ctx, t.ref); err != nil {
@@ -135,7 +136,7 @@ func (c *accessChecker) match(ctx context.Context, t *task, held Access) (access
 
 // matchSecrets goes through the Pod's secrets. The node's keyring is not asked, because
 // what was pulled with it may be used by every Pod.
-func (c *accessChecker) matchSecrets(ctx context.Context, t *task, held Access) access {
+func (c *accessChecker) matchSecrets(ctx context.Context, t *task, held records.Access) access {
 	found := access{why: "none of the Pod's secrets has pulled it before"}
 	t.candidates.podCandidates(ctx, t.ref, func(cred credentials.Credential, err error) bool {
 		switch {
@@ -145,9 +146,9 @@ func (c *accessChecker) matchSecrets(ctx context.Context, t *task, held Access) 
 			return true // it is not from a Secret, and known by its account
 		}
 		for _, s := range held.Secrets {
-			same, equal := s.sameObject(secretID(cred)), holds(s.Hash, cred)
+			same, equal := s.SameObject(secretID(cred)), s.Matches(cred)
 			switch {
-			case same && (equal || len(held.Secrets) < maxAccess): // as in the kubelet, a full record learns no new content
+			case same && (equal || !held.Full()): // as in the kubelet, a full record learns no new content
 				found = access{granted: true, why: "the same Secret has pulled it before"}
 			case equal:
 				found = access{granted: true, why: "a Secret with the same content has pulled it before"}
@@ -167,21 +168,20 @@ func (c *accessChecker) matchSecrets(ctx context.Context, t *task, held Access) 
 // renewal returns what the record should learn: another Secret of the same content, or
 // the same Secret's new content. It is nil for a full record, which is left as it is, and
 // for one that knows the Secret with this content already.
-func renewal(held Access, cred credentials.Credential) *SecretID {
-	s := secretID(cred)
-	if len(held.Secrets) >= maxAccess || slices.ContainsFunc(held.Secrets, func(old SecretID) bool {
-		return old.sameObject(s) && holds(old.Hash, cred)
+func renewal(held records.Access, cred credentials.Credential) *records.SecretID {
+	s := records.NewSecretID(cred)
+	if held.Full() || slices.ContainsFunc(held.Secrets, func(old records.SecretID) bool {
+		return old.SameObject(s) && old.Matches(cred)
 	}) {
 		return nil
 	}
-	s.Hash = hashCredential(cred)
 	return &s
 }
 
 // renew writes a renewal into the record.
 func (c *accessChecker) renew(ctx context.Context, t *task, o outcome) {
 	err := within(ctx, func() error {
-		return c.config.Records.Grant(ctx, o.image.id(), c.name(t), Access{Secrets: []SecretID{*o.renewal}})
+		return c.config.Records.Grant(ctx, o.image.id(), c.name(t), records.Access{Secrets: []records.SecretID{*o.renewal}})
 	})
 	if err != nil {
 		c.config.Logger.Warn("the record of an image could not be renewed", "image", t.ref.String(), "err", err)
@@ -189,8 +189,8 @@ func (c *accessChecker) renew(ctx context.Context, t *task, o outcome) {
 }
 
 // secretID names the Secret that cred is from, without a hash.
-func secretID(cred credentials.Credential) SecretID {
-	return SecretID{Namespace: cred.Origin.Namespace, Name: cred.Origin.Name, UID: cred.Origin.UID}
+func secretID(cred credentials.Credential) records.SecretID {
+	return records.SecretID{Namespace: cred.Origin.Namespace, Name: cred.Origin.Name, UID: cred.Origin.UID}
 }
 
 // accountOf is the pod's service account, which is in the Pod's namespace.
@@ -327,7 +327,7 @@ func (c *accessChecker) adoptOne(ctx context.Context, intent string) error {
 	if err != nil {
 		return err
 	}
-	return c.config.Records.Grant(ctx, img.id(), c.name(t), Access{})
+	return c.config.Records.Grant(ctx, img.id(), c.name(t), records.Access{})
 }
 
 // sweep is Puller.Sweep.
@@ -416,20 +416,18 @@ func (n *pullNote) settle(ctx context.Context, r pullResult) error {
 	})
 }
 
-// accessBy is who has shown, by a pull with this candidate, that they may use the image.
-func accessBy(c candidate) Access {
+// accessBy is what a pull with this candidate shows about who may use the image.
+func accessBy(c candidate) records.Access {
 	account := c.cred.Origin.ServiceAccount
 	switch {
 	case c.cred.Anonymous():
-		return Access{Everybody: true}
+		return records.Access{Everybody: true}
 	case account != (credentials.ServiceAccount{}):
-		return Access{ServiceAccounts: []credentials.ServiceAccount{account}}
+		return records.Access{ServiceAccounts: []credentials.ServiceAccount{account}}
 	case c.ofPod:
-		s := secretID(c.cred)
-		s.Hash = hashCredential(c.cred)
-		return Access{Secrets: []SecretID{s}}
+		return records.Access{Secrets: []records.SecretID{records.NewSecretID(c.cred)}}
 	}
-	return Access{Everybody: true}
+	return records.Access{Everybody: true}
 }
 
 // intent is what a pull of the image is noted under: its name, and the platform,

@@ -29,14 +29,13 @@ const allUnlimited = 64
 // blocks.
 const sequenceGrace = 5 * time.Second
 
-// maxAsleep is how many images of PullAll may wait for a back-off's window, beside
-// those that are pulled.
+// maxAsleep is how many images of PullAllWait may wait for the end of a back-off window,
+// in addition to those that are pulled.
 const maxAsleep = 256
 
 // allPulls are the pulls of one PullAll.
 type allPulls struct {
-	pull     func(context.Context, Request) outcome
-	pullWait func(context.Context, Request, func(context.Context, time.Duration) error) outcome
+	pull func(context.Context, Request, *allPulls) outcome
 
 	awake, asleep slots // for how many images may be in hand, and how many may wait for a window
 
@@ -134,12 +133,7 @@ func (all *allPulls) begin(ctx context.Context) {
 }
 
 func (all *allPulls) pullOne(ctx context.Context, req Request) Result {
-	var o outcome
-	if req.Wait {
-		o = all.pullWait(ctx, req, all.sleep)
-	} else {
-		o = all.pull(ctx, req)
-	}
+	o := all.pull(ctx, req, all)
 	img, err := o.result()
 	return Result{Image: img, Present: o.present, Err: err}
 }

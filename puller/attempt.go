@@ -133,7 +133,7 @@ func (p *Puller) pullKey(t *task, secrets *fingerprint) pullKey {
 
 // announce sends the call's Pulling event. The pull begins after the event of the call
 // that began it, so that this event comes before all others. Should Config.Events
-// panic, the pull begins all the same, because other calls may wait for it.
+// panic, the pull begins nevertheless, because other calls may wait for it.
 func (p *Puller) announce(run *pullRun, w *waiter) {
 	if !w.shared {
 		defer close(run.Value.announced)

@@ -30,7 +30,7 @@ func (k backoffKey) String() string {
 // backoffWindows hold, for each key, until when the image is not tried again, what the
 // last try failed with, and which secrets have failed.
 type backoffWindows struct {
-	delays       backoff.Backoff[backoffKey]
+	delays       *backoff.Backoff[backoffKey]
 	streakLength time.Duration // a streak of failures ends after twice that without a failure
 	keepWindow   bool          // Kubelet.KeepWindow
 
@@ -49,11 +49,13 @@ type lastFailure struct {
 // maxRepairs is how many different secrets can open the window of one streak.
 const maxRepairs = 16
 
-func newBackoffWindows(config *Config) *backoffWindows {
+func newBackoffWindows(config *Config) (*backoffWindows, error) {
+	delays, err := backoff.New[backoffKey](config.Backoff)
+	if err != nil {
+		return nil, err
+	}
 	w := &backoffWindows{
-		delays: backoff.Backoff[backoffKey]{
-			Initial: config.Backoff.Initial, Max: config.Backoff.Max, Jitter: config.Backoff.Jitter,
-		},
+		delays:       delays,
 		streakLength: config.Backoff.Max,
 		keepWindow:   config.Kubelet.KeepWindow,
 	}
@@ -61,7 +63,7 @@ func newBackoffWindows(config *Config) *backoffWindows {
 		w.streakLength = backoff.DefaultMax
 	}
 	w.last.Max = math.MaxInt // an entry lasts as long as its streak, however many there are
-	return w
+	return w, nil
 }
 
 // A backoffState says whether an image may be tried now, and why not.

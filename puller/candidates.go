@@ -171,7 +171,7 @@ func (c *candidates) problems() []credentials.Attempt {
 		if isWarning(err) {
 			continue
 		}
-		a := credentials.Attempt{Source: true, Err: err}
+		a := credentials.Attempt{SourceFailed: true, Err: err}
 		var entry *credentials.EntryError
 		if errors.As(err, &entry) {
 			a.Origin, a.Err = entry.Origin, entry.Err
@@ -182,8 +182,8 @@ func (c *candidates) problems() []credentials.Attempt {
 }
 
 func isWarning(err error) bool {
-	var w credentials.Warning
-	return errors.As(err, &w)
+	var reason credentials.Reason
+	return errors.As(err, &reason) && reason.Warning()
 }
 
 // problemsFor lists the problems that can matter for ref: not those of an entry whose
@@ -197,7 +197,7 @@ func (c *candidates) problemsFor(ref reference.Reference) []credentials.Attempt 
 		if _, rest, ok := strings.Cut(key, "://"); ok { // its path may be that of the registry's API
 			key, _, _ = strings.Cut(rest, "/")
 		}
-		matches, err := credentials.Match(key, ref.Name())
+		matches, err := credentials.Match(key, ref.Name(), credentials.Rules{})
 		return err == nil && !matches
 	})
 }
@@ -279,7 +279,7 @@ func (l *candidateLoop) Lookup(ctx context.Context, ref reference.Reference) ite
 				return
 			}
 			if found.err != nil && ctx.Err() == nil {
-				l.report(credentials.Attempt{Origin: found.cred.Origin, Source: true, Err: found.err})
+				l.report(credentials.Attempt{Origin: found.cred.Origin, SourceFailed: true, Err: found.err})
 			}
 			if !yield(found.cred, found.err) {
 				return

@@ -14,7 +14,10 @@ import (
 
 	"context"
 
+	"github.com/pullkit/pullkit/backoff"
 	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/internal/rounds"
+	"github.com/pullkit/pullkit/puller/records"
 	"github.com/pullkit/pullkit/pullpolicy"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -139,7 +142,8 @@ type decider struct {
 	t       *testing.T
 	c       decisionCase
 	kubelet Kubelet
-	dir     string
+	dir     string     // of the records, if they are on disk
+	records memRecords // otherwise
 	runtime *fakeRuntime
 	puller  *Puller
 	events  []Event
@@ -147,7 +151,10 @@ type decider struct {
 }
 
 func runDecision(t *testing.T, c decisionCase, kubelet Kubelet) {
-	dir := t.TempDir()
+	dir := ""
+	if rounds.All() {
+		dir = t.TempDir()
+	}
 	synctest.Test(t, func(t *testing.T) {
 		d := &decider{t: t, c: c, kubelet: kubelet, dir: dir, runtime: &fakeRuntime{store: map[string]string{}}}
 		for name, id := range c.Store {
@@ -169,7 +176,7 @@ func (d *decider) restart() {
 		Runtime: d.runtime,
 		Keyring: podRing{func(credentials.Pod) credentials.Keyring { return d.node }},
 		QPS:     c.QPS, Burst: c.Burst, Parallel: -1,
-		Backoff: BackoffConfig{Initial: time.Duration(c.Initial) * time.Millisecond, Max: time.Duration(c.Max) * time.Millisecond},
+		Backoff: backoff.Config{Initial: time.Duration(c.Initial) * time.Millisecond, Max: time.Duration(c.Max) * time.Millisecond},
 		Kubelet: d.kubelet,
 		Events:  func(e Event) { d.events = append(d.events, e) },
 	}
@@ -180,11 +187,15 @@ func (d *decider) restart() {
 		config.Parallel = 1
 	}
 	if c.Verify != "" {
-		records, err := OpenRecords(d.dir)
-		require.NoError(d.t, err)
-		d.t.Cleanup(func() { records.Close() })
-		config.Records = records
-		config.Verify, err = pullpolicy.NewVerification(c.Verify, c.Allowlist...)
+		config.Records = &d.records
+		if rounds.All() { // on disk, which takes longer
+			dir, err := records.Open(d.dir)
+			require.NoError(d.t, err)
+			d.t.Cleanup(func() { dir.Close() })
+			config.Records = dir
+		}
+		var err error
+		config.Verify, err = pullpolicy.NewVerification(pullpolicy.VerificationPolicy(c.Verify), c.Allowlist...)
 		require.NoError(d.t, err)
 	}
 	p, err := New(config)
@@ -316,11 +327,11 @@ func (d *decider) checkEvents(i int, s decisionStep, events []Event) {
 			// inspect error of its is about the image "".
 			text = ""
 		}
-		got = append(got, decisionEvent{string(e.Type), e.Reason, text})
+		got = append(got, decisionEvent{string(e.Type), string(e.Reason), text})
 	}
 	want := slices.Clone(s.Want.Events)
 	for j := range want {
-		if want[j].Reason == EventInspectFailed {
+		if want[j].Reason == string(EventInspectFailed) {
 			want[j].Message = ""
 		}
 	}

@@ -4,10 +4,11 @@
 //
 // The one call most users need is [Puller.Pull]:
 //
-//	store, err := layout.Open("images")
+//	store, err := layout.Open("images", layout.Config{})
+//	rt, err := transfer.New(transfer.Config{Store: store})
 //	p, err := puller.New(puller.Config{
-//		Runtime: transfer.New(transfer.Config{Store: store}),
-//		Keyring: node, // credentials.ReadConfig, credentials.ReadProviders, ...
+//		Runtime: rt,
+//		Keyring: node, // credentials.ReadFile, credentials.ReadProviders, ...
 //	})
 //	img, err := p.Pull(ctx, puller.Request{Image: "registry.example/team/app:v1", Keyring: podSecrets})
 //
@@ -24,41 +25,41 @@
 //	in the window  ImagePullBackOff            BackOff                             -
 //	pull           ErrImagePull, ...           Pulling, then Pulled or Failed      yes
 //
-// The store is not asked under Always; the window is looked at only where the
-// registry would be asked, so an image that appears meanwhile is used at once.
-// Without any credential that matches there is one anonymous try; with some there
-// is none, unless the keyring ends with an empty credential
-// (credentials.Static{{}}).
+// Under Always the store is not asked. The window is looked at only where the registry
+// would be asked, so an image that appears meanwhile is used at once. If no credential
+// matches, there is one anonymous attempt. If some match, there is an anonymous attempt
+// only where the keyring ends with an empty credential (credentials.Static{{}}).
 //
 // [Puller.Find] says whether an image exists and which credential opens it, by one HEAD
 // and without a store.
 //
-// Back-off is kept per image, Pod and platform: 10 s, doubled by each failure up to
-// 300 s. Unlike the kubelet's it ends with a success, knows an image by all its
-// spellings, lasts as long as a registry's Retry-After, and lets one try through
-// when the Pod's or the node's secrets have changed. [Kubelet] has a switch for
-// each difference in what is decided.
+// Back-off is kept for an image, a Pod and a platform: 10 s, doubled by each failure up
+// to 300 s. It differs from the kubelet's in four points: it ends with a success, it
+// treats all spellings of a name as one image, it lasts as long as a registry's
+// Retry-After, and it lets one attempt through when the Pod's or the node's secrets have
+// changed. [Kubelet] has a switch for each difference in what is decided.
 //
 // # Who may use what is present
 //
-// With [Records] a Pod uses a present image only if it was pulled anonymously, with
-// the node's credential, with the Pod's secret or service account, or was always
-// there; else the registry is asked with the Pod's own credentials, and under Never
-// the image looks absent. Config.Verify chooses the policy, as
+// With Config.Records a Pod uses a present image only if the image was pulled
+// anonymously, with the node's credential, with the Pod's secret or service account, or
+// was always there. Otherwise the registry is asked with the Pod's own credentials, and
+// under Never the image looks absent. Config.Verify chooses the policy, as
 // imagePullCredentialsVerificationPolicy does.
 //
-// An image that was always there stays usable by all under its name, also after another
-// name of the same content was pulled with a secret; the other name wants that secret.
-// [Kubelet] has a switch for the kubelet's way, in which the old name wants proof then.
-// This rests on a Runtime that finds an image only under names of its own repository.
+// An image that was always there stays usable by all Pods under its name, also after
+// another name of the same content was pulled with a secret. The other name needs that
+// secret. This depends on a Runtime that finds an image only under names of its own
+// repository.
 //
 // # Errors
 //
 // [Puller.Pull], [Puller.PullWait] and [Puller.Resolve] return an [*Error], and
 // [Puller.PullAll] yields one for each image that failed. errors.Is finds its
 // [Reason] and the answer to the credential that got furthest, such as fs.ErrNotExist
-// or fs.ErrPermission, and never both; Attempts lists who was tried and what each was
-// answered; Hints say what was brought and not used; RetryAfter says how long to wait.
+// or fs.ErrPermission, and never both. Attempts lists the credentials that were tried,
+// with the answer to each. Hints say what the request and the node brought that was not
+// used. RetryAfter says how long to wait.
 //
 // # Left out
 //

@@ -1,6 +1,7 @@
 package puller
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"github.com/pullkit/pullkit/credentials"
 	"github.com/pullkit/pullkit/internal/panics"
 	"github.com/pullkit/pullkit/internal/redact"
+	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/reference"
 )
 
@@ -20,7 +22,7 @@ type Reason string
 func (r Reason) Error() string { return string(r) }
 
 // Verdict says how far an attempt of a Runtime got that ended with this reason; see
-// [Error]. "" means that the reason does not tell.
+// [Error]. "" means that the reason does not say how far.
 func (r Reason) Verdict() credentials.Verdict {
 	switch r {
 	case ErrRegistryUnavailable:
@@ -42,8 +44,8 @@ const (
 	ErrSignatureValidation Reason = "SignatureValidationFailed"
 )
 
-// A RetryError is wrapped by a Runtime's error when the registry asked everybody
-// to wait: no other credential is tried and the back-off lasts at least After,
+// A RetryError is wrapped by a Runtime's error when the registry asked every client
+// to wait. Then no other credential is tried, and the back-off lasts at least After,
 // but not longer than a day.
 type RetryError struct {
 	After time.Duration
@@ -62,17 +64,17 @@ func (e *RetryError) Error() string {
 // Unwrap returns Err.
 func (e *RetryError) Unwrap() error { return e.Err }
 
-// Verdict is credentials.VerdictUnavailable: the registry asked everybody to wait.
+// Verdict is credentials.VerdictUnavailable: the registry asked every client to wait.
 func (e *RetryError) Verdict() credentials.Verdict { return credentials.VerdictUnavailable }
 
 // maxRetryAfter bounds what a server may ask for, so that a mistyped header
 // cannot lock an image out until the process ends.
 const maxRetryAfter = 24 * time.Hour
 
-// An Error is why an image could not be had. It is never changed once returned.
+// An Error says why there is no image. It does not change after it was returned.
 //
 // A pull that tried several credentials has one verdict: the answer to the credential
-// that got furthest. errors.Is, content.KindOf and credentials.VerdictOf tell it, by the
+// that got furthest. errors.Is, content.ReasonOf and credentials.VerdictOf return it, by the
 // order that credentials.AttemptsError documents. After 401 for a stale credential and
 // 404 for a valid one the image does not exist: the error is an fs.ErrNotExist and no
 // fs.ErrPermission. No connection, 429 and 5xx count before all other answers, because
@@ -84,8 +86,8 @@ type Error struct {
 	// Kubelet.FailOnBadSecret.
 	Reason Reason
 	Image  string // as written in the request, without user:password@
-	// RetryAfter is how long the back-off, or the server, wants the caller to
-	// wait before the next call; 0 where waiting is of no use.
+	// RetryAfter is how long the caller has to wait before the next call, because of the
+	// back-off or because the server asked for it; 0 where waiting does not help.
 	RetryAfter time.Duration
 	// Attempts has one entry for each credential tried and each source that
 	// could not answer, in order. Empty where the registry was not asked.
@@ -103,7 +105,7 @@ type Error struct {
 	Err error
 }
 
-// Error says what failed, why and what to do about it, in one line.
+// Error is one line: what failed, why, and what to do about it.
 func (e *Error) Error() string {
 	text := "image " + quote(e.Image) + ": "
 	if e.Image == "" && e.Reason == ErrImagePull { // the rest of PullAll's
@@ -115,8 +117,8 @@ func (e *Error) Error() string {
 	return text + e.cause()
 }
 
-// What ErrImageNeverPull means, for people. To the caller of Pull an image that is
-// not for its Pod looks like an absent one; Explain tells them apart.
+// What ErrImageNeverPull means. To the caller of Pull an image that is not for its Pod
+// looks like an absent one; Explain distinguishes them.
 const (
 	absentUnderNever   = "not present, and the pull policy is Never"
 	notYoursUnderNever = "not for this Pod, and the pull policy is Never"
@@ -279,8 +281,8 @@ func attemptsText(attempts []credentials.Attempt) string {
 	return strings.Join(texts, "; ")
 }
 
-// round makes a duration fit for people, without ever telling a wait that is
-// too short.
+// round rounds a duration for a text, always up, so that the text never names a wait that
+// is too short.
 func round(d time.Duration) time.Duration {
 	unit := time.Millisecond
 	if d >= 10*time.Second {
@@ -294,29 +296,26 @@ const maxName = 300
 
 func quote(s string) string { return redact.Quote(s, maxName) }
 
-// An Answer is what one attempt of a pull met with, as a value for people and
-// machines. It holds no secret.
+// An Answer is what one attempt of a pull met with, as a value for programs and for
+// output. It holds no secret.
 //
-// Host, Status and Codes come from the Runtime's error: from the first one in its
-// tree that has a method ServerHost() string, StatusCode() int and ErrorCodes()
-// []string respectively, as those of packages content and registry do.
+// Host, Status and Codes come from the Runtime's error, if it is a content.Error.
 type Answer struct {
-	Origin    credentials.Origin `json:"-"`
-	From      string             `json:"from"`                // Origin, for people
-	Kind      credentials.Kind   `json:"kind,omitempty"`      // of the origin
-	Namespace string             `json:"namespace,omitempty"` // of the Secret
-	Name      string             `json:"name,omitempty"`      // of the Secret, file or program
-	Key       string             `json:"key,omitempty"`       // that matched
-	// Source is set where there was no credential to try, since the source could
+	From               string `json:"from"` // Origin, human-readable
+	credentials.Origin        // of the credential; zero for the anonymous try
+	// SourceFailed is set where there was no credential to try, because the source could
 	// not answer.
-	Source bool     `json:"source,omitempty"`
-	Host   string   `json:"host,omitempty"`   // host[:port] that answered
-	Status int      `json:"status,omitempty"` // of HTTP
-	Codes  []string `json:"codes,omitempty"`  // the registry's own: UNAUTHORIZED, DENIED, ...
-	Error  string   `json:"error,omitempty"`  // "" if the attempt succeeded
+	SourceFailed bool     `json:"source,omitempty"`
+	Host         string   `json:"host,omitempty"`   // host[:port] that answered
+	Status       int      `json:"status,omitempty"` // of HTTP
+	Codes        []string `json:"codes,omitempty"`  // the registry's own: UNAUTHORIZED, DENIED, ...
+	Error        string   `json:"error,omitempty"`  // "" if the attempt succeeded
 }
 
-// Answers tells what each attempt met with, in order.
+// String is From and Error.
+func (a Answer) String() string { return strings.TrimSuffix(a.From+": "+a.Error, ": ") }
+
+// Answers returns what each attempt met with, in order.
 func (e *Error) Answers() []Answer {
 	var out []Answer
 	for _, a := range e.Attempts {
@@ -326,33 +325,50 @@ func (e *Error) Answers() []Answer {
 }
 
 func newAnswer(a credentials.Attempt) Answer {
-	answer := Answer{
-		Origin: a.Origin, From: a.Origin.String(), Kind: a.Origin.Kind,
-		Namespace: a.Origin.Namespace, Name: a.Origin.Name, Key: a.Origin.Key,
-		Source: a.Source,
-	}
+	answer := Answer{From: a.Origin.String(), Origin: a.Origin, SourceFailed: a.SourceFailed}
 	if a.Err == nil {
 		return answer
 	}
 	answer.Error = redact.Text(a.Err.Error())
-	var host interface{ ServerHost() string }
-	if errors.As(a.Err, &host) {
-		answer.Host = redact.Text(host.ServerHost())
-	}
-	var status interface{ StatusCode() int }
-	if errors.As(a.Err, &status) {
-		answer.Status = status.StatusCode()
-	}
-	var codes interface{ ErrorCodes() []string }
-	if errors.As(a.Err, &codes) {
-		for _, c := range codes.ErrorCodes() {
-			answer.Codes = append(answer.Codes, redact.Text(c))
+	var server *content.Error
+	for err := a.Err; errors.As(err, &server); err = server.Err { // the outermost that says something
+		answer.Host = cmp.Or(answer.Host, redact.Text(server.Host))
+		if answer.Status == 0 && server.Status != 0 {
+			answer.Status = server.Status
+			for _, code := range server.Codes {
+				answer.Codes = append(answer.Codes, redact.Text(code))
+			}
 		}
 	}
 	return answer
 }
 
 // A PanicError is what a call of a Puller panics with after a callback panicked in
-// another goroutine than the caller's: Value is what the callback panicked with, Stack
-// the stack of its goroutine. It is an error that wraps Value where that is one.
-type PanicError = panics.Error
+// another goroutine than the caller's. It is an error that wraps Value where that is one.
+type PanicError struct {
+	Value any    // what the callback panicked with
+	Stack []byte // of the goroutine of the callback, as debug.Stack writes it
+}
+
+// Error is the value and the stack, which is what a process that does not recover prints.
+func (e *PanicError) Error() string {
+	return (&panics.Error{Value: e.Value, Stack: e.Stack}).Error()
+}
+
+// Unwrap returns Value if that is an error.
+func (e *PanicError) Unwrap() error {
+	err, _ := e.Value.(error)
+	return err
+}
+
+// carryPanic makes a panic that was carried out of another goroutine a PanicError. The
+// exported methods of a Puller defer it. Other panics go on unchanged.
+func carryPanic() {
+	switch v := recover().(type) {
+	case nil:
+	case *panics.Error:
+		panic(&PanicError{Value: v.Value, Stack: v.Stack})
+	default:
+		panic(v)
+	}
+}

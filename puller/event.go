@@ -11,7 +11,7 @@ import (
 	"github.com/pullkit/pullkit/internal/redact"
 )
 
-// An EventType says whether an event needs somebody's attention.
+// An EventType says whether an event needs an operator's attention.
 type EventType string
 
 // The types of events, as Kubernetes spells them.
@@ -20,25 +20,28 @@ const (
 	Warning EventType = "Warning"
 )
 
+// An EventReason says what an event is about.
+type EventReason string
+
 // The reasons of events. All but the last three are the kubelet's, with the
 // kubelet's messages.
 const (
-	EventPulling       = "Pulling"           // the registry is going to be asked
-	EventPulled        = "Pulled"            // the image is there; or was already
-	EventFailed        = "Failed"            // the registry was asked, and no credential helped
-	EventBackOff       = "BackOff"           // not tried: the image failed a short while ago
-	EventNeverPull     = "ErrImageNeverPull" // absent, and the policy is Never
-	EventInspectFailed = "InspectFailed"     // the name is malformed, or the store could not tell
+	EventPulling       EventReason = "Pulling"           // the registry is going to be asked
+	EventPulled        EventReason = "Pulled"            // the image is there; or was already
+	EventFailed        EventReason = "Failed"            // the registry was asked, and no credential helped
+	EventBackOff       EventReason = "BackOff"           // not tried: the image failed a short while ago
+	EventNeverPull     EventReason = "ErrImageNeverPull" // absent, and the policy is Never
+	EventInspectFailed EventReason = "InspectFailed"     // the name is malformed, or the store failed
 	// EventBadSecret says that a pull secret had to be left out. It follows EventFailed,
 	// and only where the pull failed with ErrImagePull, as in the kubelet from 1.37 on.
-	EventBadSecret = "FailedToRetrieveImagePullSecret"
+	EventBadSecret EventReason = "FailedToRetrieveImagePullSecret"
 
-	// EventAttempt says that one credential did not help or, where Attempt.Source is
+	// EventAttempt says that one credential did not help or, where Attempt.SourceFailed is
 	// set, that a helper, a plugin or a Secret of another namespace gave none. If
-	// something else helps, this is all that is told of it.
-	EventAttempt  = "AttemptFailed"
-	EventProgress = "Progress"     // Progress says how far the transfer is
-	EventRecord   = "RecordFailed" // who may use the image could not be written down
+	// something else helps, this event is the only sign of it.
+	EventAttempt  EventReason = "AttemptFailed"
+	EventProgress EventReason = "Progress"     // Progress says how far the transfer is
+	EventRecord   EventReason = "RecordFailed" // who may use the image could not be written down
 )
 
 // An Event is one thing that happened during a call of a Puller. It holds no
@@ -47,8 +50,8 @@ type Event struct {
 	Time    time.Time
 	Call    uint64 // the same for all events of one call, other than those of any other
 	Type    EventType
-	Reason  string // one of the constants
-	Message string // for people; "" for EventProgress
+	Reason  EventReason
+	Message string // human-readable; "" for EventProgress
 	Image   string // as written in the request, without user:password@
 	Pod     credentials.Pod
 	// Platform is the one pulled for, as index.FormatPlatform writes it; "" where
@@ -73,7 +76,7 @@ type eventJSON struct {
 	Time       time.Time     `json:"time"`
 	Call       uint64        `json:"call"`
 	Type       EventType     `json:"type"`
-	Reason     string        `json:"reason"`
+	Reason     EventReason   `json:"reason"`
 	Message    string        `json:"message,omitempty"`
 	Image      string        `json:"image"`
 	Pod        *podJSON      `json:"pod,omitempty"`
@@ -184,7 +187,7 @@ func (r reporter) attempt(run *pullRun, a credentials.Attempt) {
 	}
 	answer := newAnswer(a)
 	format := "Failed to pull image %q %s" // with which credential, and why
-	if a.Source {
+	if a.SourceFailed {
 		format = "Unable to get a credential for image %q: %s"
 	}
 	eachListener(run, func(w *waiter) {

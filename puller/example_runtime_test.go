@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/pullkit/pullkit/credentials"
 	"github.com/pullkit/pullkit/puller"
+	"github.com/pullkit/pullkit/puller/records"
 	"github.com/pullkit/pullkit/reference"
 )
 
@@ -74,27 +75,27 @@ func (m *memory) preload(ref reference.Reference) {
 
 // pullSecret is a Secret with a password for a registry.
 func pullSecret(namespace, registry, password string) *credentials.Secrets {
-	doc, err := credentials.NewDockerConfigJSON(registry, "robot", password, "")
+	doc, err := credentials.DockerConfig{Server: registry, Username: "robot", Password: credentials.Conceal(password)}.JSON()
 	if err != nil {
 		panic(err)
 	}
-	return credentials.FromSecrets(credentials.Secret{
+	return credentials.FromSecrets([]credentials.Secret{credentials.Secret{
 		Namespace: namespace, Name: "regcred", UID: "uid-" + namespace, Type: credentials.TypeDockerConfigJSON,
 		Data: credentials.ConcealData(map[string][]byte{credentials.KeyDockerConfigJSON: doc}),
-	})
+	}}, credentials.Rules{})
 }
 
 // tempRecords opens records in a new directory, which done removes.
-func tempRecords() (records *puller.FileRecords, done func()) {
+func tempRecords() (recs *records.Dir, done func()) {
 	dir, err := os.MkdirTemp("", "records")
 	if err != nil {
 		panic(err)
 	}
-	if records, err = puller.OpenRecords(dir); err != nil {
+	if recs, err = records.Open(dir); err != nil {
 		panic(err)
 	}
-	return records, func() {
-		records.Close()
+	return recs, func() {
+		recs.Close()
 		os.RemoveAll(dir)
 	}
 }

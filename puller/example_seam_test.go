@@ -2,12 +2,9 @@ package puller_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/credentials"
@@ -96,79 +93,6 @@ func ExampleBlobState() {
 		fmt.Print(state, " ")
 	}
 	// Output: fetching restarted stored present
-}
-
-func ExampleOpenRecords() {
-	dir, err := os.MkdirTemp("", "records")
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	defer os.RemoveAll(dir)
-	records, err := puller.OpenRecords(dir)
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	defer records.Close()
-	p, err := puller.New(puller.Config{Runtime: &memory{}, Records: records})
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	img, err := p.Pull(context.Background(), puller.Request{Image: "busybox:1"})
-	fmt.Println(err)
-	record, err := records.Record(context.Background(), img.ID)
-	fmt.Println(record.Names["docker.io/library/busybox"].Everybody, err)
-	// Output:
-	// <nil>
-	// true <nil>
-}
-
-func ExampleFileRecords() {
-	records, cleanup := tempRecords()
-	defer cleanup()
-	done, err := records.Intend(context.Background(), "docker.io/library/busybox:1")
-	for image := range records.Intents(context.Background()) {
-		fmt.Println(image, err)
-	}
-	fmt.Println(done())
-	// Output:
-	// docker.io/library/busybox:1 <nil>
-	// <nil>
-}
-
-func ExampleRecords() {
-	files, cleanup := tempRecords()
-	defer cleanup()
-	var records puller.Records = files // or your own, in a database
-	_, err := records.Record(context.Background(), "sha256:1")
-	fmt.Println(errors.Is(err, fs.ErrNotExist))
-	// Output: true
-}
-
-func ExampleRecord() {
-	record := puller.Record{
-		ID: "sha256:1", Updated: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
-		Names: map[string]puller.Access{"registry.example/app": {Everybody: true}},
-	}
-	data, err := json.Marshal(record)
-	fmt.Println(string(data), err)
-	// Output: {"id":"sha256:1","updated":"2026-01-02T03:04:05Z","names":{"registry.example/app":{"everybody":true}}} <nil>
-}
-
-func ExampleAccess() {
-	var a puller.Access // lets nobody in
-	a = a.Merge(puller.Access{Secrets: []puller.SecretID{{Namespace: "team", Name: "regcred", UID: "1"}}})
-	a = a.Merge(puller.Access{ServiceAccounts: []credentials.ServiceAccount{{Namespace: "team", Name: "builder", UID: "2"}}})
-	fmt.Println(a.Everybody, len(a.Secrets), len(a.ServiceAccounts))
-	// Output: false 1 1
-}
-
-func ExampleSecretID() {
-	data, err := json.Marshal(puller.SecretID{Namespace: "team", Name: "regcred", UID: "1"})
-	fmt.Println(string(data), err)
-	// Output: {"namespace":"team","name":"regcred","uid":"1"} <nil>
 }
 
 func ExamplePuller_Find() {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/backoff"
 	"github.com/pullkit/pullkit/credentials"
 	"github.com/pullkit/pullkit/puller"
 	"github.com/pullkit/pullkit/pullpolicy"
@@ -200,9 +201,9 @@ func ExampleConfig() {
 	p, err := puller.New(puller.Config{
 		Runtime:  &memory{},
 		Keyring:  pullSecret("", "registry.example", "of the node"),
-		Parallel: 4,                                 // the kubelet's maxParallelImagePulls
-		Backoff:  puller.BackoffConfig{Jitter: 0.5}, // nodes do not retry all at once
-		Kubelet:  puller.Kubelet{KeepWindow: true},  // a repaired secret waits, as in the kubelet
+		Parallel: 4,                                // the kubelet's maxParallelImagePulls
+		Backoff:  backoff.Config{Jitter: 0.5},      // nodes do not retry all at once
+		Kubelet:  puller.Kubelet{KeepWindow: true}, // a repaired secret waits, as in the kubelet
 		Events:   func(e puller.Event) { fmt.Println(e.Type, e.Reason) },
 	})
 	if err != nil {
@@ -217,10 +218,10 @@ func ExampleConfig() {
 	// <nil>
 }
 
-func ExampleBackoffConfig() {
+func ExampleConfig_backoff() {
 	p, err := puller.New(puller.Config{
 		Runtime: &memory{busy: errors.New("404 Not Found")},
-		Backoff: puller.BackoffConfig{Initial: time.Hour, Max: 24 * time.Hour},
+		Backoff: backoff.Config{Initial: time.Hour, Max: 24 * time.Hour},
 	})
 	if err != nil {
 		fmt.Println(err)
@@ -363,6 +364,38 @@ func ExampleEvent() {
 	// Output:
 	// {"time":"2026-01-02T03:04:05Z","call":1,"type":"Normal","reason":"Pulling","message":"Pulling image \"busybox:1\"","image":"busybox:1","pod":{"namespace":"team","name":"web","uid":"1"},"platform":"linux/amd64"}
 	// <nil>
+}
+
+func ExampleEventReason() {
+	event := puller.Event{Reason: puller.EventNeverPull}
+	switch event.Reason {
+	case puller.EventNeverPull, puller.EventInspectFailed:
+		fmt.Println("no use in waiting:", event.Reason)
+	}
+	// Output: no use in waiting: ErrImageNeverPull
+}
+
+func ExampleStoreState() {
+	d := puller.Decision{Store: puller.StoreNotYours}
+	fmt.Println(d.Store == puller.StorePresent, d.Store)
+	// Output: false present, but not for this Pod
+}
+
+func ExampleConfig_asKubelet() {
+	// nginx and docker.io/library/nginx:latest are one image; to the kubelet they are two.
+	for _, asKubelet := range []bool{false, true} {
+		rt := &memory{busy: errors.New("404 Not Found")}
+		p, err := puller.New(puller.Config{Runtime: rt, AsKubelet: asKubelet})
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		for _, name := range []string{"nginx", "docker.io/library/nginx:latest"} {
+			_, err = p.Pull(context.Background(), puller.Request{Image: name, Policy: pullpolicy.Always})
+			fmt.Print(reason(err), " ")
+		}
+	}
+	// Output: ErrImagePull ImagePullBackOff ErrImagePull ErrImagePull
 }
 
 func ExampleEventType() {

@@ -27,7 +27,7 @@ func Example_publicImages() {
 // A cluster with private images that are hidden from the outside, but open to all
 // its users: the node has a credential.
 func Example_privateImagesForAll() {
-	node := pullSecret("", "registry.example", "of the company") // credentials.ReadConfig reads the node's config.json
+	node := pullSecret("", "registry.example", "of the company") // credentials.ReadFile reads the node's config.json
 	p, err := puller.New(puller.Config{
 		Runtime: &memory{passwords: map[string]string{"registry.example/app": "of the company"}},
 		Keyring: node,
@@ -75,10 +75,10 @@ func Example_stricterControl() {
 // pull secrets, and records of who may use what is on the node. That checks as
 // strictly as AlwaysPullImages and spares the registry.
 func Example_multiTenant() {
-	records, done := tempRecords() // puller.OpenRecords("/var/lib/agent/records")
+	recs, done := tempRecords() // records.Open("/var/lib/agent/records")
 	defer done()
 	rt := &memory{passwords: map[string]string{"a.registry.example/app": "of a"}}
-	p, err := puller.New(puller.Config{Runtime: rt, Records: records})
+	p, err := puller.New(puller.Config{Runtime: rt, Records: recs})
 	if err != nil {
 		fmt.Println(err)
 		return

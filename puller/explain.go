@@ -29,19 +29,22 @@ const (
 	ActionFail Action = "fail" // fail with Decision.Reason, without asking the registry
 )
 
-// What Explain says of the store.
+// A StoreState is what Explain says of the store.
+type StoreState string
+
+// The states of the store.
 const (
-	StorePresent  = "present"
-	StoreAbsent   = "absent"
-	StoreNotAsked = "not asked"
-	StoreNotYours = "present, but not for this Pod"
-	StoreUnknown  = "unknown"
+	StorePresent  StoreState = "present"
+	StoreAbsent   StoreState = "absent"
+	StoreNotAsked StoreState = "not asked"
+	StoreNotYours StoreState = "present, but not for this Pod"
+	StoreUnknown  StoreState = "unknown"
 )
 
 // A Decision is what Pull would do with a request, and why. It holds no secret,
-// but is for those who run the node: it tells what is in the store and which
-// credentials there are. String makes a text of it for people; its JSON form is
-// stable: fields are added, not changed.
+// but is for the operators of the node, because it names what is in the store and which
+// credentials there are. String makes a readable text of it. Its JSON form is stable:
+// fields are added, not changed.
 type Decision struct {
 	Image      string        `json:"image"` // as written, without user:password@
 	Registry   string        `json:"registry,omitempty"`
@@ -52,7 +55,7 @@ type Decision struct {
 
 	Policy    pullpolicy.Policy `json:"policy,omitempty"`
 	PolicyWhy string            `json:"policyWhy,omitempty"`
-	Store     string            `json:"store"`              // one of the constants StorePresent...
+	Store     StoreState        `json:"store"`
 	StoreWhy  string            `json:"storeWhy,omitempty"` // what the store or the records said
 
 	Action Action `json:"action"`
@@ -74,7 +77,7 @@ type Decision struct {
 	// Action is not to pull, or the Runtime is no Planner.
 	Attempts []Answer `json:"attempts,omitempty"`
 	// Resolved is the digest of what the name points to, Manifest that of the
-	// platform's manifest; "" if the registry was not asked, or did not tell.
+	// platform's manifest; "" if the registry was not asked, or did not say.
 	Resolved digest.Digest `json:"resolved,omitempty"`
 	Manifest digest.Digest `json:"manifest,omitempty"`
 	// Index lists the entries of the index, if the name points to one.
@@ -86,10 +89,10 @@ type Decision struct {
 
 // A Window is the state of an image's back-off.
 type Window struct {
-	Key      string        // whom it is kept for, for people
+	Key      string        // what it is kept for, human-readable
 	Failures int           // in a row
 	Wait     time.Duration // until the next try; 0 = now
-	Repaired bool          // a try is allowed all the same, since the secrets are new
+	Repaired bool          // a try is allowed nevertheless, because the secrets are new
 	Previous string        // the failure it lasts for; "" if there is none
 }
 
@@ -106,16 +109,15 @@ func (w Window) MarshalJSON() ([]byte, error) {
 
 // A Candidate is one credential, or the source of some, that was considered.
 type Candidate struct {
-	Order     int                `json:"order,omitempty"` // 1 is tried first; 0 = not tried
-	Origin    credentials.Origin `json:"-"`
-	From      string             `json:"from"` // Origin, for people
-	Kind      credentials.Kind   `json:"kind,omitempty"`
-	Namespace string             `json:"namespace,omitempty"`
-	Name      string             `json:"name,omitempty"`
-	Key       string             `json:"key,omitempty"`
-	Username  string             `json:"username,omitempty"` // "" where it is not known before a program has run
-	Why       string             `json:"why,omitempty"`
+	Order              int    `json:"order,omitempty"` // 1 is tried first; 0 = not tried
+	From               string `json:"from"`            // Origin, human-readable
+	credentials.Origin        // zero for no credential
+	Username           string `json:"username,omitempty"` // "" where it is not known before a program has run
+	Why                string `json:"why,omitempty"`
 }
+
+// String is From and Why.
+func (c Candidate) String() string { return strings.TrimSuffix(c.From+": "+c.Why, ": ") }
 
 // An Entry is one manifest of an index.
 type Entry struct {
@@ -134,6 +136,7 @@ type Entry struct {
 // with the credentials that Pull would try; helpers and plugins may run for that.
 // The error is the cause of ctx's end; all other failures are part of the Decision.
 func (p *Puller) Explain(ctx context.Context, req Request) (Decision, error) {
+	defer carryPanic()
 	t, unusable := p.newTask(req)
 	d := Decision{Image: t.image, Store: StoreNotAsked}
 	if unusable != nil {
@@ -168,14 +171,14 @@ func (d *Decision) fail(reason Reason, err error) {
 	}
 }
 
-// explainStore tells what the store and the records lead to.
+// explainStore sets what the store and the records lead to.
 func (d *Decision) explainStore(t *task, f storeAnswer) {
 	if f.err != nil {
 		d.Store = StoreUnknown
 		d.fail(f.reason, f.err)
 		return
 	}
-	if t.policy.Looks() {
+	if t.policy.AsksStore() {
 		d.Store, d.StoreWhy = StoreAbsent, f.access.why
 		switch f.presence {
 		case pullpolicy.Present:
@@ -236,10 +239,10 @@ func (d *Decision) explainCandidates(t *task) {
 		case ofPod:
 			if err := t.candidates.foreign(note.Origin); err != nil {
 				c.Why, note.Matched = "refused: "+err.Error(), false
-			} else if note.Print != 0 {
-				tried[note.Print] = true
+			} else if note.Fingerprint != 0 {
+				tried[note.Fingerprint] = true
 			}
-		case tried[note.Print] && !t.candidates.keepDuplicates:
+		case tried[note.Fingerprint] && !t.candidates.keepDuplicates:
 			c.Why, note.Matched = "matches, but the Pod has the same credential", false
 		}
 		if note.Matched {
@@ -275,11 +278,7 @@ func explainKeyring(keyring credentials.Keyring, name string, t *task, add func(
 }
 
 func newCandidate(n credentials.Note) Candidate {
-	return Candidate{
-		Origin: n.Origin, From: n.Origin.String(), Kind: n.Origin.Kind,
-		Namespace: n.Origin.Namespace, Name: n.Origin.Name, Key: n.Origin.Key,
-		Username: redact.Text(n.Username), Why: redact.Text(n.Why),
-	}
+	return Candidate{From: n.Origin.String(), Origin: n.Origin, Username: redact.Text(n.Username), Why: redact.Text(n.Why)}
 }
 
 // explainPlan asks the registry what the pull would fetch.
@@ -316,8 +315,8 @@ func plainDescriptors(in []ocispec.Descriptor) []ocispec.Descriptor {
 	return out
 }
 
-// String lays the decision out in lines, for people. The text may change; use
-// the fields instead.
+// String is a readable text of several lines. The text may change; programs use the
+// fields.
 func (d Decision) String() string {
 	var b lines
 	b.line("image", redact.Cut(d.Image, maxName))

@@ -16,6 +16,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/credentials"
 	"github.com/pullkit/pullkit/index"
+	"github.com/pullkit/pullkit/puller/records"
 	"github.com/pullkit/pullkit/pullpolicy"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -45,7 +46,7 @@ func TestExplainWithAPlanner(t *testing.T) {
 	arm.Platform, attested.Platform = &ocispec.Platform{OS: "linux", Architecture: "arm64", Variant: "v8"}, &ocispec.Platform{OS: "unknown", Architecture: "unknown"}
 	r.plan = func(spec Spec) (Plan, error) {
 		if credentialID(spec.Credential) == "registry.example:5000/team" {
-			return Plan{}, &statusError{"registry.example:5000", 401, []string{"UNAUTHORIZED"}}
+			return Plan{}, statusError("registry.example:5000", 401, "UNAUTHORIZED")
 		}
 		return Plan{
 			Digest: descriptor('9', 0).Digest, Manifest: arm.Digest,
@@ -55,11 +56,7 @@ func TestExplainWithAPlanner(t *testing.T) {
 		}, nil
 	}
 	w := newWorld(t, Config{Runtime: r, Platform: platform("linux", "arm64")})
-	keys := credentials.FromSecrets(
-		dockerSecret("awesomeapps", "team-key", "registry.example:5000/team", "ro-team"),
-		dockerSecret("awesomeapps", "all", "*.example:5000", "ro-all"),
-		dockerSecret("awesomeapps", "port", "registry.example", "ro-port"),
-	)
+	keys := credentials.FromSecrets([]credentials.Secret{dockerSecret("awesomeapps", "team-key", "registry.example:5000/team", "ro-team"), dockerSecret("awesomeapps", "all", "*.example:5000", "ro-all"), dockerSecret("awesomeapps", "port", "registry.example", "ro-port")}, credentials.Rules{})
 	req := Request{Image: "registry.example:5000/team/app:v2", Keyring: keys, Pod: credentials.Pod{Namespace: "awesomeapps", UID: "pod-uid"}}
 	d, err := w.Explain(t.Context(), req)
 	require.NoError(t, err)
@@ -252,16 +249,16 @@ func TestExplainTellsWhatIsTriedTwice(t *testing.T) {
 }
 
 func TestExplainWritesNothing(t *testing.T) {
-	records := &scriptedRecords{record: &Record{Names: map[string]Access{"priv.example/app": {
-		Secrets: []SecretID{{Namespace: "x", Name: "x", UID: "x", Hash: hashCredential(secret("a", "1"))}},
+	recs := &scriptedRecords{record: &records.Record{Names: map[string]records.Access{"priv.example/app": {
+		Secrets: []records.SecretID{{Namespace: "x", Name: "x", UID: "x", Hash: records.NewSecretID(secret("a", "1")).Hash}},
 	}}}}
-	w := newWorld(t, Config{Records: records})
+	w := newWorld(t, Config{Records: recs})
 	w.runtime.store["priv.example/app:1"] = "sha256:1"
 	d, err := w.Explain(t.Context(), Request{Image: "priv.example/app:1", Keyring: ringOf(secret("a", "1"))})
 	require.NoError(t, err)
 	assert.Equal(t, ActionUse, d.Action)
 	assert.Equal(t, "a Secret with the same content has pulled it before", d.StoreWhy)
-	assert.Empty(t, records.grants)
+	assert.Empty(t, recs.grants)
 	d, err = w.Explain(t.Context(), Request{Image: "priv.example/app:1", Keyring: ringOf(secret("b", "2"))})
 	require.NoError(t, err)
 	assert.Equal(t, StoreNotYours, d.Store)
@@ -269,7 +266,7 @@ func TestExplainWritesNothing(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, ErrImageNeverPull, d.Reason)
 	assert.Equal(t, "not for this Pod, and the pull policy is Never", d.Why)
-	assert.Empty(t, records.begun)
+	assert.Empty(t, recs.begun)
 	assert.Empty(t, w.took())
 }
 
@@ -279,7 +276,7 @@ func TestExplainListsNotTooMuch(t *testing.T) {
 		secrets = append(secrets, dockerSecret("n", fmt.Sprint("s", i), fmt.Sprintf("r%d.example", i), "u"))
 	}
 	w := newWorld(t, Config{})
-	d, err := w.Explain(t.Context(), Request{Image: "r7.example/a:1", Keyring: credentials.FromSecrets(secrets...)})
+	d, err := w.Explain(t.Context(), Request{Image: "r7.example/a:1", Keyring: credentials.FromSecrets(secrets, credentials.Rules{})})
 	require.NoError(t, err)
 	assert.Len(t, d.Candidates, 101)
 	assert.Equal(t, 399, d.Skipped)

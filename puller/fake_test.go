@@ -121,21 +121,20 @@ func (f *fakeRing) Fingerprint(reference.Reference) uint64 {
 
 var fakeSeed = sync.OnceValue(maphash.MakeSeed)
 
-func (f *fakeRing) Explain(reference.Reference) iter.Seq[credentials.Note] {
+func (f *fakeRing) Explain(ref reference.Reference) iter.Seq[credentials.Note] {
 	return func(yield func(credentials.Note) bool) {
+		if ref == (reference.Reference{}) { // what is wrong with it, whatever the image
+			if f.problem != nil {
+				yield(credentials.Note{Err: &credentials.EntryError{Origin: credentials.Origin{Kind: credentials.KindSecret, Name: "bad"}, Err: f.problem}})
+			}
+			return
+		}
 		for _, c := range f.creds {
 			if !yield(credentials.Note{Origin: c.Origin, Username: c.Username, Matched: true, Why: "matches"}) {
 				return
 			}
 		}
 	}
-}
-
-func (f *fakeRing) Problems() []error {
-	if f.problem == nil {
-		return nil
-	}
-	return []error{&credentials.EntryError{Origin: credentials.Origin{Kind: credentials.KindSecret, Name: "bad"}, Err: f.problem}}
 }
 
 // podRing answers for each Pod with a ring of its own.

@@ -80,9 +80,12 @@ func finder(t *testing.T, f *front) (*puller.Puller, string) {
 	server := httptest.NewServer(f)
 	t.Cleanup(server.Close)
 	host := strings.TrimPrefix(server.URL, "http://")
-	client := &registry.Client{PlainHTTP: []string{host}, Reconnects: -1}
+	client, err := registry.New(registry.Config{PlainHTTP: []string{host}, Retries: -1})
+	require.NoError(t, err)
 	t.Cleanup(client.CloseIdleConnections)
-	p, err := puller.New(puller.Config{Runtime: transfer.New(transfer.Config{Source: client})})
+	rt, err := transfer.New(transfer.Config{Source: client})
+	require.NoError(t, err)
+	p, err := puller.New(puller.Config{Runtime: rt})
 	require.NoError(t, err)
 	return p, host
 }

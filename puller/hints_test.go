@@ -36,7 +36,7 @@ func TestUnusedSecretsAreNamed(t *testing.T) {
 		secrets, manifestErr := credentials.ParseSecrets([]byte(v.Manifest))
 		w := newWorld(t, Config{})
 		w.runtime.pull = refuse
-		req := Request{Image: v.Image, Keyring: credentials.FromSecrets(secrets...), Pod: credentials.Pod{Namespace: "web", UID: "1"}}
+		req := Request{Image: v.Image, Keyring: credentials.FromSecrets(secrets, credentials.Rules{}), Pod: credentials.Pod{Namespace: "web", UID: "1"}}
 		decision, err := w.Explain(t.Context(), req)
 		require.NoError(t, err)
 		_, err = w.Pull(t.Context(), req)
@@ -59,8 +59,8 @@ func TestUnusedSecretsAreNamed(t *testing.T) {
 // TestHintsOfTheNode holds that the error of a failed pull names what the node's file
 // has and what was not used for the image: helpers, entries, odd logins.
 func TestHintsOfTheNode(t *testing.T) {
-	node, err := credentials.ParseConfig([]byte(`{"credsStore":"desktop","credHelpers":{"other.example":"x"},
-		"auths":{"r.example":{"auth":"dTpwCg=="},"r.example/*":{"auth":"dTpw"},"r.example/team":{"auth":5},"s.example":{"auth":"!"}}}`), "config.json")
+	node, err := credentials.ParseFile([]byte(`{"credsStore":"desktop","credHelpers":{"other.example":"x"},
+		"auths":{"r.example":{"auth":"dTpwCg=="},"r.example/*":{"auth":"dTpw"},"r.example/team":{"auth":5},"s.example":{"auth":"!"}}}`), "config.json", credentials.Rules{})
 	require.NoError(t, err)
 	w := newWorld(t, Config{Keyring: node})
 	w.runtime.pull = refuse
@@ -82,7 +82,7 @@ func TestHintsOfTheNode(t *testing.T) {
 	assert.NotContains(t, err.Error(), "s.example")
 	assert.Contains(t, err.Error(), "; hint: ")
 	assert.Len(t, perr.Attempts, 1, "a hint is no attempt")
-	var used credentials.Warning
+	var used credentials.Reason
 	assert.False(t, errors.As(err, &used), "a hint is not wrapped")
 	assert.NotContains(t, perr.Message(), "hint", "the kubelet's text")
 	decision, err := w.Explain(t.Context(), req)
@@ -110,7 +110,7 @@ func TestHintsOfTheNode(t *testing.T) {
 	}
 	w = newWorld(t, Config{})
 	w.runtime.pull = refuse
-	_, err = w.Pull(t.Context(), Request{Image: "r.example/x:1", Keyring: credentials.FromSecrets(many...)})
+	_, err = w.Pull(t.Context(), Request{Image: "r.example/x:1", Keyring: credentials.FromSecrets(many, credentials.Rules{})})
 	assert.ErrorContains(t, err, "; 90 more")
 	assert.Less(t, strings.Count(err.Error(), "opaque"), 11)
 }
@@ -119,9 +119,9 @@ func TestHintsOfTheNode(t *testing.T) {
 // for its images.
 func TestMalformedEntryWithScheme(t *testing.T) {
 	for key, image := range map[string]string{"https://r.example": "r.example/a:1", "https://r.example/": "r.example/a:1", "https://index.docker.io/v1/": "nginx"} {
-		ring := credentials.FromSecrets(credentials.Secret{Namespace: "web", Name: "regcred", Type: credentials.TypeDockerConfigJSON, Data: credentials.ConcealData(map[string][]byte{
+		ring := credentials.FromSecrets([]credentials.Secret{credentials.Secret{Namespace: "web", Name: "regcred", Type: credentials.TypeDockerConfigJSON, Data: credentials.ConcealData(map[string][]byte{
 			credentials.KeyDockerConfigJSON: []byte(`{"auths":{"` + key + `":{"auth":"!"}}}`),
-		})})
+		})}}, credentials.Rules{})
 		w := newWorld(t, Config{})
 		w.runtime.pull = refuse
 		_, err := w.Pull(t.Context(), Request{Image: image, Keyring: ring})
@@ -157,9 +157,9 @@ func TestShapesAreNamed(t *testing.T) {
 	} {
 		secret := credentials.Secret{Namespace: "web", Name: "regcred", Type: credentials.TypeDockerConfigJSON,
 			Data: credentials.ConcealData(map[string][]byte{credentials.KeyDockerConfigJSON: []byte(text)})}
-		requests := map[string]Request{"pod": {Image: "r.example/team/app", Keyring: credentials.FromSecrets(secret), Pod: credentials.Pod{Namespace: "web", UID: "1"}}}
+		requests := map[string]Request{"pod": {Image: "r.example/team/app", Keyring: credentials.FromSecrets([]credentials.Secret{secret}, credentials.Rules{}), Pod: credentials.Pod{Namespace: "web", UID: "1"}}}
 		var node credentials.Keyring
-		if file, err := credentials.ParseConfig([]byte(text), "config.json"); err == nil {
+		if file, err := credentials.ParseFile([]byte(text), "config.json", credentials.Rules{}); err == nil {
 			node = file
 			requests["node"] = Request{Image: "r.example/team/app"}
 		}

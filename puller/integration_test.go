@@ -30,12 +30,12 @@ type gate struct {
 	open    chan struct{}
 }
 
-func (g *gate) Blob(ctx context.Context, ref reference.Reference, cred credentials.Credential, desc ocispec.Descriptor, off, n int64) (io.ReadCloser, int64, error) {
-	body, start, err := g.Source.Blob(ctx, ref, cred, desc, off, n)
+func (g *gate) Blob(ctx context.Context, repo content.Repo, desc ocispec.Descriptor, off, n int64) (content.Body, error) {
+	body, err := g.Source.Blob(ctx, repo, desc, off, n)
 	if err != nil || desc.Size < 100_000 {
-		return body, start, err
+		return content.Body{ReadCloser: body, Start: body.Start}, err
 	}
-	return &gatedBody{ReadCloser: body, gate: g, ctx: ctx}, start, nil
+	return content.Body{ReadCloser: &gatedBody{ReadCloser: body, gate: g, ctx: ctx}, Start: body.Start}, nil
 }
 
 type gatedBody struct {
@@ -66,17 +66,20 @@ func built(t *testing.T, source func(content.Source) content.Source, config pull
 	reg, err := pullertest.Start(pullertest.Config{Auth: pullertest.AuthBasic, Users: []pullertest.User{{Name: "robot", Password: "right"}}})
 	require.NoError(t, err)
 	t.Cleanup(func() { reg.Close() })
-	put, err := reg.PutImage("team/app:v1", pullertest.Image{
+	put, err := reg.PutImage("team/app:v1", pullertest.ImageSpec{
 		Platforms: []ocispec.Platform{{OS: "linux", Architecture: "amd64"}, {OS: "linux", Architecture: "arm64", Variant: "v8"}},
 		Layers:    []int64{200_000, 1000},
 	})
 	require.NoError(t, err)
-	store, err := layout.Open(t.TempDir())
+	store, err := layout.Open(t.TempDir(), layout.Config{})
 	require.NoError(t, err)
 	t.Cleanup(func() { store.Close() })
-	client := &registry.Client{}
+	client, err := registry.New(registry.Config{})
+	require.NoError(t, err)
 	t.Cleanup(client.CloseIdleConnections)
-	config.Runtime = transfer.New(transfer.Config{Store: store, Source: source(client)})
+	rt, err := transfer.New(transfer.Config{Store: store, Source: source(client)})
+	require.NoError(t, err)
+	config.Runtime = rt
 	config.Platform = ocispec.Platform{OS: "linux", Architecture: "arm64"}
 	p, err := puller.New(config)
 	require.NoError(t, err)
@@ -184,12 +187,14 @@ func TestTheManifestOfAnImage(t *testing.T) {
 	reg, err := pullertest.Start(pullertest.Config{})
 	require.NoError(t, err)
 	defer reg.Close()
-	put, err := reg.PutImage("team/app:v1", pullertest.Image{Platforms: []ocispec.Platform{{OS: "linux", Architecture: "amd64"}, {OS: "linux", Architecture: "arm64"}}})
+	put, err := reg.PutImage("team/app:v1", pullertest.ImageSpec{Platforms: []ocispec.Platform{{OS: "linux", Architecture: "amd64"}, {OS: "linux", Architecture: "arm64"}}})
 	require.NoError(t, err)
-	layout, err := layout.Open(t.TempDir())
+	layout, err := layout.Open(t.TempDir(), layout.Config{})
 	require.NoError(t, err)
 	defer layout.Close()
-	p, err := puller.New(puller.Config{Runtime: transfer.New(transfer.Config{Store: layout})})
+	rt, err := transfer.New(transfer.Config{Store: layout})
+	require.NoError(t, err)
+	p, err := puller.New(puller.Config{Runtime: rt})
 	require.NoError(t, err)
 	img, err := p.Pull(t.Context(), puller.Request{Image: reg.Host() + "/team/app:v1", Platform: ocispec.Platform{OS: "linux", Architecture: "arm64"}})
 	require.NoError(t, err)

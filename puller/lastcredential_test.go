@@ -45,7 +45,7 @@ func TestReasonOfTheLastCredential(t *testing.T) {
 	reg, err := pullertest.Start(pullertest.Config{Auth: pullertest.AuthBasic, Users: []pullertest.User{{Name: "robot", Password: "right"}}})
 	require.NoError(t, err)
 	defer reg.Close()
-	_, err = reg.PutImage("team/app:v1", pullertest.Image{Layers: []int64{1000}})
+	_, err = reg.PutImage("team/app:v1", pullertest.ImageSpec{Layers: []int64{1000}})
 	require.NoError(t, err)
 	var mu sync.Mutex
 	var asked []string
@@ -67,11 +67,14 @@ func TestReasonOfTheLastCredential(t *testing.T) {
 	robot := func(password string) credentials.Credential {
 		return credentials.Credential{Username: "robot", Password: credentials.Conceal(password)}
 	}
-	client := &registry.Client{}
+	client, err := registry.New(registry.Config{})
+	require.NoError(t, err)
 	defer client.CloseIdleConnections()
 	name := strings.TrimPrefix(front.URL, "http://") + "/team/app:v1"
 	ring := &countedRing{creds: []credentials.Credential{robot("right")}}
-	p, err := puller.New(puller.Config{Runtime: transfer.New(transfer.Config{Store: new(pullertest.MemStore), Source: client}), Keyring: ring,
+	rt, err := transfer.New(transfer.Config{Store: new(pullertest.MemStore), Source: client})
+	require.NoError(t, err)
+	p, err := puller.New(puller.Config{Runtime: rt, Keyring: ring,
 		Platform: ocispec.Platform{OS: "linux", Architecture: "amd64"}})
 	require.NoError(t, err)
 	_, err = p.Pull(t.Context(), puller.Request{Image: name, Policy: pullpolicy.Always})

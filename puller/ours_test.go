@@ -136,7 +136,7 @@ func TestBadSecretIsSkipped(t *testing.T) {
 	_, err := w.Pull(t.Context(), Request{Image: "priv.example/app:1", Keyring: ring})
 	require.NoError(t, err, "the other secret opens it")
 	assert.Equal(t, []string{"inspect priv.example/app:1", "pull priv.example/app:1 with a"}, w.runtime.took())
-	assert.Equal(t, []string{EventPulling, EventPulled}, w.reasons())
+	assert.Equal(t, []EventReason{EventPulling, EventPulled}, w.reasons())
 
 	w.runtime.pull = answers(map[string]string{"a": "401"})
 	_, err = w.Pull(t.Context(), Request{Image: "priv.example/app:2", Keyring: ring})
@@ -145,14 +145,14 @@ func TestBadSecretIsSkipped(t *testing.T) {
 	assert.Equal(t, 10*time.Second, asError(t, err).RetryAfter.Round(time.Second), "it backs off")
 	events := w.took()
 	require.Len(t, events, 4)
-	assert.Equal(t, []string{EventPulling, EventAttempt, EventFailed, EventBadSecret},
-		[]string{events[0].Reason, events[1].Reason, events[2].Reason, events[3].Reason})
+	assert.Equal(t, []EventReason{EventPulling, EventAttempt, EventFailed, EventBadSecret},
+		[]EventReason{events[0].Reason, events[1].Reason, events[2].Reason, events[3].Reason})
 	assert.Equal(t, `Unable to use a pull secret (secret "bad" could not answer: unexpected end of JSON input); `+
 		`attempting to pull the image may not succeed.`, events[3].Message)
 
 	_, err = w.Pull(t.Context(), Request{Image: "priv.example/app:2", Keyring: ring})
 	assert.ErrorIs(t, err, ErrImagePullBackOff)
-	assert.Equal(t, []string{EventBackOff}, w.reasons(), "not in the back-off")
+	assert.Equal(t, []EventReason{EventBackOff}, w.reasons(), "not in the back-off")
 
 	w.runtime.pull = answers(map[string]string{"a": "RegistryUnavailable: refused"})
 	_, err = w.Pull(t.Context(), Request{Image: "priv.example/app:3", Keyring: ring})
@@ -172,9 +172,9 @@ func TestBadSecretIsSkipped(t *testing.T) {
 // An entry that is plainly for another image is no news.
 func TestBadEntriesOfOtherImagesAreNotTold(t *testing.T) {
 	doc := `{"auths":{"a.example":{"auth":"!"},"*.other.example":{"auth":"!"},"[":{"auth":"!"}}}`
-	secrets := credentials.FromSecrets(credentials.Secret{Name: "s", Type: credentials.TypeDockerConfigJSON,
-		Data: credentials.ConcealData(map[string][]byte{credentials.KeyDockerConfigJSON: []byte(doc)})})
-	assert.Len(t, secrets.Problems(), 3)
+	secrets := credentials.FromSecrets([]credentials.Secret{credentials.Secret{Name: "s", Type: credentials.TypeDockerConfigJSON,
+		Data: credentials.ConcealData(map[string][]byte{credentials.KeyDockerConfigJSON: []byte(doc)})}}, credentials.Rules{})
+	assert.Len(t, credentials.Problems(secrets), 3)
 	w := newWorld(t, Config{})
 	w.runtime.pull = answers(map[string]string{"anonymous": "401"})
 	_, err := w.Pull(t.Context(), Request{Image: "a.example/a:1", Keyring: secrets})
@@ -187,13 +187,13 @@ func TestBadEntriesOfOtherImagesAreNotTold(t *testing.T) {
 
 // What is used all the same is no broken secret: a file that others can read, for one.
 func TestWarningsAreNoBadSecrets(t *testing.T) {
-	for _, warning := range []credentials.Warning{credentials.ErrReadableByOthers, credentials.ErrSpelledTwice} {
+	for _, warning := range []credentials.Reason{credentials.ErrReadableByOthers, credentials.ErrSpelledTwice} {
 		ring := ringOf(secret("a", "1"))
 		ring.problem = warning
 		w := newWorld(t, Config{Kubelet: Kubelet{FailOnBadSecret: true}})
 		_, err := w.Pull(t.Context(), Request{Image: "priv.example/app:1", Keyring: ring})
 		require.NoError(t, err)
-		assert.Equal(t, []string{EventPulling, EventPulled}, w.reasons())
+		assert.Equal(t, []EventReason{EventPulling, EventPulled}, w.reasons())
 		w.runtime.pull = answers(map[string]string{"a": "401"})
 		_, err = w.Pull(t.Context(), Request{Image: "priv.example/app:2", Keyring: ring})
 		assert.Len(t, asError(t, err).Attempts, 1)
@@ -305,7 +305,7 @@ func TestSuccessEndsTheStreak(t *testing.T) {
 // A source that cannot answer is told when the pull comes to it, also where the
 // image is then had without it; and the plan of Explain names it.
 func TestFailingSourcesAreTold(t *testing.T) {
-	helper, err := credentials.NewHelper(credentials.HelperConfig{Dir: t.TempDir()}, "missing")
+	helper, err := credentials.NewHelper("missing", credentials.HelperConfig{Dir: t.TempDir()})
 	require.NoError(t, err)
 	r := &planningRuntime{fakeRuntime: fakeRuntime{store: map[string]string{}}}
 	r.plan = func(spec Spec) (Plan, error) {
@@ -318,13 +318,13 @@ func TestFailingSourcesAreTold(t *testing.T) {
 	r.pull = answers(map[string]string{"a": "401"})
 	req := Request{
 		Image: "priv.example/app:1", Pod: credentials.Pod{Namespace: "team"},
-		Keyring: credentials.Join(ringOf(secret("a", "1")), credentials.FromSecrets(dockerSecret("other", "s", "priv.example", "u"))),
+		Keyring: credentials.Join(ringOf(secret("a", "1")), credentials.FromSecrets([]credentials.Secret{dockerSecret("other", "s", "priv.example", "u")}, credentials.Rules{})),
 	}
 	d, err := w.Explain(t.Context(), req)
 	require.NoError(t, err)
 	var asked []string
 	for _, a := range d.Attempts {
-		asked = append(asked, fmt.Sprint(a.From, " ", a.Source, " ", a.Error == ""))
+		asked = append(asked, fmt.Sprint(a.From, " ", a.SourceFailed, " ", a.Error == ""))
 	}
 	assert.Equal(t, []string{
 		`secret "team/secret-a", key "a" false false`,
@@ -338,7 +338,7 @@ func TestFailingSourcesAreTold(t *testing.T) {
 	for _, e := range w.took() {
 		if e.Reason == EventAttempt {
 			assert.Equal(t, Warning, e.Type)
-			told = append(told, fmt.Sprint(e.Attempt.Source, " ", e.Message))
+			told = append(told, fmt.Sprint(e.Attempt.SourceFailed, " ", e.Message))
 		}
 	}
 	assert.Equal(t, []string{

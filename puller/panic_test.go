@@ -14,6 +14,7 @@ import (
 
 	"github.com/pullkit/pullkit/credentials"
 	"github.com/pullkit/pullkit/internal/await"
+	"github.com/pullkit/pullkit/puller/records"
 	"github.com/pullkit/pullkit/reference"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -104,12 +105,12 @@ func (x *explosive) Intents(context.Context) iter.Seq2[string, error] {
 	return func(func(string, error) bool) {}
 }
 
-func (x *explosive) Record(context.Context, string) (Record, error) {
+func (x *explosive) Record(context.Context, string) (records.Record, error) {
 	x.reach("Record")
-	return Record{}, fs.ErrNotExist
+	return records.Record{}, fs.ErrNotExist
 }
 
-func (x *explosive) Grant(context.Context, string, string, Access) error {
+func (x *explosive) Grant(context.Context, string, string, records.Access) error {
 	x.reach("Grant")
 	return nil
 }
@@ -124,14 +125,14 @@ func (x *explosive) Sweep(context.Context, time.Time, func(string) bool) error {
 // that nothing is left running.
 func TestPanicsReachAllCallers(t *testing.T) {
 	for _, at := range []string{"Status", "Pull", "Lookup", "Fingerprint", "Intend", "done", "Intents", "Record", "Grant",
-		EventPulling, EventProgress, EventPulled} {
+		string(EventPulling), string(EventProgress), string(EventPulled)} {
 		t.Run(at, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				x := &explosive{fakeRuntime: &fakeRuntime{store: map[string]string{}}, at: at, slow: time.Second}
 				if at == "Record" || at == "Intents" {
 					x.store["priv.example/app:1"] = "sha256:1"
 				}
-				p, err := New(Config{Runtime: x, Keyring: x, Records: x, Events: func(e Event) { x.reach(e.Reason) }})
+				p, err := New(Config{Runtime: x, Keyring: x, Records: x, Events: func(e Event) { x.reach(string(e.Reason)) }})
 				require.NoError(t, err)
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
@@ -237,7 +238,7 @@ func (d *deaf) Lookup(ctx context.Context, ref reference.Reference) iter.Seq2[cr
 	return d.explosive.Lookup(ctx, ref)
 }
 
-func (d *deaf) Record(ctx context.Context, id string) (Record, error) {
+func (d *deaf) Record(ctx context.Context, id string) (records.Record, error) {
 	d.block("Record")
 	return d.explosive.Record(ctx, id)
 }
@@ -252,7 +253,7 @@ func (d *deaf) Intend(ctx context.Context, image string) (func() error, error) {
 	return d.explosive.Intend(ctx, image)
 }
 
-func (d *deaf) Grant(ctx context.Context, id, name string, access Access) error {
+func (d *deaf) Grant(ctx context.Context, id, name string, access records.Access) error {
 	d.block("Grant")
 	return d.explosive.Grant(ctx, id, name, access)
 }

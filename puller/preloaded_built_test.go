@@ -10,6 +10,7 @@ import (
 	"github.com/pullkit/pullkit/puller"
 	"github.com/pullkit/pullkit/puller/layout"
 	"github.com/pullkit/pullkit/puller/pullertest"
+	"github.com/pullkit/pullkit/puller/records"
 	"github.com/pullkit/pullkit/puller/transfer"
 	"github.com/pullkit/pullkit/pullpolicy"
 	"github.com/stretchr/testify/assert"
@@ -30,7 +31,7 @@ func TestPreloadedAsReported(t *testing.T) {
 	require.NoError(t, json.Unmarshal(data, &family))
 	require.Len(t, family.Cases, 2)
 
-	image := pullertest.Image{Platforms: []ocispec.Platform{{OS: "linux", Architecture: "amd64"}}, Layers: []int64{1000}, Seed: 7}
+	image := pullertest.ImageSpec{Platforms: []ocispec.Platform{{OS: "linux", Architecture: "amd64"}}, Layers: []int64{1000}, Seed: 7}
 	serve := func(repository string, conf pullertest.Config) string {
 		reg, err := pullertest.Start(conf)
 		require.NoError(t, err)
@@ -47,21 +48,22 @@ func TestPreloadedAsReported(t *testing.T) {
 
 	for _, c := range family.Cases {
 		t.Run(c.ID, func(t *testing.T) {
-			store, err := layout.Open(t.TempDir())
+			store, err := layout.Open(t.TempDir(), layout.Config{})
 			require.NoError(t, err)
 			defer store.Close()
-			rt := transfer.New(transfer.Config{Store: store})
+			rt, err := transfer.New(transfer.Config{Store: store})
+			require.NoError(t, err)
 			before, err := puller.New(puller.Config{Runtime: rt, Platform: platform})
 			require.NoError(t, err)
 			preloaded, err := before.Pull(t.Context(), puller.Request{Image: open})
 			require.NoError(t, err)
 
-			records, err := puller.OpenRecords(t.TempDir())
+			recs, err := records.Open(t.TempDir())
 			require.NoError(t, err)
-			defer records.Close()
-			verify, err := pullpolicy.NewVerification(c.Verify)
+			defer recs.Close()
+			verify, err := pullpolicy.NewVerification(pullpolicy.VerificationPolicy(c.Verify))
 			require.NoError(t, err)
-			p, err := puller.New(puller.Config{Runtime: rt, Platform: platform, Records: records, Verify: verify})
+			p, err := puller.New(puller.Config{Runtime: rt, Platform: platform, Records: recs, Verify: verify})
 			require.NoError(t, err)
 			pod := credentials.Pod{Namespace: "web"}
 			pulled, err := p.Pull(t.Context(), puller.Request{Image: private, Keyring: secret, Pod: pod})

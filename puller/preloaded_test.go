@@ -6,6 +6,7 @@ import (
 
 	"github.com/pullkit/pullkit/credentials"
 	"github.com/pullkit/pullkit/index"
+	"github.com/pullkit/pullkit/puller/records"
 	"github.com/pullkit/pullkit/pullpolicy"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -26,10 +27,10 @@ func TestPreloadedImagesStayUsable(t *testing.T) {
 		{"always verified", Kubelet{}, true, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			records, err := OpenRecords(t.TempDir())
+			recs, err := records.Open(t.TempDir())
 			require.NoError(t, err)
-			defer records.Close()
-			config := Config{Records: records, Kubelet: tt.kubelet}
+			defer recs.Close()
+			config := Config{Records: recs, Kubelet: tt.kubelet}
 			if tt.always {
 				config.Verify, err = pullpolicy.NewVerification("AlwaysVerify")
 				require.NoError(t, err)
@@ -72,21 +73,21 @@ func TestPreloadedImagesStayUsable(t *testing.T) {
 // where a digest is asked for, or the record has lost names.
 func TestPulledNamesAreNotPreloaded(t *testing.T) {
 	const content = "sha256:1111111111111111111111111111111111111111111111111111111111111111"
-	other := map[string]Access{"y.example/private/app": {Everybody: true}}
+	other := map[string]records.Access{"y.example/private/app": {Everybody: true}}
 	for _, tt := range []struct {
 		name, image string
-		record      Record
+		record      records.Record
 		intents     []string
 		want        bool
 	}{
-		{"preloaded", "x.example/app:v1", Record{ID: content, Names: other}, nil, true},
-		{"preloaded, by digest", "x.example/app@" + content, Record{ID: content, Names: other}, nil, true},
-		{"a pull has begun", "x.example/app:v1", Record{ID: content, Names: other}, []string{"x.example/app:v1 linux/amd64"}, false},
-		{"of another tag", "x.example/app:v1", Record{ID: content, Names: other}, []string{"x.example/app:v2 linux/amd64"}, true},
-		{"of another tag, by digest", "x.example/app@" + content, Record{ID: content, Names: other}, []string{"x.example/app:v2 linux/amd64"}, false},
-		{"of another repository, by digest", "x.example/app@" + content, Record{ID: content, Names: other}, []string{"x.example/b:v2 linux/amd64"}, true},
-		{"names may be missing", "x.example/app:v1", Record{ID: content, Names: other, Incomplete: true}, nil, false},
-		{"a pull left the name without access", "x.example/app:v1", Record{ID: content, Names: map[string]Access{"x.example/app": {}}}, nil, false},
+		{"preloaded", "x.example/app:v1", records.Record{ID: content, Names: other}, nil, true},
+		{"preloaded, by digest", "x.example/app@" + content, records.Record{ID: content, Names: other}, nil, true},
+		{"a pull has begun", "x.example/app:v1", records.Record{ID: content, Names: other}, []string{"x.example/app:v1 linux/amd64"}, false},
+		{"of another tag", "x.example/app:v1", records.Record{ID: content, Names: other}, []string{"x.example/app:v2 linux/amd64"}, true},
+		{"of another tag, by digest", "x.example/app@" + content, records.Record{ID: content, Names: other}, []string{"x.example/app:v2 linux/amd64"}, false},
+		{"of another repository, by digest", "x.example/app@" + content, records.Record{ID: content, Names: other}, []string{"x.example/b:v2 linux/amd64"}, true},
+		{"names may be missing", "x.example/app:v1", records.Record{ID: content, Names: other, Incomplete: true}, nil, false},
+		{"a pull left the name without access", "x.example/app:v1", records.Record{ID: content, Names: map[string]records.Access{"x.example/app": {}}}, nil, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			platform, err := index.ParsePlatform("linux/amd64")
@@ -109,7 +110,7 @@ func TestEventsOfBadSecretsAsReported(t *testing.T) {
 			Input struct {
 				PodSecrets []string `json:"pod_secrets"`
 			}
-			Expected struct{ Events []string }
+			Expected struct{ Events []EventReason }
 		}
 	}
 	cases := readVectors[reported](t, "field/peers.json").Cases

@@ -9,6 +9,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/puller/records"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -40,16 +41,19 @@ type pulledStore struct {
 
 // pullInto puts an image as team/app:v1, pulls what spell gives for its name and
 // digest, and closes the registry. Config.Runtime is set here.
-func pullInto(t *testing.T, store content.Store, image pullertest.Image, users []pullertest.User, config puller.Config, request func(host string, put pullertest.PutResult) puller.Request) pulledStore {
+func pullInto(t *testing.T, store content.Store, image pullertest.ImageSpec, users []pullertest.User, config puller.Config, request func(host string, put pullertest.PutResult) puller.Request) pulledStore {
 	t.Helper()
 	reg, err := pullertest.Start(pullertest.Config{Auth: authOf(users), Users: users})
 	require.NoError(t, err)
 	defer reg.Close()
 	put, err := reg.PutImage("team/app:v1", image)
 	require.NoError(t, err)
-	client := &registry.Client{Reconnects: -1} // the registry is closed later, and is not waited for
+	client, err := registry.New(registry.Config{Retries: -1}) // the registry is closed later, and is not waited for
+	require.NoError(t, err)
 	t.Cleanup(client.CloseIdleConnections)
-	s := pulledStore{transfer.New(transfer.Config{Store: store, Source: client}), reg.Host(), put}
+	rt, err := transfer.New(transfer.Config{Store: store, Source: client})
+	require.NoError(t, err)
+	s := pulledStore{rt, reg.Host(), put}
 	config.Runtime, config.Platform = s.runtime, ocispec.Platform{OS: "linux", Architecture: "amd64"}
 	p, err := puller.New(config)
 	require.NoError(t, err)
@@ -95,7 +99,7 @@ func readPresences(t *testing.T) []presence {
 
 // stores are the Stores of this module.
 func stores(t *testing.T) map[string]content.Store {
-	onDisk, err := layout.Open(t.TempDir())
+	onDisk, err := layout.Open(t.TempDir(), layout.Config{})
 	require.NoError(t, err)
 	t.Cleanup(func() { onDisk.Close() })
 	return map[string]content.Store{"layout": onDisk, "memory": &pullertest.MemStore{}}
@@ -103,7 +107,7 @@ func stores(t *testing.T) map[string]content.Store {
 
 // What was pulled by tag is present by digest in the same repository.
 func TestPresenceByDigest(t *testing.T) {
-	images := map[string]pullertest.Image{
+	images := map[string]pullertest.ImageSpec{
 		"manifest": {Layers: []int64{1000}},
 		"index": {Layers: []int64{1000}, Platforms: []ocispec.Platform{
 			{OS: "linux", Architecture: "arm64"}, {OS: "linux", Architecture: "amd64"},
@@ -133,7 +137,7 @@ func TestPresenceByDigest(t *testing.T) {
 // Of an index that was pulled by tag, the manifest of the platform is present by
 // its own digest, and no other one.
 func TestPresenceByTheDigestOfAPlatform(t *testing.T) {
-	image := pullertest.Image{Layers: []int64{1000}, Platforms: []ocispec.Platform{
+	image := pullertest.ImageSpec{Layers: []int64{1000}, Platforms: []ocispec.Platform{
 		{OS: "linux", Architecture: "arm64"}, {OS: "linux", Architecture: "amd64"},
 	}}
 	for where, store := range stores(t) {
@@ -157,18 +161,18 @@ func TestPresenceByTheDigestOfAPlatform(t *testing.T) {
 
 // By digest an image is present only to those who may use it by its tag.
 func TestPresenceByDigestWithRecords(t *testing.T) {
-	image := pullertest.Image{Layers: []int64{1000}, Platforms: []ocispec.Platform{
+	image := pullertest.ImageSpec{Layers: []int64{1000}, Platforms: []ocispec.Platform{
 		{OS: "linux", Architecture: "arm64"}, {OS: "linux", Architecture: "amd64"},
 	}}
 	users := []pullertest.User{{Name: "robot", Password: "right"}}
-	for _, text := range []string{pullpolicy.NeverVerifyPreloadedImages, pullpolicy.AlwaysVerify} {
+	for _, text := range []pullpolicy.VerificationPolicy{pullpolicy.NeverVerifyPreloadedImages, pullpolicy.AlwaysVerify} {
 		verify, err := pullpolicy.NewVerification(text)
 		require.NoError(t, err)
 		for where, store := range stores(t) {
-			t.Run(text+" "+where, func(t *testing.T) {
-				records, err := puller.OpenRecords(t.TempDir())
+			t.Run(string(text)+" "+where, func(t *testing.T) {
+				recs, err := records.Open(t.TempDir())
 				require.NoError(t, err)
-				config := puller.Config{Records: records, Verify: verify}
+				config := puller.Config{Records: recs, Verify: verify}
 				s := pullInto(t, store, image, users, config, func(host string, _ pullertest.PutResult) puller.Request {
 					return puller.Request{Image: host + "/team/app:v1", Keyring: pullSecret("apps", host, "right"), Pod: credentials.Pod{Namespace: "apps"}}
 				})

@@ -15,6 +15,7 @@ import (
 	"github.com/pullkit/pullkit/index"
 	"github.com/pullkit/pullkit/internal/await"
 	"github.com/pullkit/pullkit/internal/share"
+	"github.com/pullkit/pullkit/puller/records"
 	"github.com/pullkit/pullkit/pullpolicy"
 )
 
@@ -41,10 +42,9 @@ func New(config Config) (*Puller, error) {
 		return nil, errors.New("puller: Config.Verify needs Config.Records")
 	case config.QPS < 0 || config.QPS != config.QPS:
 		return nil, fmt.Errorf("puller: Config.QPS is %v; it must be 0 or more", config.QPS)
-	case config.Backoff.Initial < 0 || config.Backoff.Max < 0:
-		return nil, errors.New("puller: Config.Backoff has a negative delay")
-	case !(config.Backoff.Jitter >= 0):
-		return nil, fmt.Errorf("puller: Config.Backoff.Jitter is %v; it must be 0 or more", config.Backoff.Jitter)
+	}
+	if config.AsKubelet {
+		config.Kubelet = asKubelet()
 	}
 	if isZeroPlatform(config.Platform) {
 		config.Platform = index.Host()
@@ -54,11 +54,15 @@ func New(config Config) (*Puller, error) {
 	if config.Logger == nil {
 		config.Logger = slog.New(slog.DiscardHandler)
 	}
+	windows, err := newBackoffWindows(&config)
+	if err != nil {
+		return nil, fmt.Errorf("puller: Config.Backoff: %w", err)
+	}
 	p := &Puller{
 		config:  config,
 		slots:   newSlots(config.Parallel),
 		rate:    newBucket(config.QPS, config.Burst),
-		backoff: newBackoffWindows(&config),
+		backoff: windows,
 		events:  reporter{send: config.Events, accessChecked: config.Records != nil},
 	}
 	if config.Records != nil {
@@ -97,14 +101,15 @@ func (p *Puller) newTask(req Request) (*task, *Error) {
 // that holds it if the callback ran in another goroutine than the caller's. Such a pull
 // counts as no failure, and the Puller can be used on by a caller that recovers.
 func (p *Puller) Pull(ctx context.Context, req Request) (Image, error) {
+	defer carryPanic()
 	return p.pull(ctx, req).result()
 }
 
 // An outcome is what one attempt of a call ended with.
 type outcome struct {
 	image   Image
-	present bool      // it was in the store already
-	renewal *SecretID // the Secret that opened it, where the records do not know it yet
+	present bool              // it was in the store already
+	renewal *records.SecretID // the Secret that opened it, where the records do not know it yet
 
 	asked  bool          // the registry was asked, or was going to be
 	shared bool          // in the pull of another call
@@ -191,17 +196,17 @@ func (t *task) ended(ctx context.Context) *Error {
 // A storeAnswer is what the store and the records say about an image.
 type storeAnswer struct {
 	presence pullpolicy.Presence
-	action   pullpolicy.Action // what the policy makes of that
-	image    Image             // where it is present
-	access   access            // where the records were asked
-	err      error             // of the store, or of the Pod's secrets
-	reason   Reason            // of err
+	action   pullpolicy.Outcome // what the policy makes of that
+	image    Image              // where it is present
+	access   access             // where the records were asked
+	err      error              // of the store, or of the Pod's secrets
+	reason   Reason             // of err
 }
 
 // askStore asks the store for the image, and the records whether the Pod may use it.
 // It changes nothing.
 func (p *Puller) askStore(ctx context.Context, t *task) storeAnswer {
-	if !t.policy.Looks() {
+	if !t.policy.AsksStore() {
 		return storeAnswer{action: t.policy.Decide(pullpolicy.Absent)}
 	}
 	a := storeAnswer{presence: pullpolicy.Absent}
@@ -236,6 +241,7 @@ func (p *Puller) askStore(ctx context.Context, t *task) storeAnswer {
 // end, or use Pull, where that is not wanted. When ctx ends the error wraps its
 // cause and the last failure.
 func (p *Puller) PullWait(ctx context.Context, req Request) (Image, error) {
+	defer carryPanic()
 	return p.pullWait(ctx, req, sleep).result()
 }
 
@@ -298,8 +304,7 @@ func endedAfter(err, last *Error) *Error {
 // PullAll pulls the images of reqs, as many at a time as Config.Parallel says (64
 // if it says no limit), and yields each result as it comes: not in the order of
 // reqs. It takes one request more than it can begin with, so a sequence may be as
-// long as it likes. Images that wait for a back-off's window (Request.Wait) let
-// others go ahead, up to 256 of them.
+// long as it likes.
 //
 // When ctx ends, those that run yield their error and no more are begun. If that leaves
 // images of reqs that were not begun, or if there was no result at all, there is one last
@@ -314,12 +319,23 @@ func endedAfter(err, last *Error) *Error {
 // without it. After a panic of reqs or of another callback the loop panics with a
 // [*PanicError], when the pulls that run have ended.
 func (p *Puller) PullAll(ctx context.Context, reqs iter.Seq[Request]) iter.Seq2[Request, Result] {
+	return p.pullAll(ctx, reqs, func(ctx context.Context, req Request, _ *allPulls) outcome { return p.pull(ctx, req) })
+}
+
+// PullAllWait is PullAll with PullWait for each image. Images that wait for the end of a
+// back-off's window let others go ahead, up to 256 of them.
+func (p *Puller) PullAllWait(ctx context.Context, reqs iter.Seq[Request]) iter.Seq2[Request, Result] {
+	return p.pullAll(ctx, reqs, func(ctx context.Context, req Request, all *allPulls) outcome { return p.pullWait(ctx, req, all.sleep) })
+}
+
+func (p *Puller) pullAll(ctx context.Context, reqs iter.Seq[Request], pull func(context.Context, Request, *allPulls) outcome) iter.Seq2[Request, Result] {
 	return func(yield func(Request, Result) bool) {
+		defer carryPanic()
 		if reqs == nil {
 			reqs = func(func(Request) bool) {}
 		}
 		all := &allPulls{
-			pull: p.pull, pullWait: p.pullWait,
+			pull:  pull,
 			awake: newSlots(cmp.Or(max(p.config.Parallel, 0), 1)), asleep: newSlots(maxAsleep),
 			results: make(chan requestResult),
 		}
@@ -336,6 +352,7 @@ func (p *Puller) PullAll(ctx context.Context, reqs iter.Seq[Request]) iter.Seq2[
 // its record. Without Records it does nothing. Call it now and then, as often as
 // the store is pruned.
 func (p *Puller) Sweep(ctx context.Context, before time.Time, stored func(id string) bool) error {
+	defer carryPanic()
 	if p.access == nil {
 		return nil
 	}

@@ -18,21 +18,20 @@ type Request struct {
 	// Policy is the container's imagePullPolicy; not set = what the API server
 	// fills in: Always for the tag latest, IfNotPresent otherwise.
 	Policy pullpolicy.Policy
-	// Keyring is the Pod's imagePullSecrets, tried before the node's. One that is a
-	// credentials.PodKeyring, such as plugins that want a service account's token,
-	// is asked for Pod. nil = none.
-	// Pulls whose keyrings are no credentials.Fingerprinter are not shared with
-	// others, and a repaired secret among theirs opens no back-off window.
+	// Keyring has the Pod's imagePullSecrets. It is tried before the node's. A
+	// credentials.PodKeyring, such as plugins that need a service account's token, is
+	// asked for Pod. nil = the Pod has none.
+	//
+	// A Keyring that is not a credentials.Fingerprinter works, but its pulls are not
+	// shared with others, and a repaired secret in it opens no back-off window.
 	Keyring credentials.Keyring
-	// Pod is the one the image is for. Its UID scopes the back-off; secrets of
-	// another namespace than its own are refused, and hide no equal one of its own.
+	// Pod is the one the image is for. Its UID scopes the back-off. Secrets of another
+	// namespace are refused, and do not hide equal ones of the Pod's own namespace.
 	// Zero = no Pod.
 	Pod credentials.Pod
-	// Platform is what the image is for; zero = Config.Platform. One without OS or
+	// Platform is what the image is for; zero = Config.Platform. A platform without OS or
 	// architecture is refused, with an error that is an index.ErrPlatform.
 	Platform ocispec.Platform
-	// Wait makes PullAll use PullWait for this image. Pull and PullWait ignore it.
-	Wait bool
 }
 
 // A task is a request that was parsed and got its defaults. It does not change.
@@ -94,7 +93,7 @@ func choosePolicy(image, tag string, requested pullpolicy.Policy, config *Config
 			return policy, "default: no tag, but a digest", nil
 		}
 		return policy, "default: tag is not latest", nil
-	case config.Kubelet.PolicyAsWritten && !requested.Looks() && requested != pullpolicy.Always:
+	case config.Kubelet.PolicyAsWritten && !requested.AsksStore() && requested != pullpolicy.Always:
 		return pullpolicy.Always, "no policy of the three: pulled without a look at the store", nil
 	}
 	policy, err = pullpolicy.Parse(string(requested))

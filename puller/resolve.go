@@ -18,16 +18,17 @@ import (
 // and a [Resolver] gives it whether or not there is an image for this one.
 //
 // With package transfer's Runtime it costs one HEAD, and no GET, which Docker Hub would
-// count as a pull; a GET follows where the registry refuses HEAD or tells no digest in
+// count as a pull; a GET follows where the registry refuses HEAD or sends no digest in
 // the answer. A digest had by HEAD is the registry's word: nothing was verified before
 // the image is pulled by it. [Puller.Find] costs the same, asks also about a name that
 // has a digest, and says which credential opens the image.
 //
 // Nothing is pulled or stored; policy, back-off, QPS and Parallel take no part.
-// The Runtime must be a Resolver, or a [Planner], which can only tell where the
+// The Runtime must be a Resolver, or a [Planner], which can answer only where the
 // request's platform has an image; otherwise the error wraps
 // errors.ErrUnsupported. The error is an [*Error].
 func (p *Puller) Resolve(ctx context.Context, req Request) (reference.Reference, error) {
+	defer carryPanic()
 	t, err := p.newTask(req)
 	if err != nil {
 		return reference.Reference{}, err
@@ -44,7 +45,7 @@ func (p *Puller) Resolve(ctx context.Context, req Request) (reference.Reference,
 
 // Found is an image that exists, with the credential that opens it.
 type Found struct {
-	// Ref is the image's name with the digest that the registry told.
+	// Ref is the image's name with the digest that the registry sent.
 	Ref reference.Reference
 	// Origin says where the credential was found that opens the image; zero if none is
 	// needed.
@@ -59,8 +60,9 @@ type Found struct {
 // Package transfer's Runtime needs no Store for it, only a Source such as a
 // registry.Client. The error is an [*Error]: an fs.ErrNotExist if the image does not exist, an
 // fs.ErrPermission if no credential opens it, and neither if the registry did not say,
-// such as when it cannot be reached. credentials.VerdictOf tells more of these apart.
+// such as when it cannot be reached. credentials.VerdictOf distinguishes more of these.
 func (p *Puller) Find(ctx context.Context, req Request) (Found, error) {
+	defer carryPanic()
 	t, err := p.newTask(req)
 	if err != nil {
 		return Found{}, err
@@ -77,11 +79,11 @@ func (p *Puller) find(ctx context.Context, t *task) (Found, *Error) {
 	if !ok {
 		return Found{}, t.fail("", errNoResolver)
 	}
-	told, attempts, err := askEach(ctx, p, t, resolve)
+	dgst, attempts, err := askEach(ctx, p, t, resolve)
 	if err != nil {
 		return Found{}, err
 	}
-	ref, fault := t.ref.WithDigest(told)
+	ref, fault := t.ref.WithDigest(dgst)
 	if fault != nil {
 		return Found{}, t.fail(ErrImagePull, fmt.Errorf("the runtime's digest: %w", fault))
 	}

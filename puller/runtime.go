@@ -12,34 +12,39 @@ import (
 
 // A Runtime holds images and can pull one with one credential. Its methods may
 // be called concurrently. The built-in one is package transfer's; a CRI
-// runtime, a Docker daemon or a fake in a test are others.
+// runtime, a Docker daemon or a fake in a test are others. A Runtime can implement
+// [Planner] and [Resolver] too. One that wraps another Runtime has to forward what that
+// one implements.
 //
-// What its errors wrap steers the Puller: fs.ErrNotExist and fs.ErrPermission
-// (other credentials are tried), a *RetryError, ErrRegistryUnavailable,
-// ErrSignatureValidation, or credentials.Stop where no other credential can help.
+// What an error wraps decides what the Puller does next. After fs.ErrNotExist and
+// fs.ErrPermission it tries the next credential. It tries no other credential after a
+// *RetryError, and after an error of credentials.Stop. ErrRegistryUnavailable and
+// ErrSignatureValidation become the reason of the pull that failed. The host, status and
+// codes of a content.Error are listed in [Answer].
 type Runtime interface {
 	// Status returns the stored image for spec's platform. The error wraps
-	// fs.ErrNotExist if there is none. An image that is stored under names of other
-	// repositories alone is none, also where spec has its digest: who may use an image
-	// is decided by the repository it was pulled from.
+	// fs.ErrNotExist if the image is not stored. An image that is stored only under names
+	// of other repositories counts as not stored, also where spec has its digest, because
+	// the repository that an image was pulled from decides who may use it.
 	Status(ctx context.Context, spec Spec) (Image, error)
-	// Pull makes one attempt with spec's credential. An image that is already
-	// whole is not fetched again, but the registry is asked whether the
-	// credential may have it.
+	// Pull makes one attempt with spec's credential. An image that is complete already
+	// is not fetched again, but the registry is asked whether the credential opens it.
 	Pull(ctx context.Context, spec Spec) (Image, error)
 }
 
-// A Planner is a Runtime that can say what Pull would do. Optional.
+// A Planner is a Runtime that can say what Pull would do. Optional: without it,
+// [Puller.Explain] does not ask the registry.
 type Planner interface {
 	// Plan resolves the name and chooses the manifest as Pull does, and fetches no blob.
 	Plan(ctx context.Context, spec Spec) (Plan, error)
 }
 
-// A Resolver is a Runtime that can say what a name points to. Optional.
+// A Resolver is a Runtime that can say what a name points to. Optional: without it,
+// [Puller.Resolve] and [Puller.Find] ask a Planner, and fail without that.
 type Resolver interface {
 	// Resolve asks the registry, with spec's credential, which digest spec's name
-	// has now: that of the index where there is one. It stores nothing and has no
-	// use for spec's platform. What its errors wrap is as for Runtime.
+	// has now: that of the index where there is one. It stores nothing and ignores
+	// spec's platform. Its errors wrap the same errors as those of a Runtime.
 	Resolve(ctx context.Context, spec Spec) (digest.Digest, error)
 }
 
@@ -52,12 +57,12 @@ type Spec struct {
 	Platform   ocispec.Platform
 	Credential credentials.Credential // zero = anonymous
 	// Last reports whether no other credential follows if this one is refused. A
-	// Runtime may call it only until its method returns, and only after a refusal:
-	// it can start a helper or a plugin. Nil where nobody knows.
+	// Runtime may call it only until its method returns, and only after a refusal,
+	// because it can start a helper or a plugin. nil means that it is not known.
 	Last func() bool
-	// Progress is told how the pull goes on; nil when nobody listens. A Runtime
-	// may never call it, never calls it concurrently for one Pull, and never
-	// after Pull has returned.
+	// Progress is called while the pull goes on; nil when it is not needed. A Runtime
+	// may leave it out. It must not call it concurrently for one Pull, nor after Pull
+	// has returned.
 	Progress func(Progress)
 }
 
@@ -73,7 +78,7 @@ type Image struct {
 	Size     int64 // bytes of the manifest and everything it names; 0 if unknown
 }
 
-// A Plan is what Pull would do, as far as the registry's documents tell.
+// A Plan is what Pull would do, as far as the registry's documents show it.
 type Plan struct {
 	Digest   digest.Digest // of what the name points to
 	Manifest digest.Digest // of the platform's manifest

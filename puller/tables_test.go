@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/puller/records"
 	"github.com/pullkit/pullkit/pullpolicy"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -101,25 +102,25 @@ func TestEnsure(t *testing.T) {
 		case "error":
 			runtime.inspectErr = errors.New("broken")
 		}
-		records := &scriptedRecords{}
+		recs := &scriptedRecords{}
 		ring := ringOf(secret("mine", "m"))
 		if c.Verification != "off" {
-			config.Records = records
-			access := Access{Secrets: []SecretID{{Namespace: "other", Name: "other", UID: "other", Hash: hashCredential(secret("x", "x"))}}}
+			config.Records = recs
+			access := records.Access{Secrets: []records.SecretID{{Namespace: "other", Name: "other", UID: "other", Hash: records.NewSecretID(secret("x", "x")).Hash}}}
 			switch c.Verification {
 			case "allowed":
-				access = Access{Everybody: true}
+				access = records.Access{Everybody: true}
 			case "error":
 				ring.problem = errors.New("bad secret")
 			}
-			records.record = &Record{ID: "sha256:1", Names: map[string]Access{"priv.example/app": access}}
+			recs.record = &records.Record{ID: "sha256:1", Names: map[string]records.Access{"priv.example/app": access}}
 		}
 		w := newWorld(t, config)
 		_, err := w.Pull(t.Context(), Request{Image: image, Policy: pullpolicy.Policy(c.Policy), Keyring: ring})
 
 		name := fmt.Sprintf("row %d: %s, present %s, verification %s", i, c.Policy, c.Present, c.Verification)
 		assert.Equal(t, c.Inspects, runtime.inspected > 0, name)
-		assert.Equal(t, c.Asks, records.asked > 0, name)
+		assert.Equal(t, c.Asks, recs.asked > 0, name)
 		pulled := runtime.pulled > 0
 		switch c.Action {
 		case "pull":
@@ -178,10 +179,10 @@ func (s tableSecret) credential() credentials.Credential {
 	return c
 }
 
-func (a tableAccess) access() Access {
-	out := Access{Everybody: a.NodePodsAccessible}
+func (a tableAccess) access() records.Access {
+	out := records.Access{Everybody: a.NodePodsAccessible}
 	for _, s := range a.Secrets {
-		out.Secrets = append(out.Secrets, SecretID{s.Namespace, s.Name, s.UID, hashCredential(s.credential())})
+		out.Secrets = append(out.Secrets, records.SecretID{Namespace: s.Namespace, Name: s.Name, UID: s.UID, Hash: records.NewSecretID(s.credential()).Hash})
 	}
 	for _, s := range a.ServiceAccounts {
 		out.ServiceAccounts = append(out.ServiceAccounts, credentials.ServiceAccount{Namespace: s.Namespace, Name: s.Name, UID: s.UID})
@@ -216,18 +217,18 @@ func TestMustAttemptPull(t *testing.T) {
 		}
 		verify, err := pullpolicy.NewVerification(policy)
 		require.NoError(t, err)
-		records := &scriptedRecords{}
+		recs := &scriptedRecords{}
 		if c.RecordsError {
-			records.err = errors.New("unreadable")
+			recs.err = errors.New("unreadable")
 		}
 		if c.Record != nil {
-			records.record = &Record{ID: c.ImageRef, Names: map[string]Access{}}
+			recs.record = &records.Record{ID: c.ImageRef, Names: map[string]records.Access{}}
 			for name, a := range c.Record {
-				records.record.Names[name] = a.access()
+				recs.record.Names[name] = a.access()
 			}
 		}
 		if c.Intent {
-			records.intents = []string{image}
+			recs.intents = []string{image}
 		}
 		runtime := &askedRuntime{fakeRuntime: fakeRuntime{store: map[string]string{}}}
 		if c.ImageRef != "" {
@@ -245,7 +246,7 @@ func TestMustAttemptPull(t *testing.T) {
 			req.Pod.ServiceAccount = credentials.ServiceAccount{Namespace: a.Namespace, Name: a.Name, UID: a.UID}
 		}
 		kubelet := Kubelet{NameAsWritten: true, FailOnBadSecret: true}
-		w := newWorld(t, Config{Runtime: runtime, Records: records, Verify: verify, Kubelet: kubelet})
+		w := newWorld(t, Config{Runtime: runtime, Records: recs, Verify: verify, Kubelet: kubelet})
 		_, err = w.Pull(t.Context(), req)
 		switch c.Want {
 		case "pull":

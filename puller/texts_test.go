@@ -12,7 +12,9 @@ import (
 	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/backoff"
 	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/pullpolicy"
 	"github.com/pullkit/pullkit/reference"
 	"github.com/stretchr/testify/assert"
@@ -20,22 +22,15 @@ import (
 )
 
 // statusError is what a Runtime over HTTP returns.
-type statusError struct {
-	host   string
-	status int
-	codes  []string
+func statusError(host string, status int, code string) error {
+	reason := map[int]content.Reason{401: content.ErrUnauthorized, 429: content.ErrRateLimited}[status]
+	return &content.Error{Reason: reason, Host: host, Status: status, Codes: []string{code}}
 }
-
-func (e *statusError) Error() string        { return fmt.Sprintf("%s: %d", e.host, e.status) }
-func (e *statusError) ServerHost() string   { return e.host }
-func (e *statusError) StatusCode() int      { return e.status }
-func (e *statusError) ErrorCodes() []string { return e.codes }
-func (e *statusError) Is(err error) bool    { return e.status == 401 && err == fs.ErrPermission }
 
 func TestErrorTexts(t *testing.T) {
 	a := credentials.Attempt{Origin: secret("a", "1").Origin, Err: errors.New("401")}
 	node := credentials.Attempt{Origin: credentials.Origin{Kind: credentials.KindFile, Name: "/root/config.json", Key: "*.example"}, Err: errors.New("403")}
-	plugin := credentials.Attempt{Origin: credentials.Origin{Kind: credentials.KindPlugin, Name: "ecr"}, Source: true, Err: errors.New("exit status 1")}
+	plugin := credentials.Attempt{Origin: credentials.Origin{Kind: credentials.KindPlugin, Name: "ecr"}, SourceFailed: true, Err: errors.New("exit status 1")}
 	failed := &Error{Reason: ErrImagePull, Image: "a.example/a:1", Attempts: []credentials.Attempt{a, plugin, node}, RetryAfter: 10 * time.Second}
 	tests := []struct {
 		err     *Error
@@ -110,9 +105,9 @@ func TestErrorsIsAndAs(t *testing.T) {
 	w := newWorld(t, Config{})
 	w.runtime.pull = func(_ context.Context, spec Spec) (string, error) {
 		if credentialID(spec.Credential) == "a" {
-			return "", &statusError{"a.example", 401, []string{"UNAUTHORIZED"}}
+			return "", statusError("a.example", 401, "UNAUTHORIZED")
 		}
-		return "", &RetryError{After: time.Minute, Err: &statusError{"a.example", 429, []string{"TOOMANYREQUESTS"}}}
+		return "", &RetryError{After: time.Minute, Err: statusError("a.example", 429, "TOOMANYREQUESTS")}
 	}
 	req := Request{Image: "a.example/a:1", Keyring: ringOf(secret("a", "1"), secret("b", "2"))}
 	_, err := w.Pull(t.Context(), req)
@@ -128,10 +123,10 @@ func TestErrorsIsAndAs(t *testing.T) {
 	e := asError(t, err)
 	assert.Equal(t, ErrImagePullBackOff, e.Reason)
 	assert.Equal(t, []Answer{
-		{Origin: secret("a", "").Origin, From: `secret "team/secret-a", key "a"`, Kind: "secret", Namespace: "team", Name: "secret-a", Key: "a",
-			Host: "a.example", Status: 401, Codes: []string{"UNAUTHORIZED"}, Error: "a.example: 401"},
-		{Origin: secret("b", "").Origin, From: `secret "team/secret-b", key "b"`, Kind: "secret", Namespace: "team", Name: "secret-b", Key: "b",
-			Host: "a.example", Status: 429, Codes: []string{"TOOMANYREQUESTS"}, Error: "a.example: 429"},
+		{Origin: secret("a", "").Origin, From: `secret "team/secret-a", key "a"`,
+			Host: "a.example", Status: 401, Codes: []string{"UNAUTHORIZED"}, Error: "a.example: unauthorized"},
+		{Origin: secret("b", "").Origin, From: `secret "team/secret-b", key "b"`,
+			Host: "a.example", Status: 429, Codes: []string{"TOOMANYREQUESTS"}, Error: "a.example: rate limited"},
 	}, e.Previous.Answers())
 	_, err = w.Pull(t.Context(), Request{Image: "UPPER"})
 	assert.ErrorIs(t, err, ErrInvalidImageName)
@@ -141,7 +136,7 @@ func TestErrorsIsAndAs(t *testing.T) {
 
 func TestEventJSON(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	answer := newAnswer(credentials.Attempt{Origin: secret("a", "1").Origin, Err: &statusError{"a.example", 401, []string{"DENIED"}}})
+	answer := newAnswer(credentials.Attempt{Origin: secret("a", "1").Origin, Err: statusError("a.example", 401, "DENIED")})
 	tests := []struct {
 		event Event
 		want  string
@@ -154,7 +149,7 @@ func TestEventJSON(t *testing.T) {
 			`{"time":"2026-01-02T03:04:05Z","call":7,"type":"Warning","reason":"Failed","image":"a","shared":true,"retryAfterSeconds":1.5}`,
 		}, {
 			Event{Time: at, Call: 7, Type: Warning, Reason: EventAttempt, Image: "a", Attempt: &answer},
-			`{"time":"2026-01-02T03:04:05Z","call":7,"type":"Warning","reason":"AttemptFailed","image":"a","attempt":{"from":"secret \"team/secret-a\", key \"a\"","kind":"secret","namespace":"team","name":"secret-a","key":"a","host":"a.example","status":401,"codes":["DENIED"],"error":"a.example: 401"}}`,
+			`{"time":"2026-01-02T03:04:05Z","call":7,"type":"Warning","reason":"AttemptFailed","image":"a","attempt":{"from":"secret \"team/secret-a\", key \"a\"","kind":"secret","namespace":"team","name":"secret-a","uid":"uid-a","key":"a","host":"a.example","status":401,"codes":["DENIED"],"error":"a.example: unauthorized"}}`,
 		}, {
 			Event{Time: at, Call: 7, Type: Normal, Reason: EventProgress, Image: "a", Progress: &Progress{Blob: ocispec.Descriptor{MediaType: "m", Digest: "sha256:2", Size: 9}, State: BlobFetching, Done: 3, Total: 20, TotalDone: 4}},
 			`{"time":"2026-01-02T03:04:05Z","call":7,"type":"Normal","reason":"Progress","image":"a","progress":{"blob":{"mediaType":"m","digest":"sha256:2","size":9},"state":"fetching","done":3,"total":20,"totalDone":4}}`,
@@ -183,6 +178,13 @@ func TestPulledTellsBothDurations(t *testing.T) {
 	})
 }
 
+// AsKubelet sets every field of Kubelet, which TestDecisionsAsKubelet sets one by one.
+func TestAsKubelet(t *testing.T) {
+	p, err := New(Config{Runtime: &fakeRuntime{}, AsKubelet: true})
+	require.NoError(t, err)
+	assert.Equal(t, allKubelet(), p.config.Kubelet)
+}
+
 func TestNewRefuses(t *testing.T) {
 	verify, err := pullpolicy.NewVerification(pullpolicy.AlwaysVerify)
 	require.NoError(t, err)
@@ -190,12 +192,12 @@ func TestNewRefuses(t *testing.T) {
 	nan := 0.0
 	nan /= nan
 	for text, config := range map[string]Config{
-		"puller: Config.Runtime is nil; give one, such as transfer.New's": {},
-		"puller: Config.Verify needs Config.Records":                      {Runtime: r, Verify: verify},
-		"puller: Config.QPS is -1; it must be 0 or more":                  {Runtime: r, QPS: -1},
-		"puller: Config.QPS is NaN; it must be 0 or more":                 {Runtime: r, QPS: nan},
-		"puller: Config.Backoff has a negative delay":                     {Runtime: r, Backoff: BackoffConfig{Max: -1}},
-		"puller: Config.Backoff.Jitter is NaN; it must be 0 or more":      {Runtime: r, Backoff: BackoffConfig{Jitter: nan}},
+		"puller: Config.Runtime is nil; give one, such as transfer.New's":                          {},
+		"puller: Config.Verify needs Config.Records":                                               {Runtime: r, Verify: verify},
+		"puller: Config.QPS is -1; it must be 0 or more":                                           {Runtime: r, QPS: -1},
+		"puller: Config.QPS is NaN; it must be 0 or more":                                          {Runtime: r, QPS: nan},
+		"puller: Config.Backoff: backoff: Max is -1ns; it must not be negative":                    {Runtime: r, Backoff: backoff.Config{Max: -1}},
+		"puller: Config.Backoff: backoff: Jitter is NaN; it must be a number that is not negative": {Runtime: r, Backoff: backoff.Config{Jitter: nan}},
 	} {
 		_, err := New(config)
 		assert.EqualError(t, err, text)

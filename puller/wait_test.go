@@ -8,6 +8,7 @@ import (
 	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/backoff"
 	"github.com/pullkit/pullkit/pullpolicy"
 	"github.com/stretchr/testify/assert"
 )
@@ -32,7 +33,7 @@ func TestPullWaitSleepsThroughTheWindows(t *testing.T) {
 		_, err := w.PullWait(t.Context(), Request{Image: "a.example/a:1"})
 		assert.NoError(t, err)
 		assert.Equal(t, []time.Duration{0, 10 * time.Second, 70 * time.Second, 110 * time.Second}, at)
-		assert.Equal(t, []string{
+		assert.Equal(t, []EventReason{
 			EventPulling, EventAttempt, EventFailed, EventBackOff,
 			EventPulling, EventAttempt, EventFailed, EventBackOff,
 			EventPulling, EventAttempt, EventFailed, EventBackOff,
@@ -93,7 +94,7 @@ func TestPullWaitObeysItsContext(t *testing.T) {
 // the window is for.
 func TestPullWaitEndedInAWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, Config{Backoff: BackoffConfig{Initial: time.Minute}})
+		w := newWorld(t, Config{Backoff: backoff.Config{Initial: time.Minute}})
 		w.runtime.pull = answers(map[string]string{"anonymous": "404"})
 		_, err := w.Pull(t.Context(), Request{Image: "a.example/a:1"})
 		assert.ErrorIs(t, err, ErrImagePull)

@@ -38,8 +38,8 @@ func newWorld(t *testing.T, config Config) *world {
 }
 
 // reasons returns the reasons of the events since it was last called.
-func (w *world) reasons() []string {
-	out := []string{}
+func (w *world) reasons() []EventReason {
+	out := []EventReason{}
 	for _, e := range w.took() {
 		out = append(out, e.Reason)
 	}

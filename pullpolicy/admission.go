@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// An Operation is what is being done to an object, as in an AdmissionReview.
+// An Operation is the operation of an AdmissionReview.
 type Operation string
 
 // The operations that AlwaysPullImages looks at.
@@ -14,9 +14,9 @@ const (
 	Update Operation = "UPDATE"
 )
 
-// An Image is one place in a Pod that names an image.
-type Image struct {
-	// Path is where it stands, for errors: "spec.initContainers[0]", "spec.volumes[2]".
+// A PodImage is one place in a Pod that names an image.
+type PodImage struct {
+	// Path is its place in the Pod, for errors: "spec.initContainers[0]", "spec.volumes[2]".
 	Path   string
 	Name   string // as written
 	Policy Policy
@@ -24,38 +24,38 @@ type Image struct {
 }
 
 // field returns the path of the policy.
-func (i Image) field() string {
+func (i PodImage) field() string {
 	if i.Volume {
 		return i.Path + ".image.pullPolicy"
 	}
 	return i.Path + ".imagePullPolicy"
 }
 
-// AlwaysPullImages is a request to the admission plug-in of this name, which
-// makes each use of a private image be checked by its registry
+// AlwaysPullImages is a request to the admission plug-in of this name. The plug-in makes
+// the registry check each use of a private image
 // (k8s.io/kubernetes, plugin/pkg/admission/alwayspullimages). A server calls
 // Mutate in its mutating webhook and Validate in its validating one.
 type AlwaysPullImages struct {
-	// Resource is the object's, plural, with a dot and its API group behind it
-	// unless that is the core one: "pods", "deployments.apps". "" means pods, and
-	// nothing but pods is looked at.
+	// Resource is the resource of the object: its plural, followed by a dot and its
+	// API group unless that is the core group ("pods", "deployments.apps"). "" means
+	// pods. The plug-in looks only at pods.
 	Resource string
-	// Subresource is the part of the object that is written, "" for the whole.
-	// No subresource is looked at, so that ephemeral containers, which come
+	// Subresource is the part of the object that is written, "" for the whole. The
+	// plug-in looks at no subresource, so ephemeral containers, which are added
 	// through one, keep their policy.
 	Subresource string
-	// Operation is Create or Update; "" means Create. No other is looked at.
+	// Operation is Create or Update; "" means Create. The plug-in looks at no other.
 	Operation Operation
 	// Images are all of the Pod: those of its containers, init containers,
 	// ephemeral containers and image volumes.
-	Images []Image
+	Images []PodImage
 	// OldImages are all of the Pod before an update.
-	OldImages []Image
+	OldImages []PodImage
 }
 
-// Applies reports whether the plug-in looks at the request: a Pod is created,
-// or updated with a container image that it did not have. Image volumes count
-// for nothing there, so that an update of one alone is let through.
+// Applies reports whether the plug-in looks at the request: a Pod is created, or updated
+// with a container image that it did not have. New images of volumes do not count, so an
+// update that changes only those is let through.
 func (a AlwaysPullImages) Applies() bool {
 	if a.Subresource != "" || a.Resource != "" && a.Resource != "pods" {
 		return false
@@ -84,9 +84,8 @@ func (a AlwaysPullImages) newImage() bool {
 	return false
 }
 
-// Mutate is the mutating half: if the request applies, it sets the policy of
-// all of a.Images to Always, in place, whatever it was. It returns whether one
-// was changed.
+// Mutate is the mutating half: if the plug-in looks at the request, it sets the policy of
+// all of a.Images to Always, in place. It reports whether it changed one.
 func (a AlwaysPullImages) Mutate() bool {
 	if !a.Applies() {
 		return false
@@ -101,13 +100,13 @@ func (a AlwaysPullImages) Mutate() bool {
 	return changed
 }
 
-// Validate is the validating half: if the request applies, each image must
+// Validate is the validating half: if the plug-in looks at the request, each image must
 // have the policy Always. The error is a *[ForbiddenError].
 func (a AlwaysPullImages) Validate() error {
 	if !a.Applies() {
 		return nil
 	}
-	var bad []Image
+	var bad []PodImage
 	for _, i := range a.Images {
 		if i.Policy != Always {
 			bad = append(bad, i)
@@ -119,9 +118,9 @@ func (a AlwaysPullImages) Validate() error {
 	return &ForbiddenError{Images: bad}
 }
 
-// A ForbiddenError lists the images that [AlwaysPullImages] does not let
-// through. It wraps [ErrForbidden].
-type ForbiddenError struct{ Images []Image }
+// A ForbiddenError lists the images that [AlwaysPullImages] refuses. It wraps
+// [ErrForbidden].
+type ForbiddenError struct{ Images []PodImage }
 
 // Error names up to ten of the images.
 func (e *ForbiddenError) Error() string {

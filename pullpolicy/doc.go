@@ -2,9 +2,9 @@
 // fills in, whether the local store is asked, and whether an image is pulled, used as
 // it is, or refused.
 //
-// The one call most users need is [Policy.Decide], after [Policy.Or]:
+// The one call most users need is [Policy.Decide], after [Policy.OrDefault]:
 //
-//	policy := written.Or(image)      // Always, IfNotPresent or Never
+//	policy := written.OrDefault(image) // Always, IfNotPresent or Never
 //	switch policy.Decide(presence) { // what the store and the records say
 //	case pullpolicy.Use:
 //	case pullpolicy.Pull:
@@ -18,9 +18,9 @@
 // documentation. A name that Kubernetes cannot parse gets IfNotPresent, because the API
 // server leaves the error to others.
 //
-// [AlwaysPullImages] is the admission plug-in of that name. [Verification] and
-// [Allowlist] are the kubelet's imagePullCredentialsVerificationPolicy and the list of
-// images that it lets every Pod use.
+// [AlwaysPullImages] is the admission plug-in of that name. [Verification] is the kubelet's
+// imagePullCredentialsVerificationPolicy, with the allowlist of images that every Pod may
+// use.
 //
 // # Decisions
 //

@@ -37,8 +37,8 @@ func ExampleReason() {
 
 func ExamplePolicy() {
 	var written pullpolicy.Policy // the Pod says nothing
-	policy := written.Or("nginx:1.27")
-	fmt.Println(policy, policy.Looks(), policy.Decide(pullpolicy.Present))
+	policy := written.OrDefault("nginx:1.27")
+	fmt.Println(policy, policy.AsksStore(), policy.Decide(pullpolicy.Present))
 	// Output: IfNotPresent true Use
 }
 
@@ -52,7 +52,7 @@ func ExamplePresence() {
 	// Absent Pull
 }
 
-func ExampleAction() {
+func ExampleOutcome() {
 	switch pullpolicy.Never.Decide(pullpolicy.Absent) {
 	case pullpolicy.Refuse:
 		fmt.Println("ErrImageNeverPull")
@@ -64,7 +64,7 @@ func ExampleAction() {
 
 func ExampleAlwaysPullImages() {
 	request := pullpolicy.AlwaysPullImages{
-		Images: []pullpolicy.Image{
+		Images: []pullpolicy.PodImage{
 			{Path: "spec.containers[0]", Name: "app:v1", Policy: pullpolicy.IfNotPresent},
 			{Path: "spec.volumes[0]", Name: "model:v1", Volume: true},
 		},
@@ -74,7 +74,7 @@ func ExampleAlwaysPullImages() {
 }
 
 func ExampleForbiddenError() {
-	request := pullpolicy.AlwaysPullImages{Images: []pullpolicy.Image{
+	request := pullpolicy.AlwaysPullImages{Images: []pullpolicy.PodImage{
 		{Path: "spec.containers[0]", Name: "app:v1", Policy: pullpolicy.Never},
 	}}
 	var forbidden *pullpolicy.ForbiddenError
@@ -89,35 +89,29 @@ func ExampleForbiddenError() {
 
 // An update that only moves a label brings no new image.
 func ExampleOperation() {
-	images := []pullpolicy.Image{{Path: "spec.containers[0]", Name: "app:v1", Policy: pullpolicy.Never}}
+	images := []pullpolicy.PodImage{{Path: "spec.containers[0]", Name: "app:v1", Policy: pullpolicy.Never}}
 	request := pullpolicy.AlwaysPullImages{Operation: pullpolicy.Update, Images: images, OldImages: images}
 	fmt.Println(request.Applies(), request.Validate())
 	// Output: false <nil>
 }
 
-func ExampleImage() {
-	old := []pullpolicy.Image{{Path: "spec.containers[0]", Name: "app:v1"}}
-	images := []pullpolicy.Image{{Path: "spec.containers[0]", Name: "app:v2"}}
+func ExamplePodImage() {
+	old := []pullpolicy.PodImage{{Path: "spec.containers[0]", Name: "app:v1"}}
+	images := []pullpolicy.PodImage{{Path: "spec.containers[0]", Name: "app:v2"}}
 	request := pullpolicy.AlwaysPullImages{Operation: pullpolicy.Update, Images: images, OldImages: old}
 	request.Mutate()
 	fmt.Println(images[0].Policy)
 	// Output: Always
 }
 
-func ExampleParseAllowlist() {
-	list, err := pullpolicy.ParseAllowlist([]string{"registry.k8s.io/*", "ubuntu"})
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	fmt.Println(list.Match("registry.k8s.io/pause:3.10"), list.Match("ubuntu:24.04"), list.Match("docker.io/library/ubuntu"))
-	// Output: true true false
-}
-
-func ExampleAllowlist() {
-	_, err := pullpolicy.ParseAllowlist([]string{"*.example/app"})
+func ExampleVerificationPolicy() {
+	check, err := pullpolicy.NewVerification(pullpolicy.NeverVerifyAllowlistedImages, "registry.k8s.io/*", "ubuntu")
+	fmt.Println(check.Policy(), check.Required("registry.k8s.io/pause:3.10", true), check.Required("docker.io/library/ubuntu", true), err)
+	_, err = pullpolicy.NewVerification(pullpolicy.NeverVerifyAllowlistedImages, "*.example/app")
 	fmt.Println(err)
-	// Output: "*.example/app" is not a pattern of an allowlist: a star stands only at the end, in "/*"
+	// Output:
+	// NeverVerifyAllowlistedImages false true <nil>
+	// allowlist: "*.example/app" is not a pattern of an allowlist: a star may only be at the end, in "/*"
 }
 
 func ExampleNewVerification() {

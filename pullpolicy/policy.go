@@ -15,7 +15,7 @@ type Policy string
 
 // The three policies, spelled as in a Pod.
 const (
-	Always       Policy = "Always"       // ask the registry each time; what is present already is not fetched again
+	Always       Policy = "Always"       // ask the registry each time; fetch only what is missing
 	IfNotPresent Policy = "IfNotPresent" // use what is present, else pull
 	Never        Policy = "Never"        // use what is present, else refuse
 )
@@ -26,17 +26,17 @@ type Reason string
 // The reasons for which text is refused, as the API server's validation names
 // them, and one for the allowlist.
 const (
-	ErrRequired     Reason = "required"      // empty, where a value is needed
-	ErrNotSupported Reason = "not supported" // none of the values there are
-	ErrForbidden    Reason = "forbidden"     // by admission, or beside another setting
+	ErrRequired     Reason = "required"      // empty, and a value is needed
+	ErrNotSupported Reason = "not supported" // not one of the possible values
+	ErrForbidden    Reason = "forbidden"     // by admission, or by another setting
 	ErrPattern      Reason = "not a pattern of an allowlist"
 )
 
 // Error returns the reason's text.
 func (r Reason) Error() string { return string(r) }
 
-// Parse reads a policy as the API server validates it, after defaulting: one of
-// the three words, in the right case and without white space. The error wraps
+// Parse reads a policy as the API server validates it after defaulting: one of the three
+// words, in the right case and without white space. The error wraps
 // [ErrRequired] for "" and [ErrNotSupported] for any other text.
 func Parse(s string) (Policy, error) {
 	switch p := Policy(s); p {
@@ -60,8 +60,8 @@ func Parse(s string) (Policy, error) {
 // says IfNotPresent; this is the code's answer, Always
 // (k8s.io/kubernetes, pkg/apis/core/v1, SetDefaults_Container).
 //
-// It is filled in once, when the Pod is created: another tag later on does not
-// change the policy.
+// The policy is filled in once, when the Pod is created. A later change of the tag does
+// not change the policy.
 func Default(image string) Policy {
 	if tag, _ := version(image); tag == "latest" {
 		return Always
@@ -69,9 +69,9 @@ func Default(image string) Policy {
 	return IfNotPresent
 }
 
-// DefaultByDigest is [Default] with the documentation page's rule for digests:
-// a name with a digest always means the same bytes, and gets IfNotPresent
-// whatever its tag. No released API server does so.
+// DefaultByDigest is [Default] with the documentation's rule for digests: a name with a
+// digest gets IfNotPresent whatever its tag, because it always means the same bytes. No
+// released API server does so.
 func DefaultByDigest(image string) Policy {
 	if _, pinned := version(image); pinned {
 		return IfNotPresent
@@ -101,28 +101,28 @@ func version(image string) (tag string, pinned bool) {
 	return strings.TrimPrefix(tag, ":"), digest != ""
 }
 
-// Or returns p, or the image's [Default] if p is not set. A policy that is set
+// OrDefault returns p, or the image's [Default] if p is not set. A policy that is set
 // is never changed, whatever it says.
-func (p Policy) Or(image string) Policy {
+func (p Policy) OrDefault(image string) Policy {
 	if p == "" {
 		return Default(image)
 	}
 	return p
 }
 
-// Looks reports whether the local store is asked for the image at all. Under
-// Always it is not: the runtime finds out what it need not fetch.
-func (p Policy) Looks() bool { return p == IfNotPresent || p == Never }
+// AsksStore reports whether the local store is asked for the image. Under Always it is
+// not, because the registry is asked in any case.
+func (p Policy) AsksStore() bool { return p == IfNotPresent || p == Never }
 
-// A Presence is what is known of an image in the local store.
+// A Presence says whether an image is in the local store.
 type Presence int
 
-// What can be known of an image. The zero Presence is Unknown.
+// The values of Presence. The zero Presence is Unknown.
 const (
 	Unknown    Presence = iota // the store could not be asked
-	Absent                     // it is not there
-	Present                    // it is there, and this Pod may use it
-	NeedsProof                 // it is there, but this Pod has to show the registry a credential first
+	Absent                     // it is not in the store
+	Present                    // it is in the store, and this Pod may use it
+	NeedsProof                 // it is in the store, but this Pod has to show the registry a credential first
 )
 
 // String returns the constant's name.
@@ -140,19 +140,19 @@ func (p Presence) String() string {
 	return "Presence(" + strconv.Itoa(int(p)) + ")"
 }
 
-// An Action is what is to be done to get an image.
-type Action int
+// An Outcome says how the image is to be had.
+type Outcome int
 
-// What can be done. The zero Action is Fail.
+// The values of Outcome. The zero Outcome is Fail.
 const (
-	Fail   Action = iota // nothing can be decided: ImageInspectError, or a policy that is none
-	Use                  // the image in the store
-	Pull                 // from the registry
-	Refuse               // ErrImageNeverPull
+	Fail   Outcome = iota // ImageInspectError, or an unknown policy
+	Use                   // the image in the store
+	Pull                  // from the registry
+	Refuse                // ErrImageNeverPull
 )
 
 // String returns the constant's name.
-func (a Action) String() string {
+func (a Outcome) String() string {
 	switch a {
 	case Fail:
 		return "Fail"
@@ -163,13 +163,12 @@ func (a Action) String() string {
 	case Refuse:
 		return "Refuse"
 	}
-	return "Action(" + strconv.Itoa(int(a)) + ")"
+	return "Outcome(" + strconv.Itoa(int(a)) + ")"
 }
 
-// Decide returns what to do with an image of which this is known; the package
-// comment has the table. A policy that is not set decides nothing: call
-// [Policy.Or] first (k8s.io/kubernetes, pkg/kubelet/images, EnsureImageExists).
-func (p Policy) Decide(known Presence) Action {
+// Decide returns what to do with an image; the package comment has the table. A policy
+// that is not set always gives Fail: call [Policy.OrDefault] first (k8s.io/kubernetes, pkg/kubelet/images, EnsureImageExists).
+func (p Policy) Decide(known Presence) Outcome {
 	switch p {
 	case Always:
 		return Pull
@@ -181,8 +180,8 @@ func (p Policy) Decide(known Presence) Action {
 	return Fail
 }
 
-// decideLocal prefers what is in the store and does otherwise without it.
-func decideLocal(known Presence, otherwise Action) Action {
+// decideLocal uses the image if it is present, and returns otherwise if it is not.
+func decideLocal(known Presence, otherwise Outcome) Outcome {
 	switch known {
 	case Present:
 		return Use

@@ -30,8 +30,8 @@ func TestDefaultByDigest(t *testing.T) {
 	}
 }
 
-// TestDefaultUnderscore: the API server parses these names, though they have no
-// registry that could be asked.
+// TestDefaultUnderscore: the API server parses these names, although they have no registry
+// that a pull could ask.
 func TestDefaultUnderscore(t *testing.T) {
 	for image, want := range map[string]pullpolicy.Policy{
 		"foo_bar.com/x":                 pullpolicy.Always,
@@ -49,7 +49,7 @@ func TestDefaultUnderscore(t *testing.T) {
 func TestDecideTable(t *testing.T) {
 	const use, pull, refuse, fail = pullpolicy.Use, pullpolicy.Pull, pullpolicy.Refuse, pullpolicy.Fail
 	known := []pullpolicy.Presence{pullpolicy.Present, pullpolicy.NeedsProof, pullpolicy.Absent, pullpolicy.Unknown, 17}
-	for policy, want := range map[pullpolicy.Policy][]pullpolicy.Action{
+	for policy, want := range map[pullpolicy.Policy][]pullpolicy.Outcome{
 		pullpolicy.Always:       {pull, pull, pull, pull, pull},
 		pullpolicy.IfNotPresent: {use, pull, pull, fail, fail},
 		pullpolicy.Never:        {use, refuse, refuse, fail, fail},
@@ -65,8 +65,8 @@ func TestDecideTable(t *testing.T) {
 func TestStrings(t *testing.T) {
 	assert.Equal(t, "Unknown Absent Present NeedsProof Presence(4)",
 		fmt.Sprint(pullpolicy.Unknown, " ", pullpolicy.Absent, " ", pullpolicy.Present, " ", pullpolicy.NeedsProof, " ", pullpolicy.Presence(4)))
-	assert.Equal(t, "Fail Use Pull Refuse Action(-1)",
-		fmt.Sprint(pullpolicy.Fail, " ", pullpolicy.Use, " ", pullpolicy.Pull, " ", pullpolicy.Refuse, " ", pullpolicy.Action(-1)))
+	assert.Equal(t, "Fail Use Pull Refuse Outcome(-1)",
+		fmt.Sprint(pullpolicy.Fail, " ", pullpolicy.Use, " ", pullpolicy.Pull, " ", pullpolicy.Refuse, " ", pullpolicy.Outcome(-1)))
 }
 
 func TestParseErrors(t *testing.T) {
@@ -84,8 +84,8 @@ func TestParseErrors(t *testing.T) {
 }
 
 func TestAlwaysPullImagesWholePod(t *testing.T) {
-	pod := func() []pullpolicy.Image {
-		return []pullpolicy.Image{
+	pod := func() []pullpolicy.PodImage {
+		return []pullpolicy.PodImage{
 			{Path: "spec.initContainers[0]", Name: "init:v1", Policy: pullpolicy.Never},
 			{Path: "spec.containers[0]", Name: "app:v1", Policy: pullpolicy.Always},
 			{Path: "spec.containers[1]", Name: "sidecar:v1"},
@@ -106,11 +106,11 @@ func TestAlwaysPullImagesWholePod(t *testing.T) {
 	update := pullpolicy.AlwaysPullImages{Operation: pullpolicy.Update, Images: pod(), OldImages: pod()}
 	assert.False(t, update.Applies())
 	update.Images[4].Name = "model:v2"
-	assert.False(t, update.Applies(), "an image volume alone counts for nothing")
+	assert.False(t, update.Applies(), "a new image of a volume does not count")
 	update.Images[0].Name = "app:v1"
 	assert.False(t, update.Applies(), "the Pod had that image, in another container")
 	update.Images[0].Name = "model:v1"
-	assert.True(t, update.Applies(), "the image of a volume is none of a container's")
+	assert.True(t, update.Applies(), "an image that only a volume had is new to a container")
 	for _, other := range []pullpolicy.AlwaysPullImages{
 		{Resource: "pods.metrics.k8s.io", Images: pod()},
 		{Subresource: "binding", Images: pod()},
@@ -124,9 +124,9 @@ func TestAlwaysPullImagesWholePod(t *testing.T) {
 }
 
 func TestForbiddenErrorIsCut(t *testing.T) {
-	images := make([]pullpolicy.Image, 5000)
+	images := make([]pullpolicy.PodImage, 5000)
 	for i := range images {
-		images[i] = pullpolicy.Image{Path: strings.Repeat("x", 5000), Policy: "\x1b[31m"}
+		images[i] = pullpolicy.PodImage{Path: strings.Repeat("x", 5000), Policy: "\x1b[31m"}
 	}
 	text := pullpolicy.AlwaysPullImages{Images: images}.Validate().Error()
 	assert.Less(t, len(text), 3000)
@@ -149,7 +149,14 @@ func TestVerificationErrors(t *testing.T) {
 	assert.ErrorIs(t, err, reference.ErrUpperCase)
 }
 
-// TestAllowlistNoPassword: whatever may be a password is not in an error.
+// allowlist returns a function that reports whether every Pod may use an image because
+// it is on a list.
+func allowlist(patterns ...string) (match func(image string) bool, err error) {
+	v, err := pullpolicy.NewVerification(pullpolicy.NeverVerifyAllowlistedImages, patterns...)
+	return func(image string) bool { return err == nil && !v.Required(image, true) }, err
+}
+
+// TestAllowlistNoPassword: an error has no text that may be a password.
 func TestAllowlistNoPassword(t *testing.T) {
 	for _, pattern := range []string{
 		"user:hunter2@reg.example/app", "https://user:hunter2@reg.example/app", "user:hunter2@reg.*/app", "user:hunter2@*", " user:hunter2@reg.example/*",
@@ -162,16 +169,18 @@ func TestAllowlistNoPassword(t *testing.T) {
 
 func TestAllowlistMatchesLikeTheKubelet(t *testing.T) {
 	patterns := []string{"ubuntu", "test.io/team/*", "[::1]:5000/*", "not a name/*", "a//*", "registry.k8s.io/pause"}
-	list, err := pullpolicy.ParseAllowlist(patterns)
+	match, err := allowlist(patterns...)
 	require.NoError(t, err)
 	for _, image := range []string{
 		"ubuntu", "ubuntu:24.04", "ubuntu" + digest, "docker.io/library/ubuntu", "library/ubuntu", "ubuntu ", "Ubuntu",
 		"test.io/team/app", "test.io/team/a/b:v1", "test.io/team", "test.io/team/", "test.io/team-b/app", "test.io:443/team/app",
 		"[::1]:5000/x", "[::1]/x", "not a name/x:v1", "not a name", "a//b", "registry.k8s.io/pause:3.10" + digest, "",
 	} {
-		assert.Equal(t, naiveMatch(patterns, image), list.Match(image), "%q", image)
+		assert.Equal(t, naiveMatch(patterns, image), match(image), "%q", image)
 	}
-	assert.False(t, pullpolicy.Allowlist{}.Match("ubuntu"))
+	match, err = allowlist()
+	require.NoError(t, err)
+	assert.False(t, match("ubuntu"), "an empty list")
 }
 
 // naiveMatch goes through all patterns with strings.HasPrefix.
@@ -194,10 +203,10 @@ func FuzzAllowlist(f *testing.F) {
 	f.Add("//*", "a/*", "//x")
 	f.Fuzz(func(t *testing.T, first, second, image string) {
 		patterns := []string{first, second}
-		list, err := pullpolicy.ParseAllowlist(patterns)
+		match, err := allowlist(patterns...)
 		if err != nil {
 			return
 		}
-		require.Equal(t, naiveMatch(patterns, image), list.Match(image), "%q %q", patterns, image)
+		require.Equal(t, naiveMatch(patterns, image), match(image), "%q %q", patterns, image)
 	})
 }

@@ -13,8 +13,7 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// load reads a file of vectors and holds how many there are, so that none goes
-// missing unseen.
+// load reads a file of vectors and checks their number, so that none is lost.
 func load[T any](t *testing.T, file string, want int) []T {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join("testdata", "vectors", file))
@@ -31,7 +30,7 @@ func TestVectorsDefault(t *testing.T) {
 		Valid               bool `json:"image_valid"`
 	}
 	for _, v := range load[row](t, "default.json", 69) {
-		got := pullpolicy.Policy(v.Policy).Or(v.Image)
+		got := pullpolicy.Policy(v.Policy).OrDefault(v.Image)
 		assert.Equal(t, pullpolicy.Policy(v.Want), got, "%q with policy %q", v.Image, v.Policy)
 		_, err := reference.Parse(v.Image)
 		assert.Equal(t, v.Valid, err == nil, "%q: %v", v.Image, err)
@@ -64,15 +63,15 @@ func TestVectorsAlwaysPullImages(t *testing.T) {
 		Validate                                               string `json:"validate_of_policy"`
 	}
 	for _, v := range load[row](t, "alwayspullimages.json", 22) {
-		image := pullpolicy.Image{Path: "spec." + v.Field + "[0]", Name: v.Image, Policy: pullpolicy.Policy(v.Policy), Volume: v.Field == "volumes.image"}
+		image := pullpolicy.PodImage{Path: "spec." + v.Field + "[0]", Name: v.Image, Policy: pullpolicy.Policy(v.Policy), Volume: v.Field == "volumes.image"}
 		request := pullpolicy.AlwaysPullImages{
 			Resource: v.Resource, Subresource: v.Subresource, Operation: pullpolicy.Operation(v.Operation),
-			Images: []pullpolicy.Image{image},
+			Images: []pullpolicy.PodImage{image},
 		}
 		if v.Old != "" {
 			old := image
 			old.Name = v.Old
-			request.OldImages = []pullpolicy.Image{old}
+			request.OldImages = []pullpolicy.PodImage{old}
 		}
 		err := request.Validate()
 		switch v.Validate {
@@ -86,7 +85,7 @@ func TestVectorsAlwaysPullImages(t *testing.T) {
 			var forbidden *pullpolicy.ForbiddenError
 			require.ErrorAs(t, err, &forbidden, "%+v", v)
 			require.ErrorIs(t, err, pullpolicy.ErrForbidden)
-			assert.Equal(t, []pullpolicy.Image{image}, forbidden.Images)
+			assert.Equal(t, []pullpolicy.PodImage{image}, forbidden.Images)
 		default:
 			require.Fail(t, "unknown answer", "%q", v.Validate)
 		}
@@ -99,7 +98,8 @@ func TestVectorsAlwaysPullImages(t *testing.T) {
 
 func TestVectorsVerification(t *testing.T) {
 	type row struct {
-		Policy, Image string
+		Policy        pullpolicy.VerificationPolicy
+		Image         string
 		Allowlist     []string
 		Pulled        bool `json:"pulled_by_kubelet"`
 		Verify, Error bool
@@ -127,21 +127,21 @@ func TestVectorsAllowlistPatterns(t *testing.T) {
 		Valid, Wildcard   bool
 	}
 	for _, v := range load[row](t, "allowlist_patterns.json", 59) {
-		list, err := pullpolicy.ParseAllowlist([]string{v.Pattern})
+		match, err := allowlist(v.Pattern)
 		if !v.Valid {
 			require.ErrorIs(t, err, pullpolicy.ErrPattern, "%q", v.Pattern)
-			assert.False(t, list.Match(v.Pattern))
+			assert.False(t, match(v.Pattern))
 			continue
 		}
 		require.NoError(t, err, "%q", v.Pattern)
-		assert.True(t, list.Match(v.Compares), "%q", v.Pattern)
-		assert.Equal(t, v.Wildcard, list.Match(v.Compares+"below"), "%q", v.Pattern)
-		assert.False(t, list.Match("x"+v.Compares), "%q", v.Pattern)
+		assert.True(t, match(v.Compares), "%q", v.Pattern)
+		assert.Equal(t, v.Wildcard, match(v.Compares+"below"), "%q", v.Pattern)
+		assert.False(t, match("x"+v.Compares), "%q", v.Pattern)
 	}
 }
 
-// TestVectorsTrim: what the allowlist compares is what Trim gives, and the name
-// itself where that fails.
+// TestVectorsTrim: the allowlist compares the result of Trim, or the name itself where
+// Trim fails.
 func TestVectorsTrim(t *testing.T) {
 	type row struct {
 		Image, Trimmed string
@@ -152,22 +152,22 @@ func TestVectorsTrim(t *testing.T) {
 		require.Equal(t, v.Error, err != nil, "%q", v.Image)
 		assert.Equal(t, v.Trimmed, got, "%q", v.Image)
 		if err == nil {
-			list, err := pullpolicy.ParseAllowlist([]string{v.Trimmed})
+			match, err := allowlist(v.Trimmed)
 			require.NoError(t, err, "%q", v.Trimmed)
-			assert.True(t, list.Match(v.Image), "%q", v.Image)
+			assert.True(t, match(v.Image), "%q", v.Image)
 		}
 	}
 }
 
-// TestVectorsEnsure passes what is pure decision in the kubelet's
-// EnsureImageExists through Decide.
+// TestVectorsEnsure compares Decide with the decisions of the kubelet's
+// EnsureImageExists.
 func TestVectorsEnsure(t *testing.T) {
 	type row struct {
 		Policy, Present, Verification, Action, Error string
 		Inspects                                     bool
 	}
-	actions := map[string]pullpolicy.Action{"use-local": pullpolicy.Use, "pull": pullpolicy.Pull}
-	errs := map[string]pullpolicy.Action{"ErrImageNeverPull": pullpolicy.Refuse, "ImageInspectError": pullpolicy.Fail}
+	actions := map[string]pullpolicy.Outcome{"use-local": pullpolicy.Use, "pull": pullpolicy.Pull}
+	errs := map[string]pullpolicy.Outcome{"ErrImageNeverPull": pullpolicy.Refuse, "ImageInspectError": pullpolicy.Fail}
 	left := map[string]int{}
 	for _, v := range load[row](t, "ensure.json", 63) {
 		policy := pullpolicy.Policy(v.Policy)
@@ -177,7 +177,7 @@ func TestVectorsEnsure(t *testing.T) {
 			left["the name does not parse: no policy is looked at"]++
 			continue
 		case v.Error == "the verification's own error":
-			left["who asks the records gives back their error"]++
+			left["an error of the records, which Decide does not ask"]++
 			continue
 		case v.Present == "error":
 			known = pullpolicy.Unknown
@@ -186,9 +186,9 @@ func TestVectorsEnsure(t *testing.T) {
 		case v.Present == "yes":
 			known = pullpolicy.Present
 		}
-		assert.Equal(t, v.Inspects, policy.Looks(), "%+v", v)
+		assert.Equal(t, v.Inspects, policy.AsksStore(), "%+v", v)
 		if _, err := pullpolicy.Parse(v.Policy); err != nil {
-			left["the kubelet pulls for a policy that is none, we fail"]++
+			left["an unknown policy: the kubelet pulls, Decide fails"]++
 			assert.Equal(t, pullpolicy.Fail, policy.Decide(known), "%+v", v)
 			continue
 		}
@@ -200,8 +200,8 @@ func TestVectorsEnsure(t *testing.T) {
 		assert.Equal(t, want, policy.Decide(known), "%+v", v)
 	}
 	assert.Equal(t, map[string]int{
-		"the name does not parse: no policy is looked at":      3,
-		"who asks the records gives back their error":          2,
-		"the kubelet pulls for a policy that is none, we fail": 24,
+		"the name does not parse: no policy is looked at":    3,
+		"an error of the records, which Decide does not ask": 2,
+		"an unknown policy: the kubelet pulls, Decide fails": 24,
 	}, left)
 }

@@ -7,42 +7,53 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// The kubelet's imagePullCredentialsVerificationPolicy.
+// A VerificationPolicy is the kubelet's imagePullCredentialsVerificationPolicy.
+type VerificationPolicy string
+
+// The four policies. Each says which images on the node every Pod may use.
 const (
-	NeverVerify                  = "NeverVerify"                  // who is on the node may use what is on the node
-	NeverVerifyPreloadedImages   = "NeverVerifyPreloadedImages"   // but not what the kubelet has pulled; the default
-	NeverVerifyAllowlistedImages = "NeverVerifyAllowlistedImages" // only what the allowlist names is free for all
-	AlwaysVerify                 = "AlwaysVerify"                 // nothing is
+	NeverVerify                  VerificationPolicy = "NeverVerify"                  // all of them
+	NeverVerifyPreloadedImages   VerificationPolicy = "NeverVerifyPreloadedImages"   // those that the kubelet has not pulled; the default
+	NeverVerifyAllowlistedImages VerificationPolicy = "NeverVerifyAllowlistedImages" // those on the allowlist
+	AlwaysVerify                 VerificationPolicy = "AlwaysVerify"                 // none
 )
 
-// A Verification says for which images that are on the node a Pod must show
-// that it may use them. It is asked under IfNotPresent and Never. The zero
+// A Verification says for which images on the node a Pod must show that it may use them.
+// It is asked under IfNotPresent and Never. The zero
 // Verification is NeverVerifyPreloadedImages, the kubelet's default. It may be
 // used concurrently.
 type Verification struct {
-	policy string // "" for NeverVerifyPreloadedImages
-	list   Allowlist
+	policy VerificationPolicy // "" for NeverVerifyPreloadedImages
+	list   allowlist
 }
 
-// NewVerification reads the kubelet's imagePullCredentialsVerificationPolicy and
-// preloadedImagesVerificationAllowlist. The error wraps [ErrRequired] or
-// [ErrNotSupported] for a policy that is empty or unknown, [ErrForbidden] for
-// patterns beside a policy other than NeverVerifyAllowlistedImages, and
-// [ErrPattern] for a pattern that is none.
-func NewVerification(policy string, patterns ...string) (Verification, error) {
+// NewVerification returns the Verification of a policy and of the kubelet's
+// preloadedImagesVerificationAllowlist, which goes with NeverVerifyAllowlistedImages.
+//
+// A pattern is the name of an image without tag and digest, or a prefix of names that
+// ends in "/*": "test.io/*" matches every name below that registry, at any depth, but
+// not test.io:443/x. Names are compared byte by byte as they are written in the Pod,
+// without tag and digest. Nothing is filled in: "ubuntu" does not match
+// "docker.io/library/ubuntu". There are no other wildcards. As in the kubelet, the text
+// before "/*" need not be a name, but it must not have another star.
+//
+// The error wraps [ErrRequired] or [ErrNotSupported] for a policy that is empty or
+// unknown, [ErrForbidden] for patterns with another policy, and [ErrPattern] for the
+// first malformed pattern.
+func NewVerification(policy VerificationPolicy, patterns ...string) (Verification, error) {
 	const what = "image pull credentials verification policy"
 	switch policy {
 	case NeverVerify, NeverVerifyPreloadedImages, NeverVerifyAllowlistedImages, AlwaysVerify:
 	case "":
 		return Verification{}, fmt.Errorf("%s is %w; write NeverVerifyPreloadedImages for the default", what, ErrRequired)
 	default:
-		return Verification{}, fmt.Errorf("%s %.80q is %w; write %s, %s, %s or %s", what, policy, ErrNotSupported,
+		return Verification{}, fmt.Errorf("%s %.80q is %w; write %s, %s, %s or %s", what, string(policy), ErrNotSupported,
 			NeverVerify, NeverVerifyPreloadedImages, NeverVerifyAllowlistedImages, AlwaysVerify)
 	}
 	if len(patterns) > 0 && policy != NeverVerifyAllowlistedImages {
-		return Verification{}, fmt.Errorf("an allowlist beside %s is %w; it goes with %s", policy, ErrForbidden, NeverVerifyAllowlistedImages)
+		return Verification{}, fmt.Errorf("an allowlist with %s is %w; it goes with %s", policy, ErrForbidden, NeverVerifyAllowlistedImages)
 	}
-	list, err := ParseAllowlist(patterns)
+	list, err := parseAllowlist(patterns)
 	if err != nil {
 		return Verification{}, fmt.Errorf("allowlist: %w", err)
 	}
@@ -52,8 +63,8 @@ func NewVerification(policy string, patterns ...string) (Verification, error) {
 	return Verification{policy, list}, nil
 }
 
-// Policy returns the word that v was made from.
-func (v Verification) Policy() string {
+// Policy returns the policy that v was made from.
+func (v Verification) Policy() VerificationPolicy {
 	if v.policy == "" {
 		return NeverVerifyPreloadedImages
 	}
@@ -63,12 +74,11 @@ func (v Verification) Policy() string {
 // IsZero reports whether v is the default, NeverVerifyPreloadedImages.
 func (v Verification) IsZero() bool { return v.policy == "" }
 
-// Required reports whether a Pod must show that it may use an image, named as
-// written, that is on the node. pulled says that the kubelet has pulled it, or
-// has begun to: that there is a record of it. An image that is on the allowlist
-// is free also if the kubelet has pulled it, with a secret at that; the
-// kubelet's documentation speaks of preloaded images only, its code does not
-// ask (k8s.io/kubernetes, pkg/kubelet/images/pullmanager).
+// Required reports whether a Pod must show that it may use an image on the node. The
+// image is named as written. pulled says that the kubelet has a record of pulling it, or
+// of beginning to. An image on the allowlist needs no proof even if the kubelet has
+// pulled it with a secret: the kubelet's documentation speaks of preloaded images only,
+// but its code does not distinguish them (k8s.io/kubernetes, pkg/kubelet/images/pullmanager).
 func (v Verification) Required(image string, pulled bool) bool {
 	switch v.policy {
 	case NeverVerify:
@@ -76,36 +86,27 @@ func (v Verification) Required(image string, pulled bool) bool {
 	case AlwaysVerify:
 		return true
 	case NeverVerifyAllowlistedImages:
-		return !v.list.Match(image)
+		return !v.list.match(image)
 	}
 	return pulled
 }
 
-// An Allowlist is the kubelet's preloadedImagesVerificationAllowlist. The zero
-// Allowlist matches nothing. It may be used concurrently.
-//
-// A pattern is the name of an image without tag and digest, or a prefix of names
-// that ends in "/*": "test.io/*" stands for all below that registry, at any depth,
-// but not for test.io:443/x. Names are compared byte by byte as they are
-// written in the Pod, less tag and digest. Nothing is filled in: "ubuntu" is not
-// "docker.io/library/ubuntu". There are no other wildcards.
-type Allowlist struct {
+// An allowlist is the kubelet's preloadedImagesVerificationAllowlist, as NewVerification
+// describes it. The zero allowlist matches nothing.
+type allowlist struct {
 	names    map[string]struct{}
 	prefixes map[string]struct{} // with the slash
 }
 
-// ParseAllowlist reads patterns. As in the kubelet, what stands before "/*" need
-// not be a name, but no other star may be in it. The first pattern that is none
-// is an error, which wraps [ErrPattern].
-func ParseAllowlist(patterns []string) (Allowlist, error) {
-	list := Allowlist{names: map[string]struct{}{}, prefixes: map[string]struct{}{}}
+func parseAllowlist(patterns []string) (allowlist, error) {
+	list := allowlist{names: map[string]struct{}{}, prefixes: map[string]struct{}{}}
 	for _, pattern := range patterns {
 		prefix, ok := strings.CutSuffix(pattern, "*")
 		if ok = ok && strings.HasSuffix(prefix, "/"); !ok {
 			prefix = ""
 		}
 		if err := checkPattern(pattern, prefix); err != nil {
-			return Allowlist{}, err
+			return allowlist{}, err
 		}
 		if ok {
 			list.prefixes[strings.Clone(prefix)] = struct{}{}
@@ -116,8 +117,8 @@ func ParseAllowlist(patterns []string) (Allowlist, error) {
 	return list, nil
 }
 
-// checkPattern looks at a pattern; prefix is what is before its star, or "" if
-// it does not end in "/*".
+// checkPattern returns why a pattern is refused. prefix is the text before its star, or ""
+// if it does not end in "/*".
 func checkPattern(pattern, prefix string) error {
 	wrong := func(why string) error {
 		// What may be user:password@ is not shown.
@@ -133,9 +134,9 @@ func checkPattern(pattern, prefix string) error {
 	case pattern == "":
 		return wrong("it is empty")
 	case strings.Contains(text, "*"):
-		return wrong(`a star stands only at the end, in "/*"`)
+		return wrong(`a star may only be at the end, in "/*"`)
 	case prefix == "/":
-		return wrong("a registry must stand before the slash")
+		return wrong("write a registry before the slash")
 	case prefix != "":
 		return nil
 	}
@@ -149,9 +150,9 @@ func checkPattern(pattern, prefix string) error {
 	return nil
 }
 
-// Match reports whether an image, as written in a Pod, is on the list. A name
+// match reports whether an image, as written in a Pod, is on the list. A name
 // that does not parse is compared as it is.
-func (l Allowlist) Match(image string) bool {
+func (l allowlist) match(image string) bool {
 	name, err := reference.Trim(image)
 	if err != nil {
 		name = image

@@ -9,7 +9,7 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// benchNames are what a kubelet meets, short to as long as names get.
+// benchNames are names as a kubelet gets them, from short ones to the longest.
 var benchNames = []string{
 	"pause",
 	"example/mycontainer:v1",
@@ -49,7 +49,7 @@ func BenchmarkString(b *testing.B) {
 	}
 }
 
-// TestAllocations holds what parsing, printing and comparing cost.
+// TestAllocations: parsing and comparing allocate no memory, and printing allocates once.
 func TestAllocations(t *testing.T) {
 	other := reference.MustParse("docker.io/library/zzz")
 	for _, name := range append(benchNames, "index.docker.io/library/pause", "[::1]:5000/x", "x@sha512:"+strings.Repeat("0", 128)) {

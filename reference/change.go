@@ -6,8 +6,8 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// WithTag returns r with another tag. A digest stays, and goes on saying which
-// image it is.
+// WithTag returns r with another tag. A digest stays, and still decides which image is
+// pulled.
 func (r Reference) WithTag(tag string) (Reference, error) {
 	if err := r.check("tag", tag); err != nil {
 		return Reference{}, err
@@ -19,9 +19,9 @@ func (r Reference) WithTag(tag string) (Reference, error) {
 	return r, nil
 }
 
-// WithoutTag returns r pinned by its digest alone, which is what containerd's
-// CRI makes of a name with both. Without a digest there would be nothing left to
-// ask for, and r is returned as it is.
+// WithoutTag returns r with its digest and without its tag, as containerd's CRI changes
+// a name that has both. If r has no digest, it is returned as it is, because the
+// registry could not be asked for the rest.
 func (r Reference) WithoutTag() Reference {
 	if r.digest != "" {
 		r.tag = ""
@@ -29,9 +29,9 @@ func (r Reference) WithoutTag() Reference {
 	return r
 }
 
-// WithoutDigest returns r as its tag alone names it, to ask what the tag points to
-// today. Without a tag r is returned as it is: what is left would mean latest, which
-// nobody wrote.
+// WithoutDigest returns r with its tag and without its digest, to ask what the tag points
+// to today. If r has no tag, it is returned as it is, because the rest would mean the tag
+// latest, which was not written.
 func (r Reference) WithoutDigest() Reference {
 	if r.tag != "" {
 		r.digest = ""
@@ -52,10 +52,10 @@ func (r Reference) WithDigest(d digest.Digest) (Reference, error) {
 }
 
 // WithRegistry returns the image of the same repository on another registry, a
-// mirror for example. host is what stands before the first slash of a name, and
-// must look like it: localhost, or with a dot, a port or an upper-case letter.
-// library/ stays in the repository when the name leaves Docker Hub, and is added
-// to a single component that comes there.
+// mirror for example. host is the text before the first slash of a name, and must look
+// like a registry: localhost, or with a dot, a port or an upper-case letter. library/
+// stays in the repository when the name leaves Docker Hub, and is added to a single
+// component when the name moves to Docker Hub.
 func (r Reference) WithRegistry(host string) (Reference, error) {
 	if err := r.check("registry", host); err != nil {
 		return Reference{}, err
@@ -68,9 +68,9 @@ func (r Reference) WithRegistry(host string) (Reference, error) {
 
 // WithArch returns the name of an image for one architecture in the old form
 // that the Kubernetes documentation calls -$(ARCH): pause becomes pause-amd64.
-// Registries of today serve an index under the plain name, and the suffixed
-// names beside it for old configurations. arch is as in GOARCH, of lower-case
-// letters and digits. A name with a digest is refused with [ErrPinned].
+// Registries today serve an index under the plain name, and also the names with a
+// suffix, for old configurations. arch is spelled as in GOARCH, in lower-case letters
+// and digits. A name with a digest is refused with [ErrPinned].
 func (r Reference) WithArch(arch string) (Reference, error) {
 	if err := r.check("architecture", arch); err != nil {
 		return Reference{}, err
@@ -89,7 +89,7 @@ func (r Reference) WithArch(arch string) (Reference, error) {
 	return Parse(r.Name() + "-" + arch + ":" + r.tag)
 }
 
-// check refuses to make a name out of the zero Reference.
+// check returns an error if r is the zero Reference, which has no parts to change.
 func (r Reference) check(what, text string) error {
 	if r.IsZero() {
 		return newPieceError(what+" of no image", text, 0, PartRepository, ErrMissing)
@@ -97,7 +97,7 @@ func (r Reference) check(what, text string) error {
 	return nil
 }
 
-// checkRegistry reports whether s cannot stand before the first slash of a name.
+// checkRegistry returns an error if s is not a registry before the first slash of a name.
 func checkRegistry(what, s string) error {
 	if s == "" {
 		return newPieceError(what, s, 0, PartRegistry, ErrMissing)

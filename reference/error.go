@@ -21,12 +21,12 @@ const (
 )
 
 // A Reason says why a name is refused. Test for one with errors.Is, or switch
-// on [ParseError.Err].
+// on [ParseError.Reason].
 type Reason string
 
 // The reasons for which names are refused.
 const (
-	ErrMissing    Reason = "missing"                                         // nothing stands where the part, or the rest of it, must
+	ErrMissing    Reason = "missing"                                         // the part is empty, or ends too early
 	ErrCharacter  Reason = "character not allowed"                           // none of the reasons below
 	ErrSpace      Reason = "white space"                                     // also zero-width space and byte order mark
 	ErrUpperCase  Reason = "upper case letter"                               // in a repository
@@ -65,7 +65,7 @@ func (r Reason) hint() string {
 	case ErrDigest:
 		return "; write the algorithm, a colon and all its lower-case hex digits"
 	case ErrScheme:
-		return "; a name begins with the registry, leave the scheme out"
+		return "; leave it out, a name begins with the registry"
 	case ErrTemplate:
 		return "; fill it in before the name is used"
 	case ErrUserinfo:
@@ -91,8 +91,8 @@ type ParseError struct {
 	Offset int
 	// Part is the part of the name that Offset is in.
 	Part Part
-	// Err is a [Reason].
-	Err error
+	// Reason says why the name is refused.
+	Reason Reason
 
 	what  string // what Input is, if it is not a whole image name
 	shift int    // from Offset to the place in Input
@@ -104,15 +104,11 @@ func (e *ParseError) Error() string {
 	if e.what != "" {
 		what, where = e.what, "byte"
 	}
-	hint := ""
-	if r, ok := e.Err.(Reason); ok {
-		hint = r.hint()
-	}
-	return fmt.Sprintf("%s %s: %s %d: %v%s", what, quote(e.Input), where, e.Offset+e.shift, e.Err, hint)
+	return fmt.Sprintf("%s %s: %s %d: %v%s", what, quote(e.Input), where, e.Offset+e.shift, e.Reason, e.Reason.hint())
 }
 
 // Unwrap returns the reason, for errors.Is.
-func (e *ParseError) Unwrap() error { return e.Err }
+func (e *ParseError) Unwrap() error { return e.Reason }
 
 // quote quotes s, or the beginning of it and how long s is.
 func quote(s string) string {
@@ -127,9 +123,9 @@ func quote(s string) string {
 func newParseError(s string, at int, part Part, why Reason) *ParseError {
 	u := findUserinfo(s)
 	if u.certain {
-		return &ParseError{Input: u.hide(s), Offset: u.from, Part: PartRegistry, Err: ErrUserinfo}
+		return &ParseError{Input: u.hide(s), Offset: u.from, Part: PartRegistry, Reason: ErrUserinfo}
 	}
-	return &ParseError{Input: u.hide(s), Offset: at, Part: part, Err: explain(s, at, part, why), shift: u.place(at) - at}
+	return &ParseError{Input: u.hide(s), Offset: at, Part: part, Reason: explain(s, at, part, why), shift: u.place(at) - at}
 }
 
 // newPieceError is newParseError for text that is only a part of a name.
@@ -201,7 +197,7 @@ func cutDigest(s string) (name, digest string) {
 	return s, ""
 }
 
-// mask stands in an error's text for what may be user:password.
+// mask replaces what may be user:password in an error's text.
 const mask = "[redacted]"
 
 // A userinfo is the part s[from:to] of a text that may be user:password.
@@ -250,9 +246,9 @@ func findUserinfo(s string) userinfo {
 	return userinfo{from, at, certain}
 }
 
-// isNameWithPort reports whether s is the name of an image at a registry with a
-// port, "reg.example:5000/app", and no user's, whose password would have to begin
-// with a port and a slash.
+// isNameWithPort reports whether s is the name of an image at a registry with a port,
+// "reg.example:5000/app". Otherwise it may be user:password, with a password that begins
+// like a port and a slash.
 func isNameWithPort(s string) bool {
 	slash := strings.IndexByte(s, '/')
 	if slash < 0 {

@@ -1,7 +1,6 @@
 package reference_test
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -27,7 +26,7 @@ func TestErrors(t *testing.T) {
 		{"reg.example /x", reference.ErrSpace, `image name "reg.example /x": registry at byte 11: white space; remove it`},
 		{"nginx@" + emptyDigest + " ", reference.ErrSpace, `image name "nginx@` + emptyDigest + ` ": digest at byte 6: white space; remove it`},
 		{"https://registry.k8s.io/pause", reference.ErrScheme,
-			`image name "https://registry.k8s.io/pause": registry at byte 6: scheme; a name begins with the registry, leave the scheme out`},
+			`image name "https://registry.k8s.io/pause": registry at byte 6: scheme; leave it out, a name begins with the registry`},
 		{"docker-pullable://nginx", reference.ErrScheme, ""},
 		{"OCI://x", reference.ErrScheme, ""},
 		{"pause-$(ARCH)", reference.ErrTemplate,
@@ -77,13 +76,13 @@ func TestErrors(t *testing.T) {
 		{"User:hunter2@reg.example", reference.ErrUpperCase, `image name "[redacted]@reg.example": repository at byte 0: upper case letter; write it in lower case`},
 		{"team/User:hunter2@reg.example", reference.ErrUpperCase, `image name "[redacted]@reg.example": repository at byte 0: upper case letter; write it in lower case`},
 		{"https://user:hunter2@reg.example", reference.ErrScheme,
-			`image name "https://[redacted]@reg.example": registry at byte 6: scheme; a name begins with the registry, leave the scheme out`},
+			`image name "https://[redacted]@reg.example": registry at byte 6: scheme; leave it out, a name begins with the registry`},
 	} {
 		r, err := reference.Parse(tt.in)
 		assert.Zero(t, r)
 		var perr *reference.ParseError
 		require.ErrorAs(t, err, &perr, "%q", tt.in)
-		assert.Equal(t, error(tt.reason), perr.Err, "%q: %v", tt.in, err)
+		assert.Equal(t, tt.reason, perr.Reason, "%q: %v", tt.in, err)
 		assert.ErrorIs(t, err, tt.reason, "%q", tt.in)
 		if tt.text != "" {
 			assert.EqualError(t, err, tt.text)
@@ -111,7 +110,7 @@ func TestTooLongOffset(t *testing.T) {
 	assert.Equal(t, 12+255, perr.Offset)
 }
 
-// TestNoPassword: whatever may be a password is in no form of the error.
+// TestNoPassword: no form of the error has text that may be a password.
 func TestNoPassword(t *testing.T) {
 	for _, in := range []string{
 		"user:hunter2@reg.example/x", "https://user:hunter2@reg.example/x", "hunter2@reg.example/x",
@@ -140,7 +139,7 @@ func TestNoPassword(t *testing.T) {
 	}
 }
 
-// TestTagAndBadDigest: a colon before an @ is no password where a digest follows.
+// TestTagAndBadDigest: a colon before an @ does not mean a password if a digest follows.
 func TestTagAndBadDigest(t *testing.T) {
 	for _, in := range []string{
 		"reg.example:5000/app@latest", "localhost:5000/team/app@v1", "10.0.0.5:80/app:v1@latest", "[::1]:5000/app@latest", "localhost:5000/app@",
@@ -152,7 +151,7 @@ func TestTagAndBadDigest(t *testing.T) {
 	}
 }
 
-// TestPerhapsPassword: what may as well be a password is not shown.
+// TestPerhapsPassword: text that may be a name or a password is not shown.
 func TestPerhapsPassword(t *testing.T) {
 	for in, shown := range map[string]string{
 		"app:v1@latest":                     "[redacted]@latest",
@@ -187,7 +186,7 @@ func TestLongInputIsCut(t *testing.T) {
 	assert.Less(t, len(err.Error()), 1400)
 }
 
-func TestParseErrorOfOtherMaking(t *testing.T) {
-	err := &reference.ParseError{Input: "x", Part: reference.PartTag, Offset: 1, Err: errors.New("something else")}
+func TestParseErrorWithAnyReason(t *testing.T) {
+	err := &reference.ParseError{Input: "x", Part: reference.PartTag, Offset: 1, Reason: "something else"}
 	assert.EqualError(t, err, `image name "x": tag at byte 1: something else`)
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// seeds are all inputs of the vectors and what hides beside them.
+// seeds are all inputs of the vectors, and variants of them.
 func seeds(f *testing.F) {
 	for file, want := range map[string]int{"accept.json": 168, "reject.json": 182, "quirk.json": 23} {
 		for _, v := range load[nameVector](f, file, want) {
@@ -26,7 +26,7 @@ func seeds(f *testing.F) {
 	}
 }
 
-// FuzzRoundTrip: what is accepted prints to names that are the same value.
+// FuzzRoundTrip: the printed forms of an accepted name parse to the same value.
 func FuzzRoundTrip(f *testing.F) {
 	seeds(f)
 	f.Fuzz(func(t *testing.T, s string) {
@@ -68,7 +68,7 @@ func checkText(t *testing.T, r reference.Reference) {
 	require.Equal(t, map[reference.Reference]reference.Reference{r: r}, back)
 }
 
-// checkChanges holds that each changed copy is a value that Parse could have made.
+// checkChanges: each changed copy is a value that Parse could have made.
 func checkChanges(t *testing.T, r reference.Reference) {
 	same := func(changed reference.Reference, err error) {
 		if err != nil {
@@ -100,7 +100,7 @@ func checkChanges(t *testing.T, r reference.Reference) {
 	}
 }
 
-// checkError holds what a ParseError promises.
+// checkError checks what a ParseError promises.
 func checkError(t *testing.T, s string, err error) {
 	var perr *reference.ParseError
 	require.ErrorAs(t, err, &perr, "%q", s)
@@ -109,13 +109,13 @@ func checkError(t *testing.T, s string, err error) {
 	for _, r := range err.Error() {
 		require.True(t, r >= ' ' && r != 0x7f, "control character in %q", err.Error())
 	}
-	reason, ok := perr.Err.(reference.Reason)
-	require.True(t, ok && reason != "", "%q", s)
+	reason := perr.Reason
+	require.NotEmpty(t, reason, "%q", s)
 	switch {
 	case perr.Part == reference.PartDigest, reason == reference.ErrTooLong, reason == reference.ErrImageID, reason == reference.ErrUserinfo:
-		return // these say where a part begins, or ends
+		return // the offset of these is the beginning or the end of a part
 	}
-	// What stands before the fault can be the beginning of a name.
+	// The text before the fault can be the beginning of a name.
 	for _, rest := range []string{"", "a", "/a", "0/a", ":0/a", "::1]/a", "]/a", "a/a"} {
 		_, err := reference.Parse(s[:perr.Offset] + rest)
 		if err == nil || errors.Is(err, reference.ErrTooLong) {
@@ -140,7 +140,7 @@ var (
 	imageID   = regexp.MustCompile(`^[a-f0-9]{64}$`)
 )
 
-// naiveParse returns registry, repository, tag and digest, nil for what is refused.
+// naiveParse returns registry, repository, tag and digest, or nil for a refused name.
 func naiveParse(s string) []string {
 	if imageID.MatchString(s) {
 		return nil
@@ -221,7 +221,7 @@ func FuzzCompare(f *testing.F) {
 	})
 }
 
-// FuzzParser: no fields of a Parser make a name that Parse does not read back.
+// FuzzParser: whatever the fields of a Parser, Parse reads the names that it makes.
 func FuzzParser(f *testing.F) {
 	f.Add("ghcr.io", "team/images", "stable", "app")
 	f.Add("docker.io", "library", "", "pause")
@@ -237,8 +237,8 @@ func FuzzParser(f *testing.F) {
 	})
 }
 
-// FuzzPassword: of what is written as a URL with user and password, no form of the
-// error has the password, whatever stands around it.
+// FuzzPassword: no form of the error for a URL with user and password has the password,
+// whatever the text around it.
 func FuzzPassword(f *testing.F) {
 	f.Add("", "user", "", "", "reg.example", "app:v1")
 	f.Add("https://", "reg.example", "5000/", "@sha256:ab", "reg.example:5000", "app@latest")
@@ -262,7 +262,7 @@ func FuzzPassword(f *testing.F) {
 	})
 }
 
-// checkShown holds that the place in an error's text is one of the text shown there.
+// checkShown: the place that an error's text names is in the name that the text shows.
 func checkShown(t *testing.T, s string, err error) {
 	var perr *reference.ParseError
 	require.ErrorAs(t, err, &perr, "%q", s)

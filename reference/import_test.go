@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestNothingAtImport: a program that imports the package pays for nothing at
-// its start. The runtime lists each package that has something to do there.
+// TestNothingAtImport: the package does no work when a program starts. The runtime lists
+// each package that does.
 func TestNothingAtImport(t *testing.T) {
 	if testing.CoverMode() != "" {
 		t.Skip("the counters of go test -cover are set up at import")
@@ -28,8 +28,8 @@ func TestNothingAtImport(t *testing.T) {
 	assert.False(t, strings.Contains(trace, "init github.com/pullkit/pullkit/reference @"), "%s", trace)
 }
 
-// TestDigestsOfAProgram: in a program that imports nothing else, a name's digest
-// can be checked with. Only a built program shows it: a test links more.
+// TestDigestsOfAProgram: a program that imports nothing else can verify content with the
+// digest of a name. The test builds a program, because a test links more packages.
 func TestDigestsOfAProgram(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "main.go")
 	require.NoError(t, os.WriteFile(file, []byte(`package main

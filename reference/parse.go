@@ -16,7 +16,7 @@ func Parse(s string) (r Reference, err error) {
 	if perr != nil {
 		return Reference{}, perr
 	}
-	// The fields are set one by one and in place: copies of the struct would
+	// The fields are set one by one and in place, because copies of the struct would
 	// take as long as the scan.
 	if e.registry >= 0 {
 		r.registry = s[:e.registry]
@@ -37,8 +37,8 @@ func Parse(s string) (r Reference, err error) {
 	return r, nil
 }
 
-// normalize gives r the one form in which all spellings of an image are equal.
-// It returns by how many bytes the repository is too long.
+// normalize changes r to the one form in which all spellings of an image are equal.
+// over is the number of bytes by which the repository is too long.
 func (r *Reference) normalize() (over int) {
 	over = len(r.repository) - maxRepository
 	if r.registry == "" || r.registry == hub || r.registry == legacyHub {
@@ -63,7 +63,7 @@ func MustParse(s string) Reference {
 	return r
 }
 
-// Written says how much of a parsed name was written down.
+// Written says which parts of a name were written, and not filled in.
 type Written struct {
 	Registry bool // the name has a registry of its own, docker.io included
 	Tag      bool // the name has a tag of its own
@@ -74,7 +74,7 @@ type Written struct {
 	CRI string
 }
 
-// ParseWritten is [Parse] that also returns what was written and what filled in.
+// ParseWritten is [Parse], and also returns which parts were written.
 func ParseWritten(s string) (Reference, Written, error) {
 	r, err := Parse(s)
 	if err != nil {
@@ -126,8 +126,8 @@ func (p Parser) Parse(s string) (Reference, error) {
 	return Parse(name)
 }
 
-// prefix returns what to put before a repository written without a registry. A
-// namespace never stands there alone: it might look like a registry.
+// prefix returns the text to put before a repository that was written without a
+// registry. A namespace always follows a registry, because alone it might look like one.
 func (p Parser) prefix(repository string) string {
 	namespace := ""
 	if p.Namespace != "" && strings.IndexByte(repository, '/') < 0 {
@@ -157,15 +157,15 @@ func (p Parser) check() error {
 	return nil
 }
 
-// Trim returns a name as written, less tag and digest: nothing is filled in,
-// "localhost:5000/app:v1" gives "localhost:5000/app". The kubelet's allowlist
-// of preloaded images and its records of pulled images are keyed by it
+// Trim returns a name as written, without tag and digest. Nothing is filled in:
+// "localhost:5000/app:v1" gives "localhost:5000/app". The kubelet's allowlist of
+// preloaded images and its records of pulled images use it as their key
 // (k8s.io/kubernetes, pkg/kubelet/images/pullmanager, trimImageTagDigest).
 //
-// As there, the grammar is looser than [Parse]'s: no Docker Hub is assumed, so
-// that what stands before a slash may be any host name, library/ counts for
-// nothing, and neither an underscored host nor 64 hex digits are refused. What
-// still does not parse is an error, a *[ParseError].
+// As in the kubelet, the grammar is looser than that of [Parse]. Docker Hub is not
+// assumed, so the text before a slash may be any host name, and library/ has no meaning.
+// A host with an underscore and a name of 64 hex digits are accepted. The error is a
+// *[ParseError].
 func Trim(name string) (string, error) {
 	end, err := scanAsWritten(name)
 	if err != nil {
@@ -185,7 +185,7 @@ func scanAsWritten(s string) (int, *ParseError) {
 	}
 	end, why := scanRepository(s, start)
 	switch {
-	case why != "" && whyRegistry != "" && at > end: // nearer to what was meant
+	case why != "" && whyRegistry != "" && at > end: // closer to the fault that the user made
 		return 0, newParseError(s, at, PartRegistry, whyRegistry)
 	case why != "":
 		return 0, newParseError(s, end, PartRepository, why)

@@ -12,8 +12,8 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// TestPeersVectors holds cases out of other projects' tests: the familiar form
-// keeps what parses back to the same name.
+// TestPeersVectors has cases from the tests of other projects: the familiar form parses to
+// the same name.
 func TestPeersVectors(t *testing.T) {
 	data, err := os.ReadFile(filepath.Join("testdata", "vectors", "field", "peers.json"))
 	require.NoError(t, err)

@@ -18,16 +18,15 @@ const (
 // names are one image exactly when their References are equal with ==, and a
 // Reference can be a map key.
 //
-// Each Reference but the zero one has a registry, a repository, and a tag or a
-// digest or both. The zero Reference is not a valid name: its accessors return
-// "", and it prints "".
+// Every Reference except the zero one has a registry, a repository, and a tag or a
+// digest or both. The zero Reference is not a valid name: its methods return "".
 //
-// The parts are substrings of the text that was parsed and keep it alive;
-// [Reference.Clone] lets it go.
+// The parts are substrings of the text that was parsed and keep it in memory;
+// [Reference.Clone] copies them.
 type Reference struct {
-	// registry is "" for Docker Hub, and repository is then without library/ if
-	// one component follows, so that every field is a piece of the input and
-	// each image has one form.
+	// registry is "" for Docker Hub. The repository is then without library/ if one
+	// component follows. So every field is a piece of the input, and each image has
+	// one form.
 	registry, repository, tag string
 	digest                    digest.Digest
 }
@@ -47,7 +46,7 @@ func (r Reference) Registry() string {
 // Repository returns the path below the registry, "library/pause" for pause.
 func (r Reference) Repository() string { return r.below() + r.repository }
 
-// below returns what goes between registry and repository, "library/" or "".
+// below returns the text between registry and repository, "library/" or "".
 func (r Reference) below() string {
 	if r.registry == "" && !r.IsZero() && strings.IndexByte(r.repository, '/') < 0 {
 		return library
@@ -64,13 +63,12 @@ func (r Reference) Name() string {
 	return r.Registry() + "/" + r.below() + r.repository
 }
 
-// Tag returns the tag, "latest" where it was filled in. It is "" for a name
-// pinned by its digest alone.
+// Tag returns the tag, "latest" where it was filled in. It is "" for a name with a
+// digest and no tag.
 func (r Reference) Tag() string { return r.tag }
 
-// Digest returns the digest, or "" if the name has none. A digest that is there
-// is valid: none of its methods panics, and Verifier has the hash for it in
-// every program.
+// Digest returns the digest, or "" if the name has none. A digest that is not "" is
+// valid: its methods do not panic, and Verifier has its hash in every program.
 func (r Reference) Digest() digest.Digest { return r.digest }
 
 // String returns the canonical name, with registry and tag written out:
@@ -83,7 +81,7 @@ func (r Reference) String() string {
 	return r.Registry() + "/" + r.below() + r.repository + colon + r.tag + at + string(r.digest)
 }
 
-// marks returns what stands before tag and digest, "" for one that is not there.
+// marks returns the characters before tag and digest, "" for a part that is missing.
 func (r Reference) marks() (colon, at string) {
 	if r.tag != "" {
 		colon = ":"
@@ -94,12 +92,12 @@ func (r Reference) marks() (colon, at string) {
 	return colon, at
 }
 
-// Familiar returns the name as people write it, without docker.io/ and library/
-// but with the tag: "pause:latest". Parse(r.Familiar()) == r.
+// Familiar returns the short name, without docker.io/ and library/ but with the tag:
+// "pause:latest". Parse(r.Familiar()) == r.
 //
-// It is distribution/reference's FamiliarString, but docker.io/ stays where
-// without it the rest would name another registry: docker.io/localhost/foo is
-// not localhost/foo.
+// It is distribution/reference's FamiliarString, with one difference: docker.io/ stays
+// where the rest would name another registry, because docker.io/localhost/foo is not
+// localhost/foo.
 func (r Reference) Familiar() string {
 	if r.IsZero() {
 		return ""
@@ -149,9 +147,9 @@ func (r *Reference) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Compare returns -1, 0 or +1: the order is by registry, repository, tag and
-// digest, byte by byte. The zero Reference comes first. It is 0 exactly for
-// equal References, and suits slices.SortFunc.
+// Compare returns -1, 0 or +1 for slices.SortFunc. The order is by registry, repository,
+// tag and digest, byte by byte; the zero Reference is first. The result is 0 exactly for
+// equal References.
 func (r Reference) Compare(other Reference) int {
 	return cmp.Or(
 		strings.Compare(r.Registry(), other.Registry()),
@@ -161,8 +159,8 @@ func (r Reference) Compare(other Reference) int {
 	)
 }
 
-// compareRepository compares repositories on one registry without writing
-// library/ out.
+// compareRepository compares repositories on one registry as if library/ were written
+// in both, without making the text.
 func (r Reference) compareRepository(other Reference) int {
 	a, b := r.below(), other.below()
 	switch {
@@ -171,7 +169,7 @@ func (r Reference) compareRepository(other Reference) int {
 	case a == "":
 		return -other.compareRepository(r)
 	}
-	// Only r lies below library/.
+	// Only r is below library/.
 	n := min(len(a), len(other.repository))
 	if c := strings.Compare(a, other.repository[:n]); c != 0 {
 		return c

@@ -101,7 +101,7 @@ func TestChanges(t *testing.T) {
 		{"mirror.example/library/pause", registry("index.docker.io"), "docker.io/library/pause:latest", nil},
 		{"mirror.example/a/b:v1@" + emptyDigest, registry("docker.io"), "docker.io/a/b:v1@" + emptyDigest, nil},
 		{"pause", registry("mirror"), `registry "mirror": byte 0: not seen as a registry in a name; write localhost, or a host with a dot, a port or an upper-case letter`, reference.ErrNotHost},
-		{"pause", registry("https://mirror.example"), `registry "https://mirror.example": byte 6: scheme; a name begins with the registry, leave the scheme out`, reference.ErrScheme},
+		{"pause", registry("https://mirror.example"), `registry "https://mirror.example": byte 6: scheme; leave it out, a name begins with the registry`, reference.ErrScheme},
 		{"pause", registry("mirror.example/path"), `registry "mirror.example/path": byte 14: character not allowed`, reference.ErrCharacter},
 		{"pause", registry(""), `registry "": byte 0: missing`, reference.ErrMissing},
 		{"mirror.example/" + long + "a", registry("docker.io"), "", reference.ErrTooLong},

@@ -16,13 +16,13 @@ const (
 
 // ends are the indexes in a name at which its parts end.
 type ends struct {
-	registry   int // -1 if none is written; a slash stands here otherwise
+	registry   int // the index of the slash after the registry; -1 if none is written
 	repository int
 	tag        int // the repository's end if none is written; an @ or the name's end
 }
 
-// scan takes a name apart from left to right, by the grammar of the package
-// comment. It does not look at the length of the repository.
+// scan takes a name apart from left to right, by the grammar of the package comment. It
+// does not check the length of the repository.
 func scan(s string) (ends, *ParseError) {
 	var e ends
 	var why Reason
@@ -58,9 +58,10 @@ func scanVersion(s string, i int) (int, *ParseError) {
 	return i, nil
 }
 
-// scanFirst returns the index of the slash behind the registry, or -1 if s has
-// none. Where a registry is refused it returns its first bad byte, and why. It
-// is registryEnd and scanRegistry in one pass for all but refused and rare names.
+// scanFirst returns the index of the slash after the registry, or -1 if s has no
+// registry. Where a registry is refused it returns its first bad byte, and why. It does
+// the work of registryEnd and scanRegistry in one pass, except for refused and rare
+// names.
 func scanFirst(s string) (int, Reason) {
 	i, dotted, why := scanHost(s)
 	switch {
@@ -91,9 +92,9 @@ func scanFirst(s string) (int, Reason) {
 	return end, ""
 }
 
-// registryEnd returns the index of the slash behind the registry, or -1 if s
-// has none and all of it is read from Docker Hub. A slash in front of everything
-// counts, so that what is missing there is a registry.
+// registryEnd returns the index of the slash after the registry, or -1 if s has no
+// registry and so means Docker Hub. A slash at the very beginning counts, so that the
+// error for such a name is a missing registry.
 func registryEnd(s string) int {
 	slash := strings.IndexByte(s, '/')
 	if slash <= 0 || looksLikeRegistry(s[:slash]) {
@@ -102,8 +103,8 @@ func registryEnd(s string) int {
 	return -1
 }
 
-// looksLikeRegistry reports whether s, in front of a slash, is a registry and
-// no part of a repository.
+// looksLikeRegistry reports whether s, the text before a slash, is a registry and not a
+// part of a repository.
 func looksLikeRegistry(s string) bool {
 	for i := range len(s) {
 		if c := s[i]; c == '.' || c == ':' || isUpper(c) {
@@ -113,7 +114,7 @@ func looksLikeRegistry(s string) bool {
 	return s == "localhost"
 }
 
-// scanRegistry looks at the whole of s, without the slash behind it.
+// scanRegistry reads s, the text before the slash.
 func scanRegistry(s string) (i int, why Reason) {
 	if strings.HasPrefix(s, "[") {
 		i, why = scanAddress(s)
@@ -156,8 +157,8 @@ func scanHost(s string) (i int, dotted bool, why Reason) {
 	}
 }
 
-// scanAddress reads an IPv6 address in brackets. As in Kubernetes, hex digits
-// and colons in any order will do.
+// scanAddress reads an IPv6 address in brackets. As in Kubernetes, hex digits and colons
+// in any order are accepted.
 func scanAddress(s string) (int, Reason) {
 	i := 1
 	for i < len(s) && (class[s[i]]&hex != 0 || s[i] == ':' || 'A' <= s[i] && s[i] <= 'F') {
@@ -263,7 +264,7 @@ func skipDashes(s string, i int) int {
 	return i
 }
 
-// isID reports whether s is what `docker images --no-trunc` calls an image.
+// isID reports whether s is an image ID, as `docker images --no-trunc` prints it.
 func isID(s string) bool { return len(s) == 64 && allHex(s) }
 
 func allHex(s string) bool {
@@ -274,7 +275,7 @@ func allHex(s string) bool {
 	return all != 0
 }
 
-// checkDigest returns what is wrong with a digest, "" if nothing is.
+// checkDigest returns why a digest is refused, "" if it is valid.
 func checkDigest(s string) Reason {
 	if s == "" {
 		return ErrMissing
@@ -309,7 +310,7 @@ func isAlgorithm(s string) bool {
 
 func isUpper(c byte) bool { return c-'A' < 26 }
 
-// What a byte may be in.
+// Where a byte is allowed.
 const (
 	lower = 1 << iota // a run of lower-case letters and digits
 	upper             // upper-case letters
@@ -317,7 +318,7 @@ const (
 	inTag             // a tag
 )
 
-// class says what each byte may be in. Looking it up is the fastest test there is.
+// class says where each byte is allowed. A table is the fastest way to test a byte.
 var class = [256]byte{
 	'0': lower | hex | inTag, '1': lower | hex | inTag, '2': lower | hex | inTag, '3': lower | hex | inTag, '4': lower | hex | inTag,
 	'5': lower | hex | inTag, '6': lower | hex | inTag, '7': lower | hex | inTag, '8': lower | hex | inTag, '9': lower | hex | inTag,

@@ -22,7 +22,7 @@ func demo(ctx context.Context, rate int, out io.Writer, options ...mpb.Container
 	}
 	defer reg.Close()
 	for i, name := range []string{"team/app:v1", "team/db:v2"} {
-		image := pullertest.Image{Layers: []int64{24 << 20, 9 << 20, 3 << 20, 300 << 10}, Seed: uint64(i)}
+		image := pullertest.ImageSpec{Layers: []int64{24 << 20, 9 << 20, 3 << 20, 300 << 10}, Seed: uint64(i)}
 		if _, err := reg.PutImage(name, image); err != nil {
 			return err
 		}
@@ -32,10 +32,13 @@ func demo(ctx context.Context, rate int, out io.Writer, options ...mpb.Container
 		return err
 	}
 	defer os.RemoveAll(dir)
-	source := &registry.Client{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+	source, err := registry.New(registry.Config{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 		conn, err := new(net.Dialer).DialContext(ctx, network, addr)
 		return &slowConn{conn, rate}, err
-	}}
+	}})
+	if err != nil {
+		return err
+	}
 	return pull(ctx, dir, source, []string{reg.Host() + "/team/app:v1", reg.Host() + "/team/db:v2"}, out, options...)
 }
 

@@ -43,7 +43,7 @@ func main() {
 // pull pulls images from source, nil meaning the registries they name, into the
 // layout in dir.
 func pull(ctx context.Context, dir string, source content.Source, images []string, out io.Writer, options ...mpb.ContainerOption) error {
-	store, err := layout.Open(dir)
+	store, err := layout.Open(dir, layout.Config{})
 	if err != nil {
 		return err
 	}
@@ -52,8 +52,12 @@ func pull(ctx context.Context, dir string, source content.Source, images []strin
 	// each time it draws, and draws nothing where there is none.
 	progress := mpb.New(append([]mpb.ContainerOption{mpb.WithOutput(out), mpb.PopCompletedMode()}, options...)...)
 	bars := newBars(progress)
+	rt, err := transfer.New(transfer.Config{Store: store, Source: source})
+	if err != nil {
+		return err
+	}
 	p, err := puller.New(puller.Config{
-		Runtime:  transfer.New(transfer.Config{Store: store, Source: source}),
+		Runtime:  rt,
 		Parallel: 3,
 		Events:   bars.event,
 	})

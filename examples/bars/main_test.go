@@ -35,7 +35,7 @@ func TestMissing(t *testing.T) {
 	reg, err := pullertest.Start(pullertest.Config{})
 	require.NoError(t, err)
 	defer reg.Close()
-	put, err := reg.PutImage("team/app:v1", pullertest.Image{Layers: []int64{1000, 2000}})
+	put, err := reg.PutImage("team/app:v1", pullertest.ImageSpec{Layers: []int64{1000, 2000}})
 	require.NoError(t, err)
 	layer := put.Blobs[len(put.Blobs)-1].Digest
 	reg.Remove("team/app@" + layer.String())

@@ -106,7 +106,16 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return broken
 	}
 	// Without a Store: Find needs none.
-	rt := transfer.New(transfer.Config{Source: &registry.Client{PlainHTTP: hosts}})
+	source, err := registry.New(registry.Config{PlainHTTP: hosts})
+	if err != nil {
+		fmt.Fprintln(stderr, "check:", err)
+		return broken
+	}
+	rt, err := transfer.New(transfer.Config{Source: source})
+	if err != nil {
+		fmt.Fprintln(stderr, "check:", err)
+		return broken
+	}
 	p, err := puller.New(puller.Config{Runtime: rt, Keyring: node})
 	if err != nil {
 		fmt.Fprintln(stderr, "check:", err)
@@ -165,14 +174,14 @@ func readCredentials(o options, stderr io.Writer) (pods, node credentials.Keyrin
 	if err != nil {
 		return nil, nil, fmt.Errorf("credentials: %w", err)
 	}
-	return credentials.FromSecrets(secrets...), config.WithHelpers(credentials.HelperConfig{}), nil
+	return credentials.FromSecrets(secrets, credentials.Rules{}), config.WithHelpers(credentials.HelperConfig{}), nil
 }
 
-func readConfig(name string) (*credentials.Config, error) {
+func readConfig(name string) (*credentials.File, error) {
 	if name != "" {
-		return credentials.ReadConfig(name)
+		return credentials.ReadFile(name, credentials.Rules{})
 	}
-	return credentials.FindConfig(slices.Concat(credentials.DockerPaths(), credentials.ContainersPaths())...)
+	return credentials.FindFile(slices.Concat(credentials.DockerPaths(), credentials.ContainersPaths()), credentials.Rules{})
 }
 
 func oneLine(err error) string {

@@ -68,7 +68,7 @@ func TestExitStatus(t *testing.T) {
 	reg, err := pullertest.Start(pullertest.Config{Auth: pullertest.AuthBasic, Users: []pullertest.User{{Name: "robot", Password: "right"}}})
 	require.NoError(t, err)
 	t.Cleanup(func() { reg.Close() })
-	put, err := reg.PutImage("team/app:v1", pullertest.Image{Layers: []int64{1000}})
+	put, err := reg.PutImage("team/app:v1", pullertest.ImageSpec{Layers: []int64{1000}})
 	require.NoError(t, err)
 	gone, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -122,9 +122,9 @@ func TestSecret(t *testing.T) {
 	reg, err := pullertest.Start(pullertest.Config{Auth: pullertest.AuthBearer, Users: []pullertest.User{{Name: "robot", Password: "right"}}})
 	require.NoError(t, err)
 	t.Cleanup(func() { reg.Close() })
-	_, err = reg.PutImage("team/app:v1", pullertest.Image{Layers: []int64{1000}})
+	_, err = reg.PutImage("team/app:v1", pullertest.ImageSpec{Layers: []int64{1000}})
 	require.NoError(t, err)
-	data, err := credentials.NewDockerConfigJSON(reg.Host(), "robot", "right", "")
+	data, err := credentials.DockerConfig{Server: reg.Host(), Username: "robot", Password: credentials.Conceal("right")}.JSON()
 	require.NoError(t, err)
 	manifest, err := json.Marshal(map[string]any{
 		"apiVersion": "v1", "kind": "Secret", "type": credentials.TypeDockerConfigJSON,

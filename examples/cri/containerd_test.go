@@ -21,6 +21,7 @@ import (
 	"github.com/pullkit/pullkit/index"
 	"github.com/pullkit/pullkit/internal/realtest"
 	"github.com/pullkit/pullkit/puller"
+	"github.com/pullkit/pullkit/puller/records"
 	"github.com/pullkit/pullkit/pullpolicy"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -42,24 +43,24 @@ func TestContainerd(t *testing.T) {
 
 	image := reg.Host + "/team/hello:v1"
 	good, stale := secret(t, "good", reg.Host, "s3cret"), secret(t, "stale", reg.Host+"/team", "old")
-	records, err := puller.OpenRecords(t.TempDir())
+	store, err := records.Open(t.TempDir())
 	require.NoError(t, err)
-	defer records.Close()
-	var reasons []string
-	p, err := puller.New(puller.Config{Runtime: rt, Records: records, Events: func(e puller.Event) { reasons = append(reasons, e.Reason) }})
+	defer store.Close()
+	var reasons []puller.EventReason
+	p, err := puller.New(puller.Config{Runtime: rt, Records: store, Events: func(e puller.Event) { reasons = append(reasons, e.Reason) }})
 	require.NoError(t, err)
 	pull := func(image, uid string, policy pullpolicy.Policy, secrets ...credentials.Secret) (puller.Image, error) {
 		reasons = nil
 		req := puller.Request{Image: image, Policy: policy, Pod: credentials.Pod{Namespace: "team", UID: uid}}
 		if len(secrets) > 0 {
-			req.Keyring = credentials.FromSecrets(secrets...)
+			req.Keyring = credentials.FromSecrets(secrets, credentials.Rules{})
 		}
 		return p.Pull(t.Context(), req)
 	}
 
 	_, err = pull(image, "0", pullpolicy.Never)
 	assert.ErrorIs(t, err, puller.ErrImageNeverPull)
-	assert.Equal(t, []string{puller.EventNeverPull}, reasons)
+	assert.Equal(t, []puller.EventReason{puller.EventNeverPull}, reasons)
 
 	_, err = pull(image, "1", "", stale)
 	var e *puller.Error
@@ -67,7 +68,7 @@ func TestContainerd(t *testing.T) {
 	assert.Equal(t, puller.ErrImagePull, e.Reason)
 	assert.Contains(t, e.Error(), `with secret "team/stale", key "`+reg.Host+`/team": `)
 	assert.Contains(t, e.Error(), "401 Unauthorized")
-	assert.Equal(t, []string{puller.EventPulling, puller.EventAttempt, puller.EventFailed}, reasons)
+	assert.Equal(t, []puller.EventReason{puller.EventPulling, puller.EventAttempt, puller.EventFailed}, reasons)
 	_, err = pull(image, "1", "", stale)
 	assert.ErrorIs(t, err, puller.ErrImagePullBackOff)
 
@@ -75,12 +76,12 @@ func TestContainerd(t *testing.T) {
 	require.NoError(t, err, "the repaired secrets open the window: a stale and a good one")
 	assert.Equal(t, id, img.ID, "the config's digest")
 	assert.NotZero(t, img.Size)
-	assert.Equal(t, []string{puller.EventPulling, puller.EventAttempt, puller.EventPulled}, reasons)
+	assert.Equal(t, []puller.EventReason{puller.EventPulling, puller.EventAttempt, puller.EventPulled}, reasons)
 
 	again, err := pull(image, "2", "", good)
 	require.NoError(t, err)
 	assert.Equal(t, img, again)
-	assert.Equal(t, []string{puller.EventPulled}, reasons, "the secret is on record")
+	assert.Equal(t, []puller.EventReason{puller.EventPulled}, reasons, "the secret is on record")
 	_, err = pull(image, "3", "")
 	assert.ErrorIs(t, err, puller.ErrImagePull, "another Pod, without it, must ask the registry")
 	_, err = pull(image, "4", pullpolicy.Never)
@@ -88,7 +89,7 @@ func TestContainerd(t *testing.T) {
 
 	_, err = pull(reg.Host+"/team/hello:absent", "1", "", good)
 	assert.ErrorIs(t, err, puller.ErrImagePull)
-	assert.Equal(t, []string{puller.EventPulling, puller.EventAttempt, puller.EventFailed}, reasons)
+	assert.Equal(t, []puller.EventReason{puller.EventPulling, puller.EventAttempt, puller.EventFailed}, reasons)
 
 	out, err := exec.Command(build(t), "-socket", socket, "-secrets", manifest(t, reg.Host), image).CombinedOutput()
 	require.NoError(t, err, "%s", out)
@@ -102,7 +103,7 @@ func TestContainerd(t *testing.T) {
 
 func secret(t *testing.T, name, server, password string) credentials.Secret {
 	t.Helper()
-	doc, err := credentials.NewDockerConfigJSON(server, "alice", password, "")
+	doc, err := credentials.DockerConfig{Server: server, Username: "alice", Password: credentials.Conceal(password)}.JSON()
 	require.NoError(t, err)
 	return credentials.Secret{
 		Namespace: "team", Name: name, UID: "uid-" + name, Type: credentials.TypeDockerConfigJSON,
@@ -209,7 +210,7 @@ func build(t *testing.T) string {
 // manifest is a file with the good secret, as kubectl would apply it.
 func manifest(t *testing.T, server string) string {
 	t.Helper()
-	doc, err := credentials.NewDockerConfigJSON(server, "alice", "s3cret", "")
+	doc, err := credentials.DockerConfig{Server: server, Username: "alice", Password: credentials.Conceal("s3cret")}.JSON()
 	require.NoError(t, err)
 	file := filepath.Join(t.TempDir(), "secret.yaml")
 	write(t, file, fmt.Sprintf("apiVersion: v1\nkind: Secret\nmetadata: {name: good, namespace: team}\ntype: %s\nstringData:\n  %s: %q\n",

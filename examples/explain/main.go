@@ -54,11 +54,15 @@ func run(ctx context.Context, asJSON bool, out io.Writer) error {
 		return err
 	}
 	defer reg.Close()
-	if _, err := reg.PutImage("team/app:v1", pullertest.Image{Layers: []int64{1 << 20}}); err != nil {
+	if _, err := reg.PutImage("team/app:v1", pullertest.ImageSpec{Layers: []int64{1 << 20}}); err != nil {
+		return err
+	}
+	rt, err := transfer.New(transfer.Config{Store: &pullertest.MemStore{}})
+	if err != nil {
 		return err
 	}
 	p, err := puller.New(puller.Config{
-		Runtime:  transfer.New(transfer.Config{Store: &pullertest.MemStore{}}),
+		Runtime:  rt,
 		Platform: ocispec.Platform{OS: "linux", Architecture: "amd64"},
 	})
 	if err != nil {
@@ -105,9 +109,9 @@ func typical(host string) ([]situation, error) {
 }
 
 func secret(name, server, password string) (credentials.Keyring, error) {
-	data, err := credentials.NewDockerConfigJSON(server, "robot", password, "")
-	return credentials.FromSecrets(credentials.Secret{
+	data, err := credentials.DockerConfig{Server: server, Username: "robot", Password: credentials.Conceal(password)}.JSON()
+	return credentials.FromSecrets([]credentials.Secret{credentials.Secret{
 		Namespace: "web", Name: name, Type: credentials.TypeDockerConfigJSON,
 		Data: credentials.ConcealData(map[string][]byte{credentials.KeyDockerConfigJSON: data}),
-	}), err
+	}}, credentials.Rules{}), err
 }

@@ -55,10 +55,13 @@ func run(ctx context.Context, out io.Writer) error {
 	defer origin.Close()
 	s := servers{out, mirror, origin}
 
-	inGo := &registry.Client{Hosts: map[string]registry.Hosts{name: {
+	inGo, err := registry.New(registry.Config{Registries: map[string]registry.Hosts{name: {
 		Mirrors: []registry.Host{{URL: "http://" + mirror.Host()}},
 		Server:  registry.Host{URL: "http://" + origin.Host()},
-	}}}
+	}}})
+	if err != nil {
+		return err
+	}
 	if err := s.pull(ctx, "The mirror is up, and named in Go", inGo); err != nil {
 		return err
 	}
@@ -73,11 +76,18 @@ func run(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	fmt.Fprintf(out, "\n%s/hosts.toml:\n%s", name, text)
-	stopping := &registry.Client{CertsDir: certs, DialContext: stopAfter(layerSize/4, mirror)}
+	stopping, err := registry.New(registry.Config{CertsDir: certs, DialContext: stopAfter(layerSize/4, mirror)})
+	if err != nil {
+		return err
+	}
 	if err := s.pull(ctx, "The same in hosts.toml, and the mirror is stopped in mid-blob", stopping); err != nil {
 		return err
 	}
-	return s.pull(ctx, "The mirror is gone", &registry.Client{CertsDir: certs})
+	without, err := registry.New(registry.Config{CertsDir: certs})
+	if err != nil {
+		return err
+	}
+	return s.pull(ctx, "The mirror is gone", without)
 }
 
 func start() (*pullertest.Registry, error) {
@@ -85,7 +95,7 @@ func start() (*pullertest.Registry, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, err = reg.PutImage(image, pullertest.Image{Layers: []int64{layerSize}}) // equal content on both
+	_, err = reg.PutImage(image, pullertest.ImageSpec{Layers: []int64{layerSize}}) // equal content on both
 	return reg, err
 }
 
@@ -113,8 +123,11 @@ func (s servers) pull(ctx context.Context, what string, client *registry.Client)
 	defer client.CloseIdleConnections()
 	s.mirror.ResetCounts()
 	s.origin.ResetCounts()
-	// Ranges 1: one connection, so that the figures are plain.
-	rt := transfer.New(transfer.Config{Store: &pullertest.MemStore{}, Source: client, Ranges: 1})
+	// One connection, so that the figures are plain.
+	rt, err := transfer.New(transfer.Config{Store: &pullertest.MemStore{}, Source: client, MaxConnsPerBlob: 1})
+	if err != nil {
+		return err
+	}
 	p, err := puller.New(puller.Config{Runtime: rt})
 	if err != nil {
 		return err

@@ -41,10 +41,10 @@ func (s *Spans) Event(e puller.Event) {
 		progress(span, e)
 		return
 	case puller.EventPulling, puller.EventBadSecret, puller.EventRecord:
-		span.AddEvent(e.Reason, trace.WithTimestamp(e.Time), trace.WithAttributes(attribute.String("message", e.Message)))
+		span.AddEvent(string(e.Reason), trace.WithTimestamp(e.Time), trace.WithAttributes(attribute.String("message", e.Message)))
 		return
 	case puller.EventAttempt:
-		span.AddEvent(e.Reason, trace.WithTimestamp(e.Time), trace.WithAttributes(
+		span.AddEvent(string(e.Reason), trace.WithTimestamp(e.Time), trace.WithAttributes(
 			attribute.String("credential.origin", e.Attempt.From),
 			attribute.String("server.address", e.Attempt.Host),
 			attribute.Int("http.response.status_code", e.Attempt.Status),
@@ -59,7 +59,7 @@ func (s *Spans) Event(e puller.Event) {
 		}
 		span.SetStatus(codes.Ok, "")
 	default: // Failed, BackOff, ErrImageNeverPull, InspectFailed
-		span.SetAttributes(attribute.String("error.type", e.Reason))
+		span.SetAttributes(attribute.String("error.type", string(e.Reason)))
 		span.SetStatus(codes.Error, e.Message)
 	}
 	s.end(span, e)

@@ -44,7 +44,7 @@ func demo(ctx context.Context, out io.Writer) error {
 	}
 	defer reg.Close()
 	for i, name := range []string{"team/app:v1", "team/migrate:v7"} {
-		if _, err := reg.PutImage(name, pullertest.Image{Seed: uint64(i)}); err != nil {
+		if _, err := reg.PutImage(name, pullertest.ImageSpec{Seed: uint64(i)}); err != nil {
 			return err
 		}
 	}
@@ -111,14 +111,18 @@ func post(ctx context.Context, url, review string) (admissionResponse, error) {
 func newWebhook(secrets secretsFunc) (*webhook, error) {
 	// Nothing is ever stored, so there is no Store: Resolve asks for a digest alone,
 	// and what the platform of this machine is does not matter.
-	p, err := puller.New(puller.Config{Runtime: transfer.New(transfer.Config{})})
+	rt, err := transfer.New(transfer.Config{})
+	if err != nil {
+		return nil, err
+	}
+	p, err := puller.New(puller.Config{Runtime: rt})
 	return &webhook{puller: p, secrets: secrets}, err
 }
 
 // secretsFor stands for a client of the Kubernetes API.
 func secretsFor(host string) secretsFunc {
 	return func(_ context.Context, namespace string, names []string) (credentials.Keyring, error) {
-		data, err := credentials.NewDockerConfigJSON(host, "robot", "the-password", "")
+		data, err := credentials.DockerConfig{Server: host, Username: "robot", Password: credentials.Conceal("the-password")}.JSON()
 		var found []credentials.Secret
 		for _, name := range names {
 			found = append(found, credentials.Secret{
@@ -126,6 +130,6 @@ func secretsFor(host string) secretsFunc {
 				Data: credentials.ConcealData(map[string][]byte{credentials.KeyDockerConfigJSON: data}),
 			})
 		}
-		return credentials.FromSecrets(found...), err
+		return credentials.FromSecrets(found, credentials.Rules{}), err
 	}
 }

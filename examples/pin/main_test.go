@@ -47,11 +47,11 @@ func TestWebhook(t *testing.T) {
 	reg, err := pullertest.Start(pullertest.Config{})
 	require.NoError(t, err)
 	defer reg.Close()
-	put, err := reg.PutImage("team/app:v1", pullertest.Image{})
+	put, err := reg.PutImage("team/app:v1", pullertest.ImageSpec{})
 	require.NoError(t, err)
 	image := reg.Host() + "/team/app:v1"
 	pinned := image + "@" + put.Descriptor.Digest.String()
-	elsewhere, err := reg.PutImage("team/mainframe:v1", pullertest.Image{Platforms: []ocispec.Platform{{OS: "linux", Architecture: "s390x"}, {OS: "plan9", Architecture: "mips"}}})
+	elsewhere, err := reg.PutImage("team/mainframe:v1", pullertest.ImageSpec{Platforms: []ocispec.Platform{{OS: "linux", Architecture: "s390x"}, {OS: "plan9", Architecture: "mips"}}})
 	require.NoError(t, err)
 	mainframe := reg.Host() + "/team/mainframe:v1"
 	hook, err := newWebhook(secretsFor("registry.invalid"))

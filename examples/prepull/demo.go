@@ -20,7 +20,7 @@ func demo(ctx context.Context, parallel int, out, log io.Writer) error {
 	var images []string
 	for i := range 6 {
 		name := fmt.Sprintf("team/service-%d:v1", i+1)
-		if _, err := reg.PutImage(name, pullertest.Image{Layers: []int64{int64(i+1) << 18}, Seed: uint64(i)}); err != nil {
+		if _, err := reg.PutImage(name, pullertest.ImageSpec{Layers: []int64{int64(i+1) << 18}, Seed: uint64(i)}); err != nil {
 			return err
 		}
 		images = append(images, reg.Host()+"/"+name)

@@ -54,17 +54,21 @@ func main() {
 // prepull pulls images with the node's own credentials into the layout in dir. log
 // is told of each as it is finished.
 func prepull(ctx context.Context, dir string, parallel int, images []string, out, log io.Writer) error {
-	store, err := layout.Open(dir)
+	store, err := layout.Open(dir, layout.Config{})
 	if err != nil {
 		return err
 	}
 	defer store.Close()
-	node, err := credentials.FindConfig(credentials.DockerPaths()...) // empty where there is no file
+	node, err := credentials.FindFile(credentials.DockerPaths(), credentials.Rules{}) // empty where there is no file
+	if err != nil {
+		return err
+	}
+	rt, err := transfer.New(transfer.Config{Store: store})
 	if err != nil {
 		return err
 	}
 	p, err := puller.New(puller.Config{
-		Runtime:  transfer.New(transfer.Config{Store: store}),
+		Runtime:  rt,
 		Keyring:  node.WithHelpers(credentials.HelperConfig{}),
 		Parallel: parallel,
 	})

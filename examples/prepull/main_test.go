@@ -41,7 +41,7 @@ func TestAllPresent(t *testing.T) {
 	reg, err := pullertest.Start(pullertest.Config{})
 	require.NoError(t, err)
 	defer reg.Close()
-	_, err = reg.PutImage("team/app:v1", pullertest.Image{Layers: []int64{1000}})
+	_, err = reg.PutImage("team/app:v1", pullertest.ImageSpec{Layers: []int64{1000}})
 	require.NoError(t, err)
 	image, dir := reg.Host()+"/team/app:v1", t.TempDir()
 	for _, want := range []string{" pulled  0.0", " present  0.0"} { // whichever of the two is first

@@ -45,7 +45,7 @@ func demo(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	defer reg.Close()
-	if _, err := reg.PutImage("team/app:v1", pullertest.Image{Layers: []int64{1 << 20}}); err != nil {
+	if _, err := reg.PutImage("team/app:v1", pullertest.ImageSpec{Layers: []int64{1 << 20}}); err != nil {
 		return err
 	}
 	dir, err := os.MkdirTemp("", "provider-")
@@ -57,8 +57,12 @@ func demo(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	rt, err := transfer.New(transfer.Config{Store: &pullertest.MemStore{}})
+	if err != nil {
+		return err
+	}
 	p, err := puller.New(puller.Config{
-		Runtime: transfer.New(transfer.Config{Store: &pullertest.MemStore{}}),
+		Runtime: rt,
 		Keyring: node, // the Puller calls node.For with each request's Pod
 	})
 	if err != nil {
@@ -110,15 +114,15 @@ providers:
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
-	// Where no token is wanted, credentials.ReadProviders(config, dir) will do.
-	return credentials.ProviderConfig{
+	// Where no plugin needs a token, BinDir alone will do.
+	return credentials.ReadProviders(config, credentials.ProviderConfig{
 		BinDir: dir,
 		// A real one calls the TokenRequest API.
 		Token: func(context.Context, credentials.Pod, string) (credentials.Sensitive, error) {
 			return credentials.Conceal(demoToken), nil
 		},
 		Logger: slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelDebug, ReplaceAttr: withoutTime})),
-	}.ReadProviders(config)
+	})
 }
 
 func withoutTime(_ []string, a slog.Attr) slog.Attr {

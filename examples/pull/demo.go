@@ -33,7 +33,7 @@ func demo(ctx context.Context, stdout io.Writer) error {
 		return err
 	}
 	defer reg.Close()
-	if _, err := reg.PutImage("team/app:v1", pullertest.Image{Platforms: demoPlatforms, Layers: []int64{3 << 20, 200 << 10}}); err != nil {
+	if _, err := reg.PutImage("team/app:v1", pullertest.ImageSpec{Platforms: demoPlatforms, Layers: []int64{3 << 20, 200 << 10}}); err != nil {
 		return err
 	}
 	image := reg.Host() + "/team/app:v1"
@@ -46,14 +46,18 @@ func demo(ctx context.Context, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	store, err := layout.Open(dir)
+	store, err := layout.Open(dir, layout.Config{})
 	if err != nil {
 		return err
 	}
 	defer store.Close()
 	out := newReport(stdout, stdout, false)
+	rt, err := transfer.New(transfer.Config{Store: store})
+	if err != nil {
+		return err
+	}
 	p, err := puller.New(puller.Config{
-		Runtime:  transfer.New(transfer.Config{Store: store}),
+		Runtime:  rt,
 		Platform: demoPlatforms[1],
 		Events:   out.event,
 	})
@@ -94,7 +98,7 @@ func demo(ctx context.Context, stdout io.Writer) error {
 func demoSecrets(host string) (*credentials.Secrets, error) {
 	var secrets []credentials.Secret
 	for _, s := range []struct{ name, password string }{{"stale", "the-old-password"}, {"current", "the-new-password"}} {
-		data, err := credentials.NewDockerConfigJSON(host, "robot", s.password, "")
+		data, err := credentials.DockerConfig{Server: host, Username: "robot", Password: credentials.Conceal(s.password)}.JSON()
 		if err != nil {
 			return nil, err
 		}
@@ -103,5 +107,5 @@ func demoSecrets(host string) (*credentials.Secrets, error) {
 			Data: credentials.ConcealData(map[string][]byte{".dockerconfigjson": data}),
 		})
 	}
-	return credentials.FromSecrets(secrets...), nil
+	return credentials.FromSecrets(secrets, credentials.Rules{}), nil
 }

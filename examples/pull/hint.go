@@ -13,7 +13,7 @@ import (
 )
 
 // hints says for each kind of failure what can be done.
-var hints = map[content.Kind]string{
+var hints = map[content.Reason]string{
 	content.ErrNotFound:       "check the name and tag; some registries answer this to whoever may not see the image",
 	content.ErrUnauthorized:   "give credentials for this image with -secret or -config",
 	content.ErrDenied:         "the credentials are valid but may not read this image; give others with -secret or -config",
@@ -42,7 +42,7 @@ func hint(err error) string {
 	if refused(err) {
 		return "the registry refused these credentials: check user name and password"
 	}
-	return hints[content.KindOf(err)]
+	return hints[content.ReasonOf(err)]
 }
 
 // refused reports whether the registry did not accept a credential that it was shown,
@@ -53,7 +53,7 @@ func refused(err error) bool {
 		return false
 	}
 	return slices.ContainsFunc(all.Attempts, func(a credentials.Attempt) bool {
-		return !a.Source && a.Origin != credentials.Origin{} && errors.Is(a.Err, content.ErrUnauthorized)
+		return !a.SourceFailed && a.Origin != credentials.Origin{} && errors.Is(a.Err, content.ErrUnauthorized)
 	})
 }
 

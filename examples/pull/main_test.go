@@ -72,9 +72,9 @@ func startPrivate(t *testing.T, platforms ...ocispec.Platform) (reg *pullertest.
 	})
 	require.NoError(t, err)
 	t.Cleanup(func() { reg.Close() })
-	_, err = reg.PutImage("team/app:v1", pullertest.Image{Platforms: platforms, Layers: []int64{1000, 2000}})
+	_, err = reg.PutImage("team/app:v1", pullertest.ImageSpec{Platforms: platforms, Layers: []int64{1000, 2000}})
 	require.NoError(t, err)
-	data, err := credentials.NewDockerConfigJSON(reg.Host(), "robot", "hunter2", "")
+	data, err := credentials.DockerConfig{Server: reg.Host(), Username: "robot", Password: credentials.Conceal("hunter2")}.JSON()
 	require.NoError(t, err)
 	manifest, err := json.Marshal(map[string]any{
 		"apiVersion": "v1", "kind": "Secret", "type": credentials.TypeDockerConfigJSON,
@@ -150,7 +150,7 @@ func TestBadInput(t *testing.T) {
 	dir := inEmptyDir(t)
 	reg, secret, config := startPrivate(t, ocispec.Platform{OS: "linux", Architecture: "amd64"})
 	image := reg.Host() + "/team/app:v1"
-	wrong, err := credentials.NewDockerConfigJSON(reg.Host(), "robot", "wrong-hunter3", "")
+	wrong, err := credentials.DockerConfig{Server: reg.Host(), Username: "robot", Password: credentials.Conceal("wrong-hunter3")}.JSON()
 	require.NoError(t, err)
 	file := func(name, text string) string {
 		path := filepath.Join(dir, name)
@@ -224,7 +224,7 @@ func TestInterrupted(t *testing.T) {
 	reg, err := pullertest.Start(pullertest.Config{})
 	require.NoError(t, err)
 	defer reg.Close()
-	_, err = reg.PutImage("team/app:v1", pullertest.Image{Layers: []int64{64 << 20, 1000}})
+	_, err = reg.PutImage("team/app:v1", pullertest.ImageSpec{Layers: []int64{64 << 20, 1000}})
 	require.NoError(t, err)
 	image := reg.Host() + "/team/app:v1"
 	ctx, cancel := context.WithCancel(t.Context())

@@ -29,14 +29,22 @@ func pull(ctx context.Context, o options, stdout, stderr io.Writer) int {
 	if err != nil {
 		return fail(err)
 	}
-	store, err := layout.Open(o.dir)
+	store, err := layout.Open(o.dir, layout.Config{})
 	if err != nil {
 		return fail(err)
 	}
 	defer store.Close()
 	out := newReport(stdout, stderr, o.json)
+	source, err := registry.New(registry.Config{PlainHTTP: plainHosts(o), UserAgent: "pullkit-example-pull"})
+	if err != nil {
+		return fail(err)
+	}
+	rt, err := transfer.New(transfer.Config{Store: store, Source: source})
+	if err != nil {
+		return fail(err)
+	}
 	p, err := puller.New(puller.Config{
-		Runtime:  transfer.New(transfer.Config{Store: store, Source: &registry.Client{PlainHTTP: plainHosts(o)}}),
+		Runtime:  rt,
 		Keyring:  node,
 		Platform: o.platform,
 		Parallel: o.parallel,
@@ -50,7 +58,11 @@ func pull(ctx context.Context, o options, stdout, stderr io.Writer) int {
 	}
 	defer out.showTotal(newTerminal(stdout), len(o.images))()
 	failed := false
-	for req, res := range p.PullAll(ctx, requests(o, secrets)) {
+	pullAll := p.PullAll
+	if o.wait {
+		pullAll = p.PullAllWait
+	}
+	for req, res := range pullAll(ctx, requests(o, secrets)) {
 		if res.Err != nil {
 			failed = true
 			out.failed(req.Image, res.Err)
@@ -68,7 +80,7 @@ func pull(ctx context.Context, o options, stdout, stderr io.Writer) int {
 func requests(o options, secrets credentials.Keyring) func(yield func(puller.Request) bool) {
 	return func(yield func(puller.Request) bool) {
 		for _, image := range o.images {
-			if !yield(puller.Request{Image: image, Policy: o.policy, Keyring: secrets, Wait: o.wait}) {
+			if !yield(puller.Request{Image: image, Policy: o.policy, Keyring: secrets}) {
 				return
 			}
 		}
@@ -103,11 +115,11 @@ func nodeKeyring(name string, stderr io.Writer) (credentials.Keyring, error) {
 	return ring, nil
 }
 
-func readConfig(name string) (*credentials.Config, error) {
+func readConfig(name string) (*credentials.File, error) {
 	if name != "" {
-		return credentials.ReadConfig(name)
+		return credentials.ReadFile(name, credentials.Rules{})
 	}
-	return credentials.FindConfig(slices.Concat(credentials.DockerPaths(), credentials.ContainersPaths())...)
+	return credentials.FindFile(slices.Concat(credentials.DockerPaths(), credentials.ContainersPaths()), credentials.Rules{})
 }
 
 // readSecrets reads the manifests named. What cannot be read of them costs a warning;
@@ -128,7 +140,7 @@ func readSecrets(names []string, stderr io.Writer) (credentials.Keyring, error) 
 		}
 		all = append(all, secrets...)
 	}
-	return credentials.FromSecrets(all...), nil
+	return credentials.FromSecrets(all, credentials.Rules{}), nil
 }
 
 // maxManifest is what ParseSecrets takes. One byte more is read, which it refuses.

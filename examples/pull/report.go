@@ -110,7 +110,7 @@ func (r *report) event(e puller.Event) {
 func eventText(e puller.Event, brief bool) string {
 	switch e.Reason {
 	case puller.EventAttempt:
-		if e.Attempt.Source {
+		if e.Attempt.SourceFailed {
 			break // there is no answer of a registry
 		}
 		return fmt.Sprintf("%s: %s: %s", e.Image, e.Attempt.From, answerText(*e.Attempt))

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 
 	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/puller/pullertest"
 	"github.com/pullkit/pullkit/reference"
 )
@@ -42,7 +43,7 @@ func run(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	defer reg.Close()
-	if _, err := reg.PutImage("team/app:v1", pullertest.Image{}); err != nil {
+	if _, err := reg.PutImage("team/app:v1", pullertest.ImageSpec{}); err != nil {
 		return err
 	}
 	ref, err := reference.Parse(reg.Host() + "/team/app:v1")
@@ -65,7 +66,7 @@ func run(ctx context.Context, out io.Writer) error {
 
 	// The Pod's secrets are one source, in which the longer key comes first and
 	// equal keys in the order of the secrets; the node's file comes after them.
-	ring := credentials.Join(credentials.FromSecrets(secrets...), node)
+	ring := credentials.Join(credentials.FromSecrets(secrets, credentials.Rules{}), node)
 	fmt.Fprintf(out, "Candidates for %s, in order:\n", ref.Name())
 	n := 0
 	for cred, err := range ring.Lookup(ctx, ref) {
@@ -78,7 +79,7 @@ func run(ctx context.Context, out io.Writer) error {
 
 	fmt.Fprintln(out, "\nTried in turn:")
 	digest, err := credentials.Each(ctx, ring, ref, func(ctx context.Context, cred credentials.Credential) (string, error) {
-		digest, err := head(ctx, ref, cred)
+		digest, err := head(ctx, content.Repo{Ref: ref, Cred: cred})
 		answer := "accepted"
 		if err != nil {
 			answer = err.Error()
@@ -96,14 +97,14 @@ func run(ctx context.Context, out io.Writer) error {
 // head is what a program of one's own does with one credential: here it asks for
 // the digest of a tag. A 401 moves Each on; an error marked with credentials.Stop
 // would end it.
-func head(ctx context.Context, ref reference.Reference, cred credentials.Credential) (string, error) {
-	url := "http://" + ref.Registry() + "/v2/" + ref.Repository() + "/manifests/" + ref.Tag()
+func head(ctx context.Context, repo content.Repo) (string, error) {
+	url := "http://" + repo.Ref.Registry() + "/v2/" + repo.Ref.Repository() + "/manifests/" + repo.Ref.Tag()
 	req, err := http.NewRequestWithContext(ctx, http.MethodHead, url, nil)
 	if err != nil {
 		return "", credentials.Stop(err)
 	}
-	if !cred.Anonymous() {
-		req.SetBasicAuth(cred.Username, cred.Password.Reveal())
+	if !repo.Cred.Anonymous() {
+		req.SetBasicAuth(repo.Cred.Username, repo.Cred.Password.Reveal())
 	}
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
@@ -117,20 +118,20 @@ func head(ctx context.Context, ref reference.Reference, cred credentials.Credent
 }
 
 // nodeConfig writes and reads a config.json, as the kubelet finds one on its node.
-func nodeConfig(host string) (*credentials.Config, error) {
+func nodeConfig(host string) (*credentials.File, error) {
 	dir, err := os.MkdirTemp("", "pullsecret-")
 	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	data, err := credentials.NewDockerConfigJSON(host, "node", "the-password-of-the-node", "")
+	data, err := credentials.DockerConfig{Server: host, Username: "node", Password: credentials.Conceal("the-password-of-the-node")}.JSON()
 	if err != nil {
 		return nil, err
 	}
 	if err := os.WriteFile(filepath.Join(dir, "config.json"), data, 0o600); err != nil {
 		return nil, err
 	}
-	return credentials.ReadConfig(filepath.Join(dir, "config.json"))
+	return credentials.ReadFile(filepath.Join(dir, "config.json"), credentials.Rules{})
 }
 
 // manifest is what kubectl apply is given for the Pod's imagePullSecrets.

@@ -20,7 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-var update = flag.Bool("update", false, "write testdata/api.txt anew")
+var update = flag.Bool("update", false, "write testdata/api.txt again")
 
 // TestAPI compares the exported API with testdata/api.txt, so that no change of
 // it goes unseen. Run with -update after a change that is meant.
@@ -44,7 +44,7 @@ func TestAPI(t *testing.T) {
 
 var publicPackages = []string{
 	"reference", "pullpolicy", "backoff", "index", "credentials",
-	"puller", "puller/content", "puller/registry", "puller/layout", "puller/transfer", "puller/pullertest",
+	"puller", "puller/records", "puller/content", "puller/registry", "puller/layout", "puller/archive", "puller/transfer", "puller/pullertest",
 }
 
 // exported lists the exported declarations of a package, one a line, sorted.

@@ -19,20 +19,21 @@ import (
 const module = "github.com/pullkit/pullkit"
 
 // arrows says which of our packages and which modules each package may import
-// outside its tests. The standard library is open to all but for what forbidden
-// lists; internal packages may be used by all.
+// outside its tests. Every package may import the standard library, except what
+// forbidden lists, and our internal packages.
 var arrows = map[string][]string{
 	"reference":                      {"github.com/opencontainers/go-digest"},
 	"pullpolicy":                     {"reference"},
 	"backoff":                        {},
 	"index":                          {"github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest"},
 	"credentials":                    {"reference", "github.com/gobwas/glob", "sigs.k8s.io/yaml"},
-	"puller/content":                 {"reference", "credentials", "github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest"},
-	"puller":                         {"reference", "pullpolicy", "credentials", "backoff", "index", "github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest"},
+	"puller/records":                 {"credentials"},
+	"puller/content":                 {"reference", "credentials", "index", "github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest"},
+	"puller":                         {"reference", "pullpolicy", "credentials", "backoff", "index", "puller/content", "puller/records", "github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest"},
 	"puller/registry":                {"puller/content", "reference", "credentials", "github.com/pelletier/go-toml/v2", "github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest"},
-	"puller/layout":                  {"puller/content", "puller/internal/archive", "reference", "github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest"},
-	"puller/transfer/internal/fetch": {"puller/content", "github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest"},
+	"puller/layout":                  {"puller/content", "reference", "github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest"},
 	"puller/transfer":                {"puller/transfer/internal/fetch", "puller", "puller/content", "puller/registry", "index", "reference", "credentials", "github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest"},
+	"puller/transfer/internal/fetch": {"puller/content", "github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest"},
 	"puller/pullertest":              {"*"},
 	"internal/arch":                  {},
 	"internal/await":                 {},
@@ -49,23 +50,24 @@ var arrows = map[string][]string{
 	"internal/spans":                 {},
 	"internal/strictjson":            {},
 	"internal/ocilayout":             {"puller/content", "reference", "github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest"},
-	"puller/internal/archive":        {"puller/content", "reference", "github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest"},
+	"puller/archive":                 {"puller/content", "reference", "github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest"},
 	"internal/mediatype":             {"github.com/opencontainers/image-spec"},
 	"internal/disk":                  {},
 	"internal/disk/disktest":         {},
+	"internal/scripted":              {"*"},
 }
 
 // forbidden names parts of the standard library that only some packages may import.
 var forbidden = map[string][]string{
-	"os/exec":  {"credentials", "internal/realtest", "puller/pullertest"},
-	"net/http": {"puller/registry", "puller/pullertest", "internal/realtest", "internal/fakeregistry"},
-	"regexp":   {"puller/pullertest"},
+	"os/exec":  {"credentials", "internal/realtest"},
+	"net/http": {"puller/registry", "puller/pullertest", "internal/realtest", "internal/fakeregistry", "internal/scripted"},
+	"regexp":   {"internal/scripted"},
 }
 
 func TestArrows(t *testing.T) {
 	for pkg, imports := range packages(t) {
 		if strings.HasPrefix(pkg, "examples/") {
-			continue // programs: what a user can import, they can
+			continue // programs may import everything that a user can
 		}
 		allowed, known := arrows[pkg]
 		require.True(t, known, "package %s has no row in the table of arrows", pkg)
@@ -134,7 +136,7 @@ func packages(t *testing.T) map[string]map[string]string {
 	return pkgs
 }
 
-// TestTopLevel holds the list of what stands beside go.mod.
+// TestTopLevel compares the files next to go.mod with a list.
 func TestTopLevel(t *testing.T) {
 	want := []string{"LICENSE", "README.md", "backoff", "credentials", "examples", "findings", "go.mod", "go.sum", "index", "internal", "puller", "pullpolicy", "reference"}
 	entries, err := os.ReadDir(filepath.Join("..", ".."))

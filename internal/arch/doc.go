@@ -1,3 +1,3 @@
-// Package arch holds the house together by tests: which package may import
-// which, what the exported API is, and that its docs are whole and compile.
+// Package arch has tests about the repository as a whole: which package may import which,
+// what the exported API is, and that the documentation names what exists and compiles.
 package arch

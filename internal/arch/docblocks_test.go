@@ -22,21 +22,23 @@ import (
 // declaring them: the reader has them. They become parameters.
 var given = map[string]string{
 	"backoff":         "image string",
-	"credentials":     "ctx context.Context, ref reference.Reference, user, password string, pullSecrets []credentials.Secret, pullWith func(context.Context, credentials.Credential) (digest.Digest, error), s struct{ Namespace, Name, UID, Type string; Data map[string][]byte }",
+	"credentials":     "ctx context.Context, ref reference.Reference, user, password, binDir string, pullSecrets []credentials.Secret, pullWith func(context.Context, credentials.Credential) (digest.Digest, error), s struct{ Namespace, Name, UID, Type string; Data map[string][]byte }",
 	"index":           "contentType string, body []byte",
 	"puller":          "ctx context.Context, node, podSecrets credentials.Keyring",
+	"puller/records":  "runtime puller.Runtime",
+	"puller/archive":  "ctx context.Context, store content.Store, file io.Reader",
 	"puller/content":  "err error",
 	"puller/registry": "store content.Store",
 	"puller/transfer": "store content.Store",
 	"pullpolicy":      "written pullpolicy.Policy, image string, presence pullpolicy.Presence",
 }
 
-// otherBlocks are the beginnings of blocks in docs that are no Go: tables, a
+// otherBlocks are the beginnings of blocks in docs that are not Go: tables, a
 // grammar, settings, commands, names of files.
-var otherBlocks = []string{"what ", "policy  ", "step ", "Go ", "name  ", "# certs.d/", "skopeo ", "certsDir/", "intents/"}
+var otherBlocks = []string{"policy  ", "step ", "Go ", "name  ", "# certs.d/", "skopeo ", "certsDir/", "intents/"}
 
-// importable are the packages that Go blocks may name, beside those of this module.
-var importable = map[string]string{"context": "context", "errors": "errors", "log": "log", "digest": "github.com/opencontainers/go-digest"}
+// importable are the packages of other modules that Go blocks may name.
+var importable = map[string]string{"context": "context", "errors": "errors", "io": "io", "log": "log", "digest": "github.com/opencontainers/go-digest"}
 
 // TestDocBlocksCompile compiles each Go block of the docs of the public packages,
 // as the body of a function, in one build.
@@ -54,11 +56,11 @@ func TestDocBlocksCompile(t *testing.T) {
 			body, err := goBody(block)
 			if n := slices.IndexFunc(otherBlocks, func(s string) bool { return strings.HasPrefix(block, s) }); n >= 0 {
 				used[otherBlocks[n]] = true
-				assert.Error(t, err, "%s: the block that begins with %q is Go after all", dir, first)
+				assert.Error(t, err, "%s: the block that begins with %q is Go", dir, first)
 				continue
 			}
-			if assert.NoError(t, err, "%s: the block that begins with %q is no Go; if it is not meant to be, say so in otherBlocks", dir, first) {
-				// In a scope of its own: what is given may be declared again.
+			if assert.NoError(t, err, "%s: the block that begins with %q is not Go; if that is meant, list it in otherBlocks", dir, first) {
+				// The block has a scope of its own, so it may declare a parameter again.
 				fmt.Fprintf(&funcs, "func block%s%d(%s) {{\n//line %s, block %d:1\n%s\n}}\n", path.Base(dir), i, given[dir], dir, i+1, body)
 			}
 		}
@@ -106,8 +108,8 @@ func docBlocks(pkg *doc.Package) []string {
 	return blocks
 }
 
-// goBody makes of a block the body of a function that compiles if all that it
-// names is there: what it declares counts as used, and so does a lone value.
+// goBody turns a block into the body of a function, which compiles if all that it names
+// exists. The variables that it declares count as used, and so does a single value.
 func goBody(block string) (string, error) {
 	file, err := parser.ParseFile(token.NewFileSet(), "", "package p\nfunc _() {\n"+block+"\n}", 0)
 	if err != nil {

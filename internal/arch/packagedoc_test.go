@@ -39,7 +39,7 @@ func TestPackageComments(t *testing.T) {
 	}
 }
 
-// A docPart is what stands below one heading of a comment.
+// A docPart is the text below one heading of a comment.
 type docPart struct {
 	text   string
 	blocks []string

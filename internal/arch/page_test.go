@@ -14,21 +14,22 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestNamesInDocuments holds that what the Markdown pages name as `package.Name`
-// exists: tests, examples, functions, methods and fields.
+// TestNamesInDocuments: what the Markdown pages name as `package.Name`, or show as a call
+// such as `package.Name(x)`, exists: tests, examples, functions, methods and fields.
 func TestNamesInDocuments(t *testing.T) {
 	root := filepath.Join("..", "..")
 	pages, err := filepath.Glob(filepath.Join(root, "internal", "docs", "*.md"))
 	require.NoError(t, err)
 	require.Contains(t, pages, filepath.Join(root, "internal", "docs", "page.md"))
 	pages = append(pages, filepath.Join(root, "README.md"), filepath.Join(root, ".github", "SECURITY.md"))
-	name := regexp.MustCompile("`((?:examples/)?[a-z]+)\\.([A-Z][A-Za-z0-9_.]*)`")
+	name := regexp.MustCompile("`&?((?:examples/)?[a-z]+)\\.([A-Z][A-Za-z0-9_.]*)[`({]")
 	declared := map[string]map[string]bool{}
 	for _, page := range pages {
 		text, err := os.ReadFile(page)
 		require.NoError(t, err)
+		current, _, _ := strings.Cut(string(text), "\n## Renamed\n") // a table of names that were
 		checked := 0
-		for _, m := range name.FindAllStringSubmatch(string(text), -1) {
+		for _, m := range name.FindAllStringSubmatch(current, -1) {
 			dir, ok := packageDir(root, m[1])
 			if !ok {
 				continue // of the standard library or another module
@@ -45,9 +46,32 @@ func TestNamesInDocuments(t *testing.T) {
 	}
 }
 
+// TestPullStepByStep: each function, type or method that pull.md names as `package.name`
+// exists, hidden ones included, and it names some of each package on the way.
+func TestPullStepByStep(t *testing.T) {
+	root := filepath.Join("..", "..")
+	text, err := os.ReadFile(filepath.Join(root, "internal", "docs", "pull.md"))
+	require.NoError(t, err)
+	declared, named := map[string]map[string]bool{}, map[string]int{}
+	for _, m := range regexp.MustCompile("`([a-z]+)\\.([A-Za-z0-9_.]+)`").FindAllStringSubmatch(string(text), -1) {
+		dir, ok := packageDir(root, m[1])
+		if !ok {
+			continue // a file, or a host in the example
+		}
+		if declared[dir] == nil {
+			declared[dir] = declarations(t, dir)
+		}
+		assert.True(t, declared[dir][m[2]], "pull.md names %s.%s, which does not exist", m[1], m[2])
+		named[m[1]]++
+	}
+	for _, pkg := range []string{"credentials", "reference", "pullpolicy", "index", "puller", "records", "transfer", "fetch", "registry", "layout", "content", "share"} {
+		assert.NotZero(t, named[pkg], "pull.md names nothing of package %s", pkg)
+	}
+}
+
 // packageDir returns the directory of one of our packages by its name.
 func packageDir(root, name string) (string, bool) {
-	for _, parent := range []string{"", "puller", "internal"} {
+	for _, parent := range []string{"", "puller", "internal", "puller/transfer/internal"} {
 		dir := filepath.Join(root, parent, filepath.FromSlash(name))
 		if _, err := os.Stat(dir); err == nil {
 			return dir, true
@@ -144,7 +168,10 @@ func receiver(d *ast.FuncDecl) string {
 	if star, ok := typ.(*ast.StarExpr); ok {
 		typ = star.X
 	}
-	if generic, ok := typ.(*ast.IndexExpr); ok {
+	switch generic := typ.(type) {
+	case *ast.IndexExpr:
+		typ = generic.X
+	case *ast.IndexListExpr:
 		typ = generic.X
 	}
 	if name, ok := typ.(*ast.Ident); ok {

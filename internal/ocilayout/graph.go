@@ -16,7 +16,7 @@ import (
 	"github.com/pullkit/pullkit/puller/content"
 )
 
-// Blobs has content by digest; every content.Store does.
+// Blobs has content by digest. Every content.Store is one.
 type Blobs interface {
 	// Has reports whether desc's content is stored, whole.
 	Has(ctx context.Context, desc ocispec.Descriptor) (bool, error)
@@ -61,7 +61,7 @@ func ReadBlob(ctx context.Context, blobs Blobs, desc ocispec.Descriptor) ([]byte
 	data := make([]byte, desc.Size)
 	_, err = io.ReadFull(r, data)
 	if err == io.EOF || err == io.ErrUnexpectedEOF {
-		return nil, &content.Error{Kind: content.ErrNotFound, Err: fmt.Errorf("blob %s with %d bytes is not stored, only a shorter one", desc.Digest, desc.Size)}
+		return nil, &content.Error{Reason: content.ErrNotFound, Err: fmt.Errorf("blob %s with %d bytes is not stored, only a shorter one", desc.Digest, desc.Size)}
 	}
 	return data, err
 }
@@ -89,8 +89,8 @@ func Read(ctx context.Context, blobs Blobs, desc ocispec.Descriptor) (*Document,
 	return doc, nil
 }
 
-// minDescriptor is the least that a descriptor with a digest has as JSON. Shorter
-// ones are small as text and large in memory, and name nothing.
+// minDescriptor is how many bytes a descriptor with a digest has at least, as JSON. A
+// shorter one names nothing. It is not kept, because it would be large in memory.
 const minDescriptor = len(`{"digest":"sha256:"}`) + 64
 
 // ParseDocument reads a manifest or an index.

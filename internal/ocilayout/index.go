@@ -22,6 +22,7 @@ type field struct {
 // An Index is index.json: its entries, and the rest as it was written.
 type Index struct {
 	Entries []Entry
+	Listed  bool           // there is a list of manifests, be it empty
 	fields  []field        // all but manifests, in order
 	byRef   map[string]int // the entry that Lookup answers with, for each Reference
 	size    int            // of the encoding, or a few bytes more
@@ -40,8 +41,9 @@ func NewIndex(entries ...Entry) *Index {
 	return ix
 }
 
-// ParseIndex keeps what it does not know, so that it is written back. It refuses
-// more entries than most: each is small as text and large in memory.
+// ParseIndex reads an index.json. It keeps what it does not know, so that Encode writes it
+// back. It refuses more entries than most, because an entry that is small as text is
+// large in memory.
 func ParseIndex(data []byte, most int) (*Index, error) {
 	ix := &Index{}
 	seen := false
@@ -59,6 +61,10 @@ func ParseIndex(data []byte, most int) (*Index, error) {
 				return errors.New("it has two lists of manifests")
 			}
 			seen = true
+			if r.Null() {
+				return nil
+			}
+			ix.Listed = true
 			return r.Array(func(int) error {
 				if len(ix.Entries) == most {
 					return fmt.Errorf("it has more than %d entries", most)
@@ -79,7 +85,12 @@ func ParseIndex(data []byte, most int) (*Index, error) {
 	return ix, nil
 }
 
-// Clone is a copy to change.
+// Has reports whether the file has a member besides its manifests.
+func (ix *Index) Has(key string) bool {
+	return slices.ContainsFunc(ix.fields, func(f field) bool { return f.key == key })
+}
+
+// Clone returns a copy that can be changed.
 func (ix *Index) Clone() *Index {
 	return &Index{
 		Entries: slices.Grow(slices.Clone(ix.Entries), 8),
@@ -112,7 +123,7 @@ func (ix *Index) Size() int { return ix.size }
 func (ix *Index) Set(e Entry) (changed bool) {
 	i, ok := ix.byRef[e.Ref]
 	if ok = ok && ix.Entries[i].Match == Exact; ok && bytes.Equal(ix.Entries[i].Raw, e.Raw) {
-		return false // a second one of the name, if there is one, does no harm
+		return false // a second exact entry, if there is one, does no harm
 	}
 	if !ok {
 		ix.byRef[e.Ref] = len(ix.Entries)
@@ -154,8 +165,9 @@ func (ix *Index) Remove(ref string) {
 	ix.number()
 }
 
-// ImportName is the name under which an archive with this index has its i-th entry; ok
-// is false where another entry has its Reference and Lookup answers with that one.
+// ImportName returns the name under which the i-th entry of an archive's index is
+// imported. ok is false if another entry has its Reference and is the one that Lookup
+// answers with.
 func (ix *Index) ImportName(i int) (name string, ok bool) {
 	e := ix.Entries[i]
 	switch {
@@ -175,7 +187,7 @@ func (ix *Index) ImportName(i int) (name string, ok bool) {
 	return image, true
 }
 
-// number finds the entry of each Reference, and the size.
+// number computes byRef and size.
 func (ix *Index) number() {
 	ix.byRef = make(map[string]int, len(ix.Entries))
 	ix.size = 64

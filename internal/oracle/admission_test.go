@@ -92,10 +92,10 @@ func randomPod(r *rand.Rand) *api.Pod {
 }
 
 // imagesOf lists a Pod's images as a webhook would.
-func imagesOf(pod *api.Pod) []pullpolicy.Image {
-	var images []pullpolicy.Image
+func imagesOf(pod *api.Pod) []pullpolicy.PodImage {
+	var images []pullpolicy.PodImage
 	add := func(list string, i int, name string, policy api.PullPolicy) {
-		images = append(images, pullpolicy.Image{
+		images = append(images, pullpolicy.PodImage{
 			Path: fmt.Sprintf("spec.%s[%d]", list, i), Name: name, Policy: pullpolicy.Policy(policy), Volume: list == "volumes",
 		})
 	}

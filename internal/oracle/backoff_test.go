@@ -24,7 +24,8 @@ func TestBackoffIsClientGos(t *testing.T) {
 		limit := initial + time.Duration(r.IntN(300_000))*time.Millisecond
 		clock := testclock.NewFakeClock(time.Unix(1_000_000_000, 0))
 		theirs := flowcontrol.NewFakeBackOff(initial, limit, clock)
-		ours := backoff.Backoff[string]{Initial: initial, Max: limit, Now: clock.Now}
+		ours, err := backoff.New[string](backoff.Config{Initial: initial, Max: limit, Now: clock.Now})
+		require.NoError(t, err)
 		last := map[string]time.Time{}
 		for range 400 {
 			calls++

@@ -43,10 +43,10 @@ func TestMatchIsTheKubelets(t *testing.T) {
 	pairs, matches := 0, 0
 	check := func(key, name string) {
 		want, wantErr := credentialprovider.URLsMatchStr(key, name)
-		got, err := rules.Match(key, name)
+		got, err := credentials.Match(key, name, rules)
 		require.Equal(t, want, got, "Match(%q, %q)", key, name)
 		// A bad pattern is an error there only if path.Match comes to it.
-		if _, ours := credentials.Match(key, name); wantErr == nil || ours == nil {
+		if _, ours := credentials.Match(key, name, credentials.Rules{}); wantErr == nil || ours == nil {
 			require.Equal(t, wantErr != nil, err != nil, "Match(%q, %q): %v, %v", key, name, wantErr, err)
 		}
 		if pairs++; want {
@@ -99,7 +99,7 @@ func TestMatchDiffersWhereItSays(t *testing.T) {
 		key := host("ab-*") + pickOf(r, []string{"", "", "/", "/a/", "/a/b/"})
 		name := host("ab-") + pickOf(r, []string{"/a/b", "/a/b/c", "/ab", "/b"})
 		want, wantErr := credentialprovider.URLsMatchStr(key, name)
-		got, err := credentials.Match(key, name)
+		got, err := credentials.Match(key, name, credentials.Rules{})
 		require.NoError(t, wantErr)
 		require.NoError(t, err)
 		require.Equal(t, want, got, "Match(%q, %q)", key, name)
@@ -138,9 +138,9 @@ func TestLookupIsTheKubelets(t *testing.T) {
 		node.Add(nil, doc.Auths)
 		their, err := secrets.MakeDockerKeyring(theirs, node)
 		require.NoError(t, err)
-		ourNode, err := rules.ParseConfig(configOf(t, nodeKey, "node"), "config.json")
+		ourNode, err := credentials.ParseFile(configOf(t, nodeKey, "node"), "config.json", rules)
 		require.NoError(t, err)
-		our := rules.Join(rules.FromSecrets(ours...), ourNode)
+		our := credentials.Join(credentials.FromSecrets(ours, rules), ourNode)
 
 		for _, image := range credImages {
 			ref := reference.MustParse(image)

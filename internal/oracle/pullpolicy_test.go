@@ -24,7 +24,7 @@ func TestDefaultIsTheAPIServers(t *testing.T) {
 		policy := pickOf(r, policies)
 		c := v1.Container{Image: s, ImagePullPolicy: v1.PullPolicy(policy)}
 		corev1.SetDefaults_Container(&c)
-		got := pullpolicy.Policy(policy).Or(s)
+		got := pullpolicy.Policy(policy).OrDefault(s)
 		if string(got) != string(c.ImagePullPolicy) {
 			require.Fail(t, "another default", "%q, policy %q: %q, ours %q", s, policy, c.ImagePullPolicy, got)
 		}
@@ -48,7 +48,7 @@ func TestAllowlistIsTheKubelets(t *testing.T) {
 			pattern = s + pickOf(r, []string{"/*", "*", "/", "/**", "*/*", " "})
 		}
 		wantErr := pullmanager.ValidateAllowlistImagesPatterns([]string{pattern})
-		_, err := pullpolicy.ParseAllowlist([]string{pattern})
+		_, err := pullpolicy.NewVerification(pullpolicy.NeverVerifyAllowlistedImages, pattern)
 		if (wantErr == nil) != (err == nil) {
 			require.Fail(t, "another answer", "pattern %q: %v, ours %v", pattern, wantErr, err)
 		}

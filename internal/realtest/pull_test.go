@@ -53,12 +53,16 @@ func pullBothPlatforms(t *testing.T, ca *realtest.CA, conf realtest.RegistryConf
 	put := pushBySkopeo(t, ca, image)
 
 	dir := filepath.Join(t.TempDir(), "images")
-	store, err := layout.Open(dir)
+	store, err := layout.Open(dir, layout.Config{})
 	require.NoError(t, err)
 	defer store.Close()
-	var reasons []string
+	source, err := registry.New(registry.Config{RootCAs: ca.Pool})
+	require.NoError(t, err)
+	var reasons []puller.EventReason
+	rt, err := transfer.New(transfer.Config{Store: store, Source: source})
+	require.NoError(t, err)
 	p, err := puller.New(puller.Config{
-		Runtime: transfer.New(transfer.Config{Store: store, Source: &registry.Client{RootCAs: ca.Pool}}),
+		Runtime: rt,
 		Events: func(e puller.Event) {
 			if e.Reason != puller.EventProgress {
 				reasons = append(reasons, e.Reason)
@@ -73,7 +77,7 @@ func pullBothPlatforms(t *testing.T, ca *realtest.CA, conf realtest.RegistryConf
 		require.NoError(t, err)
 		assert.Equal(t, put.Descriptor.Digest, img.Digest, "of the index")
 		assert.Equal(t, put.Manifests[i].Digest, img.Manifest, "of %v", platform)
-		assert.Equal(t, []string{puller.EventPulling, puller.EventAttempt, puller.EventPulled}, reasons)
+		assert.Equal(t, []puller.EventReason{puller.EventPulling, puller.EventAttempt, puller.EventPulled}, reasons)
 	}
 
 	for i, platform := range platforms {
@@ -90,13 +94,15 @@ func TestUmociUnpacks(t *testing.T) {
 	reg, err := pullertest.Start(pullertest.Config{})
 	require.NoError(t, err)
 	defer reg.Close()
-	put, err := reg.PutImage("team/hello:multi", pullertest.Image{Platforms: platforms, Layers: []int64{1000, 2000}, Seed: 7})
+	put, err := reg.PutImage("team/hello:multi", pullertest.ImageSpec{Platforms: platforms, Layers: []int64{1000, 2000}, Seed: 7})
 	require.NoError(t, err)
 	dir := filepath.Join(t.TempDir(), "images")
-	store, err := layout.Open(dir)
+	store, err := layout.Open(dir, layout.Config{})
 	require.NoError(t, err)
 	defer store.Close()
-	p, err := puller.New(puller.Config{Runtime: transfer.New(transfer.Config{Store: store}), Platform: platforms[1]})
+	rt, err := transfer.New(transfer.Config{Store: store})
+	require.NoError(t, err)
+	p, err := puller.New(puller.Config{Runtime: rt, Platform: platforms[1]})
 	require.NoError(t, err)
 	image := reg.Host() + "/team/hello:multi"
 	img, err := p.Pull(t.Context(), puller.Request{Image: image})
@@ -115,7 +121,7 @@ func pushBySkopeo(t *testing.T, ca *realtest.CA, image string) pullertest.PutRes
 	source, err := pullertest.Start(pullertest.Config{})
 	require.NoError(t, err)
 	defer source.Close()
-	put, err := source.PutImage("hello:multi", pullertest.Image{Platforms: platforms, Layers: []int64{300 << 10, 1000}})
+	put, err := source.PutImage("hello:multi", pullertest.ImageSpec{Platforms: platforms, Layers: []int64{300 << 10, 1000}})
 	require.NoError(t, err)
 	output(t, skopeo, "copy", "--all", "--src-tls-verify=false",
 		"--dest-cert-dir", filepath.Dir(ca.File), "--dest-creds", user+":"+password,
@@ -127,14 +133,14 @@ func pushBySkopeo(t *testing.T, ca *realtest.CA, image string) pullertest.PutRes
 func twoSecrets(t *testing.T, host string) *credentials.Secrets {
 	var secrets []credentials.Secret
 	for _, pass := range []string{"stale", password} {
-		data, err := credentials.NewDockerConfigJSON(host, user, pass, "")
+		data, err := credentials.DockerConfig{Server: host, Username: user, Password: credentials.Conceal(pass)}.JSON()
 		require.NoError(t, err)
 		secrets = append(secrets, credentials.Secret{
 			Namespace: "default", Name: pass[:2], Type: credentials.TypeDockerConfigJSON,
 			Data: credentials.ConcealData(map[string][]byte{credentials.KeyDockerConfigJSON: data}),
 		})
 	}
-	return credentials.FromSecrets(secrets...)
+	return credentials.FromSecrets(secrets, credentials.Rules{})
 }
 
 // copiedBySkopeo has skopeo choose a platform from the layout and copy it, and

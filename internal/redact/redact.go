@@ -1,8 +1,7 @@
-// Package redact makes text from any source fit for errors and logs: secrets are
-// masked, URLs lose their user info and the values of their queries, control
-// characters are escaped, and the whole is cut. Of a query only ns, scope and
-// service are shown: they say which registry and repository a request was about,
-// and are never a secret.
+// Package redact makes text from any source safe for errors and logs. It masks secrets,
+// the user info of URLs and the values of their queries, escapes control characters, and
+// cuts what is too long. Of a query it shows only ns, scope and service, which say which
+// registry and repository a request was about and are never a secret.
 package redact
 
 import (
@@ -18,10 +17,10 @@ import (
 const (
 	// Limit is the length in bytes of the longest text that Text returns.
 	Limit = 1024
-	// Mask stands where a secret stood.
+	// Mask replaces a secret.
 	Mask = "[redacted]"
-	// input is how much of a text is looked at: what is cut off before secrets
-	// are masked must lie far beyond what is shown.
+	// input is how many bytes of a text are searched for secrets. It is far more than
+	// what is shown, so that a secret that is cut there is not shown in part.
 	input = 64 << 10
 )
 
@@ -36,16 +35,16 @@ func Text(s string, secrets ...string) string {
 	s = mask(s, forms)
 	s = maskURLs(s)
 	s = escape(s)
-	// Escaping may have spelled out a secret anew.
+	// Escaping may have written a secret again.
 	return Cut(mask(s, forms), Limit-len(dots))
 }
 
-// Secrets returns s with the secrets masked, and otherwise as it is. It is for
-// what is cut short before Text sees it: half a secret is not found any more.
+// Secrets returns s with the secrets masked, and otherwise as it is. It is for text that is
+// cut before Text sees it, because half a secret is not recognised any more.
 func Secrets(s string, secrets ...string) string { return mask(s, spellings(secrets)) }
 
-// URL prints u without user info, query values, fragment and the secrets. The
-// query is masked before it becomes text, because any character may stand in one.
+// URL returns u as text without user info, query values, fragment and the secrets. The
+// query is masked before it becomes text, because it may have any character.
 func URL(u *url.URL, secrets ...string) string {
 	v := *u
 	v.User, v.Fragment, v.RawFragment, v.RawQuery = nil, "", "", ""
@@ -56,7 +55,7 @@ func URL(u *url.URL, secrets ...string) string {
 	return Text(text, secrets...)
 }
 
-// spellings lists each secret as it may be repeated, the longest first.
+// spellings lists the forms in which each secret may be repeated, the longest first.
 func spellings(secrets []string) []string {
 	var forms []string
 	for _, s := range secrets {
@@ -96,11 +95,11 @@ func mask(s string, forms []string) string {
 	return s
 }
 
-// beginning is how much of a long secret is recognised where the rest of it was
-// cut off. Shorter ones are shown whole by whoever quotes them.
+// beginning is how many bytes of a long secret are enough to recognise it where the rest
+// was cut off. Programs that quote a shorter secret quote all of it.
 const beginning = 24
 
-// maskBeginnings masks a long secret, also where only the beginning of it stands.
+// maskBeginnings masks a long secret, also where the text has only its beginning.
 func maskBeginnings(s, secret string) string {
 	var b strings.Builder
 	for {
@@ -160,8 +159,7 @@ func inWord(r rune) bool {
 	return r != utf8.RuneError && (unicode.IsLetter(r) || unicode.IsDigit(r))
 }
 
-// withoutHalf drops the beginning of a secret that stands at the end of a text
-// which was cut.
+// withoutHalf removes the beginning of a secret from the end of a text that was cut.
 func withoutHalf(s string, forms []string) string {
 	for again := true; again; {
 		again = false
@@ -188,7 +186,7 @@ func maskURLs(s string) string {
 		if i < 0 {
 			i = len(s)
 		}
-		// Punctuation after a URL belongs to the text.
+		// Punctuation after a URL is not part of it.
 		url := strings.TrimRight(s[:i], ":;,.)")
 		b.WriteString(maskURL(url))
 		b.WriteString(s[len(url):i])
@@ -268,9 +266,9 @@ func isName(s string) bool {
 	return true
 }
 
-// plain returns the value of ns, scope or service as people read it,
-// repository:team/app:pull for repository%3Ateam%2Fapp%3Apull. A value with other
-// characters than such a value has is masked: another parameter may be hidden in it.
+// plain returns the value of ns, scope or service without percent-encoding:
+// repository:team/app:pull for repository%3Ateam%2Fapp%3Apull. A value that has other
+// characters is masked, because it may hide another parameter.
 func plain(name, value string) string {
 	text, err := url.QueryUnescape(value)
 	if err != nil {
@@ -295,7 +293,8 @@ func plain(name, value string) string {
 	return text
 }
 
-// escape spells out what a terminal or a log would obey, and what is no UTF-8.
+// escape escapes control characters, other characters that do not print, and bytes that
+// are not UTF-8.
 func escape(s string) string {
 	var b strings.Builder
 	for i, r := range s {
@@ -305,7 +304,7 @@ func escape(s string) string {
 		case r < 0x80 && unicode.IsControl(r):
 			fmt.Fprintf(&b, `\x%02x`, r)
 		case !unicode.IsPrint(r):
-			// Also line separators and marks that change the direction of writing.
+			// Line separators and marks that change the direction of writing, too.
 			fmt.Fprintf(&b, `\u%04x`, r)
 		default:
 			b.WriteRune(r)

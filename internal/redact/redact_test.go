@@ -35,7 +35,7 @@ func TestText(t *testing.T) {
 	assert.Equal(t, "ab a [redacted]-abc", Text("ab a 12-abc", "12"), "a short secret is masked as a word")
 	assert.Equal(t, "x [redacted] y1", Text("x 1 y1", "1"))
 
-	assert.Equal(t, "dial [redacted].example", Text("dial topsecret.example", "TopSecret"), "names of hosts are told in lower case")
+	assert.Equal(t, "dial [redacted].example", Text("dial topsecret.example", "TopSecret"), "host names are repeated in lower case")
 	assert.Equal(t, "a\nb [redacted]?x=y", Secrets("a\nb topsecret?x=y", "topsecret"), "all else stays")
 
 	long := Text(strings.Repeat("ü", 4000))
@@ -43,7 +43,7 @@ func TestText(t *testing.T) {
 	assert.True(t, utf8.ValidString(long))
 	assert.True(t, strings.HasSuffix(long, "..."))
 
-	// A secret that stands across the place where a huge text is cut.
+	// A secret at the place where a huge text is cut.
 	assert.NotContains(t, Text(strings.Repeat(secret, 6500), secret), "p@ss")
 	assert.NotContains(t, Text(strings.Repeat("x", input-4)+"topsecret", "topsecret"), "tops")
 }
@@ -67,15 +67,15 @@ func FuzzText(f *testing.F) {
 		for _, r := range got {
 			assert.False(t, unicode.IsControl(r), "%q", got)
 		}
-		// A secret that is part of what is put in its place cannot be told apart.
+		// A secret that is part of the mask cannot be distinguished from the mask.
 		if len(secret) >= 4 && !strings.Contains(Mask+"&"+Mask, secret) && !overlaps(secret) {
 			assert.NotContains(t, got, secret)
 		}
 	})
 }
 
-// TestShortSecretsAreNotBetrayed: a secret of a few bytes is masked where somebody says
-// it, and not where its letters are part of another name, whose gap would tell it.
+// TestShortSecretsAreNotBetrayed: a secret of a few bytes is masked where a text
+// says it, and not where its letters are part of another name, whose gap would tell it.
 func TestShortSecretsAreNotBetrayed(t *testing.T) {
 	for _, secret := range []string{"p", "v2", "443", "io", "q"} {
 		for _, text := range []string{
@@ -89,8 +89,8 @@ func TestShortSecretsAreNotBetrayed(t *testing.T) {
 	}
 }
 
-// overlaps reports whether a secret may arise where it is masked: it begins or
-// ends as the mask ends or begins, or with what cut appends.
+// overlaps reports whether masking may make a secret appear: its beginning is the end of
+// the mask, its end is the beginning of the mask, or it ends with dots.
 func overlaps(secret string) bool {
 	for n := 1; n < len(secret); n++ {
 		if strings.HasPrefix(Mask, secret[n:]) || strings.HasSuffix(Mask, secret[:n]) || strings.HasPrefix("...", secret[n:]) {
@@ -100,8 +100,8 @@ func overlaps(secret string) bool {
 	return strings.Contains(secret, Mask)
 }
 
-// TestQueryOfAnySpelling: whatever a query looks like, no part of it but ns, scope
-// and service is shown.
+// TestQueryOfAnySpelling: however a query is written, only its ns, scope and service are
+// shown.
 func TestQueryOfAnySpelling(t *testing.T) {
 	for _, query := range []string{
 		"CANARY", "CANARY=", "CANARY==", "CANARY===&x=1", "&CANARY", "x&CANARY&", "a=1&CANARY", "a=CANARY&b=CANARY", "a=1;b=CANARY",

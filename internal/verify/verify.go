@@ -1,5 +1,5 @@
-// Package verify checks digests with our own code, so that the answer does not
-// depend on which hash packages a program links: go-digest registers none.
+// Package verify checks digests with code of its own, because go-digest registers no hash:
+// its answer depends on which hash packages a program links.
 package verify
 
 import (
@@ -19,8 +19,8 @@ import (
 // sha256, sha384 and sha512.
 var ErrAlgorithm = errors.New("unsupported digest algorithm")
 
-// Digest reports what is wrong with d: an unknown algorithm, another length,
-// anything but lower-case hex. It never panics.
+// Digest returns an error if d has no or an unknown algorithm, the wrong length, or
+// characters other than lower-case hex. It does not panic.
 func Digest(d digest.Digest) error {
 	algorithm, encoded, ok := strings.Cut(string(d), ":")
 	if !ok {
@@ -48,7 +48,7 @@ func Digest(d digest.Digest) error {
 	return nil
 }
 
-// New returns the hash of d's algorithm; d must be good by Digest.
+// New returns the hash of d's algorithm. The error is that of Digest.
 func New(d digest.Digest) (hash.Hash, error) {
 	if err := Digest(d); err != nil {
 		return nil, err
@@ -62,13 +62,13 @@ func New(d digest.Digest) (hash.Hash, error) {
 	return sha256.New(), nil
 }
 
-// Sum gives the digest of h's bytes in d's algorithm.
+// Sum returns the digest of what was written to h, whose algorithm is that of d.
 func Sum(d digest.Digest, h hash.Hash) digest.Digest {
 	algorithm, _, _ := strings.Cut(string(d), ":")
 	return digest.Digest(algorithm + ":" + hex.EncodeToString(h.Sum(nil)))
 }
 
-// Bytes reports whether data has the digest d; false for a digest that is not good.
+// Bytes reports whether data has the digest d. It is false for a malformed digest.
 func Bytes(d digest.Digest, data []byte) bool {
 	h, err := New(d)
 	if err != nil {

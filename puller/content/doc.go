@@ -1,24 +1,24 @@
 // Package content is the contract between the parts of the built-in transfer:
 // what a registry must give ([Source]), what a store must keep ([Store],
-// [Ingest]), and the kinds of errors that both tell.
+// [Ingest]), and the reasons that the errors of both have.
 //
-// The one call most users need asks for a kind of error:
+// The one call most users need asks for the reason of an error:
 //
 //	if errors.Is(err, content.ErrDigestMismatch) {
 //		log.Print("not the bytes that were named: ", err)
 //	}
 //
-// Who has a registry or a store of another kind implements Source or Store;
-// package pullertest has the tests for it.
+// Implement Source or Store to use a registry or a store of another kind. Package
+// pullertest has the tests for it.
 //
-// # Kinds of errors
+// # Reasons
 //
-// What a Source and a Store owe is said at their methods; here are the kinds of errors, one for
+// What a Source and a Store owe is said at their methods; here are the reasons, one for
 // each failure. The scenario column has the names that the hostile and faulty
 // registry scenarios use, and the blob vectors where they differ; the status column
 // the reason in a container's status that package puller makes of it; the last one
 // says whether the credential loop goes on to the next credential. A RetryAfter in
-// the error ends the loop whatever the kind.
+// the error ends the loop whatever the reason.
 //
 //	Go                   scenario                       status                     next
 //	ErrDigestMismatch    digest_mismatch                ErrImagePull               no
@@ -51,7 +51,7 @@
 //
 // ErrNotFound is also an fs.ErrNotExist, ErrUnauthorized and ErrDenied are an
 // fs.ErrPermission. A caller that gave up (Canceled in the vectors) gets the
-// error of its context, which has no kind. A full disk, or a quota that is used up, is
+// error of its context, which has no Reason. A full disk, or a quota that is used up, is
 // an ErrStore that is ErrNoSpace, and syscall.ENOSPC where the system has that name. A
 // name that does not parse never gets this far: package puller answers it with
 // InvalidImageName.

@@ -8,49 +8,50 @@ import (
 	"time"
 
 	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/index"
 )
 
-// A Kind names why content could not be had or kept. Kinds are errors
+// A Reason says why content could not be had or kept. Reasons are errors
 // themselves, so that errors.Is(err, content.ErrDigestMismatch) works on what
 // any Source, Store or transfer returns.
-type Kind string
+type Reason string
 
-// The kinds of errors. See the table in the package comment.
+// The reasons. Those of documents are package index's. See the table in the package comment.
 const (
-	ErrDigestMismatch  Kind = "digest mismatch"
-	ErrSizeMismatch    Kind = "size mismatch"
-	ErrTooLarge        Kind = "too large"
-	ErrTooDeep         Kind = "too deep"
-	ErrBadManifest     Kind = "bad manifest"
-	ErrBadIndex        Kind = "bad index"
-	ErrBadDigest       Kind = "bad digest"
-	ErrBadReference    Kind = "bad reference"
-	ErrMediaType       Kind = "unexpected media type"
-	ErrNoPlatform      Kind = "no such platform"
-	ErrNotFound        Kind = "not found"
-	ErrUnauthorized    Kind = "unauthorized"
-	ErrDenied          Kind = "denied"
-	ErrRateLimited     Kind = "rate limited"
-	ErrUnavailable     Kind = "registry unavailable"
-	ErrForbiddenURL    Kind = "forbidden URL"
-	ErrRedirect        Kind = "bad redirect"
-	ErrRange           Kind = "bad range"
-	ErrContentEncoding Kind = "unexpected content encoding"
-	ErrTLS             Kind = "TLS failure"
-	ErrNetwork         Kind = "network failure"
-	ErrTimeout         Kind = "timed out"
-	ErrStatus          Kind = "unexpected status"
-	ErrStore           Kind = "store failure"
-	ErrRefused         Kind = "refused by the admission hook"
-	ErrConfig          Kind = "bad configuration"
+	ErrDigestMismatch  Reason = Reason(index.ErrDigestMismatch)
+	ErrSizeMismatch    Reason = Reason(index.ErrSizeMismatch)
+	ErrTooLarge        Reason = Reason(index.ErrTooLarge)
+	ErrTooDeep         Reason = Reason(index.ErrTooDeep)
+	ErrBadManifest     Reason = Reason(index.ErrBadManifest)
+	ErrBadIndex        Reason = Reason(index.ErrBadIndex)
+	ErrBadDigest       Reason = Reason(index.ErrBadDigest)
+	ErrBadReference    Reason = "bad reference"
+	ErrMediaType       Reason = Reason(index.ErrMediaType)
+	ErrNoPlatform      Reason = "no such platform"
+	ErrNotFound        Reason = "not found"
+	ErrUnauthorized    Reason = "unauthorized"
+	ErrDenied          Reason = "denied"
+	ErrRateLimited     Reason = "rate limited"
+	ErrUnavailable     Reason = "registry unavailable"
+	ErrForbiddenURL    Reason = "forbidden URL"
+	ErrRedirect        Reason = "bad redirect"
+	ErrRange           Reason = "bad range"
+	ErrContentEncoding Reason = "unexpected content encoding"
+	ErrTLS             Reason = "TLS failure"
+	ErrNetwork         Reason = "network failure"
+	ErrTimeout         Reason = "timed out"
+	ErrStatus          Reason = "unexpected status"
+	ErrStore           Reason = "store failure"
+	ErrRefused         Reason = "refused by the admission hook"
+	ErrConfig          Reason = "bad configuration"
 )
 
-// Error is the kind in words.
-func (k Kind) Error() string { return string(k) }
+// Error is the reason in words.
+func (r Reason) Error() string { return string(r) }
 
 // Is makes ErrNotFound an fs.ErrNotExist, ErrUnauthorized and ErrDenied an fs.ErrPermission.
-func (k Kind) Is(target error) bool {
-	switch k {
+func (r Reason) Is(target error) bool {
+	switch r {
 	case ErrNotFound:
 		return target == fs.ErrNotExist
 	case ErrUnauthorized, ErrDenied:
@@ -59,10 +60,10 @@ func (k Kind) Is(target error) bool {
 	return false
 }
 
-// Verdict says how far an attempt got that ended with an error of this kind; see
+// Verdict says how far an attempt got that ended with this reason; see
 // credentials.AttemptsError.
-func (k Kind) Verdict() credentials.Verdict {
-	switch k {
+func (r Reason) Verdict() credentials.Verdict {
+	switch r {
 	case ErrNotFound:
 		return credentials.VerdictAbsent
 	case ErrDenied:
@@ -75,11 +76,16 @@ func (k Kind) Verdict() credentials.Verdict {
 	return credentials.VerdictAnswered
 }
 
-// An Error says what kind of failure it was and where.
+// An Error says why a call failed and where.
 type Error struct {
-	Kind Kind
-	Host string // host[:port] that was asked last; "" where none was
-	// RetryAfter is how long the server asks everybody to wait; 0 if it did not.
+	Reason Reason
+	Host   string // host[:port] that was asked last; "" where none was
+	// Status is the status of HTTP that Host answered, and Codes are the registry's own
+	// names for the reason, such as MANIFEST_UNKNOWN. They are zero where there was no
+	// answer, or where the answer was not a refusal.
+	Status int
+	Codes  []string
+	// RetryAfter is how long the server asks every client to wait; 0 if it did not.
 	RetryAfter time.Duration
 	// HeadRefused says that Source.Manifest showed a password with a HEAD, which was
 	// refused, and that no GET followed, because a wrong password must not count
@@ -89,7 +95,7 @@ type Error struct {
 	Err         error // the cause; may be nil
 }
 
-// Error gives host, kind and cause. The host is left out where the cause has a URL
+// Error gives host, reason and cause. The host is left out where the cause has a URL
 // with it.
 func (e *Error) Error() string {
 	var parts []string
@@ -100,7 +106,7 @@ func (e *Error) Error() string {
 	if e.Host != "" && !hasURLOf(cause, e.Host) {
 		parts = append(parts, e.Host)
 	}
-	parts = append(parts, string(e.Kind))
+	parts = append(parts, string(e.Reason))
 	if e.Err != nil {
 		parts = append(parts, cause)
 	}
@@ -111,29 +117,25 @@ func hasURLOf(text, host string) bool {
 	return strings.Contains(text, "://"+host+"/") || strings.Contains(text, "://"+host+"?")
 }
 
-// Unwrap gives errors.Is and errors.As the kind and the cause.
+// Unwrap gives errors.Is and errors.As the reason and the cause.
 func (e *Error) Unwrap() []error {
 	if e.Err == nil {
-		return []error{e.Kind}
+		return []error{e.Reason}
 	}
-	return []error{e.Kind, e.Err}
+	return []error{e.Reason, e.Err}
 }
 
-// KindOf returns the outermost Kind in err's tree, and "" if there is none. Of an
-// error of several attempts it is the kind of the one that got furthest, see
+// ReasonOf returns the outermost Reason in err's tree, and "" if there is none. Of an
+// error of several attempts it is the reason of the one that got furthest, see
 // credentials.AttemptsError.
-func KindOf(err error) Kind {
-	var k Kind
+func ReasonOf(err error) Reason {
+	var k Reason
 	errors.As(err, &k)
 	return k
 }
 
-// ServerHost returns Host. Package puller, which does not know this one, reads it
-// for the attempts that it lists.
-func (e *Error) ServerHost() string { return e.Host }
-
 // ErrNoSpace says that a store has no room left: the disk is full, or a quota is used
-// up. It holds for every error of kind ErrStore whose cause is one of the system's
+// up. It holds for every error with the reason ErrStore whose cause is one of the system's
 // numbers for that, and it is an ENOSPC of package syscall where that has one. So a
 // caller tests for one name on all systems:
 //
@@ -150,7 +152,7 @@ func (noSpace) Is(target error) bool { return len(fullNumbers) > 0 && target == 
 // Is makes an error of a store an ErrNoSpace if its cause is any of the system's
 // numbers for a full disk.
 func (e *Error) Is(target error) bool {
-	if e.Kind != ErrStore || target != ErrNoSpace && !ErrNoSpace.(noSpace).Is(target) {
+	if e.Reason != ErrStore || target != ErrNoSpace && !ErrNoSpace.(noSpace).Is(target) {
 		return false
 	}
 	return slices.ContainsFunc(fullNumbers, func(n error) bool { return errors.Is(e.Err, n) })

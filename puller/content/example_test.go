@@ -14,21 +14,20 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/pullkit/pullkit/credentials"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/puller/registry"
 	"github.com/pullkit/pullkit/reference"
 )
 
-func ExampleKind() {
-	var err error = &content.Error{Kind: content.ErrNotFound, Host: "registry.example"}
+func ExampleReason() {
+	var err error = &content.Error{Reason: content.ErrNotFound, Host: "registry.example"}
 	fmt.Println(errors.Is(err, content.ErrNotFound), errors.Is(err, fs.ErrNotExist))
 	// Output: true true
 }
 
-func ExampleKindOf() {
-	err := fmt.Errorf("pull: %w", &content.Error{Kind: content.ErrDenied})
-	switch content.KindOf(err) {
+func ExampleReasonOf() {
+	err := fmt.Errorf("pull: %w", &content.Error{Reason: content.ErrDenied})
+	switch content.ReasonOf(err) {
 	case content.ErrDenied, content.ErrUnauthorized:
 		fmt.Println("another credential may help")
 	}
@@ -36,7 +35,7 @@ func ExampleKindOf() {
 }
 
 func ExampleError() {
-	err := error(&content.Error{Kind: content.ErrRateLimited, Host: "registry.example", RetryAfter: time.Hour})
+	err := error(&content.Error{Reason: content.ErrRateLimited, Host: "registry.example", RetryAfter: time.Hour})
 	var e *content.Error
 	if errors.As(err, &e) && e.RetryAfter > 0 {
 		fmt.Println(e, "- again in", e.RetryAfter)
@@ -44,68 +43,77 @@ func ExampleError() {
 	// Output: registry.example: rate limited - again in 1h0m0s
 }
 
-// A directory of blobs that somebody carried here can be a Source: this one has
-// one blob in memory.
+// Blobs that came on a disk can be a Source too: this one has one blob, in memory.
 type oneBlob []byte
 
-func (b oneBlob) Manifest(context.Context, reference.Reference, credentials.Credential, digest.Digest) (ocispec.Descriptor, []byte, error) {
-	return ocispec.Descriptor{}, nil, &content.Error{Kind: content.ErrNotFound}
+func (b oneBlob) Manifest(context.Context, content.Repo, digest.Digest) (content.Document, error) {
+	return content.Document{}, &content.Error{Reason: content.ErrNotFound}
 }
 
-func (b oneBlob) Blob(_ context.Context, _ reference.Reference, _ credentials.Credential, _ ocispec.Descriptor, off, n int64) (io.ReadCloser, int64, error) {
+func (b oneBlob) Blob(_ context.Context, _ content.Repo, _ ocispec.Descriptor, off, n int64) (content.Body, error) {
 	rest := b[off:]
 	if n >= 0 && n < int64(len(rest)) {
 		rest = rest[:n]
 	}
-	return io.NopCloser(bytes.NewReader(rest)), off, nil
+	return content.Body{ReadCloser: io.NopCloser(bytes.NewReader(rest)), Start: off}, nil
 }
 
 func ExampleSource() {
 	var source content.Source = oneBlob("hello, world")
 	ref := reference.MustParse("registry.example/app")
-	body, start, err := source.Blob(context.Background(), ref, credentials.Credential{}, ocispec.Descriptor{Size: 12}, 7, -1)
+	body, err := source.Blob(context.Background(), content.Repo{Ref: ref}, ocispec.Descriptor{Size: 12}, 7, -1)
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
 	defer body.Close()
 	text, err := io.ReadAll(body)
-	fmt.Println(start, string(text), err)
+	fmt.Println(body.Start, string(text), err)
 	// Output: 7 world <nil>
 }
 
-// rejectable is a body that only one mirror gave.
-type rejectable struct{ io.ReadCloser }
+// oneMirror is a Source with one mirror, which has a wrong blob.
+type oneMirror struct{ content.Source }
 
-func (rejectable) Reject() (again bool) { return true }
+func (oneMirror) Blob(context.Context, content.Repo, ocispec.Descriptor, int64, int64) (content.Body, error) {
+	return content.Body{
+		ReadCloser: io.NopCloser(strings.NewReader("wrong")),
+		Reject:     func() (again bool) { return true }, // the registry itself is left to ask
+	}, nil
+}
 
-func ExampleRejecter() {
-	body := io.ReadCloser(rejectable{io.NopCloser(bytes.NewReader([]byte("wrong")))})
-	// The digest did not come out right:
-	if r, ok := body.(content.Rejecter); ok && r.Reject() {
+func ExampleBody() {
+	var source content.Source = oneMirror{}
+	body, err := source.Blob(context.Background(), content.Repo{}, ocispec.Descriptor{Size: 5}, 0, -1)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer body.Close()
+	// The digest does not match:
+	if body.Reject != nil && body.Reject() {
 		fmt.Println("ask again from byte 0")
 	}
 	// Output: ask again from byte 0
 }
 
-// discreet is a Source that was given one token.
-type discreet struct {
-	content.Source
-	token string
-}
-
-func (d discreet) Mask(_ credentials.Credential, text string) string {
-	return strings.ReplaceAll(text, d.token, "[redacted]")
-}
-
-func ExampleMasker() {
-	var source content.Source = discreet{token: "t0ken"}
-	text := `digest "t0ken" has no algorithm`
-	if m, ok := source.(content.Masker); ok {
-		text = m.Mask(credentials.Credential{}, text)
+func ExampleDocument() {
+	doc := content.Document{
+		Body: []byte(`{"config":{"digest":"t0ken"}}`), // the registry repeats the token it was sent
+		Mask: func(text string) string { return strings.ReplaceAll(text, "t0ken", "[redacted]") },
+	}
+	text := `config: digest "t0ken" has no algorithm`
+	if doc.Mask != nil {
+		text = doc.Mask(text)
 	}
 	fmt.Println(text)
-	// Output: digest "[redacted]" has no algorithm
+	// Output: config: digest "[redacted]" has no algorithm
+}
+
+func ExampleRepo() {
+	repo := content.Repo{Ref: reference.MustParse("registry.example/team/app:v1")}
+	fmt.Println(repo.Ref.Registry(), repo.Cred.Anonymous())
+	// Output: registry.example true
 }
 
 // memory is as little of a Store as there can be: nothing in it lasts.
@@ -162,22 +170,32 @@ func ExampleStore() {
 	// false <nil>
 }
 
-// A quota is a Store with little room.
+// A quota is a Store with little room, of which an unfinished blob takes a part.
 type quota struct {
 	memory
-	free int64
+	free, partial int64
 }
 
 func (q quota) Free(context.Context) (int64, error)                     { return q.free, nil }
-func (q quota) Kept(context.Context, ocispec.Descriptor) (int64, error) { return 0, nil }
+func (q quota) Kept(context.Context, ocispec.Descriptor) (int64, error) { return q.partial, nil }
 
-func ExampleSpacer() {
-	var store content.Store = quota{memory{}, 1 << 20}
-	if s, ok := store.(content.Spacer); ok {
+func ExampleSpaceReporter() {
+	var store content.Store = quota{free: 1 << 20}
+	if s, ok := store.(content.SpaceReporter); ok {
 		free, err := s.Free(context.Background())
 		fmt.Println(free >= 5<<20, err) // is there room for 5 MiB?
 	}
 	// Output: false <nil>
+}
+
+func ExamplePartialReporter() {
+	var store content.Store = quota{partial: 3 << 20}
+	blob := ocispec.Descriptor{Size: 5 << 20}
+	if s, ok := store.(content.PartialReporter); ok {
+		kept, err := s.Kept(context.Background(), blob)
+		fmt.Println(blob.Size-kept, err) // bytes that will need room
+	}
+	// Output: 2097152 <nil>
 }
 
 func ExampleIngest() {
@@ -204,8 +222,9 @@ func ExampleIngest() {
 }
 
 func ExampleResolver() {
-	var source content.Source = &registry.Client{}
+	client, err := registry.New(registry.Config{})
+	var source content.Source = client
 	_, byHead := source.(content.Resolver)
-	fmt.Println(byHead)
-	// Output: true
+	fmt.Println(byHead, err)
+	// Output: true <nil>
 }

@@ -17,7 +17,7 @@ import (
 // ENOSPC, and nothing else is.
 func TestNoSpaceIsOneName(t *testing.T) {
 	write := func(err error) error {
-		return fmt.Errorf("pull: %w", &content.Error{Kind: content.ErrStore, Err: &fs.PathError{Op: "write", Path: "blob", Err: err}})
+		return fmt.Errorf("pull: %w", &content.Error{Reason: content.ErrStore, Err: &fs.PathError{Op: "write", Path: "blob", Err: err}})
 	}
 	for _, number := range append(content.FullNumbers, content.ErrNoSpace, error(syscall.ENOSPC), error(syscall.EDQUOT)) {
 		assert.ErrorIs(t, write(number), content.ErrNoSpace, "%v", number)
@@ -27,8 +27,8 @@ func TestNoSpaceIsOneName(t *testing.T) {
 	assert.NotEmpty(t, content.FullNumbers)
 	for _, err := range []error{
 		write(syscall.EIO), write(fs.ErrPermission), fs.ErrPermission, nil, content.ErrStore,
-		&content.Error{Kind: content.ErrStore},
-		&content.Error{Kind: content.ErrNetwork, Err: syscall.ENOSPC},
+		&content.Error{Reason: content.ErrStore},
+		&content.Error{Reason: content.ErrNetwork, Err: syscall.ENOSPC},
 	} {
 		assert.NotErrorIs(t, err, content.ErrNoSpace)
 	}
@@ -36,7 +36,7 @@ func TestNoSpaceIsOneName(t *testing.T) {
 }
 
 func ExampleErrNoSpace() {
-	err := fmt.Errorf("write blob: %w", &content.Error{Kind: content.ErrStore, Err: content.ErrNoSpace})
+	err := fmt.Errorf("write blob: %w", &content.Error{Reason: content.ErrStore, Err: content.ErrNoSpace})
 	fmt.Println(errors.Is(err, content.ErrNoSpace), errors.Is(err, content.ErrStore))
 	fmt.Println(err)
 	// Output:

@@ -128,6 +128,9 @@ func (b *blobs) has(ctx context.Context, desc ocispec.Descriptor) (bool, error) 
 	if err != nil {
 		return false, err
 	}
+	if fi.IsDir() {
+		return false, notAFile(desc.Digest) // a rename does not replace it
+	}
 	if !fi.Mode().IsRegular() || fi.Size() != desc.Size {
 		return false, nil
 	}
@@ -142,6 +145,11 @@ func (b *blobs) has(ctx context.Context, desc ocispec.Descriptor) (bool, error) 
 		b.touch(desc.Digest, now)
 	}
 	return true, nil
+}
+
+// notAFile is the error for a name of a blob that is a directory or a link.
+func notAFile(d digest.Digest) error {
+	return fmt.Errorf("blob %s: %s is not a regular file: move it away and pull its image again", d, ocilayout.BlobName(d))
 }
 
 // rehash reports whether a blob's bytes have its digest, and stamps the blob if they

@@ -9,6 +9,7 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/internal/ocilayout"
+	"github.com/pullkit/pullkit/puller/archive"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/reference"
 	"github.com/stretchr/testify/assert"
@@ -34,10 +35,10 @@ func TestCopiesAreExported(t *testing.T) {
 		require.NoError(t, err, what)
 		require.Equal(t, img.index.Digest, want.Digest, what)
 
-		var archive bytes.Buffer
-		require.NoError(t, l.Export(t.Context(), &archive), what)
+		var exported bytes.Buffer
+		require.NoError(t, archive.Export(t.Context(), l, &exported), what)
 		var ix ocispec.Index
-		require.NoError(t, json.Unmarshal(archiveFile(t, archive.Bytes(), indexName), &ix))
+		require.NoError(t, json.Unmarshal(archiveFile(t, exported.Bytes(), indexName), &ix))
 		named := 0
 		for _, e := range ix.Manifests {
 			if e.Annotations[ocilayout.AnnotationImage] == name {
@@ -47,7 +48,7 @@ func TestCopiesAreExported(t *testing.T) {
 		assert.Equal(t, 1, named, "%s: one entry has the whole name", what)
 
 		to := openTest(t, t.TempDir())
-		_, err = to.Import(t.Context(), &archive, ImportConfig{Repository: "registry.example/copies"})
+		_, err = archive.Import(t.Context(), to, &exported, archive.Config{Repository: "registry.example/copies"})
 		require.NoError(t, err, what)
 		got, err := to.Lookup(t.Context(), img.ref)
 		require.NoError(t, err, what)
@@ -75,9 +76,9 @@ func TestDigestNameKeepsItsDigest(t *testing.T) {
 }
 
 // archiveFile returns one file of a tar.
-func archiveFile(t *testing.T, archive []byte, name string) []byte {
+func archiveFile(t *testing.T, exported []byte, name string) []byte {
 	t.Helper()
-	for r := tar.NewReader(bytes.NewReader(archive)); ; {
+	for r := tar.NewReader(bytes.NewReader(exported)); ; {
 		header, err := r.Next()
 		require.NoError(t, err, "no %s in the archive", name)
 		if header.Name == name {

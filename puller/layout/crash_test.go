@@ -95,7 +95,7 @@ func TestFailEveryOperation(t *testing.T) {
 				if err != nil {
 					require.NotEmpty(t, failed, what)
 					assert.ErrorIs(t, err, mode.err, what)
-					assert.Equal(t, content.ErrStore, content.KindOf(err), "%s: %v", what, err)
+					assert.Equal(t, content.ErrStore, content.ReasonOf(err), "%s: %v", what, err)
 				}
 				assert.False(t, mem.Locked(""), what)
 				again, aerr := openMem(mem.Process())

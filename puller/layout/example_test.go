@@ -1,14 +1,11 @@
 package layout_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"time"
@@ -26,7 +23,7 @@ func images() *layout.Layout {
 	if err != nil {
 		log.Fatal(err)
 	}
-	store, err := layout.Open(dir)
+	store, err := layout.Open(dir, layout.Config{})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -68,7 +65,7 @@ func put(store *layout.Layout, mediaType, data string) ocispec.Descriptor {
 
 func ExampleOpen() {
 	dir, _ := os.MkdirTemp("", "images")
-	store, err := layout.Open(dir)
+	store, err := layout.Open(dir, layout.Config{})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -80,25 +77,11 @@ func ExampleOpen() {
 	// Output: true
 }
 
-func ExampleOpenConfig() {
-	dir, _ := os.MkdirTemp("", "images")
-	store, err := layout.OpenConfig(dir, layout.Config{Logger: slog.Default()})
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer store.Close()
-	defer os.RemoveAll(dir)
-
-	data, err := os.ReadFile(filepath.Join(store.Dir(), "oci-layout"))
-	fmt.Println(string(data), err)
-	// Output: {"imageLayoutVersion":"1.0.0"} <nil>
-}
-
 func ExampleConfig() {
-	// A node that is often cut off keeps what it has of a big image for a week.
+	// A node whose connection often breaks keeps what has arrived of a big image for a week.
 	cfg := layout.Config{PartialAge: 7 * 24 * time.Hour}
 	dir, _ := os.MkdirTemp("", "images")
-	store, err := layout.OpenConfig(dir, cfg)
+	store, err := layout.Open(dir, cfg)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -111,7 +94,7 @@ func ExampleConfig() {
 func ExampleLayout() {
 	dir, _ := os.MkdirTemp("", "images")
 	defer os.RemoveAll(dir)
-	store, _ := layout.Open(dir)
+	store, _ := layout.Open(dir, layout.Config{})
 	defer store.Close()
 
 	ctx, data := context.Background(), "hello"
@@ -174,13 +157,13 @@ func ExampleLayout_Remove() {
 	// Output: 2 <nil>
 }
 
-func ExampleFreed() {
+func ExampleRemoval() {
 	store := images()
 	defer os.RemoveAll(store.Dir())
 	defer store.Close()
 
-	freed, _ := store.Remove(context.Background(), reference.MustParse("busybox:1.36"))
-	fmt.Printf("%d blobs, %d bytes\n", freed.Blobs, freed.Bytes)
+	removed, _ := store.Remove(context.Background(), reference.MustParse("busybox:1.36"))
+	fmt.Printf("%d blobs, %d bytes\n", removed.Blobs, removed.Bytes)
 	// Output: 2 blobs, 362 bytes
 }
 
@@ -236,55 +219,6 @@ func ExampleLayout_Repair() {
 	freed, err := store.Repair(context.Background()) // then pull busybox:1.36 again
 	fmt.Println(freed.Blobs, err)
 	// Output: 1 <nil>
-}
-
-func ExampleLayout_Export() {
-	store := images()
-	defer os.RemoveAll(store.Dir())
-	defer store.Close()
-
-	// What a node without a network gets on a disk.
-	var archive bytes.Buffer
-	err := store.Export(context.Background(), &archive, reference.MustParse("busybox:1.36"))
-	fmt.Println(archive.Len(), err)
-	// Output: 8192 <nil>
-}
-
-func ExampleLayout_Import() {
-	from, to := images(), images()
-	defer os.RemoveAll(from.Dir())
-	defer os.RemoveAll(to.Dir())
-	defer from.Close()
-	defer to.Close()
-	r, w := io.Pipe()
-	go func() { w.CloseWithError(from.Export(context.Background(), w)) }()
-	list, err := to.Import(context.Background(), r, layout.ImportConfig{})
-	if err != nil {
-		log.Fatal(err)
-	}
-	for _, img := range list {
-		fmt.Println(img.Ref)
-	}
-	// Output:
-	// docker.io/library/busybox:1.36
-	// registry.example/team/app:v1
-}
-
-func ExampleImportConfig() {
-	store := images()
-	defer os.RemoveAll(store.Dir())
-	defer store.Close()
-	archive, err := os.Open("testdata/untagged.tar") // its one image is called "v1"
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer archive.Close()
-	list, err := store.Import(context.Background(), archive, layout.ImportConfig{Repository: "registry.example/team/app"})
-	if err != nil {
-		log.Fatal(err)
-	}
-	fmt.Println(list[0].Ref)
-	// Output: registry.example/team/app:v1
 }
 
 func ExampleLayout_FS() {

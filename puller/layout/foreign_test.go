@@ -108,7 +108,7 @@ func TestPartialOfAnotherIsNotPublished(t *testing.T) {
 
 		err := in.Commit(t.Context())
 		assert.ErrorIs(t, err, errOtherFile)
-		assert.Equal(t, content.ErrStore, content.KindOf(err), "%v", err)
+		assert.Equal(t, content.ErrStore, content.ReasonOf(err), "%v", err)
 		assert.NoFileExists(t, pathOf(l, desc))
 		l.fs = l.fs.(*disktest.Hook).FS
 		store(t, l, desc, data)
@@ -139,7 +139,7 @@ func TestCommitAfterBlobsAreRemoved(t *testing.T) {
 		others(t, l)
 		require.NoError(t, os.RemoveAll(filepath.Join(l.Dir(), name)))
 		err := in.Commit(t.Context())
-		assert.Equal(t, content.ErrStore, content.KindOf(err), "%v", err)
+		assert.Equal(t, content.ErrStore, content.ReasonOf(err), "%v", err)
 		p := &testPuller{l: l}
 		require.NoError(t, p.blob(t.Context(), desc, data))
 		assert.Zero(t, p.fetched.Load(), "all of it had arrived")
@@ -167,7 +167,7 @@ func TestPlantedBlobLinkIsFoundOnce(t *testing.T) {
 			require.NoError(t, away(path))
 			require.NoError(t, os.Symlink(t.TempDir(), path))
 			err := in.Commit(t.Context())
-			assert.Equal(t, content.ErrStore, content.KindOf(err), "%v", err)
+			assert.Equal(t, content.ErrStore, content.ReasonOf(err), "%v", err)
 			assert.ErrorContains(t, err, strconv.Quote(name)+" is not a directory")
 			_, desc = blobOf(2, 1000)
 			_, err = l.Ingest(t.Context(), desc)
@@ -200,13 +200,13 @@ func TestPlantedDirectoryLinksMeanwhile(t *testing.T) {
 		require.NoError(t, os.RemoveAll(path))
 		require.NoError(t, os.Symlink(elsewhere, path))
 		err := in.Commit(t.Context())
-		assert.Equal(t, content.ErrStore, content.KindOf(err), "%v", err)
+		assert.Equal(t, content.ErrStore, content.ReasonOf(err), "%v", err)
 		data, desc = blobOf(2, 1000)
 		if next, err := l.Ingest(t.Context(), desc); err == nil {
 			_, err = next.WriteAt(data, 0)
 			require.NoError(t, err)
 			err = next.Commit(t.Context())
-			assert.Equal(t, content.ErrStore, content.KindOf(err), "%v", err)
+			assert.Equal(t, content.ErrStore, content.ReasonOf(err), "%v", err)
 		}
 		require.NoError(t, filepath.WalkDir(elsewhere, func(path string, e fs.DirEntry, err error) error {
 			assert.True(t, err == nil && e.IsDir(), "%s %v", path, err)
@@ -271,7 +271,7 @@ func TestDirectoriesChangeWhileBlobsCome(t *testing.T) {
 					last[desc.Digest] = before
 					mu.Unlock()
 				} else {
-					assert.Equal(t, content.ErrStore, content.KindOf(err), "%v", err)
+					assert.Equal(t, content.ErrStore, content.ReasonOf(err), "%v", err)
 				}
 			}
 		})
@@ -331,11 +331,11 @@ func TestPlantedDirectoryLinks(t *testing.T) {
 				if !inside { // a directory with something strange is refused at once
 					plant()
 					var err error
-					if l, err = Open(dir); err == nil {
+					if l, err = Open(dir, Config{}); err == nil {
 						_, err = l.Ingest(t.Context(), desc)
 						l.Close()
 					}
-					assert.Equal(t, content.ErrStore, content.KindOf(err), "%v", err)
+					assert.Equal(t, content.ErrStore, content.ReasonOf(err), "%v", err)
 					untouched()
 					require.NoError(t, os.Remove(filepath.Join(dir, name)))
 				} else {
@@ -346,7 +346,7 @@ func TestPlantedDirectoryLinks(t *testing.T) {
 				_, desc = blobOf(2, 100)
 				plant()
 				_, err := l.Ingest(t.Context(), desc)
-				assert.Equal(t, content.ErrStore, content.KindOf(err), "%v", err)
+				assert.Equal(t, content.ErrStore, content.ReasonOf(err), "%v", err)
 				untouched()
 			})
 		}
@@ -370,7 +370,7 @@ func TestPlantedFileLinks(t *testing.T) {
 			path := filepath.Join(dir, filepath.FromSlash(name))
 			os.Remove(path)
 			require.NoError(t, os.Symlink(outside, path))
-			l, err := Open(dir)
+			l, err := Open(dir, Config{})
 			var in content.Ingest
 			if err == nil {
 				defer l.Close()
@@ -386,7 +386,7 @@ func TestPlantedFileLinks(t *testing.T) {
 				_, err = l.Remove(t.Context(), ref)
 			}
 			if err != nil {
-				assert.Equal(t, content.ErrStore, content.KindOf(err), "%v", err)
+				assert.Equal(t, content.ErrStore, content.ReasonOf(err), "%v", err)
 			}
 			got, err := os.ReadFile(outside)
 			require.NoError(t, err)
@@ -444,7 +444,7 @@ func TestBlobDirectoryPutAside(t *testing.T) {
 		require.NoError(t, os.Rename(path, filepath.Join(l.Dir(), "aside")))
 		require.NoError(t, os.Mkdir(path, 0o755))
 		err = begun.Commit(t.Context())
-		assert.Equal(t, content.ErrStore, content.KindOf(err), "%v", err)
+		assert.Equal(t, content.ErrStore, content.ReasonOf(err), "%v", err)
 		store(t, l, desc, data)
 		assert.FileExists(t, filepath.Join(l.Dir(), ocilayout.BlobName(desc.Digest)))
 	}
@@ -491,7 +491,7 @@ func TestIngestWhileTheStateDirectoryIsReplaced(t *testing.T) {
 				err = in.Commit(ctx)
 			}
 			if err != nil {
-				assert.Equal(t, content.ErrStore, content.KindOf(err), "%s, link %t: %v", name, link, err)
+				assert.Equal(t, content.ErrStore, content.ReasonOf(err), "%s, link %t: %v", name, link, err)
 			}
 			cancel()
 			assert.Empty(t, must(os.ReadDir(elsewhere)), "%s: the link was followed", name)
@@ -519,7 +519,7 @@ func TestWaitForALockSeesTheStateDirectoryReplaced(t *testing.T) {
 	})
 
 	_, err = l.lock(t.Context(), "k")
-	assert.Equal(t, content.ErrStore, content.KindOf(err), "%v", err)
+	assert.Equal(t, content.ErrStore, content.ReasonOf(err), "%v", err)
 }
 
 // errBusy is what Windows answers for a file that another program has open.
@@ -662,7 +662,7 @@ func TestReadOnlyMedium(t *testing.T) {
 	require.NoError(t, os.WriteFile(pathOf(l, foreign), data, 0o644))
 	require.NoError(t, l.Close())
 	real := must(disk.Open(dir))
-	for _, number := range []error{syscall.EROFS, errors.New("The media is write protected.")} {
+	for _, number := range []error{errors.New("read-only file system"), errors.New("The media is write protected.")} {
 		l, err := openFS(dir, readOnlyFS{real, fmt.Errorf("%w: %w", number, disk.ErrReadOnly)}, Config{})
 		require.NoError(t, err)
 		requirePulled(t, l, img, "read-only")
@@ -675,7 +675,7 @@ func TestReadOnlyMedium(t *testing.T) {
 		_, missing := blobOf(3, 1000)
 		_, err = l.Ingest(t.Context(), missing)
 		assert.ErrorIs(t, err, number)
-		assert.Equal(t, content.ErrStore, content.KindOf(err), "%v", err)
+		assert.Equal(t, content.ErrStore, content.ReasonOf(err), "%v", err)
 		err = l.Tag(t.Context(), reference.MustParse("registry.example/app:v2"), img.index)
 		assert.ErrorIs(t, err, number)
 		_, err = l.Remove(t.Context(), img.ref)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/pullkit/pullkit/internal/mediatype"
+	"github.com/pullkit/pullkit/puller/archive"
 	"github.com/pullkit/pullkit/reference"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -59,7 +60,7 @@ func TestFormerLayout(t *testing.T) {
 		require.NoError(t, l.Tag(t.Context(), img.Ref, img.Descriptor))
 	}
 	assert.Equal(t, string(before), string(must(os.ReadFile(filepath.Join(dir, indexName)))), "what is tagged already is written as it was")
-	require.NoError(t, l.Export(t.Context(), io.Discard))
+	require.NoError(t, archive.Export(t.Context(), l, io.Discard))
 	_, err = l.Remove(t.Context(), reference.MustParse(names[1]))
 	require.NoError(t, err)
 	requireWhole(t, l)

@@ -19,10 +19,10 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// A Freed says what was removed.
-type Freed struct {
-	Blobs int
-	Bytes int64
+// A Removal is what Remove, Prune or Repair removed.
+type Removal struct {
+	Blobs int   // how many
+	Bytes int64 // of their content
 }
 
 // Remove takes ref out of index.json, durably, and removes the blobs that no
@@ -38,40 +38,40 @@ type Freed struct {
 // then fails with fs.ErrNotExist, and the next try fetches what is missing. If a
 // manifest that others need to be known by cannot be read, the name is removed
 // and the blobs stay, with an error; Verify reports which it is.
-func (l *Layout) Remove(ctx context.Context, ref reference.Reference) (Freed, error) {
+func (l *Layout) Remove(ctx context.Context, ref reference.Reference) (Removal, error) {
 	end, err := l.beginRemoval(ctx)
 	if err != nil {
-		return Freed{}, err
+		return Removal{}, err
 	}
 	defer end()
 	ix, err := l.readIndex()
 	if err != nil {
-		return Freed{}, err
+		return Removal{}, err
 	}
 	if _, ok := ix.find(ref); !ok {
-		return Freed{}, l.notFound("no image %q", ref)
+		return Removal{}, l.notFound("no image %q", ref)
 	}
 	next := ix.clone()
 	next.remove(ref.String())
 	if err := l.replaceIndex(next); err != nil {
-		return Freed{}, l.fail(err, "remove %q", ref)
+		return Removal{}, l.fail(err, "remove %q", ref)
 	}
 	used, err := l.used(ctx, next, next.Entries)
 	if err != nil {
-		return Freed{}, l.failOrCtx(ctx, err, "remove the blobs of %q", ref)
+		return Removal{}, l.failOrCtx(ctx, err, "remove the blobs of %q", ref)
 	}
-	removed := slices.DeleteFunc(slices.Clone(ix.Entries), func(e ocilayout.Entry) bool { return e.Ref != ref.String() })
-	candidates, err := l.used(ctx, ix, removed)
+	gone := slices.DeleteFunc(slices.Clone(ix.Entries), func(e ocilayout.Entry) bool { return e.Ref != ref.String() })
+	candidates, err := l.used(ctx, ix, gone)
 	if err != nil {
-		return Freed{}, l.failOrCtx(ctx, err, "remove the blobs of %q", ref)
+		return Removal{}, l.failOrCtx(ctx, err, "remove the blobs of %q", ref)
 	}
-	var freed Freed
+	var removed Removal
 	for d := range candidates {
 		if !used[d] {
-			l.removeBlob(d, nil, &freed)
+			l.removeBlob(d, nil, &removed)
 		}
 	}
-	return freed, nil
+	return removed, nil
 }
 
 // A PruneConfig says what Prune spares.
@@ -88,35 +88,35 @@ type PruneConfig struct {
 // directory where the file system does not keep that time. A blob of which neither
 // tells, because the notes were removed, gets a note and stays until it is old enough,
 // unless MinAge is negative.
-func (l *Layout) Prune(ctx context.Context, cfg PruneConfig) (Freed, error) {
+func (l *Layout) Prune(ctx context.Context, cfg PruneConfig) (Removal, error) {
 	if cfg.MinAge == 0 {
 		cfg.MinAge = time.Hour
 	}
 	end, err := l.beginRemoval(ctx)
 	if err != nil {
-		return Freed{}, err
+		return Removal{}, err
 	}
 	defer end()
 	ix, err := l.readIndex()
 	if err != nil {
-		return Freed{}, err
+		return Removal{}, err
 	}
 	used, err := l.used(ctx, ix, ix.Entries)
 	if err != nil {
-		return Freed{}, l.failOrCtx(ctx, err, "prune")
+		return Removal{}, l.failOrCtx(ctx, err, "prune")
 	}
-	var freed Freed
+	var removed Removal
 	err = l.eachBlob(func(d digest.Digest, fi fs.FileInfo) error {
-		if !used[d] && l.unusedFor(d, fi, cfg.MinAge) {
-			l.removeBlob(d, fi, &freed)
+		if fi.Mode().IsRegular() && !used[d] && l.unusedFor(d, fi, cfg.MinAge) {
+			l.removeBlob(d, fi, &removed)
 		}
 		return ctx.Err()
 	})
 	if err != nil {
-		return freed, l.failOrCtx(ctx, err, "prune")
+		return removed, l.failOrCtx(ctx, err, "prune")
 	}
 	l.sweepOlder(max(cfg.MinAge, 0))
-	return freed, nil
+	return removed, nil
 }
 
 // unusedFor reports whether a blob was not used for so long. One whose last use is not
@@ -174,7 +174,7 @@ func (l *Layout) newEpoch() error {
 
 // removeBlob removes a blob unless somebody is about to store it, or has: if
 // seen is not nil, only that file is removed.
-func (l *Layout) removeBlob(d digest.Digest, seen fs.FileInfo, freed *Freed) {
+func (l *Layout) removeBlob(d digest.Digest, seen fs.FileInfo, removed *Removal) {
 	unlock, ok := l.tryLock(string(d))
 	if !ok {
 		return
@@ -195,8 +195,8 @@ func (l *Layout) removeBlob(d digest.Digest, seen fs.FileInfo, freed *Freed) {
 		return
 	}
 	l.fs.Remove(noteName(d)) // if there is one
-	freed.Blobs++
-	freed.Bytes += fi.Size()
+	removed.Blobs++
+	removed.Bytes += fi.Size()
 }
 
 // used is every digest that entries of ix lead to.
@@ -276,7 +276,7 @@ func (l *Layout) eachBlob(yield func(digest.Digest, fs.FileInfo) error) error {
 		}
 		for _, e := range entries {
 			d := digest.Digest(algorithm + ":" + e.Name())
-			if verify.Digest(d) != nil || !e.Type().IsRegular() {
+			if verify.Digest(d) != nil {
 				continue
 			}
 			fi, err := l.fs.Lstat(ocilayout.BlobName(d))

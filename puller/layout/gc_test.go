@@ -24,7 +24,7 @@ import (
 
 func TestRemoveAndPrune(t *testing.T) {
 	now := time.Now()
-	l, err := OpenConfig(t.TempDir(), Config{Now: func() time.Time { return now }})
+	l, err := Open(t.TempDir(), Config{Now: func() time.Time { return now }})
 	require.NoError(t, err)
 	defer l.Close()
 	one, two := newTestImage(t, "registry.example/one:v1", 1, 100, 300<<10), newTestImage(t, "registry.example/two:v1", 2, 100)
@@ -60,7 +60,7 @@ func TestRemoveAndPrune(t *testing.T) {
 	now = now.Add(2 * time.Hour)
 	freed, err = l.Prune(t.Context(), PruneConfig{})
 	require.NoError(t, err)
-	assert.Equal(t, Freed{Blobs: 1, Bytes: 5000}, freed)
+	assert.Equal(t, Removal{Blobs: 1, Bytes: 5000}, freed)
 	require.NoError(t, in.Close())
 	requirePulled(t, l, two, "two")
 }
@@ -125,7 +125,7 @@ func TestRemoveWithDamagedManifest(t *testing.T) {
 	}
 	flip(t, l, two.manifest)
 	_, err := l.Remove(t.Context(), one.ref)
-	require.Equal(t, content.ErrStore, content.KindOf(err), "%v", err)
+	require.Equal(t, content.ErrStore, content.ReasonOf(err), "%v", err)
 	_, err = l.Lookup(t.Context(), one.ref)
 	assert.ErrorIs(t, err, fs.ErrNotExist, "the name is gone all the same")
 	require.NoError(t, (&testPuller{l: l}).pull(t.Context(), two))
@@ -189,7 +189,7 @@ func TestAllAtOnce(t *testing.T) {
 	mem, dir := disktest.New(), t.TempDir()
 	for name, open := range map[string]func() (*Layout, error){
 		"in memory": func() (*Layout, error) { return openMem(mem.Process()) },
-		"on disk":   func() (*Layout, error) { return Open(dir) },
+		"on disk":   func() (*Layout, error) { return Open(dir, Config{}) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			layouts := []*Layout{must(open()), must(open()), must(open())}
@@ -375,7 +375,7 @@ func TestStampedPartialIsPruned(t *testing.T) {
 func TestSweep(t *testing.T) {
 	dir, now := t.TempDir(), time.Now()
 	cfg := Config{Now: func() time.Time { return now }}
-	l, err := OpenConfig(dir, cfg)
+	l, err := Open(dir, cfg)
 	require.NoError(t, err)
 	defer l.Close()
 	data, desc := blobOf(1, 600<<10)
@@ -398,7 +398,7 @@ func TestSweep(t *testing.T) {
 	assert.Len(t, names(), 7, "all of it is young")
 	now = now.Add(25 * time.Hour)
 	for _, n := range []int{3, 3} {
-		other, err := OpenConfig(dir, cfg)
+		other, err := Open(dir, cfg)
 		require.NoError(t, err)
 		require.NoError(t, other.Close())
 		assert.Len(t, names(), n, "what is in use stays")
@@ -409,7 +409,7 @@ func TestSweep(t *testing.T) {
 // A clock that was far ahead for a while does not end the sweeps.
 func TestSweepAfterTheClockWasSetBack(t *testing.T) {
 	now := time.Now()
-	l, err := OpenConfig(t.TempDir(), Config{Now: func() time.Time { return now }})
+	l, err := Open(t.TempDir(), Config{Now: func() time.Time { return now }})
 	require.NoError(t, err)
 	defer l.Close()
 	now = now.Add(100 * 365 * 24 * time.Hour)

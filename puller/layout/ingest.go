@@ -123,8 +123,8 @@ func (in *ingest) Have() iter.Seq2[int64, int64] { return in.kept.Have() }
 func (in *ingest) WriteAt(p []byte, off int64) (int, error) {
 	if off < 0 || off > in.desc.Size || int64(len(p)) > in.desc.Size-off {
 		return 0, &content.Error{
-			Kind: content.ErrSizeMismatch,
-			Err:  fmt.Errorf("blob %s: %d bytes at %d, beyond its %d", in.desc.Digest, len(p), off, in.desc.Size),
+			Reason: content.ErrSizeMismatch,
+			Err:    fmt.Errorf("blob %s: %d bytes at %d, beyond its %d", in.desc.Digest, len(p), off, in.desc.Size),
 		}
 	}
 	if err := in.beforeWrite(off); err != nil {

@@ -33,7 +33,7 @@ func TestIngestRefuses(t *testing.T) {
 		"size below 0": {Digest: good.Digest, Size: -1},
 	} {
 		_, err := l.Ingest(t.Context(), desc)
-		assert.Contains(t, []content.Kind{content.ErrBadDigest, content.ErrSizeMismatch}, content.KindOf(err), name)
+		assert.Contains(t, []content.Reason{content.ErrBadDigest, content.ErrSizeMismatch}, content.ReasonOf(err), name)
 		_, err = l.Has(t.Context(), desc)
 		assert.Error(t, err, name)
 		_, err = l.Open(t.Context(), desc)
@@ -184,7 +184,7 @@ func TestStateDirectoryRemoved(t *testing.T) {
 	_, err = half.WriteAt(make([]byte, 1000), 0)
 	require.NoError(t, err)
 	err = in.Commit(t.Context())
-	assert.Equal(t, content.ErrStore, content.KindOf(err), "%v", err)
+	assert.Equal(t, content.ErrStore, content.ReasonOf(err), "%v", err)
 	requireSound(t, l.fs, "after a commit without its partial")
 	require.NoError(t, half.Discard())
 	store(t, l, desc, data)

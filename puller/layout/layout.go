@@ -42,18 +42,16 @@ type Layout struct {
 }
 
 var (
-	_ content.Store  = (*Layout)(nil)
-	_ content.Spacer = (*Layout)(nil)
+	_ content.Store           = (*Layout)(nil)
+	_ content.SpaceReporter   = (*Layout)(nil)
+	_ content.PartialReporter = (*Layout)(nil)
+	_ content.Lister          = (*Layout)(nil)
 )
 
-// Open is OpenConfig with the zero Config.
-func Open(dir string) (*Layout, error) { return OpenConfig(dir, Config{}) }
-
-// OpenConfig opens the OCI image layout in dir. An empty or absent directory
-// becomes one; a directory that holds other things is refused. Nothing is
-// written to a layout that is whole, so that a read-only one can be read.
-// An error is of kind content.ErrStore.
-func OpenConfig(dir string, cfg Config) (*Layout, error) {
+// Open opens the OCI image layout in dir. An empty or missing directory becomes one. A
+// directory that holds other things is refused. Open writes nothing to a layout that is
+// whole, so that a read-only one can be read. An error is of kind content.ErrStore.
+func Open(dir string, cfg Config) (*Layout, error) {
 	abs, err := filepath.Abs(dir)
 	if err == nil {
 		dir = abs
@@ -191,25 +189,9 @@ func (l *Layout) Tag(ctx context.Context, ref reference.Reference, desc ocispec.
 	return l.tag(ctx, ref, desc)
 }
 
-// An Image is one entry of index.json.
-type Image struct {
-	// Ref is the name under which Lookup answers with this entry. It is zero if
-	// there is none: the entry has no name, or one without a registry, such as
-	// the bare tags that other tools write, or another entry comes first.
-	Ref reference.Reference
-	// Name is the entry's ref.name annotation, under which other tools find it; "" if
-	// there is none.
-	Name string
-	// Descriptor is what Lookup returns: what the name resolved to, often an index.
-	Descriptor ocispec.Descriptor
-	// Manifest is what the entry shows to other tools: the stored manifest of
-	// an index, or the same as Descriptor.
-	Manifest ocispec.Descriptor
-}
-
 // List returns the entries of index.json in their order, those of other tools
 // among them. The error is of kind content.ErrStore.
-func (l *Layout) List(ctx context.Context) ([]Image, error) { return l.list(ctx) }
+func (l *Layout) List(ctx context.Context) ([]content.Entry, error) { return l.list(ctx) }
 
 // prepare makes what a layout must have. The file oci-layout comes last, so
 // that a directory that has it is whole.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"io"
 	"io/fs"
@@ -31,13 +32,12 @@ func blobOf(seed, size int) ([]byte, ocispec.Descriptor) {
 }
 
 func descOf(mediaType string, data []byte) ocispec.Descriptor {
-	sum := sha256.Sum256(data)
-	return ocispec.Descriptor{MediaType: mediaType, Digest: digest.Digest("sha256:" + hex.EncodeToString(sum[:])), Size: int64(len(data))}
+	return ocispec.Descriptor{MediaType: mediaType, Digest: digest.Digest("sha256:" + hexOf(data)), Size: int64(len(data))}
 }
 
 func openTest(t testing.TB, dir string) *Layout {
 	t.Helper()
-	l, err := Open(dir)
+	l, err := Open(dir, Config{})
 	require.NoError(t, err)
 	t.Cleanup(func() { l.Close() })
 	return l
@@ -84,7 +84,7 @@ func TestTagAndLookup(t *testing.T) {
 	require.ErrorIs(t, err, fs.ErrNotExist)
 	_, err = l.Lookup(t.Context(), ref)
 	require.ErrorIs(t, err, fs.ErrNotExist)
-	assert.Equal(t, content.ErrNotFound, content.KindOf(err))
+	assert.Equal(t, content.ErrNotFound, content.ReasonOf(err))
 	store(t, l, desc, data)
 	require.NoError(t, l.Tag(t.Context(), ref, desc))
 	for _, l := range []*Layout{l, openTest(t, dir)} {
@@ -149,4 +149,43 @@ func TestOpenedByTwoAtOnce(t *testing.T) {
 		}
 		require.NoError(t, l.Close())
 	}
+}
+
+// requireTidy checks that nothing but locks is beside the blobs.
+func requireTidy(t *testing.T, l *Layout) {
+	t.Helper()
+	assert.Subset(t, []string{"lock", "removals"}, stateNames(t, l), "left behind")
+}
+
+// stateNames are the names of all files in the state directory.
+func stateNames(t *testing.T, l *Layout) (names []string) {
+	t.Helper()
+	for _, dir := range []string{stateDir, ingestDir} {
+		entries, err := l.fs.ReadDir(dir)
+		require.NoError(t, err)
+		for _, e := range entries {
+			if name := dir + "/" + e.Name(); name != ingestDir && name != usedDir {
+				names = append(names, e.Name())
+			}
+		}
+	}
+	return names
+}
+
+func jsonOf(t testing.TB, v any) []byte {
+	data, err := json.Marshal(v)
+	require.NoError(t, err)
+	return data
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+func hexOf(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
 }

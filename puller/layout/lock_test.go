@@ -47,7 +47,7 @@ func TestOpenGivesUp(t *testing.T) {
 		start := time.Now()
 		_, err = openMem(mem.Process())
 		require.ErrorIs(t, err, context.DeadlineExceeded)
-		assert.Equal(t, content.ErrStore, content.KindOf(err))
+		assert.Equal(t, content.ErrStore, content.ReasonOf(err))
 		assert.Equal(t, openWait, time.Since(start))
 	})
 }

@@ -244,7 +244,7 @@ func (n *names) replaceIndex(ix *indexFile) error {
 }
 
 func (n *names) tooLarge(size int) error {
-	return &content.Error{Kind: content.ErrStore, Err: fmt.Errorf("layout %q: %w: %s would have %d bytes, and at most %d are read: remove images, or use another layout",
+	return &content.Error{Reason: content.ErrStore, Err: fmt.Errorf("layout %q: %w: %s would have %d bytes, and at most %d are read: remove images, or use another layout",
 		n.dir, content.ErrTooLarge, indexName, size, n.tune.indexSize)}
 }
 
@@ -429,7 +429,7 @@ func (n *names) lists(ctx context.Context, ix *indexFile, index, manifest ocispe
 // tag makes ref name desc; see Layout.Tag.
 func (n *names) tag(ctx context.Context, ref reference.Reference, desc ocispec.Descriptor) error {
 	if ref.IsZero() {
-		return &content.Error{Kind: content.ErrBadReference, Err: fmt.Errorf("layout %q: tag: no name", n.dir)}
+		return &content.Error{Reason: content.ErrBadReference, Err: fmt.Errorf("layout %q: tag: no name", n.dir)}
 	}
 	if err := ocilayout.CheckDescriptor(desc); err != nil {
 		return err
@@ -486,7 +486,7 @@ func (n *names) recheck(ctx context.Context, desc ocispec.Descriptor) error {
 }
 
 // list returns the entries of index.json; see Layout.List.
-func (n *names) list(ctx context.Context) ([]Image, error) {
+func (n *names) list(ctx context.Context) ([]content.Entry, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -494,9 +494,9 @@ func (n *names) list(ctx context.Context) ([]Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	images := make([]Image, 0, len(ix.Entries))
+	images := make([]content.Entry, 0, len(ix.Entries))
 	for i, e := range ix.Entries {
-		img := Image{Name: e.Name}
+		img := content.Entry{Name: e.Name}
 		if img.Manifest, img.Descriptor, err = n.resolve(ctx, ix, e); err == nil && ix.Answers(i) {
 			img.Ref, err = reference.Parse(e.Ref)
 		}

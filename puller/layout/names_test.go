@@ -18,6 +18,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/internal/disk/disktest"
 	"github.com/pullkit/pullkit/internal/ocilayout"
+	"github.com/pullkit/pullkit/puller/archive"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/reference"
 	"github.com/stretchr/testify/assert"
@@ -212,10 +213,10 @@ func TestImportAndLookupAgree(t *testing.T) {
 	none := map[string]string{ocispec.AnnotationRefName: "docker.io/busybox", ocilayout.AnnotationImage: "", ocilayout.AnnotationResolved: ""}
 	addEntry(t, l, "registry.example/one:v1", ocispec.Descriptor{}, none)
 	addEntry(t, l, "registry.example/one:v1", ocispec.Descriptor{}, map[string]string{ocispec.AnnotationRefName: "v2", ocilayout.AnnotationImage: "docker.io/app:v2"})
-	var archive bytes.Buffer
-	require.NoError(t, l.Export(t.Context(), &archive))
+	var exported bytes.Buffer
+	require.NoError(t, archive.Export(t.Context(), l, &exported))
 	to := openTest(t, t.TempDir())
-	images, err := to.Import(t.Context(), &archive, ImportConfig{})
+	images, err := archive.Import(t.Context(), to, &exported, archive.Config{})
 	require.NoError(t, err)
 	require.Len(t, images, 3)
 	for _, i := range images {
@@ -245,7 +246,7 @@ func TestIndexHasOneLimit(t *testing.T) {
 	assert.LessOrEqual(t, len(before), l.tune.indexSize)
 
 	// The name that is too much, in a batch with others, fails alone.
-	other := must(Open(dir))
+	other := must(Open(dir, Config{}))
 	other.tune.indexSize = l.tune.indexSize
 	defer other.Close()
 	for _, l := range []*Layout{l, other} {
@@ -398,7 +399,7 @@ func TestStrangeEntries(t *testing.T) {
 	_, err = l.Prune(t.Context(), PruneConfig{MinAge: -1})
 	require.NoError(t, err)
 	require.NoError(t, l.Tag(t.Context(), reference.MustParse("registry.example/two:v1"), img.index))
-	require.NoError(t, l.Export(t.Context(), io.Discard, img.ref))
+	require.NoError(t, archive.Export(t.Context(), l, io.Discard, img.ref))
 	requireLookup()
 	images, err = l.List(t.Context())
 	require.NoError(t, err)
@@ -485,7 +486,7 @@ func BenchmarkGrowth(b *testing.B) {
 			took[j] += time.Since(start)
 		}
 		start := time.Now()
-		again, err := Open(others.Dir())
+		again, err := Open(others.Dir(), Config{})
 		require.NoError(b, err)
 		pull(again)
 		took[2] += time.Since(start)

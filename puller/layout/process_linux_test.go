@@ -206,7 +206,7 @@ func childDescriptors(t testing.TB, dir string) error {
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: 64, Max: 64}); err != nil {
 		return err
 	}
-	l, err := Open(dir)
+	l, err := Open(dir, Config{})
 	if err != nil {
 		return err
 	}
@@ -218,7 +218,7 @@ func childDescriptors(t testing.TB, dir string) error {
 			open = append(open, in)
 			continue
 		}
-		if !errors.Is(err, syscall.EMFILE) || content.KindOf(err) != content.ErrStore || errors.Is(err, fs.ErrExist) {
+		if !errors.Is(err, syscall.EMFILE) || content.ReasonOf(err) != content.ErrStore || errors.Is(err, fs.ErrExist) {
 			return fmt.Errorf("Ingest: %w", err)
 		}
 	}
@@ -262,12 +262,12 @@ func childFileSize(t testing.TB, dir string) error {
 	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: 1 << 20, Max: 1 << 20}); err != nil {
 		return err
 	}
-	l, err := Open(dir)
+	l, err := Open(dir, Config{})
 	if err != nil {
 		return err
 	}
 	err = (&testPuller{l: l, chunk: 100_000}).pull(context.Background(), processImage(t))
-	if !errors.Is(err, syscall.EFBIG) || content.KindOf(err) != content.ErrStore {
+	if !errors.Is(err, syscall.EFBIG) || content.ReasonOf(err) != content.ErrStore {
 		return fmt.Errorf("pull: %v", err)
 	}
 	fmt.Println(err)
@@ -310,7 +310,7 @@ func TestDiskFull(t *testing.T) {
 	data, desc := blobOf(5, 3<<20)
 	_, err = l.Ingest(t.Context(), desc)
 	require.ErrorIs(t, err, syscall.ENOSPC)
-	assert.Equal(t, content.ErrStore, content.KindOf(err))
+	assert.Equal(t, content.ErrStore, content.ReasonOf(err))
 	assert.Contains(t, err.Error(), "no space left on device")
 	assert.Contains(t, err.Error(), dir)
 	assert.NotErrorIs(t, err, fs.ErrExist)
@@ -320,7 +320,7 @@ func TestDiskFull(t *testing.T) {
 	// What fits alone and not together fails in the middle.
 	err = (&testPuller{l: l}).pull(t.Context(), img)
 	require.ErrorIs(t, err, syscall.ENOSPC)
-	assert.Equal(t, content.ErrStore, content.KindOf(err))
+	assert.Equal(t, content.ErrStore, content.ReasonOf(err))
 	requirePulled(t, l, small, "with the mem full")
 	_ = data
 
@@ -345,17 +345,17 @@ func TestReadOnly(t *testing.T) {
 	p := &testPuller{l: l}
 	err := p.pull(t.Context(), two)
 	require.Error(t, err)
-	assert.Equal(t, content.ErrStore, content.KindOf(err), "%v", err)
+	assert.Equal(t, content.ErrStore, content.ReasonOf(err), "%v", err)
 	assert.True(t, errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.EACCES), "%v", err)
 	assert.Zero(t, p.fetched.Load(), "no byte is fetched first")
 	assert.Contains(t, err.Error(), strconv.Quote(dir))
 	err = l.Tag(t.Context(), two.ref, one.index)
-	assert.Equal(t, content.ErrStore, content.KindOf(err), "%v", err)
+	assert.Equal(t, content.ErrStore, content.ReasonOf(err), "%v", err)
 	_, err = l.Remove(t.Context(), one.ref)
-	assert.Equal(t, content.ErrStore, content.KindOf(err), "%v", err)
+	assert.Equal(t, content.ErrStore, content.ReasonOf(err), "%v", err)
 	requirePulled(t, l, one, "still")
-	_, err = Open(filepath.Join(dir, "new"))
-	assert.Equal(t, content.ErrStore, content.KindOf(err), "%v", err)
+	_, err = Open(filepath.Join(dir, "new"), Config{})
+	assert.Equal(t, content.ErrStore, content.ReasonOf(err), "%v", err)
 }
 
 // readOnly returns a path under which dir cannot be written to: root may write

@@ -141,7 +141,7 @@ func (p *testPuller) try(ctx context.Context, desc ocispec.Descriptor, data []by
 		if err := in.Discard(); err != nil {
 			return err
 		}
-		return &content.Error{Kind: content.ErrDigestMismatch}
+		return &content.Error{Reason: content.ErrDigestMismatch}
 	}
 	return in.Commit(ctx)
 }

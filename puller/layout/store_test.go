@@ -11,7 +11,7 @@ import (
 
 func TestContract(t *testing.T) {
 	require.NoError(t, pullertest.TestStore(func() (content.Store, error) {
-		l, err := layout.Open(t.TempDir())
+		l, err := layout.Open(t.TempDir(), layout.Config{})
 		if err == nil {
 			t.Cleanup(func() { l.Close() })
 		}

@@ -57,10 +57,10 @@ func (t *tree) fail(err error, format string, args ...any) error {
 	if err == nil {
 		return nil
 	}
-	if kind := content.KindOf(err); kind != "" {
+	if kind := content.ReasonOf(err); kind != "" {
 		return err
 	}
-	return &content.Error{Kind: content.ErrStore, Err: fmt.Errorf("layout %q: %s: %w", t.dir, fmt.Sprintf(format, args...), opaque(err))}
+	return &content.Error{Reason: content.ErrStore, Err: fmt.Errorf("layout %q: %s: %w", t.dir, fmt.Sprintf(format, args...), opaque(err))}
 }
 
 // failOrCtx is fail, except for the error of a ctx that ended.
@@ -82,7 +82,7 @@ func opaque(err error) error {
 }
 
 func (t *tree) notFound(format string, args ...any) error {
-	return &content.Error{Kind: content.ErrNotFound, Err: fmt.Errorf("layout %q: %s", t.dir, fmt.Sprintf(format, args...))}
+	return &content.Error{Reason: content.ErrNotFound, Err: fmt.Errorf("layout %q: %s", t.dir, fmt.Sprintf(format, args...))}
 }
 
 // errOtherFile says that another file has the name of one that was written or read.

@@ -25,11 +25,11 @@ import (
 func (l *Layout) Verify(ctx context.Context) iter.Seq2[digest.Digest, error] {
 	return func(yield func(digest.Digest, error) bool) {
 		stop := errors.New("stop")
-		err := l.eachBlob(func(d digest.Digest, _ fs.FileInfo) error {
-			err := l.wrong(ctx, d, func(got digest.Digest, _ fs.FileInfo) error {
+		err := l.eachBlob(func(d digest.Digest, fi fs.FileInfo) error {
+			err := l.wrong(ctx, d, fi, func(got digest.Digest, _ fs.FileInfo) error {
 				return &content.Error{
-					Kind: content.ErrDigestMismatch,
-					Err:  fmt.Errorf("layout %q: blob %s has content with digest %s: run Repair and pull its image again", l.dir, d, got),
+					Reason: content.ErrDigestMismatch,
+					Err:    fmt.Errorf("layout %q: blob %s has content with digest %s: run Repair and pull its image again", l.dir, d, got),
 				}
 			})
 			if cerr := ctx.Err(); cerr != nil && errors.Is(err, cerr) {
@@ -55,11 +55,11 @@ func (l *Layout) Verify(ctx context.Context) iter.Seq2[digest.Digest, error] {
 // removed; those that could be are removed all the same. Names stay: an image
 // of which something is missing is not found to be present, and a pull of it
 // fetches what is missing.
-func (l *Layout) Repair(ctx context.Context) (Freed, error) {
-	var freed Freed
+func (l *Layout) Repair(ctx context.Context) (Removal, error) {
+	var removed Removal
 	var failed []error
-	err := l.eachBlob(func(d digest.Digest, _ fs.FileInfo) error {
-		err := l.repairBlob(ctx, d, &freed)
+	err := l.eachBlob(func(d digest.Digest, fi fs.FileInfo) error {
+		err := l.repairBlob(ctx, d, fi, &removed)
 		if cerr := ctx.Err(); cerr != nil && errors.Is(err, cerr) {
 			return err
 		}
@@ -69,22 +69,22 @@ func (l *Layout) Repair(ctx context.Context) (Freed, error) {
 		return nil
 	})
 	if err != nil {
-		return freed, l.failOrCtx(ctx, err, "repair")
+		return removed, l.failOrCtx(ctx, err, "repair")
 	}
-	return freed, l.fail(errors.Join(failed...), "repair")
+	return removed, l.fail(errors.Join(failed...), "repair")
 }
 
 // repairBlob removes a blob with other content, if it is still the file that was read.
-func (l *Layout) repairBlob(ctx context.Context, d digest.Digest, freed *Freed) error {
-	return l.wrong(ctx, d, func(got digest.Digest, seen fs.FileInfo) error {
+func (l *Layout) repairBlob(ctx context.Context, d digest.Digest, fi fs.FileInfo, removed *Removal) error {
+	return l.wrong(ctx, d, fi, func(got digest.Digest, seen fs.FileInfo) error {
 		end, err := l.beginRemoval(ctx)
 		if err != nil {
 			return err
 		}
 		defer end()
-		before := freed.Blobs
-		l.removeBlob(d, seen, freed)
-		if freed.Blobs > before {
+		before := removed.Blobs
+		l.removeBlob(d, seen, removed)
+		if removed.Blobs > before {
 			return nil
 		}
 		if now, err := l.fs.Lstat(ocilayout.BlobName(d)); err != nil || !l.fs.SameFile(now, seen) {
@@ -96,7 +96,10 @@ func (l *Layout) repairBlob(ctx context.Context, d digest.Digest, freed *Freed) 
 
 // wrong hashes a blob and calls found if its content has another digest. The file
 // is open until found returns, so that no other file can have its identity.
-func (l *Layout) wrong(ctx context.Context, d digest.Digest, found func(got digest.Digest, seen fs.FileInfo) error) error {
+func (l *Layout) wrong(ctx context.Context, d digest.Digest, fi fs.FileInfo, found func(got digest.Digest, seen fs.FileInfo) error) error {
+	if !fi.Mode().IsRegular() {
+		return notAFile(d)
+	}
 	f, err := l.fs.OpenFile(ocilayout.BlobName(d), os.O_RDONLY)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // it was removed meanwhile

@@ -118,7 +118,7 @@ func TestVerify(t *testing.T) {
 	require.True(t, ok, "size and time do not tell")
 	found := func() (bad, gone []digest.Digest) {
 		for d, err := range l.Verify(t.Context()) {
-			switch content.KindOf(err) {
+			switch content.ReasonOf(err) {
 			case content.ErrDigestMismatch:
 				bad = append(bad, d)
 			case content.ErrNotFound:
@@ -139,7 +139,7 @@ func TestVerify(t *testing.T) {
 
 	freed, err := l.Repair(t.Context())
 	require.NoError(t, err)
-	assert.Equal(t, Freed{1, rotten.Size}, freed)
+	assert.Equal(t, Removal{1, rotten.Size}, freed)
 	bad, gone := found()
 	assert.Empty(t, bad)
 	assert.Equal(t, []digest.Digest{img.index.Digest}, gone, "the image is not whole")
@@ -237,14 +237,14 @@ func TestVerifyGoesOn(t *testing.T) {
 	for d, err := range bad.Verify(t.Context()) {
 		seen++
 		if d == first || seen > len(img.all) {
-			assert.Equal(t, content.ErrStore, content.KindOf(err), "%v", err)
+			assert.Equal(t, content.ErrStore, content.ReasonOf(err), "%v", err)
 			continue
 		}
 		assert.NoError(t, err, d)
 	}
 	assert.GreaterOrEqual(t, seen, len(img.all), "and the image, if its manifest cannot be read")
 	freed, err := bad.Repair(t.Context())
-	assert.Equal(t, content.ErrStore, content.KindOf(err), "%v", err)
+	assert.Equal(t, content.ErrStore, content.ReasonOf(err), "%v", err)
 	assert.Zero(t, freed)
 
 	for _, desc := range img.all[1:3] {
@@ -252,14 +252,44 @@ func TestVerifyGoesOn(t *testing.T) {
 	}
 	stays := img.all[2].Digest
 	freed, err = broken("remove", &stays).Repair(t.Context())
-	assert.Equal(t, content.ErrStore, content.KindOf(err), "%v", err)
+	assert.Equal(t, content.ErrStore, content.ReasonOf(err), "%v", err)
 	assert.ErrorContains(t, err, string(stays))
 	assert.Equal(t, 1, freed.Blobs, "the other one")
 	var wrong []digest.Digest
 	for d, err := range l.Verify(t.Context()) {
-		if content.KindOf(err) == content.ErrDigestMismatch {
+		if content.ReasonOf(err) == content.ErrDigestMismatch {
 			wrong = append(wrong, d)
 		}
 	}
 	assert.Equal(t, []digest.Digest{stays}, wrong)
+}
+
+// TestDirectoryInTheBlobsPlace holds that what is not a file is named by Verify, Repair
+// and the ingest of the blob, with what to do, and that Prune leaves it.
+func TestDirectoryInTheBlobsPlace(t *testing.T) {
+	l := openTest(t, t.TempDir())
+	data, desc := blobOf(1, 100)
+	store(t, l, desc, data)
+	require.NoError(t, os.Remove(pathOf(l, desc)))
+	require.NoError(t, os.Mkdir(pathOf(l, desc), 0o755))
+	const advice = "is not a regular file: move it away and pull its image again"
+
+	found := 0
+	for d, err := range l.Verify(t.Context()) {
+		found++
+		assert.Equal(t, desc.Digest, d)
+		assert.ErrorContains(t, err, advice)
+	}
+	assert.Equal(t, 1, found)
+	_, err := l.Repair(t.Context())
+	assert.ErrorContains(t, err, advice)
+	_, err = l.Ingest(t.Context(), desc)
+	assert.ErrorContains(t, err, advice)
+	assert.Equal(t, content.ErrStore, content.ReasonOf(err))
+	_, err = l.Prune(t.Context(), PruneConfig{MinAge: -1})
+	require.NoError(t, err)
+	assert.DirExists(t, pathOf(l, desc))
+
+	require.NoError(t, os.Remove(pathOf(l, desc)))
+	store(t, l, desc, data)
 }

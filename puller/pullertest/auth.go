@@ -20,20 +20,20 @@ type AuthMode string
 
 // The modes.
 const (
-	AuthNone   AuthMode = ""       // everybody may pull
+	AuthNone   AuthMode = ""       // any client may pull
 	AuthBasic  AuthMode = "basic"  // user and password with each request
 	AuthBearer AuthMode = "bearer" // a token from the registry's own /token
 )
 
-// A User may pull from a registry. The user with an empty Name is everybody:
-// what it may pull needs no password (with AuthBearer it still needs a token,
-// which /token gives away, as Docker Hub does).
+// A User may pull from a registry. The user with an empty Name is the anonymous one: what
+// it may pull needs no password. With AuthBearer it needs a token, which /token gives to
+// any client, as Docker Hub does.
 type User struct {
 	Name, Password string
-	// IdentityToken, when not empty, is a refresh token that POST /token takes
-	// in place of the password.
+	// IdentityToken, if not empty, is a refresh token that POST /token takes in place
+	// of the password.
 	IdentityToken string
-	// Repositories may be pulled; nil means all.
+	// Repositories are those that the user may pull; nil means all.
 	Repositories []string
 }
 
@@ -41,7 +41,7 @@ func (u User) may(repository string) bool {
 	return u.Repositories == nil || repository == "" || slices.Contains(u.Repositories, repository)
 }
 
-// user finds who has this name and password; the empty name is the anonymous user.
+// user returns the user of this name and password; the empty name is the anonymous user.
 func (r *Registry) user(name, password string) (User, bool) {
 	for _, u := range r.conf.Users {
 		if u.Name == name && same(u.Password, password) {
@@ -53,7 +53,7 @@ func (r *Registry) user(name, password string) (User, bool) {
 
 func same(a, b string) bool { return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1 }
 
-// A refusal is how a request that may not go on is answered; the zero refusal lets it pass.
+// A refusal is the answer to a request that is not allowed; the zero refusal allows it.
 type refusal struct {
 	status    int
 	code      string
@@ -61,7 +61,7 @@ type refusal struct {
 	challenge string
 }
 
-// admit decides whether req may read the repository; "" is the API's root.
+// admit decides whether req may read the repository; "" is the root of the API.
 func (r *Registry) admit(req *http.Request, repository string) refusal {
 	switch r.conf.Auth {
 	case AuthBasic:
@@ -105,8 +105,8 @@ func (r *Registry) admitBearer(req *http.Request, repository string) refusal {
 	return refusal{}
 }
 
-// serveToken answers the token endpoint: GET with Basic or without, and POST
-// as OAuth2 has it, with a password or a refresh token.
+// serveToken answers the token endpoint: GET with or without Basic, and POST as in OAuth2,
+// with a password or a refresh token.
 func (r *Registry) serveToken(w http.ResponseWriter, req *http.Request) {
 	req.Body = http.MaxBytesReader(w, req.Body, 1<<20)
 	if err := req.ParseForm(); err != nil {
@@ -141,7 +141,7 @@ func (r *Registry) serveToken(w http.ResponseWriter, req *http.Request) {
 	})
 }
 
-// tokenUser says who asks for a token.
+// tokenUser returns the user that asks for a token.
 func (r *Registry) tokenUser(req *http.Request) (User, bool) {
 	if req.Method == http.MethodPost {
 		if req.PostForm.Get("grant_type") == "refresh_token" {
@@ -173,10 +173,10 @@ func cutScope(scope string) (name, actions string, ok bool) {
 	return rest[:i], rest[i+1:], true
 }
 
-// ExpireTokens makes all tokens worthless that were given out so far.
+// ExpireTokens ends all tokens that the registry has issued so far.
 func (r *Registry) ExpireTokens() { r.tokens.expireAll() }
 
-// tokens are the bearer tokens given out.
+// tokens are the bearer tokens that the registry has issued.
 type tokens struct {
 	mu    sync.Mutex
 	given map[string]grant

@@ -121,7 +121,7 @@ func TestBrokenStoresAreFound(t *testing.T) {
 		}, "empty store: Lookup: <nil>"},
 		"has everything": {func(b *badStore) { b.has = func(ocispec.Descriptor) (bool, error) { return true, nil } }, "commit: Has: true"},
 		"has nothing":    {func(b *badStore) { b.has = func(ocispec.Descriptor) (bool, error) { return false, nil } }, "commit: Has after Commit: false"},
-		"looks at digests alone": {func(b *badStore) {
+		"ignores sizes": {func(b *badStore) {
 			b.has = func(desc ocispec.Descriptor) (bool, error) {
 				body, err := b.MemStore.Open(t.Context(), desc)
 				if err == nil {
@@ -144,10 +144,10 @@ func TestBrokenStoresAreFound(t *testing.T) {
 				return (&pullertest.MemStore{}).Ingest(ctx, desc)
 			}
 		}, "cancelled wait: Ingest while another is open: <nil>"},
-		"tags what is not there": {func(b *badStore) {
+		"tags what is not stored": {func(b *badStore) {
 			b.tag = func(reference.Reference, ocispec.Descriptor) error { return nil }
 		}, "tag: Tag of content that is not stored works"},
-		"finds a digest by the whole name alone": {func(b *badStore) {
+		"finds a digest only by the whole name": {func(b *badStore) {
 			b.lookup = func(ref reference.Reference) (ocispec.Descriptor, error) {
 				if ref.Repository() == "team/index" && ref.Digest() != "" {
 					return ocispec.Descriptor{}, fs.ErrNotExist
@@ -194,22 +194,22 @@ func TestBrokenStoresAreFound(t *testing.T) {
 // A badSource is a Source with its answers changed.
 type badSource struct {
 	content.Source
-	manifest func(ctx context.Context, ref reference.Reference, cred credentials.Credential, have digest.Digest) (ocispec.Descriptor, []byte, error)
-	blob     func(ctx context.Context, ref reference.Reference, cred credentials.Credential, desc ocispec.Descriptor, off, n int64) (io.ReadCloser, int64, error)
+	manifest func(ctx context.Context, repo content.Repo, have digest.Digest) (content.Document, error)
+	blob     func(ctx context.Context, repo content.Repo, desc ocispec.Descriptor, off, n int64) (content.Body, error)
 }
 
-func (b *badSource) Manifest(ctx context.Context, ref reference.Reference, cred credentials.Credential, have digest.Digest) (ocispec.Descriptor, []byte, error) {
+func (b *badSource) Manifest(ctx context.Context, repo content.Repo, have digest.Digest) (content.Document, error) {
 	if b.manifest != nil {
-		return b.manifest(ctx, ref, cred, have)
+		return b.manifest(ctx, repo, have)
 	}
-	return b.Source.Manifest(ctx, ref, cred, have)
+	return b.Source.Manifest(ctx, repo, have)
 }
 
-func (b *badSource) Blob(ctx context.Context, ref reference.Reference, cred credentials.Credential, desc ocispec.Descriptor, off, n int64) (io.ReadCloser, int64, error) {
+func (b *badSource) Blob(ctx context.Context, repo content.Repo, desc ocispec.Descriptor, off, n int64) (content.Body, error) {
 	if b.blob != nil {
-		return b.blob(ctx, ref, cred, desc, off, n)
+		return b.blob(ctx, repo, desc, off, n)
 	}
-	return b.Source.Blob(ctx, ref, cred, desc, off, n)
+	return b.Source.Blob(ctx, repo, desc, off, n)
 }
 
 func TestBrokenSourcesAreFound(t *testing.T) {
@@ -219,42 +219,42 @@ func TestBrokenSourcesAreFound(t *testing.T) {
 		wrong string
 	}{
 		"always the body": {func(b *badSource) {
-			b.manifest = func(ctx context.Context, ref reference.Reference, cred credentials.Credential, _ digest.Digest) (ocispec.Descriptor, []byte, error) {
-				return b.Source.Manifest(ctx, ref, cred, "")
+			b.manifest = func(ctx context.Context, repo content.Repo, _ digest.Digest) (content.Document, error) {
+				return b.Source.Manifest(ctx, repo, "")
 			}
 		}, "manifest that the caller has: Manifest with the digest at hand"},
 		"a credential of its own": {func(b *badSource) {
-			b.manifest = func(ctx context.Context, ref reference.Reference, _ credentials.Credential, have digest.Digest) (ocispec.Descriptor, []byte, error) {
-				return b.Source.Manifest(ctx, ref, right, have)
+			b.manifest = func(ctx context.Context, repo content.Repo, have digest.Digest) (content.Document, error) {
+				return b.Source.Manifest(ctx, content.Repo{Ref: repo.Ref, Cred: right}, have)
 			}
 		}, "credentials, Basic: Manifest with a wrong credential: <nil>"},
 		"nameless errors": {func(b *badSource) {
-			b.manifest = func(ctx context.Context, ref reference.Reference, cred credentials.Credential, have digest.Digest) (ocispec.Descriptor, []byte, error) {
-				desc, body, err := b.Source.Manifest(ctx, ref, cred, have)
+			b.manifest = func(ctx context.Context, repo content.Repo, have digest.Digest) (content.Document, error) {
+				doc, err := b.Source.Manifest(ctx, repo, have)
 				if err != nil {
 					err = errors.New(err.Error())
 				}
-				return desc, body, err
+				return content.Document{Desc: doc.Desc, Body: doc.Body}, err
 			}
 		}, "want fs.ErrNotExist"},
 		"a range that lies": {func(b *badSource) {
-			b.blob = func(ctx context.Context, ref reference.Reference, cred credentials.Credential, desc ocispec.Descriptor, off, _ int64) (io.ReadCloser, int64, error) {
-				body, _, err := b.Source.Blob(ctx, ref, cred, desc, 0, -1)
-				return body, off, err
+			b.blob = func(ctx context.Context, repo content.Repo, desc ocispec.Descriptor, off, _ int64) (content.Body, error) {
+				body, err := b.Source.Blob(ctx, repo, desc, 0, -1)
+				return content.Body{ReadCloser: body, Start: off}, err
 			}
 		}, "blob: Blob, -1 bytes from 1"},
 		"ends early": {func(b *badSource) {
-			b.blob = func(ctx context.Context, ref reference.Reference, cred credentials.Credential, desc ocispec.Descriptor, off, n int64) (io.ReadCloser, int64, error) {
-				body, start, err := b.Source.Blob(ctx, ref, cred, desc, off, n)
+			b.blob = func(ctx context.Context, repo content.Repo, desc ocispec.Descriptor, off, n int64) (content.Body, error) {
+				body, err := b.Source.Blob(ctx, repo, desc, off, n)
 				if err != nil {
-					return nil, 0, err
+					return content.Body{}, err
 				}
-				return readCloser{io.LimitReader(body, 1000), body}, start, nil
+				return content.Body{ReadCloser: readCloser{io.LimitReader(body, 1000), body}, Start: body.Start}, nil
 			}
 		}, "cut connections: Blob over connections that are cut"},
 		"no context": {func(b *badSource) {
-			b.manifest = func(_ context.Context, ref reference.Reference, cred credentials.Credential, have digest.Digest) (ocispec.Descriptor, []byte, error) {
-				return b.Source.Manifest(context.Background(), ref, cred, have)
+			b.manifest = func(_ context.Context, repo content.Repo, have digest.Digest) (content.Document, error) {
+				return b.Source.Manifest(context.Background(), repo, have)
 			}
 		}, "cancelled: Manifest with a context that has ended: <nil>"},
 	} {
@@ -354,7 +354,9 @@ func TestBrokenRuntimesAreFound(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				network := &pullertest.Network{}
 				err := pullertest.TestRuntime(network, func(host string) (puller.Runtime, error) {
-					b := &badRuntime{Runtime: transfer.New(transfer.Config{Source: newClient(t, network, host), Store: &pullertest.MemStore{}})}
+					rt, err := transfer.New(transfer.Config{Source: newClient(t, network, host), Store: &pullertest.MemStore{}})
+					require.NoError(t, err)
+					b := &badRuntime{Runtime: rt}
 					tt.spoil(b)
 					return b, nil
 				})
@@ -364,7 +366,7 @@ func TestBrokenRuntimesAreFound(t *testing.T) {
 	}
 }
 
-// A countingRuntime holds what was pulled and counts; it knows one password.
+// A countingRuntime counts pulls and keeps the images; it accepts one password.
 type countingRuntime struct {
 	asked, pulled atomic.Int64
 	mu            sync.Mutex

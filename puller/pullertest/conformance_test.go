@@ -21,7 +21,7 @@ func TestMemStoreIsAStore(t *testing.T) {
 
 func TestLayoutIsAStore(t *testing.T) {
 	require.NoError(t, pullertest.TestStore(func() (content.Store, error) {
-		l, err := layout.Open(t.TempDir())
+		l, err := layout.Open(t.TempDir(), layout.Config{})
 		if err == nil {
 			t.Cleanup(func() { require.NoError(t, l.Close()) })
 		}
@@ -31,10 +31,12 @@ func TestLayoutIsAStore(t *testing.T) {
 
 // newClient makes a Client that reads host over plain http.
 func newClient(t *testing.T, network *pullertest.Network, host string) *registry.Client {
-	c := &registry.Client{PlainHTTP: []string{host}}
+	settings := registry.Config{PlainHTTP: []string{host}}
 	if network != nil {
-		c.DialContext = network.DialContext
+		settings.DialContext = network.DialContext
 	}
+	c, err := registry.New(settings)
+	require.NoError(t, err)
 	t.Cleanup(c.CloseIdleConnections)
 	return c
 }
@@ -59,7 +61,7 @@ func TestClientIsASource(t *testing.T) {
 func TestTransferIsARuntime(t *testing.T) {
 	onBoth(t, func(t *testing.T, network *pullertest.Network) {
 		require.NoError(t, pullertest.TestRuntime(network, func(host string) (puller.Runtime, error) {
-			return transfer.New(transfer.Config{Source: newClient(t, network, host), Store: &pullertest.MemStore{}}), nil
+			return transfer.New(transfer.Config{Source: newClient(t, network, host), Store: &pullertest.MemStore{}})
 		}))
 	})
 }

@@ -28,7 +28,7 @@ type repository struct {
 	tags      map[string]digest.Digest
 }
 
-// repo returns a repository, made if need be; c.mu is held for writing.
+// repo returns a repository, and makes it if it is new. The caller holds c.mu for writing.
 func (c *contents) repo(name string) *repository {
 	if c.repos == nil {
 		c.repos = map[string]*repository{}
@@ -40,7 +40,7 @@ func (c *contents) repo(name string) *repository {
 }
 
 // PutBlob stores a blob in a repository ("team/app") and describes it. The
-// registry keeps data, which must not change any more.
+// registry keeps data; do not change it afterwards.
 func (r *Registry) PutBlob(repository, mediaType string, data []byte) ocispec.Descriptor {
 	b := fakeregistry.Content{MediaType: "application/octet-stream", Digest: fakeregistry.SHA256(data), Data: data}
 	r.content.mu.Lock()
@@ -49,10 +49,9 @@ func (r *Registry) PutBlob(repository, mediaType string, data []byte) ocispec.De
 	return ocispec.Descriptor{MediaType: mediaType, Digest: b.Digest, Size: int64(len(data))}
 }
 
-// PutManifest stores a manifest or index and describes it. The name is
-// "team/app:v1", or "team/app" for one that is found by digest alone; a tag
-// that exists is moved. The document is not looked at. The registry keeps data,
-// which must not change any more.
+// PutManifest stores a manifest or index and describes it. The name is "team/app:v1", or
+// "team/app" for a document without a tag. A tag that exists is moved. The document is not
+// checked. The registry keeps data; do not change it afterwards.
 func (r *Registry) PutManifest(name, mediaType string, data []byte) ocispec.Descriptor {
 	repository, tag := splitName(name)
 	b := fakeregistry.Content{MediaType: mediaType, Digest: fakeregistry.SHA256(data), Data: data}
@@ -67,7 +66,7 @@ func (r *Registry) PutManifest(name, mediaType string, data []byte) ocispec.Desc
 }
 
 // Remove makes the registry forget a tag ("team/app:v1"), or a blob or manifest
-// ("team/app@sha256:..."). What is not there is no error.
+// ("team/app@sha256:..."). It does nothing if the registry does not have it.
 func (r *Registry) Remove(name string) {
 	r.content.mu.Lock()
 	defer r.content.mu.Unlock()
@@ -110,7 +109,7 @@ func (c *contents) blob(repository, ref string) (fakeregistry.Content, bool) {
 	return find(repo.blobs, digest.Digest(ref))
 }
 
-// find looks content up by its digest, also by one that is not sha256.
+// find returns content by its digest, of any algorithm.
 func find(in map[digest.Digest]fakeregistry.Content, dgst digest.Digest) (fakeregistry.Content, bool) {
 	if b, ok := in[dgst]; ok {
 		return b, true
@@ -142,28 +141,28 @@ func (c *contents) tags(repository string) ([]string, bool) {
 	return tags, true
 }
 
-// An Image says what image PutImage makes. Equal Images give equal digests.
-type Image struct {
-	// Platforms has one manifest each in the image's index. Without any there
-	// is no index, but one manifest for linux/amd64.
+// An ImageSpec says what image PutImage makes. Equal ImageSpecs give equal digests.
+type ImageSpec struct {
+	// Platforms are those of the index, with one manifest each. If there are none, the
+	// image is one manifest for linux/amd64 without an index.
 	Platforms []ocispec.Platform
-	// Layers are the sizes in bytes of the one file in each layer. The file is
-	// random, so that the blob, a gzipped tar, is about 2 KiB larger.
+	// Layers are the sizes in bytes of the one file in each layer. The file has random
+	// bytes, so the blob, a gzipped tar, is about 2 KiB larger.
 	Layers []int64
-	// Seed makes images differ: layers of another seed, platform or position
-	// have nothing in common.
+	// Seed makes images differ: layers of different seeds, platforms or positions have
+	// nothing in common.
 	Seed uint64
 }
 
-// A PutResult describes what PutImage has put.
+// A PutResult describes the image that PutImage has made.
 type PutResult struct {
-	Descriptor ocispec.Descriptor   // what the name points to: the index, or the manifest
+	Descriptor ocispec.Descriptor   // of the index or manifest that the name points to
 	Manifests  []ocispec.Descriptor // one for each platform, Platform set
 	Blobs      []ocispec.Descriptor // each manifest's config and layers in turn
 }
 
 // PutImage makes an image and stores it under a name such as "team/app:v1".
-func (r *Registry) PutImage(name string, image Image) (PutResult, error) {
+func (r *Registry) PutImage(name string, image ImageSpec) (PutResult, error) {
 	platforms := image.Platforms
 	if len(platforms) == 0 {
 		platforms = []ocispec.Platform{{OS: "linux", Architecture: "amd64"}}
@@ -199,7 +198,7 @@ func (r *Registry) PutImage(name string, image Image) (PutResult, error) {
 }
 
 // putPlatform stores the blobs of one platform and returns its manifest.
-func (r *Registry) putPlatform(repository string, image Image, position int, platform ocispec.Platform, result *PutResult) ([]byte, error) {
+func (r *Registry) putPlatform(repository string, image ImageSpec, position int, platform ocispec.Platform, result *PutResult) ([]byte, error) {
 	var layers []ocispec.Descriptor
 	var diffIDs []digest.Digest
 	for i, size := range image.Layers {

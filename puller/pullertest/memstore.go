@@ -14,14 +14,15 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/index"
 	"github.com/pullkit/pullkit/internal/spans"
 	"github.com/pullkit/pullkit/internal/verify"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/reference"
 )
 
-// A MemStore is a content.Store in memory, for tests and for programs that only
-// look into small images. The zero MemStore is empty and ready for use; it must
+// A MemStore is a content.Store in memory, for tests and for programs that read small
+// images. The zero MemStore is empty and ready for use; it must
 // not be copied. Unlike other stores it verifies digests itself when content is
 // committed. Its methods may be called concurrently.
 type MemStore struct {
@@ -38,7 +39,7 @@ type memPartial struct {
 	written spans.Set
 }
 
-// Lookup is content.Store's.
+// Lookup implements content.Store.
 func (m *MemStore) Lookup(_ context.Context, ref reference.Reference) (ocispec.Descriptor, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -52,43 +53,56 @@ func (m *MemStore) Lookup(_ context.Context, ref reference.Reference) (ocispec.D
 	return desc, nil
 }
 
-// byDigest finds ref's digest among the images of its repository and the manifests
-// that they list; the store's lock is held.
+// byDigest finds ref's digest among the images of its repository and the manifests that
+// their indexes list and that are stored.
 func (m *MemStore) byDigest(ref reference.Reference) (ocispec.Descriptor, bool) {
 	for tagged, desc := range m.tags {
 		if tagged.Name() != ref.Name() {
 			continue
 		}
-		if desc.Digest == ref.Digest() {
-			return desc, true
-		}
-		var index struct{ Manifests []ocispec.Descriptor }
-		if json.Unmarshal(m.blobs[desc.Digest], &index) != nil {
-			continue // a blob that is not a document has no manifests
-		}
-		for _, child := range index.Manifests {
-			if child.Digest == ref.Digest() && m.has(child) {
-				return child, true
-			}
+		if found, ok := m.within(desc, ref.Digest(), index.MaxDepth, map[digest.Digest]bool{}); ok {
+			return found, true
 		}
 	}
 	return ocispec.Descriptor{}, false
 }
 
-// Has is content.Store's.
+// within finds d at desc or in the indexes below it, at most depth levels of indexes
+// below the first. It reads each document once.
+func (m *MemStore) within(desc ocispec.Descriptor, d digest.Digest, depth int, seen map[digest.Digest]bool) (ocispec.Descriptor, bool) {
+	if desc.Digest == d {
+		return desc, m.has(desc)
+	}
+	if depth < 0 || seen[desc.Digest] {
+		return ocispec.Descriptor{}, false
+	}
+	seen[desc.Digest] = true
+	var idx struct{ Manifests []ocispec.Descriptor }
+	if json.Unmarshal(m.blobs[desc.Digest], &idx) != nil {
+		return ocispec.Descriptor{}, false // a blob that is not a document has no manifests
+	}
+	for _, child := range idx.Manifests {
+		if found, ok := m.within(child, d, depth-1, seen); ok {
+			return found, true
+		}
+	}
+	return ocispec.Descriptor{}, false
+}
+
+// Has implements content.Store.
 func (m *MemStore) Has(_ context.Context, desc ocispec.Descriptor) (bool, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.has(desc), nil
 }
 
-// has is Has; the store's lock is held.
+// has is Has. The caller holds the lock.
 func (m *MemStore) has(desc ocispec.Descriptor) bool {
 	data, ok := m.blobs[desc.Digest]
 	return ok && int64(len(data)) == desc.Size
 }
 
-// Open is content.Store's.
+// Open implements content.Store.
 func (m *MemStore) Open(_ context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -99,7 +113,7 @@ func (m *MemStore) Open(_ context.Context, desc ocispec.Descriptor) (io.ReadClos
 	return io.NopCloser(bytes.NewReader(data)), nil
 }
 
-// Tag is content.Store's.
+// Tag implements content.Store.
 func (m *MemStore) Tag(_ context.Context, ref reference.Reference, desc ocispec.Descriptor) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -113,13 +127,14 @@ func (m *MemStore) Tag(_ context.Context, ref reference.Reference, desc ocispec.
 	return nil
 }
 
-// Ingest is content.Store's. What was kept of a blob is kept for the MemStore's life.
+// Ingest implements content.Store. The kept parts of a blob are kept as long as the
+// MemStore.
 func (m *MemStore) Ingest(ctx context.Context, desc ocispec.Descriptor) (content.Ingest, error) {
 	if err := verify.Digest(desc.Digest); err != nil {
-		return nil, &content.Error{Kind: content.ErrBadDigest, Err: err}
+		return nil, &content.Error{Reason: content.ErrBadDigest, Err: err}
 	}
 	if desc.Size < 0 {
-		return nil, &content.Error{Kind: content.ErrSizeMismatch, Err: fmt.Errorf("size %d", desc.Size)}
+		return nil, &content.Error{Reason: content.ErrSizeMismatch, Err: fmt.Errorf("size %d", desc.Size)}
 	}
 	for {
 		ingest, busy, err := m.tryIngest(desc)
@@ -134,7 +149,8 @@ func (m *MemStore) Ingest(ctx context.Context, desc ocispec.Descriptor) (content
 	}
 }
 
-// tryIngest begins an ingest, or returns what to wait for.
+// tryIngest begins an ingest. If another one of the same blob is open, it returns the
+// channel that is closed when that ends.
 func (m *MemStore) tryIngest(desc ocispec.Descriptor) (content.Ingest, <-chan struct{}, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -156,7 +172,7 @@ func (m *MemStore) tryIngest(desc ocispec.Descriptor) (content.Ingest, <-chan st
 	return &memIngest{store: m, desc: desc, partial: m.partials[desc.Digest]}, nil, nil
 }
 
-// A memIngest is a MemStore's content.Ingest; the store's lock guards it.
+// A memIngest is a content.Ingest of a MemStore, whose lock guards it.
 type memIngest struct {
 	store   *MemStore
 	desc    ocispec.Descriptor
@@ -174,7 +190,7 @@ func (g *memIngest) WriteAt(p []byte, off int64) (int, error) {
 	}
 	end := off + int64(len(p))
 	if off < 0 || end > g.desc.Size {
-		return 0, &content.Error{Kind: content.ErrSizeMismatch, Err: fmt.Errorf("bytes %d to %d of %d", off, end, g.desc.Size)}
+		return 0, &content.Error{Reason: content.ErrSizeMismatch, Err: fmt.Errorf("bytes %d to %d of %d", off, end, g.desc.Size)}
 	}
 	if missing := end - int64(len(g.partial.data)); missing > 0 {
 		g.partial.data = append(g.partial.data, make([]byte, missing)...)
@@ -206,10 +222,10 @@ func (g *memIngest) Commit(context.Context) error {
 		return errEnded
 	}
 	if !g.partial.written.Whole(g.desc.Size) {
-		return &content.Error{Kind: content.ErrSizeMismatch, Err: fmt.Errorf("not all of %.80q was written", g.desc.Digest)}
+		return &content.Error{Reason: content.ErrSizeMismatch, Err: fmt.Errorf("not all of %.80q was written", g.desc.Digest)}
 	}
 	if !verify.Bytes(g.desc.Digest, g.partial.data) {
-		return &content.Error{Kind: content.ErrDigestMismatch, Err: fmt.Errorf("what was written is not %.80q", g.desc.Digest)}
+		return &content.Error{Reason: content.ErrDigestMismatch, Err: fmt.Errorf("what was written is not %.80q", g.desc.Digest)}
 	}
 	g.store.blobs[g.desc.Digest] = g.partial.data
 	g.end(true)
@@ -230,7 +246,7 @@ func (g *memIngest) Close() error {
 	return nil
 }
 
-// end lets the next ingest of the digest begin; the store's lock is held.
+// end lets the next ingest of the digest begin. The caller holds the lock.
 func (g *memIngest) end(forget bool) {
 	if g.ended {
 		return

@@ -10,25 +10,25 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
-// A Network is a network in memory: what listens in it can be dialled through
-// it, and through nothing else. Waiting in it is idle for testing/synctest, so
-// that stalls and delays cost no real time; all of it must then be made in the
-// bubble. The zero Network is ready for use; it must not be copied. Its methods
-// may be called concurrently.
+// A Network is a network in memory: a listener in it can only be dialled through it. For
+// testing/synctest a goroutine that waits in it is idle, so stalls and delays take no real
+// time; the Network and all that uses it must then be made in the bubble. The zero
+// Network is ready for use; it must not be copied. Its methods may be called concurrently.
 //
-// A connection keeps up to 64 KiB in flight each way. Bytes written before a
-// connection is closed or reset always arrive.
+// A connection holds up to 64 KiB in flight in each direction. Bytes that are written
+// before a connection is closed or reset always arrive.
 type Network struct {
 	mu        sync.Mutex
 	listeners map[string]*memListener
 	nextPort  int
 }
 
-// Listen listens on an address. Port 0 is a free port. The host need not be an
-// address: "registry.example:443" is reached under that name.
+// Listen listens on an address. Port 0 means a free port. The host may be a name:
+// "registry.example:443" is dialled under that name.
 func (n *Network) Listen(addr string) (net.Listener, error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -55,9 +55,9 @@ func (n *Network) Listen(addr string) (net.Listener, error) {
 	return l, nil
 }
 
-// DialContext connects to what listens on addr; its form is that of
-// http.Transport.DialContext. The error is this system's for a refused connection if
-// nothing listens: ECONNREFUSED on Unix.
+// DialContext connects to the listener on addr; it fits http.Transport.DialContext. If
+// there is no listener, the error is the one that this system has for a refused
+// connection: ECONNREFUSED on Unix.
 func (n *Network) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
 	if network != "tcp" && network != "tcp4" && network != "tcp6" {
 		return nil, fmt.Errorf("dial %q: %w", network, errors.ErrUnsupported)
@@ -115,7 +115,7 @@ type memAddr string
 func (memAddr) Network() string  { return "tcp" }
 func (a memAddr) String() string { return string(a) }
 
-// tcp gives a *net.TCPAddr where the host is an address, as a socket would.
+// tcp returns a *net.TCPAddr where the host is an IP address, as a socket does.
 func (a memAddr) tcp() net.Addr {
 	if ap, err := netip.ParseAddrPort(string(a)); err == nil {
 		return net.TCPAddrFromAddrPort(ap)
@@ -123,8 +123,8 @@ func (a memAddr) tcp() net.Addr {
 	return a
 }
 
-// pipeSize is how many bytes are in flight each way: about what a socket's
-// receive buffer starts with.
+// pipeSize is how many bytes are in flight in each direction: about the first size of a
+// socket's receive buffer.
 const pipeSize = 64 << 10
 
 // memPipe makes the two ends of a connection.
@@ -139,6 +139,7 @@ func memPipe(client, server memAddr) (c, s *memConn) {
 type memConn struct {
 	in, out       *half
 	local, remote memAddr
+	reset         atomic.Bool // Close ends the connection with a reset
 }
 
 func (c *memConn) Read(p []byte) (int, error)         { return c.in.read(p) }
@@ -155,12 +156,20 @@ func (c *memConn) SetDeadline(t time.Time) error {
 	return c.SetWriteDeadline(t)
 }
 
-// Close ends the connection; the other end reads what was written and then EOF.
-func (c *memConn) Close() error { return c.end(io.EOF) }
+// Close ends the connection. The other end reads what was written, then EOF, or the error
+// of a reset after SetLinger(0).
+func (c *memConn) Close() error {
+	if c.reset.Load() {
+		return c.end(opError("read", os.NewSyscallError("read", errConnReset)))
+	}
+	return c.end(io.EOF)
+}
 
-// reset ends the connection as a TCP reset does, but after what was written.
-func (c *memConn) reset() {
-	_ = c.end(opError("read", os.NewSyscallError("read", errConnReset)))
+// SetLinger(0) makes Close reset the connection, as with a *net.TCPConn. Unlike there, the
+// other end still reads what was written before.
+func (c *memConn) SetLinger(sec int) error {
+	c.reset.Store(sec == 0)
+	return nil
 }
 
 func (c *memConn) end(peerReads error) error {
@@ -174,7 +183,7 @@ type half struct {
 	mu       sync.Mutex
 	changed  *sync.Cond
 	buf      []byte // unread bytes; cap is pipeSize
-	readErr  error  // what the reader gets after buf; nil while the writer is there
+	readErr  error  // what Read returns after buf; nil until the writer closes
 	readGone bool
 	readBy   deadline
 	writeBy  deadline
@@ -274,7 +283,7 @@ func (h *half) setDeadline(d *deadline, at time.Time) error {
 	defer h.mu.Unlock()
 	d.stop()
 	d.at = at
-	// One that has passed needs no timer: whoever waits is woken now.
+	// A deadline that has passed needs no timer: the waiting goroutines are woken now.
 	if wait := time.Until(at); !at.IsZero() && wait > 0 && !h.readGone {
 		d.timer = time.AfterFunc(wait, func() {
 			h.mu.Lock()

@@ -15,27 +15,27 @@ import (
 	"github.com/pullkit/pullkit/internal/fakeregistry"
 )
 
-// A Config says what registry Start starts. The zero Config is an open registry
-// over plain http on a free port of 127.0.0.1.
+// A Config has the settings of a Registry. The zero Config is an open registry over plain
+// http on a free port of 127.0.0.1.
 type Config struct {
-	// Auth is what the registry asks of clients; the zero value is AuthNone.
+	// Auth is how clients authenticate; the zero value is AuthNone.
 	Auth AuthMode
-	// Users may pull. With AuthBasic or AuthBearer and no Users nobody may.
+	// Users may pull. With AuthBasic or AuthBearer and no Users every pull is refused.
 	Users []User
-	// TokenLife is how long a bearer token is good for; zero means 5 minutes.
+	// TokenLife is how long a bearer token is valid; zero means 5 minutes.
 	// Tokens say so in expires_in, in whole seconds.
 	TokenLife time.Duration
-	// TLS serves https, HTTP/2 included. The authority is made for this
-	// registry alone; CA gives its certificate.
+	// TLS serves https, with HTTP/2. The registry has an authority of its own, whose
+	// certificate CA returns.
 	TLS bool
-	// Addr is where to listen; "" means a free port of 127.0.0.1.
+	// Addr is the address to listen on; "" means a free port of 127.0.0.1.
 	Addr string
-	// Network listens in memory instead of on a socket; nil means a socket.
+	// Network is a network in memory to listen in; nil means a socket.
 	Network *Network
 }
 
-// A Registry is a well-behaved image registry: clients can pull from it what
-// was put into it. Start makes one. Its methods may be called concurrently.
+// A Registry is a well-behaved image registry, from which clients pull what was put into
+// it. Start makes one. Its methods may be called concurrently.
 type Registry struct {
 	conf    Config
 	host    string
@@ -77,7 +77,7 @@ func Start(conf Config) (*Registry, error) {
 		r.server.TLSConfig = &tls.Config{Certificates: []tls.Certificate{cert}}
 		serve = func() error { return r.server.ServeTLS(ln, "", "") }
 	}
-	// Serve's error is always that it was closed.
+	// The error of Serve always says that the server was closed.
 	r.served.Go(func() { _ = serve() })
 	return r, nil
 }
@@ -100,7 +100,7 @@ func (r *Registry) Close() error {
 	return err
 }
 
-// Host is the registry's host:port, as it stands in image names.
+// Host is the registry's host:port, as in image names.
 func (r *Registry) Host() string { return r.host }
 
 // URL is the registry's origin, "http://127.0.0.1:5000" for example.
@@ -111,8 +111,8 @@ func (r *Registry) URL() string {
 	return "http://" + r.host
 }
 
-// CA is the PEM certificate of the authority that signed the registry's; nil
-// without TLS.
+// CA is the PEM certificate of the authority that signed the certificate of the registry;
+// nil without TLS.
 func (r *Registry) CA() []byte { return r.ca }
 
 // ServeHTTP answers the pull half of the distribution API, and /token.
@@ -143,11 +143,11 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	r.content.serve(cw, req, what)
 }
 
-// A fault is what goes wrong with a registry's blobs, for TestSource. The zero fault
-// is none.
+// A fault is a fault in the blobs of a registry, for TestSource. The zero fault is no
+// fault.
 type fault struct {
 	after int  // how many bytes of each body are sent
-	stall bool // then the connection stays open, and is cut otherwise
+	stall bool // afterwards the connection stays open; otherwise it is cut
 }
 
 // A faultyWriter sends a body that has a fault.
@@ -164,16 +164,16 @@ func (w *faultyWriter) Write(p []byte) (int, error) {
 	if w.left > 0 || err != nil {
 		return n, err
 	}
-	// What was written is sent before the connection is cut. A failure to send it is
-	// of no interest: then the connection has been cut already.
+	// Send what was written before the connection is cut. If that fails, the connection
+	// has been cut already.
 	_ = http.NewResponseController(w.ResponseWriter).Flush()
 	if w.fault.stall {
-		<-w.request.Context().Done() // the client or the registry has gone
+		<-w.request.Context().Done() // the client or the registry has closed the connection
 	}
 	panic(http.ErrAbortHandler)
 }
 
-// serve answers a request that is allowed.
+// serve answers a request that admit has allowed.
 func (c *contents) serve(w http.ResponseWriter, req *http.Request, what fakeregistry.Path) {
 	switch what.Kind {
 	case fakeregistry.Root:
@@ -207,8 +207,8 @@ func (c *contents) serve(w http.ResponseWriter, req *http.Request, what fakeregi
 	}
 }
 
-// Counts says how many requests of each kind a registry has answered. Requests
-// that were turned away for want of credentials are counted by kind, too.
+// Counts says how many requests of each kind a registry has answered. Requests that were
+// refused because of a missing or wrong credential are counted in their kind, too.
 type Counts struct {
 	Root         int // /v2/, the ping
 	Token        int // the token endpoint
@@ -227,8 +227,8 @@ func (c Counts) Total() int {
 	return c.Root + c.Token + c.ManifestHead + c.ManifestGet + c.BlobHead + c.BlobGet + c.Other
 }
 
-// Counts returns what was asked since the start or the last ResetCounts. What a
-// client has an answer to, or bytes of, is counted already.
+// Counts returns the counts since the start or the last ResetCounts. A request is counted
+// before its answer arrives, and bytes before they arrive.
 func (r *Registry) Counts() Counts {
 	r.counts.mu.Lock()
 	defer r.counts.mu.Unlock()
@@ -285,12 +285,12 @@ func (c *counter) blobBytes(n int) {
 	c.BlobBytes += int64(n)
 }
 
-// A countingWriter counts what is answered before it can arrive.
+// A countingWriter counts an answer before it arrives.
 type countingWriter struct {
 	http.ResponseWriter
 	counts *counter
-	blob   bool // the answer is a blob, if it is one at all
-	failed bool // the status is not one of success
+	blob   bool // the answer is a blob, unless the request fails
+	failed bool // the status is not a success
 }
 
 func (w *countingWriter) WriteHeader(status int) {

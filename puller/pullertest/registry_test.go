@@ -24,7 +24,7 @@ func start(t *testing.T, conf Config) (*Registry, PutResult) {
 	reg, err := Start(conf)
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, reg.Close()) })
-	put, err := reg.PutImage("team/app:v1", Image{
+	put, err := reg.PutImage("team/app:v1", ImageSpec{
 		Platforms: []ocispec.Platform{{OS: "linux", Architecture: "amd64"}, {OS: "linux", Architecture: "arm64", Variant: "v8"}},
 		Layers:    []int64{100_000, 3},
 		Seed:      7,
@@ -160,7 +160,7 @@ var users = []User{
 
 func TestBasic(t *testing.T) {
 	reg, _ := start(t, Config{Auth: AuthBasic, Users: users})
-	_, err := reg.PutImage("public:v1", Image{})
+	_, err := reg.PutImage("public:v1", ImageSpec{})
 	require.NoError(t, err)
 	for _, tt := range []struct {
 		name, password, path string
@@ -265,14 +265,14 @@ func TestImagesAreDeterministic(t *testing.T) {
 	_, a := start(t, Config{})
 	reg, b := start(t, Config{Auth: AuthBasic})
 	assert.Equal(t, a, b)
-	other, err := reg.PutImage("team/app:v2", Image{Layers: []int64{100_000, 3}, Seed: 8})
+	other, err := reg.PutImage("team/app:v2", ImageSpec{Layers: []int64{100_000, 3}, Seed: 8})
 	require.NoError(t, err)
 	assert.Equal(t, ocispec.MediaTypeImageManifest, other.Descriptor.MediaType)
 	seen := map[string]bool{}
 	for _, d := range append(a.Blobs, other.Blobs...) {
-		assert.False(t, seen[string(d.Digest)], "%s stands for two blobs", d.Digest)
+		assert.False(t, seen[string(d.Digest)], "%s is the digest of two blobs", d.Digest)
 		seen[string(d.Digest)] = true
 	}
-	_, err = reg.PutImage("team/app:v3", Image{Layers: []int64{-1}})
+	_, err = reg.PutImage("team/app:v3", ImageSpec{Layers: []int64{-1}})
 	assert.Error(t, err)
 }

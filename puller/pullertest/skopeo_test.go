@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestSkopeo shows that a client of somebody else's can pull from a Registry.
+// TestSkopeo: a client of another project can pull from a Registry.
 func TestSkopeo(t *testing.T) {
 	skopeo := realtest.Need(t, "skopeo")
 	for name, conf := range map[string]pullertest.Config{
@@ -27,7 +27,7 @@ func TestSkopeo(t *testing.T) {
 			reg, err := pullertest.Start(conf)
 			require.NoError(t, err)
 			t.Cleanup(func() { assert.NoError(t, reg.Close()) })
-			put, err := reg.PutImage("team/app:v1", pullertest.Image{
+			put, err := reg.PutImage("team/app:v1", pullertest.ImageSpec{
 				Platforms: []ocispec.Platform{{OS: "linux", Architecture: "amd64"}, {OS: "linux", Architecture: "arm64", Variant: "v8"}},
 				Layers:    []int64{100_000, 0},
 				Seed:      1,

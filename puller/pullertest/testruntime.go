@@ -13,13 +13,12 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// TestRuntime tests an implementation of puller.Runtime with an image for
-// linux/amd64 and linux/arm64/v8 in registries of this package, which listen in
-// the network in memory, or on sockets if that is nil. newRuntime is called
-// several times; it returns a Runtime that holds no image and can pull from the
-// registry at host ("127.0.0.1:5000") over plain http. What has to be closed or
-// removed is the caller's. The error is nil if all is well, and else lists what
-// is not. A Runtime that is a puller.Planner or a puller.Resolver is
+// TestRuntime tests an implementation of puller.Runtime with an image for linux/amd64 and
+// linux/arm64/v8. The image is in registries of this package, which listen in the network,
+// or on sockets if network is nil. TestRuntime calls newRuntime several times. It returns a
+// Runtime that has no image and can pull from the registry at host ("127.0.0.1:5000") over
+// plain http; the caller closes and removes it. The error is nil if the Runtime keeps its
+// contract, and otherwise lists all that is wrong. A Runtime that is a puller.Planner or a puller.Resolver is
 // tested as one.
 func TestRuntime(network *Network, newRuntime func(host string) (puller.Runtime, error)) error {
 	var wrong []error
@@ -48,14 +47,13 @@ func TestRuntime(network *Network, newRuntime func(host string) (puller.Runtime,
 	return errors.Join(wrong...)
 }
 
-// A runtimeCheck collects what is wrong with one Runtime.
+// A runtimeCheck is the test of one Runtime.
 type runtimeCheck struct {
 	runtime puller.Runtime
 	reg     *Registry
 	image   PutResult
 
-	mu    sync.Mutex
-	wrong []error
+	findings
 }
 
 func checkRuntime(network *Network, newRuntime func(string) (puller.Runtime, error), check func(*runtimeCheck)) ([]error, error) {
@@ -64,7 +62,7 @@ func checkRuntime(network *Network, newRuntime func(string) (puller.Runtime, err
 		return nil, err
 	}
 	defer reg.Close()
-	image, err := reg.PutImage("team/app:v1", Image{
+	image, err := reg.PutImage("team/app:v1", ImageSpec{
 		Platforms: []ocispec.Platform{{OS: "linux", Architecture: "amd64"}, {OS: "linux", Architecture: "arm64", Variant: "v8"}},
 		Layers:    []int64{200_000, 1000},
 	})
@@ -78,15 +76,6 @@ func checkRuntime(network *Network, newRuntime func(string) (puller.Runtime, err
 	c := &runtimeCheck{runtime: runtime, reg: reg, image: image}
 	check(c)
 	return c.wrong, nil
-}
-
-func (c *runtimeCheck) must(ok bool, format string, args ...any) bool {
-	if !ok {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.wrong = append(c.wrong, fmt.Errorf(format, args...))
-	}
-	return ok
 }
 
 // spec asks for the i-th platform of the image with the right credential.

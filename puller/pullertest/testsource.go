@@ -18,13 +18,11 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// TestSource tests an implementation of content.Source against registries of
-// this package, which listen in the network in memory, or on sockets if that is
-// nil. newSource is called several times; it returns a Source that reads the
-// registry at host ("127.0.0.1:5000") over plain http. What has to be closed is
-// the caller's. The error is nil if all is well, and else lists what is not.
-//
-// How a Source treats registries that misbehave is for TestScenario.
+// TestSource tests an implementation of content.Source against registries of this package,
+// which listen in the network, or on sockets if network is nil. TestSource calls newSource
+// several times. It returns a Source that reads the registry at host ("127.0.0.1:5000") over
+// plain http; the caller closes it. The error is nil if the Source keeps its contract, and
+// otherwise lists all that is wrong.
 func TestSource(network *Network, newSource func(host string) (content.Source, error)) error {
 	var wrong []error
 	for _, c := range []struct {
@@ -58,7 +56,7 @@ func TestSource(network *Network, newSource func(host string) (content.Source, e
 
 const wrongPassword = "wrong-8d1f03"
 
-// A sourceCheck collects what is wrong with a Source that reads one registry.
+// A sourceCheck is the test of a Source that reads one registry.
 type sourceCheck struct {
 	source content.Source
 	reg    *Registry
@@ -66,8 +64,7 @@ type sourceCheck struct {
 	ref    reference.Reference
 	cred   credentials.Credential
 
-	mu    sync.Mutex
-	wrong []error
+	findings
 }
 
 func checkSource(network *Network, auth AuthMode, fault fault, newSource func(string) (content.Source, error), check func(*sourceCheck)) ([]error, error) {
@@ -76,7 +73,7 @@ func checkSource(network *Network, auth AuthMode, fault fault, newSource func(st
 		return nil, err
 	}
 	defer reg.Close()
-	image, err := reg.PutImage("team/app:v1", Image{
+	image, err := reg.PutImage("team/app:v1", ImageSpec{
 		Platforms: []ocispec.Platform{{OS: "linux", Architecture: "amd64"}, {OS: "linux", Architecture: "arm64", Variant: "v8"}},
 		Layers:    []int64{200_000},
 	})
@@ -100,15 +97,6 @@ func checkSource(network *Network, auth AuthMode, fault fault, newSource func(st
 	return c.wrong, nil
 }
 
-func (c *sourceCheck) must(ok bool, format string, args ...any) bool {
-	if !ok {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.wrong = append(c.wrong, fmt.Errorf(format, args...))
-	}
-	return ok
-}
-
 // pinned is the image's name with a digest in place of the tag.
 func (c *sourceCheck) pinned(dgst digest.Digest) reference.Reference {
 	ref, err := c.ref.WithoutTag().WithDigest(dgst)
@@ -120,10 +108,10 @@ func (c *sourceCheck) manifest() {
 	ctx := context.Background()
 	for _, ref := range []reference.Reference{c.ref, c.pinned(c.image.Descriptor.Digest)} {
 		c.reg.ResetCounts()
-		desc, body, err := c.source.Manifest(ctx, ref, c.cred, "")
+		doc, err := c.source.Manifest(ctx, content.Repo{Ref: ref, Cred: c.cred}, "")
 		want := c.image.Descriptor
-		c.must(err == nil && desc.Digest == want.Digest && desc.Size == want.Size && desc.MediaType == want.MediaType && fakeregistry.SHA256(body) == want.Digest,
-			"Manifest of %v: %+v, %d bytes, %v, want %+v", ref, desc, len(body), err, want)
+		c.must(err == nil && doc.Desc.Digest == want.Digest && doc.Desc.Size == want.Size && doc.Desc.MediaType == want.MediaType && fakeregistry.SHA256(doc.Body) == want.Digest,
+			"Manifest of %v: %+v, %d bytes, %v, want %+v", ref, doc.Desc, len(doc.Body), err, want)
 		counts := c.reg.Counts()
 		c.must(counts.ManifestGet == 1 && counts.ManifestHead == 0, "Manifest without a digest to compare: %d GETs and %d HEADs, want one GET", counts.ManifestGet, counts.ManifestHead)
 	}
@@ -131,12 +119,12 @@ func (c *sourceCheck) manifest() {
 
 func (c *sourceCheck) have() {
 	ctx := context.Background()
-	desc, body, err := c.source.Manifest(ctx, c.ref, c.cred, c.image.Descriptor.Digest)
-	c.must(err == nil && body == nil && desc.Digest == c.image.Descriptor.Digest, "Manifest with the digest at hand: %+v, %d bytes, %v, want no body", desc, len(body), err)
+	doc, err := c.source.Manifest(ctx, content.Repo{Ref: c.ref, Cred: c.cred}, c.image.Descriptor.Digest)
+	c.must(err == nil && doc.Body == nil && doc.Desc.Digest == c.image.Descriptor.Digest, "Manifest with the digest at hand: %+v, %d bytes, %v, want no body", doc.Desc, len(doc.Body), err)
 	counts := c.reg.Counts()
 	c.must(counts.ManifestGet == 0 && counts.ManifestHead == 1, "Manifest with the digest at hand: %d GETs and %d HEADs, want one HEAD", counts.ManifestGet, counts.ManifestHead)
-	desc, body, err = c.source.Manifest(ctx, c.ref, c.cred, c.image.Manifests[0].Digest)
-	c.must(err == nil && fakeregistry.SHA256(body) == c.image.Descriptor.Digest, "Manifest with another digest at hand: %+v, %d bytes, %v, want the body", desc, len(body), err)
+	doc, err = c.source.Manifest(ctx, content.Repo{Ref: c.ref, Cred: c.cred}, c.image.Manifests[0].Digest)
+	c.must(err == nil && fakeregistry.SHA256(doc.Body) == c.image.Descriptor.Digest, "Manifest with another digest at hand: %+v, %d bytes, %v, want the body", doc.Desc, len(doc.Body), err)
 }
 
 func (c *sourceCheck) blob() {
@@ -145,7 +133,7 @@ func (c *sourceCheck) blob() {
 	c.must(ok, "the registry has lost a layer")
 	size := layer.Size
 	for _, part := range []struct{ off, n int64 }{{0, -1}, {0, size}, {0, 1}, {0, 1000}, {1, -1}, {size - 1, -1}, {size / 2, 1000}, {size - 1000, 1000}} {
-		body, start, err := c.source.Blob(context.Background(), c.ref, c.cred, layer, part.off, part.n)
+		body, err := c.source.Blob(context.Background(), content.Repo{Ref: c.ref, Cred: c.cred}, layer, part.off, part.n)
 		if !c.must(err == nil, "Blob, %d bytes from %d: %v", part.n, part.off, err) {
 			continue
 		}
@@ -155,15 +143,15 @@ func (c *sourceCheck) blob() {
 		if part.n >= 0 {
 			end = part.off + part.n
 		}
-		if start == 0 && part.off > 0 {
+		if body.Start == 0 && part.off > 0 {
 			end = size // the range was ignored
 		}
-		c.must((start == part.off || start == 0) && err == nil && bytes.Equal(data, stored.Data[start:end]),
-			"Blob, %d bytes from %d: %d bytes from %d, %v, want what the registry has", part.n, part.off, len(data), start, err)
+		c.must((body.Start == part.off || body.Start == 0) && err == nil && bytes.Equal(data, stored.Data[body.Start:end]),
+			"Blob, %d bytes from %d: %d bytes from %d, %v, want what the registry has", part.n, part.off, len(data), body.Start, err)
 	}
 	longer := layer
 	longer.Size++
-	body, _, err := c.source.Blob(context.Background(), c.ref, c.cred, longer, 0, -1)
+	body, err := c.source.Blob(context.Background(), content.Repo{Ref: c.ref, Cred: c.cred}, longer, 0, -1)
 	if err == nil {
 		_, err = io.ReadAll(body)
 		_ = body.Close()
@@ -178,7 +166,7 @@ func (c *sourceCheck) absent() {
 	c.must(err == nil, "%v", err)
 	for _, ref := range []reference.Reference{other, c.pinned(none.Digest)} {
 		for _, have := range []digest.Digest{"", none.Digest} {
-			_, _, err := c.source.Manifest(ctx, ref, c.cred, have)
+			_, err := c.source.Manifest(ctx, content.Repo{Ref: ref, Cred: c.cred}, have)
 			c.must(errors.Is(err, fs.ErrNotExist), "Manifest of %v: %v, want fs.ErrNotExist", ref, err)
 		}
 	}
@@ -187,14 +175,14 @@ func (c *sourceCheck) absent() {
 
 // read reads a blob to its end and compares it with its digest.
 func (c *sourceCheck) read(cred credentials.Credential, desc ocispec.Descriptor) error {
-	body, start, err := c.source.Blob(context.Background(), c.ref, cred, desc, 0, -1)
+	body, err := c.source.Blob(context.Background(), content.Repo{Ref: c.ref, Cred: cred}, desc, 0, -1)
 	if err != nil {
 		return err
 	}
 	defer body.Close()
 	data, err := io.ReadAll(body)
-	if err == nil && (start != 0 || fakeregistry.SHA256(data) != desc.Digest) {
-		return fmt.Errorf("%d bytes from %d are not the blob", len(data), start)
+	if err == nil && (body.Start != 0 || fakeregistry.SHA256(data) != desc.Digest) {
+		return fmt.Errorf("%d bytes from %d are not the blob", len(data), body.Start)
 	}
 	return err
 }
@@ -202,11 +190,11 @@ func (c *sourceCheck) read(cred credentials.Credential, desc ocispec.Descriptor)
 func (c *sourceCheck) credentials() {
 	ctx := context.Background()
 	for _, cred := range []credentials.Credential{{}, {Username: "robot", Password: credentials.Conceal(wrongPassword)}} {
-		_, _, err := c.source.Manifest(ctx, c.ref, cred, "")
+		_, err := c.source.Manifest(ctx, content.Repo{Ref: c.ref, Cred: cred}, "")
 		c.must(errors.Is(err, fs.ErrPermission), "Manifest with a wrong credential: %v, want fs.ErrPermission", err)
 		c.must(err == nil || !strings.Contains(err.Error(), wrongPassword), "the error holds the password")
 	}
-	_, _, err := c.source.Manifest(ctx, c.ref, c.cred, "")
+	_, err := c.source.Manifest(ctx, content.Repo{Ref: c.ref, Cred: c.cred}, "")
 	c.must(err == nil, "Manifest with the right credential: %v", err)
 	err = c.read(c.cred, c.image.Blobs[1])
 	c.must(err == nil, "Blob with the right credential: %v", err)
@@ -218,7 +206,7 @@ func (c *sourceCheck) credentials() {
 
 func (c *sourceCheck) expired() {
 	for range 2 {
-		_, _, err := c.source.Manifest(context.Background(), c.ref, c.cred, "")
+		_, err := c.source.Manifest(context.Background(), content.Repo{Ref: c.ref, Cred: c.cred}, "")
 		c.must(err == nil, "Manifest: %v", err)
 		c.reg.ExpireTokens()
 		err = c.read(c.cred, c.image.Blobs[1])
@@ -230,7 +218,7 @@ func (c *sourceCheck) expired() {
 func (c *sourceCheck) cancelled() {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	_, _, err := c.source.Manifest(ctx, c.ref, c.cred, "")
+	_, err := c.source.Manifest(ctx, content.Repo{Ref: c.ref, Cred: c.cred}, "")
 	c.must(errors.Is(err, context.Canceled), "Manifest with a context that has ended: %v, want context.Canceled", err)
 }
 
@@ -247,17 +235,17 @@ func (c *sourceCheck) manyAtOnce() {
 	reads.Wait()
 }
 
-// cuts tests that a body goes on where the connection was cut.
+// cuts tests that a body continues after the connection was cut.
 func (c *sourceCheck) cuts() {
 	err := c.read(c.cred, c.image.Blobs[1])
 	c.must(err == nil, "Blob over connections that are cut: %v, want it to go on", err)
 }
 
-// stalls tests that reading a body that has stopped ends with the context.
+// stalls tests that Read of a body that has stalled returns when the context ends.
 func (c *sourceCheck) stalls() {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	body, _, err := c.source.Blob(ctx, c.ref, c.cred, c.image.Blobs[1], 0, -1)
+	body, err := c.source.Blob(ctx, content.Repo{Ref: c.ref, Cred: c.cred}, c.image.Blobs[1], 0, -1)
 	if !c.must(err == nil, "Blob: %v", err) {
 		return
 	}

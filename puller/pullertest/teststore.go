@@ -16,10 +16,9 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// TestStore tests an implementation of content.Store. newStore is called
-// several times and returns an empty store each time; what has to be closed or
-// removed is the caller's. The error is nil if all is well, and else lists what
-// is not.
+// TestStore tests an implementation of content.Store. It calls newStore several times,
+// which returns an empty store each time; the caller closes and removes it. The error is
+// nil if the store keeps its contract, and otherwise lists all that is wrong.
 func TestStore(newStore func() (content.Store, error)) error {
 	var wrong []error
 	for _, c := range []struct {
@@ -52,21 +51,27 @@ func TestStore(newStore func() (content.Store, error)) error {
 	return errors.Join(wrong...)
 }
 
-// A storeCheck collects what is wrong with one store.
-type storeCheck struct {
-	store content.Store
+// findings are all that is wrong with an implementation.
+type findings struct {
 	mu    sync.Mutex
 	wrong []error
 }
 
-// must notes a condition that does not hold, and returns it.
-func (c *storeCheck) must(ok bool, format string, args ...any) bool {
+// must records a condition that does not hold, and returns it. Several goroutines may call
+// it.
+func (f *findings) must(ok bool, format string, args ...any) bool {
 	if !ok {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.wrong = append(c.wrong, fmt.Errorf(format, args...))
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.wrong = append(f.wrong, fmt.Errorf(format, args...))
 	}
 	return ok
+}
+
+// A storeCheck is the test of one store.
+type storeCheck struct {
+	store content.Store
+	findings
 }
 
 // testBlob makes content and its descriptor.
@@ -112,7 +117,7 @@ func (c *storeCheck) present(desc ocispec.Descriptor, data []byte) {
 	}
 }
 
-// ingest begins an ingest; nil if it cannot.
+// ingest begins an ingest; it returns nil if that fails.
 func (c *storeCheck) ingest(desc ocispec.Descriptor) content.Ingest {
 	ingest, err := c.store.Ingest(context.Background(), desc)
 	if !c.must(err == nil, "Ingest: %v", err) {
@@ -161,8 +166,8 @@ func (c *storeCheck) zero() {
 	}
 }
 
-// anotherSize asks for stored content with a size that it has not, as manifests
-// do that lie: there is no such content.
+// anotherSize asks for stored content with a wrong size, as a manifest that lies does. The
+// store does not have such content.
 func (c *storeCheck) anotherSize() {
 	desc, data := testBlob(10, 5000)
 	ingest := c.ingest(desc)
@@ -222,16 +227,18 @@ func (c *storeCheck) resume() {
 	c.must(err == nil, "Close again: %v", err)
 	c.absent(desc)
 	kept := int64(-1)
-	if spacer, ok := c.store.(content.Spacer); ok {
-		kept, err = spacer.Kept(context.Background(), desc)
+	if store, ok := c.store.(content.PartialReporter); ok {
+		kept, err = store.Kept(context.Background(), desc)
 		c.must(err == nil, "Kept: %v", err)
-		free, err := spacer.Free(context.Background())
+	}
+	if store, ok := c.store.(content.SpaceReporter); ok {
+		free, err := store.Free(context.Background())
 		c.must(err == nil && free >= 0, "Free: %d, %v", free, err)
 	}
 	if ingest = c.ingest(desc); ingest == nil {
 		return
 	}
-	// How much is kept is the store's; that it is what was written is not.
+	// The store decides how much it keeps, but it keeps only what was written.
 	last, sum := int64(-1), int64(0)
 	for off, n := range ingest.Have() {
 		sum += n
@@ -283,7 +290,7 @@ func (c *storeCheck) tag() {
 	c.must(errors.Is(err, fs.ErrNotExist), "Lookup of another tag: %v, want fs.ErrNotExist", err)
 }
 
-// tagIndex tags an index of which one image is stored, and one not, as after a
+// tagIndex tags an index of which one image is stored and another one is not, as after a
 // pull for one platform.
 func (c *storeCheck) tagIndex() {
 	ctx := context.Background()
@@ -314,10 +321,19 @@ func (c *storeCheck) tagIndex() {
 			"Lookup after Tag: %+v, %v, want what was tagged, %+v", got, err, desc)
 	}
 	c.byDigest(index, manifest, absent)
+	outer := put(ocispec.MediaTypeImageIndex, fmt.Sprintf(`{"schemaVersion":2,"mediaType":%q,"manifests":[{"mediaType":%q,"digest":%q,"size":%d}]}`,
+		ocispec.MediaTypeImageIndex, index.MediaType, index.Digest, index.Size))
+	nested := reference.MustParse("registry.example/team/nested:v1")
+	err := c.store.Tag(ctx, nested, outer)
+	c.must(err == nil, "Tag: %v", err)
+	for _, desc := range []ocispec.Descriptor{outer, index, manifest} {
+		got, err := c.lookup("registry.example/team/nested@" + string(desc.Digest))
+		c.must(err == nil && got.Digest == desc.Digest, "Lookup by a digest in an index within the tagged index: %+v, %v, want %+v", got, err, desc)
+	}
 }
 
-// byDigest looks up what registry.example/team/index:v1 was tagged with, the index,
-// by names that were not tagged.
+// byDigest looks up the index that registry.example/team/index:v1 was tagged with, by
+// names that were not tagged.
 func (c *storeCheck) byDigest(index, manifest, absent ocispec.Descriptor) {
 	for _, name := range []string{"registry.example/team/index", "registry.example/team/index:v1", "registry.example/team/index:other"} {
 		for _, desc := range []ocispec.Descriptor{index, manifest} {
@@ -329,7 +345,7 @@ func (c *storeCheck) byDigest(index, manifest, absent ocispec.Descriptor) {
 	for _, name := range []string{
 		"registry.example/team/index@" + string(absent.Digest), // its manifest is not stored
 		"registry.example/team/index:other",
-		"registry.example/team/copy@" + string(index.Digest), // who may use it there is not known
+		"registry.example/team/copy@" + string(index.Digest), // another repository, whose users may not have access
 		"registry.example/team/copy@" + string(manifest.Digest),
 		"registry.example/team/inde@" + string(index.Digest),
 		"registry.example/team/index/sub@" + string(index.Digest),
@@ -343,7 +359,7 @@ func (c *storeCheck) lookup(name string) (ocispec.Descriptor, error) {
 	return c.store.Lookup(context.Background(), reference.MustParse(name))
 }
 
-// What a Store owes those who wait for each other.
+// The rest are rules for callers that wait for each other.
 
 func (c *storeCheck) cancelledWait() {
 	desc, _ := testBlob(7, 100)
@@ -361,7 +377,7 @@ func (c *storeCheck) cancelledWait() {
 	c.must(err == nil, "Close: %v", err)
 }
 
-// behind begins an ingest while another is open; the channel gives what came of it.
+// behind begins an ingest while another one is open. The channel returns its error.
 func (c *storeCheck) behind(desc ocispec.Descriptor) <-chan error {
 	result := make(chan error, 1)
 	go func() {
@@ -400,7 +416,7 @@ func (c *storeCheck) waitForClose() {
 	c.must(err == nil, "Ingest while another closes: %v", err)
 }
 
-// manyAtOnce stores blobs at once, each written by several goroutines.
+// manyAtOnce stores several blobs in parallel, each written by several goroutines.
 func (c *storeCheck) manyAtOnce() {
 	const part = 64 << 10
 	var stored sync.WaitGroup

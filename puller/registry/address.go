@@ -103,7 +103,7 @@ func metadata(addr netip.Addr) bool {
 		return true
 	}
 	// AWS: the instance metadata service, Pod identities and the time and name
-	// servers beside them.
+	// servers next to it.
 	return addr.Is6() && binary.BigEndian.Uint64(first8(addr)) == 0xfd00_0ec2_0000_0000
 }
 

@@ -75,7 +75,7 @@ func peers(t *testing.T) []peerRow {
 // TestMetadataAddressesAreNeverDialled: not by a registry on a private address either,
 // not though AllowAddr allows all.
 func TestMetadataAddressesAreNeverDialled(t *testing.T) {
-	ep := &endpoint{registry: "private.example", client: &Client{AllowAddr: func(string, netip.Addr) bool { return true }}}
+	ep := &endpoint{registry: "private.example", client: newClient(t, Config{AllowAddr: func(string, netip.Addr) bool { return true }})}
 	for _, addr := range []string{"169.254.169.254", "168.63.129.16", "100.100.100.200", "fd00:ec2::254", "fd20:ce::254", "2002:a9fe:a9fe::1"} {
 		assert.ErrorIs(t, ep.checkAddr(netip.MustParseAddr(addr), true), content.ErrForbiddenURL, addr)
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/puller/registry"
 	"github.com/pullkit/pullkit/reference"
 )
@@ -52,12 +53,12 @@ func TestWrongMemoryIsNoFailure(t *testing.T) {
 							}
 						},
 					})
-					c := &registry.Client{Transport: w}
+					c := newClient(t, registry.Config{WrapTransport: instead(w)})
 					name := fmt.Sprintf("%s, then %s, refused by %d, challenged %v", first, second, status, challenged)
-					_, err := read(t.Context(), c, reference.MustParse("r.example/one:v1"), robot, helloBlob())
+					_, err := read(t.Context(), c, content.Repo{Ref: reference.MustParse("r.example/one:v1"), Cred: robot}, helloBlob())
 					require.NoError(t, err, name)
 					for range 2 {
-						_, err = read(t.Context(), c, reference.MustParse("r.example/two:v1"), robot, helloBlob())
+						_, err = read(t.Context(), c, content.Repo{Ref: reference.MustParse("r.example/two:v1"), Cred: robot}, helloBlob())
 						assert.NoError(t, err, name)
 					}
 					if t.Failed() {
@@ -83,12 +84,12 @@ func TestAbsentBehindRememberedToken(t *testing.T) {
 			text(hello)(w, r)
 		}),
 	})
-	c := &registry.Client{Transport: w}
-	_, err := read(t.Context(), c, reference.MustParse("r.example/one:v1"), robot, helloBlob())
+	c := newClient(t, registry.Config{WrapTransport: instead(w)})
+	_, err := read(t.Context(), c, content.Repo{Ref: reference.MustParse("r.example/one:v1"), Cred: robot}, helloBlob())
 	require.NoError(t, err)
 	w.asked()
 	for _, requests := range []int{3, 1} {
-		_, err = read(t.Context(), c, reference.MustParse("r.example/two:v1"), robot, helloBlob())
+		_, err = read(t.Context(), c, content.Repo{Ref: reference.MustParse("r.example/two:v1"), Cred: robot}, helloBlob())
 		assert.ErrorContains(t, err, "404 Not Found")
 		assert.Len(t, w.asked(), requests, "token, blob and one without a token; later the blob alone")
 	}
@@ -115,12 +116,12 @@ func TestRememberedTokenServerIsDown(t *testing.T) {
 			signedIn(`Bearer realm="https://a.example/t"`, text(hello))(w, r)
 		},
 	})
-	c := &registry.Client{Transport: w}
-	_, err := read(t.Context(), c, reference.MustParse("r.example/one:v1"), robot, helloBlob())
+	c := newClient(t, registry.Config{WrapTransport: instead(w)})
+	_, err := read(t.Context(), c, content.Repo{Ref: reference.MustParse("r.example/one:v1"), Cred: robot}, helloBlob())
 	require.NoError(t, err)
 	down = true
 	w.asked()
-	_, err = read(t.Context(), c, reference.MustParse("r.example/two:v1"), robot, helloBlob())
+	_, err = read(t.Context(), c, content.Repo{Ref: reference.MustParse("r.example/two:v1"), Cred: robot}, helloBlob())
 	require.NoError(t, err)
 	assert.Len(t, w.asked(), 2, "one try for a token, one for the blob")
 }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/pullkit/pullkit/credentials"
 	"github.com/pullkit/pullkit/internal/rounds"
+	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/puller/registry"
 	"github.com/pullkit/pullkit/reference"
 )
@@ -69,10 +70,11 @@ func (w *web) run() {
 		"https://evil.example", "http://evil.example", "https://reg.example.evil.example", "https://10.0.0.1"}
 	w.left = 3 + w.r.IntN(20)
 	var log strings.Builder
-	c := &registry.Client{Transport: w, Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))}
+	cfg := registry.Config{WrapTransport: instead(w), Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))}
 	if plain {
-		c.PlainHTTP = []string{registryHost}
+		cfg.PlainHTTP = []string{registryHost}
 	}
+	c := newClient(w.t, cfg)
 	cred := credentials.Credential{Username: "robot", Password: credentials.Conceal(canaryPassword)}
 	if w.r.IntN(4) == 0 {
 		cred = credentials.Credential{IdentityToken: credentials.Conceal(canaryIdentity)}
@@ -80,10 +82,10 @@ func (w *web) run() {
 	ref := reference.MustParse(registryHost + "/app:v1")
 	said := ""
 	for range 3 {
-		if _, _, err := c.Manifest(w.t.Context(), ref, cred, ""); err != nil {
+		if _, err := c.Manifest(w.t.Context(), content.Repo{Ref: ref, Cred: cred}, ""); err != nil {
 			said += err.Error()
 		}
-		if _, err := read(w.t.Context(), c, ref, cred, helloBlob()); err != nil {
+		if _, err := read(w.t.Context(), c, content.Repo{Ref: ref, Cred: cred}, helloBlob()); err != nil {
 			said += err.Error()
 		}
 	}

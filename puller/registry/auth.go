@@ -222,7 +222,7 @@ type session struct {
 	earlyToken   string       // "" for a password
 	earlyWant    tokenRequest // zero for a password
 	// renewed is the refusal of a remembered token that was replaced.
-	renewed *StatusError
+	renewed *statusError
 }
 
 // begin returns the Authorization to begin with. It ends with an error only if ctx
@@ -373,7 +373,7 @@ func (s *session) next(ctx context.Context, auth authorization, a *answer, refus
 	case remembered:
 		s.ep.client.auth.forget(s.key, auth.token)
 		errors.As(refused, &s.renewed)
-		s.ep.client.logger().InfoContext(ctx, "a kept token was refused", "host", a.host, "status", a.StatusCode)
+		s.ep.client.cfg.Logger.InfoContext(ctx, "a kept token was refused", "host", a.host, "status", a.StatusCode)
 	case auth.want.realm != nil:
 		s.call.failed = append(s.call.failed, failedToken{auth.want, refused})
 	case auth.header != "" && auth.token == "" && a.StatusCode == http.StatusUnauthorized:
@@ -404,7 +404,7 @@ func (s *session) next(ctx context.Context, auth authorization, a *answer, refus
 // passwordRefused records that a password was sent and refused. What is remembered of
 // the origin is removed, unless the password has opened this repository before.
 func (s *session) passwordRefused(refused *content.Error) {
-	var status *StatusError
+	var status *statusError
 	if errors.As(refused, &status) {
 		status.passwordRefused = true
 	}
@@ -454,7 +454,7 @@ func (s *session) answerChallenge(ctx context.Context, auth authorization, a *an
 	if fault == nil || auth.header != "" || a.StatusCode != http.StatusUnauthorized {
 		return authorization{}, refused
 	}
-	if content.KindOf(fault) != "" {
+	if content.ReasonOf(fault) != "" {
 		return authorization{}, fault
 	}
 	return authorization{}, a.failf(content.ErrUnauthorized, "%w: %w", fault, refused.Err)
@@ -522,6 +522,6 @@ func (s *session) afterRenewal(err error) error {
 		return err
 	}
 	with := *e
-	with.Err = fmt.Errorf("after a kept token was refused (%d %s): %w", s.renewed.Status, http.StatusText(s.renewed.Status), e.Err)
+	with.Err = fmt.Errorf("after a kept token was refused (%d %s): %w", s.renewed.status, http.StatusText(s.renewed.status), e.Err)
 	return &with
 }

@@ -111,7 +111,7 @@ func TestChallengeCases(t *testing.T) {
 		if tt.Anon {
 			cred = nobody
 		}
-		_, _, err := (&registry.Client{Transport: w}).Manifest(t.Context(), reference.MustParse("r.example:5000/team/app:v1"), cred, "")
+		_, err := newClient(t, registry.Config{WrapTransport: instead(w)}).Manifest(t.Context(), content.Repo{Ref: reference.MustParse("r.example:5000/team/app:v1"), Cred: cred}, "")
 		if tt.Want.Outcome == "ok" {
 			assert.NoError(t, err, "%s", tt.ID)
 		} else {
@@ -154,9 +154,12 @@ func (f *fickle) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (f *fickle) client() (*registry.Client, *world) {
+func (f *fickle) client() (*registry.Client, *world) { return f.clientWith(registry.Config{}) }
+
+func (f *fickle) clientWith(cfg registry.Config) (*registry.Client, *world) {
 	w := newWorld(map[string]http.HandlerFunc{"https://r.example": f.ServeHTTP})
-	return &registry.Client{Transport: w}, w
+	cfg.WrapTransport = instead(w)
+	return mustClient(cfg), w
 }
 
 // end ends the token; with "none" each new one as well.
@@ -192,7 +195,7 @@ func TestKeptTokenCases(t *testing.T) {
 		c, _ := f.client()
 		ref := reference.MustParse("r.example/team/app:v1")
 		for i := range 3 {
-			_, _, err := c.Manifest(t.Context(), ref, robot, "")
+			_, err := c.Manifest(t.Context(), content.Repo{Ref: ref, Cred: robot}, "")
 			assert.NoError(t, err, "%s, pull %d", tt.ID, i)
 			if i == 0 {
 				f.end("")
@@ -214,7 +217,7 @@ func TestKeptTokenRefused(t *testing.T) {
 		}}
 		c, w := f.client()
 		get1 := func() error {
-			_, err := read(t.Context(), c, ref, robot, helloBlob())
+			_, err := read(t.Context(), c, content.Repo{Ref: ref, Cred: robot}, helloBlob())
 			return err
 		}
 		require.NoError(t, get1())
@@ -244,20 +247,19 @@ func TestKeptTokenRefused(t *testing.T) {
 	// What a fresh token is refused for is the credential's fault.
 	f := &fickle{good: "none", refuse: status(403)}
 	c, w := f.client()
-	_, err := read(t.Context(), c, ref, robot, helloBlob())
+	_, err := read(t.Context(), c, content.Repo{Ref: ref, Cred: robot}, helloBlob())
 	assert.ErrorIs(t, err, content.ErrDenied)
 	assert.NotContains(t, err.Error(), "kept")
 	assert.Equal(t, []string{get, token, get + " Bearer"}, w.asked())
 	// Other answers are about something else.
 	for _, code := range []int{404, 410, 412, 500} {
 		f := &fickle{serve: text(hello), refuse: status(code)}
-		c, w := f.client()
-		c.Reconnects = -1
-		_, err := read(t.Context(), c, ref, robot, helloBlob())
+		c, w := f.clientWith(registry.Config{Retries: -1})
+		_, err := read(t.Context(), c, content.Repo{Ref: ref, Cred: robot}, helloBlob())
 		require.NoError(t, err)
 		f.end("")
 		w.asked()
-		_, err = read(t.Context(), c, ref, robot, helloBlob())
+		_, err = read(t.Context(), c, content.Repo{Ref: ref, Cred: robot}, helloBlob())
 		assert.Error(t, err)
 		assert.Equal(t, []string{get + " Bearer"}, w.asked(), "%d", code)
 	}
@@ -276,10 +278,10 @@ func TestKeptTokenOfRedirect(t *testing.T) {
 		text(hello)(w, r)
 	}
 	ref := reference.MustParse("r.example/app:v1")
-	_, err := read(t.Context(), c, ref, robot, helloBlob())
+	_, err := read(t.Context(), c, content.Repo{Ref: ref, Cred: robot}, helloBlob())
 	require.NoError(t, err)
 	broken.Store(true)
-	_, err = read(t.Context(), c, ref, robot, helloBlob())
+	_, err = read(t.Context(), c, content.Repo{Ref: ref, Cred: robot}, helloBlob())
 	assert.ErrorIs(t, err, content.ErrDenied)
 	assert.NotContains(t, err.Error(), "kept token")
 	assert.Equal(t, 1, f.tokens())
@@ -295,7 +297,7 @@ func TestKeptTokenForMany(t *testing.T) {
 			var wg sync.WaitGroup
 			for range 30 {
 				wg.Go(func() {
-					_, err := read(t.Context(), c, ref, robot, helloBlob())
+					_, err := read(t.Context(), c, content.Repo{Ref: ref, Cred: robot}, helloBlob())
 					assert.NoError(t, err)
 				})
 			}
@@ -314,7 +316,7 @@ func TestRedirectedChallenge(t *testing.T) {
 			"https://vanity.example": redirectTo("https://r.example" + helloPath),
 			"https://r.example":      challenge(`Bearer realm="https://r.example/token"`),
 		})
-		_, err := read(t.Context(), &registry.Client{Transport: w}, reference.MustParse("vanity.example/app:v1"), cred, helloBlob())
+		_, err := read(t.Context(), newClient(t, registry.Config{WrapTransport: instead(w)}), content.Repo{Ref: reference.MustParse("vanity.example/app:v1"), Cred: cred}, helloBlob())
 		assert.ErrorIs(t, err, content.ErrUnauthorized)
 		assert.ErrorContains(t, err, `the credential was held back and no token was asked for, because a redirect led away from "vanity.example"`)
 		assert.Len(t, w.asked(), 2)
@@ -330,7 +332,7 @@ func TestIdentityTokenFallsBack(t *testing.T) {
 	for _, tt := range []struct {
 		cred   credentials.Credential
 		status int
-		want   content.Kind
+		want   content.Reason
 		asked  []string
 	}{
 		{both, 404, "", []string{"POST", "GET"}},
@@ -355,8 +357,8 @@ func TestIdentityTokenFallsBack(t *testing.T) {
 				text(`{"token":"t"}`)(w, r)
 			},
 		})
-		_, err := read(t.Context(), &registry.Client{Transport: w}, reference.MustParse("r.example/app:v1"), tt.cred, helloBlob())
-		assert.Equal(t, tt.want, content.KindOf(err), "%d: %v", tt.status, err)
+		_, err := read(t.Context(), newClient(t, registry.Config{WrapTransport: instead(w)}), content.Repo{Ref: reference.MustParse("r.example/app:v1"), Cred: tt.cred}, helloBlob())
+		assert.Equal(t, tt.want, content.ReasonOf(err), "%d: %v", tt.status, err)
 		assert.NotErrorIs(t, err, fs.ErrNotExist)
 		assert.Equal(t, tt.asked, asked)
 	}
@@ -402,7 +404,7 @@ func TestInsufficientScope(t *testing.T) {
 				}
 			},
 		})
-		_, err := read(t.Context(), &registry.Client{Transport: w}, reference.MustParse("r.example/app:v1"), robot, helloBlob())
+		_, err := read(t.Context(), newClient(t, registry.Config{WrapTransport: instead(w)}), content.Repo{Ref: reference.MustParse("r.example/app:v1"), Cred: robot}, helloBlob())
 		assert.Equal(t, tt.ok, err == nil, "%+v: %v", tt, err)
 		assert.Equal(t, tt.tokens, tokens, "%+v", tt)
 	}
@@ -423,12 +425,12 @@ func TestTwentyRepositories(t *testing.T) {
 	} {
 		reg, _, _ := start(t, pullertest.Config{Auth: tt.auth})
 		var tr trace
-		c := &registry.Client{PlainHTTP: []string{reg.Host()}, Logger: tr.logger()}
+		c := newClient(t, registry.Config{PlainHTTP: []string{reg.Host()}, Logger: tr.logger()})
 		var wg sync.WaitGroup
 		slots := make(chan struct{}, tt.parallel)
 		for i := range 20 {
 			name := fmt.Sprintf("team/app%d:v1", i)
-			put, err := reg.PutImage(name, pullertest.Image{Layers: []int64{1000 + int64(i)}})
+			put, err := reg.PutImage(name, pullertest.ImageSpec{Layers: []int64{1000 + int64(i)}})
 			require.NoError(t, err)
 			blobs := put.Blobs[:1] // the layer of all is a neighbour's, say
 			if i == 0 {
@@ -436,7 +438,7 @@ func TestTwentyRepositories(t *testing.T) {
 			}
 			slots <- struct{}{}
 			wg.Go(func() {
-				assert.NoError(t, pull(t.Context(), c, reference.MustParse(reg.Host()+"/"+name), robot, blobs))
+				assert.NoError(t, pull(t.Context(), c, content.Repo{Ref: reference.MustParse(reg.Host() + "/" + name), Cred: robot}, blobs))
 				<-slots
 			})
 		}
@@ -527,12 +529,12 @@ func TestWhatIsRememberedWrongly(t *testing.T) {
 					tt.two(w, r)
 				},
 			})
-			c := &registry.Client{Transport: w}
-			_, err := read(t.Context(), c, reference.MustParse("r.example/one:v1"), robot, helloBlob())
+			c := newClient(t, registry.Config{WrapTransport: instead(w)})
+			_, err := read(t.Context(), c, content.Repo{Ref: reference.MustParse("r.example/one:v1"), Cred: robot}, helloBlob())
 			require.NoError(t, err)
 			w.asked()
 			for range 2 {
-				_, err = read(t.Context(), c, reference.MustParse("r.example/two:v1"), robot, helloBlob())
+				_, err = read(t.Context(), c, content.Repo{Ref: reference.MustParse("r.example/two:v1"), Cred: robot}, helloBlob())
 				require.NoError(t, err)
 				var got []string
 				for _, line := range w.asked() {
@@ -570,11 +572,11 @@ func TestRefusedAhead(t *testing.T) {
 		},
 		"https://r.example": signedIn(`Bearer realm="https://a.example/t"`, text(hello)),
 	})
-	c := &registry.Client{Transport: w}
-	_, err := read(t.Context(), c, reference.MustParse("r.example/one:v1"), robot, helloBlob())
+	c := newClient(t, registry.Config{WrapTransport: instead(w)})
+	_, err := read(t.Context(), c, content.Repo{Ref: reference.MustParse("r.example/one:v1"), Cred: robot}, helloBlob())
 	require.NoError(t, err)
 	w.asked()
-	_, err = read(t.Context(), c, reference.MustParse("r.example/two:v1"), robot, helloBlob())
+	_, err = read(t.Context(), c, content.Repo{Ref: reference.MustParse("r.example/two:v1"), Cred: robot}, helloBlob())
 	assert.ErrorIs(t, err, content.ErrUnauthorized)
 	assert.ErrorContains(t, err, "no token")
 	assert.ErrorContains(t, err, "wrong password")
@@ -592,12 +594,12 @@ func TestRememberedRealmIsAskedAgain(t *testing.T) {
 		"http://a.example":  text(`{"token":"t","expires_in":3600}`),
 		"https://r.example": signedIn(`Bearer realm="http://a.example/t"`, text(hello)),
 	})
-	c := &registry.Client{Transport: w, AllowRealm: func(string, *url.URL) bool {
+	c := newClient(t, registry.Config{WrapTransport: instead(w), AllowRealm: func(string, *url.URL) bool {
 		asked.Add(1)
 		return allowed.Load()
-	}}
+	}})
 	get := func(name string) error {
-		_, err := read(t.Context(), c, reference.MustParse("r.example/"+name), robot, helloBlob())
+		_, err := read(t.Context(), c, content.Repo{Ref: reference.MustParse("r.example/" + name), Cred: robot}, helloBlob())
 		return err
 	}
 	require.NoError(t, get("one"))
@@ -623,11 +625,11 @@ func TestProbesEnd(t *testing.T) {
 			all.Wait()
 			text(hello)(w, r)
 		}})
-		c := &registry.Client{Transport: w}
+		c := newClient(t, registry.Config{WrapTransport: instead(w)})
 		var wg sync.WaitGroup
 		for range 10 {
 			wg.Go(func() {
-				_, err := read(t.Context(), c, reference.MustParse("r.example/app:v1"), robot, helloBlob())
+				_, err := read(t.Context(), c, content.Repo{Ref: reference.MustParse("r.example/app:v1"), Cred: robot}, helloBlob())
 				assert.NoError(t, err)
 			})
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/puller/registry"
 	"github.com/pullkit/pullkit/reference"
 )
@@ -43,14 +44,14 @@ func BenchmarkBlob(b *testing.B) {
 			require.NoError(b, body.Close())
 		}
 		b.Run("client/"+strconv.FormatInt(size, 10), func(b *testing.B) {
-			c := &registry.Client{PlainHTTP: []string{host}}
+			c := newClient(b, registry.Config{PlainHTTP: []string{host}})
 			defer c.CloseIdleConnections()
 			ref := reference.MustParse(host + "/app:v1")
 			desc := ocispec.Descriptor{Digest: digestOf("x"), Size: size}
 			b.SetBytes(size)
 			b.ReportAllocs()
 			for b.Loop() {
-				body, _, err := c.Blob(b.Context(), ref, nobody, desc, 0, -1)
+				body, err := c.Blob(b.Context(), content.Repo{Ref: ref, Cred: nobody}, desc, 0, -1)
 				drain(b, body, err)
 			}
 		})
@@ -115,11 +116,11 @@ func BenchmarkParallelTLS(b *testing.B) {
 		}
 	}
 	b.Run("client", func(b *testing.B) {
-		c := &registry.Client{RootCAs: roots}
+		c := newClient(b, registry.Config{RootCAs: roots})
 		defer c.CloseIdleConnections()
 		ref := reference.MustParse(host + "/app:v1")
 		all(b, func() (io.ReadCloser, error) {
-			body, _, err := c.Blob(b.Context(), ref, nobody, ocispec.Descriptor{Digest: digestOf("x"), Size: size}, 0, -1)
+			body, err := c.Blob(b.Context(), content.Repo{Ref: ref, Cred: nobody}, ocispec.Descriptor{Digest: digestOf("x"), Size: size}, 0, -1)
 			return body, err
 		})
 	})

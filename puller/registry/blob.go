@@ -16,34 +16,33 @@ import (
 	"github.com/pullkit/pullkit/internal/redact"
 	"github.com/pullkit/pullkit/internal/verify"
 	"github.com/pullkit/pullkit/puller/content"
-	"github.com/pullkit/pullkit/reference"
 )
 
-// Blob opens n bytes of a blob from off (n < 0: to the end); see content.Source. The body
-// is a content.Rejecter. Reads with large buffers reach the connection without a copy. The
-// body must not be read after Close.
+// Blob opens n bytes of a blob from off (n < 0: to the end); see content.Source. Reads of
+// the body with large buffers reach the connection without a copy. The body must not be
+// read after Close.
 //
 // Errors of Blob and of the body are like those of Manifest.
-func (c *Client) Blob(ctx context.Context, ref reference.Reference, cred credentials.Credential, desc ocispec.Descriptor, off, n int64) (io.ReadCloser, int64, error) {
-	if err := checkRef(ref); err != nil {
-		return nil, 0, err
+func (c *Client) Blob(ctx context.Context, repo content.Repo, desc ocispec.Descriptor, off, n int64) (content.Body, error) {
+	if err := checkRef(repo.Ref); err != nil {
+		return content.Body{}, err
 	}
 	if err := verify.Digest(desc.Digest); err != nil {
-		return nil, 0, fail(content.ErrBadDigest, "", err)
+		return content.Body{}, fail(content.ErrBadDigest, "", err)
 	}
 	if desc.Size < 0 || off < 0 || off > desc.Size {
-		return nil, 0, failf(content.ErrSizeMismatch, "", "byte %d of a blob of %d bytes", off, desc.Size)
+		return content.Body{}, failf(content.ErrSizeMismatch, "", "byte %d of a blob of %d bytes", off, desc.Size)
 	}
 	end := desc.Size
 	if n >= 0 && n < desc.Size-off {
 		end = off + n
 	}
 	if off == end {
-		return http.NoBody, off, nil
+		return content.Body{ReadCloser: http.NoBody, Start: off}, nil
 	}
-	w, err := newHostWalk(ctx, c, ref, cred, Pull, desc.Digest)
+	w, err := newHostWalk(ctx, c, repo, CanPull, desc.Digest)
 	if err != nil {
-		return nil, 0, err
+		return content.Body{}, err
 	}
 	b := &body{walk: w, ctx: ctx, desc: desc, off: off, pos: off, end: end, opening: true}
 	defer func() {
@@ -53,11 +52,11 @@ func (c *Client) Blob(ctx context.Context, ref reference.Reference, cred credent
 	}()
 	b.pace.enter(time.Now())
 	if err := b.open(); err != nil {
-		return nil, 0, err
+		return content.Body{}, err
 	}
 	b.elapse()
 	b.opening = false
-	return b, b.off, nil
+	return content.Body{ReadCloser: b, Start: b.off, Reject: b.reject}, nil
 }
 
 // request asks an endpoint for the rest of the blob. An answer that can be used becomes
@@ -88,11 +87,11 @@ func (b *body) request(ctx context.Context, ep *endpoint, cred credentials.Crede
 	}
 	if a.StatusCode != http.StatusOK {
 		a.end()
-		kind := content.ErrStatus
+		reason := content.ErrStatus
 		if a.StatusCode == http.StatusPartialContent || a.StatusCode == http.StatusRequestedRangeNotSatisfiable {
-			kind = content.ErrRange
+			reason = content.ErrRange
 		}
-		return a.unexpected(kind)
+		return a.unexpected(reason)
 	}
 	return b.take(ep, a, 0, b.desc.Size)
 }
@@ -102,7 +101,7 @@ const bulkSize = 1 << 20
 
 // get makes one GET of the blob, or of the range that is missing.
 func (b *body) get(ctx context.Context, ep *endpoint, cred credentials.Credential, ranged bool) (*answer, error) {
-	r := request{method: http.MethodGet, repository: b.walk.ref.Repository(), kind: "blobs", name: string(b.desc.Digest), cred: cred, header: http.Header{}, bulk: b.end-b.pos >= bulkSize}
+	r := request{method: http.MethodGet, repository: b.walk.repo.Ref.Repository(), kind: "blobs", name: string(b.desc.Digest), cred: cred, header: http.Header{}, bulk: b.end-b.pos >= bulkSize}
 	if ranged {
 		// The range has an end also at the end of the blob, because some registries
 		// answer 416 to every range without an end.
@@ -219,7 +218,7 @@ func (b *body) leave(err error) {
 
 // elapse counts the time that has passed in a call of the caller's.
 func (b *body) elapse() {
-	b.pace.elapse(time.Now(), b.walk.patience.ordered, b.walk.client.maxWait())
+	b.pace.elapse(time.Now(), b.walk.patience.ordered, b.walk.client.cfg.MaxWait)
 }
 
 // Read returns the next bytes, from as many answers as that takes.
@@ -325,7 +324,7 @@ func (b *body) cut(err error) {
 	}
 	gained := b.gained > 0
 	b.drop()
-	b.walk.client.logger().InfoContext(b.ctx, "blob cut", "digest", string(b.desc.Digest), "host", redact.Text(a.host, a.secrets...), "at", b.pos, "error", failure)
+	b.walk.client.cfg.Logger.InfoContext(b.ctx, "blob cut", "digest", string(b.desc.Digest), "host", redact.Text(a.host, a.secrets...), "at", b.pos, "error", failure)
 	switch {
 	case other:
 		b.leave(failure)
@@ -389,8 +388,8 @@ func (b *body) Close() error {
 	return nil
 }
 
-// Reject implements content.Rejecter.
-func (b *body) Reject() bool {
+// reject is content.Body.Reject.
+func (b *body) reject() bool {
 	again := false
 	w := b.walk
 	for ep := range b.from {

@@ -62,7 +62,7 @@ func TestBodies(t *testing.T) {
 		ranges []string
 		start  int64
 		want   string
-		kind   content.Kind
+		kind   content.Reason
 	}{
 		{"whole", 0, -1, steps{raw(200, 5, io.EOF, "hello")}, []string{""}, 0, "hello", ""},
 		{"whole by its length", 0, 5, steps{raw(200, 5, io.EOF, "hello")}, []string{""}, 0, "hello", ""},
@@ -94,17 +94,17 @@ func TestBodies(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var ranges []string
-				c := &registry.Client{Transport: asking(&ranges, tt.steps...)}
-				body, start, err := c.Blob(t.Context(), reference.MustParse("reg.example/app:v1"), nobody, helloBlob(), tt.off, tt.n)
+				c := newClient(t, registry.Config{WrapTransport: instead(asking(&ranges, tt.steps...))})
+				body, err := c.Blob(t.Context(), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: nobody}, helloBlob(), tt.off, tt.n)
 				var data []byte
 				if err == nil {
-					assert.Equal(t, tt.start, start)
+					assert.Equal(t, tt.start, body.Start)
 					data, err = io.ReadAll(body)
 					assert.NoError(t, body.Close())
 					_, closed := body.Read(make([]byte, 1))
 					assert.Error(t, closed)
 				}
-				assert.Equal(t, tt.kind, content.KindOf(err), "%v", err)
+				assert.Equal(t, tt.kind, content.ReasonOf(err), "%v", err)
 				assert.Equal(t, tt.want, string(data))
 				assert.Equal(t, tt.ranges, ranges)
 				if tt.kind == content.ErrNetwork {
@@ -126,7 +126,7 @@ func TestAgainAndAgain(t *testing.T) {
 			given++
 			return raw(200, size, errors.New("connection reset by peer"), string(blob[:min(given, size)]))(req)
 		}}
-		_, err := blobRead(t, &registry.Client{Transport: tr}, blob)
+		_, err := blobRead(t, newClient(t, registry.Config{WrapTransport: instead(tr)}), blob)
 		assert.ErrorIs(t, err, content.ErrNetwork)
 		assert.Less(t, len(tr.at), 200)
 	})
@@ -147,7 +147,7 @@ func TestOneByteEach(t *testing.T) {
 			pos++
 			return raw(status, int64(size-pos+1), errors.New("connection reset by peer"), "x", header...)(req)
 		}}}
-		_, err := blobRead(t, &registry.Client{Transport: tr}, blob)
+		_, err := blobRead(t, newClient(t, registry.Config{WrapTransport: instead(tr)}), blob)
 		assert.ErrorIs(t, err, content.ErrTimeout)
 		assert.LessOrEqual(t, time.Since(began), time.Minute+time.Second)
 	})
@@ -169,7 +169,7 @@ func TestCutAfterMuch(t *testing.T) {
 		tr := &timed{steps: []func(*http.Request) (*http.Response, error){
 			cutAt(0, 1<<20), cutAt(1<<20, 2<<20), cutAt(2<<20, 3<<20-1), cutAt(3<<20-1, size),
 		}}
-		got, err := blobRead(t, &registry.Client{Transport: tr}, blob)
+		got, err := blobRead(t, newClient(t, registry.Config{WrapTransport: instead(tr)}), blob)
 		require.NoError(t, err)
 		assert.Len(t, got, size)
 		gaps := tr.gaps()
@@ -189,7 +189,7 @@ func TestBodyEnd(t *testing.T) {
 			resp, err := drip([]byte(hello+"!"), 5, 0, 5)(req)
 			return resp, err
 		}}}
-		data, err := blobRead(t, &registry.Client{Transport: tr}, []byte(hello))
+		data, err := blobRead(t, newClient(t, registry.Config{WrapTransport: instead(tr)}), []byte(hello))
 		assert.NoError(t, err)
 		assert.Equal(t, hello, string(data))
 		assert.Equal(t, time.Second, time.Since(began))
@@ -215,15 +215,15 @@ func TestReject(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			tr := &timed{steps: tt.step}
-			c := &registry.Client{Transport: tr}
+			c := newClient(t, registry.Config{WrapTransport: instead(tr)})
 			reject := func() bool {
 				tr.at = nil
-				body, _, err := c.Blob(t.Context(), reference.MustParse("reg.example/app:v1"), nobody, helloBlob(), tt.off, -1)
+				body, err := c.Blob(t.Context(), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: nobody}, helloBlob(), tt.off, -1)
 				require.NoError(t, err)
 				defer body.Close()
 				_, err = io.ReadAll(body)
 				require.NoError(t, err)
-				return body.(content.Rejecter).Reject()
+				return body.Reject()
 			}
 			assert.Equal(t, tt.want, reject(), tt.name)
 			assert.False(t, reject(), "%s, again", tt.name)
@@ -234,8 +234,8 @@ func TestReject(t *testing.T) {
 }
 
 func TestClosedBody(t *testing.T) {
-	c := &registry.Client{Transport: &timed{steps: []func(*http.Request) (*http.Response, error){raw(200, 5, io.EOF, "hello")}}}
-	body, _, err := c.Blob(t.Context(), reference.MustParse("reg.example/app:v1"), nobody, helloBlob(), 0, -1)
+	c := newClient(t, registry.Config{WrapTransport: instead(&timed{steps: []func(*http.Request) (*http.Response, error){raw(200, 5, io.EOF, "hello")}})})
+	body, err := c.Blob(t.Context(), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: nobody}, helloBlob(), 0, -1)
 	require.NoError(t, err)
 	n, err := body.Read(nil)
 	assert.Zero(t, n)
@@ -259,7 +259,7 @@ func TestMirrorCutWithoutAByte(t *testing.T) {
 			}
 			return raw(200, 5, io.EOF, hello)(req)
 		}}}
-		c := &registry.Client{Transport: tr, Hosts: map[string]registry.Hosts{"reg.example": {Mirrors: []registry.Host{{URL: "https://mirror.example"}}}}}
+		c := newClient(t, registry.Config{WrapTransport: instead(tr), Registries: map[string]registry.Hosts{"reg.example": {Mirrors: []registry.Host{{URL: "https://mirror.example"}}}}})
 		got, err := blobRead(t, c, []byte(hello))
 		require.NoError(t, err)
 		assert.Equal(t, hello, string(got))

@@ -30,7 +30,7 @@ import (
 // TestMemoryIsBounded: a Client that lives long does not grow with what it has seen.
 func TestMemoryIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := &Client{}
+		c := newClient(t, Config{})
 		ep := &endpoint{client: c}
 		key := func(name string, i int) authKey { return authKey{repository: fmt.Sprint(name, i)} }
 		used := key("used", 0)
@@ -82,13 +82,13 @@ func TestKindOfTLS(t *testing.T) {
 }
 
 func TestKindOfStatus(t *testing.T) {
-	for status, want := range map[int]content.Kind{
+	for status, want := range map[int]content.Reason{
 		400: content.ErrStatus, 402: content.ErrStatus, 405: content.ErrStatus, 406: content.ErrStatus, 409: content.ErrStatus,
 		412: content.ErrStatus, 418: content.ErrStatus, 451: content.ErrStatus, 401: content.ErrUnauthorized, 403: content.ErrDenied, 404: content.ErrNotFound, 408: content.ErrUnavailable, 410: content.ErrNotFound,
 		416: content.ErrRange, 429: content.ErrRateLimited, 499: content.ErrStatus, 500: content.ErrUnavailable, 503: content.ErrUnavailable, 304: content.ErrStatus,
 	} {
-		assert.Equal(t, want, kindOfStatus(&StatusError{Status: status}), status)
-		assert.Equal(t, status, (&StatusError{Status: status}).StatusCode())
+		assert.Equal(t, want, reasonOfStatus(&statusError{status: status}), status)
+		assert.Equal(t, status, fail(want, "r.example", &statusError{status: status}).Status)
 	}
 }
 
@@ -102,20 +102,20 @@ func TestDockerCerts(t *testing.T) {
 		require.NoError(t, err)
 		files["reg.example/"+name] = string(data)
 	}
-	hosts, err := ReadHosts(certsDir(t, files), "reg.example")
+	hosts, err := ReadHosts(t.Context(), certsDir(t, files), "reg.example")
 	require.NoError(t, err)
 	assert.NotNil(t, hosts.Server.RootCAs)
 	assert.Len(t, hosts.Server.Certificates, 1)
 	delete(files, "reg.example/client.key")
-	_, err = ReadHosts(certsDir(t, files), "reg.example")
+	_, err = ReadHosts(t.Context(), certsDir(t, files), "reg.example")
 	assert.Error(t, err, "a certificate without its key")
 }
 
 // TestDialTimeout: a mirror that cannot be connected to costs its dial_timeout.
 func TestDialTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := &Client{
-			Hosts: map[string]Hosts{"reg.example": {Mirrors: []Host{{URL: "https://m.example", DialTimeout: 200 * time.Millisecond}}}},
+		c := newClient(t, Config{
+			Registries: map[string]Hosts{"reg.example": {Mirrors: []Host{{URL: "https://m.example", DialTimeout: 200 * time.Millisecond}}}},
 			DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
 				if addr == "m.example:443" {
 					<-ctx.Done()
@@ -123,9 +123,9 @@ func TestDialTimeout(t *testing.T) {
 				}
 				return nil, forbidden("the registry was asked")
 			},
-		}
+		})
 		began := time.Now()
-		_, _, err := c.Manifest(t.Context(), mustRef("reg.example/app"), noCredential, "")
+		_, err := c.Manifest(t.Context(), content.Repo{Ref: mustRef("reg.example/app"), Cred: noCredential}, "")
 		assert.ErrorIs(t, err, content.ErrForbiddenURL)
 		assert.Equal(t, 200*time.Millisecond, time.Since(began))
 	})
@@ -157,7 +157,7 @@ func TestMirrorRing(t *testing.T) {
 	hosts := map[string]Hosts{"reg.example": {Mirrors: []Host{{URL: "https://m.example"}}}}
 	for _, ring := range []credentials.Keyring{brokenRing{}, credentials.Static(nil), nil} {
 		asked = nil
-		_, _, err := (&Client{Transport: rt, Hosts: hosts, Mirrors: ring}).Manifest(t.Context(), mustRef("reg.example/app"), noCredential, "")
+		_, err := newClient(t, Config{WrapTransport: instead(rt), Registries: hosts, MirrorKeyring: ring}).Manifest(t.Context(), content.Repo{Ref: mustRef("reg.example/app"), Cred: noCredential}, "")
 		assert.ErrorIs(t, err, content.ErrUnauthorized)
 		want := []string{"m.example ", "reg.example "}
 		if ring == (brokenRing{}) {
@@ -192,9 +192,9 @@ func TestMirrorRingIsAskedOnce(t *testing.T) {
 			return resp, nil
 		})
 		ring := &countingRing{}
-		c := &Client{Transport: rt, Hosts: map[string]Hosts{"reg.example": {Mirrors: []Host{{URL: "https://m.example"}}}}, Mirrors: ring}
+		c := newClient(t, Config{WrapTransport: instead(rt), Registries: map[string]Hosts{"reg.example": {Mirrors: []Host{{URL: "https://m.example"}}}}, MirrorKeyring: ring})
 		get := func() error {
-			_, _, err := c.Manifest(t.Context(), mustRef("reg.example/app"), noCredential, "")
+			_, err := c.Manifest(t.Context(), content.Repo{Ref: mustRef("reg.example/app"), Cred: noCredential}, "")
 			return err
 		}
 		for range 10 {
@@ -224,7 +224,7 @@ func TestScopes(t *testing.T) {
 	} {
 		assert.Equal(t, want, scopes(in, "app"), in)
 	}
-	c := &Client{Hosts: map[string]Hosts{"docker.io": {Mirrors: []Host{{URL: "https://h.example/v2/hub", OverridePath: true}}}}}
+	c := newClient(t, Config{Registries: map[string]Hosts{"docker.io": {Mirrors: []Host{{URL: "https://h.example/v2/hub", OverridePath: true}}}}})
 	list, err := listOf(t, c, "docker.io")
 	require.NoError(t, err)
 	assert.Equal(t, "hub/library/app", list[0].repository("library/app"))

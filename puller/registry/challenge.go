@@ -9,24 +9,23 @@ import (
 // maxChallenge is how many bytes of WWW-Authenticate headers are read.
 const maxChallenge = 16 << 10
 
-// A challenge is one way to authenticate that an answer offers (RFC 9110,
-// section 11.6.1). Scheme and the names of parameters are lower case. Of a
-// parameter that comes twice the first value is kept.
+// A challenge is one way to authenticate that an answer offers (RFC 9110, section 11.6.1).
+// The scheme and the names of parameters are in lower case. If a parameter comes twice, the
+// first value is kept.
 type challenge struct {
 	scheme string
 	params map[string]string
-	// unclear says that a Bearer challenge has more than one realm, so that it
-	// does not say who gets a secret.
+	// unclear says that a Bearer challenge has more than one realm, so that it does not
+	// say which server gets a secret.
 	unclear bool
 }
 
-// parseChallenges reads the WWW-Authenticate headers of one answer. It is strict
-// where a header chooses who gets a secret: in the scheme and in the realm of a
-// Bearer challenge. All other parameters, such as the realm of Basic, are read
-// as far as they can be. In a line that cannot be read, nothing after the fault
-// counts, because nobody can know where the next parameter begins. The error is
-// the first fault; what was read is returned beside it. It quotes headers without
-// the secrets.
+// parseChallenges reads the WWW-Authenticate headers of one answer. It is strict where a
+// header chooses which server gets a secret: in the scheme and in the realm of a Bearer
+// challenge. All other parameters, such as the realm of Basic, are read as far as possible.
+// In a line that cannot be read, nothing after the fault counts, because it is not known
+// where the next parameter begins. The error is the first fault and quotes headers without
+// the secrets; the challenges that were read are returned with it.
 func parseChallenges(headers []string, secrets ...string) ([]challenge, error) {
 	total := 0
 	var all []challenge
@@ -44,9 +43,9 @@ func parseChallenges(headers []string, secrets ...string) ([]challenge, error) {
 	return all, fault
 }
 
-// A challengeParser reads a list of challenges. Elements are separated by
-// commas and may be empty; an element that is "token SP ..." or a lone token
-// begins a challenge, "name=value" adds a parameter to the one before.
+// A challengeParser reads a list of challenges. Elements are separated by commas and may be
+// empty. An element that is "token SP ..." or a single token begins a challenge, and
+// "name=value" adds a parameter to the challenge before it.
 type challengeParser struct {
 	rest    string
 	found   []challenge
@@ -115,8 +114,8 @@ func (p *challengeParser) param(name string) error {
 	return p.unreadable()
 }
 
-// value reads a quoted string, a token, or, where it is not strict, any text up
-// to the next comma.
+// value reads a quoted string, a token, or, if it is not strict, any text up to the next
+// comma.
 func (p *challengeParser) value(strict bool) (string, error) {
 	if strings.HasPrefix(p.rest, `"`) {
 		return p.quoted(strict)
@@ -138,8 +137,8 @@ func (p *challengeParser) value(strict bool) (string, error) {
 
 func isControl(r rune) bool { return r < ' ' || r == 0x7f }
 
-// quoted reads a quoted string. A backslash may stand before any character (RFC
-// 9110, section 5.6.4); where it is strict, only before those that need one.
+// quoted reads a quoted string. A backslash may come before any character (RFC 9110,
+// section 5.6.4), and if it is strict, only before a character that needs one.
 func (p *challengeParser) quoted(strict bool) (string, error) {
 	var b strings.Builder
 	for i := 1; i < len(p.rest); i++ {
@@ -165,8 +164,8 @@ func (p *challengeParser) quoted(strict bool) (string, error) {
 }
 
 // token68 skips the credentials-like text that some schemes have in place of
-// parameters ("Negotiate abc=="). It is told from a parameter by what follows
-// its equals signs: nothing.
+// parameters ("Negotiate abc=="). It differs from a parameter in that nothing follows its
+// equals signs.
 func (p *challengeParser) token68() {
 	i := 0
 	for i < len(p.rest) && (isToken(p.rest[i]) || p.rest[i] == '/') {
@@ -196,7 +195,7 @@ func (p *challengeParser) token() string {
 	return t
 }
 
-// isToken reports whether c may stand in a token (RFC 9110, section 5.6.2).
+// isToken reports whether a token may have c (RFC 9110, section 5.6.2).
 func isToken(c byte) bool {
 	return c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' ||
 		strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"net/http"
 	"testing"
+	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/stretchr/testify/assert"
@@ -35,18 +37,18 @@ func start(t *testing.T, conf pullertest.Config) (*pullertest.Registry, pullerte
 	reg, err := pullertest.Start(conf)
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, reg.Close()) })
-	put, err := reg.PutImage("team/app:v1", pullertest.Image{Layers: []int64{200_000, 50_000}, Seed: 1})
+	put, err := reg.PutImage("team/app:v1", pullertest.ImageSpec{Layers: []int64{200_000, 50_000}, Seed: 1})
 	require.NoError(t, err)
 	return reg, put, reference.MustParse(reg.Host() + "/team/app:v1")
 }
 
 // pull reads a manifest and all its blobs.
-func pull(ctx context.Context, c *registry.Client, ref reference.Reference, cred credentials.Credential, blobs []ocispec.Descriptor) error {
-	if _, _, err := c.Manifest(ctx, ref, cred, ""); err != nil {
+func pull(ctx context.Context, c *registry.Client, repo content.Repo, blobs []ocispec.Descriptor) error {
+	if _, err := c.Manifest(ctx, repo, ""); err != nil {
 		return err
 	}
 	for _, b := range blobs {
-		data, err := read(ctx, c, ref, cred, b)
+		data, err := read(ctx, c, repo, b)
 		if err != nil {
 			return err
 		}
@@ -57,8 +59,8 @@ func pull(ctx context.Context, c *registry.Client, ref reference.Reference, cred
 	return nil
 }
 
-func read(ctx context.Context, c *registry.Client, ref reference.Reference, cred credentials.Credential, desc ocispec.Descriptor) ([]byte, error) {
-	body, _, err := c.Blob(ctx, ref, cred, desc, 0, -1)
+func read(ctx context.Context, c *registry.Client, repo content.Repo, desc ocispec.Descriptor) ([]byte, error) {
+	body, err := c.Blob(ctx, repo, desc, 0, -1)
 	if err != nil {
 		return nil, err
 	}
@@ -73,31 +75,31 @@ func blobsOf(put pullertest.PutResult) []ocispec.Descriptor {
 // TestRequests counts what a pull costs: no ping, nothing twice.
 func TestRequests(t *testing.T) {
 	reg, _, _ := start(t, pullertest.Config{Auth: pullertest.AuthBearer})
-	one, err := reg.PutImage("team/one:v1", pullertest.Image{Layers: []int64{1000}})
+	one, err := reg.PutImage("team/one:v1", pullertest.ImageSpec{Layers: []int64{1000}})
 	require.NoError(t, err)
-	many, err := reg.PutImage("team/many:v1", pullertest.Image{Layers: []int64{1000}, Platforms: []ocispec.Platform{
+	many, err := reg.PutImage("team/many:v1", pullertest.ImageSpec{Layers: []int64{1000}, Platforms: []ocispec.Platform{
 		{OS: "linux", Architecture: "amd64"}, {OS: "linux", Architecture: "arm64"}}})
 	require.NoError(t, err)
 	var tr trace
-	c := &registry.Client{PlainHTTP: []string{reg.Host()}, Logger: tr.logger()}
+	c := newClient(t, registry.Config{PlainHTTP: []string{reg.Host()}, Logger: tr.logger()})
 	defer c.CloseIdleConnections()
 
 	ref := reference.MustParse(reg.Host() + "/team/one:v1")
-	require.NoError(t, pull(t.Context(), c, ref, robot, one.Blobs))
+	require.NoError(t, pull(t.Context(), c, content.Repo{Ref: ref, Cred: robot}, one.Blobs))
 	tr.assert(t, "GET manifest 401", "GET token 200", "GET manifest 200", "GET blob 200", "GET blob 200")
-	_, body, err := c.Manifest(t.Context(), ref, robot, one.Descriptor.Digest)
+	doc, err := c.Manifest(t.Context(), content.Repo{Ref: ref, Cred: robot}, one.Descriptor.Digest)
 	require.NoError(t, err)
-	assert.Nil(t, body)
+	assert.Nil(t, doc.Body)
 	tr.assert(t, "HEAD manifest 200")
-	require.NoError(t, pull(t.Context(), c, ref, robot, one.Blobs))
+	require.NoError(t, pull(t.Context(), c, content.Repo{Ref: ref, Cred: robot}, one.Blobs))
 	tr.assert(t, "GET manifest 200", "GET blob 200", "GET blob 200")
 
 	ref = reference.MustParse(reg.Host() + "/team/many:v1")
-	_, _, err = c.Manifest(t.Context(), ref, robot, "")
+	_, err = c.Manifest(t.Context(), content.Repo{Ref: ref, Cred: robot}, "")
 	require.NoError(t, err)
 	child, err := ref.WithDigest(many.Manifests[0].Digest)
 	require.NoError(t, err)
-	require.NoError(t, pull(t.Context(), c, child, robot, many.Blobs[:2]))
+	require.NoError(t, pull(t.Context(), c, content.Repo{Ref: child, Cred: robot}, many.Blobs[:2]))
 	tr.assert(t, "GET token 200", "GET manifest 200", "GET manifest 200", "GET blob 200", "GET blob 200")
 }
 
@@ -108,7 +110,7 @@ func TestPull(t *testing.T) {
 		name string
 		conf pullertest.Config
 		cred credentials.Credential
-		want content.Kind
+		want content.Reason
 		more []string // requests before the first that works
 	}{
 		{"open", pullertest.Config{}, nobody, "", nil},
@@ -127,20 +129,21 @@ func TestPull(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			reg, put, ref := start(t, tt.conf)
 			var tr trace
-			c := &registry.Client{PlainHTTP: []string{reg.Host()}, Logger: tr.logger()}
+			cfg := registry.Config{PlainHTTP: []string{reg.Host()}, Logger: tr.logger()}
 			if tt.conf.TLS {
-				c.PlainHTTP = nil
-				c.RootCAs = x509.NewCertPool()
-				require.True(t, c.RootCAs.AppendCertsFromPEM(reg.CA()))
+				cfg.PlainHTTP = nil
+				cfg.RootCAs = x509.NewCertPool()
+				require.True(t, cfg.RootCAs.AppendCertsFromPEM(reg.CA()))
 			}
+			c := newClient(t, cfg)
 			defer c.CloseIdleConnections()
-			err := pull(t.Context(), c, ref, tt.cred, blobsOf(put))
+			err := pull(t.Context(), c, content.Repo{Ref: ref, Cred: tt.cred}, blobsOf(put))
 			if tt.want != "" {
 				assert.ErrorIs(t, err, tt.want)
 				assert.ErrorIs(t, err, fs.ErrPermission)
-				var status *registry.StatusError
-				require.ErrorAs(t, err, &status)
-				assert.Equal(t, 401, status.Status)
+				var e *content.Error
+				require.ErrorAs(t, err, &e)
+				assert.Equal(t, 401, e.Status)
 				assert.NotContains(t, err.Error(), "wrong-pass")
 				return
 			}
@@ -153,4 +156,33 @@ func TestPull(t *testing.T) {
 			assert.NotContains(t, tr.text.String(), "s3cret-pass")
 		})
 	}
+}
+
+// TestNewRefusesMistakes: a mistake in the settings is an error of New, before any
+// registry is asked, and names the setting.
+func TestNewRefusesMistakes(t *testing.T) {
+	hosts := func(h registry.Hosts) map[string]registry.Hosts { return map[string]registry.Hosts{"reg.example": h} }
+	for want, cfg := range map[string]registry.Config{
+		`StallTimeout is -1s`: {StallTimeout: -time.Second},
+		`Registries["reg.example"]: mirror 1: host "ftp://m.example": want http or https`:      {Registries: hosts(registry.Hosts{Mirrors: []registry.Host{{URL: "ftp://m.example"}}})},
+		`Registries["reg.example"]: server: host "m.example": a URL with user info`:            {Registries: hosts(registry.Hosts{Server: registry.Host{URL: "https://u:p@m.example"}})},
+		`Registries["reg.example"]: server: host "m.example": a query has no place in its URL`: {Registries: hosts(registry.Hosts{Server: registry.Host{URL: "https://m.example?a=b"}})},
+		`Registries["reg.example"]: server: host "https://" is not a URL`:                      {Registries: hosts(registry.Hosts{Server: registry.Host{URL: "https://"}})},
+	} {
+		_, err := registry.New(cfg)
+		assert.ErrorContains(t, err, "registry: "+want)
+	}
+	_, err := registry.New(registry.Config{CertsDir: "/does/not/exist", Retries: -1, MaxWait: -1})
+	assert.NoError(t, err, "files are read when a registry is asked")
+}
+
+// TestSettingsAreCopied: a caller that goes on to use its Config changes no Client.
+func TestSettingsAreCopied(t *testing.T) {
+	cfg := registry.Config{WrapTransport: instead(newWorld(map[string]http.HandlerFunc{"http://reg.example": serveAll})), PlainHTTP: []string{"reg.example"},
+		Registries: map[string]registry.Hosts{}}
+	c := newClient(t, cfg)
+	cfg.PlainHTTP[0] = "other.example"
+	cfg.Registries["reg.example"] = registry.Hosts{Mirrors: []registry.Host{{URL: "ftp://m.example"}}}
+	_, err := c.Manifest(t.Context(), content.Repo{Ref: reference.MustParse("reg.example/app:v1")}, "")
+	assert.NoError(t, err)
 }

@@ -23,7 +23,7 @@ import (
 // a goroutine of its own, comes back as the error that send raises again.
 func TestPanicOfAddressCheck(t *testing.T) {
 	cause := errors.New("AllowAddr panicked")
-	ep := &endpoint{registry: "public.example", client: &Client{AllowAddr: func(string, netip.Addr) bool { panic(cause) }}}
+	ep := &endpoint{registry: "public.example", client: newClient(t, Config{AllowAddr: func(string, netip.Addr) bool { panic(cause) }})}
 	_, err := ep.connect(t.Context(), "tcp", "127.0.0.1:1", func(a netip.Addr) error { return ep.checkAddr(a, false) })
 	var panicked *panics.Error
 	require.ErrorAs(t, err, &panicked)
@@ -85,7 +85,7 @@ func TestSecondAddressOfAName(t *testing.T) {
 		silence := make(chan struct{})
 		var tried []string
 		var mu sync.Mutex
-		ep := &endpoint{registry: "two.example", client: &Client{Stall: stall}}
+		ep := &endpoint{registry: "two.example", client: newClient(t, Config{StallTimeout: stall})}
 		conn, err := ep.connect(t.Context(), "tcp", "two.example.:"+port, func(a netip.Addr) error {
 			mu.Lock()
 			tried = append(tried, a.String())
@@ -107,7 +107,7 @@ func TestSecondAddressOfAName(t *testing.T) {
 		assert.Len(t, tried, 2)
 		mu.Unlock()
 	}
-	ep := &endpoint{registry: "two.example", client: &Client{}}
+	ep := &endpoint{registry: "two.example", client: newClient(t, Config{})}
 	_, err = ep.connect(t.Context(), "tcp", "two.example.:"+port, func(a netip.Addr) error { return ep.checkAddr(a, false) })
 	assert.ErrorIs(t, err, content.ErrForbiddenURL, "each address is checked")
 }

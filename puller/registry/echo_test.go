@@ -73,14 +73,14 @@ func TestEchoedSecrets(t *testing.T) {
 				_, _ = w.Write([]byte(`{"schemaVersion":2}`))
 			}
 			var log strings.Builder
-			c := &registry.Client{Transport: newWorld(map[string]http.HandlerFunc{"https://reg.example": handler}), Reconnects: -1,
-				Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))}
+			c := newClient(t, registry.Config{WrapTransport: instead(newWorld(map[string]http.HandlerFunc{"https://reg.example": handler})), Retries: -1,
+				Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
 			cred := credentials.Credential{Username: "robot", Password: credentials.Conceal(secret)}
-			_, _, err := c.Manifest(t.Context(), reference.MustParse("reg.example/app:first"), cred, "")
+			_, err := c.Manifest(t.Context(), content.Repo{Ref: reference.MustParse("reg.example/app:first"), Cred: cred}, "")
 			require.NoError(t, err, "from here on the password is shown at once")
-			_, _, err = c.Manifest(t.Context(), reference.MustParse("reg.example/app:v1"), cred, "")
+			_, err = c.Manifest(t.Context(), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: cred}, "")
 			require.Error(t, err)
-			assert.NotEmpty(t, content.KindOf(err))
+			assert.NotEmpty(t, content.ReasonOf(err))
 			assert.NotContains(t, strings.ToLower(err.Error()), strings.ToLower(long))
 			assert.NotContains(t, strings.ToLower(log.String()), strings.ToLower(long))
 		})
@@ -105,10 +105,10 @@ func TestEchoedOldToken(t *testing.T) {
 			text(`{"errors":[{"code":"DENIED","message":"before you sent secret-token-i."}]}`)(w, r)
 		}
 	}})
-	c := &registry.Client{Transport: w}
-	_, _, err := c.Manifest(t.Context(), reference.MustParse("reg.example/app:first"), nobody, "")
+	c := newClient(t, registry.Config{WrapTransport: instead(w)})
+	_, err := c.Manifest(t.Context(), content.Repo{Ref: reference.MustParse("reg.example/app:first"), Cred: nobody}, "")
 	require.NoError(t, err)
-	_, _, err = c.Manifest(t.Context(), reference.MustParse("reg.example/app:v1"), nobody, "")
+	_, err = c.Manifest(t.Context(), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: nobody}, "")
 	require.ErrorIs(t, err, content.ErrDenied)
 	assert.Contains(t, err.Error(), "before you sent [redacted]")
 }
@@ -117,7 +117,7 @@ func TestEchoedOldToken(t *testing.T) {
 // where a proxy or the caller's transport makes the connections, too.
 func TestLinkLocalRegistry(t *testing.T) {
 	w := newWorld(map[string]http.HandlerFunc{"https://169.254.169.254": text(hello)})
-	_, _, err := (&registry.Client{Transport: w}).Manifest(t.Context(), reference.MustParse("169.254.169.254/app:v1"), nobody, "")
+	_, err := newClient(t, registry.Config{WrapTransport: instead(w)}).Manifest(t.Context(), content.Repo{Ref: reference.MustParse("169.254.169.254/app:v1"), Cred: nobody}, "")
 	assert.ErrorIs(t, err, content.ErrForbiddenURL)
 	assert.Empty(t, w.asked())
 }

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -39,7 +40,7 @@ type endpoint struct {
 	accepted expiring.Map[string, credentials.Credential] // by a mirror, by repository
 
 	mu         sync.Mutex
-	transports map[transportKey]*http.Transport
+	transports map[transportKey]connPool
 	leftOut    time.Time // until when a mirror is not asked
 }
 
@@ -51,9 +52,6 @@ func (c *Client) newEndpoint(registry string, host Host) (*endpoint, error) {
 	}
 	if err := checkHeader(host.Header); err != nil {
 		return nil, fmt.Errorf("host %q: %w", base.Host, err)
-	}
-	if !fieldValue(c.userAgent()) {
-		return nil, errors.New("Client.UserAgent has characters that no header can carry")
 	}
 	ep := &endpoint{client: c, registry: registry, host: host, base: base, withURL: true}
 	ep.accepted.Max = maxAccepted
@@ -89,22 +87,15 @@ func (c *Client) newServer(registry string, host Host) (*endpoint, error) {
 // speaksPlain reports whether the caller listed a host, with its port, as one that is
 // asked over http. Port 80 need not be written.
 func (c *Client) speaksPlain(host string) bool {
-	const scheme = "http://"
 	asked := originOf(&url.URL{Scheme: "http", Host: host})
-	for _, h := range c.PlainHTTP {
-		if len(h) > len(scheme) && strings.EqualFold(h[:len(scheme)], scheme) {
-			h = h[len(scheme):]
-		}
-		if h = strings.TrimRight(h, "/"); strings.EqualFold(h, host) || h != "" && originOf(&url.URL{Scheme: "http", Host: h}) == asked {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(c.cfg.PlainHTTP, func(h string) bool {
+		return strings.EqualFold(h, host) || originOf(&url.URL{Scheme: "http", Host: h}) == asked
+	})
 }
 
 // can reports whether the host may be asked for something.
 func (ep *endpoint) can(what Capability) bool {
-	return ep.host.Capabilities == 0 || ep.host.Capabilities&what != 0
+	return ep.host.Can == 0 || ep.host.Can&what != 0
 }
 
 // url returns the address of something in a repository.
@@ -178,7 +169,7 @@ func (ep *endpoint) well() bool {
 // every blob has to find out again that it does not answer.
 func (ep *endpoint) leaveOut(err error) {
 	var d time.Duration
-	switch content.KindOf(err) {
+	switch content.ReasonOf(err) {
 	case content.ErrNetwork, content.ErrTimeout, content.ErrUnavailable, content.ErrRateLimited:
 		d = penalty
 	}
@@ -290,8 +281,8 @@ func (c *Client) hostsFor(ctx context.Context, registry string) (*hostList, erro
 		return cache.use(l), nil
 	}
 	cache.mu.Unlock()
-	hosts, configured := c.Hosts[registry]
-	if configured || c.CertsDir == "" {
+	hosts, configured := c.cfg.Registries[registry]
+	if configured || c.cfg.CertsDir == "" {
 		return c.keepHosts(registry, hosts, "", time.Time{})
 	}
 	// The files are read without the lock, so that a slow file system does not hold up
@@ -353,7 +344,7 @@ func (c *Client) newEndpoints(registry string, hosts Hosts) ([]*endpoint, error)
 	}
 	// Often the registry is in the list as well, with its settings. To ask it again
 	// without them would only hide what it answered.
-	if n := len(list); n > 0 && *list[n-1].base == *ep.base && list[n-1].can(Pull) && list[n-1].can(Resolve) {
+	if n := len(list); n > 0 && *list[n-1].base == *ep.base && list[n-1].can(CanPull) && list[n-1].can(CanResolve) {
 		return list, nil
 	}
 	return append(list, ep), nil
@@ -446,10 +437,10 @@ type reading struct {
 // the next call waits for the same one: a file system that does not answer must not hold
 // more than one thread for a registry.
 func (c *Client) readFiles(ctx context.Context, registry string) (*reading, error) {
-	limit := time.NewTimer(c.stall())
+	limit := time.NewTimer(c.cfg.StallTimeout)
 	defer limit.Stop()
 	late := func() error {
-		return failf(content.ErrConfig, registry, "CertsDir could not be read within %v: its file system does not answer", c.stall())
+		return failf(content.ErrConfig, registry, "CertsDir could not be read within %v: its file system does not answer", c.cfg.StallTimeout)
 	}
 	r := c.hosts.underWay(registry)
 	if r == nil {
@@ -478,9 +469,6 @@ func (c *Client) readFiles(ctx context.Context, registry string) (*reading, erro
 func (h *hostCache) underWay(registry string) *reading {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.readers == nil {
-		h.readers = make(chan struct{}, maxReaders)
-	}
 	return h.readings[registry]
 }
 
@@ -503,10 +491,10 @@ func (c *Client) beginReading(registry string) *reading {
 		read := h.read
 		if read == nil {
 			read = func(certsDir, registry string) (Hosts, string, error) {
-				return readHosts(certsDir, registry, c.RootCAs)
+				return readHosts(certsDir, registry, c.cfg.RootCAs)
 			}
 		}
-		hosts, fingerprint, err := read(c.CertsDir, registry)
+		hosts, fingerprint, err := read(c.cfg.CertsDir, registry)
 		if errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errNoCertsDir) {
 			err = nil // the configuration says nothing about this registry
 		}

@@ -33,14 +33,14 @@ func (refusing) RoundTrip(*http.Request) (*http.Response, error) {
 // TestRegistriesAreForgotten: of many registries the longest idle are forgotten, and
 // those in use stay.
 func TestRegistriesAreForgotten(t *testing.T) {
-	c := &Client{Transport: refusing{}, Reconnects: -1}
+	c := newClient(t, Config{WrapTransport: instead(refusing{}), Retries: -1})
 	used, err := c.hostsFor(t.Context(), "used.example")
 	require.NoError(t, err)
 	for i := range 3 * maxRegistries {
-		_, _, err := c.Manifest(t.Context(), mustRef(fmt.Sprintf("r%d.example/app", i)), noCredential, "")
+		_, err := c.Manifest(t.Context(), content.Repo{Ref: mustRef(fmt.Sprintf("r%d.example/app", i)), Cred: noCredential}, "")
 		require.Error(t, err)
 		if i%100 == 0 {
-			_, _, err = c.Manifest(t.Context(), mustRef("often.example/app"), noCredential, "")
+			_, err = c.Manifest(t.Context(), content.Repo{Ref: mustRef("often.example/app"), Cred: noCredential}, "")
 			require.Error(t, err)
 		}
 	}
@@ -69,8 +69,8 @@ func TestBodyKeepsItsRegistry(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") }))
 	defer server.Close()
 	host := server.Listener.Addr().String()
-	c := &Client{PlainHTTP: []string{host}}
-	body, _, err := c.Blob(t.Context(), mustRef(host+"/app"), noCredential, ocispec.Descriptor{Digest: digest.FromString("hello"), Size: 5}, 0, -1)
+	c := newClient(t, Config{PlainHTTP: []string{host}})
+	body, err := c.Blob(t.Context(), content.Repo{Ref: mustRef(host + "/app"), Cred: noCredential}, ocispec.Descriptor{Digest: digest.FromString("hello"), Size: 5}, 0, -1)
 	require.NoError(t, err)
 	k := c.hosts.byName[host]
 	assert.Equal(t, 1, k.users)
@@ -81,7 +81,7 @@ func TestBodyKeepsItsRegistry(t *testing.T) {
 		assert.NoError(t, body.Close())
 	}
 	assert.Zero(t, k.users)
-	_, _, err = c.Blob(t.Context(), mustRef(host+"/app"), noCredential, ocispec.Descriptor{Digest: digest.FromString("hello"), Size: 5}, 9, -1)
+	_, err = c.Blob(t.Context(), content.Repo{Ref: mustRef(host + "/app"), Cred: noCredential}, ocispec.Descriptor{Digest: digest.FromString("hello"), Size: 5}, 9, -1)
 	assert.Error(t, err)
 	assert.Zero(t, k.users)
 	c.CloseIdleConnections()
@@ -104,19 +104,20 @@ func TestIdleConnectionsAreBounded(t *testing.T) {
 	server.Start()
 	defer server.Close()
 	dials := map[string]int{}
-	c := &Client{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+	const registries = 3 * maxConns
+	var plain []string
+	for i := range registries {
+		plain = append(plain, fmt.Sprintf("r%d.example", i))
+	}
+	c := newClient(t, Config{PlainHTTP: plain, DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 		dials[addr]++
 		return new(net.Dialer).DialContext(ctx, network, server.Listener.Addr().String())
-	}}
-	const registries = 3 * maxConns
+	}})
 	for i := range registries {
-		c.PlainHTTP = append(c.PlainHTTP, fmt.Sprintf("r%d.example", i))
-	}
-	for i := range registries {
-		_, _, err := c.Manifest(t.Context(), mustRef(fmt.Sprintf("r%d.example/app", i)), noCredential, "")
+		_, err := c.Manifest(t.Context(), content.Repo{Ref: mustRef(fmt.Sprintf("r%d.example/app", i)), Cred: noCredential}, "")
 		require.ErrorIs(t, err, content.ErrNotFound)
 	}
-	_, _, err := c.Manifest(t.Context(), mustRef(fmt.Sprintf("r%d.example/app", registries-2)), noCredential, "")
+	_, err := c.Manifest(t.Context(), content.Repo{Ref: mustRef(fmt.Sprintf("r%d.example/app", registries-2)), Cred: noCredential}, "")
 	require.ErrorIs(t, err, content.ErrNotFound)
 	assert.Equal(t, 1, dials[fmt.Sprintf("r%d.example:80", registries-2)], "connections in use lately are kept")
 	assert.LessOrEqual(t, c.hosts.conns.Load(), int64(maxConns)+2)
@@ -133,7 +134,7 @@ func TestHungFilesHoldNoCall(t *testing.T) {
 		hung := make(chan struct{})
 		var mu sync.Mutex
 		readers := map[string]int{}
-		c := &Client{CertsDir: "/certs.d", Transport: refusing{}, Reconnects: -1}
+		c := newClient(t, Config{CertsDir: "/certs.d", WrapTransport: instead(refusing{}), Retries: -1})
 		c.hosts.read = func(_, registry string) (Hosts, string, error) {
 			mu.Lock()
 			readers[registry]++
@@ -144,7 +145,7 @@ func TestHungFilesHoldNoCall(t *testing.T) {
 			return Hosts{}, "", nil
 		}
 		ask := func(ctx context.Context, registry string) error {
-			_, _, err := c.Manifest(ctx, mustRef(registry+"/app"), noCredential, "")
+			_, err := c.Manifest(ctx, content.Repo{Ref: mustRef(registry + "/app"), Cred: noCredential}, "")
 			return err
 		}
 		began := time.Now()
@@ -188,16 +189,16 @@ func TestConfigFilesAreBoundedTogether(t *testing.T) {
 		list += `"big.crt",`
 	}
 	files["reg.example/hosts.toml"] = list + "]"
-	_, err := ReadHosts(certsDir(t, files), "reg.example")
+	_, err := ReadHosts(t.Context(), certsDir(t, files), "reg.example")
 	assert.Error(t, err)
 	files["reg.example/big.crt"] += "x"
-	_, err = ReadHosts(certsDir(t, files), "reg.example")
+	_, err = ReadHosts(t.Context(), certsDir(t, files), "reg.example")
 	assert.ErrorContains(t, err, "is larger than")
 	files = map[string]string{"reg.example/a.cert": "x"}
 	dir := certsDir(t, files)
 	for i := range maxCertsDir {
 		require.NoError(t, os.Link(dir+"/reg.example/a.cert", fmt.Sprintf("%s/reg.example/%d", dir, i)))
 	}
-	_, err = ReadHosts(dir, "reg.example")
+	_, err = ReadHosts(t.Context(), dir, "reg.example")
 	assert.ErrorContains(t, err, "more than")
 }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,97 +17,84 @@ import (
 	"github.com/pullkit/pullkit/puller/content"
 )
 
-// A StatusError is an answer whose status says that the server does not give what was
-// asked for. Its texts hold no secrets, no control characters and no more than
-// 1 KiB each. Errors of a Client wrap it in a *content.Error.
-type StatusError struct {
-	Method string
-	URL    string // what was asked, redirects followed; without user info and query values
-	Status int
-	Codes  []Code // the reasons that the server gives; empty if there are none
-	// RetryAfter is how long the server asks to wait; 0 if it does not.
-	RetryAfter time.Duration
-
-	passwordRefused bool // it is a 401 in answer to a password
+// A statusError is an answer whose status says that the server does not give what was
+// asked for. Its texts hold no secrets, no control characters and no more than 1 KiB each.
+type statusError struct {
+	method          string
+	url             string // that answered, without user info and query values
+	status          int
+	reasons         []serverReason
+	retryAfter      time.Duration // 0 if the server does not say how long to wait
+	passwordRefused bool          // it is a 401 in answer to a password
 }
 
-// A Code is one reason that a server gives for a refusal. At least one field is set.
-type Code struct {
-	Code    string // MANIFEST_UNKNOWN, TOOMANYREQUESTS, ...; "" where the server gave text alone
-	Message string // human-readable; may be empty
+// A serverReason is one reason that a server gives for a refusal. At least one field is
+// set.
+type serverReason struct {
+	code    string // MANIFEST_UNKNOWN, TOOMANYREQUESTS, ...
+	message string // human-readable
 }
 
-// String is the code and the message, as far as there are any.
-func (c Code) String() string {
-	if c.Code == "" || c.Message == "" {
-		return c.Code + c.Message
+func (r serverReason) String() string {
+	if r.code == "" || r.message == "" {
+		return r.code + r.message
 	}
-	return c.Code + ": " + c.Message
+	return r.code + ": " + r.message
 }
 
-// Error is one line: what was asked, the status, and what the registry says of it.
-func (e *StatusError) Error() string {
+// Error is one line: what was asked, the status, and the server's reasons.
+func (e *statusError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s %s: %d", e.Method, e.URL, e.Status)
-	if text := http.StatusText(e.Status); text != "" {
+	fmt.Fprintf(&b, "%s %s: %d", e.method, e.url, e.status)
+	if text := http.StatusText(e.status); text != "" {
 		b.WriteString(" " + text)
 	}
-	for i, c := range e.Codes {
-		b.WriteString([]string{": ", "; "}[min(i, 1)] + c.String())
+	for i, r := range e.reasons {
+		b.WriteString([]string{": ", "; "}[min(i, 1)] + r.String())
 	}
 	return redact.Text(b.String())
 }
 
-// StatusCode returns the HTTP status. Package puller reads it for the attempts
-// that it lists.
-func (e *StatusError) StatusCode() int { return e.Status }
-
-// ErrorCodes returns the registry's codes without their messages. Package puller
-// reads them for the attempts that it lists.
-func (e *StatusError) ErrorCodes() []string {
+// codes returns the server's codes without their messages.
+func (e *statusError) codes() []string {
 	var codes []string
-	for _, c := range e.Codes {
-		codes = append(codes, c.Code)
+	for _, r := range e.reasons {
+		if r.code != "" {
+			codes = append(codes, r.code)
+		}
 	}
 	return codes
 }
 
-// has reports whether the registry gave the code.
-func (e *StatusError) has(code string) bool {
-	for _, c := range e.Codes {
-		if c.Code == code {
-			return true
-		}
-	}
-	return false
-}
+// has reports whether the server gave the code.
+func (e *statusError) has(code string) bool { return slices.Contains(e.codes(), code) }
 
 // statusOf returns the status that err is about; 0 if it is about none.
 func statusOf(err error) int {
-	var e *StatusError
+	var e *statusError
 	if errors.As(err, &e) {
-		return e.Status
+		return e.status
 	}
 	return 0
 }
 
-// kindOfStatus names what an answer means for the caller.
-func kindOfStatus(e *StatusError) content.Kind {
+// reasonOfStatus names what an answer means for the caller.
+func reasonOfStatus(e *statusError) content.Reason {
 	switch {
-	case e.Status == http.StatusTooManyRequests, e.has("TOOMANYREQUESTS"):
+	case e.status == http.StatusTooManyRequests, e.has("TOOMANYREQUESTS"):
 		return content.ErrRateLimited
-	case e.Status == http.StatusUnauthorized,
+	case e.status == http.StatusUnauthorized,
 		// What a token server that goes by RFC 6749, section 5.2, says of a wrong
 		// password or an identity token that was taken back.
-		e.Status == http.StatusBadRequest && (e.has("invalid_grant") || e.has("invalid_client")):
+		e.status == http.StatusBadRequest && (e.has("invalid_grant") || e.has("invalid_client")):
 		return content.ErrUnauthorized
-	case e.Status == http.StatusForbidden:
+	case e.status == http.StatusForbidden:
 		return content.ErrDenied
-	case e.Status == http.StatusNotFound, e.Status == http.StatusGone:
+	case e.status == http.StatusNotFound, e.status == http.StatusGone:
 		return content.ErrNotFound
-	case e.Status == http.StatusRequestTimeout, e.Status >= 500:
+	case e.status == http.StatusRequestTimeout, e.status >= 500:
 		return content.ErrUnavailable
-	case e.Status == http.StatusRequestedRangeNotSatisfiable:
+	case e.status == http.StatusRequestedRangeNotSatisfiable:
 		return content.ErrRange
 	}
 	return content.ErrStatus
@@ -123,21 +111,21 @@ func (e *described) Error() string { return e.text }
 func (e *described) Unwrap() error { return e.err }
 
 // fail makes the error of a host. cause may quote what strangers sent.
-func fail(kind content.Kind, host string, cause error, secrets ...string) *content.Error {
-	e := &content.Error{Kind: kind, Host: redact.Text(host, secrets...)}
+func fail(reason content.Reason, host string, cause error, secrets ...string) *content.Error {
+	e := &content.Error{Reason: reason, Host: redact.Text(host, secrets...)}
 	if cause == nil {
 		return e
 	}
-	var status *StatusError
+	var status *statusError
 	if errors.As(cause, &status) {
-		e.RetryAfter = status.RetryAfter
+		e.RetryAfter, e.Status, e.Codes = status.retryAfter, status.status, status.codes()
 	}
 	e.Err = &described{redact.Text(cause.Error(), secrets...), cause}
 	return e
 }
 
-func failf(kind content.Kind, host, format string, args ...any) *content.Error {
-	return fail(kind, host, fmt.Errorf(format, args...))
+func failf(reason content.Reason, host, format string, args ...any) *content.Error {
+	return fail(reason, host, fmt.Errorf(format, args...))
 }
 
 // quote quotes at most n bytes of what a stranger sent. Secrets are masked before
@@ -170,8 +158,8 @@ func failTrip(ctx context.Context, host string, err error, secrets []string) err
 		return canceled(ctx, redact.Secrets(host, secrets...))
 	}
 	var refused *content.Error
-	if errors.As(err, &refused) && refused.Kind == content.ErrForbiddenURL { // see forbidden
-		return fail(refused.Kind, host, refused.Err, secrets...)
+	if errors.As(err, &refused) && refused.Reason == content.ErrForbiddenURL { // see forbidden
+		return fail(refused.Reason, host, refused.Err, secrets...)
 	}
 	if isTLS(err) {
 		return fail(content.ErrTLS, host, err, secrets...)

@@ -6,10 +6,14 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/http"
 	"os"
 	"path/filepath"
+	"sync/atomic"
+	"time"
 
 	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/puller/pullertest"
 	"github.com/pullkit/pullkit/puller/registry"
 	"github.com/pullkit/pullkit/reference"
@@ -21,7 +25,7 @@ func exampleRegistry() (*pullertest.Registry, pullertest.PutResult) {
 	if err != nil {
 		panic(err)
 	}
-	put, err := reg.PutImage("team/app:v1", pullertest.Image{Layers: []int64{1000}})
+	put, err := reg.PutImage("team/app:v1", pullertest.ImageSpec{Layers: []int64{1000}})
 	if err != nil {
 		panic(err)
 	}
@@ -31,19 +35,23 @@ func exampleRegistry() (*pullertest.Registry, pullertest.PutResult) {
 func ExampleClient() {
 	reg, _ := exampleRegistry()
 	defer reg.Close()
-	client := &registry.Client{PlainHTTP: []string{reg.Host()}}
-	defer client.CloseIdleConnections()
-	ref := reference.MustParse(reg.Host() + "/team/app:v1")
-	cred := credentials.Credential{Username: "robot", Password: credentials.Conceal("s3cret-pass")}
-	desc, body, err := client.Manifest(context.Background(), ref, cred, "")
+	client, err := registry.New(registry.Config{PlainHTTP: []string{reg.Host()}})
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	fmt.Println(desc.MediaType, desc.Size == int64(len(body)))
+	defer client.CloseIdleConnections()
+	ref := reference.MustParse(reg.Host() + "/team/app:v1")
+	cred := credentials.Credential{Username: "robot", Password: credentials.Conceal("s3cret-pass")}
+	doc, err := client.Manifest(context.Background(), content.Repo{Ref: ref, Cred: cred}, "")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(doc.Desc.MediaType, doc.Desc.Size == int64(len(doc.Body)))
 	// Later: has the tag moved? One HEAD.
-	_, body, err = client.Manifest(context.Background(), ref, cred, desc.Digest)
-	fmt.Println(body == nil, err)
+	doc, err = client.Manifest(context.Background(), content.Repo{Ref: ref, Cred: cred}, doc.Desc.Digest)
+	fmt.Println(doc.Body == nil, err)
 	// Output:
 	// application/vnd.oci.image.manifest.v1+json true
 	// true <nil>
@@ -52,80 +60,121 @@ func ExampleClient() {
 func ExampleClient_Blob() {
 	reg, put := exampleRegistry()
 	defer reg.Close()
-	client := &registry.Client{PlainHTTP: []string{reg.Host()}}
+	client, err := registry.New(registry.Config{PlainHTTP: []string{reg.Host()}})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
 	defer client.CloseIdleConnections()
 	ref := reference.MustParse(reg.Host() + "/team/app:v1")
 	cred := credentials.Credential{Username: "robot", Password: credentials.Conceal("s3cret-pass")}
 	layer := put.Blobs[len(put.Blobs)-1]
-	body, start, err := client.Blob(context.Background(), ref, cred, layer, 100, 50)
+	body, err := client.Blob(context.Background(), content.Repo{Ref: ref, Cred: cred}, layer, 100, 50)
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
 	defer body.Close()
 	data, err := io.ReadAll(body)
-	fmt.Println(len(data), "bytes from", start, err)
+	fmt.Println(len(data), "bytes from", body.Start, err)
 	// Output: 50 bytes from 100 <nil>
 }
 
-func ExampleStatusError() {
+func ExampleClient_Manifest() {
 	reg, _ := exampleRegistry()
 	defer reg.Close()
-	client := &registry.Client{PlainHTTP: []string{reg.Host()}}
+	client, err := registry.New(registry.Config{PlainHTTP: []string{reg.Host()}})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
 	defer client.CloseIdleConnections()
 	ref := reference.MustParse(reg.Host() + "/team/app:v9")
 	cred := credentials.Credential{Username: "robot", Password: credentials.Conceal("s3cret-pass")}
-	_, _, err := client.Manifest(context.Background(), ref, cred, "")
-	var status *registry.StatusError
-	if errors.As(err, &status) {
-		fmt.Println(status.Status, status.ErrorCodes())
+	_, err = client.Manifest(context.Background(), content.Repo{Ref: ref, Cred: cred}, "")
+	var refused *content.Error
+	if errors.As(err, &refused) {
+		fmt.Println(refused.Reason, refused.Status, refused.Codes)
 	}
 	fmt.Println(errors.Is(err, fs.ErrNotExist))
 	// Output:
-	// 404 [MANIFEST_UNKNOWN]
+	// not found 404 [MANIFEST_UNKNOWN]
 	// true
-}
-
-func ExampleCode() {
-	err := &registry.StatusError{Method: "GET", URL: "https://registry.example/v2/app/manifests/v1", Status: 429,
-		Codes: []registry.Code{{Code: "TOOMANYREQUESTS", Message: "come back later"}}}
-	fmt.Println(err)
-	// Output: GET https://registry.example/v2/app/manifests/v1: 429 Too Many Requests: TOOMANYREQUESTS: come back later
 }
 
 func ExampleHosts() {
 	reg, _ := exampleRegistry()
 	defer reg.Close()
 	// The images of registry.example are asked of a cache first; it gets no
-	// credentials but those of Client.Mirrors.
-	client := &registry.Client{
-		Hosts: map[string]registry.Hosts{"registry.example": {
-			Mirrors: []registry.Host{{URL: reg.URL(), Capabilities: registry.Pull | registry.Resolve}},
+	// credentials but those of Config.MirrorKeyring.
+	client, err := registry.New(registry.Config{
+		Registries: map[string]registry.Hosts{"registry.example": {
+			Mirrors: []registry.Host{{URL: reg.URL(), Can: registry.CanPull | registry.CanResolve}},
 		}},
-		Mirrors: credentials.Static{{Username: "robot", Password: credentials.Conceal("s3cret-pass")}},
+		MirrorKeyring: credentials.Static{{Username: "robot", Password: credentials.Conceal("s3cret-pass")}},
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
 	}
 	defer client.CloseIdleConnections()
-	desc, _, err := client.Manifest(context.Background(), reference.MustParse("registry.example/team/app:v1"), credentials.Credential{}, "")
-	fmt.Println(desc.MediaType, err)
+	doc, err := client.Manifest(context.Background(), content.Repo{Ref: reference.MustParse("registry.example/team/app:v1")}, "")
+	fmt.Println(doc.Desc.MediaType, err)
 	// Output: application/vnd.oci.image.manifest.v1+json <nil>
 }
 
 func ExampleHost() {
-	client := &registry.Client{Hosts: map[string]registry.Hosts{
-		// A registry whose server has another certificate than its name says, in
-		// a laboratory.
+	_, err := registry.New(registry.Config{Registries: map[string]registry.Hosts{
+		// A registry whose certificate has another name, in a laboratory.
 		"lab.example:5000": {Server: registry.Host{SkipVerify: true}},
 		// Docker Hub behind a project of Harbor.
 		"docker.io": {Mirrors: []registry.Host{{URL: "https://harbor.example/v2/dockerhub", OverridePath: true}}},
-	}}
-	fmt.Println(len(client.Hosts))
-	// Output: 2
+	}})
+	fmt.Println(err)
+	// Output: <nil>
+}
+
+func ExampleNew() {
+	_, err := registry.New(registry.Config{PlainHTTP: []string{"https://registry.example"}})
+	fmt.Println(err)
+	// Output: registry: PlainHTTP has "https://registry.example", which is not a host[:port]
+}
+
+// A tracer counts the requests that go through it.
+type tracer struct {
+	base     http.RoundTripper
+	requests *atomic.Int64
+}
+
+func (t tracer) RoundTrip(r *http.Request) (*http.Response, error) {
+	t.requests.Add(1)
+	return t.base.RoundTrip(r)
+}
+
+func ExampleConfig() {
+	reg, _ := exampleRegistry()
+	defer reg.Close()
+	var requests atomic.Int64
+	client, err := registry.New(registry.Config{
+		PlainHTTP:     []string{reg.Host()},
+		Retries:       5,
+		StallTimeout:  30 * time.Second,
+		WrapTransport: func(base http.RoundTripper) http.RoundTripper { return tracer{base, &requests} },
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer client.CloseIdleConnections()
+	_, err = client.Manifest(context.Background(), content.Repo{Ref: reference.MustParse(reg.Host() + "/team/app:v1")}, "")
+	fmt.Println(errors.Is(err, content.ErrUnauthorized), requests.Load(), "requests")
+	// Output: true 2 requests
 }
 
 func ExampleCapability() {
 	// What a peer says of a tag is not believed; content by digest is verified.
-	peer := registry.Host{URL: "http://127.0.0.1:30020", Capabilities: registry.Pull}
-	fmt.Println(peer.Capabilities&registry.Resolve != 0)
+	peer := registry.Host{URL: "http://127.0.0.1:30020", Can: registry.CanPull}
+	fmt.Println(peer.Can&registry.CanResolve != 0)
 	// Output: false
 }
 
@@ -142,7 +191,7 @@ server = "https://registry-1.docker.io"
 [host."https://cache.example:5000"]
   capabilities = ["pull"]
 `), 0o600)
-	hosts, err := registry.ReadHosts(certsDir, "docker.io")
+	hosts, err := registry.ReadHosts(context.Background(), certsDir, "docker.io")
 	fmt.Println(hosts.Mirrors[0].URL, hosts.Server.URL, err)
 	// Output: https://cache.example:5000 https://registry-1.docker.io <nil>
 }

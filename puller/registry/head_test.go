@@ -50,10 +50,10 @@ func TestHeadCases(t *testing.T) {
 			get = reason(tt.Status, "Your authorization token has expired. Reauthenticate and try again.")
 		}
 		w := newWorld(map[string]http.HandlerFunc{"https://r.example": byMethod(status(tt.Status), get)})
-		_, body, err := (&registry.Client{Transport: w}).Manifest(t.Context(), reference.MustParse("r.example/team/app:v1"), robot, digestOf("another"))
+		doc, err := newClient(t, registry.Config{WrapTransport: instead(w)}).Manifest(t.Context(), content.Repo{Ref: reference.MustParse("r.example/team/app:v1"), Cred: robot}, digestOf("another"))
 		assert.Equal(t, tt.Want.Second == "ok", err == nil, "%s: %v", tt.ID, err)
 		if err == nil {
-			assert.NotEmpty(t, body, tt.ID)
+			assert.NotEmpty(t, doc.Body, tt.ID)
 		} else {
 			assert.ErrorContains(t, err, tt.Want.Contains, tt.ID)
 		}
@@ -68,7 +68,7 @@ func TestHeadRefused(t *testing.T) {
 	for _, tt := range []struct {
 		name      string
 		head, get http.HandlerFunc
-		want      content.Kind
+		want      content.Reason
 		methods   []string
 	}{
 		{"412", status(412), serveAll, "", []string{"HEAD", "GET"}},
@@ -88,8 +88,8 @@ func TestHeadRefused(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(map[string]http.HandlerFunc{"https://r.example": byMethod(tt.head, tt.get)})
 			start := time.Now()
-			_, _, err := (&registry.Client{Transport: w}).Manifest(t.Context(), ref, nobody, digestOf("another"))
-			assert.Equal(t, tt.want, content.KindOf(err), "%s: %v", tt.name, err)
+			_, err := newClient(t, registry.Config{WrapTransport: instead(w)}).Manifest(t.Context(), content.Repo{Ref: ref, Cred: nobody}, digestOf("another"))
+			assert.Equal(t, tt.want, content.ReasonOf(err), "%s: %v", tt.name, err)
 			assert.Equal(t, tt.methods, methods(w), tt.name)
 			if tt.name == "503 that asks to wait" {
 				assert.Equal(t, 8*time.Second, time.Since(start), "also before the GET")
@@ -128,7 +128,7 @@ func TestHeadThroughHosts(t *testing.T) {
 	for _, tt := range []struct {
 		name               string
 		one, two, registry http.HandlerFunc
-		want               content.Kind
+		want               content.Reason
 		asked              []string
 	}{
 		{"the registry knows", noHead, status(503), same, "", []string{"HEAD one", "HEAD two", "HEAD r"}},
@@ -143,10 +143,10 @@ func TestHeadThroughHosts(t *testing.T) {
 		if tt.one != nil {
 			w.servers["https://one.example"] = tt.one
 		}
-		c := &registry.Client{Transport: w, Reconnects: -1, Hosts: map[string]registry.Hosts{
-			"r.example": {Mirrors: []registry.Host{{URL: "https://one.example"}, {URL: "https://two.example"}}}}}
-		_, _, err := c.Manifest(t.Context(), ref, nobody, digestOf(manifestText))
-		assert.Equal(t, tt.want, content.KindOf(err), "%s: %v", tt.name, err)
+		c := newClient(t, registry.Config{WrapTransport: instead(w), Retries: -1, Registries: map[string]registry.Hosts{
+			"r.example": {Mirrors: []registry.Host{{URL: "https://one.example"}, {URL: "https://two.example"}}}}})
+		_, err := c.Manifest(t.Context(), content.Repo{Ref: ref, Cred: nobody}, digestOf(manifestText))
+		assert.Equal(t, tt.want, content.ReasonOf(err), "%s: %v", tt.name, err)
 		var asked []string
 		for _, line := range w.asked() {
 			f := strings.Fields(line)
@@ -165,21 +165,21 @@ func TestHeadAndPasswords(t *testing.T) {
 	const path = " https://r.example/v2/app/manifests/v1"
 
 	w := newWorld(map[string]http.HandlerFunc{"https://r.example": challenge("Basic realm=x")})
-	_, _, err := (&registry.Client{Transport: w}).Manifest(t.Context(), ref, robot, digestOf("x"))
+	_, err := newClient(t, registry.Config{WrapTransport: instead(w)}).Manifest(t.Context(), content.Repo{Ref: ref, Cred: robot}, digestOf("x"))
 	require.ErrorAs(t, err, &headRefused)
 	assert.True(t, headRefused.HeadRefused)
 	assert.ErrorIs(t, err, content.ErrUnauthorized)
 	assert.Equal(t, []string{"HEAD" + path, "HEAD" + path + " Basic"}, w.asked())
 
 	// Without a password there is none to show twice.
-	_, _, err = (&registry.Client{Transport: w}).Manifest(t.Context(), ref, nobody, digestOf("x"))
+	_, err = newClient(t, registry.Config{WrapTransport: instead(w)}).Manifest(t.Context(), content.Repo{Ref: ref, Cred: nobody}, digestOf("x"))
 	require.ErrorAs(t, err, &headRefused)
 	assert.False(t, headRefused.HeadRefused)
 	assert.Equal(t, []string{"HEAD" + path, "GET" + path}, w.asked())
 
 	// A password that was accepted, and may not have this.
 	w = newWorld(map[string]http.HandlerFunc{"https://r.example": signedIn("Basic realm=x", byMethod(status(403), reason(403, "not for robots")))})
-	_, _, err = (&registry.Client{Transport: w}).Manifest(t.Context(), ref, robot, digestOf("x"))
+	_, err = newClient(t, registry.Config{WrapTransport: instead(w)}).Manifest(t.Context(), content.Repo{Ref: ref, Cred: robot}, digestOf("x"))
 	assert.ErrorContains(t, err, "not for robots")
 	assert.Equal(t, []string{"HEAD" + path, "HEAD" + path + " Basic", "GET" + path + " Basic"}, w.asked())
 
@@ -192,7 +192,7 @@ func TestHeadAndPasswords(t *testing.T) {
 		},
 		"https://r.example": challenge(`Bearer realm="https://a.example/t"`),
 	})
-	_, _, err = (&registry.Client{Transport: w}).Manifest(t.Context(), ref, robot, digestOf("x"))
+	_, err = newClient(t, registry.Config{WrapTransport: instead(w)}).Manifest(t.Context(), content.Repo{Ref: ref, Cred: robot}, digestOf("x"))
 	assert.ErrorContains(t, err, "wrong password")
 	require.ErrorAs(t, err, &headRefused)
 	assert.False(t, headRefused.HeadRefused, "no GET would say more")
@@ -203,8 +203,8 @@ func TestHeadAndPasswords(t *testing.T) {
 		"https://m.example": byMethod(status(404), serveAll),
 		"https://r.example": challenge("Basic realm=x"),
 	})
-	c := &registry.Client{Transport: w, Hosts: map[string]registry.Hosts{"r.example": {Mirrors: []registry.Host{{URL: "https://m.example"}}}}}
-	_, _, err = c.Manifest(t.Context(), ref, robot, digestOf("x"))
+	c := newClient(t, registry.Config{WrapTransport: instead(w), Registries: map[string]registry.Hosts{"r.example": {Mirrors: []registry.Host{{URL: "https://m.example"}}}}})
+	_, err = c.Manifest(t.Context(), content.Repo{Ref: ref, Cred: robot}, digestOf("x"))
 	assert.NoError(t, err)
 	assert.Equal(t, 1, countBasic(w.asked()))
 }
@@ -223,12 +223,12 @@ func TestHeadAndTokens(t *testing.T) {
 				f := &fickle{serve: text(manifestText), refuse: byMethod(challengeWith(code, `Bearer realm="https://r.example/token"`), reason(code, "because"))}
 				c, w := f.client()
 				if kept {
-					_, _, err := c.Manifest(t.Context(), ref, cred, "")
+					_, err := c.Manifest(t.Context(), content.Repo{Ref: ref, Cred: cred}, "")
 					require.NoError(t, err)
 					w.asked()
 				}
 				f.end("none")
-				_, _, err := c.Manifest(t.Context(), ref, cred, digestOf("x"))
+				_, err := c.Manifest(t.Context(), content.Repo{Ref: ref, Cred: cred}, digestOf("x"))
 				assert.ErrorContains(t, err, "because", "%d, kept %v", code, kept)
 				want := []string{"HEAD", "GET", "HEAD", "GET"} // HEAD, token, HEAD; GET
 				if kept && code == 404 {

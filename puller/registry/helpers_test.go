@@ -3,6 +3,7 @@ package registry_test
 import (
 	"context"
 	"log/slog"
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -10,6 +11,9 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/pullkit/pullkit/puller/registry"
 )
 
 // A trace is a log handler that notes the requests a client makes.
@@ -73,4 +77,26 @@ func (tr *trace) got() []string {
 func (tr *trace) assert(t *testing.T, want ...string) {
 	t.Helper()
 	assert.Equal(t, want, tr.got())
+}
+
+// newClient makes a Client whose settings are right.
+func newClient(t testing.TB, cfg registry.Config) *registry.Client {
+	t.Helper()
+	c, err := registry.New(cfg)
+	require.NoError(t, err)
+	return c
+}
+
+// mustClient is newClient for where no test is at hand.
+func mustClient(cfg registry.Config) *registry.Client {
+	c, err := registry.New(cfg)
+	if err != nil {
+		panic(err)
+	}
+	return c
+}
+
+// instead is a Config.WrapTransport that sends all requests to rt, without a network.
+func instead(rt http.RoundTripper) func(http.RoundTripper) http.RoundTripper {
+	return func(http.RoundTripper) http.RoundTripper { return rt }
 }

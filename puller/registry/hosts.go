@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"context"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
@@ -23,6 +24,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 	"github.com/pelletier/go-toml/v2/unstable"
 
+	"github.com/pullkit/pullkit/internal/await"
 	"github.com/pullkit/pullkit/internal/redact"
 	"github.com/pullkit/pullkit/internal/regular"
 )
@@ -43,8 +45,8 @@ type Host struct {
 	// what the API appends, "https://harbor.example/v2/proxy". "/v2" is put at
 	// its end where it does not end so, unless OverridePath says not to.
 	URL string
-	// Capabilities says what the host is trusted with; zero means all.
-	Capabilities Capability
+	// Can is what the host may be asked; zero means everything.
+	Can Capability
 	// RootCAs are the authorities trusted for this host; nil means the Client's.
 	RootCAs *x509.CertPool
 	// Certificates are shown to this host if it asks for one.
@@ -55,7 +57,7 @@ type Host struct {
 	Header http.Header
 	// OverridePath leaves URL's path as it is.
 	OverridePath bool
-	// DialTimeout bounds connecting to this host; zero means Client.Stall alone.
+	// DialTimeout bounds connecting to this host; zero means Config.StallTimeout alone.
 	DialTimeout time.Duration
 }
 
@@ -64,10 +66,10 @@ type Capability uint8
 
 // The capabilities.
 const (
-	// Pull is content by digest: what it gives is verified.
-	Pull Capability = 1 << iota
-	// Resolve is what a tag points to: what it says is believed.
-	Resolve
+	// CanPull is content by digest. The Client verifies what the host gives.
+	CanPull Capability = 1 << iota
+	// CanResolve is what a tag points to. The Client believes what the host says.
+	CanResolve
 	// other stands for the capabilities that a puller does not need, so that a host that
 	// has no other ones is not taken for a host without limits.
 	other
@@ -157,8 +159,17 @@ const (
 // "https://docker.io" and "https://index.docker.io" stand for the host of Docker Hub.
 //
 // Only regular files are read, of at most 1 MiB each and 16 MiB in all.
-func ReadHosts(certsDir, registry string) (Hosts, error) {
-	hosts, _, err := readHosts(certsDir, registry, nil)
+//
+// A file system that does not answer holds ReadHosts no longer than ctx.
+func ReadHosts(ctx context.Context, certsDir, registry string) (Hosts, error) {
+	var err error
+	hosts, ok := await.Call(ctx, func() (hosts Hosts) {
+		hosts, _, err = readHosts(certsDir, registry, nil)
+		return hosts
+	})
+	if !ok {
+		return Hosts{}, canceled(ctx, registry)
+	}
 	return hosts, err
 }
 
@@ -310,7 +321,7 @@ func (r *hostsReader) host(url string, t hostTable) (Host, error) {
 	if err != nil {
 		return Host{}, err
 	}
-	h := Host{URL: url, Capabilities: can, SkipVerify: t.SkipVerify, OverridePath: t.OverridePath}
+	h := Host{URL: url, Can: can, SkipVerify: t.SkipVerify, OverridePath: t.OverridePath}
 	if t.DialTimeout != "" {
 		if h.DialTimeout, err = time.ParseDuration(t.DialTimeout); err != nil || h.DialTimeout < 0 {
 			return Host{}, fmt.Errorf("dial_timeout %.40q is not a duration", t.DialTimeout)
@@ -335,9 +346,9 @@ func capabilities(names []string) (can Capability, err error) {
 	for _, name := range names {
 		switch strings.ToLower(name) {
 		case "pull":
-			can |= Pull
+			can |= CanPull
 		case "resolve":
-			can |= Resolve
+			can |= CanResolve
 		case "push", "referrers":
 			can |= other
 		default:

@@ -62,7 +62,7 @@ func TestHostsVectors(t *testing.T) {
 			if tt.List {
 				dir += string(filepath.ListSeparator) + filepath.Join(dir, "absent")
 			}
-			_, _, err := (&registry.Client{CertsDir: dir, Transport: w}).Manifest(t.Context(), reference.MustParse(tt.Image), robot, "")
+			_, err := newClient(t, registry.Config{CertsDir: dir, WrapTransport: instead(w)}).Manifest(t.Context(), content.Repo{Ref: reference.MustParse(tt.Image), Cred: robot}, "")
 			require.NoError(t, err)
 			assert.True(t, slices.ContainsFunc(w.asked(), func(line string) bool { return strings.Contains(line, "https://"+tt.Expect.Asked+"/") }))
 		})
@@ -78,8 +78,8 @@ func TestHubNames(t *testing.T) {
 			"server = \"" + server + "\"\n[host.\"https://m.example\"]\n[host.\"" + server + "\"]\n",
 		} {
 			w := hub(status(503))
-			c := &registry.Client{CertsDir: hostsDir(t, "docker.io", toml), Transport: w}
-			_, _, err := c.Manifest(t.Context(), reference.MustParse("team/app:v1"), robot, "")
+			c := newClient(t, registry.Config{CertsDir: hostsDir(t, "docker.io", toml), WrapTransport: instead(w)})
+			_, err := c.Manifest(t.Context(), content.Repo{Ref: reference.MustParse("team/app:v1"), Cred: robot}, "")
 			require.NoError(t, err, toml)
 			asked := w.asked()
 			require.Len(t, asked, 3, toml)
@@ -91,8 +91,8 @@ func TestHubNames(t *testing.T) {
 		}
 	}
 	w := hub(status(503))
-	c := &registry.Client{CertsDir: hostsDir(t, "_default", "server = \"https://docker.io\"\n"), Transport: w, Reconnects: -1}
-	_, _, err := c.Manifest(t.Context(), reference.MustParse("other.example/team/app:v1"), robot, "")
+	c := newClient(t, registry.Config{CertsDir: hostsDir(t, "_default", "server = \"https://docker.io\"\n"), WrapTransport: instead(w), Retries: -1})
+	_, err := c.Manifest(t.Context(), content.Repo{Ref: reference.MustParse("other.example/team/app:v1"), Cred: robot}, "")
 	assert.Error(t, err, "another registry's credentials are not the Hub's")
 	assert.Equal(t, []string{"GET https://registry-1.docker.io/v2/team/app/manifests/v1?ns=other.example"}, w.asked())
 }
@@ -114,11 +114,11 @@ func TestRootKeysWithoutServer(t *testing.T) {
 			}
 			serveAll(w, r)
 		}})
-		_, _, err := (&registry.Client{CertsDir: hostsDir(t, "reg.example", toml), Transport: w}).Manifest(t.Context(), ref, nobody, "")
+		_, err := newClient(t, registry.Config{CertsDir: hostsDir(t, "reg.example", toml), WrapTransport: instead(w)}).Manifest(t.Context(), content.Repo{Ref: ref, Cred: nobody}, "")
 		require.NoError(t, err, toml)
 		assert.Equal(t, []string{want}, w.asked(), toml)
 	}
-	_, _, err := (&registry.Client{CertsDir: hostsDir(t, "reg.example", "server = \"https://reg.example\"\ncapabilities = [\"push\"]\n"), Transport: newWorld(nil)}).Manifest(t.Context(), ref, nobody, "")
+	_, err := newClient(t, registry.Config{CertsDir: hostsDir(t, "reg.example", "server = \"https://reg.example\"\ncapabilities = [\"push\"]\n"), WrapTransport: instead(newWorld(nil))}).Manifest(t.Context(), content.Repo{Ref: ref, Cred: nobody}, "")
 	assert.ErrorIs(t, err, content.ErrConfig, "the server that the file names is not for pulling")
 }
 
@@ -150,7 +150,7 @@ func TestCertsDirList(t *testing.T) {
 	} {
 		w := newWorld(map[string]http.HandlerFunc{"https://m1.example": serveAll, "https://m2.example": serveAll, "https://rest.example": serveAll, "https://reg.example": serveAll})
 		dir := strings.Join(tt.list, string(filepath.ListSeparator))
-		_, _, err := (&registry.Client{CertsDir: dir, Transport: w}).Manifest(t.Context(), reference.MustParse("reg.example/app:v1"), nobody, "")
+		_, err := newClient(t, registry.Config{CertsDir: dir, WrapTransport: instead(w)}).Manifest(t.Context(), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: nobody}, "")
 		asked := w.asked()
 		if tt.want == "" {
 			assert.ErrorIs(t, err, content.ErrConfig, dir)
@@ -168,12 +168,12 @@ func TestCertsDirAppears(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := filepath.Join(t.TempDir(), "certs.d")
 		w := newWorld(map[string]http.HandlerFunc{"https://reg.example": serveAll})
-		c := &registry.Client{CertsDir: dir, Transport: w}
-		_, _, err := c.Manifest(t.Context(), reference.MustParse("reg.example/app:v1"), nobody, "")
+		c := newClient(t, registry.Config{CertsDir: dir, WrapTransport: instead(w)})
+		_, err := c.Manifest(t.Context(), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: nobody}, "")
 		assert.ErrorIs(t, err, content.ErrConfig)
 		assert.ErrorContains(t, err, "certs.d")
 		require.NoError(t, os.Mkdir(dir, 0o700))
-		_, _, err = c.Manifest(t.Context(), reference.MustParse("reg.example/app:v1"), nobody, "")
+		_, err = c.Manifest(t.Context(), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: nobody}, "")
 		assert.NoError(t, err)
 	})
 }

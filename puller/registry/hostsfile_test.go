@@ -62,17 +62,17 @@ unknown_key = 1
 [host."m.example"]
   capabilities = ["push"]
 `})
-	hosts, err := ReadHosts(dir, "reg.example:5000")
+	hosts, err := ReadHosts(t.Context(), dir, "reg.example:5000")
 	require.NoError(t, err)
 	assert.Equal(t, "https://reg.example:5000", hosts.Server.URL)
 	require.NotNil(t, hosts.Server.RootCAs)
 	require.Len(t, hosts.Mirrors, 3, "in the order of the file")
 	z, a, m := hosts.Mirrors[0], hosts.Mirrors[1], hosts.Mirrors[2]
-	assert.Equal(t, Host{URL: "https://z.example", Capabilities: Pull | Resolve, DialTimeout: 3 * time.Second,
+	assert.Equal(t, Host{URL: "https://z.example", Can: CanPull | CanResolve, DialTimeout: 3 * time.Second,
 		Header: http.Header{"X-One": {"1"}, "X-Many": {"a", "b"}}}, z)
-	assert.Equal(t, []any{"http://a.example:5001/proxy", Pull, true, true, 1}, []any{a.URL, a.Capabilities, a.SkipVerify, a.OverridePath, len(a.Certificates)})
+	assert.Equal(t, []any{"http://a.example:5001/proxy", CanPull, true, true, 1}, []any{a.URL, a.Can, a.SkipVerify, a.OverridePath, len(a.Certificates)})
 
-	c := &Client{CertsDir: dir}
+	c := newClient(t, Config{CertsDir: dir})
 	list, err := listOf(t, c, "reg.example:5000")
 	require.NoError(t, err)
 	var urls []string
@@ -82,9 +82,9 @@ unknown_key = 1
 	assert.Equal(t, []string{"https://z.example/v2/team/app/manifests/v1?ns=reg.example%3A5000", "http://a.example:5001/proxy/team/app/manifests/v1?ns=reg.example%3A5000",
 		"https://m.example/v2/team/app/manifests/v1?ns=reg.example%3A5000", "https://reg.example:5000/v2/team/app/manifests/v1"}, urls)
 	assert.Equal(t, "m.example", m.URL)
-	assert.False(t, list[2].can(Pull) || list[2].can(Resolve), "a host for pushing is asked nothing")
-	assert.False(t, list[1].can(Resolve))
-	assert.True(t, list[3].can(Pull) && list[3].can(Resolve) && !list[3].mirror && list[0].mirror)
+	assert.False(t, list[2].can(CanPull) || list[2].can(CanResolve), "a host for pushing is asked nothing")
+	assert.False(t, list[1].can(CanResolve))
+	assert.True(t, list[3].can(CanPull) && list[3].can(CanResolve) && !list[3].mirror && list[0].mirror)
 }
 
 func TestReadHostsPlaces(t *testing.T) {
@@ -98,19 +98,19 @@ func TestReadHostsPlaces(t *testing.T) {
 		"_default/hosts.toml":     `server = "https://default.example"`,
 	})
 	for registry, want := range map[string]string{"a.example:1": "https://colon.example", "b.example:1": "https://underscore.example", "c.example": "", "other.example": "https://default.example"} {
-		hosts, err := ReadHosts(dir, registry)
+		hosts, err := ReadHosts(t.Context(), dir, registry)
 		require.NoError(t, err, registry)
 		assert.Equal(t, want, hosts.Server.URL, registry)
 		assert.Equal(t, registry == "c.example", hosts.Server.RootCAs != nil, "Docker's form: %s", registry)
 	}
 	for _, registry := range []string{"../a.example:1", "/etc", "..", ""} {
-		hosts, err := ReadHosts(dir, registry)
+		hosts, err := ReadHosts(t.Context(), dir, registry)
 		require.NoError(t, err)
 		assert.Equal(t, "https://default.example", hosts.Server.URL, "%q is no directory's name", registry)
 	}
-	_, err = ReadHosts(t.TempDir(), "other.example")
+	_, err = ReadHosts(t.Context(), t.TempDir(), "other.example")
 	assert.ErrorIs(t, err, fs.ErrNotExist)
-	_, err = ReadHosts(filepath.Join(dir, "absent"), "other.example")
+	_, err = ReadHosts(t.Context(), filepath.Join(dir, "absent"), "other.example")
 	assert.ErrorIs(t, err, fs.ErrNotExist)
 }
 
@@ -138,7 +138,7 @@ func TestReadHostsRefuses(t *testing.T) {
 		"server with query":   `server = "https://a.example?x=y"`,
 	} {
 		dir := certsDir(t, map[string]string{"reg.example/hosts.toml": text})
-		_, _, err := (&Client{CertsDir: dir}).Manifest(t.Context(), mustRef("reg.example/app"), noCredential, "")
+		_, err := newClient(t, Config{CertsDir: dir}).Manifest(t.Context(), content.Repo{Ref: mustRef("reg.example/app"), Cred: noCredential}, "")
 		require.ErrorIs(t, err, content.ErrConfig, name)
 		assert.NotContains(t, err.Error(), "CANARY", name)
 	}
@@ -156,7 +156,7 @@ func TestHostOrder(t *testing.T) {
 		"":                                             "",
 	} {
 		dir := certsDir(t, map[string]string{"reg.example/hosts.toml": text})
-		hosts, err := ReadHosts(dir, "reg.example")
+		hosts, err := ReadHosts(t.Context(), dir, "reg.example")
 		require.NoError(t, err, text)
 		var got []string
 		for _, h := range hosts.Mirrors {
@@ -174,7 +174,7 @@ func FuzzReadHosts(f *testing.F) {
 	require.NoError(f, os.Mkdir(filepath.Join(dir, "reg.example"), 0o700))
 	f.Fuzz(func(t *testing.T, text string) {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, "reg.example", "hosts.toml"), []byte(text), 0o600))
-		hosts, err := ReadHosts(dir, "reg.example")
+		hosts, err := ReadHosts(t.Context(), dir, "reg.example")
 		if err != nil {
 			assert.LessOrEqual(t, len(err.Error()), 4096)
 			return
@@ -191,7 +191,7 @@ func FuzzReadHosts(f *testing.F) {
 // keeps its connections.
 func TestHostsReread(t *testing.T) {
 	dir := certsDir(t, map[string]string{"reg.example/hosts.toml": `server = "https://one.example"`})
-	c := &Client{CertsDir: dir, RootCAs: x509.NewCertPool()}
+	c := newClient(t, Config{CertsDir: dir, RootCAs: x509.NewCertPool()})
 	first, err := listOf(t, c, "reg.example")
 	require.NoError(t, err)
 	again, err := listOf(t, c, "reg.example")
@@ -228,7 +228,7 @@ func TestServer(t *testing.T) {
 		{"reg.example", Hosts{Server: Host{URL: "https://reg.example:444"}}, nil, "https://reg.example:444/v2/app/blobs/x?ns=reg.example", true},
 		{"reg.example:5000", Hosts{Server: Host{SkipVerify: true}}, nil, "https://reg.example:5000/v2/app/blobs/x", false},
 	} {
-		c := &Client{PlainHTTP: tt.plain, Hosts: map[string]Hosts{tt.registry: tt.hosts}}
+		c := newClient(t, Config{PlainHTTP: tt.plain, Registries: map[string]Hosts{tt.registry: tt.hosts}})
 		list, err := listOf(t, c, tt.registry)
 		require.NoError(t, err)
 		require.Len(t, list, 1)
@@ -237,7 +237,7 @@ func TestServer(t *testing.T) {
 		assert.Equal(t, tt.hosts.Server.SkipVerify, list[0].host.SkipVerify)
 	}
 	// A registry that stands in its own list is not asked twice.
-	c := &Client{Hosts: map[string]Hosts{"reg.example": {Mirrors: []Host{{URL: "https://m.example"}, {URL: "https://reg.example", SkipVerify: true}}}}}
+	c := newClient(t, Config{Registries: map[string]Hosts{"reg.example": {Mirrors: []Host{{URL: "https://m.example"}, {URL: "https://reg.example", SkipVerify: true}}}}})
 	list, err := listOf(t, c, "reg.example")
 	require.NoError(t, err)
 	require.Len(t, list, 2)

@@ -40,47 +40,46 @@ const maxManifest = 4 << 20
 // that refused the HEAD with 429, or refused a password that was sent with it, is not
 // asked by GET.
 //
-// Errors wrap a *content.Error. The error of a refusal also wraps a *StatusError, and
-// fs.ErrNotExist or fs.ErrPermission where it means that.
-func (c *Client) Manifest(ctx context.Context, ref reference.Reference, cred credentials.Credential, have digest.Digest) (ocispec.Descriptor, []byte, error) {
+// Errors are *content.Error. That of a refusal has the status and the registry's codes, and
+// is an fs.ErrNotExist or fs.ErrPermission where it means that.
+func (c *Client) Manifest(ctx context.Context, repo content.Repo, have digest.Digest) (content.Document, error) {
 	if have == "" {
-		return c.manifest(ctx, ref, cred, nil)
+		return c.manifest(ctx, repo, nil)
 	}
-	return c.manifest(ctx, ref, cred, func(sent digest.Digest) bool { return sent == have })
+	return c.manifest(ctx, repo, func(sent digest.Digest) bool { return sent == have })
 }
 
 // Resolve returns what ref names, by one HEAD; see content.Resolver. It makes the
 // requests of Manifest, and as few: Docker Hub, which counts what an address or an
 // account may pull, counts a GET as a pull and a HEAD not. desc has the media type and
 // size that the registry sent, or none.
-func (c *Client) Resolve(ctx context.Context, ref reference.Reference, cred credentials.Credential) (ocispec.Descriptor, error) {
-	desc, _, err := c.manifest(ctx, ref, cred, func(sent digest.Digest) bool {
-		return verify.Digest(sent) == nil && (ref.Digest() == "" || sent == ref.Digest())
+func (c *Client) Resolve(ctx context.Context, repo content.Repo) (ocispec.Descriptor, error) {
+	doc, err := c.manifest(ctx, repo, func(sent digest.Digest) bool {
+		return verify.Digest(sent) == nil && (repo.Ref.Digest() == "" || sent == repo.Ref.Digest())
 	})
-	return desc, err
+	return doc.Desc, err
 }
 
 // manifest asks by HEAD, if enough is set, and by GET if the HEAD was refused, or the
 // digest that it brought is not enough. After a GET the body is not nil.
-func (c *Client) manifest(ctx context.Context, ref reference.Reference, cred credentials.Credential, enough func(digest.Digest) bool) (ocispec.Descriptor, []byte, error) {
-	if err := checkRef(ref); err != nil {
-		return ocispec.Descriptor{}, nil, err
+func (c *Client) manifest(ctx context.Context, repo content.Repo, enough func(digest.Digest) bool) (content.Document, error) {
+	if err := checkRef(repo.Ref); err != nil {
+		return content.Document{}, err
 	}
-	need := Resolve
-	if ref.Digest() != "" {
-		need = Pull
+	need := CanResolve
+	if repo.Ref.Digest() != "" {
+		need = CanPull
 	}
-	w, err := newHostWalk(ctx, c, ref, cred, need, "")
+	w, err := newHostWalk(ctx, c, repo, need, "")
 	if err != nil {
-		return ocispec.Descriptor{}, nil, err
+		return content.Document{}, err
 	}
 	defer w.release()
-	var desc ocispec.Descriptor
-	var body []byte
+	var doc content.Document
 	shared := &call{}
 	by := func(enough func(digest.Digest) bool) attempt {
 		return func(ctx context.Context, ep *endpoint, cred credentials.Credential) (err error) {
-			desc, body, err = w.document(ctx, ep, cred, enough, shared)
+			doc, err = w.document(ctx, ep, cred, enough, shared)
 			return err
 		}
 	}
@@ -89,9 +88,10 @@ func (c *Client) manifest(ctx context.Context, ref reference.Reference, cred cre
 		err = w.askByGet(ctx, by(nil))
 	}
 	if err != nil {
-		return ocispec.Descriptor{}, nil, err
+		return content.Document{}, err
 	}
-	return desc, body, nil
+	doc.Mask = func(text string) string { return c.mask(repo.Cred, text) }
+	return doc, nil
 }
 
 func checkRef(ref reference.Reference) error {
@@ -112,8 +112,8 @@ func (w *hostWalk) askByGet(ctx context.Context, get attempt) error {
 	w.at = 0
 	err := w.ask(ctx, func(host int) bool { return !w.mayGet(ctx, host) }, get)
 	var e *content.Error
-	var status *StatusError
-	if errors.As(err, &e) && errors.As(err, &status) && status.passwordRefused && status.Method == http.MethodHead {
+	var status *statusError
+	if errors.As(err, &e) && errors.As(err, &status) && status.passwordRefused && status.method == http.MethodHead {
 		marked := *e
 		marked.HeadRefused = true
 		return &marked
@@ -128,14 +128,14 @@ func (w *hostWalk) mayGet(ctx context.Context, host int) bool {
 		return false
 	}
 	err := w.failed[host]
-	var status *StatusError
+	var status *statusError
 	var token *tokenError
 	switch {
-	case !errors.As(err, &status), content.KindOf(err) == content.ErrRateLimited, status.passwordRefused:
+	case !errors.As(err, &status), content.ReasonOf(err) == content.ErrRateLimited, status.passwordRefused:
 		return false
 	case errors.As(err, &token):
 		return !token.secretSent // the token server gave a reason, and a wrong password must not count twice
-	case status.Method != http.MethodHead:
+	case status.method != http.MethodHead:
 		return false // a host that does not know HEAD was asked by GET already
 	}
 	ordered := retryAfterOf(err)
@@ -146,9 +146,9 @@ func (w *hostWalk) mayGet(ctx context.Context, host int) bool {
 }
 
 // document makes one try at one host.
-func (w *hostWalk) document(ctx context.Context, ep *endpoint, cred credentials.Credential, enough func(digest.Digest) bool, shared *call) (ocispec.Descriptor, []byte, error) {
-	pinned := w.ref.Digest()
-	r := request{method: http.MethodGet, repository: w.ref.Repository(), kind: "manifests", name: w.ref.Tag(), cred: cred,
+func (w *hostWalk) document(ctx context.Context, ep *endpoint, cred credentials.Credential, enough func(digest.Digest) bool, shared *call) (content.Document, error) {
+	pinned := w.repo.Ref.Digest()
+	r := request{method: http.MethodGet, repository: w.repo.Ref.Repository(), kind: "manifests", name: w.repo.Ref.Tag(), cred: cred,
 		header: http.Header{"Accept": {mediatype.Accept}}, call: shared}
 	if pinned != "" {
 		r.name = string(pinned)
@@ -156,17 +156,17 @@ func (w *hostWalk) document(ctx context.Context, ep *endpoint, cred credentials.
 	if enough != nil {
 		desc, ok, err := w.head(ctx, ep, r, enough)
 		if ok || err != nil {
-			return desc, nil, err
+			return content.Document{Desc: desc}, err
 		}
 	}
 	a, err := ep.ask(ctx, r)
 	if err != nil {
-		return ocispec.Descriptor{}, nil, err
+		return content.Document{}, err
 	}
 	defer a.end()
 	body, err := a.document()
 	if err != nil {
-		return ocispec.Descriptor{}, nil, err
+		return content.Document{}, err
 	}
 	return a.describe(body, pinned)
 }
@@ -186,7 +186,7 @@ func (w *hostWalk) head(ctx context.Context, ep *endpoint, r request, enough fun
 	defer a.end()
 	sent := digest.Digest(a.Header.Get("Docker-Content-Digest"))
 	if sent == "" {
-		sent = w.ref.Digest() // what is there under a digest has that digest
+		sent = w.repo.Ref.Digest() // what is there under a digest has that digest
 	}
 	if a.StatusCode != http.StatusOK || !enough(sent) {
 		return ocispec.Descriptor{}, false, nil
@@ -221,20 +221,20 @@ func (a *answer) document() ([]byte, error) {
 // describe verifies a document against the digests that it was requested and sent with.
 // Something that cannot be a document at all is refused here, so that the next host is
 // asked after a mirror that answers with a page or with half of a document.
-func (a *answer) describe(body []byte, pinned digest.Digest) (ocispec.Descriptor, []byte, error) {
+func (a *answer) describe(body []byte, pinned digest.Digest) (content.Document, error) {
 	sent := digest.Digest(a.Header.Get("Docker-Content-Digest"))
 	if sent != "" && verify.Digest(sent) != nil { // then it is not a digest without the secrets either
 		err := verify.Digest(digest.Digest(redact.Secrets(string(sent), a.secrets...)))
-		return ocispec.Descriptor{}, nil, a.failf(content.ErrBadDigest, "Docker-Content-Digest: %w", err)
+		return content.Document{}, a.failf(content.ErrBadDigest, "Docker-Content-Digest: %w", err)
 	}
 	for _, want := range []digest.Digest{pinned, sent} {
 		if want != "" && !verify.Bytes(want, body) {
 			err := fmt.Errorf("the document of %d bytes is not %s", len(body), want)
-			return ocispec.Descriptor{}, nil, a.fail(content.ErrDigestMismatch, a.withContentType(err))
+			return content.Document{}, a.fail(content.ErrDigestMismatch, a.withContentType(err))
 		}
 	}
 	if !json.Valid(body) || !bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{")) {
-		return ocispec.Descriptor{}, nil, a.fail(content.ErrBadManifest, a.withContentType(errors.New("the document is not a JSON object")))
+		return content.Document{}, a.fail(content.ErrBadManifest, a.withContentType(errors.New("the document is not a JSON object")))
 	}
 	desc := ocispec.Descriptor{MediaType: a.mediaType(), Digest: pinned, Size: int64(len(body))}
 	if pinned == "" {
@@ -244,12 +244,12 @@ func (a *answer) describe(body []byte, pinned digest.Digest) (ocispec.Descriptor
 		}
 		h, err := verify.New(algorithm)
 		if err != nil {
-			return ocispec.Descriptor{}, nil, a.fail(content.ErrBadDigest, err)
+			return content.Document{}, a.fail(content.ErrBadDigest, err)
 		}
 		h.Write(body)
 		desc.Digest = verify.Sum(algorithm, h)
 	}
-	return desc, body, nil
+	return content.Document{Desc: desc, Body: body}, nil
 }
 
 // withContentType adds the server's Content-Type to what is wrong with a document, unless

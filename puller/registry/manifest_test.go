@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -43,20 +44,20 @@ const (
 // parsed gets a document as package transfer does: index.Parse judges what the Client
 // got, by the name that the server has for it.
 func parsed(t *testing.T, c *registry.Client, ref string) (ocispec.Descriptor, []byte, error) {
-	desc, body, err := c.Manifest(t.Context(), reference.MustParse(ref), nobody, "")
+	answer, err := c.Manifest(t.Context(), content.Repo{Ref: reference.MustParse(ref), Cred: nobody}, "")
 	if err != nil {
-		assert.Nil(t, body)
-		assert.Zero(t, desc)
-		return desc, body, err
+		assert.Nil(t, answer.Body)
+		assert.Zero(t, answer.Desc)
+		return answer.Desc, answer.Body, err
 	}
-	doc, err := index.Parse(desc.MediaType, body)
+	doc, err := index.Parse(answer.Desc.MediaType, answer.Body)
 	var invalid *index.InvalidError
 	if errors.As(err, &invalid) {
-		return desc, body, content.Kind(invalid.Rule)
+		return answer.Desc, answer.Body, content.Reason(invalid.Reason)
 	}
 	require.NoError(t, err)
-	desc.MediaType = doc.MediaType
-	return desc, body, nil
+	answer.Desc.MediaType = doc.MediaType
+	return answer.Desc, answer.Body, nil
 }
 
 func TestManifests(t *testing.T) {
@@ -67,7 +68,7 @@ func TestManifests(t *testing.T) {
 		name   string
 		ref    string
 		answer http.HandlerFunc
-		kind   content.Kind
+		kind   content.Reason
 		media  string
 	}{
 		{"index", "app:v1", says(manifestText, "Content-Type", indexType), "", indexType},
@@ -101,7 +102,7 @@ func TestManifests(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newWorld(map[string]http.HandlerFunc{"https://reg.example": tt.answer})
-			desc, body, err := parsed(t, &registry.Client{Transport: w}, "reg.example/"+tt.ref)
+			desc, body, err := parsed(t, newClient(t, registry.Config{WrapTransport: instead(w)}), "reg.example/"+tt.ref)
 			assert.Len(t, w.asked(), 1)
 			if tt.kind != "" {
 				assert.ErrorIs(t, err, tt.kind)
@@ -137,7 +138,7 @@ func TestNoManifests(t *testing.T) {
 			fmt.Fprint(w, tt.body)
 		}
 		w := newWorld(map[string]http.HandlerFunc{"https://reg.example": answer})
-		_, _, err := (&registry.Client{Transport: w}).Manifest(t.Context(), reference.MustParse("reg.example/"+tt.ref), robot, "")
+		_, err := newClient(t, registry.Config{WrapTransport: instead(w)}).Manifest(t.Context(), content.Repo{Ref: reference.MustParse("reg.example/" + tt.ref), Cred: robot}, "")
 		assert.EqualError(t, err, "reg.example: "+tt.want, "%q", tt.named)
 	}
 }
@@ -157,7 +158,7 @@ func TestManifestStill(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		answer http.HandlerFunc
-		kind   content.Kind
+		kind   content.Reason
 		asked  []string
 		nobody bool
 	}{
@@ -170,26 +171,26 @@ func TestManifestStill(t *testing.T) {
 		{"too many requests", status(429, "Retry-After", "3600"), content.ErrRateLimited, []string{head}, false},
 	} {
 		w := newWorld(map[string]http.HandlerFunc{"https://reg.example": tt.answer})
-		desc, body, err := (&registry.Client{Transport: w}).Manifest(t.Context(), reference.MustParse("reg.example/app:v1"), nobody, have)
-		assert.Equal(t, tt.kind, content.KindOf(err), tt.name)
+		doc, err := newClient(t, registry.Config{WrapTransport: instead(w)}).Manifest(t.Context(), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: nobody}, have)
+		assert.Equal(t, tt.kind, content.ReasonOf(err), tt.name)
 		assert.Equal(t, tt.asked, w.asked(), tt.name)
 		if err == nil {
-			assert.Equal(t, tt.nobody, body == nil, tt.name)
-			assert.Equal(t, have, desc.Digest, tt.name)
-			assert.Equal(t, indexType, desc.MediaType, tt.name)
+			assert.Equal(t, tt.nobody, doc.Body == nil, tt.name)
+			assert.Equal(t, have, doc.Desc.Digest, tt.name)
+			assert.Equal(t, indexType, doc.Desc.MediaType, tt.name)
 		}
 	}
 }
 
 func TestBadQuestions(t *testing.T) {
-	c := &registry.Client{Transport: newWorld(nil)}
+	c := newClient(t, registry.Config{WrapTransport: instead(newWorld(nil))})
 	ref := reference.MustParse("reg.example/app:v1")
-	_, _, err := c.Manifest(t.Context(), reference.Reference{}, nobody, "")
+	_, err := c.Manifest(t.Context(), content.Repo{Ref: reference.Reference{}, Cred: nobody}, "")
 	assert.ErrorIs(t, err, content.ErrBadReference)
 	for _, tt := range []struct {
 		desc   ocispec.Descriptor
 		off, n int64
-		want   content.Kind
+		want   content.Reason
 	}{
 		{ocispec.Descriptor{Digest: "sha256:../x", Size: 5}, 0, -1, content.ErrBadDigest},
 		{ocispec.Descriptor{Digest: "md5:00000000000000000000000000000000", Size: 5}, 0, -1, content.ErrBadDigest},
@@ -197,12 +198,12 @@ func TestBadQuestions(t *testing.T) {
 		{ocispec.Descriptor{Digest: digestOf("x"), Size: 5}, 6, -1, content.ErrSizeMismatch},
 		{ocispec.Descriptor{Digest: digestOf("x"), Size: 5}, -1, -1, content.ErrSizeMismatch},
 	} {
-		_, _, err := c.Blob(t.Context(), ref, nobody, tt.desc, tt.off, tt.n)
+		_, err := c.Blob(t.Context(), content.Repo{Ref: ref, Cred: nobody}, tt.desc, tt.off, tt.n)
 		assert.ErrorIs(t, err, tt.want)
 	}
-	body, start, err := c.Blob(t.Context(), ref, nobody, ocispec.Descriptor{Digest: digestOf("x"), Size: 5}, 5, -1)
+	body, err := c.Blob(t.Context(), content.Repo{Ref: ref, Cred: nobody}, ocispec.Descriptor{Digest: digestOf("x"), Size: 5}, 5, -1)
 	require.NoError(t, err, "nothing is asked for nothing")
-	assert.EqualValues(t, 5, start)
+	assert.EqualValues(t, 5, body.Start)
 	assert.NoError(t, body.Close())
 }
 
@@ -213,13 +214,12 @@ func TestStatusErrors(t *testing.T) {
 		fmt.Fprint(w, `{"errors":[{"code":"TOOMANYREQUESTS","message":"you sent Basic cm9ib3Q6czNjcmV0LXBhc3M= and s3cret-pass\u001b[2J\n","detail":{}},{"code":7}]}`)
 	}
 	w := newWorld(map[string]http.HandlerFunc{"https://reg.example": signedIn("Basic realm=r", answer)})
-	_, _, err := (&registry.Client{Transport: w}).Manifest(t.Context(), reference.MustParse("reg.example/app:v1"), robot, "")
-	var status *registry.StatusError
-	require.ErrorAs(t, err, &status)
-	assert.Equal(t, "GET", status.Method)
-	assert.Equal(t, 429, status.Status)
-	assert.Equal(t, "https://reg.example/v2/app/manifests/v1", status.URL)
-	assert.Equal(t, []registry.Code{{Code: "TOOMANYREQUESTS", Message: `you sent Basic [redacted] and [redacted]\x1b[2J`}}, status.Codes)
+	_, err := newClient(t, registry.Config{WrapTransport: instead(w)}).Manifest(t.Context(), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: robot}, "")
+	var e *content.Error
+	require.ErrorAs(t, err, &e)
+	assert.Equal(t, 429, e.Status)
+	assert.Equal(t, []string{"TOOMANYREQUESTS"}, e.Codes)
+	assert.Equal(t, 2*time.Hour, e.RetryAfter)
 	assert.Equal(t, `rate limited: GET https://reg.example/v2/app/manifests/v1: 429 Too Many Requests: TOOMANYREQUESTS: you sent Basic [redacted] and [redacted]\x1b[2J`, err.Error())
 
 	w = newWorld(map[string]http.HandlerFunc{"https://reg.example": func(w http.ResponseWriter, _ *http.Request) {
@@ -229,17 +229,19 @@ func TestStatusErrors(t *testing.T) {
 			fmt.Fprint(w, strings.Repeat("x", 10<<10))
 		}
 	}})
-	_, _, err = (&registry.Client{Transport: w}).Manifest(t.Context(), reference.MustParse("reg.example/app:v1"), robot, "")
+	_, err = newClient(t, registry.Config{WrapTransport: instead(w)}).Manifest(t.Context(), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: robot}, "")
 	assert.ErrorIs(t, err, fs.ErrNotExist)
 	assert.Less(t, len(err.Error()), 300, "200 characters of the body")
-	require.ErrorAs(t, err, &status)
-	assert.Zero(t, status.RetryAfter)
+	require.ErrorAs(t, err, &e)
+	assert.Zero(t, e.RetryAfter)
+	assert.Equal(t, 404, e.Status)
+	assert.Empty(t, e.Codes)
 
 	w = newWorld(map[string]http.HandlerFunc{"https://reg.example": func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(412)
 		fmt.Fprint(w, `{"errors":[{"code":"PROJECTPOLICYVIOLATION","message":"an image with vulnerabilities\u001b is not to be had"}]}`)
 	}})
-	_, _, err = (&registry.Client{Transport: w}).Manifest(t.Context(), reference.MustParse("reg.example/app:v1"), robot, "")
+	_, err = newClient(t, registry.Config{WrapTransport: instead(w)}).Manifest(t.Context(), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: robot}, "")
 	assert.ErrorIs(t, err, content.ErrStatus)
 	assert.EqualError(t, err, `unexpected status: GET https://reg.example/v2/app/manifests/v1: 412 Precondition Failed: `+
 		`PROJECTPOLICYVIOLATION: an image with vulnerabilities\x1b is not to be had`)
@@ -249,7 +251,7 @@ func TestStatusErrors(t *testing.T) {
 		w.WriteHeader(403)
 		fmt.Fprint(w, `{"errors":[{"code":"TOOMANYREQUESTS"}]}`)
 	}})
-	c := &registry.Client{Transport: w, Reconnects: -1}
-	_, _, err = c.Manifest(t.Context(), reference.MustParse("reg.example/app:v1"), robot, "")
+	c := newClient(t, registry.Config{WrapTransport: instead(w), Retries: -1})
+	_, err = c.Manifest(t.Context(), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: robot}, "")
 	assert.ErrorIs(t, err, content.ErrRateLimited, "whatever the status")
 }

@@ -44,11 +44,15 @@ func status(code int, header ...string) http.HandlerFunc {
 
 // mirrored is a client that asks m1 and m2 before reg.example.
 func mirrored(m1, m2, reg http.HandlerFunc) (*world, *registry.Client) {
+	return mirroredWith(nil, m1, m2, reg)
+}
+
+func mirroredWith(ring credentials.Keyring, m1, m2, reg http.HandlerFunc) (*world, *registry.Client) {
 	w := newWorld(map[string]http.HandlerFunc{"https://m1.example": m1, "https://m2.example": m2, "https://reg.example": reg})
-	return w, &registry.Client{Transport: w, Hosts: map[string]registry.Hosts{"reg.example": {Mirrors: []registry.Host{
-		{URL: "https://m1.example", Capabilities: registry.Pull},
+	return w, mustClient(registry.Config{MirrorKeyring: ring, WrapTransport: instead(w), Registries: map[string]registry.Hosts{"reg.example": {Mirrors: []registry.Host{
+		{URL: "https://m1.example", Can: registry.CanPull},
 		{URL: "https://m2.example/v2/proxy", OverridePath: true, Header: http.Header{"X-Mirror": {"m2"}}},
-	}}}}
+	}}}})
 }
 
 const (
@@ -63,10 +67,10 @@ func TestMirrorOrder(t *testing.T) {
 		assert.Equal(t, "m2", r.Header.Get("X-Mirror"))
 		serveAll(w, r)
 	}, serveAll)
-	_, err := read(t.Context(), c, ref, robot, helloBlob())
+	_, err := read(t.Context(), c, content.Repo{Ref: ref, Cred: robot}, helloBlob())
 	require.NoError(t, err)
 	assert.Equal(t, []string{m1Blob}, w.asked())
-	_, _, err = c.Manifest(t.Context(), ref, robot, "")
+	_, err = c.Manifest(t.Context(), content.Repo{Ref: ref, Cred: robot}, "")
 	require.NoError(t, err)
 	assert.Equal(t, []string{"GET https://m2.example/v2/proxy/app/manifests/v1?ns=reg.example"}, w.asked(), "the first may not say what a tag is")
 }
@@ -95,13 +99,13 @@ func TestMirrorFails(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w, c := mirrored(tt.answer, tt.answer, serveAll)
 				began := time.Now()
-				data, err := read(t.Context(), c, ref, robot, helloBlob())
+				data, err := read(t.Context(), c, content.Repo{Ref: ref, Cred: robot}, helloBlob())
 				require.NoError(t, err)
 				assert.Equal(t, hello, string(data))
 				assert.Zero(t, time.Since(began), "no waiting")
 				assert.Equal(t, []string{m1Blob, m2Blob, regURL + helloPath}, w.asked())
 				time.Sleep(tt.aside - time.Nanosecond)
-				_, err = read(t.Context(), c, ref, robot, helloBlob())
+				_, err = read(t.Context(), c, content.Repo{Ref: ref, Cred: robot}, helloBlob())
 				require.NoError(t, err)
 				if tt.aside > 0 {
 					assert.Equal(t, []string{regURL + helloPath}, w.asked())
@@ -109,7 +113,7 @@ func TestMirrorFails(t *testing.T) {
 					assert.Equal(t, []string{m1Blob, m2Blob, regURL + helloPath}, w.asked())
 				}
 				time.Sleep(time.Nanosecond)
-				_, err = read(t.Context(), c, ref, robot, helloBlob())
+				_, err = read(t.Context(), c, content.Repo{Ref: ref, Cred: robot}, helloBlob())
 				require.NoError(t, err)
 				assert.Equal(t, []string{m1Blob, m2Blob, regURL + helloPath}, w.asked())
 			})
@@ -129,9 +133,9 @@ func TestMirrorThatIsNoRegistry(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w, c := mirrored(answer, answer, serveAll)
-			_, body, err := c.Manifest(t.Context(), reference.MustParse("reg.example/app:v1"), nobody, "")
+			doc, err := c.Manifest(t.Context(), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: nobody}, "")
 			require.NoError(t, err)
-			assert.Equal(t, manifestText, string(body))
+			assert.Equal(t, manifestText, string(doc.Body))
 			assert.Equal(t, []string{"GET https://m2.example/v2/proxy/app/manifests/v1?ns=reg.example", "GET https://reg.example/v2/app/manifests/v1"}, w.asked())
 		})
 	}
@@ -142,7 +146,7 @@ func TestMirrorThatIsNoRegistry(t *testing.T) {
 func TestMirrorsAndRegistryFail(t *testing.T) {
 	ref := reference.MustParse("reg.example/app:v1")
 	_, c := mirrored(status(500), status(401), status(404))
-	_, err := read(t.Context(), c, ref, robot, helloBlob())
+	_, err := read(t.Context(), c, content.Repo{Ref: ref, Cred: robot}, helloBlob())
 	require.ErrorIs(t, err, content.ErrNotFound)
 	assert.NotErrorIs(t, err, content.ErrUnauthorized)
 	var e *content.Error
@@ -151,12 +155,12 @@ func TestMirrorsAndRegistryFail(t *testing.T) {
 	assert.Contains(t, err.Error(), "registry unavailable: GET https://m1.example/")
 	assert.Contains(t, err.Error(), "unauthorized: GET https://m2.example/")
 
-	c.Hosts["reg.example"].Mirrors[0].Header = http.Header{"Authorization": {"Bearer m1-secret"}}
-	c = &registry.Client{Hosts: c.Hosts, Transport: newWorld(map[string]http.HandlerFunc{"https://reg.example": status(404), "https://m1.example": func(w http.ResponseWriter, r *http.Request) {
+	hosts := map[string]registry.Hosts{"reg.example": {Mirrors: []registry.Host{{URL: "https://m1.example", Header: http.Header{"Authorization": {"Bearer m1-secret"}}}}}}
+	c = newClient(t, registry.Config{Registries: hosts, WrapTransport: instead(newWorld(map[string]http.HandlerFunc{"https://reg.example": status(404), "https://m1.example": func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(403)
 		text(`{"errors":[{"code":"DENIED","message":"not with `+r.Header.Get("Authorization")+`"}]}`)(w, r)
-	}})}
-	_, err = read(t.Context(), c, ref, robot, helloBlob())
+	}}))})
+	_, err = read(t.Context(), c, content.Repo{Ref: ref, Cred: robot}, helloBlob())
 	assert.Contains(t, err.Error(), "not with [redacted]")
 }
 
@@ -186,9 +190,8 @@ func TestMirrorCredentials(t *testing.T) {
 		assert.True(t, ok)
 		serveAll(w, r)
 	}
-	w, c := mirrored(basic, basic, serveAll)
-	c.Mirrors = ring{"m2.example/proxy/app": {wrong, own}, "m1.example/app": {wrong}}
-	_, err := read(t.Context(), c, ref, robot, helloBlob())
+	w, c := mirroredWith(ring{"m2.example/proxy/app": {wrong, own}, "m1.example/app": {wrong}}, basic, basic, serveAll)
+	_, err := read(t.Context(), c, content.Repo{Ref: ref, Cred: robot}, helloBlob())
 	require.NoError(t, err)
 	assert.Equal(t, []string{m1Blob, m1Blob + " Basic", m2Blob, m2Blob + " Basic", m2Blob, m2Blob + " Basic"}, w.asked(),
 		"each mirror gets its own credentials, in turn, and never the registry's")
@@ -200,25 +203,25 @@ func TestMirrorWrongBytes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ref := reference.MustParse("reg.example/app:v1")
 		w, c := mirrored(text("wrong"), status(404), serveAll)
-		body, _, err := c.Blob(t.Context(), ref, robot, helloBlob(), 0, -1)
+		body, err := c.Blob(t.Context(), content.Repo{Ref: ref, Cred: robot}, helloBlob(), 0, -1)
 		require.NoError(t, err)
 		buf := make([]byte, 100)
 		n, err := body.Read(buf)
 		require.NoError(t, err)
 		assert.Equal(t, "wrong", string(buf[:n]))
-		assert.True(t, body.(content.Rejecter).Reject())
+		assert.True(t, body.Reject())
 		require.NoError(t, body.Close())
 		w.asked()
-		_, err = read(t.Context(), c, ref, robot, helloBlob())
+		_, err = read(t.Context(), c, content.Repo{Ref: ref, Cred: robot}, helloBlob())
 		require.NoError(t, err)
 		assert.Equal(t, []string{m2Blob, regURL + helloPath}, w.asked())
 		other := helloBlob()
 		other.Digest = "sha256:" + other.Digest[len("sha256:")+1:] + "0"
-		_, err = read(t.Context(), c, ref, robot, other)
+		_, err = read(t.Context(), c, content.Repo{Ref: ref, Cred: robot}, other)
 		require.NoError(t, err)
 		assert.Len(t, w.asked(), 1, "another digest is asked of it")
 		time.Sleep(10 * time.Minute)
-		_, err = read(t.Context(), c, ref, robot, helloBlob())
+		_, err = read(t.Context(), c, content.Repo{Ref: ref, Cred: robot}, helloBlob())
 		require.NoError(t, err)
 		assert.Equal(t, []string{m1Blob}, w.asked())
 	})
@@ -228,7 +231,7 @@ func TestMirrorWrongBytes(t *testing.T) {
 func TestMirrorWrongManifest(t *testing.T) {
 	ref := reference.MustParse("reg.example/app@sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824")
 	_, c := mirrored(serveAll, status(404), serveAll)
-	_, _, err := c.Manifest(t.Context(), ref, robot, "")
+	_, err := c.Manifest(t.Context(), content.Repo{Ref: ref, Cred: robot}, "")
 	require.ErrorIs(t, err, content.ErrDigestMismatch)
 	assert.Contains(t, err.Error(), "(before: m1.example: digest mismatch")
 }
@@ -245,9 +248,9 @@ func TestMirrorWithAnotherLength(t *testing.T) {
 			http.ServeContent(w, r, "", time.Time{}, strings.NewReader(hello))
 		})
 		for range 2 {
-			body, start, err := c.Blob(t.Context(), reference.MustParse("reg.example/app:v1"), nobody, helloBlob(), 2, -1)
+			body, err := c.Blob(t.Context(), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: nobody}, helloBlob(), 2, -1)
 			require.NoError(t, err)
-			assert.EqualValues(t, 2, start)
+			assert.EqualValues(t, 2, body.Start)
 			rest, err := io.ReadAll(body)
 			assert.NoError(t, err)
 			assert.Equal(t, hello[2:], string(rest))
@@ -270,7 +273,7 @@ func TestResumeAsksAClosedRange(t *testing.T) {
 			}
 			return raw(206, int64(len(blob)-3000), io.EOF, string(blob[3000:]), "Content-Range", fmt.Sprintf("bytes 3000-%d/%d", len(blob)-1, len(blob)))(req)
 		}
-		got, err := blobRead(t, &registry.Client{Transport: asking(&ranges, cut, rest)}, blob)
+		got, err := blobRead(t, newClient(t, registry.Config{WrapTransport: instead(asking(&ranges, cut, rest))}), blob)
 		require.NoError(t, err)
 		assert.Equal(t, blob, got)
 		assert.Equal(t, []string{"", "bytes=3000-9999"}, ranges)
@@ -291,7 +294,7 @@ func TestResumeWithUnknownTotal(t *testing.T) {
 			var ranges []string
 			cut := raw(200, int64(len(blob)), io.ErrUnexpectedEOF, string(blob[:300000]))
 			rest := raw(206, int64(len(blob)-300000), io.EOF, string(blob[300000:]), "Content-Range", contentRange)
-			got, err := blobRead(t, &registry.Client{Transport: asking(&ranges, cut, rest, raw(200, int64(len(blob)), io.EOF, string(blob)))}, blob)
+			got, err := blobRead(t, newClient(t, registry.Config{WrapTransport: instead(asking(&ranges, cut, rest, raw(200, int64(len(blob)), io.EOF, string(blob))))}), blob)
 			require.NoError(t, err)
 			assert.Equal(t, blob, got)
 			assert.Equal(t, want, ranges, contentRange)

@@ -13,7 +13,6 @@ import (
 	"github.com/pullkit/pullkit/credentials"
 	"github.com/pullkit/pullkit/internal/redact"
 	"github.com/pullkit/pullkit/puller/content"
-	"github.com/pullkit/pullkit/reference"
 )
 
 // A hostWalk asks the hosts of a registry for one call: the mirrors in their order, each
@@ -21,11 +20,10 @@ import (
 // for documents and blobs go through it.
 type hostWalk struct {
 	client  *Client
-	ref     reference.Reference
-	cred    credentials.Credential // for the registry
-	digest  digest.Digest          // of the blob; "" for a document
-	hosts   []*endpoint            // the last one is the registry
-	release func()                 // ends the use of hosts; may be called again
+	repo    content.Repo  // its credential is for the registry
+	digest  digest.Digest // of the blob; "" for a document
+	hosts   []*endpoint   // the last one is the registry
+	release func()        // ends the use of hosts; may be called again
 
 	at       int       // the host being asked
 	since    time.Time // when it was asked first
@@ -36,12 +34,12 @@ type hostWalk struct {
 // newHostWalk begins with the hosts that may be asked for something. It leaves out
 // mirrors that lately did not answer, or gave wrong bytes for the digest. The caller calls
 // release.
-func newHostWalk(ctx context.Context, c *Client, ref reference.Reference, cred credentials.Credential, need Capability, dgst digest.Digest) (*hostWalk, error) {
-	all, err := c.hostsFor(ctx, ref.Registry())
+func newHostWalk(ctx context.Context, c *Client, repo content.Repo, need Capability, dgst digest.Digest) (*hostWalk, error) {
+	all, err := c.hostsFor(ctx, repo.Ref.Registry())
 	if err != nil {
 		return nil, err
 	}
-	w := &hostWalk{client: c, ref: ref, cred: cred, digest: dgst, patience: c.patience(), since: time.Now(),
+	w := &hostWalk{client: c, repo: repo, digest: dgst, patience: c.patience(), since: time.Now(),
 		release: sync.OnceFunc(func() { c.hosts.release(all) })}
 	for i, ep := range all.hosts {
 		last := i == len(all.hosts)-1
@@ -51,7 +49,7 @@ func newHostWalk(ctx context.Context, c *Client, ref reference.Reference, cred c
 	}
 	if len(w.hosts) == 0 {
 		w.release()
-		return nil, failf(content.ErrConfig, ref.Registry(), "the configuration has no host that may be asked for it")
+		return nil, failf(content.ErrConfig, repo.Ref.Registry(), "the configuration has no host that may be asked for it")
 	}
 	w.failed = make([]error, len(w.hosts))
 	return w, nil
@@ -116,10 +114,10 @@ func (w *hostWalk) wait(ctx context.Context, err error) error {
 func (w *hostWalk) mirrorFailed(ctx context.Context, err error) {
 	ep := w.host()
 	ep.leaveOut(err)
-	if w.digest != "" && content.KindOf(err) == content.ErrSizeMismatch {
+	if w.digest != "" && content.ReasonOf(err) == content.ErrSizeMismatch {
 		ep.reject(w.digest)
 	}
-	w.client.logger().InfoContext(ctx, "next host", "registry", ep.registry, "after", redact.URL(ep.base), "error", err)
+	w.client.cfg.Logger.InfoContext(ctx, "next host", "registry", ep.registry, "after", redact.URL(ep.base), "error", err)
 }
 
 // next turns to the next host.
@@ -132,7 +130,7 @@ func (w *hostWalk) next() {
 func (w *hostWalk) err() error { return w.afterMirrors(w.failed[len(w.hosts)-1]) }
 
 // afterMirrors adds to the registry's error what the mirrors before it answered. The
-// registry's error alone decides what kind of error it is.
+// registry's error alone decides the Reason.
 func (w *hostWalk) afterMirrors(err error) error {
 	var e *content.Error
 	mirrors := w.failed[:len(w.hosts)-1]
@@ -159,12 +157,12 @@ func (w *hostWalk) afterMirrors(err error) error {
 func (w *hostWalk) withCredentials(ctx context.Context, try attempt) error {
 	ep := w.host()
 	if !ep.mirror {
-		return try(ctx, ep, w.cred)
+		return try(ctx, ep, w.repo.Cred)
 	}
-	if ep.client.Mirrors == nil {
+	if ep.client.cfg.MirrorKeyring == nil {
 		return try(ctx, ep, credentials.Credential{})
 	}
-	repository := w.ref.Repository()
+	repository := w.repo.Ref.Repository()
 	if cred, ok := ep.accepted.Get(repository); ok {
 		if err := try(ctx, ep, cred); !refused(err) {
 			return err
@@ -172,9 +170,9 @@ func (w *hostWalk) withCredentials(ctx context.Context, try attempt) error {
 		ep.accepted.Delete(repository)
 	}
 	var last error
-	for own, err := range ep.client.Mirrors.Lookup(ctx, ep.named(w.ref)) {
+	for own, err := range ep.client.cfg.MirrorKeyring.Lookup(ctx, ep.named(w.repo.Ref)) {
 		if err != nil {
-			ep.client.logger().InfoContext(ctx, "credentials of a mirror", "mirror", redact.URL(ep.base), "error", redact.Text(err.Error()))
+			ep.client.cfg.Logger.InfoContext(ctx, "credentials of a mirror", "mirror", redact.URL(ep.base), "error", redact.Text(err.Error()))
 			continue
 		}
 		if last = try(ctx, ep, own); !refused(last) {
@@ -191,6 +189,6 @@ func (w *hostWalk) withCredentials(ctx context.Context, try attempt) error {
 }
 
 func refused(err error) bool {
-	kind := content.KindOf(err)
-	return kind == content.ErrUnauthorized || kind == content.ErrDenied
+	reason := content.ReasonOf(err)
+	return reason == content.ErrUnauthorized || reason == content.ErrDenied
 }

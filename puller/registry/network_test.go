@@ -35,18 +35,18 @@ import (
 func TestLoopback(t *testing.T) {
 	plain, put, ref := start(t, pullertest.Config{})
 	var tr trace
-	c := &registry.Client{Logger: tr.logger()}
+	c := newClient(t, registry.Config{Logger: tr.logger()})
 	defer c.CloseIdleConnections()
-	require.NoError(t, pull(t.Context(), c, ref, robot, put.Blobs))
+	require.NoError(t, pull(t.Context(), c, content.Repo{Ref: ref, Cred: robot}, put.Blobs))
 	assert.Equal(t, "GET manifest", tr.got()[0], "the try by https")
-	require.NoError(t, pull(t.Context(), c, ref, robot, put.Blobs))
+	require.NoError(t, pull(t.Context(), c, content.Repo{Ref: ref, Cred: robot}, put.Blobs))
 	assert.Equal(t, "GET manifest 200", tr.got()[0], "what is spoken there is remembered")
 	_ = plain
 
 	secure, put, ref := start(t, pullertest.Config{TLS: true})
-	c = &registry.Client{Logger: tr.logger()}
+	c = newClient(t, registry.Config{Logger: tr.logger()})
 	defer c.CloseIdleConnections()
-	assert.ErrorIs(t, pull(t.Context(), c, ref, robot, put.Blobs), content.ErrTLS, "an unknown authority is TLS")
+	assert.ErrorIs(t, pull(t.Context(), c, content.Repo{Ref: ref, Cred: robot}, put.Blobs), content.ErrTLS, "an unknown authority is TLS")
 	assert.Equal(t, []string{"GET manifest"}, tr.got())
 	assert.Zero(t, secure.Counts().Total())
 }
@@ -65,11 +65,11 @@ func TestLoopbackAsksByHTTPOnlyAfterNoTLS(t *testing.T) {
 			ln, err := net.Listen("tcp", "127.0.0.1:0")
 			require.NoError(t, err)
 			defer ln.Close()
-			c := &registry.Client{Reconnects: -1}
+			c := newClient(t, registry.Config{Retries: -1})
 			defer c.CloseIdleConnections()
 			failed := make(chan error, 1)
 			go func() {
-				_, _, err := c.Manifest(t.Context(), reference.MustParse(ln.Addr().String()+"/app:v1"), robot, "")
+				_, err := c.Manifest(t.Context(), content.Repo{Ref: reference.MustParse(ln.Addr().String() + "/app:v1"), Cred: robot}, "")
 				failed <- err
 				_ = ln.Close()
 			}()
@@ -97,17 +97,18 @@ func TestLoopbackFaults(t *testing.T) {
 			reg, _, ref := start(t, pullertest.Config{TLS: secure, Network: &network})
 			var tr trace
 			dials := 0
-			c := &registry.Client{Logger: tr.logger(), RootCAs: x509.NewCertPool(), DialContext: func(ctx context.Context, n, addr string) (net.Conn, error) {
+			roots := x509.NewCertPool()
+			roots.AppendCertsFromPEM(reg.CA())
+			c := newClient(t, registry.Config{Logger: tr.logger(), RootCAs: roots, DialContext: func(ctx context.Context, n, addr string) (net.Conn, error) {
 				if dials++; dials <= 2 {
 					client, server := net.Pipe()
 					_ = server.Close()
 					return client, nil
 				}
 				return network.DialContext(ctx, n, addr)
-			}}
-			c.RootCAs.AppendCertsFromPEM(reg.CA())
+			}})
 			for range 2 {
-				_, _, err := c.Manifest(t.Context(), ref, nobody, "")
+				_, err := c.Manifest(t.Context(), content.Repo{Ref: ref, Cred: nobody}, "")
 				assert.NoError(t, err, "TLS %v", secure)
 			}
 			got := tr.got()
@@ -125,17 +126,18 @@ func TestLoopbackLearnsTLS(t *testing.T) {
 	plain, _, _ := start(t, pullertest.Config{})
 	secure, _, ref := start(t, pullertest.Config{TLS: true})
 	host := plain.Host()
-	c := &registry.Client{RootCAs: x509.NewCertPool(), DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+	roots := x509.NewCertPool()
+	require.True(t, roots.AppendCertsFromPEM(secure.CA()))
+	c := newClient(t, registry.Config{RootCAs: roots, DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, network, host)
-	}}
-	require.True(t, c.RootCAs.AppendCertsFromPEM(secure.CA()))
-	_, _, err := c.Manifest(t.Context(), ref, robot, "")
+	}})
+	_, err := c.Manifest(t.Context(), content.Repo{Ref: ref, Cred: robot}, "")
 	require.NoError(t, err)
 	c.CloseIdleConnections()
 	host = secure.Host()
-	_, _, err = c.Manifest(t.Context(), ref, robot, "")
+	_, err = c.Manifest(t.Context(), content.Repo{Ref: ref, Cred: robot}, "")
 	assert.ErrorIs(t, err, content.ErrStatus, "what a TLS server answers to http")
-	_, _, err = c.Manifest(t.Context(), ref, robot, "")
+	_, err = c.Manifest(t.Context(), content.Repo{Ref: ref, Cred: robot}, "")
 	assert.NoError(t, err)
 	c.CloseIdleConnections()
 }
@@ -147,24 +149,26 @@ func TestNoFallBack(t *testing.T) {
 		return (&net.Dialer{}).DialContext(ctx, network, plain.Host())
 	}
 	ref := reference.MustParse("reg.example:5000/team/app:v1")
-	c := &registry.Client{DialContext: dialed, Reconnects: -1}
+	c := newClient(t, registry.Config{DialContext: dialed, Retries: -1})
 	defer c.CloseIdleConnections()
-	_, _, err := c.Manifest(t.Context(), ref, robot, "")
+	_, err := c.Manifest(t.Context(), content.Repo{Ref: ref, Cred: robot}, "")
 	assert.ErrorIs(t, err, content.ErrTLS)
-	assert.EqualError(t, err, "reg.example:5000: TLS failure: tls: first record does not look like a TLS handshake; if it speaks plain http, list it in Client.PlainHTTP")
+	assert.EqualError(t, err, "reg.example:5000: TLS failure: tls: first record does not look like a TLS handshake; if it speaks plain http, list it in Config.PlainHTTP")
 	assert.Zero(t, plain.Counts().Total())
 	for _, entry := range []string{"REG.example:5000", "http://reg.example:5000", "HTTP://reg.example:5000/"} {
-		listed := &registry.Client{DialContext: dialed, PlainHTTP: []string{entry}}
-		_, _, err = listed.Manifest(t.Context(), ref, robot, "")
+		listed := newClient(t, registry.Config{DialContext: dialed, PlainHTTP: []string{entry}})
+		_, err = listed.Manifest(t.Context(), content.Repo{Ref: ref, Cred: robot}, "")
 		assert.NoError(t, err, entry)
 		listed.CloseIdleConnections()
 	}
-	for _, entry := range []string{"", "http://", "/", "https://reg.example:5000", "reg.example", "http://reg.example:5000/v2"} {
-		other := &registry.Client{DialContext: dialed, PlainHTTP: []string{entry}, Reconnects: -1}
-		_, _, err = other.Manifest(t.Context(), ref, robot, "")
-		assert.ErrorIs(t, err, content.ErrTLS, entry)
-		other.CloseIdleConnections()
+	for _, entry := range []string{"", "http://", "/", "https://reg.example:5000", "http://reg.example:5000/v2", "user@reg.example:5000", "reg.example:5000?x"} {
+		_, err = registry.New(registry.Config{PlainHTTP: []string{entry}})
+		assert.ErrorContains(t, err, "is not a host[:port]", entry)
 	}
+	other := newClient(t, registry.Config{DialContext: dialed, PlainHTTP: []string{"reg.example"}, Retries: -1}) // another port
+	_, err = other.Manifest(t.Context(), content.Repo{Ref: ref, Cred: robot}, "")
+	assert.ErrorIs(t, err, content.ErrTLS)
+	other.CloseIdleConnections()
 }
 
 // TestPlainHTTPElsewhere: what is said is what helps. For a host with a URL
@@ -175,26 +179,26 @@ func TestPlainHTTPElsewhere(t *testing.T) {
 		return (&net.Dialer{}).DialContext(ctx, network, plain.Host())
 	}
 	ref := reference.MustParse("reg.example/team/app:v1")
-	c := &registry.Client{DialContext: dialed, Reconnects: -1, PlainHTTP: []string{"reg.example"},
-		Hosts: map[string]registry.Hosts{"reg.example": {Mirrors: []registry.Host{{URL: "https://m.example", Capabilities: registry.Pull}}, Server: registry.Host{URL: "https://server.example"}}}}
+	c := newClient(t, registry.Config{DialContext: dialed, Retries: -1, PlainHTTP: []string{"reg.example"},
+		Registries: map[string]registry.Hosts{"reg.example": {Mirrors: []registry.Host{{URL: "https://m.example", Can: registry.CanPull}}, Server: registry.Host{URL: "https://server.example"}}}})
 	defer c.CloseIdleConnections()
-	_, _, err := c.Manifest(t.Context(), ref, robot, "")
+	_, err := c.Manifest(t.Context(), content.Repo{Ref: ref, Cred: robot}, "")
 	assert.ErrorContains(t, err, "server.example: TLS failure: ")
 	assert.ErrorContains(t, err, "; if it speaks plain http, write http:// in its URL")
 	assert.NotContains(t, err.Error(), "PlainHTTP")
 
 	s := httptest.NewServer(redirectTo("https://cdn.example/x"))
 	defer s.Close()
-	c = &registry.Client{Reconnects: -1, DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+	c = newClient(t, registry.Config{Retries: -1, DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 		if addr == "reg.example:80" {
 			addr = s.Listener.Addr().String()
 		} else {
 			addr = plain.Host()
 		}
 		return (&net.Dialer{}).DialContext(ctx, network, addr)
-	}, PlainHTTP: []string{"reg.example"}}
+	}, PlainHTTP: []string{"reg.example"}})
 	defer c.CloseIdleConnections()
-	_, _, err = c.Manifest(t.Context(), ref, robot, "")
+	_, err = c.Manifest(t.Context(), content.Repo{Ref: ref, Cred: robot}, "")
 	assert.EqualError(t, err, "cdn.example: TLS failure: tls: first record does not look like a TLS handshake")
 }
 
@@ -247,7 +251,7 @@ func TestDialedAddresses(t *testing.T) {
 	for _, tt := range []struct {
 		reg, cdn string
 		allow    bool
-		want     content.Kind
+		want     content.Reason
 	}{
 		{"203.0.113.1:443", "203.0.113.2:443", false, ""},
 		{"203.0.113.1:443", "10.0.0.1:443", false, content.ErrForbiddenURL},
@@ -261,12 +265,13 @@ func TestDialedAddresses(t *testing.T) {
 		{"169.254.1.1:443", "203.0.113.2:443", true, content.ErrForbiddenURL},
 	} {
 		n.addrs = map[string]string{"reg.example:443": tt.reg, "cdn.example:443": tt.cdn}
-		c := &registry.Client{RootCAs: ca.Pool, DialContext: n.dial}
+		cfg := registry.Config{RootCAs: ca.Pool, DialContext: n.dial}
 		if tt.allow {
-			c.AllowAddr = func(reg string, _ netip.Addr) bool { return reg == "reg.example" }
+			cfg.AllowAddr = func(reg string, _ netip.Addr) bool { return reg == "reg.example" }
 		}
-		_, err := read(t.Context(), c, reference.MustParse("reg.example/app:v1"), nobody, helloBlob())
-		assert.Equal(t, tt.want, content.KindOf(err), "%+v: %v", tt, err)
+		c := newClient(t, cfg)
+		_, err := read(t.Context(), c, content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: nobody}, helloBlob())
+		assert.Equal(t, tt.want, content.ReasonOf(err), "%+v: %v", tt, err)
 		c.CloseIdleConnections()
 	}
 }
@@ -276,12 +281,12 @@ func TestOwnDialer(t *testing.T) {
 	reg, _, _ := start(t, pullertest.Config{})
 	// The transport does not know that this name is loopback; the dialler finds out.
 	u := "http://" + reg.Host()
-	c := &registry.Client{PlainHTTP: []string{reg.Host()}}
+	c := newClient(t, registry.Config{PlainHTTP: []string{reg.Host()}})
 	defer c.CloseIdleConnections()
-	_, _, err := c.Manifest(t.Context(), reference.MustParse(reg.Host()+"/team/app:v1"), nobody, "")
+	_, err := c.Manifest(t.Context(), content.Repo{Ref: reference.MustParse(reg.Host() + "/team/app:v1"), Cred: nobody}, "")
 	require.NoError(t, err, u)
-	c = &registry.Client{PlainHTTP: []string{"169.254.169.254"}, Reconnects: -1}
-	_, _, err = c.Manifest(t.Context(), reference.MustParse("169.254.169.254/team/app:v1"), nobody, "")
+	c = newClient(t, registry.Config{PlainHTTP: []string{"169.254.169.254"}, Retries: -1})
+	_, err = c.Manifest(t.Context(), content.Repo{Ref: reference.MustParse("169.254.169.254/team/app:v1"), Cred: nobody}, "")
 	assert.ErrorIs(t, err, content.ErrForbiddenURL)
 }
 
@@ -318,9 +323,9 @@ client = [['`+certFile+`', '`+keyFile+`']]
 [header]
   X-Key = "for the registry"
 `), 0o600))
-	c := &registry.Client{CertsDir: dir}
+	c := newClient(t, registry.Config{CertsDir: dir})
 	defer c.CloseIdleConnections()
-	_, err := read(t.Context(), c, reference.MustParse(host+"/app:v1"), nobody, helloBlob())
+	_, err := read(t.Context(), c, content.Repo{Ref: reference.MustParse(host + "/app:v1"), Cred: nobody}, helloBlob())
 	require.NoError(t, err)
 	assert.Equal(t, []string{"robot for the registry"}, *toReg)
 	assert.Equal(t, []string{"nobody "}, *toCDN)
@@ -330,11 +335,11 @@ client = [['`+certFile+`', '`+keyFile+`']]
 func TestSkipVerify(t *testing.T) {
 	reg, _, ref := start(t, pullertest.Config{TLS: true})
 	other, _, otherRef := start(t, pullertest.Config{TLS: true})
-	c := &registry.Client{Hosts: map[string]registry.Hosts{reg.Host(): {Server: registry.Host{SkipVerify: true}}}}
+	c := newClient(t, registry.Config{Registries: map[string]registry.Hosts{reg.Host(): {Server: registry.Host{SkipVerify: true}}}})
 	defer c.CloseIdleConnections()
-	_, _, err := c.Manifest(t.Context(), ref, nobody, "")
+	_, err := c.Manifest(t.Context(), content.Repo{Ref: ref, Cred: nobody}, "")
 	assert.NoError(t, err)
-	_, _, err = c.Manifest(t.Context(), otherRef, nobody, "")
+	_, err = c.Manifest(t.Context(), content.Repo{Ref: otherRef, Cred: nobody}, "")
 	assert.ErrorIs(t, err, content.ErrTLS, other.Host())
 }
 
@@ -353,12 +358,12 @@ func TestProxy(t *testing.T) {
 	}))
 	defer proxy.Close()
 	_ = reg
-	c := &registry.Client{PlainHTTP: []string{"reg.example"}, Proxy: func(*http.Request) (*url.URL, error) { return url.Parse(proxy.URL) }}
+	c := newClient(t, registry.Config{PlainHTTP: []string{"reg.example"}, Proxy: func(*http.Request) (*url.URL, error) { return url.Parse(proxy.URL) }})
 	defer c.CloseIdleConnections()
 	ref := reference.MustParse("reg.example/app:v1")
-	_, _, err := c.Manifest(t.Context(), ref, nobody, "")
+	_, err := c.Manifest(t.Context(), content.Repo{Ref: ref, Cred: nobody}, "")
 	require.NoError(t, err)
-	_, err = read(t.Context(), c, ref, nobody, helloBlob())
+	_, err = read(t.Context(), c, content.Repo{Ref: ref, Cred: nobody}, helloBlob())
 	assert.ErrorIs(t, err, content.ErrForbiddenURL)
 	assert.Equal(t, []string{"http://reg.example/v2/app/manifests/v1", "http://reg.example" + helloPath}, asked)
 }
@@ -369,22 +374,23 @@ func TestKeepAlive(t *testing.T) {
 		reg, put, ref := start(t, pullertest.Config{TLS: secure, Auth: pullertest.AuthBearer})
 		var mu sync.Mutex
 		dials := 0
-		c := &registry.Client{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		cfg := registry.Config{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			mu.Lock()
 			dials++
 			mu.Unlock()
 			return (&net.Dialer{}).DialContext(ctx, network, addr)
 		}}
 		if secure {
-			c.RootCAs = x509.NewCertPool()
-			c.RootCAs.AppendCertsFromPEM(reg.CA())
+			cfg.RootCAs = x509.NewCertPool()
+			cfg.RootCAs.AppendCertsFromPEM(reg.CA())
 		} else {
-			c.PlainHTTP = []string{reg.Host()}
+			cfg.PlainHTTP = []string{reg.Host()}
 		}
+		c := newClient(t, cfg)
 		for range 10 {
 			var wg sync.WaitGroup
 			for range 8 {
-				wg.Go(func() { assert.NoError(t, pull(t.Context(), c, ref, robot, put.Blobs)) })
+				wg.Go(func() { assert.NoError(t, pull(t.Context(), c, content.Repo{Ref: ref, Cred: robot}, put.Blobs)) })
 			}
 			wg.Wait()
 		}
@@ -427,15 +433,15 @@ func TestNoPlainHTTPThroughAProxy(t *testing.T) {
 				defer server.Close()
 				proxy, err := url.Parse(server.URL)
 				require.NoError(t, err)
-				c := &registry.Client{Reconnects: -1, Proxy: func(req *http.Request) (*url.URL, error) {
+				c := newClient(t, registry.Config{Retries: -1, Proxy: func(req *http.Request) (*url.URL, error) {
 					if slices.Contains(strings.Fields(schemes), req.URL.Scheme) {
 						return proxy, nil
 					}
 					return nil, nil
-				}}
+				}})
 				defer c.CloseIdleConnections()
 				for range 2 {
-					_, _, err = c.Manifest(t.Context(), reference.MustParse("registry.localhost:1/app:v1"), robot, "")
+					_, err = c.Manifest(t.Context(), content.Repo{Ref: reference.MustParse("registry.localhost:1/app:v1"), Cred: robot}, "")
 					assert.Error(t, err)
 				}
 				mu.Lock()

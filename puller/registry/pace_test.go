@@ -53,7 +53,7 @@ func TestSlowBehindHeaders(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			began := time.Now()
 			tr := &timed{steps: []step{hiding(blob, n, 240*time.Millisecond)}}
-			_, err := blobRead(t, &registry.Client{Transport: tr, Stall: 300 * time.Millisecond}, blob)
+			_, err := blobRead(t, newClient(t, registry.Config{WrapTransport: instead(tr), StallTimeout: 300 * time.Millisecond}), blob)
 			assert.ErrorIs(t, err, content.ErrTimeout)
 			assert.ErrorContains(t, err, "less than 1024 bytes a second")
 			assert.InDelta(t, 1.3, time.Since(began).Seconds(), 0.4)
@@ -61,14 +61,14 @@ func TestSlowBehindHeaders(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			began := time.Now()
 			tr := &timed{steps: []step{hiding(blob, n, 14*time.Second+900*time.Millisecond)}}
-			_, err := blobRead(t, &registry.Client{Transport: tr}, blob)
+			_, err := blobRead(t, newClient(t, registry.Config{WrapTransport: instead(tr)}), blob)
 			assert.ErrorIs(t, err, content.ErrTimeout)
 			assert.InDelta(t, 75, time.Since(began).Seconds(), 16, "the default")
 		})
 		synctest.Test(t, func(t *testing.T) {
 			began := time.Now()
 			s := split{&timed{steps: []step{hiding(blob, n, 240*time.Millisecond)}}, &timed{steps: []step{drip(blob, 1<<20, 0, -1)}}}
-			c := &registry.Client{Transport: s, Stall: 300 * time.Millisecond, Hosts: map[string]registry.Hosts{"reg.example": {Mirrors: []registry.Host{{URL: "https://m.example"}}}}}
+			c := newClient(t, registry.Config{WrapTransport: instead(s), StallTimeout: 300 * time.Millisecond, Registries: map[string]registry.Hosts{"reg.example": {Mirrors: []registry.Host{{URL: "https://m.example"}}}}})
 			data, err := blobRead(t, c, blob)
 			require.NoError(t, err)
 			assert.Equal(t, blob, data)
@@ -100,7 +100,7 @@ func TestSlowTokens(t *testing.T) {
 			}
 			return code(401, "WWW-Authenticate", `Bearer realm="https://reg.example/t"`)(req)
 		}}
-		_, err := blobRead(t, &registry.Client{Transport: tr}, blob)
+		_, err := blobRead(t, newClient(t, registry.Config{WrapTransport: instead(tr)}), blob)
 		assert.Error(t, err)
 		assert.Less(t, time.Since(began), 2*time.Minute)
 	})
@@ -121,7 +121,7 @@ func TestDripByRetryAfter(t *testing.T) {
 	}
 	synctest.Test(t, func(t *testing.T) {
 		blob := []byte(strings.Repeat("x", 50))
-		data, err := blobRead(t, &registry.Client{Transport: dripping(blob, "1"), Stall: time.Second}, blob)
+		data, err := blobRead(t, newClient(t, registry.Config{WrapTransport: instead(dripping(blob, "1")), StallTimeout: time.Second}), blob)
 		require.NoError(t, err, "49 seconds")
 		assert.Equal(t, blob, data)
 	})
@@ -138,7 +138,7 @@ func TestDripByRetryAfter(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			began := time.Now()
 			blob := []byte(strings.Repeat("x", 10000))
-			_, err := blobRead(t, &registry.Client{Transport: dripping(blob, tt.wait), Stall: tt.stall, MaxWait: tt.max}, blob)
+			_, err := blobRead(t, newClient(t, registry.Config{WrapTransport: instead(dripping(blob, tt.wait)), StallTimeout: tt.stall, MaxWait: tt.max}), blob)
 			assert.ErrorIs(t, err, content.ErrTimeout)
 			assert.GreaterOrEqual(t, time.Since(began), tt.least)
 			assert.LessOrEqual(t, time.Since(began), tt.most)
@@ -179,7 +179,7 @@ func TestSlowButHonest(t *testing.T) {
 				tr := &timed{steps: tt.steps}
 				desc := helloBlob()
 				desc.Size = int64(len(blob))
-				body, _, err := (&registry.Client{Transport: tr, Reconnects: tt.tries}).Blob(t.Context(), reference.MustParse("reg.example/app:v1"), nobody, desc, 0, -1)
+				body, err := newClient(t, registry.Config{WrapTransport: instead(tr), Retries: tt.tries}).Blob(t.Context(), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: nobody}, desc, 0, -1)
 				require.NoError(t, err)
 				data := make([]byte, len(blob)) // in one piece: each read gets what there is
 				_, err = io.ReadFull(body, data)
@@ -211,7 +211,7 @@ func TestSlowCaller(t *testing.T) {
 			tr := &timed{steps: []step{drip(blob, 1<<20, 0, -1)}}
 			desc := helloBlob()
 			desc.Size = int64(tt.size)
-			body, _, err := (&registry.Client{Transport: tr}).Blob(t.Context(), reference.MustParse("reg.example/app:v1"), nobody, desc, 0, -1)
+			body, err := newClient(t, registry.Config{WrapTransport: instead(tr)}).Blob(t.Context(), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: nobody}, desc, 0, -1)
 			require.NoError(t, err)
 			began, got := time.Now(), 0
 			for buf := make([]byte, tt.each); err == nil; {

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/assert"
 
 	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/puller/pullertest"
 	"github.com/pullkit/pullkit/puller/registry"
 	"github.com/pullkit/pullkit/reference"
@@ -36,39 +37,40 @@ func assertPanics(t *testing.T, cause error, fn func() error) {
 func TestPanicsReachTheCaller(t *testing.T) {
 	cause := errors.New("a callback panicked")
 	reg, _, ref := start(t, pullertest.Config{})
-	for name, client := range map[string]func(explode func()) *registry.Client{
-		"Proxy": func(explode func()) *registry.Client {
-			return &registry.Client{Proxy: func(*http.Request) (*url.URL, error) { explode(); return nil, nil }}
+	for name, settings := range map[string]func(explode func()) registry.Config{
+		"Proxy": func(explode func()) registry.Config {
+			return registry.Config{Proxy: func(*http.Request) (*url.URL, error) { explode(); return nil, nil }}
 		},
-		"DialContext": func(explode func()) *registry.Client {
-			return &registry.Client{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		"DialContext": func(explode func()) registry.Config {
+			return registry.Config{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 				explode()
 				return new(net.Dialer).DialContext(ctx, network, addr)
 			}}
 		},
-		"Mirrors": func(explode func()) *registry.Client {
-			return &registry.Client{
-				Hosts:   map[string]registry.Hosts{reg.Host(): {Mirrors: []registry.Host{{URL: "http://127.0.0.1:1"}}}},
-				Mirrors: explodingKeyring(explode),
+		"MirrorKeyring": func(explode func()) registry.Config {
+			return registry.Config{
+				Registries:    map[string]registry.Hosts{reg.Host(): {Mirrors: []registry.Host{{URL: "http://127.0.0.1:1"}}}},
+				MirrorKeyring: explodingKeyring(explode),
 			}
 		},
-		"Transport": func(explode func()) *registry.Client {
-			return &registry.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+		"WrapTransport": func(explode func()) registry.Config {
+			return registry.Config{WrapTransport: instead(roundTripper(func(r *http.Request) (*http.Response, error) {
 				explode()
 				return http.DefaultTransport.RoundTrip(r)
-			})}
+			}))}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var healed atomic.Bool
-			c := client(func() {
+			cfg := settings(func() {
 				if !healed.Load() {
 					panic(cause)
 				}
 			})
-			c.PlainHTTP = []string{reg.Host()}
+			cfg.PlainHTTP = []string{reg.Host()}
+			c := newClient(t, cfg)
 			ask := func() error {
-				_, _, err := c.Manifest(t.Context(), ref, nobody, "")
+				_, err := c.Manifest(t.Context(), content.Repo{Ref: ref, Cred: nobody}, "")
 				return err
 			}
 			assertPanics(t, cause, ask)
@@ -100,17 +102,17 @@ func TestPanicInTokenFlight(t *testing.T) {
 			challenge(`Bearer realm="https://auth.example/token"`)(w, r)
 		},
 	})
-	c := &registry.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+	c := newClient(t, registry.Config{WrapTransport: instead(roundTripper(func(r *http.Request) (*http.Response, error) {
 		if r.URL.Host == "auth.example" {
 			panic(cause)
 		}
 		return w.RoundTrip(r)
-	})}
+	}))})
 	var done sync.WaitGroup
 	for range callers {
 		done.Go(func() {
 			assertPanics(t, cause, func() error {
-				_, _, err := c.Manifest(t.Context(), reference.MustParse("reg.example/app:v1"), nobody, "")
+				_, err := c.Manifest(t.Context(), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: nobody}, "")
 				return err
 			})
 		})

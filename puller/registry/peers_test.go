@@ -68,7 +68,7 @@ func peerScenes() map[string]peerScene {
 			check: func(t *testing.T, err error, _ []string) {
 				var invalid *index.InvalidError
 				require.ErrorAs(t, err, &invalid)
-				assert.Equal(t, index.RuleManifest, invalid.Rule)
+				assert.Equal(t, index.ErrBadManifest, invalid.Reason)
 			},
 		},
 		"query-that-is-one-word": {
@@ -123,10 +123,10 @@ func TestPeerScenes(t *testing.T) {
 				scene.image = "reg.example/app:v1"
 			}
 			w := newWorld(scene.servers)
-			client := &registry.Client{Transport: w, Reconnects: -1, Hosts: scene.hosts}
-			desc, body, err := client.Manifest(t.Context(), reference.MustParse(scene.image), scene.cred, scene.have)
+			client := newClient(t, registry.Config{WrapTransport: instead(w), Retries: -1, Registries: scene.hosts})
+			doc, err := client.Manifest(t.Context(), content.Repo{Ref: reference.MustParse(scene.image), Cred: scene.cred}, scene.have)
 			if err == nil { // then what the server calls the document is for package index to judge
-				_, err = index.Parse(desc.MediaType, body)
+				_, err = index.Parse(doc.Desc.MediaType, doc.Body)
 			}
 			require.Error(t, err)
 			scene.check(t, err, w.asked())

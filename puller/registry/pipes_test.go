@@ -41,15 +41,15 @@ func TestPipesHoldNoCall(t *testing.T) {
 			} else {
 				require.NoError(t, os.Symlink(device, at))
 			}
-			c := &Client{CertsDir: dir, Transport: refusing{}, Reconnects: -1}
+			c := newClient(t, Config{CertsDir: dir, WrapTransport: instead(refusing{}), Retries: -1})
 			began := time.Now()
-			_, _, err := c.Manifest(t.Context(), mustRef("reg.example/app"), noCredential, "")
+			_, err := c.Manifest(t.Context(), content.Repo{Ref: mustRef("reg.example/app"), Cred: noCredential}, "")
 			assert.ErrorIs(t, err, content.ErrConfig, name)
 			assert.ErrorContains(t, err, "is no regular file", name)
-			_, _, err = c.Manifest(t.Context(), mustRef("other.example/app"), noCredential, "")
+			_, err = c.Manifest(t.Context(), content.Repo{Ref: mustRef("other.example/app"), Cred: noCredential}, "")
 			assert.ErrorIs(t, err, content.ErrNetwork, name)
 			c.CloseIdleConnections()
-			assert.Less(t, time.Since(began), c.stall())
+			assert.Less(t, time.Since(began), c.cfg.StallTimeout)
 		}
 	}
 }

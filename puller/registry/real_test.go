@@ -57,21 +57,21 @@ func (im realImage) push(t *testing.T, r *realtest.DockerRegistry) {
 	r.Push(t, "team/app", "v1", ocispec.MediaTypeImageManifest, im.manifest, im.blobs...)
 }
 
-func (im realImage) pull(t *testing.T, c *registry.Client, ref reference.Reference, cred credentials.Credential) error {
-	desc, body, err := c.Manifest(t.Context(), ref, cred, "")
+func (im realImage) pull(t *testing.T, c *registry.Client, repo content.Repo) error {
+	doc, err := c.Manifest(t.Context(), repo, "")
 	if err != nil {
 		return err
 	}
-	assert.Equal(t, im.manifest, body)
-	assert.True(t, verify.Bytes(desc.Digest, body))
-	again, none, err := c.Manifest(t.Context(), ref, cred, desc.Digest)
+	assert.Equal(t, im.manifest, doc.Body)
+	assert.True(t, verify.Bytes(doc.Desc.Digest, doc.Body))
+	again, err := c.Manifest(t.Context(), repo, doc.Desc.Digest)
 	if err != nil {
 		return err
 	}
-	assert.Nil(t, none)
-	assert.Equal(t, desc, again)
+	assert.Nil(t, again.Body)
+	assert.Equal(t, doc.Desc, again.Desc)
 	for i, d := range im.descs {
-		data, err := read(t.Context(), c, ref, cred, d)
+		data, err := read(t.Context(), c, repo, d)
 		if err != nil {
 			return err
 		}
@@ -89,20 +89,20 @@ func TestRealHtpasswd(t *testing.T) {
 	ref := reference.MustParse(r.Host + "/team/app:v1")
 
 	var tr trace
-	c := &registry.Client{RootCAs: ca.Pool, Logger: tr.logger()}
+	c := newClient(t, registry.Config{RootCAs: ca.Pool, Logger: tr.logger()})
 	defer c.CloseIdleConnections()
-	require.NoError(t, im.pull(t, c, ref, robot))
+	require.NoError(t, im.pull(t, c, content.Repo{Ref: ref, Cred: robot}))
 	assert.Equal(t, []string{"HTTP/2.0", "HTTP/1.1"}, tr.protocols, "what was spoken: HTTP/1.1 for the layer")
 
-	assert.ErrorIs(t, im.pull(t, c, ref, nobody), content.ErrUnauthorized)
+	assert.ErrorIs(t, im.pull(t, c, content.Repo{Ref: ref, Cred: nobody}), content.ErrUnauthorized)
 	wrong := credentials.Credential{Username: "robot", Password: credentials.Conceal("wrong-pass")}
-	assert.ErrorIs(t, im.pull(t, c, ref, wrong), content.ErrUnauthorized)
+	assert.ErrorIs(t, im.pull(t, c, content.Repo{Ref: ref, Cred: wrong}), content.ErrUnauthorized)
 	absent := reference.MustParse(r.Host + "/team/app:absent")
-	assert.ErrorIs(t, im.pull(t, c, absent, robot), content.ErrNotFound)
+	assert.ErrorIs(t, im.pull(t, c, content.Repo{Ref: absent, Cred: robot}), content.ErrNotFound)
 
-	stranger := &registry.Client{}
+	stranger := newClient(t, registry.Config{})
 	defer stranger.CloseIdleConnections()
-	assert.ErrorIs(t, im.pull(t, stranger, ref, robot), content.ErrTLS, "authority not known: no way back to plain http")
+	assert.ErrorIs(t, im.pull(t, stranger, content.Repo{Ref: ref, Cred: robot}), content.ErrTLS, "authority not known: no way back to plain http")
 }
 
 // TestRealToken pulls with tokens of an issuer on another port, over TLS.
@@ -112,21 +112,21 @@ func TestRealToken(t *testing.T) {
 	issuer := realtest.StartIssuer(t, ca, map[string]string{"robot": "s3cret-pass"})
 	r := realtest.StartRegistry(t, realtest.RegistryConfig{Dir: im.seed(t), CA: ca, Issuer: issuer})
 	ref := reference.MustParse(r.Host + "/team/app:v1")
-	c := &registry.Client{RootCAs: ca.Pool}
+	c := newClient(t, registry.Config{RootCAs: ca.Pool})
 	defer c.CloseIdleConnections()
 
-	require.NoError(t, im.pull(t, c, ref, robot))
+	require.NoError(t, im.pull(t, c, content.Repo{Ref: ref, Cred: robot}))
 	all, posts := issuer.Requests()
 	assert.Equal(t, []int{1, 0}, []int{all, posts}, "one token for all requests, by GET")
 
 	identity := credentials.Credential{IdentityToken: credentials.Conceal("identity:s3cret-pass")}
-	require.NoError(t, im.pull(t, c, ref, identity))
+	require.NoError(t, im.pull(t, c, content.Repo{Ref: ref, Cred: identity}))
 	all, posts = issuer.Requests()
 	assert.Equal(t, []int{2, 1}, []int{all, posts}, "the identity token is exchanged by POST")
 
 	wrong := credentials.Credential{Username: "robot", Password: credentials.Conceal("wrong-pass")}
-	assert.ErrorIs(t, im.pull(t, c, ref, wrong), content.ErrUnauthorized)
-	assert.ErrorIs(t, im.pull(t, c, ref, nobody), content.ErrUnauthorized, "an anonymous token opens nothing here")
+	assert.ErrorIs(t, im.pull(t, c, content.Repo{Ref: ref, Cred: wrong}), content.ErrUnauthorized)
+	assert.ErrorIs(t, im.pull(t, c, content.Repo{Ref: ref, Cred: nobody}), content.ErrUnauthorized, "an anonymous token opens nothing here")
 }
 
 // TestRealCache kills a pull-through cache in the middle of a blob: the
@@ -138,17 +138,17 @@ func TestRealCache(t *testing.T) {
 	cache := realtest.StartRegistry(t, realtest.RegistryConfig{Remote: origin.URL})
 	ref := reference.MustParse(origin.Host + "/team/app:v1")
 	var tr trace
-	c := &registry.Client{PlainHTTP: []string{origin.Host}, Logger: tr.logger(),
-		Hosts: map[string]registry.Hosts{origin.Host: {Mirrors: []registry.Host{{URL: cache.URL}}}}}
+	c := newClient(t, registry.Config{PlainHTTP: []string{origin.Host}, Logger: tr.logger(),
+		Registries: map[string]registry.Hosts{origin.Host: {Mirrors: []registry.Host{{URL: cache.URL}}}}})
 	defer c.CloseIdleConnections()
 
-	_, manifest, err := c.Manifest(t.Context(), ref, nobody, "")
+	doc, err := c.Manifest(t.Context(), content.Repo{Ref: ref, Cred: nobody}, "")
 	require.NoError(t, err)
-	assert.Equal(t, im.manifest, manifest)
+	assert.Equal(t, im.manifest, doc.Body)
 	layer := im.descs[1]
-	body, start, err := c.Blob(t.Context(), ref, nobody, layer, 0, -1)
+	body, err := c.Blob(t.Context(), content.Repo{Ref: ref, Cred: nobody}, layer, 0, -1)
 	require.NoError(t, err)
-	assert.Zero(t, start)
+	assert.Zero(t, body.Start)
 	data := make([]byte, 1<<20)
 	_, err = io.ReadFull(body, data)
 	require.NoError(t, err)

@@ -26,11 +26,11 @@ const (
 	maxReasonDepth = 6
 )
 
-// reasons reads why a server refused a request from the body of its answer. The
+// serverReasons reads why a server refused a request from the body of its answer. The
 // body may be an error document of the OCI distribution specification, one of OAuth
 // 2.0 (RFC 6749, section 5.2), problem details (RFC 9457), another JSON document with a
 // human-readable member, or short plain text. A web page is left out.
-func reasons(contentType string, body []byte, secrets []string) []Code {
+func serverReasons(contentType string, body []byte, secrets []string) []serverReason {
 	r := reasonReader{secrets: secrets}
 	text := strings.TrimSpace(strings.TrimPrefix(string(body), "\ufeff"))
 	var document any
@@ -84,7 +84,7 @@ func isStatusText(text string) bool {
 
 // A reasonReader collects the reasons of one body.
 type reasonReader struct {
-	found   []Code
+	found   []serverReason
 	secrets []string
 }
 
@@ -99,7 +99,7 @@ func (r *reasonReader) add(code, message string) {
 	if code == "" {
 		message = cutRunes(redact.Secrets(message, r.secrets...), maxReason)
 	}
-	c := Code{redact.Text(code, r.secrets...), redact.Text(message, r.secrets...)}
+	c := serverReason{redact.Text(code, r.secrets...), redact.Text(message, r.secrets...)}
 	if !slices.Contains(r.found, c) {
 		r.found = append(r.found, c)
 	}
@@ -207,7 +207,6 @@ type warnings struct {
 func (w *warnings) isNew(host, text string) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.hosts.Max = maxWarningHosts
 	texts, ok := w.hosts.Get(host)
 	if !ok {
 		texts = new([]string)

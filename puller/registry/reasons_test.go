@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/puller/registry"
 	"github.com/pullkit/pullkit/reference"
 )
@@ -27,8 +28,8 @@ func refuseWith(t *testing.T, status int, contentType, body string) error {
 		w.WriteHeader(status)
 		fmt.Fprint(w, body)
 	}})
-	c := &registry.Client{Transport: w, Reconnects: -1, MaxWait: -1}
-	_, _, err := c.Manifest(t.Context(), reference.MustParse("r.example/team/app:v1"), credentials.Credential{}, "")
+	c := newClient(t, registry.Config{WrapTransport: instead(w), Retries: -1, MaxWait: -1})
+	_, err := c.Manifest(t.Context(), content.Repo{Ref: reference.MustParse("r.example/team/app:v1")}, "")
 	require.Error(t, err)
 	return err
 }
@@ -126,11 +127,11 @@ func TestWarnings(t *testing.T) {
 		}})
 		var log bytes.Buffer
 		cred := credentials.Credential{RegistryToken: credentials.Conceal("topsecret-token")}
-		c := &registry.Client{Transport: w, Logger: slog.New(slog.NewTextHandler(&log, nil))}
+		c := newClient(t, registry.Config{WrapTransport: instead(w), Logger: slog.New(slog.NewTextHandler(&log, nil))})
 		logged := func(headers ...string) []string {
 			sent = headers
 			log.Reset()
-			_, _, err := c.Manifest(t.Context(), reference.MustParse("r.example/app:v1"), cred, "")
+			_, err := c.Manifest(t.Context(), content.Repo{Ref: reference.MustParse("r.example/app:v1"), Cred: cred}, "")
 			require.Error(t, err)
 			var texts []string
 			for line := range strings.Lines(log.String()) {

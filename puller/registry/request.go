@@ -50,7 +50,7 @@ type answer struct {
 
 // newAnswer makes an answer before there is a response. Its stall timer runs.
 func (ep *endpoint) newAnswer(ctx context.Context, secrets []string) *answer {
-	return &answer{stall: newStallTimer(ctx, ep.client.stall()), secrets: secrets}
+	return &answer{stall: newStallTimer(ctx, ep.client.cfg.StallTimeout), secrets: secrets}
 }
 
 // Read reads the body. errSlow says that too little came in the last window of time.
@@ -86,7 +86,7 @@ func (ep *endpoint) ask(ctx context.Context, r request) (*answer, error) {
 	}
 	if ep.plain.Load() {
 		a, err := ep.authorized(ctx, "http", r)
-		if content.KindOf(err) == content.ErrNetwork || statusOf(err) == http.StatusBadRequest {
+		if content.ReasonOf(err) == content.ErrNetwork || statusOf(err) == http.StatusBadRequest {
 			ep.plain.Store(false) // it may speak TLS now: 400 is what a TLS server answers to http
 		}
 		return a, err
@@ -146,7 +146,7 @@ func (a *answer) heldBack(refused *content.Error, home *url.URL) error {
 	if a.StatusCode != http.StatusUnauthorized {
 		return refused
 	}
-	return a.failf(refused.Kind, "%w: the credential was held back and no token was asked for, because a redirect led away from %s",
+	return a.failf(refused.Reason, "%w: the credential was held back and no token was asked for, because a redirect led away from %s",
 		refused.Err, quote(home.Host, 200, a.secrets))
 }
 
@@ -204,9 +204,9 @@ func (ep *endpoint) advise(err error) error {
 	case errors.As(err, new(tls.RecordHeaderError)) && ep.withURL:
 		advice = "if it speaks plain http, write http:// in its URL"
 	case errors.As(err, new(tls.RecordHeaderError)):
-		advice = "if it speaks plain http, list it in Client.PlainHTTP"
+		advice = "if it speaks plain http, list it in Config.PlainHTTP"
 	case errors.As(err, &dns) && strings.EqualFold(dns.Name, ep.registry) && onlyByCase(ep.registry):
-		advice = fmt.Sprintf("%.100q was taken for a registry because of its upper-case letter; if it is none, write the name in lower case", ep.registry)
+		advice = fmt.Sprintf("%.100q was taken for a registry because of its upper-case letter; if it is not one, write the name in lower case", ep.registry)
 	}
 	if advice == "" {
 		return err
@@ -216,7 +216,7 @@ func (ep *endpoint) advise(err error) error {
 
 // send makes one HTTP request and logs it.
 func (ep *endpoint) send(req *http.Request, key transportKey, secrets []string) (*http.Response, *requestInfo, error) {
-	log := ep.client.logger()
+	log := ep.client.cfg.Logger
 	began := time.Now()
 	resp, info, err := ep.roundTrip(req, key)
 	if err == nil {
@@ -235,7 +235,7 @@ func (ep *endpoint) send(req *http.Request, key transportKey, secrets []string) 
 
 // header makes the headers of one HTTP request.
 func (ep *endpoint) header(r request, auth authorization, own, left bool) http.Header {
-	h := http.Header{"User-Agent": {ep.client.userAgent()}, "Accept-Encoding": {"identity"}}
+	h := http.Header{"User-Agent": {ep.client.cfg.UserAgent}, "Accept-Encoding": {"identity"}}
 	for name, values := range r.header {
 		h[name] = values
 	}
@@ -260,8 +260,8 @@ func isRedirect(status int) bool {
 // the caller listed the host, because its bytes are verified by digest and the request
 // has no credential in it. Nothing else verifies a manifest behind a tag, or a token.
 func (ep *endpoint) target(from *url.URL, location string, blob bool, secrets []string) (*url.URL, error) {
-	failf := func(kind content.Kind, format string, args ...any) error {
-		return fail(kind, from.Host, fmt.Errorf(format, args...), secrets...)
+	failf := func(reason content.Reason, format string, args ...any) error {
+		return fail(reason, from.Host, fmt.Errorf(format, args...), secrets...)
 	}
 	if location == "" {
 		return nil, failf(content.ErrRedirect, "a redirect without Location")
@@ -277,7 +277,7 @@ func (ep *endpoint) target(from *url.URL, location string, blob bool, secrets []
 	case from.Scheme == "https" && u.Scheme == "http" && !blob:
 		return nil, failf(content.ErrForbiddenURL, "a redirect from https to http, to %s", quote(u.Host, 200, secrets))
 	case from.Scheme == "https" && u.Scheme == "http" && !ep.client.speaksPlain(u.Host):
-		return nil, failf(content.ErrForbiddenURL, "a redirect from https to http, to %s; to allow it for blobs, list that host in Client.PlainHTTP", quote(u.Host, 200, secrets))
+		return nil, failf(content.ErrForbiddenURL, "a redirect from https to http, to %s; to allow it for blobs, list that host in Config.PlainHTTP", quote(u.Host, 200, secrets))
 	}
 	u.Fragment, u.RawFragment = "", ""
 	return u, nil
@@ -285,28 +285,28 @@ func (ep *endpoint) target(from *url.URL, location string, blob bool, secrets []
 
 // refusal reads why a request was refused, and ends the answer.
 func (a *answer) refusal(method string) *content.Error {
-	e := &StatusError{Method: method, URL: redact.URL(a.url, a.secrets...), Status: a.StatusCode}
-	e.Codes = reasons(a.Header.Get("Content-Type"), a.readError(), a.secrets)
+	e := &statusError{method: method, url: redact.URL(a.url, a.secrets...), status: a.StatusCode}
+	e.reasons = serverReasons(a.Header.Get("Content-Type"), a.readError(), a.secrets)
 	a.stall.end()
-	kind := kindOfStatus(e)
-	if kind == content.ErrRateLimited || kind == content.ErrUnavailable {
-		e.RetryAfter, _ = retryAfter(a.Header, time.Now())
+	reason := reasonOfStatus(e)
+	if reason == content.ErrRateLimited || reason == content.ErrUnavailable {
+		e.retryAfter, _ = retryAfter(a.Header, time.Now())
 	}
-	return a.fail(kind, e)
+	return a.fail(reason, e)
 }
 
 // unexpected is the error for a status of success that means nothing here.
-func (a *answer) unexpected(kind content.Kind) error {
-	return a.fail(kind, &StatusError{Method: http.MethodGet, URL: redact.URL(a.url, a.secrets...), Status: a.StatusCode})
+func (a *answer) unexpected(reason content.Reason) error {
+	return a.fail(reason, &statusError{method: http.MethodGet, url: redact.URL(a.url, a.secrets...), status: a.StatusCode})
 }
 
 // fail makes the error of an answer, without the secrets of its request.
-func (a *answer) fail(kind content.Kind, cause error) *content.Error {
-	return fail(kind, a.host, cause, a.secrets...)
+func (a *answer) fail(reason content.Reason, cause error) *content.Error {
+	return fail(reason, a.host, cause, a.secrets...)
 }
 
-func (a *answer) failf(kind content.Kind, format string, args ...any) *content.Error {
-	return a.fail(kind, fmt.Errorf(format, args...))
+func (a *answer) failf(reason content.Reason, format string, args ...any) *content.Error {
+	return a.fail(reason, fmt.Errorf(format, args...))
 }
 
 // readError reads the beginning of an error's body. A short body is read to its end, so

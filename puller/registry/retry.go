@@ -70,7 +70,7 @@ func retryable(err error) bool {
 	if errors.As(err, &token) {
 		return false // it had tries of its own
 	}
-	switch content.KindOf(err) {
+	switch content.ReasonOf(err) {
 	case content.ErrRateLimited, content.ErrUnavailable, content.ErrTimeout:
 		return true
 	case content.ErrNetwork:

@@ -111,7 +111,7 @@ func (b *dripBody) Close() error { return nil }
 func blobRead(t *testing.T, c *registry.Client, blob []byte) ([]byte, error) {
 	desc := helloBlob()
 	desc.Size = int64(len(blob))
-	return read(t.Context(), c, reference.MustParse("reg.example/app:v1"), nobody, desc)
+	return read(t.Context(), c, content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: nobody}, desc)
 }
 
 func TestRetries(t *testing.T) {
@@ -120,7 +120,7 @@ func TestRetries(t *testing.T) {
 		name     string
 		steps    []func(*http.Request) (*http.Response, error)
 		requests int
-		want     content.Kind
+		want     content.Reason
 	}{
 		{"reset for ever", []func(*http.Request) (*http.Response, error){broken}, 4, content.ErrNetwork},
 		{"500 for ever", []func(*http.Request) (*http.Response, error){code(500)}, 4, content.ErrUnavailable},
@@ -138,8 +138,8 @@ func TestRetries(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				tr := &timed{steps: tt.steps}
-				data, err := blobRead(t, &registry.Client{Transport: tr}, []byte(hello))
-				assert.Equal(t, tt.want, content.KindOf(err), "%v", err)
+				data, err := blobRead(t, newClient(t, registry.Config{WrapTransport: instead(tr)}), []byte(hello))
+				assert.Equal(t, tt.want, content.ReasonOf(err), "%v", err)
 				if tt.want == "" {
 					assert.Equal(t, hello, string(data))
 				}
@@ -158,7 +158,7 @@ func TestRetries(t *testing.T) {
 // could look up is; and what was no registry's name is found out.
 func TestNames(t *testing.T) {
 	missing := net.DNSError{Err: "no such host", IsNotFound: true}
-	const advice = "; %q was taken for a registry because of its upper-case letter; if it is none, write the name in lower case"
+	const advice = "; %q was taken for a registry because of its upper-case letter; if it is not one, write the name in lower case"
 	for _, tt := range []struct {
 		image  string
 		fault  net.DNSError
@@ -176,20 +176,20 @@ func TestNames(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			dials := 0
-			c := &registry.Client{PlainHTTP: []string{"localhost"}, DialContext: func(_ context.Context, _, addr string) (net.Conn, error) {
+			c := newClient(t, registry.Config{PlainHTTP: []string{"localhost"}, DialContext: func(_ context.Context, _, addr string) (net.Conn, error) {
 				dials++
 				fault := tt.fault
 				fault.Name, _, _ = net.SplitHostPort(addr)
 				return nil, &net.OpError{Op: "dial", Net: "tcp", Err: &fault}
-			}}
+			}})
 			ref := reference.MustParse(tt.image)
 			host := strings.ToLower(ref.Registry())
 			name, _, _ := strings.Cut(host, ":")
-			_, _, err := c.Manifest(t.Context(), ref, nobody, "")
+			_, err := c.Manifest(t.Context(), content.Repo{Ref: ref, Cred: nobody}, "")
 			assert.ErrorIs(t, err, content.ErrNetwork)
 			assert.EqualError(t, err, fmt.Sprintf("%s: network failure: dial tcp: lookup %s: %s", host, name, tt.fault.Err)+tt.advice)
 			assert.Equal(t, tt.dials, dials, "%v", err)
-			_, err = read(t.Context(), c, ref, nobody, helloBlob())
+			_, err = read(t.Context(), c, content.Repo{Ref: ref, Cred: nobody}, helloBlob())
 			assert.ErrorIs(t, err, content.ErrNetwork)
 			assert.Equal(t, 2*tt.dials, dials, "%v", err)
 		})
@@ -202,7 +202,7 @@ func TestJitter(t *testing.T) {
 		var gaps []time.Duration
 		for range 20 {
 			tr := &timed{steps: []func(*http.Request) (*http.Response, error){broken, code(404)}}
-			_, err := blobRead(t, &registry.Client{Transport: tr}, []byte(hello))
+			_, err := blobRead(t, newClient(t, registry.Config{WrapTransport: instead(tr)}), []byte(hello))
 			require.Error(t, err)
 			gaps = append(gaps, tr.gaps()[0])
 		}
@@ -219,7 +219,7 @@ func TestRetryAfter(t *testing.T) {
 		maxWait time.Duration
 		steps   []func(*http.Request) (*http.Response, error)
 		waited  time.Duration
-		want    content.Kind
+		want    content.Reason
 		after   time.Duration
 	}{
 		{"as asked", 0, []func(*http.Request) (*http.Response, error){code(429, "Retry-After", "59"), ok}, 59 * time.Second, "", 0},
@@ -231,9 +231,9 @@ func TestRetryAfter(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				began := time.Now()
-				_, err := blobRead(t, &registry.Client{Transport: &timed{steps: tt.steps}, MaxWait: tt.maxWait}, []byte(hello))
+				_, err := blobRead(t, newClient(t, registry.Config{WrapTransport: instead(&timed{steps: tt.steps}), MaxWait: tt.maxWait}), []byte(hello))
 				assert.Equal(t, tt.waited, time.Since(began))
-				assert.Equal(t, tt.want, content.KindOf(err))
+				assert.Equal(t, tt.want, content.ReasonOf(err))
 				var e *content.Error
 				if errors.As(err, &e) {
 					assert.Equal(t, tt.after, e.RetryAfter)
@@ -248,7 +248,7 @@ func TestStalls(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		steps []func(*http.Request) (*http.Response, error)
-		want  content.Kind
+		want  content.Reason
 		least time.Duration
 	}{
 		{"no header, once", []func(*http.Request) (*http.Response, error){never, drip(blob, 100, 0, -1)}, "", 15 * time.Second},
@@ -260,8 +260,8 @@ func TestStalls(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				began := time.Now()
-				data, err := blobRead(t, &registry.Client{Transport: &timed{steps: tt.steps}}, blob)
-				assert.Equal(t, tt.want, content.KindOf(err), "%v", err)
+				data, err := blobRead(t, newClient(t, registry.Config{WrapTransport: instead(&timed{steps: tt.steps})}), blob)
+				assert.Equal(t, tt.want, content.ReasonOf(err), "%v", err)
 				if tt.want == "" {
 					assert.Equal(t, blob, data)
 				}
@@ -280,7 +280,7 @@ func TestSlow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
 		tr := &timed{steps: []func(*http.Request) (*http.Response, error){drip(blob, 10, 500*time.Millisecond, -1), drip(blob, 1<<20, 0, -1)}}
-		data, err := blobRead(t, &registry.Client{Transport: tr}, blob)
+		data, err := blobRead(t, newClient(t, registry.Config{WrapTransport: instead(tr)}), blob)
 		require.NoError(t, err)
 		assert.Equal(t, blob, data)
 		assert.Len(t, tr.at, 2)
@@ -289,7 +289,7 @@ func TestSlow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
 		tr := &timed{steps: []func(*http.Request) (*http.Response, error){drip(blob, 10, 500*time.Millisecond, -1)}}
-		_, err := blobRead(t, &registry.Client{Transport: tr}, blob)
+		_, err := blobRead(t, newClient(t, registry.Config{WrapTransport: instead(tr)}), blob)
 		assert.ErrorIs(t, err, content.ErrTimeout)
 		assert.Len(t, tr.at, 2)
 		assert.InDelta(t, 60, time.Since(began).Seconds(), 1)
@@ -302,13 +302,13 @@ func TestSlow(t *testing.T) {
 			resp.Body = io.NopCloser(io.LimitReader(resp.Body, 1))
 			return resp, err
 		}}
-		_, err := blobRead(t, &registry.Client{Transport: tr}, blob)
+		_, err := blobRead(t, newClient(t, registry.Config{WrapTransport: instead(tr)}), blob)
 		assert.ErrorIs(t, err, content.ErrTimeout)
 	})
 	synctest.Test(t, func(t *testing.T) {
 		// Fast enough, for minutes.
 		tr := &timed{steps: []func(*http.Request) (*http.Response, error){drip(blob, 1500, time.Second, -1)}}
-		_, err := blobRead(t, &registry.Client{Transport: tr}, blob)
+		_, err := blobRead(t, newClient(t, registry.Config{WrapTransport: instead(tr)}), blob)
 		assert.NoError(t, err)
 		assert.Len(t, tr.at, 1)
 	})
@@ -319,8 +319,8 @@ func TestSlowManifest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
 		tr := &timed{steps: []func(*http.Request) (*http.Response, error){drip(make([]byte, 1<<20), 10, 10*time.Second, -1)}}
-		c := &registry.Client{Transport: tr}
-		_, _, err := c.Manifest(t.Context(), reference.MustParse("reg.example/app:v1"), nobody, "")
+		c := newClient(t, registry.Config{WrapTransport: instead(tr)})
+		_, err := c.Manifest(t.Context(), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: nobody}, "")
 		assert.ErrorIs(t, err, content.ErrTimeout)
 		assert.Len(t, tr.at, 4)
 		assert.Less(t, time.Since(began), 3*time.Minute)
@@ -334,7 +334,7 @@ func TestSlowReader(t *testing.T) {
 		tr := &timed{steps: []func(*http.Request) (*http.Response, error){drip(blob, 10, 0, -1)}}
 		desc := helloBlob()
 		desc.Size = 100
-		body, _, err := (&registry.Client{Transport: tr}).Blob(t.Context(), reference.MustParse("reg.example/app:v1"), nobody, desc, 0, -1)
+		body, err := newClient(t, registry.Config{WrapTransport: instead(tr)}).Blob(t.Context(), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: nobody}, desc, 0, -1)
 		require.NoError(t, err)
 		for range 10 {
 			n, err := body.Read(make([]byte, 10))
@@ -352,7 +352,7 @@ func TestStalledToken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tr := &timed{steps: []func(*http.Request) (*http.Response, error){code(401, "WWW-Authenticate", `Bearer realm="https://reg.example/t"`), never}}
 		began := time.Now()
-		_, err := blobRead(t, &registry.Client{Transport: tr}, []byte(hello))
+		_, err := blobRead(t, newClient(t, registry.Config{WrapTransport: instead(tr)}), []byte(hello))
 		assert.ErrorIs(t, err, content.ErrTimeout)
 		assert.Equal(t, 30*time.Second, time.Since(began))
 		assert.Len(t, tr.at, 3)
@@ -377,10 +377,10 @@ func TestCanceled(t *testing.T) {
 			desc := helloBlob()
 			desc.Size = 100
 			began := time.Now()
-			_, err := read(ctx, &registry.Client{Transport: &timed{steps: steps}}, reference.MustParse("reg.example/app:v1"), nobody, desc)
+			_, err := read(ctx, newClient(t, registry.Config{WrapTransport: instead(&timed{steps: steps})}), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: nobody}, desc)
 			assert.ErrorIs(t, err, context.Canceled, name)
 			assert.Contains(t, err.Error(), "no longer wanted", name)
-			assert.Empty(t, content.KindOf(err), name)
+			assert.Empty(t, content.ReasonOf(err), name)
 			assert.Equal(t, 100*time.Millisecond, time.Since(began), name)
 		})
 	}

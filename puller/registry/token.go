@@ -79,7 +79,7 @@ func (ep *endpoint) checkRealm(want *tokenRequest, registry origin, secrets []st
 	case want.own:
 		return nil
 	}
-	if allow := ep.client.AllowRealm; allow != nil {
+	if allow := ep.client.cfg.AllowRealm; allow != nil {
 		shown := *realm
 		if allow(ep.registry, &shown) {
 			want.private = true
@@ -90,9 +90,9 @@ func (ep *endpoint) checkRealm(want *tokenRequest, registry origin, secrets []st
 	case scheme == "https" && registry.scheme == "https":
 		return nil
 	case scheme == "http" && registry.scheme == "https":
-		return fmt.Errorf("token realm %s is plain http, the registry is https: the registry's own configuration should name an https realm, or Client.AllowRealm allow this one", quote(realm.Host, 200, secrets))
+		return fmt.Errorf("token realm %s is plain http, the registry is https: the registry's own configuration should name an https realm, or Config.AllowRealm allow this one", quote(realm.Host, 200, secrets))
 	}
-	return fmt.Errorf("token realm %s is another origin than the registry, which is plain http: Client.AllowRealm can allow it", quote(realm.Host, 200, secrets))
+	return fmt.Errorf("token realm %s is another origin than the registry, which is plain http: Config.AllowRealm can allow it", quote(realm.Host, 200, secrets))
 }
 
 // scopes lists the scopes to request: those of the challenge, or pulling from the
@@ -162,7 +162,7 @@ const (
 // fetchToken gets a token from a realm that may be asked. Within twice the stall time
 // it tries again as patience allows.
 func (ep *endpoint) fetchToken(ctx context.Context, want tokenRequest) (token string, life time.Duration, err error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, 2*ep.client.stall(), errStalled)
+	ctx, cancel := context.WithTimeoutCause(ctx, 2*ep.client.cfg.StallTimeout, errStalled)
 	defer cancel()
 	p := ep.client.patience()
 	for {
@@ -186,7 +186,7 @@ func (ep *endpoint) fetchToken(ctx context.Context, want tokenRequest) (token st
 		}
 		break
 	}
-	ep.client.logger().InfoContext(ctx, "no token", "realm", redact.URL(want.realm, secretsOf(want.cred)...), "error", err)
+	ep.client.cfg.Logger.InfoContext(ctx, "no token", "realm", redact.URL(want.realm, secretsOf(want.cred)...), "error", err)
 	return "", 0, asTokenError(err, hasPassword(want.cred) || !want.cred.IdentityToken.IsZero())
 }
 
@@ -258,7 +258,7 @@ func (ep *endpoint) tokenHTTP(ctx context.Context, want tokenRequest, u *url.URL
 	method, body := http.MethodGet, io.Reader(nil)
 	v := *u
 	if form != nil {
-		fields := url.Values{"client_id": {ep.client.userAgent()}, "scope": {strings.Join(want.scopes, " ")}}
+		fields := url.Values{"client_id": {ep.client.cfg.UserAgent}, "scope": {strings.Join(want.scopes, " ")}}
 		if want.service != "" {
 			fields.Set("service", want.service)
 		}
@@ -278,7 +278,7 @@ func (ep *endpoint) tokenHTTP(ctx context.Context, want tokenRequest, u *url.URL
 	if err != nil {
 		return nil, err
 	}
-	req.Header.Set("User-Agent", ep.client.userAgent())
+	req.Header.Set("User-Agent", ep.client.cfg.UserAgent)
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("Accept-Encoding", "identity")
 	switch {
@@ -389,10 +389,10 @@ func asTokenError(err error, secretSent bool) error {
 	}
 	marked := *e
 	marked.Err = &tokenError{e.Err, secretSent}
-	switch marked.Kind {
+	switch marked.Reason {
 	case content.ErrNotFound, content.ErrStatus:
 		if status := statusOf(err); status >= 400 {
-			marked.Kind = content.ErrUnauthorized
+			marked.Reason = content.ErrUnauthorized
 		}
 	}
 	return &marked

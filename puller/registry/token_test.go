@@ -27,7 +27,7 @@ func TestRealms(t *testing.T) {
 		name, registry, realm string
 		plain                 bool
 		allow                 func(string, *url.URL) bool
-		want                  content.Kind
+		want                  content.Reason
 	}{
 		{"own origin", "reg.example", "https://reg.example/token", false, nil, ""},
 		{"another host, both https", "reg.example", "https://auth.example/token", false, nil, ""},
@@ -50,11 +50,11 @@ func TestRealms(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			ref := reference.MustParse(tt.registry + "/app:v1")
-			c := &registry.Client{AllowRealm: tt.allow}
+			cfg := registry.Config{AllowRealm: tt.allow}
 			home := "https://" + ref.Registry()
 			if tt.plain {
 				home = "http://" + ref.Registry()
-				c.PlainHTTP = []string{ref.Registry()}
+				cfg.PlainHTTP = []string{ref.Registry()}
 			}
 			realm, err := url.Parse(tt.realm)
 			require.NoError(t, err)
@@ -75,8 +75,9 @@ func TestRealms(t *testing.T) {
 				}
 			}
 			w := newWorld(servers)
-			c.Transport = w
-			_, err = read(t.Context(), c, ref, robot, helloBlob())
+			cfg.WrapTransport = instead(w)
+			c := newClient(t, cfg)
+			_, err = read(t.Context(), c, content.Repo{Ref: ref, Cred: robot}, helloBlob())
 			asked := w.asked()
 			if tt.want != "" {
 				assert.ErrorIs(t, err, tt.want)
@@ -137,7 +138,7 @@ func (s *tokenServer) takeBack() {
 }
 
 func (s *tokenServer) client() *registry.Client {
-	return &registry.Client{Transport: newWorld(map[string]http.HandlerFunc{"https://reg.example": s.ServeHTTP})}
+	return mustClient(registry.Config{WrapTransport: instead(newWorld(map[string]http.HandlerFunc{"https://reg.example": s.ServeHTTP}))})
 }
 
 func TestTokenForMany(t *testing.T) {
@@ -149,7 +150,7 @@ func TestTokenForMany(t *testing.T) {
 			var wg sync.WaitGroup
 			for range 50 {
 				wg.Go(func() {
-					_, err := read(t.Context(), c, ref, robot, helloBlob())
+					_, err := read(t.Context(), c, content.Repo{Ref: ref, Cred: robot}, helloBlob())
 					assert.NoError(t, err)
 				})
 			}
@@ -163,12 +164,12 @@ func TestTokenForMany(t *testing.T) {
 
 		other := robot
 		other.Username = "other"
-		_, err := read(t.Context(), c, ref, other, helloBlob())
+		_, err := read(t.Context(), c, content.Repo{Ref: ref, Cred: other}, helloBlob())
 		assert.NoError(t, err)
 		assert.EqualValues(t, 3, s.given.Load(), "tokens are never shared between credentials")
 		labelled := robot
 		labelled.Origin.Kind = credentials.KindFile
-		_, err = read(t.Context(), c, ref, labelled, helloBlob())
+		_, err = read(t.Context(), c, content.Repo{Ref: ref, Cred: labelled}, helloBlob())
 		assert.NoError(t, err)
 		assert.EqualValues(t, 4, s.given.Load(), "the one taken back by the server is replaced; where a credential was found does not matter")
 	})
@@ -181,10 +182,10 @@ func TestTokenExpires(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			s := &tokenServer{life: life}
 			w := newWorld(map[string]http.HandlerFunc{"https://reg.example": s.ServeHTTP})
-			c := &registry.Client{Transport: w}
+			c := newClient(t, registry.Config{WrapTransport: instead(w)})
 			ref := reference.MustParse("reg.example/app:v1")
 			get := func() {
-				_, err := read(t.Context(), c, ref, robot, helloBlob())
+				_, err := read(t.Context(), c, content.Repo{Ref: ref, Cred: robot}, helloBlob())
 				require.NoError(t, err)
 			}
 			get()
@@ -211,13 +212,13 @@ func TestTokenLeft(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
 		wg.Go(func() {
-			_, err := read(ctx, c, ref, robot, helloBlob())
+			_, err := read(ctx, c, content.Repo{Ref: ref, Cred: robot}, helloBlob())
 			assert.ErrorIs(t, err, context.Canceled)
-			assert.Empty(t, content.KindOf(err))
+			assert.Empty(t, content.ReasonOf(err))
 		})
 		synctest.Wait()
 		wg.Go(func() {
-			_, err := read(t.Context(), c, ref, robot, helloBlob())
+			_, err := read(t.Context(), c, content.Repo{Ref: ref, Cred: robot}, helloBlob())
 			assert.NoError(t, err)
 		})
 		synctest.Wait()
@@ -229,7 +230,7 @@ func TestTokenLeft(t *testing.T) {
 
 func TestTokenFails(t *testing.T) {
 	for status, want := range map[int]struct {
-		kind  content.Kind
+		kind  content.Reason
 		asked int64
 	}{
 		401: {content.ErrUnauthorized, 1}, 403: {content.ErrDenied, 1}, 400: {content.ErrUnauthorized, 1}, 422: {content.ErrUnauthorized, 1},
@@ -239,7 +240,7 @@ func TestTokenFails(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			s := &tokenServer{status: status}
-			_, err := read(t.Context(), s.client(), reference.MustParse("reg.example/app:v1"), robot, helloBlob())
+			_, err := read(t.Context(), s.client(), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: robot}, helloBlob())
 			assert.ErrorIs(t, err, want.kind)
 			assert.NotErrorIs(t, err, fs.ErrNotExist, "nobody was asked whether the image exists")
 			assert.Equal(t, want.asked, s.given.Load(), "%d: the tries of a token are all there are", status)
@@ -250,25 +251,25 @@ func TestTokenFails(t *testing.T) {
 // TestTokenRefused: a token server that speaks OAuth 2.0 refuses a credential by 400.
 func TestTokenRefused(t *testing.T) {
 	identity := credentials.Credential{IdentityToken: credentials.Conceal("identity-of-robot")}
-	for code, want := range map[string]content.Kind{
+	for code, want := range map[string]content.Reason{
 		"invalid_grant": content.ErrUnauthorized, "invalid_client": content.ErrUnauthorized,
 		"invalid_request": content.ErrUnauthorized, "invalid_scope": content.ErrUnauthorized, "INVALID_GRANT": content.ErrUnauthorized,
 	} {
-		c := &registry.Client{Transport: newWorld(map[string]http.HandlerFunc{
+		c := newClient(t, registry.Config{WrapTransport: instead(newWorld(map[string]http.HandlerFunc{
 			"https://reg.example": signedIn(`Bearer realm="https://auth.example/t"`, text(hello)),
 			"https://auth.example": func(w http.ResponseWriter, _ *http.Request) {
 				w.WriteHeader(http.StatusBadRequest)
 				fmt.Fprintf(w, `{"error":%q,"error_description":"it was taken back"}`, code)
 			},
-		})}
-		_, err := read(t.Context(), c, reference.MustParse("reg.example/app:v1"), identity, helloBlob())
-		assert.Equal(t, want, content.KindOf(err), "%v", err)
+		}))})
+		_, err := read(t.Context(), c, content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: identity}, helloBlob())
+		assert.Equal(t, want, content.ReasonOf(err), "%v", err)
 		assert.ErrorContains(t, err, "400 Bad Request: "+code+": it was taken back")
 	}
 }
 
 func TestTokenAnswers(t *testing.T) {
-	for body, want := range map[string]content.Kind{
+	for body, want := range map[string]content.Reason{
 		`{"access_token":"t"}`:            "",
 		`{"token":"t","expires_in":null}`: "",
 		`{}`:                              content.ErrUnauthorized,
@@ -277,17 +278,17 @@ func TestTokenAnswers(t *testing.T) {
 		`<html>`:                          content.ErrUnauthorized,
 		`{"token":"` + strings.Repeat("t", 1<<20) + `"}`: content.ErrTooLarge,
 	} {
-		c := &registry.Client{Transport: newWorld(map[string]http.HandlerFunc{
+		c := newClient(t, registry.Config{WrapTransport: instead(newWorld(map[string]http.HandlerFunc{
 			"https://reg.example":  signedIn(`Bearer realm="https://auth.example/t?a=b"`, text(hello)),
 			"https://auth.example": text(body),
-		})}
-		_, err := read(t.Context(), c, reference.MustParse("reg.example/app:v1"), robot, helloBlob())
-		assert.Equal(t, want, content.KindOf(err), "%.40s: %v", body, err)
+		}))})
+		_, err := read(t.Context(), c, content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: robot}, helloBlob())
+		assert.Equal(t, want, content.ReasonOf(err), "%.40s: %v", body, err)
 	}
 }
 
 func TestTokenRedirects(t *testing.T) {
-	for location, want := range map[string]content.Kind{
+	for location, want := range map[string]content.Reason{
 		"https://auth.example/elsewhere": "",
 		"https://evil.example/token":     content.ErrForbiddenURL,
 		"https://auth.example:444/token": content.ErrForbiddenURL,
@@ -304,8 +305,8 @@ func TestTokenRedirects(t *testing.T) {
 				redirectTo(location)(w, r)
 			},
 		})
-		_, err := read(t.Context(), &registry.Client{Transport: w}, reference.MustParse("reg.example/app:v1"), robot, helloBlob())
-		assert.Equal(t, want, content.KindOf(err), "%s: %v", location, err)
+		_, err := read(t.Context(), newClient(t, registry.Config{WrapTransport: instead(w)}), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: robot}, helloBlob())
+		assert.Equal(t, want, content.ReasonOf(err), "%s: %v", location, err)
 		for _, line := range w.asked() {
 			assert.NotContains(t, line, "evil.example")
 		}
@@ -327,7 +328,7 @@ func TestTokenByPost(t *testing.T) {
 			text(`{"token":"t"}`)(w, r)
 		},
 	})
-	_, err := read(t.Context(), &registry.Client{Transport: w}, reference.MustParse("reg.example/app:v1"), robot, helloBlob())
+	_, err := read(t.Context(), newClient(t, registry.Config{WrapTransport: instead(w)}), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: robot}, helloBlob())
 	require.NoError(t, err)
 	assert.Equal(t, url.Values{"grant_type": {"password"}, "username": {"robot"}, "password": {"s3cret-pass"}, "client_id": {"pullkit"},
 		"service": {"s&x=y#f"}, "scope": {"repository:app:pull&account=admin"}}, form)
@@ -342,12 +343,12 @@ func TestTokenByPost(t *testing.T) {
 func TestRegistryToken(t *testing.T) {
 	w := newWorld(map[string]http.HandlerFunc{"https://reg.example": signedIn(`Bearer realm="https://reg.example/token"`, text(hello))})
 	cred := credentials.Credential{RegistryToken: credentials.Conceal("ready-token")}
-	_, err := read(t.Context(), &registry.Client{Transport: w}, reference.MustParse("reg.example/app:v1"), cred, helloBlob())
+	_, err := read(t.Context(), newClient(t, registry.Config{WrapTransport: instead(w)}), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: cred}, helloBlob())
 	require.NoError(t, err)
 	assert.Equal(t, []string{"GET https://reg.example" + helloPath + " Bearer"}, w.asked())
 
 	w = newWorld(map[string]http.HandlerFunc{"https://reg.example": challenge(`Bearer realm="https://reg.example/token"`)})
-	_, err = read(t.Context(), &registry.Client{Transport: w}, reference.MustParse("reg.example/app:v1"), cred, helloBlob())
+	_, err = read(t.Context(), newClient(t, registry.Config{WrapTransport: instead(w)}), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: cred}, helloBlob())
 	assert.ErrorIs(t, err, content.ErrUnauthorized)
 	assert.Len(t, w.asked(), 1)
 }

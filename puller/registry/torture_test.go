@@ -127,7 +127,7 @@ func TestTorture(t *testing.T) {
 					}
 					if err != nil {
 						failed++
-						assert.NotEmpty(t, content.KindOf(err), "%s, point %d: %v", layer, at, err)
+						assert.NotEmpty(t, content.ReasonOf(err), "%s, point %d: %v", layer, at, err)
 					}
 				})
 			}
@@ -149,7 +149,7 @@ func tortureLength(t *testing.T, layer string) int64 {
 func tortured(t *testing.T, layer string, f *faults) error {
 	var network pullertest.Network
 	reg, put, ref := start(t, pullertest.Config{Network: &network, Auth: pullertest.AuthBearer})
-	c := &registry.Client{PlainHTTP: []string{reg.Host()}}
+	cfg := registry.Config{PlainHTTP: []string{reg.Host()}}
 	open := atomic.Int64{}
 	dial := func(ctx context.Context, network_, addr string) (net.Conn, error) {
 		conn, err := network.DialContext(ctx, network_, addr)
@@ -159,12 +159,13 @@ func tortured(t *testing.T, layer string, f *faults) error {
 		}
 		return conn, err
 	}
+	closeAll := func() {}
 	if layer == "transport" {
 		tr := &http.Transport{DialContext: dial, DisableCompression: true}
-		defer tr.CloseIdleConnections()
-		c.Transport = &faultyTransport{f, tr}
+		cfg.WrapTransport = instead(&faultyTransport{f, tr})
+		closeAll = tr.CloseIdleConnections
 	} else {
-		c.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		cfg.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
 			if f.now() {
 				return nil, errInjected
 			}
@@ -172,11 +173,10 @@ func tortured(t *testing.T, layer string, f *faults) error {
 			return &faultyConn{conn, f}, err
 		}
 	}
-	err := pull(t.Context(), c, ref, robot, put.Blobs)
+	c := newClient(t, cfg)
+	err := pull(t.Context(), c, content.Repo{Ref: ref, Cred: robot}, put.Blobs)
 	c.CloseIdleConnections()
-	if tr, ok := c.Transport.(*faultyTransport); ok {
-		tr.next.(*http.Transport).CloseIdleConnections()
-	}
+	closeAll()
 	require.NoError(t, reg.Close())
 	synctest.Wait()
 	assert.Zero(t, open.Load(), "connections are left")
@@ -211,7 +211,7 @@ func TestTortureWhole(t *testing.T) {
 				})
 				if err != nil {
 					failed++
-					assert.NotEmpty(t, content.KindOf(err), "point %d: %v", at, err)
+					assert.NotEmpty(t, content.ReasonOf(err), "point %d: %v", at, err)
 				}
 				points = max(points, f.count.Load())
 				require.NoError(t, pullInto(t, dir, &faults{}, nil), "point %d: the pull after it", at)
@@ -231,13 +231,15 @@ func pullInto(t *testing.T, dir string, f *faults, after func()) error {
 	var network pullertest.Network
 	reg, err := pullertest.Start(pullertest.Config{Network: &network, Addr: "reg.example:80", Auth: pullertest.AuthBearer, Users: []pullertest.User{{Name: "robot", Password: "s3cret-pass"}}})
 	require.NoError(t, err)
-	put, err := reg.PutImage("team/app:v1", pullertest.Image{Layers: []int64{16_000, 8_000}, Seed: 1})
+	put, err := reg.PutImage("team/app:v1", pullertest.ImageSpec{Layers: []int64{16_000, 8_000}, Seed: 1})
 	require.NoError(t, err)
-	store, err := layout.Open(dir)
+	store, err := layout.Open(dir, layout.Config{})
 	require.NoError(t, err)
 	tr := &http.Transport{DialContext: network.DialContext, DisableCompression: true}
-	c := &registry.Client{PlainHTTP: []string{"reg.example:80"}, Transport: &faultyTransport{f, tr}}
-	image, err := transfer.New(transfer.Config{Store: store, Source: c}).Pull(t.Context(), puller.Spec{Ref: reference.MustParse("reg.example:80/team/app:v1"), Credential: robot})
+	c := newClient(t, registry.Config{PlainHTTP: []string{"reg.example:80"}, WrapTransport: instead(&faultyTransport{f, tr})})
+	rt, err := transfer.New(transfer.Config{Store: store, Source: c})
+	require.NoError(t, err)
+	image, err := rt.Pull(t.Context(), puller.Spec{Ref: reference.MustParse("reg.example:80/team/app:v1"), Credential: robot})
 	if err == nil {
 		assert.Equal(t, put.Descriptor.Digest, image.Digest)
 	}

@@ -24,7 +24,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/pullkit/pullkit/credentials"
 	"github.com/pullkit/pullkit/internal/verify"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/puller/registry"
@@ -114,20 +113,21 @@ func runTransfer(t *testing.T, tc transferCase) {
 	defer cancel()
 	s := &scriptedHosts{t: t, tc: tc, blob: blob, cancel: cancel}
 	ref := reference.MustParse("origin.example/team/app:v1")
-	c := &registry.Client{Transport: s, MaxWait: time.Duration(tc.Config.MaxWait) * time.Millisecond}
+	cfg := registry.Config{WrapTransport: instead(s), MaxWait: time.Duration(tc.Config.MaxWait) * time.Millisecond}
 	if slices.Contains(tc.Hosts, "mirror") {
-		c.Hosts = map[string]registry.Hosts{"origin.example": {Mirrors: []registry.Host{{URL: "https://mirror.example"}}}}
+		cfg.Registries = map[string]registry.Hosts{"origin.example": {Mirrors: []registry.Host{{URL: "https://mirror.example"}}}}
 	}
 	if n := tc.Config.Reconnects; n != nil {
-		c.Reconnects = *n
+		cfg.Retries = *n
 		if *n == 0 {
-			c.Reconnects = -1
+			cfg.Retries = -1
 		}
 	}
+	c := newClient(t, cfg)
 	cred := nobody
 	if slices.Contains(tc.Tags, "auth") {
 		cred = robot
-		_, _, err := c.Manifest(ctx, ref, cred, "") // puts a token at hand
+		_, err := c.Manifest(ctx, content.Repo{Ref: ref, Cred: cred}, "") // puts a token at hand
 		require.ErrorIs(t, err, content.ErrNotFound)
 	}
 	s.started, s.tokens = true, 0
@@ -140,7 +140,7 @@ func runTransfer(t *testing.T, tc transferCase) {
 		have = nil
 	}
 	began := time.Now()
-	left, err := fetch(ctx, c, ref, cred, desc, have)
+	left, err := fetch(ctx, c, content.Repo{Ref: ref, Cred: cred}, desc, have)
 	if tc.Want.Result == "ok" {
 		assert.NoError(t, err)
 	} else {
@@ -184,17 +184,17 @@ func runTransfer(t *testing.T, tc transferCase) {
 
 // fetch does with a blob what package transfer does: it keeps what came, and
 // begins anew where the source says that this can help.
-func fetch(ctx context.Context, c *registry.Client, ref reference.Reference, cred credentials.Credential, desc ocispec.Descriptor, have []byte) (left []byte, err error) {
+func fetch(ctx context.Context, c *registry.Client, repo content.Repo, desc ocispec.Descriptor, have []byte) (left []byte, err error) {
 	if int64(len(have)) == desc.Size && !verify.Bytes(desc.Digest, have) {
 		have = nil // all of it from an earlier process, and wrong
 	}
 	for {
-		body, start, err := c.Blob(ctx, ref, cred, desc, int64(len(have)), -1)
+		body, err := c.Blob(ctx, repo, desc, int64(len(have)), -1)
 		if err != nil {
 			return have, err
 		}
 		rest, err := io.ReadAll(body)
-		have = append(have[:start], rest...)
+		have = append(have[:body.Start], rest...)
 		err = errors.Join(err, body.Close())
 		switch {
 		case errors.Is(err, content.ErrSizeMismatch):
@@ -205,7 +205,7 @@ func fetch(ctx context.Context, c *registry.Client, ref reference.Reference, cre
 			return have, nil
 		}
 		have = nil
-		if !body.(content.Rejecter).Reject() {
+		if !body.Reject() {
 			return nil, content.ErrDigestMismatch
 		}
 	}

@@ -30,7 +30,8 @@ type transportKey struct {
 
 // A requestInfo is what the transport finds out about one HTTP request.
 type requestInfo struct {
-	proxied bool
+	proxied bool // it goes to a proxy
+	direct  bool // it does not, and the Client's own transport has it
 	remote  net.Addr
 }
 
@@ -54,10 +55,10 @@ func (ep *endpoint) roundTrip(req *http.Request, key transportKey) (*http.Respon
 	if errors.As(err, &panicked) { // a callback that dials has panicked; see caught
 		panicked.Raise()
 	}
-	// What a proxy does says nothing about the registry behind it, and a Transport of
-	// the caller's may use a proxy unseen.
+	// What a proxy does says nothing about the registry behind it. A transport of
+	// WrapTransport may use a proxy that the Client does not know of.
 	var record tls.RecordHeaderError
-	if key.own && ep.guessed && !info.proxied && ep.client.Transport == nil && errors.As(err, &record) && record.Conn != nil {
+	if key.own && ep.guessed && info.direct && errors.As(err, &record) && record.Conn != nil {
 		err = &described{err.Error(), errors.Join(errNoTLS, err)}
 	}
 	return resp, info, err
@@ -73,29 +74,36 @@ func (info *requestInfo) private(host string) bool {
 	return loopbackName(host) || err == nil && classOf(addr) != public
 }
 
+// A connPool is the connections of one key.
+type connPool struct {
+	base              *http.Transport
+	http.RoundTripper // base, or what WrapTransport made of it
+}
+
 // transport returns the connections of a key.
 func (ep *endpoint) transport(key transportKey) http.RoundTripper {
-	if custom := ep.client.Transport; custom != nil {
-		return custom
-	}
 	ep.mu.Lock()
 	defer ep.mu.Unlock()
-	tr := ep.transports[key]
-	if tr == nil {
+	pool, ok := ep.transports[key]
+	if !ok {
 		if ep.transports == nil {
-			ep.transports = map[transportKey]*http.Transport{}
+			ep.transports = map[transportKey]connPool{}
 		}
-		tr = ep.newTransport(key)
-		ep.transports[key] = tr
+		base := ep.newTransport(key)
+		pool = connPool{base, base}
+		if wrap := ep.client.cfg.WrapTransport; wrap != nil {
+			pool.RoundTripper = wrap(base)
+		}
+		ep.transports[key] = pool
 	}
-	return tr
+	return pool
 }
 
 func (ep *endpoint) closeIdle() {
 	ep.mu.Lock()
 	defer ep.mu.Unlock()
-	for _, tr := range ep.transports {
-		tr.CloseIdleConnections()
+	for _, pool := range ep.transports {
+		pool.base.CloseIdleConnections()
 	}
 }
 
@@ -112,18 +120,18 @@ const (
 // times as long), and what limits that connection limits them all.
 func (ep *endpoint) newTransport(key transportKey) *http.Transport {
 	c := ep.client
-	proxy := c.Proxy
+	proxy := c.cfg.Proxy
 	if proxy == nil {
 		proxy = http.ProxyFromEnvironment
 	}
 	conf := &tls.Config{RootCAs: ep.host.RootCAs, MinVersion: tls.VersionTLS12, ClientSessionCache: tls.NewLRUClientSessionCache(0)}
 	if conf.RootCAs == nil {
-		conf.RootCAs = c.RootCAs
+		conf.RootCAs = c.cfg.RootCAs
 	}
 	if key.own {
 		conf.Certificates, conf.InsecureSkipVerify = ep.host.Certificates, ep.host.SkipVerify
 	}
-	ping := max(c.stall()/3, time.Second)
+	ping := max(c.cfg.StallTimeout/3, time.Second)
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(!key.bulk)
@@ -131,18 +139,18 @@ func (ep *endpoint) newTransport(key transportKey) *http.Transport {
 		Proxy: func(req *http.Request) (*url.URL, error) {
 			u, err := proxy(req)
 			if info, ok := req.Context().Value(requestInfoKey{}).(*requestInfo); ok {
-				info.proxied = u != nil
+				info.proxied, info.direct = u != nil, u == nil
 			}
 			if key.own && u != nil && ep.guessed && req.URL.Scheme == "http" {
 				// That the registry speaks http is a guess about this machine, and a
 				// proxy would read the password.
-				return nil, forbidden("a registry on loopback is not asked over http through a proxy, unless it is listed in Client.PlainHTTP")
+				return nil, forbidden("a registry on loopback is not asked over http through a proxy, unless it is listed in Config.PlainHTTP")
 			}
 			return u, err
 		},
 		DialContext:            ep.dial(key),
 		TLSClientConfig:        conf,
-		TLSHandshakeTimeout:    c.stall(),
+		TLSHandshakeTimeout:    c.cfg.StallTimeout,
 		DisableCompression:     true,
 		MaxIdleConnsPerHost:    idlePerHost,
 		MaxIdleConns:           2 * idlePerHost,
@@ -175,14 +183,14 @@ func (ep *endpoint) dial(key transportKey) func(context.Context, string, string)
 // connect dials, and refuses an address before a byte goes there. A nil check allows all
 // addresses.
 func (ep *endpoint) connect(ctx context.Context, network, addr string, check func(netip.Addr) error) (conn net.Conn, err error) {
-	if custom := ep.client.DialContext; custom != nil {
+	if custom := ep.client.cfg.DialContext; custom != nil {
 		err = caught(func() error {
 			conn, err = connectWith(ctx, custom, network, addr, check)
 			return err
 		})
 		return conn, err
 	}
-	return dialName(ctx, network, addr, ep.client.stall(), check)
+	return dialName(ctx, network, addr, ep.client.cfg.StallTimeout, check)
 }
 
 // connectWith is connect with the caller's own way to dial.
@@ -222,7 +230,7 @@ func (ep *endpoint) checkAddr(addr netip.Addr, mayPrivate bool) error {
 	case linkLocal:
 		return forbidden("%s is a link-local, multicast or cloud metadata address, which is never asked", addr)
 	case private:
-		if allow := ep.client.AllowAddr; !mayPrivate && (allow == nil || !allow(ep.registry, addr.Unmap())) {
+		if allow := ep.client.cfg.AllowAddr; !mayPrivate && (allow == nil || !allow(ep.registry, addr.Unmap())) {
 			return forbidden("%s is a private address, and registry %q, on a public one, led there", addr, ep.registry)
 		}
 	}
@@ -230,7 +238,7 @@ func (ep *endpoint) checkAddr(addr netip.Addr, mayPrivate bool) error {
 }
 
 // checkLiteral applies checkAddr to a host that is written as an address, so that the
-// rule holds also for requests through a proxy or a Transport of the caller's.
+// rule also holds for requests through a proxy or a transport of WrapTransport.
 func (ep *endpoint) checkLiteral(host string, mayPrivate bool) error {
 	if addr, err := netip.ParseAddr(host); err == nil {
 		return ep.checkAddr(addr, mayPrivate)
@@ -244,7 +252,7 @@ func (ep *endpoint) checkLiteral(host string, mayPrivate bool) error {
 // forbidden is the error of an answer that leads to where a registry may not lead.
 // failTrip finds it in what package net makes of it.
 func forbidden(format string, args ...any) error {
-	return &content.Error{Kind: content.ErrForbiddenURL, Err: fmt.Errorf(format, args...)}
+	return &content.Error{Reason: content.ErrForbiddenURL, Err: fmt.Errorf(format, args...)}
 }
 
 // counted counts a new connection until it is closed.

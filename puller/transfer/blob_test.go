@@ -3,12 +3,15 @@ package transfer_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"crypto/sha512"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"hash"
 	"io"
 	"io/fs"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -18,13 +21,14 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/puller"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/puller/transfer"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
-// sizes of a blob that is hashed inline and of one that is hashed beside its I/O.
+// sizes are those of a small blob, hashed by the goroutine that reads it, and of a large one.
 var sizes = []int{1 << 20, 24<<20 + 5}
 
 func TestResume(t *testing.T) {
@@ -42,7 +46,7 @@ func TestResume(t *testing.T) {
 			src, store := newFakeSource(), newMemStore()
 			ref := src.name(appName, src.image(t, amd64, layer))
 			store.keep(t, layer, kept...)
-			_, err := transfer.New(transfer.Config{Source: src, Store: store}).Pull(t.Context(), spec(ref))
+			_, err := newRuntime(t, transfer.Config{Source: src, Store: store}).Pull(t.Context(), spec(ref))
 			require.NoError(t, err, "%d bytes, %s", size, name)
 			var had int64
 			for _, k := range kept {
@@ -62,7 +66,7 @@ func TestResumeWhatIsWrong(t *testing.T) {
 			layer := random(1, size)
 			ref := src.name(appName, src.image(t, amd64, layer))
 			store.keepAs(t, digestOf(layer), flipped(layer, ranges[0][0]), ranges...)
-			_, err := transfer.New(transfer.Config{Source: src, Store: store}).Pull(t.Context(), spec(ref))
+			_, err := newRuntime(t, transfer.Config{Source: src, Store: store}).Pull(t.Context(), spec(ref))
 			require.NoError(t, err)
 			assert.Contains(t, src.asked, asked{digestOf(layer), 0, -1}, "a fresh try, without a range")
 			store.clean(t)
@@ -78,7 +82,7 @@ func TestServerIgnoresRange(t *testing.T) {
 		d := digestOf(layer)
 		ref := src.name(appName, src.image(t, amd64, layer))
 		store.keep(t, layer, [2]int64{0, 1000}, [2]int64{5000, 10})
-		_, err := transfer.New(transfer.Config{Source: src, Store: store}).Pull(t.Context(), spec(ref))
+		_, err := newRuntime(t, transfer.Config{Source: src, Store: store}).Pull(t.Context(), spec(ref))
 		require.NoError(t, err)
 		assert.Equal(t, 1, src.blobGets[d])
 
@@ -86,13 +90,13 @@ func TestServerIgnoresRange(t *testing.T) {
 		src.noRanges = true
 		ref = src.name(appName, src.image(t, amd64, layer))
 		store.keep(t, layer, [2]int64{5000, 10})
-		_, err = transfer.New(transfer.Config{Source: src, Store: store}).Pull(t.Context(), spec(ref))
+		_, err = newRuntime(t, transfer.Config{Source: src, Store: store}).Pull(t.Context(), spec(ref))
 		require.NoError(t, err)
 		store.clean(t)
 	}
 }
 
-// A rejectable body is one of a Source that has other hosts to ask.
+// A rejectable body belongs to a Source that may have other hosts to ask.
 type rejectable struct {
 	io.Reader
 	again    bool
@@ -100,7 +104,7 @@ type rejectable struct {
 }
 
 func (r *rejectable) Close() error { return nil }
-func (r *rejectable) Reject() bool { *r.rejected++; return r.again }
+func (r *rejectable) reject() bool { *r.rejected++; return r.again }
 
 func TestDigestMismatch(t *testing.T) {
 	for _, size := range sizes {
@@ -121,7 +125,7 @@ func TestDigestMismatch(t *testing.T) {
 				}
 				return &rejectable{bytes.NewReader(wrong), gets <= mirrors, &rejected}, 0, nil
 			}
-			_, err := transfer.New(transfer.Config{Source: src, Store: store, Ranges: 1}).Pull(t.Context(), spec(ref))
+			_, err := newRuntime(t, transfer.Config{Source: src, Store: store, MaxConnsPerBlob: 1}).Pull(t.Context(), spec(ref))
 			assert.NotContains(t, store.partials, d)
 			store.clean(t)
 			if mirrors == 0 {
@@ -144,7 +148,7 @@ func TestDiskFull(t *testing.T) {
 		store.fullAt = int64(size / 2)
 		layer := random(1, size)
 		ref := src.name(appName, src.image(t, amd64, layer))
-		_, err := transfer.New(transfer.Config{Source: src, Store: store}).Pull(t.Context(), spec(ref))
+		_, err := newRuntime(t, transfer.Config{Source: src, Store: store}).Pull(t.Context(), spec(ref))
 		require.ErrorIs(t, err, content.ErrNoSpace)
 		assert.ErrorIs(t, err, content.ErrStore)
 		assert.True(t, credentials.Stopped(err))
@@ -158,7 +162,7 @@ func TestNoRoom(t *testing.T) {
 	store.free = 3 << 20
 	a, b := random(1, 2<<20), random(2, 2<<20)
 	ref := src.name(appName, src.image(t, amd64, a, b))
-	rt := transfer.New(transfer.Config{Source: src, Store: store})
+	rt := newRuntime(t, transfer.Config{Source: src, Store: store})
 	_, err := rt.Pull(t.Context(), spec(ref))
 	require.ErrorIs(t, err, content.ErrNoSpace)
 	assert.Equal(t, 1, src.requests(), "before the first byte")
@@ -178,14 +182,14 @@ func TestRanges(t *testing.T) {
 		layer := random(1, size)
 		ref := src.name(appName, src.image(t, amd64, layer))
 		began := time.Now()
-		_, err := transfer.New(transfer.Config{Source: src, Store: store, Ranges: 5}).Pull(t.Context(), spec(ref))
+		_, err := newRuntime(t, transfer.Config{Source: src, Store: store, MaxConnsPerBlob: 5}).Pull(t.Context(), spec(ref))
 		require.NoError(t, err)
 		assert.LessOrEqual(t, src.most, 5, "connections at once")
 		assert.GreaterOrEqual(t, src.most, 4)
 		assert.Less(t, time.Since(began), 600*time.Millisecond, "one connection takes 1.02 s")
-		// The first connection, told to stop early, has read nothing in vain.
+		// The first connection, which had to end early, read no byte that was not used.
 		assert.Less(t, src.blobBytes, int64(size+1000))
-		var parts []int64 // that were asked for; -1 is all there is
+		var parts []int64 // the lengths that were asked for; -1 is "to the end"
 		for _, a := range src.asked {
 			if a.digest == digestOf(layer) {
 				parts = append(parts, a.n)
@@ -209,7 +213,7 @@ func TestRangesAreNotForced(t *testing.T) {
 			slow(src)
 			src.noRanges = true
 			ref := src.name(appName, src.image(t, amd64, layer))
-			_, err := transfer.New(transfer.Config{Source: src, Store: store}).Pull(t.Context(), spec(ref))
+			_, err := newRuntime(t, transfer.Config{Source: src, Store: store}).Pull(t.Context(), spec(ref))
 			require.NoError(t, err)
 			assert.Equal(t, 2, src.blobGets[digestOf(layer)], "one was tried")
 			store.clean(t)
@@ -222,11 +226,11 @@ func TestRangesAreNotForced(t *testing.T) {
 			ref := src.name(appName, src.image(t, amd64, layer))
 			src.blob = func(desc ocispec.Descriptor, _ credentials.Credential, off, n int64) (io.ReadCloser, int64, error) {
 				if off > 0 {
-					return nil, 0, &content.Error{Kind: content.ErrRateLimited}
+					return nil, 0, &content.Error{Reason: content.ErrRateLimited}
 				}
 				return nil, 0, nil
 			}
-			_, err := transfer.New(transfer.Config{Source: src, Store: store}).Pull(t.Context(), spec(ref))
+			_, err := newRuntime(t, transfer.Config{Source: src, Store: store}).Pull(t.Context(), spec(ref))
 			require.NoError(t, err)
 			assert.Equal(t, 2, src.blobGets[digestOf(layer)])
 			store.clean(t)
@@ -238,7 +242,7 @@ func TestRangesAreNotForced(t *testing.T) {
 			slow(src)
 			src.link = make(chan struct{}, 1)
 			ref := src.name(appName, src.image(t, amd64, layer))
-			_, err := transfer.New(transfer.Config{Source: src, Store: store}).Pull(t.Context(), spec(ref))
+			_, err := newRuntime(t, transfer.Config{Source: src, Store: store}).Pull(t.Context(), spec(ref))
 			require.NoError(t, err)
 			assert.LessOrEqual(t, src.most, 3, "each one more brought nothing")
 			store.clean(t)
@@ -249,14 +253,14 @@ func TestRangesAreNotForced(t *testing.T) {
 			src, store := newFakeSource(), newMemStore()
 			slow(src)
 			ref := src.name(appName, src.image(t, amd64, layer))
-			_, err := transfer.New(transfer.Config{Source: src, Store: store, Ranges: 1}).Pull(t.Context(), spec(ref))
+			_, err := newRuntime(t, transfer.Config{Source: src, Store: store, MaxConnsPerBlob: 1}).Pull(t.Context(), spec(ref))
 			require.NoError(t, err)
 			assert.Equal(t, 1, src.blobGets[digestOf(layer)])
 		})
 	})
 }
 
-// One part's connection fails for good after some bytes: the others fetch the rest.
+// The connection of one part fails for good after some bytes. The others fetch the rest.
 func TestRangesOneConnectionDies(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src, store := newFakeSource(), newMemStore()
@@ -275,7 +279,7 @@ func TestRangesOneConnectionDies(t *testing.T) {
 			data := io.MultiReader(bytes.NewReader(layer[off:off+1<<20]), errReader{errors.New("gone")})
 			return &fakeBody{ctx: context.Background(), s: src, r: data}, off, nil
 		}
-		_, err := transfer.New(transfer.Config{Source: src, Store: store}).Pull(t.Context(), spec(ref))
+		_, err := newRuntime(t, transfer.Config{Source: src, Store: store}).Pull(t.Context(), spec(ref))
 		require.NoError(t, err)
 		assert.Less(t, src.blobBytes, int64(64<<20+1000))
 		store.clean(t)
@@ -285,28 +289,6 @@ func TestRangesOneConnectionDies(t *testing.T) {
 type errReader struct{ err error }
 
 func (r errReader) Read([]byte) (int, error) { return 0, r.err }
-
-func TestStall(t *testing.T) {
-	for _, size := range sizes {
-		synctest.Test(t, func(t *testing.T) {
-			src, store := newFakeSource(), newMemStore()
-			ref := src.name(appName, src.image(t, amd64, random(1, size)))
-			src.perRead = time.Hour
-			began := time.Now()
-			rt := transfer.New(transfer.Config{Source: src, Store: store, Stall: 3 * time.Second})
-			_, err := rt.Pull(t.Context(), spec(ref))
-			require.ErrorIs(t, err, content.ErrTimeout)
-			assert.Equal(t, 3*time.Second, time.Since(began))
-			src.perRead, src.latency = 2*time.Second, 2*time.Second
-			_, err = rt.Pull(t.Context(), spec(ref))
-			require.NoError(t, err, "slow, but never that long without a byte")
-			src.latency = time.Hour
-			_, err = rt.Pull(t.Context(), spec(ref))
-			require.ErrorIs(t, err, content.ErrTimeout, "the manifest")
-			store.clean(t)
-		})
-	}
-}
 
 type countingHash struct {
 	hash.Hash
@@ -336,7 +318,7 @@ func TestNewHash(t *testing.T) {
 	ref := src.name(appName, m)
 	var n, now atomic.Int64
 	var algorithms sync.Map
-	rt := transfer.New(transfer.Config{Source: src, Store: store, NewHash: func(a digest.Algorithm) hash.Hash {
+	rt := newRuntime(t, transfer.Config{Source: src, Store: store, NewHash: func(a digest.Algorithm) hash.Hash {
 		algorithms.Store(a, true)
 		if a == digest.SHA512 {
 			return countingHash{sha512.New(), &n, &now}
@@ -356,9 +338,110 @@ func TestMissingBlob(t *testing.T) {
 	layer := random(1, 1000)
 	ref := src.name(appName, src.image(t, amd64, layer, random(2, 1000)))
 	delete(src.blobs, digestOf(layer))
-	_, err := transfer.New(transfer.Config{Source: src, Store: store}).Pull(t.Context(), spec(ref))
+	_, err := newRuntime(t, transfer.Config{Source: src, Store: store}).Pull(t.Context(), spec(ref))
 	require.ErrorIs(t, err, fs.ErrNotExist)
 	assert.False(t, credentials.Stopped(err), "another credential may see it")
 	assert.Empty(t, store.tags)
 	store.clean(t)
+}
+
+// The io.ErrUnexpectedEOF of a Source that gives too few bytes becomes an ErrNetwork.
+func TestBlobIsCut(t *testing.T) {
+	for _, size := range sizes {
+		src, store := newFakeSource(), newMemStore()
+		layer := random(1, size)
+		ref := src.name(appName, src.image(t, amd64, layer))
+		src.blobs[digestOf(layer)] = layer[:size/2]
+		rt := newRuntime(t, transfer.Config{Source: src, Store: store, MaxConnsPerBlob: 1})
+		_, err := rt.Pull(t.Context(), spec(ref))
+		require.ErrorIs(t, err, content.ErrNetwork)
+		assert.ErrorIs(t, err, puller.ErrRegistryUnavailable)
+		src.blobs[digestOf(layer)] = layer
+		_, err = rt.Pull(t.Context(), spec(ref))
+		require.NoError(t, err)
+		assert.Less(t, src.blobBytes, int64(size+1000), "what came was kept")
+		store.clean(t)
+	}
+}
+
+// A layer that its manifest also lists at other addresses is missing in the registry. The
+// error says that these addresses were not followed.
+func TestForeignLayerThatIsMissing(t *testing.T) {
+	for _, urls := range [][]string{{"https://elsewhere.example/layer"}, nil} {
+		s := newTown(t, []byte("a layer"))
+		var m ocispec.Manifest
+		require.NoError(t, json.Unmarshal(s.doc, &m))
+		m.Layers[0].URLs = urls
+		var err error
+		s.doc, err = json.Marshal(m)
+		require.NoError(t, err)
+		layer := "/v2/team/app/blobs/" + m.Layers[0].Digest.String()
+		s.hosts["r.example"] = func(w http.ResponseWriter, r *http.Request, blob []byte) {
+			if r.URL.Path == layer {
+				http.NotFound(w, r)
+				return
+			}
+			honest(w, r, blob)
+		}
+		err = s.pull(s.client(""))
+		require.ErrorIs(t, err, fs.ErrNotExist)
+		if urls == nil {
+			assert.NotContains(t, err.Error(), "urls")
+		} else {
+			assert.Contains(t, err.Error(), "(urls), which are not followed")
+		}
+	}
+}
+
+type slowHash struct{ hash.Hash }
+
+func (h slowHash) Write(p []byte) (int, error) {
+	time.Sleep(time.Millisecond)
+	return h.Hash.Write(p)
+}
+
+// A blob whose bytes were all kept is only hashed. There is no connection that would end with
+// the context.
+func TestCancelledWhileKeptBytesAreHashed(t *testing.T) {
+	for _, size := range []int{1 << 20, 64 << 20} {
+		synctest.Test(t, func(t *testing.T) {
+			src, store := newFakeSource(), newMemStore()
+			layer := random(1, size)
+			store.keep(t, layer, [2]int64{0, int64(size)})
+			ref := src.name(appName, src.image(t, amd64, layer))
+			rt := newRuntime(t, transfer.Config{Source: src, Store: store, NewHash: func(digest.Algorithm) hash.Hash {
+				return slowHash{sha256.New()}
+			}})
+			ctx, cancel := context.WithTimeout(t.Context(), 2500*time.Microsecond)
+			defer cancel()
+			began := time.Now()
+			_, err := rt.Pull(ctx, spec(ref))
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+			assert.LessOrEqual(t, time.Since(began), 5*time.Millisecond)
+			assert.Contains(t, store.partials, digestOf(layer), "it is kept")
+			store.clean(t)
+		})
+	}
+}
+
+// An Admit that gives up because the caller did has not refused the image.
+func TestCancelledInAdmit(t *testing.T) {
+	src, store := newFakeSource(), newMemStore()
+	ref := src.name(appName, src.image(t, amd64, random(1, 100)))
+	ctx, cancel := context.WithCancel(t.Context())
+	admit := func(ctx context.Context, _ transfer.Admission) error {
+		cancel()
+		<-ctx.Done()
+		return errors.Join(errors.New("no answer"), ctx.Err())
+	}
+	_, err := newRuntime(t, transfer.Config{Source: src, Store: store, Admit: admit}).Pull(ctx, spec(ref))
+	require.ErrorIs(t, err, context.Canceled)
+	assert.NotErrorIs(t, err, puller.ErrSignatureValidation)
+	assert.Empty(t, content.ReasonOf(err))
+
+	admit = func(context.Context, transfer.Admission) error {
+		return context.DeadlineExceeded
+	}
+	_, err = newRuntime(t, transfer.Config{Source: src, Store: store, Admit: admit}).Pull(t.Context(), spec(ref))
+	assert.ErrorIs(t, err, puller.ErrSignatureValidation, "its own limit is a refusal")
 }

@@ -21,7 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A die says now and then that something goes wrong.
+// A die decides at random that something goes wrong.
 type die struct {
 	mu   sync.Mutex
 	rng  *rand.Rand
@@ -34,21 +34,21 @@ func (d *die) hit(chance float64) bool {
 	return !d.well && d.rng.Float64() < chance
 }
 
-// A chaoticSource fails at the answer or at a read.
+// A chaoticSource fails when it is asked, or when its body is read.
 type chaoticSource struct {
 	*fakeSource
 	die *die
 }
 
-func (s chaoticSource) Blob(ctx context.Context, ref reference.Reference, cred credentials.Credential, desc ocispec.Descriptor, off, n int64) (io.ReadCloser, int64, error) {
-	for _, kind := range []content.Kind{content.ErrDenied, content.ErrNetwork, content.ErrNotFound, content.ErrStore, content.ErrDigestMismatch} {
+func (s chaoticSource) Blob(ctx context.Context, repo content.Repo, desc ocispec.Descriptor, off, n int64) (content.Body, error) {
+	for _, kind := range []content.Reason{content.ErrDenied, content.ErrNetwork, content.ErrNotFound, content.ErrStore, content.ErrDigestMismatch} {
 		if s.die.hit(0.004) {
-			return nil, 0, &content.Error{Kind: kind}
+			return content.Body{}, &content.Error{Reason: kind}
 		}
 	}
-	body, start, err := s.fakeSource.Blob(ctx, ref, cred, desc, off, n)
+	body, err := s.fakeSource.Blob(ctx, repo, desc, off, n)
 	if err != nil {
-		return nil, 0, err
+		return content.Body{}, err
 	}
 	read := readFunc(func(p []byte) (int, error) {
 		if s.die.hit(0.005) {
@@ -56,15 +56,15 @@ func (s chaoticSource) Blob(ctx context.Context, ref reference.Reference, cred c
 		}
 		return body.Read(p)
 	})
-	return struct {
+	return content.Body{ReadCloser: struct {
 		io.Reader
 		io.Closer
-	}{read, body}, start, nil
+	}{read, body}, Start: body.Start}, nil
 }
 
-// TestChaos pulls 20 images that share layers, 300 times at once, while Source,
-// Store and hook fail at random and every other pull is given up. Those end at
-// once; then nothing is held, and all images can be pulled.
+// TestChaos makes 300 pulls at once of 20 images that share layers. Source, Store and Admit
+// fail at random, and every second pull is cancelled. A cancelled pull ends at once. In the
+// end the Runtime holds nothing, and all images can be pulled.
 func TestChaos(t *testing.T) {
 	var layers [][]byte
 	for i := range 12 {
@@ -89,7 +89,7 @@ func TestChaos(t *testing.T) {
 				}
 				refs = append(refs, src.name(fmt.Sprintf("registry.example/app-%d:v1", i), image))
 			}
-			rt := transfer.New(transfer.Config{
+			rt := newRuntime(t, transfer.Config{
 				Source: chaoticSource{src, d},
 				Store: faultyStore{store, func(what string) error {
 					if what == "write" && d.hit(0.002) {
@@ -100,8 +100,8 @@ func TestChaos(t *testing.T) {
 					}
 					return nil
 				}},
-				Memory: []int64{1, 4 << 20}[seed%2], Blobs: []int{1, 3, 10}[seed%3], Ranges: []int{8, 1}[seed/4],
-				Admit: func(context.Context, reference.Reference, ocispec.Descriptor, []byte) error {
+				MaxMemory: []int64{1, 4 << 20}[seed%2], MaxBlobs: []int{1, 3, 10}[seed%3], MaxConnsPerBlob: []int{8, 1}[seed/4],
+				Admit: func(context.Context, transfer.Admission) error {
 					if d.hit(0.05) {
 						return errors.New("no")
 					}

@@ -32,17 +32,17 @@ func parse(desc ocispec.Descriptor, body []byte) (document, error) {
 	return document{desc, body, parsed}, nil
 }
 
-// documentError turns an error of package index into one with the content.Kind of the
+// documentError turns an error of package index into one with the content.Reason of the
 // same name.
 func documentError(err error) error {
 	var invalid *index.InvalidError
 	if errors.As(err, &invalid) {
-		return &content.Error{Kind: content.Kind(invalid.Rule), Err: errors.New(invalid.Reason)}
+		return &content.Error{Reason: content.Reason(invalid.Reason), Err: errors.New(invalid.Detail)}
 	}
 	if errors.Is(err, index.ErrNoMatch) || errors.Is(err, index.ErrPlatform) {
-		return &content.Error{Kind: content.ErrNoPlatform, Err: err}
+		return &content.Error{Reason: content.ErrNoPlatform, Err: err}
 	}
-	return &content.Error{Kind: content.ErrBadManifest, Err: err}
+	return &content.Error{Reason: content.ErrBadManifest, Err: err}
 }
 
 // stored reads a document, or a config, from the Store. The error wraps fs.ErrNotExist
@@ -111,10 +111,10 @@ func (r *Runtime) configPlatform(ctx context.Context, config ocispec.Descriptor)
 
 // topDocument is what the image's name points to. The registry is always asked. If the
 // digest that it names is the one that the Store has for the name, the stored bytes are
-// used. last says whether no other credential follows, so that the reason for a refused
-// HEAD is worth another request.
-func (r *Runtime) topDocument(ctx context.Context, o origin, last func() bool) (document, error) {
-	have, err := r.store.Lookup(ctx, o.ref)
+// used. A HEAD that was refused is worth another request, for the reason, only if no other
+// credential follows.
+func (r *Runtime) topDocument(ctx context.Context, c *call) (document, error) {
+	have, err := r.store.Lookup(ctx, c.spec.Ref)
 	if err != nil && !absent(err) {
 		return document{}, fetch.StoreError("look up the name", err)
 	}
@@ -128,24 +128,24 @@ func (r *Runtime) topDocument(ctx context.Context, o origin, last func() bool) (
 	if ctx.Err() != nil {
 		return document{}, context.Cause(ctx)
 	}
-	desc, body, err := r.askManifest(ctx, o, have.Digest)
-	if headRefused(err) && last != nil && last() {
-		desc, body, err = r.askManifest(ctx, o, "")
+	got, err := r.askManifest(ctx, c, c.repo(), have.Digest)
+	if headRefused(err) && c.isLast() {
+		got, err = r.askManifest(ctx, c, c.repo(), "")
 	}
 	if err != nil {
 		return document{}, err
 	}
-	if body == nil {
-		if stored == nil || desc.Digest != have.Digest {
-			return document{}, fetch.Errorf(content.ErrBadManifest, "the source gave no manifest for %s", desc.Digest)
+	if got.Body == nil {
+		if stored == nil || got.Desc.Digest != have.Digest {
+			return document{}, fetch.Errorf(content.ErrBadManifest, "the source gave no manifest for %s", got.Desc.Digest)
 		}
-		have.MediaType = desc.MediaType
-		desc, body = have, stored
+		have.MediaType = got.Desc.MediaType
+		got.Desc, got.Body = have, stored
 	}
-	if err := o.checkPinned(desc); err != nil {
+	if err := c.checkPinned(got.Desc); err != nil {
 		return document{}, err
 	}
-	return verifyDocument(desc, desc, body)
+	return verifyDocument(got.Desc, got)
 }
 
 func headRefused(err error) bool {
@@ -153,60 +153,52 @@ func headRefused(err error) bool {
 	return errors.As(err, &e) && e.HeadRefused
 }
 
-// checkPinned returns an error if the reference names a digest and got has another one.
-func (o origin) checkPinned(got ocispec.Descriptor) error {
-	if pinned := o.ref.Digest(); pinned != "" && got.Digest != pinned {
-		return fetch.Errorf(content.ErrDigestMismatch, "the source gave manifest %s for %s", got.Digest, pinned)
-	}
-	return nil
-}
-
 // child is a document that an index names: from the Store, from the descriptor's own
 // data, or from the registry.
-func (r *Runtime) child(ctx context.Context, o origin, desc ocispec.Descriptor) (document, error) {
+func (r *Runtime) child(ctx context.Context, c *call, desc ocispec.Descriptor) (document, error) {
 	has, err := r.has(ctx, desc)
 	if err != nil {
 		return document{}, err
 	}
 	if has {
-		if doc, err := r.storedDocument(ctx, desc); err == nil || content.KindOf(err) != content.ErrStore {
+		if doc, err := r.storedDocument(ctx, desc); err == nil || content.ReasonOf(err) != content.ErrStore {
 			return doc, err
 		}
 	}
 	if int64(len(desc.Data)) == desc.Size && verify.Bytes(desc.Digest, desc.Data) {
 		return parse(desc, desc.Data)
 	}
-	ref, err := o.ref.WithoutTag().WithDigest(desc.Digest)
+	repo := c.repo()
+	repo.Ref, err = repo.Ref.WithoutTag().WithDigest(desc.Digest)
 	if err != nil {
-		return document{}, &content.Error{Kind: content.ErrBadDigest, Err: err}
+		return document{}, &content.Error{Reason: content.ErrBadDigest, Err: err}
 	}
-	o.ref = ref
-	got, body, err := r.askManifest(ctx, o, "")
+	got, err := r.askManifest(ctx, c, repo, "")
 	if err != nil {
 		return document{}, fmt.Errorf("manifest %s: %w", desc.Digest, err)
 	}
-	return verifyDocument(desc, got, body)
+	return verifyDocument(desc, got)
 }
 
 // verifyDocument checks a Source's answer against the descriptor that named the document.
 // A Source may be of any origin, and all that follows depends on these bytes.
-func verifyDocument(want, got ocispec.Descriptor, body []byte) (document, error) {
+func verifyDocument(want ocispec.Descriptor, got content.Document) (document, error) {
 	if err := fetch.CheckDescriptor(want); err != nil {
 		return document{}, err
 	}
-	if int64(len(body)) != want.Size {
-		return document{}, fetch.Errorf(content.ErrSizeMismatch, "manifest %s has %d bytes, its descriptor says %d", want.Digest, len(body), want.Size)
+	if int64(len(got.Body)) != want.Size {
+		return document{}, fetch.Errorf(content.ErrSizeMismatch, "manifest %s has %d bytes, its descriptor says %d", want.Digest, len(got.Body), want.Size)
 	}
-	if !verify.Bytes(want.Digest, body) {
+	if !verify.Bytes(want.Digest, got.Body) {
 		return document{}, fetch.Errorf(content.ErrDigestMismatch, "manifest is not %s", want.Digest)
 	}
-	doc, err := parse(want, body)
+	doc, err := parse(want, got.Body)
 	if err != nil {
 		return document{}, err
 	}
-	if got.MediaType != "" && want.MediaType != got.MediaType {
+	if got.Desc.MediaType != "" && want.MediaType != got.Desc.MediaType {
 		// The server's media type and the index's must lead to the same reading.
-		if _, err := index.Parse(got.MediaType, body); err != nil {
+		if _, err := index.Parse(got.Desc.MediaType, got.Body); err != nil {
 			return document{}, documentError(err)
 		}
 	}
@@ -214,18 +206,21 @@ func verifyDocument(want, got ocispec.Descriptor, body []byte) (document, error)
 }
 
 // askManifest is Source.Manifest.
-func (r *Runtime) askManifest(ctx context.Context, o origin, have digest.Digest) (desc ocispec.Descriptor, body []byte, err error) {
-	err = r.ask(ctx, func(ctx context.Context) (err error) {
-		desc, body, err = r.source.Manifest(ctx, o.ref, o.cred, have)
+func (r *Runtime) askManifest(ctx context.Context, c *call, repo content.Repo, have digest.Digest) (doc content.Document, err error) {
+	err = r.ask(ctx, func() (err error) {
+		doc, err = r.source.Manifest(ctx, repo, have)
 		return err
 	})
-	return desc, body, err
+	if err == nil && doc.Mask != nil {
+		c.masks = append(c.masks, doc.Mask)
+	}
+	return doc, err
 }
 
 // askDigest is content.Resolver.Resolve.
-func (r *Runtime) askDigest(ctx context.Context, o origin, source content.Resolver) (desc ocispec.Descriptor, err error) {
-	err = r.ask(ctx, func(ctx context.Context) (err error) {
-		desc, err = source.Resolve(ctx, o.ref, o.cred)
+func (r *Runtime) askDigest(ctx context.Context, c *call, source content.Resolver) (desc ocispec.Descriptor, err error) {
+	err = r.ask(ctx, func() (err error) {
+		desc, err = source.Resolve(ctx, c.repo())
 		return err
 	})
 	if err != nil {
@@ -234,20 +229,19 @@ func (r *Runtime) askDigest(ctx context.Context, o origin, source content.Resolv
 	if err := fetch.CheckDescriptor(desc); err != nil {
 		return ocispec.Descriptor{}, err
 	}
-	return desc, o.checkPinned(desc)
+	return desc, c.checkPinned(desc)
 }
 
-// ask calls request, which asks the Source about a manifest. Only Config.Blobs of these
-// calls run at the same time, and none takes longer than Config.Stall.
-func (r *Runtime) ask(ctx context.Context, request func(context.Context) error) error {
+// ask calls request, which asks the Source about a manifest. Only Config.MaxBlobs of these
+// calls run at the same time.
+func (r *Runtime) ask(ctx context.Context, request func() error) error {
 	select {
 	case r.documents <- struct{}{}:
 		defer func() { <-r.documents }()
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	ctx, watch := watchStall(ctx, r.stall)
-	return watch.end(request(ctx))
+	return request()
 }
 
 // A target is what a name stands for on a platform.
@@ -405,7 +399,7 @@ func (w walk) from(ctx context.Context, top document) (target, error) {
 	switch {
 	case err == nil:
 		return targetOf(found), nil
-	case content.KindOf(err) == "" && (noMatch(err) || badDocument(err)):
+	case content.ReasonOf(err) == "" && (noMatch(err) || badDocument(err)):
 		return target{}, documentError(err)
 	}
 	return target{}, err // from the Source, the Store or Config.Admit

@@ -23,12 +23,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What each kind of error is to a Puller, whether the manifest or a blob met it.
-func TestErrorsOfTheSeam(t *testing.T) {
-	after := func(kind content.Kind, d time.Duration) error { return &content.Error{Kind: kind, RetryAfter: d} }
+// Each reason of package content means something to a Puller, whether the error was about
+// the manifest or a blob.
+func TestWhatErrorsMean(t *testing.T) {
+	after := func(kind content.Reason, d time.Duration) error { return &content.Error{Reason: kind, RetryAfter: d} }
 	for _, tt := range []struct {
 		err     error
-		is      error // besides the kind
+		is      error // what it must be, apart from the reason
 		stopped bool
 		retry   time.Duration // -1: no RetryError
 	}{
@@ -49,12 +50,12 @@ func TestErrorsOfTheSeam(t *testing.T) {
 		{after(content.ErrTooLarge, 0), content.ErrTooLarge, true, -1},
 		{after(content.ErrRedirect, 0), content.ErrRedirect, true, -1},
 		{after(content.ErrConfig, 0), content.ErrConfig, true, -1},
-		{&content.Error{Kind: content.ErrStore, Err: content.ErrNoSpace}, content.ErrNoSpace, true, -1},
+		{&content.Error{Reason: content.ErrStore, Err: content.ErrNoSpace}, content.ErrNoSpace, true, -1},
 	} {
 		src := newFakeSource()
 		ref := src.name(appName, src.image(t, amd64, random(1, 100)))
-		rt := transfer.New(transfer.Config{Source: src, Store: newMemStore()})
-		src.manifest = func(reference.Reference, credentials.Credential) error { return tt.err }
+		rt := newRuntime(t, transfer.Config{Source: src, Store: newMemStore()})
+		src.manifest = func(content.Repo) error { return tt.err }
 		_, manifestErr := rt.Pull(t.Context(), spec(ref))
 		src.manifest = nil
 		src.blob = func(ocispec.Descriptor, credentials.Credential, int64, int64) (io.ReadCloser, int64, error) {
@@ -63,7 +64,7 @@ func TestErrorsOfTheSeam(t *testing.T) {
 		_, blobErr := rt.Pull(t.Context(), spec(ref))
 		for _, err := range []error{manifestErr, blobErr} {
 			require.Error(t, err)
-			assert.ErrorIs(t, err, content.KindOf(tt.err), "%v", tt.err)
+			assert.ErrorIs(t, err, content.ReasonOf(tt.err), "%v", tt.err)
 			assert.ErrorIs(t, err, tt.is, "%v", tt.err)
 			assert.Equal(t, tt.stopped, credentials.Stopped(err), "%v: stopped", tt.err)
 			var retry *puller.RetryError
@@ -87,7 +88,7 @@ func TestManifestThatRepeatsThePassword(t *testing.T) {
 	})
 	s := spec(src.name(appName, broken))
 	s.Credential = credentials.Credential{Username: "robot", Password: credentials.Conceal(password)}
-	rt := transfer.New(transfer.Config{Source: src, Store: newMemStore()})
+	rt := newRuntime(t, transfer.Config{Source: src, Store: newMemStore()})
 	_, pulled := rt.Pull(t.Context(), s)
 	_, planned := rt.Plan(t.Context(), s)
 	for _, err := range []error{pulled, planned} {
@@ -100,7 +101,7 @@ func TestManifestThatRepeatsThePassword(t *testing.T) {
 func TestCancelledErrors(t *testing.T) {
 	src := newFakeSource()
 	ref := src.name(appName, src.image(t, amd64, random(1, 100)))
-	rt := transfer.New(transfer.Config{Source: src, Store: newMemStore()})
+	rt := newRuntime(t, transfer.Config{Source: src, Store: newMemStore()})
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cause := errors.New("the node shuts down")
 	cancel(cause)
@@ -165,19 +166,19 @@ func TestStoreFailures(t *testing.T) {
 		"Tag":    {tag: syscall.EIO},
 	} {
 		s.memStore = newMemStore()
-		if s.open != nil { // of what was there before
-			_, err := transfer.New(transfer.Config{Source: src, Store: s.memStore}).Pull(t.Context(), spec(ref))
+		if s.open != nil { // only what is stored is opened
+			_, err := newRuntime(t, transfer.Config{Source: src, Store: s.memStore}).Pull(t.Context(), spec(ref))
 			require.NoError(t, err)
 		}
-		_, err := transfer.New(transfer.Config{Source: src, Store: s}).Pull(t.Context(), spec(ref))
+		_, err := newRuntime(t, transfer.Config{Source: src, Store: s}).Pull(t.Context(), spec(ref))
 		assert.ErrorIs(t, err, content.ErrStore, name)
 		assert.True(t, credentials.Stopped(err), name)
 		s.clean(t)
 	}
 }
 
-// A token that the registry was given, and a password longer than what errors
-// quote, are not told either, not even in part.
+// A registry that repeats what it was sent, in a manifest, does not bring it into an error: not
+// a token, and not a part of a password that is longer than what errors quote.
 func TestManifestThatRepeatsATokenOrALongPassword(t *testing.T) {
 	password := strings.Repeat("s3cret-password-", 20)
 	var reg *httptest.Server
@@ -197,7 +198,7 @@ func TestManifestThatRepeatsATokenOrALongPassword(t *testing.T) {
 	defer reg.Close()
 	s := spec(reference.MustParse(strings.TrimPrefix(reg.URL, "http://") + "/team/app:v1"))
 	s.Credential = credentials.Credential{Username: "robot", Password: credentials.Conceal(password)}
-	rt := transfer.New(transfer.Config{Store: newMemStore()})
+	rt := newRuntime(t, transfer.Config{Store: newMemStore()})
 	for _, repeated = range []string{"t0ken-of-the-registry", password} {
 		_, err := rt.Pull(t.Context(), s)
 		require.ErrorIs(t, err, content.ErrBadDigest)

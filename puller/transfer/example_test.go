@@ -20,7 +20,7 @@ func demo() (*pullertest.Registry, puller.Spec) {
 	if err != nil {
 		log.Fatal(err)
 	}
-	if _, err := reg.PutImage("team/app:v1", pullertest.Image{Layers: []int64{3 << 20, 1000}}); err != nil {
+	if _, err := reg.PutImage("team/app:v1", pullertest.ImageSpec{Layers: []int64{3 << 20, 1000}}); err != nil {
 		log.Fatal(err)
 	}
 	return reg, puller.Spec{
@@ -29,15 +29,27 @@ func demo() (*pullertest.Registry, puller.Spec) {
 	}
 }
 
+// overHTTP is a Client for a registry without TLS.
+func overHTTP(host string) *registry.Client {
+	client, err := registry.New(registry.Config{PlainHTTP: []string{host}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	return client
+}
+
 func ExampleNew() {
 	reg, spec := demo() // an http registry on loopback, and what to pull from it
 	defer reg.Close()
 
 	// Programs use a layout.Layout as Store, and need no Source for https.
-	rt := transfer.New(transfer.Config{
+	rt, err := transfer.New(transfer.Config{
 		Store:  &pullertest.MemStore{},
-		Source: &registry.Client{PlainHTTP: []string{reg.Host()}},
+		Source: overHTTP(reg.Host()),
 	})
+	if err != nil {
+		log.Fatal(err)
+	}
 	image, err := rt.Pull(context.Background(), spec)
 	if err != nil {
 		log.Fatal(err)
@@ -51,31 +63,50 @@ func ExampleNew() {
 }
 
 func ExampleConfig() {
+	_, err := transfer.New(transfer.Config{
+		Store:           &pullertest.MemStore{},
+		MaxBlobs:        3, // be gentle to a small registry
+		MaxConnsPerBlob: 1,
+	})
+	fmt.Println(err)
+	_, err = transfer.New(transfer.Config{MaxMemory: -1})
+	fmt.Println(err)
+	// Output:
+	// <nil>
+	// transfer: Config.MaxMemory is -1; give a positive number, or zero for the default
+}
+
+func ExampleAdmission() {
 	reg, spec := demo()
 	defer reg.Close()
-	rt := transfer.New(transfer.Config{
+	rt, err := transfer.New(transfer.Config{
 		Store:  &pullertest.MemStore{},
-		Source: &registry.Client{PlainHTTP: []string{reg.Host()}},
-		Blobs:  3, // be gentle to a small registry
-		Admit: func(_ context.Context, ref reference.Reference, _ ocispec.Descriptor, _ []byte) error {
-			return errors.New("nobody has signed it")
+		Source: overHTTP(reg.Host()),
+		Admit: func(_ context.Context, image transfer.Admission) error {
+			return fmt.Errorf("no signature of %s, with %d bytes of manifest", image.Ref.Repository(), len(image.Manifest))
 		},
 	})
-	_, err := rt.Pull(context.Background(), spec)
+	if err != nil {
+		log.Fatal(err)
+	}
+	_, err = rt.Pull(context.Background(), spec)
 	fmt.Println(errors.Is(err, puller.ErrSignatureValidation))
 	fmt.Println(err)
 	// Output:
 	// true
-	// refused by the admission hook: nobody has signed it
+	// refused by the admission hook: no signature of team/app, with 560 bytes of manifest
 }
 
 func ExampleRuntime() {
 	reg, spec := demo()
 	defer reg.Close()
-	rt := transfer.New(transfer.Config{
+	rt, err := transfer.New(transfer.Config{
 		Store:  &pullertest.MemStore{},
-		Source: &registry.Client{PlainHTTP: []string{reg.Host()}},
+		Source: overHTTP(reg.Host()),
 	})
+	if err != nil {
+		log.Fatal(err)
+	}
 	plan, err := rt.Plan(context.Background(), spec)
 	if err != nil {
 		log.Fatal(err)

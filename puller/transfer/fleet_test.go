@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/pullkit/pullkit/backoff"
 	"github.com/pullkit/pullkit/puller"
 	"github.com/pullkit/pullkit/puller/pullertest"
 	"github.com/pullkit/pullkit/puller/registry"
@@ -21,15 +22,15 @@ import (
 
 const nodes = 100
 
-// A mirror is a pull-through cache: what it has not, it asks the origin for, once.
+// A mirror is a pull-through cache. It asks the origin once for what it does not have.
 type mirror struct {
 	origin string
 	client *http.Client
-	down   atomic.Bool // as after a power cut: mirror and origin alike
+	down   atomic.Bool // mirror and origin answer 503
 	cached sync.Map    // path -> func() answer
 
 	mu   sync.Mutex
-	asks []time.Time // for the manifest by its tag, once up again
+	asks []time.Time // when the manifest was asked for by its tag, since the mirror is up again
 }
 
 type cachedAnswer struct {
@@ -72,15 +73,15 @@ func (m *mirror) fetch(path string) cachedAnswer {
 	return cachedAnswer{res.StatusCode, res.Header, body}
 }
 
-// pullFleet lets all nodes pull while mirror and origin are down, brings both
-// back, and returns when each node asked again, counted from the first, and what
-// the origin was asked.
+// pullFleet lets all nodes pull while mirror and origin are down, and brings both back. It
+// returns how long after the first node each node asked again, and the requests that the
+// origin got.
 func pullFleet(t *testing.T, jitter float64) (spread []time.Duration, counts pullertest.Counts) {
 	var network pullertest.Network
 	origin, err := pullertest.Start(pullertest.Config{Network: &network})
 	require.NoError(t, err)
 	defer origin.Close()
-	_, err = origin.PutImage("team/app:v1", pullertest.Image{Layers: []int64{300_000, 20_000, 1000}})
+	_, err = origin.PutImage("team/app:v1", pullertest.ImageSpec{Layers: []int64{300_000, 20_000, 1000}})
 	require.NoError(t, err)
 
 	transport := &http.Transport{DialContext: network.DialContext}
@@ -100,12 +101,15 @@ func pullFleet(t *testing.T, jitter float64) (spread []time.Duration, counts pul
 	var wg sync.WaitGroup
 	for range nodes {
 		wg.Go(func() {
-			client := &registry.Client{Hosts: hosts, DialContext: network.DialContext}
+			client, err := registry.New(registry.Config{Registries: hosts, DialContext: network.DialContext})
+			if !assert.NoError(t, err) {
+				return
+			}
 			defer client.CloseIdleConnections()
 			p, err := puller.New(puller.Config{
-				Runtime:  transfer.New(transfer.Config{Source: client, Store: &pullertest.MemStore{}}),
+				Runtime:  newRuntime(t, transfer.Config{Source: client, Store: &pullertest.MemStore{}}),
 				Platform: amd64,
-				Backoff:  puller.BackoffConfig{Initial: 30 * time.Second, Jitter: jitter},
+				Backoff:  backoff.Config{Initial: 30 * time.Second, Jitter: jitter},
 			})
 			if assert.NoError(t, err) {
 				_, err = p.PullWait(t.Context(), puller.Request{Image: fmt.Sprint(origin.Host(), "/team/app:v1")})
@@ -122,7 +126,7 @@ func pullFleet(t *testing.T, jitter float64) (spread []time.Duration, counts pul
 	return spread, origin.Counts()
 }
 
-// crowd is how many of the nodes at most ask within the same second.
+// crowd is the largest number of nodes that ask within one second.
 func crowd(at []time.Duration) int {
 	slices.Sort(at)
 	most := 0
@@ -133,8 +137,8 @@ func crowd(at []time.Duration) int {
 	return most
 }
 
-// A fleet behind a pull-through mirror pulls one image after a failure that all
-// its nodes met at the same time.
+// All nodes of a fleet behind a pull-through mirror fail to pull an image at the same time.
+// With jitter they do not come back at the same time.
 func TestFleet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		plain, _ := pullFleet(t, 0)

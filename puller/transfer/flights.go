@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"math"
 	"slices"
@@ -12,30 +11,17 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"github.com/pullkit/pullkit/credentials"
 	"github.com/pullkit/pullkit/internal/panics"
 	"github.com/pullkit/pullkit/internal/share"
 	"github.com/pullkit/pullkit/internal/verify"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/puller/transfer/internal/fetch"
-	"github.com/pullkit/pullkit/reference"
 )
 
 // maxCommitting is how many flights may have their bytes and wait for the disk, beyond
 // those that are fetching. Their connections go on with other blobs meanwhile, and a
 // Store can make many blobs durable at once.
 const maxCommitting = 32
-
-// An origin is where and with which credential a blob is asked for.
-type origin struct {
-	ref  reference.Reference
-	cred credentials.Credential
-}
-
-// same reports whether a registry must give both the same answer.
-func (o origin) same(p origin) bool {
-	return o.ref.Name() == p.ref.Name() && o.cred.Same(p.cred)
-}
 
 // A flightKey is what two pulls' blobs must have in common to share a flight. Equal
 // digests with different sizes are two flights: one of the sizes is wrong, and must not
@@ -52,7 +38,7 @@ type flightKey struct {
 type flight struct {
 	key      flightKey
 	desc     ocispec.Descriptor
-	from     origin
+	repo     content.Repo // where it is asked for
 	run      *share.Run[flightKey, *batch, *flight]
 	progress fetch.Progress
 
@@ -67,7 +53,7 @@ type flight struct {
 
 // A batch is the flights that one pull waits for.
 type batch struct {
-	from     origin
+	repo     content.Repo
 	finished chan *flight // has room for all of them
 	waiting  map[flightKey]*flight
 }
@@ -95,7 +81,7 @@ func (fs *flights) join(ctx context.Context, b *batch, desc ocispec.Descriptor) 
 	if f := b.waiting[key]; f != nil {
 		return f
 	}
-	run, first := fs.group.Join(ctx, key, b, func() *flight { return &flight{key: key, desc: desc, from: b.from} })
+	run, first := fs.group.Join(ctx, key, b, func() *flight { return &flight{key: key, desc: desc, repo: b.repo} })
 	f := run.Value
 	if first {
 		f.run = run
@@ -247,12 +233,12 @@ func (fs *flights) outstanding(kept func(ocispec.Descriptor) int64) int64 {
 // fetchAll returns when all of descs are in the Store. It waits for flights of other
 // pulls, or begins its own. If it fails, it has left the flights that others still need,
 // and has ended the others.
-func (r *Runtime) fetchAll(ctx context.Context, from origin, descs []ocispec.Descriptor, m *meter) error {
+func (r *Runtime) fetchAll(ctx context.Context, repo content.Repo, descs []ocispec.Descriptor, m *meter) error {
 	missing, err := r.missing(ctx, descs, m)
 	if err != nil || len(missing) == 0 {
 		return err
 	}
-	b := &batch{from: from, finished: make(chan *flight, len(missing)), waiting: make(map[flightKey]*flight, len(missing))}
+	b := &batch{repo: repo, finished: make(chan *flight, len(missing)), waiting: make(map[flightKey]*flight, len(missing))}
 	defer r.flights.leave(b)
 	if err := r.joinAll(ctx, b, missing, m); err != nil {
 		return err
@@ -267,7 +253,7 @@ func (r *Runtime) fetchAll(ctx context.Context, from origin, descs []ocispec.Des
 			switch {
 			case f.err == nil:
 				m.stored(f)
-			case f.from.same(from) || content.KindOf(f.err) == content.ErrStore:
+			case sameAnswer(f.repo, repo) || content.ReasonOf(f.err) == content.ErrStore:
 				// The registry would have answered this pull in the same way, or
 				// the Store failed.
 				return f.err
@@ -283,6 +269,11 @@ func (r *Runtime) fetchAll(ctx context.Context, from origin, descs []ocispec.Des
 		}
 	}
 	return nil
+}
+
+// sameAnswer reports whether a registry must give both the same answer about a blob.
+func sameAnswer(a, b content.Repo) bool {
+	return a.Ref.Name() == b.Ref.Name() && a.Cred.Same(b.Cred)
 }
 
 // missing asks the Store which of descs it has. It returns the others, the largest
@@ -329,7 +320,7 @@ func (r *Runtime) joinAll(ctx context.Context, b *batch, descs []ocispec.Descrip
 // checkSpace returns an error if the Store has too little room for all that is needed
 // now, by all pulls. It is called before the first byte is fetched. r.flights.mu is held.
 func (r *Runtime) checkSpace(ctx context.Context) error {
-	store, ok := r.store.(content.Spacer)
+	store, ok := r.store.(content.SpaceReporter)
 	if !ok {
 		return nil
 	}
@@ -343,35 +334,27 @@ func (r *Runtime) checkSpace(ctx context.Context) error {
 		return nil
 	}
 	// What earlier fetches left takes its room already.
-	need = r.flights.outstanding(func(desc ocispec.Descriptor) int64 {
-		kept, err := store.Kept(ctx, desc)
-		if err != nil {
-			r.log.Debug("a partial is not known", "digest", desc.Digest, "error", err)
-		}
-		return kept
-	})
+	if partials, ok := r.store.(content.PartialReporter); ok {
+		need = r.flights.outstanding(func(desc ocispec.Descriptor) int64 {
+			kept, err := partials.Kept(ctx, desc)
+			if err != nil {
+				r.log.Debug("a partial is not known", "digest", desc.Digest, "error", err)
+			}
+			return kept
+		})
+	}
 	if need <= free {
 		return nil
 	}
 	return fetch.Errorf(content.ErrStore, "%d bytes are missing and %d are free: %w", need, free, content.ErrNoSpace)
 }
 
-// openBlob is Source.Blob.
-func (r *Runtime) openBlob(ctx context.Context, f *flight, off, n int64) (io.ReadCloser, int64, error) {
-	ctx, watch := watchStall(ctx, r.stall)
-	body, start, err := r.source.Blob(ctx, f.from.ref, f.from.cred, f.desc, off, n)
-	if err != nil {
-		return nil, 0, watch.end(err)
-	}
-	return watch.body(body), start, nil
-}
-
 // fetchBlob brings the blob of f into the Store.
 func (r *Runtime) fetchBlob(ctx context.Context, f *flight) (present bool, err error) {
 	present, err = r.fetcher.Fetch(ctx, fetch.Blob{
 		Desc: f.desc,
-		Open: func(ctx context.Context, off, n int64) (io.ReadCloser, int64, error) {
-			return r.openBlob(ctx, f, off, n)
+		Open: func(ctx context.Context, off, n int64) (content.Body, error) {
+			return r.source.Blob(ctx, f.repo, f.desc, off, n)
 		},
 		Ingest:   func(ctx context.Context) (content.Ingest, error) { return r.store.Ingest(ctx, f.desc) },
 		Fetched:  func() { r.flights.fetched(f) },

@@ -13,7 +13,7 @@ import (
 	"testing"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/puller/layout"
 	"github.com/pullkit/pullkit/puller/transfer"
 	"github.com/pullkit/pullkit/reference"
@@ -21,13 +21,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The environment of a child of TestKilledAndStartedAgain.
+// The environment variables of a child of TestKilledAndStartedAgain.
 const (
 	envDir    = "PULLKIT_TEST_KILLED_DIR"
 	envKillAt = "PULLKIT_TEST_KILLED_AT" // bytes of blobs after which the process kills itself
 )
 
-// killedImage is the same in parent and children.
+// killedImage puts the same image in the parent and in the children.
 func killedImage(t *testing.T) (*fakeSource, reference.Reference, int64) {
 	src := newFakeSource()
 	src.readSize = 48 << 10
@@ -40,7 +40,7 @@ func killedImage(t *testing.T) (*fakeSource, reference.Reference, int64) {
 	return src, ref, size
 }
 
-// A countingSource notes the bytes it gives in a file, and kills its process.
+// A countingSource writes to a file how many bytes it gave, and kills its process.
 type countingSource struct {
 	*fakeSource
 	mu     sync.Mutex
@@ -49,20 +49,20 @@ type countingSource struct {
 	killAt int64
 }
 
-func (s *countingSource) Blob(ctx context.Context, ref reference.Reference, cred credentials.Credential, desc ocispec.Descriptor, off, n int64) (io.ReadCloser, int64, error) {
-	body, start, err := s.fakeSource.Blob(ctx, ref, cred, desc, off, n)
+func (s *countingSource) Blob(ctx context.Context, repo content.Repo, desc ocispec.Descriptor, off, n int64) (content.Body, error) {
+	body, err := s.fakeSource.Blob(ctx, repo, desc, off, n)
 	if err != nil {
-		return nil, 0, err
+		return content.Body{}, err
 	}
 	counted := readFunc(func(p []byte) (int, error) {
 		n, err := body.Read(p)
 		s.note(int64(n))
 		return n, err
 	})
-	return struct {
+	return content.Body{ReadCloser: struct {
 		io.Reader
 		io.Closer
-	}{counted, body}, start, nil
+	}{counted, body}, Start: body.Start}, nil
 }
 
 func (s *countingSource) note(n int64) {
@@ -92,14 +92,14 @@ func TestKilledChild(t *testing.T) {
 	require.NoError(t, err)
 	src.f, err = os.Create(filepath.Join(dir, "count"))
 	require.NoError(t, err)
-	store, err := layout.Open(filepath.Join(dir, "images"))
+	store, err := layout.Open(filepath.Join(dir, "images"), layout.Config{})
 	require.NoError(t, err)
-	_, err = transfer.New(transfer.Config{Source: src, Store: store}).Pull(t.Context(), spec(ref))
+	_, err = newRuntime(t, transfer.Config{Source: src, Store: store}).Pull(t.Context(), spec(ref))
 	require.NoError(t, err)
 	require.NoError(t, store.Close())
 }
 
-// What arrived before a SIGKILL is not asked for again, but for 1 MiB a kill.
+// Bytes that arrived before a SIGKILL are not asked for again, except for 1 MiB a kill.
 func TestKilledAndStartedAgain(t *testing.T) {
 	dir := t.TempDir()
 	_, ref, size := killedImage(t)
@@ -128,9 +128,9 @@ func TestKilledAndStartedAgain(t *testing.T) {
 	t.Logf("%d kills, %d of %d bytes", kills, total, size)
 	assert.LessOrEqual(t, total, size+size/100+int64(kills)<<20)
 
-	store, err := layout.Open(filepath.Join(dir, "images"))
+	store, err := layout.Open(filepath.Join(dir, "images"), layout.Config{})
 	require.NoError(t, err)
-	_, err = transfer.New(transfer.Config{Source: newFakeSource(), Store: store}).Status(t.Context(), spec(ref))
+	_, err = newRuntime(t, transfer.Config{Source: newFakeSource(), Store: store}).Status(t.Context(), spec(ref))
 	require.NoError(t, err)
 	require.NoError(t, store.Close())
 }

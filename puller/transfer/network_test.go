@@ -12,7 +12,6 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"github.com/pullkit/pullkit/credentials"
 	"github.com/pullkit/pullkit/puller"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/puller/layout"
@@ -29,9 +28,12 @@ func TestConformance(t *testing.T) {
 		var network pullertest.Network
 		var clients []*registry.Client
 		err := pullertest.TestRuntime(&network, func(host string) (puller.Runtime, error) {
-			client := &registry.Client{PlainHTTP: []string{host}, DialContext: network.DialContext}
+			client, err := registry.New(registry.Config{PlainHTTP: []string{host}, DialContext: network.DialContext})
 			clients = append(clients, client)
-			return transfer.New(transfer.Config{Source: client, Store: &pullertest.MemStore{}}), nil
+			if err != nil {
+				return nil, err
+			}
+			return newRuntime(t, transfer.Config{Source: client, Store: &pullertest.MemStore{}}), nil
 		})
 		assert.NoError(t, err)
 		for _, c := range clients {
@@ -40,7 +42,7 @@ func TestConformance(t *testing.T) {
 	})
 }
 
-// A gauge is a Source that counts how much of it is in use at the same time.
+// A gauge is a Source that counts how many of its answers are in use at the same time.
 type gauge struct {
 	content.Source
 	mu                       sync.Mutex
@@ -55,20 +57,20 @@ func (g *gauge) add(now, most *int, n int) {
 	*most = max(*most, *now)
 }
 
-func (g *gauge) Manifest(ctx context.Context, ref reference.Reference, cred credentials.Credential, have digest.Digest) (ocispec.Descriptor, []byte, error) {
+func (g *gauge) Manifest(ctx context.Context, repo content.Repo, have digest.Digest) (content.Document, error) {
 	g.add(&g.manifests, &g.mostManifests, 1)
 	defer g.add(&g.manifests, &g.mostManifests, -1)
-	return g.Source.Manifest(ctx, ref, cred, have)
+	return g.Source.Manifest(ctx, repo, have)
 }
 
-func (g *gauge) Blob(ctx context.Context, ref reference.Reference, cred credentials.Credential, desc ocispec.Descriptor, off, n int64) (io.ReadCloser, int64, error) {
+func (g *gauge) Blob(ctx context.Context, repo content.Repo, desc ocispec.Descriptor, off, n int64) (content.Body, error) {
 	g.add(&g.bodies, &g.mostBodies, 1)
-	body, start, err := g.Source.Blob(ctx, ref, cred, desc, off, n)
+	body, err := g.Source.Blob(ctx, repo, desc, off, n)
 	if err != nil {
 		g.add(&g.bodies, &g.mostBodies, -1)
-		return nil, 0, err
+		return content.Body{}, err
 	}
-	return &gaugedBody{ReadCloser: body, close: sync.OnceFunc(func() { g.add(&g.bodies, &g.mostBodies, -1) })}, start, nil
+	return content.Body{ReadCloser: &gaugedBody{ReadCloser: body, close: sync.OnceFunc(func() { g.add(&g.bodies, &g.mostBodies, -1) })}, Start: body.Start}, nil
 }
 
 type gaugedBody struct {
@@ -81,8 +83,7 @@ func (b *gaugedBody) Close() error {
 	return b.ReadCloser.Close()
 }
 
-// pullThousand pulls names, over and over until there were a thousand pulls, with
-// the real client over a network in memory.
+// pullThousand makes a thousand pulls of names with the real client, over a network in memory.
 func pullThousand(t *testing.T, images int) {
 	var network pullertest.Network
 	reg, err := pullertest.Start(pullertest.Config{Network: &network})
@@ -92,7 +93,7 @@ func pullThousand(t *testing.T, images int) {
 	var refs []reference.Reference
 	for i := range images {
 		name := fmt.Sprintf("app-%d:v1", i)
-		put, err := reg.PutImage(name, pullertest.Image{Layers: []int64{1000}, Seed: uint64(i)})
+		put, err := reg.PutImage(name, pullertest.ImageSpec{Layers: []int64{1000}, Seed: uint64(i)})
 		require.NoError(t, err)
 		for _, b := range put.Blobs {
 			blobs[string(b.Digest)] = true
@@ -109,9 +110,10 @@ func pullThousand(t *testing.T, images int) {
 		require.NoError(t, err)
 		reg.PutManifest("app-0:v1", ocispec.MediaTypeImageManifest, manifest)
 	}
-	client := &registry.Client{PlainHTTP: []string{reg.Host()}, DialContext: network.DialContext}
+	client, err := registry.New(registry.Config{PlainHTTP: []string{reg.Host()}, DialContext: network.DialContext})
+	require.NoError(t, err)
 	source := &gauge{Source: client}
-	rt := transfer.New(transfer.Config{Source: source, Store: &pullertest.MemStore{}})
+	rt := newRuntime(t, transfer.Config{Source: source, Store: &pullertest.MemStore{}})
 	var wg sync.WaitGroup
 	for i := range 1000 {
 		wg.Go(func() {
@@ -122,11 +124,10 @@ func pullThousand(t *testing.T, images int) {
 	wg.Wait()
 	client.CloseIdleConnections()
 	assert.Equal(t, len(blobs), reg.Counts().BlobGet, "each blob once")
-	// What is promised is how much is asked for at once. How many connections that
-	// takes is net/http's to say: it may dial for a request that another connection
-	// then serves.
+	// The promise is about requests at the same time. The number of connections is up to
+	// net/http: it may dial for a request that another connection then serves.
 	assert.LessOrEqual(t, source.mostManifests, 10, "manifests at once")
-	assert.LessOrEqual(t, source.mostBodies, 10+1, "blobs at once, and a small one beside large ones")
+	assert.LessOrEqual(t, source.mostBodies, 10+1, "blobs at once, and a small one in addition to large ones")
 	assert.Zero(t, source.manifests+source.bodies)
 }
 
@@ -138,22 +139,22 @@ func TestThousandPullsOfThousandImages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { pullThousand(t, 1000) })
 }
 
-// TestLayout pulls over loopback into a layout on disk, as programs do, and
-// counts requests.
+// TestLayout pulls over loopback into a layout on disk, as programs do, and counts requests.
 func TestLayout(t *testing.T) {
 	reg, err := pullertest.Start(pullertest.Config{})
 	require.NoError(t, err)
 	defer reg.Close()
-	_, err = reg.PutImage("one:v1", pullertest.Image{Layers: []int64{5 << 20}})
+	_, err = reg.PutImage("one:v1", pullertest.ImageSpec{Layers: []int64{5 << 20}})
 	require.NoError(t, err)
-	_, err = reg.PutImage("many:v1", pullertest.Image{Platforms: []ocispec.Platform{amd64, arm64}, Layers: []int64{1000}, Seed: 1})
+	_, err = reg.PutImage("many:v1", pullertest.ImageSpec{Platforms: []ocispec.Platform{amd64, arm64}, Layers: []int64{1000}, Seed: 1})
 	require.NoError(t, err)
-	store, err := layout.Open(t.TempDir())
+	store, err := layout.Open(t.TempDir(), layout.Config{})
 	require.NoError(t, err)
 	defer store.Close()
-	client := &registry.Client{PlainHTTP: []string{reg.Host()}}
+	client, err := registry.New(registry.Config{PlainHTTP: []string{reg.Host()}})
+	require.NoError(t, err)
 	defer client.CloseIdleConnections()
-	rt := transfer.New(transfer.Config{Source: client, Store: store})
+	rt := newRuntime(t, transfer.Config{Source: client, Store: store})
 	for name, cold := range map[string]int{"one:v1": 3, "many:v1": 4} {
 		s := spec(reference.MustParse(reg.Host() + "/" + name))
 		reg.ResetCounts()

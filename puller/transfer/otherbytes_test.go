@@ -28,8 +28,8 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// A townServer is several hosts behind one listener, told apart by their names. It
-// has one image, and counts the requests for blobs by host.
+// A townServer is several hosts behind one listener, distinguished by their names. They have
+// one image. The server counts the requests for blobs of each host.
 type townServer struct {
 	t     *testing.T
 	hosts map[string]func(w http.ResponseWriter, r *http.Request, blob []byte)
@@ -78,19 +78,22 @@ func (s *townServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.hosts[r.Host](w, r, s.blobs[name])
 }
 
-// client starts the server. Its client asks r.example over http, after what hosts says.
+// client starts the server and returns a client of it. The client asks r.example over http,
+// after the mirrors of hosts.
 func (s *townServer) client(hosts string) *registry.Client {
 	server := httptest.NewServer(s)
 	s.t.Cleanup(server.Close)
-	c := &registry.Client{PlainHTTP: []string{"r.example"}, Stall: 2 * time.Second, DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+	settings := registry.Config{PlainHTTP: []string{"r.example"}, StallTimeout: 2 * time.Second, DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, network, server.Listener.Addr().String())
 	}}
 	if hosts != "" {
-		c.CertsDir = s.t.TempDir()
-		dir := filepath.Join(c.CertsDir, "r.example")
+		settings.CertsDir = s.t.TempDir()
+		dir := filepath.Join(settings.CertsDir, "r.example")
 		require.NoError(s.t, os.Mkdir(dir, 0o700))
 		require.NoError(s.t, os.WriteFile(filepath.Join(dir, "hosts.toml"), []byte(hosts), 0o600))
 	}
+	c, err := registry.New(settings)
+	require.NoError(s.t, err)
 	s.t.Cleanup(c.CloseIdleConnections)
 	return c
 }
@@ -98,7 +101,7 @@ func (s *townServer) client(hosts string) *registry.Client {
 // pull pulls the image into a new store.
 func (s *townServer) pull(c *registry.Client) error {
 	store := newMemStore()
-	_, err := transfer.New(transfer.Config{Source: c, Store: store}).Pull(s.t.Context(), spec(reference.MustParse("r.example/team/app:v1")))
+	_, err := newRuntime(s.t, transfer.Config{Source: c, Store: store}).Pull(s.t.Context(), spec(reference.MustParse("r.example/team/app:v1")))
 	store.clean(s.t)
 	if err == nil {
 		for d, blob := range s.blobs {
@@ -165,9 +168,8 @@ func TestMirrorLongerVectors(t *testing.T) {
 	}
 }
 
-// TestOtherBytesOfAMirror: whatever a mirror gives in place of a blob, whole or in
-// parts, the registry is asked next, in the same pull, and the mirror is not asked
-// for that blob by the next pull.
+// A mirror gives other bytes than the blob, whole or in parts. Then the same pull asks the
+// registry, and the next pull does not ask the mirror for that blob.
 func TestOtherBytesOfAMirror(t *testing.T) {
 	page := []byte("<html>" + strings.Repeat("sign in ", 400) + "</html>")
 	body := func(status int, data func(blob []byte) []byte) func(http.ResponseWriter, *http.Request, []byte) {
@@ -193,20 +195,20 @@ func TestOtherBytesOfAMirror(t *testing.T) {
 	fewer := func(blob []byte) []byte { return blob[:len(blob)/2] }
 	whole := func([]byte) []byte { return page }
 	lies := map[string]func(http.ResponseWriter, *http.Request, []byte){
-		"a page":                  body(200, whole),
-		"a page, chunked":         chunked(whole),
-		"one byte more":           body(200, more(1)),
-		"one byte more, chunked":  chunked(more(1)),
-		"twice the blob":          chunked(more(1 << 20)),
-		"half of it":              body(200, fewer),
-		"half of it, chunked":     chunked(fewer),
-		"nothing":                 body(200, func([]byte) []byte { return nil }),
-		"nothing, chunked":        chunked(func([]byte) []byte { return nil }),
-		"wrong bytes":             body(200, wrong),
-		"wrong bytes in parts":    func(w http.ResponseWriter, r *http.Request, blob []byte) { honest(w, r, wrong(blob)) },
-		"parts of something long": func(w http.ResponseWriter, r *http.Request, blob []byte) { honest(w, r, more(1000)(blob)) },
-		"a 206 nobody asked for":  body(206, whole),
-		"no content":              func(w http.ResponseWriter, _ *http.Request, _ []byte) { w.WriteHeader(204) },
+		"a page":                               body(200, whole),
+		"a page, chunked":                      chunked(whole),
+		"one byte more":                        body(200, more(1)),
+		"one byte more, chunked":               chunked(more(1)),
+		"twice the blob":                       chunked(more(1 << 20)),
+		"half of it":                           body(200, fewer),
+		"half of it, chunked":                  chunked(fewer),
+		"nothing":                              body(200, func([]byte) []byte { return nil }),
+		"nothing, chunked":                     chunked(func([]byte) []byte { return nil }),
+		"wrong bytes":                          body(200, wrong),
+		"wrong bytes in parts":                 func(w http.ResponseWriter, r *http.Request, blob []byte) { honest(w, r, wrong(blob)) },
+		"parts of something long":              func(w http.ResponseWriter, r *http.Request, blob []byte) { honest(w, r, more(1000)(blob)) },
+		"a 206 without a range in the request": body(206, whole),
+		"no content":                           func(w http.ResponseWriter, _ *http.Request, _ []byte) { w.WriteHeader(204) },
 		"the right range, a page": func(w http.ResponseWriter, r *http.Request, blob []byte) {
 			var a, b int
 			if n, _ := fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-%d", &a, &b); n < 2 {
@@ -234,8 +236,8 @@ func TestOtherBytesOfAMirror(t *testing.T) {
 				assert.Positive(t, before)
 				require.NoError(t, s.pull(c))
 				switch name {
-				case "a 206 nobody asked for", "no content", "another range": // refusals, not bytes: asked once more
-				case "the right range, a page": // only where ranges were asked for
+				case "a 206 without a range in the request", "no content", "another range": // these are refusals and not other bytes, so the mirror is asked again
+				case "the right range, a page": // it gives other bytes only if a range is asked for
 				default:
 					assert.Equal(t, before, s.gets["m.example"], "the mirror is remembered")
 				}
@@ -244,8 +246,8 @@ func TestOtherBytesOfAMirror(t *testing.T) {
 	}
 }
 
-// TestOtherBytesOfAllHosts: every mirror is left, however many there are, and the
-// pull ends with the registry's own answer.
+// All mirrors give other bytes. Each of them is left, however many they are, and the pull ends
+// with the registry's own answer.
 func TestOtherBytesOfAllHosts(t *testing.T) {
 	s := newTown(t, random(1, 1000))
 	longer := func(w http.ResponseWriter, _ *http.Request, blob []byte) {

@@ -15,7 +15,6 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"github.com/pullkit/pullkit/credentials"
 	"github.com/pullkit/pullkit/puller"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/puller/transfer"
@@ -40,15 +39,15 @@ type fusedSource struct {
 	*fuse
 }
 
-func (s fusedSource) Manifest(ctx context.Context, ref reference.Reference, cred credentials.Credential, have digest.Digest) (ocispec.Descriptor, []byte, error) {
+func (s fusedSource) Manifest(ctx context.Context, repo content.Repo, have digest.Digest) (content.Document, error) {
 	s.reach("Manifest")
-	return s.fakeSource.Manifest(ctx, ref, cred, have)
+	return s.fakeSource.Manifest(ctx, repo, have)
 }
 
-func (s fusedSource) Blob(ctx context.Context, ref reference.Reference, cred credentials.Credential, desc ocispec.Descriptor, off, n int64) (io.ReadCloser, int64, error) {
+func (s fusedSource) Blob(ctx context.Context, repo content.Repo, desc ocispec.Descriptor, off, n int64) (content.Body, error) {
 	s.reach("Blob")
-	body, start, err := s.fakeSource.Blob(ctx, ref, cred, desc, off, n)
-	return fusedBody{body, s.fuse}, start, err
+	body, err := s.fakeSource.Blob(ctx, repo, desc, off, n)
+	return content.Body{ReadCloser: fusedBody{body, s.fuse}, Start: body.Start}, err
 }
 
 type fusedBody struct {
@@ -111,8 +110,8 @@ type fusedHash struct {
 func (h fusedHash) Write(p []byte) (int, error) { h.reach("Hash"); return h.Hash.Write(p) }
 
 // TestPanicsReachAllPulls holds that a panic of anything a Runtime calls reaches each
-// pull that waits for the same blob, however often it happens, and that the Runtime can
-// be used on: no buffer, connection or place is lost.
+// pull that waits for the same blob, however often it happens, and that the Runtime can be
+// used afterwards: no buffer, connection or place is lost.
 func TestPanicsReachAllPulls(t *testing.T) {
 	for _, at := range []string{"Manifest", "Blob", "Read", "Close", "Lookup", "Tag", "Free", "Ingest", "WriteAt", "Commit", "Hash", "Admit", "Progress"} {
 		for _, size := range []int{1000, 6 << 20} {
@@ -121,10 +120,10 @@ func TestPanicsReachAllPulls(t *testing.T) {
 				src := fusedSource{newFakeSource(), f}
 				image := src.image(t, amd64, random(1, size))
 				store := fusedStore{newMemStore(), f}
-				rt := transfer.New(transfer.Config{
-					Source: src, Store: store, Memory: 1, Blobs: 2,
+				rt := newRuntime(t, transfer.Config{
+					Source: src, Store: store, MaxMemory: 1, MaxBlobs: 2,
 					NewHash: func(digest.Algorithm) hash.Hash { return fusedHash{sha256.New(), f} },
-					Admit: func(context.Context, reference.Reference, ocispec.Descriptor, []byte) error {
+					Admit: func(context.Context, transfer.Admission) error {
 						f.reach("Admit")
 						return nil
 					},

@@ -8,46 +8,46 @@ import (
 	"github.com/pullkit/pullkit/puller"
 )
 
-// progressEvery is how often bytes that arrived are told of. What happens to a
-// whole blob is told at once.
+// progressEvery is how often bytes that arrived are reported. The end and the restart of a
+// blob are reported at once.
 const progressEvery = 100 * time.Millisecond
 
-// A meter tells one pull's listener how far it is. All of it runs in the
-// goroutine of the Pull, so calls never overlap and never come after it has
-// returned, and a slow listener holds up no blob.
+// A meter reports how far one pull is to the pull's Spec.Progress. It runs in the
+// goroutine of the Pull: reports never overlap, none comes after Pull has returned, and a
+// slow Progress delays no blob.
 type meter struct {
-	tell   func(puller.Progress) // nil: nobody listens
-	blobs  map[digest.Digest]*gauge
-	total  int64
-	done   int64 // sums over blobs
-	resume int64
-	known  bool // total is
+	report  func(puller.Progress) // nil if nothing is to be reported
+	blobs   map[digest.Digest]*gauge
+	total   int64 // the sum of the blobs' sizes, once known is true
+	known   bool
+	done    int64 // sums over blobs
+	resumed int64
 }
 
-// A gauge is what was told of one blob.
+// A gauge is what was reported of one blob.
 type gauge struct {
 	desc          ocispec.Descriptor
-	f             *flight // nil before it is wanted, and when it is stored
+	flight        *flight // nil while the pull does not wait for one
 	done, resumed int64
 	restarts      int64
-	stored        puller.BlobState // how it came to be there; "" until it is
+	stored        puller.BlobState // how the blob came into the Store; "" before
 }
 
-func newMeter(tell func(puller.Progress)) *meter {
-	m := &meter{tell: tell}
-	if tell != nil {
+func newMeter(report func(puller.Progress)) *meter {
+	m := &meter{report: report}
+	if report != nil {
 		m.blobs = map[digest.Digest]*gauge{}
 	}
 	return m
 }
 
-// begin tells the total, which is known from the manifest on.
+// begin reports the total, which is known once the manifest is.
 func (m *meter) begin(blobs []ocispec.Descriptor) {
-	if m.tell == nil {
+	if m.report == nil {
 		return
 	}
 	chosen := make(map[digest.Digest]*gauge, len(blobs))
-	m.total, m.done, m.resume = 0, 0, 0
+	m.total, m.done, m.resumed = 0, 0, 0
 	for _, d := range blobs {
 		g := m.blobs[d.Digest] // there if it was fetched to learn the platform
 		if g == nil {
@@ -56,7 +56,7 @@ func (m *meter) begin(blobs []ocispec.Descriptor) {
 		chosen[d.Digest] = g
 		m.total += d.Size
 		m.done += g.done
-		m.resume += g.resumed
+		m.resumed += g.resumed
 	}
 	m.blobs, m.known = chosen, true
 	m.send(puller.Progress{})
@@ -67,9 +67,9 @@ func (m *meter) begin(blobs []ocispec.Descriptor) {
 	}
 }
 
-// gauge is the one of a blob; nil for a manifest, or if nobody listens.
+// gauge is the gauge of a blob. It is nil for a manifest, and if nothing is to be reported.
 func (m *meter) gauge(desc ocispec.Descriptor) *gauge {
-	if m.tell == nil {
+	if m.report == nil {
 		return nil
 	}
 	if g := m.blobs[desc.Digest]; g != nil || m.known {
@@ -87,15 +87,15 @@ func (m *meter) present(desc ocispec.Descriptor) {
 	}
 }
 
-// follow makes the meter look at a flight.
+// follow makes the meter watch a flight.
 func (m *meter) follow(f *flight) {
 	if g := m.gauge(f.desc); g != nil {
-		g.f = f
+		g.flight = f
 		g.restarts = f.progress.Restarts.Load()
 	}
 }
 
-// stored says that a flight has landed.
+// stored says that a flight has brought its blob.
 func (m *meter) stored(f *flight) {
 	g := m.gauge(f.desc)
 	if g == nil {
@@ -109,36 +109,36 @@ func (m *meter) stored(f *flight) {
 }
 
 func (m *meter) finish(g *gauge, resumed int64, state puller.BlobState) {
-	g.f, g.stored = nil, state
-	if resumed < g.resumed { // it began anew since the last poll
+	g.flight, g.stored = nil, state
+	if resumed < g.resumed { // the fetch was restarted since the last poll
 		m.move(g, 0, 0, puller.BlobRestarted)
 	}
 	m.move(g, g.desc.Size, resumed, state)
 }
 
-// poll tells of flights that have moved.
+// poll reports the progress of flights.
 func (m *meter) poll() {
 	for _, g := range m.blobs {
-		if g.f == nil {
+		if g.flight == nil {
 			continue
 		}
-		if n := g.f.progress.Restarts.Load(); n != g.restarts {
+		if n := g.flight.progress.Restarts.Load(); n != g.restarts {
 			g.restarts = n
 			m.move(g, 0, 0, puller.BlobRestarted)
 			continue
 		}
-		resumed := min(g.f.progress.Resumed.Load(), g.desc.Size)
-		done := min(resumed+g.f.progress.Got.Load(), g.desc.Size)
+		resumed := min(g.flight.progress.Resumed.Load(), g.desc.Size)
+		done := min(resumed+g.flight.progress.Got.Load(), g.desc.Size)
 		if done > g.done && resumed >= g.resumed {
 			m.move(g, done, resumed, puller.BlobFetching)
 		}
 	}
 }
 
-// move sets a gauge and says so.
+// move sets a gauge and reports it.
 func (m *meter) move(g *gauge, done, resumed int64, state puller.BlobState) {
 	m.done += done - g.done
-	m.resume += resumed - g.resumed
+	m.resumed += resumed - g.resumed
 	g.done, g.resumed = done, resumed
 	if m.known {
 		m.send(puller.Progress{Blob: g.desc, State: state, Done: done, Resumed: resumed})
@@ -147,13 +147,13 @@ func (m *meter) move(g *gauge, done, resumed int64, state puller.BlobState) {
 
 func (m *meter) send(p puller.Progress) {
 	p.Blob.Data = nil
-	p.Total, p.TotalDone, p.TotalResumed = m.total, m.done, m.resume
-	m.tell(p)
+	p.Total, p.TotalDone, p.TotalResumed = m.total, m.done, m.resumed
+	m.report(p)
 }
 
-// ticks says when to poll; never if nobody listens.
+// ticks returns a channel that says when to poll.
 func (m *meter) ticks() (tick <-chan time.Time, stop func()) {
-	if m.tell == nil {
+	if m.report == nil {
 		return nil, func() {}
 	}
 	t := time.NewTicker(progressEvery)

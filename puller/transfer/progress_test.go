@@ -1,18 +1,20 @@
 package transfer_test
 
 import (
+	"context"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/puller"
 	"github.com/pullkit/pullkit/puller/transfer"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
-// A watcher holds the rules of Spec.Progress.
+// A watcher checks the rules of Spec.Progress.
 type watcher struct {
 	t      *testing.T
 	inside bool
@@ -60,7 +62,7 @@ func TestProgress(t *testing.T) {
 		s := spec(ref)
 		s.Progress = w.tell
 		began := time.Now()
-		_, err := transfer.New(transfer.Config{Source: src, Store: store}).Pull(t.Context(), s)
+		_, err := newRuntime(t, transfer.Config{Source: src, Store: store}).Pull(t.Context(), s)
 		w.over = true
 		require.NoError(t, err)
 		took := time.Since(began)
@@ -86,10 +88,59 @@ func TestProgressOfARestart(t *testing.T) {
 		w := newWatcher(t)
 		s := spec(ref)
 		s.Progress = w.tell
-		_, err := transfer.New(transfer.Config{Source: src, Store: store}).Pull(t.Context(), s)
+		_, err := newRuntime(t, transfer.Config{Source: src, Store: store}).Pull(t.Context(), s)
 		require.NoError(t, err)
 		assert.Equal(t, 1, w.states[puller.BlobRestarted])
-		assert.Zero(t, w.total.TotalResumed, "the kept bytes were wrong and came anew")
+		assert.Zero(t, w.total.TotalResumed, "the kept bytes were wrong and came again")
 		assert.Equal(t, w.total.Total, w.total.TotalDone)
 	})
+}
+
+// Bytes that were reported as resumed are taken back only with a BlobRestarted, however fast
+// the blob came after its restart.
+func TestProgressOfAFastRestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src, store := newFakeSource(), newMemStore()
+		layer := random(1, 3<<20)
+		ref := src.name(appName, src.image(t, amd64, layer))
+		store.keepAs(t, digestOf(layer), flipped(layer, 5), [2]int64{0, 1 << 20})
+		slow := hookSource{src, func(ctx context.Context, _ ocispec.Descriptor, off int64) error {
+			if off > 0 {
+				return pause(ctx, 350*time.Millisecond)
+			}
+			return nil
+		}}
+		w := newWatcher(t)
+		var resumed, total int64
+		s := spec(ref)
+		s.Progress = func(p puller.Progress) {
+			w.tell(p)
+			if p.State != puller.BlobRestarted && p.Blob.Digest == digestOf(layer) {
+				assert.GreaterOrEqual(t, p.Resumed, resumed, "%s", p.State)
+				assert.GreaterOrEqual(t, p.TotalResumed, total, "%s", p.State)
+			}
+			resumed, total = p.Resumed, p.TotalResumed
+		}
+		_, err := newRuntime(t, transfer.Config{Source: slow, Store: store}).Pull(t.Context(), s)
+		require.NoError(t, err)
+		assert.Equal(t, 1, w.states[puller.BlobRestarted])
+		assert.Equal(t, w.total.Total, w.total.TotalDone)
+		assert.Zero(t, w.total.TotalResumed)
+	})
+}
+
+// A config that was fetched to learn the platform is reported like other blobs.
+func TestProgressOfAConfigThatCameFirst(t *testing.T) {
+	src, store := newFakeSource(), newMemStore()
+	ref := src.name(appName, src.image(t, amd64, random(1, 1000)))
+	rt := newRuntime(t, transfer.Config{Source: src, Store: store, RequirePlatform: true})
+	for _, state := range []puller.BlobState{puller.BlobStored, puller.BlobPresent} {
+		w := newWatcher(t)
+		s := spec(ref)
+		s.Progress = w.tell
+		_, err := rt.Pull(t.Context(), s)
+		require.NoError(t, err)
+		assert.Equal(t, map[puller.BlobState]int{"": 1, state: 2}, w.states)
+		assert.Equal(t, w.total.Total, w.total.TotalDone)
+	}
 }

@@ -2,7 +2,6 @@ package transfer
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 
@@ -21,27 +20,27 @@ import (
 // pull that fails, or is cancelled, leaves blobs that are whole and partials of
 // the others, from which the next one goes on.
 //
-// The error holds the kind of package content, and what puller.Runtime says of it.
+// The error holds the reason of package content, and what puller.Runtime says of it.
 func (r *Runtime) Pull(ctx context.Context, spec puller.Spec) (puller.Image, error) {
-	image, err := r.pull(ctx, spec)
+	c := &call{spec: spec}
+	image, err := r.pull(ctx, c)
 	if err != nil {
-		return puller.Image{}, r.runtimeError(ctx, spec, err)
+		return puller.Image{}, c.runtimeError(ctx, err)
 	}
 	return image, nil
 }
 
-func (r *Runtime) pull(ctx context.Context, spec puller.Spec) (puller.Image, error) {
-	if err := r.check(spec); err != nil {
+func (r *Runtime) pull(ctx context.Context, c *call) (puller.Image, error) {
+	if err := r.check(c); err != nil {
 		return puller.Image{}, err
 	}
-	o := origin{spec.Ref, spec.Credential}
-	m := newMeter(spec.Progress)
-	t, err := r.find(ctx, spec, func(ctx context.Context, t target) (bool, error) { return r.accept(ctx, spec, t, m) })
+	m := newMeter(c.spec.Progress)
+	t, err := r.find(ctx, c, func(ctx context.Context, t target) (bool, error) { return r.accept(ctx, c, t, m) })
 	if err != nil {
 		return puller.Image{}, err
 	}
 	m.begin(t.blobs())
-	if err := r.fetchAll(ctx, o, append(t.blobs(), t.documents()...), m); err != nil {
+	if err := r.fetchAll(ctx, c.repo(), append(t.blobs(), t.documents()...), m); err != nil {
 		return puller.Image{}, err
 	}
 	// The image is tagged even if the name stood for it before: a Store may show an
@@ -49,23 +48,22 @@ func (r *Runtime) pull(ctx context.Context, spec puller.Spec) (puller.Image, err
 	// name is durable.
 	desc := t.top()
 	desc.Data = nil
-	if err := r.store.Tag(ctx, spec.Ref, desc); err != nil {
+	if err := r.store.Tag(ctx, c.spec.Ref, desc); err != nil {
 		return puller.Image{}, fetch.StoreError("tag", err)
 	}
-	return r.image(ctx, spec, t)
+	return r.image(ctx, c.spec, t)
 }
 
 // find asks the registry what the image is and returns the first target for its platform
 // that accept accepts.
-func (r *Runtime) find(ctx context.Context, spec puller.Spec, accept func(context.Context, target) (bool, error)) (target, error) {
-	o := origin{spec.Ref, spec.Credential}
-	top, err := r.topDocument(ctx, o, spec.Last)
+func (r *Runtime) find(ctx context.Context, c *call, accept func(context.Context, target) (bool, error)) (target, error) {
+	top, err := r.topDocument(ctx, c)
 	if err != nil {
 		return target{}, err
 	}
 	w := walk{
-		want:   spec.Platform,
-		read:   func(ctx context.Context, d ocispec.Descriptor) (document, error) { return r.child(ctx, o, d) },
+		want:   c.spec.Platform,
+		read:   func(ctx context.Context, d ocispec.Descriptor) (document, error) { return r.child(ctx, c, d) },
 		accept: accept,
 	}
 	return w.from(ctx, top)
@@ -73,17 +71,17 @@ func (r *Runtime) find(ctx context.Context, spec puller.Spec, accept func(contex
 
 // accept calls Config.Admit. If nothing but the config says which platform the image is
 // for, accept fetches the config and compares.
-func (r *Runtime) accept(ctx context.Context, spec puller.Spec, t target, m *meter) (bool, error) {
+func (r *Runtime) accept(ctx context.Context, c *call, t target, m *meter) (bool, error) {
 	if r.admit != nil {
-		ref, err := spec.Ref.WithDigest(t.top().Digest)
+		ref, err := c.spec.Ref.WithDigest(t.top().Digest)
 		if err != nil {
-			return false, &content.Error{Kind: content.ErrBadDigest, Err: err}
+			return false, &content.Error{Reason: content.ErrBadDigest, Err: err}
 		}
-		if err := r.admit(ctx, ref, t.leaf().desc, t.leaf().body); err != nil {
+		if err := r.admit(ctx, Admission{Ref: ref, Descriptor: t.leaf().desc, Manifest: t.leaf().body}); err != nil {
 			if ctx.Err() != nil { // Admit gave up because the caller did
 				return false, context.Cause(ctx)
 			}
-			return false, &content.Error{Kind: content.ErrRefused, Err: err}
+			return false, &content.Error{Reason: content.ErrRefused, Err: err}
 		}
 	}
 	asks, ok := t.configDecides(r.requirePlatform)
@@ -94,14 +92,14 @@ func (r *Runtime) accept(ctx context.Context, spec puller.Spec, t target, m *met
 	if err := checkReadable(config); err != nil {
 		return false, err
 	}
-	if err := r.fetchAll(ctx, origin{spec.Ref, spec.Credential}, []ocispec.Descriptor{config}, m); err != nil {
+	if err := r.fetchAll(ctx, c.repo(), []ocispec.Descriptor{config}, m); err != nil {
 		return false, err
 	}
 	got, err := r.configPlatform(ctx, config)
 	if err != nil {
 		return false, err
 	}
-	return t.serves(got, spec.Platform)
+	return t.serves(got, c.spec.Platform)
 }
 
 // image describes what is stored.
@@ -120,7 +118,7 @@ func (r *Runtime) image(ctx context.Context, spec puller.Spec, t target) (puller
 		// The platform is information for the caller here. A config that does not name
 		// one is not an error.
 		p, err := r.configPlatform(ctx, config)
-		if err != nil && content.KindOf(err) == content.ErrStore {
+		if err != nil && content.ReasonOf(err) == content.ErrStore {
 			return puller.Image{}, err
 		}
 		image.Platform = p
@@ -140,7 +138,7 @@ func (r *Runtime) Status(ctx context.Context, spec puller.Spec) (puller.Image, e
 }
 
 func (r *Runtime) status(ctx context.Context, spec puller.Spec) (puller.Image, error) {
-	if err := r.check(spec); err != nil {
+	if err := r.check(&call{spec: spec}); err != nil {
 		return puller.Image{}, err
 	}
 	desc, err := r.store.Lookup(ctx, spec.Ref)
@@ -207,24 +205,25 @@ func (r *Runtime) whole(ctx context.Context, spec puller.Spec, t target) (bool, 
 // no blob; where only the config of an image could tell the platform, and is
 // not stored, the first candidate is taken. Config.Admit is not asked.
 func (r *Runtime) Plan(ctx context.Context, spec puller.Spec) (puller.Plan, error) {
-	plan, err := r.plan(ctx, spec)
+	c := &call{spec: spec}
+	plan, err := r.plan(ctx, c)
 	if err != nil {
-		return puller.Plan{}, r.runtimeError(ctx, spec, err)
+		return puller.Plan{}, c.runtimeError(ctx, err)
 	}
 	return plan, nil
 }
 
-func (r *Runtime) plan(ctx context.Context, spec puller.Spec) (puller.Plan, error) {
-	if err := r.check(spec); err != nil {
+func (r *Runtime) plan(ctx context.Context, c *call) (puller.Plan, error) {
+	if err := r.check(c); err != nil {
 		return puller.Plan{}, err
 	}
-	t, err := r.find(ctx, spec, func(ctx context.Context, t target) (bool, error) { return r.likely(ctx, spec, t) })
+	t, err := r.find(ctx, c, func(ctx context.Context, t target) (bool, error) { return r.likely(ctx, c.spec, t) })
 	if err != nil {
 		return puller.Plan{}, err
 	}
 	plan := puller.Plan{Digest: t.top().Digest, Manifest: t.leaf().desc.Digest}
 	if idx := t.docs[0].parsed.Index; idx != nil {
-		plan.Verdicts = index.Selector{}.Explain(*idx, spec.Platform)
+		plan.Verdicts = index.Selector{}.Explain(*idx, c.spec.Platform)
 	}
 	if p := t.choice.Descriptor.Platform; p != nil {
 		plan.Platform = *p
@@ -264,41 +263,41 @@ func (r *Runtime) likely(ctx context.Context, spec puller.Spec, t target) (bool,
 // would. Nothing in it is chosen: the answer does not depend on the platform. Resolve
 // needs no Store and looks into none. Config.Admit is not asked.
 //
-// The error holds the kind of package content, and what puller.Runtime says of it.
+// The error holds the reason of package content, and what puller.Runtime says of it.
 func (r *Runtime) Resolve(ctx context.Context, spec puller.Spec) (digest.Digest, error) {
-	found, err := r.resolve(ctx, spec)
+	c := &call{spec: spec}
+	found, err := r.resolve(ctx, c)
 	if err != nil {
-		return "", r.runtimeError(ctx, spec, err)
+		return "", c.runtimeError(ctx, err)
 	}
 	return found, nil
 }
 
-func (r *Runtime) resolve(ctx context.Context, spec puller.Spec) (digest.Digest, error) {
-	if spec.Ref.IsZero() {
-		return "", &content.Error{Kind: content.ErrBadReference, Err: errors.New("the reference is empty")}
+func (r *Runtime) resolve(ctx context.Context, c *call) (digest.Digest, error) {
+	if err := c.checkRef(); err != nil {
+		return "", err
 	}
 	if ctx.Err() != nil {
 		return "", context.Cause(ctx)
 	}
-	o := origin{spec.Ref, spec.Credential}
 	if source, ok := r.source.(content.Resolver); ok {
-		desc, err := r.askDigest(ctx, o, source)
+		desc, err := r.askDigest(ctx, c, source)
 		if err == nil {
 			return desc.Digest, nil
 		}
-		if !headRefused(err) || spec.Last == nil || !spec.Last() {
+		if !headRefused(err) || !c.isLast() {
 			return "", err
 		}
 	}
-	desc, body, err := r.askManifest(ctx, o, "")
+	doc, err := r.askManifest(ctx, c, c.repo(), "")
 	if err != nil {
 		return "", err
 	}
-	if err := o.checkPinned(desc); err != nil {
+	if err := c.checkPinned(doc.Desc); err != nil {
 		return "", err
 	}
-	if _, err := verifyDocument(desc, desc, body); err != nil {
+	if _, err := verifyDocument(doc.Desc, doc); err != nil {
 		return "", err
 	}
-	return desc.Digest, nil
+	return doc.Desc.Digest, nil
 }

@@ -31,7 +31,7 @@ func TestPullImage(t *testing.T) {
 		src, store := newFakeSource(), newMemStore()
 		layer := random(1, size)
 		ref := src.name(appName, src.image(t, amd64, layer, random(2, 300), layer))
-		rt := transfer.New(transfer.Config{Source: src, Store: store})
+		rt := newRuntime(t, transfer.Config{Source: src, Store: store})
 		image, err := rt.Pull(t.Context(), spec(ref))
 		require.NoError(t, err, "size %d", size)
 		desc := src.names[ref.String()]
@@ -51,7 +51,7 @@ func TestPullImage(t *testing.T) {
 		again, err := rt.Status(t.Context(), spec(ref))
 		require.NoError(t, err)
 		assert.Equal(t, image, again)
-		assert.Equal(t, want, src.requests(), "Status asks nobody")
+		assert.Equal(t, want, src.requests(), "Status makes no request")
 
 		again, err = rt.Pull(t.Context(), spec(ref))
 		require.NoError(t, err)
@@ -70,14 +70,14 @@ func TestPullFromIndex(t *testing.T) {
 	b.Platform = &arm64
 	idx := src.index(t, a, b)
 	ref := src.name(appName, idx)
-	rt := transfer.New(transfer.Config{Source: src, Store: store})
+	rt := newRuntime(t, transfer.Config{Source: src, Store: store})
 	image, err := rt.Pull(t.Context(), spec(ref))
 	require.NoError(t, err)
 	assert.Equal(t, idx.Digest, image.Digest)
 	assert.Equal(t, a.Digest, image.Manifest)
 	assert.Equal(t, 4, src.requests())
 	assert.NotContains(t, store.blobs, b.Digest, "unwanted children are absent")
-	assert.Equal(t, idx.Digest, store.tags[ref].Digest, "the name stands for the index")
+	assert.Equal(t, idx.Digest, store.tags[ref].Digest, "the name is tagged with the index")
 
 	_, err = rt.Pull(t.Context(), spec(ref))
 	require.NoError(t, err)
@@ -99,7 +99,7 @@ func TestPullByDigest(t *testing.T) {
 	src, store := newFakeSource(), newMemStore()
 	desc := src.image(t, amd64, random(1, 1000))
 	ref := reference.MustParse("registry.example/team/app@" + string(desc.Digest))
-	rt := transfer.New(transfer.Config{Source: src, Store: store})
+	rt := newRuntime(t, transfer.Config{Source: src, Store: store})
 	_, err := rt.Pull(t.Context(), spec(ref))
 	require.NoError(t, err)
 	assert.Equal(t, 3, src.requests())
@@ -122,7 +122,7 @@ func TestPullDescriptorData(t *testing.T) {
 		"schemaVersion": 2, "mediaType": ocispec.MediaTypeImageManifest, "config": config, "layers": []any{good, bad},
 	})
 	ref := src.name(appName, desc)
-	_, err := transfer.New(transfer.Config{Source: src, Store: store}).Pull(t.Context(), spec(ref))
+	_, err := newRuntime(t, transfer.Config{Source: src, Store: store}).Pull(t.Context(), spec(ref))
 	require.NoError(t, err)
 	assert.Equal(t, 2, src.requests(), "the manifest, and the blob whose data is wrong")
 	assert.Equal(t, 1, src.blobGets[bad.Digest])
@@ -138,7 +138,7 @@ func TestPullCancelled(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 			defer cancel()
 			began := time.Now()
-			rt := transfer.New(transfer.Config{Source: src, Store: store})
+			rt := newRuntime(t, transfer.Config{Source: src, Store: store})
 			_, err := rt.Pull(ctx, spec(ref))
 			require.ErrorIs(t, err, context.DeadlineExceeded)
 			assert.Equal(t, 100*time.Millisecond, time.Since(began), "at once")
@@ -158,8 +158,8 @@ func TestPullCancelled(t *testing.T) {
 }
 
 func TestErrNoStore(t *testing.T) {
-	_, err := transfer.New(transfer.Config{Source: newFakeSource()}).Pull(t.Context(), spec(reference.MustParse(appName)))
+	_, err := newRuntime(t, transfer.Config{Source: newFakeSource()}).Pull(t.Context(), spec(reference.MustParse(appName)))
 	assert.ErrorContains(t, err, "Config.Store is nil")
-	_, err = transfer.New(transfer.Config{Source: newFakeSource(), Store: newMemStore()}).Pull(t.Context(), puller.Spec{})
+	_, err = newRuntime(t, transfer.Config{Source: newFakeSource(), Store: newMemStore()}).Pull(t.Context(), puller.Spec{})
 	assert.True(t, errors.Is(err, content.ErrBadReference))
 }

@@ -1,13 +1,13 @@
 package transfer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"hash"
 	"io/fs"
 	"log/slog"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -22,49 +22,55 @@ import (
 )
 
 // A Config says where images come from, where they go, and how much is done at
-// once. Store must be set, but to Resolve names alone; all else may be zero.
+// once. A field that is zero means its default.
 type Config struct {
-	// Store keeps the images.
+	// Store keeps the images. Without a Store, a Runtime can only Resolve. If it is a
+	// content.SpaceReporter, a pull that does not fit fails before its first blob; if
+	// it is a content.PartialReporter too, what earlier pulls left counts.
 	Store content.Store
 	// Source is what images are read from; nil means a new registry.Client with
-	// nothing set but Logger.
+	// nothing set but Logger. A Source limits how long it waits for a server. If it is
+	// a content.Resolver, Resolve asks without fetching the manifest.
 	Source content.Source
-	// Blobs is how many blobs are fetched at once, over all pulls, and as many
-	// manifests. Beside as many large blobs one of less than 2 MiB is fetched, so
-	// that small images do not wait for large ones. Zero means 10.
-	Blobs int
-	// Ranges is how many connections fetch parts of one large blob at most. There
-	// is one to begin with; others are added one at a time while bytes come slower
+	// MaxBlobs is how many blobs are fetched at once, over all pulls, and as many
+	// manifests. While that many large blobs are fetched, one of less than 2 MiB is
+	// fetched as well, so that small images do not wait for large ones. Zero means 10.
+	MaxBlobs int
+	// MaxConnsPerBlob is how many connections fetch parts of one large blob at most.
+	// There is one to begin with; others are added one at a time while bytes come slower
 	// than they can be hashed and written, and each one more brings more. Zero means
 	// 8; 1 means that blobs are never fetched in parts.
-	Ranges int
-	// Memory bounds the buffers of all transfers, in bytes. Zero means 4 MiB;
+	MaxConnsPerBlob int
+	// MaxMemory bounds the buffers of all transfers, in bytes. Zero means 4 MiB;
 	// less than 1 MiB means that.
-	Memory int64
-	// Stall is how long the Source may take for an answer, or for the next bytes
-	// of one, before that call is given up. It is for Sources that do not look
-	// after that themselves, as a registry.Client does with its own Stall: that
-	// one is not watched. Zero means 2 minutes, negative no limit.
-	Stall time.Duration
+	MaxMemory int64
 	// NewHash makes the hash for an algorithm (sha256, sha384, sha512), where a
 	// program brings a faster one. Write must be done with its argument when it
 	// returns. Nil, or a nil result, means the standard library's.
 	NewHash func(digest.Algorithm) hash.Hash
 	// Admit is asked before any blob is fetched whether the image may be pulled;
-	// its error ends the pull as a failed signature validation. ref has the
-	// digest of what the name points to, often an index; desc and manifest are
-	// the platform's manifest. It may be called concurrently, and more than once
-	// for a pull if an index names several manifests for a platform. An image that
-	// is there is asked about when it is pulled again, and not by Status. Nil
-	// admits all.
-	Admit func(ctx context.Context, ref reference.Reference, desc ocispec.Descriptor, manifest []byte) error
+	// its error ends the pull as a failed signature validation. It may be called
+	// concurrently, and more than once for a pull if an index names several manifests
+	// for a platform. An image that is there is asked about when it is pulled again,
+	// and not by Status. Nil admits all.
+	Admit func(ctx context.Context, image Admission) error
 	// RequirePlatform refuses an image that is not in an index and whose config
 	// names another platform than the one asked for. If false, such an image is
 	// pulled, as the kubelet's runtimes do. Artifacts, whose config names no
 	// platform, are always pulled.
 	RequirePlatform bool
-	// Logger is told of tries that failed (debug); nil means silent.
+	// Logger receives attempts that failed (debug); nil means silent.
 	Logger *slog.Logger
+}
+
+// An Admission is the image that Config.Admit is asked about.
+type Admission struct {
+	// Ref is the name of the image with the digest of what the name points to, which
+	// often is an index.
+	Ref reference.Reference
+	// Descriptor and Manifest are the platform's manifest.
+	Descriptor ocispec.Descriptor
+	Manifest   []byte
 }
 
 // A Runtime pulls images from a Source into a Store. It is a puller.Runtime, a
@@ -73,9 +79,8 @@ type Config struct {
 type Runtime struct {
 	store           content.Store
 	source          content.Source
-	stall           time.Duration
 	newHash         func(digest.Algorithm) hash.Hash
-	admit           func(ctx context.Context, ref reference.Reference, desc ocispec.Descriptor, manifest []byte) error
+	admit           func(context.Context, Admission) error
 	requirePlatform bool
 	log             *slog.Logger
 	documents       chan struct{} // has one element for each manifest that is asked for
@@ -89,16 +94,22 @@ var (
 	_ puller.Resolver = (*Runtime)(nil)
 )
 
-// maxBlobs is what a larger Config.Blobs means.
+// maxBlobs is what a larger Config.MaxBlobs means.
 const maxBlobs = 1 << 16
 
-// New returns a Runtime. It does no I/O. Without a Store all its methods but
-// Resolve fail.
-func New(conf Config) *Runtime {
+// New returns a Runtime. It does no I/O. A limit that is negative is an error.
+func New(conf Config) (*Runtime, error) {
+	for _, limit := range []struct {
+		field string
+		value int64
+	}{{"MaxBlobs", int64(conf.MaxBlobs)}, {"MaxConnsPerBlob", int64(conf.MaxConnsPerBlob)}, {"MaxMemory", conf.MaxMemory}} {
+		if limit.value < 0 {
+			return nil, fmt.Errorf("transfer: Config.%s is %d; give a positive number, or zero for the default", limit.field, limit.value)
+		}
+	}
 	r := &Runtime{
 		store:           conf.Store,
 		source:          conf.Source,
-		stall:           conf.Stall,
 		newHash:         conf.NewHash,
 		admit:           conf.Admit,
 		requirePlatform: conf.RequirePlatform,
@@ -108,19 +119,18 @@ func New(conf Config) *Runtime {
 		r.log = slog.New(slog.DiscardHandler)
 	}
 	if r.source == nil {
-		r.source = &registry.Client{Logger: conf.Logger}
+		client, err := registry.New(registry.Config{Logger: conf.Logger})
+		if err != nil {
+			return nil, err
+		}
+		r.source = client
 	}
-	if _, watchful := r.source.(*registry.Client); watchful {
-		r.stall = -1
-	} else if r.stall == 0 {
-		r.stall = 2 * time.Minute
-	}
-	blobs, conns := min(orDefault(conf.Blobs, 10), maxBlobs), orDefault(conf.Ranges, 8)
+	blobs, conns := min(cmp.Or(conf.MaxBlobs, 10), maxBlobs), cmp.Or(conf.MaxConnsPerBlob, 8)
 	r.documents = make(chan struct{}, blobs)
 	r.flights.limit = blobs
 	r.flights.fetch = r.fetchBlob
 	r.fetcher = fetch.New(fetch.Config{
-		Memory:          orDefault(conf.Memory, 4<<20),
+		Memory:          cmp.Or(conf.MaxMemory, 4<<20),
 		MaxConns:        max(blobs, conns),
 		MaxConnsPerBlob: conns,
 		NewHash:         r.hashFor,
@@ -128,15 +138,7 @@ func New(conf Config) *Runtime {
 		Log:             r.log,
 	})
 	r.flights.fetcher = r.fetcher
-	return r
-}
-
-// orDefault is n if that is positive.
-func orDefault[T int | int64](n, standard T) T {
-	if n > 0 {
-		return n
-	}
-	return standard
+	return r, nil
 }
 
 // hashFor returns a hash for d, which is well-formed.
@@ -148,28 +150,52 @@ func (r *Runtime) hashFor(d digest.Digest) (hash.Hash, error) {
 	}
 	h, err := verify.New(d)
 	if err != nil {
-		return nil, &content.Error{Kind: content.ErrBadDigest, Err: err}
+		return nil, &content.Error{Reason: content.ErrBadDigest, Err: err}
 	}
 	return h, nil
 }
 
 // check returns an error if a call cannot work at all.
-func (r *Runtime) check(spec puller.Spec) error {
+func (r *Runtime) check(c *call) error {
 	if r.store == nil {
 		return errors.New("transfer: Config.Store is nil; give one, such as layout.Open's")
 	}
-	if spec.Ref.IsZero() {
-		return &content.Error{Kind: content.ErrBadReference, Err: errors.New("the reference is empty")}
+	return c.checkRef()
+}
+
+// A call is one call of a Runtime that may ask the registry.
+type call struct {
+	spec  puller.Spec
+	masks []func(text string) string // content.Document's Mask, of each document that came
+}
+
+// repo is where the registry is asked.
+func (c *call) repo() content.Repo { return content.Repo{Ref: c.spec.Ref, Cred: c.spec.Credential} }
+
+// isLast reports whether no other credential is tried after the call's.
+func (c *call) isLast() bool { return c.spec.Last != nil && c.spec.Last() }
+
+func (c *call) checkRef() error {
+	if c.spec.Ref.IsZero() {
+		return &content.Error{Reason: content.ErrBadReference, Err: errors.New("the reference is empty")}
+	}
+	return nil
+}
+
+// checkPinned returns an error if the reference names a digest and got has another one.
+func (c *call) checkPinned(got ocispec.Descriptor) error {
+	if pinned := c.spec.Ref.Digest(); pinned != "" && got.Digest != pinned {
+		return fetch.Errorf(content.ErrDigestMismatch, "the source gave manifest %s for %s", got.Digest, pinned)
 	}
 	return nil
 }
 
 // runtimeError turns an error into what a puller.Runtime has to return, without secrets.
-func (r *Runtime) runtimeError(ctx context.Context, spec puller.Spec, err error) error {
-	return withMeaning(r.masked(withEnd(ctx, err), spec.Credential))
+func (c *call) runtimeError(ctx context.Context, err error) error {
+	return withMeaning(c.masked(withEnd(ctx, err)))
 }
 
-// withMeaning wraps an error in what its kind means to a Puller. The kinds of package
+// withMeaning wraps an error in what its reason means to a Puller. The reasons of package
 // content stay in it.
 //
 // Another credential is tried after not found, unauthorized and denied, because
@@ -177,18 +203,18 @@ func (r *Runtime) runtimeError(ctx context.Context, spec puller.Spec, err error)
 // because some registries fail in this way at a wrong password. Nothing else that can
 // happen depends on the credential.
 func withMeaning(err error) error {
-	kind := content.KindOf(err)
-	switch kind {
+	reason := content.ReasonOf(err)
+	switch reason {
 	case content.ErrUnavailable, content.ErrNetwork, content.ErrTimeout:
 		err = &reasonError{puller.ErrRegistryUnavailable, err}
 	case content.ErrRefused:
 		err = &reasonError{puller.ErrSignatureValidation, err}
 	}
 	var answer *content.Error
-	if errors.As(err, &answer) && (kind == content.ErrRateLimited || answer.RetryAfter > 0) {
+	if errors.As(err, &answer) && (reason == content.ErrRateLimited || answer.RetryAfter > 0) {
 		return credentials.Stop(&puller.RetryError{After: answer.RetryAfter, Err: err})
 	}
-	switch kind {
+	switch reason {
 	case content.ErrNotFound, content.ErrUnauthorized, content.ErrDenied, content.ErrUnavailable:
 		return err
 	}
@@ -206,11 +232,12 @@ func (e *reasonError) Unwrap() []error { return []error{e.err, e.reason} }
 
 // masked removes the credential's secrets, and the tokens that the Source got for it, from
 // an error's text. A registry may repeat them in a manifest, whose faults the error quotes.
-func (r *Runtime) masked(err error, cred credentials.Credential) error {
+func (c *call) masked(err error) error {
 	said := err.Error()
+	cred := c.spec.Credential
 	text := redact.Secrets(said, cred.Password.Reveal(), cred.IdentityToken.Reveal(), cred.RegistryToken.Reveal())
-	if m, ok := r.source.(content.Masker); ok {
-		text = m.Mask(cred, text)
+	for _, mask := range c.masks {
+		text = mask(text)
 	}
 	if text == said {
 		return err

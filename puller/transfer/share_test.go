@@ -23,7 +23,7 @@ func TestManyPullsOfOneImage(t *testing.T) {
 		src, store := newFakeSource(), newMemStore()
 		src.latency, src.perRead = 10*time.Millisecond, time.Millisecond
 		ref := src.name(appName, src.image(t, amd64, random(1, 3<<20), random(2, 100<<10), random(3, 10)))
-		rt := transfer.New(transfer.Config{Source: src, Store: store})
+		rt := newRuntime(t, transfer.Config{Source: src, Store: store})
 		var wg sync.WaitGroup
 		for range 1000 {
 			wg.Go(func() {
@@ -52,7 +52,7 @@ func TestManyPullsOfManyImages(t *testing.T) {
 			layer := []byte(fmt.Sprint("layer ", i))
 			refs = append(refs, src.name(fmt.Sprintf("registry.example/app-%d:v1", i), src.image(t, amd64, base, layer)))
 		}
-		rt := transfer.New(transfer.Config{Source: src, Store: store, Blobs: 6})
+		rt := newRuntime(t, transfer.Config{Source: src, Store: store, MaxBlobs: 6})
 		var wg sync.WaitGroup
 		for _, ref := range refs {
 			wg.Go(func() {
@@ -68,14 +68,14 @@ func TestManyPullsOfManyImages(t *testing.T) {
 	})
 }
 
-// Whoever began a flight may leave it: it goes on while somebody waits.
+// The pull that began a flight may leave it. The flight goes on as long as another pull waits.
 func TestFlightOutlivesItsFirstPull(t *testing.T) {
 	for _, size := range sizes {
 		synctest.Test(t, func(t *testing.T) {
 			src, store := newFakeSource(), newMemStore()
 			src.perRead, src.readSize = 10*time.Millisecond, size/10
 			ref := src.name(appName, src.image(t, amd64, random(1, size)))
-			rt := transfer.New(transfer.Config{Source: src, Store: store, Ranges: 1})
+			rt := newRuntime(t, transfer.Config{Source: src, Store: store, MaxConnsPerBlob: 1})
 			first, cancel := context.WithCancel(t.Context())
 			var wg sync.WaitGroup
 			wg.Go(func() {
@@ -98,13 +98,13 @@ func TestFlightOutlivesItsFirstPull(t *testing.T) {
 	}
 }
 
-// When the last one leaves, it ends, and a later pull goes on from what it kept.
+// When the last pull leaves, the flight ends, and a later pull resumes from what it kept.
 func TestFlightEndsWithItsLastPull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src, store := newFakeSource(), newMemStore()
 		src.perRead, src.readSize = 10*time.Millisecond, 100<<10
 		ref := src.name(appName, src.image(t, amd64, random(1, 1<<20)))
-		rt := transfer.New(transfer.Config{Source: src, Store: store})
+		rt := newRuntime(t, transfer.Config{Source: src, Store: store})
 		ctx, cancel := context.WithTimeout(t.Context(), 55*time.Millisecond)
 		defer cancel()
 		var wg sync.WaitGroup
@@ -123,8 +123,8 @@ func TestFlightEndsWithItsLastPull(t *testing.T) {
 	})
 }
 
-// A failure that another pull's credential, or registry, would not have met is
-// not its failure.
+// A flight fails for a reason that may be due to the credential or the registry of the pull
+// that began it. Pulls with others do not fail with it.
 func TestFailureOfAnotherIsNotShared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src, store := newFakeSource(), newMemStore()
@@ -136,9 +136,9 @@ func TestFailureOfAnotherIsNotShared(t *testing.T) {
 			if cred.Same(good) {
 				return nil, 0, nil
 			}
-			return nil, 0, &content.Error{Kind: content.ErrDenied}
+			return nil, 0, &content.Error{Reason: content.ErrDenied}
 		}
-		rt := transfer.New(transfer.Config{Source: src, Store: store})
+		rt := newRuntime(t, transfer.Config{Source: src, Store: store})
 		var wg sync.WaitGroup
 		for i := range 20 {
 			wg.Go(func() {
@@ -149,7 +149,7 @@ func TestFailureOfAnotherIsNotShared(t *testing.T) {
 				_, err := rt.Pull(t.Context(), s)
 				if i%2 == 1 {
 					assert.NoError(t, err)
-				} else if err != nil { // a blob that came meanwhile is there for all who may have the manifest
+				} else if err != nil { // a blob that came meanwhile serves each pull that may read the manifest
 					assert.ErrorIs(t, err, content.ErrDenied)
 				}
 			})
@@ -167,7 +167,7 @@ func TestTwoProcesses(t *testing.T) {
 		ref := src.name(appName, src.image(t, amd64, random(1, 3<<20), random(2, 1000)))
 		var wg sync.WaitGroup
 		for range 5 {
-			rt := transfer.New(transfer.Config{Source: src, Store: store})
+			rt := newRuntime(t, transfer.Config{Source: src, Store: store})
 			wg.Go(func() {
 				_, err := rt.Pull(t.Context(), spec(ref))
 				assert.NoError(t, err)
@@ -181,8 +181,8 @@ func TestTwoProcesses(t *testing.T) {
 	})
 }
 
-// One image's two descriptors of a digest, one with a wrong size, do not spoil another image.
-func TestWrongSizeSpoilsNobody(t *testing.T) {
+// An image whose descriptor of a shared layer has a wrong size does not spoil another image.
+func TestWrongSizeSpoilsNoOtherImage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src, store := newFakeSource(), newMemStore()
 		src.latency = 10 * time.Millisecond
@@ -194,7 +194,7 @@ func TestWrongSizeSpoilsNobody(t *testing.T) {
 		bad := src.name("registry.example/bad:v1", src.putDoc(t, "application/vnd.oci.image.manifest.v1+json", map[string]any{
 			"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "config": config, "layers": []any{lie},
 		}))
-		rt := transfer.New(transfer.Config{Source: src, Store: store})
+		rt := newRuntime(t, transfer.Config{Source: src, Store: store})
 		var wg sync.WaitGroup
 		for range 5 {
 			wg.Go(func() {
@@ -207,5 +207,51 @@ func TestWrongSizeSpoilsNobody(t *testing.T) {
 			})
 		}
 		wg.Wait()
+	})
+}
+
+// A hookSource calls a function before each Blob, with no lock held.
+type hookSource struct {
+	*fakeSource
+	hook func(ctx context.Context, desc ocispec.Descriptor, off int64) error
+}
+
+func (s hookSource) Blob(ctx context.Context, repo content.Repo, desc ocispec.Descriptor, off, n int64) (content.Body, error) {
+	if err := s.hook(ctx, desc, off); err != nil {
+		return content.Body{}, err
+	}
+	return s.fakeSource.Blob(ctx, repo, desc, off, n)
+}
+
+// One image names another image's manifest as a layer. The registry does not have it as a blob,
+// so that pull fails. The pull that has the bytes of the manifest succeeds.
+func TestDataDoesNotFailWithAFetch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src, store := newFakeSource(), newMemStore()
+		good := src.image(t, amd64, random(1, 100))
+		ref := src.name(appName, good)
+		config := src.putBlob("application/vnd.example+json", []byte("{}"))
+		bad := src.name("registry.example/team/app:bad", src.putDoc(t, ocispec.MediaTypeImageManifest, map[string]any{
+			"schemaVersion": 2, "mediaType": ocispec.MediaTypeImageManifest, "config": config, "layers": []any{good},
+		}))
+		slow := hookSource{src, func(ctx context.Context, d ocispec.Descriptor, _ int64) error {
+			if d.Digest == good.Digest {
+				return pause(ctx, 100*time.Millisecond)
+			}
+			return nil
+		}}
+		rt := newRuntime(t, transfer.Config{Source: slow, Store: store})
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			_, err := rt.Pull(t.Context(), spec(bad))
+			assert.Error(t, err)
+		})
+		synctest.Wait() // the registry is asked for the manifest as a blob
+		wg.Go(func() {
+			_, err := rt.Pull(t.Context(), spec(ref))
+			assert.NoError(t, err)
+		})
+		wg.Wait()
+		store.clean(t)
 	})
 }

@@ -41,7 +41,7 @@ type fakeSource struct {
 	link     chan struct{} // when set, one read at a time
 	// blob, when set, may answer instead.
 	blob     func(desc ocispec.Descriptor, cred credentials.Credential, off, n int64) (io.ReadCloser, int64, error)
-	manifest func(ref reference.Reference, cred credentials.Credential) error
+	manifest func(repo content.Repo) error
 }
 
 type asked struct {
@@ -126,21 +126,21 @@ func (s *fakeSource) name(name string, desc ocispec.Descriptor) reference.Refere
 	return ref
 }
 
-func (s *fakeSource) Manifest(ctx context.Context, ref reference.Reference, cred credentials.Credential, have digest.Digest) (ocispec.Descriptor, []byte, error) {
+func (s *fakeSource) Manifest(ctx context.Context, repo content.Repo, have digest.Digest) (content.Document, error) {
 	if err := pause(ctx, s.latency); err != nil {
-		return ocispec.Descriptor{}, nil, err
+		return content.Document{}, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.manifest != nil {
-		if err := s.manifest(ref, cred); err != nil {
-			return ocispec.Descriptor{}, nil, err
+		if err := s.manifest(repo); err != nil {
+			return content.Document{}, err
 		}
 	}
-	desc, ok := s.names[ref.String()]
-	if !ok && ref.Digest() != "" {
-		body, known := s.docs[ref.Digest()]
-		desc, ok = ocispec.Descriptor{Digest: ref.Digest(), Size: int64(len(body))}, known
+	desc, ok := s.names[repo.Ref.String()]
+	if !ok && repo.Ref.Digest() != "" {
+		body, known := s.docs[repo.Ref.Digest()]
+		desc, ok = ocispec.Descriptor{Digest: repo.Ref.Digest(), Size: int64(len(body))}, known
 		var head struct{ MediaType string }
 		_ = json.Unmarshal(body, &head)
 		desc.MediaType = head.MediaType
@@ -148,32 +148,36 @@ func (s *fakeSource) Manifest(ctx context.Context, ref reference.Reference, cred
 	if have != "" {
 		s.heads++
 		if ok && desc.Digest == have {
-			return desc, nil, nil
+			return content.Document{Desc: desc}, nil
 		}
 	}
 	s.gets++
 	if !ok {
-		return ocispec.Descriptor{}, nil, &content.Error{Kind: content.ErrNotFound, Host: ref.Registry()}
+		return content.Document{}, &content.Error{Reason: content.ErrNotFound, Host: repo.Ref.Registry()}
 	}
-	return desc, s.docs[desc.Digest], nil
+	return content.Document{Desc: desc, Body: s.docs[desc.Digest]}, nil
 }
 
-func (s *fakeSource) Blob(ctx context.Context, ref reference.Reference, cred credentials.Credential, desc ocispec.Descriptor, off, n int64) (io.ReadCloser, int64, error) {
+func (s *fakeSource) Blob(ctx context.Context, repo content.Repo, desc ocispec.Descriptor, off, n int64) (content.Body, error) {
 	if err := pause(ctx, s.latency); err != nil {
-		return nil, 0, err
+		return content.Body{}, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.blobGets[desc.Digest]++
 	s.asked = append(s.asked, asked{desc.Digest, off, n})
 	if s.blob != nil {
-		if body, start, err := s.blob(desc, cred, off, n); body != nil || err != nil {
-			return body, start, err
+		if body, start, err := s.blob(desc, repo.Cred, off, n); body != nil || err != nil {
+			answer := content.Body{ReadCloser: body, Start: start}
+			if r, ok := body.(*rejectable); ok {
+				answer.Reject = r.reject
+			}
+			return answer, err
 		}
 	}
 	data, ok := s.blobs[desc.Digest]
 	if !ok {
-		return nil, 0, &content.Error{Kind: content.ErrNotFound, Host: ref.Registry(), Err: fmt.Errorf("blob %s", desc.Digest)}
+		return content.Body{}, &content.Error{Reason: content.ErrNotFound, Host: repo.Ref.Registry(), Err: fmt.Errorf("blob %s", desc.Digest)}
 	}
 	if s.noRanges {
 		off, n = 0, -1
@@ -184,7 +188,7 @@ func (s *fakeSource) Blob(ctx context.Context, ref reference.Reference, cred cre
 	}
 	s.inFlight++
 	s.most = max(s.most, s.inFlight)
-	return &fakeBody{ctx: ctx, s: s, r: bytes.NewReader(data)}, off, nil
+	return content.Body{ReadCloser: &fakeBody{ctx: ctx, s: s, r: bytes.NewReader(data)}, Start: off}, nil
 }
 
 func (s *fakeSource) requests() int {

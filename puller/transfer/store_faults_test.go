@@ -18,7 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A faultyStore asks fail before everything that is done to it.
+// A faultyStore calls fail before each call.
 type faultyStore struct {
 	*memStore
 	fail func(what string) error
@@ -118,14 +118,14 @@ func (in faultyIngest) Discard() error {
 
 func (in faultyIngest) Close() error { return errors.Join(in.fail("close"), in.Ingest.Close()) }
 
-// TestStoreFaults lets the Store fail from the k-th call on, for all k: the pull
-// fails of that or not at all, all it had is given back, and when the Store is
-// well again, the next pull succeeds.
+// TestStoreFaults lets the Store fail from the k-th call on, for all k. The pull fails with
+// that error or succeeds, and gives back all that it held. When the Store works again, the next
+// pull succeeds.
 func TestStoreFaults(t *testing.T) {
 	broken := errors.New("broken on purpose")
 	layers := [][]byte{random(1, 5<<19), random(2, 300<<10), random(3, 10), random(4, 9<<18)}
 	seen := map[string]bool{}
-	configThere := false // it is read back then
+	configThere := false // whether the config is stored before, so that it is read
 	for k := 1; ; k++ {
 		over := false
 		synctest.Test(t, func(t *testing.T) {
@@ -143,7 +143,7 @@ func TestStoreFaults(t *testing.T) {
 			}
 			var mu sync.Mutex
 			n, well := 0, false
-			rt := transfer.New(transfer.Config{Source: src, Memory: 1, Blobs: 2, Store: faultyStore{store, func(what string) error {
+			rt := newRuntime(t, transfer.Config{Source: src, MaxMemory: 1, MaxBlobs: 2, Store: faultyStore{store, func(what string) error {
 				mu.Lock()
 				defer mu.Unlock()
 				if n++; n < k || well {
@@ -158,7 +158,7 @@ func TestStoreFaults(t *testing.T) {
 			_, err := rt.Pull(t.Context(), spec(ref))
 			if err != nil {
 				assert.ErrorIs(t, err, broken, "call %d", k)
-				assert.Equal(t, content.ErrStore, content.KindOf(err), "call %d: %v", k, err)
+				assert.Equal(t, content.ErrStore, content.ReasonOf(err), "call %d: %v", k, err)
 				assert.NotErrorIs(t, err, puller.ErrRegistryUnavailable, "call %d", k)
 				assert.True(t, credentials.Stopped(err), "call %d: %v", k, err)
 			}

@@ -14,10 +14,17 @@ import (
 	"github.com/pullkit/pullkit/internal/spans"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/puller/pullertest"
+	"github.com/pullkit/pullkit/puller/transfer"
 	"github.com/pullkit/pullkit/reference"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
+
+func newRuntime(t testing.TB, conf transfer.Config) *transfer.Runtime {
+	rt, err := transfer.New(conf)
+	require.NoError(t, err)
+	return rt
+}
 
 // A memStore is a pullertest.MemStore that records what a Runtime must not do with a
 // Store, that knows its free space, and that can be full.
@@ -39,8 +46,9 @@ type memStore struct {
 }
 
 var (
-	_ content.Store  = (*memStore)(nil)
-	_ content.Spacer = (*memStore)(nil)
+	_ content.Store           = (*memStore)(nil)
+	_ content.SpaceReporter   = (*memStore)(nil)
+	_ content.PartialReporter = (*memStore)(nil)
 )
 
 func newMemStore() *memStore {

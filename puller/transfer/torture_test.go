@@ -11,7 +11,6 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"github.com/pullkit/pullkit/credentials"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/puller/transfer"
 	"github.com/pullkit/pullkit/reference"
@@ -19,7 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A saboteur does something at the k-th thing that happens.
+// A saboteur acts at the k-th event.
 type saboteur struct {
 	mu   sync.Mutex
 	n, k int
@@ -37,26 +36,26 @@ func (s *saboteur) event() error {
 	return nil
 }
 
-// tortured wraps Source and Store with events before each call and each read.
+// torturedSource and torturedStore make an event before each call and each read.
 type torturedSource struct {
 	*fakeSource
 	s *saboteur
 }
 
-func (src torturedSource) Manifest(ctx context.Context, ref reference.Reference, cred credentials.Credential, have digest.Digest) (ocispec.Descriptor, []byte, error) {
+func (src torturedSource) Manifest(ctx context.Context, repo content.Repo, have digest.Digest) (content.Document, error) {
 	if err := src.s.event(); err != nil {
-		return ocispec.Descriptor{}, nil, err
+		return content.Document{}, err
 	}
-	return src.fakeSource.Manifest(ctx, ref, cred, have)
+	return src.fakeSource.Manifest(ctx, repo, have)
 }
 
-func (src torturedSource) Blob(ctx context.Context, ref reference.Reference, cred credentials.Credential, desc ocispec.Descriptor, off, n int64) (io.ReadCloser, int64, error) {
+func (src torturedSource) Blob(ctx context.Context, repo content.Repo, desc ocispec.Descriptor, off, n int64) (content.Body, error) {
 	if err := src.s.event(); err != nil {
-		return nil, 0, err
+		return content.Body{}, err
 	}
-	body, start, err := src.fakeSource.Blob(ctx, ref, cred, desc, off, n)
+	body, err := src.fakeSource.Blob(ctx, repo, desc, off, n)
 	if err != nil {
-		return nil, 0, err
+		return content.Body{}, err
 	}
 	read := readFunc(func(p []byte) (int, error) {
 		if err := src.s.event(); err != nil {
@@ -64,10 +63,10 @@ func (src torturedSource) Blob(ctx context.Context, ref reference.Reference, cre
 		}
 		return body.Read(p)
 	})
-	return struct {
+	return content.Body{ReadCloser: struct {
 		io.Reader
 		io.Closer
-	}{read, body}, start, nil
+	}{read, body}, Start: body.Start}, nil
 }
 
 type torturedStore struct {
@@ -126,9 +125,8 @@ func (in torturedIngest) Commit(ctx context.Context) error {
 	return in.Ingest.Commit(ctx)
 }
 
-// TestTorture cancels a pull, or fails it, at each thing that happens in it: it
-// ends at once, with that error or none, leaves nothing behind but partials,
-// and the next pull succeeds and fetches no byte again that was written.
+// TestTorture cancels a pull, or makes a call fail, at each event of the pull. The pull ends at
+// once, with that error or without one, and leaves nothing but partials. The next pull succeeds.
 func TestTorture(t *testing.T) {
 	broken := errors.New("broken on purpose")
 	for name, cancelled := range map[string]bool{"cancelled": true, "failed": false} {
@@ -151,7 +149,7 @@ func TestTorture(t *testing.T) {
 						want = context.Canceled
 					}
 					began := time.Now()
-					rt := transfer.New(transfer.Config{Source: torturedSource{src, s}, Store: torturedStore{store, s}})
+					rt := newRuntime(t, transfer.Config{Source: torturedSource{src, s}, Store: torturedStore{store, s}})
 					rt.Processors(1 + k%2*7)
 					_, err := rt.Pull(ctx, spec(ref))
 					require.Zero(t, time.Since(began), "event %d", k)

@@ -103,23 +103,28 @@ func (v vector) run(t *testing.T) {
 	require.NoError(t, err)
 	st.manifest = manifest
 
-	client := &registry.Client{Transport: st, MaxWait: time.Duration(v.Config.MaxWaitMS) * time.Millisecond}
+	settings := registry.Config{
+		WrapTransport: func(http.RoundTripper) http.RoundTripper { return st },
+		MaxWait:       time.Duration(v.Config.MaxWaitMS) * time.Millisecond,
+	}
 	if n := v.Config.MaxReconnects; n != nil {
-		client.Reconnects = *n
+		settings.Retries = *n
 		if *n == 0 {
-			client.Reconnects = -1
+			settings.Retries = -1
 		}
 	}
 	if slices.Contains(v.Hosts, "mirror") {
-		client.Hosts = map[string]registry.Hosts{"registry.example": {Mirrors: []registry.Host{{URL: "https://mirror.example"}}}}
+		settings.Registries = map[string]registry.Hosts{"registry.example": {Mirrors: []registry.Host{{URL: "https://mirror.example"}}}}
 	}
+	client, err := registry.New(settings)
+	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	st.cancel = cancel
 	request := spec(reference.MustParse(appName))
 	request.Credential = credentials.Credential{Username: "user", Password: credentials.Conceal("password")}
 	began := time.Now()
-	_, err = transfer.New(transfer.Config{Source: client, Store: store}).Pull(ctx, request)
+	_, err = newRuntime(t, transfer.Config{Source: client, Store: store}).Pull(ctx, request)
 	v.judge(t, st, err, time.Since(began))
 
 	store.clean(t)
@@ -201,8 +206,8 @@ func (v vector) judgeError(t *testing.T, err error) {
 	}
 }
 
-// A scripted transport answers for all hosts. The manifest, which is no part of
-// the script, is given for a token, so that one is at hand for the blob.
+// A scripted transport answers for all hosts. The manifest is not a part of the script. It is
+// given for a token, so that there is one for the blob.
 type scripted struct {
 	t        *testing.T
 	v        vector
@@ -215,7 +220,7 @@ type scripted struct {
 	next       int // of the script
 	requests   int
 	issued     int
-	tokens     int // requested once the script had begun
+	tokens     int // requests for a token after the script began
 	authorized []string
 }
 
@@ -257,7 +262,7 @@ func (s *scripted) scripted(r *http.Request, host string) (*http.Response, error
 	if st.Expect.Range != nil {
 		want = *st.Expect.Range
 	}
-	if strings.HasSuffix(want, "-") { // to the end of the blob, which a request names
+	if strings.HasSuffix(want, "-") { // up to the end of the blob, which the request names
 		want += strconv.Itoa(s.v.Size - 1)
 	}
 	assert.Equal(s.t, want, r.Header.Get("Range"), "request %d", s.next)

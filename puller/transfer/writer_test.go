@@ -21,15 +21,14 @@ import (
 	"github.com/pullkit/pullkit/internal/rounds"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/puller/transfer"
-	"github.com/pullkit/pullkit/reference"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
-const buffer = 256 << 10 // what is written at a time at most
+const buffer = 256 << 10 // the largest write
 
-// A strictStore takes its time for writes, and notes what must not happen: a byte
-// written twice, a write that is under way when its ingest ends.
+// A strictStore takes time for writes. It records a byte that is written twice, and a write
+// that is under way when its ingest ends.
 type strictStore struct {
 	*memStore
 	write func(off int64) (time.Duration, error)
@@ -68,7 +67,7 @@ func (in *strictIngest) note(format string, args ...any) {
 
 func (in *strictIngest) claim(off, n int64) {
 	if len(in.data) > 0 {
-		return // it is at hand, and is written whatever was kept
+		return // a blob that came in its descriptor is written whole, whatever was kept
 	}
 	for _, h := range in.have {
 		if off < h[1] && h[0] < off+n {
@@ -125,7 +124,8 @@ func (in *strictIngest) Commit(ctx context.Context) error {
 func (in *strictIngest) Discard() error { in.end("discard"); return in.Ingest.Discard() }
 func (in *strictIngest) Close() error   { in.end("close"); return in.Ingest.Close() }
 
-// While one buffer is written the next one is read, but not where processors are rare.
+// While one buffer is written, the next one is read, unless all processors are needed for
+// hashing.
 func TestWriteBesideRead(t *testing.T) {
 	layer := random(1, 24<<20) // 96 buffers: 384 ms to read, as many to write
 	for processors, most := range map[int]time.Duration{1: 780 * time.Millisecond, 2: 400 * time.Millisecond, 8: 400 * time.Millisecond} {
@@ -134,7 +134,7 @@ func TestWriteBesideRead(t *testing.T) {
 			src.perRead, src.readSize = time.Millisecond, 64<<10
 			store := &strictStore{memStore: newMemStore(), write: func(int64) (time.Duration, error) { return 4 * time.Millisecond, nil }}
 			ref := src.name(appName, src.image(t, amd64, layer))
-			rt := transfer.New(transfer.Config{Source: src, Store: store, Ranges: 1})
+			rt := newRuntime(t, transfer.Config{Source: src, Store: store, MaxConnsPerBlob: 1})
 			rt.Processors(processors)
 			began := time.Now()
 			_, err := rt.Pull(t.Context(), spec(ref))
@@ -149,8 +149,8 @@ func TestWriteBesideRead(t *testing.T) {
 	}
 }
 
-// A body ends early, at each awkward place, while a write is under way: all that
-// came is kept, and none of it is asked for again.
+// A body ends early, at different places, while a write is under way. All bytes that came are
+// kept, and none of them is asked for again.
 func TestCutWhileWriting(t *testing.T) {
 	layer := random(1, 3<<20+7)
 	d := digestOf(layer)
@@ -169,10 +169,10 @@ func TestCutWhileWriting(t *testing.T) {
 						}
 						cuts--
 						src.inFlight++
-						data := io.MultiReader(bytes.NewReader(layer[:cut]), errReader{&content.Error{Kind: content.ErrNetwork}})
+						data := io.MultiReader(bytes.NewReader(layer[:cut]), errReader{&content.Error{Reason: content.ErrNetwork}})
 						return &fakeBody{ctx: t.Context(), s: src, r: data}, 0, nil
 					}
-					rt := transfer.New(transfer.Config{Source: src, Store: store, Ranges: 1, Blobs: 1})
+					rt := newRuntime(t, transfer.Config{Source: src, Store: store, MaxConnsPerBlob: 1, MaxBlobs: 1})
 					rt.Processors(processors)
 					_, err := rt.Pull(t.Context(), spec(ref))
 					require.ErrorIs(t, err, content.ErrNetwork)
@@ -192,13 +192,13 @@ func TestCutWhileWriting(t *testing.T) {
 	}
 }
 
-// Over connections that come and go, with writes that take long now and then, each
-// byte is asked for, and written, once.
+// Connections come and go, and some writes take long. Each byte is asked for once and written
+// once.
 func TestManyConnectionsWithSlowWrites(t *testing.T) {
 	layers := [][]byte{random(1, 40<<20), random(2, 9<<20), random(3, 30<<20+1)}
 	most := 0
-	// How many connections a pull comes to is up to the timing: more pulls are made
-	// until one of them has had many.
+	// The number of connections of a pull depends on the timing. Pulls are made until one of
+	// them had many.
 	for seed := uint64(0); seed < uint64(rounds.Of(8)) || seed < 40 && most <= 4; seed++ {
 		synctest.Test(t, func(t *testing.T) {
 			src := newFakeSource()
@@ -217,11 +217,11 @@ func TestManyConnectionsWithSlowWrites(t *testing.T) {
 			cutting := cuttingSource{src, func() (time.Duration, int64, bool) {
 				mu.Lock()
 				defer mu.Unlock()
-				// As long as a connection needs for what is before the one that is added.
+				// about as long as a connection needs for the bytes before an added one
 				latency := time.Duration(rng.IntN(500)) * time.Millisecond
 				return latency, 1 + rng.Int64N(4<<20), rng.IntN(6) == 0
 			}}
-			rt := transfer.New(transfer.Config{Source: cutting, Store: store, Memory: []int64{1, 0}[seed%2], Ranges: 6})
+			rt := newRuntime(t, transfer.Config{Source: cutting, Store: store, MaxMemory: []int64{1, 0}[seed%2], MaxConnsPerBlob: 6})
 			rt.Processors([]int{2, 16}[seed/4%2])
 			pulls := 0
 			for {
@@ -253,45 +253,45 @@ func TestManyConnectionsWithSlowWrites(t *testing.T) {
 	assert.Greater(t, most, 4, "connections")
 }
 
-// A cuttingSource takes its time for answers, and ends some bodies early.
+// A cuttingSource takes time for answers, and ends some bodies early.
 type cuttingSource struct {
 	*fakeSource
 	cut func() (latency time.Duration, after int64, cut bool)
 }
 
-func (s cuttingSource) Blob(ctx context.Context, ref reference.Reference, cred credentials.Credential, desc ocispec.Descriptor, off, n int64) (io.ReadCloser, int64, error) {
+func (s cuttingSource) Blob(ctx context.Context, repo content.Repo, desc ocispec.Descriptor, off, n int64) (content.Body, error) {
 	latency, after, cut := s.cut()
 	if err := pause(ctx, latency); err != nil {
-		return nil, 0, err
+		return content.Body{}, err
 	}
-	body, start, err := s.fakeSource.Blob(ctx, ref, cred, desc, off, n)
+	body, err := s.fakeSource.Blob(ctx, repo, desc, off, n)
 	if err != nil || !cut {
-		return body, start, err
+		return content.Body{ReadCloser: body, Start: body.Start}, err
 	}
 	read := readFunc(func(p []byte) (int, error) {
 		if after == 0 {
-			return 0, &content.Error{Kind: content.ErrNetwork}
+			return 0, &content.Error{Reason: content.ErrNetwork}
 		}
 		n, err := body.Read(p[:min(after, int64(len(p)))])
 		after -= int64(n)
 		return n, err
 	})
-	return struct {
+	return content.Body{ReadCloser: struct {
 		io.Reader
 		io.Closer
-	}{read, body}, start, nil
+	}{read, body}, Start: body.Start}, nil
 }
 
-// The Store's error ends the pull at once, whatever the network does meanwhile.
+// An error of the Store ends the pull at once, whatever the network does meanwhile.
 func TestWriteFailsBesideRead(t *testing.T) {
 	layer := random(1, 24<<20)
 	d := digestOf(layer)
-	tooMuch, cut := &content.Error{Kind: content.ErrSizeMismatch}, &content.Error{Kind: content.ErrNetwork}
+	tooMuch, cut := &content.Error{Reason: content.ErrSizeMismatch}, &content.Error{Reason: content.ErrNetwork}
 	for _, tt := range []struct {
 		network string
 		after   int
 		err     error
-		failing int64 // the write there
+		failing int64 // the offset of the write that fails
 	}{
 		{"stalls", 5*buffer + 100, nil, 4 * buffer},
 		{"is cut", 5*buffer + 100, cut, 4 * buffer},
@@ -309,12 +309,12 @@ func TestWriteFailsBesideRead(t *testing.T) {
 					}
 					return 0, nil
 				}}
-				rt := transfer.New(transfer.Config{Source: stallingSource{src, d, int64(tt.after), tt.err}, Store: store, Ranges: 1})
+				rt := newRuntime(t, transfer.Config{Source: stallingSource{src, d, int64(tt.after), tt.err}, Store: store, MaxConnsPerBlob: 1})
 				rt.Processors(processors)
 				began := time.Now()
 				_, err := rt.Pull(t.Context(), spec(ref))
 				require.ErrorIs(t, err, content.ErrNoSpace, tt.network)
-				assert.Equal(t, content.ErrStore, content.KindOf(err), "%s: %v", tt.network, err)
+				assert.Equal(t, content.ErrStore, content.ReasonOf(err), "%s: %v", tt.network, err)
 				assert.True(t, credentials.Stopped(err))
 				assert.Equal(t, 10*time.Millisecond, time.Since(began), "the network %s, %d processors", tt.network, processors)
 				assert.NotContains(t, store.partials, d)
@@ -334,10 +334,10 @@ type stallingSource struct {
 	err    error
 }
 
-func (s stallingSource) Blob(ctx context.Context, ref reference.Reference, cred credentials.Credential, desc ocispec.Descriptor, off, n int64) (io.ReadCloser, int64, error) {
-	body, start, err := s.fakeSource.Blob(ctx, ref, cred, desc, off, n)
+func (s stallingSource) Blob(ctx context.Context, repo content.Repo, desc ocispec.Descriptor, off, n int64) (content.Body, error) {
+	body, err := s.fakeSource.Blob(ctx, repo, desc, off, n)
 	if err != nil || desc.Digest != s.digest {
-		return body, start, err
+		return content.Body{ReadCloser: body, Start: body.Start}, err
 	}
 	left := s.after
 	read := readFunc(func(p []byte) (int, error) {
@@ -352,14 +352,14 @@ func (s stallingSource) Blob(ctx context.Context, ref reference.Reference, cred 
 		<-ctx.Done()
 		return 0, context.Cause(ctx)
 	})
-	return struct {
+	return content.Body{ReadCloser: struct {
 		io.Reader
 		io.Closer
-	}{read, body}, start, nil
+	}{read, body}, Start: body.Start}, nil
 }
 
-// A Store that gives up by a deadline of its own has failed: other connections do
-// not go on, and nobody takes it for the end of the pull's context.
+// A Store that gives up by a deadline of its own has failed. Other connections do not go on,
+// and the error is not mistaken for the end of the pull's context.
 func TestWriteTimesOut(t *testing.T) {
 	for _, size := range sizes {
 		for _, processors := range []int{1, 8} {
@@ -375,11 +375,11 @@ func TestWriteTimesOut(t *testing.T) {
 					return 10 * time.Millisecond, fmt.Errorf("write: %w", context.DeadlineExceeded)
 				}}
 				ref := src.name(appName, src.image(t, amd64, random(1, size)))
-				rt := transfer.New(transfer.Config{Source: src, Store: store})
+				rt := newRuntime(t, transfer.Config{Source: src, Store: store})
 				rt.Processors(processors)
 				_, err := rt.Pull(t.Context(), spec(ref))
 				require.Error(t, err)
-				assert.Equal(t, content.ErrStore, content.KindOf(err), "%d bytes: %v", size, err)
+				assert.Equal(t, content.ErrStore, content.ReasonOf(err), "%d bytes: %v", size, err)
 				assert.LessOrEqual(t, failed.Load(), int64(8), "one for each connection at most")
 				require.NoError(t, rt.Idle())
 				store.clean(t)
@@ -388,7 +388,7 @@ func TestWriteTimesOut(t *testing.T) {
 	}
 }
 
-// Who gives up while a write is under way waits for its end, and for no more.
+// A pull that is cancelled while a write is under way waits for the end of that write only.
 func TestCancelWhileWriting(t *testing.T) {
 	layer := random(1, 24<<20)
 	for _, processors := range []int{1, 8} {
@@ -396,7 +396,7 @@ func TestCancelWhileWriting(t *testing.T) {
 			src := newFakeSource()
 			store := &strictStore{memStore: newMemStore(), write: func(int64) (time.Duration, error) { return 30 * time.Millisecond, nil }}
 			ref := src.name(appName, src.image(t, amd64, layer))
-			rt := transfer.New(transfer.Config{Source: src, Store: store})
+			rt := newRuntime(t, transfer.Config{Source: src, Store: store})
 			rt.Processors(processors)
 			for i := range 20 {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(7*i+1)*time.Millisecond)
@@ -412,15 +412,16 @@ func TestCancelWhileWriting(t *testing.T) {
 	}
 }
 
-// What waits for the hash is bounded, the buffer that is being written included.
-func TestHashThatStandsStill(t *testing.T) {
+// The number of buffers that wait for the hash is limited, and includes the buffer that is
+// being written.
+func TestHashThatStops(t *testing.T) {
 	for _, processors := range []int{1, 8} {
 		synctest.Test(t, func(t *testing.T) {
 			src := newFakeSource()
 			store := &strictStore{memStore: newMemStore(), write: func(int64) (time.Duration, error) { return time.Millisecond, nil }}
 			ref := src.name(appName, src.image(t, amd64, random(1, 24<<20)))
 			goOn := make(chan struct{})
-			rt := transfer.New(transfer.Config{Source: src, Store: store, Ranges: 1, Blobs: 1, NewHash: func(digest.Algorithm) hash.Hash {
+			rt := newRuntime(t, transfer.Config{Source: src, Store: store, MaxConnsPerBlob: 1, MaxBlobs: 1, NewHash: func(digest.Algorithm) hash.Hash {
 				return stillHash{sha256.New(), goOn}
 			}})
 			rt.Processors(processors)
@@ -451,8 +452,8 @@ func (h stillHash) Write(p []byte) (int, error) {
 	return h.Hash.Write(p)
 }
 
-// Connections are added where the network is slow, and not where the disk is: it
-// makes no difference whether a write has a processor of its own.
+// Connections are added if the network is slow, and not if the disk is slow, whether or not
+// there is a processor for each write.
 func TestConnectionsAreForTheNetwork(t *testing.T) {
 	layer := random(1, 14<<20)
 	for _, processors := range []int{1, 2, 8} {
@@ -473,14 +474,14 @@ func TestConnectionsAreForTheNetwork(t *testing.T) {
 				src.perRead = tt.read
 				store := &strictStore{memStore: newMemStore(), write: func(int64) (time.Duration, error) { return tt.write, nil }}
 				ref := src.name(appName, src.image(t, amd64, layer))
-				rt := transfer.New(transfer.Config{Source: src, Store: store})
+				rt := newRuntime(t, transfer.Config{Source: src, Store: store})
 				rt.Processors(processors)
 				_, err := rt.Pull(t.Context(), spec(ref))
 				require.NoError(t, err)
 				if tt.more {
 					assert.Greater(t, src.most, 2, "%d processors: %v", processors, tt)
 				} else {
-					assert.LessOrEqual(t, src.most, 2, "%d processors: %v", processors, tt) // with the config's
+					assert.LessOrEqual(t, src.most, 2, "%d processors: %v", processors, tt) // one of them is the config's
 				}
 				store.clean(t)
 			})

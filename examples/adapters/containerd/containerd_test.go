@@ -17,11 +17,11 @@ func withAuthCreds(f func(string) (string, string, error)) func(string) (string,
 }
 
 func config(t *testing.T) credentials.Keyring {
-	c, err := credentials.ParseConfig([]byte(`{"auths":{
+	c, err := credentials.ParseFile([]byte(`{"auths":{
 		"registry.example/team/app": {"registrytoken": "r"},
 		"registry.example/team": {"username": "robot", "password": "old"},
 		"registry.example": {"identitytoken": "refresh", "username": "u"},
-		"docker.io": {"username": "hub", "password": "p"}}}`), "config.json")
+		"docker.io": {"username": "hub", "password": "p"}}}`), "config.json", credentials.Rules{})
 	require.NoError(t, err)
 	return c
 }

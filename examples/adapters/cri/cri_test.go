@@ -45,9 +45,9 @@ func serve(t *testing.T, code codes.Code) (*images, runtime.ImageServiceClient) 
 }
 
 func ring(t *testing.T) credentials.Keyring {
-	c, err := credentials.ParseConfig([]byte(`{"auths":{
+	c, err := credentials.ParseFile([]byte(`{"auths":{
 		"registry.example/team": {"username": "robot", "password": "old"},
-		"registry.example": {"username": "robot", "password": "new"}}}`), "config.json")
+		"registry.example": {"username": "robot", "password": "new"}}}`), "config.json", credentials.Rules{})
 	require.NoError(t, err)
 	return c
 }

@@ -45,9 +45,9 @@ func serve(t *testing.T) (image name.Reference, tries *int) {
 
 func ring(t *testing.T, image name.Reference, logins string) credentials.Keyring {
 	host := image.Context().RegistryStr()
-	c, err := credentials.ParseConfig([]byte(strings.ReplaceAll(`{"auths":{`+logins+`}}`, "HOST", host)), "config.json")
+	c, err := credentials.ParseFile([]byte(strings.ReplaceAll(`{"auths":{`+logins+`}}`, "HOST", host)), "config.json", credentials.Rules{})
 	require.NoError(t, err)
-	require.Empty(t, c.Problems())
+	require.Empty(t, credentials.Problems(c))
 	return c
 }
 

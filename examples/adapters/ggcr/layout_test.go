@@ -23,13 +23,15 @@ func TestCraneReadsTheLayout(t *testing.T) {
 	reg, err := pullertest.Start(pullertest.Config{})
 	require.NoError(t, err)
 	defer reg.Close()
-	put, err := reg.PutImage("team/app:v1", pullertest.Image{Platforms: platforms, Layers: []int64{1000, 2000}})
+	put, err := reg.PutImage("team/app:v1", pullertest.ImageSpec{Platforms: platforms, Layers: []int64{1000, 2000}})
 	require.NoError(t, err)
 	dir := t.TempDir()
-	store, err := layout.Open(dir)
+	store, err := layout.Open(dir, layout.Config{})
 	require.NoError(t, err)
 	defer store.Close()
-	p, err := puller.New(puller.Config{Runtime: transfer.New(transfer.Config{Store: store})})
+	rt, err := transfer.New(transfer.Config{Store: store})
+	require.NoError(t, err)
+	p, err := puller.New(puller.Config{Runtime: rt})
 	require.NoError(t, err)
 	name := reg.Host() + "/team/app:v1"
 

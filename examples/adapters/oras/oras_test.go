@@ -46,9 +46,9 @@ func serve(t *testing.T) reference.Reference {
 }
 
 func ring(t *testing.T, ref reference.Reference, logins string) credentials.Keyring {
-	c, err := credentials.ParseConfig([]byte(strings.ReplaceAll(`{"auths":{`+logins+`}}`, "HOST", ref.Registry())), "config.json")
+	c, err := credentials.ParseFile([]byte(strings.ReplaceAll(`{"auths":{`+logins+`}}`, "HOST", ref.Registry())), "config.json", credentials.Rules{})
 	require.NoError(t, err)
-	require.Empty(t, c.Problems())
+	require.Empty(t, credentials.Problems(c))
 	return c
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/pullkit/pullkit/credentials"
 	"github.com/pullkit/pullkit/examples/cri"
 	"github.com/pullkit/pullkit/puller"
+	"github.com/pullkit/pullkit/puller/records"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 )
@@ -22,17 +23,17 @@ func main() {
 	socket := flag.String("socket", "/run/containerd/containerd.sock", "the runtime's CRI socket, an absolute path")
 	config := flag.String("config", "", "config.json with the node's credentials")
 	secrets := flag.String("secrets", "", "manifest of the Pod's pull secrets")
-	records := flag.String("records", "", "directory of who may use which image; none if empty")
+	recordsDir := flag.String("records", "", "directory of who may use which image; none if empty")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, *socket, *config, *secrets, *records, flag.Arg(0)); err != nil {
+	if err := run(ctx, *socket, *config, *secrets, *recordsDir, flag.Arg(0)); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, socket, config, secrets, records, image string) error {
+func run(ctx context.Context, socket, config, secrets, recordsDir, image string) error {
 	conn, err := grpc.NewClient("unix://"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		return err
@@ -40,12 +41,12 @@ func run(ctx context.Context, socket, config, secrets, records, image string) er
 	defer conn.Close()
 	conf := puller.Config{Runtime: cri.New(conn), Events: func(e puller.Event) { fmt.Println(e.Type, e.Reason, e.Message) }}
 	if config != "" {
-		if conf.Keyring, err = credentials.ReadConfig(config); err != nil {
+		if conf.Keyring, err = credentials.ReadFile(config, credentials.Rules{}); err != nil {
 			return err
 		}
 	}
-	if records != "" {
-		files, err := puller.OpenRecords(records)
+	if recordsDir != "" {
+		files, err := records.Open(recordsDir)
 		if err != nil {
 			return err
 		}
@@ -78,5 +79,5 @@ func readSecrets(name string) (*credentials.Secrets, error) {
 	if err != nil { // of what is left out; the rest is in the list
 		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
 	}
-	return credentials.FromSecrets(list...), nil
+	return credentials.FromSecrets(list, credentials.Rules{}), nil
 }

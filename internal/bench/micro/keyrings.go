@@ -42,7 +42,7 @@ func keyringBuilders(n int) []task {
 	theirs, ours := pullSecrets(n)
 	return []task{
 		{"kubelet", 1, func() error { _, err := buildTheirs(theirs); return err }},
-		{"pullkit", 1, func() error { return wants(credentials.FromSecrets(ours...) != nil) }},
+		{"pullkit", 1, func() error { return wants(credentials.FromSecrets(ours, credentials.Rules{}) != nil) }},
 	}
 }
 
@@ -54,7 +54,7 @@ func keyringLookups(n, calls int) ([]task, error) {
 	if err != nil {
 		return nil, err
 	}
-	our := credentials.FromSecrets(ours...)
+	our := credentials.FromSecrets(ours, credentials.Rules{})
 	ctx := context.Background()
 	return []task{
 		{"kubelet", max(1, calls*10/n), func() error {

@@ -112,7 +112,7 @@ type Blob struct {
 	// Desc is the blob's descriptor. Data in it, if any, is the blob, verified.
 	Desc ocispec.Descriptor
 	// Open asks the Source for bytes, as content.Source.Blob does.
-	Open func(ctx context.Context, off, n int64) (body io.ReadCloser, start int64, err error)
+	Open func(ctx context.Context, off, n int64) (content.Body, error)
 	// Ingest begins to store the blob, as content.Store.Ingest does.
 	Ingest func(context.Context) (content.Ingest, error)
 	// Fetched is called when all bytes are written and verified, before they are
@@ -175,9 +175,9 @@ type attempt struct {
 
 	panicked atomic.Pointer[panics.Error] // by the Source or the Store; see guard
 
-	mu        sync.Mutex
-	answers   int                // bodies that were opened
-	rejecters []content.Rejecter // the latest of them that can be rejected
+	mu      sync.Mutex
+	answers int           // bodies that were opened
+	rejects []func() bool // the Reject of those that have one, at most maxBodies
 }
 
 // guard is deferred where the Source or the Store is called in one of an attempt's
@@ -252,15 +252,15 @@ func (a *attempt) begin(ctx context.Context) error {
 // does not serve parts; or another host can be asked. A host that gave the whole blob
 // wrong is not asked again.
 func (a *attempt) canRestart(err error) bool {
-	if content.KindOf(err) == content.ErrRange {
+	if content.ReasonOf(err) == content.ErrRange {
 		return !a.whole && (len(a.kept) > 0 || errors.Is(err, errRangeIgnored))
 	}
 	if !wrongBytes(err) {
 		return false
 	}
 	restart := !a.whole && (len(a.kept) > 0 || a.answers > 1)
-	for _, body := range a.rejecters {
-		restart = body.Reject() || restart // each body has to hear of it
+	for _, reject := range a.rejects {
+		restart = reject() || restart // each body has to hear of it
 	}
 	return restart
 }
@@ -363,37 +363,38 @@ func (a *attempt) open(ctx context.Context, part spans.Span, partOnly bool) (_ i
 	if part.End == a.Desc.Size {
 		n = -1
 	}
-	body, start, err := a.Open(ctx, part.Off, n)
+	body, err := a.Open(ctx, part.Off, n)
 	if err != nil {
 		return nil, 0, err
 	}
 	switch {
-	case start == part.Off || start == 0 && !partOnly:
-	case start == 0:
+	case body.Start == part.Off || body.Start == 0 && !partOnly:
+	case body.Start == 0:
 		_ = body.Close()
 		return nil, 0, errRangeIgnored
 	default:
 		_ = body.Close()
-		return nil, 0, Errorf(content.ErrRange, "asked for byte %d, got byte %d", part.Off, start)
+		return nil, 0, Errorf(content.ErrRange, "asked for byte %d, got byte %d", part.Off, body.Start)
 	}
 	a.noteBody(body)
-	return &guardedBody{body, a}, start, nil
+	return &guardedBody{body, a}, body.Start, nil
 }
 
 // errRangeIgnored says that a server sent the whole blob where only a part is of use.
-var errRangeIgnored = &content.Error{Kind: content.ErrRange, Err: errors.New("the server ignores Range")}
+var errRangeIgnored = &content.Error{Reason: content.ErrRange, Err: errors.New("the server ignores Range")}
 
 // noteBody remembers a body, so that it can be rejected.
-func (a *attempt) noteBody(body io.ReadCloser) {
+func (a *attempt) noteBody(body content.Body) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.answers++
-	if r, ok := body.(content.Rejecter); ok {
-		if len(a.rejecters) == maxBodies {
-			a.rejecters = append(a.rejecters[:1], a.rejecters[2:]...) // the first one stays
-		}
-		a.rejecters = append(a.rejecters, r)
+	if body.Reject == nil {
+		return
 	}
+	if len(a.rejects) == maxBodies {
+		a.rejects = append(a.rejects[:1], a.rejects[2:]...) // the first one stays
+	}
+	a.rejects = append(a.rejects, body.Reject)
 }
 
 // A guardedBody turns panics of a Source's body into errors.
@@ -423,7 +424,7 @@ func readFull(body io.Reader, p []byte) (n int, err error) {
 		return n, nil
 	}
 	if err == io.EOF || err == io.ErrUnexpectedEOF {
-		err = &content.Error{Kind: content.ErrNetwork, Err: io.ErrUnexpectedEOF}
+		err = &content.Error{Reason: content.ErrNetwork, Err: io.ErrUnexpectedEOF}
 	}
 	return n, err
 }
@@ -438,7 +439,7 @@ func (a *attempt) readEnd(body io.Reader, end int64) error {
 		return nil
 	case n > 0:
 		return Errorf(content.ErrSizeMismatch, "more bytes than the descriptor says")
-	case content.KindOf(err) == content.ErrSizeMismatch:
+	case content.ReasonOf(err) == content.ErrSizeMismatch:
 		return err
 	}
 	return nil // all bytes have come; the digest decides
@@ -470,7 +471,7 @@ func (a *attempt) readAt(p []byte, off int64) (err error) {
 // CheckDescriptor returns an error if a descriptor cannot be a blob's.
 func CheckDescriptor(desc ocispec.Descriptor) error {
 	if err := verify.Digest(desc.Digest); err != nil {
-		return &content.Error{Kind: content.ErrBadDigest, Err: err}
+		return &content.Error{Reason: content.ErrBadDigest, Err: err}
 	}
 	if desc.Size < 0 {
 		return Errorf(content.ErrBadManifest, "%s has size %d", desc.Digest, desc.Size)
@@ -478,9 +479,9 @@ func CheckDescriptor(desc ocispec.Descriptor) error {
 	return nil
 }
 
-// Errorf returns an error of a kind, in the words of fmt.Errorf.
-func Errorf(kind content.Kind, format string, args ...any) error {
-	return &content.Error{Kind: kind, Err: fmt.Errorf(format, args...)}
+// Errorf returns an error with a reason, in the words of fmt.Errorf.
+func Errorf(reason content.Reason, format string, args ...any) error {
+	return &content.Error{Reason: reason, Err: fmt.Errorf(format, args...)}
 }
 
 // StoreError returns an error that says that the Store failed and what it was doing.
@@ -494,7 +495,7 @@ func StoreError(doing string, err error) error {
 
 // ioError is StoreError for calls without a context, where a deadline is the Store's own.
 func ioError(doing string, err error) error {
-	if content.KindOf(err) == content.ErrStore {
+	if content.ReasonOf(err) == content.ErrStore {
 		return fmt.Errorf("%s: %w", doing, err)
 	}
 	return Errorf(content.ErrStore, "%s: %w", doing, err)
@@ -506,7 +507,7 @@ func noSpace(err error) bool { return errors.Is(ioError("write", err), content.E
 // wrongBytes reports whether err says that what came is not the blob: other bytes, or
 // more bytes than the blob has.
 func wrongBytes(err error) bool {
-	switch content.KindOf(err) {
+	switch content.ReasonOf(err) {
 	case content.ErrDigestMismatch, content.ErrSizeMismatch:
 		return true
 	}

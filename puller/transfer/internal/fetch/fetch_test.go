@@ -50,13 +50,13 @@ func newJob(size int) *job {
 	desc := ocispec.Descriptor{Digest: digest.FromBytes(j.data), Size: int64(size)}
 	j.blob = Blob{
 		Desc: desc,
-		Open: func(_ context.Context, off, n int64) (io.ReadCloser, int64, error) {
+		Open: func(_ context.Context, off, n int64) (content.Body, error) {
 			j.asked = append(j.asked, [2]int64{off, n})
 			part := j.served[off:]
 			if n >= 0 {
 				part = part[:n]
 			}
-			return io.NopCloser(bytes.NewReader(part)), off, nil
+			return content.Body{ReadCloser: io.NopCloser(bytes.NewReader(part)), Start: off}, nil
 		},
 		Ingest:   func(ctx context.Context) (content.Ingest, error) { return j.store.Ingest(ctx, desc) },
 		Fetched:  func() { j.fetched.Add(1) },
@@ -112,7 +112,7 @@ func TestFetchRestarts(t *testing.T) {
 
 func TestFetchOfOtherBytes(t *testing.T) {
 	for _, size := range sizes {
-		for kind, served := range map[content.Kind]func([]byte) []byte{
+		for kind, served := range map[content.Reason]func([]byte) []byte{
 			content.ErrDigestMismatch: func(p []byte) []byte { p = bytes.Clone(p); p[0] ^= 1; return p },
 			content.ErrSizeMismatch:   func(p []byte) []byte { return append(bytes.Clone(p), 'x') },
 			content.ErrNetwork:        func(p []byte) []byte { return p[:len(p)-1] },
@@ -134,12 +134,10 @@ func TestFetchPanics(t *testing.T) {
 	for _, size := range sizes {
 		f, j := newFetcher(), newJob(size)
 		open := j.blob.Open
-		j.blob.Open = func(ctx context.Context, off, n int64) (io.ReadCloser, int64, error) {
-			body, start, err := open(ctx, off, n)
-			return struct {
-				io.Reader
-				io.Closer
-			}{panickyReader{boom}, body}, start, err
+		j.blob.Open = func(ctx context.Context, off, n int64) (content.Body, error) {
+			body, err := open(ctx, off, n)
+			body.ReadCloser = io.NopCloser(panickyReader{boom})
+			return body, err
 		}
 		func() {
 			defer func() {

@@ -418,7 +418,7 @@ func (l *largeFetch) retry(c *conn, err error) bool {
 	if l.panicked.Load() != nil || !l.inParts || l.retried || l.err != nil || c.from != nil || len(l.active)+len(l.starting) > 1 || c.ctx.Err() != nil {
 		return false
 	}
-	switch content.KindOf(err) {
+	switch content.ReasonOf(err) {
 	case content.ErrRateLimited, content.ErrUnavailable, content.ErrNetwork, content.ErrTimeout, content.ErrStatus, "":
 		l.retried, l.noMore = true, true
 		l.unassigned = l.unassigned.Add(c.part)
@@ -451,7 +451,7 @@ func (l *largeFetch) ended(c *conn, err error) {
 	}
 	l.noMore = true
 	l.unassigned = l.unassigned.Add(c.part)
-	if kind := content.KindOf(err); len(l.active) == 0 || kind == content.ErrStore || kind == content.ErrSizeMismatch {
+	if reason := content.ReasonOf(err); len(l.active) == 0 || reason == content.ErrStore || reason == content.ErrSizeMismatch {
 		if l.err == nil {
 			l.err = err
 		}

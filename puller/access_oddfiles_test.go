@@ -1,0 +1,62 @@
+//go:build unix && !solaris && !aix
+
+package puller
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/puller/records"
+	"github.com/pullkit/pullkit/pullpolicy"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// TestRecordsThatAreNoFiles holds that pipes, devices, directories and links among the
+// records hold no call, let no stranger in, and cost the owner a question to the registry.
+func TestRecordsThatAreNoFiles(t *testing.T) {
+	const id = "sha256:1111111111111111111111111111111111111111111111111111111111111111"
+	plant := map[string]func(name string) error{
+		"pipe":      func(name string) error { return syscall.Mkfifo(name, 0o600) },
+		"directory": func(name string) error { return os.Mkdir(name, 0o700) },
+		"link to a pipe": func(name string) error {
+			_ = syscall.Mkfifo(name+".pipe", 0o600)
+			return os.Symlink(filepath.Base(name)+".pipe", name)
+		},
+		"link outside": func(name string) error { return os.Symlink("/dev/zero", name) },
+		"socket": func(name string) error {
+			return syscall.Mknod(name, syscall.S_IFSOCK|0o600, 0)
+		},
+	}
+	for what, plantAt := range plant {
+		for _, where := range []string{recordFile(id), "intents/" + strings.Repeat("0", 64) + "-00.json"} {
+			t.Run(what+" at "+filepath.Dir(where), func(t *testing.T) {
+				dir := t.TempDir()
+				recs, err := records.Open(dir)
+				require.NoError(t, err)
+				defer recs.Close()
+				require.NoError(t, plantAt(filepath.Join(dir, where)))
+				w := newWorld(t, Config{Records: recs})
+				w.runtime.store["priv.example/app:1"] = id
+				w.runtime.pull = answers(map[string]string{"anonymous": "401", "a": ""})
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+
+				_, err = w.Pull(ctx, Request{Image: "priv.example/app:1", Policy: pullpolicy.Never})
+				assert.ErrorIs(t, err, ErrImageNeverPull, "a stranger")
+				_, err = w.Pull(ctx, Request{Image: "priv.example/app:1", Pod: credentials.Pod{UID: "1"}})
+				assert.ErrorContains(t, err, "401", "a stranger asks the registry")
+				w.runtime.pull = nil
+				_, err = w.Pull(ctx, Request{Image: "priv.example/app:1", Keyring: ringOf(secret("a", "1"))})
+				assert.NoError(t, err, "the owner")
+				assert.NoError(t, ctx.Err(), "nothing waited for the time limit")
+			})
+		}
+	}
+}

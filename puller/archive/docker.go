@@ -1,0 +1,355 @@
+package archive
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"runtime"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	specs "github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/internal/mediatype"
+	"github.com/pullkit/pullkit/internal/ocilayout"
+	"github.com/pullkit/pullkit/internal/strictjson"
+	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/reference"
+)
+
+// dockerList is the list of images in what docker save writes. Since Docker 25
+// there is an index.json beside it, and its paths are those of blobs. Before,
+// configs and layers are files of their own whose digests are written nowhere.
+const dockerList = "manifest.json"
+
+// A dockerImage is one element of the list.
+type dockerImage struct {
+	Config   string
+	RepoTags []string
+	Layers   []string
+}
+
+// parseDockerList reads manifest.json. Its images, and their layers and tags, are counted
+// first: each is small as text and large in memory.
+func parseDockerList(data []byte) ([]dockerImage, error) {
+	images, parts := 0, 0
+	errMany := bad(content.ErrTooLarge, "%s has more than %d images, or more than %d layers and tags", dockerList, maxImages, maxParts)
+	count := func(n *int, most int) error {
+		if *n++; *n > most {
+			return errMany
+		}
+		return nil
+	}
+	err := strictjson.Decode(data, strictjson.Limits{}, func(r *strictjson.Reader) error {
+		return r.Array(func(int) error {
+			if err := count(&images, maxImages); err != nil {
+				return err
+			}
+			return r.Members(func(key string) error {
+				if !strings.EqualFold(key, "RepoTags") && !strings.EqualFold(key, "Layers") {
+					return nil
+				}
+				return r.Array(func(int) error { return count(&parts, maxParts) })
+			})
+		})
+	})
+	if err == errMany {
+		return nil, err
+	}
+	var list []dockerImage
+	if err != nil {
+		return nil, bad(content.ErrBadIndex, "%s: %w: make the archive again", dockerList, err)
+	}
+	return list, unmarshal(dockerList, data, &list)
+}
+
+// dockerImages makes a manifest for each image of manifest.json.
+func (im *importer) dockerImages(ctx context.Context) ([]image, error) {
+	if err := im.notAList(); err != nil {
+		return nil, err
+	}
+	list, err := parseDockerList(im.docs[dockerList])
+	if err != nil {
+		return nil, err
+	}
+	if len(list) == 0 {
+		return nil, bad(content.ErrBadIndex, "%s lists no images: save the archive again, with the images' names", dockerList)
+	}
+	var images []image
+	owners := make(map[string]int) // the image that has a name
+	for _, img := range list {
+		desc, err := im.dockerImage(ctx, img)
+		if err != nil {
+			return nil, err
+		}
+		names := img.RepoTags
+		if len(names) == 0 {
+			names = []string{""}
+		}
+		for _, name := range names {
+			ref, err := im.name(name, desc)
+			if err != nil {
+				return nil, err
+			}
+			if _, taken := owners[ref.String()]; !taken {
+				owners[ref.String()] = len(images)
+			}
+			images = append(images, image{ref, desc})
+		}
+	}
+	return oneOfAName(images, owners)
+}
+
+// notAList is the error for a manifest.json that is an object. In what skopeo writes as
+// dir: that is the manifest of the image.
+func (im *importer) notAList() error {
+	if data := bytes.TrimLeft(im.docs[dockerList], " \t\r\n"); len(data) == 0 || data[0] != '{' {
+		return nil
+	}
+	if _, ok := im.others["version"]; ok {
+		return bad(content.ErrBadIndex, `it is a directory of skopeo's "dir:": unpack it, and make an archive with "skopeo copy dir:DIR oci-archive:FILE:NAME"`)
+	}
+	return bad(content.ErrBadIndex, "%s is not the list that docker save writes, and may be an image manifest: %s", dockerList, makeArchive)
+}
+
+// dockerImage stores one image. Its config is an OCI config as it is.
+func (im *importer) dockerImage(ctx context.Context, img dockerImage) (ocispec.Descriptor, error) {
+	none := ocispec.Descriptor{}
+	config, err := im.find(ctx, img.Config)
+	if err != nil {
+		return none, err
+	}
+	config.MediaType = ocispec.MediaTypeImageConfig
+	data, err := ocilayout.ReadBlob(ctx, im.store, config)
+	if err != nil {
+		return none, err
+	}
+	var c struct { // of an ocispec.Image what is needed here
+		ocispec.Platform
+		RootFS ocispec.RootFS `json:"rootfs"`
+	}
+	if err := unmarshal(img.Config, data, &c); err != nil {
+		return none, err
+	}
+	if len(c.RootFS.DiffIDs) != len(img.Layers) {
+		return none, bad(content.ErrBadManifest, "%s has %d layers, in %s it has %d", quote(img.Config), len(c.RootFS.DiffIDs), dockerList, len(img.Layers))
+	}
+	layers := make([]ocispec.Descriptor, 0, len(img.Layers))
+	for i, name := range img.Layers {
+		layer, err := im.find(ctx, name)
+		if err != nil {
+			return none, err
+		}
+		if layer.MediaType, err = im.layerType(ctx, layer); err != nil {
+			return none, err
+		}
+		if want := c.RootFS.DiffIDs[i]; layer.MediaType == ocispec.MediaTypeImageLayer && layer.Digest != want {
+			return none, bad(content.ErrDigestMismatch, "layer %s has digest %s, and %s for the image", quote(name), layer.Digest, quote(string(want)))
+		}
+		layers = append(layers, layer)
+	}
+	return im.manifest(ctx, config, layers, c.Platform)
+}
+
+// find returns the file that manifest.json names, following links within the archive. The
+// file is stored as a blob.
+func (im *importer) find(ctx context.Context, name string) (ocispec.Descriptor, error) {
+	at := path.Clean(name)
+	for range maxLinkSteps {
+		to, ok := im.links[at]
+		if !ok {
+			break
+		}
+		at = to
+	}
+	if f, ok := im.others[at]; ok {
+		return f.desc, im.adopt(ctx, f)
+	}
+	if d, ok := ocilayout.BlobDigest(at); ok {
+		if size, ok := im.brought[beginning(d)]; ok {
+			return ocispec.Descriptor{Digest: d, Size: size}, nil
+		}
+	}
+	return ocispec.Descriptor{}, bad(content.ErrBadIndex, "%s names %s, which is not in it", dockerList, quote(name))
+}
+
+// layerType returns the media type of a layer, from its first bytes.
+func (im *importer) layerType(ctx context.Context, desc ocispec.Descriptor) (string, error) {
+	r, err := im.store.Open(ctx, desc)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", removedError(desc.Digest)
+	}
+	if err != nil {
+		return "", err
+	}
+	defer r.Close()
+	begin := make([]byte, len(zstdMagic))
+	n, err := io.ReadFull(r, begin)
+	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+		return "", err
+	}
+	switch begin = begin[:n]; {
+	case bytes.HasPrefix(begin, []byte(gzipMagic)):
+		return ocispec.MediaTypeImageLayerGzip, nil
+	case bytes.Equal(begin, []byte(zstdMagic)):
+		return ocispec.MediaTypeImageLayerZstd, nil
+	}
+	return ocispec.MediaTypeImageLayer, nil
+}
+
+// manifest makes and stores the manifest of an image.
+func (im *importer) manifest(ctx context.Context, config ocispec.Descriptor, layers []ocispec.Descriptor, platform ocispec.Platform) (ocispec.Descriptor, error) {
+	data, err := json.Marshal(ocispec.Manifest{
+		Versioned: specs.Versioned{SchemaVersion: 2},
+		MediaType: ocispec.MediaTypeImageManifest,
+		Config:    config,
+		Layers:    layers,
+	})
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	desc := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digest.Digest(fmt.Sprintf("sha256:%x", sha256.Sum256(data))), Size: int64(len(data))}
+	if platform.OS != "" && platform.Architecture != "" {
+		desc.Platform = &platform
+	}
+	return desc, im.blob(ctx, desc, bytes.NewReader(data))
+}
+
+// dockerImages returns the elements of manifest.json for the entries: each image once,
+// with all its tags.
+func (x *exporter) dockerImages(ctx context.Context, entries []content.Entry) ([]dockerImage, error) {
+	images := []dockerImage{}
+	at := make(map[digest.Digest]int) // manifest -> index in images
+	for _, e := range entries {
+		desc, ok, err := x.runnable(ctx, e.Manifest)
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			continue
+		}
+		n, ok := at[desc.Digest]
+		if !ok {
+			img, ok, err := x.dockerImage(ctx, desc)
+			if err != nil {
+				return nil, err
+			}
+			if !ok {
+				continue
+			}
+			n = len(images)
+			at[desc.Digest] = n
+			images = append(images, img)
+		}
+		if tag := dockerTag(e.Ref); tag != "" {
+			images[n].RepoTags = append(images[n].RepoTags, tag)
+		}
+	}
+	return images, nil
+}
+
+// dockerTag is a name as docker load takes it; "" for one with a digest.
+func dockerTag(ref reference.Reference) string {
+	if ref.Digest() != "" {
+		return ""
+	}
+	return ref.String()
+}
+
+// runnable returns the manifest of an entry. Docker's format holds one image for a name:
+// of an index that is the image for this machine's architecture, or else the first that
+// is whole.
+func (x *exporter) runnable(ctx context.Context, desc ocispec.Descriptor) (ocispec.Descriptor, bool, error) {
+	manifests, err := x.manifests(ctx, desc, maxLevels, make(map[digest.Digest]bool))
+	if err != nil {
+		return desc, false, err
+	}
+	found := false
+	for _, m := range manifests {
+		ours := m.Platform != nil && m.Platform.Architecture == runtime.GOARCH
+		if found && !ours {
+			continue
+		}
+		ok, err := ocilayout.Complete(ctx, x.store, m)
+		if err != nil {
+			return desc, false, err
+		}
+		if !ok {
+			continue
+		}
+		if desc, found = m, true; ours {
+			break
+		}
+	}
+	return desc, found, nil
+}
+
+// maxLevels is how many levels of indexes are followed, as by a pull.
+const maxLevels = 5
+
+// manifests returns the manifests of an entry in order: itself, or those that it lists as
+// an index, and those of indexes within it. Each index is read once.
+func (x *exporter) manifests(ctx context.Context, desc ocispec.Descriptor, levels int, seen map[digest.Digest]bool) ([]ocispec.Descriptor, error) {
+	switch {
+	case mediatype.IsManifest(desc.MediaType):
+		return []ocispec.Descriptor{desc}, nil
+	case !mediatype.IsIndex(desc.MediaType) || levels == 0 || seen[desc.Digest]:
+		return nil, nil
+	}
+	seen[desc.Digest] = true
+	doc, err := ocilayout.Read(ctx, x.store, desc)
+	if errors.Is(err, ocilayout.ErrNoDocument) || errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var all []ocispec.Descriptor
+	for _, child := range doc.Manifests {
+		if child.Platform != nil && child.Platform.OS == "unknown" {
+			continue // an attestation, not an image
+		}
+		below, err := x.manifests(ctx, child, levels-1, seen)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, below...)
+	}
+	return all, nil
+}
+
+// dockerImage returns a manifest as docker save writes it. It returns false for an
+// artifact, and for an image of which a part is not stored: docker load would refuse the
+// whole archive because of one such entry.
+func (x *exporter) dockerImage(ctx context.Context, desc ocispec.Descriptor) (dockerImage, bool, error) {
+	none := dockerImage{}
+	doc, err := ocilayout.Read(ctx, x.store, desc)
+	if errors.Is(err, ocilayout.ErrNoDocument) || errors.Is(err, fs.ErrNotExist) {
+		return none, false, nil
+	}
+	if err != nil {
+		return none, false, err
+	}
+	if doc.Config == nil || !mediatype.IsConfig(doc.Config.MediaType) {
+		return none, false, nil
+	}
+	for _, part := range doc.Parts() {
+		if ok, err := x.store.Has(ctx, part); !ok || err != nil {
+			return none, false, err
+		}
+	}
+	img := dockerImage{Config: ocilayout.BlobName(doc.Config.Digest), Layers: []string{}}
+	for _, layer := range doc.Layers {
+		if !mediatype.IsLayer(layer.MediaType) {
+			return none, false, nil
+		}
+		img.Layers = append(img.Layers, ocilayout.BlobName(layer.Digest))
+	}
+	return img, true, nil
+}

@@ -1,0 +1,540 @@
+package archive
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/internal/ocilayout"
+	"github.com/pullkit/pullkit/internal/redact"
+	"github.com/pullkit/pullkit/internal/verify"
+	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/reference"
+)
+
+// Limits of an archive. Each is more than any program writes.
+const (
+	maxFiles     = 1 << 20
+	maxOthers    = 1 << 16  // files that are not blobs, and links; their names are kept until the end
+	maxName      = 8 << 10  // bytes of a name with what it links to
+	maxNames     = 16 << 20 // bytes of the names that are kept
+	maxList      = 8 << 20  // bytes of index.json and of manifest.json
+	maxImages    = 1 << 16  // in one list
+	maxParts     = 1 << 18  // layers and tags in one manifest.json
+	maxHoles     = 1 << 30  // bytes of zeros that sparse files leave out, and of those behind the end
+	maxLinkSteps = 8
+)
+
+// A Config says what images of an archive are called that do not say it themselves.
+type Config struct {
+	// Repository, such as registry.example/team/app, is put before a bare tag
+	// and before the digest of an image without a name. Zero refuses these.
+	Repository string
+}
+
+// Import stores the images of an archive in a Store, tags them, and returns them in the
+// archive's order. The archive is plain or packed with gzip or bzip2. It is an OCI
+// archive, which is a tar of an OCI image layout, or what docker save of any age writes.
+//
+// The reader is read to its end. Zeros may follow the archive, as tar writers pad it.
+// Anything else there is an error, for instance a second archive that cat put there.
+//
+// All content is hashed on its way in. The error is, by errors.Is,
+//
+//   - content.ErrDigestMismatch for content with another digest than its name says;
+//   - content.ErrBadIndex for bytes that are not such an archive, and for an archive
+//     without images: the error says what the bytes seem to be and what to do. It quotes
+//     none that can be printed, because they may be of a credential file given by mistake;
+//   - content.ErrBadReference for a name that is not a valid image name;
+//   - content.ErrTooLarge for an archive with more or longer names than any program
+//     writes, or with more than 1 GiB of holes in its files and zeros behind its end;
+//   - fs.ErrNotExist if another process removed from the Store what the archive brought:
+//     Import it again.
+//
+// An image is called what the ref.name annotation of its entry says. The
+// io.containerd.image.name annotation counts where ref.name is its tag alone, and where
+// there is no ref.name. A name without a registry is one of Docker Hub's, unless it is a
+// bare tag. Where several images with different digests have one name, the first one gets
+// it, or the first that is spelled with registry and tag as String does. Each other one is
+// called by its repository and digest.
+//
+// Nothing is tagged before the whole archive was read. After an error, blobs of the
+// archive may be stored without a name. Links in the archive are followed within the
+// archive. No file is written outside the Store: a file whose digest is not known before
+// the end, as in older archives of docker save, is kept as an unfinished ingest.
+func Import(ctx context.Context, store content.Store, r io.Reader, cfg Config) ([]content.Entry, error) {
+	im := newImporter(store, cfg)
+	defer im.clean(ctx)
+	entries, err := im.run(ctx, r)
+	if err != nil {
+		return nil, fail(ctx, "import", err)
+	}
+	return entries, nil
+}
+
+// bad is an error about the archive.
+func bad(kind content.Reason, format string, args ...any) error {
+	return &content.Error{Reason: kind, Err: fmt.Errorf("archive: "+format, args...)}
+}
+
+// fail adds what was done to an error that does not say it. An error with a reason does,
+// and the error of a context that ended is returned as it is.
+func fail(ctx context.Context, what string, err error) error {
+	if cerr := ctx.Err(); cerr != nil && errors.Is(err, cerr) || content.ReasonOf(err) != "" {
+		return err
+	}
+	return fmt.Errorf("archive: %s: %w", what, err)
+}
+
+// quote shows a name of the archive in an error.
+func quote(name string) string { return redact.Quote(name, 200) }
+
+// An importer reads one archive.
+type importer struct {
+	store   content.Store
+	cfg     Config
+	buf     []byte
+	docs    map[string][]byte      // index.json and the like
+	others  map[string]scratchFile // files whose use is not known before the end, by path
+	links   map[string]string      // path -> path, within the archive
+	names   int                    // bytes of the names in others and links
+	holes   int64                  // how many bytes of holes its files may have
+	brought map[uint64]int64       // the sizes of the archive's blobs, by the beginnings of their digests
+}
+
+func newImporter(store content.Store, cfg Config) *importer {
+	return &importer{
+		store: store, cfg: cfg, buf: make([]byte, ocilayout.HashBuffer),
+		docs: make(map[string][]byte), others: make(map[string]scratchFile), links: make(map[string]string),
+		holes: maxHoles, brought: make(map[uint64]int64),
+	}
+}
+
+func (im *importer) run(ctx context.Context, r io.Reader) ([]content.Entry, error) {
+	t, err := openTar(ocilayout.ContextReader{Ctx: ctx, R: r}, im.holes)
+	if err != nil {
+		return nil, err
+	}
+	if err := im.readAll(ctx, t); err != nil {
+		return nil, err
+	}
+	images, err := im.images(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return im.tag(ctx, images)
+}
+
+// An image is what the archive calls ref.
+type image struct {
+	ref  reference.Reference
+	desc ocispec.Descriptor
+}
+
+// images returns the images that the archive's list names. Their content is stored.
+func (im *importer) images(ctx context.Context) ([]image, error) {
+	switch {
+	case im.docs[ocilayout.IndexFile] != nil:
+		return im.ociImages(ctx)
+	case im.docs[dockerList] != nil:
+		return im.dockerImages(ctx)
+	}
+	return nil, im.notAnArchive()
+}
+
+// tag gives the images their names, once all of them are known to be whole.
+func (im *importer) tag(ctx context.Context, images []image) ([]content.Entry, error) {
+	entries := make([]content.Entry, 0, len(images))
+	for _, img := range images {
+		ok, err := ocilayout.Complete(ctx, im.store, img.desc)
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			return nil, im.notWhole(ctx, img)
+		}
+	}
+	for _, img := range images {
+		shown, err := ocilayout.OnlyImage(ctx, im.store, img.desc)
+		if err != nil {
+			return nil, err
+		}
+		if err := im.store.Tag(ctx, img.ref, img.desc); err != nil {
+			return nil, err
+		}
+		entries = append(entries, content.Entry{Ref: img.ref, Name: img.ref.String(), Descriptor: img.desc, Manifest: shown})
+	}
+	return entries, nil
+}
+
+// notWhole is the error for an image of which content is missing. Either the archive does
+// not have that content, or another process removed it from the store.
+func (im *importer) notWhole(ctx context.Context, img image) error {
+	missing, removed := digest.Digest(""), false
+	err := ocilayout.Walk(ctx, im.store, img.desc, make(map[digest.Digest]bool), func(desc ocispec.Descriptor, stored bool) {
+		if !stored && !removed {
+			_, removed = im.brought[beginning(desc.Digest)]
+			missing = desc.Digest
+		}
+	})
+	if err != nil {
+		return err
+	}
+	if removed {
+		return removedError(missing)
+	}
+	return bad(content.ErrBadIndex, "image %q (%s) is not whole: %s is not in it", img.ref, img.desc.Digest, missing)
+}
+
+func removedError(d digest.Digest) error {
+	return bad(content.ErrNotFound, "another process removed blob %s, which the archive has: import it again", d)
+}
+
+// beginning is the first 64 bits of a digest. It is kept in place of the digest because
+// an archive may have a million.
+func beginning(d digest.Digest) uint64 {
+	if verify.Digest(d) != nil {
+		return 0
+	}
+	n, _ := strconv.ParseUint(d.Encoded()[:16], 16, 64)
+	return n
+}
+
+// readAll stores the blobs and keeps the documents.
+func (im *importer) readAll(ctx context.Context, t *tarReader) error {
+	for {
+		hdr, r, err := t.next(ctx)
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := im.file(ctx, hdr, r); err != nil {
+			return err
+		}
+	}
+}
+
+// file takes one file or link of the archive.
+func (im *importer) file(ctx context.Context, hdr *tar.Header, r io.Reader) error {
+	if len(hdr.Name)+len(hdr.Linkname) > maxName {
+		return bad(content.ErrTooLarge, "a name has more than %d bytes", maxName)
+	}
+	name := path.Clean(strings.TrimPrefix(hdr.Name, "/"))
+	switch hdr.Typeflag {
+	case tar.TypeSymlink:
+		return im.link(name, path.Join(path.Dir(name), hdr.Linkname))
+	case tar.TypeLink:
+		return im.link(name, path.Clean(hdr.Linkname))
+	case tar.TypeReg, tar.TypeGNUSparse:
+	default:
+		return nil
+	}
+	switch {
+	case name == ocilayout.LayoutFile || name == ocilayout.IndexFile || name == dockerList:
+		return im.document(name, hdr.Size, r)
+	case strings.HasPrefix(name, ocilayout.BlobsDir+"/"):
+		if d, ok := ocilayout.BlobDigest(name); ok {
+			return im.blob(ctx, ocispec.Descriptor{Digest: d, Size: hdr.Size}, r)
+		}
+		return nil // no digest is written so, and nothing else names a file there
+	case len(im.others) >= maxOthers:
+		return bad(content.ErrTooLarge, "more than %d files that are not blobs", maxOthers)
+	}
+	if err := im.keepName(name); err != nil {
+		return err
+	}
+	// A part of a long header would keep all of it.
+	return im.keepFile(ctx, strings.Clone(name), hdr.Size, r)
+}
+
+func (im *importer) link(name, to string) error {
+	if len(im.links) >= maxOthers {
+		return bad(content.ErrTooLarge, "more than %d links", maxOthers)
+	}
+	if err := im.keepName(name, to); err != nil {
+		return err
+	}
+	im.links[strings.Clone(name)] = strings.Clone(to)
+	return nil
+}
+
+// keepName makes room for names that are kept to the end, within the limit of all.
+func (im *importer) keepName(names ...string) error {
+	for _, name := range names {
+		im.names += len(name)
+	}
+	if im.names > maxNames {
+		return bad(content.ErrTooLarge, "the names of its files that are not blobs have more than %d bytes", maxNames)
+	}
+	return nil
+}
+
+// document keeps a file that describes the archive.
+func (im *importer) document(name string, size int64, r io.Reader) error {
+	if name == dockerList && im.docs[ocilayout.IndexFile] != nil {
+		return nil // index.json has the same images
+	}
+	limit := int64(maxList)
+	if name == ocilayout.LayoutFile {
+		limit = 64 << 10
+	}
+	if size > limit {
+		return bad(content.ErrTooLarge, "%s has %d bytes, more than %d", name, size, limit)
+	}
+	data := make([]byte, size)
+	if _, err := io.ReadFull(r, data); err != nil {
+		return err
+	}
+	if old, ok := im.docs[name]; ok && !bytes.Equal(old, data) {
+		return bad(content.ErrBadIndex, `it has %s twice, with different content, as archives that "tar -A" joined: import each archive by itself, or unpack it and pack it again`, name)
+	}
+	im.docs[name] = data
+	return nil
+}
+
+// blob stores content with that digest, and reports content.ErrDigestMismatch for other
+// content.
+func (im *importer) blob(ctx context.Context, desc ocispec.Descriptor, r io.Reader) error {
+	im.brought[beginning(desc.Digest)] = desc.Size
+	in, err := im.store.Ingest(ctx, desc)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	got, n, err := im.write(ctx, desc.Digest, in, r)
+	if err != nil {
+		return err
+	}
+	if got != desc.Digest || n != desc.Size {
+		in.Discard()
+		return bad(content.ErrDigestMismatch, "blob %s has content with digest %s", desc.Digest, got)
+	}
+	return in.Commit(ctx)
+}
+
+// write writes what r has and returns the digest of it, of d's algorithm.
+func (im *importer) write(ctx context.Context, d digest.Digest, in content.Ingest, r io.Reader) (digest.Digest, int64, error) {
+	return ocilayout.Hash(ctx, d, io.TeeReader(r, io.NewOffsetWriter(in, 0)), im.buf)
+}
+
+// A scratchFile is a file of the archive whose digest and use are known only when all of
+// the archive was read. The store keeps it as an unfinished ingest under a random digest,
+// which is never committed.
+type scratchFile struct {
+	kept    ocispec.Descriptor // what the store keeps it as
+	desc    ocispec.Descriptor // what it is
+	archive bool               // it begins as a tar, or as one that is packed
+}
+
+// keepFile keeps a file as a scratchFile. A later file of the same name takes its place.
+func (im *importer) keepFile(ctx context.Context, name string, size int64, r io.Reader) error {
+	if old, ok := im.others[name]; ok {
+		im.drop(ctx, old)
+		delete(im.others, name)
+	}
+	random := make([]byte, 32)
+	rand.Read(random)
+	f := scratchFile{kept: ocispec.Descriptor{Digest: digest.Digest("sha256:" + hex.EncodeToString(random)), Size: size}}
+	in, err := im.store.Ingest(ctx, f.kept)
+	if err != nil {
+		return fmt.Errorf("keep %s: %w", quote(name), err)
+	}
+	begin := make([]byte, min(size, tarBlock))
+	n, err := io.ReadFull(r, begin)
+	if err == nil || err == io.EOF || err == io.ErrUnexpectedEOF {
+		f.archive = isArchive(begin[:n])
+		f.desc.Digest, f.desc.Size, err = im.write(ctx, f.kept.Digest, in, io.MultiReader(bytes.NewReader(begin[:n]), r))
+	}
+	if err == nil && f.desc.Size != size {
+		err = bad(content.ErrBadIndex, "%s ends early", quote(name))
+	}
+	if err != nil {
+		in.Discard()
+		return fmt.Errorf("keep %s: %w", quote(name), err)
+	}
+	im.others[name] = f
+	return in.Close()
+}
+
+// adopt stores a scratchFile as a blob. The file is read from the store once more, because
+// a content.Store cannot rename.
+func (im *importer) adopt(ctx context.Context, f scratchFile) error {
+	in, err := im.store.Ingest(ctx, f.kept)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	whole := f.kept.Size == 0
+	for off, n := range in.Have() {
+		whole = whole || off == 0 && n == f.kept.Size
+	}
+	if !whole {
+		return removedError(f.desc.Digest)
+	}
+	return im.blob(ctx, f.desc, io.NewSectionReader(in, 0, f.desc.Size))
+}
+
+// clean removes the scratchFiles from the store, also after ctx has ended.
+func (im *importer) clean(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanTime)
+	defer cancel()
+	for _, f := range im.others {
+		im.drop(ctx, f)
+	}
+}
+
+// cleanTime is how long Import cleans up at most.
+const cleanTime = time.Minute
+
+func (im *importer) drop(ctx context.Context, f scratchFile) {
+	if in, err := im.store.Ingest(ctx, f.kept); err == nil {
+		in.Discard()
+	}
+}
+
+// ociImages are the entries of the archive's index.json.
+func (im *importer) ociImages(ctx context.Context) ([]image, error) {
+	version := im.docs[ocilayout.LayoutFile]
+	if err := im.linked(ocilayout.LayoutFile); version == nil && err != nil {
+		return nil, err
+	}
+	if version == nil {
+		return nil, bad(content.ErrBadIndex, "it has %s but not %s: %s", ocilayout.IndexFile, ocilayout.LayoutFile, packWhole)
+	}
+	if _, err := ocilayout.ParseVersion(version); err != nil {
+		return nil, bad(content.ErrBadIndex, "%s: %w: it must be %s", ocilayout.LayoutFile, err, ocilayout.Layout)
+	}
+	ix, err := ocilayout.ParseIndex(im.docs[ocilayout.IndexFile], maxImages)
+	if err != nil {
+		return nil, bad(content.ErrBadIndex, "%s: %w: make the archive again", ocilayout.IndexFile, err)
+	}
+	if len(ix.Entries) == 0 {
+		return nil, noImages(ix)
+	}
+	images := make([]image, 0, len(ix.Entries))
+	owners := make(map[string]int) // the image that has a name
+	for i, e := range ix.Entries {
+		name, owner := ix.ImportName(i)
+		if !owner {
+			name = e.Ref
+		}
+		desc, err := im.resolve(ctx, e)
+		if err != nil {
+			return nil, err
+		}
+		ref, err := im.name(name, desc)
+		if err != nil {
+			return nil, err
+		}
+		if _, taken := owners[ref.String()]; owner && !taken || ix.Answers(i) {
+			owners[ref.String()] = i
+		}
+		images = append(images, image{ref, desc})
+	}
+	return oneOfAName(images, owners)
+}
+
+// noImages is the error for an index.json without entries.
+func noImages(ix *ocilayout.Index) error {
+	switch {
+	case ix.Has("config") || ix.Has("layers") || ix.Has("fsLayers"):
+		return bad(content.ErrBadIndex, `%s is an image manifest, not a list of images: %s`, ocilayout.IndexFile, makeArchive)
+	case !ix.Listed:
+		return bad(content.ErrBadIndex, "%s does not have a list of images, which is called manifests: %s", ocilayout.IndexFile, makeArchive)
+	}
+	return bad(content.ErrBadIndex, "%s lists no images: save the archive again, with the images' names", ocilayout.IndexFile)
+}
+
+// oneOfAName leaves out the copies of images, and gives each image whose name is another
+// one's the name of its digest. owners says which image has a name.
+func oneOfAName(images []image, owners map[string]int) ([]image, error) {
+	used := make(map[reference.Reference]bool, len(images))
+	kept := images[:0:0]
+	for i, img := range images {
+		if owner, ok := owners[img.ref.String()]; ok && owner != i {
+			if images[owner].desc.Digest == img.desc.Digest {
+				continue
+			}
+			pinned, err := img.ref.WithDigest(img.desc.Digest)
+			if err != nil {
+				return nil, err
+			}
+			img.ref = pinned.WithoutTag()
+		}
+		if !used[img.ref] {
+			used[img.ref] = true
+			kept = append(kept, img)
+		}
+	}
+	return kept, nil
+}
+
+// resolve returns what an entry's name resolved to. That is the index that the entry
+// names, if the index is stored and lists what the entry shows.
+func (im *importer) resolve(ctx context.Context, e ocilayout.Entry) (ocispec.Descriptor, error) {
+	shown, resolved, err := e.Decode()
+	if err == nil {
+		err = ocilayout.CheckDescriptor(shown)
+	}
+	if err != nil {
+		return shown, &content.Error{Reason: content.ErrBadIndex, Err: fmt.Errorf("archive: %w", err)}
+	}
+	if shown.Digest == resolved.Digest {
+		return shown, nil
+	}
+	if ok, err := ocilayout.Lists(ctx, im.store, resolved, shown); !ok || err != nil {
+		return shown, err
+	}
+	return resolved, nil
+}
+
+// name returns the Reference of an image. A whole name is taken as it is. A bare tag, or
+// no name at all, is completed by Config.Repository.
+func (im *importer) name(name string, desc ocispec.Descriptor) (reference.Reference, error) {
+	whole := name
+	if !strings.ContainsAny(name, ":/@") {
+		if im.cfg.Repository == "" {
+			return reference.Reference{}, bad(content.ErrBadReference,
+				"image %s is called %s, which is not a whole name: set Config.Repository", desc.Digest, redact.Quote(name, 80))
+		}
+		if whole = im.cfg.Repository + ":" + name; name == "" {
+			whole = im.cfg.Repository + "@" + string(desc.Digest)
+		}
+	}
+	ref, err := reference.Parse(whole)
+	if err != nil {
+		return reference.Reference{}, bad(content.ErrBadReference, "image %s: %w", desc.Digest, err)
+	}
+	return ref, nil
+}
+
+// unmarshal reads a document of the archive. Its error quotes nothing of it.
+func unmarshal(name string, data []byte, v any) error {
+	err := json.Unmarshal(data, v)
+	if e := (*json.UnmarshalTypeError)(nil); errors.As(err, &e) {
+		return bad(content.ErrBadIndex, "%s: the member %s has the wrong type", quote(name), e.Field)
+	}
+	if err != nil {
+		what, _ := describe(data[:min(len(data), tarBlock)])
+		return bad(content.ErrBadIndex, "%s is not JSON but %s", quote(name), what)
+	}
+	return nil
+}

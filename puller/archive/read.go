@@ -1,0 +1,254 @@
+package archive
+
+import (
+	"archive/tar"
+	"bufio"
+	"bytes"
+	"compress/bzip2"
+	"compress/gzip"
+	"context"
+	"errors"
+	"io"
+
+	"github.com/pullkit/pullkit/puller/content"
+)
+
+// packedBuffer is the size of the buffers that an archive is read and unpacked through.
+const packedBuffer = 64 << 10
+
+// tarBlock is the size of a tar's blocks: the least that a tar archive has.
+const tarBlock = 512
+
+// A tarReader reads the files of an archive, whatever the archive is packed with.
+type tarReader struct {
+	tar    *tar.Reader
+	rest   *bufio.Reader // what follows in the tar
+	packed *bufio.Reader // what the tar is unpacked from; nil if it is not packed
+	outer  *format       // of packed
+	begin  []byte        // the first block of the tar, or less
+	read   int64         // bytes of the tar so far
+	files  int           // so far
+	holes  int64         // how many bytes of holes and padding it may still have
+}
+
+// openTar begins to read an archive. Its files may have at most that many bytes of holes.
+// The error is content.ErrBadIndex, or the reader's own.
+func openTar(r io.Reader, holes int64) (*tarReader, error) {
+	b := bufio.NewReaderSize(r, packedBuffer)
+	begin, err := b.Peek(tarBlock)
+	if len(begin) == 0 && err == io.EOF {
+		return nil, bad(content.ErrBadIndex, "it is empty: %s", makeArchive)
+	}
+	if err != nil && err != io.EOF {
+		return nil, err
+	}
+	outer := formatOf(begin)
+	if outer == nil || outer.unpack == "" {
+		return newTarReader(b, begin, holes), nil
+	}
+	if outer.reader == nil {
+		return nil, bad(content.ErrBadIndex, "it is packed with %s, which is not read: unpack it first, for instance with %s", outer.name, outer.unpack)
+	}
+	unpacked, err := outer.reader(b)
+	if err != nil {
+		return nil, outer.fail(err)
+	}
+	packed := b
+	b = bufio.NewReaderSize(unpacked, packedBuffer)
+	begin, err = b.Peek(tarBlock)
+	if len(begin) == 0 && err == io.EOF {
+		return nil, bad(content.ErrBadIndex, "it is packed with %s, and nothing is inside: %s", outer.name, makeArchive)
+	}
+	if err != nil && err != io.EOF {
+		return nil, outer.fail(err)
+	}
+	if inner := formatOf(begin); inner != nil && inner.reader != nil {
+		return nil, bad(content.ErrBadIndex, "it is packed twice, with %s inside %s: unpack it once, for instance with %s", inner.name, outer.name, outer.unpack)
+	} else if inner != nil && inner.unpack != "" {
+		return nil, bad(content.ErrBadIndex, "it is packed twice, with %s inside %s: unpack it first, for instance with %s and then %s",
+			inner.name, outer.name, outer.unpack, inner.unpack)
+	}
+	t := newTarReader(b, begin, holes)
+	t.packed, t.outer = packed, outer
+	return t, nil
+}
+
+func newTarReader(r *bufio.Reader, begin []byte, holes int64) *tarReader {
+	t := &tarReader{rest: r, begin: bytes.Clone(begin), holes: holes}
+	t.tar = tar.NewReader(countingReader{r, &t.read})
+	return t
+}
+
+// subject begins a sentence of an error about the tar.
+func (t *tarReader) subject() string {
+	if t.outer == nil {
+		return "it"
+	}
+	return "what " + t.outer.name + " unpacks to"
+}
+
+// next returns the next file of the tar, and io.EOF after the last.
+func (t *tarReader) next(ctx context.Context) (*tar.Header, io.Reader, error) {
+	hdr, err := t.tar.Next()
+	first := t.files == 0
+	t.files++
+	switch {
+	case err == nil && t.files > maxFiles:
+		return nil, nil, bad(content.ErrTooLarge, "more than %d files", maxFiles)
+	case err == nil:
+		return hdr, &fileReader{t: t, name: hdr.Name, start: t.read}, nil
+	case err == io.EOF:
+		if err := t.end(); ctx.Err() != nil {
+			return nil, nil, ctx.Err()
+		} else if err != nil {
+			return nil, nil, err
+		}
+		if first {
+			return nil, nil, bad(content.ErrBadIndex, "%s has no files: %s", t.subject(), makeArchive)
+		}
+		return nil, nil, io.EOF
+	case ctx.Err() != nil:
+		return nil, nil, ctx.Err()
+	case content.ReasonOf(err) != "":
+		return nil, nil, err // the reader's own
+	case first && (errors.Is(err, tar.ErrHeader) || len(t.begin) < tarBlock):
+		return nil, nil, t.notTar()
+	}
+	return nil, nil, bad(content.ErrBadIndex, "file %d: %w", t.files, err)
+}
+
+// notTar is the error for what is no tar.
+func (t *tarReader) notTar() error {
+	what, do := describe(t.begin)
+	if f := formatOf(t.begin); f != nil && f.isTar() {
+		return bad(content.ErrBadIndex, "%s is a damaged tar archive: %s", t.subject(), do)
+	}
+	return bad(content.ErrBadIndex, "%s is not a tar archive but %s: %s", t.subject(), what, do)
+}
+
+// end reads what follows the tar's end. That may be zeros, to which writers of tars and of
+// tapes pad their files. Anything else would be ignored, a second archive for instance.
+func (t *tarReader) end() error {
+	err := t.padding(t.rest)
+	switch {
+	case t.outer == nil:
+		return err
+	case err == nil:
+		return t.padding(t.packed)
+	case content.ReasonOf(err) != "":
+		return err
+	case !errors.As(err, new(bzip2.StructuralError)):
+		return t.outer.fail(err)
+	}
+	// The bzip2 reader takes zeros behind its last stream for the head of another one.
+	if t.packed.UnreadByte() == nil && t.padding(t.packed) == nil {
+		return nil
+	}
+	return bad(content.ErrBadIndex, `%s: %w: import each archive by itself if "cat" joined several, or make or download it again`, t.outer.name, err)
+}
+
+// padding reads zeros to the end and refuses what is not zero.
+func (t *tarReader) padding(r *bufio.Reader) error {
+	for {
+		_, err := r.Peek(1)
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		data, _ := r.Peek(r.Buffered())
+		zeros := len(data) - len(bytes.TrimLeft(data, "\x00"))
+		r.Discard(zeros)
+		if zeros < len(data) {
+			begin, _ := r.Peek(tarBlock)
+			what, _ := describe(begin)
+			return bad(content.ErrBadIndex, `its end is followed by %s, as in files that "cat" joined: import each archive by itself, or cut what does not belong to it`, what)
+		}
+		if t.holes -= int64(zeros); t.holes < 0 {
+			return bad(content.ErrTooLarge, "its end is followed by too many zeros: with the holes of its files they may have %d bytes", int64(maxHoles))
+		}
+	}
+}
+
+// A gzipReader unpacks gzip files that follow each other, as one, and ends where another
+// kind of data begins. A gzip.Reader would take that for a broken header.
+type gzipReader struct {
+	packed *bufio.Reader
+	file   *gzip.Reader
+}
+
+func newGzipReader(packed *bufio.Reader) (io.Reader, error) {
+	file, err := gzip.NewReader(packed)
+	if err != nil {
+		return nil, err
+	}
+	file.Multistream(false)
+	return &gzipReader{packed, file}, nil
+}
+
+func (g *gzipReader) Read(p []byte) (int, error) {
+	for {
+		n, err := g.file.Read(p)
+		if n > 0 && err == io.EOF {
+			return n, nil
+		}
+		if err != io.EOF {
+			return n, err
+		}
+		begin, err := g.packed.Peek(len(gzipMagic))
+		if string(begin) != gzipMagic {
+			if err == nil {
+				err = io.EOF
+			}
+			return 0, err
+		}
+		if err := g.file.Reset(g.packed); err != nil {
+			if err == io.EOF {
+				err = io.ErrUnexpectedEOF
+			}
+			return 0, err
+		}
+		g.file.Multistream(false)
+	}
+}
+
+// A countingReader counts the bytes that are read.
+type countingReader struct {
+	r io.Reader
+	n *int64
+}
+
+func (c countingReader) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	*c.n += int64(n)
+	return n, err
+}
+
+// A fileReader reads one file of a tar. Its errors name the archive and the file, so
+// that they are not taken for errors of the store.
+//
+// The bytes of a file that the tar does not have are its holes. They are counted for the
+// whole archive, and reading fails when there are too many.
+type fileReader struct {
+	t     *tarReader
+	name  string
+	start int64 // t.read at the beginning of the file
+	read  int64 // bytes of the file
+	holes int64 // those of them that were not in the tar
+}
+
+func (f *fileReader) Read(p []byte) (int, error) {
+	n, err := f.t.tar.Read(p)
+	f.read += int64(n)
+	holes := max(f.holes, f.read-(f.t.read-f.start))
+	f.t.holes -= holes - f.holes
+	f.holes = holes
+	if f.t.holes < 0 {
+		return n, bad(content.ErrTooLarge, "%s: its files have more than %d bytes of holes: pack it without --sparse", quote(f.name), maxHoles)
+	}
+	if err != nil && err != io.EOF && content.ReasonOf(err) == "" && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
+		err = bad(content.ErrBadIndex, "%s: %w", quote(f.name), err)
+	}
+	return n, err
+}

@@ -1,0 +1,52 @@
+package content_test
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"os"
+
+	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/puller/layout"
+	"github.com/pullkit/pullkit/puller/pullertest"
+	"github.com/pullkit/pullkit/reference"
+)
+
+// An entry that another tool wrote may have no whole name; its Ref is zero then.
+func ExampleEntry() {
+	ref := reference.MustParse("busybox:1.36")
+	for _, e := range []content.Entry{
+		{Ref: ref, Name: ref.String()},
+		{Name: "v1"},
+	} {
+		fmt.Println(e.Name, "is found by Lookup:", !e.Ref.IsZero())
+	}
+	// Output:
+	// docker.io/library/busybox:1.36 is found by Lookup: true
+	// v1 is found by Lookup: false
+}
+
+func ExampleLister() {
+	dir, err := os.MkdirTemp("", "images")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	images, err := layout.Open(dir, layout.Config{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer images.Close()
+	for _, store := range []content.Store{images, new(pullertest.MemStore)} {
+		lister, ok := store.(content.Lister)
+		if !ok {
+			fmt.Printf("a %T does not say what it has\n", store)
+			continue
+		}
+		entries, err := lister.List(context.Background())
+		fmt.Println(len(entries), err)
+	}
+	// Output:
+	// 0 <nil>
+	// a *pullertest.MemStore does not say what it has
+}

@@ -1,0 +1,436 @@
+package records
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"os"
+	"path"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/pullkit/pullkit/internal/await"
+	"github.com/pullkit/pullkit/internal/redact"
+	"github.com/pullkit/pullkit/internal/regular"
+)
+
+// A Dir is a [Store] in a directory:
+//
+//	intents/<hex sha256 of the image>-<random hex>.json   {"image":"registry.example/app:v1 linux/amd64"}
+//	records/<hex sha256 of the image's ID>.json           a Record
+//
+// Each file is written aside, flushed, and renamed into place, so that a crash
+// leaves the old or the new one. A file has at most 8 MiB: a Grant that would make a
+// longer one fails, and the file stays as it is. A file that cannot be read, or is a
+// pipe or a device, is an error for the image it is about, or for all images if it is
+// an intent; then the registry is asked.
+//
+// A call returns soon after its context has ended, and in any case after 30 seconds,
+// also where the file system hangs. Calls for other images go on meanwhile.
+//
+// The directory is made with mode 0700: a user who can write to it decides which
+// Pods may use which images. Several processes may share it; of two that grant access to one
+// image in the same moment, one grant may be lost, and is made good by the next
+// pull. A Dir is made by [Open] and must
+// not be copied.
+type Dir struct {
+	root  *os.Root
+	limit int64         // bytes of a file
+	files chan struct{} // one for each operation that runs
+	turns turns         // one change of a file at a time
+}
+
+const (
+	intentsDir = "intents"
+	recordsDir = "records"
+	tempPrefix = ".tmp-"
+	// maxFile bounds a file: 100 secrets and 100 service accounts under each of
+	// some hundred names.
+	maxFile = 8 << 20
+	// maxFiles bounds how many operations can hang at a time.
+	maxFiles = 64
+)
+
+// Open opens the records in dir and makes the directory if need be.
+func Open(dir string) (*Dir, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("records: %w", err)
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, fmt.Errorf("records: %w", err)
+	}
+	for _, sub := range []string{intentsDir, recordsDir} {
+		if err := root.Mkdir(sub, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			root.Close()
+			return nil, fmt.Errorf("records: %w", err)
+		}
+	}
+	return &Dir{root: root, limit: maxFile, files: make(chan struct{}, maxFiles)}, nil
+}
+
+// Close releases the directory.
+func (d *Dir) Close() error { return d.root.Close() }
+
+// callTime is how long an operation may take.
+const callTime = 30 * time.Second
+
+var errCallTime = fmt.Errorf("the file system did not answer within %v", callTime)
+
+// maxID is the number of bytes of an image's ID that an error repeats.
+const maxID = 300
+
+// work runs an operation on files, which may hang: then work returns when ctx ends, or
+// after callTime, and the operation goes on alone. An operation that changes a file
+// names it as turn, and waits until no other one changes it.
+func work[T any](ctx context.Context, d *Dir, turn string, fn func() (T, error)) (T, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, callTime, errCallTime)
+	defer cancel()
+	var none T
+	release, err := d.turns.take(ctx, turn)
+	if err != nil {
+		return none, fmt.Errorf("records: %w", err)
+	}
+	if err := acquire(ctx, d.files); err != nil {
+		release()
+		return none, fmt.Errorf("records: %w", err)
+	}
+	type answer struct {
+		got T
+		err error
+	}
+	a, ok := await.Call(ctx, func() (a answer) {
+		defer release()
+		defer func() { <-d.files }()
+		a.got, a.err = fn()
+		return a
+	})
+	if !ok {
+		return none, fmt.Errorf("records: %w", context.Cause(ctx))
+	}
+	return a.got, a.err
+}
+
+// acquire waits for a place in a channel that has as many as there may be users. The
+// error is the cause of the end of ctx.
+func acquire(ctx context.Context, places chan struct{}) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	select {
+	case places <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// turns let one operation at a time change the file of one name. The zero turns is ready
+// for use.
+type turns struct {
+	mu    sync.Mutex
+	names map[string]*turn
+}
+
+type turn struct {
+	place chan struct{}
+	users int // that have the turn, or wait for it
+}
+
+// take waits for the turn of name; "" needs none.
+func (t *turns) take(ctx context.Context, name string) (release func(), err error) {
+	if name == "" {
+		return func() {}, nil
+	}
+	t.mu.Lock()
+	mine := t.names[name]
+	if mine == nil {
+		if t.names == nil {
+			t.names = map[string]*turn{}
+		}
+		mine = &turn{place: make(chan struct{}, 1)}
+		t.names[name] = mine
+	}
+	mine.users++
+	t.mu.Unlock()
+	leave := func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if mine.users--; mine.users == 0 {
+			delete(t.names, name)
+		}
+	}
+	if err := acquire(ctx, mine.place); err != nil {
+		leave()
+		return nil, err
+	}
+	return func() {
+		<-mine.place
+		leave()
+	}, nil
+}
+
+type intentFile struct {
+	Image string `json:"image"`
+}
+
+// Intend implements Store.
+func (d *Dir) Intend(ctx context.Context, image string) (func() error, error) {
+	name := path.Join(intentsDir, hashName(image)+"-"+randomHex()+".json")
+	_, err := work(ctx, d, name, func() (struct{}, error) { return struct{}{}, d.write(name, intentFile{image}) })
+	if err != nil {
+		return nil, err
+	}
+	return func() error {
+		_, err := work(context.Background(), d, name, func() (struct{}, error) { return struct{}{}, d.delete(name) })
+		return err
+	}, nil
+}
+
+// Intents implements Store.
+func (d *Dir) Intents(ctx context.Context) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		names, err := work(ctx, d, "", func() ([]string, error) { return d.list(intentsDir) })
+		if err != nil {
+			yield("", err)
+			return
+		}
+		for _, name := range names {
+			in, err := work(ctx, d, "", func() (in intentFile, err error) {
+				err = d.read(name, &in)
+				return in, err
+			})
+			switch {
+			case ctx.Err() != nil:
+				yield("", context.Cause(ctx))
+				return
+			case errors.Is(err, fs.ErrNotExist): // taken back meanwhile
+			case !yield(in.Image, err):
+				return
+			}
+		}
+	}
+}
+
+// Record implements Store.
+func (d *Dir) Record(ctx context.Context, id string) (Record, error) {
+	return work(ctx, d, "", func() (Record, error) { return d.record(id) })
+}
+
+func (d *Dir) record(id string) (Record, error) {
+	var rec Record
+	if err := d.read(recordFile(id), &rec); err != nil {
+		return Record{}, err
+	}
+	if rec.ID != id {
+		return Record{}, malformedf("%s is the record of %q, not of %q", recordFile(id), redact.Cut(rec.ID, maxID), redact.Cut(id, maxID))
+	}
+	return rec, nil
+}
+
+// Grant implements Store.
+func (d *Dir) Grant(ctx context.Context, id, name string, access Access) error {
+	_, err := work(ctx, d, recordFile(id), func() (struct{}, error) {
+		rec, err := d.record(id)
+		var malformed *malformedError
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			rec = Record{}
+		case errors.As(err, &malformed):
+			// What cannot be read says nothing any more, but that there was something.
+			rec = Record{Incomplete: true}
+		case err != nil:
+			return struct{}{}, err
+		}
+		if rec.Names == nil {
+			rec.ID, rec.Names = id, map[string]Access{}
+		}
+		rec.Names[name] = rec.Names[name].Merge(access)
+		rec.Updated = time.Now().UTC()
+		return struct{}{}, d.write(recordFile(id), rec)
+	})
+	return err
+}
+
+// Sweep implements Store. It goes on after errors and returns them joined.
+// Notes of pulls that began more than a day before the given time are dropped,
+// and so are temporary files that a crash has left. A record that cannot be read
+// stays: without it the image would look like one that was always there.
+func (d *Dir) Sweep(ctx context.Context, before time.Time, stored func(id string) bool) error {
+	before = before.Add(-clockLag)
+	errs := []error{
+		d.sweepDir(ctx, recordsDir, before, func(name string) bool {
+			rec, err := work(ctx, d, "", func() (rec Record, err error) {
+				err = d.read(name, &rec)
+				return rec, err
+			})
+			return err != nil || stored(rec.ID)
+		}),
+		d.sweepDir(ctx, intentsDir, before.Add(-maxIntent), func(string) bool { return false }),
+	}
+	for _, dir := range []string{recordsDir, intentsDir} {
+		errs = append(errs, d.sweepTemp(ctx, dir, before.Add(-time.Hour)))
+	}
+	return errors.Join(errs...)
+}
+
+// clockLag is more than the clock of a file system lags behind.
+const clockLag = time.Second
+
+// maxIntent is longer than any pull takes.
+const maxIntent = 24 * time.Hour
+
+func (d *Dir) sweepDir(ctx context.Context, dir string, before time.Time, keep func(name string) bool) error {
+	names, err := work(ctx, d, "", func() ([]string, error) { return d.list(dir) })
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, name := range names {
+		if ctx.Err() != nil {
+			return errors.Join(append(errs, context.Cause(ctx))...)
+		}
+		old, err := work(ctx, d, "", func() (bool, error) { return d.olderThan(name, before), nil })
+		if err == nil && old && !keep(name) {
+			errs = append(errs, d.remove(ctx, name, before))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (d *Dir) olderThan(name string, before time.Time) bool {
+	info, err := d.root.Stat(name)
+	return err == nil && info.ModTime().Before(before)
+}
+
+// remove removes name if it was not written meanwhile.
+func (d *Dir) remove(ctx context.Context, name string, before time.Time) error {
+	_, err := work(ctx, d, name, func() (struct{}, error) {
+		if !d.olderThan(name, before) {
+			return struct{}{}, nil
+		}
+		return struct{}{}, d.delete(name)
+	})
+	return err
+}
+
+func (d *Dir) delete(name string) error {
+	if err := d.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("records: %w", err)
+	}
+	return nil
+}
+
+func (d *Dir) sweepTemp(ctx context.Context, dir string, before time.Time) error {
+	names, err := work(ctx, d, "", func() ([]string, error) {
+		return d.entries(dir, func(name string) bool { return strings.HasPrefix(name, tempPrefix) })
+	})
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, name := range names {
+		errs = append(errs, d.remove(ctx, name, before))
+	}
+	return errors.Join(errs...)
+}
+
+// list returns the files of dir that are records or intents.
+func (d *Dir) list(dir string) ([]string, error) {
+	return d.entries(dir, func(name string) bool {
+		return strings.HasSuffix(name, ".json") && !strings.HasPrefix(name, tempPrefix)
+	})
+}
+
+func (d *Dir) entries(dir string, wanted func(name string) bool) ([]string, error) {
+	entries, err := fs.ReadDir(d.root.FS(), dir)
+	if err != nil {
+		return nil, fmt.Errorf("records: %w", err)
+	}
+	var names []string
+	for _, e := range entries {
+		if wanted(e.Name()) {
+			names = append(names, path.Join(dir, e.Name()))
+		}
+	}
+	return names, nil
+}
+
+// A malformedError says that a file is there and no record or intent: another try will
+// not read it either.
+type malformedError struct{ err error }
+
+func (e *malformedError) Error() string { return "records: " + e.err.Error() }
+func (e *malformedError) Unwrap() error { return e.err }
+
+func malformedf(format string, args ...any) error {
+	return &malformedError{fmt.Errorf(format, args...)}
+}
+
+func (d *Dir) read(name string, into any) error {
+	data, _, err := regular.ReadIn(d.root, name, d.limit)
+	switch {
+	case errors.Is(err, regular.ErrNotRegular), errors.Is(err, regular.ErrTooLarge):
+		return malformedf("%s %w", name, err)
+	case err != nil:
+		return fmt.Errorf("records: %w", err)
+	}
+	if err := json.Unmarshal(data, into); err != nil {
+		return malformedf("%s: %w", name, err)
+	}
+	return nil
+}
+
+// write makes name hold v: whole, or not at all, and durable.
+func (d *Dir) write(name string, v any) error {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("records: %w", err)
+	}
+	if int64(len(data)) > d.limit { // read would refuse it
+		return fmt.Errorf("records: %s would have %d bytes, at most %d are kept", name, len(data), d.limit)
+	}
+	dir := path.Dir(name)
+	temp := path.Join(dir, tempPrefix+randomHex())
+	if err := d.writeTemp(temp, data); err != nil {
+		d.root.Remove(temp)
+		return fmt.Errorf("records: %w", err)
+	}
+	if err := d.root.Rename(temp, name); err != nil {
+		d.root.Remove(temp)
+		return fmt.Errorf("records: %w", err)
+	}
+	if err := d.syncDir(dir); err != nil {
+		return fmt.Errorf("records: %w", err)
+	}
+	return nil
+}
+
+func (d *Dir) writeTemp(temp string, data []byte) error {
+	f, err := d.root.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	return errors.Join(err, f.Sync(), f.Close())
+}
+
+func recordFile(id string) string { return path.Join(recordsDir, hashName(id)+".json") }
+
+func hashName(s string) string {
+	sum := sha256.Sum256([]byte(s))
+	return hex.EncodeToString(sum[:])
+}
+
+func randomHex() string {
+	var b [8]byte
+	rand.Read(b[:])
+	return hex.EncodeToString(b[:])
+}
