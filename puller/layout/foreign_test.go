@@ -528,7 +528,7 @@ var errBusy = fmt.Errorf("sharing violation: %w", disk.ErrBusy)
 // What another program has open is renamed as soon as that program closes it, and
 // what stays open is an error after a bounded time.
 func TestBusyFilesAreRenamedAgain(t *testing.T) {
-	for _, free := range []time.Duration{0, 300 * time.Millisecond, busyFor / 2, time.Hour} {
+	for _, free := range []time.Duration{0, 300 * time.Millisecond, disk.BusyFor / 2, time.Hour} {
 		synctest.Test(t, func(t *testing.T) {
 			mem := disktest.New()
 			l := must(openMem(mem.Process()))
@@ -542,9 +542,9 @@ func TestBusyFilesAreRenamedAgain(t *testing.T) {
 			})
 
 			err := l.replace(layoutName, []byte(ocilayout.Layout))
-			if free > busyFor {
+			if free > disk.BusyFor {
 				assert.ErrorIs(t, err, errBusy)
-				assert.Less(t, time.Since(start), busyFor+time.Second)
+				assert.Less(t, time.Since(start), disk.BusyFor+time.Second)
 				return
 			}
 			require.NoError(t, err)
@@ -574,7 +574,7 @@ func TestBusyLockFile(t *testing.T) {
 		start, free = time.Now(), time.Hour
 		_, err = l.lock(t.Context(), "k")
 		assert.ErrorIs(t, err, errBusy)
-		assert.Less(t, time.Since(start), busyFor+time.Second)
+		assert.Less(t, time.Since(start), disk.BusyFor+time.Second)
 	})
 }
 

@@ -117,7 +117,7 @@ func (k *keyLocks) take(ctx context.Context, key string) (release func(), err er
 // meanwhile does not hold it up: the lock is then taken in the new one, or the
 // directory is an error if it is a link.
 func (t *tree) lockFile(ctx context.Context, key string) (func() error, error) {
-	busyUntil := time.Now().Add(busyFor)
+	busyUntil := time.Now().Add(disk.BusyFor)
 	for wait := lockPollMin; ; wait = min(2*wait, lockPollMax) {
 		unlock, err := t.fs.TryLock(lockName, key)
 		if err == nil {

@@ -181,26 +181,10 @@ func (t *tree) writeFile(name string, data []byte) (f disk.File, info fs.FileInf
 	return f, info, nil
 }
 
-const (
-	// busyFor is how long an operation is tried again while another program has the
-	// file open: a virus scanner, or a tool that reads index.json.
-	busyFor = 2 * time.Second
-	// The waits in between double from the first of these to the second.
-	busyPollMin = time.Millisecond
-	busyPollMax = 100 * time.Millisecond
-)
-
-// rename renames a file. It tries again for busyFor while the file, or the one in its
-// place, is busy.
+// rename renames a file. It tries again for a while if the file, or the one in its place,
+// is busy.
 func (t *tree) rename(from, to string) error {
-	until := time.Now().Add(busyFor)
-	for wait := busyPollMin; ; wait = min(2*wait, busyPollMax) {
-		err := t.fs.Rename(from, to)
-		if err == nil || !errors.Is(err, disk.ErrBusy) || !time.Now().Before(until) {
-			return err
-		}
-		time.Sleep(wait)
-	}
+	return disk.WhileBusy(func() error { return t.fs.Rename(from, to) })
 }
 
 // mkdirs checks that directories are there and are not links. It makes those that are

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/pullkit/pullkit/internal/await"
+	"github.com/pullkit/pullkit/internal/disk"
 	"github.com/pullkit/pullkit/internal/redact"
 	"github.com/pullkit/pullkit/internal/regular"
 )
@@ -322,7 +323,7 @@ func (d *Dir) remove(ctx context.Context, name string, before time.Time) error {
 }
 
 func (d *Dir) delete(name string) error {
-	if err := d.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := disk.WhileBusy(func() error { return d.root.Remove(name) }); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("records: %w", err)
 	}
 	return nil
@@ -403,7 +404,7 @@ func (d *Dir) write(name string, v any) error {
 		d.root.Remove(temp)
 		return fmt.Errorf("records: %w", err)
 	}
-	if err := d.root.Rename(temp, name); err != nil {
+	if err := disk.WhileBusy(func() error { return d.root.Rename(temp, name) }); err != nil {
 		d.root.Remove(temp)
 		return fmt.Errorf("records: %w", err)
 	}
