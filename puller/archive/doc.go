@@ -1,28 +1,31 @@
-// Package archive carries images where no registry is: it writes the images of a
-// content.Store into one file, and stores the images that such a file has.
+// Package archive moves images without a registry. It writes images of a content.Store
+// into one file, and it stores the images of such a file.
 //
-// The one call most users need:
+// Most callers need one function:
 //
 //	images, err := archive.Import(ctx, store, file, archive.Config{})
 //
-// The file is an OCI archive, which is a tar of an OCI image layout, or an archive of
-// docker save, of any age. [Import] reads both, plain or packed with gzip or bzip2.
-// [Export] writes a file that is both: podman load, docker load, ctr images import and
-// skopeo's docker-archive and oci-archive read it, and so does Import.
+// The file is an OCI archive, which is a tar of an OCI image layout, or an archive of any
+// version of docker save. [Import] reads both, plain or compressed with gzip or bzip2.
+// [Export] writes a file that is both. These programs read it: podman load, docker load,
+// ctr images import, and skopeo with docker-archive and with oci-archive. Import reads it
+// too.
 //
-// Store is whatever implements content.Store: a layout.Layout on disk, or one of your
-// own. All bytes go through it, also those of files whose digest is known only at the
-// archive's end, so that its limits and its promises about crashes hold for an Import.
+// The Store is any content.Store: a layout.Layout on disk, or the caller's own. Import
+// writes the content of images to the Store and to no other place. This includes files
+// whose digest is known only at the end of the archive. So the limits of the Store, and
+// its promises about crashes, hold for an Import.
 //
-// An archive is trusted as little as a registry. Every blob is hashed before it is
-// committed. No path in the archive is used as a path on disk. Number, length and sum of
-// names are limited, and so is what an archive can expand to without having the bytes. An
-// error never quotes the content of a file that is not an archive, because it may be one
-// with a password.
+// Import trusts an archive no more than a registry. It hashes every blob before it commits
+// the blob. It uses no path in the archive as a path on disk. It limits the number of
+// names, the length of each name and the length of all names. It also limits how far an
+// archive can expand without having the bytes, as a sparse file does. An error about a
+// file that is not an archive never quotes the file's content, because the file may hold a
+// password.
 //
 // # Left out
 //
-// Archives that are packed with zstd, xz and other formats than gzip and bzip2 are not
-// read. The error names the format and the command that unpacks it. The package unpacks
-// no layers and writes no files of its own.
+// Import does not read archives that are compressed with zstd, xz or any format other than
+// gzip and bzip2. The error names the format and the command that unpacks it. The package
+// does not unpack layers and does not write files of its own.
 package archive

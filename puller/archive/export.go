@@ -15,27 +15,27 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// Export writes an OCI archive, which is a tar of an OCI image layout, with the named
-// images of a Store. If no image is named, it writes all images of a Store that is a
-// Lister. The same images give the same bytes on machines of the same
-// architecture.
+// Export writes the images that refs name, from store, to w as one OCI archive. An OCI
+// archive is a tar of an OCI image layout. Without refs, Export writes all images of a
+// Store that implements content.Lister. The same images give the same bytes on all
+// machines of the same architecture.
 //
-// Beside index.json there is the manifest.json of docker save, with an entry for
-// each container image, so that docker load, podman load and skopeo's
-// docker-archive read the archive too. It has paths to the same blobs. An index of
-// which several images are stored is there as the one for this machine's
-// architecture, or else as the first. A name with a digest gives no tag there:
-// that format has tags only.
+// The archive also has the manifest.json of docker save, with an entry for each container
+// image, so that docker load, podman load and skopeo's docker-archive read the archive
+// too. The entry has paths to the same blobs. This format holds one image for a name. If
+// several images of an index are stored, the entry is the image for this machine's
+// architecture, or else the first complete one. A name with a digest gets no tag in
+// manifest.json, because that format has only tags.
 //
-// Every blob is hashed as it is written. The error is, by errors.Is,
+// Export hashes every blob while it writes the blob. By errors.Is the error is
 //
-//   - content.ErrDigestMismatch for content in the Store that has another digest than its
-//     name says;
-//   - fs.ErrNotExist for a name that the Store does not have, and for an image that is not
-//     whole;
-//   - content.ErrTooLarge for more images than Import reads, some 10,000.
+//   - content.ErrDigestMismatch for a blob in the Store whose content does not have the
+//     digest in its name;
+//   - fs.ErrNotExist for a name that the Store does not have, and for an image of which
+//     content is missing;
+//   - content.ErrTooLarge for more images than Import reads, about 10,000.
 //
-// After an error, what was written is not a whole archive.
+// After an error, the bytes that were written to w are not a complete archive.
 func Export(ctx context.Context, store content.Store, w io.Writer, refs ...reference.Reference) error {
 	x := &exporter{store: store, tar: tar.NewWriter(w), dirs: make(map[string]bool), buf: make([]byte, ocilayout.HashBuffer)}
 	if err := x.run(ctx, refs); err != nil {

@@ -25,7 +25,7 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// Limits of an archive. Each is more than any program writes.
+// Limits of an archive. No known program writes an archive that reaches one of them.
 const (
 	maxFiles     = 1 << 20
 	maxOthers    = 1 << 16  // files that are not blobs, and links; their names are kept until the end
@@ -38,43 +38,51 @@ const (
 	maxLinkSteps = 8
 )
 
-// A Config says what images of an archive are called that do not say it themselves.
+// A Config holds the settings of Import. The zero Config is right for archives whose
+// images have whole names.
 type Config struct {
-	// Repository, such as registry.example/team/app, is put before a bare tag
-	// and before the digest of an image without a name. Zero refuses these.
+	// Repository, such as registry.example/team/app, completes the names of images that
+	// do not have a repository. Import puts it before a bare tag, and before the digest
+	// of an image without a name. If Repository is empty, Import refuses such images with
+	// an error.
 	Repository string
 }
 
-// Import stores the images of an archive in a Store, tags them, and returns them in the
-// archive's order. The archive is plain or packed with gzip or bzip2. It is an OCI
-// archive, which is a tar of an OCI image layout, or what docker save of any age writes.
+// Import stores the images of the archive r in store, tags them, and returns them in the
+// archive's order. The archive is an OCI archive, which is a tar of an OCI image layout,
+// or the output of any version of docker save. It is plain or compressed with gzip or
+// bzip2.
 //
-// The reader is read to its end. Zeros may follow the archive, as tar writers pad it.
-// Anything else there is an error, for instance a second archive that cat put there.
+// Import reads r to its end. Zeros may follow the archive, because tar writers pad it
+// with them. Other bytes after the archive are an error. An example is a second archive
+// that cat appended.
 //
-// All content is hashed on its way in. The error is, by errors.Is,
+// Import hashes all content before it commits the content. By errors.Is the error is
 //
-//   - content.ErrDigestMismatch for content with another digest than its name says;
+//   - content.ErrDigestMismatch for content that does not have the digest in its name;
 //   - content.ErrBadIndex for bytes that are not such an archive, and for an archive
-//     without images: the error says what the bytes seem to be and what to do. It quotes
-//     none that can be printed, because they may be of a credential file given by mistake;
+//     without images: the error names the probable kind of the bytes and says what to do.
+//     It does not quote printable bytes, because the caller may have passed a file with a
+//     password by mistake;
 //   - content.ErrBadReference for a name that is not a valid image name;
-//   - content.ErrTooLarge for an archive with more or longer names than any program
-//     writes, or with more than 1 GiB of holes in its files and zeros behind its end;
-//   - fs.ErrNotExist if another process removed from the Store what the archive brought:
-//     Import it again.
+//   - content.ErrTooLarge for an archive whose names are longer or more than any program
+//     writes, or that has more than 1 GiB of holes in its files and zeros behind its end;
+//   - fs.ErrNotExist if another process removed content of the archive from store during
+//     the Import: Import the archive again.
 //
-// An image is called what the ref.name annotation of its entry says. The
-// io.containerd.image.name annotation counts where ref.name is its tag alone, and where
-// there is no ref.name. A name without a registry is one of Docker Hub's, unless it is a
-// bare tag. Where several images with different digests have one name, the first one gets
-// it, or the first that is spelled with registry and tag as String does. Each other one is
-// called by its repository and digest.
+// The name of an image is the ref.name annotation of its entry. If ref.name is only the
+// tag of the name in the annotation io.containerd.image.name, or if the entry does not
+// have ref.name, the name is io.containerd.image.name. A name without a registry is one
+// of Docker Hub's, unless it is a bare tag. If several images with different digests have
+// one name, one of them gets it: the first that is written with registry and tag as
+// Reference.String writes it, or else the first. Import names each of the others by its
+// repository and digest.
 //
-// Nothing is tagged before the whole archive was read. After an error, blobs of the
-// archive may be stored without a name. Links in the archive are followed within the
-// archive. No file is written outside the Store: a file whose digest is not known before
-// the end, as in older archives of docker save, is kept as an unfinished ingest.
+// Import tags no image before it has read the whole archive. After an error, store may
+// hold blobs of the archive without a name. Import follows links in the archive to files
+// in the archive. It writes no file outside store. An older archive of docker save has
+// files whose digest is known only at the end; Import keeps such a file in store as an
+// unfinished ingest until then.
 func Import(ctx context.Context, store content.Store, r io.Reader, cfg Config) ([]content.Entry, error) {
 	im := newImporter(store, cfg)
 	defer im.clean(ctx)

@@ -19,25 +19,28 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// A Removal is what Remove, Prune or Repair removed.
+// A Removal counts the blobs that Remove, Prune or Repair removed.
 type Removal struct {
-	Blobs int   // how many
-	Bytes int64 // of their content
+	Blobs int   // number of removed blobs
+	Bytes int64 // sum of their sizes
 }
 
-// Remove takes ref out of index.json, durably, and removes the blobs that no
-// other image there uses. The error wraps fs.ErrNotExist if ref is not tagged; that
-// Lookup finds a digest by another name of its repository does not count.
+// Remove removes ref from index.json, durably, and then removes the blobs that no other
+// image in index.json uses. The error wraps fs.ErrNotExist if ref is not tagged. A digest
+// that Lookup finds only under another name of its repository is not tagged.
 //
-// What other tools made of the image under a name of their own, or under a bare
-// tag, stays with its blobs. So does an entry under another spelling of ref, such as
-// docker.io/busybox:1 beside docker.io/library/busybox:1: Lookup answers with it
-// from then on, and another Remove takes it out.
+// Remove keeps an image that another tool made of this image under another name or under
+// a bare tag, and the blobs of that image. Remove also keeps an entry under another
+// spelling of ref, such as docker.io/busybox:1 next to docker.io/library/busybox:1. From
+// then on, Lookup answers with that entry, and a second Remove removes it.
 //
-// A pull that goes on at the same time may have counted on such a blob: its Tag
-// then fails with fs.ErrNotExist, and the next try fetches what is missing. If a
-// manifest that others need to be known by cannot be read, the name is removed
-// and the blobs stay, with an error; Verify reports which it is.
+// A pull that runs at the same time may have found a blob that Remove then removes. The
+// Tag of that pull then fails with fs.ErrNotExist, and the next pull fetches what is
+// missing.
+//
+// If Remove cannot read a manifest in the layout, it does not know which blobs that
+// manifest uses. It then removes the name, keeps the blobs and returns an error. Verify
+// reports the manifest.
 func (l *Layout) Remove(ctx context.Context, ref reference.Reference) (Removal, error) {
 	end, err := l.beginRemoval(ctx)
 	if err != nil {
@@ -74,20 +77,23 @@ func (l *Layout) Remove(ctx context.Context, ref reference.Reference) (Removal, 
 	return removed, nil
 }
 
-// A PruneConfig says what Prune spares.
+// A PruneConfig holds the settings of Prune. The zero PruneConfig is safe while pulls
+// run.
 type PruneConfig struct {
-	// MinAge is how long ago a blob was last used, or a partial written to, for
-	// it to go. Blobs that a pull has fetched or found, and not yet tagged, are
-	// young. Zero means an hour; negative removes all that is not in use at this
-	// moment, which is right only when no pull is under way.
+	// MinAge is the least age at which Prune removes a blob or an incomplete blob. The
+	// age of a blob counts from its last use, that of an incomplete blob from the last
+	// write to it. Blobs that a running pull has fetched or found, and has not yet
+	// tagged, are young. Zero means an hour. A negative value removes everything that is
+	// not in use at this moment, which is right only when no pull runs.
 	MinAge time.Duration
 }
 
-// Prune removes blobs that no image in index.json uses, and partials. The age of a
-// blob is that of its time of access, which the layout sets, or of a note in the state
-// directory where the file system does not keep that time. A blob of which neither
-// tells, because the notes were removed, gets a note and stays until it is old enough,
-// unless MinAge is negative.
+// Prune removes blobs that no image in index.json uses, and incomplete blobs. The time of
+// the last use of a blob is its time of access, which the layout sets. Where the file
+// system does not keep that time, the layout keeps a note in its directory .pullkit. If
+// the notes were removed, the last use of a blob may be unknown. Prune then makes a note
+// and keeps the blob until the note is old enough. A negative MinAge removes such a blob
+// at once.
 func (l *Layout) Prune(ctx context.Context, cfg PruneConfig) (Removal, error) {
 	if cfg.MinAge == 0 {
 		cfg.MinAge = time.Hour

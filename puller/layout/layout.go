@@ -20,20 +20,23 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// A Config says how a layout is kept. The zero Config is good.
+// A Config holds the settings of a Layout. The zero Config is ready to use.
 type Config struct {
-	// PartialAge is how long a blob that did not arrive as a whole is kept after its
-	// last write, if no process works on it. Zero means 24 hours, negative for ever.
+	// PartialAge is how long the layout keeps an incomplete blob after the last write to
+	// it. Open and Ingest remove older ones on which no process works, Ingest at most
+	// once an hour. Zero means 24 hours. A negative value means that incomplete blobs are
+	// kept for ever.
 	PartialAge time.Duration
-	// Now is the clock; nil means time.Now.
+	// Now returns the present time. nil means time.Now.
 	Now func() time.Time
-	// Logger gets what went wrong without harm; nil means that it is not logged.
+	// Logger receives failures that do not fail a call, and the removal of old files. nil
+	// means that nothing is logged.
 	Logger *slog.Logger
 }
 
-// A Layout is an OCI image layout directory that is a content.Store. Its
-// methods may be called concurrently, and several processes, and several
-// Layouts of one process, may use one directory.
+// A Layout is a directory that is an OCI image layout. It implements content.Store. Its
+// methods may be called concurrently. Several processes, and several Layouts of one
+// process, may use one directory. Open returns a Layout; the zero Layout is not usable.
 type Layout struct {
 	*names
 	partialAge time.Duration
@@ -48,9 +51,10 @@ var (
 	_ content.Lister          = (*Layout)(nil)
 )
 
-// Open opens the OCI image layout in dir. An empty or missing directory becomes one. A
-// directory that holds other things is refused. Open writes nothing to a layout that is
-// whole, so that a read-only one can be read. An error is of kind content.ErrStore.
+// Open opens the OCI image layout in the directory dir. If dir is missing or empty, Open
+// makes a layout there. If dir holds other files, Open refuses it with an error. Open
+// changes nothing in a complete layout except that it removes old files of its own; it
+// opens a layout that is read-only as well. The error is of kind content.ErrStore.
 func Open(dir string, cfg Config) (*Layout, error) {
 	abs, err := filepath.Abs(dir)
 	if err == nil {
@@ -84,7 +88,8 @@ func openFS(dir string, fsys disk.FS, cfg Config) (*Layout, error) {
 	return l, nil
 }
 
-// Close releases what the layout holds open. No method may be called after it.
+// Close closes the files that the layout holds open. No other method may be called after
+// Close. A second Close does nothing.
 func (l *Layout) Close() error {
 	var err error
 	l.closeOnce.Do(func() {
@@ -94,19 +99,21 @@ func (l *Layout) Close() error {
 	return err
 }
 
-// Dir is the directory, absolute.
+// Dir returns the absolute path of the layout's directory.
 func (l *Layout) Dir() string { return l.dir }
 
-// Free is how many bytes this process can still write to the layout's file system;
-// math.MaxInt64 where the system cannot be asked, as on NetBSD and Solaris.
+// Free returns how many bytes this process can still write to the layout's file system.
+// It returns math.MaxInt64 on a system that does not report this, such as NetBSD and
+// Solaris.
 func (l *Layout) Free(context.Context) (int64, error) {
 	n, err := l.fs.Free()
 	return n, l.fail(err, "ask for free space")
 }
 
-// Has reports whether desc's content is stored. A blob of another size is not;
-// one whose modification time is not that of a blob stored here is hashed
-// first. That the bits on disk are still good is for Verify to find out.
+// Has reports whether desc's content is stored. A blob of another size counts as missing.
+// Has first hashes a blob whose modification time is not the one that this package sets,
+// because another program changed or wrote that blob. Has does not look for changes that
+// a fault of the disk made; Verify does.
 func (l *Layout) Has(ctx context.Context, desc ocispec.Descriptor) (bool, error) {
 	if err := ocilayout.CheckDescriptor(desc); err != nil {
 		return false, err
@@ -115,8 +122,8 @@ func (l *Layout) Has(ctx context.Context, desc ocispec.Descriptor) (bool, error)
 	return ok, l.failOrCtx(ctx, err, "look for blob %s", desc.Digest)
 }
 
-// Open reads stored content; it checks what Has does. The reader is an
-// io.ReaderAt too. The error wraps fs.ErrNotExist if there is none.
+// Open opens desc's content for reading, after the checks that Has makes. The reader also
+// implements io.ReaderAt. The error wraps fs.ErrNotExist if the content is not stored.
 func (l *Layout) Open(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
 	if err := ocilayout.CheckDescriptor(desc); err != nil {
 		return nil, err
@@ -124,17 +131,19 @@ func (l *Layout) Open(ctx context.Context, desc ocispec.Descriptor) (io.ReadClos
 	return l.openBlob(ctx, desc)
 }
 
-// FS is the stored blobs as a read-only file system. Their names are
-// algorithm/encoded, such as sha256/e3b0c442...: a digest with a slash. A blob
-// that was put there or changed by another program is hashed when it is opened,
-// and is not there if it is wrong. The files are io.ReaderAt and io.Seeker.
+// FS returns the stored blobs as a read-only file system. Their names are
+// algorithm/encoded, such as sha256/e3b0c442...: a digest with a slash in place of the
+// colon. The file system hashes a blob that another program changed or wrote when the
+// blob is opened. If the content is wrong, the error wraps fs.ErrNotExist. The files
+// implement io.ReaderAt and io.Seeker.
 func (l *Layout) FS() fs.FS { return blobFS{l.blobs} }
 
-// Ingest begins to store desc's content, or goes on with what an earlier one
-// left. It waits, as long as ctx lets it, while another goroutine or process
-// ingests the same digest. The error wraps fs.ErrExist if the content is
-// stored, also if it came while waiting, and is of kind content.ErrStore if the
-// directory cannot be written to or has not the space.
+// Ingest starts to store desc's content, or continues with the bytes that an earlier
+// Ingest left. While another goroutine or process ingests the same digest, Ingest waits
+// until ctx ends. The error wraps fs.ErrExist if the content is stored, whether it was
+// stored before the call or arrived during the wait. The error is of kind
+// content.ErrStore if the directory cannot be written to. It also wraps
+// content.ErrNoSpace if the file system does not have the space.
 func (l *Layout) Ingest(ctx context.Context, desc ocispec.Descriptor) (content.Ingest, error) {
 	if err := ocilayout.CheckDescriptor(desc); err != nil {
 		return nil, err
@@ -147,8 +156,8 @@ func (l *Layout) Ingest(ctx context.Context, desc ocispec.Descriptor) (content.I
 	return in, nil
 }
 
-// Kept is how many bytes of desc's content an earlier ingest left, as its
-// partial or, if it has one, its side list says. It takes no lock.
+// Kept returns how many bytes of desc's content an earlier Ingest left. It takes no lock,
+// so the number may change at once.
 func (l *Layout) Kept(_ context.Context, desc ocispec.Descriptor) (int64, error) {
 	if err := ocilayout.CheckDescriptor(desc); err != nil {
 		return 0, err
@@ -157,44 +166,47 @@ func (l *Layout) Kept(_ context.Context, desc ocispec.Descriptor) (int64, error)
 	return n, l.fail(err, "look for what has arrived of blob %s", desc.Digest)
 }
 
-// Lookup returns what ref was tagged with: an index, where that is what the
-// name points to, though only one of its manifests may be stored. An entry that
-// another tool wrote counts if its ref.name annotation has a registry and means
-// ref, or is ref's tag beside an io.containerd.image.name that means ref.
+// Lookup returns the descriptor that ref was tagged with. If ref names an index, Lookup
+// returns the index, even if only one of its manifests is stored.
 //
-// A ref with a digest is also found if another name of the same repository was
-// tagged with that digest, or with an index that lists it, itself or through indexes
-// within it, and it is stored: one digest in one repository is one image, whatever
-// its tag. At most five levels and 64 indexes of an image are looked through.
+// Lookup also finds an entry that another tool wrote, in two cases. In the first, the
+// entry's ref.name annotation is a name with a registry and means ref. In the second,
+// ref.name is ref's tag alone and the annotation io.containerd.image.name means ref.
 //
-// The error wraps fs.ErrNotExist if there is no such image.
+// Lookup finds a ref with a digest under another name of the same repository too. That
+// name must be tagged with the digest, or with an index that lists the digest, directly
+// or through indexes within it. The content with the digest must be stored. The reason is
+// that one digest in one repository is one image, whatever its tag. Lookup reads at most
+// five levels and 64 indexes of an image.
+//
+// The error wraps fs.ErrNotExist if ref names no image of the layout.
 func (l *Layout) Lookup(ctx context.Context, ref reference.Reference) (ocispec.Descriptor, error) {
 	return l.lookup(ctx, ref)
 }
 
-// Tag makes ref name desc in index.json and returns when that is durable. Tags
-// that wait for the same lock are written together.
+// Tag makes ref the name of desc in index.json. The name is on disk when Tag returns.
+// Tags that wait for the lock are written together.
 //
-// The entry's annotations org.opencontainers.image.ref.name and
-// io.containerd.image.name both hold the whole canonical name. If desc is an
-// index of which only one image is stored, the entry is that image's manifest,
-// because tools such as umoci read no index, and skopeo no index that has absent
-// parts when it is to copy all of it; a third annotation keeps desc for Lookup.
+// The entry's annotations org.opencontainers.image.ref.name and io.containerd.image.name
+// both hold the whole canonical name. If desc is an index of which only one image is
+// stored, the entry is that image's manifest. The reason is that tools such as umoci do
+// not read an index, and that skopeo, when it copies a whole index, refuses one with
+// missing parts. A third annotation keeps desc for Lookup.
 //
-// The error wraps fs.ErrNotExist if desc, or after a Remove or Prune anything
-// that desc needs, is not stored. It is of kind content.ErrStore and wraps
-// content.ErrTooLarge if index.json would become larger than 128 MiB, the most
-// that is read; the file stays as it was.
+// The error wraps fs.ErrNotExist if desc is not stored. After a Remove or Prune it also
+// does so if any content that desc needs is not stored. The error is of kind
+// content.ErrStore and wraps content.ErrTooLarge if index.json would become larger than
+// 128 MiB, the most that this package reads. The file then stays as it was.
 func (l *Layout) Tag(ctx context.Context, ref reference.Reference, desc ocispec.Descriptor) error {
 	return l.tag(ctx, ref, desc)
 }
 
-// List returns the entries of index.json in their order, those of other tools
-// among them. The error is of kind content.ErrStore.
+// List returns the entries of index.json in the order of the file, including those of
+// other tools. The error is of kind content.ErrStore.
 func (l *Layout) List(ctx context.Context) ([]content.Entry, error) { return l.list(ctx) }
 
-// prepare makes what a layout must have. The file oci-layout comes last, so
-// that a directory that has it is whole.
+// prepare makes the directories and files that a layout must have. It makes the file
+// oci-layout last, so that a directory with this file is complete.
 func (t *tree) prepare() error {
 	for _, name := range []string{blobsDir, stateDir} {
 		if err := t.checkDir(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -220,7 +232,7 @@ func (t *tree) prepare() error {
 	defer cancel()
 	unlock, err := t.lock(ctx, indexLock)
 	if err != nil {
-		return fmt.Errorf("another process that makes it a layout has the lock: %w", err)
+		return fmt.Errorf("another process that makes the directory a layout has the lock: %w", err)
 	}
 	defer unlock()
 	if _, err := t.fs.Lstat(layoutName); err == nil {
@@ -249,12 +261,13 @@ func (t *tree) checkVersion() error {
 		return fmt.Errorf("%s: %w", layoutName, err)
 	}
 	if !strings.HasPrefix(version, "1.") {
-		return fmt.Errorf("%s: version %.40q is not known here, only 1.x", layoutName, version)
+		return fmt.Errorf("%s: version %.40q is not supported, only 1.x", layoutName, version)
 	}
 	return nil
 }
 
-// refuseStrange keeps a wrong path from becoming a layout.
+// refuseStrange returns an error if the directory holds files that are not a layout's. A
+// wrong path must not become a layout.
 func (t *tree) refuseStrange() error {
 	entries, err := t.fs.ReadDir(".")
 	if err != nil {
@@ -263,9 +276,9 @@ func (t *tree) refuseStrange() error {
 	for _, e := range entries {
 		switch e.Name() {
 		case blobsDir, stateDir, indexName, "lost+found":
-		case layoutName: // another process made it one just now
+		case layoutName: // another process has just made the directory a layout
 		default:
-			return fmt.Errorf("it is not an OCI image layout: it has no file %q and holds %.80q; give an empty directory or a layout", layoutName, e.Name())
+			return fmt.Errorf("the directory is not an OCI image layout: it does not have the file %q, and it holds %.80q: use an empty directory or a layout", layoutName, e.Name())
 		}
 	}
 	return nil

@@ -14,14 +14,18 @@ import (
 	"github.com/pullkit/pullkit/puller/content"
 )
 
-// Verify reads every blob and yields its digest, with nil if the content is
-// right. It changes nothing; Repair removes what is wrong. A blob with other
-// content is yielded with an error of kind content.ErrDigestMismatch, one that
-// cannot be read with an error of kind content.ErrStore. After the blobs come the
-// images of which something is missing: the digest is what the name points to,
-// the error wraps fs.ErrNotExist, or is of kind content.ErrStore where a manifest
-// cannot be read. An error with an empty digest ends the sequence: the directory
-// could not be read, or ctx ended.
+// Verify reads every blob and yields its digest, with a nil error if the content has that
+// digest. Verify changes nothing; Repair removes wrong blobs.
+//
+// The error for a blob with other content is of kind content.ErrDigestMismatch. The error
+// for a blob that cannot be read is of kind content.ErrStore.
+//
+// After the blobs, Verify yields the images of which content is missing. The digest is
+// that of the descriptor that the name points to. The error wraps fs.ErrNotExist. If a
+// manifest cannot be read, the error is of kind content.ErrStore.
+//
+// An error with an empty digest ends the sequence: the directory could not be read, or
+// ctx ended.
 func (l *Layout) Verify(ctx context.Context) iter.Seq2[digest.Digest, error] {
 	return func(yield func(digest.Digest, error) bool) {
 		stop := errors.New("stop")
@@ -49,11 +53,11 @@ func (l *Layout) Verify(ctx context.Context) iter.Seq2[digest.Digest, error] {
 	}
 }
 
-// Repair reads every blob, as Verify does, and removes each whose content does not
-// have its digest, so that the next pull fetches it again. It says what it removed.
-// The error, of kind content.ErrStore, lists blobs that could not be read or
-// removed; those that could be are removed all the same. Names stay: an image
-// of which something is missing is not found to be present, and a pull of it
+// Repair reads every blob, as Verify does, and removes each blob whose content does not
+// have its digest, so that the next pull fetches it again. Repair returns what it
+// removed. The error, of kind content.ErrStore, lists the blobs that could not be read or
+// removed. Such a blob does not stop Repair: it goes on with the others. Repair keeps all
+// names. An image of which a blob was removed counts as incomplete, and a pull of it
 // fetches what is missing.
 func (l *Layout) Repair(ctx context.Context) (Removal, error) {
 	var removed Removal
