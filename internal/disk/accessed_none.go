@@ -7,5 +7,6 @@ import (
 	"time"
 )
 
-// accessed does not know, and notes say it: see notes.go.
+// accessed returns the zero time, because these systems do not report the time of last
+// access.
 func accessed(fs.FileInfo) time.Time { return time.Time{} }

@@ -8,8 +8,9 @@ import (
 	"syscall"
 )
 
-// sysNumber is the number of a system call that package syscall does not know, as
-// amd64 and as the architectures with the generic table have it; 0 on others.
+// sysNumber returns the number of a system call that package syscall does not have. amd64
+// is its number on that architecture, and generic its number on architectures with the
+// generic table. The result is 0 on other architectures.
 func sysNumber(amd64, generic uintptr) uintptr {
 	switch runtime.GOARCH {
 	case "amd64":
@@ -22,9 +23,10 @@ func sysNumber(amd64, generic uintptr) uintptr {
 
 func sysSyncFS() uintptr { return sysNumber(306, 267) }
 
+// syncFS syncs the file system of an open directory; see FS.SyncFS.
 func syncFS(d *os.File) error {
 	nr := sysSyncFS()
-	if nr == 0 || !syncFSTells() {
+	if nr == 0 || !syncFSReportsErrors() {
 		return errors.ErrUnsupported
 	}
 	_, _, errno := syscall.Syscall(nr, d.Fd(), 0, 0)
@@ -35,9 +37,9 @@ func syncFS(d *os.File) error {
 	return nil
 }
 
-// syncFSTells says that syncfs fails if something could not be written, which it
-// does since Linux 5.8. Before, it always succeeded.
-func syncFSTells() bool {
+// syncFSReportsErrors reports whether syncfs(2) fails if some bytes could not be written.
+// It does from Linux 5.8 on. Older versions of Linux always return success.
+func syncFSReportsErrors() bool {
 	var u syscall.Utsname
 	if syscall.Uname(&u) != nil {
 		return false
@@ -49,7 +51,8 @@ func syncFSTells() bool {
 	return releaseAtLeast(string(release), 5, 8)
 }
 
-// releaseAtLeast compares the first two numbers of a kernel's release.
+// releaseAtLeast reports whether a kernel's release, such as 6.1.0-13-amd64, is at least
+// version major.minor.
 func releaseAtLeast(release string, major, minor int) bool {
 	var a, b int
 	if n, _ := fmt.Sscanf(release, "%d.%d", &a, &b); n < 2 {
@@ -58,6 +61,7 @@ func releaseAtLeast(release string, major, minor int) bool {
 	return a > major || a == major && b >= minor
 }
 
+// renameAt renames a file between two open directories.
 func renameAt(fromDir *os.File, from string, toDir *os.File, to string) error {
 	err := syscall.Renameat(int(fromDir.Fd()), from, int(toDir.Fd()), to)
 	runtime.KeepAlive(fromDir)

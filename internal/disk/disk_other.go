@@ -7,7 +7,7 @@ import (
 	"os"
 )
 
-// A locker locks a file for each key.
+// A locker locks one file for each key.
 type locker struct{}
 
 func (l *locker) tryLock(dir *os.Root, _, key string) (func() error, error) {
@@ -16,6 +16,7 @@ func (l *locker) tryLock(dir *os.Root, _, key string) (func() error, error) {
 
 func (l *locker) close() error { return nil }
 
+// renameAt is not supported, so OS.Rename uses paths.
 func renameAt(*os.File, string, *os.File, string) error { return errors.ErrUnsupported }
 
 func syncFS(*os.File) error { return errors.ErrUnsupported }

@@ -8,7 +8,7 @@ import (
 	"syscall"
 )
 
-// links is how many names an open file has, which fi describes.
+// links returns how many names the open file has that fi describes.
 func links(_ *os.File, fi fs.FileInfo) (uint64, error) {
 	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
 		return uint64(st.Nlink), nil

@@ -23,10 +23,11 @@ var (
 	getDiskFreeSpaceEx = kernel32.NewProc("GetDiskFreeSpaceExW")
 )
 
+// faultOf returns the faults that an error of Windows or of os.Root may mean.
 func faultOf(err error) fault {
 	var number syscall.Errno
 	switch {
-	case errors.Is(err, syscall.ELOOP): // os.Root's
+	case errors.Is(err, syscall.ELOOP): // os.Root returns it for a link
 		return link
 	case errors.As(err, &number):
 		return windowsFault(uintptr(number))
@@ -34,11 +35,11 @@ func faultOf(err error) fault {
 	return 0
 }
 
-// lockHandle locks the first byte of an open file, or returns ErrLocked at once. The
-// lock belongs to the handle and ends with it. The file is opened through os.Root,
-// which shares deletion, so its holder can remove it.
+// lockHandle locks the first byte of an open file, or returns ErrLocked at once. The lock
+// belongs to the handle and ends with it. os.Root opens the file so that other handles
+// may remove it, so the holder of the lock can remove the file.
 func lockHandle(f *os.File) error {
-	var at syscall.Overlapped // where the lock begins: at 0
+	var at syscall.Overlapped // the offset of the lock: 0
 	ok, _, err := lockFileEx.Call(f.Fd(), lockFailImmediately|lockExclusive, 0, 1, 0, uintptr(unsafe.Pointer(&at)))
 	runtime.KeepAlive(f)
 	var number syscall.Errno
@@ -61,8 +62,8 @@ func unlockHandle(f *os.File) error {
 	return err
 }
 
-// freeBytes is how many bytes this user can still write to the volume of an open
-// directory, within its quota.
+// freeBytes returns how many bytes this user can still write to the volume of an open
+// directory, within the user's quota.
 func freeBytes(d *os.File) (int64, error) {
 	name, err := syscall.UTF16PtrFromString(d.Name())
 	if err != nil {
@@ -77,7 +78,7 @@ func freeBytes(d *os.File) (int64, error) {
 	return int64(min(free, math.MaxInt64)), nil
 }
 
-// links is how many names an open file has.
+// links returns how many names an open file has.
 func links(f *os.File, _ fs.FileInfo) (uint64, error) {
 	var info syscall.ByHandleFileInformation
 	err := syscall.GetFileInformationByHandle(syscall.Handle(f.Fd()), &info)

@@ -1,18 +1,19 @@
 package disk
 
-// A fault is a set of errors of this package that one number of the system may mean;
-// which of them it does mean depends on the operation.
+// A fault is a set of errors of this package. One error number of a system may mean
+// several of them. The operation that returned the number decides which of them it does
+// mean.
 type fault uint8
 
 const (
 	busy fault = 1 << iota
 	readOnly
 	needsWriting
-	link // the name is a symbolic link's
+	link // the name is that of a symbolic link
 )
 
-// mark returns err as one that is also an error of this package, if that is among
-// the faults that the operation can have.
+// mark returns err so that it is also an error of this package, if it means one of the
+// possible faults. possible are the faults that the operation can have.
 func mark(err error, possible fault) error {
 	if err == nil {
 		return nil
@@ -20,6 +21,7 @@ func mark(err error, possible fault) error {
 	return markAs(err, faultOf(err)&possible)
 }
 
+// markAs returns err as the first error of f, or as it is if f is empty.
 func markAs(err error, f fault) error {
 	switch {
 	case f&busy != 0:
@@ -32,7 +34,8 @@ func markAs(err error, f fault) error {
 	return err
 }
 
-// A marked error has the text of the system's error and is an error of this package.
+// A marked error has the text of the system's error. By errors.Is it is that error and an
+// error of this package.
 type marked struct {
 	error
 	mark error
@@ -41,7 +44,7 @@ type marked struct {
 func (m marked) Is(target error) bool { return target == m.mark }
 func (m marked) Unwrap() error        { return m.error }
 
-// Numbers of Windows.
+// Error numbers of Windows.
 const (
 	winAccessDenied     = 5
 	winWriteProtect     = 19
@@ -50,12 +53,12 @@ const (
 	winIOPending        = 997
 )
 
-// windowsFault is what a number of Windows means. It is here, and not in a file for
-// Windows, so that it is tested on each system.
+// windowsFault returns what an error number of Windows means. The function is not in a
+// file for Windows only, so that its test runs on every system.
 //
-// Access is denied for a file that another program has open without sharing it, for
-// one that is about to be removed, and for a sync of a file that was opened for
-// reading alone.
+// Windows denies access to a file that another program has open without sharing it, and
+// to a file that is about to be removed. It also denies the sync of a file that was
+// opened only for reading.
 func windowsFault(number uintptr) fault {
 	switch number {
 	case winAccessDenied:
@@ -68,7 +71,8 @@ func windowsFault(number uintptr) fault {
 	return 0
 }
 
-// windowsLocked reports whether a number of Windows says that another process has a lock.
+// windowsLocked reports whether an error number of Windows means that another process has
+// the lock.
 func windowsLocked(number uintptr) bool {
 	return number == winLockViolation || number == winIOPending
 }

@@ -7,8 +7,9 @@ import (
 	"syscall"
 )
 
-// faultOf knows that AIX refuses to sync what was opened for reading alone, and that a
-// file system may have files that cannot be synced.
+// faultOf returns the faults that an error number may mean. EBADF is what AIX returns for
+// the sync of a file that was opened only for reading. EINVAL is what a system returns
+// for the sync of a file that it cannot sync.
 func faultOf(err error) fault {
 	switch {
 	case errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.EINVAL):

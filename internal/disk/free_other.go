@@ -7,5 +7,6 @@ import (
 	"os"
 )
 
-// freeBytes does not know: package syscall has no call for it on these systems.
+// freeBytes returns math.MaxInt64, because package syscall does not have a call for free
+// space on these systems.
 func freeBytes(*os.File) (int64, error) { return math.MaxInt64, nil }

@@ -8,7 +8,7 @@ import (
 	"syscall"
 )
 
-// freeBytes is how many bytes this process can still write to the file system of an
+// freeBytes returns how many bytes this process can still write to the file system of an
 // open directory.
 func freeBytes(d *os.File) (int64, error) {
 	var st syscall.Statfs_t

@@ -9,8 +9,8 @@ import (
 	"syscall"
 )
 
-// lockHandle locks an open file, or gives ErrLocked at once. A lock of fcntl(2)
-// belongs to the process; see lockFiles.
+// lockHandle locks an open file, or returns ErrLocked at once. A lock of fcntl(2) belongs
+// to the process; see lockFiles.
 func lockHandle(f *os.File) error {
 	err := setFileLock(f, syscall.F_WRLCK)
 	if err == syscall.EAGAIN || err == syscall.EACCES {
@@ -21,7 +21,7 @@ func lockHandle(f *os.File) error {
 
 func unlockHandle(f *os.File) error { return setFileLock(f, syscall.F_UNLCK) }
 
-// setFileLock locks or unlocks the whole file: a length of 0 reaches to the end.
+// setFileLock locks or unlocks the whole file: a length of 0 means up to the end.
 func setFileLock(f *os.File, kind int16) error {
 	lk := syscall.Flock_t{Type: kind, Whence: io.SeekStart}
 	for {

@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// lockHandle locks an open file, or gives ErrLocked at once. A lock of flock(2)
-// belongs to the open file and ends with it.
+// lockHandle locks an open file, or returns ErrLocked at once. A lock of flock(2) belongs
+// to the open file and ends with it.
 func lockHandle(f *os.File) error {
 	err := flock(f, syscall.LOCK_EX|syscall.LOCK_NB)
 	if err == syscall.EWOULDBLOCK {
@@ -18,8 +18,8 @@ func lockHandle(f *os.File) error {
 	return err
 }
 
-// unlockHandle does not leave it to Close: a child process that is about to start
-// another program has the file open for a moment longer.
+// unlockHandle unlocks an open file. Close alone may not release the lock, because a
+// child process that is about to run another program keeps the file open for a moment.
 func unlockHandle(f *os.File) error { return flock(f, syscall.LOCK_UN) }
 
 func flock(f *os.File, how int) error {

@@ -11,27 +11,27 @@ import (
 	"syscall"
 )
 
-// fOFDSetLk is F_OFD_SETLK of fcntl(2), the same on all architectures. Such a
-// lock belongs to the open file, not to the process: it ends when the file is
-// closed, by whatever end of the process, and two layouts of one process
-// exclude each other.
+// fOFDSetLk is F_OFD_SETLK of fcntl(2), which has the same number on all architectures.
+// Such a lock belongs to the open file and not to the process. It ends when the file is
+// closed, also by the end of the process, and two layouts of one process exclude each
+// other.
 const fOFDSetLk = 37
 
-// A locker locks byte ranges of one file, so that no lock file is made and removed for
-// each key. Processes of earlier versions lock the same bytes.
+// A locker locks byte ranges of one file, so that a lock of a key needs no lock file of
+// its own. Processes with earlier versions of this package lock the same bytes.
 type locker struct {
 	mu   sync.Mutex
 	f    *os.File
 	info fs.FileInfo // of f
 }
 
-// tryLock takes the lock of key in the file called name in root.
+// tryLock takes the lock of key in the file that is called name in root.
 func (l *locker) tryLock(root *os.Root, name, key string) (func() error, error) {
 	f, err := l.file(root, name)
 	if err != nil {
 		return nil, err
 	}
-	at := rangeOf(key)
+	at := byteOf(key)
 	if err := setLock(f, syscall.F_WRLCK, at); err != nil {
 		if errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.EACCES) {
 			return nil, ErrLocked
@@ -41,14 +41,15 @@ func (l *locker) tryLock(root *os.Root, name, key string) (func() error, error) 
 	return func() error { return setLock(f, syscall.F_UNLCK, at) }, nil
 }
 
-// rangeOf is the byte that stands for key. Two keys on one byte would only wait
-// for each other.
-func rangeOf(key string) int64 {
+// byteOf returns the offset of the byte that is locked for key. Two keys may have the
+// same byte. Their users then wait for each other, which does no other harm.
+func byteOf(key string) int64 {
 	h := fnv.New64a()
 	io.WriteString(h, key)
 	return int64(h.Sum64() >> 2)
 }
 
+// setLock locks or unlocks the byte at an offset.
 func setLock(f *os.File, kind int16, at int64) error {
 	lk := syscall.Flock_t{Type: kind, Whence: io.SeekStart, Start: at, Len: 1}
 	for {
@@ -59,8 +60,8 @@ func setLock(f *os.File, kind int16, at int64) error {
 	}
 }
 
-// file opens the lock file, and again if another program removed it: a lock on
-// a removed file would exclude nobody.
+// file returns the open lock file. It opens the file again if another program removed it,
+// because a lock on a removed file would exclude no other process.
 func (l *locker) file(root *os.Root, name string) (*os.File, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -80,7 +81,8 @@ func (l *locker) file(root *os.Root, name string) (*os.File, error) {
 		f.Close()
 		return nil, err
 	}
-	// The former file, if any, is left to the garbage collector: locks on it may be held.
+	// A file that was open before is left to the garbage collector: it may still have
+	// locks.
 	l.f, l.info = f, info
 	return f, nil
 }

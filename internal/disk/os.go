@@ -16,8 +16,9 @@ import (
 )
 
 // An OS is the FS of a real directory. Each operation goes through an os.Root, which
-// leaves its directory by no link. The roots of subdirectories are held open, so that
-// an operation is one system call and not one for each element of the name.
+// follows no link out of its directory. An OS holds the roots of subdirectories open, so
+// that an operation is one system call and not one for each element of the name. Open
+// returns an OS; the zero OS is not usable.
 type OS struct {
 	top   *dir
 	locks locker
@@ -25,8 +26,8 @@ type OS struct {
 	dirs  map[string]*dir // by name; never "."
 
 	// naming is held while names change. Linux lets one thread at a time change a
-	// directory, and the threads that wait for it spin; goroutines that wait for this
-	// mutex do not.
+	// directory, and the other threads spin while they wait. Goroutines that wait for
+	// this mutex do not spin.
 	naming sync.Mutex
 }
 
@@ -39,7 +40,8 @@ type dir struct {
 	info fs.FileInfo
 }
 
-// Open opens a directory. If it is missing, Open makes it and its parents, durably.
+// Open opens the directory of that path. If the directory is missing, Open makes it and
+// its parents, durably. It follows symbolic links in the path.
 func Open(name string) (*OS, error) {
 	if err := mkdirDurable(name); err != nil {
 		return nil, err
@@ -75,8 +77,8 @@ func (d *dir) close() {
 	}
 }
 
-// mkdirDurable makes a directory and its parents, and syncs each directory that has a
-// new name in it.
+// mkdirDurable makes a directory and its missing parents, and syncs each directory that
+// gets a new name.
 func mkdirDurable(name string) error {
 	fi, err := os.Stat(name)
 	if err == nil {
@@ -100,14 +102,14 @@ func mkdirDurable(name string) error {
 	}
 	d, err := os.Open(parent)
 	if err != nil {
-		return nil // a directory that may be passed but not read cannot be synced
+		return nil // a directory without permission to read it cannot be synced
 	}
 	defer d.Close()
 	return syncDir(d)
 }
 
-// syncDir does nothing on Windows, which has no such operation: its file system keeps
-// a journal of names.
+// syncDir syncs an open directory. On Windows, which has no such operation, it does
+// nothing: the file system of Windows keeps a journal of names.
 func syncDir(d *os.File) error {
 	if runtime.GOOS == "windows" {
 		return nil
@@ -115,7 +117,7 @@ func syncDir(d *os.File) error {
 	return d.Sync()
 }
 
-// split returns the open directory of a name, and the last element.
+// split returns the open directory that a name is in, and the last element of the name.
 func (o *OS) split(name string) (*dir, string, error) {
 	i := strings.LastIndexByte(name, '/')
 	if i < 0 {
@@ -125,7 +127,7 @@ func (o *OS) split(name string) (*dir, string, error) {
 	return d, name[i+1:], err
 }
 
-// root is split for operations that need only the os.Root.
+// root is like split, for operations that need only the os.Root of the directory.
 func (o *OS) root(name string) (*os.Root, string, error) {
 	d, base, err := o.split(name)
 	if err != nil {
@@ -134,7 +136,8 @@ func (o *OS) root(name string) (*os.Root, string, error) {
 	return d.root, base, nil
 }
 
-// dir returns the open directory of that name, or opens it. A link is refused.
+// dir returns the open directory of that name. It opens the directory at its first use,
+// and refuses a link.
 func (o *OS) dir(name string) (*dir, error) {
 	if name == "." {
 		return o.top, nil
@@ -182,8 +185,8 @@ func notDirectory(name string) error {
 	return fmt.Errorf("%q is not a directory (symbolic links are not followed)", name)
 }
 
-// CheckDir forgets the open directory if another one has its name now. An operation
-// that still uses it is not disturbed: the garbage collector closes it.
+// CheckDir closes nothing: if another directory has the name now, an operation that still
+// uses the former one goes on, and the garbage collector closes it later.
 func (o *OS) CheckDir(name string) error {
 	parent, base, err := o.root(name)
 	if err != nil {
@@ -204,6 +207,7 @@ func (o *OS) CheckDir(name string) error {
 	return err
 }
 
+// Lstat implements FS.
 func (o *OS) Lstat(name string) (fs.FileInfo, error) {
 	root, base, err := o.root(name)
 	if err != nil {
@@ -212,6 +216,7 @@ func (o *OS) Lstat(name string) (fs.FileInfo, error) {
 	return root.Lstat(base)
 }
 
+// ReadDir implements FS.
 func (o *OS) ReadDir(name string) ([]fs.DirEntry, error) {
 	d, err := o.dir(name)
 	if err != nil {
@@ -225,6 +230,7 @@ func (o *OS) ReadDir(name string) ([]fs.DirEntry, error) {
 	return f.ReadDir(-1)
 }
 
+// Mkdir implements FS.
 func (o *OS) Mkdir(name string) error {
 	root, base, err := o.root(name)
 	if err != nil {
@@ -233,8 +239,9 @@ func (o *OS) Mkdir(name string) error {
 	return root.Mkdir(base, 0o755)
 }
 
-// OpenFile looks at the name before it opens the file, and compares the two, so that
-// it opens nothing else that has the name for a moment. A named pipe does not hold it up.
+// OpenFile looks at the name before it opens the file and compares the two, so that it
+// does not return another file that has the name only for a moment. It does not block on
+// a named pipe.
 func (o *OS) OpenFile(name string, flag int) (File, error) {
 	d, base, err := o.split(name)
 	if err != nil {
@@ -255,14 +262,15 @@ func (o *OS) OpenFile(name string, flag int) (File, error) {
 			return f, mark(err, readOnly)
 		}
 	}
-	return nil, fmt.Errorf("%q changes whenever it is opened: %w", name, ErrNotRegular)
+	return nil, fmt.Errorf("%q was replaced by another file at each of %d tries to open it: %w", name, openTries, ErrNotRegular)
 }
 
-// openTries is how often a file is opened again that another process replaced just
-// then, as a layout does with index.json.
+// openTries is how often OpenFile and TryLock open a file again that another process
+// replaced just before. A layout replaces index.json in this way.
 const openTries = 100
 
-// openRegular returns nil, and no error, if another file got the name meanwhile.
+// openRegular opens a regular file. It returns nil, and a nil error, if another file got
+// the name while the file was opened.
 func openRegular(d *dir, name, base string, flag int) (File, error) {
 	before, err := d.root.Lstat(base)
 	if err != nil {
@@ -289,13 +297,14 @@ func openRegular(d *dir, name, base string, flag int) (File, error) {
 			return file{f}, nil
 		}
 		if err == nil {
-			err = fmt.Errorf("%q has other names, which writing would change: %w", name, ErrNotRegular)
+			err = fmt.Errorf("%q has another name (hard link), and a write would change that file too: %w", name, ErrNotRegular)
 		}
 	}
 	f.Close()
 	return nil, err
 }
 
+// Rename implements FS.
 func (o *OS) Rename(from, to string) error {
 	fromDir, fromBase, err := o.split(from)
 	if err != nil {
@@ -314,10 +323,10 @@ func (o *OS) Rename(from, to string) error {
 	return mark(err, busy)
 }
 
-// renameByPath renames through the top, on systems for which package syscall cannot
-// rename between two open directories. A path may lead to another directory by then,
-// so the open directories are compared before, and the file is looked for in the open
-// one after.
+// renameByPath renames through the top directory, on systems for which package syscall
+// cannot rename between two open directories. A subdirectory may be replaced before the
+// rename. So renameByPath first checks that the paths lead to the open directories, and
+// then looks for the file in the open directory that it should be in.
 func (o *OS) renameByPath(fromDir, toDir *dir, from, to string) error {
 	for _, name := range []string{from, to} {
 		if err := o.checkParents(name); err != nil {
@@ -333,12 +342,13 @@ func (o *OS) renameByPath(fromDir, toDir *dir, from, to string) error {
 	}
 	at, err := toDir.root.Lstat(path.Base(to))
 	if err != nil || !os.SameFile(info, at) {
-		return fmt.Errorf("%q is not where it was renamed to: its directory was replaced meanwhile", to)
+		return fmt.Errorf("%q is missing after a rename: its directory was replaced at the same time", to)
 	}
 	return nil
 }
 
-// checkParents is an error unless the directories that lead to name are the open ones.
+// checkParents returns an error unless the directories that lead to name are the open
+// ones.
 func (o *OS) checkParents(name string) error {
 	for i, c := range name {
 		if c != '/' {
@@ -366,6 +376,7 @@ func (o *OS) checkParents(name string) error {
 	return nil
 }
 
+// Remove implements FS.
 func (o *OS) Remove(name string) error {
 	root, base, err := o.root(name)
 	if err != nil {
@@ -376,6 +387,7 @@ func (o *OS) Remove(name string) error {
 	return root.Remove(base)
 }
 
+// Chtimes implements FS.
 func (o *OS) Chtimes(name string, accessed, modified time.Time) error {
 	root, base, err := o.root(name)
 	if err != nil {
@@ -384,6 +396,7 @@ func (o *OS) Chtimes(name string, accessed, modified time.Time) error {
 	return mark(root.Chtimes(base, accessed, modified), readOnly)
 }
 
+// SyncDir implements FS.
 func (o *OS) SyncDir(name string) error {
 	d, err := o.dir(name)
 	if err != nil {
@@ -392,8 +405,10 @@ func (o *OS) SyncDir(name string) error {
 	return syncDir(d.f)
 }
 
+// SyncFS implements FS.
 func (o *OS) SyncFS() error { return syncFS(o.top.f) }
 
+// TryLock implements FS.
 func (o *OS) TryLock(file, key string) (func() error, error) {
 	root, base, err := o.root(file)
 	if err != nil {
@@ -403,13 +418,19 @@ func (o *OS) TryLock(file, key string) (func() error, error) {
 	return unlock, mark(err, busy)
 }
 
-func (o *OS) SameFile(a, b fs.FileInfo) bool    { return os.SameFile(a, b) }
-func (o *OS) Accessed(fi fs.FileInfo) time.Time { return accessed(fi) }
-func (o *OS) Free() (int64, error)              { return freeBytes(o.top.f) }
+// SameFile implements FS.
+func (o *OS) SameFile(a, b fs.FileInfo) bool { return os.SameFile(a, b) }
 
+// Accessed implements FS.
+func (o *OS) Accessed(fi fs.FileInfo) time.Time { return accessed(fi) }
+
+// Free implements FS.
+func (o *OS) Free() (int64, error) { return freeBytes(o.top.f) }
+
+// Close implements FS. No operation may be started after it.
 func (o *OS) Close() error {
 	err := o.locks.close()
-	o.naming.Lock() // a rename under way must not meet another file under a closed one's number
+	o.naming.Lock() // a running rename must not use the number of a closed directory, which may now be another file's
 	defer o.naming.Unlock()
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -7,11 +7,12 @@ import (
 	"syscall"
 )
 
-// syncFileRangeWrite is SYNC_FILE_RANGE_WRITE of sync_file_range(2): begin to
-// write all dirty pages, wait for none.
+// syncFileRangeWrite is SYNC_FILE_RANGE_WRITE of sync_file_range(2): start to write all
+// dirty pages, and wait for none of them.
 const syncFileRangeWrite = 2
 
-// startWriteBack is a hint: a failure shows when the file is synced.
+// startWriteBack asks the system to start to write the file to disk; see File.WriteBack.
+// It ignores a failure, because a later sync reports it.
 func startWriteBack(f *os.File) {
 	syscall.SyncFileRange(int(f.Fd()), 0, 0, syncFileRangeWrite)
 }

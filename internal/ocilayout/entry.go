@@ -1,6 +1,7 @@
-// Package ocilayout knows the files of an OCI image layout: what the entries of
-// index.json are called, and what manifests and indexes lead to. A layout on disk and
-// an archive follow the same rules, so the package reads from whatever has the bytes.
+// Package ocilayout reads and writes the documents of an OCI image layout: the file
+// index.json with its named entries, and manifests and indexes. A layout on disk and an
+// archive follow the same rules. So the package reads blobs through an interface, Blobs,
+// that both implement.
 package ocilayout
 
 import (
@@ -18,7 +19,8 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// Names within a layout.
+// Names of files and directories within a layout, as the OCI image specification gives
+// them.
 const (
 	LayoutFile = ocispec.ImageLayoutFile // oci-layout
 	IndexFile  = ocispec.ImageIndexFile  // index.json
@@ -29,15 +31,18 @@ const (
 )
 
 const (
-	// AnnotationImage is where containerd and Docker put an image's whole name.
+	// AnnotationImage is the annotation in which containerd and Docker write an image's
+	// whole name.
 	AnnotationImage = "io.containerd.image.name"
 
-	// AnnotationResolved holds the descriptor, as JSON, that the name resolved to
-	// when that is an index and the entry is of the one manifest of it that is stored.
+	// AnnotationResolved is the annotation for an index of which only one manifest is
+	// stored. The entry is that manifest. The annotation holds the descriptor of the
+	// index, to which the name resolved, as JSON.
 	AnnotationResolved = "io.github.pullkit.resolved"
 )
 
-// ParseVersion returns the version that a LayoutFile says.
+// ParseVersion returns the version in the content of a LayoutFile. It does not check the
+// version.
 func ParseVersion(data []byte) (string, error) {
 	version, found := "", false
 	err := strictjson.Decode(data, limits, func(r *strictjson.Reader) error {
@@ -52,17 +57,18 @@ func ParseVersion(data []byte) (string, error) {
 		})
 	})
 	if err == nil && !found {
-		err = errors.New("it has no imageLayoutVersion")
+		err = errors.New("it does not have the member imageLayoutVersion")
 	}
 	return version, err
 }
 
-// limits of the documents that are read here: as deep as encoding/json reads. Their size
-// is limited by who reads the bytes.
+// limits are the limits of the documents that this package reads: they are as deep as
+// encoding/json allows. The caller, which reads the bytes, limits the size.
 var limits = strictjson.Limits{Depth: strictjson.MaxDepth}
 
-// CheckDescriptor refuses a descriptor whose digest must not become the name of a file,
-// or whose size is negative.
+// CheckDescriptor returns an error if desc's digest must not become the name of a file,
+// because it is not valid, or if its size is negative. The error is of kind
+// content.ErrBadDigest or content.ErrSizeMismatch.
 func CheckDescriptor(desc ocispec.Descriptor) error {
 	if err := verify.Digest(desc.Digest); err != nil {
 		return &content.Error{Reason: content.ErrBadDigest, Err: err}
@@ -73,43 +79,44 @@ func CheckDescriptor(desc ocispec.Descriptor) error {
 	return nil
 }
 
-// BlobName is the path of a blob within a layout. The digest must have passed CheckDescriptor.
+// BlobName returns the path of a blob within a layout. The digest must have passed
+// CheckDescriptor.
 func BlobName(d digest.Digest) string {
 	return BlobsDir + "/" + strings.Replace(string(d), ":", "/", 1)
 }
 
-// BlobDigest is the digest of the blob with that path; false for a path that is not
-// a blob's.
-func BlobDigest(name string) (digest.Digest, bool) {
+// BlobDigest returns the digest of the blob that has the path name within a layout. ok is
+// false if name is not the path of a blob.
+func BlobDigest(name string) (d digest.Digest, ok bool) {
 	rest, ok := strings.CutPrefix(name, BlobsDir+"/")
-	d := digest.Digest(strings.Replace(rest, "/", ":", 1))
+	d = digest.Digest(strings.Replace(rest, "/", ":", 1))
 	return d, ok && verify.Digest(d) == nil
 }
 
-// An Entry is one descriptor of index.json, byte for byte as the file has it.
+// An Entry is one descriptor in the list of index.json.
 type Entry struct {
-	Name  string // the ref.name annotation; "" if there is none
-	Ref   string // the Reference that the entry is of, in canonical form; "" if the entry has no whole name
-	Match Match  // how Name and Ref belong together
-	Raw   []byte
+	Name  string // the ref.name annotation; "" if the descriptor does not have it
+	Ref   string // the whole name of the image, as Reference.String returns it; "" if the entry has only a bare tag or no name
+	Match Match  // how Name gives Ref
+	Raw   []byte // the descriptor as JSON, byte for byte as in the file
 }
 
-// A Match says how an entry's name means a Reference. Of several entries with
-// one Reference the lowest match is the one that Lookup answers with.
+// A Match is the way in which an entry's annotations give its whole name. If several
+// entries have one whole name, Lookup answers with an entry of the lowest Match.
 type Match int
 
-// The matches.
+// The values of Match.
 const (
 	Exact    Match = iota // the ref.name annotation is the canonical name, as Layout.Tag writes it
-	Spelled               // it is another spelling of it, such as docker.io/busybox:1.36
-	BesideIt              // it is the tag or digest alone, and AnnotationImage has the whole name
+	Spelled               // the ref.name annotation is another spelling of the canonical name, such as docker.io/busybox:1.36
+	BesideIt              // the ref.name annotation is only the tag or digest, and AnnotationImage is the whole name
 )
 
-// NewEntry reads the name of a descriptor.
+// NewEntry returns the Entry of a descriptor, given as JSON.
 //
-// The ref.name annotation is the name, because that is what other tools read and
-// write. AnnotationImage is only believed where both agree: umoci copies it to
-// every entry that it derives from one of ours.
+// The ref.name annotation is the name, because that is what other tools read and write.
+// AnnotationImage counts only if ref.name is its tag or digest. The reason is that umoci
+// copies AnnotationImage to every entry that it derives from an entry of this package.
 func NewEntry(raw []byte) Entry {
 	name, image := names(raw)
 	e := Entry{Name: name, Raw: raw}
@@ -122,17 +129,18 @@ func NewEntry(raw []byte) Entry {
 		}
 		return e
 	}
-	if ref := wholeName(image); isObject(name, ref) {
+	if ref := wholeName(image); isTagOf(name, ref) {
 		e.Ref, e.Match = ref.String(), BesideIt
 	}
 	return e
 }
 
-// NamedEntry makes the entry of an image that is called name. ref is the whole name, or
-// zero. shown is the descriptor that other tools see, and resolved what the name resolved
-// to: often an index of which shown is the one image that is stored.
+// NamedEntry returns the entry of an image that is called name. ref is its whole name, or
+// zero if it does not have one. shown is the descriptor that other tools see. resolved is
+// the descriptor to which the name resolved. If both differ, resolved is an index, and
+// shown is its only stored image.
 func NamedEntry(name string, ref reference.Reference, shown, resolved ocispec.Descriptor) (Entry, error) {
-	resolved.Data, shown.Data = nil, nil // the content is stored, not a part of its name
+	resolved.Data, shown.Data = nil, nil // an entry names content and does not hold it
 	shown.Annotations = maps.Clone(shown.Annotations)
 	if shown.Annotations == nil {
 		shown.Annotations = make(map[string]string)
@@ -154,10 +162,11 @@ func NamedEntry(name string, ref reference.Reference, shown, resolved ocispec.De
 	return NewEntry(raw), err
 }
 
-// Decode returns the descriptor that an entry shows, and the one in AnnotationResolved. If
-// there is none, or it cannot be read, both are the first. The annotations that are a
-// layout's own are left out. Neither descriptor is checked: another tool may have copied
-// AnnotationResolved to an entry of its own, so the caller asks Lists.
+// Decode returns the descriptor that an entry shows, and the descriptor in
+// AnnotationResolved. If the entry does not have that annotation, or if the annotation
+// cannot be read, resolved is the same as shown. Decode leaves out the annotations that a
+// layout adds. It checks neither descriptor. Another tool may have copied
+// AnnotationResolved to its own entry, so the caller asks Lists.
 func (e Entry) Decode() (shown, resolved ocispec.Descriptor, err error) {
 	if err := json.Unmarshal(e.Raw, &shown); err != nil {
 		return shown, resolved, fmt.Errorf("%s: an entry is not a descriptor: %w", IndexFile, err)
@@ -194,8 +203,8 @@ func (e Entry) WithoutImage() Entry {
 	return NewEntry(raw)
 }
 
-// names returns the two annotations of a descriptor that may name it; "" for one that
-// is not there or not a string.
+// names returns the two annotations of a descriptor that may hold its name. The result is
+// "" for an annotation that is missing or not a string.
 func names(raw []byte) (name, image string) {
 	strictjson.Decode(raw, limits, func(r *strictjson.Reader) error {
 		return r.Members(func(key string) error {
@@ -221,8 +230,8 @@ func names(raw []byte) (name, image string) {
 	return name, image
 }
 
-// wholeName is the Reference that a name with a registry means; zero for a name
-// without one: "v1" would parse as docker.io/library/v1.
+// wholeName returns the Reference that a name with a registry means. It returns zero for
+// a name without a registry, because "v1" would parse as docker.io/library/v1.
 func wholeName(name string) reference.Reference {
 	ref, written, err := reference.ParseWritten(name)
 	if err != nil || !written.Registry {
@@ -231,9 +240,9 @@ func wholeName(name string) reference.Reference {
 	return ref
 }
 
-// isObject reports whether name is what containerd and Docker write as the
-// ref.name of ref: what follows the repository, a tag without its colon.
-func isObject(name string, ref reference.Reference) bool {
+// isTagOf reports whether name is what containerd and Docker write as the ref.name of
+// ref: the tag without its colon, or the tag, an @ and the digest.
+func isTagOf(name string, ref reference.Reference) bool {
 	tag, digest := ref.Tag(), string(ref.Digest())
 	return name == tag && tag != "" || name == tag+"@"+digest && digest != ""
 }

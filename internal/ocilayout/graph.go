@@ -16,30 +16,31 @@ import (
 	"github.com/pullkit/pullkit/puller/content"
 )
 
-// Blobs has content by digest. Every content.Store is one.
+// Blobs gives access to stored content by digest. Every content.Store implements it.
 type Blobs interface {
 	// Has reports whether desc's content is stored, whole.
 	Has(ctx context.Context, desc ocispec.Descriptor) (bool, error)
-	// Open reads it. The error wraps fs.ErrNotExist if there is none.
+	// Open opens desc's content for reading. The error wraps fs.ErrNotExist if the
+	// content is not stored.
 	Open(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error)
 }
 
-// MaxDocument limits manifests and indexes that are read back.
+// MaxDocument is the most bytes of a manifest or an index that this package reads.
 const MaxDocument = 4 << 20
 
 // ErrNoDocument says that content is neither a manifest nor an index.
 var ErrNoDocument = errors.New("not a manifest or an index")
 
-// A Document is what a manifest or an index names.
+// A Document holds the descriptors in a manifest or an index.
 type Document struct {
-	Manifests []ocispec.Descriptor
-	Config    *ocispec.Descriptor
-	Layers    []ocispec.Descriptor
+	Manifests []ocispec.Descriptor // of an index
+	Config    *ocispec.Descriptor  // of an image manifest; nil if it does not have one
+	Layers    []ocispec.Descriptor // of an image manifest
 	Blobs     []ocispec.Descriptor // of an artifact manifest
-	empty     bool                 // an element was left out that is too short to name anything
+	empty     bool                 // an element was left out, because it is too short to be a descriptor with a digest
 }
 
-// Parts are the blobs of a manifest.
+// Parts returns the descriptors of a manifest's config, layers and blobs, in this order.
 func (d *Document) Parts() []ocispec.Descriptor {
 	var parts []ocispec.Descriptor
 	if d.Config != nil {
@@ -48,7 +49,8 @@ func (d *Document) Parts() []ocispec.Descriptor {
 	return append(append(parts, d.Layers...), d.Blobs...)
 }
 
-// ReadBlob reads a small blob. The error wraps fs.ErrNotExist if it is not stored.
+// ReadBlob returns the content of a small blob. The error wraps fs.ErrNotExist if the
+// content is not stored, or if what is stored is shorter than desc.Size.
 func ReadBlob(ctx context.Context, blobs Blobs, desc ocispec.Descriptor) ([]byte, error) {
 	if desc.Size > MaxDocument {
 		return nil, fmt.Errorf("blob %s has %d bytes, more than %d", desc.Digest, desc.Size, MaxDocument)
@@ -66,8 +68,9 @@ func ReadBlob(ctx context.Context, blobs Blobs, desc ocispec.Descriptor) ([]byte
 	return data, err
 }
 
-// Read reads a stored manifest or index. The error wraps fs.ErrNotExist if
-// it is not stored, and ErrNoDocument if it is something else.
+// Read returns a stored manifest or index. The error wraps fs.ErrNotExist if desc is not
+// stored. The error wraps ErrNoDocument if desc's media type is not that of a manifest or
+// an index, or if the content is not one.
 func Read(ctx context.Context, blobs Blobs, desc ocispec.Descriptor) (*Document, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -89,11 +92,12 @@ func Read(ctx context.Context, blobs Blobs, desc ocispec.Descriptor) (*Document,
 	return doc, nil
 }
 
-// minDescriptor is how many bytes a descriptor with a digest has at least, as JSON. A
-// shorter one names nothing. It is not kept, because it would be large in memory.
+// minDescriptor is the least length, as JSON, of a descriptor with a digest. A shorter
+// element of a list names no blob. It is not kept, because it would take many times its
+// length in memory.
 const minDescriptor = len(`{"digest":"sha256:"}`) + 64
 
-// ParseDocument reads a manifest or an index.
+// ParseDocument returns the descriptors in a manifest or an index.
 func ParseDocument(data []byte) (*Document, error) {
 	doc := new(Document)
 	err := strictjson.Decode(data, limits, func(r *strictjson.Reader) error {
@@ -120,7 +124,7 @@ func ParseDocument(data []byte) (*Document, error) {
 	return doc, err
 }
 
-// list reads a list of descriptors.
+// list returns the descriptors of a list.
 func (d *Document) list(r *strictjson.Reader) (all []ocispec.Descriptor, err error) {
 	err = r.Array(func(int) error {
 		raw, err := r.Raw()
@@ -139,9 +143,10 @@ func (d *Document) list(r *strictjson.Reader) (all []ocispec.Descriptor, err err
 	return all, err
 }
 
-// Walk calls visit for desc and all that it leads to and that is not in seen yet,
-// parents first, and says whether each is stored. What is not a manifest or an
-// index, or cannot be read as one, leads to nothing.
+// Walk calls visit for desc and for all descriptors that it leads to, parents first.
+// stored says whether the content is stored. Walk skips descriptors whose digest is in
+// seen, and adds the others to seen. Content that is not a manifest or an index leads to
+// no other descriptor.
 func Walk(ctx context.Context, blobs Blobs, desc ocispec.Descriptor, seen map[digest.Digest]bool, visit func(desc ocispec.Descriptor, stored bool)) error {
 	for todo := []ocispec.Descriptor{desc}; len(todo) > 0; {
 		desc := todo[len(todo)-1]
@@ -155,7 +160,7 @@ func Walk(ctx context.Context, blobs Blobs, desc ocispec.Descriptor, seen map[di
 		switch {
 		case stored:
 			next := append(doc.Manifests, doc.Parts()...)
-			slices.Reverse(next) // the first comes next
+			slices.Reverse(next) // the first descriptor is visited next
 			todo = append(todo, next...)
 		case errors.Is(err, fs.ErrNotExist):
 		case errors.Is(err, ErrNoDocument):
@@ -170,8 +175,8 @@ func Walk(ctx context.Context, blobs Blobs, desc ocispec.Descriptor, seen map[di
 	return nil
 }
 
-// OnlyImage returns the one manifest of an index that is stored whole, and desc
-// itself if it is not an index, or if none or several are.
+// OnlyImage returns the manifest of an index if exactly one manifest of the index is
+// stored with all its parts. Otherwise, and if desc is not an index, it returns desc.
 func OnlyImage(ctx context.Context, blobs Blobs, desc ocispec.Descriptor) (ocispec.Descriptor, error) {
 	if !mediatype.IsIndex(desc.MediaType) {
 		return desc, nil
@@ -205,18 +210,19 @@ func OnlyImage(ctx context.Context, blobs Blobs, desc ocispec.Descriptor) (ocisp
 	return found, nil
 }
 
-// maxLevels is how many levels of indexes Complete follows below the first, as a pull does.
+// maxLevels is how many levels of indexes Complete follows below the first index. A pull
+// follows as many.
 const maxLevels = 4
 
-// Complete reports whether a manifest is stored with all its parts, or an index
-// with one whole image at least, itself or in an index within it. What is neither only
-// has to be stored.
+// Complete reports whether an image is stored. A manifest must be stored with all its
+// parts. An index must be stored with at least one complete image, which it lists
+// directly or through indexes within it. Other content must only be stored.
 func Complete(ctx context.Context, blobs Blobs, desc ocispec.Descriptor) (bool, error) {
 	return complete(ctx, blobs, desc, maxLevels, make(map[digest.Digest]bool))
 }
 
-// complete is Complete for what has no digest in seen: to read that again would give
-// the same answer, which was no.
+// complete is Complete for content whose digest is not in seen. For a digest in seen the
+// answer was no already.
 func complete(ctx context.Context, blobs Blobs, desc ocispec.Descriptor, levels int, seen map[digest.Digest]bool) (bool, error) {
 	if CheckDescriptor(desc) != nil || seen[desc.Digest] {
 		return false, nil
@@ -245,14 +251,14 @@ func complete(ctx context.Context, blobs Blobs, desc ocispec.Descriptor, levels 
 	return hasParts(ctx, blobs, doc)
 }
 
-// hasParts reports whether a manifest's blobs are stored.
+// hasParts reports whether all blobs of a manifest are stored.
 func hasParts(ctx context.Context, blobs Blobs, doc *Document) (bool, error) {
 	if doc.empty {
 		return false, nil
 	}
 	for _, part := range doc.Parts() {
 		if len(part.URLs) > 0 {
-			continue // foreign: not every pull fetches it
+			continue // a foreign layer, which not every pull fetches
 		}
 		if CheckDescriptor(part) != nil {
 			return false, nil
@@ -265,7 +271,7 @@ func hasParts(ctx context.Context, blobs Blobs, doc *Document) (bool, error) {
 	return true, nil
 }
 
-// Lists reports whether a stored index has an entry with manifest's digest.
+// Lists reports whether index is a stored index that has an entry with manifest's digest.
 func Lists(ctx context.Context, blobs Blobs, index, manifest ocispec.Descriptor) (bool, error) {
 	if !mediatype.IsIndex(index.MediaType) {
 		return false, nil

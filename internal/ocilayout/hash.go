@@ -8,11 +8,12 @@ import (
 	"github.com/pullkit/pullkit/internal/verify"
 )
 
-// HashBuffer is a good size of the buffer that content is hashed through.
+// HashBuffer is a good length, in bytes, of the buffer for Hash.
 const HashBuffer = 256 << 10
 
-// Hash reads r to its end, as long as ctx lasts, and returns the digest of what it read,
-// of d's algorithm, and how many bytes that was.
+// Hash reads r to its end and returns the digest of the bytes, with the algorithm of d,
+// and their number. It stops with ctx's error when ctx ends. buf is the buffer to read
+// through.
 func Hash(ctx context.Context, d digest.Digest, r io.Reader, buf []byte) (digest.Digest, int64, error) {
 	h, err := verify.New(d)
 	if err != nil {
@@ -25,7 +26,7 @@ func Hash(ctx context.Context, d digest.Digest, r io.Reader, buf []byte) (digest
 	return verify.Sum(d, h), n, nil
 }
 
-// A ContextReader reads R until Ctx ends.
+// A ContextReader reads R until Ctx ends. Then Read returns Ctx's error.
 type ContextReader struct {
 	Ctx context.Context
 	R   io.Reader

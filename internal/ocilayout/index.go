@@ -13,22 +13,25 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// A field is a member of index.json that is not its manifests.
+// A field is a member of index.json other than "manifests".
 type field struct {
 	key string
 	raw []byte
 }
 
-// An Index is index.json: its entries, and the rest as it was written.
+// An Index is the content of an index.json. Index keeps the members that it does not know
+// as they were written. Its methods may be called concurrently only if none of them
+// changes it. NewIndex, ParseIndex and Clone return an Index; the zero Index is not
+// usable.
 type Index struct {
-	Entries []Entry
-	Listed  bool           // there is a list of manifests, be it empty
-	fields  []field        // all but manifests, in order
-	byRef   map[string]int // the entry that Lookup answers with, for each Reference
-	size    int            // of the encoding, or a few bytes more
+	Entries []Entry        // the elements of "manifests", in order
+	Listed  bool           // the file has a list "manifests", which may be empty
+	fields  []field        // the other members, in order
+	byRef   map[string]int // by whole name, the position of the entry that Lookup answers with
+	size    int            // length of the encoding, or a few bytes more
 }
 
-// NewIndex makes an index with these entries.
+// NewIndex returns an index with these entries.
 func NewIndex(entries ...Entry) *Index {
 	ix := &Index{
 		Entries: entries,
@@ -41,9 +44,9 @@ func NewIndex(entries ...Entry) *Index {
 	return ix
 }
 
-// ParseIndex reads an index.json. It keeps what it does not know, so that Encode writes it
-// back. It refuses more entries than most, because an entry that is small as text is
-// large in memory.
+// ParseIndex parses an index.json. It keeps members that it does not know, so that Encode
+// writes them back. It returns an error if the list has more than most entries, because
+// an entry that is short as text is large in memory.
 func ParseIndex(data []byte, most int) (*Index, error) {
 	ix := &Index{}
 	seen := false
@@ -85,12 +88,12 @@ func ParseIndex(data []byte, most int) (*Index, error) {
 	return ix, nil
 }
 
-// Has reports whether the file has a member besides its manifests.
+// Has reports whether the file has a member of that name other than "manifests".
 func (ix *Index) Has(key string) bool {
 	return slices.ContainsFunc(ix.fields, func(f field) bool { return f.key == key })
 }
 
-// Clone returns a copy that can be changed.
+// Clone returns a copy. Changes of the copy do not change ix.
 func (ix *Index) Clone() *Index {
 	return &Index{
 		Entries: slices.Grow(slices.Clone(ix.Entries), 8),
@@ -100,26 +103,27 @@ func (ix *Index) Clone() *Index {
 	}
 }
 
-// Find returns the number of the entry that Lookup answers with.
+// Find returns the position in Entries of the entry that Lookup answers with for ref. ok
+// is false if no entry has this whole name.
 func (ix *Index) Find(ref reference.Reference) (i int, ok bool) {
 	i, ok = ix.byRef[ref.String()]
 	return i, ok && !ref.IsZero()
 }
 
-// Answers reports whether the i-th entry has a Reference and is the one that Lookup
-// answers with.
+// Answers reports whether the i-th entry has a whole name and is the entry that Lookup
+// answers with for this name.
 func (ix *Index) Answers(i int) bool {
 	ref := ix.Entries[i].Ref
 	return ref != "" && ix.byRef[ref] == i
 }
 
-// Size is how large the file is, or a few bytes more.
+// Size returns the length of the file in bytes, or a few bytes more.
 func (ix *Index) Size() int { return ix.size }
 
-// Set makes e, whose match is Exact, the only exact entry of its Reference, in
-// place of the first one. Entries with the same Reference by another spelling
-// stay: they are another tool's, which finds them by that spelling. It reports
-// whether that changed anything.
+// Set makes e, whose Match is Exact, the only exact entry of its whole name. If the index
+// has exact entries of that name, e takes the place of the first, and the others are
+// removed. Entries that have the name in another spelling stay, because another tool
+// wrote them and finds them by that spelling. Set reports whether it changed the index.
 func (ix *Index) Set(e Entry) (changed bool) {
 	i, ok := ix.byRef[e.Ref]
 	if ok = ok && ix.Entries[i].Match == Exact; ok && bytes.Equal(ix.Entries[i].Raw, e.Raw) {
@@ -141,7 +145,7 @@ func (ix *Index) Set(e Entry) (changed bool) {
 	return true
 }
 
-// Grown is how large the file would be with e; see Set.
+// Grown returns the length that the file would have after Set(e).
 func (ix *Index) Grown(e Entry) int {
 	size := ix.size + entrySize(e)
 	if i, ok := ix.byRef[e.Ref]; ok && ix.Entries[i].Match == Exact {
@@ -150,10 +154,11 @@ func (ix *Index) Grown(e Entry) int {
 	return size
 }
 
-// Remove drops the entry of a Reference that Lookup answers with, and others that
-// match as well. Entries that match less well are other tools' copies, which those
-// tools find by their own spelling: they stay. One that has a tag alone loses the
-// whole name that was copied along, because it is not an image of that Reference.
+// Remove removes the entry that Lookup answers with for the whole name ref, and all
+// entries of this name with the same Match. Entries of the name with a higher Match stay,
+// because they are copies of other tools, which find them by their own spelling. An entry
+// whose ref.name is only a tag then loses its copied AnnotationImage, because it is not
+// an image of that name. The index must have an entry of this name.
 func (ix *Index) Remove(ref string) {
 	best := ix.Entries[ix.byRef[ref]].Match
 	for i, x := range ix.Entries {
@@ -165,8 +170,8 @@ func (ix *Index) Remove(ref string) {
 	ix.number()
 }
 
-// ImportName returns the name under which the i-th entry of an archive's index is
-// imported. ok is false if another entry has its Reference and is the one that Lookup
+// ImportName returns the name under which an Import stores the i-th entry of an archive's
+// index. ok is false if another entry has the same whole name and is the one that Lookup
 // answers with.
 func (ix *Index) ImportName(i int) (name string, ok bool) {
 	e := ix.Entries[i]
@@ -181,7 +186,7 @@ func (ix *Index) ImportName(i int) (name string, ok bool) {
 	_, image := names(e.Raw)
 	if ref := wholeName(image); !ref.IsZero() {
 		if _, taken := ix.byRef[ref.String()]; taken {
-			return "", true // the name has moved on to another entry
+			return "", true // another entry has this name now
 		}
 	}
 	return image, true
@@ -205,14 +210,15 @@ func (ix *Index) number() {
 	}
 }
 
-// entrySize is what an entry takes in the file, with a comma and a line's end.
+// entrySize returns how many bytes an entry takes in the file, with a comma and a
+// newline.
 func entrySize(e Entry) int { return len(e.Raw) + 2 }
 
-// Encode returns the file's bytes: one entry a line.
+// Encode returns the bytes of the file, with each entry on its own line.
 func (ix *Index) Encode() []byte {
 	b := append(make([]byte, 0, ix.size), '{')
 	for _, f := range ix.fields {
-		key, _ := json.Marshal(f.key) // a string always can be
+		key, _ := json.Marshal(f.key) // a string can always be encoded
 		b = append(append(b, key...), ':')
 		b = append(append(b, f.raw...), ',')
 	}

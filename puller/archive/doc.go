@@ -1,7 +1,7 @@
 // Package archive moves images without a registry. It writes images of a content.Store
 // into one file, and it stores the images of such a file.
 //
-// Most callers need one function:
+// The one call most users need:
 //
 //	images, err := archive.Import(ctx, store, file, archive.Config{})
 //

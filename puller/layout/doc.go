@@ -2,7 +2,7 @@
 // that skopeo, umoci, crane and containerd read. Several processes may use one directory
 // at the same time.
 //
-// Most callers need one function, [Open]. The [Layout] that it returns is a content.Store:
+// The one call most users need is [Open]. The [Layout] that it returns is a content.Store:
 //
 //	store, err := layout.Open("images", layout.Config{})
 //	rt, err := transfer.New(transfer.Config{Store: store})

@@ -1,5 +1,5 @@
-// Package disktest is a disk in memory for tests, and a wrapper that makes the
-// operations of any disk fail.
+// Package disktest contains a file system in memory for tests, and a wrapper that makes
+// the operations of any disk.FS fail.
 package disktest
 
 import (
@@ -17,20 +17,22 @@ import (
 	"github.com/pullkit/pullkit/internal/disk"
 )
 
-// pageSize is how much of a file gets to the disk, or is lost, as a whole.
+// pageSize is the unit of loss: after a crash a page of a file is on disk as a whole or
+// not at all.
 const pageSize = 4096
 
-// A Disk is a file system in memory. It keeps apart what programs see and what would
-// be there after a loss of power. Process returns the view of one process.
+// A Disk is a file system in memory. It holds two states: what programs see, and what
+// would be on disk after a loss of power. Process returns the Disk as one process uses
+// it; Crash returns the Disk after a loss of power. New returns an empty Disk.
 type Disk struct {
 	mu      sync.Mutex
-	names   map[string]*inode // as programs see it
+	names   map[string]*inode // as programs see them
 	durable map[string]*inode
 	pending []nameOp // changes of names that no sync has made durable, in order
 	locks   map[string]*process
 	inodes  uint64
 	clock   time.Time
-	stopped bool // the clock
+	stopped bool // whether the clock is stopped; see StopClock
 }
 
 type inode struct {
@@ -42,11 +44,11 @@ type inode struct {
 
 	synced      []byte // what is on disk
 	syncedMtime time.Time
-	dirty       map[int]bool // pages written since
-	forgotten   bool         // a sync failed: what was written never gets to the disk
+	dirty       map[int]bool // pages that were written after the last sync
+	forgotten   bool         // a sync failed, so what was written never gets to the disk
 }
 
-// A nameOp gives a name to an inode, or takes it away (nil).
+// A nameOp gives a name to an inode, or removes the name if the inode is nil.
 type nameOp struct {
 	name string
 	ino  *inode
@@ -81,7 +83,7 @@ func (d *Disk) set(name string, ino *inode) {
 	}
 }
 
-// flushNames makes pending changes durable for which keep says so.
+// flushNames makes those pending changes durable for which keep returns true.
 func (d *Disk) flushNames(keep func(nameOp) bool) {
 	rest := d.pending[:0:0]
 	for _, op := range d.pending {
@@ -107,8 +109,9 @@ func (ino *inode) sync() {
 	ino.dirty = nil
 }
 
-// Crash returns the disk as it is after a loss of power: with what was synced, and of
-// the rest with what keep says, which is asked for each change of a name and each page.
+// Crash returns the disk as it is after a loss of power. It has everything that was
+// synced. Of what was not synced, it has the changes of names and the pages for which
+// keep returns true. Crash calls keep once for each of them.
 func (d *Disk) Crash(keep func() bool) *Disk {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -123,7 +126,7 @@ func (d *Disk) Crash(keep func() bool) *Disk {
 		}
 		after.names[name] = copied[ino]
 	}
-	for changed := true; changed; { // names in directories that are lost are lost
+	for changed := true; changed; { // a name in a lost directory is lost too
 		changed = false
 		for name := range after.names {
 			if parent := after.names[path.Dir(name)]; name != "." && (parent == nil || !parent.dir) {
@@ -163,34 +166,38 @@ func (ino *inode) afterCrash(keep func() bool) *inode {
 	return c
 }
 
-// KeepAll is for the crash of a process alone: the system still has what it wrote.
+// KeepAll is an argument of Crash for a process that dies while the machine runs on: the
+// system still has everything that was written.
 func KeepAll() bool { return true }
 
-// KeepNone is for a loss of power right after the last sync.
+// KeepNone is an argument of Crash for a loss of power that loses everything that was not
+// synced.
 func KeepNone() bool { return false }
 
-// KeepSome is for a loss of power after which a part is there, by chance.
+// KeepSome returns an argument of Crash for a loss of power that keeps a random part of
+// what was not synced.
 func KeepSome(seed uint64) func() bool {
 	r := rand.New(rand.NewPCG(seed, 17))
 	share := r.Float64()
 	return func() bool { return r.Float64() < share }
 }
 
-// StopClock makes all that happens from now on happen at one time.
+// StopClock stops the clock of the disk: all later changes of files have the same time.
 func (d *Disk) StopClock() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.stopped = true
 }
 
-// Flip changes the first byte of a file, and not its times, as a fault of the disk does.
+// Flip changes the first byte of a file and leaves the file's times, as a fault of a real
+// disk does.
 func (d *Disk) Flip(name string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.names[name].data[0] ^= 1
 }
 
-// Locked reports whether a process has the lock of that key, or any lock if it is "".
+// Locked reports whether a process has the lock of key, or any lock if key is "".
 func (d *Disk) Locked(key string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -200,8 +207,8 @@ func (d *Disk) Locked(key string) bool {
 	return d.locks[key] != nil
 }
 
-// Process returns the disk as one process uses it. Close ends the process: its locks
-// end with it.
+// Process returns the disk as one process uses it. Close of that FS is the end of the
+// process, and releases its locks.
 func (d *Disk) Process() disk.FS { return &process{d} }
 
 type process struct{ d *Disk }

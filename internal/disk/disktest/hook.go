@@ -8,21 +8,24 @@ import (
 	"github.com/pullkit/pullkit/internal/disk"
 )
 
-// A Hook calls a function before each operation of an FS, which does not happen if the
-// function returns an error. Of a write that is refused, half has happened, unless the
-// error is ErrDead.
+// A Hook is an FS that calls a function before each operation of another FS. If the
+// function returns an error, the Hook does not perform the operation and returns that
+// error. A write is an exception: the Hook writes half of the bytes, unless the error is
+// ErrDead.
 type Hook struct {
 	disk.FS
-	// Before gets the operation (lstat, open, readdir, mkdir, rename, remove, chtimes,
-	// syncdir, syncfs, lock, free, read, write, stat or sync) and its file: the new
-	// name of a rename, the key of a lock.
+	// Before is that function. It gets the operation (lstat, open, readdir, mkdir,
+	// rename, remove, chtimes, syncdir, syncfs, lock, free, read, write, stat or sync)
+	// and the name of its file. For a rename the name is the new one. For a lock it is
+	// the key.
 	Before func(op, name string) error
 }
 
-// Before returns a Hook.
+// Before returns a Hook of fs that calls before.
 func Before(fs disk.FS, before func(op, name string) error) *Hook { return &Hook{fs, before} }
 
-// ErrDead is for operations of a process that has died, or whose machine is off.
+// ErrDead is an error for the function of a Hook. It means that the process has died, or
+// that its machine is off.
 var ErrDead = errors.New("the machine is off")
 
 func (h *Hook) Lstat(name string) (fs.FileInfo, error) {
@@ -151,8 +154,8 @@ func (f *hookFile) Stat() (fs.FileInfo, error) {
 	return f.File.Stat()
 }
 
-// Sync that fails leaves what was written in the cache, marked as if it were on
-// disk: so do Linux file systems.
+// Sync fails as on Linux file systems if the function of the Hook returns an error: the
+// written bytes stay in the cache, marked as if they were on disk, and never get there.
 func (f *hookFile) Sync() error {
 	if err := f.h.Before("sync", f.name); err != nil {
 		if m, ok := f.File.(*file); ok && !errors.Is(err, ErrDead) {
