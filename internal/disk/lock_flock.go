@@ -18,8 +18,9 @@ func lockHandle(f *os.File) error {
 	return err
 }
 
-// unlockHandle unlocks an open file. Close alone may not release the lock, because a
-// child process that is about to run another program keeps the file open for a moment.
+// unlockHandle unlocks an open file. A close without an unlock may not release the lock
+// at once, because a child process that is about to run another program keeps the file
+// open for a moment.
 func unlockHandle(f *os.File) error { return flock(f, syscall.LOCK_UN) }
 
 func flock(f *os.File, how int) error {

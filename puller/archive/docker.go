@@ -23,20 +23,21 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// dockerList is the list of images in what docker save writes. Since Docker 25
-// there is an index.json beside it, and its paths are those of blobs. Before,
-// configs and layers are files of their own whose digests are written nowhere.
+// dockerList is the list of images in an archive of docker save. From Docker 25 on, the
+// archive also has an index.json, and the paths in dockerList are those of blobs. Before
+// Docker 25, configs and layers are files of other names, and the archive does not have
+// their digests.
 const dockerList = "manifest.json"
 
-// A dockerImage is one element of the list.
+// A dockerImage is one element of the list. Config and Layers are paths in the archive.
 type dockerImage struct {
 	Config   string
 	RepoTags []string
 	Layers   []string
 }
 
-// parseDockerList reads manifest.json. Its images, and their layers and tags, are counted
-// first: each is small as text and large in memory.
+// parseDockerList parses manifest.json. It first counts the images and their layers and
+// tags, because each is short as text and large in memory.
 func parseDockerList(data []byte) ([]dockerImage, error) {
 	images, parts := 0, 0
 	errMany := bad(content.ErrTooLarge, "%s has more than %d images, or more than %d layers and tags", dockerList, maxImages, maxParts)
@@ -69,7 +70,8 @@ func parseDockerList(data []byte) ([]dockerImage, error) {
 	return list, unmarshal(dockerList, data, &list)
 }
 
-// dockerImages makes a manifest for each image of manifest.json.
+// dockerImages stores a manifest for each image of manifest.json, and returns the images
+// with their names.
 func (im *importer) dockerImages(ctx context.Context) ([]image, error) {
 	if err := im.notAList(); err != nil {
 		return nil, err
@@ -82,7 +84,7 @@ func (im *importer) dockerImages(ctx context.Context) ([]image, error) {
 		return nil, bad(content.ErrBadIndex, "%s lists no images: save the archive again, with the images' names", dockerList)
 	}
 	var images []image
-	owners := make(map[string]int) // the image that has a name
+	owners := make(map[string]int) // by name, the position in images of the image that has the name
 	for _, img := range list {
 		desc, err := im.dockerImage(ctx, img)
 		if err != nil {
@@ -103,22 +105,23 @@ func (im *importer) dockerImages(ctx context.Context) ([]image, error) {
 			images = append(images, image{ref, desc})
 		}
 	}
-	return oneOfAName(images, owners)
+	return uniqueNames(images, owners)
 }
 
-// notAList is the error for a manifest.json that is an object. In what skopeo writes as
-// dir: that is the manifest of the image.
+// notAList returns an error if manifest.json is an object and not a list. In the output
+// of skopeo's dir: it is the manifest of an image.
 func (im *importer) notAList() error {
 	if data := bytes.TrimLeft(im.docs[dockerList], " \t\r\n"); len(data) == 0 || data[0] != '{' {
 		return nil
 	}
 	if _, ok := im.others["version"]; ok {
-		return bad(content.ErrBadIndex, `it is a directory of skopeo's "dir:": unpack it, and make an archive with "skopeo copy dir:DIR oci-archive:FILE:NAME"`)
+		return bad(content.ErrBadIndex, `it holds a directory that skopeo wrote with "dir:": unpack it, and make an archive with "skopeo copy dir:DIR oci-archive:FILE:NAME"`)
 	}
 	return bad(content.ErrBadIndex, "%s is not the list that docker save writes, and may be an image manifest: %s", dockerList, makeArchive)
 }
 
-// dockerImage stores one image. Its config is an OCI config as it is.
+// dockerImage stores one image and returns the descriptor of its manifest. Docker's
+// config is a valid OCI config, so it stays as it is.
 func (im *importer) dockerImage(ctx context.Context, img dockerImage) (ocispec.Descriptor, error) {
 	none := ocispec.Descriptor{}
 	config, err := im.find(ctx, img.Config)
@@ -130,7 +133,7 @@ func (im *importer) dockerImage(ctx context.Context, img dockerImage) (ocispec.D
 	if err != nil {
 		return none, err
 	}
-	var c struct { // of an ocispec.Image what is needed here
+	var c struct { // the needed members of an ocispec.Image
 		ocispec.Platform
 		RootFS ocispec.RootFS `json:"rootfs"`
 	}
@@ -138,7 +141,7 @@ func (im *importer) dockerImage(ctx context.Context, img dockerImage) (ocispec.D
 		return none, err
 	}
 	if len(c.RootFS.DiffIDs) != len(img.Layers) {
-		return none, bad(content.ErrBadManifest, "%s has %d layers, in %s it has %d", quote(img.Config), len(c.RootFS.DiffIDs), dockerList, len(img.Layers))
+		return none, bad(content.ErrBadManifest, "the config %s lists %d layers, and %s lists %d", quote(img.Config), len(c.RootFS.DiffIDs), dockerList, len(img.Layers))
 	}
 	layers := make([]ocispec.Descriptor, 0, len(img.Layers))
 	for i, name := range img.Layers {
@@ -150,15 +153,15 @@ func (im *importer) dockerImage(ctx context.Context, img dockerImage) (ocispec.D
 			return none, err
 		}
 		if want := c.RootFS.DiffIDs[i]; layer.MediaType == ocispec.MediaTypeImageLayer && layer.Digest != want {
-			return none, bad(content.ErrDigestMismatch, "layer %s has digest %s, and %s for the image", quote(name), layer.Digest, quote(string(want)))
+			return none, bad(content.ErrDigestMismatch, "layer %s has digest %s, and the image's config gives %s", quote(name), layer.Digest, quote(string(want)))
 		}
 		layers = append(layers, layer)
 	}
 	return im.manifest(ctx, config, layers, c.Platform)
 }
 
-// find returns the file that manifest.json names, following links within the archive. The
-// file is stored as a blob.
+// find returns the descriptor of the file that manifest.json names, and stores the file
+// as a blob. It follows links within the archive.
 func (im *importer) find(ctx context.Context, name string) (ocispec.Descriptor, error) {
 	at := path.Clean(name)
 	for range maxLinkSteps {
@@ -179,7 +182,7 @@ func (im *importer) find(ctx context.Context, name string) (ocispec.Descriptor, 
 	return ocispec.Descriptor{}, bad(content.ErrBadIndex, "%s names %s, which is not in it", dockerList, quote(name))
 }
 
-// layerType returns the media type of a layer, from its first bytes.
+// layerType returns the media type of a stored layer. Its first bytes show it.
 func (im *importer) layerType(ctx context.Context, desc ocispec.Descriptor) (string, error) {
 	r, err := im.store.Open(ctx, desc)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -203,7 +206,7 @@ func (im *importer) layerType(ctx context.Context, desc ocispec.Descriptor) (str
 	return ocispec.MediaTypeImageLayer, nil
 }
 
-// manifest makes and stores the manifest of an image.
+// manifest stores a manifest of that config and these layers, and returns its descriptor.
 func (im *importer) manifest(ctx context.Context, config ocispec.Descriptor, layers []ocispec.Descriptor, platform ocispec.Platform) (ocispec.Descriptor, error) {
 	data, err := json.Marshal(ocispec.Manifest{
 		Versioned: specs.Versioned{SchemaVersion: 2},
@@ -221,11 +224,11 @@ func (im *importer) manifest(ctx context.Context, config ocispec.Descriptor, lay
 	return desc, im.blob(ctx, desc, bytes.NewReader(data))
 }
 
-// dockerImages returns the elements of manifest.json for the entries: each image once,
-// with all its tags.
+// dockerImages returns the elements of manifest.json for the entries. Each image has one
+// element with all its tags.
 func (x *exporter) dockerImages(ctx context.Context, entries []content.Entry) ([]dockerImage, error) {
 	images := []dockerImage{}
-	at := make(map[digest.Digest]int) // manifest -> index in images
+	at := make(map[digest.Digest]int) // by digest of the manifest, the position in images
 	for _, e := range entries {
 		desc, ok, err := x.runnable(ctx, e.Manifest)
 		if err != nil {
@@ -254,7 +257,8 @@ func (x *exporter) dockerImages(ctx context.Context, entries []content.Entry) ([
 	return images, nil
 }
 
-// dockerTag is a name as docker load takes it; "" for one with a digest.
+// dockerTag returns a name in the form that docker load accepts, or "" for a name with a
+// digest.
 func dockerTag(ref reference.Reference) string {
 	if ref.Digest() != "" {
 		return ""
@@ -262,9 +266,9 @@ func dockerTag(ref reference.Reference) string {
 	return ref.String()
 }
 
-// runnable returns the manifest of an entry. Docker's format holds one image for a name:
-// of an index that is the image for this machine's architecture, or else the first that
-// is whole.
+// runnable returns the manifest of an entry that Docker's format can hold, which is one
+// image for a name. For an index it returns the image for this machine's architecture, or
+// else the first complete one.
 func (x *exporter) runnable(ctx context.Context, desc ocispec.Descriptor) (ocispec.Descriptor, bool, error) {
 	manifests, err := x.manifests(ctx, desc, maxLevels, make(map[digest.Digest]bool))
 	if err != nil {
@@ -290,11 +294,12 @@ func (x *exporter) runnable(ctx context.Context, desc ocispec.Descriptor) (ocisp
 	return desc, found, nil
 }
 
-// maxLevels is how many levels of indexes are followed, as by a pull.
+// maxLevels is how many levels of indexes are followed. A pull follows as many.
 const maxLevels = 5
 
-// manifests returns the manifests of an entry in order: itself, or those that it lists as
-// an index, and those of indexes within it. Each index is read once.
+// manifests returns the manifests of an entry in order. For a manifest that is itself.
+// For an index it is the manifests that the index lists, directly or through indexes
+// within it. It reads each index once.
 func (x *exporter) manifests(ctx context.Context, desc ocispec.Descriptor, levels int, seen map[digest.Digest]bool) ([]ocispec.Descriptor, error) {
 	switch {
 	case mediatype.IsManifest(desc.MediaType):
@@ -324,9 +329,9 @@ func (x *exporter) manifests(ctx context.Context, desc ocispec.Descriptor, level
 	return all, nil
 }
 
-// dockerImage returns a manifest as docker save writes it. It returns false for an
-// artifact, and for an image of which a part is not stored: docker load would refuse the
-// whole archive because of one such entry.
+// dockerImage returns a manifest as an element of manifest.json. ok is false for an
+// artifact, and for an image of which a part is not stored. Because of one such element
+// docker load would refuse the whole archive.
 func (x *exporter) dockerImage(ctx context.Context, desc ocispec.Descriptor) (dockerImage, bool, error) {
 	none := dockerImage{}
 	doc, err := ocilayout.Read(ctx, x.store, desc)

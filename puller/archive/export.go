@@ -48,7 +48,7 @@ func Export(ctx context.Context, store content.Store, w io.Writer, refs ...refer
 type exporter struct {
 	store content.Store
 	tar   *tar.Writer
-	dirs  map[string]bool // written
+	dirs  map[string]bool // directories whose entries were written
 	buf   []byte
 }
 
@@ -68,12 +68,12 @@ func (x *exporter) run(ctx context.Context, refs []reference.Reference) error {
 	return x.write(ctx, entries, images, blobs)
 }
 
-// entries returns the images that are exported, in order.
+// entries returns the images to export, in order.
 func (x *exporter) entries(ctx context.Context, refs []reference.Reference) ([]content.Entry, error) {
 	if len(refs) == 0 {
 		lister, ok := x.store.(content.Lister)
 		if !ok {
-			return nil, fmt.Errorf("a %T does not list its images: name those that are to be exported", x.store)
+			return nil, fmt.Errorf("a %T does not list its images: pass the names of the images to export", x.store)
 		}
 		return lister.List(ctx)
 	}
@@ -95,7 +95,8 @@ func (x *exporter) entries(ctx context.Context, refs []reference.Reference) ([]c
 	return entries, nil
 }
 
-// blobs returns the stored blobs that the entries lead to, each once, in order.
+// blobs returns the stored blobs that the entries lead to, in order and without
+// repetition.
 func (x *exporter) blobs(ctx context.Context, entries []content.Entry) ([]ocispec.Descriptor, error) {
 	var blobs []ocispec.Descriptor
 	seen := make(map[digest.Digest]bool)
@@ -110,7 +111,7 @@ func (x *exporter) blobs(ctx context.Context, entries []content.Entry) ([]ocispe
 			return nil, err
 		}
 		if !ok {
-			return nil, bad(content.ErrNotFound, "export: image %s is not whole: pull it again", quote(e.Name))
+			return nil, bad(content.ErrNotFound, "export: image %s is not complete in the store: pull it again", quote(e.Name))
 		}
 		for _, desc := range []ocispec.Descriptor{e.Descriptor, e.Manifest} {
 			if err := ocilayout.Walk(ctx, x.store, desc, seen, add); err != nil {
@@ -121,6 +122,7 @@ func (x *exporter) blobs(ctx context.Context, entries []content.Entry) ([]ocispe
 	return blobs, nil
 }
 
+// write writes the archive.
 func (x *exporter) write(ctx context.Context, entries []content.Entry, images []dockerImage, blobs []ocispec.Descriptor) error {
 	named := make([]ocilayout.Entry, len(entries))
 	for i, e := range entries {
@@ -161,7 +163,8 @@ func (x *exporter) write(ctx context.Context, entries []content.Entry, images []
 	return x.tar.Close()
 }
 
-// header begins a file. Entries for the directories that it is in come before it.
+// header writes the entry of a file. Before it, header writes the entries of the
+// directories that the file is in.
 func (x *exporter) header(name string, size int64) error {
 	for i := range len(name) {
 		dir := name[:i] + "/"
@@ -176,6 +179,7 @@ func (x *exporter) header(name string, size int64) error {
 	return x.tar.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644, Size: size})
 }
 
+// blob writes a blob and checks its digest.
 func (x *exporter) blob(ctx context.Context, desc ocispec.Descriptor) error {
 	r, err := x.store.Open(ctx, desc)
 	if err != nil {

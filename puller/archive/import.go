@@ -28,14 +28,14 @@ import (
 // Limits of an archive. No known program writes an archive that reaches one of them.
 const (
 	maxFiles     = 1 << 20
-	maxOthers    = 1 << 16  // files that are not blobs, and links; their names are kept until the end
-	maxName      = 8 << 10  // bytes of a name with what it links to
-	maxNames     = 16 << 20 // bytes of the names that are kept
+	maxOthers    = 1 << 16  // files that are not blobs, and as many links; their names are kept until the end
+	maxName      = 8 << 10  // bytes of a name and its link target together
+	maxNames     = 16 << 20 // bytes of all names that are kept
 	maxList      = 8 << 20  // bytes of index.json and of manifest.json
-	maxImages    = 1 << 16  // in one list
+	maxImages    = 1 << 16  // images in one list
 	maxParts     = 1 << 18  // layers and tags in one manifest.json
-	maxHoles     = 1 << 30  // bytes of zeros that sparse files leave out, and of those behind the end
-	maxLinkSteps = 8
+	maxHoles     = 1 << 30  // bytes of zeros that sparse files leave out, and of zeros behind the end
+	maxLinkSteps = 8        // links that lead from a path to a file
 )
 
 // A Config holds the settings of Import. The zero Config is right for archives whose
@@ -93,13 +93,13 @@ func Import(ctx context.Context, store content.Store, r io.Reader, cfg Config) (
 	return entries, nil
 }
 
-// bad is an error about the archive.
+// bad returns an error of that kind about the archive.
 func bad(kind content.Reason, format string, args ...any) error {
 	return &content.Error{Reason: kind, Err: fmt.Errorf("archive: "+format, args...)}
 }
 
-// fail adds what was done to an error that does not say it. An error with a reason does,
-// and the error of a context that ended is returned as it is.
+// fail adds the operation to an error that does not have a kind. It returns an error with
+// a kind, and the error of a ctx that ended, as it is.
 func fail(ctx context.Context, what string, err error) error {
 	if cerr := ctx.Err(); cerr != nil && errors.Is(err, cerr) || content.ReasonOf(err) != "" {
 		return err
@@ -107,7 +107,7 @@ func fail(ctx context.Context, what string, err error) error {
 	return fmt.Errorf("archive: %s: %w", what, err)
 }
 
-// quote shows a name of the archive in an error.
+// quote returns a name of the archive for an error text, quoted and cut.
 func quote(name string) string { return redact.Quote(name, 200) }
 
 // An importer reads one archive.
@@ -115,11 +115,11 @@ type importer struct {
 	store   content.Store
 	cfg     Config
 	buf     []byte
-	docs    map[string][]byte      // index.json and the like
+	docs    map[string][]byte      // content of index.json, manifest.json and oci-layout, by name
 	others  map[string]scratchFile // files whose use is not known before the end, by path
-	links   map[string]string      // path -> path, within the archive
-	names   int                    // bytes of the names in others and links
-	holes   int64                  // how many bytes of holes its files may have
+	links   map[string]string      // path of a link -> path of its target, within the archive
+	names   int                    // sum of the lengths of the names in others and links, in bytes
+	holes   int64                  // how many bytes of holes the files of the archive may have
 	brought map[uint64]int64       // the sizes of the archive's blobs, by the beginnings of their digests
 }
 
@@ -146,13 +146,13 @@ func (im *importer) run(ctx context.Context, r io.Reader) ([]content.Entry, erro
 	return im.tag(ctx, images)
 }
 
-// An image is what the archive calls ref.
+// An image is a descriptor and the name that the archive gives it.
 type image struct {
 	ref  reference.Reference
 	desc ocispec.Descriptor
 }
 
-// images returns the images that the archive's list names. Their content is stored.
+// images returns the images that the archive's list names. Their content is in the store.
 func (im *importer) images(ctx context.Context) ([]image, error) {
 	switch {
 	case im.docs[ocilayout.IndexFile] != nil:
@@ -163,7 +163,7 @@ func (im *importer) images(ctx context.Context) ([]image, error) {
 	return nil, im.notAnArchive()
 }
 
-// tag gives the images their names, once all of them are known to be whole.
+// tag gives the images their names, after it has checked that all of them are complete.
 func (im *importer) tag(ctx context.Context, images []image) ([]content.Entry, error) {
 	entries := make([]content.Entry, 0, len(images))
 	for _, img := range images {
@@ -188,8 +188,8 @@ func (im *importer) tag(ctx context.Context, images []image) ([]content.Entry, e
 	return entries, nil
 }
 
-// notWhole is the error for an image of which content is missing. Either the archive does
-// not have that content, or another process removed it from the store.
+// notWhole returns the error for an image of which content is missing. Either the archive
+// does not have that content, or another process removed it from the store.
 func (im *importer) notWhole(ctx context.Context, img image) error {
 	missing, removed := digest.Digest(""), false
 	err := ocilayout.Walk(ctx, im.store, img.desc, make(map[digest.Digest]bool), func(desc ocispec.Descriptor, stored bool) {
@@ -204,15 +204,16 @@ func (im *importer) notWhole(ctx context.Context, img image) error {
 	if removed {
 		return removedError(missing)
 	}
-	return bad(content.ErrBadIndex, "image %q (%s) is not whole: %s is not in it", img.ref, img.desc.Digest, missing)
+	return bad(content.ErrBadIndex, "image %q (%s) is not complete: the archive does not have blob %s", img.ref, img.desc.Digest, missing)
 }
 
+// removedError returns the error for a blob that the archive has and the store does not.
 func removedError(d digest.Digest) error {
-	return bad(content.ErrNotFound, "another process removed blob %s, which the archive has: import it again", d)
+	return bad(content.ErrNotFound, "another process removed blob %s of the archive from the store during the import: import the archive again", d)
 }
 
-// beginning is the first 64 bits of a digest. It is kept in place of the digest because
-// an archive may have a million.
+// beginning returns the first 64 bits of a digest, or 0 for an invalid digest. They are
+// kept instead of the digest, because an archive may have a million blobs.
 func beginning(d digest.Digest) uint64 {
 	if verify.Digest(d) != nil {
 		return 0
@@ -221,7 +222,7 @@ func beginning(d digest.Digest) uint64 {
 	return n
 }
 
-// readAll stores the blobs and keeps the documents.
+// readAll stores the blobs of the archive and keeps its documents.
 func (im *importer) readAll(ctx context.Context, t *tarReader) error {
 	for {
 		hdr, r, err := t.next(ctx)
@@ -237,7 +238,7 @@ func (im *importer) readAll(ctx context.Context, t *tarReader) error {
 	}
 }
 
-// file takes one file or link of the archive.
+// file stores or keeps one file of the archive, or keeps one link.
 func (im *importer) file(ctx context.Context, hdr *tar.Header, r io.Reader) error {
 	if len(hdr.Name)+len(hdr.Linkname) > maxName {
 		return bad(content.ErrTooLarge, "a name has more than %d bytes", maxName)
@@ -259,17 +260,19 @@ func (im *importer) file(ctx context.Context, hdr *tar.Header, r io.Reader) erro
 		if d, ok := ocilayout.BlobDigest(name); ok {
 			return im.blob(ctx, ocispec.Descriptor{Digest: d, Size: hdr.Size}, r)
 		}
-		return nil // no digest is written so, and nothing else names a file there
+		return nil // the path is not that of a blob, and no document names other files there
 	case len(im.others) >= maxOthers:
 		return bad(content.ErrTooLarge, "more than %d files that are not blobs", maxOthers)
 	}
 	if err := im.keepName(name); err != nil {
 		return err
 	}
-	// A part of a long header would keep all of it.
+	// Without the clone the name, a part of a long header, would keep the whole header in
+	// memory.
 	return im.keepFile(ctx, strings.Clone(name), hdr.Size, r)
 }
 
+// link keeps a link from name to another path of the archive.
 func (im *importer) link(name, to string) error {
 	if len(im.links) >= maxOthers {
 		return bad(content.ErrTooLarge, "more than %d links", maxOthers)
@@ -281,7 +284,8 @@ func (im *importer) link(name, to string) error {
 	return nil
 }
 
-// keepName makes room for names that are kept to the end, within the limit of all.
+// keepName counts names that are kept to the end, and returns an error if they are longer
+// than maxNames together.
 func (im *importer) keepName(names ...string) error {
 	for _, name := range names {
 		im.names += len(name)
@@ -292,17 +296,17 @@ func (im *importer) keepName(names ...string) error {
 	return nil
 }
 
-// document keeps a file that describes the archive.
+// document keeps the content of index.json, manifest.json or oci-layout.
 func (im *importer) document(name string, size int64, r io.Reader) error {
 	if name == dockerList && im.docs[ocilayout.IndexFile] != nil {
-		return nil // index.json has the same images
+		return nil // index.json lists the same images
 	}
 	limit := int64(maxList)
 	if name == ocilayout.LayoutFile {
 		limit = 64 << 10
 	}
 	if size > limit {
-		return bad(content.ErrTooLarge, "%s has %d bytes, more than %d", name, size, limit)
+		return bad(content.ErrTooLarge, "%s has %d bytes, more than the limit of %d", name, size, limit)
 	}
 	data := make([]byte, size)
 	if _, err := io.ReadFull(r, data); err != nil {
@@ -315,8 +319,8 @@ func (im *importer) document(name string, size int64, r io.Reader) error {
 	return nil
 }
 
-// blob stores content with that digest, and reports content.ErrDigestMismatch for other
-// content.
+// blob stores a blob. The error is of kind content.ErrDigestMismatch if r has other
+// content than desc.
 func (im *importer) blob(ctx context.Context, desc ocispec.Descriptor, r io.Reader) error {
 	im.brought[beginning(desc.Digest)] = desc.Size
 	in, err := im.store.Ingest(ctx, desc)
@@ -338,21 +342,22 @@ func (im *importer) blob(ctx context.Context, desc ocispec.Descriptor, r io.Read
 	return in.Commit(ctx)
 }
 
-// write writes what r has and returns the digest of it, of d's algorithm.
+// write copies r to in. It returns the digest of the bytes, with the algorithm of d, and
+// their number.
 func (im *importer) write(ctx context.Context, d digest.Digest, in content.Ingest, r io.Reader) (digest.Digest, int64, error) {
 	return ocilayout.Hash(ctx, d, io.TeeReader(r, io.NewOffsetWriter(in, 0)), im.buf)
 }
 
-// A scratchFile is a file of the archive whose digest and use are known only when all of
-// the archive was read. The store keeps it as an unfinished ingest under a random digest,
-// which is never committed.
+// A scratchFile is a file of the archive whose digest and use are not known before the
+// whole archive was read. The store keeps it as an unfinished ingest under a random
+// digest. That ingest is never committed.
 type scratchFile struct {
-	kept    ocispec.Descriptor // what the store keeps it as
-	desc    ocispec.Descriptor // what it is
-	archive bool               // it begins as a tar, or as one that is packed
+	kept    ocispec.Descriptor // the descriptor of the unfinished ingest
+	desc    ocispec.Descriptor // the digest and size of the file
+	archive bool               // the file starts like an archive, plain or compressed
 }
 
-// keepFile keeps a file as a scratchFile. A later file of the same name takes its place.
+// keepFile keeps a file as a scratchFile. It replaces an earlier file of the same name.
 func (im *importer) keepFile(ctx context.Context, name string, size int64, r io.Reader) error {
 	if old, ok := im.others[name]; ok {
 		im.drop(ctx, old)
@@ -382,8 +387,8 @@ func (im *importer) keepFile(ctx context.Context, name string, size int64, r io.
 	return in.Close()
 }
 
-// adopt stores a scratchFile as a blob. The file is read from the store once more, because
-// a content.Store cannot rename.
+// adopt stores a scratchFile as a blob. It copies the bytes, because a content.Store
+// cannot rename an ingest.
 func (im *importer) adopt(ctx context.Context, f scratchFile) error {
 	in, err := im.store.Ingest(ctx, f.kept)
 	if err != nil {
@@ -400,7 +405,7 @@ func (im *importer) adopt(ctx context.Context, f scratchFile) error {
 	return im.blob(ctx, f.desc, io.NewSectionReader(in, 0, f.desc.Size))
 }
 
-// clean removes the scratchFiles from the store, also after ctx has ended.
+// clean removes the scratchFiles from the store, even if ctx has ended.
 func (im *importer) clean(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanTime)
 	defer cancel()
@@ -409,16 +414,17 @@ func (im *importer) clean(ctx context.Context) {
 	}
 }
 
-// cleanTime is how long Import cleans up at most.
+// cleanTime is the longest time for which Import cleans up.
 const cleanTime = time.Minute
 
+// drop removes a scratchFile from the store.
 func (im *importer) drop(ctx context.Context, f scratchFile) {
 	if in, err := im.store.Ingest(ctx, f.kept); err == nil {
 		in.Discard()
 	}
 }
 
-// ociImages are the entries of the archive's index.json.
+// ociImages returns the images in the archive's index.json.
 func (im *importer) ociImages(ctx context.Context) ([]image, error) {
 	version := im.docs[ocilayout.LayoutFile]
 	if err := im.linked(ocilayout.LayoutFile); version == nil && err != nil {
@@ -438,7 +444,7 @@ func (im *importer) ociImages(ctx context.Context) ([]image, error) {
 		return nil, noImages(ix)
 	}
 	images := make([]image, 0, len(ix.Entries))
-	owners := make(map[string]int) // the image that has a name
+	owners := make(map[string]int) // by name, the position in images of the image that has the name
 	for i, e := range ix.Entries {
 		name, owner := ix.ImportName(i)
 		if !owner {
@@ -457,10 +463,10 @@ func (im *importer) ociImages(ctx context.Context) ([]image, error) {
 		}
 		images = append(images, image{ref, desc})
 	}
-	return oneOfAName(images, owners)
+	return uniqueNames(images, owners)
 }
 
-// noImages is the error for an index.json without entries.
+// noImages returns the error for an index.json without entries.
 func noImages(ix *ocilayout.Index) error {
 	switch {
 	case ix.Has("config") || ix.Has("layers") || ix.Has("fsLayers"):
@@ -471,9 +477,10 @@ func noImages(ix *ocilayout.Index) error {
 	return bad(content.ErrBadIndex, "%s lists no images: save the archive again, with the images' names", ocilayout.IndexFile)
 }
 
-// oneOfAName leaves out the copies of images, and gives each image whose name is another
-// one's the name of its digest. owners says which image has a name.
-func oneOfAName(images []image, owners map[string]int) ([]image, error) {
+// uniqueNames makes names unique. It leaves out repetitions of an image. An image whose
+// name another image has gets a name with its digest. owners gives, by name, the position
+// of the image that keeps the name.
+func uniqueNames(images []image, owners map[string]int) ([]image, error) {
 	used := make(map[reference.Reference]bool, len(images))
 	kept := images[:0:0]
 	for i, img := range images {
@@ -495,8 +502,9 @@ func oneOfAName(images []image, owners map[string]int) ([]image, error) {
 	return kept, nil
 }
 
-// resolve returns what an entry's name resolved to. That is the index that the entry
-// names, if the index is stored and lists what the entry shows.
+// resolve returns the descriptor to which an entry's name resolved. This is the index in
+// the entry's annotation, if the index is stored and lists the manifest that the entry
+// shows. Otherwise it is that manifest.
 func (im *importer) resolve(ctx context.Context, e ocilayout.Entry) (ocispec.Descriptor, error) {
 	shown, resolved, err := e.Decode()
 	if err == nil {
@@ -514,8 +522,8 @@ func (im *importer) resolve(ctx context.Context, e ocilayout.Entry) (ocispec.Des
 	return resolved, nil
 }
 
-// name returns the Reference of an image. A whole name is taken as it is. A bare tag, or
-// no name at all, is completed by Config.Repository.
+// name returns the Reference of an image. A whole name stays as it is. Config.Repository
+// completes a bare tag and a missing name.
 func (im *importer) name(name string, desc ocispec.Descriptor) (reference.Reference, error) {
 	whole := name
 	if !strings.ContainsAny(name, ":/@") {
@@ -534,7 +542,7 @@ func (im *importer) name(name string, desc ocispec.Descriptor) (reference.Refere
 	return ref, nil
 }
 
-// unmarshal reads a document of the archive. Its error quotes nothing of it.
+// unmarshal parses a document of the archive. Its error does not quote the document.
 func unmarshal(name string, data []byte, v any) error {
 	err := json.Unmarshal(data, v)
 	if e := (*json.UnmarshalTypeError)(nil); errors.As(err, &e) {

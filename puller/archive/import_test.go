@@ -226,7 +226,7 @@ func TestExportImport(t *testing.T) {
 	err := Export(t.Context(), from, io.Discard, reference.MustParse("three:v3"))
 	assert.ErrorIs(t, err, fs.ErrNotExist)
 	err = Export(t.Context(), from, io.Discard)
-	assert.ErrorContains(t, err, "*pullertest.MemStore does not list its images: name those")
+	assert.ErrorContains(t, err, "*pullertest.MemStore does not list its images: pass the names")
 	broken := errors.New("the disk for the archive is broken")
 	err = Export(t.Context(), from, brokenWriter{broken}, one.ref)
 	assert.ErrorIs(t, err, broken)

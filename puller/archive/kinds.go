@@ -15,29 +15,29 @@ import (
 	"github.com/pullkit/pullkit/puller/content"
 )
 
-// What to do with a file that Import does not read.
+// Advice for a file that Import does not read.
 const (
 	makeArchive   = `make an archive of images with "docker save" or "skopeo copy SOURCE oci-archive:FILE"`
 	downloadAgain = "download it again"
 	packWhole     = `pack the whole layout with "tar -C DIR -cf FILE ."`
 )
 
-// A format is a kind of file, known by a few bytes near its beginning.
+// A format is a kind of file, which a few bytes at or near its start show.
 type format struct {
-	at     int // where the magic bytes are
+	at     int // offset of the magic bytes
 	magic  string
-	name   string                                 // after "packed with" for a packing, with an article for others
-	do     string                                 // what to do, for what is not a packing
-	unpack string                                 // the quoted commands that unpack a packing
-	reader func(*bufio.Reader) (io.Reader, error) // nil for a packing that is not read
+	name   string                                 // follows "packed with" if unpack is set; else has an article
+	do     string                                 // advice, if unpack is not set
+	unpack string                                 // the quoted commands that unpack the file, for a compressed file or an archive
+	reader func(*bufio.Reader) (io.Reader, error) // unpacks the file; nil if Import does not read the format
 }
 
 const (
 	gzipMagic = "\x1f\x8b"
-	zstdMagic = "\x28\xb5\x2f\xfd" // a zstd file may begin with skippable frames instead
+	zstdMagic = "\x28\xb5\x2f\xfd" // a zstd file may also start with a skippable frame
 )
 
-// formats is the one table of magic bytes. The first that fits counts.
+// formats lists the known formats. If several fit a file, the first counts.
 var formats = []format{
 	{at: 257, magic: "ustar", name: "a tar archive", do: "make it again, because it is damaged"},
 	{magic: gzipMagic, name: "gzip", unpack: `"gzip -d"`, reader: newGzipReader},
@@ -83,7 +83,7 @@ var formats = []format{
 	{magic: "\xfe\xff", name: "text in UTF-16", do: makeArchive},
 }
 
-// formatOf returns the format that the first bytes of a file show, or nil.
+// formatOf returns the format that the first bytes of a file show, or nil if none fits.
 func formatOf(begin []byte) *format {
 	for i, f := range formats {
 		if len(begin) >= f.at && bytes.HasPrefix(begin[f.at:], []byte(f.magic)) {
@@ -93,18 +93,18 @@ func formatOf(begin []byte) *format {
 	return nil
 }
 
-// isTar reports whether the format is that of a tar.
+// isTar reports whether f is the format of a tar.
 func (f *format) isTar() bool { return f == &formats[0] }
 
-// isArchive reports whether a file begins as an archive that Import reads, or as one that
-// has to be unpacked before.
+// isArchive reports whether a file with these first bytes is an archive, or a compressed
+// file.
 func isArchive(begin []byte) bool {
 	f := formatOf(begin)
 	return f != nil && (f.isTar() || f.unpack != "")
 }
 
-// fail says that the archive cannot be unpacked. An error of the reader that the archive
-// comes from stays as it is.
+// fail returns the error for an archive that cannot be unpacked. It returns an error of
+// the caller's reader as it is.
 func (f *format) fail(err error) error {
 	if content.ReasonOf(err) != "" {
 		return err
@@ -112,8 +112,8 @@ func (f *format) fail(err error) error {
 	return bad(content.ErrBadIndex, "%s: %w: make or download it again", f.name, err)
 }
 
-// describe says what a file is whose first bytes these are, and what to do. It never
-// quotes what can be printed, because the file may be one with a password, given by
+// describe says what kind of file has these first bytes, and what to do with it. It never
+// quotes printable bytes, because the caller may have passed a file with a password by
 // mistake.
 func describe(begin []byte) (what, do string) {
 	if f := formatOf(begin); f != nil && f.unpack != "" {
@@ -128,13 +128,13 @@ func describe(begin []byte) (what, do string) {
 			printable++
 		}
 	}
-	binary := 0 // bytes at the beginning that cannot be printed
+	binary := 0 // number of bytes at the start that cannot be printed
 	for binary < min(len(data), 4) && !isPrintable(data[binary]) {
 		binary++
 	}
 	switch {
 	case len(data) == 0:
-		return "zeros", "make or download it again, because it is not whole"
+		return "zeros", "make or download it again, because it is not complete"
 	case isText(data) && isJSON(data):
 		return "a JSON document", makeArchive
 	case isText(data) && 2*printable >= len(data):
@@ -147,12 +147,12 @@ func describe(begin []byte) (what, do string) {
 
 func isPrintable(c byte) bool { return c >= ' ' && c < 0x7f || c == '\t' || c == '\n' || c == '\r' }
 
-// isText reports whether data has no control characters, whatever its encoding.
+// isText reports whether data does not have control characters. The encoding may be any.
 func isText(data []byte) bool {
 	return !bytes.ContainsFunc(data, func(r rune) bool { return r < 0x80 && !isPrintable(byte(r)) })
 }
 
-// isJSON reports whether text begins as an object or an array of JSON does.
+// isJSON reports whether text starts like an object or an array of JSON.
 func isJSON(text []byte) bool {
 	const space = " \t\r\n"
 	text = bytes.TrimLeft(bytes.TrimPrefix(text, []byte("\xef\xbb\xbf")), space)
@@ -163,9 +163,9 @@ func isJSON(text []byte) bool {
 	return len(text) == 0 || strings.IndexByte(`"{}[]-0123456789`, text[0]) >= 0
 }
 
-// kindsOfTar is the one table of the files that show what a tar is without a list of
-// images. A pattern is one of path.Match, or a directory with its slash. The first that
-// fits a file counts.
+// kindsOfTar lists files that show the kind of a tar without a list of images. A pattern
+// is a pattern of path.Match, or a directory with a slash at its end. If several patterns
+// fit, the first counts.
 var kindsOfTar = []struct{ pattern, what, do string }{
 	{".dockerenv", "the file system of a container, as docker export writes it", "use docker save"},
 	{"Chart.yaml", "a Helm chart, not an image", `use it with "helm", for instance "helm push FILE oci://REGISTRY/REPOSITORY"`},
@@ -190,8 +190,8 @@ func matches(pattern, name string) bool {
 	return ok
 }
 
-// notAnArchive is the error for a tar without a list of images. It says what the tar
-// seems to be, and what to do.
+// notAnArchive returns the error for a tar without a list of images. It names the
+// probable kind of the tar and says what to do.
 func (im *importer) notAnArchive() error {
 	has := func(name string) bool {
 		_, ok := im.others[name]
@@ -238,7 +238,8 @@ func (im *importer) notAnArchive() error {
 	return bad(content.ErrBadIndex, "it has neither %s nor %s: it is not an OCI archive, and not one of docker save: %s", ocilayout.IndexFile, dockerList, makeArchive)
 }
 
-// linked is the error for a document of the archive that is a link; nil if it is not.
+// linked returns an error if a document of the archive is a link, which Import does not
+// follow.
 func (im *importer) linked(name string) error {
 	to, ok := im.links[name]
 	if !ok {

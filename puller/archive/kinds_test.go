@@ -122,7 +122,7 @@ func TestImportNamesFormats(t *testing.T) {
 	}
 	assert.Contains(t, importError(t, "PK\x05\x06"+pad[:18]), "an empty zip file", "a whole one")
 	for _, n := range []int{1, 100, 511} {
-		assert.Contains(t, importError(t, pad[:n]), "it is not a tar archive but zeros: make or download it again, because it is not whole")
+		assert.Contains(t, importError(t, pad[:n]), "it is not a tar archive but zeros: make or download it again, because it is not complete")
 	}
 	assert.Contains(t, importError(t, pad[:512]), "it has no files: make")
 	from := new(pullertest.MemStore)
@@ -156,7 +156,7 @@ func TestImportNamesTars(t *testing.T) {
 		"old docker save":      {[]tarFile{{name: "repositories"}, {name: "aa/layer.tar", data: inner}}, "before 1.10, without manifest.json: save the image again"},
 		"nothing known":        {[]tarFile{{name: "hello"}}, `not one of docker save: make an archive of images with "docker save"`},
 
-		"skopeo's dir:":     {[]tarFile{list(manifest), {name: "version", data: []byte("Directory Transport Version: 1.1\n")}}, `it is a directory of skopeo's "dir:": unpack it, and make an archive with "skopeo copy dir:DIR oci-archive:FILE:NAME"`},
+		"skopeo's dir:":     {[]tarFile{list(manifest), {name: "version", data: []byte("Directory Transport Version: 1.1\n")}}, `it holds a directory that skopeo wrote with "dir:": unpack it, and make an archive with "skopeo copy dir:DIR oci-archive:FILE:NAME"`},
 		"a manifest":        {[]tarFile{list(manifest)}, "manifest.json is not the list that docker save writes, and may be an image manifest: make"},
 		"manifest.json {}":  {[]tarFile{list("{}")}, "manifest.json is not the list that docker save writes"},
 		"manifest.json []":  {[]tarFile{list("[]")}, "manifest.json lists no images: save the archive again"},

@@ -13,26 +13,27 @@ import (
 	"github.com/pullkit/pullkit/puller/content"
 )
 
-// packedBuffer is the size of the buffers that an archive is read and unpacked through.
+// packedBuffer is the size, in bytes, of the buffers through which an archive is read and
+// unpacked.
 const packedBuffer = 64 << 10
 
-// tarBlock is the size of a tar's blocks: the least that a tar archive has.
+// tarBlock is the size, in bytes, of a block of a tar, and the least size of a tar.
 const tarBlock = 512
 
-// A tarReader reads the files of an archive, whatever the archive is packed with.
+// A tarReader reads the files of an archive, plain or compressed.
 type tarReader struct {
 	tar    *tar.Reader
-	rest   *bufio.Reader // what follows in the tar
-	packed *bufio.Reader // what the tar is unpacked from; nil if it is not packed
-	outer  *format       // of packed
-	begin  []byte        // the first block of the tar, or less
-	read   int64         // bytes of the tar so far
-	files  int           // so far
-	holes  int64         // how many bytes of holes and padding it may still have
+	rest   *bufio.Reader // the same bytes as tar, read on behind the end of the tar
+	packed *bufio.Reader // reads the compressed archive; nil for a plain one
+	outer  *format       // format of packed; nil for a plain archive
+	begin  []byte        // the first block of the tar, or less if the tar is shorter
+	read   int64         // bytes of the tar that were read
+	files  int           // number of files that were read
+	holes  int64         // how many more bytes of holes and padding the tar may have
 }
 
-// openTar begins to read an archive. Its files may have at most that many bytes of holes.
-// The error is content.ErrBadIndex, or the reader's own.
+// openTar returns a tarReader of an archive. holes is how many bytes of holes the
+// archive's files may have. The error is of kind content.ErrBadIndex, or it is r's own.
 func openTar(r io.Reader, holes int64) (*tarReader, error) {
 	b := bufio.NewReaderSize(r, packedBuffer)
 	begin, err := b.Peek(tarBlock)
@@ -79,12 +80,12 @@ func newTarReader(r *bufio.Reader, begin []byte, holes int64) *tarReader {
 	return t
 }
 
-// subject begins a sentence of an error about the tar.
+// subject returns the subject of a sentence about the tar, for an error text.
 func (t *tarReader) subject() string {
 	if t.outer == nil {
 		return "it"
 	}
-	return "what " + t.outer.name + " unpacks to"
+	return "the data inside " + t.outer.name
 }
 
 // next returns the next file of the tar, and io.EOF after the last.
@@ -117,7 +118,7 @@ func (t *tarReader) next(ctx context.Context) (*tar.Header, io.Reader, error) {
 	return nil, nil, bad(content.ErrBadIndex, "file %d: %w", t.files, err)
 }
 
-// notTar is the error for what is no tar.
+// notTar returns the error for data that is not a tar.
 func (t *tarReader) notTar() error {
 	what, do := describe(t.begin)
 	if f := formatOf(t.begin); f != nil && f.isTar() {
@@ -126,8 +127,9 @@ func (t *tarReader) notTar() error {
 	return bad(content.ErrBadIndex, "%s is not a tar archive but %s: %s", t.subject(), what, do)
 }
 
-// end reads what follows the tar's end. That may be zeros, to which writers of tars and of
-// tapes pad their files. Anything else would be ignored, a second archive for instance.
+// end reads the bytes behind the tar's end. They may be zeros, because programs that
+// write tars or tapes pad with them. Other bytes, such as a second archive, are an error,
+// because Import would ignore them.
 func (t *tarReader) end() error {
 	err := t.padding(t.rest)
 	switch {
@@ -140,14 +142,16 @@ func (t *tarReader) end() error {
 	case !errors.As(err, new(bzip2.StructuralError)):
 		return t.outer.fail(err)
 	}
-	// The bzip2 reader takes zeros behind its last stream for the head of another one.
+	// The bzip2 reader returns an error for zeros behind the last stream, because it
+	// expects another stream there.
 	if t.packed.UnreadByte() == nil && t.padding(t.packed) == nil {
 		return nil
 	}
 	return bad(content.ErrBadIndex, `%s: %w: import each archive by itself if "cat" joined several, or make or download it again`, t.outer.name, err)
 }
 
-// padding reads zeros to the end and refuses what is not zero.
+// padding reads zeros up to the end of r. It returns an error if it finds another byte,
+// or too many zeros.
 func (t *tarReader) padding(r *bufio.Reader) error {
 	for {
 		_, err := r.Peek(1)
@@ -171,13 +175,14 @@ func (t *tarReader) padding(r *bufio.Reader) error {
 	}
 }
 
-// A gzipReader unpacks gzip files that follow each other, as one, and ends where another
-// kind of data begins. A gzip.Reader would take that for a broken header.
+// A gzipReader unpacks consecutive gzip files as one file, and ends where data of another
+// kind starts. A gzip.Reader would return an error for such data.
 type gzipReader struct {
 	packed *bufio.Reader
 	file   *gzip.Reader
 }
 
+// newGzipReader returns a gzipReader that unpacks packed.
 func newGzipReader(packed *bufio.Reader) (io.Reader, error) {
 	file, err := gzip.NewReader(packed)
 	if err != nil {
@@ -213,7 +218,7 @@ func (g *gzipReader) Read(p []byte) (int, error) {
 	}
 }
 
-// A countingReader counts the bytes that are read.
+// A countingReader adds the number of bytes that it reads to n.
 type countingReader struct {
 	r io.Reader
 	n *int64
@@ -225,17 +230,17 @@ func (c countingReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// A fileReader reads one file of a tar. Its errors name the archive and the file, so
-// that they are not taken for errors of the store.
+// A fileReader reads one file of a tar. Its errors name the archive and the file, so that
+// a caller can distinguish them from errors of the store.
 //
-// The bytes of a file that the tar does not have are its holes. They are counted for the
-// whole archive, and reading fails when there are too many.
+// The holes of a file are the bytes that the tar does not contain. The tarReader counts
+// them for all files, and Read returns an error if they are too many.
 type fileReader struct {
 	t     *tarReader
 	name  string
-	start int64 // t.read at the beginning of the file
-	read  int64 // bytes of the file
-	holes int64 // those of them that were not in the tar
+	start int64 // t.read at the start of the file
+	read  int64 // bytes of the file that were read
+	holes int64 // bytes among them that were not in the tar
 }
 
 func (f *fileReader) Read(p []byte) (int, error) {

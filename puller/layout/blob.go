@@ -19,38 +19,38 @@ import (
 	"github.com/pullkit/pullkit/internal/ocilayout"
 )
 
-// stamp is the modification time of every blob that was verified by this package. A blob
-// with another time was changed, or put there by another program, and is hashed before
-// it is used.
+// stamp is the modification time of every blob that this package verified. A blob with
+// another modification time was changed or written by another program, and is hashed
+// before it is used.
 var stamp = time.Date(2001, time.February, 3, 4, 5, 6, 0, time.UTC)
 
-// touchAfter is how old the last use of a blob is before Has notes a new one: Prune
-// spares what was used recently.
+// touchAfter is the age of the last use of a blob from which Has notes a new use. Prune
+// keeps a blob that was used recently.
 const touchAfter = 10 * time.Minute
 
-// tuning is in bytes. Tests set it lower.
+// tuning holds limits in bytes. Tests set lower ones.
 type tuning struct {
-	listEvery      int64 // written before the side list is appended to: what a killed process must fetch again
-	writeBackEvery int64 // written before the disk is asked to begin, so that the sync at the end has little left
-	smallBlob      int64 // up to which size blobs are synced together
-	indexSize      int   // the most that index.json may have, read or written
+	listEvery      int64 // how much is written before a record is added to the side list; a killed process must fetch as much again
+	writeBackEvery int64 // how much is written before a WriteBack, so that the sync at the end has little left to do
+	smallBlob      int64 // the largest size of a blob that is synced together with others
+	indexSize      int   // the largest size of index.json, read or written
 }
 
 func defaultTuning() tuning {
 	return tuning{listEvery: 128 << 10, writeBackEvery: 4 << 20, smallBlob: 4 << 20, indexSize: maxIndexSize}
 }
 
-// blobs are the content of a layout, and what has arrived of content that comes.
+// A blobs value is the stored blobs of a layout, and the incomplete ones.
 type blobs struct {
 	*tree
 	tune tuning
 
-	arriving atomic.Int64 // ingests that have not all their bytes yet
+	arriving atomic.Int64 // number of ingests whose bytes have not all arrived
 	commits  *batch[*ingest]
-	skipSync atomic.Int64 // how many batches do without SyncFS, which was slow
+	skipSync atomic.Int64 // how many batches are synced without SyncFS, because the last SyncFS was slow
 
-	named sync.Map    // algorithm directory -> struct{}: its own name is durable
-	found atomic.Bool // blobs were found whose names may not be durable; see settleNames
+	named sync.Map    // algorithm directory -> struct{}: the name of the directory is durable
+	found atomic.Bool // blobs were found whose names may not be durable yet; see settleNames
 }
 
 func newBlobs(t *tree) *blobs {
@@ -60,18 +60,21 @@ func newBlobs(t *tree) *blobs {
 	return b
 }
 
-// moreArrive reports whether the next commit is on its way.
+// moreArrive reports whether another ingest runs, which will be committed next.
 func (b *blobs) moreArrive() bool { return b.arriving.Load() > 0 }
 
+// algorithmDir returns the directory of the blobs with d's algorithm.
 func algorithmDir(d digest.Digest) string {
 	algorithm, _, _ := strings.Cut(string(d), ":")
 	return blobsDir + "/" + algorithm
 }
 
-// fileName is a digest as the name of a file that has to do with its blob.
+// fileName returns the base name, without suffix, of the files in the state directory
+// that belong to a blob: its digest with a dash in place of the colon.
 func fileName(d digest.Digest) string { return strings.ReplaceAll(string(d), ":", "-") }
 
-// ready makes the directories that a blob needs, and checks that none of them is a link.
+// ready makes the directories that a blob needs. It returns an error if one of them is a
+// link.
 func (b *blobs) ready(d digest.Digest) error {
 	dir := algorithmDir(d)
 	if err := b.mkdirs(stateDir, ingestDir, blobsDir, dir); err != nil {
@@ -88,10 +91,10 @@ func (b *blobs) ready(d digest.Digest) error {
 	return nil
 }
 
-// settleNames makes the names of blobs durable that other processes gave. Such a process
-// may have died, or had an error, before it synced the directory: the blob's bytes are
-// on disk, its name may not be. Names that this process gave are durable when Commit
-// returns.
+// settleNames makes the names of blobs durable that other processes wrote. Such a process
+// may have died, or had an error, before it synced the directory. The blob's bytes are
+// then on disk, and its name may not be. The names that this process wrote are durable
+// when Commit returns.
 func (b *blobs) settleNames() error {
 	if !b.found.Swap(false) {
 		return nil
@@ -109,8 +112,8 @@ func (b *blobs) settleNames() error {
 	return nil
 }
 
-// find is has, for a caller that may have tagged what it finds. The blob's name may have
-// to be made durable before.
+// find is has for a caller that may tag the blob. It notes that the blob's name may have
+// to be made durable before the tag; see settleNames.
 func (b *blobs) find(ctx context.Context, desc ocispec.Descriptor) (bool, error) {
 	ok, err := b.has(ctx, desc)
 	if ok {
@@ -129,7 +132,7 @@ func (b *blobs) has(ctx context.Context, desc ocispec.Descriptor) (bool, error) 
 		return false, err
 	}
 	if fi.IsDir() {
-		return false, notAFile(desc.Digest) // a rename does not replace it
+		return false, notAFile(desc.Digest) // a rename does not replace a directory
 	}
 	if !fi.Mode().IsRegular() || fi.Size() != desc.Size {
 		return false, nil
@@ -147,13 +150,13 @@ func (b *blobs) has(ctx context.Context, desc ocispec.Descriptor) (bool, error) 
 	return true, nil
 }
 
-// notAFile is the error for a name of a blob that is a directory or a link.
+// notAFile returns the error for a blob whose name is that of a directory or a link.
 func notAFile(d digest.Digest) error {
 	return fmt.Errorf("blob %s: %s is not a regular file: move it away and pull its image again", d, ocilayout.BlobName(d))
 }
 
-// rehash reports whether a blob's bytes have its digest, and stamps the blob if they
-// do. A blob that changes while it is read is not stored.
+// rehash hashes a blob and reports whether its bytes have its digest. If they do, it
+// stamps the blob. A blob that changes while it is read counts as missing.
 func (b *blobs) rehash(ctx context.Context, desc ocispec.Descriptor) (bool, error) {
 	f, err := b.fs.OpenFile(ocilayout.BlobName(desc.Digest), os.O_RDONLY)
 	if err != nil {
@@ -181,30 +184,31 @@ func (b *blobs) rehash(ctx context.Context, desc ocispec.Descriptor) (bool, erro
 	return true, b.stampFound(desc.Digest, f)
 }
 
-// hashOf reads r to its end and returns its digest, of d's algorithm, and its size.
+// hashOf reads r to its end. It returns the digest of the bytes, with the algorithm of d,
+// and their number.
 func hashOf(ctx context.Context, d digest.Digest, r io.Reader) (digest.Digest, int64, error) {
 	return ocilayout.Hash(ctx, d, r, make([]byte, ocilayout.HashBuffer))
 }
 
-// stampFound stamps a blob that another program wrote and that was found good. Its bytes
-// are made durable first, because the stamp says that they are.
+// stampFound stamps a blob that another program wrote and whose content is right. It
+// first makes the blob's bytes durable, because the stamp says that they are.
 func (b *blobs) stampFound(d digest.Digest, f disk.File) error {
 	err := b.syncFound(ocilayout.BlobName(d), f)
 	if err == nil {
 		b.touch(d, b.now())
 	}
 	if errors.Is(err, errUnsynced) {
-		return nil // it is hashed again next time
+		return nil // the blob is hashed again at its next use
 	}
 	return err
 }
 
-// errUnsynced says that a blob cannot be synced: the store may only be read, or another
-// program replaced the blob just now.
+// errUnsynced says that a blob cannot be synced, because the layout is read-only or
+// another program has just replaced the blob.
 var errUnsynced = errors.New("cannot be synced")
 
-// syncFound syncs a file that was opened for reading. Some systems sync only what was
-// opened for writing, so it is opened again for the sync.
+// syncFound syncs a file that was opened for reading. Some systems sync a file only if it
+// was opened for writing. On such a system syncFound opens the file again.
 func (b *blobs) syncFound(name string, f disk.File) error {
 	err := f.Sync()
 	if errors.Is(err, disk.ErrNeedsWriting) {
@@ -217,6 +221,8 @@ func (b *blobs) syncFound(name string, f disk.File) error {
 	return err
 }
 
+// syncByWriting opens a file for writing and syncs it. read must be the same file, opened
+// for reading.
 func (b *blobs) syncByWriting(name string, read disk.File) error {
 	f, err := b.fs.OpenFile(name, os.O_RDWR)
 	if err != nil {
@@ -237,8 +243,9 @@ func (b *blobs) syncByWriting(name string, read disk.File) error {
 	return f.Sync()
 }
 
-// touch stamps a blob that is known to be good, and notes its use. In a store that may
-// only be read it cannot, which costs time only.
+// touch stamps a blob whose content is right, and notes its use. In a read-only layout it
+// only logs that it cannot. The blob is then hashed at each use if another program wrote
+// it.
 func (b *blobs) touch(d digest.Digest, now time.Time) {
 	err := b.fs.Chtimes(ocilayout.BlobName(d), now, stamp)
 	var fi fs.FileInfo
@@ -252,18 +259,20 @@ func (b *blobs) touch(d digest.Digest, now time.Time) {
 	b.noteUse(d, fi, now)
 }
 
-// A blob's time of access says when the blob was last used; the layout sets it. Where
-// the system or the file system does not keep that time, the layout keeps a note: an
-// empty file in usedDir, named after the blob, whose time of modification it is.
+// A blob's time of access is the time of its last use. The layout sets it. Where the
+// system or the file system does not keep that time, the layout writes a note. The note
+// is an empty file in usedDir, named after the blob. Its modification time is the time of
+// the last use.
 
-// keptWithin is how far a time of access may be from the one that was set: some file
-// systems count in steps of two seconds.
+// keptWithin is the most that a time of access may differ from the time that was set,
+// because some file systems count in steps of two seconds.
 const keptWithin = 2 * time.Second
 
+// noteName returns the name of the note of a blob.
 func noteName(d digest.Digest) string { return usedDir + "/" + fileName(d) }
 
-// noteUse makes a note that a blob was used at that time, unless fi shows that the file
-// system kept the time of access. fi is of the blob after its times were set.
+// noteUse writes a note that a blob was used at that time, unless fi shows that the file
+// system kept the time of access. fi describes the blob after its times were set.
 func (b *blobs) noteUse(d digest.Digest, fi fs.FileInfo, at time.Time) {
 	if b.fs.Accessed(fi).Sub(at).Abs() <= keptWithin {
 		return
@@ -273,6 +282,7 @@ func (b *blobs) noteUse(d digest.Digest, fi fs.FileInfo, at time.Time) {
 	}
 }
 
+// writeNote writes the note of a blob, or changes its time.
 func (b *blobs) writeNote(d digest.Digest, at time.Time) error {
 	if err := b.mkdirs(stateDir, usedDir); err != nil {
 		return err
@@ -287,9 +297,8 @@ func (b *blobs) writeNote(d digest.Digest, at time.Time) error {
 	return b.fs.Chtimes(noteName(d), at, at)
 }
 
-// lastUse is when a blob was last used, as far as its times and its note say, and the
-// zero time if they do not. A blob that another program wrote was used when it was
-// written.
+// lastUse returns when a blob was last used, as its times and its note show, or the zero
+// time if they do not show it. The write of a blob by another program counts as a use.
 func (b *blobs) lastUse(d digest.Digest, fi fs.FileInfo) time.Time {
 	at := b.fs.Accessed(fi)
 	if written := fi.ModTime(); !written.Equal(stamp) && written.After(at) {
@@ -320,7 +329,7 @@ func (b *blobs) openBlob(ctx context.Context, desc ocispec.Descriptor) (io.ReadC
 	return &blobReader{b, f, desc.Digest}, nil
 }
 
-// A blobReader names the blob in its errors.
+// A blobReader reads a blob. Its errors name the blob.
 type blobReader struct {
 	b *blobs
 	f disk.File
@@ -346,15 +355,16 @@ func (r *blobReader) fail(err error) error {
 	return r.b.fail(err, "read blob %s", r.d)
 }
 
-// documents are the blobs as manifests and indexes are read. What is read for them alone
-// is not what a caller may have tagged; see find.
+// A documents value gives ocilayout the stored blobs. It uses has and not find, because a
+// blob that is only read as a manifest or an index is not one that a caller may tag.
 type documents struct{ *blobs }
 
-// Has and Open make documents an ocilayout.Blobs.
+// Has reports whether a blob is stored; see Layout.Has.
 func (d documents) Has(ctx context.Context, desc ocispec.Descriptor) (bool, error) {
 	return d.has(ctx, desc)
 }
 
+// Open opens a stored blob for reading.
 func (d documents) Open(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
 	ok, err := d.has(ctx, desc)
 	if err != nil {
@@ -373,12 +383,12 @@ func (d documents) Open(ctx context.Context, desc ocispec.Descriptor) (io.ReadCl
 	return f, nil
 }
 
-// document reads a stored manifest or index; see ocilayout.Read.
+// document returns a stored manifest or index; see ocilayout.Read.
 func (b *blobs) document(ctx context.Context, desc ocispec.Descriptor) (*ocilayout.Document, error) {
 	return ocilayout.Read(ctx, documents{b}, desc)
 }
 
-// complete reports whether an image is stored, whole; see ocilayout.Complete.
+// complete reports whether all content of an image is stored; see ocilayout.Complete.
 func (b *blobs) complete(ctx context.Context, desc ocispec.Descriptor) (bool, error) {
 	return ocilayout.Complete(ctx, documents{b}, desc)
 }

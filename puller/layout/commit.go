@@ -13,20 +13,22 @@ import (
 )
 
 const (
-	// syncFSFrom is how many blobs are worth one SyncFS.
+	// syncFSFrom is the number of blobs from which one SyncFS is cheaper than a sync of
+	// each.
 	syncFSFrom = 3
-	// A SyncFS that took longer than syncFSSlow for each blob, because other programs
-	// write a lot to the same file system, is left out for the next syncFSPause batches.
+	// A SyncFS is slow while other programs write much to the same file system. If one
+	// takes longer than syncFSSlow for each blob, the next syncFSPause batches sync each
+	// blob instead.
 	syncFSSlow  = 20 * time.Millisecond
 	syncFSPause = 64
-	// writeBackFrom is the size from which a blob is worth a WriteBack of its own.
+	// writeBackFrom is the size from which a blob gets its own WriteBack before the sync.
 	writeBackFrom = 128 << 10
 )
 
-// Commit makes the blob visible, durably: its bytes are on disk before it has its name,
-// and its name is on disk when Commit returns. Blobs that are committed at the same time
-// are synced together. After an error the ingest is over; what was written is kept,
-// unless it could not be synced.
+// Commit gives the blob its name, durably. The blob's bytes are on disk before it gets
+// the name, and the name is on disk when Commit returns. Blobs that are committed at the
+// same time are synced together. After an error the ingest has ended. The written bytes
+// are kept, unless the sync of the file failed.
 func (in *ingest) Commit(ctx context.Context) error {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -37,12 +39,12 @@ func (in *ingest) Commit(ctx context.Context) error {
 		return err
 	}
 	if !in.done.Whole(in.desc.Size) {
-		return in.b.fail(fmt.Errorf("only %v of its %d bytes were written", in.done, in.desc.Size), "store blob %s", in.desc.Digest)
+		return in.b.fail(fmt.Errorf("only the ranges %v of its %d bytes were written", in.done, in.desc.Size), "store blob %s", in.desc.Digest)
 	}
 	in.arrive()
 	if err := in.commit(ctx); err != nil {
-		// After a failed sync the system takes the bytes for written: another sync would
-		// succeed, and they still might not be on disk.
+		// After a failed sync the system marks the bytes as written. Another sync would
+		// then succeed, although the bytes may not be on disk.
 		lost := errors.Is(err, errSync)
 		if !lost {
 			in.flushList()
@@ -52,7 +54,7 @@ func (in *ingest) Commit(ctx context.Context) error {
 	}
 	if in.list != nil {
 		if err := in.removeList(); err != nil {
-			in.b.log.Warn("the list of a stored blob stays behind", "digest", in.desc.Digest, "error", err)
+			in.b.log.Warn("the side list of a stored blob could not be removed", "digest", in.desc.Digest, "error", err)
 		}
 	}
 	in.end(false)
@@ -64,7 +66,7 @@ func (in *ingest) commit(ctx context.Context) error {
 		return err
 	}
 	if in.desc.Size >= writeBackFrom {
-		in.f.WriteBack() // so that the sync, which may have to wait for its turn, has little left
+		in.f.WriteBack() // so that the sync, which may have to wait for its turn, has little left to do
 	}
 	if in.desc.Size > in.b.tune.smallBlob {
 		if err := in.sync(); err != nil {
@@ -75,12 +77,13 @@ func (in *ingest) commit(ctx context.Context) error {
 	return in.b.commits.do(ctx, in, in.b.commitAll)
 }
 
-// stamp gives the partial the times of a blob that was verified.
+// stamp gives the partial the times of a verified blob.
 func (in *ingest) stamp() error {
 	in.stamped = in.b.now()
 	return in.b.fs.Chtimes(partName(in.desc.Digest), in.stamped, stamp)
 }
 
+// errSync says that the sync of a partial failed.
 var errSync = errors.New("sync")
 
 func (in *ingest) sync() error {
@@ -90,8 +93,8 @@ func (in *ingest) sync() error {
 	return nil
 }
 
-// commitAll does the commits that wait: it syncs all files, renames them, and syncs the
-// directories.
+// commitAll performs all commits that wait. It syncs their files, renames them, and syncs
+// the directories.
 func (b *blobs) commitAll(_ context.Context, take func() []*job[*ingest]) error {
 	jobs := take()
 	b.syncAll(jobs)
@@ -124,7 +127,7 @@ func (b *blobs) syncAll(jobs []*job[*ingest]) {
 	}
 }
 
-// syncTogether reports whether one SyncFS has synced all files.
+// syncTogether syncs n files with one SyncFS. It reports whether that worked.
 func (b *blobs) syncTogether(n int) bool {
 	if b.skipSync.Load() > 0 {
 		b.skipSync.Add(-1)
@@ -139,18 +142,19 @@ func (b *blobs) syncTogether(n int) bool {
 	if time.Since(start) > time.Duration(n)*syncFSSlow {
 		b.skipSync.Store(syncFSPause)
 	}
-	// The error may be about another program's file, so each file is then synced alone.
+	// The error may be that of another program's file. In this case the caller syncs each
+	// file.
 	return err == nil
 }
 
-// publishAll gives blobs their names in dir, durably.
+// publishAll gives blobs their names in the directory dir, durably.
 func (b *blobs) publishAll(dir string, jobs []*job[*ingest]) {
 	var named []*job[*ingest]
 	for _, j := range jobs {
 		if j.err = j.item.publish(); j.err == nil {
 			named = append(named, j)
 		} else if err := b.checkBlobDirs(dir); err != nil {
-			j.err = err // which says more
+			j.err = err // this error is more exact
 		}
 	}
 	if len(named) == 0 {
@@ -170,8 +174,8 @@ func (b *blobs) publishAll(dir string, jobs []*job[*ingest]) {
 	}
 }
 
-// checkBlobDirs is an error unless the directory of blobs that was renamed into still has
-// its name.
+// checkBlobDirs returns an error unless the directory into which blobs were renamed still
+// has its name.
 func (b *blobs) checkBlobDirs(dir string) error {
 	if err := b.fs.CheckDir(blobsDir); err != nil {
 		return err
@@ -179,9 +183,9 @@ func (b *blobs) checkBlobDirs(dir string) error {
 	return b.fs.CheckDir(dir)
 }
 
-// publish renames the partial to the blob, if it is still the file that was written to:
-// another program may have removed the state directory, and another process may have
-// begun the blob again.
+// publish renames the partial to the name of the blob, if the partial is still the file
+// to which this ingest wrote. Another program may have removed the state directory, and
+// another process may then have started to ingest the blob again.
 func (in *ingest) publish() error {
 	mine, err := in.f.Stat()
 	if err != nil {
@@ -202,29 +206,29 @@ func (in *ingest) publish() error {
 	return nil
 }
 
-// checkPublished looks for the blob under its name: the directory that it went to may
-// have been put aside just before.
+// checkPublished returns an error unless the blob has its name. The directory into which
+// it was renamed may have been moved away just before.
 func (in *ingest) checkPublished() error {
 	return in.b.requireFile(ocilayout.BlobName(in.desc.Digest), in.published)
 }
 
-// A batch is a group commit: one caller, which has the turn, does the work that all
-// callers wait for. The zero value is not usable; see newBatch.
+// A batch is a group commit: one caller at a time has the turn, and does the work for all
+// callers that wait. newBatch returns a batch; the zero batch is not usable.
 type batch[T any] struct {
-	turn chan struct{} // holds one value while a caller works
-	more func() bool   // reports whether other callers are on their way
-	last int           // how many jobs the last turn did; guarded by turn
+	turn chan struct{} // holds one value while a caller has the turn
+	more func() bool   // reports whether other callers are expected soon
+	last int           // number of jobs of the last turn; guarded by turn
 	over time.Time     // when the last turn ended; guarded by turn
 	mu   sync.Mutex
 	wait []*job[T]
 }
 
-// linger is how long after a turn that did several jobs the next one begins at the
-// soonest, while more callers are on their way. Each turn costs syncs, whose price
-// hardly depends on how much there is to be synced.
+// linger is the least time between a turn that did several jobs and the next one, while
+// more callers are expected. Each turn costs several syncs, and a sync costs about the
+// same for few bytes as for many.
 const linger = 4 * time.Millisecond
 
-// A job is what one caller waits for.
+// A job is the work for one caller.
 type job[T any] struct {
 	item T
 	err  error
@@ -235,12 +239,14 @@ func newBatch[T any](more func() bool) *batch[T] {
 	return &batch[T]{turn: make(chan struct{}, 1), more: more}
 }
 
-// do has item worked on, by this goroutine or another, and returns its error.
+// do adds item to the jobs that wait, and returns when this caller or another has done
+// the work on it. It returns the item's error.
 //
-// work calls take to get all jobs that wait, this caller's among them unless another
-// caller did it, and sets the error of each. If work returns an error before it called
-// take, only this caller gets that error. ctx ends the wait for the turn; work gets ctx
-// too and may heed it until it calls take.
+// The caller that has the turn calls work. work calls take, which returns all jobs that
+// wait, and sets the error of each. If another caller has done this caller's job already,
+// take does not return that job. If work returns an error before it calls take, only this
+// caller gets that error. If ctx ends before the caller has the turn, do returns. work
+// gets ctx too, and may use it until it calls take.
 func (b *batch[T]) do(ctx context.Context, item T, work func(ctx context.Context, take func() []*job[T]) error) error {
 	j := &job[T]{item: item, done: make(chan struct{})}
 	b.mu.Lock()
@@ -262,7 +268,7 @@ func (b *batch[T]) do(ctx context.Context, item T, work func(ctx context.Context
 		<-b.turn
 	}()
 	select {
-	case <-j.done: // by the caller that had the turn before
+	case <-j.done: // the caller that had the turn before did the work
 		over = true
 		return j.err
 	default:
@@ -287,10 +293,11 @@ func (b *batch[T]) do(ctx context.Context, item T, work func(ctx context.Context
 	return j.err
 }
 
-var errAbandoned = errors.New("the goroutine that did this for several callers panicked")
+// errAbandoned is the error of jobs whose work panicked.
+var errAbandoned = errors.New("the goroutine that did the work for several callers panicked")
 
-// abandon ends the turn of a work that panicked: its jobs are not done, and their callers
-// do not wait any longer.
+// abandon ends the turn of a work that panicked. Its jobs get errAbandoned, so that their
+// callers do not wait for ever.
 func (b *batch[T]) abandon(j *job[T], taken []*job[T]) {
 	b.mu.Lock()
 	b.wait = slices.DeleteFunc(b.wait, func(x *job[T]) bool { return x == j })
@@ -303,8 +310,8 @@ func (b *batch[T]) abandon(j *job[T], taken []*job[T]) {
 	}
 }
 
-// leave removes j from the jobs that wait. If another caller works on j already, the
-// outcome of that counts.
+// leave removes j from the jobs that wait and returns err. If another caller works on j
+// already, leave waits for it and returns the error of j.
 func (b *batch[T]) leave(j *job[T], err error) error {
 	b.mu.Lock()
 	i := slices.Index(b.wait, j)

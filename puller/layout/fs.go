@@ -18,12 +18,13 @@ import (
 	"github.com/pullkit/pullkit/internal/verify"
 )
 
-// A blobFS is the stored blobs as a file system; see Layout.FS.
+// A blobFS is the stored blobs as an fs.FS; see Layout.FS.
 type blobFS struct{ b *blobs }
 
+// algorithms are the algorithms of digests that a blob may have.
 var algorithms = [...]string{"sha256", "sha384", "sha512"}
 
-// Open opens a blob or a directory of them.
+// Open opens a blob or a directory of blobs.
 func (f blobFS) Open(name string) (fs.File, error) {
 	fail := func(err error) (fs.File, error) {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
@@ -57,7 +58,8 @@ func (f blobFS) Open(name string) (fs.File, error) {
 	return &blobFile{h, io.NewSectionReader(h, 0, fi.Size())}, nil
 }
 
-// bare is fs.ErrNotExist without the path that the layout knows.
+// bare returns err, or fs.ErrNotExist in place of an error that wraps it. The latter
+// names a path, and the caller adds its own.
 func bare(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return fs.ErrNotExist
@@ -65,7 +67,7 @@ func bare(err error) error {
 	return err
 }
 
-// list is what is in a directory, sorted.
+// list returns the entries of a directory, sorted by name.
 func (f blobFS) list(name string) ([]fs.DirEntry, error) {
 	var entries []fs.DirEntry
 	if name == "." {
@@ -92,6 +94,7 @@ func (f blobFS) list(name string) ([]fs.DirEntry, error) {
 	return entries, nil
 }
 
+// A blobFile is an open blob.
 type blobFile struct {
 	f disk.File
 	*io.SectionReader
@@ -100,6 +103,7 @@ type blobFile struct {
 func (b *blobFile) Stat() (fs.FileInfo, error) { return b.f.Stat() }
 func (b *blobFile) Close() error               { return b.f.Close() }
 
+// A blobDir is an open directory of blobs.
 type blobDir struct {
 	name    string
 	entries []fs.DirEntry
@@ -111,7 +115,7 @@ func (d *blobDir) Read([]byte) (int, error) {
 	return 0, &fs.PathError{Op: "read", Path: d.name, Err: errors.New("is a directory")}
 }
 
-// ReadDir is as fs.ReadDirFile says.
+// ReadDir implements fs.ReadDirFile.
 func (d *blobDir) ReadDir(n int) ([]fs.DirEntry, error) {
 	if n <= 0 || n > len(d.entries) {
 		if n > 0 && len(d.entries) == 0 {
@@ -124,7 +128,7 @@ func (d *blobDir) ReadDir(n int) ([]fs.DirEntry, error) {
 	return some, nil
 }
 
-// A dirInfo is the name of a directory.
+// A dirInfo is the fs.FileInfo of a directory with that name.
 type dirInfo string
 
 func (d dirInfo) Name() string       { return string(d) }

@@ -125,23 +125,24 @@ func (l *Layout) Prune(ctx context.Context, cfg PruneConfig) (Removal, error) {
 	return removed, nil
 }
 
-// unusedFor reports whether a blob was not used for so long. One whose last use is not
-// known gets a note, so that a later Prune knows how long it has been there.
+// unusedFor reports whether the last use of a blob is longer ago than age. If the last
+// use is not known, unusedFor writes a note, so that a later Prune knows how long the
+// blob has been there.
 func (l *Layout) unusedFor(d digest.Digest, fi fs.FileInfo, age time.Duration) bool {
 	if age < 0 {
 		return true
 	}
 	at, now := l.lastUse(d, fi), l.now()
-	if at.IsZero() || at.Equal(stamp) { // a file system may answer one time for the other
+	if at.IsZero() || at.Equal(stamp) { // some file systems report the modification time as the time of access
 		l.noteUse(d, fi, now)
 		return false
 	}
 	return now.Sub(at) > age
 }
 
-// beginRemoval takes the index lock and begins a new epoch of removals: a Tag of a layout
-// that was opened in an earlier epoch looks for all that its image needs, because something
-// may be gone that its pull had found. See recheck.
+// beginRemoval takes the index lock and starts a new epoch of removals. A layout that was
+// opened in an earlier epoch then knows that content which a pull found may be gone. Its
+// Tag checks that all content of the image is stored; see recheck. end ends the removal.
 func (l *Layout) beginRemoval(ctx context.Context) (end func(), err error) {
 	if err := l.mkdirs(stateDir, ingestDir); err != nil {
 		return nil, l.fail(err, "remove")
@@ -155,17 +156,17 @@ func (l *Layout) beginRemoval(ctx context.Context) (end func(), err error) {
 		return nil, l.fail(err, "remove")
 	}
 	return func() {
-		// Once more, for layouts that were opened meanwhile.
+		// A second new epoch is for layouts that were opened during the removal.
 		if err := l.newEpoch(); err != nil {
-			l.log.Warn("pulls under way will not see that something was removed", "error", err)
+			l.log.Warn("running pulls will not notice that blobs were removed", "error", err)
 		}
 		unlock()
 	}, nil
 }
 
-// newEpoch makes the file epochName again. Its random time tells it from the former one,
-// which may have had the same number and, within a tick of the system's clock, the same
-// time.
+// newEpoch replaces the file epochName. The new file may have the same inode number as
+// the former one, and the same modification time within a tick of the system's clock. So
+// newEpoch sets a random modification time, by which both files differ.
 func (l *Layout) newEpoch() error {
 	f, err := l.createFresh(epochName)
 	if err != nil {
@@ -178,8 +179,9 @@ func (l *Layout) newEpoch() error {
 	return l.fs.Chtimes(epochName, at, at)
 }
 
-// removeBlob removes a blob unless somebody is about to store it, or has: if
-// seen is not nil, only that file is removed.
+// removeBlob removes a blob, unless another process or goroutine stores that blob now. If
+// seen is not nil, removeBlob removes only the file that seen describes, and not one that
+// has taken its place.
 func (l *Layout) removeBlob(d digest.Digest, seen fs.FileInfo, removed *Removal) {
 	unlock, ok := l.tryLock(string(d))
 	if !ok {
@@ -200,12 +202,12 @@ func (l *Layout) removeBlob(d digest.Digest, seen fs.FileInfo, removed *Removal)
 		}
 		return
 	}
-	l.fs.Remove(noteName(d)) // if there is one
+	l.fs.Remove(noteName(d)) // the blob may have a note
 	removed.Blobs++
 	removed.Bytes += fi.Size()
 }
 
-// used is every digest that entries of ix lead to.
+// used returns the digests of all content that entries of ix lead to.
 func (l *Layout) used(ctx context.Context, ix *indexFile, entries []ocilayout.Entry) (map[digest.Digest]bool, error) {
 	used := make(map[digest.Digest]bool)
 	for _, e := range entries {
@@ -230,9 +232,9 @@ func (l *Layout) used(ctx context.Context, ix *indexFile, entries []ocilayout.En
 	return used, nil
 }
 
-// isCopied reports whether an entry's AnnotationResolved was copied along by
-// another tool: it names an index that is stored and has no such image. One that
-// cannot be read may be the entry's.
+// isCopied reports whether another tool copied the AnnotationResolved of an entry from
+// another entry. Then the annotation names a stored index that does not list the entry's
+// image. If the index cannot be read, the annotation may be the entry's own.
 func (l *Layout) isCopied(ctx context.Context, ix *indexFile, shown, claimed ocispec.Descriptor) (bool, error) {
 	if claimed.Digest == shown.Digest || ocilayout.CheckDescriptor(claimed) != nil {
 		return false, nil
@@ -244,13 +246,13 @@ func (l *Layout) isCopied(ctx context.Context, ix *indexFile, shown, claimed oci
 	return l.has(ctx, claimed)
 }
 
-// mark adds desc and all it leads to.
+// mark adds desc, and all content that it leads to, to used.
 func (l *Layout) mark(ctx context.Context, desc ocispec.Descriptor, used map[digest.Digest]bool) error {
 	for todo := []ocispec.Descriptor{desc}; len(todo) > 0; {
 		desc := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]
 		if used[desc.Digest] || ocilayout.CheckDescriptor(desc) != nil {
-			continue // the second cannot be the name of a blob here
+			continue // done already, or not the name of a blob
 		}
 		used[desc.Digest] = true
 		doc, err := l.document(ctx, desc)
@@ -260,17 +262,18 @@ func (l *Layout) mark(ctx context.Context, desc ocispec.Descriptor, used map[dig
 		case errors.Is(err, ocilayout.ErrNoDocument) && !mediatype.IsIndex(desc.MediaType) && !mediatype.IsManifest(desc.MediaType):
 		case errors.Is(err, fs.ErrNotExist):
 			if _, err := l.fs.Lstat(ocilayout.BlobName(desc.Digest)); err == nil {
-				return fmt.Errorf("manifest %s is damaged, so that what it uses is not known: run Repair, then pull its image again", desc.Digest)
+				return fmt.Errorf("manifest %s is damaged, so the blobs that it uses are not known: run Repair, then pull its image again", desc.Digest)
 			}
-			// the part of another platform
+			// it is a manifest of another platform, which is not stored
 		default:
-			return fmt.Errorf("manifest %s cannot be read, so that what it uses is not known: %w", desc.Digest, err)
+			return fmt.Errorf("manifest %s cannot be read, so the blobs that it uses are not known: %w", desc.Digest, err)
 		}
 	}
 	return nil
 }
 
-// eachBlob calls yield for every blob that is there.
+// eachBlob calls yield for every file in the directories of blobs whose name is a digest.
+// It stops at the first error of yield, and returns the error.
 func (l *Layout) eachBlob(yield func(digest.Digest, fs.FileInfo) error) error {
 	for _, algorithm := range algorithms {
 		entries, err := l.fs.ReadDir(blobsDir + "/" + algorithm)
@@ -300,10 +303,10 @@ func (l *Layout) eachBlob(yield func(digest.Digest, fs.FileInfo) error) error {
 	return nil
 }
 
-// sweepEvery is how often a layout that stays open looks for what was left over.
+// sweepEvery is the least time between two sweeps of a layout that stays open.
 const sweepEvery = time.Hour
 
-// sweepNow sweeps if it is time to.
+// sweepNow sweeps if the last sweep was long enough ago.
 func (l *Layout) sweepNow() {
 	// The next sweep is further ahead only if the clock was set back.
 	if wait := l.nextSweep.Load() - l.now().UnixNano(); wait <= 0 || wait > int64(sweepEvery) {
@@ -311,9 +314,9 @@ func (l *Layout) sweepNow() {
 	}
 }
 
-// sweep removes partials, temporaries and lock files that were not written to for
-// PartialAge. Those in use are locked, or young. No caller asked for it, so what goes
-// wrong is only logged.
+// sweep removes partials, temporary files and lock files that were not written to for
+// PartialAge. Those in use are locked or young. No caller asks for a sweep, so its
+// failures are only logged.
 func (l *Layout) sweep() {
 	if l.partialAge < 0 {
 		return
@@ -322,19 +325,22 @@ func (l *Layout) sweep() {
 	l.sweepOlder(l.partialAge)
 }
 
+// sweepOlder removes partials, temporary files and lock files that were not written to for
+// age.
 func (l *Layout) sweepOlder(age time.Duration) {
 	now := l.now()
 	limit := now.Add(-age)
 	for _, dir := range []string{stateDir, ingestDir} {
 		entries, err := l.fs.ReadDir(dir)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			l.log.Warn("old files were not looked for", "error", err)
+			l.log.Warn("old files could not be looked for", "error", err)
 		}
 		l.sweepEntries(dir, entries, limit, now)
 	}
 }
 
-// sweepEntries removes what is older than limit of a directory's entries.
+// sweepEntries removes those of a directory's entries that were not written to since
+// limit.
 func (l *Layout) sweepEntries(dir string, entries []fs.DirEntry, limit, now time.Time) {
 	swept := make(map[string]bool)
 	for _, e := range entries {
@@ -356,6 +362,7 @@ func (l *Layout) sweepEntries(dir string, entries []fs.DirEntry, limit, now time
 	}
 }
 
+// cutSuffix cuts name before its last dot.
 func cutSuffix(name string) (base, suffix string) {
 	if i := strings.LastIndexByte(name, '.'); i >= 0 {
 		return name[:i], name[i:]
@@ -363,11 +370,13 @@ func cutSuffix(name string) (base, suffix string) {
 	return name, ""
 }
 
-// sweepPartial removes a partial and its list if both are old and no process has the lock.
+// sweepPartial removes a partial and its side list if both are old and no process has the
+// lock.
 //
-// A partial with the stamp was about to become a blob when its process died, and its
-// time of modification does not say when that was. It gets the present time, so that
-// a later sweep removes it, unless partials of all ages are to go.
+// A partial with the stamp was about to become a blob when its process died. Its
+// modification time does not show when that was. sweepPartial sets it to the present
+// time, so that a later sweep removes the partial. If partials of all ages are to be
+// removed, it removes the partial at once.
 func (l *Layout) sweepPartial(dir, base string, limit, now time.Time) {
 	part, list := dir+"/"+base+partSuffix, dir+"/"+base+listSuffix
 	if !l.old(part, limit) || !l.old(list, limit) {
@@ -384,17 +393,17 @@ func (l *Layout) sweepPartial(dir, base string, limit, now time.Time) {
 	}
 	if fi, err := l.fs.Lstat(part); err == nil && fi.ModTime().Equal(stamp) && limit.Before(now) {
 		if err := l.fs.Chtimes(part, now, now); err != nil {
-			l.log.Debug("the age of a partial blob is not known", "digest", key, "error", err)
+			l.log.Debug("the modification time of a partial blob could not be set", "digest", key, "error", err)
 		}
 		return
 	}
 	l.log.Info("an old partial blob is removed", "digest", key)
 	if err := l.fs.Remove(part); err == nil || errors.Is(err, fs.ErrNotExist) {
-		l.fs.Remove(list) // after it: see removeFiles
+		l.fs.Remove(list) // the list goes last; see removeFiles
 	}
 }
 
-// sweepLock removes a lock file whose lock no process has.
+// sweepLock removes a lock file, unless a process has its lock.
 func (l *Layout) sweepLock(name, base string) {
 	unlock, ok := l.tryLock(keyOf(base))
 	if !ok {
@@ -405,10 +414,11 @@ func (l *Layout) sweepLock(name, base string) {
 	l.fs.Remove(name)
 }
 
-// keyOf is the key of the lock on a file in the state directory.
+// keyOf returns the key of the lock that belongs to a file in the state directory. base
+// is the file's name without its suffix.
 func keyOf(base string) string { return strings.Replace(base, "-", ":", 1) }
 
-// old reports whether a file was not written to since limit. A file that is missing is
+// old reports whether a file was not written to since limit. A missing file counts as
 // old.
 func (l *Layout) old(name string, limit time.Time) bool {
 	fi, err := l.fs.Lstat(name)

@@ -17,36 +17,37 @@ import (
 	"github.com/pullkit/pullkit/puller/content"
 )
 
-// An ingest is one blob that arrives: its partial, open and locked. As long as the
-// partial was written from its beginning on without a gap, its length says what was
-// written. From the first gap on a side list says it.
+// An ingest is one blob that arrives. It holds the open partial, which is the file with
+// the blob's bytes, and the blob's lock. As long as the partial is written from its start
+// without a gap, its length shows which bytes were written. From the first gap on, a
+// second file, the side list, records the written ranges.
 type ingest struct {
 	b      *blobs
 	desc   ocispec.Descriptor
 	f      disk.File
 	unlock func()
-	kept   spans.Set // what an earlier ingest left
+	kept   spans.Set // ranges that an earlier ingest left
 
 	mu        sync.Mutex
-	done      spans.Set // all that was written
-	unflushed int64     // bytes since the last WriteBack
+	done      spans.Set // all written ranges
+	unflushed int64     // bytes written after the last WriteBack
 	flushing  atomic.Bool
-	flushes   sync.WaitGroup // one at a time
-	list      disk.File      // nil as long as there was no gap
-	fresh     spans.Set      // written, not yet in the list
+	flushes   sync.WaitGroup // one WriteBack at a time
+	list      disk.File      // the side list; nil as long as there was no gap
+	fresh     spans.Set      // written ranges that are not in the list yet
 	unlisted  int64          // bytes in fresh
-	listEnd   int64
-	arrived   bool // no longer counted in blobs.arriving
+	listEnd   int64          // length of the records in the list
+	arrived   bool           // the ingest is no longer counted in blobs.arriving
 	ended     bool
 
-	synced    bool        // by Commit, before the batch
-	stamped   time.Time   // the time of access that Commit set
-	published fs.FileInfo // of the partial when it became the blob
+	synced    bool        // Commit synced the file before the batch
+	stamped   time.Time   // time of access that Commit set
+	published fs.FileInfo // describes the partial at its rename to the blob's name
 }
 
 var _ content.Ingest = (*ingest)(nil)
 
-// ingest begins a blob, or goes on with its partial; see Layout.Ingest.
+// ingest starts a blob, or continues with its partial; see Layout.Ingest.
 func (b *blobs) ingest(ctx context.Context, desc ocispec.Descriptor) (*ingest, error) {
 	if err := b.ready(desc.Digest); err != nil {
 		return nil, b.fail(err, "store blob %s", desc.Digest)
@@ -68,7 +69,8 @@ func (b *blobs) ingest(ctx context.Context, desc ocispec.Descriptor) (*ingest, e
 	return in, nil
 }
 
-// begin is called with the blob's lock held.
+// begin opens the partial of a blob, or makes one. It returns fs.ErrExist if the blob is
+// stored. The caller holds the blob's lock.
 func (b *blobs) begin(ctx context.Context, desc ocispec.Descriptor) (*ingest, error) {
 	ok, err := b.find(ctx, desc)
 	if err != nil {
@@ -79,7 +81,7 @@ func (b *blobs) begin(ctx context.Context, desc ocispec.Descriptor) (*ingest, er
 	}
 	in := &ingest{b: b, desc: desc}
 	if err := in.open(); err != nil {
-		if errors.Is(err, fs.ErrExist) { // of a file: to the caller it would say that the content is stored
+		if errors.Is(err, fs.ErrExist) { // a file exists; to the caller fs.ErrExist means that the content is stored
 			err = opaque(err)
 		}
 		return nil, err
@@ -97,10 +99,12 @@ func (b *blobs) begin(ctx context.Context, desc ocispec.Descriptor) (*ingest, er
 	return in, nil
 }
 
-// askFreeFrom is the size from which the free space is looked at before a blob arrives.
+// askFreeFrom is the number of missing bytes from which an ingest first compares them
+// with the free space.
 const askFreeFrom = 1 << 20
 
-// checkSpace is an error that wraps content.ErrNoSpace if so many bytes cannot fit.
+// checkSpace returns an error that wraps content.ErrNoSpace if the file system has less
+// free space than the missing bytes.
 func (b *blobs) checkSpace(missing int64) error {
 	if missing < askFreeFrom {
 		return nil
@@ -111,20 +115,21 @@ func (b *blobs) checkSpace(missing int64) error {
 		return nil
 	}
 	if free < missing {
-		return fmt.Errorf("%d bytes are missing and %d are free: %w", missing, free, content.ErrNoSpace)
+		return fmt.Errorf("the blob needs %d more bytes, and %d bytes are free: %w", missing, free, content.ErrNoSpace)
 	}
 	return nil
 }
 
-// Have yields the ranges that an earlier ingest left.
+// Have yields the ranges, as offset and length, that an earlier ingest left.
 func (in *ingest) Have() iter.Seq2[int64, int64] { return in.kept.Have() }
 
-// WriteAt refuses bytes beyond the blob's size.
+// WriteAt writes to the partial. It returns an error of kind content.ErrSizeMismatch for
+// bytes beyond the blob's size.
 func (in *ingest) WriteAt(p []byte, off int64) (int, error) {
 	if off < 0 || off > in.desc.Size || int64(len(p)) > in.desc.Size-off {
 		return 0, &content.Error{
 			Reason: content.ErrSizeMismatch,
-			Err:    fmt.Errorf("blob %s: %d bytes at %d, beyond its %d", in.desc.Digest, len(p), off, in.desc.Size),
+			Err:    fmt.Errorf("blob %s: a write of %d bytes at offset %d goes beyond its size of %d", in.desc.Digest, len(p), off, in.desc.Size),
 		}
 	}
 	if err := in.beforeWrite(off); err != nil {
@@ -139,9 +144,10 @@ func (in *ingest) WriteAt(p []byte, off int64) (int, error) {
 	return n, in.b.fail(err, "write blob %s", in.desc.Digest)
 }
 
-// beforeWrite begins the side list if the write will leave a gap before off. The list's
-// first record is what was written until now, and is there before the gap is, so that a
-// crash never leaves a gap that no list tells of.
+// beforeWrite makes the side list if a write at off leaves a gap before off. The first
+// record of the list is the range that was written until now. beforeWrite writes the
+// record before the gap exists. So a crash cannot leave a partial that has a gap and no
+// list.
 func (in *ingest) beforeWrite(off int64) error {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -158,14 +164,15 @@ func (in *ingest) beforeWrite(off int64) error {
 	in.list, in.listEnd = list, 0
 	in.fresh = append(in.fresh[:0], in.beginning())
 	if err := in.flushList(); err != nil {
-		list.Close() // a list without a record would be taken for "written without a gap"
+		list.Close() // a list without a record would mean "written without a gap"
 		in.list, in.fresh = nil, nil
 		return err
 	}
 	return nil
 }
 
-// beginning is all that was written, as long as there is no side list.
+// beginning returns the written range at the start of the blob. It is all that was
+// written as long as there is no side list.
 func (in *ingest) beginning() spans.Span {
 	if len(in.done) == 0 {
 		return spans.Span{}
@@ -173,8 +180,8 @@ func (in *ingest) beginning() spans.Span {
 	return in.done[0]
 }
 
-// wrote notes what was written. Now and then it asks the disk to begin writing, and
-// appends to the side list if there is one.
+// wrote notes that a range was written. After every writeBackEvery bytes it starts a
+// WriteBack. After every listEvery bytes it appends to the side list, if there is one.
 func (in *ingest) wrote(off, end int64) error {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -198,14 +205,14 @@ func (in *ingest) wrote(off, end int64) error {
 	return nil
 }
 
-// writeBack runs in a goroutine: it takes milliseconds, and longer when the disk's queue
-// is full.
+// writeBack starts a WriteBack of the partial. It runs in its own goroutine, because
+// WriteBack takes milliseconds, and longer when the disk's queue is full.
 func (in *ingest) writeBack() {
 	in.f.WriteBack()
 	in.flushing.Store(false)
 }
 
-// ReadAt reads what was written.
+// ReadAt reads from the partial.
 func (in *ingest) ReadAt(p []byte, off int64) (int, error) {
 	n, err := in.f.ReadAt(p, off)
 	if err == io.EOF {
@@ -214,7 +221,7 @@ func (in *ingest) ReadAt(p []byte, off int64) (int, error) {
 	return n, in.b.fail(err, "read what has arrived of blob %s", in.desc.Digest)
 }
 
-// Close keeps what was written for a later ingest.
+// Close ends the ingest and keeps the written bytes for a later one.
 func (in *ingest) Close() error {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -226,7 +233,7 @@ func (in *ingest) Close() error {
 	return in.b.fail(err, "keep what has arrived of blob %s", in.desc.Digest)
 }
 
-// Discard throws away what was written.
+// Discard ends the ingest and removes the written bytes.
 func (in *ingest) Discard() error {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -236,7 +243,8 @@ func (in *ingest) Discard() error {
 	return in.b.fail(in.end(true), "discard blob %s", in.desc.Digest)
 }
 
-// arrive notes that all bytes are there, or that no more will come. The caller holds mu.
+// arrive notes that all bytes have arrived, or that the ingest ends without them. The
+// caller holds mu.
 func (in *ingest) arrive() {
 	if !in.arrived {
 		in.arrived = true
@@ -244,8 +252,8 @@ func (in *ingest) arrive() {
 	}
 }
 
-// end closes the files and releases the lock, after it removed the files if remove says
-// so. The caller holds mu.
+// end closes the files and releases the blob's lock. Before the release, it removes the
+// files if remove is true. The caller holds mu.
 func (in *ingest) end(remove bool) (err error) {
 	in.ended = true
 	in.arrive()

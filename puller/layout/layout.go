@@ -171,7 +171,7 @@ func (l *Layout) Kept(_ context.Context, desc ocispec.Descriptor) (int64, error)
 //
 // Lookup also finds an entry that another tool wrote, in two cases. In the first, the
 // entry's ref.name annotation is a name with a registry and means ref. In the second,
-// ref.name is ref's tag alone and the annotation io.containerd.image.name means ref.
+// ref.name is only ref's tag and the annotation io.containerd.image.name means ref.
 //
 // Lookup finds a ref with a digest under another name of the same repository too. That
 // name must be tagged with the digest, or with an index that lists the digest, directly
@@ -246,11 +246,11 @@ func (t *tree) prepare() error {
 	return t.replace(layoutName, []byte(ocilayout.Layout))
 }
 
-// openWait is how long Open waits for another process that makes the same
-// directory a layout.
+// openWait is how long Open waits for another process that makes the same directory a
+// layout.
 const openWait = time.Minute
 
-// checkVersion refuses a layout of another major version.
+// checkVersion returns an error if the layout has another major version than 1.
 func (t *tree) checkVersion() error {
 	data, err := t.read(layoutName, 1<<16)
 	if err != nil {

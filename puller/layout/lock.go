@@ -9,27 +9,29 @@ import (
 	"github.com/pullkit/pullkit/internal/disk"
 )
 
-// Locks of other processes are asked for again after a wait that doubles from
-// the first of these to the second.
+// While another process has a lock, it is asked for again after a wait. The wait doubles
+// from lockPollMin up to lockPollMax.
 const (
 	lockPollMin = time.Millisecond
 	lockPollMax = 50 * time.Millisecond
 )
 
-// keyLocks are the locks by key within one Layout: its goroutines wait for each
-// other here, in turn and without polling, and one of them asks the file system.
+// A keyLocks value is the locks of one Layout within its process, by key. The goroutines
+// of the process wait here for each other, in turn and without polling. Only the
+// goroutine that has the lock here asks the file system for the lock among processes.
 type keyLocks struct {
 	mu   sync.Mutex
 	held map[string]*keyLock
 }
 
+// A keyLock is the lock of one key within the process.
 type keyLock struct {
-	token chan struct{} // holds one value while the lock is taken
-	users int           // holder and waiters
+	token chan struct{} // holds one value while a goroutine has the lock
+	users int           // number of goroutines that have the lock or wait for it
 }
 
-// lock waits for key, within the process and then among processes. The wait
-// ends with ctx, whose error is then returned.
+// lock takes the lock of key, first within the process and then among processes. If ctx
+// ends before, lock returns ctx's error.
 func (t *tree) lock(ctx context.Context, key string) (unlock func(), err error) {
 	release, err := t.keys.take(ctx, key)
 	if err != nil {
@@ -42,13 +44,14 @@ func (t *tree) lock(ctx context.Context, key string) (unlock func(), err error) 
 	}
 	return func() {
 		if err := unlockFile(); err != nil {
-			t.log.Warn("a lock could not be given back; it ends with the process", "key", key, "error", err)
+			t.log.Warn("a lock could not be released; it ends with the process", "key", key, "error", err)
 		}
 		release()
 	}, nil
 }
 
-// tryLock takes key if nobody has it.
+// tryLock takes the lock of key. ok is false if another goroutine or process has it, or
+// if the lock cannot be taken.
 func (t *tree) tryLock(key string) (unlock func(), ok bool) {
 	release, ok := t.keys.tryTake(key)
 	if !ok {
@@ -62,6 +65,8 @@ func (t *tree) tryLock(key string) (unlock func(), ok bool) {
 	return func() { unlockFile(); release() }, true
 }
 
+// tryTake takes the lock of key within the process. ok is false if a goroutine has it or
+// waits for it.
 func (k *keyLocks) tryTake(key string) (release func(), ok bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -73,7 +78,7 @@ func (k *keyLocks) tryTake(key string) (release func(), ok bool) {
 	return func() { <-e.token; k.leave(key, e) }, true
 }
 
-// enter counts a user of key; the caller holds mu.
+// enter adds a user to the lock of key. The caller holds mu.
 func (k *keyLocks) enter(key string) *keyLock {
 	e := k.held[key]
 	if e == nil {
@@ -87,6 +92,7 @@ func (k *keyLocks) enter(key string) *keyLock {
 	return e
 }
 
+// leave removes a user from the lock of key, and the lock with its last user.
 func (k *keyLocks) leave(key string, e *keyLock) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -95,7 +101,7 @@ func (k *keyLocks) leave(key string, e *keyLock) {
 	}
 }
 
-// take waits for key in the process.
+// take takes the lock of key within the process. It waits until ctx ends.
 func (k *keyLocks) take(ctx context.Context, key string) (release func(), err error) {
 	k.mu.Lock()
 	e := k.enter(key)
@@ -113,9 +119,9 @@ func (k *keyLocks) take(ctx context.Context, key string) (release func(), err er
 	}
 }
 
-// lockFile waits for the lock of other processes. A state directory that is replaced
-// meanwhile does not hold it up: the lock is then taken in the new one, or the
-// directory is an error if it is a link.
+// lockFile takes the lock of key among processes. It waits until ctx ends. If the state
+// directory is replaced during the wait, lockFile takes the lock in the new directory. If
+// the new directory is a link, it returns an error.
 func (t *tree) lockFile(ctx context.Context, key string) (func() error, error) {
 	busyUntil := time.Now().Add(disk.BusyFor)
 	for wait := lockPollMin; ; wait = min(2*wait, lockPollMax) {

@@ -20,27 +20,27 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// maxIndexSize limits index.json, both when it is read and when it is written: some
-// 200,000 images.
+// maxIndexSize is the largest size of index.json, both when it is read and when it is
+// written. This is about 200,000 images.
 const maxIndexSize = 128 << 20
 
-// maxIndexEntries limits the entries of an index.json of that size: a descriptor with a
+// maxIndexEntries is the most entries in an index.json of that size. A descriptor with a
 // digest has more than 90 bytes.
 const maxIndexEntries = maxIndexSize / 90
 
-// An indexFile is index.json as it was read or written. Only a copy that no other
-// goroutine has changes; see clone.
+// An indexFile is the content of index.json as it was read or written. Goroutines share
+// it, so it does not change; see clone for a copy that may change.
 type indexFile struct {
 	*ocilayout.Index
 
 	listed sync.Map // listing -> struct{}: see names.lists
 
-	changed bool // differs from what it was cloned from
-	durable bool // was synced, with its name; guarded by indexLock
+	changed bool // differs from the indexFile that it is a clone of
+	durable bool // the file and its name were synced; guarded by indexLock
 
-	// f is the file it was read from, kept open so that no other file can have its
-	// identity, and info what was known of it then. Both are nil for an index that was
-	// never written.
+	// f is the file that was read or written, and info describes it at that time. f stays
+	// open, so that no other file can get its identity (inode number). Both are nil for
+	// an index that was never written.
 	f    disk.File
 	info fs.FileInfo
 }
@@ -58,10 +58,10 @@ func (ix *indexFile) close() {
 	}
 }
 
-// clone returns a copy to change.
+// clone returns a copy that the caller may change.
 func (ix *indexFile) clone() *indexFile { return &indexFile{Index: ix.Clone()} }
 
-// find returns the entry that ref names.
+// find returns the entry that Lookup answers with for ref.
 func (ix *indexFile) find(ref reference.Reference) (ocilayout.Entry, bool) {
 	i, ok := ix.Find(ref)
 	if !ok {
@@ -70,30 +70,31 @@ func (ix *indexFile) find(ref reference.Reference) (ocilayout.Entry, bool) {
 	return ix.Entries[i], true
 }
 
-// set names an image; see ocilayout.Index.Set.
+// set adds an entry, or puts it in place of another; see ocilayout.Index.Set.
 func (ix *indexFile) set(e ocilayout.Entry) {
 	if ix.Set(e) {
 		ix.changed = true
 	}
 }
 
-// remove drops the entry of a Reference; see ocilayout.Index.Remove.
+// remove removes the entry of a whole name; see ocilayout.Index.Remove.
 func (ix *indexFile) remove(ref string) {
 	ix.Remove(ref)
 	ix.changed = true
 }
 
-// names are the images of a layout, which index.json has.
+// A names value is the entries of index.json in a layout.
 type names struct {
 	*blobs
 	index   atomic.Pointer[indexFile] // as last read or written
-	reading sync.Mutex                // held by the goroutine that parses index.json; the others wait for it
+	reading sync.Mutex                // held by the goroutine that parses index.json; other goroutines wait for it
 	edits   *batch[edit]
-	epoch   fs.FileInfo    // of epochName when the layout was opened; nil if it was missing
+	epoch   fs.FileInfo    // describes the file epochName at the time of Open; nil if it was missing
 	closing sync.WaitGroup // indexes that are being closed
 }
 
-// An edit changes index.json. It is called with a copy that is its own.
+// An edit changes an index. Its argument is a copy that only this edit and others of the
+// same batch change.
 type edit func(ctx context.Context, ix *indexFile) error
 
 func newNames(b *blobs) *names { return &names{blobs: b, edits: newBatch[edit](b.moreArrive)} }
@@ -106,8 +107,9 @@ func (n *names) close() {
 	n.closing.Wait()
 }
 
-// readIndex returns index.json as it is now: what was read before, if the file is still
-// the same.
+// readIndex returns the present content of index.json. If the file is still the one that
+// was read or written last, readIndex does not read it again. Without the file, the index
+// is empty.
 func (n *names) readIndex() (*indexFile, error) {
 	if ix, err := n.currentIndex(); ix != nil || err != nil {
 		return ix, err
@@ -141,8 +143,8 @@ func (n *names) readIndex() (*indexFile, error) {
 	return ix, nil
 }
 
-// currentIndex returns what was read before if the file still holds that, and otherwise
-// nil.
+// currentIndex returns the index that was read or written last if the file is still the
+// same, and otherwise nil.
 func (n *names) currentIndex() (*indexFile, error) {
 	ix := n.index.Load()
 	if ix == nil {
@@ -161,11 +163,13 @@ func (n *names) currentIndex() (*indexFile, error) {
 	return nil, nil
 }
 
-// edit changes index.json under the lock, together with all other edits that wait.
+// edit performs change on index.json under the lock, together with all other edits that
+// wait.
 func (n *names) edit(ctx context.Context, change edit) error {
 	return n.edits.do(ctx, change, n.editAll)
 }
 
+// editAll performs all edits that wait, as one turn of a batch.
 func (n *names) editAll(ctx context.Context, take func() []*job[edit]) error {
 	if err := n.mkdirs(stateDir, ingestDir); err != nil {
 		return err
@@ -180,7 +184,7 @@ func (n *names) editAll(ctx context.Context, take func() []*job[edit]) error {
 		return err
 	}
 	next := ix.clone()
-	all := context.WithoutCancel(ctx) // the edits of other callers are not this caller's to cancel
+	all := context.WithoutCancel(ctx) // this caller's ctx must not cancel the edits of other callers
 	jobs := take()
 	for _, j := range jobs {
 		j.err = j.item(all, next)
@@ -203,7 +207,7 @@ func (n *names) editAll(ctx context.Context, take func() []*job[edit]) error {
 	return nil
 }
 
-// settleIndex makes index.json durable as it is, if this process did not write it.
+// settleIndex makes index.json durable as it is, if another process wrote it.
 func (n *names) settleIndex(ix *indexFile) error {
 	if ix.durable || ix.info == nil {
 		return nil
@@ -243,13 +247,15 @@ func (n *names) replaceIndex(ix *indexFile) error {
 	return nil
 }
 
+// tooLarge returns the error for an index.json that would have size bytes.
 func (n *names) tooLarge(size int) error {
 	return &content.Error{Reason: content.ErrStore, Err: fmt.Errorf("layout %q: %w: %s would have %d bytes, and at most %d are read: remove images, or use another layout",
 		n.dir, content.ErrTooLarge, indexName, size, n.tune.indexSize)}
 }
 
-// nameIndex makes temp, which f has open, index.json, and ix what was read last. To
-// goroutines that read it is one step, so that they do not parse what is known here.
+// nameIndex renames temp, which f has open, to index.json, and makes ix the index that
+// was read or written last. For goroutines that read the index both are one step. So none
+// of them parses a file whose content is known.
 func (n *names) nameIndex(ix *indexFile, temp string, f disk.File, info fs.FileInfo) error {
 	n.reading.Lock()
 	defer n.reading.Unlock()
@@ -263,9 +269,10 @@ func (n *names) nameIndex(ix *indexFile, temp string, f disk.File, info fs.FileI
 	return nil
 }
 
-// closeBeforeRename says that an open file cannot be renamed or replaced.
+// closeBeforeRename is true on systems where an open file cannot be renamed or replaced.
 const closeBeforeRename = runtime.GOOS == "windows"
 
+// swapIndex makes ix, which f has open, the index that was read or written last.
 func (n *names) swapIndex(ix *indexFile, f disk.File, info fs.FileInfo) {
 	ix.f, ix.info = f, info
 	if closeBeforeRename {
@@ -273,13 +280,13 @@ func (n *names) swapIndex(ix *indexFile, f disk.File, info fs.FileInfo) {
 		ix.f = nil
 	}
 	if old := n.index.Swap(ix); old != nil {
-		// Closing the last handle frees the old file, which is slow for one of
-		// megabytes.
+		// The close of the last handle frees the former file. For a file of megabytes
+		// that is slow.
 		n.closing.Go(old.close)
 	}
 }
 
-// lookup returns what ref names; see Layout.Lookup.
+// lookup returns the descriptor that ref names; see Layout.Lookup.
 func (n *names) lookup(ctx context.Context, ref reference.Reference) (ocispec.Descriptor, error) {
 	ix, err := n.readIndex()
 	if err != nil {
@@ -291,7 +298,7 @@ func (n *names) lookup(ctx context.Context, ref reference.Reference) (ocispec.De
 		desc, err = n.target(ctx, ix, e)
 	}
 	// Another tool may have changed an image in place under a name with a digest. The
-	// digest then names what it always named.
+	// digest still means the former image.
 	if d := ref.Digest(); d != "" && err == nil && desc.Digest != d {
 		desc, ok, err = n.byDigest(ctx, ix, ref)
 	}
@@ -314,7 +321,7 @@ func (n *names) byDigest(ctx context.Context, ix *indexFile, ref reference.Refer
 		}
 		shown, resolved, err := n.resolve(ctx, ix, e)
 		if err != nil || ocilayout.CheckDescriptor(shown) != nil {
-			continue // an entry that cannot be read is not an image, and hides no other
+			continue // an entry that cannot be read must not hide other entries
 		}
 		for _, desc := range []ocispec.Descriptor{resolved, shown} {
 			if desc.Digest == ref.Digest() {
@@ -332,15 +339,17 @@ func (n *names) byDigest(ctx context.Context, ix *indexFile, ref reference.Refer
 	return none, false, ctx.Err()
 }
 
-// Limits of the search for a digest in an image: as many levels of indexes as a pull
-// follows, and how many indexes are looked at.
+// Limits of the search for a digest in an image. maxIndexLevels is how many levels of
+// indexes the search reads, as many as a pull follows. maxIndexesRead is how many indexes
+// it reads.
 const (
 	maxIndexLevels = 5
 	maxIndexesRead = 64
 )
 
-// listed returns the entry with that digest of an index, or of an index within it, if
-// the entry's content is stored. It reads level by level, each index once.
+// listed returns the descriptor with digest d that an index lists, directly or through
+// indexes within it, if the content is stored. It reads the indexes level by level, and
+// each index once.
 func (n *names) listed(ctx context.Context, desc ocispec.Descriptor, d digest.Digest) (ocispec.Descriptor, bool, error) {
 	none := ocispec.Descriptor{}
 	if !mediatype.IsIndex(desc.MediaType) {
@@ -375,7 +384,7 @@ func (n *names) listed(ctx context.Context, desc ocispec.Descriptor, d digest.Di
 	return none, false, nil
 }
 
-// target is what an entry's name resolved to.
+// target returns the descriptor to which an entry's name resolved.
 func (n *names) target(ctx context.Context, ix *indexFile, e ocilayout.Entry) (ocispec.Descriptor, error) {
 	shown, resolved, err := n.resolve(ctx, ix, e)
 	if err == nil {
@@ -387,10 +396,10 @@ func (n *names) target(ctx context.Context, ix *indexFile, e ocilayout.Entry) (o
 	return resolved, nil
 }
 
-// resolve returns the descriptor that an entry shows and the one that its name resolved
-// to. The second is an index only while that is stored and lists the first: other tools,
-// which see no use for the index, may have removed it, and umoci copies the annotation to
-// an image that it makes of one of this package.
+// resolve returns the descriptor that an entry shows and the descriptor to which its name
+// resolved. The second is an index only if the index is stored and lists the first. There
+// are two reasons why it may not be: other tools remove an index that they do not use,
+// and umoci copies AnnotationResolved to an image that it derives.
 func (n *names) resolve(ctx context.Context, ix *indexFile, e ocilayout.Entry) (shown, resolved ocispec.Descriptor, err error) {
 	shown, resolved, err = e.Decode()
 	if err != nil || shown.Digest == resolved.Digest {
@@ -403,11 +412,11 @@ func (n *names) resolve(ctx context.Context, ix *indexFile, e ocilayout.Entry) (
 	return shown, resolved, nil
 }
 
-// A listing is an index and one entry of it.
+// A listing is the digests of an index and of a manifest that it lists.
 type listing struct{ index, manifest digest.Digest }
 
-// lists reports whether a stored index has an entry with manifest's digest. A positive
-// answer is remembered for as long as index.json does not change.
+// lists reports whether a stored index has an entry with manifest's digest. It remembers
+// a positive answer until index.json changes.
 func (n *names) lists(ctx context.Context, ix *indexFile, index, manifest ocispec.Descriptor) (bool, error) {
 	if !mediatype.IsIndex(index.MediaType) || ocilayout.CheckDescriptor(index) != nil {
 		return false, nil
@@ -429,7 +438,7 @@ func (n *names) lists(ctx context.Context, ix *indexFile, index, manifest ocispe
 // tag makes ref name desc; see Layout.Tag.
 func (n *names) tag(ctx context.Context, ref reference.Reference, desc ocispec.Descriptor) error {
 	if ref.IsZero() {
-		return &content.Error{Reason: content.ErrBadReference, Err: fmt.Errorf("layout %q: tag: no name", n.dir)}
+		return &content.Error{Reason: content.ErrBadReference, Err: fmt.Errorf("layout %q: tag: the name is empty", n.dir)}
 	}
 	if err := ocilayout.CheckDescriptor(desc); err != nil {
 		return err
@@ -451,7 +460,7 @@ func (n *names) tag(ctx context.Context, ref reference.Reference, desc ocispec.D
 	return n.failOrCtx(ctx, err, "tag %q", ref)
 }
 
-// entryFor makes the entry that names desc.
+// entryFor returns the entry that makes ref the name of desc.
 func (n *names) entryFor(ctx context.Context, ref reference.Reference, desc ocispec.Descriptor) (ocilayout.Entry, error) {
 	ok, err := n.has(ctx, desc)
 	if err != nil {
@@ -467,9 +476,9 @@ func (n *names) entryFor(ctx context.Context, ref reference.Reference, desc ocis
 	return ocilayout.NamedEntry(ref.String(), ref, shown, desc)
 }
 
-// recheck is called with indexLock held, which Remove and Prune hold too. What a pull
-// found may have been removed before the pull came to tag it. If no removal began since
-// the layout was opened, there is nothing to check; see beginRemoval.
+// recheck checks that no content of an image was removed between its pull and its Tag.
+// The caller holds indexLock, which Remove, Prune and Repair hold too. If no removal was
+// started after the layout was opened, recheck checks nothing; see beginRemoval.
 func (n *names) recheck(ctx context.Context, desc ocispec.Descriptor) error {
 	now, err := n.fs.Lstat(epochName)
 	if errors.Is(err, fs.ErrNotExist) && n.epoch == nil {
@@ -480,7 +489,7 @@ func (n *names) recheck(ctx context.Context, desc ocispec.Descriptor) error {
 	}
 	ok, err := n.complete(ctx, desc)
 	if err == nil && !ok {
-		err = n.notFound("something that %s needs was removed meanwhile; pull it again", desc.Digest)
+		err = n.notFound("content that image %s needs was removed after the pull found it: pull the image again", desc.Digest)
 	}
 	return err
 }

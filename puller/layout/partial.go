@@ -15,27 +15,30 @@ import (
 	"github.com/pullkit/pullkit/internal/spans"
 )
 
-// The files of a blob that arrives are its partial and, if it was written with gaps, the
-// side list of the partial. They outlive the process, and the next ingest of the blob
-// goes on with them.
+// An incomplete blob has one or two files. The partial holds the bytes that have arrived.
+// If it was written with gaps, the side list records the written ranges. Both files
+// outlive the process, and the next ingest of the blob continues with them.
 //
-// The side list is a sequence of records, which is only appended to. Each record is a
-// range that was written: offset, end, and a checksum of both, so that a record that is
-// torn or empty after a crash is not believed.
+// The side list is a sequence of records, to which records are only appended. Each record
+// is a written range: its offset, its end, and a checksum of both. A crash may leave an
+// incomplete or an empty record. The checksum shows it.
 const recordSize = 20
 
-// maxListSize limits how much of a side list is read.
+// maxListSize is the most bytes of a side list that are read.
 const maxListSize = 16 << 20
 
-// mostAppends is how often a blob's side list is appended to at most, which keeps the
-// list of a very large blob short: 16 connections make one of 10 MiB.
+// mostAppends is the most appends to the side list of a blob. It keeps the list of a very
+// large blob short: with 16 connections the list has 10 MiB.
 const mostAppends = 32 << 10
 
+// partName returns the name of a blob's partial.
 func partName(d digest.Digest) string { return ingestDir + "/" + fileName(d) + partSuffix }
+
+// listName returns the name of the side list of a blob's partial.
 func listName(d digest.Digest) string { return ingestDir + "/" + fileName(d) + listSuffix }
 
-// open makes a new partial, or opens the one that an earlier ingest left and what its
-// side list says.
+// open makes a new partial, or opens the partial that an earlier ingest left and reads
+// its side list.
 func (in *ingest) open() error {
 	part := partName(in.desc.Digest)
 	f, err := in.b.fs.OpenFile(part, disk.NewFile)
@@ -52,8 +55,8 @@ func (in *ingest) open() error {
 		return err
 	}
 	in.f = f
-	// A list of an earlier partial would say less than what this one will have. A blob
-	// that is too small for a second record has no list that matters.
+	// A list of an earlier partial would have fewer ranges than this partial. For a blob
+	// that is too small for a second record a list does not matter.
 	if in.desc.Size >= in.b.tune.listEvery {
 		if err := in.removeList(); err != nil {
 			f.Close()
@@ -63,9 +66,9 @@ func (in *ingest) open() error {
 	return nil
 }
 
-// reopen opens the partial of an earlier ingest. ok is false if it is of no use: a
-// planted link, a file longer than the blob, which another descriptor lied about, or one
-// whose list cannot be read.
+// reopen opens the partial of an earlier ingest. ok is false if the partial is not
+// usable: it is a planted link, its side list cannot be read, or it is longer than the
+// blob. The last happens if an earlier descriptor gave a wrong size.
 func (in *ingest) reopen(part string) (ok bool, err error) {
 	f, err := in.b.fs.OpenFile(part, os.O_RDWR)
 	if errors.Is(err, disk.ErrNotRegular) {
@@ -85,12 +88,12 @@ func (in *ingest) reopen(part string) (ok bool, err error) {
 	return false, err
 }
 
-// loadList reads which ranges of the partial were written.
+// loadList reads the side list, which shows the ranges of the partial that were written.
 func (in *ingest) loadList(fi fs.FileInfo) (ok bool, err error) {
 	list, done, n, err := in.b.openList(in.desc.Digest, fi.Size(), os.O_RDWR)
 	if err != nil {
 		if errors.Is(err, errUselessList) {
-			in.b.log.Warn("a partial blob is not used", "digest", in.desc.Digest, "error", err)
+			in.b.log.Warn("a partial blob cannot be used", "digest", in.desc.Digest, "error", err)
 			return false, nil
 		}
 		return false, err
@@ -107,13 +110,14 @@ func (in *ingest) loadList(fi fs.FileInfo) (ok bool, err error) {
 	return err == nil, err
 }
 
-var errUselessList = errors.New("its list cannot be read")
+// errUselessList says that a side list exists and cannot be read.
+var errUselessList = errors.New("its side list cannot be read")
 
-// openList returns which ranges of a partial of that size were written. Without a list,
-// or without a record in it, the partial was written without a gap. A list that cannot
-// be read is an error that wraps errUselessList: then it is not known what was written.
-// The list is nil if there is none, and otherwise the caller's to close; n is the length
-// of its good records.
+// openList returns the ranges that were written of a partial of that size. If the list is
+// missing or does not have a record, the partial was written without a gap. If the list
+// cannot be read, the written ranges are not known, and the error wraps errUselessList.
+// list is nil if it is missing; otherwise the caller closes it. n is the length in bytes
+// of its valid records.
 func (b *blobs) openList(d digest.Digest, size int64, flag int) (list disk.File, done spans.Set, n int64, err error) {
 	name := listName(d)
 	list, err = b.fs.OpenFile(name, flag)
@@ -136,22 +140,23 @@ func (b *blobs) openList(d digest.Digest, size int64, flag int) (list disk.File,
 	return list, done, n, nil
 }
 
-// flushList appends what was written to the side list, if there is one. It is not
-// synced: after SIGKILL the system still has it, and after a loss of power the caller
-// hashes what it says, like everything else that was kept.
+// flushList appends the new ranges to the side list, if there is one. It does not sync
+// the list. After SIGKILL the system still has the list. After a loss of power it may
+// not, but then the next caller hashes the kept bytes anyway.
 func (in *ingest) flushList() error {
 	if in.list == nil || len(in.fresh) == 0 {
 		return nil
 	}
 	n, err := in.list.WriteAt(appendRecords(nil, in.fresh), in.listEnd)
 	if err != nil {
-		return err // the next records are written over those that are half written
+		return err // the next flush writes over the incomplete records
 	}
 	in.listEnd += int64(n)
 	in.fresh, in.unlisted = in.fresh[:0], 0
 	return nil
 }
 
+// appendRecord appends the record of a range to b.
 func appendRecord(b []byte, s spans.Span) []byte {
 	at := len(b)
 	b = binary.LittleEndian.AppendUint64(b, uint64(s.Off))
@@ -159,6 +164,7 @@ func appendRecord(b []byte, s spans.Span) []byte {
 	return binary.LittleEndian.AppendUint32(b, crc32.ChecksumIEEE(b[at:]))
 }
 
+// appendRecords appends the records of several ranges to b.
 func appendRecords(b []byte, all spans.Set) []byte {
 	for _, s := range all {
 		b = appendRecord(b, s)
@@ -166,8 +172,8 @@ func appendRecords(b []byte, all spans.Set) []byte {
 	return b
 }
 
-// parseRecords returns the ranges of a side list, cut to size. It stops at the first
-// record that is not whole; n is the length of those before it.
+// parseRecords returns the ranges in a side list, cut to size. It stops at the first
+// record that is not valid. n is the length in bytes of the records before that one.
 func parseRecords(b []byte, size int64) (s spans.Set, n int64) {
 	for len(b) >= recordSize {
 		off := int64(binary.LittleEndian.Uint64(b))
@@ -181,8 +187,8 @@ func parseRecords(b []byte, size int64) (s spans.Set, n int64) {
 	return s, n
 }
 
-// removeFiles removes the partial and then its list. In the other order a crash would
-// leave a partial that seems to be written without a gap.
+// removeFiles removes the partial and then its side list. In the other order, a crash
+// would leave a partial that looks as if it was written without a gap.
 func (in *ingest) removeFiles() error {
 	err := in.b.fs.Remove(partName(in.desc.Digest))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -191,6 +197,7 @@ func (in *ingest) removeFiles() error {
 	return in.removeList()
 }
 
+// removeList removes the side list, if there is one.
 func (in *ingest) removeList() error {
 	err := in.b.fs.Remove(listName(in.desc.Digest))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -199,7 +206,7 @@ func (in *ingest) removeList() error {
 	return err
 }
 
-// keptBytes is how much of a blob is kept; see Layout.Kept.
+// keptBytes returns how many bytes of a blob an earlier ingest left; see Layout.Kept.
 func (b *blobs) keptBytes(desc ocispec.Descriptor) (int64, error) {
 	fi, err := b.fs.Lstat(partName(desc.Digest))
 	if errors.Is(err, fs.ErrNotExist) || err == nil && (!fi.Mode().IsRegular() || fi.Size() > desc.Size) {

@@ -17,28 +17,28 @@ import (
 	"github.com/pullkit/pullkit/puller/content"
 )
 
-// Names within a layout.
+// Names of files and directories within a layout.
 const (
 	layoutName = ocilayout.LayoutFile
 	indexName  = ocilayout.IndexFile
 	blobsDir   = ocilayout.BlobsDir
-	stateDir   = ".pullkit"             // locks and all that is below; never read by other tools
-	ingestDir  = stateDir + "/ingest"   // partials and temporaries
-	usedDir    = stateDir + "/used"     // when blobs were last used; see lastUse
-	lockName   = stateDir + "/lock"     // see disk.FS.TryLock
-	epochName  = stateDir + "/removals" // see beginRemoval
+	stateDir   = ".pullkit"             // this package's own files, which other tools do not read
+	ingestDir  = stateDir + "/ingest"   // partials, side lists and temporary files
+	usedDir    = stateDir + "/used"     // notes of the last use of blobs; see lastUse
+	lockName   = stateDir + "/lock"     // file of the locks; see disk.FS.TryLock
+	epochName  = stateDir + "/removals" // file that each removal replaces; see beginRemoval
 
 	tempBase   = "tmp-"
 	tempPrefix = ingestDir + "/" + tempBase
-	partSuffix = ".part" // what has arrived of a blob
-	listSuffix = ".list" // which ranges of it were written, if not only its beginning
-	newSuffix  = ".new"  // what index.json or oci-layout will be
+	partSuffix = ".part" // a partial: the bytes of a blob that have arrived
+	listSuffix = ".list" // the side list of a partial: which ranges were written
+	newSuffix  = ".new"  // the next content of index.json or oci-layout
 
 	indexLock = "index" // key of the lock on index.json and on removals
 )
 
-// A tree is the directory of a layout: its files, its subdirectories, and the locks
-// between goroutines and processes.
+// A tree is the directory of a layout. It performs operations on files and
+// subdirectories, and has the locks between goroutines and between processes.
 type tree struct {
 	dir  string // absolute; for errors
 	fs   disk.FS
@@ -46,13 +46,13 @@ type tree struct {
 	now  func() time.Time
 	keys keyLocks
 
-	// settled has the time of modification that a directory had when this process last
-	// made the names in it durable.
+	// settled maps a directory to its modification time when this process last made the
+	// names in it durable.
 	settled sync.Map
 }
 
-// fail returns an error of kind content.ErrStore that says what was being done. An error
-// that has a kind already is returned as it is.
+// fail returns an error of kind content.ErrStore that names the layout and the operation.
+// It returns an error that has a kind already as it is.
 func (t *tree) fail(err error, format string, args ...any) error {
 	if err == nil {
 		return nil
@@ -63,7 +63,7 @@ func (t *tree) fail(err error, format string, args ...any) error {
 	return &content.Error{Reason: content.ErrStore, Err: fmt.Errorf("layout %q: %s: %w", t.dir, fmt.Sprintf(format, args...), opaque(err))}
 }
 
-// failOrCtx is fail, except for the error of a ctx that ended.
+// failOrCtx is fail, but it returns the error of a ctx that ended as it is.
 func (t *tree) failOrCtx(ctx context.Context, err error, format string, args ...any) error {
 	if cerr := ctx.Err(); cerr != nil && errors.Is(err, cerr) {
 		return err
@@ -71,9 +71,9 @@ func (t *tree) failOrCtx(ctx context.Context, err error, format string, args ...
 	return t.fail(err, format, args...)
 }
 
-// opaque hides that a file was there or was missing. To a caller fs.ErrExist and
-// fs.ErrNotExist say that content or a name is there or missing, and such an error of a
-// file means neither.
+// opaque returns err without fs.ErrExist and fs.ErrNotExist in its chain. To a caller
+// these say that content or a name exists or is missing. The error of a file says
+// neither.
 func opaque(err error) error {
 	if errors.Is(err, fs.ErrExist) || errors.Is(err, fs.ErrNotExist) {
 		return errors.New(err.Error())
@@ -81,14 +81,16 @@ func opaque(err error) error {
 	return err
 }
 
+// notFound returns an error of kind content.ErrNotFound that names the layout.
 func (t *tree) notFound(format string, args ...any) error {
 	return &content.Error{Reason: content.ErrNotFound, Err: fmt.Errorf("layout %q: %s", t.dir, fmt.Sprintf(format, args...))}
 }
 
-// errOtherFile says that another file has the name of one that was written or read.
-var errOtherFile = errors.New("not the file that it was")
+// errOtherFile says that the name of a file that was written or read is now that of
+// another file.
+var errOtherFile = errors.New("another file has this name now")
 
-// requireFile is an error unless the file that want describes has the name.
+// requireFile returns an error unless the file that want describes has the name.
 func (t *tree) requireFile(name string, want fs.FileInfo) error {
 	got, err := t.fs.Lstat(name)
 	if err == nil && !t.fs.SameFile(want, got) {
@@ -97,8 +99,7 @@ func (t *tree) requireFile(name string, want fs.FileInfo) error {
 	return err
 }
 
-// createFresh makes an empty file. What had the name before, such as a link or a
-// left-over, is removed.
+// createFresh makes an empty file. It first removes a file or link that has the name.
 func (t *tree) createFresh(name string) (disk.File, error) {
 	f, err := t.fs.OpenFile(name, disk.NewFile)
 	if errors.Is(err, fs.ErrExist) {
@@ -110,7 +111,7 @@ func (t *tree) createFresh(name string) (disk.File, error) {
 	return f, err
 }
 
-// read reads a small file, which is not a link.
+// read returns the content of a file of at most limit bytes. It does not follow a link.
 func (t *tree) read(name string, limit int64) ([]byte, error) {
 	f, err := t.fs.OpenFile(name, os.O_RDONLY)
 	if err != nil {
@@ -120,14 +121,14 @@ func (t *tree) read(name string, limit int64) ([]byte, error) {
 	return readAll(f, name, limit)
 }
 
-// readAll reads a file of at most limit bytes.
+// readAll returns the content of an open file of at most limit bytes.
 func readAll(f disk.File, name string, limit int64) ([]byte, error) {
 	fi, err := f.Stat()
 	if err != nil {
 		return nil, err
 	}
 	if fi.Size() > limit {
-		return nil, fmt.Errorf("%q has %d bytes, more than %d", name, fi.Size(), limit)
+		return nil, fmt.Errorf("%q has %d bytes, more than the limit of %d", name, fi.Size(), limit)
 	}
 	data := make([]byte, fi.Size())
 	n, err := f.ReadAt(data, 0)
@@ -137,8 +138,8 @@ func readAll(f disk.File, name string, limit int64) ([]byte, error) {
 	return data[:n], nil
 }
 
-// replace writes a file as a whole and durably: a reader sees the former content or
-// this one. The caller holds indexLock.
+// replace writes a file as a whole and durably: a reader sees the former content or the
+// new one. The caller holds indexLock.
 func (t *tree) replace(name string, data []byte) error {
 	temp := tempName(name)
 	f, _, err := t.writeFile(temp, data)
@@ -156,11 +157,11 @@ func (t *tree) replace(name string, data []byte) error {
 	return t.fs.SyncDir(".")
 }
 
-// tempName is what a file is called until it is renamed to name.
+// tempName returns the name that a file has until replace renames it to name.
 func tempName(name string) string { return ingestDir + "/" + name + newSuffix }
 
-// writeFile makes a file with that content, synced, and leaves it open. Its name is not
-// synced. After an error the file is removed.
+// writeFile makes a file with that content, syncs it, and leaves it open. It does not
+// sync the file's name. On an error it removes the file.
 func (t *tree) writeFile(name string, data []byte) (f disk.File, info fs.FileInfo, err error) {
 	f, err = t.createFresh(name)
 	if err != nil {
@@ -181,14 +182,14 @@ func (t *tree) writeFile(name string, data []byte) (f disk.File, info fs.FileInf
 	return f, info, nil
 }
 
-// rename renames a file. It tries again for a while if the file, or the one in its place,
-// is busy.
+// rename renames a file. If another program has one of the two files open, rename tries
+// again for a while; see disk.WhileBusy.
 func (t *tree) rename(from, to string) error {
 	return disk.WhileBusy(func() error { return t.fs.Rename(from, to) })
 }
 
-// mkdirs checks that directories are there and are not links. It makes those that are
-// missing, durably.
+// mkdirs makes the directories that are missing, durably. It returns an error if one of
+// the names is not that of a directory, or is that of a link.
 func (t *tree) mkdirs(names ...string) error {
 	for _, name := range names {
 		err := t.checkDir(name)
@@ -202,7 +203,7 @@ func (t *tree) mkdirs(names ...string) error {
 	return nil
 }
 
-// mkdir makes a directory, durably. Another process may make it first.
+// mkdir makes a directory, durably. Another process may make it at the same time.
 func (t *tree) mkdir(name string) error {
 	err := t.fs.Mkdir(name)
 	if err == nil || errors.Is(err, fs.ErrExist) {
@@ -220,8 +221,8 @@ func (t *tree) mkdir(name string) error {
 	return t.syncDir(parent)
 }
 
-// checkDir is an error unless name is a directory, which a link to one is not.
-// Operations on names in it go to the directory that has the name now.
+// checkDir returns an error unless name is a directory. A link to a directory is not one.
+// Later operations on names in it go to the directory that has the name now.
 func (t *tree) checkDir(name string) error {
 	err := t.fs.CheckDir(name)
 	if errors.Is(err, disk.ErrReplaced) {
@@ -230,8 +231,8 @@ func (t *tree) checkDir(name string) error {
 	return err
 }
 
-// syncDir makes the names in a directory durable, and remembers when they had last
-// changed.
+// syncDir makes the names in a directory durable, and remembers the directory's
+// modification time.
 func (t *tree) syncDir(name string) error {
 	fi, err := t.fs.Lstat(name)
 	if err != nil {
@@ -244,8 +245,8 @@ func (t *tree) syncDir(name string) error {
 	return nil
 }
 
-// settle is syncDir, unless the names have not changed since this process last made
-// them durable. A directory that is missing has no names.
+// settle is syncDir, but does nothing if the names have not changed after this process
+// last made them durable, or if the directory is missing.
 func (t *tree) settle(name string) error {
 	fi, err := t.fs.Lstat(name)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -78,7 +78,8 @@ func (l *Layout) Repair(ctx context.Context) (Removal, error) {
 	return removed, l.fail(errors.Join(failed...), "repair")
 }
 
-// repairBlob removes a blob with other content, if it is still the file that was read.
+// repairBlob removes a blob whose content has another digest, if the file is still the
+// one that was read.
 func (l *Layout) repairBlob(ctx context.Context, d digest.Digest, fi fs.FileInfo, removed *Removal) error {
 	return l.wrong(ctx, d, fi, func(got digest.Digest, seen fs.FileInfo) error {
 		end, err := l.beginRemoval(ctx)
@@ -92,21 +93,21 @@ func (l *Layout) repairBlob(ctx context.Context, d digest.Digest, fi fs.FileInfo
 			return nil
 		}
 		if now, err := l.fs.Lstat(ocilayout.BlobName(d)); err != nil || !l.fs.SameFile(now, seen) {
-			return nil // it was removed, or stored again, meanwhile
+			return nil // another process has removed the blob or stored it again
 		}
-		return fmt.Errorf("blob %s has content with digest %s and could not be removed: the file may not be removed, or a pull has it", d, got)
+		return fmt.Errorf("blob %s has content with digest %s and could not be removed: either the permission is missing, or a pull is storing the blob", d, got)
 	})
 }
 
-// wrong hashes a blob and calls found if its content has another digest. The file
-// is open until found returns, so that no other file can have its identity.
+// wrong hashes a blob and calls found if its content has another digest. The file stays
+// open until found returns, so that no other file can get its identity (inode number).
 func (l *Layout) wrong(ctx context.Context, d digest.Digest, fi fs.FileInfo, found func(got digest.Digest, seen fs.FileInfo) error) error {
 	if !fi.Mode().IsRegular() {
 		return notAFile(d)
 	}
 	f, err := l.fs.OpenFile(ocilayout.BlobName(d), os.O_RDONLY)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil // it was removed meanwhile
+		return nil // another process has removed the blob
 	}
 	if err != nil {
 		return fmt.Errorf("read blob %s: %w", d, err)
@@ -126,6 +127,7 @@ func (l *Layout) wrong(ctx context.Context, d digest.Digest, fi fs.FileInfo, fou
 	return found(got, seen)
 }
 
+// verifyImages yields the images that are not complete; see Verify.
 func (l *Layout) verifyImages(ctx context.Context, yield func(digest.Digest, error) bool, stop error) error {
 	ix, err := l.readIndex()
 	if err != nil {
@@ -146,7 +148,8 @@ func (l *Layout) verifyImages(ctx context.Context, yield func(digest.Digest, err
 	return nil
 }
 
-// verifyImage returns what an entry's name points to, and what is wrong with it.
+// verifyImage returns the digest that an entry's name points to, and an error if the
+// image is not complete.
 func (l *Layout) verifyImage(ctx context.Context, ix *indexFile, e ocilayout.Entry) (digest.Digest, error) {
 	shown, _, err := e.Decode()
 	if err != nil {
