@@ -93,7 +93,7 @@ func (all *allPulls) run(ctx context.Context, reqs iter.Seq[Request], yield func
 		panicked = cmp.Or(panicked, all.feed.panic())
 		// A sequence that ends itself because ctx has ended looks complete.
 		if panicked == nil && (all.dropped || !yielded || !all.feed.complete()) {
-			rest := &Error{Reason: ErrImagePull, Err: fmt.Errorf("the images that remained were not begun: %w", err)}
+			rest := &Error{Reason: ErrImagePull, Err: fmt.Errorf("the remaining images were not started: %w", err)}
 			yield(Request{}, Result{Err: rest})
 		}
 	}

@@ -333,7 +333,7 @@ func TestPullAllWithoutResults(t *testing.T) {
 }
 
 // TestPullAllTellsWhatContextEndLeft holds that a loop which counts failures does not
-// take images for pulled that were not begun.
+// take images that were not started for pulled ones.
 func TestPullAllTellsWhatContextEndLeft(t *testing.T) {
 	endless := func(yield func(Request) bool) {
 		for yield(Request{Image: "a.example/app:1"}) {
@@ -371,7 +371,7 @@ func TestPullAllTellsWhatContextEndLeft(t *testing.T) {
 						asError(t, r.Err)
 						if req.Image == "" {
 							rest++
-							assert.EqualError(t, r.Err, "ErrImagePull: the images that remained were not begun: the node is shutting down")
+							assert.EqualError(t, r.Err, "ErrImagePull: the remaining images were not started: the node is shutting down")
 						}
 					}
 				}

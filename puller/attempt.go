@@ -165,7 +165,7 @@ func (p *Puller) attempt(ctx context.Context, run *pullRun) pullResult {
 	start := time.Now()
 	note, err := p.access.begin(ctx, t)
 	if err != nil {
-		return pullResult{err: t.fail(ErrImagePull, fmt.Errorf("record that the pull begins: %w", err))}
+		return pullResult{err: t.fail(ErrImagePull, fmt.Errorf("the records cannot note that the pull begins: %w", err))}
 	}
 	defer note.close()
 	spec := t.spec()

@@ -10,21 +10,21 @@ import (
 	"github.com/pullkit/pullkit/pullpolicy"
 )
 
-// A Config says how a Puller works. Only Runtime is needed.
+// A Config says how a Puller works. Only Runtime must be set.
 type Config struct {
-	// Runtime stores and pulls. The built-in one is package transfer's.
+	// Runtime stores and pulls images. The built-in Runtime is package transfer's.
 	Runtime Runtime
 	// Keyring has the node's credentials, which may be used for every Pod. A
 	// credentials.PodKeyring is asked for the request's Pod. nil = the node has none.
 	Keyring credentials.Keyring
-	// Platform is what images are pulled for; zero = index.Host(). A platform without OS
-	// or architecture is refused.
+	// Platform is the platform that images are pulled for; zero = index.Host(). A
+	// platform without OS or architecture is refused.
 	Platform ocispec.Platform
-	// Parallel is the number of images pulled at a time; the others wait, first
-	// come, first served. Zero = 1, the kubelet's serial pulls; negative = no limit.
+	// Parallel is how many images are pulled at a time. Further pulls wait, first come,
+	// first served. Zero = 1, the kubelet's serial pulls; negative = no limit.
 	Parallel int
-	// QPS is the number of pulls that may begin in a second. A pull beyond it does not
-	// wait: it fails and backs off. Zero = no limit; the kubelet's is 5.
+	// QPS is how many pulls may begin in a second. A pull beyond it does not wait: it
+	// fails and backs off. Zero = no limit; the kubelet's is 5.
 	QPS float64
 	// Burst is how many pulls may begin at once under QPS. Zero = 10, as in the
 	// kubelet; negative = none, which refuses every pull, as the kubelet's burst
@@ -33,31 +33,33 @@ type Config struct {
 	// AlwaysPull makes every request's policy Always, as the AlwaysPullImages
 	// admission plug-in does: the registry checks each use of a private image.
 	AlwaysPull bool
-	// Records remember who has pulled which image, so that one Pod cannot use what
-	// another Pod's secret has brought onto the node. nil = every Pod may use a
+	// Records remember which credential has pulled which image, so that one Pod cannot
+	// use what another Pod's secret has brought onto the node. nil = every Pod may use a
 	// present image.
 	Records records.Store
-	// Verify says for which images Records are asked; zero = all but preloaded
-	// images, as in the kubelet. It needs Records.
+	// Verify says for which images Records are asked; zero = all except preloaded images,
+	// as in the kubelet. Verify needs Records.
 	Verify pullpolicy.Verification
-	// Backoff says how long an image that failed is not tried again.
-	// Its zero fields mean the kubelet's 10 s, doubled up to 300 s, without jitter.
+	// Backoff says how long an image is not tried again after a failure. Its zero fields
+	// mean the kubelet's 10 s, doubled up to 300 s, without jitter.
 	Backoff backoff.Config
 	// AsKubelet makes the Puller decide in all points as the kubelet of Kubernetes 1.36 to
 	// 1.38 beta does: it sets every field of Kubelet.
 	AsKubelet bool
 	// Kubelet restores single behaviours of the kubelet.
 	Kubelet Kubelet
-	// Events is called with what happens, while it happens. The calls for one call of
-	// the Puller come in order and end when that call returns; those for several come
-	// concurrently. Events must return soon, and not call the Puller. nil = no events.
+	// Events is called with each event when it happens. The events of one call of the
+	// Puller come in order, and all of them before that call returns. Events of different
+	// calls may come concurrently. Events must return soon and must not call the Puller.
+	// nil = no events.
 	Events func(Event)
-	// Logger gets what an operator should know although no call fails; nil = no log.
+	// Logger gets problems that an operator should know of although no call fails because
+	// of them; nil = no log.
 	Logger *slog.Logger
 }
 
-// Kubelet restores single behaviours of the kubelet. The zero value is what is
-// recommended. Config.AsKubelet sets all fields.
+// Kubelet restores single behaviours of the kubelet. The zero value is recommended.
+// Config.AsKubelet sets all fields.
 type Kubelet struct {
 	// KeepStreak: a success does not end a streak of failures, so that the next
 	// failure waits for longer than the first one did.
@@ -71,28 +73,27 @@ type Kubelet struct {
 	// FailOnBadSecret: one malformed secret, or one source that cannot answer,
 	// fails the pull, without event and back-off.
 	FailOnBadSecret bool
-	// TryAllOnError: every credential is tried whatever the error, also when the
-	// disk is full or the registry asked every client to wait (429). How long the
-	// registry asked to wait does not count.
+	// TryAllOnError: every credential is tried whatever the error, even when the disk is
+	// full or the registry asked every client to wait (429). The time that the registry
+	// asked to wait is ignored.
 	TryAllOnError bool
-	// KeepDuplicates: a credential that both the Pod's and the node's keyring know
-	// is tried twice.
+	// KeepDuplicates: a credential that is in both the Pod's and the node's keyring is
+	// tried twice.
 	KeepDuplicates bool
-	// PolicyAsWritten: a policy that is not one of the three, or is not set, counts as
-	// one that pulls without asking the store.
+	// PolicyAsWritten: a policy that is empty or is not one of the three pulls without
+	// asking the store.
 	PolicyAsWritten bool
-	// PreloadedByID: once another name of the same content was pulled with a secret, an
-	// image that was always there does not count as such under its old name either. A Pod
-	// that uses it under the old name needs proof from then on, which no Pod can give
-	// under Never. Without this field every Pod may use the old name. The new name needs
-	// its secret either way.
+	// PreloadedByID: an image that was always there needs proof under its old name too,
+	// once another name of the same content was pulled with a secret. Under Never no Pod
+	// can give that proof. Without this field every Pod may use the old name. The new
+	// name needs its secret either way.
 	PreloadedByID bool
 	// ReasonFromText: RegistryUnavailable and SignatureValidationFailed are the reason
 	// of a pull only when all attempts gave the same answer.
 	ReasonFromText bool
 }
 
-// asKubelet has every field set.
+// asKubelet returns a Kubelet with every field set.
 func asKubelet() Kubelet {
 	return Kubelet{
 		KeepStreak: true, KeepWindow: true, NameAsWritten: true, FailOnBadSecret: true, TryAllOnError: true,

@@ -1,6 +1,7 @@
-// Package puller gets container images as the kubelet does: pull policy,
-// credentials tried one after another, back-off, and who may use an image that is
-// present already. It decides; a [Runtime] stores and transfers.
+// Package puller gets container images as the kubelet does. It applies the pull policy,
+// tries credentials one after another, backs off after failures, and checks whether a Pod
+// may use an image that is present already. The package decides; a [Runtime] stores and
+// transfers.
 //
 // The one call most users need is [Puller.Pull]:
 //
@@ -14,8 +15,9 @@
 //
 // # Steps
 //
-// The steps are those of the kubelet's image manager (pkg/kubelet/images of
-// Kubernetes 1.36 to 1.38 beta); each case it was run with is a test here.
+// The steps are those of the kubelet's image manager (pkg/kubelet/images of Kubernetes
+// 1.36 to 1.38 beta). The tests of this package repeat the cases that the kubelet's code
+// was run with.
 //
 //	step           fails with                  event                               backs off
 //	parse name     InvalidImageName            InspectFailed                       no
@@ -25,44 +27,47 @@
 //	in the window  ImagePullBackOff            BackOff                             -
 //	pull           ErrImagePull, ...           Pulling, then Pulled or Failed      yes
 //
-// Under Always the store is not asked. The window is looked at only where the registry
-// would be asked, so an image that appears meanwhile is used at once. If no credential
-// matches, there is one anonymous attempt. If some match, there is an anonymous attempt
-// only where the keyring ends with an empty credential (credentials.Static{{}}).
+// Under Always the store is not asked. The back-off window is checked only where the
+// registry would be asked, so an image that appears in the store during a window is used
+// at once. If no credential matches, there is one anonymous attempt. If some credentials
+// match, there is an anonymous attempt only where the keyring ends with an empty
+// credential (credentials.Static{{}}).
 //
-// [Puller.Find] says whether an image exists and which credential opens it, by one HEAD
-// and without a store.
+// [Puller.Find] returns whether an image exists and which credential opens it. It sends
+// HEAD requests and needs no store.
 //
-// Back-off is kept for an image, a Pod and a platform: 10 s, doubled by each failure up
-// to 300 s. It differs from the kubelet's in four points: it ends with a success, it
-// treats all spellings of a name as one image, it lasts as long as a registry's
+// Each image has one back-off window for each Pod and platform. A window lasts 10 s after
+// the first failure, and each further failure doubles it, up to 300 s. The back-off
+// differs from the kubelet's in four points: it ends with a success, it treats all
+// spellings of a name as one image, it lasts at least as long as a registry's
 // Retry-After, and it lets one attempt through when the Pod's or the node's secrets have
-// changed. [Kubelet] has a switch for each difference in what is decided.
+// changed. [Kubelet] has a switch for each decision that differs from the kubelet's.
 //
-// # Who may use what is present
+// # Which Pods may use a present image
 //
 // With Config.Records a Pod uses a present image only if the image was pulled
 // anonymously, with the node's credential, with the Pod's secret or service account, or
-// was always there. Otherwise the registry is asked with the Pod's own credentials, and
-// under Never the image looks absent. Config.Verify chooses the policy, as
+// was always there. An image was always there if the records know of no pull that brought
+// it. For all other Pods the registry is asked with the Pod's own credentials, and under
+// Never the image counts as absent. Config.Verify chooses the policy, as
 // imagePullCredentialsVerificationPolicy does.
 //
-// An image that was always there stays usable by all Pods under its name, also after
+// An image that was always there stays usable by all Pods under its name, even after
 // another name of the same content was pulled with a secret. The other name needs that
-// secret. This depends on a Runtime that finds an image only under names of its own
+// secret. This rule needs a Runtime that finds an image only under names of its own
 // repository.
 //
 // # Errors
 //
 // [Puller.Pull], [Puller.PullWait] and [Puller.Resolve] return an [*Error], and
-// [Puller.PullAll] yields one for each image that failed. errors.Is finds its
-// [Reason] and the answer to the credential that got furthest, such as fs.ErrNotExist
-// or fs.ErrPermission, and never both. Attempts lists the credentials that were tried,
-// with the answer to each. Hints say what the request and the node brought that was not
-// used. RetryAfter says how long to wait.
+// [Puller.PullAll] yields one for each image that failed. errors.Is finds its [Reason]
+// and the answer to the credential that got furthest. That answer can be an
+// fs.ErrNotExist or an fs.ErrPermission, but never both. Attempts lists the credentials
+// that were tried, with the answer to each. Hints names the Secrets and logins of the
+// request and the node that were not used. RetryAfter is how long to wait.
 //
 // # Left out
 //
-// Nothing is unpacked or run. Images are never deleted: prune the store and call
-// [Puller.Sweep]. Back-off is in memory, and forgotten with the Puller.
+// A Puller unpacks nothing and runs nothing. It never deletes images: prune the store and
+// call [Puller.Sweep]. The back-off windows are in memory and end with the Puller.
 package puller

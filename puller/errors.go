@@ -21,8 +21,8 @@ type Reason string
 // Error returns the reason's name.
 func (r Reason) Error() string { return string(r) }
 
-// Verdict says how far an attempt of a Runtime got that ended with this reason; see
-// [Error]. "" means that the reason does not say how far.
+// Verdict returns how far an attempt got if it ended with this reason; see [Error]. It
+// returns "" for a reason that does not say how far.
 func (r Reason) Verdict() credentials.Verdict {
 	switch r {
 	case ErrRegistryUnavailable:
@@ -44,16 +44,16 @@ const (
 	ErrSignatureValidation Reason = "SignatureValidationFailed"
 )
 
-// A RetryError is wrapped by a Runtime's error when the registry asked every client
-// to wait. Then no other credential is tried, and the back-off lasts at least After,
-// but not longer than a day.
+// A RetryError is what a Runtime's error wraps when the registry asked every client to
+// wait. Then no other credential is tried, and the back-off lasts at least After. An
+// After of more than a day counts as a day.
 type RetryError struct {
 	After time.Duration
 	Err   error
 }
 
-// Error is the text of the cause. An [Error] adds when the next pull may be tried,
-// which is one time for both the server's wish and the back-off.
+// Error returns the text of Err. The text of an [Error] also says when the next pull may
+// be tried, which depends on both After and the back-off.
 func (e *RetryError) Error() string {
 	if e.Err == nil {
 		return "the registry asked to wait for " + e.After.String()
@@ -67,19 +67,20 @@ func (e *RetryError) Unwrap() error { return e.Err }
 // Verdict is credentials.VerdictUnavailable: the registry asked every client to wait.
 func (e *RetryError) Verdict() credentials.Verdict { return credentials.VerdictUnavailable }
 
-// maxRetryAfter bounds what a server may ask for, so that a mistyped header
-// cannot lock an image out until the process ends.
+// maxRetryAfter is the longest wait that a server may ask for. Without a limit, a
+// mistyped header could block an image until the process ends.
 const maxRetryAfter = 24 * time.Hour
 
-// An Error says why there is no image. It does not change after it was returned.
+// An Error says why there is no image. It does not change after it is returned.
 //
 // A pull that tried several credentials has one verdict: the answer to the credential
-// that got furthest. errors.Is, content.ReasonOf and credentials.VerdictOf return it, by the
-// order that credentials.AttemptsError documents. After 401 for a stale credential and
-// 404 for a valid one the image does not exist: the error is an fs.ErrNotExist and no
-// fs.ErrPermission. No connection, 429 and 5xx count before all other answers, because
-// a later pull may work. Attempts and Answers list all answers. The verdict is "" where
-// the registry was not asked; for a back-off it is that of Previous.
+// that got furthest. errors.Is, content.ReasonOf and credentials.VerdictOf return it, by
+// the order that credentials.AttemptsError documents. After 401 for a stale credential
+// and 404 for a valid one the image does not exist: the error is an fs.ErrNotExist and
+// not an fs.ErrPermission. A failed connection, 429 and 5xx take precedence over all
+// other answers, because a later pull may work. Attempts and Answers list all answers.
+// The verdict is "" if the registry was not asked. The verdict of a back-off is that of
+// Previous.
 type Error struct {
 	// Reason is one of the constants, or "" where the kubelet has no reason: the
 	// request itself is unusable, or the secrets could not be read under
@@ -92,20 +93,20 @@ type Error struct {
 	// Attempts has one entry for each credential tried and each source that
 	// could not answer, in order. Empty where the registry was not asked.
 	Attempts []credentials.Attempt
-	// Hints say what the request and the node brought that was not used, or looks
-	// wrong, and that may be why no credential helped: Secrets that give none, helpers
-	// that were not asked, keys that match no image. Each is a
-	// *credentials.EntryError. They are part of the text of an ErrImagePull, and are
-	// not wrapped.
+	// Hints names what the keyrings of the request and the node have that was not used,
+	// or looks wrong, and may be why no credential helped: Secrets that give none,
+	// helpers that were not asked, keys that match no image. Each is a
+	// *credentials.EntryError. They are part of the text of an ErrImagePull, and are not
+	// wrapped.
 	Hints []error
-	// Previous is the failure that a back-off lasts for, or that PullWait was
-	// waiting after when its context ended; nil otherwise.
+	// Previous is the failure before a back-off, or the failure after which PullWait was
+	// waiting when its context ended; nil otherwise.
 	Previous *Error
-	// Err is the cause; nil where Reason and Previous say it all.
+	// Err is the cause; nil if Reason and Previous say everything.
 	Err error
 }
 
-// Error is one line: what failed, why, and what to do about it.
+// Error returns one line: what failed, why, and what to do about it.
 func (e *Error) Error() string {
 	text := "image " + quote(e.Image) + ": "
 	if e.Image == "" && e.Reason == ErrImagePull { // the rest of PullAll's
@@ -117,8 +118,8 @@ func (e *Error) Error() string {
 	return text + e.cause()
 }
 
-// What ErrImageNeverPull means. To the caller of Pull an image that is not for its Pod
-// looks like an absent one; Explain distinguishes them.
+// The causes of ErrImageNeverPull. The caller of Pull gets the first text in both cases;
+// Explain distinguishes them.
 const (
 	absentUnderNever   = "not present, and the pull policy is Never"
 	notYoursUnderNever = "not for this Pod, and the pull policy is Never"
@@ -155,12 +156,12 @@ func (e *Error) previousText() string {
 		return ""
 	}
 	previous := *e.Previous
-	previous.RetryAfter = 0 // a wait that is over in part; the text has the one from now on
+	previous.RetryAfter = 0 // partly over by now; the text has the wait from now on
 	return "; the last try ended with " + string(previous.Reason) + ": " + previous.cause()
 }
 
-// hintsText lists the hints where they may be of use: not where the registry could
-// not be asked, or a signature is wrong.
+// hintsText lists the hints where they may help. They do not help where the registry
+// could not be asked, or where a signature is wrong.
 func (e *Error) hintsText() string {
 	if e.Reason != ErrImagePull || len(e.Hints) == 0 {
 		return ""
@@ -186,9 +187,9 @@ func (e *Error) retryText() string {
 	return "; next try in " + round(e.RetryAfter).String()
 }
 
-// Unwrap gives errors.Is and errors.As the reason and every cause, and for a
-// back-off the causes of the failure it lasts for. The reason of that failure
-// is not among them: an error has one reason.
+// Unwrap returns the reason and every cause, for errors.Is and errors.As. For a back-off
+// it also returns the cause of Previous, but not the reason of Previous, because an error
+// has one reason.
 func (e *Error) Unwrap() []error {
 	var errs []error
 	if e.Reason != "" {
@@ -209,9 +210,9 @@ func (e *Error) unreasoned() error {
 	return e.Err
 }
 
-// Message is the text that the kubelet would write beside Reason into the status
-// of the container that waits for the image. It is shorter than what Error
-// returns: it does not name the credentials.
+// Message returns the text that the kubelet would write, with Reason, into the status of
+// the container that waits for the image. It is shorter than what Error returns, because
+// it does not name the credentials.
 func (e *Error) Message() string {
 	switch e.Reason {
 	case ErrImageNeverPull:
@@ -243,8 +244,8 @@ func detail(text string, reason Reason) string {
 	return ": " + text
 }
 
-// text is the cause as the kubelet joins causes: the only one, or [a, b], each
-// text once.
+// text returns the causes as the kubelet joins them: a single text as it is, several as
+// [a, b], each text once.
 func (e *Error) text() string {
 	if len(e.Attempts) == 0 {
 		if e.Err == nil {
@@ -296,15 +297,15 @@ const maxName = 300
 
 func quote(s string) string { return redact.Quote(s, maxName) }
 
-// An Answer is what one attempt of a pull met with, as a value for programs and for
+// An Answer is the result of one attempt of a pull, as a value for programs and for
 // output. It holds no secret.
 //
 // Host, Status and Codes come from the Runtime's error, if it is a content.Error.
 type Answer struct {
 	From               string `json:"from"` // Origin, human-readable
 	credentials.Origin        // of the credential; zero for the anonymous try
-	// SourceFailed is set where there was no credential to try, because the source could
-	// not answer.
+	// SourceFailed says that there was no credential to try, because the source could not
+	// answer.
 	SourceFailed bool     `json:"source,omitempty"`
 	Host         string   `json:"host,omitempty"`   // host[:port] that answered
 	Status       int      `json:"status,omitempty"` // of HTTP
@@ -312,10 +313,10 @@ type Answer struct {
 	Error        string   `json:"error,omitempty"`  // "" if the attempt succeeded
 }
 
-// String is From and Error.
+// String returns From and Error, with a colon between them.
 func (a Answer) String() string { return strings.TrimSuffix(a.From+": "+a.Error, ": ") }
 
-// Answers returns what each attempt met with, in order.
+// Answers returns the result of each attempt, in order.
 func (e *Error) Answers() []Answer {
 	var out []Answer
 	for _, a := range e.Attempts {
@@ -343,14 +344,15 @@ func newAnswer(a credentials.Attempt) Answer {
 	return answer
 }
 
-// A PanicError is what a call of a Puller panics with after a callback panicked in
-// another goroutine than the caller's. It is an error that wraps Value where that is one.
+// A PanicError is the value with which a call of a Puller panics after a callback has
+// panicked in another goroutine than the caller's. It wraps Value if Value is an error.
 type PanicError struct {
 	Value any    // what the callback panicked with
 	Stack []byte // of the goroutine of the callback, as debug.Stack writes it
 }
 
-// Error is the value and the stack, which is what a process that does not recover prints.
+// Error returns the value and the stack as text. A process that does not recover prints
+// it.
 func (e *PanicError) Error() string {
 	return (&panics.Error{Value: e.Value, Stack: e.Stack}).Error()
 }
@@ -361,8 +363,8 @@ func (e *PanicError) Unwrap() error {
 	return err
 }
 
-// carryPanic makes a panic that was carried out of another goroutine a PanicError. The
-// exported methods of a Puller defer it. Other panics go on unchanged.
+// carryPanic turns a panic that was carried out of another goroutine into a PanicError.
+// The exported methods of a Puller defer it. Other panics go on unchanged.
 func carryPanic() {
 	switch v := recover().(type) {
 	case nil:

@@ -27,51 +27,52 @@ type EventReason string
 // kubelet's messages.
 const (
 	EventPulling       EventReason = "Pulling"           // the registry is going to be asked
-	EventPulled        EventReason = "Pulled"            // the image is there; or was already
+	EventPulled        EventReason = "Pulled"            // the image was pulled, or was present already
 	EventFailed        EventReason = "Failed"            // the registry was asked, and no credential helped
-	EventBackOff       EventReason = "BackOff"           // not tried: the image failed a short while ago
+	EventBackOff       EventReason = "BackOff"           // the registry is not asked before the back-off window ends
 	EventNeverPull     EventReason = "ErrImageNeverPull" // absent, and the policy is Never
 	EventInspectFailed EventReason = "InspectFailed"     // the name is malformed, or the store failed
-	// EventBadSecret says that a pull secret had to be left out. It follows EventFailed,
+	// EventBadSecret says that a pull secret could not be used. It follows EventFailed,
 	// and only where the pull failed with ErrImagePull, as in the kubelet from 1.37 on.
 	EventBadSecret EventReason = "FailedToRetrieveImagePullSecret"
 
-	// EventAttempt says that one credential did not help or, where Attempt.SourceFailed is
-	// set, that a helper, a plugin or a Secret of another namespace gave none. If
-	// something else helps, this event is the only sign of it.
+	// EventAttempt says that one credential did not help or, where Attempt.SourceFailed
+	// is set, that a helper, a plugin or a Secret of another namespace gave none. If
+	// another credential succeeds, this event is the only report of the failure.
 	EventAttempt  EventReason = "AttemptFailed"
 	EventProgress EventReason = "Progress"     // Progress says how far the transfer is
-	EventRecord   EventReason = "RecordFailed" // who may use the image could not be written down
+	EventRecord   EventReason = "RecordFailed" // the records could not be written
 )
 
 // An Event is one thing that happened during a call of a Puller. It holds no
 // secret. Its JSON form is stable: fields are added, not changed.
 type Event struct {
 	Time    time.Time
-	Call    uint64 // the same for all events of one call, other than those of any other
+	Call    uint64 // the number of the call; no two calls of a Puller have the same
 	Type    EventType
 	Reason  EventReason
 	Message string // human-readable; "" for EventProgress
 	Image   string // as written in the request, without user:password@
 	Pod     credentials.Pod
-	// Platform is the one pulled for, as index.FormatPlatform writes it; "" where
-	// the call ended before that was known.
+	// Platform is the platform that is pulled for, as index.FormatPlatform writes it; ""
+	// if the call ended before it was known.
 	Platform string
-	// Digest is that of what the name points to; set with EventPulled.
+	// Digest is the digest of what the name points to; set with EventPulled.
 	Digest digest.Digest
-	// Shared says that the call does not pull itself, but waits for the same pull
-	// of another call. Its progress is that of the other.
+	// Shared says that the call waits for an equal pull that another call began. The
+	// progress is that of the shared pull.
 	Shared bool
-	// RetryAfter is set with EventFailed and EventBackOff.
+	// RetryAfter is how long no new attempt is made; set with EventFailed and
+	// EventBackOff.
 	RetryAfter time.Duration
-	// Attempt is what a credential met with: set with EventAttempt, with
+	// Attempt is the answer to one credential. It is set with EventAttempt, with
 	// EventBadSecret, and with EventPulled if the registry was asked. An EventPulled
 	// without it means that the image was present already.
 	Attempt  *Answer
 	Progress *Progress // set with EventProgress
 }
 
-// eventJSON is the form of an Event on the wire.
+// eventJSON is the JSON form of an Event.
 type eventJSON struct {
 	Time       time.Time     `json:"time"`
 	Call       uint64        `json:"call"`
@@ -113,7 +114,7 @@ func (e Event) MarshalJSON() ([]byte, error) {
 // A reporter sends the events of calls to Config.Events.
 type reporter struct {
 	send          func(Event) // nil: Config has none
-	accessChecked bool        // who may use an image is checked
+	accessChecked bool        // Config has Records
 }
 
 func (r reporter) emit(t *task, e Event) {
@@ -130,9 +131,9 @@ func (r reporter) emit(t *task, e Event) {
 	r.send(e)
 }
 
-// outcome sends the event that ends an attempt. An attempt that its context ended before
-// the registry was asked has none, nor has a request that is unusable for a reason that
-// the kubelet does not know.
+// outcome sends the event that ends an attempt. No event is sent for an attempt whose
+// context ended before the registry was asked, nor for a request that is unusable for a
+// reason that the kubelet does not have.
 func (r reporter) outcome(t *task, o outcome) {
 	switch {
 	case o.err == nil && o.present:
@@ -157,7 +158,7 @@ func (r reporter) outcome(t *task, o outcome) {
 	}
 }
 
-// backOff says that the image is not tried before the end of a window.
+// backOff reports that the image is not tried before the end of a window.
 func (r reporter) backOff(t *task, err *Error) {
 	text := fmt.Sprintf("Back-off pulling image %q", t.name)
 	r.emit(t, Event{Reason: EventBackOff, Message: text, RetryAfter: err.RetryAfter})
@@ -196,7 +197,8 @@ func (r reporter) attempt(run *pullRun, a credentials.Attempt) {
 	})
 }
 
-// progress is what a Runtime calls; nil if Config has no Events.
+// progress returns the function that a Runtime calls with its progress; nil if Config has
+// no Events.
 func (r reporter) progress(run *pullRun) func(Progress) {
 	if r.send == nil {
 		return nil
@@ -211,7 +213,7 @@ func (r reporter) progress(run *pullRun) func(Progress) {
 // notRecorded reports that the records could not be written.
 func (r reporter) notRecorded(run *pullRun) {
 	eachListener(run, func(w *waiter) {
-		text := fmt.Sprintf("Who may use image %q could not be recorded; its registry will be asked again", w.task.name)
+		text := fmt.Sprintf("Access to image %q could not be recorded; its registry will be asked again", w.task.name)
 		r.emit(w.task, Event{Type: Warning, Reason: EventRecord, Shared: w.shared, Message: text})
 	})
 }

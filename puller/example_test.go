@@ -21,7 +21,7 @@ import (
 func ExampleNew() {
 	_, err := puller.New(puller.Config{})
 	fmt.Println(err)
-	// Output: puller: Config.Runtime is nil; give one, such as transfer.New's
+	// Output: puller: Config.Runtime is nil; set it, for example to what transfer.New returns
 }
 
 func ExamplePuller_Pull() {

@@ -24,12 +24,12 @@ type Action string
 // The actions.
 const (
 	ActionUse  Action = "use"  // take what is in the store
-	ActionPull Action = "pull" // ask the registry; what it answers is not known before
+	ActionPull Action = "pull" // ask the registry, whose answer is not known in advance
 	ActionWait Action = "wait" // fail with ImagePullBackOff
 	ActionFail Action = "fail" // fail with Decision.Reason, without asking the registry
 )
 
-// A StoreState is what Explain says of the store.
+// A StoreState says what the store has of an image, as Explain found it.
 type StoreState string
 
 // The states of the store.
@@ -41,10 +41,10 @@ const (
 	StoreUnknown  StoreState = "unknown"
 )
 
-// A Decision is what Pull would do with a request, and why. It holds no secret,
-// but is for the operators of the node, because it names what is in the store and which
-// credentials there are. String makes a readable text of it. Its JSON form is stable:
-// fields are added, not changed.
+// A Decision says what Pull would do with a request, and why. It holds no secret. It is
+// for the operators of the node only, because it names what is in the store and which
+// credentials exist. String returns it as readable text. Its JSON form is stable: fields
+// are added, not changed.
 type Decision struct {
 	Image      string        `json:"image"` // as written, without user:password@
 	Registry   string        `json:"registry,omitempty"`
@@ -59,25 +59,26 @@ type Decision struct {
 	StoreWhy  string            `json:"storeWhy,omitempty"` // what the store or the records said
 
 	Action Action `json:"action"`
-	// Reason is what Pull would fail with; "" where it would not, or where only the
-	// registry can tell.
+	// Reason is the reason with which Pull would fail; "" if Pull would not fail, or if
+	// that depends on the registry.
 	Reason Reason `json:"reason,omitempty"`
-	Why    string `json:"why,omitempty"` // of Action fail
+	Why    string `json:"why,omitempty"` // why Action is ActionFail
 
 	// BackOff is set where the registry would be asked.
 	BackOff *Window `json:"backOff,omitempty"`
-	// Candidates are in the order in which they would be tried, and between them
-	// those that would not be.
+	// Candidates lists credentials in the order in which they would be tried. Those that
+	// would not be tried are listed between them.
 	Candidates []Candidate `json:"candidates,omitempty"`
-	// Skipped is how many more than are listed would not be tried.
+	// Skipped is how many further credentials would not be tried and are not listed.
 	Skipped int `json:"skipped,omitempty"`
 
-	// Attempts are those that Explain made itself to read the index, and the sources
-	// that could not answer meanwhile; the one without an Error succeeded. Nil if the registry was not asked: where the
-	// Action is not to pull, or the Runtime is no Planner.
+	// Attempts lists the attempts that Explain itself made to read the index, and the
+	// sources that could not answer. The attempt without an Error succeeded. Attempts is
+	// nil if the registry was not asked, because the Action is not ActionPull or the
+	// Runtime is not a Planner.
 	Attempts []Answer `json:"attempts,omitempty"`
-	// Resolved is the digest of what the name points to, Manifest that of the
-	// platform's manifest; "" if the registry was not asked, or did not say.
+	// Resolved is the digest of what the name points to. Manifest is the digest of the
+	// platform's manifest. Both are "" if the registry was not asked or gave no answer.
 	Resolved digest.Digest `json:"resolved,omitempty"`
 	Manifest digest.Digest `json:"manifest,omitempty"`
 	// Index lists the entries of the index, if the name points to one.
@@ -89,11 +90,11 @@ type Decision struct {
 
 // A Window is the state of an image's back-off.
 type Window struct {
-	Key      string        // what it is kept for, human-readable
+	Key      string        // what the window is kept for, human-readable
 	Failures int           // in a row
 	Wait     time.Duration // until the next try; 0 = now
 	Repaired bool          // a try is allowed nevertheless, because the secrets are new
-	Previous string        // the failure it lasts for; "" if there is none
+	Previous string        // the failure before the window; "" if there is none
 }
 
 // MarshalJSON writes w as one object, with Wait in seconds.
@@ -107,16 +108,16 @@ func (w Window) MarshalJSON() ([]byte, error) {
 	}{w.Key, w.Failures, w.Wait.Seconds(), w.Repaired, w.Previous})
 }
 
-// A Candidate is one credential, or the source of some, that was considered.
+// A Candidate is one credential, or one source of credentials, that was considered.
 type Candidate struct {
 	Order              int    `json:"order,omitempty"` // 1 is tried first; 0 = not tried
 	From               string `json:"from"`            // Origin, human-readable
-	credentials.Origin        // zero for no credential
-	Username           string `json:"username,omitempty"` // "" where it is not known before a program has run
+	credentials.Origin        // zero if there is no credential
+	Username           string `json:"username,omitempty"` // "" if only a program that has not run knows it
 	Why                string `json:"why,omitempty"`
 }
 
-// String is From and Why.
+// String returns From and Why, with a colon between them.
 func (c Candidate) String() string { return strings.TrimSuffix(c.From+": "+c.Why, ": ") }
 
 // An Entry is one manifest of an index.
@@ -130,11 +131,11 @@ type Entry struct {
 // Explain says what Pull would do with the request, and why, without doing it:
 // nothing is pulled, recorded or counted, and there are no events.
 //
-// For everything that needs no answer of a registry, a helper or a plugin it is
-// what Pull does, as long as nothing changes. Where Pull would ask the registry and
-// the Runtime is a [Planner], Explain reads the index and the manifest from it,
-// with the credentials that Pull would try; helpers and plugins may run for that.
-// The error is the cause of ctx's end; all other failures are part of the Decision.
+// As long as nothing changes, Pull decides as the Decision says, except for what depends
+// on a registry, a helper or a plugin. If Pull would ask the registry and the Runtime is
+// a [Planner], Explain reads the index and the manifest from the registry, with the
+// credentials that Pull would try. Helpers and plugins may run for that. The error is the
+// cause of ctx's end; all other failures are part of the Decision.
 func (p *Puller) Explain(ctx context.Context, req Request) (Decision, error) {
 	defer carryPanic()
 	t, unusable := p.newTask(req)
@@ -171,7 +172,7 @@ func (d *Decision) fail(reason Reason, err error) {
 	}
 }
 
-// explainStore sets what the store and the records lead to.
+// explainStore sets the fields that depend on the store and the records.
 func (d *Decision) explainStore(t *task, f storeAnswer) {
 	if f.err != nil {
 		d.Store = StoreUnknown
@@ -200,7 +201,8 @@ func (d *Decision) explainStore(t *task, f storeAnswer) {
 	}
 }
 
-// explainFetch says what holds a pull up, and what would be tried.
+// explainFetch sets the fields that say what delays or prevents a pull, and which
+// credentials would be tried.
 func (p *Puller) explainFetch(t *task, d *Decision) {
 	s := p.backoff.state(t.key, t.candidates.fingerprint(t.ref))
 	d.BackOff = &Window{Key: t.key.String(), Failures: s.Failures, Wait: s.wait, Repaired: s.repaired}
@@ -218,7 +220,7 @@ func (p *Puller) explainFetch(t *task, d *Decision) {
 	}
 }
 
-// maxSkipped bounds how many of the entries that do not match are listed.
+// maxSkipped is how many of the entries that do not match are listed at most.
 const maxSkipped = 100
 
 // explainCandidates lists the entries of the Pod's and of the node's keyring.
@@ -306,7 +308,8 @@ func newEntry(v index.Verdict) Entry {
 	return e
 }
 
-// plainDescriptors leaves out what a stranger may have put there besides.
+// plainDescriptors keeps media type, digest and size. The other fields are left out,
+// because the author of the manifest can put anything into them.
 func plainDescriptors(in []ocispec.Descriptor) []ocispec.Descriptor {
 	var out []ocispec.Descriptor
 	for _, d := range in {
@@ -315,8 +318,8 @@ func plainDescriptors(in []ocispec.Descriptor) []ocispec.Descriptor {
 	return out
 }
 
-// String is a readable text of several lines. The text may change; programs use the
-// fields.
+// String returns a readable text of several lines. The text may change, so programs use
+// the fields.
 func (d Decision) String() string {
 	var b lines
 	b.line("image", redact.Cut(d.Image, maxName))
@@ -340,14 +343,14 @@ func (d Decision) String() string {
 	return b.String()
 }
 
-// lines are a key and a value each, the values below each other.
+// lines builds a text that has a key and a value in each line, with the values aligned.
 type lines struct{ strings.Builder }
 
 func (b *lines) line(key, value string) {
 	fmt.Fprintf(b, "%-12s%s\n", key, printable(value))
 }
 
-// outcome is what comes of it, in a few words.
+// outcome returns the decision in a few words.
 func (d Decision) outcome() string {
 	switch d.Action {
 	case ActionPull:
@@ -457,7 +460,7 @@ func (d Decision) indexText(b *lines) {
 	}
 }
 
-// short is enough of a digest to find it by.
+// short returns the first digits of a digest, enough to recognize it.
 func short(d digest.Digest) string {
 	const enough = 12
 	algorithm, hex, ok := strings.Cut(d.String(), ":")
@@ -481,7 +484,7 @@ func brackets(s string) string {
 	return "  (" + s + ")"
 }
 
-// bytesText is the size of blobs, in units that people read.
+// bytesText returns the total size of blobs, in a unit that fits it.
 func bytesText(blobs []ocispec.Descriptor) string {
 	var n int64
 	for _, b := range blobs {
@@ -498,7 +501,8 @@ func bytesText(blobs []ocispec.Descriptor) string {
 	return fmt.Sprintf("%.1f %ciB", size, "KMGTPE"[unit])
 }
 
-// printable keeps what is not to be printed, and line ends, out of a terminal.
+// printable replaces control characters and line ends, which must not reach a terminal,
+// with question marks.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {

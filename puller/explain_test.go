@@ -170,8 +170,8 @@ func TestExplainSaysWhyThePolicy(t *testing.T) {
 		{Config{}, Request{Image: pinned}, pullpolicy.IfNotPresent, "default: no tag, but a digest"},
 		{Config{}, Request{Image: "a.example/a", Policy: "Never"}, pullpolicy.Never, "as requested"},
 		{Config{AlwaysPull: true}, Request{Image: pinned, Policy: "Never"}, pullpolicy.Always, "AlwaysPullImages"},
-		{Config{Kubelet: Kubelet{PolicyAsWritten: true}}, Request{Image: "a.example/a:1", Policy: "Foo"}, pullpolicy.Always, "no policy of the three: pulled without a look at the store"},
-		{Config{Kubelet: Kubelet{PolicyAsWritten: true}}, Request{Image: "a.example/a:1"}, pullpolicy.Always, "no policy of the three: pulled without a look at the store"},
+		{Config{Kubelet: Kubelet{PolicyAsWritten: true}}, Request{Image: "a.example/a:1", Policy: "Foo"}, pullpolicy.Always, "not one of the three policies: pulled without asking the store"},
+		{Config{Kubelet: Kubelet{PolicyAsWritten: true}}, Request{Image: "a.example/a:1"}, pullpolicy.Always, "not one of the three policies: pulled without asking the store"},
 	}
 	for _, tt := range tests {
 		w := newWorld(t, tt.config)

@@ -19,25 +19,25 @@ import (
 	"github.com/pullkit/pullkit/pullpolicy"
 )
 
-// A Puller gets images as the kubelet does: policy, verification, credentials
-// one after the other, back-off. It is made by [New]; its methods may be called
-// concurrently. A Puller holds no resource that has to be closed.
+// A Puller gets images as the kubelet does. [New] makes it; the zero Puller cannot be
+// used. Its methods may be called concurrently. A Puller holds no resource that has to be
+// closed.
 type Puller struct {
 	config  Config // with its defaults
 	slots   slots
 	rate    *bucket
 	backoff *backoffWindows
-	access  *accessChecker // nil: who may use an image is not checked
+	access  *accessChecker // nil: every Pod may use every present image
 	events  reporter
 	calls   atomic.Uint64
 	pulls   share.Group[pullKey, *waiter, *sharedPull]
 }
 
-// New returns a Puller. The error says which field of config cannot be used.
+// New returns a Puller. The error names the field of config that is not valid.
 func New(config Config) (*Puller, error) {
 	switch {
 	case config.Runtime == nil:
-		return nil, errors.New("puller: Config.Runtime is nil; give one, such as transfer.New's")
+		return nil, errors.New("puller: Config.Runtime is nil; set it, for example to what transfer.New returns")
 	case config.Records == nil && !config.Verify.IsZero():
 		return nil, errors.New("puller: Config.Verify needs Config.Records")
 	case config.QPS < 0 || config.QPS != config.QPS:
@@ -75,48 +75,49 @@ func (p *Puller) newTask(req Request) (*task, *Error) {
 	return newTask(req, &p.config, p.calls.Add(1))
 }
 
-// Pull gets the image: from the store where the policy allows it, from the
-// registry otherwise. It makes one attempt, with one credential after the other,
-// and never waits for a back-off window; it does wait for its turn (see
-// Config.Parallel). What it does is what the kubelet's image manager does:
+// Pull gets the image from the store where the policy allows it, and otherwise from the
+// registry. It makes one attempt, which tries one credential after another. It never
+// waits for the end of a back-off window, but it waits for its turn (see
+// Config.Parallel). Its steps are those of the kubelet's image manager:
 //
 //  1. The name is parsed (InvalidImageName).
 //  2. Unless the policy is Always, the store is asked (ImageInspectError). An
 //     image that is present, and that the Pod may use, is returned.
-//  3. Under Never that was all (ErrImageNeverPull); an image that the Pod may not
-//     use looks like an absent one.
-//  4. Within the back-off's window nothing is tried (ImagePullBackOff).
+//  3. Under Never an absent image is a failure (ErrImageNeverPull). An image that the
+//     Pod may not use counts as absent.
+//  4. Within a back-off window the registry is not asked (ImagePullBackOff).
 //  5. The image is pulled with each credential in turn, until one succeeds
 //     (ErrImagePull, RegistryUnavailable, SignatureValidationFailed). A failure
-//     starts, or lengthens, the window.
+//     opens a back-off window, or a longer one.
 //
-// Equal pulls in flight share one transfer: those of the same image and platform
-// with the same secrets. The error is an [*Error]. When ctx ends, Pull returns at
-// once with an error that wraps the cause; that counts as no failure. It waits 50 ms
-// for a Runtime, Keyring or Records that go on after the end of ctx, and then leaves
-// them alone.
+// Equal pulls that run at the same time share one transfer. Pulls are equal if they have
+// the same image, platform and secrets. The error is an [*Error]. When ctx ends, Pull
+// returns with an error that wraps the cause. It waits at most 50 ms for a Runtime, a
+// Keyring or Records that go on after the end of ctx, and then returns without them. The
+// end of ctx is not counted as a failure for the back-off.
 //
-// Where a callback panics (a method of the Runtime, a Keyring or the Records, Events),
-// each caller that waits for the pull panics with the same value: with a [*PanicError]
-// that holds it if the callback ran in another goroutine than the caller's. Such a pull
-// counts as no failure, and the Puller can be used on by a caller that recovers.
+// If a callback panics (a method of the Runtime, a Keyring or the Records, or Events),
+// each caller that waits for the pull panics too. It panics with the callback's value, or
+// with a [*PanicError] that holds the value if the callback ran in another goroutine.
+// Such a pull is not counted as a failure. A caller that recovers can go on using the
+// Puller.
 func (p *Puller) Pull(ctx context.Context, req Request) (Image, error) {
 	defer carryPanic()
 	return p.pull(ctx, req).result()
 }
 
-// An outcome is what one attempt of a call ended with.
+// An outcome is the result of one attempt of a call.
 type outcome struct {
 	image   Image
 	present bool              // it was in the store already
 	renewal *records.SecretID // the Secret that opened it, where the records do not know it yet
 
 	asked  bool          // the registry was asked, or was going to be
-	shared bool          // in the pull of another call
-	answer *Answer       // to the credential that brought the image
-	took   time.Duration // the pull, without the time in the queue
+	shared bool          // another call began the pull
+	answer *Answer       // to the credential that opened the image
+	took   time.Duration // by the pull, without the time in the queue
 
-	began time.Time // the attempt
+	began time.Time // when the attempt began
 	err   *Error
 }
 
@@ -135,7 +136,7 @@ func (p *Puller) pull(ctx context.Context, req Request) outcome {
 	return p.conclude(ctx, t, p.ensure(ctx, t))
 }
 
-// ensure is one attempt: what the comment of Pull says, from step 2 on.
+// ensure makes one attempt: the steps in the comment of Pull, from step 2 on.
 func (p *Puller) ensure(ctx context.Context, t *task) (o outcome) {
 	began := time.Now()
 	defer func() { o.began = began }()
@@ -173,10 +174,9 @@ func (p *Puller) ensure(ctx context.Context, t *task) (o outcome) {
 	return p.pullShared(ctx, t, secrets)
 }
 
-// conclude writes down what an attempt means: a renewed secret in the records, and the
-// call's last events. What a pull means for the records and the back-off is the same for
-// all calls that share it, and does not depend on whether they wait for it: attempt and
-// countForBackoff have written that already.
+// conclude writes a renewed secret into the records and sends the call's last events. It
+// does not record or count the pull itself. attempt and countForBackoff have done that
+// already, once for all calls that share the pull.
 func (p *Puller) conclude(ctx context.Context, t *task, o outcome) outcome {
 	if o.renewal != nil {
 		p.access.renew(ctx, t, o)
@@ -188,15 +188,15 @@ func (p *Puller) conclude(ctx context.Context, t *task, o outcome) outcome {
 	return o
 }
 
-// ended is the error of a call whose context has ended.
+// ended returns the error of a call whose context has ended.
 func (t *task) ended(ctx context.Context) *Error {
 	return t.fail(ErrImagePull, context.Cause(ctx))
 }
 
-// A storeAnswer is what the store and the records say about an image.
+// A storeAnswer is the answer of the store and the records about one image.
 type storeAnswer struct {
 	presence pullpolicy.Presence
-	action   pullpolicy.Outcome // what the policy makes of that
+	action   pullpolicy.Outcome // what the policy decides for that presence
 	image    Image              // where it is present
 	access   access             // where the records were asked
 	err      error              // of the store, or of the Pod's secrets
@@ -231,21 +231,22 @@ func (p *Puller) askStore(ctx context.Context, t *task) storeAnswer {
 	return a
 }
 
-// PullWait pulls as Pull does, and when that fails waits for the end of the
-// back-off's window, or for as long as the registry asked, and tries again: until
-// the image is there, ctx ends, or the failure is one that waiting cannot mend:
-// InvalidImageName, ErrImageNeverPull, ImageInspectError, or no reason at all.
+// PullWait pulls as Pull does. When a pull fails, PullWait waits for the end of the
+// back-off window, or for as long as the registry asked, and pulls again. It returns when
+// the image is there, when ctx ends, or after a failure that waiting does not repair:
+// InvalidImageName, ErrImageNeverPull, ImageInspectError, or an [*Error] with an empty
+// Reason.
 //
-// An image that does not exist, or that no credential opens, is waited for: it can
-// still be pushed, and a Keyring can come to know another credential. Give ctx an
-// end, or use Pull, where that is not wanted. When ctx ends the error wraps its
+// PullWait also waits for an image that does not exist or that no credential opens,
+// because the image can still be pushed and a Keyring can get another credential. Give
+// ctx a deadline to limit that wait, or use Pull. When ctx ends, the error wraps its
 // cause and the last failure.
 func (p *Puller) PullWait(ctx context.Context, req Request) (Image, error) {
 	defer carryPanic()
 	return p.pullWait(ctx, req, sleep).result()
 }
 
-// pullWait is PullWait with a way to sleep.
+// pullWait is PullWait with the function that it sleeps with.
 func (p *Puller) pullWait(ctx context.Context, req Request, sleep func(context.Context, time.Duration) error) outcome {
 	t, err := p.newTask(req)
 	if err != nil {
@@ -290,7 +291,8 @@ func (e *Error) tried() *Error {
 	return nil
 }
 
-// endedAfter adds to the error of a context's end what was waited for.
+// endedAfter adds last, the failure after which the call was waiting, to the error of a
+// context's end.
 func endedAfter(err, last *Error) *Error {
 	if last == nil {
 		return err
@@ -301,29 +303,30 @@ func endedAfter(err, last *Error) *Error {
 	return &Error{Reason: err.Reason, Image: err.Image, Err: err.Err, Previous: last}
 }
 
-// PullAll pulls the images of reqs, as many at a time as Config.Parallel says (64
-// if it says no limit), and yields each result as it comes: not in the order of
-// reqs. It takes one request more than it can begin with, so a sequence may be as
-// long as it likes.
+// PullAll pulls the images of reqs and yields each result when it is known, not in the
+// order of reqs. Config.Parallel limits the number of pulls at a time; without a limit
+// there are at most 64. PullAll takes at most one request ahead of the pulls that run, so
+// reqs may be of any length.
 //
-// When ctx ends, those that run yield their error and no more are begun. If that leaves
-// images of reqs that were not begun, or if there was no result at all, there is one last
-// result: with the zero Request and an error that wraps ctx's cause. So a loop that sees
-// no error has seen all images that reqs gave.
+// When ctx ends, PullAll yields the errors of the pulls that run, and starts no further
+// pull. If images of reqs were left out, or if there was no result at all, PullAll yields
+// one last result, with the zero Request and an error that wraps ctx's cause. So a loop
+// that sees no error has seen all images of reqs.
 //
-// Breaking off cancels the pulls that run, and waits until they have stopped. PullAll
-// calls reqs from another goroutine, and its yield returns false from then on. The loop
-// ends when reqs has returned too, so reqs and the code behind the loop may share
-// variables without a lock. One limit remains: if the code of reqs itself blocks, between
-// two calls of yield, for more than 5 s after the break or the end of ctx, the loop ends
-// without it. After a panic of reqs or of another callback the loop panics with a
-// [*PanicError], when the pulls that run have ended.
+// Breaking out of the loop cancels the pulls that run and waits until they have stopped.
+// PullAll calls reqs in another goroutine. After a break or the end of ctx, the yield
+// function that reqs calls returns false. The loop ends when reqs has returned too, so
+// reqs and the code after the loop may share variables without a lock. There is one
+// exception: if reqs blocks between two calls of yield for more than 5 s after the break
+// or the end of ctx, the loop ends without it. After a panic of reqs or of another
+// callback, the loop panics with a [*PanicError] when the pulls that run have ended.
 func (p *Puller) PullAll(ctx context.Context, reqs iter.Seq[Request]) iter.Seq2[Request, Result] {
 	return p.pullAll(ctx, reqs, func(ctx context.Context, req Request, _ *allPulls) outcome { return p.pull(ctx, req) })
 }
 
-// PullAllWait is PullAll with PullWait for each image. Images that wait for the end of a
-// back-off's window let others go ahead, up to 256 of them.
+// PullAllWait is PullAll with PullWait for each image. An image that waits for the end of
+// a back-off window does not count for Config.Parallel, unless 256 other images wait
+// already.
 func (p *Puller) PullAllWait(ctx context.Context, reqs iter.Seq[Request]) iter.Seq2[Request, Result] {
 	return p.pullAll(ctx, reqs, func(ctx context.Context, req Request, all *allPulls) outcome { return p.pullWait(ctx, req, all.sleep) })
 }
@@ -346,11 +349,11 @@ func (p *Puller) pullAll(ctx context.Context, reqs iter.Seq[Request], pull func(
 	}
 }
 
-// Sweep lets Config.Records forget images that are stored no longer. stored
-// reports whether an image with that ID (as in Image.ID) is in the store; before is
-// the time at which the store was listed, so that an image pulled since then keeps
-// its record. Without Records it does nothing. Call it now and then, as often as
-// the store is pruned.
+// Sweep removes from Config.Records the records of images that are not in the store any
+// more. stored reports whether an image with that ID (as in Image.ID) is in the store.
+// before is the time at which the store was listed, so that an image pulled after that
+// keeps its record. Without Records, Sweep does nothing. Call it as often as the store is
+// pruned.
 func (p *Puller) Sweep(ctx context.Context, before time.Time, stored func(id string) bool) error {
 	defer carryPanic()
 	if p.access == nil {
@@ -359,7 +362,8 @@ func (p *Puller) Sweep(ctx context.Context, before time.Time, stored func(id str
 	return within(ctx, func() error { return p.access.sweep(ctx, before, stored) })
 }
 
-// sleep is the one place where a Puller sleeps. The error is the cause of the end of ctx.
+// sleep waits for d. It is the only function in which a Puller sleeps. The error is the
+// cause of the end of ctx.
 func sleep(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

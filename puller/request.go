@@ -12,11 +12,11 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// A Request asks for one image. Only Image is needed.
+// A Request asks for one image. Only Image must be set.
 type Request struct {
 	Image string // as written in a Pod
-	// Policy is the container's imagePullPolicy; not set = what the API server
-	// fills in: Always for the tag latest, IfNotPresent otherwise.
+	// Policy is the container's imagePullPolicy. "" = what the API server fills in:
+	// Always for the tag latest, IfNotPresent otherwise.
 	Policy pullpolicy.Policy
 	// Keyring has the Pod's imagePullSecrets. It is tried before the node's. A
 	// credentials.PodKeyring, such as plugins that need a service account's token, is
@@ -25,12 +25,12 @@ type Request struct {
 	// A Keyring that is not a credentials.Fingerprinter works, but its pulls are not
 	// shared with others, and a repaired secret in it opens no back-off window.
 	Keyring credentials.Keyring
-	// Pod is the one the image is for. Its UID scopes the back-off. Secrets of another
-	// namespace are refused, and do not hide equal ones of the Pod's own namespace.
-	// Zero = no Pod.
+	// Pod is the Pod that the image is for. Back-off windows are kept for each Pod.UID.
+	// Secrets of another namespace are refused, and do not hide equal Secrets of the
+	// Pod's own namespace. Zero = no Pod.
 	Pod credentials.Pod
-	// Platform is what the image is for; zero = Config.Platform. A platform without OS or
-	// architecture is refused, with an error that is an index.ErrPlatform.
+	// Platform is the platform that the image is for; zero = Config.Platform. A platform
+	// without OS or architecture is refused, with an error that is an index.ErrPlatform.
 	Platform ocispec.Platform
 }
 
@@ -49,8 +49,8 @@ type task struct {
 	candidates *candidates
 }
 
-// newTask reads the request. Its errors are final: neither time nor another credential
-// mends them. Where there is an error, the task has what its event needs.
+// newTask parses the request. Its errors are final: neither waiting nor another
+// credential helps. With an error, the task still has the fields that its event needs.
 func newTask(req Request, config *Config, call uint64) (*task, *Error) {
 	t := &task{call: call, image: req.Image, pod: req.Pod, platform: req.Platform}
 	ref, how, err := reference.ParseWritten(req.Image)
@@ -78,8 +78,8 @@ func newTask(req Request, config *Config, call uint64) (*task, *Error) {
 	return t, nil
 }
 
-// choosePolicy returns the policy that counts: that of AlwaysPullImages, then the
-// request's, then the default. why is one phrase about it.
+// choosePolicy returns the policy that counts: Always under Config.AlwaysPull, or else
+// the request's, or else the default. why is one phrase that says which.
 func choosePolicy(image, tag string, requested pullpolicy.Policy, config *Config) (policy pullpolicy.Policy, why string, err error) {
 	switch {
 	case config.AlwaysPull:
@@ -94,7 +94,7 @@ func choosePolicy(image, tag string, requested pullpolicy.Policy, config *Config
 		}
 		return policy, "default: tag is not latest", nil
 	case config.Kubelet.PolicyAsWritten && !requested.AsksStore() && requested != pullpolicy.Always:
-		return pullpolicy.Always, "no policy of the three: pulled without a look at the store", nil
+		return pullpolicy.Always, "not one of the three policies: pulled without asking the store", nil
 	}
 	policy, err = pullpolicy.Parse(string(requested))
 	return policy, "as requested", err
@@ -113,14 +113,14 @@ func checkPlatform(p ocispec.Platform) error {
 	return nil
 }
 
-// platformKey is the same text for platforms between which no choice of a manifest
-// makes a difference.
+// platformKey returns the same text for two platforms if every index has the same
+// manifest for both.
 func platformKey(p ocispec.Platform) string {
 	p = index.Normalize(p)
 	return strings.Join(append([]string{p.OS, p.Architecture, p.Variant, p.OSVersion}, p.OSFeatures...), "\x00")
 }
 
-// spec is what a Runtime is asked, without a credential.
+// spec returns the Spec for the Runtime, without a credential.
 func (t *task) spec() Spec {
 	return Spec{Ref: t.ref, Written: t.written, Platform: t.platform}
 }

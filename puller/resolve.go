@@ -11,22 +11,22 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// Resolve asks the registry what the image's tag points to now, with one
-// credential after the other, and returns the name with that digest: the tag
-// stays in it. A name that has a digest is returned without asking. The digest is
-// that of the index where there is one, so the answer holds for all platforms,
-// and a [Resolver] gives it whether or not there is an image for this one.
+// Resolve asks the registry which digest the image's tag has now, with one credential
+// after another, and returns the name with that digest. The tag stays in the name. A name
+// that has a digest is returned without asking. If the tag points to an index, the digest
+// is that of the index, so that the answer holds for all platforms. A [Resolver] returns
+// it even if the index has no image for the request's platform.
 //
-// With package transfer's Runtime it costs one HEAD, and no GET, which Docker Hub would
-// count as a pull; a GET follows where the registry refuses HEAD or sends no digest in
-// the answer. A digest had by HEAD is the registry's word: nothing was verified before
-// the image is pulled by it. [Puller.Find] costs the same, asks also about a name that
-// has a digest, and says which credential opens the image.
+// With package transfer's Runtime, Resolve sends one HEAD, and no GET, which Docker Hub
+// would count as a pull. A GET follows if the registry refuses HEAD or sends no digest in
+// the answer. A digest from a HEAD is not verified: the bytes are verified only when the
+// image is pulled by that digest. [Puller.Find] costs the same, asks also about a name
+// that has a digest, and says which credential opens the image.
 //
-// Nothing is pulled or stored; policy, back-off, QPS and Parallel take no part.
-// The Runtime must be a Resolver, or a [Planner], which can answer only where the
-// request's platform has an image; otherwise the error wraps
-// errors.ErrUnsupported. The error is an [*Error].
+// Nothing is pulled or stored. Policy, back-off, QPS and Parallel do not apply. The
+// Runtime must be a Resolver or a [Planner]; otherwise the error wraps
+// errors.ErrUnsupported. A Planner can answer only if there is an image for the request's
+// platform. The error is an [*Error].
 func (p *Puller) Resolve(ctx context.Context, req Request) (reference.Reference, error) {
 	defer carryPanic()
 	t, err := p.newTask(req)
@@ -47,20 +47,21 @@ func (p *Puller) Resolve(ctx context.Context, req Request) (reference.Reference,
 type Found struct {
 	// Ref is the image's name with the digest that the registry sent.
 	Ref reference.Reference
-	// Origin says where the credential was found that opens the image; zero if none is
-	// needed.
+	// Origin says where the credential that opens the image was found; zero if the image
+	// needs no credential.
 	Origin credentials.Origin
-	// Answers are what each credential met with, in order; the last one succeeded.
+	// Answers has the answer to each credential, in order; the last one is the success.
 	Answers []Answer
 }
 
-// Find says whether the image exists and which of the request's and the node's
+// Find returns whether the image exists, and which of the request's and the node's
 // credentials opens it. It asks the registry as [Puller.Resolve] does, with one
-// credential after the other, also where the name has a digest, and stores nothing.
-// Package transfer's Runtime needs no Store for it, only a Source such as a
-// registry.Client. The error is an [*Error]: an fs.ErrNotExist if the image does not exist, an
-// fs.ErrPermission if no credential opens it, and neither if the registry did not say,
-// such as when it cannot be reached. credentials.VerdictOf distinguishes more of these.
+// credential after another, even if the name has a digest, and stores nothing. Package
+// transfer's Runtime needs no Store for it, only a Source such as a registry.Client. The
+// error is an [*Error]: an fs.ErrNotExist if the image does not exist, an
+// fs.ErrPermission if no credential opens it, and neither if the registry did not answer
+// that question, for example because it cannot be reached. credentials.VerdictOf
+// distinguishes more of these.
 func (p *Puller) Find(ctx context.Context, req Request) (Found, error) {
 	defer carryPanic()
 	t, err := p.newTask(req)
@@ -96,7 +97,7 @@ func (p *Puller) find(ctx context.Context, t *task) (Found, *Error) {
 
 var errNoResolver = fmt.Errorf("the runtime cannot resolve names without pulling: %w", errors.ErrUnsupported)
 
-// resolver is the Runtime's way to resolve a name, if it has one.
+// resolver returns the function with which the Runtime resolves a name, if it has one.
 func (p *Puller) resolver() (resolve func(context.Context, Spec) (digest.Digest, error), ok bool) {
 	switch r := p.config.Runtime.(type) {
 	case Resolver:
@@ -111,8 +112,8 @@ func (p *Puller) resolver() (resolve func(context.Context, Spec) (digest.Digest,
 }
 
 // askEach asks the Runtime a question that changes nothing, with one credential after
-// the other. The attempts end with the one that succeeded, if one did, and have the
-// sources that gave no credential among them.
+// another. attempts also has the sources that gave no credential. Its last element is the
+// attempt that succeeded, if one did.
 func askEach[T any](ctx context.Context, p *Puller, t *task, ask func(context.Context, Spec) (T, error)) (got T, attempts []credentials.Attempt, err *Error) {
 	type answer struct {
 		got      T

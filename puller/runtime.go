@@ -10,15 +10,15 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// A Runtime holds images and can pull one with one credential. Its methods may
-// be called concurrently. The built-in one is package transfer's; a CRI
-// runtime, a Docker daemon or a fake in a test are others. A Runtime can implement
-// [Planner] and [Resolver] too. One that wraps another Runtime has to forward what that
-// one implements.
+// A Runtime stores images and pulls an image with one credential. Its methods may be
+// called concurrently. The built-in Runtime is package transfer's. A CRI runtime, a
+// Docker daemon or a fake in a test can be a Runtime too. A Runtime can also implement
+// [Planner] and [Resolver]. A wrapper around a Runtime has to forward those of the two
+// that the wrapped Runtime implements.
 //
 // What an error wraps decides what the Puller does next. After fs.ErrNotExist and
 // fs.ErrPermission it tries the next credential. It tries no other credential after a
-// *RetryError, and after an error of credentials.Stop. ErrRegistryUnavailable and
+// *RetryError or an error of credentials.Stop. ErrRegistryUnavailable and
 // ErrSignatureValidation become the reason of the pull that failed. The host, status and
 // codes of a content.Error are listed in [Answer].
 type Runtime interface {
@@ -27,8 +27,8 @@ type Runtime interface {
 	// of other repositories counts as not stored, also where spec has its digest, because
 	// the repository that an image was pulled from decides who may use it.
 	Status(ctx context.Context, spec Spec) (Image, error)
-	// Pull makes one attempt with spec's credential. An image that is complete already
-	// is not fetched again, but the registry is asked whether the credential opens it.
+	// Pull makes one attempt with spec's credential. It does not fetch a complete image
+	// again, but still asks the registry whether the credential opens the image.
 	Pull(ctx context.Context, spec Spec) (Image, error)
 }
 
@@ -48,28 +48,27 @@ type Resolver interface {
 	Resolve(ctx context.Context, spec Spec) (digest.Digest, error)
 }
 
-// A Spec is one image asked of a Runtime.
+// A Spec says which image a Runtime is asked for, and with which credential.
 type Spec struct {
 	Ref reference.Reference
-	// Written is the name as in the Pod, with :latest appended where neither tag
-	// nor digest was written: what a CRI runtime is asked for.
+	// Written is the name as in the Pod, with :latest appended where neither tag nor
+	// digest was written. A CRI runtime is asked for this name.
 	Written    string
 	Platform   ocispec.Platform
 	Credential credentials.Credential // zero = anonymous
-	// Last reports whether no other credential follows if this one is refused. A
-	// Runtime may call it only until its method returns, and only after a refusal,
-	// because it can start a helper or a plugin. nil means that it is not known.
+	// Last reports whether no other credential follows if this one is refused. A Runtime
+	// may call it only before its method returns, and only after a refusal, because Last
+	// can start a helper or a plugin. nil = not known.
 	Last func() bool
-	// Progress is called while the pull goes on; nil when it is not needed. A Runtime
-	// may leave it out. It must not call it concurrently for one Pull, nor after Pull
-	// has returned.
+	// Progress is called while the pull goes on; nil = not needed. A Runtime need not
+	// call it. The calls for one Pull must not overlap, and must end before Pull returns.
 	Progress func(Progress)
 }
 
 // An Image is what a Runtime stores under a name.
 type Image struct {
 	Ref    reference.Reference
-	ID     string        // what records are keyed by: the config digest in CRI, the manifest digest in ours
+	ID     string        // key of the records: the config digest in CRI, the manifest digest in package transfer
 	Digest digest.Digest // of what the name points to: often an index
 	// Manifest is the digest of the platform's manifest. A layout.Layout has its
 	// text: fs.ReadFile(layout.FS(), "sha256/"+img.Manifest.Encoded()).
@@ -78,7 +77,7 @@ type Image struct {
 	Size     int64 // bytes of the manifest and everything it names; 0 if unknown
 }
 
-// A Plan is what Pull would do, as far as the registry's documents show it.
+// A Plan says what Pull would do, as far as the registry's manifests show it.
 type Plan struct {
 	Digest   digest.Digest // of what the name points to
 	Manifest digest.Digest // of the platform's manifest
@@ -89,15 +88,17 @@ type Plan struct {
 }
 
 // A Progress is one moment of a pull: how far one blob is, and how far all of it is.
-// Byte counts never go down within one Pull but when State is BlobRestarted.
+// Within one Pull, byte counts go down only when State is BlobRestarted.
 type Progress struct {
-	Blob  ocispec.Descriptor `json:"blob,omitzero"` // the blob this is about; zero when only the totals are
+	Blob  ocispec.Descriptor `json:"blob,omitzero"` // zero if only the totals are reported
 	State BlobState          `json:"state,omitempty"`
-	// Done of the Blob.Size bytes are in the store; Resumed of those were kept
-	// from an earlier try, or were there already, and crossed no network now.
+	// Done is how many of the Blob.Size bytes are in the store. Resumed is how many of
+	// those this pull did not fetch, because they were kept from an earlier try or were
+	// stored already.
 	Done    int64 `json:"done"`
 	Resumed int64 `json:"resumed,omitempty"`
-	// The same for the whole pull; Total is 0 until the manifest is known.
+	// Total, TotalDone and TotalResumed are the same numbers for the whole pull. Total is
+	// 0 until the manifest is known.
 	Total        int64 `json:"total"`
 	TotalDone    int64 `json:"totalDone"`
 	TotalResumed int64 `json:"totalResumed,omitempty"`
@@ -108,8 +109,8 @@ type BlobState string
 
 // The states of a blob, in the order in which they can come.
 const (
-	BlobFetching  BlobState = "fetching"  // bytes arrive; said again as they do
+	BlobFetching  BlobState = "fetching"  // bytes arrive; reported repeatedly
 	BlobRestarted BlobState = "restarted" // what had arrived was wrong and is thrown away
-	BlobStored    BlobState = "stored"    // whole, verified, in the store
+	BlobStored    BlobState = "stored"    // complete and verified in the store
 	BlobPresent   BlobState = "present"   // was in the store already
 )

@@ -192,7 +192,7 @@ func TestNewRefuses(t *testing.T) {
 	nan := 0.0
 	nan /= nan
 	for text, config := range map[string]Config{
-		"puller: Config.Runtime is nil; give one, such as transfer.New's":                          {},
+		"puller: Config.Runtime is nil; set it, for example to what transfer.New returns":          {},
 		"puller: Config.Verify needs Config.Records":                                               {Runtime: r, Verify: verify},
 		"puller: Config.QPS is -1; it must be 0 or more":                                           {Runtime: r, QPS: -1},
 		"puller: Config.QPS is NaN; it must be 0 or more":                                          {Runtime: r, QPS: nan},
