@@ -1,23 +1,23 @@
-// Package content is the contract between the parts of the built-in transfer:
-// what a registry must give ([Source]), what a store must keep ([Store],
-// [Ingest]), and the reasons that the errors of both have.
+// Package content is the contract between the parts of the built-in transfer: what a
+// registry client must provide ([Source]), what a store must provide ([Store], [Ingest]),
+// and the reasons in the errors of both.
 //
-// The one call most users need asks for the reason of an error:
+// The one call most users need tests an error for its reason:
 //
 //	if errors.Is(err, content.ErrDigestMismatch) {
 //		log.Print("not the bytes that were named: ", err)
 //	}
 //
 // Implement Source or Store to use a registry or a store of another kind. Package
-// pullertest has the tests for it.
+// pullertest has tests for your implementation.
 //
 // # Reasons
 //
-// What a Source and a Store owe is said at their methods; here are the reasons, one for
-// each failure. The scenario column has the names that the hostile and faulty
-// registry scenarios use, and the blob vectors where they differ; the status column
-// the reason in a container's status that package puller makes of it; the last one
-// says whether the credential loop goes on to the next credential. A RetryAfter in
+// The comments of Source and Store say what their methods must do. This table lists the
+// reasons. The scenario column has the name that the test scenarios for hostile and
+// faulty registries use and, in parentheses, the name in the blob vectors if it differs.
+// The status column has the reason in a container's status to which package puller maps
+// it. The last column says whether the next credential is tried after it. A RetryAfter in
 // the error ends the loop whatever the reason.
 //
 //	Go                   scenario                       status                     next
@@ -49,16 +49,16 @@
 //	ErrRefused           (none: an admission hook)      SignatureValidationFailed  no
 //	ErrConfig            (none: a hosts.toml)           ErrImagePull               no
 //
-// ErrNotFound is also an fs.ErrNotExist, ErrUnauthorized and ErrDenied are an
-// fs.ErrPermission. A caller that gave up (Canceled in the vectors) gets the
-// error of its context, which has no Reason. A full disk, or a quota that is used up, is
+// ErrNotFound is also an fs.ErrNotExist. ErrUnauthorized and ErrDenied are also an
+// fs.ErrPermission. A caller whose context has ended (Canceled in the vectors) gets the
+// error of the context, which has no Reason. A full disk, or a quota that is used up, is
 // an ErrStore that is ErrNoSpace, and syscall.ENOSPC where the system has that name. A
-// name that does not parse never gets this far: package puller answers it with
+// name that does not parse does not reach a Source: package puller answers it with
 // InvalidImageName.
 //
 // # Left out
 //
-// Nothing here reads or writes: package registry has a Source, package layout a
-// Store, and package transfer, which is all that most programs see, brings one
-// into the other.
+// This package does no I/O. Package registry has a Source, and package layout has a
+// Store. Package transfer copies from a Source into a Store; most programs use only that
+// package.
 package content

@@ -11,12 +11,13 @@ import (
 	"github.com/pullkit/pullkit/index"
 )
 
-// A Reason says why content could not be had or kept. Reasons are errors
-// themselves, so that errors.Is(err, content.ErrDigestMismatch) works on what
-// any Source, Store or transfer returns.
+// A Reason says why content could not be read or stored. Reasons are errors themselves,
+// so that errors.Is(err, content.ErrDigestMismatch) works on what any Source, Store or
+// transfer returns.
 type Reason string
 
-// The reasons. Those of documents are package index's. See the table in the package comment.
+// The reasons; see the table in the package comment. The reasons about documents are
+// those of package index.
 const (
 	ErrDigestMismatch  Reason = Reason(index.ErrDigestMismatch)
 	ErrSizeMismatch    Reason = Reason(index.ErrSizeMismatch)
@@ -46,10 +47,11 @@ const (
 	ErrConfig          Reason = "bad configuration"
 )
 
-// Error is the reason in words.
+// Error returns the reason in words.
 func (r Reason) Error() string { return string(r) }
 
-// Is makes ErrNotFound an fs.ErrNotExist, ErrUnauthorized and ErrDenied an fs.ErrPermission.
+// Is reports that ErrNotFound is an fs.ErrNotExist, and that ErrUnauthorized and
+// ErrDenied are an fs.ErrPermission.
 func (r Reason) Is(target error) bool {
 	switch r {
 	case ErrNotFound:
@@ -60,7 +62,7 @@ func (r Reason) Is(target error) bool {
 	return false
 }
 
-// Verdict says how far an attempt got that ended with this reason; see
+// Verdict returns how far an attempt got if it ended with this reason; see
 // credentials.AttemptsError.
 func (r Reason) Verdict() credentials.Verdict {
 	switch r {
@@ -79,24 +81,25 @@ func (r Reason) Verdict() credentials.Verdict {
 // An Error says why a call failed and where.
 type Error struct {
 	Reason Reason
-	Host   string // host[:port] that was asked last; "" where none was
-	// Status is the status of HTTP that Host answered, and Codes are the registry's own
-	// names for the reason, such as MANIFEST_UNKNOWN. They are zero where there was no
-	// answer, or where the answer was not a refusal.
+	Host   string // host[:port] that was asked last; "" if no host was asked
+	// Status is the HTTP status of Host's answer. Codes are the registry's own names for
+	// the reason, such as MANIFEST_UNKNOWN. Both are zero if there was no answer, or if
+	// the answer was not a refusal.
 	Status int
 	Codes  []string
-	// RetryAfter is how long the server asks every client to wait; 0 if it did not.
+	// RetryAfter is how long the server asks every client to wait; 0 if it does not ask
+	// for that.
 	RetryAfter time.Duration
-	// HeadRefused says that Source.Manifest showed a password with a HEAD, which was
-	// refused, and that no GET followed, because a wrong password must not count
-	// twice. The answer to a HEAD has no reason in it; Manifest without have asks by
-	// GET.
+	// HeadRefused says that Source.Manifest sent a password with a HEAD that was refused,
+	// and sent no GET after it, because a server that counts wrong passwords must not
+	// count this one twice. The answer to a HEAD does not contain the reason. To get the
+	// reason, call Manifest with an empty have: it sends a GET.
 	HeadRefused bool
 	Err         error // the cause; may be nil
 }
 
-// Error gives host, reason and cause. The host is left out where the cause has a URL
-// with it.
+// Error returns host, reason and cause. The host is left out if the cause has a URL of
+// that host.
 func (e *Error) Error() string {
 	var parts []string
 	cause := ""
@@ -117,7 +120,7 @@ func hasURLOf(text, host string) bool {
 	return strings.Contains(text, "://"+host+"/") || strings.Contains(text, "://"+host+"?")
 }
 
-// Unwrap gives errors.Is and errors.As the reason and the cause.
+// Unwrap returns the reason and the cause, for errors.Is and errors.As.
 func (e *Error) Unwrap() []error {
 	if e.Err == nil {
 		return []error{e.Reason}
@@ -125,8 +128,8 @@ func (e *Error) Unwrap() []error {
 	return []error{e.Reason, e.Err}
 }
 
-// ReasonOf returns the outermost Reason in err's tree, and "" if there is none. Of an
-// error of several attempts it is the reason of the one that got furthest, see
+// ReasonOf returns the outermost Reason in err's tree, and "" if there is none. For an
+// error of several attempts it returns the reason of the attempt that got furthest; see
 // credentials.AttemptsError.
 func ReasonOf(err error) Reason {
 	var k Reason
@@ -134,10 +137,10 @@ func ReasonOf(err error) Reason {
 	return k
 }
 
-// ErrNoSpace says that a store has no room left: the disk is full, or a quota is used
-// up. It holds for every error with the reason ErrStore whose cause is one of the system's
-// numbers for that, and it is an ENOSPC of package syscall where that has one. So a
-// caller tests for one name on all systems:
+// ErrNoSpace says that a store has no room left: the disk is full, or a quota is used up.
+// Every error with the reason ErrStore is an ErrNoSpace if its cause is one of the
+// system's error numbers for a full disk or quota. ErrNoSpace is also syscall.ENOSPC on
+// systems that have it. So a caller needs one test for all systems:
 //
 //	errors.Is(err, content.ErrNoSpace)
 var ErrNoSpace error = noSpace{}
@@ -146,11 +149,11 @@ type noSpace struct{}
 
 func (noSpace) Error() string { return "no space left on device" }
 
-// Is makes ErrNoSpace the first of the system's numbers, ENOSPC.
+// Is reports that ErrNoSpace is the first of the system's numbers, ENOSPC.
 func (noSpace) Is(target error) bool { return len(fullNumbers) > 0 && target == fullNumbers[0] }
 
-// Is makes an error of a store an ErrNoSpace if its cause is any of the system's
-// numbers for a full disk.
+// Is reports that an error of a store is an ErrNoSpace if its cause is any of the
+// system's numbers for a full disk.
 func (e *Error) Is(target error) bool {
 	if e.Reason != ErrStore || target != ErrNoSpace && !ErrNoSpace.(noSpace).Is(target) {
 		return false

@@ -1,4 +1,4 @@
 package content
 
-// fullNumbers is empty: errors of Plan 9 are texts of the file server.
+// fullNumbers is empty, because errors of Plan 9 are texts of the file server.
 var fullNumbers []error

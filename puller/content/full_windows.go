@@ -2,8 +2,8 @@ package content
 
 import "syscall"
 
-// fullNumbers are the system's numbers for a full disk and for a quota that is used
-// up. ENOSPC is one that package syscall invented; no call returns it.
+// fullNumbers are the system's numbers for a full disk and for a quota that is used up.
+// Package syscall invented ENOSPC for Windows; no call returns it.
 var fullNumbers = []error{
 	syscall.ENOSPC,
 	syscall.EDQUOT,

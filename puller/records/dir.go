@@ -27,24 +27,24 @@ import (
 //	intents/<hex sha256 of the image>-<random hex>.json   {"image":"registry.example/app:v1 linux/amd64"}
 //	records/<hex sha256 of the image's ID>.json           a Record
 //
-// Each file is written aside, flushed, and renamed into place, so that a crash
-// leaves the old or the new one. A file has at most 8 MiB: a Grant that would make a
-// longer one fails, and the file stays as it is. A file that cannot be read, or is a
-// pipe or a device, is an error for the image it is about, or for all images if it is
-// an intent; then the registry is asked.
+// Each file is written under a temporary name, flushed, and renamed, so that a crash
+// leaves the old or the new file. A file has at most 8 MiB: a Grant that would make it
+// longer fails, and the file stays as it is. A record that cannot be read, or is a pipe
+// or a device, is an error for its image. An intent that cannot be read is an error for
+// all images. After such an error the registry is asked.
 //
-// A call returns soon after its context has ended, and in any case after 30 seconds,
-// also where the file system hangs. Calls for other images go on meanwhile.
+// A call returns soon after its context has ended, and after 30 seconds at the latest,
+// even if the file system hangs. Calls for other images are not held up by it.
 //
-// The directory is made with mode 0700: a user who can write to it decides which
-// Pods may use which images. Several processes may share it; of two that grant access to one
-// image in the same moment, one grant may be lost, and is made good by the next
-// pull. A Dir is made by [Open] and must
-// not be copied.
+// The directory is made with mode 0700: a user who can write to it decides which Pods may
+// use which images. Several processes may share the directory. If two of them grant
+// access to one image at the same moment, one grant may be lost; the next pull grants it
+// again. [Open] makes a Dir. A Dir must not be copied, and its methods may be called
+// concurrently.
 type Dir struct {
 	root  *os.Root
 	limit int64         // bytes of a file
-	files chan struct{} // one for each operation that runs
+	files chan struct{} // has one element for each operation that runs
 	turns turns         // one change of a file at a time
 }
 
@@ -59,7 +59,7 @@ const (
 	maxFiles = 64
 )
 
-// Open opens the records in dir and makes the directory if need be.
+// Open opens the records in dir, and makes the directory if it does not exist.
 func Open(dir string) (*Dir, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("records: %w", err)
@@ -88,9 +88,9 @@ var errCallTime = fmt.Errorf("the file system did not answer within %v", callTim
 // maxID is the number of bytes of an image's ID that an error repeats.
 const maxID = 300
 
-// work runs an operation on files, which may hang: then work returns when ctx ends, or
-// after callTime, and the operation goes on alone. An operation that changes a file
-// names it as turn, and waits until no other one changes it.
+// work runs fn, an operation on files. If fn hangs, work returns when ctx ends, or after
+// callTime, and fn goes on in its goroutine. An operation that changes a file passes the
+// file's name as turn. It waits until no other operation changes that file.
 func work[T any](ctx context.Context, d *Dir, turn string, fn func() (T, error)) (T, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, callTime, errCallTime)
 	defer cancel()
@@ -119,7 +119,7 @@ func work[T any](ctx context.Context, d *Dir, turn string, fn func() (T, error))
 	return a.got, a.err
 }
 
-// acquire waits for a place in a channel that has as many as there may be users. The
+// acquire waits for a place in a channel whose capacity is the number of places. The
 // error is the cause of the end of ctx.
 func acquire(ctx context.Context, places chan struct{}) error {
 	if ctx.Err() != nil {
@@ -145,7 +145,7 @@ type turn struct {
 	users int // that have the turn, or wait for it
 }
 
-// take waits for the turn of name; "" needs none.
+// take waits for the turn of name. It does not wait for the name "".
 func (t *turns) take(ctx context.Context, name string) (release func(), err error) {
 	if name == "" {
 		return func() {}, nil
@@ -212,7 +212,7 @@ func (d *Dir) Intents(ctx context.Context) iter.Seq2[string, error] {
 			case ctx.Err() != nil:
 				yield("", context.Cause(ctx))
 				return
-			case errors.Is(err, fs.ErrNotExist): // taken back meanwhile
+			case errors.Is(err, fs.ErrNotExist): // taken back since it was listed
 			case !yield(in.Image, err):
 				return
 			}
@@ -245,7 +245,7 @@ func (d *Dir) Grant(ctx context.Context, id, name string, access Access) error {
 		case errors.Is(err, fs.ErrNotExist):
 			rec = Record{}
 		case errors.As(err, &malformed):
-			// What cannot be read says nothing any more, but that there was something.
+			// The content is lost, but the file shows that there was a record.
 			rec = Record{Incomplete: true}
 		case err != nil:
 			return struct{}{}, err
@@ -260,10 +260,10 @@ func (d *Dir) Grant(ctx context.Context, id, name string, access Access) error {
 	return err
 }
 
-// Sweep implements Store. It goes on after errors and returns them joined.
-// Notes of pulls that began more than a day before the given time are dropped,
-// and so are temporary files that a crash has left. A record that cannot be read
-// stays: without it the image would look like one that was always there.
+// Sweep implements Store. It goes on after errors and returns them joined. It removes
+// notes of pulls that began more than a day before the given time, and temporary files
+// that a crash has left. It keeps a record that cannot be read, because without it the
+// image would look like one that was always there.
 func (d *Dir) Sweep(ctx context.Context, before time.Time, stored func(id string) bool) error {
 	before = before.Add(-clockLag)
 	errs := []error{
@@ -282,7 +282,7 @@ func (d *Dir) Sweep(ctx context.Context, before time.Time, stored func(id string
 	return errors.Join(errs...)
 }
 
-// clockLag is more than the clock of a file system lags behind.
+// clockLag is longer than the clock of a file system can lag behind the system's clock.
 const clockLag = time.Second
 
 // maxIntent is longer than any pull takes.
@@ -311,7 +311,7 @@ func (d *Dir) olderThan(name string, before time.Time) bool {
 	return err == nil && info.ModTime().Before(before)
 }
 
-// remove removes name if it was not written meanwhile.
+// remove removes name, unless it was written at or after the given time.
 func (d *Dir) remove(ctx context.Context, name string, before time.Time) error {
 	_, err := work(ctx, d, name, func() (struct{}, error) {
 		if !d.olderThan(name, before) {
@@ -364,8 +364,8 @@ func (d *Dir) entries(dir string, wanted func(name string) bool) ([]string, erro
 	return names, nil
 }
 
-// A malformedError says that a file is there and no record or intent: another try will
-// not read it either.
+// A malformedError says that a file exists but is not a record or an intent. Reading it
+// again gives the same error.
 type malformedError struct{ err error }
 
 func (e *malformedError) Error() string { return "records: " + e.err.Error() }
@@ -389,14 +389,15 @@ func (d *Dir) read(name string, into any) error {
 	return nil
 }
 
-// write makes name hold v: whole, or not at all, and durable.
+// write writes v to the file name, durably. After an error or a crash the file has its
+// old content or the whole new one.
 func (d *Dir) write(name string, v any) error {
 	data, err := json.Marshal(v)
 	if err != nil {
 		return fmt.Errorf("records: %w", err)
 	}
-	if int64(len(data)) > d.limit { // read would refuse it
-		return fmt.Errorf("records: %s would have %d bytes, at most %d are kept", name, len(data), d.limit)
+	if int64(len(data)) > d.limit { // read would refuse the file
+		return fmt.Errorf("records: %s would have %d bytes, more than the limit of %d", name, len(data), d.limit)
 	}
 	dir := path.Dir(name)
 	temp := path.Join(dir, tempPrefix+randomHex())

@@ -213,7 +213,7 @@ func TestRecordsHaveOneLimit(t *testing.T) {
 	require.NoError(t, os.WriteFile(file, data, 0o600))
 
 	err = d.Grant(t.Context(), "id", "x.example/"+strings.Repeat("b", 200), Access{Everybody: true})
-	assert.ErrorContains(t, err, "at most 10000 are kept")
+	assert.ErrorContains(t, err, "more than the limit of 10000")
 	now, err := os.ReadFile(file)
 	require.NoError(t, err)
 	assert.True(t, bytes.Equal(data, now), "the file stays as it is")

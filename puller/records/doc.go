@@ -6,16 +6,15 @@
 //	store, err := records.Open("/var/lib/agent/records")
 //	p, err := puller.New(puller.Config{Runtime: runtime, Records: store})
 //
-// A puller.Puller writes the records and decides by them; package puller says how. The
-// records themselves say nothing about images that were on the node before the records
-// were: an image without a record, and without a note of a pull, was always there. So
-// each pull is noted before it begins, and the note is taken back when the record of the
-// pull is written. A note that a crash has left makes the image count as pulled, with
-// access for no Pod.
+// A puller.Puller writes the records and decides by them; package puller says how. An
+// image that has neither a record nor a note of a pull counts as one that was always
+// there: it was on the node before the records were. So each pull is noted before it
+// begins, and the note is taken back when the record of the pull is written. If a crash
+// leaves a note, the image counts as pulled, and no Pod has access to it.
 //
 // Implement [Store] to keep records elsewhere. [SecretID] and [Access] have the rules
-// that every implementation needs: what makes two Secrets the same, what a hash is made
-// of, and how access is added.
+// that every implementation needs: when two Secrets are the same, what is hashed, and how
+// access is added.
 //
 // # Left out
 //

@@ -16,43 +16,43 @@ import (
 
 // A Store keeps records and notes. [Dir] keeps them in a directory.
 //
-// Where a Store fails, a Puller asks the registry: an error grants no access. The methods
+// An error of a Store grants no access: the Puller then asks the registry. The methods
 // may be called concurrently.
 type Store interface {
 	// Intend notes that a pull is about to begin, so that what a crash leaves in the
-	// store does not look like an image that was always there. image is its name, a
-	// space and the platform. The note is durable when Intend returns; done takes it
-	// back. Calls for one image may overlap, each with a done of its own.
+	// store does not look like an image that was always there. image is its name, a space
+	// and the platform. The note is durable when Intend returns; done takes the note
+	// back. Calls for one image may overlap; each returns its own done.
 	Intend(ctx context.Context, image string) (done func() error, err error)
-	// Intents yields what was noted and not taken back, by any process at any time.
+	// Intents yields the images of all notes that were not taken back, whichever process
+	// made them.
 	Intents(ctx context.Context) iter.Seq2[string, error]
-	// Record returns what is known of the image with the given ID, which is the ID of
-	// puller.Image. The error wraps
-	// fs.ErrNotExist if it was never recorded.
+	// Record returns the record of the image with the given ID, which is the ID of
+	// puller.Image. The error wraps fs.ErrNotExist if there is no record.
 	Record(ctx context.Context, id string) (Record, error)
-	// Grant adds access to the record of id under name, which is an image's name
-	// without tag and digest, and makes the record if there is none. It is durable
-	// when Grant returns. Where there is a record that cannot be read, Grant makes
-	// another one that is Incomplete, or fails.
+	// Grant adds access to the record of id under name, which is an image's name without
+	// tag and digest, and makes the record if there is none. The record is durable when
+	// Grant returns. If the record exists but cannot be read, Grant either replaces it
+	// with one that is Incomplete, or fails.
 	Grant(ctx context.Context, id, name string, access Access) error
-	// Sweep drops the records last written before the given time for which stored
-	// says that no image with that ID is in the store any more, and the notes of
-	// pulls that were begun so long before it that they cannot still run.
-	// puller.Puller.Sweep calls it, after it has made records of what those pulls left.
+	// Sweep removes records that were last written before the given time, if stored
+	// reports false for their ID. It also removes the notes of pulls that began so long
+	// before that time that they cannot still run. puller.Puller.Sweep calls it after it
+	// has made records of the images that those pulls left.
 	Sweep(ctx context.Context, before time.Time, stored func(id string) bool) error
 }
 
-// A Record says who has shown that they may use one image.
+// A Record says which Pods may use one image, as the pulls so far have shown.
 type Record struct {
 	ID      string            `json:"id"`      // as in puller.Image
 	Updated time.Time         `json:"updated"` // when access was last added
-	Names   map[string]Access `json:"names"`   // by the name it was pulled under, without tag and digest
-	// Incomplete says that names may be missing, because an earlier record could not
-	// be read: then no name of the image counts as one that was always there.
+	Names   map[string]Access `json:"names"`   // the key is the name that was pulled, without tag and digest
+	// Incomplete says that names may be missing, because an earlier record could not be
+	// read: then the image does not count as always there under any name.
 	Incomplete bool `json:"incomplete,omitempty"`
 }
 
-// Access is who may use an image under one name. The zero Access is for no Pod.
+// Access says which Pods may use an image under one name. The zero Access allows no Pod.
 type Access struct {
 	// Everybody means every Pod: the image was pulled without a credential, or with one
 	// of the node's.
@@ -61,25 +61,27 @@ type Access struct {
 	ServiceAccounts []credentials.ServiceAccount `json:"serviceAccounts,omitempty"`
 }
 
-// A SecretID names a pull secret, and what was in it.
+// A SecretID identifies a pull secret and its content.
 type SecretID struct {
 	Namespace string `json:"namespace,omitempty"`
 	Name      string `json:"name,omitempty"`
 	UID       string `json:"uid,omitempty"`
-	// Hash is a salted hash of the credential; see Matches. It opens the image for a
-	// copy of the Secret too. "" stands for no content.
+	// Hash is a salted hash of the credential; see Matches. A copy of the Secret under
+	// another name matches it too, and so may use the image. "" matches no credential.
 	Hash string `json:"hash,omitempty"`
 }
 
 // maxAccess is the number of secrets, and of service accounts, of one Access, as in the
-// kubelet. For a Pod whose secret came later, the registry is asked each time.
+// kubelet. For a Pod whose secret is not kept because of this limit, the registry is
+// asked each time.
 const maxAccess = 100
 
-// Full reports whether a has as many secrets as are kept. Merge adds no further one.
+// Full reports whether a has the largest number of secrets that is kept. Merge adds no
+// secret to a full Access.
 func (a Access) Full() bool { return len(a.Secrets) >= maxAccess }
 
-// Merge returns a with what b adds. A Secret that is in a already gets the hash that b
-// has for it.
+// Merge returns an Access that allows what a or b allows. A Secret that is in both gets
+// the hash of b.
 func (a Access) Merge(b Access) Access {
 	a.Everybody = a.Everybody || b.Everybody
 	a.Secrets = slices.Clone(a.Secrets)
@@ -99,7 +101,7 @@ func (a Access) Merge(b Access) Access {
 	return a
 }
 
-// NewSecretID names the Secret that cred is from, with a hash of what is in it.
+// NewSecretID returns the SecretID of the Secret that cred is from, with a hash of cred.
 func NewSecretID(cred credentials.Credential) SecretID {
 	s := SecretID{Namespace: cred.Origin.Namespace, Name: cred.Origin.Name, UID: cred.Origin.UID}
 	if !cred.Anonymous() {
@@ -110,14 +112,14 @@ func NewSecretID(cred credentials.Credential) SecretID {
 	return s
 }
 
-// SameObject reports whether s and t are one Secret, whatever is in it. A Secret without
-// a UID is the same as no other.
+// SameObject reports whether s and t are the same Secret object, whatever its content. A
+// Secret without a UID is not the same as any other.
 func (s SecretID) SameObject(t SecretID) bool {
 	return s.UID != "" && s.UID == t.UID && s.Namespace == t.Namespace && s.Name == t.Name
 }
 
-// Matches reports whether s.Hash was made of cred. The anonymous credential matches
-// nothing.
+// Matches reports whether s.Hash is a hash of cred. The anonymous credential matches no
+// hash.
 func (s SecretID) Matches(cred credentials.Credential) bool {
 	salt, _, ok := strings.Cut(s.Hash, "$")
 	if !ok || cred.Anonymous() {
@@ -130,8 +132,8 @@ func (s SecretID) Matches(cred credentials.Credential) bool {
 	return subtle.ConstantTimeCompare([]byte(hash(raw, cred)), []byte(s.Hash)) == 1
 }
 
-// hash hashes what cred authenticates with, and a salt, which becomes part of the
-// result: two hashes of one credential differ.
+// hash returns a hash of the salt and of the parts of cred that authenticate. The result
+// includes the salt, so hashes of one credential with different salts differ.
 func hash(salt []byte, cred credentials.Credential) string {
 	h := sha256.New()
 	h.Write(salt)
