@@ -221,7 +221,7 @@ func TestRecordsHaveOneLimit(t *testing.T) {
 	require.NoError(t, err)
 	assert.True(t, got.Names["x.example/first"].Everybody)
 	_, err = d.Intend(t.Context(), strings.Repeat("a", int(d.limit)))
-	assert.ErrorContains(t, err, "at most")
+	assert.ErrorContains(t, err, "more than the limit")
 }
 
 // TestUnreadableRecordIsMarked holds that a record written over one that cannot be read
