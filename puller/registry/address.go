@@ -26,8 +26,8 @@ func defaultPort(scheme string) string {
 	return "443"
 }
 
-// loopbackName reports whether a host, without port, names this machine without a
-// resolver (RFC 6761, section 6.3).
+// loopbackName reports whether a host, without port, is this machine by its name or
+// address, without asking a resolver (RFC 6761, section 6.3).
 func loopbackName(host string) bool {
 	host = strings.TrimSuffix(strings.ToLower(host), ".")
 	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
@@ -37,7 +37,7 @@ func loopbackName(host string) bool {
 	return err == nil && addr.Unmap().IsLoopback()
 }
 
-// hostOnly takes the port off host[:port] and the brackets off an IPv6 address.
+// hostOnly returns host[:port] without the port, and an IPv6 address without brackets.
 func hostOnly(hostport string) string {
 	if host, _, err := net.SplitHostPort(hostport); err == nil {
 		return host
@@ -45,18 +45,18 @@ func hostOnly(hostport string) string {
 	return strings.Trim(hostport, "[]")
 }
 
-// An addrClass says how far into a network an address leads. The larger class is the
-// more guarded one.
+// An addrClass says how well the Client guards an address. A larger class is guarded
+// more.
 type addrClass int
 
 const (
 	public    addrClass = iota
 	private             // loopback, private, shared and reserved networks
-	linkLocal           // link-local and other addresses where clouds serve a machine's secrets, and what is not a host
+	linkLocal           // link-local, multicast, broadcast and cloud metadata addresses
 )
 
 // classOf returns the class of an address. An IPv6 address that carries IPv4 addresses
-// has the most guarded class of those, because a gateway on the way unpacks it.
+// has the most guarded class of these, because a gateway sends its packets on to them.
 func classOf(addr netip.Addr) addrClass {
 	addr = addr.Unmap().WithZone("")
 	if !addr.IsValid() {
@@ -76,7 +76,7 @@ func classOf(addr netip.Addr) addrClass {
 	return r
 }
 
-// classOfItself returns the class of an address without what it carries.
+// classOfItself returns the class of an address without regard to IPv4 addresses in it.
 func classOfItself(addr netip.Addr) addrClass {
 	switch {
 	case addr.IsLinkLocalUnicast(), addr.IsMulticast(), addr == broadcast(), metadata(addr):
@@ -89,8 +89,9 @@ func classOfItself(addr netip.Addr) addrClass {
 
 func broadcast() netip.Addr { return netip.AddrFrom4([4]byte{255, 255, 255, 255}) }
 
-// metadata reports whether a cloud serves a machine's secrets under an address that
-// is not link-local. The addresses are those of the clouds' documentation.
+// metadata reports whether addr is an address, other than a link-local one, at which a
+// cloud serves a machine's secrets. The addresses are from the documentation of the
+// clouds.
 func metadata(addr netip.Addr) bool {
 	switch addr.String() {
 	case "168.63.129.16", // Azure
@@ -112,10 +113,10 @@ func first8(addr netip.Addr) []byte {
 	return b[:8]
 }
 
-// reserved reports whether addr is of a range that the internet does not route, and
-// that some networks use inside: shared address space (RFC 6598), "this network"
-// (RFC 1122), protocol assignments (RFC 6890), benchmarking (RFC 2544), 240.0.0.0/4
-// (RFC 1112) and IPv6 site-local addresses (RFC 3879).
+// reserved reports whether addr is in a range that the internet does not route and that
+// some networks use internally: shared address space (RFC 6598), "this network" (RFC
+// 1122), protocol assignments (RFC 6890), benchmarking (RFC 2544), 240.0.0.0/4 (RFC
+// 1112) and IPv6 site-local addresses (RFC 3879).
 func reserved(addr netip.Addr) bool {
 	if addr.Is6() {
 		b := addr.As16()
@@ -135,8 +136,9 @@ func reserved(addr netip.Addr) bool {
 	return b[0] >= 240
 }
 
-// embedded lists the IPv4 addresses that a gateway sends packets to addr on to. whole
-// says that addr does nothing but carry them; otherwise it may also be a host's own.
+// embedded returns the IPv4 addresses in addr, to which a gateway sends packets for
+// addr. whole reports whether addr is used only to carry them. Otherwise addr may also
+// be the own address of a host.
 func embedded(addr netip.Addr) (carried []netip.Addr, whole bool) {
 	if !addr.Is6() {
 		return nil, false
@@ -153,7 +155,7 @@ func embedded(addr netip.Addr) (carried []netip.Addr, whole bool) {
 		return []netip.Addr{v4(12)}, true
 	case b[0] == 0x20 && b[1] == 0x02: // 6to4 (RFC 3056)
 		return []netip.Addr{v4(2)}, true
-	case head>>32 == 0x2001_0000: // Teredo (RFC 4380): the server, and the client with all bits turned
+	case head>>32 == 0x2001_0000: // Teredo (RFC 4380): the server, and the client with all bits inverted
 		client := binary.BigEndian.AppendUint32(nil, ^binary.BigEndian.Uint32(b[12:]))
 		return []netip.Addr{v4(4), netip.AddrFrom4([4]byte(client))}, true
 	case tail&^0x0200_0000 == 0x0000_5efe: // ISATAP (RFC 5214), below any prefix

@@ -21,9 +21,9 @@ import (
 type authorization struct {
 	header string
 	token  string       // of Bearer; "" for a password
-	want   tokenRequest // what the token was requested with; zero for a token of the caller's
-	// early says that what the Client remembers of the origin chose it, before the
-	// registry asked for it.
+	want   tokenRequest // the request that got the token; zero for a token of the caller
+	// early says that the registry has not asked for this Authorization: the Client
+	// sends it because of what it remembers of the origin.
 	early bool
 }
 
@@ -43,10 +43,10 @@ func hasPassword(cred credentials.Credential) bool {
 	return cred.Username != "" || !cred.Password.IsZero()
 }
 
-// secrets lists what of an authorization no error may repeat.
+// secrets returns the parts of an authorization that no error may show.
 func (a authorization) secrets() []string { return []string{a.token} }
 
-// secretsOf lists what of a credential no error may repeat.
+// secretsOf returns the parts of a credential that no error may show.
 func secretsOf(cred credentials.Credential) []string {
 	secrets := []string{cred.Password.Reveal(), cred.IdentityToken.Reveal(), cred.RegistryToken.Reveal()}
 	if !cred.Password.IsZero() {
@@ -55,30 +55,32 @@ func secretsOf(cred credentials.Credential) []string {
 	return secrets
 }
 
-// An authKey says what an Authorization is good for: one credential, at one origin, in
-// one repository. What one credential opened is never used for another credential.
+// An authKey is the scope of an Authorization: one credential, at one origin, in one
+// repository. An Authorization that one credential got is never used for another
+// credential.
 type authKey struct {
 	origin     origin
 	cred       credentials.Credential
 	repository string
 }
 
-// newAuthKey leaves out what of the credential takes no part in authenticating.
+// newAuthKey makes an authKey. It leaves out the fields of the credential that take no
+// part in authenticating.
 func newAuthKey(o origin, cred credentials.Credential, repository string) authKey {
 	cred.Origin, cred.Expires = credentials.Origin{}, time.Time{}
 	return authKey{o, cred, repository}
 }
 
-// anyRepository is the key of what holds for each repository of the origin.
+// anyRepository returns the key under which facts about the whole origin are kept.
 func (k authKey) anyRepository() authKey {
 	k.repository = ""
 	return k
 }
 
-// authMemory is what a Client remembers of authenticating, so that a challenge is
-// answered once. It is a saving and never a verdict: the rules for token servers and
-// addresses are applied at each use, and where the memory turns out to be wrong, the
-// registry is asked without an Authorization.
+// authMemory is what a Client remembers of authenticating, so that one challenge is
+// answered only once. It saves requests and decides nothing: the rules for token
+// servers and addresses are applied at each use. If the registry refuses a remembered
+// Authorization, it is asked without one.
 type authMemory struct {
 	mu           sync.Mutex                            // held while an entry is read and changed
 	origins      expiring.Map[authKey, *originAuth]    // by keys without a repository
@@ -86,9 +88,9 @@ type authMemory struct {
 	requests     share.Calls[authKey, repositoryAuth]  // token requests under way
 }
 
-// An originAuth is what one origin requests of one credential: the scheme of its
+// An originAuth is what one origin requests for one credential: the scheme of its
 // challenge and, for Bearer, the token server. The first request to another repository
-// of that origin begins with it.
+// of that origin uses it.
 type originAuth struct {
 	scheme  string        // "basic" or "bearer"; "" where the origin requested nothing
 	bearer  tokenRequest  // for scheme "bearer"; its scopes are those of repository
@@ -96,13 +98,13 @@ type originAuth struct {
 	probing chan struct{} // closed when the first answer has come; nil after that
 }
 
-// A repositoryAuth is what opened one repository for one credential.
+// A repositoryAuth is the authentication that opened one repository for one credential.
 type repositoryAuth struct {
-	token string       // of Bearer; "" if there is none, or the registry refused it
+	token string       // of Bearer; "" if no token is known or the registry refused it
 	want  tokenRequest // what the token was requested with
 	renew time.Time    // when to request the next token
-	// scheme says what opened the repository where that differs from what the origin
-	// requests elsewhere: "basic" for the password, "open" for no Authorization.
+	// scheme is set if the repository was opened in another way than the origin
+	// requests elsewhere: "basic" by the password, "open" without an Authorization.
 	scheme string
 }
 
@@ -114,7 +116,7 @@ func (r repositoryAuth) authorization() authorization {
 	return auth
 }
 
-// change changes what is remembered of a repository.
+// change applies fn to what is remembered of a repository.
 func (m *authMemory) change(key authKey, fn func(*repositoryAuth)) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -123,7 +125,7 @@ func (m *authMemory) change(key authKey, fn func(*repositoryAuth)) {
 	m.repositories.Put(key, r, time.Time{})
 }
 
-// forget removes a token that the registry refuses.
+// forget removes a token that the registry has refused.
 func (m *authMemory) forget(key authKey, token string) {
 	m.change(key, func(r *repositoryAuth) {
 		if r.token == token {
@@ -132,7 +134,7 @@ func (m *authMemory) forget(key authKey, token string) {
 	})
 }
 
-// opened remembers what opened a repository.
+// opened remembers the scheme that opened a repository.
 func (m *authMemory) opened(key authKey, scheme string) {
 	m.change(key, func(r *repositoryAuth) { r.scheme = scheme })
 }
@@ -148,7 +150,7 @@ func (m *authMemory) token(ctx context.Context, ep *endpoint, key authKey, used 
 		return r.authorization(), nil
 	}
 	r, err := m.requests.Do(ctx, key, func(ctx context.Context) (repositoryAuth, error) {
-		if r, ok := remembered(); ok { // a request ended just before this one began
+		if r, ok := remembered(); ok { // another request ended just before this one
 			return r, nil
 		}
 		token, life, err := ep.fetchToken(ctx, want)
@@ -156,7 +158,7 @@ func (m *authMemory) token(ctx context.Context, ep *endpoint, key authKey, used 
 			return repositoryAuth{}, err
 		}
 		granted := want
-		granted.early = false // the token is as good as one that the registry asked for
+		granted.early = false // from now on it counts as a token that the registry asked for
 		got := repositoryAuth{token: token, want: granted, renew: time.Now().Add(life - renewBefore(life))}
 		m.change(key, func(r *repositoryAuth) { r.token, r.want, r.renew = got.token, got.want, got.renew })
 		return got, nil
@@ -170,27 +172,26 @@ func (m *authMemory) token(ctx context.Context, ep *endpoint, key authKey, used 
 	return authorization{}, err
 }
 
-// renewBefore is how long before its end a token is renewed: a tenth of its life, at
-// most ten seconds.
+// renewBefore returns how long before the end of its life a token is renewed: a tenth
+// of its life, at most ten seconds.
 func renewBefore(life time.Duration) time.Duration { return min(life/10, 10*time.Second) }
 
-// A call is what the requests of one call to a Client have in common. A token that was
-// requested during the call is new: if the registry refuses it, that is the
-// credential's fault.
+// A call is what the requests of one call to a Client share. A token that was requested
+// during the call is new: if the registry refuses it, the credential itself is refused.
 type call struct {
 	tokens []string      // requested during the call
-	failed []failedToken // requests that led to no token, or to one that was refused
-	basic  []authKey     // for which a challenge was answered with the password
+	failed []failedToken // token requests that failed, or whose token was refused
+	basic  []authKey     // keys for which a challenge was answered with the password
 }
 
-// A failedToken is a token request with what came of it.
+// A failedToken is a token request with the error that it led to.
 type failedToken struct {
 	want tokenRequest
-	err  error // there is no token, or the registry refused it
+	err  error // of the token server, or of the registry that refused the token
 }
 
-// failure returns what came of an equal token request of this call; nil if there was
-// no failure.
+// failure returns the error of an equal token request of this call; nil if no such
+// request failed.
 func (c *call) failure(want tokenRequest) error {
 	for _, f := range c.failed {
 		if f.want.same(want) {
@@ -200,23 +201,24 @@ func (c *call) failure(want tokenRequest) error {
 	return nil
 }
 
-// A session chooses the Authorization of one request to an endpoint: the one to begin
-// with, and the one to send after each refusal by the registry itself. The number of
-// tries is bounded: a remembered token is replaced once, a challenge is answered once
-// and once more for a missing scope, and the registry is asked once without an
-// Authorization that was chosen early.
+// A session chooses the Authorization of one request to an endpoint: first at the
+// beginning, and again after each refusal by the registry itself. The number of tries
+// is bounded. A remembered token is replaced once. A challenge is answered once, and
+// once more for a missing scope. After the refusal of an Authorization that was chosen
+// early, the registry is asked once without an Authorization.
 type session struct {
 	ep   *endpoint
 	key  authKey
 	call *call
 
-	probe    *originAuth // that other sessions wait for
+	probe    *originAuth // this session's entry in the memory, for which other sessions wait
 	basic    bool        // the password was sent
 	answered bool        // a Bearer challenge was answered
 	rescoped bool        // a token with another scope was requested
-	// An Authorization that was chosen early and refused may be the reason of the
-	// refusal. Then nothing is chosen early any more (notEarly), the registry is asked
-	// without one, and its first refusal is what the caller gets where that does not help.
+	// An Authorization that was chosen early may itself be the reason for a refusal.
+	// After such a refusal no Authorization is chosen early any more (notEarly), and
+	// the registry is asked without one. If that fails, too, the caller gets the first
+	// refusal (earlyRefusal).
 	notEarly     bool
 	earlyRefusal *content.Error
 	earlyToken   string       // "" for a password
@@ -225,8 +227,7 @@ type session struct {
 	renewed *statusError
 }
 
-// begin returns the Authorization to begin with. It ends with an error only if ctx
-// does.
+// begin returns the Authorization of the first try. Its only error is that of ctx.
 func (s *session) begin(ctx context.Context) (authorization, error) {
 	if !s.key.cred.RegistryToken.IsZero() {
 		return bearer(s.key.cred.RegistryToken.Reveal()), nil
@@ -238,7 +239,7 @@ func (s *session) begin(ctx context.Context) (authorization, error) {
 		select {
 		case <-wait:
 			auth, want, _ = s.remembered()
-		case <-timer.C: // the registry is slow: each session asks for itself
+		case <-timer.C: // the registry is slow: this session does not wait for the other one
 		case <-ctx.Done():
 			return authorization{}, canceled(ctx, s.key.origin.host)
 		}
@@ -251,12 +252,13 @@ func (s *session) begin(ctx context.Context) (authorization, error) {
 	return auth, nil
 }
 
-// probeWait is how long requests to an origin wait for its first answer, which says for
-// all of them whether the origin requests a token.
+// probeWait is how long requests to an origin wait for the first answer of that origin.
+// The first answer shows to all of them whether the origin requests a token.
 const probeWait = 250 * time.Millisecond
 
-// remembered returns what the Client knows without a request: an Authorization, or what
-// to request a token with. wait is not nil where another session is about to find out.
+// remembered returns what the Client knows without a request: an Authorization, or the
+// token request want that gets one. If wait is not nil, another session is about to
+// learn it, and closes wait then.
 func (s *session) remembered() (auth authorization, want tokenRequest, wait chan struct{}) {
 	m := &s.ep.client.auth
 	m.mu.Lock()
@@ -289,8 +291,8 @@ func (s *session) remembered() (auth authorization, want tokenRequest, wait chan
 	return auth, want, nil
 }
 
-// scopes lists the scopes to request for another repository than the one that the
-// challenge was about.
+// scopes returns the scopes to request for a repository, which may be another one than
+// that of the challenge.
 func (o *originAuth) scopes(repository string) []string {
 	own := scopes("", o.name)
 	if slices.Equal(o.bearer.scopes, own) || slices.ContainsFunc(o.bearer.scopes, isRepositoryScope) {
@@ -299,8 +301,8 @@ func (o *originAuth) scopes(repository string) []string {
 	return o.bearer.scopes // such as "*"
 }
 
-// tokenEarly requests a token before the registry asks for one. If there is no token,
-// the registry is asked without an Authorization, and its answer counts.
+// tokenEarly requests a token before the registry asks for one. If that fails, it
+// returns no Authorization, and the registry's answer to a request without one counts.
 func (s *session) tokenEarly(ctx context.Context, used string, want tokenRequest) (authorization, error) {
 	s.notEarly = true
 	if s.ep.checkRealm(&want, s.key.origin, secretsOf(s.key.cred)) != nil || s.call.failure(want) != nil {
@@ -332,12 +334,12 @@ func (s *session) token(ctx context.Context, used string, want tokenRequest) (au
 	return auth, err
 }
 
-// remembersToken reports whether a token is from an earlier call.
+// remembersToken reports whether the token of auth comes from an earlier call.
 func (s *session) remembersToken(auth authorization) bool {
 	return auth.want.realm != nil && !slices.Contains(s.call.tokens, auth.token)
 }
 
-// accepted records that the registry took the Authorization.
+// accepted records that the registry accepted auth.
 func (s *session) accepted(auth authorization) {
 	if s.earlyToken != "" && auth.token != s.earlyToken {
 		s.ep.client.auth.forget(s.key, s.earlyToken)
@@ -350,14 +352,15 @@ func (s *session) accepted(auth authorization) {
 	}
 }
 
-// next returns the Authorization to ask with again after a refusal by the registry
-// itself, or the error that the request ends with.
+// next returns the Authorization for another try after a refusal by the registry
+// itself, or the error that ends the request.
 func (s *session) next(ctx context.Context, auth authorization, a *answer, refused *content.Error) (authorization, error) {
 	switch {
 	case a.StatusCode == http.StatusBadRequest, a.StatusCode == http.StatusUnauthorized, a.StatusCode == http.StatusForbidden:
 	case auth.early && !s.notEarly && a.StatusCode != http.StatusTooManyRequests && a.StatusCode <= http.StatusNotImplemented:
-		// The answer may be about the Authorization that the registry did not ask for:
-		// some registries say that what a token does not open does not exist.
+		// The reason for the answer may be the Authorization, for which the registry
+		// did not ask: some registries answer 404 for a repository that the token does
+		// not open.
 		s.earlyToken, s.earlyWant = auth.token, auth.want
 		s.notEarly, s.earlyRefusal = true, refused
 		return authorization{}, nil
@@ -396,13 +399,13 @@ func (s *session) next(ctx context.Context, auth authorization, a *answer, refus
 		s.notEarly, s.earlyRefusal = true, refused
 		return authorization{}, nil
 	case s.earlyRefusal != nil && auth.header == "":
-		return authorization{}, s.earlyRefusal // it says more than the refusal of a stranger
+		return authorization{}, s.earlyRefusal // it says more than the refusal of a request without a credential
 	}
 	return authorization{}, s.afterRenewal(refused)
 }
 
-// passwordRefused records that a password was sent and refused. What is remembered of
-// the origin is removed, unless the password has opened this repository before.
+// passwordRefused records that the registry refused a password. It removes what is
+// remembered of the origin, unless it is known how this repository was opened before.
 func (s *session) passwordRefused(refused *content.Error) {
 	var status *statusError
 	if errors.As(refused, &status) {
@@ -418,8 +421,8 @@ func (s *session) passwordRefused(refused *content.Error) {
 }
 
 // answerChallenge answers the challenges of a refusal. A Bearer challenge that can be
-// answered comes before Basic, and of equal ones the first. The error is refused if
-// there is none that can be answered.
+// answered comes before Basic; of equal challenges the first counts. If no challenge
+// can be answered, the error is refused.
 func (s *session) answerChallenge(ctx context.Context, auth authorization, a *answer, refused *content.Error) (authorization, error) {
 	challenges, fault := parseChallenges(a.Header.Values("WWW-Authenticate"), a.secrets...)
 	if a.StatusCode != http.StatusUnauthorized {
@@ -475,7 +478,7 @@ func (s *session) answerBearer(ctx context.Context, auth authorization, c challe
 	s.answered = true
 	s.remember(&originAuth{scheme: "bearer", bearer: want, name: repository})
 	if s.earlyRefusal != nil && auth.header == "" && s.earlyWant.same(want) {
-		return authorization{}, s.earlyRefusal // the registry requests just the token that it got
+		return authorization{}, s.earlyRefusal // the registry requests the same token that it has refused
 	}
 	if err := s.call.failure(want); err != nil {
 		if s.earlyRefusal != nil && auth.header == "" {
@@ -490,8 +493,8 @@ func (s *session) answerBearer(ctx context.Context, auth authorization, c challe
 	return s.token(ctx, used, want)
 }
 
-// remember keeps what the origin requests of the credential, and lets the sessions
-// continue that wait for it.
+// remember keeps what the origin requests for the credential, and wakes the sessions
+// that wait for it.
 func (s *session) remember(o *originAuth) {
 	m := &s.ep.client.auth
 	m.mu.Lock()
@@ -502,7 +505,7 @@ func (s *session) remember(o *originAuth) {
 	s.end()
 }
 
-// end lets the sessions continue that wait for what this one finds out.
+// end wakes the sessions that wait for this one.
 func (s *session) end() {
 	if s.probe == nil {
 		return
@@ -515,7 +518,7 @@ func (s *session) end() {
 	s.probe = nil
 }
 
-// afterRenewal adds to an error that a remembered token was refused before.
+// afterRenewal adds to err that a remembered token was refused before, if that was so.
 func (s *session) afterRenewal(err error) error {
 	var e *content.Error
 	if s.renewed == nil || !errors.As(err, &e) {

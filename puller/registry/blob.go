@@ -18,11 +18,12 @@ import (
 	"github.com/pullkit/pullkit/puller/content"
 )
 
-// Blob opens n bytes of a blob from off (n < 0: to the end); see content.Source. Reads of
-// the body with large buffers reach the connection without a copy. The body must not be
-// read after Close.
+// Blob opens n bytes of a blob from off (n < 0: to the end); see content.Source. A Read
+// of the body with a large buffer reads from the connection without another copy. ctx
+// bounds Blob and all reads of the body. One goroutine at a time may use a body, and it
+// must not be read after Close.
 //
-// Errors of Blob and of the body are like those of Manifest.
+// The errors of Blob and of the body are like the errors of Manifest.
 func (c *Client) Blob(ctx context.Context, repo content.Repo, desc ocispec.Descriptor, off, n int64) (content.Body, error) {
 	if err := checkRef(repo.Ref); err != nil {
 		return content.Body{}, err
@@ -59,8 +60,8 @@ func (c *Client) Blob(ctx context.Context, repo content.Repo, desc ocispec.Descr
 	return content.Body{ReadCloser: b, Start: b.off, Reject: b.reject}, nil
 }
 
-// request asks an endpoint for the rest of the blob. An answer that can be used becomes
-// the one that is read.
+// request asks an endpoint for the rest of the blob. If the answer can be used, the
+// body is read from it.
 func (b *body) request(ctx context.Context, ep *endpoint, cred credentials.Credential) error {
 	all := b.pos == 0 && b.end == b.desc.Size
 	a, err := b.get(ctx, ep, cred, !all)
@@ -72,7 +73,8 @@ func (b *body) request(ctx context.Context, ep *endpoint, cred credentials.Crede
 		if length, err = b.checkRange(a); err == nil {
 			return b.take(ep, a, b.pos, length)
 		}
-		// A host that has something else under the digest is asked once for all of it.
+		// The host may have something else under the digest, so it is asked once for
+		// the whole blob.
 		a.end()
 		if b.whole[ep] {
 			return err
@@ -96,15 +98,17 @@ func (b *body) request(ctx context.Context, ep *endpoint, cred credentials.Crede
 	return b.take(ep, a, 0, b.desc.Size)
 }
 
-// bulkSize is from how many bytes on an answer gets a connection of its own.
+// bulkSize is the least number of bytes for which an answer gets a connection of its
+// own.
 const bulkSize = 1 << 20
 
-// get makes one GET of the blob, or of the range that is missing.
+// get makes one GET of the whole blob or, if ranged is set, of the range that is
+// missing.
 func (b *body) get(ctx context.Context, ep *endpoint, cred credentials.Credential, ranged bool) (*answer, error) {
 	r := request{method: http.MethodGet, repository: b.walk.repo.Ref.Repository(), kind: "blobs", name: string(b.desc.Digest), cred: cred, header: http.Header{}, bulk: b.end-b.pos >= bulkSize}
 	if ranged {
-		// The range has an end also at the end of the blob, because some registries
-		// answer 416 to every range without an end.
+		// The range always has an end, because some registries answer 416 to every
+		// range without an end.
 		r.header.Set("Range", fmt.Sprintf("bytes=%d-%d", b.pos, b.end-1))
 	}
 	a, err := ep.ask(ctx, r)
@@ -141,18 +145,18 @@ func (b *body) checkRange(a *answer) (int64, error) {
 	return got.last - got.first + 1, nil
 }
 
-// take makes an answer the one that is read. It begins at byte start of the blob and must
-// have length bytes. A host that announces another number has something else than the
-// blob. The registry is read nevertheless, because many servers announce a wrong number
-// and only the bytes count. A mirror is left at once, before its bytes take the place of
-// those that an earlier answer brought.
+// take makes a the answer from which the body is read. The answer begins at byte start
+// of the blob and should have length bytes. If the host announces another number, it
+// may have something else than the blob. A registry is read nevertheless, because many
+// servers announce a wrong number and only the bytes count. A mirror is given up at
+// once, before its bytes are mixed with those of an earlier answer.
 func (b *body) take(ep *endpoint, a *answer, start, length int64) error {
 	if b.walk.mirror() && a.ContentLength >= 0 && a.ContentLength != length {
 		defer a.end()
 		return a.failf(content.ErrSizeMismatch, "the blob has %d bytes from byte %d on, the host announces %d", length, start, a.ContentLength)
 	}
 	if b.opening {
-		// The caller has nothing yet, so it can be given the answer as it is.
+		// The caller has no bytes yet, so the body can begin where the answer begins.
 		b.off, b.pos = start, start
 	}
 	b.answer, b.skip = a, b.pos-start
@@ -165,15 +169,15 @@ func (b *body) take(ep *endpoint, a *answer, start, length int64) error {
 	return nil
 }
 
-// maxSkipped is how many times the size of a blob may be fetched again from a
-// host that ignores Range.
+// maxSkipped bounds what is fetched again from a host that ignores Range, in multiples
+// of the size of the blob.
 const maxSkipped = 4
 
 // maxEmpty is how many empty reads in a row are allowed.
 const maxEmpty = 100
 
 // probeTime is how long the Client waits for the end of an answer that announced more
-// bytes than the blob has, or did not announce a number.
+// bytes than the blob has, or that did not announce a number.
 const probeTime = time.Second
 
 // A body is a blob being read. When a connection is cut, a token expires or a host is
@@ -183,8 +187,8 @@ type body struct {
 	ctx      context.Context // of the call of Blob: it bounds the reading too
 	desc     ocispec.Descriptor
 	off      int64 // where the body began
-	pos, end int64 // the next byte, and the first one after the part that was asked for
-	opening  bool  // the caller has got nothing yet
+	pos, end int64 // the next byte to read, and the first byte after the requested part
+	opening  bool  // Blob has not returned yet
 
 	answer  *answer // being read; nil between answers
 	skip    int64   // bytes at its start that the caller has already
@@ -193,13 +197,13 @@ type body struct {
 	skipped int64   // by all answers
 	empty   int     // reads in a row that returned neither a byte nor an error
 	answers int
-	from    map[*endpoint]bool // which gave bytes
-	whole   map[*endpoint]bool // which were asked for the whole blob after a bad range
+	from    map[*endpoint]bool // hosts that sent bytes
+	whole   map[*endpoint]bool // hosts that were asked for the whole blob after a bad range
 	pace    pace               // of the host being asked
 	err     error              // final
 }
 
-// open finds a host that has the rest.
+// open finds a host that sends the rest of the blob.
 func (b *body) open() error {
 	at := b.walk.at
 	err := b.walk.ask(b.ctx, nil, b.request)
@@ -209,19 +213,19 @@ func (b *body) open() error {
 	return err
 }
 
-// leave gives up a mirror for the next host.
+// leave gives up the mirror being asked, and turns to the next host.
 func (b *body) leave(err error) {
 	_ = b.walk.wait(b.ctx, err) // records err
 	b.walk.next()
 	b.pace = b.pace.nextHost(b.walk.since)
 }
 
-// elapse counts the time that has passed in a call of the caller's.
+// elapse counts the time that has passed within a call of Blob or Read.
 func (b *body) elapse() {
 	b.pace.elapse(time.Now(), b.walk.patience.ordered, b.walk.client.cfg.MaxWait)
 }
 
-// Read returns the next bytes, from as many answers as that takes.
+// Read reads the next bytes of the blob, from several answers if necessary.
 func (b *body) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
@@ -245,8 +249,8 @@ func (b *body) Read(p []byte) (int, error) {
 	return 0, b.err
 }
 
-// readAnswer reads once from the answer. It returns how many bytes are new to the
-// caller. If the answer failed, readAnswer has dealt with that.
+// readAnswer reads once from the answer and returns the number of bytes that are new to
+// the caller. If the answer fails, readAnswer calls cut.
 func (b *body) readAnswer(p []byte) int {
 	want := b.end - b.pos
 	if b.skip > 0 {
@@ -260,8 +264,8 @@ func (b *body) readAnswer(p []byte) int {
 		b.left -= min(int64(n), b.left)
 	}
 	b.elapse()
-	// A host whose pace is too slow is given up at the second time in a row. Before that
-	// only an answer that is itself slow is cut: one that has just begun after a long wait
+	// A host that is too slow twice in a row is given up. Before that, only an answer
+	// that is slow in itself is cut: an answer that has just begun after a long wait
 	// may bring the rest quickly.
 	b.pace.add(0, n, b.answer.window())
 	if b.pace.slow > 1 && err == nil {
@@ -284,18 +288,18 @@ func (b *body) readAnswer(p []byte) int {
 		b.gained += int64(n)
 		b.walk.patience.progress()
 	}
-	if err != nil && b.pos < b.end { // finish looks at the end
+	if err != nil && b.pos < b.end { // the end of the blob is checked by finish
 		b.cut(err)
 	}
 	return n
 }
 
-// enough is after how many new bytes the next request follows without a delay: that is
-// not a tighter loop than to fetch blobs of that size.
+// enough is the number of new bytes after which the next request follows without a
+// delay. Such requests are no more frequent than requests for blobs of that size.
 const enough = 1 << 20
 
-// cut ends an answer that did not bring all of the rest, and decides whether to ask for
-// what is missing.
+// cut ends an answer that did not bring all of the rest, and decides what follows:
+// another request to the same host, the next host, or an error.
 func (b *body) cut(err error) {
 	a := b.answer
 	if b.ctx.Err() != nil {
@@ -303,8 +307,8 @@ func (b *body) cut(err error) {
 		b.drop()
 		return
 	}
-	// After an answer that brought something the next request follows at once, but not
-	// in a tight loop.
+	// After an answer that brought new bytes the next request follows soon, but not in
+	// a tight loop.
 	pause := time.Duration(0)
 	if b.gained < enough {
 		pause = ownDelay(1) / 20
@@ -352,8 +356,8 @@ func (b *body) drop() {
 	b.answer, b.gained = nil, 0
 }
 
-// finish looks whether the answer has more bytes than the blob, once all of those have
-// come. It returns the error to give with the last bytes.
+// finish checks, when all bytes of the blob have come, whether the answer has more. It
+// returns the error that Read returns together with the last bytes.
 func (b *body) finish() error {
 	if b.pos < b.end {
 		return nil
@@ -366,8 +370,8 @@ func (b *body) finish() error {
 	case b.left == 0 && a.ProtoMajor < 2:
 		return nil // nothing can follow, and net/http knows it
 	}
-	// With HTTP/2 the end of the stream may still be to come. Without reading it
-	// the stream would be reset, and servers count those.
+	// With HTTP/2 the end of the stream may not have arrived yet. If it is not read,
+	// the stream is reset, and servers count resets.
 	timer := time.AfterFunc(min(probeTime, a.stall.limit), func() { a.stall.cancel(errStalled) })
 	defer timer.Stop()
 	var more [1]byte
@@ -378,7 +382,7 @@ func (b *body) finish() error {
 	return nil
 }
 
-// Close frees the connection.
+// Close frees the connection. Reads after Close fail with fs.ErrClosed.
 func (b *body) Close() error {
 	b.drop()
 	b.walk.release()
@@ -388,7 +392,8 @@ func (b *body) Close() error {
 	return nil
 }
 
-// reject is content.Body.Reject.
+// reject is content.Body.Reject: it remembers that the hosts sent wrong bytes, and
+// reports whether another try may get other bytes.
 func (b *body) reject() bool {
 	again := false
 	w := b.walk
@@ -396,7 +401,7 @@ func (b *body) reject() bool {
 		switch registry := w.hosts[len(w.hosts)-1]; {
 		case ep != registry:
 			ep.reject(b.desc.Digest)
-			again = true // the hosts after it are left
+			again = true // the hosts after the mirror can be asked
 		case b.answers > 1 || b.off > 0 || b.end < b.desc.Size:
 			isNew := ep.reject(b.desc.Digest)
 			again = again || isNew
@@ -405,15 +410,15 @@ func (b *body) reject() bool {
 	return again
 }
 
-// A byteRange is what a 206 answer says that it has: bytes first to last of total, which
-// is unknownTotal if the server wrote "*".
+// A byteRange is the range that a 206 answer announces: the bytes first to last of
+// total. total is unknownTotal if the server wrote "*".
 type byteRange struct{ first, last, total int64 }
 
 const unknownTotal = -1
 
-// fits reports whether an answer with the range r continues at byte off of a blob of size
-// bytes. If the total is unknown, the range must end within the blob; whether the bytes
-// are those of the blob is decided by its digest.
+// fits reports whether an answer with the range r continues at byte off of a blob of
+// size bytes. If the total is unknown, the range must end within the blob. The digest
+// decides later whether the bytes are those of the blob.
 func (r byteRange) fits(off, size int64) bool {
 	return r.first == off && r.last < size && (r.total == size || r.total == unknownTotal)
 }
@@ -455,7 +460,8 @@ func parseContentRange(v string) (byteRange, error) {
 	return r, nil
 }
 
-// parseOffset reads digits and nothing else, as far as an int64 holds them.
+// parseOffset parses a number of decimal digits only. ok is false if s is anything else
+// or does not fit into an int64.
 func parseOffset(s string) (n int64, ok bool) {
 	if s == "" {
 		return 0, false

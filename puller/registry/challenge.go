@@ -9,23 +9,24 @@ import (
 // maxChallenge is how many bytes of WWW-Authenticate headers are read.
 const maxChallenge = 16 << 10
 
-// A challenge is one way to authenticate that an answer offers (RFC 9110, section 11.6.1).
-// The scheme and the names of parameters are in lower case. If a parameter comes twice, the
-// first value is kept.
+// A challenge is one way to authenticate that a server offers in an answer (RFC 9110,
+// section 11.6.1). The scheme and the names of parameters are in lower case. If a
+// parameter occurs twice, the first value is kept.
 type challenge struct {
 	scheme string
 	params map[string]string
-	// unclear says that a Bearer challenge has more than one realm, so that it does not
-	// say which server gets a secret.
+	// unclear says that a Bearer challenge has more than one realm, so that it is not
+	// clear which server would get the secret.
 	unclear bool
 }
 
-// parseChallenges reads the WWW-Authenticate headers of one answer. It is strict where a
-// header chooses which server gets a secret: in the scheme and in the realm of a Bearer
-// challenge. All other parameters, such as the realm of Basic, are read as far as possible.
-// In a line that cannot be read, nothing after the fault counts, because it is not known
-// where the next parameter begins. The error is the first fault and quotes headers without
-// the secrets; the challenges that were read are returned with it.
+// parseChallenges reads the WWW-Authenticate headers of one answer. It is strict about
+// the scheme and about the realm of a Bearer challenge, because they choose the server
+// that gets a secret. All other parameters, such as the realm of Basic, are read as far
+// as possible. After a fault the rest of that header is ignored, because it is not
+// clear where the next parameter begins. The error is the first fault, and quotes the
+// header with the secrets masked. The challenges that were read are returned together
+// with the error.
 func parseChallenges(headers []string, secrets ...string) ([]challenge, error) {
 	total := 0
 	var all []challenge
@@ -43,9 +44,9 @@ func parseChallenges(headers []string, secrets ...string) ([]challenge, error) {
 	return all, fault
 }
 
-// A challengeParser reads a list of challenges. Elements are separated by commas and may be
-// empty. An element that is "token SP ..." or a single token begins a challenge, and
-// "name=value" adds a parameter to the challenge before it.
+// A challengeParser reads a list of challenges. Elements of the list are separated by
+// commas and may be empty. An element "token SP ..." or a single token starts a
+// challenge. An element "name=value" adds a parameter to the challenge before it.
 type challengeParser struct {
 	rest    string
 	found   []challenge
@@ -82,7 +83,7 @@ func (p *challengeParser) unreadable() error {
 	return fmt.Errorf("WWW-Authenticate cannot be read at %s", quote(p.rest, 40, p.secrets))
 }
 
-// param reads the "=value" of a parameter of the last challenge.
+// param reads the "=value" of a parameter, and adds it to the last challenge.
 func (p *challengeParser) param(name string) error {
 	if len(p.found) == 0 {
 		return fmt.Errorf("WWW-Authenticate has a parameter %s before any scheme", quote(name, 40, p.secrets))
@@ -114,8 +115,8 @@ func (p *challengeParser) param(name string) error {
 	return p.unreadable()
 }
 
-// value reads a quoted string, a token, or, if it is not strict, any text up to the next
-// comma.
+// value reads a quoted string or a token. If strict is false, it reads any text up to
+// the next comma in place of a token.
 func (p *challengeParser) value(strict bool) (string, error) {
 	if strings.HasPrefix(p.rest, `"`) {
 		return p.quoted(strict)
@@ -138,7 +139,7 @@ func (p *challengeParser) value(strict bool) (string, error) {
 func isControl(r rune) bool { return r < ' ' || r == 0x7f }
 
 // quoted reads a quoted string. A backslash may come before any character (RFC 9110,
-// section 5.6.4), and if it is strict, only before a character that needs one.
+// section 5.6.4). If strict is set, it may come only before a character that needs one.
 func (p *challengeParser) quoted(strict bool) (string, error) {
 	var b strings.Builder
 	for i := 1; i < len(p.rest); i++ {
@@ -163,8 +164,8 @@ func (p *challengeParser) quoted(strict bool) (string, error) {
 	return "", errors.New("WWW-Authenticate has a quoted string without an end")
 }
 
-// token68 skips the credentials-like text that some schemes have in place of
-// parameters ("Negotiate abc=="). It differs from a parameter in that nothing follows its
+// token68 skips the text that some schemes have in place of parameters ("Negotiate
+// abc=="), which RFC 9110 calls token68. Unlike in a parameter, nothing follows its
 // equals signs.
 func (p *challengeParser) token68() {
 	i := 0
@@ -195,7 +196,7 @@ func (p *challengeParser) token() string {
 	return t
 }
 
-// isToken reports whether a token may have c (RFC 9110, section 5.6.2).
+// isToken reports whether c may occur in a token (RFC 9110, section 5.6.2).
 func isToken(c byte) bool {
 	return c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' ||
 		strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0

@@ -22,81 +22,89 @@ import (
 
 // A Config has the settings of a Client. The zero Config works for any registry on https.
 type Config struct {
-	// PlainHTTP lists hosts that are asked over http, as they are written in image names
-	// ("10.0.0.5:5000"). A leading "http://" and a slash at the end are ignored. All
-	// others are asked over https. A registry on loopback that is not listed is asked
-	// over http only if it answers a TLS handshake with something else than TLS, and
-	// never through a proxy.
+	// PlainHTTP lists hosts that are asked over http, as they are written in image
+	// names ("10.0.0.5:5000"). A leading "http://" and a slash at the end are ignored.
+	// All other hosts are asked over https. A registry on loopback that is not listed
+	// is asked over http only if it answers a TLS handshake with something else than
+	// TLS, and never through a proxy.
 	//
-	// A registry on https may also redirect blobs to a listed host over http: object
-	// storage without TLS behind a registry that has it. The bytes are verified by digest
-	// as always, and no credential goes there.
+	// A registry on https may also redirect a blob to a listed host over http, for
+	// object storage without TLS behind a registry with TLS. The bytes are verified by
+	// digest as always, and the credential is not sent there.
 	PlainHTTP []string
 
 	// Registries has the hosts that are asked for the images of a registry, by the
 	// registry's name ("docker.io").
 	Registries map[string]Hosts
 	// CertsDir is a directory in the form of containerd's certs.d, or a list of such
-	// directories as containerd 2.2 has it ("/etc/containerd/certs.d:/etc/docker/certs.d"),
-	// for registries that Registries does not name; see ReadHosts. "" means none.
-	// Directories of a list may be missing; if none of them exists, calls fail with
-	// content.ErrConfig. The files of a registry are read again after half a minute. A
-	// call waits for that as long as its context and StallTimeout allow.
+	// directories as containerd 2.2 has it
+	// ("/etc/containerd/certs.d:/etc/docker/certs.d"), for registries that Registries
+	// does not name; see ReadHosts. "" means no directory. Directories of a list may be
+	// missing; if all of them are missing, calls fail with content.ErrConfig. The files
+	// of a registry are read again after half a minute. A call waits for the reading as
+	// long as its context and StallTimeout allow.
 	CertsDir string
-	// MirrorKeyring has the mirrors' own credentials. It is asked with the image's name at
-	// the mirror: the mirror's host and path. The credential that opened a repository is
-	// used for a minute without another look-up. A registry's credential is never sent to
-	// its mirrors. Nil means none.
+	// MirrorKeyring has the mirrors' own credentials. It is asked with the image's name
+	// at the mirror: the mirror's host and path. A credential that a mirror accepted
+	// for a repository is used for a minute without another look-up. A registry's
+	// credential is never sent to its mirrors. Nil means that mirrors are asked without
+	// a credential.
 	MirrorKeyring credentials.Keyring
 
 	// Retries is how many further tries in a row may bring nothing new before a host is
-	// given up. Zero means 3, negative none.
+	// given up. Zero means 3. A negative value means that no try is made again.
 	Retries int
-	// MaxWait is how long one call waits, since the last byte that it got, because
-	// registries order that (Retry-After). Longer waits are returned in
-	// content.Error.RetryAfter. The waits of one blob that are longer than MaxWait in all
-	// count as slowness of the registry; see StallTimeout. Zero means 60 seconds, negative
-	// never.
+	// MaxWait is how long one call may wait because registries order it by Retry-After.
+	// The time counts from the last byte that the call got. A longer wait is not made,
+	// but returned in content.Error.RetryAfter. If the ordered waits of one blob add up
+	// to more than MaxWait, the rest counts as slowness of the registry; see
+	// StallTimeout. Zero means 60 seconds. A negative value means that the Client does
+	// not wait for Retry-After.
 	MaxWait time.Duration
-	// StallTimeout is how long an answer, or the next byte of one, may take to come before
-	// the request is cut and made again. A token may take twice that, with all its tries.
-	// Zero means 15 seconds.
+	// StallTimeout is how long the Client waits for an answer, or for the next byte of
+	// an answer, before it cuts the request and makes it again. All tries for a token
+	// together may take twice that time. Zero means 15 seconds. A negative value is an
+	// error of New.
 	//
-	// A blob must bring 1 KiB/s over twice that time. An answer that brings less is cut,
-	// and a host that is too slow twice in a row is given up. What counts is the time that
-	// the caller waits in Blob and Read, with connecting, tokens and tries again. The waits
-	// that the host orders do not count, up to MaxWait in all, and what the caller does
-	// between its reads does not, up to an hour in all.
+	// A blob must come with 1 KiB/s over twice that time. An answer that is slower is
+	// cut, and a host that is too slow twice in a row is given up. All time counts that
+	// the caller waits in Blob and Read, including the time for connecting, for tokens
+	// and for further tries. Two kinds of time do not count: the waits that the host
+	// orders, up to MaxWait in all, and the caller's own time between its reads, up to
+	// an hour in all.
 	//
 	// Connecting is a part of the wait for an answer: if a name has several addresses, the
 	// next one is tried within it.
 	StallTimeout time.Duration
 
-	// RootCAs are the authorities trusted for https; nil means the system's.
+	// RootCAs are the certificate authorities that are trusted for https. Nil means
+	// those of the system.
 	RootCAs *x509.CertPool
-	// AllowRealm says that credentials for a registry may go to a token server that is
-	// neither the registry's own origin nor https for an https registry, and that the
-	// token server may have a private address. Nil means none may.
+	// AllowRealm reports whether credentials for registry may go to the token server
+	// realm. It is asked about each token server at another origin than the registry's.
+	// True also allows the token server to have a private address. Nil, or false, means
+	// that only an https token server of an https registry is allowed.
 	AllowRealm func(registry string, realm *url.URL) bool
-	// AllowAddr says that redirects and realms from a registry on a public address may
-	// lead to a loopback or private address. Link-local addresses are never dialled. Nil
-	// means none may.
+	// AllowAddr reports whether a redirect or a realm from registry, which is on a
+	// public address, may lead to the loopback, private or reserved address addr. Nil
+	// means false. Link-local addresses are never dialled.
 	AllowAddr func(registry string, addr netip.Addr) bool
-	// DialContext makes connections; nil means a net.Dialer. Addresses are checked either
-	// way.
+	// DialContext makes connections. Nil means a net.Dialer. Addresses are checked in
+	// both cases.
 	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)
-	// Proxy chooses a proxy; nil means http.ProxyFromEnvironment.
+	// Proxy returns the proxy for a request. Nil means http.ProxyFromEnvironment.
 	Proxy func(*http.Request) (*url.URL, error)
-	// WrapTransport returns a transport that sends requests through base, for example to
-	// trace them. It must not follow redirects, and must keep the context of a request.
-	// base has the settings for TLS, the proxy and the check of addresses, so that a
-	// transport that does not use base does without them. Nil means base itself.
+	// WrapTransport returns a transport that sends requests through base, for example
+	// to trace them. It must not follow redirects, and must keep the context of a
+	// request. base has the settings for TLS and the proxy, and checks addresses. A
+	// transport that does not use base does not have these settings and checks. Nil
+	// means base itself.
 	WrapTransport func(base http.RoundTripper) http.RoundTripper
 	// UserAgent is sent with each request; "" means "pullkit".
 	UserAgent string
-	// Logger gets each request (debug), what goes wrong (info), and the warnings that
-	// servers send in Warning headers (warn), at most ten an hour for each host and each
-	// text once. Nil means silent.
+	// Logger gets each request at level debug and each failure at level info. At level
+	// warn it gets the texts that servers send in Warning headers: each text once, and
+	// at most ten in an hour for each host. Nil means that nothing is logged.
 	Logger *slog.Logger
 }
 
@@ -108,7 +116,8 @@ const (
 	defaultUserAgent    = "pullkit"
 )
 
-// withDefaults replaces zero fields, and returns the first mistake.
+// withDefaults returns cfg with the defaults in its zero fields. The error names the
+// first mistake.
 func (cfg Config) withDefaults() (Config, error) {
 	cfg.PlainHTTP = slices.Clone(cfg.PlainHTTP)
 	for i, h := range cfg.PlainHTTP {
@@ -155,20 +164,20 @@ func cutPrefixFold(s, prefix string) (rest string, ok bool) {
 }
 
 // A Client reads registries over the OCI distribution API. It is a content.Source and a
-// content.Resolver. Its methods may be called concurrently. One Client for the whole
-// program is best, because each has its own connections and tokens, and learns about
-// mirrors by itself.
+// content.Resolver. Its methods may be called concurrently. Use one Client for the
+// whole program, because each Client has connections, tokens and knowledge about
+// mirrors of its own. A Client is made by New.
 type Client struct {
 	cfg Config
 
 	hosts    hostCache
 	auth     authMemory
-	bad      expiring.Map[badContent, struct{}] // which host gave wrong bytes for what
+	bad      expiring.Map[badContent, struct{}] // hosts that sent wrong bytes, with the digests
 	warnings warnings
 }
 
-// New makes a Client. The error names the first mistake in cfg. Files and directories are
-// not looked at before a registry is asked.
+// New makes a Client with the settings cfg. The error names the first mistake in cfg.
+// New does not read files: the files of CertsDir are read when a registry is asked.
 func New(cfg Config) (*Client, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
@@ -185,12 +194,12 @@ func New(cfg Config) (*Client, error) {
 	return c, nil
 }
 
-// patience is what the settings allow one call.
+// patience returns the tries and the waiting that the settings allow one call.
 func (c *Client) patience() patience {
 	return patience{retries: c.cfg.Retries, maxWait: c.cfg.MaxWait}
 }
 
-// mask masks cred and the tokens that the Client got for it.
+// mask returns text with cred, and the tokens that the Client got for it, masked.
 func (c *Client) mask(cred credentials.Credential, text string) string {
 	secrets := secretsOf(cred)
 	for key, r := range c.auth.repositories.All() {
@@ -201,8 +210,8 @@ func (c *Client) mask(cred credentials.Credential, text string) string {
 	return redact.Secrets(text, secrets...)
 }
 
-// CloseIdleConnections closes connections that are kept for later requests. Calls under
-// way go on.
+// CloseIdleConnections closes the connections that are kept for later requests. It does
+// not end calls that are under way.
 func (c *Client) CloseIdleConnections() {
 	c.hosts.closeIdle()
 }

@@ -9,42 +9,47 @@
 //	rt, err := transfer.New(transfer.Config{Store: store, Source: client})
 //
 // A Client with the zero [Config] works for any registry on https. It sends no ping: a
-// manifest or a blob is one request. A private repository costs one refusal and one token
-// more, once.
+// manifest or a blob is one request. The first request to a private repository also
+// costs one refused request and one token request.
 //
 // # Who sees a credential
 //
-// The Client sends Authorization with each request, to the exact origin (scheme, host and
-// port) of the registry, and not after a redirect has left that origin. A 401 from another
-// origin is an error, whatever it asks for.
+// The Client sends the Authorization header only to the exact origin (scheme, host and
+// port) of the registry. It does not send the header again after a redirect has left
+// that origin. A 401 from another origin is an error; its challenge is not answered.
 //
-// A registry may name a token server: its own origin, or any https server if the registry
-// is https itself. Another one (http for an https registry, another host or port for a
-// plain one) is refused unless AllowRealm allows it. User info and other schemes are
-// always refused. Token requests follow no redirect to another origin. Tokens are kept for
-// one credential, at one origin, for one repository. The Client understands Basic, Bearer
-// by GET and by POST, identity tokens, registry tokens and anonymous tokens. A Bearer
-// challenge that can be answered comes before Basic. A challenge is read strictly where it
-// chooses who gets a secret, in its scheme and in the realm of Bearer, and otherwise as
-// far as it can be read.
+// A registry may name a token server (the realm of its challenge) at its own origin. A
+// registry on https may also name any other https server. Every other token server (an
+// http server for a registry on https, another host or port for a registry on http) is
+// refused unless Config.AllowRealm allows it. A realm with user info or another scheme
+// is always refused. A token request does not follow a redirect to another origin.
+// Tokens are kept for one credential, at one origin, for one repository. The Client
+// understands Basic, Bearer by GET and by POST, identity tokens, registry tokens and
+// anonymous tokens. If an answer has several challenges, a Bearer challenge that can be
+// answered comes before Basic. The scheme of a challenge and the realm of a Bearer
+// challenge choose the server that gets a secret, so they are read strictly. The rest
+// of a challenge is read as far as possible.
 //
-// The Client remembers what an origin requested of a credential, so that for the next
-// repository it requests the token first. AllowRealm and the rules for addresses are
-// applied each time. When the registry itself refuses a kept token by 400, 401 or 403, the
-// token is thrown away, and one new token is requested for all callers that had it. Only
-// the refusal of a new token counts against the credential.
+// The Client remembers what an origin requests for a credential: a password, a token or
+// nothing. For the next repository at that origin it gets the token before the first
+// request. AllowRealm and the rules for addresses are applied each time. When the
+// registry itself refuses a kept token by 400, 401 or 403, the token is thrown away,
+// and one new token is requested for all callers that had it. Only the refusal of a new
+// token counts against the credential.
 //
-// A token or a configured header that no header can carry is not sent. The first is the
-// credential's fault (ErrUnauthorized), the second an error of New or, in a hosts.toml,
-// ErrConfig.
+// A value with characters that no header can carry is not sent. For a token the error
+// is content.ErrUnauthorized. For a configured header it is an error of New or, if the
+// header comes from a hosts.toml, content.ErrConfig.
 //
-// The Client never connects to link-local addresses and to the other addresses where clouds
-// keep a machine's secrets. A registry on a public address cannot lead to a loopback,
-// private or reserved one, by redirect or realm, unless AllowAddr, or AllowRealm for a
-// realm, allows it. A registry that is private itself can, as on-premises registries do. An
-// IPv6 address that carries an IPv4 address (NAT64, 6to4, Teredo and others) counts as the
-// address that it carries. Addresses are checked when the Client connects, so that a name
-// does not get around the rule. A request through a proxy is judged by the host's name.
+// The Client never connects to a link-local address or to another address where clouds
+// serve a machine's secrets. A redirect or a realm from a registry on a public address
+// must not lead to a loopback, private or reserved address, unless Config.AllowAddr
+// (or, for a realm, AllowRealm) allows it. A registry on a private address may lead to
+// such an address, because on-premises registries do that. An IPv6 address that carries
+// an IPv4 address (NAT64, 6to4, Teredo and others) counts as the address that it
+// carries. The Client checks each address when it connects, so that a host name which
+// resolves to a forbidden address is refused, too. For a request through a proxy the
+// Client checks only the host that is written in the URL.
 //
 // # Redirects
 //
@@ -54,49 +59,56 @@
 //
 // # Waiting and asking again
 //
-// After 408, 429, 5xx, failed connections, early ends and stalls the Client asks again:
-// after half a second, doubling, with jitter, three times in a row without anything new.
-// With each new byte the count begins again, so that a blob whose connection is cut every
-// few megabytes arrives as long as each answer brings some of it. The blob is continued at
-// its own offset by a Range with an end, with the rules of 206, 200 and 416. A 206 that
-// does not know the total is taken if its range fits.
+// The Client asks again after 408, 429 and 5xx, after a failed connection, and after an
+// answer that ended early or stalled. The first delay is half a second, and each
+// further delay is twice as long, with jitter. By default three tries in a row may
+// bring nothing new; see Config.Retries. Each new byte resets that count. A blob whose
+// connection is cut every few megabytes therefore arrives, as long as each answer
+// brings some of it. The Client continues a blob at the offset that it has reached, by
+// a Range header with an end, and checks the answer as RFC 9110 defines 206, 200 and
+// 416. A 206 with an unknown total is accepted if its range fits.
 //
-// The Client does not ask again after 401 (once it has sent the credential), 403, 404, any
-// other status or a bad document, or if the host's name does not exist. If a manifest's
-// HEAD is refused, one GET follows, and its answer counts; but not after 429, and not after
-// the refusal of a password that was sent with the HEAD.
+// The Client does not ask again after 401 (once it has sent the credential), 403, 404,
+// any other status or a bad document, or if the host's name does not exist. If a HEAD
+// for a manifest is refused, one GET follows, and the answer to the GET counts. A GET
+// does not follow after 429, or after the refusal of a password that was sent with the
+// HEAD.
 //
-// The Client obeys Retry-After, in seconds or as a date, up to MaxWait. A longer wait is
-// returned in content.Error.RetryAfter. It cuts an answer that brings nothing for
-// StallTimeout, and one that brings less than 1 KiB/s over twice that. A host from which a
-// blob comes more slowly than that, twice in a row, is given up: a mirror for the next
-// host, and for five minutes. From the blob's first request on, all time counts but what
-// the caller and the host's own Retry-After take, each within a limit; see
-// Config.StallTimeout. Errors are those of package content.
+// The Client obeys Retry-After, in seconds or as a date, up to MaxWait. A longer wait
+// is returned in content.Error.RetryAfter. The Client cuts an answer that brings
+// nothing for StallTimeout, or less than 1 KiB/s over twice that time. A host that is
+// too slow for a blob twice in a row is given up. If that host is a mirror, the next
+// host is asked, and the mirror is left out for five minutes. All time from the blob's
+// first request on counts, except the caller's own time and the waits that the host
+// orders by Retry-After, each up to a limit; see Config.StallTimeout. Errors are those
+// of package content.
 //
-// The Client reads at most 4 MiB of a manifest, 1 MiB of a token answer, 1 MiB of headers,
-// and 64 KiB of an error's body. It reads a blob one byte past its size and no further. It
-// unpacks nothing: an answer with a Content-Encoding is refused.
+// The Client reads at most 4 MiB of a manifest, 1 MiB of a token answer, 1 MiB of
+// headers, and 64 KiB of an error's body. It reads at most one byte more than the size
+// of a blob. It does not unpack an answer: an answer with a Content-Encoding is
+// refused.
 //
 // # Mirrors
 //
-// Config.Registries, or containerd's hosts.toml files below CertsDir, put mirrors before a
-// registry. They are asked in order, the registry last. When a mirror fails, the next host
-// is asked at once, a blob from the offset that it had reached. A connection that was cut
-// after new bytes is made again. A mirror that cannot be reached is left out for half a
-// minute. One that gave something else than the blob (other bytes, more or fewer of them,
-// a page) is left out for ten minutes and for that digest. A pull fails only when the
-// registry itself has failed. Mirrors get ?ns= with the registry's name, so that the caches
-// and peers that containerd can use work here.
+// Config.Registries, or containerd's hosts.toml files below CertsDir, put mirrors
+// before a registry. Mirrors are asked in their order, and the registry is asked last.
+// When a mirror fails, the next host is asked at once, and a blob continues at the
+// offset that it has reached. If a connection was cut after it brought new bytes, the
+// same mirror is asked again. A mirror that cannot be reached is left out for half a
+// minute. A mirror that sent something else than the blob (other bytes, more or fewer
+// bytes, a web page) is left out for that digest for ten minutes. A pull fails only
+// when the registry itself has failed. A request to a mirror has the registry's name in
+// ?ns=, as a request of containerd has, so that caches and peers for containerd work
+// with this Client, too.
 //
-// Spegel, on each node, finds images on other nodes:
+// Spegel runs on each node and finds images on other nodes:
 //
 //	# certs.d/_default/hosts.toml
 //	[host."http://127.0.0.1:30020"]
 //	  capabilities = ["pull", "resolve"]
 //	  dial_timeout = "200ms"
 //
-// Dragonfly has a dfdaemon on each node that serves pieces to others:
+// Dragonfly runs a dfdaemon on each node, which serves pieces of images to other nodes:
 //
 //	# certs.d/docker.io/hosts.toml
 //	server = "https://registry-1.docker.io"
@@ -105,8 +117,8 @@
 //	  [host."http://127.0.0.1:4001".header]
 //	    X-Dragonfly-Registry = ["https://registry-1.docker.io"]
 //
-// A pull-through cache for a fleet is here docker-registry with proxy.remoteurl. A project
-// of Harbor has a path of its own and needs override_path:
+// A pull-through cache for a fleet can be docker-registry with proxy.remoteurl, or a
+// project of Harbor. A project of Harbor has a path of its own and needs override_path:
 //
 //	# certs.d/docker.io/hosts.toml
 //	server = "https://registry-1.docker.io"
@@ -115,38 +127,43 @@
 //	[host."https://harbor.example/v2/dockerhub"]
 //	  override_path = true
 //
-// These hosts, and no others, are asked over plain http if the file says so. A host without
-// the capability "resolve" is not asked what a tag is, only for content by digest, which is
-// verified. A mirror never gets the registry's credentials. Its own come from
-// Config.MirrorKeyring, which is asked with the name that the image has there
-// (cache.example:5000/library/nginx, harbor.example/dockerhub/library/nginx). If a mirror
-// has the image, the mirror decides who may pull it.
+// A host of a hosts.toml is asked over plain http if its URL there begins with http://.
+// A host without the capability "resolve" is asked only for content by digest, which is
+// verified, and not for what a tag points to. A mirror never gets the registry's
+// credentials. A mirror's own credentials come from Config.MirrorKeyring. That keyring
+// is asked with the name that the image has at the mirror
+// (cache.example:5000/library/nginx, harbor.example/dockerhub/library/nginx). If a
+// mirror has the image, that mirror decides whether the caller may pull it.
 //
 // # TLS
 //
-// Each host has its own authorities, client certificates and skip_verify. The authorities
-// of a host are also trusted where its answers lead (its token server, its storage). Its
-// client certificates, headers and skip_verify are for the host itself alone. Only a
-// registry on loopback that PlainHTTP does not list is asked over http after https, and
-// only if it answers a TLS handshake with something else than TLS. A wrong certificate is
-// an error there, too, and so is a connection that breaks; and no such request goes through
-// a proxy.
+// Each host has its own authorities, client certificates and skip_verify. The
+// authorities of a host are also trusted where its answers lead (its token server, its
+// storage). Its client certificates, headers and skip_verify are for the host itself
+// only.
+//
+// The Client falls back from https to http for one kind of host only: a registry on
+// loopback that PlainHTTP does not list, and only if it answers a TLS handshake with
+// something else than TLS. A wrong certificate or a broken connection is an error on
+// loopback, too. The http request never goes through a proxy.
 //
 // Manifests, tokens and small blobs go over HTTP/2 if the server speaks it, and share a
-// connection. From 1 MiB on, a blob or a part of one has an HTTP/1.1 connection of its own,
-// so that several at a time are faster than one. The Client keeps connections for later
-// requests; CloseIdleConnections closes them. It remembers some 2,000 registries and keeps
-// some 250 idle connections in all. The longest idle go first, and those in use stay.
+// connection. A request for 1 MiB of a blob or more has an HTTP/1.1 connection of its
+// own, because blobs over several connections are faster than blobs over one. The
+// Client keeps connections for later requests; CloseIdleConnections closes them. It
+// remembers about 2,000 registries and keeps about 250 idle connections in all. Those
+// that are idle longest are dropped first, and those in use are kept.
 //
 // # Panics
 //
 // A panic of a callback (Proxy, DialContext, AllowRealm, AllowAddr, a transport of
-// WrapTransport, a keyring) reaches each call that waits for it, also if several calls wait
-// for one token. It is a *puller.PanicError if the callback ran in another goroutine. If a
-// connection of DialContext panics later, while it is read, the panic is not caught.
+// WrapTransport, a keyring) becomes a panic of each call that waits for the callback,
+// also if several calls wait for one token. The value of the panic is a
+// *puller.PanicError if the callback ran in another goroutine. A panic of a connection
+// that DialContext returned, while it is read, is not caught.
 //
 // # Left out
 //
-// Pushing, listing tags, unpacking, and layers that a manifest has elsewhere (urls in a
-// descriptor are not followed).
+// The package does not push, list tags or unpack. It does not follow the urls of a
+// descriptor, so it does not fetch a layer that is stored outside of the registry.
 package registry

@@ -23,21 +23,22 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// An endpoint is one host that is asked for the images of one registry.
+// An endpoint is one host that is asked for the images of one registry: the registry
+// itself or a mirror of it.
 type endpoint struct {
 	client   *Client
-	registry string // as it is written in the names of its images
+	registry string // as it is written in image names
 	host     Host
 	base     *url.URL
 	proxied  bool // the host gets ?ns= with the registry's name
 	mirror   bool // the registry's credentials must not be sent here
-	withURL  bool // the configuration has its URL; otherwise the registry's name is its URL
-	guessed  bool // https is a guess, because the registry is on loopback
+	withURL  bool // the configuration has the URL; otherwise the URL is made from the registry's name
+	guessed  bool // the registry is on loopback without a configuration, so it may speak http
 
 	plain  atomic.Bool // a guessed endpoint that speaks http
 	secure atomic.Bool // a guessed endpoint that has spoken TLS
 
-	accepted expiring.Map[string, credentials.Credential] // by a mirror, by repository
+	accepted expiring.Map[string, credentials.Credential] // credentials that a mirror accepted, by repository
 
 	mu         sync.Mutex
 	transports map[transportKey]connPool
@@ -56,13 +57,14 @@ func (c *Client) newEndpoint(registry string, host Host) (*endpoint, error) {
 	ep := &endpoint{client: c, registry: registry, host: host, base: base, withURL: true}
 	ep.accepted.Max = maxAccepted
 	ep.proxied = base.Host != registry && !(registry == hubName && serves(base, registry))
-	// A server under another name is whatever the configuration says it is, but the
-	// registry's credentials were not given for it.
+	// The configuration may give a registry a server with another name. The registry's
+	// credentials are not for that name, so the server is treated as a mirror.
 	ep.mirror = !serves(base, registry)
 	return ep, nil
 }
 
-// newServer makes the endpoint of the registry itself.
+// newServer makes the endpoint of the registry itself. If host has no URL, the URL is
+// made from the registry's name.
 func (c *Client) newServer(registry string, host Host) (*endpoint, error) {
 	named := host.URL != ""
 	if !named {
@@ -84,8 +86,8 @@ func (c *Client) newServer(registry string, host Host) (*endpoint, error) {
 	return ep, nil
 }
 
-// speaksPlain reports whether the caller listed a host, with its port, as one that is
-// asked over http. Port 80 need not be written.
+// speaksPlain reports whether Config.PlainHTTP lists a host with its port. Port 80 may
+// be left out.
 func (c *Client) speaksPlain(host string) bool {
 	asked := originOf(&url.URL{Scheme: "http", Host: host})
 	return slices.ContainsFunc(c.cfg.PlainHTTP, func(h string) bool {
@@ -93,12 +95,12 @@ func (c *Client) speaksPlain(host string) bool {
 	})
 }
 
-// can reports whether the host may be asked for something.
+// can reports whether the host has the capability what.
 func (ep *endpoint) can(what Capability) bool {
 	return ep.host.Can == 0 || ep.host.Can&what != 0
 }
 
-// url returns the address of something in a repository.
+// url returns the URL of a manifest or blob (kind and name) in a repository.
 func (ep *endpoint) url(scheme, repository, kind, name string) *url.URL {
 	u := *ep.base
 	u.Scheme = scheme
@@ -109,8 +111,8 @@ func (ep *endpoint) url(scheme, repository, kind, name string) *url.URL {
 	return &u
 }
 
-// repository is a repository's name at the host, with the path under which the host has
-// it.
+// repository returns the name of a repository at the host: the path in the host's URL,
+// then name.
 func (ep *endpoint) repository(name string) string {
 	if prefix := strings.Trim(strings.TrimPrefix(strings.TrimSuffix(ep.base.Path, "/v2"), "/v2"), "/"); prefix != "" {
 		return prefix + "/" + name
@@ -118,8 +120,8 @@ func (ep *endpoint) repository(name string) string {
 	return name
 }
 
-// named is the image's name at the mirror itself: its host, and the path under which it
-// has the registry's images.
+// named returns the name that an image has at the mirror: the mirror's host, the path
+// in its URL, and the repository.
 func (ep *endpoint) named(ref reference.Reference) reference.Reference {
 	if name := ep.repository(ref.Repository()); name != ref.Repository() {
 		if r, err := reference.Parse(ep.base.Host + "/" + name); err == nil {
@@ -132,14 +134,14 @@ func (ep *endpoint) named(ref reference.Reference) reference.Reference {
 	return ref
 }
 
-// addHeader sets the headers that the configuration has for the host.
+// addHeader adds to h the headers that the configuration has for the host.
 func (ep *endpoint) addHeader(h http.Header) {
 	for name, values := range ep.host.Header {
 		h[http.CanonicalHeaderKey(name)] = append([]string(nil), values...)
 	}
 }
 
-// secrets lists what of the configured headers may be a secret.
+// secrets returns the parts of the configured headers that may be secrets.
 func (ep *endpoint) secrets() []string {
 	var secrets []string
 	for _, values := range ep.host.Header {
@@ -155,7 +157,7 @@ func (ep *endpoint) secrets() []string {
 	return secrets
 }
 
-// penalty is for how long a mirror is not asked that could not be reached.
+// penalty is how long a mirror that could not be reached is left out.
 const penalty = 30 * time.Second
 
 // well reports whether a mirror may be asked again after it failed.
@@ -165,8 +167,8 @@ func (ep *endpoint) well() bool {
 	return !time.Now().Before(ep.leftOut)
 }
 
-// leaveOut leaves a mirror out of the next calls after it failed with err, so that not
-// every blob has to find out again that it does not answer.
+// leaveOut leaves a mirror out for a time that depends on err, with which it failed.
+// Otherwise each blob would have to wait for a mirror that does not answer.
 func (ep *endpoint) leaveOut(err error) {
 	var d time.Duration
 	switch content.ReasonOf(err) {
@@ -174,7 +176,7 @@ func (ep *endpoint) leaveOut(err error) {
 		d = penalty
 	}
 	if errors.Is(err, errSlow) {
-		d = 10 * penalty // to measure it again takes longer than one penalty
+		d = 10 * penalty // to measure the slowness again takes longer than one penalty
 	}
 	if ordered := retryAfterOf(err); ordered > 0 {
 		d = min(ordered, 10*penalty)
@@ -203,52 +205,52 @@ func (ep *endpoint) accept(repository string, cred credentials.Credential) {
 	ep.accepted.Put(repository, cred, until)
 }
 
-// rejectedFor is how long the Client remembers that a host gave wrong bytes.
+// rejectedFor is how long the Client remembers that a host sent wrong bytes.
 const rejectedFor = 10 * time.Minute
 
-// A badContent is what a host gave wrong bytes for.
+// A badContent is a host with a digest for which it sent wrong bytes.
 type badContent struct {
 	host   *endpoint
 	digest digest.Digest
 }
 
-// reject remembers that the host gave wrong bytes for a digest, and reports whether that
-// is new.
+// reject remembers that the host sent wrong bytes for a digest, and reports whether
+// that was not known before.
 func (ep *endpoint) reject(dgst digest.Digest) bool {
 	return ep.client.bad.Put(badContent{ep, dgst}, struct{}{}, time.Now().Add(rejectedFor))
 }
 
-// rejected reports whether the host lately gave wrong bytes for a digest.
+// rejected reports whether the host sent wrong bytes for a digest within rejectedFor.
 func (ep *endpoint) rejected(dgst digest.Digest) bool {
 	_, bad := ep.client.bad.Get(badContent{ep, dgst})
 	return bad
 }
 
 const (
-	// reread is for how long a hosts.toml is used before it is read again.
+	// reread is how long a hosts.toml is used before it is read again.
 	reread = 30 * time.Second
-	// maxRegistries is how many registries a Client remembers. The longest idle go first;
-	// those in use stay.
+	// maxRegistries is how many registries a Client remembers. Those that are idle
+	// longest are forgotten first; those in use are kept.
 	maxRegistries = 2048
-	// maxConns is how many idle connections stay open in all. A registry that is in use
-	// keeps its own.
+	// maxConns is how many connections may be open before idle ones are closed. A
+	// registry that is in use keeps its connections.
 	maxConns = 256
-	// maxReaders is how many registries' files are read at a time. A file system that
-	// does not answer holds a thread of the system for each of them.
+	// maxReaders is for how many registries files are read at the same time. A file
+	// system that does not answer holds one system thread for each of them.
 	maxReaders = 16
 )
 
 // A hostCache has the hosts of each registry, with their connections.
 type hostCache struct {
-	conns atomic.Int64 // open ones, in use and idle
+	conns atomic.Int64 // number of open connections, in use or idle
 
 	mu       sync.Mutex
 	byName   map[string]*hostList
-	idle     list.List // of the *hostList that are not in use; the longest idle is first
+	idle     list.List // each *hostList that is not in use; first the one that is idle longest
 	readings map[string]*reading
-	readers  chan struct{} // has an entry for each reading under way
+	readers  chan struct{} // has one entry for each reading under way
 
-	read func(certsDir, registry string) (Hosts, string, error) // nil: readHosts; for tests
+	read func(certsDir, registry string) (Hosts, string, error) // set by tests; nil means readHosts
 }
 
 // A hostList is the hosts of one registry: its mirrors in their order, then the registry
@@ -256,13 +258,13 @@ type hostCache struct {
 type hostList struct {
 	registry    string
 	hosts       []*endpoint
-	fingerprint string    // of the files that hosts was made from; "" if from none
+	fingerprint string    // of the files that hosts was made from; "" without files
 	until       time.Time // when to read the files again; zero for never
 
 	// Guarded by hostCache.mu.
 	users int           // calls and bodies that may ask the hosts
 	place *list.Element // in hostCache.idle; nil while it is in use
-	gone  bool          // it has been replaced or forgotten
+	gone  bool          // it is not in the cache any more
 }
 
 func (l *hostList) closeIdle() {
@@ -271,8 +273,8 @@ func (l *hostList) closeIdle() {
 	}
 }
 
-// hostsFor returns the hosts to ask for the images of a registry. They are in use until
-// release.
+// hostsFor returns the hosts of a registry. The caller calls hostCache.release when it
+// does not need them any more.
 func (c *Client) hostsFor(ctx context.Context, registry string) (*hostList, error) {
 	cache := &c.hosts
 	cache.mu.Lock()
@@ -294,8 +296,8 @@ func (c *Client) hostsFor(ctx context.Context, registry string) (*hostList, erro
 	return c.keepHosts(registry, r.hosts, r.fingerprint, r.until)
 }
 
-// keepHosts puts the hosts of a registry into the cache, unless there is a list that was
-// made from the same files, and begins to use that list.
+// keepHosts puts the hosts of a registry into the cache and returns them, marked as in
+// use. If the cache has a list that was made from the same files, it keeps that list.
 func (c *Client) keepHosts(registry string, hosts Hosts, fingerprint string, until time.Time) (*hostList, error) {
 	cache := &c.hosts
 	var gone []*hostList
@@ -342,8 +344,8 @@ func (c *Client) newEndpoints(registry string, hosts Hosts) ([]*endpoint, error)
 	if err != nil {
 		return nil, fmt.Errorf("server: %w", err)
 	}
-	// Often the registry is in the list as well, with its settings. To ask it again
-	// without them would only hide what it answered.
+	// Often the registry is also the last mirror of the list, with its own settings. A
+	// second request to it without these settings would only hide its first answer.
 	if n := len(list); n > 0 && *list[n-1].base == *ep.base && list[n-1].can(CanPull) && list[n-1].can(CanResolve) {
 		return list, nil
 	}
@@ -364,8 +366,8 @@ func (h *hostCache) notIdle(l *hostList) {
 	}
 }
 
-// forget removes l. The caller holds the lock, and closes l's idle connections after it
-// has released the lock.
+// forget removes l from the cache and returns it. The caller holds the lock, and closes
+// the idle connections of l after it has released the lock.
 func (h *hostCache) forget(l *hostList) *hostList {
 	h.notIdle(l)
 	l.gone = true
@@ -373,7 +375,7 @@ func (h *hostCache) forget(l *hostList) *hostList {
 	return l
 }
 
-// release ends a use of l.
+// release ends one use of l.
 func (h *hostCache) release(l *hostList) {
 	h.mu.Lock()
 	last := false
@@ -389,8 +391,9 @@ func (h *hostCache) release(l *hostList) {
 	h.trim()
 }
 
-// trim closes idle connections of registries that are not in use, of the longest idle
-// ones first, while there are too many connections.
+// trim closes idle connections while more than maxConns are open. It closes those of
+// registries that are not in use, and of these first those of the registry that is idle
+// longest.
 func (h *hostCache) trim() {
 	if h.conns.Load() <= maxConns {
 		return
@@ -422,7 +425,8 @@ func (h *hostCache) closeIdle() {
 	}
 }
 
-// A reading is one read of the files of a registry. All calls that need them wait for it.
+// A reading is one read of the files of a registry. All calls that need the files share
+// it.
 type reading struct {
 	done        chan struct{} // closed at the end; the other fields are set before that
 	hosts       Hosts
@@ -432,10 +436,10 @@ type reading struct {
 	panicked    *panics.Error
 }
 
-// readFiles reads what CertsDir says about a registry. A caller stops to wait when its
-// context ends, and after the stall time in any case. The reading itself may go on, and
-// the next call waits for the same one: a file system that does not answer must not hold
-// more than one thread for a registry.
+// readFiles reads the files below CertsDir for a registry. A caller waits until its
+// context ends, and at most for StallTimeout. The reading itself may go on after that,
+// and the next call waits for the same reading, so that a file system which does not
+// answer holds at most one thread for each registry.
 func (c *Client) readFiles(ctx context.Context, registry string) (*reading, error) {
 	limit := time.NewTimer(c.cfg.StallTimeout)
 	defer limit.Stop()
@@ -464,16 +468,16 @@ func (c *Client) readFiles(ctx context.Context, registry string) (*reading, erro
 	}
 }
 
-// underWay returns the reading of a registry's files that is under way; nil if there is
-// none.
+// underWay returns the reading of a registry's files that is under way, or nil.
 func (h *hostCache) underWay(registry string) *reading {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.readings[registry]
 }
 
-// beginReading begins to read a registry's files. The caller has put an entry into
-// readers. If another caller was faster, beginReading returns that one's reading.
+// beginReading starts to read a registry's files. The caller has put an entry into
+// readers. If another caller has started a reading in the meantime, beginReading
+// returns that reading.
 func (c *Client) beginReading(registry string) *reading {
 	h := &c.hosts
 	h.mu.Lock()

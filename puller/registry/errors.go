@@ -17,14 +17,14 @@ import (
 	"github.com/pullkit/pullkit/puller/content"
 )
 
-// A statusError is an answer whose status says that the server does not give what was
-// asked for. Its texts hold no secrets, no control characters and no more than 1 KiB each.
+// A statusError is an answer whose status says that the server refuses the request.
+// Each of its texts has at most 1 KiB, and neither secrets nor control characters.
 type statusError struct {
 	method          string
 	url             string // that answered, without user info and query values
 	status          int
 	reasons         []serverReason
-	retryAfter      time.Duration // 0 if the server does not say how long to wait
+	retryAfter      time.Duration // 0 if the server does not order a wait
 	passwordRefused bool          // it is a 401 in answer to a password
 }
 
@@ -69,7 +69,8 @@ func (e *statusError) codes() []string {
 // has reports whether the server gave the code.
 func (e *statusError) has(code string) bool { return slices.Contains(e.codes(), code) }
 
-// statusOf returns the status that err is about; 0 if it is about none.
+// statusOf returns the status of the answer that err is about; 0 if err is not about an
+// answer's status.
 func statusOf(err error) int {
 	var e *statusError
 	if errors.As(err, &e) {
@@ -78,14 +79,14 @@ func statusOf(err error) int {
 	return 0
 }
 
-// reasonOfStatus names what an answer means for the caller.
+// reasonOfStatus returns the Reason that an answer means for the caller.
 func reasonOfStatus(e *statusError) content.Reason {
 	switch {
 	case e.status == http.StatusTooManyRequests, e.has("TOOMANYREQUESTS"):
 		return content.ErrRateLimited
 	case e.status == http.StatusUnauthorized,
-		// What a token server that goes by RFC 6749, section 5.2, says of a wrong
-		// password or an identity token that was taken back.
+		// A token server answers so to a wrong password or a revoked identity token
+		// (RFC 6749, section 5.2).
 		e.status == http.StatusBadRequest && (e.has("invalid_grant") || e.has("invalid_client")):
 		return content.ErrUnauthorized
 	case e.status == http.StatusForbidden:
@@ -100,8 +101,8 @@ func reasonOfStatus(e *statusError) content.Reason {
 	return content.ErrStatus
 }
 
-// A described error has a text of its own: that of its cause without secrets, or another
-// one that says more.
+// A described error has a text of its own: the text of its cause without secrets, or a
+// text that says more than its cause.
 type described struct {
 	text string
 	err  error // the cause
@@ -110,7 +111,8 @@ type described struct {
 func (e *described) Error() string { return e.text }
 func (e *described) Unwrap() error { return e.err }
 
-// fail makes the error of a host. cause may quote what strangers sent.
+// fail makes the error of a host. cause may quote text that a server sent; it is made
+// safe to print, with the secrets masked.
 func fail(reason content.Reason, host string, cause error, secrets ...string) *content.Error {
 	e := &content.Error{Reason: reason, Host: redact.Text(host, secrets...)}
 	if cause == nil {
@@ -128,8 +130,8 @@ func failf(reason content.Reason, host, format string, args ...any) *content.Err
 	return fail(reason, host, fmt.Errorf(format, args...))
 }
 
-// quote quotes at most n bytes of what a stranger sent. Secrets are masked before
-// it is cut, because half a secret is not recognised any more.
+// quote quotes at most n bytes of text that a server sent. Secrets are masked before
+// the text is cut, because half of a secret would not be recognised.
 func quote(s string, n int, secrets []string) string {
 	return redact.Quote(redact.Secrets(s, secrets...), n)
 }
@@ -149,7 +151,8 @@ func quoteURL(s string, secrets []string) string {
 	return quote(s, 200, secrets)
 }
 
-// failTrip is the error of a request that got no answer.
+// failTrip returns the error of a request that got no answer, or whose answer broke
+// off.
 func failTrip(ctx context.Context, host string, err error, secrets []string) error {
 	switch {
 	case errors.Is(context.Cause(ctx), errStalled):
@@ -167,7 +170,7 @@ func failTrip(ctx context.Context, host string, err error, secrets []string) err
 	return fail(content.ErrNetwork, host, err, secrets...)
 }
 
-// canceled is the error when the caller gave up.
+// canceled returns the error of a call whose context ctx has ended.
 func canceled(ctx context.Context, host string) error {
 	err := ctx.Err()
 	if cause := context.Cause(ctx); !errors.Is(cause, err) {
@@ -179,8 +182,8 @@ func canceled(ctx context.Context, host string) error {
 	return fmt.Errorf("%s: %w", redact.Text(host), err)
 }
 
-// isTLS reports whether err is about the TLS handshake itself, not about the
-// connection below it.
+// isTLS reports whether err is an error of TLS itself, and not of the connection below
+// it.
 func isTLS(err error) bool {
 	var (
 		record       tls.RecordHeaderError
@@ -200,7 +203,8 @@ func isTLS(err error) bool {
 	return err != nil && strings.HasPrefix(err.Error(), "tls: ")
 }
 
-// tooEarly is what the caller gets for an end that comes too early.
+// tooEarly returns err, or io.ErrUnexpectedEOF if the answer ended too early without an
+// error.
 func tooEarly(err error) error {
 	if err == nil || errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
@@ -208,22 +212,22 @@ func tooEarly(err error) error {
 	return err
 }
 
-// onlyByCase reports whether an upper-case letter alone makes the part of a name before
-// the first slash a registry.
+// onlyByCase reports whether the part of a name before the first slash counts as a
+// registry only because it has an upper-case letter.
 func onlyByCase(registry string) bool {
 	return !strings.ContainsAny(registry, ".:") && !strings.EqualFold(registry, "localhost") && registry != strings.ToLower(registry)
 }
 
-// noSuchHost reports whether err says that a name does not exist, and not that no
-// resolver could be asked.
+// noSuchHost reports whether err says that a host name does not exist. It is false if
+// no resolver could be asked.
 func noSuchHost(err error) bool {
 	var dns *net.DNSError
 	return errors.As(err, &dns) && dns.IsNotFound && !dns.IsTemporary && !dns.IsTimeout
 }
 
 // fieldValue reports whether a header can carry v (RFC 9110, section 5.5). The Client
-// checks this itself, because the error that net/http has for it looks like one of the
-// network.
+// checks this itself, because net/http reports it with an error that looks like an
+// error of the network.
 func fieldValue(v string) bool {
 	for i := range len(v) {
 		if c := v[i]; c < ' ' && c != '\t' || c == 0x7f {
@@ -245,8 +249,8 @@ func fieldName(name string) bool {
 	return name != ""
 }
 
-// checkHeader checks headers that a configuration sets. The error does not show
-// values, which may be secrets.
+// checkHeader checks headers that a configuration sets. The error does not show the
+// values, because they may be secrets.
 func checkHeader(h http.Header) error {
 	for name, values := range h {
 		if !fieldName(name) {

@@ -29,49 +29,53 @@ import (
 	"github.com/pullkit/pullkit/internal/regular"
 )
 
-// Hosts are the servers that are asked for the images of one registry: first its mirrors
-// in their order, then the registry itself. They have the same settings as a hosts.toml
-// file of containerd.
+// Hosts lists the servers that are asked for the images of one registry: first its
+// mirrors in their order, then the registry itself. It has the same settings as a
+// hosts.toml file of containerd. The zero Hosts is the registry without mirrors.
 type Hosts struct {
 	Mirrors []Host
-	// Server is the registry itself. With URL "" it is at the https origin of the
-	// registry's name.
+	// Server is the registry itself. If its URL is "", the registry is asked at its own
+	// name, over https or as Config.PlainHTTP says.
 	Server Host
 }
 
-// A Host is one server that images can be asked of.
+// A Host is one server that can be asked for images.
 type Host struct {
-	// URL is "https://mirror.example:5000" or, with a path that goes before
-	// what the API appends, "https://harbor.example/v2/proxy". "/v2" is put at
-	// its end where it does not end so, unless OverridePath says not to.
+	// URL is the URL to which the paths of the API are appended, such as
+	// "https://mirror.example:5000" or "https://harbor.example/v2/proxy". A URL without
+	// a scheme is https. If its path does not end in "/v2", "/v2" is appended, unless
+	// OverridePath is set.
 	URL string
-	// Can is what the host may be asked; zero means everything.
+	// Can has the capabilities of the host. Zero means all.
 	Can Capability
-	// RootCAs are the authorities trusted for this host; nil means the Client's.
+	// RootCAs are the authorities that are trusted for this host. Nil means
+	// Config.RootCAs.
 	RootCAs *x509.CertPool
-	// Certificates are shown to this host if it asks for one.
+	// Certificates are the client certificates for this host, if it asks for one.
 	Certificates []tls.Certificate
-	// SkipVerify takes any certificate of this host.
+	// SkipVerify accepts every certificate of this host without a check.
 	SkipVerify bool
-	// Header is sent with each request to this host, and to no other.
+	// Header is sent with each request to this host, and with no request to another
+	// host.
 	Header http.Header
-	// OverridePath leaves URL's path as it is.
+	// OverridePath leaves the path of URL as it is.
 	OverridePath bool
-	// DialTimeout bounds connecting to this host; zero means Config.StallTimeout alone.
+	// DialTimeout bounds the time for a connection to this host. Zero means that only
+	// Config.StallTimeout bounds it.
 	DialTimeout time.Duration
 }
 
-// A Capability is what a host may be asked. Capabilities are added with |.
+// A Capability says what a host may be asked for. Capabilities are combined with |.
 type Capability uint8
 
 // The capabilities.
 const (
-	// CanPull is content by digest. The Client verifies what the host gives.
+	// CanPull means content by digest. The Client verifies the content.
 	CanPull Capability = 1 << iota
-	// CanResolve is what a tag points to. The Client believes what the host says.
+	// CanResolve means what a tag points to. The Client trusts the answer of the host.
 	CanResolve
-	// other stands for the capabilities that a puller does not need, so that a host that
-	// has no other ones is not taken for a host without limits.
+	// other stands for the capabilities that a puller does not need. A host that has
+	// only such capabilities is not asked for anything, while zero would mean all.
 	other
 )
 
@@ -99,21 +103,21 @@ func (h Host) base() (*url.URL, error) {
 	}
 	host := strings.ToLower(u.Host)
 	if host == hubName || host == hubName+":"+defaultPort(u.Scheme) {
-		host = hubHost // hubName itself leads to a web site
+		host = hubHost // at hubName itself is a web site
 	}
 	return &url.URL{Scheme: u.Scheme, Host: host, Path: p}, nil
 }
 
 // Docker Hub's name in image names, the host that has its images, and a second name of
-// that host that users have in their files.
+// that host, which some configurations use.
 const (
 	hubName  = "docker.io"
 	hubHost  = "registry-1.docker.io"
 	hubAlias = "index.docker.io"
 )
 
-// serves reports whether base is at the host and port of a registry's name, or at one of
-// Docker Hub's for docker.io.
+// serves reports whether base has the host and port of a registry's name. For docker.io
+// the other two names of Docker Hub count as well.
 func serves(base *url.URL, registry string) bool {
 	names := []string{registry}
 	if registry == hubName {
@@ -128,16 +132,17 @@ func serves(base *url.URL, registry string) bool {
 }
 
 const (
-	// maxConfigFile bounds hosts.toml and each of the files it names.
+	// maxConfigFile bounds hosts.toml and each file that it names, in bytes.
 	maxConfigFile = 1 << 20
-	// maxConfigFiles bounds all of them together.
+	// maxConfigFiles bounds all these files together, in bytes.
 	maxConfigFiles = 16 << 20
 	// maxCertsDir is how many files a directory in Docker's form may have.
 	maxCertsDir = 4096
 )
 
-// ReadHosts reads what a directory in the form of containerd's certs.d says of
-// a registry: the hosts.toml of the first directory there is of
+// ReadHosts returns the hosts of a registry as a directory in the form of containerd's
+// certs.d configures them. It reads the hosts.toml of the first of these directories
+// that exists:
 //
 //	certsDir/registry.example_5000_
 //	certsDir/registry.example:5000
@@ -145,22 +150,23 @@ const (
 //
 // certsDir may be a list of such directories, split as the system splits paths
 // ("/etc/containerd/certs.d:/etc/docker/certs.d"). The first one that has a directory
-// for the registry counts, as in containerd; those that do not exist are passed over.
+// for the registry counts, as in containerd. Directories of the list that do not exist
+// are passed over.
 //
-// A directory without a hosts.toml is read as Docker's: *.crt are authorities,
-// *.cert and *.key are certificates to show. The error wraps fs.ErrNotExist if
-// there is no such directory.
+// A directory without a hosts.toml is read as Docker's: *.crt are authorities, *.cert
+// and *.key are client certificates and their keys. The error wraps fs.ErrNotExist if
+// the registry has no directory.
 //
-// All of containerd's settings are understood: server, the host tables in their
-// order, capabilities, ca, client, header, skip_verify, override_path and
-// dial_timeout. Relative paths start at the directory. Authorities are added to
-// the system's. Unknown keys are ignored, as there, and so are capabilities and
-// override_path outside of the host tables where the file names no server.
+// All of containerd's settings are understood: server, the host tables in their order,
+// capabilities, ca, client, header, skip_verify, override_path and dial_timeout.
+// Relative paths start at the directory. Authorities are added to those of the system.
+// Unknown keys are ignored, as in containerd. In a file without a server, capabilities
+// and override_path are ignored outside of the host tables, as in containerd.
 // "https://docker.io" and "https://index.docker.io" stand for the host of Docker Hub.
 //
 // Only regular files are read, of at most 1 MiB each and 16 MiB in all.
 //
-// A file system that does not answer holds ReadHosts no longer than ctx.
+// ReadHosts returns when ctx ends, also if the file system does not answer.
 func ReadHosts(ctx context.Context, certsDir, registry string) (Hosts, error) {
 	var err error
 	hosts, ok := await.Call(ctx, func() (hosts Hosts) {
@@ -173,12 +179,12 @@ func ReadHosts(ctx context.Context, certsDir, registry string) (Hosts, error) {
 	return hosts, err
 }
 
-// errNoCertsDir says that none of the directories exists that the caller named. That is a
-// mistake: a directory without mirrors can be empty.
+// errNoCertsDir says that all directories that the caller named are missing. That is a
+// mistake, because for a registry without mirrors a directory can be empty.
 var errNoCertsDir = fmt.Errorf("the directory does not exist: %w", fs.ErrNotExist)
 
-// readHosts also returns a fingerprint of all files that it read, and adds authorities to
-// base; nil means the system's.
+// readHosts is ReadHosts without a context. It also returns a fingerprint of all files
+// that it read. Authorities are added to base; nil means those of the system.
 func readHosts(certsDir, registry string, base *x509.CertPool) (Hosts, string, error) {
 	there := 0
 	for _, root := range filepath.SplitList(certsDir) {
@@ -205,8 +211,8 @@ func readHosts(certsDir, registry string, base *x509.CertPool) (Hosts, string, e
 		r := hostsReader{dir: dir, base: base, sum: sha256.New()}
 		hosts, err := r.read()
 		if err != nil {
-			// Not %w: a file that is missing here must not look like a registry without
-			// a configuration.
+			// The error is not wrapped: a missing file that hosts.toml names must not
+			// look like a registry without a configuration.
 			return Hosts{}, "", fmt.Errorf("%s: %s", dir, err.Error())
 		}
 		return hosts, hex.EncodeToString(r.sum.Sum(nil)), nil
@@ -217,7 +223,8 @@ func readHosts(certsDir, registry string, base *x509.CertPool) (Hosts, string, e
 	return Hosts{}, "", fmt.Errorf("%s has no directory for %q: %w", certsDir, registry, fs.ErrNotExist)
 }
 
-// hostDir returns the directory for a registry below root; "" if there is none.
+// hostDir returns the directory for a registry below root; "" if the registry has no
+// directory there.
 func hostDir(root, registry string) (string, error) {
 	for _, name := range []string{portName(registry), registry, "_default"} {
 		if !filepath.IsLocal(name) || strings.ContainsAny(name, `/\`) {
@@ -233,7 +240,8 @@ func hostDir(root, registry string) (string, error) {
 	return "", nil
 }
 
-// portName writes host:port so that it can be a file's name everywhere.
+// portName returns host:port in containerd's form for file names, host_port_, which
+// every system allows.
 func portName(registry string) string {
 	if i := strings.LastIndexByte(registry, ':'); i > 0 {
 		return registry[:i] + "_" + registry[i+1:] + "_"
@@ -241,7 +249,7 @@ func portName(registry string) string {
 	return registry
 }
 
-// A hostsReader reads one directory.
+// A hostsReader reads the directory of one registry.
 type hostsReader struct {
 	dir  string
 	base *x509.CertPool
@@ -249,7 +257,7 @@ type hostsReader struct {
 	size int // of all files so far
 }
 
-// hostTable is what a hosts.toml says of one host.
+// A hostTable has the settings of one host in a hosts.toml.
 type hostTable struct {
 	Capabilities []string       `toml:"capabilities"`
 	CA           any            `toml:"ca"`
@@ -279,9 +287,9 @@ func (r *hostsReader) read() (Hosts, error) {
 	}
 	var hosts Hosts
 	if doc.Server == "" {
-		// The file does not say where the registry is, so its path and capabilities do
-		// not count. containerd ignores these two as well, and takes the others: ca,
-		// client, header, skip_verify and dial_timeout.
+		// Without a server, override_path and capabilities are ignored, as in
+		// containerd. The other settings of the server count: ca, client, header,
+		// skip_verify and dial_timeout.
 		doc.OverridePath = false
 		if _, err := capabilities(doc.Capabilities); err != nil {
 			return Hosts{}, fmt.Errorf("server: %w", err)
@@ -304,8 +312,8 @@ func (r *hostsReader) read() (Hosts, error) {
 	return hosts, nil
 }
 
-// tomlError says where a file is wrong. It does not show the line, because headers may
-// be secrets.
+// tomlError returns an error with the position of the fault in the file. It does not
+// quote the line, because a header in it may be a secret.
 func tomlError(err error) error {
 	var decode *toml.DecodeError
 	if errors.As(err, &decode) {
@@ -315,7 +323,7 @@ func tomlError(err error) error {
 	return errors.New("hosts.toml: " + redact.Text(err.Error()))
 }
 
-// host returns the Host that a table describes.
+// host returns the Host of a table.
 func (r *hostsReader) host(url string, t hostTable) (Host, error) {
 	can, err := capabilities(t.Capabilities)
 	if err != nil {
@@ -341,7 +349,7 @@ func (r *hostsReader) host(url string, t hostTable) (Host, error) {
 	return h, err
 }
 
-// capabilities adds up what a host may be asked; zero if the list is empty.
+// capabilities combines the named capabilities. An empty list is zero.
 func capabilities(names []string) (can Capability, err error) {
 	for _, name := range names {
 		switch strings.ToLower(name) {
@@ -443,7 +451,7 @@ func (r *hostsReader) keyPair(certFile, keyFile string) (tls.Certificate, error)
 	return pair, nil
 }
 
-// pool adds authorities to the base; nil if there are none to add.
+// pool returns the base with the authorities of files added, or nil if files is empty.
 func (r *hostsReader) pool(files []string) (*x509.CertPool, error) {
 	if len(files) == 0 {
 		return nil, nil
@@ -469,7 +477,7 @@ func (r *hostsReader) pool(files []string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// dockerCerts reads a directory as Docker lays it out.
+// dockerCerts reads a directory in Docker's form.
 func (r *hostsReader) dockerCerts() (Host, error) {
 	dir, err := os.Open(r.dir)
 	if err != nil {
@@ -481,7 +489,7 @@ func (r *hostsReader) dockerCerts() (Host, error) {
 		return Host{}, err
 	}
 	if len(entries) > maxCertsDir {
-		return Host{}, fmt.Errorf("it has more than %d files", maxCertsDir)
+		return Host{}, fmt.Errorf("the directory has more than %d files", maxCertsDir)
 	}
 	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
 	var h Host
@@ -503,7 +511,8 @@ func (r *hostsReader) dockerCerts() (Host, error) {
 	return h, err
 }
 
-// file reads a file and adds it to the fingerprint.
+// file reads one file and adds it to the fingerprint. Relative names start at the
+// directory.
 func (r *hostsReader) file(name string) ([]byte, error) {
 	if !filepath.IsAbs(name) {
 		name = filepath.Join(r.dir, name)
@@ -525,8 +534,8 @@ func (r *hostsReader) file(name string) ([]byte, error) {
 	return data, nil
 }
 
-// hostOrder lists the hosts of a hosts.toml in the order of the file, which is the order
-// to ask them in. A decoded map does not have it.
+// hostOrder returns the URLs of the hosts of a hosts.toml in the order of the file.
+// They are asked in that order, which the decoded map has lost.
 func hostOrder(data []byte, hosts map[string]hostTable) []string {
 	var order []string
 	note := func(key []string) {
@@ -556,7 +565,7 @@ func hostOrder(data []byte, hosts map[string]hostTable) []string {
 			}
 		}
 	}
-	// Hosts written in a way that is not handled above still get an order.
+	// Hosts that are written in a form that is not handled above come last.
 	for _, url := range slices.Sorted(maps.Keys(hosts)) {
 		note([]string{"host", url})
 	}

@@ -22,26 +22,28 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// maxManifest is the size of the largest manifest or index that is read, as in
-// containerd and containers/image.
+// maxManifest bounds a manifest or index, in bytes, as in containerd and
+// containers/image.
 const maxManifest = 4 << 20
 
 // Manifest returns the manifest or index that ref names; see content.Source. It makes
-// one GET, or, if have is set, a HEAD, and a GET after it if the HEAD does not say that
-// the digest is still have. If it does, desc has the size that the registry sent, or 0.
+// one GET. If have is set, it makes one HEAD first, and does not make the GET if the
+// HEAD shows that the digest is still have. Then the document has no body, and
+// Desc.Size is the size that the registry sent, or 0.
 //
-// desc.MediaType is what the server calls the document, or "". The Client verifies the
-// document's digest and size and refuses what is not a JSON object. What the document
-// means, and whether it agrees with desc.MediaType, is for index.Parse to say, which
-// package transfer calls.
+// Desc.MediaType is the media type that the server sent, or "". The Client verifies the
+// document's digest and size, and refuses a document that is not a JSON object. It does
+// not check the rest of the document, or whether the document agrees with
+// Desc.MediaType. Package transfer calls index.Parse for that.
 //
-// A HEAD is a saving and never a verdict. It goes through the mirrors to the registry.
-// If all of them refuse it, one GET goes the same way, and its answer counts. A host
-// that refused the HEAD with 429, or refused a password that was sent with it, is not
-// asked by GET.
+// A HEAD saves bytes and decides nothing. It is sent to the mirrors in their order and
+// then to the registry. If all of them refuse it, one GET is sent in the same order,
+// and the answer to the GET counts. A host is not asked by GET if it answered the HEAD
+// with 429, or refused a password that was sent with the HEAD.
 //
-// Errors are *content.Error. That of a refusal has the status and the registry's codes, and
-// is an fs.ErrNotExist or fs.ErrPermission where it means that.
+// Errors are *content.Error, or those of ctx. The error of a refusal has the status and
+// the registry's codes. For errors.Is it is fs.ErrNotExist or fs.ErrPermission if the
+// refusal means that.
 func (c *Client) Manifest(ctx context.Context, repo content.Repo, have digest.Digest) (content.Document, error) {
 	if have == "" {
 		return c.manifest(ctx, repo, nil)
@@ -49,10 +51,11 @@ func (c *Client) Manifest(ctx context.Context, repo content.Repo, have digest.Di
 	return c.manifest(ctx, repo, func(sent digest.Digest) bool { return sent == have })
 }
 
-// Resolve returns what ref names, by one HEAD; see content.Resolver. It makes the
-// requests of Manifest, and as few: Docker Hub, which counts what an address or an
-// account may pull, counts a GET as a pull and a HEAD not. desc has the media type and
-// size that the registry sent, or none.
+// Resolve returns the descriptor that the reference names, by one HEAD; see
+// content.Resolver. If the HEAD is refused or has no digest, a GET follows, as in
+// Manifest. The HEAD matters for Docker Hub, which limits pulls: it counts a GET as a
+// pull, but not a HEAD. The descriptor has the media type and the size that the
+// registry sent, if it sent them.
 func (c *Client) Resolve(ctx context.Context, repo content.Repo) (ocispec.Descriptor, error) {
 	doc, err := c.manifest(ctx, repo, func(sent digest.Digest) bool {
 		return verify.Digest(sent) == nil && (repo.Ref.Digest() == "" || sent == repo.Ref.Digest())
@@ -60,8 +63,9 @@ func (c *Client) Resolve(ctx context.Context, repo content.Repo) (ocispec.Descri
 	return doc.Desc, err
 }
 
-// manifest asks by HEAD, if enough is set, and by GET if the HEAD was refused, or the
-// digest that it brought is not enough. After a GET the body is not nil.
+// manifest asks by HEAD if enough is set. It asks by GET if enough is nil, if the HEAD
+// was refused, or if enough is false for the digest that the HEAD brought. After a GET
+// the body is not nil.
 func (c *Client) manifest(ctx context.Context, repo content.Repo, enough func(digest.Digest) bool) (content.Document, error) {
 	if err := checkRef(repo.Ref); err != nil {
 		return content.Document{}, err
@@ -106,8 +110,8 @@ func checkRef(ref reference.Reference) error {
 	return nil
 }
 
-// askByGet asks by GET after all hosts refused a HEAD. A host that the GET does not go
-// to keeps its answer to the HEAD.
+// askByGet asks by GET after all hosts refused a HEAD. For a host that is not asked by
+// GET, the answer to the HEAD stays its answer.
 func (w *hostWalk) askByGet(ctx context.Context, get attempt) error {
 	w.at = 0
 	err := w.ask(ctx, func(host int) bool { return !w.mayGet(ctx, host) }, get)
@@ -121,8 +125,8 @@ func (w *hostWalk) askByGet(ctx context.Context, get attempt) error {
 	return err
 }
 
-// mayGet reports whether a GET goes to a host after what it answered to the HEAD. It
-// waits if the registry ordered that.
+// mayGet reports whether a host is asked by GET, which its answer to the HEAD decides.
+// If the registry ordered a wait, mayGet waits.
 func (w *hostWalk) mayGet(ctx context.Context, host int) bool {
 	if ctx.Err() != nil {
 		return false
@@ -134,9 +138,9 @@ func (w *hostWalk) mayGet(ctx context.Context, host int) bool {
 	case !errors.As(err, &status), content.ReasonOf(err) == content.ErrRateLimited, status.passwordRefused:
 		return false
 	case errors.As(err, &token):
-		return !token.secretSent // the token server gave a reason, and a wrong password must not count twice
+		return !token.secretSent // a wrong password must not be sent twice, and the token server gave a reason
 	case status.method != http.MethodHead:
-		return false // a host that does not know HEAD was asked by GET already
+		return false // the host does not know HEAD and was already asked by GET
 	}
 	ordered := retryAfterOf(err)
 	if ordered == 0 {
@@ -171,8 +175,8 @@ func (w *hostWalk) document(ctx context.Context, ep *endpoint, cred credentials.
 	return a.describe(body, pinned)
 }
 
-// head asks by HEAD what the name points to. ok says that the answer is enough. A server
-// that does not know HEAD has not answered.
+// head asks by HEAD what the name points to. ok reports whether the answer is enough.
+// For a server that does not know HEAD, ok is false and err is nil.
 func (w *hostWalk) head(ctx context.Context, ep *endpoint, r request, enough func(digest.Digest) bool) (desc ocispec.Descriptor, ok bool, err error) {
 	r.method = http.MethodHead
 	a, err := ep.ask(ctx, r)
@@ -186,7 +190,7 @@ func (w *hostWalk) head(ctx context.Context, ep *endpoint, r request, enough fun
 	defer a.end()
 	sent := digest.Digest(a.Header.Get("Docker-Content-Digest"))
 	if sent == "" {
-		sent = w.repo.Ref.Digest() // what is there under a digest has that digest
+		sent = w.repo.Ref.Digest() // a document that was asked for by digest has that digest
 	}
 	if a.StatusCode != http.StatusOK || !enough(sent) {
 		return ocispec.Descriptor{}, false, nil
@@ -194,7 +198,7 @@ func (w *hostWalk) head(ctx context.Context, ep *endpoint, r request, enough fun
 	return ocispec.Descriptor{MediaType: a.mediaType(), Digest: sent, Size: max(a.ContentLength, 0)}, true, nil
 }
 
-// document reads the whole of a manifest.
+// document reads a whole manifest or index.
 func (a *answer) document() ([]byte, error) {
 	if a.StatusCode != http.StatusOK {
 		return nil, a.unexpected(content.ErrStatus)
@@ -218,12 +222,12 @@ func (a *answer) document() ([]byte, error) {
 	return body, nil
 }
 
-// describe verifies a document against the digests that it was requested and sent with.
-// Something that cannot be a document at all is refused here, so that the next host is
-// asked after a mirror that answers with a page or with half of a document.
+// describe verifies a document against the digest of the request (pinned) and the
+// digest that the server sent. It refuses a body that is not a JSON object, so that the
+// next host is asked if a mirror answers with a web page or with half of a document.
 func (a *answer) describe(body []byte, pinned digest.Digest) (content.Document, error) {
 	sent := digest.Digest(a.Header.Get("Docker-Content-Digest"))
-	if sent != "" && verify.Digest(sent) != nil { // then it is not a digest without the secrets either
+	if sent != "" && verify.Digest(sent) != nil { // it is still not a digest with the secrets masked
 		err := verify.Digest(digest.Digest(redact.Secrets(string(sent), a.secrets...)))
 		return content.Document{}, a.failf(content.ErrBadDigest, "Docker-Content-Digest: %w", err)
 	}
@@ -252,9 +256,9 @@ func (a *answer) describe(body []byte, pinned digest.Digest) (content.Document, 
 	return content.Document{Desc: desc, Body: body}, nil
 }
 
-// withContentType adds the server's Content-Type to what is wrong with a document, unless
-// it is that of a manifest. Captive portals, and web servers that are not registries,
-// answer with pages.
+// withContentType adds the server's Content-Type to an error about a document, unless
+// it is the type of a manifest or index. Captive portals, and web servers that are not
+// registries, answer with web pages.
 func (a *answer) withContentType(err error) error {
 	said := mediatype.Bare(a.Header.Get("Content-Type"))
 	if said == "" || mediatype.IsIndex(said) || mediatype.IsManifest(said) {
@@ -263,7 +267,8 @@ func (a *answer) withContentType(err error) error {
 	return fmt.Errorf("%w (the server calls it %s)", err, quote(said, 100, a.secrets))
 }
 
-// mediaType is the Content-Type without parameters; "" if the answer has none.
+// mediaType returns the Content-Type without parameters; "" if the answer has no valid
+// one.
 func (a *answer) mediaType() string {
 	t, _, err := mime.ParseMediaType(a.Header.Get("Content-Type"))
 	if err != nil {

@@ -15,25 +15,25 @@ import (
 	"github.com/pullkit/pullkit/puller/content"
 )
 
-// A hostWalk asks the hosts of a registry for one call: the mirrors in their order, each
-// once, and then the registry, as often as patience allows. All requests of the Client
-// for documents and blobs go through it.
+// A hostWalk asks the hosts of a registry for one call: first each mirror once, in
+// their order, and then the registry, as often as patience allows. All requests of the
+// Client for documents and blobs are made by a hostWalk.
 type hostWalk struct {
 	client  *Client
 	repo    content.Repo  // its credential is for the registry
 	digest  digest.Digest // of the blob; "" for a document
 	hosts   []*endpoint   // the last one is the registry
-	release func()        // ends the use of hosts; may be called again
+	release func()        // ends the use of hosts; may be called more than once
 
 	at       int       // the host being asked
-	since    time.Time // when it was asked first
-	failed   []error   // what each host answered last
+	since    time.Time // when that host was first asked
+	failed   []error   // the last error of each host
 	patience patience
 }
 
-// newHostWalk begins with the hosts that may be asked for something. It leaves out
-// mirrors that lately did not answer, or gave wrong bytes for the digest. The caller calls
-// release.
+// newHostWalk makes a hostWalk over the hosts that have the capability need. It leaves
+// out mirrors that lately did not answer or sent wrong bytes for the digest. The caller
+// calls release at the end.
 func newHostWalk(ctx context.Context, c *Client, repo content.Repo, need Capability, dgst digest.Digest) (*hostWalk, error) {
 	all, err := c.hostsFor(ctx, repo.Ref.Registry())
 	if err != nil {
@@ -55,12 +55,13 @@ func newHostWalk(ctx context.Context, c *Client, repo content.Repo, need Capabil
 	return w, nil
 }
 
-// An attempt asks a host with one credential.
+// An attempt is a function that asks a host once, with one credential.
 type attempt func(context.Context, *endpoint, credentials.Credential) error
 
-// ask makes attempts from the host being asked on, until one succeeds. Hosts that skip
-// names are not asked; it may be nil. Otherwise the error is that of the registry,
-// together with those of the mirrors, or of ctx.
+// ask makes attempts, first at the host being asked and then at the hosts after it,
+// until one succeeds. Hosts for which skip returns true are not asked; skip may be nil.
+// If no attempt succeeds, the error is that of the registry with those of the mirrors
+// added, or that of ctx.
 func (w *hostWalk) ask(ctx context.Context, skip func(host int) bool, try attempt) error {
 	for {
 		if skip == nil || !skip(w.at) {
@@ -78,8 +79,8 @@ func (w *hostWalk) ask(ctx context.Context, skip func(host int) bool, try attemp
 	}
 }
 
-// askHost makes attempts at one host: one at a mirror, and at the registry as many as
-// patience allows.
+// askHost makes attempts at one host: one attempt at a mirror, or as many attempts at
+// the registry as patience allows.
 func (w *hostWalk) askHost(ctx context.Context, try attempt) error {
 	for {
 		err := w.withCredentials(ctx, try)
@@ -92,14 +93,15 @@ func (w *hostWalk) askHost(ctx context.Context, try attempt) error {
 	}
 }
 
-// host is the host being asked.
+// host returns the host being asked.
 func (w *hostWalk) host() *endpoint { return w.hosts[w.at] }
 
-// mirror reports whether the host being asked is a mirror, so that another one follows.
+// mirror reports whether the host being asked is a mirror. Another host follows then.
 func (w *hostWalk) mirror() bool { return w.at < len(w.hosts)-1 }
 
-// wait decides what follows after the host being asked has failed with err. It returns
-// nil, after a wait, if the host is to be asked again.
+// wait records that the host being asked has failed with err, and decides what follows.
+// If the host is to be asked again, wait waits and returns nil. Otherwise it returns an
+// error.
 func (w *hostWalk) wait(ctx context.Context, err error) error {
 	w.failed[w.at] = err
 	if w.mirror() {
@@ -109,8 +111,9 @@ func (w *hostWalk) wait(ctx context.Context, err error) error {
 	return w.patience.next(ctx, err)
 }
 
-// mirrorFailed leaves the mirror being asked out of later calls, as err suggests: for a
-// while, if it could not be reached, or for the digest, if it has other content for that.
+// mirrorFailed leaves the mirror being asked out of later calls, depending on err: for
+// a time if it could not be reached, or for the digest if it has other content under
+// that digest.
 func (w *hostWalk) mirrorFailed(ctx context.Context, err error) {
 	ep := w.host()
 	ep.leaveOut(err)
@@ -120,17 +123,17 @@ func (w *hostWalk) mirrorFailed(ctx context.Context, err error) {
 	w.client.cfg.Logger.InfoContext(ctx, "next host", "registry", ep.registry, "after", redact.URL(ep.base), "error", err)
 }
 
-// next turns to the next host.
+// next makes the next host the host being asked.
 func (w *hostWalk) next() {
 	w.at++
 	w.since = time.Now()
 }
 
-// err is what the last host answered, together with what the hosts before it did.
+// err returns the error of the registry, with the errors of the mirrors added.
 func (w *hostWalk) err() error { return w.afterMirrors(w.failed[len(w.hosts)-1]) }
 
-// afterMirrors adds to the registry's error what the mirrors before it answered. The
-// registry's error alone decides the Reason.
+// afterMirrors adds the errors of the mirrors to err, which is the registry's error.
+// The Reason stays that of the registry's error.
 func (w *hostWalk) afterMirrors(err error) error {
 	var e *content.Error
 	mirrors := w.failed[:len(w.hosts)-1]
@@ -150,10 +153,10 @@ func (w *hostWalk) afterMirrors(err error) error {
 	return &with
 }
 
-// withCredentials makes an attempt at the host being asked, with the credential that
-// belongs to it: the registry's own for the registry, the mirror's own for a mirror. If a
-// mirror has several, the next one follows when one is refused, and if it has none, it is
-// asked without a credential.
+// withCredentials makes an attempt at the host being asked with the host's own
+// credential: the call's credential for the registry, or a credential of
+// Config.MirrorKeyring for a mirror. If a mirror refuses a credential, the next one of
+// the keyring follows. A mirror without a credential is asked without one.
 func (w *hostWalk) withCredentials(ctx context.Context, try attempt) error {
 	ep := w.host()
 	if !ep.mirror {

@@ -26,10 +26,11 @@ const (
 	maxReasonDepth = 6
 )
 
-// serverReasons reads why a server refused a request from the body of its answer. The
-// body may be an error document of the OCI distribution specification, one of OAuth
-// 2.0 (RFC 6749, section 5.2), problem details (RFC 9457), another JSON document with a
-// human-readable member, or short plain text. A web page is left out.
+// serverReasons returns the reasons for a refusal that the body of the answer gives.
+// The body may be an error document of the OCI distribution specification, an error
+// document of OAuth 2.0 (RFC 6749, section 5.2), problem details (RFC 9457), another
+// JSON document with a human-readable member, or short plain text. A web page gives no
+// reasons.
 func serverReasons(contentType string, body []byte, secrets []string) []serverReason {
 	r := reasonReader{secrets: secrets}
 	text := strings.TrimSpace(strings.TrimPrefix(string(body), "\ufeff"))
@@ -46,8 +47,8 @@ func serverReasons(contentType string, body []byte, secrets []string) []serverRe
 	return r.found
 }
 
-// isPlainText reports whether a body is text that may be shown, in whatever encoding.
-// A body without a type is one if it does not begin like a page.
+// isPlainText reports whether a body is plain text that may be shown, in any encoding.
+// A body without a Content-Type is plain text if it does not begin like a web page.
 func isPlainText(contentType, text string) bool {
 	mediaType, _, _ := mime.ParseMediaType(contentType) // set also where a parameter is malformed
 	if contentType != "" && mediaType != "text/plain" {
@@ -67,8 +68,8 @@ func isPage(text string) bool {
 	return false
 }
 
-// isStatusText reports whether a text only repeats a status, as in "404 page not
-// found" or "Forbidden".
+// isStatusText reports whether a text only repeats the status of the answer, as "404
+// page not found" and "Forbidden" do.
 func isStatusText(text string) bool {
 	number, rest, _ := strings.Cut(text, " ")
 	if n, err := strconv.Atoi(number); err == nil {
@@ -105,7 +106,7 @@ func (r *reasonReader) add(code, message string) {
 	}
 }
 
-// value reads a JSON value in the place of a reason.
+// value adds the reasons in a JSON value.
 func (r *reasonReader) value(v any, depth int) {
 	if depth > maxReasonDepth {
 		return
@@ -122,7 +123,8 @@ func (r *reasonReader) value(v any, depth int) {
 	}
 }
 
-// object reads a JSON object: its list of errors, then its own code and message.
+// object adds the reasons in a JSON object: those in its list of errors, then its own
+// code and message.
 func (r *reasonReader) object(members map[string]any, depth int) {
 	before := len(r.found)
 	lower := make(map[string]any, len(members))
@@ -174,7 +176,7 @@ func (r *reasonReader) object(members map[string]any, depth int) {
 	}
 }
 
-// cutRunes shortens s to n characters and marks that it did.
+// cutRunes returns s, or its first n characters followed by "..." if s has more.
 func cutRunes(s string, n int) string {
 	for i := range s {
 		if n == 0 {
@@ -196,14 +198,14 @@ const (
 	maxWarningText = 200
 )
 
-// warnings remembers which warnings were logged, so that a server that repeats one with
-// each answer does not fill the log.
+// warnings remembers which warnings were logged, so that a server that repeats a
+// warning in each answer does not fill the log.
 type warnings struct {
 	mu    sync.Mutex
-	hosts expiring.Map[string, *[]string] // the warnings of a host since its hour began
+	hosts expiring.Map[string, *[]string] // by host, the warnings logged within warningAge
 }
 
-// isNew reports whether a warning shall be logged, and remembers that it was.
+// isNew reports whether a warning is to be logged, and if so, remembers it as logged.
 func (w *warnings) isNew(host, text string) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -220,7 +222,7 @@ func (w *warnings) isNew(host, text string) bool {
 }
 
 // log logs the Warning headers of an answer (OCI distribution specification,
-// "Warnings"). A warning has the code 299 and the agent "-".
+// "Warnings"). Only a warning with the code 299 and the agent "-" counts.
 func (w *warnings) log(ctx context.Context, log *slog.Logger, host string, header http.Header, secrets []string) {
 	logged := 0
 	for _, value := range header.Values("Warning") {
@@ -236,8 +238,8 @@ func (w *warnings) log(ctx context.Context, log *slog.Logger, host string, heade
 	}
 }
 
-// warningTexts reads a list of warnings of the form: 299 - "text". It stops at the first
-// one that cannot be read.
+// warningTexts returns the texts in a list of warnings of the form 299 - "text". It
+// stops at the first warning that cannot be read.
 func warningTexts(value string) []string {
 	var texts []string
 	p := challengeParser{rest: value}
