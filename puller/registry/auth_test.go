@@ -318,7 +318,7 @@ func TestRedirectedChallenge(t *testing.T) {
 		})
 		_, err := read(t.Context(), newClient(t, registry.Config{WrapTransport: instead(w)}), content.Repo{Ref: reference.MustParse("vanity.example/app:v1"), Cred: cred}, helloBlob())
 		assert.ErrorIs(t, err, content.ErrUnauthorized)
-		assert.ErrorContains(t, err, `the credential was held back and no token was asked for, because a redirect led away from "vanity.example"`)
+		assert.ErrorContains(t, err, `the credential was not sent and no token was requested, because a redirect led away from "vanity.example"`)
 		assert.Len(t, w.asked(), 2)
 	}
 }

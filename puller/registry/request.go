@@ -24,36 +24,37 @@ const (
 	maxErrorBody = 64 << 10
 )
 
-// A request is one thing asked of an endpoint.
+// A request asks an endpoint for one manifest or blob.
 type request struct {
 	method     string
 	repository string
 	kind, name string      // "manifests", "v1"
 	header     http.Header // Accept, Range
 	cred       credentials.Credential
-	bulk       bool  // much content is asked for
+	bulk       bool  // at least bulkSize bytes are asked for
 	call       *call // nil if the request is the whole call
 }
 
-// An answer is a response that is read under limits: each read within the stall time,
-// and all of them together not too slowly. The end of an answer frees its connection.
+// An answer is a response that is read under limits: each read must end within the
+// stall time, and all reads together must not be too slow. The method end frees its
+// connection.
 type answer struct {
 	*http.Response
 	url     *url.URL // that answered
 	host    string   // of url
-	left    bool     // it came from another origin than the one asked
-	private bool     // the endpoint itself answered from a private address
+	left    bool     // a redirect has left the origin that was asked
+	private bool     // the origin that was asked has a private address
 	stall   *stallTimer
 	rate    rate
 	secrets []string // that the request had in it
 }
 
-// newAnswer makes an answer before there is a response. Its stall timer runs.
+// newAnswer makes an answer that has no response yet. Its stall timer runs.
 func (ep *endpoint) newAnswer(ctx context.Context, secrets []string) *answer {
 	return &answer{stall: newStallTimer(ctx, ep.client.cfg.StallTimeout), secrets: secrets}
 }
 
-// Read reads the body. errSlow says that too little came in the last window of time.
+// Read reads the body. Its error is errSlow if too little came within the last window.
 func (a *answer) Read(p []byte) (int, error) {
 	a.stall.start()
 	defer a.stall.stop()
@@ -65,21 +66,21 @@ func (a *answer) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// window is over what time an answer must not be too slow.
+// window returns the time over which the rate of an answer is measured.
 func (a *answer) window() time.Duration { return 2 * a.stall.limit }
 
 func (a *answer) end() {
 	a.stall.end()
-	_ = a.Body.Close() // nothing was written, so nothing can be lost
+	_ = a.Body.Close() // the connection is only read from
 }
 
-// ask makes a request of an endpoint and answers its challenge. The answer that it
-// returns has a status of success, or 416; everything else is an error. It is one try:
-// the caller decides whether to ask again.
+// ask sends a request to the endpoint and answers its challenges. The answer that it
+// returns has a status of success, or 416; every other status is an error. ask is one
+// try: the caller decides whether to ask again.
 //
-// A registry on loopback that the configuration says nothing about is asked over https,
-// and over http only after a TLS handshake that met something else than TLS. A wrong
-// certificate is TLS.
+// A registry on loopback without a configuration is asked over https first. It is asked
+// over http only if it answered the TLS handshake with something else than TLS. A wrong
+// certificate counts as TLS.
 func (ep *endpoint) ask(ctx context.Context, r request) (*answer, error) {
 	if !ep.guessed {
 		return ep.authorized(ctx, ep.base.Scheme, r)
@@ -87,7 +88,7 @@ func (ep *endpoint) ask(ctx context.Context, r request) (*answer, error) {
 	if ep.plain.Load() {
 		a, err := ep.authorized(ctx, "http", r)
 		if content.ReasonOf(err) == content.ErrNetwork || statusOf(err) == http.StatusBadRequest {
-			ep.plain.Store(false) // it may speak TLS now: 400 is what a TLS server answers to http
+			ep.plain.Store(false) // it may speak TLS now: a TLS server answers 400 to http
 		}
 		return a, err
 	}
@@ -105,8 +106,9 @@ func (ep *endpoint) ask(ctx context.Context, r request) (*answer, error) {
 	return a, err
 }
 
-// authorized sends a request with the Authorization that the Client remembers, and
-// again with another one as long as the registry's own origin requests that.
+// authorized sends a request with the Authorization that the Client remembers. As long
+// as the registry's own origin requests another Authorization, it sends the request
+// again.
 func (ep *endpoint) authorized(ctx context.Context, scheme string, r request) (*answer, error) {
 	u := ep.url(scheme, r.repository, r.kind, r.name)
 	s := &session{ep: ep, key: newAuthKey(originOf(u), r.cred, r.repository), call: r.call}
@@ -118,7 +120,7 @@ func (ep *endpoint) authorized(ctx context.Context, scheme string, r request) (*
 	if err != nil {
 		return nil, err
 	}
-	var before []string // the server knows these secrets as well
+	var before []string // secrets of earlier tries, which the server may repeat as well
 	for {
 		a, err := ep.follow(ctx, u, r, auth)
 		if err != nil {
@@ -140,18 +142,19 @@ func (ep *endpoint) authorized(ctx context.Context, scheme string, r request) (*
 	}
 }
 
-// heldBack explains why a 401 from another origin than home, the one that was asked, was
-// not answered.
+// heldBack returns the error for a refusal by another origin than home, which is the
+// URL that was asked. For a 401 it explains why the challenge was not answered.
 func (a *answer) heldBack(refused *content.Error, home *url.URL) error {
 	if a.StatusCode != http.StatusUnauthorized {
 		return refused
 	}
-	return a.failf(refused.Reason, "%w: the credential was held back and no token was asked for, because a redirect led away from %s",
+	return a.failf(refused.Reason, "%w: the credential was not sent and no token was requested, because a redirect led away from %s",
 		refused.Err, quote(home.Host, 200, a.secrets))
 }
 
-// follow sends a request and follows redirects within the rules. The Authorization goes
-// to the endpoint's own origin only, and not after a redirect has left it.
+// follow sends a request and follows redirects within the rules. The Authorization is
+// sent only to the endpoint's own origin, and not after a redirect has left that
+// origin.
 func (ep *endpoint) follow(ctx context.Context, u *url.URL, r request, auth authorization) (*answer, error) {
 	home := originOf(u)
 	if !fieldValue(auth.header) {
@@ -195,8 +198,8 @@ func (ep *endpoint) follow(ctx context.Context, u *url.URL, r request, auth auth
 	}
 }
 
-// advise adds to the error of a request to the host itself, which got no answer, what
-// the user can do about it.
+// advise adds to err what the user can do about it. err is the error of a request to
+// the host itself that got no answer.
 func (ep *endpoint) advise(err error) error {
 	advice := ""
 	var dns *net.DNSError
@@ -214,7 +217,7 @@ func (ep *endpoint) advise(err error) error {
 	return fmt.Errorf("%w; %s", err, advice)
 }
 
-// send makes one HTTP request and logs it.
+// send sends one HTTP request and logs it.
 func (ep *endpoint) send(req *http.Request, key transportKey, secrets []string) (*http.Response, *requestInfo, error) {
 	log := ep.client.cfg.Logger
 	began := time.Now()
@@ -226,14 +229,14 @@ func (ep *endpoint) send(req *http.Request, key transportKey, secrets []string) 
 		attrs := []any{"method", req.Method, "url", redact.URL(req.URL, secrets...), "took", time.Since(began)}
 		if err == nil {
 			log.DebugContext(req.Context(), "request", append(attrs, "status", resp.StatusCode, "protocol", resp.Proto)...)
-		} else { // the error itself is for the caller
+		} else { // the error itself is returned to the caller
 			log.DebugContext(req.Context(), "request failed", attrs...)
 		}
 	}
 	return resp, info, err
 }
 
-// header makes the headers of one HTTP request.
+// header returns the headers of one HTTP request.
 func (ep *endpoint) header(r request, auth authorization, own, left bool) http.Header {
 	h := http.Header{"User-Agent": {ep.client.cfg.UserAgent}, "Accept-Encoding": {"identity"}}
 	for name, values := range r.header {
@@ -256,9 +259,11 @@ func isRedirect(status int) bool {
 	return false
 }
 
-// target checks where a redirect leads. A blob may be fetched over http after https if
-// the caller listed the host, because its bytes are verified by digest and the request
-// has no credential in it. Nothing else verifies a manifest behind a tag, or a token.
+// target returns the URL that a redirect leads to, if the redirect may be followed. A
+// redirect from https to http is followed only for a blob, and only to a host that
+// Config.PlainHTTP lists: the blob is verified by digest, and the request has no
+// credential in it. A token, or a manifest behind a tag, is not verified by anything
+// but TLS.
 func (ep *endpoint) target(from *url.URL, location string, blob bool, secrets []string) (*url.URL, error) {
 	failf := func(reason content.Reason, format string, args ...any) error {
 		return fail(reason, from.Host, fmt.Errorf(format, args...), secrets...)
@@ -283,7 +288,8 @@ func (ep *endpoint) target(from *url.URL, location string, blob bool, secrets []
 	return u, nil
 }
 
-// refusal reads why a request was refused, and ends the answer.
+// refusal ends an answer that refuses a request, and returns its error with the reasons
+// in the body.
 func (a *answer) refusal(method string) *content.Error {
 	e := &statusError{method: method, url: redact.URL(a.url, a.secrets...), status: a.StatusCode}
 	e.reasons = serverReasons(a.Header.Get("Content-Type"), a.readError(), a.secrets)
@@ -295,12 +301,13 @@ func (a *answer) refusal(method string) *content.Error {
 	return a.fail(reason, e)
 }
 
-// unexpected is the error for a status of success that means nothing here.
+// unexpected returns the error for a status of success that is not valid for the
+// request.
 func (a *answer) unexpected(reason content.Reason) error {
 	return a.fail(reason, &statusError{method: http.MethodGet, url: redact.URL(a.url, a.secrets...), status: a.StatusCode})
 }
 
-// fail makes the error of an answer, without the secrets of its request.
+// fail makes the error of an answer. The secrets of its request are masked.
 func (a *answer) fail(reason content.Reason, cause error) *content.Error {
 	return fail(reason, a.host, cause, a.secrets...)
 }
@@ -309,9 +316,9 @@ func (a *answer) failf(reason content.Reason, format string, args ...any) *conte
 	return a.fail(reason, fmt.Errorf(format, args...))
 }
 
-// readError reads the beginning of an error's body. A short body is read to its end, so
-// that the connection can be used again; a long one costs the connection. All of it may
-// take as long as one stall.
+// readError reads the beginning of the body of a refusal. A short body is read to its
+// end, so that the connection can be used again. After a long body the connection is
+// closed. The reading may take as long as the stall time in all.
 func (a *answer) readError() []byte {
 	a.stall.start()
 	defer a.stall.stop()
@@ -320,9 +327,9 @@ func (a *answer) readError() []byte {
 	return body
 }
 
-// drain reads the body of a redirect and drops it, so that its connection can be used
-// again. A body that does not end soon is closed, which costs the connection; the request
-// goes on to where the redirect leads.
+// drain reads the body of a redirect and drops it, so that the connection can be used
+// again. If the body does not end soon, the connection is closed. The request then
+// follows the redirect in both cases.
 func (a *answer) drain() {
 	a.stall.start()
 	defer a.stall.stop()
@@ -332,14 +339,14 @@ func (a *answer) drain() {
 	_ = a.Body.Close()
 }
 
-// whole reports whether a 200 answer that has been read to its end was all that the host
-// has, and not cut: the protocol marked its end.
+// whole reports whether the protocol marked the end of a 200 answer that was read to
+// its end. Then the answer was not cut, and the host has no more bytes.
 func (a *answer) whole() bool {
 	return a.StatusCode == http.StatusOK && (a.ProtoMajor >= 2 || slices.Contains(a.TransferEncoding, "chunked"))
 }
 
-// identity checks that an answer is not encoded, because the digest of a document or blob
-// is that of the plain bytes.
+// identity returns an error if an answer has a Content-Encoding. A digest is that of
+// the plain bytes.
 func (a *answer) identity() error {
 	encoding := strings.TrimSpace(strings.Join(a.Header.Values("Content-Encoding"), ", "))
 	if encoding == "" || strings.EqualFold(encoding, "identity") {

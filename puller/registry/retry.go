@@ -12,25 +12,24 @@ import (
 	"github.com/pullkit/pullkit/puller/content"
 )
 
-// firstDelay is the Client's own delay before the second try; each further delay is
+// firstDelay is the Client's own delay before the second try. Each further delay is
 // twice as long.
 const firstDelay = 500 * time.Millisecond
 
-// A patience is how many more tries, and how much more waiting, one call has for a host
-// since the last progress.
+// A patience bounds the tries and the waiting of one call. Progress resets the bounds.
 type patience struct {
-	retries int           // at most so many without progress
-	maxWait time.Duration // for what servers order to wait; negative: never
+	retries int           // the most tries without progress
+	maxWait time.Duration // bounds the waits that servers order; negative means never to wait
 	made    int           // tries since the last progress
-	waited  time.Duration // for servers, since the last progress
-	ordered time.Duration // for servers, in all
+	waited  time.Duration // ordered by servers, since the last progress
+	ordered time.Duration // ordered by servers, in all
 }
 
 // progress records that an answer brought something new.
 func (p *patience) progress() { p.made, p.waited = 0, 0 }
 
-// next waits before another try after err. It returns err, or the error of ctx, if there
-// shall be no other try.
+// next waits before another try after err, and returns nil. If no other try is allowed,
+// it returns err, or the error of ctx.
 func (p *patience) next(ctx context.Context, err error) error {
 	if !retryable(err) || p.made >= p.retries {
 		return err
@@ -46,8 +45,8 @@ func (p *patience) next(ctx context.Context, err error) error {
 	return sleep(ctx, wait)
 }
 
-// allows counts a wait that a server ordered, if that is not more than the caller has
-// patience for.
+// allows reports whether a wait that a server ordered is within the bound. If so, it
+// counts the wait.
 func (p *patience) allows(ordered time.Duration) bool {
 	if p.maxWait < 0 || ordered > p.maxWait-p.waited {
 		return false
@@ -57,18 +56,19 @@ func (p *patience) allows(ordered time.Duration) bool {
 	return true
 }
 
-// ownDelay is how long to wait before the n-th try again: half to one and a half of a
-// doubling delay, so that many clients do not come back together.
+// ownDelay returns the delay before the n-th further try: a delay that doubles with n,
+// times a random factor between 0.5 and 1.5, so that many clients do not come back at
+// the same time.
 func ownDelay(n int) time.Duration {
 	d := firstDelay << min(n-1, 6)
 	return d/2 + rand.N(d)
 }
 
-// retryable reports whether the same request may get a better answer later.
+// retryable reports whether the same request may succeed later.
 func retryable(err error) bool {
 	var token *tokenError
 	if errors.As(err, &token) {
-		return false // it had tries of its own
+		return false // fetchToken made further tries itself
 	}
 	switch content.ReasonOf(err) {
 	case content.ErrRateLimited, content.ErrUnavailable, content.ErrTimeout:
@@ -79,7 +79,7 @@ func retryable(err error) bool {
 	return false
 }
 
-// sleep waits, or returns the error of ctx.
+// sleep waits for d. If ctx ends before that, it returns the error of ctx.
 func sleep(ctx context.Context, d time.Duration) error {
 	if ctx.Err() != nil {
 		return canceled(ctx, "")
@@ -94,7 +94,8 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// retryAfterOf returns how long the server of an error orders to wait; 0 if it does not.
+// retryAfterOf returns the wait that the server orders in an error; 0 if it does not
+// order one.
 func retryAfterOf(err error) time.Duration {
 	var e *content.Error
 	if !errors.As(err, &e) {
@@ -103,14 +104,14 @@ func retryAfterOf(err error) time.Duration {
 	return e.RetryAfter
 }
 
-// maxRetryAfter bounds what a Retry-After header can mean. It is longer than any caller
-// waits and far from the end of a Duration.
+// maxRetryAfter is the longest wait that a Retry-After header can order. It is longer
+// than any caller waits, and far below the largest Duration.
 const maxRetryAfter = 365 * 24 * time.Hour
 
 // retryAfter reads the Retry-After header of an answer (RFC 9110, section 10.2.3):
-// seconds or a date. A date is compared with the answer's own Date, if it has one, so
-// that a wrong clock does not matter. A date in the past is 0. ok is false if there is
-// no header or it is neither.
+// seconds or a date. A date is compared with the answer's own Date header, if it has
+// one, so that a wrong clock does not matter. A date in the past is 0. ok is false if
+// the header is missing or cannot be read.
 func retryAfter(h http.Header, now time.Time) (d time.Duration, ok bool) {
 	if date, err := http.ParseTime(h.Get("Date")); err == nil {
 		now = date
@@ -140,8 +141,8 @@ func parseRetryAfter(v string, now time.Time) (d time.Duration, ok bool) {
 	return min(max(date.Sub(now), 0), maxRetryAfter), true
 }
 
-// A stallTimer cuts a request that brings nothing for a while. It runs while the Client
-// waits for the network and is stopped while the caller works.
+// A stallTimer cuts a request that brings nothing for the time limit. It runs while the
+// Client waits for the network, and is stopped while the caller works.
 type stallTimer struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
@@ -149,7 +150,7 @@ type stallTimer struct {
 	limit  time.Duration
 }
 
-// newStallTimer derives the context of a request. The timer runs.
+// newStallTimer makes a stallTimer that runs, with a context for the request.
 func newStallTimer(ctx context.Context, limit time.Duration) *stallTimer {
 	ctx, cancel := context.WithCancelCause(ctx)
 	return &stallTimer{ctx: ctx, cancel: cancel, limit: limit, timer: time.AfterFunc(limit, func() { cancel(errStalled) })}
@@ -158,31 +159,32 @@ func newStallTimer(ctx context.Context, limit time.Duration) *stallTimer {
 func (t *stallTimer) start() { t.timer.Reset(t.limit) }
 func (t *stallTimer) stop()  { t.timer.Stop() }
 
-// end cuts what is still under way and frees the timer.
+// end cuts the request if it is still under way, and frees the timer.
 func (t *stallTimer) end() {
 	t.timer.Stop()
 	t.cancel(context.Canceled)
 }
 
-// errStalled is the cause with which a request is cut that brings nothing.
-var errStalled = errors.New("nothing came for too long")
+// errStalled is the cause with which a stallTimer cuts a request.
+var errStalled = errors.New("no byte came for too long")
 
-// minRate is how many bytes a second an answer must bring, on average over twice the
-// stall time.
+// minRate is the least number of bytes a second that an answer must bring, on average
+// over twice the stall time.
 const minRate = 1024
 
-// errSlow is the reason to cut an answer that brought too little.
+// errSlow is the error of an answer that is cut because it brought too little.
 var errSlow = fmt.Errorf("less than %d bytes a second", minRate)
 
-// A rate measures how fast bytes come, over windows of time in which the Client waited
-// for the network.
+// A rate measures how fast bytes come, in windows of time. Only the time in which the
+// Client waits for the network counts.
 type rate struct {
 	spent time.Duration
 	bytes int
 	slow  int // windows in a row that were too slow
 }
 
-// add reports whether a window has just ended that was too slow.
+// add counts n bytes that came within d. It reports whether this ended a window that
+// was too slow.
 func (r *rate) add(d time.Duration, n int, window time.Duration) bool {
 	r.spent += d
 	r.bytes += n
@@ -199,26 +201,26 @@ func (r *rate) add(d time.Duration, n int, window time.Duration) bool {
 	return slow
 }
 
-// maxCallerTime is how much time between its reads a caller may take for itself, in all.
-// Further time counts like time in which the Client waited for the network: even a slow
-// disk takes more than minRate.
+// maxCallerTime is how much time between its reads of one blob a caller may take, in
+// all. Further time counts like time in which the Client waits for the network. Even a
+// slow disk is much faster than minRate.
 const maxCallerTime = time.Hour
 
-// A pace is the rate of a blob from one host by the clock. From the first request on,
-// all time counts in which the caller waits in Blob or in Read: also the time until an
-// answer begins, for a token, and between two tries, because a server that is slow there
-// is as slow as one that is slow within its answers. Two kinds of time do not count, each
-// up to a limit in all: the waits that the server orders, up to MaxWait, and what the
-// caller does between two reads, up to maxCallerTime.
+// A pace is the rate at which one host sends a blob, over all its answers. From the
+// first request on, all time counts in which the caller waits in Blob or Read. That
+// includes the time until an answer begins, the time for a token, and the time between
+// two tries, because there a server can be as slow as within its answers. Two kinds of
+// time do not count, each up to a limit in all: the waits that the server orders, up to
+// MaxWait, and the caller's own time between two reads, up to maxCallerTime.
 type pace struct {
 	rate
 	at      time.Time     // time has been counted up to here
-	ordered time.Duration // of the patience's ordered waits, looked at so far
-	granted time.Duration // of those, not counted
+	ordered time.Duration // the part of patience.ordered that elapse has seen
+	granted time.Duration // the part of ordered that was not counted as slowness
 	callers time.Duration // between reads
 }
 
-// enter records that the caller has come back, after time of its own.
+// enter records that the caller calls Blob or Read, after time of its own.
 func (p *pace) enter(now time.Time) {
 	if !p.at.IsZero() {
 		before := p.callers
@@ -228,8 +230,8 @@ func (p *pace) enter(now time.Time) {
 	p.at = now
 }
 
-// elapse counts the time up to now. ordered is how long the Client has waited in all
-// because servers ordered it, and most how much of that does not count.
+// elapse counts the time up to now. ordered is the sum of all waits that servers
+// ordered so far. At most most of that sum is left out of the count.
 func (p *pace) elapse(now time.Time, ordered, most time.Duration) {
 	d := now.Sub(p.at)
 	grant := min(ordered-p.ordered, max(0, most-p.granted), d)
@@ -239,5 +241,5 @@ func (p *pace) elapse(now time.Time, ordered, most time.Duration) {
 	p.at = now
 }
 
-// nextHost is the pace of the next host, which is asked from now on.
+// nextHost returns the pace of the next host, which is asked from now on.
 func (p *pace) nextHost(now time.Time) pace { return pace{at: now, callers: p.callers} }

@@ -17,30 +17,31 @@ import (
 	"github.com/pullkit/pullkit/puller/content"
 )
 
-// A tokenRequest is which token is requested of which token server, and whether that
-// server may be asked.
+// A tokenRequest names a token and the token server that it is requested from.
 type tokenRequest struct {
 	realm       *url.URL // the token server; nil for no request
-	own         bool     // the realm is at the origin that challenged
-	fromPrivate bool     // the registry had a private address when it named the realm
+	own         bool     // the realm is at the registry's own origin
+	fromPrivate bool     // the registry named the realm from a private address
 	private     bool     // the realm may have a private address
 	service     string
 	scopes      []string
 	cred        credentials.Credential
-	early       bool // the registry has not asked for the token yet, so one try is enough
+	early       bool // the registry has not asked for the token yet, so one try is made
 }
 
-// same reports whether two requests ask one token server for the same.
+// same reports whether two requests ask the same token server for the same scopes.
 func (t tokenRequest) same(other tokenRequest) bool {
 	return t.realm != nil && other.realm != nil && t.realm.String() == other.realm.String() &&
 		t.service == other.service && slices.Equal(t.scopes, other.scopes)
 }
 
-// errNoTokenServer marks a Bearer challenge that does not name a token server. No secret
-// is in danger, so another challenge may be answered.
+// errNoTokenServer marks a Bearer challenge that does not name a token server. Such a
+// challenge cannot lead a secret astray, so another challenge of the answer may be
+// answered.
 var errNoTokenServer = errors.New("the challenge does not name a token server")
 
-// tokenRequest makes a token request from a Bearer challenge, if its realm may be asked.
+// tokenRequest makes a token request from a Bearer challenge. If its realm must not be
+// asked, it returns an error.
 func (ep *endpoint) tokenRequest(key authKey, c challenge, a *answer) (tokenRequest, error) {
 	raw := c.params["realm"]
 	if c.unclear {
@@ -64,9 +65,10 @@ func (ep *endpoint) tokenRequest(key authKey, c challenge, a *answer) (tokenRequ
 	return want, nil
 }
 
-// checkRealm applies the rules for token servers. The registry alone does not decide
-// which server gets a password: its own origin may, and any https server if the
-// registry itself is https, which Docker Hub needs.
+// checkRealm returns an error if the rules do not allow the token server to get a
+// secret, and sets want.private. The registry's own origin is allowed. Any https server
+// is allowed if the registry itself is https, which Docker Hub needs. Every other
+// server needs Config.AllowRealm.
 func (ep *endpoint) checkRealm(want *tokenRequest, registry origin, secrets []string) error {
 	realm := want.realm
 	want.private = want.fromPrivate
@@ -90,14 +92,14 @@ func (ep *endpoint) checkRealm(want *tokenRequest, registry origin, secrets []st
 	case scheme == "https" && registry.scheme == "https":
 		return nil
 	case scheme == "http" && registry.scheme == "https":
-		return fmt.Errorf("token realm %s is plain http, the registry is https: the registry's own configuration should name an https realm, or Config.AllowRealm allow this one", quote(realm.Host, 200, secrets))
+		return fmt.Errorf("token realm %s is plain http, although the registry is https: configure an https realm in the registry, or allow this one with Config.AllowRealm", quote(realm.Host, 200, secrets))
 	}
-	return fmt.Errorf("token realm %s is another origin than the registry, which is plain http: Config.AllowRealm can allow it", quote(realm.Host, 200, secrets))
+	return fmt.Errorf("token realm %s is at another origin than the registry, which is plain http; Config.AllowRealm can allow it", quote(realm.Host, 200, secrets))
 }
 
-// scopes lists the scopes to request: those of the challenge, or pulling from the
-// repository. Where a challenge has more actions than pulling, only pulling is
-// requested.
+// scopes returns the scopes to request: those of the challenge or, if it has none, the
+// pull action for the repository. If a scope of the challenge has more actions than
+// pull, only pull is requested.
 func scopes(challenged, repository string) []string {
 	list := strings.Fields(challenged)
 	if len(list) == 0 {
@@ -128,9 +130,9 @@ func (c challenge) lacksScope() bool {
 	return c.scheme == "bearer" && c.params["error"] == "insufficient_scope"
 }
 
-// pullsOnly reports whether a missing scope is one that a pull may request: pulling
-// from one of the names of the repository, or "*", which some registries use for all
-// that a user may do.
+// pullsOnly reports whether a pull may request a missing scope: the pull action for one
+// of the names of the repository, or "*", which some registries use for all rights of a
+// user.
 func pullsOnly(scope string, names ...string) bool {
 	list := strings.Fields(scope)
 	for _, s := range list {
@@ -143,7 +145,8 @@ func pullsOnly(scope string, names ...string) bool {
 	return len(list) > 0
 }
 
-// withoutQuery cuts off what may hold a secret in a text that is not a good URL.
+// withoutQuery returns a text that is not a valid URL without its query and fragment,
+// which may have a secret.
 func withoutQuery(raw string) string {
 	if i := strings.IndexAny(raw, "?#"); i >= 0 {
 		return raw[:i]
@@ -153,14 +156,14 @@ func withoutQuery(raw string) string {
 
 const (
 	maxToken = 1 << 20
-	// defaultLife is the life of a token whose document does not have one
+	// defaultLife is the life of a token if the token server does not send one
 	// (distribution's token specification).
 	defaultLife = time.Minute
 	maxLife     = 24 * time.Hour
 )
 
-// fetchToken gets a token from a realm that may be asked. Within twice the stall time
-// it tries again as patience allows.
+// fetchToken requests a token from a realm that checkRealm has allowed. It makes
+// further tries as patience allows, within twice the stall time.
 func (ep *endpoint) fetchToken(ctx context.Context, want tokenRequest) (token string, life time.Duration, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, 2*ep.client.cfg.StallTimeout, errStalled)
 	defer cancel()
@@ -182,7 +185,7 @@ func (ep *endpoint) fetchToken(ctx context.Context, want tokenRequest) (token st
 			continue
 		}
 		if errors.Is(context.Cause(ctx), errStalled) {
-			err = last // it says more than the end of the time does
+			err = last // it says more than errStalled
 		}
 		break
 	}
@@ -190,9 +193,9 @@ func (ep *endpoint) fetchToken(ctx context.Context, want tokenRequest) (token st
 	return "", 0, asTokenError(err, hasPassword(want.cred) || !want.cred.IdentityToken.IsZero())
 }
 
-// tokenOnce makes one try, in the form that the credential needs: an identity token is
-// exchanged by POST, a password is sent by GET. A server that does not know the method
-// is asked with the password by the other one.
+// tokenOnce makes one try with the method that the credential needs: POST for an
+// identity token, GET for a password. If the server does not know the method, the
+// password is sent with the other method.
 func (ep *endpoint) tokenOnce(ctx context.Context, want tokenRequest) (string, time.Duration, error) {
 	if !want.cred.IdentityToken.IsZero() {
 		token, life, err := ep.tokenTry(ctx, want, url.Values{
@@ -215,8 +218,8 @@ func unknownMethod(err error) bool {
 	return status == http.StatusMethodNotAllowed || status == http.StatusNotFound
 }
 
-// tokenTry makes one request: a POST of the form if there is one, else a GET.
-// Redirects within the realm's own origin are followed, no others.
+// tokenTry makes one request: a POST of form, or a GET if form is nil. It follows
+// redirects within the realm's own origin only.
 func (ep *endpoint) tokenTry(ctx context.Context, want tokenRequest, form url.Values) (string, time.Duration, error) {
 	a := ep.newAnswer(ctx, secretsOf(want.cred))
 	defer a.stall.end()
@@ -242,7 +245,7 @@ func (ep *endpoint) tokenTry(ctx context.Context, want tokenRequest, form url.Va
 		case err != nil:
 			return "", 0, err
 		case originOf(next) != originOf(&u):
-			return "", 0, a.failf(content.ErrForbiddenURL, "the token server leads to another origin, %s", quote(next.Host, 200, a.secrets))
+			return "", 0, a.failf(content.ErrForbiddenURL, "the token server redirects to another origin, %s", quote(next.Host, 200, a.secrets))
 		case hops == maxRedirects:
 			return "", 0, a.failf(content.ErrRedirect, "more than %d redirects", maxRedirects)
 		case form != nil && resp.StatusCode != http.StatusTemporaryRedirect && resp.StatusCode != http.StatusPermanentRedirect:
@@ -252,8 +255,8 @@ func (ep *endpoint) tokenTry(ctx context.Context, want tokenRequest, form url.Va
 	}
 }
 
-// tokenHTTP makes the HTTP request. Before the first redirect the query is still to be
-// added.
+// tokenHTTP makes the HTTP request. first says that no redirect was followed yet, so
+// that the query must be added.
 func (ep *endpoint) tokenHTTP(ctx context.Context, want tokenRequest, u *url.URL, form url.Values, first bool) (*http.Request, error) {
 	method, body := http.MethodGet, io.Reader(nil)
 	v := *u
@@ -290,7 +293,7 @@ func (ep *endpoint) tokenHTTP(ctx context.Context, want tokenRequest, u *url.URL
 	return req, nil
 }
 
-// token reads a token server's answer and ends it.
+// token reads the answer of a token server, and ends it.
 func (a *answer) token(method string) (string, time.Duration, error) {
 	if a.StatusCode != http.StatusOK {
 		return "", 0, a.refusal(method)
@@ -315,8 +318,8 @@ func (a *answer) token(method string) (string, time.Duration, error) {
 	return token, life, nil
 }
 
-// parseToken reads a token document. Its life counts from now: the server's
-// clock need not be ours.
+// parseToken reads a token document. The life counts from now, because the server's
+// clock may differ from the clock of this machine.
 func parseToken(body []byte) (token string, life time.Duration, err error) {
 	var access string
 	life = defaultLife
@@ -340,7 +343,7 @@ func parseToken(body []byte) (token string, life time.Duration, err error) {
 		token = access
 	}
 	if token == "" {
-		return "", 0, errors.New("there is no token in it")
+		return "", 0, errors.New("it has no token")
 	}
 	for i := range len(token) {
 		if c := token[i]; c <= ' ' || c > '~' {
@@ -350,8 +353,8 @@ func parseToken(body []byte) (token string, life time.Duration, err error) {
 	return token, life, nil
 }
 
-// readLife reads expires_in, which is in seconds. A value that is not a number above
-// zero counts as missing.
+// readLife reads expires_in, in seconds. A value that is not a number above zero counts
+// as missing.
 func readLife(r *strictjson.Reader) (time.Duration, error) {
 	raw, err := r.Raw()
 	if err != nil {
@@ -364,7 +367,8 @@ func readLife(r *strictjson.Reader) (time.Duration, error) {
 	return time.Duration(min(seconds, int64(maxLife/time.Second))) * time.Second, nil
 }
 
-// A tokenError marks an error of getting a token. Those requests had their own tries.
+// A tokenError marks an error of a token request. Such a request has made its further
+// tries already.
 type tokenError struct {
 	err        error
 	secretSent bool // a password or an identity token was sent
@@ -379,9 +383,9 @@ func (e *tokenError) Error() string {
 
 func (e *tokenError) Unwrap() error { return e.err }
 
-// asTokenError marks err. A status that would say something about an image says here
-// only that there is no token, because the image's registry was not asked: another
-// credential may get a token.
+// asTokenError marks err as an error of a token request. A status such as 404 says
+// nothing about the image here, because the token server sent it and not the registry.
+// It becomes ErrUnauthorized, because another credential may get a token.
 func asTokenError(err error, secretSent bool) error {
 	var e *content.Error
 	if !errors.As(err, &e) {

@@ -18,30 +18,31 @@ import (
 	"github.com/pullkit/pullkit/puller/content"
 )
 
-// A transportKey is what decides which connections a request may use. Requests to the
-// host itself and requests to where its answers lead have different TLS settings and
-// different rules for addresses, so a pooled connection is only used again under the
-// rules it was made by.
+// A transportKey says which connections a request may use. Requests to the host itself
+// and requests to servers that its answers name have different TLS settings and
+// different rules for addresses. A connection is therefore used again only for requests
+// under the same rules.
 type transportKey struct {
 	own         bool // to the host itself
-	fromPrivate bool // to where an answer from a private address led
-	bulk        bool // for much content, over https
+	fromPrivate bool // to a server that an answer from a private address named
+	bulk        bool // for at least bulkSize bytes, over https
 }
 
-// A requestInfo is what the transport finds out about one HTTP request.
+// A requestInfo is filled in by the transport while it sends one HTTP request.
 type requestInfo struct {
 	proxied bool // it goes to a proxy
-	direct  bool // it does not, and the Client's own transport has it
+	direct  bool // it does not go to a proxy, and the Client's own transport sends it
 	remote  net.Addr
 }
 
 type requestInfoKey struct{}
 
-// errNoTLS marks the error of a TLS handshake with a registry on loopback that answered
-// with something else than TLS.
+// errNoTLS marks the error of a TLS handshake that a registry on loopback answered with
+// something else than TLS.
 var errNoTLS = errors.New("no TLS is spoken there")
 
-// roundTrip makes one HTTP request to the host itself, or to where an answer led.
+// roundTrip sends one HTTP request to the host itself, or to a server that an answer
+// named.
 func (ep *endpoint) roundTrip(req *http.Request, key transportKey) (*http.Response, *requestInfo, error) {
 	info := &requestInfo{}
 	if err := ep.checkLiteral(req.URL.Hostname(), key.own || key.fromPrivate); err != nil {
@@ -52,11 +53,12 @@ func (ep *endpoint) roundTrip(req *http.Request, key transportKey) (*http.Respon
 	key.bulk = key.bulk && req.URL.Scheme == "https" // everything else is HTTP/1.1 anyway
 	resp, err := ep.transport(key).RoundTrip(req.WithContext(ctx))
 	var panicked *panics.Error
-	if errors.As(err, &panicked) { // a callback that dials has panicked; see caught
+	if errors.As(err, &panicked) { // DialContext or AllowAddr has panicked; see caught
 		panicked.Raise()
 	}
-	// What a proxy does says nothing about the registry behind it. A transport of
-	// WrapTransport may use a proxy that the Client does not know of.
+	// An error of a proxy says nothing about the registry behind the proxy. A transport
+	// of WrapTransport may use a proxy that the Client does not know, so info.direct
+	// must be set.
 	var record tls.RecordHeaderError
 	if key.own && ep.guessed && info.direct && errors.As(err, &record) && record.Conn != nil {
 		err = &described{err.Error(), errors.Join(errNoTLS, err)}
@@ -64,8 +66,8 @@ func (ep *endpoint) roundTrip(req *http.Request, key transportKey) (*http.Respon
 	return resp, info, err
 }
 
-// private reports whether the answer came from a private address. An answer that came
-// through a proxy is judged by the host's name alone.
+// private reports whether the answer came from a private address. If it came through a
+// proxy, only the host that is written in the URL counts.
 func (info *requestInfo) private(host string) bool {
 	if tcp, ok := info.remote.(*net.TCPAddr); ok && !info.proxied {
 		return classOf(tcp.AddrPort().Addr()) != public
@@ -74,13 +76,13 @@ func (info *requestInfo) private(host string) bool {
 	return loopbackName(host) || err == nil && classOf(addr) != public
 }
 
-// A connPool is the connections of one key.
+// A connPool has the connections of one transportKey.
 type connPool struct {
 	base              *http.Transport
 	http.RoundTripper // base, or what WrapTransport made of it
 }
 
-// transport returns the connections of a key.
+// transport returns the transport that has the connections of a key.
 func (ep *endpoint) transport(key transportKey) http.RoundTripper {
 	ep.mu.Lock()
 	defer ep.mu.Unlock()
@@ -114,10 +116,10 @@ const (
 	readBuffer  = 32 << 10
 )
 
-// newTransport makes the connections of a key. Much content goes over HTTP/1.1, each
-// answer on a connection of its own. On the one connection of HTTP/2 all answers share
-// one TCP window and one core (BenchmarkParallelTLS: four blobs at a time take 1.5 to 3
-// times as long), and what limits that connection limits them all.
+// newTransport makes the transport of a key. Bulk requests use HTTP/1.1, each on a
+// connection of its own. On the one connection of HTTP/2 all answers share one TCP
+// window and one core (BenchmarkParallelTLS: four blobs at a time take 1.5 to 3 times
+// as long), and a limit of that connection slows all of them.
 func (ep *endpoint) newTransport(key transportKey) *http.Transport {
 	c := ep.client
 	proxy := c.cfg.Proxy
@@ -142,8 +144,8 @@ func (ep *endpoint) newTransport(key transportKey) *http.Transport {
 				info.proxied, info.direct = u != nil, u == nil
 			}
 			if key.own && u != nil && ep.guessed && req.URL.Scheme == "http" {
-				// That the registry speaks http is a guess about this machine, and a
-				// proxy would read the password.
+				// It is only a guess that the registry speaks http, and the proxy could
+				// read the password.
 				return nil, forbidden("a registry on loopback is not asked over http through a proxy, unless it is listed in Config.PlainHTTP")
 			}
 			return u, err
@@ -158,13 +160,13 @@ func (ep *endpoint) newTransport(key transportKey) *http.Transport {
 		MaxResponseHeaderBytes: maxHeader,
 		ReadBufferSize:         readBuffer,
 		Protocols:              &protocols,
-		// A ping finds a connection that died without a message. Without it the next
-		// try would go to the same dead connection.
+		// A ping detects a connection that has died silently. Without the ping the next
+		// try would use the same dead connection.
 		HTTP2: &http.HTTP2Config{SendPingTimeout: ping, PingTimeout: ping},
 	}
 }
 
-// dial connects under the rules of a key.
+// dial returns the function that connects under the rules of a key.
 func (ep *endpoint) dial(key transportKey) func(context.Context, string, string) (net.Conn, error) {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		hosts := &ep.client.hosts
@@ -180,8 +182,8 @@ func (ep *endpoint) dial(key transportKey) func(context.Context, string, string)
 	}
 }
 
-// connect dials, and refuses an address before a byte goes there. A nil check allows all
-// addresses.
+// connect dials addr. It checks an address before a byte is sent there. A nil check
+// allows all addresses.
 func (ep *endpoint) connect(ctx context.Context, network, addr string, check func(netip.Addr) error) (conn net.Conn, err error) {
 	if custom := ep.client.cfg.DialContext; custom != nil {
 		err = caught(func() error {
@@ -193,7 +195,7 @@ func (ep *endpoint) connect(ctx context.Context, network, addr string, check fun
 	return dialName(ctx, network, addr, ep.client.cfg.StallTimeout, check)
 }
 
-// connectWith is connect with the caller's own way to dial.
+// connectWith is connect with Config.DialContext as dial.
 func connectWith(ctx context.Context, dial func(context.Context, string, string) (net.Conn, error), network, addr string, check func(netip.Addr) error) (net.Conn, error) {
 	if literal, err := netip.ParseAddr(hostOnly(addr)); err == nil && check != nil {
 		if err := check(literal); err != nil {
@@ -212,9 +214,9 @@ func connectWith(ctx context.Context, dial func(context.Context, string, string)
 	return conn, nil
 }
 
-// caught turns a panic of a callback into an error. roundTrip, which needs the
-// connection, panics with it again: net/http and package net dial in goroutines of
-// their own, where the recover of a caller does not help.
+// caught turns a panic of a callback into an error. net/http and package net dial in
+// goroutines of their own, where a caller cannot recover from the panic. roundTrip,
+// which gets the error, panics with it again in the goroutine of the caller.
 func caught(fn func() error) (err error) {
 	panics.Catch(func() { err = fn() }, func(panicked *panics.Error) {
 		if panicked != nil {
@@ -224,14 +226,15 @@ func caught(fn func() error) (err error) {
 	return err
 }
 
-// checkAddr says whether an address may be dialled.
+// checkAddr returns an error if an address must not be dialled. mayPrivate allows
+// private addresses.
 func (ep *endpoint) checkAddr(addr netip.Addr, mayPrivate bool) error {
 	switch classOf(addr) {
 	case linkLocal:
-		return forbidden("%s is a link-local, multicast or cloud metadata address, which is never asked", addr)
+		return forbidden("%s is a link-local, multicast or cloud metadata address, which the client never connects to", addr)
 	case private:
 		if allow := ep.client.cfg.AllowAddr; !mayPrivate && (allow == nil || !allow(ep.registry, addr.Unmap())) {
-			return forbidden("%s is a private address, and registry %q, on a public one, led there", addr, ep.registry)
+			return forbidden("%s is a private address, to which registry %q on a public address must not lead", addr, ep.registry)
 		}
 	}
 	return nil
@@ -249,13 +252,13 @@ func (ep *endpoint) checkLiteral(host string, mayPrivate bool) error {
 	return nil
 }
 
-// forbidden is the error of an answer that leads to where a registry may not lead.
-// failTrip finds it in what package net makes of it.
+// forbidden makes the error for an address that must not be dialled. failTrip finds it
+// within the errors of package net.
 func forbidden(format string, args ...any) error {
 	return &content.Error{Reason: content.ErrForbiddenURL, Err: fmt.Errorf(format, args...)}
 }
 
-// counted counts a new connection until it is closed.
+// counted wraps a new connection, so that h.conns counts it until it is closed.
 func (h *hostCache) counted(conn net.Conn, err error) (net.Conn, error) {
 	if err != nil {
 		return nil, err
@@ -279,17 +282,17 @@ func (c *countedConn) Close() error {
 }
 
 const (
-	// dialStagger is how long an address of a name has before the next one is tried in
-	// parallel with it (RFC 8305, section 5).
+	// dialStagger is how long an address of a host name is tried before the next
+	// address is tried in parallel with it (RFC 8305, section 5).
 	dialStagger = 250 * time.Millisecond
-	// maxAddresses is how many addresses of a name are tried.
+	// maxAddresses is how many addresses of a host name are tried.
 	maxAddresses = 16
 )
 
-// dialName connects to one of the addresses of a name. An address that does not answer
-// costs the others little: they are tried in parallel with it, all of them within the
-// limit. net.Dialer would give the first one at least two seconds, so that with a
-// shorter limit the second one is never tried.
+// dialName connects to one of the addresses of a host name. While an address does not
+// answer, the next ones are tried in parallel with it, all within the limit. net.Dialer
+// gives the first address at least two seconds, so that with a shorter limit it would
+// never try the second one.
 func dialName(ctx context.Context, network, addr string, limit time.Duration, check func(netip.Addr) error) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -307,7 +310,7 @@ func dialName(ctx context.Context, network, addr string, limit time.Duration, ch
 		return nil, &net.OpError{Op: "dial", Net: network, Err: &net.DNSError{Err: "no address", Name: host}}
 	}
 	addresses = addresses[:min(len(addresses), maxAddresses)]
-	if end, ok := ctx.Deadline(); ok { // the caller's may come before the limit, and the look-up took time
+	if end, ok := ctx.Deadline(); ok { // the caller's deadline may be earlier, and the look-up took time
 		limit = time.Until(end)
 	}
 	d := net.Dialer{ControlContext: func(_ context.Context, _, address string, _ syscall.RawConn) error {
@@ -325,9 +328,9 @@ func dialName(ctx context.Context, network, addr string, limit time.Duration, ch
 	})
 }
 
-// race dials addresses one after another, the next one when the one before has failed or
-// has taken too long, and returns the first connection. If there is none, the error is
-// that of the first address.
+// race dials addresses in their order and returns the first connection. It dials the
+// next address when the one before has failed or has taken too long. If all addresses
+// fail, the error is that of the first one.
 func race(ctx context.Context, limit time.Duration, addresses []netip.Addr, dial func(context.Context, netip.Addr) (net.Conn, error)) (net.Conn, error) {
 	type result struct {
 		at   int
@@ -337,7 +340,7 @@ func race(ctx context.Context, limit time.Duration, addresses []netip.Addr, dial
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	results := make(chan result, len(addresses))
-	// Half of the limit is left for the last one.
+	// Half of the limit is left for the last address.
 	pause := max(time.Millisecond, min(dialStagger, limit/time.Duration(2*len(addresses))))
 	stagger := time.NewTimer(pause)
 	defer stagger.Stop()
@@ -357,7 +360,7 @@ func race(ctx context.Context, limit time.Duration, addresses []netip.Addr, dial
 			case r := <-results:
 				ended++
 				if r.err == nil {
-					go func() { // the others end with ctx; one may have connected meanwhile
+					go func() { // the other dials end with ctx; close connections that they made before
 						for range begun - ended {
 							if r := <-results; r.conn != nil {
 								_ = r.conn.Close()
