@@ -100,7 +100,7 @@ func peerScenes() map[string]peerScene {
 			},
 			check: func(t *testing.T, err error, asked []string) {
 				assert.ErrorIs(t, err, content.ErrUnauthorized)
-				assert.ErrorContains(t, err, "no token was asked for, because a redirect led away from")
+				assert.ErrorContains(t, err, "no token was requested, because a redirect led away from")
 				assert.Len(t, asked, 2)
 			},
 		},
