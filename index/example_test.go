@@ -130,7 +130,7 @@ func ExampleParsePlatform() {
 	fmt.Println(err)
 	// Output:
 	// linux/arm64 <nil>
-	// platform "arm64": names only one of OS and architecture; write both, as linux/amd64
+	// platform "arm64": names only one of OS and architecture; write both, as linux/arm64
 	// platform "arm/v7": the OS comes first, and arm is the name of an architecture; write linux/arm/v7
 }
 

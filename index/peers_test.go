@@ -58,8 +58,8 @@ func TestPeersVectors(t *testing.T) {
 // the error has the right spelling.
 func TestArchitectureAsOS(t *testing.T) {
 	for in, spelled := range map[string]string{
-		"arm/v7": "linux/arm/v7", "arm64/v8": "linux/arm64/v8", "amd64/linux": "linux/amd64", "AMD64/v2": "linux/AMD64/v2",
-		"x86_64/v3": "linux/x86_64/v3", "aarch64/v8": "linux/aarch64/v8", "armhf/v7": "linux/armhf/v7", "386/sse2": "linux/386/sse2",
+		"arm/v7": "linux/arm/v7", "arm64/v8": "linux/arm64/v8", "amd64/linux": "linux/amd64", "AMD64/v2": "linux/amd64/v2",
+		"x86_64/v3": "linux/amd64/v3", "x86_64/linux": "linux/amd64", "i386/linux": "linux/386", "aarch64/v8": "linux/arm64/v8", "armhf/v7": "linux/arm/v7", "arm/7": "linux/arm/v7", "386/sse2": "linux/386/sse2",
 		"riscv64/rva20": "linux/riscv64/rva20", "amd64/windows": "windows/amd64", "arm/linux/v7": "linux/arm/v7", "wasm/wasip1": "wasip1/wasm",
 		"arm(1)/v7": "linux/arm/v7", "amd64/amd64": "linux/amd64", "arm64/amd64": "linux/arm64",
 		"wasm/wasi": "wasi/wasm", "arm32v7/linux": "linux/arm/v7", "arm64v8/linux": "linux/arm64", "ia64/linux": "linux/ia64", "m68k/linux": "linux/m68k",
@@ -74,6 +74,8 @@ func TestArchitectureAsOS(t *testing.T) {
 		_, err = index.CompletePlatform(in, ocispec.Platform{OS: "linux", Architecture: "amd64"})
 		assert.ErrorIs(t, err, index.ErrPlatform, in)
 	}
+	_, err := index.ParsePlatform("aarch64")
+	assert.ErrorContains(t, err, "write both, as linux/arm64")
 	for _, in := range []string{"linux/arm/v7", "wasip1/wasm", "js/wasm", "unheard-of/arm", "linux/arm", "windows(10.0.17763)/amd64"} {
 		_, err := index.ParsePlatform(in)
 		assert.NoError(t, err, in)

@@ -15,7 +15,11 @@ import (
 // is no OS named arm. Errors are *PlatformError.
 func ParsePlatform(s string) (ocispec.Platform, error) {
 	if os, _, _ := strings.Cut(s, "("); s != "" && !strings.Contains(s, "/") && (knownOS(normalizeOS(os)) || knownArch(s)) {
-		return ocispec.Platform{}, &PlatformError{Input: s, Detail: "names only one of OS and architecture; write both, as linux/amd64"}
+		example := "linux/amd64"
+		if knownArch(s) {
+			example = osFirst([]string{s})
+		}
+		return ocispec.Platform{}, &PlatformError{Input: s, Detail: "names only one of OS and architecture; write both, as " + example}
 	}
 	return CompletePlatform(s, ocispec.Platform{})
 }
@@ -73,6 +77,8 @@ func osFirst(parts []string) string {
 	arch, _, _ := strings.Cut(parts[0], "(")
 	if spelled := otherArch(arch); spelled != "" {
 		arch = spelled
+	} else {
+		arch, _ = normalizeArch(arch, "")
 	}
 	os, variant := "linux", ""
 	for _, part := range parts[1:] {
@@ -80,6 +86,8 @@ func osFirst(parts []string) string {
 		case knownOS(normalizeOS(part)), arch == "wasm":
 			os = part
 		case knownArch(part), otherArch(part) != "", strings.Contains(arch, "/"):
+		case variant == "" && arch == "arm" && len(part) == 1:
+			variant = "/v" + part
 		case variant == "":
 			variant = "/" + part
 		}

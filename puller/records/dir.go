@@ -20,6 +20,7 @@ import (
 	"github.com/pullkit/pullkit/internal/disk"
 	"github.com/pullkit/pullkit/internal/redact"
 	"github.com/pullkit/pullkit/internal/regular"
+	"github.com/pullkit/pullkit/internal/strictjson"
 )
 
 // A Dir is a [Store] in a directory:
@@ -383,8 +384,12 @@ func (d *Dir) read(name string, into any) error {
 	case err != nil:
 		return fmt.Errorf("records: %w", err)
 	}
-	if err := json.Unmarshal(data, into); err != nil {
+	// The words of encoding/json change with GOEXPERIMENT=jsonv2.
+	if err := strictjson.Check(data); err != nil {
 		return malformedf("%s: %w", name, err)
+	}
+	if json.Unmarshal(data, into) != nil {
+		return malformedf("%s: a field has a value of another type than a record has", name)
 	}
 	return nil
 }

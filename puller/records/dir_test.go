@@ -272,3 +272,18 @@ func TestFirstFormatIsRead(t *testing.T) {
 	require.Len(t, rec.Names["priv.example/app"].Secrets, 1, "the same Secret")
 	assert.True(t, rec.Names["priv.example/app"].Secrets[0].Matches(cred))
 }
+
+// TestTextsOfUnreadableRecords holds that an error says where a record is not JSON, in words
+// that do not depend on the version of encoding/json.
+func TestTextsOfUnreadableRecords(t *testing.T) {
+	for text, want := range map[string]string{
+		"nul":                              "records/x.json: bad JSON",
+		`{"names":{"a":{"secrets":5}}}`:    "records/x.json: a field has a value of another type than a record has",
+		`{"id":"a","names":{"b":{}}} more`: "records/x.json: data after the document at byte 28",
+	} {
+		dir := t.TempDir()
+		d := openDir(t, dir)
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "records", "x.json"), []byte(text), 0o600))
+		assert.ErrorContains(t, d.read("records/x.json", &Record{}), want)
+	}
+}
