@@ -8,11 +8,12 @@
 #   - `ca`, `client` and `[header]` take effect: a missing ca file is an error, and
 #     the header is sent.
 #
-# With `server` all of them count. A registry that the same file names under
-# [host] with fewer capabilities stands in the list twice: the second time as the
-# server, with every capability. The restriction therefore has no effect.
+# With `server` all of them count. A registry that the same file names under [host] with
+# fewer capabilities is in the list twice: the second time as the server, with every
+# capability. The restriction therefore has no effect.
 #
-# The script needs Go and its module proxy. It ends with 0 while this is so.
+# The script needs Go and its module proxy. It exits with 0 as long as containerd
+# behaves so.
 set -euo pipefail
 dir=$(mktemp -d)
 trap 'chmod -R u+w "$dir"; rm -rf "$dir"' EXIT

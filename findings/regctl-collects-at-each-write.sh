@@ -3,12 +3,14 @@
 # command, every blob that index.json does not lead to.
 #
 # `regctl image copy ocidir://layout:v1 ocidir://layout:v2` adds a name and needs no
-# blob. The layout held a blob that no entry of index.json leads to: what a pull that
-# is under way has fetched so far looks like that, and so does an index that only an
-# annotation names. The blob is gone afterwards; exit status 0, nothing is printed
-# about it. A command that only reads (`regctl manifest get`) removes nothing.
+# blob. Before the command, the layout has a blob to which no entry of index.json leads.
+# The blobs that a pull under way has fetched so far are such blobs, and so is an index
+# that only an annotation names. After the command the blob is gone. regctl exits with 0
+# and does not report the removal. A command that only reads (`regctl manifest get`)
+# does not remove blobs.
 #
-# The script needs Go and its module proxy. It ends with 0 while this is so.
+# The script needs Go and its module proxy. It exits with 0 as long as regctl behaves
+# so.
 set -euo pipefail
 dir=$(mktemp -d)
 trap 'chmod -R u+w "$dir"; rm -rf "$dir"' EXIT

@@ -5,12 +5,12 @@
 #
 # umoci copies all annotations of the entry it starts from and replaces only
 # org.opencontainers.image.ref.name. The new entry "patched" therefore still says
-# io.containerd.image.name = registry.example/app:v1. containerd 2.4.2 goes by that
-# annotation: its import stores one image, registry.example/app:v1, and this is the
-# derived image. The original image is gone, no image is named "patched", and the
+# io.containerd.image.name = registry.example/app:v1. containerd 2.4.2 takes the name
+# from that annotation: its import stores one image, registry.example/app:v1, which is
+# the derived image. The original image is gone, no image is named "patched", and the
 # import reports no error.
 #
-# The script needs Go and its module proxy. It ends with 0 while this is so.
+# The script needs Go and its module proxy. It exits with 0 as long as umoci behaves so.
 set -euo pipefail
 dir=$(mktemp -d)
 trap 'chmod -R u+w "$dir"; rm -rf "$dir"' EXIT

@@ -1,12 +1,13 @@
-// Command check says whether images exist, and which credential opens each:
+// Command check prints whether images exist, and which credential opens each image:
 //
 //	check [-plain-http] [-config FILE] [-secret FILE]... IMAGE...
 //
 // It asks by HEAD, which Docker Hub does not count as a pull, and writes nothing to
-// disk. It exits with 0 when all images exist, 3 when a credential is refused or
-// missing, 4 when an image does not exist, 5 when a registry cannot be reached or did not
-// say; of several images the worst counts, in the order 5, 3, 4, 0. It exits with 1 when a
-// file that was named cannot be read and 2 for wrong usage, before anything is asked.
+// disk. It exits with 0 if all images exist, 3 if a credential is refused or missing, 4
+// if an image does not exist, and 5 if a registry cannot be reached or gives no clear
+// answer. For several images the worst status counts, in the order 5, 3, 4, 0. It exits
+// with 1 if a file that was named cannot be read, and with 2 for wrong usage; in both
+// cases it does not ask a registry.
 package main
 
 import (
@@ -78,7 +79,7 @@ func parseFlags(args []string, stderr io.Writer) (o options, err error) {
 	return o, nil
 }
 
-// run is the program; it returns the exit status.
+// run runs the program and returns its exit status.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	o, err := parseFlags(args, stderr)
 	var hosts []string

@@ -5,9 +5,9 @@
 //	rt := cri.New(conn)
 //	p, err := puller.New(puller.Config{Runtime: rt, Keyring: node})
 //
-// What CRI leaves out: there is no progress, the runtime pulls for its own
-// platform alone, and its errors seldom say why (containerd answers Unknown for a
-// wrong password, a missing image and a refused connection alike).
+// CRI has limits: it reports no progress, the runtime pulls only for its own platform,
+// and its errors seldom have a reason (containerd answers Unknown for a wrong password,
+// a missing image and a refused connection).
 package cri
 
 import (

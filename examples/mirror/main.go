@@ -1,7 +1,8 @@
-// Command mirror pulls through a mirror in front of a registry, all on loopback:
-// first with the mirror named in Go, then the same in a hosts.toml as containerd
-// reads it while the mirror is stopped in mid-blob, then with the mirror gone. Each
-// time it says who served what. No pull fails, and what has arrived is kept.
+// Command mirror pulls three times through a mirror in front of a registry, all on
+// loopback. The first pull has the mirror's URL in Go. The second has it in a
+// hosts.toml as containerd reads it, and the mirror stops in the middle of a blob. For
+// the third the mirror is gone. After each pull the command prints what the mirror and
+// the registry have served. No pull fails, and the bytes that have arrived are kept.
 package main
 
 import (

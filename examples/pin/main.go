@@ -1,7 +1,7 @@
 // Command pin shows an admission webhook that replaces tags by digests, so that all
-// Pods of a workload run the same code whatever happens to the tag. The webhook
-// (webhook.go) is an http.Handler over Puller.Resolve; here it is asked once, about
-// a Pod with a private image, on loopback.
+// Pods of a workload run the same code, also if the tag moves. The webhook (webhook.go)
+// is an http.Handler that calls Puller.Resolve. The command asks it once on loopback,
+// about a Pod with a private image.
 package main
 
 import (

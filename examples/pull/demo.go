@@ -16,14 +16,14 @@ import (
 	"github.com/pullkit/pullkit/pullpolicy"
 )
 
-// demoPlatforms are those of the demonstration's image. It is pulled for the
-// second, so that the choice is the same on every machine.
+// demoPlatforms are the platforms of the demonstration's image. The image is pulled for
+// the second one, so that the choice is the same on every machine.
 var demoPlatforms = []ocispec.Platform{
 	{OS: "linux", Architecture: "amd64"},
 	{OS: "linux", Architecture: "arm64", Variant: "v8"},
 }
 
-// demo pulls a private image from a registry of its own, twice.
+// demo starts a registry and pulls a private image from it twice.
 func demo(ctx context.Context, stdout io.Writer) error {
 	reg, err := pullertest.Start(pullertest.Config{
 		Auth:  pullertest.AuthBearer,
@@ -94,7 +94,7 @@ func demo(ctx context.Context, stdout io.Writer) error {
 	return nil
 }
 
-// demoSecrets are two pull secrets for one registry, the first of them stale.
+// demoSecrets returns two pull secrets for one registry. The first one is stale.
 func demoSecrets(host string) (*credentials.Secrets, error) {
 	var secrets []credentials.Secret
 	for _, s := range []struct{ name, password string }{{"stale", "the-old-password"}, {"current", "the-new-password"}} {

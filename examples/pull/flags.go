@@ -14,7 +14,7 @@ import (
 	"github.com/pullkit/pullkit/pullpolicy"
 )
 
-// options is the command line, checked.
+// options has the settings from the command line, after they were checked.
 type options struct {
 	images    []string
 	dir       string
@@ -29,10 +29,10 @@ type options struct {
 	parallel  int
 }
 
-// errUsage is wrapped by what is wrong with the command line itself.
+// errUsage is wrapped by the errors about the command line itself.
 var errUsage = errors.New("usage")
 
-// maxListLine bounds a line of the -f file: no image name comes near it.
+// maxListLine bounds a line of the -f file. It is far longer than any image name.
 const maxListLine = 4096
 
 func parseFlags(args []string, stderr io.Writer) (options, error) {
@@ -90,7 +90,7 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 	return o, nil
 }
 
-// readList reads image names, one a line.
+// readList reads a file with one image name on each line.
 func readList(name string) ([]string, error) {
 	in := os.Stdin
 	if name != "-" {

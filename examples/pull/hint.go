@@ -12,7 +12,7 @@ import (
 	"github.com/pullkit/pullkit/puller/content"
 )
 
-// hints says for each kind of failure what can be done.
+// hints has, for each reason of a failure, what the user can do.
 var hints = map[content.Reason]string{
 	content.ErrNotFound:       "check the name and tag; some registries answer this to whoever may not see the image",
 	content.ErrUnauthorized:   "give credentials for this image with -secret or -config",
@@ -29,13 +29,13 @@ var hints = map[content.Reason]string{
 	content.ErrSizeMismatch:   "the registry or a mirror serves other bytes than the image names; nothing of it was stored",
 }
 
-// hint says what can be done about err, "" if the error says all there is.
+// hint returns what the user can do about err, or "" if err itself says that.
 func hint(err error) string {
 	switch {
 	case errors.Is(err, context.Canceled):
 		return "interrupted; whole blobs are kept, run again to continue"
 	case errors.Is(err, puller.ErrInvalidImageName):
-		return "" // the parser says what to do
+		return "" // the error of the parser says what to do
 	case errors.Is(err, puller.ErrImageNeverPull):
 		return "pull it before, or use another -policy"
 	}
@@ -45,8 +45,8 @@ func hint(err error) string {
 	return hints[content.ReasonOf(err)]
 }
 
-// refused reports whether the registry did not accept a credential that it was shown,
-// and no other credential got further.
+// refused reports whether the registry refused a credential, and no other credential
+// got further.
 func refused(err error) bool {
 	var all *credentials.AttemptsError
 	if credentials.VerdictOf(err) != credentials.VerdictUnauthorized || !errors.As(err, &all) {
@@ -57,14 +57,14 @@ func refused(err error) bool {
 	})
 }
 
-// oneLine is everything a user should see of err: one line, with what can be done.
+// oneLine returns err as one line for the user, with a hint about what to do.
 func oneLine(err error) string {
 	text := strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
 	if h := hint(err); h != "" {
 		text += " (" + h + ")"
 	}
 	var perr *puller.Error
-	var retry *puller.RetryError // its text says already when the next try is
+	var retry *puller.RetryError // its text already has the time of the next try
 	if errors.As(err, &perr) && perr.RetryAfter > 0 && !errors.Is(err, puller.ErrImagePullBackOff) && !errors.As(err, &retry) {
 		text += "; try again in " + perr.RetryAfter.Round(time.Second).String()
 	}

@@ -3,15 +3,15 @@
 //
 //	pull [flags] IMAGE...
 //
-// Without arguments it shows the whole of it on loopback: a private image for two
-// architectures, two pull secrets of which the first is stale, and a second pull
-// that fetches nothing.
+// Without arguments it shows a pull on loopback: a private image for two architectures,
+// two pull secrets of which the first is stale, and a second pull that fetches nothing.
 //
-// On a terminal one line at the bottom shows how far all images are, without colours
-// if NO_COLOR is set; elsewhere each step has a line, with -json one of JSON.
+// On a terminal one line at the bottom shows the progress of all images, without
+// colours if NO_COLOR is set. Elsewhere each step is printed as one line, and with
+// -json as one line of JSON.
 //
-// It exits with 0 when every image is whole in the store, 1 when not, 2 for
-// wrong usage.
+// It exits with 0 if every image is complete in the store, 1 if an image is not, and 2
+// for wrong usage.
 package main
 
 import (
@@ -32,7 +32,7 @@ func main() {
 	os.Exit(code)
 }
 
-// run is the program; it returns the exit status.
+// run runs the program and returns its exit status.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	o, err := parseFlags(args, stderr)
 	switch {

@@ -12,8 +12,8 @@ import (
 	"github.com/pullkit/pullkit/puller"
 )
 
-// A report prints what happens: a line each for people, with one total line below
-// them on a terminal, or JSON lines.
+// A report prints events: each one as a line of text, with one total line below them on
+// a terminal, or each one as a line of JSON.
 type report struct {
 	mu             sync.Mutex // events of several pulls come at once
 	stdout, stderr io.Writer
@@ -31,8 +31,8 @@ func newReport(stdout, stderr io.Writer, asJSON bool) *report {
 // each second, for its speed and the window's size.
 const drawEvery = 100 * time.Millisecond
 
-// showTotal begins a total line for so many images, if term is a terminal; the
-// function that it returns ends it.
+// showTotal starts a total line for a number of images, if term is a terminal. The
+// function that it returns ends the total line.
 func (r *report) showTotal(term *terminal, images int) (end func()) {
 	if term == nil || r.json {
 		return func() {}
@@ -70,7 +70,7 @@ func (r *report) draw() {
 	r.redraw(time.Now())
 }
 
-// redraw writes the total line anew. r.mu is held.
+// redraw writes the total line again. The caller holds r.mu.
 func (r *report) redraw(now time.Time) {
 	r.drawn = now
 	r.term.show(r.total.line(now, r.term.columns()))
@@ -105,13 +105,14 @@ func (r *report) event(e puller.Event) {
 	}
 }
 
-// eventText is the line for an event, "" for none. Where a total line shows how far
-// everything is, only what went wrong, and what is whole, needs one.
+// eventText returns the line for an event, or "" if the event has no line. With brief
+// set, a total line shows the progress, so only failures and complete images have a
+// line.
 func eventText(e puller.Event, brief bool) string {
 	switch e.Reason {
 	case puller.EventAttempt:
 		if e.Attempt.SourceFailed {
-			break // there is no answer of a registry
+			break // the registry did not answer
 		}
 		return fmt.Sprintf("%s: %s: %s", e.Image, e.Attempt.From, answerText(*e.Attempt))
 	case puller.EventProgress:
@@ -137,7 +138,7 @@ func eventText(e puller.Event, brief bool) string {
 	return e.Message
 }
 
-// pulled ends an image that is whole in the store.
+// pulled reports an image that is complete in the store.
 func (r *report) pulled(img puller.Image) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -157,7 +158,7 @@ func (r *report) pulled(img puller.Image) {
 	r.print(r.stdout, green, fmt.Sprintf("%s  %s  %s", img.Digest, index.FormatPlatform(img.Platform), img.Ref))
 }
 
-// failed ends an image that is not.
+// failed reports an image that could not be pulled.
 func (r *report) failed(image string, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -173,7 +174,7 @@ func (r *report) failed(image string, err error) {
 	r.print(r.stderr, "", "pull: "+oneLine(err))
 }
 
-// decision prints what Explain found.
+// decision prints a Decision of Explain.
 func (r *report) decision(d puller.Decision) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -185,11 +186,11 @@ func (r *report) decision(d puller.Decision) {
 }
 
 func (r *report) encode(v any) {
-	// An error here is one of the pipe's; whoever reads it is gone.
+	// An error here means that the reader of the pipe is gone.
 	_ = json.NewEncoder(r.stdout).Encode(v)
 }
 
-// answerText says what a credential was told.
+// answerText returns the answer of the registry to a credential.
 func answerText(a puller.Answer) string {
 	if a.Status == 0 {
 		return a.Error
@@ -201,7 +202,7 @@ func answerText(a puller.Answer) string {
 	return text + " from " + a.Host
 }
 
-// blobLine says that a blob is finished; "" while it is under way.
+// blobLine returns the line for a finished blob, or "" while the blob is under way.
 func blobLine(p puller.Progress) string {
 	switch {
 	case p.Blob.Digest == "":
@@ -218,7 +219,8 @@ func blobLine(p puller.Progress) string {
 	return ""
 }
 
-// short is enough of a digest to tell blobs apart.
+// short returns the first characters of a digest, which are enough to distinguish
+// blobs.
 func short(d digest.Digest) string {
 	const length = len("sha256:") + 12
 	return string(d)[:min(length, len(d))]

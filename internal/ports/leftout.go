@@ -6,7 +6,8 @@ import (
 	"strings"
 )
 
-// leftOutText has a line for each test that cannot run on a system.
+// leftOutText is leftout.txt, which has a line for each test that cannot run on a
+// system.
 //
 //go:embed leftout.txt
 var leftOutText string
@@ -16,7 +17,8 @@ type leftOut struct {
 	system, pkg, test, reason string
 }
 
-// parseLeftOut reads lines of system, package, test and reason; # begins a comment.
+// parseLeftOut parses lines of system, package, test and reason. A line that begins
+// with # is a comment.
 func parseLeftOut(text string) ([]leftOut, error) {
 	var list []leftOut
 	for line := range strings.Lines(text) {
@@ -33,8 +35,8 @@ func parseLeftOut(text string) ([]leftOut, error) {
 	return list, nil
 }
 
-// skipPattern is a regular expression of the tests that the system leaves out. It
-// matches nothing if there are none.
+// skipPattern returns a regular expression that matches the tests that the system
+// leaves out, and no other test.
 func skipPattern(system string) (string, error) {
 	list, err := parseLeftOut(leftOutText)
 	if err != nil {

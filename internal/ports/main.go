@@ -1,18 +1,18 @@
-// Command ports prepares runs of this module's tests as other systems run them.
+// Command ports prepares runs of this module's tests with the code for other systems.
 //
 //	ports overlay -as openbsd -dir DIR PACKAGE...
 //
-// writes DIR/overlay.json for the flag -overlay of the go command: with it, the
-// packages are built on this system from the files that the other system selects.
-// It finds these files by their build constraints, so nobody keeps a list. Code that
-// needs a system call of the other system alone does not compile this way; code that
-// is written for every Unix does. With -but NAME=SYSTEM the files whose names begin
-// with NAME are those of a third system.
+// writes DIR/overlay.json for the flag -overlay of the go command. With it, the
+// packages are built on this system from the files that the other system selects. The
+// command finds these files by their build constraints, so no list of them is
+// necessary. Code for every Unix compiles this way, but code that needs a system call
+// that only the other system has does not. With -but NAME=SYSTEM, the files whose names
+// begin with NAME are those that a third system selects.
 //
 //	ports leftout SYSTEM
 //
-// prints a pattern for the flag -skip of go test: the tests in leftout.txt that
-// cannot run on the system.
+// prints a pattern for the flag -skip of go test. It matches the tests that leftout.txt
+// lists for the system, because they cannot run there.
 package main
 
 import (

@@ -11,12 +11,12 @@ import (
 
 // An overlay collects the files of packages that differ between systems.
 type overlay struct {
-	as     string // system whose files are built
-	prefix string // of names of files that are taken from butAs instead; "" for none
+	as     string // the system whose files are built
+	prefix string // files whose names begin with it are selected for butAs; "" means no files
 	butAs  string
 	dir    string
 
-	replace map[string]string // as in the flag -overlay of the go command
+	replace map[string]string // the document of the flag -overlay of the go command
 }
 
 // add adds the files of the package in the directory pkg.
@@ -53,7 +53,7 @@ func (o *overlay) add(pkg string) error {
 	return nil
 }
 
-// system is the system by whose rules the file is selected.
+// system returns the system for which the file is selected.
 func (o *overlay) system(name string) string {
 	if o.prefix != "" && strings.HasPrefix(filepath.Base(name), o.prefix) {
 		return o.butAs
@@ -61,7 +61,8 @@ func (o *overlay) system(name string) string {
 	return o.as
 }
 
-// selects reports whether a build for the system has the file; "" is this system.
+// selects reports whether a build for the system includes the file. "" means this
+// system.
 func selects(system, pkg, name string) (bool, error) {
 	ctx := build.Default
 	if system != "" {
@@ -70,8 +71,8 @@ func selects(system, pkg, name string) (bool, error) {
 	return ctx.MatchFile(pkg, filepath.Base(name))
 }
 
-// adopt gives this system a copy of the file, without build constraint and under a
-// name that has none.
+// adopt adds to the overlay a copy of the file that this system builds: without a build
+// constraint, and under a name that implies no constraint.
 func (o *overlay) adopt(name string) error {
 	text, err := os.ReadFile(name)
 	if err != nil {

@@ -15,9 +15,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The overlay has the other system's files, without their constraints, in place of
-// this system's.
-func TestOverlay(t *testing.T) {
+// TestOverlayReplacesFiles: the overlay replaces this system's files by those of the
+// other system, without their constraints.
+func TestOverlayReplacesFiles(t *testing.T) {
 	pkg, out := t.TempDir(), t.TempDir()
 	for name, text := range map[string]string{
 		"all.go":            "package p\n",
@@ -65,7 +65,8 @@ func TestOverlayRefuses(t *testing.T) {
 	}
 }
 
-// Each test that a system leaves out exists, and has a reason that says something.
+// TestLeftOutTestsExist: each test in leftout.txt exists, and has a reason of more than
+// three words.
 func TestLeftOutTestsExist(t *testing.T) {
 	list, err := parseLeftOut(leftOutText)
 	require.NoError(t, err)
@@ -78,7 +79,7 @@ func TestLeftOutTestsExist(t *testing.T) {
 	assert.Error(t, err, "no reason")
 }
 
-// testsOf are the names of a package's test functions, examples and fuzz targets.
+// testsOf returns the names of a package's test functions, examples and fuzz targets.
 func testsOf(t *testing.T, pkg string) (names []string) {
 	files, err := filepath.Glob(filepath.Join("..", "..", filepath.FromSlash(pkg), "*_test.go"))
 	require.NoError(t, err)
@@ -105,7 +106,8 @@ func TestSkipPattern(t *testing.T) {
 	}
 }
 
-// Each system that .ci/run vets, and each package, is in the table of systems.
+// TestSystemsPage: the table of systems.md has each system that .ci/run vets, and each
+// package below puller.
 func TestSystemsPage(t *testing.T) {
 	page, err := os.ReadFile(filepath.Join("..", "docs", "systems.md"))
 	require.NoError(t, err)

@@ -16,17 +16,17 @@ import (
 	"time"
 )
 
-// A CA is a certificate authority of one test.
+// A CA is a certificate authority for one test. It is made by NewCA.
 type CA struct {
-	Pool *x509.CertPool // holds this authority alone
-	File string         // its certificate, PEM
+	Pool *x509.CertPool // has only this authority
+	File string         // path of its certificate, in PEM
 
 	dir  string
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
 }
 
-// NewCA makes an authority whose files live as long as the test.
+// NewCA makes an authority. Its files are removed at the end of the test.
 func NewCA(t testing.TB) *CA {
 	t.Helper()
 	ca := &CA{Pool: x509.NewCertPool(), dir: t.TempDir()}
@@ -44,8 +44,9 @@ func NewCA(t testing.TB) *CA {
 	return ca
 }
 
-// Issue makes a certificate for names and addresses, good for servers and
-// clients, and returns it with its two files. Name tells the files apart.
+// Issue makes a certificate for hosts, which are names and IP addresses. The
+// certificate is valid for servers and clients. Issue returns it with the paths of its
+// certificate and key files, whose names begin with name.
 func (ca *CA) Issue(t testing.TB, name string, hosts ...string) (cert tls.Certificate, certFile, keyFile string) {
 	t.Helper()
 	template := &x509.Certificate{
@@ -82,7 +83,7 @@ func newKey(t testing.TB) *ecdsa.PrivateKey {
 	return key
 }
 
-// sign signs a certificate; parent nil means that it signs itself.
+// sign signs a certificate. If parent is nil, the certificate signs itself.
 func sign(t testing.TB, template, parent *x509.Certificate, key, by *ecdsa.PrivateKey) []byte {
 	serial, err := rand.Int(rand.Reader, big.NewInt(1<<62))
 	if err != nil {

@@ -18,12 +18,12 @@ import (
 	"time"
 )
 
-// An Issuer is a token server that docker-registry trusts (distribution's token
-// specification), over https.
+// An Issuer is a token server over https whose tokens docker-registry accepts
+// (distribution's token specification). It is started by StartIssuer.
 type Issuer struct {
-	// URL is the realm.
+	// URL is the realm, the URL of token requests.
 	URL string
-	// Life is how long tokens live; zero means 5 minutes. It must be set before
+	// Life is how long tokens are valid. Zero means 5 minutes. It must be set before
 	// the first request.
 	Life time.Duration
 
@@ -34,20 +34,21 @@ type Issuer struct {
 	cert     tls.Certificate
 }
 
-// The names by which docker-registry knows an Issuer's tokens.
+// The issuer and the audience in an Issuer's tokens, which docker-registry checks.
 const (
 	issuerName  = "test-issuer"
 	serviceName = "test-registry"
 )
 
-// StartIssuer starts a token server. Users, by name, have a password and may
-// pull everything; others may pull the public repositories.
+// StartIssuer starts a token server, which stops at the end of the test. users has
+// passwords by user name. A user may pull every repository. A request without a user
+// may pull only the public repositories.
 func StartIssuer(t testing.TB, ca *CA, users map[string]string, public ...string) *Issuer {
 	t.Helper()
 	is := &Issuer{users: users, public: public}
 	is.cert, _, _ = ca.Issue(t, "issuer", "localhost", "127.0.0.1")
 	server := httptest.NewUnstartedServer(is)
-	server.Config.ErrorLog = log.New(io.Discard, "", 0) // clients that do not trust the CA are part of tests
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // in some tests a client does not trust the CA
 	server.TLS = &tls.Config{Certificates: []tls.Certificate{is.cert}, MinVersion: tls.VersionTLS12}
 	server.StartTLS()
 	t.Cleanup(server.Close)
@@ -55,7 +56,7 @@ func StartIssuer(t testing.TB, ca *CA, users map[string]string, public ...string
 	return is
 }
 
-// Requests is how many tokens were asked for so far, and how many of those by POST.
+// Requests returns how many requests the Issuer has got, and how many of them by POST.
 func (is *Issuer) Requests() (all, posts int) {
 	return int(is.requests.Load()), int(is.posts.Load())
 }
@@ -73,7 +74,7 @@ func (is *Issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		case "password":
 			user, password, known = r.Form.Get("username"), r.Form.Get("password"), true
 		case "refresh_token":
-			// Here the identity token of a user is "identity:" and the password.
+			// The identity token of a user is "identity:" followed by the password.
 			password, known = strings.CutPrefix(r.Form.Get("refresh_token"), "identity:")
 			for name, p := range is.users {
 				if p == password {
@@ -114,7 +115,7 @@ func (is *Issuer) grant(scopes []string, known bool) []access {
 	granted := []access{}
 	for _, scope := range strings.Fields(strings.Join(scopes, " ")) {
 		kind, rest, _ := strings.Cut(scope, ":")
-		i := strings.LastIndexByte(rest, ':') // a name may hold a port
+		i := strings.LastIndexByte(rest, ':') // a name may contain a port
 		if i < 0 {
 			continue
 		}
@@ -125,8 +126,8 @@ func (is *Issuer) grant(scopes []string, known bool) []access {
 	return granted
 }
 
-// token makes a signed token, as docker-registry wants it: the certificate that
-// signed is in the header.
+// token returns a signed token as docker-registry needs it, with the signing
+// certificate in its header.
 func (is *Issuer) token(service, user string, granted []access) (string, error) {
 	now := time.Now()
 	encode := base64.RawURLEncoding.EncodeToString

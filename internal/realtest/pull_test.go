@@ -84,11 +84,11 @@ func pullBothPlatforms(t *testing.T, ca *realtest.CA, conf realtest.RegistryConf
 		assert.Equal(t, put.Manifests[i].Digest, copiedBySkopeo(t, dir, image, platform), "%v; index %s, manifests %s, %s", platform, put.Descriptor.Digest, put.Manifests[0].Digest, put.Manifests[1].Digest)
 	}
 	umoci := realtest.Need(t, "umoci")
-	// umoci reads no index with several platforms, but it lists what is tagged.
+	// umoci cannot read an index with several platforms, but it lists the tagged names.
 	assert.Contains(t, output(t, umoci, "ls", "--layout", dir), image)
 }
 
-// TestUmociUnpacks has umoci unpack what was pulled for one platform.
+// TestUmociUnpacks: umoci unpacks an image that was pulled for one platform.
 func TestUmociUnpacks(t *testing.T) {
 	umoci := realtest.Need(t, "umoci")
 	reg, err := pullertest.Start(pullertest.Config{})
@@ -112,10 +112,11 @@ func TestUmociUnpacks(t *testing.T) {
 	output(t, umoci, "unpack", "--rootless", "--image", dir+":"+image, bundle)
 	files, err := filepath.Glob(filepath.Join(bundle, "rootfs", "*"))
 	require.NoError(t, err)
-	assert.Len(t, files, 2, "one file a layer")
+	assert.Len(t, files, 2, "one file for each layer")
 }
 
-// pushBySkopeo fills the registry from one that needs no credentials.
+// pushBySkopeo copies an image into the registry from another registry without
+// credentials.
 func pushBySkopeo(t *testing.T, ca *realtest.CA, image string) pullertest.PutResult {
 	skopeo := realtest.Need(t, "skopeo")
 	source, err := pullertest.Start(pullertest.Config{})
@@ -129,7 +130,7 @@ func pushBySkopeo(t *testing.T, ca *realtest.CA, image string) pullertest.PutRes
 	return put
 }
 
-// twoSecrets are pull secrets of which the first is stale.
+// twoSecrets returns two pull secrets. The first one is stale.
 func twoSecrets(t *testing.T, host string) *credentials.Secrets {
 	var secrets []credentials.Secret
 	for _, pass := range []string{"stale", password} {
@@ -143,8 +144,8 @@ func twoSecrets(t *testing.T, host string) *credentials.Secrets {
 	return credentials.FromSecrets(secrets, credentials.Rules{})
 }
 
-// copiedBySkopeo has skopeo choose a platform from the layout and copy it, and
-// returns the digest of the manifest it wrote.
+// copiedBySkopeo lets skopeo choose a platform from the layout and copy its image. It
+// returns the digest of the manifest that skopeo wrote.
 func copiedBySkopeo(t *testing.T, dir, image string, platform ocispec.Platform) digest.Digest {
 	skopeo := realtest.Need(t, "skopeo")
 	to := filepath.Join(t.TempDir(), "copy")

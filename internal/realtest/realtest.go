@@ -1,4 +1,6 @@
-// Package realtest finds the real programs that some tests run against.
+// Package realtest runs real registries and finds real tools for tests. It has a
+// docker-registry, a token server whose tokens docker-registry accepts, and a
+// certificate authority for both.
 package realtest
 
 import (
@@ -7,12 +9,12 @@ import (
 	"testing"
 )
 
-// Required reports whether a missing program is a failure, as it is in CI,
-// which installs them all.
+// Required reports whether a missing program fails a test instead of skipping it. It is
+// set in CI, where all programs are installed, by PULLKIT_REQUIRE_REAL_PARTS=1.
 func Required() bool { return os.Getenv("PULLKIT_REQUIRE_REAL_PARTS") == "1" }
 
-// Need returns the path of a program. Without the program the test is skipped,
-// or fails where Required says so.
+// Need returns the path of an installed program. If the program is missing, Need skips
+// the test, or fails it if Required is true.
 func Need(t testing.TB, program string) string {
 	t.Helper()
 	path, err := exec.LookPath(program)
@@ -26,8 +28,8 @@ func Need(t testing.TB, program string) string {
 	return ""
 }
 
-// NeedRoot skips a test that only root can run, or fails it where Required says
-// so.
+// NeedRoot skips a test that only root can run, or fails it if Required is true. It
+// does nothing if the process is root's. why is the reason for the message.
 func NeedRoot(t testing.TB, why string) {
 	t.Helper()
 	switch {

@@ -17,27 +17,27 @@ import (
 	"testing"
 )
 
-// A RegistryConfig says what docker-registry StartRegistry starts. The zero
-// value is an empty, open registry over plain http.
+// A RegistryConfig has the settings of a docker-registry that StartRegistry starts. The
+// zero RegistryConfig is an empty registry over plain http without authentication.
 type RegistryConfig struct {
 	Dir      string            // of its storage; "" means a new one
 	CA       *CA               // serves https, HTTP/2 included, with a certificate for localhost and 127.0.0.1; nil means http
-	Htpasswd map[string]string // name and password of who may pull
-	Issuer   *Issuer           // asks for this issuer's tokens; wants CA, whose certificate vouches for the issuer's
-	Remote   string            // URL of the registry it is a pull-through cache of
+	Htpasswd map[string]string // passwords by user name; nil means no basic authentication
+	Issuer   *Issuer           // the issuer of the tokens that the registry requires; needs CA, which must have issued the issuer's certificate
+	Remote   string            // URL of the registry of which this one is a pull-through cache
 }
 
-// A DockerRegistry is a running docker-registry.
+// A DockerRegistry is a running docker-registry. It is started by StartRegistry.
 type DockerRegistry struct {
-	Host string // as it stands in image names, 127.0.0.1:port
+	Host string // as it is written in image names: 127.0.0.1:port
 	URL  string // its origin
 	Dir  string // of its storage
 
 	stop func()
 }
 
-// StartRegistry starts the docker-registry that is installed; it ends with the
-// test. Without the program the test is skipped or fails, as Need says.
+// StartRegistry starts the installed docker-registry, and stops it at the end of the
+// test. If the program is missing, the test is skipped or fails, as with Need.
 func StartRegistry(t testing.TB, conf RegistryConfig) *DockerRegistry {
 	t.Helper()
 	program := Need(t, "docker-registry")
@@ -86,7 +86,8 @@ func (conf RegistryConfig) document(t testing.TB, dir string) map[string]any {
 	return doc
 }
 
-// htpasswd writes a password file; docker-registry reads bcrypt only.
+// htpasswd writes a password file and returns its path. The passwords are hashed by
+// bcrypt, the only form that docker-registry reads.
 func htpasswd(t testing.TB, users map[string]string) string {
 	program := Need(t, "htpasswd")
 	file := filepath.Join(t.TempDir(), "htpasswd")
@@ -106,7 +107,7 @@ func htpasswd(t testing.TB, users map[string]string) string {
 	return file
 }
 
-// run starts the program and waits until it tells where it listens.
+// run starts the program and waits until its log has the address at which it listens.
 func (r *DockerRegistry) run(t testing.TB, cmd *exec.Cmd) {
 	t.Helper()
 	stderr, err := cmd.StderrPipe()
@@ -121,7 +122,7 @@ func (r *DockerRegistry) run(t testing.TB, cmd *exec.Cmd) {
 	r.stop = func() {
 		once.Do(func() {
 			_ = cmd.Process.Kill()
-			_ = cmd.Wait() // that it was killed is no news
+			_ = cmd.Wait() // its error only says that the process was killed
 		})
 	}
 	t.Cleanup(r.stop)
@@ -141,11 +142,13 @@ func (r *DockerRegistry) run(t testing.TB, cmd *exec.Cmd) {
 	go func() { _, _ = io.Copy(io.Discard, stderr) }()
 }
 
-// Stop kills the registry, in whatever it does.
+// Stop kills the registry, also in the middle of a request. It may be called more than
+// once.
 func (r *DockerRegistry) Stop() { r.stop() }
 
-// Push stores blobs and a manifest in a registry that is open and speaks plain
-// http. To fill one that is neither, start one that is over the same Dir first.
+// Push stores blobs and a manifest in the registry, which must be one over plain http
+// without authentication. To fill another registry, first start and fill such a
+// registry with the same Dir.
 func (r *DockerRegistry) Push(t testing.TB, repository, tag, mediaType string, manifest []byte, blobs ...[]byte) {
 	t.Helper()
 	for _, blob := range blobs {

@@ -2,5 +2,5 @@
 
 package regular
 
-// NonBlocking is zero, because no file is a named pipe there.
+// NonBlocking is zero, because these systems have no named pipes among their files.
 const NonBlocking = 0

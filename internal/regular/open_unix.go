@@ -4,5 +4,5 @@ package regular
 
 import "syscall"
 
-// NonBlocking is a flag that makes the open of a named pipe return at once.
+// NonBlocking is the flag with which opening a named pipe returns at once.
 const NonBlocking = syscall.O_NONBLOCK

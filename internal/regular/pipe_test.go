@@ -15,9 +15,10 @@ import (
 	"github.com/pullkit/pullkit/internal/regular"
 )
 
-// TestReadPipe: a pipe that nobody writes to, also behind a link, and one that takes
-// turns with a file, never holds the reader.
-func TestReadPipe(t *testing.T) {
+// TestReadFileNeverWaitsForAPipe: a pipe without a writer does not hold the reader,
+// also if it is behind a link, or if a pipe and a file replace each other under one
+// name.
+func TestReadFileNeverWaitsForAPipe(t *testing.T) {
 	dir := t.TempDir()
 	pipe, link, name, file := filepath.Join(dir, "pipe"), filepath.Join(dir, "link"), filepath.Join(dir, "name"), filepath.Join(dir, "file")
 	require.NoError(t, syscall.Mkfifo(pipe, 0o600))

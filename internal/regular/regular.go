@@ -1,6 +1,6 @@
-// Package regular reads files that others can replace. A named pipe in the place of a
-// configuration file would hold its reader until a writer comes, and a device may do
-// whatever it does when it is opened.
+// Package regular reads a file only if it is a regular file. Other programs may replace
+// a configuration file: a named pipe in its place would hold the reader until a writer
+// opens the pipe, and opening a device can have effects of its own.
 package regular
 
 import (
@@ -10,17 +10,18 @@ import (
 	"os"
 )
 
-// Errors of ReadFile.
+// The errors of ReadFile and ReadIn, besides those of the system.
 var (
 	ErrNotRegular = errors.New("is no regular file")
 	ErrTooLarge   = errors.New("is too large")
 )
 
-// ReadFile returns the content of a regular file that has at most limit bytes, and what
-// the system says of the file. Links are followed. Nothing but a regular file is read,
-// and the open itself does not wait: not even if the file is replaced by a pipe in
-// between. A file system that does not answer does hold it, so a caller that has a
-// deadline calls it in a goroutine of its own.
+// ReadFile returns the content of the regular file name, which must have at most limit
+// bytes, and the file's FileInfo. It follows links. If name is not a regular file, the
+// error is ErrNotRegular; if the file is larger, it is ErrTooLarge. The open does not
+// wait, even if the file is replaced by a pipe in between. A file system that does not
+// answer holds ReadFile, so a caller with a deadline calls it in a goroutine of its
+// own.
 func ReadFile(name string, limit int64) ([]byte, fs.FileInfo, error) {
 	return read(name, limit, os.Stat, os.OpenFile)
 }
@@ -31,7 +32,7 @@ func ReadIn(root *os.Root, name string, limit int64) ([]byte, fs.FileInfo, error
 }
 
 func read(name string, limit int64, stat func(string) (fs.FileInfo, error), open func(string, int, fs.FileMode) (*os.File, error)) ([]byte, fs.FileInfo, error) {
-	// Before the open, because to open a device can have effects.
+	// The check comes before the open, because to open a device can have effects.
 	if info, err := stat(name); err != nil {
 		return nil, nil, err
 	} else if !info.Mode().IsRegular() {

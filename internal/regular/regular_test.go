@@ -13,7 +13,7 @@ import (
 	"github.com/pullkit/pullkit/internal/regular"
 )
 
-func TestReadFile(t *testing.T) {
+func TestReadFileReadsRegularFilesUpToTheLimit(t *testing.T) {
 	dir := t.TempDir()
 	name := filepath.Join(dir, "a")
 	require.NoError(t, os.WriteFile(name, bytes.Repeat([]byte("x"), 10), 0o640))

@@ -6,13 +6,12 @@
 //
 //	authorizer := docker.NewDockerAuthorizer(docker.WithAuthCreds(containerd.Credentials(ctx, ring, ref)))
 //
-// The resolver asks for a host, so the function is made for one image: a function
-// of the host alone could not tell apart two teams' paths on one registry. What is
-// lost is the rest of the candidates, and registry tokens, which the resolver has
-// no room for.
+// The resolver asks for a host, so the function is made for one image: a function of
+// the host alone could not tell apart two teams' paths on one registry. The other
+// candidates are lost, and so are registry tokens, for which the resolver has no room.
 //
-// [Each] gives back the candidates: it calls a function with an authorizer's
-// function for each in turn, by credentials.Each, until one call succeeds.
+// [Each] tries all candidates: it calls a function with an authorizer's function for
+// each candidate in turn, by credentials.Each, until one call succeeds.
 package containerd
 
 import (

@@ -1,13 +1,12 @@
 // Package cri hands the credentials of pullkit to a CRI runtime.
 //
-// A PullImage request of the Container Runtime Interface carries one AuthConfig,
-// made by [AuthConfig]. What is lost is the rest of the candidates, so the kubelet
-// asks again for each; [PullImage] does the same, by credentials.Each.
+// A PullImage request of the Container Runtime Interface carries one AuthConfig, made
+// by [AuthConfig]. It has no room for the other candidates, so the kubelet makes one
+// request for each candidate. [PullImage] does the same, by credentials.Each.
 //
-// A runtime does not tell reliably why a pull failed: containerd answers Unknown
-// for a wrong password, a missing image and a refused connection alike. So all
-// errors move on to the next candidate but those of the caller's own end and
-// ResourceExhausted.
+// A runtime does not reliably report why a pull failed: containerd answers Unknown for
+// a wrong password, a missing image and a refused connection alike. So all errors move
+// on to the next candidate but those of the caller's own end and ResourceExhausted.
 package cri
 
 import (

@@ -1,12 +1,12 @@
 // Package ggcr hands the credentials of pullkit to go-containerregistry.
 //
-// [Keychain] is an authn.Keychain, for code that wants one (crane, ko, cosign).
-// Such a keychain gives one credential for an image. What is lost is the rest of
-// the candidates: where a Pod has two pull secrets for a registry and the first is
-// stale, the pull fails although the second would work.
+// [Keychain] is an authn.Keychain, for code that wants one (crane, ko, cosign). Such a
+// keychain returns one credential for an image, and the other candidates are lost. If a
+// Pod has two pull secrets for a registry and the first is stale, the pull fails,
+// although the second would work.
 //
-// [Image] gives it back: it asks for the image with each candidate in turn, by
-// credentials.Each, and returns it with the one that works.
+// [Image] tries all candidates: it asks for the image with each candidate in turn, by
+// credentials.Each, and returns the image with the credential that works.
 package ggcr
 
 import (

@@ -5,7 +5,7 @@
 // teams' paths on one registry. It gives one credential; the rest of the
 // candidates, a second pull secret for example, is lost.
 //
-// [Each] gives it back: it calls a function with a repository for each candidate
+// [Each] tries all candidates: it calls a function with a repository for each candidate
 // in turn, by credentials.Each, until one call succeeds.
 package oras
 
