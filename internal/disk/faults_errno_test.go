@@ -10,8 +10,8 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// The numbers of Unix: a store to be read, and AIX's answer to a sync of a file that
-// was opened for reading alone.
+// Error numbers of Unix mean the errors of this package: those of a read-only file
+// system, and that of AIX for a sync of a file that was opened only for reading.
 func TestFaults(t *testing.T) {
 	all := busy | readOnly | needsWriting
 	wrap := func(n syscall.Errno) error { return &os.PathError{Op: "sync", Path: "blob", Err: n} }

@@ -9,9 +9,10 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// What each number of Windows means for the operations that can have it: a rename and
-// a lock are tried again while another program has the file open, a sync is done by a
-// handle for writing, and a volume that is write-protected is a store to be read.
+// Each error number of Windows means an error of this package only for operations that
+// can have it. A rename and a lock are tried again while another program has the file
+// open. A sync is done through a handle for writing. A write-protected volume is
+// read-only.
 func TestWindowsFaults(t *testing.T) {
 	for number, want := range map[uintptr]fault{
 		5:    busy | needsWriting, // ERROR_ACCESS_DENIED

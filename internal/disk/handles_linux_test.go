@@ -13,8 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A lock on a file that is the lock file no more, though it has a name still, as in a
-// backup of hard links, excludes nobody and is not taken.
+// If the lock file was renamed, or has only the name of a backup (a hard link), a lock on
+// it excludes no other process. Then a new lock file is made and locked.
 func TestLockFileWithOtherNames(t *testing.T) {
 	for _, away := range []func(lock, backup string) error{
 		os.Rename,
@@ -36,7 +36,8 @@ func TestLockFileWithOtherNames(t *testing.T) {
 	}
 }
 
-// A directory that is closed is not taken for the one that has its number now.
+// An operation on a closed FS fails, even if another open file has the number of the
+// closed directory.
 func TestOpenInAClosedDirectory(t *testing.T) {
 	f := must(Open(t.TempDir()))
 	require.NoError(t, os.WriteFile(filepath.Join(f.top.root.Name(), "file"), nil, 0o644))
@@ -51,7 +52,8 @@ func TestOpenInAClosedDirectory(t *testing.T) {
 	assert.ErrorIs(t, err, fs.ErrClosed)
 }
 
-// A name that is now a file and now a link is one of both to whoever opens it.
+// While a name changes between a file and a link, OpenFile returns the file or
+// ErrNotRegular, and never the target of the link.
 func TestOpenWhileAFileBecomesALink(t *testing.T) {
 	f := must(Open(t.TempDir()))
 	defer f.Close()

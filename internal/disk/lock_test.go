@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Names as package layout has them.
+// Names like those of package layout.
 const (
 	stateDir = ".state"
 	lockName = stateDir + "/lock"
@@ -22,11 +22,12 @@ func must[T any](v T, err error) T {
 	return v
 }
 
-// Both ways to lock, that of Linux and that of the other systems.
+// The locks of this system, and the lock files of other systems, exclude other FS values
+// for the same key.
 func TestLocks(t *testing.T) {
 	for name, try := range map[string]func(f *OS, key string) (func() error, error){
 		"this system's": func(f *OS, key string) (func() error, error) { return f.TryLock(lockName, key) },
-		"a file each": func(f *OS, key string) (func() error, error) {
+		"a lock file for each key": func(f *OS, key string) (func() error, error) {
 			d, err := f.dir(stateDir)
 			if err != nil {
 				return nil, err
@@ -66,7 +67,8 @@ func TestLocks(t *testing.T) {
 	}
 }
 
-// A lock file is made in the directory that is open, wherever its name leads by now.
+// A lock file is made in the open directory, even if the directory's name now leads
+// elsewhere.
 func TestLockFileIsOfTheOpenDirectory(t *testing.T) {
 	for _, removed := range []bool{false, true} {
 		base := t.TempDir()
@@ -85,7 +87,7 @@ func TestLockFileIsOfTheOpenDirectory(t *testing.T) {
 		assert.Empty(t, must(os.ReadDir(elsewhere)))
 		if removed {
 			assert.Error(t, err)
-			assert.NotErrorIs(t, err, ErrLocked, "it would be waited for")
+			assert.NotErrorIs(t, err, ErrLocked, "a caller would wait for the lock")
 			continue
 		}
 		require.NoError(t, err)
@@ -95,7 +97,8 @@ func TestLockFileIsOfTheOpenDirectory(t *testing.T) {
 	}
 }
 
-// The holder of a lock removes its own file alone, and a link for one is refused.
+// The holder of a lock removes only its own lock file. A link in place of the lock file
+// is refused.
 func TestLockFileThatAnotherProgramReplaces(t *testing.T) {
 	dir := t.TempDir()
 	root := must(os.OpenRoot(dir))
@@ -107,9 +110,9 @@ func TestLockFileThatAnotherProgramReplaces(t *testing.T) {
 	require.ErrorIs(t, err, ErrLocked)
 	require.NoError(t, os.Rename(path, path+".aside"))
 	second, err := tryLockFile(root, "k")
-	require.NoError(t, err, "a lock on a file that has another name excludes nobody")
+	require.NoError(t, err, "a lock on a file of another name excludes no process")
 	require.NoError(t, unlock())
-	assert.FileExists(t, path, "it is the second holder's")
+	assert.FileExists(t, path, "the file is the second holder's")
 	_, err = tryLockFile(root, "k")
 	require.ErrorIs(t, err, ErrLocked)
 	require.NoError(t, second())

@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A rename by path puts nothing into a directory that took the place of the open one.
+// A rename by path does not put the file into a directory that has replaced the open one.
 func TestRenameByPath(t *testing.T) {
 	for _, link := range []bool{false, true} {
 		f := must(Open(t.TempDir()))

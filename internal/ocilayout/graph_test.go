@@ -16,7 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// FuzzDocument compares with encoding/json, which reads a document whole.
+// FuzzDocument compares ParseDocument with encoding/json.
 func FuzzDocument(f *testing.F) {
 	desc := `{"mediaType":"a/b","digest":"sha256:` + strings.Repeat("4", 64) + `","size":3}`
 	f.Add([]byte(`{"config":` + desc + `,"layers":[` + desc + `,{}, ` + desc + `],"manifests":null}`))
@@ -30,7 +30,7 @@ func FuzzDocument(f *testing.F) {
 		var members map[string]json.RawMessage
 		require.NoError(t, json.Unmarshal(data, &members), "%q", data)
 		if hasDuplicates(data) {
-			return // encoding/json takes the last of two
+			return // encoding/json takes the last of two members with one key
 		}
 		short := false
 		for key, got := range map[string][]ocispec.Descriptor{"manifests": doc.Manifests, "layers": doc.Layers, "blobs": doc.Blobs} {
@@ -52,8 +52,8 @@ func FuzzDocument(f *testing.F) {
 	})
 }
 
-// A tree is a store with an index of two images, of which the second has a foreign
-// layer that is not stored.
+// A tree is a store with an index of two images. The second has a foreign layer that is
+// not stored.
 type tree struct {
 	store                               pullertest.MemStore
 	index, first, second, config, layer ocispec.Descriptor

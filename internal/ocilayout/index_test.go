@@ -31,7 +31,7 @@ func TestIndexKeepsWhatItDoesNotKnow(t *testing.T) {
 		{"x":[1,{"y":"]}\""}],"annotations":{"a":"b"}}, {"digest":"one"}, {"digest":"new"}]}`, string(next.Encode()))
 	next.Remove("n")
 	assert.Len(t, next.Entries, 2)
-	assert.Len(t, ix.Entries, 3, "a clone's changes are its own")
+	assert.Len(t, ix.Entries, 3, "changes of the clone do not change the index")
 }
 
 func TestIndexRefused(t *testing.T) {
@@ -48,7 +48,7 @@ func TestIndexRefused(t *testing.T) {
 	}
 }
 
-// FuzzIndex compares with encoding/json, which reads the file whole.
+// FuzzIndex compares ParseIndex with encoding/json.
 func FuzzIndex(f *testing.F) {
 	f.Add([]byte(`{"schemaVersion":2,"manifests":[{"a":1,"annotations":{"io.containerd.image.Name":"x\"\\y"}},{}],"z":[true,"]"]}`))
 	f.Add([]byte(`{"manifests":[{"annotations":{"org.opencontainers.image.ref.name":"v1"}},{"annotations":{"org.opencontainers.image.ref.name":"v1"}}]}`))
@@ -97,11 +97,12 @@ func FuzzIndex(f *testing.F) {
 		assert.LessOrEqual(t, len(next.Encode()), next.size)
 		again, err := ParseIndex(next.Encode(), 1000)
 		require.NoError(t, err)
-		assert.Equal(t, fmt.Sprint(next.said()), fmt.Sprint(again.said()))
+		assert.Equal(t, fmt.Sprint(next.described()), fmt.Sprint(again.described()))
 	})
 }
 
-// naiveRef is the Reference of an entry, by a second way.
+// naiveRef returns the whole name of an entry. It is a second implementation of the rules
+// of NewEntry.
 func naiveRef(name, image string) string {
 	whole := func(s string) string {
 		r, err := reference.Parse(s)
@@ -123,8 +124,8 @@ func naiveRef(name, image string) string {
 	return ""
 }
 
-// said is what an index says, in a form to compare.
-func (ix *Index) said() (all []string) {
+// described returns what an index contains, in a form to compare.
+func (ix *Index) described() (all []string) {
 	for _, e := range ix.Entries {
 		all = append(all, string(e.Raw))
 	}
@@ -141,8 +142,8 @@ func or(raw json.RawMessage, empty string) []byte {
 	return raw
 }
 
-// hasDuplicates reports whether a key comes twice in an object or in its
-// annotations, in any case.
+// hasDuplicates reports whether a key occurs twice in an object or in its annotations.
+// Upper and lower case count as the same.
 func hasDuplicates(raw []byte) bool {
 	members, err := strictjson.Members(raw)
 	if err != nil {
@@ -162,7 +163,7 @@ func hasDuplicates(raw []byte) bool {
 	return false
 }
 
-// What an entry that another tool wrote is called, from its two annotations.
+// The two annotations of an entry that another tool wrote give its name.
 func TestNamesOfEntries(t *testing.T) {
 	d := "sha256:" + strings.Repeat("4", 64)
 	for _, tt := range []struct{ refName, image, ref string }{
@@ -172,7 +173,7 @@ func TestNamesOfEntries(t *testing.T) {
 		{"@" + d, "r.example/team/app@" + d, "r.example/team/app@" + d},             // ctr
 		{"v1@" + d, "r.example/team/app:v1@" + d, "r.example/team/app:v1@" + d},
 		{"latest", "docker.io/library/app:latest", "docker.io/library/app:latest"},
-		// What umoci copies along proves nothing.
+		// umoci copies AnnotationImage, so it does not give the name.
 		{"backup", "r.example/team/app:v1", ""},
 		{"v2", "r.example/team/app:v1", ""},
 		{"app:v1", "r.example/team/app:v1", ""},
@@ -182,14 +183,14 @@ func TestNamesOfEntries(t *testing.T) {
 		{"", "r.example/team/app:v1", ""}, // oras untag
 		{"v1", "app:v1", ""},
 		{"v1", "team/app:v1", ""},
-		// Another spelling of a name with a registry.
+		// The name has a registry, in another spelling.
 		{"docker.io/busybox:1.36", "", "docker.io/library/busybox:1.36"},
 		{"index.docker.io/library/busybox:1.36", "", "docker.io/library/busybox:1.36"},
 		{"registry-1.docker.io/library/busybox:1.36", "", wholeName("registry-1.docker.io/library/busybox:1.36").String()},
 		{"docker.io/busybox", "", "docker.io/library/busybox:latest"},
 		{"1.36", "docker.io/busybox:1.36", "docker.io/library/busybox:1.36"},
 		{"localhost:5000/app", "", "localhost:5000/app:latest"},
-		// Without a registry it is no Reference.
+		// A name without a registry is not a Reference.
 		{"busybox:1.36", "", ""},
 		{"busybox", "", ""},
 		{"library/busybox:1.36", "", ""},

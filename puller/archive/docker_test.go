@@ -15,8 +15,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The paths of manifest.json may be those of blobs, and layers may be packed: what they
-// are packed with is seen from their first bytes.
+// The paths in manifest.json may be those of blobs, and layers may be compressed. The
+// first bytes of a layer show its format.
 func TestImportDockerSaveWithBlobs(t *testing.T) {
 	layer := tarOf(t, tarFile{name: "hello.txt", data: []byte("hello")})
 	var packed bytes.Buffer

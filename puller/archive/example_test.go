@@ -19,7 +19,7 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// images is a layout with two small images.
+// images returns a layout with two small images.
 func images() (store *layout.Layout, remove func()) {
 	dir, err := os.MkdirTemp("", "images")
 	if err != nil {
@@ -67,8 +67,8 @@ func put(store content.Store, mediaType, data string) ocispec.Descriptor {
 	return desc
 }
 
-// What a node without a network gets on a disk: one image, or all images of the store if
-// none is named.
+// This makes the file for a node without a network. The file has one image, or all images
+// of the store if none is named.
 func ExampleExport() {
 	store, remove := images()
 	defer remove()
@@ -82,7 +82,7 @@ func ExampleExport() {
 func ExampleImport() {
 	from, remove := images()
 	defer remove()
-	to := new(pullertest.MemStore) // a layout, in a program
+	to := new(pullertest.MemStore) // in a program this is a layout
 
 	r, w := io.Pipe()
 	go func() { w.CloseWithError(archive.Export(context.Background(), from, w)) }()
@@ -98,7 +98,7 @@ func ExampleImport() {
 	// registry.example/team/app:v1
 }
 
-// An archive that calls its image v1 alone does not say of which repository.
+// The archive gives its image only the tag v1, without a repository.
 func ExampleConfig() {
 	file, err := os.Open("testdata/untagged.tar")
 	if err != nil {

@@ -16,10 +16,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// errDisk is what a faultyStore fails with.
+// errDisk is the error of a faultyStore.
 var errDisk = errors.New("the disk fails")
 
-// A faultyStore is a spyStore of which the operation with number fail fails, once.
+// A faultyStore is a spyStore whose operation number fail fails once.
 type faultyStore struct {
 	spyStore
 	ops, fail int
@@ -114,8 +114,8 @@ func (in faultyIngest) Commit(ctx context.Context) error {
 	return in.Ingest.Commit(ctx)
 }
 
-// Whatever operation of the store fails, Import returns its error, nothing of the archive
-// is called by a name before all of it is stored, and the next Import works.
+// If any operation of the store fails, Import returns its error. It tags no image of the
+// archive before all content is stored. The next Import succeeds.
 func TestImportIntoAFaultyStore(t *testing.T) {
 	from := new(pullertest.MemStore)
 	one, two := newImage(t, from, "registry.example/one:v1", "a layer"), newImage(t, from, "registry.example/two:v1", "another")
@@ -132,7 +132,7 @@ func TestImportIntoAFaultyStore(t *testing.T) {
 				assert.Greater(t, fail, 20, "so many operations can fail")
 				break
 			}
-			if err == nil { // what failed was the clean-up of one file
+			if err == nil { // the failed operation was the clean-up of one file
 				require.Len(t, entries, 2, "%s, operation %d", name, fail)
 				continue
 			}
@@ -152,7 +152,8 @@ func TestImportIntoAFaultyStore(t *testing.T) {
 	}
 }
 
-// An Export fails with the store's error, and never ends as if it had written everything.
+// If any operation of the store fails, Export returns its error and does not write a
+// complete archive.
 func TestExportFromAFaultyStore(t *testing.T) {
 	store := &faultyStore{fail: -1}
 	img := newImage(t, store, "registry.example/one:v1", "a layer", "another")

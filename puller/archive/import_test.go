@@ -25,7 +25,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A tarFile is one entry; link makes it a symbolic link.
+// A tarFile is one entry of a tar. If link is set, it is a symbolic link.
 type tarFile struct {
 	name, link string
 	data       []byte
@@ -58,8 +58,8 @@ func jsonOf(t testing.TB, v any) []byte {
 	return data
 }
 
-// dockerFiles is what docker save wrote before it knew OCI layouts: a directory
-// for each layer, a link for one that came up before, and manifest.json.
+// dockerFiles returns the files that docker save wrote before Docker 25: a directory for
+// each layer, a link for a repeated layer, and manifest.json.
 func dockerFiles(t testing.TB, tags ...string) []tarFile {
 	layer := tarOf(t, tarFile{name: "hello.txt", data: []byte("hello")})
 	diff := digest.Digest("sha256:" + hexOf(layer))
@@ -131,7 +131,7 @@ func newImage(t testing.TB, store content.Store, name string, layers ...string) 
 	return img
 }
 
-// requireImage checks that a store has an image, whole.
+// requireImage checks that a store has an image with all its content.
 func requireImage(t testing.TB, store content.Store, img testImage) {
 	t.Helper()
 	got, err := store.Lookup(t.Context(), img.ref)
@@ -144,7 +144,7 @@ func requireImage(t testing.TB, store content.Store, img testImage) {
 	}
 }
 
-// exported is an archive of images of a store.
+// exported returns an archive of images of a store.
 func exported(t testing.TB, store content.Store, refs ...reference.Reference) []byte {
 	t.Helper()
 	var b bytes.Buffer
@@ -152,7 +152,7 @@ func exported(t testing.TB, store content.Store, refs ...reference.Reference) []
 	return b.Bytes()
 }
 
-// A spyStore counts tags and knows which ingests were closed with something in them.
+// A spyStore counts tags, and records the ingests that were closed with bytes in them.
 type spyStore struct {
 	pullertest.MemStore
 	tags int
@@ -197,7 +197,7 @@ func (in *spyIngest) Close() error {
 	return in.Ingest.Close()
 }
 
-// Every store gets from an archive what another one had.
+// Import stores all images that Export wrote, for every kind of store.
 func TestExportImport(t *testing.T) {
 	from := new(pullertest.MemStore)
 	one, two := newImage(t, from, "registry.example/team/one:v1", "a layer", "another"), newImage(t, from, "two:v2", "a layer")
@@ -220,7 +220,7 @@ func TestExportImport(t *testing.T) {
 		requireImage(t, to, two)
 		assert.Empty(t, to.kept)
 		assert.Equal(t, all, exported(t, to, one.ref, two.ref), "and gives it on")
-		_, err = Import(t.Context(), to, bytes.NewReader(archive), Config{}) // again: all is there
+		_, err = Import(t.Context(), to, bytes.NewReader(archive), Config{}) // again, when all content is stored
 		require.NoError(t, err, name)
 	}
 	err := Export(t.Context(), from, io.Discard, reference.MustParse("three:v3"))
@@ -255,7 +255,7 @@ func TestImportDockerSave(t *testing.T) {
 	assert.Equal(t, "registry.example/saved@"+string(entries[0].Descriptor.Digest), entries[0].Ref.String())
 }
 
-// After a context has ended, too, nothing is left of files whose use was not known.
+// Import removes the files that it kept, even if its context has ended.
 func TestImportCleansUpWhenItIsCancelled(t *testing.T) {
 	store := new(spyStore)
 	archive := tarOf(t, dockerFiles(t, "busybox:1.36")...)

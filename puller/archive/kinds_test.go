@@ -27,7 +27,8 @@ func gzipOf(t testing.TB, data string) string {
 	return b.String()
 }
 
-// importError is the error of an Import that must fail as no archive of images.
+// importError returns the text of the error of an Import that must fail because the file
+// is not an archive of images.
 func importError(t *testing.T, archive string) string {
 	t.Helper()
 	store := new(spyStore)
@@ -38,8 +39,8 @@ func importError(t *testing.T, archive string) string {
 	return err.Error()
 }
 
-// A file with a secret that is given by mistake is not quoted, wherever it begins and
-// whatever it is packed in.
+// Import does not quote a file with a secret, wherever the secret is in the file and
+// whatever the file is compressed with.
 func TestImportQuotesNoSecret(t *testing.T) {
 	long := strings.Repeat("\x00", 600)
 	for name, file := range map[string]struct{ data, secret, what string }{
@@ -68,7 +69,7 @@ func TestImportQuotesNoSecret(t *testing.T) {
 			assertNotQuoted(t, text, file.secret, name, packed)
 			assert.Regexp(t, `: (make|download)`, text, "%s, %s: it says what to do", name, packed)
 		}
-		// Behind an archive, and in the place of its documents.
+		// The secret is behind an archive, or in place of its documents.
 		from := new(pullertest.MemStore)
 		archive := string(exported(t, from, newImage(t, from, "registry.example/one:v1", "a layer").ref))
 		layout := tarFile{name: ocilayout.LayoutFile, data: []byte(ocilayout.Layout)}
@@ -91,7 +92,7 @@ func TestImportQuotesNoSecret(t *testing.T) {
 	}
 }
 
-// assertNotQuoted checks that a text has no four bytes of a secret.
+// assertNotQuoted checks that a text does not contain four consecutive bytes of a secret.
 func assertNotQuoted(t *testing.T, text, secret, name, where string) {
 	t.Helper()
 	for i := range len(secret) - 3 {
@@ -99,7 +100,8 @@ func assertNotQuoted(t *testing.T, text, secret, name, where string) {
 	}
 }
 
-// What is not read is named with what to do, by its first bytes.
+// The error for a file that Import does not read names the file's format, by its first
+// bytes, and says what to do.
 func TestImportNamesFormats(t *testing.T) {
 	pad := strings.Repeat("\x00", 600)
 	for begin, text := range map[string]string{
@@ -128,14 +130,15 @@ func TestImportNamesFormats(t *testing.T) {
 	from := new(pullertest.MemStore)
 	assert.Contains(t, importError(t, string(exported(t, from, newImage(t, from, "registry.example/one:v1", "a layer").ref)[:300])), "it is a damaged tar archive: make it again")
 
-	// A tar is one whatever its first file is called.
+	// A tar is recognized whatever the name of its first file.
 	docker := dockerFiles(t, "busybox:1.36")
 	docker = append([]tarFile{{name: "BZh91AY"}}, docker...)
 	_, err := Import(t.Context(), new(pullertest.MemStore), bytes.NewReader(tarOf(t, docker...)), Config{})
 	assert.NoError(t, err)
 }
 
-// A tar without a list of images is named by its files, with what to do.
+// The error for a tar without a list of images names the kind of the tar, by its files,
+// and says what to do.
 func TestImportNamesTars(t *testing.T) {
 	inner := tarOf(t, dockerFiles(t, "busybox:1.36")...)
 	layout := tarFile{name: ocilayout.LayoutFile, data: []byte(ocilayout.Layout)}
@@ -182,7 +185,8 @@ func TestImportNamesTars(t *testing.T) {
 	}
 }
 
-// What follows the end of an archive is zeros or an error: it is never ignored.
+// Bytes behind the end of an archive are zeros, or Import returns an error. They are
+// never ignored.
 func TestImportReadsToTheEnd(t *testing.T) {
 	from := new(pullertest.MemStore)
 	one, two := newImage(t, from, "registry.example/one:v1", "a layer"), newImage(t, from, "registry.example/two:v1", "another")
@@ -239,7 +243,7 @@ func TestImportReadsToTheEnd(t *testing.T) {
 	} {
 		assert.Contains(t, importError(t, tt.archive), tt.text, name)
 	}
-	// Zeros without an end are an error, too.
+	// Too many zeros are an error too.
 	endless := io.MultiReader(strings.NewReader(a), readerFunc(func(p []byte) (int, error) { clear(p); return len(p), nil }))
 	im := newImporter(new(pullertest.MemStore), Config{})
 	im.holes = 1 << 20
@@ -247,8 +251,8 @@ func TestImportReadsToTheEnd(t *testing.T) {
 	assert.Equal(t, content.ErrTooLarge, content.ReasonOf(err), "%v", err)
 }
 
-// Of images with one name and different digests the first has the name, and the others
-// are called by their digests. None is passed over.
+// If images with different digests have one name, the first gets the name, and the others
+// get names with their digests. All of them are imported.
 func TestImportOfOneNameTwice(t *testing.T) {
 	store := new(pullertest.MemStore)
 	first, second := newImage(t, store, "registry.example/first:v1", "a layer"), newImage(t, store, "registry.example/second:v1", "another")

@@ -34,12 +34,12 @@ func openLayout(t testing.TB) *layout.Layout {
 	return l
 }
 
-// blobPath is the file of a blob in a layout.
+// blobPath returns the path of a blob's file in a layout.
 func blobPath(l *layout.Layout, desc ocispec.Descriptor) string {
 	return filepath.Join(l.Dir(), filepath.FromSlash(ocilayout.BlobName(desc.Digest)))
 }
 
-// requireTidy checks that a layout has nothing unfinished.
+// requireTidy checks that a layout does not have incomplete blobs.
 func requireTidy(t testing.TB, l *layout.Layout) {
 	t.Helper()
 	entries, err := os.ReadDir(filepath.Join(l.Dir(), ".pullkit", "ingest"))
@@ -47,7 +47,7 @@ func requireTidy(t testing.TB, l *layout.Layout) {
 	assert.Empty(t, entries, "left behind")
 }
 
-// A layout lists its images, so that all of them are exported where none is named.
+// A layout lists its images, so that Export without names exports all of them.
 func TestLayouts(t *testing.T) {
 	from := openLayout(t)
 	one := newImage(t, from, "registry.example/team/one:v1", "a layer", strings.Repeat("a long layer", 100<<10))
@@ -100,8 +100,8 @@ func TestExportRefusesDamage(t *testing.T) {
 	assert.ErrorContains(t, err, "registry.example/team/one:v1")
 }
 
-// A removingStore is a layout of which another process removes what no image uses,
-// before the first blob is opened.
+// A removingStore is a layout from which another process removes unused blobs before the
+// first blob is opened.
 type removingStore struct {
 	*layout.Layout
 	remove func()
@@ -115,8 +115,8 @@ func (s *removingStore) Open(ctx context.Context, desc ocispec.Descriptor) (io.R
 	return s.Layout.Open(ctx, desc)
 }
 
-// Another process removes what an archive brought before it is tagged: that is not
-// the archive's fault.
+// Another process removes blobs of an archive before they are tagged. The error does not
+// blame the archive.
 func TestImportWhileAnotherRemoves(t *testing.T) {
 	from := openLayout(t)
 	newImage(t, from, "registry.example/team/one:v1", "a layer", "another")
@@ -142,7 +142,7 @@ func TestImportWhileAnotherRemoves(t *testing.T) {
 			requireTidy(t, to)
 		})
 	}
-	// What an archive does not have is its own fault.
+	// If the archive does not have the content, the error says so.
 	manifest := []byte(`{"layers":[{"digest":"sha256:` + strings.Repeat("5", 64) + `","size":1}]}`)
 	index := fmt.Sprintf(`{"manifests":[{"mediaType":%q,"digest":"sha256:%s","size":%d,"annotations":{"org.opencontainers.image.ref.name":"r.example/a:v1"}}]}`,
 		ocispec.MediaTypeImageManifest, hexOf(manifest), len(manifest))
@@ -153,8 +153,8 @@ func TestImportWhileAnotherRemoves(t *testing.T) {
 	assert.ErrorContains(t, err, strings.Repeat("5", 64))
 }
 
-// A process that dies in the middle of an Import leaves unfinished ingests, which the
-// layout removes like any others: when they are a day old, or by Prune.
+// A process that dies during an Import leaves unfinished ingests. The layout removes them
+// like other incomplete blobs, when they are a day old or by Prune.
 func TestImportThatDied(t *testing.T) {
 	for name, clean := range map[string]func(l *layout.Layout) error{
 		"a day later": func(l *layout.Layout) error { return nil },
@@ -185,8 +185,8 @@ func TestImportThatDied(t *testing.T) {
 	}
 }
 
-// Export writes each container image once in Docker's list, with all its tags, and
-// nothing there that is not a container image.
+// Export writes each container image once into Docker's list, with all its tags. It
+// writes nothing else into that list.
 func TestExportForDocker(t *testing.T) {
 	l := openLayout(t)
 	oci := newImage(t, l, "registry.example/oci:v1", "a layer")
@@ -198,7 +198,8 @@ func TestExportForDocker(t *testing.T) {
 	list := put(t, l, mediatype.DockerIndex, jsonOf(t, map[string]any{
 		"schemaVersion": 2, "mediaType": mediatype.DockerIndex, "manifests": []ocispec.Descriptor{manifest},
 	}))
-	// Two indexes deep, and behind an entry for another architecture that is not stored.
+	// The image is two indexes deep, and behind an entry for another architecture that is
+	// not stored.
 	absent := ocispec.Descriptor{MediaType: mediatype.DockerManifest, Digest: digest.Digest("sha256:" + hexOf([]byte("absent"))), Size: 6}
 	deep := put(t, l, ocispec.MediaTypeImageIndex, jsonOf(t, map[string]any{
 		"schemaVersion": 2, "mediaType": ocispec.MediaTypeImageIndex, "manifests": []ocispec.Descriptor{absent, list},

@@ -24,7 +24,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A small archive that unpacks to a lot takes neither memory nor disk for it.
+// A small archive that unpacks to a very large one takes little memory and disk.
 func TestImportOfABomb(t *testing.T) {
 	many := func(yield func(*tar.Header) bool) {
 		for i := range maxOthers + 1 {
@@ -46,7 +46,7 @@ func TestImportOfABomb(t *testing.T) {
 		_, err := Import(t.Context(), new(pullertest.MemStore), &b, Config{})
 		assert.Equal(t, content.ErrTooLarge, content.ReasonOf(err), "%s: %v", name, err)
 	}
-	// A sparse file of an exbibyte.
+	// This is a sparse file of an exbibyte.
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
 	sparse := "1\n1152921504606846975\n1\n"
@@ -58,7 +58,7 @@ func TestImportOfABomb(t *testing.T) {
 	_, err := w.Write([]byte(sparse + "x"))
 	require.NoError(t, err)
 	require.NoError(t, w.Close())
-	archive := bytes.ReplaceAll(b.Bytes(), []byte("XXX.sparse"), []byte("GNU.sparse")) // which a Writer refuses
+	archive := bytes.ReplaceAll(b.Bytes(), []byte("XXX.sparse"), []byte("GNU.sparse")) // a tar.Writer refuses this name
 	store := new(spyStore)
 	im := newImporter(store, Config{})
 	im.holes = 4 << 20
@@ -67,13 +67,13 @@ func TestImportOfABomb(t *testing.T) {
 	assert.Empty(t, store.kept)
 }
 
-// Files of a tar may have holes, which "tar --sparse" leaves out. They are read, but
-// only so many bytes of holes: a few bytes of an archive may stand for exbibytes.
+// Files of a tar may have holes, which "tar --sparse" leaves out. Import reads them up to
+// a limit, because a few bytes of an archive can mean exbibytes of holes.
 func TestImportOfSparseFiles(t *testing.T) {
 	program := realtest.Need(t, "tar")
 	for _, format := range []string{"gnu", "posix"} {
 		dir := t.TempDir()
-		// An uncompressed layer, which has holes: a megabyte of zeros in a file.
+		// The layer is uncompressed and has a hole, a megabyte of zeros in a file.
 		layer := tarOf(t, tarFile{name: "zeros", data: make([]byte, 1<<20)}, tarFile{name: "end", data: []byte("end")})
 		config := jsonOf(t, ocispec.Image{
 			Platform: ocispec.Platform{OS: "linux", Architecture: "amd64"},
@@ -100,7 +100,7 @@ func TestImportOfSparseFiles(t *testing.T) {
 		require.NoError(t, err, format)
 		assert.Len(t, images, 1)
 
-		// With a lower limit it is refused.
+		// With a lower limit, Import refuses the archive.
 		im := newImporter(new(pullertest.MemStore), Config{})
 		im.holes = 1 << 19
 		_, err = im.run(t.Context(), bytes.NewReader(archive))
@@ -111,8 +111,8 @@ func TestImportOfSparseFiles(t *testing.T) {
 	}
 }
 
-// What small archives unpack to takes little memory: long names, many lists'
-// elements, files without content.
+// The parts of small archives take little memory: long names, lists of many elements, and
+// files without content.
 func TestImportTakesLittleMemory(t *testing.T) {
 	links := func(w *tar.Writer) {
 		for i := range 65_000 {
@@ -145,7 +145,7 @@ func TestImportTakesLittleMemory(t *testing.T) {
 	}
 	for name, tt := range map[string]struct {
 		write  func(*tar.Writer)
-		all    uint64 // bytes allocated in all, at most
+		all    uint64 // the most bytes that are allocated in total
 		reason content.Reason
 	}{
 		"long links":           {links, 0, content.ErrTooLarge},
@@ -158,7 +158,8 @@ func TestImportTakesLittleMemory(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			store := new(pullertest.MemStore)
-			// Written while it is read, so that the archive itself takes nothing.
+			// The archive is written while it is read, so that it does not take memory
+			// itself.
 			r, w := io.Pipe()
 			go func() {
 				tw := tar.NewWriter(w)

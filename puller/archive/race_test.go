@@ -2,5 +2,5 @@
 
 package archive
 
-// raceFactor is how much slower the race detector may make things.
+// raceFactor is how many times longer a test may take under the race detector.
 const raceFactor = 10

@@ -20,8 +20,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// How an archive is packed is seen from its beginning: gzip and bzip2 are read, of
-// others the error says which it is and what to do.
+// The first bytes of an archive show its compression. Import reads gzip and bzip2. For
+// others, the error names the format and says what to do.
 func TestImportOfPackedArchives(t *testing.T) {
 	from := new(pullertest.MemStore)
 	img := newImage(t, from, "registry.example/team/one:v1", "a layer", "another")
@@ -30,7 +30,7 @@ func TestImportOfPackedArchives(t *testing.T) {
 	for _, tt := range []struct {
 		program string
 		args    []string
-		text    string // of the error; "" where it is read
+		text    string // part of the error; "" if Import reads the archive
 	}{
 		{"gzip", nil, ""}, {"bzip2", nil, ""}, {"xz", nil, "packed with xz, which is not read: unpack it first"},
 	} {
@@ -75,8 +75,8 @@ func TestImportOfPackedArchives(t *testing.T) {
 	assert.ErrorContains(t, err, cause.Error())
 }
 
-// An archive that is packed twice, or whose packing has nothing or something else in
-// it, is refused with the name of what is inside and what to do.
+// Import refuses an archive that is compressed twice, and a compressed file without an
+// archive in it. The error names what is inside and says what to do.
 func TestImportOfArchivesPackedTwice(t *testing.T) {
 	tarFile := tarOf(t, tarFile{name: "hello", data: []byte("hello")})
 	gz := func(data string) string {
@@ -108,7 +108,7 @@ func TestImportOfArchivesPackedTwice(t *testing.T) {
 		assert.Equal(t, content.ErrBadIndex, content.ReasonOf(err), "%s: %v", name, err)
 		assert.ErrorContains(t, err, tt.text, name)
 	}
-	// What real programs write.
+	// Archives that real programs write.
 	plain := filepath.Join(t.TempDir(), "images.tar")
 	require.NoError(t, os.WriteFile(plain, tarFile, 0o644))
 	pack := func(program string, data []byte) []byte {
@@ -126,7 +126,8 @@ func TestImportOfArchivesPackedTwice(t *testing.T) {
 	}
 }
 
-// A tar of something else is refused with what it seems to be and what to do.
+// Import refuses a tar of other files. The error names the probable kind of the tar and
+// says what to do.
 func TestImportOfOtherTars(t *testing.T) {
 	whole := tarFile{name: "oci-layout", data: []byte(ocilayout.Layout)}
 	index := tarFile{name: "index.json", data: []byte(`{"manifests":[]}`)}

@@ -25,8 +25,8 @@ import (
 // realImages is a layout with images that a tool can unpack.
 type realImages struct {
 	store *layout.Layout
-	// In OCI's format: an image, one by digest, an index of which one platform is
-	// stored, one with both, and a name whose repository other tools find strange.
+	// In OCI's format: an image, an image by digest, an index with one stored platform,
+	// an index with both, and a name whose repository other tools refuse.
 	image, digest, index, both, strange reference.Reference
 	// In Docker's format.
 	dockerImage, dockerIndex reference.Reference
@@ -88,7 +88,7 @@ func newRealImages(t *testing.T) *realImages {
 	return r
 }
 
-// file writes an archive of images, or of all.
+// file writes an archive of the named images, or of all images.
 func (r *realImages) file(t *testing.T, refs ...reference.Reference) string {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "images.tar")
@@ -96,7 +96,7 @@ func (r *realImages) file(t *testing.T, refs ...reference.Reference) string {
 	return name
 }
 
-// config is the digest of the config of an image of which one platform is stored.
+// config returns the digest of the config of an image of which one platform is stored.
 func (r *realImages) config(t *testing.T, ref reference.Reference) digest.Digest {
 	t.Helper()
 	entries, err := r.store.List(t.Context())
@@ -152,7 +152,7 @@ func TestSkopeo(t *testing.T) {
 	}
 	run(t, skopeo, "--insecure-policy", "copy", "-q", "docker-archive:"+r.file(t, r.dockerIndex), "dir:"+t.TempDir())
 
-	// And what skopeo writes.
+	// Import reads what skopeo writes.
 	for _, format := range []string{"oci-archive", "docker-archive"} {
 		file := filepath.Join(t.TempDir(), "skopeo.tar")
 		run(t, skopeo, "--insecure-policy", "copy", "-q", "oci:"+r.store.Dir()+":"+r.image.String(), format+":"+file+":registry.example/saved:v2")
@@ -162,7 +162,8 @@ func TestSkopeo(t *testing.T) {
 	}
 }
 
-// A tar of what skopeo writes as dir: is refused with a command that makes an archive.
+// Import refuses a tar of a directory that skopeo wrote with dir:. The error has a
+// command that makes an archive.
 func TestSkopeoDir(t *testing.T) {
 	skopeo, program := realtest.Need(t, "skopeo"), realtest.Need(t, "tar")
 	r := newRealImages(t)
@@ -176,8 +177,8 @@ func TestSkopeoDir(t *testing.T) {
 	assert.Equal(t, []string{"registry.example/saved:v2"}, names)
 }
 
-// podman loads an archive of several images, of both formats, and of one, and what it
-// saves is imported.
+// podman loads an archive of one image, and of several images in both formats. Import
+// reads what podman saves.
 func TestPodman(t *testing.T) {
 	podman := realtest.Need(t, "podman")
 	realtest.NeedRoot(t, "a store of podman's own needs it")
@@ -229,7 +230,7 @@ func TestContainerd(t *testing.T) {
 		assert.Contains(t, listed, ref.String())
 	}
 
-	// And what containerd exports.
+	// Import reads what containerd exports.
 	file := filepath.Join(t.TempDir(), "exported.tar")
 	run(t, ctr, "-a", dir+"/s", "image", "export", "--platform", "linux/amd64", file, r.image.String(), r.index.String())
 	_, names := importFile(t, file)

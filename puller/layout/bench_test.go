@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// BenchmarkTinyImages stores images of one small layer, eight at a time, into
-// one new layout: one iteration is one image.
+// BenchmarkTinyImages stores images of one small layer, eight at the same time, in one
+// new layout. One iteration is one image.
 func BenchmarkTinyImages(b *testing.B) {
 	for _, parallel := range []int{1, 8, 32} {
 		b.Run(fmt.Sprintf("parallel %d", parallel), func(b *testing.B) {

@@ -17,7 +17,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// countingMem is a layout in memory that counts operations by name and base name.
+// countingMem returns a layout in memory, and a function that counts operations by their
+// name and the base name of the file.
 func countingMem(t *testing.T, before func(op string)) (*Layout, *disktest.Disk, func(string) int) {
 	var mu sync.Mutex
 	counts := make(map[string]int)
@@ -42,8 +43,8 @@ func countingMem(t *testing.T, before func(op string)) (*Layout, *disktest.Disk,
 	}
 }
 
-// Tags that wait while another process has the lock are written together; of
-// those that gave up, none is.
+// Tags that wait while another process has the lock are written together. Tags whose ctx
+// ended are not written.
 func TestTagsAreWrittenTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, mem, count := countingMem(t, nil)
@@ -83,9 +84,9 @@ func TestTagsAreWrittenTogether(t *testing.T) {
 	})
 }
 
-// holdCommits makes a commit of another blob that does not end before release is called,
-// so that commits which begin meanwhile wait, and are then done together. It is for
-// layouts in a bubble of synctest.
+// holdCommits starts a commit of another blob that does not end before release is called.
+// Commits that start before the release wait, and are then done together. The layout must
+// be in a bubble of synctest.
 func holdCommits(t *testing.T, l *Layout, seed int) (release func() error) {
 	t.Helper()
 	data, desc := blobOf(seed, 10)
@@ -108,8 +109,8 @@ func holdCommits(t *testing.T, l *Layout, seed int) (release func() error) {
 	}
 }
 
-// Blobs that are ready together share one sync of the file system, unless that
-// turns out slow: then each has its own for a while.
+// Blobs that are complete at the same time share one sync of the file system. If that
+// sync is slow, each blob gets its own sync for a while.
 func TestBlobsAreSyncedTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slow := time.Duration(0)
@@ -133,7 +134,7 @@ func TestBlobsAreSyncedTogether(t *testing.T) {
 			together, alone = count("syncfs"), count("sync")
 			require.NoError(t, release())
 			wg.Wait()
-			return count("syncfs") - together, count("sync") - alone - 1 // that of the one that was held
+			return count("syncfs") - together, count("sync") - alone - 1 // without the sync of the held commit
 		}
 		expect := func(n, wantTogether, wantAlone int, why string) {
 			t.Helper()
@@ -168,8 +169,8 @@ func TestBatchPassesTheTurnOn(t *testing.T) {
 	assert.Equal(t, 1, done)
 }
 
-// A turn waits a little for others that are on their way, but not when nobody
-// is, nor when the last turn had nobody to join.
+// A turn waits a little if other callers are expected. It does not wait if none is
+// expected, or if the last turn had only one job.
 func TestTurnLingers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		more := true
@@ -205,8 +206,8 @@ func TestTurnLingers(t *testing.T) {
 	})
 }
 
-// Work that panics is not taken for done by those whose work it was too, and does
-// not hold anybody up.
+// If the work panics, the other callers of the same work get an error, and no caller
+// waits for ever.
 func TestBatchPanics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, before := range []bool{true, false} {

@@ -16,8 +16,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestCopiesAreExported: another tool's copy of an entry never takes the original's
-// name in an archive, whichever comes last, and Import names what Lookup answers with.
+// Another tool's copy of an entry never takes the original's name in an archive, whatever
+// their order. Import gives the name to the entry that Lookup answers with.
 func TestCopiesAreExported(t *testing.T) {
 	const name = "registry.example/app:v1"
 	for what, annotations := range map[string]map[string]string{
@@ -56,8 +56,8 @@ func TestCopiesAreExported(t *testing.T) {
 	}
 }
 
-// TestDigestNameKeepsItsDigest: an image that another tool changed in place under a
-// name with a digest is not what the digest names.
+// If another tool changes an image in place under a name with a digest, the digest still
+// means the former image.
 func TestDigestNameKeepsItsDigest(t *testing.T) {
 	l := openTest(t, t.TempDir())
 	img, other := newTestImage(t, "registry.example/app:v1", 1, 100), newTestImage(t, "registry.example/other:v1", 2, 200)

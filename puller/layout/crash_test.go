@@ -19,13 +19,14 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// faultImage has all sizes that are treated differently: nothing, small blobs
-// that are synced together, a side list, a sync of its own.
+// faultImage returns an image with blobs of all sizes that the layout treats differently:
+// an empty blob, small blobs that are synced together, a blob with a side list, and a
+// blob that has its own sync.
 func faultImage(t testing.TB) *testImage {
 	return newTestImage(t, "registry.example/team/app:v1", 7, 0, 5, 5000, 15000, 40000)
 }
 
-// openMem opens a layout that treats blobs of some KiB like big ones.
+// openMem opens a layout that treats blobs of some KiB like large ones.
 func openMem(fsys disk.FS) (*Layout, error) {
 	l, err := openFS("mem", fsys, Config{})
 	if err == nil {
@@ -34,7 +35,7 @@ func openMem(fsys disk.FS) (*Layout, error) {
 	return l, err
 }
 
-const memChunk = 3000 // bytes a write, so that pages are written in parts
+const memChunk = 3000 // bytes of one write, so that pages are written in parts
 
 // countOps pulls once and returns how many operations it took.
 func countOps(t *testing.T, oneByOne bool) int64 {
@@ -49,9 +50,8 @@ func countOps(t *testing.T, oneByOne bool) int64 {
 	return n.Load()
 }
 
-// Every operation of a pull fails, once or from then on. The pull succeeds or
-// says that it was the store; nothing wrong is ever in sight; the next pull
-// without faults works.
+// Every operation of a pull fails, once or from then on. The pull succeeds or returns an
+// error of the store. No wrong blob is visible. The next pull without faults succeeds.
 func TestFailEveryOperation(t *testing.T) {
 	img := faultImage(t)
 	for _, mode := range []struct {
@@ -111,8 +111,8 @@ func TestFailEveryOperation(t *testing.T) {
 	}
 }
 
-// A sync fails, the system forgets what it could not write, the next pull works,
-// and then the power is lost.
+// A sync fails, and the system loses the bytes that it could not write. The next pull
+// succeeds. After a loss of power, its blobs are there.
 func TestFailedSyncIsNotTrusted(t *testing.T) {
 	img := faultImage(t)
 	for k, done := 0, false; !done; k++ {
@@ -138,8 +138,8 @@ func TestFailedSyncIsNotTrusted(t *testing.T) {
 	}
 }
 
-// The machine loses power at every operation of a pull. What was not synced is
-// lost, or any part of it, in any order.
+// The machine loses power at every operation of a pull. Any part of what was not synced
+// is lost, in any order.
 func TestLosePowerAtEveryOperation(t *testing.T) {
 	img, before := faultImage(t), newTestImage(t, "registry.example/team/before:v1", 8, 100, 6000)
 	seeds := uint64(someRounds(20, 3))
@@ -190,7 +190,7 @@ func losePower(t *testing.T, img, before *testImage, k int64, keep func() bool, 
 	require.NoError(t, oerr, what)
 	requirePulled(t, l, before, what)
 	if err == nil {
-		requirePulled(t, l, img, what) // what Tag said is durable
+		requirePulled(t, l, img, what) // Tag returned, so its image is durable
 	}
 	require.NoError(t, (&testPuller{chunk: memChunk, l: l, oneByOne: oneByOne}).pull(t.Context(), img), what)
 	requirePulled(t, l, img, what)
@@ -198,8 +198,8 @@ func losePower(t *testing.T, img, before *testImage, k int64, keep func() bool, 
 	return err == nil
 }
 
-// The k-th operation is the last of a process, but the system lives on: no more
-// than 1 MiB is fetched again.
+// The process dies after every operation, and the system runs on. The next pull fetches
+// at most 1 MiB again.
 func TestDieAtEveryOperation(t *testing.T) {
 	img := newTestImage(t, "registry.example/team/app:v1", 9, 3000, 4<<20)
 	size := int64(0)
@@ -223,7 +223,7 @@ func TestDieAtEveryOperation(t *testing.T) {
 			first.l = l
 			err = first.pull(t.Context(), img)
 		}
-		mem = mem.Crash(disktest.KeepAll) // and its locks
+		mem = mem.Crash(disktest.KeepAll) // the process's locks are released
 		l, oerr := openFS("mem", mem.Process(), Config{})
 		require.NoError(t, oerr)
 		second.l = l
@@ -239,8 +239,8 @@ func TestDieAtEveryOperation(t *testing.T) {
 	}
 }
 
-// pullAndLosePower pulls, which must work, and then the machine loses power: what
-// Tag said is durable is there, whatever happened before.
+// pullAndLosePower pulls, which must succeed, and then the machine loses power. The image
+// that was tagged must be there.
 func pullAndLosePower(t *testing.T, mem *disktest.Disk, l *Layout, img *testImage, keep func() bool, what string) {
 	require.NoError(t, (&testPuller{chunk: memChunk, l: l, oneByOne: true}).pull(t.Context(), img), what)
 	require.NoError(t, l.Close())
@@ -251,7 +251,7 @@ func pullAndLosePower(t *testing.T, mem *disktest.Disk, l *Layout, img *testImag
 	requirePulled(t, l, img, what)
 }
 
-// pullUntil pulls img by a process of its own, whose operations before may fail.
+// pullUntil pulls img in a new process. before may make the process's operations fail.
 func pullUntil(t *testing.T, mem *disktest.Disk, img *testImage, before func(op, name string) error) error {
 	l, err := openMem(disktest.Before(mem.Process(), before))
 	if err != nil {
@@ -261,7 +261,7 @@ func pullUntil(t *testing.T, mem *disktest.Disk, img *testImage, before func(op,
 	return (&testPuller{chunk: memChunk, l: l, oneByOne: true}).pull(t.Context(), img)
 }
 
-// diesAfter is a process that dies after k operations.
+// diesAfter returns the function of a Hook for a process that dies after k operations.
 func diesAfter(k int64) func(op, name string) error {
 	var n atomic.Int64
 	return func(string, string) error {
@@ -272,8 +272,9 @@ func diesAfter(k int64) func(op, name string) error {
 	}
 }
 
-// A process dies at every operation of a pull, another one finds what it named and
-// had not synced, and after that one's Tag the power is lost.
+// A process dies at every operation of a pull. Another process finds blobs that the first
+// had named and not synced, and tags the image. Then the power is lost. The image is
+// there.
 func TestTagAfterADeathIsDurable(t *testing.T) {
 	img := faultImage(t)
 	for done, k := false, int64(0); !done; k++ {
@@ -291,7 +292,7 @@ func TestTagAfterADeathIsDurable(t *testing.T) {
 	}
 }
 
-// The same in one process that lives on, for another that dies while it is open.
+// The same for a process whose layout was open before the other process died.
 func TestTagAfterAnotherDeathIsDurable(t *testing.T) {
 	img, before := faultImage(t), newTestImage(t, "registry.example/team/before:v1", 8, 100, 6000)
 	for done, k := false, int64(0); !done; k++ {
@@ -315,8 +316,8 @@ func TestTagAfterAnotherDeathIsDurable(t *testing.T) {
 	}
 }
 
-// The sync of a directory fails once, which the pull says; what it has named by
-// then is made durable by the next.
+// The sync of a directory fails once, and the pull returns the error. The next pull makes
+// the names of the first durable.
 func TestFailedSyncOfNamesIsNotTrusted(t *testing.T) {
 	img := faultImage(t)
 	for k, done := 0, false; !done; k++ {
@@ -342,8 +343,8 @@ func TestFailedSyncOfNamesIsNotTrusted(t *testing.T) {
 	}
 }
 
-// A blob that another program wrote and did not sync gets the stamp of a verified
-// one, and then the power is lost: there is no wrong blob with that stamp.
+// A blob that another program wrote and did not sync gets the stamp of a verified blob,
+// and then the power is lost. No wrong blob has the stamp.
 func TestForeignBlobIsSyncedBeforeItsStamp(t *testing.T) {
 	data, desc := blobOf(1, 5*4096)
 	for seed := range uint64(rounds.Of(40)) {
@@ -375,7 +376,7 @@ func TestForeignBlobIsSyncedBeforeItsStamp(t *testing.T) {
 			}
 		}
 	}
-	// A sync that fails says so; the blob is not stamped.
+	// If the sync fails, the caller gets the error, and the blob is not stamped.
 	mem := disktest.New()
 	l, err := openMem(disktest.Before(mem.Process(), func(op, name string) error {
 		if op == "sync" && name == ocilayout.BlobName(desc.Digest) {
@@ -396,8 +397,8 @@ func TestForeignBlobIsSyncedBeforeItsStamp(t *testing.T) {
 	assert.False(t, fi.ModTime().Equal(stamp))
 }
 
-// A process dies at every operation of a pull, another one commits a blob of its own
-// into what directories there are, and the power is lost: the blob is there.
+// A process dies at every operation of a pull. Another process commits a blob of its own
+// to the directories that the first made, and then the power is lost. The blob is there.
 func TestCommitAfterADeathIsDurable(t *testing.T) {
 	img := faultImage(t)
 	data, desc := blobOf(1, 100)
@@ -415,7 +416,7 @@ func TestCommitAfterADeathIsDurable(t *testing.T) {
 	}
 }
 
-// A blob whose name could not be synced is tagged all the same: Tag makes it durable.
+// Tag accepts a blob whose name could not be synced, and makes the name durable.
 func TestTagAfterAFailedCommitIsDurable(t *testing.T) {
 	mem, broken := disktest.New(), false
 	l, err := openMem(disktest.Before(mem.Process(), func(op, name string) error {
@@ -442,8 +443,8 @@ func TestTagAfterAFailedCommitIsDurable(t *testing.T) {
 	assert.True(t, ok)
 }
 
-// Power is lost at every operation of a removal: no name is left without its blobs,
-// and what Remove said is durable.
+// Power is lost at every operation of a removal. No name is left without its blobs. A
+// removal that returned is durable.
 func TestLosePowerInRemove(t *testing.T) {
 	one, two := newTestImage(t, "a.example/one:v1", 1, 100, 3000), newTestImage(t, "a.example/two:v1", 2, 100)
 	for done, k := false, int64(0); !done; k++ {

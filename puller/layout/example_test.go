@@ -17,7 +17,7 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// images is a layout with two images that share a config; the caller closes it.
+// images returns a layout with two images that share a config. The caller closes it.
 func images() *layout.Layout {
 	dir, err := os.MkdirTemp("", "images")
 	if err != nil {
@@ -90,7 +90,7 @@ func ExampleConfig() {
 	// Output: <nil>
 }
 
-// A transfer stores content so.
+// A transfer stores content in this way.
 func ExampleLayout() {
 	dir, _ := os.MkdirTemp("", "images")
 	defer os.RemoveAll(dir)
@@ -101,12 +101,12 @@ func ExampleLayout() {
 	desc := ocispec.Descriptor{MediaType: "text/plain", Digest: digest.FromString(data), Size: 5}
 	in, err := store.Ingest(ctx, desc)
 	if errors.Is(err, fs.ErrExist) {
-		return // it is there
+		return // the content is stored
 	}
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer in.Close() // keeps what was written, should the rest fail
+	defer in.Close() // keeps the written bytes if a later step fails
 	in.WriteAt([]byte("lo"), 3)
 	in.WriteAt([]byte("hel"), 0)
 	fmt.Println(in.Commit(ctx))
@@ -141,7 +141,7 @@ func ExampleImage() {
 	list, _ := store.List(context.Background())
 	img := list[0]
 	fmt.Println(img.Name)
-	fmt.Println(img.Descriptor.Digest == img.Manifest.Digest) // no index here
+	fmt.Println(img.Descriptor.Digest == img.Manifest.Digest) // the name does not point to an index
 	// Output:
 	// docker.io/library/busybox:1.36
 	// true
@@ -174,7 +174,7 @@ func ExampleLayout_Prune() {
 
 	put(store, "text/plain", "of an image that never came to be")
 	freed, err := store.Prune(context.Background(), layout.PruneConfig{})
-	fmt.Println(freed.Blobs, err) // it may yet
+	fmt.Println(freed.Blobs, err) // the blob is young, and a pull may tag it
 	// Output: 0 <nil>
 }
 

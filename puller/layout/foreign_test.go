@@ -26,7 +26,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// begin ingests all of a blob and does not commit it.
+// begin ingests all bytes of a blob and does not commit it.
 func begin(t *testing.T, l *Layout, desc ocispec.Descriptor, data []byte) content.Ingest {
 	t.Helper()
 	in, err := l.Ingest(t.Context(), desc)
@@ -36,8 +36,8 @@ func begin(t *testing.T, l *Layout, desc ocispec.Descriptor, data []byte) conten
 	return in
 }
 
-// others begins a blob that takes long, so that directories are not checked before
-// those that come meanwhile.
+// others starts a blob that takes long. While it runs, the layout does not check the
+// directories again before other blobs.
 func others(t *testing.T, l *Layout) {
 	_, slow := blobOf(99, 1000)
 	in, err := l.Ingest(t.Context(), slow)
@@ -45,7 +45,7 @@ func others(t *testing.T, l *Layout) {
 	t.Cleanup(func() { in.Close() })
 }
 
-// putAside puts a directory aside and makes another one in its place.
+// putAside renames a directory and makes another one in its place.
 func putAside(t *testing.T, l *Layout, name string) {
 	t.Helper()
 	path := filepath.Join(l.Dir(), name)
@@ -53,9 +53,9 @@ func putAside(t *testing.T, l *Layout, name string) {
 	require.NoError(t, os.Mkdir(path, 0o755))
 }
 
-// The directory of blobs is put aside while two blobs wait to be committed together, and
-// another program puts one of them into the new directory. That does not say that the
-// other is stored.
+// The directory of blobs is renamed while two blobs wait to be committed together.
+// Another program puts one of them into the new directory. The other blob does not count
+// as stored.
 func TestBatchGoesToADirectoryPutAside(t *testing.T) {
 	for _, name := range []string{blobsDir, blobsDir + "/sha256"} {
 		synctest.Test(t, func(t *testing.T) {
@@ -87,9 +87,9 @@ func TestBatchGoesToADirectoryPutAside(t *testing.T) {
 	}
 }
 
-// The state directory, or that of partials, is put aside, and another process
-// begins the same blob, at the moment before a blob gets its name: what the other
-// one has is not published.
+// The state directory, or that of partials, is renamed just before a blob gets its name,
+// and another process starts the same blob. The other process's partial does not become
+// the blob.
 func TestPartialOfAnotherIsNotPublished(t *testing.T) {
 	for _, name := range []string{stateDir, ingestDir} {
 		l := openTest(t, t.TempDir())
@@ -116,7 +116,7 @@ func TestPartialOfAnotherIsNotPublished(t *testing.T) {
 	}
 }
 
-// A blob that went with its directory is not said to be stored.
+// A blob in a renamed directory does not count as stored.
 func TestIngestAfterBlobsArePutAside(t *testing.T) {
 	for _, name := range []string{blobsDir, blobsDir + "/sha256"} {
 		l := openTest(t, t.TempDir())
@@ -129,8 +129,8 @@ func TestIngestAfterBlobsArePutAside(t *testing.T) {
 	}
 }
 
-// When another program removes a directory of blobs, a Commit under way fails and
-// loses nothing of what arrived. The next Ingest makes the directory again.
+// If another program removes a directory of blobs, a running Commit fails and keeps the
+// bytes that arrived. The next Ingest makes the directory again.
 func TestCommitAfterBlobsAreRemoved(t *testing.T) {
 	for _, name := range []string{blobsDir, blobsDir + "/sha256"} {
 		l := openTest(t, t.TempDir())
@@ -151,8 +151,8 @@ func TestCommitAfterBlobsAreRemoved(t *testing.T) {
 	}
 }
 
-// A link planted for a directory of blobs is found by the first Commit, and then by
-// every Ingest before a byte is fetched.
+// The first Commit refuses a link planted in place of a directory of blobs. Later, every
+// Ingest refuses it before a byte is fetched.
 func TestPlantedBlobLinkIsFoundOnce(t *testing.T) {
 	for _, name := range []string{blobsDir, blobsDir + "/sha256"} {
 		for _, away := range []func(string) error{
@@ -176,7 +176,7 @@ func TestPlantedBlobLinkIsFoundOnce(t *testing.T) {
 	}
 }
 
-// A partial that another program cut short is not published.
+// A partial that another program cut short does not become the blob.
 func TestPartialCutShort(t *testing.T) {
 	l := openTest(t, t.TempDir())
 	data, desc := blobOf(1, 1000)
@@ -186,8 +186,8 @@ func TestPartialCutShort(t *testing.T) {
 	assert.NoFileExists(t, pathOf(l, desc))
 }
 
-// Links planted for directories while blobs come: nothing is written through them,
-// and no blob is said to be stored that is not.
+// Links are planted in place of directories while blobs arrive. The layout writes nothing
+// through them, and no missing blob counts as stored.
 func TestPlantedDirectoryLinksMeanwhile(t *testing.T) {
 	for _, name := range []string{blobsDir, blobsDir + "/sha256", stateDir, ingestDir} {
 		l := openTest(t, t.TempDir())
@@ -215,7 +215,7 @@ func TestPlantedDirectoryLinksMeanwhile(t *testing.T) {
 	}
 }
 
-// Whoever may not look into the state directory reads the layout all the same.
+// A process without permission for the state directory can read the layout.
 func TestOpenWithoutTheStateDirectory(t *testing.T) {
 	mem := disktest.New()
 	l := must(openMem(mem.Process()))
@@ -231,9 +231,9 @@ func TestOpenWithoutTheStateDirectory(t *testing.T) {
 	requirePulled(t, l, img, "without the state directory")
 }
 
-// Blobs come while another program puts directories aside and removes them: nothing
-// wrong is in sight, all errors are of the store, and what was begun and committed
-// after the last of that is there.
+// Blobs arrive while another program renames and removes directories. No wrong blob is
+// visible, and all errors are of the store. Blobs that are started and committed after
+// the last change are stored.
 func TestDirectoriesChangeWhileBlobsCome(t *testing.T) {
 	l, aside := openTest(t, t.TempDir()), t.TempDir()
 	var mu sync.Mutex
@@ -252,7 +252,7 @@ func TestDirectoriesChangeWhileBlobsCome(t *testing.T) {
 			os.Mkdir(path, 0o755)
 		}
 	}
-	last := make(map[digest.Digest]int) // how many changes there were when it began
+	last := make(map[digest.Digest]int) // number of changes when the blob was started
 	var wg sync.WaitGroup
 	for g := range 6 {
 		wg.Go(func() {
@@ -288,7 +288,8 @@ func TestDirectoriesChangeWhileBlobsCome(t *testing.T) {
 	assert.GreaterOrEqual(t, sure, 10, "one goroutine comes to its last 15 blobs after the last change")
 }
 
-// A file that stands for the directory of partials is named, and in nobody's way who reads.
+// The error names a file in place of the directory of partials. The file does not disturb
+// readers.
 func TestFileForTheIngestDirectory(t *testing.T) {
 	l := openTest(t, t.TempDir())
 	img := faultImage(t)
@@ -306,7 +307,7 @@ func TestFileForTheIngestDirectory(t *testing.T) {
 	assert.ErrorContains(t, err, strconv.Quote(ingestDir)+" is not a directory")
 }
 
-// Links planted for the directories: nothing is written through them.
+// The layout writes nothing through links that are planted in place of its directories.
 func TestPlantedDirectoryLinks(t *testing.T) {
 	for _, name := range []string{"blobs", "blobs/sha256", stateDir, ingestDir} {
 		for _, inside := range []bool{false, true} {
@@ -353,7 +354,7 @@ func TestPlantedDirectoryLinks(t *testing.T) {
 	}
 }
 
-// Links planted for files are replaced, or refused.
+// Links planted in place of files are replaced or refused.
 func TestPlantedFileLinks(t *testing.T) {
 	outside := filepath.Join(t.TempDir(), "precious")
 	require.NoError(t, os.WriteFile(outside, []byte("precious"), 0o644))
@@ -395,8 +396,8 @@ func TestPlantedFileLinks(t *testing.T) {
 	}
 }
 
-// A partial, or its list, that is another name of some file, such as a blob: that
-// file is not written to.
+// A partial or a side list may be a hard link to another file, such as a blob. The layout
+// does not write to that file.
 func TestPlantedHardLinks(t *testing.T) {
 	l := openTest(t, t.TempDir())
 	other, precious := blobOf(1, 300<<10)
@@ -426,8 +427,8 @@ func TestPlantedHardLinks(t *testing.T) {
 	}
 }
 
-// Another program puts a directory of blobs aside while blobs come: one that went
-// there is not said to be stored, and comes anew.
+// Another program renames a directory of blobs while blobs arrive. A blob in the renamed
+// directory does not count as stored, and is fetched again.
 func TestBlobDirectoryPutAside(t *testing.T) {
 	for _, name := range []string{blobsDir, blobsDir + "/sha256"} {
 		l := openTest(t, t.TempDir())
@@ -450,7 +451,8 @@ func TestBlobDirectoryPutAside(t *testing.T) {
 	}
 }
 
-// Another program removes the state directory while blobs come: others still do.
+// Another program removes the state directory while blobs arrive. Other blobs are still
+// stored.
 func TestIngestAfterTheStateIsRemoved(t *testing.T) {
 	l := openTest(t, t.TempDir())
 	data, desc := blobOf(1, 1000)
@@ -464,8 +466,8 @@ func TestIngestAfterTheStateIsRemoved(t *testing.T) {
 	}
 }
 
-// The state directory becomes a link, or another directory, while a blob comes. The
-// next Ingest answers at once, and no lock file is made where the link leads.
+// The state directory becomes a link, or another directory, while a blob arrives. The
+// next Ingest returns at once, and no lock file is made in the target of the link.
 func TestIngestWhileTheStateDirectoryIsReplaced(t *testing.T) {
 	for name, away := range map[string]func(path string) error{
 		"removed":   os.RemoveAll,
@@ -499,8 +501,7 @@ func TestIngestWhileTheStateDirectoryIsReplaced(t *testing.T) {
 	}
 }
 
-// A wait for another process's lock ends when a link takes the place of the state
-// directory.
+// A wait for another process's lock ends when a link replaces the state directory.
 func TestWaitForALockSeesTheStateDirectoryReplaced(t *testing.T) {
 	l, other := openTest(t, t.TempDir()), (*Layout)(nil)
 	other = openTest(t, l.Dir())

@@ -15,9 +15,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A layout that the first version of this package wrote is read and goes on:
-// testdata/former.tar is one, with a manifest and an index, in OCI's format and in
-// Docker's, each index with the image of one of two platforms.
+// A layout that the first version of this package wrote can be read and written.
+// testdata/former.tar is such a layout. It has a manifest and an index in OCI's format
+// and in Docker's, each index with the image of one of two platforms.
 func TestFormerLayout(t *testing.T) {
 	dir := t.TempDir()
 	f, err := os.Open("testdata/former.tar")
@@ -59,7 +59,7 @@ func TestFormerLayout(t *testing.T) {
 	for _, img := range images {
 		require.NoError(t, l.Tag(t.Context(), img.Ref, img.Descriptor))
 	}
-	assert.Equal(t, string(before), string(must(os.ReadFile(filepath.Join(dir, indexName)))), "what is tagged already is written as it was")
+	assert.Equal(t, string(before), string(must(os.ReadFile(filepath.Join(dir, indexName)))), "a Tag of an existing name and image keeps the bytes of the file")
 	require.NoError(t, archive.Export(t.Context(), l, io.Discard))
 	_, err = l.Remove(t.Context(), reference.MustParse(names[1]))
 	require.NoError(t, err)

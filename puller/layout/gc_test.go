@@ -49,14 +49,14 @@ func TestRemoveAndPrune(t *testing.T) {
 	assert.Equal(t, two.ref, images[0].Ref)
 
 	data, desc := blobOf(9, 5000)
-	store(t, l, desc, data) // as a pull under way does
+	store(t, l, desc, data) // as a running pull does
 	in, err := l.Ingest(t.Context(), one.all[0])
 	require.NoError(t, err)
 	_, err = in.WriteAt([]byte("x"), 0)
 	require.NoError(t, err)
 	freed, err = l.Prune(t.Context(), PruneConfig{})
 	require.NoError(t, err)
-	assert.Zero(t, freed, "it was used of late")
+	assert.Zero(t, freed, "the blob was used recently")
 	now = now.Add(2 * time.Hour)
 	freed, err = l.Prune(t.Context(), PruneConfig{})
 	require.NoError(t, err)
@@ -65,8 +65,8 @@ func TestRemoveAndPrune(t *testing.T) {
 	requirePulled(t, l, two, "two")
 }
 
-// A pull finds a blob there, and before it tags, somebody removes the image
-// that the blob belonged to.
+// A pull finds a blob. Before the pull tags, another process removes the image that the
+// blob belonged to.
 func TestRemoveUnderAPull(t *testing.T) {
 	dir := t.TempDir()
 	l, other := openTest(t, dir), openTest(t, dir)
@@ -91,8 +91,8 @@ func TestRemoveUnderAPull(t *testing.T) {
 	requirePulled(t, l, img, "the next try")
 }
 
-// The same for a layout that is opened while blobs are being removed, and finds
-// one there that goes next.
+// The same for a layout that is opened during the removal and finds a blob that is
+// removed next.
 func TestOpenedDuringRemoval(t *testing.T) {
 	mem, img := disktest.New(), newTestImage(t, "registry.example/one:v1", 1, 100)
 	var late *Layout
@@ -116,7 +116,7 @@ func TestOpenedDuringRemoval(t *testing.T) {
 	assert.ErrorIs(t, late.Tag(t.Context(), img.ref, img.index), fs.ErrNotExist)
 }
 
-// Remove keeps blobs while it cannot know who uses them.
+// Remove keeps blobs if a damaged manifest may use them.
 func TestRemoveWithDamagedManifest(t *testing.T) {
 	l := openTest(t, t.TempDir())
 	one, two := newTestImage(t, "registry.example/one:v1", 1, 100), newTestImage(t, "registry.example/two:v1", 2, 100)
@@ -127,16 +127,16 @@ func TestRemoveWithDamagedManifest(t *testing.T) {
 	_, err := l.Remove(t.Context(), one.ref)
 	require.Equal(t, content.ErrStore, content.ReasonOf(err), "%v", err)
 	_, err = l.Lookup(t.Context(), one.ref)
-	assert.ErrorIs(t, err, fs.ErrNotExist, "the name is gone all the same")
+	assert.ErrorIs(t, err, fs.ErrNotExist, "the name is removed")
 	require.NoError(t, (&testPuller{l: l}).pull(t.Context(), two))
 	_, err = l.Prune(t.Context(), PruneConfig{MinAge: -1})
 	require.NoError(t, err)
 	requirePulled(t, l, two, "two")
 }
 
-// Two words of a removal differ, though the clock stands still and the second file
-// is the first one's place again.
-func TestWordsOfRemovalsDiffer(t *testing.T) {
+// Two epochs differ, even if the clock is stopped and the second file has the inode
+// number of the first.
+func TestEpochsOfRemovalsDiffer(t *testing.T) {
 	mem := disktest.New()
 	mem.StopClock()
 	l := must(openMem(mem.Process()))
@@ -148,7 +148,7 @@ func TestWordsOfRemovalsDiffer(t *testing.T) {
 	assert.NotEqual(t, times[0], times[1])
 }
 
-// An index that names one manifest a thousand times has it read once.
+// If an index lists one manifest a thousand times, the manifest is read once.
 func TestRepeatedManifestIsReadOnce(t *testing.T) {
 	reads := 0
 	l := must(openFS("mem", disktest.Before(disktest.New().Process(), func(op, _ string) error {
@@ -182,9 +182,8 @@ func TestRepeatedManifestIsReadOnce(t *testing.T) {
 	assert.ErrorIs(t, err, context.Canceled)
 }
 
-// Layouts pull, remove and prune, all at once and with no regard for each other:
-// what a Tag accepted is whole, and a Tag that does not accept says that something
-// is gone.
+// Layouts pull, remove and prune at the same time. An image that Tag accepted is
+// complete. A Tag that fails says that content is missing.
 func TestAllAtOnce(t *testing.T) {
 	mem, dir := disktest.New(), t.TempDir()
 	for name, open := range map[string]func() (*Layout, error){
@@ -240,8 +239,7 @@ func useAndRemove(t *testing.T, one, other *Layout, img *testImage, r *rand.Rand
 	}
 }
 
-// A noTimesFS answers for the time of access what a file system does that does not
-// keep the one that was set.
+// A noTimesFS is a file system that does not keep the times of access that were set.
 type noTimesFS struct {
 	disk.FS
 	answer func(set time.Time) time.Time
@@ -249,8 +247,8 @@ type noTimesFS struct {
 
 func (f noTimesFS) Accessed(fi fs.FileInfo) time.Time { return f.answer(f.FS.Accessed(fi)) }
 
-// Prune frees what is older than MinAge by the layout's own notes, and spares what a
-// pull stored or found, where times of access are not kept.
+// Without times of access, Prune uses the layout's notes. It removes blobs older than
+// MinAge, and keeps blobs that a pull stored or found.
 func TestPruneWithoutAccessTimes(t *testing.T) {
 	for name, answer := range map[string]func(time.Time) time.Time{
 		"none":             func(time.Time) time.Time { return time.Time{} },
@@ -289,8 +287,8 @@ func TestPruneWithoutAccessTimes(t *testing.T) {
 	}
 }
 
-// A blob of which nothing tells when it was used stays, and is freed when it was seen
-// unused for long enough.
+// If the last use of a blob is not known, Prune keeps the blob, and removes it when it
+// has seen it unused for MinAge.
 func TestPruneWithoutNotes(t *testing.T) {
 	now := time.Now()
 	l := must(openFS("mem", noTimesFS{disktest.New().Process(), func(time.Time) time.Time { return time.Time{} }}, Config{Now: func() time.Time { return now }}))
@@ -305,7 +303,7 @@ func TestPruneWithoutNotes(t *testing.T) {
 	}
 }
 
-// Where times of access are kept there are no notes.
+// If the file system keeps times of access, the layout writes no notes.
 func TestNoNotesWithAccessTimes(t *testing.T) {
 	l := openTest(t, t.TempDir())
 	data, desc := blobOf(1, 100)
@@ -314,9 +312,8 @@ func TestNoNotesWithAccessTimes(t *testing.T) {
 	assert.Equal(t, l.fs.Accessed(must(l.fs.Lstat(ocilayout.BlobName(desc.Digest)))).IsZero(), err == nil)
 }
 
-// A process that dies between the stamp of a partial and its rename loses nothing
-// that had arrived, whatever the file system answers for the time of access: a stamped
-// partial looks old by its time of modification.
+// A process dies between the stamp of a partial and its rename. The bytes that arrived
+// are kept, although the stamped partial looks old by its modification time.
 func TestStampedPartialIsKept(t *testing.T) {
 	for name, answer := range map[string]func(time.Time) time.Time{
 		"kept":             func(at time.Time) time.Time { return at },
@@ -353,12 +350,12 @@ func TestStampedPartialIsKept(t *testing.T) {
 			now = now.Add(23 * time.Hour)
 			assert.EqualValues(t, len(data), kept(), "it is younger than PartialAge")
 			now = now.Add(2 * time.Hour)
-			assert.Zero(t, kept(), "nobody wrote to it for longer than PartialAge")
+			assert.Zero(t, kept(), "it was not written to for longer than PartialAge")
 		})
 	}
 }
 
-// Prune with a negative MinAge removes a partial that a dead process had stamped.
+// Prune with a negative MinAge removes a stamped partial of a dead process.
 func TestStampedPartialIsPruned(t *testing.T) {
 	l := must(openFS("mem", disktest.New().Process(), Config{}))
 	data, desc := blobOf(1, 1000)
@@ -383,7 +380,7 @@ func TestSweep(t *testing.T) {
 	for _, d := range []ocispec.Descriptor{desc, busy} {
 		in, err := l.Ingest(t.Context(), d)
 		require.NoError(t, err)
-		for _, off := range []int64{0, 400 << 10} { // a hole, and so a list
+		for _, off := range []int64{0, 400 << 10} { // a gap, and so a side list
 			_, err = in.WriteAt(data[:200<<10], off)
 			require.NoError(t, err)
 		}
@@ -406,7 +403,7 @@ func TestSweep(t *testing.T) {
 	assert.Contains(t, names(), filepath.Base(partName(busy.Digest)))
 }
 
-// A clock that was far ahead for a while does not end the sweeps.
+// Sweeps go on after the clock was set back.
 func TestSweepAfterTheClockWasSetBack(t *testing.T) {
 	now := time.Now()
 	l, err := Open(t.TempDir(), Config{Now: func() time.Time { return now }})

@@ -62,8 +62,8 @@ func TestIngestOfWrongSize(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, int64(1<<19+1), kept)
 
-	// Somebody says that the blob is smaller, and leaves a partial; who knows
-	// its size is not held up.
+	// Another descriptor gives a smaller size for the blob, and its ingest leaves a
+	// partial. An ingest with the right size succeeds.
 	lie := desc
 	lie.Size = 2 << 20
 	in, err = l.Ingest(t.Context(), lie)
@@ -79,8 +79,8 @@ func TestIngestOfWrongSize(t *testing.T) {
 	requireTidy(t, l)
 }
 
-// What is written from the beginning on needs no list: the partial's length
-// tells, also after the process died.
+// A partial that is written from its start without a gap does not have a side list. Its
+// length shows what was written, even after the death of the process.
 func TestNoListWithoutAHole(t *testing.T) {
 	l := openTest(t, t.TempDir())
 	data, desc := blobOf(1, 1<<20)
@@ -117,8 +117,8 @@ func TestNoListWithoutAHole(t *testing.T) {
 	require.NoError(t, in.Close())
 	in = ingestOf(span(0, 600_000), span(900_000, 1_000_000))
 	require.NoError(t, in.Close())
-	// A process that died between the list and its first record had written no
-	// hole yet.
+	// A process dies after it made the list and before it wrote the first record. It had
+	// not written a gap yet.
 	require.NoError(t, os.Truncate(list, recordSize-1))
 	in = ingestOf(span(0, 1_000_000))
 	assert.NoFileExists(t, list)
@@ -127,7 +127,7 @@ func TestNoListWithoutAHole(t *testing.T) {
 	requireTidy(t, l)
 }
 
-// A list that tells of more than there is, as after a loss of power.
+// A side list has ranges that the partial lost, as after a loss of power.
 func TestListOfLostBytes(t *testing.T) {
 	l := openTest(t, t.TempDir())
 	data, desc := blobOf(1, 1<<20)
@@ -148,7 +148,7 @@ func TestListOfLostBytes(t *testing.T) {
 		assert.Zero(t, off)
 		assert.Equal(t, int64(300_000), n)
 	}
-	assert.Error(t, in.Commit(t.Context()), "what was listed and is lost does not count")
+	assert.Error(t, in.Commit(t.Context()), "a listed range that is lost does not count as written")
 	require.NoError(t, in.Close())
 	require.NoError(t, os.Remove(part))
 	in, err = l.Ingest(t.Context(), desc)
@@ -168,8 +168,8 @@ func TestListOfLostBytes(t *testing.T) {
 	require.NoError(t, in.Close())
 }
 
-// Another program removes the state directory while a blob is written: what was
-// begun anew there is not taken for it.
+// Another program removes the state directory while a blob is written. A partial that is
+// started in the new directory is not taken for the first one.
 func TestStateDirectoryRemoved(t *testing.T) {
 	l := openTest(t, t.TempDir())
 	other := openTest(t, l.Dir())
@@ -204,8 +204,8 @@ func TestIngestAfterItsEnd(t *testing.T) {
 	requireTidy(t, l)
 }
 
-// Many goroutines and layouts want the same few blobs: each is written once.
-func TestManyWantTheSame(t *testing.T) {
+// Many goroutines and layouts need the same few blobs. Each blob is written once.
+func TestManyNeedTheSameBlobs(t *testing.T) {
 	dir := t.TempDir()
 	var wg sync.WaitGroup
 	var mu sync.Mutex
@@ -238,8 +238,8 @@ func TestManyWantTheSame(t *testing.T) {
 	}
 }
 
-// A session is one process's work on a partial: some writes, in any order, and an
-// end that is orderly or not.
+// A session is the work of one process on a partial: some writes in any order, and an
+// orderly end or a death.
 type session struct {
 	r       *rand.Rand
 	data    []byte // no byte of it is 0, so that a hole shows
@@ -249,7 +249,7 @@ type session struct {
 	trouble int
 }
 
-// open opens a layout whose process dies before some operation, or not.
+// open opens a layout whose process may die before some operation.
 func (s *session) open(t *testing.T, mem *disktest.Disk) (l *Layout, quiet func(bool), err error) {
 	steps, silent := -1, false
 	if s.r.IntN(2) == 0 {
@@ -345,9 +345,9 @@ func (s *session) write(in *ingest) error {
 	return err
 }
 
-// What Have and Kept tell was written, whatever was written in whatever order,
-// failed, and died in between; and both tell the same.
-func TestHaveTellsWhatWasWritten(t *testing.T) {
+// Have and Kept agree, and yield only ranges that were written. This holds for writes in
+// any order, failed operations and deaths of the process.
+func TestHaveYieldsWhatWasWritten(t *testing.T) {
 	for seed := range uint64(someRounds(1500, 150)) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		s := &session{r: r, fails: seed%2 == 1, data: noZeros(int(seed), []int{0, 1, 100, 5000, 30000}[r.IntN(5)])}
@@ -368,9 +368,8 @@ func noZeros(seed, size int) []byte {
 	return data
 }
 
-// The same for writes at the same time: after a death there is no hole in what
-// Have tells.
-func TestHaveTellsNoHole(t *testing.T) {
+// The same for concurrent writes: after a death, no range of Have has a gap.
+func TestHaveYieldsNoGap(t *testing.T) {
 	data := noZeros(1, 40_000)
 	desc := descOf("", data)
 	for seed := range uint64(rounds.Of(100)) {
@@ -416,9 +415,9 @@ func TestHaveTellsNoHole(t *testing.T) {
 	}
 }
 
-// The list's first record cannot be written, a later write succeeds all the same,
-// and the process dies: the hole before it does not count.
-func TestListThatCannotBeBegun(t *testing.T) {
+// The first record of the side list cannot be written, a later write succeeds, and the
+// process dies. The gap does not count as written.
+func TestListWhoseFirstRecordFails(t *testing.T) {
 	data := noZeros(1, 10_000)
 	desc := descOf("", data)
 	mem, full := disktest.New(), true
@@ -450,8 +449,8 @@ func TestListThatCannotBeBegun(t *testing.T) {
 	}
 }
 
-// The list of a blob that several connections bring piece by piece stays short: each
-// append has one record for each connection, however many writes there were.
+// If several connections fetch a blob in small pieces, its side list stays short. Each
+// append has one record for each connection, whatever the number of writes.
 func TestListStaysShort(t *testing.T) {
 	data := noZeros(1, 60_000)
 	desc := descOf("", data)
@@ -470,14 +469,15 @@ func TestListStaysShort(t *testing.T) {
 	fi, err := l.fs.Lstat(listName(desc.Digest))
 	require.NoError(t, err)
 	assert.LessOrEqual(t, fi.Size(), (written/l.tune.listEvery+2)*3*recordSize)
-	assert.Greater(t, must(l.Kept(t.Context(), desc)), written-l.tune.listEvery, "what a killed process loses")
+	assert.Greater(t, must(l.Kept(t.Context(), desc)), written-l.tune.listEvery, "a killed process loses at most listEvery bytes")
 	require.NoError(t, in.Close())
 	kept, err := l.Kept(t.Context(), desc)
 	require.NoError(t, err)
 	assert.Equal(t, written, kept)
 }
 
-// A sweep that dies between the two files leaves no partial without its list.
+// If a process dies in a sweep between the removals of both files, it leaves no partial
+// without its list.
 func TestSweepThatDies(t *testing.T) {
 	data := noZeros(1, 10_000)
 	desc := descOf("", data)
@@ -512,7 +512,7 @@ func TestSweepThatDies(t *testing.T) {
 
 func span(off, end int64) spans.Span { return spans.Span{Off: off, End: end} }
 
-// FuzzList writes ranges to a side list and reads them, with a blob that is whole and
+// FuzzList writes ranges to a side list and reads them again, with a complete partial and
 // with one that was cut.
 func FuzzList(f *testing.F) {
 	f.Add([]byte{0, 5, 5, 10, 20, 30, 3, 25})
@@ -537,7 +537,7 @@ func FuzzList(f *testing.F) {
 	})
 }
 
-// FuzzRecords reads what a crash may have left of a side list.
+// FuzzRecords reads side lists that a crash may have left.
 func FuzzRecords(f *testing.F) {
 	f.Add(appendRecord(appendRecord(nil, span(0, 100)), span(200, 300)))
 	f.Add(make([]byte, 3*recordSize))
@@ -564,7 +564,7 @@ func TestRecordsStopAtATornOne(t *testing.T) {
 	assert.Equal(t, spans.Set{span(0, 100)}, s)
 }
 
-// Several processes make the directory at once: one of theirs stays.
+// Several processes make the directory at the same time. One of the directories stays.
 func TestIngestDirectoryOnce(t *testing.T) {
 	dir := t.TempDir()
 	var wg sync.WaitGroup
@@ -583,7 +583,7 @@ func TestIngestDirectoryOnce(t *testing.T) {
 	assert.Equal(t, "ingest", entries[0].Name())
 }
 
-// Of a directory that is there nothing changes, and nothing is left over.
+// Ingest does not change a directory that exists, and leaves no file behind.
 func TestIngestDirectoryIsThere(t *testing.T) {
 	f := must(disk.Open(t.TempDir()))
 	defer f.Close()

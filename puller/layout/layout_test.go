@@ -94,7 +94,7 @@ func TestTagAndLookup(t *testing.T) {
 	}
 }
 
-// A file that others replace all the time can be opened all the time.
+// A file that other processes replace all the time can always be opened.
 func TestOpenWhatIsReplaced(t *testing.T) {
 	l := openTest(t, t.TempDir())
 	var stop atomic.Bool
@@ -122,8 +122,8 @@ func TestOpenWhatIsReplaced(t *testing.T) {
 	wg.Wait()
 }
 
-// Two processes make one directory a layout: whatever the one has done when the
-// other goes on, both open it, and what was tagged by then stays.
+// Two processes make the same directory a layout. At whatever step the first is when the
+// second runs, both open it, and a tag that was written stays.
 func TestOpenedByTwoAtOnce(t *testing.T) {
 	data, desc := blobOf(1, 100)
 	ref := reference.MustParse("busybox:1.36")
@@ -151,7 +151,7 @@ func TestOpenedByTwoAtOnce(t *testing.T) {
 	}
 }
 
-// requireTidy checks that nothing but locks is beside the blobs.
+// requireTidy checks that the layout has no files of its own except locks.
 func requireTidy(t *testing.T, l *Layout) {
 	t.Helper()
 	assert.Subset(t, []string{"lock", "removals"}, stateNames(t, l), "left behind")

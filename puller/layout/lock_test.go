@@ -37,8 +37,8 @@ func TestLockWaitsAndGivesUp(t *testing.T) {
 	assert.Empty(t, l.keys.held)
 }
 
-// A process that was stopped while it made the layout holds Open up for a minute
-// and not for ever.
+// If another process was stopped while it made the layout, Open waits a minute and then
+// returns an error.
 func TestOpenGivesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		mem := disktest.New()

@@ -25,9 +25,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// addEntry writes an entry into index.json as another tool does: a copy of the
-// entry that is called from, with other annotations and perhaps another manifest.
-// An annotation with an empty value is left out.
+// addEntry writes an entry into index.json as another tool does. The entry is a copy of
+// the entry called from, with other annotations and perhaps another manifest. An
+// annotation with an empty value is left out.
 func addEntry(t *testing.T, l *Layout, from string, desc ocispec.Descriptor, annotations map[string]string) {
 	t.Helper()
 	path := filepath.Join(l.Dir(), indexName)
@@ -116,7 +116,7 @@ func TestOtherToolsEntriesAreKept(t *testing.T) {
 	}
 }
 
-// requireWhole checks that Verify finds nothing.
+// requireWhole checks that Verify yields no error.
 func requireWhole(t *testing.T, l *Layout) {
 	t.Helper()
 	for d, err := range l.Verify(t.Context()) {
@@ -124,8 +124,8 @@ func requireWhole(t *testing.T, l *Layout) {
 	}
 }
 
-// An image changed in place, under the name of one that came from an index, is
-// what the name stands for: the index no longer is.
+// If another tool changes an image in place under a name that pointed to an index, the
+// name points to the changed image and not to the index.
 func TestChangedInPlace(t *testing.T) {
 	const name = "registry.example/team/app:v1"
 	l := openTest(t, t.TempDir())
@@ -150,7 +150,7 @@ func TestChangedInPlace(t *testing.T) {
 		assert.Equal(t, mine.manifest.Digest, images[0].Descriptor.Digest)
 		assert.Equal(t, mine.manifest.Digest, images[0].Manifest.Digest)
 	}
-	// The former image is nobody's; what was made of it stays.
+	// No name has the former image now. An image derived from it stays.
 	_, err := l.Prune(t.Context(), PruneConfig{MinAge: -1})
 	require.NoError(t, err)
 	ok, err := l.Has(t.Context(), img.index)
@@ -162,8 +162,8 @@ func TestChangedInPlace(t *testing.T) {
 	requireWhole(t, l)
 }
 
-// A name is found by another spelling of it that has a registry. The canonical
-// spelling comes first, and both are that name when it is removed.
+// Lookup finds a name by another spelling that has a registry. The canonical spelling
+// comes first. Remove removes the canonical name and then the other spelling.
 func TestNamesInOtherSpellings(t *testing.T) {
 	for _, spelling := range []string{"docker.io/busybox:1.36", "index.docker.io/library/busybox:1.36"} {
 		l := openTest(t, t.TempDir())
@@ -205,7 +205,8 @@ func TestNamesInOtherSpellings(t *testing.T) {
 	assert.ErrorIs(t, err, content.ErrNotFound, "a name without a registry is no Reference")
 }
 
-// What Import would call an image, Lookup finds in place, if it has a registry.
+// If Import would give an image a name with a registry, Lookup finds the image under that
+// name in the layout.
 func TestImportAndLookupAgree(t *testing.T) {
 	l := openTest(t, t.TempDir())
 	img := newTestImage(t, "registry.example/one:v1", 1, 100)
@@ -225,8 +226,8 @@ func TestImportAndLookupAgree(t *testing.T) {
 	}
 }
 
-// index.json has one limit: what would cross it is not written, and all that was
-// there stays readable.
+// index.json has one limit. A Tag that would exceed it is not written, and the existing
+// names stay readable.
 func TestIndexHasOneLimit(t *testing.T) {
 	dir := t.TempDir()
 	l := openTest(t, dir)
@@ -245,7 +246,7 @@ func TestIndexHasOneLimit(t *testing.T) {
 	before := must(os.ReadFile(filepath.Join(dir, indexName)))
 	assert.LessOrEqual(t, len(before), l.tune.indexSize)
 
-	// The name that is too much, in a batch with others, fails alone.
+	// In a batch, only the Tag that exceeds the limit fails.
 	other := must(Open(dir, Config{}))
 	other.tune.indexSize = l.tune.indexSize
 	defer other.Close()
@@ -258,13 +259,13 @@ func TestIndexHasOneLimit(t *testing.T) {
 	}
 	assert.Equal(t, before, must(os.ReadFile(filepath.Join(dir, indexName))), "it stays as it was")
 
-	// Where there is room again there is a name more.
+	// After a Remove, another Tag succeeds.
 	_, err = other.Remove(t.Context(), reference.MustParse("registry.example/app:v0"))
 	require.NoError(t, err)
 	require.NoError(t, l.Tag(t.Context(), reference.MustParse("registry.example/app:w0"), img.index))
 }
 
-// A file of exactly the most is read.
+// An index.json of exactly the limit is read.
 func TestLargestIndexIsRead(t *testing.T) {
 	l := openTest(t, t.TempDir())
 	img := newTestImage(t, "registry.example/one:v1", 1, 100)
@@ -280,7 +281,7 @@ func TestLargestIndexIsRead(t *testing.T) {
 	assert.ErrorIs(t, err, content.ErrStore)
 }
 
-// The digest of an image of a repository is found whatever its tag.
+// Lookup finds the digest of an image of a repository under any tag.
 func TestLookupByDigest(t *testing.T) {
 	l := openTest(t, t.TempDir())
 	img := newTestImage(t, "registry.example/team/app:v1", 1, 100)
@@ -302,12 +303,12 @@ func TestLookupByDigest(t *testing.T) {
 		_, err := lookup(name, img.index.Digest)
 		assert.ErrorIs(t, err, content.ErrNotFound, name)
 	}
-	_, err := lookup("registry.example/team/app", img.all[0].Digest) // a blob is no image
+	_, err := lookup("registry.example/team/app", img.all[0].Digest) // a blob is not an image
 	assert.ErrorIs(t, err, content.ErrNotFound)
 	pinned, err := img.ref.WithDigest(img.index.Digest)
 	require.NoError(t, err)
 	_, err = l.Remove(t.Context(), pinned)
-	assert.ErrorIs(t, err, content.ErrNotFound, "it is no name of its own")
+	assert.ErrorIs(t, err, content.ErrNotFound, "the digest is not tagged")
 	_, err = l.Remove(t.Context(), img.ref)
 	require.NoError(t, err)
 	_, err = lookup("registry.example/team/app", img.index.Digest)
@@ -325,9 +326,9 @@ func indexOf(t testing.TB, l *Layout, descs ...ocispec.Descriptor) ocispec.Descr
 	return desc
 }
 
-// The digest of a manifest below indexes within indexes is found, as deep as a pull
-// follows them, and so is each index on the way. What is deeper or too wide ends in
-// not found, after a bounded number of documents.
+// Lookup finds the digest of a manifest in nested indexes, as deep as a pull follows
+// them, and the digest of each index on the way. Deeper images, and those behind too many
+// indexes, are not found. The number of documents that are read is bounded.
 func TestLookupByDigestInNestedIndexes(t *testing.T) {
 	l := openTest(t, t.TempDir())
 	img := newTestImage(t, "registry.example/team/plain:v1", 1, 100)
@@ -374,7 +375,7 @@ func TestLookupByDigestInNestedIndexes(t *testing.T) {
 	assert.Equal(t, wide[len(wide)-1].Digest, got.Digest)
 }
 
-// Entries of other tools that mean nothing here hold up nobody.
+// Invalid entries of other tools do not disturb the use of the layout.
 func TestStrangeEntries(t *testing.T) {
 	l := openTest(t, t.TempDir())
 	img := newTestImage(t, "registry.example/one:v1", 1, 100)
@@ -406,7 +407,7 @@ func TestStrangeEntries(t *testing.T) {
 	assert.Len(t, images, 4, "they are kept")
 }
 
-// Verify misses a blob of an image that is two indexes deep.
+// Verify reports a missing blob of an image that is two indexes deep.
 func TestVerifyOfNestedIndex(t *testing.T) {
 	l := openTest(t, t.TempDir())
 	img := newTestImage(t, "registry.example/team/plain:v1", 1, 100)
@@ -429,7 +430,7 @@ func TestVerifyOfNestedIndex(t *testing.T) {
 	assert.Equal(t, []digest.Digest{deep.Digest}, missing())
 }
 
-// fill names n images in one go, all of them img.
+// fill tags img with n names in one batch.
 func fill(t testing.TB, l *Layout, img *testImage, n int) {
 	require.NoError(t, (&testPuller{l: l}).pull(t.Context(), img))
 	err := l.edit(t.Context(), func(ctx context.Context, ix *indexFile) error {
@@ -445,8 +446,8 @@ func fill(t testing.TB, l *Layout, img *testImage, n int) {
 	require.NoError(t, err)
 }
 
-// One more image takes as many file operations in a layout of 2,000 images as in
-// one of 50. What it takes in time is BenchmarkGrowth's to say.
+// Another image takes as many file operations in a layout of 2,000 images as in one of
+// 50. BenchmarkGrowth measures the time.
 func TestGrowth(t *testing.T) {
 	var took []int64
 	for _, n := range []int{50, 2000} {
@@ -462,10 +463,10 @@ func TestGrowth(t *testing.T) {
 	assert.Equal(t, took[0], took[1])
 }
 
-// BenchmarkGrowth pulls one more image into a layout of 50, one of 4,900, and by a
-// new process one of 5,000. The layouts take turns, so that whatever else the
-// machine does meets all of them. The middle one should take at most twice as
-// long as the first, the last at most 50 ms.
+// BenchmarkGrowth pulls another image into a layout of 50 images, one of 4,900, and, in a
+// new process, one of 5,000. The layouts take turns, so that other load of the machine
+// affects all of them. The second should take at most twice as long as the first, and the
+// third at most 50 ms.
 func BenchmarkGrowth(b *testing.B) {
 	small, big, others := openTest(b, b.TempDir()), openTest(b, b.TempDir()), openTest(b, b.TempDir())
 	first := newTestImage(b, "registry.example/team/first:v1", 0, 2000)
@@ -497,7 +498,7 @@ func BenchmarkGrowth(b *testing.B) {
 	}
 }
 
-// Lookup sees what another process wrote since index.json was last read.
+// Lookup sees what another process wrote after index.json was last read.
 func TestLookupSeesOtherProcesses(t *testing.T) {
 	mem := disktest.New()
 	l, other := must(openMem(mem.Process())), must(openMem(mem.Process()))

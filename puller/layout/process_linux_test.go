@@ -30,8 +30,8 @@ import (
 
 var kills = flag.Int("kills", 0, "how many times TestKill kills a process; 0 means 200, or a fifth")
 
-// childEnv says what this test program does instead of testing: it is started
-// again by tests that need a process of its own.
+// childEnv is the environment variable that makes this test program do the work of a
+// child process. Tests that need another process start the program again with it.
 const childEnv = "PULLKIT_LAYOUT_CHILD"
 
 func TestMain(m *testing.M) {
@@ -46,7 +46,7 @@ func TestMain(m *testing.M) {
 }
 
 func child(what, dir string) error {
-	// A child's helpers want a testing.TB and get one that only panics.
+	// Helpers need a testing.TB. In a child they get one that panics.
 	t := new(panicTB)
 	switch what {
 	case "pull":
@@ -80,8 +80,8 @@ func processImage(t testing.TB) *testImage {
 	return newTestImage(t, "registry.example/team/killed:v1", 3, 0, 3000, 700<<10, 2<<20)
 }
 
-// childPull says on its standard output what it does: a dot for each operation
-// on files, and an F for each chunk before it is written.
+// childPull pulls, and reports on its standard output what it does: a dot for each
+// operation on files, and an F before each chunk is written.
 func childPull(t testing.TB, dir string) error {
 	real, err := disk.Open(dir)
 	if err != nil {
@@ -112,8 +112,8 @@ func childPull(t testing.TB, dir string) error {
 
 const killChunk = 16 << 10
 
-// TestKill kills a process that pulls, at random moments. A wrong blob is never
-// in sight, the next pull works, and no more than 1 MiB is fetched again a kill.
+// TestKill kills a process that pulls, at random moments. No wrong blob is visible, the
+// next pull succeeds, and each kill makes it fetch at most 1 MiB again.
 func TestKill(t *testing.T) {
 	img := processImage(t)
 	size := int64(0)
@@ -153,8 +153,8 @@ func TestKill(t *testing.T) {
 	t.Logf("%d kills, at worst %d bytes fetched again a kill", n, worst)
 }
 
-// killOnce starts a pull and kills it after so many of its operations, if it
-// has as many. It returns how many bytes had been fetched by then.
+// killOnce starts a pull and kills it after that many operations, if it has as many. It
+// returns how many bytes the pull had fetched.
 func killOnce(t *testing.T, dir string, after int) (fetched int64, died bool) {
 	cmd, out, stderr := startChild(t, "pull", dir)
 	in := bufio.NewReaderSize(out, 16)
@@ -178,8 +178,8 @@ func killOnce(t *testing.T, dir string, after int) (fetched int64, died bool) {
 	return fetched, died
 }
 
-// Several processes pull one image into one layout at the same time: every blob
-// is fetched once, and all succeed.
+// Several processes pull one image into one layout at the same time. Every blob is
+// fetched once, and all pulls succeed.
 func TestProcessesShareALayout(t *testing.T) {
 	img, dir := processImage(t), t.TempDir()
 	want := 0
@@ -201,7 +201,7 @@ func TestProcessesShareALayout(t *testing.T) {
 	requirePulled(t, openTest(t, dir), img, "after all")
 }
 
-// childDescriptors has 64 descriptors, and wants more.
+// childDescriptors runs with a limit of 64 file descriptors and needs more.
 func childDescriptors(t testing.TB, dir string) error {
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: 64, Max: 64}); err != nil {
 		return err
@@ -255,8 +255,8 @@ func TestSixtyFourDescriptors(t *testing.T) {
 	requirePulled(t, openTest(t, dir), processImage(t), "after 64 descriptors")
 }
 
-// childFileSize may write files of 1 MiB at most, which fails as a full disk
-// does, in the middle of a write.
+// childFileSize runs with a limit of 1 MiB for the size of a file. Writes beyond it fail
+// in the middle, as on a full disk.
 func childFileSize(t testing.TB, dir string) error {
 	signal.Ignore(syscall.SIGXFSZ)
 	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: 1 << 20, Max: 1 << 20}); err != nil {
@@ -288,7 +288,7 @@ func TestWriteFailsInTheMiddle(t *testing.T) {
 	assert.Less(t, p.fetched.Load(), int64(3<<20/2), "what was written is kept")
 }
 
-// mountSmall mounts a file system of that size, as root, and returns its path.
+// mountSmall mounts a file system of that size, which needs root, and returns its path.
 func mountSmall(t *testing.T, size string) string {
 	realtest.NeedRoot(t, "only root can mount; TestFailEveryOperation and TestWriteFailsInTheMiddle go as far without")
 	dir := t.TempDir()
@@ -303,7 +303,7 @@ func TestDiskFull(t *testing.T) {
 	small, img := newTestImage(t, "registry.example/small:v1", 4, 1000), processImage(t)
 	require.NoError(t, (&testPuller{l: l}).pull(t.Context(), small))
 
-	// Of what cannot fit no byte is written.
+	// No byte is written of a blob that cannot fit.
 	free, err := l.Free(t.Context())
 	require.NoError(t, err)
 	assert.Less(t, free, int64(2<<20))
@@ -317,14 +317,14 @@ func TestDiskFull(t *testing.T) {
 	_, err = os.Stat(filepath.Join(dir, filepath.FromSlash(partName(desc.Digest))))
 	assert.ErrorIs(t, err, fs.ErrNotExist)
 
-	// What fits alone and not together fails in the middle.
+	// If each blob fits and all together do not, a write fails in the middle.
 	err = (&testPuller{l: l}).pull(t.Context(), img)
 	require.ErrorIs(t, err, syscall.ENOSPC)
 	assert.Equal(t, content.ErrStore, content.ReasonOf(err))
 	requirePulled(t, l, small, "with the mem full")
 	_ = data
 
-	// With room it goes on.
+	// After space is freed, the pull continues.
 	_, err = l.Prune(t.Context(), PruneConfig{MinAge: -1})
 	require.NoError(t, err)
 	require.NoError(t, syscall.Mount("tmpfs", filepath.Dir(dir), "tmpfs", syscall.MS_REMOUNT, "size=20m"))
@@ -332,7 +332,7 @@ func TestDiskFull(t *testing.T) {
 	requirePulled(t, l, img, "with room")
 }
 
-// A layout that may only be read is read; to write to it fails by name.
+// A read-only layout can be read. An operation that writes returns an error.
 func TestReadOnly(t *testing.T) {
 	one, two := newTestImage(t, "registry.example/one:v1", 4, 1000), processImage(t)
 	dir := filepath.Join(t.TempDir(), "images")
@@ -358,8 +358,8 @@ func TestReadOnly(t *testing.T) {
 	assert.Equal(t, content.ErrStore, content.ReasonOf(err), "%v", err)
 }
 
-// readOnly returns a path under which dir cannot be written to: root may write
-// wherever the mode says no, and needs a mount that says so.
+// readOnly returns a path under which dir cannot be written to. Root may write in spite
+// of file modes, so for root the path is a read-only mount.
 func readOnly(t *testing.T, dir string) string {
 	if os.Getuid() == 0 {
 		view := t.TempDir()
@@ -378,7 +378,7 @@ func readOnly(t *testing.T, dir string) string {
 	return dir
 }
 
-// A blob that finds no room leaves no descriptor open.
+// An Ingest that fails for lack of space leaves no file descriptor open.
 func TestNoRoomLeaksNothing(t *testing.T) {
 	l := openTest(t, t.TempDir())
 	data, desc := blobOf(1, 3<<20)
@@ -403,8 +403,8 @@ type fullFS struct{ disk.FS }
 
 func (fullFS) Free() (int64, error) { return 0, nil }
 
-// Directories and lock files that are removed again and again, in a layout that
-// stays open, leave no descriptor open.
+// A layout stays open while its directories and lock files are removed repeatedly. It
+// leaves no file descriptor open.
 func TestRemovedDirectoriesAreClosed(t *testing.T) {
 	l := openTest(t, t.TempDir())
 	count := func() int {
@@ -424,7 +424,7 @@ func TestRemovedDirectoriesAreClosed(t *testing.T) {
 		if count() <= before+8 {
 			return
 		}
-		runtime.Gosched() // what closes them runs beside
+		runtime.Gosched() // other goroutines close them
 	}
 	t.Errorf("%d descriptors, %d before", count(), before)
 }

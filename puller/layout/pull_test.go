@@ -21,8 +21,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// someRounds is how many of full rounds a test does: fewer under the race detector, which
-// makes processes too slow to be killed and to crash often.
+// someRounds returns how many rounds a test does: full, or raceRounds under the race
+// detector, which makes kills and crashes of processes slow.
 func someRounds(full, raceRounds int) int {
 	if raced {
 		return raceRounds
@@ -69,7 +69,7 @@ func newTestImage(t testing.TB, name string, seed int, sizes ...int) *testImage 
 	return img
 }
 
-// A testPuller does with a Layout what a transfer does.
+// A testPuller uses a Layout as a transfer does.
 type testPuller struct {
 	l        *Layout
 	fetched  atomic.Int64 // bytes
@@ -168,8 +168,8 @@ func (p *testPuller) fetch(ctx context.Context, in content.Ingest, data []byte, 
 	return nil
 }
 
-// requireSound checks that every blob in sight has the content of its name, and
-// that every name in index.json leads to something.
+// requireSound checks that every visible blob has the digest in its name, and that every
+// name in index.json leads to a stored manifest or index.
 func requireSound(t testing.TB, fsys disk.FS, what string) {
 	t.Helper()
 	for _, a := range algorithms {
@@ -200,7 +200,7 @@ func requireSound(t testing.TB, fsys disk.FS, what string) {
 	require.NoError(t, err, "%s: %s is %q", what, indexName, data)
 }
 
-// requirePulled checks that an image is there, whole.
+// requirePulled checks that an image is stored with all its content.
 func requirePulled(t testing.TB, l *Layout, img *testImage, what string) {
 	t.Helper()
 	got, err := l.Lookup(t.Context(), img.ref)

@@ -2,5 +2,5 @@
 
 package layout
 
-// raced says that the race detector slows this program down.
+// raced is true if the race detector slows this program down.
 const raced = true

@@ -25,8 +25,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// realImages fills a layout with images that a tool can unpack: as a manifest,
-// by digest, as an index with one platform stored, and as one with both.
+// A realImages is a layout with images that a tool can unpack: a manifest, an image by
+// digest, an index with one stored platform, and an index with both.
 type realImages struct {
 	l                                      *Layout
 	manifest, digest, index, both, strange reference.Reference
@@ -123,7 +123,7 @@ func TestSkopeoReads(t *testing.T) {
 			}
 		})
 	}
-	// What skopeo writes into the layout, it finds there, and so do we.
+	// Skopeo writes an image into the layout. Skopeo and Lookup find it.
 	run(t, skopeo, "--insecure-policy", "copy", "-q", "oci:"+r.l.Dir()+":"+r.manifest.String(), "oci:"+r.l.Dir()+":registry.example/copy:v1")
 	got, err := r.l.Lookup(t.Context(), reference.MustParse("registry.example/copy:v1"))
 	require.NoError(t, err)
@@ -146,7 +146,7 @@ func TestUmociReads(t *testing.T) {
 	for _, ref := range []reference.Reference{r.manifest, r.digest, r.index, r.both, r.strange} {
 		assert.Contains(t, listed, ref.String())
 	}
-	// Its garbage collection takes nothing that our images show.
+	// umoci's garbage collection keeps the blobs of images that index.json shows.
 	_, err := r.l.Remove(t.Context(), r.both)
 	require.NoError(t, err)
 	_, desc := blobOf(5, 600<<10)
@@ -163,7 +163,7 @@ func TestUmociReads(t *testing.T) {
 	}
 }
 
-// What the tools are shown for an index of which one image is stored.
+// For an index of which one image is stored, index.json shows the image to other tools.
 func TestIndexIsShownAsItsImage(t *testing.T) {
 	r := newRealImages(t)
 	var index ocispec.Index
@@ -193,7 +193,7 @@ func TestIndexIsShownAsItsImage(t *testing.T) {
 	assert.Nil(t, got.Annotations)
 }
 
-// tarOf is a tar of one file.
+// tarOf returns a tar of one file.
 func tarOf(t testing.TB, name, data string) []byte {
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
@@ -204,7 +204,8 @@ func tarOf(t testing.TB, name, data string) []byte {
 	return b.Bytes()
 }
 
-// entriesOf are the manifests of index.json by their ref.name, as every tool reads them.
+// entriesOf returns the digests of the entries of index.json by their ref.name, as every
+// tool reads them.
 func entriesOf(t *testing.T, l *Layout) map[string]digest.Digest {
 	t.Helper()
 	var index ocispec.Index
@@ -216,7 +217,7 @@ func entriesOf(t *testing.T, l *Layout) map[string]digest.Digest {
 	return all
 }
 
-// skopeoReads is the digest of the manifest that skopeo copies under a name.
+// skopeoReads returns the digest of the manifest that skopeo copies under a name.
 func skopeoReads(t *testing.T, skopeo string, l *Layout, name string) digest.Digest {
 	t.Helper()
 	dst := t.TempDir()
@@ -224,8 +225,8 @@ func skopeoReads(t *testing.T, skopeo string, l *Layout, name string) digest.Dig
 	return digest.Digest("sha256:" + hexOf(must(os.ReadFile(filepath.Join(dst, "manifest.json")))))
 }
 
-// requireToolsKept pulls the image again as after a change in the registry, removes
-// it, and prunes: what the tool wrote under names stays each time.
+// requireToolsKept pulls the image again, as after a change in the registry, removes it,
+// and prunes. Each time, the entries of the tool stay.
 func requireToolsKept(t *testing.T, l *Layout, ref reference.Reference, names ...string) {
 	t.Helper()
 	wrote := entriesOf(t, l)
@@ -266,8 +267,8 @@ func requireToolsKept(t *testing.T, l *Layout, ref reference.Reference, names ..
 	requireWhole(t, l)
 }
 
-// Images that a user makes with umoci in our layout, from a manifest and from an
-// index, stay; Lookup answers what skopeo reads.
+// Images that a user makes with umoci in the layout, from a manifest and from an index,
+// stay. Lookup returns the image that skopeo reads.
 func TestUmociDerives(t *testing.T) {
 	umoci, skopeo := realtest.Need(t, "umoci"), realtest.Need(t, "skopeo")
 	for kind, of := range map[string]func(*realImages) reference.Reference{
@@ -330,8 +331,8 @@ func TestOrasTags(t *testing.T) {
 	requireToolsKept(t, r.l, r.manifest, "backup", r.manifest.Tag(), "copied")
 }
 
-// regctl collects garbage whenever it writes: an index that only our annotation
-// names is gone then, and its image, which index.json shows, stays.
+// regctl collects garbage whenever it writes. It removes an index that only
+// AnnotationResolved names, and keeps the index's image, which index.json shows.
 func TestRegctlCopies(t *testing.T) {
 	regctl, skopeo := realtest.Need(t, "regctl"), realtest.Need(t, "skopeo")
 	r := newRealImages(t)
@@ -344,13 +345,13 @@ func TestRegctlCopies(t *testing.T) {
 		assert.Equal(t, skopeoReads(t, skopeo, r.l, ref.String()), got.Digest, ref)
 	}
 	requireToolsKept(t, r.l, r.index, "backup", "mine")
-	// It takes what follows the last colon for the tag: of two images that have it,
-	// one is read.
+	// regctl takes the text after the last colon for the tag. Of two images with the same
+	// tag, it reads one.
 	assert.NotContains(t, run(t, regctl, "tag", "ls", "ocidir://"+r.l.Dir()), "team/")
 }
 
-// newDockerImages fills a layout with what many registries have: a manifest and a
-// list in Docker's format, beside an OCI image.
+// newDockerImages makes a layout with images as many registries have them: a manifest and
+// a list in Docker's format, and an OCI image.
 func newDockerImages(t *testing.T) (l *Layout, refs []reference.Reference) {
 	r := newRealImages(t)
 	put := func(mediaType string, data []byte) ocispec.Descriptor {
@@ -358,7 +359,7 @@ func newDockerImages(t *testing.T) (l *Layout, refs []reference.Reference) {
 		require.NoError(t, (&testPuller{l: r.l}).blob(t.Context(), desc, data))
 		return desc
 	}
-	// The OCI manifest's config and layer, under Docker's types.
+	// These are the config and layer of the OCI manifest, with Docker's media types.
 	doc := must(ocilayout.ParseDocument(must(os.ReadFile(filepath.Join(r.l.Dir(), filepath.FromSlash(ocilayout.BlobName(r.manifestDigest)))))))
 	config, layer := *doc.Config, doc.Layers[0]
 	config.MediaType, layer.MediaType = "application/vnd.docker.container.image.v1+json", "application/vnd.docker.image.rootfs.diff.tar.gzip"
@@ -392,9 +393,9 @@ func exportFile(t *testing.T, l *Layout, refs ...reference.Reference) string {
 	return name
 }
 
-// A layout with Docker's manifests is read by new versions of skopeo in place. Old ones,
-// as Debian 12's, of which the package's documentation speaks, say what they miss. Package
-// archive tests that all of them read its archives.
+// New versions of skopeo read a layout with Docker's manifests in place. Old versions,
+// such as those of Debian 12, return an error, which the package's documentation quotes.
+// Tests of package archive show that all of them read its archives.
 func TestSkopeoReadsDocker(t *testing.T) {
 	skopeo := realtest.Need(t, "skopeo")
 	l, refs := newDockerImages(t)
@@ -406,7 +407,7 @@ func TestSkopeoReadsDocker(t *testing.T) {
 	}
 }
 
-// umoci refuses Docker's manifests; what skopeo makes of the archive it reads.
+// umoci refuses Docker's manifests, but reads what skopeo makes of the archive.
 func TestUmociReadsDocker(t *testing.T) {
 	umoci, skopeo := realtest.Need(t, "umoci"), realtest.Need(t, "skopeo")
 	l, refs := newDockerImages(t)

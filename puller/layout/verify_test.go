@@ -26,7 +26,7 @@ func pathOf(l *Layout, desc ocispec.Descriptor) string {
 	return filepath.Join(l.Dir(), filepath.FromSlash(ocilayout.BlobName(desc.Digest)))
 }
 
-// flip changes a bit of a blob as an editor would.
+// flip changes a bit of a blob as an editor would: the modification time changes.
 func flip(t testing.TB, l *Layout, desc ocispec.Descriptor) {
 	f, err := os.OpenFile(pathOf(l, desc), os.O_RDWR, 0)
 	require.NoError(t, err)
@@ -39,7 +39,7 @@ func flip(t testing.TB, l *Layout, desc ocispec.Descriptor) {
 	require.NoError(t, err)
 }
 
-// rot changes a bit as a disk would: no time tells.
+// rot changes a bit of a blob as a fault of the disk would: no time changes.
 func rot(t testing.TB, l *Layout, desc ocispec.Descriptor) {
 	flip(t, l, desc)
 	require.NoError(t, os.Chtimes(pathOf(l, desc), time.Now(), stamp))
@@ -86,7 +86,7 @@ func TestDamageIsFetchedAgain(t *testing.T) {
 	}
 }
 
-// A blob that somebody else put there, or touched, is used once it was hashed.
+// A blob that another program wrote or touched is hashed before it is used.
 func TestForeignBlobIsHashed(t *testing.T) {
 	l := openTest(t, t.TempDir())
 	data, desc := blobOf(1, 1000)
@@ -152,7 +152,7 @@ func TestVerify(t *testing.T) {
 	requirePulled(t, l, img, "after the next pull")
 
 	for range l.Verify(t.Context()) {
-		break // to leave early is allowed
+		break // the caller may stop early
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -164,7 +164,7 @@ func TestVerify(t *testing.T) {
 	assert.ErrorIs(t, err, context.Canceled)
 }
 
-// filesOf is every file below dir with its size, times and content.
+// filesOf returns the size, times and content of every file below dir.
 func filesOf(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	files := make(map[string]string)
@@ -210,8 +210,8 @@ func TestBlobsAsFS(t *testing.T) {
 	assert.ErrorIs(t, err, fs.ErrNotExist)
 }
 
-// A bad sector does not keep Verify from the blobs behind it, nor does a wrong blob
-// that may not be removed keep Repair from them.
+// Verify goes on after a bad sector, and Repair goes on after a wrong blob that it may
+// not remove.
 func TestVerifyGoesOn(t *testing.T) {
 	mem, img := disktest.New(), newTestImage(t, "registry.example/one:v1", 1, 100, 200, 300)
 	l := must(openMem(mem.Process()))
@@ -264,8 +264,8 @@ func TestVerifyGoesOn(t *testing.T) {
 	assert.Equal(t, []digest.Digest{stays}, wrong)
 }
 
-// TestDirectoryInTheBlobsPlace holds that what is not a file is named by Verify, Repair
-// and the ingest of the blob, with what to do, and that Prune leaves it.
+// If a directory has the name of a blob, the errors of Verify, Repair and Ingest name it
+// and say what to do. Prune keeps it.
 func TestDirectoryInTheBlobsPlace(t *testing.T) {
 	l := openTest(t, t.TempDir())
 	data, desc := blobOf(1, 100)

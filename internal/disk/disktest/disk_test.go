@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The disk in memory answers as the real one does.
+// The disk in memory behaves like a real one.
 func TestDiskIsLikeTheRealOne(t *testing.T) {
 	for name, f := range map[string]disk.FS{"real": must(disk.Open(t.TempDir())), "in memory": disktest.New().Process()} {
 		t.Run(name, func(t *testing.T) {
@@ -93,7 +93,8 @@ func TestDiskIsLikeTheRealOne(t *testing.T) {
 	}
 }
 
-// After a loss of power what was synced is there, and what was not may be.
+// After a loss of power, what was synced is there. What was not synced is there only if
+// the argument of Crash keeps it.
 func TestCrash(t *testing.T) {
 	for _, keep := range []func() bool{disktest.KeepNone, disktest.KeepAll} {
 		mem := disktest.New()
@@ -120,7 +121,8 @@ func TestCrash(t *testing.T) {
 	}
 }
 
-// A Hook refuses an operation before it happens, and of a write lets half happen.
+// A Hook refuses an operation before it is performed, but performs half of a refused
+// write.
 func TestHook(t *testing.T) {
 	refused := errors.New("refused")
 	refuse := ""
