@@ -198,3 +198,32 @@ func TestPluginLogsNoSecret(t *testing.T) {
 	assert.Contains(t, log.String(), "image=r.io/app")
 	assert.False(t, leaks(log.String()))
 }
+
+// TestGuessedNamesShowNoSecret brings objects that cannot be read, in which what follows
+// the name or the namespace is taken for a part of it. Errors show a name only if an
+// object can be called so.
+func TestGuessedNamesShowNoSecret(t *testing.T) {
+	const open = `{"kind":"Secret","metadata":{"name":"a},"stringData":{"password":"C4naryPw"}}`
+	const head = "kind: Secret\nmetadata:\n"
+	for text, place := range map[string]string{
+		open:                                     "secret at line 1 is not JSON",
+		"\n\n" + open:                            "secret at line 3 is not JSON",
+		`{"kind":"List","items":[` + open + `]}`: "secret at line 1 is not JSON",
+		"{\"kind\":\"List\",\"items\":[\n" + open + "\n]}":                                                 "secret at line 2 is not JSON",
+		`{"kind":"Secret","metadata":{"name":"b","namespace":"a},"stringData":{"password":"C4naryPw"}}`:    `secret "b" is not JSON`,
+		head + "  name: a password: C4naryPw\n":                                                            "secret at line 1 is not YAML",
+		head + "  name: a stringData: {password: C4naryPw}\n":                                              "secret at line 1 is not YAML",
+		"kind: Secret\nmetadata: {name: a password: C4naryPw}\n":                                           "secret at line 1 is not YAML",
+		"kind: Secret\nmetadata: {name: a password: C4naryPw\n":                                            "secret at line 1 is not YAML",
+		head + "  name: b\n  namespace: web type: Opaque stringData: password: C4naryPw\n":                 `secret "b" is not YAML`,
+		head + "  name: C4naryPw\nx: {{ .X }}\n":                                                           "secret at line 1 is not YAML",
+		"kind: List\nitems:\n- kind: Secret\n  metadata:\n    name: a password: C4naryPw\n":                "secret at line 3 is not YAML",
+		"kind: List\nitems:\n- kind: Secret\n  metadata:\n    name: b\n    namespace: w type: C4naryPw:\n": `secret "b" is not YAML`,
+		"- kind: Secret\n  metadata: {name: C4naryPw}\n":                                                   "not read with it: a secret whose name is not a DNS name",
+		"- kind: Secret\n  metadata: {name: b, namespace: C4naryPw}\n":                                     `not read with it: secret "b"`,
+	} {
+		_, err := ParseSecrets([]byte(text))
+		assert.ErrorContains(t, err, place, text)
+		assert.NotContains(t, fmt.Sprint(err), "C4nary", text)
+	}
+}

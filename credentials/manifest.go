@@ -551,13 +551,40 @@ func (m *manifest) unreadable(p part, err error) {
 		readAbout(json, &other, &name, &namespace)
 	}
 	self := ""
-	if kind = plainKind(cmp.Or(kind, p.kind)); name != "" {
+	switch kind = plainKind(cmp.Or(kind, p.kind)); {
+	case isObjectName(name):
+		if !isObjectName(namespace) {
+			namespace = ""
+		}
 		self = fmt.Sprintf("%s %s", cmp.Or(kind, "object"), quote(joinName(namespace, name)))
 		err = fmt.Errorf("%s %w", self, err)
-	} else if kind != "" {
+	case name != "":
+		err = fmt.Errorf("%s at line %d %w", cmp.Or(kind, "object"), p.firstLine(), err)
+	case kind != "":
 		err = fmt.Errorf("%s %w", kind, err)
 	}
 	m.problem(withNames(err, slices.DeleteFunc(secretNames(p.text), func(name string) bool { return name == self })))
+}
+
+// firstLine is the line of the manifest with which the text of a part begins.
+func (p part) firstLine() int {
+	return p.line + 1 + strings.Count(p.text[:len(p.text)-len(withoutComments(p.text))], "\n")
+}
+
+// isObjectName reports whether a text is a name that an object can have: a DNS-1123
+// name. Of a text that is malformed, the name that was found may be all that follows it,
+// with a password, and an error shows no other than such a name.
+func isObjectName(text string) bool {
+	const longest = 253
+	if len(text) > longest {
+		return false
+	}
+	for label := range strings.SplitSeq(text, ".") {
+		if label == "" || label[0] == '-' || label[len(label)-1] == '-' || strings.Trim(label, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
+			return false
+		}
+	}
+	return true
 }
 
 // withNames is an error that also says which Secrets are not read because of it.
@@ -612,7 +639,14 @@ func secretNames(text string) (names []string) {
 	inSecret := false
 	finish := func() {
 		if inSecret && name != "" {
-			if full := "secret " + quote(joinName(namespace, name)); !slices.Contains(names[max(0, len(names)-maxListed):], full) {
+			full := "a secret whose name is not a DNS name"
+			if !isObjectName(namespace) {
+				namespace = ""
+			}
+			if isObjectName(name) {
+				full = "secret " + quote(joinName(namespace, name))
+			}
+			if !slices.Contains(names[max(0, len(names)-maxListed):], full) {
 				names = append(names, full)
 			}
 		}
