@@ -1,5 +1,5 @@
-// Package transfer pulls images. Its [Runtime] is the puller.Runtime that brings what a
-// content.Source gives, by default a registry.Client, into a content.Store, such as a
+// Package transfer pulls images. Its [Runtime] is a puller.Runtime that copies images
+// from a content.Source, by default a registry.Client, into a content.Store, such as a
 // layout.Layout.
 //
 // The one call most users need is [New]:
@@ -9,36 +9,37 @@
 //
 // # A pull
 //
-// A pull asks the registry for the manifest. If that is an index, it chooses the
-// manifest for the platform. It asks Config.Admit, fetches the blobs that the Store does
-// not have, each digest once, and tags the image last. An image that is present and
+// A pull asks the registry for the manifest. If the answer is an index, the pull chooses
+// the manifest for the platform. It calls Config.Admit, fetches the blobs that the Store
+// does not have, each digest once, and then tags the image. An image that is present and
 // unchanged costs one HEAD. Each pull asks for the manifest with its own credential.
 //
-// Blobs are fetched in parallel. Pulls of one process that need the same blob share its
+// Blobs are fetched in parallel. Pulls of one Runtime that need the same blob share its
 // fetch, which goes on as long as one of them waits for it. If the fetch fails for a
-// reason that may be due to the credential of the pull that began it, the others ask with
-// their own.
+// reason that may be due to the credential of the pull that began it, the other pulls ask
+// with their own credentials.
 //
-// Each byte is hashed once. A small blob is hashed by the goroutine that reads it, a large
-// one by a goroutine of its own while other bytes are read and written. At most as many
-// goroutines hash at the same time as there are processors. If large blobs come over fewer
-// connections than that, a connection reads the next bytes while the last ones are
-// written. A large blob that comes more slowly than it can be hashed and written is fetched
-// in parts over more connections.
+// Each byte is hashed once. The goroutine that reads a small blob also hashes it. A large
+// blob is hashed by a separate goroutine while other bytes of it are read and written. At
+// most as many goroutines hash at the same time as there are processors. If large blobs
+// come over fewer connections than there are processors, a connection reads the next
+// bytes while the last ones are written. A large blob that arrives more slowly than it
+// can be hashed and written is fetched in parts over more connections.
 //
-// When a pull ends early, the bytes that arrived are kept, and the next pull asks only for
-// the rest. Kept bytes are hashed like all others. If the whole blob does not have its
-// digest, it is thrown away and fetched once more from its first byte.
+// When a pull ends early, the bytes that arrived are kept, and the next pull asks only
+// for the rest. Kept bytes are hashed like all others. If the whole blob does not have
+// its digest, it is thrown away and fetched again from its first byte.
 //
-// Memory does not depend on the sizes of blobs: buffers are used again, within
-// Config.MaxMemory over all pulls.
+// Memory does not depend on the sizes of blobs: buffers are reused, and those of all
+// pulls together take at most Config.MaxMemory.
 //
 // A panic of the Source, the Store, Config.NewHash or Config.Admit reaches each pull that
-// waits for it, as package puller documents for all callbacks. The Runtime can be used
-// afterwards.
+// waits for that call, as package puller documents for all callbacks. The Runtime can be
+// used afterwards.
 //
 // # Left out
 //
-// Layers are not unpacked. A Source waits for servers, asks again and chooses mirrors.
-// A Puller tries other credentials and backs off.
+// Layers are not unpacked. Waiting for servers, asking again and choosing mirrors is the
+// task of the Source. Trying other credentials and backing off is the task of a
+// puller.Puller.
 package transfer

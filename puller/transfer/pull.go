@@ -14,13 +14,13 @@ import (
 	"github.com/pullkit/pullkit/puller/transfer/internal/fetch"
 )
 
-// Pull asks the registry what the image is now and brings what of it is missing
-// into the Store: one request for an image that is there, tagged and unchanged.
-// Equal blobs are fetched once, however many pulls of the process need them. A
-// pull that fails, or is cancelled, leaves blobs that are whole and partials of
-// the others, from which the next one goes on.
+// Pull asks the registry for the image's manifest and fetches into the Store the blobs
+// that are missing there. For an image that is stored, tagged and unchanged it sends one
+// request. Equal blobs are fetched once, however many pulls of the Runtime need them. A
+// pull that fails or is cancelled leaves complete blobs, and parts of others, from which
+// the next pull goes on.
 //
-// The error holds the reason of package content, and what puller.Runtime says of it.
+// The error wraps a reason of package content, and the errors that puller.Runtime documents.
 func (r *Runtime) Pull(ctx context.Context, spec puller.Spec) (puller.Image, error) {
 	c := &call{spec: spec}
 	image, err := r.pull(ctx, c)
@@ -43,9 +43,9 @@ func (r *Runtime) pull(ctx context.Context, c *call) (puller.Image, error) {
 	if err := r.fetchAll(ctx, c.repo(), append(t.blobs(), t.documents()...), m); err != nil {
 		return puller.Image{}, err
 	}
-	// The image is tagged even if the name stood for it before: a Store may show an
-	// index by what is stored of it, which may be more now, and only Tag says that the
-	// name is durable.
+	// The image is tagged even if it had the name before. A Store may list for an index
+	// the manifests that are stored, of which there may be more now. And only Tag makes
+	// sure that the name is durable.
 	desc := t.top()
 	desc.Data = nil
 	if err := r.store.Tag(ctx, c.spec.Ref, desc); err != nil {
@@ -54,8 +54,8 @@ func (r *Runtime) pull(ctx context.Context, c *call) (puller.Image, error) {
 	return r.image(ctx, c.spec, t)
 }
 
-// find asks the registry what the image is and returns the first target for its platform
-// that accept accepts.
+// find asks the registry for the image and returns the first target for its platform that
+// accept accepts.
 func (r *Runtime) find(ctx context.Context, c *call, accept func(context.Context, target) (bool, error)) (target, error) {
 	top, err := r.topDocument(ctx, c)
 	if err != nil {
@@ -78,7 +78,7 @@ func (r *Runtime) accept(ctx context.Context, c *call, t target, m *meter) (bool
 			return false, &content.Error{Reason: content.ErrBadDigest, Err: err}
 		}
 		if err := r.admit(ctx, Admission{Ref: ref, Descriptor: t.leaf().desc, Manifest: t.leaf().body}); err != nil {
-			if ctx.Err() != nil { // Admit gave up because the caller did
+			if ctx.Err() != nil { // Admit failed because ctx has ended
 				return false, context.Cause(ctx)
 			}
 			return false, &content.Error{Reason: content.ErrRefused, Err: err}
@@ -102,7 +102,7 @@ func (r *Runtime) accept(ctx context.Context, c *call, t target, m *meter) (bool
 	return t.serves(got, c.spec.Platform)
 }
 
-// image describes what is stored.
+// image returns the description of the stored image t.
 func (r *Runtime) image(ctx context.Context, spec puller.Spec, t target) (puller.Image, error) {
 	leaf := t.leaf().desc
 	image := puller.Image{
@@ -126,9 +126,9 @@ func (r *Runtime) image(ctx context.Context, spec puller.Spec, t target) (puller
 	return image, nil
 }
 
-// Status returns the image that spec's name stands for in the Store, if all of
-// it is there for spec's platform. It asks no registry. The error wraps
-// fs.ErrNotExist if anything is missing.
+// Status returns the image that has spec's name in the Store, if it is stored completely
+// for spec's platform. It does not ask the registry. The error wraps fs.ErrNotExist if
+// anything is missing.
 func (r *Runtime) Status(ctx context.Context, spec puller.Spec) (puller.Image, error) {
 	image, err := r.status(ctx, spec)
 	if err != nil {
@@ -175,8 +175,8 @@ func (r *Runtime) storedCandidate(ctx context.Context, desc ocispec.Descriptor) 
 	return doc, err
 }
 
-// whole reports whether a manifest is for the platform. The error wraps fs.ErrNotExist if
-// one of its blobs is missing.
+// whole reports whether t is for spec's platform. The error wraps fs.ErrNotExist if one
+// of its blobs is missing.
 func (r *Runtime) whole(ctx context.Context, spec puller.Spec, t target) (bool, error) {
 	asks, ok := t.configDecides(r.requirePlatform)
 	if asks {
@@ -201,9 +201,9 @@ func (r *Runtime) whole(ctx context.Context, spec puller.Spec, t target) (bool, 
 	return true, nil
 }
 
-// Plan says what Pull would do. It asks the registry for manifests and fetches
-// no blob; where only the config of an image could tell the platform, and is
-// not stored, the first candidate is taken. Config.Admit is not asked.
+// Plan returns what Pull would do. It asks the registry for manifests and fetches no
+// blob. If only the config says which platform an image is for, and the config is not
+// stored, Plan takes the first candidate. It does not call Config.Admit.
 func (r *Runtime) Plan(ctx context.Context, spec puller.Spec) (puller.Plan, error) {
 	c := &call{spec: spec}
 	plan, err := r.plan(ctx, c)
@@ -256,14 +256,14 @@ func (r *Runtime) likely(ctx context.Context, spec puller.Spec, t target) (bool,
 	return true, nil
 }
 
-// Resolve asks the registry which digest spec's name has now, in one request: a HEAD,
-// if the Source is a content.Resolver as a registry.Client is. Then the digest is the
-// registry's word, and what it names is verified when it is pulled by that digest. Where
-// the Source has to ask by GET, the manifest, or index, is verified and read as Pull
-// would. Nothing in it is chosen: the answer does not depend on the platform. Resolve
-// needs no Store and looks into none. Config.Admit is not asked.
+// Resolve asks the registry which digest spec's name has now, in one request: a HEAD, if
+// the Source is a content.Resolver as a registry.Client is. A digest from a HEAD is not
+// verified: the bytes are verified when they are pulled by that digest. If the Source has
+// to send a GET, Resolve verifies and parses the manifest or index as Pull does. The
+// answer does not depend on the platform, because Resolve chooses nothing from an index.
+// Resolve does not use the Store and does not call Config.Admit.
 //
-// The error holds the reason of package content, and what puller.Runtime says of it.
+// The error wraps a reason of package content, and the errors that puller.Runtime documents.
 func (r *Runtime) Resolve(ctx context.Context, spec puller.Spec) (digest.Digest, error) {
 	c := &call{spec: spec}
 	found, err := r.resolve(ctx, c)

@@ -21,61 +21,66 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// A Config says where images come from, where they go, and how much is done at
-// once. A field that is zero means its default.
+// A Config has the settings of a Runtime: the source and the store of images, and the
+// limits. A zero field means its default.
 type Config struct {
-	// Store keeps the images. Without a Store, a Runtime can only Resolve. If it is a
-	// content.SpaceReporter, a pull that does not fit fails before its first blob; if
-	// it is a content.PartialReporter too, what earlier pulls left counts.
+	// Store keeps the images. Without a Store, a Runtime can only Resolve. If the Store
+	// is a content.SpaceReporter, a pull for which there is too little room fails before
+	// its first blob. If the Store is a content.PartialReporter too, bytes that earlier
+	// pulls left need no further room.
 	Store content.Store
-	// Source is what images are read from; nil means a new registry.Client with
-	// nothing set but Logger. A Source limits how long it waits for a server. If it is
-	// a content.Resolver, Resolve asks without fetching the manifest.
+	// Source is what images are read from. Nil means a new registry.Client whose only
+	// setting is Logger. A Source has to limit how long it waits for a server. If the
+	// Source is a content.Resolver, Resolve does not fetch the manifest.
 	Source content.Source
-	// MaxBlobs is how many blobs are fetched at once, over all pulls, and as many
-	// manifests. While that many large blobs are fetched, one of less than 2 MiB is
-	// fetched as well, so that small images do not wait for large ones. Zero means 10.
+	// MaxBlobs is how many blobs are fetched at the same time, over all pulls. At most as
+	// many manifests are asked for at the same time. While that many large blobs are
+	// fetched, one blob of less than 2 MiB is fetched as well, so that small images do
+	// not wait for large ones. Zero means 10.
 	MaxBlobs int
-	// MaxConnsPerBlob is how many connections fetch parts of one large blob at most.
-	// There is one to begin with; others are added one at a time while bytes come slower
-	// than they can be hashed and written, and each one more brings more. Zero means
-	// 8; 1 means that blobs are never fetched in parts.
+	// MaxConnsPerBlob is how many connections fetch parts of one large blob at most. A
+	// blob starts with one connection. Others are added one at a time, as long as bytes
+	// come more slowly than they can be hashed and written, and each added connection
+	// makes the transfer faster. Zero means 8; 1 means that blobs are never fetched in
+	// parts.
 	MaxConnsPerBlob int
-	// MaxMemory bounds the buffers of all transfers, in bytes. Zero means 4 MiB;
-	// less than 1 MiB means that.
+	// MaxMemory is the limit for the buffers of all pulls together, in bytes. Zero means
+	// 4 MiB. A value below 1 MiB means 1 MiB.
 	MaxMemory int64
-	// NewHash makes the hash for an algorithm (sha256, sha384, sha512), where a
-	// program brings a faster one. Write must be done with its argument when it
-	// returns. Nil, or a nil result, means the standard library's.
+	// NewHash returns a hash for an algorithm (sha256, sha384, sha512), for programs that
+	// have a faster one. The hash's Write must not use its argument after it has
+	// returned. Nil, or a nil result, means the standard library's hash.
 	NewHash func(digest.Algorithm) hash.Hash
-	// Admit is asked before any blob is fetched whether the image may be pulled;
-	// its error ends the pull as a failed signature validation. It may be called
-	// concurrently, and more than once for a pull if an index names several manifests
-	// for a platform. An image that is there is asked about when it is pulled again,
-	// and not by Status. Nil admits all.
+	// Admit is called before any blob is fetched, and decides whether the image may be
+	// pulled. Its error ends the pull as a failed signature validation. It may be called
+	// concurrently, and more than once for a pull if an index names several manifests for
+	// a platform. It is also called when an image that is stored already is pulled again.
+	// Status does not call it. Nil admits all images.
 	Admit func(ctx context.Context, image Admission) error
 	// RequirePlatform refuses an image that is not in an index and whose config
 	// names another platform than the one asked for. If false, such an image is
 	// pulled, as the kubelet's runtimes do. Artifacts, whose config names no
 	// platform, are always pulled.
 	RequirePlatform bool
-	// Logger receives attempts that failed (debug); nil means silent.
+	// Logger gets details such as failed attempts, at level debug. Nil means no log.
 	Logger *slog.Logger
 }
 
-// An Admission is the image that Config.Admit is asked about.
+// An Admission is the image about which Config.Admit decides.
 type Admission struct {
 	// Ref is the name of the image with the digest of what the name points to, which
 	// often is an index.
 	Ref reference.Reference
-	// Descriptor and Manifest are the platform's manifest.
+	// Descriptor is the descriptor of the platform's manifest, and Manifest has its
+	// bytes.
 	Descriptor ocispec.Descriptor
 	Manifest   []byte
 }
 
 // A Runtime pulls images from a Source into a Store. It is a puller.Runtime, a
-// puller.Planner and a puller.Resolver. Its methods may be called concurrently;
-// one Runtime for one Store is what lets pulls share blobs that are under way.
+// puller.Planner and a puller.Resolver. Its methods may be called concurrently. Make one
+// Runtime for each Store, because only pulls of the same Runtime share the fetches of
+// blobs.
 type Runtime struct {
 	store           content.Store
 	source          content.Source
@@ -94,10 +99,11 @@ var (
 	_ puller.Resolver = (*Runtime)(nil)
 )
 
-// maxBlobs is what a larger Config.MaxBlobs means.
+// maxBlobs is the value that is used instead of a larger Config.MaxBlobs.
 const maxBlobs = 1 << 16
 
-// New returns a Runtime. It does no I/O. A limit that is negative is an error.
+// New returns a Runtime. It does no I/O. The error names a limit in conf that is
+// negative.
 func New(conf Config) (*Runtime, error) {
 	for _, limit := range []struct {
 		field string
@@ -155,10 +161,10 @@ func (r *Runtime) hashFor(d digest.Digest) (hash.Hash, error) {
 	return h, nil
 }
 
-// check returns an error if a call cannot work at all.
+// check returns an error if the Runtime has no Store or the call has no reference.
 func (r *Runtime) check(c *call) error {
 	if r.store == nil {
-		return errors.New("transfer: Config.Store is nil; give one, such as layout.Open's")
+		return errors.New("transfer: Config.Store is nil; set it, for example to what layout.Open returns")
 	}
 	return c.checkRef()
 }
@@ -169,7 +175,7 @@ type call struct {
 	masks []func(text string) string // content.Document's Mask, of each document that came
 }
 
-// repo is where the registry is asked.
+// repo returns the repository, name and credential with which the registry is asked.
 func (c *call) repo() content.Repo { return content.Repo{Ref: c.spec.Ref, Cred: c.spec.Credential} }
 
 // isLast reports whether no other credential is tried after the call's.
@@ -190,18 +196,18 @@ func (c *call) checkPinned(got ocispec.Descriptor) error {
 	return nil
 }
 
-// runtimeError turns an error into what a puller.Runtime has to return, without secrets.
+// runtimeError turns an error into one that a puller.Runtime may return, without secrets.
 func (c *call) runtimeError(ctx context.Context, err error) error {
 	return withMeaning(c.masked(withEnd(ctx, err)))
 }
 
-// withMeaning wraps an error in what its reason means to a Puller. The reasons of package
-// content stay in it.
+// withMeaning wraps an error in the error by which a Puller knows what to do. The reasons
+// of package content stay in it.
 //
 // Another credential is tried after not found, unauthorized and denied, because
-// registries say each of these to strangers, and after answers of a broken registry,
-// because some registries fail in this way at a wrong password. Nothing else that can
-// happen depends on the credential.
+// registries give each of these answers to a client without access. It is also tried
+// after ErrUnavailable, because some registries answer a wrong password in this way. No
+// other failure depends on the credential.
 func withMeaning(err error) error {
 	reason := content.ReasonOf(err)
 	switch reason {
@@ -253,7 +259,7 @@ type maskedError struct {
 func (e *maskedError) Error() string { return e.text }
 func (e *maskedError) Unwrap() error { return e.err }
 
-// withEnd makes the error of a call whose context has ended say so.
+// withEnd adds the error of ctx to err if ctx has ended.
 func withEnd(ctx context.Context, err error) error {
 	if ctx.Err() == nil || errors.Is(err, ctx.Err()) {
 		return err
