@@ -11,8 +11,9 @@ const (
 	firstConns = 8
 	// window is how long is measured before a connection is added.
 	window = 40 * time.Millisecond
-	// settle is left out of the measurement after a new connection has brought its
-	// first bytes, because what the others were sent meanwhile comes all at once.
+	// settle is the time after a new connection's first bytes that is not measured,
+	// because bytes that were sent to the other connections before then arrive all at
+	// once.
 	settle = 30 * time.Millisecond
 	// holdFor is how long no connection is added after two that brought nothing:
 	// then the network is shared, or processors or disk are at their limit.
@@ -30,7 +31,7 @@ type budget struct {
 	mu      sync.Mutex
 	open    int  // connections in use
 	blobs   int  // large blobs that use them
-	allowed int  // up to so many may be open, beyond each blob's first one
+	allowed int  // as many connections may be open, in addition to each blob's first one
 	opening bool // a connection was added and has brought nothing yet
 
 	// Measured since the window began:
@@ -93,8 +94,8 @@ func (b *budget) release(n int) {
 	b.close(n)
 }
 
-// close counts n connections less. With the last one, all that was learnt is
-// forgotten. The lock is held.
+// close subtracts n from the number of open connections. With the last connection, it
+// resets what was measured. The lock is held.
 func (b *budget) close(n int) {
 	b.open -= n
 	b.best = 0
@@ -103,8 +104,8 @@ func (b *budget) close(n int) {
 	}
 }
 
-// setOpening says whether a connection is being opened. Nothing is measured until it
-// has brought its first bytes, or has failed.
+// setOpening sets whether a connection is being opened. Nothing is measured until it has
+// brought its first bytes, or has failed.
 func (b *budget) setOpening(opening bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -131,7 +132,7 @@ func (b *budget) measureFrom(t time.Time) {
 	b.began, b.starved, b.writing, b.overlap, b.bytes, b.hashBefore = t, 0, 0, 0, 0, b.hashing.spent()
 }
 
-// writeBegins says that a write begins. readOn reports whether the connection may read
+// writeBegins counts a write that begins. readOn reports whether the connection may read
 // on meanwhile: it may if fewer connections are in use than there are processors.
 func (b *budget) writeBegins() (readOn bool) {
 	b.mu.Lock()
@@ -144,7 +145,7 @@ func (b *budget) writeBegins() (readOn bool) {
 	return readOn
 }
 
-// writeEnds says that a write has ended for which writeBegins returned readOn.
+// writeEnds counts the end of a write for which writeBegins returned readOn.
 func (b *budget) writeEnds(readOn bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -169,8 +170,8 @@ func (b *budget) countWrites(now time.Time) {
 	b.countedAt = now
 }
 
-// waited says how long a hash has waited for bytes. It reports whether another
-// connection is free now.
+// waited adds the time for which a hash has waited for bytes. It reports whether a
+// connection may be added now.
 func (b *budget) waited(starved time.Duration) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -250,7 +251,7 @@ const (
 	stopAdding       decision = "the last connection brought nothing"
 )
 
-// decide says whether the large blobs need another connection.
+// decide returns whether the large blobs need another connection.
 func decide(s sample) decision {
 	if !s.ready() {
 		return keepMeasuring
@@ -260,12 +261,12 @@ func decide(s sample) decision {
 	processorsAreBusy := s.hashed > s.elapsed*time.Duration(s.processors)*3/4
 	switch {
 	case !hashIsFaster || s.diskIsSlow() || processorsAreBusy:
-		// The network is not what is waited for.
+		// The network is not the bottleneck.
 		return after(4*window, s, restartMeasuring)
 	case s.conns >= s.limit || s.held:
 		return restartMeasuring
 	case share < s.elapsed*3/5 && s.elapsed < 2*window:
-		return keepMeasuring // it may be chance
+		return keepMeasuring // the difference may be chance
 	case s.rate < s.bestRate*(1+0.3/float64(s.conns)):
 		// One connection more should bring 1/conns more. Less than a third of that
 		// counts as nothing.
@@ -274,7 +275,8 @@ func decide(s sample) decision {
 	return addConn
 }
 
-// after returns d for a sample that took at least so long.
+// after returns d if the sample took at least as long as least, and keepMeasuring
+// otherwise.
 func after(least time.Duration, s sample, d decision) decision {
 	if s.elapsed < least {
 		return keepMeasuring
@@ -283,9 +285,9 @@ func after(least time.Duration, s sample, d decision) decision {
 }
 
 // diskIsSlow reports whether writes take more than a quarter of the connections' time,
-// so that the disk is waited for. A write during which the connection read on counts as
-// if it had been done after the read: the disk is as slow, compared with the network,
-// in both cases.
+// which means that the disk is the bottleneck. A write during which the connection read
+// on counts as if it had been done after the read: the disk is as slow, compared with the
+// network, in both cases.
 func (s sample) diskIsSlow() bool {
 	return s.writing > (s.elapsed*time.Duration(s.conns)+s.overlap)/4
 }

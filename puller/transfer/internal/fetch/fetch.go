@@ -1,6 +1,5 @@
-// Package fetch brings one blob from a content.Source into a content.Ingest: it asks
-// for the bytes that are missing, hashes all bytes in order, compares the digest and
-// commits.
+// Package fetch copies one blob from a content.Source into a content.Ingest. It asks for
+// the bytes that are missing, hashes all bytes in order, compares the digest and commits.
 //
 // A small blob is read, hashed and written by one goroutine. For a large one, each
 // connection has a goroutine that reads and writes, and the caller's goroutine hashes
@@ -35,7 +34,7 @@ const (
 	// most, whatever its Source says of other hosts. It is more than a registry has
 	// mirrors.
 	maxRestarts = 64
-	// maxBodies is how many bodies of one attempt hear that the attempt failed.
+	// maxBodies is how many bodies of one attempt are rejected when the attempt fails.
 	maxBodies = 16
 )
 
@@ -66,9 +65,9 @@ type Queue interface {
 	Next() bool
 }
 
-// A Fetcher fetches blobs, many of them at the same time. It has methods for the
-// caller's schedule: AcquireConn before Fetch of a large blob, and ReleaseConn when
-// that blob needs its connection no longer.
+// A Fetcher fetches blobs, many of them at the same time. Before Fetch of a large blob
+// the caller calls AcquireConn. It calls ReleaseConn when that blob does not need its
+// connection any more.
 type Fetcher struct {
 	config  Config
 	pool    *bufferPool
@@ -89,12 +88,12 @@ func (f *Fetcher) AcquireConn() bool { return f.budget.acquireFirst() }
 // ReleaseConn gives back what AcquireConn took.
 func (f *Fetcher) ReleaseConn() { f.budget.releaseFirst() }
 
-// SetProcessors lets the Fetcher act as on a machine with n processors. It is for
-// tests, before the first Fetch.
+// SetProcessors makes the Fetcher act as on a machine with n processors. It is for tests,
+// before the first Fetch.
 func (f *Fetcher) SetProcessors(n int) { f.hashing.slots = make(chan struct{}, n) }
 
-// Idle returns an error that names what a Fetcher without fetches still holds. It is
-// for tests.
+// Idle returns an error that lists the buffers, connections and so on that the Fetcher
+// still holds, and nil if it holds nothing. It is for tests.
 func (f *Fetcher) Idle() error {
 	buffers, hashes := f.pool.inUse(), len(f.hashing.slots)
 	b := f.budget
@@ -107,7 +106,7 @@ func (f *Fetcher) Idle() error {
 	return nil
 }
 
-// A Blob is what is to be fetched, from where and to where.
+// A Blob says which blob is fetched, from where and to where.
 type Blob struct {
 	// Desc is the blob's descriptor. Data in it, if any, is the blob, verified.
 	Desc ocispec.Descriptor
@@ -116,7 +115,7 @@ type Blob struct {
 	// Ingest begins to store the blob, as content.Store.Ingest does.
 	Ingest func(context.Context) (content.Ingest, error)
 	// Fetched is called when all bytes are written and verified, before they are
-	// committed: no connection is needed any more.
+	// committed. From then on the blob needs no connection.
 	Fetched func()
 	// Progress is kept up to date while the blob is fetched.
 	Progress *Progress
@@ -134,16 +133,16 @@ type Progress struct {
 	Restarts atomic.Int64
 }
 
-// restart says that all bytes will come again.
+// restart counts a restart and sets the byte counts to zero.
 func (p *Progress) restart() {
 	p.Resumed.Store(0)
 	p.Got.Store(0)
 	p.Restarts.Add(1)
 }
 
-// Fetch brings the blob into the Store. present says that it was stored already, by
-// another process. A panic of a callback in one of Fetch's goroutines is raised in the
-// goroutine of the caller.
+// Fetch stores the blob in the Store. present says that another process had stored it
+// already. A panic of a callback in one of Fetch's goroutines is raised in the goroutine
+// of the caller.
 func (f *Fetcher) Fetch(ctx context.Context, blob Blob) (present bool, err error) {
 	whole := false
 	for restarts := 0; ; restarts++ {
@@ -162,12 +161,12 @@ func (f *Fetcher) Fetch(ctx context.Context, blob Blob) (present bool, err error
 	}
 }
 
-// An attempt is one way of a blob from its first missing byte to the Store.
+// An attempt is one attempt to fetch the missing bytes of a blob and to commit the blob.
 type attempt struct {
 	*Fetcher
 	Blob
-	// whole asks for one answer from the first byte on, because what was kept, or
-	// what came in parts, turned out wrong.
+	// whole says that the blob is fetched in one answer from the first byte on, because
+	// the bytes that were kept, or that came in parts, were wrong.
 	whole bool
 
 	ingest content.Ingest
@@ -260,13 +259,13 @@ func (a *attempt) canRestart(err error) bool {
 	}
 	restart := !a.whole && (len(a.kept) > 0 || a.answers > 1)
 	for _, reject := range a.rejects {
-		restart = reject() || restart // each body has to hear of it
+		restart = reject() || restart // each body has to be rejected
 	}
 	return restart
 }
 
-// forgetKept says that the server sends the whole blob, so that what an earlier fetch
-// left is not used.
+// forgetKept drops the bytes that an earlier fetch left, because the server sends the
+// whole blob.
 func (a *attempt) forgetKept() {
 	a.kept = nil
 	a.Progress.restart()
@@ -356,7 +355,7 @@ func (a *attempt) fillGap(ctx context.Context, h hash.Hash, buf []byte, gap span
 }
 
 // open asks the Source for a part of the blob. partOnly says that an answer with the
-// whole blob, from a server that ignores ranges, is of no use.
+// whole blob, from a server that ignores ranges, is an error.
 func (a *attempt) open(ctx context.Context, part spans.Span, partOnly bool) (_ io.ReadCloser, start int64, err error) {
 	defer a.guard(&err)
 	n := part.Len()
@@ -479,13 +478,13 @@ func CheckDescriptor(desc ocispec.Descriptor) error {
 	return nil
 }
 
-// Errorf returns an error with a reason, in the words of fmt.Errorf.
+// Errorf returns an error with a reason and a text formatted as by fmt.Errorf.
 func Errorf(reason content.Reason, format string, args ...any) error {
 	return &content.Error{Reason: reason, Err: fmt.Errorf(format, args...)}
 }
 
-// StoreError returns an error that says that the Store failed and what it was doing.
-// An error that says that a context ended is the caller's context's, and stays as it is.
+// StoreError returns an error that says that the Store failed and what it was doing. It
+// returns an error of an ended context unchanged, because that is the caller's context.
 func StoreError(doing string, err error) error {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err

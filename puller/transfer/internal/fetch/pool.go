@@ -10,21 +10,21 @@ import (
 )
 
 const (
-	// bufferSize is how much one read takes from a connection at most. Larger
-	// buffers gain nothing that can be measured, and fall out of the processor's
-	// cache.
+	// bufferSize is the largest number of bytes that one read takes from a connection.
+	// Larger buffers bring no measurable gain, and do not fit into the processor's cache.
 	bufferSize = 256 << 10
 	// minBuffers are enough for one blob to make progress: a connection reads one
 	// buffer and writes another, the hash has one, and one is needed to read back
 	// what came over another connection.
 	minBuffers = 4
-	// maxBuffers, 16 GiB, are more than are ever in use. A caller that sets no
-	// limit of memory gets this one.
+	// maxBuffers is the largest number of buffers, which together have 16 GiB. That is
+	// more than are ever in use.
 	maxBuffers = 1 << 16
 )
 
-// A bufferPool hands out the buffers of all fetches of a Fetcher and takes them back.
-// A sync.Pool would not do: it has no limit, and each garbage collection empties it.
+// A bufferPool hands out the buffers of all fetches of a Fetcher and takes them back. It
+// is not a sync.Pool, because a sync.Pool has no limit and each garbage collection
+// empties it.
 type bufferPool struct {
 	free chan []byte
 	mu   sync.Mutex
@@ -67,7 +67,7 @@ func (p *bufferPool) tryGet() []byte {
 
 func (p *bufferPool) put(b []byte) { p.free <- b[:bufferSize] }
 
-// inUse is the number of buffers that were not given back.
+// inUse returns the number of buffers that were not given back.
 func (p *bufferPool) inUse() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -75,7 +75,8 @@ func (p *bufferPool) inUse() int {
 }
 
 // A hashLimit lets at most as many goroutines hash at the same time as there are
-// processors. More of them would take turns, with colder caches.
+// processors. More goroutines would only take turns on the processors, with colder
+// caches.
 type hashLimit struct {
 	slots chan struct{}
 	nanos atomic.Int64
@@ -88,7 +89,7 @@ func (l *hashLimit) processors() int { return cap(l.slots) }
 
 func (l *hashLimit) write(h hash.Hash, p []byte) {
 	l.slots <- struct{}{}
-	defer func() { <-l.slots }() // also if the hash, which may be the user's, panics
+	defer func() { <-l.slots }() // even if the hash, which may be the user's, panics
 	began := time.Now()
 	h.Write(p) // never fails
 	l.nanos.Add(int64(time.Since(began)))
