@@ -1,5 +1,5 @@
-// Package await calls functions that may ignore the end of their context: a runtime, a
-// plugin or a file system that hangs must not hold the caller that has given up.
+// Package await calls functions that may ignore the end of their context. A runtime, a
+// plugin or a file system that hangs must not hold up a caller whose context has ended.
 package await
 
 import (
@@ -9,14 +9,14 @@ import (
 	"github.com/pullkit/pullkit/internal/panics"
 )
 
-// Grace is how long a caller waits, after its context has ended, for what it called to
-// stop. Code that obeys its context has stopped by then, so that as a rule nothing goes
-// on behind the caller's back.
+// Grace is how long a caller waits, after its context has ended, for the called function
+// to return. Code that obeys its context returns within this time, so usually nothing
+// goes on after the caller has returned.
 const Grace = 50 * time.Millisecond
 
 // Call calls fn and returns what fn returns. If fn has not returned within Grace after
-// the end of ctx, Call returns without it, and ok is false. A panic of fn reaches the
-// caller.
+// the end of ctx, Call returns without it, and ok is false. A panic of fn is raised in
+// the caller, unless Call has returned without fn.
 func Call[T any](ctx context.Context, fn func() T) (got T, ok bool) {
 	if ctx.Done() == nil {
 		return fn(), true
@@ -36,7 +36,7 @@ func Call[T any](ctx context.Context, fn func() T) (got T, ok bool) {
 type call[T any] struct {
 	got      T
 	panicked *panics.Error
-	done     chan struct{} // closed when one of them is set
+	done     chan struct{} // closed when got or panicked is set
 }
 
 // Done waits until done is closed, but not longer than Grace after the end of ctx. It

@@ -1,5 +1,5 @@
-// Package expiring has a map for what a long-running process remembers: each entry has
-// a time after which it is gone, and there are never more than a fixed number of them.
+// Package expiring has a map for what a long-running process remembers. Each entry
+// expires at its own time, and the number of entries has a limit.
 package expiring
 
 import (
@@ -9,16 +9,16 @@ import (
 	"time"
 )
 
-// defaultMax is how many entries a Map holds whose Max is zero.
+// defaultMax is how many entries a Map with a zero Max holds.
 const defaultMax = 4096
 
-// A Map holds at most Max entries. When it is full, a new entry takes the place of
-// the one that was not used for the longest time, where Get and Put are uses. The
-// zero Map is empty and ready for use. Its methods may be called concurrently.
+// A Map holds at most Max entries. When the map is full, a new entry replaces the entry
+// that was not used for the longest time. Get and Put count as uses. The zero Map is
+// empty and ready for use. Its methods may be called concurrently.
 //
-// An entry whose time is over is never returned. Its memory is freed at the latest
-// when as many new keys were put as the map has entries, so that secrets and large
-// values do not stay because no caller asks for them again.
+// An expired entry is never returned. Its memory is freed at the latest when as many new
+// keys were put as the map has entries. So secrets and large values do not stay in memory
+// only because no caller asks for them again.
 type Map[K comparable, V any] struct {
 	// Max is how many entries the map holds; zero means 4096. It must not be changed
 	// after the first Put.
@@ -26,7 +26,7 @@ type Map[K comparable, V any] struct {
 
 	mu      sync.Mutex
 	entries map[K]*list.Element // of order
-	order   list.List           // of *entry[K, V]; the one used last is at the back
+	order   list.List           // of *entry[K, V]; the most recently used one is at the back
 	puts    int                 // since expired entries were last looked for
 }
 
@@ -40,7 +40,7 @@ func (e *entry[K, V]) expired(now time.Time) bool {
 	return !e.until.IsZero() && !now.Before(e.until)
 }
 
-// Get returns the value of k, if there is an entry whose time is not over.
+// Get returns the value of k, if there is an entry that has not expired.
 func (m *Map[K, V]) Get(k K) (V, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -51,9 +51,8 @@ func (m *Map[K, V]) Get(k K) (V, bool) {
 	return none, false
 }
 
-// Put sets the value of k until a time, which does not belong to the entry's life
-// itself. A zero time means for ever. Put reports whether k is new, which means that
-// Get would have returned nothing.
+// Put sets the value of k. The entry expires at until; with a zero until it never does.
+// Put reports whether k is new, which means that Get would have returned false.
 func (m *Map[K, V]) Put(k K, v V, until time.Time) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -89,8 +88,8 @@ func (m *Map[K, V]) Delete(k K) {
 	}
 }
 
-// All yields the entries whose time is not over, as they are when the loop begins.
-// That is not a use of them. The loop may call the methods of m.
+// All yields the entries that have not expired, as they are when the loop begins. It does
+// not count as a use of them. The loop may call the methods of m.
 func (m *Map[K, V]) All() iter.Seq2[K, V] {
 	return func(yield func(K, V) bool) {
 		for _, e := range m.snapshot() {
@@ -114,8 +113,8 @@ func (m *Map[K, V]) snapshot() []entry[K, V] {
 	return all
 }
 
-// live returns the entry of k and marks it as used; nil if there is none or its time is
-// over. The caller holds the lock.
+// live returns the entry of k and marks it as used. It returns nil if there is no entry
+// or the entry has expired. The caller holds the lock.
 func (m *Map[K, V]) live(k K, now time.Time) *entry[K, V] {
 	at := m.entries[k]
 	if at == nil {
@@ -130,7 +129,7 @@ func (m *Map[K, V]) live(k K, now time.Time) *entry[K, V] {
 	return e
 }
 
-// sweep removes what has expired. The caller holds the lock.
+// sweep removes expired entries. The caller holds the lock.
 func (m *Map[K, V]) sweep(now time.Time) {
 	for at := m.order.Front(); at != nil; {
 		next := at.Next()

@@ -1,6 +1,6 @@
-// Package panics carries a panic out of the goroutine it happens in, to the callers
-// who wait for what that goroutine does. A panic that leaves a goroutine ends the
-// process: no caller's recover is ever asked.
+// Package panics carries a panic from the goroutine in which it happens to the callers
+// that wait for that goroutine. Without that, the panic would end the process, and no
+// caller could recover from it.
 package panics
 
 import (
@@ -9,18 +9,19 @@ import (
 	"runtime/debug"
 )
 
-// An Error is a panic of a callback that ran in another goroutine than its caller's.
+// An Error is a panic of a callback that ran in another goroutine than that of the
+// caller.
 type Error struct {
 	// Value is what the callback panicked with.
 	Value any
-	// Stack is the stack of the goroutine in which it did, as debug.Stack writes it.
+	// Stack is the stack of the goroutine that panicked, as debug.Stack writes it.
 	Stack []byte
 
-	exited bool // by runtime.Goexit, without a panic
+	exited bool // ended by runtime.Goexit, without a panic
 }
 
-// Error shows the value and the stack, which is what a process that does not
-// recover prints.
+// Error returns the value and the stack as text. A process that does not recover prints
+// it.
 func (e *Error) Error() string {
 	return fmt.Sprintf("%v\n\nthe panic was in another goroutine:\n%s", e.Value, e.Stack)
 }
@@ -31,9 +32,9 @@ func (e *Error) Unwrap() error {
 	return err
 }
 
-// Catch calls fn, and then end with how fn ended: nil if it returned, an Error if it
-// panicked or called runtime.Goexit. The panic goes no further. As end is called in
-// all three cases, it is the place to say that the work is over.
+// Catch calls fn and then end. The argument of end is nil if fn returned, and an Error if
+// fn panicked or called runtime.Goexit. Catch stops the panic. end is called in all three
+// cases, so it can signal that the work is over.
 func Catch(fn func(), end func(*Error)) {
 	returned := false
 	defer func() {
@@ -52,9 +53,9 @@ func Catch(fn func(), end func(*Error)) {
 	returned = true
 }
 
-// New returns what a recover gave as an Error. It is to be called where the stack is
-// still that of the panic, in the deferred function. A value that is an Error already
-// stays the same.
+// New returns an Error for recovered, the result of recover. Call it in the deferred
+// function, where the stack is still that of the panic. If recovered is an Error already,
+// New returns it.
 func New(recovered any) *Error {
 	if e, carried := recovered.(*Error); carried {
 		return e
@@ -62,8 +63,8 @@ func New(recovered any) *Error {
 	return &Error{Value: recovered, Stack: debug.Stack()}
 }
 
-// Raise goes on with e in the goroutine of a caller who waited: it panics with e, or
-// ends the goroutine if that is what happened in the other one. Raise of nil returns.
+// Raise repeats e in the goroutine of a caller that waited. It panics with e, or calls
+// runtime.Goexit if the other goroutine did. Raise of nil does nothing.
 func (e *Error) Raise() {
 	switch {
 	case e == nil:

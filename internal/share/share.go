@@ -1,14 +1,14 @@
-// Package share lets callers that need the same thing at the same time share one run
-// of the work that brings it.
+// Package share lets callers that need the same result at the same time share one run of
+// the work that produces it.
 //
-// In all uses the same rules hold. One run is under way for a key. A caller whose
-// context ends leaves alone, and the run goes on for the others. The run is cancelled
-// when the last caller has left; who comes after that gets a run of its own. The run
-// has the values of the context of the caller that began it, but not its end. A panic
-// of the work reaches every caller that waits, as package panics says.
+// There is at most one run at a time for a key. When a caller's context ends, that caller
+// leaves, and the run goes on for the others. The run is cancelled when the last caller
+// has left. A later caller gets another run. The run's context has the values of the
+// context of the caller that began it, but does not end with that context. A panic of the
+// work reaches every caller that waits, as package panics says.
 //
-// A [Calls] is enough where callers only wait for an answer. With a [Group] the
-// callers are known one by one, and the work can start later than the run.
+// Use [Calls] where callers only wait for an answer. Use [Group] where the callers of a
+// run must be known, or the work must start later than the run.
 package share
 
 import (
@@ -19,9 +19,9 @@ import (
 	"github.com/pullkit/pullkit/internal/panics"
 )
 
-// A Group holds the runs that are under way, by their keys K. W is what a caller that
-// waits is known by, and V what the callers of a run share: its state and its result.
-// The zero Group is ready for use.
+// A Group holds the runs that are under way, by their keys K. W identifies a caller that
+// waits. V is what the callers of a run share: its state and its result. The zero Group
+// is ready for use.
 //
 // The Group's lock is held only inside its methods. A caller that has a lock of its
 // own takes that one first.
@@ -44,9 +44,9 @@ type Run[K, W comparable, V any] struct {
 	panicked *panics.Error // set before done is closed
 }
 
-// Join adds waiter to the callers that wait for the run of key. If no run is under
-// way, Join makes one, with the value that newValue returns, and first is true: then
-// the caller has to see to it that Go is called, unless all callers leave before that.
+// Join adds waiter to the callers that wait for the run of key. If no run is under way,
+// Join makes one, with the value that newValue returns, and first is true. Then the
+// caller has to make sure that Go is called, unless all callers leave before that.
 func (g *Group[K, W, V]) Join(ctx context.Context, key K, waiter W, newValue func() V) (run *Run[K, W, V], first bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -63,14 +63,14 @@ func (g *Group[K, W, V]) Join(ctx context.Context, key K, waiter W, newValue fun
 	return run, !ok
 }
 
-// Len is the number of runs that callers can join.
+// Len returns the number of runs that callers can join.
 func (g *Group[K, W, V]) Len() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return len(g.runs)
 }
 
-// Waiting is the number of callers that wait for the run of key.
+// Waiting returns the number of callers that wait for the run of key.
 func (g *Group[K, W, V]) Waiting(key K) int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -92,9 +92,8 @@ func (g *Group[K, W, V]) Values() []V {
 }
 
 // Go does the work in a goroutine of its own. When work has returned or panicked, no
-// caller can join the run any more, settle is called with the callers that have not
-// left, and the run is done. settle is called with the Group's lock held; nil means
-// that there is nothing to do.
+// caller can join the run any more, settle is called with the callers that have not left,
+// and the run is done. settle is called with the Group's lock held. It may be nil.
 func (r *Run[K, W, V]) Go(work func(context.Context), settle func(waiters []W, panicked *panics.Error)) {
 	go panics.Catch(func() { work(r.ctx) }, func(panicked *panics.Error) {
 		r.cancel()
@@ -109,14 +108,15 @@ func (r *Run[K, W, V]) Go(work func(context.Context), settle func(waiters []W, p
 	})
 }
 
-// Context is the context of the run: it ends with the run, and when the last caller
+// Context returns the context of the run. It ends with the run, or when the last caller
 // has left.
 func (r *Run[K, W, V]) Context() context.Context { return r.ctx }
 
-// Done is closed when the run has ended. It is never closed if Go is never called.
+// Done returns a channel that is closed when the run has ended. It is never closed if Go
+// is never called.
 func (r *Run[K, W, V]) Done() <-chan struct{} { return r.done }
 
-// Raise panics if the work has. It may be called when Done is closed.
+// Raise panics if the work has panicked. It may be called only after Done is closed.
 func (r *Run[K, W, V]) Raise() { r.panicked.Raise() }
 
 // Waiters returns the callers that wait for the run and have not left.
@@ -156,7 +156,7 @@ type Calls[K comparable, V any] struct {
 	group Group[K, *caller, *answer[V]]
 }
 
-// A caller has a size, so that no two have one address.
+// A caller is not an empty struct, because two pointers to empty structs may be equal.
 type caller struct{ _ byte }
 
 type answer[V any] struct {
@@ -164,8 +164,9 @@ type answer[V any] struct {
 	err   error
 }
 
-// Do calls fn and returns what it returns, or waits for a call of fn that is under way
-// for key. If ctx ends before that, Do returns the cause of that end.
+// Do returns the result of fn for key. If another caller's fn for key is under way, Do
+// waits for its result instead of calling fn. If ctx ends first, Do returns the cause of
+// that end.
 func (c *Calls[K, V]) Do(ctx context.Context, key K, fn func(context.Context) (V, error)) (V, error) {
 	self := &caller{}
 	run, first := c.group.Join(ctx, key, self, func() *answer[V] { return &answer[V]{} })
@@ -184,8 +185,8 @@ func (c *Calls[K, V]) Do(ctx context.Context, key K, fn func(context.Context) (V
 	}
 }
 
-// Len is the number of calls under way.
+// Len returns the number of calls under way.
 func (c *Calls[K, V]) Len() int { return c.group.Len() }
 
-// Waiting is the number of callers that wait for the call under way for key.
+// Waiting returns the number of callers that wait for the call under way for key.
 func (c *Calls[K, V]) Waiting(key K) int { return c.group.Waiting(key) }

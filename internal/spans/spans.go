@@ -1,4 +1,4 @@
-// Package spans has sets of byte ranges: which parts of a blob were written, and
+// Package spans has sets of byte ranges. They say which parts of a blob are written and
 // which are missing.
 package spans
 
@@ -10,16 +10,16 @@ import (
 // A Span is the bytes of a blob from Off up to, but not including, End.
 type Span struct{ Off, End int64 }
 
-// Len is the number of bytes.
+// Len returns the number of bytes.
 func (s Span) Len() int64 { return s.End - s.Off }
 
 // A Set is a set of bytes. Its spans are in ascending order, none is empty, and
 // between two of them at least one byte is missing. The zero Set is empty.
 type Set []Span
 
-// FromHave returns the set of ranges that a content.Ingest says it has, each as
-// offset and length. ok is false if one of them cannot be in a blob of this size:
-// then nothing that the Ingest says can be trusted.
+// FromHave returns the set of ranges that a content.Ingest says it has, each as offset
+// and length. ok is false if one of the ranges cannot be in a blob of this size. Then the
+// other ranges cannot be trusted either.
 func FromHave(have iter.Seq2[int64, int64], size int64) (s Set, ok bool) {
 	for off, n := range have {
 		if off < 0 || n < 0 || n > size-off {
@@ -30,14 +30,13 @@ func FromHave(have iter.Seq2[int64, int64], size int64) (s Set, ok bool) {
 	return s, true
 }
 
-// Add returns s with the bytes of x added. Like append it may change s, so the
-// caller goes on with the result only. An empty x, and one that ends before it
-// begins, adds nothing.
+// Add returns s with the bytes of x added. Like append it may change s, so the caller
+// must use only the result. An x that is empty, or ends before it begins, adds nothing.
 func (s Set) Add(x Span) Set {
 	if x.Off >= x.End {
 		return s
 	}
-	// Nearly always x follows directly on a span that is there.
+	// Nearly always x begins where a span of s ends.
 	i, _ := slices.BinarySearchFunc(s, x.Off, func(at Span, off int64) int {
 		if at.End < off {
 			return -1
@@ -89,7 +88,7 @@ func (s Set) Whole(size int64) bool {
 	return len(s) == 1 && s[0] == Span{0, size}
 }
 
-// Total is the number of bytes in s.
+// Total returns the number of bytes in s.
 func (s Set) Total() int64 {
 	var n int64
 	for _, x := range s {
@@ -98,7 +97,8 @@ func (s Set) Total() int64 {
 	return n
 }
 
-// Have yields the ranges of s as a content.Ingest has to: each as offset and length.
+// Have yields the ranges of s in the form of content.Ingest.Have: each as offset and
+// length.
 func (s Set) Have() iter.Seq2[int64, int64] {
 	return func(yield func(off, n int64) bool) {
 		for _, x := range s {
