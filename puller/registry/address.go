@@ -97,6 +97,7 @@ func metadata(addr netip.Addr) bool {
 	case "168.63.129.16", // Azure
 		"100.100.100.200",    // Alibaba Cloud
 		"192.0.0.192",        // Oracle Cloud, Classic
+		"fd00:100::100:200",  // Alibaba Cloud
 		"fd20:ce::254",       // Google Cloud
 		"fd00:c1::a9fe:a9fe", // Oracle Cloud
 		"fd00:42::42",        // Scaleway
@@ -116,11 +117,11 @@ func first8(addr netip.Addr) []byte {
 // reserved reports whether addr is in a range that the internet does not route and that
 // some networks use internally: shared address space (RFC 6598), "this network" (RFC
 // 1122), protocol assignments (RFC 6890), benchmarking (RFC 2544), 240.0.0.0/4 (RFC
-// 1112) and IPv6 site-local addresses (RFC 3879).
+// 1112), IPv6 site-local addresses (RFC 3879) and local NAT64 (RFC 8215).
 func reserved(addr netip.Addr) bool {
 	if addr.Is6() {
 		b := addr.As16()
-		return b[0] == 0xfe && b[1]&0xc0 == 0xc0
+		return b[0] == 0xfe && b[1]&0xc0 == 0xc0 || localNAT64(addr)
 	}
 	b := addr.As4()
 	switch b[0] {
@@ -147,19 +148,35 @@ func embedded(addr netip.Addr) (carried []netip.Addr, whole bool) {
 	v4 := func(at int) netip.Addr { return netip.AddrFrom4([4]byte(b[at : at+4])) }
 	head, tail := binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint32(b[8:12])
 	switch {
-	case head == 0x0064ff9b_00000000 && tail == 0, head>>16 == 0x0064ff9b_0001: // NAT64 (RFC 6052, RFC 8215)
+	case head == 0x0064ff9b_00000000 && tail == 0: // NAT64 (RFC 6052)
 		return []netip.Addr{v4(12)}, true
+	case localNAT64(addr): // behind a prefix of 48, 56, 64 or 96 bits, without the bits 64 to 71
+		at := func(i, j, k, l int) netip.Addr { return netip.AddrFrom4([4]byte{b[i], b[j], b[k], b[l]}) }
+		return []netip.Addr{at(6, 7, 9, 10), at(7, 9, 10, 11), at(9, 10, 11, 12), v4(12)}, false
 	case head == 0 && tail == 0xffff0000: // IPv4-translated (RFC 2765)
 		return []netip.Addr{v4(12)}, true
 	case head == 0 && tail == 0 && binary.BigEndian.Uint32(b[12:]) > 1: // IPv4-compatible (RFC 4291); :: and ::1 are not
 		return []netip.Addr{v4(12)}, true
 	case b[0] == 0x20 && b[1] == 0x02: // 6to4 (RFC 3056)
-		return []netip.Addr{v4(2)}, true
+		carried = []netip.Addr{v4(2)}
+		if isatap(tail) {
+			carried = append(carried, v4(12))
+		}
+		return carried, true
 	case head>>32 == 0x2001_0000: // Teredo (RFC 4380): the server, and the client with all bits inverted
 		client := binary.BigEndian.AppendUint32(nil, ^binary.BigEndian.Uint32(b[12:]))
 		return []netip.Addr{v4(4), netip.AddrFrom4([4]byte(client))}, true
-	case tail&^0x0200_0000 == 0x0000_5efe: // ISATAP (RFC 5214), below any prefix
+	case isatap(tail): // below any prefix
 		return []netip.Addr{v4(12)}, false
 	}
 	return nil, false
+}
+
+// isatap reports whether the bits 64 to 95 of an address are those of ISATAP (RFC 5214).
+func isatap(bits uint32) bool { return bits&^0x0200_0000 == 0x0000_5efe }
+
+// localNAT64 reports whether addr is in 64:ff9b:1::/48, which a network uses for its own
+// NAT64 (RFC 8215) with a prefix of any length that RFC 6052 defines.
+func localNAT64(addr netip.Addr) bool {
+	return binary.BigEndian.Uint64(first8(addr))>>16 == 0x0064_ff9b_0001
 }

@@ -27,13 +27,17 @@ func TestReach(t *testing.T) {
 		"::127.0.0.1": private, "::10.0.0.1": private, "::169.254.169.254": linkLocal, "::8.8.8.8": public, "::2": private,
 		"::ffff:0:169.254.169.254": linkLocal, "::ffff:0:10.0.0.1": private, "::ffff:0:8.8.8.8": public,
 		"2606:4700::5efe:a9fe:a9fe": linkLocal, "2606:4700::200:5efe:a00:1": private, "fd00::5efe:808:808": private, "2606:4700::5efe:808:808": public,
+		"2002:808:808::5efe:127.0.0.1": private, "2002:808:808::200:5efe:a9fe:a9fe": linkLocal, "2002:a00:1::5efe:808:808": private, "2002:808:808::5efe:808:808": public,
+		// NAT64 with a prefix of a network's own, of 48, 56, 64 and 96 bits.
+		"64:ff9b:1::808:808": private, "64:ff9b:1:a9fe:a9:fe00:808:808": linkLocal, "64:ff9b:1:a9:fe:a9fe:808:808": linkLocal,
+		"64:ff9b:1:0:a9:fea9:fe08:808": linkLocal, "64:ff9b:1::a9fe:a9fe": linkLocal, "64:ff9b:2::808:808": public,
 		// Site-local, reserved, benchmarking, protocol assignments.
 		"fec0::1": private, "feff::1": private, "240.0.0.1": private, "255.255.255.254": private, "239.255.255.255": linkLocal,
 		"192.0.0.8": private, "192.0.1.1": public, "198.18.0.1": private, "198.19.255.255": private, "198.20.0.1": public,
 		// Where clouds serve a machine's secrets.
 		"168.63.129.16": linkLocal, "::ffff:168.63.129.16": linkLocal, "64:ff9b::a83f:8110": linkLocal, "168.63.129.17": public,
 		"100.100.100.200": linkLocal, "fd00:ec2::254": linkLocal, "fd00:ec2::23": linkLocal, "fd00:ec2:0:1::1": private,
-		"fd20:ce::254": linkLocal, "fd20:ce::253": private, "fd00:42::42": linkLocal, "192.0.0.192": linkLocal,
+		"fd20:ce::254": linkLocal, "fd20:ce::253": private, "fd00:100::100:200": linkLocal, "fd00:100::100:201": private, "fd00:42::42": linkLocal, "192.0.0.192": linkLocal,
 	} {
 		assert.Equal(t, want, classOf(netip.MustParseAddr(addr)), addr)
 	}
@@ -76,7 +80,7 @@ func peers(t *testing.T) []peerRow {
 // not though AllowAddr allows all.
 func TestMetadataAddressesAreNeverDialled(t *testing.T) {
 	ep := &endpoint{registry: "private.example", client: newClient(t, Config{AllowAddr: func(string, netip.Addr) bool { return true }})}
-	for _, addr := range []string{"169.254.169.254", "168.63.129.16", "100.100.100.200", "fd00:ec2::254", "fd20:ce::254", "2002:a9fe:a9fe::1"} {
+	for _, addr := range []string{"169.254.169.254", "168.63.129.16", "100.100.100.200", "fd00:ec2::254", "fd20:ce::254", "fd00:100::100:200", "2002:a9fe:a9fe::1"} {
 		assert.ErrorIs(t, ep.checkAddr(netip.MustParseAddr(addr), true), content.ErrForbiddenURL, addr)
 	}
 	assert.NoError(t, ep.checkAddr(netip.MustParseAddr("fec0::1"), true))
