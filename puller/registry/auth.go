@@ -149,7 +149,7 @@ func (m *authMemory) token(ctx context.Context, ep *endpoint, key authKey, used 
 	if r, ok := remembered(); ok {
 		return r.authorization(), nil
 	}
-	r, err := m.requests.Do(ctx, key, func(ctx context.Context) (repositoryAuth, error) {
+	request := func(ctx context.Context) (repositoryAuth, error) {
 		if r, ok := remembered(); ok { // another request ended just before this one
 			return r, nil
 		}
@@ -162,7 +162,11 @@ func (m *authMemory) token(ctx context.Context, ep *endpoint, key authKey, used 
 		got := repositoryAuth{token: token, want: granted, renew: time.Now().Add(life - renewBefore(life))}
 		m.change(key, func(r *repositoryAuth) { r.token, r.want, r.renew = got.token, got.want, got.renew })
 		return got, nil
-	})
+	}
+	r, err := m.requests.Do(ctx, key, request)
+	for !want.early && unfinished(err) && ctx.Err() == nil { // it was the early request of another caller
+		r, err = m.requests.Do(ctx, key, request)
+	}
 	switch {
 	case err == nil:
 		return r.authorization(), nil
@@ -327,7 +331,7 @@ func (s *session) token(ctx context.Context, used string, want tokenRequest) (au
 	switch {
 	case err == nil:
 		s.call.tokens = append(s.call.tokens, auth.token)
-	case ctx.Err() == nil:
+	case ctx.Err() == nil && !unfinished(err):
 		err = s.afterRenewal(err)
 		s.call.failed = append(s.call.failed, failedToken{want, err})
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 
@@ -582,6 +583,54 @@ func TestRefusedAhead(t *testing.T) {
 	assert.ErrorContains(t, err, "wrong password")
 	assert.Len(t, w.asked(), 2)
 	assert.EqualValues(t, 1, shown.Load(), "the password was shown once")
+}
+
+// TestEarlyTokenRequestFails holds that a token server which fails a request that the
+// registry has not asked for yet is asked again after the registry's challenge.
+func TestEarlyTokenRequestFails(t *testing.T) {
+	for name, fails := range map[string]func(http.ResponseWriter){
+		"503":      func(w http.ResponseWriter) { w.WriteHeader(http.StatusServiceUnavailable) },
+		"500":      func(w http.ResponseWriter) { w.WriteHeader(http.StatusInternalServerError) },
+		"429":      func(w http.ResponseWriter) { w.WriteHeader(http.StatusTooManyRequests) },
+		"too long": func(w http.ResponseWriter) { fmt.Fprint(w, strings.Repeat(" ", 2<<20)) },
+		"cut":      nil,
+	} {
+		for _, callers := range []int{1, 8} {
+			t.Run(fmt.Sprint(name, " ", callers), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					var failed atomic.Bool
+					w := newWorld(map[string]http.HandlerFunc{
+						"https://a.example": func(w http.ResponseWriter, r *http.Request) {
+							if strings.Contains(r.URL.RawQuery, "two") && !failed.Swap(true) {
+								fails(w)
+								return
+							}
+							text(`{"token":"t"}`)(w, r)
+						},
+						"https://r.example": signedIn(`Bearer realm="https://a.example/t"`, text(hello)),
+					})
+					rt := roundTripper(func(r *http.Request) (*http.Response, error) {
+						if fails == nil && strings.Contains(r.URL.RawQuery, "two") && !failed.Swap(true) {
+							return nil, syscall.ECONNRESET
+						}
+						return w.RoundTrip(r)
+					})
+					c := newClient(t, registry.Config{WrapTransport: instead(rt)})
+					get := func(name string) error {
+						_, err := read(t.Context(), c, content.Repo{Ref: reference.MustParse("r.example/" + name), Cred: robot}, helloBlob())
+						return err
+					}
+					require.NoError(t, get("one"))
+					var all sync.WaitGroup
+					for range callers {
+						all.Go(func() { assert.NoError(t, get("two")) })
+					}
+					all.Wait()
+					assert.True(t, failed.Load())
+				})
+			})
+		}
+	}
 }
 
 // TestRememberedRealmIsAskedAgain: AllowRealm is asked at each use of what is

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strconv"
 	"strings"
@@ -357,6 +358,35 @@ func TestStalledToken(t *testing.T) {
 		assert.Equal(t, 30*time.Second, time.Since(began))
 		assert.Len(t, tr.at, 3)
 		synctest.Wait()
+	})
+}
+
+// TestStalledTokenBehindRedirect holds that a token request is cut and made again also
+// if the server hangs behind a redirect.
+func TestStalledTokenBehindRedirect(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var tries []time.Duration
+		began := time.Now()
+		w := newWorld(map[string]http.HandlerFunc{
+			"https://r.example": signedIn(`Bearer realm="https://a.example/t"`, text(hello)),
+			"https://a.example": redirectTo("https://a.example/moved"),
+		})
+		c := newClient(t, registry.Config{WrapTransport: instead(roundTripper(func(r *http.Request) (*http.Response, error) {
+			if r.URL.Path != "/moved" {
+				return w.RoundTrip(r)
+			}
+			if tries = append(tries, time.Since(began)); len(tries) == 1 {
+				<-r.Context().Done()
+				return nil, r.Context().Err()
+			}
+			rec := httptest.NewRecorder()
+			text(`{"token":"t"}`)(rec, r)
+			return rec.Result(), nil
+		}))})
+		_, err := read(t.Context(), c, content.Repo{Ref: reference.MustParse("r.example/app:v1"), Cred: robot}, helloBlob())
+		require.NoError(t, err)
+		require.Len(t, tries, 2)
+		assert.Less(t, tries[1], 16*time.Second)
 	})
 }
 

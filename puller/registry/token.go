@@ -190,7 +190,7 @@ func (ep *endpoint) fetchToken(ctx context.Context, want tokenRequest) (token st
 		break
 	}
 	ep.client.cfg.Logger.InfoContext(ctx, "no token", "realm", redact.URL(want.realm, secretsOf(want.cred)...), "error", err)
-	return "", 0, asTokenError(err, hasPassword(want.cred) || !want.cred.IdentityToken.IsZero())
+	return "", 0, asTokenError(err, want)
 }
 
 // tokenOnce makes one try with the method that the credential needs: POST for an
@@ -231,6 +231,7 @@ func (ep *endpoint) tokenTry(ctx context.Context, want tokenRequest, form url.Va
 			return "", 0, fail(content.ErrNetwork, u.Host, err, a.secrets...)
 		}
 		a.url, a.host = req.URL, req.URL.Host
+		a.stall.start()
 		resp, _, err := ep.send(req, transportKey{own: want.own, fromPrivate: want.private && !want.own}, a.secrets)
 		if err != nil {
 			return "", 0, failTrip(a.stall.ctx, u.Host, err, a.secrets)
@@ -372,6 +373,9 @@ func readLife(r *strictjson.Reader) (time.Duration, error) {
 type tokenError struct {
 	err        error
 	secretSent bool // a password or an identity token was sent
+	// unfinished says that the request was early, so that only one try was made, and
+	// that the credential was not refused.
+	unfinished bool
 }
 
 func (e *tokenError) Error() string {
@@ -386,18 +390,29 @@ func (e *tokenError) Unwrap() error { return e.err }
 // asTokenError marks err as an error of a token request. A status such as 404 says
 // nothing about the image here, because the token server sent it and not the registry.
 // It becomes ErrUnauthorized, because another credential may get a token.
-func asTokenError(err error, secretSent bool) error {
+func asTokenError(err error, want tokenRequest) error {
 	var e *content.Error
 	if !errors.As(err, &e) {
 		return err
 	}
 	marked := *e
-	marked.Err = &tokenError{e.Err, secretSent}
 	switch marked.Reason {
 	case content.ErrNotFound, content.ErrStatus:
 		if status := statusOf(err); status >= 400 {
 			marked.Reason = content.ErrUnauthorized
 		}
 	}
+	marked.Err = &tokenError{
+		err:        e.Err,
+		secretSent: hasPassword(want.cred) || !want.cred.IdentityToken.IsZero(),
+		unfinished: want.early && marked.Reason != content.ErrUnauthorized && marked.Reason != content.ErrDenied,
+	}
 	return &marked
+}
+
+// unfinished reports whether err is the failure of an early token request that says
+// nothing about the credential, so that the token may be requested again.
+func unfinished(err error) bool {
+	var token *tokenError
+	return errors.As(err, &token) && token.unfinished
 }
