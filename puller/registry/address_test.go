@@ -44,7 +44,7 @@ func TestReach(t *testing.T) {
 	assert.Equal(t, linkLocal, classOf(netip.Addr{}))
 }
 
-// TestReachVectors holds the published rows.
+// TestReachVectors checks the rows of the published vectors.
 func TestReachVectors(t *testing.T) {
 	names := map[string]addrClass{"public": public, "private": private, "never": linkLocal}
 	found := 0
@@ -76,8 +76,8 @@ func peers(t *testing.T) []peerRow {
 	return doc.Cases
 }
 
-// TestMetadataAddressesAreNeverDialled: not by a registry on a private address either,
-// not though AllowAddr allows all.
+// TestMetadataAddressesAreNeverDialled: they are not dialled for a registry on a
+// private address, or if AllowAddr allows every address.
 func TestMetadataAddressesAreNeverDialled(t *testing.T) {
 	ep := &endpoint{registry: "private.example", client: newClient(t, Config{AllowAddr: func(string, netip.Addr) bool { return true }})}
 	for _, addr := range []string{"169.254.169.254", "168.63.129.16", "100.100.100.200", "fd00:ec2::254", "fd20:ce::254", "fd00:100::100:200", "2002:a9fe:a9fe::1"} {

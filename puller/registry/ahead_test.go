@@ -15,8 +15,9 @@ import (
 )
 
 // TestWrongMemoryIsNoFailure: what is remembered of an origin is wrong for its second
-// repository, which has another token server, a password or nothing, and refuses the
-// Authorization chosen ahead in any way. The blob arrives all the same.
+// repository, which requests a token of another token server, a password or nothing.
+// The second repository refuses the Authorization that was chosen early with one of
+// several statuses. The blob arrives in each case.
 func TestWrongMemoryIsNoFailure(t *testing.T) {
 	token := func(name string) http.HandlerFunc { return text(`{"token":"` + name + `"}`) }
 	bearerOf := func(name string) string { return `Bearer realm="https://` + name + `.example/t"` }
@@ -70,8 +71,8 @@ func TestWrongMemoryIsNoFailure(t *testing.T) {
 	}
 }
 
-// TestAbsentBehindRememberedToken: that an image does not exist is still the answer,
-// for one request more at the first time.
+// TestAbsentBehindRememberedToken: the answer is that the image does not exist, also
+// with a remembered token. It costs one more request at the first time.
 func TestAbsentBehindRememberedToken(t *testing.T) {
 	const realm = `Bearer realm="https://a.example/t"`
 	w := newWorld(map[string]http.HandlerFunc{
@@ -95,8 +96,8 @@ func TestAbsentBehindRememberedToken(t *testing.T) {
 	}
 }
 
-// TestRememberedTokenServerIsDown: a repository that wants no token does not wait for
-// a token server that another repository needed.
+// TestRememberedTokenServerIsDown: a repository that needs no token does not wait for
+// the token server of another repository.
 func TestRememberedTokenServerIsDown(t *testing.T) {
 	down := false
 	w := newWorld(map[string]http.HandlerFunc{

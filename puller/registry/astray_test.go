@@ -23,11 +23,11 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// TestNothingStrays pulls through random webs of redirects and challenges. The
-// rule it checks is written down apart from the client: the password is seen by
-// the registry's own origin, and by https token servers that this origin named
-// if it is https itself; a token by the registry's own origin alone; neither is
-// ever in an error or a log. PULLKIT_GRAPHS says how many webs.
+// TestNothingStrays pulls through random webs of redirects and challenges. The test has
+// the rule in its own code, separate from the client. The password goes to the
+// registry's own origin and, if that origin is https, to https token servers that it
+// named. A token goes to the registry's own origin only. Neither is ever in an error or
+// a log. PULLKIT_GRAPHS is the number of webs.
 func TestNothingStrays(t *testing.T) {
 	graphs := rounds.Of(3000)
 	if n, err := strconv.Atoi(os.Getenv("PULLKIT_GRAPHS")); err == nil {
@@ -48,7 +48,7 @@ const (
 	canaryToken    = "CANARY-token-"
 )
 
-// A web is one set of servers that answer at random, but the same each time.
+// A web is a set of servers whose answers are random, but repeatable.
 type web struct {
 	t       *testing.T
 	r       *rand.Rand
@@ -135,7 +135,7 @@ func (w *web) echo(req *http.Request) string {
 	return strings.ReplaceAll(fmt.Sprint(req.Header["Authorization"]), `"`, "")
 }
 
-// check holds a request against the rule.
+// check checks a request against the rule.
 func (w *web) check(origin string, req *http.Request) {
 	carried := req.URL.String() + fmt.Sprint(req.Header)
 	if user, password, ok := req.BasicAuth(); ok {

@@ -36,8 +36,8 @@ func fieldCases[T any](t *testing.T, file string, count int) []T {
 	return doc.Cases
 }
 
-// TestChallengeCases: a challenge is strict on what chooses who gets a secret, and
-// read as far as it can be in all else.
+// TestChallengeCases: the parts of a challenge that choose which server gets a secret
+// are read strictly, and all other parts as far as possible.
 func TestChallengeCases(t *testing.T) {
 	type scene struct {
 		ID      string
@@ -124,7 +124,7 @@ func TestChallengeCases(t *testing.T) {
 	}
 }
 
-// A fickle registry ends tokens as it likes, and says so as it likes.
+// A fickle registry ends tokens at any time, and refuses them with any status.
 type fickle struct {
 	mu      sync.Mutex
 	good    string
@@ -176,8 +176,8 @@ func (f *fickle) tokens() int {
 	return f.given
 }
 
-// TestKeptTokenCases: a kept token that is refused is thrown away, and one new
-// one is fetched.
+// TestKeptTokenCases: a kept token that is refused is thrown away, and one new token is
+// fetched.
 func TestKeptTokenCases(t *testing.T) {
 	for _, tt := range fieldCases[struct {
 		ID        string
@@ -206,7 +206,8 @@ func TestKeptTokenCases(t *testing.T) {
 	}
 }
 
-// TestKeptTokenRefused is what becomes of a call whose kept token is refused.
+// TestKeptTokenRefused checks the requests and the error of a call whose kept token is
+// refused.
 func TestKeptTokenRefused(t *testing.T) {
 	const get = "GET https://r.example" + helloPath
 	const token = "GET https://r.example/token?scope=repository%3Aapp%3Apull Basic"
@@ -245,14 +246,14 @@ func TestKeptTokenRefused(t *testing.T) {
 		f.noToken = false
 		assert.NoError(t, get1(), "%d: what was refused is not kept", status)
 	}
-	// What a fresh token is refused for is the credential's fault.
+	// The refusal of a fresh token counts against the credential.
 	f := &fickle{good: "none", refuse: status(403)}
 	c, w := f.client()
 	_, err := read(t.Context(), c, content.Repo{Ref: ref, Cred: robot}, helloBlob())
 	assert.ErrorIs(t, err, content.ErrDenied)
 	assert.NotContains(t, err.Error(), "kept")
 	assert.Equal(t, []string{get, token, get + " Bearer"}, w.asked())
-	// Other answers are about something else.
+	// Other statuses are not about the token.
 	for _, code := range []int{404, 410, 412, 500} {
 		f := &fickle{serve: text(hello), refuse: status(code)}
 		c, w := f.clientWith(registry.Config{Retries: -1})
@@ -266,7 +267,8 @@ func TestKeptTokenRefused(t *testing.T) {
 	}
 }
 
-// TestKeptTokenOfRedirect: a storage host that refuses says nothing of the token.
+// TestKeptTokenOfRedirect: a kept token stays if the storage host after a redirect
+// refuses the request.
 func TestKeptTokenOfRedirect(t *testing.T) {
 	var broken atomic.Bool
 	f := &fickle{serve: redirectTo("https://storage.example/x")}
@@ -288,7 +290,7 @@ func TestKeptTokenOfRedirect(t *testing.T) {
 	assert.Equal(t, 1, f.tokens())
 }
 
-// TestKeptTokenForMany: one new token serves all whose kept one was refused.
+// TestKeptTokenForMany: one new token serves all calls whose kept token was refused.
 func TestKeptTokenForMany(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fickle{serve: text(hello), refuse: status(403)}
@@ -309,8 +311,8 @@ func TestKeptTokenForMany(t *testing.T) {
 	})
 }
 
-// TestRedirectedChallenge: where a redirect leads, no credential is shown, and the
-// error says so.
+// TestRedirectedChallenge: after a redirect to another origin the credential is not
+// sent, and the error says so.
 func TestRedirectedChallenge(t *testing.T) {
 	for _, cred := range []credentials.Credential{robot, nobody} {
 		w := newWorld(map[string]http.HandlerFunc{
@@ -324,8 +326,8 @@ func TestRedirectedChallenge(t *testing.T) {
 	}
 }
 
-// TestIdentityTokenFallsBack: a token server that does not know POST is shown the
-// password of the same entry by GET.
+// TestIdentityTokenFallsBack: a token server that does not know POST gets the password
+// of the same entry by GET.
 func TestIdentityTokenFallsBack(t *testing.T) {
 	identity := credentials.Credential{IdentityToken: credentials.Conceal("identity-of-robot")}
 	both := robot
@@ -365,8 +367,8 @@ func TestIdentityTokenFallsBack(t *testing.T) {
 	}
 }
 
-// TestInsufficientScope: one more token is asked for where the registry misses a
-// scope that a pull may ask for.
+// TestInsufficientScope: one more token is requested if the registry answers that the
+// token lacks a scope, and a pull may request that scope.
 func TestInsufficientScope(t *testing.T) {
 	for _, tt := range []struct {
 		first, missed string
@@ -420,8 +422,8 @@ func TestTwentyRepositories(t *testing.T) {
 		most     int
 	}{
 		{pullertest.AuthBearer, 1, 62}, {pullertest.AuthBasic, 1, 42},
-		// Of several at a time the first ones may all be challenged: what is
-		// promised is no more than without what is remembered.
+		// If several start at the same time, each may be challenged first. The number
+		// of requests is not larger than without memory.
 		{pullertest.AuthBearer, 4, 81}, {pullertest.AuthBasic, 20, 61},
 	} {
 		reg, _, _ := start(t, pullertest.Config{Auth: tt.auth})
@@ -454,8 +456,8 @@ func TestTwentyRepositories(t *testing.T) {
 	}
 }
 
-// TestWhatIsRememberedWrongly: what is remembered of an origin costs one request
-// more where it is wrong, and never a failure.
+// TestWhatIsRememberedWrongly: if what is remembered of an origin is wrong, it costs
+// one more request, but never a failure.
 func TestWhatIsRememberedWrongly(t *testing.T) {
 	tokens := func(good string) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
@@ -557,8 +559,8 @@ func challengeWith(code int, header string) http.HandlerFunc {
 	}
 }
 
-// TestRefusedAhead: a credential that a repository refuses costs no more requests,
-// and no second showing of the password, where the origin is known.
+// TestRefusedAhead: if the origin is known, a credential that a repository refuses
+// costs no more requests, and the password is not sent a second time.
 func TestRefusedAhead(t *testing.T) {
 	var shown atomic.Int64
 	w := newWorld(map[string]http.HandlerFunc{
@@ -663,8 +665,8 @@ func TestRememberedRealmIsAskedAgain(t *testing.T) {
 	assert.NoError(t, get("two"), "its token is kept")
 }
 
-// TestProbesEnd: requests that wait for the first answer of a registry go on
-// without it after a moment, when it fails, and when their own context ends.
+// TestProbesEnd: requests that wait for the first answer of a registry stop waiting
+// after probeWait, when that request fails, and when their own context ends.
 func TestProbesEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var all sync.WaitGroup

@@ -19,7 +19,7 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// raw answers with exactly this; length -1 is not told.
+// raw answers with exactly these fields. A length of -1 is not announced.
 func raw(status int, length int64, end error, body string, header ...string) func(*http.Request) (*http.Response, error) {
 	return func(req *http.Request) (*http.Response, error) {
 		resp, err := code(status, header...)(req)
@@ -33,7 +33,7 @@ type endReader struct{ err error }
 
 func (r endReader) Read([]byte) (int, error) { return 0, r.err }
 
-// asking notes the Range of each request.
+// asking records the Range of each request.
 func asking(ranges *[]string, steps ...func(*http.Request) (*http.Response, error)) *timed {
 	tr := &timed{}
 	for _, step := range steps {
@@ -115,9 +115,9 @@ func TestBodies(t *testing.T) {
 	}
 }
 
-// TestAgainAndAgain: a host that ignores Range and gives one byte more each time
-// does not have the blob fetched for ever.
-func TestAgainAndAgain(t *testing.T) {
+// TestHostThatIgnoresRangeIsGivenUp: a host that ignores Range and sends one more byte
+// in each answer does not make the Client fetch the blob for ever.
+func TestHostThatIgnoresRangeIsGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const size = 1000
 		blob := make([]byte, size)
@@ -132,9 +132,9 @@ func TestAgainAndAgain(t *testing.T) {
 	})
 }
 
-// TestOneByteEach: a host that cuts each answer after a byte has given nothing
-// twice in a row that a slow answer would not have been cut for.
-func TestOneByteEach(t *testing.T) {
+// TestHostWithOneByteInEachAnswerIsGivenUp: a host that cuts each answer after one byte
+// is too slow, although each single answer is quick.
+func TestHostWithOneByteInEachAnswerIsGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const size = 200 << 10
 		blob := make([]byte, size)
@@ -153,9 +153,9 @@ func TestOneByteEach(t *testing.T) {
 	})
 }
 
-// TestCutAfterMuch: after an answer that brought a MiB the next is asked for at
-// once, after one that brought less it is not.
-func TestCutAfterMuch(t *testing.T) {
+// TestNextRequestAfterACut: after an answer that brought 1 MiB the next request follows
+// at once. After an answer that brought less it does not.
+func TestNextRequestAfterACut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const size = 4 << 20
 		blob := make([]byte, size)
@@ -180,8 +180,8 @@ func TestCutAfterMuch(t *testing.T) {
 	})
 }
 
-// TestBodyEnd: an answer that announced more than the blob and then says
-// nothing does not hold up the blob.
+// TestBodyEnd: an answer that announced more bytes than the blob has and then stalls
+// does not hold the reader.
 func TestBodyEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
@@ -196,8 +196,8 @@ func TestBodyEnd(t *testing.T) {
 	})
 }
 
-// TestReject: asking again helps if the bytes came from more than one answer,
-// and once.
+// TestReject: Reject reports true, once in ten minutes, if the wrong bytes came from
+// more than one answer, or if the body did not begin at the start of the blob.
 func TestReject(t *testing.T) {
 	reset := errors.New("connection reset by peer")
 	whole := raw(200, 5, io.EOF, "hello")
@@ -246,8 +246,8 @@ func TestClosedBody(t *testing.T) {
 	assert.ErrorIs(t, err, fs.ErrClosed)
 }
 
-// TestMirrorCutWithoutAByte: an answer of a mirror that is cut before it brought
-// a byte is followed by the registry's, at once.
+// TestMirrorCutWithoutAByte: if the answer of a mirror is cut before it brought a byte,
+// the registry is asked at once.
 func TestMirrorCutWithoutAByte(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()

@@ -27,7 +27,8 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// TestMemoryIsBounded: a Client that lives long does not grow with what it has seen.
+// TestMemoryIsBounded: the memory of a Client does not grow with the number of
+// registries, repositories and tokens that it has seen.
 func TestMemoryIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newClient(t, Config{})
@@ -66,7 +67,7 @@ func count[K, V any](all iter.Seq2[K, V]) (n int) {
 	return n
 }
 
-func TestKindOfTLS(t *testing.T) {
+func TestReasonOfTLSErrors(t *testing.T) {
 	for _, err := range []error{
 		tls.RecordHeaderError{Msg: "first record does not look like a TLS handshake"},
 		&tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}},
@@ -81,7 +82,7 @@ func TestKindOfTLS(t *testing.T) {
 	}
 }
 
-func TestKindOfStatus(t *testing.T) {
+func TestReasonOfStatus(t *testing.T) {
 	for status, want := range map[int]content.Reason{
 		400: content.ErrStatus, 402: content.ErrStatus, 405: content.ErrStatus, 406: content.ErrStatus, 409: content.ErrStatus,
 		412: content.ErrStatus, 418: content.ErrStatus, 451: content.ErrStatus, 401: content.ErrUnauthorized, 403: content.ErrDenied, 404: content.ErrNotFound, 408: content.ErrUnavailable, 410: content.ErrNotFound,
@@ -111,7 +112,8 @@ func TestDockerCerts(t *testing.T) {
 	assert.Error(t, err, "a certificate without its key")
 }
 
-// TestDialTimeout: a mirror that cannot be connected to costs its dial_timeout.
+// TestDialTimeout: a mirror that does not accept the connection costs the pull its
+// dial_timeout.
 func TestDialTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newClient(t, Config{
@@ -131,7 +133,7 @@ func TestDialTimeout(t *testing.T) {
 	})
 }
 
-// brokenRing knows one credential, after an error.
+// brokenRing yields an error and then one credential.
 type brokenRing struct{}
 
 func (brokenRing) Lookup(context.Context, reference.Reference) iter.Seq2[credentials.Credential, error] {
@@ -146,8 +148,8 @@ type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// TestMirrorRing: a source that cannot answer does not stop the others, and
-// without any credential a mirror is asked as nobody.
+// TestMirrorRing: an error of the keyring does not stop the look-up, and without a
+// credential a mirror is asked anonymously.
 func TestMirrorRing(t *testing.T) {
 	var asked []string
 	rt := roundTrip(func(r *http.Request) (*http.Response, error) {
@@ -178,8 +180,8 @@ func (r *countingRing) Lookup(context.Context, reference.Reference) iter.Seq2[cr
 	}
 }
 
-// TestMirrorRingIsAskedOnce: which credential opens a mirror is found out once
-// a minute, and when it no longer does.
+// TestMirrorRingIsAskedOnce: the keyring is asked once a minute for the credential that
+// opens a mirror, and again when the mirror refuses that credential.
 func TestMirrorRingIsAskedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		open := true
@@ -213,7 +215,7 @@ func TestMirrorRingIsAskedOnce(t *testing.T) {
 	})
 }
 
-// TestScopes: never more than pulling.
+// TestScopes: never more than the pull action is requested.
 func TestScopes(t *testing.T) {
 	for in, want := range map[string][]string{
 		"":                                   {"repository:app:pull"},

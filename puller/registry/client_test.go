@@ -72,7 +72,7 @@ func blobsOf(put pullertest.PutResult) []ocispec.Descriptor {
 	return put.Blobs
 }
 
-// TestRequests counts what a pull costs: no ping, nothing twice.
+// TestRequests counts the requests of a pull: it makes no ping, and no request twice.
 func TestRequests(t *testing.T) {
 	reg, _, _ := start(t, pullertest.Config{Auth: pullertest.AuthBearer})
 	one, err := reg.PutImage("team/one:v1", pullertest.ImageSpec{Layers: []int64{1000}})
@@ -176,7 +176,8 @@ func TestNewRefusesMistakes(t *testing.T) {
 	assert.NoError(t, err, "files are read when a registry is asked")
 }
 
-// TestSettingsAreCopied: a caller that goes on to use its Config changes no Client.
+// TestSettingsAreCopied: a caller that changes its Config after New does not change the
+// Client.
 func TestSettingsAreCopied(t *testing.T) {
 	cfg := registry.Config{WrapTransport: instead(newWorld(map[string]http.HandlerFunc{"http://reg.example": serveAll})), PlainHTTP: []string{"reg.example"},
 		Registries: map[string]registry.Hosts{}}

@@ -68,7 +68,8 @@ func TestSecondAddress(t *testing.T) {
 	}
 }
 
-// TestSecondAddressOfAName: the same with a resolver and connections as they are.
+// TestSecondAddressOfAName is TestSecondAddress with a real resolver and real
+// connections.
 func TestSecondAddressOfAName(t *testing.T) {
 	resolver := net.DefaultResolver
 	defer func() { net.DefaultResolver = resolver }()

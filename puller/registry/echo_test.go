@@ -15,9 +15,8 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// TestEchoedSecrets: a server that was shown a secret repeats it wherever an
-// answer has room for it. No error, nor what is logged, tells it to others, whole
-// or by half.
+// TestEchoedSecrets: a server that got a secret repeats it in every part of its
+// answers. No error and no log has the secret or half of it.
 func TestEchoedSecrets(t *testing.T) {
 	const long = "SECRET" // of which not even the beginning may be shown
 	secret := long + strings.Repeat("x", 60) + "end"
@@ -87,7 +86,7 @@ func TestEchoedSecrets(t *testing.T) {
 	}
 }
 
-// TestEchoedOldToken: a token that was refused is a secret still.
+// TestEchoedOldToken: a token that was refused is still masked.
 func TestEchoedOldToken(t *testing.T) {
 	tokens := 0
 	w := newWorld(map[string]http.HandlerFunc{"https://reg.example": func(w http.ResponseWriter, r *http.Request) {
@@ -113,8 +112,8 @@ func TestEchoedOldToken(t *testing.T) {
 	assert.Contains(t, err.Error(), "before you sent [redacted]")
 }
 
-// TestLinkLocalRegistry: that a name is an address of the cloud's own is seen
-// where a proxy or the caller's transport makes the connections, too.
+// TestLinkLocalRegistry: a host that is written as a cloud metadata address is refused,
+// also if a proxy or the caller's transport makes the connections.
 func TestLinkLocalRegistry(t *testing.T) {
 	w := newWorld(map[string]http.HandlerFunc{"https://169.254.169.254": text(hello)})
 	_, err := newClient(t, registry.Config{WrapTransport: instead(w)}).Manifest(t.Context(), content.Repo{Ref: reference.MustParse("169.254.169.254/app:v1"), Cred: nobody}, "")

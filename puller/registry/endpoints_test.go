@@ -30,8 +30,8 @@ func (refusing) RoundTrip(*http.Request) (*http.Response, error) {
 	return nil, fmt.Errorf("connection refused")
 }
 
-// TestRegistriesAreForgotten: of many registries the longest idle are forgotten, and
-// those in use stay.
+// TestRegistriesAreForgotten: of many registries those that are idle longest are
+// forgotten, and those in use are kept.
 func TestRegistriesAreForgotten(t *testing.T) {
 	c := newClient(t, Config{WrapTransport: instead(refusing{}), Retries: -1})
 	used, err := c.hostsFor(t.Context(), "used.example")

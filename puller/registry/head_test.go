@@ -36,8 +36,8 @@ func reason(code int, text string) http.HandlerFunc {
 	}
 }
 
-// TestHeadCases: a registry that refuses HEAD serves an image that is present, and
-// its reason is told.
+// TestHeadCases: an image is served by a registry that refuses HEAD, and the reason for
+// a refusal is in the error.
 func TestHeadCases(t *testing.T) {
 	for _, tt := range fieldCases[struct {
 		ID     string
@@ -119,8 +119,8 @@ func methods(w *world) []string {
 	return list
 }
 
-// TestHeadThroughHosts: the HEAD goes through the mirrors to the registry, and only
-// if all refuse it the GET does.
+// TestHeadThroughHosts: the HEAD is sent to the mirrors and then to the registry. The
+// GET follows only if all of them refuse the HEAD.
 func TestHeadThroughHosts(t *testing.T) {
 	ref := reference.MustParse("r.example/app:v1")
 	same := byMethod(status(200, "Docker-Content-Digest", string(digestOf(manifestText)), "Content-Type", indexType), serveAll)
@@ -157,7 +157,7 @@ func TestHeadThroughHosts(t *testing.T) {
 	}
 }
 
-// TestHeadAndPasswords: a password that was refused with the HEAD is not shown again
+// TestHeadAndPasswords: a password that was refused with the HEAD is not sent again
 // with a GET.
 func TestHeadAndPasswords(t *testing.T) {
 	ref := reference.MustParse("r.example/app:v1")
@@ -171,19 +171,19 @@ func TestHeadAndPasswords(t *testing.T) {
 	assert.ErrorIs(t, err, content.ErrUnauthorized)
 	assert.Equal(t, []string{"HEAD" + path, "HEAD" + path + " Basic"}, w.asked())
 
-	// Without a password there is none to show twice.
+	// Without a password the GET follows.
 	_, err = newClient(t, registry.Config{WrapTransport: instead(w)}).Manifest(t.Context(), content.Repo{Ref: ref, Cred: nobody}, digestOf("x"))
 	require.ErrorAs(t, err, &headRefused)
 	assert.False(t, headRefused.HeadRefused)
 	assert.Equal(t, []string{"HEAD" + path, "GET" + path}, w.asked())
 
-	// A password that was accepted, and may not have this.
+	// The password is accepted, but the user may not read this image.
 	w = newWorld(map[string]http.HandlerFunc{"https://r.example": signedIn("Basic realm=x", byMethod(status(403), reason(403, "not for robots")))})
 	_, err = newClient(t, registry.Config{WrapTransport: instead(w)}).Manifest(t.Context(), content.Repo{Ref: ref, Cred: robot}, digestOf("x"))
 	assert.ErrorContains(t, err, "not for robots")
 	assert.Equal(t, []string{"HEAD" + path, "HEAD" + path + " Basic", "GET" + path + " Basic"}, w.asked())
 
-	// What refuses the password is the token server, and its answer has a reason.
+	// The token server refuses the password, and its answer has a reason.
 	posts := 0
 	w = newWorld(map[string]http.HandlerFunc{
 		"https://a.example": func(w http.ResponseWriter, r *http.Request) {
@@ -198,7 +198,7 @@ func TestHeadAndPasswords(t *testing.T) {
 	assert.False(t, headRefused.HeadRefused, "no GET would say more")
 	assert.Equal(t, 1, posts)
 
-	// A mirror that was not shown a wrong password is asked by GET.
+	// A mirror that did not get the wrong password is asked by GET.
 	w = newWorld(map[string]http.HandlerFunc{
 		"https://m.example": byMethod(status(404), serveAll),
 		"https://r.example": challenge("Basic realm=x"),
@@ -213,8 +213,8 @@ func countBasic(asked []string) int {
 	return len(slices.DeleteFunc(asked, func(line string) bool { return !strings.HasSuffix(line, " Basic") }))
 }
 
-// TestHeadAndTokens: a GET after a refused HEAD goes with the token that was fetched
-// for the HEAD, and fetches no other one.
+// TestHeadAndTokens: a GET after a refused HEAD uses the token that was fetched for the
+// HEAD, and does not fetch another token.
 func TestHeadAndTokens(t *testing.T) {
 	ref := reference.MustParse("r.example/app:v1")
 	for _, code := range []int{400, 401, 403, 404} {

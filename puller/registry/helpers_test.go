@@ -79,7 +79,7 @@ func (tr *trace) assert(t *testing.T, want ...string) {
 	assert.Equal(t, want, tr.got())
 }
 
-// newClient makes a Client whose settings are right.
+// newClient makes a Client, and fails the test if the settings have a mistake.
 func newClient(t testing.TB, cfg registry.Config) *registry.Client {
 	t.Helper()
 	c, err := registry.New(cfg)
@@ -87,7 +87,7 @@ func newClient(t testing.TB, cfg registry.Config) *registry.Client {
 	return c
 }
 
-// mustClient is newClient for where no test is at hand.
+// mustClient is newClient for code without a testing.TB.
 func mustClient(cfg registry.Config) *registry.Client {
 	c, err := registry.New(cfg)
 	if err != nil {

@@ -97,9 +97,9 @@ func TestHubNames(t *testing.T) {
 	assert.Equal(t, []string{"GET https://registry-1.docker.io/v2/team/app/manifests/v1?ns=other.example"}, w.asked())
 }
 
-// TestRootKeysWithoutServer: capabilities and override_path hold for the server that
-// the file names, and for nothing where it names none; header and its like hold for
-// the registry.
+// TestRootKeysWithoutServer: capabilities and override_path at the root of a file apply
+// to the server that the file names, and are ignored without a server. The other keys,
+// such as header, apply to the registry in both cases.
 func TestRootKeysWithoutServer(t *testing.T) {
 	ref := reference.MustParse("reg.example/app:v1")
 	for toml, want := range map[string]string{
@@ -123,8 +123,8 @@ func TestRootKeysWithoutServer(t *testing.T) {
 }
 
 // TestCertsDirList: a list is searched in its order, as the system splits paths; a
-// directory that is missing is passed over, but if none is there the configuration is
-// wrong, and nothing is asked.
+// directory that is missing is passed over. If all are missing, the configuration is
+// wrong, and no registry is asked.
 func TestCertsDirList(t *testing.T) {
 	one := hostsDir(t, "reg.example", "[host.\"https://m1.example\"]\n")
 	two := hostsDir(t, "reg.example", "[host.\"https://m2.example\"]\n")

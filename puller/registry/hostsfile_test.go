@@ -144,7 +144,7 @@ func TestReadHostsRefuses(t *testing.T) {
 	}
 }
 
-// TestHostOrder holds the order for each way to write host tables.
+// TestHostOrder checks the order for each form of host tables.
 func TestHostOrder(t *testing.T) {
 	for text, want := range map[string]string{
 		"[host.b]\n[host.a]\n":                         "b a",
@@ -166,7 +166,8 @@ func TestHostOrder(t *testing.T) {
 	}
 }
 
-// FuzzReadHosts: never a panic, and what is accepted gives hosts that can be asked.
+// FuzzReadHosts: ReadHosts does not panic, and each Hosts that it returns can be used
+// by a Client.
 func FuzzReadHosts(f *testing.F) {
 	f.Add("server = \"https://a.example\"\n[host.\"https://b.example\"]\ncapabilities=[\"pull\"]\n")
 	f.Add("[host.b]\nheader={x=[\"y\"]}\nclient=[]\nca=[]\n")
@@ -236,7 +237,7 @@ func TestServer(t *testing.T) {
 		assert.Equal(t, tt.mirror, list[0].mirror, tt.want)
 		assert.Equal(t, tt.hosts.Server.SkipVerify, list[0].host.SkipVerify)
 	}
-	// A registry that stands in its own list is not asked twice.
+	// A registry that is in its own list is not asked twice.
 	c := newClient(t, Config{Registries: map[string]Hosts{"reg.example": {Mirrors: []Host{{URL: "https://m.example"}, {URL: "https://reg.example", SkipVerify: true}}}}})
 	list, err := listOf(t, c, "reg.example")
 	require.NoError(t, err)

@@ -14,7 +14,7 @@ var noCredential credentials.Credential
 
 func mustRef(s string) reference.Reference { return reference.MustParse(s) }
 
-// newClient makes a Client whose settings are right.
+// newClient makes a Client, and fails the test if the settings have a mistake.
 func newClient(t testing.TB, cfg Config) *Client {
 	t.Helper()
 	c, err := New(cfg)

@@ -75,8 +75,8 @@ func TestMirrorOrder(t *testing.T) {
 	assert.Equal(t, []string{"GET https://m2.example/v2/proxy/app/manifests/v1?ns=reg.example"}, w.asked(), "the first may not say what a tag is")
 }
 
-// TestMirrorFails: whatever is wrong with the mirrors, the registry is asked at
-// once, and only what can get better is remembered against them.
+// TestMirrorFails: after any failure of the mirrors the registry is asked at once. Only
+// failures that can pass leave a mirror out for a time.
 func TestMirrorFails(t *testing.T) {
 	ref := reference.MustParse("reg.example/app:v1")
 	for name, tt := range map[string]struct {
@@ -121,8 +121,8 @@ func TestMirrorFails(t *testing.T) {
 	}
 }
 
-// TestMirrorThatIsNoRegistry: a page, or half of a document, is not what a mirror has
-// under a name, so the next host is asked.
+// TestMirrorThatIsNoRegistry: if a mirror answers with a web page or half of a
+// document, the next host is asked.
 func TestMirrorThatIsNoRegistry(t *testing.T) {
 	for name, answer := range map[string]http.HandlerFunc{
 		"a page":             says("<html>sign in</html>", "Content-Type", "text/html"),
@@ -141,8 +141,8 @@ func TestMirrorThatIsNoRegistry(t *testing.T) {
 	}
 }
 
-// TestMirrorsAndRegistryFail: the registry's answer is the telling one, the
-// others are in the text.
+// TestMirrorsAndRegistryFail: the registry's answer decides the reason, and the answers
+// of the mirrors are in the text.
 func TestMirrorsAndRegistryFail(t *testing.T) {
 	ref := reference.MustParse("reg.example/app:v1")
 	_, c := mirrored(status(500), status(401), status(404))

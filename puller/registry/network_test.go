@@ -51,9 +51,9 @@ func TestLoopback(t *testing.T) {
 	assert.Zero(t, secure.Counts().Total())
 }
 
-// TestLoopbackAsksByHTTPOnlyAfterNoTLS: a server that hangs up in the handshake, or goes
-// wrong after it has begun to speak TLS, may have had a bad moment. It never gets the
-// password over http.
+// TestLoopbackAsksByHTTPOnlyAfterNoTLS: a server that hangs up in the handshake, or
+// goes wrong after it has begun to speak TLS, may have had a bad moment. The server
+// never gets the password over http.
 func TestLoopbackAsksByHTTPOnlyAfterNoTLS(t *testing.T) {
 	for name, answer := range map[string]string{
 		"hangs up":                       "",
@@ -89,7 +89,7 @@ func TestLoopbackAsksByHTTPOnlyAfterNoTLS(t *testing.T) {
 	}
 }
 
-// TestLoopbackFaults: that a connection broke once says nothing about TLS.
+// TestLoopbackFaults: a broken connection does not show that the server speaks no TLS.
 func TestLoopbackFaults(t *testing.T) {
 	for _, secure := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
@@ -120,8 +120,8 @@ func TestLoopbackFaults(t *testing.T) {
 	}
 }
 
-// TestLoopbackLearnsTLS: what was found out about a registry on loopback is not
-// believed for ever.
+// TestLoopbackLearnsTLS: a registry on loopback that spoke http is asked over https
+// again after it starts to speak TLS.
 func TestLoopbackLearnsTLS(t *testing.T) {
 	plain, _, _ := start(t, pullertest.Config{})
 	secure, _, ref := start(t, pullertest.Config{TLS: true})
@@ -171,8 +171,8 @@ func TestNoFallBack(t *testing.T) {
 	other.CloseIdleConnections()
 }
 
-// TestPlainHTTPElsewhere: what is said is what helps. For a host with a URL
-// PlainHTTP does not, and nothing does where an answer leads.
+// TestPlainHTTPElsewhere: the error advises only what helps. PlainHTTP does not help
+// for a host with a URL, and for a server that an answer named there is no advice.
 func TestPlainHTTPElsewhere(t *testing.T) {
 	plain, _, _ := start(t, pullertest.Config{})
 	dialed := func(ctx context.Context, network, _ string) (net.Conn, error) {
@@ -232,7 +232,7 @@ type namedConn struct {
 
 func (c *namedConn) RemoteAddr() net.Addr { return c.remote }
 
-// TestDialedAddresses: what counts is the address that a name leads to.
+// TestDialedAddresses: the address to which a name resolves decides.
 func TestDialedAddresses(t *testing.T) {
 	ca := realtest.NewCA(t)
 	cert, _, _ := ca.Issue(t, "all", "reg.example", "cdn.example")
@@ -343,8 +343,8 @@ func TestSkipVerify(t *testing.T) {
 	assert.ErrorIs(t, err, content.ErrTLS, other.Host())
 }
 
-// TestProxy: what goes through a proxy is judged by its name, and the proxy may
-// be where it likes.
+// TestProxy: a request through a proxy is checked by the host in its URL, and the proxy
+// itself may have any address.
 func TestProxy(t *testing.T) {
 	reg, _, _ := start(t, pullertest.Config{})
 	var asked []string

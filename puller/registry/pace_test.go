@@ -82,7 +82,7 @@ func TestSlowBehindHeaders(t *testing.T) {
 	}
 }
 
-// TestSlowTokens: time for tokens counts as well.
+// TestSlowTokens: the time for tokens counts, too.
 func TestSlowTokens(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		blob := []byte(strings.Repeat("0123456789", 1000))

@@ -31,9 +31,9 @@ func assertPanics(t *testing.T, cause error, fn func() error) {
 	assert.Fail(t, "the call returned", "%v", fn())
 }
 
-// TestPanicsReachTheCaller holds that a panic of a callback of a Client reaches who
-// called the Client, also where net/http runs it in a goroutine of its own, and that
-// the Client can be used on.
+// TestPanicsReachTheCaller holds that a panic of a callback of a Client reaches the
+// caller of the Client, also where net/http runs it in a goroutine of its own, and that
+// the Client can be used after that.
 func TestPanicsReachTheCaller(t *testing.T) {
 	cause := errors.New("a callback panicked")
 	reg, _, ref := start(t, pullertest.Config{})
@@ -88,8 +88,8 @@ func (k explodingKeyring) Lookup(context.Context, reference.Reference) iter.Seq2
 	return func(func(credentials.Credential, error) bool) {}
 }
 
-// TestPanicInTokenFlight holds that all who wait for a token get the panic of the
-// request for it.
+// TestPanicInTokenFlight holds that all calls that wait for a token get the panic of
+// its request.
 func TestPanicInTokenFlight(t *testing.T) {
 	cause := errors.New("the transport panicked")
 	const callers = 3

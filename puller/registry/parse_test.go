@@ -131,7 +131,7 @@ func TestChallenges(t *testing.T) {
 		require.NoError(t, err, in)
 		assert.Equal(t, want, got, in)
 	}
-	// In a line that cannot be read, what stands before the fault counts.
+	// In a line that cannot be read, the part before the fault counts.
 	for in, want := range map[string][]challenge{
 		`realm="a"`:                             nil,
 		`@`:                                     nil,

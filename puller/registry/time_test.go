@@ -36,7 +36,7 @@ func (tr *timed) RoundTrip(req *http.Request) (*http.Response, error) {
 	return step(req)
 }
 
-// gaps tells how long after each other the requests came.
+// gaps returns the times between the requests.
 func (tr *timed) gaps() []time.Duration {
 	var gaps []time.Duration
 	for i := 1; i < len(tr.at); i++ {
@@ -155,8 +155,9 @@ func TestRetries(t *testing.T) {
 	}
 }
 
-// TestNames: a name that does not exist is not asked for again, one that nobody
-// could look up is; and what was no registry's name is found out.
+// TestNames: a name that does not exist is not looked up again, but a name for which
+// the resolver failed is. The error has advice if the first part of the name was taken
+// for a registry because of an upper-case letter.
 func TestNames(t *testing.T) {
 	missing := net.DNSError{Err: "no such host", IsNotFound: true}
 	const advice = "; %q was taken for a registry because of its upper-case letter; if it is not one, write the name in lower case"
@@ -328,7 +329,7 @@ func TestSlowManifest(t *testing.T) {
 	})
 }
 
-// TestSlowReader: that the caller takes its time is not the server's fault.
+// TestSlowReader: the caller's own time does not count as slowness of the server.
 func TestSlowReader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		blob := make([]byte, 100)

@@ -203,7 +203,8 @@ func TestTokenExpires(t *testing.T) {
 	}
 }
 
-// TestTokenLeft: who waits for a token can leave; the token is got for the others.
+// TestTokenLeft: a caller that waits for a token can give up, and the other callers
+// still get the token.
 func TestTokenLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &tokenServer{delay: time.Second}
@@ -313,7 +314,7 @@ func TestTokenRedirects(t *testing.T) {
 	}
 }
 
-// TestTokenByPost: a server that knows no GET is given the password by POST.
+// TestTokenByPost: a token server that does not know GET gets the password by POST.
 func TestTokenByPost(t *testing.T) {
 	var form url.Values
 	w := newWorld(map[string]http.HandlerFunc{

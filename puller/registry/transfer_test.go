@@ -182,8 +182,8 @@ func runTransfer(t *testing.T, tc transferCase) {
 	}
 }
 
-// fetch does with a blob what package transfer does: it keeps what came, and
-// begins anew where the source says that this can help.
+// fetch does with a blob what package transfer does: it keeps the bytes that came, and
+// starts again if the source reports that this can help.
 func fetch(ctx context.Context, c *registry.Client, repo content.Repo, desc ocispec.Descriptor, have []byte) (left []byte, err error) {
 	if int64(len(have)) == desc.Size && !verify.Bytes(desc.Digest, have) {
 		have = nil // all of it from an earlier process, and wrong

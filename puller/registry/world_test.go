@@ -9,8 +9,8 @@ import (
 	"sync"
 )
 
-// A world is all servers there are, by "scheme://host", without a network. It
-// notes what came to each.
+// A world has all servers of a test, by "scheme://host", without a network. It records
+// the requests to each server.
 type world struct {
 	mu      sync.Mutex
 	servers map[string]http.HandlerFunc
@@ -78,7 +78,7 @@ func text(body string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, body) }
 }
 
-// signedIn lets h answer those who are authorized, and else challenges.
+// signedIn lets h answer requests with an Authorization, and challenges all others.
 func signedIn(header string, h http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Authorization") == "" {
