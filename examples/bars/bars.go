@@ -82,7 +82,7 @@ func (b *bars) add(desc ocispec.Descriptor) *mpb.Bar {
 	)
 }
 
-// end stops drawing what did not become whole.
+// end stops drawing the bars of blobs that are not complete.
 func (b *bars) end() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -97,7 +97,8 @@ func (b *bars) abort(which func(*bar) bool) {
 	}
 }
 
-// short is enough of a digest to tell blobs apart.
+// short returns the first characters of a digest, which are enough to distinguish
+// blobs.
 func short(d digest.Digest) string {
 	text := d.Encoded()
 	return text[:min(len(text), 12)]

@@ -4,7 +4,7 @@
 //	bars [-o directory] IMAGE...
 //	bars          (a demonstration on loopback)
 //
-// It is a module of its own, so that its dependencies are nobody else's.
+// It is a module of its own, so that other programs do not get its dependencies.
 package main
 
 import (

@@ -33,7 +33,7 @@ type Runtime struct {
 	host   ocispec.Platform
 }
 
-// New returns a Runtime that talks over conn, which stays the caller's.
+// New returns a Runtime that sends its requests over conn. The caller closes conn.
 func New(conn grpc.ClientConnInterface) *Runtime {
 	return &Runtime{runtimeapi.NewImageServiceClient(conn), index.Host()}
 }
@@ -104,8 +104,9 @@ func (r *Runtime) image(spec puller.Spec, img *runtimeapi.Image) puller.Image {
 	}
 }
 
-// digestOf is what the name points to. A runtime lists the digests of index and
-// manifest without saying which is which: then neither is told.
+// digestOf returns the digest that the name points to. If a runtime lists two digests,
+// of the index and of the manifest, it does not say which is which, and digestOf
+// returns "".
 func digestOf(spec puller.Spec, repoDigests []string) digest.Digest {
 	if d := spec.Ref.Digest(); d != "" {
 		return d
@@ -124,8 +125,8 @@ func digestOf(spec puller.Spec, repoDigests []string) digest.Digest {
 	return found
 }
 
-// classify makes of a gRPC error what a puller can work with. The reasons that
-// the CRI specification names stand at the beginning of the text.
+// classify returns a gRPC error as an error that a Puller understands. The reasons of
+// the CRI specification are at the beginning of the error's text.
 func classify(err error) error {
 	s, _ := status.FromError(err)
 	for _, reason := range []puller.Reason{puller.ErrRegistryUnavailable, puller.ErrSignatureValidation} {
@@ -148,7 +149,8 @@ func classify(err error) error {
 	return &runtimeError{s, nil}
 }
 
-// A runtimeError is what the runtime said, and what that means.
+// A runtimeError has the text of the runtime's error, and the error that it means for a
+// Puller.
 type runtimeError struct {
 	status *status.Status
 	means  error

@@ -7,7 +7,7 @@ import (
 	"github.com/pullkit/pullkit/puller"
 )
 
-// advice draws a conclusion from a decision, with its fields alone.
+// advice returns a conclusion from a decision. It uses only the decision's fields.
 func advice(d puller.Decision) string {
 	switch d.Action {
 	case puller.ActionUse:

@@ -92,7 +92,7 @@ func run(ctx context.Context, asJSON bool, out io.Writer) error {
 	return nil
 }
 
-// typical are the situations; the registry at host wants the new password.
+// typical returns the situations. The registry at host needs the new password.
 func typical(host string) ([]situation, error) {
 	stale, err1 := secret("stale", host, "the-old-password")
 	noPort, err2 := secret("no-port", strings.Split(host, ":")[0], "the-new-password")

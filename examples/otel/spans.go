@@ -5,9 +5,9 @@
 //	spans := otel.NewSpans(tracer)
 //	p, err := puller.New(puller.Config{Runtime: rt, Events: spans.Event})
 //
-// A call's span begins with its first event and ends with its last; calls that the
-// store answers have a span without length. PullWait's span ends with each failure,
-// and another one begins with the next try.
+// The span of a call starts with the call's first event and ends with its last. A call
+// that the store answers has a span without length. The span of PullWait ends with each
+// failure, and another span starts with the next try.
 package otel
 
 import (
@@ -91,7 +91,7 @@ func (s *Spans) end(span trace.Span, e puller.Event) {
 	delete(s.open, e.Call)
 }
 
-// progress notes what is done, not each step on the way.
+// progress adds an event for each finished blob, and not for each step.
 func progress(span trace.Span, e puller.Event) {
 	p := e.Progress
 	span.SetAttributes(

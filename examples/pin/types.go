@@ -5,7 +5,8 @@ import (
 	"fmt"
 )
 
-// What follows is the part of admission.k8s.io/v1 and of a Pod that matters here.
+// The types below are the parts of admission.k8s.io/v1 and of a Pod that the webhook
+// needs.
 
 type admissionReview struct {
 	APIVersion string             `json:"apiVersion"`
@@ -67,10 +68,11 @@ type container struct {
 	Image string `json:"image"`
 }
 
-// A place is where in a Pod an image's name stands.
+// A place is a position in a Pod that has an image's name.
 type place struct{ path, name string }
 
-// images are all that the Pod names; those left empty are for the API server to refuse.
+// images returns all images that the Pod names. It leaves out empty names, which the
+// API server refuses.
 func (p pod) images() (out []place) {
 	add := func(name, format string, i int) {
 		if name != "" {

@@ -9,8 +9,8 @@ import (
 	"github.com/pullkit/pullkit/puller/pullertest"
 )
 
-// demo pre-pulls from a registry of its own: six images, one name that no registry
-// could have, and one that this one has not.
+// demo starts a registry and pre-pulls from it: six images, one name that is not valid,
+// and one image that the registry does not have.
 func demo(ctx context.Context, parallel int, out, log io.Writer) error {
 	reg, err := pullertest.Start(pullertest.Config{})
 	if err != nil {

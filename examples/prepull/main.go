@@ -1,10 +1,11 @@
-// Command prepull brings a list of images onto a node before any Pod wants them:
+// Command prepull pulls a list of images onto a node before a Pod needs them:
 //
 //	prepull [-o directory] [-parallel n] IMAGE...
 //	prepull          (a demonstration on loopback)
 //
-// It pulls them in parallel, prints a table in the order of the list, and exits
-// with 0 if all images are there, 1 if not, 2 for wrong usage.
+// It pulls the images in parallel and prints a table in the order of the list. It exits
+// with 0 if all images are in the layout, 1 if an image is missing, and 2 for wrong
+// usage.
 package main
 
 import (
@@ -51,8 +52,8 @@ func main() {
 	}
 }
 
-// prepull pulls images with the node's own credentials into the layout in dir. log
-// is told of each as it is finished.
+// prepull pulls images with the node's own credentials into the layout in dir. Each
+// image is logged to log when it is finished.
 func prepull(ctx context.Context, dir string, parallel int, images []string, out, log io.Writer) error {
 	store, err := layout.Open(dir, layout.Config{})
 	if err != nil {
@@ -80,7 +81,7 @@ func prepull(ctx context.Context, dir string, parallel int, images []string, out
 	return summary(out, rows, time.Since(start))
 }
 
-// A row is what became of one image.
+// A row is the result for one image.
 type row struct {
 	image string
 	puller.Result

@@ -1,8 +1,8 @@
-// Command provider pulls with an exec credential provider plugin, the kind that
-// cloud registries are used with: a CredentialProviderConfig names a program, which
-// is given the image's name and a token of the Pod's service account, and answers
-// with a user name and a password. The program is its own plugin here (plugin.go),
-// and the registry is one on loopback.
+// Command provider pulls with an exec credential provider plugin, as nodes do for the
+// registries of clouds. A CredentialProviderConfig names a program. The program gets
+// the image's name and a token of the Pod's service account, and answers with a user
+// name and a password. Here this command is its own plugin (plugin.go), and the
+// registry is on loopback.
 package main
 
 import (
@@ -117,7 +117,7 @@ providers:
 	// Where no plugin needs a token, BinDir alone will do.
 	return credentials.ReadProviders(config, credentials.ProviderConfig{
 		BinDir: dir,
-		// A real one calls the TokenRequest API.
+		// A real program calls the TokenRequest API.
 		Token: func(context.Context, credentials.Pod, string) (credentials.Sensitive, error) {
 			return credentials.Conceal(demoToken), nil
 		},

@@ -18,9 +18,9 @@ const (
 	maxRequest = 1 << 20
 )
 
-// plugin is all that an exec credential provider has to do: it reads one
-// CredentialProviderRequest and writes one CredentialProviderResponse. What it
-// writes to the standard error when it fails is for the node's log.
+// plugin does the whole work of an exec credential provider: it reads one
+// CredentialProviderRequest and writes one CredentialProviderResponse. If it fails, its
+// text on the standard error goes to the node's log.
 func plugin(in io.Reader, out io.Writer) error {
 	var request struct {
 		APIVersion          string `json:"apiVersion"`

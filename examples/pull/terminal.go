@@ -15,7 +15,8 @@ type terminal struct {
 	shown   int // columns of the line that stands there; 0 = none
 }
 
-// newTerminal returns nil where w is none, or one that cannot move its cursor.
+// newTerminal returns nil if w is not a terminal, or if the terminal cannot move its
+// cursor.
 func newTerminal(w io.Writer) *terminal {
 	file, ok := w.(*os.File)
 	if term := os.Getenv("TERM"); !ok || !isTerminal(file) || term == "" || term == "dumb" {
@@ -48,15 +49,15 @@ const (
 	noColor    = "\x1b[0m"
 )
 
-// show puts text in the place of the line that stands there. text is ASCII, so
-// that its length is its width.
+// show replaces the line that is shown by text. text is ASCII, so that its length is
+// its width.
 func (t *terminal) show(text string) {
 	text = text[:min(len(text), max(t.columns()-1, 0))] // a full last column would wrap
 	fmt.Fprint(t.out, t.erase()+t.paint(cyan, text))
 	t.shown = len(text)
 }
 
-// clear takes the line away.
+// clear removes the line.
 func (t *terminal) clear() {
 	if t.shown > 0 {
 		fmt.Fprint(t.out, t.erase())
@@ -64,8 +65,8 @@ func (t *terminal) clear() {
 	}
 }
 
-// erase is what takes the line away. Terminals wrap what they show anew when they
-// become narrower, so the line may have become several.
+// erase returns the escape sequence that removes the line. A terminal that becomes
+// narrower wraps its text again, so the line may have become several lines.
 func (t *terminal) erase() string {
 	if t.shown == 0 {
 		return "\r"

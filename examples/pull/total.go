@@ -9,7 +9,7 @@ import (
 	"github.com/pullkit/pullkit/puller"
 )
 
-// A total adds up how far all images are.
+// A total adds up the progress of all images.
 type total struct {
 	images, finished int
 	calls            map[uint64]puller.Progress // the last of each call of the Puller
@@ -33,8 +33,8 @@ func newTotal(images int) *total {
 	return &total{images: images, calls: map[uint64]puller.Progress{}}
 }
 
-// event takes what an event says of the bytes. A call that waits for another one's
-// pull tells that one's progress, which counts once.
+// event adds the bytes of an event. A call that shares the pull of another call reports
+// the same progress, which counts once.
 func (t *total) event(e puller.Event) {
 	if e.Progress != nil && !e.Shared {
 		t.calls[e.Call] = *e.Progress
@@ -53,7 +53,8 @@ func (t *total) sum() (done, all, fetched int64) {
 	return done, all, fetched
 }
 
-// speed is in bytes a second; 0 where nothing comes, or it is too early to tell.
+// speed returns the bytes a second; 0 if no bytes come, or if it is too early to
+// measure.
 func (t *total) speed(now time.Time, fetched int64) float64 {
 	if n := len(t.samples); n == 0 || now.Sub(t.samples[n-1].at) >= sampleEvery {
 		t.samples = append(t.samples, sample{now, fetched})
@@ -69,7 +70,7 @@ func (t *total) speed(now time.Time, fetched int64) float64 {
 	return max(float64(fetched-first.bytes)/now.Sub(first.at).Seconds(), 0)
 }
 
-// line says it all in so many columns, or as much of it as there is room for.
+// line returns the total line, shortened to fit into a number of columns.
 func (t *total) line(now time.Time, columns int) string {
 	done, all, fetched := t.sum()
 	speed := t.speed(now, fetched)

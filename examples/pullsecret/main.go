@@ -1,7 +1,7 @@
-// Command pullsecret shows which credentials a Pod's image is pulled with, and in
-// which order: two imagePullSecrets, the first of them stale, and the node's
-// config.json. Nothing is pulled; a function of one's own asks the registry, here
-// one on loopback.
+// Command pullsecret shows which credentials a Pod's image is pulled with, and in which
+// order: two imagePullSecrets, the first of them stale, and the node's config.json. The
+// command does not pull the image: a function of the program asks a registry on
+// loopback.
 package main
 
 import (
@@ -94,9 +94,9 @@ func run(ctx context.Context, out io.Writer) error {
 	return nil
 }
 
-// head is what a program of one's own does with one credential: here it asks for
-// the digest of a tag. A 401 moves Each on; an error marked with credentials.Stop
-// would end it.
+// head is the function that a program calls with one credential: it asks for the digest
+// of a tag. After a 401, Each goes on with the next credential. An error marked with
+// credentials.Stop would end Each.
 func head(ctx context.Context, repo content.Repo) (string, error) {
 	url := "http://" + repo.Ref.Registry() + "/v2/" + repo.Ref.Repository() + "/manifests/" + repo.Ref.Tag()
 	req, err := http.NewRequestWithContext(ctx, http.MethodHead, url, nil)
@@ -134,7 +134,7 @@ func nodeConfig(host string) (*credentials.File, error) {
 	return credentials.ReadFile(filepath.Join(dir, "config.json"), credentials.Rules{})
 }
 
-// manifest is what kubectl apply is given for the Pod's imagePullSecrets.
+// manifest returns the Pod's imagePullSecrets as a manifest for kubectl apply.
 func manifest(host string) []byte {
 	return fmt.Appendf(nil, `apiVersion: v1
 kind: Secret

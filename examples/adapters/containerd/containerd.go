@@ -45,10 +45,10 @@ func Credentials(ctx context.Context, ring credentials.Keyring, ref reference.Re
 	}
 }
 
-// Each calls try with a function for one candidate after the other, until one
-// call succeeds. An error of try that no other credential can cure is to be
-// marked with credentials.Stop, and one that holds a status of HTTP with
-// credentials.WithStatus, which tells a missing image from a refused login.
+// Each calls try with a function for one candidate after the other, until one call
+// succeeds. If no other credential can help, try marks its error with credentials.Stop.
+// If the error has an HTTP status, try marks it with credentials.WithStatus, which
+// distinguishes a missing image from a refused login.
 func Each[T any](ctx context.Context, ring credentials.Keyring, ref reference.Reference, try func(context.Context, Func) (T, error)) (T, error) {
 	return credentials.Each(ctx, ring, ref, func(ctx context.Context, c credentials.Credential) (T, error) {
 		if !usable(c) {
