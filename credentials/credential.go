@@ -5,44 +5,46 @@ import (
 	"unique"
 )
 
-// A Credential is what one try of a pull authenticates with. It is comparable,
-// and printing it shows no secret. The zero Credential is anonymous.
+// A Credential is what one attempt to pull an image authenticates with. It is
+// comparable, and printing it does not show a secret. The zero Credential is anonymous.
 type Credential struct {
 	Username string
 	Password Sensitive
-	// IdentityToken is an OAuth2 refresh token: it is exchanged for a registry
-	// token and never sent to the registry itself.
+	// IdentityToken is an OAuth2 refresh token. A client exchanges it for a registry
+	// token, and never sends it to the registry itself.
 	IdentityToken Sensitive
 	// RegistryToken is a bearer token that is sent to the registry as it is.
 	RegistryToken Sensitive
-	// Origin says where the credential was found. It takes no part in Same.
+	// Origin says where the credential was found. Same ignores it.
 	Origin Origin
-	// Expires is when the source says the credential ends; zero if it did not say.
+	// Expires is the time at which the credential expires, as its source says; the zero
+	// time if the source does not say it. Same ignores it.
 	Expires time.Time
 }
 
-// Same reports whether c and d authenticate alike: they are equal, Origin and
-// Expires aside.
+// Same reports whether c and d authenticate in the same way: whether all of their fields
+// except Origin and Expires are equal.
 func (c Credential) Same(d Credential) bool { return c.bare() == d.bare() }
 
-// Anonymous reports whether c carries nothing to authenticate with.
+// Anonymous reports whether c has nothing to authenticate with: whether it is the Same as
+// the zero Credential.
 func (c Credential) Anonymous() bool { return c.Same(Credential{}) }
 
-// bare is c with only what it authenticates with.
+// bare returns c without Origin and Expires.
 func (c Credential) bare() Credential {
 	c.Origin, c.Expires = Origin{}, time.Time{}
 	return c
 }
 
-// Sensitive holds a secret that no verb of fmt, no wrapper, no logger and no
-// encoder prints: all any of them can reach is an opaque handle. It is
-// comparable; two Sensitive values are equal when their secrets are. The zero
-// Sensitive holds the empty secret.
+// Sensitive holds a secret. Packages such as fmt, log/slog and encoding/json cannot print
+// the secret, also where the Sensitive is a field of another value, because they reach
+// only an opaque handle. Sensitive is comparable: two Sensitive values are equal if their
+// secrets are. The zero Sensitive holds the empty secret.
 //
-// Secrets are interned for as long as a Sensitive with their value exists.
+// A secret is interned as long as a Sensitive with its value exists.
 type Sensitive struct{ h unique.Handle[string] }
 
-// Conceal wraps a secret. Conceal("") is the zero Sensitive.
+// Conceal returns a Sensitive that holds the secret s. Conceal("") is the zero Sensitive.
 func Conceal(s string) Sensitive {
 	if s == "" {
 		return Sensitive{}
@@ -50,7 +52,7 @@ func Conceal(s string) Sensitive {
 	return Sensitive{unique.Make(s)}
 }
 
-// Reveal returns the secret; "" for the zero Sensitive.
+// Reveal returns the secret that s holds; "" for the zero Sensitive.
 func (s Sensitive) Reveal() string {
 	if s == (Sensitive{}) {
 		return ""
@@ -58,10 +60,10 @@ func (s Sensitive) Reveal() string {
 	return s.h.Value()
 }
 
-// IsZero reports whether the secret is empty.
+// IsZero reports whether s holds the empty secret.
 func (s Sensitive) IsZero() bool { return s == Sensitive{} }
 
-// A Kind says what sort of source a credential came from.
+// A Kind is the kind of source that a credential comes from.
 type Kind string
 
 // The kinds of sources.
@@ -70,24 +72,28 @@ const (
 	KindSecret Kind = "secret" // an imagePullSecret
 	KindHelper Kind = "helper" // a docker-credential-* program
 	KindPlugin Kind = "plugin" // an exec credential provider plugin
-	KindStatic Kind = "static" // given by the program
+	KindStatic Kind = "static" // a value in the program that uses this package: Static, Login
 
-	KindVariable Kind = "variable" // a variable of the environment
+	KindVariable Kind = "variable" // an environment variable
 )
 
-// An Origin says where a credential was found. It holds no secret and is
-// comparable. The zero Origin belongs to a credential without a label, the
-// anonymous one for example.
+// An Origin says where a credential was found. It does not hold a secret, and is
+// comparable. The zero Origin is that of a credential without a source, such as the
+// anonymous one.
 type Origin struct {
 	Kind Kind `json:"kind,omitempty"`
-	// Namespace, Name and UID are those of the Secret; for a file Name is its
-	// path, for a helper or plugin the name of the program, for a variable its name.
+	// Namespace is the namespace of a Secret; "" for all other kinds.
 	Namespace string `json:"namespace,omitempty"`
-	Name      string `json:"name,omitempty"`
-	UID       string `json:"uid,omitempty"`
-	// Key is the key that matched, as the source writes it.
+	// Name is the name of a Secret, of a helper, of a plugin or of an environment
+	// variable; for a file, it is the path.
+	Name string `json:"name,omitempty"`
+	// UID is the UID of a Secret; "" for all other kinds.
+	UID string `json:"uid,omitempty"`
+	// Key is the key of the entry, as the source writes it, but with the parts hidden
+	// that may be secrets.
 	Key string `json:"key,omitempty"`
-	// ServiceAccount is the one whose token a plugin was given; zero otherwise.
+	// ServiceAccount is the service account whose token the plugin received; zero if the
+	// plugin received none, and for all other kinds.
 	ServiceAccount ServiceAccount `json:"serviceAccount,omitzero"`
 }
 
@@ -98,9 +104,9 @@ type ServiceAccount struct {
 	UID       string `json:"uid,omitempty"`
 }
 
-// String says where the credential was found, for a person to read:
-// `secret "web/regcred", key "quay.io/team"`. The text may change; compare the
-// fields instead.
+// String returns a text that says where the credential was found, such as
+// `secret "web/regcred", key "quay.io/team"`. A later version may word it differently:
+// a program must compare the fields instead.
 func (o Origin) String() string {
 	s := string(o.Kind)
 	switch {

@@ -1,14 +1,14 @@
-// Package credentials finds the credentials that may open an image, in the order
-// in which the kubelet tries them, and tries them.
+// Package credentials finds the credentials with which an image may be pulled, in the
+// order in which the kubelet tries them, and tries them.
 //
-// The one call most users need for a login of their own is [Login]. It is for one
-// registry, or for a part of it:
+// A program that has one login calls [Login], which returns a keyring for one registry,
+// or for a part of one:
 //
 //	ring, err := credentials.Login("registry.example/team", user, credentials.Conceal(password))
 //
-// The node's files, pull secrets and plugins are further keyrings. [Each] tries what
-// they have: other libraries stop at the first credential, which is wrong where a
-// Pod has several pull secrets.
+// The node's files, pull secrets and plugins are further keyrings. [Each] tries all of
+// their credentials for an image until one works. Other libraries stop at the first
+// credential, which is wrong for a Pod with several pull secrets.
 //
 //	rules := credentials.Rules{}
 //	secrets := credentials.FromSecrets(pullSecrets, rules)
@@ -17,43 +17,48 @@
 //	ring := credentials.Join(secrets, node, plugins)
 //	digest, err := credentials.Each(ctx, ring, ref, pullWith)
 //
-// A command for a developer's own machine reads what docker reads, and asks the
-// credential helpers that docker's file names:
+// A command for a developer's own machine reads the files that docker reads, and asks
+// the credential helpers that docker's file names:
 //
 //	file, err := credentials.ReadDocker()
 //	ring := file.WithHelpers(credentials.HelperConfig{})
 //
 // # Order
 //
-// Within a source candidates come in reverse byte order of their keys, so
-// registry.io/team before registry.io, and that before *.io; equal keys in the
-// order of the file. A credential that was tried is not tried again.
+// The candidates of one source come in reverse byte order of their keys: registry.io/team
+// comes before registry.io, and registry.io before *.io. Candidates with equal keys come
+// in the order of the file. A credential that was tried is not tried again.
 //
-// Nothing that was brought is passed over in silence. An entry or a Secret that is
-// malformed costs itself only, and is reported by [Problems]. What can be read and
-// gives nothing, or looks mistyped, is reported there too, with a [Reason] that is a warning: a Secret
-// of another type, a key that matches no image, a line feed at the end of a password,
-// a helper that was not asked. Explain says the same for one image.
+// # Problems
 //
-// [Rules] has the kubelet's own answers where these differ: it matches paths by
-// byte prefix, for one, so that the password of registry.io/team goes to
-// registry.io/team-b too.
+// No part of a source is ignored in silence. A malformed entry or Secret is left out, and
+// [Problems] reports it; all others are still read. [Problems] also reports an entry or a
+// Secret that can be read but gives no credential, or looks mistyped: a Secret of another
+// type, a key that matches no image, a line feed at the end of a password, a helper that
+// was not asked. The [Reason] of such a report is a warning. The Explain method of a
+// keyring reports the same for one image; see [Explainer].
+//
+// # The kubelet's rules
+//
+// This package deviates from the kubelet in some rules. For example, the kubelet matches
+// paths by byte prefix, so that it sends the password of registry.io/team to
+// registry.io/team-b too. [Rules] lists these rules, and can switch to the kubelet's own.
 //
 // # Secrets
 //
-// Nothing that holds a secret has a printed form: see [Sensitive]. No error of
-// this package quotes one, nor the content of a file, a Secret or an answer: at most
-// the names of keys and fields, and a single character that cannot be seen.
+// A value that holds a secret is never printed: see [Sensitive]. An error of this package
+// never quotes a secret, nor the content of a file, a Secret or an answer. It quotes at
+// most the names of keys and fields, and a single invisible character.
 //
 // # Limits
 //
-// Files, Secrets and manifests of more than 8 MiB are refused, programs are
-// killed after a minute or 1 MiB of output, and 10,000 answers are kept of a
-// plugin. Nothing is kept between processes.
+// A file, Secret or manifest of more than 8 MiB is refused. A program is killed after a
+// minute, or after 1 MiB of output, unless [Exec] sets other limits. Up to 10,000 answers
+// of each plugin are kept in memory. Nothing is kept when the process ends.
 //
 // # Left out
 //
-// The package does not talk to Kubernetes: Secrets, Pods and service-account
-// tokens are handed to it. It stores no logins, and knows no cloud's own way to
-// get a token: that is what plugins are for.
+// The package does not talk to Kubernetes: the caller passes Secrets, Pods and
+// service-account tokens to it. The package does not store logins. It does not know how
+// to get a token from any cloud, because plugins do that.
 package credentials

@@ -12,20 +12,21 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// Each calls try with one credential after the other, in ring's order, until one
-// call succeeds, and returns what that call returned. Where ring has no
-// candidate for ref (also because each of its sources failed, or because ring is
-// nil), try is called once with the anonymous credential; with candidates there
-// is not an anonymous try at the end.
+// Each calls try with each candidate of ring for ref, in order, until one call succeeds,
+// and returns the result of that call. If ring has no candidate for ref, Each calls try
+// once, with the anonymous credential. It does so too if all of ring's sources failed, or
+// if ring is nil. After candidates that failed it does not try the anonymous credential.
 //
-// An error of try moves on to the next candidate, unless it is marked with
-// [Stop] or ctx has ended. A source of ring that could not answer is passed over
-// in the same way; it can mark its error with Stop too.
+// After an error of try, Each goes on with the next candidate, unless the error is marked
+// with [Stop] or ctx has ended. After an error of a source of ring, Each goes on with the
+// next source in the same way, unless the source marked its error with Stop.
 //
-// The error is an [*AttemptsError]. It holds what each candidate answered, and is to
-// errors.Is what the candidate that got furthest was answered, or the cause of ctx's
-// end if that ended the loop. Calls of
-// try never overlap, and ring is not asked for more than is tried.
+// The error is an [*AttemptsError]. It holds the error of each attempt. To errors.Is it is
+// the error of the attempt that got furthest, or the cause of ctx's end if that ended the
+// loop.
+//
+// Calls of try never overlap. Each asks ring for the next candidate only when it is about
+// to try that candidate.
 func Each[T any](ctx context.Context, ring Keyring, ref reference.Reference, try func(context.Context, Credential) (T, error)) (T, error) {
 	var none T
 	failed := &AttemptsError{Image: ref.Name()}
@@ -69,44 +70,47 @@ func Each[T any](ctx context.Context, ring Keyring, ref reference.Reference, try
 	return none, failed
 }
 
-// An Attempt is one step of [Each] that did not succeed.
+// An Attempt is one step of [Each] that failed: a call of try, or a source that could not
+// answer.
 type Attempt struct {
-	// Origin says where the credential was found; zero for the anonymous try.
+	// Origin says where the credential was found, or which source failed. It is zero for
+	// the anonymous attempt.
 	Origin
-	// SourceFailed is set where there was no credential to try, because the source that
+	// SourceFailed says that there was no credential to try, because the source that
 	// Origin names could not answer.
 	SourceFailed bool
-	// Err is what the try, or the source, answered.
+	// Err is the error of try, or of the source.
 	Err error
 
-	anonymous bool // no credential was shown
+	anonymous bool // try was called with an anonymous credential
 }
 
-// An AttemptsError is what [Each] returns when nothing succeeded. Attempts lists all
-// attempts. To errors.Is, errors.As and [VerdictOf] it is the answer of the attempt
-// that got furthest, or of all that got as far: after 401 for a stale credential and
-// 404 for a valid one the image does not exist, and the error is an fs.ErrNotExist and
-// no fs.ErrPermission. In this order,
+// An AttemptsError is the error that [Each] returns if no attempt succeeded. To errors.Is,
+// errors.As and [VerdictOf] it is the error of the attempt that got furthest, or of all
+// that got equally far. For example, after the answer 401 for a stale credential and 404
+// for a valid one the image does not exist: the AttemptsError is then an fs.ErrNotExist,
+// and not an fs.ErrPermission. Attempts count in this order, the furthest first:
 //
-//   - no connection, 429 and 5xx count before all, because a later try may work;
-//   - then any answer that is not about access, such as a broken manifest;
-//   - then 404 for a credential;
-//   - then 403, then 401;
-//   - then 404 for a try without a credential, because registries answer that for
-//     private repositories too.
+//   - no connection, or an answer of 429 or 5xx, because a later attempt may succeed;
+//   - any answer that is not about access, such as a broken manifest;
+//   - 404 with a credential;
+//   - 403;
+//   - 401;
+//   - 404 without a credential, because registries answer it for private repositories
+//     too.
 //
-// Where the context ended the loop, only that counts. errors.Is and errors.As also
-// find errors that say nothing about access, and those of sources that could not
-// answer, but none of these makes the whole an fs.ErrNotExist or fs.ErrPermission.
+// If the context ended the loop, only the cause of its end counts. errors.Is and errors.As
+// also find errors that have no [Verdict], and the errors of sources that could not answer,
+// but such an error never makes the AttemptsError an fs.ErrNotExist or fs.ErrPermission.
 type AttemptsError struct {
 	Image    string    // the image's name without tag and digest
-	Attempts []Attempt // in the order in which they were made
-	// Ended is the cause of the end of the context if that cut the loop short;
-	// nil otherwise.
+	Attempts []Attempt // all attempts, in the order in which they were made
+	// Ended is the cause of the context's end if that ended the loop; nil otherwise.
 	Ended error
 }
 
-// Error names each origin and what it answered, and the secrets of none.
+// Error returns a text with the origin and the error of the first ten attempts. It adds no
+// secret to the texts of these errors.
 func (e *AttemptsError) Error() string {
 	var b strings.Builder
 	b.WriteString("image " + quote(e.Image) + ": ")
@@ -132,16 +136,17 @@ func (e *AttemptsError) Error() string {
 	return b.String()
 }
 
-// maxListed is how many attempts an error text lists: enough for a reader, and
-// a bound where a keyring holds thousands of candidates.
+// maxListed is the number of attempts that an error text lists, because a keyring may have
+// thousands of candidates.
 const maxListed = 10
 
-// String says who was tried and what the answer was.
+// String returns a text that says which credential was tried, or which source was asked,
+// and with which error.
 func (a Attempt) String() string {
 	if a.SourceFailed {
 		var source *SourceError
 		if errors.As(a.Err, &source) {
-			return a.Err.Error() // it names its origin
+			return a.Err.Error() // its text names the origin
 		}
 		return fmt.Sprintf("%v could not answer: %v", a.Origin, a.Err)
 	}
@@ -151,7 +156,7 @@ func (a Attempt) String() string {
 	return fmt.Sprintf("with %v: %v", a.Origin, a.Err)
 }
 
-// Unwrap returns the errors that count, then those that have no verdict.
+// Unwrap returns first the errors that count, then those that have no verdict.
 func (e *AttemptsError) Unwrap() []error {
 	var errs []error
 	if e.Ended != nil {
@@ -169,8 +174,8 @@ func (e *AttemptsError) Unwrap() []error {
 	return errs
 }
 
-// note adds an attempt. A candidate that was yielded, but not tried since the
-// context had ended, has no error and leaves none behind.
+// note adds an attempt that failed with err; source says that a source failed. If err is
+// nil, it adds nothing: the candidate was not tried, because the context ended.
 func (e *AttemptsError) note(c Credential, err error, source bool) {
 	if err != nil {
 		e.Attempts = append(e.Attempts, Attempt{Origin: c.Origin, SourceFailed: source, Err: err, anonymous: !source && c.Anonymous()})
@@ -182,9 +187,9 @@ func (e *AttemptsError) ended(ctx context.Context) error {
 	return e
 }
 
-// Stop marks an error of a try as one that no other credential can cure: a full
-// disk, a digest that does not fit, a registry that asked everybody to wait.
-// [Each] ends at it. Stop(nil) is nil.
+// Stop marks an error of an attempt as one for which another credential does not help: a
+// full disk, content that does not match its digest, a registry that asks its clients to
+// wait. [Each] ends at an error that is marked. Stop(nil) is nil.
 func Stop(err error) error {
 	if err == nil {
 		return nil
@@ -192,7 +197,8 @@ func Stop(err error) error {
 	return &stopError{err}
 }
 
-// Stopped reports whether err is, or wraps, an error marked with [Stop].
+// Stopped reports whether err is, or wraps, an error that is marked with [Stop]. An
+// [*AttemptsError] wraps the errors of all of its attempts here.
 func Stopped(err error) bool {
 	var stop *stopError
 	var all *AttemptsError
@@ -205,40 +211,43 @@ type stopError struct{ err error }
 func (e *stopError) Error() string { return e.err.Error() }
 func (e *stopError) Unwrap() error { return e.err }
 
-// A Verdict says how far an attempt got: which answer it was given. Of several
-// attempts the one that got furthest counts, see [AttemptsError].
+// A Verdict says how far an attempt got: what its error says about the image. Of several
+// attempts the one that got furthest counts; see [AttemptsError].
 type Verdict string
 
-// The verdicts. The first in this list counts before those that follow it.
+// The verdicts. An earlier one in this list counts before a later one.
 const (
-	// VerdictUnavailable: no connection, an answer of 5xx, or 429. A later try may work.
+	// VerdictUnavailable means that there was no connection, or an answer of 408, 429 or
+	// 5xx. A later attempt may succeed.
 	VerdictUnavailable Verdict = "unavailable"
-	// VerdictAnswered: the registry answered something that is not about access,
-	// such as a document that cannot be read.
+	// VerdictAnswered means that the registry's answer is not about access, such as a
+	// document that cannot be read.
 	VerdictAnswered Verdict = "answered"
-	// VerdictAbsent: the image does not exist, by an answer of 404 or 410. Such an
-	// error is an fs.ErrNotExist.
+	// VerdictAbsent means that the image does not exist: the answer was 404 or 410. In an
+	// [AttemptsError] such an error is an fs.ErrNotExist.
 	VerdictAbsent Verdict = "absent"
-	// VerdictDenied: the credential is valid but may not read the image, 403. Such an
-	// error is an fs.ErrPermission.
+	// VerdictDenied means that the credential is valid, but may not read the image: the
+	// answer was 403. In an [AttemptsError] such an error is an fs.ErrPermission.
 	VerdictDenied Verdict = "denied"
-	// VerdictUnauthorized: the credential is wrong, or one is missing, 401. Such an
-	// error is an fs.ErrPermission.
+	// VerdictUnauthorized means that the credential is wrong or missing: the answer was
+	// 401. In an [AttemptsError] such an error is an fs.ErrPermission.
 	VerdictUnauthorized Verdict = "unauthorized"
 )
 
-// A Verdicter is an error that knows its verdict; "" means that it does not. Those of
-// packages content and puller are Verdicters.
+// A Verdicter is an error that has a verdict. The errors of packages content and puller
+// are Verdicters.
 type Verdicter interface {
 	error
+	// Verdict returns the verdict; "" if the error says nothing about the image.
 	Verdict() Verdict
 }
 
-// VerdictOf returns what err says of an image: for an error that holds an
-// [AttemptsError] the verdict of all its attempts, and "" where the registry was not
-// asked. An error of another library is understood if it is a [Verdicter], a failed
-// connection of package net, an fs.ErrNotExist or fs.ErrPermission, was marked by
-// [WithStatus], or has a method StatusCode() int that returns the status of HTTP.
+// VerdictOf returns the verdict of err; "" if err says nothing about the image, for example
+// because the registry was not asked. If err wraps an [AttemptsError], that is the verdict
+// of all of its attempts. An error of another library has a verdict if it wraps a
+// [Verdicter], an error that has a method StatusCode() int for the HTTP status, a failed
+// connection of package net, an fs.ErrNotExist or an fs.ErrPermission, or if [WithStatus]
+// marked it.
 func VerdictOf(err error) Verdict {
 	var all *AttemptsError
 	if errors.As(err, &all) {
@@ -282,9 +291,9 @@ func verdictOfStatus(status int) Verdict {
 	return VerdictAnswered
 }
 
-// WithStatus marks an error of a try with the status of HTTP that the registry
-// answered, for libraries whose errors have no method for it. The mark changes
-// no text. WithStatus(nil, status) is nil.
+// WithStatus marks an error of an attempt with the HTTP status of the registry's answer. It
+// is for libraries whose errors have no method StatusCode. The mark does not change the
+// error's text. WithStatus(nil, status) is nil.
 func WithStatus(err error, status int) error {
 	if err == nil {
 		return nil
@@ -292,9 +301,9 @@ func WithStatus(err error, status int) error {
 	return &judged{err, verdictOfStatus(status)}
 }
 
-// judged is an error whose verdict is known. Whether it is an fs.ErrNotExist or an
-// fs.ErrPermission is up to the verdict: a missing credential program is not a
-// missing image, and a refused password not a file that may not be read.
+// judged is an error whose verdict is known. The verdict alone decides whether it is an
+// fs.ErrNotExist or an fs.ErrPermission, because err may be one for another reason: a
+// missing credential program is not a missing image.
 type judged struct {
 	err     error
 	verdict Verdict
@@ -315,15 +324,16 @@ func (j *judged) Is(target error) bool {
 
 func (j *judged) As(target any) bool { return errors.As(j.err, target) }
 
-// rank orders attempts: the highest counts.
+// rank returns how far an attempt got, and its verdict: the attempts with the highest rank
+// count. It is 0 for an attempt without a verdict.
 func (a Attempt) rank() (int, Verdict) {
 	v := VerdictOf(a.Err)
 	switch {
 	case v == "" && Stopped(a.Err):
-		v = VerdictAnswered // no credential can help, so it is not about access
+		v = VerdictAnswered // another credential does not help, so the error is not about access
 	case v == VerdictAbsent && a.anonymous:
-		// Registries hide private repositories from strangers: where a credential was
-		// refused, this does not prove that the image does not exist.
+		// Registries hide private repositories from anonymous clients. If a credential
+		// was refused, this answer does not prove that the image does not exist.
 		return 1, v
 	}
 	switch v {
@@ -341,11 +351,11 @@ func (a Attempt) rank() (int, Verdict) {
 	return 0, v
 }
 
-// decisive returns the attempts that got furthest, and their verdict. Sources that
-// could not answer asked no registry.
+// decisive returns the attempts that got furthest, and their verdict. It ignores sources
+// that could not answer, because no registry was asked then.
 func (e *AttemptsError) decisive() ([]Attempt, Verdict) {
 	if e.Ended != nil {
-		return nil, VerdictUnavailable // another credential may have helped
+		return nil, VerdictUnavailable // a credential that was not tried may be good
 	}
 	var (
 		best     []Attempt

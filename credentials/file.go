@@ -19,29 +19,30 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// A File is a config.json, .dockercfg or auth.json file that was read. It is a
-// [Keyring], a [Fingerprinter], an [Explainer] and a [Lister], and starts no program;
-// see [File.WithHelpers] for those that the file names. It never changes. The zero File
-// knows no credentials, nor does a nil one. [FindFile] returns such a File where there
-// is none on the disk.
+// A File is a config.json, .dockercfg or auth.json file that was read. It is a [Keyring], a
+// [Fingerprinter], an [Explainer] and a [Lister]. It does not start programs; see
+// [File.WithHelpers] for the credential helpers that the file names. A File never changes.
+// The zero File and a nil *File are without credentials. [FindFile] returns a File without
+// credentials if it does not find a file.
 type File struct {
 	name     string
 	table    table
 	helpers  helperNames
-	variable *File // read from the environment, tried before all else; nil if none
+	variable *File // the credentials of DOCKER_AUTH_CONFIG, tried before all others; nil without that variable
 }
 
-// ParseFile reads the text of a credential file. The base name of name says its format:
-// .dockercfg is the legacy one, a bare object of entries; all others have them under
-// auths. name is also the Name in the Origin of each credential.
+// ParseFile reads the text of a credential file. The format depends on the base name of
+// name: .dockercfg has the legacy format, in which the document is an object of entries.
+// All other files have the entries under auths. name is also the Name in the Origin of
+// each credential.
 //
-// The error says that the document is unusable: it is not JSON, is larger than 8 MiB, or
-// has something other than an object in place of an object. Entries that are malformed
-// are left out and listed by [Problems]. Those without any credential are left out too,
-// and listed with [ErrGivesNothing] unless a helper keeps the login for their host.
+// The error is an [*EntryError], and says that the document cannot be used: it is not JSON,
+// is larger than 8 MiB, or has another value where an object must be. Malformed entries are
+// left out, and [Problems] lists them. Entries without a credential are left out too, and
+// listed with [ErrGivesNothing] unless a helper keeps the login for their host.
 //
-// Field names are read without case, and of fields and keys written twice the last
-// counts, as for the kubelet; two auths objects add up.
+// The case of field names does not matter. Of a field or key that is written twice the
+// last one counts, as in the kubelet. The entries of two auths objects are all read.
 func ParseFile(data []byte, name string, rules Rules) (*File, error) {
 	es := entries{rules: rules}
 	origin := Origin{Kind: KindFile, Name: name}
@@ -54,13 +55,13 @@ func ParseFile(data []byte, name string, rules Rules) (*File, error) {
 	return &File{name: name, table: newTable(es), helpers: doc.helpers}, nil
 }
 
-// Name returns the name that the file was parsed under: its path, for one that was read
-// by [ReadFile] or [FindFile].
+// Name returns the name that was given to [ParseFile], or the path of a file that
+// [ReadFile] or [FindFile] read; "" if [FindFile] found none.
 func (f *File) Name() string { return orZero(f).name }
 
-// Lookup yields the credentials of the entries whose key matches, in reverse byte order
-// of the keys, which puts the longer path first; keys that say the same come in the
-// order of the file.
+// Lookup yields the credentials of the entries whose key matches ref, in reverse byte order
+// of the keys, so that a longer path comes before a shorter one. Entries whose keys mean
+// the same come in the order of the file.
 func (f *File) Lookup(ctx context.Context, ref reference.Reference) iter.Seq2[Credential, error] {
 	f = orZero(f)
 	if f.variable != nil {
@@ -78,14 +79,15 @@ func (f *File) Fingerprint(ref reference.Reference) uint64 {
 	return f.table.fingerprint(ref)
 }
 
-// Explain yields a note for each entry, then one for each problem that may be why ref
-// has no good credential, and for each helper that [File.WithHelpers] would ask.
+// Explain yields a note for each entry, then one for each problem that may be the reason
+// for which ref has no good credential, then one for each helper that [File.WithHelpers]
+// would ask.
 func (f *File) Explain(ref reference.Reference) iter.Seq[Note] {
 	f = orZero(f)
 	return inTurn(f.explainEntries(ref), f.helpers.notes(f.origin(), ref))
 }
 
-// explainEntries is Explain without the helpers.
+// explainEntries yields the notes of Explain without those about helpers.
 func (f *File) explainEntries(ref reference.Reference) iter.Seq[Note] {
 	if f.variable != nil {
 		return inTurn(f.variable.table.explain(ref, ""), f.table.explain(ref, ""))
@@ -93,17 +95,17 @@ func (f *File) explainEntries(ref reference.Reference) iter.Seq[Note] {
 	return f.table.explain(ref, "")
 }
 
-// joined is the File in two parts: the variable, and the file without its helpers.
+// joined returns the File as a keyring of two parts: the variable, and the file itself.
 func (f *File) joined() Keyring { return Join(f.variable, f.entriesOnly()) }
 
-// entriesOnly is the file without the variable, and without the helpers that it names.
+// entriesOnly returns the file without the variable, and without the helpers that it names.
 func (f *File) entriesOnly() *File { return &File{name: f.name, table: f.table} }
 
 func (f *File) ruledBy() Rules { return orZero(f).table.rules }
 
 func (f *File) origin() Origin { return Origin{Kind: KindFile, Name: f.name} }
 
-// inTurn yields all of one sequence after the other.
+// inTurn yields all values of the first sequence, then all of the second, and so on.
 func inTurn[T any](seqs ...iter.Seq[T]) iter.Seq[T] {
 	return func(yield func(T) bool) {
 		for _, seq := range seqs {
@@ -116,11 +118,12 @@ func inTurn[T any](seqs ...iter.Seq[T]) iter.Seq[T] {
 	}
 }
 
-// A document is what a credential document holds besides its credentials.
+// A document holds the content of a credential document that is needed beyond its
+// credentials.
 type document struct {
-	top     []member // the whole of it
-	auths   []member // of all auths objects
-	markers []member // entries without any credential
+	top     []member // the fields of the whole document
+	auths   []member // the entries of all auths objects
+	markers []member // the entries without a credential
 	helpers helperNames
 }
 
@@ -164,7 +167,7 @@ func (es *entries) readTop(origin Origin, doc *document) error {
 			}
 			spelling = m.Key
 			doc.auths = append(doc.auths, more...)
-			if strictjson.KindOf(m.Value) == strictjson.KindNull { // takes back what is before it
+			if strictjson.KindOf(m.Value) == strictjson.KindNull { // it removes the entries before it
 				if len(doc.auths) > 0 {
 					es.problem(origin, warning(ErrGivesNothing, "auths is there again as null, which takes back the entries before it: leave it out"))
 				}
@@ -187,7 +190,7 @@ func (es *entries) readTop(origin Origin, doc *document) error {
 	return nil
 }
 
-// A fieldError is what is wrong with one field of a document.
+// A fieldError says what is wrong with one field of a document.
 type fieldError struct {
 	field string
 	err   error
@@ -196,8 +199,8 @@ type fieldError struct {
 func (e *fieldError) Error() string { return e.field + " " + e.err.Error() }
 func (e *fieldError) Unwrap() error { return e.err }
 
-// of says of a document, which has a name, what is wrong with it: err begins with a
-// verb, or with the field that is wrong.
+// of returns an error that says which document err is about. The text of err begins with a
+// verb, or is that of a fieldError.
 func of(document string, err error) error {
 	var field *fieldError
 	if errors.As(err, &field) {
@@ -206,8 +209,8 @@ func of(document string, err error) error {
 	return fmt.Errorf("%s %w", document, err)
 }
 
-// warnFile notes what a file has that was hardly meant so. A file without auths, and
-// an entry that a helper keeps the login for, are as docker writes them.
+// warnFile notes warnings about what is probably a mistake in a file. A file without auths
+// and an entry whose login a helper keeps are not mistakes, because docker writes them.
 func (es *entries) warnFile(origin Origin, doc document, legacy bool) {
 	for _, hint := range formHints(doc.top, legacy) {
 		es.problem(origin, warning(ErrGivesNothing, hint))
@@ -223,7 +226,8 @@ func (es *entries) warnFile(origin Origin, doc document, legacy bool) {
 	es.warnMarkers(origin, doc)
 }
 
-// warnMarkers notes the entries without a credential that no helper knows one for.
+// warnMarkers notes a warning about each entry without a credential, unless a helper is
+// named for its host.
 func (es *entries) warnMarkers(origin Origin, doc document) {
 	for _, m := range doc.markers {
 		host, _ := cutPath(normalize(m.Key))
@@ -235,14 +239,14 @@ func (es *entries) warnMarkers(origin Origin, doc document) {
 	}
 }
 
-// ErrNoFile is wrapped by the error of a call that was given the paths of files of
-// which none is there. It is never fs.ErrNotExist, which says of an image that it
-// is not there.
+// ErrNoFile says that a file does not exist. The error of a call that reads files wraps it.
+// ErrNoFile is not an fs.ErrNotExist, because [VerdictOf] takes that to mean that an image
+// does not exist.
 var ErrNoFile = errors.New("file does not exist")
 
-// ReadFile reads a file that the caller names; see [ParseFile]. The error wraps
-// [ErrNoFile] if it is not there. A file that other users can read is used, and
-// [Problems] lists it with [ErrReadableByOthers].
+// ReadFile reads the file at path; see [ParseFile]. The error wraps [ErrNoFile] if the file
+// does not exist. A file that other users can read is used, and [Problems] lists it with
+// [ErrReadableByOthers].
 func ReadFile(path string, rules Rules) (*File, error) {
 	f, err := FindFile([]string{path}, rules)
 	if err == nil && f.name == "" {
@@ -254,14 +258,14 @@ func ReadFile(path string, rules Rules) (*File, error) {
 	return f, nil
 }
 
-// FindFile reads the first of the files paths that holds a JSON object, and only that
-// one; see [ParseFile]. It is for places in which there need not be a file: where
-// there is none, the File is empty, knows no credentials, and there is no error. A file
-// that cannot be used is passed over and listed by [Problems]; if no other can, the
-// error says why of each. A link whose target is missing is such a file.
+// FindFile reads only the first file of paths that can be used; see [ParseFile]. If none of
+// the files exists, FindFile returns a File without credentials, and not an error. A file
+// that cannot be used, such as a link whose target is missing, is skipped, and [Problems]
+// lists it. If there are such files but not one that can be used, the error says for each
+// why.
 //
-// [KubeletPaths], [DockerPaths] and [ContainersPaths] give places to search;
-// [ReadDocker] also knows the variable that docker reads.
+// [KubeletPaths], [DockerPaths] and [ContainersPaths] return paths for FindFile.
+// [ReadDocker] also reads the environment variable that docker reads.
 func FindFile(paths []string, rules Rules) (*File, error) {
 	var bad problemList
 	for _, path := range paths {
@@ -300,7 +304,8 @@ func isLink(path string) bool {
 	return err == nil && info.Mode()&fs.ModeSymlink != 0
 }
 
-// readFile reads a regular file that is not larger than a document may be.
+// readFile reads a regular file of at most maxDocument bytes. The error wraps ErrNoFile if
+// the file does not exist.
 func readFile(path string) ([]byte, fs.FileMode, error) {
 	data, info, err := regular.ReadFile(path, maxDocument)
 	if errors.Is(err, regular.ErrTooLarge) {
@@ -312,7 +317,7 @@ func readFile(path string) ([]byte, fs.FileMode, error) {
 	return data, info.Mode(), nil
 }
 
-// named makes ErrNoFile of the error that a file which the caller named is missing.
+// named returns err, with ErrNoFile in place of fs.ErrNotExist.
 func named(err error) error {
 	var path *fs.PathError
 	if errors.Is(err, fs.ErrNotExist) && errors.As(err, &path) {
@@ -321,11 +326,11 @@ func named(err error) error {
 	return err
 }
 
-// KubeletPaths lists the files that the kubelet searches, in its order: config.json
-// in its root directory, the working directory, $HOME/.docker and /.docker, then
-// .dockercfg in the root directory, the working directory, $HOME and /. An empty
-// root is the kubelet's default, /var/lib/kubelet. As the kubelet, it never reads
-// DOCKER_AUTH_CONFIG.
+// KubeletPaths returns the paths of the files that the kubelet searches, in its order:
+// config.json in the kubelet's root directory, in the working directory, in $HOME/.docker
+// and in /.docker, then .dockercfg in the root directory, in the working directory, in
+// $HOME and in /. If root is "", it is the kubelet's default, /var/lib/kubelet. The kubelet
+// does not read the variable DOCKER_AUTH_CONFIG.
 func KubeletPaths(root string) []string {
 	if root == "" {
 		root = "/var/lib/kubelet"
@@ -341,9 +346,10 @@ func KubeletPaths(root string) []string {
 	return append(list("config.json", ".docker"), list(".dockercfg", "")...)
 }
 
-// DockerPaths lists the one file that docker reads: $DOCKER_CONFIG/config.json,
-// or ~/.docker/config.json where that variable is not set. [ReadDocker] also reads
-// the variable DOCKER_AUTH_CONFIG, as docker does.
+// DockerPaths returns the path of the one file that docker reads:
+// $DOCKER_CONFIG/config.json, or ~/.docker/config.json if that variable is not set. It
+// returns nil if the home directory is not known. [ReadDocker] also reads the variable
+// DOCKER_AUTH_CONFIG, as docker does.
 func DockerPaths() []string {
 	if dir := os.Getenv("DOCKER_CONFIG"); dir != "" {
 		return []string{filepath.Join(dir, "config.json")}
@@ -355,13 +361,14 @@ func DockerPaths() []string {
 	return []string{filepath.Join(home, ".docker", "config.json")}
 }
 
-// ContainersPaths lists the files that Podman, Buildah, Skopeo and CRI-O search:
-// only $REGISTRY_AUTH_FILE if that is set; otherwise containers/auth.json in
-// $XDG_RUNTIME_DIR (or /run/containers/<uid>/auth.json) and in $XDG_CONFIG_HOME
-// (or ~/.config), docker's file, and ~/.dockercfg.
+// ContainersPaths returns the paths of the files that Podman, Buildah, Skopeo and CRI-O
+// search: only $REGISTRY_AUTH_FILE if that variable is set. Otherwise these are
+// containers/auth.json in $XDG_RUNTIME_DIR (or /run/containers/<uid>/auth.json),
+// containers/auth.json in $XDG_CONFIG_HOME (or in ~/.config), docker's file, and
+// ~/.dockercfg.
 //
-// Those tools go on to the next file when one has no entry for an image. To do
-// the same, read each path on its own and [Join] the results.
+// These tools read the next file if one has no entry for an image. For the same behaviour,
+// call [FindFile] with each path by itself, and [Join] the results.
 func ContainersPaths() []string {
 	if path := os.Getenv("REGISTRY_AUTH_FILE"); path != "" {
 		return []string{path}
@@ -385,23 +392,23 @@ func ContainersPaths() []string {
 	return paths
 }
 
-// dockerAuthConfig is the variable of the environment that docker, and the tools of
-// CI systems, read credentials from. Its value is a secret.
+// dockerAuthConfig is the name of the environment variable from which docker and the tools
+// of CI systems read credentials. Its value is a secret.
 const dockerAuthConfig = "DOCKER_AUTH_CONFIG"
 
-// ReadDocker reads what docker reads, in docker's order: the variable
-// DOCKER_AUTH_CONFIG, then the file of [DockerPaths]. Credentials of the variable
-// are tried before the programs that the file names (see [File.WithHelpers]) and
-// before the file's own. Where there is neither variable nor file, the File is
-// empty and there is no error.
+// ReadDocker reads the credentials that docker reads: those of the environment variable
+// DOCKER_AUTH_CONFIG, and those of the file of [DockerPaths]. The credentials of the
+// variable are tried first, then the helpers that the file names (see [File.WithHelpers]),
+// then the credentials of the file. If there is neither the variable nor the file,
+// ReadDocker returns a File without credentials, and not an error.
 //
-// The variable holds a document with nothing but auths, and each of its entries holds
-// nothing but auth. One that holds anything else is not used at all, as by docker, and is
-// listed by [Problems]; the file is used then. An unusable file is an error
-// only if the variable cannot be used either.
+// The value of the variable is a document that has only the field auths, and whose entries
+// have only the field auth. If it has any other field, the variable is not used at all, as
+// in docker: [Problems] lists it, and the file is used. A file that cannot be used is an
+// error only if the variable is not set, or cannot be used either.
 //
-// No other call of this package reads the variable, and no program that is started
-// inherits it: see [Exec].
+// No other function of this package reads the variable, and programs do not inherit it:
+// see [Exec].
 func ReadDocker() (*File, error) {
 	file, err := FindFile(DockerPaths(), Rules{})
 	value := os.Getenv(dockerAuthConfig)
@@ -427,8 +434,8 @@ func ReadDocker() (*File, error) {
 	return file, nil
 }
 
-// addVariable reads the value of DOCKER_AUTH_CONFIG as strictly as docker does. On
-// error es is as before.
+// addVariable adds the entries of a value of DOCKER_AUTH_CONFIG, which it reads as strictly
+// as docker does. On an error it does not change es.
 func (es *entries) addVariable(origin Origin, value string) error {
 	if strings.TrimSpace(value) == "" {
 		return nil
@@ -460,7 +467,8 @@ func (es *entries) addVariable(origin Origin, value string) error {
 	return nil
 }
 
-// checkVariableEntry refuses an entry of which docker refuses the whole variable.
+// checkVariableEntry returns an error if docker refuses the whole variable because of an
+// entry.
 func checkVariableEntry(m member) error {
 	fields, err := readObject(m.Value)
 	if err != nil {

@@ -14,79 +14,80 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// A Keyring knows credentials for image names. Its method may be called
-// concurrently.
+// A Keyring knows credentials for images. Lookup may be called concurrently.
 //
 // A Keyring may have more methods, which are optional: those of a [Fingerprinter], an
-// [Explainer], a [PodKeyring] and a [Lister]. A keyring that wraps another one and
-// leaves them out loses what they are for: pulls are not shared, nothing says why a
-// credential was not used, plugins are not given the Pod's token, and [MarshalConfig]
-// refuses it.
+// [Explainer], a [PodKeyring] and a [Lister]. A keyring that wraps another one should have
+// the optional methods of that one too. Without them, pulls are not shared, no note says
+// why a credential was not used, plugins do not receive the Pod's token, and
+// [MarshalConfig] refuses the keyring.
 type Keyring interface {
-	// Lookup yields the candidates for ref in the order to try them. A yielded
-	// error means that one source could not answer; the sequence goes on after
-	// it. No lock is held while yield runs, and breaking off stops later
-	// sources from being asked.
+	// Lookup yields the candidates for ref in the order in which they are to be tried. A
+	// yielded error means that one source could not answer; the sequence continues after
+	// it. The keyring does not hold a lock while yield runs. It asks later sources only
+	// if yield returns true.
 	Lookup(ctx context.Context, ref reference.Reference) iter.Seq2[Credential, error]
 }
 
-// A Fingerprinter is a Keyring that can say cheaply whether its candidates for
-// an image have changed. Optional.
+// A Fingerprinter is a Keyring that can say, without asking a program, whether its
+// candidates for an image changed. Its method is optional.
 type Fingerprinter interface {
-	// Fingerprint hashes the candidates for ref with a seed of the process, so
-	// that it says nothing about them. It does no I/O: helpers and plugins add
-	// their configuration only, not what they would answer.
+	// Fingerprint returns a hash of the candidates for ref. The seed of the hash is
+	// random in each process, so that the hash says nothing about the candidates. Of a
+	// helper or a plugin it hashes the configuration, not the answer, because it does
+	// not start programs.
 	Fingerprint(ref reference.Reference) uint64
 }
 
-// An Explainer is a Keyring that can say which of its entries match an image
-// and why the others do not. Optional.
+// An Explainer is a Keyring that can say which of its entries match an image, and why the
+// others do not. Its method is optional.
 type Explainer interface {
-	// Explain yields a note for each entry, in the order in which Lookup would
-	// come to it, and may yield notes for what was brought and is not an entry, such
-	// as a Secret that holds none. It starts no program.
+	// Explain yields a note for each entry, in the order in which Lookup would try the
+	// entries. It may also yield notes about a source without entries, such as a Secret
+	// without a credential. It does not start programs.
 	//
-	// Of the zero Reference it yields notes about all that is wrong with what was
-	// brought, whichever image that is for: see [Problems].
+	// For the zero Reference it yields only notes about what is wrong with the sources,
+	// for all images: see [Problems].
 	Explain(ref reference.Reference) iter.Seq[Note]
 }
 
-// A Note is what an Explainer says of one entry, or of a source without entries.
+// A Note is what an Explainer says about one entry, or about a source without entries.
 type Note struct {
-	Origin   Origin
-	Username string // "" for a helper or plugin, which was not asked
-	Matched  bool
-	Why      string // human-readable: why it matched or not, or that it was not run
-	// Fingerprint is equal for matching entries that hold the same credential, and says
-	// nothing else: it is a hash with a seed of the process. It is 0 for a helper or
-	// plugin, which was not asked.
+	Origin   Origin // of the entry; without a Key for a source
+	Username string // of the entry's credential; "" for a helper or plugin, because it was not asked
+	Matched  bool   // the entry's credential is a candidate for the image
+	Why      string // why the entry matches or not, or that the program was not run; for a reader, not for a program
+	// Fingerprint is equal for matching entries that hold the same credential. It says
+	// nothing else about the credential, because it is a hash with a random seed of the
+	// process. It is 0 for a helper or plugin, because it was not asked.
 	Fingerprint uint64
-	// Err is set if the note is about something that looks wrong, and that may be
-	// why the image has no good credential: an [*EntryError]. The [Reason] that it wraps
-	// is a warning unless the entry or its source is malformed. Nil for all other notes.
+	// Err is an [*EntryError] if the note is about something that looks wrong and may be
+	// the reason for which the image has no good credential. The [Reason] that Err wraps
+	// is a warning unless the entry or its source is malformed. Err is nil in all other
+	// notes.
 	Err error
 }
 
-// A PodKeyring is a Keyring whose answers depend on the Pod that the image is
-// for, as those of plugins that are given the Pod's service-account token.
-// Without For it answers as for no Pod.
+// A PodKeyring is a Keyring whose candidates depend on the Pod that needs the image.
+// Plugins that receive the Pod's service-account token are an example. The PodKeyring
+// itself answers for no Pod.
 type PodKeyring interface {
 	Keyring
 	// For returns the keyring of one Pod.
 	For(pod Pod) Keyring
 }
 
-// A Pod is what a keyring needs to know of the Pod that an image is for. The
-// zero Pod stands for none.
+// A Pod is what a keyring needs to know about the Pod that needs an image. The zero Pod
+// means that the image is not for a Pod.
 type Pod struct {
 	Namespace, Name, UID string
 	ServiceAccount       ServiceAccount
-	// Annotations are those of the service account.
+	// Annotations are the annotations of the service account.
 	Annotations map[string]string
 }
 
-// For returns ring's keyring of one Pod: ring.For(pod) if ring is a
-// [PodKeyring], ring itself otherwise, which may be nil.
+// For returns the keyring of one Pod: ring.For(pod) if ring is a [PodKeyring], and ring
+// itself otherwise. ring may be nil.
 func For(ring Keyring, pod Pod) Keyring {
 	if ring, ok := ring.(PodKeyring); ok {
 		return ring.For(pod)
@@ -94,16 +95,17 @@ func For(ring Keyring, pod Pod) Keyring {
 	return ring
 }
 
-// Join asks rings in turn: what the first knows is tried before what the second
-// knows, however specific. A credential that is the [Credential.Same] as an
-// earlier one is left out. Nil rings are skipped.
+// Join returns a keyring of rings. It yields all candidates of the first ring before those
+// of the second, also where the key of a later one is more specific. It leaves out a
+// credential that is the [Credential.Same] as an earlier one. Nil rings are skipped.
 //
-// The joined keyring is a [PodKeyring] and an [Explainer]; rings that are none of
-// these take no part in that. It is a [Fingerprinter] only if all rings are: a
-// fingerprint that leaves out a ring would be equal for unequal candidates.
+// The joined keyring is a [PodKeyring] and an [Explainer]. Its Explain yields nothing
+// about a ring that is not an [Explainer], and its For does not change a ring that is not
+// a [PodKeyring]. The joined keyring is a [Fingerprinter] only if all rings are, because a
+// fingerprint without one of the rings would be equal for unequal candidates.
 //
-// What a ring yields that was read under the kubelet's rules is not left out: for the
-// kubelet, a credential that was tried before is tried again.
+// Join does not leave out a candidate of a ring that was read under the kubelet's rules,
+// because the kubelet tries the same credential again.
 func Join(rings ...Keyring) Keyring {
 	j := joined{}
 	for _, ring := range rings {
@@ -114,7 +116,7 @@ func Join(rings ...Keyring) Keyring {
 	return j.ring()
 }
 
-// ring is j with those optional methods that all of its rings have.
+// ring returns j, with the method Fingerprint if all of its rings have it.
 func (j joined) ring() Keyring {
 	for _, ring := range j.rings {
 		if _, ok := ring.(Fingerprinter); !ok {
@@ -124,12 +126,12 @@ func (j joined) ring() Keyring {
 	return joinedPrints{j}
 }
 
-// joinedPrints are joined rings each of which is a Fingerprinter.
+// joinedPrints are joined rings that are all Fingerprinters.
 type joinedPrints struct{ joined }
 
 type joined struct {
 	rings     []Keyring
-	namespace string // of the Pod that it is for
+	namespace string // of the Pod that the keyring is for; "" for no Pod
 }
 
 func (j joined) Lookup(ctx context.Context, ref reference.Reference) iter.Seq2[Credential, error] {
@@ -165,8 +167,8 @@ func (j joinedPrints) Fingerprint(ref reference.Reference) uint64 {
 	return h.Sum64()
 }
 
-// rulesOf returns the rules that a ring was read under: the kubelet's, if those of all
-// that it consists of are.
+// rulesOf returns the rules that a ring was read under: for joined rings the kubelet's
+// only if all of them were read under the kubelet's.
 func rulesOf(ring Keyring) Rules {
 	if ring, ok := ring.(interface{ ruledBy() Rules }); ok {
 		return ring.ruledBy()
@@ -180,7 +182,7 @@ func (j joined) ruledBy() Rules {
 
 func (j joined) Explain(ref reference.Reference) iter.Seq[Note] {
 	return func(yield func(Note) bool) {
-		seen := map[uint64]bool{} // by Fingerprint, as a seenSet
+		seen := map[uint64]bool{} // a seenSet by Note.Fingerprint
 		for _, ring := range j.rings {
 			if explainer, ok := ring.(Explainer); ok {
 				kubelet := rulesOf(ring).Kubelet
@@ -202,10 +204,11 @@ func (j joined) Explain(ref reference.Reference) iter.Seq[Note] {
 	}
 }
 
-// Problems returns what is wrong with what ring consists of, whichever image that is
-// for: what was left out and why, and warnings about what was not. Each is an
-// [*EntryError], whose [Reason], if it is a warning, says so. Problems are the Err of
-// the notes of ring's Explain; there are none if ring is not an [Explainer].
+// Problems returns all that is wrong with the sources of ring, for all images: an error
+// for each entry and source that was left out, and warnings about those that were not.
+// Each error is an [*EntryError]; [Reason.Warning] says whether its [Reason] is a warning.
+// Problems takes the errors from the notes of ring's Explain, and returns nil if ring is
+// not an [Explainer].
 func Problems(ring Keyring) []error {
 	explainer, ok := ring.(Explainer)
 	if !ok {
@@ -220,8 +223,9 @@ func Problems(ring Keyring) []error {
 	return problems
 }
 
-// orZero is p, or a zero value where p is nil. A program may join a keyring that it did
-// not get: a nil pointer in a Keyring is not a nil Keyring, which Join would leave out.
+// orZero returns p, or a pointer to a zero value if p is nil. The methods of keyrings need
+// it because a program may pass Join a nil *File, for example after an error. In a Keyring
+// that is not nil, so that Join does not skip it.
 func orZero[T any](p *T) *T {
 	if p == nil {
 		return new(T)
@@ -229,7 +233,7 @@ func orZero[T any](p *T) *T {
 	return p
 }
 
-// lookup is ring.Lookup, and empty for a nil ring.
+// lookup returns ring.Lookup(ctx, ref), and an empty sequence if ring is nil.
 func lookup(ctx context.Context, ring Keyring, ref reference.Reference) iter.Seq2[Credential, error] {
 	if ring == nil {
 		return func(func(Credential, error) bool) {}
@@ -237,16 +241,16 @@ func lookup(ctx context.Context, ring Keyring, ref reference.Reference) iter.Seq
 	return ring.Lookup(ctx, ref)
 }
 
-// A Static keyring yields its credentials, in order, for every image. It has no
-// keys, so the one who chooses the image's name chooses the registry that is shown them:
-// a login belongs into [Login], which is for one registry. Static{{}}, joined at the
-// end of a keyring, adds an anonymous last try.
+// A Static keyring yields its credentials, in order, for every image of every registry. It
+// does not have keys, so that a user who chooses the image's name also chooses the
+// registry that receives the credentials. For the login of one registry use [Login]
+// instead. Static{{}} as the last keyring of [Join] adds a last, anonymous attempt.
 //
-// Credentials without an Origin get KindStatic. A Static must not be changed
-// while it is in use. The zero Static yields nothing.
+// A credential without an Origin is yielded with the Origin of [KindStatic]. A Static must
+// not be changed while it is in use. The zero Static yields nothing.
 type Static []Credential
 
-// Lookup yields all of s.
+// Lookup yields all credentials of s.
 func (s Static) Lookup(_ context.Context, _ reference.Reference) iter.Seq2[Credential, error] {
 	return func(yield func(Credential, error) bool) {
 		for _, c := range s {
@@ -257,7 +261,7 @@ func (s Static) Lookup(_ context.Context, _ reference.Reference) iter.Seq2[Crede
 	}
 }
 
-// Fingerprint hashes all of s.
+// Fingerprint returns a hash of all credentials of s.
 func (s Static) Fingerprint(_ reference.Reference) uint64 {
 	h := newHash()
 	for _, c := range s {
@@ -266,7 +270,7 @@ func (s Static) Fingerprint(_ reference.Reference) uint64 {
 	return h.Sum64()
 }
 
-// Explain yields a matching note for each credential of s.
+// Explain yields a note for each credential of s, which says that it matches.
 func (s Static) Explain(_ reference.Reference) iter.Seq[Note] {
 	return func(yield func(Note) bool) {
 		for _, c := range s {
@@ -285,16 +289,15 @@ func (c Credential) labelled() Credential {
 	return c
 }
 
-// Login returns a keyring with one login, for one registry or for a part of it. key
-// is what a config.json file has under auths: registry.example, or
-// registry.example/team for only the repositories below team; docker.io is Docker
-// Hub. The credential goes to no other registry, whatever image is asked for. See
-// [Match] for all that a key may be.
+// Login returns a keyring with one login, for one registry or for a part of one. key is a
+// key as a config.json file has them under auths: registry.example is a whole registry,
+// registry.example/team only its repositories below team, and docker.io is Docker Hub.
+// The credential is sent to no other registry, for any image. See [Match] for all forms
+// of a key.
 //
-// The error says that the key is malformed or matches no image, or that there is no
-// user name or password. What looks wrong in the login is listed by [Problems]. The
-// keyring is a [Fingerprinter], an [Explainer] and a [Lister];
-// [Join] makes one of several.
+// The error says that the key is malformed or matches no image, that the user name or the
+// password is empty, or that the user name has a colon. [Problems] lists what looks wrong
+// in the login. The keyring is a [Fingerprinter], an [Explainer] and a [Lister].
 func Login(key, username string, password Sensitive) (Keyring, error) {
 	switch {
 	case username == "":
@@ -316,13 +319,14 @@ func Login(key, username string, password Sensitive) (Keyring, error) {
 	return &File{table: newTable(es)}, nil
 }
 
-// A seenSet remembers credentials, so that none is yielded twice. The value says
-// whether it was one that the Pod may use. Secrets that are foreign to the Pod's
-// namespace hide nothing but each other: the Pod may not use them, and may hold the
-// same credential itself.
+// A seenSet holds the credentials that were yielded, so that each is yielded once. The
+// value says whether the Pod may use the credential. A credential of a foreign Secret,
+// which is one of another namespace than the Pod's, is left out only after an equal one.
+// It never makes the Pod's own credential be left out, because the Pod may use only that.
 type seenSet map[Credential]bool
 
-// add adds c, and reports whether it is to be yielded.
+// add adds c, and reports whether c is to be yielded. foreign says that c is of a foreign
+// Secret.
 func (s seenSet) add(c Credential, foreign bool) bool {
 	c = c.bare()
 	own, known := s[c]
@@ -333,14 +337,14 @@ func (s seenSet) add(c Credential, foreign bool) bool {
 	return true
 }
 
-// foreignTo reports whether o is a Secret of another namespace than the given one,
-// which the Pods there may not use. Nothing is foreign to "", which means no Pod.
+// foreignTo reports whether o is a Secret of a namespace other than the given one. Pods of
+// that namespace may not use it. If namespace is "", which means no Pod, it reports false.
 func (o Origin) foreignTo(namespace string) bool {
 	return namespace != "" && o.Kind == KindSecret && o.Namespace != namespace
 }
 
-// processSeed is one seed for all keyrings of the process, so that two keyrings
-// built apart from the same secrets have the same fingerprint.
+// processSeed returns the seed of all hashes in the process. It is one seed so that two
+// keyrings that are made of the same secrets have the same fingerprint.
 var processSeed = sync.OnceValue(maphash.MakeSeed)
 
 func newHash() *maphash.Hash {
@@ -349,8 +353,8 @@ func newHash() *maphash.Hash {
 	return h
 }
 
-// hash adds what makes c authenticate as it does. Each part carries its length,
-// so that no two credentials look alike to the hash.
+// hash writes all that c authenticates with to h. The length of each part precedes it, so
+// that two different credentials never write the same bytes.
 func (c Credential) hash(h *maphash.Hash) {
 	hashString(h, c.Username)
 	hashString(h, c.Password.Reveal())
@@ -358,7 +362,7 @@ func (c Credential) hash(h *maphash.Hash) {
 	hashString(h, c.RegistryToken.Reveal())
 }
 
-// fingerprint is c's Note.Fingerprint.
+// fingerprint returns the Note.Fingerprint of c.
 func (c Credential) fingerprint() uint64 {
 	h := newHash()
 	c.hash(h)

@@ -11,31 +11,31 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// An EntryError says that one entry of a source was left out, and why; or, if it
-// wraps a [Reason] that is a warning, what should be known of one that was not. It never holds the
-// entry's content.
+// An EntryError says that one entry of a source, or a whole source, was left out, and why.
+// If it wraps a [Reason] that is a warning, the entry was not left out, and the error says
+// what looks wrong with it. An EntryError never holds the content of the entry.
 type EntryError struct {
-	Origin Origin // of the entry; without a Key if all of the source was left out
-	Err    error
+	Origin Origin // of the entry; without a Key if the error is about the whole source
+	Err    error  // what is wrong
 }
 
-// Error says which entry, and what is the matter with it.
+// Error returns a text that says which entry it is, and what is wrong with it.
 func (e *EntryError) Error() string { return fmt.Sprintf("%v: %v", e.Origin, e.Err) }
 
-// Unwrap returns the reason.
+// Unwrap returns e.Err.
 func (e *EntryError) Unwrap() error { return e.Err }
 
 // A Reason says what is wrong with a source, an entry or a program. The errors of this
 // package wrap one of the reasons below where a caller may have to distinguish them.
 type Reason string
 
-// Error returns the reason itself.
+// Error returns the text of r.
 func (r Reason) Error() string { return string(r) }
 
-// Warning reports whether r is said of a source or an entry that is not malformed: it is
-// used although something about it looks wrong, or it gives no credential although it
-// was brought to give one. Unlike the other reasons, a warning never fails a pull by
-// itself, whatever the rules.
+// Warning reports whether r is a warning: a reason for a source or an entry that is not
+// malformed. The source or entry is used although something about it looks wrong, or it
+// does not give a credential. A warning never makes a pull fail by itself, under the
+// kubelet's rules either.
 func (r Reason) Warning() bool {
 	switch r {
 	case ErrReadableByOthers, ErrSpelledTwice, ErrByteOrderMark, ErrHelperNotAsked, ErrGivesNothing, ErrKeyMatchesNothing, ErrLooksWrong:
@@ -44,71 +44,81 @@ func (r Reason) Warning() bool {
 	return false
 }
 
-// The warnings. The text of each says what follows; what is before it in an error says
-// what was found, and what to do.
+// The warnings. In the text of an error, the reason follows a text that says what was
+// found and what to do.
 const (
-	// ErrReadableByOthers is said of a file by [ReadFile] and [FindFile], but not on
-	// Windows.
+	// ErrReadableByOthers is the reason for a file that other users can read, from
+	// [ReadFile] and [FindFile]. It is not reported on Windows.
 	ErrReadableByOthers Reason = "can be read by other users: chmod 600 keeps its credentials private"
-	// ErrSpelledTwice is said of a document whose auths objects add up here.
-	ErrSpelledTwice Reason = "auths is in it twice, spelled with other letters: other readers take only one of the two"
-	// ErrByteOrderMark is said of a document that begins with a byte order mark, as
-	// editors on Windows write it. It is an error under the kubelet's rules.
+	// ErrSpelledTwice is the reason for a document with two auths objects whose names
+	// differ only in case. This package reads the entries of both.
+	ErrSpelledTwice Reason = "auths is in it twice, in different upper and lower case: other readers take only one of the two"
+	// ErrByteOrderMark is the reason for a document that begins with a byte order mark,
+	// which editors on Windows write. Under the kubelet's rules such a document is
+	// malformed.
 	ErrByteOrderMark Reason = "begins with a byte order mark (U+FEFF), which is skipped here, but which the kubelet refuses: save it as UTF-8 without one"
-	// ErrHelperNotAsked is said of a file that names credential helpers and was not
-	// given them by [File.WithHelpers].
+	// ErrHelperNotAsked is the reason for a file that names credential helpers and that
+	// is used without [File.WithHelpers].
 	ErrHelperNotAsked Reason = "it was not asked, because reading a file starts no program: File.WithHelpers asks it"
-	// ErrGivesNothing is said of a Secret, a file or an entry that was brought and
-	// has no credential that could be read.
+	// ErrGivesNothing is the reason for a Secret, a file or an entry in which there is
+	// not a credential that could be read.
 	ErrGivesNothing Reason = "it gives no credential"
-	// ErrKeyMatchesNothing is said of an entry whose key cannot be what was meant:
-	// it matches no image, or only images that few registries have.
+	// ErrKeyMatchesNothing is the reason for an entry whose key is probably a mistake,
+	// because it matches no image, or only images that few registries have.
 	ErrKeyMatchesNothing Reason = "its credential is used for no other image"
-	// ErrLooksWrong is said of a login that is used as it is written although it
-	// looks as if an editor, a shell or a template had changed it.
+	// ErrLooksWrong is the reason for a login that looks as if an editor, a shell or a
+	// template had changed it. The login is used as it is written.
 	ErrLooksWrong Reason = "it is used as it is written"
 )
 
-// What is wrong with a Secret, as [Secret.Validate] says it.
+// The reasons that a [SecretError] of [Secret.Validate] has.
 const (
-	// ErrSecretBase64 is what kubectl says of a manifest whose data cannot be decoded.
+	// ErrSecretBase64 is the reason for a manifest whose data is not base64. Its text is
+	// that of kubectl.
 	ErrSecretBase64 Reason = "no objects passed to create"
-	// ErrSecretContent is what the API server says of data that can be decoded,
-	// but is not a credential file.
+	// ErrSecretContent is the reason for data that is base64, but not of a credential
+	// file. Its text is that of the API server.
 	ErrSecretContent Reason = "invalid value"
-	// ErrSecretRequired is what the API server says of a Secret without the data
-	// that its type promises.
+	// ErrSecretRequired is the reason for a Secret without the data that its type
+	// requires. Its text is that of the API server.
 	ErrSecretRequired Reason = "required value"
 )
 
-// How a helper or plugin failed.
+// The reasons for which a helper or a plugin gives no answer. A [SourceError] wraps one of
+// them.
 const (
+	// ErrProgramMissing is the reason for a program that is not there.
 	ErrProgramMissing Reason = "program not found"
-	// ErrProgramStart says that the program's file is there, but cannot be run.
-	ErrProgramStart   Reason = "program cannot be started"
+	// ErrProgramStart is the reason for a program whose file is there, but cannot be run.
+	ErrProgramStart Reason = "program cannot be started"
+	// ErrProgramTimeout is the reason for a program that was killed at its time limit.
 	ErrProgramTimeout Reason = "program did not answer in time"
-	ErrProgramOutput  Reason = "program wrote more than it may"
-	ErrProgramFailed  Reason = "program failed"
-	ErrProgramAnswer  Reason = "program's answer is malformed"
+	// ErrProgramOutput is the reason for a program that was killed at the limit of its
+	// output.
+	ErrProgramOutput Reason = "program wrote more than it may"
+	// ErrProgramFailed is the reason for a program that ended with an error.
+	ErrProgramFailed Reason = "program failed"
+	// ErrProgramAnswer is the reason for a program whose output cannot be read.
+	ErrProgramAnswer Reason = "program's answer is malformed"
 )
 
-// A problem is an EntryError with what a keyring's Explain needs to know of it.
+// A problem is an EntryError with what a keyring's Explain needs to know about it.
 type problem struct {
 	*EntryError
-	about     []pattern // only images that one of them matches are concerned; nil means all
-	aside     bool      // it explains no failed pull
-	withEntry bool      // the note of the entry itself says it
+	about     []pattern // the problem concerns only the images that one of these matches; nil means all images
+	aside     bool      // the problem never explains why a pull fails
+	withEntry bool      // the note about the entry itself reports the problem
 }
 
-// concerns reports whether p may be why there is no good credential for an image.
+// concerns reports whether p may be the reason for which an image has no good credential.
 func (p *problem) concerns(t target) bool {
 	return !p.aside && (p.about == nil || slices.ContainsFunc(p.about, func(k pattern) bool { return k.match(t) == matched }))
 }
 
-// A problemList is what a source has to say besides its credentials.
+// A problemList holds the problems of one source.
 type problemList []problem
 
-// errors returns what Problems lists.
+// errors returns the errors that Problems lists.
 func (ps problemList) errors() []error {
 	var errs []error
 	for _, p := range ps {
@@ -128,8 +138,8 @@ func (ps problemList) all() iter.Seq[Note] {
 	}
 }
 
-// notes yields a note for each problem that may concern ref and that no note of an
-// entry says.
+// notes yields a note for each problem that may concern ref. It leaves out those that the
+// note about an entry reports.
 func (ps problemList) notes(rules Rules, ref reference.Reference) iter.Seq[Note] {
 	return func(yield func(Note) bool) {
 		t, err := rules.target(ref.Name())
@@ -144,7 +154,7 @@ func (ps problemList) notes(rules Rules, ref reference.Reference) iter.Seq[Note]
 	}
 }
 
-// note is the note of a problem that has no entry.
+// note returns the note of a problem that the note about an entry does not report.
 func (p *problem) note() Note {
 	why := p.Err.Error()
 	if !isWarning(p.Err) {
@@ -158,13 +168,14 @@ func isWarning(err error) bool {
 	return errors.As(err, &r) && r.Warning()
 }
 
-// warning is a reason that is a warning, with what was found before it.
+// warning returns an error that wraps r. Its text is found, which says what was found, and
+// then the text of r.
 func warning(r Reason, found string) error { return fmt.Errorf("%s; %w", found, r) }
 
-// A leftOutError lists what a call had to leave out, in one line.
+// A leftOutError lists, in one line, the errors about all that a call left out.
 type leftOutError struct{ errs []error }
 
-// Error names the first few.
+// Error returns the texts of the first maxListed errors.
 func (e *leftOutError) Error() string {
 	var texts []string
 	for i, err := range e.errs {
@@ -177,12 +188,12 @@ func (e *leftOutError) Error() string {
 	return strings.Join(texts, "; ")
 }
 
-// Unwrap returns them all.
+// Unwrap returns all of the errors.
 func (e *leftOutError) Unwrap() []error { return e.errs }
 
 // maxQuoted is the number of bytes of outside input that an error text repeats.
 const maxQuoted = 120
 
-// quote makes a text from outside fit for an error: control characters are
-// escaped and the length is bounded.
+// quote returns a text from outside in quotes, for an error: control characters are
+// escaped, and what is longer than maxQuoted is cut off.
 func quote(s string) string { return redact.Quote(s, maxQuoted) }

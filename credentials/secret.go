@@ -14,8 +14,8 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// The types of Secrets that hold credentials for registries, and the key that
-// each of them has its document under.
+// The types of the Secrets that hold credentials for registries, and for each type the key
+// of the Secret's data that holds the document.
 const (
 	TypeDockerConfigJSON = "kubernetes.io/dockerconfigjson"
 	TypeDockercfg        = "kubernetes.io/dockercfg"
@@ -23,8 +23,8 @@ const (
 	KeyDockercfg         = ".dockercfg"
 )
 
-// A Secret is a Kubernetes Secret, with the fields of corev1.Secret that matter
-// here:
+// A Secret is a Kubernetes Secret, with those fields of corev1.Secret that this package
+// needs:
 //
 //	credentials.Secret{
 //		Namespace: s.Namespace, Name: s.Name, UID: string(s.UID),
@@ -33,16 +33,16 @@ const (
 type Secret struct {
 	Namespace, Name, UID string
 	Type                 string
-	Data                 map[string]Sensitive // decoded
+	Data                 map[string]Sensitive // not base64, but what the base64 of a manifest stands for
 
-	// notBase64 has the names that are not in Data because their value in the manifest
-	// is not base64, each with what that value seems to be.
+	// notBase64 holds a hint about each value of the manifest's data that is not base64:
+	// what the value seems to be. These values are not in Data.
 	notBase64 map[string]string
-	// misplaced says where the manifest has the data, if that is not where it must be.
+	// misplaced says where the manifest has the data; "" if it is in its right place.
 	misplaced string
 }
 
-// ConcealData wraps the Data of a corev1.Secret.
+// ConcealData returns the Data of a corev1.Secret with each value as a [Sensitive].
 func ConcealData(data map[string][]byte) map[string]Sensitive {
 	out := make(map[string]Sensitive, len(data))
 	for key, value := range data {
@@ -51,15 +51,15 @@ func ConcealData(data map[string][]byte) map[string]Sensitive {
 	return out
 }
 
-// A SecretError says what is wrong with a Secret, without its content.
+// A SecretError says what is wrong with a Secret. It does not hold the Secret's content.
 type SecretError struct {
 	Namespace, Name string
 	Key             string // of the Secret's data
-	Reason          Reason
-	Err             error // more of the reason; may be nil
+	Reason          Reason // ErrSecretBase64, ErrSecretContent or ErrSecretRequired
+	Err             error  // the cause; may be nil
 }
 
-// Error speaks as kubectl and the API server do.
+// Error returns a text like that of kubectl or the API server.
 func (e *SecretError) Error() string {
 	text := fmt.Sprintf("Secret %s is invalid: data[%s]: %v", quote(e.Name), e.Key, e.Reason)
 	if e.Reason == ErrSecretBase64 {
@@ -71,7 +71,7 @@ func (e *SecretError) Error() string {
 	return text
 }
 
-// Unwrap returns Reason and Err.
+// Unwrap returns e.Reason, and e.Err if it is not nil.
 func (e *SecretError) Unwrap() []error {
 	if e.Err == nil {
 		return []error{e.Reason}
@@ -79,10 +79,10 @@ func (e *SecretError) Unwrap() []error {
 	return []error{e.Reason, e.Err}
 }
 
-// Validate checks what kubectl and the API server check when a pull secret is
-// created: that its data is base64 (of a Secret from [ParseSecrets]), is there,
-// and can be read as a credential file. The error is a [*SecretError]. Secrets of
-// other types are valid.
+// Validate checks the rules that kubectl and the API server check when a pull secret is
+// created: the data that the Secret's type requires must be there, must be base64 (which
+// only [ParseSecrets] can find out), and must be a credential file. The error is a
+// [*SecretError]. A Secret of any other type is valid.
 func (s Secret) Validate() error {
 	key, legacy := s.document()
 	if key == "" {
@@ -102,7 +102,7 @@ func (s Secret) Validate() error {
 		return fail(ErrSecretRequired, nil)
 	}
 	data := []byte(value.Reveal())
-	err := checkJSON(data) // before a byte order mark is skipped: the API server refuses one
+	err := checkJSON(data) // addDocument would skip a byte order mark, and the API server refuses one
 	if err == nil {
 		_, err = new(entries).addDocument(Origin{}, data, legacy)
 	}
@@ -112,7 +112,8 @@ func (s Secret) Validate() error {
 	return nil
 }
 
-// document returns the key of the data that the Secret's type promises.
+// document returns the key under which a Secret of this type has its document; "" if the
+// type is not that of a pull secret. legacy says that the document is a .dockercfg.
 func (s Secret) document() (key string, legacy bool) {
 	switch s.Type {
 	case TypeDockerConfigJSON:
@@ -127,16 +128,16 @@ func (s Secret) origin() Origin {
 	return Origin{Kind: KindSecret, Namespace: s.Namespace, Name: s.Name, UID: s.UID}
 }
 
-// Secrets are imagePullSecrets, merged into one virtual config.json. It is a
-// [PodKeyring], a [Fingerprinter] and an [Explainer], and never changes. The zero
-// Secrets know no credentials, nor do nil ones.
+// Secrets is a keyring of imagePullSecrets, which are merged as if they were one
+// config.json. It is a [PodKeyring], a [Fingerprinter], an [Explainer] and a [Lister]. It
+// never changes. The zero Secrets and a nil *Secrets are without credentials.
 type Secrets struct{ table table }
 
-// FromSecrets merges secrets as the kubelet does: the order of keys counts over
-// all of them together, and for one key the order of the secrets. A Secret or an
-// entry that is malformed is left out and listed by [Problems]. A Secret that
-// gives no credential, because of its type, its data or what is in that, is passed
-// over and listed there too, with the warning [ErrGivesNothing].
+// FromSecrets returns a keyring of secrets, which it merges as the kubelet does: the entries
+// of all secrets are ordered together by their keys, and entries with the same key by the
+// order of secrets. A malformed Secret or entry is left out, and [Problems] lists it. A
+// Secret that does not give a credential, because of its type or because of its data, is
+// left out too, and listed with the warning [ErrGivesNothing].
 func FromSecrets(secrets []Secret, rules Rules) *Secrets {
 	es := entries{rules: rules}
 	for _, s := range secrets {
@@ -181,7 +182,8 @@ func (es *entries) addSecret(s Secret) {
 	}
 }
 
-// dataNames are the names of all data that has a value, readable or not, in order.
+// dataNames returns the sorted names of all data that is not empty, also of data that is
+// not base64.
 func (s Secret) dataNames() (names []string) {
 	for name, value := range s.Data {
 		if !value.IsZero() {
@@ -195,7 +197,8 @@ func (s Secret) dataNames() (names []string) {
 	return names
 }
 
-// holdsDocument reports whether data holds a credential document, or is called like one.
+// holdsDocument reports whether the data of a name holds a credential document, or the name
+// is one of a credential document.
 func (s Secret) holdsDocument(name string) bool {
 	if name == KeyDockerConfigJSON || name == KeyDockercfg || isDocumentName(name) {
 		return true
@@ -204,7 +207,7 @@ func (s Secret) holdsDocument(name string) bool {
 	return document != nil && hasDocument(document)
 }
 
-// noEntries says why a document that is in the right form holds no entries.
+// noEntries returns the reason for which a document in the right form has no entries.
 func noEntries(doc document, legacy bool) string {
 	if legacy || slices.ContainsFunc(doc.top, func(m member) bool { return strings.EqualFold(m.Key, "auths") }) {
 		return "the document has no entries"
@@ -212,8 +215,8 @@ func noEntries(doc document, legacy bool) string {
 	return "the document has no auths"
 }
 
-// withoutDocument says why the Secret has no document. key is where its type has it;
-// "" if the type is not that of a pull secret.
+// withoutDocument returns the reason for which the Secret has no document. key is the one
+// under which a Secret of this type has it; "" if the type is not that of a pull secret.
 func (s Secret) withoutDocument(key string) string {
 	var there []string
 	for _, name := range s.dataNames() {
@@ -248,8 +251,8 @@ func (s Secret) withoutDocument(key string) string {
 	return fmt.Sprintf("it has no data[%s]", key)
 }
 
-// findMisplaced says where a Secret has the data that a Secret of its type must have
-// under data or stringData; "" if it has it nowhere else.
+// findMisplaced returns a text that says where a manifest of a Secret has a document that
+// must be under data or stringData; "" if there is none outside of these.
 func findMisplaced(members []member) string {
 	for _, f := range members {
 		if name := strings.TrimSpace(f.Key); f.Key != "data" && f.Key != "stringData" && (strings.EqualFold(name, "data") || strings.EqualFold(name, "stringData")) {
@@ -286,7 +289,8 @@ func findMisplaced(members []member) string {
 	return "it has " + names[last] + " " + wrapping{names: names[:last]}.where() + ": put it under data of the Secret itself, or under stringData if it is not base64"
 }
 
-// wrongType says that the Secret's type is not that of a pull secret.
+// wrongType returns a text that says that the Secret's type is not that of a pull secret.
+// there are the keys of pull secrets that the Secret's data has.
 func (s Secret) wrongType(there []string) string {
 	text := "it is of type " + quote(s.Type)
 	if s.Type == "" {
@@ -300,8 +304,8 @@ func (s Secret) wrongType(there []string) string {
 		" are read: create it again as " + right + ", because the type of a Secret cannot be changed"
 }
 
-// isDocumentName reports whether a name of data is one that people give to a
-// credential document by mistake.
+// isDocumentName reports whether a name of data is one that users give to a credential
+// document by mistake.
 func isDocumentName(name string) bool {
 	small := strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' {
@@ -318,26 +322,27 @@ func isDocumentName(name string) bool {
 
 func (s *Secrets) ruledBy() Rules { return orZero(s).table.rules }
 
-// Lookup yields the credentials whose key matches, in reverse byte order of the
-// keys; for one key in the order of the secrets.
+// Lookup yields the credentials of the entries whose key matches ref, in reverse byte order
+// of the keys. Entries with the same key come in the order of the secrets.
 func (s *Secrets) Lookup(_ context.Context, ref reference.Reference) iter.Seq2[Credential, error] {
 	return orZero(s).table.lookup(ref, "")
 }
 
-// Fingerprint hashes what Lookup would yield.
+// Fingerprint returns a hash of the credentials that Lookup would yield.
 func (s *Secrets) Fingerprint(ref reference.Reference) uint64 {
 	return orZero(s).table.fingerprint(ref)
 }
 
-// Explain yields a note for each entry, then one for each of the Problems that may
-// be why ref has no good credential, such as a Secret that gives none.
+// Explain yields a note for each entry, then one for each problem that may be the reason
+// for which ref has no good credential, such as a Secret without a credential.
 func (s *Secrets) Explain(ref reference.Reference) iter.Seq[Note] {
 	return orZero(s).table.explain(ref, "")
 }
 
-// For returns the keyring of one Pod, in which no Secret of the Pod's namespace is
-// left out because one of another namespace holds the same credential. It refuses none:
-// a puller.Puller does, because a Pod may use only those of its own namespace.
+// For returns the keyring of one Pod. If a Secret of the Pod's namespace and one of another
+// namespace hold the same credential, the keyring leaves out that of the other namespace.
+// All other Secrets of other namespaces stay in the keyring. It is puller.Puller that
+// refuses them, because a Pod may use only Secrets of its own namespace.
 func (s *Secrets) For(pod Pod) Keyring { return secretsFor{orZero(s), pod.Namespace} }
 
 type secretsFor struct {
@@ -353,8 +358,9 @@ func (s secretsFor) Explain(ref reference.Reference) iter.Seq[Note] {
 	return s.table.explain(ref, s.namespace)
 }
 
-// SecretNames returns the names of the pull secrets that count for a Pod: its own
-// if it names any, those of its service account otherwise, each once.
+// SecretNames returns the names of the pull secrets that Kubernetes uses for a Pod: those
+// that the Pod names, or if it names none, those of its service account. Each name is in
+// the result once; empty names are left out.
 func SecretNames(pod, serviceAccount []string) []string {
 	names := pod
 	if len(names) == 0 {
@@ -369,8 +375,8 @@ func SecretNames(pod, serviceAccount []string) []string {
 	return out
 }
 
-// readSecret reads a Secret. On error, what is returned has its name and namespace,
-// wherever these are in the text.
+// readSecret reads a Secret. On an error, the returned Secret still has the name and the
+// namespace, also if these come after what is malformed.
 func readSecret(members []member) (Secret, error) {
 	s := Secret{Data: map[string]Sensitive{}, misplaced: findMisplaced(members)}
 	for _, f := range members {
@@ -438,8 +444,8 @@ func (s *Secret) readMetadata(data []byte) error {
 	return bad
 }
 
-// readData decodes data. What is not base64 is left for Validate to report, so that
-// one such value does not cost the manifest's other Secrets.
+// readData decodes the values of data. Values that are not base64 are only noted in
+// notBase64, for Validate and FromSecrets, so that the Secret can still be read.
 func (s *Secret) readData(data []byte) error {
 	members, err := readObject(data)
 	if err != nil {
@@ -464,8 +470,8 @@ func (s *Secret) readData(data []byte) error {
 	return nil
 }
 
-// dataName is the name of a value of data, as it is if it is one that a Secret can
-// have, and quoted otherwise.
+// dataName returns the name of a value of data for an error: as it is if it is one that a
+// Secret can have, and quoted otherwise.
 func dataName(name string) string {
 	if isDataName(name) && redactKey(name) == name {
 		return name
@@ -473,8 +479,8 @@ func dataName(name string) string {
 	return quote(redactKey(name))
 }
 
-// dataHint says what a value of data that is not base64 seems to be; "" if that is not
-// known.
+// dataHint returns a text that says what a value of data that is not base64 seems to be; ""
+// if that is not known.
 func dataHint(text string) string {
 	switch trimmed := strings.TrimSpace(text); {
 	case strings.HasPrefix(trimmed, "{") && strictjson.Valid([]byte(trimmed)):

@@ -11,23 +11,25 @@ import (
 )
 
 const (
-	// hubServer is how docker and kubectl write Docker Hub as a key.
+	// hubServer is the key that docker and kubectl write for Docker Hub.
 	hubServer = "https://index.docker.io/v1/"
-	// hubName is Docker Hub's name in an image's name, and Podman's key for it.
+	// hubName is the name of Docker Hub in the names of images, and Podman's key for it.
 	hubName = "docker.io"
 )
 
-// A DockerConfig is one login as kubectl create secret docker-registry takes it.
+// A DockerConfig is one login, with the values that the command kubectl create secret
+// docker-registry takes.
 type DockerConfig struct {
 	Server   string // the key of the login; "" means Docker Hub
 	Username string
 	Password Sensitive
-	Email    string // "" means none; no registry asks for it
+	Email    string // "" means that the document has no email; registries do not need one
 }
 
-// JSON returns the document that kubectl create secret docker-registry puts under
-// .dockerconfigjson. A user name with a colon is refused, because a reader would cut it
-// there.
+// JSON returns the document that kubectl create secret docker-registry writes under
+// .dockerconfigjson. The error says that the user name or the password is empty, that the
+// user name has a colon, or that the server is malformed, as a [*KeyError]. A colon is
+// refused because the password would begin there for a reader of the document.
 func (c DockerConfig) JSON() ([]byte, error) {
 	if c.Server == "" {
 		c.Server = hubServer
@@ -47,14 +49,15 @@ func (c DockerConfig) JSON() ([]byte, error) {
 	}}}})
 }
 
-// A Lister is a Keyring that can name all its credentials, each with the key it
-// is for in its Origin. Optional: helpers and plugins cannot.
+// A Lister is a Keyring that can list all of its credentials. Its method is optional:
+// keyrings of helpers and plugins do not have it.
 type Lister interface {
-	// All yields the credentials in the order in which they would be tried.
+	// All yields the credentials in the order in which they would be tried. The Key of
+	// their Origin is the key that they are for.
 	All() iter.Seq[Credential]
 }
 
-// All yields the credentials of all entries.
+// All yields the credentials of all entries, those of the variable of [ReadDocker] first.
 func (f *File) All() iter.Seq[Credential] {
 	f = orZero(f)
 	if f.variable != nil {
@@ -76,14 +79,17 @@ func (t *table) all() iter.Seq[Credential] {
 	}
 }
 
-// MarshalConfig writes a keyring as one config.json, for tools that want a file;
-// write it with mode 0600. Such a file holds one credential for each key: the
-// first in the keyring's order is taken, and dropped says which were not. It also
-// cannot say that a Pod's secrets come before the node's file: in it the more
-// special key wins. Helpers and plugins are not asked, and listed in dropped.
+// MarshalConfig returns the credentials of a keyring as the text of one config.json, for
+// tools that need a file. The caller should write the file with mode 0600.
 //
-// Each keyring that is joined in ring must be a [Lister], a [*Helper] or
-// [*Providers]; the error says which is not one of these.
+// A config.json holds one credential for each key. MarshalConfig takes the first one in
+// the order of the keyring, and returns the origins of all others in dropped. It does not
+// ask helpers and plugins, and returns their origins in dropped too. A config.json cannot
+// hold the order of joined keyrings, such as a Pod's secrets before the node's file: tools
+// that read it try the more specific key first.
+//
+// Each keyring that is joined in ring must be a [Lister], a [*Helper] or a [*Providers].
+// The error says which type of keyring is not one of these.
 func MarshalConfig(ring Keyring) (data []byte, dropped []Origin, err error) {
 	var auths authsObject
 	seen := map[string]Credential{}
@@ -102,7 +108,7 @@ func MarshalConfig(ring Keyring) (data []byte, dropped []Origin, err error) {
 				continue
 			}
 			text := normalize(c.Origin.Key)
-			// A key that only the kubelet takes, or of which a part is hidden.
+			// The key is one that only the kubelet reads, or a part of it is hidden.
 			if _, err := compileKey(text); err != nil || strings.Contains(text, hidden) {
 				dropped = append(dropped, c.Origin)
 				continue
@@ -144,7 +150,7 @@ func (j joined) flat() []Keyring {
 	return rings
 }
 
-// programs name what cannot be listed.
+// programs returns the origins of the programs of a keyring, which MarshalConfig drops.
 func (h *Helper) programs() []Origin { return []Origin{h.origin()} }
 
 func (ps *Providers) programs() []Origin {
@@ -157,7 +163,8 @@ func (ps *Providers) programs() []Origin {
 
 func (pf providersFor) programs() []Origin { return pf.ps.programs() }
 
-// These types exist to be encoded at once; no value of them is kept.
+// The types of a config.json that is to be encoded. They hold secrets as plain text, so
+// that values of them are encoded at once, and not kept.
 type (
 	configDocument struct {
 		Auths authsObject `json:"auths"`
