@@ -70,7 +70,7 @@ func (f *File) Lookup(ctx context.Context, ref reference.Reference) iter.Seq2[Cr
 	return f.table.lookup(ref, "")
 }
 
-// Fingerprint hashes what Lookup would yield.
+// Fingerprint returns a hash of the credentials that Lookup would yield.
 func (f *File) Fingerprint(ref reference.Reference) uint64 {
 	f = orZero(f)
 	if f.variable != nil {
@@ -169,7 +169,7 @@ func (es *entries) readTop(origin Origin, doc *document) error {
 			doc.auths = append(doc.auths, more...)
 			if strictjson.KindOf(m.Value) == strictjson.KindNull { // it removes the entries before it
 				if len(doc.auths) > 0 {
-					es.problem(origin, warning(ErrGivesNothing, "auths is there again as null, which takes back the entries before it: leave it out"))
+					es.problem(origin, warning(ErrGivesNothing, "auths is there again as null, which removes the entries before it: leave it out"))
 				}
 				doc.auths = nil
 			}
