@@ -1,8 +1,8 @@
 // Package credentials finds the credentials with which an image may be pulled, in the
 // order in which the kubelet tries them, and tries them.
 //
-// A program that has one login calls [Login], which returns a keyring for one registry,
-// or for a part of one:
+// The one call most users need for a login of their own is [Login]. It returns a keyring
+// for one registry, or for a part of one:
 //
 //	ring, err := credentials.Login("registry.example/team", user, credentials.Conceal(password))
 //

@@ -14,9 +14,9 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// maxDocument bounds a config.json, a Secret's value, a manifest, a provider
-// config and what is read of a file, in bytes. Kubernetes bounds a Secret to
-// 1 MiB; a merged file of 5,000 entries has less than that.
+// maxDocument is the number of bytes that a file, a config.json, a value of a Secret, a
+// manifest or a provider config may have. The limit of Kubernetes for a Secret is 1 MiB. A
+// merged file of 5,000 entries is smaller than that.
 const maxDocument = 8 << 20
 
 var errTooLarge = fmt.Errorf("is larger than %d MiB", maxDocument>>20)
@@ -24,8 +24,8 @@ var errTooLarge = fmt.Errorf("is larger than %d MiB", maxDocument>>20)
 // A member is one name and value of a JSON object.
 type member = strictjson.Member
 
-// checkJSON returns why data is not one JSON value; nil if it is. No error of this
-// file quotes the data, because any part of it may be a secret.
+// checkJSON returns an error that says why data is not one JSON value; nil if it is one. The
+// errors of this file do not quote the data, because any part of it may be a secret.
 func checkJSON(data []byte) error {
 	if len(data) > maxDocument {
 		return errTooLarge
@@ -51,7 +51,7 @@ func checkJSON(data []byte) error {
 
 var errNotJSON = errors.New("is not JSON")
 
-// readObject returns the members of an object in their order, none for null.
+// readObject returns the members of an object in their order; nil for null.
 func readObject(data []byte) ([]member, error) {
 	if kind := strictjson.KindOf(data); kind != strictjson.KindObject && kind != strictjson.KindNull {
 		return nil, fmt.Errorf("is %s, not an object", article(kind))
@@ -63,7 +63,7 @@ func readObject(data []byte) ([]member, error) {
 	return members, nil
 }
 
-// readString returns a string, and "" for null.
+// readString returns the string that data is; "" for null.
 func readString(data []byte) (s string, isNull bool, err error) {
 	switch kind := strictjson.KindOf(data); kind {
 	case strictjson.KindNull:
@@ -87,10 +87,10 @@ func article(kind string) string {
 	return "a " + kind
 }
 
-// readDocument makes JSON of one document of JSON or YAML: what begins with a
-// brace is JSON, as for the kubelet, because a reader of YAML would overlook what
-// follows the last brace. A name written twice in a YAML mapping is an
-// error; in JSON, newFields finds it.
+// readDocument returns one document of JSON or YAML as JSON. A document that begins with a
+// brace must be JSON, as in the kubelet, because a reader of YAML ignores text behind the
+// last brace. A name that is twice in a mapping of YAML is an error. In JSON it is not one
+// here; newFields refuses it.
 func readDocument(data []byte) ([]byte, error) {
 	if len(data) > maxDocument {
 		return nil, errTooLarge
@@ -121,22 +121,23 @@ func readDocument(data []byte) ([]byte, error) {
 	return out, nil
 }
 
-// A fields reads an object strictly: a field that was not asked for, or that is there
-// twice, is an error. The first error is kept.
+// A fields reads an object strictly: a field that is not taken before done, or that is there
+// twice, is an error. It keeps the first error.
 type fields struct {
-	values map[string][]byte
-	tell   bool // names are a configuration's; those of an answer may be secrets, see plainName
-	err    error
+	values    map[string][]byte
+	showNames bool // errors quote all names of fields, because the object is not an answer; see plainName
+	err       error
 }
 
-// readConfig reads an object of a configuration: errors name its fields.
+// readConfig reads an object of a configuration. Errors quote the names of its fields.
 func readConfig(data []byte) *fields { return newFields(data, true) }
 
-// readAnswer reads an object of a program's answer.
+// readAnswer reads an object of a program's answer. Errors quote only plain names of its
+// fields, because in a malformed answer a name may be a secret.
 func readAnswer(data []byte) *fields { return newFields(data, false) }
 
-func newFields(data []byte, tell bool) *fields {
-	f := &fields{values: map[string][]byte{}, tell: tell}
+func newFields(data []byte, showNames bool) *fields {
+	f := &fields{values: map[string][]byte{}, showNames: showNames}
 	members, err := readObject(data)
 	f.err = err
 	for _, m := range members {
@@ -154,7 +155,8 @@ func (f *fields) fail(err error) {
 	}
 }
 
-// take returns a field once; null counts as absent.
+// take returns the value of a field, and removes the field. It returns false if the field is
+// absent or null.
 func (f *fields) take(name string) ([]byte, bool) {
 	value, ok := f.values[name]
 	delete(f.values, name)
@@ -227,16 +229,16 @@ func (f *fields) strings(name string) []string {
 	return out
 }
 
-// about says what is wrong with a field.
+// about returns an error that says what is wrong with a field.
 func (f *fields) about(what, name string) error {
-	if !f.tell && !plainName(name) {
+	if !f.showNames && !plainName(name) {
 		return errors.New("holds " + what)
 	}
 	return fmt.Errorf("holds %s: %s", what, quote(name))
 }
 
-// plainName reports whether a name is so plain that an error may repeat it, although
-// it is next to secrets, or in place of one: a few letters.
+// plainName reports whether a name of a field is at most 32 letters and nothing else. An
+// error may quote such a name also where another one may be a secret.
 func plainName(name string) bool {
 	const longest = 32
 	for i := range len(name) {
@@ -247,7 +249,7 @@ func plainName(name string) bool {
 	return name != "" && len(name) <= longest
 }
 
-// done returns the first error; a field that was not taken is one.
+// done returns the first error. A field that was not taken is an error.
 func (f *fields) done() error {
 	if len(f.values) > 0 {
 		f.fail(f.about("a field that is not known", slices.Min(slices.Collect(maps.Keys(f.values)))))

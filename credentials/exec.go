@@ -15,28 +15,28 @@ import (
 	"github.com/pullkit/pullkit/internal/redact"
 )
 
-// An Exec bounds the programs that a keyring starts. The zero Exec has the
-// kubelet's time limit.
+// An Exec sets the limits and the environment of the programs that a keyring starts. The
+// zero Exec has limits of a minute, as in the kubelet, and of 1 MiB of output.
 //
-// Programs are started without a shell, in the working directory of this process.
-// What they are asked goes to their standard input, never to their arguments or
-// their environment. That is Environ, and for a plugin Provider.Env behind it,
-// where the last of one name counts. When a limit is reached the program is
-// killed, on Unix with the children it started.
+// A program is started without a shell, in the working directory of this process. The
+// question goes to its standard input, and never to its arguments or its environment. The
+// environment of a plugin is Environ, and then the env of the plugin's configuration; of
+// two variables of the same name the last one counts. A program that reaches a limit is
+// killed, on Unix together with the programs that it started.
 type Exec struct {
-	// Timeout bounds one run. Zero means a minute.
+	// Timeout is the longest time that one run may take. Zero means a minute.
 	Timeout time.Duration
-	// MaxOutput bounds what a program may write to its standard output, in bytes.
-	// Zero means 1 MiB. Of the standard error 64 KiB are read and the rest dropped.
+	// MaxOutput is the number of bytes that a program may write to its standard output.
+	// Zero means 1 MiB. Of the standard error 64 KiB are read, and the rest is ignored.
 	MaxOutput int
-	// Environ is the environment. Nil means that of this process, as for the
-	// kubelet, but without DOCKER_AUTH_CONFIG, which holds passwords; empty but not
-	// nil means none.
+	// Environ is the environment. Nil means the environment of this process, as in the
+	// kubelet, but without DOCKER_AUTH_CONFIG, because that holds passwords. A slice that
+	// is empty but not nil means an empty environment.
 	Environ []EnvVar
 }
 
-// An EnvVar is one variable of a program's environment. Its value may be a
-// secret, and has no printed form.
+// An EnvVar is one variable of a program's environment. The value is a [Sensitive] because
+// it may be a secret.
 type EnvVar struct {
 	Name  string
 	Value Sensitive
@@ -54,13 +54,13 @@ const (
 type command struct {
 	path    string
 	args    []string
-	env     []EnvVar // added to the environment: of one name the last counts
+	env     []EnvVar // added to the environment; of equal names the last one counts
 	stdin   []byte
-	secrets []string // masked in what an error repeats of the program's words
+	secrets []string // masked where an error quotes the program's output
 }
 
-// run starts a program and returns what it wrote to its standard output. If it
-// failed, stdout is what it had written until then.
+// run runs a program, and returns what it wrote to its standard output. If the program
+// failed, stdout is what it wrote before that.
 func (x Exec) run(ctx context.Context, c command) (stdout []byte, err error) {
 	timeout, limit := x.Timeout, x.MaxOutput
 	if timeout <= 0 {
@@ -84,7 +84,7 @@ func (x Exec) run(ctx context.Context, c command) (stdout []byte, err error) {
 
 	err = cmd.Run()
 	if errors.Is(err, exec.ErrWaitDelay) && cmd.ProcessState.Success() {
-		err = nil // it is done; a daemon that it started holds its output open
+		err = nil // the program ended; a daemon that it started holds its output open
 	}
 	switch cause := context.Cause(ctx); {
 	case out.over:
@@ -105,8 +105,8 @@ func (x Exec) run(ctx context.Context, c command) (stdout []byte, err error) {
 	return out.buf.Bytes(), fmt.Errorf("%w: %v: %s", ErrProgramFailed, err, words)
 }
 
-// findProgram returns the path of a program: itself where it has a separator, and
-// otherwise the place where PATH has it. The error is a [Reason].
+// findProgram returns the path of a program: program itself if it is a path, and otherwise
+// the path of the file that PATH has under this name. The error wraps a [Reason].
 func findProgram(program string) (string, error) {
 	path, err := exec.LookPath(program) // finds name.exe on Windows
 	if err == nil {
@@ -118,8 +118,9 @@ func findProgram(program string) (string, error) {
 	return "", ErrProgramMissing
 }
 
-// missing says what is not there of a program that could not be started: the
-// system has one error for a missing program and for a missing interpreter of it.
+// missing returns the error for a program that could not be started because a file is
+// missing: the program itself, its interpreter or its loader. The system has the same error
+// for all of these.
 func missing(path string) error {
 	info, err := os.Stat(path)
 	if err != nil || !info.Mode().IsRegular() {
@@ -131,7 +132,8 @@ func missing(path string) error {
 	return fmt.Errorf("%w: the loader that it needs is missing", ErrProgramStart)
 }
 
-// interpreter is what follows #! in the first line of a script.
+// interpreter returns the text behind #! in the first line of a script; "" if the file is
+// not a script.
 func interpreter(path string) string {
 	f, err := os.Open(path)
 	if err != nil {
@@ -144,11 +146,11 @@ func interpreter(path string) string {
 		return ""
 	}
 	line, _, _ = bytes.Cut(line, []byte("\n"))
-	return strings.Trim(string(line), " \t") // a carriage return at its end is what is wrong
+	return strings.Trim(string(line), " \t") // a carriage return stays, because it may be what is wrong
 }
 
-// repeatable is what an error may repeat of a program's words: nothing that looks
-// like an answer, which is full of secrets.
+// repeatable returns the text that an error may quote of a program's output, with secrets
+// masked; "" if the output looks like an answer, which holds secrets.
 func repeatable(words string, secrets ...string) string {
 	small := strings.ToLower(words)
 	if strings.Contains(small, `"secret"`) || strings.Contains(small, `"password"`) {
@@ -173,10 +175,10 @@ func (x Exec) environ(more []EnvVar) []string {
 
 // A capture keeps the first bytes that are written to it and drops the rest.
 type capture struct {
-	buf   bytes.Buffer // not embedded: io.Copy would go past Write, and past the limit, with its ReadFrom
+	buf   bytes.Buffer // not embedded, because io.Copy would call its ReadFrom, which has no limit
 	limit int
-	over  bool   // there was a rest
-	full  func() // called when there is one; may be nil
+	over  bool   // a byte was dropped
+	full  func() // called when a byte is dropped; may be nil
 }
 
 func (c *capture) Write(p []byte) (int, error) {
@@ -191,17 +193,17 @@ func (c *capture) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// A SourceError says that a helper or plugin could not answer.
+// A SourceError says that a helper or a plugin could not answer, and why.
 type SourceError struct {
 	Origin Origin // the program; without a Key
 	Image  string // the image's name, without tag and digest
-	Err    error
+	Err    error  // why it could not answer
 }
 
-// Error says which program, for which image, and why.
+// Error returns a text that says which program could not answer, for which image, and why.
 func (e *SourceError) Error() string {
 	return fmt.Sprintf("%v, for image %s: %v", e.Origin, quote(e.Image), e.Err)
 }
 
-// Unwrap returns the reason.
+// Unwrap returns e.Err.
 func (e *SourceError) Unwrap() error { return e.Err }

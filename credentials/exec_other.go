@@ -4,5 +4,6 @@ package credentials
 
 import "os/exec"
 
-// killGroup leaves cmd as it is: its cancellation kills only the program, not its children.
+// killGroup does not change cmd: the cancellation of cmd kills only the program itself, and
+// not the programs that it started.
 func killGroup(*exec.Cmd) {}

@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// killGroup makes cmd's cancellation reach the children it started, which might
-// otherwise run on and hold its output open.
+// killGroup makes the cancellation of cmd also kill the programs that cmd started. Otherwise
+// these might run on, and hold its output open.
 func killGroup(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error {

@@ -16,28 +16,31 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// A HelperConfig says how docker-credential-* programs are run.
+// A HelperConfig says how docker-credential-* programs are run. The zero HelperConfig runs
+// programs of PATH.
 type HelperConfig struct {
-	// Dir is the directory of the programs; "" means those that PATH names.
+	// Dir is the directory of the programs; "" means the directories of PATH.
 	Dir string
-	// Exec bounds the programs. Zero means a minute and 1 MiB.
+	// Exec sets the limits and the environment of the programs. The zero Exec has limits
+	// of a minute and 1 MiB.
 	Exec Exec
 }
 
-// A Helper is a docker-credential-* program, which keeps logins in a store of the
-// system, asked for the registry of each image. It is a [Keyring], a
-// [Fingerprinter] and an [Explainer], safe for concurrent use, and made by
-// [NewHelper]. One run answers all that ask for the same registry at the same
-// time; answers are not kept.
+// A Helper is a keyring that asks a docker-credential-* program, which keeps logins in a
+// store of the system. It asks for the registry of each image. It is a [Keyring], a
+// [Fingerprinter] and an [Explainer], and safe for concurrent use. [NewHelper] makes one.
+// Look-ups for the same registry at the same time share one run of the program. Answers are
+// not kept.
 type Helper struct {
 	name   string
-	server string // asked for in place of the registry's name; "" for that
+	server string // the name that the program is asked for; "" means the registry's name
 	config HelperConfig
 	calls  share.Calls[string, Credential] // by registry
 }
 
-// NewHelper returns the helper docker-credential-<name>. The program is looked
-// for when it is run. The error says that name cannot be a program's.
+// NewHelper returns the keyring of the program docker-credential-<name>. The error says that
+// name cannot be the name of a program. NewHelper does not check that the program exists:
+// Lookup finds it.
 func NewHelper(name string, c HelperConfig) (*Helper, error) {
 	if err := checkHelperName(name); err != nil {
 		return nil, fmt.Errorf("helper %s %w", quote(name), err)
@@ -45,8 +48,9 @@ func NewHelper(name string, c HelperConfig) (*Helper, error) {
 	return &Helper{name: name, config: c}, nil
 }
 
-// Lookup runs the helper and yields the login that it has for ref's registry, if
-// any. A failure is a [*SourceError] that wraps a [Reason].
+// Lookup runs the helper, and yields the login that it has for ref's registry. It yields
+// nothing if the helper has none. A yielded error is a [*SourceError], which wraps a
+// [Reason] or the cause of ctx's end.
 func (h *Helper) Lookup(ctx context.Context, ref reference.Reference) iter.Seq2[Credential, error] {
 	return func(yield func(Credential, error) bool) {
 		registry := ref.Registry()
@@ -62,7 +66,8 @@ func (h *Helper) Lookup(ctx context.Context, ref reference.Reference) iter.Seq2[
 	}
 }
 
-// Fingerprint hashes the name of the program.
+// Fingerprint returns a hash of the program's name and directory. It does not run the
+// program.
 func (h *Helper) Fingerprint(ref reference.Reference) uint64 {
 	hash := newHash()
 	hashString(hash, h.name)
@@ -71,7 +76,8 @@ func (h *Helper) Fingerprint(ref reference.Reference) uint64 {
 	return hash.Sum64()
 }
 
-// Explain yields one note: the helper would be asked.
+// Explain yields one note, which says that the helper would be asked. It does not run the
+// program.
 func (h *Helper) Explain(ref reference.Reference) iter.Seq[Note] {
 	return func(yield func(Note) bool) {
 		yield(Note{Origin: h.origin(), Matched: true, Why: "the helper knows all registries; it was not run"})
@@ -80,7 +86,7 @@ func (h *Helper) Explain(ref reference.Reference) iter.Seq[Note] {
 
 func (h *Helper) origin() Origin { return Origin{Kind: KindHelper, Name: h.name} }
 
-// ask runs the helper: get, with the server on its standard input.
+// ask runs the helper with the argument get and the server on its standard input.
 func (h *Helper) ask(ctx context.Context, registry string) (Credential, error) {
 	program := "docker-credential-" + h.name
 	if h.config.Dir != "" {
@@ -103,7 +109,7 @@ func (h *Helper) ask(ctx context.Context, registry string) (Credential, error) {
 	case h.server != "":
 		server = h.server
 	case literalHost(registry) == hubName:
-		server = hubServer // the name that docker logs in to it under
+		server = hubServer // the name under which docker stores the login
 	}
 	stdout, err := h.config.Exec.run(ctx, command{path: path, args: []string{"get"}, stdin: []byte(server)})
 	if err != nil {
@@ -120,12 +126,12 @@ func (h *Helper) ask(ctx context.Context, registry string) (Credential, error) {
 	return c, nil
 }
 
-// notFound begins what helpers write, to their standard output, where they have
-// no login for a server.
+// notFound is the beginning of the message that helpers write to their standard output if
+// they have no login for a server.
 const notFound = "credentials not found"
 
-// helperError is nil where the helper only has nothing. Helpers say what went
-// wrong on their standard output.
+// helperError returns the error of a helper that failed; nil if the helper only has no login
+// for the server. Helpers write their error messages to their standard output.
 func helperError(stdout []byte, err error) error {
 	said := bytes.TrimSpace(stdout)
 	if errors.Is(err, ErrProgramFailed) && bytes.HasPrefix(said, []byte(notFound)) {
@@ -137,8 +143,8 @@ func helperError(stdout []byte, err error) error {
 	return err
 }
 
-// parseHelper reads a helper's answer. The user name <token> marks an identity
-// token.
+// parseHelper reads a helper's answer. If the user name is <token>, the secret is an
+// identity token.
 func parseHelper(stdout []byte) (Credential, error) {
 	if err := checkJSON(stdout); err != nil {
 		return Credential{}, err
@@ -165,17 +171,17 @@ func parseHelper(stdout []byte) (Credential, error) {
 	return Credential{Username: username, Password: Conceal(secret)}, nil
 }
 
-// WithHelpers returns a keyring that also asks the programs which f names: the
-// one under credHelpers for the image's exact registry or else the one under
-// credsStore, before f's own entries. A helper that has no login, or fails, does
-// not hide those; docker would stop there.
+// WithHelpers returns a keyring that first asks a helper that f names, and then tries the
+// entries of f. The helper is the one that credHelpers names for exactly the image's
+// registry, or if there is none, the one that credsStore names. If the helper has no login,
+// or fails, the entries of f are tried nevertheless; docker does not try them.
 //
-// An empty name under credHelpers means that no program is asked for that host.
-// For Docker Hub a program is asked for https://index.docker.io/v1/, as docker does;
-// for docker.io, as Podman does, if that is its key under credHelpers.
+// An empty name under credHelpers means that no helper is asked for that host. For Docker
+// Hub a helper is asked for https://index.docker.io/v1/, as by docker. If the key under
+// credHelpers is docker.io, it is asked for docker.io, as by Podman.
 //
-// Reading a file starts no program: that needs this call, because a node's file
-// may name programs that only the machine has on which it was written.
+// Only a keyring of WithHelpers starts programs, because a node's file may name programs
+// that exist only on the machine on which the file was written.
 func (f *File) WithHelpers(c HelperConfig) Keyring {
 	f = orZero(f)
 	ring := &helped{file: f, helpers: map[helperRow]*Helper{}}
@@ -191,7 +197,7 @@ type helped struct {
 	helpers map[helperRow]*Helper
 }
 
-// parts returns all that may be asked.
+// parts returns the keyrings of all parts: the variable, all helpers, the file.
 func (r *helped) parts() []Keyring {
 	rings := r.first()
 	for _, row := range r.file.helpers.all() {
@@ -200,7 +206,8 @@ func (r *helped) parts() []Keyring {
 	return append(rings, r.file.entriesOnly())
 }
 
-// first is what is asked before all helpers: the variable of the environment.
+// first returns the keyrings that are asked before the helpers: that of the environment
+// variable, if there is one.
 func (r *helped) first() []Keyring {
 	if r.file.variable == nil {
 		return nil
@@ -208,7 +215,7 @@ func (r *helped) first() []Keyring {
 	return []Keyring{r.file.variable}
 }
 
-// ring returns what is asked for ref, in order.
+// ring returns the keyring for ref, with only the helpers that are asked for its registry.
 func (r *helped) ring(ref reference.Reference) Keyring {
 	rings := r.first()
 	for _, row := range r.file.helpers.rows(ref.Registry()) {
@@ -229,16 +236,16 @@ func (r *helped) Explain(ref reference.Reference) iter.Seq[Note] {
 	return r.ring(ref).(Explainer).Explain(ref)
 }
 
-// helperNames is what a config.json says of docker-credential-* programs.
+// helperNames holds the names of the docker-credential-* programs in a config.json.
 type helperNames struct {
-	byHost map[string][]helperRow // by literal host with port
-	store  string                 // the program for all other hosts; "" if none
+	byHost map[string][]helperRow // from credHelpers, by literal host with port
+	store  string                 // from credsStore, for all other hosts; "" if it names none
 }
 
-// A helperRow says which program is asked for one host, and under which name.
+// A helperRow says which program is asked for a host, and for which server name.
 type helperRow struct {
-	program string // "" means none: the host's login is in the file
-	server  string // "" means the name that docker logs in to the registry under
+	program string // "" means that no program is asked, because the host's login is in the file
+	server  string // "" means the name under which docker stores the registry's login
 }
 
 var (
@@ -246,8 +253,8 @@ var (
 	errHelperHost = errors.New("is not a host name: helpers are chosen by the exact host")
 )
 
-// read reads credHelpers. A row whose program is malformed keeps its host from the
-// program under credsStore, because the file names another for it.
+// read reads credHelpers. For the host of a row whose program is malformed no program is
+// asked, not even that of credsStore, because the file names another one for it.
 func (h *helperNames) read(es *entries, origin Origin, data []byte) {
 	origin.Key = keyHelpers
 	members, err := readObject(data)
@@ -280,14 +287,14 @@ func (h *helperNames) read(es *entries, origin Origin, data []byte) {
 	}
 }
 
-// readHelperRow reads one host of credHelpers with its program. The host is "" if
-// the key is none.
+// readHelperRow reads one host of credHelpers with its program. The host is "" if the key
+// is not a host.
 func readHelperRow(m member) (host string, row helperRow, err error) {
 	if host, err = helperHost(m.Key); err != nil {
 		return "", row, err
 	}
 	if strings.TrimSuffix(fold(cutScheme(m.Key)), "/") == hubName {
-		row.server = hubName // Podman's key, and the name that it asks the program for
+		row.server = hubName // Podman writes this key, and asks the program for this name
 	}
 	name, _, err := readString(m.Value)
 	if err == nil && name != "" {
@@ -299,8 +306,8 @@ func readHelperRow(m member) (host string, row helperRow, err error) {
 	return host, row, err
 }
 
-// add adds a row; of two rows that ask for the same server the last counts. Docker
-// Hub may have two rows, docker's and Podman's, of which docker's comes first.
+// add adds a row of a host. It replaces an earlier row with the same server. Docker Hub may
+// have two rows, one of docker and one of Podman; that of docker comes first.
 func (h *helperNames) add(host string, row helperRow) {
 	if h.byHost == nil {
 		h.byHost = map[string][]helperRow{}
@@ -328,8 +335,8 @@ func (h *helperNames) readStore(es *entries, origin Origin, data []byte) {
 	}
 }
 
-// helperNameAdvice says that a helper is called by the name of its program's file, and what
-// to write; "" if it is not.
+// helperNameAdvice returns what to write in place of a helper's name that is the whole name
+// of its program's file; "" if the name is not one.
 func helperNameAdvice(name string) string {
 	short := strings.TrimSuffix(strings.TrimPrefix(name, "docker-credential-"), ".exe")
 	if short == name || short == "" {
@@ -338,7 +345,7 @@ func helperNameAdvice(name string) string {
 	return "the name of a helper is what follows docker-credential- in the name of its program: write " + quote(short)
 }
 
-// helperHost reads a key of credHelpers.
+// helperHost returns the host, with its port, of a key of credHelpers.
 func helperHost(key string) (string, error) {
 	p, err := compileKey(normalize(key))
 	if err != nil {
@@ -350,9 +357,9 @@ func helperHost(key string) (string, error) {
 	return p.hostport, nil
 }
 
-// rows returns the programs for a registry, in the order in which they are asked:
-// those that credHelpers names for the very host, or else the one of credsStore. A
-// host with an empty name under credHelpers has none.
+// rows returns the programs for a registry, in the order in which they are asked: those that
+// credHelpers names for exactly this host, or else the one of credsStore. If credHelpers has
+// an empty name for the host, there are none.
 func (h *helperNames) rows(registry string) []helperRow {
 	rows, ok := h.byHost[literalHost(registry)]
 	if !ok && h.store != "" {
@@ -361,8 +368,8 @@ func (h *helperNames) rows(registry string) []helperRow {
 	return slices.DeleteFunc(slices.Clone(rows), func(r helperRow) bool { return r.program == "" })
 }
 
-// checkHelperName refuses what could leave the directories that programs are
-// looked for in, or be taken for options.
+// checkHelperName refuses a name with which the program's path could be outside of the
+// directories of programs, or that looks like an option.
 func checkHelperName(name string) error {
 	if strings.Trim(name, ".") == "" || strings.HasPrefix(name, "-") {
 		return errHelperName
@@ -385,7 +392,8 @@ func (h *helperNames) all() []helperRow {
 	return slices.Compact(rows)
 }
 
-// notAsked returns a warning for each program that the file names.
+// notAsked returns a warning for each program that the file names, because reading a file
+// does not ask it.
 func (h *helperNames) notAsked(origin Origin) []*EntryError {
 	var errs []*EntryError
 	hosts := map[string][]string{} // by program
@@ -408,8 +416,8 @@ func (h *helperNames) notAsked(origin Origin) []*EntryError {
 	return errs
 }
 
-// notes yields a note for each program that would be asked for ref; of all for the
-// zero Reference.
+// notes yields a note for each program that WithHelpers would ask for ref; for the zero
+// Reference a note for each program that the file names.
 func (h *helperNames) notes(origin Origin, ref reference.Reference) iter.Seq[Note] {
 	return func(yield func(Note) bool) {
 		if ref == (reference.Reference{}) {
@@ -443,7 +451,7 @@ func notAsked(origin Origin, program, hosts string) *EntryError {
 	return &EntryError{origin, warning(ErrHelperNotAsked, "names the program docker-credential-"+program+hosts)}
 }
 
-// listHosts names a few hosts.
+// listHosts returns a text with the first few hosts, and the number of the others.
 func listHosts(hosts []string) string {
 	const few = 3
 	var names []string
@@ -457,8 +465,8 @@ func listHosts(hosts []string) string {
 	return text
 }
 
-// misspeltHelpers returns the right name of a field that was meant to name helpers;
-// "" if name is none of those.
+// misspeltHelpers returns the right name of the field for helpers of which name is a known
+// misspelling; "" if it is not one.
 func misspeltHelpers(name string) string {
 	switch strings.ToLower(strings.TrimSpace(name)) {
 	case "credstore", "credsstores", "credentialstore", "credentialsstore", "credentials-store":
@@ -469,5 +477,5 @@ func misspeltHelpers(name string) string {
 	return ""
 }
 
-// any reports whether a program is named for any host.
+// any reports whether the file names a program.
 func (h *helperNames) any() bool { return len(h.all()) > 0 }

@@ -12,66 +12,66 @@ import (
 	"github.com/gobwas/glob"
 )
 
-// Rules say how keys are read and candidates ordered. They belong to the source that
-// has the keys, and are given where it is read: see [ReadFile], [FromSecrets] and
-// [ProviderConfig]. The zero Rules are the usual ones.
+// Rules say how keys are read, and in which order candidates come. The caller passes them to
+// the function that reads a source: see [ReadFile], [FromSecrets] and [ProviderConfig]. The
+// zero Rules are those of this package, which [Match] describes.
 type Rules struct {
-	// Kubelet takes the kubelet's rules (of Kubernetes 1.36 to 1.38 beta), with their
-	// shortcomings, instead of ours:
-	//   - a path key matches by byte prefix, so the password of
-	//     registry.io/team also goes to registry.io/team-b;
-	//   - in the host only * is a wildcard; a key with another one is left out
-	//     or cut short, as net/url cuts it;
-	//   - hosts compare with case, and a bracketed IPv6 address only with a port;
-	//   - the key index.docker.io counts only where no other key matches;
-	//   - an entry without a credential is a candidate, identity and registry
-	//     tokens and the names of helpers are not read, and the same credential is
-	//     tried again;
-	//   - a document that begins with a byte order mark is refused;
+	// Kubelet means the rules of the kubelet (of Kubernetes 1.36 to 1.38 beta), with their
+	// shortcomings. They differ from the rules of this package as follows:
+	//   - the path of a key matches by byte prefix, so that the password of
+	//     registry.io/team is also sent to registry.io/team-b;
+	//   - only * is a wildcard in the host; a key with another wildcard is left out
+	//     or cut off, as net/url cuts it;
+	//   - hosts are compared with case, and a bracketed IPv6 address matches only with a
+	//     port;
+	//   - the key index.docker.io counts only if no other key matches;
+	//   - an entry without a credential is a candidate;
+	//   - identity tokens, registry tokens and the names of helpers are not read;
+	//   - the same credential is tried again;
+	//   - a document that begins with a byte order mark is malformed;
 	//   - all plugins are asked before the first candidate of any of them is
-	//     tried, and the order of keys counts over all their answers.
-	// A malformed entry costs only itself under these rules too; where the kubelet
-	// refuses the whole document for it, Problems is not empty.
+	//     tried, and the keys of all answers are ordered together.
+	// There is one exception: the kubelet refuses a whole document because of one malformed
+	// entry. Here only the entry is left out, and Problems lists it.
 	Kubelet bool
 }
 
-// A pattern is a key, read once: a host with wildcards or without, a port, and a
-// path that is a prefix.
+// A pattern is a key that was read: a host with or without wildcards, a port, and a path.
 type pattern struct {
-	hostport string  // the host without wildcards, folded, with its port: what literal hosts are found by
-	port     string  // "" if none
-	labels   []label // of a host with wildcards; nil for one without
-	path     string  // "" or from the first / on
-	empty    bool    // the host is empty: nothing matches
+	hostport string  // for a host without wildcards: the folded host with its port
+	port     string  // "" if the key has none
+	labels   []label // the parts of a host with wildcards; nil for a host without
+	path     string  // "", or from the first / on
+	empty    bool    // the host is empty, so that the key matches nothing
 	prefix   bool    // the path matches by byte prefix
 }
 
-// A target is the name of an image, read once.
+// A target is the name of an image that was read.
 type target struct {
-	hostport string // folded, and Docker Hub's names made one
-	host     string // as a pattern with wildcards sees it: without port and brackets
-	labels   int
+	hostport string // folded, with one name for all names of Docker Hub
+	host     string // for patterns with wildcards: without port and brackets
+	labels   int    // the number of the host's parts
 	port     string
 	path     string
 }
 
-// Match reports whether key, as a config.json file or a matchImages list writes
-// it but without scheme, matches the image's name, which is registry and
-// repository as in [reference.Reference.Name].
+// Match reports whether a key matches the name of an image. The key is one of a config.json
+// file, but without a scheme, or one of a matchImages list. The name is registry and
+// repository, as [reference.Reference.Name] returns them. These are the rules:
 //
-//   - In the host *, ?, [a-z], [^x] and \c have the meaning of [path.Match]
-//     within one label: none of them matches a dot, so both must have the same
-//     number of labels. Hosts are compared without case.
-//   - Both have the same port, or both have none. A port has no wildcards.
+//   - In the host *, ?, [a-z], [^x] and \c have the meaning of [path.Match], but match
+//     only within one part between dots. So both hosts must have the same number of
+//     parts. Case does not matter in hosts.
+//   - Both must have the same port, or both must have none. A port has no wildcards.
 //   - An IPv6 address in brackets is compared as text.
-//   - The path matches the same path and all below it: registry.io/team matches
-//     registry.io/team/app, not registry.io/team-b. It has no wildcards. With a
-//     slash at its end it matches only what is below.
-//   - docker.io, index.docker.io and registry-1.docker.io are one host, where the
-//     key has no wildcard in its host.
+//   - A path matches the same path and all paths below it: registry.io/team matches
+//     registry.io/team/app, and not registry.io/team-b. A path with a slash at its end
+//     matches only the paths below it. A path has no wildcards.
+//   - docker.io, index.docker.io and registry-1.docker.io are the same host, unless the
+//     host of the key has a wildcard.
 //
-// The error, a [*KeyError], says why key or name is malformed; there is no match
-// then.
+// The rules are those of the kubelet, without the shortcomings that [Rules] lists. The
+// error is a [*KeyError], and says why key or name is malformed; Match returns false then.
 func Match(key, name string, rules Rules) (bool, error) {
 	p, err := rules.compile(key)
 	if err != nil {
@@ -84,7 +84,7 @@ func Match(key, name string, rules Rules) (bool, error) {
 	return p.match(t) == matched, nil
 }
 
-// compile reads a key from which the scheme has been taken.
+// compile reads a key without a scheme.
 func (r Rules) compile(key string) (pattern, error) {
 	if r.Kubelet {
 		return compileKubelet(key)
@@ -149,7 +149,7 @@ func targetName(name string) (target, error) {
 	return t, nil
 }
 
-// A verdict says whether a pattern matches a target, or what keeps it from it.
+// A verdict says whether a pattern matches a target, or why it does not.
 type verdict string
 
 const (
@@ -158,7 +158,7 @@ const (
 	otherPort     verdict = "the port is another one"
 	otherPath     verdict = "the image is not below the key's path"
 	emptyHost     verdict = "the key has no host"
-	hubFallback   verdict = "matches since no other key does, and the image is Docker Hub's"
+	hubFallback   verdict = "matches because no other key does, and the image is Docker Hub's"
 	repeated      verdict = "matches, but the same credential comes before it"
 	superseded    verdict = "matches, but a Secret of the Pod's namespace holds the same credential"
 	malformedName verdict = "the image's name is malformed"
@@ -222,17 +222,17 @@ var errNoURL = errors.New("cannot be read as a URL")
 
 // A KeyError says that a key, or the name of an image, is malformed.
 type KeyError struct {
-	Key string // without the user name and password that it may have held
-	Err error
+	Key string // the key or name, without parts that may be a secret
+	Err error  // what is malformed
 }
 
-// Error says which key, and what is malformed in it.
+// Error returns a text that says which key is malformed, and why.
 func (e *KeyError) Error() string { return fmt.Sprintf("key %s: %v", quote(e.Key), e.Err) }
 
-// Unwrap returns the reason.
+// Unwrap returns e.Err.
 func (e *KeyError) Unwrap() error { return e.Err }
 
-// normalize makes the key of an entry what candidates are ordered by.
+// normalize returns the text by which the entry of a key is ordered.
 func (r Rules) normalize(key string) (string, error) {
 	if r.Kubelet {
 		return normalizeKubelet(key)
@@ -240,8 +240,8 @@ func (r Rules) normalize(key string) (string, error) {
 	return normalize(key), nil
 }
 
-// normalize takes off scheme, empty port, the /v1 or /v2 of an API's address and
-// a lone slash, and makes the host's letters small.
+// normalize returns a key with the host in lower case, and without scheme, empty port, the
+// /v1 or /v2 of an API's address, and a path that is only a slash.
 func normalize(key string) string {
 	hostport, rest := cutPath(cutScheme(key))
 	return strings.TrimSuffix(fold(hostport), ":") + cutVersion(rest)
@@ -269,17 +269,17 @@ func cutVersion(path string) string {
 var (
 	errHostLong    = errors.New("host is longer than 253 bytes")
 	errHostChar    = errors.New("host holds a character that no host has")
-	errHostColons  = errors.New("host holds more than one colon; an IPv6 address stands in brackets")
+	errHostColons  = errors.New("host holds more than one colon; an IPv6 address must be in brackets")
 	errHostPort    = errors.New("port is not a number")
 	errHostAddress = errors.New("brackets do not hold an IPv6 address")
-	errKeyUserinfo = errors.New("holds an @: a key has no user name")
-	errKeyFragment = errors.New("holds a #: a key has no fragment")
+	errKeyUserinfo = errors.New("holds an @: a key must not have a user name")
+	errKeyFragment = errors.New("holds a #: a key must not have a fragment")
 	errKeyControl  = errors.New("holds a control character")
 )
 
 const maxHost = 253
 
-// cutPath cuts before the first slash.
+// cutPath cuts s before the first slash.
 func cutPath(s string) (hostport, rest string) {
 	if i := strings.IndexByte(s, '/'); i >= 0 {
 		return s[:i], s[i:]
@@ -287,8 +287,8 @@ func cutPath(s string) (hostport, rest string) {
 	return s, ""
 }
 
-// splitHost takes the port off and checks what a host may hold, wildcards and
-// all. An empty port is none.
+// splitHost returns the host and the port of s. It checks the characters of the host, which
+// may have wildcards. port is "" if s has no port or an empty one.
 func splitHost(s string) (host, port string, err error) {
 	if strings.HasPrefix(s, "[") {
 		if end := strings.IndexByte(s, ']'); end >= 0 && strings.Contains(s[:end], ":") || end < 0 && strings.Contains(s, ":") {
@@ -331,7 +331,7 @@ func splitIPv6(s string) (host, port string, err error) {
 	return host, rest[1:], nil
 }
 
-// isIPv6 reports whether a host that splitHost let pass is a bracketed address.
+// isIPv6 reports whether a host from splitHost is a bracketed IPv6 address.
 func isIPv6(host string) bool {
 	return strings.HasPrefix(host, "[") && strings.Contains(host, ":")
 }
@@ -347,8 +347,9 @@ func isDigits(s string) bool {
 	return true
 }
 
-// fold makes ASCII letters small. A host with others stays as it is, to be
-// refused: the Kelvin sign must not become a k.
+// fold returns a host in lower case. A host with a character outside of ASCII is not changed,
+// because the lower case of some of these is in ASCII: that of the Kelvin sign is k. Such a
+// host is refused later.
 func fold(s string) string {
 	for i := range len(s) {
 		if s[i] >= utf8.RuneSelf {
@@ -358,9 +359,9 @@ func fold(s string) string {
 	return strings.ToLower(s)
 }
 
-// literalHost is the host with its port as literal hosts are compared: small
-// letters, no empty port, and Docker Hub's names made one. (With a port those are
-// hosts like others.)
+// literalHost returns a host and its port in the form in which hosts without wildcards are
+// compared: in lower case, without an empty port, and with docker.io in place of the other
+// names of Docker Hub. These names with a port are not changed.
 func literalHost(hostport string) string {
 	hostport = strings.TrimSuffix(fold(hostport), ":")
 	if hostport == "index.docker.io" || hostport == "registry-1.docker.io" {
@@ -369,13 +370,13 @@ func literalHost(hostport string) string {
 	return hostport
 }
 
-// maxLabel bounds a label with wildcards before it is compiled, because compiling
-// takes more than linear time. It is also the longest label DNS has.
+// maxLabel is the number of bytes that a label with wildcards may have, because the time to
+// compile a label grows faster than its length. It is also the limit of DNS.
 const maxLabel = 63
 
 // A label is one dot-separated part of a key's host.
 type label struct {
-	text  string        // as written, folded; compared as it is if it has no wildcard
+	text  string        // as written, folded
 	kind  labelKind     //
 	match *glob.Pattern // of kind labelGlob
 }
@@ -383,11 +384,11 @@ type label struct {
 type labelKind uint8
 
 const (
-	labelLiteral labelKind = iota
-	labelAny               // a lone *: everything
-	labelNever             // a class that holds nothing: no text matches
-	labelGlob
-	labelKubelet // path.Match of the text, as the kubelet does
+	labelLiteral labelKind = iota // without a wildcard
+	labelAny                      // only *: each text matches
+	labelNever                    // a class without characters: no text matches
+	labelGlob                     // any other wildcards
+	labelKubelet                  // path.Match of the text, as in the kubelet
 )
 
 func hasMeta(s string) bool { return strings.ContainsAny(s, `*?[\`) }
@@ -421,11 +422,11 @@ var (
 	errLongLabel  = errors.New("part with a wildcard is longer than 63 bytes")
 )
 
-// translate rewrites a pattern of path.Match for gobwas/glob. The two differ in
-// what negates a class, what a class may hold, which characters are special
-// outside of one, and what ** means; so the pattern is read here by the grammar
-// of path.Match, and only what means the same in both is written. never is set
-// if no text can match.
+// translate returns a pattern of gobwas/glob with the meaning of the path.Match pattern s.
+// The two syntaxes differ in the negation of a class, the content of a class, the special
+// characters outside of a class, and the meaning of **. So translate reads s by the grammar
+// of path.Match, and writes only syntax that has the same meaning in both. never says that
+// no text can match.
 func translate(s string) (pattern string, never bool, err error) {
 	var b strings.Builder
 	for len(s) > 0 {
@@ -442,7 +443,7 @@ func translate(s string) (pattern string, never bool, err error) {
 				return "", false, err
 			}
 			if len(class) == 0 {
-				never = true // but the rest may still be malformed
+				never = true // the rest is read too, because it may be malformed
 			}
 			writeClass(&b, class)
 		default:
@@ -458,8 +459,8 @@ func translate(s string) (pattern string, never bool, err error) {
 
 type runeRange struct{ lo, hi rune }
 
-// readClass reads a class behind its [ and returns what it holds as ranges, none
-// of them empty, and the text behind its ].
+// readClass reads a class; s begins behind its [. It returns the ranges of the class that
+// are not empty, and the text behind its ].
 func readClass(s string) (class []runeRange, rest string, err error) {
 	s, negated := strings.CutPrefix(s, "^")
 	for first := true; ; first = false {
@@ -486,8 +487,8 @@ func readClass(s string) (class []runeRange, rest string, err error) {
 	return class, s[1:], nil
 }
 
-// readChar reads one character, escaped or not. Inside a class - and ] must be
-// escaped, and something must follow.
+// readChar reads one character, escaped or not. In a class - and ] must be escaped, and more
+// text must follow.
 func readChar(s string, inClass bool) (r rune, rest string, err error) {
 	if s == "" || inClass && (s[0] == '-' || s[0] == ']') {
 		return 0, "", errBadPattern
@@ -519,8 +520,8 @@ func complement(class []runeRange) []runeRange {
 	return out
 }
 
-// writeClass writes one range, or alternatives of ranges, because a class of
-// gobwas/glob is either a range or a list.
+// writeClass writes a class for gobwas/glob: one range, or alternatives of several, because
+// a class of gobwas/glob cannot have several ranges.
 func writeClass(b *strings.Builder, class []runeRange) {
 	var parts []runeRange
 	for _, r := range class {

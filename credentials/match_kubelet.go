@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// compileKubelet reads a key as the kubelet does: as a URL without scheme. What
-// net/url makes of a wildcard but * is part of its rules (?, which starts a
-// query, cuts the host).
+// compileKubelet reads a key as the kubelet does: as a URL without scheme. The kubelet's
+// rules include how net/url reads the wildcards other than *. For example, a ? starts a
+// query, and so ends the host.
 func compileKubelet(key string) (pattern, error) {
 	host, port, rest, err := splitURL(key)
 	if err != nil {
@@ -43,8 +43,8 @@ func joinPort(host, port string) string {
 	return host + ":" + port
 }
 
-// parseURL is url.Parse of Go 1.26, which the kubelet is built with: what it says
-// of a second colon in the host depends on a setting of the program.
+// parseURL parses a URL as url.Parse of Go 1.26, with which the kubelet is built. It always
+// refuses a second colon in the host; in url.Parse that depends on a setting of the program.
 func parseURL(s string) (*url.URL, error) {
 	u, err := url.Parse(s)
 	if err != nil || !strings.HasPrefix(u.Host, "[") && strings.Count(u.Host, ":") > 1 {
@@ -65,7 +65,7 @@ func splitURL(s string) (host, port, path string, err error) {
 	return host, port, u.Path, nil
 }
 
-// normalizeKubelet makes the key of an entry what candidates are ordered by.
+// normalizeKubelet returns the text by which the kubelet orders the entry of a key.
 func normalizeKubelet(key string) (string, error) {
 	if !strings.HasPrefix(key, "https://") && !strings.HasPrefix(key, "http://") {
 		key = "https://" + key
@@ -77,8 +77,8 @@ func normalizeKubelet(key string) (string, error) {
 	return u.Host + cutVersion(u.Path), nil
 }
 
-// kubeletHub reports whether the kubelet takes an image's name for one of Docker
-// Hub's when it looks for its login as a last resort: also localhost/x is.
+// kubeletHub reports whether the kubelet falls back to the login of Docker Hub for an image.
+// It also does so for localhost/x.
 func kubeletHub(name string) bool {
 	first, _, more := strings.Cut(name, "/")
 	switch {

@@ -18,41 +18,43 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// A ProviderConfig says how exec credential provider plugins are run.
+// A ProviderConfig says how exec credential provider plugins are run. The kubelet has the
+// same plugins.
 type ProviderConfig struct {
-	// BinDir is the directory of the plugins. It must be set: a program is taken
-	// from nowhere else.
+	// BinDir is the directory of the plugins. It must not be empty. Plugins are not
+	// looked for in PATH.
 	BinDir string
-	// Exec bounds the plugins. Zero means a minute and 1 MiB.
+	// Exec sets the limits and the environment of the plugins. The zero Exec has limits
+	// of a minute and 1 MiB.
 	Exec Exec
-	// Token returns a token of pod's service account for an audience, as the
-	// TokenRequest API gives it: bound to the Pod. It is called for each look-up
-	// with a Pod and a plugin that needs one, concurrently; keep tokens as long as
-	// they are good. Nil means that there are none, which such a plugin's look-ups
-	// report as an error.
+	// Token returns a token of pod's service account for an audience, such as one of the
+	// TokenRequest API that is bound to the Pod. It is called at each look-up for a Pod
+	// by a plugin that needs a token, and concurrently. It should keep tokens as long as
+	// they are valid. If Token is nil, these look-ups yield an error.
 	Token func(ctx context.Context, pod Pod, audience string) (Sensitive, error)
-	// Rules are those of MatchImages and of the keys in answers.
+	// Rules are the rules for matchImages, and for the keys in the plugins' answers.
 	Rules Rules
-	// Logger hears of each run of a plugin, at debug level; nil means that nothing is logged.
+	// Logger receives a record of each run of a plugin, at debug level. If it is nil,
+	// nothing is logged.
 	Logger *slog.Logger
 }
 
-// Providers are exec credential provider plugins, in the order of their
-// configuration. It is a [PodKeyring], a [Fingerprinter] and an [Explainer], safe
-// for concurrent use, and keeps answers in memory as long as the plugins say.
+// Providers is a keyring of exec credential provider plugins, in the order of their
+// configuration. It is a [PodKeyring], a [Fingerprinter] and an [Explainer], and safe for
+// concurrent use. It keeps answers in memory as long as the plugins say.
 //
-// A plugin is run only when the candidates of those before it have failed, once
-// for a question however many ask it at the same time, and its failures are not
-// kept. The zero Providers have no plugin, nor have nil ones.
+// A plugin is run only after all candidates of the plugins before it failed. Look-ups at the
+// same time that need the same answer share one run. Errors of plugins are not kept. The
+// zero Providers and a nil *Providers are without plugins.
 type Providers struct {
 	rules Rules
 	list  []*provider
 }
 
-// ReadProviders makes a keyring of the plugins that a CredentialProviderConfig names. It
-// reads one file, or all files of a directory that end in .json, .yaml or .yml, in the
-// order of their names. See [ParseProviders] for what is an error; it wraps [ErrNoFile]
-// if there is neither file nor directory.
+// ReadProviders returns a keyring of the plugins that a CredentialProviderConfig names. path
+// is a file, or a directory of which all files that end in .json, .yaml or .yml are read, in
+// the order of their names. The errors are those of [ParseProviders]. The error wraps
+// [ErrNoFile] if path does not exist.
 func ReadProviders(path string, c ProviderConfig) (*Providers, error) {
 	list, err := c.Rules.readProviderFiles(path)
 	if err != nil {
@@ -61,11 +63,11 @@ func ReadProviders(path string, c ProviderConfig) (*Providers, error) {
 	return newProviders(c, list...)
 }
 
-// ParseProviders makes a keyring of the plugins that a CredentialProviderConfig names:
-// YAML or JSON, of version v1, v1beta1 or v1alpha1 of kubelet.config.k8s.io. It is
-// strict, as the kubelet is: a field that is not known or is there twice is an error.
-// The error says which provider is configured wrongly, or wraps [ErrProgramMissing] if
-// its program is not there and [ErrProgramStart] if it cannot be run.
+// ParseProviders returns a keyring of the plugins that a CredentialProviderConfig names. The
+// document is YAML or JSON, of the version v1, v1beta1 or v1alpha1 of kubelet.config.k8s.io.
+// An unknown field, or a field that is there twice, is an error, as in the kubelet. The
+// error says which provider is malformed. It wraps [ErrProgramMissing] if the plugin's
+// program does not exist, and [ErrProgramStart] if the program cannot be run.
 func ParseProviders(data []byte, c ProviderConfig) (*Providers, error) {
 	list, err := c.Rules.parseProviders(data)
 	if err != nil {
@@ -101,24 +103,25 @@ func newProviders(c ProviderConfig, providers ...pluginConfig) (*Providers, erro
 	return ps, nil
 }
 
-// Lookup asks the plugins as for no Pod: those that require a service account
-// are passed over.
+// Lookup asks the plugins for an image that is not for a Pod, and yields the candidates of
+// their answers. It does not ask plugins that require a service account. A yielded error is
+// a [*SourceError], or an [*EntryError] about a part of an answer.
 func (ps *Providers) Lookup(ctx context.Context, ref reference.Reference) iter.Seq2[Credential, error] {
 	return ps.For(Pod{}).Lookup(ctx, ref)
 }
 
-// Fingerprint hashes the configuration of the plugins that would be asked.
+// Fingerprint returns a hash of the configuration of the plugins that would be asked.
 func (ps *Providers) Fingerprint(ref reference.Reference) uint64 {
 	return ps.forPod(Pod{}).Fingerprint(ref)
 }
 
-// Explain yields a note for each plugin, and runs none.
+// Explain yields a note for each plugin. It does not run plugins.
 func (ps *Providers) Explain(ref reference.Reference) iter.Seq[Note] {
 	return ps.forPod(Pod{}).Explain(ref)
 }
 
-// For returns the keyring of one Pod: plugins with tokenAttributes are given its
-// service account's token and annotations.
+// For returns the keyring of one Pod. In it, plugins with tokenAttributes receive a token
+// and the annotations of the Pod's service account.
 func (ps *Providers) For(pod Pod) Keyring { return ps.forPod(pod) }
 
 func (ps *Providers) ruledBy() Rules { return orZero(ps).rules }
@@ -161,8 +164,8 @@ func (pf providersFor) Lookup(ctx context.Context, ref reference.Reference) iter
 	}
 }
 
-// lookupMerged asks all plugins before the first candidate is tried, because for
-// the kubelet the order of keys counts over all their answers together.
+// lookupMerged is Lookup under the kubelet's rules. It asks all plugins before the first
+// candidate is tried, because the kubelet orders the keys of all answers together.
 func (pf providersFor) lookupMerged(ctx context.Context, name string) iter.Seq2[Credential, error] {
 	return func(yield func(Credential, error) bool) {
 		var all []entry
@@ -195,7 +198,7 @@ func (pf providersFor) Fingerprint(ref reference.Reference) uint64 {
 		p.hash(h)
 		if id, asked, err := p.identify(pf.pod); err == nil && asked {
 			id.hash(h)
-			if id.account.Name != "" && p.Token.CacheType == cacheByToken { // each Pod has its own
+			if id.account.Name != "" && p.Token.CacheType == cacheByToken { // each Pod has its own token
 				hashString(h, pf.pod.Namespace)
 				hashString(h, pf.pod.Name)
 				hashString(h, pf.pod.UID)
@@ -228,23 +231,25 @@ type provider struct {
 	runs  share.Calls[question, answered]
 }
 
-// A question is what a plugin is asked: two that are equal have one answer.
+// A question is all on which a plugin's answer depends: equal questions have the same
+// answer.
 type question struct {
 	image string
 	identity
 }
 
-// answered is the answer to a question, for callers with other questions too.
+// answered is a question with its answer, which callers with other questions receive too.
 type answered struct {
 	question question
 	answer   table
 }
 
-// An identity is whose answer it is: empty if no service account takes part.
+// An identity says which service account an answer is for. It is zero if the answer does
+// not depend on a service account.
 type identity struct {
 	account     ServiceAccount
-	annotations string    // those passed on, encoded
-	token       Sensitive // only where answers belong to the token
+	annotations string    // the annotations that the plugin receives, as JSON
+	token       Sensitive // the token, if an answer holds only for that; zero otherwise
 }
 
 func (id identity) hash(h *maphash.Hash) {
@@ -277,16 +282,16 @@ func (p *provider) exec(x Exec, path string) func(context.Context, []byte, []str
 
 func (p *provider) origin() Origin { return Origin{Kind: KindPlugin, Name: p.Name} }
 
-// matches reports whether the plugin is to be asked for an image.
+// matches reports whether matchImages has a key that matches an image.
 func (p *provider) matches(name string) bool {
 	t, err := p.rules.target(name)
 	return err == nil && slices.ContainsFunc(p.patterns, func(k pattern) bool { return k.match(t) == matched })
 }
 
-var errNoToken = errors.New("needs a service-account token, and the program has none to give")
+var errNoToken = errors.New("needs a service-account token, which the caller does not supply")
 
-// identify returns whose answer the plugin would give, and whether it is to be
-// asked at all.
+// identify returns the identity for which the plugin would answer, and whether the plugin is
+// to be asked.
 func (p *provider) identify(pod Pod) (id identity, asked bool, err error) {
 	if p.Token == nil {
 		return id, true, nil
@@ -310,7 +315,7 @@ func (p *provider) identify(pod Pod) (id identity, asked bool, err error) {
 	return identity{account: account, annotations: string(encoded)}, true, nil
 }
 
-// annotations are those of pod's service account that the plugin is given.
+// annotations returns those annotations of pod's service account that the plugin receives.
 func (p *provider) annotations(pod Pod) map[string]string {
 	out := map[string]string{}
 	for _, key := range slices.Concat(p.Token.RequiredAnnotations, p.Token.OptionalAnnotations) {
@@ -321,8 +326,8 @@ func (p *provider) annotations(pod Pod) map[string]string {
 	return out
 }
 
-// lookup returns the plugin's answer for an image: an empty one if it is not to
-// be asked.
+// lookup returns the plugin's answer for an image: an empty one if the plugin is not to be
+// asked.
 func (p *provider) lookup(ctx context.Context, name string, pod Pod) (table, error) {
 	if !p.matches(name) {
 		return table{}, nil
@@ -358,12 +363,12 @@ func (p *provider) lookup(ctx context.Context, name string, pod Pod) (table, err
 		if got.question == q || ctx.Err() != nil {
 			return got.answer, err
 		}
-		// The plugin was running for another question. Its answer may hold for this
-		// one as well, so the cache is looked into again.
+		// The run was for another question. Its answer may be one for this question too:
+		// then it is in the cache.
 	}
 }
 
-// ask runs the plugin, unless the answer has come in the meantime.
+// ask runs the plugin, unless an answer to the question is in the cache now.
 func (p *provider) ask(ctx context.Context, q question, r request, token Sensitive) (table, error) {
 	if a, ok := p.cache.get(q); ok {
 		return a, nil
@@ -396,7 +401,7 @@ func (p *provider) ask(ctx context.Context, q question, r request, token Sensiti
 	return answer, nil
 }
 
-// secrets are those that the plugin was given, and those that it gave before.
+// secrets returns the secrets that the plugin received, and those of its earlier answers.
 func (p *provider) secrets(token Sensitive) []string {
 	out := p.cache.secrets()
 	for _, v := range p.Env {
@@ -405,7 +410,7 @@ func (p *provider) secrets(token Sensitive) []string {
 	return append(out, token.Reveal())
 }
 
-// hash adds the plugin's configuration.
+// hash writes the plugin's configuration to h.
 func (p *provider) hash(h *maphash.Hash) {
 	hashString(h, p.Name)
 	hashString(h, p.APIVersion)

@@ -11,21 +11,22 @@ import (
 	"github.com/pullkit/pullkit/internal/expiring"
 )
 
-// maxCached bounds the answers that are kept of one plugin.
+// maxCached is the number of answers of one plugin that are kept.
 const maxCached = 10_000
 
-// A cache keeps the answers of one plugin for as long as the plugin said. The keys of
-// an answer are matched again at each look-up, so that one which is kept for all images
-// still goes only where its keys say.
+// A cache keeps the answers of one plugin, each as long as the plugin says. Each look-up
+// matches the keys of an answer again, so that the credentials of an answer for all images
+// are used only for the images that their keys match.
 type cache struct {
 	kept expiring.Map[question, table]
 
 	mu     sync.Mutex
-	learnt cacheScope // what the last answer was kept for; "" if it was not kept
+	learnt cacheScope // the scope of the last answer; "" if that was not kept
 	known  bool       // the plugin was run before
 }
 
-// get looks for an answer for the image, then its registry, then all.
+// get returns the answer that is kept for the image, else the one for its registry, else the
+// one for all images.
 func (c *cache) get(q question) (table, bool) {
 	for _, scope := range []cacheScope{scopeImage, scopeRegistry, scopeGlobal} {
 		if answer, ok := c.kept.Get(q.within(scope)); ok {
@@ -35,7 +36,7 @@ func (c *cache) get(q question) (table, bool) {
 	return table{}, false
 }
 
-// put keeps an answer, unless it is to be used once.
+// put keeps an answer for the duration keep. If that is 0 or less, it does not keep it.
 func (c *cache) put(q question, scope cacheScope, answer table, keep time.Duration) {
 	if keep <= 0 {
 		c.learn("")
@@ -45,20 +46,21 @@ func (c *cache) put(q question, scope cacheScope, answer table, keep time.Durati
 	c.kept.Put(q.within(scope), answer, endOf(keep))
 }
 
-// endOf is when an answer that is good for a while is forgotten. At the very end of its
-// time it is still good.
+// endOf returns the time at which an answer that is kept from now on is forgotten. It is a
+// nanosecond later than keep, so that the answer is still used at exactly that time.
 func endOf(keep time.Duration) time.Time { return time.Now().Add(keep + 1) }
 
-// learn notes what the last answer was kept for; "" if there was none to keep.
+// learn notes the scope of the last answer; "" if there was none, or it was not kept.
 func (c *cache) learn(scope cacheScope) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.known, c.learnt = true, scope
 }
 
-// scope says which questions wait for each other: those that one answer held for
-// the last time. Before the first answer that is not known, and all wait for it,
-// so that a node that starts a hundred Pods runs the plugin once.
+// scope returns the key of the run that q shares: questions with the same key wait for the
+// same run. The key has the scope of the last answer, because the next one probably has the
+// same. Before the first answer all questions share one run, so that a node that starts a
+// hundred Pods runs the plugin once.
 func (c *cache) scope(q question) question {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -71,7 +73,7 @@ func (c *cache) scope(q question) question {
 	return q.within(c.learnt)
 }
 
-// secrets returns the passwords of the answers that are kept.
+// secrets returns the passwords in the answers that are kept.
 func (c *cache) secrets() []string {
 	var out []string
 	for _, answer := range c.kept.All() {
@@ -82,8 +84,8 @@ func (c *cache) secrets() []string {
 	return out
 }
 
-// within widens a question to what an answer is good for. No image's name has
-// angle brackets.
+// within returns the question that is the same for all images of a scope. "<global>" is not
+// the name of an image, because those have no angle brackets.
 func (q question) within(scope cacheScope) question {
 	switch scope {
 	case scopeRegistry:
@@ -94,7 +96,8 @@ func (q question) within(scope cacheScope) question {
 	return q
 }
 
-// A request is what a plugin reads from its standard input.
+// A request is the document that a plugin reads from its standard input: a
+// CredentialProviderRequest of Kubernetes.
 type request struct {
 	Kind        string            `json:"kind"`
 	APIVersion  string            `json:"apiVersion"`
@@ -103,13 +106,13 @@ type request struct {
 	Annotations map[string]string `json:"serviceAccountAnnotations,omitempty"`
 }
 
-// A response is what a plugin wrote. Its text may hold secrets at any place: no
-// error quotes it.
+// A response is the document that a plugin wrote: a CredentialProviderResponse of
+// Kubernetes. Errors do not quote its text, because it may hold secrets at any place.
 type response struct {
 	scope    cacheScope
-	duration *time.Duration // nil: the default of the configuration
+	duration *time.Duration // nil means the default of the configuration
 	auth     []authItem     // in the order of the text
-	noAuth   bool           // null
+	noAuth   bool           // auth is null or missing
 }
 
 type authItem struct {
@@ -118,7 +121,8 @@ type authItem struct {
 	password Sensitive
 }
 
-// A cacheScope says what an answer is good for.
+// A cacheScope says for which images an answer is kept. Its values are those of the field
+// cacheKeyType.
 type cacheScope string
 
 const (
@@ -127,8 +131,8 @@ const (
 	scopeGlobal   cacheScope = "Global"
 )
 
-// parseResponse reads an answer strictly: a field that is not known or is there
-// twice is an error.
+// parseResponse reads an answer strictly: an unknown field, or a field that is there twice,
+// is an error.
 func parseResponse(data []byte, apiVersion string) (response, error) {
 	data, err := readDocument(data)
 	if err != nil {
@@ -168,7 +172,8 @@ func parseResponse(data []byte, apiVersion string) (response, error) {
 	return r, nil
 }
 
-// check refuses answers that must not be used or kept.
+// check returns an error if the answer must not be used: if its scope is unknown, or if it
+// returns the service-account token, which may be used only for that token's Pod.
 func (r response) check(p pluginConfig, token Sensitive) error {
 	if r.scope != scopeImage && r.scope != scopeRegistry && r.scope != scopeGlobal {
 		return errors.New("cacheKeyType is not Image, Registry or Global")
@@ -184,8 +189,8 @@ func (r response) check(p pluginConfig, token Sensitive) error {
 	return nil
 }
 
-// table makes a response ready to be looked up. Keys that say the same come in
-// reverse byte order, because the text may have passed a YAML reader.
+// table returns the table of a response. Keys that mean the same come in reverse byte order,
+// and not in the order of the text, because a reader of YAML does not keep that.
 func (p *provider) table(r response, account ServiceAccount, now time.Time, keep time.Duration) table {
 	items := slices.Clone(r.auth)
 	slices.SortFunc(items, func(a, b authItem) int { return strings.Compare(b.key, a.key) })

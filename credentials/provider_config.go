@@ -18,37 +18,39 @@ type pluginConfig struct {
 	// APIVersion is the version of requests and answers:
 	// credentialprovider.kubelet.k8s.io/v1, /v1beta1 or /v1alpha1.
 	APIVersion string
-	// MatchImages are the images to ask the plugin for; see [Match].
+	// MatchImages are keys for the images for which the plugin is asked; see [Match].
 	MatchImages []string
-	// DefaultCacheDuration is how long an answer is kept that does not say it
-	// itself. Zero means not at all.
+	// DefaultCacheDuration is how long an answer without its own cacheDuration is kept.
+	// Zero means that such an answer is not kept.
 	DefaultCacheDuration time.Duration
 	Args                 []string
-	Env                  []EnvVar // added to the environment of Exec; these win
-	// Token has the plugin given the Pod's service-account token; nil means not.
+	Env                  []EnvVar // added to the environment of Exec; of equal names these count
+	// Token says which service-account token the plugin receives; nil means none.
 	Token *tokenAttributes
 }
 
-// tokenAttributes say which service-account token a plugin is given.
+// tokenAttributes say which service-account token a plugin receives.
 type tokenAttributes struct {
 	Audience  string
 	CacheType tokenCacheType
-	// RequireServiceAccount has the plugin not asked for Pods without one.
+	// RequireServiceAccount means that the plugin is not asked for Pods without a
+	// service account.
 	RequireServiceAccount bool
-	// RequiredAnnotations are passed on from the service account; the plugin is
-	// not asked for one that lacks any of them.
+	// RequiredAnnotations are the annotations of the service account that the plugin
+	// receives. If one of them is missing, the plugin is not asked.
 	RequiredAnnotations []string
-	// OptionalAnnotations are passed on where they are there.
+	// OptionalAnnotations are the annotations that the plugin receives if the service
+	// account has them.
 	OptionalAnnotations []string
 }
 
-// A tokenCacheType says whose an answer is that was got with a token.
+// A tokenCacheType says for which Pods an answer is kept that a plugin gave with a token.
 type tokenCacheType string
 
 // The cache types of tokens.
 const (
-	cacheByToken          tokenCacheType = "Token"          // of the token
-	cacheByServiceAccount tokenCacheType = "ServiceAccount" // of all Pods with the service account
+	cacheByToken          tokenCacheType = "Token"          // only for the same token
+	cacheByServiceAccount tokenCacheType = "ServiceAccount" // for all Pods with the service account
 )
 
 const (
@@ -144,8 +146,8 @@ func readToken(data []byte) (tokenAttributes, error) {
 	return t, f.done()
 }
 
-// readProviderFiles reads a config file, or all of a directory in the order of
-// their names.
+// readProviderFiles reads one config file, or all config files of a directory in the order
+// of their names.
 func (r Rules) readProviderFiles(path string) ([]pluginConfig, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -192,8 +194,8 @@ func configFiles(dir string) ([]string, error) {
 	return files, nil
 }
 
-// validate checks what the kubelet checks of a provider config, and refuses
-// names that are no plain file names on any system.
+// validate checks the rules that the kubelet checks for a provider config. It also refuses
+// the names of programs that are not file names on each system.
 func (r Rules) validate(providers []pluginConfig) error {
 	if len(providers) == 0 {
 		return errors.New("names no provider")
@@ -288,9 +290,9 @@ func (t tokenAttributes) validate() error {
 	return nil
 }
 
-// isQualifiedName reports whether s is an annotation key: a name of at most 63
-// letters, digits and -_. between them, behind a DNS name and a slash, or without these.
-// Case does not matter.
+// isQualifiedName reports whether s is an annotation key: a name, or a DNS name, a slash and
+// a name. The name has at most 63 letters, digits and the characters -_. but begins and ends
+// with a letter or digit. Case does not matter.
 func isQualifiedName(s string) bool {
 	prefix, name, ok := strings.Cut(strings.ToLower(s), "/")
 	if !ok {
@@ -310,8 +312,8 @@ func isDNSName(s string) bool {
 	return true
 }
 
-// isWord reports whether s begins and ends with a letter or digit and has
-// nothing else but those and the inner characters.
+// isWord reports whether s begins and ends with a letter or digit, and has only letters,
+// digits and the characters of inner between them.
 func isWord(s, inner string) bool {
 	if s == "" || !isAlnum(s[0]) || !isAlnum(s[len(s)-1]) {
 		return false

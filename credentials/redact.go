@@ -6,14 +6,13 @@ import (
 	"unicode/utf8"
 )
 
-// hidden is what an error shows in place of a part of a key that may be a secret. An
-// image's registry cannot be called so, which matters where the key is read again.
+// hidden replaces a part of a key that may be a secret. It cannot be part of the name of a
+// registry, so that a key with it never matches an image.
 const hidden = "(hidden)"
 
-// redactKey is a key without what may be a secret in it: a user name and password
-// before an @, a password behind a colon, the values of a query, a token, base64. A key
-// is a registry's name, with a port and a path, and only what can be one of these is
-// shown.
+// redactKey returns a key without the parts that may be a secret: a user name and password
+// before an @, a password behind a colon, the values of a query, a token, or base64. Only
+// the parts that can be a registry's name, a port or a path are left.
 func redactKey(key string) string {
 	if name, digest, ok := strings.Cut(key, "@"); ok && isDigest(key) && isHex(digest[strings.IndexByte(digest, ':'):]) {
 		return redactWords(name) + "@" + digest
@@ -27,7 +26,8 @@ func redactKey(key string) string {
 	return redactWords(key)
 }
 
-// redactWords hides what may be a secret in a text without user info.
+// redactWords returns a text without the parts that may be a secret. The text does not have
+// a user name before an @.
 func redactWords(text string) string {
 	if i := strings.IndexByte(text, '#'); i >= 0 && i+1 < len(text) {
 		return redactWords(text[:i]) + "#" + hidden
@@ -61,14 +61,14 @@ func redactWords(text string) string {
 	return b.String()
 }
 
-// isWordEnd reports whether a character ends what isSecret looks at: it is part of no
-// registry's name, or separates two parts of a path.
+// isWordEnd reports whether a character ends the word that isSecret checks: a registry's name
+// does not have it, or it separates two parts of a path.
 func isWordEnd(r rune) bool {
 	return strings.ContainsRune("/\\,;|=&\"'`<>(){}“”„‘’‚«»", r) || unicode.IsSpace(r)
 }
 
-// cutSchemeWord returns the length of the schemes that a text begins with, such as
-// docker: or http:oci:.
+// cutSchemeWord returns the length of all schemes at the beginning of a text, such as docker:
+// or http:oci:.
 func cutSchemeWord(text string) (length int) {
 	for {
 		word, _, ok := strings.Cut(text[length:], ":")
@@ -79,8 +79,8 @@ func cutSchemeWord(text string) (length int) {
 	}
 }
 
-// isScheme reports whether a word is a scheme that people write before a registry's
-// name. Any other word before a colon may be a user's name.
+// isScheme reports whether a word is a scheme that users write before a registry's name. Any
+// other word before a colon may be a user name.
 func isScheme(word string) bool {
 	switch strings.ToLower(word) {
 	case "http", "https", "oci", "oci-archive", "docker", "docker-archive", "docker-daemon", "registry", "containers-storage", "containerd",
@@ -90,8 +90,8 @@ func isScheme(word string) bool {
 	return false
 }
 
-// redactWord hides a word that may be a secret, and what is behind a colon in it unless
-// that can be a port or an image's tag.
+// redactWord returns hidden in place of a word that may be a secret, and of the text behind
+// a colon in it that cannot be a port or an image's tag.
 func redactWord(word string) string {
 	if isSecret(word) {
 		return hidden
@@ -106,15 +106,15 @@ func redactWord(word string) string {
 	return before + ":" + hidden
 }
 
-// isPort reports whether a text is a port with which a key can be meant; it may hold
-// wildcards, which a port cannot have.
+// isPort reports whether a text looks like a port. It may have wildcards, although a port
+// cannot have them, because a user may write them.
 func isPort(text string) bool {
 	const longest = 5
 	return len(text) <= longest && strings.Trim(text, "0123456789*?") == ""
 }
 
-// isTag reports whether a text is like the tag of an image, and not like a password:
-// latest, v1, 1.2.
+// isTag reports whether a text looks like the tag of an image, such as latest, v1 or 1.2, and
+// not like a password.
 func isTag(text string) bool {
 	const longest = 12
 	number := strings.TrimPrefix(text, "v")
@@ -124,8 +124,8 @@ func isTag(text string) bool {
 
 func isHex(text string) bool { return strings.Trim(text, "0123456789abcdefABCDEF:.") == "" }
 
-// queryStart returns where a text has a question mark behind which a query begins; -1
-// if it has none. Elsewhere a question mark stands for one letter of a host.
+// queryStart returns the position of the question mark before a query; -1 if the text has no
+// query. Any other question mark is a wildcard for one letter of a host.
 func queryStart(text string) int {
 	i := strings.IndexByte(text, '?')
 	if i < 0 || i+1 == len(text) {
@@ -140,12 +140,12 @@ func queryStart(text string) int {
 	return -1
 }
 
-// isSecret reports whether a word is more like a password or a token than like a part
-// of a name: it is base64 of a login or of JSON, or a long mixture of letters and digits.
+// isSecret reports whether a word looks more like a password or a token than like a part of
+// a name: it is base64 of a login or of JSON, or a long mixture of letters and digits.
 func isSecret(word string) bool {
 	const (
 		shortest = 8  // of a mixture without dot and port
-		longest  = 20 // of one that may be a part of a name
+		longest  = 20 // of a word beginning with eyJ that may be a part of a name
 	)
 	if decoded, ok := decodeBase64(word); ok && isPrintable(decoded) && strings.ContainsAny(string(decoded), ":{") {
 		return true

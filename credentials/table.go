@@ -16,38 +16,38 @@ import (
 
 // An entry is one key with its credential.
 type entry struct {
-	text    string // the key, normalised: what the order goes by
+	text    string // the normalised key, by which entries are ordered
 	cred    Credential
 	pattern pattern
-	err     error // the key, normalised, cannot be read again: the kubelet's rules only
+	err     error // why the normalised key cannot be read; only under the kubelet's rules
 
 	warnings []problem // about the key and the login
 }
 
-// A table is a keyring of entries with keys: what a file or a few Secrets hold. Literal
-// hosts, with their paths, are found in a map, so that a look-up asks as many times as
-// the image's name has parts, however many entries there are; keys with wildcards are
-// grouped by number of labels. A table is not changed after it is built.
+// A table is a keyring of the entries of a file or of Secrets. A map holds the entries whose
+// host has no wildcard, by host and path, so that a look-up needs one access for each part
+// of the image's name. Entries with wildcards are grouped by the number of labels. A table
+// is not changed after it is built.
 type table struct {
 	rules    Rules
 	entries  []entry // in the order to try them
 	problems problemList
 	literal  map[string]int32
-	next     []int32 // the next entry with the same literal host and path; -1 ends
+	next     []int32 // for each entry the next one with the same literal host and path; -1 after the last
 	globs    map[shape][]int32
 }
 
-// A shape is what must be equal before wildcards are looked at.
+// A shape holds the properties of a host that must be equal for its wildcards to match.
 type shape struct {
 	labels int
 	port   string
 }
 
-// newTable sorts entries: reverse byte order of the key's text, as the kubelet
-// does, and for one text the order in which they came.
+// newTable returns a table of entries, which it sorts by the reverse byte order of the
+// normalised keys, as the kubelet does. Entries with the same key stay in their order.
 func newTable(es entries) table {
 	unsorted := es.list
-	order := make([]int32, len(unsorted)) // sorted instead of the entries, which are large
+	order := make([]int32, len(unsorted)) // positions are sorted because entries are large
 	for i := range order {
 		order[i] = int32(i)
 	}
@@ -86,7 +86,7 @@ func newTable(es entries) table {
 	return t
 }
 
-// find appends the positions of the entries that match, in order.
+// find appends the positions of the entries that match a name, in order.
 func (t *table) find(found []int32, name string) []int32 {
 	if len(t.entries) == 0 {
 		return found
@@ -98,7 +98,7 @@ func (t *table) find(found []int32, name string) []int32 {
 	full := name
 	if !strings.HasPrefix(name, target.hostport) {
 		full = target.hostport + target.path
-	} else if name[len(target.hostport):] != target.path { // an empty port is between them
+	} else if name[len(target.hostport):] != target.path { // the name has an empty port
 		full = target.hostport + target.path
 	}
 	start := len(target.hostport)
@@ -129,7 +129,7 @@ func (t *table) chain(found []int32, key string) []int32 {
 	return found
 }
 
-// hub appends the entries that the kubelet falls back to for Docker Hub's images.
+// hub appends the entries to which the kubelet falls back for images of Docker Hub.
 func (t *table) hub(found []int32) []int32 {
 	for i := range t.entries {
 		if t.entries[i].text == hubKey {
@@ -146,8 +146,8 @@ func (t *table) candidates(name string) iter.Seq[Credential] {
 	return func(yield func(Credential) bool) { t.visit(name, "", yield) }
 }
 
-// visit calls yield with the credentials for an image, in order, until it returns
-// false. namespace is that of the Pod; "" for none.
+// visit calls yield with each credential for an image, in order, until yield returns false.
+// namespace is that of the Pod; "" means no Pod.
 func (t *table) visit(name, namespace string, yield func(Credential) bool) {
 	var room [16]int32
 	found := t.find(room[:0], name)
@@ -159,16 +159,17 @@ func (t *table) visit(name, namespace string, yield func(Credential) bool) {
 	}
 }
 
-// hidden says for each of the entries found why it is left out: an equal one comes
-// before it, or is the Pod's own where it is foreign to the Pod's namespace. It is ""
-// for those that are not.
+// hidden returns for each of the entries found the reason for which it is left out; "" if it
+// is not. An entry is left out if one with the same credential comes before it. An entry of
+// a Secret of another namespace is also left out if a later one of the Pod's namespace has
+// the same credential.
 func (t *table) hidden(found []int32, namespace string) []verdict {
 	out := make([]verdict, len(found))
 	if t.rules.Kubelet {
 		return out
 	}
 	seen := seenSet{}
-	for _, foreign := range []bool{false, true} { // the Pod's own hide others, wherever they are
+	for _, foreign := range []bool{false, true} { // first the entries that the Pod may use
 		for at, i := range found {
 			if c := t.entries[i].cred; c.Origin.foreignTo(namespace) == foreign && !seen.add(c, foreign) {
 				out[at] = repeated
@@ -190,8 +191,8 @@ func (t *table) fingerprint(ref reference.Reference) uint64 {
 	return h.Sum64()
 }
 
-// explain yields a note for each entry, also of those that visit leaves out, and then
-// one for each problem that may concern the image.
+// explain yields a note for each entry, also for those that visit leaves out, and then one
+// for each problem that may concern the image.
 func (t *table) explain(ref reference.Reference, namespace string) iter.Seq[Note] {
 	if ref == (reference.Reference{}) {
 		return t.problems.all()
@@ -235,7 +236,8 @@ func (t *table) explainEntries(name, namespace string) iter.Seq[Note] {
 	}
 }
 
-// add adds the warnings about the note's entry. Err is the first that concerns the image.
+// add adds the warnings about the note's entry to Why. Err becomes the first warning that
+// concerns the image.
 func (n *Note) add(warnings []problem, t target) {
 	for _, w := range warnings {
 		n.Why += "; " + w.Err.Error()
@@ -245,21 +247,21 @@ func (n *Note) add(warnings []problem, t target) {
 	}
 }
 
-// lookup is the Lookup of a keyring that is a table and nothing else.
+// lookup is the Lookup of a keyring that consists of one table.
 func (t *table) lookup(ref reference.Reference, namespace string) iter.Seq2[Credential, error] {
 	return func(yield func(Credential, error) bool) {
 		t.visit(ref.Name(), namespace, func(c Credential) bool { return yield(c, nil) })
 	}
 }
 
-// entries collects the entries of one or more sources.
+// entries collects the entries and the problems of one or more sources.
 type entries struct {
 	rules    Rules
 	list     []entry
 	problems problemList
 }
 
-// problem notes what was left out of origin, or a warning about it.
+// problem notes an error about what was left out of origin, or a warning about origin.
 func (es *entries) problem(origin Origin, err error) {
 	es.note(problem{EntryError: &EntryError{origin, err}})
 }
@@ -269,8 +271,8 @@ func (es *entries) note(p problem) {
 	es.problems = append(es.problems, p)
 }
 
-// aboutEntry notes a problem that concerns only the images of the origin's key,
-// where that can be read.
+// aboutEntry notes a problem that concerns only the images that the origin's key matches. If
+// the key cannot be read, it concerns all images.
 func (es *entries) aboutEntry(origin Origin, err error) {
 	p := problem{EntryError: &EntryError{origin, err}}
 	if text, err := es.rules.normalize(origin.Key); err == nil {
@@ -281,10 +283,10 @@ func (es *entries) aboutEntry(origin Origin, err error) {
 	es.note(p)
 }
 
-// addAuths adds the entries of an auths object. A key written twice counts once,
-// with its last value, at its first place. It returns the entries without any
-// credential: markers, as docker writes for a login that a helper keeps. around are
-// the names of the fields that the object is in.
+// addAuths adds the entries of an auths object. If a key is written twice, its last value
+// counts, in its first place. addAuths returns the entries without a credential: docker
+// writes such markers for logins that a helper keeps. around are the names of the fields
+// around the object.
 func (es *entries) addAuths(origin Origin, auths []member, around ...string) (markers []member) {
 	last := map[string][]byte{}
 	for _, m := range auths {
@@ -323,12 +325,13 @@ func (es *entries) addAuths(origin Origin, auths []member, around ...string) (ma
 	return markers
 }
 
-// warnWrapped notes that what is in place of an entry is a whole document, or the
-// entries of one, and reports whether it is. err is why the entry cannot be read, if
-// it cannot. All images are concerned, because the entries inside are not read.
+// warnWrapped reports whether there is a whole document, or the entries of one, in place of
+// an entry, and notes a problem if there is. err is the reason for which the entry cannot be
+// read; nil if it can. The problem concerns all images, because the entries inside are not
+// read.
 func (es *entries) warnWrapped(origin Origin, m member, err error, around []string) bool {
 	if len(around) == 0 && isLegacyAuths(m) {
-		return true // said of the document
+		return true // a warning about the document says it
 	}
 	w, ok := entryWrapping(m, around...)
 	if !ok || fieldsWrapping(m) != "" || entryHint(m) != "" && strictjson.KindOf(m.Value) == strictjson.KindArray {
@@ -351,7 +354,7 @@ func (es *entries) add(c Credential, advice ...error) {
 	if e.text, err = es.rules.normalize(c.Origin.Key); err == nil {
 		e.pattern, err = es.rules.compile(e.text)
 		if es.rules.Kubelet {
-			e.err, err = err, nil // it keeps such a key, and the key never matches
+			e.err, err = err, nil // the kubelet keeps such a key, which never matches
 		}
 	}
 	if err != nil {
@@ -365,7 +368,8 @@ func (es *entries) add(c Credential, advice ...error) {
 	es.list = append(es.list, e)
 }
 
-// warn notes the warnings about an entry: those about its login, and one about its key.
+// warn notes the warnings about an entry: advice, which are those about its login, and one
+// about its key.
 func (e *entry) warn(es *entries, origin Origin, advice []error) {
 	for _, err := range advice {
 		e.warnings = append(e.warnings, problem{EntryError: &EntryError{origin, err}, about: []pattern{e.pattern}, withEntry: true})
@@ -423,7 +427,7 @@ func (l *login) fields(rules Rules) map[string]*string {
 	}
 }
 
-// readEntry reads one entry of an auths object. advice are warnings about it.
+// readEntry reads one entry of an auths object. advice are warnings about the entry.
 func (es *entries) readEntry(m member) (c Credential, advice []error, err error) {
 	members, err := readObject(m.Value)
 	if err != nil {
@@ -473,13 +477,13 @@ func (es *entries) readEntry(m member) (c Credential, advice []error, err error)
 	return c, advice, nil
 }
 
-// errConfigField is said of a field of config.json in a .dockercfg.
-var errConfigField = errors.New("is a field of config.json, and a .dockercfg has entries alone: leave it out, or make a config.json of the file")
+// errConfigField is the error about a field of config.json in a .dockercfg.
+var errConfigField = errors.New("is a field of config.json, and a .dockercfg has only entries: leave it out, or make a config.json of the file")
 
 var errNoColon = errors.New("holds no colon between user name and password")
 
-// decodeAuth reads base64 of user:password, padded or not. Line ends may be
-// anywhere in it, other space nowhere.
+// decodeAuth reads base64 of user:password, with or without padding. It ignores line ends.
+// Any other space is an error.
 func decodeAuth(auth string) (username, password string, err error) {
 	encoding := base64.RawStdEncoding
 	if strings.HasSuffix(strings.TrimRight(auth, "\r\n"), "=") {
@@ -496,8 +500,8 @@ func decodeAuth(auth string) (username, password string, err error) {
 	return username, password, nil
 }
 
-// problemsFor returns the entries that were left out, and the warnings that may be why
-// an image has no good credential.
+// problemsFor returns the errors about entries that were left out, and the warnings that may
+// be the reason for which an image has no good credential.
 func (t *table) problemsFor(name string) []error {
 	target, err := t.rules.target(name)
 	var errs []error
