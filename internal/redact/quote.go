@@ -16,8 +16,9 @@ func Quote(s string, limit int) string {
 	return strconv.Quote(s[:runeStart(s, limit)]) + dots
 }
 
-// Escape is Quote without the quotes, for text that stands in a list or a table:
-// control characters and what is not UTF-8 are escaped, and a quote is not.
+// Escape returns the first limit bytes of s, and three dots where s is longer, for text in a
+// list or a table. Control characters and bytes that are not UTF-8 are escaped; quotes are
+// not.
 func Escape(s string, limit int) string {
 	if len(s) <= limit {
 		return escape(s)
@@ -25,8 +26,8 @@ func Escape(s string, limit int) string {
 	return escape(s[:runeStart(s, limit)]) + dots
 }
 
-// Cut returns the first limit bytes of s, and three dots where s is longer. It
-// escapes nothing: the result is for a text that is quoted or escaped as a whole.
+// Cut returns the first limit bytes of s, and three dots where s is longer. It does not
+// escape: the result is part of a text that the caller quotes or escapes as a whole.
 func Cut(s string, limit int) string {
 	if len(s) <= limit {
 		return s

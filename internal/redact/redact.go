@@ -19,14 +19,14 @@ const (
 	Limit = 1024
 	// Mask replaces a secret.
 	Mask = "[redacted]"
-	// input is how many bytes of a text are searched for secrets. It is far more than
-	// what is shown, so that a secret that is cut there is not shown in part.
+	// input is the number of bytes of a text that are searched for secrets. It is much
+	// more than Limit, so that a part of a secret at the end of these bytes is not shown.
 	input = 64 << 10
 )
 
-// Text returns s without the secrets, without user info and query values of
-// URLs, with control characters escaped and at most Limit bytes long. Secrets
-// of less than four bytes are masked only where they are words of a sentence.
+// Text returns s for an error or a log, at most Limit bytes long. The secrets, the user info
+// of URLs and the values of their queries are masked, and control characters are escaped.
+// Secrets of less than four bytes are masked only where they are words of a sentence.
 func Text(s string, secrets ...string) string {
 	forms := spellings(secrets)
 	if len(s) >= input {
@@ -39,8 +39,8 @@ func Text(s string, secrets ...string) string {
 	return Cut(mask(s, forms), Limit-len(dots))
 }
 
-// Secrets returns s with the secrets masked, and otherwise as it is. It is for text that is
-// cut before Text sees it, because half a secret is not recognised any more.
+// Secrets returns s with the secrets masked, and does not change anything else. It is for
+// text that the caller cuts before Text, because Text does not recognise half of a secret.
 func Secrets(s string, secrets ...string) string { return mask(s, spellings(secrets)) }
 
 // URL returns u as text without user info, query values, fragment and the secrets. The
@@ -55,7 +55,7 @@ func URL(u *url.URL, secrets ...string) string {
 	return Text(text, secrets...)
 }
 
-// spellings lists the forms in which each secret may be repeated, the longest first.
+// spellings returns the forms in which a text may contain each secret, the longest first.
 func spellings(secrets []string) []string {
 	var forms []string
 	for _, s := range secrets {
@@ -95,8 +95,8 @@ func mask(s string, forms []string) string {
 	return s
 }
 
-// beginning is how many bytes of a long secret are enough to recognise it where the rest
-// was cut off. Programs that quote a shorter secret quote all of it.
+// beginning is the number of bytes by which a long secret is recognised if its rest is cut
+// off. Programs that quote a shorter secret quote the whole secret.
 const beginning = 24
 
 // maskBeginnings masks a long secret, also where the text has only its beginning.
@@ -119,7 +119,7 @@ func maskBeginnings(s, secret string) string {
 
 // maskWord masks a secret of a few bytes where it is a word of a sentence. Within a
 // path, a host's name or a number the same letters are there by chance, and a mask would
-// tell everybody that the secret is what is missing.
+// show each reader which letters the secret has.
 func maskWord(s, word string) string {
 	var b strings.Builder
 	for at := 0; ; {
@@ -175,7 +175,7 @@ func withoutHalf(s string, forms []string) string {
 	return s
 }
 
-// maskURLs treats each run of characters that may be a URL.
+// maskURLs masks the user info and the query values of each URL in a text.
 func maskURLs(s string) string {
 	if !strings.ContainsAny(s, "?@") {
 		return s

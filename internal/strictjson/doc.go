@@ -1,12 +1,12 @@
-// Package strictjson reads JSON documents from strangers so that no other
-// parser can read them differently: where encoding/json takes the last of two
-// equal keys, LAYERS for layers, or the first of two documents in one body,
-// this package refuses.
+// Package strictjson reads JSON documents from untrusted sources. It refuses documents that
+// another parser may read differently: an object with a key twice, a key in another case
+// (LAYERS for layers), or a second document behind the first. encoding/json accepts the
+// first two of these.
 //
-// The caller says what it wants to read, member by member, and pays for
-// nothing else; what it accepts, encoding/json would have decoded to the same
-// values. Objects with known members are read by [Reader.Object], objects
-// whose keys are data by [Reader.Members], which keeps their order.
+// The caller reads a document member by member; members that it does not read are only
+// checked. The values are those that encoding/json decodes. [Reader.Object] reads objects
+// with known members. [Reader.Members] reads objects whose keys are data, and keeps their
+// order.
 //
 //	var token struct{ Token string; ExpiresIn int64 }
 //	err := strictjson.Decode(body, strictjson.Limits{}, func(r *strictjson.Reader) error {
@@ -21,6 +21,6 @@
 //		})
 //	})
 //
-// No error quotes a value, nor a key of an object whose keys are data, so that
-// errors about files with secrets can be shown.
+// Errors do not quote values, nor keys of objects whose keys are data, so that errors about
+// files with secrets can be shown.
 package strictjson

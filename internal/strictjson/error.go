@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// A Rule names what a document broke.
+// A Rule names a rule that a document breaks.
 type Rule string
 
 // The rules.
@@ -20,15 +20,15 @@ const (
 	Size      Rule = "too large"
 )
 
-// An Error says which rule a document broke, and where.
+// An Error says which rule a document breaks, and where.
 type Error struct {
 	Rule   Rule
-	Path   string // of the value, as manifests[3].digest; a member of an object whose keys are data is a *
+	Path   string // of the value, such as manifests[3].digest; for a member of an object whose keys are data, *
 	Offset int    // bytes from the start of the document
-	Detail string // "" or more about it; holds nothing of the document but known keys
+	Detail string // more about the error; "" if there is none. Of the document it has only known keys
 }
 
-// maxPath is how much of a path an error's text repeats, in bytes.
+// maxPath is the number of bytes of a path that an error's text shows.
 const maxPath = 120
 
 func (e *Error) Error() string {
@@ -49,7 +49,7 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
-// within puts a step in front of the path of an error from below.
+// within adds a step to the front of the path of an error about a value inside.
 func within(step string, err error) error {
 	var e *Error
 	if !errors.As(err, &e) {

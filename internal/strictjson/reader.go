@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// DefaultDepth is how deeply a document may nest when Limits says nothing.
+// DefaultDepth is how deeply a document may nest if Limits.Depth is 0.
 const DefaultDepth = 100
 
 // Limits bound a document.
@@ -22,9 +22,9 @@ type Reader struct {
 	depth int // levels still allowed
 }
 
-// Decode calls read with a Reader that stands before the document's one value,
-// and refuses what follows that value. A value that read leaves unread is
-// checked and skipped. Errors are *Error, or what read returned.
+// Decode calls read with a Reader at the start of the document's one value. Data behind that
+// value is an error. A value that read does not read is checked and skipped. The error is an
+// *Error, or that of read.
 func Decode(data []byte, limits Limits, read func(*Reader) error) error {
 	if limits.Depth == 0 {
 		limits.Depth = DefaultDepth
@@ -43,11 +43,11 @@ func Decode(data []byte, limits Limits, read func(*Reader) error) error {
 	return nil
 }
 
-// Object reads an object of which the caller knows some members. read is
-// called for each known one that is there, in the document's order; what it
-// leaves unread is skipped. Unknown members are checked and skipped. A known
-// key that stands there twice, or in other upper and lower case, is an error,
-// as is any value but an object and null; for null, read is not called.
+// Object reads an object of which the caller knows some members. It calls read for each
+// known member of the object, in the document's order. Values that read does not read and
+// unknown members are checked and skipped. A known key that is there twice, or in other
+// upper and lower case, is an error. So is a value that is not an object or null. For null
+// Object does not call read.
 //
 // At most 64 keys can be known.
 func (r *Reader) Object(known []string, read func(key string) error) error {
@@ -71,8 +71,8 @@ func (r *Reader) Object(known []string, read func(key string) error) error {
 	})
 }
 
-// match finds a key among the known ones: -1 if it is none of them. A key that
-// is one but for upper and lower case, as encoding/json compares them, is an error.
+// match returns the position of a key in known; -1 if the key is unknown. A key that differs
+// from a known one only in case, as encoding/json compares keys, is an error.
 func match(known []string, raw []byte, escaped bool, start int) (int, error) {
 	if escaped {
 		raw = []byte(unquote(raw))
@@ -91,10 +91,10 @@ func match(known []string, raw []byte, escaped bool, start int) (int, error) {
 	return -1, nil
 }
 
-// Members reads an object whose keys are data. read is called for each member,
-// in the document's order, also for a key that was there before; what it leaves
-// unread is skipped. Any value but an object and null is an error; for null,
-// read is not called.
+// Members reads an object whose keys are data. It calls read for each member, in the
+// document's order, also for a key that is there again. A value that read does not read is
+// checked and skipped. A value that is not an object or null is an error. For null Members
+// does not call read.
 func (r *Reader) Members(read func(key string) error) error {
 	return r.object(func(raw []byte, escaped bool, _ int) error {
 		key := text(raw, escaped)
@@ -105,8 +105,8 @@ func (r *Reader) Members(read func(key string) error) error {
 	})
 }
 
-// Strings reads an object of strings, as annotations are. A key that stands
-// there twice is an error. It returns nil for null.
+// Strings reads an object of strings, such as annotations. A key that is there twice is an
+// error. It returns nil for null.
 func (r *Reader) Strings() (map[string]string, error) {
 	if r.Null() {
 		return nil, nil
@@ -130,9 +130,9 @@ func (r *Reader) Strings() (map[string]string, error) {
 	return m, nil
 }
 
-// Array reads an array. read is called for each element with its position; what
-// it leaves unread is skipped. Any value but an array and null is an error; for
-// null, read is not called.
+// Array reads an array. It calls read for each element, with the element's position. A value
+// that read does not read is checked and skipped. A value that is not an array or null is an
+// error. For null Array does not call read.
 func (r *Reader) Array(read func(i int) error) error {
 	if r.Null() {
 		return nil
@@ -180,9 +180,9 @@ func (r *Reader) object(member func(key []byte, escaped bool, start int) error) 
 	}
 }
 
-// value runs read for one value and skips it if read did not move.
+// value calls read for one value, and skips the value if read does not read it.
 func (r *Reader) value(read func() error) error {
-	r.space() // so that a mere look at the value does not move r
+	r.space() // so that r does not move if read only looks at the kind of the value
 	start := r.pos
 	if err := read(); err != nil {
 		return err

@@ -5,8 +5,8 @@ import (
 	"unicode/utf8"
 )
 
-// unquote resolves the escapes of a string whose syntax is checked. Bytes that
-// are no UTF-8 and halves of surrogate pairs become U+FFFD, as in encoding/json.
+// unquote resolves the escapes of a string whose syntax was checked. Bytes that are not UTF-8
+// and halves of surrogate pairs become U+FFFD, as in encoding/json.
 func unquote(raw []byte) string {
 	b := make([]byte, 0, len(raw))
 	for i := 0; i < len(raw); {

@@ -6,14 +6,14 @@ import (
 	"unicode/utf8"
 )
 
-// Null goes past a null and reports true, or stays where it is.
+// Null reads a null and reports true. At any other value it reads nothing, and reports false.
 func (r *Reader) Null() bool {
 	r.space()
 	return r.literal("null")
 }
 
-// String reads a string; null gives "". As in encoding/json, what is no UTF-8
-// becomes U+FFFD.
+// String reads a string; null is read as "". Bytes that are not UTF-8 become U+FFFD, as in
+// encoding/json.
 func (r *Reader) String() (string, error) {
 	if r.Null() {
 		return "", nil
@@ -25,7 +25,7 @@ func (r *Reader) String() (string, error) {
 	return text(raw, escaped), nil
 }
 
-// Bytes reads a string of base64 in the standard encoding; null gives nil.
+// Bytes reads a string of base64 in the standard encoding; null is read as nil.
 func (r *Reader) Bytes() ([]byte, error) {
 	if r.Null() {
 		return nil, nil
@@ -41,7 +41,7 @@ func (r *Reader) Bytes() ([]byte, error) {
 	return b, nil
 }
 
-// Int64 reads a whole number that is written without fraction and exponent; null gives 0.
+// Int64 reads a whole number without fraction and exponent; null is read as 0.
 func (r *Reader) Int64() (int64, error) {
 	if r.Null() {
 		return 0, nil
@@ -60,7 +60,7 @@ func (r *Reader) Int64() (int64, error) {
 	return n, nil
 }
 
-// Bool reads true or false; null gives false.
+// Bool reads true or false; null is read as false.
 func (r *Reader) Bool() (bool, error) {
 	switch {
 	case r.Null(), r.literal("false"):
@@ -71,7 +71,7 @@ func (r *Reader) Bool() (bool, error) {
 	return false, r.unexpected("true or false")
 }
 
-// Raw reads any value and returns its bytes as written: a part of the document, not a copy.
+// Raw reads any value, and returns its bytes as they are in the document. They are not a copy.
 func (r *Reader) Raw() ([]byte, error) {
 	r.space()
 	start := r.pos
@@ -79,7 +79,7 @@ func (r *Reader) Raw() ([]byte, error) {
 	return r.data[start:r.pos:r.pos], err
 }
 
-// Skip reads any value and drops it. Its syntax is checked; keys may stand there twice.
+// Skip reads any value and ignores it. It checks the syntax; a key may be there twice.
 func (r *Reader) Skip() error {
 	r.space()
 	switch r.kind() {
@@ -102,8 +102,8 @@ func (r *Reader) Skip() error {
 	return r.fail(Syntax, "want a value")
 }
 
-// kind says what the value at the reader's place is by its first byte: the
-// byte, n for a number, 0 for the end.
+// kind returns the kind of the value at the reader's position: n for a number, l for a null,
+// 0 at the end of the document, and otherwise the first byte of the value.
 func (r *Reader) kind() byte {
 	if r.pos == len(r.data) {
 		return 0
@@ -174,8 +174,8 @@ func (r *Reader) digits() bool {
 	return r.pos > start
 }
 
-// quoted goes past a string and returns what is between its quotes, and
-// whether escapes are in there.
+// quoted reads a string, and returns the bytes between its quotes, and whether there are
+// escapes in them.
 func (r *Reader) quoted() (raw []byte, escaped bool, err error) {
 	r.space()
 	if !r.take('"') {
@@ -221,7 +221,7 @@ func (r *Reader) escape() error {
 	return r.fail(Syntax, "bad escape in a string")
 }
 
-// text returns the string that raw, from quoted, stands for.
+// text returns the string of the bytes that quoted returned.
 func text(raw []byte, escaped bool) string {
 	if !escaped && utf8.Valid(raw) {
 		return string(raw)

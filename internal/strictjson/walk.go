@@ -5,7 +5,7 @@ import "errors"
 // MaxDepth is how deeply encoding/json lets a document nest.
 const MaxDepth = 10_000
 
-// Kinds of values, by what they are called in errors.
+// The kinds of values, with the words that errors use for them.
 const (
 	KindObject  = "object"
 	KindArray   = "array"
@@ -24,11 +24,11 @@ type Member struct {
 // Valid reports whether data is one JSON value, as encoding/json does.
 func Valid(data []byte) bool { return Check(data) == nil }
 
-// Check returns why data is not one JSON value, as an [*Error].
+// Check returns an [*Error] that says why data is not one JSON value; nil if it is one.
 func Check(data []byte) error { return Decode(data, Limits{Depth: MaxDepth}, (*Reader).Skip) }
 
-// Repeated returns where an object of a valid JSON value has a key for the second time;
-// -1 if none has.
+// Repeated returns the offset of the first key of a valid JSON value that is in its object
+// for the second time; -1 if there is none.
 func Repeated(data []byte) int {
 	var twice *Error
 	err := Decode(data, Limits{Depth: MaxDepth}, (*Reader).distinct)
@@ -59,9 +59,9 @@ func (r *Reader) distinct() error {
 	return r.Skip()
 }
 
-// Members returns the members of an object whose keys are data, in their order and
-// with keys that are there twice; none for null. It is for documents that are walked
-// value by value: what is in a member is read by another call.
+// Members returns the members of an object whose keys are data, in their order, also those
+// with a key that is there twice; nil for null. It is for documents that the caller reads
+// value by value: the caller reads the value of a member with another call.
 func Members(object []byte) ([]Member, error) {
 	var members []Member
 	err := Decode(object, Limits{Depth: MaxDepth}, func(r *Reader) error {
@@ -77,7 +77,7 @@ func Members(object []byte) ([]Member, error) {
 	return members, nil
 }
 
-// Elements returns the elements of an array as the document has them; none for null.
+// Elements returns the elements of an array as the document has them; nil for null.
 func Elements(array []byte) ([][]byte, error) {
 	var elements [][]byte
 	err := Decode(array, Limits{Depth: MaxDepth}, func(r *Reader) error {
@@ -102,7 +102,7 @@ func String(value []byte) (s string, err error) {
 	return s, err
 }
 
-// KindOf says what a value is, by its first byte. What is empty is null.
+// KindOf returns the kind of a value by its first byte; KindNull for an empty value.
 func KindOf(value []byte) string {
 	r := &Reader{data: value}
 	r.space()
