@@ -558,13 +558,13 @@ func TestLinkToNothing(t *testing.T) {
 	assert.Empty(t, Problems(c))
 }
 
-// TestFieldsOfConfigInDockercfg: a .dockercfg has entries alone.
+// TestFieldsOfConfigInDockercfg: a .dockercfg has only entries.
 func TestFieldsOfConfigInDockercfg(t *testing.T) {
 	for _, field := range []string{`"credsStore":"x"`, `"credHelpers":{"r.io":"x"}`, `"HttpHeaders":{"User-Agent":"x"}`, `"plugins":{}`} {
 		c, err := ParseFile([]byte(`{`+field+`,"r.io":{"auth":"dTpw"}}`), ".dockercfg", Rules{})
 		require.NoError(t, err)
 		require.Len(t, Problems(c), 1, field)
-		assert.ErrorContains(t, Problems(c)[0], "is a field of config.json, and a .dockercfg has entries alone", field)
+		assert.ErrorContains(t, Problems(c)[0], "is a field of config.json, and a .dockercfg has only entries", field)
 		assert.Equal(t, []string{"u"}, usersOf(t, c, "r.io/app"))
 	}
 }
