@@ -184,6 +184,20 @@ func (e Entry) Decode() (shown, resolved ocispec.Descriptor, err error) {
 	return shown, resolved, nil
 }
 
+// ImportName returns the name under which an Import stores the image of the entry: the
+// whole name, or else the ref.name annotation, or else AnnotationImage. It is "" if the
+// entry has none of them.
+func (e Entry) ImportName() string {
+	switch {
+	case e.Ref != "":
+		return e.Ref
+	case e.Name != "":
+		return e.Name
+	}
+	_, image := names(e.Raw)
+	return image
+}
+
 // WithoutImage returns the entry without AnnotationImage.
 func (e Entry) WithoutImage() Entry {
 	var members map[string]json.RawMessage

@@ -170,28 +170,6 @@ func (ix *Index) Remove(ref string) {
 	ix.number()
 }
 
-// ImportName returns the name under which an Import stores the i-th entry of an archive's
-// index. ok is false if another entry has the same whole name and is the one that Lookup
-// answers with.
-func (ix *Index) ImportName(i int) (name string, ok bool) {
-	e := ix.Entries[i]
-	switch {
-	case ix.Answers(i):
-		return e.Ref, true
-	case e.Ref != "" && e.Match != BesideIt:
-		return "", false
-	case e.Name != "":
-		return e.Name, true
-	}
-	_, image := names(e.Raw)
-	if ref := wholeName(image); !ref.IsZero() {
-		if _, taken := ix.byRef[ref.String()]; taken {
-			return "", true // another entry has this name now
-		}
-	}
-	return image, true
-}
-
 // number computes byRef and size.
 func (ix *Index) number() {
 	ix.byRef = make(map[string]int, len(ix.Entries))

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"path"
 	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -28,6 +29,9 @@ import (
 // Docker 25, configs and layers are files of other names, and the archive does not have
 // their digests.
 const dockerList = "manifest.json"
+
+// noRepoTag is what old versions of Docker write as the tag of an image without a name.
+const noRepoTag = "<none>:<none>"
 
 // A dockerImage is one element of the list. Config and Layers are paths in the archive.
 type dockerImage struct {
@@ -83,15 +87,37 @@ func (im *importer) dockerImages(ctx context.Context) ([]image, error) {
 	if len(list) == 0 {
 		return nil, bad(content.ErrBadIndex, "%s lists no images: save the archive again, with the images' names", dockerList)
 	}
-	var images []image
-	owners := make(map[string]int) // by name, the position in images of the image that has the name
+	return im.addDockerImages(ctx, list, nil, make(map[string]int))
+}
+
+// dockerListBesideIndex returns the list in manifest.json, for an archive that also has
+// an index.json. It returns nil if the archive does not have a manifest.json, and if
+// manifest.json is an object, which is not a list of docker save.
+func (im *importer) dockerListBesideIndex() ([]dockerImage, error) {
+	if im.docs[dockerList] == nil || im.notAList() != nil {
+		return nil, nil
+	}
+	return parseDockerList(im.docs[dockerList])
+}
+
+// addDockerImages appends to images, which index.json lists, the images and the names
+// that only manifest.json lists. owners gives, by name, the position in images of the
+// image that has the name.
+func (im *importer) addDockerImages(ctx context.Context, list []dockerImage, images []image, owners map[string]int) ([]image, error) {
+	listed, err := im.reachable(ctx, list, images)
+	if err != nil {
+		return nil, err
+	}
 	for _, img := range list {
-		desc, err := im.dockerImage(ctx, img)
-		if err != nil {
+		i, known := listed[im.digestOf(img.Config)]
+		desc := ocispec.Descriptor{}
+		if known {
+			desc = images[i].desc
+		} else if desc, err = im.dockerImage(ctx, img); err != nil {
 			return nil, err
 		}
-		names := img.RepoTags
-		if len(names) == 0 {
+		names := slices.DeleteFunc(img.RepoTags, func(name string) bool { return name == noRepoTag })
+		if len(names) == 0 && !known {
 			names = []string{""}
 		}
 		for _, name := range names {
@@ -99,13 +125,38 @@ func (im *importer) dockerImages(ctx context.Context) ([]image, error) {
 			if err != nil {
 				return nil, err
 			}
-			if _, taken := owners[ref.String()]; !taken {
+			_, taken := owners[ref.String()]
+			if taken && known {
+				continue // the image is imported already, and the name is that of index.json
+			}
+			if !taken {
 				owners[ref.String()] = len(images)
 			}
 			images = append(images, image{ref, desc})
 		}
 	}
 	return uniqueNames(images, owners)
+}
+
+// reachable returns, by the digest of stored content, the position of the first image
+// that leads to the content. It reads nothing if list is empty.
+func (im *importer) reachable(ctx context.Context, list []dockerImage, images []image) (map[digest.Digest]int, error) {
+	listed := make(map[digest.Digest]int)
+	if len(list) == 0 {
+		return listed, nil
+	}
+	seen := make(map[digest.Digest]bool)
+	for i, img := range images {
+		err := ocilayout.Walk(ctx, im.store, img.desc, seen, func(desc ocispec.Descriptor, stored bool) {
+			if stored {
+				listed[desc.Digest] = i
+			}
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return listed, nil
 }
 
 // notAList returns an error if manifest.json is an object and not a list. In the output
@@ -163,14 +214,7 @@ func (im *importer) dockerImage(ctx context.Context, img dockerImage) (ocispec.D
 // find returns the descriptor of the file that manifest.json names, and stores the file
 // as a blob. It follows links within the archive.
 func (im *importer) find(ctx context.Context, name string) (ocispec.Descriptor, error) {
-	at := path.Clean(name)
-	for range maxLinkSteps {
-		to, ok := im.links[at]
-		if !ok {
-			break
-		}
-		at = to
-	}
+	at := im.follow(name)
 	if f, ok := im.others[at]; ok {
 		return f.desc, im.adopt(ctx, f)
 	}
@@ -179,7 +223,33 @@ func (im *importer) find(ctx context.Context, name string) (ocispec.Descriptor, 
 			return ocispec.Descriptor{Digest: d, Size: size}, nil
 		}
 	}
-	return ocispec.Descriptor{}, bad(content.ErrBadIndex, "%s names %s, which is not in it", dockerList, quote(name))
+	return ocispec.Descriptor{}, bad(content.ErrBadIndex, "%s names %s, which is not in it: make the archive again", dockerList, quote(name))
+}
+
+// follow returns the path to which the links of the archive lead from the path name.
+func (im *importer) follow(name string) string {
+	at := path.Clean(name)
+	for range maxLinkSteps {
+		to, ok := im.links[at]
+		if !ok {
+			break
+		}
+		at = to
+	}
+	return at
+}
+
+// digestOf returns the digest of the file that manifest.json names, or "" if the digest
+// is not known.
+func (im *importer) digestOf(name string) digest.Digest {
+	at := im.follow(name)
+	if f, ok := im.others[at]; ok {
+		return f.desc.Digest
+	}
+	if d, ok := ocilayout.BlobDigest(at); ok {
+		return d
+	}
+	return ""
 }
 
 // layerType returns the media type of a stored layer. Its first bytes show it.

@@ -60,8 +60,8 @@ type Config struct {
 // Import hashes all content before it commits the content. By errors.Is the error is
 //
 //   - content.ErrDigestMismatch for content that does not have the digest in its name;
-//   - content.ErrBadIndex for bytes that are not such an archive, and for an archive
-//     without images: the error names the probable kind of the bytes and says what to do.
+//   - content.ErrBadIndex for bytes that are not such an archive, for an archive that is
+//     cut off, and for an archive without images: the error names the probable kind of the bytes and says what to do.
 //     It does not quote printable bytes, because the caller may have passed a file with a
 //     password by mistake;
 //   - content.ErrBadReference for a name that is not a valid image name;
@@ -74,9 +74,15 @@ type Config struct {
 // tag of the name in the annotation io.containerd.image.name, or if the entry does not
 // have ref.name, the name is io.containerd.image.name. A name without a registry is one
 // of Docker Hub's, unless it is a bare tag. If several images with different digests have
-// one name, one of them gets it: the first that is written with registry and tag as
-// Reference.String writes it, or else the first. Import names each of the others by its
-// repository and digest.
+// one name, one of them gets it: an image whose ref.name is the name as Reference.String
+// writes it, or else one whose ref.name spells it in another way with a registry, or else
+// one whose io.containerd.image.name is the name of its ref.name, or else any. Among
+// equals it is the first. Import names each of the others by its repository and digest.
+//
+// If the archive has both index.json and manifest.json, Import also stores the images and
+// tags the names that only manifest.json lists. They follow those of index.json. A name
+// that both lists have is that of the image in index.json. The tag <none>:<none> in
+// manifest.json is not a name.
 //
 // Import tags no image before it has read the whole archive. After an error, store may
 // hold blobs of the archive without a name. Import follows links in the archive to files
@@ -141,9 +147,10 @@ func (im *importer) run(ctx context.Context, r io.Reader) ([]content.Entry, erro
 	}
 	images, err := im.images(ctx)
 	if err != nil {
-		return nil, err
+		return nil, t.maybeCutOff(err)
 	}
-	return im.tag(ctx, images)
+	entries, err := im.tag(ctx, images)
+	return entries, t.maybeCutOff(err)
 }
 
 // An image is a descriptor and the name that the archive gives it.
@@ -298,9 +305,6 @@ func (im *importer) keepName(names ...string) error {
 
 // document keeps the content of index.json, manifest.json or oci-layout.
 func (im *importer) document(name string, size int64, r io.Reader) error {
-	if name == dockerList && im.docs[ocilayout.IndexFile] != nil {
-		return nil // index.json lists the same images
-	}
 	limit := int64(maxList)
 	if name == ocilayout.LayoutFile {
 		limit = 64 << 10
@@ -440,30 +444,30 @@ func (im *importer) ociImages(ctx context.Context) ([]image, error) {
 	if err != nil {
 		return nil, bad(content.ErrBadIndex, "%s: %w: make the archive again", ocilayout.IndexFile, err)
 	}
-	if len(ix.Entries) == 0 {
+	list, err := im.dockerListBesideIndex()
+	if err != nil {
+		return nil, err
+	}
+	if len(ix.Entries) == 0 && len(list) == 0 {
 		return nil, noImages(ix)
 	}
 	images := make([]image, 0, len(ix.Entries))
 	owners := make(map[string]int) // by name, the position in images of the image that has the name
 	for i, e := range ix.Entries {
-		name, owner := ix.ImportName(i)
-		if !owner {
-			name = e.Ref
-		}
 		desc, err := im.resolve(ctx, e)
 		if err != nil {
 			return nil, err
 		}
-		ref, err := im.name(name, desc)
+		ref, err := im.name(e.ImportName(), desc)
 		if err != nil {
 			return nil, err
 		}
-		if _, taken := owners[ref.String()]; owner && !taken || ix.Answers(i) {
+		if _, taken := owners[ref.String()]; !taken || ix.Answers(i) {
 			owners[ref.String()] = i
 		}
 		images = append(images, image{ref, desc})
 	}
-	return uniqueNames(images, owners)
+	return im.addDockerImages(ctx, list, images, owners)
 }
 
 // noImages returns the error for an index.json without entries.
@@ -527,6 +531,9 @@ func (im *importer) resolve(ctx context.Context, e ocilayout.Entry) (ocispec.Des
 func (im *importer) name(name string, desc ocispec.Descriptor) (reference.Reference, error) {
 	whole := name
 	if !strings.ContainsAny(name, ":/@") {
+		if im.cfg.Repository == "" && name == "" {
+			return reference.Reference{}, bad(content.ErrBadReference, "image %s does not have a name: set Config.Repository", desc.Digest)
+		}
 		if im.cfg.Repository == "" {
 			return reference.Reference{}, bad(content.ErrBadReference,
 				"image %s is called %s, which is not a whole name: set Config.Repository", desc.Digest, redact.Quote(name, 80))

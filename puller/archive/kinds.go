@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"compress/bzip2"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -108,6 +109,9 @@ func isArchive(begin []byte) bool {
 func (f *format) fail(err error) error {
 	if content.ReasonOf(err) != "" {
 		return err
+	}
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return bad(content.ErrBadIndex, "%s: %w", f.name, cutOff(err))
 	}
 	return bad(content.ErrBadIndex, "%s: %w: make or download it again", f.name, err)
 }

@@ -128,7 +128,7 @@ func TestImportNamesFormats(t *testing.T) {
 	}
 	assert.Contains(t, importError(t, pad[:512]), "it has no files: make")
 	from := new(pullertest.MemStore)
-	assert.Contains(t, importError(t, string(exported(t, from, newImage(t, from, "registry.example/one:v1", "a layer").ref)[:300])), "it is a damaged tar archive: make it again")
+	assert.Contains(t, importError(t, string(exported(t, from, newImage(t, from, "registry.example/one:v1", "a layer").ref)[:300])), "it is a tar archive that is cut off: copy it again")
 
 	// A tar is recognized whatever the name of its first file.
 	docker := dockerFiles(t, "busybox:1.36")
@@ -239,7 +239,7 @@ func TestImportReadsToTheEnd(t *testing.T) {
 		"gzip and text":        {gzipOf(t, a) + "junkjunkjunk", "its end is followed by text"},
 		"gzip and zeros, text": {gzipOf(t, a) + zeros + "junkjunkjunk", "its end is followed by text"},
 		"no end, and a tar":    {noEnd + b, "it has index.json twice"},
-		"cut gzip":             {gzipOf(t, a)[:len(gzipOf(t, a))-6], "gzip: unexpected EOF: make or download it again"},
+		"cut gzip":             {gzipOf(t, a)[:len(gzipOf(t, a))-6], "gzip: the archive is cut off: copy it again"},
 	} {
 		assert.Contains(t, importError(t, tt.archive), tt.text, name)
 	}

@@ -8,6 +8,7 @@ import (
 	"compress/gzip"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 
 	"github.com/pullkit/pullkit/puller/content"
@@ -28,6 +29,7 @@ type tarReader struct {
 	outer  *format       // format of packed; nil for a plain archive
 	begin  []byte        // the first block of the tar, or less if the tar is shorter
 	read   int64         // bytes of the tar that were read
+	noEnd  bool          // the tar does not have the two blocks of zeros that end a tar
 	files  int           // number of files that were read
 	holes  int64         // how many more bytes of holes and padding the tar may have
 }
@@ -76,7 +78,7 @@ func openTar(r io.Reader, holes int64) (*tarReader, error) {
 
 func newTarReader(r *bufio.Reader, begin []byte, holes int64) *tarReader {
 	t := &tarReader{rest: r, begin: bytes.Clone(begin), holes: holes}
-	t.tar = tar.NewReader(countingReader{r, &t.read})
+	t.tar = tar.NewReader(countingReader{r, t})
 	return t
 }
 
@@ -115,12 +117,34 @@ func (t *tarReader) next(ctx context.Context) (*tar.Header, io.Reader, error) {
 	case first && (errors.Is(err, tar.ErrHeader) || len(t.begin) < tarBlock):
 		return nil, nil, t.notTar()
 	}
-	return nil, nil, bad(content.ErrBadIndex, "file %d: %w", t.files, err)
+	return nil, nil, bad(content.ErrBadIndex, "file %d: %w", t.files, cutOff(err))
+}
+
+// cutOff adds to io.ErrUnexpectedEOF what it means for an archive and what to do. It
+// returns any other error as it is.
+func cutOff(err error) error {
+	if !errors.Is(err, io.ErrUnexpectedEOF) {
+		return err
+	}
+	return fmt.Errorf("the archive is cut off: copy it again: %w", err)
+}
+
+// maybeCutOff adds to an error about an archive that content is missing, that the tar
+// does not have the blocks of zeros with which a tar ends. The archive may be cut off
+// between two files.
+func (t *tarReader) maybeCutOff(err error) error {
+	if !t.noEnd || content.ReasonOf(err) != content.ErrBadIndex {
+		return err
+	}
+	return fmt.Errorf("%w; the archive does not have the end of a tar, so it may be cut off: copy it again", err)
 }
 
 // notTar returns the error for data that is not a tar.
 func (t *tarReader) notTar() error {
 	what, do := describe(t.begin)
+	if f := formatOf(t.begin); f != nil && f.isTar() && len(t.begin) < tarBlock {
+		return bad(content.ErrBadIndex, "%s is a tar archive that is cut off: copy it again", t.subject())
+	}
 	if f := formatOf(t.begin); f != nil && f.isTar() {
 		return bad(content.ErrBadIndex, "%s is a damaged tar archive: %s", t.subject(), do)
 	}
@@ -218,15 +242,17 @@ func (g *gzipReader) Read(p []byte) (int, error) {
 	}
 }
 
-// A countingReader adds the number of bytes that it reads to n.
+// A countingReader reads a tar. It counts the bytes, and it notes that the data ended
+// where package tar expected more.
 type countingReader struct {
 	r io.Reader
-	n *int64
+	t *tarReader
 }
 
 func (c countingReader) Read(p []byte) (int, error) {
 	n, err := c.r.Read(p)
-	*c.n += int64(n)
+	c.t.read += int64(n)
+	c.t.noEnd = c.t.noEnd || n == 0 && err == io.EOF
 	return n, err
 }
 
@@ -253,7 +279,7 @@ func (f *fileReader) Read(p []byte) (int, error) {
 		return n, bad(content.ErrTooLarge, "%s: its files have more than %d bytes of holes: pack it without --sparse", quote(f.name), maxHoles)
 	}
 	if err != nil && err != io.EOF && content.ReasonOf(err) == "" && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
-		err = bad(content.ErrBadIndex, "%s: %w", quote(f.name), err)
+		err = bad(content.ErrBadIndex, "%s: %w", quote(f.name), cutOff(err))
 	}
 	return n, err
 }
