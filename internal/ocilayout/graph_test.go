@@ -142,7 +142,7 @@ func TestOnlyImage(t *testing.T) {
 	assert.False(t, ok)
 }
 
-func TestWalk(t *testing.T) {
+func TestWalkVisitsEachDescriptorOnce(t *testing.T) {
 	tr := newTree(t)
 	var stored, absent []digest.Digest
 	seen := make(map[digest.Digest]bool)
@@ -159,7 +159,7 @@ func TestWalk(t *testing.T) {
 	assert.Equal(t, []digest.Digest{descOf("", "elsewhere").Digest}, absent)
 }
 
-func TestReadBlob(t *testing.T) {
+func TestReadBlobRefusesLargeAndMissingBlobs(t *testing.T) {
 	tr := newTree(t)
 	data, err := ReadBlob(t.Context(), &tr.store, tr.layer)
 	require.NoError(t, err)

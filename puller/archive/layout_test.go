@@ -48,7 +48,7 @@ func requireTidy(t testing.TB, l *layout.Layout) {
 }
 
 // A layout lists its images, so that Export without names exports all of them.
-func TestLayouts(t *testing.T) {
+func TestExportOfALayoutHasAllItsImages(t *testing.T) {
 	from := openLayout(t)
 	one := newImage(t, from, "registry.example/team/one:v1", "a layer", strings.Repeat("a long layer", 100<<10))
 	two := newImage(t, from, "two:v2", "another")
@@ -155,7 +155,7 @@ func TestImportWhileAnotherRemoves(t *testing.T) {
 
 // A process that dies during an Import leaves unfinished ingests. The layout removes them
 // like other incomplete blobs, when they are a day old or by Prune.
-func TestImportThatDied(t *testing.T) {
+func TestLayoutRemovesWhatADeadImportLeft(t *testing.T) {
 	for name, clean := range map[string]func(l *layout.Layout) error{
 		"a day later": func(l *layout.Layout) error { return nil },
 		"pruned": func(l *layout.Layout) error {

@@ -25,7 +25,7 @@ import (
 )
 
 // A small archive that unpacks to a very large one takes little memory and disk.
-func TestImportOfABomb(t *testing.T) {
+func TestImportOfAnArchiveThatExpandsTooMuch(t *testing.T) {
 	many := func(yield func(*tar.Header) bool) {
 		for i := range maxOthers + 1 {
 			if !yield(&tar.Header{Typeflag: tar.TypeSymlink, Name: strconv.Itoa(i), Linkname: "x"}) {

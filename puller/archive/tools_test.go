@@ -135,7 +135,7 @@ func importFile(t *testing.T, name string) (*layout.Layout, []string) {
 	return to, names
 }
 
-func TestSkopeo(t *testing.T) {
+func TestSkopeoReadsAndWritesArchives(t *testing.T) {
 	skopeo := realtest.Need(t, "skopeo")
 	r := newRealImages(t)
 	run(t, skopeo, "--insecure-policy", "copy", "-q", "oci-archive:"+r.file(t, r.image, r.index)+":"+r.index.String(), "dir:"+t.TempDir())
@@ -179,7 +179,7 @@ func TestSkopeoDir(t *testing.T) {
 
 // podman loads an archive of one image, and of several images in both formats. Import
 // reads what podman saves.
-func TestPodman(t *testing.T) {
+func TestPodmanReadsAndWritesArchives(t *testing.T) {
 	podman := realtest.Need(t, "podman")
 	realtest.NeedRoot(t, "a store of podman's own needs it")
 	r := newRealImages(t)
@@ -202,7 +202,7 @@ func TestPodman(t *testing.T) {
 	}
 }
 
-func TestContainerd(t *testing.T) {
+func TestContainerdReadsAndWritesArchives(t *testing.T) {
 	ctr, containerd := realtest.Need(t, "ctr"), realtest.Need(t, "containerd")
 	realtest.NeedRoot(t, "containerd needs it")
 	dir, err := os.MkdirTemp("", "cd") // short, for the socket

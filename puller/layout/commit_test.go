@@ -171,7 +171,7 @@ func TestBatchPassesTheTurnOn(t *testing.T) {
 
 // A turn waits a little if other callers are expected. It does not wait if none is
 // expected, or if the last turn had only one job.
-func TestTurnLingers(t *testing.T) {
+func TestTurnWaitsForExpectedCallers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		more := true
 		b := newBatch[int](func() bool { return more })

@@ -18,7 +18,7 @@ import (
 // A layout that the first version of this package wrote can be read and written.
 // testdata/former.tar is such a layout. It has a manifest and an index in OCI's format
 // and in Docker's, each index with the image of one of two platforms.
-func TestFormerLayout(t *testing.T) {
+func TestLayoutOfTheFirstVersionIsRead(t *testing.T) {
 	dir := t.TempDir()
 	f, err := os.Open("testdata/former.tar")
 	require.NoError(t, err)

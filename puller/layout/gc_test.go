@@ -67,7 +67,7 @@ func TestRemoveAndPrune(t *testing.T) {
 
 // A pull finds a blob. Before the pull tags, another process removes the image that the
 // blob belonged to.
-func TestRemoveUnderAPull(t *testing.T) {
+func TestTagFailsAfterARemovalDuringThePull(t *testing.T) {
 	dir := t.TempDir()
 	l, other := openTest(t, dir), openTest(t, dir)
 	img := newTestImage(t, "registry.example/one:v1", 1, 100)
@@ -87,8 +87,8 @@ func TestRemoveUnderAPull(t *testing.T) {
 	require.ErrorIs(t, err, fs.ErrNotExist)
 	_, err = l.Lookup(t.Context(), ref)
 	require.ErrorIs(t, err, fs.ErrNotExist)
-	require.NoError(t, (&testPuller{l: l}).pull(t.Context(), img), "the next try")
-	requirePulled(t, l, img, "the next try")
+	require.NoError(t, (&testPuller{l: l}).pull(t.Context(), img), "the second pull")
+	requirePulled(t, l, img, "the second pull")
 }
 
 // The same for a layout that is opened during the removal and finds a blob that is
@@ -184,7 +184,7 @@ func TestRepeatedManifestIsReadOnce(t *testing.T) {
 
 // Layouts pull, remove and prune at the same time. An image that Tag accepted is
 // complete. A Tag that fails says that content is missing.
-func TestAllAtOnce(t *testing.T) {
+func TestPullRemoveAndPruneAtTheSameTime(t *testing.T) {
 	mem, dir := disktest.New(), t.TempDir()
 	for name, open := range map[string]func() (*Layout, error){
 		"in memory": func() (*Layout, error) { return openMem(mem.Process()) },
@@ -369,7 +369,7 @@ func TestStampedPartialIsPruned(t *testing.T) {
 	assert.Zero(t, must(l.Kept(t.Context(), desc)))
 }
 
-func TestSweep(t *testing.T) {
+func TestSweepRemovesOldFilesThatAreNotInUse(t *testing.T) {
 	dir, now := t.TempDir(), time.Now()
 	cfg := Config{Now: func() time.Time { return now }}
 	l, err := Open(dir, cfg)
@@ -392,13 +392,13 @@ func TestSweep(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(dir, stateDir, "sha256-dead.lock"), nil, 0o644))
 	names := func() []string { return stateNames(t, l) }
 	openTest(t, dir)
-	assert.Len(t, names(), 7, "all of it is young")
+	assert.Len(t, names(), 7, "all files are young")
 	now = now.Add(25 * time.Hour)
 	for _, n := range []int{3, 3} {
 		other, err := Open(dir, cfg)
 		require.NoError(t, err)
 		require.NoError(t, other.Close())
-		assert.Len(t, names(), n, "what is in use stays")
+		assert.Len(t, names(), n, "files in use are kept")
 	}
 	assert.Contains(t, names(), filepath.Base(partName(busy.Digest)))
 }

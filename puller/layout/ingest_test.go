@@ -190,7 +190,7 @@ func TestStateDirectoryRemoved(t *testing.T) {
 	store(t, l, desc, data)
 }
 
-func TestIngestAfterItsEnd(t *testing.T) {
+func TestIngestRefusesCallsAfterItsEnd(t *testing.T) {
 	l := openTest(t, t.TempDir())
 	data, desc := blobOf(1, 10)
 	in, err := l.Ingest(t.Context(), desc)
@@ -506,7 +506,7 @@ func TestSweepThatDies(t *testing.T) {
 	in, err = l.Ingest(t.Context(), desc)
 	require.NoError(t, err)
 	for off, n := range in.Have() {
-		assert.Equal(t, span(5000, 6000), span(off, off+n), "only this was written")
+		assert.Equal(t, span(5000, 6000), span(off, off+n), "only this range was written")
 	}
 }
 

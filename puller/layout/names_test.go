@@ -126,7 +126,7 @@ func requireWhole(t *testing.T, l *Layout) {
 
 // If another tool changes an image in place under a name that pointed to an index, the
 // name points to the changed image and not to the index.
-func TestChangedInPlace(t *testing.T) {
+func TestNameOfAnImageChangedInPlace(t *testing.T) {
 	const name = "registry.example/team/app:v1"
 	l := openTest(t, t.TempDir())
 	img, mine := newTestImage(t, name, 1, 100, 200), newTestImage(t, name, 2, 300)
@@ -202,7 +202,7 @@ func TestNamesInOtherSpellings(t *testing.T) {
 	require.NoError(t, (&testPuller{l: l}).pull(t.Context(), img))
 	addEntry(t, l, "registry.example/one:v1", ocispec.Descriptor{}, map[string]string{ocispec.AnnotationRefName: "busybox:1.36"})
 	_, err := l.Lookup(t.Context(), reference.MustParse("busybox:1.36"))
-	assert.ErrorIs(t, err, content.ErrNotFound, "a name without a registry is no Reference")
+	assert.ErrorIs(t, err, content.ErrNotFound, "a name without a registry is not a Reference")
 }
 
 // If Import would give an image a name with a registry, Lookup finds the image under that
@@ -376,7 +376,7 @@ func TestLookupByDigestInNestedIndexes(t *testing.T) {
 }
 
 // Invalid entries of other tools do not disturb the use of the layout.
-func TestStrangeEntries(t *testing.T) {
+func TestInvalidEntriesAreKept(t *testing.T) {
 	l := openTest(t, t.TempDir())
 	img := newTestImage(t, "registry.example/one:v1", 1, 100)
 	require.NoError(t, (&testPuller{l: l}).pull(t.Context(), img))
@@ -448,7 +448,7 @@ func fill(t testing.TB, l *Layout, img *testImage, n int) {
 
 // Another image takes as many file operations in a layout of 2,000 images as in one of
 // 50. BenchmarkGrowth measures the time.
-func TestGrowth(t *testing.T) {
+func TestOperationsDoNotGrowWithTheLayout(t *testing.T) {
 	var took []int64
 	for _, n := range []int{50, 2000} {
 		var ops atomic.Int64

@@ -100,7 +100,7 @@ func TestForeignBlobIsHashed(t *testing.T) {
 	assert.True(t, fi.ModTime().Equal(stamp), "it is not hashed twice")
 }
 
-func TestVerify(t *testing.T) {
+func TestVerifyYieldsDamagedBlobsAndIncompleteImages(t *testing.T) {
 	l := openTest(t, t.TempDir())
 	img := newTestImage(t, "registry.example/team/one:v1", 1, 100, 300<<10)
 	require.NoError(t, (&testPuller{l: l}).pull(t.Context(), img))
@@ -183,7 +183,7 @@ func filesOf(t *testing.T, dir string) map[string]string {
 	return files
 }
 
-func TestBlobsAsFS(t *testing.T) {
+func TestFSHasTheStoredBlobs(t *testing.T) {
 	l := openTest(t, t.TempDir())
 	img := newTestImage(t, "registry.example/team/one:v1", 1, 0, 100, 300<<10)
 	require.NoError(t, (&testPuller{l: l}).pull(t.Context(), img))
