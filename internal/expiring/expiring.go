@@ -9,6 +9,9 @@ import (
 	"time"
 )
 
+// sweepEvery is how often a map in use looks for expired entries at least.
+const sweepEvery = time.Minute
+
 // defaultMax is how many entries a Map with a zero Max holds.
 const defaultMax = 4096
 
@@ -17,8 +20,9 @@ const defaultMax = 4096
 // empty and ready for use. Its methods may be called concurrently.
 //
 // An expired entry is never returned. Its memory is freed at the latest when as many new
-// keys were put as the map has entries. So secrets and large values do not stay in memory
-// only because no caller asks for them again.
+// keys were put as the map had entries, or by the first Get or Put that comes a minute or
+// more after the entry expired. So secrets and large values do not stay in memory only
+// because no caller asks for them again.
 type Map[K comparable, V any] struct {
 	// Max is how many entries the map holds; zero means 4096. It must not be changed
 	// after the first Put.
@@ -27,7 +31,8 @@ type Map[K comparable, V any] struct {
 	mu      sync.Mutex
 	entries map[K]*list.Element // of order
 	order   list.List           // of *entry[K, V]; the most recently used one is at the back
-	puts    int                 // since expired entries were last looked for
+	swept   time.Time           // when expired entries were last looked for
+	puts    int                 // of new keys since then
 }
 
 type entry[K comparable, V any] struct {
@@ -44,7 +49,9 @@ func (e *entry[K, V]) expired(now time.Time) bool {
 func (m *Map[K, V]) Get(k K) (V, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if e := m.live(k, time.Now()); e != nil {
+	now := time.Now()
+	m.sweep(now)
+	if e := m.live(k, now); e != nil {
 		return e.value, true
 	}
 	var none V
@@ -57,14 +64,12 @@ func (m *Map[K, V]) Put(k K, v V, until time.Time) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := time.Now()
+	m.sweep(now)
 	if e := m.live(k, now); e != nil {
 		e.value, e.until = v, until
 		return false
 	}
-	if m.puts++; m.puts > m.order.Len() { // spreads the cost over the calls
-		m.sweep(now)
-		m.puts = 0
-	}
+	m.puts++
 	limit := m.Max
 	if limit <= 0 {
 		limit = defaultMax
@@ -129,8 +134,13 @@ func (m *Map[K, V]) live(k K, now time.Time) *entry[K, V] {
 	return e
 }
 
-// sweep removes expired entries. The caller holds the lock.
+// sweep removes expired entries if the last sweep was a minute or enough new keys ago,
+// so that its cost is spread over many calls. The caller holds the lock.
 func (m *Map[K, V]) sweep(now time.Time) {
+	if m.puts <= m.order.Len()/2 && now.Sub(m.swept) < sweepEvery {
+		return
+	}
+	m.swept, m.puts = now, 0
 	for at := m.order.Front(); at != nil; {
 		next := at.Next()
 		if at.Value.(*entry[K, V]).expired(now) {

@@ -104,6 +104,38 @@ func TestNeverMoreThanMaxAndNothingExpiredIsKeptForLong(t *testing.T) {
 	})
 }
 
+func TestExpiredEntryIsFreedInTime(t *testing.T) {
+	for name, use := range map[string]func(m *Map[int, int]){
+		"Get":              func(m *Map[int, int]) { m.Get(-1) },
+		"Put of a new key": func(m *Map[int, int]) { m.Put(-1, 0, time.Time{}) },
+		"Put of a key":     func(m *Map[int, int]) { m.Put(0, 0, time.Time{}) },
+		"as many new keys": func(m *Map[int, int]) {
+			for k := range 20 {
+				m.Put(100+k, 0, time.Time{})
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var m Map[int, int]
+				m.Put(0, 0, time.Time{})
+				for k := 1; k < 20; k++ {
+					m.Put(k, k, in(10*time.Second))
+				}
+				time.Sleep(10 * time.Second)
+				if name != "as many new keys" {
+					time.Sleep(time.Minute)
+				}
+				use(&m)
+				for k := 1; k < 20; k++ {
+					assert.NotContains(t, m.entries, k)
+				}
+				assert.Contains(t, m.entries, 0)
+			})
+		})
+	}
+}
+
 func TestLoopMayStopAndChangeTheMap(t *testing.T) {
 	var m Map[int, int]
 	for k := range 5 {
