@@ -155,7 +155,9 @@ func withoutQuery(raw string) string {
 }
 
 const (
-	maxToken = 1 << 20
+	maxTokenAnswer = 1 << 20
+	// maxToken is how long a token may be. The Client remembers one for each repository.
+	maxToken = 64 << 10
 	// defaultLife is the life of a token if the token server does not send one
 	// (distribution's token specification).
 	defaultLife = time.Minute
@@ -304,13 +306,13 @@ func (a *answer) token(method string) (string, time.Duration, error) {
 		return "", 0, err
 	}
 	a.stall.start()
-	body, err := io.ReadAll(io.LimitReader(a.Body, maxToken+1))
+	body, err := io.ReadAll(io.LimitReader(a.Body, maxTokenAnswer+1))
 	defer a.end()
 	switch {
 	case err != nil:
 		return "", 0, failTrip(a.stall.ctx, a.host, tooEarly(err), a.secrets)
-	case len(body) > maxToken:
-		return "", 0, a.failf(content.ErrTooLarge, "a token answer of more than %d bytes", maxToken)
+	case len(body) > maxTokenAnswer:
+		return "", 0, a.failf(content.ErrTooLarge, "a token answer of more than %d bytes", maxTokenAnswer)
 	}
 	token, life, err := parseToken(body)
 	if err != nil {
@@ -345,6 +347,9 @@ func parseToken(body []byte) (token string, life time.Duration, err error) {
 	}
 	if token == "" {
 		return "", 0, errors.New("it has no token")
+	}
+	if len(token) > maxToken {
+		return "", 0, fmt.Errorf("the token has more than %d bytes", maxToken)
 	}
 	for i := range len(token) {
 		if c := token[i]; c <= ' ' || c > '~' {
