@@ -39,7 +39,8 @@
 //
 // A value with characters that no header can carry is not sent. For a token the error
 // is content.ErrUnauthorized. For a configured header it is an error of New or, if the
-// header comes from a hosts.toml, content.ErrConfig.
+// header comes from a hosts.toml, content.ErrConfig. The same holds for a configured
+// Host, Connection, Transfer-Encoding or another header about the connection.
 //
 // The Client never connects to a link-local address or to another address where clouds
 // serve a machine's secrets. A redirect or a realm from a registry on a public address
@@ -84,9 +85,9 @@
 // of package content.
 //
 // The Client reads at most 4 MiB of a manifest, 1 MiB of a token answer, 1 MiB of
-// headers, and 64 KiB of an error's body. It reads at most one byte more than the size
-// of a blob. It does not unpack an answer: an answer with a Content-Encoding is
-// refused.
+// headers, and 64 KiB of an error's body. A token has at most 64 KiB. The Client
+// reads at most one byte more than the size of a blob. It does not unpack an answer: an
+// answer with a Content-Encoding is refused.
 //
 // # Mirrors
 //

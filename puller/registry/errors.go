@@ -250,9 +250,15 @@ func fieldName(name string) bool {
 }
 
 // checkHeader checks headers that a configuration sets. The error does not show the
-// values, because they may be secrets.
+// values, because they may be secrets. Headers about the connection itself (RFC 9110,
+// section 7.6.1) and the host are refused, because net/http sets them: it sends a
+// configured one not at all, or to some servers only.
 func checkHeader(h http.Header) error {
 	for name, values := range h {
+		switch http.CanonicalHeaderKey(name) {
+		case "Connection", "Content-Length", "Host", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade":
+			return fmt.Errorf("header %.80q cannot be configured, because it is about the connection or the host", name)
+		}
 		if !fieldName(name) {
 			return fmt.Errorf("header %.80q has a name that no header can have", name)
 		}

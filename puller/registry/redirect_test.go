@@ -2,9 +2,12 @@ package registry_test
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -289,5 +292,24 @@ func TestHeadersThatCannotBeSent(t *testing.T) {
 		if assert.ErrorContains(t, err, "that no header can", name) {
 			assert.NotContains(t, err.Error(), "CANARY", name)
 		}
+	}
+}
+
+// TestHeadersOfTheConnection holds that a configuration cannot set a header that HTTP/2
+// refuses or that net/http drops.
+func TestHeadersOfTheConnection(t *testing.T) {
+	for _, name := range []string{"Connection", "connection", "Transfer-Encoding", "Upgrade", "TE", "Host", "Content-Length", "Keep-Alive", "Proxy-Connection", "Trailer"} {
+		_, err := registry.New(registry.Config{Registries: map[string]registry.Hosts{"reg.example": {Server: registry.Host{Header: http.Header{name: {"CANARY"}}}}}})
+		if assert.ErrorContains(t, err, "cannot be configured", name) {
+			assert.NotContains(t, err.Error(), "CANARY", name)
+		}
+		dir := t.TempDir()
+		require.NoError(t, os.Mkdir(filepath.Join(dir, "reg.example"), 0o700))
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "reg.example", "hosts.toml"), []byte("[header]\n"+name+" = \"CANARY\""), 0o600))
+		w := newWorld(map[string]http.HandlerFunc{"https://reg.example": text(hello)})
+		_, err = read(t.Context(), newClient(t, registry.Config{CertsDir: dir, WrapTransport: instead(w)}), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: nobody}, helloBlob())
+		assert.ErrorIs(t, err, content.ErrConfig, name)
+		assert.NotContains(t, fmt.Sprint(err), "CANARY", name)
+		assert.Empty(t, w.asked(), name)
 	}
 }
