@@ -19,8 +19,9 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// An accessChecker decides who may use an image that is present already, as the kubelet
-// does where its credential verification is on. It also notes each pull in the records.
+// An accessChecker decides whether a Pod may use an image that is present already, as the
+// kubelet does if its credential verification is on. It also notes each pull in the
+// records.
 type accessChecker struct {
 	config *Config
 
@@ -33,23 +34,24 @@ type accessChecker struct {
 	listings map[*listing]struct{}
 }
 
-// A listing of the notes is under way. own are the intents of this process that were
-// under way at any time after it began: their notes will be taken back.
+// A listing is one pass over the notes in the records. own has the intents of the pulls
+// of this process that ran at any time after the pass began. These pulls take back their
+// notes themselves.
 type listing struct{ own map[string]bool }
 
 func newAccessChecker(config *Config) *accessChecker {
 	return &accessChecker{config: config, adopting: newSlots(1), intents: map[string]int{}, listings: map[*listing]struct{}{}}
 }
 
-// access is whether a Pod may use an image, and why.
+// An access says whether a Pod may use an image, and why.
 type access struct {
 	granted bool
 	why     string
 	renewal *records.SecretID // the Secret that opened the image, if the record does not know it
 }
 
-// mayUse says whether the task's Pod may use the present image. The error is a fault of
-// the Pod's secrets, under Kubelet.FailOnBadSecret only.
+// mayUse returns whether the task's Pod may use the present image. It returns an error
+// only under Kubelet.FailOnBadSecret, for a fault of the Pod's secrets.
 func (c *accessChecker) mayUse(ctx context.Context, t *task, img Image) (access, error) {
 	if err := c.adopt(ctx); err != nil {
 		return c.unreadable(t, err), nil
@@ -114,7 +116,7 @@ func (c *accessChecker) unreadable(t *task, err error) access {
 	return access{why: "the records cannot be read"}
 }
 
-// match looks for the Pod among those that have shown that they may use the image.
+// match compares the Pod with those for which held allows the image.
 func (c *accessChecker) match(ctx context.Context, t *task, held records.Access) (access, error) {
 	if held.Everybody {
 		return access{granted: true, why: "it was pulled anonymously or with the node's credential"}, nil
@@ -134,16 +136,16 @@ func (c *accessChecker) match(ctx context.Context, t *task, held records.Access)
 	return c.matchSecrets(ctx, t, held), nil
 }
 
-// matchSecrets goes through the Pod's secrets. The node's keyring is not asked, because
-// what was pulled with it may be used by every Pod.
+// matchSecrets compares the Pod's secrets with those of held. It does not ask the node's
+// keyring, because every Pod may use what was pulled with the node's credentials.
 func (c *accessChecker) matchSecrets(ctx context.Context, t *task, held records.Access) access {
 	found := access{why: "none of the Pod's secrets has pulled it before"}
 	t.candidates.podCandidates(ctx, t.ref, func(cred credentials.Credential, err error) bool {
 		switch {
 		case err != nil:
-			return true // it is reported where the secret is missing: when the registry is asked
+			return true // it is reported when the registry is asked
 		case cred.Origin.ServiceAccount != (credentials.ServiceAccount{}):
-			return true // it is not from a Secret, and known by its account
+			return true // it is not from a Secret; match has compared its account
 		}
 		for _, s := range held.Secrets {
 			same, equal := s.SameObject(secretID(cred)), s.Matches(cred)
@@ -188,12 +190,12 @@ func (c *accessChecker) renew(ctx context.Context, t *task, o outcome) {
 	}
 }
 
-// secretID names the Secret that cred is from, without a hash.
+// secretID returns the ID of the Secret that cred is from, without a hash.
 func secretID(cred credentials.Credential) records.SecretID {
 	return records.SecretID{Namespace: cred.Origin.Namespace, Name: cred.Origin.Name, UID: cred.Origin.UID}
 }
 
-// accountOf is the pod's service account, which is in the Pod's namespace.
+// accountOf returns the Pod's service account, which is in the Pod's namespace.
 func accountOf(pod credentials.Pod) credentials.ServiceAccount {
 	account := pod.ServiceAccount
 	if account.Namespace == "" {
@@ -215,7 +217,8 @@ func (c *accessChecker) intended(ctx context.Context, t *task) (bool, error) {
 	return false, nil
 }
 
-// repositoryOf is the name, without tag and digest, in a note; "" if it has none.
+// repositoryOf returns the name in a note, without tag and digest; "" if the note has no
+// name.
 func repositoryOf(intent string) string {
 	image, _, _ := strings.Cut(intent, " ")
 	ref, err := reference.Parse(image)
@@ -225,10 +228,10 @@ func repositoryOf(intent string) string {
 	return ref.Name()
 }
 
-// adopt makes, once, records of what pulls that were cut short by a crash have left in
-// the store. These records grant access to no Pod, because it is not known with which
-// credential the images came. Without them, another tag of the same image would look
-// like one that was always there.
+// adopt makes records of the images that pulls have left in the store when a crash ended
+// them. It does so once. These records grant access to no Pod, because it is not known
+// with which credential the images came. Without them, another tag of the same image
+// would look like one that was always there.
 func (c *accessChecker) adopt(ctx context.Context) error {
 	if c.adopted.Load() {
 		return nil
@@ -260,7 +263,7 @@ func (c *accessChecker) adoptAll(ctx context.Context) error {
 	return nil
 }
 
-// leftIntents lists the notes that no pull of this process will take back.
+// leftIntents lists the notes that no pull of this process takes back.
 func (c *accessChecker) leftIntents(ctx context.Context) ([]string, error) {
 	l := c.list()
 	defer c.unlist(l)
@@ -293,7 +296,7 @@ func (c *accessChecker) unlist(l *listing) {
 	delete(c.listings, l)
 }
 
-// count adds a pull under way. The function it returns takes that back.
+// count adds a pull under way. The returned function removes it again.
 func (c *accessChecker) count(intent string) (end func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -318,7 +321,7 @@ func (c *accessChecker) adoptOne(ctx context.Context, intent string) error {
 	}
 	t, unusable := newTask(Request{Image: image, Platform: platform}, c.config, 0)
 	if unusable != nil {
-		return nil // no request can be for it
+		return nil // no request can ask for this image
 	}
 	img, err := c.config.Runtime.Status(ctx, t.spec())
 	if errors.Is(err, fs.ErrNotExist) {
@@ -338,11 +341,11 @@ func (c *accessChecker) sweep(ctx context.Context, before time.Time, stored func
 	return c.config.Records.Sweep(ctx, before, stored)
 }
 
-// recordTime is how long Records may take to write one thing down. A file system that
-// hangs must not keep the place of a pull for ever.
+// recordTime is how long one write of Records may take. A file system that hangs must not
+// hold the slot of a pull for ever.
 const recordTime = 30 * time.Second
 
-// errRecordTime says that Records took longer.
+// errRecordTime is the error of a write that takes longer.
 var errRecordTime = fmt.Errorf("the records did not answer within %v", recordTime)
 
 // within calls fn, which may ignore the end of its context, and returns its error or the
@@ -364,7 +367,7 @@ type pullNote struct {
 	takeBack func() error
 }
 
-// begin notes that a pull begins.
+// begin writes the note of a pull that is about to begin.
 func (c *accessChecker) begin(ctx context.Context, t *task) (*pullNote, error) {
 	if c == nil {
 		return nil, nil
@@ -391,15 +394,16 @@ func (c *accessChecker) begin(ctx context.Context, t *task) (*pullNote, error) {
 }
 
 // close ends the pull in this process. If settle was not called, because a callback
-// panicked, the note stays, so that Pods are asked for proof.
+// panicked, the note stays, so that Pods need proof.
 func (n *pullNote) close() {
 	if n != nil {
 		n.end()
 	}
 }
 
-// settle writes down what the pull ended with, also if all callers have left, because
-// the image is in the store. If it cannot be written, the note stays.
+// settle writes the result of the pull into the records and takes back the note. It does
+// so even if all callers have left, because the image is in the store. If the result
+// cannot be written, the note stays.
 func (n *pullNote) settle(ctx context.Context, r pullResult) error {
 	if n == nil {
 		return nil
@@ -416,7 +420,7 @@ func (n *pullNote) settle(ctx context.Context, r pullResult) error {
 	})
 }
 
-// accessBy is what a pull with this candidate shows about who may use the image.
+// accessBy returns which Pods may use an image that was pulled with this candidate.
 func accessBy(c candidate) records.Access {
 	account := c.cred.Origin.ServiceAccount
 	switch {
@@ -430,8 +434,8 @@ func accessBy(c candidate) records.Access {
 	return records.Access{Everybody: true}
 }
 
-// intent is what a pull of the image is noted under: its name, and the platform,
-// because the store may hold it for several.
+// intent returns the text of the note for a pull of the image: its name and the platform,
+// because the store may hold the image for several platforms.
 func (c *accessChecker) intent(t *task) string {
 	name := t.ref.String()
 	if c.config.Kubelet.NameAsWritten {
@@ -440,7 +444,7 @@ func (c *accessChecker) intent(t *task) string {
 	return name + " " + index.FormatPlatform(t.platform)
 }
 
-// name is what access to the image is recorded under.
+// name returns the name under which access to the image is recorded.
 func (c *accessChecker) name(t *task) string {
 	if c.config.Kubelet.NameAsWritten {
 		if name, err := reference.Trim(t.image); err == nil {
@@ -450,7 +454,7 @@ func (c *accessChecker) name(t *task) string {
 	return t.ref.Name()
 }
 
-// id is what the image's record is kept under.
+// id returns the ID under which the image's record is kept.
 func (i Image) id() string {
 	if i.ID != "" {
 		return i.ID

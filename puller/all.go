@@ -12,7 +12,7 @@ import (
 	"github.com/pullkit/pullkit/internal/panics"
 )
 
-// A Result is what became of one image of PullAll.
+// A Result is the result of PullAll for one image.
 type Result struct {
 	Image Image
 	// Present says that the image was in the store already, and the registry was
@@ -21,8 +21,8 @@ type Result struct {
 	Err     error // an [*Error]; nil if the image is there
 }
 
-// allUnlimited is how many images PullAll has in hand when Config.Parallel sets
-// no limit.
+// allUnlimited is how many images PullAll pulls at a time when Config.Parallel sets no
+// limit.
 const allUnlimited = 64
 
 // sequenceGrace is how long the loop of PullAll waits for a sequence whose own code
@@ -37,11 +37,11 @@ const maxAsleep = 256
 type allPulls struct {
 	pull func(context.Context, Request, *allPulls) outcome
 
-	awake, asleep slots // for how many images may be in hand, and how many may wait for a window
+	awake, asleep slots // limit how many images are pulled, and how many wait for a back-off window
 
 	feed    *feed
-	results chan requestResult // closed when all that were begun have ended
-	dropped bool               // a request was taken and not begun; set before results is closed
+	results chan requestResult // closed when all pulls that began have ended
+	dropped bool               // a request was taken, but its pull did not begin; set before results is closed
 }
 
 type requestResult struct {
@@ -87,7 +87,7 @@ func (all *allPulls) run(ctx context.Context, reqs iter.Seq[Request], yield func
 	}
 	err := cause()
 	if !broken && panicked == nil && err != nil {
-		// The caller learns of the end at once, even if the sequence blocks.
+		// The caller gets the last result at once, even if the sequence blocks.
 		stopPulls()
 		all.feed.wait(await.Grace)
 		panicked = cmp.Or(panicked, all.feed.panic())
@@ -102,15 +102,15 @@ func (all *allPulls) run(ctx context.Context, reqs iter.Seq[Request], yield func
 	panicked.Raise()
 }
 
-// begin begins with the requests as there is room for them. The results must be read
-// until they end.
+// begin begins a pull for each request when there is room for it. The caller must receive
+// from results until that is closed.
 func (all *allPulls) begin(ctx context.Context) {
 	defer close(all.results)
 	var pulls sync.WaitGroup
 	defer pulls.Wait()
 	for {
-		// First the request: a place that waits for a request would be lost to the
-		// pulls that have slept enough.
+		// The request is taken before the slot. A slot that waits for a request could not
+		// be used by the pulls whose sleep is over.
 		req, ok := all.feed.take(ctx)
 		if !ok {
 			return
@@ -123,8 +123,9 @@ func (all *allPulls) begin(ctx context.Context) {
 		pulls.Go(func() {
 			panics.Catch(func() { r.Result = all.pullOne(ctx, req) }, func(panicked *panics.Error) {
 				r.panicked = panicked
-				// The place is given up when the result is taken: a caller that takes
-				// results slowly delays the pulls, and results do not pile up.
+				// The slot is released only when the result was received. So a caller
+				// that receives results slowly delays the pulls, and results do not pile
+				// up.
 				all.results <- r
 				all.awake.release()
 			})
@@ -138,10 +139,10 @@ func (all *allPulls) pullOne(ctx context.Context, req Request) Result {
 	return Result{Image: img, Present: o.present, Err: err}
 }
 
-// sleep makes room for another image meanwhile, and waits for room again.
+// sleep releases the image's slot, sleeps, and waits for a slot again.
 func (all *allPulls) sleep(ctx context.Context, d time.Duration) error {
 	until := time.Now().Add(d)
-	// Where too many images sleep already, this one keeps its place.
+	// If too many images sleep already, this image keeps its slot.
 	if !all.asleep.tryAcquire() {
 		return sleep(ctx, d)
 	}
@@ -154,8 +155,8 @@ func (all *allPulls) sleep(ctx context.Context, d time.Duration) error {
 	return err
 }
 
-// A feed takes requests out of a sequence, which runs in a goroutine of its own: where
-// its code blocks, the pulls under way go on.
+// A feed takes requests from a sequence, which runs in a separate goroutine. If the
+// sequence blocks, the pulls under way go on.
 type feed struct {
 	next chan Request
 	done chan struct{} // closed when the sequence has returned
@@ -212,7 +213,7 @@ func (f *feed) wait(limit time.Duration) {
 	}
 }
 
-// panic returns the panic of a sequence that has ended by one.
+// panic returns the panic with which the sequence ended, if it did.
 func (f *feed) panic() *panics.Error {
 	select {
 	case <-f.done:

@@ -15,8 +15,8 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// A pullKey is what two pulls must have in common to share one run: then each candidate
-// that one of them would try, the other one would try too.
+// A pullKey is what two pulls must have in common to share one run. Pulls with equal keys
+// would try the same candidates.
 type pullKey struct {
 	ref      reference.Reference
 	written  string // under Kubelet.NameAsWritten only
@@ -35,10 +35,10 @@ type sharedPull struct {
 
 type pullRun = share.Run[pullKey, *waiter, *sharedPull]
 
-// A pullResult is what a shared pull ended with.
+// A pullResult is the result of a shared pull.
 type pullResult struct {
 	image    Image
-	accepted candidate     // the one that opened the image
+	accepted candidate     // the candidate that opened the image
 	took     time.Duration // without the time in the queue
 	// err is the error of the call that began the pull. Its RetryAfter is how long the
 	// registry asked every client to wait.
@@ -55,7 +55,8 @@ type waiter struct {
 	err     *Error // of the pull, for this call; set before the run is done
 }
 
-// setListens(false) makes sure that w gets no more events.
+// setListens sets whether w gets events. After setListens(false) has returned, w gets
+// none.
 func (w *waiter) setListens(on bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -132,8 +133,8 @@ func (p *Puller) pullKey(t *task, secrets *fingerprint) pullKey {
 }
 
 // announce sends the call's Pulling event. The pull begins after the event of the call
-// that began it, so that this event comes before all others. Should Config.Events
-// panic, the pull begins nevertheless, because other calls may wait for it.
+// that began it, so that this event comes before all others. If Config.Events panics, the
+// pull begins nevertheless, because other calls may wait for it.
 func (p *Puller) announce(run *pullRun, w *waiter) {
 	if !w.shared {
 		defer close(run.Value.announced)
@@ -151,8 +152,8 @@ func (p *Puller) leave(run *pullRun, w *waiter) {
 	}
 }
 
-// attempt waits for its turn and makes one attempt. It writes into the records what the
-// attempt ended with, also when all calls have left: the image is in the store.
+// attempt waits for its turn and makes one attempt. It writes the result into the records
+// even when all calls have left, because the image is in the store.
 func (p *Puller) attempt(ctx context.Context, run *pullRun) pullResult {
 	t := run.Value.task
 	if err := p.slots.acquire(ctx); err != nil {
@@ -209,9 +210,9 @@ func (p *Puller) countForBackoff(pull *sharedPull, waiters []*waiter) {
 	}
 }
 
-// tryEach calls ask with one candidate after the other, until one is accepted, and
-// returns that one. report is called for each attempt that failed and for each source
-// that gave no credential.
+// tryEach calls ask with one candidate after another until one is accepted, and returns
+// that candidate. report is called for each attempt that failed and for each source that
+// gave no credential.
 func tryEach[T any](ctx context.Context, p *Puller, t *task, spec Spec, ask func(context.Context, Spec) (T, error), report func(credentials.Attempt)) (got T, accepted candidate, err error) {
 	loop := &candidateLoop{candidates: t.candidates, report: report}
 	got, err = credentials.Each(ctx, loop, t.ref, func(ctx context.Context, cred credentials.Credential) (T, error) {
@@ -242,8 +243,8 @@ type unstoppable struct{ err error }
 
 func (u *unstoppable) Error() string { return u.err.Error() }
 
-// attemptsError makes the error of tryEach that of a call. Its RetryAfter is how long
-// the registry asked every client to wait.
+// attemptsError turns the error of tryEach into the error of a call. Its RetryAfter is
+// how long the registry asked every client to wait.
 func (p *Puller) attemptsError(t *task, err error) *Error {
 	var all *credentials.AttemptsError
 	if !errors.As(err, &all) {

@@ -27,8 +27,8 @@ func (k backoffKey) String() string {
 	return redact.Cut(pod+", "+k.image, maxName)
 }
 
-// backoffWindows hold, for each key, until when the image is not tried again, what the
-// last try failed with, and which secrets have failed.
+// backoffWindows has, for each key, the end of the back-off window, the last failure, and
+// the secrets that have failed.
 type backoffWindows struct {
 	delays       *backoff.Backoff[backoffKey]
 	streakLength time.Duration // a streak of failures ends after twice that without a failure
@@ -38,11 +38,12 @@ type backoffWindows struct {
 	last expiring.Map[backoffKey, lastFailure]
 }
 
-// A lastFailure is what a streak of failures has come to.
+// A lastFailure is the last failure of a streak, with the secrets that failed in the
+// streak.
 type lastFailure struct {
 	err *Error
-	// failed are the fingerprints of the secrets that failed in this streak. Secrets
-	// open the window once: two that take turns do not keep it open.
+	// failed are the fingerprints of the secrets that failed in this streak. Each
+	// fingerprint opens the window once, so two that take turns do not keep it open.
 	failed []fingerprint
 }
 
@@ -107,7 +108,7 @@ func (w *backoffWindows) fail(key backoffKey, secrets *fingerprint, err *Error, 
 		last.failed = append(slices.Clip(last.failed), *secrets)
 	}
 	last.err = err
-	// The streak ends before that.
+	// The entry outlasts the streak.
 	w.last.Put(key, last, w.delays.State(key).Until.Add(w.streakLength).Add(w.streakLength))
 	return w.delays.Wait(key)
 }

@@ -22,7 +22,7 @@ type candidates struct {
 
 	namespace      string // of the Pod
 	keepDuplicates bool   // Kubelet.KeepDuplicates
-	nodeIsShared   bool   // the node's keyring answers alike for every Pod
+	nodeIsShared   bool   // the node's keyring gives the same answers for every Pod
 }
 
 // A candidate is a credential to try, or the error of a source that gave none.
@@ -43,8 +43,9 @@ func newCandidates(req Request, config *Config) *candidates {
 	}
 }
 
-// all yields the candidates in the order in which they are tried. A credential that
-// both keyrings know is tried once; equal ones within a keyring are its own matter.
+// all yields the candidates in the order in which they are tried. A credential that both
+// keyrings have is tried once. Equal credentials within one keyring are left to that
+// keyring.
 func (c *candidates) all(ctx context.Context, ref reference.Reference, yield func(candidate) bool) {
 	var ofPod []credentials.Credential
 	more := true
@@ -128,8 +129,9 @@ type fingerprint struct {
 	namespace string // of the Pod, where it decides which secrets are refused
 }
 
-// fingerprint is equal for requests that can try the same credentials for ref. It is
-// nil if one of the keyrings has no fingerprint.
+// fingerprint is equal for requests that can try the same credentials for ref. It is nil
+// if the request's keyring has no fingerprint, or if the node's keyring has none and
+// depends on the Pod.
 func (c *candidates) fingerprint(ref reference.Reference) *fingerprint {
 	pod, podKnown := keyringFingerprint(c.pod, ref)
 	node, nodeKnown := keyringFingerprint(c.node, ref)
@@ -162,9 +164,9 @@ func keyringFingerprint(k credentials.Keyring, ref reference.Reference) (sum uin
 	return 0, false
 }
 
-// problems lists what the request's keyring could not use, such as malformed secrets.
-// What it uses in spite of a warning, such as a file that others can read, is not a
-// problem.
+// problems lists what the request's keyring could not use, such as malformed secrets. An
+// entry that is used in spite of a warning, such as a file that other users can read, is
+// not a problem.
 func (c *candidates) problems() []credentials.Attempt {
 	var out []credentials.Attempt
 	for _, err := range credentials.Problems(c.pod) {
@@ -186,8 +188,8 @@ func isWarning(err error) bool {
 	return errors.As(err, &reason) && reason.Warning()
 }
 
-// problemsFor lists the problems that can matter for ref: not those of an entry whose
-// key is for other images.
+// problemsFor lists the problems that can concern ref. Those of an entry whose key is for
+// other images are left out.
 func (c *candidates) problemsFor(ref reference.Reference) []credentials.Attempt {
 	return slices.DeleteFunc(c.problems(), func(a credentials.Attempt) bool {
 		key := a.Origin.Key
@@ -227,10 +229,9 @@ func (c *candidates) fault(ctx context.Context, ref reference.Reference) error {
 // maxHints is the number of hints in an error, which may be kept for a long time.
 const maxHints = 100
 
-// hints lists what the keyrings have that may explain why no credential helped with
-// ref, and that is not among the attempts: Secrets that give no credential, helpers
-// that were not asked, entries of the node that were left out, logins that look
-// mistyped.
+// hints lists the notes of the keyrings that may explain why no credential helped with
+// ref, and that are not among the attempts: Secrets that give no credential, helpers that
+// were not asked, entries of the node that were left out, logins that look mistyped.
 func (c *candidates) hints(ref reference.Reference) []error {
 	var hints []error
 	collect := func(k credentials.Keyring, wanted func(error) bool) {

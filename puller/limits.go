@@ -81,7 +81,7 @@ func newBucket(qps float64, burst int) *bucket {
 	return &bucket{qps: qps, burst: float64(burst), tokens: float64(burst), last: time.Now()}
 }
 
-// errRate is the error of a pull beyond the rate, in the kubelet's words.
+// errRate is the error of a pull beyond the rate. The text is the kubelet's.
 var errRate = errors.New("pull QPS exceeded")
 
 // take takes a token. It does not wait for one.

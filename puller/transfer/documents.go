@@ -96,7 +96,7 @@ func (r *Runtime) storedDocument(ctx context.Context, desc ocispec.Descriptor) (
 	return parse(desc, body)
 }
 
-// configPlatform is the platform that a config in the Store names.
+// configPlatform returns the platform that a config in the Store names.
 func (r *Runtime) configPlatform(ctx context.Context, config ocispec.Descriptor) (ocispec.Platform, error) {
 	body, err := r.stored(ctx, config)
 	if err != nil {
@@ -109,10 +109,10 @@ func (r *Runtime) configPlatform(ctx context.Context, config ocispec.Descriptor)
 	return p, nil
 }
 
-// topDocument is what the image's name points to. The registry is always asked. If the
-// digest that it names is the one that the Store has for the name, the stored bytes are
-// used. A HEAD that was refused is worth another request, for the reason, only if no other
-// credential follows.
+// topDocument returns the document that the image's name points to. It always asks the
+// registry. If the registry's digest is the digest that the Store has for the name, it
+// uses the stored bytes. After a HEAD that was refused it sends another request, which
+// brings the reason, only if no other credential follows.
 func (r *Runtime) topDocument(ctx context.Context, c *call) (document, error) {
 	have, err := r.store.Lookup(ctx, c.spec.Ref)
 	if err != nil && !absent(err) {
@@ -153,8 +153,8 @@ func headRefused(err error) bool {
 	return errors.As(err, &e) && e.HeadRefused
 }
 
-// child is a document that an index names: from the Store, from the descriptor's own
-// data, or from the registry.
+// child returns a document that an index names: from the Store, from the data in the
+// descriptor, or from the registry.
 func (r *Runtime) child(ctx context.Context, c *call, desc ocispec.Descriptor) (document, error) {
 	has, err := r.has(ctx, desc)
 	if err != nil {
@@ -181,7 +181,8 @@ func (r *Runtime) child(ctx context.Context, c *call, desc ocispec.Descriptor) (
 }
 
 // verifyDocument checks a Source's answer against the descriptor that named the document.
-// A Source may be of any origin, and all that follows depends on these bytes.
+// The bytes are verified here because the Source can be any implementation, and the rest
+// of the pull depends on them.
 func verifyDocument(want ocispec.Descriptor, got content.Document) (document, error) {
 	if err := fetch.CheckDescriptor(want); err != nil {
 		return document{}, err
@@ -244,7 +245,7 @@ func (r *Runtime) ask(ctx context.Context, request func() error) error {
 	return request()
 }
 
-// A target is what a name stands for on a platform.
+// A target is the image that a name points to for a platform.
 type target struct {
 	docs   []document   // from what the name points to down to the platform's manifest
 	choice index.Choice // the entry that led to the manifest; zero without an index
@@ -266,7 +267,7 @@ func (t target) besideImages() bool {
 	return false
 }
 
-// blobs are the config and the layers, each digest once.
+// blobs returns the config and the layers, each digest once.
 func (t target) blobs() []ocispec.Descriptor {
 	m := t.manifest()
 	blobs := make([]ocispec.Descriptor, 0, 1+len(m.Layers))
@@ -284,8 +285,8 @@ func (t target) blobs() []ocispec.Descriptor {
 	return blobs
 }
 
-// documents are the descriptors of manifest and indexes with their bytes, as blobs that
-// need no request.
+// documents returns the descriptors of the manifest and the indexes, with their bytes, as
+// blobs that need no request.
 func (t target) documents() []ocispec.Descriptor {
 	var descs []ocispec.Descriptor
 	for _, d := range t.docs {
@@ -296,8 +297,8 @@ func (t target) documents() []ocispec.Descriptor {
 	return descs
 }
 
-// size is what the documents and blobs take in the Store. It is negative if that is more
-// than an int64 holds.
+// size returns how many bytes the documents and blobs take in the Store. It is negative
+// if that is more than an int64 holds.
 func (t target) size() int64 {
 	var n int64
 	for _, d := range t.docs {
@@ -311,8 +312,8 @@ func (t target) size() int64 {
 	return n
 }
 
-// checkSize refuses sizes that cannot be true: one digest with two sizes, and more than
-// an int64 holds in all.
+// checkSize returns an error for sizes that cannot be true: one digest with two sizes, or
+// a sum that is more than an int64 holds.
 func (t target) checkSize() error {
 	m := t.manifest()
 	sizes := map[digest.Digest]int64{m.Config.Digest: m.Config.Size}
@@ -343,9 +344,9 @@ func (t target) configDecides(requirePlatform bool) (asks, serves bool) {
 	return true, false
 }
 
-// serves reports whether t, whose config names platform got, can run on want. Outside an
-// index it is an error if it cannot. Signatures and other artifacts come there with an
-// image config that names no platform.
+// serves reports whether t, whose config names platform got, can run on want. If t is not
+// in an index and cannot run on want, that is an error. A config that names no platform
+// is accepted there, because signatures and other artifacts have such a config.
 func (t target) serves(got, want ocispec.Platform) (bool, error) {
 	if _, ok := (index.Selector{}).Match(got, want); ok || !t.inIndex() && got.OS == "" && got.Architecture == "" {
 		return true, nil
@@ -356,12 +357,12 @@ func (t target) serves(got, want ocispec.Platform) (bool, error) {
 	return false, nil
 }
 
-// A walk goes from what a name points to down to a platform's manifest.
+// A walk finds a platform's manifest, starting from the document that a name points to.
 type walk struct {
 	want ocispec.Platform
 	// read gets a document that an index names.
 	read func(context.Context, ocispec.Descriptor) (document, error)
-	// accept reports whether a manifest is the one. If not, the next candidate is taken.
+	// accept reports whether a manifest is taken. If not, the next candidate follows.
 	accept func(context.Context, target) (bool, error)
 }
 

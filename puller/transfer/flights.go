@@ -18,22 +18,23 @@ import (
 	"github.com/pullkit/pullkit/puller/transfer/internal/fetch"
 )
 
-// maxCommitting is how many flights may have their bytes and wait for the disk, beyond
-// those that are fetching. Their connections go on with other blobs meanwhile, and a
-// Store can make many blobs durable at once.
+// maxCommitting is how many flights may have all their bytes and wait for the disk, in
+// addition to those that are fetching. Their connections go on with other blobs
+// meanwhile, and a Store can make many blobs durable at once.
 const maxCommitting = 32
 
 // A flightKey is what two pulls' blobs must have in common to share a flight. Equal
-// digests with different sizes are two flights: one of the sizes is wrong, and must not
-// spoil the other one. A blob that came in its descriptor need not fail with one that is
-// asked for; the Store lets them in one after the other.
+// digests with different sizes are two flights: one of the sizes is wrong, and its flight
+// must not make the other flight fail. A blob whose data is in its descriptor is a
+// separate flight too, because it does not fail if the registry does; the Store ingests
+// the two one after another.
 type flightKey struct {
 	digest digest.Digest
 	size   int64
 	inData bool
 }
 
-// A flight is the fetch of one blob for all pulls of the process that need it. It lives
+// A flight is the fetch of one blob for all pulls of the process that need it. It goes on
 // as long as one of them waits for it, whichever pull began it.
 type flight struct {
 	key      flightKey
@@ -51,15 +52,15 @@ type flight struct {
 	present bool // nothing was fetched: another process had stored the blob
 }
 
-// A batch is the flights that one pull waits for.
+// A batch has the flights that one pull waits for.
 type batch struct {
 	repo     content.Repo
 	finished chan *flight // has room for all of them
 	waiting  map[flightKey]*flight
 }
 
-// flights are all blobs that are needed and not stored yet. Some are fetched; the others
-// wait in a queue, without a goroutine. It is a fetch.Queue.
+// flights has the flights of all blobs that are needed and not stored yet. Some are
+// fetched; the others wait in a queue, without a goroutine. flights is a fetch.Queue.
 type flights struct {
 	limit   int // of fetches at the same time
 	fetcher *fetch.Fetcher
@@ -95,14 +96,14 @@ func (fs *flights) join(ctx context.Context, b *batch, desc ocispec.Descriptor) 
 	return f
 }
 
-// start lets as many flights of the queue run as may. fs.mu is held.
+// start starts as many flights of the queues as the limits allow. fs.mu is held.
 func (fs *flights) start() {
 	for fs.running < fs.limit+maxCommitting {
 		switch {
 		case fs.largeMayStart() && fs.fetcher.AcquireConn():
 			fs.fetchingLarge++
 			fs.large = fs.startFirst(fs.large)
-		// Small blobs come soon, and do not wait until a large one has come.
+		// Small blobs take little time, and do not wait for a large blob to end.
 		case len(fs.small) > 0 && (fs.fetching < fs.limit || fs.fetching == fs.fetchingLarge):
 			fs.small = fs.startFirst(fs.small)
 		default:
@@ -150,7 +151,7 @@ func (fs *flights) startFirst(queue []*flight) []*flight {
 	return queue[1:]
 }
 
-// ended says that f runs no longer.
+// ended removes f from the running flights.
 func (fs *flights) ended(f *flight) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
@@ -159,7 +160,7 @@ func (fs *flights) ended(f *flight) {
 	fs.start()
 }
 
-// fetched says that f needs no connection any more.
+// fetched gives back the connection of f, which has all its bytes.
 func (fs *flights) fetched(f *flight) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
@@ -167,7 +168,7 @@ func (fs *flights) fetched(f *flight) {
 	fs.start()
 }
 
-// releaseConn counts f among the fetching flights no longer. fs.mu is held.
+// releaseConn removes f from the fetching flights. fs.mu is held.
 func (fs *flights) releaseConn(f *flight) {
 	if !f.fetching {
 		return
@@ -180,15 +181,15 @@ func (fs *flights) releaseConn(f *flight) {
 	}
 }
 
-// Waiting reports whether a large flight waits for nothing but a connection.
+// Waiting reports whether a large flight waits only for a connection.
 func (fs *flights) Waiting() bool {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	return fs.running < fs.limit+maxCommitting && fs.largeMayStart()
 }
 
-// Next lets a large flight use a free connection. It returns false if none waits for
-// nothing else.
+// Next starts a large flight that waits only for a connection. It returns false if there
+// is no such flight or no free connection.
 func (fs *flights) Next() bool {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
@@ -197,8 +198,8 @@ func (fs *flights) Next() bool {
 	return fs.fetchingLarge > before
 }
 
-// leave makes b wait for nothing any more. Flights that no other pull waits for have
-// ended when leave returns.
+// leave removes b from all flights that it waits for. Flights that no other pull waits
+// for have ended when leave returns.
 func (fs *flights) leave(b *batch) {
 	var ending []*flight
 	fs.mu.Lock()
@@ -214,8 +215,8 @@ func (fs *flights) leave(b *batch) {
 	}
 }
 
-// outstanding is how many bytes all flights will still write, at most math.MaxInt64.
-// kept is called for flights that have not begun. fs.mu is held.
+// outstanding returns how many bytes all flights have yet to write, at most
+// math.MaxInt64. kept is called for flights that have not begun. fs.mu is held.
 func (fs *flights) outstanding(kept func(ocispec.Descriptor) int64) int64 {
 	var n int64
 	for _, f := range fs.group.Values() {
@@ -231,8 +232,8 @@ func (fs *flights) outstanding(kept func(ocispec.Descriptor) int64) int64 {
 }
 
 // fetchAll returns when all of descs are in the Store. It waits for flights of other
-// pulls, or begins its own. If it fails, it has left the flights that others still need,
-// and has ended the others.
+// pulls, or begins its own. After an error it has left all flights; those that no other
+// pull needs have ended.
 func (r *Runtime) fetchAll(ctx context.Context, repo content.Repo, descs []ocispec.Descriptor, m *meter) error {
 	missing, err := r.missing(ctx, descs, m)
 	if err != nil || len(missing) == 0 {
@@ -271,14 +272,15 @@ func (r *Runtime) fetchAll(ctx context.Context, repo content.Repo, descs []ocisp
 	return nil
 }
 
-// sameAnswer reports whether a registry must give both the same answer about a blob.
+// sameAnswer reports whether a registry must give the same answer about a blob for a and
+// for b.
 func sameAnswer(a, b content.Repo) bool {
 	return a.Ref.Name() == b.Ref.Name() && a.Cred.Same(b.Cred)
 }
 
-// missing asks the Store which of descs it has. It returns the others, the largest
-// first: the one that takes longest must not be the last to begin. Data that is left in
-// them is the blob.
+// missing asks the Store which of descs it has. It returns the missing ones, the largest
+// first, because the blob that takes longest must not begin last. If a returned
+// descriptor has Data, that is the verified blob.
 func (r *Runtime) missing(ctx context.Context, descs []ocispec.Descriptor, m *meter) ([]ocispec.Descriptor, error) {
 	var missing []ocispec.Descriptor
 	for _, d := range descs {
@@ -317,8 +319,8 @@ func (r *Runtime) joinAll(ctx context.Context, b *batch, descs []ocispec.Descrip
 	return nil
 }
 
-// checkSpace returns an error if the Store has too little room for all that is needed
-// now, by all pulls. It is called before the first byte is fetched. r.flights.mu is held.
+// checkSpace returns an error if the Store has too little room for the blobs that all
+// pulls need now. It is called before the first byte is fetched. r.flights.mu is held.
 func (r *Runtime) checkSpace(ctx context.Context) error {
 	store, ok := r.store.(content.SpaceReporter)
 	if !ok {
@@ -333,7 +335,7 @@ func (r *Runtime) checkSpace(ctx context.Context) error {
 	if need <= free {
 		return nil
 	}
-	// What earlier fetches left takes its room already.
+	// Bytes that earlier fetches left take up room already.
 	if partials, ok := r.store.(content.PartialReporter); ok {
 		need = r.flights.outstanding(func(desc ocispec.Descriptor) int64 {
 			kept, err := partials.Kept(ctx, desc)
@@ -349,7 +351,7 @@ func (r *Runtime) checkSpace(ctx context.Context) error {
 	return fetch.Errorf(content.ErrStore, "%d bytes are missing and %d are free: %w", need, free, content.ErrNoSpace)
 }
 
-// fetchBlob brings the blob of f into the Store.
+// fetchBlob fetches the blob of f into the Store.
 func (r *Runtime) fetchBlob(ctx context.Context, f *flight) (present bool, err error) {
 	present, err = r.fetcher.Fetch(ctx, fetch.Blob{
 		Desc: f.desc,

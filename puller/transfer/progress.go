@@ -8,8 +8,8 @@ import (
 	"github.com/pullkit/pullkit/puller"
 )
 
-// progressEvery is how often bytes that arrived are reported. The end and the restart of a
-// blob are reported at once.
+// progressEvery is the time between two reports of bytes that arrived. The end and the
+// restart of a blob are reported at once.
 const progressEvery = 100 * time.Millisecond
 
 // A meter reports how far one pull is to the pull's Spec.Progress. It runs in the
@@ -24,7 +24,7 @@ type meter struct {
 	resumed int64
 }
 
-// A gauge is what was reported of one blob.
+// A gauge has the last report about one blob.
 type gauge struct {
 	desc          ocispec.Descriptor
 	flight        *flight // nil while the pull does not wait for one
@@ -67,7 +67,8 @@ func (m *meter) begin(blobs []ocispec.Descriptor) {
 	}
 }
 
-// gauge is the gauge of a blob. It is nil for a manifest, and if nothing is to be reported.
+// gauge returns the gauge of a blob. It is nil for a manifest, and if nothing is
+// reported.
 func (m *meter) gauge(desc ocispec.Descriptor) *gauge {
 	if m.report == nil {
 		return nil
@@ -80,7 +81,7 @@ func (m *meter) gauge(desc ocispec.Descriptor) *gauge {
 	return g
 }
 
-// present says that a blob need not be fetched.
+// present reports a blob that need not be fetched.
 func (m *meter) present(desc ocispec.Descriptor) {
 	if g := m.gauge(desc); g != nil && g.stored == "" {
 		m.finish(g, desc.Size, puller.BlobPresent)
@@ -95,7 +96,7 @@ func (m *meter) follow(f *flight) {
 	}
 }
 
-// stored says that a flight has brought its blob.
+// stored reports that a flight has stored its blob.
 func (m *meter) stored(f *flight) {
 	g := m.gauge(f.desc)
 	if g == nil {
@@ -151,7 +152,7 @@ func (m *meter) send(p puller.Progress) {
 	m.report(p)
 }
 
-// ticks returns a channel that says when to poll.
+// ticks returns a channel that receives a value whenever poll is due.
 func (m *meter) ticks() (tick <-chan time.Time, stop func()) {
 	if m.report == nil {
 		return nil, func() {}

@@ -13,20 +13,20 @@ import (
 )
 
 const (
-	// partSize is how much a connection is asked for at a time, once a blob is
-	// fetched in parts. It is so much that a round trip between two parts matters
-	// little, and so little that the hash, which needs the bytes in order, is never
+	// partSize is how many bytes a connection is asked for at a time, once a blob is
+	// fetched in parts. It is large enough that a round trip between two parts matters
+	// little, and small enough that the hash, which needs the bytes in order, is never
 	// far behind.
 	partSize    = 8 << 20
 	minPartSize = 4 << 20
-	// firstPart is what a connection that was added is asked for first; each time
-	// after that it is asked for twice as much. Bytes that it was sent and has not
-	// read yet are lost when the process dies.
+	// firstPart is what a connection that was added is asked for first; each time after
+	// that it is asked for twice as much. It is small because bytes that were sent and
+	// not yet read are lost when the process dies.
 	firstPart = 1 << 20
-	// queueLength is how many buffers wait between a connection and the hash,
-	// including the one that is being written. That is enough to keep both going
-	// while the other one does something else. Eight gain nothing that can be
-	// measured; with four, both stand still now and then.
+	// queueLength is how many buffers wait between a connection and the hash, including
+	// the one that is being written. That is enough to keep both going while the other
+	// one does something else. Eight bring no measurable gain; with four, the connection
+	// and the hash sometimes wait for each other.
 	queueLength = 6
 )
 
@@ -50,7 +50,7 @@ type largeFetch struct {
 	mark       int64 // all bytes before it were put into the queue or read back
 	inParts    bool  // the blob is fetched in parts
 	noMore     bool  // no connection may be added
-	retried    bool  // see retry
+	retried    bool  // the one try more that retry allows was used
 	extra      int   // connections of the budget beyond the blob's first one
 	err        error // why the blob cannot be fetched
 }
@@ -61,8 +61,8 @@ type chunk struct {
 	off int64
 }
 
-// fillLarge returns when the whole blob is written and hashed. No goroutine is left
-// then.
+// fillLarge returns when the whole blob is written and hashed. None of its goroutines
+// runs then.
 func (a *attempt) fillLarge(ctx context.Context, h hash.Hash) error {
 	l := &largeFetch{attempt: a, wake: make(chan struct{}, 1), room: make(chan struct{}, 1), noMore: a.whole}
 	ctx, cancel := context.WithCancel(ctx)
@@ -131,7 +131,7 @@ func (l *largeFetch) end() {
 // next waits for the next bytes to hash. A chunk without a buffer is the end.
 func (l *largeFetch) next(ctx context.Context) (chunk, error) {
 	for {
-		if ctx.Err() != nil { // nothing else looks while there is something to hash
+		if ctx.Err() != nil { // not checked elsewhere while there are bytes to hash
 			return chunk{}, context.Cause(ctx)
 		}
 		l.mu.Lock()
@@ -221,8 +221,8 @@ func (l *largeFetch) useFreeConn(ctx context.Context) {
 }
 
 // addConn opens one connection more, which the budget has granted. It fetches missing
-// bytes that no connection fetches. If there are none, it takes over a part of the rest
-// of the connection that has most left to fetch. The lock is held.
+// bytes that no connection fetches. If there are no such bytes, it takes over a part of
+// what the connection with the most left has yet to fetch. The lock is held.
 func (l *largeFetch) addConn(ctx context.Context) bool {
 	var part spans.Span
 	var from *conn
@@ -268,15 +268,15 @@ func (l *largeFetch) takeUnassigned(limit int64) spans.Span {
 	return part
 }
 
-// partLength is how much of the missing bytes one connection is given that may be asked
-// for limit. Parts are smaller towards the end of the blob, so that all connections end
-// at about the same time.
+// partLength returns how many of the missing bytes one connection is given, at most
+// limit. Parts are smaller towards the end of the blob, so that all connections end at
+// about the same time.
 func (l *largeFetch) partLength(missing spans.Span, limit int64) int64 {
 	return min(limit, max(minPartSize, missing.Len()/int64(len(l.active)+1)))
 }
 
-// start opens c and makes it active, unless the server does not serve parts or the
-// bytes have come meanwhile.
+// start opens c and makes it active, unless the server does not serve parts or the bytes
+// have already come over another connection.
 func (l *largeFetch) start(c *conn) {
 	_, err := l.openPart(c, true)
 	if err != nil && l.retry(c, err) && l.nextPart(c) {
@@ -309,9 +309,9 @@ func (l *largeFetch) start(c *conn) {
 	c.cancel()
 }
 
-// takeOver gives c the part that another connection was to fetch, and makes the rest of
-// that one's part unassigned. It returns false if the other connection has got too far
-// meanwhile. The lock is held.
+// takeOver gives c the part of c.from's bytes for which c was opened, and makes the bytes
+// after that part unassigned. It returns false if c.from has read too far by now. The
+// lock is held.
 func (l *largeFetch) takeOver(c *conn) bool {
 	from := c.from
 	if from == nil {
@@ -334,7 +334,7 @@ func (l *largeFetch) serve(c *conn) {
 	defer c.cancel()
 	for {
 		err := l.stream(c)
-		_ = c.body.Close() // what is needed of it has been read
+		_ = c.body.Close() // its needed bytes were read
 		if err == nil && l.giveWay(c) {
 			return
 		}
@@ -392,7 +392,7 @@ func (l *largeFetch) reserve(c *conn, at int64) (int, error) {
 		l.mu.Lock()
 		n := min(c.part.End-at, bufferSize)
 		queued := len(l.queue)
-		if c.part.Off < at { // what is being written goes into the queue as well
+		if c.part.Off < at { // the buffer that is being written goes into the queue as well
 			queued++
 		}
 		if n == 0 || c.part.Off != l.mark || queued < queueLength {
@@ -409,9 +409,9 @@ func (l *largeFetch) reserve(c *conn, at int64) (int, error) {
 	}
 }
 
-// retry reports whether c, which failed, is used for one try more. It is if the blob was
-// fetched in parts and all other connections have ended: perhaps there were more of them
-// than the server allows. This happens once for a blob.
+// retry reports whether c, which failed, is used for one try more. It is used if the blob
+// was fetched in parts and all other connections have ended, because there may have been
+// more connections than the server allows. This happens once for a blob.
 func (l *largeFetch) retry(c *conn, err error) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -441,7 +441,7 @@ func (l *largeFetch) nextPart(c *conn) bool {
 }
 
 // ended removes c, which failed with err or found nothing more to fetch. The rest of its
-// part is left to the other connections. If there are none, the blob has failed.
+// part is left to the other connections. If there are no others, the blob has failed.
 func (l *largeFetch) ended(c *conn, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -461,8 +461,9 @@ func (l *largeFetch) ended(c *conn, err error) {
 	l.config.Log.Debug("connection given up, others go on", "digest", l.Desc.Digest, "error", err)
 }
 
-// giveWay ends c between two parts, if another large blob has no connection and this
-// one has others: connections are for blobs first.
+// giveWay ends c between two parts, if another large blob has no connection and this blob
+// has other connections. Each blob gets its first connection before another blob gets a
+// second one.
 func (l *largeFetch) giveWay(c *conn) bool {
 	if !l.config.Queue.Waiting() {
 		return false
@@ -506,8 +507,8 @@ func (l *largeFetch) cancelStarting() {
 	}
 }
 
-// wrote says that a connection has written a buffer. The buffer is the largeFetch's from
-// now on.
+// wrote records that c has written buf, and puts buf into the queue or back into the
+// pool. The caller must not use buf after that.
 func (l *largeFetch) wrote(c *conn, buf []byte) {
 	n := int64(len(buf))
 	l.Progress.Got.Add(n)
@@ -530,15 +531,15 @@ func (l *largeFetch) wrote(c *conn, buf []byte) {
 	signal(l.wake)
 }
 
-// A conn fetches one part of a large blob after the other. It stands for one connection
-// to the server, although its Source may use several, one after another. Except for
-// bodyEnd, body, ctx and cancel, its fields are guarded by the lock of the largeFetch.
+// A conn fetches one part of a large blob after another. It counts as one connection to
+// the server, although the Source may use several in turn. Except for bodyEnd, body, ctx
+// and cancel, its fields are guarded by the lock of the largeFetch.
 type conn struct {
 	part      spans.Span // what is left of its part; the end may come nearer
 	reserved  int64      // up to where it reads now
 	limit     int64      // how much it may be asked for at a time
 	delivered bool       // it has brought bytes
-	from      *conn      // whose rest it is to take over; nil once it has
+	from      *conn      // the conn whose bytes it takes over; nil after that
 	bodyEnd   int64      // where the body ends
 	body      io.ReadCloser
 	ctx       context.Context // of its requests
@@ -551,7 +552,7 @@ func newConn(ctx context.Context, part spans.Span) *conn {
 	return c
 }
 
-// unreserved is how much another connection can take over.
+// unreserved returns how many bytes another connection can take over.
 func (c *conn) unreserved() int64 { return c.part.End - c.reserved }
 
 // openPart asks the Source for c's part.
@@ -564,8 +565,8 @@ func (l *largeFetch) openPart(c *conn, partOnly bool) (start int64, err error) {
 	return start, err
 }
 
-// A writer writes what a connection has read, one buffer at a time. If there are
-// processors to spare, the connection reads the next buffer meanwhile.
+// A writer writes what a connection has read, one buffer at a time. If processors are
+// free, the connection reads the next buffer during the write.
 type writer struct {
 	fetch *largeFetch
 	conn  *conn
@@ -573,8 +574,8 @@ type writer struct {
 	busy  bool       // a write is under way
 }
 
-// write writes buf, which is the writer's from now on, or begins to. The error may be
-// that of the write before.
+// write writes buf, or begins to write it. The caller must not use buf after that. The
+// error may be that of the previous write.
 func (w *writer) write(buf []byte, off int64) error {
 	if err := w.wait(); err != nil || len(buf) == 0 {
 		w.fetch.pool.put(buf)
@@ -591,14 +592,14 @@ func (w *writer) write(buf []byte, off int64) error {
 	go func() {
 		err := w.writeNow(buf, off, readOn)
 		if err != nil {
-			w.conn.cancel() // what is being read is of no use, and may take long to come
+			w.conn.cancel() // the bytes being read are useless, and may take long to come
 		}
 		w.done <- err
 	}()
 	return nil
 }
 
-// wait returns when no write is under way, with the error of the last one.
+// wait returns when no write is under way. The error is that of the last write.
 func (w *writer) wait() error {
 	if !w.busy {
 		return nil
@@ -618,7 +619,8 @@ func (w *writer) writeNow(buf []byte, off int64, readOn bool) error {
 	return nil
 }
 
-// signal wakes the one goroutine that waits for ch, or the next one that will.
+// signal wakes the goroutine that waits for ch. If none waits, the next wait for ch
+// returns at once.
 func signal(ch chan struct{}) {
 	select {
 	case ch <- struct{}{}:
