@@ -348,6 +348,36 @@ func documentHint(data []byte, offset int) string {
 	if r, _ := utf8.DecodeRune(data[start:]); isStray(r) || isTypographic(r) {
 		return "there is " + runeName(r)
 	}
+	return syntaxHint(data, offset-1)
+}
+
+// syntaxHint says which of the commonest faults of a document that was edited by hand the
+// reader of JSON gave up at; "" if it is none of them.
+func syntaxHint(data []byte, at int) string {
+	before, rest := bytes.TrimRight(data[:at], jsonSpace), data[at:]
+	last := byte(0)
+	if len(before) > 0 {
+		last = before[len(before)-1]
+	}
+	isAdjacent := len(before) == at
+	switch c := rest[0]; {
+	case last == ',' && (c == '}' || c == ']'):
+		return "there is a comma before a closing bracket: leave it out"
+	case bytes.HasPrefix(rest, []byte("//")), bytes.HasPrefix(rest, []byte("/*")), c == '#':
+		return "it has a comment, and JSON has none: leave it out"
+	case c == '\\':
+		return `a \ in a text is written \\`
+	case strictjson.Valid(before) && strings.Trim(string(rest), "]}"+jsonSpace) == "":
+		return "there is a closing bracket too many at its end: leave it out"
+	case strictjson.Valid(before) && (c == '{' || c == '['):
+		return "another document follows it: write one document that has what both have"
+	case strictjson.Valid(before):
+		return "there is something behind its end: leave it out"
+	case last == '"' && isAdjacent && !strings.ContainsRune("{}[]", rune(c)):
+		return `a " in a text is written \", and there is a comma or a colon behind a text`
+	case strings.IndexByte(`"}]`, last) >= 0 && (c == '"' || c == '{'):
+		return "a comma is missing"
+	}
 	return ""
 }
 

@@ -129,14 +129,62 @@ func (ps problemList) errors() []error {
 
 // all yields a note for each problem.
 func (ps problemList) all() iter.Seq[Note] {
+	return ps.some(func(*problem) bool { return true })
+}
+
+// maxProblems bounds the problems of one source that are listed.
+const maxProblems = 100
+
+// some yields a note for each problem that is wanted, the first of each source, and then
+// one for each source that has more.
+func (ps problemList) some(wanted func(*problem) bool) iter.Seq[Note] {
 	return func(yield func(Note) bool) {
-		for _, p := range ps {
-			if !yield(p.note()) {
+		count := map[Origin]int{}
+		more := map[Origin]*moreProblems{}
+		var sources []Origin // that have more
+		for i := range ps {
+			p := &ps[i]
+			if !wanted(p) {
+				continue
+			}
+			source := p.Origin
+			source.Key = ""
+			if count[source]++; count[source] <= maxProblems {
+				if !yield(p.note()) {
+					return
+				}
+				continue
+			}
+			m := more[source]
+			if m == nil {
+				m = &moreProblems{first: p.Err}
+				more[source] = m
+				sources = append(sources, source)
+			}
+			if m.count++; isWarning(m.first) && !isWarning(p.Err) {
+				m.first = p.Err
+			}
+		}
+		for _, source := range sources {
+			if !yield(Note{Origin: source, Why: more[source].Error(), Err: &EntryError{source, more[source]}}) {
 				return
 			}
 		}
 	}
 }
+
+// moreProblems says how many problems of a source are not listed. It is a warning if all of
+// them are.
+type moreProblems struct {
+	count int
+	first error // of them; the first that is not a warning, if there is one
+}
+
+func (e *moreProblems) Error() string {
+	return fmt.Sprintf("there are %d more problems, which are not listed", e.count)
+}
+
+func (e *moreProblems) Unwrap() error { return e.first }
 
 // notes yields a note for each problem that may concern ref. It leaves out those that the
 // note about an entry reports.
@@ -146,11 +194,7 @@ func (ps problemList) notes(rules Rules, ref reference.Reference) iter.Seq[Note]
 		if err != nil {
 			return
 		}
-		for _, p := range ps {
-			if !p.withEntry && p.concerns(t) && !yield(p.note()) {
-				return
-			}
-		}
+		ps.some(func(p *problem) bool { return !p.withEntry && p.concerns(t) })(yield)
 	}
 }
 

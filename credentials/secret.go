@@ -158,6 +158,7 @@ func (es *entries) addSecret(s Secret) {
 		return
 	}
 	before := len(es.list) + len(es.problems)
+	entriesBefore := len(es.list)
 	data := "data[" + key + "]"
 	doc, err := es.addDocument(s.origin(), []byte(value.Reveal()), legacy)
 	if err != nil {
@@ -173,12 +174,41 @@ func (es *entries) addSecret(s Secret) {
 		}
 	}
 	switch silent := before == len(es.list)+len(es.problems); {
+	case doc.helpers.any() && len(es.list) > entriesBefore:
+		es.warnMarkersOfSecret(s.origin(), doc)
 	case doc.helpers.any():
 		es.problem(s.origin(), warning(ErrGivesNothing, data+" names credential helpers, which keep logins on the machine of docker login: no helper is asked for a Secret"))
 	case silent && len(doc.markers) == 0:
 		es.problem(s.origin(), warning(ErrGivesNothing, data+": "+noEntries(doc, legacy)))
 	default:
 		es.warnMarkers(s.origin(), doc)
+	}
+}
+
+// warnMarkersOfSecret notes what a Secret with entries gives no credential for, because a
+// helper keeps the login: entries without one, and hosts of credHelpers.
+func (es *entries) warnMarkersOfSecret(origin Origin, doc document) {
+	const kept = "a credential helper keeps its login on the machine of docker login: no helper is asked for a Secret"
+	said := map[string]bool{} // hosts with an entry
+	for _, m := range doc.auths {
+		host, _ := cutPath(normalize(m.Key))
+		said[literalHost(host)] = true
+	}
+	for _, m := range doc.markers {
+		host, _ := cutPath(normalize(m.Key))
+		origin.Key = m.Key
+		if len(doc.helpers.rows(host)) > 0 {
+			es.aboutEntry(origin, warning(ErrGivesNothing, kept))
+			continue
+		}
+		es.aboutEntry(origin, warning(ErrGivesNothing, markerHint(m)))
+	}
+	for _, host := range slices.Sorted(maps.Keys(doc.helpers.byHost)) {
+		if said[host] || len(doc.helpers.rows(host)) == 0 {
+			continue
+		}
+		origin.Key = host
+		es.aboutEntry(origin, warning(ErrGivesNothing, kept))
 	}
 }
 

@@ -444,6 +444,9 @@ func (es *entries) readEntry(m member) (c Credential, advice []error, err error)
 		}
 		s, isNull, err := readString(m.Value)
 		if err != nil {
+			if name == "auth" && isLoginObject(m.Value) {
+				err = fmt.Errorf("%w: leave out auth and the braces around the fields that it holds", err)
+			}
 			return c, nil, fmt.Errorf("%s %w", name, err)
 		}
 		if isNull {
@@ -477,6 +480,12 @@ func (es *entries) readEntry(m member) (c Credential, advice []error, err error)
 	return c, advice, nil
 }
 
+// isLoginObject reports whether a value is an object with the fields of a login.
+func isLoginObject(data []byte) bool {
+	return strictjson.KindOf(data) == strictjson.KindObject && isEntry(data)
+}
+
+// errConfigField is said of a field of config.json in a .dockercfg.
 // errConfigField is the error about a field of config.json in a .dockercfg.
 var errConfigField = errors.New("is a field of config.json, and a .dockercfg has only entries: leave it out, or make a config.json of the file")
 
