@@ -159,9 +159,14 @@
 //
 // A panic of a callback (Proxy, DialContext, AllowRealm, AllowAddr, a transport of
 // WrapTransport, a keyring) becomes a panic of each call that waits for the callback,
-// also if several calls wait for one token. The value of the panic is a
-// *puller.PanicError if the callback ran in another goroutine. A panic of a connection
-// that DialContext returned, while it is read, is not caught.
+// also if several calls wait for one token. If the callback ran in another goroutine,
+// the value of the panic is an error. The error shows the callback's value and the stack
+// of the callback. If the callback's value is an error, errors.Is and errors.As find it
+// there. A call of a puller.Puller panics with a *puller.PanicError in its place.
+//
+// There are two exceptions. A panic of a connection that DialContext returned, while it
+// is read, is not caught. A panic of a private key in Host.Certificates becomes an error
+// of the call.
 //
 // # Left out
 //

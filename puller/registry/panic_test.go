@@ -2,11 +2,17 @@ package registry_test
 
 import (
 	"context"
+	"crypto"
+	"crypto/tls"
 	"errors"
+	"io"
 	"iter"
+	"log"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -14,19 +20,25 @@ import (
 	"github.com/stretchr/testify/assert"
 
 	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/internal/realtest"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/puller/pullertest"
 	"github.com/pullkit/pullkit/puller/registry"
 	"github.com/pullkit/pullkit/reference"
 )
 
-// assertPanics calls fn, which must panic with cause, itself or wrapped.
+// assertPanics calls fn, which must panic with cause, itself or wrapped. A value that is
+// not cause itself must show cause and the stack of the callback.
 func assertPanics(t *testing.T, cause error, fn func() error) {
 	t.Helper()
 	defer func() {
 		t.Helper()
 		err, _ := recover().(error)
 		assert.ErrorIs(t, err, cause, "what the caller recovers")
+		if errors.Unwrap(err) != nil {
+			assert.ErrorContains(t, err, cause.Error())
+			assert.ErrorContains(t, err, "panic_test.go", "the stack of the callback")
+		}
 	}()
 	assert.Fail(t, "the call returned", "%v", fn())
 }
@@ -118,6 +130,40 @@ func TestPanicInTokenFlight(t *testing.T) {
 		})
 	}
 	done.Wait()
+}
+
+// A faultyKey is a private key whose Sign panics, as that of a hardware token may.
+type faultyKey struct{ crypto.Signer }
+
+func (faultyKey) Sign(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) {
+	panic("the token was pulled out")
+}
+
+// TestPanicOfAPrivateKey holds that a private key that panics is an error, although
+// net/http asks it for a signature in a goroutine of its own.
+func TestPanicOfAPrivateKey(t *testing.T) {
+	ca := realtest.NewCA(t)
+	server, _, _ := ca.Issue(t, "server", "127.0.0.1")
+	robot, _, _ := ca.Issue(t, "robot", "robot")
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		s := httptest.NewUnstartedServer(text(hello))
+		s.Config.ErrorLog = log.New(io.Discard, "", 0)
+		s.TLS = &tls.Config{Certificates: []tls.Certificate{server}, ClientAuth: tls.RequireAnyClientCert, MinVersion: version, MaxVersion: version}
+		s.StartTLS()
+		host := strings.TrimPrefix(s.URL, "https://")
+		get := func(key crypto.PrivateKey) error {
+			cert := robot
+			cert.PrivateKey = key
+			c := newClient(t, registry.Config{Retries: -1, Registries: map[string]registry.Hosts{host: {Server: registry.Host{RootCAs: ca.Pool, Certificates: []tls.Certificate{cert}}}}})
+			defer c.CloseIdleConnections()
+			_, err := read(t.Context(), c, content.Repo{Ref: reference.MustParse(host + "/app:v1"), Cred: nobody}, helloBlob())
+			return err
+		}
+		err := get(faultyKey{robot.PrivateKey.(crypto.Signer)})
+		assert.ErrorContains(t, err, "the token was pulled out")
+		assert.NoError(t, get(robot.PrivateKey))
+		s.Close()
+	}
 }
 
 type roundTripper func(*http.Request) (*http.Response, error)

@@ -2,14 +2,17 @@ package registry
 
 import (
 	"context"
+	"crypto"
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/netip"
 	"net/url"
+	"slices"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -131,7 +134,7 @@ func (ep *endpoint) newTransport(key transportKey) *http.Transport {
 		conf.RootCAs = c.cfg.RootCAs
 	}
 	if key.own {
-		conf.Certificates, conf.InsecureSkipVerify = ep.host.Certificates, ep.host.SkipVerify
+		conf.Certificates, conf.InsecureSkipVerify = withGuardedKeys(ep.host.Certificates), ep.host.SkipVerify
 	}
 	ping := max(c.cfg.StallTimeout/3, time.Second)
 	var protocols http.Protocols
@@ -224,6 +227,44 @@ func caught(fn func() error) (err error) {
 		}
 	})
 	return err
+}
+
+// A guardedKey is a private key of a client certificate. A panic of its signer becomes an
+// error, because net/http shakes hands in a goroutine of its own.
+type guardedKey struct {
+	signer crypto.Signer
+	public crypto.PublicKey
+}
+
+// withGuardedKeys returns the certificates with a guardedKey as private key.
+func withGuardedKeys(certs []tls.Certificate) []tls.Certificate {
+	guarded := slices.Clone(certs)
+	for i, cert := range guarded {
+		if signer, ok := cert.PrivateKey.(crypto.Signer); ok {
+			guarded[i].PrivateKey = guardedKey{signer, signer.Public()}
+		}
+	}
+	return guarded
+}
+
+func (k guardedKey) Public() crypto.PublicKey { return k.public }
+
+func (k guardedKey) Sign(rand io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	return k.sign(func() ([]byte, error) { return k.signer.Sign(rand, digest, opts) })
+}
+
+// SignMessage makes a guardedKey a crypto.MessageSigner, which the signer may be.
+func (k guardedKey) SignMessage(rand io.Reader, message []byte, opts crypto.SignerOpts) ([]byte, error) {
+	return k.sign(func() ([]byte, error) { return crypto.SignMessage(k.signer, rand, message, opts) })
+}
+
+func (k guardedKey) sign(fn func() ([]byte, error)) (signature []byte, err error) {
+	panics.Catch(func() { signature, err = fn() }, func(panicked *panics.Error) {
+		if panicked != nil {
+			signature, err = nil, fmt.Errorf("the private key of a client certificate panicked: %.200q", fmt.Sprint(panicked.Value))
+		}
+	})
+	return signature, err
 }
 
 // checkAddr returns an error if an address must not be dialled. mayPrivate allows
