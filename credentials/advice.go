@@ -449,8 +449,10 @@ func base64Hint(text string) string {
 	if prefix := base64Prefix(text); prefix != "" {
 		return ": leave out " + quote(prefix)
 	}
-	if _, ok := decodeBase64(text); ok && strings.ContainsAny(text, "-_") {
+	if decoded, ok := decodeBase64(text); ok && strings.ContainsAny(text, "-_") {
 		return ": it may be base64 for URLs, with - and _ in place of + and /"
+	} else if ok && strings.ContainsAny(text, " \t") && decoded[0] == '{' {
+		return ": there is space in it: write it on one line, without"
 	}
 	return ""
 }
@@ -508,6 +510,9 @@ func formHints(top []member, legacy bool) (hints []string) {
 		}
 		return hints
 	}
+	if hint := foreignHint(top); hint != "" {
+		return []string{hint}
+	}
 	outside, bare := false, ""
 	for _, m := range top {
 		name := strings.ToLower(strings.TrimSpace(m.Key))
@@ -544,6 +549,23 @@ func formHints(top []member, legacy bool) (hints []string) {
 		hints = append(hints, `the document is one login without the registry that it is for: write it as {"auths": {"registry.example": ...}}`)
 	}
 	return hints
+}
+
+// foreignHint says what a document is that is not a credential file, although it holds a
+// login; "" if that is not known.
+func foreignHint(top []member) string {
+	has := func(name string, kind string) bool {
+		return slices.ContainsFunc(top, func(m member) bool { return m.Key == name && strictjson.KindOf(m.Value) == kind })
+	}
+	switch {
+	case has("ServerURL", strictjson.KindString) && has("Secret", strictjson.KindString):
+		return "the document is the answer of a credential helper: name the helper under credHelpers, or use docker login"
+	case has("authorizationData", strictjson.KindArray):
+		return "the document is the answer of aws ecr get-authorization-token: its authorizationToken is the auth of an entry under auths"
+	case has("private_key", strictjson.KindString) && has("type", strictjson.KindString):
+		return "the document is the key file of a service account: it is the password of the user _json_key"
+	}
+	return ""
 }
 
 // hasDocument reports whether a document, or entries, are somewhere in a value.

@@ -395,6 +395,9 @@ func isAPIPath(path string) bool {
 	case "/token", "/service/token", "/oauth2/token", "/jwt/auth":
 		return true
 	}
+	if strings.HasPrefix(path, "/api/docker/") {
+		return true
+	}
 	if rest, ok := strings.CutPrefix(path, "/api/v"); ok && rest != "" && isDigits(rest[:1]) {
 		return true
 	}

@@ -110,3 +110,63 @@ func TestProblemsAreLimited(t *testing.T) {
 	}
 	assert.Len(t, Problems(FromSecrets(secrets, Rules{})), maxProblems+50)
 }
+
+// TestWhatIsNoManifest brings files in place of a manifest. None is passed over in silence.
+func TestWhatIsNoManifest(t *testing.T) {
+	const file = "is a credential file, not an object: ParseFile reads it"
+	for text, want := range map[string]string{
+		`{"auths":{"r.io":{"auth":"dTpw"}}}`:                         file,
+		"auths:\n  r.io:\n    auth: dTpw\n":                          file,
+		`{"r.io":{"auth":"dTpw"}}`:                                   file,
+		`Error from server (NotFound): secrets "a" not found` + "\n": "is an error message of kubectl, not an object",
+	} {
+		secrets, err := ParseSecrets([]byte(text))
+		assert.Empty(t, secrets, text)
+		assert.EqualError(t, err, "manifest, document 1: "+want, text)
+	}
+	for text, want := range map[string]string{
+		`{"ServerURL":"https://r.io","Username":"u","Secret":"C4nary"}`:      "the document is the answer of a credential helper",
+		`{"authorizationData":[{"authorizationToken":"C4nary"}]}`:            "the document is the answer of aws ecr get-authorization-token",
+		`{"type":"service_account","project_id":"p","private_key":"C4nary"}`: "the document is the key file of a service account",
+	} {
+		f, err := ParseFile([]byte(text), "config.json", Rules{})
+		require.NoError(t, err)
+		if problems := Problems(f); assert.Len(t, problems, 1, text) {
+			assert.ErrorContains(t, problems[0], want)
+			assert.NotContains(t, problems[0].Error(), "C4nary")
+		}
+	}
+}
+
+// TestManifestsEditedByHand brings manifests with faults that people make. The error names
+// the Secret, and says what to do.
+func TestManifestsEditedByHand(t *testing.T) {
+	const a = "kind: Secret\nmetadata:\n  name: a\n"
+	const b = "kind: Secret\nmetadata:\n  name: b\n"
+	const typed = a + "type: kubernetes.io/dockerconfigjson\n"
+	for text, want := range map[string]string{
+		typed + "stringData:\n  .dockerconfigjson: |\n{\n  \"auths\": {}\n}\n":               `has a text at line 7 that belongs to the field before it and is not indented: indent each of its lines by spaces; not read with it: secret "a"`,
+		"{\n// mine\n\"kind\":\"Secret\",\"metadata\":{\"name\":\"a\"},\"type\":\"Opaque\"}": `secret "a": has a comment with //`,
+		"{\n// mine\n\"kind\":\"Secret\",\"metadata\":{\"name\":\"a\"},\"immutable\":true}":  `secret "a": has a comment with //`,
+		"kind: Secret\nmetadata:\n\u00a0\u00a0name: a\ndata:\n\u00a0\u00a0x: e30=\n":         `secret "a": is indented by no-break spaces (U+00A0): indent its lines by spaces`,
+		"kind: Secret\nmetadata:\n  name: 123\n":                                             `secret "123": metadata: name is a number, not a string: write it in quotes`,
+		"```yaml\n" + a + "```\n":                                                            `secret "a" is not YAML: line 1 is the mark of a code block in Markdown: leave it out`,
+		"$ kubectl get secret a -o yaml\n" + a:                                               `line 1 is a command: leave it out`,
+		a + "===\n" + b:                                                                      `write --- between documents in place of line 4`,
+		a + "***\n" + b:                                                                      `write --- between documents in place of line 4`,
+		a + "--\n" + b:                                                                       `write --- between documents in place of line 4`,
+		"<<<<<<< HEAD\n" + a + "=======\n" + b + ">>>>>>> x\n":                               `line 1 is the mark of a conflict of versions: leave it out`,
+	} {
+		_, err := ParseSecrets([]byte(text))
+		assert.ErrorContains(t, err, want, text)
+	}
+	for text, want := range map[string]string{
+		"!!binary e30=":                  "it is JSON that is not encoded: write it under stringData, or leave out the tag !!binary",
+		">-\n    eyJh\n    dXRocyI6e319": "there is space in it: write it on one line, without",
+		"eyJh\n    dXRocyI6e319":         "there is space in it: write it on one line, without",
+	} {
+		secrets, err := ParseSecrets([]byte(typed + "data:\n  .dockerconfigjson: " + text + "\n"))
+		require.NoError(t, err, text)
+		assert.ErrorContains(t, secrets[0].Validate(), want, text)
+	}
+}

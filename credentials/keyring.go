@@ -207,7 +207,8 @@ func (j joined) Explain(ref reference.Reference) iter.Seq[Note] {
 // Problems returns all that is wrong with the sources of ring, for all images: an error
 // for each entry and source that was left out, and warnings about those that were not.
 // Each error is an [*EntryError]; [Reason.Warning] says whether its [Reason] is a warning.
-// Problems returns the first hundred errors of a source, and then one that says how many more there are.
+// Of one source, Problems returns the first hundred errors, and then one that says how many
+// more there are.
 // Problems takes the errors from the notes of ring's Explain, and returns nil if ring is
 // not an [Explainer].
 func Problems(ring Keyring) []error {

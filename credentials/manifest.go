@@ -109,10 +109,24 @@ func (m *manifest) addText(text string) {
 			continue
 		}
 		if first && text != "" && document.kindOf() != "" {
-			m.problem(runTogether(line+1, secretNames(document.text)))
+			if endsWithBlock(document.text) {
+				m.problem(withNames(fmt.Errorf("has a text at line %d that belongs to the field before it and is not indented: indent each of its lines by spaces", line+1), secretNames(document.text)))
+			} else {
+				m.problem(runTogether(line+1, secretNames(document.text)))
+			}
 		}
 		m.addBlock(document)
 	}
+}
+
+// endsWithBlock reports whether a text ends with a field whose value is to follow on lines of
+// its own: a bar or a bracket that opens a block is the last of it.
+func endsWithBlock(text string) bool {
+	text = strings.TrimRight(text, " \t\n")
+	line := text[strings.LastIndexByte(text, '\n')+1:]
+	_, value, ok := strings.Cut(line, ":")
+	value = strings.TrimSpace(value)
+	return ok && value != "" && strings.Trim(value, "|>+-") == "" && strings.ContainsAny(value[:1], "|>")
 }
 
 // addBlock reads a document of YAML in block style. If it cannot be read because it is
@@ -550,6 +564,9 @@ func (m *manifest) unreadable(p part, err error) {
 		var other string
 		readAbout(json, &other, &name, &namespace)
 	}
+	if hint := p.oddLine(); hint != "" {
+		err = fmt.Errorf("%w: %s", err, hint)
+	}
 	self := ""
 	switch kind = plainKind(cmp.Or(kind, p.kind)); {
 	case isObjectName(name):
@@ -564,6 +581,30 @@ func (m *manifest) unreadable(p part, err error) {
 		err = fmt.Errorf("%s %w", kind, err)
 	}
 	m.problem(withNames(err, slices.DeleteFunc(secretNames(p.text), func(name string) bool { return name == self })))
+}
+
+// oddLine says which line of a text no YAML has, and what it seems to be; "" if there is none.
+func (p part) oddLine() string {
+	number := p.line
+	for line := range strings.Lines(p.text) {
+		number++
+		content := strings.TrimRight(line, " \t\n")
+		what := ""
+		switch {
+		case strings.HasPrefix(content, "```"):
+			what = "the mark of a code block in Markdown"
+		case strings.HasPrefix(content, "$ "):
+			what = "a command"
+		case strings.HasPrefix(content, "<<<<<<<"), strings.HasPrefix(content, ">>>>>>>"), content == "=======":
+			what = "the mark of a conflict of versions"
+		case len(content) > 1 && (strings.Trim(content, "=") == "" || strings.Trim(content, "*") == "" || content == "--"):
+			return fmt.Sprintf("write --- between documents in place of line %d", number)
+		}
+		if what != "" {
+			return fmt.Sprintf("line %d is %s: leave it out", number, what)
+		}
+	}
+	return ""
 }
 
 // firstLine is the line of the manifest with which the text of a part begins.
@@ -917,6 +958,10 @@ func (m *manifest) add(data []byte, depth int) {
 			m.problem(fault)
 		}
 		m.addItems(kind, object.items, depth)
+	case object.kindField == "" && isCredentialFile(members):
+		m.problem(errors.New("is a credential file, not an object: ParseFile reads it"))
+	case object.kindField == "" && len(members) == 1 && strings.HasPrefix(members[0].Key, "Error from server"):
+		m.problem(errors.New("is an error message of kubectl, not an object"))
 	default:
 		if fault := object.secretFault(members); fault != nil {
 			s, _ := readSecret(members)
@@ -997,6 +1042,10 @@ func (o object) listFault() error {
 func (o object) secretFault(members []member) error {
 	isObject := slices.ContainsFunc(members, func(f member) bool { return f.Key == "metadata" })
 	switch {
+	case o.kind == "" && slices.ContainsFunc(members, func(f member) bool {
+		return strings.HasPrefix(f.Key, "//") && (mentionsSecret([]byte(f.Key)) || mentionsSecret(f.Value))
+	}):
+		return errors.New("has a comment with //, which is taken for a part of the field behind it: leave it out")
 	case o.kind != "" && resembles(o.kind, "Secret"):
 		return fmt.Errorf("is of kind %s: write kind: Secret", quote(o.kind))
 	case o.kind != "":
@@ -1005,6 +1054,13 @@ func (o object) secretFault(members []member) error {
 		return fmt.Errorf("has %s: write kind: Secret", o.kindFault())
 	}
 	return nil
+}
+
+// isCredentialFile reports whether the fields of an object are those of a credential file.
+func isCredentialFile(members []member) bool {
+	return slices.ContainsFunc(members, func(f member) bool {
+		return isLegacyAuths(f) || isRegistryKey(f.Key) && isEntry(f.Value)
+	})
 }
 
 // mentionsSecret reports whether a value that is in place of a kind names a Secret.

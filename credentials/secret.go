@@ -1,6 +1,7 @@
 package credentials
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -416,6 +417,9 @@ func readSecret(members []member) (Secret, error) {
 			}
 		}
 	}
+	if s.readStray(members) {
+		return s, errors.New("is indented by no-break spaces (U+00A0): indent its lines by spaces")
+	}
 	var text []member
 	for _, f := range members {
 		var err error
@@ -451,6 +455,28 @@ func readSecret(members []member) (Secret, error) {
 	return s, nil
 }
 
+// readStray reports whether the fields of a Secret have no-break spaces before their
+// names, which YAML takes for a part of the name, and reads what the Secret is called.
+func (s *Secret) readStray(members []member) (found bool) {
+	for _, f := range members {
+		if !strings.HasPrefix(f.Key, "\u00a0") {
+			continue
+		}
+		found = true
+		value, _, _ := readString(f.Value)
+		if !isObjectName(value) {
+			continue
+		}
+		switch strings.TrimLeft(f.Key, "\u00a0 ") {
+		case "name":
+			s.Name = cmp.Or(s.Name, value)
+		case "namespace":
+			s.Namespace = cmp.Or(s.Namespace, value)
+		}
+	}
+	return found
+}
+
 func (s *Secret) readMetadata(data []byte) error {
 	members, err := readObject(data)
 	if err != nil {
@@ -462,6 +488,9 @@ func (s *Secret) readMetadata(data []byte) error {
 		switch f.Key {
 		case "name":
 			s.Name, _, err = readString(f.Value)
+			if number := strings.TrimSpace(string(f.Value)); err != nil && strictjson.KindOf(f.Value) == strictjson.KindNumber && isObjectName(number) {
+				s.Name, err = number, fmt.Errorf("%w: write it in quotes", err)
+			}
 		case "namespace":
 			s.Namespace, _, err = readString(f.Value)
 		case "uid":
@@ -514,7 +543,7 @@ func dataName(name string) string {
 func dataHint(text string) string {
 	switch trimmed := strings.TrimSpace(text); {
 	case strings.HasPrefix(trimmed, "{") && strictjson.Valid([]byte(trimmed)):
-		return "it is JSON that is not encoded: write it under stringData"
+		return "it is JSON that is not encoded: write it under stringData, or leave out the tag !!binary if it has one"
 	case isPlaceholder(trimmed):
 		return "it looks like a placeholder that was never filled in"
 	}

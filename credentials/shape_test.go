@@ -192,6 +192,7 @@ func TestKeysOfNoImage(t *testing.T) {
 		"https://r.io:5000/v2/_catalog/":        {`for the whole host write it as "r.io:5000"`, "r.io:5000/app"},
 		"https://r.io/v1/users/":                {`for the whole host write it as "r.io"`, "r.io/app"},
 		"https://index.docker.io/v1/users/":     {`for the whole host write it as "index.docker.io"`, "nginx"},
+		"https://r.io/api/docker/x/v2":          {`the registry's API`, "r.io/app"},
 		"r.io/v1/_ping":                         {`the registry's API`, "r.io/app"},
 		"https://r.io/v2/team/app/tags/list":    {`the registry's API`, "r.io/team/app"},
 		"https://r.io/v2/team/app/manifests/v1": {`the registry's API`, "r.io/team/app"},

@@ -485,7 +485,6 @@ func isLoginObject(data []byte) bool {
 	return strictjson.KindOf(data) == strictjson.KindObject && isEntry(data)
 }
 
-// errConfigField is said of a field of config.json in a .dockercfg.
 // errConfigField is the error about a field of config.json in a .dockercfg.
 var errConfigField = errors.New("is a field of config.json, and a .dockercfg has only entries: leave it out, or make a config.json of the file")
 
