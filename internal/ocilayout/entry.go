@@ -168,8 +168,9 @@ func NamedEntry(name string, ref reference.Reference, shown, resolved ocispec.De
 // layout adds. It checks neither descriptor. Another tool may have copied
 // AnnotationResolved to its own entry, so the caller asks Lists.
 func (e Entry) Decode() (shown, resolved ocispec.Descriptor, err error) {
-	if err := json.Unmarshal(e.Raw, &shown); err != nil {
-		return shown, resolved, fmt.Errorf("%s: an entry is not a descriptor: %w", IndexFile, err)
+	if json.Unmarshal(e.Raw, &shown) != nil {
+		// The words of encoding/json change with GOEXPERIMENT=jsonv2.
+		return shown, resolved, fmt.Errorf("%s: an entry is not a descriptor: a field has a value of another type", IndexFile)
 	}
 	kept := shown.Annotations[AnnotationResolved]
 	delete(shown.Annotations, AnnotationResolved)

@@ -115,7 +115,7 @@ func ParseDocument(data []byte) (*Document, error) {
 			case "config":
 				var raw []byte
 				if raw, err = r.Raw(); err == nil {
-					err = json.Unmarshal(raw, &doc.Config)
+					err = decode(raw, &doc.Config)
 				}
 			}
 			return err
@@ -136,7 +136,7 @@ func (d *Document) list(r *strictjson.Reader) (all []ocispec.Descriptor, err err
 			return nil
 		}
 		var desc ocispec.Descriptor
-		err = json.Unmarshal(raw, &desc)
+		err = decode(raw, &desc)
 		all = append(all, desc)
 		return err
 	})
@@ -284,4 +284,13 @@ func Lists(ctx context.Context, blobs Blobs, index, manifest ocispec.Descriptor)
 		return false, err
 	}
 	return slices.ContainsFunc(doc.Manifests, func(d ocispec.Descriptor) bool { return d.Digest == manifest.Digest }), nil
+}
+
+// decode reads a descriptor. Its error does not have the words of encoding/json, which
+// change with GOEXPERIMENT=jsonv2.
+func decode(raw []byte, into any) error {
+	if json.Unmarshal(raw, into) != nil {
+		return errors.New("a field of a descriptor has a value of another type")
+	}
+	return nil
 }

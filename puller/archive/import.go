@@ -12,6 +12,7 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -553,11 +554,22 @@ func (im *importer) name(name string, desc ocispec.Descriptor) (reference.Refere
 func unmarshal(name string, data []byte, v any) error {
 	err := json.Unmarshal(data, v)
 	if e := (*json.UnmarshalTypeError)(nil); errors.As(err, &e) {
-		return bad(content.ErrBadIndex, "%s: the member %s has the wrong type", quote(name), e.Field)
+		return bad(content.ErrBadIndex, "%s: %s has the wrong type", quote(name), memberOf(e.Field))
 	}
 	if err != nil {
 		what, _ := describe(data[:min(len(data), tarBlock)])
 		return bad(content.ErrBadIndex, "%s is not JSON but %s", quote(name), what)
 	}
 	return nil
+}
+
+// memberOf names the member that a path of encoding/json ends in. Whether the path has the
+// positions in lists depends on GOEXPERIMENT=jsonv2, so they are left out.
+func memberOf(path string) string {
+	for _, name := range slices.Backward(strings.Split(path, ".")) {
+		if _, err := strconv.Atoi(name); err != nil && name != "" {
+			return "the member " + name
+		}
+	}
+	return "a member"
 }

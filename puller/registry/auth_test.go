@@ -3,6 +3,7 @@ package registry_test
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/http"
 	"net/url"
@@ -11,7 +12,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"testing/synctest"
 
@@ -613,7 +613,7 @@ func TestEarlyTokenRequestFails(t *testing.T) {
 					})
 					rt := roundTripper(func(r *http.Request) (*http.Response, error) {
 						if fails == nil && strings.Contains(r.URL.RawQuery, "two") && !failed.Swap(true) {
-							return nil, syscall.ECONNRESET
+							return nil, io.ErrUnexpectedEOF
 						}
 						return w.RoundTrip(r)
 					})
