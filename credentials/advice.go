@@ -84,7 +84,7 @@ func oddText(s string) string {
 	case isStray(first):
 		return "begins with " + runeName(first) + ": remove it from what was encoded"
 	case len(s) > 1 && isQuotes(first, last):
-		return "stands in quotes, which are part of it: remove them if they were meant for a shell or for YAML"
+		return "is in quotes, which are part of it: remove them if they were meant for a shell or for YAML"
 	case isPlaceholder(s):
 		return "looks like a placeholder that was never filled in"
 	case strings.HasPrefix(s, "-n "):
@@ -195,7 +195,7 @@ func authHint(auth string) string {
 	case strings.HasPrefix(strings.ToLower(auth), "basic "):
 		return `: leave out the word "Basic"`
 	case isQuotes(first, last):
-		return ": it stands in quotes"
+		return ": it is in quotes"
 	case strings.HasPrefix(strings.ToLower(auth), "bearer "):
 		return ": a bearer token belongs into registrytoken, without the word"
 	}
@@ -314,7 +314,7 @@ func documentHint(data []byte, offset int) string {
 	case isEncodedJSON(text):
 		return "it looks like base64 of JSON: it was encoded twice"
 	case len(text) > 1 && text[0] == '\'' && text[len(text)-1] == '\'':
-		return "it stands in single quotes: leave them out"
+		return "it is in single quotes: leave them out"
 	case bytes.HasPrefix(text, []byte("{'")):
 		return "it has single quotes where JSON has double ones"
 	case bytes.HasPrefix(text, []byte("auths:")), bytes.HasPrefix(text, []byte("---\n")):

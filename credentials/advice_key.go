@@ -316,7 +316,7 @@ func hostAdvice(hostport string) (found string, meant []string) {
 	}
 	switch {
 	case isNumeric(host) && !isAddress(host):
-		return "the key's host has numbers alone and is no IP address", []string{hostport}
+		return "the key's host has numbers alone and is not an IP address", []string{hostport}
 	case slices.ContainsFunc(labels, func(l string) bool { return len(l) > maxLabel }):
 		return fmt.Sprintf("the key's host has a part of more than %d letters, which no registry's name has", maxLabel), nil
 	case len(port) > 1 && port[0] == '0' && strings.Trim(port, "0") != "":

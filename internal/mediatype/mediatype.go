@@ -38,7 +38,7 @@ const (
 	Schema1 // Docker's first format of manifests
 )
 
-// String names the class as it stands in an error.
+// String returns the words for the class that an error uses.
 func (c Class) String() string {
 	switch c {
 	case Index:

@@ -296,7 +296,7 @@ func TestImportRefuses(t *testing.T) {
 		archive []byte
 		kind    content.Reason
 	}{
-		{"not a tar", []byte("this is no tar"), content.ErrBadIndex},
+		{"not a tar", []byte("this is not a tar"), content.ErrBadIndex},
 		{"empty", nil, content.ErrBadIndex},
 		{"not a gzip", []byte("\x1f\x8bxxxxxxxxxxx"), content.ErrBadIndex},
 		{"a tar of something else", tarOf(t, tarFile{name: "hello", data: []byte("hello")}), content.ErrBadIndex},
@@ -305,7 +305,7 @@ func TestImportRefuses(t *testing.T) {
 		{"no oci-layout", tarOf(t, bareTag, empty), content.ErrBadIndex},
 		{"bare tag", tarOf(t, layout, bareTag, empty), content.ErrBadReference},
 		{"blob missing", tarOf(t, layout, tarFile{name: "index.json", data: bytes.Replace(bareTag.data, []byte(`"v1"`), []byte(`"a.example/b:v1"`), 1)}), content.ErrBadIndex},
-		{"index.json is no JSON", tarOf(t, layout, tarFile{name: "index.json", data: []byte("{")}), content.ErrBadIndex},
+		{"index.json is not JSON", tarOf(t, layout, tarFile{name: "index.json", data: []byte("{")}), content.ErrBadIndex},
 		{"digest is none", tarOf(t, layout, tarFile{name: "index.json", data: []byte(`{"manifests":[{"digest":"sha256:../../x"}]}`)}), content.ErrBadIndex},
 		{"upper case name", tarOf(t, dockerFiles(t, "registry.example/UPPER:v1")...), content.ErrBadReference},
 		{"no name", tarOf(t, dockerFiles(t)...), content.ErrBadReference},
