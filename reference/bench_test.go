@@ -49,8 +49,8 @@ func BenchmarkString(b *testing.B) {
 	}
 }
 
-// TestAllocations: parsing and comparing allocate no memory, and printing allocates once.
-func TestAllocations(t *testing.T) {
+// TestParsingAllocatesNoMemory: parsing and comparing allocate no memory, and printing allocates once.
+func TestParsingAllocatesNoMemory(t *testing.T) {
 	other := reference.MustParse("docker.io/library/zzz")
 	for _, name := range append(benchNames, "index.docker.io/library/pause", "[::1]:5000/x", "x@sha512:"+strings.Repeat("0", 128)) {
 		r := reference.MustParse(name)

@@ -7,7 +7,7 @@ import (
 )
 
 // WithTag returns r with another tag. A digest stays, and still decides which image is
-// pulled.
+// pulled. The error is a *[ParseError].
 func (r Reference) WithTag(tag string) (Reference, error) {
 	if err := r.check("tag", tag); err != nil {
 		return Reference{}, err
@@ -19,9 +19,9 @@ func (r Reference) WithTag(tag string) (Reference, error) {
 	return r, nil
 }
 
-// WithoutTag returns r with its digest and without its tag, as containerd's CRI changes
-// a name that has both. If r has no digest, it is returned as it is, because the
-// registry could not be asked for the rest.
+// WithoutTag returns r with its digest and without its tag, as containerd's CRI changes a
+// name that has both. If r has no digest, WithoutTag returns r unchanged, because a name
+// without both cannot be pulled.
 func (r Reference) WithoutTag() Reference {
 	if r.digest != "" {
 		r.tag = ""
@@ -30,8 +30,8 @@ func (r Reference) WithoutTag() Reference {
 }
 
 // WithoutDigest returns r with its tag and without its digest, to ask what the tag points
-// to today. If r has no tag, it is returned as it is, because the rest would mean the tag
-// latest, which was not written.
+// to today. If r has no tag, WithoutDigest returns r unchanged, because a name without both
+// would mean the tag latest, which was not written.
 func (r Reference) WithoutDigest() Reference {
 	if r.tag != "" {
 		r.digest = ""
@@ -39,7 +39,7 @@ func (r Reference) WithoutDigest() Reference {
 	return r
 }
 
-// WithDigest returns r pinned to a digest. The tag stays.
+// WithDigest returns r pinned to a digest. The tag stays. The error is a *[ParseError].
 func (r Reference) WithDigest(d digest.Digest) (Reference, error) {
 	if err := r.check("digest", string(d)); err != nil {
 		return Reference{}, err
@@ -51,11 +51,11 @@ func (r Reference) WithDigest(d digest.Digest) (Reference, error) {
 	return r, nil
 }
 
-// WithRegistry returns the image of the same repository on another registry, a
-// mirror for example. host is the text before the first slash of a name, and must look
-// like a registry: localhost, or with a dot, a port or an upper-case letter. library/
-// stays in the repository when the name leaves Docker Hub, and is added to a single
-// component when the name moves to Docker Hub.
+// WithRegistry returns the image of the same repository on another registry, a mirror for
+// example. host is the text before the first slash of a name, and must look like a
+// registry: localhost, or a host with a dot, a port or an upper-case letter. library/ stays
+// in the repository when the name leaves Docker Hub, and is added to a single component
+// when the name moves to Docker Hub. The error is a *[ParseError].
 func (r Reference) WithRegistry(host string) (Reference, error) {
 	if err := r.check("registry", host); err != nil {
 		return Reference{}, err
@@ -66,11 +66,11 @@ func (r Reference) WithRegistry(host string) (Reference, error) {
 	return Parse(host + strings.TrimPrefix(r.String(), r.Registry()))
 }
 
-// WithArch returns the name of an image for one architecture in the old form
-// that the Kubernetes documentation calls -$(ARCH): pause becomes pause-amd64.
-// Registries today serve an index under the plain name, and also the names with a
-// suffix, for old configurations. arch is spelled as in GOARCH, in lower-case letters
-// and digits. A name with a digest is refused with [ErrPinned].
+// WithArch returns the name of an image for one architecture in the old form that the
+// Kubernetes documentation calls -$(ARCH): pause becomes pause-amd64. Registries today
+// serve an index under the plain name, and also the names with a suffix, for old
+// configurations. arch is spelled as in GOARCH, in lower-case letters and digits. The error
+// is a *[ParseError]; for a name with a digest it wraps [ErrPinned].
 func (r Reference) WithArch(arch string) (Reference, error) {
 	if err := r.check("architecture", arch); err != nil {
 		return Reference{}, err
@@ -92,12 +92,13 @@ func (r Reference) WithArch(arch string) (Reference, error) {
 // check returns an error if r is the zero Reference, which has no parts to change.
 func (r Reference) check(what, text string) error {
 	if r.IsZero() {
-		return newPieceError(what+" of no image", text, 0, PartRepository, ErrMissing)
+		return newPieceError("empty image name with "+what, text, 0, PartRepository, ErrMissing)
 	}
 	return nil
 }
 
-// checkRegistry returns an error if s is not a registry before the first slash of a name.
+// checkRegistry returns an error if s, put before the first slash of a name, would not be
+// read as a registry.
 func checkRegistry(what, s string) error {
 	if s == "" {
 		return newPieceError(what, s, 0, PartRegistry, ErrMissing)

@@ -10,10 +10,10 @@
 // that is refused gives a [ParseError], which says which byte is wrong, why, and what
 // to write instead.
 //
-// A name without a registry means Docker Hub, and one without tag and digest means
-// the tag latest. [ParseWritten] also says which parts were written. [Parser] fills in
-// other defaults. A Reference changes its parts by methods such as
-// [Reference.WithDigest]; each returns a new Reference.
+// A name without a registry means Docker Hub, and one without tag and digest means the tag
+// latest. [ParseWritten] also says which parts were written. [Parser] fills in other
+// defaults. Methods such as [Reference.WithDigest] change one part; each returns a new
+// Reference.
 //
 // # Grammar
 //
@@ -31,15 +31,15 @@
 // name with a digest and no tag gets no tag. A name of exactly 64 lower-case hex digits
 // is an image ID, and is refused.
 //
-// These are the rules of Kubernetes' ParseImageName (k8s.io/kubernetes,
-// pkg/util/parsers, over github.com/distribution/reference v0.6.0) with one
-// difference: where the first component has a dot and an underscore, as in
-// foo_bar.com/x, that function returns a name without a registry, which no client
-// can pull. Here such a name is an error, [ErrUnderscore].
+// These are the rules of Kubernetes' ParseImageName (k8s.io/kubernetes, pkg/util/parsers,
+// over github.com/distribution/reference v0.6.0) with one difference: if the first
+// component has a dot and an underscore, as in foo_bar.com/x, that function returns a name
+// without a registry, which no client can pull. Here such a name is an error,
+// [ErrUnderscore].
 //
 // # Left out
 //
-// As in Kubernetes, a port may be 65536 or more, and text in brackets need not be an
-// IP address: a client finds that out when it dials. Suffixes such as -amd64 have no
-// meaning here. Nothing here reads a file or the network.
+// As in Kubernetes, a port may be 65536 or more, and text in brackets need not be an IP
+// address: a client finds the mistake when it dials. Suffixes such as -amd64 have no
+// meaning here. The package reads no file and uses no network.
 package reference

@@ -27,7 +27,7 @@ type Reason string
 // The reasons for which names are refused.
 const (
 	ErrMissing    Reason = "missing"                                         // the part is empty, or ends too early
-	ErrCharacter  Reason = "character not allowed"                           // none of the reasons below
+	ErrCharacter  Reason = "character not allowed"                           // every other wrong byte
 	ErrSpace      Reason = "white space"                                     // also zero-width space and byte order mark
 	ErrUpperCase  Reason = "upper case letter"                               // in a repository
 	ErrSeparator  Reason = "separator that is not between letters or digits" // . _ - at an end, doubled or mixed
@@ -40,14 +40,14 @@ const (
 	ErrScheme     Reason = "scheme"                                          // https:// and the like
 	ErrTemplate   Reason = "variable or template left in"                    // $(ARCH), ${TAG}, {{ .Values.image }}
 	ErrUserinfo   Reason = "user name or password"                           // user:password@registry/repository
-	ErrNotHost    Reason = "not seen as a registry in a name"                // from [Reference.WithRegistry] and [Parser]
+	ErrNotHost    Reason = "would be read as part of the repository"         // from [Reference.WithRegistry] and [Parser]
 	ErrPinned     Reason = "has a digest"                                    // from [Reference.WithArch]
 )
 
 // Error returns the reason's text.
 func (r Reason) Error() string { return string(r) }
 
-// hint says what to do about the reason, where its text does not.
+// hint says what to do about the reason. It is "" if the reason's text says enough.
 func (r Reason) hint() string {
 	switch r {
 	case ErrSpace:
@@ -55,7 +55,7 @@ func (r Reason) hint() string {
 	case ErrUpperCase:
 		return "; write it in lower case"
 	case ErrUnderscore:
-		return "; a host name has none, write its address or rename it"
+		return "; a host name has none: write the host's IP address, or rename the host"
 	case ErrTooLong:
 		return "; a repository has at most 255 bytes, a tag 128"
 	case ErrImageID:
@@ -65,29 +65,28 @@ func (r Reason) hint() string {
 	case ErrDigest:
 		return "; write the algorithm, a colon and all its lower-case hex digits"
 	case ErrScheme:
-		return "; leave it out, a name begins with the registry"
+		return "; leave it out: a name begins with the registry"
 	case ErrTemplate:
 		return "; fill it in before the name is used"
 	case ErrUserinfo:
-		return "; leave it out and give it as a credential"
+		return "; leave it out, and give it to the program as a credential"
 	case ErrNotHost:
 		return "; write localhost, or a host with a dot, a port or an upper-case letter"
 	case ErrPinned:
-		return "; the digest is of the image without the suffix"
+		return "; leave the digest out, because it is that of the image without the suffix"
 	}
 	return ""
 }
 
-// A ParseError says which byte of a name cannot be right, and why. The text
-// quotes the name, cut at 300 bytes.
+// A ParseError says which byte of a name is wrong, and why. Its text quotes the name, cut
+// at 300 bytes.
 type ParseError struct {
-	// Input is the text that was refused, with [redacted] in place of what may
-	// be user:password before an @.
+	// Input is the text that was refused. If the text before an @ may be user:password,
+	// [redacted] is in its place.
 	Input string
-	// Offset counts bytes of the text as it was given, from 0. It is the
-	// text's length where something is missing at the end, and a digest's
-	// first byte for all that can be wrong with a digest. Error counts bytes
-	// of Input.
+	// Offset is the index of the wrong byte in the text as it was given. It is the text's
+	// length if something is missing at the end. For each fault in a digest it is the index
+	// of the digest's first byte. The text of Error has the index in Input instead.
 	Offset int
 	// Part is the part of the name that Offset is in.
 	Part Part
@@ -95,7 +94,7 @@ type ParseError struct {
 	Reason Reason
 
 	what  string // what Input is, if it is not a whole image name
-	shift int    // from Offset to the place in Input
+	shift int    // added to Offset, it gives the index in Input
 }
 
 // Error describes the error and says what to do about it.
@@ -110,7 +109,7 @@ func (e *ParseError) Error() string {
 // Unwrap returns the reason, for errors.Is.
 func (e *ParseError) Unwrap() error { return e.Reason }
 
-// quote quotes s, or the beginning of it and how long s is.
+// quote returns s in quotes. If s is long, it is cut, and its length follows.
 func quote(s string) string {
 	const limit = 300
 	quoted := redact.Quote(s, limit)
@@ -120,6 +119,8 @@ func quote(s string) string {
 	return quoted
 }
 
+// newParseError returns the error for a fault at s[at]. If s certainly has a user name or
+// password, the error is about that instead.
 func newParseError(s string, at int, part Part, why Reason) *ParseError {
 	u := findUserinfo(s)
 	if u.certain {
@@ -135,8 +136,8 @@ func newPieceError(what, s string, at int, part Part, why Reason) *ParseError {
 	return err
 }
 
-// explain refines a reason for common mistakes: a scheme, a template, white space, an
-// upper-case letter. s[at] is where the fault is.
+// explain returns a more exact reason than why for common mistakes: a scheme, a template,
+// white space, an upper-case letter. The fault is at s[at].
 func explain(s string, at int, part Part, why Reason) Reason {
 	rest := s[at:]
 	if part == PartDigest {
@@ -179,8 +180,9 @@ func isSpace(r rune) bool {
 	return unicode.IsSpace(r) || r == '\u200b' || r == '\u2060' || r == '\ufeff'
 }
 
-// cutDigest cuts s before the @ of what is meant as a digest: its algorithm is a
-// known one, or more follows the colon than a port number has.
+// cutDigest cuts s before the @ of a digest. A malformed digest counts, too, if it names a
+// known algorithm, or if 32 or more characters follow its colon, which is more than a port
+// has.
 func cutDigest(s string) (name, digest string) {
 	at := strings.LastIndexByte(s, '@')
 	if at < 0 || strings.IndexByte(s[at:], '/') >= 0 {
@@ -197,13 +199,13 @@ func cutDigest(s string) (name, digest string) {
 	return s, ""
 }
 
-// mask replaces what may be user:password in an error's text.
+// mask replaces text that may be user:password in an error.
 const mask = "[redacted]"
 
 // A userinfo is the part s[from:to] of a text that may be user:password.
 type userinfo struct {
 	from, to int
-	certain  bool // it is user:password
+	certain  bool // it cannot be anything else
 }
 
 // hide returns s with the mask in place of the user info.
@@ -225,10 +227,10 @@ func (u userinfo) place(at int) int {
 	return at - u.to + u.from + len(mask)
 }
 
-// findUserinfo finds what may be user:password in s: the text before an @ that does
-// not begin a digest. It certainly is user:password if a slash follows the @, because
-// no name has one there. A scheme before it is shown, and so is text that looks more
-// like a name.
+// findUserinfo finds what may be user:password in s: the text before an @ that does not
+// begin a digest. It certainly is user:password if a slash follows the @, because no name
+// has a slash there. A scheme before it does not belong to it. Text that looks like a name
+// is not user info.
 func findUserinfo(s string) userinfo {
 	name, _ := cutDigest(s)
 	at := strings.LastIndexByte(name, '@')

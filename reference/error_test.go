@@ -11,7 +11,7 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-func TestErrors(t *testing.T) {
+func TestEachErrorSaysWhatToWrite(t *testing.T) {
 	for _, tt := range []struct {
 		in     string
 		reason reference.Reason
@@ -26,7 +26,7 @@ func TestErrors(t *testing.T) {
 		{"reg.example /x", reference.ErrSpace, `image name "reg.example /x": registry at byte 11: white space; remove it`},
 		{"nginx@" + emptyDigest + " ", reference.ErrSpace, `image name "nginx@` + emptyDigest + ` ": digest at byte 6: white space; remove it`},
 		{"https://registry.k8s.io/pause", reference.ErrScheme,
-			`image name "https://registry.k8s.io/pause": registry at byte 6: scheme; leave it out, a name begins with the registry`},
+			`image name "https://registry.k8s.io/pause": registry at byte 6: scheme; leave it out: a name begins with the registry`},
 		{"docker-pullable://nginx", reference.ErrScheme, ""},
 		{"OCI://x", reference.ErrScheme, ""},
 		{"pause-$(ARCH)", reference.ErrTemplate,
@@ -58,7 +58,7 @@ func TestErrors(t *testing.T) {
 		{"nginx:v1+meta", reference.ErrCharacter, ""},
 		{"nginx:v1:v2", reference.ErrCharacter, ""},
 		{"foo_bar.com/x", reference.ErrUnderscore,
-			`image name "foo_bar.com/x": registry at byte 3: underscore in a registry; a host name has none, write its address or rename it`},
+			`image name "foo_bar.com/x": registry at byte 3: underscore in a registry; a host name has none: write the host's IP address, or rename the host`},
 		{"my_registry:5000/x", reference.ErrUnderscore, ""},
 		{"foo:abc/bar", reference.ErrPort, ""},
 		{"foo:/bar", reference.ErrPort, ""},
@@ -66,17 +66,17 @@ func TestErrors(t *testing.T) {
 		{strings.Repeat("a", 248), reference.ErrTooLong, ""},
 		{"nginx:" + strings.Repeat("a", 129), reference.ErrTooLong, ""},
 		{"user:hunter2@reg.example/x", reference.ErrUserinfo,
-			`image name "[redacted]@reg.example/x": registry at byte 0: user name or password; leave it out and give it as a credential`},
+			`image name "[redacted]@reg.example/x": registry at byte 0: user name or password; leave it out, and give it to the program as a credential`},
 		{"https://user:hunter2@reg.example/x", reference.ErrUserinfo,
-			`image name "https://[redacted]@reg.example/x": registry at byte 8: user name or password; leave it out and give it as a credential`},
-		{"@reg.example/x", reference.ErrUserinfo, `image name "@reg.example/x": registry at byte 0: user name or password; leave it out and give it as a credential`},
+			`image name "https://[redacted]@reg.example/x": registry at byte 8: user name or password; leave it out, and give it to the program as a credential`},
+		{"@reg.example/x", reference.ErrUserinfo, `image name "@reg.example/x": registry at byte 0: user name or password; leave it out, and give it to the program as a credential`},
 		{"reg.example:5000/app@latest", reference.ErrDigest, `image name "reg.example:5000/app@latest": digest at byte 21: malformed digest; write the algorithm, a colon and all its lower-case hex digits`},
 		{"user:hunter2@latest", reference.ErrDigest, `image name "[redacted]@latest": digest at byte 11: malformed digest; write the algorithm, a colon and all its lower-case hex digits`},
 		{"user:Hunter2@", reference.ErrMissing, `image name "[redacted]@": digest at byte 11: missing`},
 		{"User:hunter2@reg.example", reference.ErrUpperCase, `image name "[redacted]@reg.example": repository at byte 0: upper case letter; write it in lower case`},
 		{"team/User:hunter2@reg.example", reference.ErrUpperCase, `image name "[redacted]@reg.example": repository at byte 0: upper case letter; write it in lower case`},
 		{"https://user:hunter2@reg.example", reference.ErrScheme,
-			`image name "https://[redacted]@reg.example": registry at byte 6: scheme; leave it out, a name begins with the registry`},
+			`image name "https://[redacted]@reg.example": registry at byte 6: scheme; leave it out: a name begins with the registry`},
 	} {
 		r, err := reference.Parse(tt.in)
 		assert.Zero(t, r)
@@ -90,8 +90,8 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-// TestTooLongOffset: the first byte past the limit.
-func TestTooLongOffset(t *testing.T) {
+// TestOffsetOfTooLongIsTheFirstByteTooMany: the Offset of ErrTooLong is the first byte past the limit.
+func TestOffsetOfTooLongIsTheFirstByteTooMany(t *testing.T) {
 	for in, at := range map[string]int{
 		strings.Repeat("a", 300):                  247, // library/ is added
 		"docker.io/" + strings.Repeat("a", 300):   10 + 247,
@@ -110,8 +110,8 @@ func TestTooLongOffset(t *testing.T) {
 	assert.Equal(t, 12+255, perr.Offset)
 }
 
-// TestNoPassword: no form of the error has text that may be a password.
-func TestNoPassword(t *testing.T) {
+// TestErrorsShowNoPassword: no form of the error has text that may be a password.
+func TestErrorsShowNoPassword(t *testing.T) {
 	for _, in := range []string{
 		"user:hunter2@reg.example/x", "https://user:hunter2@reg.example/x", "hunter2@reg.example/x",
 		"user:hunter2@reg.example", "user:hunter2@reg.example:5000", "user:hunter2@", "user:hunter2@sha.example:5000/x",
@@ -139,8 +139,8 @@ func TestNoPassword(t *testing.T) {
 	}
 }
 
-// TestTagAndBadDigest: a colon before an @ does not mean a password if a digest follows.
-func TestTagAndBadDigest(t *testing.T) {
+// TestNameWithABadDigestIsShown: a colon before an @ does not mean a password if a digest follows.
+func TestNameWithABadDigestIsShown(t *testing.T) {
 	for _, in := range []string{
 		"reg.example:5000/app@latest", "localhost:5000/team/app@v1", "10.0.0.5:80/app:v1@latest", "[::1]:5000/app@latest", "localhost:5000/app@",
 		"nginx:v1@sha256:abc", "nginx:v1@SHA256:abc", "reg.example:5000/x:v1@md5:abc", "nginx@latest", "nginx@v1@" + emptyDigest,
@@ -151,12 +151,12 @@ func TestTagAndBadDigest(t *testing.T) {
 	}
 }
 
-// TestPerhapsPassword: text that may be a name or a password is not shown.
-func TestPerhapsPassword(t *testing.T) {
+// TestTextThatMayBeAPasswordIsHidden: text that may be a name or a password is not shown.
+func TestTextThatMayBeAPasswordIsHidden(t *testing.T) {
 	for in, shown := range map[string]string{
 		"app:v1@latest":                     "[redacted]@latest",
 		"reg.example/app:v1@latest":         "[redacted]@latest",
-		"reg:5000/app@latest":               "[redacted]@latest", // a host without a dot is a user, too
+		"reg:5000/app@latest":               "[redacted]@latest", // a host without a dot may be a user
 		"reg.example:123456/app@latest":     "[redacted]@latest", // no port has six digits
 		"reg.example:hunter2/app@latest":    "[redacted]@latest",
 		"reg.example:5000/App@latest":       "[redacted]@latest",
@@ -181,7 +181,7 @@ func TestLongInputIsCut(t *testing.T) {
 	_, err := reference.Parse("x:" + in)
 	assert.Less(t, len(err.Error()), 500)
 	assert.Contains(t, err.Error(), `... (2097154 bytes): tag at byte 2: `)
-	assert.NotContains(t, err.Error(), `\x`, "no half a character")
+	assert.NotContains(t, err.Error(), `\x`, "a character is not cut in two")
 	_, err = reference.Parse(strings.Repeat("\xff", 1<<20))
 	assert.Less(t, len(err.Error()), 1400)
 }

@@ -125,7 +125,8 @@ func checkError(t *testing.T, s string, err error) {
 	require.Fail(t, "no name begins like this", "%q, from %q: %v", s[:perr.Offset], s, err)
 }
 
-// A second parser, of regular expressions and slow, to compare with.
+// These regular expressions make a second parser, slow and simple, for
+// FuzzAgreesWithRegularExpressions.
 const (
 	label      = `[a-zA-Z0-9]+(?:-+[a-zA-Z0-9]+)*`
 	host       = `(?:` + label + `(?:\.` + label + `)*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?`
@@ -179,8 +180,8 @@ func naiveTrim(s string) (string, bool) {
 	return m[2], true
 }
 
-// FuzzNaive: the scanner and the regular expressions agree.
-func FuzzNaive(f *testing.F) {
+// FuzzAgreesWithRegularExpressions: the scanner and the regular expressions agree.
+func FuzzAgreesWithRegularExpressions(f *testing.F) {
 	seeds(f)
 	f.Fuzz(func(t *testing.T, s string) {
 		want := naiveParse(s)
@@ -221,7 +222,8 @@ func FuzzCompare(f *testing.F) {
 	})
 }
 
-// FuzzParser: whatever the fields of a Parser, Parse reads the names that it makes.
+// FuzzParser: Parse reads each name that a Parser makes, with any values in the Parser's
+// fields.
 func FuzzParser(f *testing.F) {
 	f.Add("ghcr.io", "team/images", "stable", "app")
 	f.Add("docker.io", "library", "", "pause")
@@ -238,7 +240,7 @@ func FuzzParser(f *testing.F) {
 }
 
 // FuzzPassword: no form of the error for a URL with user and password has the password,
-// whatever the text around it.
+// with any text around the password.
 func FuzzPassword(f *testing.F) {
 	f.Add("", "user", "", "", "reg.example", "app:v1")
 	f.Add("https://", "reg.example", "5000/", "@sha256:ab", "reg.example:5000", "app@latest")
@@ -262,7 +264,7 @@ func FuzzPassword(f *testing.F) {
 	})
 }
 
-// checkShown: the place that an error's text names is in the name that the text shows.
+// checkShown: the byte that an error's text names is a byte of the name in that text.
 func checkShown(t *testing.T, s string, err error) {
 	var perr *reference.ParseError
 	require.ErrorAs(t, err, &perr, "%q", s)

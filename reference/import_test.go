@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestNothingAtImport: the package does no work when a program starts. The runtime lists
-// each package that does.
+// TestNothingAtImport: the package does no work when a program starts. The Go runtime's
+// trace lists each package that does work then.
 func TestNothingAtImport(t *testing.T) {
 	if testing.CoverMode() != "" {
 		t.Skip("the counters of go test -cover are set up at import")
@@ -28,9 +28,9 @@ func TestNothingAtImport(t *testing.T) {
 	assert.False(t, strings.Contains(trace, "init github.com/pullkit/pullkit/reference @"), "%s", trace)
 }
 
-// TestDigestsOfAProgram: a program that imports nothing else can verify content with the
+// TestDigestsWorkInEveryProgram: a program that imports nothing else can verify content with the
 // digest of a name. The test builds a program, because a test links more packages.
-func TestDigestsOfAProgram(t *testing.T) {
+func TestDigestsWorkInEveryProgram(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "main.go")
 	require.NoError(t, os.WriteFile(file, []byte(`package main
 

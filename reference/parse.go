@@ -7,10 +7,10 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Parse reads an image name as the kubelet does (k8s.io/kubernetes,
-// pkg/util/parsers, ParseImageName): docker.io, library/ and :latest are filled
-// in where nothing is written. The package comment has the grammar and the one
-// difference. Errors are *[ParseError]. An accepted name costs no allocation.
+// Parse reads an image name as the kubelet does (k8s.io/kubernetes, pkg/util/parsers,
+// ParseImageName): docker.io, library/ and :latest are filled in where nothing is written.
+// The package comment has the grammar and the one difference. Errors are *[ParseError].
+// Parsing a name that is accepted allocates no memory.
 func Parse(s string) (r Reference, err error) {
 	e, perr := scan(s)
 	if perr != nil {
@@ -63,7 +63,7 @@ func MustParse(s string) Reference {
 	return r
 }
 
-// Written says which parts of a name were written, and not filled in.
+// Written says which parts of a name were written by its author, and which were filled in.
 type Written struct {
 	Registry bool // the name has a registry of its own, docker.io included
 	Tag      bool // the name has a tag of its own
@@ -88,26 +88,24 @@ func ParseWritten(s string) (Reference, Written, error) {
 	return r, w, nil
 }
 
-// A Parser parses names with defaults other than Docker Hub's. The zero Parser
-// is [Parse]. Canonical names, which leave nothing to fill in, mean the same to
-// every Parser, so programs with different ones may exchange them. Kubernetes
-// has no such setting.
+// A Parser parses names with defaults other than Docker Hub's. The zero Parser is [Parse].
+// A canonical name leaves nothing to fill in, so it means the same to every Parser, and
+// programs with different Parsers can exchange it. Kubernetes has no such setting.
 type Parser struct {
-	// Registry is the host of names that write none; "" means docker.io. It
-	// must look like a registry: localhost, or with a dot, port or upper-case
-	// letter.
+	// Registry is the host for names without a registry; "" means docker.io. It must look
+	// like a registry: localhost, or a host with a dot, a port or an upper-case letter.
 	Registry string
-	// Namespace is put before a repository of one component where the registry
-	// is filled in too, "team/images" for example; "" means library on Docker
-	// Hub and nothing elsewhere.
+	// Namespace, "team/images" for example, is put before the repository of a name that has
+	// no registry and only one component. "" means library on Docker Hub and nothing
+	// elsewhere.
 	Namespace string
 	// Tag is given to names with neither tag nor digest; "" means latest.
 	Tag string
 }
 
-// Parse reads an image name and fills in the Parser's defaults. Errors are
-// *[ParseError], also those about a field of p; a name that is too long only
-// with the defaults is quoted with them.
+// Parse reads an image name and fills in the Parser's defaults. Errors are *[ParseError],
+// also those about a field of p. If a name is too long only because of the defaults, the
+// error quotes the name with the defaults.
 func (p Parser) Parse(s string) (Reference, error) {
 	if err := p.check(); err != nil {
 		return Reference{}, err
@@ -126,8 +124,9 @@ func (p Parser) Parse(s string) (Reference, error) {
 	return Parse(name)
 }
 
-// prefix returns the text to put before a repository that was written without a
-// registry. A namespace always follows a registry, because alone it might look like one.
+// prefix returns the text to put before a repository that was written without a registry. A
+// namespace always follows a registry, because a namespace at the beginning of a name might
+// look like a registry.
 func (p Parser) prefix(repository string) string {
 	namespace := ""
 	if p.Namespace != "" && strings.IndexByte(repository, '/') < 0 {
@@ -139,7 +138,7 @@ func (p Parser) prefix(repository string) string {
 	return cmp.Or(p.Registry, hub) + "/" + namespace
 }
 
-// check reports a field that can be no part of a name.
+// check returns an error if a field of p cannot be a part of a name.
 func (p Parser) check() error {
 	if p.Registry != "" {
 		if err := checkRegistry("default registry", p.Registry); err != nil {
@@ -158,9 +157,9 @@ func (p Parser) check() error {
 }
 
 // Trim returns a name as written, without tag and digest. Nothing is filled in:
-// "localhost:5000/app:v1" gives "localhost:5000/app". The kubelet's allowlist of
-// preloaded images and its records of pulled images use it as their key
-// (k8s.io/kubernetes, pkg/kubelet/images/pullmanager, trimImageTagDigest).
+// "localhost:5000/app:v1" gives "localhost:5000/app". The kubelet's allowlist of preloaded
+// images and its records of pulled images use the result as their key (k8s.io/kubernetes,
+// pkg/kubelet/images/pullmanager, trimImageTagDigest).
 //
 // As in the kubelet, the grammar is looser than that of [Parse]. Docker Hub is not
 // assumed, so the text before a slash may be any host name, and library/ has no meaning.
@@ -185,7 +184,7 @@ func scanAsWritten(s string) (int, *ParseError) {
 	}
 	end, why := scanRepository(s, start)
 	switch {
-	case why != "" && whyRegistry != "" && at > end: // closer to the fault that the user made
+	case why != "" && whyRegistry != "" && at > end: // the registry was read further, so its fault is the likelier one
 		return 0, newParseError(s, at, PartRegistry, whyRegistry)
 	case why != "":
 		return 0, newParseError(s, end, PartRepository, why)

@@ -12,9 +12,9 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// TestPeersVectors has cases from the tests of other projects: the familiar form parses to
-// the same name.
-func TestPeersVectors(t *testing.T) {
+// TestNamesFromTestsOfOtherProjects: the familiar form of each name parses to the same
+// name.
+func TestNamesFromTestsOfOtherProjects(t *testing.T) {
 	data, err := os.ReadFile(filepath.Join("testdata", "vectors", "field", "peers.json"))
 	require.NoError(t, err)
 	var doc struct {

@@ -8,8 +8,8 @@ import (
 )
 
 const (
-	hub       = "docker.io"       // the registry of names that write none
-	legacyHub = "index.docker.io" // an old name of it
+	hub       = "docker.io"       // the registry of names without one
+	legacyHub = "index.docker.io" // an old name of the same registry
 	library   = "library/"        // where Docker Hub keeps names of one component
 	latest    = "latest"          // the tag of names with neither tag nor digest
 )
@@ -24,9 +24,9 @@ const (
 // The parts are substrings of the text that was parsed and keep it in memory;
 // [Reference.Clone] copies them.
 type Reference struct {
-	// registry is "" for Docker Hub. The repository is then without library/ if one
-	// component follows. So every field is a piece of the input, and each image has
-	// one form.
+	// registry is "" for Docker Hub. A repository of one component on Docker Hub is kept
+	// without library/. So every field is a piece of the input, and each image has one
+	// form.
 	registry, repository, tag string
 	digest                    digest.Digest
 }
@@ -67,8 +67,9 @@ func (r Reference) Name() string {
 // digest and no tag.
 func (r Reference) Tag() string { return r.tag }
 
-// Digest returns the digest, or "" if the name has none. A digest that is not "" is
-// valid: its methods do not panic, and Verifier has its hash in every program.
+// Digest returns the digest, or "" if the name has none. A digest that is not "" is valid:
+// its methods do not panic, and its Verifier works in every program, because this package
+// links the hashes.
 func (r Reference) Digest() digest.Digest { return r.digest }
 
 // String returns the canonical name, with registry and tag written out:
@@ -159,8 +160,8 @@ func (r Reference) Compare(other Reference) int {
 	)
 }
 
-// compareRepository compares repositories on one registry as if library/ were written
-// in both, without making the text.
+// compareRepository compares the results of Repository of two images on one registry,
+// without allocating them.
 func (r Reference) compareRepository(other Reference) int {
 	a, b := r.below(), other.below()
 	switch {

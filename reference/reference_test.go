@@ -15,7 +15,7 @@ import (
 
 const emptyDigest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
-func TestZero(t *testing.T) {
+func TestZeroReferenceNamesNothing(t *testing.T) {
 	var r reference.Reference
 	assert.True(t, r.IsZero())
 	for _, s := range []string{r.Registry(), r.Repository(), r.Name(), r.Tag(), r.Digest().String(), r.String(), r.Familiar()} {
@@ -37,7 +37,7 @@ func TestZero(t *testing.T) {
 	assert.Negative(t, r.Compare(reference.MustParse("a")))
 }
 
-func TestText(t *testing.T) {
+func TestReferencesAsJSON(t *testing.T) {
 	type config struct{ Image, Other reference.Reference }
 	var c config
 	require.NoError(t, json.Unmarshal([]byte(`{"Image": "pause", "Other": ""}`), &c))
@@ -57,7 +57,7 @@ func TestMustParsePanics(t *testing.T) {
 		func() { reference.MustParse("reg.example/App") })
 }
 
-func TestWritten(t *testing.T) {
+func TestParseWrittenSaysWhatWasWritten(t *testing.T) {
 	for in, want := range map[string]reference.Written{
 		"pause":                           {CRI: "pause:latest"},
 		"pause:latest":                    {Tag: true, CRI: "pause:latest"},
@@ -75,7 +75,7 @@ func TestWritten(t *testing.T) {
 	assert.Zero(t, got)
 }
 
-func TestChanges(t *testing.T) {
+func TestWithMethodsChangeOnePart(t *testing.T) {
 	long := strings.Repeat("a", 247)
 	for _, tt := range []struct {
 		from   string
@@ -100,8 +100,8 @@ func TestChanges(t *testing.T) {
 		{"mirror.example/pause", registry("docker.io"), "docker.io/library/pause:latest", nil},
 		{"mirror.example/library/pause", registry("index.docker.io"), "docker.io/library/pause:latest", nil},
 		{"mirror.example/a/b:v1@" + emptyDigest, registry("docker.io"), "docker.io/a/b:v1@" + emptyDigest, nil},
-		{"pause", registry("mirror"), `registry "mirror": byte 0: not seen as a registry in a name; write localhost, or a host with a dot, a port or an upper-case letter`, reference.ErrNotHost},
-		{"pause", registry("https://mirror.example"), `registry "https://mirror.example": byte 6: scheme; leave it out, a name begins with the registry`, reference.ErrScheme},
+		{"pause", registry("mirror"), `registry "mirror": byte 0: would be read as part of the repository; write localhost, or a host with a dot, a port or an upper-case letter`, reference.ErrNotHost},
+		{"pause", registry("https://mirror.example"), `registry "https://mirror.example": byte 6: scheme; leave it out: a name begins with the registry`, reference.ErrScheme},
 		{"pause", registry("mirror.example/path"), `registry "mirror.example/path": byte 14: character not allowed`, reference.ErrCharacter},
 		{"pause", registry(""), `registry "": byte 0: missing`, reference.ErrMissing},
 		{"mirror.example/" + long + "a", registry("docker.io"), "", reference.ErrTooLong},
@@ -145,7 +145,7 @@ func arch(s string) change {
 	return func(r reference.Reference) (reference.Reference, error) { return r.WithArch(s) }
 }
 
-func TestParser(t *testing.T) {
+func TestParserFillsInItsDefaults(t *testing.T) {
 	ours := reference.Parser{Registry: "registry.example:5000", Namespace: "team/images", Tag: "stable"}
 	for _, tt := range []struct {
 		p        reference.Parser
@@ -173,7 +173,7 @@ func TestParser(t *testing.T) {
 	}
 }
 
-func TestParserErrors(t *testing.T) {
+func TestParserRefusesBadDefaults(t *testing.T) {
 	for _, tt := range []struct {
 		p      reference.Parser
 		in     string
@@ -214,7 +214,7 @@ func TestCompareSorts(t *testing.T) {
 	assert.Equal(t, want, got)
 }
 
-func TestMapKey(t *testing.T) {
+func TestSpellingsOfOneImageAreOneMapKey(t *testing.T) {
 	m := map[reference.Reference]int{}
 	for _, s := range []string{"pause", "library/pause", "docker.io/pause", "index.docker.io/library/pause:latest"} {
 		m[reference.MustParse(s)]++

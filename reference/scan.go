@@ -18,11 +18,11 @@ const (
 type ends struct {
 	registry   int // the index of the slash after the registry; -1 if none is written
 	repository int
-	tag        int // the repository's end if none is written; an @ or the name's end
+	tag        int // the same as repository if no tag is written; otherwise the index of the @ or the name's length
 }
 
-// scan takes a name apart from left to right, by the grammar of the package comment. It
-// does not check the length of the repository.
+// scan splits a name from left to right, by the grammar of the package comment. It does not
+// check the length of the repository.
 func scan(s string) (ends, *ParseError) {
 	var e ends
 	var why Reason
@@ -58,10 +58,10 @@ func scanVersion(s string, i int) (int, *ParseError) {
 	return i, nil
 }
 
-// scanFirst returns the index of the slash after the registry, or -1 if s has no
-// registry. Where a registry is refused it returns its first bad byte, and why. It does
-// the work of registryEnd and scanRegistry in one pass, except for refused and rare
-// names.
+// scanFirst returns the index of the slash after the registry, or -1 if s has no registry.
+// If the registry is refused, scanFirst returns the index of its first wrong byte, and the
+// reason. For most names it does the work of registryEnd and scanRegistry in one pass; it
+// calls them for refused and rare names.
 func scanFirst(s string) (int, Reason) {
 	i, dotted, why := scanHost(s)
 	switch {
@@ -92,9 +92,9 @@ func scanFirst(s string) (int, Reason) {
 	return end, ""
 }
 
-// registryEnd returns the index of the slash after the registry, or -1 if s has no
-// registry and so means Docker Hub. A slash at the very beginning counts, so that the
-// error for such a name is a missing registry.
+// registryEnd returns the index of the slash after the registry, or -1 if s has no registry
+// and so means Docker Hub. A slash at the beginning of s counts, so that the error for such
+// a name is a missing registry.
 func registryEnd(s string) int {
 	slash := strings.IndexByte(s, '/')
 	if slash <= 0 || looksLikeRegistry(s[:slash]) {
@@ -127,8 +127,8 @@ func scanRegistry(s string) (i int, why Reason) {
 	return scanPort(s, i)
 }
 
-// scanHost reads labels up to a colon, a slash or the end. A run of dashes joins
-// letters and digits within a label, one dot joins labels. dotted reports a dot.
+// scanHost reads labels up to a colon, a slash or the end. A run of dashes joins letters
+// and digits within a label, and one dot joins labels. dotted says whether s has a dot.
 func scanHost(s string) (i int, dotted bool, why Reason) {
 	for {
 		start := i
@@ -310,7 +310,7 @@ func isAlgorithm(s string) bool {
 
 func isUpper(c byte) bool { return c-'A' < 26 }
 
-// Where a byte is allowed.
+// The bits of class. Each is a place where a byte is allowed.
 const (
 	lower = 1 << iota // a run of lower-case letters and digits
 	upper             // upper-case letters
@@ -318,7 +318,7 @@ const (
 	inTag             // a tag
 )
 
-// class says where each byte is allowed. A table is the fastest way to test a byte.
+// class has the bits of each byte. A table is the fastest way to test a byte.
 var class = [256]byte{
 	'0': lower | hex | inTag, '1': lower | hex | inTag, '2': lower | hex | inTag, '3': lower | hex | inTag, '4': lower | hex | inTag,
 	'5': lower | hex | inTag, '6': lower | hex | inTag, '7': lower | hex | inTag, '8': lower | hex | inTag, '9': lower | hex | inTag,

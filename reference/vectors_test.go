@@ -38,7 +38,7 @@ func (v nameVector) name(t *testing.T) string {
 	return string(b)
 }
 
-// load reads a file of vectors and checks their number, so that none is lost.
+// load reads a file of vectors and checks how many there are, so that none is lost.
 func load[T any](t testing.TB, file string, want int) []T {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join("testdata", "vectors", file))
@@ -119,7 +119,7 @@ func TestVectorsPositions(t *testing.T) {
 	}
 }
 
-// Decisions on what surprises in the kubelet's answers.
+// These are the decisions about surprising answers of the kubelet.
 const (
 	refuseUnderscore = "refused: the kubelet's answer has no registry, so nothing could be pulled"
 	keepDockerIO     = "followed, but Familiar keeps docker.io/, without which another image is meant"
