@@ -8,7 +8,7 @@ import (
 // An Operation is the operation of an AdmissionReview.
 type Operation string
 
-// The operations that AlwaysPullImages looks at.
+// The operations for which AlwaysPullImages applies.
 const (
 	Create Operation = "CREATE"
 	Update Operation = "UPDATE"
@@ -16,14 +16,15 @@ const (
 
 // A PodImage is one place in a Pod that names an image.
 type PodImage struct {
-	// Path is its place in the Pod, for errors: "spec.initContainers[0]", "spec.volumes[2]".
+	// Path is the place in the Pod, for errors: "spec.initContainers[0]",
+	// "spec.volumes[2]".
 	Path   string
 	Name   string // as written
 	Policy Policy
-	Volume bool // it is an image volume's, not a container's
+	Volume bool // the image is for an image volume, not for a container
 }
 
-// field returns the path of the policy.
+// field returns the path of the image's policy in the Pod.
 func (i PodImage) field() string {
 	if i.Volume {
 		return i.Path + ".image.pullPolicy"
@@ -31,31 +32,32 @@ func (i PodImage) field() string {
 	return i.Path + ".imagePullPolicy"
 }
 
-// AlwaysPullImages is a request to the admission plug-in of this name. The plug-in makes
-// the registry check each use of a private image
-// (k8s.io/kubernetes, plugin/pkg/admission/alwayspullimages). A server calls
-// Mutate in its mutating webhook and Validate in its validating one.
+// AlwaysPullImages is a request to the admission plug-in of this name. Because of the
+// plug-in the registry checks each use of a private image (k8s.io/kubernetes,
+// plugin/pkg/admission/alwayspullimages). A server calls Mutate in its mutating webhook and
+// Validate in its validating one.
 type AlwaysPullImages struct {
 	// Resource is the resource of the object: its plural, followed by a dot and its
 	// API group unless that is the core group ("pods", "deployments.apps"). "" means
 	// pods. The plug-in looks only at pods.
 	Resource string
-	// Subresource is the part of the object that is written, "" for the whole. The
-	// plug-in looks at no subresource, so ephemeral containers, which are added
+	// Subresource is the part of the object that is written, "" for the whole object. The
+	// plug-in ignores requests for a subresource, so ephemeral containers, which are added
 	// through one, keep their policy.
 	Subresource string
-	// Operation is Create or Update; "" means Create. The plug-in looks at no other.
+	// Operation is Create or Update; "" means Create. The plug-in ignores all other
+	// operations.
 	Operation Operation
-	// Images are all of the Pod: those of its containers, init containers,
-	// ephemeral containers and image volumes.
+	// Images are all images of the Pod: those of its containers, init containers, ephemeral
+	// containers and image volumes.
 	Images []PodImage
-	// OldImages are all of the Pod before an update.
+	// OldImages are all images of the Pod before an update.
 	OldImages []PodImage
 }
 
-// Applies reports whether the plug-in looks at the request: a Pod is created, or updated
-// with a container image that it did not have. New images of volumes do not count, so an
-// update that changes only those is let through.
+// Applies reports whether the plug-in looks at the request: a Pod is created, or a Pod is
+// updated and gets a container image that it did not have. The plug-in ignores an update
+// that brings new images only for volumes.
 func (a AlwaysPullImages) Applies() bool {
 	if a.Subresource != "" || a.Resource != "" && a.Resource != "pods" {
 		return false
@@ -84,8 +86,8 @@ func (a AlwaysPullImages) newImage() bool {
 	return false
 }
 
-// Mutate is the mutating half: if the plug-in looks at the request, it sets the policy of
-// all of a.Images to Always, in place. It reports whether it changed one.
+// Mutate is the mutating half: if the plug-in looks at the request, Mutate sets the policy
+// of all of a.Images to Always, in place. It reports whether it changed a policy.
 func (a AlwaysPullImages) Mutate() bool {
 	if !a.Applies() {
 		return false

@@ -11,12 +11,12 @@
 //	case pullpolicy.Refuse, pullpolicy.Fail:
 //	}
 //
-// [Default] is the policy of a container that has none: Always for the tag latest and
-// for a name with neither tag nor digest, IfNotPresent for all other names. For a name
-// with the tag latest and a digest the Kubernetes documentation says IfNotPresent. The
-// API server's code says Always, and so does Default; [DefaultByDigest] follows the
-// documentation. A name that Kubernetes cannot parse gets IfNotPresent, because the API
-// server leaves the error to others.
+// [Default] is the policy of a container that has none: Always for the tag latest and for a
+// name with neither tag nor digest, IfNotPresent for all other names. For a name with the
+// tag latest and a digest the Kubernetes documentation says IfNotPresent. The API server's
+// code says Always, and so does Default; [DefaultByDigest] follows the documentation. A
+// name that Kubernetes cannot parse gets IfNotPresent, because the API server does not
+// refuse such names.
 //
 // [AlwaysPullImages] is the admission plug-in of that name. [Verification] is the kubelet's
 // imagePullCredentialsVerificationPolicy, with the allowlist of images that every Pod may
@@ -32,10 +32,10 @@
 //	Never         yes          Use      Refuse      Refuse  Fail
 //	other         no           Fail     Fail        Fail    Fail
 //
-// NeedsProof is an image that is present, although this Pod has not shown that it may
-// use it. Under Never it is refused like an absent image, so that a Pod does not learn
-// which images are on the node. The API server refuses every policy but the three; the
-// kubelet would pull under such a policy, and Decide fails.
+// NeedsProof means that the image is present, but this Pod has not shown that it may use
+// it. Under Never the image is refused like an absent image, so that a Pod does not learn
+// which images are on the node. The API server refuses every other policy. The kubelet
+// would pull under such a policy; Decide returns Fail.
 //
 // The rules are those of k8s.io/kubernetes v1.36 to v1.38.0-beta.0: pkg/apis/core/v1/defaults.go,
 // pkg/apis/core/validation, pkg/kubelet/apis/config/validation,
@@ -44,6 +44,6 @@
 //
 // # Left out
 //
-// Nothing here does I/O. Package puller keeps the records of which Secret has pulled
-// which image, and compares Secrets with them.
+// The package does no I/O. Package puller records which Secret has pulled which image, and
+// compares a Pod's Secrets with those records.
 package pullpolicy

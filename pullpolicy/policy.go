@@ -23,8 +23,8 @@ const (
 // A Reason says why text is refused. Test for one with errors.Is.
 type Reason string
 
-// The reasons for which text is refused, as the API server's validation names
-// them, and one for the allowlist.
+// The reasons for which text is refused. The first three have the names of the API server's
+// validation; the last is for the allowlist.
 const (
 	ErrRequired     Reason = "required"      // empty, and a value is needed
 	ErrNotSupported Reason = "not supported" // not one of the possible values
@@ -53,12 +53,12 @@ func Parse(s string) (Policy, error) {
 	return "", fmt.Errorf("pull policy %.80q is %w; write Always, IfNotPresent or Never", s, ErrNotSupported)
 }
 
-// Default returns the policy that the API server fills in for an image, of a
-// container of any kind or of an image volume: Always if the tag is latest,
-// written or by default, IfNotPresent otherwise and where the name does not
-// parse. Where a name has the tag latest and a digest, the documentation page
-// says IfNotPresent; this is the code's answer, Always
-// (k8s.io/kubernetes, pkg/apis/core/v1, SetDefaults_Container).
+// Default returns the policy that the API server fills in for an image, of a container of
+// any kind or of an image volume: Always if the tag is latest, whether written or filled
+// in, and IfNotPresent otherwise. A name that cannot be parsed gets IfNotPresent. For a
+// name with the tag latest and a digest, the Kubernetes documentation says IfNotPresent;
+// Default returns Always, as the API server's code does (k8s.io/kubernetes,
+// pkg/apis/core/v1, SetDefaults_Container).
 //
 // The policy is filled in once, when the Pod is created. A later change of the tag does
 // not change the policy.
@@ -70,7 +70,7 @@ func Default(image string) Policy {
 }
 
 // DefaultByDigest is [Default] with the documentation's rule for digests: a name with a
-// digest gets IfNotPresent whatever its tag, because it always means the same bytes. No
+// digest gets IfNotPresent, with any tag, because the name always means the same bytes. No
 // released API server does so.
 func DefaultByDigest(image string) Policy {
 	if _, pinned := version(image); pinned {
@@ -79,8 +79,8 @@ func DefaultByDigest(image string) Policy {
 	return Default(image)
 }
 
-// version returns an image's tag after defaulting, and whether it has a digest;
-// "", false for a name that the API server cannot parse.
+// version returns an image's tag, written or filled in, and whether the image has a digest.
+// It returns "" and false for a name that the API server cannot parse.
 func version(image string) (tag string, pinned bool) {
 	ref, err := reference.Parse(image)
 	if err == nil {
@@ -89,7 +89,7 @@ func version(image string) (tag string, pinned bool) {
 	if !errors.Is(err, reference.ErrUnderscore) {
 		return "", false
 	}
-	// The API server parses foo_bar.com/x, as a name without a registry.
+	// The API server accepts foo_bar.com/x as a name without a registry.
 	name, err := reference.Trim(image)
 	if err != nil {
 		return "", false
@@ -101,8 +101,8 @@ func version(image string) (tag string, pinned bool) {
 	return strings.TrimPrefix(tag, ":"), digest != ""
 }
 
-// OrDefault returns p, or the image's [Default] if p is not set. A policy that is set
-// is never changed, whatever it says.
+// OrDefault returns p, or the image's [Default] if p is not set. A policy that is set is
+// returned unchanged, even an unknown one.
 func (p Policy) OrDefault(image string) Policy {
 	if p == "" {
 		return Default(image)
@@ -110,8 +110,8 @@ func (p Policy) OrDefault(image string) Policy {
 	return p
 }
 
-// AsksStore reports whether the local store is asked for the image. Under Always it is
-// not, because the registry is asked in any case.
+// AsksStore reports whether the local store is asked for the image. Under Always the store
+// is not asked, because the registry is asked in any case.
 func (p Policy) AsksStore() bool { return p == IfNotPresent || p == Never }
 
 // A Presence says whether an image is in the local store.
@@ -140,15 +140,15 @@ func (p Presence) String() string {
 	return "Presence(" + strconv.Itoa(int(p)) + ")"
 }
 
-// An Outcome says how the image is to be had.
+// An Outcome says what to do with an image.
 type Outcome int
 
 // The values of Outcome. The zero Outcome is Fail.
 const (
-	Fail   Outcome = iota // ImageInspectError, or an unknown policy
-	Use                   // the image in the store
-	Pull                  // from the registry
-	Refuse                // ErrImageNeverPull
+	Fail   Outcome = iota // return an error: ImageInspectError, or the policy is unknown
+	Use                   // use the image in the store
+	Pull                  // pull from the registry
+	Refuse                // return the error ErrImageNeverPull
 )
 
 // String returns the constant's name.
@@ -166,8 +166,9 @@ func (a Outcome) String() string {
 	return "Outcome(" + strconv.Itoa(int(a)) + ")"
 }
 
-// Decide returns what to do with an image; the package comment has the table. A policy
-// that is not set always gives Fail: call [Policy.OrDefault] first (k8s.io/kubernetes, pkg/kubelet/images, EnsureImageExists).
+// Decide returns what to do with an image; the package comment has the table. A policy that
+// is not set gives Fail, so call [Policy.OrDefault] first. The rules are those of
+// k8s.io/kubernetes, pkg/kubelet/images, EnsureImageExists.
 func (p Policy) Decide(known Presence) Outcome {
 	switch p {
 	case Always:
@@ -180,7 +181,8 @@ func (p Policy) Decide(known Presence) Outcome {
 	return Fail
 }
 
-// decideLocal uses the image if it is present, and returns otherwise if it is not.
+// decideLocal returns Use if the image is present, and otherwise if it is absent or needs
+// proof.
 func decideLocal(known Presence, otherwise Outcome) Outcome {
 	switch known {
 	case Present:

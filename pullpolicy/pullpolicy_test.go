@@ -30,9 +30,9 @@ func TestDefaultByDigest(t *testing.T) {
 	}
 }
 
-// TestDefaultUnderscore: the API server parses these names, although they have no registry
+// TestDefaultOfNamesWithoutARegistry: the API server parses these names, although they have no registry
 // that a pull could ask.
-func TestDefaultUnderscore(t *testing.T) {
+func TestDefaultOfNamesWithoutARegistry(t *testing.T) {
 	for image, want := range map[string]pullpolicy.Policy{
 		"foo_bar.com/x":                 pullpolicy.Always,
 		"foo_bar.com/x:latest":          pullpolicy.Always,
@@ -46,7 +46,7 @@ func TestDefaultUnderscore(t *testing.T) {
 	}
 }
 
-func TestDecideTable(t *testing.T) {
+func TestDecideFollowsItsTable(t *testing.T) {
 	const use, pull, refuse, fail = pullpolicy.Use, pullpolicy.Pull, pullpolicy.Refuse, pullpolicy.Fail
 	known := []pullpolicy.Presence{pullpolicy.Present, pullpolicy.NeedsProof, pullpolicy.Absent, pullpolicy.Unknown, 17}
 	for policy, want := range map[pullpolicy.Policy][]pullpolicy.Outcome{
@@ -62,14 +62,14 @@ func TestDecideTable(t *testing.T) {
 	}
 }
 
-func TestStrings(t *testing.T) {
+func TestNamesOfConstants(t *testing.T) {
 	assert.Equal(t, "Unknown Absent Present NeedsProof Presence(4)",
 		fmt.Sprint(pullpolicy.Unknown, " ", pullpolicy.Absent, " ", pullpolicy.Present, " ", pullpolicy.NeedsProof, " ", pullpolicy.Presence(4)))
 	assert.Equal(t, "Fail Use Pull Refuse Outcome(-1)",
 		fmt.Sprint(pullpolicy.Fail, " ", pullpolicy.Use, " ", pullpolicy.Pull, " ", pullpolicy.Refuse, " ", pullpolicy.Outcome(-1)))
 }
 
-func TestParseErrors(t *testing.T) {
+func TestParseSaysWhatToWrite(t *testing.T) {
 	for in, want := range map[string]string{
 		"":        `pull policy is required; write Always, IfNotPresent or Never`,
 		"always":  `pull policy "always" is not supported; write Always`,
@@ -83,7 +83,7 @@ func TestParseErrors(t *testing.T) {
 	assert.Less(t, len(err.Error()), 200)
 }
 
-func TestAlwaysPullImagesWholePod(t *testing.T) {
+func TestAlwaysPullImagesChangesEachImageOfThePod(t *testing.T) {
 	pod := func() []pullpolicy.PodImage {
 		return []pullpolicy.PodImage{
 			{Path: "spec.initContainers[0]", Name: "init:v1", Policy: pullpolicy.Never},
@@ -134,7 +134,7 @@ func TestForbiddenErrorIsCut(t *testing.T) {
 	assert.NotContains(t, text, "\x1b")
 }
 
-func TestVerificationErrors(t *testing.T) {
+func TestNewVerificationSaysWhatIsWrong(t *testing.T) {
 	_, err := pullpolicy.NewVerification("")
 	assert.ErrorIs(t, err, pullpolicy.ErrRequired)
 	_, err = pullpolicy.NewVerification("neverVerify")
@@ -149,15 +149,16 @@ func TestVerificationErrors(t *testing.T) {
 	assert.ErrorIs(t, err, reference.ErrUpperCase)
 }
 
-// allowlist returns a function that reports whether every Pod may use an image because
-// it is on a list.
+// allowlist returns a function that reports whether an image is on the list of patterns, so
+// that every Pod may use the image.
 func allowlist(patterns ...string) (match func(image string) bool, err error) {
 	v, err := pullpolicy.NewVerification(pullpolicy.NeverVerifyAllowlistedImages, patterns...)
 	return func(image string) bool { return err == nil && !v.Required(image, true) }, err
 }
 
-// TestAllowlistNoPassword: an error has no text that may be a password.
-func TestAllowlistNoPassword(t *testing.T) {
+// TestAllowlistErrorsShowNoPassword: an error about a pattern does not quote text that may
+// be a password.
+func TestAllowlistErrorsShowNoPassword(t *testing.T) {
 	for _, pattern := range []string{
 		"user:hunter2@reg.example/app", "https://user:hunter2@reg.example/app", "user:hunter2@reg.*/app", "user:hunter2@*", " user:hunter2@reg.example/*",
 	} {

@@ -13,7 +13,7 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// load reads a file of vectors and checks their number, so that none is lost.
+// load reads a file of vectors and checks how many there are, so that none is lost.
 func load[T any](t *testing.T, file string, want int) []T {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join("testdata", "vectors", file))
@@ -174,10 +174,10 @@ func TestVectorsEnsure(t *testing.T) {
 		known := pullpolicy.Absent
 		switch {
 		case v.Error == "InvalidImageName":
-			left["the name does not parse: no policy is looked at"]++
+			left["the name does not parse: the kubelet does not look at the policy"]++
 			continue
 		case v.Error == "the verification's own error":
-			left["an error of the records, which Decide does not ask"]++
+			left["the records fail: Decide does not use them"]++
 			continue
 		case v.Present == "error":
 			known = pullpolicy.Unknown
@@ -188,7 +188,7 @@ func TestVectorsEnsure(t *testing.T) {
 		}
 		assert.Equal(t, v.Inspects, policy.AsksStore(), "%+v", v)
 		if _, err := pullpolicy.Parse(v.Policy); err != nil {
-			left["an unknown policy: the kubelet pulls, Decide fails"]++
+			left["the policy is unknown: the kubelet pulls, Decide returns Fail"]++
 			assert.Equal(t, pullpolicy.Fail, policy.Decide(known), "%+v", v)
 			continue
 		}
@@ -200,8 +200,8 @@ func TestVectorsEnsure(t *testing.T) {
 		assert.Equal(t, want, policy.Decide(known), "%+v", v)
 	}
 	assert.Equal(t, map[string]int{
-		"the name does not parse: no policy is looked at":    3,
-		"an error of the records, which Decide does not ask": 2,
-		"an unknown policy: the kubelet pulls, Decide fails": 24,
+		"the name does not parse: the kubelet does not look at the policy": 3,
+		"the records fail: Decide does not use them":                       2,
+		"the policy is unknown: the kubelet pulls, Decide returns Fail":    24,
 	}, left)
 }

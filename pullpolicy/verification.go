@@ -13,22 +13,21 @@ type VerificationPolicy string
 // The four policies. Each says which images on the node every Pod may use.
 const (
 	NeverVerify                  VerificationPolicy = "NeverVerify"                  // all of them
-	NeverVerifyPreloadedImages   VerificationPolicy = "NeverVerifyPreloadedImages"   // those that the kubelet has not pulled; the default
+	NeverVerifyPreloadedImages   VerificationPolicy = "NeverVerifyPreloadedImages"   // preloaded images, which the kubelet has not pulled; the default
 	NeverVerifyAllowlistedImages VerificationPolicy = "NeverVerifyAllowlistedImages" // those on the allowlist
 	AlwaysVerify                 VerificationPolicy = "AlwaysVerify"                 // none
 )
 
-// A Verification says for which images on the node a Pod must show that it may use them.
-// It is asked under IfNotPresent and Never. The zero
-// Verification is NeverVerifyPreloadedImages, the kubelet's default. It may be
-// used concurrently.
+// A Verification says for which images on the node a Pod must show that it may use them. It
+// matters under IfNotPresent and Never. The zero Verification is
+// NeverVerifyPreloadedImages, the kubelet's default. It may be used concurrently.
 type Verification struct {
 	policy VerificationPolicy // "" for NeverVerifyPreloadedImages
 	list   allowlist
 }
 
-// NewVerification returns the Verification of a policy and of the kubelet's
-// preloadedImagesVerificationAllowlist, which goes with NeverVerifyAllowlistedImages.
+// NewVerification returns the Verification for a policy. patterns are the kubelet's
+// preloadedImagesVerificationAllowlist, which only NeverVerifyAllowlistedImages may have.
 //
 // A pattern is the name of an image without tag and digest, or a prefix of names that
 // ends in "/*": "test.io/*" matches every name below that registry, at any depth, but
@@ -37,9 +36,9 @@ type Verification struct {
 // "docker.io/library/ubuntu". There are no other wildcards. As in the kubelet, the text
 // before "/*" need not be a name, but it must not have another star.
 //
-// The error wraps [ErrRequired] or [ErrNotSupported] for a policy that is empty or
-// unknown, [ErrForbidden] for patterns with another policy, and [ErrPattern] for the
-// first malformed pattern.
+// The error wraps [ErrRequired] if the policy is empty, [ErrNotSupported] if it is unknown,
+// [ErrForbidden] if another policy has patterns, and [ErrPattern] if a pattern is
+// malformed.
 func NewVerification(policy VerificationPolicy, patterns ...string) (Verification, error) {
 	const what = "image pull credentials verification policy"
 	switch policy {
@@ -51,7 +50,7 @@ func NewVerification(policy VerificationPolicy, patterns ...string) (Verificatio
 			NeverVerify, NeverVerifyPreloadedImages, NeverVerifyAllowlistedImages, AlwaysVerify)
 	}
 	if len(patterns) > 0 && policy != NeverVerifyAllowlistedImages {
-		return Verification{}, fmt.Errorf("an allowlist with %s is %w; it goes with %s", policy, ErrForbidden, NeverVerifyAllowlistedImages)
+		return Verification{}, fmt.Errorf("an allowlist with %s is %w; only %s may have one", policy, ErrForbidden, NeverVerifyAllowlistedImages)
 	}
 	list, err := parseAllowlist(patterns)
 	if err != nil {
@@ -74,11 +73,12 @@ func (v Verification) Policy() VerificationPolicy {
 // IsZero reports whether v is the default, NeverVerifyPreloadedImages.
 func (v Verification) IsZero() bool { return v.policy == "" }
 
-// Required reports whether a Pod must show that it may use an image on the node. The
-// image is named as written. pulled says that the kubelet has a record of pulling it, or
-// of beginning to. An image on the allowlist needs no proof even if the kubelet has
-// pulled it with a secret: the kubelet's documentation speaks of preloaded images only,
-// but its code does not distinguish them (k8s.io/kubernetes, pkg/kubelet/images/pullmanager).
+// Required reports whether a Pod must show that it may use an image on the node. image is
+// the name as written in the Pod. pulled says that the kubelet has a record that it pulled
+// the image, or that it started to. An image on the allowlist needs no proof even if the
+// kubelet has pulled it with a secret: the kubelet's documentation speaks only of preloaded
+// images, but its code does not check that an image is preloaded (k8s.io/kubernetes,
+// pkg/kubelet/images/pullmanager).
 func (v Verification) Required(image string, pulled bool) bool {
 	switch v.policy {
 	case NeverVerify:
@@ -117,11 +117,11 @@ func parseAllowlist(patterns []string) (allowlist, error) {
 	return list, nil
 }
 
-// checkPattern returns why a pattern is refused. prefix is the text before its star, or ""
-// if it does not end in "/*".
+// checkPattern returns why a pattern is refused. prefix is the text before the pattern's
+// star, or "" if the pattern does not end in "/*".
 func checkPattern(pattern, prefix string) error {
 	wrong := func(why string) error {
-		// What may be user:password@ is not shown.
+		// The text before an @ is not shown, because it may be user:password.
 		return fmt.Errorf("%.300q is %w: %s", pattern[strings.LastIndexByte(pattern, '@')+1:], ErrPattern, why)
 	}
 	text := pattern
@@ -142,7 +142,7 @@ func checkPattern(pattern, prefix string) error {
 	}
 	name, err := reference.Trim(pattern)
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrPattern, err) // it quotes the pattern
+		return fmt.Errorf("%w: %w", ErrPattern, err) // err quotes the pattern
 	}
 	if name != pattern {
 		return fmt.Errorf("%.300q is %w: it has a tag or digest; write %.300q", pattern, ErrPattern, name)
@@ -160,7 +160,7 @@ func (l allowlist) match(image string) bool {
 	if _, ok := l.names[name]; ok {
 		return true
 	}
-	// Prefixes end in a slash, so they can only match up to one.
+	// Each prefix ends in a slash, so only the text up to a slash is looked up.
 	for i := range len(name) {
 		if name[i] == '/' {
 			if _, ok := l.prefixes[name[:i+1]]; ok {
