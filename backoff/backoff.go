@@ -9,22 +9,22 @@ import (
 	"time"
 )
 
-// The kubelet's figures for image pulls (k8s.io/kubernetes, pkg/kubelet).
+// The kubelet's delays for image pulls (k8s.io/kubernetes, pkg/kubelet).
 const (
 	DefaultInitial = 10 * time.Second
 	DefaultMax     = 300 * time.Second
 )
 
-// A Config has the settings of a Backoff. The zero Config has the kubelet's figures.
+// A Config has the settings of a Backoff. The zero Config means the kubelet's delays.
 type Config struct {
 	// Initial is the delay after the first failure; 0 means DefaultInitial.
 	Initial time.Duration
-	// Max is the longest delay that failures lead to, Initial included; 0 means
-	// DefaultMax. A streak of failures ends when more than 2 x Max pass without one.
+	// Max caps each delay after a failure, also the first one; 0 means DefaultMax. A streak
+	// of failures ends when more than 2 x Max pass without one.
 	Max time.Duration
-	// Jitter lengthens delays at random by up to this part of the delay before, so that
-	// many clients do not come back at the same time; 0.5 is up to half of it. 0 means
-	// none, as in the kubelet.
+	// Jitter makes each delay longer by a random amount, so that many clients do not try
+	// again at the same time. The amount is less than Jitter times the previous delay: with
+	// 0.5, less than half of it. 0 means no jitter, as in the kubelet.
 	Jitter float64
 	// Rand returns a random number in [0, 1) for the jitter; nil means math/rand/v2. It
 	// is called under a lock and must not call the Backoff.
@@ -38,13 +38,13 @@ type Config struct {
 // concurrently. The time that a call takes, averaged over many calls, does not grow with
 // the number of keys.
 type Backoff[K comparable] struct {
-	config Config // without zero fields, Jitter excepted
+	config Config // with the defaults in place of zero fields
 
 	mu      sync.Mutex
 	entries entries[K]
 }
 
-// New returns a Backoff that knows of no failure. The error says which setting is
+// New returns a Backoff in which no key has failed. The error says which setting is
 // negative or not a number.
 func New[K comparable](config Config) (*Backoff[K], error) {
 	switch {
@@ -66,12 +66,12 @@ func New[K comparable](config Config) (*Backoff[K], error) {
 	return &Backoff[K]{config: config}, nil
 }
 
-// A State describes a key. The zero State is that of a key that may be tried and has not
-// failed since its last streak of failures ended.
+// A State describes a key. A key that has not failed, or whose last streak of failures has
+// ended, has the zero State.
 type State struct {
 	Failures int           // in the current streak
 	Delay    time.Duration // of the last failure, without what NotBefore added
-	Until    time.Time     // the end of the window, also when it is past; zero if there is none
+	Until    time.Time     // the end of the window, also when it is in the past; zero if there is no window
 }
 
 // Fail records a failure of key and returns how long to wait before the next try.
@@ -96,10 +96,10 @@ func (b *Backoff[K]) Wait(key K) time.Duration {
 	return e.wait(now)
 }
 
-// NotBefore lengthens key's window to t, because a server sent Retry-After. It does not
+// NotBefore makes key's window last until t, because a server sent Retry-After. It does not
 // shorten a window, does not count as a failure and is not bounded by Max. A key that has
-// not failed gets a window, too. The age at which a streak ends then counts from t,
-// because the key could not fail before.
+// not failed gets a window, too. The time after which a streak ends then counts from t,
+// because the key could not fail before t.
 func (b *Backoff[K]) NotBefore(key K, t time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -130,8 +130,8 @@ func (b *Backoff[K]) State(key K) State {
 	return State{Failures: e.failures, Delay: e.delay, Until: e.until()}
 }
 
-// lookup returns key's entry, the zero entry if key has none or its streak has
-// ended. It sweeps when a sweep is due.
+// lookup returns key's entry, or the zero entry if key has none or its streak has ended. It
+// sweeps all entries when a sweep is due.
 func (b *Backoff[K]) lookup(key K, now time.Time) (e entry, known bool) {
 	limit := b.config.Max
 	b.entries.sweep(now, limit)
@@ -143,7 +143,8 @@ func (b *Backoff[K]) lookup(key K, now time.Time) (e entry, known bool) {
 	return e, known
 }
 
-// next returns the delay that follows previous, 0 for the first of a streak.
+// next returns the delay that follows the delay previous. previous is 0 for the first
+// failure of a streak.
 func (b *Backoff[K]) next(previous time.Duration) time.Duration {
 	limit := b.config.Max
 	delay, base := b.config.Initial, b.config.Initial
@@ -182,8 +183,8 @@ func (e entry) until() time.Time {
 
 func (e entry) wait(now time.Time) time.Duration { return max(0, e.until().Sub(now)) }
 
-// expired reports whether the streak has ended: strictly after twice the
-// longest delay, as in client-go.
+// expired reports whether the streak has ended: more than twice the longest delay has
+// passed, as in client-go.
 func (e entry) expired(now time.Time, limit time.Duration) bool {
 	from := e.last
 	if e.notBefore.After(from) {
@@ -192,7 +193,7 @@ func (e entry) expired(now time.Time, limit time.Duration) bool {
 	return now.Sub(from) > streakAge(limit)
 }
 
-// streakAge is how long a streak lives after its last failure.
+// streakAge returns how long a streak lasts after its last failure.
 func streakAge(limit time.Duration) time.Duration { return double(limit, math.MaxInt64) }
 
 // entries is the map of all streaks, and when it was last cleaned.
@@ -205,10 +206,10 @@ type entries[K comparable] struct {
 // minSweep is the number of entries below which growth alone causes no sweep.
 const minSweep = 64
 
-// sweep drops the streaks that have ended. It looks at all entries, but only when
-// their number has doubled since the last sweep, or when a streak's age has
-// passed: the failures that brought so many entries pay for it. What is kept moves
-// to a new map, because Go's maps never become smaller.
+// sweep drops the streaks that have ended. It looks at all entries, but only when their
+// number has doubled since the last sweep, or when streakAge has passed. So its cost,
+// spread over the calls that added the entries, is constant. The remaining entries move to
+// a new map, because Go's maps never become smaller.
 func (s *entries[K]) sweep(now time.Time, limit time.Duration) {
 	due := s.byKey == nil || len(s.byKey) >= max(minSweep, s.sweepAt) || now.Sub(s.swept) > streakAge(limit)
 	if !due {

@@ -27,8 +27,9 @@ func TestWaitRunsOut(t *testing.T) {
 	})
 }
 
-// TestRetryAlways retries at the end of each window, for an hour.
-func TestRetryAlways(t *testing.T) {
+// TestTriesOfAnHour: a caller that tries again at the end of each window makes 17 tries in an
+// hour.
+func TestTriesOfAnHour(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := backoff.MustNew[string](backoff.Config{})
 		start, tries := time.Now(), 0
@@ -37,12 +38,12 @@ func TestRetryAlways(t *testing.T) {
 			tries++
 			b.Fail("k")
 		}
-		// 310 s for the first five windows, then one try each 300 s.
+		// The first five windows take 310 s together, and each further window takes 300 s.
 		assert.Equal(t, 6+11, tries)
 	})
 }
 
-func TestNotBefore(t *testing.T) {
+func TestNotBeforeMakesTheWindowLonger(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := backoff.MustNew[string](backoff.Config{})
 		start := time.Now()
@@ -53,14 +54,14 @@ func TestNotBefore(t *testing.T) {
 		assert.Equal(t, time.Minute, b.Wait("k"))
 		assert.Equal(t, backoff.State{Failures: 1, Delay: 10 * time.Second, Until: start.Add(time.Minute)}, b.State("k"))
 		assert.Equal(t, time.Minute, b.Fail("k"), "the server's time still counts")
-		assert.Equal(t, 20*time.Second, b.State("k").Delay, "and does not change the series")
+		assert.Equal(t, 20*time.Second, b.State("k").Delay, "and does not change the next delays")
 		b.Reset("k")
 		assert.Zero(t, b.Wait("k"))
 		assert.Zero(t, b.State("k"))
 	})
 }
 
-func TestNotBeforeOfUnknownKey(t *testing.T) {
+func TestNotBeforeOpensAWindowForANewKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := backoff.MustNew[string](backoff.Config{})
 		b.NotBefore("past", time.Now().Add(-time.Second))
@@ -71,13 +72,13 @@ func TestNotBeforeOfUnknownKey(t *testing.T) {
 		assert.Equal(t, backoff.State{Until: until}, b.State("k"))
 		time.Sleep(time.Minute)
 		assert.Zero(t, b.Wait("k"))
-		assert.Equal(t, 10*time.Second, b.Fail("k"), "it was no failure")
+		assert.Equal(t, 10*time.Second, b.Fail("k"), "NotBefore is not a failure")
 	})
 }
 
-// TestNotBeforeKeepsStreak: an hour in which the key must not be tried does not count as
-// an hour without failures.
-func TestNotBeforeKeepsStreak(t *testing.T) {
+// TestTimeBeforeNotBeforeDoesNotEndTheStreak: the streak does not end in an hour in which
+// the key must not be tried.
+func TestTimeBeforeNotBeforeDoesNotEndTheStreak(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := backoff.MustNew[string](backoff.Config{})
 		b.Fail("k")
@@ -89,7 +90,7 @@ func TestNotBeforeKeepsStreak(t *testing.T) {
 	})
 }
 
-func TestJitterDefaultRand(t *testing.T) {
+func TestJitterIsRandomByDefault(t *testing.T) {
 	b := backoff.MustNew[int](backoff.Config{Jitter: 1})
 	different := map[time.Duration]bool{}
 	for k := range 100 {
@@ -102,7 +103,7 @@ func TestJitterDefaultRand(t *testing.T) {
 	assert.Greater(t, len(different), 50)
 }
 
-func TestNewRefuses(t *testing.T) {
+func TestNewRefusesNegativeSettings(t *testing.T) {
 	for _, config := range []backoff.Config{{Initial: -1}, {Max: -1}, {Jitter: -0.1}, {Jitter: math.NaN()}, {Jitter: math.Inf(-1)}} {
 		b, err := backoff.New[int](config)
 		assert.Error(t, err, "%+v", config)
@@ -110,7 +111,7 @@ func TestNewRefuses(t *testing.T) {
 	}
 }
 
-func TestOddSettings(t *testing.T) {
+func TestExtremeSettingsStayWithinMax(t *testing.T) {
 	for name, config := range map[string]backoff.Config{
 		"huge":             {Initial: math.MaxInt64, Max: math.MaxInt64},
 		"huge jitter":      {Initial: time.Second, Max: math.MaxInt64, Jitter: math.MaxFloat64},
@@ -134,7 +135,7 @@ func TestOddSettings(t *testing.T) {
 	}
 }
 
-func TestConcurrent(t *testing.T) {
+func TestConcurrentFailuresAreAllCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := backoff.MustNew[int](backoff.Config{})
 		var failures atomic.Int64

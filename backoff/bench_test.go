@@ -8,8 +8,8 @@ import (
 	"github.com/pullkit/pullkit/backoff"
 )
 
-// keyCounts show that the cost of a call does not grow with the number of keys, except for
-// memory accesses that miss the caches.
+// keyCounts are the numbers of keys to compare: the cost of a call does not grow with them,
+// except for memory accesses that miss the caches.
 var keyCounts = []int{1, 1_000, 1_000_000}
 
 // filled returns a Backoff in which n keys have failed. Its clock moves at each call, so
@@ -58,8 +58,8 @@ func BenchmarkWait(b *testing.B) {
 	}
 }
 
-// BenchmarkFailOnce has a stream of new keys, of which the last n have not expired: each
-// call adds one entry and drops one.
+// BenchmarkFailOnce fails a new key with each call. The last n keys have not expired, so
+// each call adds one entry and drops another.
 func BenchmarkFailOnce(b *testing.B) {
 	for _, n := range keyCounts {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {

@@ -10,18 +10,18 @@
 //		return // not yet, in d
 //	}
 //
-// A failure opens a window in which the key must not be tried. The first window is
-// 10 s long, and each further failure doubles the length up to 300 s: 10s 20s 40s 1m20s
-// 2m40s 5m0s 5m0s ... A failure inside a window counts as well. At the very end of its
-// window a key may be tried.
+// A failure opens a window in which the key must not be tried. The first window is 10 s
+// long, and each further failure doubles the length up to 300 s: 10s 20s 40s 1m20s 2m40s
+// 5m0s 5m0s ... A failure inside a window counts as well. A key may be tried again when its
+// window ends.
 //
 // [Backoff.Reset] ends a streak of failures after a success. A streak also ends when
 // 2 x Max pass without a failure; the next failure then opens a window of Initial again.
 // [Backoff.NotBefore] lengthens a window because a server sent Retry-After.
 //
-// With Jitter a delay is longer by a random part of the delay before it: twice the
-// previous delay plus random x Jitter x the previous delay; for the first one, Initial
-// plus random x Jitter x Initial. Max is applied after the jitter.
+// With Jitter a delay is twice the previous delay, plus random x Jitter x the previous
+// delay. The first delay is Initial, plus random x Jitter x Initial. random is in [0, 1).
+// Max is applied after the jitter.
 //
 // # Differences to client-go
 //
@@ -29,18 +29,17 @@
 // these differences:
 //
 //   - Max caps every delay. There, the first one is not capped.
-//   - A streak that has ended is gone. There, Get goes on showing its delay until
-//     GC is called.
-//   - A failure happens when Fail is called. There, the caller also passes the time of
-//     an event, by which the end of the streak is judged, while the window begins at
-//     the clock's time.
+//   - A streak that has ended is gone. There, Get returns its delay until GC is called.
+//   - A failure happens when Fail is called. There, the caller also passes the time of an
+//     event. That time decides whether the streak has ended, but the window starts at the
+//     clock's time.
 //   - Zero settings mean the defaults, and negative ones are errors. There, an Initial of
 //     0 never waits, and a Max of 0 makes each failure the first.
-//   - There is no GC to call: a later call drops a streak that has ended, when a
-//     streak's age has passed or the number of keys has doubled.
-//   - flowcontrol has no counterpart of [Backoff.NotBefore].
+//   - There is no GC to call. Later calls drop the streaks that have ended: each time the
+//     number of keys has doubled, and at the latest after 2 x Max.
+//   - There, nothing corresponds to [Backoff.NotBefore].
 //
 // # Left out
 //
-// Nothing here sleeps, and no goroutine runs. Nothing is kept across restarts.
+// The package does not sleep, starts no goroutine, and keeps nothing when the program ends.
 package backoff

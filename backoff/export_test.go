@@ -1,6 +1,6 @@
 package backoff
 
-// MustNew is New for the settings of a test, which are right.
+// MustNew is New for a test whose settings are valid.
 func MustNew[K comparable](config Config) *Backoff[K] {
 	b, err := New[K](config)
 	if err != nil {

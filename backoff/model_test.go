@@ -9,8 +9,8 @@ import (
 	"github.com/pullkit/pullkit/backoff"
 )
 
-// A naive is the rules written down a second time: every failure is kept, and
-// each answer is worked out from all of them.
+// A naive is a second, simple implementation: it keeps every failure, and computes each
+// answer from all of them.
 type naive struct {
 	initial, limit time.Duration
 	fails          map[byte][]time.Time
@@ -38,7 +38,8 @@ func (n *naive) streak(key byte, now time.Time) (count int, delay time.Duration,
 	return count, delay, until
 }
 
-// FuzzModel makes the calls that a string of bytes describes on both.
+// FuzzModel: a Backoff and a naive give the same answers to the calls that the fuzzer's
+// bytes describe.
 func FuzzModel(f *testing.F) {
 	f.Add(int16(10), int16(300), []byte("0a0a1a2b0b3c4a0a9z0a"))
 	f.Add(int16(300), int16(10), []byte("\x00\xff\x00\xff\x04\x80\x00\x01"))

@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestSweep: keys that fail once and are not used again are dropped.
-func TestSweep(t *testing.T) {
+// TestKeysThatFailOnceAreDropped: keys that fail once and are not used again are dropped.
+func TestKeysThatFailOnceAreDropped(t *testing.T) {
 	n := 1_000_000
 	if testing.Short() {
 		n = 10_000
@@ -28,8 +28,9 @@ func TestSweep(t *testing.T) {
 	assert.Empty(t, b.entries.byKey, "one call after the last streak has ended frees all")
 }
 
-// TestSweepKeepsUp: the number of keys stays near the number of streaks that last.
-func TestSweepKeepsUp(t *testing.T) {
+// TestSweepsBoundTheNumberOfKeys: the number of keys stays near the number of streaks that
+// have not ended.
+func TestSweepsBoundTheNumberOfKeys(t *testing.T) {
 	now := time.Unix(0, 0)
 	b := MustNew[int](Config{Now: func() time.Time { return now }})
 	most := 0
@@ -41,8 +42,9 @@ func TestSweepKeepsUp(t *testing.T) {
 	assert.LessOrEqual(t, most, 2*602, "at most twice 600 s of failures, one a second")
 }
 
-// TestSweepKeepsNotBefore: a long Retry-After keeps its own key and no other one.
-func TestSweepKeepsNotBefore(t *testing.T) {
+// TestRetryAfterKeepsOnlyItsOwnKey: a long Retry-After keeps its own key, and other keys
+// are dropped.
+func TestRetryAfterKeepsOnlyItsOwnKey(t *testing.T) {
 	now := time.Unix(0, 0)
 	b := MustNew[int](Config{Now: func() time.Time { return now }})
 	b.Fail(0)

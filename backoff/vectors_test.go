@@ -42,13 +42,15 @@ func load[T any](t *testing.T, file string, want int) []T {
 	return rows
 }
 
-// Decisions on the rows that show a quirk. changed gives what we answer
-// instead, by the number of the op: delay, end of the window, whether it is open.
+// An answer is what a Backoff answers after an op of the vectors: delay, end of the window,
+// and whether the key is in it.
 type answer struct {
 	delay, until int64
 	in           bool
 }
 
+// quirks are the decisions about the rows that show a quirk. changed has the answers that
+// differ from the vectors, by the index of the op.
 var quirks = map[string]struct {
 	decision string
 	changed  map[int]answer
@@ -79,7 +81,7 @@ func TestVectorsSequences(t *testing.T) {
 		t.Run(s.Name, func(t *testing.T) {
 			quirk, known := quirks[s.Name]
 			require.Equal(t, slices.Contains(s.Tags, "quirk") || s.Name == "failure every 601 s never climbs", known,
-				"each quirk is decided, and nothing else is changed")
+				"each quirk has a decision, and no other row has one")
 			if known {
 				decided++
 			}
@@ -109,7 +111,7 @@ func run(t *testing.T, s sequence, changed map[int]answer) {
 			if o.EventMs != nil {
 				now = at(*o.EventMs)
 			}
-		case "gc": // each call does it
+		case "gc": // each call drops what has expired
 			b.Wait("a key that is not in the vectors")
 			continue
 		default:
