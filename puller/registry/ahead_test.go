@@ -126,3 +126,55 @@ func TestRememberedTokenServerIsDown(t *testing.T) {
 	require.NoError(t, err)
 	assert.Len(t, w.asked(), 2, "one try for a token, one for the blob")
 }
+
+// TestWrongMemoryIsForgotten: what is remembered of an origin is used until it proves
+// wrong for a repository. The repository after that one is asked without it.
+func TestWrongMemoryIsForgotten(t *testing.T) {
+	const blob, token = "https://r.example/v2/", "https://a.example/t"
+	for name, two := range map[string]struct {
+		opens  http.HandlerFunc
+		tokens int // status of the token server
+	}{
+		"it needs no token and refuses one": {func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("Authorization") != "" {
+				w.WriteHeader(403)
+				return
+			}
+			text(hello)(w, r)
+		}, 200},
+		"the token server refuses":      {text(hello), 403},
+		"the token server is not there": {text(hello), 404},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(map[string]http.HandlerFunc{
+				"https://a.example": func(w http.ResponseWriter, r *http.Request) {
+					if !strings.Contains(r.URL.RawQuery, "one") && two.tokens != 200 {
+						w.WriteHeader(two.tokens)
+						return
+					}
+					text(`{"token":"t"}`)(w, r)
+				},
+				"https://r.example": func(w http.ResponseWriter, r *http.Request) {
+					if strings.HasPrefix(r.URL.Path, "/v2/one/") {
+						signedIn(`Bearer realm="https://a.example/t"`, text(hello))(w, r)
+						return
+					}
+					two.opens(w, r)
+				},
+			})
+			c := newClient(t, registry.Config{WrapTransport: instead(w)})
+			asked := map[string][]string{}
+			for _, repository := range []string{"one", "two", "three"} {
+				_, err := read(t.Context(), c, content.Repo{Ref: reference.MustParse("r.example/" + repository + ":v1"), Cred: robot}, helloBlob())
+				require.NoError(t, err)
+				for _, line := range w.asked() {
+					asked[repository] = append(asked[repository], strings.Fields(line)[1])
+				}
+			}
+			require.NotEmpty(t, asked["two"])
+			assert.True(t, strings.HasPrefix(asked["two"][0], token), "what is remembered is used: %q", asked["two"])
+			require.Len(t, asked["three"], 1, "%q", asked["three"])
+			assert.True(t, strings.HasPrefix(asked["three"][0], blob), "%q", asked["three"])
+		})
+	}
+}

@@ -318,6 +318,7 @@ func (s *session) tokenEarly(ctx context.Context, used string, want tokenRequest
 	case ctx.Err() != nil:
 		return authorization{}, err
 	case err != nil:
+		s.forgetOrigin("bearer")
 		return authorization{}, nil
 	}
 	s.notEarly = false
@@ -351,6 +352,9 @@ func (s *session) accepted(auth authorization) {
 	switch {
 	case auth.header == "" && s.notEarly:
 		s.ep.client.auth.opened(s.key, "open")
+		if s.earlyRefusal != nil {
+			s.forgetOrigin("")
+		}
 	case s.basic && auth.token == "":
 		s.ep.client.auth.opened(s.key, "basic")
 	}
@@ -415,11 +419,19 @@ func (s *session) passwordRefused(refused *content.Error) {
 	if errors.As(refused, &status) {
 		status.passwordRefused = true
 	}
+	if r, _ := s.ep.client.auth.repositories.Get(s.key); r.scheme == "" {
+		s.forgetOrigin("")
+	}
+}
+
+// forgetOrigin removes what is remembered of the origin, because it was wrong for this
+// repository: the next repository is asked without it. If scheme is not "", only a
+// memory of that scheme is removed.
+func (s *session) forgetOrigin(scheme string) {
 	m := &s.ep.client.auth
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	r, _ := m.repositories.Get(s.key)
-	if o, _ := m.origins.Get(s.key.anyRepository()); o != nil && o.probing == nil && r.scheme == "" {
+	if o, _ := m.origins.Get(s.key.anyRepository()); o != nil && o.probing == nil && (scheme == "" || o.scheme == scheme) {
 		m.origins.Delete(s.key.anyRepository())
 	}
 }

@@ -32,7 +32,9 @@
 //
 // The Client remembers what an origin requests for a credential: a password, a token or
 // nothing. For the next repository at that origin it gets the token before the first
-// request. AllowRealm and the rules for addresses are applied each time. When the
+// request, so 20 private repositories cost one refusal and not 20. If that proves wrong
+// for a repository, it costs one more request, and the Client forgets it. AllowRealm and
+// the rules for addresses are applied each time. When the
 // registry itself refuses a kept token by 400, 401 or 403, the token is thrown away,
 // and one new token is requested for all callers that had it. Only the refusal of a new
 // token counts against the credential.
