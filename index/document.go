@@ -23,17 +23,17 @@ const (
 // A Document is a parsed index or manifest: exactly one of Index and Manifest
 // is set.
 type Document struct {
-	// MediaType is one of the four media types that Parse reads, also where neither
-	// the server nor the document has named it.
+	// MediaType is one of the four media types that Parse reads, also if neither the server
+	// nor the document names one.
 	MediaType string
 	Index     *ocispec.Index
 	Manifest  *ocispec.Manifest
 }
 
-// Parse reads an OCI index, an OCI manifest, a Docker manifest list or a Docker
-// manifest (version 2, schema 2). contentType is the server's Content-Type, or the
-// mediaType of the descriptor that names the document. Its parameters are dropped. Where
-// it is missing or unrelated, the document itself decides.
+// Parse reads an OCI index, an OCI manifest, a Docker manifest list or a Docker manifest
+// (version 2, schema 2). contentType is the server's Content-Type, or the mediaType of the
+// descriptor that names the document. Parameters of contentType are ignored. If contentType
+// is missing or unrelated, the document itself decides.
 //
 // Parse refuses what two parsers could read differently (CVE-2021-41190): a
 // document with keys of an index and of a manifest, a content type and a
@@ -76,7 +76,7 @@ func Parse(contentType string, body []byte) (*Document, error) {
 	return doc, nil
 }
 
-// reasonOf returns why a malformed document of class c is refused.
+// reasonOf returns the reason for a malformed document of class c.
 func reasonOf(c mediatype.Class) Reason {
 	if c == mediatype.Index {
 		return ErrBadIndex
@@ -87,7 +87,7 @@ func reasonOf(c mediatype.Class) Reason {
 // A rawDocument has the members of a document that may be an index, a manifest or
 // something that claims to be both.
 type rawDocument struct {
-	versioned     bool // schemaVersion is there
+	versioned     bool // the document has a schemaVersion
 	schemaVersion int64
 	mediaType     string
 	artifactType  string
@@ -98,7 +98,7 @@ type rawDocument struct {
 	config  *ocispec.Descriptor
 	layers  []ocispec.Descriptor
 
-	hasManifests, hasConfig, hasLayers, hasSchema1 bool // the key is there, be it null
+	hasManifests, hasConfig, hasLayers, hasSchema1 bool // the document has the key, perhaps with the value null
 }
 
 // decode reads a document. claimed is the class that the Content-Type claims.
@@ -146,7 +146,7 @@ func (d *rawDocument) read(r *strictjson.Reader) error {
 	})
 }
 
-// pointer reads a value, or nil for null.
+// pointer reads a value and returns a pointer to it. It returns nil for null.
 func pointer[T any](r *strictjson.Reader, read func(*strictjson.Reader, *T) error) (*T, error) {
 	if r.Null() {
 		return nil, nil
@@ -155,7 +155,8 @@ func pointer[T any](r *strictjson.Reader, read func(*strictjson.Reader, *T) erro
 	return v, read(r, v)
 }
 
-// descriptors reads an array of descriptors, nil for null; a null in it is a zero descriptor.
+// descriptors reads an array of descriptors. It returns nil for null. A null in the array
+// is read as a zero descriptor.
 func descriptors(r *strictjson.Reader) ([]ocispec.Descriptor, error) {
 	if r.Null() {
 		return nil, nil
@@ -214,7 +215,7 @@ func platform(r *strictjson.Reader, p *ocispec.Platform) error {
 	})
 }
 
-// texts reads an array of strings, nil for null.
+// texts reads an array of strings. It returns nil for null.
 func texts(r *strictjson.Reader) ([]string, error) {
 	if r.Null() {
 		return nil, nil
@@ -228,9 +229,8 @@ func texts(r *strictjson.Reader) ([]string, error) {
 	return list, err
 }
 
-// ConfigPlatform returns the platform that an image's config names. It is not
-// normalised; fields that the config does not have are "". Errors are
-// *InvalidError.
+// ConfigPlatform returns the platform that an image's config names. The platform is not
+// normalised; fields that the config does not have are "". Errors are *InvalidError.
 func ConfigPlatform(config []byte) (ocispec.Platform, error) {
 	var p ocispec.Platform
 	if len(config) > MaxSize {
@@ -272,8 +272,8 @@ func (d *rawDocument) manifest() (*ocispec.Manifest, error) {
 	}, nil
 }
 
-// isArtifact reports whether a document is an OCI artifact manifest: by its mediaType, by
-// the Content-Type if it has none, or by its keys.
+// isArtifact reports whether a document is an OCI artifact manifest. Its mediaType says so,
+// or the Content-Type if it has no mediaType, or its keys.
 func (d *rawDocument) isArtifact(contentType string) bool {
 	if mediatype.IsArtifactManifest(d.mediaType) || d.mediaType == "" && mediatype.IsArtifactManifest(contentType) {
 		return true
@@ -281,9 +281,8 @@ func (d *rawDocument) isArtifact(contentType string) bool {
 	return d.artifactType != "" && !d.hasConfig && !d.hasLayers && !d.hasManifests
 }
 
-// class decides whether a document is an index or a manifest. It compares the
-// Content-Type, the mediaType and the keys, and refuses a document where they do
-// not agree.
+// class decides whether a document is an index or a manifest. It compares the Content-Type,
+// the mediaType and the keys, and refuses a document in which they do not agree.
 func (d *rawDocument) class(claimed mediatype.Class) (mediatype.Class, error) {
 	named := mediatype.ClassOf(d.mediaType)
 	switch {
@@ -326,15 +325,15 @@ func (d *rawDocument) checkKeys(c mediatype.Class) error {
 	case d.versioned && d.schemaVersion != 2:
 		return invalid(reasonOf(c), "schemaVersion %d, want 2", d.schemaVersion)
 	case c == mediatype.Index && (d.hasConfig || d.hasLayers):
-		return invalid(ErrBadIndex, "an index was promised, this is a manifest")
+		return invalid(ErrBadIndex, "the media type says an index, the keys are those of a manifest")
 	case c == mediatype.Manifest && d.hasManifests:
-		return invalid(ErrBadManifest, "a manifest was promised, this is an index")
+		return invalid(ErrBadManifest, "the media type says a manifest, the keys are those of an index")
 	}
 	return nil
 }
 
-// canonicalType is the media type of a document: its own, else the Content-Type,
-// else OCI's for its class.
+// canonicalType returns the media type of a document: its own, else the Content-Type, else
+// OCI's type for its class.
 func (d *rawDocument) canonicalType(contentType string, c mediatype.Class) string {
 	for _, t := range [...]string{d.mediaType, contentType} {
 		if mediatype.ClassOf(t) == c {
@@ -353,7 +352,7 @@ func (d *rawDocument) checkManifest() error {
 		return invalid(ErrBadManifest, "no config or no layers")
 	}
 	if len(d.layers) > MaxLayers {
-		return invalid(ErrBadManifest, "%d layers, at most %d are taken", len(d.layers), MaxLayers)
+		return invalid(ErrBadManifest, "%d layers, at most %d are allowed", len(d.layers), MaxLayers)
 	}
 	if err := checkDescriptor(d.config, ErrBadManifest); err != nil {
 		err.Detail = "config: " + err.Detail
@@ -368,8 +367,8 @@ func (d *rawDocument) checkManifest() error {
 	return nil
 }
 
-// checkDescriptor refuses a digest that cannot be verified and a negative size. reason is
-// the reason of the error for a size. It returns nil for a good descriptor.
+// checkDescriptor refuses a digest that cannot be verified and a negative size. For a
+// negative size the error has the given reason. It returns nil for a good descriptor.
 func checkDescriptor(d *ocispec.Descriptor, reason Reason) *InvalidError {
 	if err := verify.Digest(d.Digest); err != nil {
 		if errors.Is(err, verify.ErrAlgorithm) {

@@ -24,7 +24,7 @@ func layer(digest, size string) string {
 	return `{"mediaType":"application/vnd.oci.image.layer.v1.tar+gzip","digest":"` + digest + `","size":` + size + `}`
 }
 
-// manifest is a manifest of raw members.
+// manifest returns a manifest with these members, which are raw JSON.
 func manifest(members ...string) string {
 	return `{"schemaVersion":2,` + strings.Join(members, ",") + `}`
 }
@@ -33,7 +33,8 @@ func config(d string) string          { return `"config":` + d }
 func layers(list ...string) string    { return `"layers":[` + strings.Join(list, ",") + `]` }
 func manifests(list ...string) string { return `"manifests":[` + strings.Join(list, ",") + `]` }
 
-// TestParseRefuses has the hostile documents of the scenarios that Parse can recognise.
+// TestParseRefuses: Parse refuses the hostile documents of internal/scripted that it can
+// recognise.
 func TestParseRefuses(t *testing.T) {
 	good := layer("sha256:"+hexA, "5")
 	digestOf := func(d string) string { return manifest(config(configOK), layers(good, layer(d, "5"))) }
@@ -46,7 +47,7 @@ func TestParseRefuses(t *testing.T) {
 		{"manifest-and-index", typeManifest, manifest(config(configOK), layers(good), manifests()), index.ErrBadManifest, "ambiguous: it has the keys of an index and of a manifest"},
 		{"manifest-and-index without Content-Type", "", manifest(config(configOK), layers(good), manifests()), index.ErrBadIndex, "ambiguous: it has the keys of an index and of a manifest"},
 		{"content-type-disagrees", typeIndex, manifest(`"mediaType":"`+typeManifest+`"`, config(configOK), layers(good)), index.ErrBadManifest, "the content type says an index, the mediaType in the document says a manifest"},
-		{"content-type-disagrees by shape", typeIndex, manifest(config(configOK), layers(good)), index.ErrBadIndex, "an index was promised, this is a manifest"},
+		{"content-type-disagrees by shape", typeIndex, manifest(config(configOK), layers(good)), index.ErrBadIndex, "the media type says an index, the keys are those of a manifest"},
 		{"digest-traversal", typeManifest, digestOf("sha256:../../../../../../outside"), index.ErrBadDigest, `layers[1]: digest "sha256:../../../../../../outside": 25 hex digits, want 64`},
 		{"digest-short", typeManifest, digestOf("sha256:abc123"), index.ErrBadDigest, `layers[1]: digest "sha256:abc123": 6 hex digits, want 64`},
 		{"digest-query", typeManifest, digestOf("sha256:" + hexA + "?x=1"), index.ErrBadDigest, `layers[1]: digest "sha256:` + hexA + `?x=1": 68 hex digits, want 64`},
@@ -69,7 +70,7 @@ func TestParseRefuses(t *testing.T) {
 		{"json-trailing", typeManifest, manifest(config(configOK), layers(good)) + "{}", index.ErrBadManifest, "data after the document at byte "},
 		{"schema1", "application/vnd.docker.distribution.manifest.v1+json", `{"schemaVersion":1,"fsLayers":[],"history":[]}`, index.ErrMediaType, "Docker's schema 1 is not supported"},
 		{"schema1 served as schema 2", "application/vnd.docker.distribution.manifest.v2+json", `{"schemaVersion":1,"fsLayers":[],"history":[]}`, index.ErrMediaType, "Docker's schema 1 is not supported"},
-		{"layer-count-huge", typeManifest, manifest(config(configOK), layers(strings.Split(strings.Repeat(good+"|", 3000), "|")[:3000]...)), index.ErrBadManifest, "3000 layers, at most 1024 are taken"},
+		{"layer-count-huge", typeManifest, manifest(config(configOK), layers(strings.Split(strings.Repeat(good+"|", 3000), "|")[:3000]...)), index.ErrBadManifest, "3000 layers, at most 1024 are allowed"},
 		{"no-json", "text/html", "<html>", index.ErrBadManifest, "bad JSON: want an object at byte 0"},
 		{"config null", typeManifest, manifest(`"config":null`, layers(good)), index.ErrBadManifest, "no config or no layers"},
 		{"layers missing", typeManifest, manifest(config(configOK)), index.ErrBadManifest, "no config or no layers"},
@@ -118,7 +119,7 @@ func TestParseAccepts(t *testing.T) {
 		{"broken parameters", typeIndex + "; =", manifest(manifests()), typeIndex},
 		{"just small enough", typeIndex, manifest(manifests()) + strings.Repeat("\n", index.MaxSize-len(manifest(manifests()))), typeIndex},
 		{"sha512", typeManifest, manifest(config(configOK), layers(layer("sha512:"+hexA+hexA, "5"))), typeManifest},
-		{"size-max is the transfer's to refuse", typeManifest, manifest(config(configOK), layers(layer("sha256:"+hexA, "9223372036854775807"))), typeManifest},
+		{"the largest size, which the transfer refuses", typeManifest, manifest(config(configOK), layers(layer("sha256:"+hexA, "9223372036854775807"))), typeManifest},
 		{"size-zero likewise", typeManifest, manifest(config(configOK), layers(layer("sha256:"+hexA, "0"))), typeManifest},
 	}
 	for _, tt := range tests {
@@ -131,8 +132,8 @@ func TestParseAccepts(t *testing.T) {
 	}
 }
 
-// FuzzParse: encoding/json reads what Parse accepts as the same index or manifest, and its
-// media type fits.
+// FuzzParse: encoding/json reads each document that Parse accepts as the same index or
+// manifest, and its media type fits.
 func FuzzParse(f *testing.F) {
 	for _, c := range selectVectors(f) {
 		if body := c.body(f); len(body) < 2000 {
@@ -166,7 +167,7 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-func TestConfigPlatform(t *testing.T) {
+func TestConfigPlatformReadsStrictly(t *testing.T) {
 	p, err := index.ConfigPlatform([]byte(`{"architecture":"arm","variant":"v6","os":"linux","os.version":"1","os.features":["a"],"config":{"Env":["X=1"]},"rootfs":{"type":"layers","diff_ids":[]}}`))
 	require.NoError(t, err)
 	assert.Equal(t, ocispec.Platform{OS: "linux", Architecture: "arm", Variant: "v6", OSVersion: "1", OSFeatures: []string{"a"}}, p)
@@ -182,9 +183,9 @@ func TestConfigPlatform(t *testing.T) {
 	}
 }
 
-// TestNoMatchError: the text names the platform that was asked for and those of the index,
+// TestNoMatchErrorIsEscapedAndCut: the text names the requested platform and the platforms of the index,
 // and escapes what could harm a terminal or a log.
-func TestNoMatchError(t *testing.T) {
+func TestNoMatchErrorIsEscapedAndCut(t *testing.T) {
 	var idx ocispec.Index
 	want := ocispec.Platform{OS: "linux", Architecture: "riscv64"}
 	_, err := index.Select(idx, want)

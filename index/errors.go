@@ -12,13 +12,16 @@ import (
 	"github.com/pullkit/pullkit/internal/redact"
 )
 
-// What the errors of this package are, for errors.Is.
+// The kinds of errors of this package. Test for one with errors.Is.
 var (
-	// ErrNoMatch: the document is fine, and nothing in it fits the platform. See NoMatchError.
+	// ErrNoMatch means that the document is valid, and that no entry fits the platform. See
+	// [NoMatchError].
 	ErrNoMatch = errors.New("no match")
-	// ErrInvalid: the document, or the entry that was chosen, cannot be used. See InvalidError.
+	// ErrInvalid means that the document, or the entry that was chosen, cannot be used. See
+	// [InvalidError].
 	ErrInvalid = errors.New("invalid document")
-	// ErrPlatform: the platform that was asked for is malformed or incomplete. See PlatformError.
+	// ErrPlatform means that the requested platform is malformed or incomplete. See
+	// [PlatformError].
 	ErrPlatform = errors.New("invalid platform")
 )
 
@@ -31,7 +34,7 @@ type Reason string
 const (
 	ErrTooLarge       Reason = "too large"             // more than MaxSize bytes
 	ErrBadManifest    Reason = "bad manifest"          // bad JSON, ambiguous, or something is missing or malformed
-	ErrBadIndex       Reason = "bad index"             // the same, of a document that is known to be an index
+	ErrBadIndex       Reason = "bad index"             // the same, for a document that is known to be an index
 	ErrBadDigest      Reason = "bad digest"            // malformed, or of an algorithm that cannot be verified
 	ErrMediaType      Reason = "unexpected media type" // neither an index nor a manifest, or Docker's schema 1
 	ErrTooDeep        Reason = "too deep"              // indexes within indexes, beyond MaxDepth levels or MaxDocuments documents
@@ -42,16 +45,16 @@ const (
 // Error returns the reason's text.
 func (r Reason) Error() string { return string(r) }
 
-// An InvalidError says why a document is refused. It is an ErrInvalid and its Reason.
+// An InvalidError says why a document is refused. It matches [ErrInvalid] and its Reason.
 type InvalidError struct {
 	Reason Reason
 	Detail string // what and where; parts of the document are quoted and cut
 }
 
-// Error gives the reason and the detail.
+// Error returns the reason and the detail.
 func (e *InvalidError) Error() string { return string(e.Reason) + ": " + e.Detail }
 
-// Is makes the error an ErrInvalid.
+// Is reports whether target is ErrInvalid.
 func (e *InvalidError) Is(target error) bool { return target == ErrInvalid }
 
 // Unwrap returns the reason, for errors.Is.
@@ -61,32 +64,31 @@ func invalid(reason Reason, format string, args ...any) *InvalidError {
 	return &InvalidError{Reason: reason, Detail: fmt.Sprintf(format, args...)}
 }
 
-// A PlatformError says what is wrong with the platform that was asked for. It is
-// an ErrPlatform.
+// A PlatformError says what is wrong with the requested platform. It matches [ErrPlatform].
 type PlatformError struct {
 	Input  string // as given, or as FormatPlatform spells it
 	Detail string // what is wrong with it, and what to write instead
 }
 
-// Error quotes the input, cut, and gives the detail.
+// Error returns the input, quoted and cut, and the detail.
 func (e *PlatformError) Error() string {
 	return "platform " + redact.Quote(e.Input, 80) + ": " + e.Detail
 }
 
-// Is makes the error an ErrPlatform.
+// Is reports whether target is ErrPlatform.
 func (e *PlatformError) Is(target error) bool { return target == ErrPlatform }
 
 // A NoMatchError says that an index has no image for a platform, and which platforms it
-// has. It is an ErrNoMatch.
+// has. It matches [ErrNoMatch].
 type NoMatchError struct {
 	Want ocispec.Platform
-	// Have are the platforms of the entries that could be chosen for some platform,
-	// spelled as in the index, in its order, each once. Escape them before you print
-	// them: they come from the registry.
+	// Have are the platforms of the entries that are images or indexes. They are spelled as
+	// in the index and in its order, each once. Escape them before you print them, because
+	// they come from the registry.
 	Have []ocispec.Platform
 	// Empty says that the index has no entries.
 	Empty bool
-	// LeftOut counts the entries that are not images, by the reason: attestations,
+	// LeftOut counts the entries that are not images, for each reason: attestations,
 	// artifacts, entries without media type and others.
 	LeftOut map[Why]int
 	// Artifact is the digest of the first entry that is an artifact and names no
@@ -97,8 +99,8 @@ type NoMatchError struct {
 // maxListed is how many platforms the text of a NoMatchError names.
 const maxListed = 20
 
-// Error names the platform that was asked for and at most 20 that the index has, each
-// escaped and cut. Where no entry is an image it says why, and how to pull an artifact.
+// Error names the requested platform and at most 20 that the index has, each escaped and
+// cut. If no entry is an image, Error says why, and how to pull an artifact.
 func (e *NoMatchError) Error() string {
 	var b strings.Builder
 	b.WriteString("no match for ")
@@ -145,8 +147,8 @@ func (e *NoMatchError) leftOut() string {
 	return text
 }
 
-// Is makes the error an ErrNoMatch.
+// Is reports whether target is ErrNoMatch.
 func (e *NoMatchError) Is(target error) bool { return target == ErrNoMatch }
 
-// printable is FormatPlatform, escaped and cut, because p may be a stranger's.
+// printable returns FormatPlatform(p), escaped and cut, because p may come from a registry.
 func printable(p ocispec.Platform) string { return redact.Escape(FormatPlatform(p), 80) }

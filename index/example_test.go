@@ -10,7 +10,7 @@ import (
 	"github.com/pullkit/pullkit/index"
 )
 
-// body is the answer of a registry for a small multi-architecture image.
+// body is a registry's answer for a small multi-architecture image.
 const body = `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[
  {"mediaType":"application/vnd.oci.image.manifest.v1+json","size":481,"platform":{"os":"linux","architecture":"amd64"},
   "digest":"sha256:1111111111111111111111111111111111111111111111111111111111111111"},
@@ -130,7 +130,7 @@ func ExampleParsePlatform() {
 	fmt.Println(err)
 	// Output:
 	// linux/arm64 <nil>
-	// platform "arm64": names only one of OS and architecture; write both, as linux/arm64
+	// platform "arm64": only an OS or only an architecture; write both, such as linux/arm64
 	// platform "arm/v7": the OS comes first, and arm is the name of an architecture; write linux/arm/v7
 }
 
@@ -147,7 +147,7 @@ func ExamplePlatformError() {
 	if errors.As(err, &bad) {
 		fmt.Println(bad.Input, "-", bad.Detail)
 	}
-	// Output: linux/* - want letters, digits, _, - and . between the slashes, a letter or digit first
+	// Output: linux/* - a part between slashes may have letters, digits, _, - and ., and begins with a letter or digit
 }
 
 func ExampleFormatPlatform() {

@@ -27,8 +27,8 @@ func Fallbacks(p ocispec.Platform) []ocispec.Platform {
 	return list
 }
 
-// fallbacks are the architectures and variants that a processor runs, best first.
-// They are an array, so that Select allocates nothing.
+// fallbacks are the architectures and variants that a processor runs, best first. The list
+// is an array, so that Select allocates nothing.
 type fallbacks struct {
 	list [maxFallbacks]archVariant
 	n    int
@@ -39,16 +39,16 @@ type archVariant struct{ arch, variant string }
 // maxFallbacks is the length of the longest list: arm64/v9.7 with v9.6 to v9, v8.9 to v8, and 32-bit v8 to v5.
 const maxFallbacks = 8 + 10 + 4
 
-// fill lists the fallbacks of an architecture and variant, both normalised. An
-// unknown variant has no other fallback than the plain architecture, and that one
-// only where it is the common base of all variants.
+// fill lists the fallbacks of an architecture and variant, both normalised. An unknown
+// variant falls back only to the plain architecture, and only if plain code runs on all
+// variants of the architecture.
 func (f *fallbacks) fill(arch, variant string) {
 	switch arch {
-	case "amd64": // v1 is plain amd64, and v4 is the highest today; the list is ready for more
+	case "amd64": // v1 is plain amd64; v4 is the highest today, v5 to v9 are for the future
 		f.chain(arch, variant, "v", "v9", "v8", "v7", "v6", "v5", "v4", "v3", "v2")
 		f.plain(arch)
 		f.add("386", "")
-	case "arm": // no plain arm: that is v7
+	case "arm": // there is no plain arm, because Normalize makes it v7
 		f.chain(arch, variant, "v", "v9", "v8", "v7", "v6", "v5")
 	case "arm64":
 		f.arm64(variant)
@@ -66,8 +66,8 @@ func (f *fallbacks) fill(arch, variant string) {
 	}
 }
 
-// chain adds a variant and the known ones below it: all of them for a number
-// that is above the highest known one.
+// chain adds a variant and all known variants below it. A variant with a number above that
+// of the highest known variant is above all of them.
 func (f *fallbacks) chain(arch, variant, prefix string, known ...string) {
 	f.add(arch, variant)
 	below := slices.Index(known, variant) + 1
@@ -79,8 +79,8 @@ func (f *fallbacks) chain(arch, variant, prefix string, known ...string) {
 	}
 }
 
-// above reports whether a variant is prefix and a number of at most two digits,
-// greater than that of the highest known one.
+// above reports whether a variant is prefix and a number of at most two digits, which is
+// greater than that of the highest known variant.
 func above(variant, prefix, highest string) bool {
 	number, ok := strings.CutPrefix(variant, prefix)
 	if !ok || len(number) == 0 || len(number) > 2 || number[0] == '0' {
@@ -94,15 +94,15 @@ func above(variant, prefix, highest string) bool {
 	return err == nil && n > top
 }
 
-// plain adds the architecture without variant, unless it is listed already.
+// plain adds the architecture without variant, unless the list has it already.
 func (f *fallbacks) plain(arch string) {
 	if f.list[0].variant != "" {
 		f.add(arch, "")
 	}
 }
 
-// arm64 lists the fallbacks of 64-bit ARM: v9.x has all of v8.(x+5). Every known
-// version may run 32-bit code too, although some cores do not.
+// arm64 lists the fallbacks of 64-bit ARM: v9.x has all instructions of v8.(x+5). Each
+// known version lists 32-bit code, too, although some cores cannot run it.
 func (f *fallbacks) arm64(variant string) {
 	v9 := [...]string{"v9", "v9.1", "v9.2", "v9.3", "v9.4", "v9.5", "v9.6", "v9.7"}
 	v8 := [...]string{"", "v8.1", "v8.2", "v8.3", "v8.4", "v8.5", "v8.6", "v8.7", "v8.8", "v8.9"}
@@ -156,8 +156,8 @@ type windowsVersion struct {
 	build, revision uint32
 }
 
-// parseWindows reads a version of at least three numbers; ok is false for any
-// other text. A fourth that is not a number counts as 0.
+// parseWindows reads a version of at least three numbers; ok is false for any other text. A
+// fourth part that is not a number counts as 0.
 func parseWindows(s string) (v windowsVersion, ok bool) {
 	major, rest, _ := strings.Cut(s, ".")
 	minor, rest, ok := strings.Cut(rest, ".")
@@ -179,9 +179,9 @@ func parseWindows(s string) (v windowsVersion, ok bool) {
 	return windowsVersion{major: uint8(a), minor: uint8(b), build: uint32(c), revision: uint32(d)}, true
 }
 
-// runs reports whether a host of version v runs an image of version image. A host
-// before Windows Server 2022 runs only its own build. A later host runs the builds
-// from the LTSC release before its own up to its own.
+// runs reports whether a host of version v runs an image of version image. A host before
+// Windows Server 2022 runs only its own build. A later host runs the builds from the
+// previous LTSC release up to its own.
 func (v windowsVersion) runs(image windowsVersion) bool {
 	switch {
 	case v.major != image.major || v.minor != image.minor:
@@ -189,8 +189,8 @@ func (v windowsVersion) runs(image windowsVersion) bool {
 	case v.build < ltsc2022:
 		return v.build == image.build
 	}
-	// Hosts of 2022 and of 2025 both reach back to 2022; a later LTSC release
-	// needs a third case here.
+	// Hosts of 2022 and of 2025 both run images from 2022 on; a later LTSC release needs a
+	// third case here.
 	return ltsc2022 <= image.build && image.build <= v.build
 }
 

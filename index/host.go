@@ -7,26 +7,26 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// Host returns the platform of the machine. On Linux it reads the variant of a 32-bit
-// ARM core and the level of an amd64 one (v2 to v4, "" for v1) from /proc/cpuinfo, on
-// Windows the version and build of the system. It reads the machine at each call, so
-// keep the result. The OS is that of the program: on macOS it is darwin, for which
-// there are hardly any images.
+// Host returns the platform of the machine. On Linux it reads the variant of a 32-bit ARM
+// core and the level of an amd64 one (v2 to v4, "" for v1) from /proc/cpuinfo, and on
+// Windows the version and build of the system. Each call reads the machine, so keep the
+// result. The OS is that of the program: on macOS it is darwin, for which there are hardly
+// any images.
 //
-// The amd64 level extends the fallbacks. For a Strict Selector clear
-// Variant on amd64: most images name none.
+// The amd64 level adds fallbacks. For a Strict Selector set Variant to "" on amd64, because
+// most images name no variant.
 func Host() ocispec.Platform {
 	return platformOf(runtime.GOOS, runtime.GOARCH, readMachine())
 }
 
-// A machine is what an operating system says about itself.
+// A machine is what an operating system says about the machine.
 type machine struct {
 	cpuinfo   string // text of /proc/cpuinfo; its first processor is enough
 	uname     string // machine, as uname -m prints it
 	osVersion string
 }
 
-// platformOf is Host for a given machine.
+// platformOf returns the platform of a machine.
 func platformOf(goos, goarch string, m machine) ocispec.Platform {
 	p := ocispec.Platform{OS: goos, Architecture: goarch, OSVersion: m.osVersion}
 	switch goarch {
@@ -38,8 +38,8 @@ func platformOf(goos, goarch string, m machine) ocispec.Platform {
 	return Normalize(p)
 }
 
-// armVariant returns the version of the architecture from cpuinfo, else from uname,
-// and v7 where neither has one.
+// armVariant returns the version of the architecture from cpuinfo, else from uname. It
+// returns v7 if neither has one.
 func (m machine) armVariant() string {
 	arch := m.field("CPU architecture")
 	// The kernel calls the ARMv6 core of the first Raspberry Pi 7.
@@ -70,8 +70,8 @@ func armVersion(s string) string {
 	return "v" + s[:1]
 }
 
-// amd64Level reads the level of the x86-64 psABI from cpuinfo's flags, "" for
-// the first. The kernel lists a flag only if the system lets programs use it.
+// amd64Level reads the level of the x86-64 psABI from cpuinfo's flags. It returns "" for
+// the first level. The kernel lists a flag only if the system lets programs use it.
 func (m machine) amd64Level() string {
 	flags := map[string]bool{}
 	for f := range strings.FieldsSeq(m.field("flags")) {

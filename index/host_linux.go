@@ -7,8 +7,8 @@ import (
 	"syscall"
 )
 
-// maxCPUInfo is how much of /proc/cpuinfo is read: the first processors. Big
-// machines have megabytes of it.
+// maxCPUInfo is how many bytes of /proc/cpuinfo are read. They hold the first processors,
+// which is enough; on big machines the file has megabytes.
 const maxCPUInfo = 64 << 10
 
 func readMachine() machine {
@@ -22,7 +22,7 @@ func readCPUInfo() string {
 	}
 	defer f.Close()
 	var b strings.Builder
-	// What was read before an error is used as if there had been none.
+	// If reading fails, the text that was read before is used.
 	_, _ = io.Copy(&b, io.LimitReader(f, maxCPUInfo))
 	return b.String()
 }

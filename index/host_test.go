@@ -27,18 +27,18 @@ func TestHostVectors(t *testing.T) {
 	}
 }
 
-func TestPlatformOf(t *testing.T) {
+func TestVariantOfAnARMMachine(t *testing.T) {
 	assert.Equal(t, ocispec.Platform{OS: "windows", Architecture: "amd64", OSVersion: "10.0.20348"},
 		platformOf("windows", "amd64", machine{osVersion: "10.0.20348"}))
 	assert.Equal(t, ocispec.Platform{OS: "darwin", Architecture: "arm64"}, platformOf("darwin", "arm64", machine{}))
 	for _, uname := range []string{"", "a", "armv", "armv99", "armvx", "x86_64", "armv2"} {
-		assert.Equal(t, "v7", platformOf("linux", "arm", machine{uname: uname}).Variant, "%q says nothing", uname)
+		assert.Equal(t, "v7", platformOf("linux", "arm", machine{uname: uname}).Variant, "%q has no version", uname)
 	}
-	assert.Equal(t, "v6", platformOf("linux", "arm", machine{cpuinfo: "cpu ARCHITECTURE : 6\nCPU architecture: 7\n"}).Variant, "the first core, key in any case")
-	assert.Equal(t, "v5", platformOf("linux", "arm", machine{cpuinfo: "CPU architecture: unknown", uname: "ARMv5tejl"}).Variant, "uname where cpuinfo is unreadable")
+	assert.Equal(t, "v6", platformOf("linux", "arm", machine{cpuinfo: "cpu ARCHITECTURE : 6\nCPU architecture: 7\n"}).Variant, "the first core counts, and the key may be in any case")
+	assert.Equal(t, "v5", platformOf("linux", "arm", machine{cpuinfo: "CPU architecture: unknown", uname: "ARMv5tejl"}).Variant, "uname, because cpuinfo has no version")
 }
 
-func TestCompleteFromHost(t *testing.T) {
+func TestMissingPartsComeFromTheHost(t *testing.T) {
 	host := ocispec.Platform{OS: "windows", Architecture: "arm", Variant: "v6", OSVersion: "10.0.20348", OSFeatures: []string{"x"}}
 	for in, want := range map[string]string{
 		"windows":           "windows(10.0.20348+x)/arm/v6",
@@ -52,10 +52,10 @@ func TestCompleteFromHost(t *testing.T) {
 		assert.Equal(t, want, FormatPlatform(got), in)
 	}
 	_, err := CompletePlatform("linux", ocispec.Platform{})
-	assert.ErrorIs(t, err, ErrPlatform, "the host says nothing either")
+	assert.ErrorIs(t, err, ErrPlatform, "the host has no architecture")
 }
 
-func TestHost(t *testing.T) {
+func TestHostIsNormalised(t *testing.T) {
 	got := Host()
 	assert.Equal(t, runtime.GOOS, got.OS)
 	assert.Equal(t, runtime.GOARCH, got.Architecture)

@@ -17,8 +17,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// naiveSelect is Select, written independently: it lists all platforms that fit and looks
-// for each in turn. It returns the position of the entry, or an error.
+// naiveSelect is a second, simple implementation of Select: it lists all platforms that fit
+// and looks for each in turn. It returns the index of the entry, or an error.
 func naiveSelect(idx ocispec.Index, want ocispec.Platform, strict bool) (int, error) {
 	want = index.Normalize(want)
 	for _, s := range []string{want.OS, want.Architecture} {
@@ -116,7 +116,7 @@ func naiveCompare(idx ocispec.Index, want ocispec.Platform, a, b int) int {
 	}
 	va, _ := naiveVersion(pa.OSVersion)
 	vb, _ := naiveVersion(pb.OSVersion)
-	return slices.Compare(vb, va) // no version is shorter than any
+	return slices.Compare(vb, va) // no version is shorter than every version
 }
 
 func naiveVersion(s string) ([]int64, bool) {
@@ -196,7 +196,7 @@ func naiveBelow(arch, variant string) (names []string) {
 	return names
 }
 
-// The parts of generated indexes.
+// The parts that generated indexes are made of.
 var (
 	poolOS       = []string{"linux", "linux", "linux", "linux", "windows", "windows", "Linux", "macOS", "darwin", "unknown", "", "freebsd"}
 	poolArch     = []string{"amd64", "amd64", "arm64", "arm64", "arm", "arm", "386", "x86_64", "aarch64", "armhf", "armel", "i386", "AMD64", "ppc64le", "riscv64", "s390x", "mips64le", "armv7l", "unknown", "", "loong64"}
@@ -212,7 +212,8 @@ var (
 	poolArtifact = []string{"", "", "", "", ocispec.MediaTypeImageConfig, "application/spdx+json"}
 )
 
-// generate makes an index and a target by choices: next(n) is one of n.
+// generate makes an index and a requested platform. next(n) makes each choice: it returns a
+// number below n.
 func generate(next func(n int) int) (idx ocispec.Index, want ocispec.Platform) {
 	platform := func() ocispec.Platform {
 		return ocispec.Platform{
@@ -230,7 +231,7 @@ func generate(next func(n int) int) (idx ocispec.Index, want ocispec.Platform) {
 		case 0:
 		case 1:
 			d.Platform = new(ocispec.Platform)
-		case 2, 3, 4, 5, 6, 7: // near the target, so that there is something to choose from
+		case 2, 3, 4, 5, 6, 7: // near the requested platform, so that several entries fit
 			p := want
 			p.Variant = poolVariant[next(len(poolVariant))]
 			d.Platform = &p
@@ -253,7 +254,7 @@ func generate(next func(n int) int) (idx ocispec.Index, want ocispec.Platform) {
 	return idx, want
 }
 
-// checkSelect checks what is true of every index and target.
+// checkSelect checks what is true for every index and platform.
 func checkSelect(t *testing.T, idx ocispec.Index, want ocispec.Platform, strict bool) {
 	s := index.Selector{Strict: strict}
 	at, wantErr := naiveSelect(idx, want, strict)
@@ -310,7 +311,7 @@ func TestSelectEqualsNaive(t *testing.T) {
 			found++
 		}
 	}
-	assert.Greater(t, found, trials/4, "the generated indexes have matches")
+	assert.Greater(t, found, trials/4, "enough of the generated indexes have a match")
 }
 
 func FuzzSelect(f *testing.F) {

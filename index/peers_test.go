@@ -14,8 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestPeersVectors has cases in which the tests of other projects and this package agree.
-func TestPeersVectors(t *testing.T) {
+// TestPlatformsFromTestsOfOtherProjects: this package gives the answers that the tests of other projects expect.
+func TestPlatformsFromTestsOfOtherProjects(t *testing.T) {
 	data, err := os.ReadFile(filepath.Join("testdata", "vectors", "field", "peers.json"))
 	require.NoError(t, err)
 	var doc struct {
@@ -54,9 +54,9 @@ func TestPeersVectors(t *testing.T) {
 	}
 }
 
-// TestArchitectureAsOS: a platform whose OS is the name of an architecture is refused, and
+// TestArchitectureInPlaceOfTheOSIsRefused: a platform whose OS is the name of an architecture is refused, and
 // the error has the right spelling.
-func TestArchitectureAsOS(t *testing.T) {
+func TestArchitectureInPlaceOfTheOSIsRefused(t *testing.T) {
 	for in, spelled := range map[string]string{
 		"arm/v7": "linux/arm/v7", "arm64/v8": "linux/arm64/v8", "amd64/linux": "linux/amd64", "AMD64/v2": "linux/amd64/v2",
 		"x86_64/v3": "linux/amd64/v3", "x86_64/linux": "linux/amd64", "i386/linux": "linux/386", "aarch64/v8": "linux/arm64/v8", "armhf/v7": "linux/arm/v7", "arm/7": "linux/arm/v7", "386/sse2": "linux/386/sse2",
@@ -75,7 +75,7 @@ func TestArchitectureAsOS(t *testing.T) {
 		assert.ErrorIs(t, err, index.ErrPlatform, in)
 	}
 	_, err := index.ParsePlatform("aarch64")
-	assert.ErrorContains(t, err, "write both, as linux/arm64")
+	assert.ErrorContains(t, err, "write both, such as linux/arm64")
 	for _, in := range []string{"linux/arm/v7", "wasip1/wasm", "js/wasm", "unheard-of/arm", "linux/arm", "windows(10.0.17763)/amd64"} {
 		_, err := index.ParsePlatform(in)
 		assert.NoError(t, err, in)

@@ -7,26 +7,26 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// ParsePlatform reads os/arch[/variant], where the OS may carry a version and
-// features: linux/arm64/v8, windows(10.0.17763+win32k)/amd64. The result is
-// normalised. It does not read the machine, so it refuses an OS or an architecture
-// without the other; CompletePlatform takes those. It also refuses an OS that is the
-// name of an architecture, because most people mean linux/arm/v7 by arm/v7, and there
-// is no OS named arm. Errors are *PlatformError.
+// ParsePlatform reads os/arch[/variant]. The OS may have a version and features:
+// linux/arm64/v8, windows(10.0.17763+win32k)/amd64. The result is normalised. ParsePlatform
+// does not read the machine, so it refuses text that has only an OS or only an
+// architecture; [CompletePlatform] accepts such text. It also refuses an OS that is the
+// name of an architecture, because arm/v7 usually means linux/arm/v7, and there is no OS
+// named arm. Errors are *PlatformError.
 func ParsePlatform(s string) (ocispec.Platform, error) {
 	if os, _, _ := strings.Cut(s, "("); s != "" && !strings.Contains(s, "/") && (knownOS(normalizeOS(os)) || knownArch(s)) {
 		example := "linux/amd64"
 		if knownArch(s) {
 			example = osFirst([]string{s})
 		}
-		return ocispec.Platform{}, &PlatformError{Input: s, Detail: "names only one of OS and architecture; write both, as " + example}
+		return ocispec.Platform{}, &PlatformError{Input: s, Detail: "only an OS or only an architecture; write both, such as " + example}
 	}
 	return CompletePlatform(s, ocispec.Platform{})
 }
 
-// CompletePlatform is ParsePlatform for text that may be an OS or an architecture
-// alone. What is missing is taken from host, for example Host(); the version, too,
-// where the OS is that of the host.
+// CompletePlatform is like [ParsePlatform], but the text may have only an OS or only an
+// architecture. The other one is taken from host, for example Host(). If the OS is that of
+// the host, its version and features are taken from host, too.
 func CompletePlatform(s string, host ocispec.Platform) (ocispec.Platform, error) {
 	var p ocispec.Platform
 	bad := func(reason string) (ocispec.Platform, error) {
@@ -38,11 +38,11 @@ func CompletePlatform(s string, host ocispec.Platform) (ocispec.Platform, error)
 	}
 	for i, part := range parts {
 		if i > 0 && !component(part, true) {
-			return bad("want letters, digits, _, - and . between the slashes, a letter or digit first")
+			return bad("a part between slashes may have letters, digits, _, - and ., and begins with a letter or digit")
 		}
 	}
 	if !parseOS(parts[0], &p) {
-		return bad("malformed OS; want a name, as linux or windows(10.0.17763+feature)")
+		return bad("malformed OS; write a name such as linux or windows(10.0.17763+feature)")
 	}
 	switch {
 	case len(parts) > 1 && (knownArch(p.OS) || otherArch(p.OS) != ""):
@@ -61,7 +61,7 @@ func CompletePlatform(s string, host ocispec.Platform) (ocispec.Platform, error)
 		p.Architecture = s
 		p.OS, p.OSVersion, p.OSFeatures = host.OS, host.OSVersion, host.OSFeatures
 	default:
-		return bad("neither an OS nor an architecture that is known; write both, as linux/amd64")
+		return bad("not a known OS or architecture; write both, such as linux/amd64")
 	}
 	p = Normalize(p)
 	if reason := incomplete(&p); reason != "" {
@@ -70,9 +70,9 @@ func CompletePlatform(s string, host ocispec.Platform) (ocispec.Platform, error)
 	return p, nil
 }
 
-// osFirst corrects a platform whose architecture comes first. What follows it is the OS,
-// the architecture once more, or a variant. The OS is linux if none follows; WebAssembly
-// has no variants, so an OS follows it.
+// osFirst returns the right spelling of a platform whose architecture comes first. Each
+// further part is the OS, the architecture again, or a variant. If no OS follows, it is
+// linux. After WebAssembly, which has no variants, each further part is the OS.
 func osFirst(parts []string) string {
 	arch, _, _ := strings.Cut(parts[0], "(")
 	if spelled := otherArch(arch); spelled != "" {
@@ -95,9 +95,9 @@ func osFirst(parts []string) string {
 	return os + "/" + arch + variant
 }
 
-// otherArch is Go's spelling of a name that uname, Debian, LLVM or Docker Hub uses for an
-// architecture; "" for any other name. normalizeArch has containerd's rules and leaves
-// these names as they are.
+// otherArch returns Go's spelling of a name that uname, Debian, LLVM or Docker Hub uses for
+// an architecture, and "" for any other name. normalizeArch has containerd's rules, which
+// do not change these names.
 func otherArch(name string) string {
 	switch strings.ToLower(name) {
 	case "arm32v5", "armv5", "armv5l", "armv5te", "armv5tel":
@@ -130,13 +130,14 @@ func otherArch(name string) string {
 	return ""
 }
 
-// incomplete says why no image can be chosen for a normalised platform, "" if one can.
+// incomplete returns why no image can be chosen for a normalised platform. It returns "" if
+// one can.
 func incomplete(p *ocispec.Platform) string {
 	switch {
 	case p.OS == "" || p.Architecture == "":
-		return "OS or architecture is missing; write both, as linux/amd64"
+		return "OS or architecture is missing; write both, such as linux/amd64"
 	case p.OS == unknown || p.Architecture == unknown:
-		return "unknown is what attestations call themselves, not a platform"
+		return "unknown marks attestations and is not a platform"
 	}
 	return ""
 }
@@ -172,7 +173,8 @@ func parseOS(s string, p *ocispec.Platform) bool {
 	return true
 }
 
-// component reports whether s can be a part between the slashes.
+// component reports whether s can be a part between slashes. dots says whether it may have
+// dots.
 func component(s string, dots bool) bool {
 	if s == "" || !alphanumeric(s[0]) {
 		return false
@@ -189,7 +191,7 @@ func alphanumeric(c byte) bool {
 	return '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
 }
 
-// plainOption reports whether c is written as it is in a version or feature.
+// plainOption reports whether c is written without escaping in a version or feature.
 func plainOption(c byte) bool {
 	return alphanumeric(c) || c == '_' || c == '-' || c == '.'
 }
@@ -238,11 +240,11 @@ func upper(c byte) byte {
 	return c
 }
 
-// FormatPlatform writes a platform as ParsePlatform reads it, as containerd's
-// platforms.FormatAll does: os(version+features)/arch/variant, the features
-// sorted. It does not normalise. A platform without OS is "unknown". OS,
-// architecture and variant are written as they are: escape them where they come from a
-// registry.
+// FormatPlatform returns a platform in the form that ParsePlatform reads:
+// os(version+features)/arch/variant, with the features sorted. containerd's
+// platforms.FormatAll does the same. FormatPlatform does not normalise. A platform without
+// OS is "unknown". OS, architecture and variant are not escaped, so escape the result if
+// they come from a registry.
 func FormatPlatform(p ocispec.Platform) string {
 	if p.OS == "" {
 		return unknown
@@ -278,7 +280,8 @@ func joinPlatform(os, arch, variant string) string {
 	return os + "/" + arch + "/" + variant
 }
 
-// knownOS and knownArch are Go's lists. They decide what a name without a slash means.
+// knownOS and knownArch report whether Go has an OS or an architecture of this name. They
+// decide what a name without a slash means.
 func knownOS(s string) bool {
 	switch s {
 	case "aix", "android", "darwin", "dragonfly", "freebsd", "hurd", "illumos", "ios", "js", "linux", "nacl", "netbsd",
@@ -298,12 +301,12 @@ func knownArch(s string) bool {
 	return false
 }
 
-// Normalize spells a platform as Go does, so that equal platforms compare
-// equal: lower case, x86_64 and x86-64 as amd64, aarch64 as arm64, i386 as 386,
-// armhf as arm/v7, armel as arm/v6, macos as darwin; without variant where that
-// is the architecture's first (amd64/v1, arm64/v8), with one for 32-bit arm (v7);
-// os.features sorted, each once. The rules are those of containerd's platforms
-// package, except that an empty OS stays empty. Unknown names stay as they are.
+// Normalize spells a platform as Go does, so that equal platforms compare equal: lower
+// case, x86_64 and x86-64 as amd64, aarch64 as arm64, i386 as 386, armhf as arm/v7, armel
+// as arm/v6, macos as darwin. The variant is removed if it is the architecture's first
+// (amd64/v1, arm64/v8), and 32-bit arm without variant gets v7. The os.features are sorted,
+// each once. The rules are those of containerd's platforms package, except that an empty OS
+// stays empty. Unknown names stay as they are.
 func Normalize(p ocispec.Platform) ocispec.Platform {
 	normalize(&p)
 	return p
@@ -320,7 +323,7 @@ func normalize(p *ocispec.Platform) {
 }
 
 func normalizeOS(os string) string {
-	if os == "linux" || os == "windows" { // nearly all there are
+	if os == "linux" || os == "windows" { // nearly all images
 		return os
 	}
 	os = strings.ToLower(os)
@@ -331,7 +334,7 @@ func normalizeOS(os string) string {
 }
 
 // canonicalArch reports whether an architecture is one that most indexes name, in
-// Normalize's spelling. It returns false for other architectures in that spelling.
+// Normalize's spelling. It returns false for less common architectures.
 func canonicalArch(arch string) bool {
 	switch arch {
 	case "amd64", "arm64", "arm", "386", "ppc64le", "s390x", "riscv64", "mips64le", "loong64", unknown:

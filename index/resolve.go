@@ -29,41 +29,42 @@ var ErrSkip = errors.New("skip this candidate")
 
 // A Resolved is the manifest that a document leads to for a platform.
 type Resolved struct {
-	// Choice is the manifest. CheckConfig is set if the document itself is the
-	// manifest, because then no index has named its platform. Registries have many
-	// images whose config names a wrong platform, so the caller decides whether a
-	// mismatch is an error (see ConfigPlatform and Selector.Match). For an Accept,
-	// CheckConfig is also set where the entry in the index has no platform.
+	// Choice is the manifest. CheckConfig is set if the document itself is the manifest,
+	// because then no index has named its platform. Registries have many images whose
+	// config names a wrong platform, so the caller decides whether a mismatch is an error
+	// (see ConfigPlatform and Selector.Match). For an Accept, CheckConfig is also set if
+	// the entry in the index has no platform.
 	Choice
 	Manifest *ocispec.Manifest
-	// Platform is that of the entry in the index, or of the config where the entry
-	// has none; normalised. It is zero if CheckConfig is set.
+	// Platform is the platform of the entry in the index, or of the config if the entry has
+	// none. It is normalised. It is zero if CheckConfig is set.
 	Platform ocispec.Platform
 	// Through are the nested indexes on the way, the outermost first.
 	Through []ocispec.Descriptor
 }
 
-// A Resolver walks from a document to the manifest for a platform. Fetch must be set
-// where documents may be indexes.
+// A Resolver walks from a document to the manifest for a platform. Fetch must be set if
+// documents may be indexes.
 type Resolver struct {
 	Selector Selector
 	Fetch    Fetch
-	// Accept is asked whether the manifest that the walk has come to is to be taken. If
-	// it says no, the walk goes on to the next candidate; its error ends the walk. It
-	// judges the configs of those with CheckConfig itself. Nil means that a config
-	// decides where the entry in the index has no platform.
+	// Accept reports whether Resolve should return the manifest in r. If Accept returns
+	// false, Resolve goes on to the next candidate; if it returns an error, Resolve returns
+	// that error. If r.CheckConfig is set, Accept must compare the config itself. A nil
+	// Accept takes every manifest, except that the platform in the config must fit if the
+	// entry in the index has none.
 	Accept func(ctx context.Context, r Resolved) (bool, error)
 }
 
-// Resolve walks from a document to the manifest for want: through nested
-// indexes, at most MaxDepth levels down, each once; for an entry without
-// platform, by the platform in its image's config. After a no-match below one
-// candidate it goes on to the next.
+// Resolve returns the manifest for the platform want that a document leads to. It follows
+// nested indexes, at most MaxDepth levels down, each once. For an entry without platform it
+// compares the platform in the image's config. If a candidate leads to no match, Resolve
+// goes on to the next one.
 //
-// root describes doc. What Fetch returns is verified against its descriptor and
-// must be of the kind that its descriptor says. The error is that of Fetch or of
-// Accept, or as for Select; a NoMatchError names what all indexes seen have. With
-// Accept, want may be incomplete where the document is a manifest.
+// root describes doc. Each document that Fetch returns is verified against its descriptor
+// and must be of the kind that the descriptor says. The error is that of Fetch or of
+// Accept, or one of those that Select returns; a NoMatchError has the platforms of all
+// indexes on the way. With Accept, want may be incomplete if the document is a manifest.
 func (rv Resolver) Resolve(ctx context.Context, root ocispec.Descriptor, doc *Document, want ocispec.Platform) (Resolved, error) {
 	var t target
 	err := t.prepare(rv.Selector, &want)
@@ -94,9 +95,9 @@ func (rv Resolver) Resolve(ctx context.Context, root ocispec.Descriptor, doc *Do
 	return *found, nil
 }
 
-// A resolver is one Resolve at work.
+// A resolver is the state of one call of Resolve.
 type resolver struct {
-	ctx    context.Context // of the call that the resolver is made for
+	ctx    context.Context // of the call
 	fetch  Fetch
 	accept func(context.Context, Resolved) (bool, error)
 	target *target
@@ -105,8 +106,8 @@ type resolver struct {
 	none   *NoMatchError          // collects what the indexes have
 }
 
-// walk returns the manifest below an index, nil if none fits. through are the nested
-// indexes on the way to it; the last of them is the index itself.
+// walk returns the manifest below an index, or nil if none fits. through are the nested
+// indexes on the way to idx; the last of them is idx itself.
 func (r *resolver) walk(idx *ocispec.Index, through []ocispec.Descriptor) (*Resolved, error) {
 	r.none.add(*idx)
 	for _, c := range r.target.ranking(*idx) {
@@ -121,7 +122,7 @@ func (r *resolver) walk(idx *ocispec.Index, through []ocispec.Descriptor) (*Reso
 	return nil, nil
 }
 
-// try follows one candidate. It returns nil if the candidate leads nowhere.
+// try returns the manifest that one candidate leads to, or nil if there is none.
 func (r *resolver) try(c Choice, through []ocispec.Descriptor) (*Resolved, error) {
 	desc := c.Descriptor
 	if err := checkDescriptor(&desc, ErrBadIndex); err != nil {
@@ -161,7 +162,7 @@ func (r *resolver) try(c Choice, through []ocispec.Descriptor) (*Resolved, error
 	return &found, nil
 }
 
-// accepted returns the manifest if Accept takes it, nil if not.
+// accepted returns the manifest if Accept takes it, and nil otherwise.
 func (r *resolver) accepted(found Resolved) (*Resolved, error) {
 	ok, err := r.accept(r.ctx, found)
 	if err != nil || !ok {
@@ -170,10 +171,10 @@ func (r *resolver) accepted(found Resolved) (*Resolved, error) {
 	return &found, nil
 }
 
-// byConfig returns the manifest if its config is for the platform, nil if not.
+// byConfig returns the manifest if its config is for the platform, and nil otherwise.
 func (r *resolver) byConfig(found Resolved) (*Resolved, error) {
 	config := found.Manifest.Config
-	if !mediatype.IsConfig(config.MediaType) { // not an image, so for no platform
+	if !mediatype.IsConfig(config.MediaType) { // not an image, so it fits no platform
 		r.none.leaveOut(WhyArtifact, &found.Descriptor)
 		return nil, nil
 	}
@@ -198,7 +199,7 @@ func (r *resolver) byConfig(found Resolved) (*Resolved, error) {
 // get fetches content and verifies it.
 func (r *resolver) get(desc ocispec.Descriptor) ([]byte, error) {
 	if r.left--; r.left < 0 {
-		return nil, invalid(ErrTooDeep, "more than %d documents looked at", MaxDocuments)
+		return nil, invalid(ErrTooDeep, "more than %d documents would be fetched", MaxDocuments)
 	}
 	if desc.Size > MaxSize {
 		return nil, invalid(ErrTooLarge, "%s has %d bytes, at most %d are read", desc.Digest, desc.Size, MaxSize)
@@ -211,7 +212,7 @@ func (r *resolver) get(desc ocispec.Descriptor) ([]byte, error) {
 		return nil, invalid(ErrSizeMismatch, "%s has %d bytes, its descriptor says %d", desc.Digest, len(body), desc.Size)
 	}
 	if !verify.Bytes(desc.Digest, body) {
-		return nil, invalid(ErrDigestMismatch, "content fetched as %s is not that", desc.Digest)
+		return nil, invalid(ErrDigestMismatch, "content fetched as %s has another digest", desc.Digest)
 	}
 	return body, nil
 }
@@ -226,9 +227,9 @@ func inside(desc ocispec.Descriptor, err error) error {
 }
 
 // Match reports whether a machine of platform want runs an image for platform p, and
-// whether it does so without a fallback. It compares a platform as Select compares that
-// of an entry. It is for platforms that do not come from an index, such as that of an
-// image's config.
+// whether it does so without a fallback. It compares p as Select compares the platform of
+// an entry. Use it for platforms that do not come from an index, such as that of an image's
+// config.
 func (s Selector) Match(p, want ocispec.Platform) (exact, ok bool) {
 	var t target
 	if t.prepare(s, &want) != nil {

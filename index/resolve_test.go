@@ -16,7 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A shelf holds content by digest and counts how often it is asked.
+// A shelf holds content by digest and counts the calls of fetch.
 type shelf struct {
 	blobs   map[digest.Digest][]byte
 	fetched int
@@ -73,7 +73,7 @@ func on(d ocispec.Descriptor, os, arch string) ocispec.Descriptor {
 	return d
 }
 
-func TestResolveNested(t *testing.T) {
+func TestResolveFollowsNestedIndexes(t *testing.T) {
 	var s shelf
 	amd64 := on(s.image(ocispec.Platform{OS: "linux", Architecture: "amd64"}), "linux", "amd64")
 	inner := s.index(amd64)
@@ -87,12 +87,12 @@ func TestResolveNested(t *testing.T) {
 	assert.Equal(t, inner.Digest, got.Through[1].Digest)
 	assert.Equal(t, 3, s.fetched)
 
-	// The error names what the nested indexes have.
+	// The error names the platforms of the nested indexes.
 	_, err = s.resolve(t, root, "linux/riscv64")
 	assert.EqualError(t, err, "no match for linux/riscv64; available: linux/amd64")
 }
 
-func TestResolveDepth(t *testing.T) {
+func TestResolveLimitsDepth(t *testing.T) {
 	var s shelf
 	next := on(s.image(ocispec.Platform{OS: "linux", Architecture: "amd64"}), "linux", "amd64")
 	var indexes []ocispec.Descriptor
@@ -111,7 +111,7 @@ func TestResolveDepth(t *testing.T) {
 	}
 }
 
-func TestResolveWide(t *testing.T) {
+func TestResolveLimitsDocuments(t *testing.T) {
 	var s shelf
 	var entries []ocispec.Descriptor
 	for i := range 1000 {
@@ -123,14 +123,14 @@ func TestResolveWide(t *testing.T) {
 	assert.Equal(t, index.ErrTooDeep, bad.Reason)
 	assert.Equal(t, index.MaxDocuments, s.fetched)
 
-	// The same index again is not walked again.
+	// An index that is listed twice is walked once.
 	dead := s.index(on(s.image(ocispec.Platform{OS: "linux", Architecture: "arm"}), "linux", "arm"))
 	_, err = s.resolve(t, s.index(dead, dead, dead, s.index(dead)), "linux/amd64")
 	assert.ErrorIs(t, err, index.ErrNoMatch)
 	assert.Equal(t, 2, s.fetched)
 }
 
-func TestResolveByConfig(t *testing.T) {
+func TestConfigDecidesForAnEntryWithoutPlatform(t *testing.T) {
 	var s shelf
 	arm := s.image(ocispec.Platform{OS: "linux", Architecture: "arm", Variant: "v6"})
 	amd64 := s.image(ocispec.Platform{OS: "linux", Architecture: "amd64"})
@@ -143,16 +143,16 @@ func TestResolveByConfig(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, arm.Digest, got.Descriptor.Digest)
 	assert.False(t, got.Exact)
-	assert.False(t, got.CheckConfig, "it was compared")
+	assert.False(t, got.CheckConfig, "Resolve has compared the config")
 	assert.Equal(t, "linux/arm/v6", index.FormatPlatform(got.Platform))
 
 	_, err = s.resolve(t, root, "linux/s390x")
 	assert.EqualError(t, err, "no match for linux/s390x; available: linux/amd64, linux/arm/v6")
 }
 
-// Who has a say is asked of each candidate in turn, with the way that led to it;
-// what a Fetch skips, another one stands in for.
-func TestResolverAccept(t *testing.T) {
+// TestAcceptIsCalledForEachCandidate: Accept is called for each candidate in turn, with the indexes that
+// led to it. A candidate that Fetch skips is passed over.
+func TestAcceptIsCalledForEachCandidate(t *testing.T) {
 	var s shelf
 	linux := ocispec.Platform{OS: "linux", Architecture: "amd64"}
 	image := s.image(linux)
@@ -181,7 +181,7 @@ func TestResolverAccept(t *testing.T) {
 	require.Len(t, asked, 2)
 	assert.Equal(t, linux, asked[0].Platform)
 	assert.Empty(t, asked[0].Through)
-	assert.True(t, asked[1].CheckConfig, "no entry has its platform")
+	assert.True(t, asked[1].CheckConfig, "the entry has no platform")
 	require.Len(t, asked[1].Through, 1)
 	assert.Equal(t, inner.Digest, asked[1].Through[0].Digest)
 
@@ -196,7 +196,7 @@ func TestResolverAccept(t *testing.T) {
 	assert.Equal(t, fs.ErrPermission, err)
 	assert.Len(t, asked, 1)
 
-	// A manifest that no index names is asked about whatever it is wanted for.
+	// Accept is also called for a manifest without an index, and with any platform.
 	fails = nil
 	doc, err = index.Parse(image.MediaType, s.blobs[image.Digest])
 	require.NoError(t, err)
@@ -208,7 +208,7 @@ func TestResolverAccept(t *testing.T) {
 	assert.ErrorIs(t, err, index.ErrNoMatch)
 }
 
-func TestResolveFails(t *testing.T) {
+func TestResolveRefusesWhatDoesNotFitItsDescriptor(t *testing.T) {
 	linux := ocispec.Platform{OS: "linux", Architecture: "amd64"}
 	tests := []struct {
 		name  string
@@ -260,7 +260,7 @@ func TestResolveFails(t *testing.T) {
 	}
 }
 
-func TestResolveFetchError(t *testing.T) {
+func TestResolveReturnsTheErrorOfFetch(t *testing.T) {
 	var s shelf
 	root := s.index(on(s.image(ocispec.Platform{}), "linux", "amd64"))
 	doc, err := index.Parse(typeIndex, s.blobs[root.Digest])

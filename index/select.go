@@ -10,8 +10,8 @@ import (
 	"github.com/pullkit/pullkit/internal/mediatype"
 )
 
-// A Selector chooses among the entries of an index. The zero Selector takes the
-// best fallback where nothing fits exactly.
+// A Selector chooses among the entries of an index. The zero Selector takes the best
+// fallback if no entry fits exactly.
 type Selector struct {
 	// Strict takes no fallback: the variant must be the one asked for, after
 	// Normalize. Nodes with CRI-O, and those with containerd's transfer service, which
@@ -22,12 +22,11 @@ type Selector struct {
 // A Choice is one entry of an index that can serve a platform.
 type Choice struct {
 	Descriptor ocispec.Descriptor
-	// Exact is false if a fallback was taken (another variant than the one asked
-	// for, 386 for amd64, 32-bit ARM for arm64), and where CheckConfig is set.
+	// Exact is false if a fallback was taken (another variant than the one asked for, 386
+	// for amd64, 32-bit ARM for arm64), and if CheckConfig is set.
 	Exact bool
-	// CheckConfig says that the entry has no platform. Compare the platform in the
-	// image's config, and take the next candidate if it is another one. Resolve does
-	// that.
+	// CheckConfig says that the entry has no platform. Compare the platform in the image's
+	// config, and take the next candidate if it does not fit. [Resolver.Resolve] does that.
 	CheckConfig bool
 }
 
@@ -61,8 +60,8 @@ func (s Selector) Select(idx ocispec.Index, want ocispec.Platform) (Choice, erro
 	return choice(&idx.Manifests[best], bestScore), nil
 }
 
-// Candidates yields the entries that fit want, the best first; equally good ones in the
-// order of the index. No work is done before the loop begins. Digests and sizes are not
+// Candidates yields the entries that fit want, the best first, and equally good ones in the
+// order of the index. No work is done before the loop starts. Digests and sizes are not
 // checked: Select and Resolve do that. It yields nothing if want is incomplete.
 func (s Selector) Candidates(idx ocispec.Index, want ocispec.Platform) iter.Seq[Choice] {
 	return func(yield func(Choice) bool) {
@@ -109,14 +108,14 @@ func choice(d *ocispec.Descriptor, sc score) Choice {
 	return Choice{Descriptor: *d, Exact: sc.fallback == 0, CheckConfig: sc.fallback == lastResort}
 }
 
-// noMatch is the error for an index of which no entry fits want.
+// noMatch returns the error for an index of which no entry fits want.
 func noMatch(idx ocispec.Index, want ocispec.Platform) *NoMatchError {
 	e := &NoMatchError{Want: want, Empty: len(idx.Manifests) == 0}
 	e.add(idx)
 	return e
 }
 
-// add adds the platforms of an index, and why its other entries are left out.
+// add adds the platforms of an index to e, and counts the entries that are left out.
 func (e *NoMatchError) add(idx ocispec.Index) {
 	seen := make(map[string]bool, len(e.Have)+len(idx.Manifests))
 	for _, p := range e.Have {
@@ -149,15 +148,15 @@ func (e *NoMatchError) leaveOut(why Why, d *ocispec.Descriptor) {
 	}
 }
 
-// A target is the platform that was asked for, normalised, with its fallbacks.
+// A target is the requested platform, normalised, with its fallbacks.
 type target struct {
 	platform  ocispec.Platform // normalised
 	fallbacks fallbacks
 	windows   windowsHost // only if the OS is windows
 }
 
-// A score says how well an entry fits. The earlier fallback is better, then more
-// features, then the higher version.
+// A score says how well an entry fits. An earlier fallback is better; of equal fallbacks,
+// more features; of equal features, a higher version.
 type score struct {
 	fallback int // position in the target's fallbacks; 0 is an exact match
 	features int
@@ -167,7 +166,7 @@ type score struct {
 // lastResort is the fallback of entries without platform, after all others.
 const lastResort = maxFallbacks
 
-// prepare fills a zero target and checks the platform that was asked for. The error is a
+// prepare fills a zero target and checks the requested platform. The error is a
 // *PlatformError.
 func (t *target) prepare(s Selector, want *ocispec.Platform) error {
 	t.platform = *want
@@ -225,8 +224,8 @@ func (t *target) rate(p *ocispec.Platform) (sc score, why Why) {
 	return sc, ""
 }
 
-// features counts the features an entry asks for; ok is false if the target lacks
-// one of them. win32k is not counted on Windows, because every host has it.
+// features counts the features that an entry needs; ok is false if the target lacks one of
+// them. win32k is not counted on Windows, because every host has it.
 func (t *target) features(entry []string) (n int, ok bool) {
 	granted := func(f string) bool { return f == "win32k" && t.platform.OS == "windows" }
 	for _, f := range entry {
@@ -234,8 +233,8 @@ func (t *target) features(entry []string) (n int, ok bool) {
 			return 0, false
 		}
 	}
-	// An entry may list a million features, the target lists few, and each once.
-	// So the target's features are counted.
+	// The features of the target are counted, because an entry may list a million, and the
+	// same one twice.
 	for _, f := range t.platform.OSFeatures {
 		if !granted(f) && slices.Contains(entry, f) {
 			n++
@@ -244,8 +243,8 @@ func (t *target) features(entry []string) (n int, ok bool) {
 	return n, true
 }
 
-// rateEntry says how well the platform of an entry fits, or why it does not. An entry
-// that fits may still be one that reject leaves out.
+// rateEntry returns how well the platform of an entry fits, or why it does not fit. It does
+// not call reject, which may leave out an entry that fits.
 func (t *target) rateEntry(d *ocispec.Descriptor) (score, Why) {
 	if platformless(d) {
 		return score{fallback: lastResort}, ""
@@ -253,11 +252,11 @@ func (t *target) rateEntry(d *ocispec.Descriptor) (score, Why) {
 	return t.rate(d.Platform)
 }
 
-// A Why says what became of an entry of an index. It is not an error: most entries of
-// an index are for other platforms.
+// A Why says why an entry of an index was chosen or not. It is not an error, because most
+// entries of an index are for other platforms.
 type Why string
 
-// What became of an entry. The first three are of candidates.
+// The values of Why. The first three are those of candidates.
 const (
 	WhyExact      Why = "exact match"
 	WhyFallback   Why = "fallback"                          // a lower variant than asked for, 386 for amd64, 32-bit ARM for arm64
@@ -275,11 +274,11 @@ const (
 	WhyInvalid    Why = "best match, bad digest or size"    // so Select fails
 )
 
-// whyArtifactManifest is the verdict on an entry of a format that the image
-// specification withdrew before its version 1.1.
+// whyArtifactManifest is the Why of an entry with a format that the image specification
+// withdrew before its version 1.1.
 const whyArtifactManifest Why = "OCI artifact manifest, which is not an image"
 
-// artifactAdvice says what to do about such a manifest.
+// artifactAdvice says what to do about an OCI artifact manifest.
 const artifactAdvice = "its format was withdrawn from the image specification: fetch it with a tool for artifacts such as oras, or publish it as an image manifest with an artifactType"
 
 const (
@@ -287,7 +286,8 @@ const (
 	attestationManifest     = "attestation-manifest"
 )
 
-// reject says why an entry is not an image for any platform, "" if it may be one.
+// reject returns why an entry is not an image for any platform. It returns "" if the entry
+// may be one.
 func reject(d *ocispec.Descriptor) Why {
 	switch c := mediatype.ClassOf(d.MediaType); {
 	case d.MediaType == "":
@@ -325,18 +325,18 @@ func platformless(d *ocispec.Descriptor) bool {
 	return p == nil || p.OS == "" && p.Architecture == "" && p.Variant == "" && p.OSVersion == "" && len(p.OSFeatures) == 0
 }
 
-// A Verdict says of one entry of an index whether it was chosen, or why not.
+// A Verdict says whether an entry of an index was chosen, and why.
 type Verdict struct {
 	Descriptor ocispec.Descriptor
 	Chosen     bool
 	Why        Why
-	// Rank is the entry's place among the candidates, from 1; 0 if it is not one.
+	// Rank is the entry's place among the candidates, from 1; 0 if it is not a candidate.
 	Rank int
 }
 
-// Explain returns a verdict for each entry of idx, in its order. The chosen one is the
-// one that Select returns; no entry is chosen where Select fails. The result is nil if
-// want is incomplete.
+// Explain returns a verdict for each entry of idx, in its order. The chosen entry is the
+// one that Select returns; if Select fails, no entry is chosen. The result is nil if want
+// is incomplete.
 func (s Selector) Explain(idx ocispec.Index, want ocispec.Platform) []Verdict {
 	var t target
 	if t.prepare(s, &want) != nil {
@@ -344,7 +344,7 @@ func (s Selector) Explain(idx ocispec.Index, want ocispec.Platform) []Verdict {
 	}
 	verdicts := make([]Verdict, len(idx.Manifests))
 	for i, d := range idx.Manifests {
-		// That an entry is not an image says more than that its platform does not fit.
+		// If an entry is not an image, that is a better reason than its platform.
 		why := reject(&d)
 		if why == "" {
 			_, why = t.rateEntry(&d)
@@ -365,7 +365,7 @@ func (s Selector) Explain(idx ocispec.Index, want ocispec.Platform) []Verdict {
 	return verdicts
 }
 
-// why is the verdict on a candidate.
+// why returns the Why of a candidate.
 func (sc score) why() Why {
 	switch sc.fallback {
 	case 0:

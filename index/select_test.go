@@ -28,7 +28,7 @@ func entries(t testing.TB, platforms ...string) (idx ocispec.Index) {
 	return idx
 }
 
-func TestExplain(t *testing.T) {
+func TestExplainHasAVerdictForEachEntry(t *testing.T) {
 	idx := entries(t, "linux/386", "linux/amd64/v3", "linux/amd64", "", "windows/amd64", "linux/arm64", "linux(+gpu)/amd64",
 		"linux/amd64", "linux/amd64", "", "linux/amd64", "linux/amd64/v2", "linux/amd64")
 	m := idx.Manifests
@@ -54,14 +54,14 @@ func TestExplain(t *testing.T) {
 	m[11].Size = -1
 	verdicts = index.Selector{}.Explain(idx, want)
 	assert.Equal(t, index.WhyInvalid, verdicts[11].Why)
-	assert.False(t, slices.ContainsFunc(verdicts, func(v index.Verdict) bool { return v.Chosen }), "Select fails, too")
+	assert.False(t, slices.ContainsFunc(verdicts, func(v index.Verdict) bool { return v.Chosen }), "no entry is chosen, because Select fails")
 
 	windows := entries(t, "windows(10.0.17763.1)/amd64")
 	verdicts = index.Selector{}.Explain(windows, ocispec.Platform{OS: "windows", Architecture: "amd64", OSVersion: "10.0.20348.1"})
 	assert.Equal(t, index.WhyOSVersion, verdicts[0].Why)
 }
 
-func TestCandidates(t *testing.T) {
+func TestCandidatesComeBestFirst(t *testing.T) {
 	idx := entries(t, "", "linux/arm/v5", "linux/arm64", "linux/arm/v7", "linux/amd64", "", "linux/arm64")
 	want := ocispec.Platform{OS: "linux", Architecture: "arm64", Variant: "v8"}
 	order := func(s index.Selector) (at []int, exact, check []bool) {
@@ -79,7 +79,7 @@ func TestCandidates(t *testing.T) {
 	at, _, _ = order(index.Selector{Strict: true})
 	assert.Equal(t, []int{2, 6, 0, 5}, at)
 
-	// Nothing is done before the first entry is asked for, and breaking off is fine.
+	// No work is done before the loop starts, and the loop may end early.
 	seq := index.Selector{}.Candidates(idx, want)
 	idx.Manifests[2].Platform.Architecture = "riscv64"
 	for c := range seq {
@@ -106,7 +106,7 @@ func TestWhatAnIndexHas(t *testing.T) {
 	assert.Equal(t, map[index.Why]int{index.WhyAttested: 1, index.WhyMediaType: 1}, none.LeftOut)
 }
 
-func TestMatch(t *testing.T) {
+func TestMatchComparesAsSelectDoes(t *testing.T) {
 	arm := ocispec.Platform{OS: "linux", Architecture: "arm", Variant: "v7"}
 	arm64 := ocispec.Platform{OS: "linux", Architecture: "arm64"}
 	exact, ok := index.Selector{}.Match(arm, arm64)
@@ -119,7 +119,7 @@ func TestMatch(t *testing.T) {
 	assert.False(t, ok)
 }
 
-func TestSelectAllocations(t *testing.T) {
+func TestSelectAllocatesNothing(t *testing.T) {
 	idx := entries(t, "linux/amd64", "linux/arm/v5", "linux/arm/v6", "linux/arm/v7", "linux/386", "linux/ppc64le", "linux/s390x", "linux/arm64")
 	for _, want := range []string{"linux/arm64", "linux/amd64/v4", "linux/arm/v7", "windows(10.0.20348.1)/amd64"} {
 		p, err := index.ParsePlatform(want)
@@ -131,8 +131,8 @@ func TestSelectAllocations(t *testing.T) {
 	}
 }
 
-// TestSelectLinear: ten times as many entries take about ten times as long, also where none
-// fits and all are named.
+// TestSelectLinear: ten times as many entries take about ten times as long, also if no
+// entry fits and the error names them all.
 func TestSelectLinear(t *testing.T) {
 	measure := func(n int, want ocispec.Platform) time.Duration {
 		platforms := make([]string, n)
@@ -151,12 +151,12 @@ func TestSelectLinear(t *testing.T) {
 	for _, arch := range []string{"amd64", "riscv64"} {
 		want := ocispec.Platform{OS: "linux", Architecture: arch}
 		small, large := measure(1000, want), measure(10000, want)
-		assert.Less(t, large, 60*small+time.Millisecond, "quadratic would be 100 times")
+		assert.Less(t, large, 60*small+time.Millisecond, "quadratic time would be 100 times as long")
 	}
 }
 
-// TestManyFeatures: an entry with a million features takes little time.
-func TestManyFeatures(t *testing.T) {
+// TestAMillionFeaturesTakeLittleTime: an entry with a million features takes little time.
+func TestAMillionFeaturesTakeLittleTime(t *testing.T) {
 	idx := entries(t, "linux(+a)/amd64", "linux(+a+b)/amd64")
 	many := make([]string, 1_000_000)
 	for i := range many {
@@ -166,6 +166,6 @@ func TestManyFeatures(t *testing.T) {
 	start := time.Now()
 	got, err := index.Select(idx, ocispec.Platform{OS: "linux", Architecture: "amd64", OSFeatures: []string{"a", "b"}})
 	require.NoError(t, err)
-	assert.Equal(t, idx.Manifests[0].Digest, got.Descriptor.Digest, "both have two, the first is taken")
+	assert.Equal(t, idx.Manifests[0].Digest, got.Descriptor.Digest, "both entries have two features, so the first is taken")
 	assert.Less(t, time.Since(start), 5*time.Second)
 }

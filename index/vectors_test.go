@@ -19,7 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// vectors returns the cases of a file, nil if it is of another kind.
+// vectors returns the cases of a file, or nil if the file is of another kind.
 func vectors[T any](t testing.TB, kind, file string) (cases []T) {
 	data, err := os.ReadFile(filepath.Join("testdata", "vectors", file))
 	require.NoError(t, err)
@@ -95,8 +95,8 @@ func (c selectCase) run(t testing.TB) (index.Choice, error) {
 	return index.Selector{Strict: c.Strict}.Select(*doc.Index, want)
 }
 
-// TestVectorsWhole: no file and no kind of case is left out.
-func TestVectorsWhole(t *testing.T) {
+// TestNoVectorIsLeftOut: no file and no kind of case is left out.
+func TestNoVectorIsLeftOut(t *testing.T) {
 	files, err := filepath.Glob(filepath.Join("testdata", "vectors", "*.json"))
 	require.NoError(t, err)
 	kinds := map[string]int{}
@@ -170,7 +170,7 @@ func TestNormalizeVectors(t *testing.T) {
 		before := fmt.Sprint(c.Input)
 		assert.Equal(t, c.Want, index.Normalize(c.Input), "%v", c.Input)
 		assert.Equal(t, c.Want, index.Normalize(c.Want), "%v again", c.Want)
-		assert.Equal(t, before, fmt.Sprint(c.Input), "the input is not written to")
+		assert.Equal(t, before, fmt.Sprint(c.Input), "Normalize does not change its input")
 	}
 }
 

@@ -42,7 +42,7 @@ func TestNoPolicyIsTheDefault(t *testing.T) {
 // Half a platform is a slip of the caller's, which no store and no registry is asked about.
 func TestHalfAPlatformIsRefused(t *testing.T) {
 	w := newWorld(t, Config{})
-	const missing = "OS or architecture is missing; write both, as linux/amd64"
+	const missing = "OS or architecture is missing; write both, such as linux/amd64"
 	for _, tt := range []struct {
 		half ocispec.Platform
 		text string
@@ -50,7 +50,7 @@ func TestHalfAPlatformIsRefused(t *testing.T) {
 		{ocispec.Platform{OS: "linux"}, `platform "linux": ` + missing},
 		{ocispec.Platform{Architecture: "arm64"}, `platform "unknown": ` + missing},
 		{ocispec.Platform{Variant: "v8"}, `platform "unknown": ` + missing},
-		{ocispec.Platform{OS: "unknown", Architecture: "unknown"}, `platform "unknown/unknown": unknown is what attestations call themselves, not a platform`},
+		{ocispec.Platform{OS: "unknown", Architecture: "unknown"}, `platform "unknown/unknown": unknown marks attestations and is not a platform`},
 	} {
 		half, text := tt.half, tt.text
 		req := Request{Image: "a.example/a:1", Platform: half}
