@@ -73,16 +73,15 @@ func (c *accessChecker) mayUse(ctx context.Context, t *task, img Image) (access,
 	return c.match(ctx, t, held)
 }
 
-// record returns the image's record, and whether the image came by a pull that is in
-// the records. If not, the image was always there, under the name that is asked for.
+// record returns the image's record. known reports whether the records know of a pull
+// that brought the image under the name that is asked for. If they do not, the image is
+// preloaded under that name.
 //
-// Records are kept for the image, and one image can have several names in the store.
-// A name that no record and no note holds was not pulled, whatever other names hold:
-// each pull notes its name before it begins, and the note stays until the record has the
-// name. So a name can only be in the store without both if it was there before the
-// records were. That another name was pulled with a secret changes nothing about who
-// may use this one. A Pod without a secret for the other name cannot use it under that
-// name: there the record counts.
+// There is one record for each image, and one image can have several names in the store.
+// A name that is neither in the record nor in a note was not pulled, because each pull
+// writes its name into a note before it begins, and takes back the note only after the
+// name is in the record. The record's other names do not matter: if another name was
+// pulled with a secret, a Pod needs that secret for the other name only.
 func (c *accessChecker) record(ctx context.Context, t *task, id string) (rec records.Record, known bool, err error) {
 	rec, known, err = c.recorded(ctx, t, id)
 	if known || err != nil {
@@ -96,8 +95,8 @@ func (c *accessChecker) record(ctx context.Context, t *task, id string) (rec rec
 	return c.recorded(ctx, t, id)
 }
 
-// recorded returns the image's record. known says that the name was pulled, or may have
-// been, as far as the record knows.
+// recorded returns the image's record. known reports whether the name was pulled, or may
+// have been pulled, as far as the record shows.
 func (c *accessChecker) recorded(ctx context.Context, t *task, id string) (rec records.Record, known bool, err error) {
 	rec, err = c.config.Records.Record(ctx, id)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -107,7 +106,8 @@ func (c *accessChecker) recorded(ctx context.Context, t *task, id string) (rec r
 	return rec, named || rec.Incomplete || c.config.Kubelet.PreloadedByID, err
 }
 
-// unreadable records grant no access, except where the policy asks for no proof.
+// unreadable returns the access when the records cannot be read. It grants no access,
+// unless the verification policy asks for no proof.
 func (c *accessChecker) unreadable(t *task, err error) access {
 	c.config.Logger.Warn("the records of pulled images cannot be read", "image", t.ref.String(), "err", err)
 	if !c.config.Verify.Required(t.image, true) {
@@ -116,12 +116,12 @@ func (c *accessChecker) unreadable(t *task, err error) access {
 	return access{why: "the records cannot be read"}
 }
 
-// match compares the Pod with those for which held allows the image.
+// match returns whether held, the access in the record, lets the task's Pod use the image.
 func (c *accessChecker) match(ctx context.Context, t *task, held records.Access) (access, error) {
 	if held.Everybody {
 		return access{granted: true, why: "it was pulled anonymously or with the node's credential"}, nil
 	}
-	// Without a UID it could be another account of the same name.
+	// A service account without a UID could be another account of the same name.
 	if account := accountOf(t.pod); account.UID != "" && slices.Contains(held.ServiceAccounts, account) {
 		return access{granted: true, why: "the Pod's service account has pulled it before"}, nil
 	}
@@ -143,9 +143,9 @@ func (c *accessChecker) matchSecrets(ctx context.Context, t *task, held records.
 	t.candidates.podCandidates(ctx, t.ref, func(cred credentials.Credential, err error) bool {
 		switch {
 		case err != nil:
-			return true // it is reported when the registry is asked
+			return true // the error is reported when the registry is asked
 		case cred.Origin.ServiceAccount != (credentials.ServiceAccount{}):
-			return true // it is not from a Secret; match has compared its account
+			return true // the credential is not from a Secret; match has compared its account
 		}
 		for _, s := range held.Secrets {
 			same, equal := s.SameObject(secretID(cred)), s.Matches(cred)
@@ -204,9 +204,9 @@ func accountOf(pod credentials.Pod) credentials.ServiceAccount {
 	return account
 }
 
-// intended reports whether a pull of the image was begun and has not ended. A store
-// can find by its digest what is pulled by a tag, so for a digest all pulls of the
-// repository count.
+// intended reports whether a pull of the image has begun and not ended. A store can find
+// an image by its digest although the image was pulled by a tag. So if the task's name
+// has a digest, all pulls of the repository count.
 func (c *accessChecker) intended(ctx context.Context, t *task) (bool, error) {
 	want := c.intent(t)
 	for intent, err := range c.config.Records.Intents(ctx) {
@@ -230,8 +230,8 @@ func repositoryOf(intent string) string {
 
 // adopt makes records of the images that pulls have left in the store when a crash ended
 // them. It does so once. These records grant access to no Pod, because it is not known
-// with which credential the images came. Without them, another tag of the same image
-// would look like one that was always there.
+// with which credential the images came. Without these records another tag of the same
+// image would look preloaded.
 func (c *accessChecker) adopt(ctx context.Context) error {
 	if c.adopted.Load() {
 		return nil

@@ -70,7 +70,7 @@ func (all *allPulls) run(ctx context.Context, reqs iter.Seq[Request], yield func
 	}
 	looping := true
 	defer func() {
-		if looping { // its body panicked
+		if looping { // the body of the caller's loop panicked
 			stopAll()
 		}
 	}()
@@ -102,15 +102,15 @@ func (all *allPulls) run(ctx context.Context, reqs iter.Seq[Request], yield func
 	panicked.Raise()
 }
 
-// begin begins a pull for each request when there is room for it. The caller must receive
+// begin starts a pull for each request when there is room for it. The caller must receive
 // from results until that is closed.
 func (all *allPulls) begin(ctx context.Context) {
 	defer close(all.results)
 	var pulls sync.WaitGroup
 	defer pulls.Wait()
 	for {
-		// The request is taken before the slot. A slot that waits for a request could not
-		// be used by the pulls whose sleep is over.
+		// The request is taken before the slot. If the slot came first, pulls whose sleep
+		// is over could not use it while the sequence has no next request.
 		req, ok := all.feed.take(ctx)
 		if !ok {
 			return

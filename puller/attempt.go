@@ -189,7 +189,7 @@ func (p *Puller) attempt(ctx context.Context, run *pullRun) pullResult {
 func (p *Puller) countForBackoff(pull *sharedPull, waiters []*waiter) {
 	result, secrets := pull.result, pull.secrets
 	if result.err != nil && len(result.err.Attempts) == 0 {
-		secrets = nil // none was tried, such as beyond Config.QPS
+		secrets = nil // no secret was tried, for example because of Config.QPS
 	}
 	counted := map[backoffKey]*Error{}
 	for _, w := range waiters {

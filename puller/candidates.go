@@ -251,8 +251,8 @@ func (c *candidates) hints(ref reference.Reference) []error {
 }
 
 // A candidateLoop is the keyring that credentials.Each goes through. It knows from which
-// keyring the candidate being tried is, and reports sources that gave no credential,
-// which Each does only after all others have failed.
+// keyring the candidate being tried comes. It reports a source that gave no credential at
+// once, while Each reports it only after all candidates have failed.
 type candidateLoop struct {
 	*candidates
 	report func(credentials.Attempt)

@@ -61,8 +61,8 @@ type Config struct {
 // Kubelet restores single behaviours of the kubelet. The zero value is recommended.
 // Config.AsKubelet sets all fields.
 type Kubelet struct {
-	// KeepStreak: a success does not end a streak of failures, so that the next
-	// failure waits for longer than the first one did.
+	// KeepStreak: a success does not end a streak of failures, so the window after the
+	// next failure is longer than the window after the first failure.
 	KeepStreak bool
 	// KeepWindow: a repaired secret does not open the back-off's window.
 	KeepWindow bool
@@ -80,16 +80,16 @@ type Kubelet struct {
 	// KeepDuplicates: a credential that is in both the Pod's and the node's keyring is
 	// tried twice.
 	KeepDuplicates bool
-	// PolicyAsWritten: a policy that is empty or is not one of the three pulls without
-	// asking the store.
+	// PolicyAsWritten: if the policy is empty or is not one of the three, the image is
+	// pulled and the store is not asked.
 	PolicyAsWritten bool
-	// PreloadedByID: an image that was always there needs proof under its old name too,
-	// once another name of the same content was pulled with a secret. Under Never no Pod
-	// can give that proof. Without this field every Pod may use the old name. The new
-	// name needs its secret either way.
+	// PreloadedByID: a preloaded image needs proof under its own name too, once another
+	// name of the same content was pulled with a secret. Under Never no Pod can give that
+	// proof. Without this field every Pod may use the preloaded name. The name that was
+	// pulled needs its secret either way.
 	PreloadedByID bool
 	// ReasonFromText: RegistryUnavailable and SignatureValidationFailed are the reason
-	// of a pull only when all attempts gave the same answer.
+	// of a failed pull only if all attempts gave the same answer.
 	ReasonFromText bool
 }
 

@@ -16,8 +16,8 @@
 // # Steps
 //
 // The steps are those of the kubelet's image manager (pkg/kubelet/images of Kubernetes
-// 1.36 to 1.38 beta). The tests of this package repeat the cases that the kubelet's code
-// was run with.
+// 1.36 to 1.38 beta). The tests of this package repeat cases that the kubelet's own code
+// has answered.
 //
 //	step           fails with                  event                               backs off
 //	parse name     InvalidImageName            InspectFailed                       no
@@ -46,16 +46,15 @@
 // # Which Pods may use a present image
 //
 // With Config.Records a Pod uses a present image only if the image was pulled
-// anonymously, with the node's credential, with the Pod's secret or service account, or
-// was always there. An image was always there if the records know of no pull that brought
-// it. For all other Pods the registry is asked with the Pod's own credentials, and under
-// Never the image counts as absent. Config.Verify chooses the policy, as
+// anonymously, with the node's credential, or with the Pod's secret or service account,
+// or if the image is preloaded. An image is preloaded if the records know of no pull that
+// brought it. For all other Pods the registry is asked with the Pod's own credentials,
+// and under Never the image counts as absent. Config.Verify chooses the policy, as
 // imagePullCredentialsVerificationPolicy does.
 //
-// An image that was always there stays usable by all Pods under its name, even after
-// another name of the same content was pulled with a secret. The other name needs that
-// secret. This rule needs a Runtime that finds an image only under names of its own
-// repository.
+// A preloaded image stays usable by all Pods under its name, even after another name of
+// the same content was pulled with a secret. The other name needs that secret. This rule
+// needs a Runtime that finds an image only under names of its own repository.
 //
 // # Errors
 //

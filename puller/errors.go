@@ -109,7 +109,7 @@ type Error struct {
 // Error returns one line: what failed, why, and what to do about it.
 func (e *Error) Error() string {
 	text := "image " + quote(e.Image) + ": "
-	if e.Image == "" && e.Reason == ErrImagePull { // the rest of PullAll's
+	if e.Image == "" && e.Reason == ErrImagePull { // PullAll's last result, for images that were not started
 		text = ""
 	}
 	if e.Reason != "" {

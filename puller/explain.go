@@ -236,7 +236,7 @@ func (d *Decision) explainCandidates(t *task) {
 		c := newCandidate(note)
 		switch {
 		case note.Err != nil && listed[problem{note.Origin, note.Why}]:
-			return // among the Pod's problems
+			return // it was listed with the problems of the request's keyring
 		case !note.Matched:
 		case ofPod:
 			if err := t.candidates.foreign(note.Origin); err != nil {

@@ -264,7 +264,7 @@ func (d *Dir) Grant(ctx context.Context, id, name string, access Access) error {
 // Sweep implements Store. It goes on after errors and returns them joined. It removes
 // notes of pulls that began more than a day before the given time, and temporary files
 // that a crash has left. It keeps a record that cannot be read, because without it the
-// image would look like one that was always there.
+// image would look preloaded.
 func (d *Dir) Sweep(ctx context.Context, before time.Time, stored func(id string) bool) error {
 	before = before.Add(-clockLag)
 	errs := []error{

@@ -7,9 +7,9 @@
 //	p, err := puller.New(puller.Config{Runtime: runtime, Records: store})
 //
 // A puller.Puller writes the records and decides by them; package puller says how. An
-// image that has neither a record nor a note of a pull counts as one that was always
-// there: it was on the node before the records were. So each pull is noted before it
-// begins, and the note is taken back when the record of the pull is written. If a crash
+// image that has neither a record nor a note of a pull counts as preloaded: no pull that
+// the records know of brought it. So each pull is noted before it begins, and the note is
+// taken back when the record of the pull is written. If a crash
 // leaves a note, the image counts as pulled, and no Pod has access to it.
 //
 // Implement [Store] to keep records elsewhere. [SecretID] and [Access] have the rules

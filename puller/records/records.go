@@ -20,9 +20,9 @@ import (
 // may be called concurrently.
 type Store interface {
 	// Intend notes that a pull is about to begin, so that what a crash leaves in the
-	// store does not look like an image that was always there. image is its name, a space
-	// and the platform. The note is durable when Intend returns; done takes the note
-	// back. Calls for one image may overlap; each returns its own done.
+	// store does not look preloaded. image is the image's name, a space and the platform.
+	// The note is durable when Intend returns; done takes the note back. Calls for one
+	// image may overlap; each returns its own done.
 	Intend(ctx context.Context, image string) (done func() error, err error)
 	// Intents yields the images of all notes that were not taken back, whichever process
 	// made them.
@@ -48,7 +48,7 @@ type Record struct {
 	Updated time.Time         `json:"updated"` // when access was last added
 	Names   map[string]Access `json:"names"`   // the key is the name that was pulled, without tag and digest
 	// Incomplete says that names may be missing, because an earlier record could not be
-	// read: then the image does not count as always there under any name.
+	// read. Then the image does not count as preloaded under any name.
 	Incomplete bool `json:"incomplete,omitempty"`
 }
 
