@@ -10,13 +10,13 @@
 //		return // not yet, in d
 //	}
 //
-// A failure opens a window in which the key must not be tried. The first window is 10 s
+// A failure starts a window in which the key must not be tried. The first window is 10 s
 // long, and each further failure doubles the length up to 300 s: 10s 20s 40s 1m20s 2m40s
 // 5m0s 5m0s ... A failure inside a window counts as well. A key may be tried again when its
 // window ends.
 //
 // [Backoff.Reset] ends a streak of failures after a success. A streak also ends when
-// 2 x Max pass without a failure; the next failure then opens a window of Initial again.
+// 2 x Max pass without a failure; the next failure then starts a window of Initial again.
 // [Backoff.NotBefore] lengthens a window because a server sent Retry-After.
 //
 // With Jitter a delay is twice the previous delay, plus random x Jitter x the previous

@@ -18,9 +18,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestRecordsThatAreNoFiles holds that pipes, devices, directories and links among the
-// records hold no call, let no stranger in, and cost the owner a question to the registry.
-func TestRecordsThatAreNoFiles(t *testing.T) {
+// If a record or a note is a pipe, a directory, a link or a socket, no call hangs, and no
+// Pod without the secret gets the image. A Pod with the secret gets it from the registry.
+func TestRecordsThatAreNotRegularFilesGrantNoAccess(t *testing.T) {
 	const id = "sha256:1111111111111111111111111111111111111111111111111111111111111111"
 	plant := map[string]func(name string) error{
 		"pipe":      func(name string) error { return syscall.Mkfifo(name, 0o600) },
@@ -49,13 +49,13 @@ func TestRecordsThatAreNoFiles(t *testing.T) {
 				defer cancel()
 
 				_, err = w.Pull(ctx, Request{Image: "priv.example/app:1", Policy: pullpolicy.Never})
-				assert.ErrorIs(t, err, ErrImageNeverPull, "a stranger")
+				assert.ErrorIs(t, err, ErrImageNeverPull, "a Pod without the secret")
 				_, err = w.Pull(ctx, Request{Image: "priv.example/app:1", Pod: credentials.Pod{UID: "1"}})
-				assert.ErrorContains(t, err, "401", "a stranger asks the registry")
+				assert.ErrorContains(t, err, "401", "for a Pod without the secret the registry is asked")
 				w.runtime.pull = nil
-				_, err = w.Pull(ctx, Request{Image: "priv.example/app:1", Keyring: ringOf(secret("a", "1"))})
-				assert.NoError(t, err, "the owner")
-				assert.NoError(t, ctx.Err(), "nothing waited for the time limit")
+				_, err = w.Pull(ctx, Request{Image: "priv.example/app:1", Keyring: keyringOf(secret("a", "1"))})
+				assert.NoError(t, err, "a Pod with the secret")
+				assert.NoError(t, ctx.Err(), "no call waited until the time limit")
 			})
 		}
 	}

@@ -54,8 +54,8 @@ func intents(t *testing.T, r records.Store) []string {
 	return out
 }
 
-// What cannot be read lets nobody in, and is written anew by the next grant.
-func TestFileRecordsThatCannotBeRead(t *testing.T) {
+// A record that cannot be read grants no access. The next pull replaces it.
+func TestUnreadableRecordsGrantNoAccess(t *testing.T) {
 	for name, damage := range map[string]string{
 		"torn": `{"id":"sha256:1","names":{"a.exam`, "empty": "", "of another image": `{"id":"sha256:2"}`,
 	} {
@@ -70,16 +70,16 @@ func TestFileRecordsThatCannotBeRead(t *testing.T) {
 		w := newWorld(t, Config{Records: r})
 		w.runtime.store["priv.example/app:1"] = "sha256:1"
 		w.runtime.pull = func(context.Context, Spec) (string, error) { return "sha256:1", nil }
-		_, err = w.Pull(t.Context(), Request{Image: "priv.example/app:1", Keyring: ringOf(secret("a", "1"))})
+		_, err = w.Pull(t.Context(), Request{Image: "priv.example/app:1", Keyring: keyringOf(secret("a", "1"))})
 		require.NoError(t, err, name)
 		assert.Equal(t, []string{"inspect priv.example/app:1", "pull priv.example/app:1 with a"}, w.runtime.took(), name)
-		_, err = w.Pull(t.Context(), Request{Image: "priv.example/app:1", Keyring: ringOf(secret("a", "1"))})
+		_, err = w.Pull(t.Context(), Request{Image: "priv.example/app:1", Keyring: keyringOf(secret("a", "1"))})
 		require.NoError(t, err, name)
 		assert.Equal(t, []string{"inspect priv.example/app:1"}, w.runtime.took(), name)
 	}
 }
 
-func TestFileRecordsThatCannotBeWritten(t *testing.T) {
+func TestANoteStaysIfTheRecordCannotBeWritten(t *testing.T) {
 	dir := t.TempDir()
 	r := openRecordsIn(t, dir)
 	w := newWorld(t, Config{Records: r})
@@ -93,10 +93,10 @@ func TestFileRecordsThatCannotBeWritten(t *testing.T) {
 	require.NoError(t, os.RemoveAll(filepath.Join(dir, intentsDir)))
 	_, err = w.Pull(t.Context(), Request{Image: "a.example/b:1"})
 	assert.ErrorContains(t, err, "ErrImagePull: the records cannot note that the pull begins: records: ")
-	assert.NotContains(t, err.Error(), dir, "no more of the path than is needed")
+	assert.NotContains(t, err.Error(), dir, "the path of the records is left out")
 	w.runtime.took()
 	_, err = w.Pull(t.Context(), Request{Image: "a.example/a:1", Policy: "Never"})
-	assert.ErrorIs(t, err, ErrImageNeverPull, "without notes nobody knows where it came from")
+	assert.ErrorIs(t, err, ErrImageNeverPull, "without notes it is not known how the image came")
 
 	_, err = records.Open(filepath.Join(dir, recordFile("x"), "below"))
 	assert.NoError(t, err)
@@ -106,7 +106,7 @@ func TestFileRecordsThatCannotBeWritten(t *testing.T) {
 	assert.ErrorContains(t, err, "records: ")
 }
 
-func TestFileIntentThatCannotBeRead(t *testing.T) {
+func TestAnUnreadableNoteCountsForEveryImage(t *testing.T) {
 	dir := t.TempDir()
 	r := openRecordsIn(t, dir)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, intentsDir, "x.json"), []byte("{"), 0o600))
@@ -114,10 +114,10 @@ func TestFileIntentThatCannotBeRead(t *testing.T) {
 	w.runtime.store["priv.example/app:1"] = "sha256:1"
 	_, err := w.Pull(t.Context(), Request{Image: "priv.example/app:1"})
 	require.NoError(t, err)
-	assert.Contains(t, w.runtime.took(), "pull priv.example/app:1 with anonymous", "it might be the one of this image")
+	assert.Contains(t, w.runtime.took(), "pull priv.example/app:1 with anonymous", "the note might be for this image")
 }
 
-func TestFileRecordsAreSwept(t *testing.T) {
+func TestSweepRemovesTheRecordsOfRemovedImages(t *testing.T) {
 	dir := t.TempDir()
 	r := openRecordsIn(t, dir)
 	ctx := t.Context()
@@ -147,13 +147,13 @@ func TestFileRecordsAreSwept(t *testing.T) {
 	require.NoError(t, os.WriteFile(unreadable, []byte("{"), 0o600))
 	require.NoError(t, os.Chtimes(unreadable, before.Add(-time.Hour), before.Add(-time.Hour)))
 	require.NoError(t, w.Sweep(ctx, before, stored))
-	assert.FileExists(t, unreadable, "who may use that image is not known")
+	assert.FileExists(t, unreadable, "a record that cannot be read is kept")
 
 	for id, want := range map[string]bool{"sha256:kept": true, "sha256:gone": false, "sha256:new": true, "sha256:crash": true} {
 		_, err := r.Record(ctx, id)
 		assert.Equal(t, want, err == nil, "%s: %v", id, err)
 	}
-	assert.Len(t, intents(t, r), 1, "a pull may take hours")
+	assert.Len(t, intents(t, r), 1, "the note stays, because a pull may take hours")
 	temps, err := filepath.Glob(filepath.Join(dir, "*", tempPrefix+"*"))
 	require.NoError(t, err)
 	assert.Empty(t, temps)
@@ -163,12 +163,12 @@ func TestFileRecordsAreSwept(t *testing.T) {
 	assert.Empty(t, intents(t, r))
 	rec, err := r.Record(ctx, "sha256:crash")
 	require.NoError(t, err)
-	assert.Equal(t, map[string]records.Access{"a.example/crash": {}}, rec.Names, "what the crash left is nobody's")
-	require.NoError(t, newWorld(t, Config{}).Sweep(ctx, before, stored), "nothing to do without records")
+	assert.Equal(t, map[string]records.Access{"a.example/crash": {}}, rec.Names, "no Pod may use what the crash left")
+	require.NoError(t, newWorld(t, Config{}).Sweep(ctx, before, stored), "without Records, Sweep does nothing")
 }
 
-// Whatever happens to the records, nobody gets in without proof.
-func TestRecordsFailSafe(t *testing.T) {
+// Whatever fails in the records, no Pod gets an image without proof.
+func TestFaultyRecordsGrantNoAccess(t *testing.T) {
 	t.Run("the note cannot be written", func(t *testing.T) {
 		w := newWorld(t, Config{Records: &scriptedRecords{intend: errors.New("disk full")}})
 		_, err := w.Pull(t.Context(), Request{Image: "a.example/a:1"})
@@ -193,7 +193,7 @@ func TestRecordsFailSafe(t *testing.T) {
 		assert.Equal(t, 1, recs.ended)
 		assert.Empty(t, recs.grants)
 	})
-	t.Run("an intent of any pull makes a present image ask", func(t *testing.T) {
+	t.Run("the note of another process's pull", func(t *testing.T) {
 		w := newWorld(t, Config{
 			Records: &scriptedRecords{intents: []string{"a.example/a:1 linux/amd64"}}, Platform: platform("linux", "amd64"),
 		})
@@ -204,9 +204,10 @@ func TestRecordsFailSafe(t *testing.T) {
 	})
 }
 
-// A Pod that asks in the very moment in which another's pull ends, between its
-// record and its note, must not take the image for one that was always there.
-func TestAskedWhileAPullEnds(t *testing.T) {
+// A pull that ends writes its record, and then takes back its note. Another Pod may look
+// for the record before the first step and for the note after the second. Even then the
+// image does not count as preloaded.
+func TestAnImageWhosePullIsEndingIsNotPreloaded(t *testing.T) {
 	recs := &scriptedRecords{late: &records.Record{Names: map[string]records.Access{"priv.example/app": {Secrets: []records.SecretID{{Namespace: "a", Name: "a", UID: "a"}}}}}}
 	w := newWorld(t, Config{Records: recs})
 	w.runtime.store["priv.example/app:1"] = "sha256:1"
@@ -215,9 +216,9 @@ func TestAskedWhileAPullEnds(t *testing.T) {
 	assert.Equal(t, 2, recs.asked)
 }
 
-// The same by chance: while a private image is pulled again and again, one without
-// the secret never gets it.
-func TestNobodySlipsIn(t *testing.T) {
+// While private images are pulled with a secret, requests without the secret fail at each
+// moment: before, during and after the pull.
+func TestNoPodGetsAPrivateImageWithoutTheSecret(t *testing.T) {
 	w := newWorld(t, Config{Records: openRecords(t), Parallel: -1})
 	w.runtime.pull = func(_ context.Context, spec Spec) (string, error) {
 		if spec.Credential.Anonymous() {
@@ -228,7 +229,7 @@ func TestNobodySlipsIn(t *testing.T) {
 	for req := range images(rounds.Of(40)) {
 		done := make(chan struct{})
 		mine := req
-		mine.Keyring = ringOf(secret("a", "1"))
+		mine.Keyring = keyringOf(secret("a", "1"))
 		go func() {
 			defer close(done)
 			_, err := w.Pull(t.Context(), mine)
@@ -237,7 +238,7 @@ func TestNobodySlipsIn(t *testing.T) {
 		for over := false; !over; {
 			select {
 			case <-done:
-				over = true // once more, now that it is recorded
+				over = true // the loop's body runs once more, with the record written
 			default:
 			}
 			for _, policy := range []pullpolicy.Policy{pullpolicy.Never, pullpolicy.IfNotPresent} {
@@ -249,9 +250,9 @@ func TestNobodySlipsIn(t *testing.T) {
 	}
 }
 
-// A crash while one tag was pulled must not make another tag of the same image
-// look preloaded.
-func TestACrashMarksTheImageNotTheTag(t *testing.T) {
+// After a crash in the pull of one tag, another tag of the same image does not count as
+// preloaded.
+func TestAfterACrashEveryTagOfTheImageNeedsProof(t *testing.T) {
 	r := openRecords(t)
 	_, err := r.Intend(t.Context(), "priv.example/app:1 linux/arm64")
 	require.NoError(t, err)
@@ -266,24 +267,24 @@ func TestACrashMarksTheImageNotTheTag(t *testing.T) {
 	}
 }
 
-func TestWhatIsRecorded(t *testing.T) {
+func TestTheRecordNamesTheCredentialThatOpenedTheImage(t *testing.T) {
 	account := credentials.ServiceAccount{Namespace: "team", Name: "builder", UID: "sa"}
 	plugin := node("p")
 	plugin.Origin.Kind, plugin.Origin.ServiceAccount = credentials.KindPlugin, account
 	static := credentials.Credential{Username: "u", Origin: credentials.Origin{Kind: credentials.KindStatic, Key: "s"}}
 	tests := []struct {
 		name string
-		pod  *fakeRing
-		node *fakeRing
+		pod  *fakeKeyring
+		node *fakeKeyring
 		want records.Access
 	}{
 		{"anonymous", nil, nil, records.Access{Everybody: true}},
-		{"an anonymous last try of the Pod's", ringOf(credentials.Credential{}), nil, records.Access{Everybody: true}},
-		{"the node's", nil, ringOf(node("n")), records.Access{Everybody: true}},
-		{"the node's for a service account", nil, ringOf(plugin), records.Access{ServiceAccounts: []credentials.ServiceAccount{account}}},
-		{"a secret", ringOf(secret("a", "1")), ringOf(node("n")), records.Access{Secrets: []records.SecretID{{Namespace: "team", Name: "secret-a", UID: "uid-a"}}}},
-		{"the Pod's for its service account", ringOf(plugin), nil, records.Access{ServiceAccounts: []credentials.ServiceAccount{account}}},
-		{"what else the Pod brought", ringOf(static), nil, records.Access{Secrets: []records.SecretID{{}}}},
+		{"the Pod's empty credential", keyringOf(credentials.Credential{}), nil, records.Access{Everybody: true}},
+		{"the node's", nil, keyringOf(node("n")), records.Access{Everybody: true}},
+		{"the node's for a service account", nil, keyringOf(plugin), records.Access{ServiceAccounts: []credentials.ServiceAccount{account}}},
+		{"a secret", keyringOf(secret("a", "1")), keyringOf(node("n")), records.Access{Secrets: []records.SecretID{{Namespace: "team", Name: "secret-a", UID: "uid-a"}}}},
+		{"the Pod's for its service account", keyringOf(plugin), nil, records.Access{ServiceAccounts: []credentials.ServiceAccount{account}}},
+		{"a static credential of the Pod's", keyringOf(static), nil, records.Access{Secrets: []records.SecretID{{}}}},
 	}
 	for _, tt := range tests {
 		recs := &scriptedRecords{}
@@ -307,7 +308,7 @@ func TestWhatIsRecorded(t *testing.T) {
 	}
 }
 
-// A service account without a UID could be another one of the same name.
+// A service account without a UID could be another account of the same name.
 func TestServiceAccountsAreKnownByUID(t *testing.T) {
 	for uid, want := range map[string]bool{"": false, "1": true, "2": false} {
 		recs := &scriptedRecords{record: &records.Record{Names: map[string]records.Access{"priv.example/app": {
@@ -321,14 +322,15 @@ func TestServiceAccountsAreKnownByUID(t *testing.T) {
 	}
 }
 
-// Plugins in a request's keyring are asked for its Pod, and what they open is the
-// service account's: neither its next token nor another Pod of it needs a Secret.
-func TestPluginsOfARequestKnowItsPod(t *testing.T) {
+// Plugins in a request's keyring are asked for the request's Pod. Access to an image that
+// a plugin's token opened is recorded for the service account. So the account's other Pods
+// and later tokens may use the image too.
+func TestPluginsOfARequestAreAskedForItsPod(t *testing.T) {
 	account := credentials.ServiceAccount{Name: "builder", UID: "sa"}
-	ring := podRing{func(pod credentials.Pod) credentials.Keyring {
+	ring := podKeyring{func(pod credentials.Pod) credentials.Keyring {
 		c := node("token of " + pod.Name)
 		c.Origin = credentials.Origin{Kind: credentials.KindPlugin, Name: "ecr", Key: pod.Name, ServiceAccount: accountOf(pod)}
-		return ringOf(c)
+		return keyringOf(c)
 	}}
 	w := newWorld(t, Config{Records: openRecords(t)})
 	pull := func(pod credentials.Pod) ([]string, error) {
@@ -340,10 +342,10 @@ func TestPluginsOfARequestKnowItsPod(t *testing.T) {
 	assert.Equal(t, []string{"inspect priv.example/app:1", "pull priv.example/app:1 with one"}, asked)
 	asked, err = pull(credentials.Pod{Namespace: "team", Name: "two", UID: "2", ServiceAccount: account})
 	require.NoError(t, err)
-	assert.Equal(t, []string{"inspect priv.example/app:1"}, asked, "its service account may use it")
+	assert.Equal(t, []string{"inspect priv.example/app:1"}, asked, "the service account may use it")
 	asked, err = pull(credentials.Pod{Namespace: "other", Name: "three", UID: "3", ServiceAccount: account})
 	require.NoError(t, err)
-	assert.Equal(t, []string{"inspect priv.example/app:1", "pull priv.example/app:1 with three"}, asked, "another one has to ask")
+	assert.Equal(t, []string{"inspect priv.example/app:1", "pull priv.example/app:1 with three"}, asked, "for another service account the registry is asked")
 
 	d, err := w.Explain(t.Context(), Request{Image: "priv.example/app:2", Pod: credentials.Pod{Namespace: "team", Name: "four", ServiceAccount: account}, Keyring: ring})
 	require.NoError(t, err)
@@ -351,10 +353,11 @@ func TestPluginsOfARequestKnowItsPod(t *testing.T) {
 	assert.Equal(t, `plugin "ecr", key "four", service account "team/builder"`, d.Candidates[0].From)
 }
 
-// Plugins of one request are not those of another Pod's: only equal ones share.
-func TestPluginsOfARequestOpenTheirOwnWindow(t *testing.T) {
-	ring := podRing{func(pod credentials.Pod) credentials.Keyring {
-		return ringOf(secret(pod.ServiceAccount.Name, pod.ServiceAccount.Name))
+// A keyring that depends on the Pod gives two service accounts different secrets. The
+// secret of the second account is tried although the first account's secret has failed.
+func TestTheSecretOfAnotherServiceAccountIsTriedWithinTheWindow(t *testing.T) {
+	ring := podKeyring{func(pod credentials.Pod) credentials.Keyring {
+		return keyringOf(secret(pod.ServiceAccount.Name, pod.ServiceAccount.Name))
 	}}
 	w := newWorld(t, Config{})
 	w.runtime.pull = answers(map[string]string{"a": "401"})
@@ -365,27 +368,27 @@ func TestPluginsOfARequestOpenTheirOwnWindow(t *testing.T) {
 	}
 	assert.ErrorIs(t, pull("a"), ErrImagePull)
 	assert.ErrorIs(t, pull("a"), ErrImagePullBackOff)
-	assert.NoError(t, pull("b"), "another account's plugins are another secret")
+	assert.NoError(t, pull("b"), "another account's secret")
 }
 
-// To see whether a present image may be used, no plugin of the node's runs.
+// The node's plugins do not run to find out whether a Pod may use a present image.
 func TestNoPluginRunsForAPresentImage(t *testing.T) {
 	runs := 0
 	recs := &scriptedRecords{record: &records.Record{Names: map[string]records.Access{"priv.example/app": {Secrets: []records.SecretID{{UID: "x"}}}}}}
 	w := newWorld(t, Config{Records: recs, Keyring: &countingPlugin{runs: &runs}})
 	w.runtime.store["priv.example/app:1"] = "sha256:1"
-	_, err := w.Pull(t.Context(), Request{Image: "priv.example/app:1", Policy: "Never", Keyring: ringOf(secret("a", "1"))})
+	_, err := w.Pull(t.Context(), Request{Image: "priv.example/app:1", Policy: "Never", Keyring: keyringOf(secret("a", "1"))})
 	assert.ErrorIs(t, err, ErrImageNeverPull)
 	assert.Zero(t, runs)
 }
 
-func TestRecordsAreRenewed(t *testing.T) {
+func TestTheRecordLearnsCopiesAndNewContentOfASecret(t *testing.T) {
 	r := openRecords(t)
 	w := newWorld(t, Config{Records: r})
 	w.runtime.pull = func(context.Context, Spec) (string, error) { return "sha256:1", nil }
 	pull := func(s credentials.Credential) {
 		t.Helper()
-		_, err := w.Pull(t.Context(), Request{Image: "priv.example/app:1", Keyring: ringOf(s)})
+		_, err := w.Pull(t.Context(), Request{Image: "priv.example/app:1", Keyring: keyringOf(s)})
 		require.NoError(t, err)
 	}
 	names := func() (out []string) {
@@ -397,9 +400,9 @@ func TestRecordsAreRenewed(t *testing.T) {
 		return out
 	}
 	pull(secret("a", "1"))
-	pull(secret("copy", "1")) // lets in, and is noted
+	pull(secret("copy", "1")) // grants access, and is added to the record
 	assert.Equal(t, []string{"secret-a", "secret-copy"}, names())
-	pull(secret("a", "2")) // the same object with new content: its hash is renewed
+	pull(secret("a", "2")) // the same Secret with new content: its hash is renewed
 	pull(secret("new", "2"))
 	assert.Equal(t, []string{"secret-a", "secret-copy", "secret-new"}, names())
 	calls := w.runtime.took()
@@ -409,5 +412,5 @@ func TestRecordsAreRenewed(t *testing.T) {
 	pull(secret("a", "2"))
 	after, err := r.Record(t.Context(), "sha256:1")
 	require.NoError(t, err)
-	assert.Equal(t, before, after, "nothing new, nothing written")
+	assert.Equal(t, before, after, "a Secret that the record knows writes nothing")
 }

@@ -28,20 +28,20 @@ func images(n int) iter.Seq[Request] {
 	}
 }
 
-// A result says whether the image was there already, as the event of its call does.
-func TestPullAllTellsWhatWasPresent(t *testing.T) {
+// A result and the event of its call agree on whether the image was present already.
+func TestPullAllReportsWhatWasPresent(t *testing.T) {
 	present, absent := []Request{{Image: "a.example/app-0:1"}, {Image: "a.example/app-0:1"}}, []Request{
 		{Image: "a.example/app-0:1", Policy: "Always"},
 		{Image: "a.example/app-1:1"},
 	}
-	refused := Request{Image: "a.example/app-3:1", Keyring: ringOf(secret("bad", "1"))}
+	refused := Request{Image: "a.example/app-3:1", Keyring: keyringOf(secret("bad", "1"))}
 	for _, wait := range []bool{false, true} {
 		w := newWorld(t, Config{})
 		w.runtime.store["a.example/app-0:1"] = "sha256:0"
 		w.runtime.pull = answers(map[string]string{"bad": "401"})
 		pullAll, reqs := w.PullAll, slices.Concat(present, absent, []Request{refused})
 		want := []string{"a.example/app-0:1 false true", "a.example/app-0:1 true true", "a.example/app-0:1 true true", "a.example/app-1:1 false true", "a.example/app-3:1 false false"}
-		if wait { // for ever, for the one that is refused
+		if wait { // PullAllWait would wait for ever for the request that is refused
 			pullAll, reqs, want = w.PullAllWait, reqs[:4], want[:4]
 		}
 		var got []string
@@ -58,7 +58,7 @@ func TestPullAllTellsWhatWasPresent(t *testing.T) {
 	}
 }
 
-func TestPullAllIsBounded(t *testing.T) {
+func TestPullAllRunsAtMostParallelPulls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, Config{Parallel: 3})
 		var mu sync.Mutex
@@ -95,7 +95,7 @@ func TestPullAllIsBounded(t *testing.T) {
 	})
 }
 
-func TestPullAllYieldsAsTheyCome(t *testing.T) {
+func TestPullAllYieldsEachResultWhenItIsKnown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, Config{Parallel: 2})
 		w.runtime.pull = func(ctx context.Context, spec Spec) (string, error) {
@@ -104,7 +104,7 @@ func TestPullAllYieldsAsTheyCome(t *testing.T) {
 			}
 			return "sha256:1", nil
 		}
-		// The next request comes much later: what is done is yielded all the same.
+		// The next request comes much later. The results so far are yielded before that.
 		reqs := func(yield func(Request) bool) {
 			for req := range images(3) {
 				if !yield(req) {
@@ -122,7 +122,7 @@ func TestPullAllYieldsAsTheyCome(t *testing.T) {
 	})
 }
 
-func TestPullAllBrokenOff(t *testing.T) {
+func TestBreakingOutOfPullAllCancelsItsPulls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, Config{Parallel: 4})
 		var mu sync.Mutex
@@ -148,13 +148,13 @@ func TestPullAllBrokenOff(t *testing.T) {
 			break
 		}
 		assert.Zero(t, time.Since(begin))
-		assert.Zero(t, running, "those that ran have stopped")
+		assert.Zero(t, running, "the pulls that ran have stopped")
 		assert.LessOrEqual(t, begun, 5)
 	})
 }
 
-func TestPullAllBrokenOffByAPanic(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) { // it fails if a goroutine is left
+func TestAPanicInTheLoopOfPullAllCancelsItsPulls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // synctest fails if a goroutine is left
 		w := newWorld(t, Config{Parallel: 3})
 		w.runtime.pull = slow(time.Second, ok)
 		assert.Panics(t, func() {
@@ -166,7 +166,7 @@ func TestPullAllBrokenOffByAPanic(t *testing.T) {
 	})
 }
 
-func TestPullAllOfNothing(t *testing.T) {
+func TestPullAllOfNoRequestsYieldsNothing(t *testing.T) {
 	for range newWorld(t, Config{}).PullAll(t.Context(), nil) {
 		t.Error("a result")
 	}
@@ -175,7 +175,7 @@ func TestPullAllOfNothing(t *testing.T) {
 	}
 }
 
-func TestPullAllObeysItsContext(t *testing.T) {
+func TestPullAllEndsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, Config{Parallel: 2})
 		w.runtime.pull = slow(time.Hour, ok)
@@ -188,12 +188,12 @@ func TestPullAllObeysItsContext(t *testing.T) {
 			last = req
 			n++
 		}
-		assert.Equal(t, 3, n, "those that ran yield their error, and one stands for the rest")
+		assert.Equal(t, 3, n, "the pulls that ran yield their errors, and one last result is for the rest")
 		assert.Zero(t, last)
 	})
 }
 
-func TestPullAllWaits(t *testing.T) {
+func TestPullAllWaitTriesAgainAfterTheWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, Config{})
 		tries := 0
@@ -213,8 +213,8 @@ func TestPullAllWaits(t *testing.T) {
 	})
 }
 
-// An image that waits for a window does not hold up the others, nor do many.
-func TestPullAllGoesOnWhileSomeWait(t *testing.T) {
+// Images that wait for the end of a back-off window do not hold up other images.
+func TestPullAllWaitPullsOtherImagesWhileSomeWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, Config{Parallel: 2})
 		var mu sync.Mutex
@@ -246,12 +246,12 @@ func TestPullAllGoesOnWhileSomeWait(t *testing.T) {
 		}
 		assert.Equal(t, 600, n)
 		assert.Equal(t, 2, most)
-		assert.Less(t, atMost, 2*maxAsleep+100, "what is in hand is bounded")
+		assert.Less(t, atMost, 2*maxAsleep+100, "the number of images that wait is limited")
 		assert.Less(t, time.Since(begin), 600*time.Second, "one at a time would take 6,600 s")
 	})
 }
 
-func TestPullAllBrokenOffWhileSomeWait(t *testing.T) {
+func TestBreakingOutOfPullAllWaitEndsItsWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, Config{})
 		w.runtime.pull = func(ctx context.Context, spec Spec) (string, error) {
@@ -269,8 +269,9 @@ func TestPullAllBrokenOffWhileSomeWait(t *testing.T) {
 	})
 }
 
-// 2,000 images keep memory flat: what is in hand depends on Parallel alone.
-func TestPullAllKeepsMemoryFlat(t *testing.T) {
+// How many requests PullAll holds at a time depends only on Parallel, so 2,000 images need
+// no more memory than 200.
+func TestPullAllNeedsNoMoreMemoryForMoreImages(t *testing.T) {
 	p, err := New(Config{Runtime: quietRuntime{}, Parallel: 8})
 	assert.NoError(t, err)
 	heap := func() uint64 {
@@ -307,9 +308,9 @@ func (quietRuntime) Pull(_ context.Context, spec Spec) (Image, error) {
 	return fakeImage(spec.Ref, "sha256:1"), nil
 }
 
-// TestPullAllWithoutResults: a sequence that ends itself because ctx has ended, or that
-// gives nothing, leaves a loop over nothing at all with an error.
-func TestPullAllWithoutResults(t *testing.T) {
+// A sequence may end itself because ctx has ended, or be nil, so that there is no result.
+// Then PullAll yields one result with the error.
+func TestPullAllWithoutResultsYieldsTheEndOfTheContext(t *testing.T) {
 	w := newWorld(t, Config{})
 	for name, reqs := range map[string]func(context.Context) iter.Seq[Request]{
 		"waits for requests": func(ctx context.Context) iter.Seq[Request] {
@@ -332,9 +333,8 @@ func TestPullAllWithoutResults(t *testing.T) {
 	}
 }
 
-// TestPullAllTellsWhatContextEndLeft holds that a loop which counts failures does not
-// take images that were not started for pulled ones.
-func TestPullAllTellsWhatContextEndLeft(t *testing.T) {
+// A loop that counts failures sees a failure if images were not started.
+func TestPullAllReportsThatImagesWereNotStarted(t *testing.T) {
 	endless := func(yield func(Request) bool) {
 		for yield(Request{Image: "a.example/app:1"}) {
 		}
@@ -362,7 +362,7 @@ func TestPullAllTellsWhatContextEndLeft(t *testing.T) {
 				results, failed, rest := 0, 0, 0
 				for req, r := range w.PullAll(ctx, tt.reqs) {
 					if results++; results == tt.endAfter {
-						synctest.Wait() // the sequence has come to its end, if it has one
+						synctest.Wait() // the sequence has returned, unless it is endless
 						cancel(why)
 					}
 					if r.Err != nil {
@@ -382,9 +382,9 @@ func TestPullAllTellsWhatContextEndLeft(t *testing.T) {
 	}
 }
 
-// TestPullAllSequenceHasReturned holds that a variable which the sequence and the loop's
-// function share needs no lock: -race would tell.
-func TestPullAllSequenceHasReturned(t *testing.T) {
+// The sequence and the function of the loop may share variables without a lock. With -race
+// this test fails if they may not.
+func TestPullAllReturnsAfterItsSequence(t *testing.T) {
 	for _, stop := range []string{"break", "panic", "end of the context"} {
 		t.Run(stop, func(t *testing.T) {
 			for range 50 {
@@ -419,9 +419,9 @@ func TestPullAllSequenceHasReturned(t *testing.T) {
 	}
 }
 
-// TestPullAllWaitsForASequenceThatIsSlow holds that the loop does not end before a
-// sequence whose own code takes seconds: -race would report the shared variable.
-func TestPullAllWaitsForASequenceThatIsSlow(t *testing.T) {
+// The loop does not end before the sequence, even if the sequence's own code takes
+// seconds.
+func TestPullAllWaitsForASlowSequence(t *testing.T) {
 	for _, stop := range []string{"break", "panic", "end of the context"} {
 		t.Run(stop, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -455,9 +455,8 @@ func TestPullAllWaitsForASequenceThatIsSlow(t *testing.T) {
 	}
 }
 
-// TestPullAllEndsWithoutASequenceThatBlocks holds that the loop ends although the code of
-// the sequence waits for ever, that the end of the context is reported at once, and what
-// the sequence sees when it comes to its next yield.
+// The loop ends although the code of the sequence waits for ever. The end of the context is
+// reported at once. When the sequence calls yield again, yield returns false.
 func TestPullAllEndsWithoutASequenceThatBlocks(t *testing.T) {
 	for _, stop := range []string{"break", "end of the context"} {
 		t.Run(stop, func(t *testing.T) {

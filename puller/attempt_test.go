@@ -31,7 +31,7 @@ func pod(uid string) credentials.Pod {
 	return credentials.Pod{Namespace: "team", Name: "pod-" + uid, UID: uid}
 }
 
-func TestEqualPullsShare(t *testing.T) {
+func TestEqualPullsShareOneTransfer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, Config{})
 		w.runtime.pull = slow(time.Minute, ok)
@@ -39,7 +39,7 @@ func TestEqualPullsShare(t *testing.T) {
 		for i := range 5 {
 			wg.Go(func() {
 				img, err := w.Pull(t.Context(), Request{
-					Image: "priv.example/app:1", Pod: pod(fmt.Sprint(i)), Keyring: ringOf(secret("a", "1")),
+					Image: "priv.example/app:1", Pod: pod(fmt.Sprint(i)), Keyring: keyringOf(secret("a", "1")),
 				})
 				assert.NoError(t, err)
 				assert.Equal(t, "sha256:1", img.ID)
@@ -62,17 +62,17 @@ func TestEqualPullsShare(t *testing.T) {
 	})
 }
 
-func TestAWaiterCanLeaveAlone(t *testing.T) {
+func TestACallThatLeavesDoesNotEndTheSharedPull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, Config{})
 		w.runtime.pull = slow(time.Minute, ok)
-		req := Request{Image: "priv.example/app:1", Keyring: ringOf(secret("a", "1"))}
+		req := Request{Image: "priv.example/app:1", Keyring: keyringOf(secret("a", "1"))}
 		gone := errors.New("gone")
 		var wg sync.WaitGroup
 		for i := range 3 {
 			wg.Go(func() {
 				ctx, cancel := context.WithCancelCause(t.Context())
-				if i < 2 { // among them, as a rule, the one that began the pull
+				if i < 2 { // usually the call that began the pull is one of these two
 					time.AfterFunc(time.Duration(i+1)*time.Second, func() { cancel(gone) })
 				}
 				begin := time.Now()
@@ -89,7 +89,7 @@ func TestAWaiterCanLeaveAlone(t *testing.T) {
 			synctest.Wait()
 		}
 		wg.Wait()
-		assert.Zero(t, w.backoff.state(w.key(t, req), nil).Failures, "who leaves has learned nothing of the image")
+		assert.Zero(t, w.backoff.state(w.key(t, req), nil).Failures, "a call that leaves counts no failure")
 	})
 }
 
@@ -100,13 +100,13 @@ func (w *world) key(t *testing.T, req Request) backoffKey {
 	return task.key
 }
 
-func TestTheLastToLeaveEndsThePull(t *testing.T) {
+func TestTheLastCallToLeaveEndsThePull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, Config{})
 		ended := false
 		w.runtime.pull = func(ctx context.Context, _ Spec) (string, error) {
 			<-ctx.Done()
-			time.Sleep(20 * time.Millisecond) // it puts its things away
+			time.Sleep(20 * time.Millisecond) // the Runtime cleans up
 			ended = true
 			return "", ctx.Err()
 		}
@@ -118,10 +118,10 @@ func TestTheLastToLeaveEndsThePull(t *testing.T) {
 		assert.True(t, ended, "the Runtime has stopped before Pull returns")
 		assert.Equal(t, 1020*time.Millisecond, time.Since(begin))
 		events := w.took()
-		require.Len(t, events, 2, "what began with an event ends with one")
+		require.Len(t, events, 2, "one when the pull begins, one when it ends")
 		assert.Equal(t, `Failed to pull image "a.example/a:1": context deadline exceeded`, events[1].Message)
 
-		// A Runtime that does not stop does not hold the caller up, but keeps its turn.
+		// A Runtime that does not stop does not hold up the caller, but keeps its slot.
 		stuck := make(chan struct{})
 		w.runtime.pull = func(context.Context, Spec) (string, error) {
 			<-stuck
@@ -136,12 +136,12 @@ func TestTheLastToLeaveEndsThePull(t *testing.T) {
 		w.took()
 		close(stuck)
 		synctest.Wait()
-		assert.Empty(t, w.took(), "nobody is told after Pull has returned")
+		assert.Empty(t, w.took(), "no event comes after Pull has returned")
 		assert.Zero(t, w.backoff.state(w.key(t, Request{Image: "a.example/a:1"}), nil).Failures)
 	})
 }
 
-func TestAWrongSecretGetsItsOwnAnswer(t *testing.T) {
+func TestAPodWithAWrongSecretGetsItsOwnAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, Config{Parallel: 2})
 		w.runtime.pull = func(ctx context.Context, spec Spec) (string, error) {
@@ -154,26 +154,26 @@ func TestAWrongSecretGetsItsOwnAnswer(t *testing.T) {
 		done := make(chan error, 1)
 		go func() {
 			good := req
-			good.Pod, good.Keyring = pod("1"), ringOf(secret("good", "1"))
+			good.Pod, good.Keyring = pod("1"), keyringOf(secret("good", "1"))
 			_, err := w.Pull(t.Context(), good)
 			done <- err
 		}()
-		time.Sleep(time.Minute) // the good one is in the middle of a blob
+		time.Sleep(time.Minute) // the pull with the good secret still runs
 		begin := time.Now()
 		wrong := req
-		wrong.Pod, wrong.Keyring = pod("2"), ringOf(secret("wrong", "2"))
+		wrong.Pod, wrong.Keyring = pod("2"), keyringOf(secret("wrong", "2"))
 		_, err := w.Pull(t.Context(), wrong)
 		assert.EqualError(t, err, `image "priv.example/app:1": ErrImagePull: with secret "team/secret-wrong", key "wrong": 401 Unauthorized`)
 		assert.Zero(t, time.Since(begin))
 		none := req
 		none.Pod = pod("3")
 		_, err = w.Pull(t.Context(), none)
-		assert.ErrorIs(t, err, ErrImagePull, "nor does one without a secret ride along")
+		assert.ErrorIs(t, err, ErrImagePull, "a Pod without a secret does not get the other Pod's result")
 		assert.NoError(t, <-done)
 	})
 }
 
-func TestASharedFailureCountsOncePerKey(t *testing.T) {
+func TestASharedFailureCountsOnceForEachKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, Config{})
 		w.runtime.pull = slow(time.Second, answers(map[string]string{"anonymous": "404"}))
@@ -191,9 +191,9 @@ func TestASharedFailureCountsOncePerKey(t *testing.T) {
 	})
 }
 
-func TestWhoCannotBeToldApartIsNotShared(t *testing.T) {
-	blind := func(r *fakeRing) credentials.Keyring { return struct{ credentials.Keyring }{r} }
-	inTeam, elsewhere := ringOf(secret("a", "1")), ringOf(secret("a", "1"))
+func TestPullsShareOnlyIfTheirSecretsAreKnownToBeEqual(t *testing.T) {
+	blind := func(r *fakeKeyring) credentials.Keyring { return struct{ credentials.Keyring }{r} }
+	inTeam, elsewhere := keyringOf(secret("a", "1")), keyringOf(secret("a", "1"))
 	tests := []struct {
 		name string
 		a, b Request
@@ -201,9 +201,9 @@ func TestWhoCannotBeToldApartIsNotShared(t *testing.T) {
 	}{
 		{"no secrets", Request{Pod: pod("1")}, Request{Pod: credentials.Pod{Namespace: "other", UID: "2"}}, 1},
 		{"keyrings without a fingerprint", Request{Keyring: blind(inTeam)}, Request{Keyring: blind(inTeam)}, 2},
-		{"joined with one without", Request{Keyring: credentials.Join(inTeam, blind(inTeam))}, Request{Keyring: credentials.Join(inTeam, blind(inTeam))}, 2},
-		{"the same secrets, refused for one", Request{Pod: pod("1"), Keyring: inTeam}, Request{Pod: credentials.Pod{Namespace: "other", UID: "2"}, Keyring: elsewhere}, 2},
-		{"other content", Request{Keyring: ringOf(secret("a", "1"))}, Request{Keyring: ringOf(secret("a", "2"))}, 2},
+		{"joined with a keyring without a fingerprint", Request{Keyring: credentials.Join(inTeam, blind(inTeam))}, Request{Keyring: credentials.Join(inTeam, blind(inTeam))}, 2},
+		{"the same secrets, refused for one of the Pods", Request{Pod: pod("1"), Keyring: inTeam}, Request{Pod: credentials.Pod{Namespace: "other", UID: "2"}, Keyring: elsewhere}, 2},
+		{"other content", Request{Keyring: keyringOf(secret("a", "1"))}, Request{Keyring: keyringOf(secret("a", "2"))}, 2},
 		{"another platform", Request{}, Request{Platform: platform("linux", "riscv64")}, 2},
 	}
 	for _, tt := range tests {
@@ -233,11 +233,11 @@ func TestWhoCannotBeToldApartIsNotShared(t *testing.T) {
 	}
 }
 
-func TestPodDependentKeyringsAreNotSharedBlindly(t *testing.T) {
+func TestPullsOfTwoPodsDoNotShareIfTheNodesKeyringDependsOnThePod(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		// For(pod) answers with rings that have no fingerprint.
-		w := newWorld(t, Config{Parallel: -1, Keyring: podRing{func(p credentials.Pod) credentials.Keyring {
-			return struct{ credentials.Keyring }{ringOf(node(p.UID))}
+		// For(pod) returns keyrings that have no fingerprint.
+		w := newWorld(t, Config{Parallel: -1, Keyring: podKeyring{func(p credentials.Pod) credentials.Keyring {
+			return struct{ credentials.Keyring }{keyringOf(node(p.UID))}
 		}}})
 		w.runtime.pull = slow(time.Second, ok)
 		var wg sync.WaitGroup
@@ -252,11 +252,11 @@ func TestPodDependentKeyringsAreNotSharedBlindly(t *testing.T) {
 	})
 }
 
-func TestForeignSecretsAreRefused(t *testing.T) {
+func TestSecretsOfAnotherNamespaceAreRefused(t *testing.T) {
 	w := newWorld(t, Config{})
 	w.runtime.pull = answers(map[string]string{"anonymous": "401"})
 	_, err := w.Pull(t.Context(), Request{
-		Image: "priv.example/app:1", Pod: credentials.Pod{Namespace: "other", UID: "1"}, Keyring: ringOf(secret("a", "1")),
+		Image: "priv.example/app:1", Pod: credentials.Pod{Namespace: "other", UID: "1"}, Keyring: keyringOf(secret("a", "1")),
 	})
 	assert.Equal(t, []string{"inspect priv.example/app:1", "pull priv.example/app:1 with anonymous"}, w.runtime.took())
 	assert.EqualError(t, err, `image "priv.example/app:1": ErrImagePull: secret "team/secret-a", key "a" could not answer: `+
@@ -266,9 +266,9 @@ func TestForeignSecretsAreRefused(t *testing.T) {
 	assert.Equal(t, "team", foreign.Origin.Namespace)
 }
 
-// A Secret of another namespace hides no equal one of the Pod's own, wherever they
-// stand; and one that is copied into many namespaces is tried once.
-func TestForeignSecretsHideNothing(t *testing.T) {
+// A Secret of another namespace does not hide an equal Secret of the Pod's own namespace,
+// whichever comes first. A Secret that is copied into many namespaces is tried once.
+func TestSecretsOfAnotherNamespaceHideNoSecretOfThePod(t *testing.T) {
 	in := func(namespace string) credentials.Secret {
 		return dockerSecret(namespace, "regcred", "priv.example", "u")
 	}
@@ -324,14 +324,14 @@ func TestForeignSecretsHideNothing(t *testing.T) {
 			assert.Equal(t, "web", last.Namespace, tt.name)
 		}
 	}
-	// Without a Pod all of them may be used, as one.
+	// Without a Pod no namespace is refused, and the 200 copies are tried once.
 	w := newWorld(t, Config{})
 	_, err := w.Pull(t.Context(), Request{Image: "priv.example/app:1", Keyring: credentials.FromSecrets(everywhere, credentials.Rules{})})
 	require.NoError(t, err)
 	assert.Equal(t, []string{"inspect priv.example/app:1", "pull priv.example/app:1 with priv.example"}, w.runtime.took())
 }
 
-func TestProgressReachesEverybodyWhoWaits(t *testing.T) {
+func TestProgressReachesEachCallThatWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, Config{})
 		w.runtime.pull = func(_ context.Context, spec Spec) (string, error) {
@@ -361,14 +361,14 @@ func TestProgressReachesEverybodyWhoWaits(t *testing.T) {
 	})
 }
 
-// A listener that panics harms its own call alone.
-func TestAListenerThatPanics(t *testing.T) {
+// If Config.Events panics in one call, only that call panics.
+func TestAPanicOfEventsHarmsOnlyItsOwnCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bad := true
 		p, err := New(Config{Runtime: &fakeRuntime{}, Events: func(e Event) {
 			if bad && e.Reason == EventPulling {
 				bad = false
-				panic("listener")
+				panic("events")
 			}
 		}})
 		require.NoError(t, err)

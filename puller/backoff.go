@@ -43,11 +43,11 @@ type backoffWindows struct {
 type lastFailure struct {
 	err *Error
 	// failed are the fingerprints of the secrets that failed in this streak. Each
-	// fingerprint opens the window once, so two that take turns do not keep it open.
+	// fingerprint lets one attempt through, so two that take turns end no back-off.
 	failed []fingerprint
 }
 
-// maxRepairs is how many different secrets can open the window of one streak.
+// maxRepairs is how many different secrets can let an attempt through in one streak.
 const maxRepairs = 16
 
 func newBackoffWindows(config *Config) (*backoffWindows, error) {
@@ -75,7 +75,7 @@ type backoffState struct {
 	repaired bool          // a try is allowed in the window, because the secrets are new
 }
 
-func (s backoffState) open() bool { return s.wait <= 0 || s.repaired }
+func (s backoffState) mayTry() bool { return s.wait <= 0 || s.repaired }
 
 // state returns the state of key for a request whose secrets have the given
 // fingerprint; nil if they have none.

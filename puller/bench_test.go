@@ -14,9 +14,10 @@ func (presentRuntime) Status(_ context.Context, spec Spec) (Image, error) {
 	return fakeImage(spec.Ref, "sha256:1"), nil
 }
 
-// BenchmarkPresent is what each start of a container costs while its image is there.
+// BenchmarkPresent measures a pull of an image that is present, as at each start of a
+// container.
 func BenchmarkPresent(b *testing.B) {
-	for name, ring := range map[string]credentials.Keyring{"no secrets": nil, "1 secret": ringOf(secret("a", "1"))} {
+	for name, ring := range map[string]credentials.Keyring{"no secrets": nil, "1 secret": keyringOf(secret("a", "1"))} {
 		b.Run(name, func(b *testing.B) {
 			p, err := New(Config{Runtime: presentRuntime{}})
 			if err != nil {
@@ -33,7 +34,7 @@ func BenchmarkPresent(b *testing.B) {
 	}
 }
 
-// BenchmarkInWindow is what a Pod in ImagePullBackOff costs each time it is looked at.
+// BenchmarkInWindow measures a pull that fails because of a back-off window.
 func BenchmarkInWindow(b *testing.B) {
 	r := &fakeRuntime{pull: answers(map[string]string{"anonymous": "404"})}
 	p, err := New(Config{Runtime: r})
@@ -52,13 +53,13 @@ func BenchmarkInWindow(b *testing.B) {
 	}
 }
 
-// BenchmarkPull is what a pull costs besides the Runtime's work.
+// BenchmarkPull measures what a Puller adds to the Runtime's work.
 func BenchmarkPull(b *testing.B) {
 	p, err := New(Config{Runtime: quietRuntime{}})
 	if err != nil {
 		b.Fatal(err)
 	}
-	req := Request{Image: "registry.example/team/app:v1", Keyring: ringOf(secret("a", "1"))}
+	req := Request{Image: "registry.example/team/app:v1", Keyring: keyringOf(secret("a", "1"))}
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, err := p.Pull(b.Context(), req); err != nil {
@@ -67,7 +68,7 @@ func BenchmarkPull(b *testing.B) {
 	}
 }
 
-func TestPresentImagesCostLittle(t *testing.T) {
+func TestAPresentImageNeedsFewAllocations(t *testing.T) {
 	p, err := New(Config{Runtime: presentRuntime{}})
 	if err != nil {
 		t.Fatal(err)
@@ -86,7 +87,7 @@ func TestPresentImagesCostLittle(t *testing.T) {
 			}
 		})
 		if got > tt.most {
-			t.Errorf("%v allocations, at most %v are wanted", got, tt.most)
+			t.Errorf("%v allocations, more than %v", got, tt.most)
 		}
 	}
 }

@@ -64,7 +64,7 @@ type Kubelet struct {
 	// KeepStreak: a success does not end a streak of failures, so the window after the
 	// next failure is longer than the window after the first failure.
 	KeepStreak bool
-	// KeepWindow: a repaired secret does not open the back-off's window.
+	// KeepWindow: a repaired secret is not tried before the back-off window ends.
 	KeepWindow bool
 	// NameAsWritten: the back-off and the records are kept by the name as written, and
 	// by the Pod alone. Then nginx and docker.io/library/nginx:latest are two images, and

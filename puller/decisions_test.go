@@ -89,8 +89,7 @@ func allKubelet() Kubelet {
 	return Kubelet{true, true, true, true, true, true, true, true, true}
 }
 
-// TestDecisionsAsKubelet: with every field of Config.Kubelet set, a Puller
-// decides as the kubelet does in every case.
+// With every field of Config.Kubelet set, a Puller decides each case as the kubelet does.
 func TestDecisionsAsKubelet(t *testing.T) {
 	ran := 0
 	for _, c := range vectors[decisionCase](t, "decisions.json") {
@@ -100,25 +99,24 @@ func TestDecisionsAsKubelet(t *testing.T) {
 	assert.Equal(t, 102, ran)
 }
 
-// ourWay names the test of what is done by default in each case where that is
-// not the kubelet's way.
+// ourWay has the cases that a Puller does not decide by default as the kubelet does. For
+// each it names the test of what the Puller decides.
 var ourWay = map[string]func(*testing.T){
-	"empty policy is treated like Always only for the inspect step: no inspect, pull":                TestNoPolicyIsTheDefault,
-	"a rate-limit answer does not stop the loop either":                                              TestRateLimitStopsTheLoop,
-	"RegistryUnavailable from the second of two credentials: only the aggregate's own prefix counts": TestReasonAmongSeveral,
-	"RegistryUnavailable from both credentials: the list bracket hides the prefix":                   TestReasonAmongSeveral,
-	"a secret that is not JSON fails the lookup: untyped error, no event, no back-off":               TestBadSecretIsSkipped,
-	"the key uses the name as written: x and x:latest do not share a back-off":                       TestOneWindowForAllSpellings,
-	"two spellings of one Docker Hub image do not share a back-off":                                  TestOneWindowForAllSpellings,
-	"new credentials do not end the back-off":                                                        TestRepairedSecretOpensTheWindow,
-	"a success does not reset the streak: the next failure within 600 s doubles":                     TestSuccessEndsTheStreak,
-	// Here the other name appears in the store without a pull, after the first one.
+	"empty policy is treated like Always only for the inspect step: no inspect, pull":                TestAnEmptyPolicyMeansTheDefault,
+	"a rate-limit answer does not stop the loop either":                                              TestNoOtherCredentialIsTriedAfterARateLimit,
+	"RegistryUnavailable from the second of two credentials: only the aggregate's own prefix counts": TestTheGravestAnswerGivesTheReason,
+	"RegistryUnavailable from both credentials: the list bracket hides the prefix":                   TestTheGravestAnswerGivesTheReason,
+	"a secret that is not JSON fails the lookup: untyped error, no event, no back-off":               TestAMalformedSecretIsSkipped,
+	"the key uses the name as written: x and x:latest do not share a back-off":                       TestAllSpellingsOfANameShareOneWindow,
+	"two spellings of one Docker Hub image do not share a back-off":                                  TestAllSpellingsOfANameShareOneWindow,
+	"new credentials do not end the back-off":                                                        TestARepairedSecretIsTriedWithinTheWindow,
+	"a success does not reset the streak: the next failure within 600 s doubles":                     TestASuccessEndsTheStreak,
+	// In this case the other name appears in the store without a pull, after the first name.
 	"the same content under another repository name must be proved again":                          TestPreloadedImagesStayUsable,
-	"a malformed secret with verification on and the image recorded for a secret: error, no event": TestBadSecretWithVerification,
+	"a malformed secret with verification on and the image recorded for a secret: error, no event": TestAMalformedSecretProvesNothing,
 }
 
-// TestDecisionsByDefault: without, it does so in every case but those that are
-// known to differ, and each of these has a test of its own.
+// By default a Puller decides each case as the kubelet does, except for those of ourWay.
 func TestDecisionsByDefault(t *testing.T) {
 	ran, ours := 0, 0
 	for _, c := range vectors[decisionCase](t, "decisions.json") {
@@ -143,11 +141,11 @@ type decider struct {
 	c       decisionCase
 	kubelet Kubelet
 	dir     string     // of the records, if they are on disk
-	records memRecords // otherwise
+	records memRecords // if they are in memory
 	runtime *fakeRuntime
 	puller  *Puller
 	events  []Event
-	node    *fakeRing // of the step
+	node    *fakeKeyring // of the step
 }
 
 func runDecision(t *testing.T, c decisionCase, kubelet Kubelet) {
@@ -174,7 +172,7 @@ func (d *decider) restart() {
 	c := d.c.Config
 	config := Config{
 		Runtime: d.runtime,
-		Keyring: podRing{func(credentials.Pod) credentials.Keyring { return d.node }},
+		Keyring: podKeyring{func(credentials.Pod) credentials.Keyring { return d.node }},
 		QPS:     c.QPS, Burst: c.Burst, Parallel: -1,
 		Backoff: backoff.Config{Initial: time.Duration(c.Initial) * time.Millisecond, Max: time.Duration(c.Max) * time.Millisecond},
 		Kubelet: d.kubelet,
@@ -188,7 +186,7 @@ func (d *decider) restart() {
 	}
 	if c.Verify != "" {
 		config.Records = &d.records
-		if rounds.All() { // on disk, which takes longer
+		if rounds.All() { // records on disk take longer
 			dir, err := records.Open(d.dir)
 			require.NoError(d.t, err)
 			d.t.Cleanup(func() { dir.Close() })
@@ -224,12 +222,12 @@ func (d *decider) step(i int, s decisionStep) {
 	}
 }
 
-// request is the step's, with its secrets in the Pod's keyring and the rest in
-// the node's.
+// request returns the step's request. The step's secrets are in the Pod's keyring, and its
+// other credentials are in the node's keyring.
 func (d *decider) request(s decisionStep) Request {
 	req := Request{Image: s.Image, Policy: pullpolicy.Policy(s.Policy), Pod: credentials.Pod{UID: s.Pod}}
-	pod := &fakeRing{}
-	d.node = &fakeRing{}
+	pod := &fakeKeyring{}
+	d.node = &fakeKeyring{}
 	for _, c := range s.Credentials {
 		cred := node(c.ID)
 		switch c.Kind {
@@ -293,11 +291,11 @@ func (d *decider) ensure(i int, s decisionStep) {
 		key = task.key
 	}
 	assert.Equal(t, time.Duration(want.BackoffMS)*time.Millisecond, d.puller.backoff.state(key, nil).Delay, "step %d", i)
-	assert.Equal(t, want.InBackoff, !d.puller.backoff.state(key, nil).open(), "step %d", i)
+	assert.Equal(t, want.InBackoff, !d.puller.backoff.state(key, nil).mayTry(), "step %d", i)
 	checkSaid(t, i, said, calls, err)
 }
 
-// reasonOf is the reason in the table's words: "Other" is an error without one.
+// reasonOf returns the reason in the table's words: "Other" for an error without a reason.
 func reasonOf(t *testing.T, err error) string {
 	if err == nil {
 		return ""
@@ -323,8 +321,8 @@ func (d *decider) checkEvents(i int, s decisionStep, events []Event) {
 		}
 		text := durations.ReplaceAllString(e.Message, "in {pull_duration} ({total_duration} including waiting)")
 		if e.Reason == EventInspectFailed {
-			// The kubelet's own words for a malformed name are not ours, and an
-			// inspect error of its is about the image "".
+			// The kubelet has other words for a malformed name, and its error of a failed
+			// inspection is about the image "".
 			text = ""
 		}
 		got = append(got, decisionEvent{string(e.Type), string(e.Reason), text})
@@ -350,7 +348,7 @@ func (d *decider) checkMessage(i int, s decisionStep, err error) {
 	case ErrImageInspect:
 		want = strings.Replace(want, `image ""`, `image "`+s.Image+`"`, 1)
 	case "":
-		return // the cause alone
+		return // the kubelet has no reason, and the message is only the cause
 	}
 	assert.Equal(d.t, want, e.Message(), "step %d", i)
 }

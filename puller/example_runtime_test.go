@@ -15,11 +15,11 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// memory is the Runtime of the examples: it opens images with the passwords it is
-// told, and keeps their names.
+// A memory is the Runtime of the examples. It keeps the names of images in memory, and an
+// image may need a password.
 type memory struct {
-	passwords map[string]string // by image name; an image without one is public
-	busy      error             // what every pull is answered, if set
+	passwords map[string]string // by image name; an image without a password is public
+	busy      error             // if set, the answer to every pull
 
 	mu     sync.Mutex
 	images map[reference.Reference]puller.Image
@@ -73,7 +73,7 @@ func (m *memory) preload(ref reference.Reference) {
 	m.images[ref] = puller.Image{Ref: ref, ID: d.String(), Digest: d, Size: 4096}
 }
 
-// pullSecret is a Secret with a password for a registry.
+// pullSecret returns the keyring of a Secret with a password for a registry.
 func pullSecret(namespace, registry, password string) *credentials.Secrets {
 	doc, err := credentials.DockerConfig{Server: registry, Username: "robot", Password: credentials.Conceal(password)}.JSON()
 	if err != nil {
@@ -100,7 +100,7 @@ func tempRecords() (recs *records.Dir, done func()) {
 	}
 }
 
-// reason is how a pull ended, in one word.
+// reason returns how a pull ended, in one word.
 func reason(err error) string {
 	var e *puller.Error
 	if errors.As(err, &e) {

@@ -45,7 +45,7 @@ func ExamplePuller_PullWait() {
 	p, err := puller.New(puller.Config{
 		Runtime: &memory{passwords: map[string]string{"registry.example/app": "right"}},
 		Events: func(e puller.Event) {
-			if e.Reason == puller.EventBackOff { // it is about to wait for 10 s
+			if e.Reason == puller.EventBackOff { // PullWait is about to wait for 10 s
 				cancel(errors.New("the node is drained"))
 			}
 		},
@@ -370,9 +370,9 @@ func ExampleEventReason() {
 	event := puller.Event{Reason: puller.EventNeverPull}
 	switch event.Reason {
 	case puller.EventNeverPull, puller.EventInspectFailed:
-		fmt.Println("no use in waiting:", event.Reason)
+		fmt.Println("waiting does not help:", event.Reason)
 	}
-	// Output: no use in waiting: ErrImageNeverPull
+	// Output: waiting does not help: ErrImageNeverPull
 }
 
 func ExampleStoreState() {
@@ -452,7 +452,7 @@ func ExamplePanicError() {
 	// Output: the runtime panicked: index out of range
 }
 
-// A brokenRuntime panics when it is to pull.
+// A brokenRuntime panics in Pull.
 type brokenRuntime struct{}
 
 func (brokenRuntime) Status(context.Context, puller.Spec) (puller.Image, error) {

@@ -12,7 +12,7 @@ import (
 
 // The use cases of the Kubernetes documentation page "Images".
 
-// A cluster that runs public images only: there is nothing to configure.
+// A cluster that runs public images only needs no configuration.
 func Example_publicImages() {
 	p, err := puller.New(puller.Config{Runtime: &memory{}})
 	if err != nil {
@@ -24,8 +24,7 @@ func Example_publicImages() {
 	// Output: ok
 }
 
-// A cluster with private images that are hidden from the outside, but open to all
-// its users: the node has a credential.
+// A cluster with private images that all its users may use: the node has a credential.
 func Example_privateImagesForAll() {
 	node := pullSecret("", "registry.example", "of the company") // credentials.ReadFile reads the node's config.json
 	p, err := puller.New(puller.Config{
@@ -45,9 +44,9 @@ func Example_privateImagesForAll() {
 	// team-b ok
 }
 
-// A cluster with private images, a few of which need stricter control:
-// AlwaysPullImages, so that each use is checked by the registry, and a pull secret
-// for those who may.
+// A cluster with private images, a few of which need stricter control. With
+// AlwaysPullImages the registry checks each use, and the Pods that may use the image have a
+// pull secret.
 func Example_stricterControl() {
 	p, err := puller.New(puller.Config{
 		Runtime:    &memory{passwords: map[string]string{"registry.example/payroll": "of finance"}},
@@ -71,9 +70,9 @@ func Example_stricterControl() {
 	// web, image present: ErrImagePull
 }
 
-// A cluster of several tenants, each with a registry of its own: the tenants'
-// pull secrets, and records of who may use what is on the node. That checks as
-// strictly as AlwaysPullImages and spares the registry.
+// A cluster of several tenants, each with its own registry and pull secrets. Records say
+// which Pods may use an image that is on the node. This checks as strictly as
+// AlwaysPullImages, with fewer requests to the registry.
 func Example_multiTenant() {
 	recs, done := tempRecords() // records.Open("/var/lib/agent/records")
 	defer done()

@@ -211,7 +211,7 @@ func (p *Puller) explainFetch(t *task, d *Decision) {
 	}
 	d.explainCandidates(t)
 	switch fault := t.candidates.knownFault(t.ref); {
-	case !s.open():
+	case !s.mayTry():
 		d.Action, d.Reason = ActionWait, ErrImagePullBackOff
 	case p.config.Kubelet.FailOnBadSecret && fault != nil:
 		d.fail("", fault)

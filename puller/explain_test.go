@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
-	"maps"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -22,7 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A planningRuntime can say what it would do.
+// A planningRuntime is a Planner, whose plans come from a function.
 type planningRuntime struct {
 	fakeRuntime
 	plan func(Spec) (Plan, error)
@@ -40,7 +38,7 @@ func descriptor(n byte, size int64) ocispec.Descriptor {
 	}
 }
 
-func TestExplainWithAPlanner(t *testing.T) {
+func TestExplainReadsTheIndexWithAPlanner(t *testing.T) {
 	r := &planningRuntime{fakeRuntime: fakeRuntime{store: map[string]string{}}}
 	arm, attested := descriptor('3', 500), descriptor('7', 500)
 	arm.Platform, attested.Platform = &ocispec.Platform{OS: "linux", Architecture: "arm64", Variant: "v8"}, &ocispec.Platform{OS: "unknown", Architecture: "unknown"}
@@ -105,7 +103,7 @@ func dockerSecret(namespace, name, key, user string) credentials.Secret {
 	}
 }
 
-func TestExplainTexts(t *testing.T) {
+func TestDecisionsPrintAsReadableText(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, Config{Platform: platform("linux", "amd64")})
 		explain := func(req Request) string {
@@ -131,7 +129,7 @@ policy      IfNotPresent        (default: tag is not latest)
 `, explain(Request{Image: "a.example/b:1"}))
 
 		w.runtime.pull = answers(map[string]string{"a": "401"})
-		ring := ringOf(secret("a", "1"))
+		ring := keyringOf(secret("a", "1"))
 		_, err := w.Pull(t.Context(), Request{Image: "a.example/a", Keyring: ring})
 		require.Error(t, err)
 		time.Sleep(time.Second)
@@ -145,12 +143,12 @@ back-off    next try in 9s      (key: no pod, a.example/a:latest; 1 failures)
 credentials 1 candidate
   1  secret "team/secret-a", key "a"   user user   matches
 `, explain(Request{Image: "a.example/a", Keyring: ring}))
-		assert.Contains(t, explain(Request{Image: "a.example/a", Keyring: ringOf(secret("a", "2"))}), "back-off    open: secrets are new")
+		assert.Contains(t, explain(Request{Image: "a.example/a", Keyring: keyringOf(secret("a", "2"))}), "back-off    open: secrets are new")
 		assert.Contains(t, explain(Request{Image: "a.example/a", Keyring: ring, Pod: credentials.Pod{Namespace: "other"}}),
 			`  x  secret "team/secret-a", key "a"   user user   refused: the Secret is of another namespace than the Pod, which is in "other"`)
 		assert.Contains(t, explain(Request{Image: "a.example/z:1", Keyring: struct{ credentials.Keyring }{ring}}),
 			"  1  no credential   the request's keyring cannot say what it would yield")
-		bad := &fakeRing{problem: errors.New("unexpected end of JSON input")}
+		bad := &fakeKeyring{problem: errors.New("unexpected end of JSON input")}
 		assert.Contains(t, explain(Request{Image: "a.example/z:1", Keyring: bad}), "credentials none: one anonymous try\n  x  secret \"bad\"   left out: unexpected end of JSON input")
 		w.runtime.inspectErr = errors.New("store is\ncorrupt")
 		assert.Contains(t, explain(Request{Image: "a.example/b:1"}), `  store     unknown             -> ImageInspectError: store is\x0acorrupt`)
@@ -185,7 +183,7 @@ func TestExplainSaysWhyThePolicy(t *testing.T) {
 	}
 }
 
-func TestExplainAsksNobodyInAWindow(t *testing.T) {
+func TestExplainAsksNoRegistryInAWindow(t *testing.T) {
 	r := &planningRuntime{fakeRuntime: fakeRuntime{store: map[string]string{}}}
 	r.plan = func(Spec) (Plan, error) { return Plan{}, errors.New("404") }
 	r.pull = answers(map[string]string{"anonymous": "404"})
@@ -193,10 +191,10 @@ func TestExplainAsksNobodyInAWindow(t *testing.T) {
 	d, err := w.Explain(t.Context(), Request{Image: "a.example/a:1"})
 	require.NoError(t, err)
 	assert.Equal(t, ActionPull, d.Action)
-	assert.Equal(t, ErrImagePull, d.Reason, "as the registry has just said")
+	assert.Equal(t, ErrImagePull, d.Reason, "what the registry has just answered")
 	assert.Equal(t, "without a credential: 404", d.Why)
 	_, err = w.Pull(t.Context(), Request{Image: "a.example/a:1"})
-	require.ErrorIs(t, err, ErrImagePull, "what Explain met with counts as no failure")
+	require.ErrorIs(t, err, ErrImagePull, "a failure of Explain's own attempt is not counted")
 	r.took()
 	d, err = w.Explain(t.Context(), Request{Image: "a.example/a:1"})
 	require.NoError(t, err)
@@ -204,13 +202,14 @@ func TestExplainAsksNobodyInAWindow(t *testing.T) {
 	assert.Equal(t, []string{"inspect a.example/a:1"}, r.took())
 }
 
-// What fails a pull at once under FailOnBadSecret, Explain tells in the same words.
-func TestExplainTellsABadSecret(t *testing.T) {
-	broken := ringOf(secret("a", "1"))
+// Under FailOnBadSecret, Explain reports the secret that would fail the pull in the words of
+// the pull's error.
+func TestExplainReportsABadSecretInThePullsWords(t *testing.T) {
+	broken := keyringOf(secret("a", "1"))
 	broken.problem = errors.New("unexpected end of JSON input")
 	for _, req := range []Request{
 		{Image: "a.example/a:1", Keyring: broken},
-		{Image: "a.example/a:1", Keyring: ringOf(secret("a", "1")), Pod: credentials.Pod{Namespace: "other"}},
+		{Image: "a.example/a:1", Keyring: keyringOf(secret("a", "1")), Pod: credentials.Pod{Namespace: "other"}},
 	} {
 		w := newWorld(t, Config{Kubelet: Kubelet{FailOnBadSecret: true}})
 		d, err := w.Explain(t.Context(), req)
@@ -222,8 +221,9 @@ func TestExplainTellsABadSecret(t *testing.T) {
 	}
 }
 
-// A credential that the Pod and the node both have is tried once, and told once.
-func TestExplainTellsWhatIsTriedTwice(t *testing.T) {
+// A credential that both the Pod and the node have is tried once, or twice under
+// KeepDuplicates. Explain lists it as often.
+func TestExplainListsDuplicatesAsPullTriesThem(t *testing.T) {
 	both := secret("a", "1")
 	ofNode := both
 	ofNode.Origin = node("n").Origin
@@ -248,21 +248,21 @@ func TestExplainTellsWhatIsTriedTwice(t *testing.T) {
 	}
 }
 
-func TestExplainWritesNothing(t *testing.T) {
+func TestExplainWritesNoRecords(t *testing.T) {
 	recs := &scriptedRecords{record: &records.Record{Names: map[string]records.Access{"priv.example/app": {
 		Secrets: []records.SecretID{{Namespace: "x", Name: "x", UID: "x", Hash: records.NewSecretID(secret("a", "1")).Hash}},
 	}}}}
 	w := newWorld(t, Config{Records: recs})
 	w.runtime.store["priv.example/app:1"] = "sha256:1"
-	d, err := w.Explain(t.Context(), Request{Image: "priv.example/app:1", Keyring: ringOf(secret("a", "1"))})
+	d, err := w.Explain(t.Context(), Request{Image: "priv.example/app:1", Keyring: keyringOf(secret("a", "1"))})
 	require.NoError(t, err)
 	assert.Equal(t, ActionUse, d.Action)
 	assert.Equal(t, "a Secret with the same content has pulled it before", d.StoreWhy)
 	assert.Empty(t, recs.grants)
-	d, err = w.Explain(t.Context(), Request{Image: "priv.example/app:1", Keyring: ringOf(secret("b", "2"))})
+	d, err = w.Explain(t.Context(), Request{Image: "priv.example/app:1", Keyring: keyringOf(secret("b", "2"))})
 	require.NoError(t, err)
 	assert.Equal(t, StoreNotYours, d.Store)
-	d, err = w.Explain(t.Context(), Request{Image: "priv.example/app:1", Policy: pullpolicy.Never, Keyring: ringOf(secret("b", "2"))})
+	d, err = w.Explain(t.Context(), Request{Image: "priv.example/app:1", Policy: pullpolicy.Never, Keyring: keyringOf(secret("b", "2"))})
 	require.NoError(t, err)
 	assert.Equal(t, ErrImageNeverPull, d.Reason)
 	assert.Equal(t, "not for this Pod, and the pull policy is Never", d.Why)
@@ -270,7 +270,7 @@ func TestExplainWritesNothing(t *testing.T) {
 	assert.Empty(t, w.took())
 }
 
-func TestExplainListsNotTooMuch(t *testing.T) {
+func TestExplainListsAtMost100EntriesThatDoNotMatch(t *testing.T) {
 	var secrets []credentials.Secret
 	for i := range 500 {
 		secrets = append(secrets, dockerSecret("n", fmt.Sprint("s", i), fmt.Sprintf("r%d.example", i), "u"))
@@ -283,72 +283,10 @@ func TestExplainListsNotTooMuch(t *testing.T) {
 	assert.Contains(t, d.String(), "  x  and 399 more that do not match\n")
 }
 
-func TestExplainObeysItsContext(t *testing.T) {
+func TestExplainEndsWithItsContext(t *testing.T) {
 	w := newWorld(t, Config{})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	_, err := w.Explain(ctx, Request{Image: "a.example/a:1"})
 	assert.ErrorIs(t, err, context.Canceled)
-}
-
-func TestResolve(t *testing.T) {
-	r := &planningRuntime{}
-	r.plan = func(spec Spec) (Plan, error) {
-		if credentialID(spec.Credential) == "a" {
-			return Plan{}, fs.ErrPermission
-		}
-		return Plan{Digest: descriptor('9', 0).Digest}, nil
-	}
-	w := newWorld(t, Config{Runtime: r})
-	req := Request{Image: "priv.example/app", Policy: pullpolicy.Never, Keyring: ringOf(secret("a", "1"), secret("b", "2"))}
-	got, err := w.Resolve(t.Context(), req)
-	require.NoError(t, err)
-	assert.Equal(t, "priv.example/app:latest@"+descriptor('9', 0).Digest.String(), got.String())
-	assert.Equal(t, []string{"plan priv.example/app:latest with a", "plan priv.example/app:latest with b"}, r.took())
-
-	req.Image = got.String()
-	again, err := w.Resolve(t.Context(), req)
-	require.NoError(t, err)
-	assert.Equal(t, got, again)
-	assert.Empty(t, r.took(), "a digest is what it is")
-
-	req.Image, req.Keyring = "priv.example/app:1", ringOf(secret("a", "1"))
-	_, err = w.Resolve(t.Context(), req)
-	assert.ErrorIs(t, err, ErrImagePull)
-	assert.ErrorIs(t, err, fs.ErrPermission)
-	_, err = w.Resolve(t.Context(), Request{Image: "UPPER"})
-	assert.ErrorIs(t, err, ErrInvalidImageName)
-	r.plan = func(Spec) (Plan, error) { return Plan{Digest: "nonsense"}, nil }
-	_, err = w.Resolve(t.Context(), req)
-	assert.ErrorIs(t, err, ErrImagePull)
-	_, err = newWorld(t, Config{}).Resolve(t.Context(), req)
-	assert.ErrorIs(t, err, errors.ErrUnsupported)
-	assert.EqualError(t, err, `image "priv.example/app:1": the runtime cannot resolve names without pulling: unsupported operation`)
-	assert.Empty(t, maps.Collect(w.backoff.last.All()))
-}
-
-// A resolvingRuntime knows digests, and images for no platform.
-type resolvingRuntime struct{ planningRuntime }
-
-func (r *resolvingRuntime) Resolve(_ context.Context, spec Spec) (digest.Digest, error) {
-	r.call("resolve %s with %s", spec.Written, credentialID(spec.Credential))
-	if credentialID(spec.Credential) == "a" {
-		return "", &RetryError{After: time.Minute, Err: fs.ErrPermission}
-	}
-	return descriptor('9', 0).Digest, nil
-}
-
-// What a name points to does not depend on a platform, so a Runtime that can tell
-// is asked that and nothing else.
-func TestResolveAsksAResolver(t *testing.T) {
-	r := &resolvingRuntime{}
-	r.plan = func(Spec) (Plan, error) { return Plan{}, index.ErrNoMatch }
-	w := newWorld(t, Config{Runtime: r})
-	got, err := w.Resolve(t.Context(), Request{Image: "priv.example/app:1", Keyring: ringOf(secret("b", "2"))})
-	require.NoError(t, err)
-	assert.Equal(t, "priv.example/app:1@"+descriptor('9', 0).Digest.String(), got.String())
-	_, err = w.Resolve(t.Context(), Request{Image: "priv.example/app:1", Keyring: ringOf(secret("a", "1"), secret("b", "2"))})
-	assert.NotErrorIs(t, err, fs.ErrPermission, "a registry that asks to wait has not refused")
-	assert.Equal(t, time.Minute, asError(t, err).RetryAfter)
-	assert.Equal(t, []string{"resolve priv.example/app:1 with b", "resolve priv.example/app:1 with a"}, r.took())
 }

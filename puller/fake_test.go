@@ -15,7 +15,7 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// fakeRuntime stores images by the name as written, and answers as told.
+// A fakeRuntime stores images by the name as written. Its fields say what it answers.
 type fakeRuntime struct {
 	mu         sync.Mutex
 	store      map[string]string // name as written -> ID
@@ -32,7 +32,7 @@ func (r *fakeRuntime) call(format string, args ...any) {
 	r.calls = append(r.calls, fmt.Sprintf(format, args...))
 }
 
-// took returns the calls since it was last called.
+// took returns the calls of the Runtime since the last call of took.
 func (r *fakeRuntime) took() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -90,14 +90,15 @@ func credentialID(c credentials.Credential) string {
 	return c.Origin.Key
 }
 
-// fakeRing yields a list. It can do what the rings of package credentials can.
-type fakeRing struct {
+// A fakeKeyring yields a list. It has the optional methods of package credentials'
+// keyrings.
+type fakeKeyring struct {
 	creds   []credentials.Credential
 	problem error // listed as a problem
 	lookups *int
 }
 
-func (f *fakeRing) Lookup(_ context.Context, _ reference.Reference) iter.Seq2[credentials.Credential, error] {
+func (f *fakeKeyring) Lookup(_ context.Context, _ reference.Reference) iter.Seq2[credentials.Credential, error] {
 	return func(yield func(credentials.Credential, error) bool) {
 		if f.lookups != nil {
 			*f.lookups++
@@ -110,7 +111,7 @@ func (f *fakeRing) Lookup(_ context.Context, _ reference.Reference) iter.Seq2[cr
 	}
 }
 
-func (f *fakeRing) Fingerprint(reference.Reference) uint64 {
+func (f *fakeKeyring) Fingerprint(reference.Reference) uint64 {
 	var h maphash.Hash
 	h.SetSeed(fakeSeed())
 	for _, c := range f.creds {
@@ -121,9 +122,9 @@ func (f *fakeRing) Fingerprint(reference.Reference) uint64 {
 
 var fakeSeed = sync.OnceValue(maphash.MakeSeed)
 
-func (f *fakeRing) Explain(ref reference.Reference) iter.Seq[credentials.Note] {
+func (f *fakeKeyring) Explain(ref reference.Reference) iter.Seq[credentials.Note] {
 	return func(yield func(credentials.Note) bool) {
-		if ref == (reference.Reference{}) { // what is wrong with it, whatever the image
+		if ref == (reference.Reference{}) { // the problems of the keyring itself
 			if f.problem != nil {
 				yield(credentials.Note{Err: &credentials.EntryError{Origin: credentials.Origin{Kind: credentials.KindSecret, Name: "bad"}, Err: f.problem}})
 			}
@@ -137,18 +138,18 @@ func (f *fakeRing) Explain(ref reference.Reference) iter.Seq[credentials.Note] {
 	}
 }
 
-// podRing answers for each Pod with a ring of its own.
-type podRing struct {
+// A podKeyring returns another keyring for each Pod.
+type podKeyring struct {
 	of func(credentials.Pod) credentials.Keyring
 }
 
-func (p podRing) Lookup(ctx context.Context, ref reference.Reference) iter.Seq2[credentials.Credential, error] {
+func (p podKeyring) Lookup(ctx context.Context, ref reference.Reference) iter.Seq2[credentials.Credential, error] {
 	return p.For(credentials.Pod{}).Lookup(ctx, ref)
 }
 
-func (p podRing) For(pod credentials.Pod) credentials.Keyring { return p.of(pod) }
+func (p podKeyring) For(pod credentials.Pod) credentials.Keyring { return p.of(pod) }
 
-// secret is a candidate from a pull secret.
+// secret returns the credential of a pull secret.
 func secret(id, password string) credentials.Credential {
 	return credentials.Credential{
 		Username: "user", Password: credentials.Conceal(password),
@@ -156,7 +157,7 @@ func secret(id, password string) credentials.Credential {
 	}
 }
 
-// node is a candidate of the node's.
+// node returns a credential of the node's config.json.
 func node(id string) credentials.Credential {
 	return credentials.Credential{
 		Username: id, Password: credentials.Conceal("password-of-" + id),
@@ -164,7 +165,7 @@ func node(id string) credentials.Credential {
 	}
 }
 
-// textError makes of a runtime's text the error that a Runtime should return for it.
+// textError returns the error that a Runtime has to return for the text of a CRI runtime.
 func textError(text string) error {
 	for _, reason := range []Reason{ErrRegistryUnavailable, ErrSignatureValidation} {
 		if strings.HasPrefix(text, string(reason)) {

@@ -22,15 +22,15 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A front is a registry with one image, team/app:v1, which the password "right" opens,
-// and with a way of its own to answer HEAD.
+// A front is a registry with one image, team/app:v1. Its fields say which password opens
+// the image and how HEAD is answered.
 type front struct {
 	mu   sync.Mutex
 	seen []string
 
 	body     []byte
 	head     int  // status of HEAD; 0 = that of GET
-	noDigest bool // in the answer
+	noDigest bool // the answer has no Docker-Content-Digest
 	password string
 }
 
@@ -68,7 +68,7 @@ func (f *front) took() []string {
 	return seen
 }
 
-// finder is a Puller without a Store, and a function that makes names at f.
+// finder returns a Puller without a Store, and the host of f.
 func finder(t *testing.T, f *front) (*puller.Puller, string) {
 	t.Helper()
 	body, err := json.Marshal(map[string]any{
@@ -90,9 +90,9 @@ func finder(t *testing.T, f *front) (*puller.Puller, string) {
 	return p, host
 }
 
-// TestResolveByHead holds what Resolve and Find ask: one HEAD, and a GET only where the
-// HEAD did not tell.
-func TestResolveByHead(t *testing.T) {
+// Resolve and Find send one HEAD. A GET follows only if the answer to the HEAD has no
+// digest, or if the HEAD is refused.
+func TestResolveAndFindSendOneHEAD(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		front *front
@@ -134,9 +134,9 @@ func TestResolveByHead(t *testing.T) {
 	assert.NotContains(t, f.took(), "GET", "a registry that asks to wait is not asked by GET")
 }
 
-// TestFind holds that Find names the credential that opens the image, and what its error
-// is where none does.
-func TestFind(t *testing.T) {
+// Find names the credential that opens the image. If there is none, its error says whether
+// the image is missing or the credentials were refused.
+func TestFindNamesTheCredentialThatOpensTheImage(t *testing.T) {
 	f := &front{password: "right"}
 	p, host := finder(t, f)
 	ring := func(passwords ...string) credentials.Static {
@@ -168,7 +168,7 @@ func TestFind(t *testing.T) {
 	_, err = p.Find(t.Context(), puller.Request{Image: "127.0.0.1:1/team/app:v1"})
 	assert.Equal(t, credentials.VerdictUnavailable, credentials.VerdictOf(err))
 	_, err = find("/team/app@"+string(digest.FromString("another")), "right")
-	assert.ErrorIs(t, err, fs.ErrNotExist, "also with a digest")
+	assert.ErrorIs(t, err, fs.ErrNotExist, "also for a name with a digest")
 	_, err = find("/TEAM")
 	assert.ErrorIs(t, err, puller.ErrInvalidImageName)
 	none, err := puller.New(puller.Config{Runtime: brokenRuntime{}})

@@ -16,11 +16,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// refuse answers every credential, and none, with 401.
+// refuse answers every credential, and a pull without a credential, with 401.
 func refuse(context.Context, Spec) (string, error) { return "401", fs.ErrPermission }
 
-// TestUnusedSecretsAreNamed holds that the error of a failed pull, and Explain, say
-// of each Secret that was brought and not used why it was not.
+// The error of a failed pull, and Explain, name each Secret of the request that was not
+// used, and say why it was not used.
 func TestUnusedSecretsAreNamed(t *testing.T) {
 	data, err := os.ReadFile(filepath.Join("..", "credentials", "testdata", "vectors", "field", "secrets.json"))
 	require.NoError(t, err)
@@ -41,7 +41,7 @@ func TestUnusedSecretsAreNamed(t *testing.T) {
 		require.NoError(t, err)
 		_, err = w.Pull(t.Context(), req)
 		require.Error(t, err)
-		if manifestErr != nil { // it cannot be brought at all
+		if manifestErr != nil { // the manifest has no Secret that could be used
 			assert.ErrorContains(t, manifestErr, v.Expect.Names, v.ID)
 			continue
 		}
@@ -56,9 +56,10 @@ func TestUnusedSecretsAreNamed(t *testing.T) {
 	}
 }
 
-// TestHintsOfTheNode holds that the error of a failed pull names what the node's file
-// has and what was not used for the image: helpers, entries, odd logins.
-func TestHintsOfTheNode(t *testing.T) {
+// The error of a failed pull names what the node's file has and what was not used for the
+// image: helpers that were not asked, entries that cannot be read, logins that look
+// mistyped.
+func TestUnusedEntriesOfTheNodeAreNamed(t *testing.T) {
 	node, err := credentials.ParseFile([]byte(`{"credsStore":"desktop","credHelpers":{"other.example":"x"},
 		"auths":{"r.example":{"auth":"dTpwCg=="},"r.example/*":{"auth":"dTpw"},"r.example/team":{"auth":5},"s.example":{"auth":"!"}}}`), "config.json", credentials.Rules{})
 	require.NoError(t, err)
@@ -81,17 +82,18 @@ func TestHintsOfTheNode(t *testing.T) {
 	assert.Contains(t, hints[3], "names the program docker-credential-desktop; it was not asked")
 	assert.NotContains(t, err.Error(), "s.example")
 	assert.Contains(t, err.Error(), "; hint: ")
-	assert.Len(t, perr.Attempts, 1, "a hint is no attempt")
+	assert.Len(t, perr.Attempts, 1, "a hint is not an attempt")
 	var used credentials.Reason
 	assert.False(t, errors.As(err, &used), "a hint is not wrapped")
-	assert.NotContains(t, perr.Message(), "hint", "the kubelet's text")
+	assert.NotContains(t, perr.Message(), "hint", "the kubelet's text has no hints")
 	decision, err := w.Explain(t.Context(), req)
 	require.NoError(t, err)
 	for _, part := range []string{"a letter like others", "ends with a line feed", "left out: auth is a number", "docker-credential-desktop"} {
 		assert.Contains(t, decision.String(), part)
 	}
 
-	// With the helpers asked, and where the registry is not there, hints are of no use.
+	// No hint is given where it cannot help: if the registry is unavailable, or about a
+	// helper that was asked.
 	w = newWorld(t, Config{Keyring: node})
 	w.runtime.pull = func(context.Context, Spec) (string, error) { return "", ErrRegistryUnavailable }
 	_, err = w.Pull(t.Context(), req)
@@ -103,7 +105,7 @@ func TestHintsOfTheNode(t *testing.T) {
 	assert.ErrorContains(t, err, "program not found: docker-credential-desktop")
 	assert.NotContains(t, err.Error(), "not asked")
 
-	// An error names a few.
+	// An error's text has at most ten hints.
 	var many []credentials.Secret
 	for range 300 {
 		many = append(many, credentials.Secret{Namespace: "web", Name: "opaque", Type: "Opaque"})
@@ -115,9 +117,9 @@ func TestHintsOfTheNode(t *testing.T) {
 	assert.Less(t, strings.Count(err.Error(), "opaque"), 11)
 }
 
-// TestMalformedEntryWithScheme holds that an entry whose key has a scheme is reported
-// for its images.
-func TestMalformedEntryWithScheme(t *testing.T) {
+// A malformed entry whose key has a scheme is reported for the key's images, and not for
+// others.
+func TestAMalformedEntryWhoseKeyHasASchemeIsReported(t *testing.T) {
 	for key, image := range map[string]string{"https://r.example": "r.example/a:1", "https://r.example/": "r.example/a:1", "https://index.docker.io/v1/": "nginx"} {
 		ring := credentials.FromSecrets([]credentials.Secret{credentials.Secret{Namespace: "web", Name: "regcred", Type: credentials.TypeDockerConfigJSON, Data: credentials.ConcealData(map[string][]byte{
 			credentials.KeyDockerConfigJSON: []byte(`{"auths":{"` + key + `":{"auth":"!"}}}`),
@@ -133,10 +135,10 @@ func TestMalformedEntryWithScheme(t *testing.T) {
 	}
 }
 
-// TestShapesAreNamed holds that the error of a failed pull, and Explain, name what keeps
-// a document of the wrong form, or a key that matches no image, from being used: of the
-// Pod's Secret and of the node's file alike.
-func TestShapesAreNamed(t *testing.T) {
+// If a document has the wrong form, or one of its keys matches no image, the error of a
+// failed pull and Explain say what is wrong. That holds for a Pod's Secret and for the
+// node's file.
+func TestDocumentsOfTheWrongFormAreNamed(t *testing.T) {
 	const entries = `{"r.example":{"auth":"dTpw"}}`
 	twice := base64.URLEncoding.EncodeToString([]byte(`{"auths":` + entries + `}`))
 	for text, want := range map[string]string{

@@ -22,11 +22,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A gate is a Source whose blobs stop in the middle until it is opened.
+// A gate is a Source whose large blobs stop in the middle until open is closed.
 type gate struct {
 	content.Source
 	once    sync.Once
-	reached chan struct{} // closed when a blob is in the middle
+	reached chan struct{} // closed when a blob has stopped
 	open    chan struct{}
 }
 
@@ -59,8 +59,8 @@ func (b *gatedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// built is a Puller over the built-in Runtime and a private registry that opens
-// team/app for "right".
+// built returns a Puller with the built-in Runtime, the name of an image in a private
+// registry, the image's digests, and the registry. The password is "right".
 func built(t *testing.T, source func(content.Source) content.Source, config puller.Config) (*puller.Puller, string, pullertest.PutResult, *pullertest.Registry) {
 	t.Helper()
 	reg, err := pullertest.Start(pullertest.Config{Auth: pullertest.AuthBasic, Users: []pullertest.User{{Name: "robot", Password: "right"}}})
@@ -86,10 +86,9 @@ func built(t *testing.T, source func(content.Source) content.Source, config pull
 	return p, reg.Host() + "/team/app:v1", put, reg
 }
 
-// A Pod with a wrong secret gets its own 401 while another Pod's pull of the same
-// image is in the middle of a blob, and a third, with the same secrets as the
-// first, waits with it.
-func TestOwnAnswersInTheMiddleOfABlob(t *testing.T) {
+// While one Pod's pull is in the middle of a blob, a Pod with a wrong secret gets its own
+// 401 for the same image. A third Pod, with the secret of the first, shares the pull.
+func TestEachPodGetsItsOwnAnswerWhileAnotherPullsABlob(t *testing.T) {
 	g := &gate{reached: make(chan struct{}), open: make(chan struct{})}
 	var mu sync.Mutex
 	shared := 0
@@ -129,7 +128,7 @@ func TestOwnAnswersInTheMiddleOfABlob(t *testing.T) {
 	assert.Equal(t, host, answers[0].Host)
 	assert.Equal(t, []string{"UNAUTHORIZED"}, answers[0].Codes)
 	_, err = p.Pull(t.Context(), puller.Request{Image: image, Pod: credentials.Pod{UID: "3"}})
-	assert.ErrorIs(t, err, puller.ErrImagePull, "nor without one")
+	assert.ErrorIs(t, err, puller.ErrImagePull, "a Pod without a secret")
 	good("4")
 	<-joined
 	close(g.open)
@@ -137,9 +136,9 @@ func TestOwnAnswersInTheMiddleOfABlob(t *testing.T) {
 	assert.Equal(t, 1, shared)
 }
 
-// What Explain says before a pull of a real index, what it fetches, and that a
-// present image needs no request.
-func TestExplainWithTheBuiltInRuntime(t *testing.T) {
+// Explain reads the index from the registry and lists the blobs that Pull would fetch. When
+// the image is present, neither Pull nor Explain sends a request.
+func TestExplainListsWhatTheBuiltInRuntimeFetches(t *testing.T) {
 	p, image, put, reg := built(t, func(s content.Source) content.Source { return s }, puller.Config{})
 	req := puller.Request{Image: image, Keyring: pullSecret("", reference.MustParse(image).Registry(), "right")}
 	d, err := p.Explain(t.Context(), req)
@@ -159,7 +158,7 @@ func TestExplainWithTheBuiltInRuntime(t *testing.T) {
 	elsewhere := req
 	elsewhere.Platform = ocispec.Platform{OS: "plan9", Architecture: "mips"}
 	pinned, err := p.Resolve(t.Context(), elsewhere)
-	require.NoError(t, err, "a name is resolved for whatever platform")
+	require.NoError(t, err, "a name is resolved even if the index has no image for the platform")
 	assert.Equal(t, 1, reg.Counts().ManifestGet+reg.Counts().ManifestHead)
 	assert.Equal(t, put.Descriptor.Digest, pinned.Digest())
 	img, err := p.Pull(t.Context(), puller.Request{Image: pinned.String(), Keyring: req.Keyring})
@@ -177,13 +176,13 @@ func TestExplainWithTheBuiltInRuntime(t *testing.T) {
 	d, err = p.Explain(t.Context(), req)
 	require.NoError(t, err)
 	assert.Equal(t, puller.ActionUse, d.Action)
-	assert.Zero(t, reg.Counts().Total(), "what is present needs no registry")
+	assert.Zero(t, reg.Counts().Total(), "a present image needs no registry")
 	_, err = p.Pull(t.Context(), puller.Request{Image: image, Policy: pullpolicy.Always})
 	assert.ErrorIs(t, err, puller.ErrImagePull, "under Always the registry checks each use")
 }
 
-// What Image.Manifest says of a layout.
-func TestTheManifestOfAnImage(t *testing.T) {
+// A caller finds the text of an image's manifest in the layout by Image.Manifest.
+func TestImageManifestNamesABlobOfTheLayout(t *testing.T) {
 	reg, err := pullertest.Start(pullertest.Config{})
 	require.NoError(t, err)
 	defer reg.Close()
@@ -203,8 +202,8 @@ func TestTheManifestOfAnImage(t *testing.T) {
 	assert.Equal(t, put.Manifests[1].Digest, digest.FromBytes(text))
 }
 
-// A repaired secret is tried at once, and the same one is not.
-func TestARepairedSecretWithTheBuiltInRuntime(t *testing.T) {
+// A repaired secret is tried within the back-off window. The secret that has failed is not.
+func TestTheBuiltInRuntimeTriesARepairedSecretAtOnce(t *testing.T) {
 	p, image, put, reg := built(t, func(s content.Source) content.Source { return s }, puller.Config{
 		Keyring: credentials.Join(pullSecret("", "other.example", "x")),
 	})

@@ -22,13 +22,13 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// countedRing yields credentials and counts how many were asked for.
-type countedRing struct {
+// A countedKeyring yields credentials and counts how many of them were looked up.
+type countedKeyring struct {
 	creds []credentials.Credential
 	asked int
 }
 
-func (r *countedRing) Lookup(context.Context, reference.Reference) iter.Seq2[credentials.Credential, error] {
+func (r *countedKeyring) Lookup(context.Context, reference.Reference) iter.Seq2[credentials.Credential, error] {
 	return func(yield func(credentials.Credential, error) bool) {
 		for _, cred := range r.creds {
 			r.asked++
@@ -39,9 +39,10 @@ func (r *countedRing) Lookup(context.Context, reference.Reference) iter.Seq2[cre
 	}
 }
 
-// TestReasonOfTheLastCredential: under Always the reason of a refusal is asked for
-// with the last credential alone, so that no other wrong password counts twice.
-func TestReasonOfTheLastCredential(t *testing.T) {
+// Under Always each credential is sent with one HEAD, whose answer has no reason. Only the
+// last credential is sent again, with GET, to learn the reason. So no other wrong password
+// counts twice at the registry.
+func TestOnlyTheLastCredentialIsSentAgainForTheReason(t *testing.T) {
 	reg, err := pullertest.Start(pullertest.Config{Auth: pullertest.AuthBasic, Users: []pullertest.User{{Name: "robot", Password: "right"}}})
 	require.NoError(t, err)
 	defer reg.Close()
@@ -71,7 +72,7 @@ func TestReasonOfTheLastCredential(t *testing.T) {
 	require.NoError(t, err)
 	defer client.CloseIdleConnections()
 	name := strings.TrimPrefix(front.URL, "http://") + "/team/app:v1"
-	ring := &countedRing{creds: []credentials.Credential{robot("right")}}
+	ring := &countedKeyring{creds: []credentials.Credential{robot("right")}}
 	rt, err := transfer.New(transfer.Config{Store: new(pullertest.MemStore), Source: client})
 	require.NoError(t, err)
 	p, err := puller.New(puller.Config{Runtime: rt, Keyring: ring,
@@ -84,7 +85,7 @@ func TestReasonOfTheLastCredential(t *testing.T) {
 	ring.creds = []credentials.Credential{robot("wrong-1"), robot("wrong-2")}
 	_, err = p.Pull(t.Context(), puller.Request{Image: name, Policy: pullpolicy.Always})
 	assert.ErrorContains(t, err, "GET http")
-	assert.ErrorContains(t, err, "UNAUTHORIZED: authentication required", "which no answer to a HEAD can say")
+	assert.ErrorContains(t, err, "UNAUTHORIZED: authentication required", "the answer to a HEAD has no such text")
 	count := map[string]int{}
 	for _, line := range took() {
 		count[line]++
@@ -95,14 +96,14 @@ func TestReasonOfTheLastCredential(t *testing.T) {
 	ring.asked = 0
 	_, err = p.Resolve(t.Context(), puller.Request{Image: name})
 	require.NoError(t, err)
-	assert.Equal(t, 2, ring.asked, "no credential is looked up before it is wanted")
+	assert.Equal(t, 2, ring.asked, "no credential is looked up before it is needed")
 }
 
-// A lastRuntime asks whether its credential is the last.
+// A lastRuntime calls Spec.Last twice in each Pull, and refuses the credential.
 type lastRuntime struct {
 	puller.Runtime
 	last []bool
-	ring *countedRing
+	ring *countedKeyring
 	keep func() bool
 }
 
@@ -117,9 +118,9 @@ func (r *lastRuntime) Pull(_ context.Context, spec puller.Spec) (puller.Image, e
 	return puller.Image{}, assert.AnError
 }
 
-func TestSpecLast(t *testing.T) {
+func TestSpecLastReportsThatNoCredentialFollows(t *testing.T) {
 	cred := func(name string) credentials.Credential { return credentials.Credential{Username: name} }
-	ring := &countedRing{creds: []credentials.Credential{cred("a"), cred("b"), cred("c")}}
+	ring := &countedKeyring{creds: []credentials.Credential{cred("a"), cred("b"), cred("c")}}
 	rt := &lastRuntime{ring: ring}
 	p, err := puller.New(puller.Config{Runtime: rt, Keyring: ring})
 	require.NoError(t, err)
@@ -127,10 +128,10 @@ func TestSpecLast(t *testing.T) {
 	assert.ErrorIs(t, err, assert.AnError)
 	assert.Equal(t, []bool{false, false, false, false, true, true}, rt.last)
 	assert.Equal(t, 3, ring.asked, "each is looked up once")
-	assert.True(t, rt.keep(), "afterwards nothing is looked up any more")
+	assert.True(t, rt.keep(), "after the pull Last looks up nothing")
 
 	rt.last, ring.creds = nil, nil
 	_, err = p.Pull(t.Context(), puller.Request{Image: "r.example/other:v1", Policy: pullpolicy.Always})
 	assert.ErrorIs(t, err, assert.AnError)
-	assert.Equal(t, []bool{true, true}, rt.last, "the anonymous one")
+	assert.Equal(t, []bool{true, true}, rt.last, "no credential follows the anonymous attempt")
 }

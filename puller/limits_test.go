@@ -11,9 +11,10 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// However many come and leave, never more than the limit have a slot, those who
-// stay get one, with a limit of 1 in the order in which they came, and none is lost.
-func TestSlotsUnderAStampede(t *testing.T) {
+// Of 500 goroutines that want a slot, half leave before they get one. The others get one,
+// with a limit of 1 in the order in which they came. At no time are more slots taken than
+// the limit, and in the end all slots are free.
+func TestSlotsAreGivenInOrderAndNoneIsLost(t *testing.T) {
 	for _, limit := range []int{1, 3} {
 		synctest.Test(t, func(t *testing.T) {
 			s := newSlots(limit)
@@ -47,10 +48,10 @@ func TestSlotsUnderAStampede(t *testing.T) {
 					mu.Unlock()
 					s.release()
 				})
-				synctest.Wait() // they come one after the other
+				synctest.Wait() // so that the goroutines come in order
 			}
 			wg.Wait()
-			if limit == 1 { // with more, several begin in the same moment
+			if limit == 1 { // with a higher limit several get a slot at the same time
 				assert.IsIncreasing(t, served)
 			}
 			assert.Len(t, served, 250)
@@ -59,7 +60,7 @@ func TestSlotsUnderAStampede(t *testing.T) {
 	}
 }
 
-func TestBucket(t *testing.T) {
+func TestBucketRefusesWhatIsBeyondTheRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBucket(2, 3)
 		take := func(n int) (got int) {
@@ -70,13 +71,13 @@ func TestBucket(t *testing.T) {
 			}
 			return got
 		}
-		assert.Equal(t, 3, take(10), "it is full at first")
+		assert.Equal(t, 3, take(10), "the bucket is full at first")
 		assert.True(t, b.empty())
 		time.Sleep(500 * time.Millisecond)
 		assert.False(t, b.empty())
 		assert.Equal(t, 1, take(10))
 		time.Sleep(time.Hour)
-		assert.Equal(t, 3, take(10), "it holds no more than the burst")
+		assert.Equal(t, 3, take(10), "the bucket holds no more than the burst")
 		for range 10 {
 			time.Sleep(1500 * time.Millisecond)
 			assert.Equal(t, 3, take(10))
@@ -89,7 +90,7 @@ func TestBucket(t *testing.T) {
 			assert.True(t, b.empty())
 		}
 		time.Sleep(100 * time.Millisecond)
-		assert.Equal(t, 1, take(2), "who asks too early keeps nobody waiting for longer")
+		assert.Equal(t, 1, take(2), "a call that is refused does not delay the next token")
 		assert.Equal(t, 10, int(newBucket(1, 0).burst), "the kubelet's default")
 		assert.Error(t, newBucket(1, -1).take())
 		assert.NoError(t, newBucket(0, 0).take())

@@ -17,8 +17,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A model is a second implementation of the rules, as plain as can be, without
-// verification.
+// A model is a second, plain implementation of the rules, without the verification of
+// present images.
 type model struct {
 	kubelet bool
 	now     time.Duration
@@ -29,17 +29,17 @@ type model struct {
 type modelFailure struct {
 	delay     time.Duration
 	last      time.Duration
-	notBefore time.Duration // as a registry asked; it outlasts other failures
+	notBefore time.Duration // the registry asked to wait until then; later failures keep it
 	tried     []string
 }
 
-// canonical are the spellings that the test uses, and what they mean.
+// canonical has the canonical name of each spelling that the test uses.
 var canonical = map[string]string{
 	"nginx:1": "docker.io/library/nginx:1", "docker.io/library/nginx:1": "docker.io/library/nginx:1",
 	"a.example/a": "a.example/a:latest", "a.example/a:latest": "a.example/a:latest",
 }
 
-// ensure returns how it ends and who is tried.
+// ensure returns the reason with which a pull ends, and the credentials that it tries.
 func (m *model) ensure(pod, image, policy string, creds []string, answer map[string]string) (reason string, tried []string) {
 	if policy == "" {
 		policy = "IfNotPresent"
@@ -52,7 +52,7 @@ func (m *model) ensure(pod, image, policy string, creds []string, answer map[str
 	}
 	name := canonical[image]
 	if m.kubelet {
-		name = strings.TrimSuffix(image, ":latest") // the fake store knows names as written
+		name = strings.TrimSuffix(image, ":latest") // under kubelet the fake store keeps names as written
 		if canonical[image] == image || image == "nginx:1" {
 			name = image
 		}
@@ -76,8 +76,8 @@ func (m *model) ensure(pod, image, policy string, creds []string, answer map[str
 	if f != nil && m.now-max(f.last, f.notBefore) > 600*time.Second {
 		f = nil
 	}
-	print := strings.Join(creds, ",")
-	if f != nil && m.now < max(f.last+f.delay, f.notBefore) && (m.kubelet || slices.Contains(f.tried, print) || len(f.tried) >= maxRepairs) {
+	secrets := strings.Join(creds, ",")
+	if f != nil && m.now < max(f.last+f.delay, f.notBefore) && (m.kubelet || slices.Contains(f.tried, secrets) || len(f.tried) >= maxRepairs) {
 		return "ImagePullBackOff", nil
 	}
 	if len(creds) == 0 {
@@ -118,15 +118,14 @@ func (m *model) ensure(pod, image, policy string, creds []string, answer map[str
 	if wait > 0 {
 		f.notBefore = max(f.notBefore, m.now+wait)
 	}
-	if !slices.Contains(f.tried, print) {
-		f.tried = append(f.tried, print)
+	if !slices.Contains(f.tried, secrets) {
+		f.tried = append(f.tried, secrets)
 	}
 	return reason, tried
 }
 
-// TestAgainstAModel runs random requests at random times through a Puller and
-// through the model.
-func TestAgainstAModel(t *testing.T) {
+// Random requests at random times go to a Puller and to the model, which must agree.
+func TestAPullerDecidesAsAPlainModelOfTheRules(t *testing.T) {
 	for _, kubelet := range []bool{false, true} {
 		for seed := range uint64(rounds.Of(60)) {
 			t.Run(fmt.Sprintf("kubelet=%v/%d", kubelet, seed), func(t *testing.T) {
@@ -155,12 +154,12 @@ func runModel(t *testing.T, kubelet bool, seed uint64) {
 		}
 		m.now = time.Since(begin)
 		pod, image, policy := pick("1", "2"), pick("nginx:1", "docker.io/library/nginx:1", "a.example/a", "a.example/a:latest"), pick("", "Always", "IfNotPresent", "Never")
-		if rnd.IntN(4) == 0 { // it is removed
+		if rnd.IntN(4) == 0 { // all images are removed
 			clear(runtime.store)
 			clear(m.store)
 		}
 		var ids []string
-		ring := &fakeRing{}
+		ring := &fakeKeyring{}
 		for _, id := range []string{"x", "y", "z"}[:rnd.IntN(4)] {
 			ids = append(ids, id)
 			ring.creds = append(ring.creds, secret(id, id))
@@ -193,8 +192,8 @@ func runModel(t *testing.T, kubelet bool, seed uint64) {
 	}
 }
 
-// A canonicalRuntime knows an image by all its spellings, as a real one does,
-// unless it is to know names as written.
+// A canonicalRuntime finds an image under all spellings of its name, as a real Runtime
+// does. With asWritten it finds an image only under the spelling with which it was pulled.
 type canonicalRuntime struct {
 	fakeRuntime
 	asWritten bool

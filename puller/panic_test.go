@@ -22,7 +22,7 @@ import (
 
 var errBoom = errors.New("a callback panicked")
 
-// recovers calls fn, which must panic with errBoom, itself or wrapped.
+// recovers calls fn, which must panic with errBoom or with an error that wraps errBoom.
 func recovers(t *testing.T, name string, fn func()) {
 	t.Helper()
 	returned := false
@@ -41,12 +41,13 @@ func recovers(t *testing.T, name string, fn func()) {
 	returned = true
 }
 
-// explosive is everything a Puller calls; one of its methods panics.
+// An explosive is everything that a Puller calls: Runtime, Planner, Keyring and Records.
+// The method that at names panics.
 type explosive struct {
 	*fakeRuntime
 	at   string
 	mu   sync.Mutex
-	slow time.Duration // of a pull, so that all callers wait for the same one
+	slow time.Duration // how long a pull takes, so that all callers share one pull
 }
 
 func (x *explosive) reach(point string) {
@@ -120,9 +121,8 @@ func (x *explosive) Sweep(context.Context, time.Time, func(string) bool) error {
 	return nil
 }
 
-// TestPanicsReachAllCallers holds that a panic of any callback reaches each caller that
-// waits for the same pull, that a caller which recovers can go on with the Puller, and
-// that nothing is left running.
+// A panic of any callback reaches each caller that waits for the pull. A caller that
+// recovers can go on using the Puller. No pull and no goroutine is left running.
 func TestPanicsReachAllCallers(t *testing.T) {
 	for _, at := range []string{"Status", "Pull", "Lookup", "Fingerprint", "Intend", "done", "Intents", "Record", "Grant",
 		string(EventPulling), string(EventProgress), string(EventPulled)} {
@@ -148,14 +148,14 @@ func TestPanicsReachAllCallers(t *testing.T) {
 				assert.Empty(t, p.access.intents)
 				x.heal()
 				_, err = p.Pull(ctx, Request{Image: "priv.example/app:1"})
-				assert.NoError(t, err, "afterwards; a panic starts no back-off")
+				assert.NoError(t, err, "a panic starts no back-off")
 			})
 		})
 	}
 }
 
-// TestPanicReachesOtherCalls is about the calls beside Pull.
-func TestPanicReachesOtherCalls(t *testing.T) {
+// The other methods of a Puller panic as Pull does.
+func TestPanicsReachTheCallersOfAllMethods(t *testing.T) {
 	x := &explosive{fakeRuntime: &fakeRuntime{store: map[string]string{}}}
 	p, err := New(Config{Runtime: x, Keyring: x, Records: x, Parallel: 2})
 	require.NoError(t, err)
@@ -188,9 +188,9 @@ func TestPanicReachesOtherCalls(t *testing.T) {
 	assert.Zero(t, p.pulls.Len())
 }
 
-// TestGoexitInCallback holds that a callback which ends its goroutine, as t.FailNow
-// does, ends those of the callers and lets none wait for ever.
-func TestGoexitInCallback(t *testing.T) {
+// A callback that ends its goroutine, as t.FailNow does, ends the goroutines of the callers
+// too. No caller waits for ever.
+func TestGoexitInACallbackEndsItsCallers(t *testing.T) {
 	w := newWorld(t, Config{})
 	w.runtime.pull = func(context.Context, Spec) (string, error) { runtime.Goexit(); return "", nil }
 	returned := false
@@ -205,7 +205,8 @@ func TestGoexitInCallback(t *testing.T) {
 	assert.Zero(t, w.pulls.Len())
 }
 
-// deaf ignores the end of every context until it is released.
+// A deaf is an explosive whose method that point names ignores the end of its context until
+// release is closed.
 type deaf struct {
 	explosive
 	point   string
@@ -263,9 +264,9 @@ func (d *deaf) Sweep(ctx context.Context, before time.Time, stored func(string) 
 	return d.explosive.Sweep(ctx, before, stored)
 }
 
-// TestNothingHoldsACallPastItsContext holds that a Runtime, a Keyring and Records that
-// ignore the end of the context hold no call of a Puller for longer than the grace.
-func TestNothingHoldsACallPastItsContext(t *testing.T) {
+// A Runtime, a Keyring or Records that ignore the end of the context do not hold a call of
+// a Puller for longer than await.Grace.
+func TestNoCallbackHoldsACallPastItsContext(t *testing.T) {
 	for _, point := range []string{"Status", "Pull", "Plan", "Lookup", "Record", "Intents", "Intend", "Grant", "Sweep"} {
 		t.Run(point, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -301,9 +302,8 @@ func TestNothingHoldsACallPastItsContext(t *testing.T) {
 	}
 }
 
-// TestRecordsThatHangKeepNoPlace holds that Records which never answer do not keep the
-// place of a pull for ever.
-func TestRecordsThatHangKeepNoPlace(t *testing.T) {
+// Records that never answer do not keep the slot of a pull for ever.
+func TestRecordsThatHangKeepNoSlot(t *testing.T) {
 	for _, point := range []string{"Intend", "Grant"} {
 		t.Run(point, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -17,9 +17,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestPreloadedAsReported runs the reported cases of a preloaded image and another name
-// with its digest on real parts.
-func TestPreloadedAsReported(t *testing.T) {
+// These cases were reported by users: a preloaded image, and another name of the same
+// digest. They run with the built-in Runtime, records on disk and registries.
+func TestReportedCasesOfPreloadedImages(t *testing.T) {
 	data, err := os.ReadFile("testdata/vectors/field/records.json")
 	require.NoError(t, err)
 	var family struct {

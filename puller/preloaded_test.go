@@ -1,7 +1,6 @@
 package puller
 
 import (
-	"errors"
 	"testing"
 
 	"github.com/pullkit/pullkit/credentials"
@@ -12,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestPreloadedImagesStayUsable holds who may use two names of one content, of which
-// one was always there and the other was pulled with a secret.
+// Two names have the same content. One of them is preloaded, and the other was pulled with
+// a secret. By default every Pod may go on using the preloaded name.
 func TestPreloadedImagesStayUsable(t *testing.T) {
 	const content = "sha256:1111111111111111111111111111111111111111111111111111111111111111"
 	for _, tt := range []struct {
@@ -45,32 +44,32 @@ func TestPreloadedImagesStayUsable(t *testing.T) {
 				require.NoError(t, preloaded(), "before")
 			}
 
-			_, err = w.Pull(t.Context(), Request{Image: "y.example/private/app:v1", Keyring: ringOf(secret("a", "1"))})
+			_, err = w.Pull(t.Context(), Request{Image: "y.example/private/app:v1", Keyring: keyringOf(secret("a", "1"))})
 			require.NoError(t, err)
 			if err = preloaded(); tt.want {
 				assert.NoError(t, err)
 			} else {
 				assert.ErrorIs(t, err, ErrImageNeverPull)
 			}
-			// Also one that appears later, by another tool.
+			// The same holds for a name that another tool adds later.
 			w.runtime.store["z.example/team/app:v1"] = content
 			_, err = w.Pull(t.Context(), Request{Image: "z.example/team/app:v1", Policy: pullpolicy.Never})
 			assert.Equal(t, tt.want, err == nil)
 
-			// The name that was pulled with a secret wants that secret.
-			for _, ring := range []credentials.Keyring{nil, ringOf(secret("b", "2"))} {
+			// The name that was pulled with a secret needs that secret.
+			for _, ring := range []credentials.Keyring{nil, keyringOf(secret("b", "2"))} {
 				_, err = w.Pull(t.Context(), Request{Image: "y.example/private/app:v1", Policy: pullpolicy.Never, Keyring: ring})
 				assert.ErrorIs(t, err, ErrImageNeverPull)
 			}
-			_, err = w.Pull(t.Context(), Request{Image: "y.example/private/app:v1", Policy: pullpolicy.Never, Keyring: ringOf(secret("a", "1"))})
+			_, err = w.Pull(t.Context(), Request{Image: "y.example/private/app:v1", Policy: pullpolicy.Never, Keyring: keyringOf(secret("a", "1"))})
 			assert.NoError(t, err)
 		})
 	}
 }
 
-// TestPulledNamesAreNotPreloaded holds in which states a name that no record holds is
-// not taken for one that was always there: a pull of it has begun, of whatever tag
-// where a digest is asked for, or the record has lost names.
+// A name that is not in the record does not count as preloaded if a pull of it has begun,
+// or if the record may have lost names. For a name with a digest, the pull of any tag of
+// the repository counts.
 func TestPulledNamesAreNotPreloaded(t *testing.T) {
 	const content = "sha256:1111111111111111111111111111111111111111111111111111111111111111"
 	other := map[string]records.Access{"y.example/private/app": {Everybody: true}}
@@ -98,35 +97,5 @@ func TestPulledNamesAreNotPreloaded(t *testing.T) {
 			_, err = w.Pull(t.Context(), Request{Image: tt.image, Policy: pullpolicy.Never})
 			assert.Equal(t, tt.want, err == nil, "%v", err)
 		})
-	}
-}
-
-// TestEventsOfBadSecretsAsReported runs the case of other projects' tests about the
-// event of a malformed secret.
-func TestEventsOfBadSecretsAsReported(t *testing.T) {
-	type reported struct {
-		Cases []struct {
-			ID    string
-			Input struct {
-				PodSecrets []string `json:"pod_secrets"`
-			}
-			Expected struct{ Events []EventReason }
-		}
-	}
-	cases := readVectors[reported](t, "field/peers.json").Cases
-	require.Len(t, cases, 1)
-	for _, c := range cases {
-		ring := ringOf()
-		for _, s := range c.Input.PodSecrets {
-			if s == "malformed" {
-				ring.problem = errors.New("unexpected end of JSON input")
-			} else {
-				ring.creds = append(ring.creds, secret("a", "1"))
-			}
-		}
-		w := newWorld(t, Config{})
-		_, err := w.Pull(t.Context(), Request{Image: "priv.example/app:1", Keyring: ring})
-		require.NoError(t, err)
-		assert.Equal(t, c.Expected.Events, w.reasons(), c.ID)
 	}
 }

@@ -23,8 +23,8 @@ import (
 	"github.com/pullkit/pullkit/pullpolicy"
 )
 
-// A presence is what was pulled, and how it is asked for afterwards, when the
-// registry is gone.
+// A presence is one case: the name that was pulled, and the name that is asked for
+// afterwards, when the registry is gone.
 type presence struct {
 	ID, Pull, Then string
 	Expect         struct{ IfNotPresent, Never bool }
@@ -39,8 +39,8 @@ type pulledStore struct {
 	put     pullertest.PutResult
 }
 
-// pullInto puts an image as team/app:v1, pulls what spell gives for its name and
-// digest, and closes the registry. Config.Runtime is set here.
+// pullInto starts a registry with the image team/app:v1, pulls what request returns for it,
+// and closes the registry. It sets config's Runtime and Platform.
 func pullInto(t *testing.T, store content.Store, image pullertest.ImageSpec, users []pullertest.User, config puller.Config, request func(host string, put pullertest.PutResult) puller.Request) pulledStore {
 	t.Helper()
 	reg, err := pullertest.Start(pullertest.Config{Auth: authOf(users), Users: users})
@@ -48,7 +48,7 @@ func pullInto(t *testing.T, store content.Store, image pullertest.ImageSpec, use
 	defer reg.Close()
 	put, err := reg.PutImage("team/app:v1", image)
 	require.NoError(t, err)
-	client, err := registry.New(registry.Config{Retries: -1}) // the registry is closed later, and is not waited for
+	client, err := registry.New(registry.Config{Retries: -1}) // the registry is closed later, and the client must not wait for it
 	require.NoError(t, err)
 	t.Cleanup(client.CloseIdleConnections)
 	rt, err := transfer.New(transfer.Config{Store: store, Source: client})
@@ -69,7 +69,8 @@ func authOf(users []pullertest.User) pullertest.AuthMode {
 	return pullertest.AuthBasic
 }
 
-// present reports whether a name is present under a policy, to a Puller of its own.
+// present reports whether a new Puller finds the name under the policy. The registry is
+// gone, so the image can only come from the store.
 func (s pulledStore) present(t *testing.T, name string, policy pullpolicy.Policy, config puller.Config, ring credentials.Keyring) (puller.Image, bool) {
 	t.Helper()
 	config.Runtime, config.Platform = s.runtime, ocispec.Platform{OS: "linux", Architecture: "amd64"}
@@ -79,7 +80,8 @@ func (s pulledStore) present(t *testing.T, name string, policy pullpolicy.Policy
 	return img, err == nil
 }
 
-// name is what stands behind the repository in a case, as a whole name.
+// name returns the whole name for the part of it that a case has: what follows the
+// repository, with @D for the digest.
 func (c presence) name(host, behind string, d digest.Digest) string {
 	repository := host + "/team/app"
 	if rest, ok := strings.CutPrefix(behind, "/../"); ok {
@@ -105,8 +107,8 @@ func stores(t *testing.T) map[string]content.Store {
 	return map[string]content.Store{"layout": onDisk, "memory": &pullertest.MemStore{}}
 }
 
-// What was pulled by tag is present by digest in the same repository.
-func TestPresenceByDigest(t *testing.T) {
+// An image that was pulled by tag is present by digest, in the same repository.
+func TestAnImagePulledByTagIsPresentByDigest(t *testing.T) {
 	images := map[string]pullertest.ImageSpec{
 		"manifest": {Layers: []int64{1000}},
 		"index": {Layers: []int64{1000}, Platforms: []ocispec.Platform{
@@ -134,9 +136,9 @@ func TestPresenceByDigest(t *testing.T) {
 	}
 }
 
-// Of an index that was pulled by tag, the manifest of the platform is present by
-// its own digest, and no other one.
-func TestPresenceByTheDigestOfAPlatform(t *testing.T) {
+// After an index was pulled by tag, the platform's manifest is present by its own digest.
+// The manifests of other platforms are not.
+func TestThePlatformsManifestIsPresentByItsDigest(t *testing.T) {
 	image := pullertest.ImageSpec{Layers: []int64{1000}, Platforms: []ocispec.Platform{
 		{OS: "linux", Architecture: "arm64"}, {OS: "linux", Architecture: "amd64"},
 	}}
@@ -159,8 +161,8 @@ func TestPresenceByTheDigestOfAPlatform(t *testing.T) {
 	}
 }
 
-// By digest an image is present only to those who may use it by its tag.
-func TestPresenceByDigestWithRecords(t *testing.T) {
+// A Pod may use an image by digest only if it may use the image by tag.
+func TestAnImageByDigestNeedsTheSameSecretAsByTag(t *testing.T) {
 	image := pullertest.ImageSpec{Layers: []int64{1000}, Platforms: []ocispec.Platform{
 		{OS: "linux", Architecture: "arm64"}, {OS: "linux", Architecture: "amd64"},
 	}}

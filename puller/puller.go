@@ -88,7 +88,7 @@ func (p *Puller) newTask(req Request) (*task, *Error) {
 //  4. Within a back-off window the registry is not asked (ImagePullBackOff).
 //  5. The image is pulled with each credential in turn, until one succeeds
 //     (ErrImagePull, RegistryUnavailable, SignatureValidationFailed). A failure
-//     opens a back-off window, or a longer one.
+//     starts a back-off window. Each further failure starts a longer one.
 //
 // Equal pulls that run at the same time share one transfer. Pulls are equal if they have
 // the same image, platform and secrets. The error is an [*Error]. When ctx ends, Pull
@@ -157,7 +157,7 @@ func (p *Puller) ensure(ctx context.Context, t *task) (o outcome) {
 		return outcome{err: t.fail(ErrImageNeverPull, nil)}
 	}
 	secrets := t.candidates.fingerprint(t.ref)
-	if window := p.backoff.state(t.key, secrets); !window.open() {
+	if window := p.backoff.state(t.key, secrets); !window.mayTry() {
 		err := t.fail(ErrImagePullBackOff, nil)
 		err.RetryAfter, err.Previous = window.wait, window.previous
 		return outcome{err: err}

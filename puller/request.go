@@ -23,7 +23,8 @@ type Request struct {
 	// asked for Pod. nil = the Pod has none.
 	//
 	// A Keyring that is not a credentials.Fingerprinter works, but its pulls are not
-	// shared with others, and a repaired secret in it opens no back-off window.
+	// shared with others, and a repaired secret in it is not tried before the back-off
+	// window ends.
 	Keyring credentials.Keyring
 	// Pod is the Pod that the image is for. Back-off windows are kept for each Pod.UID.
 	// Secrets of another namespace are refused, and do not hide equal Secrets of the

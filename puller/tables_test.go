@@ -16,8 +16,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestConcurrency: when pulls begin and end.
-func TestConcurrency(t *testing.T) {
+// Serial and parallel pulls start and end when the kubelet's do.
+func TestPullsStartAndEndWhenTheKubeletsDo(t *testing.T) {
 	type pull struct {
 		ID       string
 		Arrive   int64 `json:"arrive_ms"`
@@ -74,8 +74,8 @@ func TestConcurrency(t *testing.T) {
 	}
 }
 
-// TestEnsure: what is done for each policy, presence and verification.
-func TestEnsure(t *testing.T) {
+// The table has a row for each policy, presence and verification.
+func TestPolicyPresenceAndAccessDecideAsInTheKubelet(t *testing.T) {
 	cases := vectors[struct {
 		Action       string
 		Asks         bool `json:"asks_verification"`
@@ -103,7 +103,7 @@ func TestEnsure(t *testing.T) {
 			runtime.inspectErr = errors.New("broken")
 		}
 		recs := &scriptedRecords{}
-		ring := ringOf(secret("mine", "m"))
+		ring := keyringOf(secret("mine", "m"))
 		if c.Verification != "off" {
 			config.Records = recs
 			access := records.Access{Secrets: []records.SecretID{{Namespace: "other", Name: "other", UID: "other", Hash: records.NewSecretID(secret("x", "x")).Hash}}}
@@ -124,7 +124,7 @@ func TestEnsure(t *testing.T) {
 		pulled := runtime.pulled > 0
 		switch c.Action {
 		case "pull":
-			if c.Verification == "error" { // the row is about the decision; the pull then fails at the same secret
+			if c.Verification == "error" { // the decision is to pull, and the pull fails because of the same secret
 				assert.Empty(t, asError(t, err).Reason, name)
 				continue
 			}
@@ -146,7 +146,7 @@ func TestEnsure(t *testing.T) {
 	}
 }
 
-// An askedRuntime counts what it is asked.
+// An askedRuntime counts its calls.
 type askedRuntime struct {
 	fakeRuntime
 	inspected, pulled int
@@ -173,7 +173,7 @@ type tableSecret struct{ UID, Namespace, Name, Hash string }
 func (s tableSecret) credential() credentials.Credential {
 	c := credentials.Credential{Username: "user", Password: credentials.Conceal(s.Hash)}
 	if s.Hash == "" {
-		c.Username = "" // nothing to hash
+		c.Username = "" // a credential without content has no hash
 	}
 	c.Origin = credentials.Origin{Kind: credentials.KindSecret, Namespace: s.Namespace, Name: s.Name, UID: s.UID, Key: s.UID}
 	return c
@@ -190,8 +190,8 @@ func (a tableAccess) access() records.Access {
 	return out
 }
 
-// TestMustAttemptPull: whether records let a Pod use a present image.
-func TestMustAttemptPull(t *testing.T) {
+// The table says which records let a Pod use a present image.
+func TestRecordsDecideAsInTheKubelet(t *testing.T) {
 	cases := vectors[struct {
 		Case           string
 		ImageRef       string `json:"image_ref"`
@@ -234,7 +234,7 @@ func TestMustAttemptPull(t *testing.T) {
 		if c.ImageRef != "" {
 			runtime.store[image], runtime.store[image+":latest"] = c.ImageRef, c.ImageRef
 		}
-		ring := &fakeRing{}
+		ring := &fakeKeyring{}
 		for _, s := range c.PodSecrets {
 			ring.creds = append(ring.creds, s.credential())
 		}
@@ -251,7 +251,7 @@ func TestMustAttemptPull(t *testing.T) {
 		switch c.Want {
 		case "pull":
 			if asked := w.reasons(); len(asked) > 0 && asked[0] == EventInspectFailed {
-				assert.Equal(t, "required, name cannot be parsed", c.Case, "a malformed name does not come so far")
+				assert.Equal(t, "required, name cannot be parsed", c.Case, "a malformed name fails before the records are asked")
 				continue
 			}
 			assert.Equal(t, 1, runtime.pulled, c.Case)

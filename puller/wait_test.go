@@ -42,7 +42,7 @@ func TestPullWaitSleepsThroughTheWindows(t *testing.T) {
 	})
 }
 
-func TestPullWaitBeginsInAWindow(t *testing.T) {
+func TestPullWaitWaitsForTheWindowOfAnEarlierCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, Config{})
 		w.runtime.pull = answers(map[string]string{"anonymous": "404"})
@@ -57,7 +57,7 @@ func TestPullWaitBeginsInAWindow(t *testing.T) {
 	})
 }
 
-func TestPullWaitEndsOnWhatWaitingCannotMend(t *testing.T) {
+func TestPullWaitReturnsWhatWaitingCannotRepair(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, Config{})
 		begin := time.Now()
@@ -74,7 +74,7 @@ func TestPullWaitEndsOnWhatWaitingCannotMend(t *testing.T) {
 	})
 }
 
-func TestPullWaitObeysItsContext(t *testing.T) {
+func TestPullWaitEndsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, Config{})
 		w.runtime.pull = answers(map[string]string{"anonymous": "404"})
@@ -90,9 +90,9 @@ func TestPullWaitObeysItsContext(t *testing.T) {
 	})
 }
 
-// The error of a context that ends in a window that was there before tells what
-// the window is for.
-func TestPullWaitEndedInAWindow(t *testing.T) {
+// If the context ends while PullWait waits in a window of an earlier call, the error has
+// the failure that started the window.
+func TestPullWaitNamesTheFailureOfTheWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, Config{Backoff: backoff.Config{Initial: time.Minute}})
 		w.runtime.pull = answers(map[string]string{"anonymous": "404"})
@@ -109,7 +109,7 @@ func TestPullWaitEndedInAWindow(t *testing.T) {
 	})
 }
 
-func TestPullObeysItsContextInTheQueue(t *testing.T) {
+func TestACallThatLeavesTheQueueTakesNoSlot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, Config{})
 		w.runtime.pull = slow(time.Hour, ok)
@@ -128,13 +128,13 @@ func TestPullObeysItsContextInTheQueue(t *testing.T) {
 		begin := time.Now()
 		_, err := w.Pull(t.Context(), Request{Image: "a.example/b:1"})
 		assert.NoError(t, err)
-		assert.Equal(t, 2*time.Hour, time.Since(begin), "who left the queue takes nobody's place")
+		assert.Equal(t, 2*time.Hour, time.Since(begin), "the call that left the queue takes no slot")
 		assert.Equal(t, time.Second, <-left)
 		assert.NotContains(t, w.runtime.took(), "pull a.example/a:1 with anonymous")
 	})
 }
 
-func TestAContextThatHasEndedAsksNobody(t *testing.T) {
+func TestNothingIsAskedAfterTheContextHasEnded(t *testing.T) {
 	w := newWorld(t, Config{})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A world is a Puller with what it works on.
+// A world is a Puller with its fake Runtime and its events so far.
 type world struct {
 	*Puller
 	runtime *fakeRuntime
@@ -37,7 +37,7 @@ func newWorld(t *testing.T, config Config) *world {
 	return w
 }
 
-// reasons returns the reasons of the events since it was last called.
+// reasons returns the reasons of the events since the last call of reasons or took.
 func (w *world) reasons() []EventReason {
 	out := []EventReason{}
 	for _, e := range w.took() {
@@ -54,7 +54,8 @@ func (w *world) took() []Event {
 	return events
 }
 
-// answers makes a Runtime answer each credential with a text, as the tables do.
+// answers returns a function for fakeRuntime.pull that answers each credential in by with
+// the error of its text. A credential that is not in by opens the image.
 func answers(by map[string]string) func(context.Context, Spec) (string, error) {
 	return func(_ context.Context, spec Spec) (string, error) {
 		if text, ok := by[credentialID(spec.Credential)]; ok {
@@ -64,9 +65,9 @@ func answers(by map[string]string) func(context.Context, Spec) (string, error) {
 	}
 }
 
-func ringOf(creds ...credentials.Credential) *fakeRing { return &fakeRing{creds: creds} }
+func keyringOf(creds ...credentials.Credential) *fakeKeyring { return &fakeKeyring{creds: creds} }
 
-// asError is err as what every method of a Puller returns.
+// asError returns err as an *Error, which every method of a Puller returns.
 func asError(t *testing.T, err error) *Error {
 	t.Helper()
 	var e *Error

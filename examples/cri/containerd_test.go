@@ -73,7 +73,7 @@ func TestContainerd(t *testing.T) {
 	assert.ErrorIs(t, err, puller.ErrImagePullBackOff)
 
 	img, err := pull(image, "1", "", stale, good)
-	require.NoError(t, err, "the repaired secrets open the window: a stale and a good one")
+	require.NoError(t, err, "the repaired secrets are tried within the window: a stale and a good one")
 	assert.Equal(t, id, img.ID, "the config's digest")
 	assert.NotZero(t, img.Size)
 	assert.Equal(t, []puller.EventReason{puller.EventPulling, puller.EventAttempt, puller.EventPulled}, reasons)

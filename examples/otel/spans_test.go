@@ -47,7 +47,7 @@ func TestSpans(t *testing.T) {
 	req := puller.Request{Image: "a.example/a:1", Pod: credentials.Pod{Namespace: "team", Name: "web", UID: "1"}}
 	_, err = p.Pull(t.Context(), req)
 	require.Error(t, err)
-	req.Keyring = keyring // other secrets open the window
+	req.Keyring = keyring // other secrets are tried within the window
 	_, err = p.Pull(t.Context(), req)
 	require.NoError(t, err)
 

@@ -21,9 +21,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What is done by default in the cases where the kubelet's way is not taken.
+// These tests are about what a Puller does by default where the kubelet does something else.
 
-func TestNoPolicyIsTheDefault(t *testing.T) {
+func TestAnEmptyPolicyMeansTheDefault(t *testing.T) {
 	w := newWorld(t, Config{})
 	w.runtime.store["nginx:1"] = "sha256:1"
 	_, err := w.Pull(t.Context(), Request{Image: "nginx:1"})
@@ -39,7 +39,8 @@ func TestNoPolicyIsTheDefault(t *testing.T) {
 	assert.Empty(t, w.runtime.took())
 }
 
-// Half a platform is a slip of the caller's, which no store and no registry is asked about.
+// A platform without OS or architecture is a mistake of the caller. Neither the store nor
+// the registry is asked.
 func TestHalfAPlatformIsRefused(t *testing.T) {
 	w := newWorld(t, Config{})
 	const missing = "OS or architecture is missing; write both, such as linux/amd64"
@@ -59,7 +60,7 @@ func TestHalfAPlatformIsRefused(t *testing.T) {
 		assert.EqualError(t, err, `image "a.example/a:1": `+text)
 		assert.Equal(t, &Error{Image: req.Image, Err: asError(t, err).Err}, err)
 		_, waited := w.PullWait(t.Context(), req)
-		assert.Equal(t, err, waited, "waiting mends nothing")
+		assert.Equal(t, err, waited, "PullWait does not wait, because waiting repairs nothing")
 		_, resolved := w.Resolve(t.Context(), req)
 		assert.Equal(t, err, resolved)
 		d, err := w.Explain(t.Context(), req)
@@ -74,13 +75,13 @@ func TestHalfAPlatformIsRefused(t *testing.T) {
 	assert.Empty(t, maps.Collect(w.backoff.last.All()))
 }
 
-func TestRateLimitStopsTheLoop(t *testing.T) {
+func TestNoOtherCredentialIsTriedAfterARateLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, Config{})
 		w.runtime.pull = func(context.Context, Spec) (string, error) {
 			return "", &RetryError{After: 45 * time.Second, Err: errors.New("429 Too Many Requests")}
 		}
-		req := Request{Image: "priv.example/app:1", Keyring: ringOf(secret("a", "1"), secret("b", "2"))}
+		req := Request{Image: "priv.example/app:1", Keyring: keyringOf(secret("a", "1"), secret("b", "2"))}
 		_, err := w.Pull(t.Context(), req)
 		assert.Equal(t, []string{"inspect priv.example/app:1", "pull priv.example/app:1 with a"}, w.runtime.took(), "b is not tried")
 		e := asError(t, err)
@@ -98,7 +99,7 @@ func TestRateLimitStopsTheLoop(t *testing.T) {
 	})
 }
 
-func TestRetryAfterIsBounded(t *testing.T) {
+func TestRetryAfterIsAtMostADay(t *testing.T) {
 	w := newWorld(t, Config{})
 	w.runtime.pull = func(context.Context, Spec) (string, error) {
 		return "", &RetryError{After: 1 << 62, Err: errors.New("429")}
@@ -109,7 +110,7 @@ func TestRetryAfterIsBounded(t *testing.T) {
 	assert.Greater(t, got, 23*time.Hour)
 }
 
-func TestReasonAmongSeveral(t *testing.T) {
+func TestTheGravestAnswerGivesTheReason(t *testing.T) {
 	tests := []struct {
 		a, b string
 		want Reason
@@ -123,15 +124,15 @@ func TestReasonAmongSeveral(t *testing.T) {
 	for _, tt := range tests {
 		w := newWorld(t, Config{})
 		w.runtime.pull = answers(map[string]string{"a": tt.a, "b": tt.b})
-		_, err := w.Pull(t.Context(), Request{Image: "priv.example/app:1", Keyring: ringOf(secret("a", "1"), secret("b", "2"))})
+		_, err := w.Pull(t.Context(), Request{Image: "priv.example/app:1", Keyring: keyringOf(secret("a", "1"), secret("b", "2"))})
 		assert.Equal(t, tt.want, asError(t, err).Reason, "%s, %s", tt.a, tt.b)
 		assert.Len(t, asError(t, err).Attempts, 2)
 	}
 }
 
-func TestBadSecretIsSkipped(t *testing.T) {
+func TestAMalformedSecretIsSkipped(t *testing.T) {
 	w := newWorld(t, Config{})
-	ring := ringOf(secret("a", "1"))
+	ring := keyringOf(secret("a", "1"))
 	ring.problem = errors.New("unexpected end of JSON input")
 	_, err := w.Pull(t.Context(), Request{Image: "priv.example/app:1", Keyring: ring})
 	require.NoError(t, err, "the other secret opens it")
@@ -152,7 +153,7 @@ func TestBadSecretIsSkipped(t *testing.T) {
 
 	_, err = w.Pull(t.Context(), Request{Image: "priv.example/app:2", Keyring: ring})
 	assert.ErrorIs(t, err, ErrImagePullBackOff)
-	assert.Equal(t, []EventReason{EventBackOff}, w.reasons(), "not in the back-off")
+	assert.Equal(t, []EventReason{EventBackOff}, w.reasons(), "the bad secret is not reported again during the back-off")
 
 	w.runtime.pull = answers(map[string]string{"a": "RegistryUnavailable: refused"})
 	_, err = w.Pull(t.Context(), Request{Image: "priv.example/app:3", Keyring: ring})
@@ -166,11 +167,11 @@ func TestBadSecretIsSkipped(t *testing.T) {
 	}
 	_, err = w.Pull(ctx, Request{Image: "priv.example/app:4", Keyring: ring})
 	assert.ErrorIs(t, err, context.Canceled)
-	assert.NotContains(t, w.reasons(), EventBadSecret, "nobody knows whether a secret is to blame")
+	assert.NotContains(t, w.reasons(), EventBadSecret, "the registry has refused no secret")
 }
 
-// An entry that is plainly for another image is no news.
-func TestBadEntriesOfOtherImagesAreNotTold(t *testing.T) {
+// The problem of an entry is not reported if the entry's key is for other images.
+func TestMalformedEntriesOfOtherImagesAreNotReported(t *testing.T) {
 	doc := `{"auths":{"a.example":{"auth":"!"},"*.other.example":{"auth":"!"},"[":{"auth":"!"}}}`
 	secrets := credentials.FromSecrets([]credentials.Secret{credentials.Secret{Name: "s", Type: credentials.TypeDockerConfigJSON,
 		Data: credentials.ConcealData(map[string][]byte{credentials.KeyDockerConfigJSON: []byte(doc)})}}, credentials.Rules{})
@@ -185,10 +186,11 @@ func TestBadEntriesOfOtherImagesAreNotTold(t *testing.T) {
 	assert.Equal(t, []string{"a.example", "[", ""}, keys)
 }
 
-// What is used all the same is no broken secret: a file that others can read, for one.
-func TestWarningsAreNoBadSecrets(t *testing.T) {
+// A credential can be used in spite of a warning, for example because other users can read
+// its file. Such a credential is not reported as a bad secret.
+func TestASecretUsedInSpiteOfAWarningIsNotReportedAsBad(t *testing.T) {
 	for _, warning := range []credentials.Reason{credentials.ErrReadableByOthers, credentials.ErrSpelledTwice} {
-		ring := ringOf(secret("a", "1"))
+		ring := keyringOf(secret("a", "1"))
 		ring.problem = warning
 		w := newWorld(t, Config{Kubelet: Kubelet{FailOnBadSecret: true}})
 		_, err := w.Pull(t.Context(), Request{Image: "priv.example/app:1", Keyring: ring})
@@ -203,13 +205,13 @@ func TestWarningsAreNoBadSecrets(t *testing.T) {
 	}
 }
 
-func TestBadSecretWithVerification(t *testing.T) {
+func TestAMalformedSecretProvesNothing(t *testing.T) {
 	w := newWorld(t, Config{Records: openRecords(t)})
-	_, err := w.Pull(t.Context(), Request{Image: "priv.example/app:1", Keyring: ringOf(secret("a", "1"))})
+	_, err := w.Pull(t.Context(), Request{Image: "priv.example/app:1", Keyring: keyringOf(secret("a", "1"))})
 	require.NoError(t, err)
 	w.runtime.took()
 	w.runtime.pull = answers(map[string]string{"anonymous": "401"})
-	ring := &fakeRing{problem: errors.New("unexpected end of JSON input")}
+	ring := &fakeKeyring{problem: errors.New("unexpected end of JSON input")}
 	_, err = w.Pull(t.Context(), Request{Image: "priv.example/app:1", Pod: credentials.Pod{UID: "2"}, Keyring: ring})
 	assert.ErrorIs(t, err, ErrImagePull)
 	assert.Equal(t, []string{"inspect priv.example/app:1", "pull priv.example/app:1 with anonymous"}, w.runtime.took(),
@@ -217,7 +219,7 @@ func TestBadSecretWithVerification(t *testing.T) {
 	assert.Contains(t, w.reasons(), EventBadSecret)
 }
 
-func TestOneWindowForAllSpellings(t *testing.T) {
+func TestAllSpellingsOfANameShareOneWindow(t *testing.T) {
 	for _, names := range [][]string{
 		{"r.example/x", "r.example/x:latest"},
 		{"nginx:9", "docker.io/library/nginx:9", "index.docker.io/library/nginx:9"},
@@ -235,7 +237,7 @@ func TestOneWindowForAllSpellings(t *testing.T) {
 	}
 }
 
-func TestPlatformsHaveWindowsOfTheirOwn(t *testing.T) {
+func TestEachPlatformHasItsOwnWindow(t *testing.T) {
 	w := newWorld(t, Config{})
 	w.runtime.pull = answers(map[string]string{"anonymous": "404"})
 	for _, arch := range []string{"amd64", "arm64"} {
@@ -246,33 +248,33 @@ func TestPlatformsHaveWindowsOfTheirOwn(t *testing.T) {
 	}
 }
 
-func TestRepairedSecretOpensTheWindow(t *testing.T) {
+func TestARepairedSecretIsTriedWithinTheWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, Config{})
 		w.runtime.pull = answers(map[string]string{"a": "401", "b": "403"})
 		pull := func(s credentials.Credential) error {
-			_, err := w.Pull(t.Context(), Request{Image: "priv.example/app:1", Pod: credentials.Pod{UID: "1"}, Keyring: ringOf(s)})
+			_, err := w.Pull(t.Context(), Request{Image: "priv.example/app:1", Pod: credentials.Pod{UID: "1"}, Keyring: keyringOf(s)})
 			return err
 		}
 		assert.ErrorIs(t, pull(secret("a", "1")), ErrImagePull)
 		assert.ErrorIs(t, pull(secret("a", "1")), ErrImagePullBackOff)
 		time.Sleep(time.Second)
 		err := pull(secret("b", "2"))
-		assert.ErrorIs(t, err, ErrImagePull, "other secrets open the window")
+		assert.ErrorIs(t, err, ErrImagePull, "other secrets are tried within the window")
 		assert.Equal(t, 20*time.Second, asError(t, err).RetryAfter, "the streak stays")
-		assert.ErrorIs(t, pull(secret("b", "2")), ErrImagePullBackOff, "for one try")
-		assert.ErrorIs(t, pull(secret("a", "1")), ErrImagePullBackOff, "secrets that take turns do not keep it open")
-		assert.NoError(t, pull(secret("c", "3")), "the right one")
+		assert.ErrorIs(t, pull(secret("b", "2")), ErrImagePullBackOff, "each secret is let through once")
+		assert.ErrorIs(t, pull(secret("a", "1")), ErrImagePullBackOff, "secrets that take turns are not tried again")
+		assert.NoError(t, pull(secret("c", "3")), "a third secret, which opens the image")
 	})
 }
 
-// A pull that the rate refuses tries no secret: the repaired one's try is left.
-func TestRateLeavesTheRepairedSecretItsTry(t *testing.T) {
+// A pull beyond Config.QPS tries no secret. So a repaired secret can still be tried later.
+func TestAPullBeyondTheRateDoesNotUseUpTheTryOfARepairedSecret(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, Config{QPS: 0.2, Burst: 1})
 		w.runtime.pull = answers(map[string]string{"a": "401"})
 		pull := func(s credentials.Credential) error {
-			_, err := w.Pull(t.Context(), Request{Image: "priv.example/app:1", Keyring: ringOf(s)})
+			_, err := w.Pull(t.Context(), Request{Image: "priv.example/app:1", Keyring: keyringOf(s)})
 			return err
 		}
 		assert.ErrorIs(t, pull(secret("a", "1")), ErrImagePull)
@@ -283,7 +285,7 @@ func TestRateLeavesTheRepairedSecretItsTry(t *testing.T) {
 	})
 }
 
-func TestSuccessEndsTheStreak(t *testing.T) {
+func TestASuccessEndsTheStreak(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, Config{})
 		req := Request{Image: "a.example/a:1", Policy: pullpolicy.Always}
@@ -302,9 +304,9 @@ func TestSuccessEndsTheStreak(t *testing.T) {
 	})
 }
 
-// A source that cannot answer is told when the pull comes to it, also where the
-// image is then had without it; and the plan of Explain names it.
-func TestFailingSourcesAreTold(t *testing.T) {
+// A source that cannot answer is reported when the pull comes to it, even if another
+// credential then opens the image. Explain lists the source too.
+func TestSourcesThatCannotAnswerAreReported(t *testing.T) {
 	helper, err := credentials.NewHelper("missing", credentials.HelperConfig{Dir: t.TempDir()})
 	require.NoError(t, err)
 	r := &planningRuntime{fakeRuntime: fakeRuntime{store: map[string]string{}}}
@@ -318,7 +320,7 @@ func TestFailingSourcesAreTold(t *testing.T) {
 	r.pull = answers(map[string]string{"a": "401"})
 	req := Request{
 		Image: "priv.example/app:1", Pod: credentials.Pod{Namespace: "team"},
-		Keyring: credentials.Join(ringOf(secret("a", "1")), credentials.FromSecrets([]credentials.Secret{dockerSecret("other", "s", "priv.example", "u")}, credentials.Rules{})),
+		Keyring: credentials.Join(keyringOf(secret("a", "1")), credentials.FromSecrets([]credentials.Secret{dockerSecret("other", "s", "priv.example", "u")}, credentials.Rules{})),
 	}
 	d, err := w.Explain(t.Context(), req)
 	require.NoError(t, err)
@@ -350,9 +352,9 @@ func TestFailingSourcesAreTold(t *testing.T) {
 	}, told)
 }
 
-// Rotating plugin tokens do not defeat the back-off: no plugin runs to find out
-// whether the window is open, and what it would yield is not part of the print.
-func TestPluginTokensKeepTheWindow(t *testing.T) {
+// A plugin that gives a new token each time does not end the back-off: no plugin runs
+// within the window, and its tokens are not part of the fingerprint.
+func TestANewTokenOfAPluginIsNotTriedWithinTheWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		runs := 0
 		plugin := &countingPlugin{runs: &runs}
@@ -372,7 +374,7 @@ func TestPluginTokensKeepTheWindow(t *testing.T) {
 	})
 }
 
-// A countingPlugin gives another token each time it runs.
+// A countingPlugin gives another token each time it runs, and counts its runs.
 type countingPlugin struct {
 	credentials.Static
 	runs *int
@@ -385,7 +387,7 @@ func (c *countingPlugin) Lookup(ctx context.Context, ref reference.Reference) it
 
 func (c *countingPlugin) Fingerprint(reference.Reference) uint64 { return 1 }
 
-func TestWindowsStayBounded(t *testing.T) {
+func TestWindowsOfEndedStreaksAreForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, Config{Parallel: -1})
 		w.runtime.pull = answers(map[string]string{"anonymous": "404"})
@@ -402,9 +404,9 @@ func TestWindowsStayBounded(t *testing.T) {
 	})
 }
 
-// A sweep in the middle of a pull that then fails does not make an image that was
-// always there look like one whose credential is unknown.
-func TestASweepLeavesPullsUnderWayAlone(t *testing.T) {
+// A sweep while a pull of a preloaded image runs does not change that the image is
+// preloaded. Here the pull fails later.
+func TestASweepDoesNotAffectPullsUnderWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, Config{Records: openRecords(t)})
 		w.runtime.store["a.example/a:1"] = "sha256:1"

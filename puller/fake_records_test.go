@@ -12,7 +12,7 @@ import (
 	"github.com/pullkit/pullkit/puller/records"
 )
 
-// scriptedRecords hold one record, and count and fail as told.
+// scriptedRecords hold one record. Their fields say which calls fail, and count the calls.
 type scriptedRecords struct {
 	mu      sync.Mutex
 	record  *records.Record

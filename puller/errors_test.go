@@ -8,11 +8,8 @@ import (
 	"io/fs"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"github.com/pullkit/pullkit/backoff"
 	"github.com/pullkit/pullkit/credentials"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/pullpolicy"
@@ -21,13 +18,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// statusError is what a Runtime over HTTP returns.
+// statusError returns an error as that of a Runtime that asks registries over HTTP.
 func statusError(host string, status int, code string) error {
 	reason := map[int]content.Reason{401: content.ErrUnauthorized, 429: content.ErrRateLimited}[status]
 	return &content.Error{Reason: reason, Host: host, Status: status, Codes: []string{code}}
 }
 
-func TestErrorTexts(t *testing.T) {
+func TestErrorsSayWhatFailedAndWhy(t *testing.T) {
 	a := credentials.Attempt{Origin: secret("a", "1").Origin, Err: errors.New("401")}
 	node := credentials.Attempt{Origin: credentials.Origin{Kind: credentials.KindFile, Name: "/root/config.json", Key: "*.example"}, Err: errors.New("403")}
 	plugin := credentials.Attempt{Origin: credentials.Origin{Kind: credentials.KindPlugin, Name: "ecr"}, SourceFailed: true, Err: errors.New("exit status 1")}
@@ -87,12 +84,12 @@ func TestErrorTexts(t *testing.T) {
 	limited := &Error{Reason: ErrImagePull, Image: "a", RetryAfter: 30 * time.Second, Err: &RetryError{After: 30 * time.Second, Err: errors.New("429")}}
 	assert.EqualError(t, limited, `image "a": ErrImagePull: 429; next try in 30s`)
 	assert.EqualError(t, &Error{Reason: ErrImagePullBackOff, Image: "a", RetryAfter: 27 * time.Second, Previous: limited},
-		`image "a": ImagePullBackOff: next try in 27s; the last try ended with ErrImagePull: 429`, "one answer to when the next try is")
-	assert.EqualError(t, &Error{Reason: ErrImagePull, Image: "a", Err: limited.Err}, `image "a": ErrImagePull: 429`, "no wait of 0 s")
+		`image "a": ImagePullBackOff: next try in 27s; the last try ended with ErrImagePull: 429`, "the text has one time of the next try")
+	assert.EqualError(t, &Error{Reason: ErrImagePull, Image: "a", Err: limited.Err}, `image "a": ErrImagePull: 429`, "a wait of 0 s is left out")
 	assert.EqualError(t, &RetryError{After: time.Minute}, "the registry asked to wait for 1m0s")
 	_, err := reference.Parse("reg.example/App:v1")
 	assert.EqualError(t, &Error{Reason: ErrInvalidImageName, Image: "reg.example/App:v1", Err: err},
-		`image "reg.example/App:v1": InvalidImageName: repository at byte 12: upper case letter; write it in lower case`, "the name once")
+		`image "reg.example/App:v1": InvalidImageName: repository at byte 12: upper case letter; write it in lower case`, "the text has the name once")
 	var attempts []credentials.Attempt
 	for range 12 {
 		attempts = append(attempts, credentials.Attempt{Err: errors.New("401")})
@@ -101,7 +98,7 @@ func TestErrorTexts(t *testing.T) {
 	assert.EqualError(t, many, `image "a": ErrImagePull: `+strings.Repeat("without a credential: 401; ", 10)+"2 more")
 }
 
-func TestErrorsIsAndAs(t *testing.T) {
+func TestErrorsIsFindsTheAnswerThatGotFurthest(t *testing.T) {
 	w := newWorld(t, Config{})
 	w.runtime.pull = func(_ context.Context, spec Spec) (string, error) {
 		if credentialID(spec.Credential) == "a" {
@@ -109,10 +106,10 @@ func TestErrorsIsAndAs(t *testing.T) {
 		}
 		return "", &RetryError{After: time.Minute, Err: statusError("a.example", 429, "TOOMANYREQUESTS")}
 	}
-	req := Request{Image: "a.example/a:1", Keyring: ringOf(secret("a", "1"), secret("b", "2"))}
+	req := Request{Image: "a.example/a:1", Keyring: keyringOf(secret("a", "1"), secret("b", "2"))}
 	_, err := w.Pull(t.Context(), req)
-	for range 2 { // the error of the pull, then that of the back-off
-		assert.NotErrorIs(t, err, fs.ErrPermission, "the second answer counts before the first")
+	for range 2 { // first the error of the pull, then the error of the back-off
+		assert.NotErrorIs(t, err, fs.ErrPermission, "the answer 429 takes precedence over 401")
 		assert.Equal(t, credentials.VerdictUnavailable, credentials.VerdictOf(err))
 		var retry *RetryError
 		assert.ErrorAs(t, err, &retry)
@@ -134,90 +131,20 @@ func TestErrorsIsAndAs(t *testing.T) {
 	assert.ErrorIs(t, err, ErrImageNeverPull)
 }
 
-func TestEventJSON(t *testing.T) {
-	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	answer := newAnswer(credentials.Attempt{Origin: secret("a", "1").Origin, Err: statusError("a.example", 401, "DENIED")})
-	tests := []struct {
-		event Event
-		want  string
-	}{
-		{
-			Event{Time: at, Call: 7, Type: Normal, Reason: EventPulled, Message: "m", Image: "a", Pod: credentials.Pod{Namespace: "n", Name: "p", UID: "u"}, Platform: "linux/amd64", Digest: "sha256:1"},
-			`{"time":"2026-01-02T03:04:05Z","call":7,"type":"Normal","reason":"Pulled","message":"m","image":"a","pod":{"namespace":"n","name":"p","uid":"u"},"platform":"linux/amd64","digest":"sha256:1"}`,
-		}, {
-			Event{Time: at, Call: 7, Type: Warning, Reason: EventFailed, Image: "a", Shared: true, RetryAfter: 1500 * time.Millisecond},
-			`{"time":"2026-01-02T03:04:05Z","call":7,"type":"Warning","reason":"Failed","image":"a","shared":true,"retryAfterSeconds":1.5}`,
-		}, {
-			Event{Time: at, Call: 7, Type: Warning, Reason: EventAttempt, Image: "a", Attempt: &answer},
-			`{"time":"2026-01-02T03:04:05Z","call":7,"type":"Warning","reason":"AttemptFailed","image":"a","attempt":{"from":"secret \"team/secret-a\", key \"a\"","kind":"secret","namespace":"team","name":"secret-a","uid":"uid-a","key":"a","host":"a.example","status":401,"codes":["DENIED"],"error":"a.example: unauthorized"}}`,
-		}, {
-			Event{Time: at, Call: 7, Type: Normal, Reason: EventProgress, Image: "a", Progress: &Progress{Blob: ocispec.Descriptor{MediaType: "m", Digest: "sha256:2", Size: 9}, State: BlobFetching, Done: 3, Total: 20, TotalDone: 4}},
-			`{"time":"2026-01-02T03:04:05Z","call":7,"type":"Normal","reason":"Progress","image":"a","progress":{"blob":{"mediaType":"m","digest":"sha256:2","size":9},"state":"fetching","done":3,"total":20,"totalDone":4}}`,
-		}, {
-			Event{Time: at, Call: 7, Type: Normal, Reason: EventProgress, Image: "a", Progress: &Progress{Total: 20}},
-			`{"time":"2026-01-02T03:04:05Z","call":7,"type":"Normal","reason":"Progress","image":"a","progress":{"done":0,"total":20,"totalDone":0}}`,
-		},
-	}
-	for _, tt := range tests {
-		data, err := json.Marshal(tt.event)
-		require.NoError(t, err)
-		assert.Equal(t, tt.want, string(data))
-	}
-}
-
-func TestPulledTellsBothDurations(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, Config{})
-		w.runtime.pull = slow(1500*time.Millisecond, ok)
-		go w.Pull(t.Context(), Request{Image: "a.example/first:1"})
-		synctest.Wait()
-		_, err := w.Pull(t.Context(), Request{Image: "a.example/second:1"})
-		require.NoError(t, err)
-		events := w.took()
-		assert.Equal(t, `Successfully pulled image "a.example/second:1" in 1.5s (3s including waiting). Image size: 4096 bytes.`, events[len(events)-1].Message)
-	})
-}
-
-// AsKubelet sets every field of Kubelet, which TestDecisionsAsKubelet sets one by one.
-func TestAsKubelet(t *testing.T) {
-	p, err := New(Config{Runtime: &fakeRuntime{}, AsKubelet: true})
-	require.NoError(t, err)
-	assert.Equal(t, allKubelet(), p.config.Kubelet)
-}
-
-func TestNewRefuses(t *testing.T) {
-	verify, err := pullpolicy.NewVerification(pullpolicy.AlwaysVerify)
-	require.NoError(t, err)
-	r := &fakeRuntime{}
-	nan := 0.0
-	nan /= nan
-	for text, config := range map[string]Config{
-		"puller: Config.Runtime is nil; set it, for example to what transfer.New returns":          {},
-		"puller: Config.Verify needs Config.Records":                                               {Runtime: r, Verify: verify},
-		"puller: Config.QPS is -1; it must be 0 or more":                                           {Runtime: r, QPS: -1},
-		"puller: Config.QPS is NaN; it must be 0 or more":                                          {Runtime: r, QPS: nan},
-		"puller: Config.Backoff: backoff: Max is -1ns; it must not be negative":                    {Runtime: r, Backoff: backoff.Config{Max: -1}},
-		"puller: Config.Backoff: backoff: Jitter is NaN; it must be a number that is not negative": {Runtime: r, Backoff: backoff.Config{Jitter: nan}},
-	} {
-		_, err := New(config)
-		assert.EqualError(t, err, text)
-	}
-}
-
-// No secret is in anything that a Puller says.
-func TestNothingShowsASecret(t *testing.T) {
+// No error, event, Decision or printed value of a Puller has a secret in it.
+func TestNoTextShowsASecret(t *testing.T) {
 	const canary = "canary-7c1f"
 	cred := credentials.Credential{
 		Username: "user", Password: credentials.Conceal(canary), IdentityToken: credentials.Conceal(canary), RegistryToken: credentials.Conceal(canary),
 		Origin: secret("a", "").Origin,
 	}
-	w := newWorld(t, Config{Records: openRecords(t), Keyring: ringOf(cred)})
+	w := newWorld(t, Config{Records: openRecords(t), Keyring: keyringOf(cred)})
 	var said []any
 	w.runtime.pull = func(_ context.Context, spec Spec) (string, error) {
 		said = append(said, spec)
 		return "", errors.New("401")
 	}
-	req := Request{Image: "a.example/a:1", Keyring: ringOf(cred), Pod: credentials.Pod{Namespace: "team"}}
+	req := Request{Image: "a.example/a:1", Keyring: keyringOf(cred), Pod: credentials.Pod{Namespace: "team"}}
 	for range 2 {
 		d, err := w.Explain(t.Context(), req)
 		require.NoError(t, err)

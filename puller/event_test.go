@@ -1,0 +1,87 @@
+package puller
+
+import (
+	"encoding/json"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/credentials"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestEventsHaveAStableJSONForm(t *testing.T) {
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	answer := newAnswer(credentials.Attempt{Origin: secret("a", "1").Origin, Err: statusError("a.example", 401, "DENIED")})
+	tests := []struct {
+		event Event
+		want  string
+	}{
+		{
+			Event{Time: at, Call: 7, Type: Normal, Reason: EventPulled, Message: "m", Image: "a", Pod: credentials.Pod{Namespace: "n", Name: "p", UID: "u"}, Platform: "linux/amd64", Digest: "sha256:1"},
+			`{"time":"2026-01-02T03:04:05Z","call":7,"type":"Normal","reason":"Pulled","message":"m","image":"a","pod":{"namespace":"n","name":"p","uid":"u"},"platform":"linux/amd64","digest":"sha256:1"}`,
+		}, {
+			Event{Time: at, Call: 7, Type: Warning, Reason: EventFailed, Image: "a", Shared: true, RetryAfter: 1500 * time.Millisecond},
+			`{"time":"2026-01-02T03:04:05Z","call":7,"type":"Warning","reason":"Failed","image":"a","shared":true,"retryAfterSeconds":1.5}`,
+		}, {
+			Event{Time: at, Call: 7, Type: Warning, Reason: EventAttempt, Image: "a", Attempt: &answer},
+			`{"time":"2026-01-02T03:04:05Z","call":7,"type":"Warning","reason":"AttemptFailed","image":"a","attempt":{"from":"secret \"team/secret-a\", key \"a\"","kind":"secret","namespace":"team","name":"secret-a","uid":"uid-a","key":"a","host":"a.example","status":401,"codes":["DENIED"],"error":"a.example: unauthorized"}}`,
+		}, {
+			Event{Time: at, Call: 7, Type: Normal, Reason: EventProgress, Image: "a", Progress: &Progress{Blob: ocispec.Descriptor{MediaType: "m", Digest: "sha256:2", Size: 9}, State: BlobFetching, Done: 3, Total: 20, TotalDone: 4}},
+			`{"time":"2026-01-02T03:04:05Z","call":7,"type":"Normal","reason":"Progress","image":"a","progress":{"blob":{"mediaType":"m","digest":"sha256:2","size":9},"state":"fetching","done":3,"total":20,"totalDone":4}}`,
+		}, {
+			Event{Time: at, Call: 7, Type: Normal, Reason: EventProgress, Image: "a", Progress: &Progress{Total: 20}},
+			`{"time":"2026-01-02T03:04:05Z","call":7,"type":"Normal","reason":"Progress","image":"a","progress":{"done":0,"total":20,"totalDone":0}}`,
+		},
+	}
+	for _, tt := range tests {
+		data, err := json.Marshal(tt.event)
+		require.NoError(t, err)
+		assert.Equal(t, tt.want, string(data))
+	}
+}
+
+func TestThePulledEventHasBothDurations(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, Config{})
+		w.runtime.pull = slow(1500*time.Millisecond, ok)
+		go w.Pull(t.Context(), Request{Image: "a.example/first:1"})
+		synctest.Wait()
+		_, err := w.Pull(t.Context(), Request{Image: "a.example/second:1"})
+		require.NoError(t, err)
+		events := w.took()
+		assert.Equal(t, `Successfully pulled image "a.example/second:1" in 1.5s (3s including waiting). Image size: 4096 bytes.`, events[len(events)-1].Message)
+	})
+}
+
+// This case is from another project's tests: which events a malformed secret causes.
+func TestReportedCasesOfBadSecretEvents(t *testing.T) {
+	type reported struct {
+		Cases []struct {
+			ID    string
+			Input struct {
+				PodSecrets []string `json:"pod_secrets"`
+			}
+			Expected struct{ Events []EventReason }
+		}
+	}
+	cases := readVectors[reported](t, "field/peers.json").Cases
+	require.Len(t, cases, 1)
+	for _, c := range cases {
+		ring := keyringOf()
+		for _, s := range c.Input.PodSecrets {
+			if s == "malformed" {
+				ring.problem = errors.New("unexpected end of JSON input")
+			} else {
+				ring.creds = append(ring.creds, secret("a", "1"))
+			}
+		}
+		w := newWorld(t, Config{})
+		_, err := w.Pull(t.Context(), Request{Image: "priv.example/app:1", Keyring: ring})
+		require.NoError(t, err)
+		assert.Equal(t, c.Expected.Events, w.reasons(), c.ID)
+	}
+}
