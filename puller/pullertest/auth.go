@@ -15,7 +15,7 @@ import (
 	"github.com/pullkit/pullkit/internal/fakeregistry"
 )
 
-// An AuthMode is how a registry wants clients to authenticate.
+// An AuthMode says how clients authenticate to a registry.
 type AuthMode string
 
 // The modes.
@@ -25,9 +25,9 @@ const (
 	AuthBearer AuthMode = "bearer" // a token from the registry's own /token
 )
 
-// A User may pull from a registry. The user with an empty Name is the anonymous one: what
-// it may pull needs no password. With AuthBearer it needs a token, which /token gives to
-// any client, as Docker Hub does.
+// A User may pull from a registry. The user with an empty Name is the anonymous user: the
+// repositories that the anonymous user may pull need no password. With AuthBearer they
+// need a token, which /token gives to any client, as Docker Hub does.
 type User struct {
 	Name, Password string
 	// IdentityToken, if not empty, is a refresh token that POST /token takes in place
@@ -163,7 +163,7 @@ func (r *Registry) tokenUser(req *http.Request) (User, bool) {
 	return r.user(name, password)
 }
 
-// cutScope takes repository:NAME:ACTIONS apart.
+// cutScope splits repository:NAME:ACTIONS.
 func cutScope(scope string) (name, actions string, ok bool) {
 	rest, ok := strings.CutPrefix(scope, "repository:")
 	i := strings.LastIndexByte(rest, ':')

@@ -25,7 +25,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A badStore is a MemStore with one method put wrong.
+// A badStore is a MemStore with one faulty method, which replaces that of the MemStore.
 type badStore struct {
 	*pullertest.MemStore
 	lookup func(reference.Reference) (ocispec.Descriptor, error)
@@ -70,7 +70,7 @@ func (b *badStore) Tag(ctx context.Context, ref reference.Reference, desc ocispe
 	return b.MemStore.Tag(ctx, ref, desc)
 }
 
-// A badIngest is an Ingest with some methods put wrong.
+// A badIngest is an Ingest with one faulty method.
 type badIngest struct {
 	content.Ingest
 	have    iter.Seq2[int64, int64]
@@ -100,7 +100,7 @@ func (b *badIngest) ReadAt(p []byte, off int64) (int, error) {
 }
 
 func TestBrokenStoresAreFound(t *testing.T) {
-	// with makes a store whose ingests are changed.
+	// with makes the ingests of a store faulty.
 	with := func(change func(content.Ingest, ocispec.Descriptor) *badIngest) func(*badStore) {
 		return func(b *badStore) {
 			b.ingest = func(ctx context.Context, desc ocispec.Descriptor) (content.Ingest, error) {
@@ -146,7 +146,7 @@ func TestBrokenStoresAreFound(t *testing.T) {
 		}, "cancelled wait: Ingest while another is open: <nil>"},
 		"tags what is not stored": {func(b *badStore) {
 			b.tag = func(reference.Reference, ocispec.Descriptor) error { return nil }
-		}, "tag: Tag of content that is not stored works"},
+		}, "tag: Tag of content that is not stored succeeds"},
 		"finds a digest only by the whole name": {func(b *badStore) {
 			b.lookup = func(ref reference.Reference) (ocispec.Descriptor, error) {
 				if ref.Repository() == "team/index" && ref.Digest() != "" {
@@ -191,7 +191,7 @@ func TestBrokenStoresAreFound(t *testing.T) {
 	assert.EqualError(t, err, "new store: no store today")
 }
 
-// A badSource is a Source with its answers changed.
+// A badSource is a Source with one faulty method.
 type badSource struct {
 	content.Source
 	manifest func(ctx context.Context, repo content.Repo, have digest.Digest) (content.Document, error)
@@ -222,13 +222,13 @@ func TestBrokenSourcesAreFound(t *testing.T) {
 			b.manifest = func(ctx context.Context, repo content.Repo, _ digest.Digest) (content.Document, error) {
 				return b.Source.Manifest(ctx, repo, "")
 			}
-		}, "manifest that the caller has: Manifest with the digest at hand"},
+		}, "manifest that the caller has: Manifest with the digest that the caller has"},
 		"a credential of its own": {func(b *badSource) {
 			b.manifest = func(ctx context.Context, repo content.Repo, have digest.Digest) (content.Document, error) {
 				return b.Source.Manifest(ctx, content.Repo{Ref: repo.Ref, Cred: right}, have)
 			}
 		}, "credentials, Basic: Manifest with a wrong credential: <nil>"},
-		"nameless errors": {func(b *badSource) {
+		"errors without a reason": {func(b *badSource) {
 			b.manifest = func(ctx context.Context, repo content.Repo, have digest.Digest) (content.Document, error) {
 				doc, err := b.Source.Manifest(ctx, repo, have)
 				if err != nil {
@@ -277,12 +277,12 @@ type readCloser struct {
 	io.Closer
 }
 
-// A badRuntime is a Runtime with its answers changed.
+// A badRuntime is a Runtime with one faulty method.
 type badRuntime struct {
 	puller.Runtime
 	status func(context.Context, puller.Spec) (puller.Image, error)
 	pull   func(context.Context, puller.Spec) (puller.Image, error)
-	// chooses: Resolve says what Plan says, which depends on the platform.
+	// chooses makes Resolve return the digest of Plan, which depends on the platform.
 	chooses bool
 }
 
@@ -397,8 +397,8 @@ func (c *countingRuntime) Pull(_ context.Context, spec puller.Spec) (puller.Imag
 	return c.images[spec.Ref], nil
 }
 
-// TestAnyRuntimePlugsIn pulls with a Runtime that has nothing to do with
-// registries: the Puller decides, it does.
+// A Runtime need not know registries. Policy and credentials are the Puller's part, and this
+// Runtime only accepts or refuses what the Puller asks of it.
 func TestAnyRuntimePlugsIn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rt := &countingRuntime{}

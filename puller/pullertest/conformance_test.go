@@ -29,7 +29,7 @@ func TestLayoutIsAStore(t *testing.T) {
 	}))
 }
 
-// newClient makes a Client that reads host over plain http.
+// newClient returns a Client that reads host over plain http.
 func newClient(t *testing.T, network *pullertest.Network, host string) *registry.Client {
 	settings := registry.Config{PlainHTTP: []string{host}}
 	if network != nil {
@@ -41,7 +41,7 @@ func newClient(t *testing.T, network *pullertest.Network, host string) *registry
 	return c
 }
 
-// onBoth runs a test on sockets and in a bubble with a network in memory.
+// onBoth runs a test twice: on sockets, and in a synctest bubble with a network in memory.
 func onBoth(t *testing.T, test func(t *testing.T, network *pullertest.Network)) {
 	t.Helper()
 	t.Run("sockets", func(t *testing.T) { test(t, nil) })

@@ -22,9 +22,9 @@ import (
 )
 
 // A MemStore is a content.Store in memory, for tests and for programs that read small
-// images. The zero MemStore is empty and ready for use; it must
-// not be copied. Unlike other stores it verifies digests itself when content is
-// committed. Its methods may be called concurrently.
+// images. The zero MemStore is empty and ready for use; it must not be copied. Unlike other
+// stores it verifies digests itself when content is committed. Its methods may be called
+// concurrently.
 type MemStore struct {
 	mu       sync.Mutex
 	blobs    map[digest.Digest][]byte
@@ -33,7 +33,7 @@ type MemStore struct {
 	tags     map[reference.Reference]ocispec.Descriptor
 }
 
-// A memPartial is what was written of a blob.
+// A memPartial has the bytes of a blob that were written so far.
 type memPartial struct {
 	data    []byte
 	written spans.Set
@@ -127,8 +127,8 @@ func (m *MemStore) Tag(_ context.Context, ref reference.Reference, desc ocispec.
 	return nil
 }
 
-// Ingest implements content.Store. The kept parts of a blob are kept as long as the
-// MemStore.
+// Ingest implements content.Store. The MemStore keeps the parts of a blob that were
+// written, until the blob is committed or discarded.
 func (m *MemStore) Ingest(ctx context.Context, desc ocispec.Descriptor) (content.Ingest, error) {
 	if err := verify.Digest(desc.Digest); err != nil {
 		return nil, &content.Error{Reason: content.ErrBadDigest, Err: err}
@@ -149,8 +149,8 @@ func (m *MemStore) Ingest(ctx context.Context, desc ocispec.Descriptor) (content
 	}
 }
 
-// tryIngest begins an ingest. If another one of the same blob is open, it returns the
-// channel that is closed when that ends.
+// tryIngest begins an ingest. If another ingest of the same blob is open, tryIngest
+// returns a channel that is closed when the other ingest ends.
 func (m *MemStore) tryIngest(desc ocispec.Descriptor) (content.Ingest, <-chan struct{}, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -172,7 +172,7 @@ func (m *MemStore) tryIngest(desc ocispec.Descriptor) (content.Ingest, <-chan st
 	return &memIngest{store: m, desc: desc, partial: m.partials[desc.Digest]}, nil, nil
 }
 
-// A memIngest is a content.Ingest of a MemStore, whose lock guards it.
+// A memIngest is a content.Ingest of a MemStore. The lock of the MemStore guards it.
 type memIngest struct {
 	store   *MemStore
 	desc    ocispec.Descriptor
@@ -246,7 +246,8 @@ func (g *memIngest) Close() error {
 	return nil
 }
 
-// end lets the next ingest of the digest begin. The caller holds the lock.
+// end ends the ingest, so that the next one of the digest can begin. With forget it throws
+// away what was written. The caller holds the lock.
 func (g *memIngest) end(forget bool) {
 	if g.ended {
 		return

@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestMemStoreRefuses(t *testing.T) {
+func TestMemStoreRefusesWrongDigestsSizesAndBytes(t *testing.T) {
 	ctx := t.Context()
 	var m MemStore
 	desc, data := testBlob(1, 10)

@@ -123,13 +123,13 @@ func (a memAddr) tcp() net.Addr {
 	return a
 }
 
-// pipeSize is how many bytes are in flight in each direction: about the first size of a
-// socket's receive buffer.
+// pipeSize is how many bytes can be in flight in each direction. It is about the initial
+// size of a socket's receive buffer.
 const pipeSize = 64 << 10
 
 // memPipe makes the two ends of a connection.
 func memPipe(client, server memAddr) (c, s *memConn) {
-	up, down := newHalf(), newHalf()
+	up, down := newOneWay(), newOneWay()
 	c = &memConn{in: down, out: up, local: client, remote: server}
 	s = &memConn{in: up, out: down, local: server, remote: client}
 	return c, s
@@ -137,7 +137,7 @@ func memPipe(client, server memAddr) (c, s *memConn) {
 
 // A memConn is one end of a connection in memory.
 type memConn struct {
-	in, out       *half
+	in, out       *oneWay
 	local, remote memAddr
 	reset         atomic.Bool // Close ends the connection with a reset
 }
@@ -165,8 +165,8 @@ func (c *memConn) Close() error {
 	return c.end(io.EOF)
 }
 
-// SetLinger(0) makes Close reset the connection, as with a *net.TCPConn. Unlike there, the
-// other end still reads what was written before.
+// SetLinger(0) makes Close reset the connection, as with a *net.TCPConn. Unlike with a
+// *net.TCPConn, the other end still reads what was written before.
 func (c *memConn) SetLinger(sec int) error {
 	c.reset.Store(sec == 0)
 	return nil
@@ -178,8 +178,8 @@ func (c *memConn) end(peerReads error) error {
 	return nil
 }
 
-// A half is one direction of a connection.
-type half struct {
+// A oneWay carries the bytes of one direction of a connection.
+type oneWay struct {
 	mu       sync.Mutex
 	changed  *sync.Cond
 	buf      []byte // unread bytes; cap is pipeSize
@@ -196,79 +196,79 @@ type deadline struct {
 
 func (d *deadline) passed() bool { return !d.at.IsZero() && !time.Now().Before(d.at) }
 
-func newHalf() *half {
-	h := &half{}
-	h.changed = sync.NewCond(&h.mu)
-	return h
+func newOneWay() *oneWay {
+	w := &oneWay{}
+	w.changed = sync.NewCond(&w.mu)
+	return w
 }
 
 func opError(op string, err error) error { return &net.OpError{Op: op, Net: "tcp", Err: err} }
 
-func (h *half) read(p []byte) (int, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
+func (w *oneWay) read(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	for {
 		switch {
-		case h.readGone:
+		case w.readGone:
 			return 0, opError("read", net.ErrClosed)
-		case h.readBy.passed():
+		case w.readBy.passed():
 			return 0, opError("read", os.ErrDeadlineExceeded)
 		case len(p) == 0:
 			return 0, nil
-		case len(h.buf) > 0:
-			n := copy(p, h.buf)
-			h.buf = h.buf[:copy(h.buf, h.buf[n:])]
-			h.changed.Broadcast()
+		case len(w.buf) > 0:
+			n := copy(p, w.buf)
+			w.buf = w.buf[:copy(w.buf, w.buf[n:])]
+			w.changed.Broadcast()
 			return n, nil
-		case h.readErr != nil:
-			return 0, h.readErr
+		case w.readErr != nil:
+			return 0, w.readErr
 		}
-		h.changed.Wait()
+		w.changed.Wait()
 	}
 }
 
-func (h *half) write(p []byte) (int, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
+func (w *oneWay) write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	for n := 0; ; {
 		switch {
-		case h.readErr != nil:
+		case w.readErr != nil:
 			return n, opError("write", net.ErrClosed)
-		case h.readGone:
+		case w.readGone:
 			return n, opError("write", os.NewSyscallError("write", errBrokenPipe))
-		case h.writeBy.passed():
+		case w.writeBy.passed():
 			return n, opError("write", os.ErrDeadlineExceeded)
 		case n == len(p):
 			return n, nil
 		}
-		if room := pipeSize - len(h.buf); room > 0 {
+		if room := pipeSize - len(w.buf); room > 0 {
 			k := min(room, len(p)-n)
-			h.buf = append(h.buf, p[n:n+k]...)
+			w.buf = append(w.buf, p[n:n+k]...)
 			n += k
-			h.changed.Broadcast()
+			w.changed.Broadcast()
 			continue
 		}
-		h.changed.Wait()
+		w.changed.Wait()
 	}
 }
 
-func (h *half) endWrite(peerReads error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.readErr == nil {
-		h.readErr = peerReads
+func (w *oneWay) endWrite(peerReads error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.readErr == nil {
+		w.readErr = peerReads
 	}
-	h.writeBy.stop()
-	h.changed.Broadcast()
+	w.writeBy.stop()
+	w.changed.Broadcast()
 }
 
-func (h *half) endRead() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.readGone = true
-	h.buf = nil
-	h.readBy.stop()
-	h.changed.Broadcast()
+func (w *oneWay) endRead() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.readGone = true
+	w.buf = nil
+	w.readBy.stop()
+	w.changed.Broadcast()
 }
 
 func (d *deadline) stop() {
@@ -278,19 +278,19 @@ func (d *deadline) stop() {
 	}
 }
 
-func (h *half) setDeadline(d *deadline, at time.Time) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
+func (w *oneWay) setDeadline(d *deadline, at time.Time) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	d.stop()
 	d.at = at
 	// A deadline that has passed needs no timer: the waiting goroutines are woken now.
-	if wait := time.Until(at); !at.IsZero() && wait > 0 && !h.readGone {
+	if wait := time.Until(at); !at.IsZero() && wait > 0 && !w.readGone {
 		d.timer = time.AfterFunc(wait, func() {
-			h.mu.Lock()
-			defer h.mu.Unlock()
-			h.changed.Broadcast()
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.changed.Broadcast()
 		})
 	}
-	h.changed.Broadcast()
+	w.changed.Broadcast()
 	return nil
 }

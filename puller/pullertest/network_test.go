@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestConnections(t *testing.T) {
+func TestConnectionsInMemoryBehaveAsSockets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var n Network
 		ln, err := n.Listen("host.example:0")
@@ -42,7 +42,7 @@ func TestConnections(t *testing.T) {
 		assert.Equal(t, ln.Addr().String(), c.RemoteAddr().String())
 		assert.Equal(t, ln.Addr().String(), s.LocalAddr().String())
 
-		// A deadline ends waiting, and a new one lets it go on.
+		// A deadline ends a read. When the deadline is removed, the connection works again.
 		require.NoError(t, c.SetDeadline(time.Now().Add(time.Minute)))
 		began := time.Now()
 		_, err = c.Read(make([]byte, 1))
@@ -55,7 +55,7 @@ func TestConnections(t *testing.T) {
 		assert.Zero(t, sent, "the deadline has passed")
 		require.NoError(t, c.SetDeadline(time.Time{}))
 
-		// Only so much is in flight.
+		// At most pipeSize bytes are in flight.
 		require.NoError(t, c.SetWriteDeadline(time.Now().Add(time.Second)))
 		sent, err = c.Write(bytes.Repeat([]byte("x"), 2*pipeSize))
 		assert.Error(t, err)

@@ -33,7 +33,7 @@ func start(t *testing.T, conf Config) (*Registry, PutResult) {
 	return reg, put
 }
 
-// client talks to one registry.
+// client returns an http.Client for the registry.
 func client(t *testing.T, reg *Registry) *http.Client {
 	t.Helper()
 	transport := &http.Transport{ForceAttemptHTTP2: true}
@@ -69,7 +69,7 @@ func ask(t *testing.T, c *http.Client, method, url string, header ...string) ans
 	return answer{resp, string(body)}
 }
 
-func TestPullWorkflow(t *testing.T) {
+func TestARegistryServesImagesByTheDistributionAPI(t *testing.T) {
 	for _, conf := range []Config{{}, {TLS: true}, {Network: &Network{}}, {Network: &Network{}, TLS: true, Addr: "registry.example:443"}} {
 		reg, put := start(t, conf)
 		c := client(t, reg)
@@ -115,7 +115,7 @@ func TestPullWorkflow(t *testing.T) {
 	}
 }
 
-func TestErrorBodies(t *testing.T) {
+func TestErrorsHaveTheCodesOfTheDistributionAPI(t *testing.T) {
 	reg, put := start(t, Config{})
 	c := client(t, reg)
 	absent := "sha256:" + strings.Repeat("0", 64)
@@ -158,7 +158,7 @@ var users = []User{
 	{Repositories: []string{"public"}},
 }
 
-func TestBasic(t *testing.T) {
+func TestBasicAuthChecksUserAndRepository(t *testing.T) {
 	reg, _ := start(t, Config{Auth: AuthBasic, Users: users})
 	_, err := reg.PutImage("public:v1", ImageSpec{})
 	require.NoError(t, err)
@@ -188,7 +188,7 @@ func TestBasic(t *testing.T) {
 	assert.Equal(t, 2, reg.Counts().Unauthorized)
 }
 
-func TestBearer(t *testing.T) {
+func TestATokenOpensOnlyTheRepositoriesOfItsUser(t *testing.T) {
 	reg, _ := start(t, Config{Auth: AuthBearer, Users: users})
 	c := client(t, reg)
 	first := ask(t, c, "GET", reg.URL()+"/v2/team/app/manifests/v1")
@@ -230,13 +230,13 @@ func TestBearer(t *testing.T) {
 	assert.Equal(t, 401, pulls(get("robot", "right", "repository:other/app:pull"), app), "a token of another scope")
 	assert.Equal(t, 401, pulls(get("other", "right", scope), app), "a user without access")
 	assert.Equal(t, 401, pulls(get("", "", scope), app), "an anonymous token")
-	assert.Equal(t, 404, pulls(get("", "", "repository:public:pull"), "public/manifests/v1"), "an anonymous token where it is enough")
+	assert.Equal(t, 404, pulls(get("", "", "repository:public:pull"), "public/manifests/v1"), "an anonymous token for a public repository")
 	assert.Equal(t, 200, pulls(post(url.Values{"grant_type": {"refresh_token"}, "refresh_token": {"refresh"}, "scope": {scope}}), app))
 	assert.Equal(t, 401, pulls(post(url.Values{"grant_type": {"refresh_token"}, "refresh_token": {""}, "scope": {scope}}), app))
 	assert.Equal(t, 200, pulls(post(url.Values{"grant_type": {"password"}, "username": {"robot"}, "password": {"right"}, "scope": {scope}}), app))
 }
 
-func TestTokensEnd(t *testing.T) {
+func TestTokensExpire(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		reg, _ := start(t, Config{Auth: AuthBearer, Users: users, TokenLife: time.Minute, Network: &Network{}})
 		c := client(t, reg)
@@ -256,12 +256,12 @@ func TestTokensEnd(t *testing.T) {
 	})
 }
 
-func TestStartRefusesUnknownMode(t *testing.T) {
+func TestStartRefusesAnUnknownAuthMode(t *testing.T) {
 	_, err := Start(Config{Auth: "digest"})
 	assert.EqualError(t, err, `registry: unknown authentication mode "digest"`)
 }
 
-func TestImagesAreDeterministic(t *testing.T) {
+func TestEqualImageSpecsGiveEqualDigests(t *testing.T) {
 	_, a := start(t, Config{})
 	reg, b := start(t, Config{Auth: AuthBasic})
 	assert.Equal(t, a, b)

@@ -13,8 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestSkopeo: a client of another project can pull from a Registry.
-func TestSkopeo(t *testing.T) {
+// Skopeo, which shares no code with this package, can pull from a Registry.
+func TestSkopeoPullsFromARegistry(t *testing.T) {
 	skopeo := realtest.Need(t, "skopeo")
 	for name, conf := range map[string]pullertest.Config{
 		"open":        {},

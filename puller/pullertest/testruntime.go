@@ -15,11 +15,14 @@ import (
 
 // TestRuntime tests an implementation of puller.Runtime with an image for linux/amd64 and
 // linux/arm64/v8. The image is in registries of this package, which listen in the network,
-// or on sockets if network is nil. TestRuntime calls newRuntime several times. It returns a
-// Runtime that has no image and can pull from the registry at host ("127.0.0.1:5000") over
-// plain http; the caller closes and removes it. The error is nil if the Runtime keeps its
-// contract, and otherwise lists all that is wrong. A Runtime that is a puller.Planner or a puller.Resolver is
-// tested as one.
+// or on sockets if network is nil.
+//
+// TestRuntime calls newRuntime several times. Each call of newRuntime returns a new Runtime
+// that has no image and can pull from the registry at host ("127.0.0.1:5000") over plain
+// http. The caller of TestRuntime closes and removes the Runtimes.
+//
+// The error is nil if the Runtime keeps its contract, and otherwise lists all that is
+// wrong. A Runtime that is also a puller.Planner or a puller.Resolver is tested as one.
 func TestRuntime(network *Network, newRuntime func(host string) (puller.Runtime, error)) error {
 	var wrong []error
 	for _, c := range []struct {
@@ -89,7 +92,8 @@ func (c *runtimeCheck) spec(i int) puller.Spec {
 	}
 }
 
-// stored checks that Status and Pull agree and are right.
+// stored checks the Image that Pull returned for the i-th platform, and that Status returns
+// the same Image.
 func (c *runtimeCheck) stored(i int, pulled puller.Image) {
 	spec := c.spec(i)
 	c.must(pulled.Ref == spec.Ref, "the image's name is %v, want %v", pulled.Ref, spec.Ref)
@@ -114,7 +118,7 @@ func (c *runtimeCheck) pull() {
 	other := c.spec(0)
 	other.Platform = ocispec.Platform{OS: "plan9", Architecture: "mips"}
 	_, err := c.runtime.Pull(ctx, other)
-	c.must(err != nil, "Pull for a platform that the index does not have works")
+	c.must(err != nil, "Pull for a platform that is not in the index succeeds")
 }
 
 func (c *runtimeCheck) credentials() {
@@ -124,7 +128,7 @@ func (c *runtimeCheck) credentials() {
 		_, err := c.runtime.Pull(context.Background(), spec)
 		c.must(errors.Is(err, fs.ErrPermission), "Pull with a wrong credential: %v, want fs.ErrPermission", err)
 		_, err = c.runtime.Status(context.Background(), spec)
-		c.must(errors.Is(err, fs.ErrNotExist), "Status after it: %v, want fs.ErrNotExist", err)
+		c.must(errors.Is(err, fs.ErrNotExist), "Status after a Pull that was refused: %v, want fs.ErrNotExist", err)
 	}
 	pulled, err := c.runtime.Pull(context.Background(), c.spec(0))
 	if c.must(err == nil, "Pull with the right credential after wrong ones: %v", err) {
@@ -221,7 +225,7 @@ func (c *runtimeCheck) resolve() {
 		return
 	}
 	spec := c.spec(0)
-	spec.Platform = ocispec.Platform{OS: "plan9", Architecture: "mips"} // which the index does not have
+	spec.Platform = ocispec.Platform{OS: "plan9", Architecture: "mips"} // which is not in the index
 	found, err := resolver.Resolve(context.Background(), spec)
 	c.must(err == nil && found == c.image.Descriptor.Digest, "Resolve: %s, %v, want %s whatever the platform", found, err, c.image.Descriptor.Digest)
 	spec.Credential.Password = credentials.Conceal(wrongPassword)

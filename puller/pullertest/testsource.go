@@ -19,10 +19,13 @@ import (
 )
 
 // TestSource tests an implementation of content.Source against registries of this package,
-// which listen in the network, or on sockets if network is nil. TestSource calls newSource
-// several times. It returns a Source that reads the registry at host ("127.0.0.1:5000") over
-// plain http; the caller closes it. The error is nil if the Source keeps its contract, and
-// otherwise lists all that is wrong.
+// which listen in the network, or on sockets if network is nil.
+//
+// TestSource calls newSource several times. Each call of newSource returns a new Source
+// that reads the registry at host ("127.0.0.1:5000") over plain http. The caller of
+// TestSource closes the Sources.
+//
+// The error is nil if the Source keeps its contract, and otherwise lists all that is wrong.
 func TestSource(network *Network, newSource func(host string) (content.Source, error)) error {
 	var wrong []error
 	for _, c := range []struct {
@@ -120,11 +123,11 @@ func (c *sourceCheck) manifest() {
 func (c *sourceCheck) have() {
 	ctx := context.Background()
 	doc, err := c.source.Manifest(ctx, content.Repo{Ref: c.ref, Cred: c.cred}, c.image.Descriptor.Digest)
-	c.must(err == nil && doc.Body == nil && doc.Desc.Digest == c.image.Descriptor.Digest, "Manifest with the digest at hand: %+v, %d bytes, %v, want no body", doc.Desc, len(doc.Body), err)
+	c.must(err == nil && doc.Body == nil && doc.Desc.Digest == c.image.Descriptor.Digest, "Manifest with the digest that the caller has: %+v, %d bytes, %v, want no body", doc.Desc, len(doc.Body), err)
 	counts := c.reg.Counts()
-	c.must(counts.ManifestGet == 0 && counts.ManifestHead == 1, "Manifest with the digest at hand: %d GETs and %d HEADs, want one HEAD", counts.ManifestGet, counts.ManifestHead)
+	c.must(counts.ManifestGet == 0 && counts.ManifestHead == 1, "Manifest with the digest that the caller has: %d GETs and %d HEADs, want one HEAD", counts.ManifestGet, counts.ManifestHead)
 	doc, err = c.source.Manifest(ctx, content.Repo{Ref: c.ref, Cred: c.cred}, c.image.Manifests[0].Digest)
-	c.must(err == nil && fakeregistry.SHA256(doc.Body) == c.image.Descriptor.Digest, "Manifest with another digest at hand: %+v, %d bytes, %v, want the body", doc.Desc, len(doc.Body), err)
+	c.must(err == nil && fakeregistry.SHA256(doc.Body) == c.image.Descriptor.Digest, "Manifest with another digest than the caller has: %+v, %d bytes, %v, want the body", doc.Desc, len(doc.Body), err)
 }
 
 func (c *sourceCheck) blob() {
@@ -156,7 +159,7 @@ func (c *sourceCheck) blob() {
 		_, err = io.ReadAll(body)
 		_ = body.Close()
 	}
-	c.must(err != nil, "a blob that is shorter than its descriptor ends as if it were whole")
+	c.must(err != nil, "the body of a blob that is shorter than its descriptor ends without an error")
 }
 
 func (c *sourceCheck) absent() {
@@ -192,7 +195,7 @@ func (c *sourceCheck) credentials() {
 	for _, cred := range []credentials.Credential{{}, {Username: "robot", Password: credentials.Conceal(wrongPassword)}} {
 		_, err := c.source.Manifest(ctx, content.Repo{Ref: c.ref, Cred: cred}, "")
 		c.must(errors.Is(err, fs.ErrPermission), "Manifest with a wrong credential: %v, want fs.ErrPermission", err)
-		c.must(err == nil || !strings.Contains(err.Error(), wrongPassword), "the error holds the password")
+		c.must(err == nil || !strings.Contains(err.Error(), wrongPassword), "the text of the error has the password in it")
 	}
 	_, err := c.source.Manifest(ctx, content.Repo{Ref: c.ref, Cred: c.cred}, "")
 	c.must(err == nil, "Manifest with the right credential: %v", err)
@@ -238,7 +241,7 @@ func (c *sourceCheck) manyAtOnce() {
 // cuts tests that a body continues after the connection was cut.
 func (c *sourceCheck) cuts() {
 	err := c.read(c.cred, c.image.Blobs[1])
-	c.must(err == nil, "Blob over connections that are cut: %v, want it to go on", err)
+	c.must(err == nil, "Blob over connections that are cut: %v, want the whole blob", err)
 }
 
 // stalls tests that Read of a body that has stalled returns when the context ends.

@@ -16,9 +16,10 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// TestStore tests an implementation of content.Store. It calls newStore several times,
-// which returns an empty store each time; the caller closes and removes it. The error is
-// nil if the store keeps its contract, and otherwise lists all that is wrong.
+// TestStore tests an implementation of content.Store. It calls newStore several times. Each
+// call of newStore returns a new, empty store. The caller of TestStore closes and removes
+// the stores. The error is nil if the store keeps its contract, and otherwise lists all
+// that is wrong.
 func TestStore(newStore func() (content.Store, error)) error {
 	var wrong []error
 	for _, c := range []struct {
@@ -166,8 +167,8 @@ func (c *storeCheck) zero() {
 	}
 }
 
-// anotherSize asks for stored content with a wrong size, as a manifest that lies does. The
-// store does not have such content.
+// anotherSize asks for stored content with a wrong size, as a manifest with wrong sizes
+// does. The store must answer that it does not have such content.
 func (c *storeCheck) anotherSize() {
 	desc, data := testBlob(10, 5000)
 	ingest := c.ingest(desc)
@@ -265,7 +266,7 @@ func (c *storeCheck) tag() {
 		desc, data := testBlob(60+seed, 500)
 		if seed == 0 {
 			err := c.store.Tag(ctx, ref, desc)
-			c.must(err != nil, "Tag of content that is not stored works")
+			c.must(err != nil, "Tag of content that is not stored succeeds")
 		}
 		ingest := c.ingest(desc)
 		if ingest == nil {
@@ -359,7 +360,7 @@ func (c *storeCheck) lookup(name string) (ocispec.Descriptor, error) {
 	return c.store.Lookup(context.Background(), reference.MustParse(name))
 }
 
-// The rest are rules for callers that wait for each other.
+// The remaining checks are about callers that wait for each other.
 
 func (c *storeCheck) cancelledWait() {
 	desc, _ := testBlob(7, 100)
@@ -377,7 +378,8 @@ func (c *storeCheck) cancelledWait() {
 	c.must(err == nil, "Close: %v", err)
 }
 
-// behind begins an ingest while another one is open. The channel returns its error.
+// behind begins an ingest that has to wait, because another ingest of desc is open. The
+// channel receives its error.
 func (c *storeCheck) behind(desc ocispec.Descriptor) <-chan error {
 	result := make(chan error, 1)
 	go func() {
