@@ -35,6 +35,11 @@ type Source interface {
 	// verified against the digest. Reads of the body end with ctx. The body gives at most
 	// the bytes asked for (at most desc.Size if Body.Start is 0). If there are fewer, it
 	// ends with io.ErrUnexpectedEOF, never with io.EOF.
+	//
+	// A call with n >= 0 while another body of the blob is open asks for a part that the
+	// caller can also read over that body. If the host limits requests (429 or 503), a
+	// Source may return that error at once, and for some time without a request. The
+	// caller then asks for what is missing in one call with n < 0.
 	Blob(ctx context.Context, repo Repo, desc ocispec.Descriptor, off, n int64) (Body, error)
 }
 

@@ -23,6 +23,9 @@ import (
 // bounds Blob and all reads of the body. One goroutine at a time may use a body, and it
 // must not be read after Close.
 //
+// If the host has refused a request by 429 or 503 within the last minute, a call with
+// n >= 0 fails at once while another body of the blob is open.
+//
 // The errors of Blob and of the body are like the errors of Manifest.
 func (c *Client) Blob(ctx context.Context, repo content.Repo, desc ocispec.Descriptor, off, n int64) (content.Body, error) {
 	if err := checkRef(repo.Ref); err != nil {
@@ -45,12 +48,19 @@ func (c *Client) Blob(ctx context.Context, repo content.Repo, desc ocispec.Descr
 	if err != nil {
 		return content.Body{}, err
 	}
-	b := &body{walk: w, ctx: ctx, desc: desc, off: off, pos: off, end: end, opening: true}
+	b := &body{walk: w, ctx: ctx, desc: desc, off: off, pos: off, end: end, opening: true, uncount: c.bodies.add(desc.Digest)}
 	defer func() {
 		if b.opening { // after an error or a panic the caller has no body to close
+			b.uncount()
 			w.release()
 		}
 	}()
+	if n >= 0 {
+		w.patience.part = partLimit{&c.bodies, desc.Digest}
+		if err := w.patience.part.refused(w.host()); err != nil {
+			return content.Body{}, err
+		}
+	}
 	b.pace.enter(time.Now())
 	if err := b.open(); err != nil {
 		return content.Body{}, err
@@ -186,9 +196,10 @@ type body struct {
 	walk     *hostWalk
 	ctx      context.Context // of the call of Blob: it bounds the reading too
 	desc     ocispec.Descriptor
-	off      int64 // where the body began
-	pos, end int64 // the next byte to read, and the first byte after the requested part
-	opening  bool  // Blob has not returned yet
+	off      int64  // where the body began
+	pos, end int64  // the next byte to read, and the first byte after the requested part
+	opening  bool   // Blob has not returned yet
+	uncount  func() // ends its part in Client.bodies
 
 	answer  *answer // being read; nil between answers
 	skip    int64   // bytes at its start that the caller has already
@@ -385,6 +396,7 @@ func (b *body) finish() error {
 // Close frees the connection. Reads after Close fail with fs.ErrClosed.
 func (b *body) Close() error {
 	b.drop()
+	b.uncount()
 	b.walk.release()
 	if b.err == nil || errors.Is(b.err, io.EOF) {
 		b.err = fs.ErrClosed

@@ -174,6 +174,7 @@ type Client struct {
 	auth     authMemory
 	bad      expiring.Map[badContent, struct{}] // hosts that sent wrong bytes, with the digests
 	warnings warnings
+	bodies   openBodies
 }
 
 // New makes a Client with the settings cfg. The error names the first mistake in cfg.

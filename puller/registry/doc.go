@@ -78,7 +78,16 @@
 // HEAD.
 //
 // The Client obeys Retry-After, in seconds or as a date, up to MaxWait. A longer wait
-// is returned in content.Error.RetryAfter. The Client cuts an answer that brings
+// is returned in content.Error.RetryAfter. After 429 without Retry-After the first delay
+// is 3 to 4.5 seconds, because a limit of 20 requests a minute allows one more request
+// each 3 seconds. Calls that wait for the same limit try again one after the other.
+//
+// For a minute after 429 or 503 the Client requests no part of a blob at that host while
+// another body of the blob is open: Blob with n >= 0 then fails at once, with that
+// status. A limit counts requests, so the rest comes sooner over the open body. A Blob
+// with n < 0, or of a blob without another open body, waits as above.
+//
+// The Client cuts an answer that brings
 // nothing for StallTimeout, or less than 1 KiB/s over twice that time. A host that is
 // too slow for a blob twice in a row is given up. If that host is a mirror, the next
 // host is asked, and the mirror is left out for five minutes. All time from the blob's

@@ -39,6 +39,7 @@ type endpoint struct {
 	secure atomic.Bool // a guessed endpoint that has spoken TLS
 
 	accepted expiring.Map[string, credentials.Credential] // credentials that a mirror accepted, by repository
+	limits   limits
 
 	mu         sync.Mutex
 	transports map[transportKey]connPool

@@ -52,6 +52,7 @@ func newHostWalk(ctx context.Context, c *Client, repo content.Repo, need Capabil
 		return nil, failf(content.ErrConfig, repo.Ref.Registry(), "the configuration has no host that may be asked for it")
 	}
 	w.failed = make([]error, len(w.hosts))
+	w.patience.limits = &w.hosts[len(w.hosts)-1].limits
 	return w, nil
 }
 
@@ -117,6 +118,7 @@ func (w *hostWalk) wait(ctx context.Context, err error) error {
 func (w *hostWalk) mirrorFailed(ctx context.Context, err error) {
 	ep := w.host()
 	ep.leaveOut(err)
+	ep.limits.note(err)
 	if w.digest != "" && content.ReasonOf(err) == content.ErrSizeMismatch {
 		ep.reject(w.digest)
 	}

@@ -23,6 +23,8 @@ type patience struct {
 	made    int           // tries since the last progress
 	waited  time.Duration // ordered by servers, since the last progress
 	ordered time.Duration // ordered by servers, in all
+	limits  *limits       // of the registry; nil for a token server
+	part    partLimit     // of the call
 }
 
 // progress records that an answer brought something new.
@@ -34,6 +36,9 @@ func (p *patience) next(ctx context.Context, err error) error {
 	if !retryable(err) || p.made >= p.retries {
 		return err
 	}
+	if p.limits != nil && p.limits.note(err) && p.part.applies() {
+		return err
+	}
 	p.made++
 	wait := ownDelay(p.made)
 	if ordered := retryAfterOf(err); ordered > 0 {
@@ -41,8 +46,24 @@ func (p *patience) next(ctx context.Context, err error) error {
 			return err
 		}
 		wait = ordered
+	} else if content.ReasonOf(err) == content.ErrRateLimited {
+		wait = p.forSlot(wait)
 	}
 	return sleep(ctx, wait)
+}
+
+// forSlot returns how long to wait after a 429 without Retry-After. Such a wait counts
+// like one that the server orders, because the server does limit requests. If the bound
+// for ordered waits does not allow it, forSlot returns own.
+func (p *patience) forSlot(own time.Duration) time.Duration {
+	wait := limitDelay(p.made)
+	if p.limits != nil {
+		wait = p.limits.takeTurn(wait)
+	}
+	if !p.allows(wait) {
+		return own
+	}
+	return wait
 }
 
 // allows reports whether a wait that a server ordered is within the bound. If so, it

@@ -146,9 +146,12 @@ func TestRetries(t *testing.T) {
 				}
 				assert.Len(t, tr.at, tt.requests)
 				for i, gap := range tr.gaps() {
-					base := 500 * time.Millisecond << i
-					assert.GreaterOrEqual(t, gap, base/2)
-					assert.LessOrEqual(t, gap, base*3/2)
+					least, most := 250*time.Millisecond<<i, 750*time.Millisecond<<i
+					if resp, _ := tt.steps[min(i, len(tt.steps)-1)](&http.Request{}); resp != nil && resp.StatusCode == 429 {
+						least, most = 3*time.Second<<i, 4500*time.Millisecond<<i
+					}
+					assert.GreaterOrEqual(t, gap, least)
+					assert.LessOrEqual(t, gap, most)
 				}
 			})
 		})

@@ -327,7 +327,7 @@ func (a *attempt) fillSmall(ctx context.Context, h hash.Hash) error {
 
 // fillGap fetches missing bytes and returns up to where the blob is hashed now.
 func (a *attempt) fillGap(ctx context.Context, h hash.Hash, buf []byte, gap spans.Span) (int64, error) {
-	body, start, err := a.open(ctx, gap, false)
+	body, start, err := a.open(ctx, gap, false, false)
 	if err != nil {
 		return gap.Off, err
 	}
@@ -355,11 +355,13 @@ func (a *attempt) fillGap(ctx context.Context, h hash.Hash, buf []byte, gap span
 }
 
 // open asks the Source for a part of the blob. partOnly says that an answer with the
-// whole blob, from a server that ignores ranges, is an error.
-func (a *attempt) open(ctx context.Context, part spans.Span, partOnly bool) (_ io.ReadCloser, start int64, err error) {
+// whole blob, from a server that ignores ranges, is an error. added says that other
+// connections fetch the blob. The Source is then asked for a number of bytes, so that it
+// may refuse the part if the host limits requests.
+func (a *attempt) open(ctx context.Context, part spans.Span, partOnly, added bool) (_ io.ReadCloser, start int64, err error) {
 	defer a.guard(&err)
 	n := part.Len()
-	if part.End == a.Desc.Size {
+	if part.End == a.Desc.Size && !added {
 		n = -1
 	}
 	body, err := a.Open(ctx, part.Off, n)

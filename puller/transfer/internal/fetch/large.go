@@ -559,9 +559,10 @@ func (c *conn) unreserved() int64 { return c.part.End - c.reserved }
 func (l *largeFetch) openPart(c *conn, partOnly bool) (start int64, err error) {
 	l.mu.Lock() // another connection may be about to take over some of an active one's part
 	part := c.part
+	added := len(l.active)+len(l.starting) > 1
 	l.mu.Unlock()
 	c.bodyEnd = part.End
-	c.body, start, err = l.open(c.ctx, part, partOnly)
+	c.body, start, err = l.open(c.ctx, part, partOnly, added)
 	return start, err
 }
 
