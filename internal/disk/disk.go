@@ -80,6 +80,10 @@ type File interface {
 	// WriteBack asks the system to start to write to disk the bytes that were written to
 	// the file. It is only a hint: it does not wait, and Sync reports a failure.
 	WriteBack()
+	// Reserve asks the system for room for n bytes at an offset. The length of the file
+	// stays as it is. The error wraps errors.ErrUnsupported on a system without such a
+	// call.
+	Reserve(off, n int64) error
 }
 
 // NewFile has the flags with which OpenFile makes a new file. The error wraps fs.ErrExist

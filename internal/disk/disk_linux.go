@@ -71,3 +71,17 @@ func renameAt(fromDir *os.File, from string, toDir *os.File, to string) error {
 	}
 	return nil
 }
+
+// fallocKeepSize is FALLOC_FL_KEEP_SIZE of fallocate(2).
+const fallocKeepSize = 1
+
+// reserve asks for room in an open file; see File.Reserve.
+func reserve(f *os.File, off, n int64) error {
+	for {
+		err := syscall.Fallocate(int(f.Fd()), fallocKeepSize, off, n)
+		if err != syscall.EINTR {
+			runtime.KeepAlive(f)
+			return os.NewSyscallError("fallocate", err)
+		}
+	}
+}

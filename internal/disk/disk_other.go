@@ -20,3 +20,5 @@ func (l *locker) close() error { return nil }
 func renameAt(*os.File, string, *os.File, string) error { return errors.ErrUnsupported }
 
 func syncFS(*os.File) error { return errors.ErrUnsupported }
+
+func reserve(*os.File, int64, int64) error { return errors.ErrUnsupported }

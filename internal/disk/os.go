@@ -445,3 +445,5 @@ type file struct{ *os.File }
 
 func (f file) Sync() error { return mark(f.File.Sync(), needsWriting|readOnly) }
 func (f file) WriteBack()  { startWriteBack(f.File) }
+
+func (f file) Reserve(off, n int64) error { return reserve(f.File, off, n) }

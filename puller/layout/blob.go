@@ -46,6 +46,7 @@ type blobs struct {
 	tune tuning
 
 	arriving atomic.Int64 // number of ingests whose bytes have not all arrived
+	ahead    atomic.Int64 // bytes that ingests reserved and did not write; see free
 	commits  *batch[*ingest]
 	skipSync atomic.Int64 // how many batches are synced without SyncFS, because the last SyncFS was slow
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"iter"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,6 +31,8 @@ type ingest struct {
 
 	mu        sync.Mutex
 	done      spans.Set // all written ranges
+	reserved  int64     // end of the room that was reserved; see reserve
+	ahead     int64     // the part of that room that was not written yet
 	unflushed int64     // bytes written after the last WriteBack
 	flushing  atomic.Bool
 	flushes   sync.WaitGroup // one WriteBack at a time
@@ -109,7 +112,7 @@ func (b *blobs) checkSpace(missing int64) error {
 	if missing < askFreeFrom {
 		return nil
 	}
-	free, err := b.fs.Free()
+	free, err := b.free()
 	if err != nil {
 		b.log.Debug("the free space is not known", "error", err)
 		return nil
@@ -118,6 +121,16 @@ func (b *blobs) checkSpace(missing int64) error {
 		return fmt.Errorf("the blob needs %d more bytes, and %d bytes are free: %w", missing, free, content.ErrNoSpace)
 	}
 	return nil
+}
+
+// free returns how many bytes this process can still write. Room that ingests reserved and
+// did not write counts, because the missing bytes of these ingests go there.
+func (b *blobs) free() (int64, error) {
+	n, err := b.fs.Free()
+	if ahead := b.ahead.Load(); n < math.MaxInt64-ahead {
+		n += ahead
+	}
+	return n, err
 }
 
 // Have yields the ranges, as offset and length, that an earlier ingest left.
@@ -132,7 +145,7 @@ func (in *ingest) WriteAt(p []byte, off int64) (int, error) {
 			Err:    fmt.Errorf("blob %s: a write of %d bytes at offset %d goes beyond its size of %d", in.desc.Digest, len(p), off, in.desc.Size),
 		}
 	}
-	if err := in.beforeWrite(off); err != nil {
+	if err := in.beforeWrite(off, off+int64(len(p))); err != nil {
 		return 0, in.b.fail(err, "write blob %s", in.desc.Digest)
 	}
 	n, err := in.f.WriteAt(p, off)
@@ -147,14 +160,18 @@ func (in *ingest) WriteAt(p []byte, off int64) (int, error) {
 // beforeWrite makes the side list if a write at off leaves a gap before off. The first
 // record of the list is the range that was written until now. beforeWrite writes the
 // record before the gap exists. So a crash cannot leave a partial that has a gap and no
-// list.
-func (in *ingest) beforeWrite(off int64) error {
+// list. If there is no gap, beforeWrite reserves room for the write up to end.
+func (in *ingest) beforeWrite(off, end int64) error {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if in.ended {
 		return fs.ErrClosed
 	}
-	if in.list != nil || off <= in.beginning().End {
+	if in.list != nil {
+		return nil
+	}
+	if off <= in.beginning().End {
+		in.reserve(end)
 		return nil
 	}
 	list, err := in.b.createFresh(listName(in.desc.Digest))
@@ -189,6 +206,7 @@ func (in *ingest) wrote(off, end int64) error {
 		return fs.ErrClosed
 	}
 	in.done = in.done.Add(spans.Span{Off: off, End: end})
+	in.countAhead()
 	in.unflushed += end - off
 	if in.unflushed >= in.b.tune.writeBackEvery && in.flushing.CompareAndSwap(false, true) {
 		in.unflushed = 0
@@ -203,6 +221,41 @@ func (in *ingest) wrote(off, end int64) error {
 		return in.flushList()
 	}
 	return nil
+}
+
+const (
+	// reserveFrom is the size from which a blob has room reserved for it.
+	reserveFrom = 8 << 20
+	// reserveAhead is how much room is reserved at a time.
+	reserveAhead = 8 << 20
+)
+
+// reserve sees that there is room up to end, and reserves more room with it. A file system
+// that is asked once for many blocks has less to do for each write and each sync. If the
+// request fails, reserve makes no other one for this ingest. The caller holds mu.
+func (in *ingest) reserve(end int64) {
+	if end <= in.reserved || in.desc.Size < reserveFrom {
+		return
+	}
+	from := max(in.reserved, in.beginning().End)
+	to := min(in.desc.Size, max(end, from+reserveAhead))
+	if in.f.Reserve(from, to-from) != nil { // a write reports what is wrong
+		in.reserved = math.MaxInt64
+		return
+	}
+	in.reserved = to
+	in.countAhead()
+}
+
+// countAhead keeps the sum of the room that is reserved and not written. The system counts
+// it as used, and the callers of free count the same bytes as missing. The caller holds mu.
+func (in *ingest) countAhead() {
+	ahead := int64(0)
+	if !in.ended && in.reserved <= in.desc.Size {
+		ahead = max(0, in.reserved-in.beginning().End)
+	}
+	in.b.ahead.Add(ahead - in.ahead)
+	in.ahead = ahead
 }
 
 // writeBack starts a WriteBack of the partial. It runs in its own goroutine, because
@@ -256,6 +309,7 @@ func (in *ingest) arrive() {
 // files if remove is true. The caller holds mu.
 func (in *ingest) end(remove bool) (err error) {
 	in.ended = true
+	in.countAhead()
 	in.arrive()
 	if in.list != nil {
 		in.list.Close()

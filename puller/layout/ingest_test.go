@@ -596,3 +596,86 @@ func TestIngestDirectoryIsThere(t *testing.T) {
 	assert.True(t, f.SameFile(before, must(f.Lstat(ingestDir))))
 	assert.Len(t, must(f.ReadDir(stateDir)), 1)
 }
+
+// A reserveFS notes which room is reserved, and answers with err.
+type reserveFS struct {
+	disk.FS
+	asked []spans.Span
+	err   error
+}
+
+type reserveFile struct {
+	disk.File
+	fs *reserveFS
+}
+
+func (r *reserveFS) OpenFile(name string, flag int) (disk.File, error) {
+	f, err := r.FS.OpenFile(name, flag)
+	if err != nil {
+		return nil, err
+	}
+	return reserveFile{f, r}, nil
+}
+
+func (f reserveFile) Reserve(off, n int64) error {
+	f.fs.asked = append(f.fs.asked, span(off, off+n))
+	return f.fs.err
+}
+
+// A large blob that is written without a gap has room reserved ahead of its writes. The
+// room does not go beyond the blob's size, and counts as free until it is written.
+func TestReserve(t *testing.T) {
+	const mib = 1 << 20
+	fsys := &reserveFS{FS: disktest.New().Process()}
+	l, err := openMem(fsys)
+	require.NoError(t, err)
+	defer l.Close()
+	free := func() int64 {
+		n, err := l.Free(t.Context())
+		require.NoError(t, err)
+		return n
+	}
+	before := free()
+	data, desc := blobOf(1, 20*mib)
+	in, err := l.Ingest(t.Context(), desc)
+	require.NoError(t, err)
+	write := func(off, end int64) {
+		_, err := in.WriteAt(data[off:end], off)
+		require.NoError(t, err)
+	}
+	write(0, 1*mib)
+	assert.Equal(t, before+7*mib, free(), "a disk in memory has as much room after a reservation as before")
+	for off := int64(1 * mib); off < 9*mib; off += mib {
+		write(off, off+mib)
+	}
+	require.NoError(t, in.Close())
+	assert.Equal(t, before, free())
+	assert.Equal(t, []spans.Span{span(0, 8*mib), span(8*mib, 16*mib)}, fsys.asked)
+
+	fsys.asked = nil
+	in, err = l.Ingest(t.Context(), desc)
+	require.NoError(t, err)
+	write(9*mib, 10*mib)
+	write(18*mib, 20*mib) // leaves a gap
+	write(10*mib, 18*mib)
+	require.NoError(t, in.Commit(t.Context()))
+	assert.Equal(t, []spans.Span{span(9*mib, 17*mib)}, fsys.asked)
+	assert.Equal(t, before, free())
+
+	fsys.asked, fsys.err = nil, errors.ErrUnsupported
+	data, desc = blobOf(2, 20*mib)
+	in, err = l.Ingest(t.Context(), desc)
+	require.NoError(t, err)
+	for off := int64(0); off < 20*mib; off += 4 * mib {
+		write(off, off+4*mib)
+		assert.Equal(t, before, free())
+	}
+	require.NoError(t, in.Commit(t.Context()))
+	assert.Len(t, fsys.asked, 1, "after a request that failed there is no other one for this blob")
+
+	fsys.asked, fsys.err = nil, nil
+	data, desc = blobOf(3, reserveFrom-1)
+	store(t, l, desc, data)
+	assert.Empty(t, fsys.asked)
+	assert.Equal(t, before, free())
+}

@@ -106,7 +106,7 @@ func (l *Layout) Dir() string { return l.dir }
 // It returns math.MaxInt64 on a system that does not report this, such as NetBSD and
 // Solaris.
 func (l *Layout) Free(context.Context) (int64, error) {
-	n, err := l.fs.Free()
+	n, err := l.free()
 	return n, l.fail(err, "ask for free space")
 }
 

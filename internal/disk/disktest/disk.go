@@ -441,6 +441,9 @@ func (f *file) Sync() error {
 
 func (f *file) WriteBack() {}
 
+// Reserve does nothing, because the room on a Disk has no limit.
+func (f *file) Reserve(int64, int64) error { return nil }
+
 func (f *file) Close() error { return nil }
 
 type info struct {
