@@ -9,9 +9,9 @@ import (
 	"github.com/pullkit/pullkit/internal/panics"
 )
 
-// Grace is how long a caller waits, after its context has ended, for the called function
-// to return. Code that obeys its context returns within this time, so usually nothing
-// goes on after the caller has returned.
+// Grace is how long a caller waits, after its context has ended, for the called function to
+// return. Code that obeys its context returns within this time, so usually no goroutine is
+// left when the caller returns.
 const Grace = 50 * time.Millisecond
 
 // Call calls fn and returns what fn returns. If fn has not returned within Grace after

@@ -59,11 +59,11 @@ func TestPanicReachesTheCaller(t *testing.T) {
 		defer func() { carried, _ = recover().(*panics.Error) }()
 		Call(cancelable, func() int { panic(boom) })
 	}()
-	assert.ErrorIs(t, carried, boom, "from another goroutine, with the stack of the function")
+	assert.ErrorIs(t, carried, boom, "the panic of another goroutine, with its stack")
 	assert.Contains(t, string(carried.Stack), "await_test.go")
 }
 
-func TestDone(t *testing.T) {
+func TestDoneWaitsForGraceAfterTheContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		closed := make(chan struct{})
 		close(closed)

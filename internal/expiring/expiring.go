@@ -1,4 +1,4 @@
-// Package expiring has a map for what a long-running process remembers. Each entry
+// Package expiring has a map for values that a long-running process remembers. Each entry
 // expires at its own time, and the number of entries has a limit.
 package expiring
 
@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// sweepEvery is how often a map in use looks for expired entries at least.
+// sweepEvery is the longest time between two searches for expired entries in a map that is
+// in use.
 const sweepEvery = time.Minute
 
 // defaultMax is how many entries a Map with a zero Max holds.
@@ -19,10 +20,10 @@ const defaultMax = 4096
 // that was not used for the longest time. Get and Put count as uses. The zero Map is
 // empty and ready for use. Its methods may be called concurrently.
 //
-// An expired entry is never returned. Its memory is freed at the latest when as many new
-// keys were put as the map had entries, or by the first Get or Put that comes a minute or
-// more after the entry expired. So secrets and large values do not stay in memory only
-// because no caller asks for them again.
+// An expired entry is never returned. Its memory is freed after at most as many new keys as
+// the map has entries, and by the first Get or Put that comes a minute or more after the
+// entry expired. So secrets and large values do not stay in memory when no caller asks for
+// them again.
 type Map[K comparable, V any] struct {
 	// Max is how many entries the map holds; zero means 4096. It must not be changed
 	// after the first Put.
@@ -58,7 +59,7 @@ func (m *Map[K, V]) Get(k K) (V, bool) {
 	return none, false
 }
 
-// Put sets the value of k. The entry expires at until; with a zero until it never does.
+// Put sets the value of k. The entry expires at until; if until is zero, it never expires.
 // Put reports whether k is new, which means that Get would have returned false.
 func (m *Map[K, V]) Put(k K, v V, until time.Time) bool {
 	m.mu.Lock()
@@ -93,7 +94,7 @@ func (m *Map[K, V]) Delete(k K) {
 	}
 }
 
-// All yields the entries that have not expired, as they are when the loop begins. It does
+// All yields the entries that have not expired, as they are when the loop starts. All does
 // not count as a use of them. The loop may call the methods of m.
 func (m *Map[K, V]) All() iter.Seq2[K, V] {
 	return func(yield func(K, V) bool) {
@@ -134,8 +135,9 @@ func (m *Map[K, V]) live(k K, now time.Time) *entry[K, V] {
 	return e
 }
 
-// sweep removes expired entries if the last sweep was a minute or enough new keys ago,
-// so that its cost is spread over many calls. The caller holds the lock.
+// sweep removes expired entries if a minute has passed since the last sweep, or if enough
+// new keys were put since then that the cost is spread over many calls. The caller holds
+// the lock.
 func (m *Map[K, V]) sweep(now time.Time) {
 	if m.puts <= m.order.Len()/2 && now.Sub(m.swept) < sweepEvery {
 		return
@@ -150,7 +152,7 @@ func (m *Map[K, V]) sweep(now time.Time) {
 	}
 }
 
-// remove takes an entry out. The caller holds the lock.
+// remove removes an entry. The caller holds the lock.
 func (m *Map[K, V]) remove(at *list.Element) {
 	delete(m.entries, at.Value.(*entry[K, V]).key)
 	m.order.Remove(at)

@@ -25,7 +25,7 @@ func TestEntryIsGoneAtItsTime(t *testing.T) {
 		time.Sleep(time.Nanosecond)
 		v, ok = m.Get("minute")
 		assert.Zero(t, v)
-		assert.False(t, ok, "the time itself does not belong to the entry's life")
+		assert.False(t, ok, "an entry expires exactly at its time")
 		assert.Equal(t, map[string]int{"ever": 2}, maps.Collect(m.All()))
 		time.Sleep(1000 * time.Hour)
 		_, ok = m.Get("ever")
@@ -42,9 +42,9 @@ func TestPutReportsWhetherTheKeyIsNew(t *testing.T) {
 		assert.Equal(t, 2, v)
 		time.Sleep(time.Minute)
 		_, ok := m.Get("a")
-		assert.True(t, ok, "the second Put set another time")
+		assert.True(t, ok, "the second Put has set another time")
 		time.Sleep(time.Minute)
-		assert.True(t, m.Put("a", 3, in(time.Minute)), "the entry before it has expired")
+		assert.True(t, m.Put("a", 3, in(time.Minute)), "the earlier entry has expired")
 		m.Delete("a")
 		m.Delete("unknown")
 		assert.True(t, m.Put("a", 4, in(time.Minute)))
@@ -58,7 +58,7 @@ func TestLeastRecentlyUsedMakesRoom(t *testing.T) {
 	}
 	m.Get("a")
 	m.Put("b", 10, time.Time{})
-	for range m.All() { // not a use, or "c" would be as new as the others
+	for range m.All() { // a loop is not a use, otherwise "c" would be as new as the others
 	}
 	m.Put("d", 3, time.Time{})
 	assert.Equal(t, map[string]int{"a": 0, "b": 10, "d": 3}, maps.Collect(m.All()))
@@ -75,13 +75,13 @@ func TestExpiredEntriesMakeRoomFirst(t *testing.T) {
 			m.Put(k, "expires", in(time.Second))
 		}
 		time.Sleep(time.Second)
-		m.puts = len(m.entries) // the next Put looks for what has expired
+		m.puts = len(m.entries) // the next Put looks for expired entries
 		m.Put(5, "new", time.Time{})
 		assert.Equal(t, map[int]string{1: "stays", 5: "new"}, maps.Collect(m.All()))
 	})
 }
 
-func TestNeverMoreThanMaxAndNothingExpiredIsKeptForLong(t *testing.T) {
+func TestMapStaysWithinMaxAndFreesWhatExpired(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, limit := range []int{1, 2, 100, 0} {
 			m := Map[int, int]{Max: limit}
@@ -151,7 +151,7 @@ func TestLoopMayStopAndChangeTheMap(t *testing.T) {
 	assert.Equal(t, map[int]int{3: 3, 4: 4}, maps.Collect(m.All()))
 }
 
-func TestConcurrentUse(t *testing.T) {
+func TestMapIsSafeForConcurrentUse(t *testing.T) {
 	m := Map[string, int]{Max: 16}
 	var all sync.WaitGroup
 	for g := range 8 {

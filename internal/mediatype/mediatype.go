@@ -1,5 +1,5 @@
-// Package mediatype knows the media types of images' parts: those of OCI and those
-// of Docker that OCI's came from. Parameters and case of a media type play no part.
+// Package mediatype knows the media types of the parts of images: those of OCI, and the
+// older ones of Docker. It ignores the parameters and the case of a media type.
 package mediatype
 
 import (
@@ -19,15 +19,14 @@ const (
 	ociLayer      = "application/vnd.oci.image.layer."                 // a prefix
 )
 
-// artifactManifest is the type of a manifest of an artifact, which the image specification
-// had before its version 1.1 and took back.
+// artifactManifest is the type of an artifact's manifest. The image specification withdrew
+// it before its version 1.1.
 const artifactManifest = "application/vnd.oci.artifact.manifest.v1+json"
 
-// Accept lists the types of documents that are read, as the value of an Accept
-// header.
+// Accept is the value of an Accept header that lists the documents that pullkit reads.
 const Accept = ocispec.MediaTypeImageIndex + ", " + ocispec.MediaTypeImageManifest + ", " + DockerIndex + ", " + DockerManifest
 
-// A Class is what kind of document a media type names.
+// A Class is a kind of document.
 type Class int
 
 // The classes.
@@ -38,7 +37,7 @@ const (
 	Schema1 // Docker's first format of manifests
 )
 
-// String returns the words for the class that an error uses.
+// String returns the class in the words that errors use.
 func (c Class) String() string {
 	switch c {
 	case Index:
@@ -49,10 +48,10 @@ func (c Class) String() string {
 	return "neither an index nor a manifest"
 }
 
-// ClassOf returns the class of a media type. Docker's and OCI's type of one class
-// name the same kind of document.
+// ClassOf returns the class of a media type. Docker's type and OCI's type for the same kind
+// of document have the same class.
 func ClassOf(mediaType string) Class {
-	switch mediaType { // nearly all there are
+	switch mediaType { // nearly all media types
 	case ocispec.MediaTypeImageIndex, DockerIndex:
 		return Index
 	case ocispec.MediaTypeImageManifest, DockerManifest:
@@ -72,7 +71,8 @@ func ClassOf(mediaType string) Class {
 // IsIndex reports whether a media type is that of an index.
 func IsIndex(mediaType string) bool { return ClassOf(mediaType) == Index }
 
-// IsManifest reports whether a media type is that of a manifest, schema 1 excepted.
+// IsManifest reports whether a media type is that of a manifest. Docker's schema 1 does not
+// count.
 func IsManifest(mediaType string) bool { return ClassOf(mediaType) == Manifest }
 
 // IsConfig reports whether a media type is that of an image's config, which names a

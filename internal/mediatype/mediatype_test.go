@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-func TestIsConfig(t *testing.T) {
+func TestIsConfigIgnoresParametersAndCase(t *testing.T) {
 	for mediaType, want := range map[string]bool{
 		ocispec.MediaTypeImageConfig:                                true,
 		" Application/vnd.OCI.image.config.v1+json ; charset=utf-8": true,
@@ -23,7 +23,7 @@ func TestIsConfig(t *testing.T) {
 	}
 }
 
-func TestClassOf(t *testing.T) {
+func TestClassOfIgnoresParametersAndCase(t *testing.T) {
 	for mediaType, want := range map[string]Class{
 		ocispec.MediaTypeImageIndex: Index,
 		DockerIndex:                 Index,
@@ -42,7 +42,7 @@ func TestClassOf(t *testing.T) {
 	}
 }
 
-func TestIsLayer(t *testing.T) {
+func TestIsLayerRefusesEncryptedLayers(t *testing.T) {
 	for mediaType, want := range map[string]bool{
 		ocispec.MediaTypeImageLayer:                                 true,
 		ocispec.MediaTypeImageLayerGzip + "; a=b":                   true,
@@ -58,8 +58,8 @@ func TestIsLayer(t *testing.T) {
 	}
 }
 
-// TestAccept: what is asked for is what is read.
-func TestAccept(t *testing.T) {
+// TestAcceptListsWhatIsRead: each type in Accept is that of an index or a manifest.
+func TestAcceptListsWhatIsRead(t *testing.T) {
 	for mediaType := range strings.SplitSeq(Accept, ", ") {
 		assert.True(t, IsIndex(mediaType) || IsManifest(mediaType), mediaType)
 	}

@@ -1,6 +1,6 @@
 // Package ocilayout reads and writes the documents of an OCI image layout: the file
 // index.json with its named entries, and manifests and indexes. A layout on disk and an
-// archive follow the same rules. So the package reads blobs through an interface, Blobs,
+// archive follow the same rules, so the package reads blobs through an interface, Blobs,
 // that both implement.
 package ocilayout
 
@@ -62,8 +62,9 @@ func ParseVersion(data []byte) (string, error) {
 	return version, err
 }
 
-// limits are the limits of the documents that this package reads: they are as deep as
-// encoding/json allows. The caller, which reads the bytes, limits the size.
+// limits are the limits of the documents that this package reads. They may be as deep as
+// encoding/json allows. The size has no limit here, because the caller, which reads the
+// bytes, limits it.
 var limits = strictjson.Limits{Depth: strictjson.MaxDepth}
 
 // CheckDescriptor returns an error if desc's digest must not become the name of a file,
@@ -97,12 +98,13 @@ func BlobDigest(name string) (d digest.Digest, ok bool) {
 type Entry struct {
 	Name  string // the ref.name annotation; "" if the descriptor does not have it
 	Ref   string // the whole name of the image, as Reference.String returns it; "" if the entry has only a bare tag or no name
-	Match Match  // how Name gives Ref
+	Match Match  // how the annotations give Ref
 	Raw   []byte // the descriptor as JSON, byte for byte as in the file
 }
 
 // A Match is the way in which an entry's annotations give its whole name. If several
-// entries have one whole name, Lookup answers with an entry of the lowest Match.
+// entries have the same whole name, layout.Layout.Lookup returns an entry with the lowest
+// Match.
 type Match int
 
 // The values of Match.
@@ -137,8 +139,8 @@ func NewEntry(raw []byte) Entry {
 
 // NamedEntry returns the entry of an image that is called name. ref is its whole name, or
 // zero if it does not have one. shown is the descriptor that other tools see. resolved is
-// the descriptor to which the name resolved. If both differ, resolved is an index, and
-// shown is its only stored image.
+// the descriptor to which the name resolved. If shown and resolved differ, resolved is an
+// index, and shown is its only stored image.
 func NamedEntry(name string, ref reference.Reference, shown, resolved ocispec.Descriptor) (Entry, error) {
 	resolved.Data, shown.Data = nil, nil // an entry names content and does not hold it
 	shown.Annotations = maps.Clone(shown.Annotations)
@@ -166,7 +168,8 @@ func NamedEntry(name string, ref reference.Reference, shown, resolved ocispec.De
 // AnnotationResolved. If the entry does not have that annotation, or if the annotation
 // cannot be read, resolved is the same as shown. Decode leaves out the annotations that a
 // layout adds. It checks neither descriptor. Another tool may have copied
-// AnnotationResolved to its own entry, so the caller asks Lists.
+// AnnotationResolved to its own entry, so the caller must check with Lists that resolved
+// lists shown.
 func (e Entry) Decode() (shown, resolved ocispec.Descriptor, err error) {
 	if json.Unmarshal(e.Raw, &shown) != nil {
 		// The words of encoding/json change with GOEXPERIMENT=jsonv2.
@@ -185,9 +188,9 @@ func (e Entry) Decode() (shown, resolved ocispec.Descriptor, err error) {
 	return shown, resolved, nil
 }
 
-// ImportName returns the name under which an Import stores the image of the entry: the
-// whole name, or else the ref.name annotation, or else AnnotationImage. It is "" if the
-// entry has none of them.
+// ImportName returns the name under which archive.Import stores the image of the entry: the
+// whole name, else the ref.name annotation, else AnnotationImage. It is "" if the entry has
+// no name.
 func (e Entry) ImportName() string {
 	switch {
 	case e.Ref != "":
@@ -218,8 +221,8 @@ func (e Entry) WithoutImage() Entry {
 	return NewEntry(raw)
 }
 
-// names returns the two annotations of a descriptor that may hold its name. The result is
-// "" for an annotation that is missing or not a string.
+// names returns the two annotations of a descriptor that may hold its name. An annotation
+// that is missing or not a string is "".
 func names(raw []byte) (name, image string) {
 	strictjson.Decode(raw, limits, func(r *strictjson.Reader) error {
 		return r.Members(func(key string) error {
@@ -245,8 +248,8 @@ func names(raw []byte) (name, image string) {
 	return name, image
 }
 
-// wholeName returns the Reference that a name with a registry means. It returns zero for
-// a name without a registry, because "v1" would parse as docker.io/library/v1.
+// wholeName returns the Reference for a name with a registry. It returns zero for a name
+// without a registry, because "v1" would parse as docker.io/library/v1.
 func wholeName(name string) reference.Reference {
 	ref, written, err := reference.ParseWritten(name)
 	if err != nil || !written.Registry {
@@ -255,8 +258,8 @@ func wholeName(name string) reference.Reference {
 	return ref
 }
 
-// isTagOf reports whether name is what containerd and Docker write as the ref.name of
-// ref: the tag without its colon, or the tag, an @ and the digest.
+// isTagOf reports whether name is the ref.name that containerd and Docker write for ref:
+// the tag without its colon, or the tag, an @ and the digest.
 func isTagOf(name string, ref reference.Reference) bool {
 	tag, digest := ref.Tag(), string(ref.Digest())
 	return name == tag && tag != "" || name == tag+"@"+digest && digest != ""

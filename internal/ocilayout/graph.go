@@ -18,7 +18,7 @@ import (
 
 // Blobs gives access to stored content by digest. Every content.Store implements it.
 type Blobs interface {
-	// Has reports whether desc's content is stored, whole.
+	// Has reports whether all of desc's content is stored.
 	Has(ctx context.Context, desc ocispec.Descriptor) (bool, error)
 	// Open opens desc's content for reading. The error wraps fs.ErrNotExist if the
 	// content is not stored.
@@ -28,7 +28,7 @@ type Blobs interface {
 // MaxDocument is the most bytes of a manifest or an index that this package reads.
 const MaxDocument = 4 << 20
 
-// ErrNoDocument says that content is neither a manifest nor an index.
+// ErrNoDocument means that content is neither a manifest nor an index.
 var ErrNoDocument = errors.New("not a manifest or an index")
 
 // A Document holds the descriptors in a manifest or an index.
@@ -37,7 +37,7 @@ type Document struct {
 	Config    *ocispec.Descriptor  // of an image manifest; nil if it does not have one
 	Layers    []ocispec.Descriptor // of an image manifest
 	Blobs     []ocispec.Descriptor // of an artifact manifest
-	empty     bool                 // an element was left out, because it is too short to be a descriptor with a digest
+	empty     bool                 // a list has an element that was left out, because it is too short to be a descriptor with a digest
 }
 
 // Parts returns the descriptors of a manifest's config, layers and blobs, in this order.
@@ -50,7 +50,7 @@ func (d *Document) Parts() []ocispec.Descriptor {
 }
 
 // ReadBlob returns the content of a small blob. The error wraps fs.ErrNotExist if the
-// content is not stored, or if what is stored is shorter than desc.Size.
+// content is not stored, or if the stored content is shorter than desc.Size.
 func ReadBlob(ctx context.Context, blobs Blobs, desc ocispec.Descriptor) ([]byte, error) {
 	if desc.Size > MaxDocument {
 		return nil, fmt.Errorf("blob %s has %d bytes, more than %d", desc.Digest, desc.Size, MaxDocument)
@@ -93,8 +93,8 @@ func Read(ctx context.Context, blobs Blobs, desc ocispec.Descriptor) (*Document,
 }
 
 // minDescriptor is the least length, as JSON, of a descriptor with a digest. A shorter
-// element of a list names no blob. It is not kept, because it would take many times its
-// length in memory.
+// element of a list names no blob. It is left out, because as a descriptor it would take
+// many times its length in memory.
 const minDescriptor = len(`{"digest":"sha256:"}`) + 64
 
 // ParseDocument returns the descriptors in a manifest or an index.
@@ -203,7 +203,7 @@ func OnlyImage(ctx context.Context, blobs Blobs, desc ocispec.Descriptor) (ocisp
 			continue
 		}
 		if found.Digest != desc.Digest && found.Digest != child.Digest {
-			return desc, nil // several
+			return desc, nil // more than one manifest is stored
 		}
 		found = child
 	}
@@ -221,8 +221,8 @@ func Complete(ctx context.Context, blobs Blobs, desc ocispec.Descriptor) (bool, 
 	return complete(ctx, blobs, desc, maxLevels, make(map[digest.Digest]bool))
 }
 
-// complete is Complete for content whose digest is not in seen. For a digest in seen the
-// answer was no already.
+// complete is Complete with a limit of levels. It returns false for a digest in seen,
+// because it has returned false for it before.
 func complete(ctx context.Context, blobs Blobs, desc ocispec.Descriptor, levels int, seen map[digest.Digest]bool) (bool, error) {
 	if CheckDescriptor(desc) != nil || seen[desc.Digest] {
 		return false, nil
@@ -258,7 +258,7 @@ func hasParts(ctx context.Context, blobs Blobs, doc *Document) (bool, error) {
 	}
 	for _, part := range doc.Parts() {
 		if len(part.URLs) > 0 {
-			continue // a foreign layer, which not every pull fetches
+			continue // a foreign layer, which some pulls do not fetch
 		}
 		if CheckDescriptor(part) != nil {
 			return false, nil

@@ -30,7 +30,7 @@ func FuzzDocument(f *testing.F) {
 		var members map[string]json.RawMessage
 		require.NoError(t, json.Unmarshal(data, &members), "%q", data)
 		if hasDuplicates(data) {
-			return // encoding/json takes the last of two members with one key
+			return // encoding/json takes the last of two members with the same key
 		}
 		short := false
 		for key, got := range map[string][]ocispec.Descriptor{"manifests": doc.Manifests, "layers": doc.Layers, "blobs": doc.Blobs} {
@@ -93,7 +93,7 @@ func newTree(t *testing.T) *tree {
 	return tr
 }
 
-func TestComplete(t *testing.T) {
+func TestCompleteNeedsAllPartsOfOneImage(t *testing.T) {
 	tr := newTree(t)
 	absent := descOf(ocispec.MediaTypeImageLayer, "absent")
 	for name, tt := range map[string]struct {
@@ -111,7 +111,7 @@ func TestComplete(t *testing.T) {
 		"an index of an index":                 {tr.put(t, ocispec.MediaTypeImageIndex, documentOf(t, map[string]any{"manifests": []any{tr.index}})), true},
 		"a manifest that is not JSON":          {tr.put(t, ocispec.MediaTypeImageManifest, `not JSON`), true},
 		"a layer without a digest":             {tr.put(t, ocispec.MediaTypeImageManifest, `{"layers":[{}]}`), false},
-		"a digest that is none":                {ocispec.Descriptor{Digest: "sha256:../../x"}, false},
+		"a malformed digest":                   {ocispec.Descriptor{Digest: "sha256:../../x"}, false},
 		"a shorter blob than it says":          {ocispec.Descriptor{MediaType: tr.first.MediaType, Digest: tr.first.Digest, Size: tr.first.Size + 1}, false},
 	} {
 		ok, err := Complete(t.Context(), &tr.store, tt.desc)
@@ -124,7 +124,7 @@ func TestComplete(t *testing.T) {
 	assert.ErrorIs(t, err, context.Canceled)
 }
 
-func TestOnlyImage(t *testing.T) {
+func TestOnlyImageIsTheOneStoredImageOfAnIndex(t *testing.T) {
 	tr := newTree(t)
 	one := tr.put(t, ocispec.MediaTypeImageIndex, documentOf(t, map[string]any{"manifests": []any{descOf(ocispec.MediaTypeImageManifest, "absent"), tr.second, tr.second}}))
 	for _, tt := range []struct{ desc, want ocispec.Descriptor }{{tr.index, tr.index}, {one, tr.second}, {tr.first, tr.first}} {

@@ -11,9 +11,8 @@ import (
 // HashBuffer is a good length, in bytes, of the buffer for Hash.
 const HashBuffer = 256 << 10
 
-// Hash reads r to its end and returns the digest of the bytes, with the algorithm of d,
-// and their number. It stops with ctx's error when ctx ends. buf is the buffer to read
-// through.
+// Hash reads r to its end and returns the digest of the bytes, with the algorithm of d, and
+// their number. It stops with ctx's error when ctx ends. buf is the buffer for reading.
 func Hash(ctx context.Context, d digest.Digest, r io.Reader, buf []byte) (digest.Digest, int64, error) {
 	h, err := verify.New(d)
 	if err != nil {

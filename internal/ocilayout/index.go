@@ -27,7 +27,7 @@ type Index struct {
 	Entries []Entry        // the elements of "manifests", in order
 	Listed  bool           // the file has a list "manifests", which may be empty
 	fields  []field        // the other members, in order
-	byRef   map[string]int // by whole name, the position of the entry that Lookup answers with
+	byRef   map[string]int // by whole name, the position of the entry that Lookup returns
 	size    int            // length of the encoding, or a few bytes more
 }
 
@@ -45,8 +45,8 @@ func NewIndex(entries ...Entry) *Index {
 }
 
 // ParseIndex parses an index.json. It keeps members that it does not know, so that Encode
-// writes them back. It returns an error if the list has more than most entries, because
-// an entry that is short as text is large in memory.
+// writes them back. It returns an error if the list has more than most entries, because a
+// short entry in the file takes much memory.
 func ParseIndex(data []byte, most int) (*Index, error) {
 	ix := &Index{}
 	seen := false
@@ -103,15 +103,15 @@ func (ix *Index) Clone() *Index {
 	}
 }
 
-// Find returns the position in Entries of the entry that Lookup answers with for ref. ok
-// is false if no entry has this whole name.
+// Find returns the position in Entries of the entry that Lookup returns for ref. ok is
+// false if no entry has this whole name.
 func (ix *Index) Find(ref reference.Reference) (i int, ok bool) {
 	i, ok = ix.byRef[ref.String()]
 	return i, ok && !ref.IsZero()
 }
 
 // Answers reports whether the i-th entry has a whole name and is the entry that Lookup
-// answers with for this name.
+// returns for this name.
 func (ix *Index) Answers(i int) bool {
 	ref := ix.Entries[i].Ref
 	return ref != "" && ix.byRef[ref] == i
@@ -154,11 +154,12 @@ func (ix *Index) Grown(e Entry) int {
 	return size
 }
 
-// Remove removes the entry that Lookup answers with for the whole name ref, and all
-// entries of this name with the same Match. Entries of the name with a higher Match stay,
-// because they are copies of other tools, which find them by their own spelling. An entry
-// whose ref.name is only a tag then loses its copied AnnotationImage, because it is not
-// an image of that name. The index must have an entry of this name.
+// Remove removes the entry that Lookup returns for the whole name ref, and all entries of
+// this name with the same Match. Entries of the name with a higher Match stay, because
+// other tools wrote them and find them by their own spelling. If the removed entries have
+// the name in ref.name, an entry whose ref.name is only a tag loses its AnnotationImage,
+// which a tool has copied, so that it does not get the name. The index must have an entry
+// of this name.
 func (ix *Index) Remove(ref string) {
 	best := ix.Entries[ix.byRef[ref]].Match
 	for i, x := range ix.Entries {

@@ -34,7 +34,7 @@ func TestIndexKeepsWhatItDoesNotKnow(t *testing.T) {
 	assert.Len(t, ix.Entries, 3, "changes of the clone do not change the index")
 }
 
-func TestIndexRefused(t *testing.T) {
+func TestParseIndexRefusesWhatIsNotAnIndex(t *testing.T) {
 	for _, in := range []string{``, `{`, `[]`, `null`, `{"manifests":{}}`, `{"manifests":[1]}`, `{"manifests":[],"manifests":[]}`, `{"manifests":[]}x`} {
 		_, err := ParseIndex([]byte(in), 1000)
 		assert.Error(t, err, in)
@@ -101,8 +101,8 @@ func FuzzIndex(f *testing.F) {
 	})
 }
 
-// naiveRef returns the whole name of an entry. It is a second implementation of the rules
-// of NewEntry.
+// naiveRef returns the whole name of an entry. It is a second, simple implementation of the
+// rules of NewEntry.
 func naiveRef(name, image string) string {
 	whole := func(s string) string {
 		r, err := reference.Parse(s)
@@ -163,7 +163,8 @@ func hasDuplicates(raw []byte) bool {
 	return false
 }
 
-// The two annotations of an entry that another tool wrote give its name.
+// TestNamesOfEntries: the two annotations of an entry give its name, as each tool writes
+// them.
 func TestNamesOfEntries(t *testing.T) {
 	d := "sha256:" + strings.Repeat("4", 64)
 	for _, tt := range []struct{ refName, image, ref string }{

@@ -1,6 +1,6 @@
-// Package panics carries a panic from the goroutine in which it happens to the callers
-// that wait for that goroutine. Without that, the panic would end the process, and no
-// caller could recover from it.
+// Package panics carries a panic from the goroutine in which it happens to the callers that
+// wait for that goroutine. Otherwise the panic would end the process, and no caller could
+// recover from it.
 package panics
 
 import (
@@ -9,19 +9,18 @@ import (
 	"runtime/debug"
 )
 
-// An Error is a panic of a callback that ran in another goroutine than that of the
-// caller.
+// An Error is a panic of a callback that ran in a goroutine other than the caller's.
 type Error struct {
-	// Value is what the callback panicked with.
+	// Value is the value of the panic.
 	Value any
 	// Stack is the stack of the goroutine that panicked, as debug.Stack writes it.
 	Stack []byte
 
-	exited bool // ended by runtime.Goexit, without a panic
+	exited bool // the goroutine ended by runtime.Goexit, without a panic
 }
 
-// Error returns the value and the stack as text. A process that does not recover prints
-// it.
+// Error returns the value and the stack as text. The Go runtime prints this text if no
+// caller recovers.
 func (e *Error) Error() string {
 	return fmt.Sprintf("%v\n\nthe panic was in another goroutine:\n%s", e.Value, e.Stack)
 }
@@ -33,8 +32,8 @@ func (e *Error) Unwrap() error {
 }
 
 // Catch calls fn and then end. The argument of end is nil if fn returned, and an Error if
-// fn panicked or called runtime.Goexit. Catch stops the panic. end is called in all three
-// cases, so it can signal that the work is over.
+// fn panicked or called runtime.Goexit. Catch stops the panic. Because end is called in all
+// three cases, it can signal that the work has ended.
 func Catch(fn func(), end func(*Error)) {
 	returned := false
 	defer func() {
@@ -43,7 +42,7 @@ func Catch(fn func(), end func(*Error)) {
 			return
 		}
 		v := recover()
-		if v == nil { // a panic is never nil
+		if v == nil { // recover returns nil only if there is no panic
 			end(&Error{Value: "runtime.Goexit was called", Stack: debug.Stack(), exited: true})
 			return
 		}
@@ -54,8 +53,8 @@ func Catch(fn func(), end func(*Error)) {
 }
 
 // New returns an Error for recovered, the result of recover. Call it in the deferred
-// function, where the stack is still that of the panic. If recovered is an Error already,
-// New returns it.
+// function, because there the stack is still that of the panic. If recovered is an Error
+// already, New returns it.
 func New(recovered any) *Error {
 	if e, carried := recovered.(*Error); carried {
 		return e
@@ -64,7 +63,7 @@ func New(recovered any) *Error {
 }
 
 // Raise repeats e in the goroutine of a caller that waited. It panics with e, or calls
-// runtime.Goexit if the other goroutine did. Raise of nil does nothing.
+// runtime.Goexit if the other goroutine did. If e is nil, Raise does nothing.
 func (e *Error) Raise() {
 	switch {
 	case e == nil:

@@ -9,14 +9,14 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// in runs fn in a goroutine and returns how it ended.
+// in runs fn in a goroutine and returns the argument of Catch's end.
 func in(fn func()) *Error {
 	ended := make(chan *Error)
 	go Catch(fn, func(e *Error) { ended <- e })
 	return <-ended
 }
 
-// recovered is what raising e gives to a caller's recover; exited if the caller's
+// recovered returns what a caller of e.Raise recovers. exited says that the caller's
 // goroutine ended without a panic.
 func recovered(e *Error) (got any, exited bool) {
 	done := make(chan struct{})
@@ -33,7 +33,7 @@ func recovered(e *Error) (got any, exited bool) {
 
 func explode() { panic("boom") }
 
-func TestCatch(t *testing.T) {
+func TestCatchSaysHowAFunctionEnded(t *testing.T) {
 	assert.Nil(t, in(func() {}))
 
 	e := in(explode)
@@ -51,18 +51,18 @@ func TestCatch(t *testing.T) {
 	assert.ErrorAs(t, in(func() { panic(nil) }), &missing)
 }
 
-func TestRaise(t *testing.T) {
+func TestRaisePanicsWithTheSameError(t *testing.T) {
 	got, exited := recovered(nil)
 	assert.Nil(t, got)
 	assert.False(t, exited)
 
 	e := in(explode)
 	got, _ = recovered(e)
-	assert.Same(t, e, got, "the panic of the other goroutine, as it is")
-	assert.Same(t, e, in(func() { e.Raise() }), "through two goroutines it is still the first one")
+	assert.Same(t, e, got, "the panic of the other goroutine, unchanged")
+	assert.Same(t, e, in(func() { e.Raise() }), "through two goroutines it is still the first panic")
 }
 
-func TestGoexit(t *testing.T) {
+func TestRaiseEndsTheGoroutineAfterGoexit(t *testing.T) {
 	e := in(runtime.Goexit)
 	require.NotNil(t, e)
 	got, exited := recovered(e)

@@ -5,10 +5,10 @@ import (
 	"unicode/utf8"
 )
 
-// Quote returns the first limit bytes of s in double quotes, escaped as
-// strconv.Quote does. Three dots follow the closing quote where s is longer. Quote
-// masks no secret: where s may hold one, the caller masks it before with Secrets,
-// because half a secret is not recognised any more.
+// Quote returns the first limit bytes of s in double quotes, escaped as strconv.Quote does.
+// If s is longer, three dots follow the closing quote. Quote does not mask secrets. If s
+// may have one, the caller masks it first with Secrets, because half of a secret is not
+// recognised.
 func Quote(s string, limit int) string {
 	if len(s) <= limit {
 		return strconv.Quote(s)
@@ -16,9 +16,9 @@ func Quote(s string, limit int) string {
 	return strconv.Quote(s[:runeStart(s, limit)]) + dots
 }
 
-// Escape returns the first limit bytes of s, and three dots where s is longer, for text in a
-// list or a table. Control characters and bytes that are not UTF-8 are escaped; quotes are
-// not.
+// Escape returns the first limit bytes of s, and three dots if s is longer. It is for text
+// in a list or a table. Control characters and bytes that are not UTF-8 are escaped; quotes
+// are not.
 func Escape(s string, limit int) string {
 	if len(s) <= limit {
 		return escape(s)
@@ -26,8 +26,9 @@ func Escape(s string, limit int) string {
 	return escape(s[:runeStart(s, limit)]) + dots
 }
 
-// Cut returns the first limit bytes of s, and three dots where s is longer. It does not
-// escape: the result is part of a text that the caller quotes or escapes as a whole.
+// Cut returns the first limit bytes of s, and three dots if s is longer. Cut does not
+// escape, because the result is part of a text that the caller quotes or escapes as a
+// whole.
 func Cut(s string, limit int) string {
 	if len(s) <= limit {
 		return s
@@ -38,8 +39,8 @@ func Cut(s string, limit int) string {
 // dots follow a text that was cut.
 const dots = "..."
 
-// runeStart returns the last index of s, at most i, at which no character is cut in
-// two. Text that is not UTF-8 is cut at i.
+// runeStart returns the largest index of s, at most i, at which a cut divides no character.
+// For text that is not UTF-8 it returns i.
 func runeStart(s string, i int) int {
 	for n := i; n > 0 && n > i-utf8.UTFMax; n-- {
 		if utf8.RuneStart(s[n]) {

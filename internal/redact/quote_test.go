@@ -31,7 +31,7 @@ func TestTextIsCutBetweenCharacters(t *testing.T) {
 	}
 }
 
-// FuzzQuote: what is quoted is the beginning of the text, bounded and printable.
+// FuzzQuote: the quoted text is a beginning of the input, bounded and printable.
 func FuzzQuote(f *testing.F) {
 	f.Add("reg.example/app\x1b", 4)
 	f.Add("ééé\xc3", 3)
@@ -44,7 +44,7 @@ func FuzzQuote(f *testing.F) {
 		assert.LessOrEqual(t, len(got), limit)
 		assert.Equal(t, len(s) > limit, strings.HasSuffix(quoted, `"`+dots), quoted)
 		if utf8.ValidString(s) {
-			assert.Greater(t, len(got)+utf8.UTFMax, min(limit, len(s)), "no more is cut off than a character: %q", quoted)
+			assert.Greater(t, len(got)+utf8.UTFMax, min(limit, len(s)), "at most one character more than needed is cut off: %q", quoted)
 			assert.True(t, utf8.ValidString(got), quoted)
 		}
 		for _, r := range quoted + Escape(s, limit) {

@@ -1,7 +1,7 @@
-// Package redact makes text from any source safe for errors and logs. It masks secrets,
-// the user info of URLs and the values of their queries, escapes control characters, and
-// cuts what is too long. Of a query it shows only ns, scope and service, which say which
-// registry and repository a request was about and are never a secret.
+// Package redact makes text from any source safe for errors and logs. It masks secrets, the
+// user info of URLs and the values in their queries, escapes control characters, and cuts
+// long text. The only values of a query that it shows are those of ns, scope and service.
+// They are never secret, and say which registry and repository a request was for.
 package redact
 
 import (
@@ -19,14 +19,15 @@ const (
 	Limit = 1024
 	// Mask replaces a secret.
 	Mask = "[redacted]"
-	// input is the number of bytes of a text that are searched for secrets. It is much
-	// more than Limit, so that a part of a secret at the end of these bytes is not shown.
+	// input is how many bytes of a text are searched for secrets. It is much more than
+	// Limit, so that half of a secret at the end of these bytes is not shown.
 	input = 64 << 10
 )
 
-// Text returns s for an error or a log, at most Limit bytes long. The secrets, the user info
-// of URLs and the values of their queries are masked, and control characters are escaped.
-// Secrets of less than four bytes are masked only where they are words of a sentence.
+// Text returns s for an error or a log, at most Limit bytes long. The secrets, the user
+// info of URLs and the values in their queries are masked, and control characters are
+// escaped. A secret of less than four bytes is masked only where it is a word of a
+// sentence.
 func Text(s string, secrets ...string) string {
 	forms := spellings(secrets)
 	if len(s) >= input {
@@ -39,12 +40,14 @@ func Text(s string, secrets ...string) string {
 	return Cut(mask(s, forms), Limit-len(dots))
 }
 
-// Secrets returns s with the secrets masked, and does not change anything else. It is for
-// text that the caller cuts before Text, because Text does not recognise half of a secret.
+// Secrets returns s with the secrets masked, and does not change anything else. A caller
+// that cuts a text before it calls Text masks the text with Secrets first, because Text
+// does not recognise half of a secret.
 func Secrets(s string, secrets ...string) string { return mask(s, spellings(secrets)) }
 
-// URL returns u as text without user info, query values, fragment and the secrets. The
-// query is masked before it becomes text, because it may have any character.
+// URL returns u as text, without user info and fragment, and with masks in place of query
+// values and secrets. It masks the query before it makes the text, because a query may have
+// any character.
 func URL(u *url.URL, secrets ...string) string {
 	v := *u
 	v.User, v.Fragment, v.RawFragment, v.RawQuery = nil, "", "", ""
@@ -63,7 +66,7 @@ func spellings(secrets []string) []string {
 			continue
 		}
 		std := base64.StdEncoding.EncodeToString([]byte(s))
-		// Lower case is how schemes, names of hosts and parameters are repeated.
+		// Programs repeat schemes, host names and parameters in lower case.
 		forms = append(forms, s, strings.ToLower(s), url.QueryEscape(s), url.PathEscape(s), escape(s), quoted(s),
 			std, strings.TrimRight(std, "="), base64.RawURLEncoding.EncodeToString([]byte(s)))
 	}
@@ -95,11 +98,11 @@ func mask(s string, forms []string) string {
 	return s
 }
 
-// beginning is the number of bytes by which a long secret is recognised if its rest is cut
-// off. Programs that quote a shorter secret quote the whole secret.
+// beginning is how many bytes of a long secret are enough to recognise it in a text that
+// has cut off the rest. Programs that quote a shorter secret quote all of it.
 const beginning = 24
 
-// maskBeginnings masks a long secret, also where the text has only its beginning.
+// maskBeginnings masks a long secret, and each text that begins like it.
 func maskBeginnings(s, secret string) string {
 	var b strings.Builder
 	for {
@@ -117,9 +120,9 @@ func maskBeginnings(s, secret string) string {
 	}
 }
 
-// maskWord masks a secret of a few bytes where it is a word of a sentence. Within a
-// path, a host's name or a number the same letters are there by chance, and a mask would
-// show each reader which letters the secret has.
+// maskWord masks a secret of a few bytes where it is a word of a sentence. Within a path, a
+// host name or a number the same letters occur by chance, and a mask there would show
+// readers which letters the secret has.
 func maskWord(s, word string) string {
 	var b strings.Builder
 	for at := 0; ; {
@@ -139,13 +142,13 @@ func maskWord(s, word string) string {
 	}
 }
 
-// joinsBefore reports whether what follows a text belongs to the text's last word.
+// joinsBefore reports whether letters after text would belong to its last word.
 func joinsBefore(text string) bool {
 	r, _ := utf8.DecodeLastRuneInString(text)
 	return inWord(r) || strings.ContainsRune("/.:@-_%", r)
 }
 
-// joinsBehind reports whether a text continues the word before it.
+// joinsBehind reports whether text continues the word before it.
 func joinsBehind(text string) bool {
 	r, size := utf8.DecodeRuneInString(text)
 	if r == '.' || r == ':' { // not at the end of a sentence
@@ -159,7 +162,7 @@ func inWord(r rune) bool {
 	return r != utf8.RuneError && (unicode.IsLetter(r) || unicode.IsDigit(r))
 }
 
-// withoutHalf removes the beginning of a secret from the end of a text that was cut.
+// withoutHalf removes a half of a secret from the end of a text that was cut.
 func withoutHalf(s string, forms []string) string {
 	for again := true; again; {
 		again = false
@@ -175,7 +178,7 @@ func withoutHalf(s string, forms []string) string {
 	return s
 }
 
-// maskURLs masks the user info and the query values of each URL in a text.
+// maskURLs masks the user info and the query values of each URL in s.
 func maskURLs(s string) string {
 	if !strings.ContainsAny(s, "?@") {
 		return s
@@ -233,8 +236,8 @@ func maskQuery(query string) string {
 	return strings.Join(pairs, "&")
 }
 
-// maskPair masks one part of a query, however it is written. A name is shown only
-// before a value, because a part without a value may be a secret as a whole.
+// maskPair masks one part of a query. The part may have any form. A name is shown only if a
+// value follows, because a part without a value may be a secret.
 func maskPair(pair string) string {
 	name, value, _ := strings.Cut(pair, "=")
 	switch {
@@ -267,14 +270,14 @@ func isName(s string) bool {
 }
 
 // plain returns the value of ns, scope or service without percent-encoding:
-// repository:team/app:pull for repository%3Ateam%2Fapp%3Apull. A value that has other
-// characters is masked, because it may hide another parameter.
+// repository:team/app:pull for repository%3Ateam%2Fapp%3Apull. A value with other
+// characters is masked, because another parameter may be hidden in it.
 func plain(name, value string) string {
 	text, err := url.QueryUnescape(value)
 	if err != nil {
 		return Mask
 	}
-	extra := "[]" // of an IPv6 address
+	extra := "[]" // the brackets of an IPv6 address
 	if name != "ns" {
 		extra += " *"
 	}
@@ -304,7 +307,7 @@ func escape(s string) string {
 		case r < 0x80 && unicode.IsControl(r):
 			fmt.Fprintf(&b, `\x%02x`, r)
 		case !unicode.IsPrint(r):
-			// Line separators and marks that change the direction of writing, too.
+			// These include line separators and marks that change the direction of writing.
 			fmt.Fprintf(&b, `\u%04x`, r)
 		default:
 			b.WriteRune(r)

@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestText(t *testing.T) {
+func TestTextIsMaskedEscapedAndCut(t *testing.T) {
 	const secret = "p@ss word/1"
 	for in, want := range map[string]string{
 		"": "", "nothing to hide": "nothing to hide", "größer": "größer",
@@ -36,27 +36,27 @@ func TestText(t *testing.T) {
 	assert.Equal(t, "x [redacted] y1", Text("x 1 y1", "1"))
 
 	assert.Equal(t, "dial [redacted].example", Text("dial topsecret.example", "TopSecret"), "host names are repeated in lower case")
-	assert.Equal(t, "a\nb [redacted]?x=y", Secrets("a\nb topsecret?x=y", "topsecret"), "all else stays")
+	assert.Equal(t, "a\nb [redacted]?x=y", Secrets("a\nb topsecret?x=y", "topsecret"), "Secrets changes nothing else")
 
 	long := Text(strings.Repeat("ü", 4000))
 	assert.LessOrEqual(t, len(long), Limit)
 	assert.True(t, utf8.ValidString(long))
 	assert.True(t, strings.HasSuffix(long, "..."))
 
-	// A secret at the place where a huge text is cut.
+	// This secret is at the place where a huge text is cut.
 	assert.NotContains(t, Text(strings.Repeat(secret, 6500), secret), "p@ss")
 	assert.NotContains(t, Text(strings.Repeat("x", input-4)+"topsecret", "topsecret"), "tops")
 }
 
-func TestURL(t *testing.T) {
+func TestURLIsMasked(t *testing.T) {
 	u, err := url.Parse("https://user:pw@h.example/p%2Fq?token=x&empty=#frag")
 	require.NoError(t, err)
 	assert.Equal(t, "https://h.example/p%2Fq?token=[redacted]&[redacted]", URL(u))
 	assert.Equal(t, "https://h.example/[redacted]?token=[redacted]&[redacted]", URL(u, "p/q"))
-	assert.Equal(t, "pw", func() string { p, _ := u.User.Password(); return p }(), "the URL itself stays as it is")
+	assert.Equal(t, "pw", func() string { p, _ := u.User.Password(); return p }(), "URL does not change its argument")
 }
 
-// FuzzText: bounded, printable, UTF-8, and without the secret.
+// FuzzText: the result is bounded, printable, UTF-8, and does not have the secret.
 func FuzzText(f *testing.F) {
 	f.Add("you sent s3cret-pass to https://u:p@h/x?a=b\n", "s3cret-pass")
 	f.Add("a\x1bb", `\x1b`)
@@ -74,8 +74,9 @@ func FuzzText(f *testing.F) {
 	})
 }
 
-// TestShortSecretsAreNotBetrayed: a secret of a few bytes is masked where a text
-// says it, and not where its letters are part of another name, whose gap would tell it.
+// TestShortSecretsAreNotBetrayed: a secret of a few bytes is masked where it is a word. It
+// is not masked where its letters are part of another name, because the mask would show
+// which letters are missing.
 func TestShortSecretsAreNotBetrayed(t *testing.T) {
 	for _, secret := range []string{"p", "v2", "443", "io", "q"} {
 		for _, text := range []string{
@@ -89,8 +90,8 @@ func TestShortSecretsAreNotBetrayed(t *testing.T) {
 	}
 }
 
-// overlaps reports whether masking may make a secret appear: its beginning is the end of
-// the mask, its end is the beginning of the mask, or it ends with dots.
+// overlaps reports whether a mask or dots may form the secret again: it begins with the end
+// of the mask, or ends with the beginning of the mask or with dots.
 func overlaps(secret string) bool {
 	for n := 1; n < len(secret); n++ {
 		if strings.HasPrefix(Mask, secret[n:]) || strings.HasSuffix(Mask, secret[:n]) || strings.HasPrefix("...", secret[n:]) {
@@ -100,9 +101,9 @@ func overlaps(secret string) bool {
 	return strings.Contains(secret, Mask)
 }
 
-// TestQueryOfAnySpelling: however a query is written, only its ns, scope and service are
-// shown.
-func TestQueryOfAnySpelling(t *testing.T) {
+// TestQueryIsMaskedInAnySpelling: only ns, scope and service of a query are shown, in any spelling
+// of the query.
+func TestQueryIsMaskedInAnySpelling(t *testing.T) {
 	for _, query := range []string{
 		"CANARY", "CANARY=", "CANARY==", "CANARY===&x=1", "&CANARY", "x&CANARY&", "a=1&CANARY", "a=CANARY&b=CANARY", "a=1;b=CANARY",
 		`a=1"CANARY`, "a=1 CANARY", "a=1<CANARY>", "a=1`CANARY", `a=1\CANARY`, "a=1,CANARY", "a=1.CANARY.", "a=b=CANARY", "=CANARY",
@@ -116,7 +117,7 @@ func TestQueryOfAnySpelling(t *testing.T) {
 			"URL": URL(u), "in text": Text("GET https://storage.example/a?" + strings.ReplaceAll(query, " ", "+") + ": 403"),
 		} {
 			if name == "in text" && strings.ContainsAny(query, "\"<>\\`") {
-				continue // in running text these end a URL
+				continue // in running text these characters end a URL
 			}
 			assert.NotContains(t, text, "CANARY", "%s of %q", name, query)
 			assert.Contains(t, text, "https://storage.example/a?", "%s of %q", name, query)
@@ -124,8 +125,9 @@ func TestQueryOfAnySpelling(t *testing.T) {
 	}
 }
 
-// TestShownParameters: ns, scope and service say what a request was about.
-func TestShownParameters(t *testing.T) {
+// TestNsScopeAndServiceAreShown: ns, scope and service are shown, because they say what a request was
+// for.
+func TestNsScopeAndServiceAreShown(t *testing.T) {
 	for query, want := range map[string]string{
 		"ns=docker.io": "ns=docker.io",
 		"scope=repository%3Ateam%2Fapp%3Apull&service=reg.example%3A5000": "scope=repository:team/app:pull&service=reg.example:5000",

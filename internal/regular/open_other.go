@@ -2,5 +2,5 @@
 
 package regular
 
-// NonBlocking is zero, because these systems have no named pipes among their files.
+// NonBlocking is zero, because the file systems of these systems have no named pipes.
 const NonBlocking = 0

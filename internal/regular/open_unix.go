@@ -4,5 +4,5 @@ package regular
 
 import "syscall"
 
-// NonBlocking is the flag with which opening a named pipe returns at once.
+// NonBlocking is the flag that makes open return at once for a named pipe.
 const NonBlocking = syscall.O_NONBLOCK

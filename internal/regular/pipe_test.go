@@ -15,9 +15,8 @@ import (
 	"github.com/pullkit/pullkit/internal/regular"
 )
 
-// TestReadFileNeverWaitsForAPipe: a pipe without a writer does not hold the reader,
-// also if it is behind a link, or if a pipe and a file replace each other under one
-// name.
+// TestReadFileNeverWaitsForAPipe: a pipe without a writer does not block the reader, also
+// if it is behind a link, or if a pipe and a file replace each other under one name.
 func TestReadFileNeverWaitsForAPipe(t *testing.T) {
 	dir := t.TempDir()
 	pipe, link, name, file := filepath.Join(dir, "pipe"), filepath.Join(dir, "link"), filepath.Join(dir, "name"), filepath.Join(dir, "file")

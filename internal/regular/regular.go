@@ -1,6 +1,6 @@
-// Package regular reads a file only if it is a regular file. Other programs may replace
-// a configuration file: a named pipe in its place would hold the reader until a writer
-// opens the pipe, and opening a device can have effects of its own.
+// Package regular reads a file only if it is a regular file. Another program may replace a
+// configuration file. A named pipe in its place would block the reader until a program
+// writes to the pipe, and opening a device can have effects.
 package regular
 
 import (
@@ -10,18 +10,18 @@ import (
 	"os"
 )
 
-// The errors of ReadFile and ReadIn, besides those of the system.
+// The errors of ReadFile and ReadIn. They also return errors of the system.
 var (
-	ErrNotRegular = errors.New("is no regular file")
+	ErrNotRegular = errors.New("is not a regular file")
 	ErrTooLarge   = errors.New("is too large")
 )
 
 // ReadFile returns the content of the regular file name, which must have at most limit
 // bytes, and the file's FileInfo. It follows links. If name is not a regular file, the
-// error is ErrNotRegular; if the file is larger, it is ErrTooLarge. The open does not
-// wait, even if the file is replaced by a pipe in between. A file system that does not
-// answer holds ReadFile, so a caller with a deadline calls it in a goroutine of its
-// own.
+// error is ErrNotRegular; if the file is larger, the error is ErrTooLarge. ReadFile does
+// not wait for a pipe, even if a pipe replaces the file during the call. A file system that
+// does not answer blocks ReadFile, so a caller with a deadline calls it in another
+// goroutine.
 func ReadFile(name string, limit int64) ([]byte, fs.FileInfo, error) {
 	return read(name, limit, os.Stat, os.OpenFile)
 }
@@ -32,7 +32,7 @@ func ReadIn(root *os.Root, name string, limit int64) ([]byte, fs.FileInfo, error
 }
 
 func read(name string, limit int64, stat func(string) (fs.FileInfo, error), open func(string, int, fs.FileMode) (*os.File, error)) ([]byte, fs.FileInfo, error) {
-	// The check comes before the open, because to open a device can have effects.
+	// The check comes before the open, because opening a device can have effects.
 	if info, err := stat(name); err != nil {
 		return nil, nil, err
 	} else if !info.Mode().IsRegular() {

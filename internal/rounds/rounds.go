@@ -1,19 +1,19 @@
 // Package rounds says how often a test repeats a random trial.
 //
-// A developer who runs go test waits for a fifth of the trials. With the environment
-// variable PULLKIT_ALL_ROUNDS=1, which .ci/run sets, a test does all of them.
+// By default go test runs a fifth of the trials. With the environment variable
+// PULLKIT_ALL_ROUNDS=1, which .ci/run sets, it runs all of them.
 package rounds
 
 import "os"
 
-// share is the part of the rounds that a run without the variable does: one in so many.
+// share says which part of the rounds a test does by default: one in share.
 const share = 5
 
-// All reports whether PULLKIT_ALL_ROUNDS=1 asks for all rounds.
+// All reports whether PULLKIT_ALL_ROUNDS is 1, so that tests do all rounds.
 func All() bool { return os.Getenv("PULLKIT_ALL_ROUNDS") == "1" }
 
-// Of returns how many of full rounds a test does: all of them if All, otherwise a
-// fifth, rounded up, so that it does at least one.
+// Of returns how many of full rounds a test does: all of them if All reports true,
+// otherwise a fifth, rounded up, so that a test does at least one.
 func Of(full int) int {
 	if All() {
 		return full

@@ -6,7 +6,7 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-func TestOf(t *testing.T) {
+func TestOfIsAFifthOrAll(t *testing.T) {
 	for _, row := range []struct {
 		full    int
 		fifth   int

@@ -2,13 +2,13 @@
 // the work that produces it.
 //
 // There is at most one run at a time for a key. When a caller's context ends, that caller
-// leaves, and the run goes on for the others. The run is cancelled when the last caller
-// has left. A later caller gets another run. The run's context has the values of the
-// context of the caller that began it, but does not end with that context. A panic of the
-// work reaches every caller that waits, as package panics says.
+// leaves, and the run goes on for the others. The run is cancelled when the last caller has
+// left. A later caller gets another run. The run's context has the values of the first
+// caller's context, but does not end with it. A panic of the work reaches every caller that
+// waits, as package panics describes.
 //
-// Use [Calls] where callers only wait for an answer. Use [Group] where the callers of a
-// run must be known, or the work must start later than the run.
+// Use [Calls] if callers only wait for an answer. Use [Group] if the work needs to know its
+// callers, or must start later than the run.
 package share
 
 import (
@@ -19,34 +19,34 @@ import (
 	"github.com/pullkit/pullkit/internal/panics"
 )
 
-// A Group holds the runs that are under way, by their keys K. W identifies a caller that
-// waits. V is what the callers of a run share: its state and its result. The zero Group
-// is ready for use.
+// A Group holds the runs that are under way, by key K. W identifies a caller that waits. V
+// is the value that the callers of a run share, such as its state and its result. The zero
+// Group is ready for use.
 //
-// The Group's lock is held only inside its methods. A caller that has a lock of its
-// own takes that one first.
+// The Group's lock is held only inside its methods. A caller that has a lock of its own
+// locks it first.
 type Group[K, W comparable, V any] struct {
 	mu   sync.Mutex
 	runs map[K]*Run[K, W, V]
 }
 
-// A Run is one run of the work, which several callers may wait for.
+// A Run is one run of the work. Several callers may wait for it.
 type Run[K, W comparable, V any] struct {
-	// Value is what Join's newValue returned.
+	// Value is the value that Join's newValue returned.
 	Value V
 
 	group    *Group[K, W, V]
 	key      K
 	ctx      context.Context
 	cancel   context.CancelFunc
-	waiters  []W           // those that have not left; guarded by the group's lock
+	waiters  []W           // the callers that have not left; guarded by the group's lock
 	done     chan struct{} // closed when the run has ended
 	panicked *panics.Error // set before done is closed
 }
 
-// Join adds waiter to the callers that wait for the run of key. If no run is under way,
-// Join makes one, with the value that newValue returns, and first is true. Then the
-// caller has to make sure that Go is called, unless all callers leave before that.
+// Join adds waiter to the callers that wait for the run of key. If no run of key is under
+// way, Join makes one, with the value that newValue returns, and first is true. Then this
+// caller must make sure that Go is called, unless all callers leave before.
 func (g *Group[K, W, V]) Join(ctx context.Context, key K, waiter W, newValue func() V) (run *Run[K, W, V], first bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -91,9 +91,9 @@ func (g *Group[K, W, V]) Values() []V {
 	return values
 }
 
-// Go does the work in a goroutine of its own. When work has returned or panicked, no
-// caller can join the run any more, settle is called with the callers that have not left,
-// and the run is done. settle is called with the Group's lock held. It may be nil.
+// Go calls work in a new goroutine. When work has returned or panicked, Go closes the run
+// to further callers, calls settle with the callers that have not left, and closes Done.
+// The Group's lock is held while settle runs. settle may be nil.
 func (r *Run[K, W, V]) Go(work func(context.Context), settle func(waiters []W, panicked *panics.Error)) {
 	go panics.Catch(func() { work(r.ctx) }, func(panicked *panics.Error) {
 		r.cancel()
@@ -126,8 +126,8 @@ func (r *Run[K, W, V]) Waiters() []W {
 	return slices.Clone(r.waiters)
 }
 
-// Leave removes waiter. If no caller is left, the run's context ends, a later caller
-// begins another run, and last is true.
+// Leave removes waiter. If no caller is left, the run's context ends, a later caller gets
+// another run, and last is true.
 func (r *Run[K, W, V]) Leave(waiter W) (last bool) {
 	r.group.mu.Lock()
 	defer r.group.mu.Unlock()
@@ -142,8 +142,8 @@ func (r *Run[K, W, V]) Leave(waiter W) (last bool) {
 	return true
 }
 
-// forget takes r out of the group, unless another run has taken its place. The lock
-// is held.
+// forget removes r from the group, unless another run has taken its place. The caller holds
+// the group's lock.
 func (r *Run[K, W, V]) forget() {
 	if r.group.runs[r.key] == r {
 		delete(r.group.runs, r.key)
@@ -164,9 +164,8 @@ type answer[V any] struct {
 	err   error
 }
 
-// Do returns the result of fn for key. If another caller's fn for key is under way, Do
-// waits for its result instead of calling fn. If ctx ends first, Do returns the cause of
-// that end.
+// Do returns the result of fn for key. If another caller's fn for key is running, Do waits
+// for its result and does not call fn. If ctx ends first, Do returns the cause of its end.
 func (c *Calls[K, V]) Do(ctx context.Context, key K, fn func(context.Context) (V, error)) (V, error) {
 	self := &caller{}
 	run, first := c.group.Join(ctx, key, self, func() *answer[V] { return &answer[V]{} })

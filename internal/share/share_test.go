@@ -15,7 +15,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// ask makes callers of key and returns how many times fn ran and what they got.
+// ask makes several callers of one key. It returns how many times fn ran, and the result of
+// each caller.
 func ask(t *testing.T, c *Calls[string, int], callers int, fn func(context.Context) (int, error)) (runs int, got []int, errs []error) {
 	var ran atomic.Int64
 	var mu sync.Mutex
@@ -73,9 +74,10 @@ func TestOtherKeysHaveCallsOfTheirOwn(t *testing.T) {
 	})
 }
 
-// A caller whose context ends leaves alone; the call has the values of the first
-// caller's context, and ends when the last caller has left.
-func TestCallersLeaveAlone(t *testing.T) {
+// TestCallGoesOnUntilTheLastCallerLeaves: a caller whose context ends leaves, and the other callers stay.
+// The call has the values of the first caller's context, and ends when the last caller has
+// left.
+func TestCallGoesOnUntilTheLastCallerLeaves(t *testing.T) {
 	type ctxKey struct{}
 	synctest.Test(t, func(t *testing.T) {
 		var c Calls[string, int]
@@ -101,13 +103,13 @@ func TestCallersLeaveAlone(t *testing.T) {
 		assert.Equal(t, 2, c.Waiting("key"))
 		assert.Equal(t, 0, callCtx.Value(ctxKey{}))
 
-		leave[0](enough) // who began the call
+		leave[0](enough) // the caller that started the call
 		synctest.Wait()
 		assert.Equal(t, 1, c.Waiting("key"))
-		require.NoError(t, callCtx.Err(), "the call goes on for the other one")
+		require.NoError(t, callCtx.Err(), "the call goes on for the other caller")
 
 		leave[1](enough)
-		all.Wait() // Do does not wait for a call that ignores its end
+		all.Wait() // Do does not wait for a call that ignores the end of its context
 		assert.ErrorIs(t, callCtx.Err(), context.Canceled)
 		assert.Zero(t, c.Waiting("key"))
 
@@ -115,7 +117,7 @@ func TestCallersLeaveAlone(t *testing.T) {
 		assert.NoError(t, err)
 		assert.Equal(t, 2, n, "a later caller gets a call of its own")
 		time.Sleep(2 * time.Second)
-		assert.Zero(t, c.Len(), "the end of the first call takes nothing from the second")
+		assert.Zero(t, c.Len(), "the end of the first call does not remove the second")
 	})
 }
 
@@ -156,9 +158,9 @@ func TestPanicReachesAllCallers(t *testing.T) {
 	}
 }
 
-// The work of a Group's run can begin late, and settle is called with those that wait
-// when it is over.
-func TestGroup(t *testing.T) {
+// TestSettleIsCalledWithTheCallersThatStillWait: the work of a run can start after callers have joined, and settle is called
+// with the callers that still wait when the work ends.
+func TestSettleIsCalledWithTheCallersThatStillWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g Group[string, int, *string]
 		newValue := func() *string { return new(string) }
@@ -171,7 +173,7 @@ func TestGroup(t *testing.T) {
 		}
 		assert.Equal(t, []*string{run.Value}, g.Values())
 		assert.False(t, run.Leave(1))
-		assert.False(t, run.Leave(1), "twice is once")
+		assert.False(t, run.Leave(1), "leaving twice changes nothing")
 		assert.Equal(t, []int{2, 3, 4}, run.Waiters())
 
 		var settled []int
@@ -184,7 +186,7 @@ func TestGroup(t *testing.T) {
 			assert.Nil(t, panicked)
 			select {
 			case <-run.Done():
-				assert.Fail(t, "done before it is settled")
+				assert.Fail(t, "Done is closed before settle has returned")
 			default:
 			}
 		})
@@ -199,7 +201,7 @@ func TestGroup(t *testing.T) {
 	})
 }
 
-func TestLastToLeaveEndsARun(t *testing.T) {
+func TestLastCallerToLeaveEndsTheRun(t *testing.T) {
 	var g Group[string, int, int]
 	old, _ := g.Join(t.Context(), "key", 1, func() int { return 1 })
 	assert.True(t, old.Leave(1))
@@ -207,13 +209,13 @@ func TestLastToLeaveEndsARun(t *testing.T) {
 	next, first := g.Join(t.Context(), "key", 1, func() int { return 2 })
 	assert.True(t, first)
 	assert.NotSame(t, old, next)
-	assert.True(t, old.Leave(1), "a run that was replaced")
+	assert.True(t, old.Leave(1), "the last caller of a run that was replaced")
 	assert.Equal(t, []int{2}, g.Values())
 
 	boom := errors.New("boom")
-	var told *panics.Error
-	next.Go(func(context.Context) { panic(boom) }, func(_ []int, panicked *panics.Error) { told = panicked })
+	var settled *panics.Error
+	next.Go(func(context.Context) { panic(boom) }, func(_ []int, panicked *panics.Error) { settled = panicked })
 	<-next.Done()
-	assert.ErrorIs(t, told, boom)
-	assert.PanicsWithError(t, told.Error(), next.Raise)
+	assert.ErrorIs(t, settled, boom)
+	assert.PanicsWithError(t, settled.Error(), next.Raise)
 }

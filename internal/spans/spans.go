@@ -7,7 +7,7 @@ import (
 	"slices"
 )
 
-// A Span is the bytes of a blob from Off up to, but not including, End.
+// A Span is a range of bytes of a blob: from Off up to, but not including, End.
 type Span struct{ Off, End int64 }
 
 // Len returns the number of bytes.
@@ -17,9 +17,9 @@ func (s Span) Len() int64 { return s.End - s.Off }
 // between two of them at least one byte is missing. The zero Set is empty.
 type Set []Span
 
-// FromHave returns the set of ranges that a content.Ingest says it has, each as offset
-// and length. ok is false if one of the ranges cannot be in a blob of this size. Then the
-// other ranges cannot be trusted either.
+// FromHave returns the set of the ranges that content.Ingest.Have yields, each as offset
+// and length. ok is false if a range does not lie within a blob of this size. Then the
+// caller cannot trust the other ranges, either.
 func FromHave(have iter.Seq2[int64, int64], size int64) (s Set, ok bool) {
 	for off, n := range have {
 		if off < 0 || n < 0 || n > size-off {
@@ -36,7 +36,7 @@ func (s Set) Add(x Span) Set {
 	if x.Off >= x.End {
 		return s
 	}
-	// Nearly always x begins where a span of s ends.
+	// Usually x begins where a span of s ends.
 	i, _ := slices.BinarySearchFunc(s, x.Off, func(at Span, off int64) int {
 		if at.End < off {
 			return -1
@@ -55,7 +55,7 @@ func (s Set) Add(x Span) Set {
 	return slices.Delete(s, i+1, j)
 }
 
-// After returns the end of the span that has byte off, or off if that byte is missing.
+// After returns the offset of the first missing byte at or after off.
 func (s Set) After(off int64) int64 {
 	for _, x := range s {
 		if x.Off <= off && off < x.End {
@@ -80,7 +80,7 @@ func (s Set) Gap(off, size int64) Span {
 	return Span{off, max(off, size)}
 }
 
-// Whole reports whether s is exactly the bytes of a blob of this size.
+// Whole reports whether s has all bytes of a blob of this size, and no others.
 func (s Set) Whole(size int64) bool {
 	if size == 0 {
 		return len(s) == 0

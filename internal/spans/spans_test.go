@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// FuzzSet compares a Set with one flag for each byte.
+// FuzzSet compares a Set with a list of flags, one for each byte.
 func FuzzSet(f *testing.F) {
 	f.Add([]byte{0, 5, 10, 3, 5, 5})
 	f.Add([]byte{1, 1, 3, 1, 2, 1, 250, 20})
@@ -43,7 +43,7 @@ func FuzzSet(f *testing.F) {
 		require.Equal(t, total, s.Total())
 		last := int64(-1)
 		for _, x := range s {
-			require.Greater(t, x.Off, last, "ascending and apart: %v", s)
+			require.Greater(t, x.Off, last, "spans are in order, with a gap between them: %v", s)
 			require.Positive(t, x.Len())
 			last = x.End
 		}
@@ -53,7 +53,7 @@ func FuzzSet(f *testing.F) {
 	})
 }
 
-// runOf returns where the flags that are equal to is, from i on, end.
+// runOf returns the index after the last of the flags that follow i and are equal to is.
 func runOf(flags []bool, i int, is bool) int {
 	for i < len(flags) && flags[i] == is {
 		i++
@@ -61,7 +61,7 @@ func runOf(flags []bool, i int, is bool) int {
 	return i
 }
 
-func TestAdd(t *testing.T) {
+func TestAddJoinsRanges(t *testing.T) {
 	for _, tt := range []struct {
 		in   []Span
 		want Set
@@ -80,7 +80,7 @@ func TestAdd(t *testing.T) {
 	}
 }
 
-func TestWhole(t *testing.T) {
+func TestWholeIsAllBytesAndNoOthers(t *testing.T) {
 	assert.True(t, Set(nil).Whole(0))
 	assert.True(t, Set{{0, 5}}.Whole(5))
 	for _, s := range []Set{nil, {{0, 4}}, {{1, 5}}, {{0, 6}}, {{0, 2}, {3, 5}}} {
@@ -89,7 +89,7 @@ func TestWhole(t *testing.T) {
 	assert.False(t, Set{{0, 1}}.Whole(0))
 }
 
-func TestFromHave(t *testing.T) {
+func TestFromHaveRefusesRangesOutsideTheBlob(t *testing.T) {
 	have := func(ranges ...[2]int64) iter.Seq2[int64, int64] {
 		return func(yield func(int64, int64) bool) {
 			for _, r := range ranges {

@@ -23,9 +23,9 @@ const (
 // An Error says which rule a document breaks, and where.
 type Error struct {
 	Rule   Rule
-	Path   string // of the value, such as manifests[3].digest; for a member of an object whose keys are data, *
+	Path   string // of the value, such as manifests[3].digest; * replaces a key that is data
 	Offset int    // bytes from the start of the document
-	Detail string // more about the error; "" if there is none. Of the document it has only known keys
+	Detail string // more about the error, or "". It quotes nothing of the document except known keys
 }
 
 // maxPath is the number of bytes of a path that an error's text shows.
@@ -49,7 +49,7 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
-// within adds a step to the front of the path of an error about a value inside.
+// within adds step to the front of the path of an error about a value inside another value.
 func within(step string, err error) error {
 	var e *Error
 	if !errors.As(err, &e) {
@@ -64,9 +64,8 @@ func within(step string, err error) error {
 	return err
 }
 
-// Fail returns an error of rule Type at the reader's place, for values that are
-// well-formed JSON but not what the caller wants. The detail should not quote
-// the value.
+// Fail returns an error of rule Type at the reader's position, for values that are
+// well-formed JSON but not what the caller needs. The detail should not quote the value.
 func (r *Reader) Fail(detail string) error {
 	return &Error{Rule: Type, Offset: r.pos, Detail: detail}
 }

@@ -5,17 +5,17 @@ import (
 	"strings"
 )
 
-// DefaultDepth is how deeply a document may nest if Limits.Depth is 0.
+// DefaultDepth is how many levels a document may nest if Limits.Depth is 0.
 const DefaultDepth = 100
 
 // Limits bound a document.
 type Limits struct {
-	Bytes int // of the whole document; 0 = no limit, for data that is bounded already
+	Bytes int // of the whole document; 0 = no limit, because the caller has limited the data
 	Depth int // of objects and arrays within each other; 0 = DefaultDepth
 }
 
-// A Reader reads one document from its start to its end. It lives only while
-// Decode runs and is not for concurrent use.
+// A Reader reads one document from its start to its end. It may be used only while Decode
+// runs, and not concurrently.
 type Reader struct {
 	data  []byte
 	pos   int
@@ -45,9 +45,9 @@ func Decode(data []byte, limits Limits, read func(*Reader) error) error {
 
 // Object reads an object of which the caller knows some members. It calls read for each
 // known member of the object, in the document's order. Values that read does not read and
-// unknown members are checked and skipped. A known key that is there twice, or in other
-// upper and lower case, is an error. So is a value that is not an object or null. For null
-// Object does not call read.
+// unknown members are checked and skipped. A known key that the object has twice, or has in
+// another case, is an error. So is a value that is not an object or null. For null Object
+// does not call read.
 //
 // At most 64 keys can be known.
 func (r *Reader) Object(known []string, read func(key string) error) error {
@@ -71,8 +71,8 @@ func (r *Reader) Object(known []string, read func(key string) error) error {
 	})
 }
 
-// match returns the position of a key in known; -1 if the key is unknown. A key that differs
-// from a known one only in case, as encoding/json compares keys, is an error.
+// match returns the index of a key in known, or -1 if the key is unknown. A key that
+// differs from a known one only in case, as encoding/json compares keys, is an error.
 func match(known []string, raw []byte, escaped bool, start int) (int, error) {
 	if escaped {
 		raw = []byte(unquote(raw))
@@ -83,7 +83,8 @@ func match(known []string, raw []byte, escaped bool, start int) (int, error) {
 		}
 	}
 	for _, k := range known {
-		// A letter of another script that folds to ASCII is longer.
+		// raw may be longer than k, because a letter that folds to an ASCII letter may have
+		// more bytes.
 		if len(raw) >= len(k) && strings.EqualFold(string(raw), k) {
 			return -1, &Error{Rule: Case, Path: k, Offset: start}
 		}
@@ -92,9 +93,9 @@ func match(known []string, raw []byte, escaped bool, start int) (int, error) {
 }
 
 // Members reads an object whose keys are data. It calls read for each member, in the
-// document's order, also for a key that is there again. A value that read does not read is
-// checked and skipped. A value that is not an object or null is an error. For null Members
-// does not call read.
+// document's order, also for a key that the object has twice. A value that read does not
+// read is checked and skipped. A value that is not an object or null is an error. For null
+// Members does not call read.
 func (r *Reader) Members(read func(key string) error) error {
 	return r.object(func(raw []byte, escaped bool, _ int) error {
 		key := text(raw, escaped)
@@ -105,8 +106,8 @@ func (r *Reader) Members(read func(key string) error) error {
 	})
 }
 
-// Strings reads an object of strings, such as annotations. A key that is there twice is an
-// error. It returns nil for null.
+// Strings reads an object of strings, such as annotations. A key that the object has twice
+// is an error. Strings returns nil for null.
 func (r *Reader) Strings() (map[string]string, error) {
 	if r.Null() {
 		return nil, nil
@@ -130,9 +131,9 @@ func (r *Reader) Strings() (map[string]string, error) {
 	return m, nil
 }
 
-// Array reads an array. It calls read for each element, with the element's position. A value
-// that read does not read is checked and skipped. A value that is not an array or null is an
-// error. For null Array does not call read.
+// Array reads an array. It calls read for each element, with the element's index. A value
+// that read does not read is checked and skipped. A value that is not an array or null is
+// an error. For null Array does not call read.
 func (r *Reader) Array(read func(i int) error) error {
 	if r.Null() {
 		return nil
@@ -150,7 +151,7 @@ func (r *Reader) Array(read func(i int) error) error {
 	}
 }
 
-// object reads the frame of an object and calls member before each value.
+// object reads an object. It calls member after each key; member must read the value.
 func (r *Reader) object(member func(key []byte, escaped bool, start int) error) error {
 	if r.Null() {
 		return nil
@@ -182,7 +183,7 @@ func (r *Reader) object(member func(key []byte, escaped bool, start int) error) 
 
 // value calls read for one value, and skips the value if read does not read it.
 func (r *Reader) value(read func() error) error {
-	r.space() // so that r does not move if read only looks at the kind of the value
+	r.space() // because read may skip space when it only looks at the kind of the value
 	start := r.pos
 	if err := read(); err != nil {
 		return err
@@ -193,7 +194,7 @@ func (r *Reader) value(read func() error) error {
 	return nil
 }
 
-// open goes past the opening bracket of a value.
+// open reads the opening bracket of a value.
 func (r *Reader) open(bracket byte, want string) error {
 	r.space()
 	if !r.take(bracket) {
@@ -205,7 +206,7 @@ func (r *Reader) open(bracket byte, want string) error {
 	return nil
 }
 
-// next goes to the next element, or past the closing bracket.
+// next moves to the next element, or reads the closing bracket and reports done.
 func (r *Reader) next(first bool, bracket byte) (done bool, err error) {
 	r.space()
 	if r.take(bracket) {

@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// doc is read by the tests: two known members, one of them an object with one.
+// A doc is the document that the tests read.
 type doc struct {
 	Name  string
 	Items []int64
@@ -46,7 +46,7 @@ func read(data string) (doc, error) {
 	return d, err
 }
 
-func TestDecode(t *testing.T) {
+func TestDecodeReadsWhatEncodingJSONReads(t *testing.T) {
 	got, err := read(" {\"name\" : \"a\\u00e9\\ud83d\\ude00\\n\\/\",\n\"x\":{\"a\":[1,{}],\"a\":null,\"A\":-1.5e+3},\"items\":[1,-2,0],\"inner\":{\"key\":\"k\"},\"notes\":{\"b\":\"1\",\"a\":null}}\n")
 	require.NoError(t, err)
 	want := doc{Name: "aé😀\n/", Items: []int64{1, -2, 0}, Notes: map[string]string{"b": "1", "a": ""}}
@@ -58,10 +58,10 @@ func TestDecode(t *testing.T) {
 	assert.Equal(t, doc{}, got)
 
 	_, err = read("null")
-	assert.NoError(t, err, "null is no object but no error either: the caller sees that nothing was read")
+	assert.NoError(t, err, "null in place of an object is not an error")
 }
 
-func TestRefused(t *testing.T) {
+func TestDecodeRefusesWhatParsersReadDifferently(t *testing.T) {
 	tests := []struct {
 		in   string
 		rule strictjson.Rule
@@ -118,17 +118,17 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-func TestLimits(t *testing.T) {
+func TestDecodeLimitsSizeAndDepth(t *testing.T) {
 	skip := func(*strictjson.Reader) error { return nil }
 	assert.NoError(t, strictjson.Decode([]byte(`[[1]]`), strictjson.Limits{Bytes: 5, Depth: 2}, skip))
 	assert.EqualError(t, strictjson.Decode([]byte(`[[1]] `), strictjson.Limits{Bytes: 5}, skip), "too large: 6 bytes, at most 5 are read at byte 0")
 	assert.ErrorContains(t, strictjson.Decode([]byte(`[[[1]]]`), strictjson.Limits{Depth: 2}, skip), "nested too deeply")
 	assert.EqualError(t, strictjson.Decode([]byte(strings.Repeat("[", 200)), strictjson.Limits{}, skip),
 		strings.Repeat("[0]", 40)+"...: nested too deeply at byte 101")
-	assert.NoError(t, strictjson.Decode([]byte(`[[1],[1],{"a":[]}]`), strictjson.Limits{Depth: 3}, skip), "depth goes down again")
+	assert.NoError(t, strictjson.Decode([]byte(`[[1],[1],{"a":[]}]`), strictjson.Limits{Depth: 3}, skip), "depth counts only values that are not closed")
 }
 
-func TestMembers(t *testing.T) {
+func TestMembersKeepsTheOrder(t *testing.T) {
 	var keys, raws []string
 	err := strictjson.Decode([]byte(`{"b":{"x":[1, 2]},"a":"s","b":true,"c":null}`), strictjson.Limits{}, func(r *strictjson.Reader) error {
 		return r.Members(func(key string) error {
@@ -142,11 +142,11 @@ func TestMembers(t *testing.T) {
 		})
 	})
 	require.NoError(t, err)
-	assert.Equal(t, []string{"b", "a", "b", "c"}, keys, "the document's order, each member")
+	assert.Equal(t, []string{"b", "a", "b", "c"}, keys, "each member, in the document's order")
 	assert.Equal(t, []string{`{"x":[1, 2]}`, `"s"`, `true`}, raws)
 }
 
-func TestScalars(t *testing.T) {
+func TestScalarsAreReadStrictly(t *testing.T) {
 	one := func(in string, read func(*strictjson.Reader) error) error {
 		return strictjson.Decode([]byte(in), strictjson.Limits{}, read)
 	}
@@ -166,8 +166,8 @@ func TestScalars(t *testing.T) {
 	assert.EqualError(t, one(`0`, boolean), "wrong type: want true or false, found a number at byte 0")
 }
 
-// FuzzEqual: what the reader accepts, encoding/json accepts and reads alike, and
-// what it refuses for its syntax, encoding/json refuses.
+// FuzzEqual: encoding/json reads each document that a Reader accepts, with the same values,
+// and refuses each document that a Reader refuses for its syntax.
 func FuzzEqual(f *testing.F) {
 	for _, seed := range []string{`{"a":[1,-2.5e3,"x\u00e9\ud83d",true,false,null,{}]}`, `"\ud800\udc00"`, "\"\xff\"", ` [ ] `, `{"a":1,"a":2}`, `01`, `[1,]`, `{"a"}`, `nul`} {
 		f.Add([]byte(seed))
@@ -193,7 +193,7 @@ func FuzzEqual(f *testing.F) {
 	})
 }
 
-// anything reads any value as encoding/json does into an any.
+// anything reads any value, and returns the types that encoding/json decodes into an any.
 func anything(r *strictjson.Reader) (any, error) {
 	raw, err := r.Raw()
 	if err != nil {

@@ -5,8 +5,8 @@ import (
 	"unicode/utf8"
 )
 
-// unquote resolves the escapes of a string whose syntax was checked. Bytes that are not UTF-8
-// and halves of surrogate pairs become U+FFFD, as in encoding/json.
+// unquote replaces the escapes of a string whose syntax was checked. Bytes that are not
+// UTF-8 and halves of surrogate pairs become U+FFFD, as in encoding/json.
 func unquote(raw []byte) string {
 	b := make([]byte, 0, len(raw))
 	for i := 0; i < len(raw); {
@@ -42,7 +42,7 @@ func unescape(s []byte) (rune, int) {
 	return rune(s[1]), 2
 }
 
-// unescapeHex reads \uXXXX, or two of them that are one character together.
+// unescapeHex reads \uXXXX, or two of these escapes that form one character together.
 func unescapeHex(s []byte) (rune, int) {
 	c, _ := hex4(s[2:])
 	if !utf16.IsSurrogate(c) {

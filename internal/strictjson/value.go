@@ -6,7 +6,8 @@ import (
 	"unicode/utf8"
 )
 
-// Null reads a null and reports true. At any other value it reads nothing, and reports false.
+// Null reads a null and returns true. At any other value it reads nothing and returns
+// false.
 func (r *Reader) Null() bool {
 	r.space()
 	return r.literal("null")
@@ -71,7 +72,7 @@ func (r *Reader) Bool() (bool, error) {
 	return false, r.unexpected("true or false")
 }
 
-// Raw reads any value, and returns its bytes as they are in the document. They are not a copy.
+// Raw reads any value and returns its bytes. They are a part of the document, not a copy.
 func (r *Reader) Raw() ([]byte, error) {
 	r.space()
 	start := r.pos
@@ -79,7 +80,8 @@ func (r *Reader) Raw() ([]byte, error) {
 	return r.data[start:r.pos:r.pos], err
 }
 
-// Skip reads any value and ignores it. It checks the syntax; a key may be there twice.
+// Skip reads any value and ignores it. It checks the syntax; an object may have a key
+// twice.
 func (r *Reader) Skip() error {
 	r.space()
 	switch r.kind() {
@@ -146,7 +148,7 @@ func (r *Reader) literal(word string) bool {
 	return false
 }
 
-// number goes past a number of the grammar of RFC 8259.
+// number reads a number by the grammar of RFC 8259.
 func (r *Reader) number() error {
 	r.take('-')
 	if !r.take('0') && !r.digits() {
@@ -202,7 +204,7 @@ func (r *Reader) quoted() (raw []byte, escaped bool, err error) {
 	return nil, false, r.fail(Syntax, "the document ends early")
 }
 
-// escape goes past one escape of a string.
+// escape reads one escape of a string.
 func (r *Reader) escape() error {
 	rest := r.data[r.pos+1:]
 	if len(rest) == 0 {
@@ -221,7 +223,7 @@ func (r *Reader) escape() error {
 	return r.fail(Syntax, "bad escape in a string")
 }
 
-// text returns the string of the bytes that quoted returned.
+// text returns the string for the bytes that quoted has returned.
 func text(raw []byte, escaped bool) string {
 	if !escaped && utf8.Valid(raw) {
 		return string(raw)

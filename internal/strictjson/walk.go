@@ -2,7 +2,7 @@ package strictjson
 
 import "errors"
 
-// MaxDepth is how deeply encoding/json lets a document nest.
+// MaxDepth is how many levels encoding/json lets a document nest.
 const MaxDepth = 10_000
 
 // The kinds of values, with the words that errors use for them.
@@ -15,20 +15,20 @@ const (
 	KindNull    = "null"
 )
 
-// A Member is one member of an object: its key, and its value as the document has it.
+// A Member is one member of an object: its key, and the bytes of its value.
 type Member struct {
 	Key   string
 	Value []byte // a part of the document, not a copy
 }
 
-// Valid reports whether data is one JSON value, as encoding/json does.
+// Valid reports whether data is one JSON value, like json.Valid.
 func Valid(data []byte) bool { return Check(data) == nil }
 
-// Check returns an [*Error] that says why data is not one JSON value; nil if it is one.
+// Check returns an [*Error] that says why data is not one JSON value, or nil if it is one.
 func Check(data []byte) error { return Decode(data, Limits{Depth: MaxDepth}, (*Reader).Skip) }
 
-// Repeated returns the offset of the first key of a valid JSON value that is in its object
-// for the second time; -1 if there is none.
+// Repeated returns the offset of the first key in a valid JSON value that its object has
+// for the second time. It returns -1 if there is no such key.
 func Repeated(data []byte) int {
 	var twice *Error
 	err := Decode(data, Limits{Depth: MaxDepth}, (*Reader).distinct)
@@ -59,9 +59,9 @@ func (r *Reader) distinct() error {
 	return r.Skip()
 }
 
-// Members returns the members of an object whose keys are data, in their order, also those
-// with a key that is there twice; nil for null. It is for documents that the caller reads
-// value by value: the caller reads the value of a member with another call.
+// Members returns the members of an object whose keys are data, in their order. If the
+// object has a key twice, it returns both members. It returns nil for null. The caller
+// reads the value of a member with another call.
 func Members(object []byte) ([]Member, error) {
 	var members []Member
 	err := Decode(object, Limits{Depth: MaxDepth}, func(r *Reader) error {
@@ -77,7 +77,7 @@ func Members(object []byte) ([]Member, error) {
 	return members, nil
 }
 
-// Elements returns the elements of an array as the document has them; nil for null.
+// Elements returns the bytes of each element of an array. It returns nil for null.
 func Elements(array []byte) ([][]byte, error) {
 	var elements [][]byte
 	err := Decode(array, Limits{Depth: MaxDepth}, func(r *Reader) error {
@@ -93,7 +93,7 @@ func Elements(array []byte) ([][]byte, error) {
 	return elements, nil
 }
 
-// String returns the string that a value is; "" for null.
+// String reads a value that is a string. It returns "" for null.
 func String(value []byte) (s string, err error) {
 	err = Decode(value, Limits{}, func(r *Reader) error {
 		s, err = r.String()
@@ -102,7 +102,8 @@ func String(value []byte) (s string, err error) {
 	return s, err
 }
 
-// KindOf returns the kind of a value by its first byte; KindNull for an empty value.
+// KindOf returns the kind of a value by its first byte. It returns KindNull for an empty
+// value.
 func KindOf(value []byte) string {
 	r := &Reader{data: value}
 	r.space()

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestWalk(t *testing.T) {
+func TestMembersAndElementsGiveTheBytes(t *testing.T) {
 	members, err := strictjson.Members([]byte(` { "a" : [1, 2] , "\u0062":{"x":null},"a":"é" } `))
 	require.NoError(t, err)
 	assert.Equal(t, []strictjson.Member{{Key: "a", Value: []byte("[1, 2]")}, {Key: "b", Value: []byte(`{"x":null}`)}, {Key: "a", Value: []byte(`"é"`)}}, members)
@@ -50,15 +50,15 @@ func TestWalk(t *testing.T) {
 	}
 }
 
-// TestValidDepth holds that Valid reads as deep as encoding/json does.
-func TestValidDepth(t *testing.T) {
+// TestValidReadsAsDeepAsEncodingJSON: Valid accepts the same depth as json.Valid.
+func TestValidReadsAsDeepAsEncodingJSON(t *testing.T) {
 	for _, depth := range []int{strictjson.MaxDepth, strictjson.MaxDepth + 1} {
 		text := []byte(strings.Repeat("[", depth) + strings.Repeat("]", depth))
 		assert.Equal(t, json.Valid(text), strictjson.Valid(text), depth)
 	}
 }
 
-// FuzzValid compares Valid with encoding/json's, and Members with a plain decoding.
+// FuzzValid compares Valid with json.Valid, and Members with json.Unmarshal into a map.
 func FuzzValid(f *testing.F) {
 	for _, seed := range []string{`{"a":[1,{"b":null}],"a":"\ud800"}`, `[1e5,-0.1,true]`, "\"\xff\"", `{"a" 1}`, " null\n", "{}{}"} {
 		f.Add([]byte(seed))
@@ -82,7 +82,7 @@ func FuzzValid(f *testing.F) {
 	})
 }
 
-func TestRepeated(t *testing.T) {
+func TestRepeatedFindsTheSecondKey(t *testing.T) {
 	for text, want := range map[string]int{
 		`{}`: -1, `{"a":1,"b":1}`: -1, `[{"a":1},{"a":1}]`: -1, `{"a":{"a":1}}`: -1, `null`: -1, `"a"`: -1, `{"A":1,"a":2}`: -1,
 		`{"a":1,"a":2}`: 7, `{"a":1,"\u0061":2}`: 7, `[1,{"x":[{"b":{},"b":[]}]}]`: 17, `{"a":1, "a":2,"b":1,"b":1}`: 8,

@@ -1,5 +1,5 @@
-// Package verify checks digests with code of its own, because go-digest registers no hash:
-// its answer depends on which hash packages a program links.
+// Package verify checks digests. It has its own code for that, because the answers of
+// go-digest depend on which hash packages a program links.
 package verify
 
 import (
@@ -62,7 +62,8 @@ func New(d digest.Digest) (hash.Hash, error) {
 	return sha256.New(), nil
 }
 
-// Sum returns the digest of what was written to h, whose algorithm is that of d.
+// Sum returns the digest of the bytes that were written to h. h is the hash that New(d)
+// returned.
 func Sum(d digest.Digest, h hash.Hash) digest.Digest {
 	algorithm, _, _ := strings.Cut(string(d), ":")
 	return digest.Digest(algorithm + ":" + hex.EncodeToString(h.Sum(nil)))

@@ -10,14 +10,14 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The digests of "hello" in each algorithm, from coreutils.
+// These are the digests of "hello", computed by coreutils.
 var hello = []digest.Digest{
 	"sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824",
 	"sha384:59e1748777448c69de6b800d7a33bbfb9ff1b463e44354c3553bcdb9c666fa90125a3c79f90397bdf5f6a13de828684f",
 	"sha512:9b71d224bd62f3785d96d46ad3ea3d73319bfbc2890caadae2dff72519673ca72323c3d99ba5c11d7c7acc6e14b8c5da0c4663475c2e5c3adef46f73bcdec043",
 }
 
-func TestBytes(t *testing.T) {
+func TestBytesComparesWithEachAlgorithm(t *testing.T) {
 	for _, d := range hello {
 		require.NoError(t, verify.Digest(d))
 		assert.True(t, verify.Bytes(d, []byte("hello")), d)
@@ -30,7 +30,7 @@ func TestBytes(t *testing.T) {
 	assert.False(t, verify.Bytes("md5:5d41402abc4b2a76b9719d911017c592", []byte("hello")))
 }
 
-func TestDigestRefuses(t *testing.T) {
+func TestDigestRefusesWhatCannotBeVerified(t *testing.T) {
 	good := string(hello[0])
 	for _, d := range []string{
 		"", ":", "sha256", "sha256:", good[:len(good)-1], good + "0", strings.ToUpper(good),

@@ -45,7 +45,7 @@ func TestPipesHoldNoCall(t *testing.T) {
 			began := time.Now()
 			_, err := c.Manifest(t.Context(), content.Repo{Ref: mustRef("reg.example/app"), Cred: noCredential}, "")
 			assert.ErrorIs(t, err, content.ErrConfig, name)
-			assert.ErrorContains(t, err, "is no regular file", name)
+			assert.ErrorContains(t, err, "is not a regular file", name)
 			_, err = c.Manifest(t.Context(), content.Repo{Ref: mustRef("other.example/app"), Cred: noCredential}, "")
 			assert.ErrorIs(t, err, content.ErrNetwork, name)
 			c.CloseIdleConnections()
