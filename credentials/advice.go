@@ -3,7 +3,6 @@ package credentials
 import (
 	"bytes"
 	"cmp"
-	"encoding/base64"
 	"fmt"
 	"net/url"
 	"slices"
@@ -12,6 +11,7 @@ import (
 	"unicode/utf16"
 	"unicode/utf8"
 
+	"github.com/pullkit/pullkit/credentials/internal/keys"
 	"github.com/pullkit/pullkit/internal/strictjson"
 )
 
@@ -41,7 +41,7 @@ func (l *login) advice(c Credential) []error {
 	if l.auth != "" && (l.username != "" && l.username != c.Username || l.password != "" && l.password != c.Password.Reveal()) {
 		found = append(found, "auth holds another login than username and password, and auth counts")
 	}
-	if prefix := base64Prefix(c.Username + ":" + c.Password.Reveal()); l.auth != "" && prefix != "" {
+	if prefix := keys.Base64Prefix(c.Username + ":" + c.Password.Reveal()); l.auth != "" && prefix != "" {
 		found = append(found, "auth was encoded twice: what it holds begins with "+quote(prefix))
 	}
 	var errs []error
@@ -180,8 +180,8 @@ func runeName(r rune) string {
 func authHint(auth string) string {
 	first, _ := utf8.DecodeRuneInString(auth)
 	last, _ := utf8.DecodeLastRuneInString(auth)
-	if once, ok := decodeBase64(auth); ok {
-		if twice, ok := decodeBase64(string(once)); ok && bytes.ContainsRune(twice, ':') {
+	if once, ok := keys.DecodeBase64(auth); ok {
+		if twice, ok := keys.DecodeBase64(string(once)); ok && bytes.ContainsRune(twice, ':') {
 			return ": it was encoded twice"
 		}
 	}
@@ -278,7 +278,7 @@ func outerLayer(text string) (layer, inside string) {
 			return "percent-encoding", inside
 		}
 	}
-	if decoded, ok := decodeBase64(text); ok {
+	if decoded, ok := keys.DecodeBase64(text); ok {
 		return "base64", string(decoded)
 	}
 	return "", ""
@@ -294,7 +294,7 @@ func isGzip(text string) bool { return strings.HasPrefix(text, "\x1f\x8b") }
 
 // isLoginText reports whether a text is like a user name and password.
 func isLoginText(text string) bool {
-	return strings.Contains(text, ":") && isPrintable([]byte(text))
+	return strings.Contains(text, ":") && keys.IsPrintable([]byte(text))
 }
 
 var byteOrderMark = []byte("\ufeff")
@@ -392,7 +392,7 @@ func isUTF16(data []byte) bool {
 // object, be it encoded once more.
 func isEncodedJSON(text []byte) bool {
 	for range maxLayers {
-		decoded, ok := decodeBase64(string(text))
+		decoded, ok := keys.DecodeBase64(string(text))
 		if !ok {
 			return false
 		}
@@ -404,52 +404,14 @@ func isEncodedJSON(text []byte) bool {
 	return false
 }
 
-// decodeBase64 decodes base64 of either alphabet, or of both mixed, padded or not, on one line or on
-// several, and behind the prefix that base64Prefix knows.
-func decodeBase64(text string) ([]byte, bool) {
-	text = strings.TrimSpace(text)
-	text = text[len(base64Prefix(text)):]
-	text = strings.Map(func(r rune) rune {
-		switch {
-		case strings.ContainsRune(jsonSpace, r):
-			return -1
-		case r == '-':
-			return '+'
-		case r == '_':
-			return '/'
-		}
-		return r
-	}, text)
-	decoded, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(text, "="))
-	return decoded, err == nil && len(decoded) > 0
-}
-
-// base64Prefix returns what may be written before base64 to say that it is base64:
-// the beginning of a data: URL for example. It is "" if text begins with none.
-func base64Prefix(text string) string {
-	const longest = 100 // of a media type and its parameters
-	head := strings.ToLower(text[:min(len(text), longest)])
-	if strings.HasPrefix(head, "data:") {
-		if i := strings.Index(head, ";base64,"); i >= 0 {
-			return text[:i+len(";base64,")]
-		}
-	}
-	for _, prefix := range []string{"base64:", "base64,"} {
-		if strings.HasPrefix(head, prefix) {
-			return text[:len(prefix)]
-		}
-	}
-	return ""
-}
-
 // base64Hint says what a text that must be base64, and is not, seems to be; "" if that
 // is not known.
 func base64Hint(text string) string {
 	text = strings.TrimSpace(text)
-	if prefix := base64Prefix(text); prefix != "" {
+	if prefix := keys.Base64Prefix(text); prefix != "" {
 		return ": leave out " + quote(prefix)
 	}
-	if decoded, ok := decodeBase64(text); ok && strings.ContainsAny(text, "-_") {
+	if decoded, ok := keys.DecodeBase64(text); ok && strings.ContainsAny(text, "-_") {
 		return ": it may be base64 for URLs, with - and _ in place of + and /"
 	} else if ok && strings.ContainsAny(text, " \t") && decoded[0] == '{' {
 		return ": there is space in it: write it on one line, without"
@@ -542,7 +504,7 @@ func formHints(top []member, legacy bool) (hints []string) {
 		hints = append(hints, "the document has entries outside of auths, which is the form of .dockercfg and of the type "+TypeDockercfg)
 	}
 	if bare != "" {
-		key := quote(redactKey(bare))
+		key := quote(keys.Redact(bare))
 		hints = append(hints, "the document has "+key+` outside of auths: write it as {"auths": {`+key+`: {"auth": ...}}}`)
 	}
 	if isLogin(top) {
@@ -732,7 +694,7 @@ func hasEntries(data []byte) bool {
 
 // isRegistryKey reports whether the name of a field is like a key of auths.
 func isRegistryKey(name string) bool {
-	hostport, _ := cutPath(cutScheme(name))
+	hostport, _ := keys.CutPath(keys.CutScheme(name))
 	return isRegistry(hostport) && strings.Trim(hostport, ".:") != "" && !strings.ContainsAny(name, " \\")
 }
 
@@ -749,7 +711,7 @@ func withinEntry(m member) (hints []string) {
 			continue
 		}
 		if isRegistryKey(inner.Key) && isEntry(inner.Value) {
-			hints = append(hints, "the entry of "+quote(redactKey(inner.Key))+" is within this one: close the brace of this entry before it")
+			hints = append(hints, "the entry of "+quote(keys.Redact(inner.Key))+" is within this one: close the brace of this entry before it")
 			continue
 		}
 		f := finder{registries: true}
@@ -772,7 +734,7 @@ func jsonWithin(text string) []byte {
 		if kind := strictjson.KindOf(data); (kind == strictjson.KindObject || kind == strictjson.KindArray) && strictjson.Valid(data) {
 			return data
 		}
-		decoded, ok := decodeBase64(string(data))
+		decoded, ok := keys.DecodeBase64(string(data))
 		if !ok {
 			return nil
 		}
@@ -787,7 +749,7 @@ func jsonWithin(text string) []byte {
 // entryWrapping looks for what is in place of an entry of auths: a document, or
 // entries. names are what is around the entry.
 func entryWrapping(m member, names ...string) (wrapping, bool) {
-	w := wrapping{names: append(names, quote(redactKey(m.Key))), inAuths: len(names) > 0}
+	w := wrapping{names: append(names, quote(keys.Redact(m.Key))), inAuths: len(names) > 0}
 	return findWrapped(m.Value, w)
 }
 
@@ -795,7 +757,7 @@ func entryWrapping(m member, names ...string) (wrapping, bool) {
 // a registry's, and what is inside is not.
 func fieldsWrapping(m member) string {
 	members, err := readObject(m.Value)
-	if host, _ := cutPath(cutScheme(m.Key)); err != nil || !isRegistry(host) {
+	if host, _ := keys.CutPath(keys.CutScheme(m.Key)); err != nil || !isRegistry(host) {
 		return ""
 	}
 	for _, inner := range members {

@@ -7,24 +7,26 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/pullkit/pullkit/credentials/internal/keys"
 )
 
 // keyAdvice says why a key that can be read is hardly the key that was meant, and
 // what to write. p is the key as it was read; meant are keys for the images that are
 // concerned, which may be all if there are none. found is "" where the key may be right.
-func keyAdvice(key string, p pattern) (found string, meant []string) {
+func keyAdvice(key string, p keys.Pattern) (found string, meant []string) {
 	if found, meant = keyTextAdvice(key); found != "" {
 		return found, meant
 	}
-	key = redactKey(key)
-	hostport, path := cutPath(cutScheme(key))
-	hostport = strings.TrimSuffix(fold(hostport), ":")
+	key = keys.Redact(key)
+	hostport, path := keys.CutPath(keys.CutScheme(key))
+	hostport = strings.TrimSuffix(keys.Fold(hostport), ":")
 	switch {
-	case hostport == "" || p.empty:
-		host, _ := cutPath(strings.TrimLeft(key, "/"))
+	case hostport == "" || p.Empty:
+		host, _ := keys.CutPath(strings.TrimLeft(key, "/"))
 		return "the key has no host: write the registry's name first", []string{host}
 	case isHubSite(hostport):
-		return "the key's host is another name of Docker Hub's: its images' registry is called docker.io", []string{hubName}
+		return "the key's host is another name of Docker Hub's: its images' registry is called docker.io", []string{keys.HubName}
 	}
 	if found, meant = hostAdvice(hostport); found != "" {
 		if i := strings.IndexByte(hostport, '\\'); i >= 0 && path != "" { // what is behind it belongs to the path
@@ -34,18 +36,18 @@ func keyAdvice(key string, p pattern) (found string, meant []string) {
 	}
 	switch {
 	case !isRegistry(hostport):
-		return "the key's host has no dot and no port, so no image's registry is called so", []string{hubName}
-	case len(p.labels) == 1 && p.port == "" && hostport != "localhost":
+		return "the key's host has no dot and no port, so no image's registry is called so", []string{keys.HubName}
+	case p.Labels() == 1 && p.Port == "" && hostport != "localhost":
 		return "a * stands for one part of a host's name, so the key matches only hosts without a dot", []string{hostport}
 	}
 	whole := "; for the whole host write it as " + quote(hostport)
 	switch {
 	case isAPIPath(path):
 		return "the key's path is one of the registry's API, not a repository's" + whole, []string{hostport}
-	case (hasScheme(key) || literalHost(hostport) == hubName) && (path == "/v1" || path == "/v2"):
+	case (hasScheme(key) || keys.LiteralHost(hostport) == keys.HubName) && (path == "/v1" || path == "/v2"):
 		return "the key matches only repositories below " + path[1:] + whole, []string{hostport}
 	}
-	if what := oddPath(hostport, p.path, p.prefix); what != "" {
+	if what := oddPath(hostport, p.Path, p.Prefix); what != "" {
 		return what, []string{hostport}
 	}
 	return "", nil
@@ -54,7 +56,7 @@ func keyAdvice(key string, p pattern) (found string, meant []string) {
 // keyTextAdvice is the part of keyAdvice that needs only the text of the key, so that
 // it also serves for keys that cannot be read.
 func keyTextAdvice(key string) (found string, meant []string) {
-	key = redactKey(key)
+	key = keys.Redact(key)
 	first, _ := utf8.DecodeRuneInString(key)
 	last, _ := utf8.DecodeLastRuneInString(key)
 	switch {
@@ -62,16 +64,16 @@ func keyTextAdvice(key string) (found string, meant []string) {
 		return "the key is empty: write the registry's host", nil
 	case isTemplate(key):
 		return "a template was left in the key", nil
-	case strings.Contains(key, hidden) && !strings.Contains(key, "@") && !hasHiddenPort(key):
+	case strings.Contains(key, keys.Hidden) && !strings.Contains(key, "@") && !hasHiddenPort(key):
 		return secretAdvice(key)
-	case isDigest(key):
-		name, _, _ := strings.Cut(cutScheme(key), "@")
+	case keys.IsDigest(key):
+		name, _, _ := strings.Cut(keys.CutScheme(key), "@")
 		return "a key has no tag and no digest" + writeAs(name), meantBy(name)
 	case strings.ContainsAny(key, "{}"):
 		return "the key has braces, which are no wildcard: write a key for each host", nil
 	case len(key) > 1 && isQuotes(first, last):
 		inside := strings.Trim(key, "\"'`“”„‘’‚«»")
-		return "the key is in quotes, which are part of it" + writeAs(inside), []string{normalize(inside)}
+		return "the key is in quotes, which are part of it" + writeAs(inside), []string{keys.Normalize(inside)}
 	}
 	if address := bareIPv6(key); address != "" {
 		return "the key is an IPv6 address without brackets" + writeAs(address), meantBy(address)
@@ -81,16 +83,16 @@ func keyTextAdvice(key string) (found string, meant []string) {
 	}
 	switch {
 	case isStray(last):
-		return "the key ends with " + runeName(last), []string{normalize(strings.TrimFunc(key, isStray))}
+		return "the key ends with " + runeName(last), []string{keys.Normalize(strings.TrimFunc(key, isStray))}
 	case isStray(first):
-		return "the key begins with " + runeName(first), []string{normalize(strings.TrimFunc(key, isStray))}
+		return "the key begins with " + runeName(first), []string{keys.Normalize(strings.TrimFunc(key, isStray))}
 	}
 	if scheme, rest := wrongScheme(key); scheme != "" {
-		host, _ := cutPath(rest)
+		host, _ := keys.CutPath(rest)
 		return "the key begins with " + quote(scheme) + ", which is " + notAScheme(scheme) + ": write it without, as " + quote(host), []string{host}
 	}
-	if strings.Contains(cutScheme(key), "://") {
-		host, _ := cutPath(key[strings.LastIndex(key, "://")+len("://"):])
+	if strings.Contains(keys.CutScheme(key), "://") {
+		host, _ := keys.CutPath(key[strings.LastIndex(key, "://")+len("://"):])
 		return "the key has a scheme that is not understood: write it without, as " + quote(host), []string{host}
 	}
 	return "", nil
@@ -107,8 +109,8 @@ func writeAs(key string) string {
 // isGoodKey reports whether a key is that of a registry, or of a part of one, and nothing
 // is to be said of it.
 func isGoodKey(key string) bool {
-	p, err := compileKey(normalize(key))
-	if err != nil || redactKey(key) != key {
+	p, err := keys.Compile(keys.Normalize(key))
+	if err != nil || keys.Redact(key) != key {
 		return false
 	}
 	found, _ := keyAdvice(key, p)
@@ -116,19 +118,12 @@ func isGoodKey(key string) bool {
 }
 
 // meantBy is the key that a problem is about, if it can be read.
-func meantBy(key string) []string { return []string{normalize(key)} }
-
-// isDigest reports whether a key ends with an image's digest.
-func isDigest(key string) bool {
-	_, digest, ok := strings.Cut(key, "@")
-	algorithm, _, hasHex := strings.Cut(digest, ":")
-	return ok && hasHex && (algorithm == "sha256" || algorithm == "sha512")
-}
+func meantBy(key string) []string { return []string{keys.Normalize(key)} }
 
 // bareIPv6 returns an IPv6 address that is written without brackets, with them and
 // without the name of a network interface; "" if a key is none.
 func bareIPv6(key string) string {
-	host, path := cutPath(cutScheme(key))
+	host, path := keys.CutPath(keys.CutScheme(key))
 	address, err := netip.ParseAddr(host)
 	if err != nil || !address.Is6() {
 		return ""
@@ -138,19 +133,19 @@ func bareIPv6(key string) string {
 
 // hasHiddenPort reports whether what is hidden of a key is in place of a registry's port.
 func hasHiddenPort(key string) bool {
-	hostport, path := cutPath(cutScheme(key))
+	hostport, path := keys.CutPath(keys.CutScheme(key))
 	host, _, _ := strings.Cut(hostport, ":")
-	return hostport == host+":"+hidden && isRegistry(host) && !strings.Contains(path, hidden)
+	return hostport == host+":"+keys.Hidden && isRegistry(host) && !strings.Contains(path, keys.Hidden)
 }
 
 // secretAdvice says that a part of a key may be a secret. key is without that part.
 func secretAdvice(key string) (found string, meant []string) {
-	host, _ := cutPath(cutScheme(key))
+	host, _ := keys.CutPath(keys.CutScheme(key))
 	if i := strings.IndexAny(host, "?#:= "); i >= 0 {
 		host = host[:i]
 	}
 	found = "the key holds what looks like a secret, and it must be a registry's name alone"
-	if strings.Contains(host, ".") && !strings.Contains(host, hidden) {
+	if strings.Contains(host, ".") && !strings.Contains(host, keys.Hidden) {
 		return found + ": write it as " + quote(host), []string{host}
 	}
 	return found, nil
@@ -176,7 +171,7 @@ func wrongScheme(key string) (scheme, rest string) {
 	scheme = key[:len(word)+len(separator)]
 	switch {
 	case word == "" || separator == "" || rest == "" || separator == "://":
-	case separator == ":" && isDigits(rest[:1]): // a port
+	case separator == ":" && keys.IsDigits(rest[:1]): // a port
 	case strings.EqualFold(word, "http") || strings.EqualFold(word, "https"):
 		return scheme, rest
 	case strings.HasPrefix(separator, ":") && !strings.EqualFold(word, "localhost"):
@@ -220,7 +215,7 @@ func listAdvice(key string) (found string, meant []string) {
 		return "", nil
 	}
 	for _, part := range parts {
-		host, path := cutPath(normalize(part))
+		host, path := keys.CutPath(keys.Normalize(part))
 		meant = append(meant, host+path)
 	}
 	what := "the key holds " + charName(separator) + ", which no registry's name has"
@@ -231,7 +226,7 @@ func listAdvice(key string) (found string, meant []string) {
 		return what + writeAs(parts[0]), meant
 	}
 	if whole := strings.Join(parts, ""); isStray(separator) && (strings.HasSuffix(parts[0], "/") || strings.HasPrefix(parts[1], "/")) {
-		return what + writeAs(whole), append(meant, normalize(whole))
+		return what + writeAs(whole), append(meant, keys.Normalize(whole))
 	}
 	if !isGoodKey(parts[0]) {
 		return what + ": write each host as a key of its own", meant
@@ -253,12 +248,12 @@ func charName(r rune) string {
 }
 
 // hasScheme reports whether a key begins with http:// or https://.
-func hasScheme(key string) bool { return len(cutScheme(key)) < len(key) }
+func hasScheme(key string) bool { return len(keys.CutScheme(key)) < len(key) }
 
 // isHubSite reports whether a host is one of Docker's, under which people know Docker Hub,
 // but which no image's name has.
 func isHubSite(host string) bool {
-	if hasMeta(host) || literalHost(host) == hubName {
+	if keys.HasMeta(host) || keys.LiteralHost(host) == keys.HubName {
 		return false
 	}
 	return host == "docker.com" || strings.HasSuffix(host, ".docker.com") || strings.HasSuffix(host, ".docker.io")
@@ -273,8 +268,8 @@ func isRegistry(host string) bool {
 // hostAdvice says why no image's registry is called as the host of a key says, and
 // what to write. It is "" for a host that a registry can have.
 func hostAdvice(hostport string) (found string, meant []string) {
-	host, port, err := splitHost(hostport)
-	if err != nil || isIPv6(host) {
+	host, port, err := keys.SplitHost(hostport)
+	if err != nil || keys.IsIPv6(host) {
 		return "", nil
 	}
 	behind := hostport[len(host):]
@@ -315,10 +310,10 @@ func hostAdvice(hostport string) (found string, meant []string) {
 		return "the key's host has a part that begins or ends with a dash, which no registry's name has", nil
 	}
 	switch {
-	case isNumeric(host) && !isAddress(host):
+	case isNumeric(host) && !keys.IsAddress(host):
 		return "the key's host has numbers alone and is not an IP address", []string{hostport}
-	case slices.ContainsFunc(labels, func(l string) bool { return len(l) > maxLabel }):
-		return fmt.Sprintf("the key's host has a part of more than %d letters, which no registry's name has", maxLabel), nil
+	case slices.ContainsFunc(labels, func(l string) bool { return len(l) > keys.MaxLabel }):
+		return fmt.Sprintf("the key's host has a part of more than %d letters, which no registry's name has", keys.MaxLabel), nil
 	case len(port) > 1 && port[0] == '0' && strings.Trim(port, "0") != "":
 		good := host + ":" + strings.TrimLeft(port, "0")
 		return "the key's port begins with a zero, and no image's does" + writeAs(good), []string{good}
@@ -335,7 +330,7 @@ func hostAdvice(hostport string) (found string, meant []string) {
 // from a wildcard: a letter needs none.
 func slashes(host string) string {
 	i := strings.IndexByte(host, '\\')
-	if i < 0 || i+1 == len(host) || !isAlnum(host[i+1]) && host[i+1] != '\\' {
+	if i < 0 || i+1 == len(host) || !keys.IsAlnum(host[i+1]) && host[i+1] != '\\' {
 		return host
 	}
 	return strings.ReplaceAll(strings.ReplaceAll(host, `\\`, "/"), `\`, "/")
@@ -343,23 +338,18 @@ func slashes(host string) string {
 
 func isNumeric(host string) bool { return host != "" && strings.Trim(host, "0123456789.") == "" }
 
-func isAddress(host string) bool {
-	_, err := netip.ParseAddr(host)
-	return err == nil
-}
-
 // usableKeyAdvice says what looks wrong with a key that matches images, though fewer than
 // were hardly meant, or others. meant are keys for the images that are concerned.
-func usableKeyAdvice(key string, p pattern) (found string, meant []string) {
-	key = redactKey(key)
-	hostport, path := cutPath(cutScheme(key))
-	host, port, err := splitHost(fold(hostport))
+func usableKeyAdvice(key string, p keys.Pattern) (found string, meant []string) {
+	key = keys.Redact(key)
+	hostport, path := keys.CutPath(keys.CutScheme(key))
+	host, port, err := keys.SplitHost(keys.Fold(hostport))
 	if err != nil {
 		return "", nil
 	}
-	scheme := strings.ToLower(key[:len(key)-len(cutScheme(key))])
+	scheme := strings.ToLower(key[:len(key)-len(keys.CutScheme(key))])
 	if scheme == "https://" && port == "443" || scheme == "http://" && port == "80" {
-		return "the key matches only images whose name has the port " + port + " too; for those without it" + strings.TrimPrefix(writeAs(host), ":"), []string{host + p.path}
+		return "the key matches only images whose name has the port " + port + " too; for those without it" + strings.TrimPrefix(writeAs(host), ":"), []string{host + p.Path}
 	}
 	last := host[strings.LastIndexByte(host, '.')+1:]
 	i := strings.IndexAny(last, "*?")
@@ -385,7 +375,7 @@ func outsideClasses(host string) string {
 	}
 }
 
-func isAlnumRune(r rune) bool { return r < utf8.RuneSelf && isAlnum(byte(r)) }
+func isAlnumRune(r rune) bool { return r < utf8.RuneSelf && keys.IsAlnum(byte(r)) }
 
 // isAPIPath reports whether a key's path, as it is written, is that of a request to a
 // registry or to its token server, and hardly that of a repository.
@@ -398,7 +388,7 @@ func isAPIPath(path string) bool {
 	if strings.HasPrefix(path, "/api/docker/") {
 		return true
 	}
-	if rest, ok := strings.CutPrefix(path, "/api/v"); ok && rest != "" && isDigits(rest[:1]) {
+	if rest, ok := strings.CutPrefix(path, "/api/v"); ok && rest != "" && keys.IsDigits(rest[:1]) {
 		return true
 	}
 	rest, v1 := strings.CutPrefix(path, "/v1/")
@@ -433,7 +423,7 @@ func oddPath(host, path string, prefix bool) string {
 		write := "; write " + quote(good) + ", which matches all below it"
 		begun := prefix && i == len(parts)-1 && !strings.HasSuffix(path, "/")
 		switch {
-		case hasMeta(part):
+		case keys.HasMeta(part):
 			return "a " + part[strings.IndexAny(part, `*?[\`):][:1] + " in a key's path is a letter like others" + write
 		case part == "":
 			return "the key has an empty part between slashes" + write

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pullkit/pullkit/credentials/internal/keys"
 	"github.com/pullkit/pullkit/internal/strictjson"
 	"sigs.k8s.io/yaml"
 )
@@ -242,7 +243,7 @@ func (f *fields) about(what, name string) error {
 func plainName(name string) bool {
 	const longest = 32
 	for i := range len(name) {
-		if c := name[i]; !isAlnum(c) || isDigits(name[i:i+1]) {
+		if c := name[i]; !keys.IsAlnum(c) || keys.IsDigits(name[i:i+1]) {
 			return false
 		}
 	}

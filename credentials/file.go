@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/pullkit/pullkit/credentials/internal/keys"
 	"github.com/pullkit/pullkit/internal/regular"
 	"github.com/pullkit/pullkit/internal/strictjson"
 	"github.com/pullkit/pullkit/reference"
@@ -230,7 +231,7 @@ func (es *entries) warnFile(origin Origin, doc document, legacy bool) {
 // named for its host.
 func (es *entries) warnMarkers(origin Origin, doc document) {
 	for _, m := range doc.markers {
-		host, _ := cutPath(normalize(m.Key))
+		host, _ := keys.CutPath(keys.Normalize(m.Key))
 		if len(doc.helpers.rows(host)) > 0 {
 			continue
 		}
@@ -460,7 +461,7 @@ func (es *entries) addVariable(origin Origin, value string) error {
 	}
 	for _, m := range auths {
 		if err := checkVariableEntry(m); err != nil {
-			return fmt.Errorf("key %s: %w", quote(redactKey(m.Key)), err)
+			return fmt.Errorf("key %s: %w", quote(keys.Redact(m.Key)), err)
 		}
 	}
 	es.addAuths(origin, auths)

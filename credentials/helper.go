@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/pullkit/pullkit/credentials/internal/keys"
 	"github.com/pullkit/pullkit/internal/share"
 	"github.com/pullkit/pullkit/reference"
 )
@@ -108,7 +109,7 @@ func (h *Helper) ask(ctx context.Context, registry string) (Credential, error) {
 	switch {
 	case h.server != "":
 		server = h.server
-	case literalHost(registry) == hubName:
+	case keys.LiteralHost(registry) == keys.HubName:
 		server = hubServer // the name under which docker stores the login
 	}
 	stdout, err := h.config.Exec.run(ctx, command{path: path, args: []string{"get"}, stdin: []byte(server)})
@@ -265,16 +266,16 @@ func (h *helperNames) read(es *entries, origin Origin, data []byte) {
 	seen := map[string][]byte{}
 	for _, m := range members {
 		if before, ok := seen[m.Key]; ok && !bytes.Equal(before, m.Value) {
-			es.problem(origin, warning(ErrLooksWrong, quote(redactKey(m.Key))+" is there twice, and the last one counts"))
+			es.problem(origin, warning(ErrLooksWrong, quote(keys.Redact(m.Key))+" is there twice, and the last one counts"))
 		}
 		seen[m.Key] = m.Value
 		host, row, err := readHelperRow(m)
 		if err != nil {
-			p := problem{EntryError: &EntryError{origin, fmt.Errorf("%s %w", quote(redactKey(m.Key)), err)}}
+			p := problem{EntryError: &EntryError{origin, fmt.Errorf("%s %w", quote(keys.Redact(m.Key)), err)}}
 			if host != "" {
-				about := pattern{hostport: host}
-				_, about.port, _ = splitHost(host)
-				p.about = []pattern{about}
+				about := keys.Pattern{HostPort: host}
+				_, about.Port, _ = keys.SplitHost(host)
+				p.about = []keys.Pattern{about}
 			}
 			es.note(p)
 		}
@@ -282,7 +283,7 @@ func (h *helperNames) read(es *entries, origin Origin, data []byte) {
 			h.add(host, row)
 		}
 		if advice := helperNameAdvice(row.program); advice != "" {
-			es.problem(origin, warning(ErrLooksWrong, quote(redactKey(m.Key))+": "+advice))
+			es.problem(origin, warning(ErrLooksWrong, quote(keys.Redact(m.Key))+": "+advice))
 		}
 	}
 }
@@ -293,8 +294,8 @@ func readHelperRow(m member) (host string, row helperRow, err error) {
 	if host, err = helperHost(m.Key); err != nil {
 		return "", row, err
 	}
-	if strings.TrimSuffix(fold(cutScheme(m.Key)), "/") == hubName {
-		row.server = hubName // Podman writes this key, and asks the program for this name
+	if strings.TrimSuffix(keys.Fold(keys.CutScheme(m.Key)), "/") == keys.HubName {
+		row.server = keys.HubName // Podman writes this key, and asks the program for this name
 	}
 	name, _, err := readString(m.Value)
 	if err == nil && name != "" {
@@ -347,21 +348,21 @@ func helperNameAdvice(name string) string {
 
 // helperHost returns the host, with its port, of a key of credHelpers.
 func helperHost(key string) (string, error) {
-	p, err := compileKey(normalize(key))
+	p, err := keys.Compile(keys.Normalize(key))
 	if err != nil {
 		return "", err
 	}
-	if p.empty || p.labels != nil || p.path != "" {
+	if p.Empty || p.Labels() > 0 || p.Path != "" {
 		return "", errHelperHost
 	}
-	return p.hostport, nil
+	return p.HostPort, nil
 }
 
 // rows returns the programs for a registry, in the order in which they are asked: those that
 // credHelpers names for exactly this host, or else the one of credsStore. If credHelpers has
 // an empty name for the host, there are none.
 func (h *helperNames) rows(registry string) []helperRow {
-	rows, ok := h.byHost[literalHost(registry)]
+	rows, ok := h.byHost[keys.LiteralHost(registry)]
 	if !ok && h.store != "" {
 		return []helperRow{{program: h.store}}
 	}
@@ -375,7 +376,7 @@ func checkHelperName(name string) error {
 		return errHelperName
 	}
 	for i := range len(name) {
-		if c := name[i]; !isAlnum(c) && c != '.' && c != '_' && c != '-' {
+		if c := name[i]; !keys.IsAlnum(c) && c != '.' && c != '_' && c != '-' {
 			return errHelperName
 		}
 	}
@@ -428,7 +429,7 @@ func (h *helperNames) notes(origin Origin, ref reference.Reference) iter.Seq[Not
 			}
 			return
 		}
-		_, own := h.byHost[literalHost(ref.Registry())]
+		_, own := h.byHost[keys.LiteralHost(ref.Registry())]
 		origin.Key = keyStore
 		if own {
 			origin.Key = keyHelpers

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/pullkit/pullkit/credentials/internal/keys"
 	"github.com/pullkit/pullkit/reference"
 )
 
@@ -315,7 +316,7 @@ func Login(key, username string, password Sensitive) (Keyring, error) {
 	es.add(c, l.advice(c)...)
 	for _, p := range es.problems {
 		if len(es.list) == 0 || errors.Is(p.Err, ErrKeyMatchesNothing) {
-			return nil, fmt.Errorf("login for %s: %w", quote(redactKey(key)), p.Err)
+			return nil, fmt.Errorf("login for %s: %w", quote(keys.Redact(key)), p.Err)
 		}
 	}
 	return &File{table: newTable(es)}, nil

@@ -4,10 +4,10 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/pullkit/pullkit/credentials/internal/keys"
+	"github.com/pullkit/pullkit/reference"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-
-	"github.com/pullkit/pullkit/reference"
 )
 
 var (
@@ -163,19 +163,19 @@ func TestExplain(t *testing.T) {
 	type line struct {
 		key     string
 		matched bool
-		why     verdict
+		why     keys.Result
 	}
 	var got []line
 	for _, n := range notes {
-		got = append(got, line{n.Origin.Key, n.Matched, verdict(n.Why)})
+		got = append(got, line{n.Origin.Key, n.Matched, keys.Result(n.Why)})
 	}
 	assert.Equal(t, []line{
-		{"r.io:5000", false, otherPort},
-		{"r.io/team", true, matched},
-		{"r.io/other", false, otherPath},
-		{"q.io", false, otherHost},
-		{"a.b.io", false, otherHost},
-		{"*.io", true, matched},
+		{"r.io:5000", false, keys.OtherPort},
+		{"r.io/team", true, keys.Matched},
+		{"r.io/other", false, keys.OtherPath},
+		{"q.io", false, keys.OtherHost},
+		{"a.b.io", false, keys.OtherHost},
+		{"*.io", true, keys.Matched},
 		{"", true, "given for every image"},
 	}, got)
 

@@ -12,6 +12,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/pullkit/pullkit/credentials/internal/keys"
 	"github.com/pullkit/pullkit/internal/strictjson"
 	"sigs.k8s.io/yaml"
 )
@@ -933,7 +934,7 @@ func (m *manifest) add(data []byte, depth int) {
 	case kind != strictjson.KindObject:
 		err := fmt.Errorf("is %s, not an object", article(kind))
 		text, _, _ := readString(data)
-		if decoded, ok := decodeBase64(text); ok && len(secretNames(string(decoded))) > 0 {
+		if decoded, ok := keys.DecodeBase64(text); ok && len(secretNames(string(decoded))) > 0 {
 			err, text = fmt.Errorf("%w: it is base64 of a manifest", err), string(decoded)
 		}
 		m.problem(withNames(err, secretNames(text)))

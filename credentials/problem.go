@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/pullkit/pullkit/credentials/internal/keys"
 	"github.com/pullkit/pullkit/internal/redact"
 	"github.com/pullkit/pullkit/reference"
 )
@@ -105,14 +106,14 @@ const (
 // A problem is an EntryError with what a keyring's Explain needs to know about it.
 type problem struct {
 	*EntryError
-	about     []pattern // the problem concerns only the images that one of these matches; nil means all images
-	aside     bool      // the problem never explains why a pull fails
-	withEntry bool      // the note about the entry itself reports the problem
+	about     []keys.Pattern // the problem concerns only the images that one of these matches; nil means all images
+	aside     bool           // the problem never explains why a pull fails
+	withEntry bool           // the note about the entry itself reports the problem
 }
 
 // concerns reports whether p may be the reason for which an image has no good credential.
-func (p *problem) concerns(t target) bool {
-	return !p.aside && (p.about == nil || slices.ContainsFunc(p.about, func(k pattern) bool { return k.match(t) == matched }))
+func (p *problem) concerns(t keys.Name) bool {
+	return !p.aside && (p.about == nil || slices.ContainsFunc(p.about, func(k keys.Pattern) bool { return k.Match(t) == keys.Matched }))
 }
 
 // A problemList holds the problems of one source.

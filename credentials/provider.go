@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pullkit/pullkit/credentials/internal/keys"
 	"github.com/pullkit/pullkit/internal/share"
 	"github.com/pullkit/pullkit/reference"
 )
@@ -222,7 +223,7 @@ func (pf providersFor) Explain(ref reference.Reference) iter.Seq[Note] {
 type provider struct {
 	pluginConfig
 	rules    Rules
-	patterns []pattern
+	patterns []keys.Pattern
 	token    func(ctx context.Context, pod Pod, audience string) (Sensitive, error)
 	log      *slog.Logger
 	run      func(ctx context.Context, request []byte, secrets []string) (stdout []byte, err error)
@@ -267,7 +268,7 @@ func newProvider(c ProviderConfig, p pluginConfig) (*provider, error) {
 	for _, key := range p.MatchImages {
 		pattern, err := c.Rules.compile(key)
 		if err != nil {
-			return nil, &KeyError{Key: redactKey(key), Err: err}
+			return nil, &KeyError{Key: keys.Redact(key), Err: err}
 		}
 		out.patterns = append(out.patterns, pattern)
 	}
@@ -285,7 +286,7 @@ func (p *provider) origin() Origin { return Origin{Kind: KindPlugin, Name: p.Nam
 // matches reports whether matchImages has a key that matches an image.
 func (p *provider) matches(name string) bool {
 	t, err := p.rules.target(name)
-	return err == nil && slices.ContainsFunc(p.patterns, func(k pattern) bool { return k.match(t) == matched })
+	return err == nil && slices.ContainsFunc(p.patterns, func(k keys.Pattern) bool { return k.Match(t) == keys.Matched })
 }
 
 var errNoToken = errors.New("needs a service-account token, which the caller does not supply")
@@ -435,10 +436,10 @@ func (p *provider) note(name string, pod Pod) Note {
 	}
 	whys := map[string]bool{}
 	for i, k := range p.patterns {
-		why := k.match(t)
-		if why == matched {
+		why := k.Match(t)
+		if why == keys.Matched {
 			n.Matched = true
-			n.Origin.Key = redactKey(p.MatchImages[i])
+			n.Origin.Key = keys.Redact(p.MatchImages[i])
 			n.Why = "the image matches; the plugin was not run"
 			break
 		}

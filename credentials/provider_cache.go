@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pullkit/pullkit/credentials/internal/keys"
 	"github.com/pullkit/pullkit/internal/expiring"
 )
 
@@ -89,7 +90,7 @@ func (c *cache) secrets() []string {
 func (q question) within(scope cacheScope) question {
 	switch scope {
 	case scopeRegistry:
-		q.image, _ = cutPath(q.image)
+		q.image, _ = keys.CutPath(q.image)
 	case scopeGlobal:
 		q.image = "<global>"
 	}

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/pullkit/pullkit/credentials/internal/keys"
 )
 
 // A pluginConfig is the configuration of one exec credential provider plugin, as a
@@ -225,10 +227,10 @@ func (r Rules) validateProvider(p pluginConfig) error {
 	}
 	for _, key := range p.MatchImages {
 		if _, err := r.compile(key); err != nil {
-			return fmt.Errorf("matchImages: %w", &KeyError{Key: redactKey(key), Err: err})
+			return fmt.Errorf("matchImages: %w", &KeyError{Key: keys.Redact(key), Err: err})
 		}
 		if strings.Contains(key, "://") && !r.Kubelet {
-			return fmt.Errorf("matchImages: %w", &KeyError{Key: redactKey(key), Err: errors.New("has a scheme")})
+			return fmt.Errorf("matchImages: %w", &KeyError{Key: keys.Redact(key), Err: errors.New("has a scheme")})
 		}
 	}
 	if p.DefaultCacheDuration < 0 {
@@ -263,7 +265,7 @@ func (r Rules) checkProgramName(name string) error {
 		return nil
 	case name == "":
 		return errors.New("name is empty")
-	case strings.ContainsAny(name, `\:`) || strings.ContainsFunc(name, isControl):
+	case strings.ContainsAny(name, `\:`) || strings.ContainsFunc(name, keys.IsControl):
 		return errors.New("name holds a character that file names do not have everywhere")
 	}
 	return nil
@@ -315,11 +317,11 @@ func isDNSName(s string) bool {
 // isWord reports whether s begins and ends with a letter or digit, and has only letters,
 // digits and the characters of inner between them.
 func isWord(s, inner string) bool {
-	if s == "" || !isAlnum(s[0]) || !isAlnum(s[len(s)-1]) {
+	if s == "" || !keys.IsAlnum(s[0]) || !keys.IsAlnum(s[len(s)-1]) {
 		return false
 	}
 	for i := range len(s) {
-		if !isAlnum(s[i]) && strings.IndexByte(inner, s[i]) < 0 {
+		if !keys.IsAlnum(s[i]) && strings.IndexByte(inner, s[i]) < 0 {
 			return false
 		}
 	}

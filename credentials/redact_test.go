@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/pullkit/pullkit/credentials/internal/keys"
+	"github.com/pullkit/pullkit/reference"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-
-	"github.com/pullkit/pullkit/reference"
 )
 
 // TestSecretsInKeys brings secrets in place of a key, or in it. No problem, no note and
@@ -41,7 +41,7 @@ func TestSecretsInKeys(t *testing.T) {
 					text := fmt.Sprintf("%v %+v", what, what)
 					for _, part := range []string{secret, secret[:8], login, login[:12], "token=S"} {
 						assert.NotContains(t, text, part, "key %q", key)
-						assert.NotContains(t, text, fold(part), "key %q", key)
+						assert.NotContains(t, text, keys.Fold(part), "key %q", key)
 					}
 				}
 			}
@@ -65,7 +65,7 @@ func TestSecretsInKeys(t *testing.T) {
 		"docker://r.io", "oci:r.io/team", "https;//r.io", "a.example,r.io", "registry:5000", "123456789012.dkr.ecr.us-east-1.amazonaws.com/team", "r.io/0123456789abcdef0123456789abcdef01234567", "registry-?.example/x",
 		"", "*", "r.io:50??", "xn--bcher-kva.example", "r.io/team ", "\u200br.io", "index.docker.io", "ghcr.io/Team/App",
 	} {
-		assert.Equal(t, key, redactKey(key), "nothing is hidden of a registry's name")
+		assert.Equal(t, key, keys.Redact(key), "nothing is hidden of a registry's name")
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/pullkit/pullkit/credentials/internal/keys"
 	"github.com/pullkit/pullkit/internal/strictjson"
 	"github.com/pullkit/pullkit/reference"
 )
@@ -192,11 +193,11 @@ func (es *entries) warnMarkersOfSecret(origin Origin, doc document) {
 	const kept = "a credential helper keeps its login on the machine of docker login: no helper is asked for a Secret"
 	said := map[string]bool{} // hosts with an entry
 	for _, m := range doc.auths {
-		host, _ := cutPath(normalize(m.Key))
-		said[literalHost(host)] = true
+		host, _ := keys.CutPath(keys.Normalize(m.Key))
+		said[keys.LiteralHost(host)] = true
 	}
 	for _, m := range doc.markers {
-		host, _ := cutPath(normalize(m.Key))
+		host, _ := keys.CutPath(keys.Normalize(m.Key))
 		origin.Key = m.Key
 		if len(doc.helpers.rows(host)) > 0 {
 			es.aboutEntry(origin, warning(ErrGivesNothing, kept))
@@ -265,7 +266,7 @@ func (s Secret) withoutDocument(key string) string {
 	}
 	for _, name := range s.dataNames() {
 		if name != key && s.holdsDocument(name) && isDocumentName(name) {
-			return fmt.Sprintf("it has data[%s], which must be called %s", quote(redactKey(name)), quote(key))
+			return fmt.Sprintf("it has data[%s], which must be called %s", quote(keys.Redact(name)), quote(key))
 		}
 	}
 	if _, ok := s.Data[key]; ok {
@@ -532,10 +533,10 @@ func (s *Secret) readData(data []byte) error {
 // dataName returns the name of a value of data for an error: as it is if it is one that a
 // Secret can have, and quoted otherwise.
 func dataName(name string) string {
-	if isDataName(name) && redactKey(name) == name {
+	if isDataName(name) && keys.Redact(name) == name {
 		return name
 	}
-	return quote(redactKey(name))
+	return quote(keys.Redact(name))
 }
 
 // dataHint returns a text that says what a value of data that is not base64 seems to be; ""

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/pullkit/pullkit/credentials/internal/keys"
 	"github.com/pullkit/pullkit/internal/strictjson"
 	"github.com/pullkit/pullkit/reference"
 )
@@ -18,7 +19,7 @@ import (
 type entry struct {
 	text    string // the normalised key, by which entries are ordered
 	cred    Credential
-	pattern pattern
+	pattern keys.Pattern
 	err     error // why the normalised key cannot be read; only under the kubelet's rules
 
 	warnings []problem // about the key and the login
@@ -64,10 +65,10 @@ func newTable(es entries) table {
 	}
 	for i := len(sorted) - 1; i >= 0; i-- {
 		e := &sorted[i]
-		if e.err != nil || e.pattern.empty || e.pattern.labels != nil {
+		if e.err != nil || e.pattern.Empty || e.pattern.Labels() > 0 {
 			continue
 		}
-		key := e.pattern.hostport + e.pattern.path
+		key := e.pattern.HostPort + e.pattern.Path
 		t.next[i] = -1
 		if first, ok := t.literal[key]; ok {
 			t.next[i] = first
@@ -75,11 +76,11 @@ func newTable(es entries) table {
 		t.literal[key] = int32(i)
 	}
 	for i := range sorted {
-		if p := &sorted[i].pattern; p.labels != nil {
+		if p := &sorted[i].pattern; p.Labels() > 0 {
 			if t.globs == nil {
 				t.globs = map[shape][]int32{}
 			}
-			s := shape{len(p.labels), p.port}
+			s := shape{p.Labels(), p.Port}
 			t.globs[s] = append(t.globs[s], int32(i))
 		}
 	}
@@ -96,23 +97,23 @@ func (t *table) find(found []int32, name string) []int32 {
 		return found
 	}
 	full := name
-	if !strings.HasPrefix(name, target.hostport) {
-		full = target.hostport + target.path
-	} else if name[len(target.hostport):] != target.path { // the name has an empty port
-		full = target.hostport + target.path
+	if !strings.HasPrefix(name, target.HostPort) {
+		full = target.HostPort + target.Path
+	} else if name[len(target.HostPort):] != target.Path { // the name has an empty port
+		full = target.HostPort + target.Path
 	}
-	start := len(target.hostport)
+	start := len(target.HostPort)
 	for end := start; end <= len(full); end++ {
 		if end == start || end == len(full) || t.rules.Kubelet || full[end] == '/' || full[end-1] == '/' {
 			found = t.chain(found, full[:end])
 		}
 	}
-	for _, i := range t.globs[shape{target.labels, target.port}] {
-		if t.entries[i].pattern.match(target) == matched {
+	for _, i := range t.globs[shape{target.Labels, target.Port}] {
+		if t.entries[i].pattern.Match(target) == keys.Matched {
 			found = append(found, i)
 		}
 	}
-	if len(found) == 0 && t.rules.Kubelet && kubeletHub(name) {
+	if len(found) == 0 && t.rules.Kubelet && keys.HubFallbackKubelet(name) {
 		return t.hub(found)
 	}
 	slices.Sort(found)
@@ -141,6 +142,15 @@ func (t *table) hub(found []int32) []int32 {
 
 const hubKey = "index.docker.io"
 
+// The words with which a note says why an entry is a candidate or not, beyond those of
+// keys.Result.
+const (
+	hubFallback   keys.Result = "matches because no other key does, and the image is Docker Hub's"
+	repeated      keys.Result = "matches, but the same credential comes before it"
+	superseded    keys.Result = "matches, but a Secret of the Pod's namespace holds the same credential"
+	malformedName keys.Result = "the image's name is malformed"
+)
+
 // candidates yields the credentials for an image, in order.
 func (t *table) candidates(name string) iter.Seq[Credential] {
 	return func(yield func(Credential) bool) { t.visit(name, "", yield) }
@@ -163,8 +173,8 @@ func (t *table) visit(name, namespace string, yield func(Credential) bool) {
 // is not. An entry is left out if one with the same credential comes before it. An entry of
 // a Secret of another namespace is also left out if a later one of the Pod's namespace has
 // the same credential.
-func (t *table) hidden(found []int32, namespace string) []verdict {
-	out := make([]verdict, len(found))
+func (t *table) hidden(found []int32, namespace string) []keys.Result {
+	out := make([]keys.Result, len(found))
 	if t.rules.Kubelet {
 		return out
 	}
@@ -212,13 +222,13 @@ func (t *table) explainEntries(name, namespace string) iter.Seq[Note] {
 			switch {
 			case err != nil:
 			case e.err != nil:
-				why = verdict(e.err.Error())
+				why = keys.Result(e.err.Error())
 			default:
-				why = e.pattern.match(target)
+				why = e.pattern.Match(target)
 			}
 			at, matches := slices.BinarySearch(found, int32(i))
 			note.Matched = matches
-			if note.Matched && why != matched {
+			if note.Matched && why != keys.Matched {
 				why = hubFallback
 			}
 			if note.Matched {
@@ -238,7 +248,7 @@ func (t *table) explainEntries(name, namespace string) iter.Seq[Note] {
 
 // add adds the warnings about the note's entry to Why. Err becomes the first warning that
 // concerns the image.
-func (n *Note) add(warnings []problem, t target) {
+func (n *Note) add(warnings []problem, t keys.Name) {
 	for _, w := range warnings {
 		n.Why += "; " + w.Err.Error()
 		if n.Err == nil && w.concerns(t) {
@@ -267,7 +277,7 @@ func (es *entries) problem(origin Origin, err error) {
 }
 
 func (es *entries) note(p problem) {
-	p.Origin.Key = redactKey(p.Origin.Key)
+	p.Origin.Key = keys.Redact(p.Origin.Key)
 	es.problems = append(es.problems, p)
 }
 
@@ -277,7 +287,7 @@ func (es *entries) aboutEntry(origin Origin, err error) {
 	p := problem{EntryError: &EntryError{origin, err}}
 	if text, err := es.rules.normalize(origin.Key); err == nil {
 		if k, err := es.rules.compile(text); err == nil {
-			p.about = []pattern{k}
+			p.about = []keys.Pattern{k}
 		}
 	}
 	es.note(p)
@@ -340,7 +350,7 @@ func (es *entries) warnWrapped(origin Origin, m member, err error, around []stri
 	origin.Key = ""
 	hint := w.hint(len(around) == 0)
 	if err != nil {
-		es.problem(origin, fmt.Errorf("key %s: entry is %s, not an object: %s", quote(redactKey(m.Key)), article(strictjson.KindOf(m.Value)), hint))
+		es.problem(origin, fmt.Errorf("key %s: entry is %s, not an object: %s", quote(keys.Redact(m.Key)), article(strictjson.KindOf(m.Value)), hint))
 	} else {
 		es.problem(origin, warning(ErrGivesNothing, hint))
 	}
@@ -364,7 +374,7 @@ func (es *entries) add(c Credential, advice ...error) {
 	if e.err == nil {
 		e.warn(es, c.Origin, advice)
 	}
-	e.cred.Origin.Key = redactKey(c.Origin.Key)
+	e.cred.Origin.Key = keys.Redact(c.Origin.Key)
 	es.list = append(es.list, e)
 }
 
@@ -372,21 +382,21 @@ func (es *entries) add(c Credential, advice ...error) {
 // about its key.
 func (e *entry) warn(es *entries, origin Origin, advice []error) {
 	for _, err := range advice {
-		e.warnings = append(e.warnings, problem{EntryError: &EntryError{origin, err}, about: []pattern{e.pattern}, withEntry: true})
+		e.warnings = append(e.warnings, problem{EntryError: &EntryError{origin, err}, about: []keys.Pattern{e.pattern}, withEntry: true})
 	}
 	if found, meant := keyAdvice(origin.Key, e.pattern); found != "" {
 		p := problem{EntryError: &EntryError{origin, warning(ErrKeyMatchesNothing, found)}, withEntry: true}
 		for _, key := range meant {
-			if k, err := compileKey(key); err == nil {
+			if k, err := keys.Compile(key); err == nil {
 				p.about = append(p.about, k)
 			}
 		}
 		e.warnings = append(e.warnings, p)
 	}
 	if found, meant := usableKeyAdvice(origin.Key, e.pattern); found != "" && len(e.warnings) == len(advice) {
-		p := problem{EntryError: &EntryError{origin, warning(ErrLooksWrong, found)}, withEntry: true, about: []pattern{e.pattern}}
+		p := problem{EntryError: &EntryError{origin, warning(ErrLooksWrong, found)}, withEntry: true, about: []keys.Pattern{e.pattern}}
 		for _, key := range meant {
-			if k, err := compileKey(key); err == nil {
+			if k, err := keys.Compile(key); err == nil {
 				p.about = append(p.about, k)
 			}
 		}
@@ -468,7 +478,7 @@ func (es *entries) readEntry(m member) (c Credential, advice []error, err error)
 		}
 	}
 	for _, token := range []string{l.identity, l.registry} {
-		if strings.ContainsFunc(token, isControl) {
+		if strings.ContainsFunc(token, keys.IsControl) {
 			return Credential{}, nil, errors.New("token holds a control character")
 		}
 	}

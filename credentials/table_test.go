@@ -8,11 +8,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/assert"
-	"github.com/stretchr/testify/require"
-
+	"github.com/pullkit/pullkit/credentials/internal/keys"
 	"github.com/pullkit/pullkit/internal/rounds"
 	"github.com/pullkit/pullkit/reference"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
 
 // naiveFind asks every entry.
@@ -22,7 +22,7 @@ func naiveFind(tab *table, name string) (found []int32) {
 		return nil
 	}
 	for i, e := range tab.entries {
-		if e.err == nil && e.pattern.match(target) == matched {
+		if e.err == nil && e.pattern.Match(target) == keys.Matched {
 			found = append(found, int32(i))
 		}
 	}
@@ -48,7 +48,7 @@ func TestFindEqualsScan(t *testing.T) {
 			for range 20 {
 				name := pick(hosts...) + pick("", "/a", "/a/b", "/a/b/c", "/ab", "/ab/c", "/library/nginx", "/", "/a//b")
 				want, got := naiveFind(&tab, name), tab.find(nil, name)
-				if r.Kubelet && len(want) == 0 && kubeletHub(name) {
+				if r.Kubelet && len(want) == 0 && keys.HubFallbackKubelet(name) {
 					want = tab.hub(nil)
 				}
 				matches += len(want)
@@ -195,4 +195,21 @@ func TestMatchLimits(t *testing.T) {
 	_, err = Match(strings.Repeat("[", 1<<20), "r.io/x", Rules{})
 	require.Error(t, err)
 	assert.Less(t, len(err.Error()), 300)
+}
+
+// TestMatchConcurrently is for the race detector: a compiled key is shared.
+func TestMatchConcurrently(t *testing.T) {
+	c := configOf(t, "[a-z]*.r?.io", "{x}*.*[^b].io")
+	done := make(chan struct{})
+	for range 8 {
+		go func() {
+			defer func() { done <- struct{}{} }()
+			for range 200 {
+				assert.Len(t, c.table.find(nil, "team.r1.io/app"), 1)
+			}
+		}()
+	}
+	for range 8 {
+		<-done
+	}
 }

@@ -9,10 +9,10 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/pullkit/pullkit/credentials/internal/keys"
+	"github.com/pullkit/pullkit/reference"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-
-	"github.com/pullkit/pullkit/reference"
 )
 
 // vector is one case of any of the vector files; see testdata/vectors/README.md.
@@ -152,7 +152,7 @@ func checkSkipped(t *testing.T, r Rules, problems []error, want expectation) {
 	for _, p := range faults(problems) {
 		var e *EntryError
 		require.ErrorAs(t, p, &e)
-		if r.Kubelet && errors.Is(e.Err, errNoURL) {
+		if r.Kubelet && errors.Is(e.Err, keys.ErrNoURL) {
 			continue // the kubelet logs such keys only
 		}
 		name := e.Origin.Key
@@ -167,7 +167,7 @@ func checkSkipped(t *testing.T, r Rules, problems []error, want expectation) {
 	}
 	wanted := make([]string, len(want.Skip))
 	for i, key := range want.Skip {
-		wanted[i] = redactKey(key)
+		wanted[i] = keys.Redact(key)
 	}
 	assert.ElementsMatch(t, wanted, got)
 }

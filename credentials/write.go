@@ -8,14 +8,12 @@ import (
 	"fmt"
 	"iter"
 	"strings"
+
+	"github.com/pullkit/pullkit/credentials/internal/keys"
 )
 
-const (
-	// hubServer is the key that docker and kubectl write for Docker Hub.
-	hubServer = "https://index.docker.io/v1/"
-	// hubName is the name of Docker Hub in the names of images, and Podman's key for it.
-	hubName = "docker.io"
-)
+// hubServer is the key that docker and kubectl write for Docker Hub.
+const hubServer = "https://index.docker.io/v1/"
 
 // A DockerConfig is one login, with the values that the command kubectl create secret
 // docker-registry takes.
@@ -34,8 +32,8 @@ func (c DockerConfig) JSON() ([]byte, error) {
 	if c.Server == "" {
 		c.Server = hubServer
 	}
-	if _, err := compileKey(normalize(c.Server)); err != nil {
-		return nil, &KeyError{Key: redactKey(c.Server), Err: err}
+	if _, err := keys.Compile(keys.Normalize(c.Server)); err != nil {
+		return nil, &KeyError{Key: keys.Redact(c.Server), Err: err}
 	}
 	password := c.Password.Reveal()
 	switch {
@@ -107,9 +105,9 @@ func MarshalConfig(ring Keyring) (data []byte, dropped []Origin, err error) {
 			if c.Anonymous() {
 				continue
 			}
-			text := normalize(c.Origin.Key)
+			text := keys.Normalize(c.Origin.Key)
 			// The key is one that only the kubelet reads, or a part of it is hidden.
-			if _, err := compileKey(text); err != nil || strings.Contains(text, hidden) {
+			if _, err := keys.Compile(text); err != nil || strings.Contains(text, keys.Hidden) {
 				dropped = append(dropped, c.Origin)
 				continue
 			}

@@ -71,7 +71,7 @@ func TestPullStepByStep(t *testing.T) {
 
 // packageDir returns the directory of one of our packages by its name.
 func packageDir(root, name string) (string, bool) {
-	for _, parent := range []string{"", "puller", "internal", "puller/transfer/internal"} {
+	for _, parent := range []string{"", "puller", "internal", "puller/transfer/internal", "credentials/internal"} {
 		dir := filepath.Join(root, parent, filepath.FromSlash(name))
 		if _, err := os.Stat(dir); err == nil {
 			return dir, true

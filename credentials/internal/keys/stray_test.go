@@ -1,4 +1,4 @@
-package credentials
+package keys
 
 import (
 	"math/rand/v2"
@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// naiveKey is Match told once more for whole keys, without IPv6 addresses.
+// naiveKey is match, written a second time for whole keys without IPv6 addresses.
 func naiveKey(key, name string) bool {
 	cut := func(s string) (host, port, path string) {
 		if i := strings.Index(s, "/"); i >= 0 {
@@ -53,9 +53,9 @@ func TestCredentialsNeverStray(t *testing.T) {
 			host = pick(globs...)
 		}
 		key, name := host+pick(ports...)+pick(paths...), pick(hosts...)+pick(ports...)+pick(images...)
-		got, _ := Match(key, name, Rules{})
+		got, _ := match(key, name)
 		if got != naiveKey(key, name) {
-			t.Fatalf("Match(%q, %q) = %v", key, name, got)
+			t.Fatalf("match(%q, %q) = %v", key, name, got)
 		}
 		if got {
 			yes++

@@ -1,22 +1,26 @@
-package credentials
+package keys
 
 import (
+	"errors"
 	"net"
 	"net/url"
 	"strings"
 )
 
-// compileKubelet reads a key as the kubelet does: as a URL without scheme. The kubelet's
+// ErrNoURL is the error of a key or name that net/url cannot read.
+var ErrNoURL = errors.New("cannot be read as a URL")
+
+// CompileKubelet reads a key as the kubelet does: as a URL without scheme. The kubelet's
 // rules include how net/url reads the wildcards other than *. For example, a ? starts a
 // query, and so ends the host.
-func compileKubelet(key string) (pattern, error) {
+func CompileKubelet(key string) (Pattern, error) {
 	host, port, rest, err := splitURL(key)
 	if err != nil {
-		return pattern{}, err
+		return Pattern{}, err
 	}
-	p := pattern{port: port, path: rest, prefix: true}
-	if !hasMeta(host) {
-		p.hostport = joinPort(host, port)
+	p := Pattern{Port: port, Path: rest, Prefix: true}
+	if !HasMeta(host) {
+		p.HostPort = joinPort(host, port)
 		return p, nil
 	}
 	for text := range strings.SplitSeq(host, ".") {
@@ -25,14 +29,15 @@ func compileKubelet(key string) (pattern, error) {
 	return p, nil
 }
 
-func targetKubelet(name string) (target, error) {
+// ParseNameKubelet reads the name of an image as the kubelet does.
+func ParseNameKubelet(name string) (Name, error) {
 	host, port, rest, err := splitURL(name)
 	if err != nil {
-		return target{}, err
+		return Name{}, err
 	}
-	return target{
-		hostport: joinPort(host, port), host: host, port: port, path: rest,
-		labels: strings.Count(host, ".") + 1,
+	return Name{
+		HostPort: joinPort(host, port), host: host, Port: port, Path: rest,
+		Labels: strings.Count(host, ".") + 1,
 	}, nil
 }
 
@@ -48,7 +53,7 @@ func joinPort(host, port string) string {
 func parseURL(s string) (*url.URL, error) {
 	u, err := url.Parse(s)
 	if err != nil || !strings.HasPrefix(u.Host, "[") && strings.Count(u.Host, ":") > 1 {
-		return nil, errNoURL // not the error itself: it quotes all of s
+		return nil, ErrNoURL // not the error itself: it quotes all of s
 	}
 	return u, nil
 }
@@ -65,8 +70,8 @@ func splitURL(s string) (host, port, path string, err error) {
 	return host, port, u.Path, nil
 }
 
-// normalizeKubelet returns the text by which the kubelet orders the entry of a key.
-func normalizeKubelet(key string) (string, error) {
+// NormalizeKubelet returns the text by which the kubelet orders the entry of a key.
+func NormalizeKubelet(key string) (string, error) {
 	if !strings.HasPrefix(key, "https://") && !strings.HasPrefix(key, "http://") {
 		key = "https://" + key
 	}
@@ -77,9 +82,9 @@ func normalizeKubelet(key string) (string, error) {
 	return u.Host + cutVersion(u.Path), nil
 }
 
-// kubeletHub reports whether the kubelet falls back to the login of Docker Hub for an image.
-// It also does so for localhost/x.
-func kubeletHub(name string) bool {
+// HubFallbackKubelet reports whether the kubelet falls back to the login of Docker Hub for an
+// image. It also does so for localhost/x.
+func HubFallbackKubelet(name string) bool {
 	first, _, more := strings.Cut(name, "/")
 	switch {
 	case first == "":

@@ -1,4 +1,4 @@
-package credentials
+package keys
 
 import (
 	"strings"
@@ -6,22 +6,22 @@ import (
 	"unicode/utf8"
 )
 
-// hidden replaces a part of a key that may be a secret. It cannot be part of the name of a
+// Hidden replaces a part of a key that may be a secret. It cannot be part of the name of a
 // registry, so that a key with it never matches an image.
-const hidden = "(hidden)"
+const Hidden = "(hidden)"
 
-// redactKey returns a key without the parts that may be a secret: a user name and password
+// Redact returns a key without the parts that may be a secret: a user name and password
 // before an @, a password behind a colon, the values of a query, a token, or base64. Only
 // the parts that can be a registry's name, a port or a path are left.
-func redactKey(key string) string {
-	if name, digest, ok := strings.Cut(key, "@"); ok && isDigest(key) && isHex(digest[strings.IndexByte(digest, ':'):]) {
+func Redact(key string) string {
+	if name, digest, ok := strings.Cut(key, "@"); ok && IsDigest(key) && isHex(digest[strings.IndexByte(digest, ':'):]) {
 		return redactWords(name) + "@" + digest
 	}
 	if i := strings.LastIndexByte(key, '@'); i >= 0 {
 		if behind := redactWords(key[i+1:]); strings.ContainsAny(behind, ".:/") || behind == "" || strings.EqualFold(behind, "localhost") {
 			return "***@" + behind
 		}
-		return "***@" + hidden // a password with an @ in it, perhaps
+		return "***@" + Hidden // a password with an @ in it, perhaps
 	}
 	return redactWords(key)
 }
@@ -30,13 +30,13 @@ func redactKey(key string) string {
 // a user name before an @.
 func redactWords(text string) string {
 	if i := strings.IndexByte(text, '#'); i >= 0 && i+1 < len(text) {
-		return redactWords(text[:i]) + "#" + hidden
+		return redactWords(text[:i]) + "#" + Hidden
 	}
 	if i := queryStart(text); i >= 0 {
-		return redactWords(text[:i]) + "?" + hidden
+		return redactWords(text[:i]) + "?" + Hidden
 	}
 	if isSecret(text) {
-		return hidden
+		return Hidden
 	}
 	var b strings.Builder
 	for text != "" {
@@ -51,7 +51,7 @@ func redactWords(text string) string {
 			_, size := utf8.DecodeRuneInString(text[end:])
 			b.WriteString(text[end : end+size])
 			if text[end] == '=' && end+1 < len(text) {
-				b.WriteString(hidden)
+				b.WriteString(Hidden)
 				return b.String()
 			}
 			end += size
@@ -90,20 +90,20 @@ func isScheme(word string) bool {
 	return false
 }
 
-// redactWord returns hidden in place of a word that may be a secret, and of the text behind
+// redactWord returns Hidden in place of a word that may be a secret, and of the text behind
 // a colon in it that cannot be a port or an image's tag.
 func redactWord(word string) string {
 	if isSecret(word) {
-		return hidden
+		return Hidden
 	}
-	if strings.HasPrefix(word, "[") || strings.Count(word, ":") > 1 && isAddress(word) { // an IPv6 address
+	if strings.HasPrefix(word, "[") || strings.Count(word, ":") > 1 && IsAddress(word) { // an IPv6 address
 		return word
 	}
 	before, behind, ok := strings.Cut(word, ":")
 	if !ok || behind == "" || isPort(behind) || isTag(behind) || isScheme(behind) {
 		return word
 	}
-	return before + ":" + hidden
+	return before + ":" + Hidden
 }
 
 // isPort reports whether a text looks like a port. It may have wildcards, although a port
@@ -133,7 +133,7 @@ func queryStart(text string) int {
 	}
 	const shortest = 4 // of a query without = that is hidden
 	rest := text[i+1:]
-	isHost := !strings.Contains(cutScheme(text[:i]), "/") && strings.Contains(text[:i], ".")
+	isHost := !strings.Contains(CutScheme(text[:i]), "/") && strings.Contains(text[:i], ".")
 	if strings.ContainsAny(rest, "=&") || isHost && len(rest) >= shortest && !strings.ContainsAny(rest, "./:?*") {
 		return i
 	}
@@ -147,7 +147,7 @@ func isSecret(word string) bool {
 		shortest = 8  // of a mixture without dot and port
 		longest  = 20 // of a word beginning with eyJ that may be a part of a name
 	)
-	if decoded, ok := decodeBase64(word); ok && isPrintable(decoded) && strings.ContainsAny(string(decoded), ":{") {
+	if decoded, ok := DecodeBase64(word); ok && IsPrintable(decoded) && strings.ContainsAny(string(decoded), ":{") {
 		return true
 	}
 	if strings.HasSuffix(word, "=") || strings.HasPrefix(word, "eyJ") && len(word) >= longest {
@@ -163,13 +163,4 @@ func isSecret(word string) bool {
 	}
 	upper, lower, digit := strings.IndexFunc(word, unicode.IsUpper) >= 0, strings.IndexFunc(word, unicode.IsLower) >= 0, strings.ContainsAny(word, "0123456789")
 	return digit && upper && lower && len(word) >= shortest
-}
-
-func isPrintable(text []byte) bool {
-	for _, c := range text {
-		if c < ' ' || c > '~' {
-			return false
-		}
-	}
-	return true
 }
