@@ -3,6 +3,8 @@ package credentials
 import (
 	"time"
 	"unique"
+
+	"github.com/pullkit/pullkit/credentials/internal/keys"
 )
 
 // A Credential is what one attempt to pull an image authenticates with. It is
@@ -117,21 +119,14 @@ func (o Origin) String() string {
 	case o.Kind == "":
 		s = "source"
 	}
-	if name := joinName(o.Namespace, o.Name); name != "" {
+	if name := keys.JoinName(o.Namespace, o.Name); name != "" {
 		s += " " + quote(name)
 	}
 	if o.Key != "" {
 		s += ", key " + quote(o.Key)
 	}
-	if name := joinName(o.ServiceAccount.Namespace, o.ServiceAccount.Name); name != "" {
+	if name := keys.JoinName(o.ServiceAccount.Namespace, o.ServiceAccount.Name); name != "" {
 		s += ", service account " + quote(name)
 	}
 	return s
-}
-
-func joinName(namespace, name string) string {
-	if namespace == "" {
-		return name
-	}
-	return namespace + "/" + name
 }

@@ -7,12 +7,12 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
+	"github.com/pullkit/pullkit/credentials/internal/diagnose"
 	"github.com/pullkit/pullkit/credentials/internal/keys"
 	"github.com/pullkit/pullkit/internal/strictjson"
-	"sigs.k8s.io/yaml"
+	"github.com/pullkit/pullkit/internal/strictyaml"
 )
 
 // maxDocument is the number of bytes that a file, a config.json, a value of a Secret, a
@@ -21,6 +21,9 @@ import (
 const maxDocument = 8 << 20
 
 var errTooLarge = fmt.Errorf("is larger than %d MiB", maxDocument>>20)
+
+// byteOrderMark is what editors on Windows write at the beginning of a file.
+var byteOrderMark = []byte("\ufeff")
 
 // A member is one name and value of a JSON object.
 type member = strictjson.Member
@@ -44,7 +47,7 @@ func checkJSON(data []byte) error {
 		offset = syntax.Offset + 1
 		text += fmt.Sprintf(": syntax error at byte %d", offset)
 	}
-	if hint := documentHint(data, offset); hint != "" {
+	if hint := diagnose.Document(data, offset); hint != "" {
 		text += ": " + hint
 	}
 	return errors.New(text)
@@ -55,7 +58,7 @@ var errNotJSON = errors.New("is not JSON")
 // readObject returns the members of an object in their order; nil for null.
 func readObject(data []byte) ([]member, error) {
 	if kind := strictjson.KindOf(data); kind != strictjson.KindObject && kind != strictjson.KindNull {
-		return nil, fmt.Errorf("is %s, not an object", article(kind))
+		return nil, fmt.Errorf("is %s, not an object", strictjson.Describe(data))
 	}
 	members, err := strictjson.Members(data)
 	if err != nil {
@@ -66,7 +69,7 @@ func readObject(data []byte) ([]member, error) {
 
 // readString returns the string that data is; "" for null.
 func readString(data []byte) (s string, isNull bool, err error) {
-	switch kind := strictjson.KindOf(data); kind {
+	switch strictjson.KindOf(data) {
 	case strictjson.KindNull:
 		return "", true, nil
 	case strictjson.KindString:
@@ -75,17 +78,16 @@ func readString(data []byte) (s string, isNull bool, err error) {
 		}
 		return s, false, nil
 	default:
-		return "", false, fmt.Errorf("is %s, not a string", article(kind))
+		return "", false, fmt.Errorf("is %s, not a string", strictjson.Describe(data))
 	}
 }
 
-const jsonSpace = " \t\r\n"
-
-func article(kind string) string {
-	if strings.HasPrefix(kind, "a") || strings.HasPrefix(kind, "o") {
-		return "an " + kind
+// hinted returns err with a hint of package diagnose in its text; err itself if the hint is "".
+func hinted(err error, hint string) error {
+	if hint == "" {
+		return err
 	}
-	return "a " + kind
+	return fmt.Errorf("%w: %s", err, hint)
 }
 
 // readDocument returns one document of JSON or YAML as JSON. A document that begins with a
@@ -103,8 +105,8 @@ func readDocument(data []byte) ([]byte, error) {
 		return nil, checkJSON(data)
 	}
 	var docs []string
-	for _, doc := range splitYAML(string(data)) {
-		if !blankYAML(doc) {
+	for _, doc := range strictyaml.Split(string(data)) {
+		if !strictyaml.Blank(doc) {
 			docs = append(docs, doc)
 		}
 	}
@@ -115,18 +117,14 @@ func readDocument(data []byte) ([]byte, error) {
 	default:
 		return nil, errors.New("holds more than one document")
 	}
-	out, err := yaml.YAMLToJSONStrict([]byte(docs[0]))
-	if err != nil {
-		return nil, yamlError(err, 0)
-	}
-	return out, nil
+	return strictyaml.ToJSON([]byte(docs[0]), 0)
 }
 
 // A fields reads an object strictly: a field that is not taken before done, or that is there
 // twice, is an error. It keeps the first error.
 type fields struct {
 	values    map[string][]byte
-	showNames bool // errors quote all names of fields, because the object is not an answer; see plainName
+	showNames bool // errors quote all names of fields, because the object is not an answer; see keys.IsPlain
 	err       error
 }
 
@@ -232,22 +230,10 @@ func (f *fields) strings(name string) []string {
 
 // about returns an error that says what is wrong with a field.
 func (f *fields) about(what, name string) error {
-	if !f.showNames && !plainName(name) {
+	if !f.showNames && !keys.IsPlain(name) {
 		return errors.New("holds " + what)
 	}
 	return fmt.Errorf("holds %s: %s", what, quote(name))
-}
-
-// plainName reports whether a name of a field is at most 32 letters and nothing else. An
-// error may quote such a name also where another one may be a secret.
-func plainName(name string) bool {
-	const longest = 32
-	for i := range len(name) {
-		if c := name[i]; !keys.IsAlnum(c) || keys.IsDigits(name[i:i+1]) {
-			return false
-		}
-	}
-	return name != "" && len(name) <= longest
 }
 
 // done returns the first error. A field that was not taken is an error.

@@ -2,7 +2,6 @@ package credentials
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/pullkit/pullkit/credentials/internal/diagnose"
 	"github.com/pullkit/pullkit/credentials/internal/keys"
 	"github.com/pullkit/pullkit/internal/regular"
 	"github.com/pullkit/pullkit/internal/strictjson"
@@ -140,16 +140,16 @@ func (es *entries) addDocument(origin Origin, data []byte, legacy bool) (documen
 	}
 	var err error
 	if doc.top, err = readObject(data); err != nil {
-		return doc, fmt.Errorf("%w%s", err, cmp.Or(stringHint(data), arrayHint(data)))
+		return doc, hinted(err, diagnose.Document(data, 0))
 	}
 	if legacy {
-		doc.markers = es.addAuths(origin, doc.top)
+		doc.markers = es.addAuths(origin, doc.top, true)
 		return doc, nil
 	}
 	if err := es.readTop(origin, &doc); err != nil {
 		return doc, err
 	}
-	doc.markers = es.addAuths(origin, doc.auths, quote("auths"))
+	doc.markers = es.addAuths(origin, doc.auths, false)
 	return doc, nil
 }
 
@@ -161,7 +161,7 @@ func (es *entries) readTop(origin Origin, doc *document) error {
 		case "auths":
 			more, err := readObject(m.Value)
 			if err != nil {
-				return &fieldError{"auths", fmt.Errorf("%w%s", err, authsHint(m))}
+				return &fieldError{"auths", hinted(err, diagnose.Auths(m.Value))}
 			}
 			if spelling != "" && spelling != m.Key {
 				es.note(problem{EntryError: &EntryError{origin, ErrSpelledTwice}, aside: true})
@@ -213,7 +213,7 @@ func of(document string, err error) error {
 // warnFile notes warnings about what is probably a mistake in a file. A file without auths
 // and an entry whose login a helper keeps are not mistakes, because docker writes them.
 func (es *entries) warnFile(origin Origin, doc document, legacy bool) {
-	for _, hint := range formHints(doc.top, legacy) {
+	for _, hint := range diagnose.Fields(doc.top, legacy) {
 		es.problem(origin, warning(ErrGivesNothing, hint))
 	}
 	if es.rules.Kubelet {
@@ -236,7 +236,7 @@ func (es *entries) warnMarkers(origin Origin, doc document) {
 			continue
 		}
 		origin.Key = m.Key
-		es.aboutEntry(origin, warning(ErrGivesNothing, markerHint(m)))
+		es.aboutEntry(origin, warning(ErrGivesNothing, diagnose.Entry(m).Empty()))
 	}
 }
 
@@ -451,7 +451,7 @@ func (es *entries) addVariable(origin Origin, value string) error {
 	var auths []member
 	for _, m := range top {
 		if !strings.EqualFold(m.Key, "auths") {
-			return fmt.Errorf("holds %s, where docker takes nothing but auths in this variable", quoteName(m.Key))
+			return fmt.Errorf("holds %s, where docker takes nothing but auths in this variable", keys.QuoteName(m.Key))
 		}
 		more, err := readObject(m.Value)
 		if err != nil {
@@ -464,7 +464,7 @@ func (es *entries) addVariable(origin Origin, value string) error {
 			return fmt.Errorf("key %s: %w", quote(keys.Redact(m.Key)), err)
 		}
 	}
-	es.addAuths(origin, auths)
+	es.addAuths(origin, auths, true)
 	return nil
 }
 
@@ -473,12 +473,12 @@ func (es *entries) addVariable(origin Origin, value string) error {
 func checkVariableEntry(m member) error {
 	fields, err := readObject(m.Value)
 	if err != nil {
-		return fmt.Errorf("entry %w%s", err, entryHint(m))
+		return fmt.Errorf("entry %w", hinted(err, diagnose.Entry(m).NotAnObject()))
 	}
 	auth := ""
 	for _, f := range fields {
 		if !strings.EqualFold(f.Key, "auth") {
-			return fmt.Errorf("holds %s, where docker takes nothing but auth in this variable", quoteName(f.Key))
+			return fmt.Errorf("holds %s, where docker takes nothing but auth in this variable", keys.QuoteName(f.Key))
 		}
 		if auth, _, err = readString(f.Value); err != nil {
 			return fmt.Errorf("auth %w", err)
@@ -492,7 +492,7 @@ func checkVariableEntry(m member) error {
 		err = errors.New("does not hold a user name")
 	}
 	if err != nil {
-		return fmt.Errorf("auth %w%s", err, authHint(auth))
+		return fmt.Errorf("auth %w", hinted(err, diagnose.Auth(auth)))
 	}
 	return nil
 }

@@ -144,6 +144,9 @@ func helperError(stdout []byte, err error) error {
 	return err
 }
 
+// tokenUser is the user name with which docker's helpers mark an identity token.
+const tokenUser = "<token>"
+
 // parseHelper reads a helper's answer. If the user name is <token>, the secret is an
 // identity token.
 func parseHelper(stdout []byte) (Credential, error) {

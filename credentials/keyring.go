@@ -313,7 +313,7 @@ func Login(key, username string, password Sensitive) (Keyring, error) {
 	c := Credential{Username: username, Password: password, Origin: Origin{Kind: KindStatic, Key: key}}
 	l := login{username: username, password: password.Reveal()}
 	es := entries{}
-	es.add(c, l.advice(c)...)
+	es.add(c, l.odd(c)...)
 	for _, p := range es.problems {
 		if len(es.list) == 0 || errors.Is(p.Err, ErrKeyMatchesNothing) {
 			return nil, fmt.Errorf("login for %s: %w", quote(keys.Redact(key)), p.Err)

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pullkit/pullkit/credentials/internal/diagnose"
 	"github.com/pullkit/pullkit/credentials/internal/keys"
 	"github.com/pullkit/pullkit/internal/share"
 	"github.com/pullkit/pullkit/reference"
@@ -444,8 +445,8 @@ func (p *provider) note(name string, pod Pod) Note {
 			break
 		}
 		text := string(why)
-		if advice, _ := keyAdvice(p.MatchImages[i], k); advice != "" {
-			text += " (" + advice + ")"
+		if hint := diagnose.Key(p.MatchImages[i], k); hint.Text != "" && !hint.Matches {
+			text += " (" + hint.Text + ")"
 		}
 		whys[text] = true
 	}

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/pullkit/pullkit/credentials/internal/diagnose"
 	"github.com/pullkit/pullkit/credentials/internal/keys"
 	"github.com/pullkit/pullkit/internal/strictjson"
 	"github.com/pullkit/pullkit/reference"
@@ -156,7 +157,7 @@ func (es *entries) addSecret(s Secret) {
 	}
 	value := s.Data[key]
 	if value.IsZero() {
-		es.problem(s.origin(), warning(ErrGivesNothing, s.withoutDocument(key)))
+		es.problem(s.origin(), warning(ErrGivesNothing, s.diagnosis(key).NoDocument()))
 		return
 	}
 	before := len(es.list) + len(es.problems)
@@ -167,13 +168,11 @@ func (es *entries) addSecret(s Secret) {
 		es.problem(s.origin(), of(data, err))
 		return
 	}
-	for _, hint := range formHints(doc.top, legacy) {
+	for _, hint := range diagnose.Fields(doc.top, legacy) {
 		es.problem(s.origin(), warning(ErrGivesNothing, data+": "+hint))
 	}
-	for _, name := range s.dataNames() {
-		if name != key && s.holdsDocument(name) {
-			es.problem(s.origin(), warning(ErrGivesNothing, fmt.Sprintf("data[%s] holds another document, which is not read: a Secret of type %s has one, under %s", dataName(name), s.Type, key)))
-		}
+	for _, hint := range s.diagnosis(key).Unread() {
+		es.problem(s.origin(), warning(ErrGivesNothing, hint))
 	}
 	switch silent := before == len(es.list)+len(es.problems); {
 	case doc.helpers.any() && len(es.list) > entriesBefore:
@@ -203,7 +202,7 @@ func (es *entries) warnMarkersOfSecret(origin Origin, doc document) {
 			es.aboutEntry(origin, warning(ErrGivesNothing, kept))
 			continue
 		}
-		es.aboutEntry(origin, warning(ErrGivesNothing, markerHint(m)))
+		es.aboutEntry(origin, warning(ErrGivesNothing, diagnose.Entry(m).Empty()))
 	}
 	for _, host := range slices.Sorted(maps.Keys(doc.helpers.byHost)) {
 		if said[host] || len(doc.helpers.rows(host)) == 0 {
@@ -211,6 +210,16 @@ func (es *entries) warnMarkersOfSecret(origin Origin, doc document) {
 		}
 		origin.Key = host
 		es.aboutEntry(origin, warning(ErrGivesNothing, kept))
+	}
+}
+
+// diagnosis returns what package diagnose needs to know of s. key is the one under which a
+// Secret of this type has its document; "" if the type is not that of a pull secret.
+func (s Secret) diagnosis(key string) diagnose.Secret {
+	value, isThere := s.Data[key]
+	return diagnose.Secret{
+		Type: s.Type, Key: key, Empty: isThere && value.IsZero(), Names: s.dataNames(),
+		Value: func(name string) string { return s.Data[name].Reveal() }, Misplaced: s.misplaced,
 	}
 }
 
@@ -229,127 +238,12 @@ func (s Secret) dataNames() (names []string) {
 	return names
 }
 
-// holdsDocument reports whether the data of a name holds a credential document, or the name
-// is one of a credential document.
-func (s Secret) holdsDocument(name string) bool {
-	if name == KeyDockerConfigJSON || name == KeyDockercfg || isDocumentName(name) {
-		return true
-	}
-	document := jsonWithin(s.Data[name].Reveal())
-	return document != nil && hasDocument(document)
-}
-
 // noEntries returns the reason for which a document in the right form has no entries.
 func noEntries(doc document, legacy bool) string {
 	if legacy || slices.ContainsFunc(doc.top, func(m member) bool { return strings.EqualFold(m.Key, "auths") }) {
 		return "the document has no entries"
 	}
 	return "the document has no auths"
-}
-
-// withoutDocument returns the reason for which the Secret has no document. key is the one
-// under which a Secret of this type has it; "" if the type is not that of a pull secret.
-func (s Secret) withoutDocument(key string) string {
-	var there []string
-	for _, name := range s.dataNames() {
-		if name == KeyDockerConfigJSON || name == KeyDockercfg {
-			there = append(there, name)
-		}
-	}
-	switch {
-	case key == "":
-		return s.wrongType(there)
-	case len(there) > 0:
-		return fmt.Sprintf("data[%s] belongs to a Secret of another type; this one is of type %s, which has its document under %s", there[0], s.Type, key)
-	case s.misplaced != "":
-		return s.misplaced
-	}
-	for _, name := range s.dataNames() {
-		if name != key && s.holdsDocument(name) && isDocumentName(name) {
-			return fmt.Sprintf("it has data[%s], which must be called %s", quote(keys.Redact(name)), quote(key))
-		}
-	}
-	if _, ok := s.Data[key]; ok {
-		return fmt.Sprintf("data[%s] is empty", key)
-	}
-	for _, name := range s.dataNames() {
-		if s.holdsDocument(name) {
-			return fmt.Sprintf("it has no data[%s]; data[%s] holds a document, and must be called so", key, dataName(name))
-		}
-	}
-	if len(s.dataNames()) == 0 {
-		return "it has no data"
-	}
-	return fmt.Sprintf("it has no data[%s]", key)
-}
-
-// findMisplaced returns a text that says where a manifest of a Secret has a document that
-// must be under data or stringData; "" if there is none outside of these.
-func findMisplaced(members []member) string {
-	for _, f := range members {
-		if name := strings.TrimSpace(f.Key); f.Key != "data" && f.Key != "stringData" && (strings.EqualFold(name, "data") || strings.EqualFold(name, "stringData")) {
-			return fmt.Sprintf("it has a field %s, which is written data, or stringData", quote(f.Key))
-		}
-	}
-	effort := 0
-	var find func(members []member, around []string) []string
-	find = func(members []member, around []string) []string {
-		for _, f := range members {
-			names := append(slices.Clip(around), quoteName(f.Key))
-			if f.Key == KeyDockerConfigJSON || f.Key == KeyDockercfg {
-				return names
-			}
-			if effort += len(f.Value); effort > maxWrapped || len(names) > maxWrapping || strictjson.KindOf(f.Value) != strictjson.KindObject {
-				continue
-			}
-			if inner, err := readObject(f.Value); err == nil && !(len(around) == 0 && (f.Key == "data" || f.Key == "stringData")) {
-				if found := find(inner, names); found != nil {
-					return found
-				}
-			}
-		}
-		return nil
-	}
-	names := find(members, nil)
-	switch len(names) {
-	case 0:
-		return ""
-	case 1:
-		return "it has " + names[0] + " outside of data: put it under data, or under stringData if it is not base64"
-	}
-	last := len(names) - 1
-	return "it has " + names[last] + " " + wrapping{names: names[:last]}.where() + ": put it under data of the Secret itself, or under stringData if it is not base64"
-}
-
-// wrongType returns a text that says that the Secret's type is not that of a pull secret.
-// there are the keys of pull secrets that the Secret's data has.
-func (s Secret) wrongType(there []string) string {
-	text := "it is of type " + quote(s.Type)
-	if s.Type == "" {
-		text = "it has no type"
-	}
-	right := TypeDockerConfigJSON
-	if slices.Equal(there, []string{KeyDockercfg}) {
-		right = TypeDockercfg
-	}
-	return text + ", and only Secrets of the types " + TypeDockerConfigJSON + " and " + TypeDockercfg +
-		" are read: create it again as " + right + ", because the type of a Secret cannot be changed"
-}
-
-// isDocumentName reports whether a name of data is one that users give to a credential
-// document by mistake.
-func isDocumentName(name string) bool {
-	small := strings.Map(func(r rune) rune {
-		if r >= 'a' && r <= 'z' {
-			return r
-		}
-		return -1
-	}, strings.ToLower(name))
-	switch small {
-	case "dockerconfigjson", "dockerconfig", "dockercfg", "dockercfgjson", "configjson", "dockerjson", "config", "auth", "authjson", "auths":
-		return true
-	}
-	return false
 }
 
 func (s *Secrets) ruledBy() Rules { return orZero(s).table.rules }
@@ -407,10 +301,46 @@ func SecretNames(pod, serviceAccount []string) []string {
 	return out
 }
 
+// ParseSecrets reads the Secrets of a manifest: YAML or JSON, one document or
+// several, Lists of objects, data and stringData (which wins). Objects of other
+// kinds are passed over. Data that is not base64 is for [Secret.Validate] to report,
+// and for [Secrets.Problems]. A field that an object has twice makes it malformed, in
+// JSON as in YAML.
+//
+// A text that holds Secrets and is not a manifest in the right form is read as far as
+// it can be understood, and reported: documents without --- between them, or a list without
+// kind. An object that seems to be a Secret and is of
+// another kind, or of none, is reported and not read.
+//
+// Documents and Secrets that cannot be read are left out, and the rest is returned
+// together with an error: a program that is content with what could be read reports
+// the error and goes on. The error wraps one error for each of them, in their order,
+// which says which document it is and, as far as that can be read, its name; it
+// wraps an [*EntryError] if it is a Secret. A manifest larger than 8 MiB is refused
+// as a whole.
+func ParseSecrets(data []byte) ([]Secret, error) {
+	if len(data) > maxDocument {
+		return nil, fmt.Errorf("manifest %w", errTooLarge)
+	}
+	var secrets []Secret
+	problems := diagnose.Manifest(data, func(fields []member, fault error) error {
+		s, err := readSecret(fields)
+		if err = cmp.Or(fault, err); err != nil {
+			return &EntryError{s.origin(), err}
+		}
+		secrets = append(secrets, s)
+		return nil
+	})
+	if len(problems) > 0 {
+		return secrets, &leftOutError{problems}
+	}
+	return secrets, nil
+}
+
 // readSecret reads a Secret. On an error, the returned Secret still has the name and the
 // namespace, also if these come after what is malformed.
 func readSecret(members []member) (Secret, error) {
-	s := Secret{Data: map[string]Sensitive{}, misplaced: findMisplaced(members)}
+	s := Secret{Data: map[string]Sensitive{}, misplaced: diagnose.Misplaced(members)}
 	for _, f := range members {
 		if f.Key == "metadata" {
 			if err := s.readMetadata(f.Value); err != nil {
@@ -445,7 +375,7 @@ func readSecret(members []member) (Secret, error) {
 	for _, t := range text {
 		value, _, err := readString(t.Value)
 		if err != nil {
-			return s, fmt.Errorf("stringData[%s] %w", dataName(t.Key), err)
+			return s, fmt.Errorf("stringData[%s] %w", keys.QuoteDataName(t.Key), err)
 		}
 		s.Data[t.Key] = Conceal(value)
 	}
@@ -465,7 +395,7 @@ func (s *Secret) readStray(members []member) (found bool) {
 		}
 		found = true
 		value, _, _ := readString(f.Value)
-		if !isObjectName(value) {
+		if !keys.IsObjectName(value) {
 			continue
 		}
 		switch strings.TrimLeft(f.Key, "\u00a0 ") {
@@ -489,7 +419,7 @@ func (s *Secret) readMetadata(data []byte) error {
 		switch f.Key {
 		case "name":
 			s.Name, _, err = readString(f.Value)
-			if number := strings.TrimSpace(string(f.Value)); err != nil && strictjson.KindOf(f.Value) == strictjson.KindNumber && isObjectName(number) {
+			if number := strings.TrimSpace(string(f.Value)); err != nil && strictjson.KindOf(f.Value) == strictjson.KindNumber && keys.IsObjectName(number) {
 				s.Name, err = number, fmt.Errorf("%w: write it in quotes", err)
 			}
 		case "namespace":
@@ -514,39 +444,18 @@ func (s *Secret) readData(data []byte) error {
 	for _, f := range members {
 		text, _, err := readString(f.Value)
 		if err != nil {
-			return &fieldError{"data[" + dataName(f.Key) + "]", err}
+			return &fieldError{"data[" + keys.QuoteDataName(f.Key) + "]", err}
 		}
 		value, err := base64.StdEncoding.DecodeString(text)
 		if err != nil {
 			if s.notBase64 == nil {
 				s.notBase64 = map[string]string{}
 			}
-			s.notBase64[f.Key] = dataHint(text)
+			s.notBase64[f.Key] = diagnose.Data(text)
 			delete(s.Data, f.Key)
 			continue
 		}
 		s.Data[f.Key] = Conceal(string(value))
 	}
 	return nil
-}
-
-// dataName returns the name of a value of data for an error: as it is if it is one that a
-// Secret can have, and quoted otherwise.
-func dataName(name string) string {
-	if isDataName(name) && keys.Redact(name) == name {
-		return name
-	}
-	return quote(keys.Redact(name))
-}
-
-// dataHint returns a text that says what a value of data that is not base64 seems to be; ""
-// if that is not known.
-func dataHint(text string) string {
-	switch trimmed := strings.TrimSpace(text); {
-	case strings.HasPrefix(trimmed, "{") && strictjson.Valid([]byte(trimmed)):
-		return "it is JSON that is not encoded: write it under stringData, or leave out the tag !!binary if it has one"
-	case isPlaceholder(trimmed):
-		return "it looks like a placeholder that was never filled in"
-	}
-	return strings.TrimPrefix(base64Hint(text), ": ")
 }

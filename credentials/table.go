@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/pullkit/pullkit/credentials/internal/diagnose"
 	"github.com/pullkit/pullkit/credentials/internal/keys"
 	"github.com/pullkit/pullkit/internal/strictjson"
 	"github.com/pullkit/pullkit/reference"
@@ -295,12 +296,12 @@ func (es *entries) aboutEntry(origin Origin, err error) {
 
 // addAuths adds the entries of an auths object. If a key is written twice, its last value
 // counts, in its first place. addAuths returns the entries without a credential: docker
-// writes such markers for logins that a helper keeps. around are the names of the fields
-// around the object.
-func (es *entries) addAuths(origin Origin, auths []member, around ...string) (markers []member) {
+// writes such markers for logins that a helper keeps. legacy says that the entries are not
+// in a field auths.
+func (es *entries) addAuths(origin Origin, auths []member, legacy bool) (markers []member) {
 	last := map[string][]byte{}
 	for _, m := range auths {
-		if before, ok := last[m.Key]; ok && !bytes.Equal(before, m.Value) && isEntry(before) {
+		if before, ok := last[m.Key]; ok && !bytes.Equal(before, m.Value) && (diagnose.Entry{Value: before}).HasLogin() {
 			origin.Key = m.Key
 			es.aboutEntry(origin, warning(ErrGivesNothing, "the key is written again behind this entry, and the last one counts: write each key once"))
 		}
@@ -309,13 +310,7 @@ func (es *entries) addAuths(origin Origin, auths []member, around ...string) (ma
 	for _, m := range lastOfEach(auths) {
 		origin.Key = m.Key
 		c, advice, err := es.readEntry(m)
-		if len(around) == 0 && isDockerField(m.Key) && !isLegacyAuths(m) && (err != nil || c.Anonymous() && !es.rules.Kubelet) {
-			if _, ok := entryWrapping(m); !ok {
-				es.problem(origin, errConfigField)
-				continue
-			}
-		}
-		if (err != nil || c.Anonymous()) && es.warnWrapped(origin, m, err, around) && (err != nil || !es.rules.Kubelet) {
+		if (err != nil || c.Anonymous()) && es.misplaced(origin, m, err, legacy) {
 			continue
 		}
 		if err != nil {
@@ -328,33 +323,33 @@ func (es *entries) addAuths(origin Origin, auths []member, around ...string) (ma
 		}
 		c.Origin = origin
 		es.add(c, advice...)
-		for _, hint := range withinEntry(m) {
+		for _, hint := range diagnose.Entry(m).Within() {
 			es.problem(origin, warning(ErrGivesNothing, hint))
 		}
 	}
 	return markers
 }
 
-// warnWrapped reports whether there is a whole document, or the entries of one, in place of
-// an entry, and notes a problem if there is. err is the reason for which the entry cannot be
-// read; nil if it can. The problem concerns all images, because the entries inside are not
-// read.
-func (es *entries) warnWrapped(origin Origin, m member, err error, around []string) bool {
-	if len(around) == 0 && isLegacyAuths(m) {
-		return true // a warning about the document says it
-	}
-	w, ok := entryWrapping(m, around...)
-	if !ok || fieldsWrapping(m) != "" || entryHint(m) != "" && strictjson.KindOf(m.Value) == strictjson.KindArray {
+// misplaced notes a problem if there is something else in place of an entry without a
+// credential, and reports whether the entry is then left out. err is the reason for which it
+// cannot be read; nil if it can.
+func (es *entries) misplaced(origin Origin, m member, err error, legacy bool) bool {
+	isLeftOut := err != nil || !es.rules.Kubelet
+	what, hint := diagnose.Entry(m).Misplaced(legacy)
+	switch {
+	case what == diagnose.NotMisplaced, what == diagnose.ConfigField && !isLeftOut:
 		return false
+	case what == diagnose.ConfigField:
+		es.problem(origin, errors.New(hint))
+	case what == diagnose.Wrapped:
+		origin.Key = "" // the problem concerns all images, because the entries inside are not read
+		if err != nil {
+			es.problem(origin, fmt.Errorf("key %s: entry is %s, not an object: %s", quote(keys.Redact(m.Key)), strictjson.Describe(m.Value), hint))
+		} else {
+			es.problem(origin, warning(ErrGivesNothing, hint))
+		}
 	}
-	origin.Key = ""
-	hint := w.hint(len(around) == 0)
-	if err != nil {
-		es.problem(origin, fmt.Errorf("key %s: entry is %s, not an object: %s", quote(keys.Redact(m.Key)), article(strictjson.KindOf(m.Value)), hint))
-	} else {
-		es.problem(origin, warning(ErrGivesNothing, hint))
-	}
-	return true
+	return isLeftOut
 }
 
 // add adds a credential under the key of its Origin, with warnings about it.
@@ -368,7 +363,7 @@ func (es *entries) add(c Credential, advice ...error) {
 		}
 	}
 	if err != nil {
-		es.problem(c.Origin, keyError(c.Origin.Key, err))
+		es.problem(c.Origin, diagnose.BadKey(c.Origin.Key, err))
 		return
 	}
 	if e.err == nil {
@@ -384,23 +379,12 @@ func (e *entry) warn(es *entries, origin Origin, advice []error) {
 	for _, err := range advice {
 		e.warnings = append(e.warnings, problem{EntryError: &EntryError{origin, err}, about: []keys.Pattern{e.pattern}, withEntry: true})
 	}
-	if found, meant := keyAdvice(origin.Key, e.pattern); found != "" {
-		p := problem{EntryError: &EntryError{origin, warning(ErrKeyMatchesNothing, found)}, withEntry: true}
-		for _, key := range meant {
-			if k, err := keys.Compile(key); err == nil {
-				p.about = append(p.about, k)
-			}
+	if hint := diagnose.Key(origin.Key, e.pattern); hint.Text != "" {
+		reason := ErrKeyMatchesNothing
+		if hint.Matches {
+			reason = ErrLooksWrong
 		}
-		e.warnings = append(e.warnings, p)
-	}
-	if found, meant := usableKeyAdvice(origin.Key, e.pattern); found != "" && len(e.warnings) == len(advice) {
-		p := problem{EntryError: &EntryError{origin, warning(ErrLooksWrong, found)}, withEntry: true, about: []keys.Pattern{e.pattern}}
-		for _, key := range meant {
-			if k, err := keys.Compile(key); err == nil {
-				p.about = append(p.about, k)
-			}
-		}
-		e.warnings = append(e.warnings, p)
+		e.warnings = append(e.warnings, problem{EntryError: &EntryError{origin, warning(reason, hint.Text)}, withEntry: true, about: hint.About})
 	}
 	for _, p := range e.warnings {
 		es.note(p)
@@ -437,11 +421,21 @@ func (l *login) fields(rules Rules) map[string]*string {
 	}
 }
 
+// odd returns warnings about a login that can be read and looks wrong. c is the credential
+// that it gives.
+func (l *login) odd(c Credential) (warnings []error) {
+	written := diagnose.Login{Auth: l.auth, Username: l.username, Password: l.password, IdentityToken: l.identity, RegistryToken: l.registry}
+	for _, hint := range written.Odd(c.Username, c.Password.Reveal()) {
+		warnings = append(warnings, warning(ErrLooksWrong, hint))
+	}
+	return warnings
+}
+
 // readEntry reads one entry of an auths object. advice are warnings about the entry.
 func (es *entries) readEntry(m member) (c Credential, advice []error, err error) {
 	members, err := readObject(m.Value)
 	if err != nil {
-		return c, nil, fmt.Errorf("entry %w%s", err, entryHint(m))
+		return c, nil, fmt.Errorf("entry %w", hinted(err, diagnose.Entry(m).NotAnObject()))
 	}
 	var l login
 	fields := l.fields(es.rules)
@@ -454,7 +448,7 @@ func (es *entries) readEntry(m member) (c Credential, advice []error, err error)
 		}
 		s, isNull, err := readString(m.Value)
 		if err != nil {
-			if name == "auth" && isLoginObject(m.Value) {
+			if name == "auth" && (diagnose.Entry{Value: m.Value}).HasLogin() {
 				err = fmt.Errorf("%w: leave out auth and the braces around the fields that it holds", err)
 			}
 			return c, nil, fmt.Errorf("%s %w", name, err)
@@ -471,7 +465,7 @@ func (es *entries) readEntry(m member) (c Credential, advice []error, err error)
 	password := l.password
 	if l.auth != "" {
 		if c.Username, password, err = decodeAuth(l.auth); err != nil {
-			return Credential{}, nil, fmt.Errorf("auth %w%s", err, authHint(l.auth))
+			return Credential{}, nil, fmt.Errorf("auth %w", hinted(err, diagnose.Auth(l.auth)))
 		}
 		if !es.rules.Kubelet {
 			password = strings.TrimRight(password, "\x00") // padding of old docker versions
@@ -483,20 +477,12 @@ func (es *entries) readEntry(m member) (c Credential, advice []error, err error)
 		}
 	}
 	c.Password, c.IdentityToken, c.RegistryToken = Conceal(password), Conceal(l.identity), Conceal(l.registry)
-	advice = l.advice(c)
+	advice = l.odd(c)
 	if twice != "" {
 		advice = append(advice, warning(ErrLooksWrong, twice+" is in the entry twice, and the last one counts"))
 	}
 	return c, advice, nil
 }
-
-// isLoginObject reports whether a value is an object with the fields of a login.
-func isLoginObject(data []byte) bool {
-	return strictjson.KindOf(data) == strictjson.KindObject && isEntry(data)
-}
-
-// errConfigField is the error about a field of config.json in a .dockercfg.
-var errConfigField = errors.New("is a field of config.json, and a .dockercfg has only entries: leave it out, or make a config.json of the file")
 
 var errNoColon = errors.New("holds no colon between user name and password")
 

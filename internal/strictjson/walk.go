@@ -121,3 +121,12 @@ func KindOf(value []byte) string {
 	}
 	return KindNumber
 }
+
+// Describe returns the kind of a value with its article, for errors: "an object", "a string".
+func Describe(value []byte) string {
+	kind := KindOf(value)
+	if kind == KindObject || kind == KindArray {
+		return "an " + kind
+	}
+	return "a " + kind
+}

@@ -12,5 +12,6 @@
 // The functions whose names end in Kubelet have the rules of the kubelet.
 //
 // A key that a user wrote may hold a password. [Redact] returns it without the parts that
-// may be a secret, and each key must go through it before an error or a log shows it.
+// may be a secret, and each key must go through it before an error or a log shows it. Other
+// names that a user wrote, such as those of fields, have functions of the same kind.
 package keys

@@ -163,3 +163,6 @@ func IsDigits(s string) bool {
 func IsAlnum(c byte) bool {
 	return '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
 }
+
+// IsAlnumRune reports whether r is a letter or a digit of ASCII.
+func IsAlnumRune(r rune) bool { return r < utf8.RuneSelf && IsAlnum(byte(r)) }

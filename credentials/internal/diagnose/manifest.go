@@ -1,0 +1,300 @@
+package diagnose
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/pullkit/pullkit/credentials/internal/keys"
+	"github.com/pullkit/pullkit/internal/strictjson"
+	"github.com/pullkit/pullkit/internal/strictyaml"
+	"sigs.k8s.io/yaml"
+)
+
+// maxObjects bounds the objects of one manifest, those in lists included.
+const maxObjects = 100_000
+
+const (
+	// maxListDepth bounds the lists within lists.
+	maxListDepth = 10
+	// maxEffort bounds the bytes that are looked through for the ends of documents:
+	// of those that are malformed, each may take all of the manifest.
+	maxEffort = 64 << 20
+)
+
+// Manifest calls secret with the fields of each Secret in a manifest: YAML or JSON, one
+// document or several, Lists of objects. Objects of other kinds are passed over. fault says
+// what is wrong with an object that seems to be a Secret and is of another kind, or of none;
+// nil for a Secret. secret returns an error if the object is left out.
+//
+// A text that is not a manifest in the right form is read as far as it can be understood.
+// The result has one error for each document and each Secret that is left out, in their
+// order, and one for each fault in the form of the manifest.
+func Manifest(data []byte, secret func(fields []strictjson.Member, fault error) error) []error {
+	m := manifest{secret: secret, effort: maxEffort}
+	for _, text := range strictyaml.Split(plainLines(string(inUTF8(data)))) {
+		if !strictyaml.Blank(text) {
+			m.addText(text)
+		}
+		m.lines += strings.Count(text, "\n")
+	}
+	return m.problems
+}
+
+// A manifest is one that is being read.
+type manifest struct {
+	secret   func(fields []strictjson.Member, fault error) error
+	problems []error
+	document int // the one that is being read, from 1
+	lines    int // before the text that is being read
+	objects  int
+	effort   int // how many bytes may still be looked through for where documents end
+}
+
+// aboutSecret calls secret, and notes its error.
+func (m *manifest) aboutSecret(fields []member, fault error) {
+	if err := m.secret(fields, fault); err != nil {
+		m.problem(err)
+	}
+}
+
+// problem notes that the document, or an object of it, is left out.
+func (m *manifest) problem(err error) {
+	m.problems = append(m.problems, fmt.Errorf("manifest, document %d: %w", m.document, err))
+}
+
+// addText reads the text between two markers. What begins with a bracket is JSON or YAML
+// in flow style, and may be several documents that follow each other; all else is one
+// document in block style, unless it is unreadable and such documents follow it.
+func (m *manifest) addText(text string) {
+	for first, line := true, m.lines; ; first = false {
+		rest := withoutComments(text)
+		if rest == "" || m.objects > maxObjects {
+			return
+		}
+		isBlock := !isFlow(rest)
+		if !isBlock {
+			line += strings.Count(text[:len(text)-len(rest)], "\n")
+			text = rest
+		}
+		m.document++
+		end, effort := documentEnd(text, first)
+		if m.effort -= effort; m.effort < 0 {
+			m.problem(errors.New("is left out with all that follows it, because too much of the manifest is malformed"))
+			return
+		}
+		document := part{text: text[:end], line: line}
+		line += strings.Count(document.text, "\n")
+		text = text[end:]
+		if !isBlock {
+			m.addPart(document)
+			continue
+		}
+		if first && text != "" && document.kindOf() != "" {
+			if endsWithBlock(document.text) {
+				m.problem(withNames(fmt.Errorf("has a text at line %d that belongs to the field before it and is not indented: indent each of its lines by spaces", line+1), secretNames(document.text)))
+			} else {
+				m.problem(runTogether(line+1, secretNames(document.text)))
+			}
+		}
+		m.addBlock(document)
+	}
+}
+
+// addBlock reads a document of YAML in block style. If it cannot be read because it is
+// several documents, each of them is read.
+func (m *manifest) addBlock(p part) {
+	documents := p.documents()
+	if len(documents) < 2 {
+		m.addPart(p)
+		return
+	}
+	if _, err := p.json(); err == nil {
+		m.addPart(p)
+		return
+	}
+	m.problem(runTogether(documents[1].line+1, secretNames(p.text)))
+	for i, document := range documents {
+		if i > 0 {
+			m.document++
+		}
+		m.addPart(document)
+	}
+}
+
+// addPart reads a part of a manifest. Of a list that cannot be read as a whole, each
+// item is read by itself, so that one costs the others nothing.
+func (m *manifest) addPart(p part) {
+	data, err := p.json()
+	if err == nil {
+		m.add(data, p.depth)
+		return
+	}
+	if m.tooMany(p.text, p.depth) {
+		return
+	}
+	before := len(m.problems)
+	head, items, ok := p.items()
+	if !ok {
+		m.unreadable(p, err)
+		return
+	}
+	const most = 10 // of the fields items that are read
+	for n := 0; ok && n < most; n++ {
+		for _, item := range items {
+			if m.objects > maxObjects {
+				return
+			}
+			m.addPart(item)
+		}
+		p = head
+		head, items, ok = p.items()
+	}
+	if _, bad := p.json(); bad != nil {
+		m.unreadable(p, bad)
+	} else if len(m.problems) == before && !errors.Is(err, strictyaml.ErrTwice) {
+		m.unreadable(p, err)
+	}
+}
+
+// tooMany counts an object that is at a depth of lists, and reports whether there are
+// too many, or the lists too deep.
+func (m *manifest) tooMany(text string, depth int) bool {
+	m.objects++
+	switch {
+	case m.objects > maxObjects:
+		if m.objects == maxObjects+1 { // said once
+			m.problem(errors.New("holds too many objects"))
+		}
+		return true
+	case depth > maxListDepth:
+		m.problem(withNames(fmt.Errorf("has lists within lists, more than %d deep", maxListDepth), secretNames(text)))
+		return true
+	}
+	return false
+}
+
+// add reads one object, which may be a list of objects. Where one object of a list
+// cannot be read, the others are.
+func (m *manifest) add(data []byte, depth int) {
+	if m.tooMany(string(data), depth) {
+		return
+	}
+	switch kind := strictjson.KindOf(data); {
+	case kind == strictjson.KindNull && depth == 0: // an empty document
+		return
+	case kind == strictjson.KindArray:
+		m.problem(withNames(errors.New("is an array, not an object: write its items under items of kind: List, or each as a document of its own"), secretNames(string(data))))
+		return
+	case kind != strictjson.KindObject:
+		err := fmt.Errorf("is %s, not an object", strictjson.Describe(data))
+		text, _ := strictjson.String(data)
+		if decoded, ok := keys.DecodeBase64(text); ok && len(secretNames(string(decoded))) > 0 {
+			err, text = fmt.Errorf("%w: it is base64 of a manifest", err), string(decoded)
+		}
+		m.problem(withNames(err, secretNames(text)))
+		return
+	}
+	members, err := strictjson.Members(data)
+	if err != nil {
+		m.problem(errors.New("is not JSON"))
+		return
+	}
+	object := readAsObject(members)
+	switch kind := object.kind; {
+	case kind == "Secret":
+		m.aboutSecret(members, nil)
+	case hasItemsByKind(kind), kind == "" && object.items != nil:
+		if fault := object.listFault(); fault != nil {
+			m.problem(fault)
+		}
+		m.addItems(kind, object.items, depth)
+	case object.kindField == "" && isCredentialFile(members):
+		m.problem(errors.New("is a credential file, not an object: ParseFile reads it"))
+	case object.kindField == "" && len(members) == 1 && strings.HasPrefix(members[0].Key, "Error from server"):
+		m.problem(errors.New("is an error message of kubectl, not an object"))
+	default:
+		if fault := object.secretFault(members); fault != nil {
+			m.aboutSecret(members, fault)
+		}
+	}
+}
+
+// addItems reads the items of a list of objects.
+func (m *manifest) addItems(kind string, items []byte, depth int) {
+	if found := strictjson.KindOf(items); found == strictjson.KindNull {
+		return
+	} else if found != strictjson.KindArray {
+		m.problem(withNames(fmt.Errorf("items is %s, not a list", strictjson.Describe(items)), secretNames(string(items))))
+		return
+	}
+	list, err := strictjson.Elements(items)
+	if err != nil {
+		m.problem(errors.New("items is not a list"))
+		return
+	}
+	for _, item := range list {
+		if kind == "SecretList" { // its items need not say what they are
+			item = withKind(item)
+		}
+		m.add(item, depth+1)
+	}
+}
+
+// unreadable notes that a part cannot be read, unless it is plainly of a kind that is
+// passed over.
+func (m *manifest) unreadable(p part, err error) {
+	kind, name, namespace := guessAbout(p.text)
+	if json, lenient := yaml.YAMLToJSON([]byte(p.text)); lenient == nil && errors.Is(err, strictyaml.ErrTwice) {
+		if !mayHoldSecrets(cmp.Or(kind, p.kind)) && !strings.Contains(p.text, "dockerc") {
+			return
+		}
+		var other string
+		readAbout(json, &other, &name, &namespace)
+	}
+	if hint := p.oddLine(); hint != "" {
+		err = fmt.Errorf("%w: %s", err, hint)
+	}
+	self := ""
+	switch kind = plainKind(cmp.Or(kind, p.kind)); {
+	case keys.IsObjectName(name):
+		if !keys.IsObjectName(namespace) {
+			namespace = ""
+		}
+		self = fmt.Sprintf("%s %s", cmp.Or(kind, "object"), quote(keys.JoinName(namespace, name)))
+		err = fmt.Errorf("%s %w", self, err)
+	case name != "":
+		err = fmt.Errorf("%s at line %d %w", cmp.Or(kind, "object"), p.firstLine(), err)
+	case kind != "":
+		err = fmt.Errorf("%s %w", kind, err)
+	}
+	m.problem(withNames(err, slices.DeleteFunc(secretNames(p.text), func(name string) bool { return name == self })))
+}
+
+// runTogether is the error that a document begins without a marker before it. names are
+// what the documents are called.
+func runTogether(line int, names []string) error {
+	text := fmt.Sprintf("runs together with another one at line %d: write --- alone on a line between them", line)
+	if len(names) > 0 {
+		text += " (" + listed(names) + ")"
+	}
+	return errors.New(text)
+}
+
+// withNames is an error that also says which Secrets are not read because of it.
+func withNames(err error, names []string) error {
+	if len(names) == 0 {
+		return err
+	}
+	return fmt.Errorf("%w; not read with it: %s", err, listed(names))
+}
+
+// listed lists names for an error, the first few of them.
+func listed(names []string) string {
+	if more := len(names) - maxListed; more > 0 {
+		names = append(names[:maxListed:maxListed], fmt.Sprintf("%d more", more))
+	}
+	return strings.Join(names, ", ")
+}

@@ -1,0 +1,276 @@
+package diagnose
+
+import (
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/pullkit/pullkit/internal/strictjson"
+	"github.com/pullkit/pullkit/internal/strictyaml"
+	"sigs.k8s.io/yaml"
+)
+
+// plainLines is a text in which each line ends as YAML's lines may, with a line feed in
+// place of the other ends, and begins without a byte order mark: there is one where
+// files were joined. A line of JSON keeps what its strings may hold.
+func plainLines(text string) string {
+	text = strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(text)
+	if !strings.ContainsAny(text, "\u0085\u2028\u2029\ufeff") {
+		return text
+	}
+	ends := strings.NewReplacer("\u0085", "\n", "\u2028", "\n", "\u2029", "\n")
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		line = strings.TrimLeft(line, "\ufeff")
+		if content := strings.TrimLeft(line, " \t"); content == "" || !strings.ContainsAny(content[:1], `{["`) {
+			line = strings.ReplaceAll(ends.Replace(line), "\n\ufeff", "\n")
+		}
+		b.WriteString(line)
+	}
+	return b.String()
+}
+
+// endsWithBlock reports whether a text ends with a field whose value is to follow on lines of
+// its own: a bar or a bracket that opens a block is the last of it.
+func endsWithBlock(text string) bool {
+	text = strings.TrimRight(text, " \t\n")
+	line := text[strings.LastIndexByte(text, '\n')+1:]
+	_, value, ok := strings.Cut(line, ":")
+	value = strings.TrimSpace(value)
+	return ok && value != "" && strings.Trim(value, "|>+-") == "" && strings.ContainsAny(value[:1], "|>")
+}
+
+// documents cuts a text in block style where another document seems to begin: at a line
+// that was meant to be a marker, and where an object that has a kind and metadata is
+// followed by another one.
+func (p part) documents() []part {
+	var documents []part
+	seen := map[string]bool{}        // fields of the document
+	start, at, lines := 0, 0, p.line // where the document begins, and how many lines are before it
+	cut := func(next int, marked bool) {
+		isObject := seen["kind"] && seen["metadata"]
+		document := part{text: p.text[start:at], line: lines, kind: p.kind, depth: p.depth}
+		switch last := len(documents) - 1; {
+		case !marked && !isObject && last >= 0: // not an object by itself
+			documents[last].text += document.text
+		case !strictyaml.Blank(document.text):
+			documents = append(documents, document)
+		}
+		lines += strings.Count(p.text[start:next], "\n")
+		start = next
+		clear(seen)
+	}
+	markedStart := true
+	for line := range strings.Lines(p.text) {
+		field, _, _ := strings.Cut(line, ":")
+		if field = unquoted(field); len(field) == len(line) {
+			field = ""
+		}
+		if rest, ok := cutMarker(line); ok {
+			cut(at+len(line)-len(rest), markedStart)
+			markedStart = true
+		} else if (field == "kind" || field == "apiVersion") && line[0] != ' ' && seen[field] && seen["kind"] && seen["metadata"] {
+			cut(at, markedStart)
+			markedStart = false
+		}
+		if line[0] != ' ' {
+			seen[field] = true
+		}
+		at += len(line)
+	}
+	cut(at, markedStart)
+	return documents
+}
+
+// cutMarker reports whether a line was meant to be a marker between documents and is
+// none: it has another number of dashes, dashes of another kind, a space before them or
+// something behind them. rest is what the next document begins with on that line.
+func cutMarker(line string) (rest string, ok bool) {
+	content := strings.TrimLeftFunc(line, isStray)
+	if utf8.RuneCountInString(line[:len(line)-len(content)]) > 1 { // within a block, perhaps
+		return "", false
+	}
+	rest = strings.TrimLeft(content, "-‐‑‒–—―−")
+	if len(content)-len(rest) < len("---") {
+		return "", false
+	}
+	rest = strings.TrimLeftFunc(rest, isStray)
+	return rest, rest == "" || rest[0] == '#' || isFlow(rest) || strings.HasPrefix(rest, "kind:") || strings.HasPrefix(rest, "apiVersion:")
+}
+
+// isFlow reports whether a text is JSON or YAML in flow style, by its beginning. Two
+// braces are a template's.
+func isFlow(text string) bool {
+	return strings.HasPrefix(text, "{") && !strings.HasPrefix(text, "{{") || strings.HasPrefix(text, "[")
+}
+
+// documentEnd returns where the first document of a text ends. What is in brackets ends
+// with them. If they are not closed, or are closed so late that what is between them
+// cannot be read, and for all else, the next line that begins with a brace is another
+// document. first says that no document was cut off the text before. effort is how many
+// bytes were looked through.
+func documentEnd(text string, first bool) (end, effort int) {
+	if !isFlow(text) {
+		next := nextFlow(text)
+		if first && next < len(text) && isReadable(text) {
+			return len(text), len(text)
+		}
+		return next, next
+	}
+	parts, end := flowParts(text)
+	switch {
+	case end < 0 && first && isOneFlow(text):
+		return len(text), len(text)
+	case end < 0:
+		return nextFlow(text), len(text)
+	}
+	if next := nextFlow(text[:end]); next < end && text[0] == '{' && !hasItems(parts) && !isReadable(text[:end]) {
+		return next, max(end, maxEffort/64) // to parse them takes longer
+	}
+	return end, end
+}
+
+// nextFlow returns where a line after the first one begins with a brace; the length of the
+// text if none does.
+func nextFlow(text string) int {
+	for next := 0; ; {
+		i := strings.Index(text[next:], "\n{")
+		if i < 0 {
+			return len(text)
+		}
+		if next += i + 1; isFlow(text[next:]) {
+			return next
+		}
+	}
+}
+
+// isReadable reports whether a text is one document, which is more than a word.
+func isReadable(text string) bool {
+	data := []byte(text)
+	if strictjson.Valid(data) {
+		return true
+	}
+	document, err := yaml.YAMLToJSON(data)
+	return err == nil && strictjson.KindOf(document) != strictjson.KindString
+}
+
+// isOneFlow reports whether a text in braces is one document of YAML, although
+// flowParts does not find its end.
+func isOneFlow(text string) bool {
+	var list []any
+	err := yaml.Unmarshal([]byte("["+text+"\n]"), &list)
+	return err == nil && len(list) == 1
+}
+
+// withoutComments is a text without the empty lines and comments that it begins with.
+func withoutComments(text string) string {
+	for {
+		text = strings.TrimLeft(text, " \t\n\ufeff\u0085\u2028\u2029")
+		if !strings.HasPrefix(text, "#") {
+			return text
+		}
+		_, text, _ = strings.Cut(text, "\n")
+	}
+}
+
+// A flowPart is a member of an object, or an element of a list, of JSON or of YAML in
+// flow style.
+type flowPart struct {
+	name  string // of a member, without quotes
+	value string // as it is written
+	start int    // of value, in the text that was cut
+}
+
+func hasItems(parts []flowPart) bool {
+	return slices.ContainsFunc(parts, func(p flowPart) bool { return p.name == "items" && strings.HasPrefix(p.value, "[") })
+}
+
+// flowParts cuts what text has in the bracket that it begins with into its parts, as far
+// as that can be done although it may be malformed. end is where the bracket is closed;
+// -1 if it is not.
+func flowParts(text string) (parts []flowPart, end int) {
+	depth := 0
+	start, colon := 1, -1       // of the part, and behind its name
+	word, quoted := true, false // a word may begin here; a quoted one has just ended
+	cut := func(to int) {
+		var p flowPart
+		if colon >= 0 {
+			p.name, start = unquoted(text[start:colon-1]), colon
+		}
+		p.value = strings.TrimLeft(text[start:to], " \t\n")
+		p.start = to - len(p.value)
+		if p.value = strings.TrimRight(p.value, " \t\n"); p.value != "" || p.name != "" {
+			parts = append(parts, p)
+		}
+		start, colon = to+1, -1
+	}
+	for i := 0; i < len(text); i++ {
+		behindQuoted := quoted
+		quoted = false
+		switch c := text[i]; c {
+		case '{', '[':
+			depth++
+			word = true
+		case '}', ']':
+			if depth--; depth == 0 {
+				cut(i)
+				return parts, i + 1
+			}
+			word = false
+		case ',':
+			if depth == 1 {
+				cut(i)
+			}
+			word = true
+		case ':':
+			if behindQuoted || i+1 == len(text) || strings.IndexByte(" \t\n\"'{[", text[i+1]) >= 0 {
+				if depth == 1 && colon < 0 {
+					colon = i + 1
+				}
+				word = true
+			}
+		case ' ', '\t', '\n':
+			quoted = behindQuoted
+		case '#':
+			if text[i-1] == ' ' || text[i-1] == '\n' {
+				i += strings.IndexByte(text[i:]+"\n", '\n') - 1
+			}
+		case '"', '\'':
+			if behindQuoted && depth == 1 { // a comma is missing
+				cut(i)
+				start = i
+			}
+			if word || behindQuoted {
+				i = quotedEnd(text, i)
+				quoted = true
+			}
+			word = false
+		default:
+			word = false
+		}
+	}
+	cut(len(text))
+	return parts, -1
+}
+
+// quotedEnd returns where the quotes are closed that are opened at start: on the same
+// line, or not at all.
+func quotedEnd(text string, start int) int {
+	for i := start + 1; i < len(text); i++ {
+		switch c := text[i]; {
+		case c == '\n':
+			return i - 1
+		case c == '\\' && text[start] == '"':
+			i++
+		case c == text[start]:
+			return i
+		}
+	}
+	return len(text) - 1
+}
+
+// unquoted is a word of YAML without its quotes and without a comment behind it.
+func unquoted(word string) string {
+	word, _, _ = strings.Cut(word, " #")
+	return strings.Trim(strings.TrimSpace(word), `"'`)
+}
