@@ -22,9 +22,9 @@ import (
 
 var update = flag.Bool("update", false, "write testdata/api.txt again")
 
-// TestAPI compares the exported API with testdata/api.txt, so that no change of
-// it goes unseen. Run with -update after a change that is meant.
-func TestAPI(t *testing.T) {
+// The exported API is compared with testdata/api.txt, so that each change of it is seen.
+// After an intended change, run the test with -update.
+func TestTheExportedAPIIsTheListedOne(t *testing.T) {
 	var got bytes.Buffer
 	for _, dir := range publicPackages {
 		fmt.Fprintf(&got, "package %s\n", dir)
@@ -39,7 +39,7 @@ func TestAPI(t *testing.T) {
 	}
 	want, err := os.ReadFile(golden)
 	require.NoError(t, err)
-	assert.Equal(t, string(want), got.String(), "the exported API changed; if that is meant: go test ./internal/arch -update")
+	assert.Equal(t, string(want), got.String(), "the exported API changed; if the change is intended, run go test ./internal/arch -update")
 }
 
 var publicPackages = []string{
@@ -91,7 +91,8 @@ func exported(t *testing.T, dir string) []string {
 	return lines
 }
 
-// members prints a type: one line for it and one for each exported field or method of an interface.
+// members returns the lines of a type: one for the type, and one for each exported field or
+// method of an interface.
 func members(t *testing.T, fset *token.FileSet, spec *ast.TypeSpec) []string {
 	text := func(node any) string {
 		var b bytes.Buffer
@@ -131,7 +132,8 @@ func members(t *testing.T, fset *token.FileSet, spec *ast.TypeSpec) []string {
 	return lines
 }
 
-// parse reads a package of the root module as documented on Linux, tests included as Examples.
+// parse returns the documentation of a package of the root module as go doc has it on Linux,
+// with the Examples of its tests.
 func parse(t *testing.T, dir string) (*doc.Package, *token.FileSet) {
 	fset := token.NewFileSet()
 	root := filepath.Join("..", "..", filepath.FromSlash(dir))

@@ -67,7 +67,7 @@ var forbidden = map[string][]string{
 	"regexp":   {"internal/scripted"},
 }
 
-func TestArrows(t *testing.T) {
+func TestPackagesImportOnlyWhatTheirArrowsAllow(t *testing.T) {
 	for pkg, imports := range packages(t) {
 		if strings.HasPrefix(pkg, "examples/") {
 			continue // programs may import everything that a user can
@@ -92,8 +92,8 @@ func reaches(allowed []string, imp string) bool {
 	})
 }
 
-// packages returns each package of the root module with its imports outside
-// tests, and a file that has each.
+// packages returns each package of the root module with its imports outside tests. The
+// value of an import is a file that has it.
 func packages(t *testing.T) map[string]map[string]string {
 	root := filepath.Join("..", "..")
 	pkgs := map[string]map[string]string{}
@@ -139,8 +139,8 @@ func packages(t *testing.T) map[string]map[string]string {
 	return pkgs
 }
 
-// TestTopLevel compares the files next to go.mod with a list.
-func TestTopLevel(t *testing.T) {
+// The entries next to go.mod are compared with a list.
+func TestTheTopLevelHasOnlyTheListedEntries(t *testing.T) {
 	want := []string{"LICENSE", "README.md", "backoff", "credentials", "examples", "findings", "go.mod", "go.sum", "index", "internal", "puller", "pullpolicy", "reference"}
 	entries, err := os.ReadDir(filepath.Join("..", ".."))
 	require.NoError(t, err)

@@ -18,8 +18,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// given are the variables that the Go blocks of a package's docs use without
-// declaring them: the reader has them. They become parameters.
+// given has, for each package, the variables that the Go blocks of its docs use without
+// declaring them. They become parameters of the functions that the blocks are compiled in.
 var given = map[string]string{
 	"backoff":         "image string",
 	"credentials":     "ctx context.Context, ref reference.Reference, user, password, binDir string, pullSecrets []credentials.Secret, pullWith func(context.Context, credentials.Credential) (digest.Digest, error), s struct{ Namespace, Name, UID, Type string; Data map[string][]byte }",
@@ -33,16 +33,16 @@ var given = map[string]string{
 	"pullpolicy":      "written pullpolicy.Policy, image string, presence pullpolicy.Presence",
 }
 
-// otherBlocks are the beginnings of blocks in docs that are not Go: tables, a
-// grammar, settings, commands, names of files.
+// otherBlocks has the first words of blocks in docs that are not Go: tables, a grammar,
+// settings, commands, names of files.
 var otherBlocks = []string{"policy  ", "step ", "Go ", "name  ", "# certs.d/", "skopeo ", "certsDir/", "intents/"}
 
 // importable are the packages of other modules that Go blocks may name.
 var importable = map[string]string{"context": "context", "errors": "errors", "io": "io", "log": "log", "digest": "github.com/opencontainers/go-digest"}
 
-// TestDocBlocksCompile compiles each Go block of the docs of the public packages,
-// as the body of a function, in one build.
-func TestDocBlocksCompile(t *testing.T) {
+// Each Go block of the docs of the public packages becomes the body of a function. All these
+// functions are compiled in one build.
+func TestGoBlocksOfDocsCompile(t *testing.T) {
 	imports := maps.Clone(importable)
 	for _, dir := range publicPackages {
 		imports[path.Base(dir)] = module + "/" + dir
@@ -59,7 +59,7 @@ func TestDocBlocksCompile(t *testing.T) {
 				assert.Error(t, err, "%s: the block that begins with %q is Go", dir, first)
 				continue
 			}
-			if assert.NoError(t, err, "%s: the block that begins with %q is not Go; if that is meant, list it in otherBlocks", dir, first) {
+			if assert.NoError(t, err, "%s: the block that begins with %q is not Go; if that is intended, list it in otherBlocks", dir, first) {
 				// The block has a scope of its own, so it may declare a parameter again.
 				fmt.Fprintf(&funcs, "func block%s%d(%s) {{\n//line %s, block %d:1\n%s\n}}\n", path.Base(dir), i, given[dir], dir, i+1, body)
 			}
@@ -71,13 +71,13 @@ func TestDocBlocksCompile(t *testing.T) {
 		}
 	}
 	assert.Equal(t, len(publicPackages), len(files), "each package shows the call most users need")
-	assert.ElementsMatch(t, otherBlocks, slices.Collect(maps.Keys(used)), "no block begins so")
+	assert.ElementsMatch(t, otherBlocks, slices.Collect(maps.Keys(used)), "otherBlocks lists a block that does not exist")
 	root, err := filepath.Abs(filepath.Join("..", ".."))
 	require.NoError(t, err)
 	build(t, root, "docblocks", files)
 }
 
-// docBlocks are the preformatted blocks of all doc comments of a package.
+// docBlocks returns the preformatted blocks of all doc comments of a package.
 func docBlocks(pkg *doc.Package) []string {
 	texts := []string{pkg.Doc}
 	values := func(vs []*doc.Value) {
@@ -109,7 +109,8 @@ func docBlocks(pkg *doc.Package) []string {
 }
 
 // goBody turns a block into the body of a function, which compiles if all that it names
-// exists. The variables that it declares count as used, and so does a single value.
+// exists. goBody adds a use of each variable that the block declares, and of a block that is
+// a single value, because the compiler refuses what is not used.
 func goBody(block string) (string, error) {
 	file, err := parser.ParseFile(token.NewFileSet(), "", "package p\nfunc _() {\n"+block+"\n}", 0)
 	if err != nil {
@@ -133,7 +134,8 @@ func goBody(block string) (string, error) {
 	return body, nil
 }
 
-// declared are the variables that statements declare, those within them left out.
+// declared returns the variables that statements declare, without those that nested
+// statements declare.
 func declared(statements []ast.Stmt) []string {
 	var names []string
 	add := func(e ast.Expr) {
@@ -162,7 +164,7 @@ func declared(statements []ast.Stmt) []string {
 	return names
 }
 
-// withImports puts the clauses that functions need before them.
+// withImports adds the package clause and the imports that funcs need.
 func withImports(t *testing.T, funcs string, imports map[string]string) string {
 	file, err := parser.ParseFile(token.NewFileSet(), "", "package p\n"+funcs, 0)
 	require.NoError(t, err)

@@ -12,9 +12,9 @@ import (
 // withoutExample lists exported types and functions that need no Example, and why.
 var withoutExample = map[string]string{}
 
-// TestDocumented holds that each exported name has a doc comment, and each
-// exported type and function that is no method an Example with checked output.
-func TestDocumented(t *testing.T) {
+// Each exported name has a doc comment. Each exported type and each exported function has
+// an Example with checked output; a method needs none.
+func TestExportedNamesHaveDocsAndExamples(t *testing.T) {
 	for _, dir := range publicPackages {
 		pkg, _ := parse(t, dir)
 		assert.NotEmpty(t, pkg.Doc, "package %s has no package comment", dir)

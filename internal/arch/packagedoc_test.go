@@ -13,10 +13,10 @@ import (
 // maxTableLine is the width of a preformatted line: 110 columns as go doc shows it.
 const maxTableLine = 106
 
-// TestPackageComments holds the form of the package comments: prose that says what the
-// package is for, a Go block with the call most users need, and at the end what is left
-// out. Preformatted lines fit into a terminal.
-func TestPackageComments(t *testing.T) {
+// A package comment begins with prose that says what the package is for, has a Go block with
+// the call most users need, and ends with what is left out. Preformatted lines fit into a
+// terminal.
+func TestPackageCommentsHaveTheirForm(t *testing.T) {
 	for _, dir := range publicPackages {
 		t.Run(dir, func(t *testing.T) {
 			pkg, _ := parse(t, dir)
@@ -45,7 +45,8 @@ type docPart struct {
 	blocks []string
 }
 
-// docParts are the parts of a comment by their headings; the one before the first has "".
+// docParts returns the parts of a comment by their headings. The part before the first
+// heading has the key "".
 func docParts(d *comment.Doc) map[string]docPart {
 	var printer comment.Printer
 	parts, heading := map[string]docPart{}, ""

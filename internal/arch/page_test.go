@@ -14,9 +14,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestNamesInDocuments: what the Markdown pages name as `package.Name`, or show as a call
-// such as `package.Name(x)`, exists: tests, examples, functions, methods and fields.
-func TestNamesInDocuments(t *testing.T) {
+// A Markdown page names a test, an example, a function, a method or a field as
+// `package.Name`, or shows a call such as `package.Name(x)`. What it names exists.
+func TestNamesInDocumentsExist(t *testing.T) {
 	root := filepath.Join("..", "..")
 	pages, err := filepath.Glob(filepath.Join(root, "internal", "docs", "*.md"))
 	require.NoError(t, err)
@@ -27,12 +27,12 @@ func TestNamesInDocuments(t *testing.T) {
 	for _, page := range pages {
 		text, err := os.ReadFile(page)
 		require.NoError(t, err)
-		current, _, _ := strings.Cut(string(text), "\n## Renamed\n") // a table of names that were
+		current, _, _ := strings.Cut(string(text), "\n## Renamed\n") // the table of former names
 		checked := 0
 		for _, m := range name.FindAllStringSubmatch(current, -1) {
 			dir, ok := packageDir(root, m[1])
 			if !ok {
-				continue // of the standard library or another module
+				continue // a name of the standard library or of another module
 			}
 			if declared[dir] == nil {
 				declared[dir] = declarations(t, dir)
@@ -46,9 +46,9 @@ func TestNamesInDocuments(t *testing.T) {
 	}
 }
 
-// TestPullStepByStep: each function, type or method that pull.md names as `package.name`
-// exists, hidden ones included, and it names some of each package on the way.
-func TestPullStepByStep(t *testing.T) {
+// Each function, type or method that pull.md names as `package.name` exists, hidden ones
+// included. pull.md names something of each package that a pull goes through.
+func TestNamesInPullStepByStepExist(t *testing.T) {
 	root := filepath.Join("..", "..")
 	text, err := os.ReadFile(filepath.Join(root, "internal", "docs", "pull.md"))
 	require.NoError(t, err)
@@ -80,9 +80,9 @@ func packageDir(root, name string) (string, bool) {
 	return "", false
 }
 
-// TestPageTable holds the form of the tables of page.md: each row has three cells, and
-// each section of the Kubernetes page has its rows.
-func TestPageTable(t *testing.T) {
+// Each row of the tables of page.md has three cells, and each section of the Kubernetes page
+// has its rows.
+func TestTheTablesOfThePageHaveTheirForm(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join("..", "docs", "page.md"))
 	require.NoError(t, err)
 	var found []string
@@ -129,8 +129,8 @@ var sections = []string{
 	"What's next",
 }
 
-// declarations are the names that the files of a directory declare: functions,
-// types, constants, variables, and as Type.Name methods and fields.
+// declarations returns the names that the files of a directory declare: functions, types,
+// constants and variables, and methods and fields as Type.Name.
 func declarations(t *testing.T, dir string) map[string]bool {
 	files, err := filepath.Glob(filepath.Join(dir, "*.go"))
 	require.NoError(t, err)

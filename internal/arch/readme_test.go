@@ -14,9 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestReadmeCompiles builds each Go block of the Markdown pages that users copy
-// from. Each block is a whole program.
-func TestReadmeCompiles(t *testing.T) {
+// Users copy from the READMEs, so each Go block in them is a whole program that compiles.
+func TestProgramsInReadmesCompile(t *testing.T) {
 	root, err := filepath.Abs(filepath.Join("..", ".."))
 	require.NoError(t, err)
 	blocks := 0
@@ -38,8 +37,8 @@ func TestReadmeCompiles(t *testing.T) {
 	assert.NotZero(t, blocks, "the README shows no program")
 }
 
-// build compiles a package as if it stood in the module, without writing to the
-// tree. files are its sources by name.
+// build compiles a package as if its directory were in the module, without writing there.
+// files are its sources by name.
 func build(t *testing.T, root, name string, files map[string]string) {
 	dir := t.TempDir()
 	replace := map[string]string{}

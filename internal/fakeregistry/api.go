@@ -68,7 +68,7 @@ type Content struct {
 	Data      []byte
 }
 
-// Serve answers a request for the content, Range header included.
+// Serve answers a request for the content. It obeys a Range header.
 func (c Content) Serve(w http.ResponseWriter, req *http.Request) {
 	w.Header().Set("Content-Type", c.MediaType)
 	w.Header().Set("Docker-Content-Digest", string(c.Digest))
@@ -76,7 +76,7 @@ func (c Content) Serve(w http.ResponseWriter, req *http.Request) {
 	http.ServeContent(w, req, "", time.Time{}, bytes.NewReader(c.Data))
 }
 
-// WriteError answers with an error as the distribution specification lays it out.
+// WriteError answers with an error in the form of the distribution specification.
 // challenge is the WWW-Authenticate header; "" sends none.
 func WriteError(w http.ResponseWriter, status int, code, message, challenge string) {
 	if challenge != "" {

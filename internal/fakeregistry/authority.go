@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// NewAuthority makes an authority and a certificate of it for host[:port], and
-// for localhost. ca is the authority's certificate as PEM.
+// NewAuthority makes an authority, and a certificate from it for host[:port], localhost,
+// 127.0.0.1 and ::1. ca is the authority's certificate as PEM.
 func NewAuthority(host string) (cert tls.Certificate, ca []byte, err error) {
 	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package fakeregistry has the parts that pullkit's two registries for tests share:
-// the one that behaves well (pullertest) and the one that follows a script.
+// Package fakeregistry has the parts that pullkit's two registries for tests share: that of
+// pullertest, which behaves well, and that of internal/scripted, which follows a script.
 //
 //   - ParsePath, Content and WriteError are the serving half of the distribution API.
 //   - NewAuthority makes the certificate of a TLS listener.

@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestParsePath(t *testing.T) {
+func TestParsePathFindsKindRepositoryAndReference(t *testing.T) {
 	for path, want := range map[string]fakeregistry.Path{
 		"/v2/":                             {Kind: fakeregistry.Root},
 		"/v2":                              {Kind: fakeregistry.Root},
@@ -49,8 +49,9 @@ func TestContentServesRanges(t *testing.T) {
 	assert.JSONEq(t, `{"errors":[{"code":"UNAUTHORIZED","message":"who are you"}]}`, rec.Body.String())
 }
 
-// TestLayer: the same numbers give the same layer, and its diff ID is the tar's digest.
-func TestLayer(t *testing.T) {
+// Equal numbers give the same layer, and other numbers another. The diff ID is the digest of
+// the tar in it.
+func TestLayersOfEqualNumbersAreEqual(t *testing.T) {
 	first, diffID, err := fakeregistry.Layer(1000, 1, 2)
 	require.NoError(t, err)
 	again, _, err := fakeregistry.Layer(1000, 1, 2)
@@ -74,7 +75,7 @@ func TestLayer(t *testing.T) {
 	assert.Equal(t, fakeregistry.RandomBytes(1000, 1, 2), data)
 }
 
-func TestAuthority(t *testing.T) {
+func TestTheCertificateIsForTheHostAndLoopback(t *testing.T) {
 	cert, ca, err := fakeregistry.NewAuthority("registry.example:443")
 	require.NoError(t, err)
 	pool := x509.NewCertPool()

@@ -11,8 +11,8 @@ import (
 )
 
 // Layer returns a layer with one file of random bytes, and the digest of the tar in it. The
-// gzip stream is not compressed, because random bytes cannot be, and trying takes most of
-// the time.
+// gzip stream is stored without compression: random bytes cannot be compressed, and the
+// attempt would take most of the time.
 func Layer(size int64, seed, position uint64) (data []byte, diffID digest.Digest, err error) {
 	var plain bytes.Buffer
 	w := tar.NewWriter(&plain)

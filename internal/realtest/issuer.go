@@ -56,7 +56,7 @@ func StartIssuer(t testing.TB, ca *CA, users map[string]string, public ...string
 	return is
 }
 
-// Requests returns how many requests the Issuer has got, and how many of them by POST.
+// Requests returns how many requests the Issuer has received, and how many of them by POST.
 func (is *Issuer) Requests() (all, posts int) {
 	return int(is.requests.Load()), int(is.posts.Load())
 }
@@ -104,7 +104,7 @@ func (is *Issuer) life() time.Duration {
 	return is.Life
 }
 
-// access is one right that a token gives.
+// An access is one right that a token gives. Its JSON form is docker-registry's.
 type access struct {
 	Type    string   `json:"type"`
 	Name    string   `json:"name"`

@@ -31,9 +31,9 @@ var platforms = []ocispec.Platform{
 	{OS: "linux", Architecture: "arm64", Variant: "v8"},
 }
 
-// TestPullFromDockerRegistry pulls a private image for two platforms from a real
-// registry into one store, which skopeo and umoci then read.
-func TestPullFromDockerRegistry(t *testing.T) {
+// A private image is pulled for two platforms from a real registry into one store. Then
+// skopeo and umoci read the store.
+func TestOtherToolsReadWhatWasPulledFromDockerRegistry(t *testing.T) {
 	t.Run("htpasswd", func(t *testing.T) {
 		ca := realtest.NewCA(t)
 		pullBothPlatforms(t, ca, realtest.RegistryConfig{CA: ca, Htpasswd: map[string]string{user: password}})
@@ -88,8 +88,8 @@ func pullBothPlatforms(t *testing.T, ca *realtest.CA, conf realtest.RegistryConf
 	assert.Contains(t, output(t, umoci, "ls", "--layout", dir), image)
 }
 
-// TestUmociUnpacks: umoci unpacks an image that was pulled for one platform.
-func TestUmociUnpacks(t *testing.T) {
+// The image is pulled for one platform only, because umoci cannot read an index with several.
+func TestUmociUnpacksAPulledImage(t *testing.T) {
 	umoci := realtest.Need(t, "umoci")
 	reg, err := pullertest.Start(pullertest.Config{})
 	require.NoError(t, err)

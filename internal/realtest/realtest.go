@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// Required reports whether a missing program fails a test instead of skipping it. It is
-// set in CI, where all programs are installed, by PULLKIT_REQUIRE_REAL_PARTS=1.
+// Required reports whether a missing program fails a test instead of skipping it. CI, where
+// all programs are installed, requires them by PULLKIT_REQUIRE_REAL_PARTS=1.
 func Required() bool { return os.Getenv("PULLKIT_REQUIRE_REAL_PARTS") == "1" }
 
 // Need returns the path of an installed program. If the program is missing, Need skips
@@ -28,8 +28,8 @@ func Need(t testing.TB, program string) string {
 	return ""
 }
 
-// NeedRoot skips a test that only root can run, or fails it if Required is true. It
-// does nothing if the process is root's. why is the reason for the message.
+// NeedRoot skips a test that only root can run, or fails it if Required is true. It does
+// nothing if root runs the process. why is the reason, for the message.
 func NeedRoot(t testing.TB, why string) {
 	t.Helper()
 	switch {

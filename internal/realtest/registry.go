@@ -23,8 +23,8 @@ type RegistryConfig struct {
 	Dir      string            // of its storage; "" means a new one
 	CA       *CA               // serves https, HTTP/2 included, with a certificate for localhost and 127.0.0.1; nil means http
 	Htpasswd map[string]string // passwords by user name; nil means no basic authentication
-	Issuer   *Issuer           // the issuer of the tokens that the registry requires; needs CA, which must have issued the issuer's certificate
-	Remote   string            // URL of the registry of which this one is a pull-through cache
+	Issuer   *Issuer           // issues the tokens that the registry requires; nil means none. CA must be the authority of the Issuer
+	Remote   string            // URL of another registry, which this one caches; "" means none
 }
 
 // A DockerRegistry is a running docker-registry. It is started by StartRegistry.
@@ -142,13 +142,13 @@ func (r *DockerRegistry) run(t testing.TB, cmd *exec.Cmd) {
 	go func() { _, _ = io.Copy(io.Discard, stderr) }()
 }
 
-// Stop kills the registry, also in the middle of a request. It may be called more than
+// Stop kills the registry, even in the middle of a request. It may be called more than
 // once.
 func (r *DockerRegistry) Stop() { r.stop() }
 
-// Push stores blobs and a manifest in the registry, which must be one over plain http
-// without authentication. To fill another registry, first start and fill such a
-// registry with the same Dir.
+// Push stores blobs and a manifest in the registry. The registry must serve plain http
+// without authentication. To fill another registry, first start and fill such a registry
+// with the same Dir.
 func (r *DockerRegistry) Push(t testing.TB, repository, tag, mediaType string, manifest []byte, blobs ...[]byte) {
 	t.Helper()
 	for _, blob := range blobs {

@@ -39,7 +39,7 @@ func (s *Stage) answer(p Respond, w *loggingWriter, req *http.Request) {
 	if err != nil {
 		return
 	}
-	w.entry.answered(head.status)
+	w.entry.setStatus(head.status)
 	if head.write(conn) != nil || req.Method == http.MethodHead || head.status == 204 || head.status == 304 {
 		return
 	}
@@ -230,10 +230,10 @@ func (s *Stage) finish(p Respond, conn net.Conn) {
 
 // hold keeps a connection open until the client or the registry closes it.
 func (s *Stage) hold(conn net.Conn) {
-	_, _ = io.Copy(io.Discard, conn) // ends with an error in either case
+	_, _ = io.Copy(io.Discard, conn) // ends with an error in both cases
 }
 
-// pause waits; false if the registry closes.
+// pause waits for d. It returns false if the registry was closed before d was over.
 func (s *Stage) pause(d time.Duration) bool {
 	if d == 0 {
 		return true

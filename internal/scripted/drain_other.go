@@ -4,6 +4,6 @@ package scripted
 
 import "net"
 
-// drain does nothing, because only Linux says what the other end has. Elsewhere a reset of
-// a socket loses what is in flight.
+// drain does nothing, because only Linux reports what the other end has received. On other
+// systems a reset of a socket loses what is in flight.
 func drain(net.Conn) {}

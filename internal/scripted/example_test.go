@@ -99,7 +99,7 @@ func ExampleAuth() {
 	// 200 "{}" <nil>
 }
 
-// judge says what a run is that made no request and ended with err.
+// judge prints the judgement of a run that made no request and ended with err.
 func judge(expect scripted.Expect, err error) {
 	stage, playErr := scripted.Play(scripted.Scenario{Name: "x", Expect: &expect}, &pullertest.Network{})
 	if playErr != nil {
@@ -120,7 +120,7 @@ func ExampleExpect() {
 
 func ExampleRequestPattern() {
 	judge(scripted.Expect{Outcome: "ok", Must: []scripted.RequestPattern{{Method: "HEAD", URI: "/manifests/"}}}, nil)
-	// Output: scenario "x", run 0: a request that must be made was not: {On: Method:HEAD URI:/manifests/ Header:}
+	// Output: scenario "x", run 0: no request is like this one, which must be made: {On: Method:HEAD URI:/manifests/ Header:}
 }
 
 func ExampleOutcome() {

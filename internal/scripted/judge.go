@@ -25,7 +25,7 @@ import (
 // An Outcome is the result of a run, for Stage.Judge.
 type Outcome struct {
 	Err    error         // of the pull; nil if it says that the image is complete
-	Output []byte        // all it printed and logged
+	Output []byte        // all that the pull printed and logged
 	Took   time.Duration // of the whole run
 	// Killed says that the pull was ended from outside. Err is then not judged, and
 	// the store is.
@@ -38,10 +38,12 @@ type Outcome struct {
 }
 
 // Judge compares a run with the scenario's expectations. The error is nil if all of them
-// hold, and otherwise lists those that do not. Some expectations are those of every
-// scenario: no secret goes to a listener that must not see it, or into an error or the
-// output; no control character of the server is printed; a blob in the store has the
-// digest that is its name; and nothing is written outside the store.
+// hold, and otherwise lists those that do not.
+//
+// Judge also checks what holds for every scenario: no secret goes to a listener that must
+// not see it, or into an error or the output. No control character of the server is
+// printed. A blob in the store has the digest that is its name. Nothing is written outside
+// the store.
 func (s *Stage) Judge(run int, out Outcome) error {
 	runs := s.scenario.runs()
 	if run < 0 || run >= len(runs) {
@@ -100,8 +102,8 @@ func (j *judge) outcome() {
 	}
 }
 
-// kindName is the scenarios' name of a kind: its own words with _ for blanks,
-// but for some that are shorter.
+// kindName returns the scenarios' word for a kind of error, which is a content.Reason: a
+// short word, or the reason's text with _ for blanks.
 func kindName(k content.Reason) string {
 	switch k {
 	case content.ErrMediaType:
@@ -130,7 +132,7 @@ func kindName(k content.Reason) string {
 	return strings.ReplaceAll(string(k), " ", "_")
 }
 
-// kindFits reports whether an error's kind is the expected one. Of some pairs of kinds both
+// kindFits reports whether an error's kind is the expected one. For some faults, two kinds
 // are right.
 func kindFits(want string, got content.Reason) bool {
 	name := kindName(got)
@@ -138,10 +140,10 @@ func kindFits(want string, got content.Reason) bool {
 		return true
 	}
 	for _, pair := range [][2]string{
-		{"network", "size_mismatch"},         // a body that ends short
-		{"size_mismatch", "digest_mismatch"}, // size 0 with another digest than that of nothing
-		{"bad_manifest", "bad_index"},        // a document of both kinds
-		{"bad_manifest", "media_type"},       // no JSON at all
+		{"network", "size_mismatch"},         // a body that ends too early
+		{"size_mismatch", "digest_mismatch"}, // a descriptor with size 0, but not with the digest of no bytes
+		{"bad_manifest", "bad_index"},        // a document that is both a manifest and an index
+		{"bad_manifest", "media_type"},       // a document that is not JSON
 	} {
 		if slices.Contains(pair[:], want) && slices.Contains(pair[:], name) {
 			return true
@@ -168,7 +170,7 @@ func (j *judge) traffic() {
 	}
 	for _, p := range j.expect.Must {
 		if j.count(p) == 0 {
-			j.fail("a request that must be made was not: %+v", p)
+			j.fail("no request is like this one, which must be made: %+v", p)
 		}
 	}
 	if most := j.expect.MaxRequests; most > 0 && len(j.requests) > most {
@@ -241,10 +243,10 @@ func (j *judge) output() {
 		j.fail("%d bytes of output", len(text))
 	}
 	if i := strings.IndexFunc(text, isControl); i >= 0 {
-		j.fail("a control character comes out: %.80q", text[i:])
+		j.fail("the output has a control character: %.80q", text[i:])
 	}
 	if bytes.Contains(j.out.Output, []byte("panic: ")) && bytes.Contains(j.out.Output, []byte("goroutine ")) {
-		j.fail("it panicked")
+		j.fail("the puller panicked")
 	}
 }
 
@@ -337,7 +339,7 @@ func isHex(name string, length int) bool {
 	return len(name) == length && strings.Trim(name, "0123456789abcdef") == ""
 }
 
-// prepare does one of the steps that a run needs before it.
+// prepare does one of the steps of Run.Before.
 func (s *Stage) prepare(step, box string) error {
 	op, id, _ := strings.Cut(step, ":")
 	store, elsewhere := filepath.Join(box, "store"), filepath.Join(box, "elsewhere")

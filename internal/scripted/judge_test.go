@@ -20,7 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// request makes one request of a job's registry.
+// request sends one request to a job's registry.
 func request(ctx context.Context, job Job, method, url string, header ...string) error {
 	transport := &http.Transport{DialContext: job.Dial}
 	defer transport.CloseIdleConnections()
@@ -40,7 +40,7 @@ func request(ctx context.Context, job Job, method, url string, header ...string)
 	return err
 }
 
-// wait lets time go by, or ends with the context.
+// wait waits for d, or until ctx ends.
 func wait(ctx context.Context, d time.Duration) error {
 	select {
 	case <-time.After(d):
@@ -63,7 +63,7 @@ func blobPath(text string) string {
 	return "store/blobs/sha256/" + fakeregistry.SHA256([]byte(text)).Encoded()
 }
 
-func TestJudge(t *testing.T) {
+func TestTheJudgeFindsEachFault(t *testing.T) {
 	type pull = func(ctx context.Context, job Job) error
 	fine := func(context.Context, Job) error { return nil }
 	text := []Object{{ID: "x", Gen: "text", Text: "x"}}
@@ -124,7 +124,7 @@ func TestJudge(t *testing.T) {
 				fmt.Fprint(job.Log, "panic: x\n\ngoroutine 1 [running]:\n")
 				return nil
 			},
-			wrong: "it panicked",
+			wrong: "the puller panicked",
 		},
 		"never": {
 			sc:    expect(Expect{Outcome: "any", Never: []RequestPattern{{On: "main", Method: "GET", URI: "/x.*{{size:l1}}", Header: "X-A"}}}),
@@ -135,7 +135,7 @@ func TestJudge(t *testing.T) {
 			sc:   expect(Expect{Outcome: "any", Never: []RequestPattern{{On: "main", Method: "GET", URI: "/x", Header: "X-A"}}}),
 			pull: func(ctx context.Context, job Job) error { return twice(ctx, job) },
 		},
-		"must":              {sc: expect(Expect{Outcome: "ok", Must: []RequestPattern{{Method: "HEAD"}}}), pull: fine, wrong: "must be made was not"},
+		"must":              {sc: expect(Expect{Outcome: "ok", Must: []RequestPattern{{Method: "HEAD"}}}), pull: fine, wrong: "which must be made"},
 		"pattern":           {sc: expect(Expect{Outcome: "ok", Must: []RequestPattern{{URI: "("}}}), pull: fine, wrong: "missing closing"},
 		"too many requests": {sc: expect(Expect{Outcome: "ok", MaxRequests: 1}), pull: func(ctx context.Context, job Job) error { return twice(ctx, job) }, wrong: "2 requests, at most 1"},
 		"too many bytes": {
@@ -208,7 +208,7 @@ func TestJudge(t *testing.T) {
 			sc:   Scenario{Runs: []Run{{KillAfter: 100, Expect: Expect{Outcome: "ok"}}}},
 			pull: func(ctx context.Context, job Job) error { return errors.Join(twice(ctx, job), wait(ctx, time.Hour)) },
 		},
-		"not killed": {sc: Scenario{Runs: []Run{{KillAfter: 100, Expect: Expect{Outcome: "ok"}}}}, pull: fine, wrong: "ended before it was to be killed"},
+		"not killed": {sc: Scenario{Runs: []Run{{KillAfter: 100, Expect: Expect{Outcome: "ok"}}}}, pull: fine, wrong: "the pull ended before the scenario killed it"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			box := t.TempDir()
@@ -238,7 +238,7 @@ func address(job Job) string {
 	return "http://" + job.Image[:len(job.Image)-len("/team/app:v1")] + "/v2/team/app/manifests/v1"
 }
 
-// twice makes the same request two times, with the size of l1 in its query.
+// twice sends the same request two times, with the size of l1 in its query.
 func twice(ctx context.Context, job Job, header ...string) error {
 	size := ""
 	if data, _, err := fakeregistry.Layer(200<<10, 1, 0); err == nil {
@@ -248,7 +248,7 @@ func twice(ctx context.Context, job Job, header ...string) error {
 	return errors.Join(request(ctx, job, "GET", target, header...), request(ctx, job, "GET", target, header...))
 }
 
-func TestJudgeWantsARunThatThereIs(t *testing.T) {
+func TestTheJudgeRefusesARunThatDoesNotExist(t *testing.T) {
 	stage, err := Play(expect(Expect{Outcome: "ok"}), &pullertest.Network{})
 	require.NoError(t, err)
 	defer stage.Close()

@@ -33,7 +33,7 @@ type Object struct {
 	Config string       `json:"config,omitempty"` // of manifest: an object
 	Layers []string     `json:"layers,omitempty"` // of config and manifest: objects
 	Of     []IndexEntry `json:"of,omitempty"`     // of index and nest
-	Depth  int          `json:"depth,omitempty"`  // of nest: indexes round Of[0], named ID_0, ID_1, ...
+	Depth  int          `json:"depth,omitempty"`  // of nest: how many indexes are around Of[0]; they are named ID_0, ID_1, ...
 	OS     string       `json:"os,omitempty"`     // of config; "" means linux
 	Arch   string       `json:"arch,omitempty"`   // of config; "" means amd64
 
@@ -67,7 +67,7 @@ func standardObjects() []Object {
 	}
 }
 
-// build makes the objects in order; later ones may name earlier ones.
+// build makes the objects in order. An object may name earlier objects.
 func (p *placeholders) build(objects []Object) error {
 	for _, o := range objects {
 		if err := p.make(o); err != nil {
@@ -225,7 +225,7 @@ func (p *placeholders) override(doc map[string]any, path, text string) error {
 	return setValue(doc, keys, value, false)
 }
 
-// setValue sets or removes what keys lead to.
+// setValue sets or removes the value that keys lead to.
 func setValue(in any, keys []string, value any, remove bool) error {
 	last := len(keys) == 1
 	switch in := in.(type) {
@@ -249,10 +249,10 @@ func setValue(in any, keys []string, value any, remove bool) error {
 		in[i] = value
 		return nil
 	}
-	return fmt.Errorf("%q is in no object or array", keys[0])
+	return fmt.Errorf("%q is not in an object or array", keys[0])
 }
 
-// placeholders are what a scenario's texts can name: objects and listeners.
+// placeholders are the objects and listeners that the texts of a scenario can name.
 type placeholders struct {
 	objects   map[string]servedObject
 	order     []string

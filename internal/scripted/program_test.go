@@ -18,16 +18,16 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// slow are scenarios that take a program 15 to 30 seconds each. In memory they
-// cost nothing; against the program they are played where CI runs the tests.
+// slow has the scenarios that take a program 15 to 30 seconds each. In memory they take no
+// time. The program plays them only if CI runs the tests.
 var slow = map[string]bool{
 	"stall-mid-layer": true, "stall-no-header": true, "stall-token": true, "slow-loris": true, "stall-manifest": true, "stall-error-body": true,
 }
 
-// TestScenariosAgainstProgram plays every scenario on sockets to the built
-// examples/pull: what a whole process does, its memory, and processes that are killed. By
-// default it plays one scenario in five; TestScenariosInMemory plays all of them.
-func TestScenariosAgainstProgram(t *testing.T) {
+// The scenarios are played on sockets to the built program examples/pull. So its memory is
+// measured, and processes are killed. By default this test plays one scenario in five;
+// TestTheBuiltInPartsPassEachScenario plays all of them.
+func TestTheBuiltProgramPassesTheScenarios(t *testing.T) {
 	program := buildProgram(t)
 	play := func(sc scripted.Scenario, box, home string) error {
 		return scripted.TestScenario(t.Context(), sc, nil, box, func(ctx context.Context, job scripted.Job) error {
@@ -39,7 +39,8 @@ func TestScenariosAgainstProgram(t *testing.T) {
 		all = append(all, readScenarios(t, file.name, file.scenarios)...)
 	}
 	require.Len(t, all, 183)
-	// The slow ones mostly wait. They run in parallel with each other and with the rest.
+	// The slow scenarios mostly wait. They run in parallel with each other and with the
+	// other scenarios.
 	waited := map[string]chan error{}
 	for _, sc := range all {
 		if slow[sc.Name] && realtest.Required() {
@@ -71,13 +72,13 @@ func TestScenariosAgainstProgram(t *testing.T) {
 
 func buildProgram(t *testing.T) string {
 	t.Helper()
-	program := filepath.Join(t.TempDir(), "pull.exe") // a name that Windows can run, too
+	program := filepath.Join(t.TempDir(), "pull.exe") // Windows runs a program only with such a name
 	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "github.com/pullkit/pullkit/examples/pull").CombinedOutput()
 	require.NoError(t, err, string(out))
 	return program
 }
 
-// runProgram pulls with a process of its own, which dies with the context.
+// runProgram pulls in a new process, which is killed when ctx ends.
 func runProgram(ctx context.Context, program, home string, job scripted.Job) error {
 	dir, err := os.MkdirTemp(home, "")
 	if err != nil {
@@ -110,9 +111,9 @@ func runProgram(ctx context.Context, program, home string, job scripted.Job) err
 	return cmd.Wait()
 }
 
-// watchMemory reads a process's peak memory until stop is called. What the
-// kernel tells after its end includes the memory of the test, which it was
-// forked from. Only Linux tells in between.
+// watchMemory reads a process's peak memory until stop is called. The kernel also reports a
+// peak after the process has ended, but that includes the memory of the test, from which
+// the process was forked. Only Linux reports the peak while the process runs.
 func watchMemory(pid int, job scripted.Job) (stop func()) {
 	if runtime.GOOS != "linux" {
 		return func() {}
@@ -143,7 +144,7 @@ func peakMB(pid int) (int64, bool) {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	_, rest, ok := strings.Cut(string(status), "VmHWM:")
 	if err != nil || !ok || !strings.Contains(string(status), "pull.exe") {
-		return 0, false // it has ended, or is the test's fork yet
+		return 0, false // the process has ended, or is still the fork of the test
 	}
 	var kb int64
 	_, err = fmt.Sscan(rest, &kb)

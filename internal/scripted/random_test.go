@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// randomFault makes an answer that is wrong in some way, or slow.
+// randomFault returns an answer that is slow or wrong in some way.
 func randomFault(r *rand.Rand, object string) scripted.Respond {
 	off := r.Int64N(200 << 10)
 	flip, length := r.Int64N(300), r.Int64N(1<<20)
@@ -28,7 +28,7 @@ func randomFault(r *rand.Rand, object string) scripted.Respond {
 		return scripted.Respond{BodyOf: object, StallAt: &off, Range: "honest"}
 	case 3:
 		if object == "m" {
-			break // it may still be a manifest, and by its tag nobody can know
+			break // the document may still be a manifest, and a pull by tag has no digest to compare
 		}
 		return scripted.Respond{BodyOf: object, FlipAt: &flip, Range: "honest"}
 	case 4:
@@ -57,8 +57,9 @@ func randomFault(r *rand.Rand, object string) scripted.Respond {
 	return scripted.Respond{BodyOf: object, Chunked: true, SlowBytes: 4096}
 }
 
-// randomScenario is wrong a few times in ways that the seed says, and then well:
-// however each pull before ended, the last one works.
+// randomScenario returns a scenario of several runs. The registry answers wrongly a few
+// times, in ways that depend on the seed, and then well. However the earlier pulls end, the
+// last one must succeed.
 func randomScenario(seed uint64) scripted.Scenario {
 	r := rand.New(rand.NewPCG(seed, 0))
 	sc := scripted.Scenario{Name: fmt.Sprint("seed ", seed)}
@@ -93,8 +94,8 @@ func randomScenario(seed uint64) scripted.Scenario {
 	return sc
 }
 
-// FuzzFaults plays random scenarios: no pull hangs, leaks a secret or stores wrong content,
-// and the next pull from a well-behaved registry works.
+// FuzzFaults plays random scenarios. No pull hangs, leaks a secret or stores wrong content.
+// The last pull, from a registry that behaves well again, succeeds.
 func FuzzFaults(f *testing.F) {
 	for seed := range uint64(rounds.Of(60)) {
 		f.Add(seed)
@@ -111,9 +112,9 @@ func FuzzFaults(f *testing.F) {
 	})
 }
 
-// TestCancelledAnywhere ends the context after any number of bytes: the pull
-// ends at once, and the next one works.
-func TestCancelledAnywhere(t *testing.T) {
+// The context of a pull ends after some number of bytes. The pull ends at once, and the
+// next pull succeeds.
+func TestAPullCanBeCancelledAtAnyByte(t *testing.T) {
 	slow := scripted.Rule{
 		Match:   scripted.Match{Path: "/v2/[^?]*/blobs/{{digest:l1}}"},
 		Respond: scripted.Respond{BodyOf: "l1", Range: "honest", SlowBytes: 10_000, SlowMS: 100},

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// A Request is one line of a Stage's log.
+// A Request is one entry of a Stage's log.
 type Request struct {
 	At       time.Duration // since the start
 	Run      int           // of the scenario's runs, from 0
@@ -20,16 +20,16 @@ type Request struct {
 	Host     string
 	Header   http.Header
 	Body     string // its first 64 KiB
-	// Secrets are the names of the scenario's secrets that the request holds,
-	// anywhere, also in base64 and percent-encoding.
+	// Secrets are the names of the scenario's secrets that are anywhere in the request,
+	// also in base64 or with percent-encoding.
 	Secrets []string
 	Rule    int   // the rule that answered, from 0; -1 means the well-behaved registry
-	Status  int   // of the answer; 0 if there was none, or one that is not HTTP
+	Status  int   // of the answer; 0 if there was no answer, or an answer that is not HTTP
 	Sent    int64 // body bytes that were sent so far
 }
 
-// Log returns the requests so far, in the order of their arrival, those without an answer
-// included.
+// Log returns the requests so far, in the order of their arrival. Requests that were not
+// answered are included.
 func (s *Stage) Log() []Request {
 	s.log.mu.Lock()
 	defer s.log.mu.Unlock()
@@ -44,7 +44,7 @@ func (s *Stage) BeginRun(i int) {
 	s.log.sentBefore = s.log.total
 }
 
-// Sent is how many body bytes the registry has sent in this run.
+// Sent returns how many body bytes the registry has sent in this run.
 func (s *Stage) Sent() int64 {
 	s.log.mu.Lock()
 	defer s.log.mu.Unlock()
@@ -89,13 +89,13 @@ func (l *requestLog) begin(r Request) *logEntry {
 	return &logEntry{l, len(l.requests) - 1}
 }
 
-func (e *logEntry) ruled(i int) {
+func (e *logEntry) setRule(i int) {
 	e.log.mu.Lock()
 	defer e.log.mu.Unlock()
 	e.log.requests[e.i].Rule = i
 }
 
-func (e *logEntry) answered(status int) {
+func (e *logEntry) setStatus(status int) {
 	e.log.mu.Lock()
 	defer e.log.mu.Unlock()
 	e.log.requests[e.i].Status = status
@@ -120,8 +120,8 @@ func (e *logEntry) sent(n int) {
 	})
 }
 
-// exchange makes the log's entry of a request.
-func (s *Stage) exchange(listener string, req *http.Request, body []byte) Request {
+// newRequest returns the log's entry of a request.
+func (s *Stage) newRequest(listener string, req *http.Request, body []byte) Request {
 	return Request{
 		At:       time.Since(s.start),
 		Listener: listener,
@@ -135,7 +135,7 @@ func (s *Stage) exchange(listener string, req *http.Request, body []byte) Reques
 	}
 }
 
-// secretsIn names the secrets that a request holds.
+// secretsIn names the secrets that are in a request.
 func (s *Stage) secretsIn(req *http.Request, body string) []string {
 	texts := []string{req.RequestURI, req.Host, body}
 	for _, values := range req.Header {

@@ -26,7 +26,7 @@ type Job struct {
 	Store     string // the directory to store the image in; it need not exist
 	// Dial connects to the registry. On sockets it is net.Dialer's DialContext.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
-	// Log gets all that the pull logs or prints. Several goroutines may write to it.
+	// Log receives all that the pull logs or prints. Several goroutines may write to it.
 	Log io.Writer
 	// PeakMB may be called with the peak memory of the pulling process.
 	PeakMB func(int64)
@@ -38,7 +38,8 @@ type Job struct {
 // Its context ends where the scenario kills the puller, and when the puller hangs. A pull
 // that has started a program kills it then, and a pull in this process returns.
 //
-// The error is nil if all is as the scenario expects, and otherwise lists what is not.
+// The error is nil if the pulls do all that the scenario expects, and otherwise lists what
+// is wrong.
 func TestScenario(ctx context.Context, sc Scenario, network *pullertest.Network, box string, pull func(context.Context, Job) error) (err error) {
 	stage, err := Play(sc, network)
 	if err != nil {
@@ -58,7 +59,7 @@ func TestScenario(ctx context.Context, sc Scenario, network *pullertest.Network,
 			return err
 		}
 		if run.KillAfter > 0 && !outs[0].Killed {
-			wrong = append(wrong, fmt.Errorf("scenario %q, run %d: ended before it was to be killed", sc.Name, i))
+			wrong = append(wrong, fmt.Errorf("scenario %q, run %d: the pull ended before the scenario killed it", sc.Name, i))
 		}
 		for _, out := range outs {
 			wrong = append(wrong, stage.Judge(i, out))

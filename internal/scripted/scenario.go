@@ -37,8 +37,10 @@ type Scenario struct {
 	Rules        []Rule            `json:"rules,omitempty"` // the first that matches answers
 	NoCA         bool              `json:"no_ca,omitempty"` // the puller does not get the authority's certificate
 
-	Expect *Expect `json:"expect,omitempty"` // of the only run, or:
-	Runs   []Run   `json:"runs,omitempty"`   // several runs over one store
+	// Expect is what is expected of the only run. A scenario with several runs over one
+	// store has Runs instead.
+	Expect *Expect `json:"expect,omitempty"`
+	Runs   []Run   `json:"runs,omitempty"`
 }
 
 // An AuthEntry is an entry of the auths in a config.json.
@@ -58,7 +60,8 @@ type Auth struct {
 	Token string `json:"token,omitempty"`
 }
 
-// A Run is one of several pulls over the same store.
+// A Run is one pull, or several in parallel. The runs of a scenario follow each other and
+// use the same store.
 type Run struct {
 	// KillAfter kills the puller when that many body bytes were sent.
 	KillAfter int64    `json:"kill_after_bytes,omitempty"`
@@ -67,11 +70,11 @@ type Run struct {
 	Expect    Expect   `json:"expect"`
 }
 
-// An Expect is the expected result of a run. Zero fields expect nothing.
+// An Expect is the expected result of a run. A zero field allows everything.
 type Expect struct {
 	Outcome  string `json:"outcome"`             // ok, fail or any
 	Kind     string `json:"kind,omitempty"`      // of the error, if there is one
-	WithinMS int    `json:"within_ms,omitempty"` // 0 means 60000; later is a hang
+	WithinMS int    `json:"within_ms,omitempty"` // 0 means 60000; a run that takes longer counts as hanging
 	// MaySee names for each secret the listeners that may receive it.
 	MaySee      map[string][]string `json:"may_see,omitempty"`
 	Never       []RequestPattern    `json:"never,omitempty"` // requests that must not be made
@@ -85,7 +88,7 @@ type Expect struct {
 	Absent   []string `json:"absent,omitempty"`   // objects the store must not hold
 }
 
-// within is the time after which a run hangs.
+// within returns the time after which a run counts as hanging.
 func (e Expect) within() time.Duration {
 	if e.WithinMS == 0 {
 		return time.Minute
@@ -119,8 +122,8 @@ type Match struct {
 	Auth   string            `json:"auth,omitempty"`   // none, basic, bearer or some
 }
 
-// A Respond is an answer. The body is Body, or what BodyOf names, then FillSize
-// bytes of FillByte, then BodyTail.
+// A Respond is an answer. Its body has three parts: Body, or the object that BodyOf names,
+// then FillSize bytes of FillByte, then BodyTail.
 type Respond struct {
 	Status   int               `json:"status,omitempty"`  // 0 means 200
 	Headers  map[string]string `json:"headers,omitempty"` // a NUL in a value separates several headers
@@ -142,18 +145,20 @@ type Respond struct {
 	StallAt   *int64 `json:"stall_at,omitempty"`  // body bytes, then nothing
 	SlowBytes int    `json:"slow_bytes,omitempty"`
 	SlowMS    int    `json:"slow_ms,omitempty"`
-	// Range is how a Range header is answered: honest (206), wrong-start (206 whose
-	// header says another start), wrong-data (206 whose header is wrong), short, beyond.
-	// ignore and "" mean the whole body.
+	// Range says how a Range header is answered. honest means 206 with the range.
+	// wrong-start means 206 from another start, which Content-Range says. wrong-data means
+	// 206 from another start than Content-Range says. short means half of the range.
+	// beyond means bytes after the end, too. ignore and "" mean 200 with the whole body.
 	Range string `json:"range,omitempty"`
 
 	Drop    bool   `json:"drop,omitempty"`    // ends the connection without an answer
-	Raw     string `json:"raw,omitempty"`     // these bytes and nothing else
+	Raw     string `json:"raw,omitempty"`     // the whole answer as bytes, status and header included
 	Default bool   `json:"default,omitempty"` // the well-behaved registry's answer
 }
 
-// Parse reads a file of scenarios: a JSON array. Unknown fields,
-// trailing data and a scenario that expects nothing are errors.
+// Parse reads a file of scenarios, which is a JSON array. It returns an error for an
+// unknown field, for data after the array, and for a scenario that has neither Expect nor
+// Runs, or both.
 func Parse(data []byte) ([]Scenario, error) {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.DisallowUnknownFields()
@@ -166,13 +171,13 @@ func Parse(data []byte) ([]Scenario, error) {
 	}
 	for _, sc := range scenarios {
 		if (sc.Expect == nil) == (len(sc.Runs) == 0) {
-			return nil, fmt.Errorf("scenario %q: exactly one of expect and runs must be there", sc.Name)
+			return nil, fmt.Errorf("scenario %q: it must have either expect or runs", sc.Name)
 		}
 	}
 	return scenarios, nil
 }
 
-// runs are the scenario's runs. A scenario with a single expectation has one.
+// runs returns the scenario's runs. A scenario with Expect has one run.
 func (sc Scenario) runs() []Run {
 	if len(sc.Runs) > 0 {
 		return sc.Runs

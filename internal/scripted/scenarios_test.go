@@ -24,7 +24,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// files are the scenario files and how many scenarios each holds, so that none is lost.
+// files has each scenario file with the number of its scenarios, so that none is lost.
 var files = []struct {
 	name      string
 	scenarios int
@@ -92,19 +92,20 @@ func pull(ctx context.Context, job scripted.Job) (err error) {
 	return err
 }
 
-func TestScenariosInMemory(t *testing.T) {
+func TestTheBuiltInPartsPassEachScenario(t *testing.T) {
 	played := 0
 	for _, file := range files {
 		for _, sc := range readScenarios(t, file.name, file.scenarios) {
 			t.Run(sc.Name, func(t *testing.T) {
 				box := t.TempDir()
 				synctest.Test(t, func(t *testing.T) {
-					// A bubble begins in 2000, and some scenarios have dates that are past today.
+					// The time in a bubble begins in 2000, and some scenarios have dates before 2026 that must
+					// be in the past.
 					time.Sleep(time.Until(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)))
 					assert.NoError(t, scripted.TestScenario(t.Context(), sc, &pullertest.Network{}, box, func(ctx context.Context, job scripted.Job) error {
 						err := pull(ctx, job)
 						if err != nil && ctx.Err() == nil {
-							assert.NotEmpty(t, content.ReasonOf(err), "an error of no kind: %v", err)
+							assert.NotEmpty(t, content.ReasonOf(err), "an error without a reason: %v", err)
 						}
 						return err
 					}))

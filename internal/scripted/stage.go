@@ -44,7 +44,7 @@ type Stage struct {
 
 	mu     sync.Mutex
 	closed bool
-	taken  map[net.Conn]bool // connections that net/http does not close any more
+	taken  map[net.Conn]bool // hijacked connections, which net/http does not close
 }
 
 // Play starts the scripted registry of a scenario in a network in memory, or on sockets if
@@ -62,7 +62,7 @@ func Play(sc Scenario, network *pullertest.Network) (*Stage, error) {
 func (s *Stage) listen() error {
 	listeners := map[string]net.Listener{}
 	defer func() {
-		for _, ln := range listeners { // those no server has taken over
+		for _, ln := range listeners { // the listeners that no server has taken over
 			_ = ln.Close()
 		}
 	}()
@@ -128,7 +128,7 @@ func (s *Stage) serve(name string, ln net.Listener) {
 	s.served.Go(func() { _ = server.Serve(ln) })
 }
 
-// Close ends the registry, in the middle of answers if need be.
+// Close ends the registry. It does not wait for the end of answers.
 func (s *Stage) Close() error {
 	s.mu.Lock()
 	if !s.closed {
@@ -153,14 +153,14 @@ func (s *Stage) Close() error {
 // {{basic:TEXT}} base64. Other text stays as it is.
 func (s *Stage) Fill(text string) string { return s.names.fill(text) }
 
-// Image is the name to pull.
+// Image returns the name to pull.
 func (s *Stage) Image() string { return s.Fill(cmp.Or(s.scenario.Image, "{{main}}/team/app:v1")) }
 
-// Platform is the platform to pull, as os/architecture.
+// Platform returns the platform to pull, as os/architecture.
 func (s *Stage) Platform() string { return cmp.Or(s.scenario.Platform, "linux/amd64") }
 
-// CA is the PEM certificate of the authority of the tls listener; nil if the puller must
-// not get it.
+// CA returns the PEM certificate of the authority of the tls listener; nil if the puller
+// must not get it.
 func (s *Stage) CA() []byte {
 	if s.scenario.NoCA {
 		return nil
@@ -168,7 +168,7 @@ func (s *Stage) CA() []byte {
 	return s.ca
 }
 
-// ConfigJSON is the config.json with the scenario's credentials.
+// ConfigJSON returns the config.json with the scenario's credentials.
 func (s *Stage) ConfigJSON() ([]byte, error) {
 	type entry struct {
 		Auth          string `json:"auth,omitempty"`
@@ -185,14 +185,15 @@ func (s *Stage) ConfigJSON() ([]byte, error) {
 	return json.MarshalIndent(map[string]any{"auths": auths}, "", "  ")
 }
 
-// handle answers a request by the first rule that matches, and otherwise well.
+// handle answers a request by the first rule that matches. If no rule matches, it answers
+// as a well-behaved registry does.
 func (s *Stage) handle(listener string, w http.ResponseWriter, req *http.Request) {
 	if !s.enter() {
 		panic(http.ErrAbortHandler) // the connection ends without an answer
 	}
 	defer s.served.Done()
 	body, _ := io.ReadAll(io.LimitReader(req.Body, 64<<10)) // a body that ends early is logged as far as it came
-	entry := s.log.begin(s.exchange(listener, req, body))
+	entry := s.log.begin(s.newRequest(listener, req, body))
 	for i, r := range s.rules {
 		if !r.matches(listener, req) || !r.turn() {
 			continue
@@ -200,14 +201,14 @@ func (s *Stage) handle(listener string, w http.ResponseWriter, req *http.Request
 		if r.respond.Default {
 			break
 		}
-		entry.ruled(i)
+		entry.setRule(i)
 		s.answer(r.respond, &loggingWriter{ResponseWriter: w, entry: entry}, req)
 		return
 	}
 	s.behave(listener, &loggingWriter{ResponseWriter: w, entry: entry}, req, body)
 }
 
-// enter counts an answer that begins. It returns false once the registry closes.
+// enter counts an answer that begins. It returns false after the registry was closed.
 func (s *Stage) enter() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -217,7 +218,7 @@ func (s *Stage) enter() bool {
 	return !s.closed
 }
 
-// take makes Close close this connection, too. release closes it.
+// take notes a hijacked connection, so that Close closes it. release closes it earlier.
 func (s *Stage) take(conn net.Conn) (release func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -240,7 +241,7 @@ type loggingWriter struct {
 }
 
 func (w *loggingWriter) WriteHeader(status int) {
-	w.entry.answered(status)
+	w.entry.setStatus(status)
 	w.ResponseWriter.WriteHeader(status)
 }
 
@@ -250,8 +251,8 @@ func (w *loggingWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// behave answers as the well-behaved part of a scripted registry, all of whose repositories
-// have all objects.
+// behave answers as a well-behaved registry does. Every repository has all objects of the
+// scenario.
 func (s *Stage) behave(listener string, w http.ResponseWriter, req *http.Request, body []byte) {
 	if (listener == "port" || listener == "second") && !s.scenario.SecondServes {
 		fakeregistry.WriteError(w, 404, "NAME_UNKNOWN", "nothing is served here", "")

@@ -41,7 +41,7 @@ func play(t *testing.T, sc Scenario, network *pullertest.Network) (*Stage, *http
 	return stage, &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }
 
-// both runs a test on sockets and in a bubble with a network in memory.
+// both runs a test twice: on sockets, and in a synctest bubble with a network in memory.
 func both(t *testing.T, test func(t *testing.T, network *pullertest.Network)) {
 	t.Helper()
 	t.Run("sockets", func(t *testing.T) { test(t, nil) })
@@ -70,7 +70,7 @@ func ask(t *testing.T, c *http.Client, method, url string, header ...string) ans
 	return answer{resp, string(body)}
 }
 
-func TestStageBehavesWell(t *testing.T) {
+func TestAStageWithoutRulesBehavesWell(t *testing.T) {
 	both(t, func(t *testing.T, network *pullertest.Network) {
 		sc := Scenario{
 			Name:    "well",
@@ -109,7 +109,7 @@ func TestStageBehavesWell(t *testing.T) {
 	})
 }
 
-func TestRules(t *testing.T) {
+func TestTheFirstRuleThatMatchesAnswers(t *testing.T) {
 	both(t, func(t *testing.T, network *pullertest.Network) {
 		stage, c := play(t, Scenario{Rules: []Rule{
 			{Match: Match{Path: "/count"}, Skip: 1, Times: 2, Respond: Respond{Status: 201}},
@@ -147,7 +147,7 @@ func TestRules(t *testing.T) {
 	})
 }
 
-// fetch reads what comes of a GET, and the error if it ends badly.
+// fetch returns the answer to a GET, with the error if the answer does not end well.
 func fetch(t *testing.T, c *http.Client, url string, header ...string) (*http.Response, string, error) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), "GET", url, nil)
@@ -164,7 +164,7 @@ func fetch(t *testing.T, c *http.Client, url string, header ...string) (*http.Re
 	return resp, string(body), err
 }
 
-func TestFaults(t *testing.T) {
+func TestAnswersHaveTheFaultsOfTheirRule(t *testing.T) {
 	text := []Object{{ID: "o", Gen: "text", Text: "0123456789"}}
 	for name, tt := range map[string]struct {
 		respond Respond
@@ -208,7 +208,7 @@ func TestFaults(t *testing.T) {
 					assert.Equal(t, tt.body, body)
 					if tt.err == errReset {
 						var reset *net.OpError
-						assert.ErrorAs(t, err, &reset, "not the end of the body")
+						assert.ErrorAs(t, err, &reset, "an error of the connection, not only the end of the body")
 					} else {
 						assert.ErrorIs(t, err, tt.err)
 					}
@@ -216,7 +216,7 @@ func TestFaults(t *testing.T) {
 						tt.check(t, resp)
 					}
 				}
-				require.NoError(t, stage.Close()) // all answers are at an end
+				require.NoError(t, stage.Close()) // after that no answer is under way
 				if tt.respond.Length == nil || *tt.respond.Length > 10 {
 					assert.EqualValues(t, 2*len(tt.body), stage.Sent())
 				}
@@ -227,7 +227,7 @@ func TestFaults(t *testing.T) {
 
 var (
 	errAny   = errors.New("some error")
-	errReset = errors.New("what this system says of a connection that was reset")
+	errReset = errors.New("the error that this system has for a connection that was reset")
 )
 
 func contentRange(want string) func(*testing.T, *http.Response) {
@@ -236,7 +236,7 @@ func contentRange(want string) func(*testing.T, *http.Response) {
 	}
 }
 
-func TestGzip(t *testing.T) {
+func TestGzipPacksTheWholeBody(t *testing.T) {
 	stage, c := play(t, Scenario{Rules: []Rule{{Respond: Respond{Body: "a", FillSize: 3<<20 + 5, BodyTail: "z", Gzip: true}}}}, nil)
 	resp, body, err := fetch(t, c, stage.Fill("http://{{main}}/"))
 	require.NoError(t, err)
@@ -249,7 +249,7 @@ func TestGzip(t *testing.T) {
 	assert.Equal(t, "a"+strings.Repeat("A", 3<<20+5)+"z", string(plain))
 }
 
-func TestSlowness(t *testing.T) {
+func TestAnswersAreAsSlowAsTheirRule(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stage, c := play(t, Scenario{Rules: []Rule{
 			{Match: Match{Path: "/delay"}, Respond: Respond{Body: "x", DelayMS: 300_000}},
@@ -281,7 +281,7 @@ func TestSlowness(t *testing.T) {
 	})
 }
 
-func TestSentIsCountedByRun(t *testing.T) {
+func TestSentCountsTheBytesOfOneRun(t *testing.T) {
 	stage, c := play(t, Scenario{Rules: []Rule{{Respond: Respond{Body: "12345"}}}}, nil)
 	first := stage.notifySent(10)
 	for range 2 {
@@ -299,7 +299,7 @@ func TestSentIsCountedByRun(t *testing.T) {
 	assert.Equal(t, 1, stage.Log()[2].Run)
 }
 
-func TestObjects(t *testing.T) {
+func TestObjectsAreBuiltAsDescribed(t *testing.T) {
 	stage, c := play(t, Scenario{
 		Objects: []Object{
 			{ID: "l", Gen: "layer", Size: 10, Seed: 1},
@@ -327,7 +327,7 @@ func TestObjects(t *testing.T) {
 	assert.Equal(t, stage.Fill("{{raw:n_1}}"), body)
 }
 
-func TestPlayRefuses(t *testing.T) {
+func TestInvalidScenariosAreRefused(t *testing.T) {
 	for name, sc := range map[string]Scenario{
 		"gen":        {Objects: []Object{{ID: "x", Gen: "?"}}},
 		"override":   {Objects: []Object{{ID: "x", Gen: "manifest", Override: map[string]string{"layers.3": "1"}}}},
@@ -348,7 +348,7 @@ func TestPlayRefuses(t *testing.T) {
 	}
 }
 
-func TestCloseEndsWhatIsBeingAnswered(t *testing.T) {
+func TestCloseEndsAnswersInTheMiddle(t *testing.T) {
 	get := func(stage *Stage, c *http.Client) <-chan error {
 		done := make(chan error, 1)
 		go func() {
