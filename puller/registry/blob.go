@@ -113,7 +113,8 @@ func (b *body) request(ctx context.Context, ep *endpoint, cred credentials.Crede
 const bulkSize = 1 << 20
 
 // get makes one GET of the whole blob or, if ranged is set, of the range that is
-// missing.
+// missing. If the host has redirected a request for the blob before, the GET goes to the
+// redirect's target. If the target refuses it, a GET at the host follows.
 func (b *body) get(ctx context.Context, ep *endpoint, cred credentials.Credential, ranged bool) (*answer, error) {
 	r := request{method: http.MethodGet, repository: b.walk.repo.Ref.Repository(), kind: "blobs", name: string(b.desc.Digest), cred: cred, header: http.Header{}, bulk: b.end-b.pos >= bulkSize}
 	if ranged {
@@ -121,11 +122,18 @@ func (b *body) get(ctx context.Context, ep *endpoint, cred credentials.Credentia
 		// range without an end.
 		r.header.Set("Range", fmt.Sprintf("bytes=%d-%d", b.pos, b.end-1))
 	}
-	a, err := ep.ask(ctx, r)
+	b.forget = func() { ep.forgetTarget(r) }
+	a, err := ep.askTarget(ctx, r, b.desc.Size, func(a *answer) bool { _, err := b.checkRange(a); return ranged && err == nil })
+	if a == nil && err == nil {
+		if a, err = ep.ask(ctx, r); err == nil && a.StatusCode/100 == 2 {
+			ep.keep(r, a)
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
 	if err := a.identity(); err != nil {
+		b.forget()
 		a.end()
 		return nil, err
 	}
@@ -200,6 +208,7 @@ type body struct {
 	pos, end int64  // the next byte to read, and the first byte after the requested part
 	opening  bool   // Blob has not returned yet
 	uncount  func() // ends its part in Client.bodies
+	forget   func() // removes the redirect's target that the last request may have used
 
 	answer  *answer // being read; nil between answers
 	skip    int64   // bytes at its start that the caller has already
@@ -339,6 +348,9 @@ func (b *body) cut(err error) {
 	}
 	gained := b.gained > 0
 	b.drop()
+	if !gained {
+		b.forget()
+	}
 	b.walk.client.cfg.Logger.InfoContext(b.ctx, "blob cut", "digest", string(b.desc.Digest), "host", redact.Text(a.host, a.secrets...), "at", b.pos, "error", failure)
 	switch {
 	case other:
@@ -409,6 +421,7 @@ func (b *body) Close() error {
 func (b *body) reject() bool {
 	again := false
 	w := b.walk
+	b.forget()
 	for ep := range b.from {
 		switch registry := w.hosts[len(w.hosts)-1]; {
 		case ep != registry:

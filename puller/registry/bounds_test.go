@@ -52,6 +52,13 @@ func TestMemoryIsBounded(t *testing.T) {
 		assert.False(t, ep.reject(digest.Digest(fmt.Sprint(3*most-1))), "known")
 		assert.True(t, ep.reject(digest.Digest("0")), "forgotten")
 
+		for i := range 3 * maxKept {
+			ep := &endpoint{client: c, base: &url.URL{Scheme: "https", Host: "reg.example"}}
+			u := &url.URL{Scheme: "https", Host: fmt.Sprint("storage", i)}
+			ep.keep(request{name: fmt.Sprint(i)}, &answer{left: true, home: ep.base, url: u, keepUntil: time.Now().Add(time.Hour)})
+		}
+		assert.Equal(t, maxKept, count(c.targets.All()))
+
 		ep.accepted.Max = maxAccepted
 		for i := range 3 * maxAccepted {
 			ep.accept(fmt.Sprint(i), noCredential)

@@ -60,6 +60,15 @@
 // exception: a blob may come over http from a host that PlainHTTP lists. It waits for the
 // body of a redirect no longer than a second.
 //
+// A registry that redirects a blob, often to a signed URL, is not asked for each part of
+// it. The Client keeps where the redirect led to, for that blob, repository, host and
+// credential, and sends the requests for other parts there. It keeps the URL for five
+// minutes at most, and no longer than the redirect's Cache-Control or Expires allows. If
+// the URL refuses a request (4xx), or its answer does not announce the bytes that were
+// asked for, the registry is asked in the same try. All rules for redirects hold at each
+// use: there is no Authorization, and addresses are checked when they are dialled. The
+// query of the URL is in no error and no log.
+//
 // # Waiting and asking again
 //
 // The Client asks again after 408, 429 and 5xx, after a failed connection, and after an

@@ -44,9 +44,13 @@ type answer struct {
 	host    string   // of url
 	left    bool     // a redirect has left the origin that was asked
 	private bool     // the origin that was asked has a private address
-	stall   *stallTimer
-	rate    rate
-	secrets []string // that the request had in it
+	home    *url.URL // that was asked first
+	// keepUntil says how long url may be asked without asking home, if redirects led
+	// there.
+	keepUntil time.Time
+	stall     *stallTimer
+	rate      rate
+	secrets   []string // that the request had in it
 }
 
 // newAnswer makes an answer that has no response yet. Its stall timer runs.
@@ -156,12 +160,26 @@ func (a *answer) heldBack(refused *content.Error, home *url.URL) error {
 // sent only to the endpoint's own origin, and not after a redirect has left that
 // origin.
 func (ep *endpoint) follow(ctx context.Context, u *url.URL, r request, auth authorization) (*answer, error) {
-	home := originOf(u)
 	if !fieldValue(auth.header) {
 		return nil, failf(content.ErrUnauthorized, u.Host, "the credential's token has characters that no header can carry")
 	}
+	return ep.followFrom(ctx, step{home: u, url: u}, r, auth)
+}
+
+// A step is where a request is on its way along redirects.
+type step struct {
+	home    *url.URL // where it began
+	url     *url.URL // that is asked next
+	private bool     // home has a private address; not known before the first step
+	hops    int      // redirects that led to url
+}
+
+// followFrom is follow for a request that has got as far as from.
+func (ep *endpoint) followFrom(ctx context.Context, from step, r request, auth authorization) (*answer, error) {
+	home, u := originOf(from.home), from.url
 	a := ep.newAnswer(ctx, slices.Concat(auth.secrets(), secretsOf(r.cred), ep.secrets()))
-	for hops := 0; ; hops++ {
+	a.home, a.private, a.keepUntil = from.home, from.private, time.Now().Add(keptFor)
+	for hops := from.hops; ; hops++ {
 		own := originOf(u) == home
 		a.left = a.left || !own
 		req := &http.Request{Method: r.method, URL: u, Host: u.Host, Header: ep.header(r, auth, own, a.left),
@@ -186,6 +204,7 @@ func (ep *endpoint) follow(ctx context.Context, u *url.URL, r request, auth auth
 			return a, nil
 		}
 		next, err := ep.target(u, resp.Header.Get("Location"), r.kind == "blobs", a.secrets)
+		a.keepUntil = redirectLife(resp.Header, time.Now(), a.keepUntil)
 		a.drain()
 		if err == nil && hops == maxRedirects {
 			err = a.failf(content.ErrRedirect, "more than %d redirects", maxRedirects)

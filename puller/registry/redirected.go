@@ -1,0 +1,142 @@
+package registry
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/pullkit/pullkit/puller/content"
+)
+
+const (
+	// keptFor is how long a redirect's target is used at most. The servers that sign
+	// URLs let them expire after some minutes, and refuse them then.
+	keptFor = 5 * time.Minute
+	// maxKept is how many targets a Client keeps.
+	maxKept = 1024
+)
+
+// A keptTarget is the URL to which a host has redirected a request for a blob, often a
+// signed URL of an object storage. It serves the blob's other parts, so that the host
+// is not asked for each of them. A target is used under the same rules as a redirect
+// that has just been answered: no Authorization, addresses checked when they are
+// dialled, at most maxRedirects in all.
+type keptTarget struct {
+	home    *url.URL // that redirected
+	url     *url.URL
+	private bool // home has a private address
+}
+
+// A targetKey is what a keptTarget is kept for: one blob in one repository of one host, for
+// one credential.
+type targetKey struct {
+	host   *endpoint
+	auth   authKey
+	digest digest.Digest
+}
+
+// targetKey returns the key for a request of a blob.
+func (ep *endpoint) targetKey(r request) targetKey {
+	return targetKey{ep, newAuthKey(originOf(ep.base), r.cred, r.repository), digest.Digest(r.name)}
+}
+
+// keep keeps the target that has answered a request for a blob, if a redirect led there.
+func (ep *endpoint) keep(r request, a *answer) {
+	if !a.left || a.home == nil || originOf(a.url) == originOf(a.home) || !time.Now().Before(a.keepUntil) {
+		return
+	}
+	until := a.keepUntil
+	if end := r.cred.Expires; !end.IsZero() && end.Before(until) {
+		until = end
+	}
+	ep.client.targets.Put(ep.targetKey(r), keptTarget{a.home, a.url, a.private}, until)
+}
+
+// forgetTarget removes what is kept for a request. The host is asked the next time.
+func (ep *endpoint) forgetTarget(r request) { ep.client.targets.Delete(ep.targetKey(r)) }
+
+// askTarget sends a request for a blob to the target that is kept for it. size is the
+// blob's. The answer is nil if the host has to be asked: there is no target, or it
+// refuses the request, as a signed URL that has expired does, or its answer does not
+// announce the bytes that were asked for. An error means that the target cannot be
+// reached, or that it limits requests.
+func (ep *endpoint) askTarget(ctx context.Context, r request, size int64, fits func(*answer) bool) (*answer, error) {
+	t, ok := ep.client.targets.Get(ep.targetKey(r))
+	if !ok {
+		return nil, nil
+	}
+	// The rules for redirects hold for each use.
+	u, err := ep.target(t.home, t.url.String(), true, secretsOf(r.cred))
+	if err != nil {
+		ep.forgetTarget(r)
+		return nil, nil
+	}
+	a, err := ep.followFrom(ctx, step{home: t.home, url: u, private: t.private, hops: 1}, r, authorization{})
+	if err != nil {
+		ep.forgetTarget(r)
+		switch content.ReasonOf(err) {
+		case content.ErrForbiddenURL, content.ErrRedirect:
+			return nil, nil
+		}
+		return nil, err
+	}
+	if a.StatusCode == http.StatusTooManyRequests {
+		return nil, a.refusal(r.method)
+	}
+	if a.StatusCode == http.StatusOK && a.ContentLength == size || a.StatusCode == http.StatusPartialContent && fits(a) {
+		return a, nil
+	}
+	ep.forgetTarget(r)
+	if a.StatusCode >= 500 {
+		return nil, a.refusal(r.method)
+	}
+	a.drain()
+	a.stall.end()
+	return nil, nil
+}
+
+// redirectLife returns until when a redirect may be used again, at most until limit. It
+// obeys Cache-Control and Expires (RFC 9111), so that a server can say for how long it
+// has signed the URL, or that it must be asked each time.
+func redirectLife(h http.Header, now, limit time.Time) time.Time {
+	stated := false
+	for directive := range strings.SplitSeq(strings.Join(h.Values("Cache-Control"), ","), ",") {
+		name, value, _ := strings.Cut(strings.TrimSpace(directive), "=")
+		switch strings.ToLower(name) {
+		case "no-store", "no-cache":
+			return now
+		case "max-age":
+			seconds, ok := parseOffset(strings.Trim(value, `"`))
+			if !ok {
+				return now
+			}
+			age, _ := parseOffset(strings.TrimSpace(h.Get("Age")))
+			stated = true
+			if left := max(0, seconds-age); left < int64(keptFor/time.Second) {
+				limit = earlier(limit, now.Add(time.Duration(left)*time.Second))
+			}
+		}
+	}
+	if expires := h.Get("Expires"); expires != "" && !stated {
+		at, err := http.ParseTime(expires)
+		if err != nil {
+			return now
+		}
+		if date, err := http.ParseTime(h.Get("Date")); err == nil {
+			at = now.Add(at.Sub(date)) // the clocks may differ
+		}
+		limit = earlier(limit, at)
+	}
+	return limit
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}

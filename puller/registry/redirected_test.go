@@ -1,0 +1,298 @@
+package registry_test
+
+import (
+	"bytes"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/internal/realtest"
+	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/puller/registry"
+	"github.com/pullkit/pullkit/reference"
+)
+
+// A signingFront redirects each blob to a signed URL of a storage. The storage serves
+// parts, and refuses signatures that the test has ended.
+type signingFront struct {
+	*world
+	header  http.Header // of the redirects
+	signed  int         // redirects so far; the signature is their number
+	valid   int         // signatures from this number on are valid
+	refused http.HandlerFunc
+	blob    []byte
+}
+
+// newSigningFront makes a front and a storage with a blob of 1000 bytes.
+func newSigningFront() *signingFront {
+	f := &signingFront{header: http.Header{}, refused: challengeWith(403, ""), blob: bytes.Repeat([]byte("0123456789"), 100)}
+	f.world = newWorld(map[string]http.HandlerFunc{
+		"https://reg.example": signedIn("Basic realm=x", func(w http.ResponseWriter, r *http.Request) {
+			for name, values := range f.header {
+				w.Header()[name] = values
+			}
+			f.signed++
+			redirectTo(fmt.Sprintf("https://storage.example/b?X-Sig=signature-%d", f.signed))(w, r)
+		}),
+		"https://storage.example": func(w http.ResponseWriter, r *http.Request) {
+			number := 0
+			_, _ = fmt.Sscanf(r.URL.RawQuery, "X-Sig=signature-%d", &number)
+			if r.Header.Get("Authorization") != "" || number < f.valid {
+				f.refused(w, r)
+				return
+			}
+			http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(f.blob))
+		},
+	})
+	return f
+}
+
+func (f *signingFront) desc() ocispec.Descriptor {
+	return ocispec.Descriptor{Digest: digest.FromBytes(f.blob), Size: int64(len(f.blob))}
+}
+
+func (f *signingFront) client(t *testing.T, tr *trace) *registry.Client {
+	return newClient(t, registry.Config{WrapTransport: instead(f.world), Logger: tr.logger()})
+}
+
+// part reads 100 bytes of the blob and returns the hosts that were asked for them.
+func (f *signingFront) part(t *testing.T, c *registry.Client, repo content.Repo, off int64) []string {
+	t.Helper()
+	body, err := c.Blob(t.Context(), repo, f.desc(), off, 100)
+	require.NoError(t, err)
+	data, err := io.ReadAll(body)
+	require.NoError(t, err)
+	require.NoError(t, body.Close())
+	assert.Equal(t, f.blob[off:off+100], data)
+	var hosts []string
+	for _, line := range f.asked() {
+		host, _, _ := strings.Cut(strings.TrimPrefix(line, "GET https://"), "/")
+		hosts = append(hosts, strings.TrimSuffix(host, ".example"))
+		if host == "storage.example" {
+			assert.Len(t, strings.Fields(line), 2, "no Authorization")
+		}
+	}
+	return hosts
+}
+
+func robotRepo() content.Repo {
+	return content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: robot}
+}
+
+// TestTargetServesTheOtherParts: the registry is asked once for a blob that it redirects,
+// however many parts follow.
+func TestTargetServesTheOtherParts(t *testing.T) {
+	f := newSigningFront()
+	var tr trace
+	c := f.client(t, &tr)
+	assert.Equal(t, []string{"reg", "reg", "storage"}, f.part(t, c, robotRepo(), 0), "a refusal, a redirect")
+	for off := int64(100); off < 1000; off += 100 {
+		assert.Equal(t, []string{"storage"}, f.part(t, c, robotRepo(), off))
+	}
+	assert.Equal(t, 1, f.signed)
+	assert.NotContains(t, tr.text.String(), "signature-", "the log hides the query")
+}
+
+// TestTargetIsKeptForOneBlobOnly: another credential, repository, blob or Client is
+// redirected by the registry itself.
+func TestTargetIsKeptForOneBlobOnly(t *testing.T) {
+	f := newSigningFront()
+	c := f.client(t, &trace{})
+	f.part(t, c, robotRepo(), 0)
+
+	other := robotRepo()
+	other.Cred.Username = "other"
+	assert.Contains(t, f.part(t, c, other, 0), "reg", "another credential")
+	other = robotRepo()
+	other.Ref = reference.MustParse("reg.example/other:v1")
+	assert.Contains(t, f.part(t, c, other, 0), "reg", "another repository")
+	assert.Contains(t, f.part(t, f.client(t, &trace{}), robotRepo(), 0), "reg", "another Client")
+	assert.Equal(t, []string{"storage"}, f.part(t, c, robotRepo(), 0))
+
+	f.blob = bytes.Repeat([]byte("9876543210"), 100)
+	assert.Contains(t, f.part(t, c, robotRepo(), 0), "reg", "another blob")
+}
+
+// TestTargetRefuses: a target that refuses a request, or that answers with something
+// else than the bytes that were asked for, is forgotten. The registry is asked in the same
+// try, and its new redirect is kept.
+func TestTargetRefuses(t *testing.T) {
+	for name, refused := range map[string]http.HandlerFunc{
+		"400": challengeWith(400, ""), "401": challengeWith(401, "Basic realm=x"), "403": challengeWith(403, ""),
+		"404": challengeWith(404, ""), "410": challengeWith(410, ""), "416": challengeWith(416, ""),
+		"a page":                text("<html>expired</html>"),
+		"a redirect to nowhere": redirectTo(""),
+		"a forbidden redirect":  redirectTo("http://storage.example/b"),
+		"another part": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Range", "bytes 0-99/1000")
+			w.WriteHeader(206)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newSigningFront()
+				c := f.client(t, &trace{})
+				f.part(t, c, robotRepo(), 0)
+				f.valid, f.refused = 2, refused
+				began := time.Now()
+				assert.Equal(t, []string{"storage", "reg", "storage"}, f.part(t, c, robotRepo(), 100))
+				assert.Equal(t, []string{"storage"}, f.part(t, c, robotRepo(), 200))
+				assert.Zero(t, time.Since(began), "it is not a failure that is waited for")
+			})
+		})
+	}
+}
+
+// TestTargetFails: if a target has a fault that may pass, the next try asks the registry
+// after the usual delay. A target that limits requests is asked again itself.
+func TestTargetFails(t *testing.T) {
+	for status, want := range map[int][]string{
+		500: {"storage", "reg", "storage"}, 503: {"storage", "reg", "storage"}, 429: {"storage", "storage"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			f := newSigningFront()
+			c := f.client(t, &trace{})
+			f.part(t, c, robotRepo(), 0)
+			f.valid = 2
+			f.refused = func(w http.ResponseWriter, _ *http.Request) {
+				f.valid = 0
+				w.WriteHeader(status)
+			}
+			began := time.Now()
+			assert.Equal(t, want, f.part(t, c, robotRepo(), 100), "%d", status)
+			assert.NotZero(t, time.Since(began))
+		})
+	}
+}
+
+// TestTargetExpires: a target is used as long as the redirect says, and for five minutes
+// at most.
+func TestTargetExpires(t *testing.T) {
+	const date, later = "Thu, 01 Jan 2026 00:00:00 GMT", "Thu, 01 Jan 2026 00:01:00 GMT"
+	for _, tt := range []struct {
+		name   string
+		header http.Header
+		life   time.Duration
+	}{
+		{"nothing is said", http.Header{}, 5 * time.Minute},
+		{"max-age", http.Header{"Cache-Control": {"private, Max-Age=60"}}, time.Minute},
+		{"max-age and Age", http.Header{"Cache-Control": {"max-age=60"}, "Age": {"20"}}, 40 * time.Second},
+		{"a long max-age", http.Header{"Cache-Control": {"max-age=99999999999"}}, 5 * time.Minute},
+		{"max-age=0", http.Header{"Cache-Control": {"max-age=0"}}, 0},
+		{"a max-age that cannot be read", http.Header{"Cache-Control": {"max-age=soon"}}, 0},
+		{"no-store", http.Header{"Cache-Control": {"max-age=60", "no-store"}}, 0},
+		{"no-cache", http.Header{"Cache-Control": {"no-cache"}}, 0},
+		{"Expires, by the server's clock", http.Header{"Date": {date}, "Expires": {later}}, time.Minute},
+		{"Expires that cannot be read", http.Header{"Expires": {"-1"}}, 0},
+		{"max-age comes before Expires", http.Header{"Expires": {"-1"}, "Cache-Control": {"max-age=60"}}, time.Minute},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newSigningFront()
+				f.header = tt.header
+				c := f.client(t, &trace{})
+				f.part(t, c, robotRepo(), 0)
+				if tt.life > 0 {
+					time.Sleep(tt.life - time.Second)
+					assert.Equal(t, []string{"storage"}, f.part(t, c, robotRepo(), 100))
+					time.Sleep(time.Second)
+				}
+				assert.Equal(t, []string{"reg", "storage"}, f.part(t, c, robotRepo(), 200))
+			})
+		})
+	}
+	t.Run("the credential", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			f := newSigningFront()
+			c := f.client(t, &trace{})
+			repo := robotRepo()
+			repo.Cred.Expires = time.Now().Add(time.Minute)
+			f.part(t, c, repo, 0)
+			time.Sleep(time.Minute)
+			assert.Equal(t, []string{"reg", "storage"}, f.part(t, c, repo, 100))
+		})
+	})
+}
+
+// TestTargetOfWrongBytes: a target is forgotten when the bytes were not those of the blob.
+func TestTargetOfWrongBytes(t *testing.T) {
+	f := newSigningFront()
+	c := f.client(t, &trace{})
+	f.part(t, c, robotRepo(), 0)
+	body, err := c.Blob(t.Context(), robotRepo(), f.desc(), 0, -1)
+	require.NoError(t, err)
+	body.Reject()
+	require.NoError(t, body.Close())
+	f.asked()
+	assert.Equal(t, []string{"reg", "storage"}, f.part(t, c, robotRepo(), 100))
+}
+
+// TestTargetRefusalIsNotShown: the error of a request to a target hides its query.
+func TestTargetRefusalIsNotShown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newSigningFront()
+		c := f.client(t, &trace{})
+		f.part(t, c, robotRepo(), 0)
+		f.valid, f.refused = 100, func(w http.ResponseWriter, r *http.Request) {
+			w.WriteHeader(429)
+			fmt.Fprint(w, "limited")
+		}
+		_, err := c.Blob(t.Context(), robotRepo(), f.desc(), 0, 100)
+		require.ErrorIs(t, err, content.ErrRateLimited)
+		assert.ErrorContains(t, err, "storage.example/b")
+		assert.NotContains(t, err.Error(), "signature-")
+	})
+}
+
+// TestTargetAddressIsChecked: the address of a target is checked at each connection. A
+// name that leads to a forbidden address by now is not dialled.
+func TestTargetAddressIsChecked(t *testing.T) {
+	ca := realtest.NewCA(t)
+	cert, _, _ := ca.Issue(t, "all", "reg.example", "cdn.example")
+	serve := func(h http.HandlerFunc) *httptest.Server {
+		s := httptest.NewUnstartedServer(h)
+		s.Config.ErrorLog = log.New(io.Discard, "", 0)
+		s.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
+		s.StartTLS()
+		t.Cleanup(s.Close)
+		return s
+	}
+	redirects, served := 0, 0
+	n := &names{addrs: map[string]string{"reg.example:443": "203.0.113.1:443", "cdn.example:443": "203.0.113.2:443"},
+		servers: map[string]*httptest.Server{
+			"reg.example:443": serve(func(w http.ResponseWriter, r *http.Request) {
+				redirects++
+				redirectTo("https://cdn.example/x")(w, r)
+			}),
+			"cdn.example:443": serve(func(w http.ResponseWriter, r *http.Request) {
+				served++
+				text(hello)(w, r)
+			}),
+		}}
+	c := newClient(t, registry.Config{RootCAs: ca.Pool, DialContext: n.dial})
+	repo := content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: credentials.Credential{}}
+	for range 2 {
+		_, err := read(t.Context(), c, repo, helloBlob())
+		require.NoError(t, err)
+	}
+	assert.Equal(t, 1, redirects)
+	c.CloseIdleConnections()
+	n.addrs["cdn.example:443"] = "169.254.169.254:443"
+	_, err := read(t.Context(), c, repo, helloBlob())
+	assert.ErrorIs(t, err, content.ErrForbiddenURL)
+	assert.Equal(t, 2, served)
+	c.CloseIdleConnections()
+}
