@@ -12,29 +12,29 @@ import (
 )
 
 // A Repo is a repository of a registry, or one name in it, with the credential for it. A
-// Source sends the credential to the registry of Ref only.
+// Source sends the credential only to the registry of Ref.
 type Repo struct {
 	Ref  reference.Reference
 	Cred credentials.Credential // zero = anonymous
 }
 
-// A Source reads registries. Its methods may be called concurrently. A
-// Source waits and asks again where the protocol requires it (Retry-After, expired
-// tokens, cut connections, mirrors). An error that it returns is final for this call.
+// A Source reads registries. Its methods may be called concurrently. A Source itself waits
+// and asks again if the protocol requires it (Retry-After, expired tokens, cut connections,
+// mirrors). An error that it returns is final for this call.
 //
 // A Source can implement [Resolver] too.
 type Source interface {
-	// Manifest returns the manifest or index that repo.Ref names. With have == "" it
-	// sends one GET. Otherwise it sends a HEAD first, and the document has no Body if the
-	// digest is still have. After a HEAD that is refused it sends one GET, whose answer
-	// counts. It sends no GET after 429 or after a refused password: see
-	// Error.HeadRefused.
+	// Manifest returns the manifest or index that repo.Ref names. If have is "", it sends
+	// one GET. Otherwise it sends a HEAD first, and the document has no Body if the digest
+	// is still have. If the HEAD is refused, it sends one GET, and the answer to the GET
+	// counts. It sends no GET after 429 or after a refused password: see Error.HeadRefused.
 	Manifest(ctx context.Context, repo Repo, have digest.Digest) (Document, error)
-	// Blob opens n bytes of desc from off (n < 0: to the end). After a cut connection, an
-	// expired token or a change of host, the body goes on at its own offset. It is not
-	// verified against the digest. Reads of the body end with ctx. The body gives at most
-	// the bytes asked for (at most desc.Size if Body.Start is 0). If there are fewer, it
-	// ends with io.ErrUnexpectedEOF, never with io.EOF.
+	// Blob opens n bytes of desc from offset off, or all bytes from off to the end if n is
+	// negative. After a cut connection, an expired token or a change of host, the body
+	// continues at the offset that it has reached. The bytes are not verified against the
+	// digest. Reads of the body end with ctx. The body gives at most the requested bytes
+	// (at most desc.Size if Body.Start is 0). If the server sends fewer, the body ends with
+	// io.ErrUnexpectedEOF, never with io.EOF.
 	//
 	// A call with n >= 0 while another body of the blob is open asks for a part that the
 	// caller can also read over that body. If the host limits requests (429 or 503), a
@@ -49,38 +49,38 @@ type Document struct {
 	// Body, if it is not nil, has Desc's digest and size, and the digest of the
 	// reference if that has one.
 	Body []byte
-	// Mask, if it is not nil, returns text without the secrets that only the Source
-	// knows, such as tokens that it got for the credential. It is for errors about the
-	// document. Such errors quote the document, in which a registry can repeat the
-	// secrets that it was sent.
+	// Mask, if it is not nil, returns text without the secrets that only the Source knows,
+	// such as tokens that it got for the credential. It is for errors that quote the
+	// document, because a registry can repeat in a document the secrets that it has
+	// received.
 	Mask func(text string) string
 }
 
 // A Body is the answer of Source.Blob: a blob, or a part of it.
 type Body struct {
 	io.ReadCloser
-	// Start is the offset in the blob at which the body starts: the offset that was asked
-	// for, or 0 if the server ignored the range.
+	// Start is the offset in the blob at which the body starts: the requested offset, or 0
+	// if the server ignored the range.
 	Start int64
-	// Reject, if it is not nil, is called when the bytes were not those of the blob, or
-	// were more than the blob has (ErrSizeMismatch). The Source remembers a mirror that
-	// gave them and leaves it out when the same blob is asked for again. Reject returns
-	// whether asking again from byte 0 can bring other bytes. It can if another host is
-	// left, or if the bytes came from more than one answer, which is worth one try. If
-	// several bodies gave the parts of a blob, each body is rejected, before or after it
-	// is closed, and the blob is asked for again if any Reject returns true. nil means
-	// that asking again does not help.
+	// The caller of Blob calls Reject, if it is not nil, when the bytes were not those of
+	// the blob, or were more than the blob has (ErrSizeMismatch). The Source remembers a
+	// mirror that sent them, and does not ask this mirror for the blob again. Reject
+	// returns whether another call of Blob, from byte 0, can bring other bytes. It can if
+	// another host is left, or if the bytes came from more than one answer, which is worth
+	// one try. If several bodies gave the parts of a blob, the caller rejects each of them,
+	// before or after it closes the body, and calls Blob again if any Reject returns true.
+	// A nil Reject means that another call does not help.
 	Reject func() (again bool)
 }
 
-// A Resolver is a Source that can say which digest a name has without sending the
-// document. It is optional.
+// A Resolver is a Source that can return the digest of a name without the document. It is
+// optional.
 type Resolver interface {
 	// Resolve returns the digest of the manifest or index that repo.Ref names, and its
-	// media type and size where the registry sends them. It sends one HEAD. A GET follows
-	// if the answer has no digest, or if Manifest would send a GET after a HEAD that was
-	// refused. A digest from a HEAD is not verified: the bytes are verified after a GET,
-	// or when they are fetched by that digest.
+	// media type and size if the registry sends them. It sends one HEAD. A GET follows if
+	// the answer has no digest, or if the HEAD is refused and Manifest would send a GET in
+	// this case. A digest from a HEAD is not verified: bytes are verified after a GET, or
+	// when they are fetched by that digest.
 	Resolve(ctx context.Context, repo Repo) (ocispec.Descriptor, error)
 }
 
@@ -100,33 +100,33 @@ type Store interface {
 	// Open opens stored content for reading. The error wraps fs.ErrNotExist if the
 	// content is not stored.
 	Open(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error)
-	// Ingest begins to store desc's content. While another goroutine or process ingests
-	// the same digest, it waits for that, until ctx ends. The error wraps fs.ErrExist if
-	// the content is stored, even if it was stored during the wait.
+	// Ingest starts to store desc's content. If another goroutine or process ingests the
+	// same digest, Ingest waits for the end of that ingest, or of ctx. The error wraps
+	// fs.ErrExist if the content is stored, even if it was stored during the wait.
 	Ingest(ctx context.Context, desc ocispec.Descriptor) (Ingest, error)
-	// Tag makes ref name desc, whose content must be stored, and returns when
-	// that is durable.
+	// Tag makes ref a name of desc, whose content must be stored. It returns when the name
+	// is durable.
 	Tag(ctx context.Context, ref reference.Reference, desc ocispec.Descriptor) error
 }
 
-// A SpaceReporter is a Store that knows how much room it has. It is optional.
+// A SpaceReporter is a Store that knows how much room it has left. It is optional.
 type SpaceReporter interface {
-	// Free returns how many more bytes the Store takes; math.MaxInt64 if that is not
-	// known.
+	// Free returns how many more bytes the Store can take, or math.MaxInt64 if it does not
+	// know.
 	Free(ctx context.Context) (int64, error)
 }
 
-// A PartialReporter is a Store that knows which part of a blob it has before the blob is
-// ingested. It is optional.
+// A PartialReporter is a Store that knows, without an ingest, how much of a blob it has. It
+// is optional.
 type PartialReporter interface {
 	// Kept returns how many bytes of desc's content an earlier, unfinished ingest left.
-	// These bytes take up room in the Store already.
+	// These bytes already take up room in the Store.
 	Kept(ctx context.Context, desc ocispec.Descriptor) (int64, error)
 }
 
 // An Ingest is one blob being written, in any order. WriteAt and ReadAt may be called
-// concurrently for parts that do not overlap. After Commit, Discard or Close only Close
-// may be called, and does nothing.
+// concurrently for parts that do not overlap. After Commit, Discard or Close the caller may
+// call only Close, which then does nothing.
 type Ingest interface {
 	io.WriterAt
 	io.ReaderAt
@@ -134,9 +134,9 @@ type Ingest interface {
 	// length. They are in ascending order and do not touch each other. Their bytes are
 	// not verified.
 	Have() iter.Seq2[int64, int64]
-	// Commit makes the content visible under its digest, durably. All of it must have
-	// been written, and the caller must have verified it. Until Commit, a range that was
-	// written is certain to be kept only if the Have of a later Ingest yields it.
+	// Commit makes the content visible under its digest, durably. All of it must have been
+	// written, and the caller must have verified it. Without Commit, ranges that were
+	// written may be lost; the Have of a later Ingest yields the ranges that were kept.
 	Commit(ctx context.Context) error
 	// Discard throws away all bytes of the ingest.
 	Discard() error

@@ -5,7 +5,7 @@
 // The one call most users need tests an error for its reason:
 //
 //	if errors.Is(err, content.ErrDigestMismatch) {
-//		log.Print("not the bytes that were named: ", err)
+//		log.Print("the bytes do not have the digest: ", err)
 //	}
 //
 // Implement Source or Store to use a registry or a store of another kind. Package
@@ -14,11 +14,11 @@
 // # Reasons
 //
 // The comments of Source and Store say what their methods must do. This table lists the
-// reasons. The scenario column has the name that the test scenarios for hostile and
-// faulty registries use and, in parentheses, the name in the blob vectors if it differs.
-// The status column has the reason in a container's status to which package puller maps
-// it. The last column says whether the next credential is tried after it. A RetryAfter in
-// the error ends the loop whatever the reason.
+// reasons. The scenario column has the name of the reason in the test scenarios for hostile
+// and faulty registries and, in parentheses, its name in the blob vectors if that differs.
+// The status column has the reason in a container's status that package puller reports for
+// it. The last column says whether a pull tries the next credential. After an error with a
+// RetryAfter it tries none, with any reason.
 //
 //	Go                   scenario                       status                     next
 //	ErrDigestMismatch    digest_mismatch                ErrImagePull               no
@@ -49,16 +49,16 @@
 //	ErrRefused           (none: an admission hook)      SignatureValidationFailed  no
 //	ErrConfig            (none: a hosts.toml)           ErrImagePull               no
 //
-// ErrNotFound is also an fs.ErrNotExist. ErrUnauthorized and ErrDenied are also an
+// ErrNotFound also matches fs.ErrNotExist. ErrUnauthorized and ErrDenied also match
 // fs.ErrPermission. A caller whose context has ended (Canceled in the vectors) gets the
-// error of the context, which has no Reason. A full disk, or a quota that is used up, is
-// an ErrStore that is ErrNoSpace, and syscall.ENOSPC where the system has that name. A
-// name that does not parse does not reach a Source: package puller answers it with
-// InvalidImageName.
+// error of the context, which has no Reason. The error for a full disk, or for a quota that
+// is used up, matches ErrStore, ErrNoSpace and, on systems that have it, syscall.ENOSPC. A
+// name that cannot be parsed does not reach a Source, because package puller refuses it
+// with InvalidImageName.
 //
 // # Left out
 //
-// This package does no I/O. Package registry has a Source, and package layout has a
-// Store. Package transfer copies from a Source into a Store; most programs use only that
-// package.
+// This package does no I/O. Package registry has a Source, and package layout has a Store.
+// Package transfer copies from a Source into a Store; most programs need only package
+// transfer.
 package content

@@ -11,9 +11,9 @@ import (
 	"github.com/pullkit/pullkit/index"
 )
 
-// A Reason says why content could not be read or stored. Reasons are errors themselves,
-// so that errors.Is(err, content.ErrDigestMismatch) works on what any Source, Store or
-// transfer returns.
+// A Reason says why content could not be read or stored. Reasons are errors themselves, so
+// that errors.Is(err, content.ErrDigestMismatch) works for the errors of every Source,
+// Store and transfer.
 type Reason string
 
 // The reasons; see the table in the package comment. The reasons about documents are
@@ -50,8 +50,8 @@ const (
 // Error returns the reason in words.
 func (r Reason) Error() string { return string(r) }
 
-// Is reports that ErrNotFound is an fs.ErrNotExist, and that ErrUnauthorized and
-// ErrDenied are an fs.ErrPermission.
+// Is reports whether target is fs.ErrNotExist, for ErrNotFound, or fs.ErrPermission, for
+// ErrUnauthorized and ErrDenied.
 func (r Reason) Is(target error) bool {
 	switch r {
 	case ErrNotFound:
@@ -62,7 +62,7 @@ func (r Reason) Is(target error) bool {
 	return false
 }
 
-// Verdict returns how far an attempt got if it ended with this reason; see
+// Verdict returns how far an attempt got that ended with this reason; see
 // credentials.AttemptsError.
 func (r Reason) Verdict() credentials.Verdict {
 	switch r {
@@ -81,19 +81,18 @@ func (r Reason) Verdict() credentials.Verdict {
 // An Error says why a call failed and where.
 type Error struct {
 	Reason Reason
-	Host   string // host[:port] that was asked last; "" if no host was asked
+	Host   string // host[:port] of the last request; "" if there was no request
 	// Status is the HTTP status of Host's answer. Codes are the registry's own names for
-	// the reason, such as MANIFEST_UNKNOWN. Both are zero if there was no answer, or if
-	// the answer was not a refusal.
+	// the reason, such as MANIFEST_UNKNOWN. Both are zero if there was no answer, or if the
+	// answer was a success.
 	Status int
 	Codes  []string
-	// RetryAfter is how long the server asks every client to wait; 0 if it does not ask
-	// for that.
+	// RetryAfter is how long the server asks every client to wait; 0 if it does not ask.
 	RetryAfter time.Duration
 	// HeadRefused says that Source.Manifest sent a password with a HEAD that was refused,
-	// and sent no GET after it, because a server that counts wrong passwords must not
-	// count this one twice. The answer to a HEAD does not contain the reason. To get the
-	// reason, call Manifest with an empty have: it sends a GET.
+	// and sent no GET after it, because a server that counts wrong passwords must not count
+	// this one twice. The answer to a HEAD does not contain the registry's reason. To get
+	// the reason, call Manifest with an empty have, which sends a GET.
 	HeadRefused bool
 	Err         error // the cause; may be nil
 }
@@ -128,8 +127,8 @@ func (e *Error) Unwrap() []error {
 	return []error{e.Reason, e.Err}
 }
 
-// ReasonOf returns the outermost Reason in err's tree, and "" if there is none. For an
-// error of several attempts it returns the reason of the attempt that got furthest; see
+// ReasonOf returns the outermost Reason in err's tree, or "" if there is none. For an error
+// of several attempts it returns the reason of the attempt that got furthest; see
 // credentials.AttemptsError.
 func ReasonOf(err error) Reason {
 	var k Reason
@@ -137,10 +136,10 @@ func ReasonOf(err error) Reason {
 	return k
 }
 
-// ErrNoSpace says that a store has no room left: the disk is full, or a quota is used up.
-// Every error with the reason ErrStore is an ErrNoSpace if its cause is one of the
-// system's error numbers for a full disk or quota. ErrNoSpace is also syscall.ENOSPC on
-// systems that have it. So a caller needs one test for all systems:
+// ErrNoSpace means that a store has no room left: the disk is full, or a quota is used up.
+// Every Error with the reason ErrStore matches ErrNoSpace if its cause is one of the
+// system's error numbers for a full disk or quota. ErrNoSpace also matches syscall.ENOSPC
+// on systems that have it. So a caller needs one test for all systems:
 //
 //	errors.Is(err, content.ErrNoSpace)
 var ErrNoSpace error = noSpace{}
@@ -149,11 +148,11 @@ type noSpace struct{}
 
 func (noSpace) Error() string { return "no space left on device" }
 
-// Is reports that ErrNoSpace is the first of the system's numbers, ENOSPC.
+// Is reports whether target is the first of the system's numbers, ENOSPC.
 func (noSpace) Is(target error) bool { return len(fullNumbers) > 0 && target == fullNumbers[0] }
 
-// Is reports that an error of a store is an ErrNoSpace if its cause is any of the
-// system's numbers for a full disk.
+// Is reports whether target is ErrNoSpace, for an error of a store whose cause is one of
+// the system's numbers for a full disk.
 func (e *Error) Is(target error) bool {
 	if e.Reason != ErrStore || target != ErrNoSpace && !ErrNoSpace.(noSpace).Is(target) {
 		return false

@@ -19,7 +19,7 @@ import (
 	"github.com/pullkit/pullkit/puller/content"
 )
 
-func TestError(t *testing.T) {
+func TestErrorMatchesItsReasonAndCause(t *testing.T) {
 	cause := errors.New("404 Not Found")
 	err := fmt.Errorf("layer: %w", &content.Error{Reason: content.ErrNotFound, Host: "reg.example:5000", Err: cause})
 	assert.Equal(t, "layer: reg.example:5000: not found: 404 Not Found", err.Error())
@@ -40,11 +40,12 @@ func TestError(t *testing.T) {
 
 	inner := &content.Error{Reason: content.ErrNetwork, Err: cause}
 	outer := &content.Error{Reason: content.ErrStore, Err: inner}
-	assert.Equal(t, content.ErrStore, content.ReasonOf(outer), "the outermost")
+	assert.Equal(t, content.ErrStore, content.ReasonOf(outer), "the outermost reason counts")
 }
 
-// TestTable holds the table of the package comment against the constants.
-func TestTable(t *testing.T) {
+// TestPackageCommentListsEachReasonOnce: the table of the package comment has each constant once, and no two constants
+// have one text.
+func TestPackageCommentListsEachReasonOnce(t *testing.T) {
 	file, err := parser.ParseFile(token.NewFileSet(), "errors.go", nil, 0)
 	require.NoError(t, err)
 	reasons := map[string]string{}
@@ -69,7 +70,7 @@ func TestTable(t *testing.T) {
 	assert.Len(t, rows, len(reasons))
 	texts := map[string]string{}
 	for name, text := range reasons {
-		assert.Empty(t, texts[text], "%s says the same", name)
+		assert.Empty(t, texts[text], "%s has the same text", name)
 		texts[text] = name
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// An entry that another tool wrote may have no whole name; its Ref is zero then.
+// An entry that another tool wrote may have no whole name. Then its Ref is zero.
 func ExampleEntry() {
 	ref := reference.MustParse("busybox:1.36")
 	for _, e := range []content.Entry{
@@ -40,7 +40,7 @@ func ExampleLister() {
 	for _, store := range []content.Store{images, new(pullertest.MemStore)} {
 		lister, ok := store.(content.Lister)
 		if !ok {
-			fmt.Printf("a %T does not say what it has\n", store)
+			fmt.Printf("a %T cannot list its images\n", store)
 			continue
 		}
 		entries, err := lister.List(context.Background())
@@ -48,5 +48,5 @@ func ExampleLister() {
 	}
 	// Output:
 	// 0 <nil>
-	// a *pullertest.MemStore does not say what it has
+	// a *pullertest.MemStore cannot list its images
 }

@@ -43,7 +43,8 @@ func ExampleError() {
 	// Output: registry.example: rate limited - again in 1h0m0s
 }
 
-// Blobs that came on a disk can be a Source too: this one has one blob, in memory.
+// A oneBlob is a Source that has one blob, in memory. A program can write a Source for
+// blobs that it has, too.
 type oneBlob []byte
 
 func (b oneBlob) Manifest(context.Context, content.Repo, digest.Digest) (content.Document, error) {
@@ -78,7 +79,7 @@ type oneMirror struct{ content.Source }
 func (oneMirror) Blob(context.Context, content.Repo, ocispec.Descriptor, int64, int64) (content.Body, error) {
 	return content.Body{
 		ReadCloser: io.NopCloser(strings.NewReader("wrong")),
-		Reject:     func() (again bool) { return true }, // the registry itself is left to ask
+		Reject:     func() (again bool) { return true }, // the registry itself can still be asked
 	}, nil
 }
 
@@ -99,7 +100,7 @@ func ExampleBody() {
 
 func ExampleDocument() {
 	doc := content.Document{
-		Body: []byte(`{"config":{"digest":"t0ken"}}`), // the registry repeats the token it was sent
+		Body: []byte(`{"config":{"digest":"t0ken"}}`), // the registry repeats the token that it has received
 		Mask: func(text string) string { return strings.ReplaceAll(text, "t0ken", "[redacted]") },
 	}
 	text := `config: digest "t0ken" has no algorithm`
@@ -116,7 +117,7 @@ func ExampleRepo() {
 	// Output: registry.example true
 }
 
-// memory is as little of a Store as there can be: nothing in it lasts.
+// memory is a minimal Store. It keeps content only in memory.
 type memory map[digest.Digest]*page
 
 type page struct {
@@ -170,7 +171,7 @@ func ExampleStore() {
 	// false <nil>
 }
 
-// A quota is a Store with little room, of which an unfinished blob takes a part.
+// A quota is a Store with little room. An unfinished blob takes a part of the room.
 type quota struct {
 	memory
 	free, partial int64

@@ -13,8 +13,8 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// Whatever number the system has for a full disk or a quota, it is ErrNoSpace and
-// ENOSPC, and nothing else is.
+// TestNoSpaceIsOneName: each number that the system has for a full disk or a quota matches
+// ErrNoSpace and ENOSPC. No other error does.
 func TestNoSpaceIsOneName(t *testing.T) {
 	write := func(err error) error {
 		return fmt.Errorf("pull: %w", &content.Error{Reason: content.ErrStore, Err: &fs.PathError{Op: "write", Path: "blob", Err: err}})

@@ -1,4 +1,5 @@
 package content
 
-// fullNumbers is empty, because errors of Plan 9 are texts of the file server.
+// fullNumbers is empty, because Plan 9 has no error numbers: its errors are texts of the
+// file server.
 var fullNumbers []error
