@@ -28,14 +28,14 @@ import (
 //	intents/<hex sha256 of the image>-<random hex>.json   {"image":"registry.example/app:v1 linux/amd64"}
 //	records/<hex sha256 of the image's ID>.json           a Record
 //
-// Each file is written under a temporary name, flushed, and renamed, so that a crash
-// leaves the old or the new file. A file has at most 8 MiB: a Grant that would make it
-// longer fails, and the file stays as it is. A record that cannot be read, or is a pipe
-// or a device, is an error for its image. An intent that cannot be read is an error for
-// all images. After such an error the registry is asked.
+// Each file is written under a temporary name, synced and renamed, so that a crash leaves
+// the old or the new file. A file has at most 8 MiB: a Grant that would make it longer
+// fails, and the file stays as it is. A record that cannot be read, or is a pipe or a
+// device, is an error for its image. An intent that cannot be read is an error for all
+// images. After such an error the Puller asks the registry.
 //
-// A call returns soon after its context has ended, and after 30 seconds at the latest,
-// even if the file system hangs. Calls for other images are not held up by it.
+// A call returns soon after its context has ended, and after 30 seconds at the latest, even
+// if the file system hangs. Such a call does not delay calls for other images.
 //
 // The directory is made with mode 0700: a user who can write to it decides which Pods may
 // use which images. Several processes may share the directory. If two of them grant
@@ -44,9 +44,9 @@ import (
 // concurrently.
 type Dir struct {
 	root  *os.Root
-	limit int64         // bytes of a file
-	files chan struct{} // has one element for each operation that runs
-	turns turns         // one change of a file at a time
+	limit int64         // the most bytes of a file
+	files chan struct{} // has one element for each operation that is running
+	turns turns         // let one operation at a time change a file
 }
 
 const (
@@ -56,7 +56,7 @@ const (
 	// maxFile bounds a file: 100 secrets and 100 service accounts under each of
 	// some hundred names.
 	maxFile = 8 << 20
-	// maxFiles bounds how many operations can hang at a time.
+	// maxFiles is how many operations may run, or hang, at the same time.
 	maxFiles = 64
 )
 
@@ -86,12 +86,12 @@ const callTime = 30 * time.Second
 
 var errCallTime = fmt.Errorf("the file system did not answer within %v", callTime)
 
-// maxID is the number of bytes of an image's ID that an error repeats.
+// maxID is how many bytes of an image's ID an error shows.
 const maxID = 300
 
 // work runs fn, an operation on files. If fn hangs, work returns when ctx ends, or after
-// callTime, and fn goes on in its goroutine. An operation that changes a file passes the
-// file's name as turn. It waits until no other operation changes that file.
+// callTime, and fn goes on in its goroutine. If fn changes a file, turn is the file's name,
+// and work first waits until no other operation changes that file.
 func work[T any](ctx context.Context, d *Dir, turn string, fn func() (T, error)) (T, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, callTime, errCallTime)
 	defer cancel()
@@ -143,10 +143,10 @@ type turns struct {
 
 type turn struct {
 	place chan struct{}
-	users int // that have the turn, or wait for it
+	users int // operations that have the turn or wait for it
 }
 
-// take waits for the turn of name. It does not wait for the name "".
+// take waits for the turn of name. For the name "" it does not wait.
 func (t *turns) take(ctx context.Context, name string) (release func(), err error) {
 	if name == "" {
 		return func() {}, nil
@@ -213,7 +213,7 @@ func (d *Dir) Intents(ctx context.Context) iter.Seq2[string, error] {
 			case ctx.Err() != nil:
 				yield("", context.Cause(ctx))
 				return
-			case errors.Is(err, fs.ErrNotExist): // taken back since it was listed
+			case errors.Is(err, fs.ErrNotExist): // removed since it was listed
 			case !yield(in.Image, err):
 				return
 			}
@@ -261,10 +261,10 @@ func (d *Dir) Grant(ctx context.Context, id, name string, access Access) error {
 	return err
 }
 
-// Sweep implements Store. It goes on after errors and returns them joined. It removes
-// notes of pulls that began more than a day before the given time, and temporary files
-// that a crash has left. It keeps a record that cannot be read, because without it the
-// image would look preloaded.
+// Sweep implements Store. It continues after errors and returns them joined. It removes
+// notes of pulls that started more than a day before the given time, and temporary files
+// that a crash has left. It keeps a record that cannot be read, because without the record
+// the image would look preloaded.
 func (d *Dir) Sweep(ctx context.Context, before time.Time, stored func(id string) bool) error {
 	before = before.Add(-clockLag)
 	errs := []error{
@@ -283,7 +283,7 @@ func (d *Dir) Sweep(ctx context.Context, before time.Time, stored func(id string
 	return errors.Join(errs...)
 }
 
-// clockLag is longer than the clock of a file system can lag behind the system's clock.
+// clockLag is more than the clock of a file system can lag behind the system's clock.
 const clockLag = time.Second
 
 // maxIntent is longer than any pull takes.
@@ -384,12 +384,13 @@ func (d *Dir) read(name string, into any) error {
 	case err != nil:
 		return fmt.Errorf("records: %w", err)
 	}
-	// The words of encoding/json change with GOEXPERIMENT=jsonv2.
+	// The texts of encoding/json change with GOEXPERIMENT=jsonv2, so errors do not have
+	// them.
 	if err := strictjson.Check(data); err != nil {
 		return malformedf("%s: %w", name, err)
 	}
 	if json.Unmarshal(data, into) != nil {
-		return malformedf("%s: a field has a value of another type than a record has", name)
+		return malformedf("%s: a field of a record has a value of the wrong type", name)
 	}
 	return nil
 }

@@ -45,7 +45,7 @@ func intents(t *testing.T, r Store) []string {
 	return out
 }
 
-func TestDir(t *testing.T) {
+func TestDirKeepsRecordsAndIntents(t *testing.T) {
 	dir := t.TempDir()
 	r := openDir(t, dir)
 	ctx := t.Context()
@@ -57,14 +57,14 @@ func TestDir(t *testing.T) {
 	again, err := r.Intend(ctx, "a.example/a:1")
 	require.NoError(t, err)
 	require.NoError(t, done())
-	assert.Equal(t, []string{"a.example/a:1"}, intents(t, r), "the other pull goes on")
+	assert.Equal(t, []string{"a.example/a:1"}, intents(t, r), "the other pull is still running")
 
 	s := SecretID{Namespace: "n", Name: "s", UID: "u", Hash: NewSecretID(secretCredential("correct horse")).Hash}
 	require.NoError(t, r.Grant(ctx, "sha256:1", "a.example/a", Access{Secrets: []SecretID{s}}))
 	require.NoError(t, r.Grant(ctx, "sha256:1", "a.example/b", Access{Everybody: true}))
 	require.NoError(t, r.Grant(ctx, "sha256:1", "a.example/a", Access{ServiceAccounts: []credentials.ServiceAccount{{Namespace: "n", Name: "sa", UID: "x"}}}))
 
-	// Another process reads what this one wrote.
+	// Another process reads the same records.
 	other := openDir(t, dir)
 	rec, err := other.Record(ctx, "sha256:1")
 	require.NoError(t, err)
@@ -75,7 +75,7 @@ func TestDir(t *testing.T) {
 	assert.WithinDuration(t, time.Now(), rec.Updated, time.Minute)
 	assert.Equal(t, []string{"a.example/a:1"}, intents(t, other))
 	require.NoError(t, again())
-	require.NoError(t, again(), "taking back twice is no error")
+	require.NoError(t, again(), "removing a note twice is not an error")
 	assert.Empty(t, intents(t, other))
 
 	for _, path := range []string{".", "records", "intents"} {
@@ -87,7 +87,7 @@ func TestDir(t *testing.T) {
 	}
 	files, err := filepath.Glob(filepath.Join(dir, "*", "*"))
 	require.NoError(t, err)
-	require.Len(t, files, 1, "nothing is left over")
+	require.Len(t, files, 1, "only the record is left")
 	info, err := os.Stat(files[0])
 	require.NoError(t, err)
 	assert.Equal(t, fs.FileMode(0o600), info.Mode().Perm())
@@ -97,10 +97,10 @@ func TestDir(t *testing.T) {
 	assert.Contains(t, string(data), `"serviceAccounts":[{"namespace":"n","name":"sa","uid":"x"}]`)
 }
 
-func TestDirConcurrently(t *testing.T) {
+func TestDirIsSafeForConcurrentUse(t *testing.T) {
 	r := openDir(t, t.TempDir())
 	var wg sync.WaitGroup
-	wg.Go(func() { // whoever reads meanwhile reads all of one state
+	wg.Go(func() { // this reader always reads a whole file
 		for range rounds.Of(500) {
 			_, err := r.Record(t.Context(), "sha256:1")
 			assert.True(t, err == nil || errors.Is(err, fs.ErrNotExist), "%v", err)
@@ -124,7 +124,7 @@ func TestDirConcurrently(t *testing.T) {
 	assert.Empty(t, intents(t, r))
 }
 
-func TestAccessIsBounded(t *testing.T) {
+func TestMergeKeepsAtMostAHundredSecrets(t *testing.T) {
 	var a Access
 	for i := range 300 {
 		id := fmt.Sprint(i)
@@ -137,7 +137,7 @@ func TestAccessIsBounded(t *testing.T) {
 	assert.Len(t, a.ServiceAccounts, maxAccess)
 	b := a.Merge(Access{Secrets: []SecretID{{Namespace: "n", Name: "7", UID: "7", Hash: "new"}}})
 	assert.Equal(t, "new", b.Secrets[7].Hash)
-	assert.Equal(t, "7", a.Secrets[7].Hash, "Merge changes neither")
+	assert.Equal(t, "7", a.Secrets[7].Hash, "Merge does not change its arguments")
 }
 
 func FuzzHashCredential(f *testing.F) {
@@ -154,14 +154,13 @@ func FuzzHashCredential(f *testing.F) {
 			assert.NotEqual(t, hash, NewSecretID(a).Hash, "salted")
 		}
 		assert.False(t, SecretID{Hash: ""}.Matches(b))
-		SecretID{Hash: u1}.Matches(b) // any text at all
+		SecretID{Hash: u1}.Matches(b) // the hash may be any text
 	})
 }
 
-// TestRecordsAreReadUnderNoLock holds that an operation on one image's file that hangs
-// holds up no other image's, and that those who wait for its turn leave with their
-// context.
-func TestRecordsAreReadUnderNoLock(t *testing.T) {
+// TestHangingOperationDelaysOnlyItsOwnImage: an operation on one image's file that hangs does not delay
+// operations for other images. Operations that wait for its turn end with their context.
+func TestHangingOperationDelaysOnlyItsOwnImage(t *testing.T) {
 	d, err := Open(t.TempDir())
 	require.NoError(t, err)
 	defer d.Close()
@@ -179,7 +178,7 @@ func TestRecordsAreReadUnderNoLock(t *testing.T) {
 	<-hanging
 	assert.NoError(t, d.Grant(t.Context(), "b", "x.example/app", Access{Everybody: true}))
 	_, err = d.Record(t.Context(), "a")
-	assert.ErrorIs(t, err, fs.ErrNotExist, "reading waits for no turn")
+	assert.ErrorIs(t, err, fs.ErrNotExist, "reading does not wait for a turn")
 	done, err := d.Intend(t.Context(), "x.example/app:v1 linux/amd64")
 	require.NoError(t, err)
 	assert.NoError(t, done())
@@ -193,8 +192,8 @@ func TestRecordsAreReadUnderNoLock(t *testing.T) {
 	assert.Empty(t, d.turns.names)
 }
 
-// TestRecordsHaveOneLimit holds that no file is written that would not be read.
-func TestRecordsHaveOneLimit(t *testing.T) {
+// TestDirWritesNothingThatIsTooLargeToRead: a Dir writes no file that it would refuse to read.
+func TestDirWritesNothingThatIsTooLargeToRead(t *testing.T) {
 	dir := t.TempDir()
 	d, err := Open(dir)
 	require.NoError(t, err)
@@ -216,7 +215,7 @@ func TestRecordsHaveOneLimit(t *testing.T) {
 	assert.ErrorContains(t, err, "more than the limit of 10000")
 	now, err := os.ReadFile(file)
 	require.NoError(t, err)
-	assert.True(t, bytes.Equal(data, now), "the file stays as it is")
+	assert.True(t, bytes.Equal(data, now), "the file does not change")
 	got, err := d.Record(t.Context(), "id")
 	require.NoError(t, err)
 	assert.True(t, got.Names["x.example/first"].Everybody)
@@ -224,9 +223,8 @@ func TestRecordsHaveOneLimit(t *testing.T) {
 	assert.ErrorContains(t, err, "more than the limit")
 }
 
-// TestUnreadableRecordIsMarked holds that a record written over one that cannot be read
-// says that names may be missing.
-func TestUnreadableRecordIsMarked(t *testing.T) {
+// TestRecordThatReplacesAnUnreadableOneIsIncomplete: a record that replaces an unreadable one is Incomplete.
+func TestRecordThatReplacesAnUnreadableOneIsIncomplete(t *testing.T) {
 	for _, bad := range []string{"", "{", `{"id":"another"}`, "null", strings.Repeat(" ", 10_001)} {
 		dir := t.TempDir()
 		d, err := Open(dir)
@@ -243,9 +241,9 @@ func TestUnreadableRecordIsMarked(t *testing.T) {
 	}
 }
 
-// TestFirstFormatIsRead: a directory that version 0.1 wrote is read, hashes included, and
+// TestDirectoryOfVersion01IsRead: a directory that version 0.1 wrote is read, hashes included, and
 // can be written to.
-func TestFirstFormatIsRead(t *testing.T) {
+func TestDirectoryOfVersion01IsRead(t *testing.T) {
 	dir := t.TempDir()
 	require.NoError(t, os.CopyFS(dir, os.DirFS("testdata/v0.1")))
 	const id = "sha256:3f1a0e5b7c9d2a4e6f8091a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6"
@@ -273,12 +271,12 @@ func TestFirstFormatIsRead(t *testing.T) {
 	assert.True(t, rec.Names["priv.example/app"].Secrets[0].Matches(cred))
 }
 
-// TestTextsOfUnreadableRecords holds that an error says where a record is not JSON, in words
-// that do not depend on the version of encoding/json.
-func TestTextsOfUnreadableRecords(t *testing.T) {
+// TestErrorsOfUnreadableRecordsSayWhere: an error says where a record is not JSON, in words that do
+// not depend on the version of encoding/json.
+func TestErrorsOfUnreadableRecordsSayWhere(t *testing.T) {
 	for text, want := range map[string]string{
 		"nul":                              "records/x.json: bad JSON",
-		`{"names":{"a":{"secrets":5}}}`:    "records/x.json: a field has a value of another type than a record has",
+		`{"names":{"a":{"secrets":5}}}`:    "records/x.json: a field of a record has a value of the wrong type",
 		`{"id":"a","names":{"b":{}}} more`: "records/x.json: data after the document at byte 28",
 	} {
 		dir := t.TempDir()

@@ -85,7 +85,7 @@ func ExampleRecord() {
 }
 
 func ExampleAccess() {
-	var a records.Access // for no Pod
+	var a records.Access // allows no Pod
 	a = a.Merge(records.Access{Secrets: []records.SecretID{{Namespace: "team", Name: "regcred", UID: "1"}}})
 	a = a.Merge(records.Access{ServiceAccounts: []credentials.ServiceAccount{{Namespace: "team", Name: "builder", UID: "2"}}})
 	fmt.Println(a.Everybody, len(a.Secrets), len(a.ServiceAccounts), a.Full())

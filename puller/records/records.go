@@ -19,13 +19,13 @@ import (
 // An error of a Store grants no access: the Puller then asks the registry. The methods
 // may be called concurrently.
 type Store interface {
-	// Intend notes that a pull is about to begin, so that what a crash leaves in the
-	// store does not look preloaded. image is the image's name, a space and the platform.
-	// The note is durable when Intend returns; done takes the note back. Calls for one
-	// image may overlap; each returns its own done.
+	// Intend notes that a pull is about to start, so that an image that a crash leaves in
+	// the store does not look preloaded. image is the image's name, a space and the
+	// platform. The note is durable when Intend returns; done removes the note. Calls for
+	// one image may overlap; each returns its own done.
 	Intend(ctx context.Context, image string) (done func() error, err error)
-	// Intents yields the images of all notes that were not taken back, whichever process
-	// made them.
+	// Intents yields the images of all notes that were not removed, including those of
+	// other processes.
 	Intents(ctx context.Context) iter.Seq2[string, error]
 	// Record returns the record of the image with the given ID, which is the ID of
 	// puller.Image. The error wraps fs.ErrNotExist if there is no record.
@@ -35,14 +35,14 @@ type Store interface {
 	// Grant returns. If the record exists but cannot be read, Grant either replaces it
 	// with one that is Incomplete, or fails.
 	Grant(ctx context.Context, id, name string, access Access) error
-	// Sweep removes records that were last written before the given time, if stored
-	// reports false for their ID. It also removes the notes of pulls that began so long
-	// before that time that they cannot still run. puller.Puller.Sweep calls it after it
-	// has made records of the images that those pulls left.
+	// Sweep removes records that were last written before the given time, if stored reports
+	// false for their ID. It also removes the notes of pulls that started so long before
+	// that time that they cannot be running any more. puller.Puller.Sweep calls it after it
+	// has made records for the images that those pulls have left in the store.
 	Sweep(ctx context.Context, before time.Time, stored func(id string) bool) error
 }
 
-// A Record says which Pods may use one image, as the pulls so far have shown.
+// A Record says which Pods may use one image, as earlier pulls have shown.
 type Record struct {
 	ID      string            `json:"id"`      // as in puller.Image
 	Updated time.Time         `json:"updated"` // when access was last added
@@ -54,8 +54,8 @@ type Record struct {
 
 // Access says which Pods may use an image under one name. The zero Access allows no Pod.
 type Access struct {
-	// Everybody means every Pod: the image was pulled without a credential, or with one
-	// of the node's.
+	// Everybody says that every Pod may use the image, because it was pulled without a
+	// credential or with a credential of the node.
 	Everybody       bool                         `json:"everybody,omitempty"`
 	Secrets         []SecretID                   `json:"secrets,omitempty"`
 	ServiceAccounts []credentials.ServiceAccount `json:"serviceAccounts,omitempty"`
@@ -67,17 +67,18 @@ type SecretID struct {
 	Name      string `json:"name,omitempty"`
 	UID       string `json:"uid,omitempty"`
 	// Hash is a salted hash of the credential; see Matches. A copy of the Secret under
-	// another name matches it too, and so may use the image. "" matches no credential.
+	// another name matches the hash, too, so a Pod with that copy may use the image. ""
+	// matches no credential.
 	Hash string `json:"hash,omitempty"`
 }
 
-// maxAccess is the number of secrets, and of service accounts, of one Access, as in the
-// kubelet. For a Pod whose secret is not kept because of this limit, the registry is
-// asked each time.
+// maxAccess is the largest number of secrets, and of service accounts, in one Access, as in
+// the kubelet. If a Pod's secret is not kept because of this limit, the Puller asks the
+// registry each time.
 const maxAccess = 100
 
-// Full reports whether a has the largest number of secrets that is kept. Merge adds no
-// secret to a full Access.
+// Full reports whether a has the largest number of secrets that an Access keeps. Merge adds
+// no secret to a full Access.
 func (a Access) Full() bool { return len(a.Secrets) >= maxAccess }
 
 // Merge returns an Access that allows what a or b allows. A Secret that is in both gets
@@ -112,8 +113,8 @@ func NewSecretID(cred credentials.Credential) SecretID {
 	return s
 }
 
-// SameObject reports whether s and t are the same Secret object, whatever its content. A
-// Secret without a UID is not the same as any other.
+// SameObject reports whether s and t are the same Secret object, even with different
+// content. A Secret without a UID is not the same as any other.
 func (s SecretID) SameObject(t SecretID) bool {
 	return s.UID != "" && s.UID == t.UID && s.Namespace == t.Namespace && s.Name == t.Name
 }
@@ -138,7 +139,8 @@ func hash(salt []byte, cred credentials.Credential) string {
 	h := sha256.New()
 	h.Write(salt)
 	for _, part := range []string{cred.Username, cred.Password.Reveal(), cred.IdentityToken.Reveal(), cred.RegistryToken.Reveal()} {
-		// A hash of each part keeps ("ab", "c") apart from ("a", "bc").
+		// Each part is hashed by itself, so that ("ab", "c") and ("a", "bc") give different
+		// hashes.
 		sum := sha256.Sum256([]byte(part))
 		h.Write(sum[:])
 	}

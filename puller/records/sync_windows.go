@@ -1,5 +1,5 @@
 package records
 
-// syncDir does nothing: Windows has no flush of a directory, and writes renames
-// through its journal.
+// syncDir does nothing, because Windows cannot sync a directory. NTFS writes renames into
+// its journal.
 func (d *Dir) syncDir(string) error { return nil }
