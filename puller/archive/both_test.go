@@ -76,8 +76,7 @@ func (a *twoListArchive) files(t *testing.T, entries []ocispec.Descriptor, list 
 }
 
 // imported returns the names of the images that Import returns, in order, each with the
-// digest of its descriptor. It checks that the names stand for the same digests in the
-// store.
+// digest of its descriptor. It checks that the names have the same digests in the store.
 func imported(t *testing.T, archive []byte, cfg Config) ([]string, error) {
 	t.Helper()
 	store := new(pullertest.MemStore)
@@ -92,9 +91,9 @@ func imported(t *testing.T, archive []byte, cfg Config) ([]string, error) {
 	return names, err
 }
 
-// What manifest.json lists and index.json does not is imported, wherever the two files
-// are in the archive.
-func TestImportOfTwoLists(t *testing.T) {
+// TestImportStoresWhatOnlyOneListHas: Import stores the images and names that only manifest.json lists.
+// The two files may be anywhere in the archive.
+func TestImportStoresWhatOnlyOneListHas(t *testing.T) {
 	a := newTwoListArchive(t)
 	const app, hub = "docker.io/library/a:v1", "docker.io/library/"
 	m1, m2, i1 := a.first.manifest, a.second.manifest, a.first.index
@@ -151,9 +150,9 @@ func TestImportOfTwoLists(t *testing.T) {
 	assert.Equal(t, []string{is(app, m1), is("r.example/x@"+string(second.Digest), second)}, got)
 }
 
-// An entry whose whole name is in containerd's annotation has this name, or its digest if
-// another entry has the name.
-func TestImportOfContainerdNameTwice(t *testing.T) {
+// TestNameOfContainerdIsGivenOnce: an entry whose whole name is in containerd's annotation
+// gets this name. It gets a name with its digest if another entry has the name.
+func TestNameOfContainerdIsGivenOnce(t *testing.T) {
 	a := newTwoListArchive(t)
 	const app, repo = "docker.io/library/a:v1", "docker.io/library/a"
 	m1, m2 := a.first.manifest, a.second.manifest
@@ -183,7 +182,7 @@ func TestImportOfContainerdNameTwice(t *testing.T) {
 }
 
 // The tag <none>:<none> of old versions of Docker is not a name.
-func TestImportOfNoneTag(t *testing.T) {
+func TestNoneTagIsNotAName(t *testing.T) {
 	_, err := imported(t, tarOf(t, dockerFiles(t, noRepoTag)...), Config{})
 	assert.ErrorIs(t, err, content.ErrBadReference)
 	assert.ErrorContains(t, err, "does not have a name: set Config.Repository")
@@ -197,8 +196,9 @@ func TestImportOfNoneTag(t *testing.T) {
 	assert.Contains(t, got[0], "docker.io/library/a:v1 ")
 }
 
-// A cut archive still has all images, or the error says that it is cut off.
-func TestImportOfCutArchives(t *testing.T) {
+// TestErrorSaysThatAnArchiveIsCutOff: Import of an archive that is cut off stores all images, or its
+// error says that the archive is cut off.
+func TestErrorSaysThatAnArchiveIsCutOff(t *testing.T) {
 	a := newTwoListArchive(t)
 	for name, files := range map[string][]tarFile{
 		"docker": dockerFiles(t, "a:v1"),

@@ -17,15 +17,15 @@
 // its promises about crashes, hold for an Import.
 //
 // Import trusts an archive no more than a registry. It hashes every blob before it commits
-// the blob. It uses no path in the archive as a path on disk. It limits the number of
-// names, the length of each name and the length of all names. It also limits how far an
-// archive can expand without having the bytes, as a sparse file does. An error about a
-// file that is not an archive never quotes the file's content, because the file may hold a
-// password.
+// the blob. It does not use a path in the archive as a path on disk. It limits the number
+// of names, the length of each name and the length of all names. It also limits how many
+// bytes the holes of sparse files may have, because the archive does not contain these
+// bytes. An error about a file that is not an archive never quotes the file's content,
+// because the file may hold a password.
 //
 // # Left out
 //
 // Import does not read archives that are compressed with zstd, xz or any format other than
 // gzip and bzip2. The error names the format and the command that unpacks it. The package
-// does not unpack layers and does not write files of its own.
+// does not unpack layers, and writes files only through the Store.
 package archive

@@ -40,8 +40,8 @@ type dockerImage struct {
 	Layers   []string
 }
 
-// parseDockerList parses manifest.json. It first counts the images and their layers and
-// tags, because each is short as text and large in memory.
+// parseDockerList parses manifest.json. It first counts the images, layers and tags,
+// because each one is short in the file and takes much memory.
 func parseDockerList(data []byte) ([]dockerImage, error) {
 	images, parts := 0, 0
 	errMany := bad(content.ErrTooLarge, "%s has more than %d images, or more than %d layers and tags", dockerList, maxImages, maxParts)
@@ -171,8 +171,8 @@ func (im *importer) notAList() error {
 	return bad(content.ErrBadIndex, "%s is not the list that docker save writes, and may be an image manifest: %s", dockerList, makeArchive)
 }
 
-// dockerImage stores one image and returns the descriptor of its manifest. Docker's
-// config is a valid OCI config, so it stays as it is.
+// dockerImage stores one image and returns the descriptor of its manifest. Docker's config
+// is a valid OCI config, so it is stored unchanged.
 func (im *importer) dockerImage(ctx context.Context, img dockerImage) (ocispec.Descriptor, error) {
 	none := ocispec.Descriptor{}
 	config, err := im.find(ctx, img.Config)
@@ -226,7 +226,7 @@ func (im *importer) find(ctx context.Context, name string) (ocispec.Descriptor, 
 	return ocispec.Descriptor{}, bad(content.ErrBadIndex, "%s names %s, which is not in it: make the archive again", dockerList, quote(name))
 }
 
-// follow returns the path to which the links of the archive lead from the path name.
+// follow returns the path to which name leads by the links of the archive.
 func (im *importer) follow(name string) string {
 	at := path.Clean(name)
 	for range maxLinkSteps {
@@ -276,7 +276,7 @@ func (im *importer) layerType(ctx context.Context, desc ocispec.Descriptor) (str
 	return ocispec.MediaTypeImageLayer, nil
 }
 
-// manifest stores a manifest of that config and these layers, and returns its descriptor.
+// manifest stores a manifest with this config and these layers, and returns its descriptor.
 func (im *importer) manifest(ctx context.Context, config ocispec.Descriptor, layers []ocispec.Descriptor, platform ocispec.Platform) (ocispec.Descriptor, error) {
 	data, err := json.Marshal(ocispec.Manifest{
 		Versioned: specs.Versioned{SchemaVersion: 2},
@@ -336,9 +336,9 @@ func dockerTag(ref reference.Reference) string {
 	return ref.String()
 }
 
-// runnable returns the manifest of an entry that Docker's format can hold, which is one
-// image for a name. For an index it returns the image for this machine's architecture, or
-// else the first complete one.
+// runnable returns the manifest that represents an entry in Docker's format, which holds
+// one image for each name. For an index it returns the image for this machine's
+// architecture, or else the first complete one.
 func (x *exporter) runnable(ctx context.Context, desc ocispec.Descriptor) (ocispec.Descriptor, bool, error) {
 	manifests, err := x.manifests(ctx, desc, maxLevels, make(map[digest.Digest]bool))
 	if err != nil {
@@ -367,9 +367,9 @@ func (x *exporter) runnable(ctx context.Context, desc ocispec.Descriptor) (ocisp
 // maxLevels is how many levels of indexes are followed. A pull follows as many.
 const maxLevels = 5
 
-// manifests returns the manifests of an entry in order. For a manifest that is itself.
-// For an index it is the manifests that the index lists, directly or through indexes
-// within it. It reads each index once.
+// manifests returns the manifests of an entry in order. For a manifest it returns the
+// manifest itself. For an index it returns the manifests that the index lists, directly or
+// through indexes within it. It reads each index once.
 func (x *exporter) manifests(ctx context.Context, desc ocispec.Descriptor, levels int, seen map[digest.Digest]bool) ([]ocispec.Descriptor, error) {
 	switch {
 	case mediatype.IsManifest(desc.MediaType):
@@ -400,8 +400,8 @@ func (x *exporter) manifests(ctx context.Context, desc ocispec.Descriptor, level
 }
 
 // dockerImage returns a manifest as an element of manifest.json. ok is false for an
-// artifact, and for an image of which a part is not stored. Because of one such element
-// docker load would refuse the whole archive.
+// artifact, and for an image of which a part is not stored, because docker load refuses a
+// whole archive with such an element.
 func (x *exporter) dockerImage(ctx context.Context, desc ocispec.Descriptor) (dockerImage, bool, error) {
 	none := dockerImage{}
 	doc, err := ocilayout.Read(ctx, x.store, desc)

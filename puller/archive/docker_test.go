@@ -42,10 +42,10 @@ func TestImportDockerSaveWithBlobs(t *testing.T) {
 		types = append(types, strings.TrimPrefix(l.MediaType, ocispec.MediaTypeImageLayer))
 	}
 	assert.Equal(t, []string{"", "+gzip", "+zstd", ""}, types)
-	assert.Nil(t, entries[0].Descriptor.Platform, "the config has none")
+	assert.Nil(t, entries[0].Descriptor.Platform, "the config has no platform")
 }
 
-func TestDockerListRefused(t *testing.T) {
+func TestImportRefusesDamagedLists(t *testing.T) {
 	for text, want := range map[string]string{
 		`{}`:                              "manifest.json is not the list that docker save writes",
 		`[{"Layers":"x"}]`:                "[0].*: wrong type: want an array",

@@ -67,8 +67,8 @@ func put(store content.Store, mediaType, data string) ocispec.Descriptor {
 	return desc
 }
 
-// This makes the file for a node without a network. The file has one image, or all images
-// of the store if none is named.
+// The file is for a node without a network. It has the named images, or all images of the
+// store if no image is named.
 func ExampleExport() {
 	store, remove := images()
 	defer remove()

@@ -27,7 +27,7 @@ import (
 // architecture, or else the first complete one. A name with a digest gets no tag in
 // manifest.json, because that format has only tags.
 //
-// Export hashes every blob while it writes the blob. By errors.Is the error is
+// Export hashes every blob while it writes the blob. With errors.Is the error matches
 //
 //   - content.ErrDigestMismatch for a blob in the Store whose content does not have the
 //     digest in its name;

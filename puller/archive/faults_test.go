@@ -129,7 +129,7 @@ func TestImportIntoAFaultyStore(t *testing.T) {
 			if done = store.ops <= fail; done {
 				require.NoError(t, err, name)
 				assert.Len(t, entries, 2, name)
-				assert.Greater(t, fail, 20, "so many operations can fail")
+				assert.Greater(t, fail, 20, "more than 20 operations can fail")
 				break
 			}
 			if err == nil { // the failed operation was the clean-up of one file
@@ -165,11 +165,11 @@ func TestExportFromAFaultyStore(t *testing.T) {
 		if store.ops <= fail {
 			require.NoError(t, err)
 			assert.Equal(t, whole, b.Bytes())
-			assert.Greater(t, fail, 20, "so many operations can fail")
+			assert.Greater(t, fail, 20, "more than 20 operations can fail")
 			return
 		}
 		require.ErrorIs(t, err, errDisk, "operation %d", fail)
 		_, err = Import(t.Context(), new(pullertest.MemStore), &b, Config{})
-		assert.Error(t, err, "operation %d: what was written is not a whole archive", fail)
+		assert.Error(t, err, "operation %d: the archive is not complete", fail)
 	}
 }

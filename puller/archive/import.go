@@ -58,7 +58,7 @@ type Config struct {
 // with them. Other bytes after the archive are an error. An example is a second archive
 // that cat appended.
 //
-// Import hashes all content before it commits the content. By errors.Is the error is
+// Import hashes all content before it commits the content. With errors.Is the error matches
 //
 //   - content.ErrDigestMismatch for content that does not have the digest in its name;
 //   - content.ErrBadIndex for bytes that are not such an archive, for an archive that is
@@ -66,23 +66,24 @@ type Config struct {
 //     It does not quote printable bytes, because the caller may have passed a file with a
 //     password by mistake;
 //   - content.ErrBadReference for a name that is not a valid image name;
-//   - content.ErrTooLarge for an archive whose names are longer or more than any program
-//     writes, or that has more than 1 GiB of holes in its files and zeros behind its end;
+//   - content.ErrTooLarge for an archive with longer or more names than any program writes,
+//     or with more than 1 GiB of holes in its files and zeros behind its end;
 //   - fs.ErrNotExist if another process removed content of the archive from store during
-//     the Import: Import the archive again.
+//     the Import. Then import the archive again.
 //
-// The name of an image is the ref.name annotation of its entry. If ref.name is only the
-// tag of the name in the annotation io.containerd.image.name, or if the entry does not
-// have ref.name, the name is io.containerd.image.name. A name without a registry is one
-// of Docker Hub's, unless it is a bare tag. If several images with different digests have
-// one name, one of them gets it: an image whose ref.name is the name as Reference.String
-// writes it, or else one whose ref.name spells it in another way with a registry, or else
-// one whose io.containerd.image.name is the name of its ref.name, or else any. Among
-// equals it is the first. Import names each of the others by its repository and digest.
+// The name of an image is the ref.name annotation of its entry. If ref.name is only the tag
+// of the name in the annotation io.containerd.image.name, or if the entry does not have
+// ref.name, the name is io.containerd.image.name. A name without a registry is one of
+// Docker Hub's, unless it is a bare tag. If several images with different digests have one
+// name, one of them gets it. The order of preference is: an image whose ref.name is the
+// name as Reference.String writes it; an image whose ref.name is the name with a registry
+// in another spelling; an image whose io.containerd.image.name is the name and whose
+// ref.name is its tag; any other image. Among equals, the first image gets the name. Import
+// names each other image by its repository and digest.
 //
 // If the archive has both index.json and manifest.json, Import also stores the images and
-// tags the names that only manifest.json lists. They follow those of index.json. A name
-// that both lists have is that of the image in index.json. The tag <none>:<none> in
+// tags the names that only manifest.json lists. They follow those of index.json. If both
+// lists have a name, the image in index.json gets it. The tag <none>:<none> in
 // manifest.json is not a name.
 //
 // Import tags no image before it has read the whole archive. After an error, store may
@@ -100,13 +101,13 @@ func Import(ctx context.Context, store content.Store, r io.Reader, cfg Config) (
 	return entries, nil
 }
 
-// bad returns an error of that kind about the archive.
-func bad(kind content.Reason, format string, args ...any) error {
-	return &content.Error{Reason: kind, Err: fmt.Errorf("archive: "+format, args...)}
+// bad returns an error about the archive with this reason.
+func bad(reason content.Reason, format string, args ...any) error {
+	return &content.Error{Reason: reason, Err: fmt.Errorf("archive: "+format, args...)}
 }
 
-// fail adds the operation to an error that does not have a kind. It returns an error with
-// a kind, and the error of a ctx that ended, as it is.
+// fail adds the operation to an error that does not have a reason. It returns an error with
+// a reason, and the error of a ctx that has ended, unchanged.
 func fail(ctx context.Context, what string, err error) error {
 	if cerr := ctx.Err(); cerr != nil && errors.Is(err, cerr) || content.ReasonOf(err) != "" {
 		return err
@@ -171,7 +172,7 @@ func (im *importer) images(ctx context.Context) ([]image, error) {
 	return nil, im.notAnArchive()
 }
 
-// tag gives the images their names, after it has checked that all of them are complete.
+// tag checks that all images are complete, and then gives them their names.
 func (im *importer) tag(ctx context.Context, images []image) ([]content.Entry, error) {
 	entries := make([]content.Entry, 0, len(images))
 	for _, img := range images {
@@ -275,8 +276,8 @@ func (im *importer) file(ctx context.Context, hdr *tar.Header, r io.Reader) erro
 	if err := im.keepName(name); err != nil {
 		return err
 	}
-	// Without the clone the name, a part of a long header, would keep the whole header in
-	// memory.
+	// The name is cloned, because it is a part of a long header and would keep the whole
+	// header in memory.
 	return im.keepFile(ctx, strings.Clone(name), hdr.Size, r)
 }
 
@@ -324,8 +325,8 @@ func (im *importer) document(name string, size int64, r io.Reader) error {
 	return nil
 }
 
-// blob stores a blob. The error is of kind content.ErrDigestMismatch if r has other
-// content than desc.
+// blob stores a blob. The error has the reason content.ErrDigestMismatch if the content of
+// r is not that of desc.
 func (im *importer) blob(ctx context.Context, desc ocispec.Descriptor, r io.Reader) error {
 	im.brought[beginning(desc.Digest)] = desc.Size
 	in, err := im.store.Ingest(ctx, desc)
@@ -482,9 +483,9 @@ func noImages(ix *ocilayout.Index) error {
 	return bad(content.ErrBadIndex, "%s lists no images: save the archive again, with the images' names", ocilayout.IndexFile)
 }
 
-// uniqueNames makes names unique. It leaves out repetitions of an image. An image whose
-// name another image has gets a name with its digest. owners gives, by name, the position
-// of the image that keeps the name.
+// uniqueNames makes names unique. It leaves out repetitions of an image. If another image
+// keeps the name, the image gets a name with its digest. owners gives, by name, the
+// position of the image that keeps the name.
 func uniqueNames(images []image, owners map[string]int) ([]image, error) {
 	used := make(map[reference.Reference]bool, len(images))
 	kept := images[:0:0]
@@ -527,7 +528,7 @@ func (im *importer) resolve(ctx context.Context, e ocilayout.Entry) (ocispec.Des
 	return resolved, nil
 }
 
-// name returns the Reference of an image. A whole name stays as it is. Config.Repository
+// name returns the Reference of an image. A whole name does not change. Config.Repository
 // completes a bare tag and a missing name.
 func (im *importer) name(name string, desc ocispec.Descriptor) (reference.Reference, error) {
 	whole := name
@@ -563,8 +564,8 @@ func unmarshal(name string, data []byte, v any) error {
 	return nil
 }
 
-// memberOf names the member that a path of encoding/json ends in. Whether the path has the
-// positions in lists depends on GOEXPERIMENT=jsonv2, so they are left out.
+// memberOf returns words for the last member in a path of encoding/json. It leaves out
+// positions in lists, because only with GOEXPERIMENT=jsonv2 the path has them.
 func memberOf(path string) string {
 	for _, name := range slices.Backward(strings.Split(path, ".")) {
 		if _, err := strconv.Atoi(name); err != nil && name != "" {

@@ -198,7 +198,7 @@ func (in *spyIngest) Close() error {
 }
 
 // Import stores all images that Export wrote, for every kind of store.
-func TestExportImport(t *testing.T) {
+func TestImportStoresWhatExportWrote(t *testing.T) {
 	from := new(pullertest.MemStore)
 	one, two := newImage(t, from, "registry.example/team/one:v1", "a layer", "another"), newImage(t, from, "two:v2", "a layer")
 	all := exported(t, from, one.ref, two.ref)
@@ -219,8 +219,8 @@ func TestExportImport(t *testing.T) {
 		requireImage(t, to, one)
 		requireImage(t, to, two)
 		assert.Empty(t, to.kept)
-		assert.Equal(t, all, exported(t, to, one.ref, two.ref), "and gives it on")
-		_, err = Import(t.Context(), to, bytes.NewReader(archive), Config{}) // again, when all content is stored
+		assert.Equal(t, all, exported(t, to, one.ref, two.ref), "the second store writes the same archive")
+		_, err = Import(t.Context(), to, bytes.NewReader(archive), Config{}) // again: all content is stored already
 		require.NoError(t, err, name)
 	}
 	err := Export(t.Context(), from, io.Discard, reference.MustParse("three:v3"))
@@ -230,14 +230,14 @@ func TestExportImport(t *testing.T) {
 	broken := errors.New("the disk for the archive is broken")
 	err = Export(t.Context(), from, brokenWriter{broken}, one.ref)
 	assert.ErrorIs(t, err, broken)
-	assert.Empty(t, content.ReasonOf(err), "it is not the store's fault")
+	assert.Empty(t, content.ReasonOf(err), "the store has not failed")
 }
 
 type brokenWriter struct{ err error }
 
 func (w brokenWriter) Write([]byte) (int, error) { return 0, w.err }
 
-func TestImportDockerSave(t *testing.T) {
+func TestImportReadsDockerSave(t *testing.T) {
 	store := new(spyStore)
 	entries, err := Import(t.Context(), store, bytes.NewReader(tarOf(t, dockerFiles(t, "busybox:1.36", "registry.example/b:v1")...)), Config{})
 	require.NoError(t, err)
@@ -248,7 +248,7 @@ func TestImportDockerSave(t *testing.T) {
 	ok, err := ocilayout.Complete(t.Context(), store, entries[0].Descriptor)
 	require.NoError(t, err)
 	assert.True(t, ok)
-	assert.Empty(t, store.kept, "files whose use was not known are left behind")
+	assert.Empty(t, store.kept, "no file is left whose use was not known")
 
 	entries, err = Import(t.Context(), store, bytes.NewReader(tarOf(t, dockerFiles(t)...)), Config{Repository: "registry.example/saved"})
 	require.NoError(t, err)
@@ -306,7 +306,7 @@ func TestImportRefuses(t *testing.T) {
 		{"bare tag", tarOf(t, layout, bareTag, empty), content.ErrBadReference},
 		{"blob missing", tarOf(t, layout, tarFile{name: "index.json", data: bytes.Replace(bareTag.data, []byte(`"v1"`), []byte(`"a.example/b:v1"`), 1)}), content.ErrBadIndex},
 		{"index.json is not JSON", tarOf(t, layout, tarFile{name: "index.json", data: []byte("{")}), content.ErrBadIndex},
-		{"digest is none", tarOf(t, layout, tarFile{name: "index.json", data: []byte(`{"manifests":[{"digest":"sha256:../../x"}]}`)}), content.ErrBadIndex},
+		{"malformed digest", tarOf(t, layout, tarFile{name: "index.json", data: []byte(`{"manifests":[{"digest":"sha256:../../x"}]}`)}), content.ErrBadIndex},
 		{"upper case name", tarOf(t, dockerFiles(t, "registry.example/UPPER:v1")...), content.ErrBadReference},
 		{"no name", tarOf(t, dockerFiles(t)...), content.ErrBadReference},
 		{"layer missing", tarOf(t, append(docker[:1:1], docker[2:]...)...), content.ErrBadIndex},
@@ -321,7 +321,7 @@ func TestImportRefuses(t *testing.T) {
 			assert.Equal(t, tt.kind, content.ReasonOf(err), "%v", err)
 			assert.Zero(t, store.tags)
 			for d := range store.kept {
-				assert.Contains(t, string(tt.archive), d.Encoded(), "what is kept is a blob of the archive")
+				assert.Contains(t, string(tt.archive), d.Encoded(), "the store keeps only blobs of the archive")
 			}
 		})
 	}

@@ -27,7 +27,7 @@ const (
 type format struct {
 	at     int // offset of the magic bytes
 	magic  string
-	name   string                                 // follows "packed with" if unpack is set; else has an article
+	name   string                                 // fits behind "packed with" if unpack is set; otherwise it has an article
 	do     string                                 // advice, if unpack is not set
 	unpack string                                 // the quoted commands that unpack the file, for a compressed file or an archive
 	reader func(*bufio.Reader) (io.Reader, error) // unpacks the file; nil if Import does not read the format
@@ -104,8 +104,8 @@ func isArchive(begin []byte) bool {
 	return f != nil && (f.isTar() || f.unpack != "")
 }
 
-// fail returns the error for an archive that cannot be unpacked. It returns an error of
-// the caller's reader as it is.
+// fail returns the error for an archive that cannot be unpacked. It returns an error of the
+// caller's reader unchanged.
 func (f *format) fail(err error) error {
 	if content.ReasonOf(err) != "" {
 		return err
@@ -151,12 +151,12 @@ func describe(begin []byte) (what, do string) {
 
 func isPrintable(c byte) bool { return c >= ' ' && c < 0x7f || c == '\t' || c == '\n' || c == '\r' }
 
-// isText reports whether data does not have control characters. The encoding may be any.
+// isText reports whether data has no control characters, in any encoding.
 func isText(data []byte) bool {
 	return !bytes.ContainsFunc(data, func(r rune) bool { return r < 0x80 && !isPrintable(byte(r)) })
 }
 
-// isJSON reports whether text starts like an object or an array of JSON.
+// isJSON reports whether text starts like a JSON object or array.
 func isJSON(text []byte) bool {
 	const space = " \t\r\n"
 	text = bytes.TrimLeft(bytes.TrimPrefix(text, []byte("\xef\xbb\xbf")), space)

@@ -39,8 +39,8 @@ func importError(t *testing.T, archive string) string {
 	return err.Error()
 }
 
-// Import does not quote a file with a secret, wherever the secret is in the file and
-// whatever the file is compressed with.
+// Import does not quote a file with a secret, at any place in the file and with any
+// compression.
 func TestImportQuotesNoSecret(t *testing.T) {
 	long := strings.Repeat("\x00", 600)
 	for name, file := range map[string]struct{ data, secret, what string }{
@@ -67,7 +67,7 @@ func TestImportQuotesNoSecret(t *testing.T) {
 			text := importError(t, data)
 			assert.Contains(t, text, file.what, "%s, %s", name, packed)
 			assertNotQuoted(t, text, file.secret, name, packed)
-			assert.Regexp(t, `: (make|download)`, text, "%s, %s: it says what to do", name, packed)
+			assert.Regexp(t, `: (make|download)`, text, "%s, %s: the error says what to do", name, packed)
 		}
 		// The secret is behind an archive, or in place of its documents.
 		from := new(pullertest.MemStore)
@@ -102,7 +102,7 @@ func assertNotQuoted(t *testing.T, text, secret, name, where string) {
 
 // The error for a file that Import does not read names the file's format, by its first
 // bytes, and says what to do.
-func TestImportNamesFormats(t *testing.T) {
+func TestErrorNamesTheFormatOfAFile(t *testing.T) {
 	pad := strings.Repeat("\x00", 600)
 	for begin, text := range map[string]string{
 		"Rar!\x1a\x07\x01\x00":        `it is packed with rar, which is not read: unpack it first, for instance with "unrar x"`,
@@ -122,7 +122,7 @@ func TestImportNamesFormats(t *testing.T) {
 	} {
 		assert.Contains(t, importError(t, begin+pad), text, "%q", begin)
 	}
-	assert.Contains(t, importError(t, "PK\x05\x06"+pad[:18]), "an empty zip file", "a whole one")
+	assert.Contains(t, importError(t, "PK\x05\x06"+pad[:18]), "an empty zip file", "a whole zip file")
 	for _, n := range []int{1, 100, 511} {
 		assert.Contains(t, importError(t, pad[:n]), "it is not a tar archive but zeros: make or download it again, because it is not complete")
 	}
@@ -130,7 +130,7 @@ func TestImportNamesFormats(t *testing.T) {
 	from := new(pullertest.MemStore)
 	assert.Contains(t, importError(t, string(exported(t, from, newImage(t, from, "registry.example/one:v1", "a layer").ref)[:300])), "it is a tar archive that is cut off: copy it again")
 
-	// A tar is recognized whatever the name of its first file.
+	// A tar is recognized with any name of its first file.
 	docker := dockerFiles(t, "busybox:1.36")
 	docker = append([]tarFile{{name: "BZh91AY"}}, docker...)
 	_, err := Import(t.Context(), new(pullertest.MemStore), bytes.NewReader(tarOf(t, docker...)), Config{})
@@ -139,7 +139,7 @@ func TestImportNamesFormats(t *testing.T) {
 
 // The error for a tar without a list of images names the kind of the tar, by its files,
 // and says what to do.
-func TestImportNamesTars(t *testing.T) {
+func TestErrorNamesTheKindOfATar(t *testing.T) {
 	inner := tarOf(t, dockerFiles(t, "busybox:1.36")...)
 	layout := tarFile{name: ocilayout.LayoutFile, data: []byte(ocilayout.Layout)}
 	index := func(text string) tarFile { return tarFile{name: ocilayout.IndexFile, data: []byte(text)} }
@@ -253,7 +253,7 @@ func TestImportReadsToTheEnd(t *testing.T) {
 
 // If images with different digests have one name, the first gets the name, and the others
 // get names with their digests. All of them are imported.
-func TestImportOfOneNameTwice(t *testing.T) {
+func TestFirstImageGetsTheName(t *testing.T) {
 	store := new(pullertest.MemStore)
 	first, second := newImage(t, store, "registry.example/first:v1", "a layer"), newImage(t, store, "registry.example/second:v1", "another")
 	files := []tarFile{{name: ocilayout.LayoutFile, data: []byte(ocilayout.Layout)}}

@@ -67,15 +67,15 @@ func TestExportOfALayoutHasAllItsImages(t *testing.T) {
 	requireTidy(t, to)
 	list, err := to.List(t.Context())
 	require.NoError(t, err)
-	assert.Equal(t, append(entries, more...), list, "Import returns what List does")
+	assert.Equal(t, append(entries, more...), list, "Import returns the same entries as List")
 	freed, err := to.Prune(t.Context(), layout.PruneConfig{MinAge: -1})
 	require.NoError(t, err)
-	assert.Zero(t, freed, "what no image uses was not stored")
+	assert.Zero(t, freed, "Import stores no blob that no image uses")
 	for _, err := range to.Verify(t.Context()) {
 		assert.NoError(t, err)
 	}
 	pinned := reference.MustParse("registry.example/team/one@" + string(one.manifest.Digest))
-	assert.NotEmpty(t, exported(t, from, pinned), "a digest is found as Lookup finds it")
+	assert.NotEmpty(t, exported(t, from, pinned), "Export finds a digest as Lookup does")
 	memory := new(pullertest.MemStore)
 	_, err = Import(t.Context(), memory, bytes.NewReader(all), Config{})
 	require.NoError(t, err)
@@ -116,8 +116,8 @@ func (s *removingStore) Open(ctx context.Context, desc ocispec.Descriptor) (io.R
 }
 
 // Another process removes blobs of an archive before they are tagged. The error does not
-// blame the archive.
-func TestImportWhileAnotherRemoves(t *testing.T) {
+// say that the archive is bad.
+func TestErrorSaysThatAnotherProcessRemovedBlobs(t *testing.T) {
 	from := openLayout(t)
 	newImage(t, from, "registry.example/team/one:v1", "a layer", "another")
 	for name, data := range map[string][]byte{
@@ -168,7 +168,7 @@ func TestLayoutRemovesWhatADeadImportLeft(t *testing.T) {
 			im := newImporter(l, Config{})
 			tr, err := openTar(bytes.NewReader(tarOf(t, dockerFiles(t, "busybox:1.36")...)), im.holes)
 			require.NoError(t, err)
-			require.NoError(t, im.readAll(t.Context(), tr)) // and no more
+			require.NoError(t, im.readAll(t.Context(), tr)) // the process dies here
 			entries, err := os.ReadDir(filepath.Join(l.Dir(), ".pullkit", "ingest"))
 			require.NoError(t, err)
 			assert.NotEmpty(t, entries)
@@ -187,7 +187,7 @@ func TestLayoutRemovesWhatADeadImportLeft(t *testing.T) {
 
 // Export writes each container image once into Docker's list, with all its tags. It
 // writes nothing else into that list.
-func TestExportForDocker(t *testing.T) {
+func TestExportListsEachImageOnceForDocker(t *testing.T) {
 	l := openLayout(t)
 	oci := newImage(t, l, "registry.example/oci:v1", "a layer")
 	config := put(t, l, mediatype.DockerConfig, []byte(`{"architecture":"amd64","os":"linux"}`))
@@ -198,8 +198,8 @@ func TestExportForDocker(t *testing.T) {
 	list := put(t, l, mediatype.DockerIndex, jsonOf(t, map[string]any{
 		"schemaVersion": 2, "mediaType": mediatype.DockerIndex, "manifests": []ocispec.Descriptor{manifest},
 	}))
-	// The image is two indexes deep, and behind an entry for another architecture that is
-	// not stored.
+	// The image is within two indexes, and follows an entry for another architecture that
+	// is not stored.
 	absent := ocispec.Descriptor{MediaType: mediatype.DockerManifest, Digest: digest.Digest("sha256:" + hexOf([]byte("absent"))), Size: 6}
 	deep := put(t, l, ocispec.MediaTypeImageIndex, jsonOf(t, map[string]any{
 		"schemaVersion": 2, "mediaType": ocispec.MediaTypeImageIndex, "manifests": []ocispec.Descriptor{absent, list},
@@ -222,7 +222,7 @@ func TestExportForDocker(t *testing.T) {
 			break
 		}
 		require.NoError(t, err)
-		assert.NotContains(t, files, hdr.Name, "each file once")
+		assert.NotContains(t, files, hdr.Name, "each file is written once")
 		files[hdr.Name] = must(io.ReadAll(r))
 	}
 	var images []dockerImage
@@ -235,7 +235,7 @@ func TestExportForDocker(t *testing.T) {
 			assert.Contains(t, files, layer)
 		}
 	}
-	assert.Len(t, images, 2, "Docker's, which has several names, and the OCI image")
+	assert.Len(t, images, 2, "Docker's image, which has several names, and the OCI image")
 	assert.ElementsMatch(t, []string{oci.ref.String(), "registry.example/docker:v1", "registry.example/docker:v2", "registry.example/list:v1", "registry.example/deep:v1"}, tags)
-	assert.Contains(t, files, ocilayout.BlobName(artifact.Digest), "the artifact is in index.json alone")
+	assert.Contains(t, files, ocilayout.BlobName(artifact.Digest), "the artifact is only in index.json")
 }

@@ -167,7 +167,7 @@ func TestImportTakesLittleMemory(t *testing.T) {
 				tw.Close()
 				w.Close()
 			}()
-			if tt.all > 0 { // what is allocated in all must be the reader's
+			if tt.all > 0 { // only the allocations of Import count
 				written, err := io.ReadAll(r)
 				require.NoError(t, err)
 				r, w = io.Pipe()

@@ -24,7 +24,7 @@ const tarBlock = 512
 // A tarReader reads the files of an archive, plain or compressed.
 type tarReader struct {
 	tar    *tar.Reader
-	rest   *bufio.Reader // the same bytes as tar, read on behind the end of the tar
+	rest   *bufio.Reader // the source of tar; end reads on in it after the end of the tar
 	packed *bufio.Reader // reads the compressed archive; nil for a plain one
 	outer  *format       // format of packed; nil for a plain archive
 	begin  []byte        // the first block of the tar, or less if the tar is shorter
@@ -34,8 +34,8 @@ type tarReader struct {
 	holes  int64         // how many more bytes of holes and padding the tar may have
 }
 
-// openTar returns a tarReader of an archive. holes is how many bytes of holes the
-// archive's files may have. The error is of kind content.ErrBadIndex, or it is r's own.
+// openTar returns a tarReader of an archive. holes is how many bytes of holes the archive's
+// files may have. The error has the reason content.ErrBadIndex, or it is the error of r.
 func openTar(r io.Reader, holes int64) (*tarReader, error) {
 	b := bufio.NewReaderSize(r, packedBuffer)
 	begin, err := b.Peek(tarBlock)
@@ -113,15 +113,15 @@ func (t *tarReader) next(ctx context.Context) (*tar.Header, io.Reader, error) {
 	case ctx.Err() != nil:
 		return nil, nil, ctx.Err()
 	case content.ReasonOf(err) != "":
-		return nil, nil, err // the reader's own
+		return nil, nil, err // the error of the caller's reader
 	case first && (errors.Is(err, tar.ErrHeader) || len(t.begin) < tarBlock):
 		return nil, nil, t.notTar()
 	}
 	return nil, nil, bad(content.ErrBadIndex, "file %d: %w", t.files, cutOff(err))
 }
 
-// cutOff adds to io.ErrUnexpectedEOF what it means for an archive and what to do. It
-// returns any other error as it is.
+// cutOff adds to io.ErrUnexpectedEOF that the archive is cut off, and what to do. It
+// returns any other error unchanged.
 func cutOff(err error) error {
 	if !errors.Is(err, io.ErrUnexpectedEOF) {
 		return err
@@ -129,8 +129,8 @@ func cutOff(err error) error {
 	return fmt.Errorf("the archive is cut off: copy it again: %w", err)
 }
 
-// maybeCutOff adds to an error about an archive that content is missing, that the tar
-// does not have the blocks of zeros with which a tar ends. The archive may be cut off
+// maybeCutOff returns err. If the tar does not have the blocks of zeros with which a tar
+// ends, and err says that content is missing, it adds that the archive may be cut off
 // between two files.
 func (t *tarReader) maybeCutOff(err error) error {
 	if !t.noEnd || content.ReasonOf(err) != content.ErrBadIndex {
@@ -194,13 +194,13 @@ func (t *tarReader) padding(r *bufio.Reader) error {
 			return bad(content.ErrBadIndex, `its end is followed by %s, as in files that "cat" joined: import each archive by itself, or cut what does not belong to it`, what)
 		}
 		if t.holes -= int64(zeros); t.holes < 0 {
-			return bad(content.ErrTooLarge, "its end is followed by too many zeros: with the holes of its files they may have %d bytes", int64(maxHoles))
+			return bad(content.ErrTooLarge, "its end is followed by too many zeros: together with the holes of its files they may have at most %d bytes", int64(maxHoles))
 		}
 	}
 }
 
-// A gzipReader unpacks consecutive gzip files as one file, and ends where data of another
-// kind starts. A gzip.Reader would return an error for such data.
+// A gzipReader unpacks consecutive gzip files as one file. It ends where other data starts.
+// A gzip.Reader would return an error for such data.
 type gzipReader struct {
 	packed *bufio.Reader
 	file   *gzip.Reader

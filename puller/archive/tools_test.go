@@ -148,7 +148,7 @@ func TestSkopeoReadsAndWritesArchives(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, json.Unmarshal(data, &m))
 		assert.Len(t, m.Layers, 1)
-		assert.Equal(t, r.config(t, ref), m.Config.Digest, "the image's own config")
+		assert.Equal(t, r.config(t, ref), m.Config.Digest, "the config of the stored image")
 	}
 	run(t, skopeo, "--insecure-policy", "copy", "-q", "docker-archive:"+r.file(t, r.dockerIndex), "dir:"+t.TempDir())
 
@@ -164,7 +164,7 @@ func TestSkopeoReadsAndWritesArchives(t *testing.T) {
 
 // Import refuses a tar of a directory that skopeo wrote with dir:. The error has a
 // command that makes an archive.
-func TestSkopeoDir(t *testing.T) {
+func TestErrorForADirectoryOfSkopeoHasACommand(t *testing.T) {
 	skopeo, program := realtest.Need(t, "skopeo"), realtest.Need(t, "tar")
 	r := newRealImages(t)
 	dir, file := t.TempDir(), filepath.Join(t.TempDir(), "images.tar")
