@@ -8,12 +8,12 @@
 #   - `ca`, `client` and `[header]` take effect: a missing ca file is an error, and
 #     the header is sent.
 #
-# With `server` all of them count. A registry that the same file names under [host] with
-# fewer capabilities is in the list twice: the second time as the server, with every
-# capability. The restriction therefore has no effect.
+# With `server` all of them count. If the same file also names the registry under [host],
+# with fewer capabilities, the registry is in the list of hosts twice. The second time it
+# is there as the server, with every capability, so the restriction has no effect.
 #
 # The script needs Go and its module proxy. It exits with 0 as long as containerd
-# behaves so.
+# behaves like this.
 set -euo pipefail
 dir=$(mktemp -d)
 trap 'chmod -R u+w "$dir"; rm -rf "$dir"' EXIT

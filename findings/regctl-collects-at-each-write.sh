@@ -10,7 +10,7 @@
 # does not remove blobs.
 #
 # The script needs Go and its module proxy. It exits with 0 as long as regctl behaves
-# so.
+# like this.
 set -euo pipefail
 dir=$(mktemp -d)
 trap 'chmod -R u+w "$dir"; rm -rf "$dir"' EXIT

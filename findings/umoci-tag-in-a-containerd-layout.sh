@@ -10,7 +10,8 @@
 # the derived image. The original image is gone, no image is named "patched", and the
 # import reports no error.
 #
-# The script needs Go and its module proxy. It exits with 0 as long as umoci behaves so.
+# The script needs Go and its module proxy. It exits with 0 as long as umoci behaves like
+# this.
 set -euo pipefail
 dir=$(mktemp -d)
 trap 'chmod -R u+w "$dir"; rm -rf "$dir"' EXIT
@@ -113,7 +114,7 @@ func writeLayout(dir string) string {
 	return manifest
 }
 
-// newClient is a containerd client over stores in this process.
+// newClient returns a containerd client whose stores are in this process.
 func newClient() *containerd.Client {
 	check(os.Mkdir("state", 0o755))
 	store, err := local.NewStore("state")

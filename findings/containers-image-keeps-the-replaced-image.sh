@@ -3,15 +3,15 @@
 # image under a name that an OCI layout has already, and keeps the first one in
 # index.json as an entry without a name.
 #
-# Two effects follow. `oci:DIR` without a name reads the only image of a layout: this
-# works after the first copy and fails after the second, although the layout has one
-# name all the time. And the digest of the first image stays in index.json, so a
-# collector that keeps what index.json lists keeps its blobs. When the first image is
-# copied to the name again, its nameless entry gets the name back and the second one
-# loses it: the number of entries does not fall.
+# This has two effects. First, `oci:DIR` without a name, which reads the only image of a
+# layout, works after the first copy and fails after the second, although the layout has
+# one name all the time. Second, the digest of the first image stays in index.json, so a
+# collector that keeps what index.json lists keeps the first image's blobs. When the first
+# image is copied to the name again, its entry gets the name back, and the entry of the
+# second image loses it. The number of entries does not fall.
 #
 # The script needs Go and its module proxy. It exits with 0 as long as the library
-# behaves so.
+# behaves like this.
 set -euo pipefail
 dir=$(mktemp -d)
 trap 'chmod -R u+w "$dir"; rm -rf "$dir"' EXIT
