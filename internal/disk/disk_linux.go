@@ -63,13 +63,27 @@ func releaseAtLeast(release string, major, minor int) bool {
 
 // renameAt renames a file between two open directories.
 func renameAt(fromDir *os.File, from string, toDir *os.File, to string) error {
-	err := syscall.Renameat(int(fromDir.Fd()), from, int(toDir.Fd()), to)
-	runtime.KeepAlive(fromDir)
-	runtime.KeepAlive(toDir)
+	err := withDescriptor(fromDir, func(a int) error {
+		return withDescriptor(toDir, func(b int) error { return syscall.Renameat(a, from, b, to) })
+	})
 	if err != nil {
 		return &os.LinkError{Op: "renameat", Old: from, New: to, Err: err}
 	}
 	return nil
+}
+
+// withDescriptor calls use with the descriptor of an open file. A Close at the same time
+// does not free the number of the descriptor, which could then be another file's, before
+// use returns.
+func withDescriptor(f *os.File, use func(fd int) error) error {
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	if conn.Control(func(fd uintptr) { err = use(int(fd)) }) != nil {
+		return os.ErrClosed
+	}
+	return err
 }
 
 // fallocKeepSize is FALLOC_FL_KEEP_SIZE of fallocate(2).

@@ -89,3 +89,30 @@ func TestOpenWhileAFileBecomesALink(t *testing.T) {
 	close(stop)
 	wg.Wait()
 }
+
+// A rename in a directory that is closed at the same time renames the file or fails. It
+// does not rename a file in another directory whose descriptor got the same number.
+func TestRenameWhileTheDirectoryCloses(t *testing.T) {
+	other := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(other, "a"), nil, 0o644))
+	for range 200 {
+		dir := t.TempDir()
+		f := must(Open(dir))
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "a"), nil, 0o644))
+		var wg sync.WaitGroup
+		wg.Go(func() { f.Close() })
+		wg.Go(func() {
+			d, err := os.Open(other)
+			if err == nil {
+				d.Close()
+			}
+		})
+		err := f.Rename("a", "b")
+		wg.Wait()
+		if err != nil {
+			require.ErrorIs(t, err, fs.ErrClosed)
+			require.FileExists(t, filepath.Join(dir, "a"))
+		}
+		require.FileExists(t, filepath.Join(other, "a"))
+	}
+}

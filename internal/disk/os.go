@@ -24,11 +24,6 @@ type OS struct {
 	locks locker
 	mu    sync.Mutex
 	dirs  map[string]*dir // by name; never "."
-
-	// naming is held while names change. Linux lets one thread at a time change a
-	// directory, and the other threads spin while they wait. Goroutines that wait for
-	// this mutex do not spin.
-	naming sync.Mutex
 }
 
 var _ FS = (*OS)(nil)
@@ -248,8 +243,6 @@ func (o *OS) OpenFile(name string, flag int) (File, error) {
 		return nil, err
 	}
 	if flag&os.O_EXCL != 0 {
-		o.naming.Lock()
-		defer o.naming.Unlock()
 		f, err := d.root.OpenFile(base, flag, 0o644)
 		if err != nil {
 			return nil, mark(err, readOnly)
@@ -314,8 +307,6 @@ func (o *OS) Rename(from, to string) error {
 	if err != nil {
 		return err
 	}
-	o.naming.Lock()
-	defer o.naming.Unlock()
 	err = renameAt(fromDir.f, fromBase, toDir.f, toBase)
 	if errors.Is(err, errors.ErrUnsupported) {
 		err = o.renameByPath(fromDir, toDir, from, to)
@@ -382,8 +373,6 @@ func (o *OS) Remove(name string) error {
 	if err != nil {
 		return err
 	}
-	o.naming.Lock()
-	defer o.naming.Unlock()
 	return root.Remove(base)
 }
 
@@ -430,8 +419,6 @@ func (o *OS) Free() (int64, error) { return freeBytes(o.top.f) }
 // Close implements FS. No operation may be started after it.
 func (o *OS) Close() error {
 	err := o.locks.close()
-	o.naming.Lock() // a running rename must not use the number of a closed directory, which may now be another file's
-	defer o.naming.Unlock()
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, d := range o.dirs {
