@@ -12,8 +12,8 @@ import (
 	"github.com/pullkit/pullkit/puller"
 )
 
-// bars has a bar for each blob, by its digest: one that two images share is
-// fetched, and drawn, once.
+// bars has a bar for each blob, by digest. A blob that two images share is fetched once and
+// has one bar.
 type bars struct {
 	progress *mpb.Progress
 	mu       sync.Mutex
@@ -22,7 +22,7 @@ type bars struct {
 
 type bar struct {
 	*mpb.Bar
-	call uint64 // of the Puller, that told of it last
+	call uint64 // the Puller's call that has reported the blob last
 }
 
 func newBars(progress *mpb.Progress) *bars {
@@ -45,23 +45,23 @@ func (b *bars) blob(call uint64, p puller.Progress) {
 	it := b.byDigest[p.Blob.Digest]
 	if it == nil || it.Aborted() {
 		if p.State == puller.BlobPresent {
-			return // there is nothing to wait for
+			return // the blob needs no bar
 		}
 		it = &bar{Bar: b.add(p.Blob)}
 		b.byDigest[p.Blob.Digest] = it
 	}
 	it.call = call
-	it.SetRefill(p.Resumed) // drawn differently: kept from an earlier try
+	it.SetRefill(p.Resumed) // bytes that were kept from an earlier try are drawn differently
 	done := p.Done
 	if p.State == puller.BlobStored {
 		done = p.Blob.Size
 	} else {
-		done = min(done, p.Blob.Size-1) // full only when it is verified and stored
+		done = min(done, p.Blob.Size-1) // the bar is full only when the blob is verified and stored
 	}
 	it.SetCurrent(done)
 }
 
-// wide is from how many columns on a bar has room for the counters beside it.
+// wide is the least number of columns at which a bar has room for its counters.
 const wide = 60
 
 func (b *bars) add(desc ocispec.Descriptor) *mpb.Bar {
@@ -92,7 +92,7 @@ func (b *bars) end() {
 func (b *bars) abort(which func(*bar) bool) {
 	for _, bar := range b.byDigest {
 		if which(bar) {
-			bar.Abort(false) // of a full one this does nothing
+			bar.Abort(false) // does nothing for a full bar
 		}
 	}
 }

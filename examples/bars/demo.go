@@ -13,8 +13,8 @@ import (
 	"github.com/pullkit/pullkit/puller/registry"
 )
 
-// demo pulls two images from a registry of its own, over connections that bring so
-// many bytes a second; 0 means as many as they can.
+// demo pulls two images from a registry on loopback. Each connection reads rate bytes a
+// second; if rate is 0, it reads without a limit.
 func demo(ctx context.Context, rate int, out io.Writer, options ...mpb.ContainerOption) error {
 	reg, err := pullertest.Start(pullertest.Config{})
 	if err != nil {

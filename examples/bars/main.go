@@ -4,7 +4,7 @@
 //	bars [-o directory] IMAGE...
 //	bars          (a demonstration on loopback)
 //
-// It is a module of its own, so that other programs do not get its dependencies.
+// The command is a module of its own, so that other programs do not get its dependencies.
 package main
 
 import (
@@ -40,16 +40,16 @@ func main() {
 	}
 }
 
-// pull pulls images from source, nil meaning the registries they name, into the
-// layout in dir.
+// pull pulls images from source into the layout in dir. If source is nil, it pulls from the
+// registries in the images' names.
 func pull(ctx context.Context, dir string, source content.Source, images []string, out io.Writer, options ...mpb.ContainerOption) error {
 	store, err := layout.Open(dir, layout.Config{})
 	if err != nil {
 		return err
 	}
 	defer store.Close()
-	// A bar that is full scrolls up and stays; on a terminal mpb asks for the width
-	// each time it draws, and draws nothing where there is none.
+	// A full bar moves up and stays on the screen. mpb reads the terminal's width each time
+	// it draws. If out is not a terminal, it draws nothing.
 	progress := mpb.New(append([]mpb.ContainerOption{mpb.WithOutput(out), mpb.PopCompletedMode()}, options...)...)
 	bars := newBars(progress)
 	rt, err := transfer.New(transfer.Config{Store: store, Source: source})

@@ -13,7 +13,7 @@ import (
 	"github.com/pullkit/pullkit/puller/pullertest"
 )
 
-func TestDemo(t *testing.T) {
+func TestEachBlobHasABar(t *testing.T) {
 	for _, columns := range []int{40, 80} {
 		t.Setenv("TMPDIR", t.TempDir())
 		var out bytes.Buffer
@@ -31,7 +31,7 @@ func TestDemo(t *testing.T) {
 	}
 }
 
-func TestMissing(t *testing.T) {
+func TestMissingBlobIsReported(t *testing.T) {
 	reg, err := pullertest.Start(pullertest.Config{})
 	require.NoError(t, err)
 	defer reg.Close()

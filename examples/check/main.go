@@ -2,12 +2,12 @@
 //
 //	check [-plain-http] [-config FILE] [-secret FILE]... IMAGE...
 //
-// It asks by HEAD, which Docker Hub does not count as a pull, and writes nothing to
-// disk. It exits with 0 if all images exist, 3 if a credential is refused or missing, 4
-// if an image does not exist, and 5 if a registry cannot be reached or gives no clear
-// answer. For several images the worst status counts, in the order 5, 3, 4, 0. It exits
-// with 1 if a file that was named cannot be read, and with 2 for wrong usage; in both
-// cases it does not ask a registry.
+// It asks by HEAD, which Docker Hub does not count as a pull, and writes nothing to disk.
+// It exits with 0 if all images exist, 3 if a credential is refused or missing, 4 if an
+// image does not exist, and 5 if a registry cannot be reached or gives no clear answer. For
+// several images the worst status counts, in the order 5, 3, 4, 0. It exits with 1 if a
+// file that the user named cannot be read, and with 2 for wrong usage; in both cases it
+// asks no registry.
 package main
 
 import (
@@ -32,7 +32,7 @@ import (
 // The exit statuses.
 const (
 	exists      = 0
-	broken      = 1 // a file of the caller's
+	broken      = 1 // a file that the user named cannot be read
 	usage       = 2
 	denied      = 3
 	absent      = 4
@@ -49,7 +49,7 @@ func main() {
 	os.Exit(code)
 }
 
-// options is the command line.
+// options are the settings from the command line.
 type options struct {
 	plainHTTP bool
 	config    string
@@ -64,7 +64,7 @@ func parseFlags(args []string, stderr io.Writer) (o options, err error) {
 		fmt.Fprint(stderr, "usage: check [flags] IMAGE...\n\nflags:\n")
 		flags.PrintDefaults()
 	}
-	flags.BoolVar(&o.plainHTTP, "plain-http", false, "speak plain http to the registries of the images named")
+	flags.BoolVar(&o.plainHTTP, "plain-http", false, "use plain http for the registries of the named images")
 	flags.StringVar(&o.config, "config", "", "config.json `file` with credentials (default: $DOCKER_CONFIG/config.json, then the usual places)")
 	flags.Func("secret", "`file` of imagePullSecret manifests, YAML or JSON; repeatable", func(s string) error {
 		o.secrets = append(o.secrets, s)
@@ -106,7 +106,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "check:", err)
 		return broken
 	}
-	// Without a Store: Find needs none.
+	// There is no Store, because Find does not need one.
 	source, err := registry.New(registry.Config{PlainHTTP: hosts})
 	if err != nil {
 		fmt.Fprintln(stderr, "check:", err)
@@ -140,7 +140,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 var words = map[int]string{denied: "denied", absent: "absent", unreachable: "unreachable"}
 
-// status is the exit status for one image.
+// status returns the exit status for one image.
 func status(err error) int {
 	if err == nil {
 		return exists

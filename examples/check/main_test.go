@@ -17,7 +17,7 @@ import (
 	"github.com/pullkit/pullkit/puller/pullertest"
 )
 
-// TestMain makes the test's own binary the program, where a test starts it as that.
+// TestMain makes the test binary the program, if a test starts it for that.
 func TestMain(m *testing.M) {
 	if os.Getenv("CHECK_PROGRAM") != "" {
 		main()
@@ -25,8 +25,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// start starts the built program in an empty directory, with no configuration of the
-// machine's in reach, and holds that it writes nothing there.
+// start starts the program in an empty directory, without the machine's configuration. It
+// checks that the program writes nothing there.
 func start(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -64,7 +64,7 @@ func config(t *testing.T, passwords map[string]string) string {
 	return name
 }
 
-func TestExitStatus(t *testing.T) {
+func TestExitStatusForEachAnswer(t *testing.T) {
 	reg, err := pullertest.Start(pullertest.Config{Auth: pullertest.AuthBasic, Users: []pullertest.User{{Name: "robot", Password: "right"}}})
 	require.NoError(t, err)
 	t.Cleanup(func() { reg.Close() })
@@ -111,14 +111,14 @@ func TestExitStatus(t *testing.T) {
 	}
 }
 
-// TestWorst holds which of several images' statuses counts.
-func TestWorst(t *testing.T) {
+// TestWorstStatusCounts: of the statuses of several images, the worst counts.
+func TestWorstStatusCounts(t *testing.T) {
 	assert.Equal(t, []int{5, 3, 4, 0}, worst)
 	assert.Equal(t, unreachable, status(errors.New("odd")))
 }
 
-// TestSecret holds that a pull secret opens an image and is named.
-func TestSecret(t *testing.T) {
+// TestOutputNamesThePullSecret: the output names the pull secret that opens an image.
+func TestOutputNamesThePullSecret(t *testing.T) {
 	reg, err := pullertest.Start(pullertest.Config{Auth: pullertest.AuthBearer, Users: []pullertest.User{{Name: "robot", Password: "right"}}})
 	require.NoError(t, err)
 	t.Cleanup(func() { reg.Close() })

@@ -30,8 +30,8 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// TestContainerd has Debian's containerd pull from Debian's docker-registry.
-func TestContainerd(t *testing.T) {
+// TestContainerdPullsByTheKubeletsRules: Debian's containerd pulls from Debian's docker-registry.
+func TestContainerdPullsByTheKubeletsRules(t *testing.T) {
 	ca := realtest.NewCA(t)
 	dir := t.TempDir()
 	filling := realtest.StartRegistry(t, realtest.RegistryConfig{Dir: dir})
@@ -73,8 +73,8 @@ func TestContainerd(t *testing.T) {
 	assert.ErrorIs(t, err, puller.ErrImagePullBackOff)
 
 	img, err := pull(image, "1", "", stale, good)
-	require.NoError(t, err, "the repaired secrets are tried within the window: a stale and a good one")
-	assert.Equal(t, id, img.ID, "the config's digest")
+	require.NoError(t, err, "the new secrets, a stale and a good one, are tried within the window")
+	assert.Equal(t, id, img.ID, "the ID is the config's digest")
 	assert.NotZero(t, img.Size)
 	assert.Equal(t, []puller.EventReason{puller.EventPulling, puller.EventAttempt, puller.EventPulled}, reasons)
 
@@ -83,9 +83,9 @@ func TestContainerd(t *testing.T) {
 	assert.Equal(t, img, again)
 	assert.Equal(t, []puller.EventReason{puller.EventPulled}, reasons, "the secret is on record")
 	_, err = pull(image, "3", "")
-	assert.ErrorIs(t, err, puller.ErrImagePull, "another Pod, without it, must ask the registry")
+	assert.ErrorIs(t, err, puller.ErrImagePull, "another Pod, without the secret, must ask the registry")
 	_, err = pull(image, "4", pullpolicy.Never)
-	assert.ErrorIs(t, err, puller.ErrImageNeverPull, "and under Never cannot tell it from an absent image")
+	assert.ErrorIs(t, err, puller.ErrImageNeverPull, "and under Never gets the same error as for an absent image")
 
 	_, err = pull(reg.Host+"/team/hello:absent", "1", "", good)
 	assert.ErrorIs(t, err, puller.ErrImagePull)
@@ -96,9 +96,9 @@ func TestContainerd(t *testing.T) {
 	assert.Contains(t, string(out), "Normal Pulled Container image")
 	assert.Contains(t, string(out), id)
 
-	// CRI cannot ask for another platform than the node's.
+	// A CRI request cannot name a platform other than the node's.
 	_, err = p.Pull(t.Context(), puller.Request{Image: image, Policy: pullpolicy.Always, Platform: ocispec.Platform{OS: "linux", Architecture: "s390x"}})
-	assert.ErrorContains(t, err, "CRI pulls for "+index.FormatPlatform(index.Normalize(index.Host()))+" alone, not for linux/s390x")
+	assert.ErrorContains(t, err, "CRI pulls only for "+index.FormatPlatform(index.Normalize(index.Host()))+", not for linux/s390x")
 }
 
 func secret(t *testing.T, name, server, password string) credentials.Secret {
@@ -145,7 +145,7 @@ func describe(mediaType string, data []byte) ocispec.Descriptor {
 	return ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(data), Size: int64(len(data))}
 }
 
-// startContainerd starts a containerd of the test's own that trusts ca for reg.
+// startContainerd starts a containerd for the test that trusts ca for reg.
 func startContainerd(t *testing.T, reg *realtest.DockerRegistry, ca *realtest.CA) (socket string) {
 	t.Helper()
 	program := realtest.Need(t, "containerd")
@@ -207,7 +207,7 @@ func build(t *testing.T) string {
 	return program
 }
 
-// manifest is a file with the good secret, as kubectl would apply it.
+// manifest returns a file with the good secret, for kubectl apply.
 func manifest(t *testing.T, server string) string {
 	t.Helper()
 	doc, err := credentials.DockerConfig{Server: server, Username: "alice", Password: credentials.Conceal("s3cret")}.JSON()

@@ -1,6 +1,6 @@
-// Package cri is a puller.Runtime over the socket of a container runtime
-// (containerd, CRI-O): policy, credentials, back-off and verification are
-// package puller's, the transfer is the runtime's.
+// Package cri is a puller.Runtime over the socket of a container runtime (containerd,
+// CRI-O). Package puller does policy, credentials, back-off and verification; the container
+// runtime does the transfer.
 //
 //	rt := cri.New(conn)
 //	p, err := puller.New(puller.Config{Runtime: rt, Keyring: node})
@@ -65,14 +65,14 @@ func (r *Runtime) Pull(ctx context.Context, spec puller.Spec) (puller.Image, err
 	return r.Status(ctx, spec)
 }
 
-// check refuses platforms that the runtime would not pull for: CRI cannot ask
-// for one.
+// check refuses platforms other than the runtime's own, because a CRI request cannot name a
+// platform.
 func (r *Runtime) check(spec puller.Spec) error {
 	want, host := index.Normalize(spec.Platform), index.Normalize(r.host)
 	if want.OS == host.OS && want.Architecture == host.Architecture {
 		return nil
 	}
-	return credentials.Stop(fmt.Errorf("CRI pulls for %s alone, not for %s",
+	return credentials.Stop(fmt.Errorf("CRI pulls only for %s, not for %s",
 		index.FormatPlatform(host), index.FormatPlatform(want)))
 }
 
@@ -80,8 +80,8 @@ func imageSpec(spec puller.Spec) *runtimeapi.ImageSpec {
 	return &runtimeapi.ImageSpec{Image: spec.Written, UserSpecifiedImage: spec.Written}
 }
 
-// auth leaves ServerAddress empty: containerd drops a credential whose address
-// has no scheme, and the credential is for this image anyway.
+// auth leaves ServerAddress empty, because containerd ignores a credential whose address
+// has no scheme, and this credential is for the image in any case.
 func auth(c credentials.Credential) *runtimeapi.AuthConfig {
 	if c.Anonymous() {
 		return nil
@@ -139,7 +139,7 @@ func classify(err error) error {
 		return &runtimeError{s, fs.ErrNotExist}
 	case codes.Unauthenticated, codes.PermissionDenied:
 		return &runtimeError{s, fs.ErrPermission}
-	case codes.Unavailable: // the runtime itself is gone: no other credential helps
+	case codes.Unavailable: // the container runtime does not answer, so no other credential helps
 		return credentials.Stop(&runtimeError{s, nil})
 	case codes.Canceled:
 		return &runtimeError{s, context.Canceled}
@@ -149,8 +149,8 @@ func classify(err error) error {
 	return &runtimeError{s, nil}
 }
 
-// A runtimeError has the text of the runtime's error, and the error that it means for a
-// Puller.
+// A runtimeError has the text of the runtime's error, and wraps the error that a Puller
+// understands.
 type runtimeError struct {
 	status *status.Status
 	means  error

@@ -18,7 +18,7 @@ import (
 
 var _ puller.Runtime = (*Runtime)(nil)
 
-func TestClassify(t *testing.T) {
+func TestErrorsOfCRIAreClassified(t *testing.T) {
 	tests := []struct {
 		err     error
 		means   error
@@ -44,14 +44,14 @@ func TestClassify(t *testing.T) {
 	}
 }
 
-func TestAuth(t *testing.T) {
+func TestAuthLeavesServerAddressEmpty(t *testing.T) {
 	assert.Nil(t, auth(credentials.Credential{}))
 	assert.Equal(t, &runtimeapi.AuthConfig{Username: "u", Password: "p"}, auth(credentials.Credential{Username: "u", Password: credentials.Conceal("p")}))
 	assert.Equal(t, &runtimeapi.AuthConfig{IdentityToken: "i", RegistryToken: "r"},
 		auth(credentials.Credential{IdentityToken: credentials.Conceal("i"), RegistryToken: credentials.Conceal("r")}))
 }
 
-func TestDigestOf(t *testing.T) {
+func TestDigestIsThatOfTheName(t *testing.T) {
 	const one, two = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", "sha256:ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb"
 	spec := puller.Spec{Ref: reference.MustParse("a.example/a:1")}
 	assert.Equal(t, one, digestOf(spec, []string{"other.example/a@" + two, "nonsense", "a.example/a@" + one}).String())
@@ -61,7 +61,7 @@ func TestDigestOf(t *testing.T) {
 	assert.Equal(t, two, digestOf(spec, []string{"a.example/a@" + one}).String())
 }
 
-func TestCheck(t *testing.T) {
+func TestOtherPlatformsAreRefused(t *testing.T) {
 	r := &Runtime{host: index.Host()}
 	assert.NoError(t, r.check(puller.Spec{Platform: index.Host()}))
 	other := index.Host()

@@ -7,36 +7,36 @@ import (
 	"github.com/pullkit/pullkit/puller"
 )
 
-// advice returns a conclusion from a decision. It uses only the decision's fields.
+// advice returns what a decision means for the user. It uses only the decision's fields.
 func advice(d puller.Decision) string {
 	switch d.Action {
 	case puller.ActionUse:
 		return "Nothing is wrong: the image is on the node."
 	case puller.ActionWait:
-		return fmt.Sprintf("Nobody asks the registry for another %.0f s; the previous failure is the one to mend. A repaired secret is tried at once.", d.BackOff.Wait.Seconds())
+		return fmt.Sprintf("The registry is not asked for another %.0f s. Find the cause of the previous failure; a repaired secret is tried at once.", d.BackOff.Wait.Seconds())
 	case puller.ActionFail:
 		return fmt.Sprintf("%s: the image is %s under %s, and the registry is not asked.", d.Reason, d.Store, d.Policy)
 	}
 	for _, a := range d.Attempts {
 		if a.Error == "" {
-			return "It would work now, with " + who(a.From) + "."
+			return "A pull would succeed now, with " + sourceName(a.From) + "."
 		}
 	}
 	if tried(d) == 0 {
 		for _, c := range d.Candidates {
-			return fmt.Sprintf("No credential is for this image; not %s: %s.", c.From, c.Why)
+			return fmt.Sprintf("No credential is for this image. It is not %s: %s.", c.From, c.Why)
 		}
-		return "No credential is known at all."
+		return "There is no credential."
 	}
 	for _, a := range d.Attempts {
 		if a.Status == http.StatusUnauthorized {
-			return "The registry does not accept " + who(a.From) + "."
+			return "The registry does not accept " + sourceName(a.From) + "."
 		}
 	}
 	return "All credentials failed; see the attempts."
 }
 
-// tried counts the candidates that a pull would come to.
+// tried counts the candidates that a pull would try.
 func tried(d puller.Decision) (n int) {
 	for _, c := range d.Candidates {
 		if c.Order > 0 {
@@ -46,7 +46,7 @@ func tried(d puller.Decision) (n int) {
 	return n
 }
 
-func who(from string) string {
+func sourceName(from string) string {
 	if from == "" {
 		return "the anonymous try"
 	}

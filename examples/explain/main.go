@@ -1,7 +1,7 @@
-// Command explain answers the question "why is my Pod in ImagePullBackOff?" for
-// four situations, on a registry of its own on loopback:
+// Command explain answers the question "why is my Pod in ImagePullBackOff?" for four
+// situations, with a registry on loopback:
 //
-//	explain          a text for people
+//	explain          a text for a person
 //	explain -json    one JSON object a line
 //
 // For images of your own: pull -explain -secret secret.yaml IMAGE.
@@ -43,7 +43,7 @@ type situation struct {
 	Decision  puller.Decision `json:"decision"`
 	Advice    string          `json:"advice"`
 	request   puller.Request
-	failed    bool // the image has been tried once already
+	failed    bool // one pull of the image has failed before
 }
 
 func run(ctx context.Context, asJSON bool, out io.Writer) error {
@@ -74,7 +74,7 @@ func run(ctx context.Context, asJSON bool, out io.Writer) error {
 	}
 	for _, s := range situations {
 		if s.failed {
-			_, _ = p.Pull(ctx, s.request) // what it failed with is in the decision
+			_, _ = p.Pull(ctx, s.request) // the decision has the error
 		}
 		if s.Decision, err = p.Explain(ctx, s.request); err != nil {
 			return err
@@ -101,9 +101,9 @@ func typical(host string) ([]situation, error) {
 	}
 	image := host + "/team/app:v1"
 	return []situation{
-		{Situation: "The secret holds a password that was changed since", request: puller.Request{Image: image, Keyring: stale}},
-		{Situation: "The secret's key has no port, the image's name has one", request: puller.Request{Image: image, Keyring: noPort}},
-		{Situation: "imagePullPolicy is Never, and nobody has pulled the image", request: puller.Request{Image: image, Policy: pullpolicy.Never}},
+		{Situation: "The secret has an old password", request: puller.Request{Image: image, Keyring: stale}},
+		{Situation: "The secret's key has no port, but the image's name has one", request: puller.Request{Image: image, Keyring: noPort}},
+		{Situation: "imagePullPolicy is Never, and the image is not on the node", request: puller.Request{Image: image, Policy: pullpolicy.Never}},
 		{Situation: "The image failed a moment ago", request: puller.Request{Image: host + "/team/app:v2", Keyring: stale}, failed: true},
 	}, nil
 }

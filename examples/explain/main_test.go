@@ -12,15 +12,15 @@ import (
 	"github.com/pullkit/pullkit/puller"
 )
 
-func TestText(t *testing.T) {
+func TestEachSituationHasAdvice(t *testing.T) {
 	var out bytes.Buffer
 	require.NoError(t, run(t.Context(), false, &out))
 	at := 0
 	for _, want := range []string{
-		"== The secret holds", "401 UNAUTHORIZED", `=> The registry does not accept secret "web/stale"`,
-		"== The secret's key", "one anonymous try", `=> No credential is for this image; not secret "web/no-port", key "127.0.0.1": the port is another one.`,
+		"== The secret has an old password", "401 UNAUTHORIZED", `=> The registry does not accept secret "web/stale"`,
+		"== The secret's key", "one anonymous try", `=> No credential is for this image. It is not secret "web/no-port", key "127.0.0.1": the port is another one.`,
 		"== imagePullPolicy is Never", "policy      Never", "=> ErrImageNeverPull: the image is absent under Never",
-		"== The image failed", "-> ImagePullBackOff", "=> Nobody asks the registry for another ",
+		"== The image failed", "-> ImagePullBackOff", "=> The registry is not asked for another ",
 	} {
 		i := strings.Index(out.String()[at:], want)
 		require.GreaterOrEqual(t, i, 0, "%q in order in:\n%s", want, out.String())
@@ -30,7 +30,7 @@ func TestText(t *testing.T) {
 	assert.NotContains(t, out.String(), "the-new-password")
 }
 
-func TestJSON(t *testing.T) {
+func TestEachSituationAsJSON(t *testing.T) {
 	var out bytes.Buffer
 	require.NoError(t, run(t.Context(), true, &out))
 	var actions []puller.Action

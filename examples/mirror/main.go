@@ -1,8 +1,8 @@
 // Command mirror pulls three times through a mirror in front of a registry, all on
-// loopback. The first pull has the mirror's URL in Go. The second has it in a
-// hosts.toml as containerd reads it, and the mirror stops in the middle of a blob. For
-// the third the mirror is gone. After each pull the command prints what the mirror and
-// the registry have served. No pull fails, and the bytes that have arrived are kept.
+// loopback. For the first pull, the mirror's URL is set in Go. For the second, it is in a
+// hosts.toml as containerd reads it, and the mirror stops in the middle of a blob. For the
+// third, the mirror is gone. After each pull the command prints what the mirror and the
+// registry have served. No pull fails, and the bytes that have arrived are kept.
 package main
 
 import (
@@ -22,7 +22,7 @@ import (
 )
 
 const (
-	// name is what stands in image names; the servers have other addresses.
+	// name is the registry in the images' names; the servers have other addresses.
 	name      = "registry.example"
 	image     = "team/app:v1"
 	layerSize = 32 << 20
@@ -63,7 +63,7 @@ func run(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if err := s.pull(ctx, "The mirror is up, and named in Go", inGo); err != nil {
+	if err := s.pull(ctx, "The mirror's URL is set in Go", inGo); err != nil {
 		return err
 	}
 
@@ -81,7 +81,7 @@ func run(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if err := s.pull(ctx, "The same in hosts.toml, and the mirror is stopped in mid-blob", stopping); err != nil {
+	if err := s.pull(ctx, "The URL is in hosts.toml, and the mirror stops in the middle of a blob", stopping); err != nil {
 		return err
 	}
 	without, err := registry.New(registry.Config{CertsDir: certs})
@@ -96,7 +96,7 @@ func start() (*pullertest.Registry, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, err = reg.PutImage(image, pullertest.ImageSpec{Layers: []int64{layerSize}}) // equal content on both
+	_, err = reg.PutImage(image, pullertest.ImageSpec{Layers: []int64{layerSize}}) // both servers have the same content
 	return reg, err
 }
 
@@ -119,12 +119,12 @@ func (s servers) writeHosts(certs string) (string, error) {
 	return text, os.WriteFile(filepath.Join(dir, "hosts.toml"), []byte(text), 0o644)
 }
 
-// pull pulls into an empty store and says who served what.
+// pull pulls into an empty store and prints what each server has served.
 func (s servers) pull(ctx context.Context, what string, client *registry.Client) error {
 	defer client.CloseIdleConnections()
 	s.mirror.ResetCounts()
 	s.origin.ResetCounts()
-	// One connection, so that the figures are plain.
+	// With one connection the figures are easy to read.
 	rt, err := transfer.New(transfer.Config{Store: &pullertest.MemStore{}, Source: client, MaxConnsPerBlob: 1})
 	if err != nil {
 		return err
@@ -148,7 +148,8 @@ func (s servers) pull(ctx context.Context, what string, client *registry.Client)
 	return nil
 }
 
-// stopAfter dials, and stops reg when so many bytes of it were read.
+// stopAfter returns a function that dials, and that stops reg when limit bytes were read
+// from it.
 func stopAfter(limit int64, reg *pullertest.Registry) func(ctx context.Context, network, addr string) (net.Conn, error) {
 	var left atomic.Int64
 	left.Store(limit)

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestRun(t *testing.T) {
+func TestOriginServesWhatTheMirrorDoesNot(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	var out bytes.Buffer
 	require.NoError(t, run(t.Context(), &out))
@@ -29,10 +29,10 @@ func TestRun(t *testing.T) {
 	assert.Equal(t, []string{"origin", "0", "0"}, rows[1][1:4])
 	assert.GreaterOrEqual(t, mib(0), float64(whole))
 
-	assert.Greater(t, mib(2), 1.0, "the mirror served some of it")
-	assert.Less(t, mib(2), float64(whole), "and was stopped")
-	assert.Greater(t, mib(3), 1.0, "the origin the rest")
-	assert.Equal(t, "0", rows[3][2], "the manifest is known already")
+	assert.Greater(t, mib(2), 1.0, "the mirror has served a part of the blob")
+	assert.Less(t, mib(2), float64(whole), "and has stopped")
+	assert.Greater(t, mib(3), 1.0, "the origin has served the rest")
+	assert.Equal(t, "0", rows[3][2], "the manifest is already known")
 
 	assert.Equal(t, []string{"mirror", "0", "0"}, rows[4][1:4])
 	assert.GreaterOrEqual(t, mib(5), float64(whole))

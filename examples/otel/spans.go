@@ -1,13 +1,13 @@
-// Package otel turns the events of a puller.Puller into OpenTelemetry spans: one
-// for each call, with an event for each credential that did not help and for each
-// blob that is done, and the bytes as attributes.
+// Package otel turns the events of a puller.Puller into OpenTelemetry spans. Each call has
+// one span, with an event for each credential that failed and for each blob that is
+// complete, and with the numbers of bytes as attributes.
 //
 //	spans := otel.NewSpans(tracer)
 //	p, err := puller.New(puller.Config{Runtime: rt, Events: spans.Event})
 //
-// The span of a call starts with the call's first event and ends with its last. A call
-// that the store answers has a span without length. The span of PullWait ends with each
-// failure, and another span starts with the next try.
+// The span of a call starts with the call's first event and ends with its last. A call that
+// needs no pull has a span of no length. The span of PullWait ends with each failure, and
+// another span starts with the next try.
 package otel
 
 import (
@@ -28,12 +28,12 @@ type Spans struct {
 	open map[uint64]trace.Span // by Event.Call
 }
 
-// NewSpans returns Spans that are started by tracer.
+// NewSpans returns Spans that uses tracer.
 func NewSpans(tracer trace.Tracer) *Spans {
 	return &Spans{tracer: tracer, open: map[uint64]trace.Span{}}
 }
 
-// Event is for puller.Config.Events.
+// Event adds an event to its span. It is the function for puller.Config.Events.
 func (s *Spans) Event(e puller.Event) {
 	span := s.span(e)
 	switch e.Reason {
@@ -65,7 +65,7 @@ func (s *Spans) Event(e puller.Event) {
 	s.end(span, e)
 }
 
-// span returns the call's span, which its first event begins.
+// span returns the span of e's call. The first event of a call starts the span.
 func (s *Spans) span(e puller.Event) trace.Span {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -91,7 +91,7 @@ func (s *Spans) end(span trace.Span, e puller.Event) {
 	delete(s.open, e.Call)
 }
 
-// progress adds an event for each finished blob, and not for each step.
+// progress adds an event only for a blob that is complete, and not for each step.
 func progress(span trace.Span, e puller.Event) {
 	p := e.Progress
 	span.SetAttributes(

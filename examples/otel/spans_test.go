@@ -18,7 +18,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 )
 
-// A runtime has no image, and opens them with the password "right".
+// A runtime has no image at first, and pulls each image with the password "right".
 type runtime struct{}
 
 func (runtime) Status(context.Context, puller.Spec) (puller.Image, error) {
@@ -35,7 +35,7 @@ func (runtime) Pull(_ context.Context, spec puller.Spec) (puller.Image, error) {
 	return puller.Image{Ref: spec.Ref, Digest: "sha256:2"}, nil
 }
 
-func TestSpans(t *testing.T) {
+func TestEachCallHasASpan(t *testing.T) {
 	recorder := tracetest.NewSpanRecorder()
 	spans := NewSpans(trace.NewTracerProvider(trace.WithSpanProcessor(recorder)).Tracer("test"))
 	p, err := puller.New(puller.Config{Runtime: runtime{}, Events: spans.Event})
@@ -47,7 +47,7 @@ func TestSpans(t *testing.T) {
 	req := puller.Request{Image: "a.example/a:1", Pod: credentials.Pod{Namespace: "team", Name: "web", UID: "1"}}
 	_, err = p.Pull(t.Context(), req)
 	require.Error(t, err)
-	req.Keyring = keyring // other secrets are tried within the window
+	req.Keyring = keyring // new secrets are tried within the window
 	_, err = p.Pull(t.Context(), req)
 	require.NoError(t, err)
 
@@ -66,7 +66,7 @@ func TestSpans(t *testing.T) {
 	assert.NotContains(t, fmt.Sprintf("%+v", pulled.Events()), "wrong", "no secret")
 }
 
-func TestCallsThatAskNobody(t *testing.T) {
+func TestCallsWithoutAPullHaveASpan(t *testing.T) {
 	recorder := tracetest.NewSpanRecorder()
 	spans := NewSpans(trace.NewTracerProvider(trace.WithSpanProcessor(recorder)).Tracer("test"))
 	p, err := puller.New(puller.Config{Runtime: runtime{}, Events: spans.Event})

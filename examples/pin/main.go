@@ -1,7 +1,7 @@
-// Command pin shows an admission webhook that replaces tags by digests, so that all
-// Pods of a workload run the same code, also if the tag moves. The webhook (webhook.go)
-// is an http.Handler that calls Puller.Resolve. The command asks it once on loopback,
-// about a Pod with a private image.
+// Command pin shows an admission webhook that replaces tags by digests, so that all Pods of
+// a workload run the same code, even if the tag moves. The webhook (webhook.go) is an
+// http.Handler that calls Puller.Resolve. The command sends it one request on loopback, for
+// a Pod with a private image.
 package main
 
 import (
@@ -56,8 +56,8 @@ func demo(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	// In a cluster this is https, with the certificate that the
-	// MutatingWebhookConfiguration names.
+	// In a cluster the server needs https, with a certificate that the
+	// MutatingWebhookConfiguration trusts.
 	server := &http.Server{Handler: hook, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second}
 	defer server.Close()
 	go func() { _ = server.Serve(listener) }() // until Close
@@ -89,7 +89,7 @@ func demo(ctx context.Context, out io.Writer) error {
 	return err
 }
 
-// post asks the webhook as the API server does.
+// post sends a request to the webhook, as the API server does.
 func post(ctx context.Context, url, review string) (admissionResponse, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader([]byte(review)))
 	if err != nil {
@@ -103,14 +103,14 @@ func post(ctx context.Context, url, review string) (admissionResponse, error) {
 	defer res.Body.Close()
 	var answer admissionReview
 	if err := json.NewDecoder(io.LimitReader(res.Body, maxReview)).Decode(&answer); err != nil || answer.Response == nil {
-		return admissionResponse{}, fmt.Errorf("%s: no AdmissionReview: %v", res.Status, err)
+		return admissionResponse{}, fmt.Errorf("%s: not an AdmissionReview: %v", res.Status, err)
 	}
 	return *answer.Response, nil
 }
 
 func newWebhook(secrets secretsFunc) (*webhook, error) {
-	// Nothing is ever stored, so there is no Store: Resolve asks for a digest alone,
-	// and what the platform of this machine is does not matter.
+	// There is no Store, because Resolve asks only for a digest. The platform of this
+	// machine does not matter, either.
 	rt, err := transfer.New(transfer.Config{})
 	if err != nil {
 		return nil, err
@@ -119,7 +119,7 @@ func newWebhook(secrets secretsFunc) (*webhook, error) {
 	return &webhook{puller: p, secrets: secrets}, err
 }
 
-// secretsFor stands for a client of the Kubernetes API.
+// secretsFor takes the place of a client of the Kubernetes API.
 func secretsFor(host string) secretsFunc {
 	return func(_ context.Context, namespace string, names []string) (credentials.Keyring, error) {
 		data, err := credentials.DockerConfig{Server: host, Username: "robot", Password: credentials.Conceal("the-password")}.JSON()

@@ -17,7 +17,7 @@ import (
 	"github.com/pullkit/pullkit/puller/pullertest"
 )
 
-func TestDemo(t *testing.T) {
+func TestDemonstrationPrintsAPatch(t *testing.T) {
 	var out bytes.Buffer
 	require.NoError(t, demo(t.Context(), &out))
 	_, patch, found := strings.Cut(out.String(), "answers with:\n")
@@ -43,7 +43,7 @@ func ask(t *testing.T, h http.Handler, kind, object string) (int, *admissionResp
 	return w.Code, review.Response
 }
 
-func TestWebhook(t *testing.T) {
+func TestWebhookPinsTheImagesOfPods(t *testing.T) {
 	reg, err := pullertest.Start(pullertest.Config{})
 	require.NoError(t, err)
 	defer reg.Close()
@@ -76,7 +76,7 @@ func TestWebhook(t *testing.T) {
 		"another kind":         {"Service", `{}`, "", ""},
 		"no such tag":          {"Pod", containers(reg.Host() + "/team/app:v2"), "", "/spec/containers/0/image"},
 		"no image's name":      {"Pod", containers(image, "registry.invalid/Upper"), "", "upper case"},
-		"no Pod":               {"Pod", `[]`, "", "no Pod"},
+		"not a Pod":            {"Pod", `[]`, "", "not a Pod"},
 		"no image":             {"Pod", containers(""), "", ""},
 		"pinned, short":        {"Pod", containers("pause@" + put.Descriptor.Digest.String()), "", ""},
 		"too many images":      {"Pod", containers(strings.Split(strings.Repeat("a ", maxImages)+"a", " ")...), "", "101 images"},
@@ -99,7 +99,7 @@ func TestWebhook(t *testing.T) {
 	}
 }
 
-func TestNoReview(t *testing.T) {
+func TestWebhookRefusesOtherRequests(t *testing.T) {
 	hook, err := newWebhook(nil)
 	require.NoError(t, err)
 	for name, tt := range map[string]struct {

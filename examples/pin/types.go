@@ -31,7 +31,7 @@ type admissionResponse struct {
 	Allowed   bool    `json:"allowed"`
 	Status    *status `json:"status,omitempty"`
 	PatchType string  `json:"patchType,omitempty"`
-	Patch     []byte  `json:"patch,omitempty"` // base64 in JSON, as the API wants it
+	Patch     []byte  `json:"patch,omitempty"` // base64 in JSON, as the API requires
 }
 
 type status struct {
@@ -39,7 +39,7 @@ type status struct {
 	Code    int    `json:"code"`
 }
 
-// An operation is one of a JSON Patch, RFC 6902.
+// An operation is one step of a JSON Patch (RFC 6902).
 type operation struct {
 	Op    string `json:"op"`
 	Path  string `json:"path"`
@@ -68,7 +68,7 @@ type container struct {
 	Image string `json:"image"`
 }
 
-// A place is a position in a Pod that has an image's name.
+// A place is the path of an image's name in a Pod, and the name.
 type place struct{ path, name string }
 
 // images returns all images that the Pod names. It leaves out empty names, which the

@@ -13,11 +13,11 @@ import (
 )
 
 const (
-	// maxReview is more than an object and its old form may have in etcd.
+	// maxReview is more bytes than etcd takes for an object and its old form.
 	maxReview = 8 << 20
-	// maxImages bounds the work that one Pod makes.
+	// maxImages limits the work for one Pod.
 	maxImages = 100
-	// maxTime is less than the 10 s for which the API server waits by default.
+	// maxTime is less than the 10 s that the API server waits by default.
 	maxTime = 9 * time.Second
 )
 
@@ -51,7 +51,7 @@ func (h *webhook) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if patch, err := h.pin(ctx, review.Request); err != nil {
 		answer.Allowed, answer.Status = false, &status{Message: err.Error(), Code: http.StatusUnprocessableEntity}
 	} else if len(patch) > 0 {
-		answer.Patch, _ = json.Marshal(patch) // of strings alone
+		answer.Patch, _ = json.Marshal(patch) // a list of strings can always be encoded
 		answer.PatchType = "JSONPatch"
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -65,13 +65,13 @@ func (h *webhook) pin(ctx context.Context, req *admissionRequest) ([]operation, 
 	}
 	var pod pod
 	if err := json.Unmarshal(req.Object, &pod); err != nil {
-		return nil, fmt.Errorf("the object is no Pod: %w", err)
+		return nil, fmt.Errorf("the object is not a Pod: %w", err)
 	}
 	images := pod.images()
 	if len(images) > maxImages {
 		return nil, fmt.Errorf("the Pod has %d images; at most %d can be pinned", len(images), maxImages)
 	}
-	// Those of the service account have been filled in when a webhook is asked.
+	// The API server adds the secrets of the service account before it calls a webhook.
 	var names []string
 	for _, secret := range pod.Spec.ImagePullSecrets {
 		names = append(names, secret.Name)

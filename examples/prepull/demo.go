@@ -31,6 +31,6 @@ func demo(ctx context.Context, parallel int, out, log io.Writer) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	fmt.Fprintln(out, "Six images, and two that are missing on purpose:")
+	fmt.Fprintln(out, "Six images that the registry has, and two that cannot be pulled:")
 	return prepull(ctx, dir, parallel, images, out, log)
 }

@@ -35,7 +35,7 @@ func main() {
 	}
 	flag.Parse()
 	if *parallel < 1 || flag.NArg() == 0 && flag.NFlag() > 0 {
-		fmt.Fprintln(os.Stderr, "prepull: want images and a -parallel of 1 or more; see -h")
+		fmt.Fprintln(os.Stderr, "prepull: give images, and a -parallel of 1 or more; see -h")
 		os.Exit(2)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -52,15 +52,15 @@ func main() {
 	}
 }
 
-// prepull pulls images with the node's own credentials into the layout in dir. Each
-// image is logged to log when it is finished.
+// prepull pulls images with the node's credentials into the layout in dir. It writes a line
+// to log for each finished image.
 func prepull(ctx context.Context, dir string, parallel int, images []string, out, log io.Writer) error {
 	store, err := layout.Open(dir, layout.Config{})
 	if err != nil {
 		return err
 	}
 	defer store.Close()
-	node, err := credentials.FindFile(credentials.DockerPaths(), credentials.Rules{}) // empty where there is no file
+	node, err := credentials.FindFile(credentials.DockerPaths(), credentials.Rules{}) // empty if there is no file
 	if err != nil {
 		return err
 	}
@@ -87,8 +87,8 @@ type row struct {
 	puller.Result
 }
 
-// pullAll returns a row for each image, in the order of the list. PullAll itself
-// yields them as they are finished.
+// pullAll returns a row for each image, in the order of the list. PullAll itself yields
+// results as they are finished.
 func pullAll(ctx context.Context, p *puller.Puller, images []string, log io.Writer) []row {
 	requests := func(yield func(puller.Request) bool) {
 		for _, image := range images {
@@ -104,7 +104,7 @@ func pullAll(ctx context.Context, p *puller.Puller, images []string, log io.Writ
 			done[req.Image] = res
 		}
 		if req.Image == "" {
-			continue // the context has ended: all that are not in done yet
+			continue // the context has ended, and this result is for all images that are not in done
 		}
 		n++
 		fmt.Fprintf(log, "%d of %d: %s\n", n, len(images), req.Image)
@@ -112,7 +112,7 @@ func pullAll(ctx context.Context, p *puller.Puller, images []string, log io.Writ
 	rows := make([]row, 0, len(images))
 	for _, image := range images {
 		res, ok := done[image]
-		if !ok { // interrupted before its turn came
+		if !ok { // the pull was interrupted before this image
 			res.Err = context.Cause(ctx)
 		}
 		rows = append(rows, row{image, res})

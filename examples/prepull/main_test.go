@@ -13,14 +13,14 @@ import (
 	"github.com/pullkit/pullkit/puller/pullertest"
 )
 
-// noConfig keeps the machine's own credentials out of reach.
+// noConfig hides the machine's credentials from the test.
 func noConfig(t *testing.T) {
 	for _, name := range []string{"HOME", "DOCKER_CONFIG", "TMPDIR"} {
 		t.Setenv(name, t.TempDir())
 	}
 }
 
-func TestDemo(t *testing.T) {
+func TestDemonstrationReportsTwoMissingImages(t *testing.T) {
 	noConfig(t)
 	var out, log bytes.Buffer
 	assert.EqualError(t, demo(t.Context(), 4, &out, &log), "2 of 8 images are missing")
@@ -36,7 +36,7 @@ func TestDemo(t *testing.T) {
 	assert.Contains(t, lines[10], "6 of 8 images are present after ")
 }
 
-func TestAllPresent(t *testing.T) {
+func TestSecondRunFindsAllImages(t *testing.T) {
 	noConfig(t)
 	reg, err := pullertest.Start(pullertest.Config{})
 	require.NoError(t, err)
@@ -44,15 +44,15 @@ func TestAllPresent(t *testing.T) {
 	_, err = reg.PutImage("team/app:v1", pullertest.ImageSpec{Layers: []int64{1000}})
 	require.NoError(t, err)
 	image, dir := reg.Host()+"/team/app:v1", t.TempDir()
-	for _, want := range []string{" pulled  0.0", " present  0.0"} { // whichever of the two is first
+	for _, want := range []string{" pulled  0.0", " present  0.0"} { // in either order
 		var out bytes.Buffer
 		require.NoError(t, prepull(t.Context(), dir, 2, []string{image, image}, &out, io.Discard))
 		assert.Equal(t, 2, strings.Count(out.String(), want), out.String())
 	}
-	assert.Equal(t, 1, reg.Counts().ManifestGet, "the second run asks nobody")
+	assert.Equal(t, 1, reg.Counts().ManifestGet, "the second run asks no registry")
 }
 
-func TestInterrupted(t *testing.T) {
+func TestInterruptedPullReportsAllImages(t *testing.T) {
 	noConfig(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -76,9 +76,9 @@ func demo(ctx context.Context, out io.Writer) error {
 		what string
 		pod  credentials.Pod
 	}{
-		{"Without a Pod, a plugin that wants its token is passed over", credentials.Pod{}},
+		{"Without a Pod, a plugin that needs a Pod's token is passed over", credentials.Pod{}},
 		{"For the Pod", pod},
-		{"Once more: the answer is kept for as long as the plugin said", pod},
+		{"Again: the answer is kept for the time that the plugin gave", pod},
 	} {
 		fmt.Fprintf(out, "\n-- %s:\n", try.what)
 		img, err := p.Pull(ctx, puller.Request{Image: reg.Host() + "/team/app:v1", Policy: pullpolicy.Always, Pod: try.pod})
@@ -91,8 +91,8 @@ func demo(ctx context.Context, out io.Writer) error {
 	return nil
 }
 
-// install puts the plugin and its configuration where a node's administrator
-// would, and reads them as the kubelet does at its start.
+// install writes the plugin and its configuration, as a node's administrator does, and
+// reads them, as the kubelet does when it starts.
 func install(dir, host string, out io.Writer) (*credentials.Providers, error) {
 	if err := copySelf(filepath.Join(dir, pluginName)); err != nil {
 		return nil, err
@@ -114,10 +114,10 @@ providers:
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
-	// Where no plugin needs a token, BinDir alone will do.
+	// If no plugin needs a token, BinDir is enough.
 	return credentials.ReadProviders(config, credentials.ProviderConfig{
 		BinDir: dir,
-		// A real program calls the TokenRequest API.
+		// In a real program, Token calls the TokenRequest API.
 		Token: func(context.Context, credentials.Pod, string) (credentials.Sensitive, error) {
 			return credentials.Conceal(demoToken), nil
 		},

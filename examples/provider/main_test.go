@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestMain lets the test's own program be the plugin, as the real one is.
+// TestMain makes the test program the plugin, if it is started under the plugin's name.
 func TestMain(m *testing.M) {
 	if strings.TrimSuffix(filepath.Base(os.Args[0]), ".exe") == pluginName {
 		main()
@@ -20,7 +20,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func TestDemo(t *testing.T) {
+func TestPluginGivesThePodsCredential(t *testing.T) {
 	for _, name := range []string{"TMPDIR", "TMP"} {
 		t.Setenv(name, t.TempDir())
 	}
@@ -37,7 +37,7 @@ func TestDemo(t *testing.T) {
 	assert.NotContains(t, out.String(), demoToken)
 }
 
-func TestPlugin(t *testing.T) {
+func TestPluginRefusesBadRequests(t *testing.T) {
 	for name, in := range map[string]string{
 		"no JSON":         "x",
 		"something else":  `{"kind": "Pod"}`,

@@ -14,13 +14,13 @@ import (
 const (
 	pluginName = "demo-credential-provider"
 	demoToken  = "a-token-of-web/builder"
-	// maxRequest bounds what the plugin reads: an image's name, a token, annotations.
+	// maxRequest is the most bytes of a request: an image's name, a token, annotations.
 	maxRequest = 1 << 20
 )
 
-// plugin does the whole work of an exec credential provider: it reads one
-// CredentialProviderRequest and writes one CredentialProviderResponse. If it fails, its
-// text on the standard error goes to the node's log.
+// plugin is a complete exec credential provider: it reads one CredentialProviderRequest and
+// writes one CredentialProviderResponse. If it fails, the text on its standard error goes
+// to the node's log.
 func plugin(in io.Reader, out io.Writer) error {
 	var request struct {
 		APIVersion          string `json:"apiVersion"`
@@ -41,7 +41,7 @@ func plugin(in io.Reader, out io.Writer) error {
 	return json.NewEncoder(out).Encode(map[string]any{
 		"apiVersion":    request.APIVersion,
 		"kind":          "CredentialProviderResponse",
-		"cacheKeyType":  "Registry", // good for all images of this registry
+		"cacheKeyType":  "Registry", // the answer is for all images of this registry
 		"cacheDuration": "5m",
 		"auth": map[string]any{
 			host: map[string]string{"username": "token-user", "password": passwordFor(request.ServiceAccountToken)},
@@ -49,7 +49,7 @@ func plugin(in io.Reader, out io.Writer) error {
 	})
 }
 
-// passwordFor stands for the exchange of the token at a cloud's API.
+// passwordFor takes the place of a cloud's API, which exchanges the token for a password.
 func passwordFor(token string) string { return "password-for-" + token }
 
 // copySelf installs this program under another name.

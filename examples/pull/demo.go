@@ -16,8 +16,8 @@ import (
 	"github.com/pullkit/pullkit/pullpolicy"
 )
 
-// demoPlatforms are the platforms of the demonstration's image. The image is pulled for
-// the second one, so that the choice is the same on every machine.
+// demoPlatforms are the platforms of the demonstration's image. demo pulls for the second
+// platform, so that the choice is the same on every machine.
 var demoPlatforms = []ocispec.Platform{
 	{OS: "linux", Architecture: "amd64"},
 	{OS: "linux", Architecture: "arm64", Variant: "v8"},
@@ -37,7 +37,7 @@ func demo(ctx context.Context, stdout io.Writer) error {
 		return err
 	}
 	image := reg.Host() + "/team/app:v1"
-	fmt.Fprintf(stdout, "A registry with a private image for %s and %s is up: %s\n", index.FormatPlatform(demoPlatforms[0]), index.FormatPlatform(demoPlatforms[1]), image)
+	fmt.Fprintf(stdout, "A registry on loopback has a private image for %s and %s: %s\n", index.FormatPlatform(demoPlatforms[0]), index.FormatPlatform(demoPlatforms[1]), image)
 	secrets, err := demoSecrets(reg.Host())
 	if err != nil {
 		return err
@@ -81,14 +81,14 @@ func demo(ctx context.Context, stdout io.Writer) error {
 	fmt.Fprintf(stdout, "chosen from the index: %s %s\n", index.FormatPlatform(img.Platform), img.Manifest)
 
 	for _, policy := range []pullpolicy.Policy{pullpolicy.IfNotPresent, pullpolicy.Always} {
-		fmt.Fprintf(stdout, "\n-- Once more, under %s:\n", policy)
+		fmt.Fprintf(stdout, "\n-- Again, under %s:\n", policy)
 		reg.ResetCounts()
 		req.Policy = policy
 		if img, err = p.Pull(ctx, req); err != nil {
 			return err
 		}
 		n := reg.Counts()
-		fmt.Fprintf(stdout, "asked of the registry: %d for manifests, %d for blobs, %d bytes fetched\n", n.ManifestHead+n.ManifestGet, n.BlobHead+n.BlobGet, n.BlobBytes)
+		fmt.Fprintf(stdout, "requests to the registry: %d for manifests, %d for blobs, %d bytes fetched\n", n.ManifestHead+n.ManifestGet, n.BlobHead+n.BlobGet, n.BlobBytes)
 	}
 	fmt.Fprintf(stdout, "\n%s\n%s\n", img.Digest, dir)
 	return nil

@@ -14,7 +14,7 @@ import (
 	"github.com/pullkit/pullkit/pullpolicy"
 )
 
-// options has the settings from the command line, after they were checked.
+// options are the settings from the command line, already checked.
 type options struct {
 	images    []string
 	dir       string
@@ -29,10 +29,11 @@ type options struct {
 	parallel  int
 }
 
-// errUsage is wrapped by the errors about the command line itself.
+// errUsage is wrapped by errors about the command line.
 var errUsage = errors.New("usage")
 
-// maxListLine bounds a line of the -f file. It is far longer than any image name.
+// maxListLine is the most bytes of a line of the -f file. It is much longer than any image
+// name.
 const maxListLine = 4096
 
 func parseFlags(args []string, stderr io.Writer) (options, error) {
@@ -54,11 +55,11 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 		o.policy, err = pullpolicy.Parse(s)
 		return err
 	})
-	flags.BoolVar(&o.plainHTTP, "plain-http", false, "speak plain http to the registries of the images named")
-	flags.BoolVar(&o.explain, "explain", false, "say what a pull would do and why, without pulling")
+	flags.BoolVar(&o.plainHTTP, "plain-http", false, "use plain http for the registries of the named images")
+	flags.BoolVar(&o.explain, "explain", false, "print what a pull would do and why, and do not pull")
 	flags.BoolVar(&o.json, "json", false, "print events, or with -explain the decision, as JSON lines")
-	flags.BoolVar(&o.wait, "wait", false, "wait through back-off until the image is pulled or cannot be")
-	flags.StringVar(&list, "f", "", "`file` with one image a line, - for standard input; # begins a comment")
+	flags.BoolVar(&o.wait, "wait", false, "try again after each back-off, until the image is pulled or cannot be pulled")
+	flags.StringVar(&list, "f", "", "`file` with one image a line, - for standard input; # starts a comment")
 	flags.IntVar(&o.parallel, "parallel", 4, "`number` of images pulled at a time")
 	flags.Usage = func() {}
 	usage := func() {
@@ -75,7 +76,7 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 	}
 	o.images = flags.Args()
 	if o.parallel < 1 {
-		return o, fmt.Errorf("%w: -parallel %d: want 1 or more", errUsage, o.parallel)
+		return o, fmt.Errorf("%w: -parallel %d: give 1 or more", errUsage, o.parallel)
 	}
 	if list != "" {
 		more, err := readList(list)
@@ -85,7 +86,7 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 		o.images = append(o.images, more...)
 	}
 	if len(o.images) == 0 && len(args) > 0 {
-		return o, fmt.Errorf("%w: no image named; give one or more, or no arguments at all for a demonstration", errUsage)
+		return o, fmt.Errorf("%w: no image is named; give one or more, or no arguments for a demonstration", errUsage)
 	}
 	return o, nil
 }

@@ -12,24 +12,24 @@ import (
 	"github.com/pullkit/pullkit/puller/content"
 )
 
-// hints has, for each reason of a failure, what the user can do.
+// hints says what the user can do after a failure, for each reason.
 var hints = map[content.Reason]string{
-	content.ErrNotFound:       "check the name and tag; some registries answer this to whoever may not see the image",
+	content.ErrNotFound:       "check the name and tag; some registries also give this answer if the credential may not see the image",
 	content.ErrUnauthorized:   "give credentials for this image with -secret or -config",
 	content.ErrDenied:         "the credentials are valid but may not read this image; give others with -secret or -config",
-	content.ErrNoPlatform:     "choose another one with -platform",
+	content.ErrNoPlatform:     "choose another platform with -platform",
 	content.ErrRateLimited:    "wait, or give credentials with a higher limit",
 	content.ErrUnavailable:    "the registry is in trouble; try again later",
-	content.ErrTLS:            "check the registry's certificate; SSL_CERT_FILE names further authorities, -plain-http speaks http",
-	content.ErrNetwork:        "check the registry's name, the network and the proxy variables; what has arrived is kept",
-	content.ErrTimeout:        "the registry or the network is too slow; what has arrived is kept, run again to continue",
-	content.ErrStore:          "check the directory, its permissions and the free space; -o names another",
-	content.ErrForbiddenURL:   "the registry sent the client to an address that credentials or content must not come from",
+	content.ErrTLS:            "check the registry's certificate; SSL_CERT_FILE names more authorities, and -plain-http uses http",
+	content.ErrNetwork:        "check the registry's name, the network and the proxy variables; the bytes that have arrived are kept",
+	content.ErrTimeout:        "the registry or the network is too slow; the bytes that have arrived are kept, run again to continue",
+	content.ErrStore:          "check the directory, its permissions and the free space; -o names another directory",
+	content.ErrForbiddenURL:   "the registry named an address that the client must not connect to",
 	content.ErrDigestMismatch: "the registry or a mirror serves other bytes than the image names; nothing of it was stored",
 	content.ErrSizeMismatch:   "the registry or a mirror serves other bytes than the image names; nothing of it was stored",
 }
 
-// hint returns what the user can do about err, or "" if err itself says that.
+// hint returns what the user can do about err, or "" if err says it.
 func hint(err error) string {
 	switch {
 	case errors.Is(err, context.Canceled):
@@ -37,7 +37,7 @@ func hint(err error) string {
 	case errors.Is(err, puller.ErrInvalidImageName):
 		return "" // the error of the parser says what to do
 	case errors.Is(err, puller.ErrImageNeverPull):
-		return "pull it before, or use another -policy"
+		return "pull the image first, or use another -policy"
 	}
 	if refused(err) {
 		return "the registry refused these credentials: check user name and password"

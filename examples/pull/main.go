@@ -6,9 +6,9 @@
 // Without arguments it shows a pull on loopback: a private image for two architectures,
 // two pull secrets of which the first is stale, and a second pull that fetches nothing.
 //
-// On a terminal one line at the bottom shows the progress of all images, without
-// colours if NO_COLOR is set. Elsewhere each step is printed as one line, and with
-// -json as one line of JSON.
+// On a terminal, the last line shows the progress of all images, without colours if
+// NO_COLOR is set. Otherwise each step is printed as one line, and with -json as one line
+// of JSON.
 //
 // It exits with 0 if every image is complete in the store, 1 if an image is not, and 2
 // for wrong usage.

@@ -19,8 +19,7 @@ import (
 	"github.com/pullkit/pullkit/puller/pullertest"
 )
 
-// call runs the program in an empty directory, with no configuration of the
-// machine's in reach.
+// call runs the program in an empty directory, without the machine's configuration.
 func call(t *testing.T, ctx context.Context, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, errs bytes.Buffer
@@ -40,17 +39,17 @@ func inEmptyDir(t *testing.T) string {
 	return dir
 }
 
-func TestDemonstration(t *testing.T) {
+func TestDemonstrationPullsAPrivateImage(t *testing.T) {
 	inEmptyDir(t)
 	code, out, errs := call(t, t.Context())
 	require.Equal(t, 0, code, errs)
 	for _, want := range []string{
 		`1  secret "demo/stale"`, `2  secret "demo/current"`, // the order
-		"401 UNAUTHORIZED",              // what the stale one was told
-		`secret "demo/current"`,         // and the other
-		"linux/arm64/v8    exact match", // the choice
+		"401 UNAUTHORIZED",              // the answer to the stale secret
+		`secret "demo/current"`,         // the good secret
+		"linux/arm64/v8    exact match", // the choice from the index
 		"already present on machine",
-		"asked of the registry: 0 for manifests, 0 for blobs, 0 bytes fetched",
+		"requests to the registry: 0 for manifests, 0 for blobs, 0 bytes fetched",
 	} {
 		assert.Contains(t, out, want)
 	}
@@ -89,7 +88,7 @@ func startPrivate(t *testing.T, platforms ...ocispec.Platform) (reg *pullertest.
 	return reg, secret, config
 }
 
-func TestPull(t *testing.T) {
+func TestPullWithEachFlag(t *testing.T) {
 	dir := inEmptyDir(t)
 	reg, secret, config := startPrivate(t)
 	image := reg.Host() + "/team/app:v1"
@@ -144,9 +143,9 @@ func TestPull(t *testing.T) {
 	})
 }
 
-// TestBadInput holds that each failure ends with one line that says what failed,
-// for which image, where, and what can be done, and never with a secret.
-func TestBadInput(t *testing.T) {
+// TestEachFailureIsOneLineWithAHint: each failure ends with one line that says what failed, for which image,
+// where, and what to do. The line never has a secret.
+func TestEachFailureIsOneLineWithAHint(t *testing.T) {
 	dir := inEmptyDir(t)
 	reg, secret, config := startPrivate(t, ocispec.Platform{OS: "linux", Architecture: "amd64"})
 	image := reg.Host() + "/team/app:v1"
@@ -209,8 +208,9 @@ func TestBadInput(t *testing.T) {
 	}
 }
 
-// TestNoSuchHost needs no resolver: the name cannot exist.
-func TestNoSuchHost(t *testing.T) {
+// TestErrorNamesAHostThatDoesNotExist: the error names a host that does not exist. The test needs no resolver,
+// because such a name cannot exist.
+func TestErrorNamesAHostThatDoesNotExist(t *testing.T) {
 	inEmptyDir(t)
 	code, _, errs := call(t, t.Context(), "registry.invalid/team/app:v1")
 	assert.Equal(t, 1, code)
@@ -218,8 +218,9 @@ func TestNoSuchHost(t *testing.T) {
 	assert.Equal(t, 1, strings.Count(errs, "\n"), errs)
 }
 
-// TestInterrupted ends a pull in mid-blob; the next one goes on from there.
-func TestInterrupted(t *testing.T) {
+// TestNextPullContinuesAnInterruptedOne: after a pull that ends in the middle of a blob, the next pull continues
+// there.
+func TestNextPullContinuesAnInterruptedOne(t *testing.T) {
 	inEmptyDir(t)
 	reg, err := pullertest.Start(pullertest.Config{})
 	require.NoError(t, err)
@@ -229,7 +230,7 @@ func TestInterrupted(t *testing.T) {
 	image := reg.Host() + "/team/app:v1"
 	ctx, cancel := context.WithCancel(t.Context())
 	var errs bytes.Buffer
-	// The small layer's line comes while the large one is under way.
+	// The small layer's line comes while the large layer is being fetched.
 	code := run(ctx, []string{image}, writerFunc(func(p []byte) (int, error) {
 		if bytes.Contains(p, []byte("stored (")) {
 			cancel()
@@ -241,17 +242,17 @@ func TestInterrupted(t *testing.T) {
 	assert.Equal(t, 1, strings.Count(errs.String(), "\n"), errs.String())
 	code = run(t.Context(), []string{image}, io.Discard, &errs)
 	require.Equal(t, 0, code, errs.String())
-	// What was in flight when the first run ended is sent twice.
-	assert.Less(t, reg.Counts().BlobBytes, int64(64<<20+24<<20), "more than the rest was fetched")
+	// The bytes that were in flight when the first run ended are sent twice.
+	assert.Less(t, reg.Counts().BlobBytes, int64(64<<20+24<<20), "the second run fetched more than the missing bytes")
 }
 
 type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
-// TestOneVerdict holds what is said of an image after a stale and a valid credential:
-// what the valid one was answered.
-func TestOneVerdict(t *testing.T) {
+// TestAnswerToTheValidCredentialCounts: after a stale and a valid credential, the error has the answer to the
+// valid one.
+func TestAnswerToTheValidCredentialCounts(t *testing.T) {
 	inEmptyDir(t)
 	reg, _, _ := startPrivate(t)
 	config := filepath.Join(t.TempDir(), "config.json")

@@ -15,7 +15,7 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// pull pulls, or with -explain explains, each image of o; it returns the exit status.
+// pull pulls each image of o, or explains it with -explain. It returns the exit status.
 func pull(ctx context.Context, o options, stdout, stderr io.Writer) int {
 	fail := func(err error) int {
 		fmt.Fprintln(stderr, "pull:", oneLine(err))
@@ -76,7 +76,7 @@ func pull(ctx context.Context, o options, stdout, stderr io.Writer) int {
 	return 0
 }
 
-// requests yields what PullAll is asked for.
+// requests yields the requests for PullAll.
 func requests(o options, secrets credentials.Keyring) func(yield func(puller.Request) bool) {
 	return func(yield func(puller.Request) bool) {
 		for _, image := range o.images {
@@ -101,8 +101,8 @@ func explain(ctx context.Context, p *puller.Puller, o options, secrets credentia
 	return code
 }
 
-// nodeKeyring reads the config.json named, or else the first of the usual ones
-// that exists, with the credential helpers it names. None is an empty keyring.
+// nodeKeyring reads the named config.json, or else the first of the usual ones that exists,
+// with the credential helpers that it names. Without such a file the keyring is empty.
 func nodeKeyring(name string, stderr io.Writer) (credentials.Keyring, error) {
 	config, err := readConfig(name)
 	if err != nil {
@@ -122,8 +122,8 @@ func readConfig(name string) (*credentials.File, error) {
 	return credentials.FindFile(slices.Concat(credentials.DockerPaths(), credentials.ContainersPaths()), credentials.Rules{})
 }
 
-// readSecrets reads the manifests named. What cannot be read of them costs a warning;
-// a manifest of which nothing can be read is an error.
+// readSecrets reads the named manifests. It prints a warning for a Secret that cannot be
+// read. A manifest in which no Secret can be read is an error.
 func readSecrets(names []string, stderr io.Writer) (credentials.Keyring, error) {
 	var all []credentials.Secret
 	for _, name := range names {
@@ -143,7 +143,8 @@ func readSecrets(names []string, stderr io.Writer) (credentials.Keyring, error) 
 	return credentials.FromSecrets(all, credentials.Rules{}), nil
 }
 
-// maxManifest is what ParseSecrets takes. One byte more is read, which it refuses.
+// maxManifest is the most bytes that ParseSecrets accepts. One more byte is read, so that
+// ParseSecrets refuses a longer file.
 const maxManifest = 8 << 20
 
 func readManifest(name string) ([]byte, error) {
@@ -155,7 +156,7 @@ func readManifest(name string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, maxManifest+1))
 }
 
-// plainHosts lists the registries of the images named, for -plain-http.
+// plainHosts returns the registries of the named images if -plain-http is set.
 func plainHosts(o options) []string {
 	var hosts []string
 	for _, image := range o.images {

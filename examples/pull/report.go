@@ -12,13 +12,13 @@ import (
 	"github.com/pullkit/pullkit/puller"
 )
 
-// A report prints events: each one as a line of text, with one total line below them on
-// a terminal, or each one as a line of JSON.
+// A report prints each event as a line of text or as a line of JSON. On a terminal, a total
+// line is below the lines of text.
 type report struct {
-	mu             sync.Mutex // events of several pulls come at once
+	mu             sync.Mutex // several pulls send events at the same time
 	stdout, stderr io.Writer
 	json           bool
-	term           *terminal // nil: no total line
+	term           *terminal // nil if there is no total line
 	total          *total
 	drawn          time.Time // when the total line was last written
 }
@@ -27,8 +27,8 @@ func newReport(stdout, stderr io.Writer, asJSON bool) *report {
 	return &report{stdout: stdout, stderr: stderr, json: asJSON}
 }
 
-// drawEvery is how often events redraw the total line. Without events it is redrawn
-// each second, for its speed and the window's size.
+// drawEvery is the least time between two events that redraw the total line. Without events
+// the line is redrawn each second, because its speed and the window's size change.
 const drawEvery = 100 * time.Millisecond
 
 // showTotal starts a total line for a number of images, if term is a terminal. The
@@ -76,7 +76,7 @@ func (r *report) redraw(now time.Time) {
 	r.term.show(r.total.line(now, r.term.columns()))
 }
 
-// print writes one line that stays, above the total line. r.mu is held.
+// print writes one line above the total line. The caller holds r.mu.
 func (r *report) print(w io.Writer, color, text string) {
 	if r.term == nil {
 		fmt.Fprintln(w, text)
@@ -112,7 +112,7 @@ func eventText(e puller.Event, brief bool) string {
 	switch e.Reason {
 	case puller.EventAttempt:
 		if e.Attempt.SourceFailed {
-			break // the registry did not answer
+			break // no registry was asked
 		}
 		return fmt.Sprintf("%s: %s: %s", e.Image, e.Attempt.From, answerText(*e.Attempt))
 	case puller.EventProgress:
@@ -121,11 +121,11 @@ func eventText(e puller.Event, brief bool) string {
 		}
 		return ""
 	case puller.EventFailed, puller.EventInspectFailed, puller.EventNeverPull:
-		// The error that the call returns says the same, and what can be done.
+		// The error that the call returns has the same text, and a hint.
 		return ""
 	case puller.EventPulled:
 		if brief {
-			return "" // the image's own line comes
+			return "" // the line of pulled follows
 		}
 		if e.Attempt != nil {
 			return fmt.Sprintf("%s: %s: accepted\n%s", e.Image, e.Attempt.From, e.Message)
@@ -186,7 +186,7 @@ func (r *report) decision(d puller.Decision) {
 }
 
 func (r *report) encode(v any) {
-	// An error here means that the reader of the pipe is gone.
+	// An error here means that the reader of the pipe has ended.
 	_ = json.NewEncoder(r.stdout).Encode(v)
 }
 
@@ -202,7 +202,7 @@ func answerText(a puller.Answer) string {
 	return text + " from " + a.Host
 }
 
-// blobLine returns the line for a finished blob, or "" while the blob is under way.
+// blobLine returns the line for a finished blob, or "" for a blob that is being fetched.
 func blobLine(p puller.Progress) string {
 	switch {
 	case p.Blob.Digest == "":
@@ -214,7 +214,7 @@ func blobLine(p puller.Progress) string {
 	case p.State == puller.BlobStored:
 		return fmt.Sprintf("blob %s stored (%s); %s of %s in all", short(p.Blob.Digest), bytesText(p.Blob.Size), bytesText(p.TotalDone), bytesText(p.Total))
 	case p.State == puller.BlobRestarted:
-		return fmt.Sprintf("blob %s: what had arrived was wrong, fetched anew", short(p.Blob.Digest))
+		return fmt.Sprintf("blob %s: the bytes that had arrived were wrong, and are fetched again", short(p.Blob.Digest))
 	}
 	return ""
 }

@@ -7,12 +7,12 @@ import (
 	"strconv"
 )
 
-// A terminal is where one line can be rewritten in place.
+// A terminal is a screen on which a line can be rewritten.
 type terminal struct {
 	out     io.Writer
-	columns func() int // asked each time, so that a resize counts
+	columns func() int // called for each line, because the window may change its size
 	color   bool
-	shown   int // columns of the line that stands there; 0 = none
+	shown   int // columns of the line that is shown; 0 = no line
 }
 
 // newTerminal returns nil if w is not a terminal, or if the terminal cannot move its
@@ -29,7 +29,7 @@ func newTerminal(w io.Writer) *terminal {
 	}
 }
 
-// columns is the width of a terminal: what it says, else COLUMNS, else 80.
+// columns returns the width of a terminal: its own answer, else COLUMNS, else 80.
 func columns(file *os.File) int {
 	if n := windowColumns(file); n > 0 {
 		return n
@@ -40,9 +40,9 @@ func columns(file *os.File) int {
 	return 80
 }
 
-// The escape sequences are those of ECMA-48, which all terminals in use know.
+// The escape sequences are those of ECMA-48, which all common terminals know.
 const (
-	clearBelow = "\r\x1b[J" // from the line's begin to the end of the screen
+	clearBelow = "\r\x1b[J" // from the beginning of the line to the end of the screen
 	cursorUp   = "\x1b[%dA"
 	cyan       = "\x1b[36m"
 	green      = "\x1b[32m"

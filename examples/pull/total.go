@@ -12,18 +12,18 @@ import (
 // A total adds up the progress of all images.
 type total struct {
 	images, finished int
-	calls            map[uint64]puller.Progress // the last of each call of the Puller
+	calls            map[uint64]puller.Progress // the last progress of each call of the Puller
 	samples          []sample
 }
 
-// A sample is what had crossed the network at one moment.
+// A sample is the number of bytes that had arrived at one moment.
 type sample struct {
 	at    time.Time
 	bytes int64
 }
 
-// The speed is that of the last seconds: of a longer time it would not show that
-// a transfer stalls, of a shorter one it would jump.
+// The speed is the average of the last seconds. Over a longer time it would not show that a
+// transfer stalls; over a shorter time it would jump.
 const (
 	sampleEvery = 250 * time.Millisecond
 	sampleFor   = 5 * time.Second
@@ -39,7 +39,7 @@ func (t *total) event(e puller.Event) {
 	if e.Progress != nil && !e.Shared {
 		t.calls[e.Call] = *e.Progress
 	}
-	if e.Reason == puller.EventFailed { // what is missing is not on its way any more
+	if e.Reason == puller.EventFailed { // the missing bytes will not arrive
 		p := t.calls[e.Call]
 		p.Total = p.TotalDone
 		t.calls[e.Call] = p
@@ -53,7 +53,7 @@ func (t *total) sum() (done, all, fetched int64) {
 	return done, all, fetched
 }
 
-// speed returns the bytes a second; 0 if no bytes come, or if it is too early to
+// speed returns the bytes per second. It is 0 if no bytes arrive, or if it is too early to
 // measure.
 func (t *total) speed(now time.Time, fetched int64) float64 {
 	if n := len(t.samples); n == 0 || now.Sub(t.samples[n-1].at) >= sampleEvery {
@@ -70,7 +70,7 @@ func (t *total) speed(now time.Time, fetched int64) float64 {
 	return max(float64(fetched-first.bytes)/now.Sub(first.at).Seconds(), 0)
 }
 
-// line returns the total line, shortened to fit into a number of columns.
+// line returns the total line, short enough for this number of columns.
 func (t *total) line(now time.Time, columns int) string {
 	done, all, fetched := t.sum()
 	speed := t.speed(now, fetched)
@@ -96,7 +96,8 @@ func (t *total) line(now time.Time, columns int) string {
 	)
 }
 
-// shortBytes leaves out the first unit where it is the second one too.
+// shortBytes writes both numbers, and leaves out the first unit if it is the same as the
+// second.
 func shortBytes(done, all int64) string {
 	a, b := bytesText(done), bytesText(all)
 	number, unit, _ := strings.Cut(a, " ")
@@ -116,7 +117,7 @@ func longest(columns int, texts ...string) string {
 	return texts[len(texts)-1]
 }
 
-// join leaves out what is not known.
+// join joins the parts that are known.
 func join(parts ...string) string {
 	return strings.Join(slices.DeleteFunc(parts, func(s string) bool { return s == "" || s == " left" }), "  ")
 }

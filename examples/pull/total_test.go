@@ -24,17 +24,17 @@ func progress(call uint64, done, all, kept int64) puller.Event {
 	return puller.Event{Call: call, Reason: puller.EventProgress, Progress: &puller.Progress{TotalDone: done * mib, Total: all * mib, TotalResumed: kept * mib}}
 }
 
-func TestTotalLine(t *testing.T) {
+func TestTotalLineFitsItsColumns(t *testing.T) {
 	start := time.Unix(0, 0)
 	total := newTotal(5)
 	assert.Equal(t, "0 of 5 images  asking the registry", total.line(start, 80))
 	total.finished = 2
 	total.event(progress(1, 0, 40, 0))
-	total.event(progress(2, 20, 60, 20)) // resumed: not part of the speed
+	total.event(progress(2, 20, 60, 20)) // resumed bytes do not count for the speed
 	assert.Equal(t, "2 of 5 images  20.0 MiB of 100.0 MiB  20%", total.line(start, 80), "too early for a speed")
 	total.event(progress(1, 10, 40, 0))
 	shared := progress(3, 10, 40, 0)
-	shared.Shared = true // of the pull of call 1
+	shared.Shared = true // the call shares the pull of call 1
 	total.event(shared)
 	now := start.Add(2 * time.Second)
 	for _, tt := range []struct {
@@ -51,18 +51,18 @@ func TestTotalLine(t *testing.T) {
 	} {
 		assert.Equal(t, tt.want, total.line(now, tt.columns), "%d columns", tt.columns)
 	}
-	assert.Equal(t, "2 of 5 images  30.0 MiB of 100.0 MiB  30%", total.line(now.Add(time.Minute), 80), "it stalls: no speed, no time")
+	assert.Equal(t, "2 of 5 images  30.0 MiB of 100.0 MiB  30%", total.line(now.Add(time.Minute), 80), "a transfer that stalls has no speed and no time left")
 	total.event(puller.Event{Call: 2, Reason: puller.EventFailed})
-	assert.Contains(t, total.line(now.Add(time.Minute), 80), "30.0 MiB of 60.0 MiB  50%", "what failed is not waited for")
+	assert.Contains(t, total.line(now.Add(time.Minute), 80), "30.0 MiB of 60.0 MiB  50%", "the missing bytes of a failed pull do not count")
 }
 
-func TestShortBytes(t *testing.T) {
+func TestEqualUnitsAreWrittenOnce(t *testing.T) {
 	assert.Equal(t, "1.0/2.0 MiB", shortBytes(mib, 2*mib))
 	assert.Equal(t, "1.0 MiB/2.00 GiB", shortBytes(mib, 2<<30))
 	assert.Equal(t, "0/10 B", shortBytes(0, 10))
 }
 
-func TestClock(t *testing.T) {
+func TestTimesAreShort(t *testing.T) {
 	for want, d := range map[string]time.Duration{
 		"0:00": 0, "0:07": 7 * time.Second, "12:34": 12*time.Minute + 34*time.Second,
 		"1:02:03": time.Hour + 2*time.Minute + 3*time.Second, "days": 1000 * time.Hour,
@@ -71,8 +71,7 @@ func TestClock(t *testing.T) {
 	}
 }
 
-// screen plays what the program writes on a terminal, which wraps its lines anew
-// when it becomes narrower.
+// screen is a terminal for tests. When it becomes narrower, it wraps its lines again.
 type screen struct {
 	rows         []string
 	line, column int
@@ -148,7 +147,7 @@ func TestTotalLineStaysBelow(t *testing.T) {
 	})
 }
 
-func TestNarrowerTerminal(t *testing.T) {
+func TestLineIsRemovedFromANarrowerTerminal(t *testing.T) {
 	var out bytes.Buffer
 	columns := 80
 	term := terminal{out: &out, columns: func() int { return columns }}
@@ -163,7 +162,7 @@ func TestNarrowerTerminal(t *testing.T) {
 	assert.Equal(t, "\r\x1b[J", out.String())
 }
 
-func TestColors(t *testing.T) {
+func TestColorsCanBeTurnedOff(t *testing.T) {
 	for _, color := range []bool{false, true} {
 		var out bytes.Buffer
 		term := terminal{out: &out, columns: func() int { return 80 }, color: color}
@@ -172,9 +171,8 @@ func TestColors(t *testing.T) {
 	}
 }
 
-// TestNoTerminal holds that files, pipes and terminals that cannot move their
-// cursor get plain lines.
-func TestNoTerminal(t *testing.T) {
+// TestWithoutATerminalLinesArePlain: files, pipes and terminals that cannot move their cursor get plain lines.
+func TestWithoutATerminalLinesArePlain(t *testing.T) {
 	t.Setenv("TERM", "xterm")
 	file, err := os.Create(t.TempDir() + "/out")
 	require.NoError(t, err)

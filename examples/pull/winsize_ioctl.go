@@ -16,13 +16,13 @@ func windowSize(file *os.File) (size winsize, ok bool) {
 	return size, errno == 0
 }
 
-// isTerminal reports whether file is one: nothing else has a window's size.
+// isTerminal reports whether file is a terminal. Only a terminal has a window's size.
 func isTerminal(file *os.File) bool {
 	_, ok := windowSize(file)
 	return ok
 }
 
-// windowColumns is the width now; 0 where the terminal does not know it.
+// windowColumns returns the width of the window, or 0 if the terminal does not know it.
 func windowColumns(file *os.File) int {
 	size, _ := windowSize(file)
 	return int(size.columns)

@@ -1,7 +1,7 @@
-// Command pullsecret shows which credentials a Pod's image is pulled with, and in which
-// order: two imagePullSecrets, the first of them stale, and the node's config.json. The
-// command does not pull the image: a function of the program asks a registry on
-// loopback.
+// Command pullsecret shows which credentials are tried for a Pod's image, and in which
+// order: two imagePullSecrets, of which the first is stale, and the node's config.json. The
+// command does not pull the image: a function of the program sends a request to a registry
+// on loopback.
 package main
 
 import (
@@ -55,7 +55,7 @@ func run(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	for _, s := range secrets {
-		if err := s.Validate(); err != nil { // what the API server would say of it
+		if err := s.Validate(); err != nil { // the API server's check of a Secret
 			return err
 		}
 	}
@@ -64,8 +64,8 @@ func run(ctx context.Context, out io.Writer) error {
 		return err
 	}
 
-	// The Pod's secrets are one source, in which the longer key comes first and
-	// equal keys in the order of the secrets; the node's file comes after them.
+	// The Pod's secrets are one source. In it longer keys come first, and equal keys are in
+	// the order of the secrets. The node's file comes after them.
 	ring := credentials.Join(credentials.FromSecrets(secrets, credentials.Rules{}), node)
 	fmt.Fprintf(out, "Candidates for %s, in order:\n", ref.Name())
 	n := 0
@@ -77,7 +77,7 @@ func run(ctx context.Context, out io.Writer) error {
 		fmt.Fprintf(out, "  %d  %-7s %s\n", n, cred.Username, cred.Origin)
 	}
 
-	fmt.Fprintln(out, "\nTried in turn:")
+	fmt.Fprintln(out, "\nEach one, with the registry's answer:")
 	digest, err := credentials.Each(ctx, ring, ref, func(ctx context.Context, cred credentials.Credential) (string, error) {
 		digest, err := head(ctx, content.Repo{Ref: ref, Cred: cred})
 		answer := "accepted"
@@ -117,7 +117,7 @@ func head(ctx context.Context, repo content.Repo) (string, error) {
 	return res.Header.Get("Docker-Content-Digest"), nil
 }
 
-// nodeConfig writes and reads a config.json, as the kubelet finds one on its node.
+// nodeConfig writes a config.json, and reads it as the kubelet reads the node's.
 func nodeConfig(host string) (*credentials.File, error) {
 	dir, err := os.MkdirTemp("", "pullsecret-")
 	if err != nil {

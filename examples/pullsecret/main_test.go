@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestRun(t *testing.T) {
+func TestCandidatesAreTriedInOrder(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	var out bytes.Buffer
 	require.NoError(t, run(t.Context(), &out))
@@ -21,7 +21,7 @@ func TestRun(t *testing.T) {
   2  robot   secret "web/current", key "HOST"
   3  node    file CONFIG, key "HOST"
 
-Tried in turn:
+Each one, with the registry's answer:
      robot   401 Unauthorized
      robot   accepted
 

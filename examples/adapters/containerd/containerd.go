@@ -1,14 +1,14 @@
-// Package containerd hands the credentials of pullkit to containerd's resolver.
+// Package containerd gives the credentials of pullkit to containerd's resolver.
 //
-// [Credentials] has the shape of the function that docker.WithAuthCreds takes (in
-// github.com/containerd/containerd/v2/core/remotes/docker), so this module does
-// not import the daemon's:
+// [Credentials] returns a function of the type that docker.WithAuthCreds takes (in
+// github.com/containerd/containerd/v2/core/remotes/docker). So this module does not import
+// containerd's module:
 //
 //	authorizer := docker.NewDockerAuthorizer(docker.WithAuthCreds(containerd.Credentials(ctx, ring, ref)))
 //
-// The resolver asks for a host, so the function is made for one image: a function of
-// the host alone could not tell apart two teams' paths on one registry. The other
-// candidates are lost, and so are registry tokens, for which the resolver has no room.
+// The resolver gives the function only a host, so the function is made for one image: from
+// the host it could not distinguish two teams' paths on one registry. The other candidates
+// are lost, and so are registry tokens, which the resolver cannot use.
 //
 // [Each] tries all candidates: it calls a function with an authorizer's function for
 // each candidate in turn, by credentials.Each, until one call succeeds.
@@ -22,12 +22,12 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// A Func returns the login for a host. An empty user name with a secret is an
-// identity token; both empty is anonymous.
+// A Func returns the login for a host. With an empty username, secret is an identity token.
+// If both are empty, the client is anonymous.
 type Func = func(host string) (username, secret string, err error)
 
-// Credentials returns the first of ring's candidates for ref that the resolver
-// can use, and for ref's registry only: other hosts get none.
+// Credentials returns a function that returns the first of ring's candidates for ref that
+// the resolver can use. Only ref's registry gets the credential.
 func Credentials(ctx context.Context, ring credentials.Keyring, ref reference.Reference) Func {
 	return func(host string) (string, string, error) {
 		if !sameHost(host, ref.Registry()) {
@@ -59,7 +59,7 @@ func Each[T any](ctx context.Context, ring credentials.Keyring, ref reference.Re
 	})
 }
 
-var errRegistryToken = errors.New("containerd's resolver takes no registry token")
+var errRegistryToken = errors.New("containerd's resolver does not accept a registry token")
 
 func usable(c credentials.Credential) bool {
 	return c.Anonymous() || c.Username != "" || !c.Password.IsZero() || !c.IdentityToken.IsZero()
@@ -78,7 +78,8 @@ func one(c credentials.Credential, ref reference.Reference) Func {
 	}
 }
 
-// sameHost knows that containerd reaches docker.io under its other name.
+// sameHost reports whether host is registry. containerd connects to docker.io under another
+// name.
 func sameHost(host, registry string) bool {
 	return host == registry || registry == "docker.io" && host == "registry-1.docker.io"
 }

@@ -26,7 +26,7 @@ func config(t *testing.T) credentials.Keyring {
 	return c
 }
 
-func TestCredentials(t *testing.T) {
+func TestOnlyTheRegistryGetsACredential(t *testing.T) {
 	for _, tt := range []struct{ image, host, username, secret string }{
 		{"registry.example/team/app", "registry.example", "robot", "old"},
 		{"registry.example/other", "registry.example", "", "refresh"},
@@ -43,7 +43,7 @@ func TestCredentials(t *testing.T) {
 	}
 }
 
-func TestEach(t *testing.T) {
+func TestEachTriesAllCandidates(t *testing.T) {
 	var tried []string
 	got, err := Each(t.Context(), config(t), reference.MustParse("registry.example/team/app"), func(_ context.Context, f Func) (string, error) {
 		username, secret, err := f("registry.example")

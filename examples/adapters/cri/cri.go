@@ -1,12 +1,13 @@
-// Package cri hands the credentials of pullkit to a CRI runtime.
+// Package cri gives the credentials of pullkit to a CRI runtime.
 //
-// A PullImage request of the Container Runtime Interface carries one AuthConfig, made
-// by [AuthConfig]. It has no room for the other candidates, so the kubelet makes one
+// A PullImage request of the Container Runtime Interface carries one AuthConfig, made by
+// [AuthConfig]. The request has no place for other candidates, so the kubelet makes one
 // request for each candidate. [PullImage] does the same, by credentials.Each.
 //
-// A runtime does not reliably report why a pull failed: containerd answers Unknown for
-// a wrong password, a missing image and a refused connection alike. So all errors move
-// on to the next candidate but those of the caller's own end and ResourceExhausted.
+// A runtime does not reliably report why a pull failed: containerd answers Unknown for a
+// wrong password, a missing image and a refused connection alike. So PullImage tries the
+// next candidate after each error, except ResourceExhausted and the end of the caller's
+// context.
 package cri
 
 import (
@@ -19,9 +20,10 @@ import (
 	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// AuthConfig returns a credential in the form of the CRI; nil for the anonymous
-// one. ServerAddress stays empty: containerd drops a credential whose address has
-// no scheme or is that of a mirror's host, and takes one without for the image's.
+// AuthConfig returns a credential in the form of the CRI, or nil for the anonymous
+// credential. ServerAddress stays empty: containerd ignores a credential whose address has
+// no scheme, or is that of a mirror. A credential without an address is for the image's
+// registry.
 func AuthConfig(c credentials.Credential) *runtime.AuthConfig {
 	if c.Anonymous() {
 		return nil
@@ -32,8 +34,8 @@ func AuthConfig(c credentials.Credential) *runtime.AuthConfig {
 	}
 }
 
-// PullImage has the runtime pull request's image with each of ring's candidates
-// in turn. request's own Auth is not used, and request is not changed.
+// PullImage lets the runtime pull request's image with each of ring's candidates in turn.
+// It ignores request's Auth and does not change request.
 func PullImage(ctx context.Context, client runtime.ImageServiceClient, ring credentials.Keyring, request *runtime.PullImageRequest) (*runtime.PullImageResponse, error) {
 	ref, err := reference.Parse(request.GetImage().GetImage())
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 	runtime "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// images is a runtime that one login opens.
+// images is a runtime whose image needs a login.
 type images struct {
 	runtime.UnimplementedImageServiceServer
 	code  codes.Code
@@ -56,7 +56,7 @@ func request(image string) *runtime.PullImageRequest {
 	return &runtime.PullImageRequest{Image: &runtime.ImageSpec{Image: image}}
 }
 
-func TestPullImage(t *testing.T) {
+func TestPullImageTriesAllCandidates(t *testing.T) {
 	service, client := serve(t, codes.Unknown)
 	response, err := PullImage(t.Context(), client, ring(t), request("registry.example/team/app:v1"))
 	require.NoError(t, err)
@@ -65,7 +65,7 @@ func TestPullImage(t *testing.T) {
 
 	service.tried = nil
 	_, err = PullImage(t.Context(), client, ring(t), request("other.example/app"))
-	assert.Equal(t, []string{""}, service.tried, "one anonymous try")
+	assert.Equal(t, []string{""}, service.tried, "one anonymous request")
 	var failed *credentials.AttemptsError
 	require.ErrorAs(t, err, &failed)
 	assert.Equal(t, codes.Unknown, status.Code(failed.Attempts[0].Err))
@@ -74,14 +74,14 @@ func TestPullImage(t *testing.T) {
 	assert.Error(t, err)
 }
 
-func TestPullImageStops(t *testing.T) {
+func TestPullImageStopsAfterResourceExhausted(t *testing.T) {
 	service, client := serve(t, codes.ResourceExhausted)
 	_, err := PullImage(t.Context(), client, ring(t), request("registry.example/team/app:v1"))
 	assert.True(t, credentials.Stopped(err))
 	assert.Equal(t, []string{"old"}, service.tried)
 }
 
-func TestAuthConfig(t *testing.T) {
+func TestAuthConfigHasAllFields(t *testing.T) {
 	assert.Nil(t, AuthConfig(credentials.Credential{}))
 	auth := AuthConfig(credentials.Credential{Username: "u", Password: credentials.Conceal("p"), IdentityToken: credentials.Conceal("i"), RegistryToken: credentials.Conceal("r")})
 	assert.Equal(t, []string{"u", "p", "i", "r", ""}, []string{auth.Username, auth.Password, auth.IdentityToken, auth.RegistryToken, auth.ServerAddress})

@@ -1,9 +1,9 @@
-// Package ggcr hands the credentials of pullkit to go-containerregistry.
+// Package ggcr gives the credentials of pullkit to go-containerregistry.
 //
-// [Keychain] is an authn.Keychain, for code that wants one (crane, ko, cosign). Such a
-// keychain returns one credential for an image, and the other candidates are lost. If a
-// Pod has two pull secrets for a registry and the first is stale, the pull fails,
-// although the second would work.
+// [Keychain] returns an authn.Keychain, for code that needs one (crane, ko, cosign). Such a
+// keychain returns one credential for an image, and the other candidates are lost. If a Pod
+// has two pull secrets for a registry and the first is stale, the pull fails, although the
+// second would work.
 //
 // [Image] tries all candidates: it asks for the image with each candidate in turn, by
 // credentials.Each, and returns the image with the credential that works.
@@ -23,10 +23,10 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// Keychain returns ring as a keychain. It resolves to the first candidate for a
-// repository and to anonymous if there is none; a source that cannot answer is
-// passed over, unless it leaves nothing, which is an error. A bare registry, as
-// for a catalog, resolves to anonymous: keys are for images.
+// Keychain returns ring as a keychain. It resolves a repository to the first candidate, or
+// to anonymous if there is no candidate. A source that cannot answer is passed over, but if
+// no other source has a candidate, its error is returned. A registry without a repository,
+// as for a catalog, resolves to anonymous, because keys are for images.
 func Keychain(ring credentials.Keyring) authn.Keychain { return keychain{ring} }
 
 type keychain struct{ ring credentials.Keyring }
@@ -35,7 +35,7 @@ func (k keychain) Resolve(r authn.Resource) (authn.Authenticator, error) {
 	return k.ResolveContext(context.Background(), r)
 }
 
-// ResolveContext is what go-containerregistry calls where it has a context.
+// ResolveContext is called by go-containerregistry if it has a context.
 func (k keychain) ResolveContext(ctx context.Context, r authn.Resource) (authn.Authenticator, error) {
 	if r.String() == r.RegistryStr() {
 		return authn.Anonymous, nil
@@ -68,9 +68,9 @@ func Authenticator(c credentials.Credential) authn.Authenticator {
 	})
 }
 
-// Image is remote.Image with each of ring's candidates in turn, until one may
-// read the manifest. The image keeps that credential for its layers. options
-// must not say how to authenticate.
+// Image calls remote.Image with each of ring's candidates in turn, until one may read the
+// manifest. The image keeps that credential for its layers. options must not include
+// authentication.
 func Image(ctx context.Context, ring credentials.Keyring, image name.Reference, options ...remote.Option) (v1.Image, error) {
 	ref, err := reference.Parse(image.Name())
 	if err != nil {
@@ -86,8 +86,9 @@ func Image(ctx context.Context, ring credentials.Keyring, image name.Reference, 
 	})
 }
 
-// judge tells credentials.Each the status that the registry answered, and whether
-// another credential may help: a registry says 404 where it does not want to say 403.
+// judge adds to err the registry's status, for credentials.Each, and marks err with
+// credentials.Stop if no other credential can help. After 404 another one can, because some
+// registries answer 404 in place of 403.
 func judge(err error) error {
 	var answer *transport.Error
 	if !errors.As(err, &answer) {

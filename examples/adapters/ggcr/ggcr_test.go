@@ -19,7 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// serve is go-containerregistry's own registry behind a login, with one image.
+// serve starts go-containerregistry's registry, with a login and one image.
 func serve(t *testing.T) (image name.Reference, tries *int) {
 	inner := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
 	tries = new(int)
@@ -51,7 +51,7 @@ func ring(t *testing.T, image name.Reference, logins string) credentials.Keyring
 	return c
 }
 
-func TestKeychain(t *testing.T) {
+func TestKeychainGivesTheFirstCandidate(t *testing.T) {
 	image, _ := serve(t)
 	good := ring(t, image, `"HOST/team":{"username":"robot","password":"new"}`)
 	_, err := remote.Image(image, remote.WithAuthFromKeychain(Keychain(good)))
@@ -73,8 +73,8 @@ type badResource struct{}
 func (badResource) String() string      { return "Not a name" }
 func (badResource) RegistryStr() string { return "x" }
 
-// TestImageTriesEach holds what a keychain loses and Image gives back.
-func TestImageTriesEach(t *testing.T) {
+// TestImageTriesAllCandidates: Image tries the candidates that a keychain loses.
+func TestImageTriesAllCandidates(t *testing.T) {
 	image, tries := serve(t)
 	both := ring(t, image, `"HOST/team":{"username":"robot","password":"old"},"HOST":{"username":"robot","password":"new"}`)
 	_, err := remote.Image(image, remote.WithAuthFromKeychain(Keychain(both)))
@@ -98,17 +98,17 @@ func TestImageTriesEach(t *testing.T) {
 
 	absent := image.Context().Tag("nope")
 	_, err = Image(t.Context(), ring(t, absent, `"HOST/team":{"username":"robot","password":"old"},"HOST":{"username":"robot","password":"new"}`), absent)
-	assert.ErrorIs(t, err, fs.ErrNotExist, "what the valid credential was answered")
+	assert.ErrorIs(t, err, fs.ErrNotExist, "the answer to the valid credential counts")
 	assert.NotErrorIs(t, err, fs.ErrPermission)
 
 	gone, err := name.ParseReference("127.0.0.1:1/team/app:v1")
 	require.NoError(t, err)
 	_, err = Image(t.Context(), ring(t, gone, `"HOST":{"username":"a","password":"x"},"HOST/team":{"username":"b","password":"x"}`), gone)
 	require.ErrorAs(t, err, &failed)
-	assert.Len(t, failed.Attempts, 1, "no credential opens a registry that is not there")
+	assert.Len(t, failed.Attempts, 1, "without a registry one credential is tried")
 }
 
-func TestAuthenticator(t *testing.T) {
+func TestAuthenticatorHasAllFields(t *testing.T) {
 	auth, err := Authenticator(credentials.Credential{
 		Username: "u", Password: credentials.Conceal("p"), IdentityToken: credentials.Conceal("i"), RegistryToken: credentials.Conceal("r"),
 	}).Authorization()

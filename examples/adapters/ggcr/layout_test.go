@@ -15,9 +15,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestCraneReadsTheLayout has go-containerregistry, which is what crane reads
-// layouts with, read and verify what was pulled: first with one platform of the
-// image's two stored, then with both.
+// TestCraneReadsTheLayout: go-containerregistry, with which crane reads layouts, reads and
+// verifies the layout of a pull. First one of the image's two platforms is stored, then
+// both.
 func TestCraneReadsTheLayout(t *testing.T) {
 	platforms := []ocispec.Platform{{OS: "linux", Architecture: "amd64"}, {OS: "linux", Architecture: "arm64", Variant: "v8"}}
 	reg, err := pullertest.Start(pullertest.Config{})

@@ -1,9 +1,9 @@
-// Package oras hands the credentials of pullkit to oras-go.
+// Package oras gives the credentials of pullkit to oras-go.
 //
-// [Credential] is an auth.CredentialFunc. oras-go asks it for a host, so it is
-// made for one image: a function of the host alone could not tell apart two
-// teams' paths on one registry. It gives one credential; the rest of the
-// candidates, a second pull secret for example, is lost.
+// [Credential] returns an auth.CredentialFunc. oras-go gives that function only a host, so
+// it is made for one image: from the host it could not distinguish two teams' paths on one
+// registry. It returns one credential. The other candidates, a second pull secret for
+// example, are lost.
 //
 // [Each] tries all candidates: it calls a function with a repository for each candidate
 // in turn, by credentials.Each, until one call succeeds.
@@ -23,8 +23,8 @@ import (
 	"oras.land/oras-go/v2/registry/remote/retry"
 )
 
-// Credential returns the first of ring's candidates for ref, and for ref's
-// registry only: other hosts, those of mirrors and redirects, get none.
+// Credential returns a function that returns the first of ring's candidates for ref. Only
+// ref's registry gets the credential; the hosts of mirrors and redirects get none.
 func Credential(ring credentials.Keyring, ref reference.Reference) auth.CredentialFunc {
 	return func(ctx context.Context, hostport string) (auth.Credential, error) {
 		if !sameHost(hostport, ref.Registry()) {
@@ -41,7 +41,8 @@ func Credential(ring credentials.Keyring, ref reference.Reference) auth.Credenti
 	}
 }
 
-// sameHost knows that oras-go reaches docker.io under its other name.
+// sameHost reports whether hostport is registry. oras-go connects to docker.io under
+// another name.
 func sameHost(hostport, registry string) bool {
 	return hostport == registry || registry == "docker.io" && hostport == "registry-1.docker.io"
 }
@@ -54,8 +55,8 @@ func Convert(c credentials.Credential) auth.Credential {
 	}
 }
 
-// Each calls try with ref's repository, logged in with one candidate after the
-// other, until one call succeeds.
+// Each calls try with ref's repository and one candidate after the other, until one call
+// succeeds.
 func Each[T any](ctx context.Context, ring credentials.Keyring, ref reference.Reference, try func(context.Context, *remote.Repository) (T, error)) (T, error) {
 	return credentials.Each(ctx, ring, ref, func(ctx context.Context, c credentials.Credential) (T, error) {
 		var none T
@@ -65,7 +66,7 @@ func Each[T any](ctx context.Context, ring credentials.Keyring, ref reference.Re
 		}
 		repo.Client = &auth.Client{
 			Client: retry.DefaultClient,
-			Cache:  auth.NewCache(), // a token belongs to one credential: no cache is shared
+			Cache:  auth.NewCache(), // each credential has its own cache, because a token belongs to one credential
 			Credential: func(_ context.Context, hostport string) (auth.Credential, error) {
 				if !sameHost(hostport, ref.Registry()) {
 					return auth.EmptyCredential, nil
@@ -81,8 +82,9 @@ func Each[T any](ctx context.Context, ring credentials.Keyring, ref reference.Re
 	})
 }
 
-// judge tells credentials.Each the status that the registry answered, and whether
-// another credential may help: a registry says 404 where it does not want to say 403.
+// judge adds to err the registry's status, for credentials.Each, and marks err with
+// credentials.Stop if no other credential can help. After 404 another one can, because some
+// registries answer 404 in place of 403.
 func judge(err error) error {
 	status := 0
 	var answer *errcode.ErrorResponse
@@ -91,7 +93,7 @@ func judge(err error) error {
 		status = answer.StatusCode
 	case errors.Is(err, errdef.ErrNotFound):
 		status = http.StatusNotFound
-	case errors.Is(err, auth.ErrBasicCredentialNotFound): // a challenge was not met
+	case errors.Is(err, auth.ErrBasicCredentialNotFound): // oras-go has no credential for the registry's challenge
 		status = http.StatusUnauthorized
 	}
 	if status != 0 {

@@ -20,7 +20,7 @@ import (
 	"oras.land/oras-go/v2/registry/remote/auth"
 )
 
-// serve is a registry with one manifest behind a login.
+// serve starts a registry with a login and one manifest.
 func serve(t *testing.T) reference.Reference {
 	manifest, err := json.Marshal(ocispec.Manifest{MediaType: ocispec.MediaTypeImageManifest})
 	require.NoError(t, err)
@@ -59,7 +59,7 @@ func resolve(ctx context.Context, repo *remote.Repository) (ocispec.Descriptor, 
 
 const stale = `"HOST/team":{"username":"robot","password":"old"},"HOST":{"username":"robot","password":"new"}`
 
-func TestCredential(t *testing.T) {
+func TestOnlyTheRegistryGetsACredential(t *testing.T) {
 	ref := serve(t)
 	with := func(logins string) error {
 		repo, err := remote.NewRepository(ref.Name())
@@ -70,7 +70,7 @@ func TestCredential(t *testing.T) {
 	}
 	assert.NoError(t, with(`"HOST/team":{"username":"robot","password":"new"}`))
 	assert.Error(t, with(`"HOST/team-b":{"username":"robot","password":"new"}`))
-	assert.Error(t, with(stale), "one credential is all that the interface carries")
+	assert.Error(t, with(stale), "the function returns only one credential")
 
 	f := Credential(ring(t, ref, stale), ref)
 	got, err := f(t.Context(), "elsewhere.example")
@@ -84,7 +84,7 @@ func TestCredential(t *testing.T) {
 	assert.Equal(t, auth.Credential{Username: "u", RefreshToken: "i", AccessToken: "r"}, got)
 }
 
-func TestEach(t *testing.T) {
+func TestEachTriesAllCandidates(t *testing.T) {
 	ref := serve(t)
 	desc, err := Each(t.Context(), ring(t, ref, stale), ref, resolve)
 	require.NoError(t, err)
@@ -100,12 +100,12 @@ func TestEach(t *testing.T) {
 		repo.PlainHTTP = true
 		return repo.Resolve(ctx, "nope")
 	})
-	assert.ErrorIs(t, err, fs.ErrNotExist, "what the valid credential was answered")
+	assert.ErrorIs(t, err, fs.ErrNotExist, "the answer to the valid credential counts")
 	assert.NotErrorIs(t, err, fs.ErrPermission)
 
 	_, err = Each(t.Context(), ring(t, ref, ""), ref, resolve)
 	require.ErrorAs(t, err, &failed)
-	assert.Len(t, failed.Attempts, 1, "the anonymous try")
+	assert.Len(t, failed.Attempts, 1, "the anonymous request")
 
 	_, err = Each(t.Context(), ring(t, ref, stale), ref, func(context.Context, *remote.Repository) (int, error) { return 0, assert.AnError })
 	assert.True(t, credentials.Stopped(err))

@@ -1,5 +1,5 @@
-// Command cri-pull has a container runtime pull an image, by the kubelet's rules,
-// with the credentials of a docker config.json and of manifests of Secrets:
+// Command cri-pull lets a container runtime pull an image, by the kubelet's rules, with the
+// credentials in a docker config.json and in manifests of Secrets:
 //
 //	cri-pull -socket /run/containerd/containerd.sock -secrets secrets.yaml registry.example/team/app:v1
 package main
@@ -20,10 +20,10 @@ import (
 )
 
 func main() {
-	socket := flag.String("socket", "/run/containerd/containerd.sock", "the runtime's CRI socket, an absolute path")
+	socket := flag.String("socket", "/run/containerd/containerd.sock", "absolute path of the runtime's CRI socket")
 	config := flag.String("config", "", "config.json with the node's credentials")
 	secrets := flag.String("secrets", "", "manifest of the Pod's pull secrets")
-	recordsDir := flag.String("records", "", "directory of who may use which image; none if empty")
+	recordsDir := flag.String("records", "", "directory for the records of which Pod may use which image (default: no records)")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -76,7 +76,7 @@ func readSecrets(name string) (*credentials.Secrets, error) {
 		return nil, err
 	}
 	list, err := credentials.ParseSecrets(data)
-	if err != nil { // of what is left out; the rest is in the list
+	if err != nil { // the error names the Secrets that are left out; the others are in the list
 		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
 	}
 	return credentials.FromSecrets(list, credentials.Rules{}), nil
