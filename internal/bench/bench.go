@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/base64"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -22,7 +23,10 @@ type bench struct {
 	dir    string // removed at the end; holds programs, images, home and what clients write
 	root   string // of the repository
 	skopeo string // path of the program, "" without one
-	failed int    // pulls of pullkit that failed
+	nginx  string // the same
+	strace string
+	failed int        // pulls of pullkit that failed
+	goals  [][]string // lines of the last table
 }
 
 // bin is the directory of the programs, images that of the registry, home what
@@ -32,8 +36,23 @@ func (b *bench) images() string         { return filepath.Join(b.dir, "images") 
 func (b *bench) home() string           { return filepath.Join(b.dir, "home") }
 func (b *bench) out() string            { return filepath.Join(b.dir, "out") }
 
-func (b *bench) wants(names ...string) bool {
-	return slices.ContainsFunc(names, func(name string) bool { return slices.Contains(b.only, name) })
+// wants reports whether one of the comparisons is to be made.
+func (b *bench) wants(names ...string) bool { return slices.ContainsFunc(names, b.only.MatchString) }
+
+// reach notes a goal for the last table.
+func (b *bench) reach(row string, g report.Goal, ours, base, peer string) {
+	b.goals = append(b.goals, []string{row, g.Want, ours, base, peer, g.Got, g.Verdict()})
+}
+
+// allGoals is the last table.
+func (b *bench) allGoals() *report.Table {
+	base := b.base
+	if base == "" {
+		base = "no base"
+	}
+	t := &report.Table{Title: "All goals", Head: []string{"row", "goal", pullkit, base, "best peer", "reached", "met"}}
+	t.Rows = b.goals
+	return t
 }
 
 func (b *bench) progress(format string, args ...any) { fmt.Fprintf(b.stderr, format+"\n", args...) }
@@ -75,7 +94,19 @@ func (b *bench) prepare() error {
 		}
 	}
 	spread(b.out())
-	return os.WriteFile(filepath.Join(b.home(), "config.json"), []byte(`{"auths":{}}`), 0o600)
+	if err := os.Mkdir(filepath.Join(b.home(), "certs"), 0o755); err != nil {
+		return err
+	}
+	return b.logIn("")
+}
+
+// logIn gives clients the user and password of a registry, or none.
+func (b *bench) logIn(host string) error {
+	config := `{"auths":{}}`
+	if host != "" {
+		config = fmt.Sprintf(`{"auths":{%q:{"auth":%q}}}`, host, base64.StdEncoding.EncodeToString([]byte("bench:bench")))
+	}
+	return os.WriteFile(filepath.Join(b.home(), "config.json"), []byte(config), 0o600)
 }
 
 // spread asks ext4 to place each directory in dir far from the others, as it does

@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"context"
 	"os"
-	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -41,45 +41,77 @@ func readTables(text string) map[string]map[string][]string {
 func TestCommand(t *testing.T) {
 	dir := t.TempDir()
 	var out, progress bytes.Buffer
-	require.Equal(t, 0, run(t.Context(), []string{"-short", "-dir", dir}, &out, &progress), progress.String())
+	require.Equal(t, 0, run(t.Context(), []string{"-short", "-base", "HEAD", "-dir", dir}, &out, &progress), progress.String())
 	left, err := os.ReadDir(dir)
 	require.NoError(t, err)
 	assert.Empty(t, left)
 	tables := readTables(out.String())
 
-	sizes := map[string]int{ // rows with the head
-		"Machine and versions": 9, "Parsing an image name": 7, "Choosing from an index": 3,
-		"Parsing an index": 3, "Keyrings of imagePullSecrets": 3,
+	peers := []string{"crane", "oras-go", "regctl"}
+	if installed("skopeo") != "" {
+		peers = append(peers, "skopeo")
 	}
-	clients := []string{"client", "crane", "oras-go", "regctl"}
-	if _, err := exec.LookPath("skopeo"); err == nil {
-		clients = append(clients, "skopeo")
-	}
-	for title, rows := range tables {
-		switch kind, _, _ := strings.Cut(title, ":"); {
-		case sizes[title] > 0:
-			assert.Len(t, rows, sizes[title], title)
-		case kind == "Cold pulls", strings.HasPrefix(kind, "Link limited"):
-			assert.Len(t, rows, 4, title)
-		case strings.HasPrefix(kind, "Many tiny images"):
-			assert.Len(t, rows, 2, title)
-		case kind == "Requests":
-			for _, name := range append(clients, "pullkit, IfNotPresent", "pullkit, Always") {
+	ours := []string{pullkit, "HEAD"}
+	for _, want := range []struct {
+		title string   // begins so
+		count int      // of such tables
+		rows  int      // of each, with the head; 0 = any
+		first []string // in the first column
+		head  []string // in the head
+	}{
+		{title: "Machine and versions", count: 1},
+		{title: "Parsing an image name", count: 1, rows: 7},
+		{title: "Choosing from an index", count: 1, rows: 3},
+		{title: "Parsing an index", count: 1, rows: 3},
+		{title: "Keyrings of imagePullSecrets", count: 1, rows: 3},
+		{title: "Cold pulls: ", count: 4, rows: 4, head: slices.Concat(peers, ours, []string{"ideal-inline", "ideal-pipe"})},
+		{title: "Link limited to", count: 2, rows: 4, head: slices.Concat(peers, ours)},
+		{title: "Cut connections: ", count: 1, first: slices.Concat(peers, ours)},
+		{title: "Killed and started again: ", count: 1, first: slices.Concat(peers, ours)},
+		{title: "Requests", count: 1, first: append(peers, "pullkit, IfNotPresent", "pullkit, Always")},
+		{title: "Many tiny images into one layout: ", count: 3, rows: 2, head: append(ours, "crane")},
+		{title: "Blobs redirected to signed URLs: ", count: 2, rows: 2, head: slices.Concat(peers, ours)},
+		{title: "20 private repositories of one registry, one process: ", count: 1, rows: 3, head: append(ours, "crane")},
+		{title: "Wide-area link of ", count: 3 + 1 + 2 + 2, rows: 2, head: append(ours, "crane")},
+		{title: "Behind nginx with ", count: 2},
+		{title: "All goals", count: 1},
+	} {
+		count := 0
+		for title, rows := range tables {
+			if !strings.HasPrefix(title, want.title) {
+				continue
+			}
+			count++
+			if want.rows > 0 {
+				assert.Len(t, rows, want.rows, title)
+			}
+			for _, name := range want.first {
 				assert.Contains(t, rows, name, title)
 			}
-		case kind == "Cut connections", strings.HasPrefix(kind, "Killed"):
-			for _, name := range append(clients, pullkit) {
-				assert.Contains(t, rows, name, title)
+			for _, name := range want.head {
+				assert.Contains(t, rows["scenario"], name, title)
 			}
-			assert.Contains(t, rows[pullkit], "succeeds", title)
-			assert.NotContains(t, rows[pullkit], "fails", title)
-		default:
-			assert.Fail(t, "a table that is not expected", title)
+			if _, ok := rows["scenario"]; ok {
+				for _, row := range rows {
+					assert.NotContains(t, row, "**fails**", title)
+				}
+			}
+		}
+		assert.Equal(t, want.count, count, want.title)
+	}
+	for _, title := range []string{"Cut connections", "Killed"} {
+		for full, rows := range tables {
+			if strings.HasPrefix(full, title) {
+				assert.Contains(t, rows[pullkit], "succeeds", title)
+				assert.NotContains(t, rows[pullkit], "fails", title)
+			}
 		}
 	}
-	assert.Len(t, tables, 5+3+2+1+1+1+3)
-	assert.NotContains(t, out.String(), "**fails**")
-	assert.NotContains(t, out.String(), "nothing to compare")
+	for row, cells := range tables["All goals"] {
+		if !strings.HasPrefix(row, "Behind nginx") {
+			assert.NotEqual(t, "not judged", cells[5], row)
+		}
+	}
 
 	const blobs, head = "GET blob", "1: HEAD manifest"
 	requests := tables["Requests"]
@@ -88,6 +120,26 @@ func TestCommand(t *testing.T) {
 	assert.Equal(t, []string{"3: 2 " + blobs + ", GET manifest", head, head, "4: 2 " + blobs + ", 2 GET manifest", head, head},
 		requests["pullkit, Always"][:6])
 	assert.Equal(t, "all: met", requests["pullkit, Always"][7])
+}
+
+// TestPartsThatAreMissing holds that a comparison which needs programs names those that
+// are not installed, and that the run goes on.
+func TestPartsThatAreMissing(t *testing.T) {
+	var out, progress bytes.Buffer
+	b := &bench{stdout: &out, stderr: &progress, skopeo: "/usr/bin/skopeo"}
+	b.options.short = true
+	require.NoError(t, runNginxSmall(t.Context(), b))
+	assert.Contains(t, out.String(), "Not measured: nginx is not installed (apt-get install nginx).")
+	require.Len(t, b.goals, 1)
+	assert.Contains(t, b.goals[0], "not judged")
+}
+
+// TestBaseThatIsMissing holds that a commit which the clone has not is named.
+func TestBaseThatIsMissing(t *testing.T) {
+	var out, progress bytes.Buffer
+	const commit = "0123456789012345678901234567890123456789"
+	assert.Equal(t, 1, run(t.Context(), []string{"-short", "-run", "redirect", "-base", commit, "-dir", t.TempDir()}, &out, &progress))
+	assert.Contains(t, progress.String(), "-base "+commit+": this clone has no such commit")
 }
 
 // An interrupter cancels when what is written to it has a certain word in it.
@@ -115,7 +167,7 @@ func TestInterrupted(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		progress := &interrupter{word: word, cancel: cancel}
 		var out bytes.Buffer
-		assert.Equal(t, 1, run(ctx, []string{"-short", "-only", "cold", "-dir", dir}, &out, progress), word)
+		assert.Equal(t, 1, run(ctx, []string{"-short", "-run", "cold", "-dir", dir}, &out, progress), word)
 		assert.Contains(t, progress.text.String(), "bench: interrupted", word)
 		left, err := os.ReadDir(dir)
 		require.NoError(t, err)
@@ -128,19 +180,23 @@ func TestFlags(t *testing.T) {
 		args []string
 		want options
 	}{
-		{nil, options{rounds: 5, many: 2000}},
+		{nil, options{rounds: 3, many: 2000}},
 		{[]string{"-short"}, options{rounds: 1, many: 20, short: true}},
-		{[]string{"-short", "-n", "3", "-many", "7"}, options{rounds: 3, many: 7, short: true}},
+		{[]string{"-short", "-n", "4", "-many", "7", "-base", "HEAD", "-all"}, options{rounds: 4, many: 7, short: true, base: "HEAD", all: true}},
 	} {
 		got, err := parseFlags(tt.args, &bytes.Buffer{})
 		require.NoError(t, err)
-		assert.Len(t, got.only, len(microNames)+len(scenarioNames()))
-		assert.Equal(t, tt.want, options{rounds: got.rounds, many: got.many, short: got.short})
+		for _, name := range slices.Concat(microNames, scenarioNames()) {
+			assert.Regexp(t, got.only, name)
+		}
+		assert.Equal(t, tt.want, options{rounds: got.rounds, many: got.many, short: got.short, base: got.base, all: got.all})
 	}
-	got, err := parseFlags([]string{"-only", "names,cut,many"}, &bytes.Buffer{})
+	got, err := parseFlags([]string{"-run", "^names|cut", "-clients", "crane"}, &bytes.Buffer{})
 	require.NoError(t, err)
-	assert.Equal(t, []string{"names", "cut", "many"}, got.only)
-	for _, args := range [][]string{{"-only", "fast"}, {"-n", "-1"}, {"image"}, {"-many", "x"}} {
+	assert.Regexp(t, got.only, "cut")
+	assert.NotRegexp(t, got.only, "cold")
+	assert.NotRegexp(t, got.onlyClients, pullkit)
+	for _, args := range [][]string{{"-run", "fast"}, {"-run", "("}, {"-clients", "("}, {"-n", "-1"}, {"image"}, {"-many", "x"}} {
 		assert.Equal(t, 2, run(t.Context(), args, &bytes.Buffer{}, &bytes.Buffer{}), args)
 	}
 }

@@ -16,8 +16,12 @@ type comparison struct {
 	rows    []row
 	clients []client
 	figures []figure
-	link    []string // flags of the registry
+	site    func(ctx context.Context) (site, error)
+	job     job // what all rows have in common
+	rounds  int // at most so many, 0 = those of the command line
 	args    arguments
+	before  func(c client, j *job, so runs) // if not nil, sees what a client is to do, and the row's results so far
+	notes   []string
 }
 
 // arguments are the command line that lets a client do a job.
@@ -26,21 +30,42 @@ type arguments func(c client, j job) ([]string, error)
 // pullOne pulls one image.
 func pullOne(c client, j job) ([]string, error) { return c.pull(j), nil }
 
+// registry is the site of most comparisons.
+func (b *bench) registry(link ...string) func(ctx context.Context) (site, error) {
+	return func(ctx context.Context) (site, error) { return b.serve(ctx, link...) }
+}
+
+// turns are the rounds of a comparison.
+func (b *bench) turns(c comparison) int {
+	if c.rounds > 0 {
+		return min(b.rounds, c.rounds)
+	}
+	return b.rounds
+}
+
 // compareRows lets the clients take turns, round after round, row after row, and
 // prints the medians.
 func (b *bench) compareRows(ctx context.Context, c comparison) (err error) {
 	before := report.Load()
-	reg, err := b.serve(ctx, c.link...)
+	s, err := c.site(ctx)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, reg.close()) }()
+	defer func() { err = errors.Join(err, s.close()) }()
 	var results []runs
 	for _, r := range c.rows {
 		rs := runs{}
-		for range b.rounds {
+		for range b.turns(c) {
 			for _, client := range c.clients {
-				result, err := b.pullCold(ctx, reg, client, job{repository: r.image, tag: "1"}, c.args)
+				j := c.job
+				j.repository, j.tag = r.image, "1"
+				if r.parallel > 0 {
+					j.parallel = r.parallel
+				}
+				if c.before != nil {
+					c.before(client, &j, rs)
+				}
+				result, err := b.pullCold(ctx, s, client, j, c.args)
 				if err != nil {
 					return err
 				}
@@ -52,8 +77,11 @@ func (b *bench) compareRows(ctx context.Context, c comparison) (err error) {
 	}
 	after := report.Load()
 	for _, f := range c.figures {
-		table := c.table(f, results)
-		table.Note("%s Load %s before, %s after.", report.Rounds(b.rounds), before, after)
+		table := b.table(c, f, results)
+		for _, n := range c.notes {
+			table.Note("%s", n)
+		}
+		table.Note("%s Load %s before, %s after.", report.Rounds(b.turns(c)), before, after)
 		if err := b.print(table); err != nil {
 			return err
 		}
@@ -62,31 +90,30 @@ func (b *bench) compareRows(ctx context.Context, c comparison) (err error) {
 }
 
 // pullCold lets a client pull into a directory of its own, and removes it.
-func (b *bench) pullCold(ctx context.Context, reg *registry, c client, j job, args arguments) (r result, err error) {
+func (b *bench) pullCold(ctx context.Context, s site, c client, j job, args arguments) (r result, err error) {
 	if j.dir, err = b.fresh(c.name); err != nil {
 		return r, err
 	}
-	j.host = reg.host
+	if j.host, err = s.begin(ctx); err != nil {
+		return r, err
+	}
 	j.policy = "Always"
 	line, err := args(c, j)
 	if err != nil {
 		return r, err
 	}
-	if _, err := reg.counts(); err != nil { // from here on
-		return r, err
-	}
-	r = b.pull(ctx, c, line)
+	r = b.pull(ctx, c, line, j.limit)
 	if err := ctx.Err(); err != nil {
 		return r, err
 	}
-	if r.counts, err = reg.counts(); err != nil {
+	if r.counts, err = s.counts(); err != nil {
 		return r, err
 	}
 	return r, os.RemoveAll(j.dir)
 }
 
-// table prints one figure of all rows.
-func (c comparison) table(f figure, results []runs) *report.Table {
+// table prints one figure of all rows, and notes the goals.
+func (b *bench) table(c comparison, f figure, results []runs) *report.Table {
 	t := &report.Table{Title: c.title + ": " + f.name, Head: []string{"scenario"}}
 	for _, client := range c.clients {
 		t.Head = append(t.Head, client.name)
@@ -99,7 +126,10 @@ func (c comparison) table(f figure, results []runs) *report.Table {
 		}
 		var goals []report.Goal
 		for _, g := range r.goals[f.name] {
-			goals = append(goals, results[i].judge(g, c.clients, f))
+			judged := results[i].judge(g, c.clients, f)
+			goals = append(goals, judged)
+			b.reach(c.title+", "+r.name+": "+f.name, judged,
+				results[i].cell(pullkit, f), results[i].baseCell(c.clients, f), results[i].bestCell(c.clients, f))
 		}
 		want, reached := report.Cells(goals...)
 		t.Add(append(cells, want, reached)...)

@@ -49,6 +49,10 @@ func runCut(ctx context.Context, b *bench) error {
 			succeeds := report.Goal{Want: "succeeds", Got: outcome(closed[c.name]) + ", " + outcome(reset[c.name])}
 			succeeds.Met = succeeds.Got == "succeeds, succeeds"
 			share := report.AtMost(middle(bytesOf(closed[c.name]))/float64(r.bytes()), cutLimit, "x the bytes when ended in order")
+			both := func(end, reset string) string { return end + ", " + reset }
+			b.reach(t.Title, succeeds, succeeds.Got, both(b.ofBase(closed, outcome), b.ofBase(reset, outcome)), "")
+			b.reach(t.Title+": MiB sent", share, both(sent(closed[pullkit]), sent(reset[pullkit])),
+				both(b.ofBase(closed, sent), b.ofBase(reset, sent)), "")
 			want, reached := report.Cells(succeeds, share)
 			cells = append(cells, want, reached)
 		}
@@ -77,6 +81,14 @@ func (b *bench) pullCut(ctx context.Context, r row, flags ...string) (rs runs, e
 		}
 	}
 	return rs, nil
+}
+
+// ofBase prints what the base did, if there is one.
+func (b *bench) ofBase(rs runs, text func([]result) string) string {
+	if results := rs[b.base]; len(results) > 0 {
+		return text(results)
+	}
+	return ""
 }
 
 // outcome says how often a client got through.

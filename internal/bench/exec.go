@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"syscall"
 	"time"
 )
@@ -29,14 +30,19 @@ func (b *bench) command(ctx context.Context, program string, args ...string) *ex
 	cmd.WaitDelay = time.Second
 	cmd.Env = append(os.Environ(),
 		"HOME="+b.home(), "DOCKER_CONFIG="+b.home(), "REGISTRY_AUTH_FILE="+b.home()+"/config.json",
-		"XDG_RUNTIME_DIR="+b.home(), "XDG_CONFIG_HOME="+b.home(), "XDG_DATA_HOME="+b.home(), "TMPDIR="+b.home())
+		"XDG_RUNTIME_DIR="+b.home(), "XDG_CONFIG_HOME="+b.home(), "XDG_DATA_HOME="+b.home(), "TMPDIR="+b.home(),
+		// Certificates: only those of this run, which no client may read from elsewhere.
+		"SSL_CERT_FILE="+filepath.Join(b.images(), "ca.pem"), "SSL_CERT_DIR="+filepath.Join(b.home(), "certs"))
 	return cmd
 }
 
 // pull runs a client once and measures its process. An error of the client is in
 // the result.
-func (b *bench) pull(ctx context.Context, c client, args []string) result {
-	ctx, cancel := context.WithTimeout(ctx, clientLimit)
+func (b *bench) pull(ctx context.Context, c client, args []string, limit time.Duration) result {
+	if limit == 0 {
+		limit = clientLimit
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	cmd := b.command(ctx, c.program, args...)
 	var said tail
@@ -45,6 +51,9 @@ func (b *bench) pull(ctx context.Context, c client, args []string) result {
 	err := cmd.Run()
 	var r result
 	r.measure(cmd, time.Since(began), err, said)
+	if r.err != nil && ctx.Err() != nil {
+		r.err = fmt.Errorf("not done after %v", limit)
+	}
 	return r
 }
 

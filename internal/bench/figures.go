@@ -11,27 +11,39 @@ import (
 type figure struct {
 	name string
 	of   func(result) float64
-	form string // how it is printed
-	unit string // of a limit that is no ratio
+	form string              // how it is printed
+	unit string              // of a limit that is no ratio
+	tell func(result) string // if not nil, what a cell says beside the median: of the last round
 }
 
 var (
-	wallTime    = figure{"wall time, s", func(r result) float64 { return r.wall }, "%.3f", "s"}
-	cpuTime     = figure{"CPU time of the client (user and system), s", func(r result) float64 { return r.cpu }, "%.2f", "s"}
-	peakMemory  = figure{"peak memory of the client, MiB", func(r result) float64 { return r.memory }, "%.1f", "MiB"}
-	connections = figure{"most connections at once", func(r result) float64 { return float64(r.counts.Connections) }, "%.0f", "connections"}
+	wallTime    = figure{name: "wall time, s", of: func(r result) float64 { return r.wall }, form: "%.3f", unit: "s"}
+	cpuTime     = figure{name: "CPU time of the client (user and system), s", of: func(r result) float64 { return r.cpu }, form: "%.2f", unit: "s"}
+	peakMemory  = figure{name: "peak memory of the client, MiB", of: func(r result) float64 { return r.memory }, form: "%.1f", unit: "MiB"}
+	connections = figure{name: "most connections at once", of: func(r result) float64 { return float64(r.counts.Connections) }, form: "%.0f", unit: "connections"}
+	requests    = figure{
+		name: "requests", of: func(r result) float64 { return float64(r.counts.total()) }, form: "%.0f", unit: "requests",
+		tell: func(r result) string { return r.counts.kinds() },
+	}
+	oneBlob    = figure{name: "requests for the blob with the most of them", of: func(r result) float64 { return float64(r.counts.OneBlob) }, form: "%.0f", unit: "requests"}
+	atRegistry = figure{name: "requests at the registry", of: func(r result) float64 { return float64(r.counts.total() - r.counts.elsewhere()) }, form: "%.0f", unit: "requests"}
 )
 
 // bestPeer stands for the best client that is neither pullkit nor an ideal and
 // never failed.
 const bestPeer = "the best peer"
 
-// A goal bounds pullkit's figure from above: by a multiple of that of another, or,
-// with nobody in of, by itself. With faster it must stay below.
+// theBase stands for the build of ours that the flag -base names.
+const theBase = "the base"
+
+// A goal bounds pullkit's figure from above: by a multiple of that of another and
+// what is added, or, with nobody in of, by itself. With faster it must stay below.
 type goal struct {
 	most   float64
 	of     string
+	plus   float64
 	faster bool
+	why    string // of the limit, "" = nothing to say
 }
 
 // runs are a row's results, by client.
@@ -60,16 +72,40 @@ func middle(values []float64) float64 {
 
 // cell is a client's figure as it stands in a table.
 func (rs runs) cell(name string, f figure) string {
-	if value, ok := rs.median(name, f); ok {
-		return fmt.Sprintf(f.form, value)
+	value, ok := rs.median(name, f)
+	if !ok {
+		return "**fails**"
 	}
-	return "**fails**"
+	text := fmt.Sprintf(f.form, value)
+	if f.tell != nil {
+		text += f.tell(rs[name][len(rs[name])-1])
+	}
+	return text
+}
+
+// baseCell is the base's, if there is one.
+func (rs runs) baseCell(clients []client, f figure) string {
+	for _, c := range clients {
+		if c.base {
+			return rs.cell(c.name, f)
+		}
+	}
+	return ""
+}
+
+// bestCell is the best peer's, with its name.
+func (rs runs) bestCell(clients []client, f figure) string {
+	name, value := rs.best(clients, f)
+	if name == "" {
+		return ""
+	}
+	return fmt.Sprintf(f.form, value) + " " + name
 }
 
 // best is the peer with the least figure.
 func (rs runs) best(clients []client, f figure) (name string, least float64) {
 	for _, c := range clients {
-		if value, ok := rs.median(c.name, f); ok && !c.ideal && c.name != pullkit && (name == "" || value < least) {
+		if value, ok := rs.median(c.name, f); ok && c.peer() && (name == "" || value < least) {
 			name, least = c.name, value
 		}
 	}
@@ -78,25 +114,40 @@ func (rs runs) best(clients []client, f figure) (name string, least float64) {
 
 // judge says whether a goal is met.
 func (rs runs) judge(g goal, clients []client, f figure) report.Goal {
-	other, base := g.of, 0.0
+	other, measure := g.of, 0.0
 	switch g.of {
 	case "":
-		base = 1
+		measure = 1
 	case bestPeer:
-		other, base = rs.best(clients, f)
+		other, measure = rs.best(clients, f)
+	case theBase:
+		for _, c := range clients {
+			if c.base {
+				other = c.name
+				measure, _ = rs.median(c.name, f)
+			}
+		}
 	default:
-		base, _ = rs.median(g.of, f)
+		measure, _ = rs.median(g.of, f)
 	}
 	ours, ok := rs.median(pullkit, f)
-	judged := report.AtMost(ours/max(base, 1e-9), g.most, g.unit(f))
-	if g.faster {
-		judged.Want, judged.Met = "less than "+g.of, ours < base
+	judged := report.AtMost(ours/max(measure, 1e-9), g.most, g.unit(f))
+	switch {
+	case g.faster:
+		judged.Want, judged.Met = "less than "+g.of, ours < measure
+	case g.plus > 0:
+		judged.Want, judged.Met = fmt.Sprintf("at most %s + %s", g.of, report.Limit(g.plus)), ours <= g.most*measure+g.plus
+	}
+	if g.why != "" {
+		judged.Want += " (" + g.why + ")"
 	}
 	switch {
 	case !ok:
 		judged.Got, judged.Met = "fails", false
-	case base <= 0:
-		judged.Got, judged.Met = "nothing to compare", false
+	case measure <= 0:
+		judged.Got, judged.Met, judged.Open = "nothing to compare", false, true
+	case g.plus > 0:
+		judged.Got = fmt.Sprintf(f.form+" beside %s's "+f.form, ours, other, measure)
 	case g.of != "":
 		judged.Got += " x " + other
 	}

@@ -17,12 +17,13 @@ func walls(values ...float64) (results []result) {
 }
 
 func TestJudge(t *testing.T) {
-	clients := []client{{name: "a"}, {name: "b"}, {name: "broken"}, {name: "ideal", ideal: true}, {name: pullkit}}
+	clients := []client{{name: "a"}, {name: "b"}, {name: "broken"}, {name: "ideal", ideal: true}, {name: "before", base: true}, {name: pullkit}}
 	rs := runs{
 		"a":      walls(9, 2, 3),
 		"b":      walls(2, 4), // the median of two is their mean
 		"broken": {{wall: 1}, {err: errors.New("failed")}},
 		"ideal":  walls(1),
+		"before": walls(1), // the best, and no peer
 		pullkit:  walls(1.5),
 	}
 	for _, tt := range []struct {
@@ -33,14 +34,21 @@ func TestJudge(t *testing.T) {
 		{goal{most: 0.5, of: bestPeer}, report.Goal{Want: "at most 0.5 x the best peer", Got: "0.50 x a", Met: true}},
 		{goal{most: 1, of: bestPeer, faster: true}, report.Goal{Want: "less than the best peer", Got: "0.50 x a", Met: true}},
 		{goal{most: 2}, report.Goal{Want: "at most 2 s", Got: "1.50", Met: true}},
-		{goal{most: 1, of: "broken"}, report.Goal{Want: "at most 1 x broken", Got: "nothing to compare"}},
-		{goal{most: 1, of: "absent"}, report.Goal{Want: "at most 1 x absent", Got: "nothing to compare"}},
+		{goal{most: 1.4, of: theBase}, report.Goal{Want: "at most 1.4 x the base", Got: "1.50 x before"}},
+		{goal{most: 1, of: "a", plus: 2}, report.Goal{Want: "at most a + 2", Got: "1.500 beside a's 3.000", Met: true}},
+		{goal{most: 1, of: "ideal", plus: 0.4}, report.Goal{Want: "at most ideal + 0.4", Got: "1.500 beside ideal's 1.000"}},
+		{goal{most: 2, why: "for a reason"}, report.Goal{Want: "at most 2 s (for a reason)", Got: "1.50", Met: true}},
+		{goal{most: 1, of: "broken"}, report.Goal{Want: "at most 1 x broken", Got: "nothing to compare", Open: true}},
+		{goal{most: 1, of: "absent"}, report.Goal{Want: "at most 1 x absent", Got: "nothing to compare", Open: true}},
 	} {
 		assert.Equal(t, tt.want, rs.judge(tt.goal, clients, wallTime))
 	}
 	assert.Equal(t, "3.000", rs.cell("a", wallTime))
 	assert.Equal(t, "3.000", rs.cell("b", wallTime))
 	assert.Equal(t, "**fails**", rs.cell("broken", wallTime))
+	assert.Equal(t, "3.000 a", rs.bestCell(clients, wallTime))
+	assert.Equal(t, "1.000", rs.baseCell(clients, wallTime))
+	assert.Empty(t, rs.baseCell(clients[:4], wallTime))
 
 	rs[pullkit] = append(rs[pullkit], result{err: errors.New("failed")})
 	assert.Equal(t, report.Goal{Want: "at most 2 s", Got: "fails"}, rs.judge(goal{most: 2}, clients, wallTime))

@@ -48,7 +48,9 @@ func runKilled(ctx context.Context, b *bench) (err error) {
 		cells := []string{c.name, outcome(rs[c.name]), sent(rs[c.name])}
 		if c.name == pullkit {
 			most := 1.01*float64(r.bytes()) + kills*killCost
-			want, reached := report.Cells(report.AtMost(middle(bytesOf(rs[c.name]))/mib, most/mib, "MiB (1.01 x the image, and 1 MiB a kill)"))
+			g := report.AtMost(middle(bytesOf(rs[c.name]))/mib, most/mib, "MiB (1.01 x the image, and 1 MiB a kill)")
+			b.reach(t.Title+": MiB sent", g, sent(rs[pullkit]), b.ofBase(rs, sent), "")
+			want, reached := report.Cells(g)
 			cells = append(cells, want, reached)
 		}
 		t.Add(cells...)

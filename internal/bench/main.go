@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -28,8 +29,11 @@ type options struct {
 	many   int
 	short  bool
 	dir    string
-	only   []string // comparisons, of those in microNames and scenarios
-	line   string   // as it was typed
+	base   string // commit of ours to compare with, "" = none
+	all    bool   // rounds of what is repeated twenty times
+	line   string // as it was typed
+
+	only, onlyClients *regexp.Regexp // comparisons, of those in microNames and scenarios; and clients
 }
 
 // microNames are the comparisons of single functions, which command micro makes.
@@ -37,22 +41,25 @@ var microNames = []string{"names", "indexes", "keyrings"}
 
 func parseFlags(args []string, stderr io.Writer) (options, error) {
 	o := options{line: strings.Join(args, " ")}
-	var only string
+	var run, clients string
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	flags.IntVar(&o.rounds, "n", 0, "`rounds` of pulls; medians of them are printed (default 5, with -short 1)")
+	flags.IntVar(&o.rounds, "n", 0, "`rounds` of pulls; medians of them are printed (default 3, with -short 1)")
 	flags.IntVar(&o.many, "many", 0, "`images` of the scenario many (default 2000, with -short 20)")
 	flags.BoolVar(&o.short, "short", false, "measure little, to see that all works: the figures say nothing then")
 	flags.StringVar(&o.dir, "dir", os.TempDir(), "`directory` to work in; what is made there is removed at the end")
-	flags.StringVar(&only, "only", "micro,pull", "`comparisons` to make, with commas between them: micro, pull, or of them "+
+	flags.StringVar(&run, "run", "", "make only comparisons whose name matches this `regexp`: "+
 		strings.Join(slices.Concat(microNames, scenarioNames()), ", "))
+	flags.StringVar(&clients, "clients", "", "let only clients whose name matches this `regexp` pull")
+	flags.StringVar(&o.base, "base", "", "`commit` of this repository that is built and compared, too")
+	flags.BoolVar(&o.all, "all", false, "make all twenty rounds of nginx-small, and not only those of -n")
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}
 	if flags.NArg() > 0 {
 		return o, fmt.Errorf("%q: no arguments but flags are taken", flags.Arg(0))
 	}
-	rounds, many := 5, 2000
+	rounds, many := 3, 2000
 	if o.short {
 		rounds, many = 1, 20
 	}
@@ -65,17 +72,15 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 	if o.rounds < 0 || o.many < 0 {
 		return o, errors.New("-n and -many want 1 or more")
 	}
-	for name := range strings.SplitSeq(only, ",") {
-		switch {
-		case name == "micro":
-			o.only = append(o.only, microNames...)
-		case name == "pull":
-			o.only = append(o.only, scenarioNames()...)
-		case slices.Contains(microNames, name), slices.Contains(scenarioNames(), name):
-			o.only = append(o.only, name)
-		default:
-			return o, fmt.Errorf("-only %q: no such comparison", name)
-		}
+	var err error
+	if o.only, err = regexp.Compile(run); err != nil {
+		return o, fmt.Errorf("-run: %w", err)
+	}
+	if !slices.ContainsFunc(slices.Concat(microNames, scenarioNames()), o.only.MatchString) {
+		return o, fmt.Errorf("-run %q: no such comparison", run)
+	}
+	if o.onlyClients, err = regexp.Compile(clients); err != nil {
+		return o, fmt.Errorf("-clients: %w", err)
 	}
 	return o, nil
 }
@@ -119,5 +124,14 @@ func compare(ctx context.Context, o options, stdout, stderr io.Writer) (err erro
 	if err := b.micro(ctx); err != nil {
 		return fmt.Errorf("micro: %w", err)
 	}
-	return b.pulls(ctx)
+	if err := b.pulls(ctx); err != nil {
+		return err
+	}
+	if err := b.print(b.allGoals()); err != nil {
+		return err
+	}
+	if b.failed > 0 {
+		return errOurs
+	}
+	return nil
 }

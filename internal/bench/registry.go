@@ -19,26 +19,47 @@ import (
 // counts are what was asked of a registry, as command registry tells it.
 type counts struct {
 	Requests    map[string]int
-	Bytes       int64 // on limited links only
-	Connections int   // most open at once
+	OneBlob     int                 // most requests for one blob
+	Carriers    int                 // connections that blobs were asked for on
+	Chains      map[string][]string // on the wide-area link: requests that may have waited for one another, by repository
+	Bytes       int64               // on limited links only
+	Connections int                 // most open at once
 }
 
 // String is the number of requests and what they were for: "3: GET manifest, 2 GET blob".
-func (c counts) String() string {
-	total := 0
+func (c counts) String() string { return fmt.Sprint(c.total()) + c.kinds() }
+
+// kinds is what requests were for: ": GET manifest, 2 GET blob".
+func (c counts) kinds() string {
 	var kinds []string
 	for _, kind := range slices.Sorted(maps.Keys(c.Requests)) {
-		n := c.Requests[kind]
-		total += n
-		if n > 1 {
+		if n := c.Requests[kind]; n > 1 {
 			kind = fmt.Sprintf("%d %s", n, kind)
 		}
 		kinds = append(kinds, kind)
 	}
-	if total == 0 {
-		return "0"
+	if len(kinds) == 0 {
+		return ""
 	}
-	return fmt.Sprintf("%d: %s", total, strings.Join(kinds, ", "))
+	return ": " + strings.Join(kinds, ", ")
+}
+
+// total is the number of requests.
+func (c counts) total() (n int) {
+	for _, k := range c.Requests {
+		n += k
+	}
+	return n
+}
+
+// elsewhere is the number of those that other servers than the registry got.
+func (c counts) elsewhere() (n int) {
+	for kind, k := range c.Requests {
+		if strings.HasSuffix(kind, " storage") || strings.HasSuffix(kind, " token") {
+			n += k
+		}
+	}
+	return n
 }
 
 // A registry serves the images, in a process of its own: what it costs is not

@@ -17,7 +17,7 @@ const (
 )
 
 func requestImages(b *bench) []string {
-	return []string{fmt.Sprintf("%s=1x%d", oneImage, mib), fmt.Sprintf("%s=index:%d", indexImage, mib)}
+	return []string{fmt.Sprintf("%s=1x%d", oneImage, mib), fmt.Sprintf("%s=index:1x%d", indexImage, mib)}
 }
 
 // An asker is a client, in the way in which it is asked for what is there already.
@@ -32,7 +32,7 @@ func (b *bench) askers() []asker {
 	var all []asker
 	for _, c := range b.realClients() {
 		if c.name != pullkit {
-			all = append(all, asker{c, c.name, "", nil})
+			all = append(all, asker{c, c.name, "Always", nil})
 			continue
 		}
 		all = append(all,
@@ -68,7 +68,9 @@ func runRequests(ctx context.Context, b *bench) (err error) {
 			cells = append(cells, counted...)
 		}
 		if a.goal != nil {
-			want, reached := report.Cells(countGoal(a.goal, cells[1:]))
+			g := countGoal(a.goal, cells[1:])
+			b.reach("Requests: "+a.title, g, g.Got, "", "")
+			want, reached := report.Cells(g)
 			cells = append(cells, want, reached)
 		}
 		t.Add(cells...)
@@ -112,7 +114,7 @@ func (b *bench) counted(ctx context.Context, reg *registry, a asker, j job) (str
 	if _, err := reg.counts(); err != nil {
 		return "", err
 	}
-	r := b.pull(ctx, a.client, a.pull(j))
+	r := b.pull(ctx, a.client, a.pull(j), 0)
 	if err := ctx.Err(); err != nil {
 		return "", err
 	}

@@ -1,9 +1,10 @@
 // Command ideal fetches one image as plainly as a Go program can, to show what a
 // machine gives: a GET, SHA-256 and a write for each blob, as many blobs at a time
-// as there are processors. It checks digests, and nothing else; it syncs nothing
-// and tries nothing twice.
+// as there are processors, or as -connections says. An image that has fewer blobs than
+// connections gets its layers in parts, each connection the next one. It checks digests,
+// and nothing else; it syncs nothing and tries nothing twice.
 //
-//	ideal [-pipe] HOST/REPOSITORY:TAG DIR
+//	ideal [-plain-http] [-pipe] [-connections N] HOST/REPOSITORY:TAG DIR
 package main
 
 import (
@@ -26,12 +27,20 @@ import (
 
 func main() {
 	pipe := flag.Bool("pipe", false, "hash in a second goroutine")
+	plain := flag.Bool("plain-http", false, "speak http")
+	connections := flag.Int("connections", 0, "`number` of connections for blobs (default: of processors, without parts)")
 	flag.Parse()
 	if flag.NArg() != 2 {
-		fmt.Fprintln(os.Stderr, "usage: ideal [-pipe] HOST/REPOSITORY:TAG DIR")
+		fmt.Fprintln(os.Stderr, "usage: ideal [-plain-http] [-pipe] [-connections N] HOST/REPOSITORY:TAG DIR")
 		os.Exit(2)
 	}
-	f := fetcher{copy: copyInline}
+	f := fetcher{copy: copyInline, scheme: "https://", connections: runtime.GOMAXPROCS(0), parts: *connections > 0}
+	if *connections > 0 {
+		f.connections = *connections
+	}
+	if *plain {
+		f.scheme = "http://"
+	}
 	if *pipe {
 		f.copy = copyPipe
 	}
@@ -47,20 +56,26 @@ const maxManifest = 4 << 20
 type fetcher struct {
 	client http.Client
 	copy   func(w, hash io.Writer, r io.Reader) error
+	scheme string
 	base   string
 	blobs  string
+
+	connections int
+	parts       bool // of layers, where the image has fewer than there are connections
 }
 
 func (f *fetcher) image(ctx context.Context, image, dir string) error {
 	host, rest, _ := strings.Cut(image, "/")
 	repository, tag, _ := strings.Cut(rest, ":")
-	f.client.Transport = &http.Transport{MaxIdleConnsPerHost: 16, DisableCompression: true}
-	f.base = "http://" + host + "/v2/" + repository
+	var protocols http.Protocols
+	protocols.SetHTTP1(true) // a connection for each
+	f.client.Transport = &http.Transport{MaxIdleConnsPerHost: f.connections, DisableCompression: true, Protocols: &protocols}
+	f.base = f.scheme + host + "/v2/" + repository
 	f.blobs = filepath.Join(dir, "blobs", "sha256")
 	if err := os.MkdirAll(f.blobs, 0o755); err != nil {
 		return err
 	}
-	body, err := f.get(ctx, "/manifests/"+tag)
+	body, err := f.get(ctx, "/manifests/"+tag, "")
 	if err != nil {
 		return err
 	}
@@ -77,33 +92,48 @@ func (f *fetcher) image(ctx context.Context, image, dir string) error {
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(runtime.GOMAXPROCS(0))
+	group.SetLimit(f.connections)
+	share := 1 // of the connections, for each layer
+	if f.parts {
+		share = max(1, f.connections/max(1, len(manifest.Layers)))
+	}
 	for _, desc := range append(manifest.Layers, manifest.Config) {
-		group.Go(func() error { return f.blob(ctx, desc) })
+		group.Go(func() error {
+			if share > 1 && desc.Size > partSize {
+				return f.inParts(ctx, desc, share)
+			}
+			return f.blob(ctx, desc)
+		})
 	}
 	return group.Wait()
 }
 
 func (f *fetcher) path(d digest.Digest) string { return filepath.Join(f.blobs, d.Encoded()) }
 
-func (f *fetcher) get(ctx context.Context, path string) (io.ReadCloser, error) {
+// get asks for a path, and for a range of bytes of it if there is one.
+func (f *fetcher) get(ctx context.Context, path, byteRange string) (io.ReadCloser, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, f.base+path, nil)
 	if err != nil {
 		return nil, err
 	}
 	req.Header.Set("Accept", ocispec.MediaTypeImageManifest)
+	want := http.StatusOK
+	if byteRange != "" {
+		req.Header.Set("Range", byteRange)
+		want = http.StatusPartialContent
+	}
 	resp, err := f.client.Do(req)
 	if err != nil {
 		return nil, err
 	}
-	if resp.StatusCode != http.StatusOK {
+	if resp.StatusCode != want {
 		return nil, errors.Join(fmt.Errorf("%s: %s", path, resp.Status), resp.Body.Close())
 	}
 	return resp.Body, nil
 }
 
 func (f *fetcher) blob(ctx context.Context, desc ocispec.Descriptor) error {
-	body, err := f.get(ctx, "/blobs/"+desc.Digest.String())
+	body, err := f.get(ctx, "/blobs/"+desc.Digest.String(), "")
 	if err != nil {
 		return err
 	}

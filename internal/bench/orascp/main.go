@@ -1,7 +1,7 @@
-// Command orascp copies an image from a registry on plain http into an OCI image
-// layout with oras-go, with the defaults of that library:
+// Command orascp copies an image from a registry into an OCI image layout with oras-go,
+// with the defaults of that library and the credentials of Docker's config.json:
 //
-//	orascp [-platform OS/ARCH] HOST/REPOSITORY:TAG DIR
+//	orascp [-plain-http] [-platform OS/ARCH] HOST/REPOSITORY:TAG DIR
 package main
 
 import (
@@ -15,27 +15,36 @@ import (
 	"oras.land/oras-go/v2"
 	"oras.land/oras-go/v2/content/oci"
 	"oras.land/oras-go/v2/registry/remote"
+	"oras.land/oras-go/v2/registry/remote/auth"
+	"oras.land/oras-go/v2/registry/remote/credentials"
+	"oras.land/oras-go/v2/registry/remote/retry"
 )
 
 func main() {
 	platform := flag.String("platform", "", "`OS/ARCH` to choose from an index (default: copy all)")
+	plain := flag.Bool("plain-http", false, "speak http")
 	flag.Parse()
 	if flag.NArg() != 2 {
-		fmt.Fprintln(os.Stderr, "usage: orascp [-platform OS/ARCH] HOST/REPOSITORY:TAG DIR")
+		fmt.Fprintln(os.Stderr, "usage: orascp [-plain-http] [-platform OS/ARCH] HOST/REPOSITORY:TAG DIR")
 		os.Exit(2)
 	}
-	if err := run(context.Background(), flag.Arg(0), flag.Arg(1), *platform); err != nil {
+	if err := run(context.Background(), flag.Arg(0), flag.Arg(1), *platform, *plain); err != nil {
 		fmt.Fprintln(os.Stderr, "orascp:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, image, dir, platform string) error {
+func run(ctx context.Context, image, dir, platform string, plain bool) error {
 	source, err := remote.NewRepository(image)
 	if err != nil {
 		return err
 	}
-	source.PlainHTTP = true
+	source.PlainHTTP = plain
+	store, err := credentials.NewStoreFromDocker(credentials.StoreOptions{})
+	if err != nil {
+		return err
+	}
+	source.Client = &auth.Client{Client: retry.DefaultClient, Cache: auth.NewCache(), Credential: credentials.Credential(store)}
 	target, err := oci.New(dir)
 	if err != nil {
 		return err

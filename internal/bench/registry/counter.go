@@ -6,17 +6,25 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
+	"time"
+
+	"github.com/opencontainers/go-digest"
 )
 
 // A counter counts what was asked of the registry, and answers for it on out.
 type counter struct {
-	tell int64 // see link
+	tell      int64         // see link
+	roundTrip time.Duration // of the wide-area link, 0 without one
 
 	mu       sync.Mutex
 	out      io.Writer
 	requests map[string]int
-	bytes    int64 // on limited links only: plain connections pass it by
+	log      []request // on the wide-area link only
+	blobs    map[digest.Digest]int
+	carriers map[string]bool // addresses of clients' ends that asked for blobs
+	bytes    int64           // on limited links only: plain connections pass it by
 	untold   int64
 	open     int
 	most     int
@@ -24,19 +32,43 @@ type counter struct {
 
 // Counts is what was asked since the last time it was answered.
 type Counts struct {
-	Requests    map[string]int // by method and kind, "GET blob"
-	Bytes       int64          // to clients, on limited links only
-	Connections int            // most open at once
+	Requests    map[string]int      // by method and kind, "GET blob"
+	OneBlob     int                 // most requests for one blob
+	Carriers    int                 // connections that blobs were asked for on
+	Chains      map[string][]string // on the wide-area link, by repository: see chains
+	Bytes       int64               // to clients, on limited links only
+	Connections int                 // most open at once
+}
+
+// A request is one of a client's, for repositories that are separated by spaces.
+type request struct {
+	kind         string
+	repositories string
+	at           time.Time
 }
 
 // asked counts a request.
-func (c *counter) asked(kind string) {
+func (c *counter) asked(kind, repositories string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.requests == nil {
 		c.requests = map[string]int{}
 	}
 	c.requests[kind]++
+	if c.roundTrip > 0 {
+		c.log = append(c.log, request{kind, repositories, time.Now()})
+	}
+}
+
+// askedBlob counts a request for a blob, which asked has counted, too.
+func (c *counter) askedBlob(d digest.Digest, client string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.blobs == nil {
+		c.blobs, c.carriers = map[digest.Digest]int{}, map[string]bool{}
+	}
+	c.blobs[d]++
+	c.carriers[client] = true
 }
 
 // sent counts bytes that went to a client.
@@ -65,11 +97,35 @@ func (c *counter) connState(_ net.Conn, state http.ConnState) {
 	}
 }
 
+// chains are, for each repository, the kinds of the requests that may have waited for
+// one another: the most requests of which each arrived a round trip or more after the one
+// before. A request that waited for an answer cannot arrive earlier, because the registry
+// begins each answer at once. One that arrives that late by chance, or waits for a
+// connection, counts too.
+func chains(log []request, roundTrip time.Duration) map[string][]string {
+	all := map[string][]string{}
+	last := map[string]time.Time{}
+	for _, r := range log {
+		for _, repository := range strings.Fields(r.repositories) {
+			if len(all[repository]) == 0 || r.at.Sub(last[repository]) >= roundTrip {
+				all[repository] = append(all[repository], r.kind)
+				last[repository] = r.at
+			}
+		}
+	}
+	return all
+}
+
 // answer prints the counts and begins anew.
 func (c *counter) answer() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	counts := Counts{Requests: c.requests, Bytes: c.bytes, Connections: c.most}
-	c.requests, c.bytes, c.most = nil, 0, c.open
+	counts := Counts{
+		Requests: c.requests, Carriers: len(c.carriers), Chains: chains(c.log, c.roundTrip), Bytes: c.bytes, Connections: c.most,
+	}
+	for _, n := range c.blobs {
+		counts.OneBlob = max(counts.OneBlob, n)
+	}
+	c.requests, c.log, c.blobs, c.carriers, c.bytes, c.most = nil, nil, nil, nil, 0, c.open
 	return json.NewEncoder(c.out).Encode(counts)
 }

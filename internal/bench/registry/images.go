@@ -32,11 +32,19 @@ type maker struct {
 
 // makeImages fills dir with the images that specs ask for:
 //
-//	NAME=8x1048576       NAME:1 with 8 layers of 1 MiB
-//	NAME=index:1048576   NAME:1, an index of five platforms with one layer each
-//	NAME=tiny:2000       NAME:0 to NAME:1999, a small layer each and one they share
+//	NAME=8x1048576          NAME:1 with 8 layers of 1 MiB
+//	NAME=index:8x1048576    NAME:1, an index of five platforms, where amd64's has those layers
+//	NAME=hole:1048576       NAME:1 with one layer that begins as gzip does and is zeros: it
+//	                        takes no room on the disk
+//	NAME=tiny:2000          NAME:0 to NAME:1999, a small layer each and one they share
+//	NAME=shared:20          NAME0:1 to NAME19:1, with one layer that they share
+//
+// It also writes the files of TLS.
 func makeImages(dir string, specs []string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	if err := makeAuthority(dir); err != nil {
 		return err
 	}
 	m := maker{store{dir}, catalog{map[string]digest.Digest{}, map[digest.Digest]string{}}, 0}
@@ -50,54 +58,81 @@ func makeImages(dir string, specs []string) error {
 
 func (m *maker) make(spec string) error {
 	name, form, _ := strings.Cut(spec, "=")
-	if size, ok := strings.CutPrefix(form, "index:"); ok {
-		bytes, err := strconv.ParseInt(size, 10, 64)
+	kind, form, ok := strings.Cut(form, ":")
+	if !ok {
+		kind, form = "plain", kind
+	}
+	switch kind {
+	case "plain", "index":
+		n, size, err := layers(form)
 		if err != nil {
 			return err
 		}
-		return m.index(name, bytes)
-	}
-	if count, ok := strings.CutPrefix(form, "tiny:"); ok {
-		n, err := strconv.Atoi(count)
-		if err != nil {
-			return err
+		if kind == "index" {
+			return m.index(name, n, size)
 		}
-		return m.tiny(name, n)
+		return m.plain(name, n, size)
 	}
-	count, size, _ := strings.Cut(form, "x")
-	n, err := strconv.Atoi(count)
+	n, err := strconv.ParseInt(form, 10, 64)
 	if err != nil {
 		return err
 	}
-	bytes, err := strconv.ParseInt(size, 10, 64)
-	if err != nil {
-		return err
+	switch kind {
+	case "hole":
+		return m.hole(name, n)
+	case "tiny":
+		return m.tiny(name, int(n))
+	case "shared":
+		return m.shared(name, int(n))
 	}
-	return m.plain(name, n, bytes)
+	return fmt.Errorf("no such kind: %q", kind)
+}
+
+// layers parses 8x1048576.
+func layers(form string) (n int, size int64, err error) {
+	count, bytes, _ := strings.Cut(form, "x")
+	if n, err = strconv.Atoi(count); err != nil {
+		return 0, 0, err
+	}
+	size, err = strconv.ParseInt(bytes, 10, 64)
+	return n, size, err
 }
 
 func (m *maker) plain(name string, layers int, size int64) error {
-	var all []layer
-	for range layers {
-		l, err := m.layer(size)
-		if err != nil {
-			return err
-		}
-		all = append(all, l)
+	all, err := m.layers(layers, size)
+	if err != nil {
+		return err
 	}
 	desc, err := m.image("amd64", all)
 	m.Tags[name+":1"] = desc.Digest
 	return err
 }
 
-func (m *maker) index(name string, size int64) error {
+// layers stores n layers.
+func (m *maker) layers(n int, size int64) ([]layer, error) {
+	var all []layer
+	for range n {
+		l, err := m.layer(size)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, l)
+	}
+	return all, nil
+}
+
+func (m *maker) index(name string, layers int, size int64) error {
 	idx := ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex}
 	for _, arch := range []string{"arm64", "s390x", "amd64", "ppc64le", "riscv64"} {
-		l, err := m.layer(size)
+		n, bytes := 1, int64(tinyLayer)
+		if arch == "amd64" {
+			n, bytes = layers, size
+		}
+		all, err := m.layers(n, bytes)
 		if err != nil {
 			return err
 		}
-		desc, err := m.image(arch, []layer{l})
+		desc, err := m.image(arch, all)
 		if err != nil {
 			return err
 		}
@@ -106,6 +141,36 @@ func (m *maker) index(name string, size int64) error {
 	d, _, err := m.putJSON(idx)
 	m.Tags[name+":1"], m.Manifests[d] = d, idx.MediaType
 	return err
+}
+
+// hole stores an image of one layer without its content.
+func (m *maker) hole(name string, size int64) error {
+	start := []byte{0x1f, 0x8b, 8} // of a gzip stream: a client that looks does not pack it
+	d, err := m.putHole(start, size)
+	if err != nil {
+		return err
+	}
+	l := layer{ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayerGzip, Digest: d, Size: size}, d}
+	desc, err := m.image("amd64", []layer{l})
+	m.Tags[name+":1"] = desc.Digest
+	return err
+}
+
+// shared stores images of repositories of their own that differ by their configs.
+func (m *maker) shared(name string, n int) error {
+	l, err := m.layer(tinyBase)
+	if err != nil {
+		return err
+	}
+	for i := range n {
+		repository := fmt.Sprint(name, i)
+		desc, err := m.authored(repository, "amd64", []layer{l})
+		if err != nil {
+			return err
+		}
+		m.Tags[repository+":1"] = desc.Digest
+	}
+	return nil
 }
 
 func (m *maker) tiny(name string, n int) error {
@@ -129,7 +194,11 @@ func (m *maker) tiny(name string, n int) error {
 
 // image stores the config and the manifest of an image.
 func (m *maker) image(arch string, layers []layer) (ocispec.Descriptor, error) {
-	config := ocispec.Image{Platform: ocispec.Platform{OS: "linux", Architecture: arch}}
+	return m.authored("", arch, layers)
+}
+
+func (m *maker) authored(author, arch string, layers []layer) (ocispec.Descriptor, error) {
+	config := ocispec.Image{Author: author, Platform: ocispec.Platform{OS: "linux", Architecture: arch}}
 	config.RootFS.Type = "layers"
 	manifest := ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest}
 	for _, l := range layers {

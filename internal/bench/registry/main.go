@@ -2,7 +2,9 @@
 // comparison of pulls:
 //
 //	registry make -dir DIR IMAGE...
-//	registry serve -dir DIR [-rate BYTES] [-delay TIME] [-cut BYTES [-reset]] [-tell BYTES]
+//	registry serve -dir DIR [-tls] [-tokens] [-redirect]
+//		[-rate BYTES] [-delay TIME] [-cut BYTES [-reset]] [-tell BYTES]
+//		[-round-trip TIME [-shared-rate BYTES] [-slow-start]]
 //
 // It serves on loopback, prints the address first, answers each line on its
 // standard input with what was asked of it since the last one, and ends with its
@@ -14,6 +16,8 @@ import (
 	"flag"
 	"fmt"
 	"os"
+
+	"github.com/pullkit/pullkit/internal/bench/wan"
 )
 
 func main() {
@@ -36,16 +40,27 @@ func run(args []string) error {
 		}
 		return makeImages(*dir, flags.Args())
 	case "serve":
-		var l link
-		flags.Int64Var(&l.rate, "rate", 0, "`bytes` a second that a connection carries, 0 = no limit")
-		flags.DurationVar(&l.delay, "delay", 0, "`time` that a connection's set-up and each request take longer")
-		flags.Int64Var(&l.cut, "cut", 0, "end each connection after so many `bytes`, 0 = never")
-		flags.BoolVar(&l.reset, "reset", false, "end it by a reset")
-		flags.Int64Var(&l.tell, "tell", 0, "print a line \"sent\" whenever so many more `bytes` went out, 0 = never")
+		var c setup
+		var distance wan.Link
+		roundTrip := flags.Duration("round-trip", 0, "put a wide-area link with this round trip `time` before all servers")
+		flags.Int64Var(&distance.Rate, "shared-rate", 0, "`bytes` a second that all connections of that link carry together, 0 = no limit")
+		flags.BoolVar(&distance.SlowStart, "slow-start", false, "let each connection of that link begin with a small window")
+		flags.BoolVar(&c.tls, "tls", false, "speak https, with the certificate in the directory")
+		flags.BoolVar(&c.tokens, "tokens", false, "require tokens of another server")
+		flags.BoolVar(&c.redirect, "redirect", false, "redirect each request for a blob to a signed URL of another host")
+		flags.Int64Var(&c.rate, "rate", 0, "`bytes` a second that a connection carries, 0 = no limit")
+		flags.DurationVar(&c.delay, "delay", 0, "`time` that a connection's set-up and each request take longer")
+		flags.Int64Var(&c.cut, "cut", 0, "end each connection after so many `bytes`, 0 = never")
+		flags.BoolVar(&c.reset, "reset", false, "end it by a reset")
+		flags.Int64Var(&c.tell, "tell", 0, "print a line \"sent\" whenever so many more `bytes` went out, 0 = never")
 		if err := flags.Parse(args[1:]); err != nil {
 			return err
 		}
-		return serve(*dir, l, os.Stdin, os.Stdout)
+		if *roundTrip > 0 {
+			distance.Delay = *roundTrip / 2
+			c.wan = &distance
+		}
+		return serve(*dir, c, os.Stdin, os.Stdout)
 	}
 	return fmt.Errorf("no such command: %q", args[0])
 }

@@ -24,7 +24,7 @@ import (
 
 func made(t *testing.T) (store, catalog) {
 	dir := t.TempDir()
-	require.NoError(t, makeImages(dir, []string{"plain=3x100000", "multi=index:5000", "tiny=tiny:2"}))
+	require.NoError(t, makeImages(dir, []string{"plain=3x100000", "multi=index:1x5000", "tiny=tiny:2"}))
 	c, err := store{dir}.load()
 	require.NoError(t, err)
 	return store{dir}, c
@@ -88,12 +88,12 @@ func TestServesWhatItMade(t *testing.T) {
 }
 
 // start runs serve; ask makes it answer, and stop ends it.
-func start(t *testing.T, s store, l link) (host string, lines <-chan string, ask, stop func()) {
+func start(t *testing.T, s store, conf setup) (host string, lines <-chan string, ask, stop func()) {
 	stdin, asks := io.Pipe()
 	answers, stdout := io.Pipe()
 	ended := make(chan error, 1)
 	go func() {
-		ended <- serve(s.dir, l, stdin, stdout)
+		ended <- serve(s.dir, conf, stdin, stdout)
 		stdout.Close()
 	}()
 	told := make(chan string, 100)
@@ -125,7 +125,7 @@ func TestCutsConnections(t *testing.T) {
 		reset bool
 		want  error
 	}{{false, io.ErrUnexpectedEOF}, {true, syscall.ECONNRESET}} {
-		host, lines, ask, stop := start(t, s, link{cut: 50_000, reset: tt.reset, tell: 20_000})
+		host, lines, ask, stop := start(t, s, setup{link: link{cut: 50_000, reset: tt.reset, tell: 20_000}})
 		resp, err := http.Get("http://" + host + "/v2/plain/blobs/" + layer.Digest.String())
 		if err == nil { // a reset may come before the headers were read
 			_, err = io.Copy(io.Discard, resp.Body)
@@ -136,7 +136,7 @@ func TestCutsConnections(t *testing.T) {
 		assert.Equal(t, []string{"sent", "sent"}, []string{<-lines, <-lines})
 		var counts Counts
 		require.NoError(t, json.Unmarshal([]byte(<-lines), &counts))
-		assert.Equal(t, Counts{Requests: map[string]int{"GET blob": 1}, Bytes: 50_000, Connections: 1}, counts)
+		assert.Equal(t, Counts{Requests: map[string]int{"GET blob": 1}, OneBlob: 1, Carriers: 1, Chains: map[string][]string{}, Bytes: 50_000, Connections: 1}, counts)
 		stop()
 	}
 }

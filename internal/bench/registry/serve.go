@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/signal"
@@ -14,38 +13,63 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/pullkit/pullkit/internal/bench/wan"
 )
 
+// A setup says what a registry is like. The zero setup speaks plain http on loopback.
+type setup struct {
+	link
+	tls      bool      // of the registry and of what belongs to it
+	tokens   bool      // are required, and come from another server
+	redirect bool      // blobs are at another host, with signed URLs
+	wan      *wan.Link // between clients and all servers, nil = none
+}
+
 // serve serves the images of dir until stdin ends.
-func serve(dir string, l link, stdin io.Reader, stdout io.Writer) error {
+func serve(dir string, conf setup, stdin io.Reader, stdout io.Writer) error {
 	signal.Ignore(os.Interrupt) // whoever started this ends it, by stdin
 	h, err := newHandler(store{dir})
 	if err != nil {
 		return err
 	}
-	var listener net.Listener
-	if listener, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+	h.counter.out, h.counter.tell = stdout, conf.tell
+	if conf.wan != nil {
+		h.counter.roundTrip = conf.wan.RoundTrip()
+	}
+	s := servers{setup: conf, dir: dir, sent: h.counter.sent}
+	defer s.close()
+	if conf.tokens {
+		h.issuer = &issuer{counter: &h.counter, tokens: map[string][]string{}}
+		origin, err := s.serve("localhost", &http.Server{Handler: h.issuer})
+		if err != nil {
+			return err
+		}
+		h.issuer.realm = origin + "/token"
+	}
+	if conf.redirect {
+		h.storage = newStorage("", h)
+		if h.storage.origin, err = s.serve("localhost", &http.Server{Handler: h.storage}); err != nil {
+			return err
+		}
+	}
+	name := "127.0.0.1"
+	if conf.tokens {
+		name = "localhost" // some clients refuse a token server of loopback if the registry has another name
+	}
+	origin, err := s.serve(name, &http.Server{Handler: h, ConnState: h.counter.connState})
+	if err != nil {
 		return err
 	}
-	fmt.Fprintln(stdout, listener.Addr())
-	h.counter.out, h.counter.tell = stdout, l.tell
-	if l.limits() {
-		listener = &linkListener{Listener: listener, link: l, sent: h.counter.sent}
-	}
-	server := &http.Server{Handler: h, ConnState: h.counter.connState, ReadHeaderTimeout: time.Minute}
-	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(listener) }()
+	_, host, _ := strings.Cut(origin, "://")
+	fmt.Fprintln(stdout, host)
 	lines := bufio.NewScanner(stdin)
 	for lines.Scan() {
 		if err := h.counter.answer(); err != nil {
 			break
 		}
 	}
-	err = errors.Join(lines.Err(), server.Close())
-	if end := <-failed; !errors.Is(end, http.ErrServerClosed) {
-		err = errors.Join(err, end)
-	}
-	return err
+	return errors.Join(lines.Err(), s.close())
 }
 
 // A handler is a registry that can be read, with as little work a byte as
@@ -55,6 +79,8 @@ type handler struct {
 	tags    map[string]digest.Digest
 	docs    map[digest.Digest]document
 	counter counter
+	issuer  *issuer  // nil: nobody needs a token
+	storage *storage // nil: blobs are here
 }
 
 type document struct {
@@ -79,23 +105,41 @@ func newHandler(s store) (*handler, error) {
 }
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	path := strings.TrimPrefix(r.URL.Path, "/v2/")
-	if path == "" {
-		h.counter.asked(r.Method + " ping")
+	kind, repository, name := split(r.URL.Path)
+	if h.issuer != nil && !h.issuer.admits(r, repository) {
+		h.counter.asked("refused "+r.Method+" "+kind, repository)
+		h.issuer.refuse(w, repository)
 		return
+	}
+	h.counter.asked(r.Method+" "+kind, repository)
+	switch kind {
+	case "ping":
+	case "manifest":
+		h.manifest(w, r, repository, name)
+	case "blob":
+		if d := digest.Digest(name); h.storage != nil && d.Validate() == nil {
+			http.Redirect(w, r, h.storage.sign(d), http.StatusTemporaryRedirect)
+			return
+		}
+		h.blob(w, r, digest.Digest(name))
+	default:
+		notFound(w, "UNSUPPORTED")
+	}
+}
+
+// split takes a path apart: what is asked for, of which repository, and its name there.
+func split(path string) (kind, repository, name string) {
+	path = strings.TrimPrefix(path, "/v2/")
+	if path == "" {
+		return "ping", "", ""
 	}
 	if repository, name, ok := strings.Cut(path, "/manifests/"); ok {
-		h.counter.asked(r.Method + " manifest")
-		h.manifest(w, r, repository, name)
-		return
+		return "manifest", repository, name
 	}
-	if _, name, ok := strings.Cut(path, "/blobs/"); ok {
-		h.counter.asked(r.Method + " blob")
-		h.blob(w, r, digest.Digest(name))
-		return
+	if repository, name, ok := strings.Cut(path, "/blobs/"); ok {
+		return "blob", repository, name
 	}
-	h.counter.asked(r.Method + " other")
-	notFound(w, "UNSUPPORTED")
+	return "other", "", ""
 }
 
 func (h *handler) manifest(w http.ResponseWriter, r *http.Request, repository, name string) {
@@ -122,6 +166,7 @@ func (h *handler) blob(w http.ResponseWriter, r *http.Request, d digest.Digest) 
 		return
 	}
 	defer f.Close()
+	h.counter.askedBlob(d, r.RemoteAddr)
 	h.content(w, r, d, "application/octet-stream", f)
 }
 

@@ -40,6 +40,30 @@ func (s store) put(r io.Reader) (digest.Digest, int64, error) {
 	return d, size, os.Rename(f.Name(), s.path(d))
 }
 
+// putHole stores size bytes that begin with start and are zeros then.
+func (s store) putHole(start []byte, size int64) (digest.Digest, error) {
+	f, err := os.CreateTemp(s.dir, "new-")
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	if _, err := f.Write(start); err != nil {
+		return "", err
+	}
+	if err := f.Truncate(size); err != nil {
+		return "", err
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return "", err
+	}
+	hash := sha256.New()
+	if _, err := io.CopyBuffer(hash, struct{ io.Reader }{f}, make([]byte, 1<<20)); err != nil {
+		return "", err
+	}
+	d := digest.NewDigest(digest.SHA256, hash)
+	return d, os.Rename(f.Name(), s.path(d))
+}
+
 func (s store) putJSON(v any) (digest.Digest, int64, error) {
 	data, err := json.Marshal(v)
 	if err != nil {

@@ -33,15 +33,15 @@ func TestGoals(t *testing.T) {
 		goal Goal
 		want Goal
 	}{
-		{AtMost(1.05, 1.05, "x ideal-pipe"), Goal{"at most 1.05 x ideal-pipe", "1.05", true}},
-		{AtMost(1.06, 1.05, "x ideal-pipe"), Goal{"at most 1.05 x ideal-pipe", "1.06", false}},
-		{AtMost(16.25, 16, "MiB"), Goal{"at most 16 MiB", "16.2", false}},
-		{AtLeast(84.4, 40, "x"), Goal{"at least 40 x", "84.4", true}},
-		{AtLeast(39.9, 40, "x"), Goal{"at least 40 x", "39.9", false}},
+		{AtMost(1.05, 1.05, "x ideal-pipe"), Goal{"at most 1.05 x ideal-pipe", "1.05", true, false}},
+		{AtMost(1.06, 1.05, "x ideal-pipe"), Goal{"at most 1.05 x ideal-pipe", "1.06", false, false}},
+		{AtMost(16.25, 16, "MiB"), Goal{"at most 16 MiB", "16.2", false, false}},
+		{AtLeast(84.4, 40, "x"), Goal{"at least 40 x", "84.4", true, false}},
+		{AtLeast(39.9, 40, "x"), Goal{"at least 40 x", "39.9", false, false}},
 	} {
 		assert.Equal(t, tt.want, tt.goal)
 	}
-	want, reached := Cells(Goal{"a", "1", true}, Goal{"b", "2", false})
+	want, reached := Cells(Goal{"a", "1", true, false}, Goal{"b", "2", false})
 	assert.Equal(t, "a; b", want)
 	assert.Equal(t, "1: met; 2: **not met**", reached)
 }
