@@ -71,9 +71,9 @@ func TestWrongMemoryIsNoFailure(t *testing.T) {
 	}
 }
 
-// TestAbsentBehindRememberedToken: the answer is that the image does not exist, also
-// with a remembered token. It costs one more request at the first time.
-func TestAbsentBehindRememberedToken(t *testing.T) {
+// If the image does not exist, the error says so, also if the request was sent with a
+// remembered token. That costs one more request the first time.
+func TestAnAbsentImageIsAbsentWithARememberedToken(t *testing.T) {
 	const realm = `Bearer realm="https://a.example/t"`
 	w := newWorld(map[string]http.HandlerFunc{
 		"https://a.example": text(`{"token":"t"}`),
@@ -92,13 +92,13 @@ func TestAbsentBehindRememberedToken(t *testing.T) {
 	for _, requests := range []int{3, 1} {
 		_, err = read(t.Context(), c, content.Repo{Ref: reference.MustParse("r.example/two:v1"), Cred: robot}, helloBlob())
 		assert.ErrorContains(t, err, "404 Not Found")
-		assert.Len(t, w.asked(), requests, "token, blob and one without a token; later the blob alone")
+		assert.Len(t, w.asked(), requests, "the first time the token, the blob, and the blob without the token; later only the blob")
 	}
 }
 
-// TestRememberedTokenServerIsDown: a repository that needs no token does not wait for
-// the token server of another repository.
-func TestRememberedTokenServerIsDown(t *testing.T) {
+// A repository that needs no token does not wait for the token server of another
+// repository.
+func TestAPublicRepositoryDoesNotWaitForATokenServer(t *testing.T) {
 	down := false
 	w := newWorld(map[string]http.HandlerFunc{
 		"https://a.example": func(w http.ResponseWriter, r *http.Request) {
@@ -124,7 +124,7 @@ func TestRememberedTokenServerIsDown(t *testing.T) {
 	w.asked()
 	_, err = read(t.Context(), c, content.Repo{Ref: reference.MustParse("r.example/two:v1"), Cred: robot}, helloBlob())
 	require.NoError(t, err)
-	assert.Len(t, w.asked(), 2, "one try for a token, one for the blob")
+	assert.Len(t, w.asked(), 2, "one request for a token, one for the blob")
 }
 
 // TestWrongMemoryIsForgotten: what is remembered of an origin is used until it proves

@@ -23,12 +23,12 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// TestNothingStrays pulls through random webs of redirects and challenges. The test has
-// the rule in its own code, separate from the client. The password goes to the
-// registry's own origin and, if that origin is https, to https token servers that it
-// named. A token goes to the registry's own origin only. Neither is ever in an error or
-// a log. PULLKIT_GRAPHS is the number of webs.
-func TestNothingStrays(t *testing.T) {
+// The test pulls through random webs of redirects and challenges. It has the rule in its own
+// code, separate from the client's. A password goes only to the registry's own origin and,
+// if that origin is https, to https token servers that the registry has named. A token goes
+// only to the registry's own origin. Neither is ever in an error or a log. PULLKIT_GRAPHS is
+// the number of webs.
+func TestNoSecretGoesAstray(t *testing.T) {
 	graphs := rounds.Of(3000)
 	if n, err := strconv.Atoi(os.Getenv("PULLKIT_GRAPHS")); err == nil {
 		graphs = n
@@ -56,7 +56,7 @@ type web struct {
 	home    string
 	origins []string
 	named   []string // realms that home named in a challenge
-	left    int      // answers until all is well, so that each web ends
+	left    int      // how many answers are random; later ones are good, so that each pull ends
 }
 
 func (w *web) run() {

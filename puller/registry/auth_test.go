@@ -36,9 +36,9 @@ func fieldCases[T any](t *testing.T, file string, count int) []T {
 	return doc.Cases
 }
 
-// TestChallengeCases: the parts of a challenge that choose which server gets a secret
-// are read strictly, and all other parts as far as possible.
-func TestChallengeCases(t *testing.T) {
+// The parts of a challenge that choose which server gets a secret are read strictly, and
+// all other parts as far as possible.
+func TestOnlyWhatChoosesAServerIsReadStrictly(t *testing.T) {
 	type scene struct {
 		ID      string
 		Headers []string
@@ -124,7 +124,7 @@ func TestChallengeCases(t *testing.T) {
 	}
 }
 
-// A fickle registry ends tokens at any time, and refuses them with any status.
+// A fickle is a registry whose tokens the test ends, and the answer to an ended token.
 type fickle struct {
 	mu      sync.Mutex
 	good    string
@@ -163,7 +163,7 @@ func (f *fickle) clientWith(cfg registry.Config) (*registry.Client, *world) {
 	return mustClient(cfg), w
 }
 
-// end ends the token; with "none" each new one as well.
+// end ends the token that is valid now. With "none" no new token is valid either.
 func (f *fickle) end(good string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -176,9 +176,9 @@ func (f *fickle) tokens() int {
 	return f.given
 }
 
-// TestKeptTokenCases: a kept token that is refused is thrown away, and one new token is
-// fetched.
-func TestKeptTokenCases(t *testing.T) {
+// A kept token that is refused is thrown away. One new token is fetched, and the request is
+// made again.
+func TestAKeptTokenThatIsRefusedIsReplaced(t *testing.T) {
 	for _, tt := range fieldCases[struct {
 		ID        string
 		Status    int
@@ -206,9 +206,9 @@ func TestKeptTokenCases(t *testing.T) {
 	}
 }
 
-// TestKeptTokenRefused checks the requests and the error of a call whose kept token is
-// refused.
-func TestKeptTokenRefused(t *testing.T) {
+// If the new token is refused too, or there is no new token, the error says that a kept token
+// was refused before.
+func TestTheErrorSaysThatAKeptTokenWasRefused(t *testing.T) {
 	const get = "GET https://r.example" + helloPath
 	const token = "GET https://r.example/token?scope=repository%3Aapp%3Apull Basic"
 	ref := reference.MustParse("r.example/app:v1")
@@ -232,7 +232,7 @@ func TestKeptTokenRefused(t *testing.T) {
 		err := get1()
 		assert.ErrorContains(t, err, fmt.Sprintf("after a kept token was refused (%d %s)", status, http.StatusText(status)))
 		assert.ErrorContains(t, err, "your token has expired")
-		assert.Equal(t, []string{get + " Bearer", token, get + " Bearer"}, w.asked(), "%d: once", status)
+		assert.Equal(t, []string{get + " Bearer", token, get + " Bearer"}, w.asked(), "%d: one new token", status)
 
 		f.end("")
 		require.NoError(t, get1())
@@ -244,7 +244,7 @@ func TestKeptTokenRefused(t *testing.T) {
 		assert.ErrorContains(t, err, "no token")
 		w.asked()
 		f.noToken = false
-		assert.NoError(t, get1(), "%d: what was refused is not kept", status)
+		assert.NoError(t, get1(), "%d: a token that was refused is not kept", status)
 	}
 	// The refusal of a fresh token counts against the credential.
 	f := &fickle{good: "none", refuse: status(403)}
@@ -253,7 +253,7 @@ func TestKeptTokenRefused(t *testing.T) {
 	assert.ErrorIs(t, err, content.ErrDenied)
 	assert.NotContains(t, err.Error(), "kept")
 	assert.Equal(t, []string{get, token, get + " Bearer"}, w.asked())
-	// Other statuses are not about the token.
+	// An answer with another status does not refuse the token.
 	for _, code := range []int{404, 410, 412, 500} {
 		f := &fickle{serve: text(hello), refuse: status(code)}
 		c, w := f.clientWith(registry.Config{Retries: -1})
@@ -267,9 +267,8 @@ func TestKeptTokenRefused(t *testing.T) {
 	}
 }
 
-// TestKeptTokenOfRedirect: a kept token stays if the storage host after a redirect
-// refuses the request.
-func TestKeptTokenOfRedirect(t *testing.T) {
+// A kept token stays if the storage host after a redirect refuses the request.
+func TestAKeptTokenStaysIfAStorageHostRefuses(t *testing.T) {
 	var broken atomic.Bool
 	f := &fickle{serve: redirectTo("https://storage.example/x")}
 	c, w := f.client()
@@ -290,8 +289,8 @@ func TestKeptTokenOfRedirect(t *testing.T) {
 	assert.Equal(t, 1, f.tokens())
 }
 
-// TestKeptTokenForMany: one new token serves all calls whose kept token was refused.
-func TestKeptTokenForMany(t *testing.T) {
+// One new token serves all calls whose kept token was refused.
+func TestOneNewTokenReplacesAKeptTokenForAllCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fickle{serve: text(hello), refuse: status(403)}
 		c, _ := f.client()
@@ -311,9 +310,8 @@ func TestKeptTokenForMany(t *testing.T) {
 	})
 }
 
-// TestRedirectedChallenge: after a redirect to another origin the credential is not
-// sent, and the error says so.
-func TestRedirectedChallenge(t *testing.T) {
+// After a redirect to another origin the credential is not sent, and the error says so.
+func TestNoCredentialIsSentWhereARedirectLeads(t *testing.T) {
 	for _, cred := range []credentials.Credential{robot, nobody} {
 		w := newWorld(map[string]http.HandlerFunc{
 			"https://vanity.example": redirectTo("https://r.example" + helloPath),
@@ -326,9 +324,9 @@ func TestRedirectedChallenge(t *testing.T) {
 	}
 }
 
-// TestIdentityTokenFallsBack: a token server that does not know POST gets the password
-// of the same entry by GET.
-func TestIdentityTokenFallsBack(t *testing.T) {
+// An identity token is sent by POST. If the token server does not know POST, it gets the
+// password of the same entry by GET.
+func TestThePasswordFollowsAnIdentityTokenThatCannotBePosted(t *testing.T) {
 	identity := credentials.Credential{IdentityToken: credentials.Conceal("identity-of-robot")}
 	both := robot
 	both.IdentityToken = identity.IdentityToken
@@ -367,9 +365,9 @@ func TestIdentityTokenFallsBack(t *testing.T) {
 	}
 }
 
-// TestInsufficientScope: one more token is requested if the registry answers that the
-// token lacks a scope, and a pull may request that scope.
-func TestInsufficientScope(t *testing.T) {
+// One more token is requested if the registry answers that the token lacks a scope, and a
+// pull may request that scope.
+func TestAScopeThatATokenLacksIsRequestedOnce(t *testing.T) {
 	for _, tt := range []struct {
 		first, missed string
 		status        int
@@ -387,7 +385,7 @@ func TestInsufficientScope(t *testing.T) {
 		{"", "registry:catalog:*", 401, []string{"repository:app:pull"}, false},
 		{"", "* registry:catalog:*", 401, []string{"repository:app:pull"}, false},
 		{"", "", 401, []string{"repository:app:pull"}, false},
-		{"", "repository:app:pull", 401, []string{"repository:app:pull"}, false}, // it has that
+		{"", "repository:app:pull", 401, []string{"repository:app:pull"}, false}, // the token has this scope already
 	} {
 		var tokens []string
 		w := newWorld(map[string]http.HandlerFunc{
@@ -435,7 +433,7 @@ func TestTwentyRepositories(t *testing.T) {
 			name := fmt.Sprintf("team/app%d:v1", i)
 			put, err := reg.PutImage(name, pullertest.ImageSpec{Layers: []int64{1000 + int64(i)}})
 			require.NoError(t, err)
-			blobs := put.Blobs[:1] // the layer of all is a neighbour's, say
+			blobs := put.Blobs[:1] // all images have the same layer, which is fetched once
 			if i == 0 {
 				blobs = put.Blobs
 			}
@@ -456,9 +454,9 @@ func TestTwentyRepositories(t *testing.T) {
 	}
 }
 
-// TestWhatIsRememberedWrongly: if what is remembered of an origin is wrong, it costs
-// one more request, but never a failure.
-func TestWhatIsRememberedWrongly(t *testing.T) {
+// If what is remembered of an origin is wrong, it costs one more request, but never a
+// failure.
+func TestWrongMemoryCostsOneRequest(t *testing.T) {
 	tokens := func(good string) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
 			if !strings.Contains(r.URL.RawQuery, good) {
@@ -546,7 +544,7 @@ func TestWhatIsRememberedWrongly(t *testing.T) {
 					got = append(got, "https://"+u.Host+strings.TrimSuffix(u.Path, string(helloBlob().Digest))+map[bool]string{true: "?"}[u.RawQuery != ""])
 				}
 				assert.Equal(t, tt.asked, got)
-				tt.asked = []string{blob} // the second time it is known
+				tt.asked = []string{blob} // the second time the client knows what the repository needs
 			}
 		})
 	}
@@ -559,9 +557,9 @@ func challengeWith(code int, header string) http.HandlerFunc {
 	}
 }
 
-// TestRefusedAhead: if the origin is known, a credential that a repository refuses
-// costs no more requests, and the password is not sent a second time.
-func TestRefusedAhead(t *testing.T) {
+// If the origin is known, the password is sent to the token server before the registry asks
+// for it. If the token server refuses the password, it is not sent a second time.
+func TestACredentialThatIsRefusedEarlyIsSentOnce(t *testing.T) {
 	var shown atomic.Int64
 	w := newWorld(map[string]http.HandlerFunc{
 		"https://a.example": func(w http.ResponseWriter, r *http.Request) {
@@ -584,12 +582,12 @@ func TestRefusedAhead(t *testing.T) {
 	assert.ErrorContains(t, err, "no token")
 	assert.ErrorContains(t, err, "wrong password")
 	assert.Len(t, w.asked(), 2)
-	assert.EqualValues(t, 1, shown.Load(), "the password was shown once")
+	assert.EqualValues(t, 1, shown.Load(), "the password was sent once")
 }
 
-// TestEarlyTokenRequestFails holds that a token server which fails a request that the
-// registry has not asked for yet is asked again after the registry's challenge.
-func TestEarlyTokenRequestFails(t *testing.T) {
+// If the origin is known, a token is requested before the registry asks for one. If that
+// request fails, it is made again after the registry's challenge.
+func TestAnEarlyTokenRequestThatFailsIsMadeAgain(t *testing.T) {
 	for name, fails := range map[string]func(http.ResponseWriter){
 		"503":      func(w http.ResponseWriter) { w.WriteHeader(http.StatusServiceUnavailable) },
 		"500":      func(w http.ResponseWriter) { w.WriteHeader(http.StatusInternalServerError) },
@@ -635,9 +633,8 @@ func TestEarlyTokenRequestFails(t *testing.T) {
 	}
 }
 
-// TestRememberedRealmIsAskedAgain: AllowRealm is asked at each use of what is
-// remembered.
-func TestRememberedRealmIsAskedAgain(t *testing.T) {
+// AllowRealm is asked at each use of what is remembered.
+func TestAllowRealmIsAskedAtEachUseOfARealm(t *testing.T) {
 	var allowed atomic.Bool
 	allowed.Store(true)
 	var asked atomic.Int64
@@ -665,12 +662,12 @@ func TestRememberedRealmIsAskedAgain(t *testing.T) {
 	assert.NoError(t, get("two"), "its token is kept")
 }
 
-// TestProbesEnd: requests that wait for the first answer of a registry stop waiting
-// after probeWait, when that request fails, and when their own context ends.
-func TestProbesEnd(t *testing.T) {
+// Requests wait for the first answer of a registry, which shows how to authenticate, but only
+// for a time. Here the registry answers only when all ten requests have arrived.
+func TestRequestsDoNotWaitForTheFirstAnswerForEver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var all sync.WaitGroup
-		all.Add(10) // the registry answers when all have asked
+		all.Add(10)
 		w := newWorld(map[string]http.HandlerFunc{"https://r.example": func(w http.ResponseWriter, r *http.Request) {
 			all.Done()
 			all.Wait()

@@ -19,7 +19,8 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// raw answers with exactly these fields. A length of -1 is not announced.
+// raw returns an answer with exactly these fields. With a length of -1 the answer announces
+// no length.
 func raw(status int, length int64, end error, body string, header ...string) func(*http.Request) (*http.Response, error) {
 	return func(req *http.Request) (*http.Response, error) {
 		resp, err := code(status, header...)(req)
@@ -33,7 +34,7 @@ type endReader struct{ err error }
 
 func (r endReader) Read([]byte) (int, error) { return 0, r.err }
 
-// asking records the Range of each request.
+// asking returns a transport that records the Range of each request.
 func asking(ranges *[]string, steps ...func(*http.Request) (*http.Response, error)) *timed {
 	tr := &timed{}
 	for _, step := range steps {
@@ -45,7 +46,7 @@ func asking(ranges *[]string, steps ...func(*http.Request) (*http.Response, erro
 	return tr
 }
 
-func TestBodies(t *testing.T) {
+func TestABodyContinuesAfterCutsAndBadRanges(t *testing.T) {
 	reset := errors.New("connection reset by peer")
 	part := func(first, last int) (string, string) {
 		return "Content-Range", fmt.Sprintf("bytes %d-%d/5", first, last)
@@ -66,8 +67,8 @@ func TestBodies(t *testing.T) {
 	}{
 		{"whole", 0, -1, steps{raw(200, 5, io.EOF, "hello")}, []string{""}, 0, "hello", ""},
 		{"whole by its length", 0, 5, steps{raw(200, 5, io.EOF, "hello")}, []string{""}, 0, "hello", ""},
-		{"more than there is", 0, 99, steps{raw(200, 5, io.EOF, "hello")}, []string{""}, 0, "hello", ""},
-		{"length not told", 0, -1, steps{raw(200, -1, io.EOF, "hello")}, []string{""}, 0, "hello", ""},
+		{"more than the blob has", 0, 99, steps{raw(200, 5, io.EOF, "hello")}, []string{""}, 0, "hello", ""},
+		{"no Content-Length", 0, -1, steps{raw(200, -1, io.EOF, "hello")}, []string{""}, 0, "hello", ""},
 		{"the end", 1, -1, steps{raw(206, 4, io.EOF, "ello", k, v14)}, []string{"bytes=1-4"}, 1, "ello", ""},
 		{"the middle", 1, 2, steps{raw(206, 2, io.EOF, "el", k, v12)}, []string{"bytes=1-2"}, 1, "el", ""},
 		{"the beginning", 0, 2, steps{raw(206, 2, io.EOF, "he", "Content-Range", "bytes 0-1/5")}, []string{"bytes=0-1"}, 0, "he", ""},
@@ -81,12 +82,12 @@ func TestBodies(t *testing.T) {
 		{"cut, then 416 for ever", 0, -1, steps{raw(200, 5, reset, "he"), code(416), raw(200, 5, reset, "hel"), code(416)}, []string{"", "bytes=2-4", "", "bytes=3-4"}, 0, "hel", content.ErrSizeMismatch},
 		{"cut, then bad ranges for ever", 0, -1, steps{raw(200, 5, reset, "he"), raw(206, 4, io.EOF, "ello", k, v14), raw(200, 5, reset, "hel"), raw(206, 3, io.EOF, "llo", k, v24)},
 			[]string{"", "bytes=2-4", "", "bytes=3-4"}, 0, "hel", content.ErrRange},
-		{"206 unasked, after a bad range", 1, -1, steps{code(416), raw(206, 5, io.EOF, "hello", k, "bytes 0-4/5")}, []string{"bytes=1-4", ""}, 0, "", content.ErrRange},
-		{"416 unasked", 0, -1, steps{code(416)}, []string{""}, 0, "", content.ErrRange},
+		{"206 without a Range in the request, after a bad range", 1, -1, steps{code(416), raw(206, 5, io.EOF, "hello", k, "bytes 0-4/5")}, []string{"bytes=1-4", ""}, 0, "", content.ErrRange},
+		{"416 without a Range in the request", 0, -1, steps{code(416)}, []string{""}, 0, "", content.ErrRange},
 		{"one byte more", 0, -1, steps{raw(200, 6, io.EOF, "hello!")}, []string{""}, 0, "hello", content.ErrSizeMismatch},
-		{"one byte more, length not told", 0, -1, steps{raw(200, -1, io.EOF, "hello!")}, []string{""}, 0, "hello", content.ErrSizeMismatch},
+		{"one byte more, no Content-Length", 0, -1, steps{raw(200, -1, io.EOF, "hello!")}, []string{""}, 0, "hello", content.ErrSizeMismatch},
 		{"one byte more at the end of a range", 1, -1, steps{raw(206, 5, io.EOF, "ello!", k, v14)}, []string{"bytes=1-4"}, 1, "ello", content.ErrSizeMismatch},
-		{"more was announced, and cut", 0, -1, steps{raw(200, 9, reset, "hello")}, []string{""}, 0, "hello", ""},
+		{"a larger Content-Length, and cut after the blob", 0, -1, steps{raw(200, 9, reset, "hello")}, []string{""}, 0, "hello", ""},
 		{"less for ever", 0, -1, steps{raw(200, 2, io.EOF, "he"), raw(206, 0, io.EOF, "", k, v24)}, []string{"", "bytes=2-4", "bytes=2-4", "bytes=2-4", "bytes=2-4"}, 0, "he", content.ErrNetwork},
 		{"empty, once", 0, -1, steps{raw(200, 0, io.EOF, ""), raw(200, 5, io.EOF, "hello")}, []string{"", ""}, 0, "hello", ""},
 		{"multipart", 1, 2, steps{raw(206, 99, io.EOF, "--x", "Content-Type", "multipart/byteranges; boundary=x"), raw(200, 5, io.EOF, "hello")}, []string{"bytes=1-2", ""}, 0, "hel", ""},
@@ -153,9 +154,9 @@ func TestHostWithOneByteInEachAnswerIsGivenUp(t *testing.T) {
 	})
 }
 
-// TestNextRequestAfterACut: after an answer that brought 1 MiB the next request follows
-// at once. After an answer that brought less it does not.
-func TestNextRequestAfterACut(t *testing.T) {
+// After an answer that brought 1 MiB and was cut, the next request follows at once. After an
+// answer that brought less, the client waits first.
+func TestTheNextRequestFollowsAtOnceAfter1MiB(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const size = 4 << 20
 		blob := make([]byte, size)
@@ -180,9 +181,9 @@ func TestNextRequestAfterACut(t *testing.T) {
 	})
 }
 
-// TestBodyEnd: an answer that announced more bytes than the blob has and then stalls
-// does not hold the reader.
-func TestBodyEnd(t *testing.T) {
+// An answer that announced more bytes than the blob has and then stalls does not hold the
+// reader.
+func TestABodyEndsAtTheSizeOfTheBlob(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
 		tr := &timed{steps: []func(*http.Request) (*http.Response, error){func(req *http.Request) (*http.Response, error) {
@@ -196,9 +197,9 @@ func TestBodyEnd(t *testing.T) {
 	})
 }
 
-// TestReject: Reject reports true, once in ten minutes, if the wrong bytes came from
-// more than one answer, or if the body did not begin at the start of the blob.
-func TestReject(t *testing.T) {
+// Reject reports true, once in ten minutes, if the wrong bytes came from more than one
+// answer, or if the body did not begin at the start of the blob.
+func TestRejectIsTrueOnceInTenMinutes(t *testing.T) {
 	reset := errors.New("connection reset by peer")
 	whole := raw(200, 5, io.EOF, "hello")
 	rest := raw(206, 3, io.EOF, "llo", "Content-Range", "bytes 2-4/5")
@@ -233,7 +234,7 @@ func TestReject(t *testing.T) {
 	}
 }
 
-func TestClosedBody(t *testing.T) {
+func TestAClosedBodyReturnsErrClosed(t *testing.T) {
 	c := newClient(t, registry.Config{WrapTransport: instead(&timed{steps: []func(*http.Request) (*http.Response, error){raw(200, 5, io.EOF, "hello")}})})
 	body, err := c.Blob(t.Context(), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: nobody}, helloBlob(), 0, -1)
 	require.NoError(t, err)
@@ -246,9 +247,8 @@ func TestClosedBody(t *testing.T) {
 	assert.ErrorIs(t, err, fs.ErrClosed)
 }
 
-// TestMirrorCutWithoutAByte: if the answer of a mirror is cut before it brought a byte,
-// the registry is asked at once.
-func TestMirrorCutWithoutAByte(t *testing.T) {
+// If the answer of a mirror is cut before its first byte, the registry is asked at once.
+func TestTheRegistryFollowsAMirrorThatSendsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
 		var asked []string

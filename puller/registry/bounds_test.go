@@ -27,9 +27,9 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// TestMemoryIsBounded: the memory of a Client does not grow with the number of
-// registries, repositories and tokens that it has seen.
-func TestMemoryIsBounded(t *testing.T) {
+// The memory of a Client does not grow with the number of registries, repositories and
+// tokens that it has seen.
+func TestMemoryDoesNotGrowWithTheNumberOfRegistries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newClient(t, Config{})
 		ep := &endpoint{client: c}
@@ -42,12 +42,12 @@ func TestMemoryIsBounded(t *testing.T) {
 			ep.reject(digest.Digest(fmt.Sprint(i)))
 			if i%1000 == 0 {
 				r, _ := c.auth.repositories.Get(used)
-				require.Equal(t, "open", r.scheme, "what was used lately stays")
+				require.Equal(t, "open", r.scheme, "a registry that was used lately is remembered")
 			}
 		}
 		assert.Equal(t, most, count(c.auth.repositories.All()))
 		_, known := c.auth.repositories.Get(key("repository", 0))
-		assert.False(t, known, "what was not used for longest is forgotten")
+		assert.False(t, known, "the registry that was not used for the longest time is forgotten")
 		assert.Equal(t, most, count(c.bad.All()))
 		assert.False(t, ep.reject(digest.Digest(fmt.Sprint(3*most-1))), "known")
 		assert.True(t, ep.reject(digest.Digest("0")), "forgotten")
@@ -74,7 +74,7 @@ func count[K, V any](all iter.Seq2[K, V]) (n int) {
 	return n
 }
 
-func TestReasonOfTLSErrors(t *testing.T) {
+func TestErrorsOfTLSAreRecognized(t *testing.T) {
 	for _, err := range []error{
 		tls.RecordHeaderError{Msg: "first record does not look like a TLS handshake"},
 		&tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}},
@@ -89,7 +89,7 @@ func TestReasonOfTLSErrors(t *testing.T) {
 	}
 }
 
-func TestReasonOfStatus(t *testing.T) {
+func TestEachStatusHasItsReason(t *testing.T) {
 	for status, want := range map[int]content.Reason{
 		400: content.ErrStatus, 402: content.ErrStatus, 405: content.ErrStatus, 406: content.ErrStatus, 409: content.ErrStatus,
 		412: content.ErrStatus, 418: content.ErrStatus, 451: content.ErrStatus, 401: content.ErrUnauthorized, 403: content.ErrDenied, 404: content.ErrNotFound, 408: content.ErrUnavailable, 410: content.ErrNotFound,
@@ -100,8 +100,8 @@ func TestReasonOfStatus(t *testing.T) {
 	}
 }
 
-// TestDockerCerts reads a directory with an authority and a client certificate.
-func TestDockerCerts(t *testing.T) {
+// A directory in Docker's form has an authority and a client certificate with its key.
+func TestReadHostsReadsDockersCertificates(t *testing.T) {
 	ca := realtest.NewCA(t)
 	_, certFile, keyFile := ca.Issue(t, "client", "client")
 	files := map[string]string{}
@@ -119,9 +119,8 @@ func TestDockerCerts(t *testing.T) {
 	assert.Error(t, err, "a certificate without its key")
 }
 
-// TestDialTimeout: a mirror that does not accept the connection costs the pull its
-// dial_timeout.
-func TestDialTimeout(t *testing.T) {
+// A mirror that does not accept the connection costs the pull its dial_timeout.
+func TestAMirrorCostsAtMostItsDialTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newClient(t, Config{
 			Registries: map[string]Hosts{"reg.example": {Mirrors: []Host{{URL: "https://m.example", DialTimeout: 200 * time.Millisecond}}}},
@@ -140,10 +139,10 @@ func TestDialTimeout(t *testing.T) {
 	})
 }
 
-// brokenRing yields an error and then one credential.
-type brokenRing struct{}
+// A brokenKeyring yields an error and then one credential.
+type brokenKeyring struct{}
 
-func (brokenRing) Lookup(context.Context, reference.Reference) iter.Seq2[credentials.Credential, error] {
+func (brokenKeyring) Lookup(context.Context, reference.Reference) iter.Seq2[credentials.Credential, error] {
 	return func(yield func(credentials.Credential, error) bool) {
 		if yield(credentials.Credential{}, errors.New("a helper is broken")) {
 			yield(credentials.Credential{Username: "u", Password: credentials.Conceal("mirror-pass")}, nil)
@@ -155,31 +154,31 @@ type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// TestMirrorRing: an error of the keyring does not stop the look-up, and without a
-// credential a mirror is asked anonymously.
-func TestMirrorRing(t *testing.T) {
+// An error of the keyring does not stop the look-up of a mirror's credential. A mirror
+// without a credential is asked anonymously.
+func TestAnErrorOfTheMirrorKeyringStopsNoLookUp(t *testing.T) {
 	var asked []string
 	rt := roundTrip(func(r *http.Request) (*http.Response, error) {
 		asked = append(asked, r.URL.Host+" "+r.Header.Get("Authorization"))
 		return &http.Response{StatusCode: 401, Header: http.Header{"Www-Authenticate": {"Basic realm=x"}}, Body: http.NoBody}, nil
 	})
 	hosts := map[string]Hosts{"reg.example": {Mirrors: []Host{{URL: "https://m.example"}}}}
-	for _, ring := range []credentials.Keyring{brokenRing{}, credentials.Static(nil), nil} {
+	for _, ring := range []credentials.Keyring{brokenKeyring{}, credentials.Static(nil), nil} {
 		asked = nil
 		_, err := newClient(t, Config{WrapTransport: instead(rt), Registries: hosts, MirrorKeyring: ring}).Manifest(t.Context(), content.Repo{Ref: mustRef("reg.example/app"), Cred: noCredential}, "")
 		assert.ErrorIs(t, err, content.ErrUnauthorized)
 		want := []string{"m.example ", "reg.example "}
-		if ring == (brokenRing{}) {
+		if ring == (brokenKeyring{}) {
 			want = []string{"m.example ", "m.example Basic dTptaXJyb3ItcGFzcw==", "reg.example "}
 		}
 		assert.Equal(t, want, asked)
 	}
 }
 
-// countingRing counts how often it is asked.
-type countingRing struct{ asked int }
+// A countingKeyring counts how often it is asked.
+type countingKeyring struct{ asked int }
 
-func (r *countingRing) Lookup(context.Context, reference.Reference) iter.Seq2[credentials.Credential, error] {
+func (r *countingKeyring) Lookup(context.Context, reference.Reference) iter.Seq2[credentials.Credential, error] {
 	r.asked++
 	return func(yield func(credentials.Credential, error) bool) {
 		_ = yield(credentials.Credential{Username: "wrong", Password: credentials.Conceal("wrong-pass")}, nil) &&
@@ -187,9 +186,9 @@ func (r *countingRing) Lookup(context.Context, reference.Reference) iter.Seq2[cr
 	}
 }
 
-// TestMirrorRingIsAskedOnce: the keyring is asked once a minute for the credential that
-// opens a mirror, and again when the mirror refuses that credential.
-func TestMirrorRingIsAskedOnce(t *testing.T) {
+// The keyring is asked once a minute for the credential that opens a mirror, and again
+// when the mirror refuses that credential.
+func TestTheMirrorKeyringIsAskedOnceAMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		open := true
 		rt := roundTrip(func(r *http.Request) (*http.Response, error) {
@@ -200,7 +199,7 @@ func TestMirrorRingIsAskedOnce(t *testing.T) {
 			}
 			return resp, nil
 		})
-		ring := &countingRing{}
+		ring := &countingKeyring{}
 		c := newClient(t, Config{WrapTransport: instead(rt), Registries: map[string]Hosts{"reg.example": {Mirrors: []Host{{URL: "https://m.example"}}}}, MirrorKeyring: ring})
 		get := func() error {
 			_, err := c.Manifest(t.Context(), content.Repo{Ref: mustRef("reg.example/app"), Cred: noCredential}, "")
@@ -222,8 +221,9 @@ func TestMirrorRingIsAskedOnce(t *testing.T) {
 	})
 }
 
-// TestScopes: never more than the pull action is requested.
-func TestScopes(t *testing.T) {
+// Whatever scope a challenge names, the client requests no other action than pull for the
+// repository.
+func TestNoMoreThanThePullActionIsRequested(t *testing.T) {
 	for in, want := range map[string][]string{
 		"":                                   {"repository:app:pull"},
 		"repository:app:pull,push":           {"repository:app:pull"},

@@ -72,8 +72,8 @@ func blobsOf(put pullertest.PutResult) []ocispec.Descriptor {
 	return put.Blobs
 }
 
-// TestRequests counts the requests of a pull: it makes no ping, and no request twice.
-func TestRequests(t *testing.T) {
+// The requests of each pull are compared with the expected ones.
+func TestAPullMakesNoPingAndNoRequestTwice(t *testing.T) {
 	reg, _, _ := start(t, pullertest.Config{Auth: pullertest.AuthBearer})
 	one, err := reg.PutImage("team/one:v1", pullertest.ImageSpec{Layers: []int64{1000}})
 	require.NoError(t, err)
@@ -103,7 +103,7 @@ func TestRequests(t *testing.T) {
 	tr.assert(t, "GET token 200", "GET manifest 200", "GET manifest 200", "GET blob 200", "GET blob 200")
 }
 
-func TestPull(t *testing.T) {
+func TestAPullSendsTheCredentialThatTheRegistryNeeds(t *testing.T) {
 	identity := credentials.Credential{IdentityToken: credentials.Conceal("identity-of-robot")}
 	wrong := credentials.Credential{Username: "robot", Password: credentials.Conceal("wrong-pass")}
 	for _, tt := range []struct {
@@ -111,7 +111,7 @@ func TestPull(t *testing.T) {
 		conf pullertest.Config
 		cred credentials.Credential
 		want content.Reason
-		more []string // requests before the first that works
+		more []string // the requests before the first one that succeeds
 	}{
 		{"open", pullertest.Config{}, nobody, "", nil},
 		{"open, with a credential", pullertest.Config{}, robot, "", nil},
@@ -158,9 +158,9 @@ func TestPull(t *testing.T) {
 	}
 }
 
-// TestNewRefusesMistakes: a mistake in the settings is an error of New, before any
-// registry is asked, and names the setting.
-func TestNewRefusesMistakes(t *testing.T) {
+// A mistake in the settings is an error of New, which names the setting. No registry is
+// asked.
+func TestNewNamesTheSettingThatIsWrong(t *testing.T) {
 	hosts := func(h registry.Hosts) map[string]registry.Hosts { return map[string]registry.Hosts{"reg.example": h} }
 	for want, cfg := range map[string]registry.Config{
 		`StallTimeout is -1s`: {StallTimeout: -time.Second},

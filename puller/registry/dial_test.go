@@ -19,9 +19,9 @@ import (
 	"github.com/pullkit/pullkit/puller/content"
 )
 
-// TestPanicOfAddressCheck holds that a panic of AllowAddr, which package net calls in
-// a goroutine of its own, comes back as the error that send raises again.
-func TestPanicOfAddressCheck(t *testing.T) {
+// Package net calls AllowAddr in another goroutine. A panic of AllowAddr becomes an error
+// there, and send panics with it in the caller's goroutine.
+func TestAPanicOfAllowAddrBecomesAnError(t *testing.T) {
 	cause := errors.New("AllowAddr panicked")
 	ep := &endpoint{registry: "public.example", client: newClient(t, Config{AllowAddr: func(string, netip.Addr) bool { panic(cause) }})}
 	_, err := ep.connect(t.Context(), "tcp", "127.0.0.1:1", func(a netip.Addr) error { return ep.checkAddr(a, false) })
@@ -30,9 +30,9 @@ func TestPanicOfAddressCheck(t *testing.T) {
 	assert.ErrorIs(t, panicked, cause)
 }
 
-// TestSecondAddress: with any stall time the second address of a name is tried while
-// the first is silent, and well before the time is over.
-func TestSecondAddress(t *testing.T) {
+// The second address of a name is tried while the first address is silent, well before the
+// stall time is over. That holds for every stall time.
+func TestTheSecondAddressIsTriedWhileTheFirstIsSilent(t *testing.T) {
 	silent, good, refused := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("192.0.2.3")
 	errRefused := errors.New("connection refused")
 	dial := func(ctx context.Context, a netip.Addr) (net.Conn, error) {
@@ -61,16 +61,16 @@ func TestSecondAddress(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), limit)
 			defer cancel()
 			_, err := race(ctx, limit, []netip.Addr{refused, silent}, dial)
-			assert.ErrorIs(t, err, errRefused, "of the first address")
+			assert.ErrorIs(t, err, errRefused, "the error of the first address")
 			_, err = race(ctx, limit, []netip.Addr{silent, silent}, dial)
 			assert.ErrorIs(t, err, context.DeadlineExceeded)
 		})
 	}
 }
 
-// TestSecondAddressOfAName is TestSecondAddress with a real resolver and real
+// This is TestTheSecondAddressIsTriedWhileTheFirstIsSilent with a real resolver and real
 // connections.
-func TestSecondAddressOfAName(t *testing.T) {
+func TestTheSecondAddressOfARealNameIsTried(t *testing.T) {
 	resolver := net.DefaultResolver
 	defer func() { net.DefaultResolver = resolver }()
 	net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
@@ -92,7 +92,7 @@ func TestSecondAddressOfAName(t *testing.T) {
 			tried = append(tried, a.String())
 			first := len(tried) == 1
 			mu.Unlock()
-			if first { // no answer to this one
+			if first { // the first address does not answer
 				select {
 				case <-silence:
 				case <-time.After(stall):

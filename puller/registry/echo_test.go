@@ -15,10 +15,10 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// TestEchoedSecrets: a server that got a secret repeats it in every part of its
-// answers. No error and no log has the secret or half of it.
-func TestEchoedSecrets(t *testing.T) {
-	const long = "SECRET" // of which not even the beginning may be shown
+// A server that got a secret repeats it in every part of its answers. No error and no log
+// has the secret or half of it.
+func TestSecretsThatAServerRepeatsAreMasked(t *testing.T) {
+	const long = "SECRET" // not even the beginning of this secret may be shown
 	secret := long + strings.Repeat("x", 60) + "end"
 	far := strings.Repeat("y", 20) + secret // half of it would be cut off
 	status := func(code int, header ...string) http.HandlerFunc {
@@ -76,7 +76,7 @@ func TestEchoedSecrets(t *testing.T) {
 				Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
 			cred := credentials.Credential{Username: "robot", Password: credentials.Conceal(secret)}
 			_, err := c.Manifest(t.Context(), content.Repo{Ref: reference.MustParse("reg.example/app:first"), Cred: cred}, "")
-			require.NoError(t, err, "from here on the password is shown at once")
+			require.NoError(t, err, "after this the client sends the password with the first request")
 			_, err = c.Manifest(t.Context(), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: cred}, "")
 			require.Error(t, err)
 			assert.NotEmpty(t, content.ReasonOf(err))
@@ -86,8 +86,8 @@ func TestEchoedSecrets(t *testing.T) {
 	}
 }
 
-// TestEchoedOldToken: a token that was refused is still masked.
-func TestEchoedOldToken(t *testing.T) {
+// A token that was refused is still masked.
+func TestATokenThatWasRefusedIsMasked(t *testing.T) {
 	tokens := 0
 	w := newWorld(map[string]http.HandlerFunc{"https://reg.example": func(w http.ResponseWriter, r *http.Request) {
 		switch auth := r.Header.Get("Authorization"); {
@@ -112,9 +112,9 @@ func TestEchoedOldToken(t *testing.T) {
 	assert.Contains(t, err.Error(), "before you sent [redacted]")
 }
 
-// TestLinkLocalRegistry: a host that is written as a cloud metadata address is refused,
-// also if a proxy or the caller's transport makes the connections.
-func TestLinkLocalRegistry(t *testing.T) {
+// A host that is written as a cloud metadata address is refused, also if a proxy or the
+// caller's transport makes the connections.
+func TestARegistryAtAMetadataAddressIsRefused(t *testing.T) {
 	w := newWorld(map[string]http.HandlerFunc{"https://169.254.169.254": text(hello)})
 	_, err := newClient(t, registry.Config{WrapTransport: instead(w)}).Manifest(t.Context(), content.Repo{Ref: reference.MustParse("169.254.169.254/app:v1"), Cred: nobody}, "")
 	assert.ErrorIs(t, err, content.ErrForbiddenURL)

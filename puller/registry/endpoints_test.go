@@ -23,17 +23,17 @@ import (
 	"github.com/pullkit/pullkit/puller/content"
 )
 
-// A refusing transport answers nothing.
-type refusing struct{}
+// A failingTransport fails all requests.
+type failingTransport struct{}
 
-func (refusing) RoundTrip(*http.Request) (*http.Response, error) {
+func (failingTransport) RoundTrip(*http.Request) (*http.Response, error) {
 	return nil, fmt.Errorf("connection refused")
 }
 
-// TestRegistriesAreForgotten: of many registries those that are idle longest are
-// forgotten, and those in use are kept.
-func TestRegistriesAreForgotten(t *testing.T) {
-	c := newClient(t, Config{WrapTransport: instead(refusing{}), Retries: -1})
+// Of many registries those that are idle longest are forgotten, and those in use are
+// kept.
+func TestIdleRegistriesAreForgotten(t *testing.T) {
+	c := newClient(t, Config{WrapTransport: instead(failingTransport{}), Retries: -1})
 	used, err := c.hostsFor(t.Context(), "used.example")
 	require.NoError(t, err)
 	for i := range 3 * maxRegistries {
@@ -52,7 +52,7 @@ func TestRegistriesAreForgotten(t *testing.T) {
 	assert.Contains(t, e.byName, fmt.Sprintf("r%d.example", 3*maxRegistries-1))
 	assert.NotContains(t, e.byName, "r0.example")
 
-	// All in use: none can go.
+	// If all registries are in use, none is forgotten.
 	for i := range maxRegistries + 10 {
 		_, err := c.hostsFor(t.Context(), fmt.Sprintf("held%d.example", i))
 		require.NoError(t, err)
@@ -88,8 +88,8 @@ func TestBodyKeepsItsRegistry(t *testing.T) {
 	assert.Zero(t, c.hosts.conns.Load())
 }
 
-// TestIdleConnectionsAreBounded: in all, over many registries; one that was asked
-// lately keeps its own.
+// All registries together have a limited number of idle connections. A registry that was
+// asked lately keeps its connection.
 func TestIdleConnectionsAreBounded(t *testing.T) {
 	var open atomic.Int64
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(404) }))
@@ -119,22 +119,22 @@ func TestIdleConnectionsAreBounded(t *testing.T) {
 	}
 	_, err := c.Manifest(t.Context(), content.Repo{Ref: mustRef(fmt.Sprintf("r%d.example/app", registries-2)), Cred: noCredential}, "")
 	require.ErrorIs(t, err, content.ErrNotFound)
-	assert.Equal(t, 1, dials[fmt.Sprintf("r%d.example:80", registries-2)], "connections in use lately are kept")
+	assert.Equal(t, 1, dials[fmt.Sprintf("r%d.example:80", registries-2)], "a connection that was used lately is kept")
 	assert.LessOrEqual(t, c.hosts.conns.Load(), int64(maxConns)+2)
-	assert.Eventually(t, func() bool { return open.Load() <= maxConns+2 }, 10*time.Second, 10*time.Millisecond, "and closed")
+	assert.Eventually(t, func() bool { return open.Load() <= maxConns+2 }, 10*time.Second, 10*time.Millisecond, "the other connections are closed")
 	c.CloseIdleConnections()
 	assert.Zero(t, c.hosts.conns.Load())
 }
 
-// TestHungFilesHoldNoCall: a file system that does not answer holds no call past its
-// ctx, or past the stall time; other registries are asked meanwhile; one reader a
-// registry waits for it, and not more than a few in all.
-func TestHungFilesHoldNoCall(t *testing.T) {
+// A file system that does not answer holds no call past the end of its ctx, or past the
+// stall time. Other registries can be asked. One goroutine for each registry waits for the
+// file system, and in all there are at most maxReaders.
+func TestFilesThatHangHoldNoCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hung := make(chan struct{})
 		var mu sync.Mutex
 		readers := map[string]int{}
-		c := newClient(t, Config{CertsDir: "/certs.d", WrapTransport: instead(refusing{}), Retries: -1})
+		c := newClient(t, Config{CertsDir: "/certs.d", WrapTransport: instead(failingTransport{}), Retries: -1})
 		c.hosts.read = func(_, registry string) (Hosts, string, error) {
 			mu.Lock()
 			readers[registry]++
@@ -159,7 +159,7 @@ func TestHungFilesHoldNoCall(t *testing.T) {
 		assert.ErrorContains(t, err, "does not answer")
 		assert.Equal(t, 16*time.Second, time.Since(began))
 		mu.Lock()
-		assert.Equal(t, 1, readers["hung.example"], "the second call waits for the first one's reader")
+		assert.Equal(t, 1, readers["hung.example"], "the second call waits for the reader of the first call")
 		mu.Unlock()
 
 		assert.ErrorIs(t, ask(t.Context(), "other.example"), content.ErrNetwork)
@@ -172,17 +172,17 @@ func TestHungFilesHoldNoCall(t *testing.T) {
 		}
 		calls.Wait()
 		mu.Lock()
-		assert.Equal(t, maxReaders+1, len(readers), "with other.example")
+		assert.Equal(t, maxReaders+1, len(readers), "the reader of other.example is counted too")
 		mu.Unlock()
 		close(hung)
 		synctest.Wait()
-		assert.ErrorIs(t, ask(t.Context(), "hung.example"), content.ErrNetwork, "it answers again")
+		assert.ErrorIs(t, ask(t.Context(), "hung.example"), content.ErrNetwork, "the file system answers again")
 		assert.Empty(t, c.hosts.readings)
 	})
 }
 
-// TestConfigFilesAreBoundedTogether: the files that a hosts.toml names are bounded together.
-func TestConfigFilesAreBoundedTogether(t *testing.T) {
+// All files that one hosts.toml names have one limit together.
+func TestTheFilesOfAHostsTOMLHaveOneLimit(t *testing.T) {
 	list := "ca = ["
 	files := map[string]string{"reg.example/big.crt": strings.Repeat("x", maxConfigFile)}
 	for range 20 {

@@ -18,7 +18,7 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// byMethod answers HEAD and GET apart.
+// byMethod answers HEAD by one handler and GET by another.
 func byMethod(head, get http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodHead {
@@ -36,9 +36,9 @@ func reason(code int, text string) http.HandlerFunc {
 	}
 }
 
-// TestHeadCases: an image is served by a registry that refuses HEAD, and the reason for
-// a refusal is in the error.
-func TestHeadCases(t *testing.T) {
+// An image comes from a registry that refuses HEAD. If GET is refused too, the error has the
+// registry's reason.
+func TestImagesComeFromRegistriesThatRefuseHEAD(t *testing.T) {
 	for _, tt := range fieldCases[struct {
 		ID     string
 		Status int
@@ -61,9 +61,8 @@ func TestHeadCases(t *testing.T) {
 	}
 }
 
-// TestHeadRefused: any refusal of a HEAD but 429 is followed by one GET, whose
-// answer counts.
-func TestHeadRefused(t *testing.T) {
+// One GET follows every refusal of a HEAD, except 429. The answer to the GET counts.
+func TestOneGETFollowsARefusedHEAD(t *testing.T) {
 	ref := reference.MustParse("r.example/app:v1")
 	for _, tt := range []struct {
 		name      string
@@ -92,13 +91,13 @@ func TestHeadRefused(t *testing.T) {
 			assert.Equal(t, tt.want, content.ReasonOf(err), "%s: %v", tt.name, err)
 			assert.Equal(t, tt.methods, methods(w), tt.name)
 			if tt.name == "503 that asks to wait" {
-				assert.Equal(t, 8*time.Second, time.Since(start), "also before the GET")
+				assert.Equal(t, 8*time.Second, time.Since(start), "the wait is also kept before the GET")
 			}
 		})
 	}
 }
 
-// failFirst fails the first request.
+// failFirst refuses the first request with code, and answers the others by then.
 func failFirst(code int, then http.HandlerFunc) http.HandlerFunc {
 	first := true
 	return func(w http.ResponseWriter, r *http.Request) {
@@ -119,9 +118,9 @@ func methods(w *world) []string {
 	return list
 }
 
-// TestHeadThroughHosts: the HEAD is sent to the mirrors and then to the registry. The
-// GET follows only if all of them refuse the HEAD.
-func TestHeadThroughHosts(t *testing.T) {
+// The HEAD is sent to the mirrors and then to the registry. The GET follows only if all
+// of them refuse the HEAD.
+func TestHEADIsSentToAllHostsBeforeGET(t *testing.T) {
 	ref := reference.MustParse("r.example/app:v1")
 	same := byMethod(status(200, "Docker-Content-Digest", string(digestOf(manifestText)), "Content-Type", indexType), serveAll)
 	noHead := byMethod(status(404), serveAll)
@@ -157,9 +156,8 @@ func TestHeadThroughHosts(t *testing.T) {
 	}
 }
 
-// TestHeadAndPasswords: a password that was refused with the HEAD is not sent again
-// with a GET.
-func TestHeadAndPasswords(t *testing.T) {
+// A password that was refused with the HEAD is not sent again with a GET.
+func TestAPasswordRefusedWithHEADIsNotSentWithGET(t *testing.T) {
 	ref := reference.MustParse("r.example/app:v1")
 	var headRefused *content.Error
 	const path = " https://r.example/v2/app/manifests/v1"
@@ -195,10 +193,10 @@ func TestHeadAndPasswords(t *testing.T) {
 	_, err = newClient(t, registry.Config{WrapTransport: instead(w)}).Manifest(t.Context(), content.Repo{Ref: ref, Cred: robot}, digestOf("x"))
 	assert.ErrorContains(t, err, "wrong password")
 	require.ErrorAs(t, err, &headRefused)
-	assert.False(t, headRefused.HeadRefused, "no GET would say more")
+	assert.False(t, headRefused.HeadRefused, "a GET would not give more reasons")
 	assert.Equal(t, 1, posts)
 
-	// A mirror that did not get the wrong password is asked by GET.
+	// GET is sent to a mirror, because the mirror did not get the wrong password.
 	w = newWorld(map[string]http.HandlerFunc{
 		"https://m.example": byMethod(status(404), serveAll),
 		"https://r.example": challenge("Basic realm=x"),
@@ -213,9 +211,9 @@ func countBasic(asked []string) int {
 	return len(slices.DeleteFunc(asked, func(line string) bool { return !strings.HasSuffix(line, " Basic") }))
 }
 
-// TestHeadAndTokens: a GET after a refused HEAD uses the token that was fetched for the
-// HEAD, and does not fetch another token.
-func TestHeadAndTokens(t *testing.T) {
+// A GET after a refused HEAD uses the token that was fetched for the HEAD, and does not
+// fetch another token.
+func TestGETUsesTheTokenOfTheHEAD(t *testing.T) {
 	ref := reference.MustParse("r.example/app:v1")
 	for _, code := range []int{400, 401, 403, 404} {
 		for _, cred := range []credentials.Credential{robot, nobody} {

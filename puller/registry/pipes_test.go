@@ -41,7 +41,7 @@ func TestPipesHoldNoCall(t *testing.T) {
 			} else {
 				require.NoError(t, os.Symlink(device, at))
 			}
-			c := newClient(t, Config{CertsDir: dir, WrapTransport: instead(refusing{}), Retries: -1})
+			c := newClient(t, Config{CertsDir: dir, WrapTransport: instead(failingTransport{}), Retries: -1})
 			began := time.Now()
 			_, err := c.Manifest(t.Context(), content.Repo{Ref: mustRef("reg.example/app"), Cred: noCredential}, "")
 			assert.ErrorIs(t, err, content.ErrConfig, name)
