@@ -33,15 +33,15 @@ func TestGoals(t *testing.T) {
 		goal Goal
 		want Goal
 	}{
-		{AtMost(1.05, 1.05, "x ideal-pipe"), Goal{"at most 1.05 x ideal-pipe", "1.05", true, false}},
-		{AtMost(1.06, 1.05, "x ideal-pipe"), Goal{"at most 1.05 x ideal-pipe", "1.06", false, false}},
-		{AtMost(16.25, 16, "MiB"), Goal{"at most 16 MiB", "16.2", false, false}},
-		{AtLeast(84.4, 40, "x"), Goal{"at least 40 x", "84.4", true, false}},
-		{AtLeast(39.9, 40, "x"), Goal{"at least 40 x", "39.9", false, false}},
+		{AtMost(1.05, 1.05, "x ideal-pipe"), Goal{Want: "at most 1.05 x ideal-pipe", Got: "1.05", Met: true}},
+		{AtMost(1.06, 1.05, "x ideal-pipe"), Goal{Want: "at most 1.05 x ideal-pipe", Got: "1.06"}},
+		{AtMost(16.25, 16, "MiB"), Goal{Want: "at most 16 MiB", Got: "16.2"}},
+		{AtLeast(84.4, 40, "x"), Goal{Want: "at least 40 x", Got: "84.4", Met: true}},
+		{AtLeast(39.9, 40, "x"), Goal{Want: "at least 40 x", Got: "39.9"}},
 	} {
 		assert.Equal(t, tt.want, tt.goal)
 	}
-	want, reached := Cells(Goal{"a", "1", true, false}, Goal{"b", "2", false})
-	assert.Equal(t, "a; b", want)
-	assert.Equal(t, "1: met; 2: **not met**", reached)
+	want, reached := Cells(Goal{Want: "a", Got: "1", Met: true}, Goal{Want: "b", Got: "2"}, Goal{Want: "c", Got: "3", Open: true})
+	assert.Equal(t, "a; b; c", want)
+	assert.Equal(t, "1: met; 2: **not met**; 3: not judged", reached)
 }
