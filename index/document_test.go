@@ -76,7 +76,7 @@ func TestParseRefuses(t *testing.T) {
 		{"layers missing", typeManifest, manifest(config(configOK)), index.ErrBadManifest, "no config or no layers"},
 		{"too large", typeIndex, strings.Repeat(" ", index.MaxSize+1), index.ErrTooLarge, "document of 4194305 bytes, at most 4194304 are read"},
 		{"artifact by content type", "application/vnd.oci.artifact.manifest.v1+json", `{"artifactType":"x/y","blobs":[]}`, index.ErrMediaType, "OCI artifact manifest, which is not an image; its format was withdrawn"},
-		{"artifact by content type alone", "application/vnd.oci.artifact.manifest.v1+json", `{"blobs":[]}`, index.ErrMediaType, "OCI artifact manifest"},
+		{"artifact only by content type", "application/vnd.oci.artifact.manifest.v1+json", `{"blobs":[]}`, index.ErrMediaType, "OCI artifact manifest"},
 		{"artifact by its keys", ocispec.MediaTypeImageManifest, `{"artifactType":"x/y","blobs":[]}`, index.ErrMediaType, "OCI artifact manifest"},
 		{"other media type", "", manifest(`"mediaType":"application/vnd.oci.artifact.manifest.v1+json"`), index.ErrMediaType, "OCI artifact manifest, which is not an image; its format was withdrawn"},
 		{"unknown media type", "", manifest(`"mediaType":"application/vnd.example.manifest.v1+json"`), index.ErrMediaType, `unknown mediaType "application/vnd.example.manifest.v1+json"`},

@@ -88,9 +88,9 @@ func TestCandidatesComeBestFirst(t *testing.T) {
 	}
 }
 
-// TestWhatAnIndexHas: a NoMatchError lists the platforms of the entries that are images,
+// TestNoMatchErrorHasThePlatformsOfTheIndex: a NoMatchError lists the platforms of the entries that are images,
 // nested indexes among them.
-func TestWhatAnIndexHas(t *testing.T) {
+func TestNoMatchErrorHasThePlatformsOfTheIndex(t *testing.T) {
 	idx := entries(t, "linux/amd64", "linux/arm/v7", "linux/amd64", "linux/s390x")
 	idx.Manifests[1].MediaType = typeIndex
 	idx.Manifests[2].Annotations = map[string]string{"vnd.docker.reference.type": "attestation-manifest"}
@@ -131,9 +131,9 @@ func TestSelectAllocatesNothing(t *testing.T) {
 	}
 }
 
-// TestSelectLinear: ten times as many entries take about ten times as long, also if no
+// TestSelectTakesLinearTime: ten times as many entries take about ten times as long, also if no
 // entry fits and the error names them all.
-func TestSelectLinear(t *testing.T) {
+func TestSelectTakesLinearTime(t *testing.T) {
 	measure := func(n int, want ocispec.Platform) time.Duration {
 		platforms := make([]string, n)
 		for i := range platforms {

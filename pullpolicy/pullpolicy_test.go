@@ -14,7 +14,7 @@ import (
 
 var digest = "@sha256:" + strings.Repeat("0123456789abcdef", 4)
 
-func TestDefaultByDigest(t *testing.T) {
+func TestDefaultByDigestIgnoresTheTag(t *testing.T) {
 	for image, want := range map[string]pullpolicy.Policy{
 		"pause":                             pullpolicy.Always,
 		"pause:latest":                      pullpolicy.Always,

@@ -150,8 +150,8 @@ func checkPattern(pattern, prefix string) error {
 	return nil
 }
 
-// match reports whether an image, as written in a Pod, is on the list. A name
-// that does not parse is compared as it is.
+// match reports whether an image, as written in a Pod, is on the list. A name that cannot
+// be parsed is compared as written.
 func (l allowlist) match(image string) bool {
 	name, err := reference.Trim(image)
 	if err != nil {

@@ -44,10 +44,10 @@ func ExampleParseWritten() {
 func ExampleWritten() {
 	for _, name := range []string{"nginx", "docker.io/nginx:latest"} {
 		if _, written, err := reference.ParseWritten(name); err == nil && !written.Tag {
-			fmt.Println(name, "should say which version it wants")
+			fmt.Println(name, "should have a tag")
 		}
 	}
-	// Output: nginx should say which version it wants
+	// Output: nginx should have a tag
 }
 
 func ExampleParser() {

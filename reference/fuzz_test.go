@@ -122,7 +122,7 @@ func checkError(t *testing.T, s string, err error) {
 			return
 		}
 	}
-	require.Fail(t, "no name begins like this", "%q, from %q: %v", s[:perr.Offset], s, err)
+	require.Fail(t, "the text before the fault is not the beginning of a name", "%q, from %q: %v", s[:perr.Offset], s, err)
 }
 
 // These regular expressions make a second parser, slow and simple, for

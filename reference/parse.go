@@ -65,12 +65,11 @@ func MustParse(s string) Reference {
 
 // Written says which parts of a name were written by its author, and which were filled in.
 type Written struct {
-	Registry bool // the name has a registry of its own, docker.io included
-	Tag      bool // the name has a tag of its own
-	// CRI is the name as the kubelet hands it to a container runtime: as
-	// written, with ":latest" appended where Parse filled the tag in, and never
-	// with a registry or library/ put in front (k8s.io/kubernetes,
-	// pkg/kubelet/images, EnsureImageExists).
+	Registry bool // the name has a registry, perhaps docker.io
+	Tag      bool // the name has a tag
+	// CRI is the name that the kubelet gives to a container runtime: the name as written,
+	// with ":latest" appended if Parse filled in the tag, and never with a registry or
+	// library/ in front (k8s.io/kubernetes, pkg/kubelet/images, EnsureImageExists).
 	CRI string
 }
 

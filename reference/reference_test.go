@@ -46,7 +46,7 @@ func TestReferencesAsJSON(t *testing.T) {
 	require.NoError(t, err)
 	assert.JSONEq(t, `{"Image": "docker.io/library/pause:latest", "Other": ""}`, string(data))
 	assert.ErrorIs(t, json.Unmarshal([]byte(`{"Image": "Pause"}`), &c), reference.ErrUpperCase)
-	assert.Equal(t, reference.MustParse("pause"), c.Image, "an error leaves the value alone")
+	assert.Equal(t, reference.MustParse("pause"), c.Image, "an error does not change the value")
 	b, err := c.Image.AppendText([]byte("image="))
 	require.NoError(t, err)
 	assert.Equal(t, "image=docker.io/library/pause:latest", string(b))
@@ -196,7 +196,7 @@ func TestParserRefusesBadDefaults(t *testing.T) {
 	}
 }
 
-func TestCompareSorts(t *testing.T) {
+func TestCompareSortsByParts(t *testing.T) {
 	want := []string{
 		"docker.io/a/b:latest", "docker.io/library-x/a:latest", "docker.io/library/a/b:latest", "docker.io/library/z:latest",
 		"docker.io/library/z:v1", "docker.io/lic/a:latest", "quay.io/a:latest", "quay.io/a:latest@" + emptyDigest,

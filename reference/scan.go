@@ -16,7 +16,7 @@ const (
 
 // ends are the indexes in a name at which its parts end.
 type ends struct {
-	registry   int // the index of the slash after the registry; -1 if none is written
+	registry   int // the index of the slash after the registry; -1 if the name has no registry
 	repository int
 	tag        int // the same as repository if no tag is written; otherwise the index of the @ or the name's length
 }

@@ -49,7 +49,7 @@ func load[T any](t testing.TB, file string, want int) []T {
 	return rows
 }
 
-func TestVectorsAccept(t *testing.T) {
+func TestVectorsOfAcceptedNames(t *testing.T) {
 	for _, v := range load[nameVector](t, "accept.json", 168) {
 		checkAccepted(t, v)
 		assert.Equal(t, v.Familiar, reference.MustParse(v.name(t)).Familiar(), "Familiar of %q", v.Input)
@@ -78,7 +78,7 @@ func checkAccepted(t *testing.T, v nameVector) {
 	assert.Equal(t, r, again, "familiar form of %q", v.Input)
 }
 
-func TestVectorsReject(t *testing.T) {
+func TestVectorsOfRefusedNames(t *testing.T) {
 	for _, v := range load[nameVector](t, "reject.json", 182) {
 		r, err := reference.Parse(v.name(t))
 		var perr *reference.ParseError
@@ -89,7 +89,7 @@ func TestVectorsReject(t *testing.T) {
 	}
 }
 
-func TestVectorsPairs(t *testing.T) {
+func TestVectorsOfEqualNames(t *testing.T) {
 	type pair struct {
 		A, B  string
 		Equal bool
@@ -101,7 +101,7 @@ func TestVectorsPairs(t *testing.T) {
 	}
 }
 
-func TestVectorsPositions(t *testing.T) {
+func TestVectorsOfFaultPositions(t *testing.T) {
 	type position struct {
 		Input, Part string
 		At          int
@@ -126,7 +126,7 @@ const (
 	follow           = "followed: the kubelet pulls it under this name"
 )
 
-func TestVectorsQuirks(t *testing.T) {
+func TestVectorsOfSurprisingAnswers(t *testing.T) {
 	decide := func(v nameVector) string {
 		switch {
 		case v.Registry == "":
@@ -155,7 +155,7 @@ func TestVectorsQuirks(t *testing.T) {
 	assert.Equal(t, map[string]int{refuseUnderscore: 6, keepDockerIO: 6, follow: 11}, count)
 }
 
-func TestVectorsTrim(t *testing.T) {
+func TestVectorsOfTrimmedNames(t *testing.T) {
 	type row struct {
 		Image, Trimmed string
 		Error          bool

@@ -187,7 +187,7 @@ func TestEachFailureIsOneLineWithAHint(t *testing.T) {
 		{"no such secret file", []string{"-secret", "nowhere.yaml", image}, 1, []string{"nowhere.yaml"}},
 		{"malformed secret", []string{"-secret", malformed, image}, 1, []string{"malformed.json"}},
 		{"unwritable directory", []string{"-o", notADir, "-secret", secret, image}, 1, []string{"not-a-directory", "directory"}},
-		{"nobody listens", []string{closed + "/team/app:v1"}, 1, []string{closed, "refused", "network"}},
+		{"no server listens", []string{closed + "/team/app:v1"}, 1, []string{closed, "refused", "network"}},
 		{"no such tag", []string{"-config", config, reg.Host() + "/team/app:v2"}, 1, []string{"team/app:v2", reg.Host(), "404", "check the name"}},
 		{"no credentials", []string{image}, 1, []string{image, "401", "-secret"}},
 		{"wrong credentials", []string{"-config", wrongConfig, image}, 1, []string{image, "401", "wrong.json", "refused these credentials"}},

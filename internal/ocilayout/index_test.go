@@ -163,9 +163,9 @@ func hasDuplicates(raw []byte) bool {
 	return false
 }
 
-// TestNamesOfEntries: the two annotations of an entry give its name, as each tool writes
+// TestAnnotationsGiveTheNameOfAnEntry: the two annotations of an entry give its name, as each tool writes
 // them.
-func TestNamesOfEntries(t *testing.T) {
+func TestAnnotationsGiveTheNameOfAnEntry(t *testing.T) {
 	d := "sha256:" + strings.Repeat("4", 64)
 	for _, tt := range []struct{ refName, image, ref string }{
 		{"r.example/team/app:v1", "r.example/team/app:v1", "r.example/team/app:v1"}, // Tag

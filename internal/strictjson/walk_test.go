@@ -91,7 +91,7 @@ func TestRepeatedFindsTheSecondKey(t *testing.T) {
 	}
 }
 
-func TestDescribe(t *testing.T) {
+func TestDescribeHasAnArticle(t *testing.T) {
 	for value, want := range map[string]string{`{}`: "an object", ` [1]`: "an array", `"x"`: "a string", `-1`: "a number", `true`: "a boolean", `null`: "a null"} {
 		assert.Equal(t, want, strictjson.Describe([]byte(value)))
 	}

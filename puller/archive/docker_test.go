@@ -17,7 +17,7 @@ import (
 
 // The paths in manifest.json may be those of blobs, and layers may be compressed. The
 // first bytes of a layer show its format.
-func TestImportDockerSaveWithBlobs(t *testing.T) {
+func TestFirstBytesOfALayerShowItsFormat(t *testing.T) {
 	layer := tarOf(t, tarFile{name: "hello.txt", data: []byte("hello")})
 	var packed bytes.Buffer
 	z := gzip.NewWriter(&packed)

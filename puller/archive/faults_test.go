@@ -116,7 +116,7 @@ func (in faultyIngest) Commit(ctx context.Context) error {
 
 // If any operation of the store fails, Import returns its error. It tags no image of the
 // archive before all content is stored. The next Import succeeds.
-func TestImportIntoAFaultyStore(t *testing.T) {
+func TestImportIntoAFaultyStoreReturnsTheError(t *testing.T) {
 	from := new(pullertest.MemStore)
 	one, two := newImage(t, from, "registry.example/one:v1", "a layer"), newImage(t, from, "registry.example/two:v1", "another")
 	for name, archive := range map[string][]byte{
@@ -154,7 +154,7 @@ func TestImportIntoAFaultyStore(t *testing.T) {
 
 // If any operation of the store fails, Export returns its error and does not write a
 // complete archive.
-func TestExportFromAFaultyStore(t *testing.T) {
+func TestExportFromAFaultyStoreReturnsTheError(t *testing.T) {
 	store := &faultyStore{fail: -1}
 	img := newImage(t, store, "registry.example/one:v1", "a layer", "another")
 	whole := exported(t, store, img.ref)

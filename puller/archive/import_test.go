@@ -275,7 +275,7 @@ type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
-func TestImportRefuses(t *testing.T) {
+func TestImportRefusesBadArchives(t *testing.T) {
 	from := new(pullertest.MemStore)
 	archive := exported(t, from, newImage(t, from, "registry.example/team/one:v1", "a layer").ref)
 

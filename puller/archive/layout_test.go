@@ -138,7 +138,7 @@ func TestErrorSaysThatAnotherProcessRemovedBlobs(t *testing.T) {
 			assert.NotErrorIs(t, err, content.ErrBadIndex)
 			requireTidy(t, to)
 			_, err = Import(t.Context(), to, bytes.NewReader(data), Config{})
-			require.NoError(t, err, "once more")
+			require.NoError(t, err, "the same import again")
 			requireTidy(t, to)
 		})
 	}

@@ -25,7 +25,7 @@ import (
 )
 
 // A small archive that unpacks to a very large one takes little memory and disk.
-func TestImportOfAnArchiveThatExpandsTooMuch(t *testing.T) {
+func TestArchivesThatExpandTooMuchAreRefused(t *testing.T) {
 	many := func(yield func(*tar.Header) bool) {
 		for i := range maxOthers + 1 {
 			if !yield(&tar.Header{Typeflag: tar.TypeSymlink, Name: strconv.Itoa(i), Linkname: "x"}) {
@@ -69,7 +69,7 @@ func TestImportOfAnArchiveThatExpandsTooMuch(t *testing.T) {
 
 // Files of a tar may have holes, which "tar --sparse" leaves out. Import reads them up to
 // a limit, because a few bytes of an archive can mean exbibytes of holes.
-func TestImportOfSparseFiles(t *testing.T) {
+func TestSparseFilesAreReadUpToALimit(t *testing.T) {
 	program := realtest.Need(t, "tar")
 	for _, format := range []string{"gnu", "posix"} {
 		dir := t.TempDir()

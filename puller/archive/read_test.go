@@ -22,7 +22,7 @@ import (
 
 // The first bytes of an archive show its compression. Import reads gzip and bzip2. For
 // others, the error names the format and says what to do.
-func TestImportOfPackedArchives(t *testing.T) {
+func TestImportReadsGzipAndBzip2(t *testing.T) {
 	from := new(pullertest.MemStore)
 	img := newImage(t, from, "registry.example/team/one:v1", "a layer", "another")
 	plain := filepath.Join(t.TempDir(), "images.tar")
@@ -77,7 +77,7 @@ func TestImportOfPackedArchives(t *testing.T) {
 
 // Import refuses an archive that is compressed twice, and a compressed file without an
 // archive in it. The error names what is inside and says what to do.
-func TestImportOfArchivesPackedTwice(t *testing.T) {
+func TestArchivesPackedTwiceAreRefused(t *testing.T) {
 	tarFile := tarOf(t, tarFile{name: "hello", data: []byte("hello")})
 	gz := func(data string) string {
 		var b bytes.Buffer
@@ -128,7 +128,7 @@ func TestImportOfArchivesPackedTwice(t *testing.T) {
 
 // Import refuses a tar of other files. The error names the probable kind of the tar and
 // says what to do.
-func TestImportOfOtherTars(t *testing.T) {
+func TestTarsOfOtherFilesAreRefused(t *testing.T) {
 	whole := tarFile{name: "oci-layout", data: []byte(ocilayout.Layout)}
 	index := tarFile{name: "index.json", data: []byte(`{"manifests":[]}`)}
 	in := func(dir string, files ...tarFile) []tarFile {
