@@ -26,7 +26,8 @@ func hostsDir(t *testing.T, registry, text string) string {
 	return dir
 }
 
-// hub is Docker Hub with a mirror before it.
+// hub has the servers of Docker Hub and a mirror. The name docker.io itself leads to a web
+// page.
 func hub(mirror http.HandlerFunc) *world {
 	return newWorld(map[string]http.HandlerFunc{
 		"https://m.example":            mirror,
@@ -37,8 +38,8 @@ func hub(mirror http.HandlerFunc) *world {
 	})
 }
 
-// TestHostsVectors runs the published cases.
-func TestHostsVectors(t *testing.T) {
+// The cases are from public reports and documentation.
+func TestPublishedHostsFilesAreRead(t *testing.T) {
 	data, err := os.ReadFile("testdata/vectors/field/hosts.json")
 	require.NoError(t, err)
 	var doc struct {
@@ -69,9 +70,9 @@ func TestHostsVectors(t *testing.T) {
 	}
 }
 
-// TestHubNames: whatever name of Docker Hub a hosts.toml has, the Hub's registry host
-// is asked, as a registry and not as a mirror: with its credentials and without ?ns=.
-func TestHubNames(t *testing.T) {
+// Docker Hub has several names. Whatever name a hosts.toml has for it, the client asks the
+// Hub's registry host. It asks as it asks a registry, with its credentials and without ?ns=.
+func TestAllNamesOfDockerHubLeadToItsRegistryHost(t *testing.T) {
 	for _, server := range []string{"https://docker.io", "https://docker.io/", "docker.io", "https://Docker.IO:443", "https://docker.io/v2", "https://registry-1.docker.io", "https://index.docker.io", "https://index.docker.io/v2/"} {
 		for _, toml := range []string{
 			"server = \"" + server + "\"\n[host.\"https://m.example\"]\n",
@@ -93,14 +94,14 @@ func TestHubNames(t *testing.T) {
 	w := hub(status(503))
 	c := newClient(t, registry.Config{CertsDir: hostsDir(t, "_default", "server = \"https://docker.io\"\n"), WrapTransport: instead(w), Retries: -1})
 	_, err := c.Manifest(t.Context(), content.Repo{Ref: reference.MustParse("other.example/team/app:v1"), Cred: robot}, "")
-	assert.Error(t, err, "another registry's credentials are not the Hub's")
+	assert.Error(t, err, "the Hub gets no credentials of another registry")
 	assert.Equal(t, []string{"GET https://registry-1.docker.io/v2/team/app/manifests/v1?ns=other.example"}, w.asked())
 }
 
-// TestRootKeysWithoutServer: capabilities and override_path at the root of a file apply
-// to the server that the file names, and are ignored without a server. The other keys,
-// such as header, apply to the registry in both cases.
-func TestRootKeysWithoutServer(t *testing.T) {
+// Capabilities and override_path at the root of a file apply to the server that the file
+// names, and are ignored without a server. The other keys, such as header, apply to the
+// registry in both cases.
+func TestRootKeysOfAHostsFileNeedAServer(t *testing.T) {
 	ref := reference.MustParse("reg.example/app:v1")
 	for toml, want := range map[string]string{
 		"override_path = true\n":      "GET https://reg.example/v2/app/manifests/v1",
@@ -119,13 +120,13 @@ func TestRootKeysWithoutServer(t *testing.T) {
 		assert.Equal(t, []string{want}, w.asked(), toml)
 	}
 	_, err := newClient(t, registry.Config{CertsDir: hostsDir(t, "reg.example", "server = \"https://reg.example\"\ncapabilities = [\"push\"]\n"), WrapTransport: instead(newWorld(nil))}).Manifest(t.Context(), content.Repo{Ref: ref, Cred: nobody}, "")
-	assert.ErrorIs(t, err, content.ErrConfig, "the server that the file names is not for pulling")
+	assert.ErrorIs(t, err, content.ErrConfig, "the file says that its server is not for pulling")
 }
 
-// TestCertsDirList: a list is searched in its order, as the system splits paths; a
-// directory that is missing is passed over. If all are missing, the configuration is
-// wrong, and no registry is asked.
-func TestCertsDirList(t *testing.T) {
+// CertsDir may be a list of directories, separated as in PATH. They are searched in their
+// order, and a directory that is missing is passed over. If all are missing, the
+// configuration is wrong, and no registry is asked.
+func TestCertsDirsAreSearchedInTheirOrder(t *testing.T) {
 	one := hostsDir(t, "reg.example", "[host.\"https://m1.example\"]\n")
 	two := hostsDir(t, "reg.example", "[host.\"https://m2.example\"]\n")
 	rest := hostsDir(t, "_default", "[host.\"https://rest.example\"]\n")
@@ -139,7 +140,7 @@ func TestCertsDirList(t *testing.T) {
 		{[]string{absent, two}, "m2.example"},
 		{[]string{one, absent}, "m1.example"},
 		{[]string{"", one}, "m1.example"},
-		{[]string{rest, one}, "rest.example"}, // as containerd: the first directory that has an answer
+		{[]string{rest, one}, "rest.example"}, // as in containerd: the first directory that has a file for the registry
 		{[]string{one, rest}, "m1.example"},
 		{[]string{t.TempDir()}, "reg.example"},
 		{[]string{absent, t.TempDir()}, "reg.example"},
@@ -163,8 +164,8 @@ func TestCertsDirList(t *testing.T) {
 	}
 }
 
-// TestCertsDirAppears: a directory that was missing is looked for again.
-func TestCertsDirAppears(t *testing.T) {
+// A directory that was missing is looked for again.
+func TestAMissingCertsDirIsLookedForAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := filepath.Join(t.TempDir(), "certs.d")
 		w := newWorld(map[string]http.HandlerFunc{"https://reg.example": serveAll})

@@ -17,7 +17,7 @@ import (
 	"github.com/pullkit/pullkit/puller/content"
 )
 
-// listOf is the hosts of a registry, not in use.
+// listOf returns the hosts of a registry.
 func listOf(t *testing.T, c *Client, registry string) ([]*endpoint, error) {
 	k, err := c.hostsFor(t.Context(), registry)
 	if err != nil {
@@ -27,7 +27,7 @@ func listOf(t *testing.T, c *Client, registry string) ([]*endpoint, error) {
 	return k.hosts, nil
 }
 
-// certsDir writes files below a certs.d directory.
+// certsDir writes files into a new certs.d directory.
 func certsDir(t testing.TB, files map[string]string) string {
 	dir := t.TempDir()
 	for name, text := range files {
@@ -38,7 +38,7 @@ func certsDir(t testing.TB, files map[string]string) string {
 	return dir
 }
 
-func TestReadHosts(t *testing.T) {
+func TestReadHostsReadsEveryKey(t *testing.T) {
 	ca := realtest.NewCA(t)
 	_, cert, key := ca.Issue(t, "client", "client")
 	dir := certsDir(t, map[string]string{"reg.example_5000_/hosts.toml": `
@@ -82,12 +82,12 @@ unknown_key = 1
 	assert.Equal(t, []string{"https://z.example/v2/team/app/manifests/v1?ns=reg.example%3A5000", "http://a.example:5001/proxy/team/app/manifests/v1?ns=reg.example%3A5000",
 		"https://m.example/v2/team/app/manifests/v1?ns=reg.example%3A5000", "https://reg.example:5000/v2/team/app/manifests/v1"}, urls)
 	assert.Equal(t, "m.example", m.URL)
-	assert.False(t, list[2].can(CanPull) || list[2].can(CanResolve), "a host for pushing is asked nothing")
+	assert.False(t, list[2].can(CanPull) || list[2].can(CanResolve), "a host that is only for pushing is not asked")
 	assert.False(t, list[1].can(CanResolve))
 	assert.True(t, list[3].can(CanPull) && list[3].can(CanResolve) && !list[3].mirror && list[0].mirror)
 }
 
-func TestReadHostsPlaces(t *testing.T) {
+func TestReadHostsFindsTheDirectoryOfARegistry(t *testing.T) {
 	ca := realtest.NewCA(t)
 	pem, err := os.ReadFile(ca.File)
 	require.NoError(t, err)
@@ -101,12 +101,12 @@ func TestReadHostsPlaces(t *testing.T) {
 		hosts, err := ReadHosts(t.Context(), dir, registry)
 		require.NoError(t, err, registry)
 		assert.Equal(t, want, hosts.Server.URL, registry)
-		assert.Equal(t, registry == "c.example", hosts.Server.RootCAs != nil, "Docker's form: %s", registry)
+		assert.Equal(t, registry == "c.example", hosts.Server.RootCAs != nil, "a directory in Docker's form: %s", registry)
 	}
 	for _, registry := range []string{"../a.example:1", "/etc", "..", ""} {
 		hosts, err := ReadHosts(t.Context(), dir, registry)
 		require.NoError(t, err)
-		assert.Equal(t, "https://default.example", hosts.Server.URL, "%q is no directory's name", registry)
+		assert.Equal(t, "https://default.example", hosts.Server.URL, "%q is not the name of a directory", registry)
 	}
 	_, err = ReadHosts(t.Context(), t.TempDir(), "other.example")
 	assert.ErrorIs(t, err, fs.ErrNotExist)
@@ -114,9 +114,9 @@ func TestReadHostsPlaces(t *testing.T) {
 	assert.ErrorIs(t, err, fs.ErrNotExist)
 }
 
-func TestReadHostsRefuses(t *testing.T) {
+func TestReadHostsRefusesMistakes(t *testing.T) {
 	for name, text := range map[string]string{
-		"no TOML":             `server = `,
+		"not TOML":            `server = `,
 		"a secret's line":     "[header]\nAuthorization = \"Basic CANARY\nx",
 		"wrong type":          `skip_verify = "yes"`,
 		"capability":          `[host."https://a.example"]` + "\n" + `capabilities = ["fly"]`,
@@ -144,8 +144,8 @@ func TestReadHostsRefuses(t *testing.T) {
 	}
 }
 
-// TestHostOrder checks the order for each form of host tables.
-func TestHostOrder(t *testing.T) {
+// TOML has several forms of tables. The order is that of the file in each of them.
+func TestHostsHaveTheOrderOfTheirFile(t *testing.T) {
 	for text, want := range map[string]string{
 		"[host.b]\n[host.a]\n":                         "b a",
 		"[host.b.header]\nx='1'\n[host.a]\n[host.b]\n": "b a",
@@ -166,8 +166,8 @@ func TestHostOrder(t *testing.T) {
 	}
 }
 
-// FuzzReadHosts: ReadHosts does not panic, and each Hosts that it returns can be used
-// by a Client.
+// FuzzReadHosts checks that ReadHosts does not panic, and that a Client can use what it
+// returns.
 func FuzzReadHosts(f *testing.F) {
 	f.Add("server = \"https://a.example\"\n[host.\"https://b.example\"]\ncapabilities=[\"pull\"]\n")
 	f.Add("[host.b]\nheader={x=[\"y\"]}\nclient=[]\nca=[]\n")
@@ -188,9 +188,8 @@ func FuzzReadHosts(f *testing.F) {
 	})
 }
 
-// TestHostsReread: a changed file is seen after half a minute, an unchanged one
-// keeps its connections.
-func TestHostsReread(t *testing.T) {
+// A changed file is seen after half a minute, an unchanged one keeps its connections.
+func TestAHostsFileThatChangedIsReadAgain(t *testing.T) {
 	dir := certsDir(t, map[string]string{"reg.example/hosts.toml": `server = "https://one.example"`})
 	c := newClient(t, Config{CertsDir: dir, RootCAs: x509.NewCertPool()})
 	first, err := listOf(t, c, "reg.example")
@@ -199,20 +198,20 @@ func TestHostsReread(t *testing.T) {
 	require.NoError(t, err)
 	assert.Same(t, first[0], again[0])
 
-	c.hosts.byName["reg.example"].until = time.Now() // half a minute goes by
+	c.hosts.byName["reg.example"].until = time.Now() // as if half a minute had passed
 	again, err = listOf(t, c, "reg.example")
 	require.NoError(t, err)
-	assert.Same(t, first[0], again[0], "nothing has changed")
+	assert.Same(t, first[0], again[0], "the file has not changed, so the endpoint stays")
 
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "reg.example", "hosts.toml"), []byte(`server = "https://two.example"`), 0o600))
 	c.hosts.byName["reg.example"].until = time.Now()
 	again, err = listOf(t, c, "reg.example")
 	require.NoError(t, err)
 	assert.Equal(t, "two.example", again[0].base.Host)
-	assert.True(t, again[0].mirror, "the registry's credentials were not given for another host")
+	assert.True(t, again[0].mirror, "the new host does not get the registry's credentials")
 }
 
-func TestServer(t *testing.T) {
+func TestAServerAtAnotherHostCountsAsAMirror(t *testing.T) {
 	for _, tt := range []struct {
 		registry string
 		hosts    Hosts
@@ -237,7 +236,7 @@ func TestServer(t *testing.T) {
 		assert.Equal(t, tt.mirror, list[0].mirror, tt.want)
 		assert.Equal(t, tt.hosts.Server.SkipVerify, list[0].host.SkipVerify)
 	}
-	// A registry that is in its own list is not asked twice.
+	// If a registry is one of its own mirrors, it is asked once.
 	c := newClient(t, Config{Registries: map[string]Hosts{"reg.example": {Mirrors: []Host{{URL: "https://m.example"}, {URL: "https://reg.example", SkipVerify: true}}}}})
 	list, err := listOf(t, c, "reg.example")
 	require.NoError(t, err)

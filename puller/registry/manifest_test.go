@@ -25,7 +25,7 @@ func digestOf(s string) digest.Digest {
 	return digest.Digest(fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(s))))
 }
 
-// says answers with a body and headers.
+// says returns a handler that answers with a body and headers.
 func says(body string, header ...string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		for i := 0; i < len(header); i += 2 {
@@ -41,8 +41,8 @@ const (
 	dockerType   = "application/vnd.docker.distribution.manifest.v2+json"
 )
 
-// parsed gets a document as package transfer does: index.Parse judges what the Client
-// got, by the name that the server has for it.
+// parsed fetches a document as package transfer does: index.Parse judges the document by its
+// bytes and the server's Content-Type.
 func parsed(t *testing.T, c *registry.Client, ref string) (ocispec.Descriptor, []byte, error) {
 	answer, err := c.Manifest(t.Context(), content.Repo{Ref: reference.MustParse(ref), Cred: nobody}, "")
 	if err != nil {
@@ -60,7 +60,7 @@ func parsed(t *testing.T, c *registry.Client, ref string) (ocispec.Descriptor, [
 	return answer.Desc, answer.Body, nil
 }
 
-func TestManifests(t *testing.T) {
+func TestManifestsAreCheckedForTypeSizeAndDigest(t *testing.T) {
 	const layers = `{"schemaVersion":2,"config":{"digest":"sha256:0000000000000000000000000000000000000000000000000000000000000000"},"layers":[]`
 	const wrong = "sha256:3333333333333333333333333333333333333333333333333333333333333333"
 	large := `{"schemaVersion":2,"x":"` + strings.Repeat("x", 4<<20) + `"}`
@@ -74,10 +74,10 @@ func TestManifests(t *testing.T) {
 		{"index", "app:v1", says(manifestText, "Content-Type", indexType), "", indexType},
 		{"type with parameters", "app:v1", says(manifestText, "Content-Type", indexType+"; charset=utf-8"), "", indexType},
 		{"vague type", "app:v1", says(manifestText, "Content-Type", "application/json"), "", indexType},
-		{"type of the answer alone", "app:v1", says(layers+`}`, "Content-Type", dockerType), "", dockerType},
-		{"no type at all: an index by its members", "app:v1", says(`{"manifests":[]}`, "Content-Type", "text/plain"), "", indexType},
-		{"no type at all: a manifest", "app:v1", says(layers+`}`, "Content-Type", "text/plain"), "", manifestType},
-		{"no type at all: both", "app:v1", says(`{"manifests":[],"layers":[]}`, "Content-Type", "text/plain"), content.ErrBadIndex, ""},
+		{"type only in the header", "app:v1", says(layers+`}`, "Content-Type", dockerType), "", dockerType},
+		{"no type: an index by its members", "app:v1", says(`{"manifests":[]}`, "Content-Type", "text/plain"), "", indexType},
+		{"no type: a manifest by its members", "app:v1", says(layers+`}`, "Content-Type", "text/plain"), "", manifestType},
+		{"no type: members of both", "app:v1", says(`{"manifests":[],"layers":[]}`, "Content-Type", "text/plain"), content.ErrBadIndex, ""},
 		{"Docker's type for OCI's index", "app:v1", says(manifestText, "Content-Type", "application/vnd.docker.distribution.manifest.list.v2+json"), "", indexType},
 		{"OCI's type for Docker's manifest", "app:v1", says(layers+`,"mediaType":"`+dockerType+`"}`, "Content-Type", manifestType), "", dockerType},
 		{"Docker's type of the other class", "app:v1", says(manifestText, "Content-Type", dockerType), content.ErrBadManifest, ""},
@@ -91,9 +91,9 @@ func TestManifests(t *testing.T) {
 		{"a type of something else", "app:v1", says(`{}`, "Content-Type", "text/html"), content.ErrMediaType, ""},
 		{"too large", "app:v1", says(large, "Content-Type", indexType), content.ErrTooLarge, ""},
 		{"packed", "app:v1", says("x", "Content-Type", indexType, "Content-Encoding", "gzip"), content.ErrContentEncoding, ""},
-		{"told digest", "app:v1", says(manifestText, "Content-Type", indexType, "Docker-Content-Digest", string(digestOf(manifestText))), "", indexType},
-		{"told digest is wrong", "app:v1", says(manifestText, "Content-Type", indexType, "Docker-Content-Digest", wrong), content.ErrDigestMismatch, ""},
-		{"told digest is none", "app:v1", says(manifestText, "Content-Type", indexType, "Docker-Content-Digest", "sha256:../../x"), content.ErrBadDigest, ""},
+		{"digest header", "app:v1", says(manifestText, "Content-Type", indexType, "Docker-Content-Digest", string(digestOf(manifestText))), "", indexType},
+		{"digest header is wrong", "app:v1", says(manifestText, "Content-Type", indexType, "Docker-Content-Digest", wrong), content.ErrDigestMismatch, ""},
+		{"digest header is not a digest", "app:v1", says(manifestText, "Content-Type", indexType, "Docker-Content-Digest", "sha256:../../x"), content.ErrBadDigest, ""},
 		{"pinned", "app@" + string(digestOf(manifestText)), says(manifestText, "Content-Type", indexType), "", indexType},
 		{"pinned, and tagged", "app:v7@" + string(digestOf(manifestText)), says(manifestText, "Content-Type", indexType), "", indexType},
 		{"pinned, other content", "app@" + wrong, says(manifestText, "Content-Type", indexType, "Docker-Content-Digest", wrong), content.ErrDigestMismatch, ""},
@@ -114,8 +114,9 @@ func TestManifests(t *testing.T) {
 	}
 }
 
-// TestNoManifests: what the server says that it gave is told, once.
-func TestNoManifests(t *testing.T) {
+// The error of a document that is not a manifest has the server's Content-Type in it, once,
+// if that may explain the fault.
+func TestTheErrorHasTheContentTypeOfABadManifest(t *testing.T) {
 	const digest = "sha256:3333333333333333333333333333333333333333333333333333333333333333"
 	for _, tt := range []struct {
 		ref         string
@@ -143,7 +144,7 @@ func TestNoManifests(t *testing.T) {
 	}
 }
 
-func TestManifestStill(t *testing.T) {
+func TestOneHEADIsEnoughForAnUnchangedManifest(t *testing.T) {
 	have := digestOf(manifestText)
 	const head, get = "HEAD https://reg.example/v2/app/manifests/v1", "GET https://reg.example/v2/app/manifests/v1"
 	byHead := func(h http.HandlerFunc) http.HandlerFunc {
@@ -164,10 +165,10 @@ func TestManifestStill(t *testing.T) {
 	}{
 		{"still the same", status(200, "Docker-Content-Digest", string(have), "Content-Type", indexType, "Content-Length", "12"), "", []string{head}, true},
 		{"another", byHead(status(200, "Docker-Content-Digest", string(digestOf("x")))), "", []string{head, get}, false},
-		{"not told", byHead(status(200)), "", []string{head, get}, false},
+		{"no digest in the answer", byHead(status(200)), "", []string{head, get}, false},
 		{"HEAD not known", byHead(status(405)), "", []string{head, get}, false},
-		{"not there", status(404), content.ErrNotFound, []string{head, get}, false},
-		{"not for you", status(403), content.ErrDenied, []string{head, get}, false},
+		{"not found", status(404), content.ErrNotFound, []string{head, get}, false},
+		{"denied", status(403), content.ErrDenied, []string{head, get}, false},
 		{"too many requests", status(429, "Retry-After", "3600"), content.ErrRateLimited, []string{head}, false},
 	} {
 		w := newWorld(map[string]http.HandlerFunc{"https://reg.example": tt.answer})
@@ -182,7 +183,7 @@ func TestManifestStill(t *testing.T) {
 	}
 }
 
-func TestBadQuestions(t *testing.T) {
+func TestBadNamesDigestsAndRangesAreNotRequested(t *testing.T) {
 	c := newClient(t, registry.Config{WrapTransport: instead(newWorld(nil))})
 	ref := reference.MustParse("reg.example/app:v1")
 	_, err := c.Manifest(t.Context(), content.Repo{Ref: reference.Reference{}, Cred: nobody}, "")
@@ -202,12 +203,12 @@ func TestBadQuestions(t *testing.T) {
 		assert.ErrorIs(t, err, tt.want)
 	}
 	body, err := c.Blob(t.Context(), content.Repo{Ref: ref, Cred: nobody}, ocispec.Descriptor{Digest: digestOf("x"), Size: 5}, 5, -1)
-	require.NoError(t, err, "nothing is asked for nothing")
+	require.NoError(t, err, "no request is made for no bytes")
 	assert.EqualValues(t, 5, body.Start)
 	assert.NoError(t, body.Close())
 }
 
-func TestStatusErrors(t *testing.T) {
+func TestErrorsHaveStatusCodesAndRetryAfter(t *testing.T) {
 	answer := func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Retry-After", "7200")
 		w.WriteHeader(429)
@@ -223,7 +224,7 @@ func TestStatusErrors(t *testing.T) {
 	assert.Equal(t, `rate limited: GET https://reg.example/v2/app/manifests/v1: 429 Too Many Requests: TOOMANYREQUESTS: you sent Basic [redacted] and [redacted]\x1b[2J`, err.Error())
 
 	w = newWorld(map[string]http.HandlerFunc{"https://reg.example": func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Retry-After", "7200") // means nothing here
+		w.Header().Set("Retry-After", "7200") // a 404 has no Retry-After, so the header is ignored
 		w.WriteHeader(404)
 		for range 100 {
 			fmt.Fprint(w, strings.Repeat("x", 10<<10))
@@ -245,7 +246,7 @@ func TestStatusErrors(t *testing.T) {
 	assert.ErrorIs(t, err, content.ErrStatus)
 	assert.EqualError(t, err, `unexpected status: GET https://reg.example/v2/app/manifests/v1: 412 Precondition Failed: `+
 		`PROJECTPOLICYVIOLATION: an image with vulnerabilities\x1b is not to be had`)
-	assert.Len(t, w.asked(), 1, "an answer is an answer")
+	assert.Len(t, w.asked(), 1, "the request is not made again")
 
 	w = newWorld(map[string]http.HandlerFunc{"https://reg.example": func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(403)
@@ -253,5 +254,5 @@ func TestStatusErrors(t *testing.T) {
 	}})
 	c := newClient(t, registry.Config{WrapTransport: instead(w), Retries: -1})
 	_, err = c.Manifest(t.Context(), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: robot}, "")
-	assert.ErrorIs(t, err, content.ErrRateLimited, "whatever the status")
+	assert.ErrorIs(t, err, content.ErrRateLimited, "the code counts, whatever the status")
 }

@@ -20,7 +20,7 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// manifestText is an index without entries, whatever its name.
+// manifestText is the manifest of these tests: an index without entries.
 const manifestText = `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}`
 
 // serveAll answers manifests and blobs.
@@ -42,7 +42,7 @@ func status(code int, header ...string) http.HandlerFunc {
 	}
 }
 
-// mirrored is a client that asks m1 and m2 before reg.example.
+// mirrored returns a client that asks m1 and m2 before reg.example.
 func mirrored(m1, m2, reg http.HandlerFunc) (*world, *registry.Client) {
 	return mirroredWith(nil, m1, m2, reg)
 }
@@ -61,7 +61,7 @@ const (
 	regURL = "GET https://reg.example"
 )
 
-func TestMirrorOrder(t *testing.T) {
+func TestMirrorsAreAskedInOrderBeforeTheRegistry(t *testing.T) {
 	ref := reference.MustParse("reg.example/app:v1")
 	w, c := mirrored(serveAll, func(w http.ResponseWriter, r *http.Request) {
 		assert.Equal(t, "m2", r.Header.Get("X-Mirror"))
@@ -72,12 +72,12 @@ func TestMirrorOrder(t *testing.T) {
 	assert.Equal(t, []string{m1Blob}, w.asked())
 	_, err = c.Manifest(t.Context(), content.Repo{Ref: ref, Cred: robot}, "")
 	require.NoError(t, err)
-	assert.Equal(t, []string{"GET https://m2.example/v2/proxy/app/manifests/v1?ns=reg.example"}, w.asked(), "the first may not say what a tag is")
+	assert.Equal(t, []string{"GET https://m2.example/v2/proxy/app/manifests/v1?ns=reg.example"}, w.asked(), "the first mirror may not resolve tags")
 }
 
-// TestMirrorFails: after any failure of the mirrors the registry is asked at once. Only
-// failures that can pass leave a mirror out for a time.
-func TestMirrorFails(t *testing.T) {
+// After any failure of the mirrors the registry is asked at once. A mirror is left out for a
+// time after it failed, but only if the failure may pass.
+func TestTheRegistryIsAskedAtOnceAfterMirrorsFail(t *testing.T) {
 	ref := reference.MustParse("reg.example/app:v1")
 	for name, tt := range map[string]struct {
 		answer http.HandlerFunc
@@ -90,7 +90,7 @@ func TestMirrorFails(t *testing.T) {
 		"broken":        {status(500), 30 * time.Second},
 		"unreachable":   {nil, 30 * time.Second},
 		"strange":       {status(204), 0},
-		"has a policy":  {status(412), 0}, // against one image, perhaps
+		"has a policy":  {status(412), 0}, // the policy may be about one image only
 		"redirects":     {redirectTo("ftp://x"), 0},
 		"packs":         {status(200, "Content-Encoding", "gzip"), 0},
 		"asks for more": {status(401, "WWW-Authenticate", `Bearer realm="http://m1.example/t"`), 0},
@@ -102,7 +102,7 @@ func TestMirrorFails(t *testing.T) {
 				data, err := read(t.Context(), c, content.Repo{Ref: ref, Cred: robot}, helloBlob())
 				require.NoError(t, err)
 				assert.Equal(t, hello, string(data))
-				assert.Zero(t, time.Since(began), "no waiting")
+				assert.Zero(t, time.Since(began), "the client does not wait")
 				assert.Equal(t, []string{m1Blob, m2Blob, regURL + helloPath}, w.asked())
 				time.Sleep(tt.aside - time.Nanosecond)
 				_, err = read(t.Context(), c, content.Repo{Ref: ref, Cred: robot}, helloBlob())
@@ -121,9 +121,8 @@ func TestMirrorFails(t *testing.T) {
 	}
 }
 
-// TestMirrorThatIsNoRegistry: if a mirror answers with a web page or half of a
-// document, the next host is asked.
-func TestMirrorThatIsNoRegistry(t *testing.T) {
+// If a mirror answers with a web page or half of a document, the next host is asked.
+func TestAMirrorThatIsNotARegistryIsPassedOver(t *testing.T) {
 	for name, answer := range map[string]http.HandlerFunc{
 		"a page":             says("<html>sign in</html>", "Content-Type", "text/html"),
 		"a page called JSON": says("<html>sign in</html>", "Content-Type", indexType),
@@ -141,9 +140,9 @@ func TestMirrorThatIsNoRegistry(t *testing.T) {
 	}
 }
 
-// TestMirrorsAndRegistryFail: the registry's answer decides the reason, and the answers
-// of the mirrors are in the text.
-func TestMirrorsAndRegistryFail(t *testing.T) {
+// If the mirrors and the registry fail, the reason of the error is that of the registry's
+// answer. The answers of the mirrors are in the text.
+func TestTheRegistrysAnswerGivesTheReason(t *testing.T) {
 	ref := reference.MustParse("reg.example/app:v1")
 	_, c := mirrored(status(500), status(401), status(404))
 	_, err := read(t.Context(), c, content.Repo{Ref: ref, Cred: robot}, helloBlob())
@@ -164,7 +163,7 @@ func TestMirrorsAndRegistryFail(t *testing.T) {
 	assert.Contains(t, err.Error(), "not with [redacted]")
 }
 
-// ring is a keyring that knows names.
+// A ring is a keyring with a credential for each name.
 type ring map[string][]credentials.Credential
 
 func (r ring) Lookup(_ context.Context, ref reference.Reference) iter.Seq2[credentials.Credential, error] {
@@ -177,7 +176,7 @@ func (r ring) Lookup(_ context.Context, ref reference.Reference) iter.Seq2[crede
 	}
 }
 
-func TestMirrorCredentials(t *testing.T) {
+func TestAMirrorGetsOnlyItsOwnCredentials(t *testing.T) {
 	ref := reference.MustParse("reg.example/app:v1")
 	wrong := credentials.Credential{Username: "wrong", Password: credentials.Conceal("wrong-pass")}
 	own := credentials.Credential{Username: "m2", Password: credentials.Conceal("m2-password")}
@@ -194,12 +193,12 @@ func TestMirrorCredentials(t *testing.T) {
 	_, err := read(t.Context(), c, content.Repo{Ref: ref, Cred: robot}, helloBlob())
 	require.NoError(t, err)
 	assert.Equal(t, []string{m1Blob, m1Blob + " Basic", m2Blob, m2Blob + " Basic", m2Blob, m2Blob + " Basic"}, w.asked(),
-		"each mirror gets its own credentials, in turn, and never the registry's")
+		"each mirror gets its own credentials, one after another, and never those of the registry")
 }
 
-// TestMirrorWrongBytes: a mirror that gave wrong bytes for a digest is left out
-// for it for a while, and asked for others.
-func TestMirrorWrongBytes(t *testing.T) {
+// A mirror that sent wrong bytes for a digest is not asked for that digest for some time. It
+// is still asked for other digests.
+func TestAMirrorWithWrongBytesIsLeftOutForTheDigest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ref := reference.MustParse("reg.example/app:v1")
 		w, c := mirrored(text("wrong"), status(404), serveAll)
@@ -219,7 +218,7 @@ func TestMirrorWrongBytes(t *testing.T) {
 		other.Digest = "sha256:" + other.Digest[len("sha256:")+1:] + "0"
 		_, err = read(t.Context(), c, content.Repo{Ref: ref, Cred: robot}, other)
 		require.NoError(t, err)
-		assert.Len(t, w.asked(), 1, "another digest is asked of it")
+		assert.Len(t, w.asked(), 1, "the mirror is asked for another digest")
 		time.Sleep(10 * time.Minute)
 		_, err = read(t.Context(), c, content.Repo{Ref: ref, Cred: robot}, helloBlob())
 		require.NoError(t, err)
@@ -227,8 +226,8 @@ func TestMirrorWrongBytes(t *testing.T) {
 	})
 }
 
-// TestMirrorWrongManifest: a manifest that is not what it should be is asked of the next host.
-func TestMirrorWrongManifest(t *testing.T) {
+// If a mirror sends a manifest with a wrong digest, the next host is asked.
+func TestTheNextHostIsAskedAfterAWrongManifest(t *testing.T) {
 	ref := reference.MustParse("reg.example/app@sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824")
 	_, c := mirrored(serveAll, status(404), serveAll)
 	_, err := c.Manifest(t.Context(), content.Repo{Ref: ref, Cred: robot}, "")
@@ -236,10 +235,9 @@ func TestMirrorWrongManifest(t *testing.T) {
 	assert.Contains(t, err.Error(), "(before: m1.example: digest mismatch")
 }
 
-// TestMirrorWithAnotherLength: a mirror that announces another length than the blob
-// has is left before it is read, so that what the caller has is not thrown away, and
-// is not asked for that digest again.
-func TestMirrorWithAnotherLength(t *testing.T) {
+// If a mirror announces another length than the blob has, its answer is not read, so that
+// the caller's bytes are not thrown away. The mirror is not asked for that digest again.
+func TestAMirrorWithAnotherLengthIsNotRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, c := mirrored(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "3000")
@@ -260,9 +258,9 @@ func TestMirrorWithAnotherLength(t *testing.T) {
 	})
 }
 
-// TestResumeAsksAClosedRange: a registry that answers 416 to every range without an
-// end gives the rest of a blob that was cut.
-func TestResumeAsksAClosedRange(t *testing.T) {
+// Some registries answer 416 to a range without an end. The rest of a blob that was cut is
+// requested by a range with an end.
+func TestTheRestIsRequestedByARangeWithAnEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		blob := []byte(strings.Repeat("0123456789", 1000))
 		var ranges []string
@@ -280,9 +278,9 @@ func TestResumeAsksAClosedRange(t *testing.T) {
 	})
 }
 
-// TestResumeWithUnknownTotal: a 206 whose total is "*" and whose range fits goes on
-// from there; one whose range does not fit has all of the blob asked for.
-func TestResumeWithUnknownTotal(t *testing.T) {
+// If a 206 has the total "*" and its range fits, the blob continues with it. If its range
+// does not fit, the whole blob is requested.
+func TestARangeOfUnknownTotalIsUsedIfItFits(t *testing.T) {
 	for contentRange, want := range map[string][]string{
 		"bytes 300000-1048575/*": {"", "bytes=300000-1048575"},
 		"bytes 300000-1048576/*": {"", "bytes=300000-1048575", ""},

@@ -30,31 +30,30 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// TestLoopback: a registry on loopback is asked over https, and over http only if what it
-// answers to a TLS handshake is not TLS.
-func TestLoopback(t *testing.T) {
+// A registry on loopback is asked over https. It is asked over http only if its answer to a
+// TLS handshake is not TLS.
+func TestLoopbackIsAskedOverHTTPSFirst(t *testing.T) {
 	plain, put, ref := start(t, pullertest.Config{})
 	var tr trace
 	c := newClient(t, registry.Config{Logger: tr.logger()})
 	defer c.CloseIdleConnections()
 	require.NoError(t, pull(t.Context(), c, content.Repo{Ref: ref, Cred: robot}, put.Blobs))
-	assert.Equal(t, "GET manifest", tr.got()[0], "the try by https")
+	assert.Equal(t, "GET manifest", tr.got()[0], "the first request is made over https")
 	require.NoError(t, pull(t.Context(), c, content.Repo{Ref: ref, Cred: robot}, put.Blobs))
-	assert.Equal(t, "GET manifest 200", tr.got()[0], "what is spoken there is remembered")
+	assert.Equal(t, "GET manifest 200", tr.got()[0], "the client remembers that the registry speaks http")
 	_ = plain
 
 	secure, put, ref := start(t, pullertest.Config{TLS: true})
 	c = newClient(t, registry.Config{Logger: tr.logger()})
 	defer c.CloseIdleConnections()
-	assert.ErrorIs(t, pull(t.Context(), c, content.Repo{Ref: ref, Cred: robot}, put.Blobs), content.ErrTLS, "an unknown authority is TLS")
+	assert.ErrorIs(t, pull(t.Context(), c, content.Repo{Ref: ref, Cred: robot}, put.Blobs), content.ErrTLS, "a certificate of an unknown authority shows that the server speaks TLS")
 	assert.Equal(t, []string{"GET manifest"}, tr.got())
 	assert.Zero(t, secure.Counts().Total())
 }
 
-// TestLoopbackAsksByHTTPOnlyAfterNoTLS: a server that hangs up in the handshake, or
-// goes wrong after it has begun to speak TLS, may have had a bad moment. The server
-// never gets the password over http.
-func TestLoopbackAsksByHTTPOnlyAfterNoTLS(t *testing.T) {
+// A server that closes the connection in the handshake, or that fails after its first TLS
+// record, may speak TLS. So it never gets the password over http.
+func TestLoopbackIsNotAskedOverHTTPIfItMaySpeakTLS(t *testing.T) {
 	for name, answer := range map[string]string{
 		"hangs up":                       "",
 		"an alert":                       "\x15\x03\x03\x00\x02\x02\x28",
@@ -80,7 +79,7 @@ func TestLoopbackAsksByHTTPOnlyAfterNoTLS(t *testing.T) {
 				}
 				first := make([]byte, 5)
 				_, _ = io.ReadFull(conn, first)
-				assert.Equal(t, byte(22), first[0], "only handshakes of TLS come: %q", first)
+				assert.Equal(t, byte(22), first[0], "the client sends only TLS handshakes: %q", first)
 				_, _ = io.WriteString(conn, answer)
 				_ = conn.Close()
 			}
@@ -89,8 +88,8 @@ func TestLoopbackAsksByHTTPOnlyAfterNoTLS(t *testing.T) {
 	}
 }
 
-// TestLoopbackFaults: a broken connection does not show that the server speaks no TLS.
-func TestLoopbackFaults(t *testing.T) {
+// A broken connection does not show that the server speaks no TLS.
+func TestABrokenConnectionDoesNotMeanPlainHTTP(t *testing.T) {
 	for _, secure := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
 			var network pullertest.Network
@@ -120,9 +119,9 @@ func TestLoopbackFaults(t *testing.T) {
 	}
 }
 
-// TestLoopbackLearnsTLS: a registry on loopback that spoke http is asked over https
-// again after it starts to speak TLS.
-func TestLoopbackLearnsTLS(t *testing.T) {
+// A registry on loopback that spoke http is asked over https again after it starts to
+// speak TLS.
+func TestLoopbackIsAskedOverHTTPSAgainIfItSpeaksTLS(t *testing.T) {
 	plain, _, _ := start(t, pullertest.Config{})
 	secure, _, ref := start(t, pullertest.Config{TLS: true})
 	host := plain.Host()
@@ -136,14 +135,14 @@ func TestLoopbackLearnsTLS(t *testing.T) {
 	c.CloseIdleConnections()
 	host = secure.Host()
 	_, err = c.Manifest(t.Context(), content.Repo{Ref: ref, Cred: robot}, "")
-	assert.ErrorIs(t, err, content.ErrStatus, "what a TLS server answers to http")
+	assert.ErrorIs(t, err, content.ErrStatus, "the answer of a TLS server to http")
 	_, err = c.Manifest(t.Context(), content.Repo{Ref: ref, Cred: robot}, "")
 	assert.NoError(t, err)
 	c.CloseIdleConnections()
 }
 
-// TestNoFallBack: no other registry is ever asked by http unless it is listed.
-func TestNoFallBack(t *testing.T) {
+// A registry that is not on loopback is asked over http only if PlainHTTP lists it.
+func TestNoRegistryIsAskedOverHTTPUnlessItIsListed(t *testing.T) {
 	plain, _, _ := start(t, pullertest.Config{})
 	dialed := func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, network, plain.Host())
@@ -165,15 +164,15 @@ func TestNoFallBack(t *testing.T) {
 		_, err = registry.New(registry.Config{PlainHTTP: []string{entry}})
 		assert.ErrorContains(t, err, "is not a host[:port]", entry)
 	}
-	other := newClient(t, registry.Config{DialContext: dialed, PlainHTTP: []string{"reg.example"}, Retries: -1}) // another port
+	other := newClient(t, registry.Config{DialContext: dialed, PlainHTTP: []string{"reg.example"}, Retries: -1}) // PlainHTTP lists the host with another port
 	_, err = other.Manifest(t.Context(), content.Repo{Ref: ref, Cred: robot}, "")
 	assert.ErrorIs(t, err, content.ErrTLS)
 	other.CloseIdleConnections()
 }
 
-// TestPlainHTTPElsewhere: the error advises only what helps. PlainHTTP does not help
-// for a host with a URL, and for a server that an answer named there is no advice.
-func TestPlainHTTPElsewhere(t *testing.T) {
+// For a registry the error advises to list it in PlainHTTP. For a host with a URL it advises
+// to change the URL. For a server that an answer has named there is no advice.
+func TestTheErrorAdvisesOnlyWhatHelps(t *testing.T) {
 	plain, _, _ := start(t, pullertest.Config{})
 	dialed := func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, network, plain.Host())
@@ -202,10 +201,11 @@ func TestPlainHTTPElsewhere(t *testing.T) {
 	assert.EqualError(t, err, "cdn.example: TLS failure: tls: first record does not look like a TLS handshake")
 }
 
-// names is a network where each name leads to a test server, as if at an address.
+// A names is a network in which each name leads to a test server. The connections show
+// another address of the server.
 type names struct {
 	servers map[string]*httptest.Server // by host:port
-	addrs   map[string]string           // what the host's address is said to be
+	addrs   map[string]string           // the address that the connection shows
 	mu      sync.Mutex
 	dialed  []string
 }
@@ -232,8 +232,8 @@ type namedConn struct {
 
 func (c *namedConn) RemoteAddr() net.Addr { return c.remote }
 
-// TestDialedAddresses: the address to which a name resolves decides.
-func TestDialedAddresses(t *testing.T) {
+// Whether a host may be asked depends on the address to which its name resolves.
+func TestTheAddressOfANameDecides(t *testing.T) {
 	ca := realtest.NewCA(t)
 	cert, _, _ := ca.Issue(t, "all", "reg.example", "cdn.example")
 	serve := func(h http.HandlerFunc) *httptest.Server {
@@ -276,10 +276,10 @@ func TestDialedAddresses(t *testing.T) {
 	}
 }
 
-// TestOwnDialer holds that without a hook the addresses are checked as well.
-func TestOwnDialer(t *testing.T) {
+// Addresses are also checked if Config has no DialContext.
+func TestAddressesAreCheckedWithoutADialContext(t *testing.T) {
 	reg, _, _ := start(t, pullertest.Config{})
-	// The transport does not know that this name is loopback; the dialler finds out.
+	// The check is made when the connection is dialled.
 	u := "http://" + reg.Host()
 	c := newClient(t, registry.Config{PlainHTTP: []string{reg.Host()}})
 	defer c.CloseIdleConnections()
@@ -290,8 +290,8 @@ func TestOwnDialer(t *testing.T) {
 	assert.ErrorIs(t, err, content.ErrForbiddenURL)
 }
 
-// TestClientCertificate: it is shown to its host and to no other.
-func TestClientCertificate(t *testing.T) {
+// The registry redirects to another host, which does not get the certificate or the header.
+func TestAClientCertificateIsShownOnlyToItsHost(t *testing.T) {
 	ca := realtest.NewCA(t)
 	server, _, _ := ca.Issue(t, "server", "127.0.0.1")
 	_, certFile, keyFile := ca.Issue(t, "robot", "robot")
@@ -314,7 +314,7 @@ func TestClientCertificate(t *testing.T) {
 	reg, toReg := serve(redirectTo(cdn + "/x"))
 	host := strings.TrimPrefix(reg, "https://")
 	dir := t.TempDir()
-	hostDir := filepath.Join(dir, strings.Replace(host, ":", "_", 1)+"_") // a colon is not for names of files on Windows
+	hostDir := filepath.Join(dir, strings.Replace(host, ":", "_", 1)+"_") // Windows has no file names with a colon
 	require.NoError(t, os.Mkdir(hostDir, 0o700))
 	require.NoError(t, os.WriteFile(filepath.Join(hostDir, "hosts.toml"), []byte(`
 server = "`+reg+`"
@@ -331,8 +331,8 @@ client = [['`+certFile+`', '`+keyFile+`']]
 	assert.Equal(t, []string{"nobody "}, *toCDN)
 }
 
-// TestSkipVerify: it is for one host alone.
-func TestSkipVerify(t *testing.T) {
+// SkipVerify of one registry does not affect another registry.
+func TestSkipVerifyIsForOneHostOnly(t *testing.T) {
 	reg, _, ref := start(t, pullertest.Config{TLS: true})
 	other, _, otherRef := start(t, pullertest.Config{TLS: true})
 	c := newClient(t, registry.Config{Registries: map[string]registry.Hosts{reg.Host(): {Server: registry.Host{SkipVerify: true}}}})
@@ -343,9 +343,9 @@ func TestSkipVerify(t *testing.T) {
 	assert.ErrorIs(t, err, content.ErrTLS, other.Host())
 }
 
-// TestProxy: a request through a proxy is checked by the host in its URL, and the proxy
-// itself may have any address.
-func TestProxy(t *testing.T) {
+// For a request through a proxy, the host in the URL is checked. The proxy itself may have
+// any address.
+func TestThroughAProxyTheHostOfTheURLIsChecked(t *testing.T) {
 	reg, _, _ := start(t, pullertest.Config{})
 	var asked []string
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -368,8 +368,8 @@ func TestProxy(t *testing.T) {
 	assert.Equal(t, []string{"http://reg.example/v2/app/manifests/v1", "http://reg.example" + helloPath}, asked)
 }
 
-// TestKeepAlive: many blobs at a time and one after another need few connections.
-func TestKeepAlive(t *testing.T) {
+// Ten rounds of eight pulls at a time need few connections.
+func TestManyBlobsNeedFewConnections(t *testing.T) {
 	for _, secure := range []bool{false, true} {
 		reg, put, ref := start(t, pullertest.Config{TLS: secure, Auth: pullertest.AuthBearer})
 		var mu sync.Mutex
@@ -395,14 +395,15 @@ func TestKeepAlive(t *testing.T) {
 			wg.Wait()
 		}
 		c.CloseIdleConnections()
-		// Up to eight at the same time, and a few that lose a race.
+		// Eight connections are used at the same time. A few more are dialled that another
+		// connection makes unnecessary.
 		assert.LessOrEqual(t, dials, 20, "TLS %v", secure)
 	}
 }
 
-// TestNoPlainHTTPThroughAProxy: a registry that is taken for one on loopback by its
-// name is not asked over http through a proxy, whatever the proxy answers to CONNECT,
-// and whichever of the two schemes it is for. The password stays here.
+// A registry whose name is a loopback name is not asked over http through a proxy, whatever
+// the proxy answers to CONNECT, and whether the proxy is for http, https or both. The
+// password does not leave the process.
 func TestNoPlainHTTPThroughAProxy(t *testing.T) {
 	for name, connect := range map[string]func(w http.ResponseWriter, r *http.Request){
 		"refuses": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) },

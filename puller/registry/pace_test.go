@@ -17,8 +17,8 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// hiding answers each request after a while with the next n bytes of what is asked for,
-// honestly, and then ends the answer.
+// hiding answers each request after some time with the next n bytes of the requested range,
+// and then ends the answer.
 func hiding(blob []byte, n int, after time.Duration) func(*http.Request) (*http.Response, error) {
 	return func(req *http.Request) (*http.Response, error) {
 		select {
@@ -32,7 +32,7 @@ func hiding(blob []byte, n int, after time.Duration) func(*http.Request) (*http.
 	}
 }
 
-// split sends requests for m.example to one transport, all others to another.
+// A split sends requests for m.example to the mirror, and all others to the registry.
 type split struct{ mirror, registry *timed }
 
 func (s split) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -44,10 +44,10 @@ func (s split) RoundTrip(req *http.Request) (*http.Response, error) {
 
 type step = func(*http.Request) (*http.Response, error)
 
-// TestSlowBehindHeaders: time until an answer begins counts, too. A registry that lets
-// few bytes through with each answer is given up after twice two windows, however
-// little each single answer takes; a mirror is left for the registry.
-func TestSlowBehindHeaders(t *testing.T) {
+// The time before an answer begins also counts. A registry that sends a few bytes in each
+// answer is given up after two slow windows in a row, however quick each single answer is. For a mirror,
+// the registry is asked instead.
+func TestTheTimeBeforeAnAnswerCountsAsSlowness(t *testing.T) {
 	blob := []byte(strings.Repeat("0123456789", 1000))
 	for _, n := range []int{1, 26, 40} {
 		synctest.Test(t, func(t *testing.T) {
@@ -77,13 +77,13 @@ func TestSlowBehindHeaders(t *testing.T) {
 			asked := len(s.mirror.at)
 			_, err = blobRead(t, c, blob)
 			require.NoError(t, err)
-			assert.Len(t, s.mirror.at, asked, "left out for a while")
+			assert.Len(t, s.mirror.at, asked, "the mirror is left out for some time")
 		})
 	}
 }
 
-// TestSlowTokens: the time for tokens counts, too.
-func TestSlowTokens(t *testing.T) {
+// The server asks for a new token before each answer. The time for the tokens also counts.
+func TestTheTimeForTokensCountsAsSlowness(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		blob := []byte(strings.Repeat("0123456789", 1000))
 		began, tokens := time.Now(), 0
@@ -106,9 +106,8 @@ func TestSlowTokens(t *testing.T) {
 	})
 }
 
-// TestDripByRetryAfter: what a server orders to wait is not its slowness, but only up to
-// MaxWait in all.
-func TestDripByRetryAfter(t *testing.T) {
+// The time that a server asks to wait does not count as slowness, up to MaxWait in all.
+func TestRetryAfterIsNotSlownessUpToMaxWait(t *testing.T) {
 	dripping := func(blob []byte, wait string) *timed {
 		tr := &timed{}
 		tr.steps = []step{func(req *http.Request) (*http.Response, error) {
@@ -122,7 +121,7 @@ func TestDripByRetryAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		blob := []byte(strings.Repeat("x", 50))
 		data, err := blobRead(t, newClient(t, registry.Config{WrapTransport: instead(dripping(blob, "1")), StallTimeout: time.Second}), blob)
-		require.NoError(t, err, "49 seconds")
+		require.NoError(t, err, "it asks to wait 49 seconds in all")
 		assert.Equal(t, blob, data)
 	})
 	for _, tt := range []struct {
@@ -146,8 +145,8 @@ func TestDripByRetryAfter(t *testing.T) {
 	}
 }
 
-// TestSlowButHonest: a link that keeps to 1 KiB/s is not cut, whatever came before.
-func TestSlowButHonest(t *testing.T) {
+// A server that sends 1 KiB a second or more is not cut, whatever happened before.
+func TestALinkOf1KiBASecondIsNotCut(t *testing.T) {
 	blob := make([]byte, 200<<10)
 	late := func(after time.Duration, then step) step {
 		return func(req *http.Request) (*http.Response, error) {
@@ -171,7 +170,7 @@ func TestSlowButHonest(t *testing.T) {
 			resp.Body = io.NopCloser(io.LimitReader(resp.Body, 15000))
 			return resp, err
 		})}, 14},
-		"ordered to wait for each MiB quarter": {0, []step{
+		"asked to wait before each part": {0, []step{
 			raw(200, int64(len(blob)), io.ErrUnexpectedEOF, string(blob[:80<<10])), code(429, "Retry-After", "55"), hiding(blob, 80<<10, 0), code(429, "Retry-After", "55"), hiding(blob, 80<<10, 0)}, 5},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -181,7 +180,7 @@ func TestSlowButHonest(t *testing.T) {
 				desc.Size = int64(len(blob))
 				body, err := newClient(t, registry.Config{WrapTransport: instead(tr), Retries: tt.tries}).Blob(t.Context(), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: nobody}, desc, 0, -1)
 				require.NoError(t, err)
-				data := make([]byte, len(blob)) // in one piece: each read gets what there is
+				data := make([]byte, len(blob)) // one buffer for all, so that each read gets all bytes that have arrived
 				_, err = io.ReadFull(body, data)
 				require.NoError(t, err)
 				assert.NoError(t, body.Close())
@@ -192,9 +191,9 @@ func TestSlowButHonest(t *testing.T) {
 	}
 }
 
-// TestSlowCaller: the caller's own time is not the server's, also over a day where it
-// takes more than 1 KiB/s; a caller that takes less is put up with for an hour.
-func TestSlowCaller(t *testing.T) {
+// The time that the caller takes between reads is not the server's. A caller that reads more
+// than 1 KiB a second may take a day. A caller that reads less may take an hour.
+func TestTheCallersTimeIsNotSlowness(t *testing.T) {
 	for _, tt := range []struct {
 		size, each int
 		pause      time.Duration

@@ -27,8 +27,8 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// assertPanics calls fn, which must panic with cause, itself or wrapped. A value that is
-// not cause itself must show cause and the stack of the callback.
+// assertPanics calls fn, which must panic with cause, or with an error that wraps cause and
+// whose text has the stack of the callback.
 func assertPanics(t *testing.T, cause error, fn func() error) {
 	t.Helper()
 	defer func() {
@@ -43,9 +43,8 @@ func assertPanics(t *testing.T, cause error, fn func() error) {
 	assert.Fail(t, "the call returned", "%v", fn())
 }
 
-// TestPanicsReachTheCaller holds that a panic of a callback of a Client reaches the
-// caller of the Client, also where net/http runs it in a goroutine of its own, and that
-// the Client can be used after that.
+// A panic of a callback of a Client reaches the caller of the Client, even if net/http runs
+// the callback in another goroutine. The Client can be used after that.
 func TestPanicsReachTheCaller(t *testing.T) {
 	cause := errors.New("a callback panicked")
 	reg, _, ref := start(t, pullertest.Config{})
@@ -100,9 +99,8 @@ func (k explodingKeyring) Lookup(context.Context, reference.Reference) iter.Seq2
 	return func(func(credentials.Credential, error) bool) {}
 }
 
-// TestPanicInTokenFlight holds that all calls that wait for a token get the panic of
-// its request.
-func TestPanicInTokenFlight(t *testing.T) {
+// All calls that wait for a token get the panic of its request.
+func TestAPanicOfATokenRequestReachesAllThatWait(t *testing.T) {
 	cause := errors.New("the transport panicked")
 	const callers = 3
 	var asked sync.WaitGroup
@@ -110,7 +108,7 @@ func TestPanicInTokenFlight(t *testing.T) {
 	w := newWorld(map[string]http.HandlerFunc{
 		"https://reg.example": func(w http.ResponseWriter, r *http.Request) {
 			asked.Done()
-			asked.Wait() // so that all want the token at the same time
+			asked.Wait() // so that all calls need the token at the same time
 			challenge(`Bearer realm="https://auth.example/token"`)(w, r)
 		},
 	})
@@ -139,9 +137,9 @@ func (faultyKey) Sign(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) {
 	panic("the token was pulled out")
 }
 
-// TestPanicOfAPrivateKey holds that a private key that panics is an error, although
-// net/http asks it for a signature in a goroutine of its own.
-func TestPanicOfAPrivateKey(t *testing.T) {
+// net/http asks a private key for a signature in another goroutine. A panic there becomes an
+// error of the call.
+func TestAPanicOfAPrivateKeyBecomesAnError(t *testing.T) {
 	ca := realtest.NewCA(t)
 	server, _, _ := ca.Issue(t, "server", "127.0.0.1")
 	robot, _, _ := ca.Issue(t, "robot", "robot")

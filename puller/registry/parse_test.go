@@ -29,7 +29,7 @@ func inputs(t *testing.T, area string) map[string]string {
 	return found
 }
 
-func TestRetryAfterVectors(t *testing.T) {
+func TestPublishedRetryAfterHeadersAreRead(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	want := map[string]struct {
 		d  time.Duration
@@ -53,15 +53,15 @@ func TestRetryAfterVectors(t *testing.T) {
 	}
 }
 
-func TestRetryAfterDate(t *testing.T) {
-	// The server's clock is a year ahead of ours; it asks to wait 20 seconds.
+func TestRetryAfterIsReadByTheServersClock(t *testing.T) {
+	// The server's clock is a year ahead of the client's. The server asks to wait 20 seconds.
 	h := http.Header{"Date": {"Sat, 02 Jan 2027 03:04:05 GMT"}, "Retry-After": {"Sat, 02 Jan 2027 03:04:25 GMT"}}
 	d, ok := retryAfter(h, time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
 	assert.True(t, ok)
 	assert.Equal(t, 20*time.Second, d)
 }
 
-func TestChallengeVectors(t *testing.T) {
+func TestPublishedChallengesAreRead(t *testing.T) {
 	want := map[string]struct {
 		bad  bool
 		list []challenge
@@ -89,7 +89,7 @@ func TestChallengeVectors(t *testing.T) {
 	}
 }
 
-// offered is a challenge with these parameters.
+// offered returns a challenge with these parameters.
 func offered(scheme string, params ...string) challenge {
 	c := challenge{scheme: scheme, params: map[string]string{}}
 	for i := 0; i < len(params); i += 2 {
@@ -103,7 +103,7 @@ func unclear(c challenge) challenge {
 	return c
 }
 
-func TestChallenges(t *testing.T) {
+func TestAFaultInAChallengeSpoilsNoOther(t *testing.T) {
 	for in, want := range map[string][]challenge{
 		"":                           nil,
 		" , ,":                       nil,
@@ -131,7 +131,7 @@ func TestChallenges(t *testing.T) {
 		require.NoError(t, err, in)
 		assert.Equal(t, want, got, in)
 	}
-	// In a line that cannot be read, the part before the fault counts.
+	// Of a line that cannot be read, the part before the fault is used.
 	for in, want := range map[string][]challenge{
 		`realm="a"`:                             nil,
 		`@`:                                     nil,
@@ -155,17 +155,18 @@ func TestChallenges(t *testing.T) {
 	}
 	got, err := parseChallenges([]string{"@", `Basic realm=/`, "Bearer"})
 	assert.Error(t, err)
-	assert.Equal(t, []challenge{offered("basic", "realm", "/"), offered("bearer")}, got, "a line does not spoil another")
+	assert.Equal(t, []challenge{offered("basic", "realm", "/"), offered("bearer")}, got, "a fault in one line does not affect another line")
 }
 
-// FuzzChallenges writes what was read and reads it again.
+// FuzzChallenges writes the challenges that were read and reads them again, with the same
+// result.
 func FuzzChallenges(f *testing.F) {
 	for _, s := range []string{`Bearer realm="https://a/t",service="s"`, `Basic realm="x", Bearer realm="y"`, `Negotiate abc==`, `a b="\""`} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
 		list, err := parseChallenges([]string{s})
-		_ = err // what stands before a fault counts
+		_ = err // the part before a fault is used
 		var b strings.Builder
 		for i, c := range list {
 			if i > 0 {
@@ -197,7 +198,7 @@ func FuzzChallenges(f *testing.F) {
 	})
 }
 
-func TestContentRange(t *testing.T) {
+func TestContentRangeIsReadStrictly(t *testing.T) {
 	got, err := parseContentRange("bytes 4-9/10")
 	require.NoError(t, err)
 	assert.Equal(t, byteRange{4, 9, 10}, got)
@@ -211,8 +212,8 @@ func TestContentRange(t *testing.T) {
 	}
 }
 
-// TestRangeFits: which answers go on at byte 4 of 10.
-func TestRangeFits(t *testing.T) {
+// The blob has 10 bytes, and 4 of them are read. The table says which ranges continue it.
+func TestOnlyARangeThatContinuesFits(t *testing.T) {
 	for r, want := range map[byteRange]bool{
 		{4, 9, 10}: true, {4, 6, 10}: true, {4, 9, unknownTotal}: true, {4, 6, unknownTotal}: true,
 		{5, 9, 10}: false, {3, 9, unknownTotal}: false, {0, 9, unknownTotal}: false, {4, 10, unknownTotal}: false, {4, 9, 11}: false, {4, 8, 9}: false,
@@ -221,7 +222,8 @@ func TestRangeFits(t *testing.T) {
 	}
 }
 
-// FuzzContentRange: what is accepted prints as what was read, but for zeros at the front.
+// FuzzContentRange writes a range that was accepted and reads it again, with the same
+// result.
 func FuzzContentRange(f *testing.F) {
 	f.Add("bytes 4-9/10")
 	f.Add("bytes */10")
@@ -242,7 +244,8 @@ func FuzzContentRange(f *testing.F) {
 	})
 }
 
-// FuzzRetryAfter: never negative, never beyond the bound; digits are what strconv reads.
+// FuzzRetryAfter checks that a wait is never negative and never beyond the limit, and that
+// digits are read as strconv reads them.
 func FuzzRetryAfter(f *testing.F) {
 	for _, s := range []string{"120", "-1", "1.5", "Wed, 21 Oct 2015 07:28:00 GMT", "99999999999999999999"} {
 		f.Add(s)

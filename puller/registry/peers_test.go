@@ -21,8 +21,8 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// A peerScene is one scene out of the tests of other projects: the servers, and what
-// must be true of the outcome.
+// A peerScene is a case of another project's tests. It has the servers of the case, and a
+// check of the result.
 type peerScene struct {
 	servers map[string]http.HandlerFunc
 	image   string
@@ -32,7 +32,7 @@ type peerScene struct {
 	check   func(t *testing.T, err error, asked []string)
 }
 
-// peerScenes are the scenes of testdata/vectors/field/peers-scenes.json, by ID.
+// peerScenes returns the scenes of testdata/vectors/field/peers-scenes.json, by ID.
 func peerScenes() map[string]peerScene {
 	const reg = "https://reg.example"
 	manifest := `{"schemaVersion":2,"mediaType":"` + ocispec.MediaTypeImageManifest + `","config":{"mediaType":"x/y","digest":"` +
@@ -50,8 +50,8 @@ func peerScenes() map[string]peerScene {
 			cred:    robot,
 			check: func(t *testing.T, err error, asked []string) {
 				assert.ErrorIs(t, err, content.ErrForbiddenURL)
-				assert.ErrorContains(t, err, "/token", "the refusal says which realm it is about")
-				assert.Len(t, asked, 1, "no secret goes anywhere")
+				assert.ErrorContains(t, err, "/token", "the error names the realm")
+				assert.Len(t, asked, 1, "the realm is not asked")
 			},
 		},
 		"head-404-then-get": {
@@ -107,8 +107,7 @@ func peerScenes() map[string]peerScene {
 	}
 }
 
-// TestPeerScenes plays each scene of peers-scenes.json.
-func TestPeerScenes(t *testing.T) {
+func TestScenesOfOtherProjects(t *testing.T) {
 	data, err := os.ReadFile("testdata/vectors/field/peers-scenes.json")
 	require.NoError(t, err)
 	var file struct{ Cases []struct{ ID string } }
@@ -125,7 +124,7 @@ func TestPeerScenes(t *testing.T) {
 			w := newWorld(scene.servers)
 			client := newClient(t, registry.Config{WrapTransport: instead(w), Retries: -1, Registries: scene.hosts})
 			doc, err := client.Manifest(t.Context(), content.Repo{Ref: reference.MustParse(scene.image), Cred: scene.cred}, scene.have)
-			if err == nil { // then what the server calls the document is for package index to judge
+			if err == nil { // package index judges the document and its Content-Type
 				_, err = index.Parse(doc.Desc.MediaType, doc.Body)
 			}
 			require.Error(t, err)

@@ -45,7 +45,8 @@ func newRealImage(t *testing.T, layer int) realImage {
 	return im
 }
 
-// seed fills the storage that a registry with authentication will be started on.
+// seed fills the storage of a registry without authentication, and returns the storage, so
+// that a registry with authentication can be started on it.
 func (im realImage) seed(t *testing.T) (dir string) {
 	open := realtest.StartRegistry(t, realtest.RegistryConfig{})
 	im.push(t, open)
@@ -80,9 +81,8 @@ func (im realImage) pull(t *testing.T, c *registry.Client, repo content.Repo) er
 	return nil
 }
 
-// TestRealHtpasswd pulls from docker-registry over TLS with its own authority,
-// HTTP/2 and passwords.
-func TestRealHtpasswd(t *testing.T) {
+// The registry serves HTTP/2 over TLS, with a certificate of its own authority.
+func TestPullFromDockerRegistryWithPasswords(t *testing.T) {
 	im := newRealImage(t, 3<<20)
 	ca := realtest.NewCA(t)
 	r := realtest.StartRegistry(t, realtest.RegistryConfig{Dir: im.seed(t), CA: ca, Htpasswd: map[string]string{"robot": "s3cret-pass"}})
@@ -92,7 +92,7 @@ func TestRealHtpasswd(t *testing.T) {
 	c := newClient(t, registry.Config{RootCAs: ca.Pool, Logger: tr.logger()})
 	defer c.CloseIdleConnections()
 	require.NoError(t, im.pull(t, c, content.Repo{Ref: ref, Cred: robot}))
-	assert.Equal(t, []string{"HTTP/2.0", "HTTP/1.1"}, tr.protocols, "what was spoken: HTTP/1.1 for the layer")
+	assert.Equal(t, []string{"HTTP/2.0", "HTTP/1.1"}, tr.protocols, "HTTP/1.1 is for the layer")
 
 	assert.ErrorIs(t, im.pull(t, c, content.Repo{Ref: ref, Cred: nobody}), content.ErrUnauthorized)
 	wrong := credentials.Credential{Username: "robot", Password: credentials.Conceal("wrong-pass")}
@@ -102,11 +102,11 @@ func TestRealHtpasswd(t *testing.T) {
 
 	stranger := newClient(t, registry.Config{})
 	defer stranger.CloseIdleConnections()
-	assert.ErrorIs(t, im.pull(t, stranger, content.Repo{Ref: ref, Cred: robot}), content.ErrTLS, "authority not known: no way back to plain http")
+	assert.ErrorIs(t, im.pull(t, stranger, content.Repo{Ref: ref, Cred: robot}), content.ErrTLS, "the authority is not known, and plain http is not tried")
 }
 
-// TestRealToken pulls with tokens of an issuer on another port, over TLS.
-func TestRealToken(t *testing.T) {
+// The tokens are from a token server on another port, over TLS.
+func TestPullFromDockerRegistryWithTokens(t *testing.T) {
 	im := newRealImage(t, 1<<20)
 	ca := realtest.NewCA(t)
 	issuer := realtest.StartIssuer(t, ca, map[string]string{"robot": "s3cret-pass"})
@@ -126,12 +126,11 @@ func TestRealToken(t *testing.T) {
 
 	wrong := credentials.Credential{Username: "robot", Password: credentials.Conceal("wrong-pass")}
 	assert.ErrorIs(t, im.pull(t, c, content.Repo{Ref: ref, Cred: wrong}), content.ErrUnauthorized)
-	assert.ErrorIs(t, im.pull(t, c, content.Repo{Ref: ref, Cred: nobody}), content.ErrUnauthorized, "an anonymous token opens nothing here")
+	assert.ErrorIs(t, im.pull(t, c, content.Repo{Ref: ref, Cred: nobody}), content.ErrUnauthorized, "an anonymous token opens no repository of this registry")
 }
 
-// TestRealCache kills a pull-through cache in the middle of a blob: the
-// registry goes on where it stopped.
-func TestRealCache(t *testing.T) {
+// A pull-through cache is killed in the middle of a blob. The registry is asked for the rest.
+func TestTheRegistryGoesOnWhereAKilledCacheStopped(t *testing.T) {
 	im := newRealImage(t, 32<<20)
 	origin := realtest.StartRegistry(t, realtest.RegistryConfig{})
 	im.push(t, origin)
@@ -160,5 +159,5 @@ func TestRealCache(t *testing.T) {
 
 	tr.mu.Lock()
 	defer tr.mu.Unlock()
-	assert.Equal(t, []string{"GET manifest 200", "GET blob 200", "GET blob", "GET blob 206"}, tr.requests, "the cache, the dead cache, the registry from where the cache had got to")
+	assert.Equal(t, []string{"GET manifest 200", "GET blob 200", "GET blob", "GET blob 206"}, tr.requests, "the cache, the cache after it was killed, then the registry for the rest")
 }

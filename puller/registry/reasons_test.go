@@ -21,7 +21,7 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// refuseWith returns the error of a Client whose registry refuses with this answer.
+// refuseWith returns the error of a Client whose registry refuses a request by this answer.
 func refuseWith(t *testing.T, status int, contentType, body string) error {
 	w := newWorld(map[string]http.HandlerFunc{"https://r.example": func(w http.ResponseWriter, _ *http.Request) {
 		w.Header()["Content-Type"] = []string{contentType}
@@ -34,8 +34,8 @@ func refuseWith(t *testing.T, status int, contentType, body string) error {
 	return err
 }
 
-// TestReasonVectors: bodies of refusals that are not in OCI's form.
-func TestReasonVectors(t *testing.T) {
+// The bodies of these refusals are not in OCI's form. They are from public reports.
+func TestPublishedRefusalsKeepTheirReason(t *testing.T) {
 	data, err := os.ReadFile("testdata/vectors/field/reasons.json")
 	require.NoError(t, err)
 	var file struct {
@@ -55,9 +55,9 @@ func TestReasonVectors(t *testing.T) {
 	}
 }
 
-// TestReasonsAreNeverDropped: what a server says of a refusal stands in the error,
-// in whatever common form it comes.
-func TestReasonsAreNeverDropped(t *testing.T) {
+// The error has the text in which a server explains a refusal, whatever common form the body
+// of the answer has.
+func TestTheReasonOfARefusalIsInTheError(t *testing.T) {
 	for body, want := range map[string]string{
 		`{"errors":[{"code":"DENIED","message":"no"}]}`:                             "DENIED: no",
 		`{"errors":[{"code":"DENIED","detail":"by policy 7"}]}`:                     "DENIED: by policy 7",
@@ -114,9 +114,9 @@ func TestReasonsAreNeverDropped(t *testing.T) {
 	assert.NotContains(t, refuseWith(t, 403, "text/html", "plain words").Error(), "plain words")
 }
 
-// TestWarnings: Warning headers reach the Logger once each, at most ten an hour for
-// a host, cut, escaped and without secrets.
-func TestWarnings(t *testing.T) {
+// Each Warning header is logged once, at most ten in an hour for each host. Its text is cut,
+// escaped, and without secrets.
+func TestAWarningHeaderIsLoggedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var sent []string
 		w := newWorld(map[string]http.HandlerFunc{"https://r.example": func(w http.ResponseWriter, _ *http.Request) {
@@ -143,7 +143,7 @@ func TestWarnings(t *testing.T) {
 		}
 		assert.Equal(t, []string{`"your plan ends soon"`}, logged(`299 - "your plan ends soon"`))
 		assert.Empty(t, logged(`299 - "your plan ends soon"`), "the same text is not logged again")
-		assert.Empty(t, logged(`199 - "x"`, `299 agent "x"`, `299 - x`, `299 - "x`, `299`, ``), "these are not warnings of the specification")
+		assert.Empty(t, logged(`199 - "x"`, `299 agent "x"`, `299 - x`, `299 - "x`, `299`, ``), "the specification has no such warnings")
 		assert.Equal(t, []string{"one", "two", "three"}, logged(`299 - "one", 299 - "two"`, `299  -  "three"`, `299 agent "four", 199 - "five"`))
 		assert.Equal(t, []string{`"you sent [redacted] \\u202e"`}, logged("299 - \"you sent topsecret-token \u202e\""))
 		assert.Equal(t, []string{strings.Repeat("x", 200) + "..."}, logged(`299 - "`+strings.Repeat("x", 300)+`"`))
@@ -151,9 +151,9 @@ func TestWarnings(t *testing.T) {
 		for i := range 30 {
 			many = append(many, fmt.Sprintf(`299 - "w%d"`, i))
 		}
-		assert.Len(t, logged(many...), 4, "ten an hour")
+		assert.Len(t, logged(many...), 4, "at most ten in an hour")
 		assert.Empty(t, logged(`299 - "another"`))
 		time.Sleep(time.Hour)
-		assert.Equal(t, []string{"another"}, logged(`299 - "another"`), "the next hour")
+		assert.Equal(t, []string{"another"}, logged(`299 - "another"`), "warnings are logged again in the next hour")
 	})
 }

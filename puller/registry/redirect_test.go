@@ -30,7 +30,7 @@ func helloBlob() ocispec.Descriptor {
 
 const helloPath = "/v2/app/blobs/sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
 
-func TestRedirects(t *testing.T) {
+func TestRedirectsAreFollowedWithoutAuthorization(t *testing.T) {
 	ref := reference.MustParse("reg.example/app:v1")
 	home := "GET https://reg.example" + helloPath
 	basic := `Basic realm="r"`
@@ -40,31 +40,31 @@ func TestRedirects(t *testing.T) {
 		want    content.Reason
 		asked   []string
 	}{
-		{"elsewhere, without Authorization", map[string]http.HandlerFunc{
+		{"to another host", map[string]http.HandlerFunc{
 			"https://reg.example": signedIn(basic, redirectTo("https://cdn.example/x?sig=1")),
 			"https://cdn.example": text(hello),
 		}, "", []string{home, home + " Basic", "GET https://cdn.example/x?sig=1"}},
-		{"another port is elsewhere", map[string]http.HandlerFunc{
+		{"to another port", map[string]http.HandlerFunc{
 			"https://reg.example":      signedIn(basic, redirectTo("https://reg.example:8443/x")),
 			"https://reg.example:8443": text(hello),
 		}, "", []string{home, home + " Basic", "GET https://reg.example:8443/x"}},
-		{"a subdomain is elsewhere", map[string]http.HandlerFunc{
+		{"to a subdomain", map[string]http.HandlerFunc{
 			"https://reg.example":     signedIn(basic, redirectTo("https://cdn.reg.example/x")),
 			"https://cdn.reg.example": text(hello),
 		}, "", []string{home, home + " Basic", "GET https://cdn.reg.example/x"}},
-		{"the same origin spelled otherwise", map[string]http.HandlerFunc{
+		{"to the same origin in another spelling", map[string]http.HandlerFunc{
 			"https://reg.example": signedIn(basic, func(w http.ResponseWriter, r *http.Request) {
 				redirectTo("https://REG.example:443/x")(w, r)
 			}),
 			"https://REG.example:443": text(hello),
 		}, "", []string{home, home + " Basic", "GET https://REG.example:443/x Basic"}},
-		{"there and back: no Authorization any more", map[string]http.HandlerFunc{
+		{"to another host and back, without Authorization from then on", map[string]http.HandlerFunc{
 			"https://reg.example": signedIn(basic, func(w http.ResponseWriter, r *http.Request) {
 				redirectTo("https://other.example/")(w, r)
 			}),
 			"https://other.example": redirectTo("https://reg.example/back"),
 		}, content.ErrUnauthorized, []string{home, home + " Basic", "GET https://other.example/", "GET https://reg.example/back"}},
-		{"a challenge elsewhere is not answered", map[string]http.HandlerFunc{
+		{"to a host whose challenge is not answered", map[string]http.HandlerFunc{
 			"https://reg.example":   signedIn(basic, redirectTo("https://other.example/x")),
 			"https://other.example": challenge(`Bearer realm="https://reg.example/token"`),
 		}, content.ErrUnauthorized, []string{home, home + " Basic", "GET https://other.example/x"}},
@@ -77,10 +77,10 @@ func TestRedirects(t *testing.T) {
 		{"another scheme", map[string]http.HandlerFunc{
 			"https://reg.example": redirectTo("file:///etc/passwd"),
 		}, content.ErrRedirect, []string{home}},
-		{"nowhere", map[string]http.HandlerFunc{
+		{"an empty location", map[string]http.HandlerFunc{
 			"https://reg.example": redirectTo(""),
 		}, content.ErrRedirect, []string{home}},
-		{"no URL", map[string]http.HandlerFunc{
+		{"a location that is not a URL", map[string]http.HandlerFunc{
 			"https://reg.example": redirectTo("https://[::1/x"),
 		}, content.ErrRedirect, []string{home}},
 		{"in a circle", map[string]http.HandlerFunc{
@@ -95,7 +95,7 @@ func TestRedirects(t *testing.T) {
 		{"from a public registry to loopback", map[string]http.HandlerFunc{
 			"https://reg.example": redirectTo("https://localhost/x"),
 		}, content.ErrForbiddenURL, []string{home}},
-		{"status without a meaning", map[string]http.HandlerFunc{
+		{"304, which is not a redirect", map[string]http.HandlerFunc{
 			"https://reg.example": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotModified) },
 		}, content.ErrStatus, []string{home}},
 	} {
@@ -117,7 +117,7 @@ func TestRedirects(t *testing.T) {
 	}
 }
 
-func TestPrivateRedirects(t *testing.T) {
+func TestOnlyPrivateRegistriesRedirectToPrivateAddresses(t *testing.T) {
 	for _, tt := range []struct {
 		image, target string
 		ok            bool
@@ -139,10 +139,10 @@ func TestPrivateRedirects(t *testing.T) {
 	}
 }
 
-// TestPlainRedirects: a blob may be fetched over http after https where the caller
-// listed the storage host, without Authorization and verified all the same. Nothing
-// else may, and the error names the way.
-func TestPlainRedirects(t *testing.T) {
+// A blob may be redirected from https to http if the caller has listed the storage host. The
+// request has no Authorization, and the bytes are verified. A manifest may not be redirected
+// so. The error says how to allow it.
+func TestOnlyBlobsAreRedirectedToListedHostsOverHTTP(t *testing.T) {
 	ref := reference.MustParse("reg.example/app:v1")
 	storage := func(target string) (*world, map[string]http.HandlerFunc) {
 		servers := map[string]http.HandlerFunc{
@@ -181,12 +181,12 @@ func TestPlainRedirects(t *testing.T) {
 			assert.NotContains(t, line, "Basic")
 		}
 		_, err = c.Manifest(t.Context(), content.Repo{Ref: ref, Cred: robot}, "")
-		assert.ErrorIs(t, err, content.ErrForbiddenURL, "no manifest")
+		assert.ErrorIs(t, err, content.ErrForbiddenURL, "a manifest is not redirected to http")
 		assert.NotContains(t, err.Error(), "PlainHTTP")
 	}
 }
 
-// An endless body is given a byte a second, and ends when it is closed.
+// An endless body sends a byte three times a second, until it is closed.
 type endless struct{ closed chan struct{} }
 
 func (b *endless) Read(p []byte) (int, error) {
@@ -207,9 +207,8 @@ func (b *endless) Close() error {
 	return nil
 }
 
-// TestRedirectWithEndlessBody: the body of a redirect is given a second, then closed,
-// and the redirect is followed.
-func TestRedirectWithEndlessBody(t *testing.T) {
+// The body of a redirect is read for a second and then closed. Then the redirect is followed.
+func TestTheBodyOfARedirectIsReadForASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		body := &endless{closed: make(chan struct{})}
 		tr := &timed{steps: []func(*http.Request) (*http.Response, error){func(req *http.Request) (*http.Response, error) {
@@ -226,8 +225,8 @@ func TestRedirectWithEndlessBody(t *testing.T) {
 	})
 }
 
-// TestRedirectOverTCPWithEndlessBody: the same over HTTP/1.1 and HTTP/2 as they are.
-func TestRedirectOverTCPWithEndlessBody(t *testing.T) {
+// The same holds for real connections, by HTTP/1.1 and HTTP/2.
+func TestTheBodyOfARedirectIsReadForASecondOverTCP(t *testing.T) {
 	for _, secure := range []bool{false, true} {
 		server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/x" {
@@ -256,10 +255,10 @@ func TestRedirectOverTCPWithEndlessBody(t *testing.T) {
 	}
 }
 
-// TestHeadersThatCannotBeSent: a token that no header can carry is the credential's
-// fault, and the next credential is tried; a header or a User-Agent is the
-// configuration's. Nothing is sent, nothing is waited for, and no value is shown.
-func TestHeadersThatCannotBeSent(t *testing.T) {
+// If a token has characters that no header can carry, the credential is at fault, and the
+// next credential is tried. If a configured header or the User-Agent has them, New fails.
+// Nothing is sent, the client does not wait, and no error shows the value.
+func TestARequestWithAHeaderThatCannotBeSentIsNotSent(t *testing.T) {
 	ref := reference.MustParse("reg.example/app:v1")
 	for _, token := range []string{"CANARY\r\nX: y", "CANARY\x00", "CANARY\x7f", "\x01CANARY"} {
 		synctest.Test(t, func(t *testing.T) {
@@ -275,11 +274,11 @@ func TestHeadersThatCannotBeSent(t *testing.T) {
 				}
 				return struct{}{}, err
 			})
-			require.NoError(t, err, "the next credential")
+			require.NoError(t, err, "the next credential is tried")
 			assert.ErrorIs(t, last, content.ErrUnauthorized)
 			assert.NotContains(t, last.Error(), "CANARY")
 			assert.Zero(t, time.Since(began))
-			assert.Len(t, w.asked(), 2, "the good one")
+			assert.Len(t, w.asked(), 2, "the two requests with the good credential")
 		})
 	}
 	for name, cfg := range map[string]registry.Config{
@@ -295,9 +294,8 @@ func TestHeadersThatCannotBeSent(t *testing.T) {
 	}
 }
 
-// TestHeadersOfTheConnection holds that a configuration cannot set a header that HTTP/2
-// refuses or that net/http drops.
-func TestHeadersOfTheConnection(t *testing.T) {
+// A configuration cannot set a header that HTTP/2 refuses or that net/http drops.
+func TestHeadersOfTheConnectionCannotBeConfigured(t *testing.T) {
 	for _, name := range []string{"Connection", "connection", "Transfer-Encoding", "Upgrade", "TE", "Host", "Content-Length", "Keep-Alive", "Proxy-Connection", "Trailer"} {
 		_, err := registry.New(registry.Config{Registries: map[string]registry.Hosts{"reg.example": {Server: registry.Host{Header: http.Header{name: {"CANARY"}}}}}})
 		if assert.ErrorContains(t, err, "cannot be configured", name) {

@@ -23,8 +23,8 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// timed is a transport whose answers take time. Each request takes the next
-// step; the last one stays.
+// A timed is a transport that notes the time of each request. Each request is answered by the
+// next step, and all requests after the last step by that step.
 type timed struct {
 	steps []func(*http.Request) (*http.Response, error)
 	at    []time.Time
@@ -64,8 +64,8 @@ func code(status int, header ...string) func(*http.Request) (*http.Response, err
 	}
 }
 
-// drip gives the part of the blob that is asked for, n bytes at a time, each
-// after a while, and stalls at byte stall if that is not negative.
+// drip answers with the requested part of the blob, n bytes at a time. It waits for every
+// before each of them, and stalls at byte stall unless stall is negative.
 func drip(blob []byte, n int, every time.Duration, stall int) func(*http.Request) (*http.Response, error) {
 	return func(req *http.Request) (*http.Response, error) {
 		resp := &http.Response{StatusCode: 200, Header: http.Header{}, Request: req}
@@ -115,7 +115,7 @@ func blobRead(t *testing.T, c *registry.Client, blob []byte) ([]byte, error) {
 	return read(t.Context(), c, content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: nobody}, desc)
 }
 
-func TestRetries(t *testing.T) {
+func TestAFaultThatMayPassIsTriedAgain(t *testing.T) {
 	ok := drip([]byte(hello), 5, 0, -1)
 	for _, tt := range []struct {
 		name     string
@@ -158,10 +158,10 @@ func TestRetries(t *testing.T) {
 	}
 }
 
-// TestNames: a name that does not exist is not looked up again, but a name for which
-// the resolver failed is. The error has advice if the first part of the name was taken
-// for a registry because of an upper-case letter.
-func TestNames(t *testing.T) {
+// A name that does not exist is not looked up again, but a name for which the resolver
+// failed is. The error has advice if the first part of the name was taken for a registry
+// because of an upper-case letter.
+func TestANameThatDoesNotExistIsLookedUpOnce(t *testing.T) {
 	missing := net.DNSError{Err: "no such host", IsNotFound: true}
 	const advice = "; %q was taken for a registry because of its upper-case letter; if it is not one, write the name in lower case"
 	for _, tt := range []struct {
@@ -201,8 +201,8 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// TestJitter: clients that fail together do not come back together.
-func TestJitter(t *testing.T) {
+// 20 clients whose first request fails at the same time make the second at 20 different times.
+func TestClientsThatFailTogetherTryAgainApart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var gaps []time.Duration
 		for range 20 {
@@ -217,7 +217,7 @@ func TestJitter(t *testing.T) {
 	})
 }
 
-func TestRetryAfter(t *testing.T) {
+func TestRetryAfterIsKeptUpToMaxWait(t *testing.T) {
 	ok := drip([]byte(hello), 5, 0, -1)
 	for _, tt := range []struct {
 		name    string
@@ -227,11 +227,11 @@ func TestRetryAfter(t *testing.T) {
 		want    content.Reason
 		after   time.Duration
 	}{
-		{"as asked", 0, []func(*http.Request) (*http.Response, error){code(429, "Retry-After", "59"), ok}, 59 * time.Second, "", 0},
+		{"shorter than the default", 0, []func(*http.Request) (*http.Response, error){code(429, "Retry-After", "59"), ok}, 59 * time.Second, "", 0},
 		{"longer than the default", 0, []func(*http.Request) (*http.Response, error){code(429, "Retry-After", "61"), ok}, 0, content.ErrRateLimited, 61 * time.Second},
 		{"longer than allowed", time.Second, []func(*http.Request) (*http.Response, error){code(503, "Retry-After", "2"), ok}, 0, content.ErrUnavailable, 2 * time.Second},
 		{"never", -1, []func(*http.Request) (*http.Response, error){code(429, "Retry-After", "1"), ok}, 0, content.ErrRateLimited, time.Second},
-		{"longer together", 0, []func(*http.Request) (*http.Response, error){code(429, "Retry-After", "40")}, 40 * time.Second, content.ErrRateLimited, 40 * time.Second},
+		{"longer than the default in all", 0, []func(*http.Request) (*http.Response, error){code(429, "Retry-After", "40")}, 40 * time.Second, content.ErrRateLimited, 40 * time.Second},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -248,7 +248,7 @@ func TestRetryAfter(t *testing.T) {
 	}
 }
 
-func TestStalls(t *testing.T) {
+func TestAnAnswerThatStallsIsCutAndTriedAgain(t *testing.T) {
 	blob := make([]byte, 100)
 	for _, tt := range []struct {
 		name  string
@@ -278,9 +278,9 @@ func TestStalls(t *testing.T) {
 	}
 }
 
-// TestSlow: less than 1 KiB/s over 30 seconds is cut; a second time in a row
-// ends it.
-func TestSlow(t *testing.T) {
+// An answer of less than 1 KiB a second over 30 seconds is cut. If that happens a second time
+// in a row, the call fails.
+func TestAnAnswerOfLessThan1KiBASecondIsCut(t *testing.T) {
 	blob := make([]byte, 200<<10)
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
@@ -300,7 +300,7 @@ func TestSlow(t *testing.T) {
 		assert.InDelta(t, 60, time.Since(began).Seconds(), 1)
 	})
 	synctest.Test(t, func(t *testing.T) {
-		// One byte an answer moves on each time, but not fast enough.
+		// Each answer has one byte, which is progress, but too slow.
 		tr := &timed{}
 		tr.steps = []func(*http.Request) (*http.Response, error){func(req *http.Request) (*http.Response, error) {
 			resp, err := drip(blob, 1, 500*time.Millisecond, -1)(req)
@@ -311,7 +311,7 @@ func TestSlow(t *testing.T) {
 		assert.ErrorIs(t, err, content.ErrTimeout)
 	})
 	synctest.Test(t, func(t *testing.T) {
-		// Fast enough, for minutes.
+		// This answer takes minutes, but it is fast enough.
 		tr := &timed{steps: []func(*http.Request) (*http.Response, error){drip(blob, 1500, time.Second, -1)}}
 		_, err := blobRead(t, newClient(t, registry.Config{WrapTransport: instead(tr)}), blob)
 		assert.NoError(t, err)
@@ -319,8 +319,8 @@ func TestSlow(t *testing.T) {
 	})
 }
 
-// TestSlowManifest: a document must not come too slowly either.
-func TestSlowManifest(t *testing.T) {
+// The same limit holds for a manifest.
+func TestASlowManifestIsCut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
 		tr := &timed{steps: []func(*http.Request) (*http.Response, error){drip(make([]byte, 1<<20), 10, 10*time.Second, -1)}}
@@ -332,8 +332,8 @@ func TestSlowManifest(t *testing.T) {
 	})
 }
 
-// TestSlowReader: the caller's own time does not count as slowness of the server.
-func TestSlowReader(t *testing.T) {
+// The caller pauses for a minute after each read.
+func TestAPauseOfTheCallerIsNotAStall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		blob := make([]byte, 100)
 		tr := &timed{steps: []func(*http.Request) (*http.Response, error){drip(blob, 10, 0, -1)}}
@@ -352,8 +352,8 @@ func TestSlowReader(t *testing.T) {
 	})
 }
 
-// TestStalledToken: a token has twice the stall time, with all its tries.
-func TestStalledToken(t *testing.T) {
+// All requests for one token together may take twice the stall time.
+func TestATokenHasTwiceTheStallTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tr := &timed{steps: []func(*http.Request) (*http.Response, error){code(401, "WWW-Authenticate", `Bearer realm="https://reg.example/t"`), never}}
 		began := time.Now()
@@ -365,9 +365,8 @@ func TestStalledToken(t *testing.T) {
 	})
 }
 
-// TestStalledTokenBehindRedirect holds that a token request is cut and made again also
-// if the server hangs behind a redirect.
-func TestStalledTokenBehindRedirect(t *testing.T) {
+// A token request is cut and made again, even if the server hangs after a redirect.
+func TestATokenRequestThatHangsBehindARedirectIsMadeAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var tries []time.Duration
 		began := time.Now()
@@ -394,8 +393,8 @@ func TestStalledTokenBehindRedirect(t *testing.T) {
 	})
 }
 
-// TestCanceled: a call ends with its context, wherever it is.
-func TestCanceled(t *testing.T) {
+// A call ends with its context, whatever it is waiting for.
+func TestACallEndsWithItsContext(t *testing.T) {
 	blob := make([]byte, 100)
 	for name, steps := range map[string][]func(*http.Request) (*http.Response, error){
 		"no header":       {never},

@@ -22,7 +22,7 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-func TestRealms(t *testing.T) {
+func TestARealmIsTrustedByItsOrigin(t *testing.T) {
 	for _, tt := range []struct {
 		name, registry, realm string
 		plain                 bool
@@ -45,8 +45,8 @@ func TestRealms(t *testing.T) {
 		{"link-local address of a private registry", "10.0.0.2", "https://169.254.169.254/token", false, nil, content.ErrForbiddenURL},
 		{"allowed by the caller", "reg.example", "http://auth.example/token", true, allowHost("auth.example"), ""},
 		{"allowed by the caller, private", "reg.example", "https://10.0.0.1/token", false, allowHost("10.0.0.1"), ""},
-		{"another one is allowed", "reg.example", "http://auth.example/token", true, allowHost("other.example"), content.ErrForbiddenURL},
-		{"no scheme can be allowed but http and https", "reg.example", "file://auth.example/token", true, allowHost("auth.example"), content.ErrForbiddenURL},
+		{"another host is allowed by the caller", "reg.example", "http://auth.example/token", true, allowHost("other.example"), content.ErrForbiddenURL},
+		{"only http and https can be allowed", "reg.example", "file://auth.example/token", true, allowHost("auth.example"), content.ErrForbiddenURL},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			ref := reference.MustParse(tt.registry + "/app:v1")
@@ -94,7 +94,8 @@ func allowHost(host string) func(string, *url.URL) bool {
 	return func(_ string, realm *url.URL) bool { return realm.Host == host }
 }
 
-// tokenServer counts the tokens it gives; each is good until it is taken back.
+// A tokenServer is a registry and its token server. It counts the tokens that it gives. The
+// last token is valid until it is taken back.
 type tokenServer struct {
 	given, posts atomic.Int64
 	life         string
@@ -141,7 +142,7 @@ func (s *tokenServer) client() *registry.Client {
 	return mustClient(registry.Config{WrapTransport: instead(newWorld(map[string]http.HandlerFunc{"https://reg.example": s.ServeHTTP}))})
 }
 
-func TestTokenForMany(t *testing.T) {
+func TestOneTokenServesAllCallsOfACredential(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &tokenServer{delay: 100 * time.Millisecond}
 		c := s.client()
@@ -157,10 +158,10 @@ func TestTokenForMany(t *testing.T) {
 			wg.Wait()
 		}
 		many()
-		assert.EqualValues(t, 1, s.given.Load(), "one token for all")
+		assert.EqualValues(t, 1, s.given.Load(), "one token for all calls")
 		s.takeBack()
 		many()
-		assert.EqualValues(t, 2, s.given.Load(), "one new token for all")
+		assert.EqualValues(t, 2, s.given.Load(), "one new token for all calls")
 
 		other := robot
 		other.Username = "other"
@@ -171,11 +172,11 @@ func TestTokenForMany(t *testing.T) {
 		labelled.Origin.Kind = credentials.KindFile
 		_, err = read(t.Context(), c, content.Repo{Ref: ref, Cred: labelled}, helloBlob())
 		assert.NoError(t, err)
-		assert.EqualValues(t, 4, s.given.Load(), "the one taken back by the server is replaced; where a credential was found does not matter")
+		assert.EqualValues(t, 4, s.given.Load(), "the server gives one token at a time, so the first credential needs a new one; its Origin does not matter")
 	})
 }
 
-func TestTokenExpires(t *testing.T) {
+func TestATokenIsRenewedBeforeItExpires(t *testing.T) {
 	for life, want := range map[string]time.Duration{
 		``: 54 * time.Second, `,"expires_in":300`: 290 * time.Second, `,"expires_in":-1`: 54 * time.Second, `,"expires_in":"20"`: 18 * time.Second,
 	} {
@@ -197,15 +198,14 @@ func TestTokenExpires(t *testing.T) {
 			get()
 			assert.EqualValues(t, 2, s.given.Load(), "life %q", life)
 			asked := w.asked()
-			assert.Len(t, asked, 2, "it is renewed before the registry has to refuse it")
-			assert.True(t, strings.HasPrefix(asked[0], "GET https://reg.example/token?scope=repository%3Aapp%3Apull Basic"), "no more than pulling is asked: %s", asked[0])
+			assert.Len(t, asked, 2, "the token is renewed before the registry refuses it")
+			assert.True(t, strings.HasPrefix(asked[0], "GET https://reg.example/token?scope=repository%3Aapp%3Apull Basic"), "only the pull action is requested: %s", asked[0])
 		})
 	}
 }
 
-// TestTokenLeft: a caller that waits for a token can give up, and the other callers
-// still get the token.
-func TestTokenLeft(t *testing.T) {
+// A caller that waits for a token can give up, and the other callers still get the token.
+func TestACallerThatGivesUpLeavesTheTokenToTheOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &tokenServer{delay: time.Second}
 		c := s.client()
@@ -229,7 +229,7 @@ func TestTokenLeft(t *testing.T) {
 	})
 }
 
-func TestTokenFails(t *testing.T) {
+func TestTheStatusOfATokenServerGivesTheReason(t *testing.T) {
 	for status, want := range map[int]struct {
 		kind  content.Reason
 		asked int64
@@ -243,14 +243,14 @@ func TestTokenFails(t *testing.T) {
 			s := &tokenServer{status: status}
 			_, err := read(t.Context(), s.client(), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: robot}, helloBlob())
 			assert.ErrorIs(t, err, want.kind)
-			assert.NotErrorIs(t, err, fs.ErrNotExist, "nobody was asked whether the image exists")
-			assert.Equal(t, want.asked, s.given.Load(), "%d: the tries of a token are all there are", status)
+			assert.NotErrorIs(t, err, fs.ErrNotExist, "the registry was not asked whether the image exists")
+			assert.Equal(t, want.asked, s.given.Load(), "%d: only the token request is made again", status)
 		})
 	}
 }
 
-// TestTokenRefused: a token server that speaks OAuth 2.0 refuses a credential by 400.
-func TestTokenRefused(t *testing.T) {
+// A token server that speaks OAuth 2.0 refuses a credential by 400.
+func TestATokenServerRefusesACredentialBy400(t *testing.T) {
 	identity := credentials.Credential{IdentityToken: credentials.Conceal("identity-of-robot")}
 	for code, want := range map[string]content.Reason{
 		"invalid_grant": content.ErrUnauthorized, "invalid_client": content.ErrUnauthorized,
@@ -269,7 +269,7 @@ func TestTokenRefused(t *testing.T) {
 	}
 }
 
-func TestTokenAnswers(t *testing.T) {
+func TestOnlyATokenThatAHeaderCanCarryIsTaken(t *testing.T) {
 	for body, want := range map[string]content.Reason{
 		`{"access_token":"t"}`:            "",
 		`{"token":"t","expires_in":null}`: "",
@@ -278,7 +278,7 @@ func TestTokenAnswers(t *testing.T) {
 		`{"token":"a","token":"b"}`:       content.ErrUnauthorized,
 		`<html>`:                          content.ErrUnauthorized,
 		`{"token":"` + strings.Repeat("t", 64<<10) + `"}`:   "",
-		`{"token":"` + strings.Repeat("t", 64<<10+1) + `"}`: content.ErrUnauthorized, // or many of them would fill the memory
+		`{"token":"` + strings.Repeat("t", 64<<10+1) + `"}`: content.ErrUnauthorized, // because many of them would fill the memory
 		`{"token":"` + strings.Repeat("t", 1<<20) + `"}`:    content.ErrTooLarge,
 	} {
 		c := newClient(t, registry.Config{WrapTransport: instead(newWorld(map[string]http.HandlerFunc{
@@ -290,7 +290,7 @@ func TestTokenAnswers(t *testing.T) {
 	}
 }
 
-func TestTokenRedirects(t *testing.T) {
+func TestATokenRequestIsRedirectedOnlyWithinItsOrigin(t *testing.T) {
 	for location, want := range map[string]content.Reason{
 		"https://auth.example/elsewhere": "",
 		"https://evil.example/token":     content.ErrForbiddenURL,
@@ -316,8 +316,8 @@ func TestTokenRedirects(t *testing.T) {
 	}
 }
 
-// TestTokenByPost: a token server that does not know GET gets the password by POST.
-func TestTokenByPost(t *testing.T) {
+// A token server that does not know GET gets the password by POST.
+func TestThePasswordIsPostedIfGETIsNotKnown(t *testing.T) {
 	var form url.Values
 	w := newWorld(map[string]http.HandlerFunc{
 		"https://reg.example": signedIn(`Bearer realm="https://auth.example/token",service="s&x=y#f",scope="repository:app:pull&account=admin"`, text(hello)),
@@ -343,7 +343,7 @@ func TestTokenByPost(t *testing.T) {
 	}, w.asked())
 }
 
-func TestRegistryToken(t *testing.T) {
+func TestARegistryTokenIsSentAsItIs(t *testing.T) {
 	w := newWorld(map[string]http.HandlerFunc{"https://reg.example": signedIn(`Bearer realm="https://reg.example/token"`, text(hello))})
 	cred := credentials.Credential{RegistryToken: credentials.Conceal("ready-token")}
 	_, err := read(t.Context(), newClient(t, registry.Config{WrapTransport: instead(w)}), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: cred}, helloBlob())

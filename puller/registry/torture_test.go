@@ -31,7 +31,7 @@ import (
 
 var errInjected = errors.New("injected fault")
 
-// faults fails the k-th operation, or it and all after it.
+// A faults fails the operation number at, or also all operations after it.
 type faults struct {
 	count   atomic.Int64
 	at      int64
@@ -43,10 +43,10 @@ func (f *faults) now() bool {
 	return n == f.at || f.forever && n > f.at && f.at > 0
 }
 
-// smallRead makes more places where a read can fail.
+// smallRead is the most that one read returns, so that there are more reads that can fail.
 const smallRead = 2 << 10
 
-// faultyTransport fails requests and reads of bodies.
+// A faultyTransport fails requests and reads of bodies.
 type faultyTransport struct {
 	*faults
 	next http.RoundTripper
@@ -80,7 +80,7 @@ func (b *faultyBody) Read(p []byte) (int, error) {
 	return n, errInjected
 }
 
-// faultyConn fails reads and writes of connections.
+// A faultyConn fails reads and writes of a connection.
 type faultyConn struct {
 	net.Conn
 	*faults
@@ -101,8 +101,8 @@ func (c *faultyConn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// stride is from which fault to the next one a test goes: to each one with all rounds, to
-// every fifth without.
+// stride returns the distance between two faults that a test tries: 1 with all rounds, and
+// otherwise 5.
 func stride() int64 {
 	if rounds.All() {
 		return 1
@@ -110,11 +110,11 @@ func stride() int64 {
 	return 5
 }
 
-// TestTorture pulls from a registry with tokens, and fails each request and
-// each read in turn, and each operation of each connection. The result is right
-// or a named error each time; a bubble does not end while a goroutine is left,
-// and neither a connection.
-func TestTorture(t *testing.T) {
+// An image is pulled from a registry with tokens, once for each request and each read of a
+// body, which fails, and once for each operation of a connection. Each pull is right or ends
+// with an error that has a reason. No goroutine is left, without which the bubble does not
+// end, and no connection.
+func TestTortureOfRequestsAndConnections(t *testing.T) {
 	for _, layer := range []string{"transport", "connection"} {
 		for _, forever := range []bool{false, true} {
 			points, failed := int64(1), 0
@@ -179,14 +179,13 @@ func tortured(t *testing.T, layer string, f *faults) error {
 	closeAll()
 	require.NoError(t, reg.Close())
 	synctest.Wait()
-	assert.Zero(t, open.Load(), "connections are left")
+	assert.Zero(t, open.Load(), "no connection is left")
 	return err
 }
 
-// TestTortureWhole does it to a whole pull into a layout on disk. After the
-// fault a pull without faults works, and the layout then has the same files as
-// one that never met any.
-func TestTortureWhole(t *testing.T) {
+// The same is done to a pull into a layout on disk. A pull without faults after the fault
+// succeeds. Then the layout has the same files as a layout without any fault.
+func TestTortureOfAWholePull(t *testing.T) {
 	var clean []string
 	none := &faults{}
 	synctest.Test(t, func(t *testing.T) {

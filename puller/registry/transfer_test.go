@@ -58,7 +58,7 @@ type transferStep struct {
 	Host   string
 	Expect struct {
 		Method   string
-		Range    json.RawMessage // absent: not checked; null: none
+		Range    json.RawMessage // if absent, the header is not checked; null means that there is none
 		Headers  map[string]string
 		NoHeader string `json:"no_header"`
 	}
@@ -76,16 +76,16 @@ type transferStep struct {
 	}
 }
 
-// notOurs lists the rows that are decided before or after the client is asked.
+// notOurs has the rows that package transfer decides without the client, and why.
 var notOurs = map[string]string{
 	"blob already stored: no request":                                       "the store is transfer's",
 	"descriptor carries the right data: no request":                         "the descriptor's data is transfer's",
 	"disk full while writing: no retry, nothing left":                       "the disk is transfer's",
-	"complete but uncommitted partial: verify and commit without a request": "nothing is asked for",
+	"complete but uncommitted partial: verify and commit without a request": "no request is needed",
 }
 
-// TestTransferVectors runs a small stand-in of package transfer over the client.
-func TestTransferVectors(t *testing.T) {
+// The function fetch does for the client what package transfer does.
+func TestPublishedTransfersOfBlobs(t *testing.T) {
 	data, err := os.ReadFile("testdata/vectors/transfer.json")
 	require.NoError(t, err)
 	var cases []transferCase
@@ -127,7 +127,7 @@ func runTransfer(t *testing.T, tc transferCase) {
 	cred := nobody
 	if slices.Contains(tc.Tags, "auth") {
 		cred = robot
-		_, err := c.Manifest(ctx, content.Repo{Ref: ref, Cred: cred}, "") // puts a token at hand
+		_, err := c.Manifest(ctx, content.Repo{Ref: ref, Cred: cred}, "") // fetches a token
 		require.ErrorIs(t, err, content.ErrNotFound)
 	}
 	s.started, s.tokens = true, 0
@@ -145,7 +145,7 @@ func runTransfer(t *testing.T, tc transferCase) {
 		assert.NoError(t, err)
 	} else {
 		require.Error(t, err)
-		assert.Equal(t, tc.Want.PartialLeft, len(left) > 0, "partial left")
+		assert.Equal(t, tc.Want.PartialLeft, len(left) > 0, "bytes are kept")
 	}
 	switch tc.Want.Reason {
 	case "", "ErrImagePull":
@@ -182,11 +182,11 @@ func runTransfer(t *testing.T, tc transferCase) {
 	}
 }
 
-// fetch does with a blob what package transfer does: it keeps the bytes that came, and
-// starts again if the source reports that this can help.
+// fetch fetches a blob as package transfer does: it keeps the bytes that have arrived, and
+// starts again if the body's Reject reports that this can help.
 func fetch(ctx context.Context, c *registry.Client, repo content.Repo, desc ocispec.Descriptor, have []byte) (left []byte, err error) {
 	if int64(len(have)) == desc.Size && !verify.Bytes(desc.Digest, have) {
-		have = nil // all of it from an earlier process, and wrong
+		have = nil // the bytes of an earlier process are complete, but wrong
 	}
 	for {
 		body, err := c.Blob(ctx, repo, desc, int64(len(have)), -1)
@@ -211,7 +211,7 @@ func fetch(ctx context.Context, c *registry.Client, repo content.Repo, desc ocis
 	}
 }
 
-// scriptedHosts answers as a transferCase says, and nothing else.
+// A scriptedHosts is a transport that answers by the script of a transferCase.
 type scriptedHosts struct {
 	t      *testing.T
 	tc     transferCase
@@ -262,7 +262,7 @@ func (s *scriptedHosts) RoundTrip(req *http.Request) (*http.Response, error) {
 			assert.NotContains(s.t, req.Header, "Range", "request %d", s.next)
 		} else {
 			want := *wantRange
-			if strings.HasSuffix(want, "-") { // to the end, which a request names
+			if strings.HasSuffix(want, "-") { // the script means the end of the blob, which the client writes as a number
 				want += strconv.FormatInt(s.tc.Size-1, 10)
 			}
 			assert.Equal(s.t, want, req.Header.Get("Range"), "request %d", s.next)
@@ -306,7 +306,7 @@ func (s *scriptedHosts) reply(resp *http.Response, step transferStep) {
 	}
 	end := error(io.EOF)
 	if resp.ContentLength > int64(len(body)) {
-		end = io.ErrUnexpectedEOF // as net/http says it
+		end = io.ErrUnexpectedEOF // as in net/http
 	}
 	if r.CutAfter != nil {
 		body, end = body[:*r.CutAfter], errors.New("connection reset by peer")
