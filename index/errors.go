@@ -81,7 +81,7 @@ func (e *PlatformError) Is(target error) bool { return target == ErrPlatform }
 // A NoMatchError says that an index has no image for a platform, and which platforms it
 // has. It matches [ErrNoMatch].
 type NoMatchError struct {
-	Want ocispec.Platform
+	Want ocispec.Platform // the requested platform
 	// Have are the platforms of the entries that are images or indexes. They are spelled as
 	// in the index and in its order, each once. Escape them before you print them, because
 	// they come from the registry.

@@ -141,8 +141,8 @@ func (f *fallbacks) find(arch, variant string) int {
 	return -1
 }
 
-// has reports whether an architecture is listed in any variant.
-func (f *fallbacks) has(arch string) bool {
+// hasArch reports whether an architecture is listed in any variant.
+func (f *fallbacks) hasArch(arch string) bool {
 	return arch == f.list[0].arch || arch == f.list[f.n-1].arch
 }
 

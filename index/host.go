@@ -19,7 +19,7 @@ func Host() ocispec.Platform {
 	return platformOf(runtime.GOOS, runtime.GOARCH, readMachine())
 }
 
-// A machine is what an operating system says about the machine.
+// A machine has the facts that the operating system gives about the machine.
 type machine struct {
 	cpuinfo   string // text of /proc/cpuinfo; its first processor is enough
 	uname     string // machine, as uname -m prints it

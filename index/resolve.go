@@ -144,7 +144,7 @@ func (r *resolver) try(c Choice, through []ocispec.Descriptor) (*Resolved, error
 	}
 	doc, err := Parse(desc.MediaType, body)
 	if err != nil {
-		return nil, inside(desc, err)
+		return nil, inDocument(desc, err)
 	}
 	if nested {
 		return r.walk(doc.Index, append(slices.Clip(through), desc))
@@ -184,7 +184,7 @@ func (r *resolver) byConfig(found Resolved) (*Resolved, error) {
 	}
 	p, err := ConfigPlatform(body)
 	if err != nil {
-		return nil, inside(config, err)
+		return nil, inDocument(config, err)
 	}
 	sc, why := r.target.rate(&p)
 	if why != "" {
@@ -217,8 +217,8 @@ func (r *resolver) get(desc ocispec.Descriptor) ([]byte, error) {
 	return body, nil
 }
 
-// inside adds to an InvalidError which document it is about.
-func inside(desc ocispec.Descriptor, err error) error {
+// inDocument adds to an InvalidError the digest of the document that it is about.
+func inDocument(desc ocispec.Descriptor, err error) error {
 	var bad *InvalidError
 	if errors.As(err, &bad) {
 		bad.Detail = string(desc.Digest) + ": " + bad.Detail

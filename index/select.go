@@ -13,16 +13,16 @@ import (
 // A Selector chooses among the entries of an index. The zero Selector takes the best
 // fallback if no entry fits exactly.
 type Selector struct {
-	// Strict takes no fallback: the variant must be the one asked for, after
-	// Normalize. Nodes with CRI-O, and those with containerd's transfer service, which
-	// is its default, choose in this way.
+	// Strict takes no fallback: the variant must be the requested one, after Normalize.
+	// Nodes with CRI-O, and those with containerd's transfer service, which is its default,
+	// choose in this way.
 	Strict bool
 }
 
 // A Choice is one entry of an index that can serve a platform.
 type Choice struct {
 	Descriptor ocispec.Descriptor
-	// Exact is false if a fallback was taken (another variant than the one asked for, 386
+	// Exact is false if a fallback was taken (a variant other than the requested one, 386
 	// for amd64, 32-bit ARM for arm64), and if CheckConfig is set.
 	Exact bool
 	// CheckConfig says that the entry has no platform. Compare the platform in the image's
@@ -200,11 +200,11 @@ func (t *target) rate(p *ocispec.Platform) (sc score, why Why) {
 	if p.OS != t.platform.OS && normalizeOS(p.OS) != t.platform.OS {
 		return sc, WhyOS
 	}
-	if canonicalArch(p.Architecture) && !t.fallbacks.has(p.Architecture) {
+	if canonicalArch(p.Architecture) && !t.fallbacks.hasArch(p.Architecture) {
 		return sc, WhyArch // most entries of an index end here
 	}
 	arch, variant := normalizeArch(p.Architecture, p.Variant)
-	if !t.fallbacks.has(arch) {
+	if !t.fallbacks.hasArch(arch) {
 		return sc, WhyArch
 	}
 	if sc.fallback = t.fallbacks.find(arch, variant); sc.fallback < 0 {
@@ -259,7 +259,7 @@ type Why string
 // The values of Why. The first three are those of candidates.
 const (
 	WhyExact      Why = "exact match"
-	WhyFallback   Why = "fallback"                          // a lower variant than asked for, 386 for amd64, 32-bit ARM for arm64
+	WhyFallback   Why = "fallback"                          // a lower variant than the requested one, 386 for amd64, 32-bit ARM for arm64
 	WhyNoPlatform Why = "no platform, its config decides"   // the last resort
 	WhyMediaType  Why = "media type is not an image's"      // unknown, a layer's, Docker's schema 1
 	WhyUntyped    Why = "media type is missing"             // OCI and Docker require one in each entry

@@ -109,9 +109,9 @@ type Match int
 
 // The values of Match.
 const (
-	Exact    Match = iota // the ref.name annotation is the canonical name, as Layout.Tag writes it
-	Spelled               // the ref.name annotation is another spelling of the canonical name, such as docker.io/busybox:1.36
-	BesideIt              // the ref.name annotation is only the tag or digest, and AnnotationImage is the whole name
+	Exact             Match = iota // the ref.name annotation is the canonical name, as Layout.Tag writes it
+	Spelled                        // the ref.name annotation is another spelling of the canonical name, such as docker.io/busybox:1.36
+	ByAnnotationImage              // the ref.name annotation is only the tag or digest, and AnnotationImage is the whole name
 )
 
 // NewEntry returns the Entry of a descriptor, given as JSON.
@@ -132,7 +132,7 @@ func NewEntry(raw []byte) Entry {
 		return e
 	}
 	if ref := wholeName(image); isTagOf(name, ref) {
-		e.Ref, e.Match = ref.String(), BesideIt
+		e.Ref, e.Match = ref.String(), ByAnnotationImage
 	}
 	return e
 }

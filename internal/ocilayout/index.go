@@ -40,7 +40,7 @@ func NewIndex(entries ...Entry) *Index {
 			{"mediaType", []byte(`"` + ocispec.MediaTypeImageIndex + `"`)},
 		},
 	}
-	ix.number()
+	ix.reindex()
 	return ix
 }
 
@@ -84,7 +84,7 @@ func ParseIndex(data []byte, most int) (*Index, error) {
 	if err != nil {
 		return nil, err
 	}
-	ix.number()
+	ix.reindex()
 	return ix, nil
 }
 
@@ -140,7 +140,7 @@ func (ix *Index) Set(e Entry) (changed bool) {
 	n := len(ix.Entries)
 	ix.Entries = append(ix.Entries[:i+1], slices.DeleteFunc(ix.Entries[i+1:], func(x Entry) bool { return x.Ref == e.Ref && x.Match == Exact })...)
 	if len(ix.Entries) != n {
-		ix.number()
+		ix.reindex()
 	}
 	return true
 }
@@ -163,16 +163,16 @@ func (ix *Index) Grown(e Entry) int {
 func (ix *Index) Remove(ref string) {
 	best := ix.Entries[ix.byRef[ref]].Match
 	for i, x := range ix.Entries {
-		if x.Ref == ref && x.Match == BesideIt && best != BesideIt {
+		if x.Ref == ref && x.Match == ByAnnotationImage && best != ByAnnotationImage {
 			ix.Entries[i] = x.WithoutImage()
 		}
 	}
 	ix.Entries = slices.DeleteFunc(ix.Entries, func(x Entry) bool { return x.Ref == ref && x.Match == best })
-	ix.number()
+	ix.reindex()
 }
 
-// number computes byRef and size.
-func (ix *Index) number() {
+// reindex computes byRef and size.
+func (ix *Index) reindex() {
 	ix.byRef = make(map[string]int, len(ix.Entries))
 	ix.size = 64
 	for _, f := range ix.fields {

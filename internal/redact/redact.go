@@ -31,7 +31,7 @@ const (
 func Text(s string, secrets ...string) string {
 	forms := spellings(secrets)
 	if len(s) >= input {
-		s = withoutHalf(s[:input], forms)
+		s = cutHalfSecret(s[:input], forms)
 	}
 	s = mask(s, forms)
 	s = maskURLs(s)
@@ -162,8 +162,8 @@ func inWord(r rune) bool {
 	return r != utf8.RuneError && (unicode.IsLetter(r) || unicode.IsDigit(r))
 }
 
-// withoutHalf removes a half of a secret from the end of a text that was cut.
-func withoutHalf(s string, forms []string) string {
+// cutHalfSecret removes the beginning of a secret from the end of a text that was cut.
+func cutHalfSecret(s string, forms []string) string {
 	for again := true; again; {
 		again = false
 		for _, form := range forms {

@@ -219,7 +219,7 @@ func (im *importer) find(ctx context.Context, name string) (ocispec.Descriptor, 
 		return f.desc, im.adopt(ctx, f)
 	}
 	if d, ok := ocilayout.BlobDigest(at); ok {
-		if size, ok := im.brought[beginning(d)]; ok {
+		if size, ok := im.blobSizes[digestPrefix(d)]; ok {
 			return ocispec.Descriptor{Digest: d, Size: size}, nil
 		}
 	}

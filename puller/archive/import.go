@@ -120,22 +120,22 @@ func quote(name string) string { return redact.Quote(name, 200) }
 
 // An importer reads one archive.
 type importer struct {
-	store   content.Store
-	cfg     Config
-	buf     []byte
-	docs    map[string][]byte      // content of index.json, manifest.json and oci-layout, by name
-	others  map[string]scratchFile // files whose use is not known before the end, by path
-	links   map[string]string      // path of a link -> path of its target, within the archive
-	names   int                    // sum of the lengths of the names in others and links, in bytes
-	holes   int64                  // how many bytes of holes the files of the archive may have
-	brought map[uint64]int64       // the sizes of the archive's blobs, by the beginnings of their digests
+	store     content.Store
+	cfg       Config
+	buf       []byte
+	docs      map[string][]byte      // content of index.json, manifest.json and oci-layout, by name
+	others    map[string]scratchFile // files whose use is not known before the end, by path
+	links     map[string]string      // path of a link -> path of its target, within the archive
+	names     int                    // sum of the lengths of the names in others and links, in bytes
+	holes     int64                  // how many bytes of holes the files of the archive may have
+	blobSizes map[uint64]int64       // the sizes of the archive's blobs, by digestPrefix
 }
 
 func newImporter(store content.Store, cfg Config) *importer {
 	return &importer{
 		store: store, cfg: cfg, buf: make([]byte, ocilayout.HashBuffer),
 		docs: make(map[string][]byte), others: make(map[string]scratchFile), links: make(map[string]string),
-		holes: maxHoles, brought: make(map[uint64]int64),
+		holes: maxHoles, blobSizes: make(map[uint64]int64),
 	}
 }
 
@@ -181,7 +181,7 @@ func (im *importer) tag(ctx context.Context, images []image) ([]content.Entry, e
 			return nil, err
 		}
 		if !ok {
-			return nil, im.notWhole(ctx, img)
+			return nil, im.incompleteError(ctx, img)
 		}
 	}
 	for _, img := range images {
@@ -197,13 +197,13 @@ func (im *importer) tag(ctx context.Context, images []image) ([]content.Entry, e
 	return entries, nil
 }
 
-// notWhole returns the error for an image of which content is missing. Either the archive
-// does not have that content, or another process removed it from the store.
-func (im *importer) notWhole(ctx context.Context, img image) error {
+// incompleteError returns the error for an image of which content is missing. Either the
+// archive does not have that content, or another process removed it from the store.
+func (im *importer) incompleteError(ctx context.Context, img image) error {
 	missing, removed := digest.Digest(""), false
 	err := ocilayout.Walk(ctx, im.store, img.desc, make(map[digest.Digest]bool), func(desc ocispec.Descriptor, stored bool) {
 		if !stored && !removed {
-			_, removed = im.brought[beginning(desc.Digest)]
+			_, removed = im.blobSizes[digestPrefix(desc.Digest)]
 			missing = desc.Digest
 		}
 	})
@@ -221,9 +221,9 @@ func removedError(d digest.Digest) error {
 	return bad(content.ErrNotFound, "another process removed blob %s of the archive from the store during the import: import the archive again", d)
 }
 
-// beginning returns the first 64 bits of a digest, or 0 for an invalid digest. They are
-// kept instead of the digest, because an archive may have a million blobs.
-func beginning(d digest.Digest) uint64 {
+// digestPrefix returns the first 64 bits of a digest, or 0 for an invalid digest. An
+// importer keeps them instead of the digest, because an archive may have a million blobs.
+func digestPrefix(d digest.Digest) uint64 {
 	if verify.Digest(d) != nil {
 		return 0
 	}
@@ -328,7 +328,7 @@ func (im *importer) document(name string, size int64, r io.Reader) error {
 // blob stores a blob. The error has the reason content.ErrDigestMismatch if the content of
 // r is not that of desc.
 func (im *importer) blob(ctx context.Context, desc ocispec.Descriptor, r io.Reader) error {
-	im.brought[beginning(desc.Digest)] = desc.Size
+	im.blobSizes[digestPrefix(desc.Digest)] = desc.Size
 	in, err := im.store.Ingest(ctx, desc)
 	if errors.Is(err, fs.ErrExist) {
 		return nil

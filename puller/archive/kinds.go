@@ -216,7 +216,7 @@ func (im *importer) notAnArchive() error {
 	switch {
 	case im.docs[ocilayout.LayoutFile] != nil:
 		return bad(content.ErrBadIndex, "it has %s but not %s: %s", ocilayout.LayoutFile, ocilayout.IndexFile, packWhole)
-	case len(im.brought) > 0:
+	case len(im.blobSizes) > 0:
 		return bad(content.ErrBadIndex, "it has blobs but not %s: %s", ocilayout.IndexFile, packWhole)
 	}
 	for _, kind := range kindsOfTar {
