@@ -11,15 +11,16 @@ import (
 
 // The kubelet's delays for image pulls (k8s.io/kubernetes, pkg/kubelet).
 const (
-	DefaultInitial = 10 * time.Second
-	DefaultMax     = 300 * time.Second
+	defaultInitial = 10 * time.Second
+	defaultMax     = 300 * time.Second
 )
 
-// A Config has the settings of a Backoff. The zero Config means the kubelet's delays.
+// A Config has the settings of a Backoff. The zero Config means the kubelet's delays for
+// image pulls.
 type Config struct {
-	// Initial is the delay after the first failure; 0 means DefaultInitial.
+	// Initial is the delay after the first failure; 0 means 10 seconds.
 	Initial time.Duration
-	// Max caps each delay after a failure, also the first one; 0 means DefaultMax. A streak
+	// Max caps each delay after a failure, also the first one; 0 means 5 minutes. A streak
 	// of failures ends when more than 2 x Max pass without one.
 	Max time.Duration
 	// Jitter makes each delay longer by a random amount, so that many clients do not try
@@ -55,8 +56,8 @@ func New[K comparable](config Config) (*Backoff[K], error) {
 	case !(config.Jitter >= 0):
 		return nil, fmt.Errorf("backoff: Jitter is %v; it must be a number that is not negative", config.Jitter)
 	}
-	config.Max = cmp.Or(config.Max, DefaultMax)
-	config.Initial = min(cmp.Or(config.Initial, DefaultInitial), config.Max)
+	config.Max = cmp.Or(config.Max, defaultMax)
+	config.Initial = min(cmp.Or(config.Initial, defaultInitial), config.Max)
 	if config.Rand == nil {
 		config.Rand = rand.Float64
 	}

@@ -23,7 +23,7 @@ func TestKeysThatFailOnceAreDropped(t *testing.T) {
 		}
 	}
 	require.Len(t, b.entries.byKey, n)
-	now = now.Add(2*DefaultMax + time.Second + 1)
+	now = now.Add(2*defaultMax + time.Second + 1)
 	b.Wait(-1)
 	assert.Empty(t, b.entries.byKey, "one call after the last streak has ended frees all")
 }

@@ -13,7 +13,8 @@
 //	rules := credentials.Rules{}
 //	secrets := credentials.FromSecrets(pullSecrets, rules)
 //	node, err := credentials.FindFile(credentials.KubeletPaths(""), rules)
-//	plugins, err := credentials.ReadProviders("providers.yaml", credentials.ProviderConfig{BinDir: binDir})
+//	bin := credentials.Exec{Dir: binDir}
+//	plugins, err := credentials.ReadProviders("providers.yaml", credentials.ProviderConfig{Exec: bin})
 //	ring := credentials.Join(secrets, node, plugins)
 //	digest, err := credentials.Each(ctx, ring, ref, pullWith)
 //
@@ -21,7 +22,7 @@
 // the credential helpers that docker's file names:
 //
 //	file, err := credentials.ReadDocker()
-//	ring := file.WithHelpers(credentials.HelperConfig{})
+//	ring := file.WithHelpers(credentials.Exec{})
 //
 // # Order
 //

@@ -144,8 +144,8 @@ const maxListed = 10
 // and with which error.
 func (a Attempt) String() string {
 	if a.SourceFailed {
-		var source *SourceError
-		if errors.As(a.Err, &source) {
+		var source *Error
+		if errors.As(a.Err, &source) && source.Image != "" {
 			return a.Err.Error() // its text names the origin
 		}
 		return fmt.Sprintf("%v could not answer: %v", a.Origin, a.Err)

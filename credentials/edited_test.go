@@ -90,13 +90,13 @@ func TestProblemsAreLimited(t *testing.T) {
 	}
 	var ps problemList
 	for i := range maxProblems + 2 {
-		p := problem{EntryError: &EntryError{Origin{Kind: KindFile}, warning(ErrLooksWrong, "x")}}
+		p := problem{Error: &Error{Origin: Origin{Kind: KindFile}, Err: warning(ErrLooksWrong, "x")}}
 		if i == maxProblems+1 {
 			p.Err = errNoColon
 		}
 		ps = append(ps, p)
 	}
-	assert.ErrorIs(t, ps[maxProblems+1], errNoColon)
+	assert.ErrorIs(t, ps[maxProblems+1].Error, errNoColon)
 	var last Note
 	for note := range ps.all() {
 		last = note

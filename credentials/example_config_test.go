@@ -84,7 +84,7 @@ func ExampleLogin() {
 		fmt.Println(image, n)
 	}
 	_, err = credentials.Login("oci://registry.example", "bob", credentials.Conceal("s3cret"))
-	fmt.Println(errors.Is(err, credentials.ErrKeyMatchesNothing))
+	fmt.Println(errors.Is(err, credentials.ErrLooksWrong))
 	// Output:
 	// registry.example/team/app 1
 	// registry.example/other 0
@@ -136,25 +136,31 @@ func ExampleRules() {
 	// Output: false true
 }
 
-func ExampleKeyError() {
+func ExampleMatch_malformed() {
 	_, err := credentials.Match("registry.example:https", "registry.example/app", credentials.Rules{})
 	fmt.Println(err)
 	// Output: key "registry.example:https": port is not a number
 }
 
-func ExampleEntryError() {
+func ExampleError() {
 	c, _ := credentials.ParseFile([]byte(`{"auths": {"registry.example": {"auth": "%%%"}}}`), "config.json", credentials.Rules{})
 	for _, err := range credentials.Problems(c) {
+		var about *credentials.Error
+		if errors.As(err, &about) {
+			fmt.Println(about.Origin.Name, about.Origin.Key)
+		}
 		fmt.Println(err)
 	}
-	// Output: file "config.json", key "registry.example": auth is not base64
+	// Output:
+	// config.json registry.example
+	// file "config.json", key "registry.example": auth is not base64
 }
 
 func ExampleReason() {
 	c, _ := credentials.ParseFile([]byte(`{"auths": {"a.example": {"auth": "%%%"}}, "AUTHS": {}}`), "config.json", credentials.Rules{})
 	for _, err := range credentials.Problems(c) {
 		var reason credentials.Reason
-		fmt.Println(errors.As(err, &reason) && reason.Warning(), errors.Is(err, credentials.ErrSpelledTwice))
+		fmt.Println(errors.As(err, &reason) && reason.Warning(), errors.Is(err, credentials.ErrLooksWrong))
 	}
 	// Output:
 	// true true

@@ -15,7 +15,7 @@ import (
 // for Amazon's, Google's and Azure's registries document; the programs in
 // testdata/bin stand for them.
 func ExampleReadProviders() {
-	ring, err := credentials.ReadProviders("testdata/providers", credentials.ProviderConfig{BinDir: "testdata/bin"})
+	ring, err := credentials.ReadProviders("testdata/providers", credentials.ProviderConfig{Exec: credentials.Exec{Dir: "testdata/bin"}})
 	if err != nil {
 		panic(err)
 	}
@@ -40,9 +40,9 @@ func ExampleReadProviders() {
 	// registry.example/app
 }
 
-func ExampleProviders() {
-	ring, _ := credentials.ReadProviders("testdata/providers", credentials.ProviderConfig{BinDir: "testdata/bin"})
-	for note := range ring.Explain(reference.MustParse("gcr.io/project/app")) { // runs nothing
+func ExampleReadProviders_explain() {
+	ring, _ := credentials.ReadProviders("testdata/providers", credentials.ProviderConfig{Exec: credentials.Exec{Dir: "testdata/bin"}})
+	for note := range ring.(credentials.Explainer).Explain(reference.MustParse("gcr.io/project/app")) { // runs nothing
 		fmt.Println(note.Origin.Name, note.Matched)
 	}
 	// Output:
@@ -53,8 +53,7 @@ func ExampleProviders() {
 
 func ExampleProviderConfig() {
 	ring, err := credentials.ReadProviders("testdata/providers/2-gcr.yaml", credentials.ProviderConfig{
-		BinDir: "testdata/bin",
-		Exec:   credentials.Exec{Timeout: 10 * time.Second, MaxOutput: 64 << 10},
+		Exec: credentials.Exec{Dir: "testdata/bin", Timeout: 10 * time.Second, MaxOutput: 64 << 10},
 	})
 	fmt.Println(ring != nil, err)
 	// Output: true <nil>
@@ -71,12 +70,12 @@ providers:
 `
 
 func ExampleParseProviders() {
-	_, err := credentials.ParseProviders([]byte(robots), credentials.ProviderConfig{BinDir: "testdata/bin"})
+	_, err := credentials.ParseProviders([]byte(robots), credentials.ProviderConfig{Exec: credentials.Exec{Dir: "testdata/bin"}})
 	fmt.Println(err)
 	_, err = credentials.ParseProviders([]byte(robots), credentials.ProviderConfig{})
 	fmt.Println(err)
 	bad := strings.Replace(robots, "*.registry.example", "registry.example:https", 1)
-	_, err = credentials.ParseProviders([]byte(bad), credentials.ProviderConfig{BinDir: "testdata/bin"})
+	_, err = credentials.ParseProviders([]byte(bad), credentials.ProviderConfig{Exec: credentials.Exec{Dir: "testdata/bin"}})
 	fmt.Println(err)
 	// Output:
 	// <nil>
@@ -85,14 +84,14 @@ func ExampleParseProviders() {
 }
 
 // withToken has a plugin that is given the token of the Pod's service account.
-func withToken() *credentials.Providers {
+func withToken() credentials.PodKeyring {
 	ring, err := credentials.ParseProviders([]byte(robots+`
   tokenAttributes:
     serviceAccountTokenAudience: registry
     cacheType: ServiceAccount
     requireServiceAccount: true
 `), credentials.ProviderConfig{
-		BinDir: "testdata/bin",
+		Exec: credentials.Exec{Dir: "testdata/bin"},
 		Token: func(_ context.Context, pod credentials.Pod, audience string) (credentials.Sensitive, error) {
 			return credentials.Conceal("the TokenRequest API's answer"), nil
 		},
@@ -115,7 +114,7 @@ func ExamplePodKeyring() {
 func ExamplePod() {
 	ref := reference.MustParse("eu.registry.example/app")
 	for _, pod := range []credentials.Pod{{}, {ServiceAccount: credentials.ServiceAccount{Name: "builder"}}} {
-		for note := range credentials.For(withToken(), pod).(credentials.Explainer).Explain(ref) {
+		for note := range withToken().For(pod).(credentials.Explainer).Explain(ref) {
 			fmt.Println(note.Matched)
 		}
 	}
@@ -124,8 +123,8 @@ func ExamplePod() {
 	// true
 }
 
-func ExampleFor() {
-	ring := credentials.For(credentials.Join(config(), withToken()), credentials.Pod{ServiceAccount: credentials.ServiceAccount{Name: "builder"}})
+func ExamplePodKeyring_joined() {
+	ring := credentials.Join(config(), withToken()).For(credentials.Pod{ServiceAccount: credentials.ServiceAccount{Name: "builder"}})
 	for cred := range ring.Lookup(context.Background(), reference.MustParse("eu.registry.example/app")) {
 		fmt.Println(cred.Origin.ServiceAccount.Name)
 	}
@@ -138,7 +137,7 @@ func ExampleServiceAccount() {
 }
 
 func ExampleNewHelper() {
-	h, err := credentials.NewHelper("example", credentials.HelperConfig{Dir: "testdata/bin"})
+	h, err := credentials.NewHelper("example", credentials.Exec{Dir: "testdata/bin"})
 	if err != nil {
 		panic(err)
 	}
@@ -148,15 +147,15 @@ func ExampleNewHelper() {
 	// Output: kept helper "example", key "registry.example" <nil>
 }
 
-func ExampleHelper() {
-	_, err := credentials.NewHelper("../../bin/sh", credentials.HelperConfig{})
+func ExampleNewHelper_badName() {
+	_, err := credentials.NewHelper("../../bin/sh", credentials.Exec{})
 	fmt.Println(err)
 	// Output: helper "../../bin/sh" names a helper that cannot be a program: only letters, digits, dot, underscore and dash
 }
 
-func ExampleHelperConfig() {
+func ExampleFile_WithHelpers() {
 	c, _ := credentials.ParseFile([]byte(`{"credsStore": "example"}`), "config.json", credentials.Rules{})
-	ring := c.WithHelpers(credentials.HelperConfig{Dir: "testdata/bin"})
+	ring := c.WithHelpers(credentials.Exec{Dir: "testdata/bin"})
 	for cred := range ring.Lookup(context.Background(), reference.MustParse("nginx")) {
 		fmt.Println(cred.Username, cred.Origin.Key)
 	}
@@ -164,25 +163,21 @@ func ExampleHelperConfig() {
 }
 
 func ExampleExec() {
-	empty := credentials.Exec{Environ: []credentials.EnvVar{}} // no variable of this process is passed on
-	h, _ := credentials.NewHelper("example", credentials.HelperConfig{Dir: "testdata/bin", Exec: empty})
+	x := credentials.Exec{
+		Dir:     "testdata/bin",
+		Environ: map[string]credentials.Sensitive{"TOKEN": credentials.Conceal("secret")}, // and no variable of this process
+	}
+	h, _ := credentials.NewHelper("example", x)
 	for cred := range h.Lookup(context.Background(), reference.MustParse("registry.example/app")) {
 		fmt.Println(cred.Username)
 	}
 	// Output: kept
 }
 
-func ExampleEnvVar() {
-	v := credentials.EnvVar{Name: "AWS_SECRET_ACCESS_KEY", Value: credentials.Conceal("secret")}
-	fmt.Println(v.Name, v.Value.Reveal())
-	// Output: AWS_SECRET_ACCESS_KEY secret
-}
-
-func ExampleSourceError() {
-	h, _ := credentials.NewHelper("missing", credentials.HelperConfig{Dir: "testdata/bin"})
+func ExampleNewHelper_missing() {
+	h, _ := credentials.NewHelper("missing", credentials.Exec{Dir: "testdata/bin"})
 	for _, err := range h.Lookup(context.Background(), reference.MustParse("registry.example/app")) {
-		var source *credentials.SourceError
-		fmt.Println(errors.As(err, &source), err)
+		fmt.Println(errors.Is(err, credentials.ErrProgramStart), err)
 	}
 	// Output: true helper "missing", for image "registry.example/app": program not found: docker-credential-missing
 }

@@ -32,7 +32,7 @@ func ExampleFromSecrets() {
 	// Output: robot secret "web/regcred", key "registry.example"
 }
 
-func ExampleSecrets() {
+func ExampleFromSecrets_malformed() {
 	bad := credentials.Secret{Name: "bad", Type: credentials.TypeDockerConfigJSON, Data: credentials.ConcealData(map[string][]byte{
 		credentials.KeyDockerConfigJSON: []byte(`{"auths": []}`),
 	})}
@@ -47,7 +47,7 @@ func ExampleProblems() {
 		panic(err)
 	}
 	for _, err := range credentials.Problems(credentials.Join(credentials.FromSecrets([]credentials.Secret{opaque}, credentials.Rules{}), file)) {
-		var entry *credentials.EntryError
+		var entry *credentials.Error
 		fmt.Println(errors.As(err, &entry), errors.Is(err, credentials.ErrGivesNothing), entry.Origin)
 	}
 	// Output:
@@ -73,17 +73,10 @@ func ExampleSecret() {
 	// Output: Secret "myregistrykey" is invalid: data[.dockerconfigjson]: invalid value: cannot be read as a .docker/config.json file: it is not JSON: syntax error at byte 1
 }
 
-func ExampleSecretError() {
-	err := credentials.Secret{Name: "empty", Type: credentials.TypeDockercfg}.Validate()
-	var bad *credentials.SecretError
-	fmt.Println(errors.As(err, &bad), bad.Key)
-	// Output: true .dockercfg
-}
-
 func ExampleSecret_Validate() {
 	secrets, _ := credentials.ParseSecrets([]byte("kind: Secret\nmetadata: {name: myregistrykey}\ntype: kubernetes.io/dockerconfigjson\ndata: {.dockerconfigjson: 'no base64'}\n"))
 	err := secrets[0].Validate()
-	fmt.Println(errors.Is(err, credentials.ErrSecretBase64))
+	fmt.Println(errors.Is(err, credentials.ErrSecretInvalid))
 	fmt.Println(err)
 	// Output:
 	// true

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"slices"
@@ -15,31 +16,35 @@ import (
 	"github.com/pullkit/pullkit/internal/redact"
 )
 
-// An Exec sets the limits and the environment of the programs that a keyring starts. The
-// zero Exec has limits of a minute, as in the kubelet, and of 1 MiB of output.
+// An Exec says where the programs are that a keyring starts, and sets their limits and their
+// environment. The zero Exec runs helpers of PATH with limits of a minute, as in the kubelet,
+// and of 1 MiB of output.
 //
 // A program is started without a shell, in the working directory of this process. The
 // question goes to its standard input, and never to its arguments or its environment. The
-// environment of a plugin is Environ, and then the env of the plugin's configuration; of
-// two variables of the same name the last one counts. A program that reaches a limit is
-// killed, on Unix together with the programs that it started.
+// environment of a plugin is Environ, and then the env of the plugin's configuration, which
+// counts where both have a variable. A program that reaches a limit is killed, on Unix
+// together with the programs that it started.
 type Exec struct {
+	// Dir is the directory of the programs. "" means the directories of PATH for helpers,
+	// and is an error for plugins.
+	Dir string
 	// Timeout is the longest time that one run may take. Zero means a minute.
 	Timeout time.Duration
 	// MaxOutput is the number of bytes that a program may write to its standard output.
 	// Zero means 1 MiB. Of the standard error 64 KiB are read, and the rest is ignored.
 	MaxOutput int
-	// Environ is the environment. Nil means the environment of this process, as in the
-	// kubelet, but without DOCKER_AUTH_CONFIG, because that holds passwords. A slice that
-	// is empty but not nil means an empty environment.
-	Environ []EnvVar
+	// Environ is the environment: the values of variables by their names. Nil means the
+	// environment of this process, as in the kubelet, but without DOCKER_AUTH_CONFIG,
+	// because that holds passwords. A map that is empty but not nil means an empty
+	// environment.
+	Environ map[string]Sensitive
 }
 
-// An EnvVar is one variable of a program's environment. The value is a [Sensitive] because
-// it may be a secret.
-type EnvVar struct {
-	Name  string
-	Value Sensitive
+// An envVar is one variable of a program's environment.
+type envVar struct {
+	name  string
+	value Sensitive
 }
 
 const (
@@ -54,7 +59,7 @@ const (
 type command struct {
 	path    string
 	args    []string
-	env     []EnvVar // added to the environment; of equal names the last one counts
+	env     []envVar // added to the environment; of equal names the last one counts
 	stdin   []byte
 	secrets []string // masked where an error quotes the program's output
 }
@@ -88,7 +93,7 @@ func (x Exec) run(ctx context.Context, c command) (stdout []byte, err error) {
 	}
 	switch cause := context.Cause(ctx); {
 	case out.over:
-		return nil, fmt.Errorf("%w: %d bytes", ErrProgramOutput, limit)
+		return nil, fmt.Errorf("%w: %d bytes", errProgramOutput, limit)
 	case err == nil:
 		return out.buf.Bytes(), nil
 	case cause == ErrProgramTimeout:
@@ -115,7 +120,7 @@ func findProgram(program string) (string, error) {
 	if errors.Is(err, os.ErrPermission) {
 		return "", fmt.Errorf("%w: the file may not be executed (chmod +x)", ErrProgramStart)
 	}
-	return "", ErrProgramMissing
+	return "", errProgramMissing
 }
 
 // missing returns the error for a program that could not be started because a file is
@@ -124,7 +129,7 @@ func findProgram(program string) (string, error) {
 func missing(path string) error {
 	info, err := os.Stat(path)
 	if err != nil || !info.Mode().IsRegular() {
-		return ErrProgramMissing
+		return errProgramMissing
 	}
 	if name := interpreter(path); name != "" {
 		return fmt.Errorf("%w: the interpreter that its first line names is missing: %s", ErrProgramStart, quote(name))
@@ -159,7 +164,7 @@ func repeatable(words string, secrets ...string) string {
 	return redact.Text(strings.TrimSpace(words), secrets...)
 }
 
-func (x Exec) environ(more []EnvVar) []string {
+func (x Exec) environ(more []envVar) []string {
 	env := []string{} // not nil, which would mean the environment of this process
 	if x.Environ == nil {
 		env = slices.DeleteFunc(os.Environ(), func(v string) bool {
@@ -167,8 +172,11 @@ func (x Exec) environ(more []EnvVar) []string {
 			return strings.EqualFold(name, dockerAuthConfig) // on Windows names have no case
 		})
 	}
-	for _, v := range slices.Concat(x.Environ, more) {
-		env = append(env, v.Name+"="+v.Value.Reveal())
+	for _, name := range slices.Sorted(maps.Keys(x.Environ)) {
+		env = append(env, name+"="+x.Environ[name].Reveal())
+	}
+	for _, v := range more {
+		env = append(env, v.name+"="+v.value.Reveal())
 	}
 	return env
 }
@@ -192,18 +200,3 @@ func (c *capture) Write(p []byte) (int, error) {
 	}
 	return len(p), nil
 }
-
-// A SourceError says that a helper or a plugin could not answer, and why.
-type SourceError struct {
-	Origin Origin // the program; without a Key
-	Image  string // the image's name, without tag and digest
-	Err    error  // why it could not answer
-}
-
-// Error returns a text that says which program could not answer, for which image, and why.
-func (e *SourceError) Error() string {
-	return fmt.Sprintf("%v, for image %s: %v", e.Origin, quote(e.Image), e.Err)
-}
-
-// Unwrap returns e.Err.
-func (e *SourceError) Unwrap() error { return e.Err }

@@ -32,7 +32,7 @@ func TestFieldHelpers(t *testing.T) {
 		Expect struct{ Users []string }
 	}
 	log := filepath.Join(t.TempDir(), "log")
-	c := HelperConfig{Dir: installProgram(t, "docker-credential-echo"), Exec: Exec{Environ: programEnv("echo", programLog, log)}}
+	c := Exec{Dir: installProgram(t, "docker-credential-echo"), Environ: programEnv("echo", programLog, log)}
 	for _, v := range fieldVectors[vector](t, "helpers.json", 2) {
 		config, err := ParseFile(v.Config, "config.json", Rules{})
 		require.NoError(t, err, v.ID)
@@ -58,7 +58,7 @@ func TestFieldSecrets(t *testing.T) {
 	}
 	for _, v := range fieldVectors[vector](t, "secrets.json", 7) {
 		secrets, err := ParseSecrets([]byte(v.Manifest))
-		ring := FromSecrets(secrets, Rules{})
+		ring := fromSecrets(secrets, Rules{})
 		var problems, notes []string
 		if err != nil {
 			problems, notes = append(problems, err.Error()), append(notes, err.Error())
@@ -103,7 +103,7 @@ func TestFieldPeers(t *testing.T) {
 // something looks wrong.
 func texts(t *testing.T, ring Keyring, image string) (problems, notes []string) {
 	for _, err := range Problems(ring) {
-		var entry *EntryError
+		var entry *Error
 		require.ErrorAs(t, err, &entry)
 		problems = append(problems, err.Error())
 	}
@@ -271,7 +271,7 @@ func TestByteOrderMark(t *testing.T) {
 	creds, _ := collect(t.Context(), c, "r.io/app")
 	assert.Len(t, creds, 1)
 	require.Len(t, Problems(c), 1)
-	assert.ErrorIs(t, Problems(c)[0], ErrByteOrderMark)
+	assert.ErrorIs(t, Problems(c)[0], errByteOrderMark)
 
 	s := Secret{Name: "s", Type: TypeDockerConfigJSON, Data: map[string]Sensitive{KeyDockerConfigJSON: Conceal(marked)}}
 	ring := FromSecrets([]Secret{s}, Rules{})
@@ -279,7 +279,7 @@ func TestByteOrderMark(t *testing.T) {
 	assert.Len(t, creds, 1)
 	_, notes := texts(t, ring, "r.io/app")
 	assert.Contains(t, strings.Join(notes, "\n"), "byte order mark")
-	assert.ErrorIs(t, s.Validate(), ErrSecretContent)
+	assert.ErrorIs(t, s.Validate(), ErrSecretInvalid)
 
 	kubelet := Rules{Kubelet: true}
 	_, err = ParseFile([]byte(marked), "config.json", kubelet)
@@ -418,7 +418,7 @@ func TestOddKeys(t *testing.T) {
 			}
 			if assert.Len(t, Problems(c), 1, "%q", key) {
 				assert.ErrorContains(t, Problems(c)[0], tt.want, "%q", key)
-				assert.ErrorIs(t, Problems(c)[0], ErrKeyMatchesNothing, "%q", key)
+				assert.ErrorIs(t, Problems(c)[0], errKeyMatches, "%q", key)
 			}
 			if tt.image == "" {
 				continue

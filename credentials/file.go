@@ -37,7 +37,7 @@ type File struct {
 // All other files have the entries under auths. name is also the Name in the Origin of
 // each credential.
 //
-// The error is an [*EntryError], and says that the document cannot be used: it is not JSON,
+// The error is an [*Error], and says that the document cannot be used: it is not JSON,
 // is larger than 8 MiB, or has another value where an object must be. Malformed entries are
 // left out, and [Problems] lists them. Entries without a credential are left out too, and
 // listed with [ErrGivesNothing] unless a helper keeps the login for their host.
@@ -50,7 +50,7 @@ func ParseFile(data []byte, name string, rules Rules) (*File, error) {
 	legacy := filepath.Base(name) == ".dockercfg"
 	doc, err := es.addDocument(origin, data, legacy)
 	if err != nil {
-		return nil, &EntryError{Origin: origin, Err: err}
+		return nil, &Error{Origin: origin, Err: err}
 	}
 	es.warnFile(origin, doc, legacy)
 	return &File{name: name, table: newTable(es), helpers: doc.helpers}, nil
@@ -132,7 +132,7 @@ type document struct {
 func (es *entries) addDocument(origin Origin, data []byte, legacy bool) (document, error) {
 	var doc document
 	if rest, ok := bytes.CutPrefix(data, byteOrderMark); ok && !es.rules.Kubelet && strictjson.Valid(rest) {
-		es.problem(origin, ErrByteOrderMark)
+		es.problem(origin, errByteOrderMark)
 		data = rest
 	}
 	if err := checkJSON(data); err != nil {
@@ -164,7 +164,7 @@ func (es *entries) readTop(origin Origin, doc *document) error {
 				return &fieldError{"auths", hinted(err, diagnose.Auths(m.Value))}
 			}
 			if spelling != "" && spelling != m.Key {
-				es.note(problem{EntryError: &EntryError{origin, ErrSpelledTwice}, aside: true})
+				es.note(problem{Error: &Error{Origin: origin, Err: errSpelledTwice}, aside: true})
 			}
 			spelling = m.Key
 			doc.auths = append(doc.auths, more...)
@@ -279,16 +279,16 @@ func FindFile(paths []string, rules Rules) (*File, error) {
 		}
 		origin := Origin{Kind: KindFile, Name: path}
 		if err != nil {
-			bad = append(bad, problem{EntryError: &EntryError{Origin: origin, Err: err}})
+			bad = append(bad, problem{Error: &Error{Origin: origin, Err: err}})
 			continue
 		}
 		f, err := ParseFile(data, path, rules)
 		if err != nil {
-			bad = append(bad, problem{EntryError: err.(*EntryError)})
+			bad = append(bad, problem{Error: err.(*Error)})
 			continue
 		}
 		if mode&0o077 != 0 && runtime.GOOS != "windows" && !rules.Kubelet {
-			bad = append(bad, problem{EntryError: &EntryError{Origin: origin, Err: ErrReadableByOthers}, aside: true})
+			bad = append(bad, problem{Error: &Error{Origin: origin, Err: ErrReadableByOthers}, aside: true})
 		}
 		f.table.problems = append(bad, f.table.problems...)
 		return f, nil
@@ -420,17 +420,17 @@ func ReadDocker() (*File, error) {
 	es := entries{}
 	varErr := es.addVariable(origin, value)
 	if err != nil && varErr != nil {
-		return nil, fmt.Errorf("no credentials of docker can be used: %w", &leftOutError{[]error{&EntryError{origin, varErr}, err}})
+		return nil, fmt.Errorf("no credentials of docker can be used: %w", &leftOutError{[]error{&Error{Origin: origin, Err: varErr}, err}})
 	}
 	file = orZero(file)
 	if varErr == nil {
 		file.variable = &File{table: newTable(es)}
 	} else {
-		file.table.problems = append(problemList{{EntryError: &EntryError{origin, varErr}}}, file.table.problems...)
+		file.table.problems = append(problemList{{Error: &Error{Origin: origin, Err: varErr}}}, file.table.problems...)
 	}
-	var entry *EntryError
+	var entry *Error
 	if errors.As(err, &entry) { // of the one file that docker reads
-		file.table.problems = append(file.table.problems, problem{EntryError: entry})
+		file.table.problems = append(file.table.problems, problem{Error: entry})
 	}
 	return file, nil
 }

@@ -17,42 +17,32 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// A HelperConfig says how docker-credential-* programs are run. The zero HelperConfig runs
-// programs of PATH.
-type HelperConfig struct {
-	// Dir is the directory of the programs; "" means the directories of PATH.
-	Dir string
-	// Exec sets the limits and the environment of the programs. The zero Exec has limits
-	// of a minute and 1 MiB.
-	Exec Exec
-}
-
-// A Helper is a keyring that asks a docker-credential-* program, which keeps logins in a
-// store of the system. It asks for the registry of each image. It is a [Keyring], a
-// [Fingerprinter] and an [Explainer], and safe for concurrent use. [NewHelper] makes one.
-// Look-ups for the same registry at the same time share one run of the program. Answers are
-// not kept.
-type Helper struct {
+// A helper is a keyring that asks a docker-credential-* program. It asks for the registry of
+// each image.
+type helper struct {
 	name   string
 	server string // the name that the program is asked for; "" means the registry's name
-	config HelperConfig
+	exec   Exec
 	calls  share.Calls[string, Credential] // by registry
 }
 
-// NewHelper returns the keyring of the program docker-credential-<name>. The error says that
-// name cannot be the name of a program. NewHelper does not check that the program exists:
-// Lookup finds it.
-func NewHelper(name string, c HelperConfig) (*Helper, error) {
+// NewHelper returns the keyring of the program docker-credential-<name>, which keeps logins in
+// a store of the system. The error says that name cannot be the name of a program. NewHelper
+// does not check that the program exists: Lookup finds it.
+//
+// Lookup runs the program, and yields the login that it has for the image's registry; nothing
+// if it has none. A yielded error is an [*Error], which wraps a [Reason] or the cause of the
+// context's end. Look-ups for the same registry at the same time share one run of the program.
+// Answers are not kept. The keyring is also a [Fingerprinter] and an [Explainer], whose methods
+// do not run the program.
+func NewHelper(name string, x Exec) (Keyring, error) {
 	if err := checkHelperName(name); err != nil {
 		return nil, fmt.Errorf("helper %s %w", quote(name), err)
 	}
-	return &Helper{name: name, config: c}, nil
+	return &helper{name: name, exec: x}, nil
 }
 
-// Lookup runs the helper, and yields the login that it has for ref's registry. It yields
-// nothing if the helper has none. A yielded error is a [*SourceError], which wraps a
-// [Reason] or the cause of ctx's end.
-func (h *Helper) Lookup(ctx context.Context, ref reference.Reference) iter.Seq2[Credential, error] {
+func (h *helper) Lookup(ctx context.Context, ref reference.Reference) iter.Seq2[Credential, error] {
 	return func(yield func(Credential, error) bool) {
 		registry := ref.Registry()
 		c, err := h.calls.Do(ctx, registry, func(ctx context.Context) (Credential, error) {
@@ -60,38 +50,34 @@ func (h *Helper) Lookup(ctx context.Context, ref reference.Reference) iter.Seq2[
 		})
 		switch {
 		case err != nil:
-			yield(Credential{Origin: h.origin()}, &SourceError{h.origin(), ref.Name(), err})
+			yield(Credential{Origin: h.origin()}, &Error{Origin: h.origin(), Image: ref.Name(), Err: err})
 		case !c.Anonymous():
 			yield(c, nil)
 		}
 	}
 }
 
-// Fingerprint returns a hash of the program's name and directory. It does not run the
-// program.
-func (h *Helper) Fingerprint(ref reference.Reference) uint64 {
+func (h *helper) Fingerprint(ref reference.Reference) uint64 {
 	hash := newHash()
 	hashString(hash, h.name)
-	hashString(hash, h.config.Dir)
+	hashString(hash, h.exec.Dir)
 	hashString(hash, h.server)
 	return hash.Sum64()
 }
 
-// Explain yields one note, which says that the helper would be asked. It does not run the
-// program.
-func (h *Helper) Explain(ref reference.Reference) iter.Seq[Note] {
+func (h *helper) Explain(ref reference.Reference) iter.Seq[Note] {
 	return func(yield func(Note) bool) {
 		yield(Note{Origin: h.origin(), Matched: true, Why: "the helper knows all registries; it was not run"})
 	}
 }
 
-func (h *Helper) origin() Origin { return Origin{Kind: KindHelper, Name: h.name} }
+func (h *helper) origin() Origin { return Origin{Kind: KindHelper, Name: h.name} }
 
 // ask runs the helper with the argument get and the server on its standard input.
-func (h *Helper) ask(ctx context.Context, registry string) (Credential, error) {
+func (h *helper) ask(ctx context.Context, registry string) (Credential, error) {
 	program := "docker-credential-" + h.name
-	if h.config.Dir != "" {
-		dir, err := filepath.Abs(h.config.Dir)
+	if h.exec.Dir != "" {
+		dir, err := filepath.Abs(h.exec.Dir)
 		if err != nil {
 			return Credential{}, err
 		}
@@ -112,13 +98,13 @@ func (h *Helper) ask(ctx context.Context, registry string) (Credential, error) {
 	case keys.LiteralHost(registry) == keys.HubName:
 		server = hubServer // the name under which docker stores the login
 	}
-	stdout, err := h.config.Exec.run(ctx, command{path: path, args: []string{"get"}, stdin: []byte(server)})
+	stdout, err := h.exec.run(ctx, command{path: path, args: []string{"get"}, stdin: []byte(server)})
 	if err != nil {
 		return Credential{}, helperError(stdout, err)
 	}
 	c, err := parseHelper(stdout)
 	if err != nil {
-		return Credential{}, fmt.Errorf("%w: %w", ErrProgramAnswer, err)
+		return Credential{}, fmt.Errorf("%w: %w", errProgramAnswer, err)
 	}
 	if !c.Anonymous() {
 		c.Origin = h.origin()
@@ -186,11 +172,11 @@ func parseHelper(stdout []byte) (Credential, error) {
 //
 // Only a keyring of WithHelpers starts programs, because a node's file may name programs
 // that exist only on the machine on which the file was written.
-func (f *File) WithHelpers(c HelperConfig) Keyring {
+func (f *File) WithHelpers(x Exec) Keyring {
 	f = orZero(f)
-	ring := &helped{file: f, helpers: map[helperRow]*Helper{}}
+	ring := &helped{file: f, helpers: map[helperRow]*helper{}}
 	for _, row := range f.helpers.all() {
-		ring.helpers[row] = &Helper{name: row.program, server: row.server, config: c}
+		ring.helpers[row] = &helper{name: row.program, server: row.server, exec: x}
 	}
 	return ring
 }
@@ -198,7 +184,7 @@ func (f *File) WithHelpers(c HelperConfig) Keyring {
 // A helped keyring is a File with the helpers that it names.
 type helped struct {
 	file    *File
-	helpers map[helperRow]*Helper
+	helpers map[helperRow]*helper
 }
 
 // parts returns the keyrings of all parts: the variable, all helpers, the file.
@@ -274,7 +260,7 @@ func (h *helperNames) read(es *entries, origin Origin, data []byte) {
 		seen[m.Key] = m.Value
 		host, row, err := readHelperRow(m)
 		if err != nil {
-			p := problem{EntryError: &EntryError{origin, fmt.Errorf("%s %w", quote(keys.Redact(m.Key)), err)}}
+			p := problem{Error: &Error{Origin: origin, Err: fmt.Errorf("%s %w", quote(keys.Redact(m.Key)), err)}}
 			if host != "" {
 				about := keys.Pattern{HostPort: host}
 				_, about.Port, _ = keys.SplitHost(host)
@@ -398,8 +384,8 @@ func (h *helperNames) all() []helperRow {
 
 // notAsked returns a warning for each program that the file names, because reading a file
 // does not ask it.
-func (h *helperNames) notAsked(origin Origin) []*EntryError {
-	var errs []*EntryError
+func (h *helperNames) notAsked(origin Origin) []*Error {
+	var errs []*Error
 	hosts := map[string][]string{} // by program
 	for host, rows := range h.byHost {
 		for _, row := range rows {
@@ -451,8 +437,8 @@ const (
 	keyStore   = "credsStore"
 )
 
-func notAsked(origin Origin, program, hosts string) *EntryError {
-	return &EntryError{origin, warning(ErrHelperNotAsked, "names the program docker-credential-"+program+hosts)}
+func notAsked(origin Origin, program, hosts string) *Error {
+	return &Error{Origin: origin, Err: warning(ErrHelperNotAsked, "names the program docker-credential-"+program+hosts)}
 }
 
 // listHosts returns a text with the first few hosts, and the number of the others.

@@ -9,17 +9,16 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/stretchr/testify/assert"
-	"github.com/stretchr/testify/require"
-
 	"github.com/pullkit/pullkit/internal/realtest"
 	"github.com/pullkit/pullkit/reference"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
 
-func testHelper(t *testing.T, env ...string) (HelperConfig, string) {
+func testHelper(t *testing.T, env ...string) (Exec, string) {
 	log := filepath.Join(t.TempDir(), "log")
 	env = append([]string{programSecret, "hunter2", programLog, log}, env...)
-	return HelperConfig{Dir: installProgram(t, "docker-credential-test", "docker-credential-other"), Exec: Exec{Environ: programEnv("helper", env...)}}, log
+	return Exec{Dir: installProgram(t, "docker-credential-test", "docker-credential-other"), Environ: programEnv("helper", env...)}, log
 }
 
 func TestHelper(t *testing.T) {
@@ -37,10 +36,10 @@ func TestHelper(t *testing.T) {
 		assert.Empty(t, errs, image)
 		assert.Equal(t, want, creds, image)
 	}
-	for image, fault := range map[string]Reason{"broken.io/app": ErrProgramFailed, "half.io/app": ErrProgramFailed, "garbage.io/app": ErrProgramAnswer} {
+	for image, fault := range map[string]error{"broken.io/app": ErrProgramFailed, "half.io/app": ErrProgramFailed, "garbage.io/app": errProgramAnswer} {
 		_, errs := collect(t.Context(), h, image)
 		require.Len(t, errs, 1, image)
-		var source *SourceError
+		var source *Error
 		assert.ErrorAs(t, errs[0], &source, image)
 		assert.ErrorIs(t, errs[0], fault, image)
 		assert.NotContains(t, errs[0].Error(), "hunter2", image)
@@ -52,9 +51,9 @@ func TestHelper(t *testing.T) {
 	require.NoError(t, err)
 	_, errs = collect(t.Context(), h, "r.io/app")
 	require.Len(t, errs, 1)
-	assert.ErrorIs(t, errs[0], ErrProgramMissing)
+	assert.ErrorIs(t, errs[0], errProgramMissing)
 
-	notes := slices.Collect(h.Explain(reference.MustParse("r.io/app")))
+	notes := slices.Collect(h.(Explainer).Explain(reference.MustParse("r.io/app")))
 	require.Len(t, notes, 1)
 	assert.True(t, notes[0].Matched)
 }
@@ -64,7 +63,7 @@ func TestHelperNames(t *testing.T) {
 		"pass": true, "ecr-login": true, "a.b_c-1": true,
 		"": false, ".": false, "..": false, "a/b": false, `a\b`: false, "a b": false, "-x": false, "é": false, "a\x00": false, "$(id)": false,
 	} {
-		_, err := NewHelper(name, HelperConfig{})
+		_, err := NewHelper(name, Exec{})
 		assert.Equal(t, ok, err == nil, "%q", name)
 	}
 }
@@ -142,10 +141,10 @@ func TestDockerCredentialPass(t *testing.T) {
 	}
 	run(`{"ServerURL":"token.example","Username":"<token>","Secret":"refresh"}`, program, "store")
 
-	c := HelperConfig{Dir: filepath.Dir(program), Exec: Exec{Environ: []EnvVar{}}}
+	c := Exec{Dir: filepath.Dir(program), Environ: map[string]Sensitive{}}
 	for _, v := range env {
 		name, value, _ := strings.Cut(v, "=")
-		c.Exec.Environ = append(c.Exec.Environ, EnvVar{name, Conceal(value)})
+		c.Environ[name] = Conceal(value)
 	}
 	config, err := ParseFile([]byte(`{"credsStore":"pass"}`), "config.json", Rules{})
 	require.NoError(t, err)

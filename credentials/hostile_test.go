@@ -8,11 +8,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/assert"
-	"github.com/stretchr/testify/require"
-
 	"github.com/pullkit/pullkit/internal/regular"
 	"github.com/pullkit/pullkit/reference"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
 
 type hostileInput struct {
@@ -156,7 +155,7 @@ func TestHostileConfigs(t *testing.T) {
 	c, err := parse("bom") // read past, but the kubelet refuses it
 	require.NoError(t, err)
 	require.Len(t, Problems(c), 1)
-	assert.ErrorIs(t, Problems(c)[0], ErrByteOrderMark)
+	assert.ErrorIs(t, Problems(c)[0], errByteOrderMark)
 	for name, creds := range map[string]int{"auths-null": 0, "dup-key": 1} { // two objects add up
 		c, err := parse(name)
 		require.NoError(t, err, name)

@@ -62,7 +62,7 @@ type Note struct {
 	// nothing else about the credential, because it is a hash with a random seed of the
 	// process. It is 0 for a helper or plugin, because it was not asked.
 	Fingerprint uint64
-	// Err is an [*EntryError] if the note is about something that looks wrong and may be
+	// Err is an [*Error] if the note is about something that looks wrong and may be
 	// the reason for which the image has no good credential. The [Reason] that Err wraps
 	// is a warning unless the entry or its source is malformed. Err is nil in all other
 	// notes.
@@ -74,7 +74,8 @@ type Note struct {
 // itself answers for no Pod.
 type PodKeyring interface {
 	Keyring
-	// For returns the keyring of one Pod.
+	// For returns the keyring of one Pod. For the keyring of one Pod of any ring call
+	// Join(ring).For(pod).
 	For(pod Pod) Keyring
 }
 
@@ -87,9 +88,8 @@ type Pod struct {
 	Annotations map[string]string
 }
 
-// For returns the keyring of one Pod: ring.For(pod) if ring is a [PodKeyring], and ring
-// itself otherwise. ring may be nil.
-func For(ring Keyring, pod Pod) Keyring {
+// forPod returns ring.For(pod) if ring is a [PodKeyring], and ring itself otherwise.
+func forPod(ring Keyring, pod Pod) Keyring {
 	if ring, ok := ring.(PodKeyring); ok {
 		return ring.For(pod)
 	}
@@ -100,14 +100,13 @@ func For(ring Keyring, pod Pod) Keyring {
 // of the second, also where the key of a later one is more specific. It leaves out a
 // credential that is the [Credential.Same] as an earlier one. Nil rings are skipped.
 //
-// The joined keyring is a [PodKeyring] and an [Explainer]. Its Explain yields nothing
-// about a ring that is not an [Explainer], and its For does not change a ring that is not
-// a [PodKeyring]. The joined keyring is a [Fingerprinter] only if all rings are, because a
+// The joined keyring is an [Explainer]. Its Explain yields nothing about a ring that is not
+// an [Explainer], and its For does not change a ring that is not a [PodKeyring]. The joined keyring is a [Fingerprinter] only if all rings are, because a
 // fingerprint without one of the rings would be equal for unequal candidates.
 //
 // Join does not leave out a candidate of a ring that was read under the kubelet's rules,
 // because the kubelet tries the same credential again.
-func Join(rings ...Keyring) Keyring {
+func Join(rings ...Keyring) PodKeyring {
 	j := joined{}
 	for _, ring := range rings {
 		if ring != nil {
@@ -118,7 +117,7 @@ func Join(rings ...Keyring) Keyring {
 }
 
 // ring returns j, with the method Fingerprint if all of its rings have it.
-func (j joined) ring() Keyring {
+func (j joined) ring() PodKeyring {
 	for _, ring := range j.rings {
 		if _, ok := ring.(Fingerprinter); !ok {
 			return j
@@ -155,7 +154,7 @@ func (j joined) Lookup(ctx context.Context, ref reference.Reference) iter.Seq2[C
 func (j joined) For(pod Pod) Keyring {
 	rings := make([]Keyring, len(j.rings))
 	for i, ring := range j.rings {
-		rings[i] = For(ring, pod)
+		rings[i] = forPod(ring, pod)
 	}
 	return joined{rings, pod.Namespace}.ring()
 }
@@ -207,7 +206,7 @@ func (j joined) Explain(ref reference.Reference) iter.Seq[Note] {
 
 // Problems returns all that is wrong with the sources of ring, for all images: an error
 // for each entry and source that was left out, and warnings about those that were not.
-// Each error is an [*EntryError]; [Reason.Warning] says whether its [Reason] is a warning.
+// Each error is an [*Error]; [Reason.Warning] says whether its [Reason] is a warning.
 // Of one source, Problems returns the first hundred errors, and then one that says how many
 // more there are.
 // Problems takes the errors from the notes of ring's Explain, and returns nil if ring is
@@ -315,7 +314,7 @@ func Login(key, username string, password Sensitive) (Keyring, error) {
 	es := entries{}
 	es.add(c, l.odd(c)...)
 	for _, p := range es.problems {
-		if len(es.list) == 0 || errors.Is(p.Err, ErrKeyMatchesNothing) {
+		if len(es.list) == 0 || errors.Is(p.Err, errKeyMatches) {
 			return nil, fmt.Errorf("login for %s: %w", quote(keys.Redact(key)), p.Err)
 		}
 	}

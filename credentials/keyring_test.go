@@ -14,18 +14,18 @@ var (
 	_ PodKeyring    = joined{}
 	_ Fingerprinter = joinedPrints{}
 	_ Explainer     = joined{}
-	_ PodKeyring    = (*Providers)(nil)
-	_ PodKeyring    = (*Secrets)(nil)
-	_ Fingerprinter = (*Providers)(nil)
-	_ Explainer     = (*Providers)(nil)
+	_ PodKeyring    = (*providers)(nil)
+	_ PodKeyring    = (*pullSecrets)(nil)
+	_ Fingerprinter = (*providers)(nil)
+	_ Explainer     = (*providers)(nil)
 	_ Fingerprinter = (*File)(nil)
 	_ Explainer     = (*File)(nil)
 	_ Lister        = (*File)(nil)
-	_ Fingerprinter = (*Secrets)(nil)
-	_ Explainer     = (*Secrets)(nil)
-	_ Lister        = (*Secrets)(nil)
-	_ Fingerprinter = (*Helper)(nil)
-	_ Explainer     = (*Helper)(nil)
+	_ Fingerprinter = (*pullSecrets)(nil)
+	_ Explainer     = (*pullSecrets)(nil)
+	_ Lister        = (*pullSecrets)(nil)
+	_ Fingerprinter = (*helper)(nil)
+	_ Explainer     = (*helper)(nil)
 	_ Fingerprinter = Static(nil)
 	_ Explainer     = Static(nil)
 )
@@ -56,8 +56,8 @@ func TestJoinDropsWhatWasTried(t *testing.T) {
 }
 
 func TestZeroKeyrings(t *testing.T) {
-	for _, ring := range []Keyring{new(File), (*File)(nil), Join((*File)(nil)), (*File)(nil).WithHelpers(HelperConfig{}), new(Secrets), new(Providers), Static(nil), Join(),
-		(*Secrets)(nil), (*Providers)(nil), Join((*Secrets)(nil), (*Providers)(nil)), For((*Secrets)(nil), Pod{Namespace: "n"}), For((*Providers)(nil), Pod{}),
+	for _, ring := range []Keyring{new(File), (*File)(nil), Join((*File)(nil)), (*File)(nil).WithHelpers(Exec{}), new(pullSecrets), new(providers), Static(nil), Join(),
+		Join(new(pullSecrets), new(providers)), new(pullSecrets).For(Pod{Namespace: "n"}), new(providers).For(Pod{}),
 	} {
 		creds, errs := collect(t.Context(), ring, "nginx")
 		assert.Empty(t, creds)
@@ -66,10 +66,10 @@ func TestZeroKeyrings(t *testing.T) {
 		ring.(Fingerprinter).Fingerprint(reference.MustParse("nginx"))
 		assert.Empty(t, Problems(ring))
 	}
-	_, dropped, err := MarshalConfig(Join((*File)(nil), (*Secrets)(nil), (*Providers)(nil)))
+	_, dropped, err := MarshalConfig(Join((*File)(nil), new(pullSecrets), new(providers)))
 	assert.NoError(t, err)
 	assert.Empty(t, dropped)
-	assert.Nil(t, For(nil, Pod{Namespace: "n"}))
+	assert.Empty(t, slices.Collect(Join(nil).For(Pod{Namespace: "n"}).(Explainer).Explain(reference.MustParse("nginx"))))
 }
 
 // TestFingerprint holds that it tells what would be tried, and nothing else.
@@ -95,10 +95,10 @@ func TestFingerprint(t *testing.T) {
 	c := configOf(t, "r.io")
 	assert.NotEqual(t, c.Fingerprint(ref), c.Fingerprint(other))
 
-	secret := func(password string) *Secrets {
+	secret := func(password string) *pullSecrets {
 		data, err := DockerConfig{Server: "r.io", Username: "u", Password: Conceal(password)}.JSON()
 		require.NoError(t, err)
-		return FromSecrets([]Secret{{Name: "s", Type: TypeDockerConfigJSON, Data: map[string]Sensitive{KeyDockerConfigJSON: Conceal(string(data))}}}, Rules{})
+		return fromSecrets([]Secret{{Name: "s", Type: TypeDockerConfigJSON, Data: map[string]Sensitive{KeyDockerConfigJSON: Conceal(string(data))}}}, Rules{})
 	}
 	assert.Equal(t, secret("p").Fingerprint(ref), secret("p").Fingerprint(ref))
 	assert.NotEqual(t, secret("p").Fingerprint(ref), secret("repaired").Fingerprint(ref))
@@ -109,7 +109,7 @@ func TestFingerprintOfPods(t *testing.T) {
 	p.Token = &tokenAttributes{Audience: "aud", CacheType: cacheByServiceAccount, OptionalAnnotations: []string{"example.com/role"}}
 	ps := testProviders(t, ProviderConfig{}, p)
 	of := func(pod Pod) uint64 {
-		return For(Join(ps), pod).(Fingerprinter).Fingerprint(reference.MustParse("r.io/app"))
+		return forPod(Join(ps), pod).(Fingerprinter).Fingerprint(reference.MustParse("r.io/app"))
 	}
 	web := Pod{Namespace: "web", Name: "a", ServiceAccount: ServiceAccount{Name: "builder", UID: "1"}}
 	twin := web
@@ -192,7 +192,7 @@ func TestExplain(t *testing.T) {
 	}
 	assert.Equal(t, lookedUp, explained)
 
-	secrets := FromSecrets(manySecrets(t, 1), Rules{})
+	secrets := fromSecrets(manySecrets(t, 1), Rules{})
 	assert.Len(t, slices.Collect(secrets.Explain(reference.MustParse("shared.example/team-0/app"))), 2)
 
 	hub, err := ParseFile([]byte(`{"auths":{"https://index.docker.io/v1/":{"auth":"dTpw"},"r.io":{"auth":"dTpw"}}}`), "config.json", Rules{Kubelet: true})
@@ -210,7 +210,7 @@ func TestExplainPlugins(t *testing.T) {
 	p.Token = &tokenAttributes{Audience: "aud", CacheType: cacheByToken, RequireServiceAccount: true, RequiredAnnotations: []string{"a"}}
 	ps := testProviders(t, ProviderConfig{}, p)
 	note := func(pod Pod, image string) Note {
-		notes := slices.Collect(For(ps, pod).(Explainer).Explain(reference.MustParse(image)))
+		notes := slices.Collect(forPod(ps, pod).(Explainer).Explain(reference.MustParse(image)))
 		require.Len(t, notes, 1)
 		return notes[0]
 	}

@@ -14,10 +14,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pullkit/pullkit/reference"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-
-	"github.com/pullkit/pullkit/reference"
 )
 
 const canary = "c4narY-s3cret/value"
@@ -70,31 +69,31 @@ func everything(t *testing.T) (values map[string]any, errs map[string]error) {
 	kubelet, err := ParseFile([]byte(text), "config.json", Rules{Kubelet: true})
 	require.NoError(t, err)
 	secret := Secret{Namespace: "web", Name: "s", Type: TypeDockerConfigJSON, Data: map[string]Sensitive{KeyDockerConfigJSON: Conceal(text)}}
-	secrets := FromSecrets([]Secret{secret}, Rules{})
+	secrets := fromSecrets([]Secret{secret}, Rules{})
 
 	dir := installProgram(t, "test-plugin", "docker-credential-test")
 	plugin := testProvider("registry", programSecret, canary)
 	plugin.Token = &tokenAttributes{Audience: "aud", CacheType: cacheByToken}
-	pc := ProviderConfig{BinDir: dir, Token: func(context.Context, Pod, string) (Sensitive, error) { return Conceal(canary), nil }}
-	providers := testProviders(t, pc, plugin)
+	pc := ProviderConfig{Exec: Exec{Dir: dir}, Token: func(context.Context, Pod, string) (Sensitive, error) { return Conceal(canary), nil }}
+	plugins := testProviders(t, pc, plugin)
 	pod := Pod{Namespace: "web", ServiceAccount: ServiceAccount{Name: "builder"}}
-	answered, failed := collect(ctx, providers.For(pod), "r.io/app")
+	answered, failed := collect(ctx, plugins.For(pod), "r.io/app")
 	require.Empty(t, failed)
 	require.Len(t, answered, 1)
 
 	x := Exec{Environ: programEnv("helper", programSecret, canary)}
-	helper, err := NewHelper("test", HelperConfig{Dir: dir, Exec: x})
+	asked, err := NewHelper("test", Exec{Dir: dir, Environ: x.Environ})
 	require.NoError(t, err)
-	kept, failed := collect(ctx, helper, "r.io/app")
+	kept, failed := collect(ctx, asked, "r.io/app")
 	require.Empty(t, failed)
 	require.Len(t, kept, 1)
 
 	values = map[string]any{
 		"Sensitive": cred.Password, "Credential": cred, "Credential of a plugin": answered[0], "Credential of a helper": kept[0],
 		"Config": config, "Config value": *config, "Config of the kubelet": kubelet, "Secret": secret, "Secrets": secrets, "Secrets value": *secrets,
-		"Static": Static{cred}, "Join": Join(config, secrets, Static{cred}, providers, helper), "Providers": providers, "Providers.For": providers.For(pod),
-		"Provider": plugin, "provider": providers.list[0], "EnvVar": plugin.Env[1], "Exec": x, "HelperConfig": HelperConfig{Exec: x}, "ProviderConfig": ProviderConfig{Exec: x}, "Helper": helper, "WithHelpers": config.WithHelpers(HelperConfig{}),
-		"table": config.table, "entry": config.table.entries[0], "cached answers": &providers.list[0].cache.kept, "pointer": &cred, "channel": make(chan Credential),
+		"Static": Static{cred}, "Join": Join(config, secrets, Static{cred}, plugins, asked), "Providers": plugins, "Providers.For": plugins.For(pod),
+		"Provider": plugin, "provider": plugins.list[0], "envVar": plugin.Env[1], "Exec": x, "ProviderConfig": ProviderConfig{Exec: x}, "Helper": asked, "WithHelpers": config.WithHelpers(Exec{}),
+		"table": config.table, "entry": config.table.entries[0], "cached answers": &plugins.list[0].cache.kept, "pointer": &cred, "channel": make(chan Credential),
 		"AttemptsError": AttemptsError{Attempts: []Attempt{{Origin: cred.Origin, Err: errDenied}}},
 	}
 
@@ -137,7 +136,7 @@ func everything(t *testing.T) (values map[string]any, errs map[string]error) {
 		p, err := newProvider(ProviderConfig{}, testProvider(""))
 		require.NoError(t, err)
 		p.run = func(context.Context, []byte, []string) ([]byte, error) { return []byte(answer), nil }
-		_, failed := collect(ctx, &Providers{list: []*provider{p}}, "r.io/app")
+		_, failed := collect(ctx, &providers{list: []*provider{p}}, "r.io/app")
 		require.NotEmpty(t, failed, "answer %d", i)
 		errs[fmt.Sprint("answer ", i)] = failed[0]
 	}
@@ -149,7 +148,7 @@ func everything(t *testing.T) (values map[string]any, errs map[string]error) {
 	_, failed = collect(ctx, testProviders(t, pc, testProvider("fail", programSecret, canary)).For(pod), "r.io/app")
 	require.Len(t, failed, 1)
 	errs["plugin failed"] = failed[0]
-	_, failed = collect(ctx, &Helper{name: "test", config: HelperConfig{dir, x}}, "garbage.io/app")
+	_, failed = collect(ctx, &helper{name: "test", exec: Exec{Dir: dir, Environ: x.Environ}}, "garbage.io/app")
 	require.Len(t, failed, 1)
 	errs["helper's garbage"] = failed[0]
 	_, errs["NewDockerConfigJSON"] = DockerConfig{Server: "https://user:" + canary + "@r.io", Username: "user", Password: Conceal(canary)}.JSON()

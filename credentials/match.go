@@ -1,8 +1,6 @@
 package credentials
 
 import (
-	"fmt"
-
 	"github.com/pullkit/pullkit/credentials/internal/keys"
 )
 
@@ -46,15 +44,16 @@ type Rules struct {
 //     host of the key has a wildcard.
 //
 // The rules are those of the kubelet, without the shortcomings that [Rules] lists. The
-// error is a [*KeyError], and says why key or name is malformed; Match returns false then.
+// error is an [*Error] whose Origin has only a Key, which is the key or the name that is
+// malformed; Match returns false then.
 func Match(key, name string, rules Rules) (bool, error) {
 	p, err := rules.compile(key)
 	if err != nil {
-		return false, &KeyError{Key: keys.Redact(key), Err: err}
+		return false, &Error{Origin: Origin{Key: keys.Redact(key)}, Err: err}
 	}
 	t, err := rules.target(name)
 	if err != nil {
-		return false, &KeyError{Key: keys.Redact(name), Err: err}
+		return false, &Error{Origin: Origin{Key: keys.Redact(name)}, Err: err}
 	}
 	return p.Match(t) == keys.Matched, nil
 }
@@ -74,18 +73,6 @@ func (r Rules) target(name string) (keys.Name, error) {
 	}
 	return keys.ParseName(name)
 }
-
-// A KeyError says that a key, or the name of an image, is malformed.
-type KeyError struct {
-	Key string // the key or name, without parts that may be a secret
-	Err error  // what is malformed
-}
-
-// Error returns a text that says which key is malformed, and why.
-func (e *KeyError) Error() string { return fmt.Sprintf("key %s: %v", quote(e.Key), e.Err) }
-
-// Unwrap returns e.Err.
-func (e *KeyError) Unwrap() error { return e.Err }
 
 // normalize returns the text by which the entry of a key is ordered.
 func (r Rules) normalize(key string) (string, error) {

@@ -7,10 +7,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/pullkit/pullkit/reference"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-
-	"github.com/pullkit/pullkit/reference"
 )
 
 // ourNames are the rows of plugin.json where the kubelet takes a provider
@@ -76,7 +75,7 @@ func checkCache(t *testing.T, v vector, r Rules, want expectation) {
 		}
 		return []byte(v.Responses["*"]), nil
 	}
-	ring := &Providers{rules: r, list: []*provider{p}}
+	ring := &providers{rules: r, list: []*provider{p}}
 	require.Len(t, want.Steps, len(v.Steps))
 	for i, step := range v.Steps {
 		if step.Advance != "" {

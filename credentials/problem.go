@@ -12,22 +12,42 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// An EntryError says that one entry of a source, or a whole source, was left out, and why.
-// If it wraps a [Reason] that is a warning, the entry was not left out, and the error says
-// what looks wrong with it. An EntryError never holds the content of the entry.
-type EntryError struct {
-	Origin Origin // of the entry; without a Key if the error is about the whole source
+// An Error says what is wrong with a source of credentials, with one entry of it, or with a
+// key. There are these kinds:
+//
+//   - A source or an entry that was left out because it is malformed. [Problems] lists it.
+//   - A source or an entry about which something looks wrong, but which was not left out.
+//     [Problems] lists it, and Err wraps a [Reason] that is a warning.
+//   - A helper or a plugin that could not answer for an image. Lookup yields it, and Image is
+//     not "".
+//   - A malformed key or name of an image, from a function that takes one. Origin has only
+//     the Key.
+//
+// An Error never holds the content of a source.
+type Error struct {
+	Origin Origin // of the source, with a Key if the error is about one entry
 	Err    error  // what is wrong
+	Image  string // the image, without tag and digest, for which the source could not answer; "" in all other kinds
 }
 
-// Error returns a text that says which entry it is, and what is wrong with it.
-func (e *EntryError) Error() string { return fmt.Sprintf("%v: %v", e.Origin, e.Err) }
+// Error returns a text that says where something is wrong, and what.
+func (e *Error) Error() string {
+	where := e.Origin.String()
+	if e.Origin == (Origin{Key: e.Origin.Key}) {
+		where = "key " + quote(e.Origin.Key)
+	}
+	if e.Image != "" {
+		where += ", for image " + quote(e.Image)
+	}
+	return fmt.Sprintf("%s: %v", where, e.Err)
+}
 
 // Unwrap returns e.Err.
-func (e *EntryError) Unwrap() error { return e.Err }
+func (e *Error) Unwrap() error { return e.Err }
 
 // A Reason says what is wrong with a source, an entry or a program. The errors of this
-// package wrap one of the reasons below where a caller may have to distinguish them.
+// package wrap one of the reasons below where a program may have to distinguish them. The
+// text of an error says more than its reason.
 type Reason string
 
 // Error returns the text of r.
@@ -39,73 +59,67 @@ func (r Reason) Error() string { return string(r) }
 // kubelet's rules either.
 func (r Reason) Warning() bool {
 	switch r {
-	case ErrReadableByOthers, ErrSpelledTwice, ErrByteOrderMark, ErrHelperNotAsked, ErrGivesNothing, ErrKeyMatchesNothing, ErrLooksWrong:
+	case ErrReadableByOthers, ErrHelperNotAsked, ErrGivesNothing, ErrLooksWrong:
 		return true
 	}
 	return false
 }
 
-// The warnings. In the text of an error, the reason follows a text that says what was
-// found and what to do.
+// The warnings.
 const (
 	// ErrReadableByOthers is the reason for a file that other users can read, from
 	// [ReadFile] and [FindFile]. It is not reported on Windows.
 	ErrReadableByOthers Reason = "can be read by other users: chmod 600 keeps its credentials private"
-	// ErrSpelledTwice is the reason for a document with two auths objects whose names
-	// differ only in case. This package reads the entries of both.
-	ErrSpelledTwice Reason = "auths is in it twice, in different upper and lower case: other readers take only one of the two"
-	// ErrByteOrderMark is the reason for a document that begins with a byte order mark,
-	// which editors on Windows write. Under the kubelet's rules such a document is
-	// malformed.
-	ErrByteOrderMark Reason = "begins with a byte order mark (U+FEFF), which is skipped here, but which the kubelet refuses: save it as UTF-8 without one"
 	// ErrHelperNotAsked is the reason for a file that names credential helpers and that
 	// is used without [File.WithHelpers].
 	ErrHelperNotAsked Reason = "it was not asked, because reading a file starts no program: File.WithHelpers asks it"
 	// ErrGivesNothing is the reason for a Secret, a file or an entry in which there is
 	// not a credential that could be read.
 	ErrGivesNothing Reason = "it gives no credential"
-	// ErrKeyMatchesNothing is the reason for an entry whose key is probably a mistake,
-	// because it matches no image, or only images that few registries have.
-	ErrKeyMatchesNothing Reason = "its credential is used for no other image"
-	// ErrLooksWrong is the reason for a login that looks as if an editor, a shell or a
-	// template had changed it. The login is used as it is written.
+	// ErrLooksWrong is the reason for a source or an entry that is used as it is written,
+	// and is probably a mistake: a login that an editor, a shell or a template seems to
+	// have changed, a key that matches no image, or only images that few registries
+	// have, or a document that other readers refuse or read differently.
 	ErrLooksWrong Reason = "it is used as it is written"
 )
 
-// The reasons that a [SecretError] of [Secret.Validate] has.
+// Reasons for which something cannot be used.
 const (
-	// ErrSecretBase64 is the reason for a manifest whose data is not base64. Its text is
-	// that of kubectl.
-	ErrSecretBase64 Reason = "no objects passed to create"
-	// ErrSecretContent is the reason for data that is base64, but not of a credential
-	// file. Its text is that of the API server.
-	ErrSecretContent Reason = "invalid value"
-	// ErrSecretRequired is the reason for a Secret without the data that its type
-	// requires. Its text is that of the API server.
-	ErrSecretRequired Reason = "required value"
-)
-
-// The reasons for which a helper or a plugin gives no answer. A [SourceError] wraps one of
-// them.
-const (
-	// ErrProgramMissing is the reason for a program that is not there.
-	ErrProgramMissing Reason = "program not found"
-	// ErrProgramStart is the reason for a program whose file is there, but cannot be run.
+	// ErrSecretInvalid is the reason for a Secret that kubectl or the API server refuses,
+	// from [Secret.Validate].
+	ErrSecretInvalid Reason = "invalid Secret"
+	// ErrProgramStart is the reason for a helper or a plugin that is not there, or that
+	// cannot be run.
 	ErrProgramStart Reason = "program cannot be started"
-	// ErrProgramTimeout is the reason for a program that was killed at its time limit.
+	// ErrProgramTimeout is the reason for a helper or a plugin that was killed at its time
+	// limit.
 	ErrProgramTimeout Reason = "program did not answer in time"
-	// ErrProgramOutput is the reason for a program that was killed at the limit of its
-	// output.
-	ErrProgramOutput Reason = "program wrote more than it may"
-	// ErrProgramFailed is the reason for a program that ended with an error.
+	// ErrProgramFailed is the reason for a helper or a plugin that ended with an error, or
+	// wrote more than it may, or wrote an answer that cannot be read.
 	ErrProgramFailed Reason = "program failed"
-	// ErrProgramAnswer is the reason for a program whose output cannot be read.
-	ErrProgramAnswer Reason = "program's answer is malformed"
 )
 
-// A problem is an EntryError with what a keyring's Explain needs to know about it.
+// A detail is an error with a text of its own that wraps a reason.
+type detail struct {
+	text   string
+	reason Reason
+}
+
+func (d *detail) Error() string { return d.text }
+func (d *detail) Unwrap() error { return d.reason }
+
+var (
+	errSpelledTwice   = &detail{"auths is in it twice, in different upper and lower case: other readers take only one of the two", ErrLooksWrong}
+	errByteOrderMark  = &detail{"begins with a byte order mark (U+FEFF), which is skipped here, but which the kubelet refuses: save it as UTF-8 without one", ErrLooksWrong}
+	errKeyMatches     = &detail{"its credential is used for no other image", ErrLooksWrong}
+	errProgramMissing = &detail{"program not found", ErrProgramStart}
+	errProgramOutput  = &detail{"program wrote more than it may", ErrProgramFailed}
+	errProgramAnswer  = &detail{"program's answer is malformed", ErrProgramFailed}
+)
+
+// A problem is an Error with what a keyring's Explain needs to know about it.
 type problem struct {
-	*EntryError
+	*Error
 	about     []keys.Pattern // the problem concerns only the images that one of these matches; nil means all images
 	aside     bool           // the problem never explains why a pull fails
 	withEntry bool           // the note about the entry itself reports the problem
@@ -123,7 +137,7 @@ type problemList []problem
 func (ps problemList) errors() []error {
 	var errs []error
 	for _, p := range ps {
-		errs = append(errs, p.EntryError)
+		errs = append(errs, p.Error)
 	}
 	return errs
 }
@@ -167,7 +181,7 @@ func (ps problemList) some(wanted func(*problem) bool) iter.Seq[Note] {
 			}
 		}
 		for _, source := range sources {
-			if !yield(Note{Origin: source, Why: more[source].Error(), Err: &EntryError{source, more[source]}}) {
+			if !yield(Note{Origin: source, Why: more[source].Error(), Err: &Error{Origin: source, Err: more[source]}}) {
 				return
 			}
 		}
@@ -205,7 +219,7 @@ func (p *problem) note() Note {
 	if !isWarning(p.Err) {
 		why = "left out: " + why
 	}
-	return Note{Origin: p.Origin, Why: why, Err: p.EntryError}
+	return Note{Origin: p.Origin, Why: why, Err: p.Error}
 }
 
 func isWarning(err error) bool {
@@ -213,9 +227,9 @@ func isWarning(err error) bool {
 	return errors.As(err, &r) && r.Warning()
 }
 
-// warning returns an error that wraps r. Its text is found, which says what was found, and
-// then the text of r.
-func warning(r Reason, found string) error { return fmt.Errorf("%s; %w", found, r) }
+// warning returns an error that wraps reason. Its text is found, which says what was found,
+// and then the text of reason.
+func warning(reason error, found string) error { return fmt.Errorf("%s; %w", found, reason) }
 
 // A leftOutError lists, in one line, the errors about all that a call left out.
 type leftOutError struct{ errs []error }

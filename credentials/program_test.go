@@ -163,10 +163,19 @@ func installProgram(t testing.TB, names ...string) (dir string) {
 }
 
 // programEnv is an environment that makes the program do something.
-func programEnv(mode string, more ...string) []EnvVar {
-	env := []EnvVar{{programMode, Conceal(mode)}}
+func programEnv(mode string, more ...string) map[string]Sensitive {
+	env := map[string]Sensitive{programMode: Conceal(mode)}
 	for i := 0; i < len(more); i += 2 {
-		env = append(env, EnvVar{more[i], Conceal(more[i+1])})
+		env[more[i]] = Conceal(more[i+1])
+	}
+	return env
+}
+
+// pluginEnv is programEnv as a plugin's configuration has it.
+func pluginEnv(mode string, more ...string) []envVar {
+	env := []envVar{{programMode, Conceal(mode)}}
+	for i := 0; i < len(more); i += 2 {
+		env = append(env, envVar{more[i], Conceal(more[i+1])})
 	}
 	return env
 }

@@ -23,11 +23,8 @@ import (
 // A ProviderConfig says how exec credential provider plugins are run. The kubelet has the
 // same plugins.
 type ProviderConfig struct {
-	// BinDir is the directory of the plugins. It must not be empty. Plugins are not
-	// looked for in PATH.
-	BinDir string
-	// Exec sets the limits and the environment of the plugins. The zero Exec has limits
-	// of a minute and 1 MiB.
+	// Exec says where the plugins are, and sets their limits and their environment. Its
+	// Dir must not be "", because plugins are not looked for in PATH.
 	Exec Exec
 	// Token returns a token of pod's service account for an audience, such as one of the
 	// TokenRequest API that is bound to the Pod. It is called at each look-up for a Pod
@@ -41,14 +38,9 @@ type ProviderConfig struct {
 	Logger *slog.Logger
 }
 
-// Providers is a keyring of exec credential provider plugins, in the order of their
-// configuration. It is a [PodKeyring], a [Fingerprinter] and an [Explainer], and safe for
-// concurrent use. It keeps answers in memory as long as the plugins say.
-//
-// A plugin is run only after all candidates of the plugins before it failed. Look-ups at the
-// same time that need the same answer share one run. Errors of plugins are not kept. The
-// zero Providers and a nil *Providers are without plugins.
-type Providers struct {
+// providers is a keyring of exec credential provider plugins, in the order of their
+// configuration.
+type providers struct {
 	rules Rules
 	list  []*provider
 }
@@ -57,37 +49,57 @@ type Providers struct {
 // is a file, or a directory of which all files that end in .json, .yaml or .yml are read, in
 // the order of their names. The errors are those of [ParseProviders]. The error wraps
 // [ErrNoFile] if path does not exist.
-func ReadProviders(path string, c ProviderConfig) (*Providers, error) {
+func ReadProviders(path string, c ProviderConfig) (PodKeyring, error) {
 	list, err := c.Rules.readProviderFiles(path)
 	if err != nil {
 		return nil, fmt.Errorf("credential providers: %w", err)
 	}
-	return newProviders(c, list...)
+	return podKeyring(newProviders(c, list...))
 }
 
 // ParseProviders returns a keyring of the plugins that a CredentialProviderConfig names. The
 // document is YAML or JSON, of the version v1, v1beta1 or v1alpha1 of kubelet.config.k8s.io.
 // An unknown field, or a field that is there twice, is an error, as in the kubelet. The
-// error says which provider is malformed. It wraps [ErrProgramMissing] if the plugin's
-// program does not exist, and [ErrProgramStart] if the program cannot be run.
-func ParseProviders(data []byte, c ProviderConfig) (*Providers, error) {
+// error says which provider is malformed. It wraps [ErrProgramStart] if a plugin's program
+// does not exist or cannot be run.
+//
+// The plugins are asked in the order of the configuration, and each only after all candidates
+// of the plugins before it failed. Look-ups at the same time that need the same answer share
+// one run. Answers are kept in memory as long as the plugins say; errors are not kept. An
+// error that Lookup yields is an [*Error] about the plugin, or about a part of its answer.
+//
+// In the keyring of a Pod, plugins with tokenAttributes receive a token and the annotations
+// of the Pod's service account. The keyring itself answers for an image that is not for a
+// Pod, and does not ask plugins that require a service account.
+//
+// The keyring is also a [Fingerprinter], whose hash is that of the configuration, and an
+// [Explainer], which does not run plugins.
+func ParseProviders(data []byte, c ProviderConfig) (PodKeyring, error) {
 	list, err := c.Rules.parseProviders(data)
 	if err != nil {
 		return nil, err
 	}
-	return newProviders(c, list...)
+	return podKeyring(newProviders(c, list...))
 }
 
-func newProviders(c ProviderConfig, providers ...pluginConfig) (*Providers, error) {
-	if c.BinDir == "" {
+// podKeyring returns a nil PodKeyring with an error, and not one that holds a nil pointer.
+func podKeyring(ps *providers, err error) (PodKeyring, error) {
+	if err != nil {
+		return nil, err
+	}
+	return ps, nil
+}
+
+func newProviders(c ProviderConfig, plugins ...pluginConfig) (*providers, error) {
+	if c.Exec.Dir == "" {
 		return nil, errors.New("credential providers: no directory of plugins is given")
 	}
-	if err := c.Rules.validate(providers); err != nil {
+	if err := c.Rules.validate(plugins); err != nil {
 		return nil, fmt.Errorf("credential providers: %w", err)
 	}
-	ps := &Providers{rules: c.Rules}
-	for _, p := range providers {
-		dir, err := filepath.Abs(c.BinDir)
+	ps := &providers{rules: c.Rules}
+	for _, p := range plugins {
+		dir, err := filepath.Abs(c.Exec.Dir)
 		if err != nil {
 			return nil, fmt.Errorf("credential providers: %w", err)
 		}
@@ -105,33 +117,26 @@ func newProviders(c ProviderConfig, providers ...pluginConfig) (*Providers, erro
 	return ps, nil
 }
 
-// Lookup asks the plugins for an image that is not for a Pod, and yields the candidates of
-// their answers. It does not ask plugins that require a service account. A yielded error is
-// a [*SourceError], or an [*EntryError] about a part of an answer.
-func (ps *Providers) Lookup(ctx context.Context, ref reference.Reference) iter.Seq2[Credential, error] {
+func (ps *providers) Lookup(ctx context.Context, ref reference.Reference) iter.Seq2[Credential, error] {
 	return ps.For(Pod{}).Lookup(ctx, ref)
 }
 
-// Fingerprint returns a hash of the configuration of the plugins that would be asked.
-func (ps *Providers) Fingerprint(ref reference.Reference) uint64 {
+func (ps *providers) Fingerprint(ref reference.Reference) uint64 {
 	return ps.forPod(Pod{}).Fingerprint(ref)
 }
 
-// Explain yields a note for each plugin. It does not run plugins.
-func (ps *Providers) Explain(ref reference.Reference) iter.Seq[Note] {
+func (ps *providers) Explain(ref reference.Reference) iter.Seq[Note] {
 	return ps.forPod(Pod{}).Explain(ref)
 }
 
-// For returns the keyring of one Pod. In it, plugins with tokenAttributes receive a token
-// and the annotations of the Pod's service account.
-func (ps *Providers) For(pod Pod) Keyring { return ps.forPod(pod) }
+func (ps *providers) For(pod Pod) Keyring { return ps.forPod(pod) }
 
-func (ps *Providers) ruledBy() Rules { return orZero(ps).rules }
+func (ps *providers) ruledBy() Rules { return ps.rules }
 
-func (ps *Providers) forPod(pod Pod) providersFor { return providersFor{orZero(ps), pod} }
+func (ps *providers) forPod(pod Pod) providersFor { return providersFor{ps, pod} }
 
 type providersFor struct {
-	ps  *Providers
+	ps  *providers
 	pod Pod
 }
 
@@ -147,7 +152,7 @@ func (pf providersFor) Lookup(ctx context.Context, ref reference.Reference) iter
 		for _, p := range pf.ps.list {
 			a, err := p.lookup(ctx, name, pf.pod)
 			if err != nil {
-				if !yield(Credential{Origin: p.origin()}, &SourceError{p.origin(), name, err}) {
+				if !yield(Credential{Origin: p.origin()}, &Error{Origin: p.origin(), Image: name, Err: err}) {
 					return
 				}
 				continue
@@ -174,7 +179,7 @@ func (pf providersFor) lookupMerged(ctx context.Context, name string) iter.Seq2[
 		for _, p := range pf.ps.list {
 			a, err := p.lookup(ctx, name, pf.pod)
 			if err != nil {
-				if !yield(Credential{Origin: p.origin()}, &SourceError{p.origin(), name, err}) {
+				if !yield(Credential{Origin: p.origin()}, &Error{Origin: p.origin(), Image: name, Err: err}) {
 					return
 				}
 				continue
@@ -269,7 +274,7 @@ func newProvider(c ProviderConfig, p pluginConfig) (*provider, error) {
 	for _, key := range p.MatchImages {
 		pattern, err := c.Rules.compile(key)
 		if err != nil {
-			return nil, &KeyError{Key: keys.Redact(key), Err: err}
+			return nil, &Error{Origin: Origin{Key: keys.Redact(key)}, Err: err}
 		}
 		out.patterns = append(out.patterns, pattern)
 	}
@@ -392,7 +397,7 @@ func (p *provider) ask(ctx context.Context, q question, r request, token Sensiti
 	}
 	if err != nil {
 		p.cache.learn("")
-		return table{}, fmt.Errorf("%w: %w", ErrProgramAnswer, err)
+		return table{}, fmt.Errorf("%w: %w", errProgramAnswer, err)
 	}
 	keep := p.DefaultCacheDuration
 	if resp.duration != nil {
@@ -407,7 +412,7 @@ func (p *provider) ask(ctx context.Context, q question, r request, token Sensiti
 func (p *provider) secrets(token Sensitive) []string {
 	out := p.cache.secrets()
 	for _, v := range p.Env {
-		out = append(out, v.Value.Reveal())
+		out = append(out, v.value.Reveal())
 	}
 	return append(out, token.Reveal())
 }
@@ -420,8 +425,8 @@ func (p *provider) hash(h *maphash.Hash) {
 		hashString(h, s)
 	}
 	for _, v := range p.Env {
-		hashString(h, v.Name)
-		hashString(h, v.Value.Reveal())
+		hashString(h, v.name)
+		hashString(h, v.value.Reveal())
 	}
 	if p.Token != nil {
 		hashString(h, p.Token.Audience)

@@ -26,7 +26,7 @@ type pluginConfig struct {
 	// Zero means that such an answer is not kept.
 	DefaultCacheDuration time.Duration
 	Args                 []string
-	Env                  []EnvVar // added to the environment of Exec; of equal names these count
+	Env                  []envVar // added to the environment of Exec; of equal names these count
 	// Token says which service-account token the plugin receives; nil means none.
 	Token *tokenAttributes
 }
@@ -115,7 +115,7 @@ func readProvider(data []byte, version string) (pluginConfig, error) {
 	}
 	for _, item := range f.list("env") {
 		v := readConfig(item)
-		p.Env = append(p.Env, EnvVar{v.string("name"), Conceal(v.string("value"))})
+		p.Env = append(p.Env, envVar{v.string("name"), Conceal(v.string("value"))})
 		if err := v.done(); err != nil {
 			f.fail(fmt.Errorf("env: %w", err))
 		}
@@ -227,17 +227,17 @@ func (r Rules) validateProvider(p pluginConfig) error {
 	}
 	for _, key := range p.MatchImages {
 		if _, err := r.compile(key); err != nil {
-			return fmt.Errorf("matchImages: %w", &KeyError{Key: keys.Redact(key), Err: err})
+			return fmt.Errorf("matchImages: %w", &Error{Origin: Origin{Key: keys.Redact(key)}, Err: err})
 		}
 		if strings.Contains(key, "://") && !r.Kubelet {
-			return fmt.Errorf("matchImages: %w", &KeyError{Key: keys.Redact(key), Err: errors.New("has a scheme")})
+			return fmt.Errorf("matchImages: %w", &Error{Origin: Origin{Key: keys.Redact(key)}, Err: errors.New("has a scheme")})
 		}
 	}
 	if p.DefaultCacheDuration < 0 {
 		return errors.New("defaultCacheDuration is negative")
 	}
 	for _, v := range p.Env {
-		if v.Name == "" && !r.Kubelet || strings.ContainsAny(v.Name, "=\x00") || strings.Contains(v.Value.Reveal(), "\x00") {
+		if v.name == "" && !r.Kubelet || strings.ContainsAny(v.name, "=\x00") || strings.Contains(v.value.Reveal(), "\x00") {
 			return errors.New("env: a variable that no process can have")
 		}
 	}

@@ -12,23 +12,22 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pullkit/pullkit/reference"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-
-	"github.com/pullkit/pullkit/reference"
 )
 
 // testProvider is a plugin that is the test's own binary.
 func testProvider(mode string, env ...string) pluginConfig {
 	return pluginConfig{
 		Name: "test-plugin", APIVersion: providerGroup + "v1", MatchImages: []string{"*.io"},
-		DefaultCacheDuration: time.Minute, Env: programEnv(mode, env...),
+		DefaultCacheDuration: time.Minute, Env: pluginEnv(mode, env...),
 	}
 }
 
-func testProviders(t testing.TB, c ProviderConfig, p pluginConfig) *Providers {
-	if c.BinDir == "" {
-		c.BinDir = installProgram(t, p.Name)
+func testProviders(t testing.TB, c ProviderConfig, p pluginConfig) *providers {
+	if c.Exec.Dir == "" {
+		c.Exec.Dir = installProgram(t, p.Name)
 	}
 	ps, err := newProviders(c, p)
 	require.NoError(t, err)
@@ -147,7 +146,7 @@ func TestPluginEndsWithItsLastWaiter(t *testing.T) {
 	}
 	ctx, leave := context.WithCancel(t.Context())
 	go func() { <-started; leave() }()
-	_, errs := collect(ctx, &Providers{list: []*provider{p}}, "r.io/app")
+	_, errs := collect(ctx, &providers{list: []*provider{p}}, "r.io/app")
 	assert.Len(t, errs, 1)
 	assert.ErrorIs(t, <-ended, context.Canceled)
 }
@@ -158,7 +157,7 @@ func TestPluginEndsWithItsLastWaiter(t *testing.T) {
 func TestPanicReachesAllWhoWait(t *testing.T) {
 	p, err := newProvider(ProviderConfig{}, testProvider(""))
 	require.NoError(t, err)
-	ps := &Providers{list: []*provider{p}}
+	ps := &providers{list: []*provider{p}}
 	boom, fault := errors.New("a callback panicked"), errors.New("the plugin failed")
 	const callers = 3
 	p.run = func(context.Context, []byte, []string) ([]byte, error) {
@@ -213,7 +212,7 @@ func TestPluginEnvironment(t *testing.T) {
 
 	t.Setenv("PULLKIT_TEST_OF_THE_PROCESS", "yes")
 	assert.Contains(t, report(ProviderConfig{}, p).Env, "PULLKIT_TEST_OF_THE_PROCESS=yes")
-	assert.NotContains(t, report(ProviderConfig{Exec: Exec{Environ: []EnvVar{}}}, p).Env, "PULLKIT_TEST_OF_THE_PROCESS=yes")
+	assert.NotContains(t, report(ProviderConfig{Exec: Exec{Environ: map[string]Sensitive{}}}, p).Env, "PULLKIT_TEST_OF_THE_PROCESS=yes")
 }
 
 // programTests are the rows of the hostile inputs that need a program.
@@ -221,7 +220,7 @@ var programTests = map[string]func(*testing.T){
 	"stdout-huge": func(t *testing.T) {
 		_, errs := collect(t.Context(), testProviders(t, ProviderConfig{}, testProvider("huge")), "r.io/app")
 		require.Len(t, errs, 1)
-		assert.ErrorIs(t, errs[0], ErrProgramOutput)
+		assert.ErrorIs(t, errs[0], errProgramOutput)
 	},
 	"hang": func(t *testing.T) {
 		_, errs := collect(t.Context(), testProviders(t, ProviderConfig{Exec: Exec{Timeout: 200 * time.Millisecond}}, testProvider("hang")), "r.io/app")
@@ -285,13 +284,13 @@ var programTests = map[string]func(*testing.T){
 }
 
 // answering is a plugin that answers without a process.
-func answering(t *testing.T, c ProviderConfig, body func() string) *Providers {
+func answering(t *testing.T, c ProviderConfig, body func() string) *providers {
 	p, err := newProvider(c, testProvider(""))
 	require.NoError(t, err)
 	p.run = func(context.Context, []byte, []string) ([]byte, error) {
 		return []byte(`{"kind":"CredentialProviderResponse","apiVersion":"` + p.APIVersion + `",` + body() + `}`), nil
 	}
-	return &Providers{list: []*provider{p}}
+	return &providers{list: []*provider{p}}
 }
 
 // TestPluginDaemon holds that a child which a plugin leaves behind neither hides
@@ -317,16 +316,16 @@ func TestPluginErrorsAreNotKept(t *testing.T) {
 	})
 	_, errs := collect(t.Context(), ps, "r.io/app")
 	require.Len(t, errs, 1)
-	assert.ErrorIs(t, errs[0], ErrProgramAnswer)
+	assert.ErrorIs(t, errs[0], errProgramAnswer)
 	assert.NotContains(t, errs[0].Error(), "hunter2")
 	creds, errs := collect(t.Context(), ps, "r.io/app")
 	assert.Len(t, creds, 1)
 	require.Len(t, errs, 1, "the entry that was left out")
-	var entry *EntryError
+	var entry *Error
 	assert.ErrorAs(t, errs[0], &entry)
 }
 
 func TestPluginMissing(t *testing.T) {
-	_, err := newProviders(ProviderConfig{BinDir: t.TempDir()}, testProvider(""))
-	assert.ErrorIs(t, err, ErrProgramMissing)
+	_, err := newProviders(ProviderConfig{Exec: Exec{Dir: t.TempDir()}}, testProvider(""))
+	assert.ErrorIs(t, err, errProgramMissing)
 }

@@ -54,55 +54,62 @@ func ConcealData(data map[string][]byte) map[string]Sensitive {
 	return out
 }
 
-// A SecretError says what is wrong with a Secret. It does not hold the Secret's content.
-type SecretError struct {
-	Namespace, Name string
-	Key             string // of the Secret's data
-	Reason          Reason // ErrSecretBase64, ErrSecretContent or ErrSecretRequired
-	Err             error  // the cause; may be nil
+// A secretError says what is wrong with a Secret, in a text like that of kubectl or the API
+// server. It does not hold the Secret's content.
+type secretError struct {
+	name string
+	key  string // of the Secret's data
+	why  string // noObjects, invalidValue or requiredValue
+	err  error  // the cause; may be nil
 }
 
-// Error returns a text like that of kubectl or the API server.
-func (e *SecretError) Error() string {
-	text := fmt.Sprintf("Secret %s is invalid: data[%s]: %v", quote(e.Name), e.Key, e.Reason)
-	if e.Reason == ErrSecretBase64 {
-		text = fmt.Sprintf("%v: data[%s] of Secret %s is not base64", e.Reason, e.Key, quote(e.Name))
+// What is wrong with a Secret, in the words of kubectl (the first) and of the API server.
+const (
+	noObjects     = "no objects passed to create"
+	invalidValue  = "invalid value"
+	requiredValue = "required value"
+)
+
+func (e *secretError) Error() string {
+	text := fmt.Sprintf("Secret %s is invalid: data[%s]: %s", quote(e.name), e.key, e.why)
+	if e.why == noObjects {
+		text = fmt.Sprintf("%s: data[%s] of Secret %s is not base64", e.why, e.key, quote(e.name))
 	}
-	if e.Err != nil {
-		text += fmt.Sprintf(": %v", e.Err)
+	if e.err != nil {
+		text += fmt.Sprintf(": %v", e.err)
 	}
 	return text
 }
 
-// Unwrap returns e.Reason, and e.Err if it is not nil.
-func (e *SecretError) Unwrap() []error {
-	if e.Err == nil {
-		return []error{e.Reason}
+func (e *secretError) Unwrap() []error {
+	if e.err == nil {
+		return []error{ErrSecretInvalid}
 	}
-	return []error{e.Reason, e.Err}
+	return []error{ErrSecretInvalid, e.err}
 }
 
 // Validate checks the rules that kubectl and the API server check when a pull secret is
 // created: the data that the Secret's type requires must be there, must be base64 (which
-// only [ParseSecrets] can find out), and must be a credential file. The error is a
-// [*SecretError]. A Secret of any other type is valid.
+// only [ParseSecrets] can find out), and must be a credential file. The error wraps
+// [ErrSecretInvalid], and has a text like that of kubectl or the API server. A Secret of any
+// other type is valid.
 func (s Secret) Validate() error {
 	key, legacy := s.document()
 	if key == "" {
 		return nil
 	}
-	fail := func(reason Reason, err error) error {
-		return &SecretError{Namespace: s.Namespace, Name: s.Name, Key: key, Reason: reason, Err: err}
+	fail := func(why string, err error) error {
+		return &secretError{s.Name, key, why, err}
 	}
 	if hint, bad := s.notBase64[key]; bad {
 		if hint != "" {
-			return fail(ErrSecretBase64, errors.New(hint))
+			return fail(noObjects, errors.New(hint))
 		}
-		return fail(ErrSecretBase64, nil)
+		return fail(noObjects, nil)
 	}
 	value, ok := s.Data[key]
 	if !ok {
-		return fail(ErrSecretRequired, nil)
+		return fail(requiredValue, nil)
 	}
 	data := []byte(value.Reveal())
 	err := checkJSON(data) // addDocument would skip a byte order mark, and the API server refuses one
@@ -110,7 +117,7 @@ func (s Secret) Validate() error {
 		_, err = new(entries).addDocument(Origin{}, data, legacy)
 	}
 	if err != nil {
-		return fail(ErrSecretContent, fmt.Errorf("cannot be read as a .docker/config.json file: %w", of("it", err)))
+		return fail(invalidValue, fmt.Errorf("cannot be read as a .docker/config.json file: %w", of("it", err)))
 	}
 	return nil
 }
@@ -131,22 +138,29 @@ func (s Secret) origin() Origin {
 	return Origin{Kind: KindSecret, Namespace: s.Namespace, Name: s.Name, UID: s.UID}
 }
 
-// Secrets is a keyring of imagePullSecrets, which are merged as if they were one
-// config.json. It is a [PodKeyring], a [Fingerprinter], an [Explainer] and a [Lister]. It
-// never changes. The zero Secrets and a nil *Secrets are without credentials.
-type Secrets struct{ table table }
+// pullSecrets is a keyring of imagePullSecrets, which are merged as if they were one
+// config.json.
+type pullSecrets struct{ table table }
 
 // FromSecrets returns a keyring of secrets, which it merges as the kubelet does: the entries
 // of all secrets are ordered together by their keys, and entries with the same key by the
 // order of secrets. A malformed Secret or entry is left out, and [Problems] lists it. A
 // Secret that does not give a credential, because of its type or because of its data, is
 // left out too, and listed with the warning [ErrGivesNothing].
-func FromSecrets(secrets []Secret, rules Rules) *Secrets {
+//
+// In the keyring of a Pod, a Secret of another namespace is left out if one of the Pod's
+// namespace holds the same credential. All other Secrets of other namespaces stay in the
+// keyring. It is puller.Puller that refuses them, because a Pod may use only Secrets of its
+// own namespace. The keyring is also a [Fingerprinter], an [Explainer] and a [Lister]. It
+// never changes.
+func FromSecrets(secrets []Secret, rules Rules) PodKeyring { return fromSecrets(secrets, rules) }
+
+func fromSecrets(secrets []Secret, rules Rules) *pullSecrets {
 	es := entries{rules: rules}
 	for _, s := range secrets {
 		es.addSecret(s)
 	}
-	return &Secrets{newTable(es)}
+	return &pullSecrets{newTable(es)}
 }
 
 func (es *entries) addSecret(s Secret) {
@@ -246,33 +260,24 @@ func noEntries(doc document, legacy bool) string {
 	return "the document has no auths"
 }
 
-func (s *Secrets) ruledBy() Rules { return orZero(s).table.rules }
+func (s *pullSecrets) ruledBy() Rules { return s.table.rules }
 
-// Lookup yields the credentials of the entries whose key matches ref, in reverse byte order
-// of the keys. Entries with the same key come in the order of the secrets.
-func (s *Secrets) Lookup(_ context.Context, ref reference.Reference) iter.Seq2[Credential, error] {
-	return orZero(s).table.lookup(ref, "")
+func (s *pullSecrets) Lookup(_ context.Context, ref reference.Reference) iter.Seq2[Credential, error] {
+	return s.table.lookup(ref, "")
 }
 
-// Fingerprint returns a hash of the credentials that Lookup would yield.
-func (s *Secrets) Fingerprint(ref reference.Reference) uint64 {
-	return orZero(s).table.fingerprint(ref)
+func (s *pullSecrets) Fingerprint(ref reference.Reference) uint64 {
+	return s.table.fingerprint(ref)
 }
 
-// Explain yields a note for each entry, then one for each problem that may be the reason
-// for which ref has no good credential, such as a Secret without a credential.
-func (s *Secrets) Explain(ref reference.Reference) iter.Seq[Note] {
-	return orZero(s).table.explain(ref, "")
+func (s *pullSecrets) Explain(ref reference.Reference) iter.Seq[Note] {
+	return s.table.explain(ref, "")
 }
 
-// For returns the keyring of one Pod. If a Secret of the Pod's namespace and one of another
-// namespace hold the same credential, the keyring leaves out that of the other namespace.
-// All other Secrets of other namespaces stay in the keyring. It is puller.Puller that
-// refuses them, because a Pod may use only Secrets of its own namespace.
-func (s *Secrets) For(pod Pod) Keyring { return secretsFor{orZero(s), pod.Namespace} }
+func (s *pullSecrets) For(pod Pod) Keyring { return secretsFor{s, pod.Namespace} }
 
 type secretsFor struct {
-	*Secrets
+	*pullSecrets
 	namespace string // of the Pod
 }
 
@@ -304,7 +309,7 @@ func SecretNames(pod, serviceAccount []string) []string {
 // ParseSecrets reads the Secrets of a manifest: YAML or JSON, one document or
 // several, Lists of objects, data and stringData (which wins). Objects of other
 // kinds are passed over. Data that is not base64 is for [Secret.Validate] to report,
-// and for [Secrets.Problems]. A field that an object has twice makes it malformed, in
+// and for [Problems]. A field that an object has twice makes it malformed, in
 // JSON as in YAML.
 //
 // A text that holds Secrets and is not a manifest in the right form is read as far as
@@ -316,7 +321,7 @@ func SecretNames(pod, serviceAccount []string) []string {
 // together with an error: a program that is content with what could be read reports
 // the error and goes on. The error wraps one error for each of them, in their order,
 // which says which document it is and, as far as that can be read, its name; it
-// wraps an [*EntryError] if it is a Secret. A manifest larger than 8 MiB is refused
+// wraps an [*Error] if it is a Secret. A manifest larger than 8 MiB is refused
 // as a whole.
 func ParseSecrets(data []byte) ([]Secret, error) {
 	if len(data) > maxDocument {
@@ -326,7 +331,7 @@ func ParseSecrets(data []byte) ([]Secret, error) {
 	problems := diagnose.Manifest(data, func(fields []member, fault error) error {
 		s, err := readSecret(fields)
 		if err = cmp.Or(fault, err); err != nil {
-			return &EntryError{s.origin(), err}
+			return &Error{Origin: s.origin(), Err: err}
 		}
 		secrets = append(secrets, s)
 		return nil

@@ -9,11 +9,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/assert"
-	"github.com/stretchr/testify/require"
-
 	"github.com/pullkit/pullkit/internal/regular"
 	"github.com/pullkit/pullkit/reference"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
 
 const goodDocument = `{"auths":{"r.io":{"auth":"dTpw"}}}`
@@ -91,24 +90,23 @@ func TestValidate(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, secrets, 1)
 	err = secrets[0].Validate()
-	assert.ErrorIs(t, err, ErrSecretBase64)
+	assert.ErrorIs(t, err, ErrSecretInvalid)
 	assert.EqualError(t, err, `no objects passed to create: data[.dockerconfigjson] of Secret "myregistrykey" is not base64`)
 	ring := FromSecrets(secrets, Rules{})
 	require.Len(t, Problems(ring), 1)
-	assert.ErrorIs(t, Problems(ring)[0], ErrSecretBase64)
+	assert.ErrorIs(t, Problems(ring)[0], ErrSecretInvalid)
 
 	of := func(typ, key, value string) error {
 		return Secret{Name: "myregistrykey", Type: typ, Data: map[string]Sensitive{key: Conceal(value)}}.Validate()
 	}
 	err = of(TypeDockerConfigJSON, KeyDockerConfigJSON, "Really really reeee auth keys")
-	assert.ErrorIs(t, err, ErrSecretContent)
+	assert.ErrorIs(t, err, ErrSecretInvalid)
 	assert.EqualError(t, err, `Secret "myregistrykey" is invalid: data[.dockerconfigjson]: invalid value: cannot be read as a .docker/config.json file: it is not JSON: syntax error at byte 1`)
-	var secret *SecretError
-	require.ErrorAs(t, err, &secret)
-	assert.Equal(t, "myregistrykey", secret.Name)
 
-	assert.ErrorIs(t, of(TypeDockercfg, KeyDockercfg, "[]"), ErrSecretContent)
-	assert.ErrorIs(t, of(TypeDockerConfigJSON, KeyDockercfg, goodDocument), ErrSecretRequired)
+	assert.ErrorIs(t, of(TypeDockercfg, KeyDockercfg, "[]"), ErrSecretInvalid)
+	err = of(TypeDockerConfigJSON, KeyDockercfg, goodDocument)
+	assert.ErrorIs(t, err, ErrSecretInvalid)
+	assert.EqualError(t, err, `Secret "myregistrykey" is invalid: data[.dockerconfigjson]: required value`)
 	assert.NoError(t, of(TypeDockerConfigJSON, KeyDockerConfigJSON, goodDocument))
 	assert.NoError(t, of(TypeDockercfg, KeyDockercfg, `{}`))
 	assert.NoError(t, of("Opaque", "x", "y"))
@@ -174,7 +172,7 @@ func TestMarshalConfig(t *testing.T) {
 	node, err := ParseFile([]byte(`{"auths":{"r.io":{"auth":"bjpu"},"q.io":{"auth":"dTpw"},"node.io":{"registrytoken":"r","auth":"bjpu"}},"credsStore":"pass"}`), "config.json", Rules{})
 	require.NoError(t, err)
 	plugins := testProviders(t, ProviderConfig{}, testProvider(""))
-	data, dropped, err := MarshalConfig(Join(secrets, Join(node.WithHelpers(HelperConfig{}), plugins), For(plugins, Pod{})))
+	data, dropped, err := MarshalConfig(Join(secrets, Join(node.WithHelpers(Exec{}), plugins), plugins.For(Pod{})))
 	require.NoError(t, err)
 	var names []string
 	for _, o := range dropped {
@@ -217,10 +215,10 @@ func TestSecretsForAPod(t *testing.T) {
 		return Secret{Namespace: namespace, Name: "s", Type: TypeDockerConfigJSON,
 			Data: ConcealData(map[string][]byte{KeyDockerConfigJSON: []byte(`{"auths":{"` + key + `":{"username":"u","password":"p"}}}`)})}
 	}
-	secrets := FromSecrets([]Secret{in("a", "r.io/team"), in("b", "r.io/team"), in("web", "r.io")}, Rules{})
+	secrets := fromSecrets([]Secret{in("a", "r.io/team"), in("b", "r.io/team"), in("web", "r.io")}, Rules{})
 	for namespace, want := range map[string][]string{"web": {"web"}, "b": {"b"}, "a": {"a"}, "": {"a"}, "none": {"a"}} {
 		for name, ring := range map[string]Keyring{
-			"alone": For(secrets, Pod{Namespace: namespace}), "joined": For(Join(secrets), Pod{Namespace: namespace}),
+			"alone": secrets.For(Pod{Namespace: namespace}), "joined": Join(secrets).For(Pod{Namespace: namespace}),
 		} {
 			creds, errs := collect(t.Context(), ring, "r.io/team/app")
 			assert.Empty(t, errs)
@@ -238,8 +236,7 @@ func TestSecretsForAPod(t *testing.T) {
 		}
 	}
 	for namespace, want := range map[string][]string{"web": {"a", "web"}, "b": {"b"}, "a": {"a"}, "": {"a"}, "none": {"a"}} {
-		ring := Join(FromSecrets([]Secret{in("a", "r.io/team"), in("b", "r.io/team")}, Rules{}), FromSecrets([]Secret{in("web", "r.io"), in("a", "r.io")}, Rules{}))
-		ring = For(ring, Pod{Namespace: namespace})
+		ring := Join(FromSecrets([]Secret{in("a", "r.io/team"), in("b", "r.io/team")}, Rules{}), FromSecrets([]Secret{in("web", "r.io"), in("a", "r.io")}, Rules{})).For(Pod{Namespace: namespace})
 		creds, _ := collect(t.Context(), ring, "r.io/team/app")
 		var got, explained []string
 		for _, c := range creds {
@@ -253,12 +250,12 @@ func TestSecretsForAPod(t *testing.T) {
 		assert.Equal(t, want, got, "for %q", namespace)
 		assert.Equal(t, want, explained, "for %q", namespace)
 	}
-	for note := range For(secrets, Pod{Namespace: "web"}).(Explainer).Explain(reference.MustParse("r.io/team/app")) {
+	for note := range secrets.For(Pod{Namespace: "web"}).(Explainer).Explain(reference.MustParse("r.io/team/app")) {
 		if note.Origin.Namespace == "a" {
 			assert.Equal(t, "matches, but a Secret of the Pod's namespace holds the same credential", note.Why)
 		}
 	}
-	assert.Equal(t, secrets.Fingerprint(reference.MustParse("r.io/team/app")), For(secrets, Pod{Namespace: "web"}).(Fingerprinter).Fingerprint(reference.MustParse("r.io/team/app")))
+	assert.Equal(t, secrets.Fingerprint(reference.MustParse("r.io/team/app")), secrets.For(Pod{Namespace: "web"}).(Fingerprinter).Fingerprint(reference.MustParse("r.io/team/app")))
 }
 
 func TestFindFile(t *testing.T) {
@@ -286,7 +283,7 @@ func TestFindFile(t *testing.T) {
 
 	_, err = FindFile([]string{missing, bad}, Rules{})
 	assert.NotErrorIs(t, err, ErrNoFile)
-	var entry *EntryError
+	var entry *Error
 	assert.ErrorAs(t, err, &entry)
 }
 
@@ -331,16 +328,16 @@ func TestReadProviders(t *testing.T) {
 	write("README.txt", "not a config")
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "0.json"), 0o700))
 
-	ps, err := ReadProviders(one, ProviderConfig{BinDir: bin})
+	ps, err := ReadProviders(one, ProviderConfig{Exec: Exec{Dir: bin}})
 	require.NoError(t, err)
 	creds, errs := collect(t.Context(), ps, "r.io/app")
 	assert.Empty(t, errs)
 	assert.Len(t, creds, 1)
 
-	ps, err = ReadProviders(dir, ProviderConfig{BinDir: bin})
+	ps, err = ReadProviders(dir, ProviderConfig{Exec: Exec{Dir: bin}})
 	require.NoError(t, err)
 	for _, r := range []Rules{{}, {Kubelet: true}} {
-		ps.rules = r
+		ps.(*providers).rules = r
 		creds, errs = collect(t.Context(), ps, "r.io/app")
 		assert.Empty(t, errs)
 		require.Len(t, creds, 2, "both, in the order of the files")
@@ -349,14 +346,14 @@ func TestReadProviders(t *testing.T) {
 	}
 
 	write("3.json", `{"apiVersion":"kubelet.config.k8s.io/v1","kind":"CredentialProviderConfig","providers":[{"name":"a","apiVersion":"credentialprovider.kubelet.k8s.io/v1","matchImages":["x"],"defaultCacheDuration":"1m"}]}`)
-	_, err = ReadProviders(dir, ProviderConfig{BinDir: bin})
+	_, err = ReadProviders(dir, ProviderConfig{Exec: Exec{Dir: bin}})
 	assert.ErrorContains(t, err, `"a": is there twice`)
-	_, err = ReadProviders(filepath.Join(dir, "missing"), ProviderConfig{BinDir: bin})
+	_, err = ReadProviders(filepath.Join(dir, "missing"), ProviderConfig{Exec: Exec{Dir: bin}})
 	assert.ErrorIs(t, err, ErrNoFile)
 	assert.NotErrorIs(t, err, os.ErrNotExist)
-	_, err = ReadProviders(t.TempDir(), ProviderConfig{BinDir: bin})
+	_, err = ReadProviders(t.TempDir(), ProviderConfig{Exec: Exec{Dir: bin}})
 	assert.ErrorContains(t, err, "holds no .json, .yaml or .yml file")
-	_, err = ReadProviders(one, ProviderConfig{BinDir: ""})
+	_, err = ReadProviders(one, ProviderConfig{Exec: Exec{Dir: ""}})
 	assert.Error(t, err)
 	_, err = Rules{}.parseProviders([]byte(config("a") + "---\n" + config("b")))
 	assert.ErrorContains(t, err, "more than one document")

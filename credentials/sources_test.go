@@ -13,10 +13,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pullkit/pullkit/reference"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-
-	"github.com/pullkit/pullkit/reference"
 )
 
 // usersOf are the user names of the candidates for an image, in order.
@@ -31,7 +30,7 @@ func usersOf(t *testing.T, ring Keyring, image string) (users []string) {
 
 // TestHelperRows holds which program is asked for a host, and under which name.
 func TestHelperRows(t *testing.T) {
-	c := HelperConfig{Dir: installProgram(t, "docker-credential-a", "docker-credential-b"), Exec: Exec{Environ: programEnv("servers")}}
+	c := Exec{Dir: installProgram(t, "docker-credential-a", "docker-credential-b"), Environ: programEnv("servers")}
 	const hub = "for https://index.docker.io/v1/"
 	for _, tt := range []struct {
 		config, image string
@@ -141,7 +140,7 @@ func TestBadSecretCostsItself(t *testing.T) {
 		for _, order := range []string{good + "---\n" + tt.bad, tt.bad + "---\n" + good} {
 			secrets, err := ParseSecrets([]byte(order))
 			assert.ErrorContains(t, err, tt.want, name)
-			var entry *EntryError
+			var entry *Error
 			assert.Equal(t, tt.secret, errors.As(err, &entry), name)
 			if assert.Len(t, secrets, 1, name) {
 				assert.Equal(t, "good", secrets[0].Name, name)
@@ -201,7 +200,7 @@ func TestReadDocker(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, []string{"env", "file"}, usersOf(t, c, "r.io/team/app"), "the variable comes first, however special the file's key is")
 	assert.Equal(t, []string{"other"}, usersOf(t, c, "s.io/app"))
-	helped := c.WithHelpers(HelperConfig{Dir: installProgram(t, "docker-credential-a"), Exec: Exec{Environ: programEnv("echo")}})
+	helped := c.WithHelpers(Exec{Dir: installProgram(t, "docker-credential-a"), Environ: programEnv("echo")})
 	assert.Equal(t, []string{"env", "helper", "file"}, usersOf(t, helped, "r.io/team/app"))
 	assert.Equal(t, []string{"helper", "other"}, usersOf(t, helped, "s.io/app"))
 	for _, ring := range []Keyring{c, helped} {
@@ -299,17 +298,17 @@ func TestOnlyReadDockerReadsTheVariable(t *testing.T) {
 	}
 
 	t.Setenv("PULLKIT_TEST_KEPT", "kept")
-	for _, v := range (Exec{}).environ([]EnvVar{{"MORE", Conceal("more")}}) {
+	for _, v := range (Exec{}).environ([]envVar{{"MORE", Conceal("more")}}) {
 		assert.NotContains(t, v, dockerAuthConfig)
 	}
 	assert.Contains(t, (Exec{}).environ(nil), "PULLKIT_TEST_KEPT=kept")
-	given := Exec{Environ: []EnvVar{{dockerAuthConfig, Conceal("x")}}}
+	given := Exec{Environ: map[string]Sensitive{dockerAuthConfig: Conceal("x")}}
 	assert.Contains(t, given.environ(nil), dockerAuthConfig+"=x", "what the caller gives is passed on")
 
 	t.Setenv(programMode, "report")
 	p := testProvider("report")
 	p.Env = nil
-	ps, err := newProviders(ProviderConfig{BinDir: installProgram(t, p.Name)}, p)
+	ps, err := newProviders(ProviderConfig{Exec: Exec{Dir: installProgram(t, p.Name)}}, p)
 	require.NoError(t, err)
 	creds, errs := collect(t.Context(), ps, "r.io/app")
 	require.Empty(t, errs)
@@ -397,7 +396,7 @@ func TestNoFileIsAnEmptyKeyring(t *testing.T) {
 		assert.Empty(t, c.Name())
 		assert.Empty(t, Problems(c))
 		assert.Empty(t, usersOf(t, c, "r.io/app"))
-		assert.Empty(t, usersOf(t, c.WithHelpers(HelperConfig{}), "r.io/app"))
+		assert.Empty(t, usersOf(t, c.WithHelpers(Exec{}), "r.io/app"))
 	}
 	_, err := ReadFile(missing, Rules{})
 	assert.EqualError(t, err, `no credential file found at "`+missing+`": file does not exist`)
@@ -411,7 +410,7 @@ func TestNoFileIsAnEmptyKeyring(t *testing.T) {
 	_, err = ReadFile(bad, Rules{})
 	assert.ErrorContains(t, err, "no credential file can be used")
 	assert.NotErrorIs(t, err, ErrNoFile)
-	_, err = ReadProviders(missing, ProviderConfig{BinDir: dir})
+	_, err = ReadProviders(missing, ProviderConfig{Exec: Exec{Dir: dir}})
 	assert.ErrorIs(t, err, ErrNoFile)
 	assert.NotErrorIs(t, err, fs.ErrNotExist)
 }
@@ -430,15 +429,15 @@ func TestProgramThatCannotStart(t *testing.T) {
 	write("docker-credential-crlf", "#!/bin/sh\r\nexit 0\r\n", 0o700)
 	write("docker-credential-mode", "#!/bin/sh\nexit 0\n", 0o600)
 	for name, tt := range map[string]struct {
-		fault Reason
+		fault error
 		text  string
 	}{
 		"gone":    {ErrProgramStart, `program cannot be started: the interpreter that its first line names is missing: "/nowhere/python3 -u"`},
 		"crlf":    {ErrProgramStart, `the interpreter that its first line names is missing: "/bin/sh\r"`},
 		"mode":    {ErrProgramStart, "the file may not be executed (chmod +x)"},
-		"missing": {ErrProgramMissing, "program not found: docker-credential-missing"},
+		"missing": {errProgramMissing, "program not found: docker-credential-missing"},
 	} {
-		h, err := NewHelper(name, HelperConfig{Dir: dir})
+		h, err := NewHelper(name, Exec{Dir: dir})
 		require.NoError(t, err)
 		_, errs := collect(t.Context(), h, "r.io/app")
 		require.Len(t, errs, 1, name)
@@ -448,18 +447,18 @@ func TestProgramThatCannotStart(t *testing.T) {
 
 	p := testProvider("")
 	p.Name = "docker-credential-gone"
-	ps, err := newProviders(ProviderConfig{BinDir: dir}, p)
+	ps, err := newProviders(ProviderConfig{Exec: Exec{Dir: dir}}, p)
 	require.NoError(t, err)
 	_, errs := collect(t.Context(), ps, "r.io/app")
 	require.Len(t, errs, 1)
 	assert.ErrorIs(t, errs[0], ErrProgramStart)
-	assert.NotErrorIs(t, errs[0], ErrProgramMissing)
+	assert.NotErrorIs(t, errs[0], errProgramMissing)
 	p.Name = "docker-credential-mode"
-	_, err = newProviders(ProviderConfig{BinDir: dir}, p)
+	_, err = newProviders(ProviderConfig{Exec: Exec{Dir: dir}}, p)
 	assert.ErrorIs(t, err, ErrProgramStart)
 	p.Name = "missing"
-	_, err = newProviders(ProviderConfig{BinDir: dir}, p)
-	assert.ErrorIs(t, err, ErrProgramMissing)
+	_, err = newProviders(ProviderConfig{Exec: Exec{Dir: dir}}, p)
+	assert.ErrorIs(t, err, errProgramMissing)
 }
 
 // TestUnknownFieldsOfAnswers holds that an unknown field of a plugin's answer is
@@ -523,7 +522,7 @@ func TestHelpersNamedByTheirFile(t *testing.T) {
 		assert.ErrorContains(t, Problems(c)[0], want, text)
 		assert.ErrorIs(t, Problems(c)[0], ErrLooksWrong, text)
 	}
-	helper, err := NewHelper("docker-credential-x", HelperConfig{Dir: t.TempDir()})
+	helper, err := NewHelper("docker-credential-x", Exec{Dir: t.TempDir()})
 	require.NoError(t, err)
 	_, errs := collect(t.Context(), helper, "r.io/app")
 	require.Len(t, errs, 1)

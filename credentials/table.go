@@ -253,7 +253,7 @@ func (n *Note) add(warnings []problem, t keys.Name) {
 	for _, w := range warnings {
 		n.Why += "; " + w.Err.Error()
 		if n.Err == nil && w.concerns(t) {
-			n.Err = w.EntryError
+			n.Err = w.Error
 		}
 	}
 }
@@ -274,7 +274,7 @@ type entries struct {
 
 // problem notes an error about what was left out of origin, or a warning about origin.
 func (es *entries) problem(origin Origin, err error) {
-	es.note(problem{EntryError: &EntryError{origin, err}})
+	es.note(problem{Error: &Error{Origin: origin, Err: err}})
 }
 
 func (es *entries) note(p problem) {
@@ -285,7 +285,7 @@ func (es *entries) note(p problem) {
 // aboutEntry notes a problem that concerns only the images that the origin's key matches. If
 // the key cannot be read, it concerns all images.
 func (es *entries) aboutEntry(origin Origin, err error) {
-	p := problem{EntryError: &EntryError{origin, err}}
+	p := problem{Error: &Error{Origin: origin, Err: err}}
 	if text, err := es.rules.normalize(origin.Key); err == nil {
 		if k, err := es.rules.compile(text); err == nil {
 			p.about = []keys.Pattern{k}
@@ -377,14 +377,14 @@ func (es *entries) add(c Credential, advice ...error) {
 // about its key.
 func (e *entry) warn(es *entries, origin Origin, advice []error) {
 	for _, err := range advice {
-		e.warnings = append(e.warnings, problem{EntryError: &EntryError{origin, err}, about: []keys.Pattern{e.pattern}, withEntry: true})
+		e.warnings = append(e.warnings, problem{Error: &Error{Origin: origin, Err: err}, about: []keys.Pattern{e.pattern}, withEntry: true})
 	}
 	if hint := diagnose.Key(origin.Key, e.pattern); hint.Text != "" {
-		reason := ErrKeyMatchesNothing
+		var reason error = errKeyMatches
 		if hint.Matches {
 			reason = ErrLooksWrong
 		}
-		e.warnings = append(e.warnings, problem{EntryError: &EntryError{origin, warning(reason, hint.Text)}, withEntry: true, about: hint.About})
+		e.warnings = append(e.warnings, problem{Error: &Error{Origin: origin, Err: warning(reason, hint.Text)}, withEntry: true, about: hint.About})
 	}
 	for _, p := range e.warnings {
 		es.note(p)
@@ -511,7 +511,7 @@ func (t *table) problemsFor(name string) []error {
 	var errs []error
 	for _, p := range t.problems {
 		if !isWarning(p.Err) || err == nil && p.concerns(target) {
-			errs = append(errs, p.EntryError)
+			errs = append(errs, p.Error)
 		}
 	}
 	return errs

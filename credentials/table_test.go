@@ -84,11 +84,11 @@ func manySecrets(t testing.TB, n int) []Secret {
 // and no entry is compared that does not match.
 func TestLookupIsIndependentOfSize(t *testing.T) {
 	for _, n := range []int{10, 5000} {
-		ring := FromSecrets(manySecrets(t, n), Rules{})
+		ring := fromSecrets(manySecrets(t, n), Rules{})
 		require.Empty(t, Problems(ring))
 		// As a Keyring, which is how programs hold it: the compiler cannot look
 		// through its method.
-		keyring := For(ring, Pod{})
+		keyring := forPod(ring, Pod{})
 		for _, image := range []string{"registry-7.example:5000/team/app:v1", "shared.example/team-7/app:v1"} {
 			ref := reference.MustParse(image)
 			found := 0

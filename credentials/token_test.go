@@ -14,7 +14,7 @@ import (
 
 // asking is a plugin with tokens that answers without a process, and notes what
 // it was asked.
-func asking(t *testing.T, attributes *tokenAttributes, password string, token func(Pod) (string, error)) (ring *Providers, asked *[]request) {
+func asking(t *testing.T, attributes *tokenAttributes, password string, token func(Pod) (string, error)) (ring *providers, asked *[]request) {
 	p := testProvider("")
 	p.Token = attributes
 	require.NoError(t, Rules{}.validate([]pluginConfig{p}))
@@ -36,7 +36,7 @@ func asking(t *testing.T, attributes *tokenAttributes, password string, token fu
 		*asked = append(*asked, r)
 		return fmt.Appendf(nil, `{"kind":"CredentialProviderResponse","apiVersion":%q,"cacheKeyType":"Registry","auth":{"r.io":{"username":"u","password":%q}}}`, p.APIVersion, password), nil
 	}
-	return &Providers{list: []*provider{plugin}}, asked
+	return &providers{list: []*provider{plugin}}, asked
 }
 
 func tokenOf(pod Pod) (string, error) { return "token of " + pod.Name, nil }
@@ -133,7 +133,7 @@ func TestTokenErrors(t *testing.T) {
 	creds, errs := lookup(attributes, "token of a", tokenOf)
 	assert.Empty(t, creds)
 	require.Len(t, errs, 1, "the token itself, kept for all Pods of the account")
-	assert.ErrorIs(t, errs[0], ErrProgramAnswer)
+	assert.ErrorIs(t, errs[0], errProgramAnswer)
 
 	attributes.CacheType = cacheByToken
 	creds, errs = lookup(attributes, "token of a", tokenOf)

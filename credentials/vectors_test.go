@@ -150,7 +150,7 @@ func faults(problems []error) []error {
 func checkSkipped(t *testing.T, r Rules, problems []error, want expectation) {
 	var got []string
 	for _, p := range faults(problems) {
-		var e *EntryError
+		var e *Error
 		require.ErrorAs(t, p, &e)
 		if r.Kubelet && errors.Is(e.Err, keys.ErrNoURL) {
 			continue // the kubelet logs such keys only
@@ -239,7 +239,7 @@ func TestSecretsVectors(t *testing.T) {
 			}
 			secrets = append(secrets, Secret{Namespace: "web", Name: s.Name, Type: s.Type, Data: ConcealData(data)})
 		}
-		ring := FromSecrets(secrets, r)
+		ring := fromSecrets(secrets, r)
 		checkSkipped(t, r, Problems(ring), want)
 		if want.Error {
 			return

@@ -26,14 +26,14 @@ type DockerConfig struct {
 
 // JSON returns the document that kubectl create secret docker-registry writes under
 // .dockerconfigjson. The error says that the user name or the password is empty, that the
-// user name has a colon, or that the server is malformed, as a [*KeyError]. A colon is
+// user name has a colon, or that the server is malformed, as an [*Error]. A colon is
 // refused because the password would begin there for a reader of the document.
 func (c DockerConfig) JSON() ([]byte, error) {
 	if c.Server == "" {
 		c.Server = hubServer
 	}
 	if _, err := keys.Compile(keys.Normalize(c.Server)); err != nil {
-		return nil, &KeyError{Key: keys.Redact(c.Server), Err: err}
+		return nil, &Error{Origin: Origin{Key: keys.Redact(c.Server)}, Err: err}
 	}
 	password := c.Password.Reveal()
 	switch {
@@ -64,8 +64,7 @@ func (f *File) All() iter.Seq[Credential] {
 	return f.table.all()
 }
 
-// All yields the credentials of all entries.
-func (s *Secrets) All() iter.Seq[Credential] { return orZero(s).table.all() }
+func (s *pullSecrets) All() iter.Seq[Credential] { return s.table.all() }
 
 func (t *table) all() iter.Seq[Credential] {
 	return func(yield func(Credential) bool) {
@@ -86,8 +85,8 @@ func (t *table) all() iter.Seq[Credential] {
 // hold the order of joined keyrings, such as a Pod's secrets before the node's file: tools
 // that read it try the more specific key first.
 //
-// Each keyring that is joined in ring must be a [Lister], a [*Helper] or a [*Providers].
-// The error says which type of keyring is not one of these.
+// Each keyring that is joined in ring must be a [Lister], or one of [NewHelper], [ReadProviders]
+// or [ParseProviders]. The error says which type of keyring is not one of these.
 func MarshalConfig(ring Keyring) (data []byte, dropped []Origin, err error) {
 	var auths authsObject
 	seen := map[string]Credential{}
@@ -149,11 +148,11 @@ func (j joined) flat() []Keyring {
 }
 
 // programs returns the origins of the programs of a keyring, which MarshalConfig drops.
-func (h *Helper) programs() []Origin { return []Origin{h.origin()} }
+func (h *helper) programs() []Origin { return []Origin{h.origin()} }
 
-func (ps *Providers) programs() []Origin {
+func (ps *providers) programs() []Origin {
 	var out []Origin
-	for _, p := range orZero(ps).list {
+	for _, p := range ps.list {
 		out = append(out, p.origin())
 	}
 	return out

@@ -54,11 +54,8 @@ type InvalidError struct {
 // Error returns the reason and the detail.
 func (e *InvalidError) Error() string { return string(e.Reason) + ": " + e.Detail }
 
-// Is reports whether target is ErrInvalid.
-func (e *InvalidError) Is(target error) bool { return target == ErrInvalid }
-
-// Unwrap returns the reason, for errors.Is.
-func (e *InvalidError) Unwrap() error { return e.Reason }
+// Unwrap returns ErrInvalid and the reason, for errors.Is.
+func (e *InvalidError) Unwrap() []error { return []error{ErrInvalid, e.Reason} }
 
 func invalid(reason Reason, format string, args ...any) *InvalidError {
 	return &InvalidError{Reason: reason, Detail: fmt.Sprintf(format, args...)}

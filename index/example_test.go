@@ -202,14 +202,14 @@ func ExampleConfigPlatform() {
 	// Output: linux/arm64 <nil>
 }
 
-func ExampleFetch() {
+func ExampleResolver_Resolve() {
 	manifest := []byte(`{"schemaVersion":2,"config":{"digest":"` + ocispec.DescriptorEmptyJSON.Digest + `","size":2},"layers":[]}`)
 	entry := ocispec.Descriptor{
 		MediaType: ocispec.MediaTypeImageManifest, Digest: digest.FromBytes(manifest), Size: int64(len(manifest)),
 		Platform: &ocispec.Platform{OS: "linux", Architecture: "amd64"},
 	}
 	doc := &index.Document{Index: &ocispec.Index{Manifests: []ocispec.Descriptor{entry}}}
-	var fetch index.Fetch = func(_ context.Context, d ocispec.Descriptor) ([]byte, error) {
+	fetch := func(_ context.Context, d ocispec.Descriptor) ([]byte, error) {
 		return manifest, nil // here a registry would be asked
 	}
 	found, err := index.Resolver{Fetch: fetch}.Resolve(context.Background(), ocispec.Descriptor{}, doc, *entry.Platform)

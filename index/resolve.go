@@ -18,12 +18,6 @@ const (
 	MaxDocuments = 64
 )
 
-// A Fetch returns the content of a manifest, an index or an image's config.
-// Resolve verifies the result. A Fetch needs to read at most one byte more than
-// desc.Size, which is at most MaxSize. An error that wraps [ErrSkip] makes Resolve go
-// on to the next candidate.
-type Fetch func(ctx context.Context, desc ocispec.Descriptor) ([]byte, error)
-
 // ErrSkip makes Resolve pass over a candidate.
 var ErrSkip = errors.New("skip this candidate")
 
@@ -47,7 +41,11 @@ type Resolved struct {
 // documents may be indexes.
 type Resolver struct {
 	Selector Selector
-	Fetch    Fetch
+	// Fetch returns the content of a manifest, an index or an image's config. Resolve
+	// verifies the result. Fetch needs to read at most one byte more than desc.Size,
+	// which is at most MaxSize. An error that wraps [ErrSkip] makes Resolve go on to the
+	// next candidate.
+	Fetch func(ctx context.Context, desc ocispec.Descriptor) ([]byte, error)
 	// Accept reports whether Resolve should return the manifest in r. If Accept returns
 	// false, Resolve goes on to the next candidate; if it returns an error, Resolve returns
 	// that error. If r.CheckConfig is set, Accept must compare the config itself. A nil
@@ -98,7 +96,7 @@ func (rv Resolver) Resolve(ctx context.Context, root ocispec.Descriptor, doc *Do
 // A resolver is the state of one call of Resolve.
 type resolver struct {
 	ctx    context.Context // of the call
-	fetch  Fetch
+	fetch  func(ctx context.Context, desc ocispec.Descriptor) ([]byte, error)
 	accept func(context.Context, Resolved) (bool, error)
 	target *target
 	left   int                    // documents that may still be fetched

@@ -1,6 +1,7 @@
 package puller
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"strings"
@@ -50,7 +51,16 @@ type lastFailure struct {
 // maxRepairs is how many different secrets can let an attempt through in one streak.
 const maxRepairs = 16
 
+// The kubelet's delays, which are also those of a zero backoff.Config.
+const (
+	initialDelay = 10 * time.Second
+	maxDelay     = 5 * time.Minute
+)
+
+// newBackoffWindows also sets config.Backoff's delays to their defaults where they are zero.
 func newBackoffWindows(config *Config) (*backoffWindows, error) {
+	config.Backoff.Initial = cmp.Or(config.Backoff.Initial, initialDelay)
+	config.Backoff.Max = cmp.Or(config.Backoff.Max, maxDelay)
 	delays, err := backoff.New[backoffKey](config.Backoff)
 	if err != nil {
 		return nil, err
@@ -59,9 +69,6 @@ func newBackoffWindows(config *Config) (*backoffWindows, error) {
 		delays:       delays,
 		streakLength: config.Backoff.Max,
 		keepWindow:   config.Kubelet.KeepWindow,
-	}
-	if w.streakLength == 0 {
-		w.streakLength = backoff.DefaultMax
 	}
 	w.last.Max = math.MaxInt // an entry lasts as long as its streak, however many there are
 	return w, nil

@@ -35,12 +35,22 @@ type candidate struct {
 func newCandidates(req Request, config *Config) *candidates {
 	_, podDependent := config.Keyring.(credentials.PodKeyring)
 	return &candidates{
-		pod:            credentials.For(req.Keyring, req.Pod),
-		node:           credentials.For(config.Keyring, req.Pod),
+		pod:            forPod(req.Keyring, req.Pod),
+		node:           forPod(config.Keyring, req.Pod),
 		namespace:      req.Pod.Namespace,
 		keepDuplicates: config.Kubelet.KeepDuplicates,
 		nodeIsShared:   !podDependent,
 	}
+}
+
+// forPod returns the keyring of one Pod. It is not credentials.Join(ring).For(pod), because
+// Join leaves out a credential that ring yields twice, which config.Kubelet.KeepDuplicates
+// keeps.
+func forPod(ring credentials.Keyring, pod credentials.Pod) credentials.Keyring {
+	if ring, ok := ring.(credentials.PodKeyring); ok {
+		return ring.For(pod)
+	}
+	return ring
 }
 
 // all yields the candidates in the order in which they are tried. A credential that both
@@ -174,7 +184,7 @@ func (c *candidates) problems() []credentials.Attempt {
 			continue
 		}
 		a := credentials.Attempt{SourceFailed: true, Err: err}
-		var entry *credentials.EntryError
+		var entry *credentials.Error
 		if errors.As(err, &entry) {
 			a.Origin, a.Err = entry.Origin, entry.Err
 		}

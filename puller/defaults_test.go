@@ -189,7 +189,7 @@ func TestMalformedEntriesOfOtherImagesAreNotReported(t *testing.T) {
 // A credential can be used in spite of a warning, for example because other users can read
 // its file. Such a credential is not reported as a bad secret.
 func TestASecretUsedInSpiteOfAWarningIsNotReportedAsBad(t *testing.T) {
-	for _, warning := range []credentials.Reason{credentials.ErrReadableByOthers, credentials.ErrSpelledTwice} {
+	for _, warning := range []credentials.Reason{credentials.ErrReadableByOthers, credentials.ErrLooksWrong} {
 		ring := keyringOf(secret("a", "1"))
 		ring.problem = warning
 		w := newWorld(t, Config{Kubelet: Kubelet{FailOnBadSecret: true}})
@@ -307,7 +307,7 @@ func TestASuccessEndsTheStreak(t *testing.T) {
 // A source that cannot answer is reported when the pull comes to it, even if another
 // credential then opens the image. Explain lists the source too.
 func TestSourcesThatCannotAnswerAreReported(t *testing.T) {
-	helper, err := credentials.NewHelper("missing", credentials.HelperConfig{Dir: t.TempDir()})
+	helper, err := credentials.NewHelper("missing", credentials.Exec{Dir: t.TempDir()})
 	require.NoError(t, err)
 	r := &planningRuntime{fakeRuntime: fakeRuntime{store: map[string]string{}}}
 	r.plan = func(spec Spec) (Plan, error) {

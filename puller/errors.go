@@ -96,7 +96,7 @@ type Error struct {
 	// Hints names what the keyrings of the request and the node have that was not used,
 	// or looks wrong, and may be why no credential helped: Secrets that give none,
 	// helpers that were not asked, keys that match no image. Each is a
-	// *credentials.EntryError. They are part of the text of an ErrImagePull, and are not
+	// *credentials.Error. They are part of the text of an ErrImagePull, and are not
 	// wrapped.
 	Hints []error
 	// Previous is the failure before a back-off, or the failure after which PullWait was

@@ -74,7 +74,7 @@ func (m *memory) preload(ref reference.Reference) {
 }
 
 // pullSecret returns the keyring of a Secret with a password for a registry.
-func pullSecret(namespace, registry, password string) *credentials.Secrets {
+func pullSecret(namespace, registry, password string) credentials.PodKeyring {
 	doc, err := credentials.DockerConfig{Server: registry, Username: "robot", Password: credentials.Conceal(password)}.JSON()
 	if err != nil {
 		panic(err)

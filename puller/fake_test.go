@@ -126,7 +126,7 @@ func (f *fakeKeyring) Explain(ref reference.Reference) iter.Seq[credentials.Note
 	return func(yield func(credentials.Note) bool) {
 		if ref == (reference.Reference{}) { // the problems of the keyring itself
 			if f.problem != nil {
-				yield(credentials.Note{Err: &credentials.EntryError{Origin: credentials.Origin{Kind: credentials.KindSecret, Name: "bad"}, Err: f.problem}})
+				yield(credentials.Note{Err: &credentials.Error{Origin: credentials.Origin{Kind: credentials.KindSecret, Name: "bad"}, Err: f.problem}})
 			}
 			return
 		}

@@ -70,7 +70,7 @@ func TestUnusedEntriesOfTheNodeAreNamed(t *testing.T) {
 	perr := asError(t, err)
 	var hints []string
 	for _, hint := range perr.Hints {
-		var entry *credentials.EntryError
+		var entry *credentials.Error
 		require.ErrorAs(t, hint, &entry)
 		hints = append(hints, hint.Error())
 		assert.Contains(t, err.Error(), hint.Error())
@@ -99,7 +99,7 @@ func TestUnusedEntriesOfTheNodeAreNamed(t *testing.T) {
 	_, err = w.Pull(t.Context(), req)
 	assert.ErrorIs(t, err, ErrRegistryUnavailable)
 	assert.NotContains(t, err.Error(), "hint")
-	w = newWorld(t, Config{Keyring: node.WithHelpers(credentials.HelperConfig{Dir: t.TempDir()})})
+	w = newWorld(t, Config{Keyring: node.WithHelpers(credentials.Exec{Dir: t.TempDir()})})
 	w.runtime.pull = refuse
 	_, err = w.Pull(t.Context(), req)
 	assert.ErrorContains(t, err, "program not found: docker-credential-desktop")

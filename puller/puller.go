@@ -11,7 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/pullkit/pullkit/backoff"
 	"github.com/pullkit/pullkit/index"
 	"github.com/pullkit/pullkit/internal/await"
 	"github.com/pullkit/pullkit/internal/share"
@@ -267,7 +266,7 @@ func (p *Puller) pullWait(ctx context.Context, req Request, sleep func(context.C
 		if last.Reason != ErrImagePullBackOff { // conclude has sent that event
 			p.events.backOff(t, last)
 		}
-		pause := cmp.Or(max(last.RetryAfter, 0), p.config.Backoff.Initial, backoff.DefaultInitial)
+		pause := cmp.Or(max(last.RetryAfter, 0), p.config.Backoff.Initial)
 		if sleep(ctx, pause) != nil {
 			return outcome{err: endedAfter(t.ended(ctx), last)}
 		}

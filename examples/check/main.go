@@ -175,7 +175,7 @@ func readCredentials(o options, stderr io.Writer) (pods, node credentials.Keyrin
 	if err != nil {
 		return nil, nil, fmt.Errorf("credentials: %w", err)
 	}
-	return credentials.FromSecrets(secrets, credentials.Rules{}), config.WithHelpers(credentials.HelperConfig{}), nil
+	return credentials.FromSecrets(secrets, credentials.Rules{}), config.WithHelpers(credentials.Exec{}), nil
 }
 
 func readConfig(name string) (*credentials.File, error) {

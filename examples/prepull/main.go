@@ -70,7 +70,7 @@ func prepull(ctx context.Context, dir string, parallel int, images []string, out
 	}
 	p, err := puller.New(puller.Config{
 		Runtime:  rt,
-		Keyring:  node.WithHelpers(credentials.HelperConfig{}),
+		Keyring:  node.WithHelpers(credentials.Exec{}),
 		Parallel: parallel,
 	})
 	if err != nil {

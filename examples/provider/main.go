@@ -93,7 +93,7 @@ func demo(ctx context.Context, out io.Writer) error {
 
 // install writes the plugin and its configuration, as a node's administrator does, and
 // reads them, as the kubelet does when it starts.
-func install(dir, host string, out io.Writer) (*credentials.Providers, error) {
+func install(dir, host string, out io.Writer) (credentials.PodKeyring, error) {
 	if err := copySelf(filepath.Join(dir, pluginName)); err != nil {
 		return nil, err
 	}
@@ -114,9 +114,9 @@ providers:
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
-	// If no plugin needs a token, BinDir is enough.
+	// If no plugin needs a token, the directory is enough.
 	return credentials.ReadProviders(config, credentials.ProviderConfig{
-		BinDir: dir,
+		Exec: credentials.Exec{Dir: dir},
 		// In a real program, Token calls the TokenRequest API.
 		Token: func(context.Context, credentials.Pod, string) (credentials.Sensitive, error) {
 			return credentials.Conceal(demoToken), nil

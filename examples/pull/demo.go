@@ -95,7 +95,7 @@ func demo(ctx context.Context, stdout io.Writer) error {
 }
 
 // demoSecrets returns two pull secrets for one registry. The first one is stale.
-func demoSecrets(host string) (*credentials.Secrets, error) {
+func demoSecrets(host string) (credentials.PodKeyring, error) {
 	var secrets []credentials.Secret
 	for _, s := range []struct{ name, password string }{{"stale", "the-old-password"}, {"current", "the-new-password"}} {
 		data, err := credentials.DockerConfig{Server: host, Username: "robot", Password: credentials.Conceal(s.password)}.JSON()

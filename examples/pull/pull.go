@@ -108,7 +108,7 @@ func nodeKeyring(name string, stderr io.Writer) (credentials.Keyring, error) {
 	if err != nil {
 		return nil, fmt.Errorf("node credentials: %w", err)
 	}
-	ring := config.WithHelpers(credentials.HelperConfig{})
+	ring := config.WithHelpers(credentials.Exec{})
 	for _, problem := range credentials.Problems(ring) {
 		fmt.Fprintln(stderr, "pull: warning:", oneLine(problem))
 	}

@@ -131,7 +131,7 @@ func pushBySkopeo(t *testing.T, ca *realtest.CA, image string) pullertest.PutRes
 }
 
 // twoSecrets returns two pull secrets. The first one is stale.
-func twoSecrets(t *testing.T, host string) *credentials.Secrets {
+func twoSecrets(t *testing.T, host string) credentials.PodKeyring {
 	var secrets []credentials.Secret
 	for _, pass := range []string{"stale", password} {
 		data, err := credentials.DockerConfig{Server: host, Username: user, Password: credentials.Conceal(pass)}.JSON()

@@ -18,6 +18,22 @@ type Repo struct {
 	Cred credentials.Credential // zero = anonymous
 }
 
+// An Admission is an image about which a check decides before any of its blobs is fetched, for
+// example a check of signatures.
+type Admission struct {
+	// Repo is the repository that the image comes from, with the credential that opened
+	// it. Its Ref is the name of the image with the digest of what the name points to,
+	// which often is an index.
+	Repo Repo
+	// Source is where the image comes from. A check can read signatures from it, with the
+	// credential of Repo, which must be used for the registry of Repo only.
+	Source Source
+	// Descriptor is the descriptor of the platform's manifest, and Manifest has its
+	// bytes.
+	Descriptor ocispec.Descriptor
+	Manifest   []byte
+}
+
 // A Source reads registries. Its methods may be called concurrently. A Source itself waits
 // and asks again if the protocol requires it (Retry-After, expired tokens, cut connections,
 // mirrors). An error that it returns is final for this call.

@@ -117,6 +117,18 @@ func ExampleRepo() {
 	// Output: registry.example true
 }
 
+func ExampleAdmission() {
+	ofTheTeam := func(_ context.Context, image content.Admission) error {
+		if repo := image.Repo.Ref.Repository(); !strings.HasPrefix(repo, "team/") {
+			return fmt.Errorf("%s is not of the team", repo)
+		}
+		return nil
+	}
+	ref := reference.MustParse("registry.example/other/app:v1")
+	fmt.Println(ofTheTeam(context.Background(), content.Admission{Repo: content.Repo{Ref: ref}}))
+	// Output: other/app is not of the team
+}
+
 // memory is a minimal Store. It keeps content only in memory.
 type memory map[digest.Digest]*page
 

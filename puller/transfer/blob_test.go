@@ -429,7 +429,7 @@ func TestCancelledInAdmit(t *testing.T) {
 	src, store := newFakeSource(), newMemStore()
 	ref := src.name(appName, src.image(t, amd64, random(1, 100)))
 	ctx, cancel := context.WithCancel(t.Context())
-	admit := func(ctx context.Context, _ transfer.Admission) error {
+	admit := func(ctx context.Context, _ content.Admission) error {
 		cancel()
 		<-ctx.Done()
 		return errors.Join(errors.New("no answer"), ctx.Err())
@@ -439,7 +439,7 @@ func TestCancelledInAdmit(t *testing.T) {
 	assert.NotErrorIs(t, err, puller.ErrSignatureValidation)
 	assert.Empty(t, content.ReasonOf(err))
 
-	admit = func(context.Context, transfer.Admission) error {
+	admit = func(context.Context, content.Admission) error {
 		return context.DeadlineExceeded
 	}
 	_, err = newRuntime(t, transfer.Config{Source: src, Store: store, Admit: admit}).Pull(t.Context(), spec(ref))

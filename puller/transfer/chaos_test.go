@@ -101,7 +101,7 @@ func TestChaos(t *testing.T) {
 					return nil
 				}},
 				MaxMemory: []int64{1, 4 << 20}[seed%2], MaxBlobs: []int{1, 3, 10}[seed%3], MaxConnsPerBlob: []int{8, 1}[seed/4],
-				Admit: func(context.Context, transfer.Admission) error {
+				Admit: func(context.Context, content.Admission) error {
 					if d.hit(0.05) {
 						return errors.New("no")
 					}

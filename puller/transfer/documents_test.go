@@ -211,7 +211,7 @@ func TestEntriesWithoutPlatform(t *testing.T) {
 	b := src.image(t, amd64, random(2, 100))
 	ref := src.name(appName, src.index(t, a, b))
 	var admitted []string
-	rt := newRuntime(t, transfer.Config{Source: src, Store: store, Admit: func(_ context.Context, image transfer.Admission) error {
+	rt := newRuntime(t, transfer.Config{Source: src, Store: store, Admit: func(_ context.Context, image content.Admission) error {
 		admitted = append(admitted, string(image.Descriptor.Digest))
 		return nil
 	}})
@@ -283,9 +283,9 @@ func TestAdmit(t *testing.T) {
 	idx := src.index(t, a)
 	ref := src.name(appName, idx)
 	refusal := errors.New("no signature")
-	rt := newRuntime(t, transfer.Config{Source: src, Store: store, Admit: func(_ context.Context, image transfer.Admission) error {
-		assert.Equal(t, idx.Digest, image.Ref.Digest(), "what the name points to")
-		assert.Equal(t, ref.Name(), image.Ref.Name())
+	rt := newRuntime(t, transfer.Config{Source: src, Store: store, Admit: func(_ context.Context, image content.Admission) error {
+		assert.Equal(t, idx.Digest, image.Repo.Ref.Digest(), "what the name points to")
+		assert.Equal(t, ref.Name(), image.Repo.Ref.Name())
 		assert.Equal(t, a.Digest, image.Descriptor.Digest)
 		assert.Equal(t, src.docs[a.Digest], image.Manifest)
 		return refusal
@@ -297,6 +297,28 @@ func TestAdmit(t *testing.T) {
 	assert.True(t, credentials.Stopped(err))
 	assert.Empty(t, src.blobGets)
 	assert.Empty(t, store.blobs)
+}
+
+// TestAdmitReadsSignatures holds that Admit can read further documents of the image's
+// repository, with the credential of the pull.
+func TestAdmitReadsSignatures(t *testing.T) {
+	src, store := newFakeSource(), newMemStore()
+	ref := src.name(appName, src.image(t, amd64, random(1, 100)))
+	signature := src.name("registry.example/team/app:signature", src.putDoc(t, ocispec.MediaTypeImageManifest, map[string]any{
+		"schemaVersion": 2, "config": ocispec.DescriptorEmptyJSON, "layers": []any{ocispec.DescriptorEmptyJSON},
+	}))
+	s := spec(ref)
+	s.Credential = credentials.Credential{Username: "u", Password: credentials.Conceal("p")}
+	rt := newRuntime(t, transfer.Config{Source: src, Store: store, Admit: func(ctx context.Context, image content.Admission) error {
+		assert.Equal(t, s.Credential, image.Repo.Cred)
+		doc, err := image.Source.Manifest(ctx, content.Repo{Ref: signature, Cred: image.Repo.Cred}, "")
+		if err != nil {
+			return err
+		}
+		return errors.New("the signature has " + doc.Desc.MediaType)
+	}})
+	_, err := rt.Pull(t.Context(), s)
+	assert.ErrorContains(t, err, "the signature has "+ocispec.MediaTypeImageManifest)
 }
 
 func TestPlan(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/puller"
+	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/puller/pullertest"
 	"github.com/pullkit/pullkit/puller/registry"
 	"github.com/pullkit/pullkit/puller/transfer"
@@ -76,14 +77,14 @@ func ExampleConfig() {
 	// transfer: Config.MaxMemory is -1; give a positive number, or zero for the default
 }
 
-func ExampleAdmission() {
+func ExampleConfig_admit() {
 	reg, spec := demo()
 	defer reg.Close()
 	rt, err := transfer.New(transfer.Config{
 		Store:  &pullertest.MemStore{},
 		Source: overHTTP(reg.Host()),
-		Admit: func(_ context.Context, image transfer.Admission) error {
-			return fmt.Errorf("no signature of %s, with %d bytes of manifest", image.Ref.Repository(), len(image.Manifest))
+		Admit: func(_ context.Context, image content.Admission) error {
+			return fmt.Errorf("no signature of %s, with %d bytes of manifest", image.Repo.Ref.Repository(), len(image.Manifest))
 		},
 	})
 	if err != nil {

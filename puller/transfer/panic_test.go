@@ -123,7 +123,7 @@ func TestPanicsReachAllPulls(t *testing.T) {
 				rt := newRuntime(t, transfer.Config{
 					Source: src, Store: store, MaxMemory: 1, MaxBlobs: 2,
 					NewHash: func(digest.Algorithm) hash.Hash { return fusedHash{sha256.New(), f} },
-					Admit: func(context.Context, transfer.Admission) error {
+					Admit: func(context.Context, content.Admission) error {
 						f.reach("Admit")
 						return nil
 					},

@@ -77,7 +77,11 @@ func (r *Runtime) accept(ctx context.Context, c *call, t target, m *meter) (bool
 		if err != nil {
 			return false, &content.Error{Reason: content.ErrBadDigest, Err: err}
 		}
-		if err := r.admit(ctx, Admission{Ref: ref, Descriptor: t.leaf().desc, Manifest: t.leaf().body}); err != nil {
+		image := content.Admission{
+			Repo: content.Repo{Ref: ref, Cred: c.spec.Credential}, Source: r.source,
+			Descriptor: t.leaf().desc, Manifest: t.leaf().body,
+		}
+		if err := r.admit(ctx, image); err != nil {
 			if ctx.Err() != nil { // Admit failed because ctx has ended
 				return false, context.Cause(ctx)
 			}

@@ -18,7 +18,6 @@ import (
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/puller/registry"
 	"github.com/pullkit/pullkit/puller/transfer/internal/fetch"
-	"github.com/pullkit/pullkit/reference"
 )
 
 // A Config has the settings of a Runtime: the source and the store of images, and the
@@ -56,7 +55,7 @@ type Config struct {
 	// concurrently, and more than once for a pull if an index names several manifests for
 	// a platform. It is also called when an image that is stored already is pulled again.
 	// Status does not call it. Nil admits all images.
-	Admit func(ctx context.Context, image Admission) error
+	Admit func(ctx context.Context, image content.Admission) error
 	// RequirePlatform refuses an image that is not in an index and whose config
 	// names another platform than the one asked for. If false, such an image is
 	// pulled, as the kubelet's runtimes do. Artifacts, whose config names no
@@ -64,17 +63,6 @@ type Config struct {
 	RequirePlatform bool
 	// Logger gets details such as failed attempts, at level debug. Nil means no log.
 	Logger *slog.Logger
-}
-
-// An Admission is the image about which Config.Admit decides.
-type Admission struct {
-	// Ref is the name of the image with the digest of what the name points to, which
-	// often is an index.
-	Ref reference.Reference
-	// Descriptor is the descriptor of the platform's manifest, and Manifest has its
-	// bytes.
-	Descriptor ocispec.Descriptor
-	Manifest   []byte
 }
 
 // A Runtime pulls images from a Source into a Store. It is a puller.Runtime, a
@@ -85,7 +73,7 @@ type Runtime struct {
 	store           content.Store
 	source          content.Source
 	newHash         func(digest.Algorithm) hash.Hash
-	admit           func(context.Context, Admission) error
+	admit           func(context.Context, content.Admission) error
 	requirePlatform bool
 	log             *slog.Logger
 	documents       chan struct{} // has one element for each manifest that is asked for

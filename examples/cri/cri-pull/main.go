@@ -70,7 +70,7 @@ func run(ctx context.Context, socket, config, secrets, recordsDir, image string)
 	return err
 }
 
-func readSecrets(name string) (*credentials.Secrets, error) {
+func readSecrets(name string) (credentials.PodKeyring, error) {
 	data, err := os.ReadFile(name)
 	if err != nil {
 		return nil, err
