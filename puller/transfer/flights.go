@@ -34,7 +34,7 @@ type flightKey struct {
 	inData bool
 }
 
-// A flight is the fetch of one blob for all pulls of the process that need it. It goes on
+// A flight is the fetch of one blob for all pulls of the Runtime that need it. It goes on
 // as long as one of them waits for it, whichever pull began it.
 type flight struct {
 	key      flightKey
