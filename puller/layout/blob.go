@@ -49,15 +49,15 @@ type blobs struct {
 	ahead    atomic.Int64 // bytes that ingests reserved and did not write; see free
 	commits  *batch[*ingest]
 	skipSync atomic.Int64 // how many batches are synced without SyncFS, because the last SyncFS was slow
-
-	named sync.Map    // algorithm directory -> struct{}: the name of the directory is durable
-	found atomic.Bool // blobs were found whose names may not be durable yet; see settleNames
+	entered  sync.Map     // algorithm directory -> struct{}: this process stores blobs there
 }
 
 func newBlobs(t *tree) *blobs {
 	b := &blobs{tree: t, tune: defaultTuning()}
 	b.commits = newBatch[*ingest](b.moreArrive)
-	b.found.Store(true)
+	for _, a := range algorithms {
+		b.noteNames(blobsDir + "/" + a)
+	}
 	return b
 }
 
@@ -81,44 +81,19 @@ func (b *blobs) ready(d digest.Digest) error {
 	if err := b.mkdirs(stateDir, ingestDir, blobsDir, dir); err != nil {
 		return err
 	}
-	if _, ok := b.named.Load(dir); ok {
-		return nil
-	}
-	// The process that made the directory may have died before its name was durable.
-	if err := b.syncDir(blobsDir); err != nil {
-		return err
-	}
-	b.named.Store(dir, struct{}{})
-	return nil
-}
-
-// settleNames makes the names of blobs durable that other processes wrote. Such a process
-// may have died, or had an error, before it synced the directory. The blob's bytes are
-// then on disk, and its name may not be. The names that this process wrote are durable
-// when Commit returns.
-func (b *blobs) settleNames() error {
-	if !b.found.Swap(false) {
-		return nil
-	}
-	names := []string{blobsDir}
-	for _, a := range algorithms {
-		names = append(names, blobsDir+"/"+a)
-	}
-	for _, name := range names {
-		if err := b.settle(name); err != nil {
-			b.found.Store(true)
-			return err
-		}
+	if _, ok := b.entered.LoadOrStore(dir, struct{}{}); !ok {
+		b.noteNames(blobsDir) // another process may have made the directory and died
 	}
 	return nil
 }
 
-// find is has for a caller that may tag the blob. It notes that the blob's name may have
-// to be made durable before the tag; see settleNames.
+// find is has for a caller that may tag the blob. Another process may have given the blob
+// its name and died before the name was durable. So find notes the blob's directory, and
+// the tag makes the names in it durable.
 func (b *blobs) find(ctx context.Context, desc ocispec.Descriptor) (bool, error) {
 	ok, err := b.has(ctx, desc)
 	if ok {
-		b.found.Store(true)
+		b.noteNames(blobsDir, algorithmDir(desc.Digest))
 	}
 	return ok, err
 }

@@ -134,7 +134,7 @@ func (b *blobs) syncTogether(n int) bool {
 		return false
 	}
 	start := time.Now()
-	err := b.fs.SyncFS()
+	err := b.syncFS()
 	if errors.Is(err, errors.ErrUnsupported) {
 		b.skipSync.Store(1 << 62)
 		return false
@@ -150,6 +150,7 @@ func (b *blobs) syncTogether(n int) bool {
 // publishAll gives blobs their names in the directory dir, durably.
 func (b *blobs) publishAll(dir string, jobs []*job[*ingest]) {
 	var named []*job[*ingest]
+	b.noteNames(dir)
 	for _, j := range jobs {
 		if j.err = j.item.publish(); j.err == nil {
 			named = append(named, j)
@@ -162,10 +163,7 @@ func (b *blobs) publishAll(dir string, jobs []*job[*ingest]) {
 	}
 	err := b.checkBlobDirs(dir)
 	if err == nil {
-		err = b.syncDir(dir)
-	}
-	if err != nil {
-		b.found.Store(true) // other processes may see the blobs
+		err = b.syncNames()
 	}
 	for _, j := range named {
 		if j.err = err; err == nil {

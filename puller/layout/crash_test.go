@@ -321,9 +321,9 @@ func TestTagAfterAnotherDeathIsDurable(t *testing.T) {
 func TestFailedSyncOfNamesIsNotTrusted(t *testing.T) {
 	img := faultImage(t)
 	for k, done := 0, false; !done; k++ {
-		mem, n := disktest.New(), 0
+		mem, n, armed := disktest.New(), 0, true
 		fsys := disktest.Before(mem.Process(), func(op, _ string) error {
-			if op != "syncdir" {
+			if op != "syncdir" || !armed {
 				return nil
 			}
 			if n++; n-1 != k {
@@ -338,7 +338,7 @@ func TestFailedSyncOfNamesIsNotTrusted(t *testing.T) {
 		} else {
 			l = must(openMem(fsys))
 		}
-		done = err == nil
+		done, armed = err == nil, false
 		pullAndLosePower(t, mem, l, img, disktest.KeepNone, fmt.Sprintf("sync %d", k))
 	}
 }

@@ -69,6 +69,7 @@ func Open(dir string, cfg Config) (*Layout, error) {
 
 func openFS(dir string, fsys disk.FS, cfg Config) (*Layout, error) {
 	t := &tree{dir: dir, fs: fsys, log: cfg.Logger, now: cfg.Now}
+	t.noteNames(".", blobsDir)
 	if t.now == nil {
 		t.now = time.Now
 	}

@@ -189,7 +189,7 @@ func (n *names) editAll(ctx context.Context, take func() []*job[edit]) error {
 	for _, j := range jobs {
 		j.err = j.item(all, next)
 	}
-	err = n.settleNames()
+	err = n.syncNames()
 	switch {
 	case err != nil:
 	case next.changed:
@@ -217,7 +217,8 @@ func (n *names) settleIndex(ix *indexFile) error {
 			return err
 		}
 	}
-	if err := n.fs.SyncDir("."); err != nil {
+	n.noteNames(".")
+	if err := n.syncNames(); err != nil {
 		return err
 	}
 	ix.durable = true
@@ -235,12 +236,13 @@ func (n *names) replaceIndex(ix *indexFile) error {
 	if err != nil {
 		return err
 	}
+	n.noteNames(".")
 	if err := n.nameIndex(ix, temp, f, info); err != nil {
 		f.Close()
 		n.fs.Remove(temp)
 		return err
 	}
-	if err := n.fs.SyncDir("."); err != nil {
+	if err := n.syncNames(); err != nil {
 		return err
 	}
 	ix.durable = true

@@ -7,8 +7,10 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
-	"strings"
+	"path"
+	"slices"
 	"sync"
 	"time"
 
@@ -46,9 +48,12 @@ type tree struct {
 	now  func() time.Time
 	keys keyLocks
 
-	// settled maps a directory to its modification time when this process last made the
-	// names in it durable.
-	settled sync.Map
+	mu sync.Mutex
+	// unsynced holds the directories in which names may not be durable. In some of them
+	// this process changed names. In the others it found names of another process, which
+	// may have died before they were durable. The value is the number of the last note.
+	unsynced map[string]int
+	notes    int
 }
 
 // fail returns an error of kind content.ErrStore that names the layout and the operation.
@@ -154,7 +159,8 @@ func (t *tree) replace(name string, data []byte) error {
 		t.fs.Remove(temp)
 		return err
 	}
-	return t.fs.SyncDir(".")
+	t.noteNames(".")
+	return t.syncNames()
 }
 
 // tempName returns the name that a file has until replace renames it to name.
@@ -188,8 +194,8 @@ func (t *tree) rename(from, to string) error {
 	return disk.WhileBusy(func() error { return t.fs.Rename(from, to) })
 }
 
-// mkdirs makes the directories that are missing, durably. It returns an error if one of
-// the names is not that of a directory, or is that of a link.
+// mkdirs makes the directories that are missing. It returns an error if one of the names
+// is not that of a directory, or is that of a link.
 func (t *tree) mkdirs(names ...string) error {
 	for _, name := range names {
 		err := t.checkDir(name)
@@ -203,22 +209,13 @@ func (t *tree) mkdirs(names ...string) error {
 	return nil
 }
 
-// mkdir makes a directory, durably. Another process may make it at the same time.
+// mkdir makes a directory. Another process may make it at the same time.
 func (t *tree) mkdir(name string) error {
-	err := t.fs.Mkdir(name)
-	if err == nil || errors.Is(err, fs.ErrExist) {
-		if cerr := t.checkDir(name); cerr != nil || err != nil {
-			return cerr
-		}
-	}
-	if err != nil {
+	t.noteNames(path.Dir(name))
+	if err := t.fs.Mkdir(name); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	parent := "."
-	if i := strings.LastIndexByte(name, '/'); i >= 0 {
-		parent = name[:i]
-	}
-	return t.syncDir(parent)
+	return t.checkDir(name)
 }
 
 // checkDir returns an error unless name is a directory. A link to a directory is not one.
@@ -231,32 +228,56 @@ func (t *tree) checkDir(name string) error {
 	return err
 }
 
-// syncDir makes the names in a directory durable, and remembers the directory's
-// modification time.
-func (t *tree) syncDir(name string) error {
-	fi, err := t.fs.Lstat(name)
-	if err != nil {
-		return err
+// noteNames notes that names in these directories may not be durable; see syncNames.
+func (t *tree) noteNames(dirs ...string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.unsynced == nil {
+		t.unsynced = make(map[string]int)
 	}
-	if err := t.fs.SyncDir(name); err != nil {
-		return err
+	for _, dir := range dirs {
+		t.notes++
+		t.unsynced[dir] = t.notes
 	}
-	t.settled.Store(name, fi.ModTime())
+}
+
+// syncNames makes the names durable in all directories that were noted before the call,
+// each with a sync of its own.
+func (t *tree) syncNames() error {
+	noted := t.noted()
+	for _, dir := range slices.Sorted(maps.Keys(noted)) {
+		if err := t.fs.SyncDir(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		t.synced(map[string]int{dir: noted[dir]})
+	}
 	return nil
 }
 
-// settle is syncDir, but does nothing if the names have not changed after this process
-// last made them durable, or if the directory is missing.
-func (t *tree) settle(name string) error {
-	fi, err := t.fs.Lstat(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
+// syncFS makes all files and names durable, also those that other programs wrote.
+func (t *tree) syncFS() error {
+	noted := t.noted()
+	if err := t.fs.SyncFS(); err != nil {
 		return err
 	}
-	if last, ok := t.settled.Load(name); ok && fi.ModTime().Equal(last.(time.Time)) {
-		return nil
+	t.synced(noted)
+	return nil
+}
+
+// noted returns a copy of unsynced.
+func (t *tree) noted() map[string]int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return maps.Clone(t.unsynced)
+}
+
+// synced removes directories from unsynced. It keeps those that were noted again.
+func (t *tree) synced(noted map[string]int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for dir, note := range noted {
+		if t.unsynced[dir] == note {
+			delete(t.unsynced, dir)
+		}
 	}
-	return t.syncDir(name)
 }
