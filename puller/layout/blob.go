@@ -45,7 +45,7 @@ type blobs struct {
 	*tree
 	tune tuning
 
-	arriving atomic.Int64 // number of ingests whose bytes have not all arrived
+	arriving arrivals     // ingests whose bytes have not all arrived
 	ahead    atomic.Int64 // bytes that ingests reserved and did not write; see free
 	commits  *batch[*ingest]
 	skipSync atomic.Int64 // how many batches are synced without SyncFS, because the last SyncFS was slow
@@ -54,15 +54,12 @@ type blobs struct {
 
 func newBlobs(t *tree) *blobs {
 	b := &blobs{tree: t, tune: defaultTuning()}
-	b.commits = newBatch[*ingest](b.moreArrive)
+	b.commits = newBatch[*ingest](b.arriving.over)
 	for _, a := range algorithms {
 		b.noteNames(blobsDir + "/" + a)
 	}
 	return b
 }
-
-// moreArrive reports whether another ingest runs, which will be committed next.
-func (b *blobs) moreArrive() bool { return b.arriving.Load() > 0 }
 
 // algorithmDir returns the directory of the blobs with d's algorithm.
 func algorithmDir(d digest.Digest) string {

@@ -41,7 +41,6 @@ func (in *ingest) Commit(ctx context.Context) error {
 	if !in.done.Whole(in.desc.Size) {
 		return in.b.fail(fmt.Errorf("only the ranges %v of its %d bytes were written", in.done, in.desc.Size), "store blob %s", in.desc.Digest)
 	}
-	in.arrive()
 	if err := in.commit(ctx); err != nil {
 		// After a failed sync the system marks the bytes as written. Another sync would
 		// then succeed, although the bytes may not be on disk.
@@ -69,12 +68,15 @@ func (in *ingest) commit(ctx context.Context) error {
 		in.f.WriteBack() // so that the sync, which may have to wait for its turn, has little left to do
 	}
 	if in.desc.Size > in.b.tune.smallBlob {
+		in.arrive() // other commits do not wait for this sync
 		if err := in.sync(); err != nil {
 			return err
 		}
 		in.synced = true
 	}
-	return in.b.commits.do(ctx, in, in.b.commitAll)
+	j := in.b.commits.add(in)
+	in.arrive() // not before add, so that a turn that waits for this ingest does its commit
+	return in.b.commits.do(ctx, j, in.b.commitAll)
 }
 
 // stamp gives the partial the times of a verified blob.
@@ -213,18 +215,55 @@ func (in *ingest) checkPublished() error {
 // A batch is a group commit: one caller at a time has the turn, and does the work for all
 // callers that wait. newBatch returns a batch; the zero batch is not usable.
 type batch[T any] struct {
-	turn chan struct{} // holds one value while a caller has the turn
-	more func() bool   // reports whether other callers are expected soon
-	last int           // number of jobs of the last turn; guarded by turn
-	over time.Time     // when the last turn ended; guarded by turn
+	turn chan struct{}          // holds one value while a caller has the turn
+	over func() <-chan struct{} // see arrivals.over
+	last int                    // number of jobs of the last turn; guarded by turn
 	mu   sync.Mutex
 	wait []*job[T]
 }
 
-// linger is the least time between a turn that did several jobs and the next one, while
-// more callers are expected. Each turn costs several syncs, and a sync costs about the
-// same for few bytes as for many.
-const linger = 4 * time.Millisecond
+// linger is how long a turn waits at most for other callers that are expected soon, unless
+// the last turn had only one job. Each turn costs several syncs, and a sync costs about the
+// same for few bytes as for many. The first turn waits longer, up to firstLinger, because
+// it often has the blobs of the first image, which come over new connections.
+const (
+	linger      = 4 * time.Millisecond
+	firstLinger = 5 * linger
+)
+
+// An arrivals value counts ingests whose bytes have not all arrived. Their callers are
+// expected to commit them soon.
+type arrivals struct {
+	mu   sync.Mutex
+	n    int
+	none chan struct{} // closed when n becomes 0; nil while n is 0
+}
+
+func (a *arrivals) begin() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.n == 0 {
+		a.none = make(chan struct{})
+	}
+	a.n++
+}
+
+func (a *arrivals) end() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.n--; a.n == 0 {
+		close(a.none)
+		a.none = nil
+	}
+}
+
+// over returns a channel that is closed when no ingest is counted any more, or nil if none
+// is counted now.
+func (a *arrivals) over() <-chan struct{} {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.none
+}
 
 // A job is the work for one caller.
 type job[T any] struct {
@@ -233,23 +272,28 @@ type job[T any] struct {
 	done chan struct{}
 }
 
-func newBatch[T any](more func() bool) *batch[T] {
-	return &batch[T]{turn: make(chan struct{}, 1), more: more}
+func newBatch[T any](over func() <-chan struct{}) *batch[T] {
+	return &batch[T]{turn: make(chan struct{}, 1), over: over}
 }
 
-// do adds item to the jobs that wait, and returns when this caller or another has done
-// the work on it. It returns the item's error.
+// add adds a job to those that wait. The caller then calls do.
+func (b *batch[T]) add(item T) *job[T] {
+	j := &job[T]{item: item, done: make(chan struct{})}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.wait = append(b.wait, j)
+	return j
+}
+
+// do returns when this caller or another has done the job that add returned. It returns
+// the job's error.
 //
 // The caller that has the turn calls work. work calls take, which returns all jobs that
 // wait, and sets the error of each. If another caller has done this caller's job already,
 // take does not return that job. If work returns an error before it calls take, only this
 // caller gets that error. If ctx ends before the caller has the turn, do returns. work
 // gets ctx too, and may use it until it calls take.
-func (b *batch[T]) do(ctx context.Context, item T, work func(ctx context.Context, take func() []*job[T]) error) error {
-	j := &job[T]{item: item, done: make(chan struct{})}
-	b.mu.Lock()
-	b.wait = append(b.wait, j)
-	b.mu.Unlock()
+func (b *batch[T]) do(ctx context.Context, j *job[T], work func(ctx context.Context, take func() []*job[T]) error) error {
 	select {
 	case <-j.done:
 		return j.err
@@ -258,21 +302,30 @@ func (b *batch[T]) do(ctx context.Context, item T, work func(ctx context.Context
 		return b.leave(j, ctx.Err())
 	}
 	var taken []*job[T]
-	over := false
+	done := false
 	defer func() {
-		if !over {
+		if !done {
 			b.abandon(j, taken)
 		}
 		<-b.turn
 	}()
 	select {
 	case <-j.done: // the caller that had the turn before did the work
-		over = true
+		done = true
 		return j.err
 	default:
 	}
-	if b.last > 1 && b.more() {
-		time.Sleep(linger - time.Since(b.over))
+	if over := b.over(); over != nil && b.last != 1 {
+		wait := linger
+		if b.last == 0 {
+			wait = firstLinger
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-over:
+		case <-timer.C:
+		}
+		timer.Stop()
 	}
 	err := work(ctx, func() []*job[T] {
 		b.mu.Lock()
@@ -280,8 +333,8 @@ func (b *batch[T]) do(ctx context.Context, item T, work func(ctx context.Context
 		taken, b.wait = b.wait, nil
 		return taken
 	})
-	over = true
-	b.last, b.over = len(taken), time.Now()
+	done = true
+	b.last = len(taken)
 	for _, t := range taken {
 		close(t.done)
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/pullkit/pullkit/internal/disk/disktest"
+	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/reference"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -155,42 +156,67 @@ func TestBlobsAreSyncedTogether(t *testing.T) {
 	})
 }
 
+// The commits of an image in a new layout are done together, although its blobs arrive one
+// after the other.
+func TestCommitsOfTheFirstImageAreDoneTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, _, count := countingMem(t, nil)
+		together, alone, dirs := count("syncfs"), count("sync"), count("syncdir sha256")
+		var arriving []content.Ingest
+		for seed := range 3 {
+			data, desc := blobOf(seed, 100)
+			arriving = append(arriving, begin(t, l, desc, data))
+		}
+		var wg sync.WaitGroup
+		for _, in := range arriving {
+			wg.Go(func() { assert.NoError(t, in.Commit(t.Context())) })
+			time.Sleep(firstLinger / 4) // in the bubble
+		}
+		wg.Wait()
+		assert.Equal(t, []int{1, 0, 1}, []int{count("syncfs") - together, count("sync") - alone, count("syncdir sha256") - dirs})
+	})
+}
+
 func TestBatchPassesTheTurnOn(t *testing.T) {
-	b := newBatch[int](func() bool { return false })
+	b := newBatch[int](noneArrives)
 	stopped := errors.New("stopped")
-	err := b.do(t.Context(), 1, func(context.Context, func() []*job[int]) error { return stopped })
+	err := b.do(t.Context(), b.add(1), func(context.Context, func() []*job[int]) error { return stopped })
 	require.ErrorIs(t, err, stopped)
 	assert.Empty(t, b.wait)
 	done := 0
-	require.NoError(t, b.do(t.Context(), 2, func(_ context.Context, take func() []*job[int]) error {
+	require.NoError(t, b.do(t.Context(), b.add(2), func(_ context.Context, take func() []*job[int]) error {
 		done = len(take())
 		return nil
 	}))
 	assert.Equal(t, 1, done)
 }
 
-// A turn waits a little if other callers are expected. It does not wait if none is
-// expected, or if the last turn had only one job.
+// noneArrives is the over function of a batch that expects no other callers.
+func noneArrives() <-chan struct{} { return nil }
+
+// A turn waits a little if other callers are expected, until none is expected. It does not
+// wait if the last turn had only one job.
 func TestTurnWaitsForExpectedCallers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		more := true
-		b := newBatch[int](func() bool { return more })
+		var expected arrivals
+		b := newBatch[int](expected.over)
 		turn := func(want int) (waited time.Duration) {
 			start := time.Now()
-			require.NoError(t, b.do(t.Context(), 0, func(_ context.Context, take func() []*job[int]) error {
+			require.NoError(t, b.do(t.Context(), b.add(0), func(_ context.Context, take func() []*job[int]) error {
 				waited = time.Since(start)
 				assert.Len(t, take(), want)
 				return nil
 			}))
 			return waited
 		}
-		assert.Zero(t, turn(1))
+		expected.begin()
+		assert.Equal(t, firstLinger, turn(1), "the first turn")
 		assert.Zero(t, turn(1), "one after the other")
 		b.turn <- struct{}{}
 		var wg sync.WaitGroup
 		for range 2 {
 			wg.Go(func() {
-				assert.NoError(t, b.do(t.Context(), 0, func(_ context.Context, take func() []*job[int]) error {
+				assert.NoError(t, b.do(t.Context(), b.add(0), func(_ context.Context, take func() []*job[int]) error {
 					assert.Len(t, take(), 2)
 					return nil
 				}))
@@ -199,9 +225,13 @@ func TestTurnWaitsForExpectedCallers(t *testing.T) {
 		synctest.Wait()
 		<-b.turn
 		wg.Wait()
-		time.Sleep(linger / 4)
-		assert.Equal(t, linger*3/4, turn(1))
-		b.last, more = 2, false
+		expected.begin()
+		time.AfterFunc(linger/4, expected.end)
+		assert.Equal(t, linger, turn(1), "one more is expected")
+		b.last = 2
+		time.AfterFunc(linger/4, expected.end)
+		assert.Equal(t, linger/4, turn(1), "then none is expected")
+		b.last = 2
 		assert.Zero(t, turn(1))
 	})
 }
@@ -211,7 +241,7 @@ func TestTurnWaitsForExpectedCallers(t *testing.T) {
 func TestBatchPanics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, before := range []bool{true, false} {
-			b := newBatch[int](func() bool { return false })
+			b := newBatch[int](noneArrives)
 			b.turn <- struct{}{} // so that both wait
 			var failed, panicked atomic.Int64
 			first := atomic.Bool{}
@@ -223,7 +253,7 @@ func TestBatchPanics(t *testing.T) {
 							panicked.Add(1)
 						}
 					}()
-					err := b.do(t.Context(), 0, func(_ context.Context, take func() []*job[int]) error {
+					err := b.do(t.Context(), b.add(0), func(_ context.Context, take func() []*job[int]) error {
 						if !first.CompareAndSwap(false, true) {
 							assert.Len(t, take(), 1, "of the one that is left")
 							return nil

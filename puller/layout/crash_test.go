@@ -162,6 +162,32 @@ func TestLosePowerAtEveryOperation(t *testing.T) {
 	}
 }
 
+// Power is lost at every operation of the Open that makes the layout. The next Open and
+// the next pull succeed.
+func TestLosePowerInOpen(t *testing.T) {
+	img := newTestImage(t, "registry.example/team/app:v1", 7, 100)
+	for done, k := false, int64(0); !done; k++ {
+		for seed := range uint64(10) {
+			mem := disktest.New()
+			l, err := openMem(disktest.Before(mem.Process(), diesAfter(k)))
+			if done = err == nil; done {
+				require.NoError(t, l.Close())
+			}
+			keep := disktest.KeepSome(seed)
+			if seed == 0 {
+				keep = disktest.KeepNone
+			}
+			what := fmt.Sprintf("operation %d, seed %d", k, seed)
+			l, err = openMem(mem.Crash(keep).Process())
+			require.NoError(t, err, what)
+			_, err = l.List(t.Context())
+			require.NoError(t, err, what)
+			require.NoError(t, (&testPuller{l: l}).pull(t.Context(), img), what)
+			requirePulled(t, l, img, what)
+		}
+	}
+}
+
 // losePower reports whether the pull was over before operation k.
 func losePower(t *testing.T, img, before *testImage, k int64, keep func() bool, oneByOne bool, what string) bool {
 	mem := disktest.New()

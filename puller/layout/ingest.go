@@ -52,6 +52,16 @@ var _ content.Ingest = (*ingest)(nil)
 
 // ingest starts a blob, or continues with its partial; see Layout.Ingest.
 func (b *blobs) ingest(ctx context.Context, desc ocispec.Descriptor) (*ingest, error) {
+	b.arriving.begin()
+	in, err := b.lockAndBegin(ctx, desc)
+	if err != nil {
+		b.arriving.end()
+	}
+	return in, err
+}
+
+// lockAndBegin waits for the blob's lock and calls begin.
+func (b *blobs) lockAndBegin(ctx context.Context, desc ocispec.Descriptor) (*ingest, error) {
 	if err := b.ready(desc.Digest); err != nil {
 		return nil, b.fail(err, "store blob %s", desc.Digest)
 	}
@@ -68,7 +78,6 @@ func (b *blobs) ingest(ctx context.Context, desc ocispec.Descriptor) (*ingest, e
 		return nil, b.failOrCtx(ctx, err, "store blob %s", desc.Digest)
 	}
 	in.unlock = unlock
-	b.arriving.Add(1)
 	return in, nil
 }
 
@@ -301,7 +310,7 @@ func (in *ingest) Discard() error {
 func (in *ingest) arrive() {
 	if !in.arrived {
 		in.arrived = true
-		in.b.arriving.Add(-1)
+		in.b.arriving.end()
 	}
 }
 

@@ -239,12 +239,46 @@ func (t *tree) prepare() error {
 	if _, err := t.fs.Lstat(layoutName); err == nil {
 		return t.checkVersion()
 	}
-	if _, err := t.fs.Lstat(indexName); errors.Is(err, fs.ErrNotExist) {
-		if err := t.replace(indexName, emptyIndex().Encode()); err != nil {
-			return err
+	return t.create()
+}
+
+// create makes the files index.json and oci-layout, in this order. Their contents are on
+// disk before they get their names. The names, and those of the directories, are durable
+// after the first Commit or Tag. The caller holds indexLock.
+func (t *tree) create() error {
+	names := []string{indexName, layoutName}
+	contents := map[string][]byte{indexName: emptyIndex().Encode(), layoutName: []byte(ocilayout.Layout)}
+	if _, err := t.fs.Lstat(indexName); err == nil {
+		names = names[1:] // another program made it, or an Open that did not end
+	}
+	write := func(sync bool) error {
+		for _, name := range names {
+			f, _, err := t.writeFile(tempName(name), contents[name], sync)
+			if err == nil {
+				err = f.Close()
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	err := write(false)
+	if err == nil && t.syncFS() != nil {
+		err = write(true)
+	}
+	t.noteNames(".")
+	for _, name := range names {
+		if err == nil {
+			err = t.rename(tempName(name), name)
 		}
 	}
-	return t.replace(layoutName, []byte(ocilayout.Layout))
+	if err != nil {
+		for _, name := range names {
+			t.fs.Remove(tempName(name))
+		}
+	}
+	return err
 }
 
 // openWait is how long Open waits for another process that makes the same directory a

@@ -97,7 +97,7 @@ type names struct {
 // same batch change.
 type edit func(ctx context.Context, ix *indexFile) error
 
-func newNames(b *blobs) *names { return &names{blobs: b, edits: newBatch[edit](b.moreArrive)} }
+func newNames(b *blobs) *names { return &names{blobs: b, edits: newBatch[edit](b.arriving.over)} }
 
 // close closes index.json.
 func (n *names) close() {
@@ -166,7 +166,7 @@ func (n *names) currentIndex() (*indexFile, error) {
 // edit performs change on index.json under the lock, together with all other edits that
 // wait.
 func (n *names) edit(ctx context.Context, change edit) error {
-	return n.edits.do(ctx, change, n.editAll)
+	return n.edits.do(ctx, n.edits.add(change), n.editAll)
 }
 
 // editAll performs all edits that wait, as one turn of a batch.
@@ -232,7 +232,7 @@ func (n *names) replaceIndex(ix *indexFile) error {
 		return n.tooLarge(len(data))
 	}
 	temp := tempName(indexName)
-	f, info, err := n.writeFile(temp, data)
+	f, info, err := n.writeFile(temp, data, true)
 	if err != nil {
 		return err
 	}

@@ -143,38 +143,18 @@ func readAll(f disk.File, name string, limit int64) ([]byte, error) {
 	return data[:n], nil
 }
 
-// replace writes a file as a whole and durably: a reader sees the former content or the
-// new one. The caller holds indexLock.
-func (t *tree) replace(name string, data []byte) error {
-	temp := tempName(name)
-	f, _, err := t.writeFile(temp, data)
-	if err != nil {
-		return err
-	}
-	err = f.Close()
-	if err == nil {
-		err = t.rename(temp, name)
-	}
-	if err != nil {
-		t.fs.Remove(temp)
-		return err
-	}
-	t.noteNames(".")
-	return t.syncNames()
-}
-
-// tempName returns the name that a file has until replace renames it to name.
+// tempName returns the name that a file has until it is complete and is renamed to name.
 func tempName(name string) string { return ingestDir + "/" + name + newSuffix }
 
-// writeFile makes a file with that content, syncs it, and leaves it open. It does not
-// sync the file's name. On an error it removes the file.
-func (t *tree) writeFile(name string, data []byte) (f disk.File, info fs.FileInfo, err error) {
+// writeFile makes a file with that content, syncs it if sync is true, and leaves it open.
+// It does not sync the file's name. On an error it removes the file.
+func (t *tree) writeFile(name string, data []byte, sync bool) (f disk.File, info fs.FileInfo, err error) {
 	f, err = t.createFresh(name)
 	if err != nil {
 		return nil, nil, err
 	}
 	_, err = f.WriteAt(data, 0)
-	if err == nil {
+	if err == nil && sync {
 		err = f.Sync()
 	}
 	if err == nil {
