@@ -15,7 +15,7 @@ func advice(d puller.Decision) string {
 	case puller.ActionWait:
 		return fmt.Sprintf("The registry is not asked for another %.0f s. Find the cause of the previous failure; a repaired secret is tried at once.", d.BackOff.Wait.Seconds())
 	case puller.ActionFail:
-		return fmt.Sprintf("%s: the image is %s under %s, and the registry is not asked.", d.Reason, d.Store, d.Policy)
+		return fmt.Sprintf("%s: the image is %s, and under the policy %s the registry is not asked.", d.Reason, d.Store, d.Policy)
 	}
 	for _, a := range d.Attempts {
 		if a.Error == "" {

@@ -19,7 +19,7 @@ func TestEachSituationHasAdvice(t *testing.T) {
 	for _, want := range []string{
 		"== The secret has an old password", "401 UNAUTHORIZED", `=> The registry does not accept secret "web/stale"`,
 		"== The secret's key", "one anonymous try", `=> No credential is for this image. It is not secret "web/no-port", key "127.0.0.1": the port is another one.`,
-		"== imagePullPolicy is Never", "policy      Never", "=> ErrImageNeverPull: the image is absent under Never",
+		"== imagePullPolicy is Never", "policy      Never", "=> ErrImageNeverPull: the image is absent, and under the policy Never the registry is not asked",
 		"== The image failed", "-> ImagePullBackOff", "=> The registry is not asked for another ",
 	} {
 		i := strings.Index(out.String()[at:], want)

@@ -90,7 +90,7 @@ func demo(ctx context.Context, stdout io.Writer) error {
 		n := reg.Counts()
 		fmt.Fprintf(stdout, "requests to the registry: %d for manifests, %d for blobs, %d bytes fetched\n", n.ManifestHead+n.ManifestGet, n.BlobHead+n.BlobGet, n.BlobBytes)
 	}
-	fmt.Fprintf(stdout, "\n%s\n%s\n", img.Digest, dir)
+	fmt.Fprintf(stdout, "\nThe image %s is in the OCI image layout\n%s\n", img.Digest, dir)
 	return nil
 }
 

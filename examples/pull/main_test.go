@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -57,9 +58,10 @@ func TestDemonstrationPullsAPrivateImage(t *testing.T) {
 	assert.NotContains(t, out, "the-new-password")
 	lines := strings.Split(strings.TrimSpace(out), "\n")
 	dir := lines[len(lines)-1]
-	assert.Regexp(t, `^sha256:[0-9a-f]{64}$`, lines[len(lines)-2])
+	digest := regexp.MustCompile(`^The image sha256:([0-9a-f]{64}) is in the OCI image layout$`).FindStringSubmatch(lines[len(lines)-2])
+	require.NotEmpty(t, digest, lines[len(lines)-2])
 	assert.FileExists(t, filepath.Join(dir, "index.json"))
-	assert.FileExists(t, filepath.Join(dir, "blobs", "sha256", strings.TrimPrefix(lines[len(lines)-2], "sha256:")))
+	assert.FileExists(t, filepath.Join(dir, "blobs", "sha256", digest[1]))
 }
 
 // startPrivate starts a registry with a private image, and writes a secret and

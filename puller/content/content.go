@@ -54,8 +54,8 @@ type Source interface {
 	//
 	// A call with n >= 0 while another body of the blob is open asks for a part that the
 	// caller can also read over that body. If the host limits requests (429 or 503), a
-	// Source may return that error at once, and for some time without a request. The
-	// caller then asks for what is missing in one call with n < 0.
+	// Source may return that error at once, and for some time without a request. The caller
+	// then asks for the missing bytes in one call with n < 0.
 	Blob(ctx context.Context, repo Repo, desc ocispec.Descriptor, off, n int64) (Body, error)
 }
 
@@ -105,11 +105,11 @@ type Resolver interface {
 //
 // A Store can implement [SpaceReporter], [PartialReporter] and [Lister] too.
 type Store interface {
-	// Lookup returns the descriptor that ref was tagged with. A ref with a digest is
-	// found by its repository and digest only: if another name of that repository was
-	// tagged with the digest, or with an index that has a stored manifest of that digest,
-	// Lookup returns the descriptor with that digest. The error wraps fs.ErrNotExist if
-	// there is none.
+	// Lookup returns the descriptor that ref was tagged with. A ref with a digest is found
+	// only by its repository and digest: if another name of that repository was tagged with
+	// the digest, or with an index that has a stored manifest of that digest, Lookup
+	// returns the descriptor with that digest. The error wraps fs.ErrNotExist if there is
+	// none.
 	Lookup(ctx context.Context, ref reference.Reference) (ocispec.Descriptor, error)
 	// Has reports whether desc's content is stored completely.
 	Has(ctx context.Context, desc ocispec.Descriptor) (bool, error)

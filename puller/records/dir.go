@@ -30,7 +30,7 @@ import (
 //
 // Each file is written under a temporary name, synced and renamed, so that a crash leaves
 // the old or the new file. A file has at most 8 MiB: a Grant that would make it longer
-// fails, and the file stays as it is. A record that cannot be read, or is a pipe or a
+// fails, and does not change the file. A record that cannot be read, or is a pipe or a
 // device, is an error for its image. An intent that cannot be read is an error for all
 // images. After such an error the Puller asks the registry.
 //

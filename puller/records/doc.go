@@ -10,7 +10,7 @@
 // with neither a record nor a note of a pull counts as preloaded: no pull that the records
 // know of brought it. So the Puller notes each pull before it starts, and removes the note
 // when it has written the record of the pull. If a crash leaves a note, the image counts as
-// pulled, and no Pod has access to it.
+// pulled, and no record gives a Pod access to it.
 //
 // Implement [Store] to keep records elsewhere. [SecretID] and [Access] have the rules
 // that every implementation needs: when two Secrets are the same, what is hashed, and how
