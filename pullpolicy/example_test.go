@@ -87,7 +87,7 @@ func ExampleForbiddenError() {
 	// app:v1
 }
 
-// An update that only moves a label brings no new image.
+// An update that changes only a label brings no new image.
 func ExampleOperation() {
 	images := []pullpolicy.PodImage{{Path: "spec.containers[0]", Name: "app:v1", Policy: pullpolicy.Never}}
 	request := pullpolicy.AlwaysPullImages{Operation: pullpolicy.Update, Images: images, OldImages: images}

@@ -35,9 +35,9 @@ const (
 // Error returns the reason's text.
 func (r Reason) Error() string { return string(r) }
 
-// Parse reads a policy as the API server validates it after defaulting: one of the three
-// words, in the right case and without white space. The error wraps
-// [ErrRequired] for "" and [ErrNotSupported] for any other text.
+// Parse reads a policy by the rules of the API server's validation: one of the three words,
+// in the right case and without white space. The error wraps [ErrRequired] for "" and
+// [ErrNotSupported] for any other text.
 func Parse(s string) (Policy, error) {
 	switch p := Policy(s); p {
 	case Always, IfNotPresent, Never:

@@ -21,7 +21,7 @@ func (r Reference) WithTag(tag string) (Reference, error) {
 
 // WithoutTag returns r with its digest and without its tag, as containerd's CRI changes a
 // name that has both. If r has no digest, WithoutTag returns r unchanged, because a name
-// without both cannot be pulled.
+// with neither tag nor digest cannot be pulled.
 func (r Reference) WithoutTag() Reference {
 	if r.digest != "" {
 		r.tag = ""
@@ -30,8 +30,8 @@ func (r Reference) WithoutTag() Reference {
 }
 
 // WithoutDigest returns r with its tag and without its digest, to ask what the tag points
-// to today. If r has no tag, WithoutDigest returns r unchanged, because a name without both
-// would mean the tag latest, which was not written.
+// to today. If r has no tag, WithoutDigest returns r unchanged, because a name with neither
+// tag nor digest would mean the tag latest, which was not written.
 func (r Reference) WithoutDigest() Reference {
 	if r.tag != "" {
 		r.digest = ""

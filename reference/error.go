@@ -120,7 +120,7 @@ func quote(s string) string {
 }
 
 // newParseError returns the error for a fault at s[at]. If s certainly has a user name or
-// password, the error is about that instead.
+// password, the error is ErrUserinfo instead.
 func newParseError(s string, at int, part Part, why Reason) *ParseError {
 	u := findUserinfo(s)
 	if u.certain {

@@ -54,8 +54,8 @@ func (r Reference) below() string {
 	return ""
 }
 
-// Name returns registry and repository, joined by a slash. It is what
-// credentials are looked up by.
+// Name returns registry and repository, joined by a slash. Credentials are looked up by
+// this name.
 func (r Reference) Name() string {
 	if r.IsZero() {
 		return ""

@@ -565,7 +565,7 @@ func unmarshal(name string, data []byte, v any) error {
 }
 
 // memberOf returns words for the last member in a path of encoding/json. It leaves out
-// positions in lists, because only with GOEXPERIMENT=jsonv2 the path has them.
+// positions in lists, because the path has them only with GOEXPERIMENT=jsonv2.
 func memberOf(path string) string {
 	for _, name := range slices.Backward(strings.Split(path, ".")) {
 		if _, err := strconv.Atoi(name); err != nil && name != "" {
