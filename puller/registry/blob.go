@@ -126,6 +126,7 @@ func (b *body) get(ctx context.Context, ep *endpoint, cred credentials.Credentia
 	a, err := ep.askTarget(ctx, r, b.desc.Size, func(a *answer) bool { _, err := b.checkRange(a); return ranged && err == nil })
 	if a == nil && err == nil {
 		if a, err = ep.ask(ctx, r); err == nil && a.StatusCode/100 == 2 {
+			ep.redirects.Store(a.left)
 			ep.keep(r, a)
 		}
 	}

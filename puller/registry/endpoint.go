@@ -41,6 +41,12 @@ type endpoint struct {
 	accepted expiring.Map[string, credentials.Credential] // credentials that a mirror accepted, by repository
 	limits   limits
 
+	ahead     aheadConns
+	bulkConns atomic.Int64 // open connections for blobs, over https
+	redirects atomic.Bool  // the last blob was redirected
+	direct    atomic.Bool  // the last connection to the host goes to no proxy
+	sessions  onceCache    // of all connections to the host itself
+
 	mu         sync.Mutex
 	transports map[transportKey]connPool
 	leftOut    time.Time // until when a mirror is not asked

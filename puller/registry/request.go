@@ -198,6 +198,9 @@ func (ep *endpoint) followFrom(ctx context.Context, from step, r request, auth a
 		}
 		if hops == 0 {
 			a.private = info.private(u.Hostname())
+			if r.kind == "manifests" && r.method == http.MethodGet && (resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusUnauthorized) {
+				ep.openAhead(ctx, u, info)
+			}
 		}
 		a.Response = resp
 		if !isRedirect(resp.StatusCode) {

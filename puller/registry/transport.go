@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"net/url"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -36,6 +37,7 @@ type requestInfo struct {
 	proxied bool // it goes to a proxy
 	direct  bool // it does not go to a proxy, and the Client's own transport sends it
 	remote  net.Addr
+	began   time.Time // when it got its connection
 }
 
 type requestInfoKey struct{}
@@ -52,7 +54,9 @@ func (ep *endpoint) roundTrip(req *http.Request, key transportKey) (*http.Respon
 		return nil, info, err
 	}
 	ctx := context.WithValue(req.Context(), requestInfoKey{}, info)
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(got httptrace.GotConnInfo) { info.remote = got.Conn.RemoteAddr() }})
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(got httptrace.GotConnInfo) {
+		info.remote, info.began = got.Conn.RemoteAddr(), time.Now()
+	}})
 	key.bulk = key.bulk && req.URL.Scheme == "https" // everything else is HTTP/1.1 anyway
 	resp, err := ep.transport(key).RoundTrip(req.WithContext(ctx))
 	var panicked *panics.Error
@@ -110,6 +114,7 @@ func (ep *endpoint) closeIdle() {
 	for _, pool := range ep.transports {
 		pool.base.CloseIdleConnections()
 	}
+	ep.ahead.close()
 }
 
 const (
@@ -129,18 +134,11 @@ func (ep *endpoint) newTransport(key transportKey) *http.Transport {
 	if proxy == nil {
 		proxy = http.ProxyFromEnvironment
 	}
-	conf := &tls.Config{RootCAs: ep.host.RootCAs, MinVersion: tls.VersionTLS12, ClientSessionCache: tls.NewLRUClientSessionCache(0)}
-	if conf.RootCAs == nil {
-		conf.RootCAs = c.cfg.RootCAs
-	}
-	if key.own {
-		conf.Certificates, conf.InsecureSkipVerify = withGuardedKeys(ep.host.Certificates), ep.host.SkipVerify
-	}
 	ping := max(c.cfg.StallTimeout/3, time.Second)
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(!key.bulk)
-	return &http.Transport{
+	transport := &http.Transport{
 		Proxy: func(req *http.Request) (*url.URL, error) {
 			u, err := proxy(req)
 			if info, ok := req.Context().Value(requestInfoKey{}).(*requestInfo); ok {
@@ -154,7 +152,7 @@ func (ep *endpoint) newTransport(key transportKey) *http.Transport {
 			return u, err
 		},
 		DialContext:            ep.dial(key),
-		TLSClientConfig:        conf,
+		TLSClientConfig:        ep.tlsConfig(key),
 		TLSHandshakeTimeout:    c.cfg.StallTimeout,
 		DisableCompression:     true,
 		MaxIdleConnsPerHost:    idlePerHost,
@@ -167,13 +165,49 @@ func (ep *endpoint) newTransport(key transportKey) *http.Transport {
 		// try would use the same dead connection.
 		HTTP2: &http.HTTP2Config{SendPingTimeout: ping, PingTimeout: ping},
 	}
+	if key.own && key.bulk {
+		transport.DialTLSContext = ep.dialBulk
+	}
+	return transport
+}
+
+// tlsConfig returns the settings for TLS of the connections of a key. Connections with
+// equal settings share their sessions, so that a server can resume one.
+func (ep *endpoint) tlsConfig(key transportKey) *tls.Config {
+	conf := &tls.Config{RootCAs: ep.host.RootCAs, MinVersion: tls.VersionTLS12}
+	if conf.RootCAs == nil {
+		conf.RootCAs = ep.client.cfg.RootCAs
+	}
+	if !key.own {
+		conf.ClientSessionCache = tls.NewLRUClientSessionCache(0)
+		return conf
+	}
+	conf.Certificates, conf.InsecureSkipVerify = withGuardedKeys(ep.host.Certificates), ep.host.SkipVerify
+	conf.ClientSessionCache = ep.sessions.get()
+	return conf
+}
+
+// A onceCache is a cache of TLS sessions that is made when it is needed.
+type onceCache struct {
+	once  sync.Once
+	cache tls.ClientSessionCache
+}
+
+func (o *onceCache) get() tls.ClientSessionCache {
+	o.once.Do(func() { o.cache = tls.NewLRUClientSessionCache(0) })
+	return o.cache
 }
 
 // dial returns the function that connects under the rules of a key.
 func (ep *endpoint) dial(key transportKey) func(context.Context, string, string) (net.Conn, error) {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		hosts := &ep.client.hosts
-		if info, ok := ctx.Value(requestInfoKey{}).(*requestInfo); ok && info.proxied {
+		info, ok := ctx.Value(requestInfoKey{}).(*requestInfo)
+		proxied := ok && info.proxied
+		if key.own {
+			ep.direct.Store(!proxied)
+		}
+		if proxied {
 			return hosts.counted(ep.connect(ctx, network, addr, nil))
 		}
 		if key.own && ep.host.DialTimeout > 0 {
@@ -181,7 +215,11 @@ func (ep *endpoint) dial(key transportKey) func(context.Context, string, string)
 			ctx, cancel = context.WithTimeout(ctx, ep.host.DialTimeout)
 			defer cancel()
 		}
-		return hosts.counted(ep.connect(ctx, network, addr, func(a netip.Addr) error { return ep.checkAddr(a, key.own || key.fromPrivate) }))
+		conn, err := hosts.counted(ep.connect(ctx, network, addr, func(a netip.Addr) error { return ep.checkAddr(a, key.own || key.fromPrivate) }))
+		if err == nil && key.own && key.bulk {
+			conn = newCountedConn(conn, &ep.bulkConns)
+		}
+		return conn, err
 	}
 }
 
@@ -304,15 +342,20 @@ func (h *hostCache) counted(conn net.Conn, err error) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	h.conns.Add(1)
 	defer h.trim()
-	return &countedConn{Conn: conn, open: &h.conns}, nil
+	return newCountedConn(conn, &h.conns), nil
 }
 
 type countedConn struct {
 	net.Conn
 	open   *atomic.Int64
 	closed atomic.Bool
+}
+
+// newCountedConn wraps a connection, so that open counts it until it is closed.
+func newCountedConn(conn net.Conn, open *atomic.Int64) *countedConn {
+	open.Add(1)
+	return &countedConn{Conn: conn, open: open}
 }
 
 func (c *countedConn) Close() error {

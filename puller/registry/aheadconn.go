@@ -1,0 +1,220 @@
+package registry
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/url"
+	"os"
+	"sync"
+	"time"
+)
+
+const (
+	// farAway is how long a host takes to answer before connections to it are opened
+	// ahead. For a host that is near they would gain nothing.
+	farAway = 20 * time.Millisecond
+	// maxAhead is how many connections to a host are opened ahead: one for each layer
+	// that a pull fetches at the same time by default.
+	maxAhead = 10
+	// aheadFor is how long a connection that was opened ahead waits to be used. Then it
+	// is closed.
+	aheadFor = 10 * time.Second
+	// aheadAgain is how long no connection is opened ahead to a host where none of them
+	// was used.
+	aheadAgain = 10 * time.Minute
+)
+
+// aheadConns are connections to a host for blobs that the Client has opened before a
+// blob was asked for: while a manifest, or the token for it, is on its way. If that
+// proves wrong, it has cost idle connections only. No request is sent over a connection
+// before it is used, so it carries no secret. Its address was checked like that of any
+// other connection.
+type aheadConns struct {
+	mu        sync.Mutex
+	unused    []*aheadConn
+	expiry    *time.Timer // closes them; nil if there are none
+	used      bool        // one of those that were opened last
+	notBefore time.Time   // when connections may be opened ahead again
+}
+
+// An aheadConn is a connection that was opened ahead, or is being opened.
+type aheadConn struct {
+	cancel context.CancelFunc
+	opened chan struct{} // closed when conn or err is set
+	conn   *tls.Conn
+	err    error
+	ended  chan error // gets the error that ends the reading of the unused connection
+}
+
+// openAhead opens connections for blobs, if the request for a manifest at u that info is
+// about shows that they would save time. The host must have answered over https without
+// a proxy, and must be far away. Hosts that redirect blobs, that limit requests, or that
+// have such connections already, are left alone.
+func (ep *endpoint) openAhead(ctx context.Context, u *url.URL, info *requestInfo) {
+	if !ep.direct.Load() || u.Scheme != "https" || time.Since(info.began) < farAway || ep.redirects.Load() || ep.bulkConns.Load() > 0 ||
+		ep.limits.lately() != 0 || ep.client.hosts.conns.Load() > maxConns/2 {
+		return
+	}
+	p := &ep.ahead
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.unused) > 0 || time.Now().Before(p.notBefore) {
+		return
+	}
+	p.used = false
+	addr := net.JoinHostPort(u.Hostname(), originOf(u).port)
+	for range maxAhead {
+		p.unused = append(p.unused, ep.newAheadConn(context.WithoutCancel(ctx), addr))
+	}
+	p.expiry = time.AfterFunc(aheadFor, p.close)
+}
+
+func (ep *endpoint) newAheadConn(ctx context.Context, addr string) *aheadConn {
+	ctx, cancel := context.WithTimeout(ctx, ep.client.cfg.StallTimeout)
+	c := &aheadConn{cancel: cancel, opened: make(chan struct{}), ended: make(chan error, 1)}
+	go func() {
+		defer close(c.opened)
+		conn, err := ep.handshake(ctx, transportKey{own: true, bulk: true}, "tcp", addr)
+		if c.conn, c.err = conn, err; err != nil {
+			return
+		}
+		go func() { // it notices when the server closes the connection
+			var one [1]byte
+			_, err := conn.Read(one[:])
+			if err == nil {
+				err = errors.New("the server speaks first")
+			}
+			c.ended <- err
+		}()
+	}()
+	return c
+}
+
+// take returns a connection that was opened ahead; nil if there is none.
+func (p *aheadConns) take(ctx context.Context) *tls.Conn {
+	for {
+		c := p.next()
+		if c == nil {
+			return nil
+		}
+		select {
+		case <-c.opened:
+		case <-ctx.Done():
+			c.close()
+			return nil
+		}
+		if conn := c.use(); conn != nil {
+			return conn
+		}
+	}
+}
+
+// next takes a connection out of the unused ones: one that is open, if there is any.
+func (p *aheadConns) next() *aheadConn {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.unused) == 0 {
+		return nil
+	}
+	p.used = true
+	at := 0
+	for i, c := range p.unused {
+		if c.isOpen() {
+			at = i
+			break
+		}
+	}
+	c := p.unused[at]
+	p.unused = append(p.unused[:at], p.unused[at+1:]...)
+	if len(p.unused) == 0 {
+		p.expiry.Stop()
+	}
+	return c
+}
+
+// close closes the connections that were not used.
+func (p *aheadConns) close() {
+	p.mu.Lock()
+	unused := p.unused
+	p.unused = nil
+	if len(unused) > 0 {
+		p.expiry.Stop()
+		if !p.used {
+			p.notBefore = time.Now().Add(aheadAgain)
+		}
+	}
+	p.mu.Unlock()
+	for _, c := range unused {
+		c.close()
+	}
+}
+
+func (c *aheadConn) isOpen() bool {
+	select {
+	case <-c.opened:
+		return true
+	default:
+		return false
+	}
+}
+
+// use returns the connection, which is open, for a request; nil if it has failed or the
+// server has closed it.
+func (c *aheadConn) use() *tls.Conn {
+	c.cancel()
+	if c.err != nil {
+		return nil
+	}
+	// The reading ends with the deadline, unless it has ended before.
+	err := c.conn.SetReadDeadline(time.Unix(1, 0))
+	if ended := <-c.ended; err == nil && errors.Is(ended, os.ErrDeadlineExceeded) {
+		if err = c.conn.SetReadDeadline(time.Time{}); err == nil {
+			return c.conn
+		}
+	}
+	_ = c.conn.Close()
+	return nil
+}
+
+// close closes the connection, also if it is still being opened.
+func (c *aheadConn) close() {
+	c.cancel()
+	go func() {
+		<-c.opened
+		if c.conn != nil {
+			_ = c.conn.NetConn().Close() // without a farewell, which could wait
+		}
+	}()
+}
+
+// handshake opens a connection for blobs, and shakes hands.
+func (ep *endpoint) handshake(ctx context.Context, key transportKey, network, addr string) (*tls.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, ep.client.cfg.StallTimeout)
+	defer cancel()
+	raw, err := ep.dial(key)(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	conf := ep.tlsConfig(key)
+	conf.ServerName, conf.NextProtos = hostOnly(addr), []string{"http/1.1"}
+	conn := tls.Client(raw, conf)
+	if err := conn.HandshakeContext(ctx); err != nil {
+		_ = raw.Close()
+		return nil, err
+	}
+	return conn, nil
+}
+
+// dialBulk is the DialTLSContext of the transport for blobs of the host.
+func (ep *endpoint) dialBulk(ctx context.Context, network, addr string) (net.Conn, error) {
+	if conn := ep.ahead.take(ctx); conn != nil {
+		return conn, nil
+	}
+	conn, err := ep.handshake(ctx, transportKey{own: true, bulk: true}, network, addr)
+	if err != nil {
+		return nil, err // not a nil *tls.Conn
+	}
+	return conn, nil
+}

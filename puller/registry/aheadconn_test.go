@@ -1,0 +1,339 @@
+package registry_test
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/puller/pullertest"
+	"github.com/pullkit/pullkit/puller/registry"
+	"github.com/pullkit/pullkit/reference"
+)
+
+// A distance is a network in memory in which each answer comes later.
+type distance struct {
+	pullertest.Network
+	roundTrip   time.Duration
+	dials, open atomic.Int64
+	mu          sync.Mutex
+	conns       []net.Conn
+}
+
+func (d *distance) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	conn, err := d.DialContext(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	d.dials.Add(1)
+	d.open.Add(1)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.conns = append(d.conns, conn)
+	return &distantConn{Conn: conn, distance: d}, nil
+}
+
+// A distantConn delays the first bytes that are read after each write.
+type distantConn struct {
+	net.Conn
+	distance *distance
+	written  atomic.Bool
+	closed   sync.Once
+}
+
+func (c *distantConn) Write(p []byte) (int, error) {
+	c.written.Store(true)
+	return c.Conn.Write(p)
+}
+
+func (c *distantConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if n > 0 && c.written.Swap(false) {
+		time.Sleep(c.distance.roundTrip)
+	}
+	return n, err
+}
+
+func (c *distantConn) Close() error {
+	c.closed.Do(func() { c.distance.open.Add(-1) })
+	return c.Conn.Close()
+}
+
+// A proxyConn is a connection to a proxy, which answers CONNECT itself.
+type proxyConn struct {
+	net.Conn
+	asked, answered bool
+}
+
+func (c *proxyConn) Write(p []byte) (int, error) {
+	if c.asked {
+		return c.Conn.Write(p)
+	}
+	c.asked = true
+	return len(p), nil
+}
+
+func (c *proxyConn) Read(p []byte) (int, error) {
+	if c.answered {
+		return c.Conn.Read(p)
+	}
+	c.answered = true
+	return copy(p, "HTTP/1.1 200 OK\r\n\r\n"), nil
+}
+
+// far is a registry on TLS with an image of layers of 1 MiB, at a distance.
+type far struct {
+	*distance
+	reg    *pullertest.Registry
+	client *registry.Client
+	repo   content.Repo
+	layers []ocispec.Descriptor
+}
+
+func newFar(t *testing.T, roundTrip time.Duration, layers int, conf pullertest.Config, change func(*registry.Config)) *far {
+	f := &far{distance: &distance{roundTrip: roundTrip}}
+	conf.Network, conf.Addr = &f.Network, "reg.example:443"
+	reg, err := pullertest.Start(conf)
+	require.NoError(t, err)
+	f.reg = reg
+	sizes := make([]int64, layers)
+	for i := range sizes {
+		sizes[i] = 1 << 20
+	}
+	put, err := reg.PutImage("app:v1", pullertest.ImageSpec{Layers: sizes})
+	require.NoError(t, err)
+	for _, b := range put.Blobs {
+		if b.Size >= 1<<20 {
+			f.layers = append(f.layers, b)
+		}
+	}
+	require.Len(t, f.layers, layers)
+	cfg := registry.Config{DialContext: f.dial, Retries: -1, RootCAs: x509.NewCertPool()}
+	cfg.RootCAs.AppendCertsFromPEM(reg.CA())
+	if change != nil {
+		change(&cfg)
+	}
+	f.client = newClient(t, cfg)
+	f.repo = content.Repo{Ref: reference.MustParse("reg.example:443/app:v1")}
+	return f
+}
+
+func (f *far) manifest(t *testing.T) {
+	t.Helper()
+	_, err := f.client.Manifest(t.Context(), f.repo, "")
+	require.NoError(t, err)
+}
+
+// blobs reads all layers at the same time, and returns how long it took to open the last
+// one.
+func (f *far) blobs(t *testing.T) time.Duration {
+	began := time.Now()
+	var last atomic.Int64
+	var wg sync.WaitGroup
+	for _, layer := range f.layers {
+		wg.Go(func() {
+			body, err := f.client.Blob(t.Context(), f.repo, layer, 0, -1)
+			if !assert.NoError(t, err) {
+				return
+			}
+			for took := int64(time.Since(began)); ; {
+				if before := last.Load(); took <= before || last.CompareAndSwap(before, took) {
+					break
+				}
+			}
+			_, err = io.Copy(io.Discard, body)
+			assert.NoError(t, err)
+			assert.NoError(t, body.Close())
+		})
+	}
+	wg.Wait()
+	return time.Duration(last.Load())
+}
+
+// end closes everything, and holds that no connection is left.
+func (f *far) end(t *testing.T) {
+	synctest.Wait() // the last stream has ended
+	f.client.CloseIdleConnections()
+	time.Sleep(f.roundTrip)
+	synctest.Wait()
+	assert.Zero(t, f.open.Load(), "connections")
+	require.NoError(t, f.reg.Close())
+	synctest.Wait()
+}
+
+// TestConnectionsForBlobsAreOpenedAhead: while the manifest of a registry that is far away
+// is on its way, connections for blobs are opened, so that no blob waits for a handshake.
+// No request is sent before the blobs are asked for.
+func TestConnectionsForBlobsAreOpenedAhead(t *testing.T) {
+	const roundTrip = 100 * time.Millisecond
+	synctest.Test(t, func(t *testing.T) {
+		f := newFar(t, roundTrip, 10, pullertest.Config{TLS: true}, nil)
+		f.manifest(t)
+		time.Sleep(2 * roundTrip) // the manifest of the platform, say
+		assert.EqualValues(t, 11, f.dials.Load())
+		assert.Equal(t, 1, f.reg.Counts().Total())
+		assert.Equal(t, roundTrip, f.blobs(t))
+		assert.EqualValues(t, 11, f.dials.Load())
+		f.manifest(t)
+		assert.Equal(t, roundTrip, f.blobs(t), "the second image uses the same connections")
+		assert.EqualValues(t, 11, f.dials.Load())
+		f.end(t)
+	})
+	synctest.Test(t, func(t *testing.T) {
+		conf := pullertest.Config{TLS: true, Auth: pullertest.AuthBearer, Users: []pullertest.User{{Name: "robot", Password: "s3cret-pass"}}}
+		f := newFar(t, roundTrip, 10, conf, nil)
+		f.repo.Cred = robot
+		f.manifest(t)
+		assert.Equal(t, roundTrip, f.blobs(t), "they are opened while the token is on its way")
+		assert.EqualValues(t, 11, f.dials.Load())
+		f.end(t)
+	})
+	synctest.Test(t, func(t *testing.T) {
+		f := newFar(t, roundTrip, 10, pullertest.Config{TLS: true}, nil)
+		f.manifest(t)
+		assert.Less(t, f.blobs(t), 3*roundTrip, "a connection that is still being opened is waited for")
+		assert.EqualValues(t, 11, f.dials.Load())
+		f.end(t)
+	})
+}
+
+// TestUnusedConnectionsAreClosed: connections that were opened ahead are closed after ten
+// seconds, and for ten minutes none are opened at that host.
+func TestUnusedConnectionsAreClosed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFar(t, 100*time.Millisecond, 0, pullertest.Config{TLS: true}, nil)
+		f.manifest(t)
+		time.Sleep(9 * time.Second)
+		assert.EqualValues(t, 11, f.open.Load())
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		assert.EqualValues(t, 1, f.open.Load())
+		f.manifest(t)
+		time.Sleep(9 * time.Minute)
+		f.manifest(t)
+		assert.EqualValues(t, 1, f.open.Load())
+		time.Sleep(time.Minute)
+		f.manifest(t)
+		time.Sleep(time.Second)
+		assert.EqualValues(t, 11, f.open.Load())
+		f.end(t)
+	})
+	synctest.Test(t, func(t *testing.T) {
+		f := newFar(t, 100*time.Millisecond, 0, pullertest.Config{TLS: true}, nil)
+		f.manifest(t)
+		f.end(t) // closes connections that are still being opened
+	})
+}
+
+// TestConnectionThatTheServerClosedIsNotUsed: a connection that was opened ahead and that
+// the server has closed since then costs no request.
+func TestConnectionThatTheServerClosedIsNotUsed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFar(t, 100*time.Millisecond, 2, pullertest.Config{TLS: true}, nil)
+		f.manifest(t)
+		time.Sleep(time.Second)
+		f.mu.Lock()
+		for _, conn := range f.conns[1:] {
+			require.NoError(t, conn.Close())
+		}
+		f.mu.Unlock()
+		synctest.Wait()
+		f.blobs(t)
+		assert.EqualValues(t, 13, f.dials.Load())
+		f.end(t)
+	})
+}
+
+// TestNothingIsOpenedAhead: connections are opened ahead only where they can save time
+// and go the way of the requests.
+func TestNothingIsOpenedAhead(t *testing.T) {
+	const roundTrip = 100 * time.Millisecond
+	secure := pullertest.Config{TLS: true}
+	for name, tt := range map[string]struct {
+		roundTrip time.Duration
+		conf      pullertest.Config
+		change    func(*registry.Config)
+		ask       func(*testing.T, *far)
+	}{
+		"the host is near":  {time.Millisecond, secure, nil, nil},
+		"the host has http": {roundTrip, pullertest.Config{}, func(c *registry.Config) { c.PlainHTTP = []string{"reg.example:443"} }, nil},
+		"a HEAD is enough": {roundTrip, secure, nil, func(t *testing.T, f *far) {
+			_, err := f.client.Resolve(t.Context(), f.repo)
+			require.NoError(t, err)
+		}},
+		"there is no image": {roundTrip, secure, nil, func(t *testing.T, f *far) {
+			f.repo.Ref = reference.MustParse("reg.example:443/other:v1")
+			_, err := f.client.Manifest(t.Context(), f.repo, "")
+			require.ErrorIs(t, err, content.ErrNotFound)
+		}},
+		"the host limits requests": {roundTrip, secure, func(c *registry.Config) {
+			c.Retries = 1
+			limited := false
+			c.WrapTransport = func(base http.RoundTripper) http.RoundTripper {
+				return roundTripper(func(req *http.Request) (*http.Response, error) {
+					resp, err := base.RoundTrip(req)
+					if err == nil && !limited {
+						limited, resp.StatusCode = true, 429
+					}
+					return resp, err
+				})
+			}
+		}, nil},
+		"the host redirects blobs": {roundTrip, secure, func(c *registry.Config) {
+			c.WrapTransport = func(base http.RoundTripper) http.RoundTripper {
+				storage := newWorld(map[string]http.HandlerFunc{
+					"https://reg.example:443": redirectTo("https://storage.example/b"), "https://storage.example": text(hello)})
+				return roundTripper(func(req *http.Request) (*http.Response, error) {
+					if strings.Contains(req.URL.Path, "/manifests/") {
+						return base.RoundTrip(req)
+					}
+					return storage.RoundTrip(req)
+				})
+			}
+		}, func(t *testing.T, f *far) {
+			_, err := read(t.Context(), f.client, f.repo, helloBlob())
+			require.NoError(t, err)
+			f.manifest(t)
+		}},
+		"the transport is the caller's": {roundTrip, secure, func(c *registry.Config) {
+			own := &http.Transport{DialContext: c.DialContext, TLSClientConfig: &tls.Config{RootCAs: c.RootCAs}, DisableKeepAlives: true}
+			c.WrapTransport = instead(own)
+		}, nil},
+		"the way is through a proxy": {roundTrip, secure, func(c *registry.Config) {
+			c.Proxy = http.ProxyURL(&url.URL{Scheme: "http", Host: "proxy.example:3128"})
+			dial := c.DialContext
+			c.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+				assert.Equal(t, "proxy.example:3128", addr)
+				conn, err := dial(ctx, network, "reg.example:443")
+				return &proxyConn{Conn: conn}, err
+			}
+		}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFar(t, tt.roundTrip, 0, tt.conf, tt.change)
+				if tt.ask == nil {
+					tt.ask = func(t *testing.T, f *far) { f.manifest(t) }
+				}
+				tt.ask(t, f)
+				time.Sleep(time.Second)
+				assert.EqualValues(t, 1, f.dials.Load())
+				f.end(t)
+			})
+		})
+	}
+}
