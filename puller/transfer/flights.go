@@ -63,6 +63,7 @@ type batch struct {
 // fetched; the others wait in a queue, without a goroutine. flights is a fetch.Queue.
 type flights struct {
 	limit   int // of fetches at the same time
+	tiny    int // how many tiny blobs are fetched beyond the limit
 	fetcher *fetch.Fetcher
 	fetch   func(context.Context, *flight) (present bool, err error)
 	group   share.Group[flightKey, *batch, *flight]
@@ -104,12 +105,23 @@ func (fs *flights) start() {
 			fs.fetchingLarge++
 			fs.large = fs.startFirst(fs.large)
 		// Small blobs take little time, and do not wait for a large blob to end.
-		case len(fs.small) > 0 && (fs.fetching < fs.limit || fs.fetching == fs.fetchingLarge):
+		case len(fs.small) > 0 && (fs.fetching < fs.limit || fs.fetching == fs.fetchingLarge || fs.mayExceed(fs.small[0])):
 			fs.small = fs.startFirst(fs.small)
 		default:
 			return
 		}
 	}
+}
+
+// tinySize is the largest size of a blob that takes no longer than its round trip, as a
+// config does.
+const tinySize = 64 << 10
+
+// mayExceed reports whether a small flight may start although the limit is reached: it has
+// its data already, or it is tiny and the limit leaves room for it. So the config of an
+// image with ten layers does not wait for one of them. fs.mu is held.
+func (fs *flights) mayExceed(f *flight) bool {
+	return f.key.inData || fs.fetching < fs.limit+fs.tiny && f.desc.Size <= tinySize
 }
 
 // largeMayStart reports whether a large flight waits and can start without taking the
@@ -137,8 +149,10 @@ func dropAbandoned(queue []*flight) []*flight {
 func (fs *flights) startFirst(queue []*flight) []*flight {
 	f := queue[0]
 	queue[0] = nil
-	f.running, f.fetching = true, true
-	fs.fetching++
+	f.running, f.fetching = true, !f.key.inData
+	if f.fetching {
+		fs.fetching++
+	}
 	fs.running++
 	f.run.Go(func(ctx context.Context) {
 		defer fs.ended(f)

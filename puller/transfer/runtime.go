@@ -35,7 +35,8 @@ type Config struct {
 	// MaxBlobs is how many blobs are fetched at the same time, over all pulls. At most as
 	// many manifests are asked for at the same time. While that many large blobs are
 	// fetched, one blob of less than 2 MiB is fetched as well, so that small images do
-	// not wait for large ones. Zero means 10.
+	// not wait for large ones. Zero means 10, and in addition one of at most 64 KiB, such
+	// as a config.
 	MaxBlobs int
 	// MaxConnsPerBlob is how many connections fetch parts of one large blob at most. A
 	// blob starts with one connection. Others are added one at a time, as long as bytes
@@ -122,6 +123,9 @@ func New(conf Config) (*Runtime, error) {
 	blobs, conns := min(cmp.Or(conf.MaxBlobs, 10), maxBlobs), cmp.Or(conf.MaxConnsPerBlob, 8)
 	r.documents = make(chan struct{}, blobs)
 	r.flights.limit = blobs
+	if conf.MaxBlobs == 0 {
+		r.flights.tiny = 1
+	}
 	r.flights.fetch = r.fetchBlob
 	r.fetcher = fetch.New(fetch.Config{
 		Memory:          cmp.Or(conf.MaxMemory, 4<<20),
