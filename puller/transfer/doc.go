@@ -21,10 +21,11 @@
 //
 // Each byte is hashed once. The goroutine that reads a small blob also hashes it. A large
 // blob is hashed by a separate goroutine while other bytes of it are read and written. At
-// most as many goroutines hash at the same time as there are processors. If large blobs
-// come over fewer connections than there are processors, a connection reads the next
-// bytes while the last ones are written. A large blob that arrives more slowly than it
-// can be hashed and written is fetched in parts over more connections.
+// most as many goroutines hash at the same time as there are processors. A connection reads
+// the next bytes while the last ones are written.
+//
+// A large blob is one request. If the network brings it more slowly than it can be hashed
+// and written, more connections fetch parts of it; see Config.MaxConnsPerBlob.
 //
 // When a pull ends early, the bytes that arrived are kept, and the next pull asks only
 // for the rest. Kept bytes are hashed like all others. If the whole blob does not have

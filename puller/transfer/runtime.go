@@ -41,8 +41,15 @@ type Config struct {
 	// MaxConnsPerBlob is how many connections fetch parts of one large blob at most. A
 	// blob starts with one connection. Others are added one at a time, as long as bytes
 	// come more slowly than they can be hashed and written, and each added connection
-	// makes the transfer faster. Zero means 8; 1 means that blobs are never fetched in
-	// parts.
+	// makes the transfer faster.
+	//
+	// A blob that comes over one connection is one request, or one for each gap between
+	// bytes that an earlier pull left. With more connections it is about two requests for
+	// each of them, and one more for each 256 MiB: 4 GiB over 8 connections are at most
+	// about 32. After the registry has refused a request because of their number (429 or
+	// 503), the rest of a blob is not divided any more.
+	//
+	// Zero means 8; 1 means that blobs are never fetched in parts.
 	MaxConnsPerBlob int
 	// MaxMemory is the limit for the buffers of all pulls together, in bytes. Zero means
 	// 4 MiB. A value below 1 MiB means 1 MiB.

@@ -38,13 +38,12 @@ type budget struct {
 	began      time.Time
 	starved    time.Duration // how long hashes waited for bytes, added up over all blobs
 	writing    time.Duration // how long writes took, added up over all connections
-	overlap    time.Duration // the part of writing during which the connection read on
 	hashBefore time.Duration // hashing.spent when the window began
 	bytes      int64
+	awaited    int64 // those of them that took more than twice as long as their hash
 
-	writers    int       // writes under way
-	overlapped int       // those of them whose connection reads on
-	countedAt  time.Time // up to when writing and overlap are counted
+	writers   int       // writes under way
+	countedAt time.Time // up to when writing is counted
 
 	rate      float64   // bytes a second, as last measured
 	best      float64   // rate before the last connection was added; 0 if not known
@@ -112,9 +111,9 @@ func (b *budget) setOpening(opening bool) {
 	b.opening = opening
 }
 
-// received counts bytes that came. With the first bytes of a connection, a new
-// measurement begins.
-func (b *budget) received(n int64, first bool) {
+// received counts n bytes that a connection has read within d. With the first bytes of a
+// connection, a new measurement begins.
+func (b *budget) received(n int64, first bool, d time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := time.Now()
@@ -122,38 +121,31 @@ func (b *budget) received(n int64, first bool) {
 		b.opening = false
 		b.measureFrom(now.Add(settle))
 	}
-	if !now.Before(b.began) {
-		b.bytes += n
+	if now.Before(b.began) {
+		return
+	}
+	b.bytes += n
+	if d.Seconds() > 2*b.hashing.perByte()*float64(n) {
+		b.awaited += n
 	}
 }
 
 // measureFrom begins a new measurement. The lock is held.
 func (b *budget) measureFrom(t time.Time) {
-	b.began, b.starved, b.writing, b.overlap, b.bytes, b.hashBefore = t, 0, 0, 0, 0, b.hashing.spent()
+	b.began, b.starved, b.writing, b.bytes, b.awaited, b.hashBefore = t, 0, 0, 0, 0, b.hashing.spent()
 }
 
-// writeBegins counts a write that begins. readOn reports whether the connection may read
-// on meanwhile: it may if fewer connections are in use than there are processors.
-func (b *budget) writeBegins() (readOn bool) {
+// writeBegins counts a write that begins.
+func (b *budget) writeBegins() { b.countWriters(1) }
+
+// writeEnds counts the end of a write.
+func (b *budget) writeEnds() { b.countWriters(-1) }
+
+func (b *budget) countWriters(n int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.countWrites(time.Now())
-	b.writers++
-	if readOn = b.open < b.hashing.processors(); readOn {
-		b.overlapped++
-	}
-	return readOn
-}
-
-// writeEnds counts the end of a write for which writeBegins returned readOn.
-func (b *budget) writeEnds(readOn bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.countWrites(time.Now())
-	b.writers--
-	if readOn {
-		b.overlapped--
-	}
+	b.writers += n
 }
 
 // countWrites adds the time since the last count for the writes under way, so that a
@@ -165,7 +157,6 @@ func (b *budget) countWrites(now time.Time) {
 	}
 	if d := now.Sub(from); d > 0 {
 		b.writing += d * time.Duration(b.writers)
-		b.overlap += d * time.Duration(b.overlapped)
 	}
 	b.countedAt = now
 }
@@ -211,7 +202,7 @@ func (b *budget) sample(now time.Time, starved time.Duration) sample {
 	b.countWrites(now)
 	s := sample{
 		elapsed: elapsed, blobs: b.blobs, conns: b.open, limit: b.limit, processors: b.hashing.processors(),
-		starved: b.starved, hashed: b.hashing.spent() - b.hashBefore, writing: b.writing, overlap: b.overlap,
+		starved: b.starved, hashed: b.hashing.spent() - b.hashBefore, writing: b.writing, bytes: b.bytes, awaited: b.awaited,
 		bestRate: b.best, opening: b.opening, held: now.Before(b.heldUntil),
 	}
 	if s.ready() {
@@ -231,7 +222,8 @@ type sample struct {
 	starved    time.Duration // added up over all blobs
 	hashed     time.Duration // added up over all goroutines
 	writing    time.Duration // added up over all connections
-	overlap    time.Duration // the part of writing during which the connection read on
+	bytes      int64         // that connections have read
+	awaited    int64         // those of them for which a connection waited
 	rate       float64       // bytes a second
 	bestRate   float64       // rate before the last connection was added; 0 if not known
 	opening    bool          // a connection was added and has brought nothing yet
@@ -260,7 +252,7 @@ func decide(s sample) decision {
 	hashIsFaster := share >= s.elapsed/4
 	processorsAreBusy := s.hashed > s.elapsed*time.Duration(s.processors)*3/4
 	switch {
-	case !hashIsFaster || s.diskIsSlow() || processorsAreBusy:
+	case !hashIsFaster || s.networkIsFast() || s.diskIsSlow() || processorsAreBusy:
 		// The network is not the bottleneck.
 		return after(4*window, s, restartMeasuring)
 	case s.conns >= s.limit || s.held:
@@ -284,19 +276,24 @@ func after(least time.Duration, s sample, d decision) decision {
 	return d
 }
 
-// diskIsSlow reports whether writes take more than a quarter of the connections' time,
-// which means that the disk is the bottleneck. A write during which the connection read
-// on counts as if it had been done after the read: the disk is as slow, compared with the
-// network, in both cases.
+// networkIsFast reports whether most bytes are there when a connection asks for them. Then
+// a connection that brings too little needs more of a processor's time, and another one
+// would need that too.
+func (s sample) networkIsFast() bool { return s.awaited < s.bytes/2 }
+
+// diskIsSlow reports whether connections write for more than a third of their time, which
+// means that the disk is the bottleneck. They read meanwhile.
 func (s sample) diskIsSlow() bool {
-	return s.writing > (s.elapsed*time.Duration(s.conns)+s.overlap)/4
+	return s.writing > s.elapsed*time.Duration(s.conns)/3
 }
 
-// headStart is how far ahead of another connection a new one begins: about as much as
-// the other one receives while the new one is opened, on slow links too.
-func (b *budget) headStart() int64 {
+// available returns how many connections a blob that has n will have, if each blob gets its
+// share of those that are free.
+func (b *budget) available(n int) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	quarter := int64(b.rate / float64(max(1, b.open)) / 4)
-	return max(1<<20, min(quarter, partSize)) / bufferSize * bufferSize
+	if time.Now().Before(b.heldUntil) {
+		return n
+	}
+	return n + (b.limit-b.open)/max(1, b.blobs)
 }

@@ -14,7 +14,7 @@ import (
 func TestDecide(t *testing.T) {
 	const ms = time.Millisecond
 	// One blob comes over one connection and its hash waits nearly all the time.
-	slowNetwork := sample{elapsed: 40 * ms, blobs: 1, conns: 1, limit: 8, processors: 2, starved: 36 * ms, rate: 10e6}
+	slowNetwork := sample{elapsed: 40 * ms, blobs: 1, conns: 1, limit: 8, processors: 2, starved: 36 * ms, bytes: 400, awaited: 400, rate: 10e6}
 	for name, tt := range map[string]struct {
 		change func(*sample)
 		want   decision
@@ -33,22 +33,22 @@ func TestDecide(t *testing.T) {
 		"processors are busy":                         {func(s *sample) { s.hashed = 61 * ms }, keepMeasuring},
 		"processors are busy, for long":               {func(s *sample) { s.elapsed, s.starved, s.hashed = 160*ms, 150*ms, 241*ms }, restartMeasuring},
 		"processors are not all busy":                 {func(s *sample) { s.hashed = 60 * ms }, addConn},
-		"the disk is slow":                            {func(s *sample) { s.writing = 11 * ms }, keepMeasuring},
-		"the disk is slow, for long":                  {func(s *sample) { s.elapsed, s.starved, s.writing = 160*ms, 150*ms, 41*ms }, restartMeasuring},
-		"the disk is fast enough":                     {func(s *sample) { s.writing = 10 * ms }, addConn},
-		"the disk is fast enough for two connections": {func(s *sample) { s.conns, s.writing = 2, 20*ms }, addConn},
-		// 40 ms of reading and 12 ms of writing meanwhile would take 52 ms if done one
-		// after the other. A quarter of that is 13 ms.
-		"writes while reading on":               {func(s *sample) { s.writing, s.overlap = 12*ms, 12*ms }, addConn},
-		"writes while reading on, slow disk":    {func(s *sample) { s.writing, s.overlap = 14*ms, 14*ms }, keepMeasuring},
-		"all connections are open":              {func(s *sample) { s.conns = 8 }, restartMeasuring},
-		"the last ones brought nothing":         {func(s *sample) { s.held = true }, restartMeasuring},
-		"the second brought as much":            {func(s *sample) { s.conns, s.bestRate = 2, 5e6 }, addConn},
-		"the second brought 15 percent":         {func(s *sample) { s.conns, s.bestRate, s.rate = 2, 10e6, 11.5e6 }, addConn},
-		"the second brought less":               {func(s *sample) { s.conns, s.bestRate, s.rate = 2, 10e6, 11.4e6 }, keepMeasuring},
-		"the second brought less, for long":     {func(s *sample) { s.elapsed, s.starved, s.conns, s.bestRate = 200*ms, 190*ms, 2, 10e6 }, stopAdding},
-		"the second brought less, not for long": {func(s *sample) { s.elapsed, s.starved, s.conns, s.bestRate = 199*ms, 190*ms, 2, 10e6 }, keepMeasuring},
-		"the sixth brought five percent":        {func(s *sample) { s.conns, s.bestRate, s.rate = 6, 10e6, 10.5e6 }, addConn},
+		"bytes are there at once":                     {func(s *sample) { s.awaited = 199 }, keepMeasuring},
+		"bytes are there at once, for long":           {func(s *sample) { s.elapsed, s.starved, s.awaited = 160*ms, 150*ms, 199 }, restartMeasuring},
+		"half of the bytes are there at once":         {func(s *sample) { s.awaited = 200 }, addConn},
+		"no byte comes":                               {func(s *sample) { s.bytes, s.awaited, s.rate = 0, 0, 0 }, addConn},
+		"the disk is slow":                            {func(s *sample) { s.writing = 14 * ms }, keepMeasuring},
+		"the disk is slow, for long":                  {func(s *sample) { s.elapsed, s.starved, s.writing = 160*ms, 150*ms, 54*ms }, restartMeasuring},
+		"the disk is fast enough":                     {func(s *sample) { s.writing = 13 * ms }, addConn},
+		"the disk is fast enough for two connections": {func(s *sample) { s.conns, s.writing = 2, 26*ms }, addConn},
+		"all connections are open":                    {func(s *sample) { s.conns = 8 }, restartMeasuring},
+		"the last ones brought nothing":               {func(s *sample) { s.held = true }, restartMeasuring},
+		"the second brought as much":                  {func(s *sample) { s.conns, s.bestRate = 2, 5e6 }, addConn},
+		"the second brought 15 percent":               {func(s *sample) { s.conns, s.bestRate, s.rate = 2, 10e6, 11.5e6 }, addConn},
+		"the second brought less":                     {func(s *sample) { s.conns, s.bestRate, s.rate = 2, 10e6, 11.4e6 }, keepMeasuring},
+		"the second brought less, for long":           {func(s *sample) { s.elapsed, s.starved, s.conns, s.bestRate = 200*ms, 190*ms, 2, 10e6 }, stopAdding},
+		"the second brought less, not for long":       {func(s *sample) { s.elapsed, s.starved, s.conns, s.bestRate = 199*ms, 190*ms, 2, 10e6 }, keepMeasuring},
+		"the sixth brought five percent":              {func(s *sample) { s.conns, s.bestRate, s.rate = 6, 10e6, 10.5e6 }, addConn},
 	} {
 		s := slowNetwork
 		tt.change(&s)
@@ -64,21 +64,20 @@ func TestBudget(t *testing.T) {
 		require.False(t, b.acquire(), "one connection to begin with")
 		writing := time.Millisecond // of 10
 		write := func(conns int) {
-			readOn := make([]bool, conns)
-			for i := range readOn {
-				readOn[i] = b.writeBegins()
+			for range conns {
+				b.writeBegins()
 			}
 			time.Sleep(writing)
-			for _, on := range readOn {
-				b.writeEnds(on)
+			for range conns {
+				b.writeEnds()
 			}
 		}
 		step := func(conns int, perConn int64) (granted bool) {
-			b.received(0, true)
+			b.received(0, true, 0)
 			time.Sleep(settle)
 			for range 20 {
 				write(conns)
-				b.received(perConn*int64(conns), false)
+				b.received(perConn*int64(conns), false, time.Millisecond)
 				time.Sleep(10*time.Millisecond - writing)
 				if b.waited(9 * time.Millisecond) {
 					return true
@@ -111,10 +110,10 @@ func TestBudget(t *testing.T) {
 		require.True(t, b.acquireFirst())
 		assert.False(t, b.acquire(), "all forgotten")
 
-		b.received(0, true)
+		b.received(0, true, 0)
 		for range 50 {
 			time.Sleep(10 * time.Millisecond)
-			b.received(10<<20, false)
+			b.received(10<<20, false, time.Millisecond)
 			assert.False(t, b.waited(time.Millisecond), "the hash is the slower one")
 		}
 	})

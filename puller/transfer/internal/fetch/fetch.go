@@ -99,9 +99,9 @@ func (f *Fetcher) Idle() error {
 	b := f.budget
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if buffers+hashes+b.open+b.blobs+b.writers+b.overlapped != 0 || b.opening {
+	if buffers+hashes+b.open+b.blobs+b.writers != 0 || b.opening {
 		return fmt.Errorf("%d buffers, %d hashes, %d connections of %d blobs (opening %t), %d writes",
-			buffers, hashes, b.open, b.blobs, b.opening, b.writers+b.overlapped)
+			buffers, hashes, b.open, b.blobs, b.opening, b.writers)
 	}
 	return nil
 }

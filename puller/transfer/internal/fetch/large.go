@@ -3,7 +3,6 @@ package fetch
 import (
 	"context"
 	"hash"
-	"io"
 	"slices"
 	"sync"
 	"time"
@@ -12,23 +11,11 @@ import (
 	"github.com/pullkit/pullkit/puller/content"
 )
 
-const (
-	// partSize is how many bytes a connection is asked for at a time, once a blob is
-	// fetched in parts. It is large enough that a round trip between two parts matters
-	// little, and small enough that the hash, which needs the bytes in order, is never
-	// far behind.
-	partSize    = 8 << 20
-	minPartSize = 4 << 20
-	// firstPart is what a connection that was added is asked for first; each time after
-	// that it is asked for twice as much. It is small because bytes that were sent and
-	// not yet read are lost when the process dies.
-	firstPart = 1 << 20
-	// queueLength is how many buffers wait between a connection and the hash, including
-	// the one that is being written. That is enough to keep both going while the other
-	// one does something else. Eight bring no measurable gain; with four, the connection
-	// and the hash sometimes wait for each other.
-	queueLength = 6
-)
+// queueLength is how many buffers wait between a connection and the hash, including the
+// one that is being written. That is enough to keep both going while the other one does
+// something else. Eight bring no measurable gain; with four, the connection and the hash
+// sometimes wait for each other.
+const queueLength = 6
 
 // A largeFetch fetches one large blob. Connections write parts of it to the ingest. The
 // goroutine that made the largeFetch hashes them in order. Bytes that come over the
@@ -49,8 +36,10 @@ type largeFetch struct {
 	queue      []chunk
 	mark       int64 // all bytes before it were put into the queue or read back
 	inParts    bool  // the blob is fetched in parts
+	noParts    bool  // what is missing is not divided any further
 	noMore     bool  // no connection may be added
 	retried    bool  // the one try more that retry allows was used
+	givingWay  bool  // a connection ends for another blob
 	extra      int   // connections of the budget beyond the blob's first one
 	err        error // why the blob cannot be fetched
 }
@@ -221,58 +210,28 @@ func (l *largeFetch) useFreeConn(ctx context.Context) {
 }
 
 // addConn opens one connection more, which the budget has granted. It fetches missing
-// bytes that no connection fetches. If there are no such bytes, it takes over a part of
-// what the connection with the most left has yet to fetch. The lock is held.
+// bytes that no connection fetches, or takes over a part of what another connection has
+// yet to fetch. The lock is held.
 func (l *largeFetch) addConn(ctx context.Context) bool {
-	var part spans.Span
-	var from *conn
-	if len(l.unassigned) > 0 {
+	f := l.forecast(len(l.active) + len(l.starting) + 1)
+	part, from := l.late(f, f.read, f.least(f.read)/2)
+	switch {
+	case from != nil:
+		part.End = part.Off + f.part(part, f.read)
+	case len(l.unassigned) > 0:
 		l.inParts = true
-		part = l.takeUnassigned(firstPart)
-	} else {
-		for _, c := range l.active {
-			if from == nil || c.unreserved() > from.unreserved() {
-				from = c
-			}
-		}
-		if from == nil {
-			return false
-		}
-		part = spans.Span{Off: from.reserved + l.budget.headStart(), End: from.part.End}
-		if part.Len() < minPartSize {
-			return false
-		}
-		part.End = part.Off + min(l.partLength(part, firstPart), part.Len())
+		part = l.takeUnassigned(f, f.read)
+	default:
+		return false
 	}
 	c := newConn(ctx, part)
-	c.reserved, c.limit, c.from = part.Off, firstPart, from
-	l.config.Log.Debug("connection added", "digest", l.Desc.Digest, "connections", len(l.active)+1, "at", part.Off)
+	c.from, c.read = from, f.read
+	l.config.Log.Debug("connection added", "digest", l.Desc.Digest, "connections", len(l.active)+1, "at", part.Off, "bytes", part.Len())
 	l.budget.setOpening(true)
 	l.extra++
 	l.starting = append(l.starting, c)
 	l.conns.Go(func() { l.start(c) })
 	return true
-}
-
-// takeUnassigned takes the first of the missing bytes that no connection fetches: all of
-// them up to the next byte that is there, or a part if the blob is fetched in parts. The
-// lock is held.
-func (l *largeFetch) takeUnassigned(limit int64) spans.Span {
-	part := l.unassigned[0]
-	if n := l.partLength(part, limit); l.inParts && n < part.Len() {
-		part.End = part.Off + n
-		l.unassigned[0].Off = part.End
-	} else {
-		l.unassigned = l.unassigned[1:]
-	}
-	return part
-}
-
-// partLength returns how many of the missing bytes one connection is given, at most
-// limit. Parts are smaller towards the end of the blob, so that all connections end at
-// about the same time.
-func (l *largeFetch) partLength(missing spans.Span, limit int64) int64 {
-	return min(limit, max(minPartSize, missing.Len()/int64(len(l.active)+1)))
 }
 
 // start opens c and makes it active, unless the server does not serve parts or the bytes
@@ -293,7 +252,7 @@ func (l *largeFetch) start(c *conn) {
 	l.budget.setOpening(false)
 	l.releaseExtra()
 	if err != nil {
-		l.noMore = true
+		l.refused(err)
 	}
 	if c.from == nil {
 		l.unassigned = l.unassigned.Add(c.part)
@@ -349,66 +308,6 @@ func (l *largeFetch) serve(c *conn) {
 	}
 }
 
-// stream reads c's body up to the end of c's part and writes it. When stream returns,
-// no write is under way, and c.part.Off says up to where the part is written.
-func (l *largeFetch) stream(c *conn) (err error) {
-	w := writer{fetch: l, conn: c}
-	defer func() {
-		if werr := w.wait(); werr != nil {
-			err = werr
-		}
-	}()
-	at := c.part.Off
-	for {
-		n, err := l.reserve(c, at)
-		if err != nil {
-			return err
-		}
-		if n == 0 && at < c.bodyEnd {
-			return nil // another connection fetches the rest
-		}
-		if n == 0 {
-			return l.readEnd(c.body, at)
-		}
-		buf, err := l.pool.get(c.ctx)
-		if err != nil {
-			return err
-		}
-		n, rerr := readFull(c.body, buf[:n])
-		if err := w.write(buf[:n], at); err != nil {
-			return err
-		}
-		if rerr != nil {
-			return rerr
-		}
-		at += int64(n)
-	}
-}
-
-// reserve returns how many bytes c reads next, from at on. If c is at the mark, it waits
-// until the queue has room for them.
-func (l *largeFetch) reserve(c *conn, at int64) (int, error) {
-	for {
-		l.mu.Lock()
-		n := min(c.part.End-at, bufferSize)
-		queued := len(l.queue)
-		if c.part.Off < at { // the buffer that is being written goes into the queue as well
-			queued++
-		}
-		if n == 0 || c.part.Off != l.mark || queued < queueLength {
-			c.reserved = at + n
-			l.mu.Unlock()
-			return int(n), nil
-		}
-		l.mu.Unlock()
-		select {
-		case <-l.room:
-		case <-c.ctx.Done():
-			return 0, context.Cause(c.ctx)
-		}
-	}
-}
-
 // retry reports whether c, which failed, is used for one try more. It is used if the blob
 // was fetched in parts and all other connections have ended, because there may have been
 // more connections than the server allows. This happens once for a blob.
@@ -420,11 +319,22 @@ func (l *largeFetch) retry(c *conn, err error) bool {
 	}
 	switch content.ReasonOf(err) {
 	case content.ErrRateLimited, content.ErrUnavailable, content.ErrNetwork, content.ErrTimeout, content.ErrStatus, "":
-		l.retried, l.noMore = true, true
+		l.refused(err)
+		l.retried, l.noParts = true, true
 		l.unassigned = l.unassigned.Add(c.part)
 		return true
 	}
 	return false
+}
+
+// refused notes that no connection may be added, because one has failed. If the host
+// limits requests, the rest is not divided into parts any more. The lock is held.
+func (l *largeFetch) refused(err error) {
+	l.noMore = true
+	switch content.ReasonOf(err) {
+	case content.ErrRateLimited, content.ErrUnavailable:
+		l.noParts = true
+	}
 }
 
 // nextPart gives c something to fetch, if anything is left.
@@ -434,9 +344,13 @@ func (l *largeFetch) nextPart(c *conn) bool {
 	if len(l.unassigned) == 0 || l.err != nil {
 		return false
 	}
-	c.limit = min(2*c.limit, partSize)
-	c.part = l.takeUnassigned(c.limit)
-	c.reserved = c.part.Off
+	f, read := l.forecast(len(l.active)+len(l.starting)), c.perByte()
+	if share, from := l.late(f, read, 2*f.least(read)); from != nil {
+		from.part.End = share.Off
+		c.assign(l.divide(f, share, read))
+	} else {
+		c.assign(l.takeUnassigned(f, read))
+	}
 	return true
 }
 
@@ -449,7 +363,7 @@ func (l *largeFetch) ended(c *conn, err error) {
 	if err == nil {
 		return
 	}
-	l.noMore = true
+	l.refused(err)
 	l.unassigned = l.unassigned.Add(c.part)
 	if reason := content.ReasonOf(err); len(l.active) == 0 || reason == content.ErrStore || reason == content.ErrSizeMismatch {
 		if l.err == nil {
@@ -461,28 +375,30 @@ func (l *largeFetch) ended(c *conn, err error) {
 	l.config.Log.Debug("connection given up, others go on", "digest", l.Desc.Digest, "error", err)
 }
 
-// giveWay ends c between two parts, if another large blob has no connection and this blob
-// has other connections. Each blob gets its first connection before another blob gets a
-// second one.
+// giveWay ends c, whose part has ended, if another large blob has no connection and this
+// blob has other connections. Each blob gets its first connection before another blob gets
+// a second one.
 func (l *largeFetch) giveWay(c *conn) bool {
-	if !l.config.Queue.Waiting() {
-		return false
-	}
 	l.mu.Lock()
-	spare := l.extra > 0 && len(l.active) > 1
-	if spare {
+	l.givingWay = false
+	gives := l.canGiveWay() && l.config.Queue.Waiting()
+	if gives {
 		l.remove(c)
 	}
 	l.mu.Unlock()
-	if spare {
+	if gives {
 		l.config.Queue.Next()
 	}
-	return spare
+	return gives
 }
+
+// canGiveWay reports whether the blob has more than one connection. The lock is held.
+func (l *largeFetch) canGiveWay() bool { return l.extra > 0 && len(l.active) > 1 }
 
 // remove takes c out of the active connections. The lock is held.
 func (l *largeFetch) remove(c *conn) {
 	l.active = slices.DeleteFunc(l.active, func(d *conn) bool { return d == c })
+	l.givingWay = false
 	l.releaseExtra()
 	if !c.delivered {
 		l.budget.setOpening(false)
@@ -505,119 +421,6 @@ func (l *largeFetch) cancelStarting() {
 	for _, c := range l.starting {
 		c.cancel()
 	}
-}
-
-// wrote records that c has written buf, and puts buf into the queue or back into the
-// pool. The caller must not use buf after that.
-func (l *largeFetch) wrote(c *conn, buf []byte) {
-	n := int64(len(buf))
-	l.Progress.Got.Add(n)
-	l.mu.Lock()
-	at := c.part.Off
-	l.written = l.written.Add(spans.Span{Off: at, End: at + n})
-	queued := at == l.mark
-	if queued {
-		l.queue = append(l.queue, chunk{buf, at})
-		l.mark += n
-	}
-	c.part.Off += n
-	first := !c.delivered
-	c.delivered = true
-	l.mu.Unlock()
-	l.budget.received(n, first)
-	if !queued {
-		l.pool.put(buf)
-	}
-	signal(l.wake)
-}
-
-// A conn fetches one part of a large blob after another. It counts as one connection to
-// the server, although the Source may use several in turn. Except for bodyEnd, body, ctx
-// and cancel, its fields are guarded by the lock of the largeFetch.
-type conn struct {
-	part      spans.Span // what is left of its part; the end may come nearer
-	reserved  int64      // up to where it reads now
-	limit     int64      // how much it may be asked for at a time
-	delivered bool       // it has brought bytes
-	from      *conn      // the conn whose bytes it takes over; nil after that
-	bodyEnd   int64      // where the body ends
-	body      io.ReadCloser
-	ctx       context.Context // of its requests
-	cancel    context.CancelFunc
-}
-
-func newConn(ctx context.Context, part spans.Span) *conn {
-	c := &conn{part: part, limit: partSize}
-	c.ctx, c.cancel = context.WithCancel(ctx)
-	return c
-}
-
-// unreserved returns how many bytes another connection can take over.
-func (c *conn) unreserved() int64 { return c.part.End - c.reserved }
-
-// openPart asks the Source for c's part.
-func (l *largeFetch) openPart(c *conn, partOnly bool) (start int64, err error) {
-	l.mu.Lock() // another connection may be about to take over some of an active one's part
-	part := c.part
-	added := len(l.active)+len(l.starting) > 1
-	l.mu.Unlock()
-	c.bodyEnd = part.End
-	c.body, start, err = l.open(c.ctx, part, partOnly, added)
-	return start, err
-}
-
-// A writer writes what a connection has read, one buffer at a time. If processors are
-// free, the connection reads the next buffer during the write.
-type writer struct {
-	fetch *largeFetch
-	conn  *conn
-	done  chan error // of the write under way
-	busy  bool       // a write is under way
-}
-
-// write writes buf, or begins to write it. The caller must not use buf after that. The
-// error may be that of the previous write.
-func (w *writer) write(buf []byte, off int64) error {
-	if err := w.wait(); err != nil || len(buf) == 0 {
-		w.fetch.pool.put(buf)
-		return err
-	}
-	readOn := w.fetch.budget.writeBegins()
-	if !readOn {
-		return w.writeNow(buf, off, readOn)
-	}
-	if w.done == nil {
-		w.done = make(chan error, 1)
-	}
-	w.busy = true
-	go func() {
-		err := w.writeNow(buf, off, readOn)
-		if err != nil {
-			w.conn.cancel() // the bytes being read are useless, and may take long to come
-		}
-		w.done <- err
-	}()
-	return nil
-}
-
-// wait returns when no write is under way. The error is that of the last write.
-func (w *writer) wait() error {
-	if !w.busy {
-		return nil
-	}
-	w.busy = false
-	return <-w.done
-}
-
-func (w *writer) writeNow(buf []byte, off int64, readOn bool) error {
-	err := w.fetch.writeAt(buf, off)
-	w.fetch.budget.writeEnds(readOn)
-	if err != nil {
-		w.fetch.pool.put(buf)
-		return err
-	}
-	w.fetch.wrote(w.conn, buf)
-	return nil
 }
 
 // signal wakes the goroutine that waits for ch. If none waits, the next wait for ch

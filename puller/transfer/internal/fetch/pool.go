@@ -80,6 +80,7 @@ func (p *bufferPool) inUse() int {
 type hashLimit struct {
 	slots chan struct{}
 	nanos atomic.Int64
+	bytes atomic.Int64
 }
 
 func newHashLimit() *hashLimit { return &hashLimit{slots: make(chan struct{}, runtime.GOMAXPROCS(0))} }
@@ -93,6 +94,12 @@ func (l *hashLimit) write(h hash.Hash, p []byte) {
 	began := time.Now()
 	h.Write(p) // never fails
 	l.nanos.Add(int64(time.Since(began)))
+	l.bytes.Add(int64(len(p)))
+}
+
+// perByte returns how many seconds it takes to hash a byte.
+func (l *hashLimit) perByte() float64 {
+	return l.spent().Seconds() / float64(max(1, l.bytes.Load()))
 }
 
 // spent is the time that all goroutines together have hashed.
