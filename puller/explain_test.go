@@ -257,7 +257,7 @@ func TestExplainWritesNoRecords(t *testing.T) {
 	d, err := w.Explain(t.Context(), Request{Image: "priv.example/app:1", Keyring: keyringOf(secret("a", "1"))})
 	require.NoError(t, err)
 	assert.Equal(t, ActionUse, d.Action)
-	assert.Equal(t, "a Secret with the same content has pulled it before", d.StoreWhy)
+	assert.Equal(t, "a Secret with the same content has pulled the image before", d.StoreWhy)
 	assert.Empty(t, recs.grants)
 	d, err = w.Explain(t.Context(), Request{Image: "priv.example/app:1", Keyring: keyringOf(secret("b", "2"))})
 	require.NoError(t, err)

@@ -197,7 +197,7 @@ type storeAnswer struct {
 	presence pullpolicy.Presence
 	action   pullpolicy.Outcome // what the policy decides for that presence
 	image    Image              // where it is present
-	access   access             // where the records were asked
+	access   accessAnswer       // where the records were asked
 	err      error              // of the store, or of the Pod's secrets
 	reason   Reason             // of err
 }

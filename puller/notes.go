@@ -1,0 +1,237 @@
+package puller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/index"
+	"github.com/pullkit/pullkit/puller/records"
+	"github.com/pullkit/pullkit/reference"
+)
+
+// recordTime is how long one write of Records may take. A file system that hangs must not
+// hold the slot of a pull for ever.
+const recordTime = 30 * time.Second
+
+// errRecordTime is the error of a write that takes longer.
+var errRecordTime = fmt.Errorf("the records did not answer within %v", recordTime)
+
+// A pullNote is in the records while one pull is under way. A nil pullNote, without
+// Records, does nothing.
+type pullNote struct {
+	checker  *accessChecker
+	task     *task
+	end      func()
+	takeBack func() error
+}
+
+// begin writes the note of a pull that is about to begin.
+func (c *accessChecker) begin(ctx context.Context, t *task) (*pullNote, error) {
+	if c == nil {
+		return nil, nil
+	}
+	intent := c.intent(t)
+	n := &pullNote{checker: c, task: t, end: c.count(intent)}
+	noted := false
+	defer func() {
+		if !noted {
+			n.end()
+		}
+	}()
+	ctx, cancel := context.WithTimeoutCause(ctx, recordTime, errRecordTime)
+	defer cancel()
+	err := within(ctx, func() (err error) {
+		n.takeBack, err = c.config.Records.Intend(ctx, intent)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	noted = true
+	return n, nil
+}
+
+// close removes the pull from those that run. If settle was not called, because a callback
+// panicked, the note stays, so that Pods need proof.
+func (n *pullNote) close() {
+	if n != nil {
+		n.end()
+	}
+}
+
+// settle writes the result of the pull into the records and takes back the note. It does
+// so even if all callers have left, because the image is in the store. If the result
+// cannot be written, the note stays.
+func (n *pullNote) settle(ctx context.Context, r pullResult) error {
+	if n == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), recordTime, errRecordTime)
+	defer cancel()
+	return within(ctx, func() error {
+		if r.err == nil {
+			if err := n.checker.config.Records.Grant(ctx, r.image.id(), n.checker.name(n.task), accessBy(r.accepted)); err != nil {
+				return err
+			}
+		}
+		return n.takeBack()
+	})
+}
+
+// intent returns the text of the note for a pull of the image: its name and the platform,
+// because the store may hold the image for several platforms.
+func (c *accessChecker) intent(t *task) string {
+	name := t.ref.String()
+	if c.config.Kubelet.NameAsWritten {
+		name = t.written
+	}
+	return name + " " + index.FormatPlatform(t.platform)
+}
+
+// intended reports whether a pull of the image has begun and not ended. A store can find
+// an image by its digest although the image was pulled by a tag. So if the task's name
+// has a digest, all pulls of the repository count.
+func (c *accessChecker) intended(ctx context.Context, t *task) (bool, error) {
+	want := c.intent(t)
+	for intent, err := range c.config.Records.Intents(ctx) {
+		if err != nil || intent == want || t.ref.Digest() != "" && repositoryOf(intent) == t.ref.Name() {
+			return err == nil, err
+		}
+	}
+	return false, nil
+}
+
+// repositoryOf returns the name in a note, without tag and digest; "" if the note has no
+// name.
+func repositoryOf(intent string) string {
+	image, _, _ := strings.Cut(intent, " ")
+	ref, err := reference.Parse(image)
+	if err != nil {
+		return ""
+	}
+	return ref.Name()
+}
+
+// adopt makes records of the images that pulls have left in the store when a crash ended
+// them. It does so once. These records grant access to no Pod, because it is not known
+// with which credential the images came. Without these records another tag of the same
+// image would look preloaded.
+func (c *accessChecker) adopt(ctx context.Context) error {
+	if c.adopted.Load() {
+		return nil
+	}
+	if err := c.adopting.acquire(ctx); err != nil {
+		return err
+	}
+	defer c.adopting.release()
+	if c.adopted.Load() {
+		return nil
+	}
+	if err := c.adoptAll(ctx); err != nil {
+		return err
+	}
+	c.adopted.Store(true)
+	return nil
+}
+
+func (c *accessChecker) adoptAll(ctx context.Context) error {
+	left, err := c.leftIntents(ctx)
+	if err != nil {
+		return err
+	}
+	for _, intent := range left {
+		if err := c.adoptOne(ctx, intent); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *accessChecker) adoptOne(ctx context.Context, intent string) error {
+	image, text, _ := strings.Cut(intent, " ")
+	platform, err := index.ParsePlatform(text)
+	if err != nil {
+		platform = ocispec.Platform{} // the Puller's own
+	}
+	t, unusable := newTask(Request{Image: image, Platform: platform}, c.config, 0)
+	if unusable != nil {
+		return nil // no request can ask for this image
+	}
+	img, err := c.config.Runtime.Status(ctx, t.spec())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return c.config.Records.Grant(ctx, img.id(), c.name(t), records.Access{})
+}
+
+// A listing is one pass over the notes in the records. own has the intents of the pulls
+// of this Puller that ran at any time after the pass began. These pulls take back their
+// notes themselves.
+type listing struct{ own map[string]bool }
+
+// leftIntents lists the notes that no pull of this Puller takes back.
+func (c *accessChecker) leftIntents(ctx context.Context) ([]string, error) {
+	l := c.beginListing()
+	defer c.endListing(l)
+	var noted []string
+	for intent, err := range c.config.Records.Intents(ctx) {
+		if err != nil {
+			return nil, err
+		}
+		noted = append(noted, intent)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.DeleteFunc(noted, func(intent string) bool { return l.own[intent] }), nil
+}
+
+func (c *accessChecker) beginListing() *listing {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	l := &listing{own: map[string]bool{}}
+	for intent := range c.intents {
+		l.own[intent] = true
+	}
+	c.listings[l] = struct{}{}
+	return l
+}
+
+func (c *accessChecker) endListing(l *listing) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.listings, l)
+}
+
+// count adds a pull that begins. The returned function removes it when it has ended.
+func (c *accessChecker) count(intent string) (end func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.intents[intent]++
+	for l := range c.listings {
+		l.own[intent] = true
+	}
+	return func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.intents[intent]--; c.intents[intent] == 0 {
+			delete(c.intents, intent)
+		}
+	}
+}
+
+// sweep is Puller.Sweep.
+func (c *accessChecker) sweep(ctx context.Context, before time.Time, stored func(id string) bool) error {
+	if err := c.adoptAll(ctx); err != nil {
+		return err
+	}
+	return c.config.Records.Sweep(ctx, before, stored)
+}
