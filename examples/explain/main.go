@@ -1,8 +1,8 @@
 // Command explain answers the question "why is my Pod in ImagePullBackOff?" for four
 // situations, with a registry on loopback:
 //
-//	explain          a text for a person
-//	explain -json    one JSON object a line
+//	explain          text
+//	explain -json    one JSON object on each line
 //
 // For images of your own: pull -explain -secret secret.yaml IMAGE.
 package main

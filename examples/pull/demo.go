@@ -23,7 +23,8 @@ var demoPlatforms = []ocispec.Platform{
 	{OS: "linux", Architecture: "arm64", Variant: "v8"},
 }
 
-// demo starts a registry and pulls a private image from it twice.
+// demo starts a registry, pulls a private image from it, and pulls the image again under
+// two policies.
 func demo(ctx context.Context, stdout io.Writer) error {
 	reg, err := pullertest.Start(pullertest.Config{
 		Auth:  pullertest.AuthBearer,

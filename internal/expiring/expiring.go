@@ -21,9 +21,9 @@ const defaultMax = 4096
 // empty and ready for use. Its methods may be called concurrently.
 //
 // An expired entry is never returned. Its memory is freed after at most as many new keys as
-// the map has entries, and by the first Get or Put that comes a minute or more after the
-// entry expired. So secrets and large values do not stay in memory when no caller asks for
-// them again.
+// the map has entries, and at the latest by the first Get or Put that comes a minute or
+// more after the entry expired. So secrets and large values do not stay in memory when no
+// caller asks for them again.
 type Map[K comparable, V any] struct {
 	// Max is how many entries the map holds; zero means 4096. It must not be changed
 	// after the first Put.
