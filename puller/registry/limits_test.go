@@ -170,3 +170,27 @@ func TestNoPartsAtAHostThatLimits(t *testing.T) {
 		})
 	}
 }
+
+// TestLimitIsKnownWithoutFurtherTries: a host that has refused the only try of a call
+// counts as one that limits requests, too.
+func TestLimitIsKnownWithoutFurtherTries(t *testing.T) {
+	requests := 0
+	w := newWorld(map[string]http.HandlerFunc{"https://reg.example": func(w http.ResponseWriter, r *http.Request) {
+		if requests++; requests > 1 {
+			w.WriteHeader(429)
+			return
+		}
+		_, _ = w.Write(make([]byte, 1000))
+	}})
+	c := newClient(t, registry.Config{WrapTransport: instead(w), Retries: -1})
+	repo := content.Repo{Ref: reference.MustParse("reg.example/app:v1")}
+	desc := ocispec.Descriptor{Digest: digest.FromBytes(make([]byte, 1000)), Size: 1000}
+	body, err := c.Blob(t.Context(), repo, desc, 0, -1)
+	require.NoError(t, err)
+	for range 3 {
+		_, err = c.Blob(t.Context(), repo, desc, 500, 100)
+		assert.ErrorIs(t, err, content.ErrRateLimited)
+	}
+	assert.Equal(t, 2, requests)
+	require.NoError(t, body.Close())
+}

@@ -33,10 +33,8 @@ func (p *patience) progress() { p.made, p.waited = 0, 0 }
 // next waits before another try after err, and returns nil. If no other try is allowed,
 // it returns err, or the error of ctx.
 func (p *patience) next(ctx context.Context, err error) error {
-	if !retryable(err) || p.made >= p.retries {
-		return err
-	}
-	if p.limits != nil && p.limits.note(err) && p.part.applies() {
+	limited := p.limits != nil && p.limits.note(err)
+	if !retryable(err) || p.made >= p.retries || limited && p.part.applies() {
 		return err
 	}
 	p.made++
