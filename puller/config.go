@@ -67,7 +67,7 @@ type Kubelet struct {
 	// KeepWindow: a repaired secret is not tried before the back-off window ends.
 	KeepWindow bool
 	// NameAsWritten: the back-off and the records are kept by the name as written, and
-	// by the Pod alone. Then nginx and docker.io/library/nginx:latest are two images, and
+	// by the Pod only. Then nginx and docker.io/library/nginx:latest are two images, and
 	// a failure for one platform delays the others.
 	NameAsWritten bool
 	// FailOnBadSecret: one malformed secret, or one source that cannot answer,

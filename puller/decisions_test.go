@@ -353,7 +353,7 @@ func (d *decider) checkMessage(i int, s decisionStep, err error) {
 	assert.Equal(d.t, want, e.Message(), "step %d", i)
 }
 
-// checkSaid holds that Pull did what Explain had said.
+// checkSaid checks that Pull did what Explain said before.
 func checkSaid(t *testing.T, i int, said Decision, calls []string, err error) {
 	var pulled []string // with which credentials
 	for _, call := range calls {

@@ -20,8 +20,8 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// BenchmarkBlob reads blobs over loopback through the client and, for
-// comparison, by net/http alone. The buffer is as large as a transfer's.
+// BenchmarkBlob reads blobs over loopback through the client and, for comparison, by
+// net/http only. The buffer has the size of package transfer's.
 func BenchmarkBlob(b *testing.B) {
 	zeros := make([]byte, 1<<20)
 	for _, size := range []int64{16 << 10, 1 << 20, 64 << 20} {
@@ -71,7 +71,7 @@ func BenchmarkBlob(b *testing.B) {
 	}
 }
 
-// Neither has ReadFrom or WriteTo, so that the buffer is really used.
+// The two types have no ReadFrom and no WriteTo, so that io.CopyBuffer uses the buffer.
 type (
 	onlyReader struct{ io.Reader }
 	onlyWriter struct{}
@@ -79,8 +79,8 @@ type (
 
 func (onlyWriter) Write(p []byte) (int, error) { return len(p), nil }
 
-// BenchmarkParallelTLS reads four blobs at a time over TLS, through the client
-// and by net/http alone, which puts them all on one HTTP/2 connection.
+// BenchmarkParallelTLS reads four blobs at a time over TLS, through the client and, for
+// comparison, by net/http only, which uses one HTTP/2 connection for all of them.
 func BenchmarkParallelTLS(b *testing.B) {
 	const size, parallel = 64 << 20, 4
 	zeros := make([]byte, 1<<20)

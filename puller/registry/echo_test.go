@@ -39,7 +39,7 @@ func TestSecretsThatAServerRepeatsAreMasked(t *testing.T) {
 		{"no digest", status(200, "Docker-Content-Digest", far)},
 		{"media type", status(200, "Content-Type", "application/"+far)},
 		{"challenge with an odd end", status(401, "WWW-Authenticate", `Bearer realm="https://reg.example/token" `+far)},
-		{"challenge that is none", status(401, "WWW-Authenticate", `"`+far)},
+		{"malformed challenge", status(401, "WWW-Authenticate", `"`+far)},
 		{"parameter without a scheme", status(401, "WWW-Authenticate", far+"=1")},
 		{"parameter twice", status(401, "WWW-Authenticate", "Bearer "+far+"=1,"+far+"=2")},
 		{"realm's host", status(401, "WWW-Authenticate", `Bearer realm="http://`+far+`/token"`)},

@@ -131,12 +131,12 @@ func TestHEADIsSentToAllHostsBeforeGET(t *testing.T) {
 		asked              []string
 	}{
 		{"the registry knows", noHead, status(503), same, "", []string{"HEAD one", "HEAD two", "HEAD r"}},
-		{"nobody likes HEAD", noHead, noHead, noHead, "", []string{"HEAD one", "HEAD two", "HEAD r", "GET one"}},
+		{"all hosts refuse HEAD", noHead, noHead, noHead, "", []string{"HEAD one", "HEAD two", "HEAD r", "GET one"}},
 		{"only the registry serves", status(404), status(403), noHead, "", []string{"HEAD one", "HEAD two", "HEAD r", "GET one", "GET two", "GET r"}},
 		{"the registry is limited", status(404), noHead, status(429, "Retry-After", "7200"), "", []string{"HEAD one", "HEAD two", "HEAD r", "GET one", "GET two"}},
-		{"nothing but limits", status(429), status(429), status(429, "Retry-After", "7200"), content.ErrRateLimited, []string{"HEAD one", "HEAD two", "HEAD r"}},
+		{"all hosts limit requests", status(429), status(429), status(429, "Retry-After", "7200"), content.ErrRateLimited, []string{"HEAD one", "HEAD two", "HEAD r"}},
 		{"a mirror without HEAD at all", byMethod(status(405), status(500)), status(404), noHead, "", []string{"HEAD one", "GET one", "HEAD two", "HEAD r", "GET two", "GET r"}},
-		{"a mirror that is away", nil, status(404), noHead, "", []string{"HEAD one", "HEAD two", "HEAD r", "GET two", "GET r"}},
+		{"a mirror that cannot be reached", nil, status(404), noHead, "", []string{"HEAD one", "HEAD two", "HEAD r", "GET two", "GET r"}},
 	} {
 		w := newWorld(map[string]http.HandlerFunc{"https://r.example": tt.registry, "https://two.example": tt.two})
 		if tt.one != nil {

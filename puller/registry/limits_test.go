@@ -57,9 +57,8 @@ func (l *limiter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	l.next(w, r)
 }
 
-// TestManyBlobsBehindALimit: behind a limit of 20 requests a minute all blobs of an image
-// arrive, and only few requests are refused, although the limit does not say when to come
-// back.
+// Behind a limit of 20 requests a minute all blobs of an image arrive. Only few requests are
+// refused, although the refusals have no Retry-After.
 func TestManyBlobsBehindALimit(t *testing.T) {
 	for range 20 {
 		synctest.Test(t, func(t *testing.T) {
@@ -82,10 +81,9 @@ func TestManyBlobsBehindALimit(t *testing.T) {
 	}
 }
 
-// TestLimitOfOneImage: an image of a manifest, a config and a layer that comes when a
-// limit of 20 requests a minute is used up arrives, with at most four requests more than
-// an image needs without a limit.
-func TestLimitOfOneImage(t *testing.T) {
+// The limit is 20 requests a minute, and it is used up. An image of a manifest, a config and a
+// layer still arrives, with at most four more requests than without a limit.
+func TestAnImageBehindALimitNeedsFewMoreRequests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		front := &limiter{every: 3 * time.Second, burst: 8, status: 429, next: text(hello)}
 		w := newWorld(map[string]http.HandlerFunc{"https://reg.example": front.ServeHTTP})
@@ -102,9 +100,9 @@ func TestLimitOfOneImage(t *testing.T) {
 	})
 }
 
-// TestNoPartsAtAHostThatLimits: for a minute after 429 or 503, a part of a blob of which
-// another body is open is refused at once, without a request: also if that body's own
-// request was refused at first, and has waited. A part that is the only body waits.
+// For a minute after 429 or 503, a call for a part of a blob fails at once, without a request,
+// if another body of the blob is open. It also fails if the request of that other body was
+// refused first and has waited. A part that is the only body of its blob waits.
 func TestNoPartsAtAHostThatLimits(t *testing.T) {
 	blob := make([]byte, 1000)
 	desc := ocispec.Descriptor{Digest: digest.FromBytes(blob), Size: int64(len(blob))}

@@ -126,10 +126,10 @@ func TestTargetIsKeptForOneBlobOnly(t *testing.T) {
 	assert.Contains(t, f.part(t, c, robotRepo(), 0), "reg", "another blob")
 }
 
-// TestTargetRefuses: a target that refuses a request, or that answers with something
-// else than the bytes that were asked for, is forgotten. The registry is asked in the same
-// try, and its new redirect is kept.
-func TestTargetRefuses(t *testing.T) {
+// A target that refuses a request, or that answers with something else than the bytes
+// that were asked for, is forgotten. The registry is asked in the same try, and its new
+// redirect is kept.
+func TestATargetThatRefusesIsForgotten(t *testing.T) {
 	for name, refused := range map[string]http.HandlerFunc{
 		"400": challengeWith(400, ""), "401": challengeWith(401, "Basic realm=x"), "403": challengeWith(403, ""),
 		"404": challengeWith(404, ""), "410": challengeWith(410, ""), "416": challengeWith(416, ""),
@@ -156,9 +156,9 @@ func TestTargetRefuses(t *testing.T) {
 	}
 }
 
-// TestTargetFails: if a target has a fault that may pass, the next try asks the registry
-// after the usual delay. A target that limits requests is asked again itself.
-func TestTargetFails(t *testing.T) {
+// If a target has a fault that may pass, the next try asks the registry after the usual
+// delay. A target that limits requests is asked again itself.
+func TestTheRegistryIsAskedAfterATargetFails(t *testing.T) {
 	for status, want := range map[int][]string{
 		500: {"storage", "reg", "storage"}, 503: {"storage", "reg", "storage"}, 429: {"storage", "storage"},
 	} {
@@ -178,9 +178,8 @@ func TestTargetFails(t *testing.T) {
 	}
 }
 
-// TestTargetExpires: a target is used as long as the redirect says, and for five minutes
-// at most.
-func TestTargetExpires(t *testing.T) {
+// A target is used as long as the redirect says, and for five minutes at most.
+func TestATargetIsUsedAsLongAsTheRedirectSays(t *testing.T) {
 	const date, later = "Thu, 01 Jan 2026 00:00:00 GMT", "Thu, 01 Jan 2026 00:01:00 GMT"
 	for _, tt := range []struct {
 		name   string
@@ -227,8 +226,8 @@ func TestTargetExpires(t *testing.T) {
 	})
 }
 
-// TestTargetOfWrongBytes: a target is forgotten when the bytes were not those of the blob.
-func TestTargetOfWrongBytes(t *testing.T) {
+// A target is forgotten when the bytes were not those of the blob.
+func TestATargetWithWrongBytesIsForgotten(t *testing.T) {
 	f := newSigningFront()
 	c := f.client(t, &trace{})
 	f.part(t, c, robotRepo(), 0)
@@ -240,8 +239,8 @@ func TestTargetOfWrongBytes(t *testing.T) {
 	assert.Equal(t, []string{"reg", "storage"}, f.part(t, c, robotRepo(), 100))
 }
 
-// TestTargetRefusalIsNotShown: the error of a request to a target hides its query.
-func TestTargetRefusalIsNotShown(t *testing.T) {
+// The error of a request to a target hides its query.
+func TestTheErrorHidesTheQueryOfATarget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newSigningFront()
 		c := f.client(t, &trace{})
@@ -257,9 +256,9 @@ func TestTargetRefusalIsNotShown(t *testing.T) {
 	})
 }
 
-// TestTargetAddressIsChecked: the address of a target is checked at each connection. A
-// name that leads to a forbidden address by now is not dialled.
-func TestTargetAddressIsChecked(t *testing.T) {
+// The address of a target is checked at each connection. A name that leads to a forbidden
+// address by now is not dialled.
+func TestTheAddressOfATargetIsCheckedAtEachConnection(t *testing.T) {
 	ca := realtest.NewCA(t)
 	cert, _, _ := ca.Issue(t, "all", "reg.example", "cdn.example")
 	serve := func(h http.HandlerFunc) *httptest.Server {
