@@ -7,10 +7,9 @@ import (
 	"iter"
 	"testing"
 
+	"github.com/pullkit/pullkit/reference"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-
-	"github.com/pullkit/pullkit/reference"
 )
 
 var (
@@ -24,9 +23,9 @@ type step byte
 
 const (
 	works   step = 'w' // the try succeeds
-	denied  step = 'd' // the try fails in a way that another credential may cure
+	denied  step = 'd' // the try fails, and another credential may succeed
 	stops   step = 'S' // the try fails with Stop
-	broken  step = 's' // the source yields an error, there is nothing to try
+	broken  step = 's' // the source yields an error in place of a candidate
 	halts   step = 'H' // the source yields an error marked with Stop
 	cancels step = 'c' // the try fails and the context ends
 )
@@ -52,9 +51,9 @@ func (s scripted) Lookup(context.Context, reference.Reference) iter.Seq2[Credent
 	}
 }
 
-// TestEachCombinations runs every sequence of up to four steps, and compares the
-// outcome with the rules told once more in the plainest way.
-func TestEachCombinations(t *testing.T) {
+// TestEachFollowsItsRules runs every sequence of up to four steps, and compares the outcome
+// with the rules of Each, written a second time in the plainest way.
+func TestEachFollowsItsRules(t *testing.T) {
 	steps := []step{works, denied, stops, broken, halts, cancels}
 	anonymous := []step{works, denied, stops, cancels}
 	var all []scripted
@@ -148,7 +147,7 @@ func checkEach(t *testing.T, script scripted, anonymous step) {
 
 func (s step) String() string { return string(rune(s)) }
 
-func TestEachWithoutKeyring(t *testing.T) {
+func TestEachWithoutAKeyringTriesAnonymously(t *testing.T) {
 	for _, ring := range []Keyring{nil, Join(), Static{}, Join(nil, nil)} {
 		calls := 0
 		got, err := Each(t.Context(), ring, reference.MustParse("nginx"), func(_ context.Context, c Credential) (int, error) {
@@ -162,8 +161,9 @@ func TestEachWithoutKeyring(t *testing.T) {
 	}
 }
 
-// TestEachEndedBefore holds that a context which has ended lets nothing be tried.
-func TestEachEndedBefore(t *testing.T) {
+// TestEachTriesNothingAfterTheContextEnded holds that Each does not call try with a context
+// that has ended.
+func TestEachTriesNothingAfterTheContextEnded(t *testing.T) {
 	why := errors.New("node is shutting down")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(why)
@@ -178,7 +178,7 @@ func TestEachEndedBefore(t *testing.T) {
 	}
 }
 
-func TestAttemptsErrorText(t *testing.T) {
+func TestTextOfAttemptsErrorListsTen(t *testing.T) {
 	ring := Join(configOf(t, "r.io/team", "r.io"), scripted{broken})
 	_, err := Each(t.Context(), ring, reference.MustParse("r.io/team/app:v1"), func(context.Context, Credential) (int, error) {
 		return 0, errDenied
@@ -196,7 +196,7 @@ func TestAttemptsErrorText(t *testing.T) {
 	assert.ErrorContains(t, err, "; 30 more")
 }
 
-func TestStop(t *testing.T) {
+func TestEachEndsAtStop(t *testing.T) {
 	assert.NoError(t, Stop(nil))
 	assert.False(t, Stopped(nil))
 	assert.False(t, Stopped(errFull))

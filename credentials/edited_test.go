@@ -10,9 +10,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestDocumentsEditedByHand brings documents with the faults that people make in an
-// editor. The error says what to do, and shows nothing of the document.
-func TestDocumentsEditedByHand(t *testing.T) {
+// TestFaultsInDocumentsEditedByHandAreNamed parses documents with the faults that people
+// make in an editor. The error says what to do, and shows nothing of the document.
+func TestFaultsInDocumentsEditedByHandAreNamed(t *testing.T) {
 	for text, want := range map[string]string{
 		`{"auths":{"r.io":{"auth":"dTpw",}}}`:                                  "byte 33: there is a comma before a closing bracket: leave it out",
 		`{"auths":{"r.io":{"auth":"dTpw"},` + "\n}}":                           "there is a comma before a closing bracket",
@@ -39,9 +39,10 @@ func TestDocumentsEditedByHand(t *testing.T) {
 	assert.ErrorContains(t, Problems(f)[0], "auth is an object, not a string: leave out auth and the braces around the fields that it holds")
 }
 
-// TestSecretWithHelpersAndEntries makes Secrets of a config.json that has logins and names
-// credential helpers. What has a login is used, and only what a helper keeps is said.
-func TestSecretWithHelpersAndEntries(t *testing.T) {
+// TestSecretThatNamesHelpersUsesItsEntries reads Secrets of a config.json that has logins
+// and also names credential helpers. The logins are used, and Problems lists only the hosts
+// whose login a helper keeps.
+func TestSecretThatNamesHelpersUsesItsEntries(t *testing.T) {
 	const kept = `: a credential helper keeps its login on the machine of docker login: no helper is asked for a Secret; it gives no credential`
 	for text, want := range map[string][]string{
 		`{"auths":{"r.io":{"auth":"dTpw"}},"credsStore":"desktop"}`:                        nil,
@@ -62,9 +63,9 @@ func TestSecretWithHelpersAndEntries(t *testing.T) {
 	}
 }
 
-// TestProblemsAreLimited brings documents with thousands of entries that are malformed. The
-// first of each source are listed, and how many more there are.
-func TestProblemsAreLimited(t *testing.T) {
+// TestProblemsOfASourceAreLimited parses documents with thousands of malformed entries.
+// Problems lists the first ones of each source, and how many more there are.
+func TestProblemsOfASourceAreLimited(t *testing.T) {
 	document := func(entry, last string) string {
 		var b strings.Builder
 		for i := range 5000 {
@@ -84,7 +85,7 @@ func TestProblemsAreLimited(t *testing.T) {
 		require.NoError(t, err)
 		problems := Problems(f)
 		if assert.Len(t, problems, maxProblems+1) && !warns {
-			continue // the entry that is malformed is among the first: it is found first
+			continue // the malformed entry makes the last error one that is not a warning
 		}
 		assert.True(t, isWarning(problems[maxProblems]))
 	}
@@ -111,8 +112,9 @@ func TestProblemsAreLimited(t *testing.T) {
 	assert.Len(t, Problems(FromSecrets(secrets, Rules{})), maxProblems+50)
 }
 
-// TestWhatIsNoManifest brings files in place of a manifest. None is passed over in silence.
-func TestWhatIsNoManifest(t *testing.T) {
+// TestFilesThatAreNotManifestsAreErrors parses files that users may pass in place of a
+// manifest. The error says what each of them is.
+func TestFilesThatAreNotManifestsAreErrors(t *testing.T) {
 	const file = "is a credential file, not an object: ParseFile reads it"
 	for text, want := range map[string]string{
 		`{"auths":{"r.io":{"auth":"dTpw"}}}`:                         file,
@@ -138,9 +140,9 @@ func TestWhatIsNoManifest(t *testing.T) {
 	}
 }
 
-// TestManifestsEditedByHand brings manifests with faults that people make. The error names
-// the Secret, and says what to do.
-func TestManifestsEditedByHand(t *testing.T) {
+// TestFaultsInManifestsEditedByHandAreNamed parses manifests with the faults that people
+// make in an editor. The error names the Secret, and says what to do.
+func TestFaultsInManifestsEditedByHandAreNamed(t *testing.T) {
 	const a = "kind: Secret\nmetadata:\n  name: a\n"
 	const b = "kind: Secret\nmetadata:\n  name: b\n"
 	const typed = a + "type: kubernetes.io/dockerconfigjson\n"

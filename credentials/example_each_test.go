@@ -25,7 +25,7 @@ func config() *credentials.File {
 	return c
 }
 
-// pull stands for a pull: the registry takes one login only.
+// pull is in place of a real pull. The registry accepts only one login.
 func pull(_ context.Context, c credentials.Credential) (string, error) {
 	if c.Username != "everybody" {
 		return "", fs.ErrPermission
@@ -58,7 +58,7 @@ func ExampleAttemptsError() {
 }
 
 func ExampleAttempt() {
-	a := credentials.Attempt{Err: fs.ErrPermission} // the anonymous try
+	a := credentials.Attempt{Err: fs.ErrPermission} // of the anonymous attempt
 	fmt.Println(a)
 	// Output: without a credential: permission denied
 }
@@ -80,7 +80,7 @@ func ExampleStopped() {
 	// Output: true write: disk full
 }
 
-// vault is an own Keyring: it asks a service of its vendor.
+// A vault is a Keyring of a vendor, which asks the vendor's service.
 type vault map[string]string
 
 func (v vault) Lookup(_ context.Context, ref reference.Reference) iter.Seq2[credentials.Credential, error] {
@@ -94,8 +94,7 @@ func (v vault) Lookup(_ context.Context, ref reference.Reference) iter.Seq2[cred
 	}
 }
 
-// A vendor's own source of credentials is a type with one method, and joins in
-// with the others.
+// A vendor's source of credentials is a type with one method. Join joins it with others.
 func ExampleKeyring() {
 	ring := credentials.Join(config(), vault{"registry.example": "secret"})
 	for cred, err := range ring.Lookup(context.Background(), reference.MustParse("registry.example/app")) {
@@ -108,7 +107,7 @@ func ExampleKeyring() {
 
 func ExampleJoin() {
 	own := credentials.Static{{Username: "everybody", Password: credentials.Conceal("secret")}}
-	ring := credentials.Join(own, config()) // what was tried is not tried again
+	ring := credentials.Join(own, config()) // the same credential is not tried again
 	for cred := range ring.Lookup(context.Background(), reference.MustParse("registry.example/team/app")) {
 		fmt.Println(cred.Username, cred.Origin)
 	}
@@ -118,7 +117,7 @@ func ExampleJoin() {
 }
 
 func ExampleStatic() {
-	ring := credentials.Join(config(), credentials.Static{{}}) // anonymous when all else has failed
+	ring := credentials.Join(config(), credentials.Static{{}}) // an anonymous attempt after all others failed
 	for cred := range ring.Lookup(context.Background(), reference.MustParse("registry.example/app")) {
 		fmt.Println(cred.Anonymous(), cred.Origin)
 	}

@@ -11,9 +11,9 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// The configurations in testdata/providers have the matchImages that the plugins
-// for Amazon's, Google's and Azure's registries document; the programs in
-// testdata/bin stand for them.
+// The configurations in testdata/providers have the matchImages that the documentation of
+// the plugins for Amazon's, Google's and Azure's registries gives. The programs in
+// testdata/bin are in place of these plugins.
 func ExampleReadProviders() {
 	ring, err := credentials.ReadProviders("testdata/providers", credentials.ProviderConfig{Exec: credentials.Exec{Dir: "testdata/bin"}})
 	if err != nil {
@@ -42,7 +42,7 @@ func ExampleReadProviders() {
 
 func ExampleReadProviders_explain() {
 	ring, _ := credentials.ReadProviders("testdata/providers", credentials.ProviderConfig{Exec: credentials.Exec{Dir: "testdata/bin"}})
-	for note := range ring.(credentials.Explainer).Explain(reference.MustParse("gcr.io/project/app")) { // runs nothing
+	for note := range ring.(credentials.Explainer).Explain(reference.MustParse("gcr.io/project/app")) { // starts no program
 		fmt.Println(note.Origin.Name, note.Matched)
 	}
 	// Output:
@@ -83,7 +83,8 @@ func ExampleParseProviders() {
 	// credential provider config: provider "acr-credential-provider": matchImages: key "registry.example:https": port is not a number
 }
 
-// withToken has a plugin that is given the token of the Pod's service account.
+// withToken returns a keyring of a plugin that receives the token of the Pod's service
+// account.
 func withToken() credentials.PodKeyring {
 	ring, err := credentials.ParseProviders([]byte(robots+`
   tokenAttributes:

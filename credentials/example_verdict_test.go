@@ -35,7 +35,7 @@ func ExampleVerdict() {
 	case credentials.VerdictDenied, credentials.VerdictUnauthorized:
 		fmt.Println("no credential opens it")
 	default:
-		fmt.Println("nobody knows:", err)
+		fmt.Println("not known:", err)
 	}
 	// Output: no such image
 }
@@ -46,7 +46,7 @@ func ExampleWithStatus() {
 	// Output: the answer of an HTTP library denied true
 }
 
-// A limited error says that it is of a registry that asks to wait.
+// A limited error is the answer of a registry that asks its clients to wait.
 type limited struct{ error }
 
 func (limited) Verdict() credentials.Verdict { return credentials.VerdictUnavailable }

@@ -24,7 +24,7 @@ func fieldVectors[T any](t *testing.T, file string, count int) []T {
 	return doc.Cases
 }
 
-func TestFieldHelpers(t *testing.T) {
+func TestFieldVectorsOfHelpers(t *testing.T) {
 	type vector struct {
 		ID     string
 		Config json.RawMessage
@@ -46,12 +46,12 @@ func TestFieldHelpers(t *testing.T) {
 		}
 		assert.Equal(t, v.Expect.Users, users, v.ID)
 	}
-	assert.Equal(t, []string{"r.example"}, runs(t, log), "the store's program is not run for the host that it is switched off for")
+	assert.Equal(t, []string{"r.example"}, runs(t, log), "the program of credsStore is not run for a host for which credHelpers has an empty name")
 }
 
-// TestFieldSecrets holds that whatever keeps a Secret from being used is said by
-// Problems and by Explain.
-func TestFieldSecrets(t *testing.T) {
+// TestFieldVectorsOfSecrets holds that Problems and Explain report each reason for which a
+// Secret is not used.
+func TestFieldVectorsOfSecrets(t *testing.T) {
 	type vector struct {
 		ID, Manifest, Image string
 		Expect              struct{ Contains, Names string }
@@ -72,16 +72,16 @@ func TestFieldSecrets(t *testing.T) {
 				notes = append(notes, note.Err.Error())
 			}
 		}
-		for _, told := range [][]string{problems, notes} {
-			if assert.NotEmpty(t, told, v.ID) {
-				assert.Contains(t, strings.Join(told, "\n"), v.Expect.Contains, v.ID)
-				assert.Contains(t, strings.Join(told, "\n"), v.Expect.Names, v.ID)
+		for _, reported := range [][]string{problems, notes} {
+			if assert.NotEmpty(t, reported, v.ID) {
+				assert.Contains(t, strings.Join(reported, "\n"), v.Expect.Contains, v.ID)
+				assert.Contains(t, strings.Join(reported, "\n"), v.Expect.Names, v.ID)
 			}
 		}
 	}
 }
 
-func TestFieldPeers(t *testing.T) {
+func TestFieldVectorsOfPeers(t *testing.T) {
 	type vector struct {
 		ID    string
 		Input struct {
@@ -93,14 +93,14 @@ func TestFieldPeers(t *testing.T) {
 		config, err := ParseFile(v.Input.Config, "config.json", Rules{})
 		require.NoError(t, err, v.ID)
 		creds, errs := collect(t.Context(), config, v.Input.Image)
-		assert.Empty(t, creds, "%s: a key with a path is for what is below it", v.ID)
+		assert.Empty(t, creds, "%s: a key with a path is only for repositories below it", v.ID)
 		assert.Empty(t, errs, v.ID)
 		assert.Empty(t, Problems(config), v.ID)
 	}
 }
 
-// texts are the problems of a keyring, and the notes of its Explain that say that
-// something looks wrong.
+// texts returns the texts of a keyring's problems, and of the errors in the notes of its
+// Explain.
 func texts(t *testing.T, ring Keyring, image string) (problems, notes []string) {
 	for _, err := range Problems(ring) {
 		var entry *Error
@@ -115,9 +115,9 @@ func texts(t *testing.T, ring Keyring, image string) (problems, notes []string) 
 	return problems, notes
 }
 
-// TestNoSecretIsPassedOverInSilence brings a Secret that gives nothing, one for each
-// way in which that happens, and wants to be told what to do.
-func TestNoSecretIsPassedOverInSilence(t *testing.T) {
+// TestEachUnusedSecretIsReported reads Secrets that give no credential, one for each
+// reason. Problems and Explain name the Secret, and say what to do.
+func TestEachUnusedSecretIsReported(t *testing.T) {
 	const image = "r.io/team/app"
 	doc := func(text string) map[string]string { return map[string]string{KeyDockerConfigJSON: text} }
 	cfg := func(text string) map[string]string { return map[string]string{KeyDockercfg: text} }
@@ -165,10 +165,10 @@ func TestNoSecretIsPassedOverInSilence(t *testing.T) {
 	} {
 		ring := FromSecrets([]Secret{{Namespace: "web", Name: "regcred", Type: tt.typ, Data: ConcealData(bytesOf(tt.data))}}, Rules{})
 		problems, notes := texts(t, ring, image)
-		for _, told := range [][]string{problems, notes} {
-			if assert.NotEmpty(t, told, name) {
-				assert.Contains(t, told[0], tt.text, name)
-				assert.Contains(t, told[0], `secret "web/regcred"`, name)
+		for _, reported := range [][]string{problems, notes} {
+			if assert.NotEmpty(t, reported, name) {
+				assert.Contains(t, reported[0], tt.text, name)
+				assert.Contains(t, reported[0], `secret "web/regcred"`, name)
 			}
 		}
 		for _, err := range Problems(ring) {
@@ -176,7 +176,7 @@ func TestNoSecretIsPassedOverInSilence(t *testing.T) {
 		}
 		creds, errs := collect(t.Context(), ring, image)
 		assert.Empty(t, creds, name)
-		assert.Empty(t, errs, "a warning is no error of a look-up: %s", name)
+		assert.Empty(t, errs, "a look-up does not yield warnings: %s", name)
 	}
 
 	good := FromSecrets([]Secret{{Type: TypeDockerConfigJSON, Data: ConcealData(bytesOf(doc(goodDocument)))}}, Rules{})
@@ -193,9 +193,10 @@ func bytesOf(data map[string]string) map[string][]byte {
 	return out
 }
 
-// TestMalformedDocumentsSayWhatTheyAre holds what is said of documents that are not
-// JSON, or not the right JSON, as they come out of other programs.
-func TestMalformedDocumentsSayWhatTheyAre(t *testing.T) {
+// TestErrorsOfMalformedDocumentsSayWhatTheyAre parses documents that are not JSON, or not
+// the right JSON, as other programs write them. The error says what the document seems to
+// be.
+func TestErrorsOfMalformedDocumentsSayWhatTheyAre(t *testing.T) {
 	for text, want := range map[string]string{
 		"eyJhdXRocyI6e319":             "it looks like base64 of JSON: it was encoded twice",
 		"ZXlKaGRYUm9jeUk2ZTMxOQ==":     "it looks like base64 of JSON: it was encoded twice",
@@ -241,8 +242,9 @@ func TestMalformedDocumentsSayWhatTheyAre(t *testing.T) {
 	}
 }
 
-// TestSecretErrorSentences holds that the error is a sentence whatever is wrong.
-func TestSecretErrorSentences(t *testing.T) {
+// TestErrorsOfSecretsAreSentences holds that the text of an error of Validate is a sentence
+// for each kind of fault.
+func TestErrorsOfSecretsAreSentences(t *testing.T) {
 	for text, want := range map[string]string{
 		`{"auths":[]}`:   "auths is an array, not an object",
 		`{"auths":5}`:    "auths is a number, not an object",
@@ -262,9 +264,9 @@ func TestSecretErrorSentences(t *testing.T) {
 	}
 }
 
-// TestByteOrderMark: it is read past, with a warning; the kubelet, and the API
-// server, refuse it.
-func TestByteOrderMark(t *testing.T) {
+// TestByteOrderMarkIsSkippedWithAWarning holds that a byte order mark is skipped with a
+// warning. The kubelet and the API server refuse it.
+func TestByteOrderMarkIsSkippedWithAWarning(t *testing.T) {
 	const marked = "\ufeff" + goodDocument
 	c, err := ParseFile([]byte(marked), "config.json", Rules{})
 	require.NoError(t, err)
@@ -292,9 +294,9 @@ func TestByteOrderMark(t *testing.T) {
 	assert.False(t, isWarning(Problems(ring)[0]))
 }
 
-// TestOddLogins holds what is said of logins that are used as they are written,
-// although they look wrong.
-func TestOddLogins(t *testing.T) {
+// TestOddLoginsAreUsedWithAWarning holds the warnings about logins that look wrong. The
+// logins are used as they are written.
+func TestOddLoginsAreUsedWithAWarning(t *testing.T) {
 	for name, tt := range map[string]struct{ user, password, want string }{
 		"line feed":           {"u", "p4ss\n", "the password ends with a line feed (U+000A)"},
 		"CRLF":                {"u", "p4ss\r\n", "the password ends with a line feed (U+000A)"},
@@ -333,10 +335,10 @@ func TestOddLogins(t *testing.T) {
 			require.Len(t, creds, 1, name)
 			assert.Equal(t, tt.password, creds[0].Password.Reveal(), "%s: it is sent as it is", name)
 			problems, notes := texts(t, ring, "r.io/app")
-			for _, told := range [][]string{problems, notes} {
-				if assert.Len(t, told, 1, name) {
-					assert.Contains(t, told[0], `secret "web/regcred", key "r.io": `+tt.want, name)
-					assert.NotContains(t, told[0], "p4", name)
+			for _, reported := range [][]string{problems, notes} {
+				if assert.Len(t, reported, 1, name) {
+					assert.Contains(t, reported[0], `secret "web/regcred", key "r.io": `+tt.want, name)
+					assert.NotContains(t, reported[0], "p4", name)
 				}
 			}
 			assert.ErrorIs(t, Problems(ring)[0], ErrLooksWrong, name)
@@ -374,9 +376,9 @@ func TestOddLogins(t *testing.T) {
 	assert.ErrorContains(t, Problems(c)[0], "the host is missing, auths maps hosts to entries")
 }
 
-// TestOddKeys holds what is said of keys that cannot be what was meant, and for
-// which images.
-func TestOddKeys(t *testing.T) {
+// TestOddKeysAreReported holds the warnings about keys that are probably mistakes, and for
+// which images they are.
+func TestOddKeysAreReported(t *testing.T) {
 	for key, tt := range map[string]struct{ want, image string }{
 		"r.io/*":                      {"a * in a key's path is a letter like others; write \"r.io\"", "r.io/team/app"},
 		"r.io/team/*":                 {"a * in a key's path is a letter like others; write \"r.io/team\"", "r.io/team/app"},
@@ -414,7 +416,7 @@ func TestOddKeys(t *testing.T) {
 			c, err := ParseFile(text, "config.json", r)
 			require.NoError(t, err)
 			if r.Kubelet && slices.Contains([]string{"*.r.io/[ab]/x", "r.io/team-?/app", "r.io/team%2Fapp", "HTTPS://R.io/v2", "https:/r.io", "r.io/team\u00a0"}, key) {
-				continue // net/url reads these otherwise
+				continue // net/url reads these in another way
 			}
 			if assert.Len(t, Problems(c), 1, "%q", key) {
 				assert.ErrorContains(t, Problems(c)[0], tt.want, "%q", key)
@@ -443,8 +445,8 @@ func TestOddKeys(t *testing.T) {
 	assert.NotContains(t, errors.Join(Problems(c)...).Error(), "hunter2")
 }
 
-// TestFilesThatGiveNothing holds what is said of a file in the wrong form.
-func TestFilesThatGiveNothing(t *testing.T) {
+// TestFilesInTheWrongFormAreReported holds the problems of files in the wrong form.
+func TestFilesInTheWrongFormAreReported(t *testing.T) {
 	for _, tt := range []struct{ name, text, want string }{
 		{"config.json", `{"r.io":{"auth":"dTpw"}}`, "entries outside of auths, which is the form of .dockercfg"},
 		{"auth.json", `{"r.io":{"username":"u","password":"p"}}`, "entries outside of auths"},
@@ -459,9 +461,9 @@ func TestFilesThatGiveNothing(t *testing.T) {
 		c, err := ParseFile([]byte(tt.text), tt.name, Rules{})
 		require.NoError(t, err, "it was read before, and gives nothing")
 		problems, notes := texts(t, c, "r.io/app")
-		for _, told := range [][]string{problems, notes} {
-			if assert.Len(t, told, 1, tt.text) {
-				assert.Contains(t, told[0], tt.want, tt.text)
+		for _, reported := range [][]string{problems, notes} {
+			if assert.Len(t, reported, 1, tt.text) {
+				assert.Contains(t, reported[0], tt.want, tt.text)
 			}
 		}
 		assert.ErrorIs(t, Problems(c)[0], ErrGivesNothing)

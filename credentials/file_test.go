@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// FuzzParseFile holds that what was read can be written and read again: no
-// problem is left, and each key keeps its first credential, in the same order.
+// FuzzParseFile holds that a parsed file can be written and read again: without problems,
+// and with the first credential of each key, in the same order.
 func FuzzParseFile(f *testing.F) {
 	for _, text := range []string{
 		goodDocument, `{"auths":{"https://R.io/v1/":{"auth":"dTpw"},"r.io":{"auth":"dTpx"},"*.io:5000/a/":{"identitytoken":"i"}}}`,
@@ -50,12 +50,13 @@ func firsts(c *File) (out []Credential) {
 	return out
 }
 
-// TestOddDocuments holds what the documents of the vectors leave open.
-func TestOddDocuments(t *testing.T) {
+// TestOddDocumentsAreReadAsByTheKubelet holds how documents are read that the vectors do
+// not have.
+func TestOddDocumentsAreReadAsByTheKubelet(t *testing.T) {
 	for text, want := range map[string][]string{
 		`{"auths":{"r.io":{"auth":"dTpw"}},"auths":null}`:                                  nil,
 		`{"auths":{"r.io":{"auth":"dTpw"}},"auths":null,"auths":{"s.io":{"auth":"dTpw"}}}`: {"s.io"},
-		`{"auths":{"\u212a.io":{"auth":"dTpw"},"K.io":{"auth":"dTpw"}}}`:                   {"k.io"}, // the Kelvin sign is no letter of a host
+		`{"auths":{"\u212a.io":{"auth":"dTpw"},"K.io":{"auth":"dTpw"}}}`:                   {"k.io"}, // the Kelvin sign is not a letter of a host
 	} {
 		c, err := ParseFile([]byte(text), "config.json", Rules{})
 		require.NoError(t, err, text)
@@ -63,9 +64,9 @@ func TestOddDocuments(t *testing.T) {
 	}
 }
 
-// TestKeysWithUserInfo holds that the kubelet's rules take such a key, and that
-// its password is told to nobody.
-func TestKeysWithUserInfo(t *testing.T) {
+// TestPasswordInAKeyIsHidden holds that the kubelet's rules use a key with a password, and
+// that nothing shows the password.
+func TestPasswordInAKeyIsHidden(t *testing.T) {
 	text := []byte(`{"auths":{"https://user:hunter2@r.io":{"auth":"dTpw"}}}`)
 	c, err := ParseFile(text, "config.json", Rules{Kubelet: true})
 	require.NoError(t, err)
@@ -75,6 +76,6 @@ func TestKeysWithUserInfo(t *testing.T) {
 	assert.Equal(t, "***@r.io", creds[0].Origin.Key)
 	written, dropped, err := MarshalConfig(c)
 	require.NoError(t, err)
-	assert.NotContains(t, string(written), "r.io", "no reader would take such a key")
+	assert.NotContains(t, string(written), "r.io", "a reader would refuse such a key")
 	assert.Len(t, dropped, 1)
 }

@@ -17,8 +17,8 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// A helper is a keyring that asks a docker-credential-* program. It asks for the registry of
-// each image.
+// A helper is a keyring that asks a docker-credential-* program for the registry of each
+// image.
 type helper struct {
 	name   string
 	server string // the name that the program is asked for; "" means the registry's name

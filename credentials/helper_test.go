@@ -21,7 +21,7 @@ func testHelper(t *testing.T, env ...string) (Exec, string) {
 	return Exec{Dir: installProgram(t, "docker-credential-test", "docker-credential-other"), Environ: programEnv("helper", env...)}, log
 }
 
-func TestHelper(t *testing.T) {
+func TestHelperAnswers(t *testing.T) {
 	c, _ := testHelper(t)
 	h, err := NewHelper("test", c)
 	require.NoError(t, err)
@@ -58,7 +58,7 @@ func TestHelper(t *testing.T) {
 	assert.True(t, notes[0].Matched)
 }
 
-func TestHelperNames(t *testing.T) {
+func TestHelperNamesAreChecked(t *testing.T) {
 	for name, ok := range map[string]bool{
 		"pass": true, "ecr-login": true, "a.b_c-1": true,
 		"": false, ".": false, "..": false, "a/b": false, `a\b`: false, "a b": false, "-x": false, "é": false, "a\x00": false, "$(id)": false,
@@ -68,9 +68,9 @@ func TestHelperNames(t *testing.T) {
 	}
 }
 
-// TestWithHelpers holds which helper is asked, and that the file's own entries
-// are not hidden.
-func TestWithHelpers(t *testing.T) {
+// TestWithHelpersAsksTheHelperOfTheHost holds which helper is asked for a host, and that
+// the entries of the file are tried too.
+func TestWithHelpersAsksTheHelperOfTheHost(t *testing.T) {
 	c, log := testHelper(t)
 	config, err := ParseFile([]byte(`{
 		"credHelpers": {"r.io": "test", "https://index.docker.io/v1/": "test", "broken.io": "test", "*.io": "test", "bad.io": 5, "path.io/x": "test"},
@@ -84,7 +84,7 @@ func TestWithHelpers(t *testing.T) {
 
 	creds, _ := collect(t.Context(), config, "r.io/app")
 	assert.Len(t, creds, 1)
-	assert.Empty(t, runs(t, log), "the file alone starts nothing")
+	assert.Empty(t, runs(t, log), "a file without WithHelpers starts no program")
 
 	names := func(image string) (got []string) {
 		creds, errs := collect(t.Context(), ring, image)
@@ -104,7 +104,7 @@ func TestWithHelpers(t *testing.T) {
 	assert.NotEqual(t, ring.(Fingerprinter).Fingerprint(reference.MustParse("r.io/app")), config.Fingerprint(reference.MustParse("r.io/app")))
 	assert.Len(t, slices.Collect(ring.(Explainer).Explain(reference.MustParse("r.io/app"))), 1+3+2, "the helper, the entries, and what may name this host")
 
-	plain := configOf(t, "r.io").WithHelpers(c) // names no helper
+	plain := configOf(t, "r.io").WithHelpers(c) // the file names no helper
 	creds, errs := collect(t.Context(), plain, "r.io/app")
 	assert.Empty(t, errs)
 	assert.Len(t, creds, 1)
@@ -113,7 +113,8 @@ func TestWithHelpers(t *testing.T) {
 	assert.NoError(t, err, "the kubelet does not read them")
 }
 
-// TestDockerCredentialPass asks a real helper, with a key and a store of its own.
+// TestDockerCredentialPass runs the real docker-credential-pass, with a key and a store of
+// its own.
 func TestDockerCredentialPass(t *testing.T) {
 	program := realtest.Need(t, "docker-credential-pass")
 	realtest.Need(t, "pass")

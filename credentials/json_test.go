@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// FuzzReadObject holds that members are found where json.Decoder finds them.
+// FuzzReadObject holds that readObject finds the same members as json.Decoder.
 func FuzzReadObject(f *testing.F) {
 	for _, text := range []string{
 		`{}`, ` { "a" : 1 , "b":[{"c":"}"},"]"], "a":null} `, `{"\"":"\\","x":{"y":{}}}`, "{\"\u00e9\":-1.5e3,\"\xff\":true}", `null`, `[1]`, `"x"`, `{"a":tru`, `1e999`, "{\"a\":1\n}",
@@ -28,7 +28,7 @@ func FuzzReadObject(f *testing.F) {
 		got, err := readObject(data)
 		var generic any
 		numbers := json.NewDecoder(bytes.NewReader(data))
-		numbers.UseNumber() // there are numbers that no float64 holds
+		numbers.UseNumber() // a float64 cannot hold all numbers
 		require.NoError(t, numbers.Decode(&generic))
 		want, isObject := generic.(map[string]any)
 		if !isObject {
@@ -59,26 +59,25 @@ func FuzzReadObject(f *testing.F) {
 	})
 }
 
-// TestPlaceOfASyntaxError holds that the place is that of the first byte that no JSON
-// text can have there, or of the word it is in, counted from 1, whichever
-// implementation of encoding/json the
-// program is built with.
-func TestPlaceOfASyntaxError(t *testing.T) {
+// TestPlaceOfASyntaxErrorIsCountedFromOne holds that an error has the place of the first
+// byte that no JSON text can have there, or of the word that the byte is in. The place does
+// not depend on the implementation of encoding/json with which the program is built.
+func TestPlaceOfASyntaxErrorIsCountedFromOne(t *testing.T) {
 	for text, want := range map[string]int{
 		"x": 1, " x": 2, "{} x": 4, `{"a":}`: 6, `{"a":1,}`: 8, "[1 2]": 4, "tru": 1, `{"a" 1}`: 6, "[1,": 4, "---\n": 2, "{'a':1}": 2,
 		strings.Repeat("[", strictjson.MaxDepth+1): strictjson.MaxDepth + 2,
 	} {
 		err := checkJSON([]byte(text))
 		place := fmt.Sprintf("is not JSON: syntax error at byte %d", want)
-		got, hint, _ := strings.Cut(fmt.Sprint(err)+": ", place+": ") // what the text seems to be may follow
+		got, hint, _ := strings.Cut(fmt.Sprint(err)+": ", place+": ") // a hint may follow
 		assert.Empty(t, got, "%.20q", text)
 		assert.NotContains(t, hint, "byte 1", "%.20q", text)
 	}
 }
 
-// TestStrictDocuments holds what is refused, and that the error tells the name of
-// a field in a configuration, and none of an answer's.
-func TestStrictDocuments(t *testing.T) {
+// TestUnknownFieldsAreErrors holds which fields are refused. The error shows the name of a
+// field of a configuration, and not that of a field of an answer.
+func TestUnknownFieldsAreErrors(t *testing.T) {
 	config := `{"apiVersion":"kubelet.config.k8s.io/v1","kind":"CredentialProviderConfig","providers":[{"name":"p","apiVersion":"credentialprovider.kubelet.k8s.io/v1","matchImages":["r.io"],"defaultCacheDuration":"1h"}]}`
 	answer := `{"apiVersion":"credentialprovider.kubelet.k8s.io/v1","kind":"CredentialProviderResponse","cacheKeyType":"Image","auth":{}}`
 	_, err := Rules{}.parseProviders([]byte(config))

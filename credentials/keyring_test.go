@@ -30,7 +30,7 @@ var (
 	_ Explainer     = Static(nil)
 )
 
-func TestJoinDropsWhatWasTried(t *testing.T) {
+func TestJoinLeavesOutRepeatedCredentials(t *testing.T) {
 	a := Credential{Username: "a", Password: Conceal("1")}
 	b := Credential{Username: "b", IdentityToken: Conceal("2")}
 	again := a
@@ -46,7 +46,7 @@ func TestJoinDropsWhatWasTried(t *testing.T) {
 	assert.Equal(t, Origin{Kind: KindStatic}, creds[0].Origin)
 	assert.True(t, creds[12].Anonymous())
 
-	// For the kubelet, a credential that was tried before is tried again.
+	// The kubelet tries the same credential again.
 	for kubelet, want := range map[bool]int{false: 1, true: 3} {
 		c, err := ParseFile([]byte(`{"auths":{"docker.io":{"auth":"dTpw"}}}`), "config.json", Rules{Kubelet: kubelet})
 		require.NoError(t, err)
@@ -55,7 +55,7 @@ func TestJoinDropsWhatWasTried(t *testing.T) {
 	}
 }
 
-func TestZeroKeyrings(t *testing.T) {
+func TestZeroKeyringsAreEmpty(t *testing.T) {
 	for _, ring := range []Keyring{new(File), (*File)(nil), Join((*File)(nil)), (*File)(nil).WithHelpers(Exec{}), new(pullSecrets), new(providers), Static(nil), Join(),
 		Join(new(pullSecrets), new(providers)), new(pullSecrets).For(Pod{Namespace: "n"}), new(providers).For(Pod{}),
 	} {
@@ -72,8 +72,9 @@ func TestZeroKeyrings(t *testing.T) {
 	assert.Empty(t, slices.Collect(Join(nil).For(Pod{Namespace: "n"}).(Explainer).Explain(reference.MustParse("nginx"))))
 }
 
-// TestFingerprint holds that it tells what would be tried, and nothing else.
-func TestFingerprint(t *testing.T) {
+// TestFingerprintChangesWithTheCandidates holds that a fingerprint changes if the
+// candidates for the image change, and only then.
+func TestFingerprintChangesWithTheCandidates(t *testing.T) {
 	ref, other := reference.MustParse("r.io/app"), reference.MustParse("q.io/app")
 	of := func(text string) uint64 {
 		c, err := ParseFile([]byte(text), "config.json", Rules{})
@@ -104,7 +105,7 @@ func TestFingerprint(t *testing.T) {
 	assert.NotEqual(t, secret("p").Fingerprint(ref), secret("repaired").Fingerprint(ref))
 }
 
-func TestFingerprintOfPods(t *testing.T) {
+func TestFingerprintChangesWithThePod(t *testing.T) {
 	p := testProvider("")
 	p.Token = &tokenAttributes{Audience: "aud", CacheType: cacheByServiceAccount, OptionalAnnotations: []string{"example.com/role"}}
 	ps := testProviders(t, ProviderConfig{}, p)
@@ -132,8 +133,9 @@ func TestFingerprintOfPods(t *testing.T) {
 	}
 }
 
-// What Lookup yields once, Explain matches once.
-func TestExplainTellsRepetitions(t *testing.T) {
+// TestExplainMarksRepeatedCredentials holds that Explain marks as matching only one of the
+// entries with the same credential: the one that Lookup yields.
+func TestExplainMarksRepeatedCredentials(t *testing.T) {
 	doc := []byte(`{"auths":{"r.io/team":{"auth":"dTpw"},"r.io":{"auth":"dTpw"}}}`)
 	for _, kubelet := range []bool{false, true} {
 		rules := Rules{Kubelet: kubelet}
@@ -157,7 +159,7 @@ func TestExplainTellsRepetitions(t *testing.T) {
 	}
 }
 
-func TestExplain(t *testing.T) {
+func TestExplainHasANoteForEachEntry(t *testing.T) {
 	ring := Join(configOf(t, "*.io", "r.io/team", "r.io:5000", "r.io/other", "q.io", "a.b.io"), Static{{Username: "s"}})
 	notes := slices.Collect(ring.(Explainer).Explain(reference.MustParse("r.io/team/app")))
 	type line struct {
@@ -179,7 +181,7 @@ func TestExplain(t *testing.T) {
 		{"", true, "given for every image"},
 	}, got)
 
-	// Notes that matched are what Lookup yields, in its order.
+	// The entries that match are those that Lookup yields, in its order.
 	creds, _ := collect(t.Context(), ring, "r.io/team/app")
 	var lookedUp, explained []Origin
 	for _, c := range creds {
@@ -204,7 +206,7 @@ func TestExplain(t *testing.T) {
 	assert.Equal(t, string(hubFallback), notes[1].Why)
 }
 
-func TestExplainPlugins(t *testing.T) {
+func TestExplainRunsNoPlugins(t *testing.T) {
 	p := testProvider("")
 	p.MatchImages = []string{"q.io", "*.io"}
 	p.Token = &tokenAttributes{Audience: "aud", CacheType: cacheByToken, RequireServiceAccount: true, RequiredAnnotations: []string{"a"}}
@@ -223,7 +225,9 @@ func TestExplainPlugins(t *testing.T) {
 	assert.Equal(t, "*.io", n.Origin.Key)
 }
 
-// A fingerprint that left out a ring would be equal for unequal candidates.
+// TestJoinIsAFingerprinterOnlyIfAllRingsAre holds that Join returns a Fingerprinter only if
+// all rings are. A fingerprint without one of the rings would be equal for unequal
+// candidates.
 func TestJoinIsAFingerprinterOnlyIfAllRingsAre(t *testing.T) {
 	blind := struct{ Keyring }{Static{{Username: "u"}}}
 	_, ok := Join(Static{}, blind).(Fingerprinter)

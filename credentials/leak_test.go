@@ -21,7 +21,8 @@ import (
 
 const canary = "c4narY-s3cret/value"
 
-// leaks reports whether text holds the canary in any spelling that gives it away.
+// leaks reports whether a text has the canary in it, in any spelling from which it can be
+// read.
 func leaks(text string) bool {
 	bytesOf := fmt.Sprint([]byte(canary))
 	forms := []string{
@@ -39,14 +40,14 @@ func leaks(text string) bool {
 	return strings.Contains(text, canary[3:12])
 }
 
-func TestLeaksFinds(t *testing.T) {
+func TestLeaksFindsTheCanary(t *testing.T) {
 	for _, text := range []string{canary, fmt.Sprintf("%x", canary), fmt.Sprintf("%v", []byte(canary)), fmt.Sprintf("%#v", struct{ b []byte }{[]byte(canary)})} {
 		assert.True(t, leaks(text), text)
 	}
 	assert.False(t, leaks("nothing"))
 }
 
-// holder has a value where methods are not called by fmt.
+// A holder has a value in fields in which package fmt does not call the value's methods.
 type holder struct {
 	any   any
 	Named any
@@ -54,8 +55,8 @@ type holder struct {
 	m     map[string]any
 }
 
-// everything returns each type that holds a secret, with the canary in it, and
-// the errors of things that went wrong with it.
+// everything returns a value of each type that holds a secret, with the canary in it, and
+// the errors of all calls that fail with the canary.
 func everything(t *testing.T) (values map[string]any, errs map[string]error) {
 	ctx, ref := t.Context(), reference.MustParse("r.io/team/app:v1")
 	cred := Credential{Username: "user", Password: Conceal(canary), IdentityToken: Conceal(canary), RegistryToken: Conceal(canary)}
@@ -151,7 +152,7 @@ func everything(t *testing.T) (values map[string]any, errs map[string]error) {
 	_, failed = collect(ctx, &helper{name: "test", exec: Exec{Dir: dir, Environ: x.Environ}}, "garbage.io/app")
 	require.Len(t, failed, 1)
 	errs["helper's garbage"] = failed[0]
-	_, errs["NewDockerConfigJSON"] = DockerConfig{Server: "https://user:" + canary + "@r.io", Username: "user", Password: Conceal(canary)}.JSON()
+	_, errs["DockerConfig"] = DockerConfig{Server: "https://user:" + canary + "@r.io", Username: "user", Password: Conceal(canary)}.JSON()
 	_, errs["user with a colon"] = DockerConfig{Server: "r.io", Username: "user:" + canary, Password: Conceal(canary)}.JSON()
 	_, errs["Match"] = Match("user:"+canary+"@r.io", "r.io/x", Rules{})
 	_, errs["Match's name"] = Match("r.io", "user:"+canary+"@r.io/x", Rules{})
@@ -160,8 +161,9 @@ func everything(t *testing.T) (values map[string]any, errs map[string]error) {
 	return values, errs
 }
 
-// TestNoPrintedForm prints all that holds a secret, in all the ways there are.
-func TestNoPrintedForm(t *testing.T) {
+// TestSecretsHaveNoPrintedForm prints all values that hold a secret with all verbs of
+// package fmt, and with slog and encoding/json.
+func TestSecretsHaveNoPrintedForm(t *testing.T) {
 	values, errs := everything(t)
 	for name, err := range errs {
 		require.Error(t, err, name)
@@ -186,7 +188,8 @@ func TestNoPrintedForm(t *testing.T) {
 	}
 }
 
-// TestPluginLogsNoSecret holds the same for what a plugin's runs log.
+// TestPluginLogsNoSecret holds that the log about the runs of a plugin does not have a
+// secret.
 func TestPluginLogsNoSecret(t *testing.T) {
 	var log bytes.Buffer
 	logger := slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
@@ -198,9 +201,9 @@ func TestPluginLogsNoSecret(t *testing.T) {
 	assert.False(t, leaks(log.String()))
 }
 
-// TestGuessedNamesShowNoSecret brings objects that cannot be read, in which what follows
-// the name or the namespace is taken for a part of it. Errors show a name only if an
-// object can be called so.
+// TestGuessedNamesShowNoSecret parses objects that cannot be read, and in which the text
+// behind the name or the namespace seems to be a part of it. An error shows a name only if
+// an object can have it.
 func TestGuessedNamesShowNoSecret(t *testing.T) {
 	const open = `{"kind":"Secret","metadata":{"name":"a},"stringData":{"password":"C4naryPw"}}`
 	const head = "kind: Secret\nmetadata:\n"

@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// readNames are the names of the Secrets that were read of a manifest.
+// readNames returns the names of Secrets.
 func readNames(secrets []Secret) (names []string) {
 	for _, s := range secrets {
 		names = append(names, s.Name)
@@ -21,9 +21,9 @@ func readNames(secrets []Secret) (names []string) {
 	return names
 }
 
-// TestWhatCanBeReadIsRead brings manifests of which a part cannot be read. All Secrets
-// but that part are read, and the error names that part as well as can be.
-func TestWhatCanBeReadIsRead(t *testing.T) {
+// TestReadablePartsOfAManifestAreRead parses manifests of which one part cannot be read.
+// All other Secrets are read, and the error names that part as exactly as possible.
+func TestReadablePartsOfAManifestAreRead(t *testing.T) {
 	inJSON := func(name string) string {
 		return fmt.Sprintf(`{"kind":"Secret","metadata":{"name":%q,"namespace":"web"},"data":{}}`, name)
 	}
@@ -97,7 +97,7 @@ func TestWhatCanBeReadIsRead(t *testing.T) {
 		}
 	}
 
-	// What is malformed costs no more than in proportion to its length.
+	// Malformed text takes time in proportion to its length.
 	for _, part := range []string{`{"a":`, "{", "{\n", `{"items":[`, "kind: List\nitems:\n- ", "[{", "{kind: List, items: [", "{\"kind\": @}\n", "- {{\n", "kind:", " ---\nkind: Secret\n", "{\n} x\n"} {
 		text := strings.Repeat(part, rounds.Of(500_000)/len(part))
 		if part[0] == '-' {
@@ -109,9 +109,9 @@ func TestWhatCanBeReadIsRead(t *testing.T) {
 	}
 }
 
-// TestNoSecretOfAManifestIsLostInSilence brings manifests in many wrong forms. Each Secret
-// is read, or the error calls it by its name.
-func TestNoSecretOfAManifestIsLostInSilence(t *testing.T) {
+// TestEachSecretOfAManifestIsReadOrNamed parses manifests in many wrong forms. Each Secret
+// is read, or the error has its name.
+func TestEachSecretOfAManifestIsReadOrNamed(t *testing.T) {
 	block := func(name string) string {
 		return "apiVersion: v1\nkind: Secret\nmetadata:\n  name: " + name + "\n  namespace: web\ntype: kubernetes.io/dockerconfigjson\ndata:\n  .dockerconfigjson: e30=\n"
 	}
@@ -196,7 +196,7 @@ func TestNoSecretOfAManifestIsLostInSilence(t *testing.T) {
 		"escaped":              {strings.TrimSuffix(inJSON("a"), "}") + `,"d\u0061ta":{"x":"e30="}}`, "a", `secret "web/a" holds a field twice`},
 		"in an item, JSON":     {`{"kind":"List","items":[` + strings.TrimSuffix(inJSON("a"), "}") + `,"data":{}},` + inJSON("b") + `]}`, "a b", `secret "web/a" holds a field twice`},
 
-		// Kinds and lists that are not written so.
+		// Kinds and lists with other names.
 		"no kind":             {strings.Replace(block("a"), "kind: Secret\n", "", 1), "a", "has no kind: write kind: Secret"},
 		"no kind, no type":    {"metadata: {name: a, namespace: web}\nstringData: {x: y}\n", "a", "has no kind: write kind: Secret"},
 		"small letters":       {strings.Replace(block("a"), "Secret", "secret", 1), "a", `is of kind "secret": write kind: Secret`},
@@ -251,7 +251,7 @@ func TestNoSecretOfAManifestIsLostInSilence(t *testing.T) {
 		}
 	}
 
-	// What is plainly another kind is passed over, well written or not.
+	// An object that is clearly of another kind is ignored, also if it is malformed.
 	for _, text := range []string{
 		configMap, configMap + "data: {}\n", `{"kind":"ConfigMap","data":{},"data":{}}`, "kind: SealedSecret\nspec:\n  template:\n    type: kubernetes.io/dockerconfigjson\n",
 		"kind: ExternalSecret\nmetadata: {name: x}\n", "kind: List\nitems: []\n", "kind: List\nitems:\n", "kind: List\n", "kind: SecretStore\n", "x: y\n", "null", "~\n", "{}", "kind: Pod\nitems: 5\n",
@@ -263,7 +263,7 @@ func TestNoSecretOfAManifestIsLostInSilence(t *testing.T) {
 	}
 }
 
-// FuzzParseSecrets: whatever a manifest is, what is read of it can be used, and errors are
+// FuzzParseSecrets holds that the Secrets of any text can be used, and that errors are
 // short and printable.
 func FuzzParseSecrets(f *testing.F) {
 	for _, text := range []string{

@@ -12,9 +12,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// ourNames are the rows of plugin.json where the kubelet takes a provider
-// without a name, whose program would be the directory of plugins itself. The
-// hostile inputs want it refused (plugin/name-empty), and we refuse it.
+// ourNames are the rows of plugin.json with a provider without a name. The kubelet accepts
+// it, although its program would be the directory of plugins itself. This package refuses
+// it, because the hostile inputs say so (plugin/name-empty).
 var ourNames = map[string]bool{"config-name-empty": true, "config-name-missing": true}
 
 func TestPluginVectors(t *testing.T) {

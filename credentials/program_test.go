@@ -15,8 +15,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestMain makes the test's own binary the program of the plugins and helpers
-// that tests run: programMode says what it does then.
+// TestMain makes the test's own binary the program of the plugins and helpers in the tests.
+// programMode says what the program does.
 func TestMain(m *testing.M) {
 	if mode := os.Getenv(programMode); mode != "" {
 		os.Exit(program(mode))
@@ -27,11 +27,11 @@ func TestMain(m *testing.M) {
 const (
 	programMode   = "PULLKIT_TEST_PROGRAM"
 	programSecret = "PULLKIT_TEST_SECRET"
-	programLog    = "PULLKIT_TEST_LOG"  // a line is appended for each run
-	programGate   = "PULLKIT_TEST_GATE" // a pipe: wait until it is closed
+	programLog    = "PULLKIT_TEST_LOG"  // the program appends a line for each run
+	programGate   = "PULLKIT_TEST_GATE" // a pipe; the program waits until it is closed
 )
 
-// program is the other side of the tests.
+// program is the main function of the plugins and helpers.
 func program(mode string) int {
 	stdin, err := io.ReadAll(os.Stdin)
 	if err != nil {
@@ -62,7 +62,7 @@ func program(mode string) int {
 		scope := strings.ToUpper(mode[:1]) + mode[1:]
 		fmt.Printf(`{"kind":"CredentialProviderResponse","apiVersion":%q,"cacheKeyType":%q,"cacheDuration":"1h","auth":{%q:{"username":"run","password":%q}}}`,
 			req.APIVersion, scope, host, os.Getenv(programSecret))
-	case "report": // everything it was given, as the password
+	case "report": // all that the plugin received, as the password
 		report, _ := json.Marshal(map[string]any{"args": os.Args[1:], "env": os.Environ(), "stdin": string(stdin)})
 		password, _ := json.Marshal(string(report))
 		fmt.Printf(`{"kind":"CredentialProviderResponse","apiVersion":"credentialprovider.kubelet.k8s.io/v1","cacheKeyType":"Image","auth":{"*.io":{"username":"u","password":%s}}}`, password)
@@ -73,7 +73,7 @@ func program(mode string) int {
 				return 5
 			}
 		}
-	case "hang": // with a child that holds the output open
+	case "hang": // does not end, and has a child that holds the output open
 		child := exec.Command(os.Args[0])
 		child.Env = append(os.Environ(), programMode+"=wait")
 		child.Stdout, child.Stderr = os.Stdout, os.Stderr
@@ -83,7 +83,7 @@ func program(mode string) int {
 		wait()
 	case "wait":
 		wait()
-	case "daemon": // answers, and leaves a child behind that holds the output open
+	case "daemon": // answers, and leaves a child that holds the output open
 		child := exec.Command(os.Args[0])
 		child.Env = append(os.Environ(), programMode+"=wait", programGate+"=", programLog+"=")
 		child.Stdout = os.Stdout
@@ -97,9 +97,9 @@ func program(mode string) int {
 	case "fail":
 		fmt.Fprintf(os.Stderr, "\x1b[31mcannot log in with %s\n", os.Getenv(programSecret))
 		return 1
-	case "echo": // a helper that has one login for all
+	case "echo": // a helper that has one login for all servers
 		fmt.Print(`{"ServerURL":"","Username":"helper","Secret":"hunter2"}`)
-	case "servers": // a helper whose user name is the server that it was asked for
+	case "servers": // a helper that answers with the server as the user name
 		fmt.Printf(`{"Username":%q,"Secret":"hunter2"}`, "for "+strings.TrimSpace(string(stdin)))
 	case "helper":
 		return helperProgram(strings.TrimSpace(string(stdin)))
@@ -107,7 +107,7 @@ func program(mode string) int {
 	return 0
 }
 
-// wait waits for the end.
+// wait does not return.
 func wait() {
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -117,7 +117,7 @@ func wait() {
 	r.Read(make([]byte, 1))
 }
 
-// helperProgram speaks the protocol of docker-credential-*.
+// helperProgram is a docker-credential-* program.
 func helperProgram(server string) int {
 	switch {
 	case len(os.Args) != 2 || os.Args[1] != "get":
@@ -145,7 +145,8 @@ func helperProgram(server string) int {
 	return 0
 }
 
-// installProgram puts the test's binary into a new directory under a name.
+// installProgram puts the test's binary into a new directory under each of the names, and
+// returns the directory.
 func installProgram(t testing.TB, names ...string) (dir string) {
 	self, err := os.Executable()
 	require.NoError(t, err)
@@ -162,7 +163,7 @@ func installProgram(t testing.TB, names ...string) (dir string) {
 	return dir
 }
 
-// programEnv is an environment that makes the program do something.
+// programEnv returns an environment that sets the mode of the program, and more variables.
 func programEnv(mode string, more ...string) map[string]Sensitive {
 	env := map[string]Sensitive{programMode: Conceal(mode)}
 	for i := 0; i < len(more); i += 2 {
@@ -171,7 +172,7 @@ func programEnv(mode string, more ...string) map[string]Sensitive {
 	return env
 }
 
-// pluginEnv is programEnv as a plugin's configuration has it.
+// pluginEnv returns the variables of programEnv as the configuration of a plugin has them.
 func pluginEnv(mode string, more ...string) []envVar {
 	env := []envVar{{programMode, Conceal(mode)}}
 	for i := 0; i < len(more); i += 2 {
@@ -180,7 +181,7 @@ func pluginEnv(mode string, more ...string) []envVar {
 	return env
 }
 
-// runs returns what the program was asked, run by run.
+// runs returns one line for each run of the program.
 func runs(t testing.TB, log string) []string {
 	data, err := os.ReadFile(log)
 	if os.IsNotExist(err) {

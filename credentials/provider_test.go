@@ -17,7 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// testProvider is a plugin that is the test's own binary.
+// testProvider returns a plugin whose program is the test's own binary.
 func testProvider(mode string, env ...string) pluginConfig {
 	return pluginConfig{
 		Name: "test-plugin", APIVersion: providerGroup + "v1", MatchImages: []string{"*.io"},
@@ -34,7 +34,7 @@ func testProviders(t testing.TB, c ProviderConfig, p pluginConfig) *providers {
 	return ps
 }
 
-// collect runs a look-up to its end.
+// collect returns all that a look-up yields.
 func collect(ctx context.Context, ring Keyring, image string) (creds []Credential, errs []error) {
 	for c, err := range ring.Lookup(ctx, reference.MustParse(image)) {
 		if err != nil {
@@ -46,7 +46,7 @@ func collect(ctx context.Context, ring Keyring, image string) (creds []Credentia
 	return creds, errs
 }
 
-func TestPluginRuns(t *testing.T) {
+func TestPluginAnswersAreUsedAndKept(t *testing.T) {
 	log := filepath.Join(t.TempDir(), "log")
 	ps := testProviders(t, ProviderConfig{}, testProvider("registry", programSecret, "hunter2", programLog, log))
 
@@ -58,17 +58,17 @@ func TestPluginRuns(t *testing.T) {
 	assert.Equal(t, Origin{Kind: KindPlugin, Name: "test-plugin", Key: "r.io"}, creds[0].Origin)
 	assert.WithinDuration(t, time.Now().Add(time.Hour), creds[0].Expires, 5*time.Minute)
 
-	creds, errs = collect(t.Context(), ps, "r.io/another") // of the same registry: kept
+	creds, errs = collect(t.Context(), ps, "r.io/another") // of the same registry, so that the answer is in the cache
 	assert.Empty(t, errs)
 	assert.Len(t, creds, 1)
-	creds, errs = collect(t.Context(), ps, "r.example/app") // not one of matchImages
+	creds, errs = collect(t.Context(), ps, "r.example/app") // matchImages does not match it
 	assert.Empty(t, errs)
 	assert.Empty(t, creds)
 	require.Len(t, runs(t, log), 1)
 	assert.JSONEq(t, `{"kind":"CredentialProviderRequest","apiVersion":"credentialprovider.kubelet.k8s.io/v1","image":"r.io/team/app"}`, runs(t, log)[0])
 }
 
-// TestPluginIsLazy holds that a plugin is not run while earlier candidates do.
+// TestPluginIsLazy holds that a plugin is run only after all earlier candidates failed.
 func TestPluginIsLazy(t *testing.T) {
 	log := filepath.Join(t.TempDir(), "log")
 	ps := testProviders(t, ProviderConfig{}, testProvider("registry", programSecret, "new", programLog, log))
@@ -93,9 +93,9 @@ func TestPluginIsLazy(t *testing.T) {
 	assert.Len(t, runs(t, log), 1)
 }
 
-// TestPluginRunsOnceForAll holds that all who ask at the same time get the answer
-// of one process, and that one who leaves takes it from nobody.
-func TestPluginRunsOnceForAll(t *testing.T) {
+// TestOnePluginRunAnswersAllCallers holds that all callers at the same time get the answer
+// of one process, also if one of them leaves.
+func TestOnePluginRunAnswersAllCallers(t *testing.T) {
 	log, gate := filepath.Join(t.TempDir(), "log"), filepath.Join(t.TempDir(), "gate")
 	mkfifo(t, gate)
 	ps := testProviders(t, ProviderConfig{}, testProvider("registry", programSecret, "hunter2", programLog, log, programGate, gate))
@@ -108,7 +108,7 @@ func TestPluginRunsOnceForAll(t *testing.T) {
 			assert.ErrorIs(t, errs[0], context.Canceled)
 		}
 	})
-	release, err := os.OpenFile(gate, os.O_WRONLY, 0) // returns when the process has opened the gate
+	release, err := os.OpenFile(gate, os.O_WRONLY, 0) // blocks until the process has opened the gate
 	require.NoError(t, err)
 	for i := range 50 {
 		others.Go(func() {
@@ -132,8 +132,9 @@ func TestPluginRunsOnceForAll(t *testing.T) {
 	assert.Len(t, runs(t, log), 1)
 }
 
-// TestPluginEndsWithItsLastWaiter holds that a process nobody waits for is killed.
-func TestPluginEndsWithItsLastWaiter(t *testing.T) {
+// TestPluginIsKilledWhenItsLastCallerLeaves holds that the context of a plugin's run ends
+// when the last caller that waits for it leaves.
+func TestPluginIsKilledWhenItsLastCallerLeaves(t *testing.T) {
 	ended := make(chan error, 1)
 	p, err := newProvider(ProviderConfig{}, testProvider(""))
 	require.NoError(t, err)
@@ -151,10 +152,10 @@ func TestPluginEndsWithItsLastWaiter(t *testing.T) {
 	assert.ErrorIs(t, <-ended, context.Canceled)
 }
 
-// TestPanicReachesAllWhoWait holds that a panic while a plugin runs, such as one of the
-// Logger, reaches each caller that waits for the plugin, and that the next caller gets
-// a run of its own.
-func TestPanicReachesAllWhoWait(t *testing.T) {
+// TestPanicReachesAllCallersThatWait holds that a panic while a plugin runs, such as one of
+// the Logger, reaches each caller that waits for the plugin, and that the next call starts
+// a new run.
+func TestPanicReachesAllCallersThatWait(t *testing.T) {
 	p, err := newProvider(ProviderConfig{}, testProvider(""))
 	require.NoError(t, err)
 	ps := &providers{list: []*provider{p}}
@@ -184,9 +185,9 @@ func TestPanicReachesAllWhoWait(t *testing.T) {
 	assert.ErrorIs(t, errs[0], fault)
 }
 
-// TestPluginEnvironment holds what a plugin is given, and where: the image only
-// on its standard input.
-func TestPluginEnvironment(t *testing.T) {
+// TestPluginReceivesItsEnvironment holds what a plugin receives. The image is only on its
+// standard input.
+func TestPluginReceivesItsEnvironment(t *testing.T) {
 	t.Setenv("PULLKIT_TEST_INHERITED", "yes")
 	report := func(c ProviderConfig, p pluginConfig) (got struct {
 		Args  []string
@@ -252,7 +253,7 @@ var programTests = map[string]func(*testing.T){
 		creds, _ = collect(t.Context(), ps, "q.io/app")
 		assert.Len(t, creds, 1)
 	},
-	"env-image": func(t *testing.T) { // the name is JSON on the standard input, whatever it holds
+	"env-image": func(t *testing.T) { // any name is JSON on the standard input
 		p, err := newProvider(ProviderConfig{}, testProvider(""))
 		require.NoError(t, err)
 		p.run = func(_ context.Context, stdin []byte, _ []string) ([]byte, error) {
@@ -277,13 +278,13 @@ var programTests = map[string]func(*testing.T){
 		assert.Equal(t, 1, asked)
 	},
 	"clock-back": func(t *testing.T) {
-		// time.Now carries a monotonic reading, which Add and Before keep, and a
-		// clock that is set back does not move. What is left is not to lose it.
+		// The time of an answer's end has a monotonic reading, which does not change if
+		// the clock of the system is set back. The code must not remove the reading.
 		assert.Contains(t, endOf(time.Minute).String(), "m=", "the monotonic reading is kept")
 	},
 }
 
-// answering is a plugin that answers without a process.
+// answering returns a plugin that answers without a process.
 func answering(t *testing.T, c ProviderConfig, body func() string) *providers {
 	p, err := newProvider(c, testProvider(""))
 	require.NoError(t, err)
@@ -293,9 +294,9 @@ func answering(t *testing.T, c ProviderConfig, body func() string) *providers {
 	return &providers{list: []*provider{p}}
 }
 
-// TestPluginDaemon holds that a child which a plugin leaves behind neither hides
-// its answer nor holds it up.
-func TestPluginDaemon(t *testing.T) {
+// TestChildOfAPluginDoesNotDelayTheAnswer holds that a child process that a plugin leaves
+// behind does not hide or delay the plugin's answer.
+func TestChildOfAPluginDoesNotDelayTheAnswer(t *testing.T) {
 	pid := filepath.Join(t.TempDir(), "pid")
 	_, errs := collect(t.Context(), testProviders(t, ProviderConfig{}, testProvider("daemon", programSecret, pid)), "r.io/app")
 	assert.Empty(t, errs)
@@ -303,7 +304,7 @@ func TestPluginDaemon(t *testing.T) {
 	require.NoError(t, err)
 	var child int
 	require.NoError(t, json.Unmarshal(data, &child))
-	end(t, child) // it was left alone
+	end(t, child) // the child was not killed
 }
 
 func TestPluginErrorsAreNotKept(t *testing.T) {
@@ -325,7 +326,7 @@ func TestPluginErrorsAreNotKept(t *testing.T) {
 	assert.ErrorAs(t, errs[0], &entry)
 }
 
-func TestPluginMissing(t *testing.T) {
+func TestMissingPluginIsAnError(t *testing.T) {
 	_, err := newProviders(ProviderConfig{Exec: Exec{Dir: t.TempDir()}}, testProvider(""))
 	assert.ErrorIs(t, err, errProgramMissing)
 }

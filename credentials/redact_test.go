@@ -12,9 +12,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestSecretsInKeys brings secrets in place of a key, or in it. No problem, no note and
-// no error of a call shows them.
-func TestSecretsInKeys(t *testing.T) {
+// TestSecretsInKeysAreHidden parses documents with a secret in a key, or in place of one.
+// No problem, note, credential or error shows the secret.
+func TestSecretsInKeysAreHidden(t *testing.T) {
 	const secret = "S3cretPassw0rd"
 	login := encodeAuth("user", secret)
 	for _, key := range []string{
@@ -69,8 +69,8 @@ func TestSecretsInKeys(t *testing.T) {
 	}
 }
 
-// TestHiddenKeysAreNotWritten: a key of which a part is hidden is not written, because
-// it would be another key.
+// TestHiddenKeysAreNotWritten holds that MarshalConfig does not write a key of which a part
+// is hidden, because it would be another key.
 func TestHiddenKeysAreNotWritten(t *testing.T) {
 	c, err := ParseFile([]byte(`{"auths":{"https://r.io?token=s3cret":{"auth":"dTpw"},"s.io":{"auth":"dTpw"}}}`), "config.json", Rules{})
 	require.NoError(t, err)

@@ -148,7 +148,7 @@ type pullSecrets struct{ table table }
 // Secret that does not give a credential, because of its type or because of its data, is
 // left out too, and listed with the warning [ErrGivesNothing].
 //
-// In the keyring of a Pod, a Secret of another namespace is left out if one of the Pod's
+// In the keyring that For returns, a Secret of another namespace is left out if one of the Pod's
 // namespace holds the same credential. All other Secrets of other namespaces stay in the
 // keyring. It is puller.Puller that refuses them, because a Pod may use only Secrets of its
 // own namespace. The keyring is also a [Fingerprinter], an [Explainer] and a [Lister]. It
@@ -306,23 +306,22 @@ func SecretNames(pod, serviceAccount []string) []string {
 	return out
 }
 
-// ParseSecrets reads the Secrets of a manifest: YAML or JSON, one document or
-// several, Lists of objects, data and stringData (which wins). Objects of other
-// kinds are passed over. Data that is not base64 is for [Secret.Validate] to report,
-// and for [Problems]. A field that an object has twice makes it malformed, in
-// JSON as in YAML.
+// ParseSecrets reads the Secrets of a manifest: YAML or JSON, one document or several,
+// Lists of objects, data and stringData. If data and stringData have the same name, that of
+// stringData counts. ParseSecrets ignores objects of other kinds. Values of data that are
+// not base64 are not an error here: [Secret.Validate] and [Problems] report them. An object
+// with the same field twice is malformed, in JSON as in YAML.
 //
-// A text that holds Secrets and is not a manifest in the right form is read as far as
-// it can be understood, and reported: documents without --- between them, or a list without
-// kind. An object that seems to be a Secret and is of
-// another kind, or of none, is reported and not read.
+// A text that is not a manifest in the right form is read as far as it can be understood,
+// and the error says what is wrong: documents without --- between them, or a list without a
+// kind. An object that seems to be a Secret and is of another kind, or of none, is not
+// read, and the error names it.
 //
-// Documents and Secrets that cannot be read are left out, and the rest is returned
-// together with an error: a program that is content with what could be read reports
-// the error and goes on. The error wraps one error for each of them, in their order,
-// which says which document it is and, as far as that can be read, its name; it
-// wraps an [*Error] if it is a Secret. A manifest larger than 8 MiB is refused
-// as a whole.
+// ParseSecrets returns all Secrets that it can read, also if it returns an error. A program
+// for which these are enough reports the error and continues. The error wraps one error for
+// each document and each Secret that is left out, in their order. Each says which document
+// it is, and the name of the Secret if that can be read; it wraps an [*Error] if it is
+// about a Secret. A manifest larger than 8 MiB is refused as a whole.
 func ParseSecrets(data []byte) ([]Secret, error) {
 	if len(data) > maxDocument {
 		return nil, fmt.Errorf("manifest %w", errTooLarge)

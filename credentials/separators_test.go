@@ -7,9 +7,9 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// TestDocumentsOfAManifest: however documents are separated, each Secret is read, or the
-// error says that it was not.
-func TestDocumentsOfAManifest(t *testing.T) {
+// TestSecretsAreReadOrNamedWithAnySeparator holds that each Secret of a manifest is read,
+// or the error says that it was not, for many separators between the documents.
+func TestSecretsAreReadOrNamedWithAnySeparator(t *testing.T) {
 	block := func(name string) string { return "kind: Secret\nmetadata:\n  name: " + name + "\n" }
 	inJSON := func(name string) string { return fmt.Sprintf(`{"kind":"Secret","metadata":{"name":%q}}`, name) }
 	flow := func(name string) string { return "{kind: Secret, metadata: {name: " + name + "}}" }

@@ -11,10 +11,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestWrappedDocuments brings a valid document, or valid entries, inside of something
-// else, one for each form in which that happens. Problems and Explain must say where
-// the document is and what to do.
-func TestWrappedDocuments(t *testing.T) {
+// TestWrappedDocumentsAreReported parses valid documents and entries inside of something
+// else, one for each form in which that happens. Problems and Explain say where the
+// document is, and what to do.
+func TestWrappedDocumentsAreReported(t *testing.T) {
 	const entries = `{"r.io":{"auth":"dTpw"}}`
 	encoded := base64.StdEncoding.EncodeToString([]byte(goodDocument))
 	quoted, err := json.Marshal(goodDocument)
@@ -54,11 +54,11 @@ func TestWrappedDocuments(t *testing.T) {
 			require.NoError(t, err, tt.text)
 			for source, ring := range map[string]Keyring{`secret "web/regcred"`: FromSecrets([]Secret{secret}, rules), `file "` + file + `"`: config} {
 				problems, notes := texts(t, ring, "r.io/team/app")
-				for _, told := range []string{strings.Join(problems, "\n"), strings.Join(notes, "\n")} {
-					assert.Contains(t, told, source, tt.text)
-					assert.Contains(t, told, tt.where, tt.text)
-					assert.Contains(t, told, advice, tt.text)
-					assert.NotContains(t, told, "dTpw", tt.text)
+				for _, reported := range []string{strings.Join(problems, "\n"), strings.Join(notes, "\n")} {
+					assert.Contains(t, reported, source, tt.text)
+					assert.Contains(t, reported, tt.where, tt.text)
+					assert.Contains(t, reported, advice, tt.text)
+					assert.NotContains(t, reported, "dTpw", tt.text)
 				}
 				if !rules.Kubelet {
 					assert.Len(t, problems, 1, tt.text)
@@ -70,8 +70,9 @@ func TestWrappedDocuments(t *testing.T) {
 	}
 }
 
-// TestWrappedBesideGood: what is wrapped is named also where other entries are good.
-func TestWrappedBesideGood(t *testing.T) {
+// TestWrappedEntriesAreReportedNextToGoodOnes holds that entries inside of something else
+// are reported also if other entries are good.
+func TestWrappedEntriesAreReportedNextToGoodOnes(t *testing.T) {
 	for text, want := range map[string]string{
 		`{"auths":{"s.io":{"auth":"dTpw"},"auths":{"r.io":{"auth":"dTpw"}}}}`:                `under "auths" in "auths"`,
 		`{"auths":{"s.io":{"auth":"dTpw"}},"value":{"auths":{"r.io":{"auth":"dTpw"}}}}`:      `under "value"`,
@@ -83,9 +84,9 @@ func TestWrappedBesideGood(t *testing.T) {
 		s := Secret{Namespace: "web", Name: "regcred", Type: TypeDockerConfigJSON, Data: map[string]Sensitive{KeyDockerConfigJSON: Conceal(text)}}
 		ring := FromSecrets([]Secret{s}, Rules{})
 		problems, notes := texts(t, ring, "r.io/app")
-		for _, told := range [][]string{problems, notes} {
-			if assert.Len(t, told, 1, text) {
-				assert.Contains(t, told[0], want, text)
+		for _, reported := range [][]string{problems, notes} {
+			if assert.Len(t, reported, 1, text) {
+				assert.Contains(t, reported[0], want, text)
 			}
 		}
 		creds, _ := collect(t.Context(), ring, "s.io/app")
@@ -101,16 +102,16 @@ func TestWrappedBesideGood(t *testing.T) {
 		require.NoError(t, err)
 		assert.Empty(t, Problems(c), text)
 	}
-	// Nesting without end costs no more than the text is long.
+	// The time for a deeply nested text is bounded.
 	deep := strings.Repeat(`{"a":`, 5000) + `1` + strings.Repeat(`}`, 5000)
 	c, err := ParseFile([]byte(deep), "config.json", Rules{})
 	require.NoError(t, err)
 	assert.Empty(t, Problems(c))
 }
 
-// TestEncodedTwice names a document, or a login, that was encoded once more, in
-// whichever kind of base64.
-func TestEncodedTwice(t *testing.T) {
+// TestDocumentsEncodedTwiceAreReported parses documents and logins that were encoded twice,
+// in all kinds of base64. The error says so.
+func TestDocumentsEncodedTwiceAreReported(t *testing.T) {
 	document := `{"auths":{"r.io":{"username":"u>?","password":"p~~~ÿÿÿ>>>???"}}}`
 	wide := utf16.Encode([]rune(document))
 	inUTF16 := make([]byte, 0, 2*len(wide))
@@ -167,7 +168,7 @@ func TestEncodedTwice(t *testing.T) {
 		}
 	}
 
-	// In a manifest, data itself can be in another encoding than it must be.
+	// The data of a manifest can be in the wrong encoding.
 	for value, want := range map[string]string{
 		`"data:application/json;base64,` + std + `"`: `is not base64: leave out "data:application/json;base64,"`,
 		url:                      "is not base64: it may be base64 for URLs, with - and _ in place of + and /",
@@ -184,9 +185,9 @@ func TestEncodedTwice(t *testing.T) {
 	}
 }
 
-// TestKeysOfNoImage holds what is said of keys that no image's name can match, or
-// that hardly mean what they say.
-func TestKeysOfNoImage(t *testing.T) {
+// TestKeysThatMatchNoImageAreReported holds the warnings about keys that match no image, or
+// that probably do not mean what they say.
+func TestKeysThatMatchNoImageAreReported(t *testing.T) {
 	for key, tt := range map[string]struct{ want, image string }{
 		"https://r.io/v2/_catalog":              {`the key's path is one of the registry's API, not a repository's; for the whole host write it as "r.io"`, "r.io/app"},
 		"https://r.io:5000/v2/_catalog/":        {`for the whole host write it as "r.io:5000"`, "r.io:5000/app"},
@@ -246,12 +247,12 @@ func TestKeysOfNoImage(t *testing.T) {
 				assert.Empty(t, Problems(c), "%q", key)
 				continue
 			}
-			if r.Kubelet && key == "r.io/team-" { // a beginning of r.io/team-b, for the kubelet
+			if r.Kubelet && key == "r.io/team-" { // for the kubelet it is the beginning of r.io/team-b
 				continue
 			}
 			if r.Kubelet {
 				assert.NotEmpty(t, append(Problems(c), unreadKeys(c)...), "%q", key)
-				continue // net/url reads some of these otherwise
+				continue // net/url reads some of these in another way
 			}
 			if assert.Len(t, Problems(c), 1, "%q", key) {
 				assert.ErrorContains(t, Problems(c)[0], tt.want, "%q", key)
@@ -269,7 +270,7 @@ func TestKeysOfNoImage(t *testing.T) {
 			}
 		}
 	}
-	// A key that cannot be read is left out, and the reason names its scheme.
+	// A key that cannot be read is left out, and the error names its scheme.
 	for key, want := range map[string]string{
 		"oci:r.io":              `the key begins with "oci:", which is a scheme that is not understood: write it without, as "r.io"`,
 		"https:r.io":            `the key begins with "https:", which is not a scheme: write it without, as "r.io"`,
@@ -281,9 +282,9 @@ func TestKeysOfNoImage(t *testing.T) {
 	} {
 		c := configOf(t, key)
 		problems, notes := texts(t, c, "r.io/app")
-		for _, told := range [][]string{problems, notes} {
-			if assert.Len(t, told, 1, key) {
-				assert.Contains(t, told[0], want, key)
+		for _, reported := range [][]string{problems, notes} {
+			if assert.Len(t, reported, 1, key) {
+				assert.Contains(t, reported[0], want, key)
 			}
 		}
 		_, err := Login(key, "u", Conceal("p"))
@@ -291,8 +292,7 @@ func TestKeysOfNoImage(t *testing.T) {
 	}
 }
 
-// unreadKeys are the keys that only the kubelet takes, of which Explain says that they
-// cannot be read.
+// unreadKeys are keys that only the kubelet accepts. Explain says that they cannot be read.
 func unreadKeys(c *File) (errs []error) {
 	for _, e := range c.table.entries {
 		if e.err != nil {
@@ -302,9 +302,9 @@ func unreadKeys(c *File) (errs []error) {
 	return errs
 }
 
-// TestEveryUnusedLoginIsSaid brings documents in which a login is written where none is
-// read. Problems, and the notes of Explain for its image, say where it is.
-func TestEveryUnusedLoginIsSaid(t *testing.T) {
+// TestEveryUnusedLoginIsReported parses documents in which a login is in a place where none
+// is read. Problems, and the notes of Explain for its image, say where it is.
+func TestEveryUnusedLoginIsReported(t *testing.T) {
 	const login = `{"auth":"dTpw"}`
 	const entries = `{"r.io":` + login + `}`
 	const doc = `{"auths":` + entries + `}`
@@ -328,7 +328,7 @@ func TestEveryUnusedLoginIsSaid(t *testing.T) {
 		{`{"auths":{"r.io":{"username":"u","password":"p","Password":"q"}}}`, []string{`password is in the entry twice`}},
 		{`{"auths":` + entries + `,"auths":null}`, []string{"auths is there again as null"}},
 
-		// In fields that are for something else.
+		// In fields that have another purpose.
 		{`{"auths":{` + good + `},"HttpHeaders":{"auths":` + entries + `}}`, []string{`under "HttpHeaders"`}},
 		{`{"auths":{` + good + `},"plugins":{"auths":` + entries + `}}`, []string{`under "plugins"`}},
 		{`{"auths":{` + good + `},"proxies":` + doc + `}`, []string{`under "proxies"`}},
@@ -376,16 +376,16 @@ func TestEveryUnusedLoginIsSaid(t *testing.T) {
 		require.NoError(t, err)
 		assert.Empty(t, Problems(c), text)
 	}
-	// What is deep inside costs no more than a bound.
+	// The time to search a deeply nested document is bounded.
 	for _, text := range []string{strings.Repeat(`{"a":`, 5000) + `{"auths":{}}` + strings.Repeat(`}`, 5000), `{"auths":{"s.io":{"auth":"dTpw","x":` + strings.Repeat(`[`, 9000) + strings.Repeat(`]`, 9000) + `}}}`} {
 		_, err := ParseFile([]byte(text), "config.json", Rules{})
 		require.NoError(t, err)
 	}
 }
 
-// TestDataInTheWrongPlace brings Secrets of a manifest whose document is not where it must
-// be, or is one of two.
-func TestDataInTheWrongPlace(t *testing.T) {
+// TestDataInTheWrongPlaceIsReported parses manifests of Secrets whose document is in the
+// wrong place, or that have two documents.
+func TestDataInTheWrongPlaceIsReported(t *testing.T) {
 	const encoded = "eyJhdXRocyI6eyJyLmlvIjp7ImF1dGgiOiJkVHB3In19fQ=="
 	head := "kind: Secret\nmetadata: {name: regcred, namespace: web}\ntype: kubernetes.io/dockerconfigjson\n"
 	other := base64.StdEncoding.EncodeToString([]byte(`{"auths":{"s.io":{"auth":"dTpw"}}}`))
@@ -421,9 +421,9 @@ func TestDataInTheWrongPlace(t *testing.T) {
 	assert.Empty(t, Problems(FromSecrets(secrets, Rules{})))
 }
 
-// TestEncodedOnceMore names what is around a document, or a login, in the ways in which
-// programs write one.
-func TestEncodedOnceMore(t *testing.T) {
+// TestLayersAroundADocumentAreNamed parses documents and logins with something around them
+// that programs put there. The error names the layers.
+func TestLayersAroundADocumentAreNamed(t *testing.T) {
 	b64 := func(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
 	times := func(n int, s string) string {
 		for range n {
@@ -493,8 +493,8 @@ func TestEncodedOnceMore(t *testing.T) {
 	}
 }
 
-// TestAdviceAboutKeysIsRight holds what is said of keys that look wrong, and that each key
-// which an error says to write is one of which nothing is said.
+// TestAdviceAboutKeysIsRight holds the warnings about keys that look wrong, and that there
+// is no warning about a key that a warning says to write.
 func TestAdviceAboutKeysIsRight(t *testing.T) {
 	for key, tt := range map[string]struct{ want, write, image string }{
 		`r.io\team`:                             {"the key has a backslash where a path has a slash", "r.io/team", "r.io/team/app"},
@@ -557,7 +557,7 @@ func TestAdviceAboutKeysIsRight(t *testing.T) {
 	} {
 		assert.Empty(t, Problems(configOf(t, key)), key)
 	}
-	// A key that matches images is taken, and what looks wrong in it is listed.
+	// A key that matches images is used, and Problems lists what looks wrong in it.
 	for _, key := range []string{"https://r.io:443", "r.io*"} {
 		ring, err := Login(key, "u", Conceal("p"))
 		require.NoError(t, err, key)

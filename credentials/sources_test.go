@@ -18,7 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// usersOf are the user names of the candidates for an image, in order.
+// usersOf returns the user names of the candidates for an image, in order.
 func usersOf(t *testing.T, ring Keyring, image string) (users []string) {
 	creds, errs := collect(t.Context(), ring, image)
 	assert.Empty(t, errs, image)
@@ -28,8 +28,9 @@ func usersOf(t *testing.T, ring Keyring, image string) (users []string) {
 	return users
 }
 
-// TestHelperRows holds which program is asked for a host, and under which name.
-func TestHelperRows(t *testing.T) {
+// TestHelperIsChosenByHost holds which program is asked for a host, and for which server
+// name.
+func TestHelperIsChosenByHost(t *testing.T) {
 	c := Exec{Dir: installProgram(t, "docker-credential-a", "docker-credential-b"), Environ: programEnv("servers")}
 	const hub = "for https://index.docker.io/v1/"
 	for _, tt := range []struct {
@@ -44,7 +45,7 @@ func TestHelperRows(t *testing.T) {
 		{`{"credHelpers":{"r.io:5000":""},"credsStore":"a"}`, "r.io/app", []string{"for r.io"}, 0},
 		{`{"credHelpers":{"docker.io":""},"credsStore":"a"}`, "nginx", nil, 0},
 		{`{"credHelpers":{"https://index.docker.io/v1/":""},"credsStore":"a"}`, "nginx", nil, 0},
-		{`{"credHelpers":{"r.io":"a/b"},"credsStore":"a"}`, "r.io/app", nil, 1}, // malformed, and not the store's either
+		{`{"credHelpers":{"r.io":"a/b"},"credsStore":"a"}`, "r.io/app", nil, 1}, // the name is malformed, and the program of credsStore is not asked either
 		{`{"credHelpers":{"r.io":7},"credsStore":"a"}`, "r.io/app", nil, 1},
 		{`{"credHelpers":{"r.io":" "},"credsStore":"a"}`, "r.io/app", nil, 1},
 		{`{"credHelpers":{"docker.io":"a"}}`, "nginx", []string{"for docker.io"}, 0},
@@ -74,23 +75,23 @@ func TestHelperRows(t *testing.T) {
 	assert.NotEqual(t, a.WithHelpers(c).(Fingerprinter).Fingerprint(ref), b.WithHelpers(c).(Fingerprinter).Fingerprint(ref))
 }
 
-// TestHelpersNotAsked holds that a file whose helpers are not asked says so, for
-// each program once, and that no program is started.
-func TestHelpersNotAsked(t *testing.T) {
+// TestHelpersThatAreNotAskedAreReported holds that Problems lists each program that a file
+// names and that is not asked, and that no program is started.
+func TestHelpersThatAreNotAskedAreReported(t *testing.T) {
 	c, log := testHelper(t)
 	config, err := ParseFile([]byte(`{"credsStore":"desktop","credHelpers":{"a.io":"test","b.io":"test","c.io":"test","d.io":"test","e.io":"other","f.io":""},"auths":{"https://index.docker.io/v1/":{}}}`), "config.json", Rules{})
 	require.NoError(t, err)
-	var told []string
+	var reported []string
 	for _, err := range Problems(config) {
 		assert.ErrorIs(t, err, ErrHelperNotAsked)
-		told = append(told, err.Error())
+		reported = append(reported, err.Error())
 	}
 	const tail = "; it was not asked, because reading a file starts no program: File.WithHelpers asks it"
 	assert.Equal(t, []string{
 		`file "config.json", key "credHelpers": names the program docker-credential-other for "e.io"` + tail,
 		`file "config.json", key "credHelpers": names the program docker-credential-test for "a.io", "b.io", "c.io" and 1 more` + tail,
 		`file "config.json", key "credsStore": names the program docker-credential-desktop` + tail,
-	}, told)
+	}, reported)
 	for image, program := range map[string]string{"nginx": "desktop", "a.io/app": "test", "e.io/app": "other", "x.io/app": "desktop", "f.io/app": ""} {
 		_, notes := texts(t, Join(config), image)
 		if program == "" {
@@ -114,9 +115,9 @@ func TestHelpersNotAsked(t *testing.T) {
 	assert.Empty(t, Problems(kubelet), "the kubelet knows no helpers")
 }
 
-// TestBadSecretCostsItself holds that a Secret, or a document, of a manifest that
-// cannot be read is left out alone, and is called by its name.
-func TestBadSecretCostsItself(t *testing.T) {
+// TestBadSecretDoesNotAffectOthers holds that only the malformed Secret or document of a
+// manifest is left out, and that the error has its name.
+func TestBadSecretDoesNotAffectOthers(t *testing.T) {
 	good := "apiVersion: v1\nkind: Secret\nmetadata:\n  name: good\n  namespace: web\ntype: kubernetes.io/dockerconfigjson\nstringData:\n  .dockerconfigjson: '" + goodDocument + "'\n"
 	about := "metadata:\n  namespace: web\n  name: bad\n"
 	for name, tt := range map[string]struct {
@@ -148,16 +149,16 @@ func TestBadSecretCostsItself(t *testing.T) {
 		}
 	}
 
-	// Objects that are passed over cost nothing, though kubectl would refuse them.
+	// Malformed objects of other kinds are ignored, although kubectl would refuse them.
 	secrets, err := ParseSecrets([]byte("kind: Deployment\nspec: 1\nspec: 2\n---\n" + good))
 	assert.NoError(t, err)
 	assert.Len(t, secrets, 1)
 
-	// Lines are counted from the beginning of the manifest.
+	// Errors count lines from the beginning of the manifest.
 	_, err = ParseSecrets([]byte("kind: Pod\n---\nkind: Pod\n--- # b\nkind: Secret\ndata: {}\ndata: {}\n"))
 	assert.EqualError(t, err, "manifest, document 3: secret holds a field twice: line 7")
 
-	// In a list, too, one Secret costs itself alone.
+	// Of a list, too, only the malformed Secret is left out.
 	list := `{"kind":"List","items":[{"kind":"Secret","data":{"x":1},"metadata":{"name":"one"}},{"kind":"Secret","metadata":{"name":"two"}},5,{"kind":"Secret","metadata":{"name":"three","uid":7}}]}`
 	secrets, err = ParseSecrets([]byte(list))
 	require.Len(t, secrets, 1)
@@ -167,16 +168,16 @@ func TestBadSecretCostsItself(t *testing.T) {
 	require.True(t, ok)
 	assert.Len(t, wrapped.Unwrap(), 3)
 
-	// The text stays short however much is malformed.
+	// The text of the error is short, also if much is malformed.
 	secrets, err = ParseSecrets([]byte(strings.Repeat(`{"kind":"Secret","data":5}`, 5000)))
 	assert.Empty(t, secrets)
 	assert.Less(t, len(err.Error()), 2000)
 	assert.ErrorContains(t, err, "4990 more")
 }
 
-// TestReadDocker holds docker's order: the variable, then the helpers that the file
+// TestReadDockerOrder holds docker's order: the variable, then the helpers that the file
 // names, then the file.
-func TestReadDocker(t *testing.T) {
+func TestReadDockerOrder(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("DOCKER_CONFIG", dir)
 	path := filepath.Join(dir, "config.json")
@@ -222,7 +223,7 @@ func TestReadDocker(t *testing.T) {
 	require.NoError(t, err)
 	assert.NotEqual(t, before, c.Fingerprint(reference.MustParse("r.io/app")))
 
-	// What docker refuses in the variable is not used, and the file is.
+	// If docker refuses the variable, it is not used, and the file is.
 	write(`{"auths":{"r.io":{"auth":"` + encodeAuth("file", "p") + `"}}}`)
 	auth := encodeAuth("env", "p")
 	for text, want := range map[string]string{
@@ -245,11 +246,11 @@ func TestReadDocker(t *testing.T) {
 		require.NoError(t, err, text)
 		assert.Equal(t, []string{"file"}, usersOf(t, c, "r.io/app"), text)
 		problems, notes := texts(t, c, "r.io/app")
-		for _, told := range [][]string{problems, notes} {
-			if assert.Len(t, told, 1, text) {
-				assert.Contains(t, told[0], `variable "DOCKER_AUTH_CONFIG": `, text)
-				assert.Contains(t, told[0], want, text)
-				assert.NotContains(t, told[0], "p4ss", text)
+		for _, reported := range [][]string{problems, notes} {
+			if assert.Len(t, reported, 1, text) {
+				assert.Contains(t, reported[0], `variable "DOCKER_AUTH_CONFIG": `, text)
+				assert.Contains(t, reported[0], want, text)
+				assert.NotContains(t, reported[0], "p4ss", text)
 			}
 		}
 		assert.False(t, isWarning(Problems(c)[0]))
@@ -261,7 +262,7 @@ func TestReadDocker(t *testing.T) {
 		assert.Empty(t, Problems(c), text)
 	}
 
-	// One that is unusable is an error only if the other is, too.
+	// An unusable variable or file is an error only if the other is unusable too.
 	write("{")
 	t.Setenv(dockerAuthConfig, variable("env"))
 	c, err = ReadDocker()
@@ -278,8 +279,8 @@ func TestReadDocker(t *testing.T) {
 	assert.ErrorContains(t, err, "config.json")
 }
 
-// TestOnlyReadDockerReadsTheVariable holds that no other source of credentials looks
-// at DOCKER_AUTH_CONFIG, and that no program inherits it.
+// TestOnlyReadDockerReadsTheVariable holds that no other source of credentials reads
+// DOCKER_AUTH_CONFIG, and that no program inherits it.
 func TestOnlyReadDockerReadsTheVariable(t *testing.T) {
 	t.Setenv(dockerAuthConfig, `{"auths":{"r.io":{"auth":"`+encodeAuth("env", "hunter2")+`"}}}`)
 	dir := t.TempDir()
@@ -319,8 +320,9 @@ func TestOnlyReadDockerReadsTheVariable(t *testing.T) {
 	assert.NotContains(t, creds[0].Password.Reveal(), dockerAuthConfig)
 }
 
-// TestLogin holds that a login goes to its own registry alone.
-func TestLogin(t *testing.T) {
+// TestLoginIsSentOnlyToItsRegistry holds that a login matches only images of its own
+// registry.
+func TestLoginIsSentOnlyToItsRegistry(t *testing.T) {
 	for key, want := range map[string][]string{
 		"registry.example/team":  {"registry.example/team/app", "registry.example/team"},
 		"registry.example":       {"registry.example/team/app", "registry.example/team", "registry.example/other"},
@@ -383,9 +385,9 @@ func implements[T any](v any) bool {
 	return ok
 }
 
-// TestNoFileIsAnEmptyKeyring holds that a search that finds no file gives an empty
-// keyring, and that a file which was named and is missing is an error that cannot be
-// taken for a missing image.
+// TestNoFileIsAnEmptyKeyring holds that a search without a result returns an empty keyring.
+// A file that a caller named and that is missing is an error, and not one that looks like a
+// missing image.
 func TestNoFileIsAnEmptyKeyring(t *testing.T) {
 	dir := t.TempDir()
 	missing := filepath.Join(dir, "a", "config.json")
@@ -415,11 +417,11 @@ func TestNoFileIsAnEmptyKeyring(t *testing.T) {
 	assert.NotErrorIs(t, err, fs.ErrNotExist)
 }
 
-// TestProgramThatCannotStart tells apart a program that is not there from one that
-// is there and cannot be run.
-func TestProgramThatCannotStart(t *testing.T) {
+// TestErrorSaysWhyAProgramCannotStart holds that the error says whether a program is
+// missing or cannot be run, and why.
+func TestErrorSaysWhyAProgramCannotStart(t *testing.T) {
 	if os.PathSeparator != '/' {
-		return // scripts have an interpreter on Unix alone
+		return // scripts have an interpreter only on Unix
 	}
 	dir := t.TempDir()
 	write := func(name, text string, mode os.FileMode) {
@@ -461,9 +463,9 @@ func TestProgramThatCannotStart(t *testing.T) {
 	assert.ErrorIs(t, err, errProgramMissing)
 }
 
-// TestUnknownFieldsOfAnswers holds that an unknown field of a plugin's answer is
-// named, unless its name might be a secret.
-func TestUnknownFieldsOfAnswers(t *testing.T) {
+// TestUnknownFieldsOfAnswersAreNamed holds that the error about an unknown field of a
+// plugin's answer has the field's name, unless the name may be a secret.
+func TestUnknownFieldsOfAnswersAreNamed(t *testing.T) {
 	head := `{"apiVersion":"credentialprovider.kubelet.k8s.io/v1","kind":"CredentialProviderResponse","cacheKeyType":"Image"`
 	for answer, want := range map[string]string{
 		head + `,"Auth":{}}`:                                          `holds a field that is not known: "Auth"`,
@@ -483,9 +485,9 @@ func TestUnknownFieldsOfAnswers(t *testing.T) {
 	}
 }
 
-// TestAnswersWithOddKeys holds that a key of a plugin's answer, and one of
-// matchImages, that can match nothing is said, for the images that it concerns.
-func TestAnswersWithOddKeys(t *testing.T) {
+// TestOddKeysOfPluginsAreReported holds that keys that match no image, in a plugin's answer
+// or in matchImages, are reported for the images that were probably meant.
+func TestOddKeysOfPluginsAreReported(t *testing.T) {
 	p, err := newProvider(ProviderConfig{}, testProvider(""))
 	require.NoError(t, err)
 	answer := answerOf(t, p, `{"apiVersion":"credentialprovider.kubelet.k8s.io/v1","kind":"CredentialProviderResponse","cacheKeyType":"Image","auth":{"r.io/*":{"username":"u","password":"p"}}}`)
@@ -507,8 +509,9 @@ func answerOf(t *testing.T, p *provider, text string) table {
 	return p.table(r, ServiceAccount{}, time.Now(), 0)
 }
 
-// TestHelpersNamedByTheirFile: a helper is called x, and its program docker-credential-x.
-func TestHelpersNamedByTheirFile(t *testing.T) {
+// TestHelperNamedByItsFileIsReported holds the warning about a helper that a file calls
+// docker-credential-x and not x.
+func TestHelperNamedByItsFileIsReported(t *testing.T) {
 	for text, want := range map[string]string{
 		`{"credHelpers":{"r.io":"docker-credential-x"}}`:    `"r.io": the name of a helper is what follows docker-credential- in the name of its program: write "x"`,
 		`{"credsStore":"docker-credential-x"}`:              `write "x"`,
@@ -529,8 +532,9 @@ func TestHelpersNamedByTheirFile(t *testing.T) {
 	assert.ErrorContains(t, errs[0], `docker-credential-docker-credential-x: the name of a helper is what follows docker-credential-`)
 }
 
-// TestLinkToNothing: a link whose target is missing was meant to be a file.
-func TestLinkToNothing(t *testing.T) {
+// TestLinkWithoutTargetIsReported holds that a link whose target is missing is reported,
+// because the user meant a file to be there.
+func TestLinkWithoutTargetIsReported(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "config.json")
 	if err := os.Symlink("nowhere", path); err != nil && runtime.GOOS == "windows" {
 		t.Log("this user may not make links:", err)
@@ -557,8 +561,9 @@ func TestLinkToNothing(t *testing.T) {
 	assert.Empty(t, Problems(c))
 }
 
-// TestFieldsOfConfigInDockercfg: a .dockercfg has only entries.
-func TestFieldsOfConfigInDockercfg(t *testing.T) {
+// TestConfigFieldsInADockercfgAreReported holds the error about fields of config.json in a
+// .dockercfg.
+func TestConfigFieldsInADockercfgAreReported(t *testing.T) {
 	for _, field := range []string{`"credsStore":"x"`, `"credHelpers":{"r.io":"x"}`, `"HttpHeaders":{"User-Agent":"x"}`, `"plugins":{}`} {
 		c, err := ParseFile([]byte(`{`+field+`,"r.io":{"auth":"dTpw"}}`), ".dockercfg", Rules{})
 		require.NoError(t, err)

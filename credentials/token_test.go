@@ -12,8 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// asking is a plugin with tokens that answers without a process, and notes what
-// it was asked.
+// asking returns a plugin with tokens that answers without a process, and the requests that
+// it received.
 func asking(t *testing.T, attributes *tokenAttributes, password string, token func(Pod) (string, error)) (ring *providers, asked *[]request) {
 	p := testProvider("")
 	p.Token = attributes
@@ -60,8 +60,9 @@ func TestTokenIsPassedOn(t *testing.T) {
 	}}, *asked)
 }
 
-// TestTokenWithoutPod holds who is asked for a Pod that lacks something.
-func TestTokenWithoutPod(t *testing.T) {
+// TestPluginsThatNeedAServiceAccount holds which plugins are asked for a Pod without a
+// service account or without an annotation.
+func TestPluginsThatNeedAServiceAccount(t *testing.T) {
 	builder := ServiceAccount{Name: "builder"}
 	for name, tt := range map[string]struct {
 		attributes tokenAttributes
@@ -89,8 +90,8 @@ func TestTokenWithoutPod(t *testing.T) {
 	}
 }
 
-// TestTokenCache holds whose answers are given to whom.
-func TestTokenCache(t *testing.T) {
+// TestAnswersAreKeptPerAccountOrToken holds for which Pods an answer is used again.
+func TestAnswersAreKeptPerAccountOrToken(t *testing.T) {
 	base := Pod{Namespace: "web", Name: "a", ServiceAccount: ServiceAccount{Name: "builder", UID: "1"}, Annotations: map[string]string{"a": "x"}}
 	change := func(f func(*Pod)) Pod {
 		pod := base
@@ -149,8 +150,8 @@ func TestTokenErrors(t *testing.T) {
 	assert.ErrorIs(t, errs[0], errNoToken)
 }
 
-// TestCacheBound holds that what is kept does not grow without end.
-func TestCacheBound(t *testing.T) {
+// TestCacheIsBounded holds that the number of answers that are kept is bounded.
+func TestCacheIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, err := newProvider(ProviderConfig{}, testProvider(""))
 		require.NoError(t, err)

@@ -9,5 +9,5 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// end ends a process, which must be there.
+// end kills a process, which must exist.
 func end(t testing.TB, pid int) { require.NoError(t, syscall.Kill(pid, syscall.SIGKILL)) }

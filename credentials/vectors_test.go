@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// vector is one case of any of the vector files; see testdata/vectors/README.md.
+// A vector is one case of any of the vector files; see testdata/vectors/README.md.
 type vector struct {
 	Name, Op       string
 	Pattern, Image string
@@ -63,8 +63,8 @@ type vectorCred struct {
 	RegistryToken                   string `json:"registrytoken"`
 }
 
-// eachVector runs fn for each case of a file under both sets of rules: want is
-// expect for the kubelet's, and expect with recommend laid over it for ours.
+// eachVector runs fn for each case of a file under both sets of rules. want is expect for
+// the kubelet's rules, and expect with the fields of recommend for those of this package.
 func eachVector(t *testing.T, file string, count int, fn func(t *testing.T, v vector, r Rules, want expectation)) {
 	data, err := os.ReadFile(filepath.Join("testdata", "vectors", file))
 	require.NoError(t, err)
@@ -94,8 +94,8 @@ func eachVector(t *testing.T, file string, count int, fn func(t *testing.T, v ve
 	}
 }
 
-// nameOf is the text that keys are compared with. The kubelet's keyring is handed
-// any text; ours a reference, where the text is one.
+// nameOf returns the text that is compared with keys. The kubelet's keyring takes any text.
+// That of this package takes a reference, if the text is one.
 func nameOf(r Rules, image string) string {
 	if r.Kubelet {
 		return image
@@ -139,21 +139,21 @@ func entriesOf(tab *table) map[string]vectorCred {
 	return m
 }
 
-// faults are the problems that are no warnings.
+// faults returns the problems that are not warnings.
 func faults(problems []error) []error {
 	return slices.DeleteFunc(slices.Clone(problems), isWarning)
 }
 
-// checkSkipped compares problems with the names that a vector lists. Where the
-// kubelet calls the document an error, there must be a problem. Warnings are of
-// what is not skipped, and vectors do not list them.
+// checkSkipped compares problems with the names that a vector lists. If the kubelet calls
+// the document an error, there must be a problem. Warnings are not about entries that are
+// skipped, and vectors do not list them.
 func checkSkipped(t *testing.T, r Rules, problems []error, want expectation) {
 	var got []string
 	for _, p := range faults(problems) {
 		var e *Error
 		require.ErrorAs(t, p, &e)
 		if r.Kubelet && errors.Is(e.Err, keys.ErrNoURL) {
-			continue // the kubelet logs such keys only
+			continue // the kubelet only logs such keys
 		}
 		name := e.Origin.Key
 		if name == "" {
@@ -162,7 +162,7 @@ func checkSkipped(t *testing.T, r Rules, problems []error, want expectation) {
 		got = append(got, name)
 	}
 	if want.Error {
-		assert.NotEmpty(t, problems, "at least a warning, of what is read past here")
+		assert.NotEmpty(t, problems, "at least a warning")
 		return
 	}
 	wanted := make([]string, len(want.Skip))
@@ -198,7 +198,7 @@ func TestParseVectors(t *testing.T) {
 		}
 		checkSkipped(t, r, Problems(c), want)
 		if want.Entries != nil {
-			for key, w := range want.Entries { // the JSON of the vectors cannot hold them
+			for key, w := range want.Entries { // the JSON of the vectors cannot have these characters
 				if got := c.table.entries; v.Name == "auth-not-utf8" && len(got) == 1 {
 					assert.Equal(t, "\xff\xfe", got[0].cred.Password.Reveal())
 					w.Password = "\xff\xfe"

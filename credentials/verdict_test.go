@@ -10,12 +10,11 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/stretchr/testify/assert"
-
 	"github.com/pullkit/pullkit/reference"
+	"github.com/stretchr/testify/assert"
 )
 
-// statusError is the error of a library that tells the status by a method.
+// A statusError is the error of a library that has the status in a method.
 type statusError int
 
 func (e statusError) Error() string   { return fmt.Sprint("status ", int(e)) }
@@ -52,15 +51,15 @@ func TestVerdictOf(t *testing.T) {
 	assert.EqualError(t, WithStatus(errors.New("odd"), 404), "odd")
 }
 
-// TestOneVerdict holds which of several answers counts, in both orders, and that
-// errors.Is says the same.
-func TestOneVerdict(t *testing.T) {
+// TestOneOfSeveralAnswersCounts holds which of several answers counts, in both orders, and
+// that errors.Is says the same.
+func TestOneOfSeveralAnswersCounts(t *testing.T) {
 	type answers = map[string]error
 	stale, denied, absent, down := statusError(401), statusError(403), statusError(404), statusError(503)
 	broken := Stop(errors.New("bad manifest"))
 	for _, tt := range []struct {
 		name string
-		by   answers // by user; "" is anonymous
+		by   answers // by user name; "" means anonymous
 		want Verdict
 	}{
 		{"stale, then valid and absent", answers{"a": stale, "b": absent}, VerdictAbsent},
@@ -93,7 +92,7 @@ func TestOneVerdict(t *testing.T) {
 				continue
 			}
 			if Stopped(all.Attempts[0].Err) {
-				continue // the other one was not asked
+				continue // the other credential was not tried
 			}
 			assert.Len(t, all.Attempts, len(tt.by), "%s: all are listed", tt.name)
 			assert.Equal(t, tt.want, VerdictOf(err), tt.name)
@@ -111,9 +110,9 @@ func TestOneVerdict(t *testing.T) {
 	}
 }
 
-// TestSourcesHaveNoVerdict holds that a missing program or file of a source does not
-// look like a missing image.
-func TestSourcesHaveNoVerdict(t *testing.T) {
+// TestErrorsOfSourcesHaveNoVerdict holds that a missing program or file of a source does
+// not look like a missing image.
+func TestErrorsOfSourcesHaveNoVerdict(t *testing.T) {
 	missing := fmt.Errorf("docker-credential-x: %w: %w", errSource, fs.ErrNotExist)
 	ring := failing{missing}
 	for answer, want := range map[error]Verdict{statusError(401): VerdictUnauthorized, statusError(404): VerdictAbsent, statusError(503): VerdictUnavailable} {
@@ -128,9 +127,9 @@ func TestSourcesHaveNoVerdict(t *testing.T) {
 	assert.NotErrorIs(t, err, fs.ErrNotExist)
 }
 
-// TestEndedHasNoVerdictOfItsOwn holds that an answer before the context's end, after
-// which others were not tried, does not count.
-func TestEndedHasNoVerdictOfItsOwn(t *testing.T) {
+// TestAnswersDoNotCountAfterTheContextEnded holds that an answer does not count if the
+// context ended before all credentials were tried.
+func TestAnswersDoNotCountAfterTheContextEnded(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	_, err := Each(ctx, Static{{Username: "a"}, {Username: "b"}}, reference.MustParse("r.io/app:v1"), func(context.Context, Credential) (int, error) {
 		cancel()

@@ -14,7 +14,7 @@ import (
 // The tests of package credentials hold the hints in the errors that users see. The tests
 // here hold what a caller of this package relies on.
 
-// TestGoodInputHasNoHint passes what is right, or may be right, to each function.
+// TestGoodInputHasNoHint passes to each function what is right, or may be right.
 func TestGoodInputHasNoHint(t *testing.T) {
 	for _, password := range []string{"p", "a b", `it's "`, "\xff\xfe", "{{", "pass$word", "<3", "**", "é", "日本", strings.Repeat("x", 5000)} {
 		assert.Empty(t, Login{}.Odd("u", password), "%q", password)
@@ -47,7 +47,7 @@ func TestMisplacedEntries(t *testing.T) {
 		legacy bool
 		want   Misplacement
 	}{
-		{Entry{Key: "auths", Value: []byte(`{"r.io":{"auth":"dTpw"}}`)}, true, WrappedDocument},
+		{Entry{Key: "auths", Value: []byte(`{"r.io":{"auth":"dTpw"}}`)}, true, AuthsObject},
 		{Entry{Key: "auths", Value: []byte(`{"r.io":{"auth":"dTpw"}}`)}, false, Wrapped},
 		{Entry{Key: "value", Value: []byte(`{"auths":{"r.io":{"auth":"dTpw"}}}`)}, true, Wrapped},
 		{Entry{Key: "credsStore", Value: []byte(`"pass"`)}, true, ConfigField},

@@ -1,21 +1,21 @@
-// Package diagnose says what users did wrong where a credential document, a key or a login
-// cannot be read, or can be read and was hardly meant so. It never changes what is read: a
-// reader of package credentials who does not care for the texts of errors can skip it.
+// Package diagnose says what users did wrong in a credential document, a key or a login that
+// cannot be read, or that is probably a mistake. It does not decide which credentials are
+// read, so you can understand package credentials without it.
 //
-// Each function takes what package credentials could not use, and returns a hint: a text
-// that says what it seems to be and what the user can do, or "" if that is not known.
+// Each function takes something that package credentials could not use, and returns a hint:
+// a text that says what it seems to be and what the user can do, or "" if that is not known.
 //
 //	err := errors.New("is not JSON")
 //	if hint := diagnose.Document(data, offset); hint != "" {
 //		err = fmt.Errorf("%w: %s", err, hint)
 //	}
 //
-// [Manifest] does more, because the Secrets of a manifest are found only where mistakes in
-// it are understood: it reads all Secrets of a text, however it is malformed, and returns an
-// error for each part that it cannot read.
+// [Manifest] does more: it finds the Secrets of a manifest, also if the manifest is malformed,
+// and returns an error for each part that it cannot read. It is here because finding the
+// Secrets of a malformed manifest needs the same understanding of mistakes as the hints.
 //
-// No hint has a part of a secret. A hint quotes the names of keys and fields that package
-// keys shows, and otherwise at most a single character that cannot be seen.
+// A hint never shows a part of a secret. It quotes only those keys and names of fields that
+// package keys lets an error show, and single invisible characters.
 package diagnose
 
 import (

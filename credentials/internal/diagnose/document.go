@@ -13,7 +13,7 @@ import (
 
 var byteOrderMark = []byte("\ufeff")
 
-// templateMarks begin what only a template has.
+// templateMarks are the texts with which only an expression of a template begins.
 var templateMarks = []string{"{{", "<%"}
 
 // Document says what a text that is not a JSON object seems to be, and what to do. offset is
@@ -47,8 +47,7 @@ func syntaxHint(data []byte, offset int) string {
 	if layers, _ := unwrap(string(text), isDocumentText); len(layers) > 0 {
 		return "it looks like " + strings.Join(layers, " around ") + " around a document: write the document as it is"
 	}
-	switch {
-	case offset > len(bytes.TrimRight(data, jsonSpace)):
+	if offset > len(bytes.TrimRight(data, jsonSpace)) {
 		return "it ends too soon, as if a part were cut off"
 	}
 	if offset < 1 || offset > len(data) {
@@ -63,7 +62,7 @@ func syntaxHint(data []byte, offset int) string {
 	if strings.HasPrefix(string(data[offset-1:]), "<no value>") {
 		return "a template left <no value> in it"
 	}
-	start := offset - 1 // the reader counts bytes, and may be within a character
+	start := offset - 1 // offset may be within a character, because the reader counts bytes
 	for start > 0 && !utf8.RuneStart(data[start]) {
 		start--
 	}
@@ -73,8 +72,9 @@ func syntaxHint(data []byte, offset int) string {
 	return editingHint(data, offset-1)
 }
 
-// editingHint says which of the commonest faults of a document that was edited by hand the
-// reader of JSON gave up at; "" if it is none of them.
+// editingHint says what is wrong at a byte at which the reader of JSON gave up, if it is
+// one of the faults that are common in documents that were edited by hand; "" if it is none
+// of them. at counts from 0.
 func editingHint(data []byte, at int) string {
 	before, rest := bytes.TrimRight(data[:at], jsonSpace), data[at:]
 	last := byte(0)
@@ -103,7 +103,7 @@ func editingHint(data []byte, at int) string {
 	return ""
 }
 
-// stringHint says what a JSON string in place of a document seems to hold.
+// stringHint says what a string of JSON in place of a document seems to hold.
 func stringHint(data []byte) string {
 	s, err := strictjson.String(bytes.Trim(data, jsonSpace))
 	if err != nil {
@@ -122,7 +122,7 @@ func stringHint(data []byte) string {
 	return ""
 }
 
-// arrayHint says what a list in place of a document seems to hold.
+// arrayHint says what an array in place of a document seems to hold.
 func arrayHint(data []byte) string {
 	if w, ok := findWrapped(data, wrapping{}); ok {
 		return "the document is " + w.where() + ": leave out what is around it"
@@ -139,8 +139,8 @@ func Auths(value []byte) string {
 	return ""
 }
 
-// foreignHint says what a document is that is not a credential file, although it holds a
-// login; "" if that is not known.
+// foreignHint says what a document seems to be that holds a login and is not a credential
+// file; "" if that is not known.
 func foreignHint(top []member) string {
 	has := func(name string, kind string) bool {
 		return slices.ContainsFunc(top, func(m member) bool { return m.Key == name && strictjson.KindOf(m.Value) == kind })
@@ -156,9 +156,9 @@ func foreignHint(top []member) string {
 	return ""
 }
 
-// Fields says what a document holds that was hardly meant so: entries where none are read,
-// or a whole document inside of another one. top are the fields of the whole document, and
-// legacy says that these are entries, as in a .dockercfg.
+// Fields returns hints about what is probably a mistake in a document: entries in a place
+// where none are read, or a whole document inside of another one. top are all fields of the
+// document. legacy says that they are entries, as in a .dockercfg.
 func Fields(top []strictjson.Member, legacy bool) (hints []string) {
 	if legacy {
 		if slices.ContainsFunc(top, isLegacyAuths) {
@@ -207,13 +207,13 @@ func Fields(top []strictjson.Member, legacy bool) (hints []string) {
 	return hints
 }
 
-// isLegacyAuths reports whether m is the auths object of a config.json that was
-// written into a .dockercfg.
+// isLegacyAuths reports whether m is the auths object of a config.json that a user wrote
+// into a .dockercfg.
 func isLegacyAuths(m member) bool {
 	return m.Key == "auths" && strictjson.KindOf(m.Value) == strictjson.KindObject
 }
 
-// isDockerField reports whether a field is one that docker's config.json has.
+// isDockerField reports whether a name is that of a field of docker's config.json.
 func isDockerField(name string) bool {
 	switch strings.ToLower(name) {
 	case "auths", "httpheaders", "credsstore", "credhelpers", "proxies", "plugins", "aliases", "features", "kubernetes":

@@ -10,8 +10,8 @@ import (
 	"github.com/pullkit/pullkit/internal/strictjson"
 )
 
-// An Entry is a member of the object of entries: a registry's key, and what is written for
-// it.
+// An Entry is a member of the object of entries: the key of a registry, and the value that
+// is written for it.
 type Entry strictjson.Member
 
 // NotAnObject says what an entry that is not an object seems to be.
@@ -38,18 +38,19 @@ const (
 	NotMisplaced Misplacement = iota
 	// Wrapped means that it is a whole document, or the entries of one.
 	Wrapped
-	// WrappedDocument means that it is the object of entries of a config.json, of which
-	// the hints of Fields speak.
-	WrappedDocument
+	// AuthsObject means that it is the auths object of a config.json in a .dockercfg. Fields
+	// returns the hint about it.
+	AuthsObject
 	// ConfigField means that it is a field of config.json in a .dockercfg.
 	ConfigField
 )
 
-// Misplaced says what is in place of an entry that has no login that can be read. legacy says
-// that the entry is one of a .dockercfg, which has no object auths around its entries.
+// Misplaced says what is in place of an entry whose login cannot be read, or that has none.
+// legacy says that the entry is one of a .dockercfg, which has no object auths around its
+// entries.
 func (e Entry) Misplaced(legacy bool) (what Misplacement, hint string) {
 	if legacy && isLegacyAuths(member(e)) {
-		return WrappedDocument, ""
+		return AuthsObject, ""
 	}
 	w, ok := e.wrapping(legacy)
 	switch {
@@ -61,7 +62,8 @@ func (e Entry) Misplaced(legacy bool) (what Misplacement, hint string) {
 	return Wrapped, w.hint(legacy)
 }
 
-// wrapping looks for what is in place of an entry: a document, or entries.
+// wrapping returns the place of the document, or of the entries, that is in place of an
+// entry.
 func (e Entry) wrapping(legacy bool) (wrapping, bool) {
 	w := wrapping{names: []string{quote(keys.Redact(e.Key))}}
 	if !legacy {
@@ -70,8 +72,8 @@ func (e Entry) wrapping(legacy bool) (wrapping, bool) {
 	return findWrapped(e.Value, w)
 }
 
-// fieldsWrapping says that the fields of an entry are one level too deep: its key is
-// a registry's, and what is inside is not.
+// fieldsWrapping returns a hint if the fields of an entry are one level too deep: in an
+// object inside of it whose name is not a registry's.
 func fieldsWrapping(e Entry) string {
 	members, err := strictjson.Members(e.Value)
 	if host, _ := keys.CutPath(keys.CutScheme(e.Key)); err != nil || !isRegistry(host) {
@@ -85,8 +87,8 @@ func fieldsWrapping(e Entry) string {
 	return ""
 }
 
-// Within says which other logins are inside of an entry that has one, which is where they are
-// if a brace is closed too late.
+// Within returns hints about other logins inside of an entry that has one. They are inside
+// of it if a brace is closed too late.
 func (e Entry) Within() (hints []string) {
 	members, err := strictjson.Members(e.Value)
 	if err != nil {
@@ -113,7 +115,7 @@ func (e Entry) Within() (hints []string) {
 	return hints
 }
 
-// Empty says which fields an entry without any credential has.
+// Empty says which fields an entry without a credential has.
 func (e Entry) Empty() string {
 	if hint := fieldsWrapping(e); hint != "" {
 		return hint
@@ -132,10 +134,10 @@ func (e Entry) Empty() string {
 		cmp.Or(strings.Join(names, ", "), "other fields"))
 }
 
-// HasLogin reports whether an entry has one of the fields of a login.
+// HasLogin reports whether an entry has a field of a login.
 func (e Entry) HasLogin() bool { return isEntry(e.Value) }
 
-// isEntry reports whether a value is an entry as auths has them.
+// isEntry reports whether a value is an object that has a field of a login.
 func isEntry(data []byte) bool {
 	members, err := strictjson.Members(data)
 	if err != nil {
@@ -144,7 +146,7 @@ func isEntry(data []byte) bool {
 	return slices.ContainsFunc(members, isLoginField)
 }
 
-// isLoginName reports whether a name is that of a field of an entry.
+// isLoginName reports whether a name is that of a field of a login.
 func isLoginName(name string) bool {
 	switch strings.ToLower(name) {
 	case "username", "password", "auth", "identitytoken", "registrytoken":
@@ -153,12 +155,12 @@ func isLoginName(name string) bool {
 	return false
 }
 
-// isLoginField reports whether a field of a document is one of an entry, with a value.
+// isLoginField reports whether a member of an object is a field of a login, with a text.
 func isLoginField(m member) bool {
 	return isLoginName(m.Key) && strictjson.KindOf(m.Value) == strictjson.KindString
 }
 
-// text is the text of a JSON string; "" for any other value.
+// text returns the text of a JSON string; "" for any other value.
 func text(data []byte) string {
 	s, _ := strictjson.String(data)
 	return s

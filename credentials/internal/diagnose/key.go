@@ -7,19 +7,20 @@ import (
 	"github.com/pullkit/pullkit/credentials/internal/keys"
 )
 
-// A KeyHint says why a key that can be read is hardly the key that was meant, and what to
-// write.
+// A KeyHint says why a key that can be read is probably not the key that the user meant,
+// and what to write.
 type KeyHint struct {
 	Text string
-	// About are patterns of the images that are concerned. If there are none, these may
-	// be all images.
+	// About are patterns for the images that the user probably meant. If there are
+	// none, these may be all images.
 	About []keys.Pattern
-	// Matches means that the key matches images, although hardly those that were meant.
+	// Matches means that the key matches images, but probably not those that the user
+	// meant.
 	Matches bool
 }
 
-// Key returns a hint about a key that can be read; the zero KeyHint if the key may be right.
-// p is the key as it was read.
+// Key returns a hint about a key that can be read; the zero KeyHint if the key may be
+// right. p is the pattern of the key.
 func Key(key string, p keys.Pattern) KeyHint {
 	h := KeyHint{}
 	found, meant := unusableKey(key, p)
@@ -38,9 +39,9 @@ func Key(key string, p keys.Pattern) KeyHint {
 	return h
 }
 
-// unusableKey says why a key that can be read matches no image, or hardly any. p is the key
-// as it was read; meant are keys for the images that are concerned, which may be all if there
-// are none. found is "" where the key may be right.
+// unusableKey says why a key that can be read matches no image, or few. p is the pattern of
+// the key. meant are keys for the images that the user probably meant; if there are none,
+// these may be all images. found is "" if the key may be right.
 func unusableKey(key string, p keys.Pattern) (found string, meant []string) {
 	if found, meant = keyText(key); found != "" {
 		return found, meant
@@ -80,8 +81,8 @@ func unusableKey(key string, p keys.Pattern) (found string, meant []string) {
 	return "", nil
 }
 
-// keyText is the part of unusableKey that needs only the text of the key, so that
-// it also serves for keys that cannot be read.
+// keyText is the part of unusableKey that needs only the text of a key, and not its
+// pattern. So it is also for keys that cannot be read.
 func keyText(key string) (found string, meant []string) {
 	key = keys.Redact(key)
 	first, _ := utf8.DecodeRuneInString(key)
@@ -125,7 +126,8 @@ func keyText(key string) (found string, meant []string) {
 	return "", nil
 }
 
-// writeAs is the advice to write a key in another way, where that key is right.
+// writeAs returns the advice to write a key as given; "" if that key would not be right
+// either.
 func writeAs(key string) string {
 	if !isGoodKey(key) {
 		return ""
@@ -133,8 +135,7 @@ func writeAs(key string) string {
 	return ": write it as " + quote(key)
 }
 
-// isGoodKey reports whether a key is that of a registry, or of a part of one, and nothing
-// is to be said of it.
+// isGoodKey reports whether there is no hint about a key.
 func isGoodKey(key string) bool {
 	p, err := keys.Compile(keys.Normalize(key))
 	if err != nil || keys.Redact(key) != key {
@@ -144,10 +145,11 @@ func isGoodKey(key string) bool {
 	return found == ""
 }
 
-// meantBy is the key that a problem is about, if it can be read.
+// meantBy returns the key for the images that the user meant.
 func meantBy(key string) []string { return []string{keys.Normalize(key)} }
 
-// secretAdvice says that a part of a key may be a secret. key is without that part.
+// secretAdvice returns the hint that a part of a key may be a secret. key is without that
+// part.
 func secretAdvice(key string) (found string, meant []string) {
 	host, _ := keys.CutPath(keys.CutScheme(key))
 	if i := strings.IndexAny(host, "?#:= "); i >= 0 {
@@ -160,7 +162,8 @@ func secretAdvice(key string) (found string, meant []string) {
 	return found, nil
 }
 
-// isTemplate reports whether a key holds what a template or a shell left of it.
+// isTemplate reports whether a key has an expression of a template or of a shell that was
+// not replaced.
 func isTemplate(key string) bool {
 	if strings.Trim(key, "*") == "" { // a wildcard, not a masked secret
 		return false
@@ -168,8 +171,8 @@ func isTemplate(key string) bool {
 	return isPlaceholder(key) && !(strings.HasPrefix(key, "<") && strings.Contains(key, "."))
 }
 
-// wrongScheme cuts off what a key begins with if that was meant as a scheme and is not
-// written as one: https:/ or oci: for example. It returns "" for other keys.
+// wrongScheme cuts a key behind a beginning that was meant as a scheme and is not written
+// like one, such as https:/ or oci:. It returns "" for other keys.
 func wrongScheme(key string) (scheme, rest string) {
 	word := key
 	if i := strings.IndexFunc(key, func(r rune) bool { return !keys.IsAlnumRune(r) }); i >= 0 {
@@ -189,7 +192,7 @@ func wrongScheme(key string) (scheme, rest string) {
 	return "", ""
 }
 
-// notAScheme says what is wrong with what wrongScheme returned.
+// notAScheme says what is wrong with a scheme from wrongScheme.
 func notAScheme(scheme string) string {
 	if strings.HasPrefix(strings.ToLower(scheme), "http") {
 		return "not a scheme"
@@ -197,7 +200,8 @@ func notAScheme(scheme string) string {
 	return "a scheme that is not understood"
 }
 
-// listAdvice says that a key holds several hosts, or what separates them.
+// listAdvice returns a hint about a key that has several hosts, or a character that
+// separates hosts. found is "" for other keys.
 func listAdvice(key string) (found string, meant []string) {
 	inClass := false
 	separator := rune(-1)
@@ -211,7 +215,7 @@ func listAdvice(key string) (found string, meant []string) {
 		if inClass || !strings.ContainsRune(",;| \t\r\n", r) {
 			return false
 		}
-		if separator < 0 || isStray(separator) { // a comma says more than the space behind it
+		if separator < 0 || isStray(separator) { // a comma is named rather than the space behind it
 			separator = r
 		}
 		return true
@@ -243,8 +247,8 @@ func listAdvice(key string) (found string, meant []string) {
 	return what + ": write each host as a key of its own, as " + quote(parts[0]), meant
 }
 
-// usableKey says what looks wrong with a key that matches images, though fewer than
-// were hardly meant, or others. meant are keys for the images that are concerned.
+// usableKey says what looks wrong with a key that matches images, but probably not those
+// that the user meant. meant are keys for the images that the user probably meant.
 func usableKey(key string, p keys.Pattern) (found string, meant []string) {
 	key = keys.Redact(key)
 	hostport, path := keys.CutPath(keys.CutScheme(key))
@@ -265,8 +269,8 @@ func usableKey(key string, p keys.Pattern) (found string, meant []string) {
 	return "a " + last[i:i+1] + " at the end of a host stands for more letters of its last part" + writeAs(good+path), []string{good + path}
 }
 
-// BadKey returns the error of a key that cannot be read: a hint about it that wraps err, or
-// err itself if nothing else is known.
+// BadKey returns the error of a key that cannot be read. Its text is a hint about the key,
+// and it wraps err. If there is no hint, it is err itself.
 func BadKey(key string, err error) error {
 	if found, _ := keyText(key); found != "" {
 		return &explainedError{found, err}
@@ -274,7 +278,7 @@ func BadKey(key string, err error) error {
 	return err
 }
 
-// An explainedError is an error with a better text.
+// An explainedError is an error with another text.
 type explainedError struct {
 	text string
 	err  error

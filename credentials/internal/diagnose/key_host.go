@@ -11,8 +11,8 @@ import (
 	"github.com/pullkit/pullkit/credentials/internal/keys"
 )
 
-// bareIPv6 returns an IPv6 address that is written without brackets, with them and
-// without the name of a network interface; "" if a key is none.
+// bareIPv6 returns a key whose host is an IPv6 address without brackets, with brackets and
+// without the name of a network interface; "" for other keys.
 func bareIPv6(key string) string {
 	host, path := keys.CutPath(keys.CutScheme(key))
 	address, err := netip.ParseAddr(host)
@@ -22,14 +22,14 @@ func bareIPv6(key string) string {
 	return "[" + address.WithZone("").String() + "]" + path
 }
 
-// hasHiddenPort reports whether what is hidden of a key is in place of a registry's port.
+// hasHiddenPort reports whether the hidden part of a key is in the place of a port.
 func hasHiddenPort(key string) bool {
 	hostport, path := keys.CutPath(keys.CutScheme(key))
 	host, _, _ := strings.Cut(hostport, ":")
 	return hostport == host+":"+keys.Hidden && isRegistry(host) && !strings.Contains(path, keys.Hidden)
 }
 
-// charName names a character of a key for an error.
+// charName returns the name of a character of a key for an error.
 func charName(r rune) string {
 	switch {
 	case r == ',':
@@ -45,8 +45,8 @@ func charName(r rune) string {
 // hasScheme reports whether a key begins with http:// or https://.
 func hasScheme(key string) bool { return len(keys.CutScheme(key)) < len(key) }
 
-// isHubSite reports whether a host is one of Docker's, under which people know Docker Hub,
-// but which no image's name has.
+// isHubSite reports whether a host is one of Docker's that users take for that of Docker
+// Hub's images, and that no image's name has.
 func isHubSite(host string) bool {
 	if keys.HasMeta(host) || keys.LiteralHost(host) == keys.HubName {
 		return false
@@ -54,14 +54,14 @@ func isHubSite(host string) bool {
 	return host == "docker.com" || strings.HasSuffix(host, ".docker.com") || strings.HasSuffix(host, ".docker.io")
 }
 
-// isRegistry reports whether an image's name can begin with the host: what has no
-// dot and no port is the first part of a repository on Docker Hub.
+// isRegistry reports whether an image's name can begin with a host. In a name, a part
+// without a dot and without a port is the first part of a repository of Docker Hub.
 func isRegistry(host string) bool {
 	return strings.ContainsAny(host, `.:[*?\`) || host == "localhost"
 }
 
-// hostAdvice says why no image's registry is called as the host of a key says, and
-// what to write. It is "" for a host that a registry can have.
+// hostAdvice says why no registry can have the host of a key, and what to write. found is
+// "" for a host that a registry can have.
 func hostAdvice(hostport string) (found string, meant []string) {
 	host, port, err := keys.SplitHost(hostport)
 	if err != nil || keys.IsIPv6(host) {
@@ -121,8 +121,8 @@ func hostAdvice(hostport string) (found string, meant []string) {
 	return "", nil
 }
 
-// slashes is a host with slashes in place of backslashes, if those hardly take the meaning
-// from a wildcard: a letter needs none.
+// slashes returns a host with slashes in place of its backslashes, if these are probably
+// not escapes: a letter needs no escape.
 func slashes(host string) string {
 	i := strings.IndexByte(host, '\\')
 	if i < 0 || i+1 == len(host) || !keys.IsAlnum(host[i+1]) && host[i+1] != '\\' {
@@ -133,7 +133,7 @@ func slashes(host string) string {
 
 func isNumeric(host string) bool { return host != "" && strings.Trim(host, "0123456789.") == "" }
 
-// outsideClasses is a host with its classes, such as [a-z], taken out.
+// outsideClasses returns a host without its classes, such as [a-z].
 func outsideClasses(host string) string {
 	for {
 		start := strings.IndexByte(host, '[')
@@ -148,8 +148,8 @@ func outsideClasses(host string) string {
 	}
 }
 
-// isAPIPath reports whether a key's path, as it is written, is that of a request to a
-// registry or to its token server, and hardly that of a repository.
+// isAPIPath reports whether the path of a key is that of a request to a registry or to its
+// token server, and probably not that of a repository.
 func isAPIPath(path string) bool {
 	path = strings.TrimSuffix(path, "/")
 	switch path {
@@ -182,13 +182,14 @@ func isAPIPath(path string) bool {
 	return false
 }
 
-// oddPath says why a key's path is below no repository; "" if it may be one. With
-// prefix, the last part may be the beginning of a repository's part.
+// oddPath says why no repository is at or below the path of a key; "" if there may be one.
+// prefix says that the path matches by byte prefix, so that its last part may be the
+// beginning of a part of a repository.
 func oddPath(host, path string, prefix bool) string {
 	if path == "" {
 		return ""
 	}
-	good := host // what the key may be cut to
+	good := host // the part of the key that is right
 	parts := strings.Split(strings.TrimSuffix(path[1:], "/"), "/")
 	for i, part := range parts {
 		write := "; write " + quote(good) + ", which matches all below it"
@@ -214,9 +215,9 @@ func oddPath(host, path string, prefix bool) string {
 	return ""
 }
 
-// isRepositoryPart reports whether s can be between the slashes of a repository's
-// name: letters and digits, with one dot, one or two underscores, or dashes between
-// them. With begun, s may be the beginning of such a part.
+// isRepositoryPart reports whether s can be between the slashes of a repository's name:
+// letters and digits, with one dot, one or two underscores, or dashes between them. If
+// begun is true, s may be the beginning of such a part.
 func isRepositoryPart(s string, begun bool) bool {
 	rest := s
 	for rest != "" {

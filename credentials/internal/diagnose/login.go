@@ -18,8 +18,8 @@ type Login struct {
 	Auth, Username, Password, IdentityToken, RegistryToken string
 }
 
-// Odd says what looks wrong in a login that can be read. username and password are those that
-// are used: of Auth, if there is one.
+// Odd returns hints about what looks wrong in a login that can be read. username and
+// password are those that are used, which are those in Auth if there is an Auth.
 func (l Login) Odd(username, password string) []string {
 	var found []string
 	if what := notALogin(username + ":" + password); l.Auth != "" && what != "" {
@@ -50,8 +50,8 @@ func (l Login) Odd(username, password string) []string {
 	return found
 }
 
-// notALogin says what a text with a colon in it is that is hardly a user name and
-// password; "" if it may be.
+// notALogin says what a text with a colon in it seems to be, if it is probably not a user
+// name and a password; "" if it may be one.
 func notALogin(text string) string {
 	trimmed := strings.TrimSpace(text)
 	small := strings.ToLower(trimmed)
@@ -106,8 +106,8 @@ func Auth(auth string) string {
 	return ""
 }
 
-// base64Hint says what a text that must be base64, and is not, seems to be; "" if that
-// is not known.
+// base64Hint says what a text seems to be that must be base64 and is not; "" if that is not
+// known.
 func base64Hint(text string) string {
 	text = strings.TrimSpace(text)
 	if prefix := keys.Base64Prefix(text); prefix != "" {
@@ -121,9 +121,9 @@ func base64Hint(text string) string {
 	return ""
 }
 
-// oddText says what a user name, password or token looks to have caught on its way
-// through editors, shells and templates; "" if it looks well. It repeats none of the
-// text but a single character that cannot be seen.
+// oddText says what an editor, a shell or a template seems to have added to a user name, a
+// password or a token; "" if nothing looks wrong. It shows nothing of the text except a
+// single invisible character.
 func oddText(s string) string {
 	if s == "" {
 		return ""
@@ -150,12 +150,12 @@ func oddText(s string) string {
 	return ""
 }
 
-// isStray reports whether a character at an edge of a text is one that no person types
-// there on purpose.
+// isStray reports whether a character is probably a mistake at the beginning or the end of
+// a text: space, or an invisible character.
 func isStray(r rune) bool { return unicode.IsSpace(r) || isInvisible(r) }
 
-// isInvisible reports whether a character cannot be seen wherever it is: control
-// characters, and the zero-width ones of Unicode.
+// isInvisible reports whether a character cannot be seen: a control character, or one of
+// Unicode's characters for formatting, such as the zero-width space.
 func isInvisible(r rune) bool { return unicode.IsControl(r) || unicode.Is(unicode.Cf, r) }
 
 func isQuotes(first, last rune) bool {
@@ -177,8 +177,8 @@ func isTypographic(r rune) bool { return strings.ContainsRune("“”„‘’�
 // tokenUser is the user name with which docker's helpers mark an identity token.
 const tokenUser = "<token>"
 
-// isPlaceholder reports whether s holds what a template, a shell or a program that
-// masks secrets left in place of a value.
+// isPlaceholder reports whether a template, a shell or a program that masks secrets seems
+// to have left something in s in place of a value.
 func isPlaceholder(s string) bool {
 	for _, pair := range [][2]string{{"{{", "}}"}, {"${", "}"}, {"$(", ")"}, {"%!", ")"}, {"<%", "%>"}} {
 		if _, rest, ok := strings.Cut(s, pair[0]); ok && strings.Contains(rest, pair[1]) {
@@ -191,7 +191,7 @@ func isPlaceholder(s string) bool {
 		small == "[redacted]" || small == "redacted" || small == "(sensitive value)"
 }
 
-// runeName names a character for an error: what it is called, and its number.
+// runeName returns the name of a character for an error, with its number.
 func runeName(r rune) string {
 	name := "the character"
 	switch r {
@@ -234,7 +234,7 @@ func isUTF16(data []byte) bool {
 		len(data) > 3 && (data[0] == 0) != (data[1] == 0) && (data[0] == 0) == (data[2] == 0) && (data[1] == 0) == (data[3] == 0)
 }
 
-// inUTF8 is a text without its byte order mark, and in UTF-8 if it is UTF-16.
+// inUTF8 returns a text without its byte order mark, and in UTF-8 if it was UTF-16.
 func inUTF8(data []byte) []byte {
 	if !isUTF16(data) {
 		return bytes.TrimPrefix(data, byteOrderMark)

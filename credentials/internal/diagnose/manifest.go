@@ -13,21 +13,21 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// maxObjects bounds the objects of one manifest, those in lists included.
+// maxObjects is the number of objects that are read of one manifest, with those in lists.
 const maxObjects = 100_000
 
 const (
-	// maxListDepth bounds the lists within lists.
+	// maxListDepth is how deeply lists may be within lists.
 	maxListDepth = 10
-	// maxEffort bounds the bytes that are looked through for the ends of documents:
-	// of those that are malformed, each may take all of the manifest.
+	// maxEffort is the number of bytes that are searched for the ends of documents. The
+	// search for the end of one malformed document may take the whole manifest.
 	maxEffort = 64 << 20
 )
 
 // Manifest calls secret with the fields of each Secret in a manifest: YAML or JSON, one
-// document or several, Lists of objects. Objects of other kinds are passed over. fault says
-// what is wrong with an object that seems to be a Secret and is of another kind, or of none;
-// nil for a Secret. secret returns an error if the object is left out.
+// document or several, Lists of objects. It ignores objects of other kinds. If an object
+// seems to be a Secret and is of another kind, or of none, fault says what is wrong with
+// it; for a Secret fault is nil. secret returns an error if the object is left out.
 //
 // A text that is not a manifest in the right form is read as far as it can be understood.
 // The result has one error for each document and each Secret that is left out, in their
@@ -43,31 +43,32 @@ func Manifest(data []byte, secret func(fields []strictjson.Member, fault error) 
 	return m.problems
 }
 
-// A manifest is one that is being read.
+// A manifest is the state of one call of Manifest.
 type manifest struct {
 	secret   func(fields []strictjson.Member, fault error) error
 	problems []error
-	document int // the one that is being read, from 1
-	lines    int // before the text that is being read
-	objects  int
-	effort   int // how many bytes may still be looked through for where documents end
+	document int // the number of the document that is being read, from 1
+	lines    int // the number of lines before the text that is being read
+	objects  int // the number of objects that were read
+	effort   int // the number of bytes that may still be searched for the ends of documents
 }
 
-// aboutSecret calls secret, and notes its error.
+// aboutSecret calls secret, and adds its error.
 func (m *manifest) aboutSecret(fields []member, fault error) {
 	if err := m.secret(fields, fault); err != nil {
 		m.problem(err)
 	}
 }
 
-// problem notes that the document, or an object of it, is left out.
+// problem adds an error about the document, or about an object of it.
 func (m *manifest) problem(err error) {
 	m.problems = append(m.problems, fmt.Errorf("manifest, document %d: %w", m.document, err))
 }
 
-// addText reads the text between two markers. What begins with a bracket is JSON or YAML
-// in flow style, and may be several documents that follow each other; all else is one
-// document in block style, unless it is unreadable and such documents follow it.
+// addText reads the text between two markers. A text that begins with a bracket is JSON or
+// YAML in flow style, and may be several documents that follow each other. Any other text
+// is one document in block style; if that cannot be read, documents in flow style may
+// follow it.
 func (m *manifest) addText(text string) {
 	for first, line := true, m.lines; ; first = false {
 		rest := withoutComments(text)
@@ -103,8 +104,8 @@ func (m *manifest) addText(text string) {
 	}
 }
 
-// addBlock reads a document of YAML in block style. If it cannot be read because it is
-// several documents, each of them is read.
+// addBlock reads a document of YAML in block style. If the document cannot be read because
+// it is several documents, addBlock reads each of them.
 func (m *manifest) addBlock(p part) {
 	documents := p.documents()
 	if len(documents) < 2 {
@@ -124,8 +125,8 @@ func (m *manifest) addBlock(p part) {
 	}
 }
 
-// addPart reads a part of a manifest. Of a list that cannot be read as a whole, each
-// item is read by itself, so that one costs the others nothing.
+// addPart reads a part of a manifest. If a list cannot be read as a whole, addPart reads
+// each of its items by itself, so that a malformed item does not affect the others.
 func (m *manifest) addPart(p part) {
 	data, err := p.json()
 	if err == nil {
@@ -141,7 +142,7 @@ func (m *manifest) addPart(p part) {
 		m.unreadable(p, err)
 		return
 	}
-	const most = 10 // of the fields items that are read
+	const most = 10 // is how many fields named items are read
 	for n := 0; ok && n < most; n++ {
 		for _, item := range items {
 			if m.objects > maxObjects {
@@ -159,13 +160,13 @@ func (m *manifest) addPart(p part) {
 	}
 }
 
-// tooMany counts an object that is at a depth of lists, and reports whether there are
-// too many, or the lists too deep.
+// tooMany counts an object, and reports whether there are too many objects, or the object
+// is in too many lists. depth is the number of lists around it.
 func (m *manifest) tooMany(text string, depth int) bool {
 	m.objects++
 	switch {
 	case m.objects > maxObjects:
-		if m.objects == maxObjects+1 { // said once
+		if m.objects == maxObjects+1 { // only one error
 			m.problem(errors.New("holds too many objects"))
 		}
 		return true
@@ -176,8 +177,8 @@ func (m *manifest) tooMany(text string, depth int) bool {
 	return false
 }
 
-// add reads one object, which may be a list of objects. Where one object of a list
-// cannot be read, the others are.
+// add reads one object, which may be a list of objects. If one object of a list cannot be
+// read, the others are.
 func (m *manifest) add(data []byte, depth int) {
 	if m.tooMany(string(data), depth) {
 		return
@@ -236,15 +237,15 @@ func (m *manifest) addItems(kind string, items []byte, depth int) {
 		return
 	}
 	for _, item := range list {
-		if kind == "SecretList" { // its items need not say what they are
+		if kind == "SecretList" { // its items may be without a kind
 			item = withKind(item)
 		}
 		m.add(item, depth+1)
 	}
 }
 
-// unreadable notes that a part cannot be read, unless it is plainly of a kind that is
-// passed over.
+// unreadable adds the error of a part that cannot be read, unless the part is clearly of a
+// kind that is ignored.
 func (m *manifest) unreadable(p part, err error) {
 	kind, name, namespace := guessAbout(p.text)
 	if json, lenient := yaml.YAMLToJSON([]byte(p.text)); lenient == nil && errors.Is(err, strictyaml.ErrTwice) {
@@ -273,8 +274,8 @@ func (m *manifest) unreadable(p part, err error) {
 	m.problem(withNames(err, slices.DeleteFunc(secretNames(p.text), func(name string) bool { return name == self })))
 }
 
-// runTogether is the error that a document begins without a marker before it. names are
-// what the documents are called.
+// runTogether returns the error that a document begins at a line without a marker before
+// it. names are the names of the Secrets in both documents.
 func runTogether(line int, names []string) error {
 	text := fmt.Sprintf("runs together with another one at line %d: write --- alone on a line between them", line)
 	if len(names) > 0 {
@@ -283,7 +284,7 @@ func runTogether(line int, names []string) error {
 	return errors.New(text)
 }
 
-// withNames is an error that also says which Secrets are not read because of it.
+// withNames returns an error that also names the Secrets that are not read because of err.
 func withNames(err error, names []string) error {
 	if len(names) == 0 {
 		return err
@@ -291,7 +292,7 @@ func withNames(err error, names []string) error {
 	return fmt.Errorf("%w; not read with it: %s", err, listed(names))
 }
 
-// listed lists names for an error, the first few of them.
+// listed returns a text with the first few names, and the number of the others.
 func listed(names []string) string {
 	if more := len(names) - maxListed; more > 0 {
 		names = append(names[:maxListed:maxListed], fmt.Sprintf("%d more", more))

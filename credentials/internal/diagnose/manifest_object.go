@@ -13,15 +13,15 @@ import (
 	"github.com/pullkit/pullkit/internal/strictjson"
 )
 
-// An object is what a document says of itself. Fields that are nearly called so are among
-// them.
+// An object holds the fields by which an object of a manifest says what it is. A field
+// whose name is nearly right is taken for it.
 type object struct {
-	kind            string // "" if it has none that is a string
-	kindField       string // "" if there is none
+	kind            string // "" if there is none, or it is not a string
+	kindField       string // the name of the field as it is written; "" if there is none
 	kindValue       []byte
 	items           []byte
-	itemsField      string
-	isPullSecret    bool // it has the type or the data of one
+	itemsField      string // the name of the field as it is written
+	isPullSecret    bool   // it has the type or the data of a pull secret
 	hasSecretFields bool
 }
 
@@ -60,7 +60,7 @@ func (o object) listFault() error {
 }
 
 // secretFault says why an object that seems to be a Secret is not one; nil if it does not
-// seem so.
+// seem to be a Secret.
 func (o object) secretFault(members []member) error {
 	isObject := slices.ContainsFunc(members, func(f member) bool { return f.Key == "metadata" })
 	switch {
@@ -85,12 +85,12 @@ func isCredentialFile(members []member) bool {
 	})
 }
 
-// mentionsSecret reports whether a value that is in place of a kind names a Secret.
+// mentionsSecret reports whether a value has the word secret in it.
 func mentionsSecret(value []byte) bool {
 	return bytes.Contains(bytes.ToLower(value), []byte("secret"))
 }
 
-// kindFault says what is in place of a kind.
+// kindFault says what the object has in place of a kind.
 func (o object) kindFault() string {
 	switch found := strictjson.KindOf(o.kindValue); {
 	case o.kindField != "" && o.kindField != "kind":
@@ -102,17 +102,17 @@ func (o object) kindFault() string {
 	}
 }
 
-// hasItemsByKind reports whether an object of a kind is a list of objects, or was meant to be.
+// hasItemsByKind reports whether a kind is that of a list of objects, or was meant to be.
 func hasItemsByKind(kind string) bool {
 	return strings.HasSuffix(kind, "List") || resembles(kind, "List") || resembles(kind, "SecretList")
 }
 
-// mayHoldSecrets reports whether an object of a kind is a Secret or may hold some, or was
-// meant to.
+// mayHoldSecrets reports whether an object of a kind is a Secret or a list that may hold
+// Secrets, or was meant to be one.
 func mayHoldSecrets(kind string) bool { return resembles(kind, "Secret") || hasItemsByKind(kind) }
 
-// resembles reports whether a word is a kind, or was meant to be: it is written with
-// other letters, in the plural, or with one letter wrong.
+// resembles reports whether a word is a kind, or was meant to be: it is in another case, in
+// the plural, or has one wrong letter.
 func resembles(word, kind string) bool {
 	letters := strings.Map(func(r rune) rune {
 		if unicode.IsLetter(r) {
@@ -124,8 +124,8 @@ func resembles(word, kind string) bool {
 	return letters == kind || letters == kind+"s" || len(kind) > len("list") && nearly(letters, kind)
 }
 
-// nearly reports whether two words differ in one letter: another one, one more, one less,
-// or two in the wrong order.
+// nearly reports whether two words differ in one letter: another letter, one more, one
+// less, or two in the wrong order.
 func nearly(a, b string) bool {
 	for len(a) > 0 && len(b) > 0 && a[0] == b[0] {
 		a, b = a[1:], b[1:]
@@ -136,7 +136,7 @@ func nearly(a, b string) bool {
 	return len(a) <= 1 && len(b) <= 1 || len(a) == 2 && len(b) == 2 && a[0] == b[1] && a[1] == b[0]
 }
 
-// readAbout reads what an object says of itself, as far as it can be read.
+// readAbout reads the kind and the names of an object, as far as they can be read.
 func readAbout(data []byte, kind, name, namespace *string) {
 	members, _ := strictjson.Members(data)
 	for _, f := range members {
@@ -166,8 +166,8 @@ func namesOf(metadata []byte) (name, namespace string) {
 	return name, namespace
 }
 
-// guessAbout finds the same in the text of an object that cannot be read, because a
-// template is left in it for example.
+// guessAbout finds the kind and the names of an object in its text. It is for objects that
+// cannot be read, for example because a template was left in them.
 func guessAbout(text string) (kind, name, namespace string) {
 	if isFlow(text) {
 		members, _ := flowParts(text)
@@ -182,7 +182,7 @@ func guessAbout(text string) (kind, name, namespace string) {
 		return kind, name, namespace
 	}
 	inMetadata := false
-	indent := 0 // of the members of metadata; 0 before the first
+	indent := 0 // the indentation of the members of metadata; 0 before the first one
 	at := 0
 	for line := range strings.Lines(text) {
 		at += len(line)
@@ -195,7 +195,7 @@ func guessAbout(text string) (kind, name, namespace string) {
 				indent = depth
 			}
 			switch {
-			case depth != indent: // a member of labels, say
+			case depth != indent: // for example a member of labels
 			case inMetadata && field == "name" && name == "":
 				name = unquoted(value)
 			case inMetadata && field == "namespace" && namespace == "":
@@ -216,8 +216,8 @@ func guessAbout(text string) (kind, name, namespace string) {
 	return kind, name, namespace
 }
 
-// likelier returns which of two kinds that an object has it is rather reported as: one
-// that may hold Secrets.
+// likelier returns the one of an object's two kinds that an error names: the one that may
+// hold Secrets.
 func likelier(first, second string) string {
 	if first == "" || !mayHoldSecrets(first) && mayHoldSecrets(second) {
 		return second
@@ -225,7 +225,7 @@ func likelier(first, second string) string {
 	return first
 }
 
-// flowNames are the names in metadata that is written in braces.
+// flowNames returns the names in metadata that is written in braces.
 func flowNames(text string) (name, namespace string) {
 	if !strings.HasPrefix(text, "{") {
 		return "", ""
@@ -242,7 +242,7 @@ func flowNames(text string) (name, namespace string) {
 	return name, namespace
 }
 
-// plainKind is an object's kind for an error; "" if it is not like a kind.
+// plainKind returns a kind for an error; "" if it does not look like a kind.
 func plainKind(kind string) string {
 	if keys.IsPlain(kind) {
 		return strings.ToLower(kind)
@@ -250,7 +250,8 @@ func plainKind(kind string) string {
 	return ""
 }
 
-// fieldsOfObjects yields the fields that say what an object is, in any text.
+// fieldsOfObjects yields the names and values of all fields kind, name and namespace in a
+// text of any form.
 func fieldsOfObjects(text string) iter.Seq2[string, string] {
 	const (
 		longest      = len("namespace") + len(`""`) + 8
@@ -279,8 +280,8 @@ func fieldsOfObjects(text string) iter.Seq2[string, string] {
 	}
 }
 
-// secretNames returns what the Secrets are called that a text seems to hold, however
-// malformed it is: secret "namespace/name".
+// secretNames returns the names of the Secrets that a text seems to hold, however malformed
+// it is. Each has the form secret "namespace/name".
 func secretNames(text string) (names []string) {
 	var name, namespace string
 	inSecret := false

@@ -13,12 +13,12 @@ import (
 // A part is the text of a document of a manifest, or of an item of a list in it.
 type part struct {
 	text  string
-	line  int    // how many lines of the manifest are before it
-	kind  string // "Secret" for an item that need not say what it is
-	depth int    // of the lists around it
+	line  int    // the number of lines before it in the manifest
+	kind  string // "Secret" for an item of a SecretList, which may be without a kind
+	depth int    // the number of lists around it
 }
 
-// json is the part in JSON. The error says what is wrong, and where.
+// json returns the part as JSON. The error says what is wrong, and in which line.
 func (p part) json() ([]byte, error) {
 	data := []byte(p.text)
 	if strictjson.Valid(data) {
@@ -46,9 +46,10 @@ func (p part) json() ([]byte, error) {
 	return nil, err
 }
 
-// leftOver returns the first line, from 1, that a reader of YAML passes over, because what
-// comes before it is a whole document; 0 if there is none. A document ends where a line is
-// indented less than its first one, and a list of dashes at a line without one.
+// leftOver returns the number of the first line that a reader of YAML ignores because the
+// text before it is a whole document; 0 if there is no such line. It counts from 1. A
+// document ends at a line that is indented less than its first line, and a list of dashes
+// at a line without a dash.
 func (p part) leftOver() int {
 	column, isList, number := -1, false, 0
 	for line := range strings.Lines(p.text) {
@@ -72,7 +73,7 @@ func (p part) leftOver() int {
 	return 0
 }
 
-// typed is an item with the kind that it need not say.
+// typed returns an item with its kind, if the item may be without one.
 func (p part) typed(data []byte) []byte {
 	if p.kind == "" {
 		return data
@@ -80,7 +81,8 @@ func (p part) typed(data []byte) []byte {
 	return withKind(data)
 }
 
-// jsonError says where JSON is malformed. line is how many lines are before data.
+// jsonError returns an error that says where JSON is malformed. line is the number of lines
+// before data.
 func jsonError(data []byte, line int) error {
 	var syntax *strictjson.Error
 	if !errors.As(strictjson.Decode(data, strictjson.Limits{Depth: strictjson.MaxDepth}, (*strictjson.Reader).Skip), &syntax) {
@@ -93,10 +95,11 @@ func jsonError(data []byte, line int) error {
 	return errors.New(text)
 }
 
-// items cuts a list of objects into its items. head is the list without them.
+// items cuts a list of objects into its items. head is the list without them. ok is false
+// if the part is not a list of objects.
 func (p part) items() (head part, items []part, ok bool) {
 	text := p.text
-	start := -1 // of what is in brackets
+	start := -1 // the position of the opening bracket
 	switch i := itemsLine(text); {
 	case isFlow(text):
 		members, _ := flowParts(text)
@@ -131,7 +134,7 @@ func (p part) items() (head part, items []part, ok bool) {
 	return p.withItems(text[:start]+"[]"+text[start+end:], items)
 }
 
-// apart cuts an element that is several, because there is no comma between them.
+// apart cuts an element that is several elements, because there is no comma between them.
 func apart(e flowPart) (elements []flowPart) {
 	for isFlow(e.value) {
 		_, end := flowParts(e.value)
@@ -145,7 +148,7 @@ func apart(e flowPart) (elements []flowPart) {
 	return append(elements, e)
 }
 
-// withItems completes what items returns. head is the text of the list without them.
+// withItems returns the results of items. head is the text of the list without them.
 func (p part) withItems(head string, items []part) (part, []part, bool) {
 	list := p
 	list.text = head
@@ -164,7 +167,8 @@ func (p part) kindOf() string {
 	return kind
 }
 
-// itemsLine returns where the value of items is in a block of YAML; -1 if it has none.
+// itemsLine returns the position of the value of items in a block of YAML; -1 if there is
+// none.
 func itemsLine(text string) int {
 	at := 0
 	for line := range strings.Lines(text) {
@@ -176,13 +180,13 @@ func itemsLine(text string) int {
 	return -1
 }
 
-// blockItems is items for a block: each item begins with a dash, in one column. start
-// is where the value of items begins.
+// blockItems is items for a list in block style, in which each item begins with a dash, all
+// in the same column. start is the position of the value of items.
 func (p part) blockItems(start int) (head part, items []part, ok bool) {
-	var outside strings.Builder // the list without its items, but with their lines
+	var outside strings.Builder // the list, with an empty line in place of each line of its items
 	outside.WriteString(p.text[:start])
 	at, line := start, p.line+strings.Count(p.text[:start], "\n")
-	column, dash := -1, -1 // where dashes are in a line; where the item's is in the text
+	column, dash := -1, -1 // the column of the dashes; the position of the item's dash in the text
 	finish := func() {
 		if dash >= 0 {
 			items[len(items)-1].text = dedent(p.text[dash-column:dash] + " " + p.text[dash+1:at])
@@ -231,7 +235,8 @@ func dedent(text string) string {
 	return out.String()
 }
 
-// oddLine says which line of a text no YAML has, and what it seems to be; "" if there is none.
+// oddLine names the first line that no YAML has, and says what it seems to be; "" if there
+// is no such line.
 func (p part) oddLine() string {
 	number := p.line
 	for line := range strings.Lines(p.text) {
@@ -255,7 +260,8 @@ func (p part) oddLine() string {
 	return ""
 }
 
-// firstLine is the line of the manifest with which the text of a part begins.
+// firstLine returns the number of the line of the manifest in which the text of a part
+// begins.
 func (p part) firstLine() int {
 	return p.line + 1 + strings.Count(p.text[:len(p.text)-len(withoutComments(p.text))], "\n")
 }

@@ -10,9 +10,9 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// plainLines is a text in which each line ends as YAML's lines may, with a line feed in
-// place of the other ends, and begins without a byte order mark: there is one where
-// files were joined. A line of JSON keeps what its strings may hold.
+// plainLines returns a text with a line feed in place of all other line ends of YAML, and
+// without a byte order mark at the beginning of a line. Such a mark is there if files were
+// joined. A line of JSON keeps the characters that its strings may have.
 func plainLines(text string) string {
 	text = strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(text)
 	if !strings.ContainsAny(text, "\u0085\u2028\u2029\ufeff") {
@@ -30,8 +30,8 @@ func plainLines(text string) string {
 	return b.String()
 }
 
-// endsWithBlock reports whether a text ends with a field whose value is to follow on lines of
-// its own: a bar or a bracket that opens a block is the last of it.
+// endsWithBlock reports whether a text ends with a field whose value is on the lines after
+// it: whether its last character is one with which a block of text begins.
 func endsWithBlock(text string) bool {
 	text = strings.TrimRight(text, " \t\n")
 	line := text[strings.LastIndexByte(text, '\n')+1:]
@@ -41,12 +41,12 @@ func endsWithBlock(text string) bool {
 }
 
 // documents cuts a text in block style where another document seems to begin: at a line
-// that was meant to be a marker, and where an object that has a kind and metadata is
-// followed by another one.
+// that was meant to be a marker, and at a second kind or apiVersion behind those of an
+// object that has metadata.
 func (p part) documents() []part {
 	var documents []part
 	seen := map[string]bool{}        // fields of the document
-	start, at, lines := 0, 0, p.line // where the document begins, and how many lines are before it
+	start, at, lines := 0, 0, p.line // where the document and the line begin, and the number of lines before the document
 	cut := func(next int, marked bool) {
 		isObject := seen["kind"] && seen["metadata"]
 		document := part{text: p.text[start:at], line: lines, kind: p.kind, depth: p.depth}
@@ -82,12 +82,12 @@ func (p part) documents() []part {
 	return documents
 }
 
-// cutMarker reports whether a line was meant to be a marker between documents and is
-// none: it has another number of dashes, dashes of another kind, a space before them or
-// something behind them. rest is what the next document begins with on that line.
+// cutMarker reports whether a line is not a marker between documents, but was meant to be
+// one: it has another number of dashes, dashes of another kind, a space before them or
+// something behind them. rest is the part of the line with which the next document begins.
 func cutMarker(line string) (rest string, ok bool) {
 	content := strings.TrimLeftFunc(line, isStray)
-	if utf8.RuneCountInString(line[:len(line)-len(content)]) > 1 { // within a block, perhaps
+	if utf8.RuneCountInString(line[:len(line)-len(content)]) > 1 { // the line may be within a block
 		return "", false
 	}
 	rest = strings.TrimLeft(content, "-‐‑‒–—―−")
@@ -98,17 +98,18 @@ func cutMarker(line string) (rest string, ok bool) {
 	return rest, rest == "" || rest[0] == '#' || isFlow(rest) || strings.HasPrefix(rest, "kind:") || strings.HasPrefix(rest, "apiVersion:")
 }
 
-// isFlow reports whether a text is JSON or YAML in flow style, by its beginning. Two
-// braces are a template's.
+// isFlow reports whether a text begins like JSON, or like YAML in flow style. Two braces
+// begin an expression of a template.
 func isFlow(text string) bool {
 	return strings.HasPrefix(text, "{") && !strings.HasPrefix(text, "{{") || strings.HasPrefix(text, "[")
 }
 
-// documentEnd returns where the first document of a text ends. What is in brackets ends
-// with them. If they are not closed, or are closed so late that what is between them
-// cannot be read, and for all else, the next line that begins with a brace is another
-// document. first says that no document was cut off the text before. effort is how many
-// bytes were looked through.
+// documentEnd returns the length of the first document of a text. A document in brackets
+// ends with them. Any other document ends before the next line that begins with a brace,
+// unless the whole text can be read as one document. A document whose brackets are not
+// closed, or are closed so late that the text between them cannot be read, ends there too.
+// first says that the text has not been cut yet. effort is the number of bytes that were
+// searched.
 func documentEnd(text string, first bool) (end, effort int) {
 	if !isFlow(text) {
 		next := nextFlow(text)
@@ -130,8 +131,8 @@ func documentEnd(text string, first bool) (end, effort int) {
 	return end, end
 }
 
-// nextFlow returns where a line after the first one begins with a brace; the length of the
-// text if none does.
+// nextFlow returns the position of the first line, except the first line of the text, that
+// begins with a brace; the length of the text if there is none.
 func nextFlow(text string) int {
 	for next := 0; ; {
 		i := strings.Index(text[next:], "\n{")
@@ -144,7 +145,7 @@ func nextFlow(text string) int {
 	}
 }
 
-// isReadable reports whether a text is one document, which is more than a word.
+// isReadable reports whether a text is one document that is more than a string.
 func isReadable(text string) bool {
 	data := []byte(text)
 	if strictjson.Valid(data) {
@@ -154,15 +155,15 @@ func isReadable(text string) bool {
 	return err == nil && strictjson.KindOf(document) != strictjson.KindString
 }
 
-// isOneFlow reports whether a text in braces is one document of YAML, although
-// flowParts does not find its end.
+// isOneFlow reports whether a text in brackets is one document of YAML. It is for a text
+// whose end flowParts does not find.
 func isOneFlow(text string) bool {
 	var list []any
 	err := yaml.Unmarshal([]byte("["+text+"\n]"), &list)
 	return err == nil && len(list) == 1
 }
 
-// withoutComments is a text without the empty lines and comments that it begins with.
+// withoutComments returns a text without the empty lines and comments at its beginning.
 func withoutComments(text string) string {
 	for {
 		text = strings.TrimLeft(text, " \t\n\ufeff\u0085\u2028\u2029")
@@ -173,25 +174,25 @@ func withoutComments(text string) string {
 	}
 }
 
-// A flowPart is a member of an object, or an element of a list, of JSON or of YAML in
-// flow style.
+// A flowPart is a member of an object, or an element of a list, of JSON or of YAML in flow
+// style.
 type flowPart struct {
-	name  string // of a member, without quotes
-	value string // as it is written
-	start int    // of value, in the text that was cut
+	name  string // of a member, without quotes; "" for an element
+	value string // as the text has it
+	start int    // the position of value in the text
 }
 
 func hasItems(parts []flowPart) bool {
 	return slices.ContainsFunc(parts, func(p flowPart) bool { return p.name == "items" && strings.HasPrefix(p.value, "[") })
 }
 
-// flowParts cuts what text has in the bracket that it begins with into its parts, as far
-// as that can be done although it may be malformed. end is where the bracket is closed;
-// -1 if it is not.
+// flowParts returns the parts that the bracket at the beginning of a text holds, also if
+// some of them are malformed. end is the position behind the closing bracket; -1 if there
+// is none.
 func flowParts(text string) (parts []flowPart, end int) {
 	depth := 0
-	start, colon := 1, -1       // of the part, and behind its name
-	word, quoted := true, false // a word may begin here; a quoted one has just ended
+	start, colon := 1, -1       // where the part begins, and where its name ends
+	word, quoted := true, false // a word may begin here; a word in quotes has just ended
 	cut := func(to int) {
 		var p flowPart
 		if colon >= 0 {
@@ -253,8 +254,8 @@ func flowParts(text string) (parts []flowPart, end int) {
 	return parts, -1
 }
 
-// quotedEnd returns where the quotes are closed that are opened at start: on the same
-// line, or not at all.
+// quotedEnd returns the position of the quote that closes the one at start; the end of the
+// line if no quote does.
 func quotedEnd(text string, start int) int {
 	for i := start + 1; i < len(text); i++ {
 		switch c := text[i]; {
@@ -269,7 +270,7 @@ func quotedEnd(text string, start int) int {
 	return len(text) - 1
 }
 
-// unquoted is a word of YAML without its quotes and without a comment behind it.
+// unquoted returns a word of YAML without its quotes, and without a comment behind it.
 func unquoted(word string) string {
 	word, _, _ = strings.Cut(word, " #")
 	return strings.Trim(strings.TrimSpace(word), `"'`)

@@ -9,12 +9,13 @@ import (
 	"github.com/pullkit/pullkit/internal/strictjson"
 )
 
-// A Secret holds what is known of a Secret that gives no credential, or not all that it has.
+// A Secret holds what is known of a Secret that gives no credential, or that has data which
+// is not read.
 type Secret struct {
 	Type  string
-	Key   string   // of the data in which a Secret of this type has its document; "" if Type is not that of a pull secret
-	Empty bool     // there is data under Key, and it is empty
-	Names []string // of all data that is not empty, sorted
+	Key   string   // the name of the data in which a Secret of this type has its document; "" if Type is not that of a pull secret
+	Empty bool     // the data of Key is there, and is empty
+	Names []string // the names of all data that is not empty, sorted
 	// Value returns the data of a name; "" for data that is not base64.
 	Value func(name string) string
 	// Misplaced is the hint of the function Misplaced about the Secret's manifest.
@@ -23,7 +24,7 @@ type Secret struct {
 
 // NoDocument says why a Secret has no document.
 func (s Secret) NoDocument() string {
-	var there []string // keys of pull secrets
+	var there []string // the names of pull secrets' documents
 	for _, name := range s.Names {
 		if name == keyConfigJSON || name == keyDockercfg {
 			there = append(there, name)
@@ -56,7 +57,7 @@ func (s Secret) NoDocument() string {
 	return fmt.Sprintf("it has no data[%s]", s.Key)
 }
 
-// Unread names the data of a Secret that holds further documents, which are not read.
+// Unread returns hints about data that holds further documents, which are not read.
 func (s Secret) Unread() (hints []string) {
 	for _, name := range s.Names {
 		if name != s.Key && s.holdsDocument(name) {
@@ -67,7 +68,7 @@ func (s Secret) Unread() (hints []string) {
 }
 
 // holdsDocument reports whether the data of a name holds a credential document, or the name
-// is one of a credential document.
+// is one that such data has.
 func (s Secret) holdsDocument(name string) bool {
 	if name == keyConfigJSON || name == keyDockercfg || isDocumentName(name) {
 		return true
@@ -76,8 +77,8 @@ func (s Secret) holdsDocument(name string) bool {
 	return document != nil && hasDocument(document)
 }
 
-// wrongType returns a text that says that the Secret's type is not that of a pull secret.
-// there are the keys of pull secrets that the Secret's data has.
+// wrongType says that the Secret's type is not that of a pull secret. there are the names
+// of pull secrets' documents that the Secret has.
 func (s Secret) wrongType(there []string) string {
 	text := "it is of type " + quote(s.Type)
 	if s.Type == "" {

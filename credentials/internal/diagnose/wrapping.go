@@ -11,14 +11,16 @@ import (
 	"github.com/pullkit/pullkit/internal/strictjson"
 )
 
-// A wrapping is the place of a credential document that is inside of something else.
+// A wrapping is the place of a credential document, or of entries, inside of something
+// else.
 type wrapping struct {
 	names   []string // of the fields around it, quoted, the outermost first; "" for a list
-	inAuths bool     // the outermost is auths, which belongs there
-	entries bool     // it is entries without auths around them
+	inAuths bool     // the outermost is auths, which is right
+	entries bool     // the place is that of entries without auths around them
 }
 
-// where says what the document is in, the innermost first: under "value" in "data".
+// where returns a text that names the place, the innermost field first: under "value" in
+// "data".
 func (w wrapping) where() string {
 	var b strings.Builder
 	behind := "" // what the step before this one was
@@ -42,7 +44,7 @@ func (w wrapping) where() string {
 	return b.String()
 }
 
-// hint says where the document is and what to do.
+// hint says where the document or the entries are, and what to do.
 func (w wrapping) hint(legacy bool) string {
 	switch {
 	case !w.entries && legacy:
@@ -56,26 +58,25 @@ func (w wrapping) hint(legacy bool) string {
 }
 
 const (
-	// maxWrapped bounds how much is looked through for documents, in bytes: what is deep
-	// inside is looked through once for each value around it.
+	// maxWrapped is the number of bytes that are searched for documents. A value counts
+	// once for each value around it, because it is searched as often.
 	maxWrapped = 64 << 20
-	// maxWrapping bounds how deep a document is looked for.
+	// maxWrapping is the depth to which a value is searched.
 	maxWrapping = 1000
 )
 
-// A finder looks for credential documents, and for the entries of such, that are inside of
-// something else.
+// A finder searches a value for credential documents and for entries.
 type finder struct {
 	found []wrapping
-	// registries says that only entries are looked for whose key is a registry's name,
-	// and documents that have such: the value may have fields that are called as those of
-	// an entry are.
+	// registries limits the search to entries whose key is a registry's name, and to
+	// documents with such entries. It is for values whose fields may have the names of
+	// a login's fields.
 	registries bool
-	effort     int // how many bytes were looked through
+	effort     int // the number of bytes that were searched
 }
 
-// findWrapped looks for the first document, or the first entries, in a value. w is the
-// way to the value.
+// findWrapped returns the place of the first document, or of the first entries, in a value.
+// w is the place of the value. It reports false if there is no document and no entry in it.
 func findWrapped(data []byte, w wrapping) (wrapping, bool) {
 	var f finder
 	f.look(data, w)
@@ -85,7 +86,8 @@ func findWrapped(data []byte, w wrapping) (wrapping, bool) {
 	return f.found[0], true
 }
 
-// look looks for all that there is in a value: as it is, as text, or as base64.
+// look adds the places of all documents and entries in a value, also of those in a text or
+// in base64. w is the place of the value.
 func (f *finder) look(data []byte, w wrapping) {
 	if f.effort += len(data); f.effort > maxWrapped || len(w.names) > maxWrapping || len(f.found) == maxListed {
 		return
@@ -125,7 +127,7 @@ func (f *finder) look(data []byte, w wrapping) {
 	}
 }
 
-// hasDocument reports whether a document, or entries, are somewhere in a value.
+// hasDocument reports whether there is a document, or an entry, anywhere in a value.
 func hasDocument(data []byte) bool {
 	_, ok := findWrapped(data, wrapping{})
 	return ok
@@ -137,14 +139,14 @@ func hasEntries(data []byte) bool {
 	return err == nil && slices.ContainsFunc(members, func(m member) bool { return isRegistryKey(m.Key) && isEntry(m.Value) })
 }
 
-// isRegistryKey reports whether the name of a field is like a key of auths.
+// isRegistryKey reports whether the name of a field looks like a key of auths.
 func isRegistryKey(name string) bool {
 	hostport, _ := keys.CutPath(keys.CutScheme(name))
 	return isRegistry(hostport) && strings.Trim(hostport, ".:") != "" && !strings.ContainsAny(name, " \\")
 }
 
-// jsonWithin returns the JSON object or array that a text holds, as it is or as
-// base64, be it encoded more than once; nil if there is none.
+// jsonWithin returns the JSON object or array that a text holds: as it is, or in base64,
+// also if it was encoded more than once. It returns nil if the text holds none.
 func jsonWithin(text string) []byte {
 	data := []byte(text)
 	for range maxLayers {
@@ -163,12 +165,12 @@ func jsonWithin(text string) []byte {
 	return nil
 }
 
-// maxLayers bounds how often a text is looked for inside of another one.
+// maxLayers is how many layers around a text, such as base64, are removed.
 const maxLayers = 8
 
-// unwrap takes off what programs put around a text, base64 for example, until wanted
-// reports that the text is what it must be. layers say what was taken off, the outermost
-// first; there are none if nothing was found.
+// unwrap removes what programs put around a text, such as base64, until wanted reports true
+// for the rest. It returns the names of what it removed, the outermost first, and the rest;
+// nothing if wanted never reports true.
 func unwrap(text string, wanted func(string) bool) (layers []string, inner string) {
 	for range maxLayers {
 		text = strings.TrimSpace(string(inUTF8([]byte(text))))
@@ -184,8 +186,8 @@ func unwrap(text string, wanted func(string) bool) (layers []string, inner strin
 	return nil, ""
 }
 
-// outerLayer names what is around a text, and returns what is inside; layer is "" if
-// nothing is around it.
+// outerLayer returns a name for what is around a text, and what is inside; "" if nothing is
+// around it.
 func outerLayer(text string) (layer, inside string) {
 	first, _ := utf8.DecodeRuneInString(text)
 	last, _ := utf8.DecodeLastRuneInString(text)
@@ -216,7 +218,7 @@ func outerLayer(text string) (layer, inside string) {
 	return "", ""
 }
 
-// isDocumentText reports whether a text is like a credential document, or like a
+// isDocumentText reports whether a text looks like a credential document, or like a
 // compressed one.
 func isDocumentText(text string) bool {
 	return strings.HasPrefix(text, "{") || strings.HasPrefix(text, "auths:") || strings.HasPrefix(text, "---\nauths:") || isGzip(text)
@@ -224,13 +226,13 @@ func isDocumentText(text string) bool {
 
 func isGzip(text string) bool { return strings.HasPrefix(text, "\x1f\x8b") }
 
-// isLoginText reports whether a text is like a user name and password.
+// isLoginText reports whether a text looks like a user name and a password.
 func isLoginText(text string) bool {
 	return strings.Contains(text, ":") && keys.IsPrintable([]byte(text))
 }
 
-// isEncodedJSON reports whether text is base64 of something that begins like a JSON
-// object, be it encoded once more.
+// isEncodedJSON reports whether a text is base64 of something that begins like a JSON
+// object, also if it was encoded more than once.
 func isEncodedJSON(text []byte) bool {
 	for range maxLayers {
 		decoded, ok := keys.DecodeBase64(string(text))

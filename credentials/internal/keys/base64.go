@@ -5,9 +5,10 @@ import (
 	"strings"
 )
 
-// DecodeBase64 decodes base64 as users write it, also where no reader of credentials takes
-// it: of either alphabet, or of both mixed, padded or not, on one line or on several, and
-// behind the prefix that Base64Prefix knows. It reports false for a text that is not base64.
+// DecodeBase64 decodes base64 as users write it, also in forms that no reader of
+// credentials accepts: of either alphabet or of both mixed, padded or not, on one line or
+// on several, and behind the prefix that Base64Prefix knows. It reports false for a text
+// that is not base64.
 func DecodeBase64(text string) ([]byte, bool) {
 	text = strings.TrimSpace(text)
 	text = text[len(Base64Prefix(text)):]
@@ -26,8 +27,8 @@ func DecodeBase64(text string) ([]byte, bool) {
 	return decoded, err == nil && len(decoded) > 0
 }
 
-// Base64Prefix returns what may be written before base64 to say that it is base64:
-// the beginning of a data: URL for example. It is "" if text begins with none.
+// Base64Prefix returns the beginning of a text that says that base64 follows, such as that
+// of a data: URL; "" if there is none.
 func Base64Prefix(text string) string {
 	const longest = 100 // of a media type and its parameters
 	head := strings.ToLower(text[:min(len(text), longest)])

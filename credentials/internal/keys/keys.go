@@ -120,7 +120,7 @@ func IsDigest(key string) bool {
 	return ok && hasHex && (algorithm == "sha256" || algorithm == "sha512")
 }
 
-// HasMeta reports whether s has a character that is a wildcard in a host.
+// HasMeta reports whether s has a character of the syntax of wildcards.
 func HasMeta(s string) bool { return strings.ContainsAny(s, `*?[\`) }
 
 // Fold returns a host in lower case. A host with a character outside of ASCII is not changed,

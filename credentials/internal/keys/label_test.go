@@ -33,7 +33,7 @@ func naiveMatch(key, name string) (ok, bad bool) {
 		if _, err := path.Match(k, ""); err != nil {
 			return false, true
 		}
-		// path.Match may give up before it comes to what is malformed.
+		// path.Match may end before it reads the malformed part.
 		if _, err := path.Match(k, strings.Repeat("a", 70)); err != nil {
 			return false, true
 		}
@@ -49,14 +49,14 @@ func naiveMatch(key, name string) (ok, bad bool) {
 	return true, false
 }
 
-// hostOnly says that a text is nothing but a host, with wildcards or without,
-// and has no characters that a host cannot have.
+// hostOnly reports whether a text is only a host, with or without wildcards, and has no
+// character that a host cannot have.
 func hostOnly(s string) bool {
 	return s != "" && len(s) <= maxHost && !strings.ContainsAny(s, "/:@#% ") && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r >= 0x7f }) &&
 		!strings.Contains(s, "docker.io")
 }
 
-// checkPair compares the two; ok is false where they cannot be compared.
+// checkPair compares match with naiveMatch. ok is false if they cannot be compared.
 func checkPair(t testing.TB, key, name string) (matched, ok bool) {
 	if !hostOnly(key) || !hostOnly(name) || strings.ContainsAny(name, "[") {
 		return false, false
@@ -77,9 +77,9 @@ func FuzzMatch(f *testing.F) {
 	f.Fuzz(func(t *testing.T, key, name string) { checkPair(t, key, name) })
 }
 
-// TestMatchMillionPairs compares a million random pairs, made so that about as
-// many match as do not.
-func TestMatchMillionPairs(t *testing.T) {
+// TestMatchAgreesWithPathMatch compares a million random pairs, of which about as many
+// match as do not.
+func TestMatchAgreesWithPathMatch(t *testing.T) {
 	pairs := rounds.Of(1_000_000)
 	rnd := rand.New(rand.NewPCG(1, 2))
 	pick := func(s string) byte { return s[rnd.IntN(len(s))] }

@@ -6,8 +6,8 @@ import (
 	"unicode/utf8"
 )
 
-// Hidden replaces a part of a key that may be a secret. It cannot be part of the name of a
-// registry, so that a key with it never matches an image.
+// Hidden replaces a part of a key that may be a secret. The name of a registry cannot have
+// it, so that a key with it never matches an image.
 const Hidden = "(hidden)"
 
 // Redact returns a key without the parts that may be a secret: a user name and password
@@ -21,7 +21,7 @@ func Redact(key string) string {
 		if behind := redactWords(key[i+1:]); strings.ContainsAny(behind, ".:/") || behind == "" || strings.EqualFold(behind, "localhost") {
 			return "***@" + behind
 		}
-		return "***@" + Hidden // a password with an @ in it, perhaps
+		return "***@" + Hidden // it may be a password with an @ in it
 	}
 	return redactWords(key)
 }
@@ -61,8 +61,8 @@ func redactWords(text string) string {
 	return b.String()
 }
 
-// isWordEnd reports whether a character ends the word that isSecret checks: a registry's name
-// does not have it, or it separates two parts of a path.
+// isWordEnd reports whether a character ends a word that isSecret checks: a registry's name
+// cannot have it, or it separates two parts of a path.
 func isWordEnd(r rune) bool {
 	return strings.ContainsRune("/\\,;|=&\"'`<>(){}“”„‘’‚«»", r) || unicode.IsSpace(r)
 }
@@ -145,7 +145,7 @@ func queryStart(text string) int {
 func isSecret(word string) bool {
 	const (
 		shortest = 8  // of a mixture without dot and port
-		longest  = 20 // of a word beginning with eyJ that may be a part of a name
+		longest  = 20 // of a word that begins with eyJ and may be a part of a name
 	)
 	if decoded, ok := DecodeBase64(word); ok && IsPrintable(decoded) && strings.ContainsAny(string(decoded), ":{") {
 		return true

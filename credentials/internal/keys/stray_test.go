@@ -36,9 +36,9 @@ func naiveKey(key, name string) bool {
 	return path == keyPath || strings.HasPrefix(path, keyPath+"/")
 }
 
-// TestCredentialsNeverStray holds that no credential is offered for an image that
-// its key, read in the plainest way, does not name; and that none is missed.
-func TestCredentialsNeverStray(t *testing.T) {
+// TestKeysMatchOnlyWhatTheyName holds that a key matches an image if and only if the
+// plainest reading of the key names it.
+func TestKeysMatchOnlyWhatTheyName(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(11, 12))
 	pick := func(list ...string) string { return list[rnd.IntN(len(list))] }
 	hosts := []string{"r.io", "r.io", "evil-r.io", "r.io.evil", "ar.io", "a.r.io", "R.iO", "docker.io", "index.docker.io", "registry-1.docker.io", "docker.io.evil", "localhost", "10.0.0.1"}
