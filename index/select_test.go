@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -131,41 +130,33 @@ func TestSelectAllocatesNothing(t *testing.T) {
 	}
 }
 
-// TestSelectTakesLinearTime: ten times as many entries take about ten times as long, also if no
-// entry fits and the error names them all.
-func TestSelectTakesLinearTime(t *testing.T) {
-	measure := func(n int, want ocispec.Platform) time.Duration {
-		platforms := make([]string, n)
-		for i := range platforms {
-			platforms[i] = fmt.Sprintf("plan9/a%d", i)
-		}
-		idx := entries(t, append(platforms, "linux/amd64")...)
-		best := time.Hour
-		for range 10 {
-			start := time.Now()
-			_, _ = index.Select(idx, want)
-			best = min(best, time.Since(start))
-		}
-		return best
+// TestSelectOfManyEntries: work that grows with the square of the number of entries would
+// not end within the time of a test run, also if no entry fits and the error names them all.
+func TestSelectOfManyEntries(t *testing.T) {
+	platforms := make([]string, 200_000)
+	for i := range platforms {
+		platforms[i] = fmt.Sprintf("plan9/a%d", i)
 	}
-	for _, arch := range []string{"amd64", "riscv64"} {
-		want := ocispec.Platform{OS: "linux", Architecture: arch}
-		small, large := measure(1000, want), measure(10000, want)
-		assert.Less(t, large, 60*small+time.Millisecond, "quadratic time would be 100 times as long")
-	}
+	idx := entries(t, append(platforms, "linux/amd64")...)
+	got, err := index.Select(idx, ocispec.Platform{OS: "linux", Architecture: "amd64"})
+	require.NoError(t, err)
+	assert.Equal(t, idx.Manifests[len(platforms)].Digest, got.Descriptor.Digest)
+	_, err = index.Select(idx, ocispec.Platform{OS: "linux", Architecture: "riscv64"})
+	var none *index.NoMatchError
+	require.ErrorAs(t, err, &none)
+	assert.Len(t, none.Have, len(idx.Manifests))
 }
 
-// TestAMillionFeaturesTakeLittleTime: an entry with a million features takes little time.
-func TestAMillionFeaturesTakeLittleTime(t *testing.T) {
+// TestSelectOfAMillionFeatures: work that grows with the square of the number of features
+// would not end within the time of a test run.
+func TestSelectOfAMillionFeatures(t *testing.T) {
 	idx := entries(t, "linux(+a)/amd64", "linux(+a+b)/amd64")
 	many := make([]string, 1_000_000)
 	for i := range many {
 		many[i] = "ab"[2*i/len(many):][:1]
 	}
 	idx.Manifests[0].Platform.OSFeatures = many
-	start := time.Now()
 	got, err := index.Select(idx, ocispec.Platform{OS: "linux", Architecture: "amd64", OSFeatures: []string{"a", "b"}})
 	require.NoError(t, err)
 	assert.Equal(t, idx.Manifests[0].Digest, got.Descriptor.Digest, "both entries have two features, so the first is taken")
-	assert.Less(t, time.Since(start), 5*time.Second)
 }

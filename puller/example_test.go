@@ -123,7 +123,7 @@ func ExamplePuller_Explain() {
 	//   platform  linux/amd64
 	// policy      IfNotPresent        (default: tag is not latest)
 	//   store     absent              -> pull
-	// back-off    none                (key: 1, registry.example:5000/team/app:v2; 0 failures)
+	// back-off    none                (key: 1, registry.example:5000/team/app:v2; failures: 0)
 	// credentials 1 candidate
 	//   1  secret "team/regcred", key "registry.example:5000/team"   user robot   matches
 	// attempts    1  secret "team/regcred", key "registry.example:5000/team": accepted

@@ -378,7 +378,7 @@ func (d Decision) backOffText(b *lines) {
 	case w.Wait > 0:
 		state = "next try in " + round(w.Wait).String()
 	}
-	b.line("back-off", fmt.Sprintf("%-20s(key: %s; %d failures)", state, w.Key, w.Failures))
+	b.line("back-off", fmt.Sprintf("%-20s(key: %s; failures: %d)", state, w.Key, w.Failures))
 	if w.Previous != "" {
 		b.line("  previous", w.Previous)
 	}

@@ -63,7 +63,7 @@ func TestExplainReadsTheIndexWithAPlanner(t *testing.T) {
   platform  linux/arm64
 policy      IfNotPresent        (default: tag is not latest)
   store     absent              -> pull
-back-off    none                (key: pod-uid, registry.example:5000/team/app:v2; 0 failures)
+back-off    none                (key: pod-uid, registry.example:5000/team/app:v2; failures: 0)
 credentials 2 candidates, tried in this order
   1  secret "awesomeapps/team-key", key "registry.example:5000/team"   user ro-team   matches
   x  secret "awesomeapps/port", key "registry.example"   user ro-port   the port is another one
@@ -138,7 +138,7 @@ policy      IfNotPresent        (default: tag is not latest)
   platform  linux/amd64
 policy      Always              (default: tag is latest)
   store     not asked           -> ImagePullBackOff
-back-off    next try in 9s      (key: no pod, a.example/a:latest; 1 failures)
+back-off    next try in 9s      (key: no pod, a.example/a:latest; failures: 1)
   previous  ErrImagePull: with secret "team/secret-a", key "a": 401
 credentials 1 candidate
   1  secret "team/secret-a", key "a"   user user   matches
