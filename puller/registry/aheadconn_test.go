@@ -337,3 +337,26 @@ func TestNothingIsOpenedAhead(t *testing.T) {
 		})
 	}
 }
+
+// TestOneRefusalForPullsThatBeginTogether: the pulls of four tags that begin at the same
+// time, at a registry that is far away, cost one refusal and one token.
+func TestOneRefusalForPullsThatBeginTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		conf := pullertest.Config{TLS: true, Auth: pullertest.AuthBearer, Users: []pullertest.User{{Name: "robot", Password: "s3cret-pass"}}}
+		f := newFar(t, 200*time.Millisecond, 0, conf, nil)
+		f.repo.Cred = robot
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				_, err := f.client.Manifest(t.Context(), f.repo, "")
+				assert.NoError(t, err)
+			})
+		}
+		wg.Wait()
+		counts := f.reg.Counts()
+		assert.Equal(t, 1, counts.Unauthorized)
+		assert.Equal(t, 1, counts.Token)
+		assert.Equal(t, 1+4, counts.ManifestGet)
+		f.end(t)
+	})
+}

@@ -256,9 +256,10 @@ func (s *session) begin(ctx context.Context) (authorization, error) {
 	return auth, nil
 }
 
-// probeWait is how long requests to an origin wait for the first answer of that origin.
-// The first answer shows to all of them whether the origin requests a token.
-const probeWait = 250 * time.Millisecond
+// probeWait is how long requests to an origin wait for the first answer of that origin,
+// which shows to all of them whether the origin requests a token. It is longer than the
+// three round trips that the first answer takes over a long way.
+const probeWait = time.Second
 
 // remembered returns what the Client knows without a request: an Authorization, or the
 // token request want that gets one. If wait is not nil, another session is about to
