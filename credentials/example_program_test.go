@@ -104,7 +104,7 @@ func withToken() credentials.PodKeyring {
 }
 
 func ExamplePodKeyring() {
-	var ring credentials.PodKeyring = withToken()
+	ring := withToken()
 	pod := credentials.Pod{Namespace: "web", Name: "app-1", ServiceAccount: credentials.ServiceAccount{Name: "builder"}}
 	for cred, err := range ring.For(pod).Lookup(context.Background(), reference.MustParse("eu.registry.example/app")) {
 		fmt.Println(cred.Origin, err)
