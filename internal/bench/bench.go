@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -25,8 +26,8 @@ type bench struct {
 	skopeo string // path of the program, "" without one
 	nginx  string // the same
 	strace string
-	failed int        // pulls of pullkit that failed
-	goals  [][]string // lines of the last table
+	failed int // pulls of pullkit that failed
+	goals  []report.Line
 }
 
 // bin is the directory of the programs, images that of the registry, home what
@@ -41,7 +42,7 @@ func (b *bench) wants(names ...string) bool { return slices.ContainsFunc(names, 
 
 // reach notes a goal for the last table.
 func (b *bench) reach(row string, g report.Goal, ours, base, peer string) {
-	b.goals = append(b.goals, []string{row, g.Want, ours, base, peer, g.Got, g.Verdict()})
+	b.goals = append(b.goals, report.Line{Row: row, Goal: g, Ours: ours, Base: base, Peer: peer})
 }
 
 // allGoals is the last table.
@@ -51,7 +52,14 @@ func (b *bench) allGoals() *report.Table {
 		base = "no base"
 	}
 	t := &report.Table{Title: "All goals", Head: []string{"row", "goal", pullkit, base, "best peer", "reached", "met"}}
-	t.Rows = b.goals
+	met := 0
+	for _, l := range b.goals {
+		t.Add(l.Row, l.Goal.Want, l.Ours, l.Base, l.Peer, l.Goal.Got, l.Goal.Verdict())
+		if l.Goal.Met {
+			met++
+		}
+	}
+	t.Note("%d of %d are met.", met, len(b.goals))
 	return t
 }
 
@@ -69,7 +77,8 @@ func (b *bench) print(tables ...*report.Table) error {
 // micro lets command micro compare single functions, in a process of its own:
 // this one stays small, see peak.
 func (b *bench) micro(ctx context.Context) error {
-	args := []string{}
+	goals := filepath.Join(b.dir, "goals.json")
+	args := []string{"-goals", goals}
 	if b.short {
 		args = append(args, "-short")
 	}
@@ -83,7 +92,14 @@ func (b *bench) micro(ctx context.Context) error {
 	}
 	cmd := b.command(ctx, b.bin("micro"), args...)
 	cmd.Stdout, cmd.Stderr = b.stdout, b.stderr
-	return cmd.Run()
+	if err := cmd.Run(); err != nil {
+		return err
+	}
+	data, err := os.ReadFile(goals)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(data, &b.goals)
 }
 
 // prepare makes the directories that clients see.

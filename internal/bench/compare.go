@@ -19,6 +19,7 @@ type comparison struct {
 	site    func(ctx context.Context) (site, error)
 	job     job // what all rows have in common
 	rounds  int // at most so many, 0 = those of the command line
+	least   int // at least so many, except with -short
 	args    arguments
 	before  func(c client, j *job, so runs) // if not nil, sees what a client is to do, and the row's results so far
 	notes   []string
@@ -37,8 +38,11 @@ func (b *bench) registry(link ...string) func(ctx context.Context) (site, error)
 
 // turns are the rounds of a comparison.
 func (b *bench) turns(c comparison) int {
-	if c.rounds > 0 {
+	switch {
+	case c.rounds > 0:
 		return min(b.rounds, c.rounds)
+	case !b.short:
+		return max(b.rounds, c.least)
 	}
 	return b.rounds
 }

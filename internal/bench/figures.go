@@ -26,6 +26,7 @@ var (
 		tell: func(r result) string { return r.counts.kinds() },
 	}
 	oneBlob    = figure{name: "requests for the blob with the most of them", of: func(r result) float64 { return float64(r.counts.OneBlob) }, form: "%.0f", unit: "requests"}
+	carriers   = figure{name: "connections that layers were asked for on", of: func(r result) float64 { return float64(r.counts.Carriers) }, form: "%.0f", unit: "connections"}
 	atRegistry = figure{name: "requests at the registry", of: func(r result) float64 { return float64(r.counts.total() - r.counts.elsewhere()) }, form: "%.0f", unit: "requests"}
 )
 

@@ -88,3 +88,16 @@ func TestTail(t *testing.T) {
 	assert.Len(t, said, tailSize)
 	assert.Equal(t, "last", lastLine(string(said)))
 }
+
+// TestCallCounts reads what strace -c writes, with and without errors of calls.
+func TestCallCounts(t *testing.T) {
+	assert.Equal(t, map[string]int{"fsync": 17, "syncfs": 1, "total": 18}, callCounts(
+		`% time     seconds  usecs/call     calls    errors syscall
+------ ----------- ----------- --------- --------- ----------------
+ 99.00    0.001881         110        17         2 fsync
+  1.00    0.000009           9         1           syncfs
+------ ----------- ----------- --------- --------- ----------------
+100.00    0.001890         105        18         2 total
+`))
+	assert.Empty(t, callCounts(""))
+}

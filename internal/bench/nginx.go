@@ -155,23 +155,11 @@ func nginxSmallRow(b *bench) row { return b.sized("", redirectImage, 1, 200*mib,
 
 func nginxSmallImages(b *bench) []string { return []string{nginxSmallRow(b).spec()} }
 
-func largeRow(b *bench) row {
-	r := b.sized("", "large", 1, 4403*mib, nil)
-	r.name, r.kind = strings.Replace(r.name, "4 GiB", "4.3 GiB", 1), "hole"
-	return r
-}
-
-func largeImages(b *bench) []string {
-	r := largeRow(b)
-	return []string{fmt.Sprintf("%s=%s:%d", r.image, r.kind, r.size)}
-}
-
-// The rounds behind nginx: of the small image with the flag -all and without, and of the
-// large one. The base, which may hang there, has fewer, and less time.
+// The rounds behind nginx of the small image, with the flag -all and without. Without it
+// the base, which may hang there, has one round of both images.
 const (
 	nginxAll    = 20
 	nginxSome   = 5
-	nginxLarge  = 2
 	nginxLimit  = 3 * time.Minute
 	nginxOfBase = time.Minute
 )
@@ -195,7 +183,7 @@ func runNginxSmall(ctx context.Context, b *bench) error {
 }
 
 func runNginxLarge(ctx context.Context, b *bench) error {
-	return b.behindNginx(ctx, limit{"60r/m", 20}, largeRow(b), min(nginxLarge, b.rounds), func(rs runs, clients []client) []nginxGoal {
+	return b.behindNginx(ctx, limit{"60r/m", 20}, largeRow(b, nil), min(largeRounds, b.rounds), func(rs runs, clients []client) []nginxGoal {
 		return []nginxGoal{{wallTime.name, rs.judge(goal{most: 1.1, of: "skopeo"}, clients, wallTime), longest}}
 	})
 }
@@ -267,7 +255,7 @@ func (b *bench) behindNginx(
 		for _, c := range clients {
 			j := job{repository: r.image, tag: "1", tls: true, limit: nginxLimit}
 			if c.base {
-				if j.limit = nginxOfBase; round >= b.rounds || rounds == nginxLarge && round > 0 {
+				if j.limit = nginxOfBase; round > 0 && !b.all {
 					continue
 				}
 			}
@@ -294,7 +282,7 @@ func (b *bench) behindNginx(
 		}
 		t.Add(cells...)
 	}
-	t.Note("%d rounds in turn, each with a new nginx; of %s at most %d. Load %s before, %s after.",
-		rounds, "the base", min(rounds, b.rounds), before, report.Load())
+	t.Note("%d rounds in turn, each with a new nginx; of the base one, without -all. Load %s before, %s after.",
+		rounds, before, report.Load())
 	return b.print(t)
 }

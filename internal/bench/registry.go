@@ -20,7 +20,7 @@ import (
 type counts struct {
 	Requests    map[string]int
 	OneBlob     int                 // most requests for one blob
-	Carriers    int                 // connections that blobs were asked for on
+	Carriers    int                 // connections that layers were asked for on
 	Chains      map[string][]string // on the wide-area link: requests that may have waited for one another, by repository
 	Bytes       int64               // on limited links only
 	Connections int                 // most open at once

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"time"
 )
 
 // The image of scenario redirect, and the repositories of scenario private.
@@ -22,9 +23,9 @@ func redirectImages(b *bench) []string { return []string{redirectRow(b).spec()} 
 // their URLs.
 func runRedirect(ctx context.Context, b *bench) error {
 	return b.compareRows(ctx, comparison{
-		name: "redirect", title: "Blobs redirected to signed URLs", rows: []row{redirectRow(b)}, clients: b.realClients(),
+		name: "redirect", title: fmt.Sprintf("Blobs redirected to signed URLs, %d MB/s a connection", linkRate/1_000_000), rows: []row{redirectRow(b)}, clients: b.realClients(),
 		figures: []figure{atRegistry, requests},
-		site:    b.registry("-tls", "-redirect"), job: job{tls: true}, args: pullOne,
+		site:    b.registry(append(limitedLink(time.Millisecond), "-tls", "-redirect")...), job: job{tls: true}, args: pullOne,
 	})
 }
 

@@ -178,12 +178,12 @@ func compareIndexes(size sizes) ([]*report.Table, error) {
 			return nil, err
 		}
 		goal := selectGoals[n]
-		want, reached := report.Cells(
+		cells := []string{fmt.Sprint(n), pretty(took[0]), pretty(took[1]), pretty(took[2]), pretty(took[3])}
+		choosing.Judge("pullkit", cells,
 			report.AtLeast(took[0]/took[2], goal.containerd, "x as fast as containerd"),
 			report.AtMost(took[2]/took[1], goal.ladder, "x go-containerregistry"),
 			report.AtMost(took[3]/took[1], goal.strict, "x go-containerregistry with Strict"),
 		)
-		choosing.Add(fmt.Sprint(n), pretty(took[0]), pretty(took[1]), pretty(took[2]), pretty(took[3]), want, reached)
 
 		data, tasks, err := indexParsers(n, max(1, 800/n/size.part))
 		if err != nil {
@@ -192,8 +192,8 @@ func compareIndexes(size sizes) ([]*report.Table, error) {
 		if took, err = best(size.rounds, tasks...); err != nil {
 			return nil, err
 		}
-		want, reached = report.Cells(report.AtMost(took[1]/took[0], 2, "x encoding/json"))
-		parsing.Add(fmt.Sprint(n), fmt.Sprint(len(data)), pretty(took[0]), pretty(took[1]), want, reached)
+		parsing.Judge("pullkit", []string{fmt.Sprint(n), fmt.Sprint(len(data)), pretty(took[0]), pretty(took[1])},
+			report.AtMost(took[1]/took[0], 2, "x encoding/json"))
 	}
 	return []*report.Table{choosing, parsing}, nil
 }

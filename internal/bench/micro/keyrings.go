@@ -117,8 +117,7 @@ func compareKeyrings(size sizes) ([]*report.Table, error) {
 		} else {
 			goals = append(goals, report.AtMost(look[1]/first, 1.5, fmt.Sprintf("x the look-up among %d", size.secrets[0])))
 		}
-		want, reached := report.Cells(goals...)
-		table.Add(fmt.Sprint(n), pretty(build[0]), pretty(build[1]), pretty(look[0]), pretty(look[1]), want, reached)
+		table.Judge("pullkit", []string{fmt.Sprint(n), pretty(build[0]), pretty(build[1]), pretty(look[0]), pretty(look[1])}, goals...)
 	}
 	if most := size.secrets[len(size.secrets)-1]; most >= manySecrets {
 		table.Note("Keyrings of %d and more were built in %d rounds.", manySecrets, fewRounds)

@@ -1,13 +1,14 @@
 // Command micro compares single functions with those of the peers: parsing names,
 // parsing and choosing from an index, building and asking keyrings.
 //
-//	micro [-short] [names] [indexes] [keyrings]
+//	micro [-short] [-goals FILE] [names] [indexes] [keyrings]
 //
 // All take turns, round after round, and each is judged by its best round: what
 // else the machine does spoils that least.
 package main
 
 import (
+	"encoding/json"
 	"flag"
 	"fmt"
 	"os"
@@ -40,14 +41,15 @@ var comparisons = []struct {
 
 func main() {
 	short := flag.Bool("short", false, "measure little: the figures say nothing then")
+	goals := flag.String("goals", "", "`file` that the goals are written to, as JSON")
 	flag.Parse()
-	if err := run(*short, flag.Args()); err != nil {
+	if err := run(*short, *goals, flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "micro:", err)
 		os.Exit(1)
 	}
 }
 
-func run(short bool, names []string) error {
+func run(short bool, goals string, names []string) error {
 	size := fullSizes
 	if short {
 		size = shortSizes
@@ -56,6 +58,7 @@ func run(short bool, names []string) error {
 	for _, name := range names {
 		wanted[name] = true
 	}
+	var judged []report.Line
 	for _, c := range comparisons {
 		if len(wanted) > 0 && !wanted[c.name] {
 			continue
@@ -71,7 +74,15 @@ func run(short bool, names []string) error {
 			if err := table.Write(os.Stdout); err != nil {
 				return err
 			}
+			judged = append(judged, table.Judged...)
 		}
 	}
-	return nil
+	if goals == "" {
+		return nil
+	}
+	data, err := json.Marshal(judged)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(goals, data, 0o600)
 }

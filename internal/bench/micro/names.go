@@ -68,8 +68,7 @@ func compareNames(size sizes) ([]*report.Table, error) {
 		for _, d := range took {
 			row = append(row, pretty(d))
 		}
-		want, reached := report.Cells(report.AtLeast(took[0]/took[3], 40, "x as fast as distribution/reference"))
-		table.Add(append(row, want, reached)...)
+		table.Judge("pullkit", row, report.AtLeast(took[0]/took[3], 40, "x as fast as distribution/reference"))
 	}
 	return []*report.Table{table}, nil
 }

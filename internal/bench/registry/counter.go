@@ -23,7 +23,7 @@ type counter struct {
 	requests map[string]int
 	log      []request // on the wide-area link only
 	blobs    map[digest.Digest]int
-	carriers map[string]bool // addresses of clients' ends that asked for blobs
+	carriers map[string]bool // addresses of clients' ends that asked for large blobs
 	bytes    int64           // on limited links only: plain connections pass it by
 	untold   int64
 	open     int
@@ -34,7 +34,7 @@ type counter struct {
 type Counts struct {
 	Requests    map[string]int      // by method and kind, "GET blob"
 	OneBlob     int                 // most requests for one blob
-	Carriers    int                 // connections that blobs were asked for on
+	Carriers    int                 // connections that blobs larger than small were asked for on
 	Chains      map[string][]string // on the wide-area link, by repository: see chains
 	Bytes       int64               // to clients, on limited links only
 	Connections int                 // most open at once
@@ -60,15 +60,20 @@ func (c *counter) asked(kind, repositories string) {
 	}
 }
 
+// small is what a config may have, and a layer has more than.
+const small = 8 << 10
+
 // askedBlob counts a request for a blob, which asked has counted, too.
-func (c *counter) askedBlob(d digest.Digest, client string) {
+func (c *counter) askedBlob(d digest.Digest, size int64, client string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.blobs == nil {
 		c.blobs, c.carriers = map[digest.Digest]int{}, map[string]bool{}
 	}
 	c.blobs[d]++
-	c.carriers[client] = true
+	if size > small {
+		c.carriers[client] = true
+	}
 }
 
 // sent counts bytes that went to a client.

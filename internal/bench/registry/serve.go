@@ -166,7 +166,12 @@ func (h *handler) blob(w http.ResponseWriter, r *http.Request, d digest.Digest) 
 		return
 	}
 	defer f.Close()
-	h.counter.askedBlob(d, r.RemoteAddr)
+	info, err := f.Stat()
+	if err != nil {
+		http.Error(w, "stat", http.StatusInternalServerError)
+		return
+	}
+	h.counter.askedBlob(d, info.Size(), r.RemoteAddr)
 	h.content(w, r, d, "application/octet-stream", f)
 }
 

@@ -45,3 +45,17 @@ func TestGoals(t *testing.T) {
 	assert.Equal(t, "a; b; c", want)
 	assert.Equal(t, "1: met; 2: **not met**; 3: not judged", reached)
 }
+
+func TestJudge(t *testing.T) {
+	table := Table{Title: "Some figures", Head: []string{"entries", "bytes", "other", "ours", "ours, too", "goal", "reached"}}
+	table.Judge("ours", []string{"8", "100", "3 s", "1 s", "2 s"}, AtMost(1, 2, "s"), AtMost(2, 1, "s"))
+	table.Judge("ours", []string{"9", "100", "3 s", "1 s", "2 s"})
+	assert.Equal(t, [][]string{
+		{"8", "100", "3 s", "1 s", "2 s", "at most 2 s; at most 1 s", "1.00: met; 2.00: **not met**"},
+		{"9", "100", "3 s", "1 s", "2 s", "", ""},
+	}, table.Rows)
+	require.Len(t, table.Judged, 2)
+	assert.Equal(t, Line{
+		Row: "Some figures, 8 entries", Goal: Goal{Want: "at most 2 s", Got: "1.00", Met: true}, Ours: "1 s, 2 s", Peer: "3 s other",
+	}, table.Judged[0])
+}

@@ -12,6 +12,8 @@ type Table struct {
 	Head  []string
 	Rows  [][]string
 	Notes []string
+
+	Judged []Line // by Judge
 }
 
 // Add appends a row.
