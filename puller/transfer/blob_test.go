@@ -28,10 +28,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// sizes are those of a small blob, hashed by the goroutine that reads it, and of a large one.
+// sizes has the size of a small blob, which is hashed by the goroutine that reads it, and the
+// size of a large blob.
 var sizes = []int{1 << 20, 24<<20 + 5}
 
-func TestResume(t *testing.T) {
+func TestKeptBytesAreNotFetchedAgain(t *testing.T) {
 	for _, size := range sizes {
 		layer := random(1, size)
 		n := int64(size)
@@ -53,13 +54,13 @@ func TestResume(t *testing.T) {
 				had += k[1]
 			}
 			config := src.blobBytes - (n - had)
-			assert.Less(t, config, int64(300), "%d bytes, %s: nothing twice", size, name)
+			assert.Less(t, config, int64(300), "%d bytes, %s: only the missing bytes are fetched", size, name)
 			store.clean(t)
 		}
 	}
 }
 
-func TestResumeWhatIsWrong(t *testing.T) {
+func TestKeptBytesThatAreWrongAreFetchedAgain(t *testing.T) {
 	for _, size := range sizes {
 		for _, ranges := range [][][2]int64{{{0, 1000}}, {{0, int64(size)}}, {{5000, 1000}, {9000, 1}}} {
 			src, store := newFakeSource(), newMemStore()
@@ -68,13 +69,13 @@ func TestResumeWhatIsWrong(t *testing.T) {
 			store.keepAs(t, digestOf(layer), flipped(layer, ranges[0][0]), ranges...)
 			_, err := newRuntime(t, transfer.Config{Source: src, Store: store}).Pull(t.Context(), spec(ref))
 			require.NoError(t, err)
-			assert.Contains(t, src.asked, asked{digestOf(layer), 0, -1}, "a fresh try, without a range")
+			assert.Contains(t, src.asked, asked{digestOf(layer), 0, -1}, "the whole blob is requested")
 			store.clean(t)
 		}
 	}
 }
 
-func TestServerIgnoresRange(t *testing.T) {
+func TestABlobIsFetchedFromAServerThatIgnoresRanges(t *testing.T) {
 	for _, size := range sizes {
 		src, store := newFakeSource(), newMemStore()
 		src.noRanges = true
@@ -96,7 +97,7 @@ func TestServerIgnoresRange(t *testing.T) {
 	}
 }
 
-// A rejectable body belongs to a Source that may have other hosts to ask.
+// A rejectable is a body of a Source. again says whether the Source has other hosts to ask.
 type rejectable struct {
 	io.Reader
 	again    bool
@@ -106,7 +107,7 @@ type rejectable struct {
 func (r *rejectable) Close() error { return nil }
 func (r *rejectable) reject() bool { *r.rejected++; return r.again }
 
-func TestDigestMismatch(t *testing.T) {
+func TestWrongBytesAreRejectedAndNeverStored(t *testing.T) {
 	for _, size := range sizes {
 		for _, mirrors := range []int{0, 1, 3} {
 			src, store := newFakeSource(), newMemStore()
@@ -131,7 +132,7 @@ func TestDigestMismatch(t *testing.T) {
 			if mirrors == 0 {
 				require.ErrorIs(t, err, content.ErrDigestMismatch)
 				assert.True(t, credentials.Stopped(err), "no other credential helps")
-				assert.Equal(t, 1, gets, "not asked for again")
+				assert.Equal(t, 1, gets, "the blob is not requested again")
 				assert.Equal(t, 1, rejected)
 				continue
 			}
@@ -142,7 +143,7 @@ func TestDigestMismatch(t *testing.T) {
 	}
 }
 
-func TestDiskFull(t *testing.T) {
+func TestAFullDiskLeavesNoPartial(t *testing.T) {
 	for _, size := range sizes {
 		src, store := newFakeSource(), newMemStore()
 		store.fullAt = int64(size / 2)
@@ -152,12 +153,12 @@ func TestDiskFull(t *testing.T) {
 		require.ErrorIs(t, err, content.ErrNoSpace)
 		assert.ErrorIs(t, err, content.ErrStore)
 		assert.True(t, credentials.Stopped(err))
-		assert.NotContains(t, store.partials, digestOf(layer), "what there is of it takes the room that is missing")
+		assert.NotContains(t, store.partials, digestOf(layer), "the partial would take the room that is missing")
 		store.clean(t)
 	}
 }
 
-func TestNoRoom(t *testing.T) {
+func TestRoomIsCheckedBeforeTheFirstBlob(t *testing.T) {
 	src, store := newFakeSource(), newMemStore()
 	store.free = 3 << 20
 	a, b := random(1, 2<<20), random(2, 2<<20)
@@ -170,11 +171,11 @@ func TestNoRoom(t *testing.T) {
 
 	store.keep(t, a, [2]int64{0, 3 << 19})
 	_, err = rt.Pull(t.Context(), spec(ref))
-	require.NoError(t, err, "what was kept has its room already")
+	require.NoError(t, err, "kept bytes need no more room")
 	store.clean(t)
 }
 
-func TestRanges(t *testing.T) {
+func TestASlowBlobComesOverSeveralConnections(t *testing.T) {
 	const size = 64 << 20
 	synctest.Test(t, func(t *testing.T) {
 		src, store := newFakeSource(), newMemStore()
@@ -187,7 +188,7 @@ func TestRanges(t *testing.T) {
 		assert.LessOrEqual(t, src.most, 5, "connections at once")
 		assert.GreaterOrEqual(t, src.most, 4)
 		assert.Less(t, time.Since(began), 600*time.Millisecond, "one connection takes 1.02 s")
-		// The first connection, which had to end early, read no byte that was not used.
+		// The first connection ends early. All bytes that it read are used.
 		assert.Less(t, src.blobBytes, int64(size+1000))
 		var parts []int64 // the lengths that were asked for; -1 is "to the end"
 		for _, a := range src.asked {
@@ -201,7 +202,7 @@ func TestRanges(t *testing.T) {
 	})
 }
 
-func TestRangesAreNotForced(t *testing.T) {
+func TestConnectionsThatBringNothingAreNotAdded(t *testing.T) {
 	layer := random(1, 32<<20)
 	slow := func(s *fakeSource) {
 		s.latency, s.perRead, s.readSize = 20*time.Millisecond, time.Millisecond, 64<<10
@@ -214,7 +215,7 @@ func TestRangesAreNotForced(t *testing.T) {
 			ref := src.name(appName, src.image(t, amd64, layer))
 			_, err := newRuntime(t, transfer.Config{Source: src, Store: store}).Pull(t.Context(), spec(ref))
 			require.NoError(t, err)
-			assert.Equal(t, 2, src.blobGets[digestOf(layer)], "one was tried")
+			assert.Equal(t, 2, src.blobGets[digestOf(layer)], "one more connection was tried")
 			store.clean(t)
 		})
 	})
@@ -243,11 +244,11 @@ func TestRangesAreNotForced(t *testing.T) {
 			ref := src.name(appName, src.image(t, amd64, layer))
 			_, err := newRuntime(t, transfer.Config{Source: src, Store: store}).Pull(t.Context(), spec(ref))
 			require.NoError(t, err)
-			assert.LessOrEqual(t, src.most, 3, "each one more brought nothing")
+			assert.LessOrEqual(t, src.most, 3, "another connection brought nothing")
 			store.clean(t)
 		})
 	})
-	t.Run("Ranges is 1", func(t *testing.T) {
+	t.Run("MaxConnsPerBlob is 1", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			src, store := newFakeSource(), newMemStore()
 			slow(src)
@@ -260,7 +261,7 @@ func TestRangesAreNotForced(t *testing.T) {
 }
 
 // The connection of one part fails for good after some bytes. The others fetch the rest.
-func TestRangesOneConnectionDies(t *testing.T) {
+func TestTheOtherConnectionsFetchWhatOneCouldNot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src, store := newFakeSource(), newMemStore()
 		src.latency, src.perRead, src.readSize = 20*time.Millisecond, time.Millisecond, 64<<10
@@ -304,7 +305,7 @@ func (h countingHash) Write(p []byte) (int, error) {
 	return h.Hash.Write(p)
 }
 
-func TestNewHash(t *testing.T) {
+func TestNewHashHashesEachByteOnce(t *testing.T) {
 	src, store := newFakeSource(), newMemStore()
 	layer := random(1, 5<<20)
 	desc := src.putBlob(ocispec.MediaTypeImageLayer, layer)
@@ -326,13 +327,13 @@ func TestNewHash(t *testing.T) {
 	}})
 	_, err := rt.Pull(t.Context(), spec(ref))
 	require.NoError(t, err)
-	assert.EqualValues(t, len(layer), n.Load(), "each byte once")
+	assert.EqualValues(t, len(layer), n.Load(), "each byte is hashed once")
 	_, ok := algorithms.Load(digest.SHA256)
 	assert.True(t, ok)
 	store.clean(t)
 }
 
-func TestMissingBlob(t *testing.T) {
+func TestAMissingBlobMeansThatTheImageDoesNotExist(t *testing.T) {
 	src, store := newFakeSource(), newMemStore()
 	layer := random(1, 1000)
 	ref := src.name(appName, src.image(t, amd64, layer, random(2, 1000)))
@@ -345,7 +346,7 @@ func TestMissingBlob(t *testing.T) {
 }
 
 // The io.ErrUnexpectedEOF of a Source that gives too few bytes becomes an ErrNetwork.
-func TestBlobIsCut(t *testing.T) {
+func TestABlobThatEndsEarlyIsAnErrNetwork(t *testing.T) {
 	for _, size := range sizes {
 		src, store := newFakeSource(), newMemStore()
 		layer := random(1, size)
@@ -365,7 +366,7 @@ func TestBlobIsCut(t *testing.T) {
 
 // A layer that its manifest also lists at other addresses is missing in the registry. The
 // error says that these addresses were not followed.
-func TestForeignLayerThatIsMissing(t *testing.T) {
+func TestTheErrorOfAMissingForeignLayerNamesItsAddresses(t *testing.T) {
 	for _, urls := range [][]string{{"https://elsewhere.example/layer"}, nil} {
 		s := newTown(t, []byte("a layer"))
 		var m ocispec.Manifest
@@ -401,7 +402,7 @@ func (h slowHash) Write(p []byte) (int, error) {
 
 // A blob whose bytes were all kept is only hashed. There is no connection that would end with
 // the context.
-func TestCancelledWhileKeptBytesAreHashed(t *testing.T) {
+func TestAPullEndsWhileKeptBytesAreHashed(t *testing.T) {
 	for _, size := range []int{1 << 20, 64 << 20} {
 		synctest.Test(t, func(t *testing.T) {
 			src, store := newFakeSource(), newMemStore()
@@ -424,7 +425,7 @@ func TestCancelledWhileKeptBytesAreHashed(t *testing.T) {
 }
 
 // An Admit that gives up because the caller did has not refused the image.
-func TestCancelledInAdmit(t *testing.T) {
+func TestAnAdmitThatIsCancelledHasNotRefused(t *testing.T) {
 	src, store := newFakeSource(), newMemStore()
 	ref := src.name(appName, src.image(t, amd64, random(1, 100)))
 	ctx, cancel := context.WithCancel(t.Context())

@@ -36,7 +36,7 @@ func (s constantSource) Manifest(context.Context, content.Repo, digest.Digest) (
 	return content.Document{Desc: s.desc, Body: s.docs[s.desc.Digest]}, nil
 }
 
-func TestSourceGivesAnotherDigestThanPinned(t *testing.T) {
+func TestAnotherManifestThanTheNamesDigestIsRefused(t *testing.T) {
 	src, store := newFakeSource(), newMemStore()
 	wanted, given := src.image(t, amd64, random(1, 100)), src.image(t, amd64, random(2, 100))
 	rt := newRuntime(t, transfer.Config{Source: constantSource{src, given}, Store: store})
@@ -62,7 +62,7 @@ func (s *spoiltStore) Tag(ctx context.Context, ref reference.Reference, desc oci
 }
 
 // A Store may be of any origin, and its names may be in a file that anyone could write to.
-func TestStoreGivesAnImpossibleDescriptor(t *testing.T) {
+func TestAnImpossibleDescriptorOfTheStoreIsAnError(t *testing.T) {
 	for name, spoil := range map[string]func(*ocispec.Descriptor){
 		"negative size": func(d *ocispec.Descriptor) { d.Size = -1 },
 		"huge size":     func(d *ocispec.Descriptor) { d.Size = 1 << 62 },
@@ -124,7 +124,7 @@ func TestRequirePlatformReadsTheConfig(t *testing.T) {
 }
 
 // A config that is too large to be read into memory is not fetched for that.
-func TestHugeConfig(t *testing.T) {
+func TestAConfigThatIsTooLargeIsNotFetchedForThePlatform(t *testing.T) {
 	for name, wrap := range map[string]func(*fakeSource, ocispec.Descriptor) ocispec.Descriptor{
 		"alone":       func(_ *fakeSource, d ocispec.Descriptor) ocispec.Descriptor { return d },
 		"in an index": func(s *fakeSource, d ocispec.Descriptor) ocispec.Descriptor { return s.index(t, d) },
@@ -161,7 +161,7 @@ func TestArtifactBesideImagesIsNotAnImage(t *testing.T) {
 	assert.ErrorIs(t, err, content.ErrNoPlatform)
 }
 
-func TestNestedIndex(t *testing.T) {
+func TestAnImageIsPulledThroughNestedIndexes(t *testing.T) {
 	src, store := newFakeSource(), newMemStore()
 	a := src.image(t, amd64, random(1, 100))
 	a.Platform = &amd64
@@ -191,7 +191,7 @@ func TestNestedIndex(t *testing.T) {
 
 // The error names the platforms of all indexes within the index. Each of these is asked for
 // once.
-func TestNestedIndexForOthers(t *testing.T) {
+func TestTheErrorNamesThePlatformsOfNestedIndexes(t *testing.T) {
 	src := newFakeSource()
 	a := src.image(t, arm64, random(1, 100))
 	a.Platform = &arm64
@@ -205,7 +205,7 @@ func TestNestedIndexForOthers(t *testing.T) {
 }
 
 // Entries without a platform are chosen by their configs.
-func TestEntriesWithoutPlatform(t *testing.T) {
+func TestEntriesWithoutPlatformAreChosenByTheirConfigs(t *testing.T) {
 	src, store := newFakeSource(), newMemStore()
 	a := src.image(t, arm64, random(1, 100))
 	b := src.image(t, amd64, random(2, 100))
@@ -235,7 +235,7 @@ func TestEntriesWithoutPlatform(t *testing.T) {
 	assert.True(t, credentials.Stopped(err))
 }
 
-func TestRequirePlatform(t *testing.T) {
+func TestRequirePlatformRefusesAnImageForAnother(t *testing.T) {
 	src := newFakeSource()
 	layer := random(1, 100)
 	ref := src.name(appName, src.image(t, arm64, layer))
@@ -257,7 +257,7 @@ func TestRequirePlatform(t *testing.T) {
 	assert.NoError(t, err)
 }
 
-func TestArtifact(t *testing.T) {
+func TestAnArtifactIsPulledWithoutAPlatform(t *testing.T) {
 	for _, strict := range []bool{false, true} {
 		src, store := newFakeSource(), newMemStore()
 		m := ocispec.Manifest{
@@ -276,7 +276,7 @@ func TestArtifact(t *testing.T) {
 	}
 }
 
-func TestAdmit(t *testing.T) {
+func TestAnImageThatAdmitRefusesIsNotFetched(t *testing.T) {
 	src, store := newFakeSource(), newMemStore()
 	a := src.image(t, amd64, random(1, 100))
 	a.Platform = &amd64
@@ -299,9 +299,9 @@ func TestAdmit(t *testing.T) {
 	assert.Empty(t, store.blobs)
 }
 
-// TestAdmitReadsSignatures holds that Admit can read further documents of the image's
-// repository, with the credential of the pull.
-func TestAdmitReadsSignatures(t *testing.T) {
+// Admit can read further documents of the image's repository, with the credential of the
+// pull.
+func TestAdmitCanReadSignaturesWithThePullsCredential(t *testing.T) {
 	src, store := newFakeSource(), newMemStore()
 	ref := src.name(appName, src.image(t, amd64, random(1, 100)))
 	signature := src.name("registry.example/team/app:signature", src.putDoc(t, ocispec.MediaTypeImageManifest, map[string]any{
@@ -321,7 +321,7 @@ func TestAdmitReadsSignatures(t *testing.T) {
 	assert.ErrorContains(t, err, "the signature has "+ocispec.MediaTypeImageManifest)
 }
 
-func TestPlan(t *testing.T) {
+func TestPlanSaysWhatPullWouldFetch(t *testing.T) {
 	src, store := newFakeSource(), newMemStore()
 	base := random(9, 500)
 	a := src.image(t, amd64, base, random(1, 100))
@@ -383,7 +383,7 @@ func TestManifestIsChecked(t *testing.T) {
 }
 
 // A layer that a manifest lists many times is fetched once.
-func TestEqualLayers(t *testing.T) {
+func TestALayerThatIsListedOftenIsFetchedOnce(t *testing.T) {
 	src, store := newFakeSource(), newMemStore()
 	layer := src.putBlob(ocispec.MediaTypeImageLayer, random(1, 100))
 	config, _ := json.Marshal(ocispec.Image{Platform: amd64})
@@ -435,7 +435,7 @@ func (s twoStores) Ingest(ctx context.Context, desc ocispec.Descriptor) (content
 // The platform is read only from a config that was verified, whatever came before: a host
 // that gave wrong bytes, a part that was kept wrong, a server that ignores ranges, another
 // process that stored the config meanwhile.
-func TestConfigThatIsNotTheOneNamed(t *testing.T) {
+func TestThePlatformIsReadOnlyFromAVerifiedConfig(t *testing.T) {
 	right := ocispec.Platform{OS: "linux", Architecture: "amd64"}
 	wrong := ocispec.Platform{OS: "linux", Architecture: "mips6"} // of the same length
 	for _, strict := range []bool{false, true} {
@@ -503,7 +503,7 @@ func TestConfigThatIsNotTheOneNamed(t *testing.T) {
 
 // A layer with the media type of a config does not decide about the platform, whether it is
 // fetched before the config or after it.
-func TestLayerThatIsCalledAConfig(t *testing.T) {
+func TestALayerThatIsCalledAConfigGivesNoPlatform(t *testing.T) {
 	for _, order := range [][2]time.Duration{{1, 2}, {2, 1}} {
 		synctest.Test(t, func(t *testing.T) {
 			src, store := newFakeSource(), newMemStore()

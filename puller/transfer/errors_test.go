@@ -25,7 +25,7 @@ import (
 
 // Each reason of package content means something to a Puller, whether the error was about
 // the manifest or a blob.
-func TestWhatErrorsMean(t *testing.T) {
+func TestEachReasonSaysWhatThePullerDoes(t *testing.T) {
 	after := func(kind content.Reason, d time.Duration) error { return &content.Error{Reason: kind, RetryAfter: d} }
 	for _, tt := range []struct {
 		err     error
@@ -78,7 +78,7 @@ func TestWhatErrorsMean(t *testing.T) {
 	}
 }
 
-func TestManifestThatRepeatsThePassword(t *testing.T) {
+func TestAPasswordInAManifestIsNotInTheError(t *testing.T) {
 	const password = "s3cret-password"
 	src := newFakeSource()
 	broken := src.image(t, amd64, random(1, 100))
@@ -98,7 +98,7 @@ func TestManifestThatRepeatsThePassword(t *testing.T) {
 	}
 }
 
-func TestCancelledErrors(t *testing.T) {
+func TestTheErrorOfACancelledCallIsTheContexts(t *testing.T) {
 	src := newFakeSource()
 	ref := src.name(appName, src.image(t, amd64, random(1, 100)))
 	rt := newRuntime(t, transfer.Config{Source: src, Store: newMemStore()})
@@ -155,7 +155,7 @@ func (s failingStore) Tag(ctx context.Context, ref reference.Reference, d ocispe
 	return s.memStore.Tag(ctx, ref, d)
 }
 
-func TestStoreFailures(t *testing.T) {
+func TestAFailureOfTheStoreStopsTheLoop(t *testing.T) {
 	src := newFakeSource()
 	ref := src.name(appName, src.image(t, amd64, random(1, 100)))
 	for name, s := range map[string]failingStore{
@@ -179,7 +179,7 @@ func TestStoreFailures(t *testing.T) {
 
 // A registry that repeats what it was sent, in a manifest, does not bring it into an error: not
 // a token, and not a part of a password that is longer than what errors quote.
-func TestManifestThatRepeatsATokenOrALongPassword(t *testing.T) {
+func TestATokenOrLongPasswordInAManifestIsNotInTheError(t *testing.T) {
 	password := strings.Repeat("s3cret-password-", 20)
 	var reg *httptest.Server
 	repeated := ""

@@ -19,7 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestRoomForExactlyThat(t *testing.T) {
+func TestAnImageNeedsRoomForItsBlobsAndManifest(t *testing.T) {
 	src, store := newFakeSource(), newMemStore()
 	image := src.image(t, amd64, random(1, 3<<20))
 	ref := src.name(appName, image)
@@ -40,7 +40,7 @@ func TestRoomForExactlyThat(t *testing.T) {
 }
 
 // Kept bytes of a blob count as stored while the blob's ingest waits for another process.
-func TestRoomOfABlobThatWaits(t *testing.T) {
+func TestKeptBytesCountAsStoredWhileTheirIngestWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src, store := newFakeSource(), newMemStore()
 		big := random(1, 8<<20)
@@ -77,7 +77,7 @@ func (s endlessStore) Ingest(ctx context.Context, desc ocispec.Descriptor) (cont
 }
 
 // The sizes that several manifests name may add up to more than an int64 holds.
-func TestRoomForMoreThanThereIs(t *testing.T) {
+func TestSizesThatOverflowAreNoRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src, store := newFakeSource(), newMemStore()
 		store.free = math.MaxInt64 - 1
@@ -110,7 +110,7 @@ func TestRoomForMoreThanThereIs(t *testing.T) {
 
 // A blob that is resumed needs a buffer to read kept bytes back. The connections of other
 // blobs must not have put all buffers into their queues by then.
-func TestResumeWithLittleMemory(t *testing.T) {
+func TestABlobResumesWithLittleMemory(t *testing.T) {
 	var layers [][]byte
 	for i := range 16 {
 		layers = append(layers, random(uint64(i+1), 3<<20))
@@ -174,7 +174,7 @@ func TestManyLargeBlobsWithLittleMemory(t *testing.T) {
 }
 
 // A caller that needs no limit may give the largest number.
-func TestHugeLimits(t *testing.T) {
+func TestTheLargestLimitsWork(t *testing.T) {
 	for _, conf := range []transfer.Config{
 		{MaxMemory: math.MaxInt64}, {MaxBlobs: math.MaxInt}, {MaxConnsPerBlob: math.MaxInt}, {MaxMemory: 1, MaxBlobs: 1, MaxConnsPerBlob: 1},
 	} {
@@ -191,7 +191,7 @@ func TestHugeLimits(t *testing.T) {
 	}
 }
 
-func TestNegativeLimits(t *testing.T) {
+func TestNegativeLimitsAreRefused(t *testing.T) {
 	for field, conf := range map[string]transfer.Config{
 		"MaxMemory": {MaxMemory: -1}, "MaxBlobs": {MaxBlobs: -1}, "MaxConnsPerBlob": {MaxConnsPerBlob: -1},
 	} {

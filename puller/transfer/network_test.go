@@ -23,7 +23,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestConformance(t *testing.T) {
+func TestTheRuntimeKeepsTheContractOfPullertest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var network pullertest.Network
 		var clients []*registry.Client
@@ -131,16 +131,17 @@ func pullThousand(t *testing.T, images int) {
 	assert.Zero(t, source.manifests+source.bodies)
 }
 
-func TestThousandPullsOfOneImage(t *testing.T) {
+func TestAThousandPullsOfOneImageFetchItOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { pullThousand(t, 1) })
 }
 
-func TestThousandPullsOfThousandImages(t *testing.T) {
+func TestAThousandPullsOfAThousandImagesAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { pullThousand(t, 1000) })
 }
 
-// TestLayout pulls over loopback into a layout on disk, as programs do, and counts requests.
-func TestLayout(t *testing.T) {
+// The pulls go over loopback into a layout on disk, as those of programs. The requests of each
+// pull are counted.
+func TestPullsIntoALayoutMakeFewRequests(t *testing.T) {
 	reg, err := pullertest.Start(pullertest.Config{})
 	require.NoError(t, err)
 	defer reg.Close()

@@ -113,8 +113,8 @@ func (s *townServer) pull(c *registry.Client) error {
 
 const oneMirror = "server = \"http://r.example\"\n[host.\"http://m.example\"]\n  capabilities = [\"pull\"]\n"
 
-// TestMirrorLongerVectors runs the published cases.
-func TestMirrorLongerVectors(t *testing.T) {
+// The cases are from public reports.
+func TestReportedCasesOfMirrorsWithOtherBytes(t *testing.T) {
 	data, err := os.ReadFile("testdata/vectors/field/mirror-longer.json")
 	require.NoError(t, err)
 	var doc struct {
@@ -170,7 +170,7 @@ func TestMirrorLongerVectors(t *testing.T) {
 
 // A mirror gives other bytes than the blob, whole or in parts. Then the same pull asks the
 // registry, and the next pull does not ask the mirror for that blob.
-func TestOtherBytesOfAMirror(t *testing.T) {
+func TestTheRegistryIsAskedAfterAMirrorWithOtherBytes(t *testing.T) {
 	page := []byte("<html>" + strings.Repeat("sign in ", 400) + "</html>")
 	body := func(status int, data func(blob []byte) []byte) func(http.ResponseWriter, *http.Request, []byte) {
 		return func(w http.ResponseWriter, _ *http.Request, blob []byte) {
@@ -248,7 +248,7 @@ func TestOtherBytesOfAMirror(t *testing.T) {
 
 // All mirrors give other bytes. Each of them is left, however many they are, and the pull ends
 // with the registry's own answer.
-func TestOtherBytesOfAllHosts(t *testing.T) {
+func TestEveryMirrorWithOtherBytesIsLeft(t *testing.T) {
 	s := newTown(t, random(1, 1000))
 	longer := func(w http.ResponseWriter, _ *http.Request, blob []byte) {
 		w.(http.Flusher).Flush()

@@ -50,7 +50,7 @@ func (w *watcher) tell(p puller.Progress) {
 	w.last[p.Blob.Digest], w.total = p, p
 }
 
-func TestProgress(t *testing.T) {
+func TestProgressReachesTheTotal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src, store := newFakeSource(), newMemStore()
 		src.perRead, src.readSize = 10*time.Millisecond, 64<<10
@@ -78,7 +78,7 @@ func TestProgress(t *testing.T) {
 	})
 }
 
-func TestProgressOfARestart(t *testing.T) {
+func TestARestartIsReported(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src, store := newFakeSource(), newMemStore()
 		src.perRead, src.readSize = 10*time.Millisecond, 64<<10
@@ -98,7 +98,7 @@ func TestProgressOfARestart(t *testing.T) {
 
 // Bytes that were reported as resumed are taken back only with a BlobRestarted, however fast
 // the blob came after its restart.
-func TestProgressOfAFastRestart(t *testing.T) {
+func TestResumedBytesAreTakenBackOnlyWithARestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src, store := newFakeSource(), newMemStore()
 		layer := random(1, 3<<20)
@@ -130,7 +130,7 @@ func TestProgressOfAFastRestart(t *testing.T) {
 }
 
 // A config that was fetched to learn the platform is reported like other blobs.
-func TestProgressOfAConfigThatCameFirst(t *testing.T) {
+func TestAConfigThatIsFetchedFirstIsReported(t *testing.T) {
 	src, store := newFakeSource(), newMemStore()
 	ref := src.name(appName, src.image(t, amd64, random(1, 1000)))
 	rt := newRuntime(t, transfer.Config{Source: src, Store: store, RequirePlatform: true})

@@ -26,7 +26,7 @@ const appName = "registry.example/team/app:v1"
 
 func spec(ref reference.Reference) puller.Spec { return puller.Spec{Ref: ref, Platform: amd64} }
 
-func TestPullImage(t *testing.T) {
+func TestAnImageIsPulledWithOneRequestForEachBlob(t *testing.T) {
 	for _, size := range []int{0, 1, 100, 128 << 10, 128<<10 + 1, 2<<20 - 1, 2 << 20, 5<<20 + 7} {
 		src, store := newFakeSource(), newMemStore()
 		layer := random(1, size)
@@ -62,7 +62,7 @@ func TestPullImage(t *testing.T) {
 	}
 }
 
-func TestPullFromIndex(t *testing.T) {
+func TestOnlyThePlatformsManifestOfAnIndexIsPulled(t *testing.T) {
 	src, store := newFakeSource(), newMemStore()
 	a := src.image(t, amd64, random(1, 1000))
 	a.Platform = &amd64
@@ -95,7 +95,7 @@ func TestPullFromIndex(t *testing.T) {
 	store.clean(t)
 }
 
-func TestPullByDigest(t *testing.T) {
+func TestAnImageIsPulledByDigest(t *testing.T) {
 	src, store := newFakeSource(), newMemStore()
 	desc := src.image(t, amd64, random(1, 1000))
 	ref := reference.MustParse("registry.example/team/app@" + string(desc.Digest))
@@ -109,7 +109,7 @@ func TestPullByDigest(t *testing.T) {
 	assert.Equal(t, 1, src.heads)
 }
 
-func TestPullDescriptorData(t *testing.T) {
+func TestDataInADescriptorIsNotFetched(t *testing.T) {
 	src, store := newFakeSource(), newMemStore()
 	layer := random(1, 1000)
 	config := src.putBlob("application/vnd.example+json", []byte(`{}`))
@@ -129,7 +129,7 @@ func TestPullDescriptorData(t *testing.T) {
 	store.clean(t)
 }
 
-func TestPullCancelled(t *testing.T) {
+func TestACancelledPullKeepsWhatArrived(t *testing.T) {
 	for _, size := range []int{1 << 20, 10 << 20} {
 		synctest.Test(t, func(t *testing.T) {
 			src, store := newFakeSource(), newMemStore()
@@ -157,7 +157,7 @@ func TestPullCancelled(t *testing.T) {
 	}
 }
 
-func TestErrNoStore(t *testing.T) {
+func TestAPullWithoutAStoreIsAnError(t *testing.T) {
 	_, err := newRuntime(t, transfer.Config{Source: newFakeSource()}).Pull(t.Context(), spec(reference.MustParse(appName)))
 	assert.ErrorContains(t, err, "Config.Store is nil")
 	_, err = newRuntime(t, transfer.Config{Source: newFakeSource(), Store: newMemStore()}).Pull(t.Context(), puller.Spec{})

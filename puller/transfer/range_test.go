@@ -21,7 +21,7 @@ import (
 // A Source fails when it is asked for a part of a blob. Then the whole blob is asked for, so
 // that kept bytes are no obstacle for ever. A Source that fails at the whole blob as well is not
 // asked again.
-func TestSourceRefusesRanges(t *testing.T) {
+func TestTheWholeBlobIsFetchedIfTheSourceRefusesParts(t *testing.T) {
 	for _, size := range sizes {
 		for _, whole := range []bool{true, false} {
 			src, store := newFakeSource(), newMemStore()
@@ -53,7 +53,7 @@ func TestSourceRefusesRanges(t *testing.T) {
 
 // A server allows one connection, and refuses the second one only after the first one has
 // ended. What the second one was to bring is asked for once more.
-func TestRangesOneConnectionOnly(t *testing.T) {
+func TestTheShareOfARefusedConnectionIsFetched(t *testing.T) {
 	for kind, want := range map[content.Reason]bool{content.ErrRateLimited: true, content.ErrNetwork: true, content.ErrStatus: true, content.ErrDenied: false} {
 		synctest.Test(t, func(t *testing.T) {
 			src, store := newFakeSource(), newMemStore()
@@ -90,7 +90,7 @@ func TestRangesOneConnectionOnly(t *testing.T) {
 
 // A large blob that began first uses all connections. It gives them up for other large
 // blobs, so that as many as Config.MaxBlobs says are fetched at once.
-func TestConnectionsAreForBlobsFirst(t *testing.T) {
+func TestALargeBlobGivesConnectionsToOthers(t *testing.T) {
 	layer := random(1, 80<<20)
 	synctest.Test(t, func(t *testing.T) {
 		src, store := newFakeSource(), newMemStore()
@@ -137,7 +137,7 @@ func TestConnectionsAreForBlobsFirst(t *testing.T) {
 
 // A small image does not wait for the end of large blobs, however few blobs may be fetched at
 // once.
-func TestSmallBlobsBesideLargeOnes(t *testing.T) {
+func TestASmallImageDoesNotWaitForLargeBlobs(t *testing.T) {
 	var layers [][]byte
 	for i := range 12 {
 		layers = append(layers, random(uint64(i+1), 4<<20))

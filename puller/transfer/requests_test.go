@@ -113,9 +113,9 @@ func pullBlank(t *testing.T, size int64, latency time.Duration, speeds ...float6
 	return took, requests
 }
 
-// TestRequestsOfALargeBlob: a large blob costs few requests, and not much more time than all
-// connections together need for it.
-func TestRequestsOfALargeBlob(t *testing.T) {
+// A large blob costs few requests, and not much more time than all connections together
+// need for it.
+func TestALargeBlobNeedsFewRequests(t *testing.T) {
 	const mib, conns = 1 << 20, 8
 	for _, tt := range []struct {
 		size     int64 // MiB
@@ -225,7 +225,7 @@ func (f *front) pull(t *testing.T, store content.Store) ([]string, error) {
 	return f.ranges, err
 }
 
-func TestRequestsOverHTTP(t *testing.T) {
+func TestALargeBlobNeedsFewRequestsOverHTTP(t *testing.T) {
 	const mib = 1 << 20
 	layer := random(1, 96*mib)
 	for name, tt := range map[string]struct {
@@ -271,9 +271,9 @@ func TestRequestsOverHTTP(t *testing.T) {
 	}
 }
 
-// TestRequestsAfterALimit: a registry that has refused one request of a blob because of their
-// number is asked for the rest of the blob in one request.
-func TestRequestsAfterALimit(t *testing.T) {
+// A registry that has refused one request of a blob because of their number is asked for
+// the rest of the blob in one request.
+func TestTheRestIsOneRequestAfterALimit(t *testing.T) {
 	layer := random(1, 96<<20)
 	for _, status := range []int{http.StatusTooManyRequests, http.StatusServiceUnavailable} {
 		for _, refused := range []int{2, 3, 5, 8} {

@@ -23,7 +23,7 @@ import (
 )
 
 // A name is resolved in one request, without a Store, and for no platform.
-func TestResolve(t *testing.T) {
+func TestANameIsResolvedInOneRequest(t *testing.T) {
 	src := newFakeSource()
 	other := src.image(t, arm64, random(1, 100))
 	other.Platform = &arm64
@@ -48,7 +48,7 @@ func TestResolve(t *testing.T) {
 	assert.Equal(t, idx.Digest, got)
 }
 
-func TestResolveErrors(t *testing.T) {
+func TestErrorsOfResolveAreThoseOfPull(t *testing.T) {
 	const password = "s3cret-password"
 	src := newFakeSource()
 	src.manifest = func(repo content.Repo) error {
@@ -95,8 +95,8 @@ func TestResolveErrors(t *testing.T) {
 	assert.ErrorIs(t, err, context.Canceled)
 }
 
-// TestResolveVectors walks the documents of package index's resolve.json.
-func TestResolveVectors(t *testing.T) {
+// The documents are those of package index's resolve.json.
+func TestResolveFollowsThePublishedDocuments(t *testing.T) {
 	data, err := os.ReadFile(filepath.Join("..", "..", "index", "testdata", "vectors", "resolve.json"))
 	require.NoError(t, err)
 	var doc struct {
@@ -135,7 +135,7 @@ func TestResolveVectors(t *testing.T) {
 }
 
 // An artifact about an image is not an image for the platforms that the index does not have.
-func TestArtifactBesideImages(t *testing.T) {
+func TestAnArtifactIsNotChosenInPlaceOfAnImage(t *testing.T) {
 	arm := ocispec.Platform{OS: "linux", Architecture: "arm64"}
 	s := newFakeSource()
 	amd64 := s.image(t, ocispec.Platform{OS: "linux", Architecture: "amd64"})

@@ -18,7 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestManyPullsOfOneImage(t *testing.T) {
+func TestManyPullsOfOneImageFetchEachBlobOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src, store := newFakeSource(), newMemStore()
 		src.latency, src.perRead = 10*time.Millisecond, time.Millisecond
@@ -42,7 +42,7 @@ func TestManyPullsOfOneImage(t *testing.T) {
 	})
 }
 
-func TestManyPullsOfManyImages(t *testing.T) {
+func TestManyPullsOfManyImagesFetchEachBlobOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src, store := newFakeSource(), newMemStore()
 		src.latency, src.perRead = 10*time.Millisecond, time.Millisecond
@@ -69,7 +69,7 @@ func TestManyPullsOfManyImages(t *testing.T) {
 }
 
 // The pull that began a flight may leave it. The flight goes on as long as another pull waits.
-func TestFlightOutlivesItsFirstPull(t *testing.T) {
+func TestAFlightOutlivesItsFirstPull(t *testing.T) {
 	for _, size := range sizes {
 		synctest.Test(t, func(t *testing.T) {
 			src, store := newFakeSource(), newMemStore()
@@ -99,7 +99,7 @@ func TestFlightOutlivesItsFirstPull(t *testing.T) {
 }
 
 // When the last pull leaves, the flight ends, and a later pull resumes from what it kept.
-func TestFlightEndsWithItsLastPull(t *testing.T) {
+func TestAFlightEndsWithItsLastPull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src, store := newFakeSource(), newMemStore()
 		src.perRead, src.readSize = 10*time.Millisecond, 100<<10
@@ -125,7 +125,7 @@ func TestFlightEndsWithItsLastPull(t *testing.T) {
 
 // A flight fails for a reason that may be due to the credential or the registry of the pull
 // that began it. Pulls with others do not fail with it.
-func TestFailureOfAnotherIsNotShared(t *testing.T) {
+func TestPullsWithOtherCredentialsDoNotShareAFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src, store := newFakeSource(), newMemStore()
 		src.latency = 10 * time.Millisecond
@@ -160,7 +160,7 @@ func TestFailureOfAnotherIsNotShared(t *testing.T) {
 	})
 }
 
-func TestTwoProcesses(t *testing.T) {
+func TestSeveralRuntimesOnOneStoreFetchEachBlobOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src, store := newFakeSource(), newMemStore()
 		src.latency, src.perRead = 10*time.Millisecond, time.Millisecond
@@ -182,7 +182,7 @@ func TestTwoProcesses(t *testing.T) {
 }
 
 // An image whose descriptor of a shared layer has a wrong size does not spoil another image.
-func TestWrongSizeSpoilsNoOtherImage(t *testing.T) {
+func TestAWrongSizeSpoilsNoOtherImage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src, store := newFakeSource(), newMemStore()
 		src.latency = 10 * time.Millisecond
@@ -225,7 +225,7 @@ func (s hookSource) Blob(ctx context.Context, repo content.Repo, desc ocispec.De
 
 // One image names another image's manifest as a layer. The registry does not have it as a blob,
 // so that pull fails. The pull that has the bytes of the manifest succeeds.
-func TestDataDoesNotFailWithAFetch(t *testing.T) {
+func TestDataInADescriptorDoesNotFailWithAFetch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src, store := newFakeSource(), newMemStore()
 		good := src.image(t, amd64, random(1, 100))

@@ -118,10 +118,10 @@ func (in faultyIngest) Discard() error {
 
 func (in faultyIngest) Close() error { return errors.Join(in.fail("close"), in.Ingest.Close()) }
 
-// TestStoreFaults lets the Store fail from the k-th call on, for all k. The pull fails with
-// that error or succeeds, and gives back all that it held. When the Store works again, the next
-// pull succeeds.
-func TestStoreFaults(t *testing.T) {
+// The Store fails from its k-th call on, for each k. The pull fails with that error, or
+// succeeds. It gives back all that it held. When the Store works again, the next pull
+// succeeds.
+func TestAPullGivesBackAllAfterAFaultOfTheStore(t *testing.T) {
 	broken := errors.New("broken on purpose")
 	layers := [][]byte{random(1, 5<<19), random(2, 300<<10), random(3, 10), random(4, 9<<18)}
 	seen := map[string]bool{}

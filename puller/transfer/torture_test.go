@@ -125,9 +125,9 @@ func (in torturedIngest) Commit(ctx context.Context) error {
 	return in.Ingest.Commit(ctx)
 }
 
-// TestTorture cancels a pull, or makes a call fail, at each event of the pull. The pull ends at
-// once, with that error or without one, and leaves nothing but partials. The next pull succeeds.
-func TestTorture(t *testing.T) {
+// At each event of a pull, the pull is cancelled, or a call fails. The pull ends at once, with
+// that error or without an error, and leaves only partials. The next pull succeeds.
+func TestTortureOfEachEvent(t *testing.T) {
 	broken := errors.New("broken on purpose")
 	for name, cancelled := range map[string]bool{"cancelled": true, "failed": false} {
 		t.Run(name, func(t *testing.T) {

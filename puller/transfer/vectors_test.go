@@ -75,8 +75,8 @@ type step struct {
 	}
 }
 
-// TestVectors runs registry.Client and transfer together over a scripted transport.
-func TestVectors(t *testing.T) {
+// A registry.Client and a Runtime run together over a scripted transport.
+func TestPublishedTransfersOfBlobs(t *testing.T) {
 	data, err := os.ReadFile("testdata/vectors/transfer.json")
 	require.NoError(t, err)
 	var vectors []vector

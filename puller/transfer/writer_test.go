@@ -125,7 +125,7 @@ func (in *strictIngest) Discard() error { in.end("discard"); return in.Ingest.Di
 func (in *strictIngest) Close() error   { in.end("close"); return in.Ingest.Close() }
 
 // While one buffer is written, the next one is read.
-func TestWriteBesideRead(t *testing.T) {
+func TestABufferIsWrittenWhileTheNextIsRead(t *testing.T) {
 	layer := random(1, 24<<20) // 96 buffers: 384 ms to read, as many to write
 	const most = 400 * time.Millisecond
 	for _, processors := range []int{1, 2, 8} {
@@ -151,7 +151,7 @@ func TestWriteBesideRead(t *testing.T) {
 
 // A body ends early, at different places, while a write is under way. All bytes that came are
 // kept, and none of them is asked for again.
-func TestCutWhileWriting(t *testing.T) {
+func TestBytesThatAreBeingWrittenAtACutAreKept(t *testing.T) {
 	layer := random(1, 3<<20+7)
 	d := digestOf(layer)
 	for _, processors := range []int{1, 8} {
@@ -194,7 +194,7 @@ func TestCutWhileWriting(t *testing.T) {
 
 // Connections come and go, and some writes take long. Each byte is asked for once and written
 // once.
-func TestManyConnectionsWithSlowWrites(t *testing.T) {
+func TestEachByteIsFetchedAndWrittenOnce(t *testing.T) {
 	layers := [][]byte{random(1, 40<<20), random(2, 9<<20), random(3, 30<<20+1)}
 	most := 0
 	// The number of connections of a pull depends on the timing. Pulls are made until one of
@@ -283,7 +283,7 @@ func (s cuttingSource) Blob(ctx context.Context, repo content.Repo, desc ocispec
 }
 
 // An error of the Store ends the pull at once, whatever the network does meanwhile.
-func TestWriteFailsBesideRead(t *testing.T) {
+func TestAnErrorOfTheStoreEndsThePullAtOnce(t *testing.T) {
 	layer := random(1, 24<<20)
 	d := digestOf(layer)
 	tooMuch, cut := &content.Error{Reason: content.ErrSizeMismatch}, &content.Error{Reason: content.ErrNetwork}
@@ -360,7 +360,7 @@ func (s stallingSource) Blob(ctx context.Context, repo content.Repo, desc ocispe
 
 // A Store that gives up by a deadline of its own has failed. Other connections do not go on,
 // and the error is not mistaken for the end of the pull's context.
-func TestWriteTimesOut(t *testing.T) {
+func TestAStoreWithADeadlineOfItsOwnFailsThePull(t *testing.T) {
 	for _, size := range sizes {
 		for _, processors := range []int{1, 8} {
 			synctest.Test(t, func(t *testing.T) {
@@ -389,7 +389,7 @@ func TestWriteTimesOut(t *testing.T) {
 }
 
 // A pull that is cancelled while a write is under way waits for the end of that write only.
-func TestCancelWhileWriting(t *testing.T) {
+func TestACancelledPullWaitsOnlyForTheWrite(t *testing.T) {
 	layer := random(1, 24<<20)
 	for _, processors := range []int{1, 8} {
 		synctest.Test(t, func(t *testing.T) {
@@ -414,7 +414,7 @@ func TestCancelWhileWriting(t *testing.T) {
 
 // The number of buffers that wait for the hash is limited, and includes the buffer that is
 // being written.
-func TestHashThatStops(t *testing.T) {
+func TestTheBuffersThatWaitForTheHashAreLimited(t *testing.T) {
 	for _, processors := range []int{1, 8} {
 		synctest.Test(t, func(t *testing.T) {
 			src := newFakeSource()
@@ -454,7 +454,7 @@ func (h stillHash) Write(p []byte) (int, error) {
 
 // Connections are added if the network is slow, and not if the disk is slow, whether or not
 // there is a processor for each write.
-func TestConnectionsAreForTheNetwork(t *testing.T) {
+func TestConnectionsAreAddedOnlyForASlowNetwork(t *testing.T) {
 	layer := random(1, 14<<20)
 	for _, processors := range []int{1, 2, 8} {
 		for _, tt := range []struct {

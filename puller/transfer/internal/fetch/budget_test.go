@@ -9,9 +9,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestDecide holds for each reason to add a connection, or not to, a sample that differs
-// from the first one in that reason.
-func TestDecide(t *testing.T) {
+// For each reason to add a connection, or not to, a sample that differs from the first
+// one in that reason.
+func TestEachReasonDecidesAboutAConnection(t *testing.T) {
 	const ms = time.Millisecond
 	// One blob comes over one connection and its hash waits nearly all the time.
 	slowNetwork := sample{elapsed: 40 * ms, blobs: 1, conns: 1, limit: 8, processors: 2, starved: 36 * ms, bytes: 400, awaited: 400, rate: 10e6}
@@ -57,7 +57,7 @@ func TestDecide(t *testing.T) {
 }
 
 // A connection is added while the hash waits and each one more brings more.
-func TestBudget(t *testing.T) {
+func TestConnectionsAreAddedWhileTheyBringMore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBudget(8, newHashLimit())
 		require.True(t, b.acquireFirst())

@@ -76,7 +76,7 @@ func (j *job) keep(t *testing.T, p []byte, off int64) {
 
 var sizes = []int{1000, 300 << 10, largeSize, 5 << 20}
 
-func TestFetch(t *testing.T) {
+func TestFetchStoresABlobOnce(t *testing.T) {
 	for _, size := range sizes {
 		f, j := newFetcher(), newJob(size)
 		j.keep(t, j.data[100:200], 100)
@@ -97,7 +97,7 @@ func TestFetch(t *testing.T) {
 }
 
 // What an earlier fetch left wrong is thrown away, and the blob fetched once more.
-func TestFetchRestarts(t *testing.T) {
+func TestFetchRestartsIfKeptBytesAreWrong(t *testing.T) {
 	for _, size := range sizes {
 		f, j := newFetcher(), newJob(size)
 		j.keep(t, []byte("wrong"), 100)
@@ -110,7 +110,7 @@ func TestFetchRestarts(t *testing.T) {
 	}
 }
 
-func TestFetchOfOtherBytes(t *testing.T) {
+func TestFetchFailsForOtherBytes(t *testing.T) {
 	for _, size := range sizes {
 		for kind, served := range map[content.Reason]func([]byte) []byte{
 			content.ErrDigestMismatch: func(p []byte) []byte { p = bytes.Clone(p); p[0] ^= 1; return p },
@@ -129,7 +129,7 @@ func TestFetchOfOtherBytes(t *testing.T) {
 }
 
 // A panic of a callback, in whichever goroutine, is the caller's.
-func TestFetchPanics(t *testing.T) {
+func TestAPanicOfACallbackReachesTheCallerOfFetch(t *testing.T) {
 	boom := errors.New("boom")
 	for _, size := range sizes {
 		f, j := newFetcher(), newJob(size)

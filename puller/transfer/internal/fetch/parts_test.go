@@ -7,9 +7,9 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// TestPart has for each reason that a part is long or short a forecast that differs from
-// the first one in that reason.
-func TestPart(t *testing.T) {
+// For each reason that makes a part long or short, the table has a forecast that differs from
+// the first forecast only in that reason.
+func TestEachReasonDecidesTheLengthOfAPart(t *testing.T) {
 	const mib = 1 << 20
 	// Nothing of 1 GiB has come. Each of eight connections brings 64 MiB a second, and the
 	// hash takes 1 GiB a second. All are done after 2.05 seconds, and half a part takes as

@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestPool(t *testing.T) {
+func TestThePoolGivesNoMoreBuffersThanTheMemoryAllows(t *testing.T) {
 	p := newBufferPool(10 * bufferSize)
 	var bufs [][]byte
 	for range 10 {
@@ -53,7 +53,7 @@ func TestPool(t *testing.T) {
 }
 
 // No more goroutines hash at once than there are processors.
-func TestHashLimit(t *testing.T) {
+func TestAtMostOneGoroutineHashesForEachProcessor(t *testing.T) {
 	l := newHashLimit()
 	var now, most atomic.Int64
 	h := hashFunc(func(p []byte) {
