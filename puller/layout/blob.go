@@ -78,8 +78,9 @@ func (b *blobs) ready(d digest.Digest) error {
 	if err := b.mkdirs(stateDir, ingestDir, blobsDir, dir); err != nil {
 		return err
 	}
-	if _, ok := b.entered.LoadOrStore(dir, struct{}{}); !ok {
+	if _, ok := b.entered.Load(dir); !ok {
 		b.noteNames(blobsDir) // another process may have made the directory and died
+		b.entered.Store(dir, struct{}{})
 	}
 	return nil
 }

@@ -152,7 +152,6 @@ func (b *blobs) syncTogether(n int) bool {
 // publishAll gives blobs their names in the directory dir, durably.
 func (b *blobs) publishAll(dir string, jobs []*job[*ingest]) {
 	var named []*job[*ingest]
-	b.noteNames(dir)
 	for _, j := range jobs {
 		if j.err = j.item.publish(); j.err == nil {
 			named = append(named, j)
@@ -163,6 +162,7 @@ func (b *blobs) publishAll(dir string, jobs []*job[*ingest]) {
 	if len(named) == 0 {
 		return
 	}
+	b.noteNames(dir)
 	err := b.checkBlobDirs(dir)
 	if err == nil {
 		err = b.syncNames()

@@ -369,6 +369,22 @@ func TestFailedSyncOfNamesIsNotTrusted(t *testing.T) {
 	}
 }
 
+// Another goroutine syncs all noted names just before each change of a name. The change is
+// durable all the same when Commit or Tag returns.
+func TestNamesThatChangeAfterASync(t *testing.T) {
+	img := faultImage(t)
+	mem := disktest.New()
+	var l *Layout
+	l, err := openMem(disktest.Before(mem.Process(), func(op, _ string) error {
+		if l != nil && (op == "rename" || op == "mkdir") {
+			return errors.Join(l.syncNames(), l.syncFS())
+		}
+		return nil
+	}))
+	require.NoError(t, err)
+	pullAndLosePower(t, mem, l, img, disktest.KeepNone, "synced before each change")
+}
+
 // A blob that another program wrote and did not sync gets the stamp of a verified blob,
 // and then the power is lost. No wrong blob has the stamp.
 func TestForeignBlobIsSyncedBeforeItsStamp(t *testing.T) {

@@ -267,12 +267,12 @@ func (t *tree) create() error {
 	if err == nil && t.syncFS() != nil {
 		err = write(true)
 	}
-	t.noteNames(".")
 	for _, name := range names {
 		if err == nil {
 			err = t.rename(tempName(name), name)
 		}
 	}
+	t.noteNames(".")
 	if err != nil {
 		for _, name := range names {
 			t.fs.Remove(tempName(name))

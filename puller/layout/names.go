@@ -236,12 +236,12 @@ func (n *names) replaceIndex(ix *indexFile) error {
 	if err != nil {
 		return err
 	}
-	n.noteNames(".")
 	if err := n.nameIndex(ix, temp, f, info); err != nil {
 		f.Close()
 		n.fs.Remove(temp)
 		return err
 	}
+	n.noteNames(".")
 	if err := n.syncNames(); err != nil {
 		return err
 	}

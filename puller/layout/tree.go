@@ -191,10 +191,10 @@ func (t *tree) mkdirs(names ...string) error {
 
 // mkdir makes a directory. Another process may make it at the same time.
 func (t *tree) mkdir(name string) error {
-	t.noteNames(path.Dir(name))
 	if err := t.fs.Mkdir(name); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
+	t.noteNames(path.Dir(name))
 	return t.checkDir(name)
 }
 
@@ -208,7 +208,9 @@ func (t *tree) checkDir(name string) error {
 	return err
 }
 
-// noteNames notes that names in these directories may not be durable; see syncNames.
+// noteNames notes that names in these directories may not be durable; see syncNames. The
+// caller has changed the names already: a sync of another goroutine that began before the
+// change may miss it.
 func (t *tree) noteNames(dirs ...string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
