@@ -22,7 +22,7 @@ func TestFaultsInDocumentsEditedByHandAreNamed(t *testing.T) {
 		`{"auths":{"r.io":{"auth":"dTpw"}}}}`:                                  "there is a closing bracket too many at its end",
 		`{"auths":{}}{"auths":{}}`:                                             "another document follows it",
 		`{"auths":{}}` + "\n" + `{"auths":{}}`:                                 "another document follows it",
-		`{"auths":{}} mine`:                                                    "there is something behind its end",
+		`{"auths":{}} mine`:                                                    "there is text behind its end",
 		`{"auths":{"r.io":{"username":"u","password":"C4nary"C4nary"}}}`:       `a " in a text is written \"`,
 		`{"auths":{"r.io":{"username":"u","password":"C4nary""}}}`:             `a " in a text is written \"`,
 		`{"auths":{"r.io":{"username":"u","password":"C4nary\q"}}}`:            `a \ in a text is written \\`,

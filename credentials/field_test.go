@@ -402,13 +402,13 @@ func TestOddKeysAreReported(t *testing.T) {
 		"r.io/team%2Fapp":             {"the key's path has a part that no repository has", "r.io/team/app"},
 		"r.io/team ":                  {"the key ends with a space (U+0020)", "r.io/team/app"},
 		"r.io/team\u00a0":             {"the key ends with a no-break space (U+00A0)", "r.io/team/app"},
-		"hub.docker.com":              {"Docker Hub's", "nginx"},
-		"registry.hub.docker.com":     {"Docker Hub's", "team/app"},
-		"https://hub.docker.com/team": {"Docker Hub's", "team/app"},
+		"hub.docker.com":              {"another name of Docker Hub", "nginx"},
+		"registry.hub.docker.com":     {"another name of Docker Hub", "team/app"},
+		"https://hub.docker.com/team": {"another name of Docker Hub", "team/app"},
 		"team":                        {"the key's host has no dot and no port", "team/app"},
 		"library/nginx":               {"the key's host has no dot and no port", "nginx"},
 		"https:/r.io":                 {`the key begins with "https:/", which is not a scheme: write it without, as "r.io"`, "r.io/app"},
-		"*":                           {"a * stands for one part of a host's name", ""},
+		"*":                           {"a * matches one part of a host's name", ""},
 	} {
 		for _, r := range []Rules{{}, {Kubelet: true}} {
 			text, err := json.Marshal(map[string]any{"auths": map[string]any{key: map[string]string{"auth": "dTpw"}}})

@@ -167,8 +167,8 @@ func parseHelper(stdout []byte) (Credential, error) {
 // or fails, the entries of f are tried nevertheless; docker does not try them.
 //
 // An empty name under credHelpers means that no helper is asked for that host. For Docker
-// Hub a helper is asked for https://index.docker.io/v1/, as by docker. If the key under
-// credHelpers is docker.io, it is asked for docker.io, as by Podman.
+// Hub a helper is asked for https://index.docker.io/v1/, as docker does. If the key under
+// credHelpers is docker.io, the helper is asked for docker.io, as Podman does.
 //
 // Only a keyring of WithHelpers starts programs, because a node's file may name programs
 // that exist only on the machine on which the file was written.

@@ -74,7 +74,7 @@ type Note struct {
 // itself answers for no Pod.
 type PodKeyring interface {
 	Keyring
-	// For returns the keyring of one Pod. For the keyring of one Pod of any ring call
+	// For returns the keyring of one Pod. For a keyring that may not be a PodKeyring, call
 	// Join(ring).For(pod).
 	For(pod Pod) Keyring
 }
@@ -100,9 +100,10 @@ func forPod(ring Keyring, pod Pod) Keyring {
 // of the second, also where the key of a later one is more specific. It leaves out a
 // credential that is the [Credential.Same] as an earlier one. Nil rings are skipped.
 //
-// The joined keyring is an [Explainer]. Its Explain yields nothing about a ring that is not
-// an [Explainer], and its For does not change a ring that is not a [PodKeyring]. The joined keyring is a [Fingerprinter] only if all rings are, because a
-// fingerprint without one of the rings would be equal for unequal candidates.
+// The joined keyring is also an [Explainer]. Its Explain yields nothing about a ring that
+// is not an [Explainer], and its For does not change a ring that is not a [PodKeyring]. The
+// joined keyring is a [Fingerprinter] only if all rings are, because a fingerprint without
+// one of the rings would be equal for unequal candidates.
 //
 // Join does not leave out a candidate of a ring that was read under the kubelet's rules,
 // because the kubelet tries the same credential again.
@@ -204,11 +205,12 @@ func (j joined) Explain(ref reference.Reference) iter.Seq[Note] {
 	}
 }
 
-// Problems returns all that is wrong with the sources of ring, for all images: an error
-// for each entry and source that was left out, and warnings about those that were not.
-// Each error is an [*Error]; [Reason.Warning] says whether its [Reason] is a warning.
-// Of one source, Problems returns the first hundred errors, and then one that says how many
-// more there are.
+// Problems returns all that is wrong with the sources of ring, for all images: an error for
+// each entry and source that was left out, and warnings about those that were not. Each
+// error is an [*Error]; [Reason.Warning] says whether its [Reason] is a warning. Of one
+// source, Problems returns the first hundred errors, and then one that says how many more
+// there are.
+//
 // Problems takes the errors from the notes of ring's Explain, and returns nil if ring is
 // not an [Explainer].
 func Problems(ring Keyring) []error {

@@ -111,7 +111,7 @@ func (d *detail) Unwrap() error { return d.reason }
 var (
 	errSpelledTwice   = &detail{"auths is in it twice, in different upper and lower case: other readers take only one of the two", ErrLooksWrong}
 	errByteOrderMark  = &detail{"begins with a byte order mark (U+FEFF), which is skipped here, but which the kubelet refuses: save it as UTF-8 without one", ErrLooksWrong}
-	errKeyMatches     = &detail{"its credential is used for no other image", ErrLooksWrong}
+	errKeyMatches     = &detail{"its credential is used only for images that the key matches", ErrLooksWrong}
 	errProgramMissing = &detail{"program not found", ErrProgramStart}
 	errProgramOutput  = &detail{"program wrote more than it may", ErrProgramFailed}
 	errProgramAnswer  = &detail{"program's answer is malformed", ErrProgramFailed}

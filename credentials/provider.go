@@ -45,10 +45,10 @@ type providers struct {
 	list  []*provider
 }
 
-// ReadProviders returns a keyring of the plugins that a CredentialProviderConfig names. path
-// is a file, or a directory of which all files that end in .json, .yaml or .yml are read, in
-// the order of their names. The errors are those of [ParseProviders]. The error wraps
-// [ErrNoFile] if path does not exist.
+// ReadProviders returns a keyring of the plugins that a CredentialProviderConfig names, as
+// [ParseProviders] does. path is a file, or a directory of which all files that end in
+// .json, .yaml or .yml are read, in the order of their names. The errors are those of
+// ParseProviders. The error wraps [ErrNoFile] if path does not exist.
 func ReadProviders(path string, c ProviderConfig) (PodKeyring, error) {
 	list, err := c.Rules.readProviderFiles(path)
 	if err != nil {

@@ -92,9 +92,9 @@ func editingHint(data []byte, at int) string {
 	case strictjson.Valid(before) && strings.Trim(string(rest), "]}"+jsonSpace) == "":
 		return "there is a closing bracket too many at its end: leave it out"
 	case strictjson.Valid(before) && (c == '{' || c == '['):
-		return "another document follows it: write one document that has what both have"
+		return "another document follows it: merge both into one"
 	case strictjson.Valid(before):
-		return "there is something behind its end: leave it out"
+		return "there is text behind its end: leave it out"
 	case last == '"' && isAdjacent && !strings.ContainsRune("{}[]", rune(c)):
 		return `a " in a text is written \", and there is a comma or a colon behind a text`
 	case strings.IndexByte(`"}]`, last) >= 0 && (c == '"' || c == '{'):

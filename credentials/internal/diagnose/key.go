@@ -54,7 +54,7 @@ func unusableKey(key string, p keys.Pattern) (found string, meant []string) {
 		host, _ := keys.CutPath(strings.TrimLeft(key, "/"))
 		return "the key has no host: write the registry's name first", []string{host}
 	case isHubSite(hostport):
-		return "the key's host is another name of Docker Hub's: its images' registry is called docker.io", []string{keys.HubName}
+		return "the key's host is another name of Docker Hub: in the names of images its registry is docker.io", []string{keys.HubName}
 	}
 	if found, meant = hostAdvice(hostport); found != "" {
 		if i := strings.IndexByte(hostport, '\\'); i >= 0 && path != "" { // what is behind it belongs to the path
@@ -64,9 +64,9 @@ func unusableKey(key string, p keys.Pattern) (found string, meant []string) {
 	}
 	switch {
 	case !isRegistry(hostport):
-		return "the key's host has no dot and no port, so no image's registry is called so", []string{keys.HubName}
+		return "the key's host has no dot and no port, so it is not the registry of any image", []string{keys.HubName}
 	case p.Labels() == 1 && p.Port == "" && hostport != "localhost":
-		return "a * stands for one part of a host's name, so the key matches only hosts without a dot", []string{hostport}
+		return "a * matches one part of a host's name, so the key matches only hosts without a dot", []string{hostport}
 	}
 	whole := "; for the whole host write it as " + quote(hostport)
 	switch {
@@ -98,7 +98,7 @@ func keyText(key string) (found string, meant []string) {
 		name, _, _ := strings.Cut(keys.CutScheme(key), "@")
 		return "a key has no tag and no digest" + writeAs(name), meantBy(name)
 	case strings.ContainsAny(key, "{}"):
-		return "the key has braces, which are no wildcard: write a key for each host", nil
+		return "the key has braces, which are not a wildcard: write a key for each host", nil
 	case len(key) > 1 && isQuotes(first, last):
 		inside := strings.Trim(key, "\"'`“”„‘’‚«»")
 		return "the key is in quotes, which are part of it" + writeAs(inside), []string{keys.Normalize(inside)}
@@ -155,7 +155,7 @@ func secretAdvice(key string) (found string, meant []string) {
 	if i := strings.IndexAny(host, "?#:= "); i >= 0 {
 		host = host[:i]
 	}
-	found = "the key holds what looks like a secret, and it must be a registry's name alone"
+	found = "the key holds what looks like a secret, but a key must be only the name of a registry"
 	if strings.Contains(host, ".") && !strings.Contains(host, keys.Hidden) {
 		return found + ": write it as " + quote(host), []string{host}
 	}
@@ -266,7 +266,7 @@ func usableKey(key string, p keys.Pattern) (found string, meant []string) {
 		return "", nil
 	}
 	good := host[:len(host)-len(last)+i]
-	return "a " + last[i:i+1] + " at the end of a host stands for more letters of its last part" + writeAs(good+path), []string{good + path}
+	return "a " + last[i:i+1] + " at the end of a host matches more letters of its last part" + writeAs(good+path), []string{good + path}
 }
 
 // BadKey returns the error of a key that cannot be read. Its text is a hint about the key,

@@ -98,7 +98,7 @@ func hostAdvice(hostport string) (found string, meant []string) {
 		what, meant := write(strings.Join(slices.DeleteFunc(labels, func(l string) bool { return l == "" }), "."))
 		return "the key's host has an empty part between dots" + what, meant
 	case strings.Trim(host, ".") == "":
-		return "the key's host has dots alone", nil
+		return "the key's host has only dots", nil
 	case strings.Contains(outsideClasses(host), "_"):
 		return "the key's host has an underscore, which no registry's name has", []string{hostport}
 	case slices.ContainsFunc(labels, func(l string) bool { return strings.HasPrefix(l, "-") || strings.HasSuffix(l, "-") }):
@@ -106,12 +106,12 @@ func hostAdvice(hostport string) (found string, meant []string) {
 	}
 	switch {
 	case isNumeric(host) && !keys.IsAddress(host):
-		return "the key's host has numbers alone and is not an IP address", []string{hostport}
+		return "the key's host has only numbers and is not an IP address", []string{hostport}
 	case slices.ContainsFunc(labels, func(l string) bool { return len(l) > keys.MaxLabel }):
 		return fmt.Sprintf("the key's host has a part of more than %d letters, which no registry's name has", keys.MaxLabel), nil
 	case len(port) > 1 && port[0] == '0' && strings.Trim(port, "0") != "":
 		good := host + ":" + strings.TrimLeft(port, "0")
-		return "the key's port begins with a zero, and no image's does" + writeAs(good), []string{good}
+		return "the key's port begins with a zero, which no image's port does" + writeAs(good), []string{good}
 	}
 	if port != "" {
 		if n, err := strconv.Atoi(port); err != nil || n == 0 || n > 65535 {

@@ -89,7 +89,7 @@ func Auth(auth string) string {
 	case isQuotes(first, last):
 		return "it is in quotes"
 	case strings.HasPrefix(strings.ToLower(auth), "bearer "):
-		return "a bearer token belongs into registrytoken, without the word"
+		return "a bearer token belongs in registrytoken, without the word Bearer"
 	}
 	if hint := base64Hint(auth); hint != "" {
 		return hint
@@ -216,7 +216,7 @@ func runeName(r rune) string {
 	case 0xfeff:
 		name = "a byte order mark"
 	case utf8.RuneError:
-		name = "a replacement character, which stands for a letter in an encoding other than UTF-8"
+		name = "a replacement character, which is in place of a letter that is not UTF-8"
 	case '“', '”', '„', '‘', '’', '‚':
 		name = "a typographic quote"
 	default:
