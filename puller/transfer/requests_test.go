@@ -27,13 +27,13 @@ import (
 )
 
 // A blankBlob is a Source that has, besides its images, one blob of any size without
-// content. Its connections have speeds in turn. It notes what was asked for.
+// content. Its connections have speeds in turn.
 type blankBlob struct {
 	*fakeSource
 	desc    ocispec.Descriptor
 	latency time.Duration
 	speeds  []float64 // bytes a second
-	parts   []asked
+	parts   int       // that were asked for
 }
 
 func (s *blankBlob) Blob(ctx context.Context, repo content.Repo, desc ocispec.Descriptor, off, n int64) (content.Body, error) {
@@ -41,8 +41,8 @@ func (s *blankBlob) Blob(ctx context.Context, repo content.Repo, desc ocispec.De
 		return s.fakeSource.Blob(ctx, repo, desc, off, n)
 	}
 	s.mu.Lock()
-	speed := s.speeds[len(s.parts)%len(s.speeds)]
-	s.parts = append(s.parts, asked{desc.Digest, off, n})
+	speed := s.speeds[s.parts%len(s.speeds)]
+	s.parts++
 	s.mu.Unlock()
 	left := desc.Size - off
 	if n >= 0 {
@@ -57,6 +57,12 @@ func (s *blankBlob) Blob(ctx context.Context, repo content.Repo, desc ocispec.De
 		return len(p), pause(ctx, time.Duration(float64(len(p))/speed*1e9))
 	})
 	return content.Body{ReadCloser: io.NopCloser(read), Start: off}, pause(ctx, s.latency)
+}
+
+func (s *blankBlob) asks() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.parts
 }
 
 // A blankStore keeps nothing of blobs. Its disk writes 2.5 GB a second.
@@ -87,36 +93,35 @@ func (blankHash) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// pullBlank pulls a blob of size bytes, and returns how long that takes and how many
-// requests.
-func pullBlank(t *testing.T, size int64, latency time.Duration, speeds ...float64) (took time.Duration, requests int) {
-	synctest.Test(t, func(t *testing.T) {
-		src := &blankBlob{fakeSource: newFakeSource(), latency: latency, speeds: speeds}
-		src.desc = ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: digest.SHA512.FromString(""), Size: size}
-		ref := src.name(appName, src.putDoc(t, ocispec.MediaTypeImageManifest, map[string]any{
-			"schemaVersion": 2, "mediaType": ocispec.MediaTypeImageManifest, "layers": []any{src.desc},
-			"config": ocispec.DescriptorEmptyJSON,
-		}))
-		rt := newRuntime(t, transfer.Config{Source: src, Store: blankStore{newMemStore()}, NewHash: func(a digest.Algorithm) hash.Hash {
-			if a == digest.SHA512 {
-				return blankHash{sha512.New()}
-			}
-			return nil
-		}})
-		rt.Processors(8)
-		began := time.Now()
-		_, err := rt.Pull(t.Context(), spec(ref))
-		require.NoError(t, err)
-		took, requests = time.Since(began), len(src.parts)
-		require.NoError(t, rt.Idle())
-	})
-	return took, requests
+// newBlankBlob returns a Source with a blank blob of size bytes in the image appName.
+func newBlankBlob(t *testing.T, size int64, latency time.Duration, speeds ...float64) *blankBlob {
+	src := &blankBlob{fakeSource: newFakeSource(), latency: latency, speeds: speeds}
+	src.desc = ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: digest.SHA512.FromString(""), Size: size}
+	src.name(appName, src.putDoc(t, ocispec.MediaTypeImageManifest, ocispec.Manifest{
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest,
+		Config: ocispec.DescriptorEmptyJSON, Layers: []ocispec.Descriptor{src.desc},
+	}))
+	return src
+}
+
+// newBlankRuntime returns a Runtime for blank blobs, on a machine with 8 processors.
+func newBlankRuntime(t *testing.T, src content.Source, conf transfer.Config) *transfer.Runtime {
+	conf.Source, conf.Store = src, blankStore{newMemStore()}
+	conf.NewHash = func(a digest.Algorithm) hash.Hash {
+		if a == digest.SHA512 {
+			return blankHash{sha512.New()}
+		}
+		return nil
+	}
+	rt := newRuntime(t, conf)
+	rt.Processors(8)
+	return rt
 }
 
 // A large blob costs few requests, and not much more time than all connections together
 // need for it.
 func TestALargeBlobNeedsFewRequests(t *testing.T) {
-	const mib, conns = 1 << 20, 8
+	const mib = 1 << 20
 	for _, tt := range []struct {
 		size     int64 // MiB
 		latency  time.Duration
@@ -139,13 +144,42 @@ func TestALargeBlobNeedsFewRequests(t *testing.T) {
 		for _, mb := range tt.speeds {
 			speeds = append(speeds, mb*1e6)
 		}
-		took, requests := pullBlank(t, tt.size*mib, tt.latency, speeds...)
-		assert.LessOrEqual(t, requests, tt.requests, "%+v", tt)
-		assert.LessOrEqual(t, took.Seconds(), tt.seconds, "%+v", tt)
-		if tt.requests > 1 {
-			assert.Greater(t, requests, 1, "%+v", tt)
-		}
+		synctest.Test(t, func(t *testing.T) {
+			src := newBlankBlob(t, tt.size*mib, tt.latency, speeds...)
+			rt := newBlankRuntime(t, src, transfer.Config{})
+			began := time.Now()
+			_, err := rt.Pull(t.Context(), spec(reference.MustParse(appName)))
+			require.NoError(t, err)
+			assert.LessOrEqual(t, time.Since(began).Seconds(), tt.seconds, "%+v", tt)
+			assert.LessOrEqual(t, src.asks(), tt.requests, "%+v", tt)
+			assert.Equal(t, tt.requests > 1, src.asks() > 1, "%+v", tt)
+			require.NoError(t, rt.Idle())
+		})
 	}
+}
+
+// A blob whose parts take many seconds, and which uses all connections, gives one of them
+// up at once for another blob.
+func TestAConnectionStopsWithinItsPartForAnotherBlob(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		src := newBlankBlob(t, 4<<30, time.Millisecond, 20e6)
+		other := src.name("registry.example/other:v1", src.image(t, amd64, random(1, 3<<20)))
+		rt := newBlankRuntime(t, src, transfer.Config{MaxBlobs: 2})
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			_, err := rt.Pull(t.Context(), spec(reference.MustParse(appName)))
+			assert.NoError(t, err)
+		})
+		time.Sleep(5 * time.Second)
+		assert.Equal(t, 8, src.asks(), "all connections")
+		began := time.Now()
+		_, err := rt.Pull(t.Context(), spec(other))
+		assert.NoError(t, err)
+		assert.Less(t, time.Since(began), 100*time.Millisecond)
+		wg.Wait()
+		assert.LessOrEqual(t, src.asks(), 34)
+		require.NoError(t, rt.Idle())
+	})
 }
 
 // A front is a registry behind a link with a speed for each answer, which may refuse

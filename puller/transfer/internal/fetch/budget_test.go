@@ -110,6 +110,26 @@ func TestConnectionsAreAddedWhileTheyBringMore(t *testing.T) {
 		require.True(t, b.acquireFirst())
 		assert.False(t, b.acquire(), "all forgotten")
 
+		// Bytes that come less than twice as slowly as they are hashed were there already.
+		b.hashing.nanos.Store(1000)
+		b.hashing.bytes.Store(1000)
+		for _, more := range []bool{false, true} {
+			b.received(0, true, 0)
+			granted := false
+			for range 20 {
+				time.Sleep(10 * time.Millisecond)
+				d := 1900 * time.Nanosecond
+				if more {
+					d = 2100 * time.Nanosecond
+				}
+				b.received(1000, false, d)
+				granted = granted || b.waited(9*time.Millisecond)
+			}
+			assert.Equal(t, more, granted)
+		}
+		b.releaseFirst()
+		require.True(t, b.acquireFirst())
+
 		b.received(0, true, 0)
 		for range 50 {
 			time.Sleep(10 * time.Millisecond)

@@ -18,7 +18,7 @@ type conn struct {
 	from      *conn      // the conn whose bytes it takes over; nil after that
 	since     time.Time  // when its part was asked for
 	got       int64      // bytes of its part that have come
-	read      float64    // seconds that a byte took before that; see perByte
+	read      float64    // seconds that a byte takes, as known before its part; 0 if not known
 	bodyEnd   int64      // where the body ends
 	body      io.ReadCloser
 	ctx       context.Context // of its requests
@@ -31,18 +31,17 @@ func newConn(ctx context.Context, part spans.Span) *conn {
 	return c
 }
 
-// before is how many seconds of what was known before count in conn.perByte.
-const before = 0.25
-
 // assign gives c another part.
 func (c *conn) assign(part spans.Span) {
 	c.read = c.perByte()
 	c.part, c.reserved, c.since, c.got = part, part.Off, time.Now(), 0
 }
 
-// perByte returns how many seconds c takes for a byte. What was known of c before its part
-// counts like another half second.
+// perByte returns how many seconds c takes for a byte. What was known before its part counts
+// like another quarter of a second in which bytes came, because the first bytes of a part
+// say little.
 func (c *conn) perByte() float64 {
+	const before = 0.25
 	seconds, bytes := time.Since(c.since).Seconds(), float64(max(c.got, 1))
 	if c.read > 0 {
 		seconds, bytes = seconds+before, bytes+before/c.read

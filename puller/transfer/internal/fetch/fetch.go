@@ -2,8 +2,8 @@
 // the bytes that are missing, hashes all bytes in order, compares the digest and commits.
 //
 // A small blob is read, hashed and written by one goroutine. For a large one, each
-// connection has a goroutine that reads and writes, and the caller's goroutine hashes
-// what was written. A [Fetcher] is what all fetches of a process share: buffers, the
+// connection has a goroutine that reads and one that writes what was read before, and the
+// caller's goroutine hashes what was written. A [Fetcher] is what all fetches of a process share: buffers, the
 // number of goroutines that hash, and the number of connections for large blobs.
 package fetch
 

@@ -100,6 +100,7 @@ func (l *largeFetch) begin(ctx context.Context) error {
 		l.written, l.unassigned, l.noMore = nil, nil, true
 	}
 	c.reserved = c.part.Off
+	c.since = time.Now() // the first answer may take long, for example because of a token
 	l.active = []*conn{c}
 	l.conns.Go(func() { l.serve(c) })
 	return nil

@@ -7,8 +7,10 @@ import (
 )
 
 const (
-	// maxPart is the largest part of a blob that a connection is asked for. With larger
-	// ones, bytes would be hashed so much later that they might have left the page cache.
+	// maxPart is the largest part of a blob for a connection that is slow compared with the
+	// hash. With larger ones, bytes would be hashed so much later that they might have left
+	// the page cache. Bytes of fast connections are hashed earlier, so their parts are twice
+	// as large.
 	maxPart = 256 << 20
 	// The smallest part is what a connection brings in leastTime, between minPart and
 	// enoughPart bytes. With smaller ones, the round trip between two parts would matter.
@@ -60,15 +62,13 @@ func (f forecast) least(read float64) int64 {
 
 // part returns how many bytes of a gap, from its beginning on, are fetched by a connection
 // that takes read seconds for a byte: as many as possible without delaying the end of the
-// blob. A connection that is as fast as the hash fetches all.
+// blob. If a few connections are as fast as the hash, the time that small parts could save
+// is too short to be worth their requests.
 func (f forecast) part(gap spans.Span, read float64) int64 {
-	n := float64(gap.Len())
-	if read > f.hash {
+	n := float64(2 * maxPart)
+	if read > 4*f.hash {
 		// In time are n bytes with n*read + (f.size-gap.Off-n)*f.hash = f.left().
-		n = min(n, (f.left()-float64(f.size-gap.Off)*f.hash)/(read-f.hash))
-	}
-	if read > 2*f.hash {
-		n = min(n, maxPart)
+		n = min(maxPart, (f.left()-float64(f.size-gap.Off)*f.hash)/(read-f.hash))
 	}
 	least := f.least(read)
 	part := max(least, int64(n)/bufferSize*bufferSize)
@@ -96,9 +96,10 @@ func (l *largeFetch) forecast(n int) forecast {
 }
 
 // late returns bytes that another connection should take over from an active one, which
-// is from, if they are at least least. The other one takes read seconds for a byte. It
-// should if the active one has yet to fetch what will be complete last, and will delay the
-// end of the blob, or if no bytes are unassigned. The lock is held.
+// is from. The other one takes read seconds for a byte. from is the one whose part will be
+// complete last. While bytes are unassigned, nothing is taken over from it unless it will
+// delay the end of the blob. from is nil if there are fewer than least bytes to take over.
+// The lock is held.
 func (l *largeFetch) late(f forecast, read float64, least int64) (share spans.Span, from *conn) {
 	if l.noParts {
 		return share, nil

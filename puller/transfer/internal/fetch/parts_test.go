@@ -11,9 +11,8 @@ import (
 // the first forecast only in that reason.
 func TestEachReasonDecidesTheLengthOfAPart(t *testing.T) {
 	const mib = 1 << 20
-	// Nothing of 1 GiB has come. Each of eight connections brings 64 MiB a second, and the
-	// hash takes 1 GiB a second. All are done after 2.05 seconds, and half a part takes as
-	// long as the hash of what comes after a part of 1/15.
+	// Nothing of 1 GiB has come. Each of eight connections brings 64 MiB a second, so all of
+	// it will have come after 2 seconds. The hash of all takes 1 second.
 	slow := forecast{size: 1024 * mib, missing: 1024 * mib, unhashed: 1024 * mib, conns: 8, read: 1. / (64 * mib), hash: 1. / (1024 * mib)}
 	all := spans.Span{Off: 0, End: 1024 * mib}
 	for name, tt := range map[string]struct {
@@ -22,19 +21,21 @@ func TestEachReasonDecidesTheLengthOfAPart(t *testing.T) {
 		read   float64 // MiB a second of the connection
 		want   int64   // MiB
 	}{
-		"the first of many":                    {func(*forecast) {}, all, 64, 71},
-		"a faster connection":                  {func(*forecast) {}, all, 128, 153},
-		"as fast as the hash":                  {func(*forecast) {}, all, 1024, 1024},
-		"a gap that is shorter":                {func(*forecast) {}, spans.Span{Off: 0, End: 60 * mib}, 64, 60},
-		"the rest of the gap would be small":   {func(*forecast) {}, spans.Span{Off: 0, End: 73 * mib}, 64, 73},
-		"the end of the blob":                  {func(f *forecast) { f.missing, f.unhashed = 96*mib, 128*mib }, spans.Span{Off: 960 * mib, End: 1024 * mib}, 64, 11},
-		"the hash is far behind":               {func(f *forecast) { f.missing = 96 * mib }, spans.Span{Off: 960 * mib, End: 1024 * mib}, 64, 64},
-		"the least is what comes in 100 ms":    {func(f *forecast) { f.missing, f.unhashed = 1*mib, 1*mib }, all, 40, 4},
-		"the least is at most 8 MiB":           {func(f *forecast) { f.missing, f.unhashed = 1*mib, 1*mib }, all, 200, 8},
-		"the least is at least 1 MiB":          {func(f *forecast) { f.missing, f.unhashed = 1*mib, 1*mib }, all, 1, 1},
-		"a large blob":                         {func(f *forecast) { f.size, f.missing, f.unhashed = 1<<40, 1<<40, 1<<40 }, spans.Span{Off: 0, End: 1 << 40}, 64, 256},
-		"a large blob, half as fast as a hash": {func(f *forecast) { f.size, f.missing, f.unhashed = 16<<30, 16<<30, 16<<30 }, spans.Span{Off: 8 << 30, End: 16 << 30}, 512, 8 << 10},
-		"a hash that takes no time":            {func(f *forecast) { f.hash = 0 }, all, 64, 131},
+		"the first of many":                  {func(*forecast) {}, all, 64, 71},
+		"a faster connection":                {func(*forecast) {}, all, 128, 153},
+		"a fourth of the hash's speed":       {func(*forecast) {}, all, 256, 512},
+		"a little slower than that":          {func(*forecast) {}, all, 250, 256},
+		"a gap that is shorter":              {func(*forecast) {}, spans.Span{Off: 0, End: 60 * mib}, 64, 60},
+		"the rest of the gap would be small": {func(*forecast) {}, spans.Span{Off: 0, End: 73 * mib}, 64, 73},
+		"the rest would not be so small":     {func(*forecast) {}, spans.Span{Off: 0, End: 76 * mib}, 64, 71},
+		"all of a gap at a fast connection":  {func(*forecast) {}, spans.Span{Off: 0, End: 500 * mib}, 256, 500},
+		"the end of the blob":                {func(f *forecast) { f.missing, f.unhashed = 96*mib, 128*mib }, spans.Span{Off: 960 * mib, End: 1024 * mib}, 64, 11},
+		"the hash is far behind":             {func(f *forecast) { f.missing = 96 * mib }, spans.Span{Off: 960 * mib, End: 1024 * mib}, 64, 64},
+		"the least is what comes in 100 ms":  {func(f *forecast) { f.missing, f.unhashed = 1*mib, 1*mib }, all, 40, 4},
+		"the least is at most 8 MiB":         {func(f *forecast) { f.missing, f.unhashed = 1*mib, 1*mib }, all, 200, 8},
+		"the least is at least 1 MiB":        {func(f *forecast) { f.missing, f.unhashed = 1*mib, 1*mib }, all, 1, 1},
+		"a large blob":                       {func(f *forecast) { f.size, f.missing, f.unhashed = 1<<40, 1<<40, 1<<40 }, spans.Span{Off: 0, End: 1 << 40}, 64, 256},
+		"a hash that takes no time":          {func(f *forecast) { f.hash = 0 }, all, 64, 131},
 	} {
 		f := slow
 		tt.change(&f)
