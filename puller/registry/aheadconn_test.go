@@ -25,7 +25,8 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// A distance is a network in memory in which each answer comes later.
+// A distance is a network in memory in which each answer arrives after roundTrip. It counts
+// the connections.
 type distance struct {
 	pullertest.Network
 	roundTrip   time.Duration
@@ -73,7 +74,8 @@ func (c *distantConn) Close() error {
 	return c.Conn.Close()
 }
 
-// A proxyConn is a connection to a proxy, which answers CONNECT itself.
+// A proxyConn is a connection to a proxy. It answers CONNECT itself, and passes on all that
+// follows.
 type proxyConn struct {
 	net.Conn
 	asked, answered bool
@@ -95,7 +97,7 @@ func (c *proxyConn) Read(p []byte) (int, error) {
 	return copy(p, "HTTP/1.1 200 OK\r\n\r\n"), nil
 }
 
-// far is a registry on TLS with an image of layers of 1 MiB, at a distance.
+// A far is a registry at a distance. Its image has layers of 1 MiB.
 type far struct {
 	*distance
 	reg    *pullertest.Registry
@@ -164,7 +166,7 @@ func (f *far) blobs(t *testing.T) time.Duration {
 	return time.Duration(last.Load())
 }
 
-// end closes everything, and holds that no connection is left.
+// end closes the client and the registry, and checks that no connection is left.
 func (f *far) end(t *testing.T) {
 	synctest.Wait() // the last stream has ended
 	f.client.CloseIdleConnections()
@@ -183,7 +185,7 @@ func TestConnectionsForBlobsAreOpenedAhead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFar(t, roundTrip, 10, pullertest.Config{TLS: true}, nil)
 		f.manifest(t)
-		time.Sleep(2 * roundTrip) // the manifest of the platform, say
+		time.Sleep(2 * roundTrip) // as long as the manifest of the platform may take
 		assert.EqualValues(t, 11, f.dials.Load())
 		assert.Equal(t, 1, f.reg.Counts().Total())
 		assert.Equal(t, roundTrip, f.blobs(t))
@@ -198,7 +200,7 @@ func TestConnectionsForBlobsAreOpenedAhead(t *testing.T) {
 		f := newFar(t, roundTrip, 10, conf, nil)
 		f.repo.Cred = robot
 		f.manifest(t)
-		assert.Equal(t, roundTrip, f.blobs(t), "they are opened while the token is on its way")
+		assert.Equal(t, roundTrip, f.blobs(t), "the connections are opened while the token is on its way")
 		assert.EqualValues(t, 11, f.dials.Load())
 		f.end(t)
 	})
@@ -239,9 +241,9 @@ func TestUnusedConnectionsAreClosed(t *testing.T) {
 	})
 }
 
-// TestConnectionThatTheServerClosedIsNotUsed: a connection that was opened ahead and that
-// the server has closed since then costs no request.
-func TestConnectionThatTheServerClosedIsNotUsed(t *testing.T) {
+// A connection that was opened ahead and that the server has closed since then costs no
+// request.
+func TestAConnectionThatTheServerClosedIsNotUsed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFar(t, 100*time.Millisecond, 2, pullertest.Config{TLS: true}, nil)
 		f.manifest(t)
@@ -258,9 +260,9 @@ func TestConnectionThatTheServerClosedIsNotUsed(t *testing.T) {
 	})
 }
 
-// TestNothingIsOpenedAhead: connections are opened ahead only where they can save time
-// and go the way of the requests.
-func TestNothingIsOpenedAhead(t *testing.T) {
+// Connections are opened ahead only where they can save time and go the way of the
+// requests.
+func TestNoConnectionIsOpenedAheadWhereItSavesNothing(t *testing.T) {
 	const roundTrip = 100 * time.Millisecond
 	secure := pullertest.Config{TLS: true}
 	for name, tt := range map[string]struct {

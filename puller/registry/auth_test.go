@@ -411,9 +411,9 @@ func TestAScopeThatATokenLacksIsRequestedOnce(t *testing.T) {
 	}
 }
 
-// TestTwentyRepositories counts what 20 private repositories of one registry cost:
+// TestTwentyRepositoriesCostOneRefusal counts what 20 private repositories of one registry cost:
 // one refusal in all, a token for each, and their content.
-func TestTwentyRepositories(t *testing.T) {
+func TestTwentyRepositoriesCostOneRefusal(t *testing.T) {
 	for _, tt := range []struct {
 		auth     pullertest.AuthMode
 		parallel int

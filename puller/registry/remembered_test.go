@@ -14,11 +14,11 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// TestWrongMemoryIsNoFailure: what is remembered of an origin is wrong for its second
-// repository, which requests a token of another token server, a password or nothing.
-// The second repository refuses the Authorization that was chosen early with one of
-// several statuses. The blob arrives in each case.
-func TestWrongMemoryIsNoFailure(t *testing.T) {
+// What is remembered of an origin is wrong for its second repository, which requests a
+// token of another token server, a password or nothing. The second repository refuses the
+// Authorization that was chosen early with one of several statuses. The blob arrives in
+// each case.
+func TestWrongMemoryCausesNoFailure(t *testing.T) {
 	token := func(name string) http.HandlerFunc { return text(`{"token":"` + name + `"}`) }
 	bearerOf := func(name string) string { return `Bearer realm="https://` + name + `.example/t"` }
 	opens := map[string]string{"token": "Bearer t2", "password": "Basic ", "nothing": ""}
