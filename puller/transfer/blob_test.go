@@ -359,7 +359,7 @@ func TestABlobThatEndsEarlyIsAnErrNetwork(t *testing.T) {
 		src.blobs[digestOf(layer)] = layer
 		_, err = rt.Pull(t.Context(), spec(ref))
 		require.NoError(t, err)
-		assert.Less(t, src.blobBytes, int64(size+1000), "what came was kept")
+		assert.Less(t, src.blobBytes, int64(size+1000), "bytes that arrived are kept")
 		store.clean(t)
 	}
 }
@@ -418,7 +418,7 @@ func TestAPullEndsWhileKeptBytesAreHashed(t *testing.T) {
 			_, err := rt.Pull(ctx, spec(ref))
 			require.ErrorIs(t, err, context.DeadlineExceeded)
 			assert.LessOrEqual(t, time.Since(began), 5*time.Millisecond)
-			assert.Contains(t, store.partials, digestOf(layer), "it is kept")
+			assert.Contains(t, store.partials, digestOf(layer), "the partial is kept")
 			store.clean(t)
 		})
 	}
@@ -443,5 +443,5 @@ func TestAnAdmitThatIsCancelledHasNotRefused(t *testing.T) {
 		return context.DeadlineExceeded
 	}
 	_, err = newRuntime(t, transfer.Config{Source: src, Store: store, Admit: admit}).Pull(t.Context(), spec(ref))
-	assert.ErrorIs(t, err, puller.ErrSignatureValidation, "its own limit is a refusal")
+	assert.ErrorIs(t, err, puller.ErrSignatureValidation, "an Admit that reaches a time limit of its own has refused")
 }

@@ -148,7 +148,7 @@ func TestFleet(t *testing.T) {
 		t.Logf("most of %d nodes within a second: %d without jitter, %d with; over %v and %v",
 			nodes, crowd(plain), crowd(spread), plain[nodes-1], spread[nodes-1])
 		assert.LessOrEqual(t, crowd(spread), 18, "with jitter: 3 on average")
-		assert.Greater(t, crowd(plain), 2*crowd(spread), "without")
+		assert.Greater(t, crowd(plain), 2*crowd(spread), "without jitter")
 		assert.Equal(t, 1, counts.ManifestGet)
 		assert.Equal(t, 4, counts.BlobGet, "the origin serves config and layers once")
 	})

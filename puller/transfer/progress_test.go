@@ -31,8 +31,8 @@ func newWatcher(t *testing.T) *watcher {
 }
 
 func (w *watcher) tell(p puller.Progress) {
-	assert.False(w.t, w.inside, "concurrent")
-	assert.False(w.t, w.over, "after the end")
+	assert.False(w.t, w.inside, "the calls do not overlap")
+	assert.False(w.t, w.over, "no call comes after Pull has returned")
 	w.inside = true
 	defer func() { w.inside = false }()
 	w.calls++
@@ -67,7 +67,7 @@ func TestProgressReachesTheTotal(t *testing.T) {
 		require.NoError(t, err)
 		took := time.Since(began)
 		assert.Equal(t, w.total.Total, w.total.TotalDone)
-		assert.EqualValues(t, 300<<10+1000, w.total.TotalResumed, "what crossed no network")
+		assert.EqualValues(t, 300<<10+1000, w.total.TotalResumed, "the bytes that were not fetched")
 		assert.EqualValues(t, 300<<10, w.last[digestOf(kept)].Resumed)
 		assert.Equal(t, puller.BlobPresent, w.last[digestOf(there)].State)
 		assert.Equal(t, puller.BlobStored, w.last[digestOf(big)].State)

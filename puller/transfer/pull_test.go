@@ -76,7 +76,7 @@ func TestOnlyThePlatformsManifestOfAnIndexIsPulled(t *testing.T) {
 	assert.Equal(t, idx.Digest, image.Digest)
 	assert.Equal(t, a.Digest, image.Manifest)
 	assert.Equal(t, 4, src.requests())
-	assert.NotContains(t, store.blobs, b.Digest, "unwanted children are absent")
+	assert.NotContains(t, store.blobs, b.Digest, "the manifest of the other platform is not stored")
 	assert.Equal(t, idx.Digest, store.tags[ref].Digest, "the name is tagged with the index")
 
 	_, err = rt.Pull(t.Context(), spec(ref))
@@ -144,7 +144,7 @@ func TestACancelledPullKeepsWhatArrived(t *testing.T) {
 			assert.Equal(t, 100*time.Millisecond, time.Since(began), "at once")
 			synctest.Wait()
 			assert.Zero(t, src.inFlight)
-			assert.NotEmpty(t, store.partials, "what came is kept")
+			assert.NotEmpty(t, store.partials, "bytes that arrived are kept")
 			store.clean(t)
 
 			src.perRead = 0

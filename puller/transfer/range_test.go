@@ -112,13 +112,13 @@ func TestALargeBlobGivesConnectionsToOthers(t *testing.T) {
 			mu.Lock()
 			defer mu.Unlock()
 			for _, end := range ends {
-				assert.Less(t, end, time.Since(began)*4/5, "long before the first")
+				assert.Less(t, end, time.Since(began)*4/5, "the other blobs end long before the first one")
 			}
 			assert.Len(t, ends, 3)
 		})
 		time.Sleep(1200 * time.Millisecond)
 		src.mu.Lock()
-		assert.GreaterOrEqual(t, src.most, 7, "the first has them all")
+		assert.GreaterOrEqual(t, src.most, 7, "the first blob used all connections")
 		src.mu.Unlock()
 		for _, ref := range others {
 			wg.Go(func() {

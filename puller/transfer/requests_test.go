@@ -284,7 +284,7 @@ func TestALargeBlobNeedsFewRequestsOverHTTP(t *testing.T) {
 			assert.NotContains(t, ranges, "")
 		}},
 		"slow, ignores Range": {front: &front{speed: 40e6, noRanges: true}, check: func(t *testing.T, ranges []string) {
-			require.Len(t, ranges, 2, "one was tried")
+			require.Len(t, ranges, 2, "one part was tried")
 			assert.Empty(t, ranges[0])
 		}},
 		"slow, resumed, ignores Range": {front: &front{speed: 40e6, noRanges: true}, kept: [][2]int64{{0, mib}}, check: func(t *testing.T, ranges []string) {

@@ -115,7 +115,7 @@ func TestAFlightEndsWithItsLastPull(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		assert.Zero(t, src.inFlight, "the last to leave waits for its end")
+		assert.Zero(t, src.inFlight, "the last pull that leaves waits for the end of the flight")
 		_, err := rt.Pull(t.Context(), spec(ref))
 		require.NoError(t, err)
 		assert.Less(t, src.blobBytes, int64(1<<20+1000))
@@ -155,7 +155,7 @@ func TestPullsWithOtherCredentialsDoNotShareAFailure(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		assert.LessOrEqual(t, src.blobGets[digestOf(layer)], 3, "the bad one once or twice, the good one once")
+		assert.LessOrEqual(t, src.blobGets[digestOf(layer)], 3, "the pull with the bad credential once or twice, the other once")
 		store.clean(t)
 	})
 }

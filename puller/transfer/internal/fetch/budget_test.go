@@ -89,10 +89,10 @@ func TestConnectionsAreAddedWhileTheyBringMore(t *testing.T) {
 			require.True(t, step(conns, 600_000), "%d conns", conns)
 			require.True(t, b.acquire())
 		}
-		assert.False(t, step(8, 600_000), "the limit")
+		assert.False(t, step(8, 600_000), "the limit is reached")
 		b.release(7)
 		writing = 5 * time.Millisecond
-		assert.False(t, step(1, 600_000), "the disk is as slow")
+		assert.False(t, step(1, 600_000), "the disk is as slow as the network")
 		writing = time.Millisecond
 
 		require.True(t, step(1, 600_000))
@@ -101,14 +101,14 @@ func TestConnectionsAreAddedWhileTheyBringMore(t *testing.T) {
 		assert.True(t, step(2, 300_000), "but the rate before may have been measured too high")
 		require.True(t, b.acquire())
 		assert.False(t, step(3, 200_000))
-		assert.False(t, step(3, 200_000), "and that is enough")
-		assert.False(t, step(3, 400_000), "for a while")
+		assert.False(t, step(3, 200_000), "the second and the third brought nothing, so no more are added")
+		assert.False(t, step(3, 400_000), "not even for a better rate, until holdFor is over")
 		time.Sleep(holdFor)
 		assert.True(t, step(3, 400_000))
 		b.release(2)
 		b.releaseFirst()
 		require.True(t, b.acquireFirst())
-		assert.False(t, b.acquire(), "all forgotten")
+		assert.False(t, b.acquire(), "after the last connection ended, there is one connection to begin with again")
 
 		// Bytes that come less than twice as slowly as they are hashed were there already.
 		b.hashing.nanos.Store(1000)

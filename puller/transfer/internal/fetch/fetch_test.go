@@ -145,7 +145,7 @@ func TestAPanicOfACallbackReachesTheCallerOfFetch(t *testing.T) {
 				assert.ErrorIs(t, err, boom, "%d bytes", size)
 			}()
 			_, _ = f.Fetch(t.Context(), j.blob)
-			assert.Fail(t, "returned")
+			assert.Fail(t, "Fetch returned")
 		}()
 		assert.NoError(t, f.Idle())
 		j.blob.Open = open
