@@ -37,12 +37,11 @@ const bestPeer = "the best peer"
 // theBase stands for the build of ours that the flag -base names.
 const theBase = "the base"
 
-// A goal bounds pullkit's figure from above: by a multiple of that of another and
-// what is added, or, with nobody in of, by itself. With faster it must stay below.
+// A goal bounds pullkit's figure from above: by a multiple of that of another, or,
+// with nobody in of, by itself. With faster it must stay below.
 type goal struct {
 	most   float64
 	of     string
-	plus   float64
 	faster bool
 	why    string // of the limit, "" = nothing to say
 }
@@ -133,11 +132,8 @@ func (rs runs) judge(g goal, clients []client, f figure) report.Goal {
 	}
 	ours, ok := rs.median(pullkit, f)
 	judged := report.AtMost(ours/max(measure, 1e-9), g.most, g.unit(f))
-	switch {
-	case g.faster:
+	if g.faster {
 		judged.Want, judged.Met = "less than "+g.of, ours < measure
-	case g.plus > 0:
-		judged.Want, judged.Met = fmt.Sprintf("at most %s + %s", g.of, report.Limit(g.plus)), ours <= g.most*measure+g.plus
 	}
 	if g.why != "" {
 		judged.Want += " (" + g.why + ")"
@@ -147,8 +143,6 @@ func (rs runs) judge(g goal, clients []client, f figure) report.Goal {
 		judged.Got, judged.Met = "fails", false
 	case measure <= 0:
 		judged.Got, judged.Met, judged.Open = "nothing to compare", false, true
-	case g.plus > 0:
-		judged.Got = fmt.Sprintf(f.form+" beside %s's "+f.form, ours, other, measure)
 	case g.of != "":
 		judged.Got += " x " + other
 	}

@@ -28,19 +28,19 @@ func (g Goal) Verdict() string {
 // AtMost is the goal that got is no more than most; of says of what, as in
 // "x ideal-pipe" or "MiB".
 func AtMost(got, most float64, of string) Goal {
-	return Goal{Want: fmt.Sprintf("at most %s %s", Limit(most), of), Got: Number(got), Met: got <= most}
+	return Goal{Want: fmt.Sprintf("at most %s %s", limit(most), of), Got: number(got), Met: got <= most}
 }
 
 // AtLeast is the goal that got is no less than least.
 func AtLeast(got, least float64, of string) Goal {
-	return Goal{Want: fmt.Sprintf("at least %s %s", Limit(least), of), Got: Number(got), Met: got >= least}
+	return Goal{Want: fmt.Sprintf("at least %s %s", limit(least), of), Got: number(got), Met: got >= least}
 }
 
-// Limit prints a limit as it was written, or nearly.
-func Limit(f float64) string { return strconv.FormatFloat(f, 'g', 4, 64) }
+// limit prints a limit as it was written, or nearly.
+func limit(f float64) string { return strconv.FormatFloat(f, 'g', 4, 64) }
 
-// Number has no more digits than a measured figure deserves.
-func Number(f float64) string {
+// number has no more digits than a measured figure deserves.
+func number(f float64) string {
 	if f >= 10 {
 		return fmt.Sprintf("%.1f", f)
 	}
