@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -66,6 +68,62 @@ func TestScenario(ctx context.Context, sc Scenario, network *pullertest.Network,
 		}
 	}
 	return errors.Join(wrong...)
+}
+
+// prepare does one of the steps of Run.Before.
+func (s *Stage) prepare(step, box string) error {
+	op, id, _ := strings.Cut(step, ":")
+	store, elsewhere := filepath.Join(box, "store"), filepath.Join(box, "elsewhere")
+	name := s.Fill("{{hex:" + id + "}}")
+	switch op {
+	case "flip", "truncate":
+		return damage(store, name, op == "flip")
+	case "symlink-blobs":
+		return plant(elsewhere, filepath.Join(store, "blobs"), elsewhere)
+	case "symlink-blob":
+		return plant(filepath.Join(elsewhere, "victim"), filepath.Join(store, "blobs", "sha256", name), elsewhere)
+	}
+	return fmt.Errorf("unknown step %q", step)
+}
+
+// plant makes a symbolic link and the directory elsewhere.
+func plant(target, link, elsewhere string) error {
+	for _, dir := range []string{elsewhere, filepath.Dir(link)} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	return os.Symlink(target, link)
+}
+
+// damage flips a bit of a blob in the store, or cuts it in half.
+func damage(store, name string, flip bool) error {
+	path := ""
+	err := filepath.WalkDir(store, func(p string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() && d.Name() == name {
+			path = p
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if path == "" {
+		return fmt.Errorf("no file %.12s in the store", name)
+	}
+	if err := os.Chmod(path, 0o644); err != nil {
+		return err
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if flip {
+		data[len(data)/2] ^= 0x10
+	} else {
+		data = data[:len(data)/2]
+	}
+	return os.WriteFile(path, data, 0o644)
 }
 
 // run starts the pullers of a run and waits for them.
