@@ -110,7 +110,7 @@ func TestOnlyWhatChoosesAServerIsReadStrictly(t *testing.T) {
 		})
 		cred := robot
 		if tt.Anon {
-			cred = nobody
+			cred = noCredential
 		}
 		_, err := newClient(t, registry.Config{WrapTransport: instead(w)}).Manifest(t.Context(), content.Repo{Ref: reference.MustParse("r.example:5000/team/app:v1"), Cred: cred}, "")
 		if tt.Want.Outcome == "ok" {
@@ -312,7 +312,7 @@ func TestOneNewTokenReplacesAKeptTokenForAllCalls(t *testing.T) {
 
 // After a redirect to another origin the credential is not sent, and the error says so.
 func TestNoCredentialIsSentWhereARedirectLeads(t *testing.T) {
-	for _, cred := range []credentials.Credential{robot, nobody} {
+	for _, cred := range []credentials.Credential{robot, noCredential} {
 		w := newWorld(map[string]http.HandlerFunc{
 			"https://vanity.example": redirectTo("https://r.example" + helloPath),
 			"https://r.example":      challenge(`Bearer realm="https://r.example/token"`),

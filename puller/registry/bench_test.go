@@ -51,7 +51,7 @@ func BenchmarkBlob(b *testing.B) {
 			b.SetBytes(size)
 			b.ReportAllocs()
 			for b.Loop() {
-				body, err := c.Blob(b.Context(), content.Repo{Ref: ref, Cred: nobody}, desc, 0, -1)
+				body, err := c.Blob(b.Context(), content.Repo{Ref: ref, Cred: noCredential}, desc, 0, -1)
 				drain(b, body, err)
 			}
 		})
@@ -120,7 +120,7 @@ func BenchmarkParallelTLS(b *testing.B) {
 		defer c.CloseIdleConnections()
 		ref := reference.MustParse(host + "/app:v1")
 		all(b, func() (io.ReadCloser, error) {
-			body, err := c.Blob(b.Context(), content.Repo{Ref: ref, Cred: nobody}, ocispec.Descriptor{Digest: digestOf("x"), Size: size}, 0, -1)
+			body, err := c.Blob(b.Context(), content.Repo{Ref: ref, Cred: noCredential}, ocispec.Descriptor{Digest: digestOf("x"), Size: size}, 0, -1)
 			return body, err
 		})
 	})

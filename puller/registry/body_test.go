@@ -96,7 +96,7 @@ func TestABodyContinuesAfterCutsAndBadRanges(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var ranges []string
 				c := newClient(t, registry.Config{WrapTransport: instead(asking(&ranges, tt.steps...))})
-				body, err := c.Blob(t.Context(), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: nobody}, helloBlob(), tt.off, tt.n)
+				body, err := c.Blob(t.Context(), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: noCredential}, helloBlob(), tt.off, tt.n)
 				var data []byte
 				if err == nil {
 					assert.Equal(t, tt.start, body.Start)
@@ -219,7 +219,7 @@ func TestRejectIsTrueOnceInTenMinutes(t *testing.T) {
 			c := newClient(t, registry.Config{WrapTransport: instead(tr)})
 			reject := func() bool {
 				tr.at = nil
-				body, err := c.Blob(t.Context(), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: nobody}, helloBlob(), tt.off, -1)
+				body, err := c.Blob(t.Context(), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: noCredential}, helloBlob(), tt.off, -1)
 				require.NoError(t, err)
 				defer body.Close()
 				_, err = io.ReadAll(body)
@@ -236,7 +236,7 @@ func TestRejectIsTrueOnceInTenMinutes(t *testing.T) {
 
 func TestAClosedBodyReturnsErrClosed(t *testing.T) {
 	c := newClient(t, registry.Config{WrapTransport: instead(&timed{steps: []func(*http.Request) (*http.Response, error){raw(200, 5, io.EOF, "hello")}})})
-	body, err := c.Blob(t.Context(), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: nobody}, helloBlob(), 0, -1)
+	body, err := c.Blob(t.Context(), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: noCredential}, helloBlob(), 0, -1)
 	require.NoError(t, err)
 	n, err := body.Read(nil)
 	assert.Zero(t, n)

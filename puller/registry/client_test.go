@@ -25,8 +25,8 @@ import (
 var _ content.Source = (*registry.Client)(nil)
 
 var (
-	robot  = credentials.Credential{Username: "robot", Password: credentials.Conceal("s3cret-pass")}
-	nobody credentials.Credential
+	robot        = credentials.Credential{Username: "robot", Password: credentials.Conceal("s3cret-pass")}
+	noCredential credentials.Credential
 )
 
 // start starts a registry with one image, team/app:v1, that robot may pull.
@@ -113,16 +113,16 @@ func TestAPullSendsTheCredentialThatTheRegistryNeeds(t *testing.T) {
 		want content.Reason
 		more []string // the requests before the first one that succeeds
 	}{
-		{"open", pullertest.Config{}, nobody, "", nil},
+		{"open", pullertest.Config{}, noCredential, "", nil},
 		{"open, with a credential", pullertest.Config{}, robot, "", nil},
 		{"basic", pullertest.Config{Auth: pullertest.AuthBasic}, robot, "", []string{"GET manifest 401"}},
 		{"basic over TLS", pullertest.Config{Auth: pullertest.AuthBasic, TLS: true}, robot, "", []string{"GET manifest 401"}},
 		{"bearer", pullertest.Config{Auth: pullertest.AuthBearer}, robot, "", []string{"GET manifest 401", "GET token 200"}},
 		{"bearer over TLS", pullertest.Config{Auth: pullertest.AuthBearer, TLS: true}, robot, "", []string{"GET manifest 401", "GET token 200"}},
 		{"bearer, identity token", pullertest.Config{Auth: pullertest.AuthBearer}, identity, "", []string{"GET manifest 401", "POST token 200"}},
-		{"bearer, anonymous", pullertest.Config{Auth: pullertest.AuthBearer, Users: []pullertest.User{{}}}, nobody, "", []string{"GET manifest 401", "GET token 200"}},
+		{"bearer, anonymous", pullertest.Config{Auth: pullertest.AuthBearer, Users: []pullertest.User{{}}}, noCredential, "", []string{"GET manifest 401", "GET token 200"}},
 		{"basic, wrong password", pullertest.Config{Auth: pullertest.AuthBasic}, wrong, content.ErrUnauthorized, nil},
-		{"basic, anonymous", pullertest.Config{Auth: pullertest.AuthBasic}, nobody, content.ErrUnauthorized, nil},
+		{"basic, anonymous", pullertest.Config{Auth: pullertest.AuthBasic}, noCredential, content.ErrUnauthorized, nil},
 		{"basic, identity token", pullertest.Config{Auth: pullertest.AuthBasic}, identity, content.ErrUnauthorized, nil},
 		{"bearer, wrong password", pullertest.Config{Auth: pullertest.AuthBearer}, wrong, content.ErrUnauthorized, nil},
 	} {

@@ -105,9 +105,9 @@ func TestATokenThatWasRefusedIsMasked(t *testing.T) {
 		}
 	}})
 	c := newClient(t, registry.Config{WrapTransport: instead(w)})
-	_, err := c.Manifest(t.Context(), content.Repo{Ref: reference.MustParse("reg.example/app:first"), Cred: nobody}, "")
+	_, err := c.Manifest(t.Context(), content.Repo{Ref: reference.MustParse("reg.example/app:first"), Cred: noCredential}, "")
 	require.NoError(t, err)
-	_, err = c.Manifest(t.Context(), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: nobody}, "")
+	_, err = c.Manifest(t.Context(), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: noCredential}, "")
 	require.ErrorIs(t, err, content.ErrDenied)
 	assert.Contains(t, err.Error(), "before you sent [redacted]")
 }
@@ -116,7 +116,7 @@ func TestATokenThatWasRefusedIsMasked(t *testing.T) {
 // caller's transport makes the connections.
 func TestARegistryAtAMetadataAddressIsRefused(t *testing.T) {
 	w := newWorld(map[string]http.HandlerFunc{"https://169.254.169.254": text(hello)})
-	_, err := newClient(t, registry.Config{WrapTransport: instead(w)}).Manifest(t.Context(), content.Repo{Ref: reference.MustParse("169.254.169.254/app:v1"), Cred: nobody}, "")
+	_, err := newClient(t, registry.Config{WrapTransport: instead(w)}).Manifest(t.Context(), content.Repo{Ref: reference.MustParse("169.254.169.254/app:v1"), Cred: noCredential}, "")
 	assert.ErrorIs(t, err, content.ErrForbiddenURL)
 	assert.Empty(t, w.asked())
 }

@@ -87,7 +87,7 @@ func TestOneGETFollowsARefusedHEAD(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(map[string]http.HandlerFunc{"https://r.example": byMethod(tt.head, tt.get)})
 			start := time.Now()
-			_, err := newClient(t, registry.Config{WrapTransport: instead(w)}).Manifest(t.Context(), content.Repo{Ref: ref, Cred: nobody}, digestOf("another"))
+			_, err := newClient(t, registry.Config{WrapTransport: instead(w)}).Manifest(t.Context(), content.Repo{Ref: ref, Cred: noCredential}, digestOf("another"))
 			assert.Equal(t, tt.want, content.ReasonOf(err), "%s: %v", tt.name, err)
 			assert.Equal(t, tt.methods, methods(w), tt.name)
 			if tt.name == "503 that asks to wait" {
@@ -144,7 +144,7 @@ func TestHEADIsSentToAllHostsBeforeGET(t *testing.T) {
 		}
 		c := newClient(t, registry.Config{WrapTransport: instead(w), Retries: -1, Registries: map[string]registry.Hosts{
 			"r.example": {Mirrors: []registry.Host{{URL: "https://one.example"}, {URL: "https://two.example"}}}}})
-		_, err := c.Manifest(t.Context(), content.Repo{Ref: ref, Cred: nobody}, digestOf(manifestText))
+		_, err := c.Manifest(t.Context(), content.Repo{Ref: ref, Cred: noCredential}, digestOf(manifestText))
 		assert.Equal(t, tt.want, content.ReasonOf(err), "%s: %v", tt.name, err)
 		var asked []string
 		for _, line := range w.asked() {
@@ -170,7 +170,7 @@ func TestAPasswordRefusedWithHEADIsNotSentWithGET(t *testing.T) {
 	assert.Equal(t, []string{"HEAD" + path, "HEAD" + path + " Basic"}, w.asked())
 
 	// Without a password the GET follows.
-	_, err = newClient(t, registry.Config{WrapTransport: instead(w)}).Manifest(t.Context(), content.Repo{Ref: ref, Cred: nobody}, digestOf("x"))
+	_, err = newClient(t, registry.Config{WrapTransport: instead(w)}).Manifest(t.Context(), content.Repo{Ref: ref, Cred: noCredential}, digestOf("x"))
 	require.ErrorAs(t, err, &headRefused)
 	assert.False(t, headRefused.HeadRefused)
 	assert.Equal(t, []string{"HEAD" + path, "GET" + path}, w.asked())
@@ -216,7 +216,7 @@ func countBasic(asked []string) int {
 func TestGETUsesTheTokenOfTheHEAD(t *testing.T) {
 	ref := reference.MustParse("r.example/app:v1")
 	for _, code := range []int{400, 401, 403, 404} {
-		for _, cred := range []credentials.Credential{robot, nobody} {
+		for _, cred := range []credentials.Credential{robot, noCredential} {
 			for _, kept := range []bool{false, true} {
 				f := &fickle{serve: text(manifestText), refuse: byMethod(challengeWith(code, `Bearer realm="https://r.example/token"`), reason(code, "because"))}
 				c, w := f.client()

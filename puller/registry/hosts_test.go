@@ -115,11 +115,11 @@ func TestRootKeysOfAHostsFileNeedAServer(t *testing.T) {
 			}
 			serveAll(w, r)
 		}})
-		_, err := newClient(t, registry.Config{CertsDir: hostsDir(t, "reg.example", toml), WrapTransport: instead(w)}).Manifest(t.Context(), content.Repo{Ref: ref, Cred: nobody}, "")
+		_, err := newClient(t, registry.Config{CertsDir: hostsDir(t, "reg.example", toml), WrapTransport: instead(w)}).Manifest(t.Context(), content.Repo{Ref: ref, Cred: noCredential}, "")
 		require.NoError(t, err, toml)
 		assert.Equal(t, []string{want}, w.asked(), toml)
 	}
-	_, err := newClient(t, registry.Config{CertsDir: hostsDir(t, "reg.example", "server = \"https://reg.example\"\ncapabilities = [\"push\"]\n"), WrapTransport: instead(newWorld(nil))}).Manifest(t.Context(), content.Repo{Ref: ref, Cred: nobody}, "")
+	_, err := newClient(t, registry.Config{CertsDir: hostsDir(t, "reg.example", "server = \"https://reg.example\"\ncapabilities = [\"push\"]\n"), WrapTransport: instead(newWorld(nil))}).Manifest(t.Context(), content.Repo{Ref: ref, Cred: noCredential}, "")
 	assert.ErrorIs(t, err, content.ErrConfig, "the file says that its server is not for pulling")
 }
 
@@ -151,7 +151,7 @@ func TestCertsDirsAreSearchedInTheirOrder(t *testing.T) {
 	} {
 		w := newWorld(map[string]http.HandlerFunc{"https://m1.example": serveAll, "https://m2.example": serveAll, "https://rest.example": serveAll, "https://reg.example": serveAll})
 		dir := strings.Join(tt.list, string(filepath.ListSeparator))
-		_, err := newClient(t, registry.Config{CertsDir: dir, WrapTransport: instead(w)}).Manifest(t.Context(), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: nobody}, "")
+		_, err := newClient(t, registry.Config{CertsDir: dir, WrapTransport: instead(w)}).Manifest(t.Context(), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: noCredential}, "")
 		asked := w.asked()
 		if tt.want == "" {
 			assert.ErrorIs(t, err, content.ErrConfig, dir)
@@ -170,11 +170,11 @@ func TestAMissingCertsDirIsLookedForAgain(t *testing.T) {
 		dir := filepath.Join(t.TempDir(), "certs.d")
 		w := newWorld(map[string]http.HandlerFunc{"https://reg.example": serveAll})
 		c := newClient(t, registry.Config{CertsDir: dir, WrapTransport: instead(w)})
-		_, err := c.Manifest(t.Context(), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: nobody}, "")
+		_, err := c.Manifest(t.Context(), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: noCredential}, "")
 		assert.ErrorIs(t, err, content.ErrConfig)
 		assert.ErrorContains(t, err, "certs.d")
 		require.NoError(t, os.Mkdir(dir, 0o700))
-		_, err = c.Manifest(t.Context(), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: nobody}, "")
+		_, err = c.Manifest(t.Context(), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: noCredential}, "")
 		assert.NoError(t, err)
 	})
 }

@@ -44,7 +44,7 @@ const (
 // parsed fetches a document as package transfer does: index.Parse judges the document by its
 // bytes and the server's Content-Type.
 func parsed(t *testing.T, c *registry.Client, ref string) (ocispec.Descriptor, []byte, error) {
-	answer, err := c.Manifest(t.Context(), content.Repo{Ref: reference.MustParse(ref), Cred: nobody}, "")
+	answer, err := c.Manifest(t.Context(), content.Repo{Ref: reference.MustParse(ref), Cred: noCredential}, "")
 	if err != nil {
 		assert.Nil(t, answer.Body)
 		assert.Zero(t, answer.Desc)
@@ -161,7 +161,7 @@ func TestOneHEADIsEnoughForAnUnchangedManifest(t *testing.T) {
 		answer http.HandlerFunc
 		kind   content.Reason
 		asked  []string
-		nobody bool
+		noBody bool
 	}{
 		{"still the same", status(200, "Docker-Content-Digest", string(have), "Content-Type", indexType, "Content-Length", "12"), "", []string{head}, true},
 		{"another", byHead(status(200, "Docker-Content-Digest", string(digestOf("x")))), "", []string{head, get}, false},
@@ -172,11 +172,11 @@ func TestOneHEADIsEnoughForAnUnchangedManifest(t *testing.T) {
 		{"too many requests", status(429, "Retry-After", "3600"), content.ErrRateLimited, []string{head}, false},
 	} {
 		w := newWorld(map[string]http.HandlerFunc{"https://reg.example": tt.answer})
-		doc, err := newClient(t, registry.Config{WrapTransport: instead(w)}).Manifest(t.Context(), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: nobody}, have)
+		doc, err := newClient(t, registry.Config{WrapTransport: instead(w)}).Manifest(t.Context(), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: noCredential}, have)
 		assert.Equal(t, tt.kind, content.ReasonOf(err), tt.name)
 		assert.Equal(t, tt.asked, w.asked(), tt.name)
 		if err == nil {
-			assert.Equal(t, tt.nobody, doc.Body == nil, tt.name)
+			assert.Equal(t, tt.noBody, doc.Body == nil, tt.name)
 			assert.Equal(t, have, doc.Desc.Digest, tt.name)
 			assert.Equal(t, indexType, doc.Desc.MediaType, tt.name)
 		}
@@ -186,7 +186,7 @@ func TestOneHEADIsEnoughForAnUnchangedManifest(t *testing.T) {
 func TestBadNamesDigestsAndRangesAreNotRequested(t *testing.T) {
 	c := newClient(t, registry.Config{WrapTransport: instead(newWorld(nil))})
 	ref := reference.MustParse("reg.example/app:v1")
-	_, err := c.Manifest(t.Context(), content.Repo{Ref: reference.Reference{}, Cred: nobody}, "")
+	_, err := c.Manifest(t.Context(), content.Repo{Ref: reference.Reference{}, Cred: noCredential}, "")
 	assert.ErrorIs(t, err, content.ErrBadReference)
 	for _, tt := range []struct {
 		desc   ocispec.Descriptor
@@ -199,10 +199,10 @@ func TestBadNamesDigestsAndRangesAreNotRequested(t *testing.T) {
 		{ocispec.Descriptor{Digest: digestOf("x"), Size: 5}, 6, -1, content.ErrSizeMismatch},
 		{ocispec.Descriptor{Digest: digestOf("x"), Size: 5}, -1, -1, content.ErrSizeMismatch},
 	} {
-		_, err := c.Blob(t.Context(), content.Repo{Ref: ref, Cred: nobody}, tt.desc, tt.off, tt.n)
+		_, err := c.Blob(t.Context(), content.Repo{Ref: ref, Cred: noCredential}, tt.desc, tt.off, tt.n)
 		assert.ErrorIs(t, err, tt.want)
 	}
-	body, err := c.Blob(t.Context(), content.Repo{Ref: ref, Cred: nobody}, ocispec.Descriptor{Digest: digestOf("x"), Size: 5}, 5, -1)
+	body, err := c.Blob(t.Context(), content.Repo{Ref: ref, Cred: noCredential}, ocispec.Descriptor{Digest: digestOf("x"), Size: 5}, 5, -1)
 	require.NoError(t, err, "no request is made for no bytes")
 	assert.EqualValues(t, 5, body.Start)
 	assert.NoError(t, body.Close())

@@ -132,7 +132,7 @@ func TestAMirrorThatIsNotARegistryIsPassedOver(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w, c := mirrored(answer, answer, serveAll)
-			doc, err := c.Manifest(t.Context(), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: nobody}, "")
+			doc, err := c.Manifest(t.Context(), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: noCredential}, "")
 			require.NoError(t, err)
 			assert.Equal(t, manifestText, string(doc.Body))
 			assert.Equal(t, []string{"GET https://m2.example/v2/proxy/app/manifests/v1?ns=reg.example", "GET https://reg.example/v2/app/manifests/v1"}, w.asked())
@@ -246,7 +246,7 @@ func TestAMirrorWithAnotherLengthIsNotRead(t *testing.T) {
 			http.ServeContent(w, r, "", time.Time{}, strings.NewReader(hello))
 		})
 		for range 2 {
-			body, err := c.Blob(t.Context(), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: nobody}, helloBlob(), 2, -1)
+			body, err := c.Blob(t.Context(), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: noCredential}, helloBlob(), 2, -1)
 			require.NoError(t, err)
 			assert.EqualValues(t, 2, body.Start)
 			rest, err := io.ReadAll(body)

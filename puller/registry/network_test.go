@@ -107,7 +107,7 @@ func TestABrokenConnectionDoesNotMeanPlainHTTP(t *testing.T) {
 				return network.DialContext(ctx, n, addr)
 			}})
 			for range 2 {
-				_, err := c.Manifest(t.Context(), content.Repo{Ref: ref, Cred: nobody}, "")
+				_, err := c.Manifest(t.Context(), content.Repo{Ref: ref, Cred: noCredential}, "")
 				assert.NoError(t, err, "TLS %v", secure)
 			}
 			got := tr.got()
@@ -270,7 +270,7 @@ func TestTheAddressOfANameDecides(t *testing.T) {
 			cfg.AllowAddr = func(reg string, _ netip.Addr) bool { return reg == "reg.example" }
 		}
 		c := newClient(t, cfg)
-		_, err := read(t.Context(), c, content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: nobody}, helloBlob())
+		_, err := read(t.Context(), c, content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: noCredential}, helloBlob())
 		assert.Equal(t, tt.want, content.ReasonOf(err), "%+v: %v", tt, err)
 		c.CloseIdleConnections()
 	}
@@ -283,10 +283,10 @@ func TestAddressesAreCheckedWithoutADialContext(t *testing.T) {
 	u := "http://" + reg.Host()
 	c := newClient(t, registry.Config{PlainHTTP: []string{reg.Host()}})
 	defer c.CloseIdleConnections()
-	_, err := c.Manifest(t.Context(), content.Repo{Ref: reference.MustParse(reg.Host() + "/team/app:v1"), Cred: nobody}, "")
+	_, err := c.Manifest(t.Context(), content.Repo{Ref: reference.MustParse(reg.Host() + "/team/app:v1"), Cred: noCredential}, "")
 	require.NoError(t, err, u)
 	c = newClient(t, registry.Config{PlainHTTP: []string{"169.254.169.254"}, Retries: -1})
-	_, err = c.Manifest(t.Context(), content.Repo{Ref: reference.MustParse("169.254.169.254/team/app:v1"), Cred: nobody}, "")
+	_, err = c.Manifest(t.Context(), content.Repo{Ref: reference.MustParse("169.254.169.254/team/app:v1"), Cred: noCredential}, "")
 	assert.ErrorIs(t, err, content.ErrForbiddenURL)
 }
 
@@ -325,7 +325,7 @@ client = [['`+certFile+`', '`+keyFile+`']]
 `), 0o600))
 	c := newClient(t, registry.Config{CertsDir: dir})
 	defer c.CloseIdleConnections()
-	_, err := read(t.Context(), c, content.Repo{Ref: reference.MustParse(host + "/app:v1"), Cred: nobody}, helloBlob())
+	_, err := read(t.Context(), c, content.Repo{Ref: reference.MustParse(host + "/app:v1"), Cred: noCredential}, helloBlob())
 	require.NoError(t, err)
 	assert.Equal(t, []string{"robot for the registry"}, *toReg)
 	assert.Equal(t, []string{"nobody "}, *toCDN)
@@ -337,9 +337,9 @@ func TestSkipVerifyIsForOneHostOnly(t *testing.T) {
 	other, _, otherRef := start(t, pullertest.Config{TLS: true})
 	c := newClient(t, registry.Config{Registries: map[string]registry.Hosts{reg.Host(): {Server: registry.Host{SkipVerify: true}}}})
 	defer c.CloseIdleConnections()
-	_, err := c.Manifest(t.Context(), content.Repo{Ref: ref, Cred: nobody}, "")
+	_, err := c.Manifest(t.Context(), content.Repo{Ref: ref, Cred: noCredential}, "")
 	assert.NoError(t, err)
-	_, err = c.Manifest(t.Context(), content.Repo{Ref: otherRef, Cred: nobody}, "")
+	_, err = c.Manifest(t.Context(), content.Repo{Ref: otherRef, Cred: noCredential}, "")
 	assert.ErrorIs(t, err, content.ErrTLS, other.Host())
 }
 
@@ -361,9 +361,9 @@ func TestThroughAProxyTheHostOfTheURLIsChecked(t *testing.T) {
 	c := newClient(t, registry.Config{PlainHTTP: []string{"reg.example"}, Proxy: func(*http.Request) (*url.URL, error) { return url.Parse(proxy.URL) }})
 	defer c.CloseIdleConnections()
 	ref := reference.MustParse("reg.example/app:v1")
-	_, err := c.Manifest(t.Context(), content.Repo{Ref: ref, Cred: nobody}, "")
+	_, err := c.Manifest(t.Context(), content.Repo{Ref: ref, Cred: noCredential}, "")
 	require.NoError(t, err)
-	_, err = read(t.Context(), c, content.Repo{Ref: ref, Cred: nobody}, helloBlob())
+	_, err = read(t.Context(), c, content.Repo{Ref: ref, Cred: noCredential}, helloBlob())
 	assert.ErrorIs(t, err, content.ErrForbiddenURL)
 	assert.Equal(t, []string{"http://reg.example/v2/app/manifests/v1", "http://reg.example" + helloPath}, asked)
 }

@@ -178,7 +178,7 @@ func TestALinkOf1KiBASecondIsNotCut(t *testing.T) {
 				tr := &timed{steps: tt.steps}
 				desc := helloBlob()
 				desc.Size = int64(len(blob))
-				body, err := newClient(t, registry.Config{WrapTransport: instead(tr), Retries: tt.tries}).Blob(t.Context(), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: nobody}, desc, 0, -1)
+				body, err := newClient(t, registry.Config{WrapTransport: instead(tr), Retries: tt.tries}).Blob(t.Context(), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: noCredential}, desc, 0, -1)
 				require.NoError(t, err)
 				data := make([]byte, len(blob)) // one buffer for all, so that each read gets all bytes that have arrived
 				_, err = io.ReadFull(body, data)
@@ -210,7 +210,7 @@ func TestTheCallersTimeIsNotSlowness(t *testing.T) {
 			tr := &timed{steps: []step{drip(blob, 1<<20, 0, -1)}}
 			desc := helloBlob()
 			desc.Size = int64(tt.size)
-			body, err := newClient(t, registry.Config{WrapTransport: instead(tr)}).Blob(t.Context(), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: nobody}, desc, 0, -1)
+			body, err := newClient(t, registry.Config{WrapTransport: instead(tr)}).Blob(t.Context(), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: noCredential}, desc, 0, -1)
 			require.NoError(t, err)
 			began, got := time.Now(), 0
 			for buf := make([]byte, tt.each); err == nil; {

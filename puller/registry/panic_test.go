@@ -81,7 +81,7 @@ func TestPanicsReachTheCaller(t *testing.T) {
 			cfg.PlainHTTP = []string{reg.Host()}
 			c := newClient(t, cfg)
 			ask := func() error {
-				_, err := c.Manifest(t.Context(), content.Repo{Ref: ref, Cred: nobody}, "")
+				_, err := c.Manifest(t.Context(), content.Repo{Ref: ref, Cred: noCredential}, "")
 				return err
 			}
 			assertPanics(t, cause, ask)
@@ -122,7 +122,7 @@ func TestAPanicOfATokenRequestReachesAllThatWait(t *testing.T) {
 	for range callers {
 		done.Go(func() {
 			assertPanics(t, cause, func() error {
-				_, err := c.Manifest(t.Context(), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: nobody}, "")
+				_, err := c.Manifest(t.Context(), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: noCredential}, "")
 				return err
 			})
 		})
@@ -154,7 +154,7 @@ func TestAPanicOfAPrivateKeyBecomesAnError(t *testing.T) {
 			cert.PrivateKey = key
 			c := newClient(t, registry.Config{Retries: -1, Registries: map[string]registry.Hosts{host: {Server: registry.Host{RootCAs: ca.Pool, Certificates: []tls.Certificate{cert}}}}})
 			defer c.CloseIdleConnections()
-			_, err := read(t.Context(), c, content.Repo{Ref: reference.MustParse(host + "/app:v1"), Cred: nobody}, helloBlob())
+			_, err := read(t.Context(), c, content.Repo{Ref: reference.MustParse(host + "/app:v1"), Cred: noCredential}, helloBlob())
 			return err
 		}
 		err := get(faultyKey{robot.PrivateKey.(crypto.Signer)})

@@ -94,7 +94,7 @@ func TestPullFromDockerRegistryWithPasswords(t *testing.T) {
 	require.NoError(t, im.pull(t, c, content.Repo{Ref: ref, Cred: robot}))
 	assert.Equal(t, []string{"HTTP/2.0", "HTTP/1.1"}, tr.protocols, "HTTP/1.1 is for the layer")
 
-	assert.ErrorIs(t, im.pull(t, c, content.Repo{Ref: ref, Cred: nobody}), content.ErrUnauthorized)
+	assert.ErrorIs(t, im.pull(t, c, content.Repo{Ref: ref, Cred: noCredential}), content.ErrUnauthorized)
 	wrong := credentials.Credential{Username: "robot", Password: credentials.Conceal("wrong-pass")}
 	assert.ErrorIs(t, im.pull(t, c, content.Repo{Ref: ref, Cred: wrong}), content.ErrUnauthorized)
 	absent := reference.MustParse(r.Host + "/team/app:absent")
@@ -126,7 +126,7 @@ func TestPullFromDockerRegistryWithTokens(t *testing.T) {
 
 	wrong := credentials.Credential{Username: "robot", Password: credentials.Conceal("wrong-pass")}
 	assert.ErrorIs(t, im.pull(t, c, content.Repo{Ref: ref, Cred: wrong}), content.ErrUnauthorized)
-	assert.ErrorIs(t, im.pull(t, c, content.Repo{Ref: ref, Cred: nobody}), content.ErrUnauthorized, "an anonymous token opens no repository of this registry")
+	assert.ErrorIs(t, im.pull(t, c, content.Repo{Ref: ref, Cred: noCredential}), content.ErrUnauthorized, "an anonymous token opens no repository of this registry")
 }
 
 // A pull-through cache is killed in the middle of a blob. The registry is asked for the rest.
@@ -141,11 +141,11 @@ func TestTheRegistryGoesOnWhereAKilledCacheStopped(t *testing.T) {
 		Registries: map[string]registry.Hosts{origin.Host: {Mirrors: []registry.Host{{URL: cache.URL}}}}})
 	defer c.CloseIdleConnections()
 
-	doc, err := c.Manifest(t.Context(), content.Repo{Ref: ref, Cred: nobody}, "")
+	doc, err := c.Manifest(t.Context(), content.Repo{Ref: ref, Cred: noCredential}, "")
 	require.NoError(t, err)
 	assert.Equal(t, im.manifest, doc.Body)
 	layer := im.descs[1]
-	body, err := c.Blob(t.Context(), content.Repo{Ref: ref, Cred: nobody}, layer, 0, -1)
+	body, err := c.Blob(t.Context(), content.Repo{Ref: ref, Cred: noCredential}, layer, 0, -1)
 	require.NoError(t, err)
 	assert.Zero(t, body.Start)
 	data := make([]byte, 1<<20)

@@ -130,7 +130,7 @@ func TestOnlyPrivateRegistriesRedirectToPrivateAddresses(t *testing.T) {
 	} {
 		ref := reference.MustParse(tt.image + ":v1")
 		w := newWorld(map[string]http.HandlerFunc{"https://" + ref.Registry(): redirectTo(tt.target), tt.target[:len(tt.target)-2]: text(hello)})
-		_, err := read(t.Context(), newClient(t, registry.Config{WrapTransport: instead(w)}), content.Repo{Ref: ref, Cred: nobody}, helloBlob())
+		_, err := read(t.Context(), newClient(t, registry.Config{WrapTransport: instead(w)}), content.Repo{Ref: ref, Cred: noCredential}, helloBlob())
 		if tt.ok {
 			assert.NoError(t, err, "%s to %s", tt.image, tt.target)
 		} else {
@@ -217,7 +217,7 @@ func TestTheBodyOfARedirectIsReadForASecond(t *testing.T) {
 			return resp, err
 		}, raw(200, 5, io.EOF, hello)}}
 		began := time.Now()
-		data, err := read(t.Context(), newClient(t, registry.Config{WrapTransport: instead(tr)}), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: nobody}, helloBlob())
+		data, err := read(t.Context(), newClient(t, registry.Config{WrapTransport: instead(tr)}), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: noCredential}, helloBlob())
 		require.NoError(t, err)
 		assert.Equal(t, hello, string(data))
 		assert.Len(t, tr.at, 2)
@@ -247,7 +247,7 @@ func TestTheBodyOfARedirectIsReadForASecondOverTCP(t *testing.T) {
 			cfg.PlainHTTP = []string{server.Listener.Addr().String()}
 		}
 		c := newClient(t, cfg)
-		data, err := read(t.Context(), c, content.Repo{Ref: reference.MustParse(server.Listener.Addr().String() + "/app:v1"), Cred: nobody}, helloBlob())
+		data, err := read(t.Context(), c, content.Repo{Ref: reference.MustParse(server.Listener.Addr().String() + "/app:v1"), Cred: noCredential}, helloBlob())
 		require.NoError(t, err)
 		assert.Equal(t, hello, string(data))
 		c.CloseIdleConnections()
@@ -305,7 +305,7 @@ func TestHeadersOfTheConnectionCannotBeConfigured(t *testing.T) {
 		require.NoError(t, os.Mkdir(filepath.Join(dir, "reg.example"), 0o700))
 		require.NoError(t, os.WriteFile(filepath.Join(dir, "reg.example", "hosts.toml"), []byte("[header]\n"+name+" = \"CANARY\""), 0o600))
 		w := newWorld(map[string]http.HandlerFunc{"https://reg.example": text(hello)})
-		_, err = read(t.Context(), newClient(t, registry.Config{CertsDir: dir, WrapTransport: instead(w)}), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: nobody}, helloBlob())
+		_, err = read(t.Context(), newClient(t, registry.Config{CertsDir: dir, WrapTransport: instead(w)}), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: noCredential}, helloBlob())
 		assert.ErrorIs(t, err, content.ErrConfig, name)
 		assert.NotContains(t, fmt.Sprint(err), "CANARY", name)
 		assert.Empty(t, w.asked(), name)

@@ -112,7 +112,7 @@ func (b *dripBody) Close() error { return nil }
 func blobRead(t *testing.T, c *registry.Client, blob []byte) ([]byte, error) {
 	desc := helloBlob()
 	desc.Size = int64(len(blob))
-	return read(t.Context(), c, content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: nobody}, desc)
+	return read(t.Context(), c, content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: noCredential}, desc)
 }
 
 func TestAFaultThatMayPassIsTriedAgain(t *testing.T) {
@@ -190,11 +190,11 @@ func TestANameThatDoesNotExistIsLookedUpOnce(t *testing.T) {
 			ref := reference.MustParse(tt.image)
 			host := strings.ToLower(ref.Registry())
 			name, _, _ := strings.Cut(host, ":")
-			_, err := c.Manifest(t.Context(), content.Repo{Ref: ref, Cred: nobody}, "")
+			_, err := c.Manifest(t.Context(), content.Repo{Ref: ref, Cred: noCredential}, "")
 			assert.ErrorIs(t, err, content.ErrNetwork)
 			assert.EqualError(t, err, fmt.Sprintf("%s: network failure: dial tcp: lookup %s: %s", host, name, tt.fault.Err)+tt.advice)
 			assert.Equal(t, tt.dials, dials, "%v", err)
-			_, err = read(t.Context(), c, content.Repo{Ref: ref, Cred: nobody}, helloBlob())
+			_, err = read(t.Context(), c, content.Repo{Ref: ref, Cred: noCredential}, helloBlob())
 			assert.ErrorIs(t, err, content.ErrNetwork)
 			assert.Equal(t, 2*tt.dials, dials, "%v", err)
 		})
@@ -325,7 +325,7 @@ func TestASlowManifestIsCut(t *testing.T) {
 		began := time.Now()
 		tr := &timed{steps: []func(*http.Request) (*http.Response, error){drip(make([]byte, 1<<20), 10, 10*time.Second, -1)}}
 		c := newClient(t, registry.Config{WrapTransport: instead(tr)})
-		_, err := c.Manifest(t.Context(), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: nobody}, "")
+		_, err := c.Manifest(t.Context(), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: noCredential}, "")
 		assert.ErrorIs(t, err, content.ErrTimeout)
 		assert.Len(t, tr.at, 4)
 		assert.Less(t, time.Since(began), 3*time.Minute)
@@ -339,7 +339,7 @@ func TestAPauseOfTheCallerIsNotAStall(t *testing.T) {
 		tr := &timed{steps: []func(*http.Request) (*http.Response, error){drip(blob, 10, 0, -1)}}
 		desc := helloBlob()
 		desc.Size = 100
-		body, err := newClient(t, registry.Config{WrapTransport: instead(tr)}).Blob(t.Context(), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: nobody}, desc, 0, -1)
+		body, err := newClient(t, registry.Config{WrapTransport: instead(tr)}).Blob(t.Context(), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: noCredential}, desc, 0, -1)
 		require.NoError(t, err)
 		for range 10 {
 			n, err := body.Read(make([]byte, 10))
@@ -410,7 +410,7 @@ func TestACallEndsWithItsContext(t *testing.T) {
 			desc := helloBlob()
 			desc.Size = 100
 			began := time.Now()
-			_, err := read(ctx, newClient(t, registry.Config{WrapTransport: instead(&timed{steps: steps})}), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: nobody}, desc)
+			_, err := read(ctx, newClient(t, registry.Config{WrapTransport: instead(&timed{steps: steps})}), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: noCredential}, desc)
 			assert.ErrorIs(t, err, context.Canceled, name)
 			assert.Contains(t, err.Error(), "no longer wanted", name)
 			assert.Empty(t, content.ReasonOf(err), name)

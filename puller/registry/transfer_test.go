@@ -124,7 +124,7 @@ func runTransfer(t *testing.T, tc transferCase) {
 		}
 	}
 	c := newClient(t, cfg)
-	cred := nobody
+	cred := noCredential
 	if slices.Contains(tc.Tags, "auth") {
 		cred = robot
 		_, err := c.Manifest(ctx, content.Repo{Ref: ref, Cred: cred}, "") // fetches a token
