@@ -56,7 +56,7 @@ func newBlobs(t *tree) *blobs {
 	b := &blobs{tree: t, tune: defaultTuning()}
 	b.commits = newBatch[*ingest](b.arriving.over)
 	for _, a := range algorithms {
-		b.noteNames(blobsDir + "/" + a)
+		b.note(blobsDir + "/" + a)
 	}
 	return b
 }
@@ -79,7 +79,7 @@ func (b *blobs) ready(d digest.Digest) error {
 		return err
 	}
 	if _, ok := b.entered.Load(dir); !ok {
-		b.noteNames(blobsDir) // another process may have made the directory and died
+		b.note(blobsDir) // another process may have made the directory and died
 		b.entered.Store(dir, struct{}{})
 	}
 	return nil
@@ -91,7 +91,7 @@ func (b *blobs) ready(d digest.Digest) error {
 func (b *blobs) find(ctx context.Context, desc ocispec.Descriptor) (bool, error) {
 	ok, err := b.has(ctx, desc)
 	if ok {
-		b.noteNames(blobsDir, algorithmDir(desc.Digest))
+		b.note(blobsDir, algorithmDir(desc.Digest))
 	}
 	return ok, err
 }
@@ -183,10 +183,10 @@ var errUnsynced = errors.New("cannot be synced")
 
 // syncFound syncs a file that was opened for reading. Some systems sync a file only if it
 // was opened for writing. On such a system syncFound opens the file again.
-func (b *blobs) syncFound(name string, f disk.File) error {
+func (t *tree) syncFound(name string, f disk.File) error {
 	err := f.Sync()
 	if errors.Is(err, disk.ErrNeedsWriting) {
-		err = b.syncByWriting(name, f)
+		err = t.syncByWriting(name, f)
 	}
 	cannot := []error{fs.ErrPermission, fs.ErrNotExist, errors.ErrUnsupported, disk.ErrReadOnly, disk.ErrNotRegular, errOtherFile}
 	if slices.ContainsFunc(cannot, func(target error) bool { return errors.Is(err, target) }) {
@@ -197,8 +197,8 @@ func (b *blobs) syncFound(name string, f disk.File) error {
 
 // syncByWriting opens a file for writing and syncs it. read must be the same file, opened
 // for reading.
-func (b *blobs) syncByWriting(name string, read disk.File) error {
-	f, err := b.fs.OpenFile(name, os.O_RDWR)
+func (t *tree) syncByWriting(name string, read disk.File) error {
+	f, err := t.fs.OpenFile(name, os.O_RDWR)
 	if err != nil {
 		return err
 	}
@@ -211,7 +211,7 @@ func (b *blobs) syncByWriting(name string, read disk.File) error {
 	if err != nil {
 		return err
 	}
-	if !b.fs.SameFile(was, is) {
+	if !t.fs.SameFile(was, is) {
 		return fmt.Errorf("%q: %w", name, errOtherFile)
 	}
 	return f.Sync()

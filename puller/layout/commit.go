@@ -100,6 +100,12 @@ func (in *ingest) sync() error {
 func (b *blobs) commitAll(_ context.Context, take func() []*job[*ingest]) error {
 	jobs := take()
 	b.syncAll(jobs)
+	if err := b.syncNoted(); err != nil { // before blobs get names; see isLayout
+		for _, j := range jobs {
+			j.err = errors.Join(j.err, err)
+		}
+		return nil
+	}
 	dirs := make(map[string][]*job[*ingest])
 	for _, j := range jobs {
 		if j.err == nil {
@@ -162,10 +168,10 @@ func (b *blobs) publishAll(dir string, jobs []*job[*ingest]) {
 	if len(named) == 0 {
 		return
 	}
-	b.noteNames(dir)
+	b.note(dir)
 	err := b.checkBlobDirs(dir)
 	if err == nil {
-		err = b.syncNames()
+		err = b.syncNoted()
 	}
 	for _, j := range named {
 		if j.err = err; err == nil {

@@ -3,6 +3,8 @@ package layout
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -162,28 +164,71 @@ func TestLosePowerAtEveryOperation(t *testing.T) {
 	}
 }
 
-// Power is lost at every operation of the Open that makes the layout. The next Open and
-// the next pull succeed.
-func TestLosePowerInOpen(t *testing.T) {
-	img := newTestImage(t, "registry.example/team/app:v1", 7, 100)
-	for done, k := false, int64(0); !done; k++ {
-		for seed := range uint64(10) {
-			mem := disktest.New()
-			l, err := openMem(disktest.Before(mem.Process(), diesAfter(k)))
-			if done = err == nil; done {
-				require.NoError(t, l.Close())
+// Power is lost at every operation of an Open that makes the layout and of the first pull.
+// The next Open and the next pull succeed. If Tag returned, the image is there.
+func TestLosePowerInTheFirstPull(t *testing.T) {
+	img := newTestImage(t, "registry.example/team/app:v1", 7, 100, 5000)
+	seeds := uint64(someRounds(20, 4))
+	for _, syncs := range []string{"together", "alone"} {
+		for done, k := false, int64(0); !done; k++ {
+			for seed := range seeds {
+				mem, dies := disktest.New(), diesAfter(k)
+				l, err := openMem(disktest.Before(mem.Process(), func(op, name string) error {
+					if op == "syncfs" && syncs == "alone" {
+						return errors.ErrUnsupported
+					}
+					return dies(op, name)
+				}))
+				if err == nil {
+					err = (&testPuller{l: l, oneByOne: syncs == "alone"}).pull(t.Context(), img)
+				}
+				done = err == nil
+				keep := disktest.KeepSome(seed)
+				if seed == 0 {
+					keep = disktest.KeepNone
+				}
+				what := fmt.Sprintf("syncs %s, operation %d, seed %d", syncs, k, seed)
+				l, err = openMem(mem.Crash(keep).Process())
+				require.NoError(t, err, what)
+				_, err = l.List(t.Context())
+				require.NoError(t, err, what)
+				if done {
+					requirePulled(t, l, img, what)
+				}
+				require.NoError(t, (&testPuller{l: l}).pull(t.Context(), img), what)
+				requirePulled(t, l, img, what)
 			}
-			keep := disktest.KeepSome(seed)
-			if seed == 0 {
-				keep = disktest.KeepNone
+		}
+	}
+}
+
+// An index.json without content is made again only where no blob is stored. Otherwise it
+// may have had names, which must not be lost without an error.
+func TestIndexWithoutContent(t *testing.T) {
+	for _, lost := range []string{"", "\x00\x00"} {
+		for _, layoutFile := range []string{ocilayout.Layout, ""} {
+			dir := t.TempDir()
+			l := openTest(t, dir)
+			truncate := func() {
+				require.NoError(t, os.WriteFile(filepath.Join(dir, indexName), []byte(lost), 0o644))
+				require.NoError(t, os.WriteFile(filepath.Join(dir, layoutName), []byte(layoutFile), 0o644))
 			}
-			what := fmt.Sprintf("operation %d, seed %d", k, seed)
-			l, err = openMem(mem.Crash(keep).Process())
-			require.NoError(t, err, what)
+			truncate()
+			l = openTest(t, dir)
+			images, err := l.List(t.Context())
+			require.NoError(t, err)
+			assert.Empty(t, images)
+			data, desc := blobOf(1, 100)
+			store(t, l, desc, data)
+			truncate()
+			l = openTest(t, dir)
 			_, err = l.List(t.Context())
-			require.NoError(t, err, what)
-			require.NoError(t, (&testPuller{l: l}).pull(t.Context(), img), what)
-			requirePulled(t, l, img, what)
+			assert.ErrorIs(t, err, content.ErrStore)
+			_, err = l.Prune(t.Context(), PruneConfig{MinAge: -1})
+			assert.ErrorIs(t, err, content.ErrStore)
+			ok, err := l.Has(t.Context(), desc)
+			require.NoError(t, err)
+			assert.True(t, ok)
 		}
 	}
 }
@@ -377,7 +422,7 @@ func TestNamesThatChangeAfterASync(t *testing.T) {
 	var l *Layout
 	l, err := openMem(disktest.Before(mem.Process(), func(op, _ string) error {
 		if l != nil && (op == "rename" || op == "mkdir") {
-			return errors.Join(l.syncNames(), l.syncFS())
+			return errors.Join(l.syncNoted(), l.syncFS())
 		}
 		return nil
 	}))

@@ -1,6 +1,7 @@
 package layout
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -69,7 +70,7 @@ func Open(dir string, cfg Config) (*Layout, error) {
 
 func openFS(dir string, fsys disk.FS, cfg Config) (*Layout, error) {
 	t := &tree{dir: dir, fs: fsys, log: cfg.Logger, now: cfg.Now}
-	t.noteNames(".", blobsDir)
+	t.note(".", blobsDir, indexName, layoutName)
 	if t.now == nil {
 		t.now = time.Now
 	}
@@ -214,17 +215,13 @@ func (t *tree) prepare() error {
 			return err
 		}
 	}
-	fi, err := t.fs.Lstat(layoutName)
-	switch {
-	case err == nil && !fi.Mode().IsRegular():
-		return fmt.Errorf("%q: %w", layoutName, disk.ErrNotRegular)
-	case err == nil:
-		return t.checkVersion()
-	case !errors.Is(err, fs.ErrNotExist):
+	if ok, err := t.isLayout(); ok || err != nil {
 		return err
 	}
-	if err := t.refuseStrange(); err != nil {
-		return err
+	if lost, err := t.isLost(layoutName); lost || err != nil {
+		if err := errors.Join(err, t.refuseStrange()); err != nil {
+			return err
+		}
 	}
 	if err := t.mkdirs(blobsDir, stateDir, ingestDir); err != nil {
 		return err
@@ -236,47 +233,94 @@ func (t *tree) prepare() error {
 		return fmt.Errorf("another process that makes the directory a layout has the lock: %w", err)
 	}
 	defer unlock()
-	if _, err := t.fs.Lstat(layoutName); err == nil {
-		return t.checkVersion()
+	if ok, err := t.isLayout(); ok || err != nil {
+		return err
 	}
 	return t.create()
 }
 
-// create makes the files index.json and oci-layout, in this order. Their contents are on
-// disk before they get their names. The names, and those of the directories, are durable
-// after the first Commit or Tag. The caller holds indexLock.
+// isLayout reports whether the directory has the files of a layout. The contents and names
+// of new files are durable after the first Commit or Tag. A loss of power before that can
+// leave oci-layout or index.json without content. Such a directory is not a layout yet. If
+// blobs are stored, index.json must not be made again, because it may have had names: a
+// Commit has returned, or another program wrote the directory.
+func (t *tree) isLayout() (bool, error) {
+	lost, err := t.isLost(layoutName)
+	if lost || err != nil {
+		return false, err
+	}
+	if err := t.checkVersion(); err != nil {
+		return false, err
+	}
+	lost, err = t.isIndexLost()
+	return !lost, err
+}
+
+// isIndexLost reports whether index.json has lost its content and no blob is stored. It
+// returns false for a missing index.json, which means a layout without names.
+func (t *tree) isIndexLost() (bool, error) {
+	if _, err := t.fs.Lstat(indexName); err != nil {
+		return false, nil
+	}
+	if lost, err := t.isLost(indexName); !lost || err != nil {
+		return false, nil // the next use of index.json reports an error
+	}
+	for _, a := range algorithms {
+		if entries, err := t.fs.ReadDir(blobsDir + "/" + a); len(entries) > 0 || err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// isLost reports whether a file is missing, or has no content other than zeros.
+func (t *tree) isLost(name string) (bool, error) {
+	fi, err := t.fs.Lstat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return true, nil
+	}
+	if err != nil || fi.Mode().IsRegular() && fi.Size() > maxNewFile {
+		return false, err
+	}
+	data, err := t.read(name, maxNewFile)
+	return err == nil && len(bytes.Trim(data, "\x00")) == 0, err
+}
+
+// maxNewFile is more bytes than a new index.json or oci-layout has.
+const maxNewFile = 1 << 10
+
+// create makes the files index.json and oci-layout, in this order. The caller holds
+// indexLock.
 func (t *tree) create() error {
-	names := []string{indexName, layoutName}
-	contents := map[string][]byte{indexName: emptyIndex().Encode(), layoutName: []byte(ocilayout.Layout)}
-	if _, err := t.fs.Lstat(indexName); err == nil {
-		names = names[1:] // another program made it, or an Open that did not end
+	missing, err := t.isIndexLost()
+	if _, serr := t.fs.Lstat(indexName); errors.Is(serr, fs.ErrNotExist) {
+		missing = true
 	}
-	write := func(sync bool) error {
-		for _, name := range names {
-			f, _, err := t.writeFile(tempName(name), contents[name], sync)
-			if err == nil {
-				err = f.Close()
-			}
-			if err != nil {
-				return err
-			}
-		}
-		return nil
+	if err == nil && missing {
+		err = t.createFile(indexName, string(emptyIndex().Encode()))
 	}
-	err := write(false)
-	if err == nil && t.syncFS() != nil {
-		err = write(true)
-	}
-	for _, name := range names {
-		if err == nil {
-			err = t.rename(tempName(name), name)
-		}
-	}
-	t.noteNames(".")
 	if err != nil {
-		for _, name := range names {
-			t.fs.Remove(tempName(name))
-		}
+		return err
+	}
+	if lost, err := t.isLost(layoutName); !lost || err != nil {
+		return err
+	}
+	return t.createFile(layoutName, ocilayout.Layout)
+}
+
+// createFile makes index.json or oci-layout. openFS has noted the file for syncNoted.
+func (t *tree) createFile(name, content string) error {
+	temp := tempName(name)
+	f, _, err := t.writeFile(temp, []byte(content), false)
+	if err != nil {
+		return err
+	}
+	err = f.Close()
+	if err == nil {
+		err = t.rename(temp, name)
+	}
+	if err != nil {
+		t.fs.Remove(temp)
 	}
 	return err
 }

@@ -189,7 +189,7 @@ func (n *names) editAll(ctx context.Context, take func() []*job[edit]) error {
 	for _, j := range jobs {
 		j.err = j.item(all, next)
 	}
-	err = n.syncNames()
+	err = n.syncNoted()
 	switch {
 	case err != nil:
 	case next.changed:
@@ -217,8 +217,8 @@ func (n *names) settleIndex(ix *indexFile) error {
 			return err
 		}
 	}
-	n.noteNames(".")
-	if err := n.syncNames(); err != nil {
+	n.note(".")
+	if err := n.syncNoted(); err != nil {
 		return err
 	}
 	ix.durable = true
@@ -241,8 +241,8 @@ func (n *names) replaceIndex(ix *indexFile) error {
 		n.fs.Remove(temp)
 		return err
 	}
-	n.noteNames(".")
-	if err := n.syncNames(); err != nil {
+	n.note(".")
+	if err := n.syncNoted(); err != nil {
 		return err
 	}
 	ix.durable = true

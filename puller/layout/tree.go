@@ -49,9 +49,10 @@ type tree struct {
 	keys keyLocks
 
 	mu sync.Mutex
-	// unsynced holds the directories in which names may not be durable. In some of them
-	// this process changed names. In the others it found names of another process, which
-	// may have died before they were durable. The value is the number of the last note.
+	// unsynced holds the directories in which names may not be durable, and the files
+	// index.json and oci-layout while their contents may not be. This process changed
+	// some of them. In others it found names of another process, which may have died
+	// before they were durable. The value is the number of the last note.
 	unsynced map[string]int
 	notes    int
 }
@@ -194,7 +195,7 @@ func (t *tree) mkdir(name string) error {
 	if err := t.fs.Mkdir(name); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	t.noteNames(path.Dir(name))
+	t.note(path.Dir(name))
 	return t.checkDir(name)
 }
 
@@ -208,32 +209,50 @@ func (t *tree) checkDir(name string) error {
 	return err
 }
 
-// noteNames notes that names in these directories may not be durable; see syncNames. The
-// caller has changed the names already: a sync of another goroutine that began before the
-// change may miss it.
-func (t *tree) noteNames(dirs ...string) {
+// note notes that names in these directories, or the contents of these files, may not be
+// durable; see syncNoted. The caller has made its changes already: a sync of another
+// goroutine that began before a change may miss it.
+func (t *tree) note(names ...string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.unsynced == nil {
 		t.unsynced = make(map[string]int)
 	}
-	for _, dir := range dirs {
+	for _, name := range names {
 		t.notes++
-		t.unsynced[dir] = t.notes
+		t.unsynced[name] = t.notes
 	}
 }
 
-// syncNames makes the names durable in all directories that were noted before the call,
-// each with a sync of its own.
-func (t *tree) syncNames() error {
+// syncNoted makes durable what was noted before the call. Each directory or file has a
+// sync of its own.
+func (t *tree) syncNoted() error {
 	noted := t.noted()
-	for _, dir := range slices.Sorted(maps.Keys(noted)) {
-		if err := t.fs.SyncDir(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	for _, name := range slices.Sorted(maps.Keys(noted)) {
+		sync := t.fs.SyncDir
+		if name == indexName || name == layoutName {
+			sync = t.syncFile
+		}
+		if err := sync(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		t.synced(map[string]int{dir: noted[dir]})
+		t.synced(map[string]int{name: noted[name]})
 	}
 	return nil
+}
+
+// syncFile makes the content of a file durable. It does nothing if it cannot, because the
+// file is read-only or is not a regular file.
+func (t *tree) syncFile(name string) error {
+	f, err := t.fs.OpenFile(name, os.O_RDONLY)
+	if err == nil {
+		defer f.Close()
+		err = t.syncFound(name, f)
+	}
+	if errors.Is(err, errUnsynced) || errors.Is(err, disk.ErrNotRegular) || errors.Is(err, fs.ErrPermission) {
+		return nil
+	}
+	return err
 }
 
 // syncFS makes all files and names durable, also those that other programs wrote.
@@ -253,13 +272,13 @@ func (t *tree) noted() map[string]int {
 	return maps.Clone(t.unsynced)
 }
 
-// synced removes directories from unsynced. It keeps those that were noted again.
+// synced removes what was noted from unsynced. It keeps what was noted again.
 func (t *tree) synced(noted map[string]int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for dir, note := range noted {
-		if t.unsynced[dir] == note {
-			delete(t.unsynced, dir)
+	for name, note := range noted {
+		if t.unsynced[name] == note {
+			delete(t.unsynced, name)
 		}
 	}
 }
