@@ -37,6 +37,7 @@ type largeFetch struct {
 	mark       int64 // all bytes before it were put into the queue or read back
 	inParts    bool  // the blob is fetched in parts
 	noParts    bool  // what is missing is not divided any further
+	fast       bool  // its first connection was at least a quarter as fast as the hash
 	noMore     bool  // no connection may be added
 	retried    bool  // the one try more that retry allows was used
 	givingWay  bool  // a connection ends for another blob

@@ -7,11 +7,11 @@ import (
 )
 
 const (
-	// maxPart is the largest part of a blob for a connection that is slow compared with the
-	// hash. With larger ones, bytes would be hashed so much later that they might have left
-	// the page cache. Bytes of fast connections are hashed earlier, so their parts are twice
-	// as large.
-	maxPart = 256 << 20
+	// maxPart is the largest part of a blob on a slow link. With larger ones, bytes would be
+	// hashed so much later that they might have left the page cache. On a fast link bytes are
+	// hashed earlier, so parts are larger.
+	maxPart     = 256 << 20
+	maxFastPart = 512 << 20
 	// The smallest part is what a connection brings in leastTime, between minPart and
 	// enoughPart bytes. With smaller ones, the round trip between two parts would matter.
 	leastTime  = 100 * time.Millisecond
@@ -37,6 +37,7 @@ type forecast struct {
 	missing  int64   // bytes that have not come
 	unhashed int64   // bytes that are not hashed
 	conns    int     // connections that the blob will have
+	fast     bool    // the link is fast
 	read     float64 // seconds that a byte takes over one connection, on average
 	hash     float64 // seconds that it takes to hash a byte
 }
@@ -62,11 +63,11 @@ func (f forecast) least(read float64) int64 {
 
 // part returns how many bytes of a gap, from its beginning on, are fetched by a connection
 // that takes read seconds for a byte: as many as possible without delaying the end of the
-// blob. If a few connections are as fast as the hash, the time that small parts could save
-// is too short to be worth their requests.
+// blob. On a fast link, the time that small parts could save is too short to be worth
+// their requests.
 func (f forecast) part(gap spans.Span, read float64) int64 {
-	n := float64(2 * maxPart)
-	if read > 4*f.hash {
+	n := float64(maxFastPart)
+	if !f.fast && read > f.hash {
 		// In time are n bytes with n*read + (f.size-gap.Off-n)*f.hash = f.left().
 		n = min(maxPart, (f.left()-float64(f.size-gap.Off)*f.hash)/(read-f.hash))
 	}
@@ -85,13 +86,18 @@ func (l *largeFetch) forecast(n int) forecast {
 	for _, c := range l.active {
 		rate += 1 / c.perByte()
 	}
+	read, hash := float64(len(l.active))/rate, l.hashing.perByte()
+	if !l.inParts { // later, connections may have to share the link
+		l.fast = read <= 4*hash
+	}
 	return forecast{
 		size:     l.Desc.Size,
 		missing:  l.Desc.Size - l.written.Total(),
 		unhashed: l.Desc.Size - l.mark,
 		conns:    min(l.budget.available(n), max(n, l.config.MaxConnsPerBlob)),
-		read:     float64(len(l.active)) / rate,
-		hash:     l.hashing.perByte(),
+		fast:     l.fast,
+		read:     read,
+		hash:     hash,
 	}
 }
 
