@@ -40,7 +40,7 @@ type budget struct {
 	writing    time.Duration // how long writes took, added up over all connections
 	hashBefore time.Duration // hashing.spent when the window began
 	bytes      int64
-	awaited    int64 // those of them that took more than twice as long as their hash
+	busy       time.Duration // how long connections did not wait for the network, added up
 
 	writers   int       // writes under way
 	countedAt time.Time // up to when writing is counted
@@ -111,9 +111,9 @@ func (b *budget) setOpening(opening bool) {
 	b.opening = opening
 }
 
-// received counts n bytes that a connection has read within d. With the first bytes of a
-// connection, a new measurement begins.
-func (b *budget) received(n int64, first bool, d time.Duration) {
+// received counts n bytes that a connection has read within d, and the time before that in
+// which it did not read. With the first bytes of a connection, a new measurement begins.
+func (b *budget) received(n int64, first bool, before, d time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := time.Now()
@@ -125,14 +125,15 @@ func (b *budget) received(n int64, first bool, d time.Duration) {
 		return
 	}
 	b.bytes += n
-	if d.Seconds() > 2*b.hashing.perByte()*float64(n) {
-		b.awaited += n
+	b.busy += before
+	if d.Seconds() < 2*b.hashing.perByte()*float64(n) {
+		b.busy += d // the bytes were there already
 	}
 }
 
 // measureFrom begins a new measurement. The lock is held.
 func (b *budget) measureFrom(t time.Time) {
-	b.began, b.starved, b.writing, b.bytes, b.awaited, b.hashBefore = t, 0, 0, 0, 0, b.hashing.spent()
+	b.began, b.starved, b.writing, b.busy, b.bytes, b.hashBefore = t, 0, 0, 0, 0, b.hashing.spent()
 }
 
 // writeBegins counts a write that begins.
@@ -202,7 +203,7 @@ func (b *budget) sample(now time.Time, starved time.Duration) sample {
 	b.countWrites(now)
 	s := sample{
 		elapsed: elapsed, blobs: b.blobs, conns: b.open, limit: b.limit, processors: b.hashing.processors(),
-		starved: b.starved, hashed: b.hashing.spent() - b.hashBefore, writing: b.writing, bytes: b.bytes, awaited: b.awaited,
+		starved: b.starved, hashed: b.hashing.spent() - b.hashBefore, writing: b.writing, busy: b.busy,
 		bestRate: b.best, opening: b.opening, held: now.Before(b.heldUntil),
 	}
 	if s.ready() {
@@ -222,8 +223,7 @@ type sample struct {
 	starved    time.Duration // added up over all blobs
 	hashed     time.Duration // added up over all goroutines
 	writing    time.Duration // added up over all connections
-	bytes      int64         // that connections have read
-	awaited    int64         // those of them for which a connection waited
+	busy       time.Duration // in which connections did not wait for the network, added up
 	rate       float64       // bytes a second
 	bestRate   float64       // rate before the last connection was added; 0 if not known
 	opening    bool          // a connection was added and has brought nothing yet
@@ -252,12 +252,12 @@ func decide(s sample) decision {
 	hashIsFaster := share >= s.elapsed/4
 	processorsAreBusy := s.hashed > s.elapsed*time.Duration(s.processors)*3/4
 	switch {
-	case !hashIsFaster || s.networkIsFast() || s.diskIsSlow() || processorsAreBusy:
+	case !hashIsFaster || s.connsAreBusy() || s.diskIsSlow() || processorsAreBusy:
 		// The network is not the bottleneck.
 		return after(4*window, s, restartMeasuring)
 	case s.conns >= s.limit || s.held:
 		return restartMeasuring
-	case share < s.elapsed*3/5 && s.elapsed < 2*window:
+	case share < s.elapsed*3/5 && s.elapsed < 2*window, s.linkIsFast() && s.elapsed < 4*window:
 		return keepMeasuring // the difference may be chance
 	case s.rate < s.bestRate*(1+0.3/float64(s.conns)):
 		// One connection more should bring 1/conns more. Less than a third of that
@@ -276,10 +276,17 @@ func after(least time.Duration, s sample, d decision) decision {
 	return d
 }
 
-// networkIsFast reports whether most bytes are there when a connection asks for them. Then
-// a connection that brings too little needs more of a processor's time, and another one
-// would need that too.
-func (s sample) networkIsFast() bool { return s.awaited < s.bytes/2 }
+// connsAreBusy reports whether connections wait for the network for less than seven eighths
+// of their time. Then bytes are there when a connection asks for them. What it needs to
+// bring more is a processor, and another connection would need one too.
+func (s sample) connsAreBusy() bool {
+	return s.busy > s.elapsed*time.Duration(s.conns)/8
+}
+
+// linkIsFast reports whether each connection is at least a quarter as fast as the hash.
+func (s sample) linkIsFast() bool {
+	return 4*s.hashed > s.elapsed*time.Duration(s.conns)
+}
 
 // diskIsSlow reports whether connections write for more than a third of their time, which
 // means that the disk is the bottleneck. They read meanwhile.

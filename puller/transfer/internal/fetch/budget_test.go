@@ -14,7 +14,7 @@ import (
 func TestEachReasonDecidesAboutAConnection(t *testing.T) {
 	const ms = time.Millisecond
 	// One blob comes over one connection and its hash waits nearly all the time.
-	slowNetwork := sample{elapsed: 40 * ms, blobs: 1, conns: 1, limit: 8, processors: 2, starved: 36 * ms, bytes: 400, awaited: 400, rate: 10e6}
+	slowNetwork := sample{elapsed: 40 * ms, blobs: 1, conns: 1, limit: 8, processors: 2, starved: 36 * ms, rate: 10e6}
 	for name, tt := range map[string]struct {
 		change func(*sample)
 		want   decision
@@ -32,11 +32,14 @@ func TestEachReasonDecidesAboutAConnection(t *testing.T) {
 		"the hash waits half of a longer time":        {func(s *sample) { s.elapsed, s.starved = 80*ms, 40*ms }, addConn},
 		"processors are busy":                         {func(s *sample) { s.hashed = 61 * ms }, keepMeasuring},
 		"processors are busy, for long":               {func(s *sample) { s.elapsed, s.starved, s.hashed = 160*ms, 150*ms, 241*ms }, restartMeasuring},
-		"processors are not all busy":                 {func(s *sample) { s.hashed = 60 * ms }, addConn},
-		"bytes are there at once":                     {func(s *sample) { s.awaited = 199 }, keepMeasuring},
-		"bytes are there at once, for long":           {func(s *sample) { s.elapsed, s.starved, s.awaited = 160*ms, 150*ms, 199 }, restartMeasuring},
-		"half of the bytes are there at once":         {func(s *sample) { s.awaited = 200 }, addConn},
-		"no byte comes":                               {func(s *sample) { s.bytes, s.awaited, s.rate = 0, 0, 0 }, addConn},
+		"processors are not all busy":                 {func(s *sample) { s.elapsed, s.starved, s.hashed = 160*ms, 150*ms, 240*ms }, addConn},
+		"connections are busy":                        {func(s *sample) { s.busy = 6 * ms }, keepMeasuring},
+		"connections are busy, for long":              {func(s *sample) { s.elapsed, s.starved, s.busy = 160*ms, 150*ms, 21*ms }, restartMeasuring},
+		"connections wait for the network":            {func(s *sample) { s.busy = 5 * ms }, addConn},
+		"one of two connections is busy":              {func(s *sample) { s.conns, s.busy = 2, 10*ms }, addConn},
+		"the link is fast":                            {func(s *sample) { s.elapsed, s.starved, s.hashed = 159*ms, 110*ms, 40*ms }, keepMeasuring},
+		"the link is fast, for long":                  {func(s *sample) { s.elapsed, s.starved, s.hashed = 160*ms, 110*ms, 41*ms }, addConn},
+		"all connections together are fast":           {func(s *sample) { s.starved, s.conns, s.hashed = 29*ms, 2, 11*ms }, addConn},
 		"the disk is slow":                            {func(s *sample) { s.writing = 14 * ms }, keepMeasuring},
 		"the disk is slow, for long":                  {func(s *sample) { s.elapsed, s.starved, s.writing = 160*ms, 150*ms, 54*ms }, restartMeasuring},
 		"the disk is fast enough":                     {func(s *sample) { s.writing = 13 * ms }, addConn},
@@ -73,11 +76,11 @@ func TestConnectionsAreAddedWhileTheyBringMore(t *testing.T) {
 			}
 		}
 		step := func(conns int, perConn int64) (granted bool) {
-			b.received(0, true, 0)
+			b.received(0, true, 0, 0)
 			time.Sleep(settle)
 			for range 20 {
 				write(conns)
-				b.received(perConn*int64(conns), false, time.Millisecond)
+				b.received(perConn*int64(conns), false, 0, time.Millisecond)
 				time.Sleep(10*time.Millisecond - writing)
 				if b.waited(9 * time.Millisecond) {
 					return true
@@ -110,30 +113,35 @@ func TestConnectionsAreAddedWhileTheyBringMore(t *testing.T) {
 		require.True(t, b.acquireFirst())
 		assert.False(t, b.acquire(), "after the last connection ended, there is one connection to begin with again")
 
-		// Bytes that come less than twice as slowly as they are hashed were there already.
-		b.hashing.nanos.Store(1000)
-		b.hashing.bytes.Store(1000)
-		for _, more := range []bool{false, true} {
-			b.received(0, true, 0)
+		// A connection waits for bytes that take more than twice as long as their hash. One
+		// that is busy for more than an eighth of the time gets no help.
+		b.hashing.bytes.Store(1 << 20)
+		b.hashing.nanos.Store(1 << 20)
+		for name, tt := range map[string]struct {
+			n         int64
+			before, d time.Duration
+			more      bool
+		}{
+			"slow bytes":              {4_900_000, 0, 10 * time.Millisecond, true},
+			"fast bytes":              {5_100_000, 0, 10 * time.Millisecond, false},
+			"slow bytes after a wait": {1_000_000, 1300 * time.Microsecond, 8700 * time.Microsecond, false},
+		} {
+			b.received(0, true, 0, 0)
 			granted := false
 			for range 20 {
 				time.Sleep(10 * time.Millisecond)
-				d := 1900 * time.Nanosecond
-				if more {
-					d = 2100 * time.Nanosecond
-				}
-				b.received(1000, false, d)
+				b.received(tt.n, false, tt.before, tt.d)
 				granted = granted || b.waited(9*time.Millisecond)
 			}
-			assert.Equal(t, more, granted)
+			assert.Equal(t, tt.more, granted, name)
 		}
 		b.releaseFirst()
 		require.True(t, b.acquireFirst())
 
-		b.received(0, true, 0)
+		b.received(0, true, 0, 0)
 		for range 50 {
 			time.Sleep(10 * time.Millisecond)
-			b.received(10<<20, false, time.Millisecond)
+			b.received(10<<20, false, 0, time.Millisecond)
 			assert.False(t, b.waited(time.Millisecond), "the hash is the slower one")
 		}
 	})

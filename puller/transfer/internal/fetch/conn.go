@@ -120,7 +120,7 @@ func (l *largeFetch) stream(c *conn) (err error) {
 			err = werr
 		}
 	}()
-	at := c.part.Off
+	at, last := c.part.Off, time.Now()
 	for {
 		n, err := l.reserve(c, at)
 		if err != nil {
@@ -138,7 +138,8 @@ func (l *largeFetch) stream(c *conn) (err error) {
 		}
 		began := time.Now()
 		n, rerr := readFull(c.body, buf[:n])
-		l.received(c, n, time.Since(began))
+		l.received(c, n, began.Sub(last), time.Since(began))
+		last = time.Now()
 		if err := w.write(buf[:n], at); err != nil {
 			return err
 		}
@@ -149,8 +150,8 @@ func (l *largeFetch) stream(c *conn) (err error) {
 	}
 }
 
-// received counts n bytes that c has read within d.
-func (l *largeFetch) received(c *conn, n int, d time.Duration) {
+// received counts n bytes that c has read within d, and the time before that.
+func (l *largeFetch) received(c *conn, n int, before, d time.Duration) {
 	if n == 0 {
 		return
 	}
@@ -159,7 +160,7 @@ func (l *largeFetch) received(c *conn, n int, d time.Duration) {
 	c.delivered = true
 	c.got += int64(n)
 	l.mu.Unlock()
-	l.budget.received(int64(n), first, d)
+	l.budget.received(int64(n), first, before, d)
 }
 
 // reserve returns how many bytes c reads next, from at on. If c is at the mark, it waits
