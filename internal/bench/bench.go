@@ -37,7 +37,7 @@ func (b *bench) images() string         { return filepath.Join(b.dir, "images") 
 func (b *bench) home() string           { return filepath.Join(b.dir, "home") }
 func (b *bench) out() string            { return filepath.Join(b.dir, "out") }
 
-// wants reports whether one of the comparisons is to be made.
+// wants reports whether one of the comparisons was asked for.
 func (b *bench) wants(names ...string) bool { return slices.ContainsFunc(names, b.only.MatchString) }
 
 // reach notes a goal for the last table.

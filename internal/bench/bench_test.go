@@ -140,7 +140,7 @@ func TestPartsThatAreMissing(t *testing.T) {
 	b.options.short = true
 	require.NoError(t, runNginxSmall(t.Context(), b))
 	assert.Contains(t, out.String(), "Not measured: nginx is not installed (apt-get install nginx).")
-	require.NoError(t, b.countSyncs(t.Context(), row{}))
+	require.NoError(t, b.countSyncs(t.Context(), row{})) // which needs no registry then
 	assert.Contains(t, out.String(), "Not measured: strace is not installed (apt-get install strace).")
 	require.Len(t, b.goals, 2)
 	for _, l := range b.goals {

@@ -17,6 +17,7 @@ const clientLimit = 10 * time.Minute
 // A result is how one run of a client went.
 type result struct {
 	err    error
+	late   bool    // it was killed because it took too long
 	wall   float64 // seconds
 	cpu    float64 // seconds, of user and system
 	memory float64 // MiB at its peak
@@ -52,7 +53,7 @@ func (b *bench) pull(ctx context.Context, c client, args []string, limit time.Du
 	var r result
 	r.measure(cmd, time.Since(began), err, said)
 	if r.err != nil && ctx.Err() != nil {
-		r.err = fmt.Errorf("not done after %v", limit)
+		r.err, r.late = fmt.Errorf("not done after %v", limit), true
 	}
 	return r
 }

@@ -34,7 +34,7 @@ var (
 // never failed.
 const bestPeer = "the best peer"
 
-// theBase stands for the build of ours that the flag -base names.
+// theBase means the build of ours at the commit of the flag -base.
 const theBase = "the base"
 
 // A goal bounds pullkit's figure from above: by a multiple of that of another, or,

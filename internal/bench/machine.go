@@ -38,6 +38,14 @@ func (b *bench) machine(ctx context.Context) *report.Table {
 	} else if b.wants(scenarioNames()...) {
 		t.Add("skopeo", "is not installed, and left out")
 	}
+	if b.nginx != "" {
+		if out, err := exec.CommandContext(ctx, b.nginx, "-v").CombinedOutput(); err == nil {
+			t.Add("nginx", strings.TrimSpace(string(out)))
+		}
+	}
+	if b.base != "" {
+		t.Add("base", b.base)
+	}
 	if b.short {
 		t.Note("**Little was measured: the figures say nothing.**")
 	}

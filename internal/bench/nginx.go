@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/pullkit/pullkit/internal/bench/report"
@@ -143,9 +144,7 @@ func (f *front) stop() error {
 	f.cmd = nil
 	stuck := time.AfterFunc(10*time.Second, func() { _ = cmd.Process.Kill() })
 	defer stuck.Stop()
-	if err := cmd.Process.Signal(os.Interrupt); err != nil {
-		return err
-	}
+	_ = cmd.Process.Signal(syscall.SIGQUIT) // it may have ended
 	return cmd.Wait()
 }
 
@@ -217,8 +216,11 @@ func longest(results []result) string {
 	most, failed := 0.0, ""
 	for _, r := range results {
 		most = max(most, r.wall)
-		if r.err != nil {
-			failed = ", " + r.err.Error()
+		switch {
+		case r.late:
+			failed = ", not done then"
+		case r.err != nil:
+			failed = ", with an error"
 		}
 	}
 	return fmt.Sprintf("%.2f", most) + failed

@@ -4,7 +4,7 @@ import "context"
 
 // A site is what clients pull from.
 type site interface {
-	// begin makes what is counted and limited begin anew, and returns the host.
+	// begin sets back what is counted and limited, and returns the host.
 	begin(ctx context.Context) (host string, err error)
 	// counts are those since begin.
 	counts() (counts, error)

@@ -79,7 +79,7 @@ type handler struct {
 	tags    map[string]digest.Digest
 	docs    map[digest.Digest]document
 	counter counter
-	issuer  *issuer  // nil: nobody needs a token
+	issuer  *issuer  // nil: no request needs a token
 	storage *storage // nil: blobs are here
 }
 

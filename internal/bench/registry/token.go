@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// The user of repositories whose names begin with private: everybody may pull the others.
+// The user of repositories whose names begin with private. The others need no user.
 const (
 	user     = "bench"
 	password = "bench"
