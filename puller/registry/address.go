@@ -45,8 +45,8 @@ func hostOnly(hostport string) string {
 	return strings.Trim(hostport, "[]")
 }
 
-// An addrClass says how well the Client guards an address. A larger class is guarded
-// more.
+// An addrClass says how strictly the Client limits connections to an address. A larger
+// class has stricter limits.
 type addrClass int
 
 const (
@@ -56,7 +56,8 @@ const (
 )
 
 // classOf returns the class of an address. An IPv6 address that carries IPv4 addresses
-// has the most guarded class of these, because a gateway sends its packets on to them.
+// has the strictest class of these, because a gateway sends its packets on to them. If
+// the IPv6 address may also be the address of a host, its own class counts, too.
 func classOf(addr netip.Addr) addrClass {
 	addr = addr.Unmap().WithZone("")
 	if !addr.IsValid() {
@@ -64,20 +65,21 @@ func classOf(addr netip.Addr) addrClass {
 	}
 	carried, whole := embedded(addr)
 	if len(carried) == 0 {
-		return classOfItself(addr)
+		return ownClass(addr)
 	}
 	r := public
 	if !whole {
-		r = classOfItself(addr)
+		r = ownClass(addr)
 	}
 	for _, v4 := range carried {
-		r = max(r, classOfItself(v4))
+		r = max(r, ownClass(v4))
 	}
 	return r
 }
 
-// classOfItself returns the class of an address without regard to IPv4 addresses in it.
-func classOfItself(addr netip.Addr) addrClass {
+// ownClass returns the class of an address, without the classes of the IPv4 addresses
+// that it carries.
+func ownClass(addr netip.Addr) addrClass {
 	switch {
 	case addr.IsLinkLocalUnicast(), addr.IsMulticast(), addr == broadcast(), metadata(addr):
 		return linkLocal
@@ -137,9 +139,9 @@ func reserved(addr netip.Addr) bool {
 	return b[0] >= 240
 }
 
-// embedded returns the IPv4 addresses in addr, to which a gateway sends packets for
-// addr. whole reports whether addr is used only to carry them. Otherwise addr may also
-// be the own address of a host.
+// embedded returns the IPv4 addresses in addr, to which a gateway sends packets for addr.
+// whole reports whether addr is used only to carry them. Otherwise addr may also be the
+// address of a host.
 func embedded(addr netip.Addr) (carried []netip.Addr, whole bool) {
 	if !addr.Is6() {
 		return nil, false
@@ -150,12 +152,12 @@ func embedded(addr netip.Addr) (carried []netip.Addr, whole bool) {
 	switch {
 	case head == 0x0064ff9b_00000000 && tail == 0: // NAT64 (RFC 6052)
 		return []netip.Addr{v4(12)}, true
-	case localNAT64(addr): // behind a prefix of 48, 56, 64 or 96 bits, without the bits 64 to 71
+	case localNAT64(addr): // after a prefix of 48, 56, 64 or 96 bits; bits 64 to 71 are skipped
 		at := func(i, j, k, l int) netip.Addr { return netip.AddrFrom4([4]byte{b[i], b[j], b[k], b[l]}) }
 		return []netip.Addr{at(6, 7, 9, 10), at(7, 9, 10, 11), at(9, 10, 11, 12), v4(12)}, false
 	case head == 0 && tail == 0xffff0000: // IPv4-translated (RFC 2765)
 		return []netip.Addr{v4(12)}, true
-	case head == 0 && tail == 0 && binary.BigEndian.Uint32(b[12:]) > 1: // IPv4-compatible (RFC 4291); :: and ::1 are not
+	case head == 0 && tail == 0 && binary.BigEndian.Uint32(b[12:]) > 1: // IPv4-compatible (RFC 4291), except :: and ::1
 		return []netip.Addr{v4(12)}, true
 	case b[0] == 0x20 && b[1] == 0x02: // 6to4 (RFC 3056)
 		carried = []netip.Addr{v4(2)}

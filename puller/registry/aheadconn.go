@@ -12,30 +12,31 @@ import (
 )
 
 const (
-	// farAway is how long a host takes to answer before connections to it are opened
-	// ahead. For a host that is near they would gain nothing.
+	// farAway is the time to the first answer from which on a host counts as far away.
+	// Connections are opened ahead only to such hosts, because at a nearer host they save
+	// almost no time.
 	farAway = 20 * time.Millisecond
 	// maxAhead is how many connections to a host are opened ahead: one for each layer
 	// that a pull fetches at the same time by default.
 	maxAhead = 10
-	// aheadFor is how long a connection that was opened ahead waits to be used. Then it
-	// is closed.
-	aheadFor = 10 * time.Second
-	// aheadAgain is how long no connection is opened ahead to a host where none of them
-	// was used.
-	aheadAgain = 10 * time.Minute
+	// aheadLife is how long a connection that was opened ahead may be unused before it is
+	// closed.
+	aheadLife = 10 * time.Second
+	// aheadPause is how long no connection is opened ahead to a host after none of the
+	// last ones was used.
+	aheadPause = 10 * time.Minute
 )
 
-// aheadConns are connections to a host for blobs that the Client has opened before a
-// blob was asked for: while a manifest, or the token for it, is on its way. If that
-// proves wrong, it has cost idle connections only. No request is sent over a connection
-// before it is used, so it carries no secret. Its address was checked like that of any
-// other connection.
+// aheadConns are connections for blobs to one host. The Client opens them before a blob
+// is asked for, while a manifest or the token for it is on its way. If no blob follows,
+// idle connections are the only cost. No request is sent over a connection before it is
+// used for a blob, so an unused connection has carried no secret. Its address was checked
+// like that of any other connection.
 type aheadConns struct {
 	mu        sync.Mutex
 	unused    []*aheadConn
-	expiry    *time.Timer // closes them; nil if there are none
-	used      bool        // one of those that were opened last
+	expiry    *time.Timer // closes the unused ones; nil before the first are opened
+	used      bool        // whether one of the last connections opened ahead was used
 	notBefore time.Time   // when connections may be opened ahead again
 }
 
@@ -49,9 +50,10 @@ type aheadConn struct {
 }
 
 // openAhead opens connections for blobs, if the request for a manifest at u that info is
-// about shows that they would save time. The host must have answered over https without
-// a proxy, and must be far away. Hosts that redirect blobs, that limit requests, or that
-// have such connections already, are left alone.
+// about shows that they save time. The host must have answered over https without a
+// proxy, and must be far away. No connection is opened to a host that redirects blobs or
+// limits requests, or to which connections for blobs are open already, or while the
+// Client has many connections open.
 func (ep *endpoint) openAhead(ctx context.Context, u *url.URL, info *requestInfo) {
 	if !ep.direct.Load() || u.Scheme != "https" || time.Since(info.began) < farAway || ep.redirects.Load() || ep.bulkConns.Load() > 0 ||
 		ep.limits.lately() != 0 || ep.client.hosts.conns.Load() > maxConns/2 {
@@ -68,7 +70,7 @@ func (ep *endpoint) openAhead(ctx context.Context, u *url.URL, info *requestInfo
 	for range maxAhead {
 		p.unused = append(p.unused, ep.newAheadConn(context.WithoutCancel(ctx), addr))
 	}
-	p.expiry = time.AfterFunc(aheadFor, p.close)
+	p.expiry = time.AfterFunc(aheadLife, p.close)
 }
 
 func (ep *endpoint) newAheadConn(ctx context.Context, addr string) *aheadConn {
@@ -80,7 +82,7 @@ func (ep *endpoint) newAheadConn(ctx context.Context, addr string) *aheadConn {
 		if c.conn, c.err = conn, err; err != nil {
 			return
 		}
-		go func() { // it notices when the server closes the connection
+		go func() { // notices when the server closes the connection
 			var one [1]byte
 			_, err := conn.Read(one[:])
 			if err == nil {
@@ -92,7 +94,7 @@ func (ep *endpoint) newAheadConn(ctx context.Context, addr string) *aheadConn {
 	return c
 }
 
-// take returns a connection that was opened ahead; nil if there is none.
+// take returns a connection that was opened ahead; nil if there is no such connection.
 func (p *aheadConns) take(ctx context.Context) *tls.Conn {
 	for {
 		c := p.next()
@@ -111,7 +113,9 @@ func (p *aheadConns) take(ctx context.Context) *tls.Conn {
 	}
 }
 
-// next takes a connection out of the unused ones: one that is open, if there is any.
+// next removes one of the unused connections and returns it: one that is open, if
+// possible, or else one that is being opened. It returns nil if there is no unused
+// connection.
 func (p *aheadConns) next() *aheadConn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -142,7 +146,7 @@ func (p *aheadConns) close() {
 	if len(unused) > 0 {
 		p.expiry.Stop()
 		if !p.used {
-			p.notBefore = time.Now().Add(aheadAgain)
+			p.notBefore = time.Now().Add(aheadPause)
 		}
 	}
 	p.mu.Unlock()
@@ -167,7 +171,8 @@ func (c *aheadConn) use() *tls.Conn {
 	if c.err != nil {
 		return nil
 	}
-	// The reading ends with the deadline, unless it has ended before.
+	// The deadline ends the Read of newAheadConn's goroutine, unless that Read has ended
+	// already.
 	err := c.conn.SetReadDeadline(time.Unix(1, 0))
 	if ended := <-c.ended; err == nil && errors.Is(ended, os.ErrDeadlineExceeded) {
 		if err = c.conn.SetReadDeadline(time.Time{}); err == nil {
@@ -184,12 +189,12 @@ func (c *aheadConn) close() {
 	go func() {
 		<-c.opened
 		if c.conn != nil {
-			_ = c.conn.NetConn().Close() // without a farewell, which could wait
+			_ = c.conn.NetConn().Close() // without TLS's closing message, because sending it could block
 		}
 	}()
 }
 
-// handshake opens a connection for blobs, and shakes hands.
+// handshake opens a connection for blobs and makes the TLS handshake, for HTTP/1.1.
 func (ep *endpoint) handshake(ctx context.Context, key transportKey, network, addr string) (*tls.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, ep.client.cfg.StallTimeout)
 	defer cancel()

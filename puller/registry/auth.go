@@ -16,12 +16,12 @@ import (
 	"github.com/pullkit/pullkit/puller/content"
 )
 
-// An authorization is the value of one Authorization header. The zero value stands for
-// a request without that header.
+// An authorization is the value of one Authorization header. The zero value is for a
+// request without that header.
 type authorization struct {
 	header string
 	token  string       // of Bearer; "" for a password
-	want   tokenRequest // the request that got the token; zero for a token of the caller
+	want   tokenRequest // the request that got the token; zero if the caller gave the token
 	// early says that the registry has not asked for this Authorization: the Client
 	// sends it because of what it remembers of the origin.
 	early bool
@@ -84,7 +84,7 @@ func (k authKey) anyRepository() authKey {
 type authMemory struct {
 	mu           sync.Mutex                            // held while an entry is read and changed
 	origins      expiring.Map[authKey, *originAuth]    // by keys without a repository
-	repositories expiring.Map[authKey, repositoryAuth] // by keys with one
+	repositories expiring.Map[authKey, repositoryAuth] // by keys with a repository
 	requests     share.Calls[authKey, repositoryAuth]  // token requests under way
 }
 
@@ -101,7 +101,7 @@ type originAuth struct {
 // A repositoryAuth is the authentication that opened one repository for one credential.
 type repositoryAuth struct {
 	token string       // of Bearer; "" if no token is known or the registry refused it
-	want  tokenRequest // what the token was requested with
+	want  tokenRequest // the request that got the token
 	renew time.Time    // when to request the next token
 	// scheme is set if the repository was opened in another way than the origin
 	// requests elsewhere: "basic" by the password, "open" without an Authorization.
@@ -158,13 +158,13 @@ func (m *authMemory) token(ctx context.Context, ep *endpoint, key authKey, used 
 			return repositoryAuth{}, err
 		}
 		granted := want
-		granted.early = false // from now on it counts as a token that the registry asked for
+		granted.early = false // from now on the token counts as one that the registry asked for
 		got := repositoryAuth{token: token, want: granted, renew: time.Now().Add(life - renewBefore(life))}
 		m.change(key, func(r *repositoryAuth) { r.token, r.want, r.renew = got.token, got.want, got.renew })
 		return got, nil
 	}
 	r, err := m.requests.Do(ctx, key, request)
-	for !want.early && unfinished(err) && ctx.Err() == nil { // it was the early request of another caller
+	for !want.early && unfinished(err) && ctx.Err() == nil { // the request that failed was an early one of another caller
 		r, err = m.requests.Do(ctx, key, request)
 	}
 	switch {
@@ -180,8 +180,9 @@ func (m *authMemory) token(ctx context.Context, ep *endpoint, key authKey, used 
 // of its life, at most ten seconds.
 func renewBefore(life time.Duration) time.Duration { return min(life/10, 10*time.Second) }
 
-// A call is what the requests of one call to a Client share. A token that was requested
-// during the call is new: if the registry refuses it, the credential itself is refused.
+// A call is the state that all requests of one call to a Client share. A token that was
+// requested during the call is new: if the registry refuses it, the credential itself is
+// refused.
 type call struct {
 	tokens []string      // requested during the call
 	failed []failedToken // token requests that failed, or whose token was refused
@@ -205,17 +206,17 @@ func (c *call) failure(want tokenRequest) error {
 	return nil
 }
 
-// A session chooses the Authorization of one request to an endpoint: first at the
-// beginning, and again after each refusal by the registry itself. The number of tries
-// is bounded. A remembered token is replaced once. A challenge is answered once, and
-// once more for a missing scope. After the refusal of an Authorization that was chosen
-// early, the registry is asked once without an Authorization.
+// A session chooses the Authorization of one request to an endpoint. It chooses one at
+// the beginning, and another one after each refusal by the registry itself. The number of
+// tries is bounded. A remembered token is replaced once. A challenge is answered once,
+// and once more for a missing scope. After the refusal of an Authorization that was
+// chosen early, the registry is asked once without an Authorization.
 type session struct {
 	ep   *endpoint
 	key  authKey
 	call *call
 
-	probe    *originAuth // this session's entry in the memory, for which other sessions wait
+	probe    *originAuth // this session's entry in authMemory.origins, while other sessions wait for it
 	basic    bool        // the password was sent
 	answered bool        // a Bearer challenge was answered
 	rescoped bool        // a token with another scope was requested
@@ -257,13 +258,13 @@ func (s *session) begin(ctx context.Context) (authorization, error) {
 }
 
 // probeWait is how long requests to an origin wait for the first answer of that origin,
-// which shows to all of them whether the origin requests a token. It is longer than the
-// three round trips that the first answer takes over a long way.
+// which shows to all of them whether the origin requests a token. It is longer than three
+// round trips over a long distance, which the first answer takes.
 const probeWait = time.Second
 
 // remembered returns what the Client knows without a request: an Authorization, or the
-// token request want that gets one. If wait is not nil, another session is about to
-// learn it, and closes wait then.
+// token request want that gets one. If wait is not nil, another session is asking the
+// origin, and closes wait when it has the first answer.
 func (s *session) remembered() (auth authorization, want tokenRequest, wait chan struct{}) {
 	m := &s.ep.client.auth
 	m.mu.Lock()
@@ -273,7 +274,7 @@ func (s *session) remembered() (auth authorization, want tokenRequest, wait chan
 	case r.fresh():
 		return r.authorization(), tokenRequest{}, nil
 	case r.token != "":
-		return r.authorization(), r.want, nil // to be renewed
+		return r.authorization(), r.want, nil // the token is expired and must be renewed
 	case r.scheme == "open":
 		return authorization{}, tokenRequest{}, nil
 	case r.scheme == "basic":
@@ -296,8 +297,8 @@ func (s *session) remembered() (auth authorization, want tokenRequest, wait chan
 	return auth, want, nil
 }
 
-// scopes returns the scopes to request for a repository, which may be another one than
-// that of the challenge.
+// scopes returns the scopes to request for a repository, which may differ from the
+// repository of the challenge.
 func (o *originAuth) scopes(repository string) []string {
 	own := scopes("", o.name)
 	if slices.Equal(o.bearer.scopes, own) || slices.ContainsFunc(o.bearer.scopes, isRepositoryScope) {
@@ -414,7 +415,7 @@ func (s *session) next(ctx context.Context, auth authorization, a *answer, refus
 }
 
 // passwordRefused records that the registry refused a password. It removes what is
-// remembered of the origin, unless it is known how this repository was opened before.
+// remembered of the origin, unless the memory says how this repository was opened before.
 func (s *session) passwordRefused(refused *content.Error) {
 	var status *statusError
 	if errors.As(refused, &status) {
@@ -426,8 +427,8 @@ func (s *session) passwordRefused(refused *content.Error) {
 }
 
 // forgetOrigin removes what is remembered of the origin, because it was wrong for this
-// repository: the next repository is asked without it. If scheme is not "", only a
-// memory of that scheme is removed.
+// repository. The next repository is then asked without it. If scheme is not "", it is
+// removed only if the remembered scheme is scheme.
 func (s *session) forgetOrigin(scheme string) {
 	m := &s.ep.client.auth
 	m.mu.Lock()
@@ -535,7 +536,8 @@ func (s *session) end() {
 	s.probe = nil
 }
 
-// afterRenewal adds to err that a remembered token was refused before, if that was so.
+// afterRenewal returns err. If a remembered token was refused before, the returned error
+// says that, too.
 func (s *session) afterRenewal(err error) error {
 	var e *content.Error
 	if s.renewed == nil || !errors.As(err, &e) {

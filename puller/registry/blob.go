@@ -112,9 +112,9 @@ func (b *body) request(ctx context.Context, ep *endpoint, cred credentials.Crede
 // own.
 const bulkSize = 1 << 20
 
-// get makes one GET of the whole blob or, if ranged is set, of the range that is
-// missing. If the host has redirected a request for the blob before, the GET goes to the
-// redirect's target. If the target refuses it, a GET at the host follows.
+// get makes one GET of the whole blob or, if ranged is true, of the missing range. If the
+// host has redirected a request for the blob before, the GET goes to the redirect's
+// target. If the target refuses it, a GET at the host follows.
 func (b *body) get(ctx context.Context, ep *endpoint, cred credentials.Credential, ranged bool) (*answer, error) {
 	r := request{method: http.MethodGet, repository: b.walk.repo.Ref.Repository(), kind: "blobs", name: string(b.desc.Digest), cred: cred, header: http.Header{}, bulk: b.end-b.pos >= bulkSize}
 	if ranged {
@@ -164,11 +164,11 @@ func (b *body) checkRange(a *answer) (int64, error) {
 	return got.last - got.first + 1, nil
 }
 
-// take makes a the answer from which the body is read. The answer begins at byte start
-// of the blob and should have length bytes. If the host announces another number, it
-// may have something else than the blob. A registry is read nevertheless, because many
-// servers announce a wrong number and only the bytes count. A mirror is given up at
-// once, before its bytes are mixed with those of an earlier answer.
+// take sets a as the answer from which the body is read. The answer begins at byte start
+// of the blob and should have length bytes. If the host announces another number, it may
+// have something else than the blob. The answer of a registry is read nevertheless,
+// because many servers announce a wrong number and only the bytes count. A mirror is
+// given up at once, before its bytes are mixed with those of an earlier answer.
 func (b *body) take(ep *endpoint, a *answer, start, length int64) error {
 	if b.walk.mirror() && a.ContentLength >= 0 && a.ContentLength != length {
 		defer a.end()
@@ -188,8 +188,8 @@ func (b *body) take(ep *endpoint, a *answer, start, length int64) error {
 	return nil
 }
 
-// maxSkipped bounds what is fetched again from a host that ignores Range, in multiples
-// of the size of the blob.
+// maxSkipped bounds the bytes that are fetched again from hosts that ignore Range, in
+// multiples of the size of the blob.
 const maxSkipped = 4
 
 // maxEmpty is how many empty reads in a row are allowed.
@@ -203,19 +203,19 @@ const probeTime = time.Second
 // given up, it continues at its own offset.
 type body struct {
 	walk     *hostWalk
-	ctx      context.Context // of the call of Blob: it bounds the reading too
+	ctx      context.Context // of the call of Blob; it bounds the reads, too
 	desc     ocispec.Descriptor
 	off      int64  // where the body began
 	pos, end int64  // the next byte to read, and the first byte after the requested part
 	opening  bool   // Blob has not returned yet
-	uncount  func() // ends its part in Client.bodies
+	uncount  func() // removes the body from the count in Client.bodies
 	forget   func() // removes the redirect's target that the last request may have used
 
 	answer  *answer // being read; nil between answers
-	skip    int64   // bytes at its start that the caller has already
-	left    int64   // bytes that it announced and has not brought yet; -1 if it did not announce
-	gained  int64   // bytes that it brought and that are new
-	skipped int64   // by all answers
+	skip    int64   // bytes at the start of the answer that the caller has already
+	left    int64   // bytes that the answer announced and has not brought yet; -1 if it announced no number
+	gained  int64   // new bytes that the answer brought
+	skipped int64   // bytes of all answers that the caller had already
 	empty   int     // reads in a row that returned neither a byte nor an error
 	answers int
 	from    map[*endpoint]bool // hosts that sent bytes
@@ -234,9 +234,10 @@ func (b *body) open() error {
 	return err
 }
 
-// leave gives up the mirror being asked, and turns to the next host.
+// leave gives up the mirror being asked because of err, and makes the next host the one
+// being asked.
 func (b *body) leave(err error) {
-	_ = b.walk.wait(b.ctx, err) // records err
+	_ = b.walk.wait(b.ctx, err) // this records err; a mirror is not waited for
 	b.walk.next()
 	b.pace = b.pace.nextHost(b.walk.since)
 }
@@ -270,8 +271,8 @@ func (b *body) Read(p []byte) (int, error) {
 	return 0, b.err
 }
 
-// readAnswer reads once from the answer and returns the number of bytes that are new to
-// the caller. If the answer fails, readAnswer calls cut.
+// readAnswer reads once from the answer and returns how many of the bytes are new to the
+// caller. If the answer fails, readAnswer calls cut.
 func (b *body) readAnswer(p []byte) int {
 	want := b.end - b.pos
 	if b.skip > 0 {
@@ -315,9 +316,10 @@ func (b *body) readAnswer(p []byte) int {
 	return n
 }
 
-// enough is the number of new bytes after which the next request follows without a
-// delay. Such requests are no more frequent than requests for blobs of that size.
-const enough = 1 << 20
+// noDelayAfter is how many new bytes an answer must have brought for the next request to
+// follow without a delay. Such requests are no more frequent than requests for blobs of
+// that size.
+const noDelayAfter = 1 << 20
 
 // cut ends an answer that did not bring all of the rest, and decides what follows:
 // another request to the same host, the next host, or an error.
@@ -331,7 +333,7 @@ func (b *body) cut(err error) {
 	// After an answer that brought new bytes the next request follows soon, but not in
 	// a tight loop.
 	pause := time.Duration(0)
-	if b.gained < enough {
+	if b.gained < noDelayAfter {
 		pause = ownDelay(1) / 20
 	}
 	if b.pace.slow > 1 && b.gained > 0 {
@@ -343,7 +345,7 @@ func (b *body) cut(err error) {
 	case errors.Is(err, errSlow):
 		failure = a.fail(content.ErrTimeout, err)
 	case other:
-		failure = a.failf(content.ErrSizeMismatch, "the blob has %d bytes, the host has less", b.desc.Size)
+		failure = a.failf(content.ErrSizeMismatch, "the blob has %d bytes, the host has fewer", b.desc.Size)
 	default:
 		failure = failTrip(a.stall.ctx, a.host, fmt.Errorf("after %d of %d bytes: %w", b.pos, b.desc.Size, tooEarly(err)), a.secrets)
 	}
@@ -392,9 +394,9 @@ func (b *body) finish() error {
 	case b.left != 0 && b.end < b.desc.Size:
 		return nil // a part was asked for, so there is more
 	case b.left == 0 && a.ProtoMajor < 2:
-		return nil // nothing can follow, and net/http knows it
+		return nil // nothing can follow, because HTTP/1.1 ends an answer at its announced length
 	}
-	// With HTTP/2 the end of the stream may not have arrived yet. If it is not read,
+	// With HTTP/2 the end of the stream may not have arrived yet. If the end is not read,
 	// the stream is reset, and servers count resets.
 	timer := time.AfterFunc(min(probeTime, a.stall.limit), func() { a.stall.cancel(errStalled) })
 	defer timer.Stop()
@@ -427,7 +429,7 @@ func (b *body) reject() bool {
 		switch registry := w.hosts[len(w.hosts)-1]; {
 		case ep != registry:
 			ep.reject(b.desc.Digest)
-			again = true // the hosts after the mirror can be asked
+			again = true // the next try asks the hosts after the mirror
 		case b.answers > 1 || b.off > 0 || b.end < b.desc.Size:
 			isNew := ep.reject(b.desc.Digest)
 			again = again || isNew

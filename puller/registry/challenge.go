@@ -15,18 +15,18 @@ const maxChallenge = 16 << 10
 type challenge struct {
 	scheme string
 	params map[string]string
-	// unclear says that a Bearer challenge has more than one realm, so that it is not
-	// clear which server would get the secret.
+	// unclear says that a Bearer challenge has more than one realm. It is then not clear
+	// which server gets the secret.
 	unclear bool
 }
 
 // parseChallenges reads the WWW-Authenticate headers of one answer. It is strict about
-// the scheme and about the realm of a Bearer challenge, because they choose the server
-// that gets a secret. All other parameters, such as the realm of Basic, are read as far
-// as possible. After a fault the rest of that header is ignored, because it is not
-// clear where the next parameter begins. The error is the first fault, and quotes the
-// header with the secrets masked. The challenges that were read are returned together
-// with the error.
+// schemes and about the realm of a Bearer challenge, because these choose the server that
+// gets a secret. All other parameters, such as the realm of Basic, are read as far as
+// possible. After a fault the rest of that header is ignored, because it is not clear
+// where the next parameter begins. The error is the first fault, and quotes the header
+// with the secrets masked. The challenges that were read are returned together with the
+// error.
 func parseChallenges(headers []string, secrets ...string) ([]challenge, error) {
 	total := 0
 	var all []challenge
@@ -153,7 +153,7 @@ func (p *challengeParser) quoted(strict bool) (string, error) {
 				continue
 			}
 			if c = p.rest[i]; strict && c != '"' && c != '\\' {
-				return "", errors.New("WWW-Authenticate quotes what needs no quoting in a Bearer realm")
+				return "", errors.New("WWW-Authenticate has a backslash in a Bearer realm before a character that needs none")
 			}
 		}
 		if isControl(rune(c)) && (strict || c != '\t') {
@@ -165,8 +165,8 @@ func (p *challengeParser) quoted(strict bool) (string, error) {
 }
 
 // token68 skips the text that some schemes have in place of parameters ("Negotiate
-// abc=="), which RFC 9110 calls token68. Unlike in a parameter, nothing follows its
-// equals signs.
+// abc=="), which RFC 9110 calls token68. It may end in equals signs. Nothing follows
+// them, unlike the equals sign of a parameter.
 func (p *challengeParser) token68() {
 	i := 0
 	for i < len(p.rest) && (isToken(p.rest[i]) || p.rest[i] == '/') {

@@ -52,14 +52,14 @@ type Config struct {
 	MirrorKeyring credentials.Keyring
 
 	// Retries is how many further tries in a row may bring nothing new before a host is
-	// given up. Zero means 3. A negative value means that no try is made again.
+	// given up. Zero means 3. A negative value means that no further try is made.
 	Retries int
 	// MaxWait is how long one call may wait because registries order it by Retry-After.
-	// The time counts from the last byte that the call got. A longer wait is not made,
-	// but returned in content.Error.RetryAfter. If the ordered waits of one blob add up
-	// to more than MaxWait, the rest counts as slowness of the registry; see
-	// StallTimeout. Zero means 60 seconds. A negative value means that the Client does
-	// not wait for Retry-After.
+	// The time counts from the last byte that the call got. The Client does not make a
+	// longer wait, and returns it in content.Error.RetryAfter. If the ordered waits of
+	// one blob add up to more than MaxWait, the rest counts as slowness of the registry;
+	// see StallTimeout. Zero means 60 seconds. A negative value means that the Client
+	// does not wait for Retry-After.
 	MaxWait time.Duration
 	// StallTimeout is how long the Client waits for an answer, or for the next byte of
 	// an answer, before it cuts the request and makes it again. All tries for a token
@@ -67,21 +67,21 @@ type Config struct {
 	// error of New.
 	//
 	// A blob must come with 1 KiB/s over twice that time. An answer that is slower is
-	// cut, and a host that is too slow twice in a row is given up. All time counts that
-	// the caller waits in Blob and Read, including the time for connecting, for tokens
+	// cut, and a host that is too slow twice in a row is given up. All the time that the
+	// caller waits in Blob and Read counts, including the time for connecting, for tokens
 	// and for further tries. Two kinds of time do not count: the waits that the host
-	// orders, up to MaxWait in all, and the caller's own time between its reads, up to
-	// an hour in all.
+	// orders, up to MaxWait in all, and the caller's own time between its reads, up to an
+	// hour in all.
 	//
-	// Connecting is a part of the wait for an answer: if a name has several addresses, the
-	// next one is tried within it.
+	// The time for connecting is part of the wait for an answer. If a name has several
+	// addresses, the next address is tried within the same wait.
 	StallTimeout time.Duration
 
 	// RootCAs are the certificate authorities that are trusted for https. Nil means
 	// those of the system.
 	RootCAs *x509.CertPool
 	// AllowRealm reports whether credentials for registry may go to the token server
-	// realm. It is asked about each token server at another origin than the registry's.
+	// realm. It is called for each token server at another origin than the registry's.
 	// True also allows the token server to have a private address. Nil, or false, means
 	// that only an https token server of an https registry is allowed.
 	AllowRealm func(registry string, realm *url.URL) bool
@@ -94,11 +94,11 @@ type Config struct {
 	DialContext func(ctx context.Context, network, addr string) (net.Conn, error)
 	// Proxy returns the proxy for a request. Nil means http.ProxyFromEnvironment.
 	Proxy func(*http.Request) (*url.URL, error)
-	// WrapTransport returns a transport that sends requests through base, for example
-	// to trace them. It must not follow redirects, and must keep the context of a
+	// WrapTransport returns a transport that sends requests through base, for example to
+	// trace them. The transport must not follow redirects, and must keep the context of a
 	// request. base has the settings for TLS and the proxy, and checks addresses. A
-	// transport that does not use base does not have these settings and checks. Nil
-	// means base itself.
+	// transport that does not use base does not have these settings and checks. Nil means
+	// base itself.
 	WrapTransport func(base http.RoundTripper) http.RoundTripper
 	// UserAgent is sent with each request; "" means "pullkit".
 	UserAgent string
@@ -164,9 +164,9 @@ func cutPrefixFold(s, prefix string) (rest string, ok bool) {
 }
 
 // A Client reads registries over the OCI distribution API. It is a content.Source and a
-// content.Resolver. Its methods may be called concurrently. Use one Client for the
-// whole program, because each Client has connections, tokens and knowledge about
-// mirrors of its own. A Client is made by New.
+// content.Resolver. Its methods may be called concurrently. Use one Client for the whole
+// program, because each Client has its own connections, tokens and knowledge about
+// mirrors. New makes a Client.
 type Client struct {
 	cfg Config
 
@@ -175,7 +175,7 @@ type Client struct {
 	bad      expiring.Map[badContent, struct{}] // hosts that sent wrong bytes, with the digests
 	warnings warnings
 	bodies   openBodies
-	targets  expiring.Map[targetKey, keptTarget] // of redirects
+	targets  expiring.Map[targetKey, keptTarget] // the URLs that redirects led to
 }
 
 // New makes a Client with the settings cfg. The error names the first mistake in cfg.

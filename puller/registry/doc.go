@@ -32,17 +32,17 @@
 //
 // The Client remembers what an origin requests for a credential: a password, a token or
 // nothing. For the next repository at that origin it gets the token before the first
-// request, so 20 private repositories cost one refusal and not 20. If that proves wrong
-// for a repository, it costs one more request, and the Client forgets it. AllowRealm and
-// the rules for addresses are applied each time. When the
-// registry itself refuses a kept token by 400, 401 or 403, the token is thrown away,
-// and one new token is requested for all callers that had it. Only the refusal of a new
-// token counts against the credential.
+// request, so 20 private repositories cost one refusal and not 20. If a repository needs
+// something else, the pull costs one more request, and the Client forgets what it
+// remembers of the origin. AllowRealm and the rules for addresses are applied each time.
+// When the registry itself refuses a kept token by 400, 401 or 403, the token is thrown
+// away, and one new token is requested for all callers that had it. Only the refusal of a
+// new token counts against the credential.
 //
-// A value with characters that no header can carry is not sent. For a token the error
-// is content.ErrUnauthorized. For a configured header it is an error of New or, if the
-// header comes from a hosts.toml, content.ErrConfig. The same holds for a configured
-// Host, Connection, Transfer-Encoding or another header about the connection.
+// A value with characters that no header can carry is not sent. For a token the error is
+// content.ErrUnauthorized. For a configured header it is an error of New or, if the
+// header comes from a hosts.toml, content.ErrConfig. A configured Host, Connection,
+// Transfer-Encoding or other header about the connection is the same error.
 //
 // The Client never connects to a link-local address or to another address where clouds
 // serve a machine's secrets. A redirect or a realm from a registry on a public address
@@ -56,18 +56,19 @@
 //
 // # Redirects
 //
-// The Client follows at most five redirects, and none from https to http, with one
-// exception: a blob may come over http from a host that PlainHTTP lists. It waits for the
-// body of a redirect no longer than a second.
+// The Client follows at most five redirects. It follows a redirect from https to http
+// only for a blob, and only to a host that PlainHTTP lists. It waits at most one second
+// for the body of a redirect.
 //
-// A registry that redirects a blob, often to a signed URL, is not asked for each part of
-// it. The Client keeps where the redirect led to, for that blob, repository, host and
-// credential, and sends the requests for other parts there. It keeps the URL for five
-// minutes at most, and no longer than the redirect's Cache-Control or Expires allows. If
-// the URL refuses a request (4xx), or its answer does not announce the bytes that were
-// asked for, the registry is asked in the same try. All rules for redirects hold at each
-// use: there is no Authorization, and addresses are checked when they are dialled. The
-// query of the URL is in no error and no log.
+// If a registry redirects a blob, often to a signed URL, the Client does not ask the
+// registry for each part of the blob. It keeps the URL that the redirect led to, for that
+// blob, repository, host and credential, and sends the requests for other parts to that
+// URL. It keeps the URL for five minutes at most, and no longer than the redirect's
+// Cache-Control or Expires allows. If the URL refuses a request (4xx), or its answer does
+// not announce the bytes that were asked for, the same try asks the registry instead. All
+// rules for redirects hold at each use of the URL: no Authorization is sent, and
+// addresses are checked when they are dialled. No error and no log shows the query of the
+// URL.
 //
 // # Waiting and asking again
 //
@@ -91,21 +92,21 @@
 // is 3 to 4.5 seconds, because a limit of 20 requests a minute allows one more request
 // each 3 seconds. Calls that wait for the same limit try again one after the other.
 //
-// For a minute after 429 or 503 the Client requests no part of a blob at that host while
-// another body of the blob is open: Blob with n >= 0 then fails at once, with that
-// status. A limit counts requests, so the rest comes sooner over the open body. A Blob
-// with n < 0, or of a blob without another open body, waits as above.
+// For a minute after a host answered 429 or 503, the Client requests no part of a blob
+// from that host while another body of the same blob is open. A call of Blob with n >= 0
+// then fails at once, with that status, because the limit counts requests and the rest of
+// the blob comes sooner over the open body. All other calls of Blob wait as described
+// above.
 //
-// The Client cuts an answer that brings
-// nothing for StallTimeout, or less than 1 KiB/s over twice that time. A host that is
-// too slow for a blob twice in a row is given up. If that host is a mirror, the next
-// host is asked, and the mirror is left out for five minutes. All time from the blob's
-// first request on counts, except the caller's own time and the waits that the host
-// orders by Retry-After, each up to a limit; see Config.StallTimeout. Errors are those
-// of package content.
+// The Client cuts an answer that brings nothing for StallTimeout, or less than 1 KiB/s
+// over twice that time. A host that is too slow for a blob twice in a row is given up. If
+// that host is a mirror, the next host is asked, and the mirror is left out for five
+// minutes. All time from the blob's first request on counts, except the caller's own time
+// and the waits that the host orders by Retry-After, each up to a limit; see
+// Config.StallTimeout. Errors are those of package content.
 //
 // The Client reads at most 4 MiB of a manifest, 1 MiB of a token answer, 1 MiB of
-// headers, and 64 KiB of an error's body. A token has at most 64 KiB. The Client
+// headers, and 64 KiB of an error's body. A token may have at most 64 KiB. The Client
 // reads at most one byte more than the size of a blob. It does not unpack an answer: an
 // answer with a Content-Encoding is refused.
 //
@@ -172,26 +173,27 @@
 // connection. A request for 1 MiB of a blob or more has an HTTP/1.1 connection of its
 // own, because blobs over several connections are faster than blobs over one.
 //
-// If a host on https takes 20 ms or more to answer the GET of a manifest, the Client opens
-// up to ten connections for blobs to it at once, while the token and the manifests are on
-// their way. They are opened to the host itself only, under the rules of any other
-// connection, and carry nothing until a blob is asked for. Those that are unused after
-// ten seconds are closed, and if none was used, the Client does not do that again at this
-// host for ten minutes. It does not do that through a proxy, at hosts that redirect blobs
-// or limit requests, and after a HEAD.
+// If a host on https takes 20 ms or more to answer the GET of a manifest, the Client
+// opens up to ten connections for blobs to it at once, while the token and the manifests
+// are on their way. They are opened only to the host itself, under the same rules as any
+// other connection. No request is sent over them until a blob is asked for. Connections
+// that are unused after ten seconds are closed. If none of them was used, the Client
+// opens no others ahead to this host for ten minutes. It does not open connections in
+// this way through a proxy, to hosts that redirect blobs or limit requests, or after a
+// HEAD.
 //
 // The Client keeps connections for later requests; CloseIdleConnections closes them. It
-// remembers about 2,000 registries and keeps about 250 idle connections in all. Those
-// that are idle longest are dropped first, and those in use are kept.
+// remembers about 2,000 registries and keeps about 250 idle connections in all. It drops
+// first what is idle longest, and nothing that is in use.
 //
 // # Panics
 //
 // A panic of a callback (Proxy, DialContext, AllowRealm, AllowAddr, a transport of
 // WrapTransport, a keyring) becomes a panic of each call that waits for the callback,
-// also if several calls wait for one token. If the callback ran in another goroutine,
-// the value of the panic is an error. The error shows the callback's value and the stack
-// of the callback. If the callback's value is an error, errors.Is and errors.As find it
-// there. A call of a puller.Puller panics with a *puller.PanicError in its place.
+// even if several calls wait for one token. If the callback ran in another goroutine, the
+// value of the panic is an error. The error shows the callback's value and the stack of
+// the callback. If the callback's value is an error, errors.Is and errors.As find it
+// there. A call of a puller.Puller panics with a *puller.PanicError instead.
 //
 // There are two exceptions. A panic of a connection that DialContext returned, while it
 // is read, is not caught. A panic of a private key in Host.Certificates becomes an error

@@ -30,9 +30,9 @@ type endpoint struct {
 	registry string // as it is written in image names
 	host     Host
 	base     *url.URL
-	proxied  bool // the host gets ?ns= with the registry's name
+	sendNS   bool // requests have ?ns= with the registry's name
 	mirror   bool // the registry's credentials must not be sent here
-	withURL  bool // the configuration has the URL; otherwise the URL is made from the registry's name
+	withURL  bool // the configuration has the URL; if false, the URL is made from the registry's name
 	guessed  bool // the registry is on loopback without a configuration, so it may speak http
 
 	plain  atomic.Bool // a guessed endpoint that speaks http
@@ -63,9 +63,9 @@ func (c *Client) newEndpoint(registry string, host Host) (*endpoint, error) {
 	}
 	ep := &endpoint{client: c, registry: registry, host: host, base: base, withURL: true}
 	ep.accepted.Max = maxAccepted
-	ep.proxied = base.Host != registry && !(registry == hubName && serves(base, registry))
-	// The configuration may give a registry a server with another name. The registry's
-	// credentials are not for that name, so the server is treated as a mirror.
+	ep.sendNS = base.Host != registry && !(registry == hubName && serves(base, registry))
+	// The configuration may name another server for a registry. The registry's
+	// credentials are not for that server, so it counts as a mirror.
 	ep.mirror = !serves(base, registry)
 	return ep, nil
 }
@@ -112,7 +112,7 @@ func (ep *endpoint) url(scheme, repository, kind, name string) *url.URL {
 	u := *ep.base
 	u.Scheme = scheme
 	u.Path += "/" + repository + "/" + kind + "/" + name
-	if ep.proxied {
+	if ep.sendNS {
 		u.RawQuery = url.Values{"ns": {ep.registry}}.Encode()
 	}
 	return &u
@@ -127,9 +127,9 @@ func (ep *endpoint) repository(name string) string {
 	return name
 }
 
-// named returns the name that an image has at the mirror: the mirror's host, the path
+// mirrorName returns the name that an image has at the mirror: the mirror's host, the path
 // in its URL, and the repository.
-func (ep *endpoint) named(ref reference.Reference) reference.Reference {
+func (ep *endpoint) mirrorName(ref reference.Reference) reference.Reference {
 	if name := ep.repository(ref.Repository()); name != ref.Repository() {
 		if r, err := reference.Parse(ep.base.Host + "/" + name); err == nil {
 			return r
@@ -167,15 +167,16 @@ func (ep *endpoint) secrets() []string {
 // penalty is how long a mirror that could not be reached is left out.
 const penalty = 30 * time.Second
 
-// well reports whether a mirror may be asked again after it failed.
-func (ep *endpoint) well() bool {
+// usable reports whether a mirror may be asked: it has not failed, or the time for which
+// it is left out has passed.
+func (ep *endpoint) usable() bool {
 	ep.mu.Lock()
 	defer ep.mu.Unlock()
 	return !time.Now().Before(ep.leftOut)
 }
 
-// leaveOut leaves a mirror out for a time that depends on err, with which it failed.
-// Otherwise each blob would have to wait for a mirror that does not answer.
+// leaveOut leaves a mirror out for a time that depends on err, the error with which it
+// failed. Otherwise each blob would have to wait for a mirror that does not answer.
 func (ep *endpoint) leaveOut(err error) {
 	var d time.Duration
 	switch content.ReasonOf(err) {
@@ -183,7 +184,7 @@ func (ep *endpoint) leaveOut(err error) {
 		d = penalty
 	}
 	if errors.Is(err, errSlow) {
-		d = 10 * penalty // to measure the slowness again takes longer than one penalty
+		d = 10 * penalty // measuring its rate again takes longer than one penalty
 	}
 	if ordered := retryAfterOf(err); ordered > 0 {
 		d = min(ordered, 10*penalty)
@@ -236,14 +237,14 @@ func (ep *endpoint) rejected(dgst digest.Digest) bool {
 const (
 	// reread is how long a hosts.toml is used before it is read again.
 	reread = 30 * time.Second
-	// maxRegistries is how many registries a Client remembers. Those that are idle
-	// longest are forgotten first; those in use are kept.
+	// maxRegistries is how many registries a Client remembers. The registries that are
+	// idle longest are forgotten first. Registries in use are kept.
 	maxRegistries = 2048
 	// maxConns is how many connections may be open before idle ones are closed. A
 	// registry that is in use keeps its connections.
 	maxConns = 256
-	// maxReaders is for how many registries files are read at the same time. A file
-	// system that does not answer holds one system thread for each of them.
+	// maxReaders is how many registries' files are read at the same time. A file system
+	// that does not answer holds one system thread for each of these registries.
 	maxReaders = 16
 )
 
@@ -352,7 +353,8 @@ func (c *Client) newEndpoints(registry string, hosts Hosts) ([]*endpoint, error)
 		return nil, fmt.Errorf("server: %w", err)
 	}
 	// Often the registry is also the last mirror of the list, with its own settings. A
-	// second request to it without these settings would only hide its first answer.
+	// second request to the same server without these settings would only hide the first
+	// answer.
 	if n := len(list); n > 0 && *list[n-1].base == *ep.base && list[n-1].can(CanPull) && list[n-1].can(CanResolve) {
 		return list, nil
 	}
@@ -398,9 +400,9 @@ func (h *hostCache) release(l *hostList) {
 	h.trim()
 }
 
-// trim closes idle connections while more than maxConns are open. It closes those of
-// registries that are not in use, and of these first those of the registry that is idle
-// longest.
+// trim closes idle connections while more than maxConns are open. It closes only
+// connections of registries that are not in use, and first those of the registry that is
+// idle longest.
 func (h *hostCache) trim() {
 	if h.conns.Load() <= maxConns {
 		return
@@ -457,7 +459,7 @@ func (c *Client) readFiles(ctx context.Context, registry string) (*reading, erro
 	if r == nil {
 		select {
 		case c.hosts.readers <- struct{}{}:
-			r = c.beginReading(registry)
+			r = c.startReading(registry)
 		case <-ctx.Done():
 			return nil, canceled(ctx, registry)
 		case <-limit.C:
@@ -482,10 +484,10 @@ func (h *hostCache) underWay(registry string) *reading {
 	return h.readings[registry]
 }
 
-// beginReading starts to read a registry's files. The caller has put an entry into
-// readers. If another caller has started a reading in the meantime, beginReading
+// startReading starts to read a registry's files. The caller has put an entry into
+// readers. If another caller has started a reading in the meantime, startReading
 // returns that reading.
-func (c *Client) beginReading(registry string) *reading {
+func (c *Client) startReading(registry string) *reading {
 	h := &c.hosts
 	h.mu.Lock()
 	defer h.mu.Unlock()

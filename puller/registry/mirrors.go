@@ -43,7 +43,7 @@ func newHostWalk(ctx context.Context, c *Client, repo content.Repo, need Capabil
 		release: sync.OnceFunc(func() { c.hosts.release(all) })}
 	for i, ep := range all.hosts {
 		last := i == len(all.hosts)-1
-		if ep.can(need) && (last || ep.well() && !ep.rejected(dgst)) {
+		if ep.can(need) && (last || ep.usable() && !ep.rejected(dgst)) {
 			w.hosts = append(w.hosts, ep)
 		}
 	}
@@ -175,7 +175,7 @@ func (w *hostWalk) withCredentials(ctx context.Context, try attempt) error {
 		ep.accepted.Delete(repository)
 	}
 	var last error
-	for own, err := range ep.client.cfg.MirrorKeyring.Lookup(ctx, ep.named(w.repo.Ref)) {
+	for own, err := range ep.client.cfg.MirrorKeyring.Lookup(ctx, ep.mirrorName(w.repo.Ref)) {
 		if err != nil {
 			ep.client.cfg.Logger.InfoContext(ctx, "credentials of a mirror", "mirror", redact.URL(ep.base), "error", redact.Text(err.Error()))
 			continue

@@ -137,7 +137,7 @@ func (ep *endpoint) authorized(ctx context.Context, scheme string, r request) (*
 		}
 		refused := a.refusal(r.method) // frees the connection for the next request
 		if a.left {
-			return nil, a.heldBack(refused, u)
+			return nil, a.refusedElsewhere(refused, u)
 		}
 		if auth, err = s.next(ctx, auth, a, refused); err != nil {
 			return nil, err
@@ -146,9 +146,9 @@ func (ep *endpoint) authorized(ctx context.Context, scheme string, r request) (*
 	}
 }
 
-// heldBack returns the error for a refusal by another origin than home, which is the
+// refusedElsewhere returns the error for a refusal by another origin than home, which is the
 // URL that was asked. For a 401 it explains why the challenge was not answered.
-func (a *answer) heldBack(refused *content.Error, home *url.URL) error {
+func (a *answer) refusedElsewhere(refused *content.Error, home *url.URL) error {
 	if a.StatusCode != http.StatusUnauthorized {
 		return refused
 	}
