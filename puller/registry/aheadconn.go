@@ -49,17 +49,16 @@ type aheadConn struct {
 	ended  chan error // gets the error that ends the reading of the unused connection
 }
 
-// openAhead opens connections for blobs, if the request for a manifest at u that info is
+// open opens connections for blobs, if the request for a manifest at u that info is
 // about shows that they save time. The host must have answered over https without a
 // proxy, and must be far away. No connection is opened to a host that redirects blobs or
 // limits requests, or to which connections for blobs are open already, or while the
 // Client has many connections open.
-func (ep *endpoint) openAhead(ctx context.Context, u *url.URL, info *requestInfo) {
+func (p *aheadConns) open(ctx context.Context, ep *endpoint, u *url.URL, info *requestInfo) {
 	if !ep.direct.Load() || u.Scheme != "https" || time.Since(info.began) < farAway || ep.redirects.Load() || ep.bulkConns.Load() > 0 ||
 		ep.limits.lately() != 0 || ep.client.hosts.conns.Load() > maxConns/2 {
 		return
 	}
-	p := &ep.ahead
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.unused) > 0 || time.Now().Before(p.notBefore) {
@@ -68,12 +67,13 @@ func (ep *endpoint) openAhead(ctx context.Context, u *url.URL, info *requestInfo
 	p.used = false
 	addr := net.JoinHostPort(u.Hostname(), originOf(u).port)
 	for range maxAhead {
-		p.unused = append(p.unused, ep.newAheadConn(context.WithoutCancel(ctx), addr))
+		p.unused = append(p.unused, newAheadConn(context.WithoutCancel(ctx), ep, addr))
 	}
 	p.expiry = time.AfterFunc(aheadLife, p.close)
 }
 
-func (ep *endpoint) newAheadConn(ctx context.Context, addr string) *aheadConn {
+// newAheadConn starts to open a connection for blobs to a host.
+func newAheadConn(ctx context.Context, ep *endpoint, addr string) *aheadConn {
 	ctx, cancel := context.WithTimeout(ctx, ep.client.cfg.StallTimeout)
 	c := &aheadConn{cancel: cancel, opened: make(chan struct{}), ended: make(chan error, 1)}
 	go func() {
@@ -192,34 +192,4 @@ func (c *aheadConn) close() {
 			_ = c.conn.NetConn().Close() // without TLS's closing message, because sending it could block
 		}
 	}()
-}
-
-// handshake opens a connection for blobs and makes the TLS handshake, for HTTP/1.1.
-func (ep *endpoint) handshake(ctx context.Context, key transportKey, network, addr string) (*tls.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, ep.client.cfg.StallTimeout)
-	defer cancel()
-	raw, err := ep.dial(key)(ctx, network, addr)
-	if err != nil {
-		return nil, err
-	}
-	conf := ep.tlsConfig(key)
-	conf.ServerName, conf.NextProtos = hostOnly(addr), []string{"http/1.1"}
-	conn := tls.Client(raw, conf)
-	if err := conn.HandshakeContext(ctx); err != nil {
-		_ = raw.Close()
-		return nil, err
-	}
-	return conn, nil
-}
-
-// dialBulk is the DialTLSContext of the transport for blobs of the host.
-func (ep *endpoint) dialBulk(ctx context.Context, network, addr string) (net.Conn, error) {
-	if conn := ep.ahead.take(ctx); conn != nil {
-		return conn, nil
-	}
-	conn, err := ep.handshake(ctx, transportKey{own: true, bulk: true}, network, addr)
-	if err != nil {
-		return nil, err // not a nil *tls.Conn
-	}
-	return conn, nil
 }

@@ -122,18 +122,18 @@ func (b *body) get(ctx context.Context, ep *endpoint, cred credentials.Credentia
 		// range without an end.
 		r.header.Set("Range", fmt.Sprintf("bytes=%d-%d", b.pos, b.end-1))
 	}
-	b.forget = func() { ep.forgetTarget(r) }
-	a, err := ep.askTarget(ctx, r, b.desc.Size, func(a *answer) bool { _, err := b.checkRange(a); return ranged && err == nil })
+	b.forget = func() { ep.client.targets.forget(ep, r) }
+	a, err := ep.client.targets.ask(ctx, ep, r, b.desc.Size, func(a *answer) bool { _, err := b.checkRange(a); return ranged && err == nil })
 	if a == nil && err == nil {
 		if a, err = ep.ask(ctx, r); err == nil && a.StatusCode/100 == 2 {
 			ep.redirects.Store(a.left)
-			ep.keep(r, a)
+			ep.client.targets.keep(ep, r, a)
 		}
 	}
 	if err != nil {
 		return nil, err
 	}
-	if err := a.identity(); err != nil {
+	if err := a.checkEncoding(); err != nil {
 		b.forget()
 		a.end()
 		return nil, err
@@ -287,7 +287,7 @@ func (b *body) readAnswer(p []byte) int {
 	}
 	b.elapse()
 	// A host that is too slow twice in a row is given up. Before that, only an answer
-	// that is slow in itself is cut: an answer that has just begun after a long wait
+	// that is slow in itself is cut: an answer that has just started after a long wait
 	// may bring the rest quickly.
 	b.pace.add(0, n, b.answer.window())
 	if b.pace.slow > 1 && err == nil {

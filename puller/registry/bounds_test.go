@@ -55,9 +55,9 @@ func TestMemoryDoesNotGrowWithTheNumberOfRegistries(t *testing.T) {
 		for i := range 3 * maxKept {
 			ep := &endpoint{client: c, base: &url.URL{Scheme: "https", Host: "reg.example"}}
 			u := &url.URL{Scheme: "https", Host: fmt.Sprint("storage", i)}
-			ep.keep(request{name: fmt.Sprint(i)}, &answer{left: true, home: ep.base, url: u, keepUntil: time.Now().Add(time.Hour)})
+			c.targets.keep(ep, request{name: fmt.Sprint(i)}, &answer{left: true, home: ep.base, url: u, keepUntil: time.Now().Add(time.Hour)})
 		}
-		assert.Equal(t, maxKept, count(c.targets.All()))
+		assert.Equal(t, maxKept, count(c.targets.byKey.All()))
 
 		ep.accepted.Max = maxAccepted
 		for i := range 3 * maxAccepted {

@@ -175,7 +175,7 @@ type Client struct {
 	bad      expiring.Map[badContent, struct{}] // hosts that sent wrong bytes, with the digests
 	warnings warnings
 	bodies   openBodies
-	targets  expiring.Map[targetKey, keptTarget] // the URLs that redirects led to
+	targets  keptTargets
 }
 
 // New makes a Client with the settings cfg. The error names the first mistake in cfg.
@@ -188,7 +188,7 @@ func New(cfg Config) (*Client, error) {
 	c := &Client{cfg: cfg}
 	c.hosts.readers = make(chan struct{}, maxReaders)
 	c.warnings.hosts.Max = maxWarningHosts
-	c.targets.Max = maxKept
+	c.targets.byKey.Max = maxKept
 	for _, registry := range slices.Sorted(maps.Keys(cfg.Registries)) {
 		if _, err := c.newEndpoints(registry, cfg.Registries[registry]); err != nil {
 			return nil, fmt.Errorf("registry: Registries[%.200q]: %w", registry, err)

@@ -164,10 +164,10 @@ func TestNewNamesTheSettingThatIsWrong(t *testing.T) {
 	hosts := func(h registry.Hosts) map[string]registry.Hosts { return map[string]registry.Hosts{"reg.example": h} }
 	for want, cfg := range map[string]registry.Config{
 		`StallTimeout is -1s`: {StallTimeout: -time.Second},
-		`Registries["reg.example"]: mirror 1: host "ftp://m.example": want http or https`:      {Registries: hosts(registry.Hosts{Mirrors: []registry.Host{{URL: "ftp://m.example"}}})},
-		`Registries["reg.example"]: server: host "m.example": a URL with user info`:            {Registries: hosts(registry.Hosts{Server: registry.Host{URL: "https://u:p@m.example"}})},
-		`Registries["reg.example"]: server: host "m.example": a query has no place in its URL`: {Registries: hosts(registry.Hosts{Server: registry.Host{URL: "https://m.example?a=b"}})},
-		`Registries["reg.example"]: server: host "https://" is not a URL`:                      {Registries: hosts(registry.Hosts{Server: registry.Host{URL: "https://"}})},
+		`Registries["reg.example"]: mirror 1: host "ftp://m.example": the scheme of its URL must be http or https`: {Registries: hosts(registry.Hosts{Mirrors: []registry.Host{{URL: "ftp://m.example"}}})},
+		`Registries["reg.example"]: server: host "m.example": its URL must not have user info`:                     {Registries: hosts(registry.Hosts{Server: registry.Host{URL: "https://u:p@m.example"}})},
+		`Registries["reg.example"]: server: host "m.example": its URL must not have a query or a fragment`:         {Registries: hosts(registry.Hosts{Server: registry.Host{URL: "https://m.example?a=b"}})},
+		`Registries["reg.example"]: server: host "https://" is not a URL`:                                          {Registries: hosts(registry.Hosts{Server: registry.Host{URL: "https://"}})},
 	} {
 		_, err := registry.New(cfg)
 		assert.ErrorContains(t, err, "registry: "+want)

@@ -17,15 +17,15 @@ import (
 	"github.com/pullkit/pullkit/puller/content"
 )
 
-// A statusError is an answer whose status says that the server refuses the request.
-// Each of its texts has at most 1 KiB, and neither secrets nor control characters.
+// A statusError is an answer whose status says that the server refuses the request. Each
+// of its texts has at most 1 KiB, and has no secrets and no control characters.
 type statusError struct {
 	method          string
-	url             string // that answered, without user info and query values
+	url             string // the URL that answered, without user info and query values
 	status          int
 	reasons         []serverReason
 	retryAfter      time.Duration // 0 if the server does not order a wait
-	passwordRefused bool          // it is a 401 in answer to a password
+	passwordRefused bool          // the answer is a 401 to a request with a password
 }
 
 // A serverReason is one reason that a server gives for a refusal. At least one field is
@@ -85,8 +85,8 @@ func reasonOfStatus(e *statusError) content.Reason {
 	case e.status == http.StatusTooManyRequests, e.has("TOOMANYREQUESTS"):
 		return content.ErrRateLimited
 	case e.status == http.StatusUnauthorized,
-		// A token server answers so to a wrong password or a revoked identity token
-		// (RFC 6749, section 5.2).
+		// A token server answers in this way to a wrong password or a revoked identity
+		// token (RFC 6749, section 5.2).
 		e.status == http.StatusBadRequest && (e.has("invalid_grant") || e.has("invalid_client")):
 		return content.ErrUnauthorized
 	case e.status == http.StatusForbidden:
@@ -130,8 +130,8 @@ func failf(reason content.Reason, host, format string, args ...any) *content.Err
 	return fail(reason, host, fmt.Errorf(format, args...))
 }
 
-// quote quotes at most n bytes of text that a server sent. Secrets are masked before
-// the text is cut, because half of a secret would not be recognised.
+// quote quotes at most n bytes of text that a server sent. Secrets are masked before the
+// text is cut, because half of a secret is not recognised.
 func quote(s string, n int, secrets []string) string {
 	return redact.Quote(redact.Secrets(s, secrets...), n)
 }
@@ -212,61 +212,9 @@ func tooEarly(err error) error {
 	return err
 }
 
-// onlyByCase reports whether the part of a name before the first slash counts as a
-// registry only because it has an upper-case letter.
-func onlyByCase(registry string) bool {
-	return !strings.ContainsAny(registry, ".:") && !strings.EqualFold(registry, "localhost") && registry != strings.ToLower(registry)
-}
-
 // noSuchHost reports whether err says that a host name does not exist. It is false if
 // no resolver could be asked.
 func noSuchHost(err error) bool {
 	var dns *net.DNSError
 	return errors.As(err, &dns) && dns.IsNotFound && !dns.IsTemporary && !dns.IsTimeout
-}
-
-// fieldValue reports whether a header can carry v (RFC 9110, section 5.5). The Client
-// checks this itself, because net/http reports it with an error that looks like an
-// error of the network.
-func fieldValue(v string) bool {
-	for i := range len(v) {
-		if c := v[i]; c < ' ' && c != '\t' || c == 0x7f {
-			return false
-		}
-	}
-	return true
-}
-
-// fieldName reports whether a header can have the name (RFC 9110, section 5.1).
-func fieldName(name string) bool {
-	for i := range len(name) {
-		c := name[i]
-		letter := 'a' <= c|0x20 && c|0x20 <= 'z'
-		if !letter && (c < '0' || c > '9') && !strings.ContainsRune("!#$%&'*+-.^_`|~", rune(c)) {
-			return false
-		}
-	}
-	return name != ""
-}
-
-// checkHeader checks headers that a configuration sets. The error does not show the
-// values, because they may be secrets. Headers about the connection itself (RFC 9110,
-// section 7.6.1) and the host are refused, because net/http sets them: it sends a
-// configured one not at all, or to some servers only.
-func checkHeader(h http.Header) error {
-	for name, values := range h {
-		switch http.CanonicalHeaderKey(name) {
-		case "Connection", "Content-Length", "Host", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade":
-			return fmt.Errorf("header %.80q cannot be configured, because it is about the connection or the host", name)
-		}
-		if !fieldName(name) {
-			return fmt.Errorf("header %.80q has a name that no header can have", name)
-		}
-		for _, v := range values {
-			if !fieldValue(v) {
-				return fmt.Errorf("header %.80q has characters that no header can carry", name)
-			}
-		}
-	}
-	return nil
 }

@@ -79,12 +79,12 @@ const (
 	other
 )
 
-// base returns the URL that the API's paths are appended to.
+// base returns the URL to which the paths of the API are appended.
 func (h Host) base() (*url.URL, error) {
 	raw := h.URL
 	if !strings.HasPrefix(raw, "http://") && !strings.HasPrefix(raw, "https://") {
 		if strings.Contains(raw, "://") {
-			return nil, fmt.Errorf("host %.200q: want http or https", raw)
+			return nil, fmt.Errorf("host %.200q: the scheme of its URL must be http or https", raw)
 		}
 		raw = "https://" + raw
 	}
@@ -93,9 +93,9 @@ func (h Host) base() (*url.URL, error) {
 	case err != nil || u.Host == "" || u.Hostname() == "":
 		return nil, fmt.Errorf("host %.200q is not a URL", h.URL)
 	case u.User != nil:
-		return nil, fmt.Errorf("host %q: a URL with user info is not taken; credentials of mirrors come from a keyring", u.Host)
+		return nil, fmt.Errorf("host %q: its URL must not have user info, because credentials of mirrors come from a keyring", u.Host)
 	case u.RawQuery != "" || u.Fragment != "":
-		return nil, fmt.Errorf("host %q: a query has no place in its URL", u.Host)
+		return nil, fmt.Errorf("host %q: its URL must not have a query or a fragment", u.Host)
 	}
 	p := strings.TrimSuffix(path.Clean("/"+u.Path), "/")
 	if !h.OverridePath && !strings.HasSuffix(p, "/v2") {
@@ -103,7 +103,7 @@ func (h Host) base() (*url.URL, error) {
 	}
 	host := strings.ToLower(u.Host)
 	if host == hubName || host == hubName+":"+defaultPort(u.Scheme) {
-		host = hubHost // at hubName itself is a web site
+		host = hubHost // a web site is at hubName itself
 	}
 	return &url.URL{Scheme: u.Scheme, Host: host, Path: p}, nil
 }
@@ -136,7 +136,7 @@ const (
 	maxConfigFile = 1 << 20
 	// maxConfigFiles bounds all these files together, in bytes.
 	maxConfigFiles = 16 << 20
-	// maxCertsDir is how many files a directory in Docker's form may have.
+	// maxCertsDir is how many entries a directory in Docker's form may have.
 	maxCertsDir = 4096
 )
 
@@ -179,8 +179,8 @@ func ReadHosts(ctx context.Context, certsDir, registry string) (Hosts, error) {
 	return hosts, err
 }
 
-// errNoCertsDir says that all directories that the caller named are missing. That is a
-// mistake, because for a registry without mirrors a directory can be empty.
+// errNoCertsDir says that all directories that the caller named are missing. That is an
+// error, because a caller without mirrors can name an empty directory.
 var errNoCertsDir = fmt.Errorf("the directory does not exist: %w", fs.ErrNotExist)
 
 // readHosts is ReadHosts without a context. It also returns a fingerprint of all files
@@ -378,13 +378,13 @@ func stringList(v any) ([]string, error) {
 		for _, item := range v {
 			s, ok := item.(string)
 			if !ok {
-				return nil, fmt.Errorf("want strings, have %T", item)
+				return nil, fmt.Errorf("it must have strings only, but has a value of type %T", item)
 			}
 			list = append(list, s)
 		}
 		return list, nil
 	}
-	return nil, fmt.Errorf("want a string or an array of strings, have %T", v)
+	return nil, fmt.Errorf("it must be a string or an array of strings, but is of type %T", v)
 }
 
 func headers(table map[string]any) (http.Header, error) {
@@ -411,7 +411,7 @@ func (r *hostsReader) clients(v any) ([]tls.Certificate, error) {
 		for _, item := range list {
 			pair, err := stringList(item)
 			if err != nil || len(pair) == 0 || len(pair) > 2 {
-				return nil, errors.New("client: want files, or pairs of a certificate and its key")
+				return nil, errors.New("client: each entry must be a file, or a pair of a certificate and its key")
 			}
 			pairs = append(pairs, pair)
 		}
@@ -451,7 +451,8 @@ func (r *hostsReader) keyPair(certFile, keyFile string) (tls.Certificate, error)
 	return pair, nil
 }
 
-// pool returns the base with the authorities of files added, or nil if files is empty.
+// pool returns a copy of r.base with the authorities in files added; nil if files is
+// empty.
 func (r *hostsReader) pool(files []string) (*x509.CertPool, error) {
 	if len(files) == 0 {
 		return nil, nil
@@ -534,8 +535,8 @@ func (r *hostsReader) file(name string) ([]byte, error) {
 	return data, nil
 }
 
-// hostOrder returns the URLs of the hosts of a hosts.toml in the order of the file.
-// They are asked in that order, which the decoded map has lost.
+// hostOrder returns the URLs of the hosts of a hosts.toml in the order of the file. The
+// hosts are asked in that order, and the decoded map does not have it.
 func hostOrder(data []byte, hosts map[string]hostTable) []string {
 	var order []string
 	note := func(key []string) {

@@ -16,11 +16,12 @@ const (
 	// limitedFor is how long a host counts as one that limits requests, from its last
 	// 429 or 503 on.
 	limitedFor = time.Minute
-	// slot is how long the Client waits after the first 429 without Retry-After, and the
-	// least time between two calls that try again then. A limit of 20 requests a minute
-	// allows one more request each three seconds.
+	// slot is how long the Client waits after the first 429 without Retry-After. It is
+	// also the least time between the next tries of two calls that wait for the same
+	// limit. A limit of 20 requests a minute allows one more request each three seconds.
 	slot = 3 * time.Second
-	// maxTurn is how long a call waits for its turn at most, however many calls wait.
+	// maxTurn is the longest time that a call waits for its turn, however many calls
+	// wait.
 	maxTurn = 30 * time.Second
 )
 
@@ -29,7 +30,7 @@ type limits struct {
 	mu     sync.Mutex
 	since  time.Time // the last 429 or 503
 	status int       // of that answer
-	turn   time.Time // when the last of the waiting calls tries again
+	turn   time.Time // when the last of the calls that wait tries again
 }
 
 // note records that a host has failed with err. It reports whether err means that the
@@ -57,8 +58,9 @@ func (l *limits) lately() int {
 	return l.status
 }
 
-// takeTurn returns how long a call waits that would wait for d by itself: longer if
-// other calls wait for the same limit, so that they do not try again at the same time.
+// takeTurn returns how long a call waits before it tries again. That is d, or longer if
+// other calls wait for the same limit, so that the calls do not try again at the same
+// time.
 func (l *limits) takeTurn(d time.Duration) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -78,9 +80,10 @@ func limitDelay(n int) time.Duration {
 	return d + rand.N(d/2)
 }
 
-// A partLimit says whether a call of Blob may be refused instead of waiting because its
-// host limits requests: it asks for a part of a blob of which another body is open, so
-// that the caller can read on there. The zero partLimit never says so.
+// A partLimit says whether a call of Blob fails at once, instead of waiting, if its host
+// limits requests. That applies to a call for a part of a blob while another body of the
+// blob is open, because its caller can read on from the open body. The zero partLimit
+// never applies.
 type partLimit struct {
 	open *openBodies
 	dgst digest.Digest
@@ -88,8 +91,9 @@ type partLimit struct {
 
 func (p partLimit) applies() bool { return p.open != nil && p.open.count(p.dgst) > 1 }
 
-// refused returns the error for such a call if the host has refused a request lately,
-// and nil otherwise. Each further request would only count against the limit.
+// refused returns the error for a call to which the partLimit applies, if the host has
+// refused a request lately, and nil otherwise. A further request would only count against
+// the limit.
 func (p partLimit) refused(ep *endpoint) error {
 	status := ep.limits.lately()
 	if status == 0 || !p.applies() {
@@ -99,7 +103,7 @@ func (p partLimit) refused(ep *endpoint) error {
 	if status == http.StatusTooManyRequests {
 		reason = content.ErrRateLimited
 	}
-	e := failf(reason, ep.base.Host, "it refused a request by %d less than %v ago, so a part is not requested in addition to the body that is open", status, limitedFor)
+	e := failf(reason, ep.base.Host, "the host answered %d less than %v ago, so no part is requested while another body of the blob is open", status, limitedFor)
 	e.Status = status
 	return e
 }

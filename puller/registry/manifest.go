@@ -125,8 +125,8 @@ func (w *hostWalk) askByGet(ctx context.Context, get attempt) error {
 	return err
 }
 
-// mayGet reports whether a host is asked by GET, which its answer to the HEAD decides.
-// If the registry ordered a wait, mayGet waits.
+// mayGet reports whether a host is asked by GET, depending on its answer to the HEAD. If
+// the registry ordered a wait, mayGet waits.
 func (w *hostWalk) mayGet(ctx context.Context, host int) bool {
 	if ctx.Err() != nil {
 		return false
@@ -203,7 +203,7 @@ func (a *answer) document() ([]byte, error) {
 	if a.StatusCode != http.StatusOK {
 		return nil, a.unexpected(content.ErrStatus)
 	}
-	if err := a.identity(); err != nil {
+	if err := a.checkEncoding(); err != nil {
 		return nil, err
 	}
 	tooLarge := a.failf(content.ErrTooLarge, "a manifest of more than %d bytes", maxManifest)

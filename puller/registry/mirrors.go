@@ -49,7 +49,7 @@ func newHostWalk(ctx context.Context, c *Client, repo content.Repo, need Capabil
 	}
 	if len(w.hosts) == 0 {
 		w.release()
-		return nil, failf(content.ErrConfig, repo.Ref.Registry(), "the configuration has no host that may be asked for it")
+		return nil, failf(content.ErrConfig, repo.Ref.Registry(), "the configuration has no host that may be asked for this manifest or blob")
 	}
 	w.failed = make([]error, len(w.hosts))
 	w.patience.limits = &w.hosts[len(w.hosts)-1].limits
@@ -97,7 +97,7 @@ func (w *hostWalk) askHost(ctx context.Context, try attempt) error {
 // host returns the host being asked.
 func (w *hostWalk) host() *endpoint { return w.hosts[w.at] }
 
-// mirror reports whether the host being asked is a mirror. Another host follows then.
+// mirror reports whether the host being asked is a mirror. If so, another host follows.
 func (w *hostWalk) mirror() bool { return w.at < len(w.hosts)-1 }
 
 // wait records that the host being asked has failed with err, and decides what follows.
@@ -112,9 +112,9 @@ func (w *hostWalk) wait(ctx context.Context, err error) error {
 	return w.patience.next(ctx, err)
 }
 
-// mirrorFailed leaves the mirror being asked out of later calls, depending on err: for
-// a time if it could not be reached, or for the digest if it has other content under
-// that digest.
+// mirrorFailed leaves the mirror being asked out of later calls: for a time if the mirror
+// could not be reached, or for the digest of the blob if the mirror has other content
+// under that digest.
 func (w *hostWalk) mirrorFailed(ctx context.Context, err error) {
 	ep := w.host()
 	ep.leaveOut(err)
@@ -177,7 +177,7 @@ func (w *hostWalk) withCredentials(ctx context.Context, try attempt) error {
 	var last error
 	for own, err := range ep.client.cfg.MirrorKeyring.Lookup(ctx, ep.mirrorName(w.repo.Ref)) {
 		if err != nil {
-			ep.client.cfg.Logger.InfoContext(ctx, "credentials of a mirror", "mirror", redact.URL(ep.base), "error", redact.Text(err.Error()))
+			ep.client.cfg.Logger.InfoContext(ctx, "no credential from one source for a mirror", "mirror", redact.URL(ep.base), "error", redact.Text(err.Error()))
 			continue
 		}
 		if last = try(ctx, ep, own); !refused(last) {

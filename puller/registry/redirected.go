@@ -9,26 +9,32 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/pullkit/pullkit/internal/expiring"
 	"github.com/pullkit/pullkit/puller/content"
 )
 
 const (
-	// keptFor is how long a redirect's target is used at most. The servers that sign
-	// URLs let them expire after some minutes, and refuse them then.
+	// keptFor is the longest time for which a redirect's target is used. Servers that
+	// sign URLs refuse them after some minutes.
 	keptFor = 5 * time.Minute
 	// maxKept is how many targets a Client keeps.
 	maxKept = 1024
 )
 
 // A keptTarget is the URL to which a host has redirected a request for a blob, often a
-// signed URL of an object storage. It serves the blob's other parts, so that the host
-// is not asked for each of them. A target is used under the same rules as a redirect
-// that has just been answered: no Authorization, addresses checked when they are
+// signed URL of an object storage. The requests for other parts of the blob go to it, so
+// that the host is not asked for each part. A target is used under the same rules as a
+// redirect that has just been answered: no Authorization, addresses checked when they are
 // dialled, at most maxRedirects in all.
 type keptTarget struct {
-	home    *url.URL // that redirected
+	home    *url.URL // the URL that was asked first
 	url     *url.URL
 	private bool // home has a private address
+}
+
+// keptTargets has the targets that a Client keeps.
+type keptTargets struct {
+	byKey expiring.Map[targetKey, keptTarget]
 }
 
 // A targetKey is what a keptTarget is kept for: one blob in one repository of one host, for
@@ -39,13 +45,13 @@ type targetKey struct {
 	digest digest.Digest
 }
 
-// targetKey returns the key for a request of a blob.
-func (ep *endpoint) targetKey(r request) targetKey {
+// targetKeyOf returns the key for a request of a blob at a host.
+func targetKeyOf(ep *endpoint, r request) targetKey {
 	return targetKey{ep, newAuthKey(originOf(ep.base), r.cred, r.repository), digest.Digest(r.name)}
 }
 
 // keep keeps the target that has answered a request for a blob, if a redirect led there.
-func (ep *endpoint) keep(r request, a *answer) {
+func (k *keptTargets) keep(ep *endpoint, r request, a *answer) {
 	if !a.left || a.home == nil || originOf(a.url) == originOf(a.home) || !time.Now().Before(a.keepUntil) {
 		return
 	}
@@ -53,31 +59,32 @@ func (ep *endpoint) keep(r request, a *answer) {
 	if end := r.cred.Expires; !end.IsZero() && end.Before(until) {
 		until = end
 	}
-	ep.client.targets.Put(ep.targetKey(r), keptTarget{a.home, a.url, a.private}, until)
+	k.byKey.Put(targetKeyOf(ep, r), keptTarget{a.home, a.url, a.private}, until)
 }
 
-// forgetTarget removes what is kept for a request. The host is asked the next time.
-func (ep *endpoint) forgetTarget(r request) { ep.client.targets.Delete(ep.targetKey(r)) }
+// forget removes the target that is kept for a request. The next request goes to
+// the host.
+func (k *keptTargets) forget(ep *endpoint, r request) { k.byKey.Delete(targetKeyOf(ep, r)) }
 
-// askTarget sends a request for a blob to the target that is kept for it. size is the
-// blob's. The answer is nil if the host has to be asked: there is no target, or it
-// refuses the request, as a signed URL that has expired does, or its answer does not
-// announce the bytes that were asked for. An error means that the target cannot be
-// reached, or that it limits requests.
-func (ep *endpoint) askTarget(ctx context.Context, r request, size int64, fits func(*answer) bool) (*answer, error) {
-	t, ok := ep.client.targets.Get(ep.targetKey(r))
+// ask sends a request for a blob to the target that is kept for it. size is the
+// blob's. The answer is nil if the host must be asked instead. That is so if no target is
+// kept, if the target refuses the request (as the server of an expired signed URL does),
+// or if its answer does not announce the bytes that were asked for. An error means that
+// the target cannot be reached, or that it limits requests.
+func (k *keptTargets) ask(ctx context.Context, ep *endpoint, r request, size int64, fits func(*answer) bool) (*answer, error) {
+	t, ok := k.byKey.Get(targetKeyOf(ep, r))
 	if !ok {
 		return nil, nil
 	}
 	// The rules for redirects hold for each use.
 	u, err := ep.target(t.home, t.url.String(), true, secretsOf(r.cred))
 	if err != nil {
-		ep.forgetTarget(r)
+		k.forget(ep, r)
 		return nil, nil
 	}
 	a, err := ep.followFrom(ctx, step{home: t.home, url: u, private: t.private, hops: 1}, r, authorization{})
 	if err != nil {
-		ep.forgetTarget(r)
+		k.forget(ep, r)
 		switch content.ReasonOf(err) {
 		case content.ErrForbiddenURL, content.ErrRedirect:
 			return nil, nil
@@ -90,7 +97,7 @@ func (ep *endpoint) askTarget(ctx context.Context, r request, size int64, fits f
 	if a.StatusCode == http.StatusOK && a.ContentLength == size || a.StatusCode == http.StatusPartialContent && fits(a) {
 		return a, nil
 	}
-	ep.forgetTarget(r)
+	k.forget(ep, r)
 	if a.StatusCode >= 500 {
 		return nil, a.refusal(r.method)
 	}
@@ -99,9 +106,9 @@ func (ep *endpoint) askTarget(ctx context.Context, r request, size int64, fits f
 	return nil, nil
 }
 
-// redirectLife returns until when a redirect may be used again, at most until limit. It
-// obeys Cache-Control and Expires (RFC 9111), so that a server can say for how long it
-// has signed the URL, or that it must be asked each time.
+// redirectLife returns the time until which a redirect may be used again, limit at the
+// latest. It obeys Cache-Control and Expires (RFC 9111), by which a server says how long
+// the signed URL is valid, or that the server must be asked each time.
 func redirectLife(h http.Header, now, limit time.Time) time.Time {
 	stated := false
 	for directive := range strings.SplitSeq(strings.Join(h.Values("Cache-Control"), ","), ",") {

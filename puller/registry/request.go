@@ -40,17 +40,17 @@ type request struct {
 // connection.
 type answer struct {
 	*http.Response
-	url     *url.URL // that answered
+	url     *url.URL // the URL that answered
 	host    string   // of url
 	left    bool     // a redirect has left the origin that was asked
 	private bool     // the origin that was asked has a private address
-	home    *url.URL // that was asked first
+	home    *url.URL // the URL that was asked first
 	// keepUntil says how long url may be asked without asking home, if redirects led
 	// there.
 	keepUntil time.Time
 	stall     *stallTimer
 	rate      rate
-	secrets   []string // that the request had in it
+	secrets   []string // the secrets in the request
 }
 
 // newAnswer makes an answer that has no response yet. Its stall timer runs.
@@ -92,7 +92,7 @@ func (ep *endpoint) ask(ctx context.Context, r request) (*answer, error) {
 	if ep.plain.Load() {
 		a, err := ep.authorized(ctx, "http", r)
 		if content.ReasonOf(err) == content.ErrNetwork || statusOf(err) == http.StatusBadRequest {
-			ep.plain.Store(false) // it may speak TLS now: a TLS server answers 400 to http
+			ep.plain.Store(false) // it may speak TLS now, because a TLS server answers 400 to http
 		}
 		return a, err
 	}
@@ -124,7 +124,7 @@ func (ep *endpoint) authorized(ctx context.Context, scheme string, r request) (*
 	if err != nil {
 		return nil, err
 	}
-	var before []string // secrets of earlier tries, which the server may repeat as well
+	var before []string // secrets of earlier tries, which the server may repeat, too
 	for {
 		a, err := ep.follow(ctx, u, r, auth)
 		if err != nil {
@@ -146,8 +146,8 @@ func (ep *endpoint) authorized(ctx context.Context, scheme string, r request) (*
 	}
 }
 
-// refusedElsewhere returns the error for a refusal by another origin than home, which is the
-// URL that was asked. For a 401 it explains why the challenge was not answered.
+// refusedElsewhere returns the error for a refusal by another origin than that of home,
+// the URL that was asked first. For a 401 it explains why the challenge was not answered.
 func (a *answer) refusedElsewhere(refused *content.Error, home *url.URL) error {
 	if a.StatusCode != http.StatusUnauthorized {
 		return refused
@@ -168,13 +168,13 @@ func (ep *endpoint) follow(ctx context.Context, u *url.URL, r request, auth auth
 
 // A step is where a request is on its way along redirects.
 type step struct {
-	home    *url.URL // where it began
-	url     *url.URL // that is asked next
+	home    *url.URL // the URL that was asked first
+	url     *url.URL // the URL that is asked next
 	private bool     // home has a private address; not known before the first step
-	hops    int      // redirects that led to url
+	hops    int      // how many redirects led to url
 }
 
-// followFrom is follow for a request that has got as far as from.
+// followFrom is follow for a request whose next step is from.
 func (ep *endpoint) followFrom(ctx context.Context, from step, r request, auth authorization) (*answer, error) {
 	home, u := originOf(from.home), from.url
 	a := ep.newAnswer(ctx, slices.Concat(auth.secrets(), secretsOf(r.cred), ep.secrets()))
@@ -199,7 +199,7 @@ func (ep *endpoint) followFrom(ctx context.Context, from step, r request, auth a
 		if hops == 0 {
 			a.private = info.private(u.Hostname())
 			if r.kind == "manifests" && r.method == http.MethodGet && (resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusUnauthorized) {
-				ep.openAhead(ctx, u, info)
+				ep.ahead.open(ctx, ep, u, info)
 			}
 		}
 		a.Response = resp
@@ -220,8 +220,8 @@ func (ep *endpoint) followFrom(ctx context.Context, from step, r request, auth a
 	}
 }
 
-// advise adds to err what the user can do about it. err is the error of a request to
-// the host itself that got no answer.
+// advise returns err with what the user can do about it, if that is known. err is the
+// error of a request to the host itself that got no answer.
 func (ep *endpoint) advise(err error) error {
 	advice := ""
 	var dns *net.DNSError
@@ -237,6 +237,12 @@ func (ep *endpoint) advise(err error) error {
 		return err
 	}
 	return fmt.Errorf("%w; %s", err, advice)
+}
+
+// onlyByCase reports whether the part of a name before the first slash counts as a
+// registry only because it has an upper-case letter.
+func onlyByCase(registry string) bool {
+	return !strings.ContainsAny(registry, ".:") && !strings.EqualFold(registry, "localhost") && registry != strings.ToLower(registry)
 }
 
 // send sends one HTTP request and logs it.
@@ -284,8 +290,7 @@ func isRedirect(status int) bool {
 // target returns the URL that a redirect leads to, if the redirect may be followed. A
 // redirect from https to http is followed only for a blob, and only to a host that
 // Config.PlainHTTP lists: the blob is verified by digest, and the request has no
-// credential in it. A token, or a manifest behind a tag, is not verified by anything
-// but TLS.
+// credential in it. Only TLS verifies a token, or a manifest behind a tag.
 func (ep *endpoint) target(from *url.URL, location string, blob bool, secrets []string) (*url.URL, error) {
 	failf := func(reason content.Reason, format string, args ...any) error {
 		return fail(reason, from.Host, fmt.Errorf(format, args...), secrets...)
@@ -350,8 +355,8 @@ func (a *answer) readError() []byte {
 }
 
 // drain reads the body of a redirect and drops it, so that the connection can be used
-// again. If the body does not end soon, the connection is closed. The request then
-// follows the redirect in both cases.
+// again. If the body does not end soon, the connection is closed. In both cases the
+// redirect is followed afterwards.
 func (a *answer) drain() {
 	a.stall.start()
 	defer a.stall.stop()
@@ -361,15 +366,15 @@ func (a *answer) drain() {
 	_ = a.Body.Close()
 }
 
-// whole reports whether the protocol marked the end of a 200 answer that was read to
-// its end. Then the answer was not cut, and the host has no more bytes.
+// whole reports whether the protocol marked the end of a 200 answer that was read to its
+// end. Such an answer was not cut, so the host has no more bytes.
 func (a *answer) whole() bool {
 	return a.StatusCode == http.StatusOK && (a.ProtoMajor >= 2 || slices.Contains(a.TransferEncoding, "chunked"))
 }
 
-// identity returns an error if an answer has a Content-Encoding. A digest is that of
-// the plain bytes.
-func (a *answer) identity() error {
+// checkEncoding returns an error if an answer has a Content-Encoding, because a digest is
+// that of the plain bytes.
+func (a *answer) checkEncoding() error {
 	encoding := strings.TrimSpace(strings.Join(a.Header.Values("Content-Encoding"), ", "))
 	if encoding == "" || strings.EqualFold(encoding, "identity") {
 		return nil

@@ -3,7 +3,6 @@ package registry
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"strings"
@@ -45,15 +44,15 @@ func (p *patience) next(ctx context.Context, err error) error {
 		}
 		wait = ordered
 	} else if content.ReasonOf(err) == content.ErrRateLimited {
-		wait = p.forSlot(wait)
+		wait = p.limitWait(wait)
 	}
 	return sleep(ctx, wait)
 }
 
-// forSlot returns how long to wait after a 429 without Retry-After. Such a wait counts
-// like one that the server orders, because the server does limit requests. If the bound
-// for ordered waits does not allow it, forSlot returns own.
-func (p *patience) forSlot(own time.Duration) time.Duration {
+// limitWait returns how long to wait after a 429 without Retry-After. Such a wait counts
+// like a wait that the server orders, because the server limits requests. If the bound
+// for ordered waits does not allow it, limitWait returns own.
+func (p *patience) limitWait(own time.Duration) time.Duration {
 	wait := limitDelay(p.made)
 	if p.limits != nil {
 		wait = p.limits.takeTurn(wait)
@@ -159,106 +158,3 @@ func parseRetryAfter(v string, now time.Time) (d time.Duration, ok bool) {
 	}
 	return min(max(date.Sub(now), 0), maxRetryAfter), true
 }
-
-// A stallTimer cuts a request that brings nothing for the time limit. It runs while the
-// Client waits for the network, and is stopped while the caller works.
-type stallTimer struct {
-	ctx    context.Context
-	cancel context.CancelCauseFunc
-	timer  *time.Timer
-	limit  time.Duration
-}
-
-// newStallTimer makes a stallTimer that runs, with a context for the request.
-func newStallTimer(ctx context.Context, limit time.Duration) *stallTimer {
-	ctx, cancel := context.WithCancelCause(ctx)
-	return &stallTimer{ctx: ctx, cancel: cancel, limit: limit, timer: time.AfterFunc(limit, func() { cancel(errStalled) })}
-}
-
-func (t *stallTimer) start() { t.timer.Reset(t.limit) }
-func (t *stallTimer) stop()  { t.timer.Stop() }
-
-// end cuts the request if it is still under way, and frees the timer.
-func (t *stallTimer) end() {
-	t.timer.Stop()
-	t.cancel(context.Canceled)
-}
-
-// errStalled is the cause with which a stallTimer cuts a request.
-var errStalled = errors.New("no byte came for too long")
-
-// minRate is the least number of bytes a second that an answer must bring, on average
-// over twice the stall time.
-const minRate = 1024
-
-// errSlow is the error of an answer that is cut because it brought too little.
-var errSlow = fmt.Errorf("less than %d bytes a second", minRate)
-
-// A rate measures how fast bytes come, in windows of time. Only the time in which the
-// Client waits for the network counts.
-type rate struct {
-	spent time.Duration
-	bytes int
-	slow  int // windows in a row that were too slow
-}
-
-// add counts n bytes that came within d. It reports whether this ended a window that
-// was too slow.
-func (r *rate) add(d time.Duration, n int, window time.Duration) bool {
-	r.spent += d
-	r.bytes += n
-	if r.spent < window {
-		return false
-	}
-	slow := float64(r.bytes) < minRate*r.spent.Seconds()
-	r.spent, r.bytes = 0, 0
-	if slow {
-		r.slow++
-	} else {
-		r.slow = 0
-	}
-	return slow
-}
-
-// maxCallerTime is how much time between its reads of one blob a caller may take, in
-// all. Further time counts like time in which the Client waits for the network. Even a
-// slow disk is much faster than minRate.
-const maxCallerTime = time.Hour
-
-// A pace is the rate at which one host sends a blob, over all its answers. From the
-// first request on, all time counts in which the caller waits in Blob or Read. That
-// includes the time until an answer begins, the time for a token, and the time between
-// two tries, because there a server can be as slow as within its answers. Two kinds of
-// time do not count, each up to a limit in all: the waits that the server orders, up to
-// MaxWait, and the caller's own time between two reads, up to maxCallerTime.
-type pace struct {
-	rate
-	at      time.Time     // time has been counted up to here
-	ordered time.Duration // the part of patience.ordered that elapse has seen
-	granted time.Duration // the part of ordered that was not counted as slowness
-	callers time.Duration // between reads
-}
-
-// enter records that the caller calls Blob or Read, after time of its own.
-func (p *pace) enter(now time.Time) {
-	if !p.at.IsZero() {
-		before := p.callers
-		p.callers += now.Sub(p.at)
-		p.spent += max(0, p.callers-max(before, maxCallerTime))
-	}
-	p.at = now
-}
-
-// elapse counts the time up to now. ordered is the sum of all waits that servers
-// ordered so far. At most most of that sum is left out of the count.
-func (p *pace) elapse(now time.Time, ordered, most time.Duration) {
-	d := now.Sub(p.at)
-	grant := min(ordered-p.ordered, max(0, most-p.granted), d)
-	p.ordered = ordered
-	p.granted += grant
-	p.spent += d - grant
-	p.at = now
-}
-
-// nextHost returns the pace of the next host, which is asked from now on.
-func (p *pace) nextHost(now time.Time) pace { return pace{at: now, callers: p.callers} }

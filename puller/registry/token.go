@@ -26,7 +26,7 @@ type tokenRequest struct {
 	service     string
 	scopes      []string
 	cred        credentials.Credential
-	early       bool // the registry has not asked for the token yet, so one try is made
+	early       bool // the registry has not asked for the token yet, so only one try is made
 }
 
 // same reports whether two requests ask the same token server for the same scopes.
@@ -35,13 +35,13 @@ func (t tokenRequest) same(other tokenRequest) bool {
 		t.service == other.service && slices.Equal(t.scopes, other.scopes)
 }
 
-// errNoTokenServer marks a Bearer challenge that does not name a token server. Such a
-// challenge cannot lead a secret astray, so another challenge of the answer may be
+// errNoTokenServer marks a Bearer challenge that does not name a token server. Because
+// such a challenge leads a secret nowhere, another challenge of the same answer may be
 // answered.
 var errNoTokenServer = errors.New("the challenge does not name a token server")
 
-// tokenRequest makes a token request from a Bearer challenge. If its realm must not be
-// asked, it returns an error.
+// tokenRequest makes a token request from a Bearer challenge. It returns an error if a
+// secret must not go to the realm of the challenge.
 func (ep *endpoint) tokenRequest(key authKey, c challenge, a *answer) (tokenRequest, error) {
 	raw := c.params["realm"]
 	if c.unclear {
@@ -146,7 +146,7 @@ func pullsOnly(scope string, names ...string) bool {
 }
 
 // withoutQuery returns a text that is not a valid URL without its query and fragment,
-// which may have a secret.
+// which may contain a secret.
 func withoutQuery(raw string) string {
 	if i := strings.IndexAny(raw, "?#"); i >= 0 {
 		return raw[:i]
@@ -258,8 +258,8 @@ func (ep *endpoint) tokenTry(ctx context.Context, want tokenRequest, form url.Va
 	}
 }
 
-// tokenHTTP makes the HTTP request. first says that no redirect was followed yet, so
-// that the query must be added.
+// tokenHTTP makes the HTTP request. first says that no redirect was followed yet. The
+// query is then added, because a redirect has its own.
 func (ep *endpoint) tokenHTTP(ctx context.Context, want tokenRequest, u *url.URL, form url.Values, first bool) (*http.Request, error) {
 	method, body := http.MethodGet, io.Reader(nil)
 	v := *u
@@ -301,7 +301,7 @@ func (a *answer) token(method string) (string, time.Duration, error) {
 	if a.StatusCode != http.StatusOK {
 		return "", 0, a.refusal(method)
 	}
-	if err := a.identity(); err != nil {
+	if err := a.checkEncoding(); err != nil {
 		a.end()
 		return "", 0, err
 	}

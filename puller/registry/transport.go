@@ -34,17 +34,17 @@ type transportKey struct {
 
 // A requestInfo is filled in by the transport while it sends one HTTP request.
 type requestInfo struct {
-	proxied bool // it goes to a proxy
-	direct  bool // it does not go to a proxy, and the Client's own transport sends it
+	proxied bool // the request goes to a proxy
+	direct  bool // the request goes to no proxy, and the Client's own transport sends it
 	remote  net.Addr
-	began   time.Time // when it got its connection
+	began   time.Time // when the request got its connection
 }
 
 type requestInfoKey struct{}
 
 // errNoTLS marks the error of a TLS handshake that a registry on loopback answered with
 // something else than TLS.
-var errNoTLS = errors.New("no TLS is spoken there")
+var errNoTLS = errors.New("the server does not speak TLS")
 
 // roundTrip sends one HTTP request to the host itself, or to a server that an answer
 // named.
@@ -171,6 +171,36 @@ func (ep *endpoint) newTransport(key transportKey) *http.Transport {
 	return transport
 }
 
+// handshake opens a connection for blobs and makes the TLS handshake, for HTTP/1.1.
+func (ep *endpoint) handshake(ctx context.Context, key transportKey, network, addr string) (*tls.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, ep.client.cfg.StallTimeout)
+	defer cancel()
+	raw, err := ep.dial(key)(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	conf := ep.tlsConfig(key)
+	conf.ServerName, conf.NextProtos = hostOnly(addr), []string{"http/1.1"}
+	conn := tls.Client(raw, conf)
+	if err := conn.HandshakeContext(ctx); err != nil {
+		_ = raw.Close()
+		return nil, err
+	}
+	return conn, nil
+}
+
+// dialBulk is the DialTLSContext of the transport for blobs of the host.
+func (ep *endpoint) dialBulk(ctx context.Context, network, addr string) (net.Conn, error) {
+	if conn := ep.ahead.take(ctx); conn != nil {
+		return conn, nil
+	}
+	conn, err := ep.handshake(ctx, transportKey{own: true, bulk: true}, network, addr)
+	if err != nil {
+		return nil, err // not a nil *tls.Conn
+	}
+	return conn, nil
+}
+
 // tlsConfig returns the settings for TLS of the connections of a key. Connections with
 // equal settings share their sessions, so that a server can resume one.
 func (ep *endpoint) tlsConfig(key transportKey) *tls.Config {
@@ -268,7 +298,7 @@ func caught(fn func() error) (err error) {
 }
 
 // A guardedKey is a private key of a client certificate. A panic of its signer becomes an
-// error, because net/http shakes hands in a goroutine of its own.
+// error, because net/http makes the TLS handshake in a goroutine of its own.
 type guardedKey struct {
 	signer crypto.Signer
 	public crypto.PublicKey
@@ -394,7 +424,7 @@ func dialName(ctx context.Context, network, addr string, limit time.Duration, ch
 		return nil, &net.OpError{Op: "dial", Net: network, Err: &net.DNSError{Err: "no address", Name: host}}
 	}
 	addresses = addresses[:min(len(addresses), maxAddresses)]
-	if end, ok := ctx.Deadline(); ok { // the caller's deadline may be earlier, and the look-up took time
+	if end, ok := ctx.Deadline(); ok { // the caller's deadline may be earlier, and the look-up has taken time
 		limit = time.Until(end)
 	}
 	d := net.Dialer{ControlContext: func(_ context.Context, _, address string, _ syscall.RawConn) error {
@@ -428,11 +458,11 @@ func race(ctx context.Context, limit time.Duration, addresses []netip.Addr, dial
 	pause := max(time.Millisecond, min(dialStagger, limit/time.Duration(2*len(addresses))))
 	stagger := time.NewTimer(pause)
 	defer stagger.Stop()
-	begun, ended, first := 0, 0, result{at: len(addresses)}
+	started, ended, first := 0, 0, result{at: len(addresses)}
 	for {
-		if begun < len(addresses) {
-			at := begun
-			begun++
+		if started < len(addresses) {
+			at := started
+			started++
 			go func() {
 				conn, err := dial(ctx, addresses[at])
 				results <- result{at, conn, err}
@@ -444,8 +474,8 @@ func race(ctx context.Context, limit time.Duration, addresses []netip.Addr, dial
 			case r := <-results:
 				ended++
 				if r.err == nil {
-					go func() { // the other dials end with ctx; close connections that they made before
-						for range begun - ended {
+					go func() { // the other dials end with ctx; this closes the connections that they made before
+						for range started - ended {
 							if r := <-results; r.conn != nil {
 								_ = r.conn.Close()
 							}
@@ -459,9 +489,9 @@ func race(ctx context.Context, limit time.Duration, addresses []netip.Addr, dial
 				if ended == len(addresses) {
 					return nil, first.err
 				}
-				next = begun < len(addresses)
+				next = started < len(addresses)
 			case <-stagger.C:
-				next = begun < len(addresses)
+				next = started < len(addresses)
 			}
 		}
 	}
