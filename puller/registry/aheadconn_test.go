@@ -97,8 +97,9 @@ func (c *proxyConn) Read(p []byte) (int, error) {
 	return copy(p, "HTTP/1.1 200 OK\r\n\r\n"), nil
 }
 
-// A far is a registry at a distance. Its image has layers of 1 MiB.
-type far struct {
+// A farRegistry is a registry at a distance, with one image whose layers have 1 MiB each,
+// and a Client of it.
+type farRegistry struct {
 	*distance
 	reg    *pullertest.Registry
 	client *registry.Client
@@ -106,8 +107,8 @@ type far struct {
 	layers []ocispec.Descriptor
 }
 
-func newFar(t *testing.T, roundTrip time.Duration, layers int, conf pullertest.Config, change func(*registry.Config)) *far {
-	f := &far{distance: &distance{roundTrip: roundTrip}}
+func newFarRegistry(t *testing.T, roundTrip time.Duration, layers int, conf pullertest.Config, change func(*registry.Config)) *farRegistry {
+	f := &farRegistry{distance: &distance{roundTrip: roundTrip}}
 	conf.Network, conf.Addr = &f.Network, "reg.example:443"
 	reg, err := pullertest.Start(conf)
 	require.NoError(t, err)
@@ -134,7 +135,7 @@ func newFar(t *testing.T, roundTrip time.Duration, layers int, conf pullertest.C
 	return f
 }
 
-func (f *far) manifest(t *testing.T) {
+func (f *farRegistry) manifest(t *testing.T) {
 	t.Helper()
 	_, err := f.client.Manifest(t.Context(), f.repo, "")
 	require.NoError(t, err)
@@ -142,7 +143,7 @@ func (f *far) manifest(t *testing.T) {
 
 // blobs reads all layers at the same time, and returns how long it took to open the last
 // one.
-func (f *far) blobs(t *testing.T) time.Duration {
+func (f *farRegistry) blobs(t *testing.T) time.Duration {
 	began := time.Now()
 	var last atomic.Int64
 	var wg sync.WaitGroup
@@ -167,8 +168,8 @@ func (f *far) blobs(t *testing.T) time.Duration {
 }
 
 // end closes the client and the registry, and checks that no connection is left.
-func (f *far) end(t *testing.T) {
-	synctest.Wait() // the last stream has ended
+func (f *farRegistry) end(t *testing.T) {
+	synctest.Wait() // until the last stream has ended
 	f.client.CloseIdleConnections()
 	time.Sleep(f.roundTrip)
 	synctest.Wait()
@@ -183,7 +184,7 @@ func (f *far) end(t *testing.T) {
 func TestConnectionsForBlobsAreOpenedAhead(t *testing.T) {
 	const roundTrip = 100 * time.Millisecond
 	synctest.Test(t, func(t *testing.T) {
-		f := newFar(t, roundTrip, 10, pullertest.Config{TLS: true}, nil)
+		f := newFarRegistry(t, roundTrip, 10, pullertest.Config{TLS: true}, nil)
 		f.manifest(t)
 		time.Sleep(2 * roundTrip) // as long as the manifest of the platform may take
 		assert.EqualValues(t, 11, f.dials.Load())
@@ -197,7 +198,7 @@ func TestConnectionsForBlobsAreOpenedAhead(t *testing.T) {
 	})
 	synctest.Test(t, func(t *testing.T) {
 		conf := pullertest.Config{TLS: true, Auth: pullertest.AuthBearer, Users: []pullertest.User{{Name: "robot", Password: "s3cret-pass"}}}
-		f := newFar(t, roundTrip, 10, conf, nil)
+		f := newFarRegistry(t, roundTrip, 10, conf, nil)
 		f.repo.Cred = robot
 		f.manifest(t)
 		assert.Equal(t, roundTrip, f.blobs(t), "the connections are opened while the token is on its way")
@@ -205,19 +206,20 @@ func TestConnectionsForBlobsAreOpenedAhead(t *testing.T) {
 		f.end(t)
 	})
 	synctest.Test(t, func(t *testing.T) {
-		f := newFar(t, roundTrip, 10, pullertest.Config{TLS: true}, nil)
+		f := newFarRegistry(t, roundTrip, 10, pullertest.Config{TLS: true}, nil)
 		f.manifest(t)
-		assert.Less(t, f.blobs(t), 3*roundTrip, "a connection that is still being opened is waited for")
+		assert.Less(t, f.blobs(t), 3*roundTrip, "blobs wait for connections that are still being opened")
 		assert.EqualValues(t, 11, f.dials.Load())
 		f.end(t)
 	})
 }
 
-// TestUnusedConnectionsAreClosed: connections that were opened ahead are closed after ten
-// seconds, and for ten minutes none are opened at that host.
+// TestUnusedConnectionsAreClosed: unused connections that were opened ahead are closed
+// after ten seconds. For ten minutes after that no connection is opened ahead to that
+// host.
 func TestUnusedConnectionsAreClosed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newFar(t, 100*time.Millisecond, 0, pullertest.Config{TLS: true}, nil)
+		f := newFarRegistry(t, 100*time.Millisecond, 0, pullertest.Config{TLS: true}, nil)
 		f.manifest(t)
 		time.Sleep(9 * time.Second)
 		assert.EqualValues(t, 11, f.open.Load())
@@ -235,17 +237,17 @@ func TestUnusedConnectionsAreClosed(t *testing.T) {
 		f.end(t)
 	})
 	synctest.Test(t, func(t *testing.T) {
-		f := newFar(t, 100*time.Millisecond, 0, pullertest.Config{TLS: true}, nil)
+		f := newFarRegistry(t, 100*time.Millisecond, 0, pullertest.Config{TLS: true}, nil)
 		f.manifest(t)
 		f.end(t) // closes connections that are still being opened
 	})
 }
 
-// A connection that was opened ahead and that the server has closed since then costs no
-// request.
+// If the server has closed a connection that was opened ahead, no request fails because
+// of it: another connection is dialled.
 func TestAConnectionThatTheServerClosedIsNotUsed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newFar(t, 100*time.Millisecond, 2, pullertest.Config{TLS: true}, nil)
+		f := newFarRegistry(t, 100*time.Millisecond, 2, pullertest.Config{TLS: true}, nil)
 		f.manifest(t)
 		time.Sleep(time.Second)
 		f.mu.Lock()
@@ -260,8 +262,8 @@ func TestAConnectionThatTheServerClosedIsNotUsed(t *testing.T) {
 	})
 }
 
-// Connections are opened ahead only where they can save time and go the way of the
-// requests.
+// Connections are opened ahead only where they save time, and only by the Client's own
+// transport and without a proxy.
 func TestNoConnectionIsOpenedAheadWhereItSavesNothing(t *testing.T) {
 	const roundTrip = 100 * time.Millisecond
 	secure := pullertest.Config{TLS: true}
@@ -269,15 +271,15 @@ func TestNoConnectionIsOpenedAheadWhereItSavesNothing(t *testing.T) {
 		roundTrip time.Duration
 		conf      pullertest.Config
 		change    func(*registry.Config)
-		ask       func(*testing.T, *far)
+		ask       func(*testing.T, *farRegistry)
 	}{
-		"the host is near":  {time.Millisecond, secure, nil, nil},
-		"the host has http": {roundTrip, pullertest.Config{}, func(c *registry.Config) { c.PlainHTTP = []string{"reg.example:443"} }, nil},
-		"a HEAD is enough": {roundTrip, secure, nil, func(t *testing.T, f *far) {
+		"the host is near":            {time.Millisecond, secure, nil, nil},
+		"the host is asked over http": {roundTrip, pullertest.Config{}, func(c *registry.Config) { c.PlainHTTP = []string{"reg.example:443"} }, nil},
+		"a HEAD is enough": {roundTrip, secure, nil, func(t *testing.T, f *farRegistry) {
 			_, err := f.client.Resolve(t.Context(), f.repo)
 			require.NoError(t, err)
 		}},
-		"there is no image": {roundTrip, secure, nil, func(t *testing.T, f *far) {
+		"the image does not exist": {roundTrip, secure, nil, func(t *testing.T, f *farRegistry) {
 			f.repo.Ref = reference.MustParse("reg.example:443/other:v1")
 			_, err := f.client.Manifest(t.Context(), f.repo, "")
 			require.ErrorIs(t, err, content.ErrNotFound)
@@ -306,7 +308,7 @@ func TestNoConnectionIsOpenedAheadWhereItSavesNothing(t *testing.T) {
 					return storage.RoundTrip(req)
 				})
 			}
-		}, func(t *testing.T, f *far) {
+		}, func(t *testing.T, f *farRegistry) {
 			_, err := read(t.Context(), f.client, f.repo, helloBlob())
 			require.NoError(t, err)
 			f.manifest(t)
@@ -315,7 +317,7 @@ func TestNoConnectionIsOpenedAheadWhereItSavesNothing(t *testing.T) {
 			own := &http.Transport{DialContext: c.DialContext, TLSClientConfig: &tls.Config{RootCAs: c.RootCAs}, DisableKeepAlives: true}
 			c.WrapTransport = instead(own)
 		}, nil},
-		"the way is through a proxy": {roundTrip, secure, func(c *registry.Config) {
+		"requests go through a proxy": {roundTrip, secure, func(c *registry.Config) {
 			c.Proxy = http.ProxyURL(&url.URL{Scheme: "http", Host: "proxy.example:3128"})
 			dial := c.DialContext
 			c.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -327,9 +329,9 @@ func TestNoConnectionIsOpenedAheadWhereItSavesNothing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				f := newFar(t, tt.roundTrip, 0, tt.conf, tt.change)
+				f := newFarRegistry(t, tt.roundTrip, 0, tt.conf, tt.change)
 				if tt.ask == nil {
-					tt.ask = func(t *testing.T, f *far) { f.manifest(t) }
+					tt.ask = func(t *testing.T, f *farRegistry) { f.manifest(t) }
 				}
 				tt.ask(t, f)
 				time.Sleep(time.Second)
@@ -340,12 +342,12 @@ func TestNoConnectionIsOpenedAheadWhereItSavesNothing(t *testing.T) {
 	}
 }
 
-// TestOneRefusalForPullsThatBeginTogether: the pulls of four tags that begin at the same
-// time, at a registry that is far away, cost one refusal and one token.
-func TestOneRefusalForPullsThatBeginTogether(t *testing.T) {
+// TestPullsThatStartTogetherShareOneRefusal: four pulls that start at the same time, from
+// a registry that is far away, cost one refusal and one token in all.
+func TestPullsThatStartTogetherShareOneRefusal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		conf := pullertest.Config{TLS: true, Auth: pullertest.AuthBearer, Users: []pullertest.User{{Name: "robot", Password: "s3cret-pass"}}}
-		f := newFar(t, 200*time.Millisecond, 0, conf, nil)
+		f := newFarRegistry(t, 200*time.Millisecond, 0, conf, nil)
 		f.repo.Cred = robot
 		var wg sync.WaitGroup
 		for range 4 {

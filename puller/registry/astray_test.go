@@ -80,7 +80,7 @@ func (w *web) run() {
 		cred = credentials.Credential{IdentityToken: credentials.Conceal(canaryIdentity)}
 	}
 	ref := reference.MustParse(registryHost + "/app:v1")
-	said := ""
+	said := "" // the texts of all errors
 	for range 3 {
 		if _, err := c.Manifest(w.t.Context(), content.Repo{Ref: ref, Cred: cred}, ""); err != nil {
 			said += err.Error()

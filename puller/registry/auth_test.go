@@ -124,8 +124,9 @@ func TestOnlyWhatChoosesAServerIsReadStrictly(t *testing.T) {
 	}
 }
 
-// A fickle is a registry whose tokens the test ends, and the answer to an ended token.
-type fickle struct {
+// A fickleRegistry is a registry with a token server. The test ends its tokens, and sets
+// its answer to a token that was ended (refuse).
+type fickleRegistry struct {
 	mu      sync.Mutex
 	good    string
 	given   int
@@ -134,7 +135,7 @@ type fickle struct {
 	serve   http.HandlerFunc
 }
 
-func (f *fickle) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (f *fickleRegistry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch auth := r.Header.Get("Authorization"); {
@@ -155,22 +156,22 @@ func (f *fickle) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (f *fickle) client() (*registry.Client, *world) { return f.clientWith(registry.Config{}) }
+func (f *fickleRegistry) client() (*registry.Client, *world) { return f.clientWith(registry.Config{}) }
 
-func (f *fickle) clientWith(cfg registry.Config) (*registry.Client, *world) {
+func (f *fickleRegistry) clientWith(cfg registry.Config) (*registry.Client, *world) {
 	w := newWorld(map[string]http.HandlerFunc{"https://r.example": f.ServeHTTP})
 	cfg.WrapTransport = instead(w)
 	return mustClient(cfg), w
 }
 
 // end ends the token that is valid now. With "none" no new token is valid either.
-func (f *fickle) end(good string) {
+func (f *fickleRegistry) end(good string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.good = good
 }
 
-func (f *fickle) tokens() int {
+func (f *fickleRegistry) tokens() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.given
@@ -186,7 +187,7 @@ func TestAKeptTokenThatIsRefusedIsReplaced(t *testing.T) {
 		Body      string
 		Want      struct{ Tokens int }
 	}](t, "stale-token.json", 3) {
-		f := &fickle{serve: text(`{"config":{}}`), refuse: func(w http.ResponseWriter, r *http.Request) {
+		f := &fickleRegistry{serve: text(`{"config":{}}`), refuse: func(w http.ResponseWriter, r *http.Request) {
 			if tt.Challenge {
 				w.Header().Set("WWW-Authenticate", `Bearer realm="https://r.example/token"`)
 			}
@@ -213,7 +214,7 @@ func TestTheErrorSaysThatAKeptTokenWasRefused(t *testing.T) {
 	const token = "GET https://r.example/token?scope=repository%3Aapp%3Apull Basic"
 	ref := reference.MustParse("r.example/app:v1")
 	for _, status := range []int{400, 401, 403} {
-		f := &fickle{serve: text(hello), refuse: func(w http.ResponseWriter, r *http.Request) {
+		f := &fickleRegistry{serve: text(hello), refuse: func(w http.ResponseWriter, r *http.Request) {
 			w.WriteHeader(status)
 			fmt.Fprint(w, `{"errors":[{"code":"DENIED","message":"your token has expired"}]}`)
 		}}
@@ -247,7 +248,7 @@ func TestTheErrorSaysThatAKeptTokenWasRefused(t *testing.T) {
 		assert.NoError(t, get1(), "%d: a token that was refused is not kept", status)
 	}
 	// The refusal of a fresh token counts against the credential.
-	f := &fickle{good: "none", refuse: status(403)}
+	f := &fickleRegistry{good: "none", refuse: status(403)}
 	c, w := f.client()
 	_, err := read(t.Context(), c, content.Repo{Ref: ref, Cred: robot}, helloBlob())
 	assert.ErrorIs(t, err, content.ErrDenied)
@@ -255,7 +256,7 @@ func TestTheErrorSaysThatAKeptTokenWasRefused(t *testing.T) {
 	assert.Equal(t, []string{get, token, get + " Bearer"}, w.asked())
 	// An answer with another status does not refuse the token.
 	for _, code := range []int{404, 410, 412, 500} {
-		f := &fickle{serve: text(hello), refuse: status(code)}
+		f := &fickleRegistry{serve: text(hello), refuse: status(code)}
 		c, w := f.clientWith(registry.Config{Retries: -1})
 		_, err := read(t.Context(), c, content.Repo{Ref: ref, Cred: robot}, helloBlob())
 		require.NoError(t, err)
@@ -270,7 +271,7 @@ func TestTheErrorSaysThatAKeptTokenWasRefused(t *testing.T) {
 // A kept token stays if the storage host after a redirect refuses the request.
 func TestAKeptTokenStaysIfAStorageHostRefuses(t *testing.T) {
 	var broken atomic.Bool
-	f := &fickle{serve: redirectTo("https://storage.example/x")}
+	f := &fickleRegistry{serve: redirectTo("https://storage.example/x")}
 	c, w := f.client()
 	w.servers["https://storage.example"] = func(w http.ResponseWriter, r *http.Request) {
 		if broken.Load() {
@@ -292,7 +293,7 @@ func TestAKeptTokenStaysIfAStorageHostRefuses(t *testing.T) {
 // One new token serves all calls whose kept token was refused.
 func TestOneNewTokenReplacesAKeptTokenForAllCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := &fickle{serve: text(hello), refuse: status(403)}
+		f := &fickleRegistry{serve: text(hello), refuse: status(403)}
 		c, _ := f.client()
 		ref := reference.MustParse("r.example/app:v1")
 		for round := 1; round <= 3; round++ {
@@ -420,8 +421,8 @@ func TestTwentyRepositoriesCostOneRefusal(t *testing.T) {
 		most     int
 	}{
 		{pullertest.AuthBearer, 1, 62}, {pullertest.AuthBasic, 1, 42},
-		// If several start at the same time, each may be challenged first. The number
-		// of requests is not larger than without memory.
+		// If several pulls start at the same time, the registry may challenge each of
+		// them. The number of requests is no larger than without the memory.
 		{pullertest.AuthBearer, 4, 81}, {pullertest.AuthBasic, 20, 61},
 	} {
 		reg, _, _ := start(t, pullertest.Config{Auth: tt.auth})
@@ -454,8 +455,8 @@ func TestTwentyRepositoriesCostOneRefusal(t *testing.T) {
 	}
 }
 
-// If what is remembered of an origin is wrong, it costs one more request, but never a
-// failure.
+// If what the Client remembers of an origin is wrong for a repository, that costs one
+// more request, and no failure.
 func TestWrongMemoryCostsOneRequest(t *testing.T) {
 	tokens := func(good string) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
@@ -557,8 +558,9 @@ func challengeWith(code int, header string) http.HandlerFunc {
 	}
 }
 
-// If the origin is known, the password is sent to the token server before the registry asks
-// for it. If the token server refuses the password, it is not sent a second time.
+// If the Client knows what the origin requests, it sends the password to the token server
+// before the registry asks for a token. If the token server refuses the password, the
+// Client does not send it a second time.
 func TestACredentialThatIsRefusedEarlyIsSentOnce(t *testing.T) {
 	var shown atomic.Int64
 	w := newWorld(map[string]http.HandlerFunc{
@@ -585,8 +587,9 @@ func TestACredentialThatIsRefusedEarlyIsSentOnce(t *testing.T) {
 	assert.EqualValues(t, 1, shown.Load(), "the password was sent once")
 }
 
-// If the origin is known, a token is requested before the registry asks for one. If that
-// request fails, it is made again after the registry's challenge.
+// If the Client knows what the origin requests, it requests a token before the registry
+// asks for one. If that request fails, the Client makes it again after the registry's
+// challenge.
 func TestAnEarlyTokenRequestThatFailsIsMadeAgain(t *testing.T) {
 	for name, fails := range map[string]func(http.ResponseWriter){
 		"503":      func(w http.ResponseWriter) { w.WriteHeader(http.StatusServiceUnavailable) },
@@ -633,7 +636,7 @@ func TestAnEarlyTokenRequestThatFailsIsMadeAgain(t *testing.T) {
 	}
 }
 
-// AllowRealm is asked at each use of what is remembered.
+// AllowRealm is called at each use of a remembered token server.
 func TestAllowRealmIsAskedAtEachUseOfARealm(t *testing.T) {
 	var allowed atomic.Bool
 	allowed.Store(true)

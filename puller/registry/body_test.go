@@ -116,9 +116,9 @@ func TestABodyContinuesAfterCutsAndBadRanges(t *testing.T) {
 	}
 }
 
-// TestHostThatIgnoresRangeIsGivenUp: a host that ignores Range and sends one more byte
+// TestAHostThatIgnoresRangeIsGivenUp: a host that ignores Range and sends one more byte
 // in each answer does not make the Client fetch the blob for ever.
-func TestHostThatIgnoresRangeIsGivenUp(t *testing.T) {
+func TestAHostThatIgnoresRangeIsGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const size = 1000
 		blob := make([]byte, size)
@@ -133,9 +133,9 @@ func TestHostThatIgnoresRangeIsGivenUp(t *testing.T) {
 	})
 }
 
-// TestHostWithOneByteInEachAnswerIsGivenUp: a host that cuts each answer after one byte
+// TestAHostWithOneByteInEachAnswerIsGivenUp: a host that cuts each answer after one byte
 // is too slow, although each single answer is quick.
-func TestHostWithOneByteInEachAnswerIsGivenUp(t *testing.T) {
+func TestAHostWithOneByteInEachAnswerIsGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const size = 200 << 10
 		blob := make([]byte, size)

@@ -221,8 +221,8 @@ func TestTheMirrorKeyringIsAskedOnceAMinute(t *testing.T) {
 	})
 }
 
-// Whatever scope a challenge names, the client requests no other action than pull for the
-// repository.
+// The client requests no action other than pull for the repository, for every scope that
+// a challenge may name.
 func TestNoMoreThanThePullActionIsRequested(t *testing.T) {
 	for in, want := range map[string][]string{
 		"":                                   {"repository:app:pull"},

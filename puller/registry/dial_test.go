@@ -20,7 +20,7 @@ import (
 )
 
 // Package net calls AllowAddr in another goroutine. A panic of AllowAddr becomes an error
-// there, and send panics with it in the caller's goroutine.
+// there, and roundTrip panics with that error in the caller's goroutine.
 func TestAPanicOfAllowAddrBecomesAnError(t *testing.T) {
 	cause := errors.New("AllowAddr panicked")
 	ep := &endpoint{registry: "public.example", client: newClient(t, Config{AllowAddr: func(string, netip.Addr) bool { panic(cause) }})}
@@ -30,8 +30,8 @@ func TestAPanicOfAllowAddrBecomesAnError(t *testing.T) {
 	assert.ErrorIs(t, panicked, cause)
 }
 
-// The second address of a name is tried while the first address is silent, well before the
-// stall time is over. That holds for every stall time.
+// If the first address of a name does not answer, the second address is tried well before
+// the stall time is over, for every stall time.
 func TestTheSecondAddressIsTriedWhileTheFirstIsSilent(t *testing.T) {
 	silent, good, refused := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("192.0.2.3")
 	errRefused := errors.New("connection refused")

@@ -64,8 +64,8 @@ func TestIdleRegistriesAreForgotten(t *testing.T) {
 	assert.NotContains(t, e.byName, "used.example")
 }
 
-// TestBodyKeepsItsRegistry: a registry is in use as long as one of its blobs is read.
-func TestBodyKeepsItsRegistry(t *testing.T) {
+// TestARegistryIsKeptWhileABodyOfItIsOpen: a registry is in use as long as one of its blobs is read.
+func TestARegistryIsKeptWhileABodyOfItIsOpen(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") }))
 	defer server.Close()
 	host := server.Listener.Addr().String()

@@ -49,7 +49,7 @@ func ExampleClient() {
 		return
 	}
 	fmt.Println(doc.Desc.MediaType, doc.Desc.Size == int64(len(doc.Body)))
-	// Later: has the tag moved? One HEAD.
+	// Later one HEAD shows whether the tag has moved.
 	doc, err = client.Manifest(context.Background(), content.Repo{Ref: ref, Cred: cred}, doc.Desc.Digest)
 	fmt.Println(doc.Body == nil, err)
 	// Output:
@@ -105,8 +105,8 @@ func ExampleClient_Manifest() {
 func ExampleHosts() {
 	reg, _ := exampleRegistry()
 	defer reg.Close()
-	// The images of registry.example are asked of a cache first; it gets no
-	// credentials but those of Config.MirrorKeyring.
+	// A cache is asked first for the images of registry.example. It gets only the
+	// credentials of Config.MirrorKeyring.
 	client, err := registry.New(registry.Config{
 		Registries: map[string]registry.Hosts{"registry.example": {
 			Mirrors: []registry.Host{{URL: reg.URL(), Can: registry.CanPull | registry.CanResolve}},
@@ -125,7 +125,7 @@ func ExampleHosts() {
 
 func ExampleHost() {
 	_, err := registry.New(registry.Config{Registries: map[string]registry.Hosts{
-		// A registry whose certificate has another name, in a laboratory.
+		// A registry for tests, whose certificate is for another name.
 		"lab.example:5000": {Server: registry.Host{SkipVerify: true}},
 		// Docker Hub behind a project of Harbor.
 		"docker.io": {Mirrors: []registry.Host{{URL: "https://harbor.example/v2/dockerhub", OverridePath: true}}},
@@ -172,7 +172,8 @@ func ExampleConfig() {
 }
 
 func ExampleCapability() {
-	// What a peer says of a tag is not believed; content by digest is verified.
+	// The peer is asked only for content by digest, which is verified, and not for what a
+	// tag points to.
 	peer := registry.Host{URL: "http://127.0.0.1:30020", Can: registry.CanPull}
 	fmt.Println(peer.Can&registry.CanResolve != 0)
 	// Output: false

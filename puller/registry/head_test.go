@@ -218,7 +218,7 @@ func TestGETUsesTheTokenOfTheHEAD(t *testing.T) {
 	for _, code := range []int{400, 401, 403, 404} {
 		for _, cred := range []credentials.Credential{robot, noCredential} {
 			for _, kept := range []bool{false, true} {
-				f := &fickle{serve: text(manifestText), refuse: byMethod(challengeWith(code, `Bearer realm="https://r.example/token"`), reason(code, "because"))}
+				f := &fickleRegistry{serve: text(manifestText), refuse: byMethod(challengeWith(code, `Bearer realm="https://r.example/token"`), reason(code, "because"))}
 				c, w := f.client()
 				if kept {
 					_, err := c.Manifest(t.Context(), content.Repo{Ref: ref, Cred: cred}, "")

@@ -16,7 +16,7 @@ import (
 	"github.com/pullkit/pullkit/puller/registry"
 )
 
-// A trace is a log handler that notes the requests a client makes.
+// A trace is a log handler that records the requests that a Client makes.
 type trace struct {
 	mu        sync.Mutex
 	requests  []string // "GET manifest 200"

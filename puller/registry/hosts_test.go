@@ -70,8 +70,9 @@ func TestPublishedHostsFilesAreRead(t *testing.T) {
 	}
 }
 
-// Docker Hub has several names. Whatever name a hosts.toml has for it, the client asks the
-// Hub's registry host. It asks as it asks a registry, with its credentials and without ?ns=.
+// Docker Hub has several names. For each of them in a hosts.toml the client asks the
+// Hub's registry host, as it asks any registry itself: with the registry's credentials
+// and without ?ns=.
 func TestAllNamesOfDockerHubLeadToItsRegistryHost(t *testing.T) {
 	for _, server := range []string{"https://docker.io", "https://docker.io/", "docker.io", "https://Docker.IO:443", "https://docker.io/v2", "https://registry-1.docker.io", "https://index.docker.io", "https://index.docker.io/v2/"} {
 		for _, toml := range []string{
@@ -120,7 +121,7 @@ func TestRootKeysOfAHostsFileNeedAServer(t *testing.T) {
 		assert.Equal(t, []string{want}, w.asked(), toml)
 	}
 	_, err := newClient(t, registry.Config{CertsDir: hostsDir(t, "reg.example", "server = \"https://reg.example\"\ncapabilities = [\"push\"]\n"), WrapTransport: instead(newWorld(nil))}).Manifest(t.Context(), content.Repo{Ref: ref, Cred: noCredential}, "")
-	assert.ErrorIs(t, err, content.ErrConfig, "the file says that its server is not for pulling")
+	assert.ErrorIs(t, err, content.ErrConfig, "the file's server must not be asked for images")
 }
 
 // CertsDir may be a list of directories, separated as in PATH. They are searched in their

@@ -20,8 +20,9 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// A limiter is a front that limits requests as nginx does with limit_req and nodelay: it
-// allows burst requests at once, and one more each time that every has passed.
+// A limiter is a server in front of a registry. It limits requests as nginx does with
+// limit_req and nodelay: it allows burst requests at once, and one more after each period
+// every.
 type limiter struct {
 	every  time.Duration
 	burst  float64
@@ -59,7 +60,7 @@ func (l *limiter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // Behind a limit of 20 requests a minute all blobs of an image arrive. Only few requests are
 // refused, although the refusals have no Retry-After.
-func TestManyBlobsBehindALimit(t *testing.T) {
+func TestManyBlobsArriveBehindALimit(t *testing.T) {
 	for range 20 {
 		synctest.Test(t, func(t *testing.T) {
 			front := &limiter{every: 3 * time.Second, burst: 8, status: 429, next: text(hello)}
@@ -81,8 +82,8 @@ func TestManyBlobsBehindALimit(t *testing.T) {
 	}
 }
 
-// The limit is 20 requests a minute, and it is used up. An image of a manifest, a config and a
-// layer still arrives, with at most four more requests than without a limit.
+// The limit is 20 requests a minute, and it is used up. An image with one layer arrives
+// nevertheless, with at most four more requests than without a limit.
 func TestAnImageBehindALimitNeedsFewMoreRequests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		front := &limiter{every: 3 * time.Second, burst: 8, status: 429, next: text(hello)}
@@ -100,10 +101,11 @@ func TestAnImageBehindALimitNeedsFewMoreRequests(t *testing.T) {
 	})
 }
 
-// For a minute after 429 or 503, a call for a part of a blob fails at once, without a request,
-// if another body of the blob is open. It also fails if the request of that other body was
-// refused first and has waited. A part that is the only body of its blob waits.
-func TestNoPartsAtAHostThatLimits(t *testing.T) {
+// For a minute after 429 or 503, a call for a part of a blob fails at once, without a
+// request, if another body of the blob is open. It also fails if the host refused the
+// first request of that other body, which waits. A part waits if no other body of its
+// blob is open.
+func TestNoPartIsRequestedFromAHostThatLimits(t *testing.T) {
 	blob := make([]byte, 1000)
 	desc := ocispec.Descriptor{Digest: digest.FromBytes(blob), Size: int64(len(blob))}
 	for _, status := range []int{429, 503} {
@@ -151,7 +153,7 @@ func TestNoPartsAtAHostThatLimits(t *testing.T) {
 			_, err = ask(500, 500)
 			refused(err, 4)
 			last, err := ask(500, -1)
-			require.NoError(t, err, "all the rest is asked for")
+			require.NoError(t, err, "a call for all the rest of the blob")
 			require.NoError(t, last.Close())
 
 			_, err = io.ReadAll(first)
@@ -169,9 +171,9 @@ func TestNoPartsAtAHostThatLimits(t *testing.T) {
 	}
 }
 
-// TestLimitIsKnownWithoutFurtherTries: a host that has refused the only try of a call
-// counts as one that limits requests, too.
-func TestLimitIsKnownWithoutFurtherTries(t *testing.T) {
+// TestARefusalOfTheOnlyTryCountsAsALimit: a host counts as one that limits requests even
+// if it has refused only one try, and the call makes no other.
+func TestARefusalOfTheOnlyTryCountsAsALimit(t *testing.T) {
 	requests := 0
 	w := newWorld(map[string]http.HandlerFunc{"https://reg.example": func(w http.ResponseWriter, r *http.Request) {
 		if requests++; requests > 1 {

@@ -75,8 +75,8 @@ func TestMirrorsAreAskedInOrderBeforeTheRegistry(t *testing.T) {
 	assert.Equal(t, []string{"GET https://m2.example/v2/proxy/app/manifests/v1?ns=reg.example"}, w.asked(), "the first mirror may not resolve tags")
 }
 
-// After any failure of the mirrors the registry is asked at once. A mirror is left out for a
-// time after it failed, but only if the failure may pass.
+// After any failure of the mirrors the registry is asked at once. If the failure may
+// pass, the mirror is left out for a time.
 func TestTheRegistryIsAskedAtOnceAfterMirrorsFail(t *testing.T) {
 	ref := reference.MustParse("reg.example/app:v1")
 	for name, tt := range map[string]struct {
@@ -163,7 +163,7 @@ func TestTheRegistrysAnswerGivesTheReason(t *testing.T) {
 	assert.Contains(t, err.Error(), "not with [redacted]")
 }
 
-// A ring is a keyring with a credential for each name.
+// A ring is a keyring with the credentials of each name.
 type ring map[string][]credentials.Credential
 
 func (r ring) Lookup(_ context.Context, ref reference.Reference) iter.Seq2[credentials.Credential, error] {
@@ -236,7 +236,8 @@ func TestTheNextHostIsAskedAfterAWrongManifest(t *testing.T) {
 }
 
 // If a mirror announces another length than the blob has, its answer is not read, so that
-// the caller's bytes are not thrown away. The mirror is not asked for that digest again.
+// the bytes that the caller has stay useful. The mirror is not asked for that digest
+// again.
 func TestAMirrorWithAnotherLengthIsNotRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, c := mirrored(func(w http.ResponseWriter, _ *http.Request) {

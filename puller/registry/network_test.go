@@ -88,7 +88,7 @@ func TestLoopbackIsNotAskedOverHTTPIfItMaySpeakTLS(t *testing.T) {
 	}
 }
 
-// A broken connection does not show that the server speaks no TLS.
+// A broken connection does not show that the server does not speak TLS.
 func TestABrokenConnectionDoesNotMeanPlainHTTP(t *testing.T) {
 	for _, secure := range []bool{true, false} {
 		synctest.Test(t, func(t *testing.T) {
@@ -170,8 +170,9 @@ func TestNoRegistryIsAskedOverHTTPUnlessItIsListed(t *testing.T) {
 	other.CloseIdleConnections()
 }
 
-// For a registry the error advises to list it in PlainHTTP. For a host with a URL it advises
-// to change the URL. For a server that an answer has named there is no advice.
+// If a registry does not speak TLS, the error advises to list it in PlainHTTP. For a host
+// with a URL it advises to change the URL. For a server that an answer named it has no
+// advice.
 func TestTheErrorAdvisesOnlyWhatHelps(t *testing.T) {
 	plain, _, _ := start(t, pullertest.Config{})
 	dialed := func(ctx context.Context, network, _ string) (net.Conn, error) {
@@ -201,16 +202,16 @@ func TestTheErrorAdvisesOnlyWhatHelps(t *testing.T) {
 	assert.EqualError(t, err, "cdn.example: TLS failure: tls: first record does not look like a TLS handshake")
 }
 
-// A names is a network in which each name leads to a test server. The connections show
-// another address of the server.
-type names struct {
+// A nameNetwork is a network in which each host name leads to a test server. The
+// connections show another address than the server's own.
+type nameNetwork struct {
 	servers map[string]*httptest.Server // by host:port
 	addrs   map[string]string           // the address that the connection shows
 	mu      sync.Mutex
 	dialed  []string
 }
 
-func (n *names) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+func (n *nameNetwork) dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	n.mu.Lock()
 	n.dialed = append(n.dialed, addr)
 	n.mu.Unlock()
@@ -244,7 +245,7 @@ func TestTheAddressOfANameDecides(t *testing.T) {
 		t.Cleanup(s.Close)
 		return s
 	}
-	n := &names{servers: map[string]*httptest.Server{
+	n := &nameNetwork{servers: map[string]*httptest.Server{
 		"reg.example:443": serve(redirectTo("https://cdn.example/x")),
 		"cdn.example:443": serve(text(hello)),
 	}}
@@ -395,15 +396,15 @@ func TestManyBlobsNeedFewConnections(t *testing.T) {
 			wg.Wait()
 		}
 		c.CloseIdleConnections()
-		// Eight connections are used at the same time. A few more are dialled that another
-		// connection makes unnecessary.
+		// Eight connections are used at the same time. The client dials a few more, which
+		// it does not need because another connection becomes free first.
 		assert.LessOrEqual(t, dials, 20, "TLS %v", secure)
 	}
 }
 
-// A registry whose name is a loopback name is not asked over http through a proxy, whatever
-// the proxy answers to CONNECT, and whether the proxy is for http, https or both. The
-// password does not leave the process.
+// A registry with a loopback name is not asked over http through a proxy. That holds for
+// each answer of the proxy to CONNECT, and for a proxy for http, for https and for both.
+// The password does not leave the process.
 func TestNoPlainHTTPThroughAProxy(t *testing.T) {
 	for name, connect := range map[string]func(w http.ResponseWriter, r *http.Request){
 		"refuses": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) },

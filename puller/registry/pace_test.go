@@ -32,7 +32,8 @@ func hiding(blob []byte, n int, after time.Duration) func(*http.Request) (*http.
 	}
 }
 
-// A split sends requests for m.example to the mirror, and all others to the registry.
+// A split is a transport that sends requests for m.example to the mirror, and all others
+// to the registry.
 type split struct{ mirror, registry *timed }
 
 func (s split) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -44,9 +45,9 @@ func (s split) RoundTrip(req *http.Request) (*http.Response, error) {
 
 type step = func(*http.Request) (*http.Response, error)
 
-// The time before an answer begins also counts. A registry that sends a few bytes in each
-// answer is given up after two slow windows in a row, however quick each single answer is.
-// If a mirror does that, the registry is asked instead.
+// The time before an answer begins counts, too. A registry that sends a few bytes in each
+// answer is given up after two slow windows in a row, however quick each single answer
+// is. If a mirror does that, the registry is asked instead.
 func TestTheTimeBeforeAnAnswerCountsAsSlowness(t *testing.T) {
 	blob := []byte(strings.Repeat("0123456789", 1000))
 	for _, n := range []int{1, 26, 40} {
@@ -82,7 +83,8 @@ func TestTheTimeBeforeAnAnswerCountsAsSlowness(t *testing.T) {
 	}
 }
 
-// The server asks for a new token before each answer. The time for the tokens also counts.
+// The server asks for a new token before each answer. The time for the tokens counts,
+// too.
 func TestTheTimeForTokensCountsAsSlowness(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		blob := []byte(strings.Repeat("0123456789", 1000))
@@ -106,7 +108,7 @@ func TestTheTimeForTokensCountsAsSlowness(t *testing.T) {
 	})
 }
 
-// The time that a server asks to wait does not count as slowness, up to MaxWait in all.
+// The waits that a server orders do not count as slowness, up to MaxWait in all.
 func TestRetryAfterIsNotSlownessUpToMaxWait(t *testing.T) {
 	dripping := func(blob []byte, wait string) *timed {
 		tr := &timed{}
@@ -145,7 +147,7 @@ func TestRetryAfterIsNotSlownessUpToMaxWait(t *testing.T) {
 	}
 }
 
-// A server that sends 1 KiB a second or more is not cut, whatever happened before.
+// A server that sends 1 KiB a second or more is not cut, even after slow tries.
 func TestALinkOf1KiBASecondIsNotCut(t *testing.T) {
 	blob := make([]byte, 200<<10)
 	late := func(after time.Duration, then step) step {
@@ -191,8 +193,9 @@ func TestALinkOf1KiBASecondIsNotCut(t *testing.T) {
 	}
 }
 
-// The time that the caller takes between reads is not the server's. A caller that reads more
-// than 1 KiB a second may take a day. A caller that reads less may take an hour.
+// The caller's own time between reads does not count as slowness of the server. A caller
+// that reads more than 1 KiB a second may take a day. A caller that reads less may take
+// an hour.
 func TestTheCallersTimeIsNotSlowness(t *testing.T) {
 	for _, tt := range []struct {
 		size, each int

@@ -43,8 +43,8 @@ func assertPanics(t *testing.T, cause error, fn func() error) {
 	assert.Fail(t, "the call returned", "%v", fn())
 }
 
-// A panic of a callback of a Client reaches the caller of the Client, even if net/http runs
-// the callback in another goroutine. The Client can be used after that.
+// A panic of a callback of a Client reaches the caller of the Client, even if net/http
+// runs the callback in another goroutine. After that the Client is still usable.
 func TestPanicsReachTheCaller(t *testing.T) {
 	cause := errors.New("a callback panicked")
 	reg, _, ref := start(t, pullertest.Config{})

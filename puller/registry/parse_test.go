@@ -212,7 +212,8 @@ func TestContentRangeIsReadStrictly(t *testing.T) {
 	}
 }
 
-// The blob has 10 bytes, and 4 of them are read. The table says which ranges continue it.
+// The blob has 10 bytes, and 4 of them have been read. The table says which ranges
+// continue it.
 func TestOnlyARangeThatContinuesFits(t *testing.T) {
 	for r, want := range map[byteRange]bool{
 		{4, 9, 10}: true, {4, 6, 10}: true, {4, 9, unknownTotal}: true, {4, 6, unknownTotal}: true,

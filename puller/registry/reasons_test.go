@@ -55,8 +55,8 @@ func TestPublishedRefusalsKeepTheirReason(t *testing.T) {
 	}
 }
 
-// The error has the text in which a server explains a refusal, whatever common form the body
-// of the answer has.
+// The error has the text in which a server explains a refusal, for all common forms of
+// the body.
 func TestTheReasonOfARefusalIsInTheError(t *testing.T) {
 	for body, want := range map[string]string{
 		`{"errors":[{"code":"DENIED","message":"no"}]}`:                             "DENIED: no",

@@ -139,9 +139,9 @@ func TestOnlyPrivateRegistriesRedirectToPrivateAddresses(t *testing.T) {
 	}
 }
 
-// A blob may be redirected from https to http if the caller has listed the storage host. The
-// request has no Authorization, and the bytes are verified. A manifest may not be redirected
-// so. The error says how to allow it.
+// A blob may be redirected from https to http if the caller has listed the storage host.
+// The request has no Authorization, and the bytes are verified. A manifest may not be
+// redirected in this way. The error says how to allow it for blobs.
 func TestOnlyBlobsAreRedirectedToListedHostsOverHTTP(t *testing.T) {
 	ref := reference.MustParse("reg.example/app:v1")
 	storage := func(target string) (*world, map[string]http.HandlerFunc) {
@@ -186,10 +186,10 @@ func TestOnlyBlobsAreRedirectedToListedHostsOverHTTP(t *testing.T) {
 	}
 }
 
-// An endless body sends a byte three times a second, until it is closed.
-type endless struct{ closed chan struct{} }
+// An endlessBody sends three bytes a second until it is closed.
+type endlessBody struct{ closed chan struct{} }
 
-func (b *endless) Read(p []byte) (int, error) {
+func (b *endlessBody) Read(p []byte) (int, error) {
 	select {
 	case <-b.closed:
 		return 0, http.ErrBodyReadAfterClose
@@ -198,7 +198,7 @@ func (b *endless) Read(p []byte) (int, error) {
 	}
 }
 
-func (b *endless) Close() error {
+func (b *endlessBody) Close() error {
 	select {
 	case <-b.closed:
 	default:
@@ -210,7 +210,7 @@ func (b *endless) Close() error {
 // The body of a redirect is read for a second and then closed. Then the redirect is followed.
 func TestTheBodyOfARedirectIsReadForASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		body := &endless{closed: make(chan struct{})}
+		body := &endlessBody{closed: make(chan struct{})}
 		tr := &timed{steps: []func(*http.Request) (*http.Response, error){func(req *http.Request) (*http.Response, error) {
 			resp, err := code(307, "Location", "https://cdn.example/x")(req)
 			resp.Body = body
@@ -225,7 +225,8 @@ func TestTheBodyOfARedirectIsReadForASecond(t *testing.T) {
 	})
 }
 
-// The same holds for real connections, by HTTP/1.1 and HTTP/2.
+// This is TestTheBodyOfARedirectIsReadForASecond over real connections, by HTTP/1.1 and
+// by HTTP/2.
 func TestTheBodyOfARedirectIsReadForASecondOverTCP(t *testing.T) {
 	for _, secure := range []bool{false, true} {
 		server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -255,9 +256,10 @@ func TestTheBodyOfARedirectIsReadForASecondOverTCP(t *testing.T) {
 	}
 }
 
-// If a token has characters that no header can carry, the credential is at fault, and the
-// next credential is tried. If a configured header or the User-Agent has them, New fails.
-// Nothing is sent, the client does not wait, and no error shows the value.
+// If a token has characters that no header can carry, the error counts against the
+// credential, and the next credential is tried. If a configured header or the User-Agent
+// has them, New fails. Nothing is sent, the client does not wait, and no error shows the
+// value.
 func TestARequestWithAHeaderThatCannotBeSentIsNotSent(t *testing.T) {
 	ref := reference.MustParse("reg.example/app:v1")
 	for _, token := range []string{"CANARY\r\nX: y", "CANARY\x00", "CANARY\x7f", "\x01CANARY"} {

@@ -92,9 +92,9 @@ func robotRepo() content.Repo {
 	return content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: robot}
 }
 
-// TestTargetServesTheOtherParts: the registry is asked once for a blob that it redirects,
-// however many parts follow.
-func TestTargetServesTheOtherParts(t *testing.T) {
+// TestTheTargetOfARedirectServesTheOtherParts: the registry is asked only for the first
+// part of a blob that it redirects.
+func TestTheTargetOfARedirectServesTheOtherParts(t *testing.T) {
 	f := newSigningFront()
 	var tr trace
 	c := f.client(t, &tr)
@@ -106,9 +106,9 @@ func TestTargetServesTheOtherParts(t *testing.T) {
 	assert.NotContains(t, tr.text.String(), "signature-", "the log hides the query")
 }
 
-// TestTargetIsKeptForOneBlobOnly: another credential, repository, blob or Client is
-// redirected by the registry itself.
-func TestTargetIsKeptForOneBlobOnly(t *testing.T) {
+// TestATargetIsKeptForOneBlobOnly: for another credential, repository, blob or Client the
+// registry is asked.
+func TestATargetIsKeptForOneBlobOnly(t *testing.T) {
 	f := newSigningFront()
 	c := f.client(t, &trace{})
 	f.part(t, c, robotRepo(), 0)
@@ -127,8 +127,8 @@ func TestTargetIsKeptForOneBlobOnly(t *testing.T) {
 }
 
 // A target that refuses a request, or that answers with something else than the bytes
-// that were asked for, is forgotten. The registry is asked in the same try, and its new
-// redirect is kept.
+// that were asked for, is forgotten. The same try asks the registry, and its new redirect
+// is kept.
 func TestATargetThatRefusesIsForgotten(t *testing.T) {
 	for name, refused := range map[string]http.HandlerFunc{
 		"400": challengeWith(400, ""), "401": challengeWith(401, "Basic realm=x"), "403": challengeWith(403, ""),
@@ -150,14 +150,14 @@ func TestATargetThatRefusesIsForgotten(t *testing.T) {
 				began := time.Now()
 				assert.Equal(t, []string{"storage", "reg", "storage"}, f.part(t, c, robotRepo(), 100))
 				assert.Equal(t, []string{"storage"}, f.part(t, c, robotRepo(), 200))
-				assert.Zero(t, time.Since(began), "it is not a failure that is waited for")
+				assert.Zero(t, time.Since(began), "the client does not wait before it asks the registry")
 			})
 		})
 	}
 }
 
 // If a target has a fault that may pass, the next try asks the registry after the usual
-// delay. A target that limits requests is asked again itself.
+// delay. A target that limits requests is asked again.
 func TestTheRegistryIsAskedAfterATargetFails(t *testing.T) {
 	for status, want := range map[int][]string{
 		500: {"storage", "reg", "storage"}, 503: {"storage", "reg", "storage"}, 429: {"storage", "storage"},
@@ -226,7 +226,7 @@ func TestATargetIsUsedAsLongAsTheRedirectSays(t *testing.T) {
 	})
 }
 
-// A target is forgotten when the bytes were not those of the blob.
+// A target is forgotten if it sent other bytes than those of the blob.
 func TestATargetWithWrongBytesIsForgotten(t *testing.T) {
 	f := newSigningFront()
 	c := f.client(t, &trace{})
@@ -256,8 +256,8 @@ func TestTheErrorHidesTheQueryOfATarget(t *testing.T) {
 	})
 }
 
-// The address of a target is checked at each connection. A name that leads to a forbidden
-// address by now is not dialled.
+// The address of a target is checked at each connection. If its name leads to a forbidden
+// address at that time, it is not dialled.
 func TestTheAddressOfATargetIsCheckedAtEachConnection(t *testing.T) {
 	ca := realtest.NewCA(t)
 	cert, _, _ := ca.Issue(t, "all", "reg.example", "cdn.example")
@@ -270,7 +270,7 @@ func TestTheAddressOfATargetIsCheckedAtEachConnection(t *testing.T) {
 		return s
 	}
 	redirects, served := 0, 0
-	n := &names{addrs: map[string]string{"reg.example:443": "203.0.113.1:443", "cdn.example:443": "203.0.113.2:443"},
+	n := &nameNetwork{addrs: map[string]string{"reg.example:443": "203.0.113.1:443", "cdn.example:443": "203.0.113.2:443"},
 		servers: map[string]*httptest.Server{
 			"reg.example:443": serve(func(w http.ResponseWriter, r *http.Request) {
 				redirects++

@@ -14,10 +14,10 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// What is remembered of an origin is wrong for its second repository, which requests a
-// token of another token server, a password or nothing. The second repository refuses the
-// Authorization that was chosen early with one of several statuses. The blob arrives in
-// each case.
+// What the Client remembers of an origin is wrong for the origin's second repository,
+// which needs a token of another token server, a password or nothing. The second
+// repository refuses the Authorization that was chosen early, with one of several
+// statuses. The blob arrives in each case.
 func TestWrongMemoryCausesNoFailure(t *testing.T) {
 	token := func(name string) http.HandlerFunc { return text(`{"token":"` + name + `"}`) }
 	bearerOf := func(name string) string { return `Bearer realm="https://` + name + `.example/t"` }
@@ -71,8 +71,8 @@ func TestWrongMemoryCausesNoFailure(t *testing.T) {
 	}
 }
 
-// If the image does not exist, the error says so, also if the request was sent with a
-// remembered token. That costs one more request the first time.
+// If the image does not exist, the error says so, even if the request was sent with a
+// remembered token. The first time that costs one more request.
 func TestAnAbsentImageIsAbsentWithARememberedToken(t *testing.T) {
 	const realm = `Bearer realm="https://a.example/t"`
 	w := newWorld(map[string]http.HandlerFunc{
@@ -127,8 +127,8 @@ func TestAPublicRepositoryDoesNotWaitForATokenServer(t *testing.T) {
 	assert.Len(t, w.asked(), 2, "one request for a token, one for the blob")
 }
 
-// TestWrongMemoryIsForgotten: what is remembered of an origin is used until it proves
-// wrong for a repository. The repository after that one is asked without it.
+// TestWrongMemoryIsForgotten: what the Client remembers of an origin is used until it is
+// wrong for a repository. After that the Client asks the next repository without it.
 func TestWrongMemoryIsForgotten(t *testing.T) {
 	const blob, token = "https://r.example/v2/", "https://a.example/t"
 	for name, two := range map[string]struct {

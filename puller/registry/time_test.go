@@ -23,8 +23,8 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// A timed is a transport that notes the time of each request. Each request is answered by the
-// next step, and all requests after the last step by that step.
+// A timed is a transport that records the time of each request. Each request is answered
+// by the next step, and all requests after the last step by that step.
 type timed struct {
 	steps []func(*http.Request) (*http.Response, error)
 	at    []time.Time
@@ -64,8 +64,8 @@ func code(status int, header ...string) func(*http.Request) (*http.Response, err
 	}
 }
 
-// drip answers with the requested part of the blob, n bytes at a time. It waits for every
-// before each of them, and stalls at byte stall unless stall is negative.
+// drip answers with the requested part of the blob, n bytes at a time. It waits for the
+// time every before each n bytes, and stalls at byte stall unless stall is negative.
 func drip(blob []byte, n int, every time.Duration, stall int) func(*http.Request) (*http.Response, error) {
 	return func(req *http.Request) (*http.Response, error) {
 		resp := &http.Response{StatusCode: 200, Header: http.Header{}, Request: req}
@@ -134,7 +134,7 @@ func TestAFaultThatMayPassIsTriedAgain(t *testing.T) {
 		{"401", []func(*http.Request) (*http.Response, error){code(401)}, 1, content.ErrUnauthorized},
 		{"400", []func(*http.Request) (*http.Response, error){code(400)}, 1, content.ErrStatus},
 		{"301 without Location", []func(*http.Request) (*http.Response, error){code(301)}, 1, content.ErrRedirect},
-		{"reset, 500, 429, then well", []func(*http.Request) (*http.Response, error){broken, code(500), code(429), ok}, 4, ""},
+		{"reset, 500, 429, then good", []func(*http.Request) (*http.Response, error){broken, code(500), code(429), ok}, 4, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -158,9 +158,9 @@ func TestAFaultThatMayPassIsTriedAgain(t *testing.T) {
 	}
 }
 
-// A name that does not exist is not looked up again, but a name for which the resolver
-// failed is. The error has advice if the first part of the name was taken for a registry
-// because of an upper-case letter.
+// A name that does not exist is not looked up again. A name is looked up again if the
+// resolver failed. The error has advice if the first part of the name was taken for a
+// registry because of an upper-case letter.
 func TestANameThatDoesNotExistIsLookedUpOnce(t *testing.T) {
 	missing := net.DNSError{Err: "no such host", IsNotFound: true}
 	const advice = "; %q was taken for a registry because of its upper-case letter; if it is not one, write the name in lower case"
@@ -201,7 +201,8 @@ func TestANameThatDoesNotExistIsLookedUpOnce(t *testing.T) {
 	}
 }
 
-// 20 clients whose first request fails at the same time make the second at 20 different times.
+// The first requests of 20 clients fail at the same time. They make their second requests
+// at 20 different times.
 func TestClientsThatFailTogetherTryAgainApart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var gaps []time.Duration
@@ -393,7 +394,7 @@ func TestATokenRequestThatHangsBehindARedirectIsMadeAgain(t *testing.T) {
 	})
 }
 
-// A call ends with its context, whatever it is waiting for.
+// A call ends with its context, in each of its waits.
 func TestACallEndsWithItsContext(t *testing.T) {
 	blob := make([]byte, 100)
 	for name, steps := range map[string][]func(*http.Request) (*http.Response, error){

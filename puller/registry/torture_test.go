@@ -31,7 +31,8 @@ import (
 
 var errInjected = errors.New("injected fault")
 
-// A faults fails the operation number at, or also all operations after it.
+// faults makes the operation number at fail, and also all operations after it if forever
+// is set.
 type faults struct {
 	count   atomic.Int64
 	at      int64
@@ -43,7 +44,8 @@ func (f *faults) now() bool {
 	return n == f.at || f.forever && n > f.at && f.at > 0
 }
 
-// smallRead is the most that one read returns, so that there are more reads that can fail.
+// smallRead is the largest number of bytes that one read returns, so that there are more
+// reads that can fail.
 const smallRead = 2 << 10
 
 // A faultyTransport fails requests and reads of bodies.
@@ -110,10 +112,10 @@ func stride() int64 {
 	return 5
 }
 
-// An image is pulled from a registry with tokens, once for each request and each read of a
-// body, which fails, and once for each operation of a connection. Each pull is right or ends
-// with an error that has a reason. No goroutine is left, without which the bubble does not
-// end, and no connection.
+// An image is pulled from a registry with tokens, many times. In each pull another
+// request, read of a body or operation of a connection fails. Each pull is right or ends
+// with an error that has a reason. No goroutine is left, because the synctest bubble
+// would not end, and no connection is left.
 func TestTortureOfRequestsAndConnections(t *testing.T) {
 	for _, layer := range []string{"transport", "connection"} {
 		for _, forever := range []bool{false, true} {
@@ -134,7 +136,7 @@ func TestTortureOfRequestsAndConnections(t *testing.T) {
 			t.Logf("%s, for ever %v: %d points, %d of them fail the pull", layer, forever, points, failed)
 			assert.Greater(t, points, int64(100))
 			if !forever {
-				assert.Zero(t, failed, "one fault is survived wherever it is")
+				assert.Zero(t, failed, "a single fault does not fail a pull")
 			}
 		}
 	}
@@ -183,8 +185,9 @@ func tortured(t *testing.T, layer string, f *faults) error {
 	return err
 }
 
-// The same is done to a pull into a layout on disk. A pull without faults after the fault
-// succeeds. Then the layout has the same files as a layout without any fault.
+// This is TestTortureOfRequestsAndConnections for a pull into a layout on disk. After
+// each pull with a fault, a pull without faults succeeds, and the layout then has the
+// same files as a layout without any fault.
 func TestTortureOfAWholePull(t *testing.T) {
 	var clean []string
 	none := &faults{}
@@ -220,7 +223,7 @@ func TestTortureOfAWholePull(t *testing.T) {
 		t.Logf("for ever %v: %d points, %d of them fail the pull", forever, points, failed)
 		assert.Greater(t, points, int64(15))
 		if !forever {
-			assert.Zero(t, failed, "one fault is survived wherever it is")
+			assert.Zero(t, failed, "a single fault does not fail a pull")
 		}
 	}
 }

@@ -76,7 +76,8 @@ type transferStep struct {
 	}
 }
 
-// notOurs has the rows that package transfer decides without the client, and why.
+// notOurs has the rows that do not concern the client, because package transfer decides
+// them, and the reasons.
 var notOurs = map[string]string{
 	"blob already stored: no request":                                       "the store is transfer's",
 	"descriptor carries the right data: no request":                         "the descriptor's data is transfer's",
@@ -84,7 +85,7 @@ var notOurs = map[string]string{
 	"complete but uncommitted partial: verify and commit without a request": "no request is needed",
 }
 
-// The function fetch does for the client what package transfer does.
+// The function fetch is in place of package transfer.
 func TestPublishedTransfersOfBlobs(t *testing.T) {
 	data, err := os.ReadFile("testdata/vectors/transfer.json")
 	require.NoError(t, err)
