@@ -9,8 +9,10 @@ import (
 const (
 	// maxPart is the largest part of a blob on a slow link. With larger ones, bytes would be
 	// hashed so much later that they might have left the page cache. On a fast link bytes are
-	// hashed earlier, so parts are larger.
+	// hashed earlier, so parts are larger. They are also large because a connection from
+	// which another one takes bytes over is closed, and loses what is on its way.
 	maxPart     = 256 << 20
+	minFastPart = 64 << 20
 	maxFastPart = 512 << 20
 	// The smallest part is what a connection brings in leastTime, between minPart and
 	// enoughPart bytes. With smaller ones, the round trip between two parts would matter.
@@ -57,6 +59,9 @@ func (f forecast) end(part spans.Span, read float64) float64 {
 
 // least returns the smallest part for a connection that takes read seconds for a byte.
 func (f forecast) least(read float64) int64 {
+	if f.fast {
+		return minFastPart
+	}
 	n := min(leastTime.Seconds()/read, enoughPart)
 	return max(minPart, int64(n)/bufferSize*bufferSize)
 }

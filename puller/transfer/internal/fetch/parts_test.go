@@ -42,4 +42,6 @@ func TestEachReasonDecidesTheLengthOfAPart(t *testing.T) {
 		tt.change(&f)
 		assert.Equal(t, tt.want, f.part(tt.gap, 1/(tt.read*mib))/mib, name)
 	}
+	slow.fast = true
+	assert.EqualValues(t, 64, slow.least(1./(64*mib))/mib, "the least on a fast link")
 }
