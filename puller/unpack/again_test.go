@@ -1,0 +1,429 @@
+package unpack
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/puller/pullertest"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// A directory that an earlier call has made is checked; one that was changed, or that is
+// another one, is an error and stays as it is.
+func TestDirectoryThatIsThere(t *testing.T) {
+	store := new(pullertest.MemStore)
+	desc := putArtifact(t, store, mixed(t)...)
+	old := time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
+	write := func(name, data string) func(t *testing.T, dir string) {
+		return func(t *testing.T, dir string) {
+			require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(data), 0o644))
+		}
+	}
+	for _, c := range []struct {
+		name   string
+		change func(t *testing.T, dir string)
+		cfg    Config
+		is     error // nil if the directory is as it should be
+		file   string
+		text   string
+	}{
+		{"nothing", func(*testing.T, string) {}, Config{}, nil, "", ""},
+		{"nothing, with Verify", func(*testing.T, string) {}, Config{Verify: true}, nil, "", ""},
+		{"times only", func(t *testing.T, dir string) {
+			require.NoError(t, os.Chtimes(filepath.Join(dir, "README.md"), old, old))
+		}, Config{}, nil, "", ""},
+		{"other bytes", write("README.md", "mad red"), Config{}, ErrChanged, "README.md", "other content"},
+		{"fewer bytes", write("README.md", "mad"), Config{}, ErrChanged, "README.md", "3 bytes, not 7"},
+		{"more bytes", write("README.md", "read me too"), Config{}, ErrChanged, "README.md", "11 bytes"},
+		{"other bytes in a file of a tar", write("docs/a.txt", "bbb"), Config{}, ErrChanged, "docs/a.txt", "other content"},
+		{"a file too much", write("docs/b.txt", "bbb"), Config{}, ErrChanged, "docs/b.txt", "does not have it"},
+		{"a file removed", func(t *testing.T, dir string) { require.NoError(t, os.Remove(filepath.Join(dir, "empty"))) }, Config{}, ErrChanged, "empty", "missing"},
+		{"a directory removed", func(t *testing.T, dir string) { require.NoError(t, os.Remove(filepath.Join(dir, "docs", "none"))) }, Config{}, ErrChanged, "docs/none", "missing"},
+		{"a file replaced by a directory", func(t *testing.T, dir string) {
+			require.NoError(t, os.Remove(filepath.Join(dir, "empty")))
+			require.NoError(t, os.Mkdir(filepath.Join(dir, "empty"), 0o755))
+		}, Config{}, ErrChanged, "empty", "type"},
+		{"a file replaced by a link to it", func(t *testing.T, dir string) {
+			require.NoError(t, os.Rename(filepath.Join(dir, "README.md"), dir+".moved"))
+			require.NoError(t, os.Symlink("../dir.moved", filepath.Join(dir, "README.md")))
+		}, Config{}, ErrChanged, "README.md", "type"},
+		{"a directory replaced by a link to it", func(t *testing.T, dir string) {
+			require.NoError(t, os.Rename(filepath.Join(dir, "code"), dir+".moved"))
+			require.NoError(t, os.Symlink("../dir.moved", filepath.Join(dir, "code")))
+		}, Config{}, ErrChanged, "code", "type"},
+		{"a link that leads elsewhere", func(t *testing.T, dir string) {
+			require.NoError(t, os.Remove(filepath.Join(dir, "docs", "latest")))
+			require.NoError(t, os.Symlink("/etc/passwd", filepath.Join(dir, "docs", "latest")))
+		}, Config{}, ErrChanged, "docs/latest", "leads"},
+		{"the mark removed", func(t *testing.T, dir string) { require.NoError(t, os.Remove(filepath.Join(dir, markName))) }, Config{}, ErrTaken, "", "does not have the file"},
+		{"the mark emptied", write(markName, ""), Config{}, ErrTaken, "", "cannot be read"},
+		{"a mark of another version", write(markName, `{"version":2}`), Config{}, ErrTaken, "", "cannot be read"},
+		{"a mark of another artifact", write(markName, `{"version":1,"manifest":"sha256:00"}`), Config{}, ErrTaken, "", `"sha256:00"`},
+		{"another SubPath", func(*testing.T, string) {}, Config{SubPath: "code"}, ErrTaken, "", "SubPath"},
+		{"a mark with a name that leaves", write(markName, `{"version":1,"manifest":"`+string(desc.Digest)+`","entries":[{"kind":"f","name":"../x"}]}`), Config{}, ErrTaken, "../x", "wrong name"},
+		{"a mark with a bad digest", write(markName, `{"version":1,"manifest":"`+string(desc.Digest)+`","entries":[{"kind":"f","name":"README.md","size":7,"digest":"x"}]}`), Config{}, ErrTaken, "README.md", "wrong digest"},
+		{"an empty directory", func(t *testing.T, dir string) {
+			require.NoError(t, os.RemoveAll(dir))
+			require.NoError(t, os.Mkdir(dir, 0o755))
+		}, Config{}, ErrTaken, "", "does not have the file"},
+		{"a file", func(t *testing.T, dir string) {
+			require.NoError(t, os.RemoveAll(dir))
+			require.NoError(t, os.WriteFile(dir, []byte("mine"), 0o644))
+		}, Config{}, ErrTaken, "", "not a directory"},
+		{"a link to the directory", func(t *testing.T, dir string) {
+			require.NoError(t, os.Rename(dir, dir+".moved"))
+			require.NoError(t, os.Symlink("dir.moved", dir))
+		}, Config{}, ErrTaken, "", "not a directory"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			parent := t.TempDir()
+			dir := filepath.Join(parent, "dir")
+			files, err := Files(t.Context(), store, desc, dir, Config{})
+			require.NoError(t, err)
+			c.change(t, dir)
+			before := readTree(t, parent)
+			// The store is not needed any more.
+			again, err := Files(t.Context(), new(pullertest.MemStore), desc, dir, c.cfg)
+			assert.Equal(t, before, readTree(t, parent))
+			if c.is == nil {
+				require.NoError(t, err)
+				assert.Equal(t, files, again)
+				return
+			}
+			var e *Error
+			require.ErrorAs(t, err, &e)
+			assert.ErrorIs(t, err, c.is)
+			assert.Equal(t, c.file, e.File)
+			assert.Contains(t, err.Error(), c.text)
+		})
+	}
+}
+
+// Other content of the same size, put there with the former time, is found with Verify only.
+func TestVerifyHashesEveryFile(t *testing.T) {
+	store := new(pullertest.MemStore)
+	desc := putArtifact(t, store, titled("a", "aaa"))
+	dir := filepath.Join(t.TempDir(), "dir")
+	_, err := Files(t.Context(), store, desc, dir, Config{})
+	require.NoError(t, err)
+	name := filepath.Join(dir, "a")
+	info, err := os.Stat(name)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(name, []byte("bbb"), 0o644))
+	require.NoError(t, os.Chtimes(name, info.ModTime(), info.ModTime()))
+	_, err = Files(t.Context(), store, desc, dir, Config{})
+	assert.NoError(t, err)
+	_, err = Files(t.Context(), store, desc, dir, Config{Verify: true})
+	assert.ErrorIs(t, err, ErrChanged)
+}
+
+// SubPath makes the directory of a part of the artifact.
+func TestSubPath(t *testing.T) {
+	store := new(pullertest.MemStore)
+	desc := putArtifact(t, store,
+		titled("a/b/c", "c"), titled("a/b2", "b2"), titled("top", "top"),
+		plain(t, file("a/b/d/e", "e"), file("a/bb/x", "x")))
+	for sub, want := range map[string]map[string]string{
+		"":        {"a": "/", "a/b": "/", "a/b/c": "c", "a/b2": "b2", "top": "top", "a/b/d": "/", "a/b/d/e": "e", "a/bb": "/", "a/bb/x": "x"},
+		".":       {"a": "/", "a/b": "/", "a/b/c": "c", "a/b2": "b2", "top": "top", "a/b/d": "/", "a/b/d/e": "e", "a/bb": "/", "a/bb/x": "x"},
+		"a/b":     {"c": "c", "d": "/", "d/e": "e"},
+		"./a//b/": {"c": "c", "d": "/", "d/e": "e"},
+		"a/b/d":   {"e": "e"},
+		"a/bb":    {"x": "x"},
+		"a":       {"b": "/", "b/c": "c", "b2": "b2", "b/d": "/", "b/d/e": "e", "bb": "/", "bb/x": "x"},
+	} {
+		dir := filepath.Join(t.TempDir(), "dir")
+		_, err := Files(t.Context(), store, desc, dir, Config{SubPath: sub})
+		require.NoError(t, err, sub)
+		assert.Equal(t, want, readTree(t, dir), sub)
+		_, err = Files(t.Context(), store, desc, dir, Config{SubPath: sub})
+		assert.NoError(t, err, sub)
+	}
+	// Blobs of other files are not read, so they need not be there.
+	part := new(pullertest.MemStore)
+	body, err := fs.ReadFile(storeFS{store}, string(desc.Digest))
+	require.NoError(t, err)
+	put(t, part, desc.MediaType, body)
+	put(t, part, ocispec.MediaTypeImageLayer, []byte("c"))
+	tarBlob := tarOf(t, file("a/b/d/e", "e"), file("a/bb/x", "x"))
+	put(t, part, modelTar, tarBlob)
+	dir := filepath.Join(t.TempDir(), "dir")
+	_, err = Files(t.Context(), part, desc, dir, Config{SubPath: "a/b"})
+	require.NoError(t, err)
+	assert.Equal(t, []string{"c", "d", "d/e"}, keys(readTree(t, dir)))
+}
+
+// Layers without names get those of their media types.
+func TestNamesByMediaType(t *testing.T) {
+	store := new(pullertest.MemStore)
+	of := func(types ...string) []layer {
+		var all []layer
+		for i, mediaType := range types {
+			all = append(all, layer{mediaType, []byte{byte(i)}, nil})
+		}
+		return all
+	}
+	for _, c := range []struct {
+		layers []layer
+		want   string
+	}{
+		{of("application/vnd.docker.ai.gguf.v3", "application/vnd.docker.ai.license", "application/vnd.docker.ai.chat.template.jinja"), "model.gguf LICENSE template.jinja"},
+		{of("application/vnd.docker.ai.safetensors", "application/vnd.docker.ai.safetensors", "application/vnd.docker.ai.license", "application/vnd.docker.ai.license"),
+			"model-00001-of-00002.safetensors model-00002-of-00002.safetensors LICENSE-00001-of-00002 LICENSE-00002-of-00002"},
+		{of("application/vnd.ollama.image.model", "application/vnd.ollama.image.template", "application/vnd.ollama.image.params", "application/vnd.ollama.image.projector"), "model.gguf template params.json projector.gguf"},
+		{of("application/vnd.cncf.helm.chart.provenance.v1.prov"), "chart.prov"},
+		{of("APPLICATION/vnd.docker.ai.GGUF.v3; x=y"), "model.gguf"},
+		{append(of("application/vnd.docker.ai.gguf.v3"), layer{"application/vnd.docker.ai.gguf.v3", []byte("named"), map[string]string{annotationPath: "text/model.gguf"}}), "model.gguf text/model.gguf"},
+		{[]layer{{modelRaw, []byte("1"), map[string]string{annotationPath: "dir/a", annotationTitle: "a"}}}, "dir/a"},
+		{[]layer{{"application/vnd.cnai.model.weight.v1.raw", []byte("1"), map[string]string{annotationOldCN: "dir/b"}}}, "dir/b"},
+	} {
+		files, err := Files(t.Context(), store, putArtifact(t, store, c.layers...), filepath.Join(t.TempDir(), "dir"), Config{})
+		require.NoError(t, err)
+		assert.Equal(t, c.want, namesOf(files))
+	}
+	// Config.Name names layers that have no name, and no others.
+	name := func(desc ocispec.Descriptor) string {
+		if desc.MediaType == "application/wasm" {
+			return "module.wasm"
+		}
+		return ""
+	}
+	files, err := Files(t.Context(), store, putArtifact(t, store, append(of("application/wasm", "application/vnd.docker.ai.license"), titled("a", "a"))...), filepath.Join(t.TempDir(), "dir"), Config{Name: name})
+	require.NoError(t, err)
+	assert.Equal(t, "module.wasm LICENSE a", namesOf(files))
+	// Ollama writes names of tensors into the descriptors.
+	body := []byte(`{"schemaVersion":2,"mediaType":"application/vnd.docker.distribution.manifest.v2+json",
+		"config":{"mediaType":"application/vnd.docker.container.image.v1+json","digest":"` + string(put(t, store, "", []byte("{}")).Digest) + `","size":2},
+		"layers":[{"mediaType":"application/vnd.ollama.image.tensor","digest":"` + string(put(t, store, "", []byte("t")).Digest) + `","size":1,"name":"model.layers.0.weight"}]}`)
+	files, err = Files(t.Context(), store, put(t, store, "application/vnd.docker.distribution.manifest.v2+json", body), filepath.Join(t.TempDir(), "dir"), Config{})
+	require.NoError(t, err)
+	assert.Equal(t, "model.layers.0.weight", namesOf(files))
+}
+
+// Which layers are tars.
+func TestIsTar(t *testing.T) {
+	title := map[string]string{annotationTitle: "a"}
+	unpack := map[string]string{annotationTitle: "a", annotationUnpack: "true"}
+	not := map[string]string{annotationUnpack: "false"}
+	for _, c := range []struct {
+		mediaType   string
+		annotations map[string]string
+		want        bool
+	}{
+		{ocispec.MediaTypeImageLayer, title, false},
+		{ocispec.MediaTypeImageLayerGzip, title, false},
+		{ocispec.MediaTypeImageLayerGzip, unpack, true},
+		{"text/plain", unpack, true},
+		{modelTar, not, false},
+		{ocispec.MediaTypeImageLayerGzip, nil, true},
+		{"application/vnd.docker.image.rootfs.diff.tar.gzip", nil, true},
+		{"application/vnd.docker.image.rootfs.diff.tar.gzip", title, false},
+		{modelTar, nil, true},
+		{modelTar, title, true},
+		{modelGzip, nil, true},
+		{modelGzip + "; a=b", nil, true},
+		{modelRaw, nil, false},
+		{"application/vnd.cncf.model.weight.v1.tar+zstd", nil, true},
+		{"application/vnd.kitops.modelkit.model.v1.tar+gzip", nil, true},
+		{"application/vnd.kitops.modelkit.model.v1.tar", nil, true},
+		{"application/vnd.docker.ai.vllm.config.tar", nil, true},
+		{"application/vnd.docker.ai.dir.tar", nil, true},
+		{"application/vnd.cncf.helm.chart.content.v1.tar+gzip", nil, true},
+		{"application/vnd.cncf.flux.content.v1.tar+gzip", nil, true},
+		{"application/tar+gzip", nil, true},
+		{"application/x-tar", nil, true},
+		{"application/vnd.cncf.helm.chart.content.layer.v1+tar", nil, true},
+		{"application/vnd.oci.image.layer.v1.tar+gzip+encrypted", nil, false},
+		{"application/gzip", nil, false},
+		{"application/vnd.star", nil, false},
+		{"", nil, false},
+	} {
+		assert.Equal(t, c.want, isTar(ocispec.Descriptor{MediaType: c.mediaType, Annotations: c.annotations}), "%s %v", c.mediaType, c.annotations)
+	}
+}
+
+// An index of which one manifest is stored stands for that manifest.
+func TestIndex(t *testing.T) {
+	store := new(pullertest.MemStore)
+	one, two := putArtifact(t, store, titled("a", "1")), putArtifact(t, store, titled("a", "2"))
+	absent := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digestOf([]byte("absent")), Size: 6}
+	index := func(manifests ...ocispec.Descriptor) ocispec.Descriptor {
+		body := `{"schemaVersion":2,"mediaType":"` + ocispec.MediaTypeImageIndex + `","manifests":[`
+		for i, m := range manifests {
+			if i > 0 {
+				body += ","
+			}
+			body += `{"mediaType":"` + m.MediaType + `","digest":"` + string(m.Digest) + `","size":` + itoa(m.Size) + `}`
+		}
+		return put(t, store, ocispec.MediaTypeImageIndex, []byte(body+"]}"))
+	}
+	dir := filepath.Join(t.TempDir(), "dir")
+	_, err := Files(t.Context(), store, index(absent, two), dir, Config{})
+	require.NoError(t, err)
+	assert.Equal(t, map[string]string{"a": "2"}, readTree(t, dir))
+	// It is the same directory as that of the manifest.
+	_, err = Files(t.Context(), store, two, dir, Config{})
+	require.NoError(t, err)
+	for name, desc := range map[string]ocispec.Descriptor{"none": index(absent), "two": index(one, two)} {
+		_, err = Files(t.Context(), store, desc, filepath.Join(t.TempDir(), "dir"), Config{})
+		assert.Equal(t, content.ErrNoPlatform, content.ReasonOf(err), "%s: %v", name, err)
+	}
+	for name, c := range map[string]struct {
+		desc ocispec.Descriptor
+		want content.Reason
+	}{
+		"absent":      {absent, content.ErrNotFound},
+		"bad digest":  {ocispec.Descriptor{Digest: "x"}, content.ErrBadDigest},
+		"no manifest": {put(t, store, ocispec.MediaTypeImageManifest, []byte("{}")), content.ErrBadManifest},
+	} {
+		_, err = Files(t.Context(), store, c.desc, filepath.Join(t.TempDir(), "dir"), Config{})
+		var e *Error
+		require.ErrorAs(t, err, &e, name)
+		if c.want == content.ErrNotFound {
+			assert.ErrorIs(t, err, fs.ErrNotExist)
+			continue
+		}
+		assert.Equal(t, c.want, content.ReasonOf(err), "%s: %v", name, err)
+	}
+}
+
+// Callers that make one directory at the same time all get it, and it is made once.
+func TestManyCallersOfOneDirectory(t *testing.T) {
+	store := openLayout(t)
+	desc := putArtifact(t, store, mixed(t)...)
+	parent := t.TempDir()
+	dir := filepath.Join(parent, "dir")
+	var mu sync.Mutex
+	renames := 0
+	var all sync.WaitGroup
+	for range 16 {
+		all.Go(func() {
+			u := &unpacker{store: store, dir: dir, clone: clone, before: func(op, name string) error {
+				if op == "rename" {
+					mu.Lock()
+					defer mu.Unlock()
+					renames++
+				}
+				return nil
+			}}
+			files, err := u.run(t.Context(), desc)
+			assert.NoError(t, err)
+			assert.Len(t, files, 10)
+		})
+	}
+	all.Wait()
+	assert.Equal(t, 1, renames)
+	assert.Equal(t, mixedTree, readTree(t, dir))
+	requireOnly(t, parent, "dir")
+}
+
+// A caller that waits for another one stops when its context ends.
+func TestWaitEndsWithTheContext(t *testing.T) {
+	store := new(pullertest.MemStore)
+	desc := putArtifact(t, store, titled("a", "a"))
+	dir := filepath.Join(t.TempDir(), "dir")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	gone := errors.New("the Pod is gone")
+	u := &unpacker{store: store, dir: dir, clone: clone, before: func(op, name string) error {
+		if op != "create" {
+			return nil
+		}
+		done := make(chan error)
+		go func() {
+			_, err := Files(ctx, store, desc, dir, Config{})
+			done <- err
+		}()
+		cancel(gone)
+		assert.Equal(t, gone, <-done)
+		return nil
+	}}
+	_, err := u.run(t.Context(), desc)
+	require.NoError(t, err)
+	assert.Equal(t, map[string]string{"a": "a"}, readTree(t, dir))
+}
+
+// A directory that appears while files are made stays as it is.
+func TestDirectoryThatAppears(t *testing.T) {
+	store := new(pullertest.MemStore)
+	desc := putArtifact(t, store, titled("a", "a"))
+	for _, file := range []string{"", "mine"} {
+		parent := t.TempDir()
+		dir := filepath.Join(parent, "dir")
+		u := &unpacker{store: store, dir: dir, clone: clone, before: func(op, name string) error {
+			if op == "rename" {
+				require.NoError(t, os.Mkdir(dir, 0o755))
+				if file != "" {
+					require.NoError(t, os.WriteFile(filepath.Join(dir, file), nil, 0o644))
+				}
+			}
+			return nil
+		}}
+		_, err := u.run(t.Context(), desc)
+		assert.ErrorIs(t, err, ErrTaken)
+		requireOnly(t, parent, "dir")
+		if file != "" {
+			requireOnly(t, dir, file)
+		}
+	}
+}
+
+// Files of others in the place where files are made are not touched.
+func TestPlaceThatIsTaken(t *testing.T) {
+	store := new(pullertest.MemStore)
+	desc := putArtifact(t, store, titled("a", "a"))
+	for _, make := range []func(t *testing.T, place string){
+		func(t *testing.T, place string) { require.NoError(t, os.WriteFile(place, []byte("mine"), 0o644)) },
+		func(t *testing.T, place string) { require.NoError(t, os.Symlink("elsewhere", place)) },
+		func(t *testing.T, place string) {
+			require.NoError(t, os.Mkdir(place, 0o755))
+			require.NoError(t, os.WriteFile(filepath.Join(place, "mine"), nil, 0o644))
+		},
+	} {
+		parent := t.TempDir()
+		require.NoError(t, os.Mkdir(filepath.Join(parent, "elsewhere"), 0o755))
+		make(t, filepath.Join(parent, ".dir"+workSuffix))
+		_, err := Files(t.Context(), store, desc, filepath.Join(parent, "dir"), Config{})
+		assert.ErrorIs(t, err, ErrTaken)
+		requireOnly(t, parent, ".dir"+workSuffix, "elsewhere")
+		requireOnly(t, filepath.Join(parent, "elsewhere"))
+	}
+}
+
+// Directories that cannot be made.
+func TestImpossibleDirectories(t *testing.T) {
+	store := new(pullertest.MemStore)
+	desc := putArtifact(t, store, titled("a", "a"))
+	parent := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(parent, "file"), nil, 0o644))
+	for _, dir := range []string{string(filepath.Separator), parent, filepath.Join(parent, ".x"+workSuffix), filepath.Join(parent, "file", "dir")} {
+		_, err := Files(t.Context(), store, desc, dir, Config{})
+		var e *Error
+		require.ErrorAs(t, err, &e)
+		assert.Equal(t, dir, e.Dir)
+	}
+	requireOnly(t, parent, "file")
+}
+
+// A storeFS gives the blobs of a store by digest.
+type storeFS struct{ store *pullertest.MemStore }
+
+func (s storeFS) Open(string) (fs.File, error) { return nil, fs.ErrNotExist }
+
+func (s storeFS) ReadFile(name string) ([]byte, error) {
+	r, err := s.store.Open(context.Background(), ocispec.Descriptor{Digest: digest.Digest(name)})
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	return readAll(r)
+}

@@ -1,0 +1,128 @@
+// Package unpack writes the files of an artifact into a directory: a model for a model
+// server, a Helm chart, a set of policies, whatever was pushed as files and not as the file
+// system of a container.
+//
+// The one call most users need is [Files]:
+//
+//	files, err := unpack.Files(ctx, store, manifest, "models/llama", unpack.Config{})
+//
+// store is any content.Store, and manifest the descriptor that its Lookup returns for the
+// name of an artifact that was pulled. The directory models/llama is made by the call, or
+// is one that an earlier call has made of the same artifact.
+//
+// # Which files
+//
+// A layer is a tar or one file. A tar is unpacked into the directory by the names in it. A
+// layer is a tar if
+//
+//   - the annotation io.deis.oras.content.unpack is "true", which oras writes for a
+//     directory (any other value of this annotation makes the layer a file); or
+//   - its media type names a tar, with or without a compression behind it, such as
+//     application/vnd.cncf.model.weight.v1.tar (ModelPack),
+//     application/vnd.kitops.modelkit.model.v1.tar+gzip (KitOps),
+//     application/vnd.docker.ai.dir.tar (Docker's model-runner) or
+//     application/vnd.cncf.helm.chart.content.v1.tar+gzip (Helm). One case is a file
+//     nevertheless: a layer with a title and with the media type of an image's layer,
+//     because oras gives that media type to every file for which its user names none.
+//
+// The bytes of a tar say whether it is compressed with gzip. If the annotation
+// io.deis.oras.content.digest is present, it is the digest of the tar without its
+// compression, and is checked.
+//
+// The name of a file is the first of these that the layer has:
+//
+//   - the annotation org.cncf.model.filepath, of the ModelPack specification, which Docker's
+//     model-runner writes too, or org.cnai.model.filepath, its former name;
+//   - the annotation org.opencontainers.image.title, which oras writes;
+//   - the member "name" of the descriptor, which Ollama writes for tensors;
+//   - what Config.Name returns;
+//   - a name by its media type, of the table below. If several layers without a name have
+//     the same media type, they are numbered in their order, as Docker's model
+//     specification says of shards: model-00001-of-00002.gguf.
+//
+// A layer with none of these is an error.
+//
+//	application/vnd.docker.ai.      gguf.v3                model.gguf
+//	                                gguf.v3.lora           adapter.gguf
+//	                                gguf.v3.mmproj, mmproj model.mmproj
+//	                                safetensors            model.safetensors
+//	                                dduf                   model.dduf
+//	                                chat.template.jinja    template.jinja
+//	                                license                LICENSE
+//	application/vnd.ollama.image.   model                  model.gguf
+//	                                adapter                adapter.gguf
+//	                                projector              projector.gguf
+//	                                template               template
+//	                                prompt                 prompt
+//	                                system                 system
+//	                                params                 params.json
+//	                                messages               messages.json
+//	                                license                LICENSE
+//	application/vnd.cncf.helm.chart.provenance.v1.prov     chart.prov
+//
+// The config of an artifact is not a file of it. A layer with the media type
+// application/vnd.oci.empty.v1+json stands for no content, and is skipped.
+//
+// # What is refused
+//
+// What the author of an artifact wrote decides names within the directory, and nothing
+// else. Each of these is an error, after which nothing is there:
+//
+//   - a name that is absolute, has an element "..", a backslash, a control character or
+//     bytes that are not UTF-8, more than 4096 bytes or 100 elements, that the system cannot
+//     write, or that begins with .pullkit;
+//   - two layers, or two entries of tars, with one name; a file and a directory with one
+//     name; two names that the file system takes for one, such as A and a on Windows;
+//   - a device, a named pipe, or an entry of an unknown type;
+//   - a symbolic link that is absolute, that leads out of the directory, alone or together
+//     with other links, or that leads to nothing; a hard link to anything but a file that
+//     comes before it; a file behind a symbolic link;
+//   - a whiteout (.wh.NAME) in a layer with the media type of an image's layer, because the
+//     file system of an image is more than the files of its layers;
+//   - more files, bytes or compression than the limits of Config allow, holes of sparse files
+//     included;
+//   - zstd, a tar that is cut off or damaged, and anything but zeros behind its end.
+//
+// A file has the mode 0644, or 0755 if the tar says that its owner may execute it. A
+// directory has 0755. The umask applies. Other bits, such as set-user-ID, and owners, times
+// and extended attributes are not taken over.
+//
+// # What holds
+//
+//   - The directory appears whole, with all bytes on disk. It is filled under another name
+//     next to it, .NAME.pullkit, synced, and renamed.
+//   - The bytes are those of the digests. Each blob is hashed while it is written, so a blob
+//     that was damaged in the Store is found.
+//   - A call that was killed, or whose context has ended, is continued by the next call with
+//     the same directory and artifact. That call compares what it finds with the blobs, and
+//     writes where they differ. A call for another artifact begins anew. Whatever the end of
+//     the next call, .NAME.pullkit is gone, unless its context ends too. Until then the
+//     files of the killed call take up room.
+//   - If several processes make one directory at the same time, one makes it, and the others
+//     wait and then use it.
+//   - A second call writes nothing. The file .pullkit in the directory says which artifact
+//     it has, with type, size, time and digest of each file. The call compares names, types,
+//     sizes, times and targets of links, and hashes each file whose time is another one. A
+//     file that was changed, added or removed is an error that names it, and everything
+//     stays as it is. Config.Verify hashes all files. A process that can write to the
+//     directory can also write the file .pullkit, so this finds accidents and no attacks.
+//   - A directory of another artifact or of something else, an empty one included, is an
+//     error and stays as it is.
+//
+// The directory that NAME is in must not be one where other users can make files, such as
+// /tmp.
+//
+// # Room on disk
+//
+// Where the file system can clone files, as Btrfs, XFS and bcachefs on Linux can, a file
+// shares its bytes with the blob of the Store until one of them is changed. Elsewhere it is
+// a copy, and the artifact takes up room twice. Config.Link makes hard links instead. They
+// take up no room and are read-only, but a process of root can write to them all the same,
+// and changes the Store then. Clones and hard links need a Store that is a [Directory], such
+// as layout.Layout.
+//
+// # Left out
+//
+// The package does not make the file system of an image out of its layers, and does not
+// read zstd. It does not write the config, such as the Kitfile of KitOps.
+package unpack

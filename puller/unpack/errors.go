@@ -1,0 +1,70 @@
+package unpack
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/pullkit/pullkit/internal/redact"
+)
+
+// A Reason says why an artifact was not unpacked. Reasons are errors themselves, so that
+// errors.Is(err, unpack.ErrChanged) works.
+type Reason string
+
+// The reasons. A blob that is missing in the Store, or that has other content than its
+// digest says, has the error of the Store, or a reason of package content.
+const (
+	ErrNoName   Reason = "the layer has no file name"
+	ErrBadName  Reason = "not a name that is written"
+	ErrTwice    Reason = "the artifact has the name twice"
+	ErrBadType  Reason = "not a file, a directory or a link"
+	ErrBadLink  Reason = "the link leads to no file of the directory"
+	ErrBadTar   Reason = "not a tar that is read"
+	ErrTooLarge Reason = "the artifact is too large"
+	ErrSubPath  Reason = "the artifact has no such directory"
+	ErrTaken    Reason = "the directory is not one that an earlier call has made of this artifact"
+	ErrChanged  Reason = "the directory was changed"
+	ErrNoLink   Reason = "the blob cannot be linked"
+)
+
+// Error returns the reason in words.
+func (r Reason) Error() string { return string(r) }
+
+// An Error says what could not be unpacked, and why. All errors of Files are of this type,
+// except that of a context which has ended.
+type Error struct {
+	Dir   string        // as it was passed to Files
+	Layer digest.Digest // of the layer; "" if the error is not about one layer
+	File  string        // the name as the layer has it, or the name in Dir; "" if the error is not about one file
+	Err   error         // the cause, with a Reason if it is one of this package's
+}
+
+// Error returns directory, layer, file and cause. What the artifact's author wrote is
+// quoted and cut.
+func (e *Error) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "unpack to %q: ", e.Dir)
+	if e.Layer != "" {
+		fmt.Fprintf(&b, "layer %s: ", redact.Escape(string(e.Layer), maxQuoted))
+	}
+	if e.File != "" {
+		fmt.Fprintf(&b, "file %s: ", quote(e.File))
+	}
+	b.WriteString(e.Err.Error())
+	return b.String()
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// maxQuoted is the most bytes of a name that an error has.
+const maxQuoted = 200
+
+// quote returns text of an artifact for an error.
+func quote(s string) string { return redact.Quote(s, maxQuoted) }
+
+// bad returns an error with this reason. The details follow the reason.
+func bad(reason Reason, format string, args ...any) error {
+	return fmt.Errorf("%w: %s", reason, fmt.Sprintf(format, args...))
+}

@@ -1,0 +1,75 @@
+package unpack
+
+import (
+	"archive/tar"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+const (
+	modelTar  = "application/vnd.cncf.model.weight.v1.tar"
+	modelGzip = "application/vnd.cncf.model.code.v1.tar+gzip"
+	modelRaw  = "application/vnd.cncf.model.weight.config.v1.raw"
+)
+
+// mixed has a layer of each kind.
+func mixed(t testing.TB) []layer {
+	exec := file("docs/run.sh", "#!/bin/sh\n")
+	exec.Mode = 0o4775
+	return []layer{
+		titled("README.md", "read me"),
+		titled("empty", ""),
+		{modelRaw, []byte(`{"a":1}`), map[string]string{annotationPath: "model/config.json"}},
+		packed("docs", tarOf(t, special(tar.TypeDir, "docs/", ""), exec, file("docs/a.txt", "aaa"), special(tar.TypeDir, "docs/none", ""),
+			special(tar.TypeSymlink, "docs/latest", "a.txt"), special(tar.TypeSymlink, "docs/up", ".."), special(tar.TypeLink, "docs/again", "docs/a.txt"))),
+		{modelTar, tarOf(t, file("./model/weights.bin", "wwwwwwww")), nil},
+		{modelGzip, zip(tarOf(t, file("code/main.py", "print()"))), nil},
+		{ocispec.MediaTypeEmptyJSON, []byte("{}"), nil},
+	}
+}
+
+var mixedTree = map[string]string{
+	"README.md": "read me", "empty": "", "model": "/", "model/config.json": `{"a":1}`, "model/weights.bin": "wwwwwwww",
+	"docs": "/", "docs/run.sh": "#!/bin/sh\n", "docs/a.txt": "aaa", "docs/again": "aaa", "docs/none": "/", "docs/latest": "-> a.txt", "docs/up": "-> ..",
+	"code": "/", "code/main.py": "print()",
+}
+
+func TestFilesWritesAllLayers(t *testing.T) {
+	for name, store := range stores(t) {
+		t.Run(name, func(t *testing.T) {
+			parent := t.TempDir()
+			dir := filepath.Join(parent, "a", "out")
+			desc := putArtifact(t, store, mixed(t)...)
+			files, err := Files(t.Context(), store, desc, dir, Config{})
+			require.NoError(t, err)
+			assert.Equal(t, mixedTree, readTree(t, dir))
+			assert.Equal(t, "README.md empty model/config.json docs/run.sh docs/a.txt docs/latest docs/up docs/again model/weights.bin code/main.py", namesOf(files))
+			assert.Equal(t, File{Name: "README.md", Layer: digestOf([]byte("read me")), Size: 7, Digest: digestOf([]byte("read me"))}, files[0])
+			assert.Equal(t, digestOf([]byte("aaa")), files[4].Digest)
+			assert.Equal(t, "a.txt", files[5].Link)
+			requireOnly(t, filepath.Join(parent, "a"), "out")
+
+			info, err := os.Lstat(filepath.Join(dir, "docs", "run.sh"))
+			require.NoError(t, err)
+			assert.Zero(t, info.Mode()&(fs.ModeSetuid|fs.ModeSetgid|fs.ModeSticky))
+			assert.NotZero(t, info.Mode()&0o100)
+			info, err = os.Lstat(filepath.Join(dir, "docs", "none"))
+			require.NoError(t, err)
+			assert.Zero(t, info.Mode()&(fs.ModeSetuid|fs.ModeSetgid|fs.ModeSticky|0o022), "%s", info.Mode())
+
+			// A second call writes nothing and returns the same.
+			again, err := (&unpacker{store: store, dir: dir, clone: clone, before: func(op, name string) error {
+				assert.Fail(t, "the second call changes a file", "%s %s", op, name)
+				return nil
+			}}).run(t.Context(), desc)
+			require.NoError(t, err)
+			assert.Equal(t, files, again)
+		})
+	}
+}

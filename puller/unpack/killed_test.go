@@ -1,0 +1,276 @@
+package unpack
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"testing"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/internal/rounds"
+	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/puller/layout"
+	"github.com/pullkit/pullkit/puller/pullertest"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// countOps returns how many operations it takes to make the directory.
+func countOps(t *testing.T, store content.Store, desc ocispec.Descriptor, cfg Config) int {
+	n := 0
+	u := &unpacker{store: store, cfg: cfg, dir: filepath.Join(t.TempDir(), "dir"), clone: clone, before: func(string, string) error { n++; return nil }}
+	_, err := u.run(t.Context(), desc)
+	require.NoError(t, err)
+	return n
+}
+
+// Each operation fails. The error is the system's, the directory is not there, nothing is
+// left if the system lets it be removed, and the next call makes the directory.
+func TestFailEveryOperation(t *testing.T) {
+	for name, store := range stores(t) {
+		for _, link := range []bool{false, true} {
+			if link && name != "layout" {
+				continue
+			}
+			for _, forever := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s, link %v, for ever %v", name, link, forever), func(t *testing.T) {
+					desc := putArtifact(t, store, mixed(t)...)
+					cfg := Config{Link: link}
+					total := countOps(t, store, desc, cfg)
+					require.Greater(t, total, 20)
+					for k := range total {
+						parent := t.TempDir()
+						dir := filepath.Join(parent, "dir")
+						n, failed := 0, ""
+						u := &unpacker{store: store, cfg: cfg, dir: dir, clone: clone, before: func(op, name string) error {
+							if n++; n-1 == k || forever && n-1 > k {
+								if failed == "" {
+									failed = op + " " + name
+								}
+								return syscall.EIO
+							}
+							return nil
+						}}
+						_, err := u.run(t.Context(), desc)
+						_, lerr := os.Lstat(dir)
+						if err == nil {
+							// Only what is left over was not removed.
+							assert.NoError(t, lerr, failed)
+							assert.Contains(t, failed, "remove ")
+						} else {
+							var e *Error
+							require.ErrorAs(t, err, &e, failed)
+							assert.ErrorIs(t, err, syscall.EIO, failed)
+						}
+						if lerr == nil { // it was whole before the operation that failed
+							assert.Equal(t, mixedTree, readTree(t, dir), failed)
+						} else if !forever {
+							requireOnly(t, parent)
+						}
+						_, err = Files(t.Context(), store, desc, dir, cfg)
+						require.NoError(t, err, failed)
+						assert.Equal(t, mixedTree, readTree(t, dir), failed)
+						requireOnly(t, parent, "dir")
+					}
+				})
+			}
+		}
+	}
+}
+
+// A call is ended by its context before each operation, which keeps what was written. A
+// call of the same artifact, or of another one, makes the whole directory.
+func TestEndAtEveryOperation(t *testing.T) {
+	store := new(pullertest.MemStore)
+	desc, other := putArtifact(t, store, mixed(t)...), putArtifact(t, store, titled("docs", "other"), titled("code/main.py", "x"))
+	total := countOps(t, store, desc, Config{})
+	for k := range total {
+		for i, next := range []ocispec.Descriptor{desc, other} {
+			parent := t.TempDir()
+			dir := filepath.Join(parent, "dir")
+			ctx, cancel := context.WithCancel(t.Context())
+			n := 0
+			u := &unpacker{store: store, dir: dir, clone: clone, before: func(op, name string) error {
+				if n++; n-1 == k {
+					cancel()
+					return ctx.Err()
+				}
+				return nil
+			}}
+			_, err := u.run(ctx, desc)
+			if err != nil {
+				assert.Equal(t, context.Canceled, err)
+			}
+			whole := false
+			if _, err := os.Lstat(dir); err == nil {
+				whole = true
+				assert.Equal(t, mixedTree, readTree(t, dir))
+			}
+			_, err = Files(t.Context(), store, next, dir, Config{})
+			switch {
+			case i == 0:
+				require.NoError(t, err)
+				assert.Equal(t, mixedTree, readTree(t, dir))
+				requireOnly(t, parent, "dir")
+			case whole:
+				assert.ErrorIs(t, err, ErrTaken)
+			default:
+				require.NoError(t, err)
+				assert.Equal(t, map[string]string{"docs": "other", "code": "/", "code/main.py": "x"}, readTree(t, dir))
+				requireOnly(t, parent, "dir")
+			}
+		}
+	}
+}
+
+// A call goes on where an earlier one was ended: bytes that are right are not written again,
+// and bytes that are wrong, as a loss of power leaves them, are.
+func TestGoOn(t *testing.T) {
+	store := new(pullertest.MemStore)
+	big := bytes.Repeat([]byte("0123456789abcdef"), 5*copyBuffer/16)
+	for name, l := range map[string]layer{"file": titled("big", string(big)), "tar": plain(t, file("big", string(big)))} {
+		for damage, change := range map[string]func(have []byte) []byte{
+			"none":    func(have []byte) []byte { return have },
+			"zeros":   func(have []byte) []byte { clear(have[copyBuffer+5:]); return have },
+			"longer":  func(have []byte) []byte { return append(have, make([]byte, 9*copyBuffer)...) },
+			"shorter": func(have []byte) []byte { return have[:copyBuffer+7] },
+		} {
+			t.Run(name+", "+damage, func(t *testing.T) {
+				desc := putArtifact(t, store, l)
+				parent := t.TempDir()
+				dir := filepath.Join(parent, "dir")
+				writes := 0
+				ctx, cancel := context.WithCancel(t.Context())
+				u := &unpacker{store: store, dir: dir, clone: clone, before: func(op, name string) error {
+					if op == "write" && name == "big" {
+						if writes++; writes == 4 {
+							cancel()
+							return ctx.Err()
+						}
+					}
+					return nil
+				}}
+				_, err := u.run(ctx, desc)
+				require.Equal(t, context.Canceled, err)
+				part := filepath.Join(parent, ".dir"+workSuffix, filesName, "big")
+				have, err := os.ReadFile(part)
+				require.NoError(t, err)
+				require.Len(t, have, 3*copyBuffer)
+				require.NoError(t, os.WriteFile(part, change(have), 0o644))
+
+				again := 0
+				u = &unpacker{store: store, dir: dir, clone: clone, before: func(op, name string) error {
+					if op == "write" && name == "big" {
+						again++
+					}
+					return nil
+				}}
+				_, err = u.run(t.Context(), desc)
+				require.NoError(t, err)
+				assert.True(t, bytes.Equal(big, must(os.ReadFile(filepath.Join(dir, "big")))))
+				want := map[string]int{"none": 2, "zeros": 4, "longer": 2, "shorter": 4}[damage]
+				assert.Equal(t, want, again)
+			})
+		}
+	}
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// childEnv is the environment variable that makes this test program do the work of a child
+// process.
+const childEnv = "PULLKIT_UNPACK_CHILD"
+
+func TestMain(m *testing.M) {
+	if len(os.Args) == 5 && os.Getenv(childEnv) != "" {
+		if err := child(os.Args[1], os.Args[2], os.Args[3], os.Args[4]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// child unpacks an artifact of a layout. It prints a line before each operation.
+func child(store, dir, digest, size string) error {
+	l, err := layout.Open(store, layout.Config{})
+	if err != nil {
+		return err
+	}
+	n, err := strconv.ParseInt(size, 10, 64)
+	if err != nil {
+		return err
+	}
+	desc := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: parse(digest), Size: n}
+	u := &unpacker{store: l, dir: dir, clone: clone, before: func(op, name string) error {
+		_, err := fmt.Println(op, name)
+		return err
+	}}
+	_, err = u.run(context.Background(), desc)
+	return err
+}
+
+// TestKill kills a process before each of its operations, and others at random moments. The
+// directory is whole or not there, and the next call makes it and leaves nothing else.
+func TestKill(t *testing.T) {
+	store := openLayout(t)
+	layers := append(mixed(t), titled("big", string(bytes.Repeat([]byte("big"), 1<<20))))
+	desc := putArtifact(t, store, layers...)
+	want := map[string]string{"big": string(layers[len(layers)-1].data)}
+	for k, v := range mixedTree {
+		want[k] = v
+	}
+	total := countOps(t, store, desc, Config{})
+	for k := range total + rounds.Of(50) {
+		parent := t.TempDir()
+		dir := filepath.Join(parent, "dir")
+		cmd := exec.Command(must(os.Executable()), store.Dir(), dir, string(desc.Digest), itoa(desc.Size))
+		cmd.Env = append(os.Environ(), childEnv+"=1")
+		out, err := cmd.StdoutPipe()
+		require.NoError(t, err)
+		require.NoError(t, cmd.Start())
+		lines := bufio.NewReader(out)
+		after := k
+		if k >= total {
+			after = rand.IntN(total)
+		}
+		for range after + 1 {
+			if _, err := lines.ReadString('\n'); err != nil {
+				require.Equal(t, io.EOF, err)
+				break
+			}
+		}
+		require.NoError(t, ignoreDone(cmd.Process.Kill()))
+		cmd.Wait() // its error only says that the process was killed
+		if _, err := os.Lstat(dir); err == nil {
+			require.Equal(t, want, readTree(t, dir))
+		}
+		files, err := Files(t.Context(), store, desc, dir, Config{})
+		require.NoError(t, err)
+		require.Len(t, files, 11)
+		require.Equal(t, want, readTree(t, dir))
+		requireOnly(t, parent, "dir")
+	}
+}
+
+func ignoreDone(err error) error {
+	if errors.Is(err, os.ErrProcessDone) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,7 @@
+//go:build !linux
+
+package unpack
+
+// renameNew gives a directory another name. The error wraps fs.ErrExist if the name is
+// taken.
+func renameNew(from, to string) error { return renameAbsent(from, to) }

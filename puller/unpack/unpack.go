@@ -1,0 +1,501 @@
+package unpack
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/index"
+	"github.com/pullkit/pullkit/internal/mediatype"
+	"github.com/pullkit/pullkit/internal/ocilayout"
+	"github.com/pullkit/pullkit/internal/verify"
+	"github.com/pullkit/pullkit/puller/content"
+)
+
+// A Config holds the settings of Files. The zero Config writes all files of an artifact.
+type Config struct {
+	// SubPath, if it is not "", is a directory of the artifact. Only what is in it is
+	// written, and it becomes the directory that is made. As in an image volume of
+	// Kubernetes, SubPath is relative, has no element "..", and must be in the artifact.
+	SubPath string
+	// Link makes files that are hard links to the blobs of the Store, so that they take up
+	// no room of their own, and makes them read-only. A program that writes to such a file
+	// all the same changes the Store's blob, so mount the directory read-only. The Store
+	// must be a Directory, and the directory must be on the same file system. The files of
+	// tars are always written.
+	Link bool
+	// Verify hashes all files of a directory that an earlier call has made. Without it,
+	// only files are hashed whose time of modification is another one.
+	Verify bool
+	// Name returns the name of the file of a layer that has none. If it is nil or returns
+	// "", the layer gets a name by its media type; see the package comment.
+	Name func(layer ocispec.Descriptor) string
+	// MaxFiles is the most files, directories and links that an artifact may have. Zero
+	// means 100,000.
+	MaxFiles int
+	// MaxBytes is the most bytes that all files together may have. Zero means 1 TiB.
+	MaxBytes int64
+	// MaxRatio is how many times its size the tar of a layer may unpack to, plus 1 MiB.
+	// Zero means 200.
+	MaxRatio int
+}
+
+// A Directory is a Store that is an OCI image layout in a directory, as layout.Layout is. It
+// is optional: Files uses the blobs in this directory for hard links, and for clones where
+// the file system can clone files.
+type Directory interface {
+	content.Store
+	// Dir returns the path of the layout.
+	Dir() string
+}
+
+// A File is a file or a symbolic link that an artifact has.
+type File struct {
+	Name   string        // below the directory, with slashes
+	Layer  digest.Digest // of the layer that it is from
+	Size   int64
+	Digest digest.Digest // of the content; "" for a symbolic link
+	Link   string        // the target of a symbolic link; "" for a file
+}
+
+// Files writes the files of the artifact in store that manifest describes, and returns them
+// in the order of the layers. dir is made by this call, or is one that an earlier call has
+// made of the same artifact and SubPath: then Files checks it, writes nothing, and returns
+// the files. If manifest describes an index, exactly one manifest of it must be stored.
+//
+// The package comment says where the names of files come from, what is refused, and what
+// holds after a crash.
+//
+// Errors are of type *Error, except that of a ctx which has ended. After any error, dir is
+// as it was before the call. After the end of ctx, the next call goes on with the files
+// that were written.
+func Files(ctx context.Context, store content.Store, manifest ocispec.Descriptor, dir string, cfg Config) ([]File, error) {
+	return (&unpacker{store: store, cfg: cfg, dir: dir, clone: clone}).run(ctx, manifest)
+}
+
+// An unpacker is one call of Files.
+type unpacker struct {
+	store content.Store
+	cfg   Config
+	dir   string
+	key   key
+
+	// Tests replace these.
+	before func(op, name string) error // is called before each operation that changes a file
+	clone  func(to, from *os.File) error
+}
+
+func (u *unpacker) run(ctx context.Context, manifest ocispec.Descriptor) ([]File, error) {
+	entries, err := u.entries(ctx, manifest)
+	if err != nil {
+		return nil, u.fail(ctx, err)
+	}
+	files := make([]File, 0, len(entries))
+	for _, e := range entries {
+		if e.Kind != string(kindDir) {
+			files = append(files, File{Name: e.Name, Layer: e.Layer, Size: e.Size, Digest: e.Digest, Link: e.Link})
+		}
+	}
+	return files, nil
+}
+
+// fail returns an error as Files does.
+func (u *unpacker) fail(ctx context.Context, err error) error {
+	if ctx.Err() != nil && (errors.Is(err, ctx.Err()) || errors.Is(err, context.Cause(ctx))) {
+		return context.Cause(ctx)
+	}
+	failed := &Error{Dir: u.dir, Err: err}
+	for e, ok := err.(*Error); ok; e, ok = e.Err.(*Error) {
+		failed.Err = e.Err
+		failed.Layer = cmp.Or(e.Layer, failed.Layer)
+		failed.File = cmp.Or(e.File, failed.File)
+	}
+	return failed
+}
+
+// entries returns what is in the directory, after it has made or checked it.
+func (u *unpacker) entries(ctx context.Context, manifest ocispec.Descriptor) ([]entry, error) {
+	if err := u.complete(); err != nil {
+		return nil, err
+	}
+	manifest, err := u.oneManifest(ctx, manifest)
+	if err != nil {
+		return nil, err
+	}
+	u.key.Manifest = manifest.Digest
+	w, err := newWork(u.dir, u.before)
+	if err != nil {
+		return nil, err
+	}
+	defer w.close()
+	if entries, found, err := u.present(ctx, w); found || err != nil {
+		return entries, err
+	}
+	layers, err := u.layers(ctx, manifest)
+	if err != nil {
+		return nil, err
+	}
+	// Names are checked before anything is made.
+	all, perr := places(layers, u.cfg.Name)
+	if perr != nil {
+		return nil, perr
+	}
+	for {
+		if err := w.lock(ctx); err != nil {
+			return nil, err
+		}
+		entries, found, err := u.present(ctx, w)
+		if err == nil && !found {
+			entries, err = u.make(ctx, w, all)
+		}
+		if err == nil || ctx.Err() == nil {
+			w.remove()
+		}
+		if !errors.Is(err, errAppeared) {
+			return entries, err
+		}
+	}
+}
+
+// complete checks the settings and sets those that are zero.
+func (u *unpacker) complete() error {
+	c := &u.cfg
+	if c.MaxFiles < 0 || c.MaxBytes < 0 || c.MaxRatio < 0 {
+		return errors.New("a limit of the Config is negative")
+	}
+	if c.MaxFiles == 0 {
+		c.MaxFiles = 100_000
+	}
+	if c.MaxBytes == 0 {
+		c.MaxBytes = 1 << 40
+	}
+	if c.MaxRatio == 0 {
+		c.MaxRatio = 200
+	}
+	if _, ok := u.store.(Directory); c.Link && !ok {
+		return bad(ErrNoLink, "a %T is not a Directory", u.store)
+	}
+	if c.SubPath != "" {
+		sub, err := cleanName(c.SubPath)
+		if err != nil {
+			return fmt.Errorf("SubPath %s: %w", quote(c.SubPath), err)
+		}
+		if sub != "." {
+			u.key.SubPath = sub
+		}
+	}
+	return nil
+}
+
+// oneManifest returns the only stored manifest of an index, or the manifest itself.
+func (u *unpacker) oneManifest(ctx context.Context, desc ocispec.Descriptor) (ocispec.Descriptor, error) {
+	if err := ocilayout.CheckDescriptor(desc); err != nil {
+		return desc, err
+	}
+	if !mediatype.IsIndex(desc.MediaType) {
+		return desc, nil
+	}
+	one, err := ocilayout.OnlyImage(ctx, u.store, desc)
+	if err == nil && mediatype.IsIndex(one.MediaType) {
+		err = &content.Error{Reason: content.ErrNoPlatform, Err: fmt.Errorf("index %s does not have exactly one stored manifest: pass the descriptor of a manifest", desc.Digest)}
+	}
+	return one, err
+}
+
+// layers returns the layers of a manifest.
+func (u *unpacker) layers(ctx context.Context, desc ocispec.Descriptor) ([]artifactLayer, error) {
+	body, err := ocilayout.ReadBlob(ctx, u.store, desc)
+	if err != nil {
+		return nil, err
+	}
+	if !verify.Bytes(desc.Digest, body) {
+		return nil, damaged(desc)
+	}
+	doc, err := index.Parse(desc.MediaType, body)
+	var invalid *index.InvalidError
+	if errors.As(err, &invalid) {
+		return nil, &content.Error{Reason: content.Reason(invalid.Reason), Err: err}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if doc.Manifest == nil {
+		return nil, &content.Error{Reason: content.ErrBadManifest, Err: fmt.Errorf("%s is an index", desc.Digest)}
+	}
+	var manifest struct{ Layers []artifactLayer }
+	if json.Unmarshal(body, &manifest) != nil {
+		return nil, &content.Error{Reason: content.ErrBadManifest, Err: errors.New("a name of a layer is not a text")}
+	}
+	return manifest.Layers, nil
+}
+
+// present returns what is in the directory if an earlier call has made it.
+func (u *unpacker) present(ctx context.Context, w *work) ([]entry, bool, error) {
+	info, err := w.parentLstat()
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, false, nil
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	if !info.IsDir() {
+		return nil, false, bad(ErrTaken, "it is not a directory")
+	}
+	entries, err := u.check(ctx, info)
+	if err == nil {
+		w.sweep()
+	}
+	return entries, err == nil, err
+}
+
+// make fills the tree of the work and gives it its name.
+func (u *unpacker) make(ctx context.Context, w *work, all []place) ([]entry, error) {
+	root, err := w.open(u.key, u.cfg.Link)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	t := newTree(root, u.key.SubPath, u.before)
+	t.maxFiles, t.bytesLeft, t.fresh = u.cfg.MaxFiles, u.cfg.MaxBytes, u.cfg.Link
+	for _, p := range all {
+		if err := u.layer(ctx, t, p); err != nil {
+			return nil, &Error{Layer: p.layer.Digest, Err: err}
+		}
+	}
+	if err := t.finish(); err != nil {
+		return nil, err
+	}
+	if err := writeMark(root, mark{Version: markVersion, key: u.key, Entries: t.entries}, u.before); err != nil {
+		return nil, err
+	}
+	return t.entries, w.publish(ctx, root)
+}
+
+// layer writes the files of a layer.
+func (u *unpacker) layer(ctx context.Context, t *tree, p place) error {
+	if !p.tar {
+		if err := u.file(ctx, t, p); err != nil {
+			return &Error{File: p.name, Err: err}
+		}
+		return nil
+	}
+	blob, err := u.openBlob(ctx, p.layer)
+	if err != nil {
+		return err
+	}
+	defer blob.Close()
+	want := digest.Digest(p.layer.Annotations[annotationDigest])
+	err = t.addTar(ctx, p, blob, tarLimit(p.layer.Size, u.cfg.MaxRatio), want)
+	if ctx.Err() != nil {
+		return err
+	}
+	// What is wrong with a tar may be that its blob is not the artifact's any more.
+	if _, rerr := io.Copy(io.Discard, ocilayout.ContextReader{Ctx: ctx, R: blob}); rerr != nil {
+		return rerr
+	}
+	return err
+}
+
+// file writes the file of a layer.
+func (u *unpacker) file(ctx context.Context, t *tree, p place) error {
+	in, err := t.begin(p.layer.Digest, p.name, kindFile)
+	if err != nil || in == "" {
+		return err
+	}
+	if err := t.take(p.layer.Size); err != nil {
+		return err
+	}
+	blob, err := u.openBlob(ctx, p.layer)
+	if err != nil {
+		return err
+	}
+	defer blob.Close()
+	if u.cfg.Link {
+		err = u.link(ctx, t, in, p.layer)
+	} else {
+		err = u.copy(ctx, t, in, blob)
+	}
+	if err != nil {
+		return err
+	}
+	t.add(entry{Kind: string(kindFile), Name: in, Layer: p.layer.Digest, Size: p.layer.Size, Digest: p.layer.Digest})
+	return nil
+}
+
+// copy writes the file as a clone of the blob, or else as a copy.
+func (u *unpacker) copy(ctx context.Context, t *tree, name string, blob *blob) error {
+	if done, err := u.tryClone(ctx, t, name, blob.desc); done || err != nil {
+		return err
+	}
+	if err := t.write(ctx, name, 0o644, blob.desc.Size, blob, blob.unused); err != nil {
+		return err
+	}
+	return blob.end()
+}
+
+// tryClone makes the file as a clone of the blob, if the file is new and the file system can
+// clone. done is false if it cannot.
+func (u *unpacker) tryClone(ctx context.Context, t *tree, name string, desc ocispec.Descriptor) (done bool, err error) {
+	layout, ok := u.store.(Directory)
+	if !ok || desc.Size == 0 {
+		return false, nil
+	}
+	from, err := os.Open(blobPath(layout, desc))
+	if err != nil {
+		return false, nil // the copy says what is wrong
+	}
+	defer from.Close()
+	if err := t.before("clone", name); err != nil {
+		return false, err
+	}
+	to, err := t.root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
+	if errors.Is(err, fs.ErrExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer to.Close()
+	if u.clone(to, from) != nil {
+		return false, nil // the empty file is written by the copy
+	}
+	return true, hashBlob(ctx, desc, to)
+}
+
+// link makes the file as a hard link to the blob.
+func (u *unpacker) link(ctx context.Context, t *tree, name string, desc ocispec.Descriptor) error {
+	if err := t.before("link", name); err != nil {
+		return err
+	}
+	if err := t.vacate(name); err != nil {
+		return err
+	}
+	// An os.Root makes no link to a file outside it. The directories of the path are those
+	// of the tree, which has no symbolic link in a path.
+	to := filepath.Join(t.root.Name(), filepath.FromSlash(name))
+	if err := os.Link(blobPath(u.store.(Directory), desc), to); err != nil {
+		return fmt.Errorf("%w: %w", ErrNoLink, err)
+	}
+	if info, err := t.root.Lstat(name); err != nil || !info.Mode().IsRegular() {
+		return cmp.Or(err, damaged(desc))
+	}
+	if err := t.root.Chmod(name, 0o444); err != nil {
+		return err
+	}
+	f, err := t.root.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return hashBlob(ctx, desc, f)
+}
+
+func blobPath(layout Directory, desc ocispec.Descriptor) string {
+	return filepath.Join(layout.Dir(), filepath.FromSlash(ocilayout.BlobName(desc.Digest)))
+}
+
+// A blob is a blob of the store. Read returns io.EOF only if what was read has the
+// descriptor's size and digest.
+type blob struct {
+	io.Closer
+	desc ocispec.Descriptor
+	r    io.Reader
+	h    hash.Hash
+	left int64
+	done error // what Read returns from now on
+
+	unused hash.Hash // for a caller that needs a hash and not its result
+}
+
+func (u *unpacker) openBlob(ctx context.Context, desc ocispec.Descriptor) (*blob, error) {
+	h, err := verify.New(desc.Digest)
+	if err != nil {
+		return nil, err
+	}
+	r, err := u.store.Open(ctx, desc)
+	if err != nil {
+		return nil, err
+	}
+	return newBlob(desc, r, r, h), nil
+}
+
+func newBlob(desc ocispec.Descriptor, r io.Reader, c io.Closer, h hash.Hash) *blob {
+	return &blob{Closer: c, desc: desc, r: r, h: h, left: desc.Size, unused: noHash{}}
+}
+
+func (b *blob) Read(p []byte) (int, error) {
+	if b.done != nil || len(p) == 0 {
+		return 0, b.done
+	}
+	n, err := b.r.Read(p)
+	if int64(n) > b.left {
+		b.done = damaged(b.desc)
+		return 0, b.done
+	}
+	b.left -= int64(n)
+	b.h.Write(p[:n])
+	if err == io.EOF && (b.left > 0 || verify.Sum(b.desc.Digest, b.h) != b.desc.Digest) {
+		err = damaged(b.desc)
+	}
+	b.done = err
+	return n, err
+}
+
+// end reads the end of a blob of which all bytes were read.
+func (b *blob) end() error {
+	var one [1]byte
+	for {
+		n, err := b.Read(one[:])
+		switch {
+		case err == io.EOF:
+			return nil
+		case err != nil:
+			return err
+		case n > 0:
+			return damaged(b.desc)
+		}
+	}
+}
+
+// hashBlob returns an error unless f has the content that desc describes.
+func hashBlob(ctx context.Context, desc ocispec.Descriptor, f *os.File) error {
+	h, err := verify.New(desc.Digest)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(io.Discard, ocilayout.ContextReader{Ctx: ctx, R: newBlob(desc, f, f, h)})
+	return err
+}
+
+// damaged is the error for a blob with other content than its digest says.
+func damaged(desc ocispec.Descriptor) error {
+	return &content.Error{Reason: content.ErrDigestMismatch, Err: fmt.Errorf("blob %s is damaged in the store: remove it there (a layout's Repair does) and pull the artifact again", desc.Digest)}
+}
+
+// noHash is a hash that does nothing.
+type noHash struct{ hash.Hash }
+
+func (noHash) Write(p []byte) (int, error) { return len(p), nil }
+
+// split returns the path of the directory that dir is in, and the name of dir in it.
+func split(dir string) (parent, base string, err error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return "", "", err
+	}
+	parent, base = filepath.Split(abs)
+	if base == "" || strings.HasSuffix(base, workSuffix) {
+		return "", "", bad(ErrTaken, "it cannot be made")
+	}
+	return parent, base, nil
+}

@@ -1,0 +1,308 @@
+package unpack
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"time"
+
+	"github.com/pullkit/pullkit/internal/disk"
+	"github.com/pullkit/pullkit/internal/regular"
+)
+
+// The directory DIR is filled as .DIR.pullkit/files next to it, and gets its name when it
+// is whole.
+const (
+	workSuffix = ".pullkit"
+	oldSuffix  = ".old" // of a work directory that is being removed
+	filesName  = "files"
+	keyName    = "key"  // what is being made
+	lockName   = "lock" // the file of the lock
+	lockKey    = "unpack"
+)
+
+// While another process has the lock, it is asked for again after a wait, which doubles.
+const (
+	lockPollMin = time.Millisecond
+	lockPollMax = 50 * time.Millisecond
+	maxLost     = 100 // how often the directory may be removed while it is opened
+)
+
+// errAppeared says that a directory got the name while it was made.
+var errAppeared = errors.New("a directory of this name has appeared")
+
+// A work is the directory next to DIR in which the files are made. While it has the lock,
+// no other process works there.
+type work struct {
+	parent string // path
+	base   string // name of DIR
+	before func(op, name string) error
+
+	fs     *disk.OS // of the work directory; nil without the lock
+	root   *os.Root // the same directory
+	unlock func() error
+}
+
+func newWork(dir string, before func(op, name string) error) (*work, error) {
+	parent, base, err := split(dir)
+	if err != nil {
+		return nil, err
+	}
+	if before == nil {
+		before = func(string, string) error { return nil }
+	}
+	return &work{parent: parent, base: base, before: before}, nil
+}
+
+func (w *work) path() string { return filepath.Join(w.parent, "."+w.base+workSuffix) }
+
+// parentLstat describes DIR. A symbolic link is not followed.
+func (w *work) parentLstat() (fs.FileInfo, error) {
+	return os.Lstat(filepath.Join(w.parent, w.base))
+}
+
+// lock makes the work directory and takes its lock. It waits for another process until ctx
+// ends.
+func (w *work) lock(ctx context.Context) error {
+	lost := 0
+	for wait := lockPollMin; ; wait = min(2*wait, lockPollMax) {
+		err := w.tryLock()
+		if errors.Is(err, fs.ErrNotExist) && lost < maxLost {
+			lost++ // another process removed the directory while it was opened
+		} else if err == nil || !errors.Is(err, disk.ErrLocked) && !errors.Is(err, disk.ErrBusy) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(wait):
+		}
+	}
+}
+
+// tryLock is lock without waiting. The error is disk.ErrLocked if another process has the
+// lock.
+func (w *work) tryLock() error {
+	if err := w.before("mkdir", w.path()); err != nil {
+		return err
+	}
+	if info, err := os.Lstat(w.path()); err == nil && !info.IsDir() {
+		return bad(ErrTaken, "%q is not a directory, and files are made there", w.path())
+	}
+	var err error
+	if w.fs, err = disk.Open(w.path()); err != nil {
+		return err
+	}
+	if w.root, err = os.OpenRoot(w.path()); err == nil {
+		w.unlock, err = w.fs.TryLock(lockName, lockKey)
+	}
+	if err == nil && !w.current() {
+		err = disk.ErrLocked // of a directory that another process has just removed
+	}
+	if err == nil {
+		err = w.onlyOwn()
+	}
+	if err != nil {
+		w.close()
+	}
+	return err
+}
+
+// ownNames are the names in a work directory.
+var ownNames = []string{filesName, keyName, lockName, lockKey + disk.LockSuffix}
+
+// onlyOwn returns an error if the work directory has other files than those of this
+// package.
+func (w *work) onlyOwn() error {
+	names, err := readNames(w.root, ".", len(ownNames)+1)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if !slices.Contains(ownNames, name) {
+			return bad(ErrTaken, "%q has the file %s, and files are made there", w.path(), quote(name))
+		}
+	}
+	return nil
+}
+
+// current reports whether the open directory still is the work directory.
+func (w *work) current() bool {
+	at, err := os.Lstat(w.path())
+	if err != nil {
+		return false
+	}
+	a, err1 := w.fs.Lstat(".")
+	b, err2 := w.root.Stat(".")
+	return err1 == nil && err2 == nil && os.SameFile(at, a) && os.SameFile(at, b)
+}
+
+// open returns the tree that is to be filled. It keeps what an earlier call with the same
+// key has left there.
+func (w *work) open(k key, link bool) (*os.Root, error) {
+	want, err := json.Marshal(struct {
+		Version int
+		key
+		Link bool
+	}{markVersion, k, link})
+	if err != nil {
+		return nil, err
+	}
+	have, _, err := regular.ReadIn(w.root, keyName, maxName+1024)
+	if err != nil || string(have) != string(want) {
+		if err := w.before("remove", filesName); err != nil {
+			return nil, err
+		}
+		if err := w.root.RemoveAll(filesName); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		if err := writeFile(w.root, keyName, want, w.before); err != nil {
+			return nil, err
+		}
+	}
+	if err := w.before("mkdir", filesName); err != nil {
+		return nil, err
+	}
+	if err := w.root.Mkdir(filesName, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, err
+	}
+	if info, err := w.root.Lstat(filesName); err != nil || !info.IsDir() {
+		return nil, bad(ErrTaken, "%q is not a directory, and files are made there", filepath.Join(w.path(), filesName))
+	}
+	return w.root.OpenRoot(filesName)
+}
+
+// publish makes the tree durable and gives it the name DIR. The error is errAppeared if a
+// file or directory of that name has appeared.
+func (w *work) publish(ctx context.Context, tree *os.Root) error {
+	if err := w.before("sync", filesName); err != nil {
+		return err
+	}
+	err := w.fs.SyncFS()
+	if errors.Is(err, errors.ErrUnsupported) {
+		err = syncTree(ctx, tree)
+	}
+	if err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := w.before("rename", w.base); err != nil {
+		return err
+	}
+	err = renameNew(filepath.Join(w.path(), filesName), filepath.Join(w.parent, w.base))
+	if errors.Is(err, fs.ErrExist) {
+		return errAppeared
+	}
+	if err != nil {
+		return err
+	}
+	if err := w.before("sync", w.parent); err != nil {
+		return err
+	}
+	return syncDir(w.parent)
+}
+
+// renameAbsent is renameNew for systems that cannot rename without replacing. They replace
+// an empty directory that gets the name after renameAbsent has looked.
+func renameAbsent(from, to string) error {
+	if _, err := os.Lstat(to); err == nil {
+		return &os.LinkError{Op: "rename", Old: from, New: to, Err: fs.ErrExist}
+	}
+	return os.Rename(from, to)
+}
+
+// syncTree syncs all files and directories of a tree. Windows syncs no directories, and
+// only files that are open for writing.
+func syncTree(ctx context.Context, tree *os.Root) error {
+	return fs.WalkDir(tree.FS(), ".", func(name string, d fs.DirEntry, err error) error {
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil || d.Type()&fs.ModeSymlink != 0 || d.IsDir() && runtime.GOOS == "windows" {
+			return err
+		}
+		f, err := tree.OpenFile(name, os.O_RDWR, 0)
+		if err != nil {
+			f, err = tree.Open(name)
+		}
+		if err != nil {
+			return err
+		}
+		err = f.Sync()
+		if cerr := f.Close(); err == nil {
+			err = cerr
+		}
+		return err
+	})
+}
+
+func syncDir(name string) error {
+	parent, err := disk.Open(name)
+	if err != nil {
+		return err
+	}
+	defer parent.Close()
+	return parent.SyncDir(".")
+}
+
+// sweep removes what a call has left that was killed after DIR got its name.
+func (w *work) sweep() {
+	if w.fs != nil {
+		return // the holder of the lock removes it
+	}
+	for _, name := range []string{w.path(), w.path() + oldSuffix} {
+		if _, err := os.Lstat(name); err == nil && w.tryLock() == nil {
+			w.remove()
+			return
+		}
+	}
+}
+
+// remove removes the work directory, if it has only files of this package, and releases the
+// lock. The directory gets another name first. So a process that waits for the lock finds
+// that the directory is not the one that it has opened. If the system refuses, the next
+// call removes it.
+func (w *work) remove() {
+	defer w.close()
+	if w.before("remove", w.path()) != nil {
+		return
+	}
+	old := w.path() + oldSuffix
+	removeWork(old)
+	if os.Rename(w.path(), old) == nil {
+		removeWork(old)
+	}
+}
+
+func removeWork(name string) {
+	root, err := os.OpenRoot(name)
+	if err != nil {
+		return
+	}
+	defer root.Close()
+	for _, own := range ownNames {
+		root.RemoveAll(own)
+	}
+	os.Remove(name)
+}
+
+// close releases the lock and closes the directory.
+func (w *work) close() {
+	if w.unlock != nil {
+		w.unlock()
+	}
+	if w.fs != nil {
+		w.fs.Close()
+	}
+	if w.root != nil {
+		w.root.Close()
+	}
+	w.fs, w.root, w.unlock = nil, nil, nil
+}
