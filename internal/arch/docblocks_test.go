@@ -30,15 +30,16 @@ var given = map[string]string{
 	"puller/content":  "err error",
 	"puller/registry": "store content.Store",
 	"puller/transfer": "store content.Store",
+	"puller/unpack":   "ctx context.Context, store content.Store, manifest ocispec.Descriptor",
 	"pullpolicy":      "written pullpolicy.Policy, image string, presence pullpolicy.Presence",
 }
 
 // otherBlocks has the first words of blocks in docs that are not Go: tables, a grammar,
 // settings, commands, names of files.
-var otherBlocks = []string{"policy  ", "step ", "Go ", "name  ", "# certs.d/", "skopeo ", "certsDir/", "intents/"}
+var otherBlocks = []string{"policy  ", "step ", "Go ", "name  ", "# certs.d/", "skopeo ", "certsDir/", "intents/", "application/vnd."}
 
 // importable are the packages of other modules that Go blocks may name.
-var importable = map[string]string{"context": "context", "errors": "errors", "io": "io", "log": "log", "digest": "github.com/opencontainers/go-digest"}
+var importable = map[string]string{"context": "context", "errors": "errors", "io": "io", "log": "log", "digest": "github.com/opencontainers/go-digest", "ocispec": "github.com/opencontainers/image-spec/specs-go/v1"}
 
 // Each Go block of the docs of the public packages becomes the body of a function. All these
 // functions are compiled in one build.

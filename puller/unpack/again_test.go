@@ -308,7 +308,7 @@ func TestManyCallersOfOneDirectory(t *testing.T) {
 	var all sync.WaitGroup
 	for range 16 {
 		all.Go(func() {
-			u := &unpacker{store: store, dir: dir, clone: clone, before: func(op, name string) error {
+			u := &unpacker{store: store, dir: dir, clone: clone, noSync: true, before: func(op, name string) error {
 				if op == "rename" {
 					mu.Lock()
 					defer mu.Unlock()
@@ -334,7 +334,7 @@ func TestWaitEndsWithTheContext(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "dir")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	gone := errors.New("the Pod is gone")
-	u := &unpacker{store: store, dir: dir, clone: clone, before: func(op, name string) error {
+	u := &unpacker{store: store, dir: dir, clone: clone, noSync: true, before: func(op, name string) error {
 		if op != "create" {
 			return nil
 		}
@@ -359,7 +359,7 @@ func TestDirectoryThatAppears(t *testing.T) {
 	for _, file := range []string{"", "mine"} {
 		parent := t.TempDir()
 		dir := filepath.Join(parent, "dir")
-		u := &unpacker{store: store, dir: dir, clone: clone, before: func(op, name string) error {
+		u := &unpacker{store: store, dir: dir, clone: clone, noSync: true, before: func(op, name string) error {
 			if op == "rename" {
 				require.NoError(t, os.Mkdir(dir, 0o755))
 				if file != "" {

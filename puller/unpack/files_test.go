@@ -2,12 +2,14 @@ package unpack
 
 import (
 	"archive/tar"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/puller/pullertest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -72,4 +74,21 @@ func TestFilesWritesAllLayers(t *testing.T) {
 			assert.Equal(t, files, again)
 		})
 	}
+}
+
+// An artifact of many files is synced in another way than one of few files.
+func TestManyFiles(t *testing.T) {
+	store := new(pullertest.MemStore)
+	var entries []tarEntry
+	want := map[string]string{}
+	for i := range 2 * syncEach {
+		name := fmt.Sprintf("file%d", i)
+		entries = append(entries, file(name, name))
+		want[name] = name
+	}
+	dir := filepath.Join(t.TempDir(), "dir")
+	files, err := Files(t.Context(), store, putArtifact(t, store, plain(t, entries...)), dir, Config{})
+	require.NoError(t, err)
+	assert.Len(t, files, 2*syncEach)
+	assert.Equal(t, want, readTree(t, dir))
 }

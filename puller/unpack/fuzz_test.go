@@ -39,7 +39,8 @@ func FuzzTar(f *testing.F) {
 		parent := t.TempDir()
 		require.NoError(t, os.WriteFile(filepath.Join(parent, "x"), []byte("mine"), 0o644))
 		dir := filepath.Join(parent, "dir")
-		_, err := Files(context.Background(), store, desc, dir, Config{MaxFiles: 50, MaxBytes: 1 << 20})
+		u := &unpacker{store: store, cfg: Config{MaxFiles: 50, MaxBytes: 1 << 20}, dir: dir, clone: clone, noSync: true}
+		_, err := u.run(context.Background(), desc)
 		if err != nil {
 			var e *Error
 			require.ErrorAs(t, err, &e)

@@ -27,7 +27,7 @@ import (
 // countOps returns how many operations it takes to make the directory.
 func countOps(t *testing.T, store content.Store, desc ocispec.Descriptor, cfg Config) int {
 	n := 0
-	u := &unpacker{store: store, cfg: cfg, dir: filepath.Join(t.TempDir(), "dir"), clone: clone, before: func(string, string) error { n++; return nil }}
+	u := &unpacker{store: store, cfg: cfg, dir: filepath.Join(t.TempDir(), "dir"), clone: clone, noSync: true, before: func(string, string) error { n++; return nil }}
 	_, err := u.run(t.Context(), desc)
 	require.NoError(t, err)
 	return n
@@ -51,7 +51,7 @@ func TestFailEveryOperation(t *testing.T) {
 						parent := t.TempDir()
 						dir := filepath.Join(parent, "dir")
 						n, failed := 0, ""
-						u := &unpacker{store: store, cfg: cfg, dir: dir, clone: clone, before: func(op, name string) error {
+						u := &unpacker{store: store, cfg: cfg, dir: dir, clone: clone, noSync: true, before: func(op, name string) error {
 							if n++; n-1 == k || forever && n-1 > k {
 								if failed == "" {
 									failed = op + " " + name
@@ -99,7 +99,7 @@ func TestEndAtEveryOperation(t *testing.T) {
 			dir := filepath.Join(parent, "dir")
 			ctx, cancel := context.WithCancel(t.Context())
 			n := 0
-			u := &unpacker{store: store, dir: dir, clone: clone, before: func(op, name string) error {
+			u := &unpacker{store: store, dir: dir, clone: clone, noSync: true, before: func(op, name string) error {
 				if n++; n-1 == k {
 					cancel()
 					return ctx.Err()
@@ -150,7 +150,7 @@ func TestGoOn(t *testing.T) {
 				dir := filepath.Join(parent, "dir")
 				writes := 0
 				ctx, cancel := context.WithCancel(t.Context())
-				u := &unpacker{store: store, dir: dir, clone: clone, before: func(op, name string) error {
+				u := &unpacker{store: store, dir: dir, clone: clone, noSync: true, before: func(op, name string) error {
 					if op == "write" && name == "big" {
 						if writes++; writes == 4 {
 							cancel()
@@ -168,7 +168,7 @@ func TestGoOn(t *testing.T) {
 				require.NoError(t, os.WriteFile(part, change(have), 0o644))
 
 				again := 0
-				u = &unpacker{store: store, dir: dir, clone: clone, before: func(op, name string) error {
+				u = &unpacker{store: store, dir: dir, clone: clone, noSync: true, before: func(op, name string) error {
 					if op == "write" && name == "big" {
 						again++
 					}
@@ -217,7 +217,7 @@ func child(store, dir, digest, size string) error {
 		return err
 	}
 	desc := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: parse(digest), Size: n}
-	u := &unpacker{store: l, dir: dir, clone: clone, before: func(op, name string) error {
+	u := &unpacker{store: l, dir: dir, clone: clone, noSync: true, before: func(op, name string) error {
 		_, err := fmt.Println(op, name)
 		return err
 	}}

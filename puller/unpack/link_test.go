@@ -1,6 +1,7 @@
 package unpack
 
 import (
+	"errors"
 	"io"
 	"io/fs"
 	"os"
@@ -78,7 +79,7 @@ func TestLinkThatWasEnded(t *testing.T) {
 		parent := t.TempDir()
 		dir := filepath.Join(parent, "dir")
 		n := 0
-		u := &unpacker{store: store, cfg: Config{Link: first}, dir: dir, clone: clone, before: func(op, name string) error {
+		u := &unpacker{store: store, cfg: Config{Link: first}, dir: dir, clone: clone, noSync: true, before: func(op, name string) error {
 			if name == "b" {
 				n++
 				return syscall.EINTR
@@ -120,7 +121,7 @@ func TestClone(t *testing.T) {
 	}{
 		"cloned":         {func(to, from *os.File) error { return copyAll(to, from, "") }, 0, nil},
 		"damaged":        {func(to, from *os.File) error { return copyAll(to, from, "damage") }, 0, content.ErrDigestMismatch},
-		"not supported":  {func(to, from *os.File) error { return syscall.EOPNOTSUPP }, 1, nil},
+		"not supported":  {func(to, from *os.File) error { return errors.ErrUnsupported }, 1, nil},
 		"ended half-way": {func(to, from *os.File) error { io.CopyN(to, from, 3); return syscall.EIO }, 1, nil},
 		"the real one":   {clone, -1, nil},
 	} {
@@ -129,7 +130,7 @@ func TestClone(t *testing.T) {
 			desc := putArtifact(t, store, titled("a", "content"))
 			parent := t.TempDir()
 			dir, writes := filepath.Join(parent, "dir"), 0
-			u := &unpacker{store: store, dir: dir, clone: c.clone, before: func(op, name string) error {
+			u := &unpacker{store: store, dir: dir, clone: c.clone, noSync: true, before: func(op, name string) error {
 				if op == "write" && name == "a" {
 					writes++
 				}

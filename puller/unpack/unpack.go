@@ -93,6 +93,7 @@ type unpacker struct {
 	// Tests replace these.
 	before func(op, name string) error // is called before each operation that changes a file
 	clone  func(to, from *os.File) error
+	noSync bool
 }
 
 func (u *unpacker) run(ctx context.Context, manifest ocispec.Descriptor) ([]File, error) {
@@ -138,6 +139,7 @@ func (u *unpacker) entries(ctx context.Context, manifest ocispec.Descriptor) ([]
 		return nil, err
 	}
 	defer w.close()
+	w.noSync = u.noSync
 	if entries, found, err := u.present(ctx, w); found || err != nil {
 		return entries, err
 	}
@@ -278,7 +280,7 @@ func (u *unpacker) make(ctx context.Context, w *work, all []place) ([]entry, err
 	if err := writeMark(root, mark{Version: markVersion, key: u.key, Entries: t.entries}, u.before); err != nil {
 		return nil, err
 	}
-	return t.entries, w.publish(ctx, root)
+	return t.entries, w.publish(ctx, root, len(t.entries))
 }
 
 // layer writes the files of a layer.

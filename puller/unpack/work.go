@@ -42,6 +42,7 @@ type work struct {
 	parent string // path
 	base   string // name of DIR
 	before func(op, name string) error
+	noSync bool // for tests
 
 	fs     *disk.OS // of the work directory; nil without the lock
 	root   *os.Root // the same directory
@@ -177,17 +178,13 @@ func (w *work) open(k key, link bool) (*os.Root, error) {
 	return w.root.OpenRoot(filesName)
 }
 
-// publish makes the tree durable and gives it the name DIR. The error is errAppeared if a
-// file or directory of that name has appeared.
-func (w *work) publish(ctx context.Context, tree *os.Root) error {
+// publish makes the tree, which has so many names, durable and gives it the name DIR. The
+// error is errAppeared if a file or directory of that name has appeared.
+func (w *work) publish(ctx context.Context, tree *os.Root, names int) error {
 	if err := w.before("sync", filesName); err != nil {
 		return err
 	}
-	err := w.fs.SyncFS()
-	if errors.Is(err, errors.ErrUnsupported) {
-		err = syncTree(ctx, tree)
-	}
-	if err != nil {
+	if err := w.sync(ctx, tree, names); err != nil {
 		return err
 	}
 	if err := ctx.Err(); err != nil {
@@ -196,7 +193,7 @@ func (w *work) publish(ctx context.Context, tree *os.Root) error {
 	if err := w.before("rename", w.base); err != nil {
 		return err
 	}
-	err = renameNew(filepath.Join(w.path(), filesName), filepath.Join(w.parent, w.base))
+	err := renameNew(filepath.Join(w.path(), filesName), filepath.Join(w.parent, w.base))
 	if errors.Is(err, fs.ErrExist) {
 		return errAppeared
 	}
@@ -206,7 +203,28 @@ func (w *work) publish(ctx context.Context, tree *os.Root) error {
 	if err := w.before("sync", w.parent); err != nil {
 		return err
 	}
+	if w.noSync {
+		return nil
+	}
 	return syncDir(w.parent)
+}
+
+// syncEach is the most names of a tree that are synced one by one. A sync of the whole file
+// system costs the same for any number of names, and waits for what all other processes
+// have written.
+const syncEach = 64
+
+// sync makes the tree durable.
+func (w *work) sync(ctx context.Context, tree *os.Root, names int) error {
+	if w.noSync {
+		return nil
+	}
+	if names > syncEach {
+		if err := w.fs.SyncFS(); !errors.Is(err, errors.ErrUnsupported) {
+			return err
+		}
+	}
+	return syncTree(ctx, tree)
 }
 
 // renameAbsent is renameNew for systems that cannot rename without replacing. They replace

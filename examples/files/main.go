@@ -1,0 +1,223 @@
+// Command files pulls an artifact, such as a model or a Helm chart, and writes its files
+// into a directory:
+//
+//	files [-o DIR] [-store DIR] [-link] [-sub DIR] [flags of pull] IMAGE
+//	files            (a demonstration on loopback)
+//
+// The directory must be absent, or made by an earlier call of the same artifact, which then
+// writes nothing. The names of the files are printed with their sizes. The blobs stay in
+// the store, for the next artifact that shares them; with -link the files are the store's
+// blobs and take up no room of their own.
+//
+// It exits with 0 if the directory has all files, 1 if it has not, and 2 for wrong usage.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path"
+	"strings"
+	"syscall"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/index"
+	"github.com/pullkit/pullkit/puller"
+	"github.com/pullkit/pullkit/puller/layout"
+	"github.com/pullkit/pullkit/puller/registry"
+	"github.com/pullkit/pullkit/puller/transfer"
+	"github.com/pullkit/pullkit/puller/unpack"
+	"github.com/pullkit/pullkit/pullpolicy"
+	"github.com/pullkit/pullkit/reference"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// options are the settings from the command line.
+type options struct {
+	out, store string
+	files      unpack.Config
+	config     string
+	secrets    []string
+	platform   ocispec.Platform
+	policy     pullpolicy.Policy
+	plainHTTP  bool
+	wait       bool
+	image      reference.Reference
+	written    string // the name as it was given
+}
+
+func parseFlags(args []string, stderr io.Writer) (o options, err error) {
+	o.platform = index.Host()
+	flags := flag.NewFlagSet("files", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.Usage = func() {
+		fmt.Fprint(stderr, "usage: files [flags] IMAGE\n       files            (a demonstration on loopback)\n\nflags:\n")
+		flags.PrintDefaults()
+	}
+	flags.StringVar(&o.out, "o", "", "`directory` to make (default: the last part of the repository)")
+	flags.StringVar(&o.store, "store", "images", "OCI image layout `directory` in which the blobs are kept")
+	flags.BoolVar(&o.files.Link, "link", false, "make read-only hard links to the blobs in the store")
+	flags.StringVar(&o.files.SubPath, "sub", "", "write only this `directory` of the artifact")
+	flags.BoolVar(&o.files.Verify, "verify", false, "hash all files of a directory that is there")
+	flags.StringVar(&o.config, "config", "", "config.json `file` with credentials (default: $DOCKER_CONFIG/config.json, then the usual places)")
+	flags.Func("secret", "`file` of imagePullSecret manifests, YAML or JSON; repeatable", func(s string) error {
+		o.secrets = append(o.secrets, s)
+		return nil
+	})
+	flags.Func("platform", "`OS/ARCH[/VARIANT]` to pull for, if the artifact has several (default: this machine's)", func(s string) (err error) {
+		o.platform, err = index.ParsePlatform(s)
+		return err
+	})
+	flags.Func("policy", "pull `policy`: Always, IfNotPresent or Never (default: Always for :latest, else IfNotPresent)", func(s string) (err error) {
+		o.policy, err = pullpolicy.Parse(s)
+		return err
+	})
+	flags.BoolVar(&o.plainHTTP, "plain-http", false, "use plain http for the registry of the artifact")
+	flags.BoolVar(&o.wait, "wait", false, "try again after each back-off, until the artifact is pulled or cannot be pulled")
+	if err := flags.Parse(args); err != nil {
+		return o, err
+	}
+	if flags.NArg() != 1 {
+		return o, fmt.Errorf("%d images are named; name one", flags.NArg())
+	}
+	o.written = flags.Arg(0)
+	if o.image, err = reference.Parse(o.written); err != nil {
+		return o, err
+	}
+	if o.out == "" {
+		o.out = path.Base(o.image.Repository())
+	}
+	return o, nil
+}
+
+// run runs the program and returns its exit status.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	fail := func(status int, err error) int {
+		fmt.Fprintln(stderr, "files:", oneLine(err))
+		return status
+	}
+	if len(args) == 0 {
+		if err := demo(ctx, stdout); err != nil {
+			return fail(1, err)
+		}
+		return 0
+	}
+	o, err := parseFlags(args, stderr)
+	if errors.Is(err, flag.ErrHelp) {
+		return 0
+	}
+	if err != nil {
+		return fail(2, err)
+	}
+	if err := files(ctx, o, stdout); err != nil {
+		return fail(1, err)
+	}
+	return 0
+}
+
+// files pulls the artifact of o, writes its files, and prints their names.
+func files(ctx context.Context, o options, stdout io.Writer) error {
+	pods, node, err := readCredentials(o)
+	if err != nil {
+		return err
+	}
+	store, err := layout.Open(o.store, layout.Config{})
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	var plain []string
+	if o.plainHTTP {
+		plain = []string{o.image.Registry()}
+	}
+	source, err := registry.New(registry.Config{PlainHTTP: plain, UserAgent: "pullkit-example-files"})
+	if err != nil {
+		return err
+	}
+	rt, err := transfer.New(transfer.Config{Store: store, Source: source})
+	if err != nil {
+		return err
+	}
+	p, err := puller.New(puller.Config{Runtime: rt, Keyring: node, Platform: o.platform})
+	if err != nil {
+		return err
+	}
+	pull := p.Pull
+	if o.wait {
+		pull = p.PullWait
+	}
+	img, err := pull(ctx, puller.Request{Image: o.written, Policy: o.policy, Keyring: pods})
+	if err != nil {
+		return err
+	}
+	// The digest makes sure that it is this manifest, whatever else has the name by now.
+	ref, err := img.Ref.WithDigest(img.Manifest)
+	if err != nil {
+		return err
+	}
+	manifest, err := store.Lookup(ctx, ref)
+	if err != nil {
+		return err
+	}
+	written, err := unpack.Files(ctx, store, manifest, o.out, o.files)
+	if err != nil {
+		return err
+	}
+	for _, f := range written {
+		name := path.Join(o.out, f.Name)
+		if f.Link != "" {
+			name += " -> " + f.Link
+		}
+		fmt.Fprintf(stdout, "%12d  %s\n", f.Size, name)
+	}
+	return nil
+}
+
+// readCredentials reads the credentials of the secrets and those of the node.
+func readCredentials(o options) (pods, node credentials.Keyring, err error) {
+	config, err := credentials.FindFile(credentials.DockerPaths(), credentials.Rules{})
+	if o.config != "" {
+		config, err = credentials.ReadFile(o.config, credentials.Rules{})
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	var all []credentials.Secret
+	for _, name := range o.secrets {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			return nil, nil, err
+		}
+		secrets, err := credentials.ParseSecrets(data)
+		if err != nil {
+			return nil, nil, fmt.Errorf("%s: %w", name, err)
+		}
+		all = append(all, secrets...)
+	}
+	return credentials.FromSecrets(all, credentials.Rules{}), config.WithHelpers(credentials.Exec{}), nil
+}
+
+// oneLine returns err as one line, with what the user can do.
+func oneLine(err error) string {
+	text := strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
+	switch {
+	case errors.Is(err, unpack.ErrTaken), errors.Is(err, unpack.ErrChanged):
+		text += " (remove the directory, or give another one with -o)"
+	case errors.Is(err, unpack.ErrNoLink):
+		text += " (give a -store on the same file system, or leave out -link)"
+	case errors.Is(err, context.Canceled):
+		text += " (interrupted; what has arrived is kept, run again to continue)"
+	}
+	return text
+}

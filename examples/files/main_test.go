@@ -1,0 +1,115 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/puller/pullertest"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// call runs the program in an empty directory, without the machine's configuration.
+func call(t *testing.T, ctx context.Context, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	code = run(ctx, args, &out, &errs)
+	return code, out.String(), errs.String()
+}
+
+func inEmptyDir(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	t.Chdir(dir)
+	for _, name := range []string{"HOME", "DOCKER_CONFIG", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "TMPDIR"} {
+		t.Setenv(name, dir)
+	}
+	return dir
+}
+
+func TestDemonstrationWritesAModel(t *testing.T) {
+	dir := inEmptyDir(t)
+	code, out, errs := call(t, t.Context())
+	require.Equal(t, 0, code, errs)
+	assert.Contains(t, out, "      18  ")
+	assert.Contains(t, out, "tiny/text/config.json")
+	assert.Contains(t, out, "text/model.safetensors")
+	assert.Contains(t, out, "requests to the registry: 0")
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	assert.Empty(t, entries, "something is left in the temporary directory")
+}
+
+func TestFilesOfAPrivateModel(t *testing.T) {
+	dir := inEmptyDir(t)
+	reg, err := pullertest.Start(pullertest.Config{Auth: pullertest.AuthBasic, Users: []pullertest.User{{Name: "robot", Password: "hunter2"}}})
+	require.NoError(t, err)
+	defer reg.Close()
+	require.NoError(t, putModel(reg))
+	data, err := credentials.DockerConfig{Server: reg.Host(), Username: "robot", Password: credentials.Conceal("hunter2")}.JSON()
+	require.NoError(t, err)
+	config := filepath.Join(dir, "auth.json")
+	require.NoError(t, os.WriteFile(config, data, 0o600))
+	image := reg.Host() + "/models/tiny:v1"
+
+	code, out, errs := call(t, t.Context(), "-config", config, image)
+	require.Equal(t, 0, code, errs)
+	assert.Equal(t, "           7  tiny/README.md\n          18  tiny/text/config.json\n     1048576  tiny/text/model.safetensors\n", out)
+	assert.FileExists(t, filepath.Join(dir, "images", "index.json"))
+	text, err := os.ReadFile(filepath.Join(dir, "tiny", "README.md"))
+	require.NoError(t, err)
+	assert.Equal(t, "# tiny\n", string(text))
+
+	// Without the registry, and linked.
+	reg.ResetCounts()
+	code, out, errs = call(t, t.Context(), "-config", config, "-policy", "Never", "-link", "-sub", "text", "-o", filepath.Join("a", "b"), image)
+	require.Equal(t, 0, code, errs)
+	assert.Equal(t, "          18  a/b/config.json\n     1048576  a/b/model.safetensors\n", out)
+	assert.Zero(t, reg.Counts().Total())
+	info, err := os.Stat(filepath.Join(dir, "a", "b", "config.json"))
+	require.NoError(t, err)
+	assert.Zero(t, info.Mode()&0o222)
+
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "tiny", "README.md"), []byte("# mine\n"), 0o644))
+	for _, c := range []struct {
+		args []string
+		code int
+		want []string
+	}{
+		{[]string{"-config", config, image}, 1, []string{`"README.md"`, "changed", "-o"}},
+		{[]string{"-config", config, "-o", "images", image}, 1, []string{"images", "-o"}},
+		{[]string{"-config", config, "-sub", "../x", image}, 1, []string{`"../x"`}},
+		{[]string{"-o", "other", image}, 1, nil}, // present, so no credential is needed
+		{[]string{"-config", "nowhere.json", image}, 1, []string{"nowhere.json"}},
+		{[]string{"-secret", "nowhere.yaml", image}, 1, []string{"nowhere.yaml"}},
+		{[]string{image, image}, 2, []string{"2 images"}},
+		{[]string{"-o", "x"}, 2, []string{"0 images"}},
+		{[]string{"Team/app:v1 "}, 2, []string{"white space"}},
+		{[]string{"-colour", image}, 2, []string{"-colour"}},
+		{[]string{"-h"}, 0, []string{"usage: files"}},
+	} {
+		code, out, errs := call(t, t.Context(), c.args...)
+		if c.want == nil {
+			c.code = 0
+			assert.NotEmpty(t, out)
+		}
+		assert.Equal(t, c.code, code, "%q: %s", c.args, errs)
+		for _, want := range c.want {
+			assert.Contains(t, errs, want, "%q", c.args)
+		}
+		assert.NotContains(t, errs, "hunter2")
+	}
+}
+
+func TestInterruptedCallSaysSo(t *testing.T) {
+	inEmptyDir(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	code, _, errs := call(t, ctx, "registry.example/models/tiny:v1")
+	assert.Equal(t, 1, code)
+	assert.Contains(t, errs, "run again")
+}
