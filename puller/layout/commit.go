@@ -100,12 +100,6 @@ func (in *ingest) sync() error {
 func (b *blobs) commitAll(_ context.Context, take func() []*job[*ingest]) error {
 	jobs := take()
 	b.syncAll(jobs)
-	if err := b.syncNoted(); err != nil { // before blobs get names; see isLayout
-		for _, j := range jobs {
-			j.err = errors.Join(j.err, err)
-		}
-		return nil
-	}
 	dirs := make(map[string][]*job[*ingest])
 	for _, j := range jobs {
 		if j.err == nil {

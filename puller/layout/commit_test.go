@@ -142,7 +142,7 @@ func TestBlobsAreSyncedTogether(t *testing.T) {
 			together, alone := commit(n)
 			assert.Equal(t, []int{wantTogether, wantAlone}, []int{together, alone}, why)
 		}
-		_, _ = commit(1) // the first commit of a process also syncs index.json and oci-layout
+		_, _ = commit(1) // the first commit of a process also syncs oci-layout
 		expect(5, 1, 0, "one for all")
 		expect(2, 0, 2, "two are not worth it")
 		slow = time.Second

@@ -202,34 +202,26 @@ func TestLosePowerInTheFirstPull(t *testing.T) {
 	}
 }
 
-// An index.json without content is made again only where no blob is stored. Otherwise it
-// may have had names, which must not be lost without an error.
-func TestIndexWithoutContent(t *testing.T) {
+// An oci-layout without content is made again, also next to other files. An index.json
+// without content is an error, because it may have had names.
+func TestFilesWithoutContent(t *testing.T) {
 	for _, lost := range []string{"", "\x00\x00"} {
-		for _, layoutFile := range []string{ocilayout.Layout, ""} {
-			dir := t.TempDir()
-			l := openTest(t, dir)
-			truncate := func() {
-				require.NoError(t, os.WriteFile(filepath.Join(dir, indexName), []byte(lost), 0o644))
-				require.NoError(t, os.WriteFile(filepath.Join(dir, layoutName), []byte(layoutFile), 0o644))
-			}
-			truncate()
-			l = openTest(t, dir)
-			images, err := l.List(t.Context())
-			require.NoError(t, err)
-			assert.Empty(t, images)
-			data, desc := blobOf(1, 100)
-			store(t, l, desc, data)
-			truncate()
-			l = openTest(t, dir)
-			_, err = l.List(t.Context())
-			assert.ErrorIs(t, err, content.ErrStore)
-			_, err = l.Prune(t.Context(), PruneConfig{MinAge: -1})
-			assert.ErrorIs(t, err, content.ErrStore)
-			ok, err := l.Has(t.Context(), desc)
-			require.NoError(t, err)
-			assert.True(t, ok)
+		dir := t.TempDir()
+		l := openTest(t, dir)
+		img := newTestImage(t, "registry.example/team/app:v1", 7, 100)
+		require.NoError(t, (&testPuller{l: l}).pull(t.Context(), img))
+		for _, name := range []string{layoutName, "notes.txt"} {
+			require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(lost), 0o644))
 		}
+		l = openTest(t, dir)
+		requirePulled(t, l, img, "made again")
+		assert.Equal(t, ocilayout.Layout, string(must(os.ReadFile(filepath.Join(dir, layoutName)))))
+		require.NoError(t, os.WriteFile(filepath.Join(dir, indexName), []byte(lost), 0o644))
+		l = openTest(t, dir)
+		_, err := l.List(t.Context())
+		assert.ErrorIs(t, err, content.ErrStore)
+		_, err = l.Prune(t.Context(), PruneConfig{MinAge: -1})
+		assert.ErrorIs(t, err, content.ErrStore)
 	}
 }
 

@@ -542,7 +542,7 @@ func TestBusyFilesAreRenamedAgain(t *testing.T) {
 				return nil
 			})
 
-			err := l.createFile(layoutName, ocilayout.Layout)
+			err := l.create(layoutName, []byte(ocilayout.Layout), true)
 			if free > disk.BusyFor {
 				assert.ErrorIs(t, err, errBusy)
 				assert.Less(t, time.Since(start), disk.BusyFor+time.Second)

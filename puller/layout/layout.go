@@ -70,7 +70,7 @@ func Open(dir string, cfg Config) (*Layout, error) {
 
 func openFS(dir string, fsys disk.FS, cfg Config) (*Layout, error) {
 	t := &tree{dir: dir, fs: fsys, log: cfg.Logger, now: cfg.Now}
-	t.note(".", blobsDir, indexName, layoutName)
+	t.note(".", blobsDir, layoutName)
 	if t.now == nil {
 		t.now = time.Now
 	}
@@ -218,8 +218,8 @@ func (t *tree) prepare() error {
 	if ok, err := t.isLayout(); ok || err != nil {
 		return err
 	}
-	if lost, err := t.isLost(layoutName); lost || err != nil {
-		if err := errors.Join(err, t.refuseStrange()); err != nil {
+	if _, err := t.fs.Lstat(layoutName); err != nil {
+		if err := t.refuseStrange(); err != nil {
 			return err
 		}
 	}
@@ -236,82 +236,33 @@ func (t *tree) prepare() error {
 	if ok, err := t.isLayout(); ok || err != nil {
 		return err
 	}
-	return t.create()
-}
-
-// isLayout reports whether the directory has the files of a layout. The contents and names
-// of new files are durable after the first Commit or Tag. A loss of power before that can
-// leave oci-layout or index.json without content. Such a directory is not a layout yet. If
-// blobs are stored, index.json must not be made again, because it may have had names: a
-// Commit has returned, or another program wrote the directory.
-func (t *tree) isLayout() (bool, error) {
-	lost, err := t.isLost(layoutName)
-	if lost || err != nil {
-		return false, err
-	}
-	if err := t.checkVersion(); err != nil {
-		return false, err
-	}
-	lost, err = t.isIndexLost()
-	return !lost, err
-}
-
-// isIndexLost reports whether index.json has lost its content and no blob is stored. It
-// returns false for a missing index.json, which means a layout without names.
-func (t *tree) isIndexLost() (bool, error) {
-	if _, err := t.fs.Lstat(indexName); err != nil {
-		return false, nil
-	}
-	if lost, err := t.isLost(indexName); !lost || err != nil {
-		return false, nil // the next use of index.json reports an error
-	}
-	for _, a := range algorithms {
-		if entries, err := t.fs.ReadDir(blobsDir + "/" + a); len(entries) > 0 || err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return false, err
+	if _, err := t.fs.Lstat(indexName); errors.Is(err, fs.ErrNotExist) {
+		if err := t.create(indexName, emptyIndex().Encode(), true); err != nil {
+			return err
 		}
 	}
-	return true, nil
+	return t.create(layoutName, []byte(ocilayout.Layout), false)
 }
 
-// isLost reports whether a file is missing, or has no content other than zeros.
-func (t *tree) isLost(name string) (bool, error) {
-	fi, err := t.fs.Lstat(name)
+// isLayout reports whether the directory has the file oci-layout. The content of a new
+// oci-layout is durable after the first Commit or Tag. A loss of power before that can
+// leave a file that is empty or has zeros, which counts as missing.
+func (t *tree) isLayout() (bool, error) {
+	data, err := t.read(layoutName, 1<<16)
 	if errors.Is(err, fs.ErrNotExist) {
-		return true, nil
+		return false, nil
 	}
-	if err != nil || fi.Mode().IsRegular() && fi.Size() > maxNewFile {
+	if err != nil || len(bytes.Trim(data, "\x00")) == 0 {
 		return false, err
 	}
-	data, err := t.read(name, maxNewFile)
-	return err == nil && len(bytes.Trim(data, "\x00")) == 0, err
+	return true, checkVersion(data)
 }
 
-// maxNewFile is more bytes than a new index.json or oci-layout has.
-const maxNewFile = 1 << 10
-
-// create makes the files index.json and oci-layout, in this order. The caller holds
-// indexLock.
-func (t *tree) create() error {
-	missing, err := t.isIndexLost()
-	if _, serr := t.fs.Lstat(indexName); errors.Is(serr, fs.ErrNotExist) {
-		missing = true
-	}
-	if err == nil && missing {
-		err = t.createFile(indexName, string(emptyIndex().Encode()))
-	}
-	if err != nil {
-		return err
-	}
-	if lost, err := t.isLost(layoutName); !lost || err != nil {
-		return err
-	}
-	return t.createFile(layoutName, ocilayout.Layout)
-}
-
-// createFile makes index.json or oci-layout. openFS has noted the file for syncNoted.
-func (t *tree) createFile(name, content string) error {
+// create makes index.json or oci-layout. Its name is durable after the first Commit or
+// Tag; openFS has noted it. If sync is true, its content is on disk before it gets the name.
+func (t *tree) create(name string, content []byte, sync bool) error {
 	temp := tempName(name)
-	f, _, err := t.writeFile(temp, []byte(content), false)
+	f, _, err := t.writeFile(temp, content, sync)
 	if err != nil {
 		return err
 	}
@@ -329,12 +280,9 @@ func (t *tree) createFile(name, content string) error {
 // layout.
 const openWait = time.Minute
 
-// checkVersion returns an error if the layout has another major version than 1.
-func (t *tree) checkVersion() error {
-	data, err := t.read(layoutName, 1<<16)
-	if err != nil {
-		return err
-	}
+// checkVersion returns an error if data, the content of oci-layout, has another major
+// version than 1.
+func checkVersion(data []byte) error {
 	version, err := ocilayout.ParseVersion(data)
 	if err != nil {
 		return fmt.Errorf("%s: %w", layoutName, err)

@@ -49,10 +49,10 @@ type tree struct {
 	keys keyLocks
 
 	mu sync.Mutex
-	// unsynced holds the directories in which names may not be durable, and the files
-	// index.json and oci-layout while their contents may not be. This process changed
-	// some of them. In others it found names of another process, which may have died
-	// before they were durable. The value is the number of the last note.
+	// unsynced holds the directories in which names may not be durable, and oci-layout
+	// while its content may not be. This process changed some of them. In others it found
+	// names of another process, which may have died before they were durable. The value
+	// is the number of the last note.
 	unsynced map[string]int
 	notes    int
 }
@@ -209,7 +209,7 @@ func (t *tree) checkDir(name string) error {
 	return err
 }
 
-// note notes that names in these directories, or the contents of these files, may not be
+// note notes that names in these directories, or the content of oci-layout, may not be
 // durable; see syncNoted. The caller has made its changes already: a sync of another
 // goroutine that began before a change may miss it.
 func (t *tree) note(names ...string) {
@@ -230,7 +230,7 @@ func (t *tree) syncNoted() error {
 	noted := t.noted()
 	for _, name := range slices.Sorted(maps.Keys(noted)) {
 		sync := t.fs.SyncDir
-		if name == indexName || name == layoutName {
+		if name == layoutName {
 			sync = t.syncFile
 		}
 		if err := sync(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
