@@ -22,10 +22,10 @@ func TestFaultsInDocumentsEditedByHandAreNamed(t *testing.T) {
 		`{"auths":{"r.io":{"auth":"dTpw"}}}}`:                                  "there is a closing bracket too many at its end",
 		`{"auths":{}}{"auths":{}}`:                                             "another document follows it",
 		`{"auths":{}}` + "\n" + `{"auths":{}}`:                                 "another document follows it",
-		`{"auths":{}} mine`:                                                    "there is text behind its end",
-		`{"auths":{"r.io":{"username":"u","password":"C4nary"C4nary"}}}`:       `a " in a text is written \"`,
-		`{"auths":{"r.io":{"username":"u","password":"C4nary""}}}`:             `a " in a text is written \"`,
-		`{"auths":{"r.io":{"username":"u","password":"C4nary\q"}}}`:            `a \ in a text is written \\`,
+		`{"auths":{}} mine`:                                                    "there is text after its end",
+		`{"auths":{"r.io":{"username":"u","password":"C4nary"C4nary"}}}`:       `write a " in a text as \"`,
+		`{"auths":{"r.io":{"username":"u","password":"C4nary""}}}`:             `write a " in a text as \"`,
+		`{"auths":{"r.io":{"username":"u","password":"C4nary\q"}}}`:            `write a \ in a text as \\`,
 		"{\"auths\":{\"r.io\":{\"username\":\"C4nary\"\n\"password\":\"x\"}}}": "a comma is missing",
 		`{"auths":{"r.io":{"auth":"dTpw"} "s.io":{"auth":"dTpw"}}}`:            "a comma is missing",
 	} {
@@ -147,7 +147,7 @@ func TestFaultsInManifestsEditedByHandAreNamed(t *testing.T) {
 	const b = "kind: Secret\nmetadata:\n  name: b\n"
 	const typed = a + "type: kubernetes.io/dockerconfigjson\n"
 	for text, want := range map[string]string{
-		typed + "stringData:\n  .dockerconfigjson: |\n{\n  \"auths\": {}\n}\n":               `has a text at line 7 that belongs to the field before it and is not indented: indent each of its lines by spaces; not read with it: secret "a"`,
+		typed + "stringData:\n  .dockerconfigjson: |\n{\n  \"auths\": {}\n}\n":               `has a text at line 7 that belongs to the field before it and is not indented: indent each of its lines by spaces; not read because of this: secret "a"`,
 		"{\n// mine\n\"kind\":\"Secret\",\"metadata\":{\"name\":\"a\"},\"type\":\"Opaque\"}": `secret "a": has a comment with //`,
 		"{\n// mine\n\"kind\":\"Secret\",\"metadata\":{\"name\":\"a\"},\"immutable\":true}":  `secret "a": has a comment with //`,
 		"kind: Secret\nmetadata:\n\u00a0\u00a0name: a\ndata:\n\u00a0\u00a0x: e30=\n":         `secret "a": is indented by no-break spaces (U+00A0): indent its lines by spaces`,
@@ -164,8 +164,8 @@ func TestFaultsInManifestsEditedByHandAreNamed(t *testing.T) {
 	}
 	for text, want := range map[string]string{
 		"!!binary e30=":                  "it is JSON that is not encoded: write it under stringData, or leave out the tag !!binary",
-		">-\n    eyJh\n    dXRocyI6e319": "there is space in it: write it on one line, without",
-		"eyJh\n    dXRocyI6e319":         "there is space in it: write it on one line, without",
+		">-\n    eyJh\n    dXRocyI6e319": "there is space in it: write it on one line without space",
+		"eyJh\n    dXRocyI6e319":         "there is space in it: write it on one line without space",
 	} {
 		secrets, err := ParseSecrets([]byte(typed + "data:\n  .dockerconfigjson: " + text + "\n"))
 		require.NoError(t, err, text)

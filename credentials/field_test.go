@@ -373,21 +373,21 @@ func TestOddLoginsAreUsedWithAWarning(t *testing.T) {
 	c, err = ParseFile([]byte(`{"auths":{"auth":"dTpw"}}`), "config.json", Rules{})
 	require.NoError(t, err)
 	require.Len(t, Problems(c), 1)
-	assert.ErrorContains(t, Problems(c)[0], "the host is missing, auths maps hosts to entries")
+	assert.ErrorContains(t, Problems(c)[0], "the host is missing: auths maps hosts to entries")
 }
 
 // TestOddKeysAreReported holds the warnings about keys that are probably mistakes, and for
 // which images they are.
 func TestOddKeysAreReported(t *testing.T) {
 	for key, tt := range map[string]struct{ want, image string }{
-		"r.io/*":                      {"a * in a key's path is a letter like others; write \"r.io\"", "r.io/team/app"},
-		"r.io/team/*":                 {"a * in a key's path is a letter like others; write \"r.io/team\"", "r.io/team/app"},
-		"r.io/team-?/app":             {"a ? in a key's path is a letter like others; write \"r.io\"", "r.io/team-1/app"},
-		"*.r.io/[ab]/x":               {"a [ in a key's path is a letter like others", "a.r.io/a/x"},
-		"oci://r.io":                  {`a scheme that is not understood: write it without, as "r.io"`, "r.io/app"},
-		"docker://r.io/team":          {`a scheme that is not understood: write it without, as "r.io"`, "r.io/team/app"},
-		"ftp://r.io:5000":             {`a scheme that is not understood: write it without, as "r.io:5000"`, "r.io:5000/app"},
-		"https://https://r.io":        {`a scheme that is not understood: write it without, as "r.io"`, "r.io/app"},
+		"r.io/*":                      {"a * in a key's path is not a wildcard; write \"r.io\"", "r.io/team/app"},
+		"r.io/team/*":                 {"a * in a key's path is not a wildcard; write \"r.io/team\"", "r.io/team/app"},
+		"r.io/team-?/app":             {"a ? in a key's path is not a wildcard; write \"r.io\"", "r.io/team-1/app"},
+		"*.r.io/[ab]/x":               {"a [ in a key's path is not a wildcard", "a.r.io/a/x"},
+		"oci://r.io":                  {`a scheme that is not understood: write the key without it, as "r.io"`, "r.io/app"},
+		"docker://r.io/team":          {`a scheme that is not understood: write the key without it, as "r.io"`, "r.io/team/app"},
+		"ftp://r.io:5000":             {`a scheme that is not understood: write the key without it, as "r.io:5000"`, "r.io:5000/app"},
+		"https://https://r.io":        {`a scheme that is not understood: write the key without it, as "r.io"`, "r.io/app"},
 		"https://r.io/v1":             {`matches only repositories below v1; for the whole host write it as "r.io"`, "r.io/app"},
 		"http://r.io:5000/v2":         {`matches only repositories below v2; for the whole host write it as "r.io:5000"`, "r.io:5000/app"},
 		"HTTPS://R.io/v2":             {`for the whole host write it as "r.io"`, "r.io/app"},
@@ -407,7 +407,7 @@ func TestOddKeysAreReported(t *testing.T) {
 		"https://hub.docker.com/team": {"another name of Docker Hub", "team/app"},
 		"team":                        {"the key's host has no dot and no port", "team/app"},
 		"library/nginx":               {"the key's host has no dot and no port", "nginx"},
-		"https:/r.io":                 {`the key begins with "https:/", which is not a scheme: write it without, as "r.io"`, "r.io/app"},
+		"https:/r.io":                 {`the key begins with "https:/", which is not a scheme: write the key without it, as "r.io"`, "r.io/app"},
 		"*":                           {"a * matches one part of a host's name", ""},
 	} {
 		for _, r := range []Rules{{}, {Kubelet: true}} {
@@ -455,8 +455,8 @@ func TestFilesInTheWrongFormAreReported(t *testing.T) {
 		{"config.json", `{"auth":{"r.io":{"auth":"dTpw"}}}`, `has "auth", not auths`},
 		{"config.json", `{"value":{"auths":{"r.io":{"auth":"dTpw"}}}}`, `under "value"`},
 		{"config.json", `{"auths":{"r.io":{}}}`, `key "r.io": the entry is empty`},
-		{"config.json", `{"auths":{},"credStore":"desktop"}`, `has "credStore", which is written credsStore`},
-		{"config.json", `{"credHelper":{"r.io":"x"}}`, `has "credHelper", which is written credHelpers`},
+		{"config.json", `{"auths":{},"credStore":"desktop"}`, `has "credStore", which must be written credsStore`},
+		{"config.json", `{"credHelper":{"r.io":"x"}}`, `has "credHelper", which must be written credHelpers`},
 	} {
 		c, err := ParseFile([]byte(tt.text), tt.name, Rules{})
 		require.NoError(t, err, "it was read before, and gives nothing")

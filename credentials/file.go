@@ -221,7 +221,7 @@ func (es *entries) warnFile(origin Origin, doc document, legacy bool) {
 	}
 	for _, m := range doc.top {
 		if right := misspeltHelpers(m.Key); right != "" && !legacy {
-			es.problem(origin, warning(ErrGivesNothing, "the document has "+quote(m.Key)+", which is written "+right))
+			es.problem(origin, warning(ErrGivesNothing, "the document has "+quote(m.Key)+", which must be written "+right))
 		}
 	}
 	es.warnMarkers(origin, doc)

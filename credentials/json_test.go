@@ -83,8 +83,8 @@ func TestUnknownFieldsAreErrors(t *testing.T) {
 	_, err := Rules{}.parseProviders([]byte(config))
 	require.NoError(t, err)
 	for text, want := range map[string]string{
-		config + " x":               "is not JSON: syntax error at byte 207: there is text behind its end: leave it out",
-		config + "\n---\n" + config: "is not JSON: syntax error at byte 207: there is text behind its end: leave it out",
+		config + " x":               "is not JSON: syntax error at byte 207: there is text after its end: leave it out",
+		config + "\n---\n" + config: "is not JSON: syntax error at byte 207: there is text after its end: leave it out",
 		strings.Replace(config, `"name":"p"`, `"name":"p","Args":[]`, 1):       `provider 1 ("p"): holds a field that is not known: "Args"`,
 		strings.Replace(config, `"name":"p"`, `"name":"p","name":"q"`, 1):      `provider 1 ("q"): holds a field twice: "name"`,
 		"apiVersion: kubelet.config.k8s.io/v1\nkind: a\nkind: b\n":             "holds a field twice: line 3",

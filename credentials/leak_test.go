@@ -221,8 +221,8 @@ func TestGuessedNamesShowNoSecret(t *testing.T) {
 		head + "  name: C4naryPw\nx: {{ .X }}\n":                                                           "secret at line 1 is not YAML",
 		"kind: List\nitems:\n- kind: Secret\n  metadata:\n    name: a password: C4naryPw\n":                "secret at line 3 is not YAML",
 		"kind: List\nitems:\n- kind: Secret\n  metadata:\n    name: b\n    namespace: w type: C4naryPw:\n": `secret "b" is not YAML`,
-		"- kind: Secret\n  metadata: {name: C4naryPw}\n":                                                   "not read with it: a secret whose name is not a DNS name",
-		"- kind: Secret\n  metadata: {name: b, namespace: C4naryPw}\n":                                     `not read with it: secret "b"`,
+		"- kind: Secret\n  metadata: {name: C4naryPw}\n":                                                   "not read because of this: a secret whose name is not a DNS name",
+		"- kind: Secret\n  metadata: {name: b, namespace: C4naryPw}\n":                                     `not read because of this: secret "b"`,
 	} {
 		_, err := ParseSecrets([]byte(text))
 		assert.ErrorContains(t, err, place, text)

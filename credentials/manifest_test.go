@@ -210,7 +210,7 @@ func TestEachSecretOfAManifestIsReadOrNamed(t *testing.T) {
 		"kind with a space":   {strings.Replace(inJSON("a"), `"kind"`, `"kind "`, 1), "a", `has a field "kind " and no kind`},
 		"List, small letters": {`{"kind":"list","items":[` + inJSON("a") + `]}`, "a", `is of kind "list": write kind: List`},
 		"List without kind":   {`{"items":[` + inJSON("a") + `]}`, "a", "has items and no kind: write kind: List"},
-		"Items":               {`{"kind":"List","Items":[` + inJSON("a") + `]}`, "a", `has a field "Items", which is written items`},
+		"Items":               {`{"kind":"List","Items":[` + inJSON("a") + `]}`, "a", `has a field "Items", which must be written items`},
 		"items an object":     {`{"kind":"List","items":` + inJSON("a") + `}`, "a", "items is an object, not a list"},
 		"items a map":         {`{"kind":"List","items":{"x":` + inJSON("a") + `,"y":` + inJSON("b") + `}}`, "a b", "items is an object, not a list"},
 		"items a map, Secret": {`{"kind":"SecretList","items":{"x":` + inJSON("a") + `}}`, "a", "items is an object, not a list"},

@@ -232,11 +232,11 @@ func TestKeysThatMatchNoImageAreReported(t *testing.T) {
 		"r.io:65536/x":                          {`the key's port is not one that a server can have`, ""},
 		"login.docker.com":                      {"another name of Docker Hub", "nginx"},
 		"auth.docker.io":                        {"another name of Docker Hub", "nginx"},
-		"https:/r.io":                           {`the key begins with "https:/", which is not a scheme: write it without, as "r.io"`, "r.io/app"},
-		"oci:/r.io":                             {`the key begins with "oci:/", which is a scheme that is not understood: write it without, as "r.io"`, "r.io/app"},
-		"https//r.io/team":                      {`the key begins with "https//", which is not a scheme: write it without, as "r.io"`, "r.io/team/app"},
+		"https:/r.io":                           {`the key begins with "https:/", which is not a scheme: write the key without it, as "r.io"`, "r.io/app"},
+		"oci:/r.io":                             {`the key begins with "oci:/", which is a scheme that is not understood: write the key without it, as "r.io"`, "r.io/app"},
+		"https//r.io/team":                      {`the key begins with "https//", which is not a scheme: write the key without it, as "r.io"`, "r.io/team/app"},
 		"https;//r.io":                          {`the key begins with "https;//", which is not a scheme`, "r.io/app"},
-		"docker:/r.io:5000":                     {`a scheme that is not understood: write it without, as "r.io:5000"`, "r.io:5000/app"},
+		"docker:/r.io:5000":                     {`a scheme that is not understood: write the key without it, as "r.io:5000"`, "r.io:5000/app"},
 	} {
 		for _, r := range []Rules{{}, {Kubelet: true}} {
 			text, err := json.Marshal(map[string]any{"auths": map[string]any{key: map[string]string{"auth": "dTpw"}}})
@@ -272,11 +272,11 @@ func TestKeysThatMatchNoImageAreReported(t *testing.T) {
 	}
 	// A key that cannot be read is left out, and the error names its scheme.
 	for key, want := range map[string]string{
-		"oci:r.io":              `the key begins with "oci:", which is a scheme that is not understood: write it without, as "r.io"`,
-		"https:r.io":            `the key begins with "https:", which is not a scheme: write it without, as "r.io"`,
-		"docker:r.io:5000/team": `write it without, as "r.io:5000"`,
-		`https:\\r.io`:          `write it without, as "r.io"`,
-		"oci:h":                 `the key begins with "oci:", which is a scheme that is not understood: write it without, as "h"`,
+		"oci:r.io":              `the key begins with "oci:", which is a scheme that is not understood: write the key without it, as "r.io"`,
+		"https:r.io":            `the key begins with "https:", which is not a scheme: write the key without it, as "r.io"`,
+		"docker:r.io:5000/team": `write the key without it, as "r.io:5000"`,
+		`https:\\r.io`:          `write the key without it, as "r.io"`,
+		"oci:h":                 `the key begins with "oci:", which is a scheme that is not understood: write the key without it, as "h"`,
 		"r.io:x":                "port is not a number",
 		"localhost:x":           "port is not a number",
 	} {
@@ -390,7 +390,7 @@ func TestDataInTheWrongPlaceIsReported(t *testing.T) {
 	head := "kind: Secret\nmetadata: {name: regcred, namespace: web}\ntype: kubernetes.io/dockerconfigjson\n"
 	other := base64.StdEncoding.EncodeToString([]byte(`{"auths":{"s.io":{"auth":"dTpw"}}}`))
 	for manifest, want := range map[string]string{
-		head + "stringdata: {.dockerconfigjson: x}\n":                                                                    `it has a field "stringdata", which is written data, or stringData`,
+		head + "stringdata: {.dockerconfigjson: x}\n":                                                                    `it has a field "stringdata", which must be written data, or stringData`,
 		head + "StringData: {.dockerconfigjson: x}\n":                                                                    `it has a field "StringData"`,
 		head + "Data: {.dockerconfigjson: " + encoded + "}\n":                                                            `it has a field "Data"`,
 		head + "binaryData: {.dockerconfigjson: " + encoded + "}\n":                                                      `it has ".dockerconfigjson" under "binaryData": put it under data`,
@@ -399,7 +399,7 @@ func TestDataInTheWrongPlaceIsReported(t *testing.T) {
 		strings.Replace(head, "web}", "web, data: {.dockerconfigjson: "+encoded+"}}", 1):                                 `it has ".dockerconfigjson" under "data" in "metadata"`,
 		head + "data: {dockerconfigjson: '@'}\n":                                                                         `it has data["dockerconfigjson"], which must be called ".dockerconfigjson"`,
 		head + "data: {config.json: '{}'}\n":                                                                             `it has data["config.json"], which must be called ".dockerconfigjson"`,
-		head + "data: {x: " + encoded + "}\n":                                                                            `it has no data[.dockerconfigjson]; data[x] holds a document, and must be called so`,
+		head + "data: {x: " + encoded + "}\n":                                                                            `it has no data[.dockerconfigjson]; data[x] holds a document, and must have that name`,
 		head + "data: {.dockerconfigjson: " + other + ", .dockercfg: " + encoded + "}\n":                                 "data[.dockercfg] holds another document, which is not read",
 		head + "data: {.dockerconfigjson: " + other + ", config.json: " + encoded + "}\n":                                "data[config.json] holds another document, which is not read",
 		head + "data: {.dockerconfigjson: " + other + ", config.json: '@'}\n":                                            "data[config.json] holds another document",
@@ -500,9 +500,9 @@ func TestAdviceAboutKeysIsRight(t *testing.T) {
 		`r.io\team`:                             {"the key has a backslash where a path has a slash", "r.io/team", "r.io/team/app"},
 		`r.io\\team\app`:                        {"the key has a backslash where a path has a slash", "r.io/team/app", "r.io/team/app"},
 		`r.io\team/app`:                         {"the key has a backslash where a path has a slash", "", ""},
-		"r.io?x":                                {"a ? at the end of a host matches more letters", "r.io", "r.io/app"},
-		"r.io*":                                 {"a * at the end of a host matches more letters", "r.io", "r.io/app"},
-		"r.io*/team":                            {"a * at the end of a host matches more letters", "r.io/team", "r.io/team/app"},
+		"r.io?x":                                {"a ? at the end of a host also matches", "r.io", "r.io/app"},
+		"r.io*":                                 {"a * at the end of a host also matches", "r.io", "r.io/app"},
+		"r.io*/team":                            {"a * at the end of a host also matches", "r.io/team", "r.io/team/app"},
 		"10.0.0.256":                            {"the key's host has only numbers and is not an IP address", "", "10.0.0.256/app"},
 		"1.2.3":                                 {"the key's host has only numbers and is not an IP address", "", ""},
 		"1.2.3.4.5:5000":                        {"the key's host has only numbers and is not an IP address", "", ""},

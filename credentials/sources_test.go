@@ -368,7 +368,7 @@ func TestLoginIsSentOnlyToItsRegistry(t *testing.T) {
 		{"r.io", "", "p4ss", "needs a user name"},
 		{"r.io", "u", "", "needs a password"},
 		{"oci://r.io", "u", "p4ss", "scheme that is not understood"},
-		{"r.io/*", "u", "p4ss", "a letter like others"},
+		{"r.io/*", "u", "p4ss", "is not a wildcard"},
 		{"r.io/team:v1", "u", "p4ss", "a key has no tag"},
 		{"user:p4ss@r.io", "u", "p4ss", `login for "***@r.io": holds an @`},
 		{"r.io:x", "u", "p4ss", "port is not a number"},
@@ -493,14 +493,14 @@ func TestOddKeysOfPluginsAreReported(t *testing.T) {
 	answer := answerOf(t, p, `{"apiVersion":"credentialprovider.kubelet.k8s.io/v1","kind":"CredentialProviderResponse","cacheKeyType":"Image","auth":{"r.io/*":{"username":"u","password":"p"}}}`)
 	errs := answer.problemsFor("r.io/team/app")
 	require.Len(t, errs, 1)
-	assert.ErrorContains(t, errs[0], "a letter like others")
+	assert.ErrorContains(t, errs[0], "is not a wildcard")
 	assert.Empty(t, answer.problemsFor("s.io/team/app"))
 
 	config := testProvider("")
 	config.MatchImages = []string{"r.io/*"}
 	p, err = newProvider(ProviderConfig{}, config)
 	require.NoError(t, err)
-	assert.Contains(t, p.note("r.io/team/app", Pod{}).Why, "a * in a key's path is a letter like others")
+	assert.Contains(t, p.note("r.io/team/app", Pod{}).Why, "a * in a key's path is not a wildcard")
 }
 
 func answerOf(t *testing.T, p *provider, text string) table {

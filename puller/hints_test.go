@@ -76,7 +76,7 @@ func TestUnusedEntriesOfTheNodeAreNamed(t *testing.T) {
 		assert.Contains(t, err.Error(), hint.Error())
 	}
 	require.Len(t, hints, 4)
-	assert.Contains(t, hints[0], "a letter like others")
+	assert.Contains(t, hints[0], "is not a wildcard")
 	assert.Contains(t, hints[1], "the password ends with a line feed (U+000A)")
 	assert.Contains(t, hints[2], `key "r.example/team": auth is a number, not a string`)
 	assert.Contains(t, hints[3], "names the program docker-credential-desktop; it was not asked")
@@ -88,7 +88,7 @@ func TestUnusedEntriesOfTheNodeAreNamed(t *testing.T) {
 	assert.NotContains(t, perr.Message(), "hint", "the kubelet's text has no hints")
 	decision, err := w.Explain(t.Context(), req)
 	require.NoError(t, err)
-	for _, part := range []string{"a letter like others", "ends with a line feed", "left out: auth is a number", "docker-credential-desktop"} {
+	for _, part := range []string{"is not a wildcard", "ends with a line feed", "left out: auth is a number", "docker-credential-desktop"} {
 		assert.Contains(t, decision.String(), part)
 	}
 

@@ -1,5 +1,6 @@
 // Package strictyaml reads YAML documents that may hold secrets. Its errors say where a
-// document is malformed and do not quote it, and a field that is there twice is an error.
+// document is malformed and do not quote it, and a field that a mapping has twice is an
+// error.
 package strictyaml
 
 import (
@@ -11,9 +12,9 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// ToJSON returns one document of YAML as JSON. A mapping that has a field twice is an error
-// that wraps ErrTwice. before is how many lines of the text are before the document: errors
-// count lines from there.
+// ToJSON returns one document of YAML as JSON. A mapping that has a field twice is an
+// error that wraps ErrTwice. before is the number of lines before the document in the
+// text. It is added to the line numbers in errors.
 func ToJSON(document []byte, before int) ([]byte, error) {
 	out, err := yaml.YAMLToJSONStrict(document)
 	if err != nil {
@@ -22,8 +23,9 @@ func ToJSON(document []byte, before int) ([]byte, error) {
 	return out, nil
 }
 
-// Split cuts a text into its documents, also the blank ones. It cuts at each line that begins
-// with --- or ... and has a space or its end behind that. A document cannot have such a line.
+// Split cuts a text into its documents, including the blank ones. It cuts at each line
+// that begins with --- or ... followed by a space or the end of the line. A document
+// cannot have such a line.
 func Split(s string) []string {
 	var docs []string
 	var doc strings.Builder
@@ -61,8 +63,8 @@ func Blank(doc string) bool {
 // ErrTwice is the error of a document in which a mapping has a field twice.
 var ErrTwice = errors.New("holds a field twice")
 
-// position returns an error that has only the line of the reader's own error, because the
-// text of that one quotes the document.
+// position returns an error that has only the line number of err, because the text of err
+// quotes the document.
 func position(err error, before int) error {
 	_, rest, ok := strings.Cut(err.Error(), "line ")
 	if ok {

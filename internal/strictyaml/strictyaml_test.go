@@ -6,7 +6,7 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-func TestSplitAtMarkers(t *testing.T) {
+func TestDocumentsAreSplitAtMarkers(t *testing.T) {
 	for text, want := range map[string][]string{
 		"a: 1\n":                    {"a: 1\n"},
 		"a: 1\n---\nb: 2\n":         {"a: 1\n", "\nb: 2\n"},
@@ -20,8 +20,9 @@ func TestSplitAtMarkers(t *testing.T) {
 	}
 }
 
-// TestErrorsDoNotQuote holds that an error has the line of a fault, and none of the text.
-func TestErrorsDoNotQuote(t *testing.T) {
+// TestErrorsDoNotQuoteTheDocument holds that an error has the line of a fault, and
+// nothing of the document's text.
+func TestErrorsDoNotQuoteTheDocument(t *testing.T) {
 	for doc, want := range map[string]string{
 		"a: 1\na: S3cret\n":   "holds a field twice: line 12",
 		"a: 1\n\tS3cret: x\n": "is not YAML: line 12",

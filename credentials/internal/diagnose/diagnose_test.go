@@ -14,7 +14,7 @@ import (
 // The tests of package credentials hold the hints in the errors that users see. The tests
 // here hold what a caller of this package relies on.
 
-// TestGoodInputHasNoHint passes to each function what is right, or may be right.
+// TestGoodInputHasNoHint passes to each function input that is right, or may be right.
 func TestGoodInputHasNoHint(t *testing.T) {
 	for _, password := range []string{"p", "a b", `it's "`, "\xff\xfe", "{{", "pass$word", "<3", "**", "é", "日本", strings.Repeat("x", 5000)} {
 		assert.Empty(t, Login{}.Odd("u", password), "%q", password)
@@ -60,7 +60,8 @@ func TestMisplacedEntries(t *testing.T) {
 	}
 }
 
-// TestKeyHintsConcernTheImagesThatWereMeant holds for which images a hint about a key is.
+// TestKeyHintsConcernTheImagesThatWereMeant holds which images a hint about a key
+// concerns.
 func TestKeyHintsConcernTheImagesThatWereMeant(t *testing.T) {
 	image := func(name string) keys.Name {
 		n, err := keys.ParseName(name)

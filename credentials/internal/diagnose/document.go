@@ -16,8 +16,9 @@ var byteOrderMark = []byte("\ufeff")
 // templateMarks are the texts with which only an expression of a template begins.
 var templateMarks = []string{"{{", "<%"}
 
-// Document says what a text that is not a JSON object seems to be, and what to do. offset is
-// where the reader of JSON gave up, from 1; 0 if that is not known, or data is valid JSON.
+// Document says what a text that is not a JSON object seems to be, and what to do. offset
+// is the position, from 1, at which the reader of JSON stopped; 0 if that is not known,
+// or if data is valid JSON.
 func Document(data []byte, offset int) string {
 	if strictjson.Valid(data) {
 		return cmp.Or(stringHint(data), arrayHint(data))
@@ -72,9 +73,9 @@ func syntaxHint(data []byte, offset int) string {
 	return editingHint(data, offset-1)
 }
 
-// editingHint says what is wrong at a byte at which the reader of JSON gave up, if it is
-// one of the faults that are common in documents that were edited by hand; "" if it is none
-// of them. at counts from 0.
+// editingHint says what is wrong at the byte at which the reader of JSON stopped, if the
+// fault is common in documents that were edited by hand, and returns "" otherwise. at
+// counts from 0.
 func editingHint(data []byte, at int) string {
 	before, rest := bytes.TrimRight(data[:at], jsonSpace), data[at:]
 	last := byte(0)
@@ -88,15 +89,15 @@ func editingHint(data []byte, at int) string {
 	case bytes.HasPrefix(rest, []byte("//")), bytes.HasPrefix(rest, []byte("/*")), c == '#':
 		return "it has a comment, and JSON has none: leave it out"
 	case c == '\\':
-		return `a \ in a text is written \\`
+		return `write a \ in a text as \\`
 	case strictjson.Valid(before) && strings.Trim(string(rest), "]}"+jsonSpace) == "":
 		return "there is a closing bracket too many at its end: leave it out"
 	case strictjson.Valid(before) && (c == '{' || c == '['):
 		return "another document follows it: merge both into one"
 	case strictjson.Valid(before):
-		return "there is text behind its end: leave it out"
+		return "there is text after its end: leave it out"
 	case last == '"' && isAdjacent && !strings.ContainsRune("{}[]", rune(c)):
-		return `a " in a text is written \", and there is a comma or a colon behind a text`
+		return `write a " in a text as \", and a comma or a colon after each text`
 	case strings.IndexByte(`"}]`, last) >= 0 && (c == '"' || c == '{'):
 		return "a comma is missing"
 	}
@@ -139,8 +140,8 @@ func Auths(value []byte) string {
 	return ""
 }
 
-// foreignHint says what a document seems to be that holds a login and is not a credential
-// file; "" if that is not known.
+// foreignHint is for a document that may hold a login and is not a credential file. It
+// says what the document seems to be; "" if that is not known.
 func foreignHint(top []member) string {
 	has := func(name string, kind string) bool {
 		return slices.ContainsFunc(top, func(m member) bool { return m.Key == name && strictjson.KindOf(m.Value) == kind })

@@ -17,7 +17,7 @@ type Entry strictjson.Member
 // NotAnObject says what an entry that is not an object seems to be.
 func (e Entry) NotAnObject() string {
 	if isLoginName(e.Key) {
-		return "the host is missing, auths maps hosts to entries"
+		return "the host is missing: auths maps hosts to entries"
 	}
 	switch strictjson.KindOf(e.Value) {
 	case strictjson.KindString:
@@ -34,20 +34,20 @@ func (e Entry) NotAnObject() string {
 type Misplacement int
 
 const (
-	// NotMisplaced means that it may be an entry.
+	// NotMisplaced means that the value may be an entry.
 	NotMisplaced Misplacement = iota
-	// Wrapped means that it is a whole document, or the entries of one.
+	// Wrapped means that the value is a whole document, or the entries of one.
 	Wrapped
-	// AuthsObject means that it is the auths object of a config.json in a .dockercfg. Fields
-	// returns the hint about it.
+	// AuthsObject means that the value is the auths object of a config.json in a
+	// .dockercfg. Fields returns the hint about it.
 	AuthsObject
-	// ConfigField means that it is a field of config.json in a .dockercfg.
+	// ConfigField means that the value is that of a field of config.json in a .dockercfg.
 	ConfigField
 )
 
-// Misplaced says what is in place of an entry whose login cannot be read, or that has none.
-// legacy says that the entry is one of a .dockercfg, which has no object auths around its
-// entries.
+// Misplaced says what is in place of an entry that has no login, or whose login cannot be
+// read. legacy says that the entry is one of a .dockercfg, which has no object auths
+// around its entries.
 func (e Entry) Misplaced(legacy bool) (what Misplacement, hint string) {
 	if legacy && isLegacyAuths(member(e)) {
 		return AuthsObject, ""
@@ -87,8 +87,8 @@ func fieldsWrapping(e Entry) string {
 	return ""
 }
 
-// Within returns hints about other logins inside of an entry that has one. They are inside
-// of it if a brace is closed too late.
+// Within returns hints about other logins inside of an entry that has a login. A brace
+// that is closed too late has this effect.
 func (e Entry) Within() (hints []string) {
 	members, err := strictjson.Members(e.Value)
 	if err != nil {

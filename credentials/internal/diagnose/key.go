@@ -11,8 +11,8 @@ import (
 // and what to write.
 type KeyHint struct {
 	Text string
-	// About are patterns for the images that the user probably meant. If there are
-	// none, these may be all images.
+	// About are patterns for the images that the user probably meant. If About is empty,
+	// the user may have meant any image.
 	About []keys.Pattern
 	// Matches means that the key matches images, but probably not those that the user
 	// meant.
@@ -39,9 +39,9 @@ func Key(key string, p keys.Pattern) KeyHint {
 	return h
 }
 
-// unusableKey says why a key that can be read matches no image, or few. p is the pattern of
-// the key. meant are keys for the images that the user probably meant; if there are none,
-// these may be all images. found is "" if the key may be right.
+// unusableKey says why a key that can be read matches no image, or few. p is the pattern
+// of the key. meant are keys for the images that the user probably meant. If meant is
+// empty, the user may have meant any image. found is "" if the key may be right.
 func unusableKey(key string, p keys.Pattern) (found string, meant []string) {
 	if found, meant = keyText(key); found != "" {
 		return found, meant
@@ -82,7 +82,7 @@ func unusableKey(key string, p keys.Pattern) (found string, meant []string) {
 }
 
 // keyText is the part of unusableKey that needs only the text of a key, and not its
-// pattern. So it is also for keys that cannot be read.
+// pattern. It therefore also works for keys that cannot be read.
 func keyText(key string) (found string, meant []string) {
 	key = keys.Redact(key)
 	first, _ := utf8.DecodeRuneInString(key)
@@ -117,11 +117,11 @@ func keyText(key string) (found string, meant []string) {
 	}
 	if scheme, rest := wrongScheme(key); scheme != "" {
 		host, _ := keys.CutPath(rest)
-		return "the key begins with " + quote(scheme) + ", which is " + notAScheme(scheme) + ": write it without, as " + quote(host), []string{host}
+		return "the key begins with " + quote(scheme) + ", which is " + notAScheme(scheme) + ": write the key without it, as " + quote(host), []string{host}
 	}
 	if strings.Contains(keys.CutScheme(key), "://") {
 		host, _ := keys.CutPath(key[strings.LastIndex(key, "://")+len("://"):])
-		return "the key has a scheme that is not understood: write it without, as " + quote(host), []string{host}
+		return "the key has a scheme that is not understood: write the key without it, as " + quote(host), []string{host}
 	}
 	return "", nil
 }
@@ -171,8 +171,8 @@ func isTemplate(key string) bool {
 	return isPlaceholder(key) && !(strings.HasPrefix(key, "<") && strings.Contains(key, "."))
 }
 
-// wrongScheme cuts a key behind a beginning that was meant as a scheme and is not written
-// like one, such as https:/ or oci:. It returns "" for other keys.
+// wrongScheme cuts a key after a beginning that was meant as a scheme and is not written
+// like a scheme, such as https:/ or oci:. It returns "" for other keys.
 func wrongScheme(key string) (scheme, rest string) {
 	word := key
 	if i := strings.IndexFunc(key, func(r rune) bool { return !keys.IsAlnumRune(r) }); i >= 0 {
@@ -215,7 +215,7 @@ func listAdvice(key string) (found string, meant []string) {
 		if inClass || !strings.ContainsRune(",;| \t\r\n", r) {
 			return false
 		}
-		if separator < 0 || isStray(separator) { // a comma is named rather than the space behind it
+		if separator < 0 || isStray(separator) { // a comma is named, and not the space after it
 			separator = r
 		}
 		return true
@@ -258,7 +258,7 @@ func usableKey(key string, p keys.Pattern) (found string, meant []string) {
 	}
 	scheme := strings.ToLower(key[:len(key)-len(keys.CutScheme(key))])
 	if scheme == "https://" && port == "443" || scheme == "http://" && port == "80" {
-		return "the key matches only images whose name has the port " + port + " too; for those without it" + strings.TrimPrefix(writeAs(host), ":"), []string{host + p.Path}
+		return "the key matches only images whose name has the port " + port + " too; for images without it" + strings.TrimPrefix(writeAs(host), ":"), []string{host + p.Path}
 	}
 	last := host[strings.LastIndexByte(host, '.')+1:]
 	i := strings.IndexAny(last, "*?")
@@ -266,11 +266,11 @@ func usableKey(key string, p keys.Pattern) (found string, meant []string) {
 		return "", nil
 	}
 	good := host[:len(host)-len(last)+i]
-	return "a " + last[i:i+1] + " at the end of a host matches more letters of its last part" + writeAs(good+path), []string{good + path}
+	return "a " + last[i:i+1] + " at the end of a host also matches hosts whose last part is longer" + writeAs(good+path), []string{good + path}
 }
 
-// BadKey returns the error of a key that cannot be read. Its text is a hint about the key,
-// and it wraps err. If there is no hint, it is err itself.
+// BadKey returns the error of a key that cannot be read. The text of the error is a hint
+// about the key, and the error wraps err. If there is no hint, BadKey returns err itself.
 func BadKey(key string, err error) error {
 	if found, _ := keyText(key); found != "" {
 		return &explainedError{found, err}

@@ -45,8 +45,8 @@ func charName(r rune) string {
 // hasScheme reports whether a key begins with http:// or https://.
 func hasScheme(key string) bool { return len(keys.CutScheme(key)) < len(key) }
 
-// isHubSite reports whether a host is one of Docker's that users take for that of Docker
-// Hub's images, and that no image's name has.
+// isHubSite reports whether a host belongs to Docker and is not a registry. Users take
+// such a host for the registry of Docker Hub.
 func isHubSite(host string) bool {
 	if keys.HasMeta(host) || keys.LiteralHost(host) == keys.HubName {
 		return false
@@ -60,8 +60,8 @@ func isRegistry(host string) bool {
 	return strings.ContainsAny(host, `.:[*?\`) || host == "localhost"
 }
 
-// hostAdvice says why no registry can have the host of a key, and what to write. found is
-// "" for a host that a registry can have.
+// hostAdvice says why no registry can have the host of a key, and what the user can
+// write. found is "" if a registry can have the host.
 func hostAdvice(hostport string) (found string, meant []string) {
 	host, port, err := keys.SplitHost(hostport)
 	if err != nil || keys.IsIPv6(host) {
@@ -182,9 +182,9 @@ func isAPIPath(path string) bool {
 	return false
 }
 
-// oddPath says why no repository is at or below the path of a key; "" if there may be one.
-// prefix says that the path matches by byte prefix, so that its last part may be the
-// beginning of a part of a repository.
+// oddPath says why no repository is at or below the path of a key; "" if a repository may
+// be there. prefix says that the path matches by byte prefix, so that its last part may
+// be the beginning of a part of a repository's name.
 func oddPath(host, path string, prefix bool) string {
 	if path == "" {
 		return ""
@@ -193,10 +193,10 @@ func oddPath(host, path string, prefix bool) string {
 	parts := strings.Split(strings.TrimSuffix(path[1:], "/"), "/")
 	for i, part := range parts {
 		write := "; write " + quote(good) + ", which matches all below it"
-		begun := prefix && i == len(parts)-1 && !strings.HasSuffix(path, "/")
+		partial := prefix && i == len(parts)-1 && !strings.HasSuffix(path, "/")
 		switch {
 		case keys.HasMeta(part):
-			return "a " + part[strings.IndexAny(part, `*?[\`):][:1] + " in a key's path is a letter like others" + write
+			return "a " + part[strings.IndexAny(part, `*?[\`):][:1] + " in a key's path is not a wildcard" + write
 		case part == "":
 			return "the key has an empty part between slashes" + write
 		case strings.ContainsAny(part, ":@"):
@@ -205,7 +205,7 @@ func oddPath(host, path string, prefix bool) string {
 				good = whole
 			}
 			return "a key has no tag and no digest; write " + quote(good) + ", which matches all below it"
-		case !isRepositoryPart(strings.ToLower(part), begun):
+		case !isRepositoryPart(strings.ToLower(part), partial):
 			return "the key's path has a part that no repository has" + write
 		case strings.ToLower(part) != part:
 			return "the key's path has a capital letter, which no repository has"
@@ -217,8 +217,8 @@ func oddPath(host, path string, prefix bool) string {
 
 // isRepositoryPart reports whether s can be between the slashes of a repository's name:
 // letters and digits, with one dot, one or two underscores, or dashes between them. If
-// begun is true, s may be the beginning of such a part.
-func isRepositoryPart(s string, begun bool) bool {
+// partial is true, s may be the beginning of such a part.
+func isRepositoryPart(s string, partial bool) bool {
 	rest := s
 	for rest != "" {
 		word := strings.TrimLeftFunc(rest, keys.IsAlnumRune)
@@ -229,7 +229,7 @@ func isRepositoryPart(s string, begun bool) bool {
 		switch separator := word[:len(word)-len(rest)]; {
 		case separator == "" && rest != "": // another character
 			return false
-		case separator != "" && rest == "" && !begun:
+		case separator != "" && rest == "" && !partial:
 			return false
 		case separator != "." && separator != "_" && separator != "__" && strings.Trim(separator, "-") != "":
 			return false

@@ -19,7 +19,7 @@ type Login struct {
 }
 
 // Odd returns hints about what looks wrong in a login that can be read. username and
-// password are those that are used, which are those in Auth if there is an Auth.
+// password are those that are used: those in Auth, if Auth is not empty.
 func (l Login) Odd(username, password string) []string {
 	var found []string
 	if what := notALogin(username + ":" + password); l.Auth != "" && what != "" {
@@ -106,8 +106,8 @@ func Auth(auth string) string {
 	return ""
 }
 
-// base64Hint says what a text seems to be that must be base64 and is not; "" if that is not
-// known.
+// base64Hint is for a text that must be base64 and is not. It says what the text seems to
+// be; "" if that is not known.
 func base64Hint(text string) string {
 	text = strings.TrimSpace(text)
 	if prefix := keys.Base64Prefix(text); prefix != "" {
@@ -116,14 +116,14 @@ func base64Hint(text string) string {
 	if decoded, ok := keys.DecodeBase64(text); ok && strings.ContainsAny(text, "-_") {
 		return "it may be base64 for URLs, with - and _ in place of + and /"
 	} else if ok && strings.ContainsAny(text, " \t") && decoded[0] == '{' {
-		return "there is space in it: write it on one line, without"
+		return "there is space in it: write it on one line without space"
 	}
 	return ""
 }
 
-// oddText says what an editor, a shell or a template seems to have added to a user name, a
-// password or a token; "" if nothing looks wrong. It shows nothing of the text except a
-// single invisible character.
+// oddText says what an editor, a shell or a template seems to have added to a user name,
+// a password or a token; "" if nothing looks wrong. The only part of the text that it
+// shows is a single invisible character.
 func oddText(s string) string {
 	if s == "" {
 		return ""

@@ -20,7 +20,7 @@ const (
 	// maxListDepth is how deeply lists may be within lists.
 	maxListDepth = 10
 	// maxEffort is the number of bytes that are searched for the ends of documents. The
-	// search for the end of one malformed document may take the whole manifest.
+	// search for the end of one malformed document may go through the whole manifest.
 	maxEffort = 64 << 20
 )
 
@@ -53,8 +53,8 @@ type manifest struct {
 	effort   int // the number of bytes that may still be searched for the ends of documents
 }
 
-// aboutSecret calls secret, and adds its error.
-func (m *manifest) aboutSecret(fields []member, fault error) {
+// callSecret calls secret, and adds its error.
+func (m *manifest) callSecret(fields []member, fault error) {
 	if err := m.secret(fields, fault); err != nil {
 		m.problem(err)
 	}
@@ -142,7 +142,7 @@ func (m *manifest) addPart(p part) {
 		m.unreadable(p, err)
 		return
 	}
-	const most = 10 // is how many fields named items are read
+	const most = 10 // fields named items that are read
 	for n := 0; ok && n < most; n++ {
 		for _, item := range items {
 			if m.objects > maxObjects {
@@ -178,7 +178,7 @@ func (m *manifest) tooMany(text string, depth int) bool {
 }
 
 // add reads one object, which may be a list of objects. If one object of a list cannot be
-// read, the others are.
+// read, the others are still read.
 func (m *manifest) add(data []byte, depth int) {
 	if m.tooMany(string(data), depth) {
 		return
@@ -206,7 +206,7 @@ func (m *manifest) add(data []byte, depth int) {
 	object := readAsObject(members)
 	switch kind := object.kind; {
 	case kind == "Secret":
-		m.aboutSecret(members, nil)
+		m.callSecret(members, nil)
 	case hasItemsByKind(kind), kind == "" && object.items != nil:
 		if fault := object.listFault(); fault != nil {
 			m.problem(fault)
@@ -218,7 +218,7 @@ func (m *manifest) add(data []byte, depth int) {
 		m.problem(errors.New("is an error message of kubectl, not an object"))
 	default:
 		if fault := object.secretFault(members); fault != nil {
-			m.aboutSecret(members, fault)
+			m.callSecret(members, fault)
 		}
 	}
 }
@@ -289,7 +289,7 @@ func withNames(err error, names []string) error {
 	if len(names) == 0 {
 		return err
 	}
-	return fmt.Errorf("%w; not read with it: %s", err, listed(names))
+	return fmt.Errorf("%w; not read because of this: %s", err, listed(names))
 }
 
 // listed returns a text with the first few names, and the number of the others.

@@ -14,7 +14,7 @@ import (
 )
 
 // An object holds the fields by which an object of a manifest says what it is. A field
-// whose name is nearly right is taken for it.
+// whose name is nearly right counts as the field.
 type object struct {
 	kind            string // "" if there is none, or it is not a string
 	kindField       string // the name of the field as it is written; "" if there is none
@@ -54,7 +54,7 @@ func (o object) listFault() error {
 	case !strings.HasSuffix(o.kind, "List"):
 		return fmt.Errorf("is of kind %s: write kind: List", quote(o.kind))
 	case o.items != nil && o.itemsField != "items":
-		return fmt.Errorf("has a field %s, which is written items", quote(o.itemsField))
+		return fmt.Errorf("has a field %s, which must be written items", quote(o.itemsField))
 	}
 	return nil
 }
@@ -67,7 +67,7 @@ func (o object) secretFault(members []member) error {
 	case o.kind == "" && slices.ContainsFunc(members, func(f member) bool {
 		return strings.HasPrefix(f.Key, "//") && (mentionsSecret([]byte(f.Key)) || mentionsSecret(f.Value))
 	}):
-		return errors.New("has a comment with //, which is taken for a part of the field behind it: leave it out")
+		return errors.New("has a comment with //, which is taken for a part of the field after it: leave it out")
 	case o.kind != "" && resembles(o.kind, "Secret"):
 		return fmt.Errorf("is of kind %s: write kind: Secret", quote(o.kind))
 	case o.kind != "":
@@ -216,8 +216,8 @@ func guessAbout(text string) (kind, name, namespace string) {
 	return kind, name, namespace
 }
 
-// likelier returns the one of an object's two kinds that an error names: the one that may
-// hold Secrets.
+// likelier returns the kind that an error names if an object has two kinds: second if
+// only second may hold Secrets, and first otherwise.
 func likelier(first, second string) string {
 	if first == "" || !mayHoldSecrets(first) && mayHoldSecrets(second) {
 		return second
@@ -280,8 +280,8 @@ func fieldsOfObjects(text string) iter.Seq2[string, string] {
 	}
 }
 
-// secretNames returns the names of the Secrets that a text seems to hold, however malformed
-// it is. Each has the form secret "namespace/name".
+// secretNames returns the names of the Secrets that a text of any form seems to hold.
+// Each has the form secret "namespace/name".
 func secretNames(text string) (names []string) {
 	var name, namespace string
 	inSecret := false

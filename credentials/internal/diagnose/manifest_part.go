@@ -134,7 +134,7 @@ func (p part) items() (head part, items []part, ok bool) {
 	return p.withItems(text[:start]+"[]"+text[start+end:], items)
 }
 
-// apart cuts an element that is several elements, because there is no comma between them.
+// apart cuts an element into its elements. It has more than one if a comma is missing.
 func apart(e flowPart) (elements []flowPart) {
 	for isFlow(e.value) {
 		_, end := flowParts(e.value)
@@ -221,7 +221,7 @@ func (p part) blockItems(start int) (head part, items []part, ok bool) {
 	return p.withItems(outside.String(), items)
 }
 
-// dedent moves a block to the left, so that its first line begins in the first column.
+// dedent moves a block to the left until its first line begins in the first column.
 func dedent(text string) string {
 	var out strings.Builder
 	column := -1
@@ -235,8 +235,8 @@ func dedent(text string) string {
 	return out.String()
 }
 
-// oddLine names the first line that no YAML has, and says what it seems to be; "" if there
-// is no such line.
+// oddLine names the first line that no YAML document has, and says what the line seems to
+// be; "" if there is no such line.
 func (p part) oddLine() string {
 	number := p.line
 	for line := range strings.Lines(p.text) {

@@ -30,8 +30,8 @@ func plainLines(text string) string {
 	return b.String()
 }
 
-// endsWithBlock reports whether a text ends with a field whose value is on the lines after
-// it: whether its last character is one with which a block of text begins.
+// endsWithBlock reports whether a text ends with a field whose value is on the next
+// lines, because the field ends with a mark such as | or >.
 func endsWithBlock(text string) bool {
 	text = strings.TrimRight(text, " \t\n")
 	line := text[strings.LastIndexByte(text, '\n')+1:]
@@ -41,7 +41,7 @@ func endsWithBlock(text string) bool {
 }
 
 // documents cuts a text in block style where another document seems to begin: at a line
-// that was meant to be a marker, and at a second kind or apiVersion behind those of an
+// that was meant to be a marker, and at a second kind or apiVersion after those of an
 // object that has metadata.
 func (p part) documents() []part {
 	var documents []part
@@ -84,7 +84,7 @@ func (p part) documents() []part {
 
 // cutMarker reports whether a line is not a marker between documents, but was meant to be
 // one: it has another number of dashes, dashes of another kind, a space before them or
-// something behind them. rest is the part of the line with which the next document begins.
+// something after them. rest is the part of the line with which the next document begins.
 func cutMarker(line string) (rest string, ok bool) {
 	content := strings.TrimLeftFunc(line, isStray)
 	if utf8.RuneCountInString(line[:len(line)-len(content)]) > 1 { // the line may be within a block
@@ -107,9 +107,9 @@ func isFlow(text string) bool {
 // documentEnd returns the length of the first document of a text. A document in brackets
 // ends with them. Any other document ends before the next line that begins with a brace,
 // unless the whole text can be read as one document. A document whose brackets are not
-// closed, or are closed so late that the text between them cannot be read, ends there too.
-// first says that the text has not been cut yet. effort is the number of bytes that were
-// searched.
+// closed, or are closed so late that the text between them cannot be read, ends at such a
+// line, too. first says that the text has not been cut yet. effort is the number of bytes
+// that were searched.
 func documentEnd(text string, first bool) (end, effort int) {
 	if !isFlow(text) {
 		next := nextFlow(text)
@@ -126,7 +126,7 @@ func documentEnd(text string, first bool) (end, effort int) {
 		return nextFlow(text), len(text)
 	}
 	if next := nextFlow(text[:end]); next < end && text[0] == '{' && !hasItems(parts) && !isReadable(text[:end]) {
-		return next, max(end, maxEffort/64) // to parse them takes longer
+		return next, max(end, maxEffort/64) // parsing takes longer than searching
 	}
 	return end, end
 }
@@ -186,9 +186,9 @@ func hasItems(parts []flowPart) bool {
 	return slices.ContainsFunc(parts, func(p flowPart) bool { return p.name == "items" && strings.HasPrefix(p.value, "[") })
 }
 
-// flowParts returns the parts that the bracket at the beginning of a text holds, also if
-// some of them are malformed. end is the position behind the closing bracket; -1 if there
-// is none.
+// flowParts returns the parts in the bracket at the beginning of a text, even if some of
+// them are malformed. end is the position after the closing bracket; -1 if there is no
+// closing bracket.
 func flowParts(text string) (parts []flowPart, end int) {
 	depth := 0
 	start, colon := 1, -1       // where the part begins, and where its name ends
@@ -206,7 +206,7 @@ func flowParts(text string) (parts []flowPart, end int) {
 		start, colon = to+1, -1
 	}
 	for i := 0; i < len(text); i++ {
-		behindQuoted := quoted
+		afterQuoted := quoted
 		quoted = false
 		switch c := text[i]; c {
 		case '{', '[':
@@ -224,24 +224,24 @@ func flowParts(text string) (parts []flowPart, end int) {
 			}
 			word = true
 		case ':':
-			if behindQuoted || i+1 == len(text) || strings.IndexByte(" \t\n\"'{[", text[i+1]) >= 0 {
+			if afterQuoted || i+1 == len(text) || strings.IndexByte(" \t\n\"'{[", text[i+1]) >= 0 {
 				if depth == 1 && colon < 0 {
 					colon = i + 1
 				}
 				word = true
 			}
 		case ' ', '\t', '\n':
-			quoted = behindQuoted
+			quoted = afterQuoted
 		case '#':
 			if text[i-1] == ' ' || text[i-1] == '\n' {
 				i += strings.IndexByte(text[i:]+"\n", '\n') - 1
 			}
 		case '"', '\'':
-			if behindQuoted && depth == 1 { // a comma is missing
+			if afterQuoted && depth == 1 { // a comma is missing
 				cut(i)
 				start = i
 			}
-			if word || behindQuoted {
+			if word || afterQuoted {
 				i = quotedEnd(text, i)
 				quoted = true
 			}
@@ -254,8 +254,8 @@ func flowParts(text string) (parts []flowPart, end int) {
 	return parts, -1
 }
 
-// quotedEnd returns the position of the quote that closes the one at start; the end of the
-// line if no quote does.
+// quotedEnd returns the position of the quote that ends the quoted text at start; the end
+// of the line if there is no such quote.
 func quotedEnd(text string, start int) int {
 	for i := start + 1; i < len(text); i++ {
 		switch c := text[i]; {
@@ -270,7 +270,7 @@ func quotedEnd(text string, start int) int {
 	return len(text) - 1
 }
 
-// unquoted returns a word of YAML without its quotes, and without a comment behind it.
+// unquoted returns a word of YAML without its quotes, and without a comment after it.
 func unquoted(word string) string {
 	word, _, _ = strings.Cut(word, " #")
 	return strings.Trim(strings.TrimSpace(word), `"'`)

@@ -9,7 +9,7 @@ import (
 	"github.com/pullkit/pullkit/internal/strictjson"
 )
 
-// A Secret holds what is known of a Secret that gives no credential, or that has data which
+// A Secret has what is known of a Secret that gives no credential, or that has data which
 // is not read.
 type Secret struct {
 	Type  string
@@ -48,7 +48,7 @@ func (s Secret) NoDocument() string {
 	}
 	for _, name := range s.Names {
 		if s.holdsDocument(name) {
-			return fmt.Sprintf("it has no data[%s]; data[%s] holds a document, and must be called so", s.Key, keys.QuoteDataName(name))
+			return fmt.Sprintf("it has no data[%s]; data[%s] holds a document, and must have that name", s.Key, keys.QuoteDataName(name))
 		}
 	}
 	if len(s.Names) == 0 {
@@ -77,8 +77,8 @@ func (s Secret) holdsDocument(name string) bool {
 	return document != nil && hasDocument(document)
 }
 
-// wrongType says that the Secret's type is not that of a pull secret. there are the names
-// of pull secrets' documents that the Secret has.
+// wrongType says that the Secret's type is not that of a pull secret. there has those
+// names of pull secrets' documents that the Secret has.
 func (s Secret) wrongType(there []string) string {
 	text := "it is of type " + quote(s.Type)
 	if s.Type == "" {
@@ -97,7 +97,7 @@ func (s Secret) wrongType(there []string) string {
 func Misplaced(members []strictjson.Member) string {
 	for _, f := range members {
 		if name := strings.TrimSpace(f.Key); f.Key != "data" && f.Key != "stringData" && (strings.EqualFold(name, "data") || strings.EqualFold(name, "stringData")) {
-			return fmt.Sprintf("it has a field %s, which is written data, or stringData", quote(f.Key))
+			return fmt.Sprintf("it has a field %s, which must be written data, or stringData", quote(f.Key))
 		}
 	}
 	effort := 0
@@ -130,7 +130,7 @@ func Misplaced(members []strictjson.Member) string {
 	return "it has " + names[last] + " " + wrapping{names: names[:last]}.where() + ": put it under data of the Secret itself, or under stringData if it is not base64"
 }
 
-// isDocumentName reports whether a name of data is one that users give to a credential
+// isDocumentName reports whether users give this name to the data of a credential
 // document by mistake.
 func isDocumentName(name string) bool {
 	small := strings.Map(func(r rune) rune {
@@ -146,7 +146,8 @@ func isDocumentName(name string) bool {
 	return false
 }
 
-// Data says what a value of a Secret's data that is not base64 seems to be.
+// Data is for a value of a Secret's data that is not base64. It says what the value seems
+// to be.
 func Data(text string) string {
 	switch trimmed := strings.TrimSpace(text); {
 	case strings.HasPrefix(trimmed, "{") && strictjson.Valid([]byte(trimmed)):

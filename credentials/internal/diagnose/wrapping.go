@@ -59,7 +59,7 @@ func (w wrapping) hint(legacy bool) string {
 
 const (
 	// maxWrapped is the number of bytes that are searched for documents. A value counts
-	// once for each value around it, because it is searched as often.
+	// once for each value around it, because it is searched that often.
 	maxWrapped = 64 << 20
 	// maxWrapping is the depth to which a value is searched.
 	maxWrapping = 1000
@@ -86,8 +86,8 @@ func findWrapped(data []byte, w wrapping) (wrapping, bool) {
 	return f.found[0], true
 }
 
-// look adds the places of all documents and entries in a value, also of those in a text or
-// in base64. w is the place of the value.
+// look adds the places of all documents and entries in a value, including those in a text
+// or in base64. w is the place of the value.
 func (f *finder) look(data []byte, w wrapping) {
 	if f.effort += len(data); f.effort > maxWrapped || len(w.names) > maxWrapping || len(f.found) == maxListed {
 		return
@@ -146,7 +146,7 @@ func isRegistryKey(name string) bool {
 }
 
 // jsonWithin returns the JSON object or array that a text holds: as it is, or in base64,
-// also if it was encoded more than once. It returns nil if the text holds none.
+// even if it was encoded more than once. It returns nil if the text holds none.
 func jsonWithin(text string) []byte {
 	data := []byte(text)
 	for range maxLayers {
@@ -168,13 +168,13 @@ func jsonWithin(text string) []byte {
 // maxLayers is how many layers around a text, such as base64, are removed.
 const maxLayers = 8
 
-// unwrap removes what programs put around a text, such as base64, until wanted reports true
-// for the rest. It returns the names of what it removed, the outermost first, and the rest;
-// nothing if wanted never reports true.
-func unwrap(text string, wanted func(string) bool) (layers []string, inner string) {
+// unwrap removes what programs put around a text, such as base64, until isWanted is true
+// for the rest. It returns the names of what it removed, the outermost first, and the
+// rest. If isWanted is never true, it returns nothing.
+func unwrap(text string, isWanted func(string) bool) (layers []string, inner string) {
 	for range maxLayers {
 		text = strings.TrimSpace(string(inUTF8([]byte(text))))
-		if wanted(text) {
+		if isWanted(text) {
 			return layers, text
 		}
 		layer, inside := outerLayer(text)
@@ -232,7 +232,7 @@ func isLoginText(text string) bool {
 }
 
 // isEncodedJSON reports whether a text is base64 of something that begins like a JSON
-// object, also if it was encoded more than once.
+// object, even if it was encoded more than once.
 func isEncodedJSON(text []byte) bool {
 	for range maxLayers {
 		decoded, ok := keys.DecodeBase64(string(text))

@@ -5,10 +5,10 @@ import (
 	"strings"
 )
 
-// DecodeBase64 decodes base64 as users write it, also in forms that no reader of
-// credentials accepts: of either alphabet or of both mixed, padded or not, on one line or
-// on several, and behind the prefix that Base64Prefix knows. It reports false for a text
-// that is not base64.
+// DecodeBase64 decodes base64 as users write it, including forms that no reader of
+// credentials accepts: in either alphabet or a mixture of both, padded or not, on one
+// line or on several, and after a prefix that Base64Prefix knows. It reports false for a
+// text that is not base64.
 func DecodeBase64(text string) ([]byte, bool) {
 	text = strings.TrimSpace(text)
 	text = text[len(Base64Prefix(text)):]
@@ -27,8 +27,8 @@ func DecodeBase64(text string) ([]byte, bool) {
 	return decoded, err == nil && len(decoded) > 0
 }
 
-// Base64Prefix returns the beginning of a text that says that base64 follows, such as that
-// of a data: URL; "" if there is none.
+// Base64Prefix returns the beginning of a text that says that base64 follows, such as
+// that of a data: URL; "" if the text has no such beginning.
 func Base64Prefix(text string) string {
 	const longest = 100 // of a media type and its parameters
 	head := strings.ToLower(text[:min(len(text), longest)])

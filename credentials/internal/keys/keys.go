@@ -123,9 +123,9 @@ func IsDigest(key string) bool {
 // HasMeta reports whether s has a character of the syntax of wildcards.
 func HasMeta(s string) bool { return strings.ContainsAny(s, `*?[\`) }
 
-// Fold returns a host in lower case. A host with a character outside of ASCII is not changed,
-// because the lower case of some of these is in ASCII: that of the Kelvin sign is k. Such a
-// host is refused later.
+// Fold returns a host in lower case. A host with a character outside of ASCII is not
+// changed, because the lower case of some of these characters is in ASCII: that of the
+// Kelvin sign is k. Such a host is refused later.
 func Fold(s string) string {
 	for i := range len(s) {
 		if s[i] >= utf8.RuneSelf {

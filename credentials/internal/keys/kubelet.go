@@ -48,8 +48,9 @@ func joinPort(host, port string) string {
 	return host + ":" + port
 }
 
-// parseURL parses a URL as url.Parse of Go 1.26, with which the kubelet is built. It always
-// refuses a second colon in the host; in url.Parse that depends on a setting of the program.
+// parseURL parses a URL as url.Parse of Go 1.26, with which the kubelet is built. It
+// always refuses a second colon in the host; url.Parse does so depending on a setting of
+// the program.
 func parseURL(s string) (*url.URL, error) {
 	u, err := url.Parse(s)
 	if err != nil || !strings.HasPrefix(u.Host, "[") && strings.Count(u.Host, ":") > 1 {
@@ -82,8 +83,8 @@ func NormalizeKubelet(key string) (string, error) {
 	return u.Host + cutVersion(u.Path), nil
 }
 
-// HubFallbackKubelet reports whether the kubelet falls back to the login of Docker Hub for an
-// image. It also does so for localhost/x.
+// HubFallbackKubelet reports whether the kubelet falls back to the login of Docker Hub
+// for an image. The kubelet also does so for localhost/x.
 func HubFallbackKubelet(name string) bool {
 	first, _, more := strings.Cut(name, "/")
 	switch {

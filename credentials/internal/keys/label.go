@@ -96,7 +96,7 @@ func translate(s string) (pattern string, never bool, err error) {
 				return "", false, err
 			}
 			if len(class) == 0 {
-				never = true // the rest is read too, because it may be malformed
+				never = true // the rest is read nevertheless, because it may be malformed
 			}
 			writeClass(&b, class)
 		default:
@@ -112,8 +112,8 @@ func translate(s string) (pattern string, never bool, err error) {
 
 type runeRange struct{ lo, hi rune }
 
-// readClass reads a class; s begins behind its [. It returns the ranges of the class that
-// are not empty, and the text behind its ].
+// readClass reads a class; s begins after its [. It returns the ranges of the class that
+// are not empty, and the text after its ].
 func readClass(s string) (class []runeRange, rest string, err error) {
 	s, negated := strings.CutPrefix(s, "^")
 	for first := true; ; first = false {
@@ -125,8 +125,8 @@ func readClass(s string) (class []runeRange, rest string, err error) {
 			return nil, "", err
 		}
 		r.hi = r.lo
-		if behind, ok := strings.CutPrefix(s, "-"); ok {
-			if r.hi, s, err = readChar(behind, true); err != nil {
+		if after, ok := strings.CutPrefix(s, "-"); ok {
+			if r.hi, s, err = readChar(after, true); err != nil {
 				return nil, "", err
 			}
 		}
@@ -196,7 +196,7 @@ func writeClass(b *strings.Builder, class []runeRange) {
 			writeLiteral(b, r.lo)
 			continue
 		}
-		b.WriteByte('[') // the ends are written as they are: an escape is not understood there
+		b.WriteByte('[') // the two ends are not escaped, because gobwas/glob has no escapes there
 		b.WriteRune(r.lo)
 		b.WriteByte('-')
 		b.WriteRune(r.hi)

@@ -77,8 +77,8 @@ func FuzzMatch(f *testing.F) {
 	f.Fuzz(func(t *testing.T, key, name string) { checkPair(t, key, name) })
 }
 
-// TestMatchAgreesWithPathMatch compares a million random pairs, of which about as many
-// match as do not.
+// TestMatchAgreesWithPathMatch compares match with path.Match for random pairs of a key
+// and a name.
 func TestMatchAgreesWithPathMatch(t *testing.T) {
 	pairs := rounds.Of(1_000_000)
 	rnd := rand.New(rand.NewPCG(1, 2))
@@ -138,7 +138,7 @@ func TestMatchAgreesWithPathMatch(t *testing.T) {
 	t.Logf("%d pairs, %d of them match", compared, matches)
 }
 
-func TestTranslate(t *testing.T) {
+func TestPatternsAreTranslatedForGlob(t *testing.T) {
 	for in, want := range map[string]string{
 		"a*b": "a*b", "a***b": "a*b", "r?": "r?", "{a,b}": `\{a\,b\}`, `\*x`: `\*x`, "a-b": `a\-b`,
 		"[a-c]": "[a-c]", "[abc]": "{a,b,c}", "[a-cx]": "{[a-c],x}", "[!-/]": `{\!,["-/]}`, "[^a]": "{[\x00-`],[b-\U0010ffff]}",

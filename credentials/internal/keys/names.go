@@ -6,8 +6,8 @@ import (
 	"github.com/pullkit/pullkit/internal/redact"
 )
 
-// IsPlain reports whether a name of a field is at most 32 letters and nothing else. An error
-// may show such a name also where another one may be a secret.
+// IsPlain reports whether a name of a field consists of at most 32 letters. An error may
+// show such a name even where another name may be a secret.
 func IsPlain(name string) bool {
 	const longest = 32
 	for i := range len(name) {
@@ -26,8 +26,8 @@ func QuoteName(name string) string {
 	return quote(name)
 }
 
-// QuoteDataName returns the name of a value of a Secret's data for an error: as it is if it
-// is one that a Secret can have, and quoted otherwise.
+// QuoteDataName returns the name of a value of a Secret's data for an error. The name is
+// quoted unless a Secret can have it.
 func QuoteDataName(name string) string {
 	if isDataName(name) && Redact(name) == name {
 		return name
@@ -41,8 +41,8 @@ func isDataName(s string) bool {
 }
 
 // IsObjectName reports whether a text is a name that an object of Kubernetes can have: a
-// DNS-1123 name. An error shows no other name of an object, because what seems to be the
-// name in a malformed text may be all that follows it, with a password.
+// DNS-1123 name. An error shows no other name of an object, because in a malformed text
+// the name may seem to go on to a password.
 func IsObjectName(text string) bool {
 	const longest = 253
 	if len(text) > longest {

@@ -11,7 +11,7 @@ import (
 const Hidden = "(hidden)"
 
 // Redact returns a key without the parts that may be a secret: a user name and password
-// before an @, a password behind a colon, the values of a query, a token, or base64. Only
+// before an @, a password after a colon, the values of a query, a token, or base64. Only
 // the parts that can be a registry's name, a port or a path are left.
 func Redact(key string) string {
 	if name, digest, ok := strings.Cut(key, "@"); ok && IsDigest(key) && isHex(digest[strings.IndexByte(digest, ':'):]) {
@@ -90,8 +90,8 @@ func isScheme(word string) bool {
 	return false
 }
 
-// redactWord returns Hidden in place of a word that may be a secret, and of the text behind
-// a colon in it that cannot be a port or an image's tag.
+// redactWord returns Hidden in place of a word that may be a secret, and of the text
+// after a colon in the word if that text cannot be a port or an image's tag.
 func redactWord(word string) string {
 	if isSecret(word) {
 		return Hidden
@@ -106,8 +106,8 @@ func redactWord(word string) string {
 	return before + ":" + Hidden
 }
 
-// isPort reports whether a text looks like a port. It may have wildcards, although a port
-// cannot have them, because a user may write them.
+// isPort reports whether a text looks like a port. It may have wildcards, because a user
+// may write them although a port cannot have them.
 func isPort(text string) bool {
 	const longest = 5
 	return len(text) <= longest && strings.Trim(text, "0123456789*?") == ""
