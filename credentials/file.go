@@ -102,8 +102,6 @@ func (f *File) joined() Keyring { return Join(f.variable, f.entriesOnly()) }
 // entriesOnly returns the file without the variable, and without the helpers that it names.
 func (f *File) entriesOnly() *File { return &File{name: f.name, table: f.table} }
 
-func (f *File) ruledBy() Rules { return orZero(f).table.rules }
-
 func (f *File) origin() Origin { return Origin{Kind: KindFile, Name: f.name} }
 
 // inTurn yields all values of the first sequence, then all of the second, and so on.

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"hash/maphash"
 	"iter"
-	"slices"
 	"strings"
 	"sync"
 
@@ -21,7 +20,10 @@ import (
 // [Explainer], a [PodKeyring] and a [Lister]. A keyring that wraps another one should have
 // the optional methods of that one too. Without them, pulls are not shared, no note says
 // why a credential was not used, plugins do not receive the Pod's token, and
-// [MarshalConfig] refuses the keyring.
+// [MarshalConfig] refuses the keyring. MarshalConfig also refuses a keyring that wraps one
+// of [Join], [File.WithHelpers], [NewHelper], [ReadProviders] or [ParseProviders], because
+// these are not Listers. There is no other difference between a keyring and one that wraps
+// it.
 type Keyring interface {
 	// Lookup yields the candidates for ref in the order in which they are to be tried. A
 	// yielded error means that one source could not answer; the sequence continues after
@@ -98,15 +100,15 @@ func forPod(ring Keyring, pod Pod) Keyring {
 
 // Join returns a keyring of rings. It yields all candidates of the first ring before those
 // of the second, also where the key of a later one is more specific. It leaves out a
-// credential that is the [Credential.Same] as an earlier one. Nil rings are skipped.
+// credential that is the [Credential.Same] as one of an earlier ring. If one ring yields the
+// same credential twice, Join does so too, because a ring that was read under the kubelet's
+// rules does. So Join(a, Join(b, c)) yields what Join(a, b, c) yields. Nil rings are
+// skipped.
 //
 // The joined keyring is also an [Explainer]. Its Explain yields nothing about a ring that
 // is not an [Explainer], and its For does not change a ring that is not a [PodKeyring]. The
 // joined keyring is a [Fingerprinter] only if all rings are, because a fingerprint without
 // one of the rings would be equal for unequal candidates.
-//
-// Join does not leave out a candidate of a ring that was read under the kubelet's rules,
-// because the kubelet tries the same credential again.
 func Join(rings ...Keyring) PodKeyring {
 	j := joined{}
 	for _, ring := range rings {
@@ -137,17 +139,22 @@ type joined struct {
 
 func (j joined) Lookup(ctx context.Context, ref reference.Reference) iter.Seq2[Credential, error] {
 	return func(yield func(Credential, error) bool) {
-		seen := seenSet{}
+		earlier := seenSet[Credential]{} // the candidates of the rings before the current one
 		for _, ring := range j.rings {
-			kubelet := rulesOf(ring).Kubelet
+			own := seenSet[Credential]{}
 			for cred, err := range ring.Lookup(ctx, ref) {
-				if err == nil && !kubelet && !seen.add(cred, cred.Origin.foreignTo(j.namespace)) {
-					continue
+				if err == nil {
+					foreign := cred.Origin.foreignTo(j.namespace)
+					if earlier.has(cred.bare(), foreign) {
+						continue
+					}
+					own.put(cred.bare(), foreign)
 				}
 				if !yield(cred, err) {
 					return
 				}
 			}
+			earlier.putAll(own)
 		}
 	}
 }
@@ -168,39 +175,29 @@ func (j joinedPrints) Fingerprint(ref reference.Reference) uint64 {
 	return h.Sum64()
 }
 
-// rulesOf returns the rules that a ring was read under: for joined rings the kubelet's
-// only if all of them were read under the kubelet's.
-func rulesOf(ring Keyring) Rules {
-	if ring, ok := ring.(interface{ ruledBy() Rules }); ok {
-		return ring.ruledBy()
-	}
-	return Rules{}
-}
-
-func (j joined) ruledBy() Rules {
-	return Rules{Kubelet: len(j.rings) > 0 && !slices.ContainsFunc(j.rings, func(ring Keyring) bool { return !rulesOf(ring).Kubelet })}
-}
-
 func (j joined) Explain(ref reference.Reference) iter.Seq[Note] {
 	return func(yield func(Note) bool) {
-		seen := map[uint64]bool{} // a seenSet by Note.Fingerprint
+		earlier := seenSet[uint64]{} // the fingerprints of the notes of the rings before the current one
 		for _, ring := range j.rings {
-			if explainer, ok := ring.(Explainer); ok {
-				kubelet := rulesOf(ring).Kubelet
-				for note := range explainer.Explain(ref) {
-					if note.Matched && note.Fingerprint != 0 && !kubelet {
-						foreign := note.Origin.foreignTo(j.namespace)
-						if own, known := seen[note.Fingerprint]; own || known && foreign {
-							note.Matched, note.Why = false, string(repeated)
-						} else {
-							seen[note.Fingerprint] = !foreign
-						}
-					}
-					if !yield(note) {
-						return
+			explainer, ok := ring.(Explainer)
+			if !ok {
+				continue
+			}
+			own := seenSet[uint64]{}
+			for note := range explainer.Explain(ref) {
+				if note.Matched && note.Fingerprint != 0 {
+					foreign := note.Origin.foreignTo(j.namespace)
+					if earlier.has(note.Fingerprint, foreign) {
+						note.Matched, note.Why = false, string(repeated)
+					} else {
+						own.put(note.Fingerprint, foreign)
 					}
 				}
+				if !yield(note) {
+					return
+				}
 			}
+			earlier.putAll(own)
 		}
 	}
 }
@@ -323,21 +320,33 @@ func Login(key, username string, password Sensitive) (Keyring, error) {
 	return &File{table: newTable(es)}, nil
 }
 
-// A seenSet holds the credentials that were yielded, so that each is yielded once. The
-// value says whether the Pod may use the credential. A credential of a foreign Secret,
-// which is one of another namespace than the Pod's, is left out only after an equal one.
-// It never makes the Pod's own credential be left out, because the Pod may use only that.
-type seenSet map[Credential]bool
+// A seenSet holds the candidates that were yielded: their [Credential.bare], or the
+// fingerprints of their notes. The value says whether the Pod may use the credential. A
+// credential of a foreign Secret, which is one of another namespace than the Pod's, is left
+// out only after an equal one. It never makes the Pod's own credential be left out, because
+// the Pod may use only that.
+type seenSet[K comparable] map[K]bool
 
-// add adds c, and reports whether c is to be yielded. foreign says that c is of a foreign
-// Secret.
-func (s seenSet) add(c Credential, foreign bool) bool {
-	c = c.bare()
-	own, known := s[c]
-	if own || known && foreign {
+// has reports whether k is to be left out. foreign says that k is of a foreign Secret.
+func (s seenSet[K]) has(k K, foreign bool) bool {
+	own, known := s[k]
+	return own || known && foreign
+}
+
+func (s seenSet[K]) put(k K, foreign bool) { s[k] = s[k] || !foreign }
+
+func (s seenSet[K]) putAll(others seenSet[K]) {
+	for k, own := range others {
+		s.put(k, !own)
+	}
+}
+
+// add adds k, and reports whether k is to be yielded.
+func (s seenSet[K]) add(k K, foreign bool) bool {
+	if s.has(k, foreign) {
 		return false
 	}
-	s[c] = !foreign
+	s.put(k, foreign)
 	return true
 }
 

@@ -1,6 +1,8 @@
 package credentials
 
 import (
+	"context"
+	"iter"
 	"slices"
 	"testing"
 
@@ -45,13 +47,46 @@ func TestJoinLeavesOutRepeatedCredentials(t *testing.T) {
 	require.Len(t, creds, 13)
 	assert.Equal(t, Origin{Kind: KindStatic}, creds[0].Origin)
 	assert.True(t, creds[12].Anonymous())
+}
 
-	// The kubelet tries the same credential again.
-	for kubelet, want := range map[bool]int{false: 1, true: 3} {
-		c, err := ParseFile([]byte(`{"auths":{"docker.io":{"auth":"dTpw"}}}`), "config.json", Rules{Kubelet: kubelet})
+// wrapped is a keyring of another package that forwards all of a File's methods.
+type wrapped struct{ file *File }
+
+func (w wrapped) Lookup(ctx context.Context, ref reference.Reference) iter.Seq2[Credential, error] {
+	return w.file.Lookup(ctx, ref)
+}
+func (w wrapped) Fingerprint(ref reference.Reference) uint64     { return w.file.Fingerprint(ref) }
+func (w wrapped) Explain(ref reference.Reference) iter.Seq[Note] { return w.file.Explain(ref) }
+func (w wrapped) All() iter.Seq[Credential]                      { return w.file.All() }
+
+// TestJoinLeavesOutOnlyWhatAnEarlierRingHas holds that Join removes duplicates between rings
+// and keeps those within one, and that only the candidates decide it: a ring gives the same
+// result alone, joined, joined within joined rings, wrapped, and with helpers.
+func TestJoinLeavesOutOnlyWhatAnEarlierRingHas(t *testing.T) {
+	doc := []byte(`{"auths":{"r.io/team":{"auth":"dTpw"},"r.io":{"auth":"dTpw"}}}`)
+	for rules, alone := range map[Rules]int{{}: 1, {Kubelet: true}: 2} {
+		f, err := ParseFile(doc, "config.json", rules)
 		require.NoError(t, err)
-		creds, _ = collect(t.Context(), Join(c, Join(c, c)), "nginx")
-		assert.Len(t, creds, want)
+		other := Static{{Username: "other"}}
+		for name, ring := range map[string]Keyring{"file": f, "wrapped": wrapped{f}, "with helpers": f.WithHelpers(Exec{})} {
+			for want, rings := range map[int][]Keyring{
+				alone:     {ring, Join(ring), Join(ring, ring), Join(ring, Join(ring, ring)), Join(Join(ring, ring), ring), Join(ring, f), Join(f, ring), Join(ring).For(Pod{Namespace: "n"})},
+				alone + 1: {Join(ring, other), Join(Join(ring, other)), Join(ring, Join(ring, other)), Join(Join(ring, other), ring), Join(other, ring)},
+			} {
+				for i, ring := range rings {
+					creds, errs := collect(t.Context(), ring, "r.io/team/app")
+					assert.Empty(t, errs)
+					assert.Len(t, creds, want, "%s, %v, %d", name, rules, i)
+					matched := 0
+					for note := range ring.(Explainer).Explain(reference.MustParse("r.io/team/app")) {
+						if note.Matched {
+							matched++
+						}
+					}
+					assert.Equal(t, want, matched, "Explain of %s, %v, %d", name, rules, i)
+				}
+			}
+		}
 	}
 }
 

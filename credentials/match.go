@@ -19,7 +19,7 @@ type Rules struct {
 	//   - the key index.docker.io counts only if no other key matches;
 	//   - an entry without a credential is a candidate;
 	//   - identity tokens, registry tokens and the names of helpers are not read;
-	//   - the same credential is tried again;
+	//   - a credential that one source has twice is tried twice;
 	//   - a document that begins with a byte order mark is malformed;
 	//   - all plugins are asked before the first candidate of any of them is
 	//     tried, and the keys of all answers are ordered together.

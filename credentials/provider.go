@@ -131,8 +131,6 @@ func (ps *providers) Explain(ref reference.Reference) iter.Seq[Note] {
 
 func (ps *providers) For(pod Pod) Keyring { return ps.forPod(pod) }
 
-func (ps *providers) ruledBy() Rules { return ps.rules }
-
 func (ps *providers) forPod(pod Pod) providersFor { return providersFor{ps, pod} }
 
 type providersFor struct {
@@ -140,15 +138,13 @@ type providersFor struct {
 	pod Pod
 }
 
-func (pf providersFor) ruledBy() Rules { return pf.ps.rules }
-
 func (pf providersFor) Lookup(ctx context.Context, ref reference.Reference) iter.Seq2[Credential, error] {
 	name := ref.Name()
 	if pf.ps.rules.Kubelet {
 		return pf.lookupMerged(ctx, name)
 	}
 	return func(yield func(Credential, error) bool) {
-		seen := seenSet{}
+		seen := seenSet[Credential]{}
 		for _, p := range pf.ps.list {
 			a, err := p.lookup(ctx, name, pf.pod)
 			if err != nil {
@@ -158,7 +154,7 @@ func (pf providersFor) Lookup(ctx context.Context, ref reference.Reference) iter
 				continue
 			}
 			for c := range a.candidates(name) {
-				if seen.add(c, false) && !yield(c, nil) {
+				if seen.add(c.bare(), false) && !yield(c, nil) {
 					return
 				}
 			}

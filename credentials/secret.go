@@ -260,8 +260,6 @@ func noEntries(doc document, legacy bool) string {
 	return "the document has no auths"
 }
 
-func (s *pullSecrets) ruledBy() Rules { return s.table.rules }
-
 func (s *pullSecrets) Lookup(_ context.Context, ref reference.Reference) iter.Seq2[Credential, error] {
 	return s.table.lookup(ref, "")
 }

@@ -200,6 +200,8 @@ func TestMarshalConfig(t *testing.T) {
 		}
 	}
 
+	_, _, err = MarshalConfig(Join(secrets, struct{ Keyring }{plugins}))
+	assert.ErrorContains(t, err, "cannot be listed", "a wrapped keyring is refused, not left out")
 	_, _, err = MarshalConfig(Static{{Username: "u"}})
 	assert.Error(t, err, "a static keyring has no keys")
 	data, dropped, err = MarshalConfig(nil)

@@ -179,10 +179,10 @@ func (t *table) hidden(found []int32, namespace string) []keys.Result {
 	if t.rules.Kubelet {
 		return out
 	}
-	seen := seenSet{}
+	seen := seenSet[Credential]{}
 	for _, foreign := range []bool{false, true} { // first the entries that the Pod may use
 		for at, i := range found {
-			if c := t.entries[i].cred; c.Origin.foreignTo(namespace) == foreign && !seen.add(c, foreign) {
+			if c := t.entries[i].cred; c.Origin.foreignTo(namespace) == foreign && !seen.add(c.bare(), foreign) {
 				out[at] = repeated
 				if foreign && seen[c.bare()] {
 					out[at] = superseded

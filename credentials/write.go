@@ -91,14 +91,13 @@ func MarshalConfig(ring Keyring) (data []byte, dropped []Origin, err error) {
 	var auths authsObject
 	seen := map[string]Credential{}
 	for _, ring := range flatten(ring) {
+		if origins, ok := programsOf(ring); ok {
+			dropped = append(dropped, origins...)
+			continue
+		}
 		list, ok := ring.(Lister)
 		if !ok {
-			programs, ok := ring.(interface{ programs() []Origin })
-			if !ok {
-				return nil, nil, fmt.Errorf("a keyring of type %T cannot be listed", ring)
-			}
-			dropped = append(dropped, programs.programs()...)
-			continue
+			return nil, nil, fmt.Errorf("a keyring of type %T cannot be listed", ring)
 		}
 		for c := range list.All() {
 			if c.Anonymous() {
@@ -147,18 +146,23 @@ func (j joined) flat() []Keyring {
 	return rings
 }
 
-// programs returns the origins of the programs of a keyring, which MarshalConfig drops.
-func (h *helper) programs() []Origin { return []Origin{h.origin()} }
-
-func (ps *providers) programs() []Origin {
-	var out []Origin
-	for _, p := range ps.list {
-		out = append(out, p.origin())
+// programsOf returns the origins of the programs that ring asks. It returns false if ring
+// is not a keyring of a helper or of plugins.
+func programsOf(ring Keyring) ([]Origin, bool) {
+	switch ring := ring.(type) {
+	case *helper:
+		return []Origin{ring.origin()}, true
+	case providersFor:
+		return programsOf(ring.ps)
+	case *providers:
+		var origins []Origin
+		for _, p := range ring.list {
+			origins = append(origins, p.origin())
+		}
+		return origins, true
 	}
-	return out
+	return nil, false
 }
-
-func (pf providersFor) programs() []Origin { return pf.ps.programs() }
 
 // The types of a config.json that is to be encoded. They hold secrets as plain text, so
 // that values of them are encoded at once, and not kept.

@@ -44,8 +44,7 @@ func newCandidates(req Request, config *Config) *candidates {
 }
 
 // forPod returns the keyring of one Pod. It is not credentials.Join(ring).For(pod), because
-// Join leaves out a credential that ring yields twice, which config.Kubelet.KeepDuplicates
-// keeps.
+// a joined keyring is an Explainer also if ring is not one, and mayRefuse needs to know.
 func forPod(ring credentials.Keyring, pod credentials.Pod) credentials.Keyring {
 	if ring, ok := ring.(credentials.PodKeyring); ok {
 		return ring.For(pod)
