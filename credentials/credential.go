@@ -39,8 +39,8 @@ func (c Credential) bare() Credential {
 }
 
 // Sensitive holds a secret. Packages such as fmt, log/slog and encoding/json cannot print
-// the secret, also where the Sensitive is a field of another value, because they reach
-// only an opaque handle. Sensitive is comparable: two Sensitive values are equal if their
+// the secret, even if the Sensitive is a field of another value, because they reach only
+// an opaque handle. Sensitive is comparable: two Sensitive values are equal if their
 // secrets are. The zero Sensitive holds the empty secret.
 //
 // A secret is interned as long as a Sensitive with its value exists.
@@ -91,8 +91,8 @@ type Origin struct {
 	Name string `json:"name,omitempty"`
 	// UID is the UID of a Secret; "" for all other kinds.
 	UID string `json:"uid,omitempty"`
-	// Key is the key of the entry, as the source writes it, but with the parts hidden
-	// that may be secrets.
+	// Key is the key of the entry, as the source writes it. The parts that may be secrets
+	// are hidden.
 	Key string `json:"key,omitempty"`
 	// ServiceAccount is the service account whose token the plugin received; zero if the
 	// plugin received none, and for all other kinds.

@@ -1,5 +1,5 @@
-// Package credentials finds the credentials with which an image may be pulled, in the
-// order in which the kubelet tries them, and tries them.
+// Package credentials finds the credentials with which an image may be pulled, and tries
+// them in the kubelet's order.
 //
 // The one call most users need for a login of their own is [Login]. It returns a keyring
 // for one registry, or for a part of one:
@@ -42,14 +42,14 @@
 // # The kubelet's rules
 //
 // This package deviates from the kubelet in some rules. For example, the kubelet matches
-// paths by byte prefix, so that it sends the password of registry.io/team to
-// registry.io/team-b too. [Rules] lists these rules, and can switch to the kubelet's own.
+// paths by byte prefix, so that it also sends the password of registry.io/team to
+// registry.io/team-b. [Rules] lists these rules, and can switch to the kubelet's own.
 //
 // # Secrets
 //
 // A value that holds a secret is never printed: see [Sensitive]. An error of this package
-// never quotes a secret, nor the content of a file, a Secret or an answer. It quotes at
-// most the names of keys and fields, and a single invisible character.
+// never quotes a secret, or the content of a file, a Secret or an answer. It quotes only
+// names of keys and fields, and single invisible characters.
 //
 // # Limits
 //

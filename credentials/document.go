@@ -90,10 +90,10 @@ func hinted(err error, hint string) error {
 	return fmt.Errorf("%w: %s", err, hint)
 }
 
-// readDocument returns one document of JSON or YAML as JSON. A document that begins with a
-// brace must be JSON, as in the kubelet, because a reader of YAML ignores text behind the
-// last brace. A name that is twice in a mapping of YAML is an error. In JSON it is not one
-// here; newFields refuses it.
+// readDocument returns one document of JSON or YAML as JSON. A document that begins with
+// a brace must be JSON, as in the kubelet, because a reader of YAML ignores text after
+// the last brace. It is an error if a mapping of YAML has a name twice. If an object of
+// JSON does, readDocument returns it, and newFields refuses it.
 func readDocument(data []byte) ([]byte, error) {
 	if len(data) > maxDocument {
 		return nil, errTooLarge
@@ -120,8 +120,8 @@ func readDocument(data []byte) ([]byte, error) {
 	return strictyaml.ToJSON([]byte(docs[0]), 0)
 }
 
-// A fields reads an object strictly: a field that is not taken before done, or that is there
-// twice, is an error. It keeps the first error.
+// A fields reads an object strictly: a field that is not taken before done, or that the
+// object has twice, is an error. It keeps the first error.
 type fields struct {
 	values    map[string][]byte
 	showNames bool // errors quote all names of fields, because the object is not an answer; see keys.IsPlain

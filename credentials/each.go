@@ -14,8 +14,9 @@ import (
 
 // Each calls try with each candidate of ring for ref, in order, until one call succeeds,
 // and returns the result of that call. If ring has no candidate for ref, Each calls try
-// once, with the anonymous credential. It does so too if all of ring's sources failed, or
-// if ring is nil. After candidates that failed it does not try the anonymous credential.
+// once, with the anonymous credential. It also does so if all of ring's sources failed,
+// or if ring is nil. After candidates that failed it does not try the anonymous
+// credential.
 //
 // After an error of try, Each goes on with the next candidate, unless the error is marked
 // with [Stop] or ctx has ended. After an error of a source of ring, Each goes on with the
@@ -301,9 +302,9 @@ func WithStatus(err error, status int) error {
 	return &judged{err, verdictOfStatus(status)}
 }
 
-// judged is an error whose verdict is known. The verdict alone decides whether it is an
-// fs.ErrNotExist or an fs.ErrPermission, because err may be one for another reason: a
-// missing credential program is not a missing image.
+// judged is an error whose verdict is known. Only the verdict decides whether the judged
+// is an fs.ErrNotExist or an fs.ErrPermission. err may be such an error for another
+// reason: a missing credential program is not a missing image.
 type judged struct {
 	err     error
 	verdict Verdict
@@ -324,8 +325,8 @@ func (j *judged) Is(target error) bool {
 
 func (j *judged) As(target any) bool { return errors.As(j.err, target) }
 
-// rank returns how far an attempt got, and its verdict: the attempts with the highest rank
-// count. It is 0 for an attempt without a verdict.
+// rank returns how far an attempt got, and its verdict: the attempts with the highest
+// rank count. The rank is 0 for an attempt without a verdict.
 func (a Attempt) rank() (int, Verdict) {
 	v := VerdictOf(a.Err)
 	switch {

@@ -32,7 +32,7 @@ type Exec struct {
 	// Timeout is the longest time that one run may take. Zero means a minute.
 	Timeout time.Duration
 	// MaxOutput is the number of bytes that a program may write to its standard output.
-	// Zero means 1 MiB. Of the standard error 64 KiB are read, and the rest is ignored.
+	// Zero means 1 MiB. 64 KiB of the standard error are read, and the rest is ignored.
 	MaxOutput int
 	// Environ is the environment: the values of variables by their names. Nil means the
 	// environment of this process, as in the kubelet, but without DOCKER_AUTH_CONFIG,
@@ -137,7 +137,7 @@ func missing(path string) error {
 	return fmt.Errorf("%w: the loader that it needs is missing", ErrProgramStart)
 }
 
-// interpreter returns the text behind #! in the first line of a script; "" if the file is
+// interpreter returns the text after #! in the first line of a script; "" if the file is
 // not a script.
 func interpreter(path string) string {
 	f, err := os.Open(path)

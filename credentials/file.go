@@ -20,11 +20,11 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// A File is a config.json, .dockercfg or auth.json file that was read. It is a [Keyring], a
-// [Fingerprinter], an [Explainer] and a [Lister]. It does not start programs; see
-// [File.WithHelpers] for the credential helpers that the file names. A File never changes.
-// The zero File and a nil *File are without credentials. [FindFile] returns a File without
-// credentials if it does not find a file.
+// A File is a config.json, .dockercfg or auth.json file that was read. It is a [Keyring],
+// a [Fingerprinter], an [Explainer] and a [Lister]. It does not start programs; see
+// [File.WithHelpers] for the credential helpers that the file names. A File never
+// changes. The zero File and a nil *File have no credentials. [FindFile] returns a File
+// without credentials if it does not find a file.
 type File struct {
 	name     string
 	table    table
@@ -117,8 +117,7 @@ func inTurn[T any](seqs ...iter.Seq[T]) iter.Seq[T] {
 	}
 }
 
-// A document holds the content of a credential document that is needed beyond its
-// credentials.
+// A document has what is needed of a credential document in addition to its credentials.
 type document struct {
 	top     []member // the fields of the whole document
 	auths   []member // the entries of all auths objects
@@ -166,7 +165,7 @@ func (es *entries) readTop(origin Origin, doc *document) error {
 			}
 			spelling = m.Key
 			doc.auths = append(doc.auths, more...)
-			if strictjson.KindOf(m.Value) == strictjson.KindNull { // it removes the entries before it
+			if strictjson.KindOf(m.Value) == strictjson.KindNull { // null removes the entries before it
 				if len(doc.auths) > 0 {
 					es.problem(origin, warning(ErrGivesNothing, "auths is there again as null, which removes the entries before it: leave it out"))
 				}
@@ -257,11 +256,11 @@ func ReadFile(path string, rules Rules) (*File, error) {
 	return f, nil
 }
 
-// FindFile reads only the first file of paths that can be used; see [ParseFile]. If none of
-// the files exists, FindFile returns a File without credentials, and not an error. A file
-// that cannot be used, such as a link whose target is missing, is skipped, and [Problems]
-// lists it. If there are such files but not one that can be used, the error says for each
-// why.
+// FindFile reads only the first file of paths that can be used; see [ParseFile]. If none
+// of the files exists, FindFile returns a File without credentials, and not an error. A
+// file that cannot be used, such as a link whose target is missing, is skipped, and
+// [Problems] lists it. If there are such files and none of the files can be used, the
+// error says why for each.
 //
 // [KubeletPaths], [DockerPaths] and [ContainersPaths] return paths for FindFile.
 // [ReadDocker] also reads the environment variable that docker reads.
@@ -297,7 +296,7 @@ func FindFile(paths []string, rules Rules) (*File, error) {
 	return &File{table: table{rules: rules}}, nil
 }
 
-// isLink reports whether there is a symbolic link at a path.
+// isLink reports whether a path is that of a symbolic link.
 func isLink(path string) bool {
 	info, err := os.Lstat(path)
 	return err == nil && info.Mode()&fs.ModeSymlink != 0
@@ -449,7 +448,7 @@ func (es *entries) addVariable(origin Origin, value string) error {
 	var auths []member
 	for _, m := range top {
 		if !strings.EqualFold(m.Key, "auths") {
-			return fmt.Errorf("holds %s, where docker takes nothing but auths in this variable", keys.QuoteName(m.Key))
+			return fmt.Errorf("holds %s, but docker accepts only auths in this variable", keys.QuoteName(m.Key))
 		}
 		more, err := readObject(m.Value)
 		if err != nil {
@@ -476,7 +475,7 @@ func checkVariableEntry(m member) error {
 	auth := ""
 	for _, f := range fields {
 		if !strings.EqualFold(f.Key, "auth") {
-			return fmt.Errorf("holds %s, where docker takes nothing but auth in this variable", keys.QuoteName(f.Key))
+			return fmt.Errorf("holds %s, but docker accepts only auth in this variable", keys.QuoteName(f.Key))
 		}
 		if auth, _, err = readString(f.Value); err != nil {
 			return fmt.Errorf("auth %w", err)

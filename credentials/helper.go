@@ -30,11 +30,11 @@ type helper struct {
 // a store of the system. The error says that name cannot be the name of a program. NewHelper
 // does not check that the program exists: Lookup finds it.
 //
-// Lookup runs the program, and yields the login that it has for the image's registry; nothing
-// if it has none. A yielded error is an [*Error], which wraps a [Reason] or the cause of the
-// context's end. Look-ups for the same registry at the same time share one run of the program.
-// Answers are not kept. The keyring is also a [Fingerprinter] and an [Explainer], whose methods
-// do not run the program.
+// Lookup runs the program, and yields the login that the program has for the image's
+// registry; nothing if it has no login. A yielded error is an [*Error], which wraps a
+// [Reason] or the cause of the context's end. Look-ups for the same registry at the same
+// time share one run of the program. Answers are not kept. The keyring is also a
+// [Fingerprinter] and an [Explainer], whose methods do not run the program.
 func NewHelper(name string, x Exec) (Keyring, error) {
 	if err := checkHelperName(name); err != nil {
 		return nil, fmt.Errorf("helper %s %w", quote(name), err)
@@ -163,8 +163,9 @@ func parseHelper(stdout []byte) (Credential, error) {
 
 // WithHelpers returns a keyring that first asks a helper that f names, and then tries the
 // entries of f. The helper is the one that credHelpers names for exactly the image's
-// registry, or if there is none, the one that credsStore names. If the helper has no login,
-// or fails, the entries of f are tried nevertheless; docker does not try them.
+// registry. If credHelpers names none, it is the one that credsStore names. If the helper
+// has no login, or fails, the entries of f are tried nevertheless; docker does not try
+// them.
 //
 // An empty name under credHelpers means that no helper is asked for that host. For Docker
 // Hub a helper is asked for https://index.docker.io/v1/, as docker does. If the key under
@@ -325,8 +326,8 @@ func (h *helperNames) readStore(es *entries, origin Origin, data []byte) {
 	}
 }
 
-// helperNameAdvice returns what to write in place of a helper's name that is the whole name
-// of its program's file; "" if the name is not one.
+// helperNameAdvice is for a helper's name that is the whole name of its program's file.
+// It returns what to write instead; "" for other names.
 func helperNameAdvice(name string) string {
 	short := strings.TrimSuffix(strings.TrimPrefix(name, "docker-credential-"), ".exe")
 	if short == name || short == "" {
@@ -383,7 +384,7 @@ func (h *helperNames) all() []helperRow {
 }
 
 // notAsked returns a warning for each program that the file names, because reading a file
-// does not ask it.
+// does not ask the program.
 func (h *helperNames) notAsked(origin Origin) []*Error {
 	var errs []*Error
 	hosts := map[string][]string{} // by program

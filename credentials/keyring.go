@@ -17,13 +17,13 @@ import (
 // A Keyring knows credentials for images. Lookup may be called concurrently.
 //
 // A Keyring may have more methods, which are optional: those of a [Fingerprinter], an
-// [Explainer], a [PodKeyring] and a [Lister]. A keyring that wraps another one should have
-// the optional methods of that one too. Without them, pulls are not shared, no note says
-// why a credential was not used, plugins do not receive the Pod's token, and
-// [MarshalConfig] refuses the keyring. MarshalConfig also refuses a keyring that wraps one
-// of [Join], [File.WithHelpers], [NewHelper], [ReadProviders] or [ParseProviders], because
-// these are not Listers. There is no other difference between a keyring and one that wraps
-// it.
+// [Explainer], a [PodKeyring] and a [Lister]. A keyring that wraps another keyring should
+// also have the optional methods of that keyring. Without them, pulls are not shared, no
+// note says why a credential was not used, plugins do not receive the Pod's token, and
+// [MarshalConfig] refuses the keyring. MarshalConfig also refuses a keyring that wraps
+// one of [Join], [File.WithHelpers], [NewHelper], [ReadProviders] or [ParseProviders],
+// because these are not Listers. Otherwise a keyring that wraps another one works like
+// the wrapped keyring.
 type Keyring interface {
 	// Lookup yields the candidates for ref in the order in which they are to be tried. A
 	// yielded error means that one source could not answer; the sequence continues after
@@ -98,17 +98,17 @@ func forPod(ring Keyring, pod Pod) Keyring {
 	return ring
 }
 
-// Join returns a keyring of rings. It yields all candidates of the first ring before those
-// of the second, also where the key of a later one is more specific. It leaves out a
-// credential that is the [Credential.Same] as one of an earlier ring. If one ring yields the
-// same credential twice, Join does so too, because a ring that was read under the kubelet's
-// rules does. So Join(a, Join(b, c)) yields what Join(a, b, c) yields. Nil rings are
-// skipped.
+// Join returns a keyring of rings. It yields all candidates of the first ring before
+// those of the second, even if the key of a later candidate is more specific. It leaves
+// out a credential that is the [Credential.Same] as one of an earlier ring. If one ring
+// yields the same credential twice, as a ring that was read under the kubelet's rules
+// does, Join also yields it twice. Join(a, Join(b, c)) therefore yields what Join(a, b,
+// c) yields. Nil rings are skipped.
 //
 // The joined keyring is also an [Explainer]. Its Explain yields nothing about a ring that
-// is not an [Explainer], and its For does not change a ring that is not a [PodKeyring]. The
-// joined keyring is a [Fingerprinter] only if all rings are, because a fingerprint without
-// one of the rings would be equal for unequal candidates.
+// is not an [Explainer], and its For does not change a ring that is not a [PodKeyring].
+// The joined keyring is a [Fingerprinter] only if all rings are Fingerprinters, because a
+// fingerprint without one of the rings could be equal for unequal candidates.
 func Join(rings ...Keyring) PodKeyring {
 	j := joined{}
 	for _, ring := range rings {
@@ -224,9 +224,9 @@ func Problems(ring Keyring) []error {
 	return problems
 }
 
-// orZero returns p, or a pointer to a zero value if p is nil. The methods of keyrings need
-// it because a program may pass Join a nil *File, for example after an error. In a Keyring
-// that is not nil, so that Join does not skip it.
+// orZero returns p, or a pointer to a zero value if p is nil. The methods of keyrings
+// need it because a program may pass Join a nil *File, for example after an error. Such a
+// pointer in a Keyring is not a nil Keyring, so Join does not skip it.
 func orZero[T any](p *T) *T {
 	if p == nil {
 		return new(T)
@@ -304,7 +304,7 @@ func Login(key, username string, password Sensitive) (Keyring, error) {
 	case username == "":
 		return nil, errors.New("a login needs a user name")
 	case strings.Contains(username, ":"):
-		return nil, errors.New("a user name has no colon: a registry would read what is behind it as the password")
+		return nil, errors.New("a user name must not have a colon, because a registry reads what follows it as the password")
 	case password.IsZero():
 		return nil, errors.New("a login needs a password")
 	}
@@ -322,9 +322,9 @@ func Login(key, username string, password Sensitive) (Keyring, error) {
 
 // A seenSet holds the candidates that were yielded: their [Credential.bare], or the
 // fingerprints of their notes. The value says whether the Pod may use the credential. A
-// credential of a foreign Secret, which is one of another namespace than the Pod's, is left
-// out only after an equal one. It never makes the Pod's own credential be left out, because
-// the Pod may use only that.
+// credential of a foreign Secret, which is one of another namespace than the Pod's, is
+// left out only after an equal one. The Pod's own credential is never left out because of
+// a foreign Secret, because the Pod may use only its own.
 type seenSet[K comparable] map[K]bool
 
 // has reports whether k is to be left out. foreign says that k is of a foreign Secret.

@@ -55,8 +55,8 @@ func (r Reason) Error() string { return string(r) }
 
 // Warning reports whether r is a warning: a reason for a source or an entry that is not
 // malformed. The source or entry is used although something about it looks wrong, or it
-// does not give a credential. A warning never makes a pull fail by itself, under the
-// kubelet's rules either.
+// does not give a credential. A warning never makes a pull fail by itself, not even under
+// the kubelet's rules.
 func (r Reason) Warning() bool {
 	switch r {
 	case ErrReadableByOthers, ErrHelperNotAsked, ErrGivesNothing, ErrLooksWrong:
@@ -73,8 +73,8 @@ const (
 	// ErrHelperNotAsked is the reason for a file that names credential helpers and that
 	// is used without [File.WithHelpers].
 	ErrHelperNotAsked Reason = "it was not asked, because reading a file starts no program: File.WithHelpers asks it"
-	// ErrGivesNothing is the reason for a Secret, a file or an entry in which there is
-	// not a credential that could be read.
+	// ErrGivesNothing is the reason for a Secret, a file or an entry that has no
+	// credential which can be read.
 	ErrGivesNothing Reason = "it gives no credential"
 	// ErrLooksWrong is the reason for a source or an entry that is used as it is written,
 	// and is probably a mistake: a login that an editor, a shell or a template seems to
@@ -150,8 +150,8 @@ func (ps problemList) all() iter.Seq[Note] {
 // maxProblems bounds the problems of one source that are listed.
 const maxProblems = 100
 
-// some yields a note for each problem that is wanted, the first of each source, and then
-// one for each source that has more.
+// some yields notes for the problems for which wanted is true: one for each of the first
+// maxProblems problems of a source, and then one for each source that has more.
 func (ps problemList) some(wanted func(*problem) bool) iter.Seq[Note] {
 	return func(yield func(Note) bool) {
 		count := map[Origin]int{}
@@ -188,11 +188,11 @@ func (ps problemList) some(wanted func(*problem) bool) iter.Seq[Note] {
 	}
 }
 
-// moreProblems says how many problems of a source are not listed. It is a warning if all of
-// them are.
+// moreProblems says how many problems of a source are not listed. It is a warning if all
+// of these problems are warnings.
 type moreProblems struct {
 	count int
-	first error // of them; the first that is not a warning, if there is one
+	first error // the first of these problems that is not a warning, or else the first of all
 }
 
 func (e *moreProblems) Error() string {

@@ -82,7 +82,8 @@ func ParseProviders(data []byte, c ProviderConfig) (PodKeyring, error) {
 	return podKeyring(newProviders(c, list...))
 }
 
-// podKeyring returns a nil PodKeyring with an error, and not one that holds a nil pointer.
+// podKeyring returns ps as a PodKeyring. With an error it returns a nil PodKeyring, and
+// not one that holds a nil pointer.
 func podKeyring(ps *providers, err error) (PodKeyring, error) {
 	if err != nil {
 		return nil, err
@@ -234,14 +235,15 @@ type provider struct {
 	runs  share.Calls[question, answered]
 }
 
-// A question is all on which a plugin's answer depends: equal questions have the same
-// answer.
+// A question has everything on which a plugin's answer depends: equal questions have the
+// same answer.
 type question struct {
 	image string
 	identity
 }
 
-// answered is a question with its answer, which callers with other questions receive too.
+// answered is a question with its answer, which callers with other questions receive,
+// too.
 type answered struct {
 	question question
 	answer   table
@@ -366,8 +368,8 @@ func (p *provider) lookup(ctx context.Context, name string, pod Pod) (table, err
 		if got.question == q || ctx.Err() != nil {
 			return got.answer, err
 		}
-		// The run was for another question. Its answer may be one for this question too:
-		// then it is in the cache.
+		// The run was for another question. If its answer is also for this question, the
+		// cache has it.
 	}
 }
 

@@ -260,13 +260,13 @@ func (r Rules) checkProgramName(name string) error {
 	case strings.Contains(name, " "):
 		return errors.New("name holds a space")
 	case name == "." || name == "..":
-		return errors.New("name is a directory's")
+		return errors.New("name is that of a directory")
 	case r.Kubelet:
 		return nil
 	case name == "":
 		return errors.New("name is empty")
 	case strings.ContainsAny(name, `\:`) || strings.ContainsFunc(name, keys.IsControl):
-		return errors.New("name holds a character that file names do not have everywhere")
+		return errors.New("name holds a character that file names cannot have on each system")
 	}
 	return nil
 }

@@ -200,8 +200,9 @@ func (es *entries) addSecret(s Secret) {
 	}
 }
 
-// warnMarkersOfSecret notes what a Secret with entries gives no credential for, because a
-// helper keeps the login: entries without one, and hosts of credHelpers.
+// warnMarkersOfSecret notes the hosts for which a Secret with entries gives no
+// credential, because a helper keeps the login: those of entries without a credential,
+// and those of credHelpers.
 func (es *entries) warnMarkersOfSecret(origin Origin, doc document) {
 	const kept = "a credential helper keeps its login on the machine of docker login: no helper is asked for a Secret"
 	said := map[string]bool{} // hosts with an entry
@@ -237,8 +238,8 @@ func (s Secret) diagnosis(key string) diagnose.Secret {
 	}
 }
 
-// dataNames returns the sorted names of all data that is not empty, also of data that is
-// not base64.
+// dataNames returns the sorted names of all data that is not empty, including data that
+// is not base64.
 func (s Secret) dataNames() (names []string) {
 	for name, value := range s.Data {
 		if !value.IsZero() {
@@ -288,8 +289,8 @@ func (s secretsFor) Explain(ref reference.Reference) iter.Seq[Note] {
 }
 
 // SecretNames returns the names of the pull secrets that Kubernetes uses for a Pod: those
-// that the Pod names, or if it names none, those of its service account. Each name is in
-// the result once; empty names are left out.
+// that the Pod names. If the Pod names none, they are those of its service account. Each
+// name is in the result once; empty names are left out.
 func SecretNames(pod, serviceAccount []string) []string {
 	names := pod
 	if len(names) == 0 {
@@ -315,11 +316,11 @@ func SecretNames(pod, serviceAccount []string) []string {
 // kind. An object that seems to be a Secret and is of another kind, or of none, is not
 // read, and the error names it.
 //
-// ParseSecrets returns all Secrets that it can read, also if it returns an error. A program
-// for which these are enough reports the error and continues. The error wraps one error for
-// each document and each Secret that is left out, in their order. Each says which document
-// it is, and the name of the Secret if that can be read; it wraps an [*Error] if it is
-// about a Secret. A manifest larger than 8 MiB is refused as a whole.
+// ParseSecrets returns all Secrets that it can read, even if it returns an error. A
+// program that needs only these Secrets reports the error and continues. The error wraps
+// one error for each document and each Secret that is left out, in their order. Each says
+// which document it is, and the name of the Secret if that can be read; it wraps an
+// [*Error] if it is about a Secret. A manifest larger than 8 MiB is refused as a whole.
 func ParseSecrets(data []byte) ([]Secret, error) {
 	if len(data) > maxDocument {
 		return nil, fmt.Errorf("manifest %w", errTooLarge)
@@ -339,8 +340,8 @@ func ParseSecrets(data []byte) ([]Secret, error) {
 	return secrets, nil
 }
 
-// readSecret reads a Secret. On an error, the returned Secret still has the name and the
-// namespace, also if these come after what is malformed.
+// readSecret reads a Secret. With an error, the returned Secret still has the name and
+// the namespace, even if these come after the malformed part.
 func readSecret(members []member) (Secret, error) {
 	s := Secret{Data: map[string]Sensitive{}, misplaced: diagnose.Misplaced(members)}
 	for _, f := range members {
@@ -389,7 +390,7 @@ func readSecret(members []member) (Secret, error) {
 }
 
 // readStray reports whether the fields of a Secret have no-break spaces before their
-// names, which YAML takes for a part of the name, and reads what the Secret is called.
+// names, which YAML takes for a part of the name. It also reads the name of the Secret.
 func (s *Secret) readStray(members []member) (found bool) {
 	for _, f := range members {
 		if !strings.HasPrefix(f.Key, "\u00a0") {

@@ -321,7 +321,7 @@ func TestEveryUnusedLoginIsReported(t *testing.T) {
 		{`{"auths":{"s.io":{"username":"u","password":"p","x":[` + entries + `]}}}`, []string{`in a list under "x"`}},
 
 		// Written twice.
-		{`{"auths":{"r.io":` + login + `,"r.io":{"auth":"dTp4"}}}`, []string{`key "r.io": the key is written again behind this entry, and the last one counts`}},
+		{`{"auths":{"r.io":` + login + `,"r.io":{"auth":"dTp4"}}}`, []string{`key "r.io": the key is written again after this entry, and the last one counts`}},
 		{`{"auths":{"r.io":` + login + `,"r.io":{"auth":"dTp4"},"r.io":{}}}`, []string{"is written again", "is written again", "the entry is empty"}},
 		{`{"auths":` + entries + `,"auths":{"r.io":{"auth":"dTp4"}}}`, []string{`is written again`}},
 		{`{"auths":{"r.io":{"auth":"dTpw","auth":"dTp4"}}}`, []string{`key "r.io": auth is in the entry twice, and the last one counts`}},
@@ -567,5 +567,5 @@ func TestAdviceAboutKeysIsRight(t *testing.T) {
 	_, err := Login(`r.io\team`, "u", Conceal("p"))
 	assert.ErrorContains(t, err, `write it as "r.io/team"`)
 	_, err = Login("r.io", "u:x", Conceal("p"))
-	assert.ErrorContains(t, err, "a user name has no colon")
+	assert.ErrorContains(t, err, "a user name must not have a colon")
 }

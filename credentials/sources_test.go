@@ -227,9 +227,9 @@ func TestReadDockerOrder(t *testing.T) {
 	write(`{"auths":{"r.io":{"auth":"` + encodeAuth("file", "p") + `"}}}`)
 	auth := encodeAuth("env", "p")
 	for text, want := range map[string]string{
-		`{"auths":{"r.io":{"username":"env","password":"p"}}}`:                        `key "r.io": holds "username", where docker takes nothing but auth`,
+		`{"auths":{"r.io":{"username":"env","password":"p"}}}`:                        `key "r.io": holds "username", but docker accepts only auth`,
 		`{"auths":{"r.io":{"auth":"` + auth + `","email":"x"}}}`:                      `key "r.io": holds "email"`,
-		`{"auths":{"r.io":{"auth":"` + auth + `"}},"credsStore":"a"}`:                 `holds "credsStore", where docker takes nothing but auths`,
+		`{"auths":{"r.io":{"auth":"` + auth + `"}},"credsStore":"a"}`:                 `holds "credsStore", but docker accepts only auths`,
 		`{"auths":{"r.io":{}}}`:                                                       `key "r.io": auth is missing`,
 		`{"auths":{"r.io":{"auth":""}}}`:                                              `key "r.io": auth is missing`,
 		`{"auths":{"r.io":{"auth":"!"}}}`:                                             `key "r.io": auth is not base64`,

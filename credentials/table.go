@@ -202,8 +202,8 @@ func (t *table) fingerprint(ref reference.Reference) uint64 {
 	return h.Sum64()
 }
 
-// explain yields a note for each entry, also for those that visit leaves out, and then one
-// for each problem that may concern the image.
+// explain yields a note for each entry, including those that visit leaves out, and then
+// one for each problem that may concern the image.
 func (t *table) explain(ref reference.Reference, namespace string) iter.Seq[Note] {
 	if ref == (reference.Reference{}) {
 		return t.problems.all()
@@ -303,7 +303,7 @@ func (es *entries) addAuths(origin Origin, auths []member, legacy bool) (markers
 	for _, m := range auths {
 		if before, ok := last[m.Key]; ok && !bytes.Equal(before, m.Value) && (diagnose.Entry{Value: before}).HasLogin() {
 			origin.Key = m.Key
-			es.aboutEntry(origin, warning(ErrGivesNothing, "the key is written again behind this entry, and the last one counts: write each key once"))
+			es.aboutEntry(origin, warning(ErrGivesNothing, "the key is written again after this entry, and the last one counts: write each key once"))
 		}
 		last[m.Key] = m.Value
 	}
@@ -330,9 +330,9 @@ func (es *entries) addAuths(origin Origin, auths []member, legacy bool) (markers
 	return markers
 }
 
-// misplaced notes a problem if there is something else in place of an entry without a
-// credential, and reports whether the entry is then left out. err is the reason for which it
-// cannot be read; nil if it can.
+// misplaced notes a problem if something else is in place of an entry without a
+// credential. It reports whether the entry is left out because of this. err is the reason
+// for which the entry cannot be read; nil if it can be read.
 func (es *entries) misplaced(origin Origin, m member, err error, legacy bool) bool {
 	isLeftOut := err != nil || !es.rules.Kubelet
 	what, hint := diagnose.Entry(m).Misplaced(legacy)
@@ -373,8 +373,8 @@ func (es *entries) add(c Credential, advice ...error) {
 	es.list = append(es.list, e)
 }
 
-// warn notes the warnings about an entry: advice, which are those about its login, and one
-// about its key.
+// warn notes the warnings about an entry: those about its login, which are advice, and
+// one about its key.
 func (e *entry) warn(es *entries, origin Origin, advice []error) {
 	for _, err := range advice {
 		e.warnings = append(e.warnings, problem{Error: &Error{Origin: origin, Err: err}, about: []keys.Pattern{e.pattern}, withEntry: true})

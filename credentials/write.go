@@ -81,9 +81,9 @@ func (t *table) all() iter.Seq[Credential] {
 //
 // A config.json holds one credential for each key. MarshalConfig takes the first one in
 // the order of the keyring, and returns the origins of all others in dropped. It does not
-// ask helpers and plugins, and returns their origins in dropped too. A config.json cannot
-// hold the order of joined keyrings, such as a Pod's secrets before the node's file: tools
-// that read it try the more specific key first.
+// ask helpers and plugins, and also returns their origins in dropped. A config.json
+// cannot hold the order of joined keyrings, such as a Pod's secrets before the node's
+// file: tools that read it try the more specific key first.
 //
 // Each keyring that is joined in ring must be a [Lister], or one of [NewHelper], [ReadProviders]
 // or [ParseProviders]. The error says which type of keyring is not one of these.
