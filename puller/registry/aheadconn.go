@@ -34,8 +34,10 @@ const (
 // like that of any other connection.
 type aheadConns struct {
 	mu        sync.Mutex
+	addr      string // of the host
 	unused    []*aheadConn
 	expiry    *time.Timer // closes the unused ones; nil before the first are opened
+	until     time.Time   // when expiry closes them
 	used      bool        // whether one of the last connections opened ahead was used
 	notBefore time.Time   // when connections may be opened ahead again
 }
@@ -51,12 +53,12 @@ type aheadConn struct {
 
 // open opens connections for blobs, if the request for a manifest at u that info is
 // about shows that they save time. The host must have answered over https without a
-// proxy, and must be far away. No connection is opened to a host that redirects blobs or
-// limits requests, or to which connections for blobs are open already, or while the
-// Client has many connections open.
+// proxy, and must be far away. No connection is opened to a host that is not asked for
+// blobs, redirects blobs or limits requests, or to which connections for blobs are open
+// already, or while the Client has many connections open.
 func (p *aheadConns) open(ctx context.Context, ep *endpoint, u *url.URL, info *requestInfo) {
-	if !ep.direct.Load() || u.Scheme != "https" || time.Since(info.began) < farAway || ep.redirects.Load() || ep.bulkConns.Load() > 0 ||
-		ep.limits.lately() != 0 || ep.client.hosts.conns.Load() > maxConns/2 {
+	if !ep.can(CanPull) || !ep.direct.Load() || u.Scheme != "https" || time.Since(info.began) < farAway || ep.redirects.Load() ||
+		ep.bulkConns.Load() > 0 || ep.limits.lately() != 0 {
 		return
 	}
 	p.mu.Lock()
@@ -64,21 +66,28 @@ func (p *aheadConns) open(ctx context.Context, ep *endpoint, u *url.URL, info *r
 	if len(p.unused) > 0 || time.Now().Before(p.notBefore) {
 		return
 	}
-	p.used = false
-	addr := net.JoinHostPort(u.Hostname(), originOf(u).port)
-	for range maxAhead {
-		p.unused = append(p.unused, newAheadConn(context.WithoutCancel(ctx), ep, addr))
+	// Connections count before they are open, because many hosts may be asked at the same
+	// time.
+	if conns := &ep.client.hosts.conns; conns.Add(maxAhead) > maxConns/2+maxAhead {
+		conns.Add(-maxAhead)
+		return
 	}
-	p.expiry = time.AfterFunc(aheadLife, p.close)
+	p.used, p.addr, p.until = false, net.JoinHostPort(u.Hostname(), originOf(u).port), time.Now().Add(aheadLife)
+	for range maxAhead {
+		p.unused = append(p.unused, newAheadConn(context.WithoutCancel(ctx), ep, p.addr))
+	}
+	p.expiry = time.AfterFunc(aheadLife, p.expire)
 }
 
-// newAheadConn starts to open a connection for blobs to a host.
+// newAheadConn starts to open a connection for blobs to a host. The caller has counted
+// the connection.
 func newAheadConn(ctx context.Context, ep *endpoint, addr string) *aheadConn {
 	ctx, cancel := context.WithTimeout(ctx, ep.client.cfg.StallTimeout)
 	c := &aheadConn{cancel: cancel, opened: make(chan struct{}), ended: make(chan error, 1)}
 	go func() {
 		defer close(c.opened)
 		conn, err := ep.handshake(ctx, transportKey{own: true, bulk: true}, "tcp", addr)
+		ep.client.hosts.conns.Add(-1) // an open connection counts itself
 		if c.conn, c.err = conn, err; err != nil {
 			return
 		}
@@ -94,10 +103,15 @@ func newAheadConn(ctx context.Context, ep *endpoint, addr string) *aheadConn {
 	return c
 }
 
-// take returns a connection that was opened ahead; nil if there is no such connection.
-func (p *aheadConns) take(ctx context.Context) *tls.Conn {
+// take returns a connection to addr that was opened ahead; nil if there is no such
+// connection. A request through a proxy gets none: a proxy on https is dialled in the
+// same way as the host, and its password must not reach the host.
+func (p *aheadConns) take(ctx context.Context, addr string) *tls.Conn {
+	if info, ok := ctx.Value(requestInfoKey{}).(*requestInfo); !ok || !info.direct {
+		return nil
+	}
 	for {
-		c := p.next()
+		c := p.next(addr)
 		if c == nil {
 			return nil
 		}
@@ -107,19 +121,25 @@ func (p *aheadConns) take(ctx context.Context) *tls.Conn {
 			c.close()
 			return nil
 		}
-		if conn := c.use(); conn != nil {
+		conn, err := c.use(ctx)
+		if err == nil {
 			return conn
+		}
+		if errors.Is(err, errNoDeadlines) { // nor can the other ones be used
+			p.pause()
+			p.close()
+			return nil
 		}
 	}
 }
 
-// next removes one of the unused connections and returns it: one that is open, if
+// next removes one of the unused connections to addr and returns it: one that is open, if
 // possible, or else one that is being opened. It returns nil if there is no unused
 // connection.
-func (p *aheadConns) next() *aheadConn {
+func (p *aheadConns) next(addr string) *aheadConn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.unused) == 0 {
+	if len(p.unused) == 0 || p.addr != addr {
 		return nil
 	}
 	p.used = true
@@ -138,21 +158,43 @@ func (p *aheadConns) next() *aheadConn {
 	return c
 }
 
+// pause opens no connection ahead to the host for aheadPause.
+func (p *aheadConns) pause() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.notBefore = time.Now().Add(aheadPause)
+}
+
 // close closes the connections that were not used.
 func (p *aheadConns) close() {
 	p.mu.Lock()
-	unused := p.unused
-	p.unused = nil
-	if len(unused) > 0 {
-		p.expiry.Stop()
-		if !p.used {
-			p.notBefore = time.Now().Add(aheadPause)
-		}
+	defer p.mu.Unlock()
+	p.closeUnused()
+}
+
+// expire closes the connections that were not used in their time. After expiry has fired,
+// they may have been used and others opened, whose time has not passed.
+func (p *aheadConns) expire() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !time.Now().Before(p.until) {
+		p.closeUnused()
 	}
-	p.mu.Unlock()
-	for _, c := range unused {
+}
+
+// closeUnused is close for a caller that holds the lock.
+func (p *aheadConns) closeUnused() {
+	if len(p.unused) == 0 {
+		return
+	}
+	p.expiry.Stop()
+	if !p.used {
+		p.notBefore = time.Now().Add(aheadPause)
+	}
+	for _, c := range p.unused {
 		c.close()
 	}
+	p.unused = nil
 }
 
 func (c *aheadConn) isOpen() bool {
@@ -164,23 +206,46 @@ func (c *aheadConn) isOpen() bool {
 	}
 }
 
-// use returns the connection, which is open, for a request; nil if it has failed or the
-// server has closed it.
-func (c *aheadConn) use() *tls.Conn {
+// errNoDeadlines is the error for a connection whose deadlines do not work, such as that
+// of a tunnel. The goroutine that reads from it cannot be stopped.
+var errNoDeadlines = errors.New("the connection has no deadlines")
+
+// use returns the connection, which is open, for a request. Its error says that the
+// connection has failed, that the server has closed it, or errNoDeadlines. After an error
+// the connection is closed.
+func (c *aheadConn) use(ctx context.Context) (*tls.Conn, error) {
 	c.cancel()
 	if c.err != nil {
-		return nil
+		return nil, c.err
 	}
-	// The deadline ends the Read of newAheadConn's goroutine, unless that Read has ended
-	// already.
-	err := c.conn.SetReadDeadline(time.Unix(1, 0))
-	if ended := <-c.ended; err == nil && errors.Is(ended, os.ErrDeadlineExceeded) {
-		if err = c.conn.SetReadDeadline(time.Time{}); err == nil {
-			return c.conn
+	if err := c.stopReading(ctx); err != nil {
+		c.close()
+		return nil, err
+	}
+	return c.conn, nil
+}
+
+// maxStop is how long a deadline may take to end the Read of newAheadConn's goroutine.
+const maxStop = time.Second
+
+// stopReading ends the Read of newAheadConn's goroutine by a deadline.
+func (c *aheadConn) stopReading(ctx context.Context) error {
+	if c.conn.SetReadDeadline(time.Unix(1, 0)) != nil {
+		return errNoDeadlines
+	}
+	late := time.NewTimer(maxStop)
+	defer late.Stop()
+	select {
+	case err := <-c.ended:
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			return err
 		}
+		return c.conn.SetReadDeadline(time.Time{})
+	case <-late.C:
+		return errNoDeadlines
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	_ = c.conn.Close()
-	return nil
 }
 
 // close closes the connection, also if it is still being opened.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -262,6 +264,111 @@ func TestAConnectionThatTheServerClosedIsNotUsed(t *testing.T) {
 	})
 }
 
+// A tunnelConn is a connection whose deadlines fail or, if ignored is true, do nothing.
+type tunnelConn struct {
+	net.Conn
+	ignored bool
+}
+
+func (c tunnelConn) SetReadDeadline(time.Time) error {
+	if c.ignored {
+		return nil
+	}
+	return errors.ErrUnsupported
+}
+
+func (c tunnelConn) SetWriteDeadline(t time.Time) error { return c.SetReadDeadline(t) }
+func (c tunnelConn) SetDeadline(t time.Time) error      { return c.SetReadDeadline(t) }
+
+// Connections without deadlines that were opened ahead are closed, and others are dialled.
+// No connection is opened ahead to the host again for ten minutes.
+func TestConnectionsWithoutDeadlinesAreClosed(t *testing.T) {
+	const roundTrip = 100 * time.Millisecond
+	for ignored, most := range map[bool]time.Duration{false: 3 * roundTrip, true: 3*roundTrip + time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFarRegistry(t, roundTrip, 3, pullertest.Config{TLS: true}, func(c *registry.Config) {
+				dial := c.DialContext
+				c.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+					conn, err := dial(ctx, network, addr)
+					return tunnelConn{conn, ignored}, err
+				}
+			})
+			f.manifest(t)
+			time.Sleep(time.Second)
+			assert.EqualValues(t, 11, f.open.Load())
+			assert.LessOrEqual(t, f.blobs(t), most)
+			synctest.Wait()
+			assert.EqualValues(t, 1+3, f.open.Load())
+			f.client.CloseIdleConnections()
+			synctest.Wait()
+			f.manifest(t)
+			time.Sleep(time.Second)
+			assert.EqualValues(t, 1, f.open.Load())
+			f.end(t)
+		})
+	}
+}
+
+// TestARequestThroughAProxyGetsNoConnectionToTheHost: if only blobs go through a proxy on
+// https, the proxy is dialled for them. Its password does not go to the host over a
+// connection that was opened ahead.
+func TestARequestThroughAProxyGetsNoConnectionToTheHost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		proxyDials := 0
+		f := newFarRegistry(t, 100*time.Millisecond, 1, pullertest.Config{TLS: true}, func(c *registry.Config) {
+			c.Proxy = func(r *http.Request) (*url.URL, error) {
+				if strings.Contains(r.URL.Path, "/manifests/") {
+					return nil, nil
+				}
+				return url.Parse("https://user:proxy-pass@proxy.example:443")
+			}
+			dial := c.DialContext
+			c.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+				if addr == "proxy.example:443" {
+					proxyDials++
+					return nil, errors.New("the proxy is down")
+				}
+				return dial(ctx, network, addr)
+			}
+		})
+		f.manifest(t)
+		time.Sleep(time.Second)
+		assert.EqualValues(t, 11, f.open.Load())
+		_, err := f.client.Blob(t.Context(), f.repo, f.layers[0], 0, -1)
+		assert.ErrorContains(t, err, "the proxy is down")
+		assert.Equal(t, 1, proxyDials)
+		assert.Equal(t, 1, f.reg.Counts().Total(), "the host gets no request for a blob, and no CONNECT")
+		f.end(t)
+	})
+}
+
+// Connections count as open while they are being opened, so that many registries that are
+// asked at the same time get no more than half of the connections that a Client keeps.
+func TestConnectionsAheadHaveALimitInAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFarRegistry(t, 100*time.Millisecond, 0, pullertest.Config{TLS: true}, func(c *registry.Config) {
+			dial := c.DialContext
+			c.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
+				return dial(ctx, network, "reg.example:443")
+			}
+		})
+		var wg sync.WaitGroup
+		const registries = 40
+		for i := range registries {
+			wg.Go(func() {
+				repo := content.Repo{Ref: reference.MustParse(fmt.Sprintf("reg.example:%d/app:v1", 1000+i))}
+				_, err := f.client.Manifest(t.Context(), repo, "")
+				assert.NoError(t, err)
+			})
+		}
+		wg.Wait()
+		time.Sleep(time.Second)
+		assert.LessOrEqual(t, f.open.Load(), int64(128+10))
+		assert.Greater(t, f.open.Load(), int64(registries))
+		f.end(t)
+	})
+}
+
 // Connections are opened ahead only where they save time, and only by the Client's own
 // transport and without a proxy.
 func TestNoConnectionIsOpenedAheadWhereItSavesNothing(t *testing.T) {
@@ -284,6 +391,9 @@ func TestNoConnectionIsOpenedAheadWhereItSavesNothing(t *testing.T) {
 			_, err := f.client.Manifest(t.Context(), f.repo, "")
 			require.ErrorIs(t, err, content.ErrNotFound)
 		}},
+		"the host is not asked for blobs": {roundTrip, secure, func(c *registry.Config) {
+			c.Registries = map[string]registry.Hosts{"reg.example:443": {Server: registry.Host{Can: registry.CanResolve}}}
+		}, nil},
 		"the host limits requests": {roundTrip, secure, func(c *registry.Config) {
 			c.Retries = 1
 			limited := false

@@ -180,7 +180,8 @@
 // that are unused after ten seconds are closed. If none of them was used, the Client
 // opens no others ahead to this host for ten minutes. It does not open connections in
 // this way through a proxy, to hosts that redirect blobs or limit requests, or after a
-// HEAD.
+// HEAD, and a request through a proxy does not use them. Connections without deadlines,
+// as some tunnels have them, are closed instead of used.
 //
 // The Client keeps connections for later requests; CloseIdleConnections closes them. It
 // remembers about 2,000 registries and keeps about 250 idle connections in all. It drops

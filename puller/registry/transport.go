@@ -189,9 +189,10 @@ func (ep *endpoint) handshake(ctx context.Context, key transportKey, network, ad
 	return conn, nil
 }
 
-// dialBulk is the DialTLSContext of the transport for blobs of the host.
+// dialBulk is the DialTLSContext of the transport for blobs of the host. addr is the
+// host's, or that of a proxy on https.
 func (ep *endpoint) dialBulk(ctx context.Context, network, addr string) (net.Conn, error) {
-	if conn := ep.ahead.take(ctx); conn != nil {
+	if conn := ep.ahead.take(ctx, addr); conn != nil {
 		return conn, nil
 	}
 	conn, err := ep.handshake(ctx, transportKey{own: true, bulk: true}, network, addr)
