@@ -10,9 +10,9 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// TestWhileBusy holds that an operation on a busy file is tried again for a bounded time,
-// and one that failed otherwise is not.
-func TestWhileBusy(t *testing.T) {
+// TestABusyFileIsTriedAgain holds that an operation on a busy file is tried again for a
+// bounded time. An operation that failed for another reason is not tried again.
+func TestABusyFileIsTriedAgain(t *testing.T) {
 	other := errors.New("other")
 	for name, tt := range map[string]struct {
 		free time.Duration // after which the file is not busy any more

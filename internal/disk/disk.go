@@ -26,19 +26,19 @@ type FS interface {
 	// Lstat describes the file, directory or link of that name.
 	Lstat(name string) (fs.FileInfo, error)
 	// OpenFile opens a regular file with the flags of package os. The error wraps
-	// ErrNotRegular if the name is not a regular file's. It also wraps ErrNotRegular if
-	// the file is opened for writing and has another name, because a write would change
-	// the file of that name too.
+	// ErrNotRegular if the name is not that of a regular file. It also wraps
+	// ErrNotRegular if the file is opened for writing and has a second name (a hard
+	// link), because a write would also change the file of that name.
 	OpenFile(name string, flag int) (File, error)
 	// ReadDir returns all entries of a directory, in any order.
 	ReadDir(name string) ([]fs.DirEntry, error)
 	// Mkdir makes a directory. The error wraps fs.ErrExist if the name is taken.
 	Mkdir(name string) error
-	// CheckDir returns an error unless name is a directory. A link to a directory is not
-	// one. The error wraps ErrReplaced if another directory had this name when the FS
-	// first used it. Later operations then go to the directory that has the name now.
+	// CheckDir returns an error unless name is a directory. A link to a directory does
+	// not count. The error wraps ErrReplaced if another directory had this name when the
+	// FS first used it. Later operations then go to the directory that has the name now.
 	CheckDir(name string) error
-	// Rename gives the file from the name to, in place of a file of that name.
+	// Rename gives the file from the name to. It replaces a file of that name.
 	Rename(from, to string) error
 	// Remove removes a file or an empty directory.
 	Remove(name string) error
@@ -101,7 +101,7 @@ var (
 	ErrLocked = errors.New("locked by another process")
 	// ErrNotRegular says that a name is not that of a regular file which the FS opens.
 	ErrNotRegular = errors.New("not a regular file")
-	// ErrReplaced says that a subdirectory's name now is that of another directory.
+	// ErrReplaced says that another directory now has the name of a subdirectory.
 	ErrReplaced = errors.New("not the directory that it was")
 
 	// ErrBusy says that another program has the file open, on a system where an open file

@@ -38,7 +38,7 @@ func syncFS(d *os.File) error {
 }
 
 // syncFSReportsErrors reports whether syncfs(2) fails if some bytes could not be written.
-// It does from Linux 5.8 on. Older versions of Linux always return success.
+// From Linux 5.8 on syncfs does so. Older versions always return success.
 func syncFSReportsErrors() bool {
 	var u syscall.Utsname
 	if syscall.Uname(&u) != nil {
@@ -73,8 +73,8 @@ func renameAt(fromDir *os.File, from string, toDir *os.File, to string) error {
 }
 
 // withDescriptor calls use with the descriptor of an open file. A Close at the same time
-// does not free the number of the descriptor, which could then be another file's, before
-// use returns.
+// does not free the number of the descriptor before use returns. The number could
+// otherwise be that of another file.
 func withDescriptor(f *os.File, use func(fd int) error) error {
 	conn, err := f.SyscallConn()
 	if err != nil {

@@ -1,8 +1,8 @@
 package disk
 
 // A fault is a set of errors of this package. One error number of a system may mean
-// several of them. The operation that returned the number decides which of them it does
-// mean.
+// several of these errors. The operation that returned the number decides which of them
+// it means.
 type fault uint8
 
 const (
@@ -12,8 +12,8 @@ const (
 	link // the name is that of a symbolic link
 )
 
-// mark returns err so that it is also an error of this package, if it means one of the
-// possible faults. possible are the faults that the operation can have.
+// mark returns err marked as an error of this package, if err means one of the faults
+// possible. possible are the faults that the operation can have.
 func mark(err error, possible fault) error {
 	if err == nil {
 		return nil
@@ -21,7 +21,7 @@ func mark(err error, possible fault) error {
 	return markAs(err, faultOf(err)&possible)
 }
 
-// markAs returns err as the first error of f, or as it is if f is empty.
+// markAs returns err marked with the first error of f, or unchanged if f is empty.
 func markAs(err error, f fault) error {
 	switch {
 	case f&busy != 0:
@@ -34,8 +34,8 @@ func markAs(err error, f fault) error {
 	return err
 }
 
-// A marked error has the text of the system's error. By errors.Is it is that error and an
-// error of this package.
+// A marked error has the text of the system's error. For errors.Is it is that error and
+// an error of this package.
 type marked struct {
 	error
 	mark error

@@ -12,7 +12,7 @@ import (
 
 // Error numbers of Unix mean the errors of this package: those of a read-only file
 // system, and that of AIX for a sync of a file that was opened only for reading.
-func TestFaults(t *testing.T) {
+func TestErrorNumbersOfUnixAreMarked(t *testing.T) {
 	all := busy | readOnly | needsWriting
 	wrap := func(n syscall.Errno) error { return &os.PathError{Op: "sync", Path: "blob", Err: n} }
 	assert.NoError(t, mark(nil, all))

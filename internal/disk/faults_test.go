@@ -13,7 +13,7 @@ import (
 // can have it. A rename and a lock are tried again while another program has the file
 // open. A sync is done through a handle for writing. A write-protected volume is
 // read-only.
-func TestWindowsFaults(t *testing.T) {
+func TestErrorNumbersOfWindowsAreMarked(t *testing.T) {
 	for number, want := range map[uintptr]fault{
 		5:    busy | needsWriting, // ERROR_ACCESS_DENIED
 		32:   busy,                // ERROR_SHARING_VIOLATION

@@ -14,8 +14,8 @@ import (
 )
 
 // If the lock file was renamed, or has only the name of a backup (a hard link), a lock on
-// it excludes no other process. Then a new lock file is made and locked.
-func TestLockFileWithOtherNames(t *testing.T) {
+// it excludes no other process. A new lock file is then made and locked.
+func TestALockFileThatWasRenamedIsReplaced(t *testing.T) {
 	for _, away := range []func(lock, backup string) error{
 		os.Rename,
 		func(lock, backup string) error { return errors.Join(os.Link(lock, backup), os.Remove(lock)) },
@@ -38,7 +38,7 @@ func TestLockFileWithOtherNames(t *testing.T) {
 
 // An operation on a closed FS fails, even if another open file has the number of the
 // closed directory.
-func TestOpenInAClosedDirectory(t *testing.T) {
+func TestOpenInAClosedDirectoryFails(t *testing.T) {
 	f := must(Open(t.TempDir()))
 	require.NoError(t, os.WriteFile(filepath.Join(f.top.root.Name(), "file"), nil, 0o644))
 	h, err := f.OpenFile("file", os.O_RDONLY)
@@ -54,7 +54,7 @@ func TestOpenInAClosedDirectory(t *testing.T) {
 
 // While a name changes between a file and a link, OpenFile returns the file or
 // ErrNotRegular, and never the target of the link.
-func TestOpenWhileAFileBecomesALink(t *testing.T) {
+func TestOpenNeverFollowsALink(t *testing.T) {
 	f := must(Open(t.TempDir()))
 	defer f.Close()
 	root := f.top.root
@@ -92,7 +92,7 @@ func TestOpenWhileAFileBecomesALink(t *testing.T) {
 
 // A rename in a directory that is closed at the same time renames the file or fails. It
 // does not rename a file in another directory whose descriptor got the same number.
-func TestRenameWhileTheDirectoryCloses(t *testing.T) {
+func TestARenameWhileTheDirectoryClosesHitsNoOtherFile(t *testing.T) {
 	other := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(other, "a"), nil, 0o644))
 	for range 200 {

@@ -24,9 +24,9 @@ var lockFiles struct {
 // It is for systems without locks of byte ranges that belong to an open file.
 //
 // The lock is on the open file, not on its name. So the lock cannot be on a file of
-// another directory, or on the target of a link, that has this name by now. Unlock
-// removes the lock file. If the process ends without an unlock, the user of the FS
-// removes the file when it is old.
+// another directory, or on the target of a link, that now has this name. Unlock removes
+// the lock file. If the process ends without an unlock, the user of the FS removes the
+// file when it is old.
 func tryLockFile(dir *os.Root, key string) (func() error, error) {
 	name := strings.ReplaceAll(key, ":", "-") + LockSuffix
 	lockFiles.Lock()

@@ -13,7 +13,7 @@ import (
 
 // fOFDSetLk is F_OFD_SETLK of fcntl(2), which has the same number on all architectures.
 // Such a lock belongs to the open file and not to the process. It ends when the file is
-// closed, also by the end of the process, and two layouts of one process exclude each
+// closed, which the end of the process also does. Two layouts of one process exclude each
 // other.
 const fOFDSetLk = 37
 
@@ -42,7 +42,7 @@ func (l *locker) tryLock(root *os.Root, name, key string) (func() error, error) 
 }
 
 // byteOf returns the offset of the byte that is locked for key. Two keys may have the
-// same byte. Their users then wait for each other, which does no other harm.
+// same byte. The users of these keys then wait for each other, which does no other harm.
 func byteOf(key string) int64 {
 	h := fnv.New64a()
 	io.WriteString(h, key)
@@ -81,8 +81,8 @@ func (l *locker) file(root *os.Root, name string) (*os.File, error) {
 		f.Close()
 		return nil, err
 	}
-	// A file that was open before is left to the garbage collector: it may still have
-	// locks.
+	// A file that was open before is left to the garbage collector, because it may still
+	// have locks.
 	l.f, l.info = f, info
 	return f, nil
 }

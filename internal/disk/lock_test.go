@@ -24,7 +24,7 @@ func must[T any](v T, err error) T {
 
 // The locks of this system, and the lock files of other systems, exclude other FS values
 // for the same key.
-func TestLocks(t *testing.T) {
+func TestALockExcludesAllOthers(t *testing.T) {
 	for name, try := range map[string]func(f *OS, key string) (func() error, error){
 		"this system's": func(f *OS, key string) (func() error, error) { return f.TryLock(lockName, key) },
 		"a lock file for each key": func(f *OS, key string) (func() error, error) {
@@ -99,7 +99,7 @@ func TestLockFileIsOfTheOpenDirectory(t *testing.T) {
 
 // The holder of a lock removes only its own lock file. A link in place of the lock file
 // is refused.
-func TestLockFileThatAnotherProgramReplaces(t *testing.T) {
+func TestALockFileOfAnotherHolderIsNotRemoved(t *testing.T) {
 	dir := t.TempDir()
 	root := must(os.OpenRoot(dir))
 	defer root.Close()

@@ -180,8 +180,9 @@ func notDirectory(name string) error {
 	return fmt.Errorf("%q is not a directory (symbolic links are not followed)", name)
 }
 
-// CheckDir closes nothing: if another directory has the name now, an operation that still
-// uses the former one goes on, and the garbage collector closes it later.
+// CheckDir implements FS. It closes nothing: if another directory has the name now,
+// operations that still use the former directory go on, and the garbage collector closes
+// it later.
 func (o *OS) CheckDir(name string) error {
 	parent, base, err := o.root(name)
 	if err != nil {
@@ -234,9 +235,9 @@ func (o *OS) Mkdir(name string) error {
 	return root.Mkdir(base, 0o755)
 }
 
-// OpenFile looks at the name before it opens the file and compares the two, so that it
-// does not return another file that has the name only for a moment. It does not block on
-// a named pipe.
+// OpenFile implements FS. It describes the file by its name before it opens the file, and
+// compares the two. So it does not return another file that has the name only for a
+// moment. It does not block on a named pipe.
 func (o *OS) OpenFile(name string, flag int) (File, error) {
 	d, base, err := o.split(name)
 	if err != nil {
@@ -258,8 +259,8 @@ func (o *OS) OpenFile(name string, flag int) (File, error) {
 	return nil, fmt.Errorf("%q was replaced by another file at each of %d tries to open it: %w", name, openTries, ErrNotRegular)
 }
 
-// openTries is how often OpenFile and TryLock open a file again that another process
-// replaced just before. A layout replaces index.json in this way.
+// openTries is how often OpenFile and TryLock try to open a file that other processes
+// replace. A layout replaces index.json in this way.
 const openTries = 100
 
 // openRegular opens a regular file. It returns nil, and a nil error, if another file got
@@ -338,8 +339,8 @@ func (o *OS) renameByPath(fromDir, toDir *dir, from, to string) error {
 	return nil
 }
 
-// checkParents returns an error unless the directories that lead to name are the open
-// ones.
+// checkParents returns an error unless the directories that lead to name are the
+// directories that o has open.
 func (o *OS) checkParents(name string) error {
 	for i, c := range name {
 		if c != '/' {

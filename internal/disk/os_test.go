@@ -10,7 +10,7 @@ import (
 )
 
 // A rename by path does not put the file into a directory that has replaced the open one.
-func TestRenameByPath(t *testing.T) {
+func TestARenameByPathStaysInItsDirectory(t *testing.T) {
 	for _, link := range []bool{false, true} {
 		f := must(Open(t.TempDir()))
 		defer f.Close()

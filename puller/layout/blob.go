@@ -24,13 +24,13 @@ import (
 // before it is used.
 var stamp = time.Date(2001, time.February, 3, 4, 5, 6, 0, time.UTC)
 
-// touchAfter is the age of the last use of a blob from which Has notes a new use. Prune
-// keeps a blob that was used recently.
+// touchAfter is how long ago the last use of a blob must be for Has to note a new use.
+// Prune keeps a blob that was used recently.
 const touchAfter = 10 * time.Minute
 
 // tuning holds limits in bytes. Tests set lower ones.
 type tuning struct {
-	listEvery      int64 // how much is written before a record is added to the side list; a killed process must fetch as much again
+	listEvery      int64 // how much is written before a record is added to the side list; a killed process must fetch that much again
 	writeBackEvery int64 // how much is written before a WriteBack, so that the sync at the end has little left to do
 	smallBlob      int64 // the largest size of a blob that is synced together with others
 	indexSize      int   // the largest size of index.json, read or written
@@ -85,10 +85,10 @@ func (b *blobs) ready(d digest.Digest) error {
 	return nil
 }
 
-// find is has for a caller that may tag the blob. Another process may have given the blob
-// its name and died before the name was durable. So find notes the blob's directory, and
-// the tag makes the names in it durable.
-func (b *blobs) find(ctx context.Context, desc ocispec.Descriptor) (bool, error) {
+// hasToTag reports whether a blob is stored, for a caller that may tag the blob. Another
+// process may have given the blob its name and died before the name was durable. So
+// hasToTag notes the blob's directory, and the tag makes the names in it durable.
+func (b *blobs) hasToTag(ctx context.Context, desc ocispec.Descriptor) (bool, error) {
 	ok, err := b.has(ctx, desc)
 	if ok {
 		b.note(blobsDir, algorithmDir(desc.Digest))
@@ -195,8 +195,8 @@ func (t *tree) syncFound(name string, f disk.File) error {
 	return err
 }
 
-// syncByWriting opens a file for writing and syncs it. read must be the same file, opened
-// for reading.
+// syncByWriting opens a file for writing and syncs it. read is the same file, opened for
+// reading.
 func (t *tree) syncByWriting(name string, read disk.File) error {
 	f, err := t.fs.OpenFile(name, os.O_RDWR)
 	if err != nil {
@@ -218,8 +218,7 @@ func (t *tree) syncByWriting(name string, read disk.File) error {
 }
 
 // touch stamps a blob whose content is right, and notes its use. In a read-only layout it
-// only logs that it cannot. The blob is then hashed at each use if another program wrote
-// it.
+// only logs the failure. A blob that another program wrote is then hashed at each use.
 func (b *blobs) touch(d digest.Digest, now time.Time) {
 	err := b.fs.Chtimes(ocilayout.BlobName(d), now, stamp)
 	var fi fs.FileInfo
@@ -286,7 +285,7 @@ func (b *blobs) lastUse(d digest.Digest, fi fs.FileInfo) time.Time {
 
 // openBlob opens a blob; see Layout.Open.
 func (b *blobs) openBlob(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
-	ok, err := b.find(ctx, desc)
+	ok, err := b.hasToTag(ctx, desc)
 	if err != nil {
 		return nil, b.failOrCtx(ctx, err, "open blob %s", desc.Digest)
 	}
@@ -329,8 +328,8 @@ func (r *blobReader) fail(err error) error {
 	return r.b.fail(err, "read blob %s", r.d)
 }
 
-// A documents value gives ocilayout the stored blobs. It uses has and not find, because a
-// blob that is only read as a manifest or an index is not one that a caller may tag.
+// A documents value gives ocilayout the stored blobs. It uses has and not hasToTag,
+// because its callers only read the blob as a manifest or an index, and do not tag it.
 type documents struct{ *blobs }
 
 // Has reports whether a blob is stored; see Layout.Has.

@@ -104,14 +104,14 @@ func holdCommits(t *testing.T, l *Layout, seed int) (release func() error) {
 	go func() { done <- in.Commit(t.Context()) }()
 	synctest.Wait()
 	return func() error {
-		synctest.Wait() // until the others wait
+		synctest.Wait() // until the other commits wait
 		close(gate)
 		return <-done
 	}
 }
 
 // Blobs that are complete at the same time share one sync of the file system. If that
-// sync is slow, each blob gets its own sync for a while.
+// sync is slow, each of the next blobs gets its own sync for a while.
 func TestBlobsAreSyncedTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slow := time.Duration(0)
@@ -239,7 +239,7 @@ func TestTurnWaitsForExpectedCallers(t *testing.T) {
 
 // If the work panics, the other callers of the same work get an error, and no caller
 // waits for ever.
-func TestBatchPanics(t *testing.T) {
+func TestAPanicOfABatchReleasesItsCallers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, before := range []bool{true, false} {
 			b := newBatch[int](noneArrives)

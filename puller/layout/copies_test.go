@@ -18,7 +18,7 @@ import (
 
 // Another tool's copy of an entry never takes the original's name in an archive, whatever
 // their order. Import gives the name to the entry that Lookup answers with.
-func TestCopiesAreExported(t *testing.T) {
+func TestACopyDoesNotTakeTheOriginalsName(t *testing.T) {
 	const name = "registry.example/app:v1"
 	for what, annotations := range map[string]map[string]string{
 		"a name of its own": {ocispec.AnnotationRefName: "backup", ocilayout.AnnotationResolved: ""},

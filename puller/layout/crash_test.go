@@ -52,9 +52,10 @@ func countOps(t *testing.T, oneByOne bool) int64 {
 	return n.Load()
 }
 
-// Every operation of a pull fails, once or from then on. The pull succeeds or returns an
-// error of the store. No wrong blob is visible. The next pull without faults succeeds.
-func TestFailEveryOperation(t *testing.T) {
+// For each operation of a pull there is a pull in which it fails, once or from then on.
+// The pull succeeds or returns an error of the store. No wrong blob is visible. The next
+// pull without faults succeeds.
+func TestAPullSurvivesAFaultOfEveryOperation(t *testing.T) {
 	img := faultImage(t)
 	for _, mode := range []struct {
 		name              string
@@ -204,7 +205,7 @@ func TestLosePowerInTheFirstPull(t *testing.T) {
 
 // An oci-layout without content is made again, also next to other files. An index.json
 // without content is an error, because it may have had names.
-func TestFilesWithoutContent(t *testing.T) {
+func TestAnEmptyLayoutFileIsMadeAgain(t *testing.T) {
 	for _, lost := range []string{"", "\x00\x00"} {
 		dir := t.TempDir()
 		l := openTest(t, dir)
@@ -355,7 +356,8 @@ func TestTagAfterADeathIsDurable(t *testing.T) {
 	}
 }
 
-// The same for a process whose layout was open before the other process died.
+// This is TestTagAfterADeathIsDurable for a process whose layout was open before the
+// other process died.
 func TestTagAfterAnotherDeathIsDurable(t *testing.T) {
 	img, before := faultImage(t), newTestImage(t, "registry.example/team/before:v1", 8, 100, 6000)
 	for done, k := false, int64(0); !done; k++ {
@@ -406,9 +408,9 @@ func TestFailedSyncOfNamesIsNotTrusted(t *testing.T) {
 	}
 }
 
-// Another goroutine syncs all noted names just before each change of a name. The change is
-// durable all the same when Commit or Tag returns.
-func TestNamesThatChangeAfterASync(t *testing.T) {
+// Another goroutine syncs all noted names just before each change of a name. The change
+// is nevertheless durable when Commit or Tag returns.
+func TestNamesThatChangeAfterASyncAreDurable(t *testing.T) {
 	img := faultImage(t)
 	mem := disktest.New()
 	var l *Layout

@@ -54,9 +54,9 @@ func putAside(t *testing.T, l *Layout, name string) {
 }
 
 // The directory of blobs is renamed while two blobs wait to be committed together.
-// Another program puts one of them into the new directory. The other blob does not count
-// as stored.
-func TestBatchGoesToADirectoryPutAside(t *testing.T) {
+// Another program puts one of the two into the new directory. The other blob does not
+// count as stored.
+func TestNoBlobIsStoredInARenamedDirectory(t *testing.T) {
 	for _, name := range []string{blobsDir, blobsDir + "/sha256"} {
 		synctest.Test(t, func(t *testing.T) {
 			l := openTest(t, t.TempDir())
@@ -90,7 +90,7 @@ func TestBatchGoesToADirectoryPutAside(t *testing.T) {
 // The state directory, or that of partials, is renamed just before a blob gets its name,
 // and another process starts the same blob. The other process's partial does not become
 // the blob.
-func TestPartialOfAnotherIsNotPublished(t *testing.T) {
+func TestThePartialOfAnotherProcessIsNotPublished(t *testing.T) {
 	for _, name := range []string{stateDir, ingestDir} {
 		l := openTest(t, t.TempDir())
 		data, desc := blobOf(1, 1000)
@@ -117,7 +117,7 @@ func TestPartialOfAnotherIsNotPublished(t *testing.T) {
 }
 
 // A blob in a renamed directory does not count as stored.
-func TestIngestAfterBlobsArePutAside(t *testing.T) {
+func TestABlobInARenamedDirectoryIsMissing(t *testing.T) {
 	for _, name := range []string{blobsDir, blobsDir + "/sha256"} {
 		l := openTest(t, t.TempDir())
 		data, desc := blobOf(1, 1000)
@@ -131,7 +131,7 @@ func TestIngestAfterBlobsArePutAside(t *testing.T) {
 
 // If another program removes a directory of blobs, a running Commit fails and keeps the
 // bytes that arrived. The next Ingest makes the directory again.
-func TestCommitAfterBlobsAreRemoved(t *testing.T) {
+func TestCommitFailsIfTheDirectoryOfBlobsIsRemoved(t *testing.T) {
 	for _, name := range []string{blobsDir, blobsDir + "/sha256"} {
 		l := openTest(t, t.TempDir())
 		data, desc := blobOf(1, 1000)
@@ -153,7 +153,7 @@ func TestCommitAfterBlobsAreRemoved(t *testing.T) {
 
 // The first Commit refuses a link planted in place of a directory of blobs. Later, every
 // Ingest refuses it before a byte is fetched.
-func TestPlantedBlobLinkIsFoundOnce(t *testing.T) {
+func TestAPlantedLinkForBlobsIsRefused(t *testing.T) {
 	for _, name := range []string{blobsDir, blobsDir + "/sha256"} {
 		for _, away := range []func(string) error{
 			os.RemoveAll,
@@ -177,7 +177,7 @@ func TestPlantedBlobLinkIsFoundOnce(t *testing.T) {
 }
 
 // A partial that another program cut short does not become the blob.
-func TestPartialCutShort(t *testing.T) {
+func TestAPartialCutShortIsNotPublished(t *testing.T) {
 	l := openTest(t, t.TempDir())
 	data, desc := blobOf(1, 1000)
 	in := begin(t, l, desc, data)
@@ -188,7 +188,7 @@ func TestPartialCutShort(t *testing.T) {
 
 // Links are planted in place of directories while blobs arrive. The layout writes nothing
 // through them, and no missing blob counts as stored.
-func TestPlantedDirectoryLinksMeanwhile(t *testing.T) {
+func TestDirectoryLinksPlantedDuringAnIngestAreNotFollowed(t *testing.T) {
 	for _, name := range []string{blobsDir, blobsDir + "/sha256", stateDir, ingestDir} {
 		l := openTest(t, t.TempDir())
 		data, desc := blobOf(1, 1000)
@@ -216,7 +216,7 @@ func TestPlantedDirectoryLinksMeanwhile(t *testing.T) {
 }
 
 // A process without permission for the state directory can read the layout.
-func TestOpenWithoutTheStateDirectory(t *testing.T) {
+func TestALayoutIsReadWithoutItsStateDirectory(t *testing.T) {
 	mem := disktest.New()
 	l := must(openMem(mem.Process()))
 	img := faultImage(t)
@@ -234,7 +234,7 @@ func TestOpenWithoutTheStateDirectory(t *testing.T) {
 // Blobs arrive while another program renames and removes directories. No wrong blob is
 // visible, and all errors are of the store. Blobs that are started and committed after
 // the last change are stored.
-func TestDirectoriesChangeWhileBlobsCome(t *testing.T) {
+func TestNoWrongBlobIsVisibleWhileDirectoriesChange(t *testing.T) {
 	l, aside := openTest(t, t.TempDir()), t.TempDir()
 	var mu sync.Mutex
 	changes := 0
@@ -290,7 +290,7 @@ func TestDirectoriesChangeWhileBlobsCome(t *testing.T) {
 
 // The error names a file in place of the directory of partials. The file does not disturb
 // readers.
-func TestFileForTheIngestDirectory(t *testing.T) {
+func TestAFileInPlaceOfTheIngestDirectoryIsNamed(t *testing.T) {
 	l := openTest(t, t.TempDir())
 	img := faultImage(t)
 	require.NoError(t, (&testPuller{l: l}).pull(t.Context(), img))
@@ -308,7 +308,7 @@ func TestFileForTheIngestDirectory(t *testing.T) {
 }
 
 // The layout writes nothing through links that are planted in place of its directories.
-func TestPlantedDirectoryLinks(t *testing.T) {
+func TestPlantedDirectoryLinksAreNotFollowed(t *testing.T) {
 	for _, name := range []string{"blobs", "blobs/sha256", stateDir, ingestDir} {
 		for _, inside := range []bool{false, true} {
 			t.Run(name, func(t *testing.T) {
@@ -355,7 +355,7 @@ func TestPlantedDirectoryLinks(t *testing.T) {
 }
 
 // Links planted in place of files are replaced or refused.
-func TestPlantedFileLinks(t *testing.T) {
+func TestPlantedFileLinksAreNotFollowed(t *testing.T) {
 	outside := filepath.Join(t.TempDir(), "precious")
 	require.NoError(t, os.WriteFile(outside, []byte("precious"), 0o644))
 	data, desc := blobOf(1, 300<<10)
@@ -398,7 +398,7 @@ func TestPlantedFileLinks(t *testing.T) {
 
 // A partial or a side list may be a hard link to another file, such as a blob. The layout
 // does not write to that file.
-func TestPlantedHardLinks(t *testing.T) {
+func TestPlantedHardLinksAreNotWrittenTo(t *testing.T) {
 	l := openTest(t, t.TempDir())
 	other, precious := blobOf(1, 300<<10)
 	store(t, l, precious, other)
@@ -429,7 +429,7 @@ func TestPlantedHardLinks(t *testing.T) {
 
 // Another program renames a directory of blobs while blobs arrive. A blob in the renamed
 // directory does not count as stored, and is fetched again.
-func TestBlobDirectoryPutAside(t *testing.T) {
+func TestBlobsInARenamedDirectoryAreFetchedAgain(t *testing.T) {
 	for _, name := range []string{blobsDir, blobsDir + "/sha256"} {
 		l := openTest(t, t.TempDir())
 		_, slow := blobOf(1, 1000)
@@ -453,7 +453,7 @@ func TestBlobDirectoryPutAside(t *testing.T) {
 
 // Another program removes the state directory while blobs arrive. Other blobs are still
 // stored.
-func TestIngestAfterTheStateIsRemoved(t *testing.T) {
+func TestBlobsAreStoredAfterTheStateIsRemoved(t *testing.T) {
 	l := openTest(t, t.TempDir())
 	data, desc := blobOf(1, 1000)
 	in, err := l.Ingest(t.Context(), desc)
@@ -468,7 +468,7 @@ func TestIngestAfterTheStateIsRemoved(t *testing.T) {
 
 // The state directory becomes a link, or another directory, while a blob arrives. The
 // next Ingest returns at once, and no lock file is made in the target of the link.
-func TestIngestWhileTheStateDirectoryIsReplaced(t *testing.T) {
+func TestIngestReturnsIfTheStateDirectoryIsReplaced(t *testing.T) {
 	for name, away := range map[string]func(path string) error{
 		"removed":   os.RemoveAll,
 		"put aside": func(path string) error { return os.Rename(path, filepath.Join(t.TempDir(), "aside")) },
@@ -502,7 +502,7 @@ func TestIngestWhileTheStateDirectoryIsReplaced(t *testing.T) {
 }
 
 // A wait for another process's lock ends when a link replaces the state directory.
-func TestWaitForALockSeesTheStateDirectoryReplaced(t *testing.T) {
+func TestAWaitForALockEndsIfALinkReplacesTheStateDirectory(t *testing.T) {
 	l, other := openTest(t, t.TempDir()), (*Layout)(nil)
 	other = openTest(t, l.Dir())
 	unlock, err := other.lock(t.Context(), "k")
@@ -526,8 +526,8 @@ func TestWaitForALockSeesTheStateDirectoryReplaced(t *testing.T) {
 // errBusy is what Windows answers for a file that another program has open.
 var errBusy = fmt.Errorf("sharing violation: %w", disk.ErrBusy)
 
-// What another program has open is renamed as soon as that program closes it, and
-// what stays open is an error after a bounded time.
+// A file that another program has open is renamed as soon as that program closes it. If
+// the file stays open, the rename is an error after a bounded time.
 func TestBusyFilesAreRenamedAgain(t *testing.T) {
 	for _, free := range []time.Duration{0, 300 * time.Millisecond, disk.BusyFor / 2, time.Hour} {
 		synctest.Test(t, func(t *testing.T) {
@@ -558,7 +558,7 @@ func TestBusyFilesAreRenamedAgain(t *testing.T) {
 }
 
 // A lock file that another program has open is asked for again, for a bounded time.
-func TestBusyLockFile(t *testing.T) {
+func TestABusyLockFileIsAskedForAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := must(openMem(disktest.New().Process()))
 		start, free := time.Now(), time.Second
@@ -579,7 +579,7 @@ func TestBusyLockFile(t *testing.T) {
 	})
 }
 
-// A readerSyncFS syncs what was opened for writing alone, as Windows and AIX do.
+// A readerSyncFS syncs only files that were opened for writing, as Windows and AIX do.
 type readerSyncFS struct {
 	disk.FS
 	writing error // answer to an open for writing; nil for none
@@ -602,9 +602,9 @@ type forReading struct{ disk.File }
 
 func (forReading) Sync() error { return errForReading }
 
-// What another program wrote is synced, and hashed once, also where a file is not
-// synced by the handle that it was read by. In a store that may only be read it is
-// used all the same.
+// A blob that another program wrote is synced and hashed once, even on a system that
+// syncs a file only through a handle for writing. In a read-only store the blob is used
+// without a sync.
 func TestForeignBlobIsSyncedByWriting(t *testing.T) {
 	for _, writing := range []error{nil, os.ErrPermission, disk.ErrNotRegular, os.ErrNotExist} {
 		l := openTest(t, t.TempDir())
@@ -652,10 +652,10 @@ func (f readOnlyFS) TryLock(string, string) (func() error, error) {
 	return nil, f.err
 }
 
-// A layout on a read-only medium is read, also what another program put there, whatever
-// number the system has for such a medium. What would write is an error of the store
-// with that number.
-func TestReadOnlyMedium(t *testing.T) {
+// A layout on a read-only medium can be read, including blobs of another program, for
+// each error number that a system has for such a medium. An operation that writes is an
+// error of the store with that number.
+func TestALayoutOnAReadOnlyMediumIsRead(t *testing.T) {
 	img, dir := newTestImage(t, "registry.example/app:v1", 1, 100), t.TempDir()
 	l := openTest(t, dir)
 	require.NoError(t, (&testPuller{l: l}).pull(t.Context(), img))

@@ -180,8 +180,8 @@ func (l *Layout) newEpoch() error {
 }
 
 // removeBlob removes a blob, unless another process or goroutine stores that blob now. If
-// seen is not nil, removeBlob removes only the file that seen describes, and not one that
-// has taken its place.
+// seen is not nil, removeBlob removes only the file that seen describes, and not a file
+// that has replaced it.
 func (l *Layout) removeBlob(d digest.Digest, seen fs.FileInfo, removed *Removal) {
 	unlock, ok := l.tryLock(string(d))
 	if !ok {

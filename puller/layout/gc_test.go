@@ -22,7 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestRemoveAndPrune(t *testing.T) {
+func TestRemoveAndPruneKeepBlobsInUse(t *testing.T) {
 	now := time.Now()
 	l, err := Open(t.TempDir(), Config{Now: func() time.Time { return now }})
 	require.NoError(t, err)
@@ -91,9 +91,9 @@ func TestTagFailsAfterARemovalDuringThePull(t *testing.T) {
 	requirePulled(t, l, img, "the second pull")
 }
 
-// The same for a layout that is opened during the removal and finds a blob that is
-// removed next.
-func TestOpenedDuringRemoval(t *testing.T) {
+// This is TestTagFailsAfterARemovalDuringThePull for a layout that is opened during the
+// removal, and that finds a blob which is removed next.
+func TestTagFailsIfTheLayoutWasOpenedDuringARemoval(t *testing.T) {
 	mem, img := disktest.New(), newTestImage(t, "registry.example/one:v1", 1, 100)
 	var late *Layout
 	remover, err := openFS("mem", disktest.Before(mem.Process(), func(op, name string) error {
@@ -117,7 +117,7 @@ func TestOpenedDuringRemoval(t *testing.T) {
 }
 
 // Remove keeps blobs if a damaged manifest may use them.
-func TestRemoveWithDamagedManifest(t *testing.T) {
+func TestRemoveKeepsBlobsIfAManifestIsDamaged(t *testing.T) {
 	l := openTest(t, t.TempDir())
 	one, two := newTestImage(t, "registry.example/one:v1", 1, 100), newTestImage(t, "registry.example/two:v1", 2, 100)
 	for _, img := range []*testImage{one, two} {
@@ -184,7 +184,7 @@ func TestRepeatedManifestIsReadOnce(t *testing.T) {
 
 // Layouts pull, remove and prune at the same time. An image that Tag accepted is
 // complete. A Tag that fails says that content is missing.
-func TestPullRemoveAndPruneAtTheSameTime(t *testing.T) {
+func TestTaggedImagesAreCompleteDuringRemovals(t *testing.T) {
 	mem, dir := disktest.New(), t.TempDir()
 	for name, open := range map[string]func() (*Layout, error){
 		"in memory": func() (*Layout, error) { return openMem(mem.Process()) },
@@ -249,7 +249,7 @@ func (f noTimesFS) Accessed(fi fs.FileInfo) time.Time { return f.answer(f.FS.Acc
 
 // Without times of access, Prune uses the layout's notes. It removes blobs older than
 // MinAge, and keeps blobs that a pull stored or found.
-func TestPruneWithoutAccessTimes(t *testing.T) {
+func TestPruneUsesNotesWithoutAccessTimes(t *testing.T) {
 	for name, answer := range map[string]func(time.Time) time.Time{
 		"none":             func(time.Time) time.Time { return time.Time{} },
 		"modification's":   func(time.Time) time.Time { return stamp },
@@ -289,7 +289,7 @@ func TestPruneWithoutAccessTimes(t *testing.T) {
 
 // If the last use of a blob is not known, Prune keeps the blob, and removes it when it
 // has seen it unused for MinAge.
-func TestPruneWithoutNotes(t *testing.T) {
+func TestPruneKeepsABlobWhoseLastUseIsNotKnown(t *testing.T) {
 	now := time.Now()
 	l := must(openFS("mem", noTimesFS{disktest.New().Process(), func(time.Time) time.Time { return time.Time{} }}, Config{Now: func() time.Time { return now }}))
 	data, desc := blobOf(1, 100)
@@ -404,7 +404,7 @@ func TestSweepRemovesOldFilesThatAreNotInUse(t *testing.T) {
 }
 
 // Sweeps go on after the clock was set back.
-func TestSweepAfterTheClockWasSetBack(t *testing.T) {
+func TestSweepsGoOnAfterTheClockWasSetBack(t *testing.T) {
 	now := time.Now()
 	l, err := Open(t.TempDir(), Config{Now: func() time.Time { return now }})
 	require.NoError(t, err)

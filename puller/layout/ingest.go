@@ -18,10 +18,10 @@ import (
 	"github.com/pullkit/pullkit/puller/content"
 )
 
-// An ingest is one blob that arrives. It holds the open partial, which is the file with
-// the blob's bytes, and the blob's lock. As long as the partial is written from its start
-// without a gap, its length shows which bytes were written. From the first gap on, a
-// second file, the side list, records the written ranges.
+// An ingest is one blob while it arrives. It holds the open partial, which is the file
+// with the blob's bytes, and the blob's lock. As long as the partial is written from its
+// start without a gap, its length shows which bytes were written. From the first gap on,
+// a second file, the side list, records the written ranges.
 type ingest struct {
 	b      *blobs
 	desc   ocispec.Descriptor
@@ -84,7 +84,7 @@ func (b *blobs) lockAndBegin(ctx context.Context, desc ocispec.Descriptor) (*ing
 // begin opens the partial of a blob, or makes one. It returns fs.ErrExist if the blob is
 // stored. The caller holds the blob's lock.
 func (b *blobs) begin(ctx context.Context, desc ocispec.Descriptor) (*ingest, error) {
-	ok, err := b.find(ctx, desc)
+	ok, err := b.hasToTag(ctx, desc)
 	if err != nil {
 		return nil, err
 	}
@@ -132,8 +132,8 @@ func (b *blobs) checkSpace(missing int64) error {
 	return nil
 }
 
-// free returns how many bytes this process can still write. Room that ingests reserved and
-// did not write counts, because the missing bytes of these ingests go there.
+// free returns how many bytes this process can still write. Room that ingests reserved
+// and did not write counts as free, because the missing bytes of these ingests go there.
 func (b *blobs) free() (int64, error) {
 	n, err := b.fs.Free()
 	if ahead := b.ahead.Load(); n < math.MaxInt64-ahead {
@@ -197,8 +197,8 @@ func (in *ingest) beforeWrite(off, end int64) error {
 	return nil
 }
 
-// beginning returns the written range at the start of the blob. It is all that was
-// written as long as there is no side list.
+// beginning returns the written range at the start of the blob. Without a side list, no
+// other range was written.
 func (in *ingest) beginning() spans.Span {
 	if len(in.done) == 0 {
 		return spans.Span{}
@@ -239,9 +239,9 @@ const (
 	reserveAhead = 8 << 20
 )
 
-// reserve sees that there is room up to end, and reserves more room with it. A file system
+// reserve reserves room for the bytes up to end, and more room after them. A file system
 // that is asked once for many blocks has less to do for each write and each sync. If the
-// request fails, reserve makes no other one for this ingest. The caller holds mu.
+// request fails, reserve makes no other request for this ingest. The caller holds mu.
 func (in *ingest) reserve(end int64) {
 	if end <= in.reserved || in.desc.Size < reserveFrom {
 		return
@@ -256,8 +256,9 @@ func (in *ingest) reserve(end int64) {
 	in.countAhead()
 }
 
-// countAhead keeps the sum of the room that is reserved and not written. The system counts
-// it as used, and the callers of free count the same bytes as missing. The caller holds mu.
+// countAhead updates blobs.ahead, the sum of the room that is reserved and not written.
+// The system counts it as used, and the callers of free count the same bytes as missing.
+// The caller holds mu.
 func (in *ingest) countAhead() {
 	ahead := int64(0)
 	if !in.ended && in.reserved <= in.desc.Size {

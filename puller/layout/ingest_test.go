@@ -22,7 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestIngestRefuses(t *testing.T) {
+func TestBadDescriptorsAreRefused(t *testing.T) {
 	l := openTest(t, t.TempDir())
 	_, good := blobOf(1, 100)
 	for name, desc := range map[string]ocispec.Descriptor{
@@ -43,7 +43,7 @@ func TestIngestRefuses(t *testing.T) {
 	}
 }
 
-func TestIngestOfWrongSize(t *testing.T) {
+func TestAnIngestHasTheSizeOfItsDescriptor(t *testing.T) {
 	l := openTest(t, t.TempDir())
 	data, desc := blobOf(1, 1<<20)
 	in, err := l.Ingest(t.Context(), desc)
@@ -81,7 +81,7 @@ func TestIngestOfWrongSize(t *testing.T) {
 
 // A partial that is written from its start without a gap does not have a side list. Its
 // length shows what was written, even after the death of the process.
-func TestNoListWithoutAHole(t *testing.T) {
+func TestThereIsNoSideListWithoutAGap(t *testing.T) {
 	l := openTest(t, t.TempDir())
 	data, desc := blobOf(1, 1<<20)
 	list := filepath.Join(l.Dir(), filepath.FromSlash(listName(desc.Digest)))
@@ -128,7 +128,7 @@ func TestNoListWithoutAHole(t *testing.T) {
 }
 
 // A side list has ranges that the partial lost, as after a loss of power.
-func TestListOfLostBytes(t *testing.T) {
+func TestASideListMayHaveRangesThatWereLost(t *testing.T) {
 	l := openTest(t, t.TempDir())
 	data, desc := blobOf(1, 1<<20)
 	in, err := l.Ingest(t.Context(), desc)
@@ -156,7 +156,7 @@ func TestListOfLostBytes(t *testing.T) {
 	for range in.Have() {
 		t.Error("a list without its partial tells nothing")
 	}
-	// Nor does it when the new partial has grown and its process died.
+	// That also holds after the new partial has grown and its process has died.
 	_, err = in.WriteAt(data[1<<20-10:], 1<<20-10)
 	require.NoError(t, err)
 	in.(*ingest).unlock()
@@ -169,8 +169,8 @@ func TestListOfLostBytes(t *testing.T) {
 }
 
 // Another program removes the state directory while a blob is written. A partial that is
-// started in the new directory is not taken for the first one.
-func TestStateDirectoryRemoved(t *testing.T) {
+// started in the new directory does not count as the first one.
+func TestAPartialInANewStateDirectoryIsAnotherOne(t *testing.T) {
 	l := openTest(t, t.TempDir())
 	other := openTest(t, l.Dir())
 	data, desc := blobOf(1, 1000)
@@ -205,7 +205,7 @@ func TestIngestRefusesCallsAfterItsEnd(t *testing.T) {
 }
 
 // Many goroutines and layouts need the same few blobs. Each blob is written once.
-func TestManyNeedTheSameBlobs(t *testing.T) {
+func TestEachBlobIsWrittenOnce(t *testing.T) {
 	dir := t.TempDir()
 	var wg sync.WaitGroup
 	var mu sync.Mutex
@@ -368,7 +368,8 @@ func noZeros(seed, size int) []byte {
 	return data
 }
 
-// The same for concurrent writes: after a death, no range of Have has a gap.
+// This is TestHaveYieldsWhatWasWritten for concurrent writes: after a death, no range of
+// Have has a gap.
 func TestHaveYieldsNoGap(t *testing.T) {
 	data := noZeros(1, 40_000)
 	desc := descOf("", data)
@@ -417,7 +418,7 @@ func TestHaveYieldsNoGap(t *testing.T) {
 
 // The first record of the side list cannot be written, a later write succeeds, and the
 // process dies. The gap does not count as written.
-func TestListWhoseFirstRecordFails(t *testing.T) {
+func TestAGapWithoutARecordDoesNotCountAsWritten(t *testing.T) {
 	data := noZeros(1, 10_000)
 	desc := descOf("", data)
 	mem, full := disktest.New(), true
@@ -450,8 +451,8 @@ func TestListWhoseFirstRecordFails(t *testing.T) {
 }
 
 // If several connections fetch a blob in small pieces, its side list stays short. Each
-// append has one record for each connection, whatever the number of writes.
-func TestListStaysShort(t *testing.T) {
+// append has one record for each connection, for any number of writes.
+func TestTheSideListStaysShort(t *testing.T) {
 	data := noZeros(1, 60_000)
 	desc := descOf("", data)
 	l, err := openMem(disktest.New().Process())
@@ -478,7 +479,7 @@ func TestListStaysShort(t *testing.T) {
 
 // If a process dies in a sweep between the removals of both files, it leaves no partial
 // without its list.
-func TestSweepThatDies(t *testing.T) {
+func TestASweepThatDiesLeavesNoPartialWithoutItsList(t *testing.T) {
 	data := noZeros(1, 10_000)
 	desc := descOf("", data)
 	mem := disktest.New()
@@ -565,7 +566,7 @@ func TestRecordsStopAtATornOne(t *testing.T) {
 }
 
 // Several processes make the directory at the same time. One of the directories stays.
-func TestIngestDirectoryOnce(t *testing.T) {
+func TestTheIngestDirectoryIsMadeOnce(t *testing.T) {
 	dir := t.TempDir()
 	var wg sync.WaitGroup
 	for range 8 {
@@ -584,7 +585,7 @@ func TestIngestDirectoryOnce(t *testing.T) {
 }
 
 // Ingest does not change a directory that exists, and leaves no file behind.
-func TestIngestDirectoryIsThere(t *testing.T) {
+func TestIngestLeavesAnExistingDirectoryAsItIs(t *testing.T) {
 	f := must(disk.Open(t.TempDir()))
 	defer f.Close()
 	l := &tree{fs: f}
@@ -597,7 +598,7 @@ func TestIngestDirectoryIsThere(t *testing.T) {
 	assert.Len(t, must(f.ReadDir(stateDir)), 1)
 }
 
-// A reserveFS notes which room is reserved, and answers with err.
+// A reserveFS records which room is reserved, and answers with err.
 type reserveFS struct {
 	disk.FS
 	asked []spans.Span
@@ -624,7 +625,7 @@ func (f reserveFile) Reserve(off, n int64) error {
 
 // A large blob that is written without a gap has room reserved ahead of its writes. The
 // room does not go beyond the blob's size, and counts as free until it is written.
-func TestReserve(t *testing.T) {
+func TestRoomIsReservedAheadOfWrites(t *testing.T) {
 	const mib = 1 << 20
 	fsys := &reserveFS{FS: disktest.New().Process()}
 	l, err := openMem(fsys)

@@ -54,8 +54,8 @@ var (
 
 // Open opens the OCI image layout in the directory dir. If dir is missing or empty, Open
 // makes a layout there. If dir holds other files, Open refuses it with an error. Open
-// changes nothing in a complete layout except that it removes old files of its own; it
-// opens a layout that is read-only as well. The error is of kind content.ErrStore.
+// changes nothing in a complete layout except that it removes old files of its own. It
+// also opens a read-only layout. The error is of kind content.ErrStore.
 func Open(dir string, cfg Config) (*Layout, error) {
 	abs, err := filepath.Abs(dir)
 	if err == nil {
@@ -120,7 +120,7 @@ func (l *Layout) Has(ctx context.Context, desc ocispec.Descriptor) (bool, error)
 	if err := ocilayout.CheckDescriptor(desc); err != nil {
 		return false, err
 	}
-	ok, err := l.find(ctx, desc)
+	ok, err := l.hasToTag(ctx, desc)
 	return ok, l.failOrCtx(ctx, err, "look for blob %s", desc.Digest)
 }
 
@@ -175,7 +175,7 @@ func (l *Layout) Kept(_ context.Context, desc ocispec.Descriptor) (int64, error)
 // entry's ref.name annotation is a name with a registry and means ref. In the second,
 // ref.name is only ref's tag and the annotation io.containerd.image.name means ref.
 //
-// Lookup finds a ref with a digest under another name of the same repository too. That
+// Lookup also finds a ref with a digest under another name of the same repository. That
 // name must be tagged with the digest, or with an index that lists the digest, directly
 // or through indexes within it. The content with the digest must be stored. The reason is
 // that one digest in one repository is one image, whatever its tag. Lookup reads at most
@@ -192,11 +192,11 @@ func (l *Layout) Lookup(ctx context.Context, ref reference.Reference) (ocispec.D
 // The entry's annotations org.opencontainers.image.ref.name and io.containerd.image.name
 // both hold the whole canonical name. If desc is an index of which only one image is
 // stored, the entry is that image's manifest. The reason is that tools such as umoci do
-// not read an index, and that skopeo, when it copies a whole index, refuses one with
-// missing parts. A third annotation keeps desc for Lookup.
+// not read an index, and that skopeo refuses to copy a whole index with missing parts. A
+// third annotation keeps desc for Lookup.
 //
 // The error wraps fs.ErrNotExist if desc is not stored. After a Remove or Prune it also
-// does so if any content that desc needs is not stored. The error is of kind
+// wraps fs.ErrNotExist if any content that desc needs is not stored. The error is of kind
 // content.ErrStore and wraps content.ErrTooLarge if index.json would become larger than
 // 128 MiB, the most that this package reads. The file then stays as it was.
 func (l *Layout) Tag(ctx context.Context, ref reference.Reference, desc ocispec.Descriptor) error {

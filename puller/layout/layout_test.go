@@ -52,7 +52,7 @@ func store(t testing.TB, l *Layout, desc ocispec.Descriptor, data []byte) {
 	require.NoError(t, in.Commit(t.Context()))
 }
 
-func TestStoreAndRead(t *testing.T) {
+func TestStoredContentCanBeRead(t *testing.T) {
 	l := openTest(t, t.TempDir()+"/new/images")
 	for _, size := range []int{0, 1, 1000, 300 << 10, 3 << 20} {
 		data, desc := blobOf(size, size)
@@ -75,7 +75,7 @@ func TestStoreAndRead(t *testing.T) {
 	requireTidy(t, l)
 }
 
-func TestTagAndLookup(t *testing.T) {
+func TestLookupReturnsWhatWasTagged(t *testing.T) {
 	dir := t.TempDir()
 	l := openTest(t, dir)
 	data, desc := blobOf(1, 100)
@@ -95,7 +95,7 @@ func TestTagAndLookup(t *testing.T) {
 }
 
 // A file that other processes replace all the time can always be opened.
-func TestOpenWhatIsReplaced(t *testing.T) {
+func TestAFileThatIsReplacedCanBeOpened(t *testing.T) {
 	l := openTest(t, t.TempDir())
 	var stop atomic.Bool
 	var wg sync.WaitGroup
@@ -122,9 +122,9 @@ func TestOpenWhatIsReplaced(t *testing.T) {
 	wg.Wait()
 }
 
-// Two processes make the same directory a layout. At whatever step the first is when the
-// second runs, both open it, and a tag that was written stays.
-func TestOpenedByTwoAtOnce(t *testing.T) {
+// Two processes make the same directory a layout. The second runs at each step of the
+// first. Both open the layout, and a tag that was written stays.
+func TestTwoProcessesMakeOneLayout(t *testing.T) {
 	data, desc := blobOf(1, 100)
 	ref := reference.MustParse("busybox:1.36")
 	for k, met := 0, true; met; k++ {

@@ -9,8 +9,8 @@ import (
 	"github.com/pullkit/pullkit/internal/disk"
 )
 
-// While another process has a lock, it is asked for again after a wait. The wait doubles
-// from lockPollMin up to lockPollMax.
+// While another process has a lock, lockFile asks for the lock again after a wait. The
+// wait doubles from lockPollMin up to lockPollMax.
 const (
 	lockPollMin = time.Millisecond
 	lockPollMax = 50 * time.Millisecond
@@ -119,9 +119,9 @@ func (k *keyLocks) take(ctx context.Context, key string) (release func(), err er
 	}
 }
 
-// lockFile takes the lock of key among processes. It waits until ctx ends. If the state
-// directory is replaced during the wait, lockFile takes the lock in the new directory. If
-// the new directory is a link, it returns an error.
+// lockFile takes the lock of key among processes. It waits until ctx ends at the latest.
+// If the state directory is replaced during the wait, lockFile takes the lock in the new
+// directory. If the new directory is a link, it returns an error.
 func (t *tree) lockFile(ctx context.Context, key string) (func() error, error) {
 	busyUntil := time.Now().Add(disk.BusyFor)
 	for wait := lockPollMin; ; wait = min(2*wait, lockPollMax) {

@@ -39,7 +39,7 @@ func TestLockWaitsAndGivesUp(t *testing.T) {
 
 // If another process was stopped while it made the layout, Open waits a minute and then
 // returns an error.
-func TestOpenGivesUp(t *testing.T) {
+func TestOpenGivesUpAfterAMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		mem := disktest.New()
 		_, err := (mem.Process()).TryLock(lockName, indexLock)

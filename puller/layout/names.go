@@ -93,8 +93,8 @@ type names struct {
 	closing sync.WaitGroup // indexes that are being closed
 }
 
-// An edit changes an index. Its argument is a copy that only this edit and others of the
-// same batch change.
+// An edit changes an index. Its argument is a copy that only this edit and the other
+// edits of the same batch change.
 type edit func(ctx context.Context, ix *indexFile) error
 
 func newNames(b *blobs) *names { return &names{blobs: b, edits: newBatch[edit](b.arriving.over)} }
@@ -256,8 +256,8 @@ func (n *names) tooLarge(size int) error {
 }
 
 // nameIndex renames temp, which f has open, to index.json, and makes ix the index that
-// was read or written last. For goroutines that read the index both are one step. So none
-// of them parses a file whose content is known.
+// was read or written last. Goroutines that read the index see both as one step. So no
+// goroutine parses a file whose content is known.
 func (n *names) nameIndex(ix *indexFile, temp string, f disk.File, info fs.FileInfo) error {
 	n.reading.Lock()
 	defer n.reading.Unlock()
@@ -282,8 +282,8 @@ func (n *names) swapIndex(ix *indexFile, f disk.File, info fs.FileInfo) {
 		ix.f = nil
 	}
 	if old := n.index.Swap(ix); old != nil {
-		// The close of the last handle frees the former file. For a file of megabytes
-		// that is slow.
+		// Closing the last handle frees the former file, which is slow for a file of
+		// megabytes.
 		n.closing.Go(old.close)
 	}
 }
@@ -371,7 +371,7 @@ func (n *names) listed(ctx context.Context, desc ocispec.Descriptor, d digest.Di
 			}
 			for _, child := range doc.Manifests {
 				if child.Digest == d && ocilayout.CheckDescriptor(child) == nil {
-					if ok, err := n.find(ctx, child); ok || err != nil {
+					if ok, err := n.hasToTag(ctx, child); ok || err != nil {
 						return child, ok, err
 					}
 				}
@@ -399,9 +399,9 @@ func (n *names) target(ctx context.Context, ix *indexFile, e ocilayout.Entry) (o
 }
 
 // resolve returns the descriptor that an entry shows and the descriptor to which its name
-// resolved. The second is an index only if the index is stored and lists the first. There
-// are two reasons why it may not be: other tools remove an index that they do not use,
-// and umoci copies AnnotationResolved to an image that it derives.
+// resolved. The second is an index only if the index is stored and lists the first.
+// Otherwise both are equal. There are two reasons for this: other tools remove an index
+// that they do not use, and umoci copies AnnotationResolved to an image that it derives.
 func (n *names) resolve(ctx context.Context, ix *indexFile, e ocilayout.Entry) (shown, resolved ocispec.Descriptor, err error) {
 	shown, resolved, err = e.Decode()
 	if err != nil || shown.Digest == resolved.Digest {
@@ -479,7 +479,7 @@ func (n *names) entryFor(ctx context.Context, ref reference.Reference, desc ocis
 }
 
 // recheck checks that no content of an image was removed between its pull and its Tag.
-// The caller holds indexLock, which Remove, Prune and Repair hold too. If no removal was
+// The caller holds indexLock, which Remove, Prune and Repair also hold. If no removal was
 // started after the layout was opened, recheck checks nothing; see beginRemoval.
 func (n *names) recheck(ctx context.Context, desc ocispec.Descriptor) error {
 	now, err := n.fs.Lstat(epochName)

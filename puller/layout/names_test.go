@@ -126,7 +126,7 @@ func requireWhole(t *testing.T, l *Layout) {
 
 // If another tool changes an image in place under a name that pointed to an index, the
 // name points to the changed image and not to the index.
-func TestNameOfAnImageChangedInPlace(t *testing.T) {
+func TestANameChangedInPlaceLeadsToTheChangedImage(t *testing.T) {
 	const name = "registry.example/team/app:v1"
 	l := openTest(t, t.TempDir())
 	img, mine := newTestImage(t, name, 1, 100, 200), newTestImage(t, name, 2, 300)
@@ -150,7 +150,7 @@ func TestNameOfAnImageChangedInPlace(t *testing.T) {
 		assert.Equal(t, mine.manifest.Digest, images[0].Descriptor.Digest)
 		assert.Equal(t, mine.manifest.Digest, images[0].Manifest.Digest)
 	}
-	// No name has the former image now. An image derived from it stays.
+	// No name leads to the former image now. An image derived from it stays.
 	_, err := l.Prune(t.Context(), PruneConfig{MinAge: -1})
 	require.NoError(t, err)
 	ok, err := l.Has(t.Context(), img.index)
@@ -164,7 +164,7 @@ func TestNameOfAnImageChangedInPlace(t *testing.T) {
 
 // Lookup finds a name by another spelling that has a registry. The canonical spelling
 // comes first. Remove removes the canonical name and then the other spelling.
-func TestNamesInOtherSpellings(t *testing.T) {
+func TestLookupFindsNamesInOtherSpellings(t *testing.T) {
 	for _, spelling := range []string{"docker.io/busybox:1.36", "index.docker.io/library/busybox:1.36"} {
 		l := openTest(t, t.TempDir())
 		img, next := newTestImage(t, "registry.example/one:v1", 1, 100), newTestImage(t, "busybox:1.36", 2, 300)
@@ -282,7 +282,7 @@ func TestLargestIndexIsRead(t *testing.T) {
 }
 
 // Lookup finds the digest of an image of a repository under any tag.
-func TestLookupByDigest(t *testing.T) {
+func TestLookupFindsADigestUnderAnyTag(t *testing.T) {
 	l := openTest(t, t.TempDir())
 	img := newTestImage(t, "registry.example/team/app:v1", 1, 100)
 	require.NoError(t, (&testPuller{l: l}).pull(t.Context(), img))
@@ -327,9 +327,10 @@ func indexOf(t testing.TB, l *Layout, descs ...ocispec.Descriptor) ocispec.Descr
 }
 
 // Lookup finds the digest of a manifest in nested indexes, as deep as a pull follows
-// them, and the digest of each index on the way. Deeper images, and those behind too many
-// indexes, are not found. The number of documents that are read is bounded.
-func TestLookupByDigestInNestedIndexes(t *testing.T) {
+// them, and the digest of each index on the way. Images that are deeper, or that come
+// after too many indexes, are not found. The number of documents that are read is
+// bounded.
+func TestLookupFindsADigestInNestedIndexes(t *testing.T) {
 	l := openTest(t, t.TempDir())
 	img := newTestImage(t, "registry.example/team/plain:v1", 1, 100)
 	require.NoError(t, (&testPuller{l: l}).pull(t.Context(), img))
@@ -408,7 +409,7 @@ func TestInvalidEntriesAreKept(t *testing.T) {
 }
 
 // Verify reports a missing blob of an image that is two indexes deep.
-func TestVerifyOfNestedIndex(t *testing.T) {
+func TestVerifyReadsNestedIndexes(t *testing.T) {
 	l := openTest(t, t.TempDir())
 	img := newTestImage(t, "registry.example/team/plain:v1", 1, 100)
 	for _, desc := range img.all {

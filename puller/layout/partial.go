@@ -55,8 +55,8 @@ func (in *ingest) open() error {
 		return err
 	}
 	in.f = f
-	// A list of an earlier partial would have fewer ranges than this partial. For a blob
-	// that is too small for a second record a list does not matter.
+	// A list of an earlier partial would show fewer ranges than this partial has. For a
+	// blob that is too small for a second record a list does not matter.
 	if in.desc.Size >= in.b.tune.listEvery {
 		if err := in.removeList(); err != nil {
 			f.Close()
@@ -141,8 +141,8 @@ func (b *blobs) openList(d digest.Digest, size int64, flag int) (list disk.File,
 }
 
 // flushList appends the new ranges to the side list, if there is one. It does not sync
-// the list. After SIGKILL the system still has the list. After a loss of power it may
-// not, but then the next caller hashes the kept bytes anyway.
+// the list. After SIGKILL the system still has the list. After a loss of power it may not
+// have the list. That does no harm, because the next caller hashes the kept bytes.
 func (in *ingest) flushList() error {
 	if in.list == nil || len(in.fresh) == 0 {
 		return nil

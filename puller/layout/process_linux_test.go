@@ -153,8 +153,8 @@ func TestKill(t *testing.T) {
 	t.Logf("%d kills, at worst %d bytes fetched again a kill", n, worst)
 }
 
-// killOnce starts a pull and kills it after that many operations, if it has as many. It
-// returns how many bytes the pull had fetched.
+// killOnce starts a pull and kills it after that many operations, or lets it end if it
+// has fewer. It returns how many bytes the pull had fetched.
 func killOnce(t *testing.T, dir string, after int) (fetched int64, died bool) {
 	cmd, out, stderr := startChild(t, "pull", dir)
 	in := bufio.NewReaderSize(out, 16)
@@ -247,7 +247,7 @@ func childDescriptors(t testing.TB, dir string) error {
 	return l.Close()
 }
 
-func TestSixtyFourDescriptors(t *testing.T) {
+func TestSixtyFourDescriptorsAreEnough(t *testing.T) {
 	dir := t.TempDir()
 	cmd, out, stderr := startChild(t, "descriptors", dir)
 	io.Copy(io.Discard, out)
@@ -274,7 +274,7 @@ func childFileSize(t testing.TB, dir string) error {
 	return nil
 }
 
-func TestWriteFailsInTheMiddle(t *testing.T) {
+func TestAPullContinuesAfterAWriteFails(t *testing.T) {
 	dir := t.TempDir()
 	cmd, out, stderr := startChild(t, "file size", dir)
 	said, _ := io.ReadAll(out)
@@ -290,14 +290,14 @@ func TestWriteFailsInTheMiddle(t *testing.T) {
 
 // mountSmall mounts a file system of that size, which needs root, and returns its path.
 func mountSmall(t *testing.T, size string) string {
-	realtest.NeedRoot(t, "only root can mount; TestFailEveryOperation and TestWriteFailsInTheMiddle go as far without")
+	realtest.NeedRoot(t, "only root can mount; TestAPullSurvivesAFaultOfEveryOperation and TestAPullContinuesAfterAWriteFails hold the same without a mount")
 	dir := t.TempDir()
 	require.NoError(t, syscall.Mount("tmpfs", dir, "tmpfs", 0, "size="+size))
 	t.Cleanup(func() { syscall.Unmount(dir, syscall.MNT_DETACH) })
 	return dir
 }
 
-func TestDiskFull(t *testing.T) {
+func TestAPullContinuesAfterSpaceIsFreed(t *testing.T) {
 	dir := filepath.Join(mountSmall(t, "2m"), "images")
 	l := openTest(t, dir)
 	small, img := newTestImage(t, "registry.example/small:v1", 4, 1000), processImage(t)
@@ -333,7 +333,7 @@ func TestDiskFull(t *testing.T) {
 }
 
 // A read-only layout can be read. An operation that writes returns an error.
-func TestReadOnly(t *testing.T) {
+func TestAReadOnlyLayoutIsRead(t *testing.T) {
 	one, two := newTestImage(t, "registry.example/one:v1", 4, 1000), processImage(t)
 	dir := filepath.Join(t.TempDir(), "images")
 	first := openTest(t, dir)
@@ -379,7 +379,7 @@ func readOnly(t *testing.T, dir string) string {
 }
 
 // An Ingest that fails for lack of space leaves no file descriptor open.
-func TestNoRoomLeaksNothing(t *testing.T) {
+func TestAnIngestWithoutSpaceLeavesNoFileOpen(t *testing.T) {
 	l := openTest(t, t.TempDir())
 	data, desc := blobOf(1, 3<<20)
 	in, err := l.Ingest(t.Context(), desc)

@@ -58,7 +58,7 @@ type tree struct {
 }
 
 // fail returns an error of kind content.ErrStore that names the layout and the operation.
-// It returns an error that has a kind already as it is.
+// An error that already has a kind is returned unchanged.
 func (t *tree) fail(err error, format string, args ...any) error {
 	if err == nil {
 		return nil
@@ -77,9 +77,9 @@ func (t *tree) failOrCtx(ctx context.Context, err error, format string, args ...
 	return t.fail(err, format, args...)
 }
 
-// opaque returns err without fs.ErrExist and fs.ErrNotExist in its chain. To a caller
-// these say that content or a name exists or is missing. The error of a file says
-// neither.
+// opaque returns err without fs.ErrExist and fs.ErrNotExist in its chain. For a caller
+// these two say that content or a name exists or is missing. The error of an operation on
+// a file says neither.
 func opaque(err error) error {
 	if errors.Is(err, fs.ErrExist) || errors.Is(err, fs.ErrNotExist) {
 		return errors.New(err.Error())
@@ -199,8 +199,8 @@ func (t *tree) mkdir(name string) error {
 	return t.checkDir(name)
 }
 
-// checkDir returns an error unless name is a directory. A link to a directory is not one.
-// Later operations on names in it go to the directory that has the name now.
+// checkDir returns an error unless name is a directory. A link to a directory does not
+// count. Later operations on names in it go to the directory that has the name now.
 func (t *tree) checkDir(name string) error {
 	err := t.fs.CheckDir(name)
 	if errors.Is(err, disk.ErrReplaced) {
@@ -210,8 +210,8 @@ func (t *tree) checkDir(name string) error {
 }
 
 // note notes that names in these directories, or the content of oci-layout, may not be
-// durable; see syncNoted. The caller has made its changes already: a sync of another
-// goroutine that began before a change may miss it.
+// durable; see syncNoted. The caller has already made its changes, because a sync of
+// another goroutine that started before a change may miss that change.
 func (t *tree) note(names ...string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -241,8 +241,8 @@ func (t *tree) syncNoted() error {
 	return nil
 }
 
-// syncFile makes the content of a file durable. It does nothing if it cannot, because the
-// file is read-only or is not a regular file.
+// syncFile makes the content of a file durable. It does nothing if the file cannot be
+// synced, because it is read-only or not a regular file.
 func (t *tree) syncFile(name string) error {
 	f, err := t.fs.OpenFile(name, os.O_RDONLY)
 	if err == nil {
@@ -255,7 +255,7 @@ func (t *tree) syncFile(name string) error {
 	return err
 }
 
-// syncFS makes all files and names durable, also those that other programs wrote.
+// syncFS makes all files and names durable, including those that other programs wrote.
 func (t *tree) syncFS() error {
 	noted := t.noted()
 	if err := t.fs.SyncFS(); err != nil {
@@ -272,7 +272,7 @@ func (t *tree) noted() map[string]int {
 	return maps.Clone(t.unsynced)
 }
 
-// synced removes what was noted from unsynced. It keeps what was noted again.
+// synced removes noted from unsynced, except what was noted again in the meantime.
 func (t *tree) synced(noted map[string]int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

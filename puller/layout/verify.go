@@ -30,7 +30,7 @@ func (l *Layout) Verify(ctx context.Context) iter.Seq2[digest.Digest, error] {
 	return func(yield func(digest.Digest, error) bool) {
 		stop := errors.New("stop")
 		err := l.eachBlob(func(d digest.Digest, fi fs.FileInfo) error {
-			err := l.wrong(ctx, d, fi, func(got digest.Digest, _ fs.FileInfo) error {
+			err := l.ifWrong(ctx, d, fi, func(got digest.Digest, _ fs.FileInfo) error {
 				return &content.Error{
 					Reason: content.ErrDigestMismatch,
 					Err:    fmt.Errorf("layout %q: blob %s has content with digest %s: run Repair and pull its image again", l.dir, d, got),
@@ -81,7 +81,7 @@ func (l *Layout) Repair(ctx context.Context) (Removal, error) {
 // repairBlob removes a blob whose content has another digest, if the file is still the
 // one that was read.
 func (l *Layout) repairBlob(ctx context.Context, d digest.Digest, fi fs.FileInfo, removed *Removal) error {
-	return l.wrong(ctx, d, fi, func(got digest.Digest, seen fs.FileInfo) error {
+	return l.ifWrong(ctx, d, fi, func(got digest.Digest, seen fs.FileInfo) error {
 		end, err := l.beginRemoval(ctx)
 		if err != nil {
 			return err
@@ -99,9 +99,10 @@ func (l *Layout) repairBlob(ctx context.Context, d digest.Digest, fi fs.FileInfo
 	})
 }
 
-// wrong hashes a blob and calls found if its content has another digest. The file stays
-// open until found returns, so that no other file can get its identity (inode number).
-func (l *Layout) wrong(ctx context.Context, d digest.Digest, fi fs.FileInfo, found func(got digest.Digest, seen fs.FileInfo) error) error {
+// ifWrong hashes a blob, and calls found if its content has another digest. The file
+// stays open until found returns, so that no other file can get its identity (inode
+// number).
+func (l *Layout) ifWrong(ctx context.Context, d digest.Digest, fi fs.FileInfo, found func(got digest.Digest, seen fs.FileInfo) error) error {
 	if !fi.Mode().IsRegular() {
 		return notAFile(d)
 	}

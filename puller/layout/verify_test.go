@@ -212,7 +212,7 @@ func TestFSHasTheStoredBlobs(t *testing.T) {
 
 // Verify goes on after a bad sector, and Repair goes on after a wrong blob that it may
 // not remove.
-func TestVerifyGoesOn(t *testing.T) {
+func TestVerifyAndRepairGoOnAfterAFault(t *testing.T) {
 	mem, img := disktest.New(), newTestImage(t, "registry.example/one:v1", 1, 100, 200, 300)
 	l := must(openMem(mem.Process()))
 	require.NoError(t, (&testPuller{l: l}).pull(t.Context(), img))
@@ -266,7 +266,7 @@ func TestVerifyGoesOn(t *testing.T) {
 
 // If a directory has the name of a blob, the errors of Verify, Repair and Ingest name it
 // and say what to do. Prune keeps it.
-func TestDirectoryInTheBlobsPlace(t *testing.T) {
+func TestADirectoryInPlaceOfABlobIsNamed(t *testing.T) {
 	l := openTest(t, t.TempDir())
 	data, desc := blobOf(1, 100)
 	store(t, l, desc, data)

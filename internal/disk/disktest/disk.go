@@ -17,8 +17,8 @@ import (
 	"github.com/pullkit/pullkit/internal/disk"
 )
 
-// pageSize is the unit of loss: after a crash a page of a file is on disk as a whole or
-// not at all.
+// pageSize is the size of a page. After a crash, each page of a file is on disk as a
+// whole or not at all.
 const pageSize = 4096
 
 // A Disk is a file system in memory. It holds two states: what programs see, and what
@@ -126,7 +126,7 @@ func (d *Disk) Crash(keep func() bool) *Disk {
 		}
 		after.names[name] = copied[ino]
 	}
-	for changed := true; changed; { // a name in a lost directory is lost too
+	for changed := true; changed; { // a name in a lost directory is also lost
 		changed = false
 		for name := range after.names {
 			if parent := after.names[path.Dir(name)]; name != "." && (parent == nil || !parent.dir) {

@@ -95,7 +95,7 @@ func TestDiskIsLikeTheRealOne(t *testing.T) {
 
 // After a loss of power, what was synced is there. What was not synced is there only if
 // the argument of Crash keeps it.
-func TestCrash(t *testing.T) {
+func TestACrashLosesOnlyWhatWasNotSynced(t *testing.T) {
 	for _, keep := range []func() bool{disktest.KeepNone, disktest.KeepAll} {
 		mem := disktest.New()
 		f := mem.Process()
@@ -123,7 +123,7 @@ func TestCrash(t *testing.T) {
 
 // A Hook refuses an operation before it is performed, but performs half of a refused
 // write.
-func TestHook(t *testing.T) {
+func TestAHookRefusesOperations(t *testing.T) {
 	refused := errors.New("refused")
 	refuse := ""
 	mem := disktest.New()
