@@ -114,7 +114,7 @@ const bulkSize = 1 << 20
 
 // get makes one GET of the whole blob or, if ranged is true, of the missing range. If the
 // host has redirected a request for the blob before, the GET goes to the redirect's
-// target. If the target refuses it, a GET at the host follows.
+// target. If the target does not serve the bytes, a GET at the host follows.
 func (b *body) get(ctx context.Context, ep *endpoint, cred credentials.Credential, ranged bool) (*answer, error) {
 	r := request{method: http.MethodGet, repository: b.walk.repo.Ref.Repository(), kind: "blobs", name: string(b.desc.Digest), cred: cred, header: http.Header{}, bulk: b.end-b.pos >= bulkSize}
 	if ranged {
@@ -122,12 +122,19 @@ func (b *body) get(ctx context.Context, ep *endpoint, cred credentials.Credentia
 		// range without an end.
 		r.header.Set("Range", fmt.Sprintf("bytes=%d-%d", b.pos, b.end-1))
 	}
-	b.forget = func() { ep.client.targets.forget(ep, r) }
-	a, err := ep.client.targets.ask(ctx, ep, r, b.desc.Size, func(a *answer) bool { _, err := b.checkRange(a); return ranged && err == nil })
+	targets := &ep.client.targets
+	b.forget = func() { targets.forget(ep, r) }
+	serves := func(a *answer) bool {
+		_, err := b.checkRange(a)
+		return ranged && err == nil || a.StatusCode == http.StatusOK && a.ContentLength == b.desc.Size
+	}
+	a, err := targets.ask(ctx, ep, r, serves)
 	if a == nil && err == nil {
 		if a, err = ep.ask(ctx, r); err == nil && a.StatusCode/100 == 2 {
 			ep.redirects.Store(a.left)
-			ep.client.targets.keep(ep, r, a)
+			if serves(a) {
+				targets.keep(ep, r, a)
+			}
 		}
 	}
 	if err != nil {
@@ -350,10 +357,10 @@ func (b *body) cut(err error) {
 		failure = failTrip(a.stall.ctx, a.host, fmt.Errorf("after %d of %d bytes: %w", b.pos, b.desc.Size, tooEarly(err)), a.secrets)
 	}
 	gained := b.gained > 0
-	b.drop()
-	if !gained {
-		b.forget()
+	if b.gained < noDelayAfter || errors.Is(err, errSlow) {
+		b.forget() // the host may redirect to a better server
 	}
+	b.drop()
 	b.walk.client.cfg.Logger.InfoContext(b.ctx, "blob cut", "digest", string(b.desc.Digest), "host", redact.Text(a.host, a.secrets...), "at", b.pos, "error", failure)
 	switch {
 	case other:

@@ -10,7 +10,6 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/pullkit/pullkit/internal/expiring"
-	"github.com/pullkit/pullkit/puller/content"
 )
 
 const (
@@ -19,6 +18,9 @@ const (
 	keptFor = 5 * time.Minute
 	// maxKept is how many targets a Client keeps.
 	maxKept = 1024
+	// maxKeptURL is the length of the longest URL that is kept. Signed URLs have about
+	// 2 KiB.
+	maxKeptURL = 8 << 10
 )
 
 // A keptTarget is the URL to which a host has redirected a request for a blob, often a
@@ -52,7 +54,7 @@ func targetKeyOf(ep *endpoint, r request) targetKey {
 
 // keep keeps the target that has answered a request for a blob, if a redirect led there.
 func (k *keptTargets) keep(ep *endpoint, r request, a *answer) {
-	if !a.left || a.home == nil || originOf(a.url) == originOf(a.home) || !time.Now().Before(a.keepUntil) {
+	if !a.left || a.home == nil || originOf(a.url) == originOf(a.home) || !time.Now().Before(a.keepUntil) || len(a.url.String()) > maxKeptURL {
 		return
 	}
 	until := a.keepUntil
@@ -66,43 +68,31 @@ func (k *keptTargets) keep(ep *endpoint, r request, a *answer) {
 // the host.
 func (k *keptTargets) forget(ep *endpoint, r request) { k.byKey.Delete(targetKeyOf(ep, r)) }
 
-// ask sends a request for a blob to the target that is kept for it. size is the
-// blob's. The answer is nil if the host must be asked instead. That is so if no target is
-// kept, if the target refuses the request (as the server of an expired signed URL does),
-// or if its answer does not announce the bytes that were asked for. An error means that
-// the target cannot be reached, or that it limits requests.
-func (k *keptTargets) ask(ctx context.Context, ep *endpoint, r request, size int64, fits func(*answer) bool) (*answer, error) {
+// ask sends a request for a blob to the target that is kept for it. The answer is nil if
+// the host must be asked instead: no target is kept, or the target does not serve the
+// bytes that were asked for, whatever the reason. Then the target is forgotten, because
+// the host may redirect to another one. The only error is that of ctx.
+func (k *keptTargets) ask(ctx context.Context, ep *endpoint, r request, serves func(*answer) bool) (*answer, error) {
 	t, ok := k.byKey.Get(targetKeyOf(ep, r))
 	if !ok {
 		return nil, nil
 	}
 	// The rules for redirects hold for each use.
 	u, err := ep.target(t.home, t.url.String(), true, secretsOf(r.cred))
-	if err != nil {
-		k.forget(ep, r)
-		return nil, nil
-	}
-	a, err := ep.followFrom(ctx, step{home: t.home, url: u, private: t.private, hops: 1}, r, authorization{})
-	if err != nil {
-		k.forget(ep, r)
-		switch content.ReasonOf(err) {
-		case content.ErrForbiddenURL, content.ErrRedirect:
-			return nil, nil
+	if err == nil {
+		var a *answer
+		if a, err = ep.followFrom(ctx, step{home: t.home, url: u, private: t.private, hops: 1}, r, authorization{}); err == nil {
+			if serves(a) {
+				return a, nil
+			}
+			a.drain()
+			a.stall.end()
 		}
-		return nil, err
-	}
-	if a.StatusCode == http.StatusTooManyRequests {
-		return nil, a.refusal(r.method)
-	}
-	if a.StatusCode == http.StatusOK && a.ContentLength == size || a.StatusCode == http.StatusPartialContent && fits(a) {
-		return a, nil
 	}
 	k.forget(ep, r)
-	if a.StatusCode >= 500 {
-		return nil, a.refusal(r.method)
+	if ctx.Err() != nil {
+		return nil, canceled(ctx, "")
 	}
-	a.drain()
-	a.stall.end()
 	return nil, nil
 }
 

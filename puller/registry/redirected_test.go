@@ -64,8 +64,9 @@ func (f *signingFront) desc() ocispec.Descriptor {
 	return ocispec.Descriptor{Digest: digest.FromBytes(f.blob), Size: int64(len(f.blob))}
 }
 
+// client makes a Client of the front that makes only one try.
 func (f *signingFront) client(t *testing.T, tr *trace) *registry.Client {
-	return newClient(t, registry.Config{WrapTransport: instead(f.world), Logger: tr.logger()})
+	return newClient(t, registry.Config{WrapTransport: instead(f.world), Logger: tr.logger(), Retries: -1})
 }
 
 // part reads 100 bytes of the blob and returns the hosts that were asked for them.
@@ -126,13 +127,15 @@ func TestATargetIsKeptForOneBlobOnly(t *testing.T) {
 	assert.Contains(t, f.part(t, c, robotRepo(), 0), "reg", "another blob")
 }
 
-// A target that refuses a request, or that answers with something else than the bytes
-// that were asked for, is forgotten. The same try asks the registry, and its new redirect
-// is kept.
+// A target that does not serve the bytes that were asked for is forgotten: it refuses the
+// request, fails, limits requests, cannot be reached or answers with something else. The
+// same try asks the registry, and its new redirect is kept.
 func TestATargetThatRefusesIsForgotten(t *testing.T) {
 	for name, refused := range map[string]http.HandlerFunc{
 		"400": challengeWith(400, ""), "401": challengeWith(401, "Basic realm=x"), "403": challengeWith(403, ""),
 		"404": challengeWith(404, ""), "410": challengeWith(410, ""), "416": challengeWith(416, ""),
+		"429": status(429), "500": status(500), "503": status(503, "Retry-After", "30"),
+		"no connection":         redirectTo("https://gone.example/b"),
 		"a page":                text("<html>expired</html>"),
 		"a redirect to nowhere": redirectTo(""),
 		"a forbidden redirect":  redirectTo("http://storage.example/b"),
@@ -148,7 +151,11 @@ func TestATargetThatRefusesIsForgotten(t *testing.T) {
 				f.part(t, c, robotRepo(), 0)
 				f.valid, f.refused = 2, refused
 				began := time.Now()
-				assert.Equal(t, []string{"storage", "reg", "storage"}, f.part(t, c, robotRepo(), 100))
+				want := []string{"storage", "reg", "storage"}
+				if name == "no connection" {
+					want = []string{"storage", "gone", "reg", "storage"}
+				}
+				assert.Equal(t, want, f.part(t, c, robotRepo(), 100))
 				assert.Equal(t, []string{"storage"}, f.part(t, c, robotRepo(), 200))
 				assert.Zero(t, time.Since(began), "the client does not wait before it asks the registry")
 			})
@@ -156,24 +163,99 @@ func TestATargetThatRefusesIsForgotten(t *testing.T) {
 	}
 }
 
-// If a target has a fault that may pass, the next try asks the registry after the usual
-// delay. A target that limits requests is asked again.
-func TestTheRegistryIsAskedAfterATargetFails(t *testing.T) {
-	for status, want := range map[int][]string{
-		500: {"storage", "reg", "storage"}, 503: {"storage", "reg", "storage"}, 429: {"storage", "storage"},
+// A mirror is not left out because of a target to which it has redirected before.
+func TestAMirrorIsNotLeftOutForAnOldTarget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newSigningFront()
+		f.servers["https://reg.example"] = status(404)
+		f.servers["https://m.example"] = func(w http.ResponseWriter, r *http.Request) {
+			f.signed++
+			redirectTo(fmt.Sprintf("https://storage.example/b?X-Sig=signature-%d", f.signed))(w, r)
+		}
+		c := newClient(t, registry.Config{WrapTransport: instead(f.world),
+			Registries: map[string]registry.Hosts{"reg.example": {Mirrors: []registry.Host{{URL: "https://m.example"}}}}})
+		f.part(t, c, robotRepo(), 0)
+		f.valid, f.refused = 2, status(503)
+		assert.Equal(t, []string{"storage", "m", "storage"}, f.part(t, c, robotRepo(), 100))
+		f.valid = 3
+		assert.Equal(t, []string{"storage", "m", "storage"}, f.part(t, c, robotRepo(), 200))
+	})
+}
+
+// A target that is too slow, or whose answer is cut before it has brought 1 MiB, is
+// forgotten: the registry is asked for the rest, and redirects to another target. A target
+// whose answer is cut later is asked for the rest.
+func TestATargetThatBringsLittleIsForgotten(t *testing.T) {
+	blob := bytes.Repeat([]byte("0123456789"), 200<<10)
+	cutAfter := func(n int64) step {
+		return func(req *http.Request) (*http.Response, error) {
+			resp, err := drip(blob, 1<<20, 0, -1)(req)
+			resp.Body = io.NopCloser(io.LimitReader(resp.Body, n))
+			return resp, err
+		}
+	}
+	for name, tt := range map[string]struct {
+		first step
+		want  int
+	}{
+		"slow":               {drip(blob, 1, 50*time.Millisecond, -1), 2},
+		"cut after 1000":     {cutAfter(1000), 2},
+		"cut after 1000 KiB": {cutAfter(1000 << 10), 2},
+		"cut after 1 MiB":    {cutAfter(1 << 20), 1},
 	} {
-		synctest.Test(t, func(t *testing.T) {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				redirects := 0
+				c := newClient(t, registry.Config{WrapTransport: instead(roundTripper(func(req *http.Request) (*http.Response, error) {
+					switch req.URL.Host {
+					case "reg.example":
+						redirects++
+						return code(307, "Location", fmt.Sprintf("https://storage-%d.example/b", redirects))(req)
+					case "storage-1.example":
+						return tt.first(req)
+					}
+					return drip(blob, 1<<20, 0, -1)(req)
+				}))})
+				data, err := blobRead(t, c, blob)
+				require.NoError(t, err)
+				assert.Equal(t, len(blob), len(data))
+				assert.Equal(t, tt.want, redirects)
+			})
+		})
+	}
+}
+
+// A target is not kept if its answers do not say which bytes they have, or if its URL has
+// more than 8 KiB. Each part is then a request to the registry and one to the storage.
+func TestATargetThatCannotServePartsIsNotKept(t *testing.T) {
+	for name, tt := range map[string]struct {
+		query string
+		serve http.HandlerFunc
+		want  []string // for the second part
+	}{
+		"Range is ignored, no Content-Length": {"", nil, []string{"reg", "storage"}},
+		"Range is kept, no Content-Length": {"", func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Range", fmt.Sprintf("bytes %s/1000", strings.TrimPrefix(r.Header.Get("Range"), "bytes=")))
+			w.WriteHeader(206)
+			off := 0
+			_, _ = fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-", &off)
+			_, _ = w.Write(bytes.Repeat([]byte("0123456789"), 100)[off : off+100])
+		}, []string{"storage"}},
+		"a URL of 9 KiB": {strings.Repeat("s", 9<<10), nil, []string{"reg", "storage"}},
+		"a URL of 7 KiB": {strings.Repeat("s", 7<<10), nil, []string{"storage"}},
+	} {
+		t.Run(name, func(t *testing.T) {
 			f := newSigningFront()
+			f.servers["https://reg.example"] = redirectTo("https://storage.example/b?X-Sig=signature-1" + tt.query)
+			switch {
+			case tt.serve != nil:
+				f.servers["https://storage.example"] = tt.serve
+			case tt.query == "":
+				f.servers["https://storage.example"] = func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(f.blob) }
+			}
 			c := f.client(t, &trace{})
 			f.part(t, c, robotRepo(), 0)
-			f.valid = 2
-			f.refused = func(w http.ResponseWriter, _ *http.Request) {
-				f.valid = 0
-				w.WriteHeader(status)
-			}
-			began := time.Now()
-			assert.Equal(t, want, f.part(t, c, robotRepo(), 100), "%d", status)
-			assert.NotZero(t, time.Since(began))
+			assert.Equal(t, tt.want, f.part(t, c, robotRepo(), 0))
 		})
 	}
 }
