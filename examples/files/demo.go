@@ -33,20 +33,20 @@ func demo(ctx context.Context, stdout io.Writer) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	o := options{out: filepath.Join(dir, "tiny"), store: filepath.Join(dir, "images"), image: reference.MustParse(image), written: image, config: ""}
+	o := options{out: filepath.Join(dir, "tiny"), store: filepath.Join(dir, "images"), image: reference.MustParse(image), written: image}
 	fmt.Fprint(stdout, "\n-- Its files:\n")
-	if err := files(ctx, o, stdout); err != nil {
+	if err := files(ctx, o, stdout, io.Discard); err != nil {
 		return err
 	}
 	fmt.Fprint(stdout, "\n-- Again, with nothing to do:\n")
 	reg.ResetCounts()
-	if err := files(ctx, o, stdout); err != nil {
+	if err := files(ctx, o, stdout, io.Discard); err != nil {
 		return err
 	}
 	fmt.Fprintf(stdout, "requests to the registry: %d\n", reg.Counts().Total())
 	fmt.Fprint(stdout, "\n-- Only what is in the directory text, linked from the store:\n")
 	o.out, o.files = filepath.Join(dir, "text"), unpack.Config{SubPath: "text", Link: true}
-	return files(ctx, o, stdout)
+	return files(ctx, o, stdout, io.Discard)
 }
 
 // putModel puts a model into the registry, as writers of ModelPack do: one layer a file,

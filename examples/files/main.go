@@ -14,6 +14,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -53,6 +54,8 @@ type options struct {
 	policy     pullpolicy.Policy
 	plainHTTP  bool
 	wait       bool
+	explain    bool
+	json       bool
 	image      reference.Reference
 	written    string // the name as it was given
 }
@@ -85,6 +88,8 @@ func parseFlags(args []string, stderr io.Writer) (o options, err error) {
 	})
 	flags.BoolVar(&o.plainHTTP, "plain-http", false, "use plain http for the registry of the artifact")
 	flags.BoolVar(&o.wait, "wait", false, "try again after each back-off, until the artifact is pulled or cannot be pulled")
+	flags.BoolVar(&o.explain, "explain", false, "print what a pull would do and why, as JSON, and do not pull")
+	flags.BoolVar(&o.json, "json", false, "print events and files as JSON lines")
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}
@@ -120,14 +125,15 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err != nil {
 		return fail(2, err)
 	}
-	if err := files(ctx, o, stdout); err != nil {
+	if err := files(ctx, o, stdout, stderr); err != nil {
 		return fail(1, err)
 	}
 	return 0
 }
 
-// files pulls the artifact of o, writes its files, and prints their names.
-func files(ctx context.Context, o options, stdout io.Writer) error {
+// files pulls the artifact of o, writes its files, and prints their names to stdout. It
+// prints what the pull does to stderr, or with -json to stdout.
+func files(ctx context.Context, o options, stdout, stderr io.Writer) error {
 	pods, node, err := readCredentials(o)
 	if err != nil {
 		return err
@@ -149,15 +155,32 @@ func files(ctx context.Context, o options, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	p, err := puller.New(puller.Config{Runtime: rt, Keyring: node, Platform: o.platform})
+	out := json.NewEncoder(stdout)
+	event := func(e puller.Event) {
+		if o.json {
+			out.Encode(e)
+		} else if e.Message != "" {
+			fmt.Fprintln(stderr, e.Message)
+		}
+	}
+	p, err := puller.New(puller.Config{Runtime: rt, Keyring: node, Platform: o.platform, Events: event})
 	if err != nil {
 		return err
+	}
+	req := puller.Request{Image: o.written, Policy: o.policy, Keyring: pods}
+	if o.explain {
+		decision, err := p.Explain(ctx, req)
+		if err != nil {
+			return err
+		}
+		out.SetIndent("", "  ")
+		return out.Encode(decision)
 	}
 	pull := p.Pull
 	if o.wait {
 		pull = p.PullWait
 	}
-	img, err := pull(ctx, puller.Request{Image: o.written, Policy: o.policy, Keyring: pods})
+	img, err := pull(ctx, req)
 	if err != nil {
 		return err
 	}
@@ -175,6 +198,10 @@ func files(ctx context.Context, o options, stdout io.Writer) error {
 		return err
 	}
 	for _, f := range written {
+		if o.json {
+			out.Encode(f)
+			continue
+		}
 		name := path.Join(o.out, f.Name)
 		if f.Link != "" {
 			name += " -> " + f.Link

@@ -3,8 +3,10 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/pullkit/pullkit/credentials"
@@ -73,6 +75,19 @@ func TestFilesOfAPrivateModel(t *testing.T) {
 	info, err := os.Stat(filepath.Join(dir, "a", "b", "config.json"))
 	require.NoError(t, err)
 	assert.Zero(t, info.Mode()&0o222)
+
+	code, out, errs = call(t, t.Context(), "-config", config, "-json", image)
+	require.Equal(t, 0, code, errs)
+	var last map[string]any
+	for line := range strings.Lines(out) {
+		require.NoError(t, json.Unmarshal([]byte(line), &last), line)
+	}
+	assert.Equal(t, "text/model.safetensors", last["name"])
+
+	code, out, errs = call(t, t.Context(), "-config", config, "-explain", image)
+	require.Equal(t, 0, code, errs)
+	assert.True(t, json.Valid([]byte(out)), out)
+	assert.NotContains(t, out, "hunter2")
 
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "tiny", "README.md"), []byte("# mine\n"), 0o644))
 	for _, c := range []struct {

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -105,6 +106,9 @@ func TestDirectoryThatIsThere(t *testing.T) {
 			assert.ErrorIs(t, err, c.is)
 			assert.Equal(t, c.file, e.File)
 			assert.Contains(t, err.Error(), c.text)
+			if slices.ContainsFunc(files, func(f File) bool { return f.Name == c.file }) && c.is == ErrChanged {
+				assert.NotEmpty(t, e.Layer)
+			}
 		})
 	}
 }
@@ -252,7 +256,7 @@ func TestIsTar(t *testing.T) {
 	}
 }
 
-// An index of which one manifest is stored stands for that manifest.
+// An index of which one manifest is stored gives the files of that manifest.
 func TestIndex(t *testing.T) {
 	store := new(pullertest.MemStore)
 	one, two := putArtifact(t, store, titled("a", "1")), putArtifact(t, store, titled("a", "2"))
@@ -397,6 +401,36 @@ func TestPlaceThatIsTaken(t *testing.T) {
 		requireOnly(t, parent, ".dir"+workSuffix, "elsewhere")
 		requireOnly(t, filepath.Join(parent, "elsewhere"))
 	}
+}
+
+// A directory of others in the place of one that is being removed stays, and the call
+// succeeds.
+func TestPlaceForRemovalsThatIsTaken(t *testing.T) {
+	store := new(pullertest.MemStore)
+	desc := putArtifact(t, store, titled("a", "a"))
+	parent := t.TempDir()
+	old := filepath.Join(parent, ".dir"+workSuffix+oldSuffix)
+	require.NoError(t, os.Mkdir(old, 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(old, "mine"), nil, 0o644))
+	for range 2 {
+		_, err := Files(t.Context(), store, desc, filepath.Join(parent, "dir"), Config{})
+		require.NoError(t, err)
+		requireOnly(t, old, "mine")
+		assert.NoDirExists(t, filepath.Join(parent, ".dir"+workSuffix, filesName))
+	}
+}
+
+// Two names that the file system takes for one are found.
+func TestNamesThatTheFileSystemJoins(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "readme"), nil, 0o644))
+	root := must(os.OpenRoot(dir))
+	defer root.Close()
+	both := []entry{{Kind: "f", Name: "README"}, {Kind: "f", Name: "readme"}}
+	err := compareNames(root, both, "")
+	assert.ErrorIs(t, err, ErrTwice)
+	assert.ErrorContains(t, err, `"README"`)
+	assert.NoError(t, compareNames(root, both[1:], ""))
 }
 
 // Directories that cannot be made.

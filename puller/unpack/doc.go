@@ -1,6 +1,6 @@
-// Package unpack writes the files of an artifact into a directory: a model for a model
-// server, a Helm chart, a set of policies, whatever was pushed as files and not as the file
-// system of a container.
+// Package unpack writes the files of an artifact into a directory. An artifact is what was
+// pushed as files and not as the file system of a container, such as a model for a model
+// server, a Helm chart or a set of policies.
 //
 // The one call most users need is [Files]:
 //
@@ -61,7 +61,7 @@
 //	application/vnd.cncf.helm.chart.provenance.v1.prov     chart.prov
 //
 // The config of an artifact is not a file of it. A layer with the media type
-// application/vnd.oci.empty.v1+json stands for no content, and is skipped.
+// application/vnd.oci.empty.v1+json means that there is no content. It is skipped.
 //
 // # What is refused
 //
@@ -95,17 +95,18 @@
 //     that was damaged in the Store is found.
 //   - A call that was killed, or whose context has ended, is continued by the next call with
 //     the same directory and artifact. That call compares what it finds with the blobs, and
-//     writes where they differ. A call for another artifact begins anew. Whatever the end of
-//     the next call, .NAME.pullkit is gone, unless its context ends too. Until then the
-//     files of the killed call take up room.
+//     writes where they differ. A call for another artifact removes them first. When the next
+//     call returns, with or without an error, .NAME.pullkit is gone, unless the context of
+//     that call has ended too. Until then the files of the killed call take up room.
 //   - If several processes make one directory at the same time, one makes it, and the others
 //     wait and then use it.
 //   - A second call writes nothing. The file .pullkit in the directory says which artifact
-//     it has, with type, size, time and digest of each file. The call compares names, types,
-//     sizes, times and targets of links, and hashes each file whose time is another one. A
-//     file that was changed, added or removed is an error that names it, and everything
-//     stays as it is. Config.Verify hashes all files. A process that can write to the
-//     directory can also write the file .pullkit, so this finds accidents and no attacks.
+//     it is of, with type, size, time and digest of each file. The call compares names,
+//     types, sizes, times and targets of links, and hashes each file whose time differs. If
+//     a file was changed, added or removed, the error names the file and its layer, and
+//     everything stays as it is. Config.Verify hashes all files. A process that can write to
+//     the directory can also write the file .pullkit, so the check finds accidents, not
+//     attacks.
 //   - A directory of another artifact or of something else, an empty one included, is an
 //     error and stays as it is.
 //
@@ -117,12 +118,14 @@
 // Where the file system can clone files, as Btrfs, XFS and bcachefs on Linux can, a file
 // shares its bytes with the blob of the Store until one of them is changed. Elsewhere it is
 // a copy, and the artifact takes up room twice. Config.Link makes hard links instead. They
-// take up no room and are read-only, but a process of root can write to them all the same,
-// and changes the Store then. Clones and hard links need a Store that is a [Directory], such
-// as layout.Layout.
+// take up no room and are read-only. A process of root can write to a read-only file, which
+// changes the Store too. Clones and hard links need a Store that is a [Directory], such as
+// layout.Layout.
 //
 // # Left out
 //
 // The package does not make the file system of an image out of its layers, and does not
-// read zstd. It does not write the config, such as the Kitfile of KitOps.
+// read zstd. It does not write the config, such as the Kitfile of KitOps. Old versions of
+// KitOps wrote tars whose names are relative to a path in the Kitfile; they are unpacked by
+// the names in them.
 package unpack

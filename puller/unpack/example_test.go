@@ -19,26 +19,25 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// A model server needs the files of a model. This is the whole program.
+// A model server needs the files of a model. Everything from the name to the files:
 func Example() {
-	image, dir, stop := startRegistry() // "registry.example/models/tiny:v1", "/var/lib/models"
+	image, dir, stop := startRegistry() // such as "registry.example/models/tiny:v1", "/var/lib/models"
 	defer stop()
-	ctx := context.Background()
 	store, err1 := layout.Open(filepath.Join(dir, "store"), layout.Config{})
 	rt, err2 := transfer.New(transfer.Config{Store: store})
 	p, err3 := puller.New(puller.Config{Runtime: rt})
 	if err := cmp.Or(err1, err2, err3); err != nil {
 		log.Fatal(err)
 	}
-	img, err := p.Pull(ctx, puller.Request{Image: image})
+	img, err := p.Pull(context.Background(), puller.Request{Image: image})
 	if err != nil {
 		log.Fatal(err)
 	}
-	manifest, err := store.Lookup(ctx, img.Ref)
+	manifest, err := store.Lookup(context.Background(), img.Ref)
 	if err != nil {
 		log.Fatal(err)
 	}
-	files, err := unpack.Files(ctx, store, manifest, filepath.Join(dir, "tiny"), unpack.Config{})
+	files, err := unpack.Files(context.Background(), store, manifest, filepath.Join(dir, "tiny"), unpack.Config{})
 	if err != nil {
 		log.Fatal(err)
 	}

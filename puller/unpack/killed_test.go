@@ -47,7 +47,7 @@ func TestFailEveryOperation(t *testing.T) {
 					cfg := Config{Link: link}
 					total := countOps(t, store, desc, cfg)
 					require.Greater(t, total, 20)
-					for k := range total {
+					for k := 0; k < total; k += total / rounds.Of(total) {
 						parent := t.TempDir()
 						dir := filepath.Join(parent, "dir")
 						n, failed := 0, ""
@@ -93,7 +93,7 @@ func TestEndAtEveryOperation(t *testing.T) {
 	store := new(pullertest.MemStore)
 	desc, other := putArtifact(t, store, mixed(t)...), putArtifact(t, store, titled("docs", "other"), titled("code/main.py", "x"))
 	total := countOps(t, store, desc, Config{})
-	for k := range total {
+	for k := 0; k < total; k += total / rounds.Of(total) {
 		for i, next := range []ocispec.Descriptor{desc, other} {
 			parent := t.TempDir()
 			dir := filepath.Join(parent, "dir")
@@ -239,8 +239,7 @@ func TestKill(t *testing.T) {
 	for k := range total + rounds.Of(50) {
 		parent := t.TempDir()
 		dir := filepath.Join(parent, "dir")
-		cmd := exec.Command(must(os.Executable()), store.Dir(), dir, string(desc.Digest), itoa(desc.Size))
-		cmd.Env = append(os.Environ(), childEnv+"=1")
+		cmd := startable(store, dir, desc)
 		out, err := cmd.StdoutPipe()
 		require.NoError(t, err)
 		require.NoError(t, cmd.Start())
@@ -264,6 +263,39 @@ func TestKill(t *testing.T) {
 		require.NoError(t, err)
 		require.Len(t, files, 11)
 		require.Equal(t, want, readTree(t, dir))
+		requireOnly(t, parent, "dir")
+	}
+}
+
+// startable is the command that unpacks an artifact in another process.
+func startable(store *layout.Layout, dir string, desc ocispec.Descriptor) *exec.Cmd {
+	cmd := exec.Command(must(os.Executable()), store.Dir(), dir, string(desc.Digest), itoa(desc.Size))
+	cmd.Env = append(os.Environ(), childEnv+"=1")
+	return cmd
+}
+
+// Processes that make one directory at the same time all succeed, and it is made once.
+func TestManyProcessesOfOneDirectory(t *testing.T) {
+	store := openLayout(t)
+	desc := putArtifact(t, store, mixed(t)...)
+	for range rounds.Of(10) {
+		parent := t.TempDir()
+		dir := filepath.Join(parent, "dir")
+		var all []*exec.Cmd
+		var outs []*bytes.Buffer
+		for range 4 {
+			cmd, out := startable(store, dir, desc), new(bytes.Buffer)
+			cmd.Stdout, cmd.Stderr = out, out
+			require.NoError(t, cmd.Start())
+			all, outs = append(all, cmd), append(outs, out)
+		}
+		renames := 0
+		for i, cmd := range all {
+			require.NoError(t, cmd.Wait(), "%s", outs[i])
+			renames += bytes.Count(outs[i].Bytes(), []byte("rename "))
+		}
+		assert.Equal(t, 1, renames)
+		assert.Equal(t, mixedTree, readTree(t, dir))
 		requireOnly(t, parent, "dir")
 	}
 }

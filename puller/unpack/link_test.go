@@ -5,10 +5,13 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
+	"github.com/pullkit/pullkit/internal/realtest"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/puller/layout"
 	"github.com/pullkit/pullkit/puller/pullertest"
@@ -171,4 +174,35 @@ func requireSound(t *testing.T, store *layout.Layout) {
 		n++
 	}
 	require.NotZero(t, n)
+}
+
+// On a file system that can clone files, a file takes up no room of its own.
+func TestCloneOnBtrfs(t *testing.T) {
+	mkfs := realtest.Need(t, "mkfs.btrfs")
+	realtest.NeedRoot(t, "mounts a file system")
+	image, mount := filepath.Join(t.TempDir(), "image"), t.TempDir()
+	require.NoError(t, os.WriteFile(image, nil, 0o644))
+	require.NoError(t, os.Truncate(image, 128<<20))
+	tool(t, mount, mkfs, "-q", image)
+	tool(t, mount, "mount", "-o", "loop", image, mount)
+	t.Cleanup(func() { assert.NoError(t, exec.Command("umount", mount).Run()) })
+	store, err := layout.Open(filepath.Join(mount, "store"), layout.Config{})
+	require.NoError(t, err)
+	t.Cleanup(func() { store.Close() })
+	data := strings.Repeat("0123456789abcdef", 1<<20)
+	desc := putArtifact(t, store, titled("big", data))
+	u := &unpacker{store: store, dir: filepath.Join(mount, "dir"), clone: clone, before: func(op, name string) error {
+		assert.NotEqual(t, "write big", op+" "+name)
+		return nil
+	}}
+	_, err = u.run(t.Context(), desc)
+	require.NoError(t, err)
+	assert.Equal(t, data, string(must(os.ReadFile(filepath.Join(mount, "dir", "big")))))
+	// A change of the file does not change the blob.
+	f, err := os.OpenFile(filepath.Join(mount, "dir", "big"), os.O_WRONLY, 0)
+	require.NoError(t, err)
+	_, err = f.WriteString("changed")
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+	requireSound(t, store)
 }

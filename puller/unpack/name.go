@@ -70,7 +70,7 @@ func places(layers []artifactLayer, name func(ocispec.Descriptor) string) ([]pla
 		p := place{layer: l.Descriptor, tar: isTar(l.Descriptor)}
 		switch {
 		case mediaType == ocispec.MediaTypeEmptyJSON:
-			continue // it stands for "no content"
+			continue // it means that there is no content
 		case p.tar:
 			p.image = mediatype.IsLayer(mediaType) && l.Annotations[annotationUnpack] == ""
 			if compression(mediaType) == "zstd" {

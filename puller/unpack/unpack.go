@@ -26,16 +26,18 @@ import (
 type Config struct {
 	// SubPath, if it is not "", is a directory of the artifact. Only what is in it is
 	// written, and it becomes the directory that is made. As in an image volume of
-	// Kubernetes, SubPath is relative, has no element "..", and must be in the artifact.
+	// Kubernetes, SubPath is relative, has no element "..", and must be a directory that
+	// the artifact has. A symbolic link in SubPath is not followed, and a link below it
+	// that leads out of it is an error.
 	SubPath string
 	// Link makes files that are hard links to the blobs of the Store, so that they take up
-	// no room of their own, and makes them read-only. A program that writes to such a file
-	// all the same changes the Store's blob, so mount the directory read-only. The Store
-	// must be a Directory, and the directory must be on the same file system. The files of
-	// tars are always written.
+	// no room of their own, and makes them, and so the blobs, read-only. A process of root
+	// can still write to such a file, which changes the blob, so mount the directory
+	// read-only. The Store must be a Directory, and must be on the file system of the
+	// directory that is made. The files of tars are always written.
 	Link bool
-	// Verify hashes all files of a directory that an earlier call has made. Without it,
-	// only files are hashed whose time of modification is another one.
+	// Verify hashes all files of a directory that an earlier call has made. Without it, only
+	// the files are hashed that were modified later, or whose time was set.
 	Verify bool
 	// Name returns the name of the file of a layer that has none. If it is nil or returns
 	// "", the layer gets a name by its media type; see the package comment.
@@ -61,11 +63,11 @@ type Directory interface {
 
 // A File is a file or a symbolic link that an artifact has.
 type File struct {
-	Name   string        // below the directory, with slashes
-	Layer  digest.Digest // of the layer that it is from
-	Size   int64
-	Digest digest.Digest // of the content; "" for a symbolic link
-	Link   string        // the target of a symbolic link; "" for a file
+	Name   string        `json:"name"`  // below the directory, with slashes
+	Layer  digest.Digest `json:"layer"` // of the layer that it is from
+	Size   int64         `json:"size"`
+	Digest digest.Digest `json:"digest,omitempty"` // of the content; "" for a symbolic link
+	Link   string        `json:"link,omitempty"`   // the target of a symbolic link; "" for a file
 }
 
 // Files writes the files of the artifact in store that manifest describes, and returns them

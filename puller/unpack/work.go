@@ -190,6 +190,7 @@ func (w *work) publish(ctx context.Context, tree *os.Root, names int) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	tree.Close() // some systems do not rename a directory that is open
 	if err := w.before("rename", w.base); err != nil {
 		return err
 	}
@@ -283,10 +284,10 @@ func (w *work) sweep() {
 	}
 }
 
-// remove removes the work directory, if it has only files of this package, and releases the
-// lock. The directory gets another name first. So a process that waits for the lock finds
-// that the directory is not the one that it has opened. If the system refuses, the next
-// call removes it.
+// remove removes the work directory, and releases the lock. The directory gets another name
+// first. So a process that waits for the lock finds that the directory is not the one that
+// it has opened. A system that does not rename a directory while it is open leaves at least
+// nothing in it.
 func (w *work) remove() {
 	defer w.close()
 	if w.before("remove", w.path()) != nil {
@@ -296,9 +297,16 @@ func (w *work) remove() {
 	removeWork(old)
 	if os.Rename(w.path(), old) == nil {
 		removeWork(old)
+		return
 	}
+	w.root.RemoveAll(filesName)
+	w.root.Remove(keyName)
+	w.close()
+	os.Remove(w.path()) // not if another process has its lock file there
 }
 
+// removeWork removes a directory that was a work directory, unless others have put files
+// there.
 func removeWork(name string) {
 	root, err := os.OpenRoot(name)
 	if err != nil {
