@@ -69,8 +69,8 @@
 // else. Each of these is an error, after which nothing is there:
 //
 //   - a name that is absolute, has an element "..", a backslash, a control character or
-//     bytes that are not UTF-8, more than 4096 bytes or 100 elements, that the system cannot
-//     write, or that begins with .pullkit;
+//     bytes that are not UTF-8, or more than 4096 bytes or 100 elements; a name that the
+//     system cannot write, such as NUL on Windows; the name .pullkit, and names below it;
 //   - two layers, or two entries of tars, with one name; a file and a directory with one
 //     name; two names that the file system takes for one, such as A and a on Windows;
 //   - a device, a named pipe, or an entry of an unknown type;
@@ -95,9 +95,9 @@
 //     that was damaged in the Store is found.
 //   - A call that was killed, or whose context has ended, is continued by the next call with
 //     the same directory and artifact. That call compares what it finds with the blobs, and
-//     writes where they differ. A call for another artifact removes them first. When the next
-//     call returns, with or without an error, .NAME.pullkit is gone, unless the context of
-//     that call has ended too. Until then the files of the killed call take up room.
+//     writes where they differ. A call for another artifact removes them first. Until a call
+//     has made the directory, or has failed while it made it, the files of the killed call
+//     take up room in .NAME.pullkit. After that, .NAME.pullkit is removed.
 //   - If several processes make one directory at the same time, one makes it, and the others
 //     wait and then use it.
 //   - A second call writes nothing. The file .pullkit in the directory says which artifact
