@@ -424,7 +424,7 @@ func TestAPullEndsWhileKeptBytesAreHashed(t *testing.T) {
 	}
 }
 
-// An Admit that gives up because the caller did has not refused the image.
+// An Admit that returns because its ctx has ended has not refused the image.
 func TestAnAdmitThatIsCancelledHasNotRefused(t *testing.T) {
 	src, store := newFakeSource(), newMemStore()
 	ref := src.name(appName, src.image(t, amd64, random(1, 100)))

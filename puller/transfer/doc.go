@@ -16,8 +16,8 @@
 //
 // Blobs are fetched in parallel. Pulls of one Runtime that need the same blob share its
 // fetch, which goes on as long as one of them waits for it. If the fetch fails for a
-// reason that may be due to the credential of the pull that began it, the other pulls ask
-// with their own credentials.
+// reason that may be due to the credential of the pull that started it, the other pulls
+// ask with their own credentials.
 //
 // Each byte is hashed once. The goroutine that reads a small blob also hashes it. A large
 // blob is hashed by a separate goroutine while other bytes of it are read and written. At

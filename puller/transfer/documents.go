@@ -256,9 +256,9 @@ func (t target) leaf() document              { return t.docs[len(t.docs)-1] }
 func (t target) manifest() *ocispec.Manifest { return t.leaf().parsed.Manifest }
 func (t target) inIndex() bool               { return len(t.docs) > 1 }
 
-// besideImages reports whether the index that led to the manifest has entries with a
+// indexHasImages reports whether the index that led to the manifest has entries with a
 // platform.
-func (t target) besideImages() bool {
+func (t target) indexHasImages() bool {
 	for _, entry := range t.docs[len(t.docs)-2].parsed.Index.Manifests {
 		if entry.Platform != nil && entry.Platform.OS != "" {
 			return true
@@ -329,17 +329,17 @@ func (t target) checkSize() error {
 	return nil
 }
 
-// configDecides reports whether only the config can say if t serves a platform. If not,
-// serves says whether it does.
+// configDecides reports whether only the config can say if t serves a platform. If asks
+// is false, serves says whether t does.
 func (t target) configDecides(requirePlatform bool) (asks, serves bool) {
 	if !t.choice.CheckConfig && (t.inIndex() || !requirePlatform) {
 		return false, true
 	}
 	if !mediatype.IsConfig(t.manifest().Config.MediaType) {
 		// An artifact is for all platforms. In an index that also has images for some
-		// platforms, it says something about these, as an SBOM does, and is not an
-		// image for the other platforms.
-		return false, !t.inIndex() || !t.besideImages()
+		// platforms, it is about these images, as an SBOM is, and is not an image for the
+		// other platforms.
+		return false, !t.inIndex() || !t.indexHasImages()
 	}
 	return true, false
 }

@@ -26,7 +26,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A constantSource gives one manifest, whatever it is asked for.
+// A constantSource gives the same manifest for every name.
 type constantSource struct {
 	*fakeSource
 	desc ocispec.Descriptor
@@ -61,7 +61,8 @@ func (s *spoiltStore) Tag(ctx context.Context, ref reference.Reference, desc oci
 	return s.memStore.Tag(ctx, ref, desc)
 }
 
-// A Store may be of any origin, and its names may be in a file that anyone could write to.
+// A Store may be any implementation, and its names may be in a file that anyone can write
+// to.
 func TestAnImpossibleDescriptorOfTheStoreIsAnError(t *testing.T) {
 	for name, spoil := range map[string]func(*ocispec.Descriptor){
 		"negative size": func(d *ocispec.Descriptor) { d.Size = -1 },
@@ -139,7 +140,7 @@ func TestAConfigThatIsTooLargeIsNotFetchedForThePlatform(t *testing.T) {
 
 // An index has an SBOM and an image for one platform. The SBOM, even if it was pulled by its
 // own name, is not an image for the other platforms.
-func TestArtifactBesideImagesIsNotAnImage(t *testing.T) {
+func TestAnArtifactNextToImagesIsNotAnImage(t *testing.T) {
 	src, store := newFakeSource(), newMemStore()
 	sbom := src.putDoc(t, ocispec.MediaTypeImageManifest, ocispec.Manifest{
 		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest, ArtifactType: "application/vnd.example.sbom",
@@ -354,7 +355,7 @@ func TestPlanSaysWhatPullWouldFetch(t *testing.T) {
 }
 
 // The bytes, size and media type that a Source gives are compared with the descriptor.
-func TestManifestIsChecked(t *testing.T) {
+func TestAManifestIsComparedWithItsDescriptor(t *testing.T) {
 	src := newFakeSource()
 	a := src.image(t, amd64, random(1, 100))
 	a.Platform = &amd64
@@ -432,9 +433,9 @@ func (s twoStores) Ingest(ctx context.Context, desc ocispec.Descriptor) (content
 	return s.memStore.Ingest(ctx, desc)
 }
 
-// The platform is read only from a config that was verified, whatever came before: a host
-// that gave wrong bytes, a part that was kept wrong, a server that ignores ranges, another
-// process that stored the config meanwhile.
+// The platform is read only from a config that was verified, even after a host gave wrong
+// bytes, after wrong bytes were kept, if a server ignores ranges, and if another process
+// has stored the config in the meantime.
 func TestThePlatformIsReadOnlyFromAVerifiedConfig(t *testing.T) {
 	right := ocispec.Platform{OS: "linux", Architecture: "amd64"}
 	wrong := ocispec.Platform{OS: "linux", Architecture: "mips6"} // of the same length
@@ -501,8 +502,8 @@ func TestThePlatformIsReadOnlyFromAVerifiedConfig(t *testing.T) {
 	}
 }
 
-// A layer with the media type of a config does not decide about the platform, whether it is
-// fetched before the config or after it.
+// A layer with the media type of a config does not decide about the platform. That holds
+// for a layer that is fetched before the config and for one that is fetched after it.
 func TestALayerThatIsCalledAConfigGivesNoPlatform(t *testing.T) {
 	for _, order := range [][2]time.Duration{{1, 2}, {2, 1}} {
 		synctest.Test(t, func(t *testing.T) {

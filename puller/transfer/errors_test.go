@@ -23,8 +23,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Each reason of package content means something to a Puller, whether the error was about
-// the manifest or a blob.
+// Each reason of package content says what a Puller does next, both for an error about
+// the manifest and for an error about a blob.
 func TestEachReasonSaysWhatThePullerDoes(t *testing.T) {
 	after := func(kind content.Reason, d time.Duration) error { return &content.Error{Reason: kind, RetryAfter: d} }
 	for _, tt := range []struct {

@@ -19,8 +19,8 @@ import (
 )
 
 // maxCommitting is how many flights may have all their bytes and wait for the disk, in
-// addition to those that are fetching. Their connections go on with other blobs
-// meanwhile, and a Store can make many blobs durable at once.
+// addition to those that are fetching. In the meantime their connections go on with other
+// blobs, and a Store can make many blobs durable at once.
 const maxCommitting = 32
 
 // A flightKey is what two pulls' blobs must have in common to share a flight. Equal
@@ -35,7 +35,8 @@ type flightKey struct {
 }
 
 // A flight is the fetch of one blob for all pulls of the Runtime that need it. It goes on
-// as long as one of them waits for it, whichever pull began it.
+// as long as one of these pulls waits for it, even if the pull that started it has left
+// it.
 type flight struct {
 	key      flightKey
 	desc     ocispec.Descriptor
@@ -230,7 +231,8 @@ func (fs *flights) leave(b *batch) {
 }
 
 // outstanding returns how many bytes all flights have yet to write, at most
-// math.MaxInt64. kept is called for flights that have not begun. fs.mu is held.
+// math.MaxInt64. For flights that have not begun, kept returns how many bytes an earlier
+// fetch left. fs.mu is held.
 func (fs *flights) outstanding(kept func(ocispec.Descriptor) int64) int64 {
 	var n int64
 	for _, f := range fs.group.Values() {
@@ -246,8 +248,8 @@ func (fs *flights) outstanding(kept func(ocispec.Descriptor) int64) int64 {
 }
 
 // fetchAll returns when all of descs are in the Store. It waits for flights of other
-// pulls, or begins its own. After an error it has left all flights; those that no other
-// pull needs have ended.
+// pulls, or starts its own flights. After an error it has left all flights; those that no
+// other pull needs have ended.
 func (r *Runtime) fetchAll(ctx context.Context, repo content.Repo, descs []ocispec.Descriptor, m *meter) error {
 	missing, err := r.missing(ctx, descs, m)
 	if err != nil || len(missing) == 0 {

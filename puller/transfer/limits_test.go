@@ -77,7 +77,7 @@ func (s endlessStore) Ingest(ctx context.Context, desc ocispec.Descriptor) (cont
 }
 
 // The sizes that several manifests name may add up to more than an int64 holds.
-func TestSizesThatOverflowAreNoRoom(t *testing.T) {
+func TestSizesThatOverflowCountAsTooLittleRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src, store := newFakeSource(), newMemStore()
 		store.free = math.MaxInt64 - 1
@@ -109,7 +109,7 @@ func TestSizesThatOverflowAreNoRoom(t *testing.T) {
 }
 
 // A blob that is resumed needs a buffer to read kept bytes back. The connections of other
-// blobs must not have put all buffers into their queues by then.
+// blobs must not have put all buffers into their queues before that.
 func TestABlobResumesWithLittleMemory(t *testing.T) {
 	var layers [][]byte
 	for i := range 16 {
@@ -141,8 +141,8 @@ func TestABlobResumesWithLittleMemory(t *testing.T) {
 	}
 }
 
-// Large blobs of many pulls, over many connections, share the smallest memory that is possible.
-func TestManyLargeBlobsWithLittleMemory(t *testing.T) {
+// Large blobs of many pulls, over many connections, share the smallest possible memory.
+func TestManyLargeBlobsArriveWithLittleMemory(t *testing.T) {
 	for _, blobs := range []int{10, 1, 64}[:rounds.Of(3)] {
 		synctest.Test(t, func(t *testing.T) {
 			src, store := newFakeSource(), newMemStore()

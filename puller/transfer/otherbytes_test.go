@@ -28,9 +28,9 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// A townServer is several hosts behind one listener, distinguished by their names. They have
-// one image. The server counts the requests for blobs of each host.
-type townServer struct {
+// A hostsServer is several hosts behind one listener, distinguished by their names. They
+// have one image. The server counts the requests for blobs of each host.
+type hostsServer struct {
 	t     *testing.T
 	hosts map[string]func(w http.ResponseWriter, r *http.Request, blob []byte)
 	blobs map[string][]byte
@@ -40,8 +40,8 @@ type townServer struct {
 	gets map[string]int
 }
 
-func newTown(t *testing.T, layers ...[]byte) *townServer {
-	s := &townServer{t: t, blobs: map[string][]byte{}, gets: map[string]int{}, hosts: map[string]func(http.ResponseWriter, *http.Request, []byte){}}
+func newTown(t *testing.T, layers ...[]byte) *hostsServer {
+	s := &hostsServer{t: t, blobs: map[string][]byte{}, gets: map[string]int{}, hosts: map[string]func(http.ResponseWriter, *http.Request, []byte){}}
 	put := func(mediaType string, data []byte) ocispec.Descriptor {
 		d := digestOf(data)
 		s.blobs[d.String()] = data
@@ -63,7 +63,7 @@ func honest(w http.ResponseWriter, r *http.Request, blob []byte) {
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(blob))
 }
 
-func (s *townServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (s *hostsServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	name := r.URL.Path[strings.LastIndexByte(r.URL.Path, '/')+1:]
 	if strings.Contains(r.URL.Path, "/manifests/") && r.Host == "r.example" {
 		w.Header().Set("Content-Type", ocispec.MediaTypeImageManifest)
@@ -80,7 +80,7 @@ func (s *townServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // client starts the server and returns a client of it. The client asks r.example over http,
 // after the mirrors of hosts.
-func (s *townServer) client(hosts string) *registry.Client {
+func (s *hostsServer) client(hosts string) *registry.Client {
 	server := httptest.NewServer(s)
 	s.t.Cleanup(server.Close)
 	settings := registry.Config{PlainHTTP: []string{"r.example"}, StallTimeout: 2 * time.Second, DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
@@ -99,7 +99,7 @@ func (s *townServer) client(hosts string) *registry.Client {
 }
 
 // pull pulls the image into a new store.
-func (s *townServer) pull(c *registry.Client) error {
+func (s *hostsServer) pull(c *registry.Client) error {
 	store := newMemStore()
 	_, err := newRuntime(s.t, transfer.Config{Source: c, Store: store}).Pull(s.t.Context(), spec(reference.MustParse("r.example/team/app:v1")))
 	store.clean(s.t)
@@ -246,8 +246,8 @@ func TestTheRegistryIsAskedAfterAMirrorWithOtherBytes(t *testing.T) {
 	}
 }
 
-// All mirrors give other bytes. Each of them is left, however many they are, and the pull ends
-// with the registry's own answer.
+// All mirrors give other bytes. The pull leaves each of them, even if there are many, and
+// ends with the registry's own answer.
 func TestEveryMirrorWithOtherBytesIsLeft(t *testing.T) {
 	s := newTown(t, random(1, 1000))
 	longer := func(w http.ResponseWriter, _ *http.Request, blob []byte) {

@@ -110,8 +110,8 @@ type fusedHash struct {
 func (h fusedHash) Write(p []byte) (int, error) { h.reach("Hash"); return h.Hash.Write(p) }
 
 // TestPanicsReachAllPulls holds that a panic of anything a Runtime calls reaches each
-// pull that waits for the same blob, however often it happens, and that the Runtime can be
-// used afterwards: no buffer, connection or place is lost.
+// pull that waits for the same blob, even if it happens again, and that the Runtime can
+// be used afterwards: no buffer, connection or place is lost.
 func TestPanicsReachAllPulls(t *testing.T) {
 	for _, at := range []string{"Manifest", "Blob", "Read", "Close", "Lookup", "Tag", "Free", "Ingest", "WriteAt", "Commit", "Hash", "Admit", "Progress"} {
 		for _, size := range []int{1000, 6 << 20} {

@@ -41,7 +41,7 @@ func newMeter(report func(puller.Progress)) *meter {
 	return m
 }
 
-// begin reports the total, which is known once the manifest is.
+// begin reports the total, which is known when the manifest is known.
 func (m *meter) begin(blobs []ocispec.Descriptor) {
 	if m.report == nil {
 		return
@@ -49,7 +49,7 @@ func (m *meter) begin(blobs []ocispec.Descriptor) {
 	chosen := make(map[digest.Digest]*gauge, len(blobs))
 	m.total, m.done, m.resumed = 0, 0, 0
 	for _, d := range blobs {
-		g := m.blobs[d.Digest] // there if it was fetched to learn the platform
+		g := m.blobs[d.Digest] // not nil if the blob was fetched to learn the platform
 		if g == nil {
 			g = &gauge{desc: d}
 		}

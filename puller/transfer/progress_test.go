@@ -96,8 +96,8 @@ func TestARestartIsReported(t *testing.T) {
 	})
 }
 
-// Bytes that were reported as resumed are taken back only with a BlobRestarted, however fast
-// the blob came after its restart.
+// Bytes that were reported as resumed are taken back only with a BlobRestarted, even if
+// the blob came fast after its restart.
 func TestResumedBytesAreTakenBackOnlyWithARestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src, store := newFakeSource(), newMemStore()

@@ -43,9 +43,9 @@ func (r *Runtime) pull(ctx context.Context, c *call) (puller.Image, error) {
 	if err := r.fetchAll(ctx, c.repo(), append(t.blobs(), t.documents()...), m); err != nil {
 		return puller.Image{}, err
 	}
-	// The image is tagged even if it had the name before. A Store may list for an index
-	// the manifests that are stored, of which there may be more now. And only Tag makes
-	// sure that the name is durable.
+	// The image is tagged even if it had the name before. For an index, a Store may list
+	// the manifests that are stored, of which there may be more now. Only Tag makes sure
+	// that the name is durable.
 	desc := t.top()
 	desc.Data = nil
 	if err := r.store.Tag(ctx, c.spec.Ref, desc); err != nil {
@@ -69,8 +69,8 @@ func (r *Runtime) find(ctx context.Context, c *call, accept func(context.Context
 	return w.from(ctx, top)
 }
 
-// accept calls Config.Admit. If nothing but the config says which platform the image is
-// for, accept fetches the config and compares.
+// accept calls Config.Admit. If only the config says which platform the image is for,
+// accept fetches the config and compares.
 func (r *Runtime) accept(ctx context.Context, c *call, t target, m *meter) (bool, error) {
 	if r.admit != nil {
 		ref, err := c.spec.Ref.WithDigest(t.top().Digest)

@@ -18,9 +18,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A Source fails when it is asked for a part of a blob. Then the whole blob is asked for, so
-// that kept bytes are no obstacle for ever. A Source that fails at the whole blob as well is not
-// asked again.
+// A Source fails when it is asked for a part of a blob. Then the whole blob is asked for,
+// so that kept bytes do not make every later pull fail. A Source that fails at the whole
+// blob as well is not asked again.
 func TestTheWholeBlobIsFetchedIfTheSourceRefusesParts(t *testing.T) {
 	for _, size := range sizes {
 		for _, whole := range []bool{true, false} {
@@ -52,7 +52,8 @@ func TestTheWholeBlobIsFetchedIfTheSourceRefusesParts(t *testing.T) {
 }
 
 // A server allows one connection, and refuses the second one only after the first one has
-// ended. What the second one was to bring is asked for once more.
+// ended. The bytes that the second connection should have fetched are asked for once
+// more.
 func TestTheShareOfARefusedConnectionIsFetched(t *testing.T) {
 	for kind, want := range map[content.Reason]bool{content.ErrRateLimited: true, content.ErrNetwork: true, content.ErrStatus: true, content.ErrDenied: false} {
 		synctest.Test(t, func(t *testing.T) {
@@ -88,7 +89,7 @@ func TestTheShareOfARefusedConnectionIsFetched(t *testing.T) {
 	}
 }
 
-// A large blob that began first uses all connections. It gives them up for other large
+// A large blob that started first uses all connections. It gives them up for other large
 // blobs, so that as many as Config.MaxBlobs says are fetched at once.
 func TestALargeBlobGivesConnectionsToOthers(t *testing.T) {
 	layer := random(1, 80<<20)
@@ -135,8 +136,8 @@ func TestALargeBlobGivesConnectionsToOthers(t *testing.T) {
 	})
 }
 
-// A small image does not wait for the end of large blobs, however few blobs may be fetched at
-// once.
+// A small image does not wait for the end of large blobs, even if few blobs may be
+// fetched at once.
 func TestASmallImageDoesNotWaitForLargeBlobs(t *testing.T) {
 	var layers [][]byte
 	for i := range 12 {

@@ -26,8 +26,8 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// A blankBlob is a Source that has, besides its images, one blob of any size without
-// content. Its connections have speeds in turn.
+// A blankBlob is a Source that has, in addition to its images, one blob of any size
+// without content. Its connections have speeds in turn.
 type blankBlob struct {
 	*fakeSource
 	desc    ocispec.Descriptor

@@ -30,11 +30,11 @@ func (s slowTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	return s.base.RoundTrip(req)
 }
 
-// TestSecondImageWaitsForFourRequests: the second image of a registry in one process takes
-// the time of four requests, although it has its own token and ten layers: the token, the
-// index, the manifest of the platform, and all blobs at once. The first one takes one more,
-// which is refused.
-func TestSecondImageWaitsForFourRequests(t *testing.T) {
+// TestTheSecondImageTakesFourRoundTrips: the second image of a registry in one process
+// takes the time of four requests, although it has its own token and ten layers: the
+// token, the index, the manifest of the platform, and all blobs at once. The first image
+// takes one more request, which is refused.
+func TestTheSecondImageTakesFourRoundTrips(t *testing.T) {
 	const roundTrip = 100 * time.Millisecond
 	synctest.Test(t, func(t *testing.T) {
 		var network pullertest.Network

@@ -25,7 +25,7 @@ import (
 type Config struct {
 	// Store keeps the images. Without a Store, a Runtime can only Resolve. If the Store
 	// is a content.SpaceReporter, a pull for which there is too little room fails before
-	// its first blob. If the Store is a content.PartialReporter too, bytes that earlier
+	// its first blob. If the Store is also a content.PartialReporter, bytes that earlier
 	// pulls left need no further room.
 	Store content.Store
 	// Source is what images are read from. Nil means a new registry.Client whose only
@@ -35,19 +35,19 @@ type Config struct {
 	// MaxBlobs is how many blobs are fetched at the same time, over all pulls. At most as
 	// many manifests are asked for at the same time. While that many large blobs are
 	// fetched, one blob of less than 2 MiB is fetched as well, so that small images do
-	// not wait for large ones. Zero means 10, and in addition one of at most 64 KiB, such
+	// not wait for large ones. Zero means 10, and one more blob of at most 64 KiB, such
 	// as a config.
 	MaxBlobs int
-	// MaxConnsPerBlob is how many connections fetch parts of one large blob at most. A
-	// blob starts with one connection. Others are added one at a time, as long as bytes
-	// come more slowly than they can be hashed and written, and each added connection
-	// makes the transfer faster.
+	// MaxConnsPerBlob is the largest number of connections that fetch parts of one large
+	// blob. A blob starts with one connection. Others are added one at a time, as long as
+	// bytes come more slowly than they can be hashed and written, and each added
+	// connection makes the transfer faster.
 	//
 	// A blob that comes over one connection is one request, or one for each gap between
-	// bytes that an earlier pull left. With more connections it is about two requests for
-	// each of them, and one more for each 256 MiB: 4 GiB over 8 connections are at most
-	// about 32. After the registry has refused a request because of their number (429 or
-	// 503), the rest of a blob is not divided any more.
+	// bytes that an earlier pull left. A blob that comes over more connections is about
+	// two requests for each connection, and one more for each 256 MiB: 4 GiB over 8
+	// connections are at most about 32. After the registry has refused a request because
+	// of their number (429 or 503), the rest of a blob is not divided any more.
 	//
 	// Zero means 8; 1 means that blobs are never fetched in parts.
 	MaxConnsPerBlob int

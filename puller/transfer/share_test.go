@@ -68,7 +68,8 @@ func TestManyPullsOfManyImagesFetchEachBlobOnce(t *testing.T) {
 	})
 }
 
-// The pull that began a flight may leave it. The flight goes on as long as another pull waits.
+// The pull that started a flight may leave it. The flight goes on as long as another pull
+// waits.
 func TestAFlightOutlivesItsFirstPull(t *testing.T) {
 	for _, size := range sizes {
 		synctest.Test(t, func(t *testing.T) {
@@ -123,8 +124,8 @@ func TestAFlightEndsWithItsLastPull(t *testing.T) {
 	})
 }
 
-// A flight fails for a reason that may be due to the credential or the registry of the pull
-// that began it. Pulls with others do not fail with it.
+// A flight fails for a reason that may be due to the credential or the registry of the
+// pull that started it. Pulls with another credential or registry do not fail with it.
 func TestPullsWithOtherCredentialsDoNotShareAFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src, store := newFakeSource(), newMemStore()

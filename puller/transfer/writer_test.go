@@ -282,7 +282,8 @@ func (s cuttingSource) Blob(ctx context.Context, repo content.Repo, desc ocispec
 	}{read, body}, Start: body.Start}, nil
 }
 
-// An error of the Store ends the pull at once, whatever the network does meanwhile.
+// An error of the Store ends the pull at once, even if the network stalls, is cut or
+// gives too much.
 func TestAnErrorOfTheStoreEndsThePullAtOnce(t *testing.T) {
 	layer := random(1, 24<<20)
 	d := digestOf(layer)
@@ -388,7 +389,8 @@ func TestAStoreWithADeadlineOfItsOwnFailsThePull(t *testing.T) {
 	}
 }
 
-// A pull that is cancelled while a write is under way waits for the end of that write only.
+// A pull that is cancelled while a write is under way waits only for the end of that
+// write.
 func TestACancelledPullWaitsOnlyForTheWrite(t *testing.T) {
 	layer := random(1, 24<<20)
 	for _, processors := range []int{1, 8} {

@@ -9,14 +9,15 @@ const (
 	// firstConns is how many large blobs are fetched at the same time to begin with,
 	// each over one connection.
 	firstConns = 8
-	// window is how long is measured before a connection is added.
+	// window is how long the budget measures before a connection is added.
 	window = 40 * time.Millisecond
-	// settle is the time after a new connection's first bytes that is not measured,
-	// because bytes that were sent to the other connections before then arrive all at
+	// settle is how long nothing is measured after the first bytes of a new connection.
+	// In this time, bytes that were sent to the other connections before arrive all at
 	// once.
 	settle = 30 * time.Millisecond
-	// holdFor is how long no connection is added after two that brought nothing:
-	// then the network is shared, or processors or disk are at their limit.
+	// holdFor is how long no connection is added after two connections in a row brought
+	// nothing. The network is then shared with others, or the processors or the disk are
+	// at their limit.
 	holdFor = 2 * time.Second
 )
 
@@ -31,7 +32,7 @@ type budget struct {
 	mu      sync.Mutex
 	open    int  // connections in use
 	blobs   int  // large blobs that use them
-	allowed int  // as many connections may be open, in addition to each blob's first one
+	allowed int  // how many connections may be open; the first ones of blobs may exceed it, up to firstConns
 	opening bool // a connection was added and has brought nothing yet
 
 	// Measured since the window began:
@@ -48,7 +49,7 @@ type budget struct {
 	rate      float64   // bytes a second, as last measured
 	best      float64   // rate before the last connection was added; 0 if not known
 	fruitless int       // how many connections in a row brought nothing
-	heldUntil time.Time // no connection is added before
+	heldUntil time.Time // no connection is added before this time
 }
 
 func newBudget(limit int, hashing *hashLimit) *budget {
@@ -111,8 +112,9 @@ func (b *budget) setOpening(opening bool) {
 	b.opening = opening
 }
 
-// received counts n bytes that a connection has read within d, and the time before that in
-// which it did not read. With the first bytes of a connection, a new measurement begins.
+// received counts n bytes that a connection has read within d. before is the time before
+// d in which the connection did not read. With the first bytes of a connection, a new
+// measurement begins.
 func (b *budget) received(n int64, first bool, before, d time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -173,8 +175,8 @@ func (b *budget) waited(starved time.Duration) bool {
 	case restartMeasuring:
 		b.measureFrom(now)
 	case stopAdding:
-		// The rate before may have been measured too high, so one connection more
-		// is tried before adding stops for a while.
+		// The rate before may have been measured too high, so one more connection is
+		// tried before adding stops for a while.
 		b.best = 0
 		b.measureFrom(now)
 		if b.fruitless++; b.fruitless == 2 {
@@ -276,9 +278,10 @@ func after(least time.Duration, s sample, d decision) decision {
 	return d
 }
 
-// connsAreBusy reports whether connections wait for the network for less than seven eighths
-// of their time. Then bytes are there when a connection asks for them. What it needs to
-// bring more is a processor, and another connection would need one too.
+// connsAreBusy reports whether connections wait for the network for less than seven
+// eighths of their time. Bytes are then there when a connection asks for them. To bring
+// more, the connection needs a processor, and another connection would also need a
+// processor.
 func (s sample) connsAreBusy() bool {
 	return s.busy > s.elapsed*time.Duration(s.conns)/8
 }
@@ -289,7 +292,7 @@ func (s sample) linkIsFast() bool {
 }
 
 // diskIsSlow reports whether connections write for more than a third of their time, which
-// means that the disk is the bottleneck. They read meanwhile.
+// means that the disk is the bottleneck. Connections read while they write.
 func (s sample) diskIsSlow() bool {
 	return s.writing > s.elapsed*time.Duration(s.conns)/3
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// For each reason to add a connection, or not to, a sample that differs from the first
-// one in that reason.
+// For each reason to add a connection or not to add one, the table has a sample that
+// differs from the first sample in that reason.
 func TestEachReasonDecidesAboutAConnection(t *testing.T) {
 	const ms = time.Millisecond
 	// One blob comes over one connection and its hash waits nearly all the time.
@@ -59,7 +59,7 @@ func TestEachReasonDecidesAboutAConnection(t *testing.T) {
 	}
 }
 
-// A connection is added while the hash waits and each one more brings more.
+// Connections are added as long as the hash waits and each added connection brings more.
 func TestConnectionsAreAddedWhileTheyBringMore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBudget(8, newHashLimit())

@@ -9,8 +9,9 @@ import (
 )
 
 // A conn fetches one part of a large blob after another. It counts as one connection to
-// the server, although the Source may use several in turn. Except for bodyEnd, body, ctx
-// and cancel, its fields are guarded by the lock of the largeFetch.
+// the server, although the Source may use several connections one after another. Except
+// for bodyEnd, body, ctx and cancel, its fields are guarded by the lock of the
+// largeFetch.
 type conn struct {
 	part      spans.Span // what is left of its part; the end may come nearer
 	reserved  int64      // up to where it reads now
@@ -164,8 +165,8 @@ func (l *largeFetch) received(c *conn, n int, before, d time.Duration) {
 }
 
 // reserve returns how many bytes c reads next, from at on. If c is at the mark, it waits
-// until the queue has room for them. If another large blob needs c, nothing of c's part is
-// left to read.
+// until the queue has room for them. If another large blob needs c's connection, reserve
+// gives back the rest of c's part and returns 0.
 func (l *largeFetch) reserve(c *conn, at int64) (int, error) {
 	for {
 		l.mu.Lock()

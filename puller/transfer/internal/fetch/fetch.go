@@ -1,10 +1,11 @@
 // Package fetch copies one blob from a content.Source into a content.Ingest. It asks for
 // the bytes that are missing, hashes all bytes in order, compares the digest and commits.
 //
-// A small blob is read, hashed and written by one goroutine. For a large one, each
-// connection has a goroutine that reads and one that writes what was read before, and the
-// caller's goroutine hashes what was written. A [Fetcher] is what all fetches of a process share: buffers, the
-// number of goroutines that hash, and the number of connections for large blobs.
+// A small blob is read, hashed and written by one goroutine. For a large blob, each
+// connection has a goroutine that reads and a goroutine that writes what was read before,
+// and the caller's goroutine hashes what was written. A [Fetcher] has what all fetches of
+// a process share: buffers, the number of goroutines that hash, and the number of
+// connections for large blobs.
 package fetch
 
 import (
@@ -30,9 +31,8 @@ const (
 	// largeSize is the size from which a blob is large. For a smaller one, handing
 	// buffers to another goroutine costs more than it gains.
 	largeSize = 2 << 20
-	// maxRestarts is how many times a blob is fetched again from its first byte at
-	// most, whatever its Source says of other hosts. It is more than a registry has
-	// mirrors.
+	// maxRestarts is the largest number of times that a blob is fetched again from its
+	// first byte, even if its Source has further hosts. No registry has so many mirrors.
 	maxRestarts = 64
 	// maxBodies is how many bodies of one attempt are rejected when the attempt fails.
 	maxBodies = 16
@@ -59,9 +59,9 @@ type Config struct {
 // A Queue has large blobs that wait for their first connection. A free connection is
 // given to one of them before it is given to a blob that has one already.
 type Queue interface {
-	// Waiting reports whether a blob waits for nothing but a connection.
+	// Waiting reports whether a blob waits only for a connection.
 	Waiting() bool
-	// Next lets the next blob begin. It reports whether a blob did.
+	// Next starts the next blob. It reports whether it has started one.
 	Next() bool
 }
 
@@ -85,7 +85,7 @@ func New(config Config) *Fetcher {
 // free. It does not wait.
 func (f *Fetcher) AcquireConn() bool { return f.budget.acquireFirst() }
 
-// ReleaseConn gives back what AcquireConn took.
+// ReleaseConn gives back the connection that AcquireConn took.
 func (f *Fetcher) ReleaseConn() { f.budget.releaseFirst() }
 
 // SetProcessors makes the Fetcher act as on a machine with n processors. It is for tests,

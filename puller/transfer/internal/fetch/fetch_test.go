@@ -96,7 +96,8 @@ func TestFetchStoresABlobOnce(t *testing.T) {
 	}
 }
 
-// What an earlier fetch left wrong is thrown away, and the blob fetched once more.
+// Wrong bytes that an earlier fetch left are thrown away, and the blob is fetched once
+// more.
 func TestFetchRestartsIfKeptBytesAreWrong(t *testing.T) {
 	for _, size := range sizes {
 		f, j := newFetcher(), newJob(size)
@@ -128,7 +129,7 @@ func TestFetchFailsForOtherBytes(t *testing.T) {
 	}
 }
 
-// A panic of a callback, in whichever goroutine, is the caller's.
+// A panic of a callback in any goroutine becomes a panic of the caller of Fetch.
 func TestAPanicOfACallbackReachesTheCallerOfFetch(t *testing.T) {
 	boom := errors.New("boom")
 	for _, size := range sizes {

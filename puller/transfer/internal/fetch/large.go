@@ -39,7 +39,7 @@ type largeFetch struct {
 	noParts    bool  // what is missing is not divided any further
 	fast       bool  // its first connection was at least a quarter as fast as the hash
 	noMore     bool  // no connection may be added
-	retried    bool  // the one try more that retry allows was used
+	retried    bool  // the further try that retry allows was used
 	givingWay  bool  // a connection ends for another blob
 	extra      int   // connections of the budget beyond the blob's first one
 	err        error // why the blob cannot be fetched
@@ -150,9 +150,9 @@ func (l *largeFetch) next(ctx context.Context) (chunk, error) {
 }
 
 // readBack reads bytes at the mark that are in the ingest and no longer in memory. It
-// moves the mark only when it has a buffer. Moved earlier, the mark could reach a
-// connection, which would then put all buffers into the queue of a hash that waits for
-// one.
+// moves the mark only when it has a buffer. If it moved the mark earlier, the mark could
+// reach a connection. That connection could put all buffers into the queue while the hash
+// waits for a buffer.
 func (l *largeFetch) readBack(ctx context.Context, ready spans.Span) (chunk, error) {
 	buf, err := l.pool.get(ctx)
 	if err != nil {
@@ -211,9 +211,9 @@ func (l *largeFetch) useFreeConn(ctx context.Context) {
 	}
 }
 
-// addConn opens one connection more, which the budget has granted. It fetches missing
-// bytes that no connection fetches, or takes over a part of what another connection has
-// yet to fetch. The lock is held.
+// addConn opens one more connection, which the budget has granted. The connection fetches
+// missing bytes that no connection fetches, or takes over a part of what another
+// connection has yet to fetch. The lock is held.
 func (l *largeFetch) addConn(ctx context.Context) bool {
 	f := l.forecast(len(l.active) + len(l.starting) + 1)
 	part, from := l.late(f, f.read, f.least(f.read)/2)
@@ -310,9 +310,9 @@ func (l *largeFetch) serve(c *conn) {
 	}
 }
 
-// retry reports whether c, which failed, is used for one try more. It is used if the blob
-// was fetched in parts and all other connections have ended, because there may have been
-// more connections than the server allows. This happens once for a blob.
+// retry reports whether c, which failed, is used for one further try. It is used if the
+// blob was fetched in parts and all other connections have ended, because there may have
+// been more connections than the server allows. This happens once for a blob.
 func (l *largeFetch) retry(c *conn, err error) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -7,33 +7,36 @@ import (
 )
 
 const (
-	// maxPart is the largest part of a blob on a slow link. With larger ones, bytes would be
-	// hashed so much later that they might have left the page cache. On a fast link bytes are
-	// hashed earlier, so parts are larger. They are also large because a connection from
-	// which another one takes bytes over is closed, and loses what is on its way.
+	// maxPart is the largest part of a blob on a slow link. Bytes of larger parts would
+	// be hashed so much later that they might have left the page cache. On a fast link
+	// bytes are hashed earlier, so parts are larger. Parts are also large because a
+	// connection from which another connection takes over bytes is closed, and the bytes
+	// that are on their way are lost.
 	maxPart     = 256 << 20
 	minFastPart = 64 << 20
 	maxFastPart = 512 << 20
 	// The smallest part is what a connection brings in leastTime, between minPart and
-	// enoughPart bytes. With smaller ones, the round trip between two parts would matter.
+	// enoughPart bytes. With smaller parts, the round trip between two parts would
+	// matter.
 	leastTime  = 100 * time.Millisecond
 	minPart    = 1 << 20
 	enoughPart = 8 << 20
 	// openTime is about how long it takes until a connection that is added brings bytes.
 	openTime = 50 * time.Millisecond
-	// lateness is by how much a connection has to hold the blob's end up before another
-	// one takes over some of its part although there are bytes that no connection fetches.
+	// lateness is how much a connection must delay the end of the blob before another
+	// connection takes over some of its part while there are bytes that no connection
+	// fetches.
 	lateness = 250 * time.Millisecond
 )
 
 // A forecast says how the rest of a large blob's fetch will go. It decides how the blob is
 // divided into parts.
 //
-// The fewer parts, the fewer requests. But the hash needs the bytes in order. At a part
-// that a connection is fetching, it can only go on as fast as that connection, while other
-// connections bring bytes that come later. It hashes those bytes after the part has ended,
-// faster than they came. So a part may be long while much of the blob comes after it, and
-// parts get shorter towards the blob's end.
+// The fewer parts, the fewer requests. But the hash needs the bytes in order. Within a
+// part that a connection is fetching, the hash is only as fast as that connection, while
+// other connections bring bytes that come later in the blob. The hash reaches those bytes
+// after the part has ended, and hashes them faster than they came. So a part may be long
+// while much of the blob comes after it, and parts get shorter towards the blob's end.
 type forecast struct {
 	size     int64   // of the blob
 	missing  int64   // bytes that have not come
@@ -73,7 +76,7 @@ func (f forecast) least(read float64) int64 {
 func (f forecast) part(gap spans.Span, read float64) int64 {
 	n := float64(maxFastPart)
 	if !f.fast && read > f.hash {
-		// In time are n bytes with n*read + (f.size-gap.Off-n)*f.hash = f.left().
+		// n bytes are in time if n*read + (f.size-gap.Off-n)*f.hash = f.left().
 		n = min(maxPart, (f.left()-float64(f.size-gap.Off)*f.hash)/(read-f.hash))
 	}
 	least := f.least(read)
@@ -106,11 +109,11 @@ func (l *largeFetch) forecast(n int) forecast {
 	}
 }
 
-// late returns bytes that another connection should take over from an active one, which
-// is from. The other one takes read seconds for a byte. from is the one whose part will be
-// complete last. While bytes are unassigned, nothing is taken over from it unless it will
-// delay the end of the blob. from is nil if there are fewer than least bytes to take over.
-// The lock is held.
+// late returns bytes of the active connection from that another connection should take
+// over. The other connection needs read seconds for a byte. from is the connection whose
+// part will be complete last. While bytes are unassigned, nothing is taken over unless
+// from's part will delay the end of the blob. from is nil if there are fewer than least
+// bytes to take over. The lock is held.
 func (l *largeFetch) late(f forecast, read float64, least int64) (share spans.Span, from *conn) {
 	if l.noParts {
 		return share, nil
@@ -128,8 +131,8 @@ func (l *largeFetch) late(f forecast, read float64, least int64) (share spans.Sp
 	if from == nil {
 		return share, nil
 	}
-	// Both end at the same time, or from ends earlier. It does not end before the other
-	// one is open.
+	// Both end at the same time, or from ends earlier. from does not end before the other
+	// connection is open.
 	own := from.perByte()
 	keep := min(f.part(share, own), int64(float64(share.Len())*read/(read+own)))
 	share.Off += max(keep, f.least(own)) / bufferSize * bufferSize
