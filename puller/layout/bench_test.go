@@ -1,11 +1,13 @@
-package layout
+package layout_test
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 
-	"github.com/pullkit/pullkit/internal/ocilayout"
+	"github.com/pullkit/pullkit/puller/layout"
 	"github.com/stretchr/testify/require"
 )
 
@@ -56,19 +58,23 @@ func BenchmarkBigBlob(b *testing.B) {
 			require.NoError(b, err)
 		}
 		require.NoError(b, in.Commit(b.Context()))
-		require.NoError(b, l.fs.Remove(ocilayout.BlobName(desc.Digest)))
+		require.NoError(b, os.Remove(pathOf(l, desc)))
 	}
 }
 
-// BenchmarkParseIndex reads an index.json of 5,000 images.
-func BenchmarkParseIndex(b *testing.B) {
-	l := openTest(b, b.TempDir())
-	fill(b, l, newTestImage(b, "registry.example/team/first:v1", 0, 100), 5000)
-	data, err := l.read(indexName, maxIndexSize)
+// BenchmarkReadIndex opens a layout of 5,000 images and looks up one of them.
+func BenchmarkReadIndex(b *testing.B) {
+	first := openTest(b, b.TempDir())
+	img := newTestImage(b, "registry.example/team/first:v1", 0, 100)
+	fill(b, first, img, 5000)
+	info, err := os.Stat(filepath.Join(first.Dir(), indexName))
 	require.NoError(b, err)
-	b.SetBytes(int64(len(data)))
+	b.SetBytes(info.Size())
 	for b.Loop() {
-		_, err := parseIndex(data)
+		l, err := layout.Open(first.Dir(), layout.Config{})
 		require.NoError(b, err)
+		_, err = l.Lookup(b.Context(), img.ref)
+		require.NoError(b, err)
+		require.NoError(b, l.Close())
 	}
 }

@@ -1,4 +1,4 @@
-package layout
+package layout_test
 
 import (
 	"context"
@@ -12,48 +12,59 @@ import (
 	"time"
 
 	"github.com/pullkit/pullkit/internal/disk/disktest"
+	"github.com/pullkit/pullkit/internal/ocilayout"
 	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/puller/layout"
 	"github.com/pullkit/pullkit/reference"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
-// countingMem returns a layout in memory, and a function that counts operations by their
-// name and the base name of the file.
-func countingMem(t *testing.T, before func(op string)) (*Layout, *disktest.Disk, func(string) int) {
-	var mu sync.Mutex
-	counts := make(map[string]int)
-	mem := disktest.New()
-	l, err := openFS("mem", disktest.Before(mem.Process(), func(op, name string) error {
-		mu.Lock()
-		counts[op+" "+path.Base(name)]++
-		counts[op]++
-		mu.Unlock()
-		if before != nil {
-			before(op)
-		}
-		return nil
-	}),
+// A countingDisk is a disk in memory that counts operations, and for some of them the base
+// name of the file too.
+type countingDisk struct {
+	*switchDisk
+	mem *disktest.Disk
 
-		Config{})
-	require.NoError(t, err)
-	return l, mem, func(key string) int {
-		mu.Lock()
-		defer mu.Unlock()
-		return counts[key]
-	}
+	mu     sync.Mutex
+	counts map[string]int
 }
+
+func openCounting(t *testing.T) (*layout.Layout, *countingDisk) {
+	mem := disktest.New()
+	c := &countingDisk{mem: mem, counts: make(map[string]int)}
+	c.switchDisk = newSwitchDisk(disktest.Before(mem.Process(), func(op, name string) error {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.counts[op]++
+		c.counts[op+" "+path.Base(name)]++
+		return nil
+	}))
+	l, err := layout.OpenDisk("mem", c, layout.Config{})
+	require.NoError(t, err)
+	return l, c
+}
+
+// count returns how often an operation was performed.
+func (c *countingDisk) count(op string) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.counts[op]
+}
+
+// syncs returns how often anything was synced.
+func (c *countingDisk) syncs() int { return c.count("sync") + c.count("syncdir") + c.count("syncfs") }
 
 // Tags that wait while another process has the lock are written together. Tags whose ctx
 // ended are not written.
 func TestTagsAreWrittenTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l, mem, count := countingMem(t, nil)
+		l, d := openCounting(t)
 		data, desc := blobOf(1, 100)
 		store(t, l, desc, data)
-		unlock, err := (mem.Process()).TryLock(lockName, indexLock)
+		unlock, err := d.mem.Process().TryLock(lockName, indexLock)
 		require.NoError(t, err)
-		before := count("rename " + indexName)
+		before := d.count("rename " + indexName)
 		gaveUp, cancel := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
 		var written atomic.Int64
@@ -78,7 +89,7 @@ func TestTagsAreWrittenTogether(t *testing.T) {
 		require.NoError(t, unlock())
 		wg.Wait()
 		assert.Equal(t, int64(40), written.Load())
-		assert.Equal(t, before+1, count("rename "+indexName), "one write for all of them")
+		assert.Equal(t, before+1, d.count("rename "+indexName), "one write for all of them")
 		images, err := l.List(t.Context())
 		require.NoError(t, err)
 		assert.Len(t, images, 40)
@@ -87,22 +98,23 @@ func TestTagsAreWrittenTogether(t *testing.T) {
 
 // holdCommits starts a commit of another blob that does not end before release is called.
 // Commits that start before the release wait, and are then done together. The layout must
-// be in a bubble of synctest.
-func holdCommits(t *testing.T, l *Layout, seed int) (release func() error) {
+// be in a bubble of synctest. What d did before an operation is not called until then.
+func holdCommits(t *testing.T, l *layout.Layout, d *switchDisk, seed int) (release func() error) {
 	t.Helper()
 	data, desc := blobOf(seed, 10)
-	gate, held := make(chan struct{}), l.fs
-	l.fs = disktest.Before(held, func(op, name string) error {
+	gate := make(chan struct{})
+	in := begin(t, l, desc, data)
+	was := d.before.Load()
+	d.set(func(op, name string) error {
 		if op == "sync" && name == partName(desc.Digest) {
 			<-gate
 		}
 		return nil
 	})
-	in := begin(t, l, desc, data)
-	l.fs = held
 	done := make(chan error)
 	go func() { done <- in.Commit(t.Context()) }()
 	synctest.Wait()
+	d.before.Store(was)
 	return func() error {
 		synctest.Wait() // until the other commits wait
 		close(gate)
@@ -110,173 +122,231 @@ func holdCommits(t *testing.T, l *Layout, seed int) (release func() error) {
 	}
 }
 
-// Blobs that are complete at the same time share one sync of the file system. If that
-// sync is slow, each of the next blobs gets its own sync for a while.
-func TestBlobsAreSyncedTogether(t *testing.T) {
+// commitTogether commits n blobs that are ready at the same time, and returns by how much
+// count grew from their commits alone.
+func commitTogether(t *testing.T, l *layout.Layout, d *switchDisk, seed *int, n int, count func() int) int {
+	t.Helper()
+	*seed++
+	release := holdCommits(t, l, d, *seed)
+	var wg sync.WaitGroup
+	for range n {
+		*seed++
+		data, desc := blobOf(*seed, 100)
+		in := begin(t, l, desc, data)
+		wg.Go(func() { assert.NoError(t, in.Commit(t.Context())) })
+	}
+	synctest.Wait()
+	before := count()
+	require.NoError(t, release())
+	wg.Wait()
+	return count() - before
+}
+
+// Three or more blobs that are ready together share one sync of their content. After a sync
+// of the whole file system that took long, each blob has its own for a while.
+func TestBlobsThatAreReadyTogetherShareOneSync(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		slow := time.Duration(0)
-		l, _, count := countingMem(t, func(op string) {
-			if op == "syncfs" {
-				time.Sleep(slow) // in the bubble
-			}
-		})
+		l, d := openCounting(t)
+		data, desc := blobOf(0, 100)
+		store(t, l, desc, data) // the first commit also syncs the files of a new layout
 		seed := 0
-		commit := func(n int) (together, alone int) {
-			seed++
-			release := holdCommits(t, l, seed)
-			var wg sync.WaitGroup
-			for range n {
-				seed++
-				data, desc := blobOf(seed, 100)
-				in := begin(t, l, desc, data)
-				wg.Go(func() { assert.NoError(t, in.Commit(t.Context())) })
-			}
-			synctest.Wait()
-			together, alone = count("syncfs"), count("sync")
-			require.NoError(t, release())
-			wg.Wait()
-			return count("syncfs") - together, count("sync") - alone - 1 // without the sync of the held commit
-		}
-		expect := func(n, wantTogether, wantAlone int, why string) {
+		commit := func(n int) (shared bool) {
 			t.Helper()
-			together, alone := commit(n)
-			assert.Equal(t, []int{wantTogether, wantAlone}, []int{together, alone}, why)
+			whole := d.count("syncfs")
+			each := commitTogether(t, l, d.switchDisk, &seed, n, func() int { return d.count("sync") }) - 1 // without the held commit
+			whole = d.count("syncfs") - whole
+			if whole > 0 {
+				assert.Equal(t, [2]int{1, 0}, [2]int{whole, each}, "one sync for all")
+			} else {
+				assert.Equal(t, n, each, "one sync for each")
+			}
+			return whole > 0
 		}
-		_, _ = commit(1) // the first commit of a process also syncs oci-layout
-		expect(5, 1, 0, "one for all")
-		expect(2, 0, 2, "two are not worth it")
-		slow = time.Second
-		expect(5, 1, 0, "this one takes long")
-		for range syncFSPause {
-			expect(3, 0, 3, "it took long")
+		for n := 3; n <= 40; n += 9 {
+			assert.True(t, commit(n), "%d blobs", n)
 		}
-		expect(3, 1, 0, "it is tried again")
-		entries, err := l.fs.ReadDir(blobsDir + "/sha256")
+		d.set(func(op, _ string) error {
+			if op == "syncfs" {
+				time.Sleep(time.Second) // in the bubble
+			}
+			return nil
+		})
+		assert.True(t, commit(5))
+		d.set(nil)
+		assert.False(t, commit(3), "other programs write much")
+		again := false
+		for range 500 {
+			again = again || commit(3)
+		}
+		assert.True(t, again, "a shared sync is tried again")
+		entries, err := d.ReadDir(blobsDir + "/sha256")
 		require.NoError(t, err)
-		assert.Len(t, entries, seed)
+		assert.Len(t, entries, 1+seed)
 	})
 }
 
-// The commits of an image in a new layout are done together, although its blobs arrive one
-// after the other.
-func TestCommitsOfTheFirstImageAreDoneTogether(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		l, _, count := countingMem(t, nil)
-		together, alone, dirs := count("syncfs"), count("sync"), count("syncdir sha256")
-		var arriving []content.Ingest
-		for seed := range 3 {
-			data, desc := blobOf(seed, 100)
-			arriving = append(arriving, begin(t, l, desc, data))
-		}
-		var wg sync.WaitGroup
-		for _, in := range arriving {
-			wg.Go(func() { assert.NoError(t, in.Commit(t.Context())) })
-			time.Sleep(firstLinger / 4) // in the bubble
-		}
-		wg.Wait()
-		assert.Equal(t, []int{1, 0, 1}, []int{count("syncfs") - together, count("sync") - alone, count("syncdir sha256") - dirs})
-	})
-}
-
-func TestBatchPassesTheTurnOn(t *testing.T) {
-	b := newBatch[int](noneArrives)
-	stopped := errors.New("stopped")
-	err := b.do(t.Context(), b.add(1), func(context.Context, func() []*job[int]) error { return stopped })
-	require.ErrorIs(t, err, stopped)
-	assert.Empty(t, b.wait)
-	done := 0
-	require.NoError(t, b.do(t.Context(), b.add(2), func(_ context.Context, take func() []*job[int]) error {
-		done = len(take())
-		return nil
-	}))
-	assert.Equal(t, 1, done)
-}
-
-// noneArrives is the over function of a batch that expects no other callers.
-func noneArrives() <-chan struct{} { return nil }
-
-// A turn waits a little if other callers are expected, until none is expected. It does not
-// wait if the last turn had only one job.
-func TestTurnWaitsForExpectedCallers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var expected arrivals
-		b := newBatch[int](expected.over)
-		turn := func(want int) (waited time.Duration) {
-			start := time.Now()
-			require.NoError(t, b.do(t.Context(), b.add(0), func(_ context.Context, take func() []*job[int]) error {
-				waited = time.Since(start)
-				assert.Len(t, take(), want)
-				return nil
-			}))
-			return waited
-		}
-		expected.begin()
-		assert.Equal(t, firstLinger, turn(1), "the first turn")
-		assert.Zero(t, turn(1), "one after the other")
-		b.turn <- struct{}{}
-		var wg sync.WaitGroup
-		for range 2 {
-			wg.Go(func() {
-				assert.NoError(t, b.do(t.Context(), b.add(0), func(_ context.Context, take func() []*job[int]) error {
-					assert.Len(t, take(), 2)
-					return nil
-				}))
-			})
-		}
-		synctest.Wait()
-		<-b.turn
-		wg.Wait()
-		expected.begin()
-		time.AfterFunc(linger/4, expected.end)
-		assert.Equal(t, linger, turn(1), "one more is expected")
-		b.last = 2
-		time.AfterFunc(linger/4, expected.end)
-		assert.Equal(t, linger/4, turn(1), "then none is expected")
-		b.last = 2
-		assert.Zero(t, turn(1))
-	})
-}
-
-// If the work panics, the other callers of the same work get an error, and no caller
-// waits for ever.
-func TestAPanicOfABatchReleasesItsCallers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		for _, before := range []bool{true, false} {
-			b := newBatch[int](noneArrives)
-			b.turn <- struct{}{} // so that both wait
-			var failed, panicked atomic.Int64
-			first := atomic.Bool{}
+// An image whose blobs arrive within a few milliseconds of one another is stored in a new
+// directory with at most six syncs, from Open to the end of Tag.
+func TestANewImageInANewDirectoryTakesAtMostSixSyncs(t *testing.T) {
+	for layers := 1; layers < 12; layers += 2 {
+		synctest.Test(t, func(t *testing.T) {
+			l, d := openCounting(t)
+			sizes := make([]int, layers)
+			for i := range sizes {
+				sizes[i] = 100 + i
+			}
+			img := newTestImage(t, "registry.example/team/app:v1", 1, sizes...)
+			all := img.all[:len(img.all)-1] // without the index
+			var arriving []content.Ingest
+			for _, desc := range all {
+				arriving = append(arriving, begin(t, l, desc, img.data[desc.Digest]))
+			}
 			var wg sync.WaitGroup
-			for range 2 {
+			for _, in := range arriving {
+				wg.Go(func() { assert.NoError(t, in.Commit(t.Context())) })
+				time.Sleep(time.Millisecond) // in the bubble
+			}
+			wg.Wait()
+			require.NoError(t, l.Tag(t.Context(), img.ref, img.manifest))
+			assert.LessOrEqual(t, d.syncs(), 6, "%d layers", layers)
+		})
+	}
+}
+
+// A commit does not wait if no other blob is on its way, and waits only a short time for
+// one that never comes.
+func TestACommitWaitsBrieflyForOtherBlobs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, _ := openCounting(t)
+		commit := func(seed int) time.Duration {
+			data, desc := blobOf(seed, 100)
+			in := begin(t, l, desc, data)
+			start := time.Now()
+			require.NoError(t, in.Commit(t.Context()))
+			return time.Since(start)
+		}
+		assert.Zero(t, commit(1), "the first blob of a layout")
+		_, stuck := blobOf(2, 100)
+		in, err := l.Ingest(t.Context(), stuck)
+		require.NoError(t, err)
+		for seed := 3; seed < 10; seed++ {
+			assert.LessOrEqual(t, commit(seed), 20*time.Millisecond)
+		}
+		require.NoError(t, in.Close())
+		assert.Zero(t, commit(10))
+	})
+	synctest.Test(t, func(t *testing.T) {
+		l, d := openCounting(t)
+		data, desc := blobOf(1, 100)
+		_, stuck := blobOf(2, 100)
+		_, err := l.Ingest(t.Context(), stuck)
+		require.NoError(t, err)
+		in := begin(t, l, desc, data)
+		start := time.Now()
+		require.NoError(t, in.Commit(t.Context()))
+		assert.LessOrEqual(t, time.Since(start), 20*time.Millisecond, "the first commit, while another blob is on its way")
+		seed := 100
+		start = time.Now()
+		commitTogether(t, l, d.switchDisk, &seed, 4, d.syncs)
+		assert.LessOrEqual(t, time.Since(start), 40*time.Millisecond)
+	})
+}
+
+// A Tag that fails before it writes leaves nothing behind that stops the next one.
+func TestATagAfterAFailedTagSucceeds(t *testing.T) {
+	l, d := openCounting(t)
+	data, desc := blobOf(1, 100)
+	store(t, l, desc, data)
+	stopped := errors.New("stopped")
+	d.set(func(op, _ string) error {
+		if op == "lock" {
+			return stopped
+		}
+		return nil
+	})
+	require.ErrorIs(t, l.Tag(t.Context(), reference.MustParse("registry.example/a:v1"), desc), stopped)
+	d.set(nil)
+	require.NoError(t, l.Tag(t.Context(), reference.MustParse("registry.example/b:v1"), desc))
+	images, err := l.List(t.Context())
+	require.NoError(t, err)
+	require.Len(t, images, 1, "the name whose Tag failed is not written later")
+	assert.Equal(t, "registry.example/b:v1", images[0].Ref.String())
+}
+
+// If a commit panics, the commit that is done with it gets an error, no caller waits for
+// ever, and other blobs can be stored.
+func TestAPanicInACommitReachesEveryCaller(t *testing.T) {
+	data, desc := blobOf(2, 100)
+	for op, file := range map[string]string{"sync": partName(desc.Digest), "rename": ocilayout.BlobName(desc.Digest)} {
+		synctest.Test(t, func(t *testing.T) {
+			l, d := openCounting(t)
+			d.set(func(o, name string) error {
+				if o == op && name == file {
+					panic("in the disk")
+				}
+				return nil
+			})
+			release := holdCommits(t, l, d.switchDisk, 1)
+			otherData, other := blobOf(3, 100)
+			var panicked, failed atomic.Int64
+			var wg sync.WaitGroup
+			for _, in := range []content.Ingest{begin(t, l, desc, data), begin(t, l, other, otherData)} {
 				wg.Go(func() {
 					defer func() {
 						if recover() != nil {
 							panicked.Add(1)
 						}
 					}()
-					err := b.do(t.Context(), b.add(0), func(_ context.Context, take func() []*job[int]) error {
-						if !first.CompareAndSwap(false, true) {
-							assert.Len(t, take(), 1, "of the one that is left")
-							return nil
-						}
-						if !before {
-							assert.Len(t, take(), 2)
-						}
-						panic("in the work")
-					})
-					if err != nil {
-						assert.ErrorIs(t, err, errAbandoned)
+					if in.Commit(t.Context()) != nil {
 						failed.Add(1)
 					}
 				})
 			}
-			synctest.Wait()
-			<-b.turn
+			require.NoError(t, release())
 			wg.Wait()
-			assert.Equal(t, int64(1), panicked.Load())
-			assert.Equal(t, !before, failed.Load() == 1)
-			assert.Empty(t, b.wait)
-			assert.Empty(t, b.turn)
+			assert.Equal(t, [2]int64{1, 1}, [2]int64{panicked.Load(), failed.Load()}, op)
+			data, desc := blobOf(9, 100)
+			store(t, l, desc, data)
+		})
+	}
+}
+
+// If a Tag panics before it takes the Tags that wait, these go on without it.
+func TestATagAfterAPanicInATagSucceeds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, d := openCounting(t)
+		data, desc := blobOf(1, 100)
+		store(t, l, desc, data)
+		unlock, err := d.mem.Process().TryLock(lockName, indexLock)
+		require.NoError(t, err)
+		var panicked, tagged atomic.Int64
+		var wg sync.WaitGroup
+		for i := range 2 {
+			ref := reference.MustParse(fmt.Sprintf("registry.example/app%d:v1", i))
+			wg.Go(func() {
+				defer func() {
+					if recover() != nil {
+						panicked.Add(1)
+					}
+				}()
+				if assert.NoError(t, l.Tag(t.Context(), ref, desc)) {
+					tagged.Add(1)
+				}
+			})
 		}
+		synctest.Wait()
+		var once sync.Once
+		d.set(func(_, name string) error {
+			if name == indexName {
+				once.Do(func() { panic("in the disk") })
+			}
+			return nil
+		})
+		require.NoError(t, unlock())
+		wg.Wait()
+		assert.Equal(t, [2]int64{1, 1}, [2]int64{panicked.Load(), tagged.Load()})
+		images, err := l.List(t.Context())
+		require.NoError(t, err)
+		assert.Len(t, images, 1)
 	})
 }

@@ -1,4 +1,4 @@
-package layout
+package layout_test
 
 import (
 	"errors"
@@ -10,12 +10,13 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"github.com/pullkit/pullkit/internal/disk"
 	"github.com/pullkit/pullkit/internal/disk/disktest"
 	"github.com/pullkit/pullkit/internal/ocilayout"
 	"github.com/pullkit/pullkit/internal/rounds"
 	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/puller/layout"
 	"github.com/pullkit/pullkit/reference"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -26,15 +27,6 @@ import (
 // blob that has its own sync.
 func faultImage(t testing.TB) *testImage {
 	return newTestImage(t, "registry.example/team/app:v1", 7, 0, 5, 5000, 15000, 40000)
-}
-
-// openMem opens a layout that treats blobs of some KiB like large ones.
-func openMem(fsys disk.FS) (*Layout, error) {
-	l, err := openFS("mem", fsys, Config{})
-	if err == nil {
-		l.tune = tuning{listEvery: 4 << 10, writeBackEvery: 16 << 10, smallBlob: 20 << 10, indexSize: maxIndexSize}
-	}
-	return l, err
 }
 
 const memChunk = 3000 // bytes of one write, so that pages are written in parts
@@ -221,7 +213,7 @@ func TestAnEmptyLayoutFileIsMadeAgain(t *testing.T) {
 		l = openTest(t, dir)
 		_, err := l.List(t.Context())
 		assert.ErrorIs(t, err, content.ErrStore)
-		_, err = l.Prune(t.Context(), PruneConfig{MinAge: -1})
+		_, err = l.Prune(t.Context(), layout.PruneConfig{MinAge: -1})
 		assert.ErrorIs(t, err, content.ErrStore)
 	}
 }
@@ -274,21 +266,21 @@ func TestDieAtEveryOperation(t *testing.T) {
 	for k := int64(0); ; k += step {
 		mem := disktest.New()
 		var n atomic.Int64
-		l, err := openFS("mem", disktest.Before(mem.Process(), func(string, string) error {
+		l, err := layout.OpenDisk("mem", disktest.Before(mem.Process(), func(string, string) error {
 			if n.Add(1) > k {
 				return disktest.ErrDead
 			}
 			return nil
 		}),
 
-			Config{})
+			layout.Config{})
 		var first, second testPuller
 		if err == nil {
 			first.l = l
 			err = first.pull(t.Context(), img)
 		}
 		mem = mem.Crash(disktest.KeepAll) // the process's locks are released
-		l, oerr := openFS("mem", mem.Process(), Config{})
+		l, oerr := layout.OpenDisk("mem", mem.Process(), layout.Config{})
 		require.NoError(t, oerr)
 		second.l = l
 		require.NoError(t, second.pull(t.Context(), img), "operation %d", k)
@@ -305,7 +297,7 @@ func TestDieAtEveryOperation(t *testing.T) {
 
 // pullAndLosePower pulls, which must succeed, and then the machine loses power. The image
 // that was tagged must be there.
-func pullAndLosePower(t *testing.T, mem *disktest.Disk, l *Layout, img *testImage, keep func() bool, what string) {
+func pullAndLosePower(t *testing.T, mem *disktest.Disk, l *layout.Layout, img *testImage, keep func() bool, what string) {
 	require.NoError(t, (&testPuller{chunk: memChunk, l: l, oneByOne: true}).pull(t.Context(), img), what)
 	require.NoError(t, l.Close())
 	mem = mem.Crash(keep)
@@ -408,19 +400,41 @@ func TestFailedSyncOfNamesIsNotTrusted(t *testing.T) {
 	}
 }
 
-// Another goroutine syncs all noted names just before each change of a name. The change
-// is nevertheless durable when Commit or Tag returns.
+// Another goroutine syncs all noted names, by a Tag, just before each change of a name. The
+// change is durable all the same when Commit or Tag returns.
 func TestNamesThatChangeAfterASyncAreDurable(t *testing.T) {
-	img := faultImage(t)
+	before, img := newTestImage(t, "registry.example/team/before:v1", 8, 100), faultImage(t)
 	mem := disktest.New()
-	var l *Layout
-	l, err := openMem(disktest.Before(mem.Process(), func(op, _ string) error {
-		if l != nil && (op == "rename" || op == "mkdir") {
-			return errors.Join(l.syncNoted(), l.syncFS())
+	d := newSwitchDisk(mem.Process())
+	l := must(openMem(d))
+	require.NoError(t, (&testPuller{l: l}).pull(t.Context(), before))
+	var syncing atomic.Bool
+	synced := 0
+	d.set(func(op, name string) error {
+		if op != "mkdir" && (op != "rename" || name == indexName) || !syncing.CompareAndSwap(false, true) {
+			return nil
 		}
-		return nil
-	}))
-	require.NoError(t, err)
+		defer syncing.Store(false)
+		synced++
+		return l.Tag(t.Context(), before.ref, before.index)
+	})
+	data := []byte("a blob in a new directory")
+	desc := ocispec.Descriptor{Digest: digest.SHA512.FromBytes(data), Size: int64(len(data))}
+	store(t, l, desc, data)
+	require.Greater(t, synced, 1, "before the new directory and before the blob got its name")
+	require.True(t, must(must(openMem(mem.Crash(disktest.KeepNone).Process())).Has(t.Context(), desc)))
+
+	mem = disktest.New()
+	d = newSwitchDisk(mem.Process())
+	l = must(openMem(d))
+	require.NoError(t, (&testPuller{l: l}).pull(t.Context(), before))
+	d.set(func(op, name string) error {
+		if op != "rename" || name == indexName || !syncing.CompareAndSwap(false, true) {
+			return nil
+		}
+		defer syncing.Store(false)
+		return l.Tag(t.Context(), before.ref, before.index)
+	})
 	pullAndLosePower(t, mem, l, img, disktest.KeepNone, "synced before each change")
 }
 
@@ -429,9 +443,9 @@ func TestNamesThatChangeAfterASyncAreDurable(t *testing.T) {
 func TestForeignBlobIsSyncedBeforeItsStamp(t *testing.T) {
 	data, desc := blobOf(1, 5*4096)
 	for seed := range uint64(rounds.Of(40)) {
-		for name, found := range map[string]func(l *Layout) error{
-			"Has": func(l *Layout) error { _, err := l.Has(t.Context(), desc); return err },
-			"Verify": func(l *Layout) error {
+		for name, found := range map[string]func(l *layout.Layout) error{
+			"Has": func(l *layout.Layout) error { _, err := l.Has(t.Context(), desc); return err },
+			"Verify": func(l *layout.Layout) error {
 				for _, err := range l.Verify(t.Context()) {
 					return err
 				}
@@ -441,11 +455,7 @@ func TestForeignBlobIsSyncedBeforeItsStamp(t *testing.T) {
 			mem := disktest.New()
 			l, err := openMem(mem.Process())
 			require.NoError(t, err)
-			require.NoError(t, l.ready(desc.Digest))
-			f, err := l.createFresh(ocilayout.BlobName(desc.Digest))
-			require.NoError(t, err)
-			_, err = f.WriteAt(data, 0)
-			require.NoError(t, err)
+			putBlob(t, mem.Process(), desc.Digest, data)
 			require.NoError(t, found(l))
 			mem = mem.Crash(disktest.KeepSome(seed))
 			l, err = openMem(mem.Process())
@@ -453,7 +463,7 @@ func TestForeignBlobIsSyncedBeforeItsStamp(t *testing.T) {
 			ok, err := l.Has(t.Context(), ocispec.Descriptor{Digest: desc.Digest, Size: desc.Size})
 			require.NoError(t, err)
 			if ok {
-				requireSound(t, l.fs, fmt.Sprintf("%s, seed %d", name, seed))
+				requireSound(t, mem.Process(), fmt.Sprintf("%s, seed %d", name, seed))
 			}
 		}
 	}
@@ -466,14 +476,10 @@ func TestForeignBlobIsSyncedBeforeItsStamp(t *testing.T) {
 		return nil
 	}))
 	require.NoError(t, err)
-	require.NoError(t, l.ready(desc.Digest))
-	f, err := l.createFresh(ocilayout.BlobName(desc.Digest))
-	require.NoError(t, err)
-	_, err = f.WriteAt(data, 0)
-	require.NoError(t, err)
+	putBlob(t, mem.Process(), desc.Digest, data)
 	_, err = l.Has(t.Context(), desc)
 	require.ErrorIs(t, err, syscall.EIO)
-	fi, err := l.fs.Lstat(ocilayout.BlobName(desc.Digest))
+	fi, err := mem.Process().Lstat(ocilayout.BlobName(desc.Digest))
 	require.NoError(t, err)
 	assert.False(t, fi.ModTime().Equal(stamp))
 }
@@ -531,21 +537,16 @@ func TestLosePowerInRemove(t *testing.T) {
 	for done, k := false, int64(0); !done; k++ {
 		for seed := range uint64(5) {
 			mem := disktest.New()
-			l := must(openMem(mem.Process()))
+			d := newSwitchDisk(mem.Process())
+			l := must(openMem(d))
 			for _, img := range []*testImage{one, two} {
 				require.NoError(t, (&testPuller{l: l}).pull(t.Context(), img))
 			}
-			var n atomic.Int64
-			l.fs = disktest.Before(l.fs, func(string, string) error {
-				if n.Add(1) > k {
-					return disktest.ErrDead
-				}
-				return nil
-			})
+			d.set(diesAfter(k))
 
 			_, err := l.Remove(t.Context(), one.ref)
 			if err == nil {
-				_, err = l.Prune(t.Context(), PruneConfig{MinAge: -1})
+				_, err = l.Prune(t.Context(), layout.PruneConfig{MinAge: -1})
 			}
 			done = err == nil
 			keep := disktest.KeepSome(seed)

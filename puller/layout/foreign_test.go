@@ -1,4 +1,4 @@
-package layout
+package layout_test
 
 import (
 	"context"
@@ -21,13 +21,14 @@ import (
 	"github.com/pullkit/pullkit/internal/disk/disktest"
 	"github.com/pullkit/pullkit/internal/ocilayout"
 	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/puller/layout"
 	"github.com/pullkit/pullkit/reference"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
 // begin ingests all bytes of a blob and does not commit it.
-func begin(t *testing.T, l *Layout, desc ocispec.Descriptor, data []byte) content.Ingest {
+func begin(t *testing.T, l *layout.Layout, desc ocispec.Descriptor, data []byte) content.Ingest {
 	t.Helper()
 	in, err := l.Ingest(t.Context(), desc)
 	require.NoError(t, err)
@@ -38,7 +39,7 @@ func begin(t *testing.T, l *Layout, desc ocispec.Descriptor, data []byte) conten
 
 // others starts a blob that takes long. While it runs, the layout does not check the
 // directories again before other blobs.
-func others(t *testing.T, l *Layout) {
+func others(t *testing.T, l *layout.Layout) {
 	_, slow := blobOf(99, 1000)
 	in, err := l.Ingest(t.Context(), slow)
 	require.NoError(t, err)
@@ -46,7 +47,7 @@ func others(t *testing.T, l *Layout) {
 }
 
 // putAside renames a directory and makes another one in its place.
-func putAside(t *testing.T, l *Layout, name string) {
+func putAside(t *testing.T, l *layout.Layout, name string) {
 	t.Helper()
 	path := filepath.Join(l.Dir(), name)
 	require.NoError(t, os.Rename(path, filepath.Join(t.TempDir(), "aside")))
@@ -59,8 +60,8 @@ func putAside(t *testing.T, l *Layout, name string) {
 func TestNoBlobIsStoredInARenamedDirectory(t *testing.T) {
 	for _, name := range []string{blobsDir, blobsDir + "/sha256"} {
 		synctest.Test(t, func(t *testing.T) {
-			l := openTest(t, t.TempDir())
-			release := holdCommits(t, l, 5)
+			l, d := openSwitch(t, t.TempDir())
+			release := holdCommits(t, l, d, 5)
 			errs := make([]error, 2)
 			var descs []ocispec.Descriptor
 			var wg sync.WaitGroup
@@ -74,7 +75,7 @@ func TestNoBlobIsStoredInARenamedDirectory(t *testing.T) {
 			putAside(t, l, name)
 			other := openTest(t, l.Dir())
 			data, desc := blobOf(0, 1000)
-			require.NoError(t, other.ready(desc.Digest))
+			require.NoError(t, os.MkdirAll(filepath.Dir(pathOf(other, desc)), 0o755))
 			require.NoError(t, os.WriteFile(pathOf(other, desc), data, 0o644))
 			assert.Error(t, release(), "its directory was put aside")
 			wg.Wait()
@@ -92,27 +93,28 @@ func TestNoBlobIsStoredInARenamedDirectory(t *testing.T) {
 // the blob.
 func TestThePartialOfAnotherProcessIsNotPublished(t *testing.T) {
 	for _, name := range []string{stateDir, ingestDir} {
-		l := openTest(t, t.TempDir())
+		l, d := openSwitch(t, t.TempDir())
 		data, desc := blobOf(1, 1000)
 		in := begin(t, l, desc, data)
-		l.fs = disktest.Before(l.fs, func(op, to string) error {
+		d.set(func(op, to string) error {
 			if op != "lstat" || to != partName(desc.Digest) {
 				return nil
 			}
-			l.fs.(*disktest.Hook).Before = func(string, string) error { return nil }
+			d.set(nil)
 			putAside(t, l, name)
 			require.NoError(t, os.MkdirAll(filepath.Join(l.Dir(), ingestDir), 0o755))
 			require.NoError(t, os.WriteFile(filepath.Join(l.Dir(), partName(desc.Digest)), make([]byte, 1000), 0o644))
-			return l.mkdirs(stateDir, ingestDir)
+			_, next := blobOf(2, 100) // from its Ingest on, the layout uses the new directory
+			in, err := l.Ingest(t.Context(), next)
+			require.NoError(t, err)
+			return in.Close()
 		})
-
 		err := in.Commit(t.Context())
-		assert.ErrorIs(t, err, errOtherFile)
 		assert.Equal(t, content.ErrStore, content.ReasonOf(err), "%v", err)
+		assert.ErrorContains(t, err, "another file has this name now")
 		assert.NoFileExists(t, pathOf(l, desc))
-		l.fs = l.fs.(*disktest.Hook).FS
 		store(t, l, desc, data)
-		requireSound(t, l.fs, name)
+		requireSound(t, must(disk.Open(l.Dir())), name)
 	}
 }
 
@@ -182,7 +184,8 @@ func TestAPartialCutShortIsNotPublished(t *testing.T) {
 	data, desc := blobOf(1, 1000)
 	in := begin(t, l, desc, data)
 	require.NoError(t, os.Truncate(filepath.Join(l.Dir(), partName(desc.Digest)), 999))
-	assert.ErrorIs(t, in.Commit(t.Context()), errOtherFile)
+	err := in.Commit(t.Context())
+	assert.Equal(t, content.ErrStore, content.ReasonOf(err), "%v", err)
 	assert.NoFileExists(t, pathOf(l, desc))
 }
 
@@ -328,11 +331,11 @@ func TestPlantedDirectoryLinksAreNotFollowed(t *testing.T) {
 					require.NoError(t, err)
 					assert.Empty(t, entries)
 				}
-				var l *Layout
+				var l *layout.Layout
 				if !inside { // a directory with something strange is refused at once
 					plant()
 					var err error
-					if l, err = Open(dir, Config{}); err == nil {
+					if l, err = layout.Open(dir, layout.Config{}); err == nil {
 						_, err = l.Ingest(t.Context(), desc)
 						l.Close()
 					}
@@ -363,16 +366,17 @@ func TestPlantedFileLinksAreNotFollowed(t *testing.T) {
 	ref := reference.MustParse("busybox:1.36")
 	for _, name := range []string{
 		blobsDir + "/sha256/" + hash, partName(desc.Digest), listName(desc.Digest), lockName,
-		tempName(indexName), indexName, layoutName, epochName,
+		ingestDir + "/" + indexName + ".new", indexName, layoutName, epochName,
 	} {
 		t.Run(filepath.Base(name), func(t *testing.T) {
 			dir := t.TempDir()
-			openTest(t, dir).ready(desc.Digest)
+			in, err := openTest(t, dir).Ingest(t.Context(), desc) // makes the directories
+			require.NoError(t, err)
+			require.NoError(t, in.Close())
 			path := filepath.Join(dir, filepath.FromSlash(name))
 			os.Remove(path)
 			require.NoError(t, os.Symlink(outside, path))
-			l, err := Open(dir, Config{})
-			var in content.Ingest
+			l, err := layout.Open(dir, layout.Config{})
 			if err == nil {
 				defer l.Close()
 				in, err = l.Ingest(t.Context(), desc)
@@ -503,23 +507,26 @@ func TestIngestReturnsIfTheStateDirectoryIsReplaced(t *testing.T) {
 
 // A wait for another process's lock ends when a link replaces the state directory.
 func TestAWaitForALockEndsIfALinkReplacesTheStateDirectory(t *testing.T) {
-	l, other := openTest(t, t.TempDir()), (*Layout)(nil)
-	other = openTest(t, l.Dir())
-	unlock, err := other.lock(t.Context(), "k")
+	l, d := openSwitch(t, t.TempDir())
+	other := openTest(t, l.Dir())
+	_, desc := blobOf(1, 100)
+	held, err := other.Ingest(t.Context(), desc)
 	require.NoError(t, err)
-	defer unlock()
+	defer held.Close()
 	path := filepath.Join(l.Dir(), stateDir)
 	asked := 0
-	l.fs = disktest.Before(l.fs, func(op, _ string) error {
-		if asked++; op == "lock" && asked > 3 {
-			l.fs.(*disktest.Hook).Before = func(string, string) error { return nil }
+	d.set(func(op, _ string) error {
+		if op == "lock" {
+			asked++
+		}
+		if asked > 3 {
+			d.set(nil)
 			require.NoError(t, os.Rename(path, filepath.Join(t.TempDir(), "aside")))
 			require.NoError(t, os.Symlink(t.TempDir(), path))
 		}
 		return nil
 	})
-
-	_, err = l.lock(t.Context(), "k")
+	_, err = l.Ingest(t.Context(), desc)
 	assert.Equal(t, content.ErrStore, content.ReasonOf(err), "%v", err)
 }
 
@@ -531,18 +538,14 @@ var errBusy = fmt.Errorf("sharing violation: %w", disk.ErrBusy)
 func TestBusyFilesAreRenamedAgain(t *testing.T) {
 	for _, free := range []time.Duration{0, 300 * time.Millisecond, disk.BusyFor / 2, time.Hour} {
 		synctest.Test(t, func(t *testing.T) {
-			mem := disktest.New()
-			l := must(openMem(mem.Process()))
-			img := faultImage(t)
+			mem, img := disktest.New(), faultImage(t)
 			start := time.Now()
-			l.fs = disktest.Before(l.fs, func(op, name string) error {
+			l, err := openMem(disktest.Before(mem.Process(), func(op, name string) error {
 				if op == "rename" && time.Since(start) < free {
 					return &os.LinkError{Op: "renameat", Old: "x", New: name, Err: errBusy}
 				}
 				return nil
-			})
-
-			err := l.create(layoutName, []byte(ocilayout.Layout), true)
+			}))
 			if free > disk.BusyFor {
 				assert.ErrorIs(t, err, errBusy)
 				assert.Less(t, time.Since(start), disk.BusyFor+time.Second)
@@ -560,20 +563,20 @@ func TestBusyFilesAreRenamedAgain(t *testing.T) {
 // A lock file that another program has open is asked for again, for a bounded time.
 func TestABusyLockFileIsAskedForAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := must(openMem(disktest.New().Process()))
+		d := newSwitchDisk(disktest.New().Process())
+		l := must(openMem(d))
 		start, free := time.Now(), time.Second
-		l.fs = disktest.Before(l.fs, func(op, _ string) error {
+		d.set(func(op, _ string) error {
 			if op == "lock" && time.Since(start) < free {
 				return errBusy
 			}
 			return nil
 		})
-
-		unlock, err := l.lock(t.Context(), "k")
-		require.NoError(t, err)
-		unlock()
+		data, desc := blobOf(1, 100)
+		store(t, l, desc, data)
 		start, free = time.Now(), time.Hour
-		_, err = l.lock(t.Context(), "k")
+		_, desc = blobOf(2, 100)
+		_, err := l.Ingest(t.Context(), desc)
 		assert.ErrorIs(t, err, errBusy)
 		assert.Less(t, time.Since(start), disk.BusyFor+time.Second)
 	})
@@ -598,6 +601,17 @@ func (f readerSyncFS) OpenFile(name string, flag int) (disk.File, error) {
 	return h, err
 }
 
+// openReaderSync opens a layout with a directory for blobs, over a readerSyncFS.
+func openReaderSync(t *testing.T, writing error) *layout.Layout {
+	dir := t.TempDir()
+	require.NoError(t, openTest(t, dir).Close())
+	require.NoError(t, os.Mkdir(filepath.Join(dir, blobsDir, "sha256"), 0o755))
+	l, err := layout.OpenDisk(dir, readerSyncFS{must(disk.Open(dir)), writing}, layout.Config{})
+	require.NoError(t, err)
+	t.Cleanup(func() { l.Close() })
+	return l
+}
+
 type forReading struct{ disk.File }
 
 func (forReading) Sync() error { return errForReading }
@@ -607,10 +621,8 @@ func (forReading) Sync() error { return errForReading }
 // without a sync.
 func TestForeignBlobIsSyncedByWriting(t *testing.T) {
 	for _, writing := range []error{nil, os.ErrPermission, disk.ErrNotRegular, os.ErrNotExist} {
-		l := openTest(t, t.TempDir())
-		l.fs = readerSyncFS{l.fs, writing}
+		l := openReaderSync(t, writing)
 		data, desc := blobOf(1, 1000)
-		require.NoError(t, l.ready(desc.Digest))
 		require.NoError(t, os.WriteFile(pathOf(l, desc), data, 0o644))
 		for range 2 {
 			ok, err := l.Has(t.Context(), desc)
@@ -621,10 +633,8 @@ func TestForeignBlobIsSyncedByWriting(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, writing == nil, fi.ModTime().Equal(stamp), "%v", writing)
 	}
-	l := openTest(t, t.TempDir())
-	l.fs = readerSyncFS{l.fs, errors.New("input/output error")}
+	l := openReaderSync(t, errors.New("input/output error"))
 	data, desc := blobOf(1, 1000)
-	require.NoError(t, l.ready(desc.Digest))
 	require.NoError(t, os.WriteFile(pathOf(l, desc), data, 0o644))
 	_, err := l.Has(t.Context(), desc)
 	assert.Error(t, err, "its bytes may not be on the disk")
@@ -664,7 +674,7 @@ func TestALayoutOnAReadOnlyMediumIsRead(t *testing.T) {
 	require.NoError(t, l.Close())
 	real := must(disk.Open(dir))
 	for _, number := range []error{errors.New("read-only file system"), errors.New("The media is write protected.")} {
-		l, err := openFS(dir, readOnlyFS{real, fmt.Errorf("%w: %w", number, disk.ErrReadOnly)}, Config{})
+		l, err := layout.OpenDisk(dir, readOnlyFS{real, fmt.Errorf("%w: %w", number, disk.ErrReadOnly)}, layout.Config{})
 		require.NoError(t, err)
 		requirePulled(t, l, img, "read-only")
 		ok, err := l.Has(t.Context(), foreign)
@@ -681,7 +691,7 @@ func TestALayoutOnAReadOnlyMediumIsRead(t *testing.T) {
 		assert.ErrorIs(t, err, number)
 		_, err = l.Remove(t.Context(), img.ref)
 		assert.ErrorIs(t, err, number)
-		_, err = l.Prune(t.Context(), PruneConfig{MinAge: -1})
+		_, err = l.Prune(t.Context(), layout.PruneConfig{MinAge: -1})
 		assert.ErrorIs(t, err, number)
 		requirePulled(t, l, img, "still")
 	}

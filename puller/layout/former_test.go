@@ -1,12 +1,10 @@
-package layout
+package layout_test
 
 import (
-	"archive/tar"
 	"io"
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/pullkit/pullkit/internal/mediatype"
 	"github.com/pullkit/pullkit/puller/archive"
@@ -20,24 +18,7 @@ import (
 // and in Docker's, each index with the image of one of two platforms.
 func TestLayoutOfTheFirstVersionIsRead(t *testing.T) {
 	dir := t.TempDir()
-	f, err := os.Open("testdata/former.tar")
-	require.NoError(t, err)
-	defer f.Close()
-	for r := tar.NewReader(f); ; {
-		hdr, err := r.Next()
-		if err == io.EOF {
-			break
-		}
-		require.NoError(t, err)
-		path := filepath.Join(dir, filepath.FromSlash(hdr.Name))
-		if hdr.Typeflag == tar.TypeDir {
-			require.NoError(t, os.MkdirAll(path, 0o755))
-			continue
-		}
-		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
-		require.NoError(t, os.WriteFile(path, must(io.ReadAll(r)), 0o644))
-		require.NoError(t, os.Chtimes(path, time.Now(), hdr.ModTime))
-	}
+	unpackLayout(t, dir, "former.tar")
 	l := openTest(t, dir)
 	names := []string{
 		"registry.example/team/plain:v1", "registry.example/team/index:v1",

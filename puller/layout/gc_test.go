@@ -1,4 +1,4 @@
-package layout
+package layout_test
 
 import (
 	"context"
@@ -17,6 +17,7 @@ import (
 	"github.com/pullkit/pullkit/internal/disk/disktest"
 	"github.com/pullkit/pullkit/internal/ocilayout"
 	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/puller/layout"
 	"github.com/pullkit/pullkit/reference"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -24,7 +25,7 @@ import (
 
 func TestRemoveAndPruneKeepBlobsInUse(t *testing.T) {
 	now := time.Now()
-	l, err := Open(t.TempDir(), Config{Now: func() time.Time { return now }})
+	l, err := layout.Open(t.TempDir(), layout.Config{Now: func() time.Time { return now }})
 	require.NoError(t, err)
 	defer l.Close()
 	one, two := newTestImage(t, "registry.example/one:v1", 1, 100, 300<<10), newTestImage(t, "registry.example/two:v1", 2, 100)
@@ -54,13 +55,13 @@ func TestRemoveAndPruneKeepBlobsInUse(t *testing.T) {
 	require.NoError(t, err)
 	_, err = in.WriteAt([]byte("x"), 0)
 	require.NoError(t, err)
-	freed, err = l.Prune(t.Context(), PruneConfig{})
+	freed, err = l.Prune(t.Context(), layout.PruneConfig{})
 	require.NoError(t, err)
 	assert.Zero(t, freed, "the blob was used recently")
 	now = now.Add(2 * time.Hour)
-	freed, err = l.Prune(t.Context(), PruneConfig{})
+	freed, err = l.Prune(t.Context(), layout.PruneConfig{})
 	require.NoError(t, err)
-	assert.Equal(t, Removal{Blobs: 1, Bytes: 5000}, freed)
+	assert.Equal(t, layout.Removal{Blobs: 1, Bytes: 5000}, freed)
 	require.NoError(t, in.Close())
 	requirePulled(t, l, two, "two")
 }
@@ -95,19 +96,19 @@ func TestTagFailsAfterARemovalDuringThePull(t *testing.T) {
 // removal, and that finds a blob which is removed next.
 func TestTagFailsIfTheLayoutWasOpenedDuringARemoval(t *testing.T) {
 	mem, img := disktest.New(), newTestImage(t, "registry.example/one:v1", 1, 100)
-	var late *Layout
-	remover, err := openFS("mem", disktest.Before(mem.Process(), func(op, name string) error {
+	var late *layout.Layout
+	remover, err := layout.OpenDisk("mem", disktest.Before(mem.Process(), func(op, name string) error {
 		if op != "remove" || !strings.HasPrefix(name, blobsDir) || late != nil {
 			return nil
 		}
-		late = must(openFS("mem", mem.Process(), Config{}))
+		late = must(layout.OpenDisk("mem", mem.Process(), layout.Config{}))
 		for _, desc := range img.all {
 			assert.True(t, must(late.Has(t.Context(), desc)))
 		}
 		return nil
 	}),
 
-		Config{})
+		layout.Config{})
 	require.NoError(t, err)
 	require.NoError(t, (&testPuller{l: remover}).pull(t.Context(), img))
 	_, err = remover.Remove(t.Context(), img.ref)
@@ -129,69 +130,79 @@ func TestRemoveKeepsBlobsIfAManifestIsDamaged(t *testing.T) {
 	_, err = l.Lookup(t.Context(), one.ref)
 	assert.ErrorIs(t, err, fs.ErrNotExist, "the name is removed")
 	require.NoError(t, (&testPuller{l: l}).pull(t.Context(), two))
-	_, err = l.Prune(t.Context(), PruneConfig{MinAge: -1})
+	_, err = l.Prune(t.Context(), layout.PruneConfig{MinAge: -1})
 	require.NoError(t, err)
 	requirePulled(t, l, two, "two")
 }
 
-// Two epochs differ, even if the clock is stopped and the second file has the inode
-// number of the first.
-func TestEpochsOfRemovalsDiffer(t *testing.T) {
+// A Tag sees each removal since its layout was opened, even if the clock is stopped and the
+// file of the removal has the inode number of the last one.
+func TestTagSeesARemovalWhenTheClockIsStopped(t *testing.T) {
 	mem := disktest.New()
 	mem.StopClock()
-	l := must(openMem(mem.Process()))
-	var times []time.Time
-	for range 2 {
-		require.NoError(t, l.newEpoch())
-		times = append(times, must(l.fs.Lstat(epochName)).ModTime())
+	other := must(openMem(mem.Process()))
+	img := newTestImage(t, "registry.example/one:v1", 1, 100)
+	for range 3 {
+		require.NoError(t, (&testPuller{l: other}).pull(t.Context(), img))
+		l := must(openMem(mem.Process()))
+		for _, desc := range img.all {
+			require.True(t, must(l.Has(t.Context(), desc)))
+		}
+		_, err := other.Remove(t.Context(), img.ref)
+		require.NoError(t, err)
+		store(t, l, img.index, img.data[img.index.Digest])
+		assert.ErrorIs(t, l.Tag(t.Context(), img.ref, img.index), fs.ErrNotExist)
+		require.NoError(t, l.Close())
 	}
-	assert.NotEqual(t, times[0], times[1])
 }
 
 // If an index lists one manifest a thousand times, the manifest is read once.
 func TestRepeatedManifestIsReadOnce(t *testing.T) {
 	reads := 0
-	l := must(openFS("mem", disktest.Before(disktest.New().Process(), func(op, _ string) error {
+	l := must(layout.OpenDisk("mem", disktest.Before(disktest.New().Process(), func(op, _ string) error {
 		if op == "read" {
 			reads++
 		}
 		return nil
 	}),
 
-		Config{}))
-	img := newTestImage(t, "registry.example/one:v1", 1, 100)
-	store(t, l, img.manifest, img.data[img.manifest.Digest]) // its parts are missing
+		layout.Config{}))
+	img, gone := newTestImage(t, "registry.example/one:v1", 1, 100), newTestImage(t, "registry.example/gone:v1", 2, 100)
+	require.NoError(t, (&testPuller{l: l}).pull(t.Context(), gone))
+	_, err := l.Remove(t.Context(), gone.ref) // from now on a Tag looks for all content
+	require.NoError(t, err)
 	var index ocispec.Index
 	for range 1000 {
 		index.Manifests = append(index.Manifests, img.manifest)
 	}
 	data := jsonOf(t, index)
 	desc := descOf(ocispec.MediaTypeImageIndex, data)
+	for _, d := range img.all {
+		store(t, l, d, img.data[d.Digest])
+	}
 	store(t, l, desc, data)
 	reads = 0
-	ok, err := l.complete(t.Context(), desc)
+	require.NoError(t, l.Tag(t.Context(), img.ref, desc))
+	images, err := l.List(t.Context())
 	require.NoError(t, err)
-	assert.False(t, ok)
-	only, err := ocilayout.OnlyImage(t.Context(), documents{l.blobs}, desc)
-	require.NoError(t, err)
-	assert.Equal(t, desc.Digest, only.Digest)
-	assert.Equal(t, 4, reads)
+	require.Len(t, images, 1)
+	assert.Equal(t, img.manifest.Digest, images[0].Manifest.Digest, "the entry is the only image of the index")
+	assert.Less(t, reads, 50, "reads of all files")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err = l.complete(ctx, desc)
-	assert.ErrorIs(t, err, context.Canceled)
+	assert.ErrorIs(t, l.Tag(ctx, img.ref, desc), context.Canceled)
 }
 
 // Layouts pull, remove and prune at the same time. An image that Tag accepted is
 // complete. A Tag that fails says that content is missing.
 func TestTaggedImagesAreCompleteDuringRemovals(t *testing.T) {
 	mem, dir := disktest.New(), t.TempDir()
-	for name, open := range map[string]func() (*Layout, error){
-		"in memory": func() (*Layout, error) { return openMem(mem.Process()) },
-		"on disk":   func() (*Layout, error) { return Open(dir, Config{}) },
+	for name, open := range map[string]func() (*layout.Layout, error){
+		"in memory": func() (*layout.Layout, error) { return openMem(mem.Process()) },
+		"on disk":   func() (*layout.Layout, error) { return layout.Open(dir, layout.Config{}) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			layouts := []*Layout{must(open()), must(open()), must(open())}
+			layouts := []*layout.Layout{must(open()), must(open()), must(open())}
 			images := []*testImage{newTestImage(t, "a.example/x:v1", 1, 100, 3000), newTestImage(t, "a.example/x:v1", 2, 5)}
 			var wg sync.WaitGroup
 			for g := range uint64(6) {
@@ -216,7 +227,7 @@ func TestTaggedImagesAreCompleteDuringRemovals(t *testing.T) {
 	}
 }
 
-func useAndRemove(t *testing.T, one, other *Layout, img *testImage, r *rand.Rand) {
+func useAndRemove(t *testing.T, one, other *layout.Layout, img *testImage, r *rand.Rand) {
 	if err := (&testPuller{l: one}).pull(t.Context(), img); err != nil {
 		assert.ErrorIs(t, err, fs.ErrNotExist)
 		return
@@ -234,7 +245,7 @@ func useAndRemove(t *testing.T, one, other *Layout, img *testImage, r *rand.Rand
 		assert.NoError(t, err)
 	}
 	if r.IntN(3) > 0 {
-		_, err = other.Prune(t.Context(), PruneConfig{MinAge: -1})
+		_, err = other.Prune(t.Context(), layout.PruneConfig{MinAge: -1})
 		assert.NoError(t, err)
 	}
 }
@@ -258,14 +269,15 @@ func TestPruneUsesNotesWithoutAccessTimes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			now := time.Date(2026, 11, 29, 12, 0, 0, 0, time.UTC)
-			l := must(openFS("mem", noTimesFS{disktest.New().Process(), answer}, Config{Now: func() time.Time { return now }}))
+			mem := disktest.New()
+			l := must(layout.OpenDisk("mem", noTimesFS{mem.Process(), answer}, layout.Config{Now: func() time.Time { return now }}))
 			found, kept := blobOf(1, 100)
 			data, stored := blobOf(2, 100)
 			store(t, l, kept, found)
 			store(t, l, stored, data)
 			prune := func(want int, why string) {
 				t.Helper()
-				freed, err := l.Prune(t.Context(), PruneConfig{})
+				freed, err := l.Prune(t.Context(), layout.PruneConfig{})
 				require.NoError(t, err)
 				assert.Equal(t, want, freed.Blobs, why)
 			}
@@ -282,7 +294,7 @@ func TestPruneUsesNotesWithoutAccessTimes(t *testing.T) {
 			assert.False(t, ok)
 			now = now.Add(2 * time.Hour)
 			prune(1, "nobody came back")
-			assert.Empty(t, must(l.fs.ReadDir(usedDir)), "the notes go with the blobs")
+			assert.Empty(t, must(mem.Process().ReadDir(usedDir)), "the notes go with the blobs")
 		})
 	}
 }
@@ -291,12 +303,15 @@ func TestPruneUsesNotesWithoutAccessTimes(t *testing.T) {
 // has seen it unused for MinAge.
 func TestPruneKeepsABlobWhoseLastUseIsNotKnown(t *testing.T) {
 	now := time.Now()
-	l := must(openFS("mem", noTimesFS{disktest.New().Process(), func(time.Time) time.Time { return time.Time{} }}, Config{Now: func() time.Time { return now }}))
+	mem := disktest.New()
+	l := must(layout.OpenDisk("mem", noTimesFS{mem.Process(), func(time.Time) time.Time { return time.Time{} }}, layout.Config{Now: func() time.Time { return now }}))
 	data, desc := blobOf(1, 100)
 	store(t, l, desc, data)
-	require.NoError(t, l.fs.Remove(noteName(desc.Digest)))
+	notes := must(mem.Process().ReadDir(usedDir))
+	require.Len(t, notes, 1)
+	require.NoError(t, mem.Process().Remove(usedDir+"/"+notes[0].Name()))
 	for _, want := range []int{0, 0, 1} {
-		freed, err := l.Prune(t.Context(), PruneConfig{})
+		freed, err := l.Prune(t.Context(), layout.PruneConfig{})
 		require.NoError(t, err)
 		assert.Equal(t, want, freed.Blobs)
 		now = now.Add(40 * time.Minute)
@@ -308,8 +323,10 @@ func TestNoNotesWithAccessTimes(t *testing.T) {
 	l := openTest(t, t.TempDir())
 	data, desc := blobOf(1, 100)
 	store(t, l, desc, data)
-	_, err := l.fs.Lstat(usedDir)
-	assert.Equal(t, l.fs.Accessed(must(l.fs.Lstat(ocilayout.BlobName(desc.Digest)))).IsZero(), err == nil)
+	fsys := must(disk.Open(l.Dir()))
+	defer fsys.Close()
+	_, err := fsys.Lstat(usedDir)
+	assert.Equal(t, fsys.Accessed(must(fsys.Lstat(ocilayout.BlobName(desc.Digest)))).IsZero(), err == nil)
 }
 
 // A process dies between the stamp of a partial and its rename. The bytes that arrived
@@ -323,9 +340,9 @@ func TestStampedPartialIsKept(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			mem, now := disktest.New(), time.Now()
-			cfg := Config{Now: func() time.Time { return now }}
+			cfg := layout.Config{Now: func() time.Time { return now }}
 			dead := false
-			l := must(openFS("mem", disktest.Before(noTimesFS{mem.Process(), answer}, func(op, name string) error {
+			l := must(layout.OpenDisk("mem", disktest.Before(noTimesFS{mem.Process(), answer}, func(op, name string) error {
 				if dead = dead || op == "sync" && strings.HasSuffix(name, partSuffix); dead {
 					return disktest.ErrDead
 				}
@@ -341,7 +358,7 @@ func TestStampedPartialIsKept(t *testing.T) {
 
 			mem = mem.Crash(disktest.KeepAll) // the process's locks are gone, its files are there
 			kept := func() int64 {
-				l := must(openFS("mem", noTimesFS{mem.Process(), answer}, cfg))
+				l := must(layout.OpenDisk("mem", noTimesFS{mem.Process(), answer}, cfg))
 				defer func() { require.NoError(t, l.Close()) }()
 				return must(l.Kept(t.Context(), desc))
 			}
@@ -357,22 +374,23 @@ func TestStampedPartialIsKept(t *testing.T) {
 
 // Prune with a negative MinAge removes a stamped partial of a dead process.
 func TestStampedPartialIsPruned(t *testing.T) {
-	l := must(openFS("mem", disktest.New().Process(), Config{}))
+	mem := disktest.New()
+	l := must(layout.OpenDisk("mem", mem.Process(), layout.Config{}))
 	data, desc := blobOf(1, 1000)
 	in := must(l.Ingest(t.Context(), desc))
 	_, err := in.WriteAt(data, 0)
 	require.NoError(t, err)
 	require.NoError(t, in.Close())
-	require.NoError(t, l.fs.Chtimes(partName(desc.Digest), time.Now(), stamp))
-	_, err = l.Prune(t.Context(), PruneConfig{MinAge: -1})
+	require.NoError(t, mem.Process().Chtimes(partName(desc.Digest), time.Now(), stamp))
+	_, err = l.Prune(t.Context(), layout.PruneConfig{MinAge: -1})
 	require.NoError(t, err)
 	assert.Zero(t, must(l.Kept(t.Context(), desc)))
 }
 
 func TestSweepRemovesOldFilesThatAreNotInUse(t *testing.T) {
 	dir, now := t.TempDir(), time.Now()
-	cfg := Config{Now: func() time.Time { return now }}
-	l, err := Open(dir, cfg)
+	cfg := layout.Config{Now: func() time.Time { return now }}
+	l, err := layout.Open(dir, cfg)
 	require.NoError(t, err)
 	defer l.Close()
 	data, desc := blobOf(1, 600<<10)
@@ -395,7 +413,7 @@ func TestSweepRemovesOldFilesThatAreNotInUse(t *testing.T) {
 	assert.Len(t, names(), 7, "all files are young")
 	now = now.Add(25 * time.Hour)
 	for _, n := range []int{3, 3} {
-		other, err := Open(dir, cfg)
+		other, err := layout.Open(dir, cfg)
 		require.NoError(t, err)
 		require.NoError(t, other.Close())
 		assert.Len(t, names(), n, "files in use are kept")
@@ -406,14 +424,20 @@ func TestSweepRemovesOldFilesThatAreNotInUse(t *testing.T) {
 // Sweeps go on after the clock was set back.
 func TestSweepsGoOnAfterTheClockWasSetBack(t *testing.T) {
 	now := time.Now()
-	l, err := Open(t.TempDir(), Config{Now: func() time.Time { return now }})
+	l, err := layout.Open(t.TempDir(), layout.Config{Now: func() time.Time { return now }})
 	require.NoError(t, err)
 	defer l.Close()
+	_, desc := blobOf(1, 100)
+	sweep := func() {
+		in, err := l.Ingest(t.Context(), desc)
+		require.NoError(t, err)
+		require.NoError(t, in.Close())
+	}
 	now = now.Add(100 * 365 * 24 * time.Hour)
-	l.sweepNow()
+	sweep()
 	now = now.Add(-100 * 365 * 24 * time.Hour)
 	require.NoError(t, os.WriteFile(filepath.Join(l.Dir(), tempPrefix+"old"), nil, 0o644))
 	now = now.Add(25 * time.Hour)
-	l.sweepNow()
+	sweep()
 	assert.NoFileExists(t, filepath.Join(l.Dir(), tempPrefix+"old"))
 }

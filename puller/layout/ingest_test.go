@@ -1,12 +1,14 @@
-package layout
+package layout_test
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -18,6 +20,7 @@ import (
 	"github.com/pullkit/pullkit/internal/rounds"
 	"github.com/pullkit/pullkit/internal/spans"
 	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/puller/layout"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -82,7 +85,8 @@ func TestAnIngestHasTheSizeOfItsDescriptor(t *testing.T) {
 // A partial that is written from its start without a gap does not have a side list. Its
 // length shows what was written, even after the death of the process.
 func TestThereIsNoSideListWithoutAGap(t *testing.T) {
-	l := openTest(t, t.TempDir())
+	dir := t.TempDir()
+	l := openTest(t, dir)
 	data, desc := blobOf(1, 1<<20)
 	list := filepath.Join(l.Dir(), filepath.FromSlash(listName(desc.Digest)))
 	ingestOf := func(want ...spans.Span) content.Ingest {
@@ -108,7 +112,8 @@ func TestThereIsNoSideListWithoutAGap(t *testing.T) {
 	write(in, span(0, 200_000))
 	write(in, span(200_000, 500_000))
 	assert.NoFileExists(t, list)
-	in.(*ingest).unlock() // as the process died
+	require.NoError(t, l.Close()) // as the process died
+	l = openTest(t, dir)
 	in = ingestOf(span(0, 500_000))
 	write(in, span(500_000, 600_000))
 	assert.NoFileExists(t, list)
@@ -129,7 +134,8 @@ func TestThereIsNoSideListWithoutAGap(t *testing.T) {
 
 // A side list has ranges that the partial lost, as after a loss of power.
 func TestASideListMayHaveRangesThatWereLost(t *testing.T) {
-	l := openTest(t, t.TempDir())
+	dir := t.TempDir()
+	l := openTest(t, dir)
 	data, desc := blobOf(1, 1<<20)
 	in, err := l.Ingest(t.Context(), desc)
 	require.NoError(t, err)
@@ -159,7 +165,8 @@ func TestASideListMayHaveRangesThatWereLost(t *testing.T) {
 	// That also holds after the new partial has grown and its process has died.
 	_, err = in.WriteAt(data[1<<20-10:], 1<<20-10)
 	require.NoError(t, err)
-	in.(*ingest).unlock()
+	require.NoError(t, l.Close()) // its locks end with it
+	l = openTest(t, dir)
 	in, err = l.Ingest(t.Context(), desc)
 	require.NoError(t, err)
 	for off, n := range in.Have() {
@@ -185,7 +192,7 @@ func TestAPartialInANewStateDirectoryIsAnotherOne(t *testing.T) {
 	require.NoError(t, err)
 	err = in.Commit(t.Context())
 	assert.Equal(t, content.ErrStore, content.ReasonOf(err), "%v", err)
-	requireSound(t, l.fs, "after a commit without its partial")
+	requireSound(t, must(disk.Open(l.Dir())), "after a commit without its partial")
 	require.NoError(t, half.Discard())
 	store(t, l, desc, data)
 }
@@ -250,12 +257,12 @@ type session struct {
 }
 
 // open opens a layout whose process may die before some operation.
-func (s *session) open(t *testing.T, mem *disktest.Disk) (l *Layout, quiet func(bool), err error) {
+func (s *session) open(t *testing.T, mem *disktest.Disk) (l *layout.Layout, quiet func(bool), err error) {
 	steps, silent := -1, false
 	if s.r.IntN(2) == 0 {
 		steps = s.r.IntN(40)
 	}
-	l, err = openFS("mem", disktest.Before(mem.Process(), func(op, name string) error {
+	l, err = layout.OpenDisk("mem", disktest.Before(mem.Process(), func(op, name string) error {
 		switch {
 		case silent:
 			return nil
@@ -273,9 +280,9 @@ func (s *session) open(t *testing.T, mem *disktest.Disk) (l *Layout, quiet func(
 		return nil
 	}),
 
-		Config{})
+		layout.Config{})
 	if err == nil {
-		l.tune = tuning{listEvery: 2 << 10, writeBackEvery: 16 << 10, smallBlob: 20 << 10, indexSize: maxIndexSize}
+		l.SetLimits(layout.Limits{ListEvery: 2 << 10, WriteBackEvery: 16 << 10, SmallBlob: 20 << 10})
 	}
 	return l, func(q bool) { silent = q }, err
 }
@@ -311,7 +318,7 @@ func (s *session) run(t *testing.T, mem *disktest.Disk) {
 		require.Equal(t, total, kept, s.said)
 	}
 	for range s.r.IntN(12) {
-		if err := s.write(in.(*ingest)); err != nil && s.r.IntN(2) == 0 {
+		if err := s.write(in); err != nil && s.r.IntN(2) == 0 {
 			break
 		}
 	}
@@ -328,10 +335,10 @@ func (s *session) run(t *testing.T, mem *disktest.Disk) {
 }
 
 // write writes some bytes, often where the last write ended.
-func (s *session) write(in *ingest) error {
+func (s *session) write(in content.Ingest) error {
 	off := s.r.IntN(len(s.data) + 1)
 	if s.r.IntN(3) == 0 {
-		off = int(in.beginning().End)
+		off = max(0, slices.Index(s.written, false))
 	}
 	n := s.r.IntN(len(s.data) - off + 1)
 	if s.r.IntN(2) == 0 {
@@ -378,16 +385,16 @@ func TestHaveYieldsNoGap(t *testing.T) {
 		for i := range uint64(4) {
 			left := atomic.Int64{}
 			left.Store(1 << 30)
-			l, err := openFS("mem", disktest.Before(mem.Process(), func(string, string) error {
+			l, err := layout.OpenDisk("mem", disktest.Before(mem.Process(), func(string, string) error {
 				if left.Add(-1) < 0 {
 					return disktest.ErrDead
 				}
 				return nil
 			}),
 
-				Config{})
+				layout.Config{})
 			require.NoError(t, err)
-			l.tune.listEvery = 2 << 10
+			l.SetLimits(layout.Limits{ListEvery: 2 << 10})
 			in, err := l.Ingest(t.Context(), desc)
 			require.NoError(t, err)
 			for off, n := range in.Have() {
@@ -422,14 +429,14 @@ func TestAGapWithoutARecordDoesNotCountAsWritten(t *testing.T) {
 	data := noZeros(1, 10_000)
 	desc := descOf("", data)
 	mem, full := disktest.New(), true
-	l, err := openFS("mem", disktest.Before(mem.Process(), func(op, name string) error {
+	l, err := layout.OpenDisk("mem", disktest.Before(mem.Process(), func(op, name string) error {
 		if full && op == "write" && name == listName(desc.Digest) {
 			return content.ErrNoSpace
 		}
 		return nil
 	}),
 
-		Config{})
+		layout.Config{})
 	require.NoError(t, err)
 	in, err := l.Ingest(t.Context(), desc)
 	require.NoError(t, err)
@@ -441,7 +448,7 @@ func TestAGapWithoutARecordDoesNotCountAsWritten(t *testing.T) {
 	_, err = in.WriteAt(data[7000:8000], 7000)
 	require.NoError(t, err)
 	require.NoError(t, l.Close()) // as it died
-	l, err = openFS("mem", mem.Process(), Config{})
+	l, err = layout.OpenDisk("mem", mem.Process(), layout.Config{})
 	require.NoError(t, err)
 	in, err = l.Ingest(t.Context(), desc)
 	require.NoError(t, err)
@@ -455,7 +462,8 @@ func TestAGapWithoutARecordDoesNotCountAsWritten(t *testing.T) {
 func TestTheSideListStaysShort(t *testing.T) {
 	data := noZeros(1, 60_000)
 	desc := descOf("", data)
-	l, err := openMem(disktest.New().Process())
+	mem := disktest.New()
+	l, err := openMem(mem.Process())
 	require.NoError(t, err)
 	in, err := l.Ingest(t.Context(), desc)
 	require.NoError(t, err)
@@ -467,10 +475,10 @@ func TestTheSideListStaysShort(t *testing.T) {
 			written += 50
 		}
 	}
-	fi, err := l.fs.Lstat(listName(desc.Digest))
+	fi, err := mem.Process().Lstat(listName(desc.Digest))
 	require.NoError(t, err)
-	assert.LessOrEqual(t, fi.Size(), (written/l.tune.listEvery+2)*3*recordSize)
-	assert.Greater(t, must(l.Kept(t.Context(), desc)), written-l.tune.listEvery, "a killed process loses at most listEvery bytes")
+	assert.LessOrEqual(t, fi.Size(), (written/small.ListEvery+2)*3*recordSize)
+	assert.Greater(t, must(l.Kept(t.Context(), desc)), written-small.ListEvery, "a killed process loses at most that much")
 	require.NoError(t, in.Close())
 	kept, err := l.Kept(t.Context(), desc)
 	require.NoError(t, err)
@@ -483,7 +491,8 @@ func TestASweepThatDiesLeavesNoPartialWithoutItsList(t *testing.T) {
 	data := noZeros(1, 10_000)
 	desc := descOf("", data)
 	mem := disktest.New()
-	l, err := openMem(mem.Process())
+	d := newSwitchDisk(mem.Process())
+	l, err := layout.OpenDisk("mem", d, layout.Config{Now: func() time.Time { return time.Now().Add(time.Hour) }})
 	require.NoError(t, err)
 	in, err := l.Ingest(t.Context(), desc)
 	require.NoError(t, err)
@@ -491,8 +500,8 @@ func TestASweepThatDiesLeavesNoPartialWithoutItsList(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, in.Close())
 	removed := 0
-	l.fs = disktest.Before(l.fs, func(op, _ string) error {
-		if op == "remove" {
+	d.set(func(op, name string) error {
+		if op == "remove" && filepath.Dir(name) == ingestDir {
 			if removed++; removed > 1 {
 				return disktest.ErrDead
 			}
@@ -500,7 +509,9 @@ func TestASweepThatDiesLeavesNoPartialWithoutItsList(t *testing.T) {
 		return nil
 	})
 
-	l.sweepOlder(-time.Hour)
+	_, err = l.Prune(t.Context(), layout.PruneConfig{MinAge: -1})
+	require.NoError(t, err)
+	require.Equal(t, 2, removed, "of the partial, which succeeded, and of its list")
 	require.NoError(t, l.Close())
 	l, err = openMem(mem.Process())
 	require.NoError(t, err)
@@ -513,89 +524,27 @@ func TestASweepThatDiesLeavesNoPartialWithoutItsList(t *testing.T) {
 
 func span(off, end int64) spans.Span { return spans.Span{Off: off, End: end} }
 
-// FuzzList writes ranges to a side list and reads them again, with a complete partial and
-// with one that was cut.
-func FuzzList(f *testing.F) {
-	f.Add([]byte{0, 5, 5, 10, 20, 30, 3, 25})
-	f.Add([]byte{9, 1, 1, 1, 0, 255, 10, 20, 20, 21})
-	f.Fuzz(func(t *testing.T, ops []byte) {
-		var s spans.Set
-		var list []byte
-		for ; len(ops) >= 2; ops = ops[2:] {
-			x := span(int64(ops[0]), int64(ops[1]))
-			s = s.Add(x)
-			if x.Off < x.End {
-				list = appendRecord(list, x)
-			}
-		}
-		again, n := parseRecords(list, 256)
-		require.Equal(t, s, again)
-		require.Equal(t, int64(len(list)), n)
-		half, _ := parseRecords(list, 128)
-		if len(half) > 0 {
-			require.LessOrEqual(t, half[len(half)-1].End, int64(128))
-		}
-	})
-}
-
-// FuzzRecords reads side lists that a crash may have left.
-func FuzzRecords(f *testing.F) {
-	f.Add(appendRecord(appendRecord(nil, span(0, 100)), span(200, 300)))
-	f.Add(make([]byte, 3*recordSize))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		s, n := parseRecords(data, 1000)
-		assert.LessOrEqual(t, n, int64(len(data)))
-		if n == 0 {
-			assert.Empty(t, s)
-		}
-		for _, x := range s {
-			assert.True(t, 0 <= x.Off && x.Off < x.End && x.End <= 1000, "%v", s)
-		}
-	})
-}
-
-func TestRecordsStopAtATornOne(t *testing.T) {
-	list := appendRecord(nil, span(0, 100))
-	torn := append(list, appendRecord(nil, span(100, 200))[:recordSize-1]...)
-	s, n := parseRecords(torn, 1000)
-	assert.Equal(t, spans.Set{span(0, 100)}, s)
-	assert.Equal(t, int64(recordSize), n)
-	list = append(list, make([]byte, recordSize)...) // zeros, as after a loss of power
-	s, _ = parseRecords(append(list, appendRecord(nil, span(500, 600))...), 1000)
-	assert.Equal(t, spans.Set{span(0, 100)}, s)
-}
-
-// Several processes make the directory at the same time. One of the directories stays.
-func TestTheIngestDirectoryIsMadeOnce(t *testing.T) {
+// Several processes make the same layout, and its directory of partials, at the same time.
+// One of the directories stays, and nothing else is left.
+func TestIngestDirectoryIsMadeOnce(t *testing.T) {
 	dir := t.TempDir()
 	var wg sync.WaitGroup
-	for range 8 {
-		f := must(disk.Open(dir))
-		defer f.Close()
+	for i := range 8 {
 		wg.Go(func() {
-			l := &tree{fs: f}
-			assert.NoError(t, l.mkdirs(stateDir, ingestDir))
+			l, err := layout.Open(dir, layout.Config{})
+			if !assert.NoError(t, err) {
+				return
+			}
+			defer l.Close()
+			_, desc := blobOf(i, 100)
+			in, err := l.Ingest(t.Context(), desc)
+			if assert.NoError(t, err) {
+				assert.NoError(t, in.Close())
+			}
 		})
 	}
 	wg.Wait()
-	entries, err := os.ReadDir(filepath.Join(dir, stateDir))
-	require.NoError(t, err)
-	require.Len(t, entries, 1)
-	assert.Equal(t, "ingest", entries[0].Name())
-}
-
-// Ingest does not change a directory that exists, and leaves no file behind.
-func TestIngestLeavesAnExistingDirectoryAsItIs(t *testing.T) {
-	f := must(disk.Open(t.TempDir()))
-	defer f.Close()
-	l := &tree{fs: f}
-	require.NoError(t, l.mkdirs(stateDir, ingestDir))
-	before := must(f.Lstat(ingestDir))
-	for range 3 {
-		require.ErrorIs(t, f.Mkdir(ingestDir), fs.ErrExist)
-	}
-	assert.True(t, f.SameFile(before, must(f.Lstat(ingestDir))))
-	assert.Len(t, must(f.ReadDir(stateDir)), 1)
+	requireTidy(t, openTest(t, dir))
 }
 
 // A reserveFS records which room is reserved, and answers with err.
@@ -623,10 +572,11 @@ func (f reserveFile) Reserve(off, n int64) error {
 	return f.fs.err
 }
 
-// A large blob that is written without a gap has room reserved ahead of its writes. The
-// room does not go beyond the blob's size, and counts as free until it is written.
-func TestRoomIsReservedAheadOfWrites(t *testing.T) {
-	const mib = 1 << 20
+// A large blob that is written without a gap has room reserved ahead of its writes, in few
+// requests. The room does not go beyond the blob's size, and counts as free until it is
+// written. A system that reserves nothing changes nothing for callers.
+func TestReservedRoomCountsAsFreeAndEndsWithTheBlob(t *testing.T) {
+	const mib, size = 1 << 20, 20 << 20
 	fsys := &reserveFS{FS: disktest.New().Process()}
 	l, err := openMem(fsys)
 	require.NoError(t, err)
@@ -637,46 +587,45 @@ func TestRoomIsReservedAheadOfWrites(t *testing.T) {
 		return n
 	}
 	before := free()
-	data, desc := blobOf(1, 20*mib)
-	in, err := l.Ingest(t.Context(), desc)
-	require.NoError(t, err)
-	write := func(off, end int64) {
-		_, err := in.WriteAt(data[off:end], off)
+	for i, answer := range []error{nil, errors.ErrUnsupported} {
+		fsys.asked, fsys.err = nil, answer
+		data, desc := blobOf(i, size)
+		in, err := l.Ingest(t.Context(), desc)
 		require.NoError(t, err)
-	}
-	write(0, 1*mib)
-	assert.Equal(t, before+7*mib, free(), "a disk in memory has as much room after a reservation as before")
-	for off := int64(1 * mib); off < 9*mib; off += mib {
-		write(off, off+mib)
-	}
-	require.NoError(t, in.Close())
-	assert.Equal(t, before, free())
-	assert.Equal(t, []spans.Span{span(0, 8*mib), span(8*mib, 16*mib)}, fsys.asked)
+		write := func(off, end int64) {
+			_, err := in.WriteAt(data[off:end], off)
+			require.NoError(t, err)
+			ahead := int64(0) // a disk in memory has as much room after a reservation as before
+			if answer == nil {
+				ahead = max(0, slices.MaxFunc(fsys.asked, func(a, b spans.Span) int { return cmp.Compare(a.End, b.End) }).End-end)
+			}
+			require.Equal(t, before+ahead, free())
+		}
+		for off := int64(0); off < 9*mib; off += mib / 2 {
+			write(off, off+mib/2)
+		}
+		require.NoError(t, in.Close())
+		assert.Equal(t, before, free(), "an ingest that ended holds no room")
 
-	fsys.asked = nil
-	in, err = l.Ingest(t.Context(), desc)
-	require.NoError(t, err)
-	write(9*mib, 10*mib)
-	write(18*mib, 20*mib) // leaves a gap
-	write(10*mib, 18*mib)
-	require.NoError(t, in.Commit(t.Context()))
-	assert.Equal(t, []spans.Span{span(9*mib, 17*mib)}, fsys.asked)
-	assert.Equal(t, before, free())
-
-	fsys.asked, fsys.err = nil, errors.ErrUnsupported
-	data, desc = blobOf(2, 20*mib)
-	in, err = l.Ingest(t.Context(), desc)
-	require.NoError(t, err)
-	for off := int64(0); off < 20*mib; off += 4 * mib {
-		write(off, off+4*mib)
+		in, err = l.Ingest(t.Context(), desc)
+		require.NoError(t, err)
+		write(9*mib, 10*mib)
+		asked := len(fsys.asked)
+		for _, s := range [][2]int64{{18 * mib, 20 * mib}, {10 * mib, 18 * mib}} { // the first leaves a gap
+			_, err := in.WriteAt(data[s[0]:s[1]], s[0])
+			require.NoError(t, err)
+		}
+		assert.Len(t, fsys.asked, asked, "nothing is reserved for a blob with gaps")
+		require.NoError(t, in.Commit(t.Context()))
 		assert.Equal(t, before, free())
+		assert.Less(t, asked, 8, "for 19 writes")
+		for _, s := range fsys.asked {
+			assert.True(t, 0 <= s.Off && s.Off < s.End && s.End <= size, "%v", s)
+		}
 	}
-	require.NoError(t, in.Commit(t.Context()))
-	assert.Len(t, fsys.asked, 1, "after a request that failed there is no other one for this blob")
-
-	fsys.asked, fsys.err = nil, nil
-	data, desc = blobOf(3, reserveFrom-1)
+	fsys.asked = nil
+	data, desc := blobOf(3, mib)
 	store(t, l, desc, data)
-	assert.Empty(t, fsys.asked)
+	assert.Empty(t, fsys.asked, "for a small blob")
 	assert.Equal(t, before, free())
 }

@@ -1,4 +1,4 @@
-package layout
+package layout_test
 
 import (
 	"bytes"
@@ -10,14 +10,17 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/internal/disk"
 	"github.com/pullkit/pullkit/internal/disk/disktest"
 	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/puller/layout"
 	"github.com/pullkit/pullkit/reference"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -35,15 +38,15 @@ func descOf(mediaType string, data []byte) ocispec.Descriptor {
 	return ocispec.Descriptor{MediaType: mediaType, Digest: digest.Digest("sha256:" + hexOf(data)), Size: int64(len(data))}
 }
 
-func openTest(t testing.TB, dir string) *Layout {
+func openTest(t testing.TB, dir string) *layout.Layout {
 	t.Helper()
-	l, err := Open(dir, Config{})
+	l, err := layout.Open(dir, layout.Config{})
 	require.NoError(t, err)
 	t.Cleanup(func() { l.Close() })
 	return l
 }
 
-func store(t testing.TB, l *Layout, desc ocispec.Descriptor, data []byte) {
+func store(t testing.TB, l *layout.Layout, desc ocispec.Descriptor, data []byte) {
 	t.Helper()
 	in, err := l.Ingest(t.Context(), desc)
 	require.NoError(t, err)
@@ -87,36 +90,39 @@ func TestLookupReturnsWhatWasTagged(t *testing.T) {
 	assert.Equal(t, content.ErrNotFound, content.ReasonOf(err))
 	store(t, l, desc, data)
 	require.NoError(t, l.Tag(t.Context(), ref, desc))
-	for _, l := range []*Layout{l, openTest(t, dir)} {
+	for _, l := range []*layout.Layout{l, openTest(t, dir)} {
 		got, err := l.Lookup(t.Context(), ref)
 		require.NoError(t, err)
 		assert.Equal(t, desc, got)
 	}
 }
 
-// A file that other processes replace all the time can always be opened.
-func TestAFileThatIsReplacedCanBeOpened(t *testing.T) {
+// An index.json that other processes replace all the time can always be read.
+func TestIndexIsReadWhileItIsReplaced(t *testing.T) {
 	l := openTest(t, t.TempDir())
+	index := must(os.ReadFile(filepath.Join(l.Dir(), indexName)))
 	var stop atomic.Bool
 	var wg sync.WaitGroup
 	for i := range 2 {
+		fsys := must(disk.Open(l.Dir()))
+		defer fsys.Close()
 		wg.Go(func() {
 			for temp := fmt.Sprintf("%s%d", tempPrefix, i); !stop.Load(); {
-				f, err := l.createFresh(temp)
+				f, err := fsys.OpenFile(temp, disk.NewFile)
 				if !assert.NoError(t, err) {
 					return
 				}
+				_, err = f.WriteAt(index, 0)
+				assert.NoError(t, err)
 				f.Close()
-				assert.NoError(t, l.fs.Rename(temp, indexName))
+				assert.NoError(t, fsys.Rename(temp, indexName))
 			}
 		})
 	}
 	for range 3000 {
-		f, err := l.fs.OpenFile(indexName, os.O_RDONLY)
-		if !assert.NoError(t, err) {
+		if _, err := l.List(t.Context()); !assert.NoError(t, err) {
 			break
 		}
-		f.Close()
 	}
 	stop.Store(true)
 	wg.Wait()
@@ -129,19 +135,19 @@ func TestTwoProcessesMakeOneLayout(t *testing.T) {
 	ref := reference.MustParse("busybox:1.36")
 	for k, met := 0, true; met; k++ {
 		mem, n, opening, tagged := disktest.New(), 0, true, false
-		l, err := openFS("mem", disktest.Before(mem.Process(), func(string, string) error {
+		l, err := layout.OpenDisk("mem", disktest.Before(mem.Process(), func(string, string) error {
 			n++
 			if !opening || n-1 != k || mem.Locked(indexLock) {
 				return nil
 			}
 			tagged = true
-			other := must(openFS("mem", mem.Process(), Config{}))
+			other := must(layout.OpenDisk("mem", mem.Process(), layout.Config{}))
 			store(t, other, desc, data)
 			require.NoError(t, other.Tag(t.Context(), ref, desc))
 			return other.Close()
 		}),
 
-			Config{})
+			layout.Config{})
 		require.NoError(t, err, "operation %d", k)
 		opening, met = false, n > k
 		if _, err := l.Lookup(t.Context(), ref); tagged {
@@ -152,16 +158,16 @@ func TestTwoProcessesMakeOneLayout(t *testing.T) {
 }
 
 // requireTidy checks that the layout has no files of its own except locks.
-func requireTidy(t *testing.T, l *Layout) {
+func requireTidy(t *testing.T, l *layout.Layout) {
 	t.Helper()
 	assert.Subset(t, []string{"lock", "removals"}, stateNames(t, l), "left behind")
 }
 
 // stateNames are the names of all files in the state directory.
-func stateNames(t *testing.T, l *Layout) (names []string) {
+func stateNames(t *testing.T, l *layout.Layout) (names []string) {
 	t.Helper()
 	for _, dir := range []string{stateDir, ingestDir} {
-		entries, err := l.fs.ReadDir(dir)
+		entries, err := os.ReadDir(filepath.Join(l.Dir(), dir))
 		require.NoError(t, err)
 		for _, e := range entries {
 			if name := dir + "/" + e.Name(); name != ingestDir && name != usedDir {

@@ -1,4 +1,4 @@
-package layout
+package layout_test
 
 import (
 	"context"
@@ -8,38 +8,38 @@ import (
 
 	"github.com/pullkit/pullkit/internal/disk/disktest"
 	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/puller/layout"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
-func TestLockWaitsAndGivesUp(t *testing.T) {
+// An Ingest waits for the goroutine or process that ingests the same blob until its ctx
+// ends. After that the blob can be ingested.
+func TestIngestWaitsForAnotherUntilItsContextEnds(t *testing.T) {
 	l := openTest(t, t.TempDir())
 	other := openTest(t, l.Dir())
-	require.NoError(t, l.mkdir(stateDir))
-	for _, holder := range []*Layout{l, other} { // in the process, and of another
-		unlock, err := holder.lock(t.Context(), "k")
+	_, desc := blobOf(1, 100)
+	for _, holder := range []*layout.Layout{l, other} { // in the process, and of another
+		held, err := holder.Ingest(t.Context(), desc)
 		require.NoError(t, err)
 		ctx, cancel := context.WithCancel(t.Context())
 		got := make(chan error)
 		go func() {
-			_, err := l.lock(ctx, "k")
+			_, err := l.Ingest(ctx, desc)
 			got <- err
 		}()
 		cancel()
 		assert.ErrorIs(t, <-got, context.Canceled)
-		_, ok := l.tryLock("k")
-		assert.False(t, ok)
-		unlock()
-		unlock, err = l.lock(t.Context(), "k")
+		require.NoError(t, held.Close())
+		in, err := l.Ingest(t.Context(), desc)
 		require.NoError(t, err)
-		unlock()
+		require.NoError(t, in.Close())
 	}
-	assert.Empty(t, l.keys.held)
 }
 
 // If another process was stopped while it made the layout, Open waits a minute and then
 // returns an error.
-func TestOpenGivesUpAfterAMinute(t *testing.T) {
+func TestOpenWaitsAMinuteForTheProcessThatMakesTheLayout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		mem := disktest.New()
 		_, err := (mem.Process()).TryLock(lockName, indexLock)
@@ -48,6 +48,6 @@ func TestOpenGivesUpAfterAMinute(t *testing.T) {
 		_, err = openMem(mem.Process())
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		assert.Equal(t, content.ErrStore, content.ReasonOf(err))
-		assert.Equal(t, openWait, time.Since(start))
+		assert.Equal(t, time.Minute, time.Since(start))
 	})
 }

@@ -1,14 +1,15 @@
-package layout
+package layout_test
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -20,6 +21,7 @@ import (
 	"github.com/pullkit/pullkit/internal/ocilayout"
 	"github.com/pullkit/pullkit/puller/archive"
 	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/puller/layout"
 	"github.com/pullkit/pullkit/reference"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -28,7 +30,7 @@ import (
 // addEntry writes an entry into index.json as another tool does. The entry is a copy of
 // the entry called from, with other annotations and perhaps another manifest. An
 // annotation with an empty value is left out.
-func addEntry(t *testing.T, l *Layout, from string, desc ocispec.Descriptor, annotations map[string]string) {
+func addEntry(t *testing.T, l *layout.Layout, from string, desc ocispec.Descriptor, annotations map[string]string) {
 	t.Helper()
 	path := filepath.Join(l.Dir(), indexName)
 	var index ocispec.Index
@@ -89,9 +91,7 @@ func TestOtherToolsEntriesAreKept(t *testing.T) {
 						found = found || i.Name == bare && i.Manifest.Digest == want.Digest
 					}
 					assert.True(t, found, "%s: %q is in %v", when, bare, images)
-					ok, err := l.complete(t.Context(), want)
-					require.NoError(t, err)
-					assert.True(t, ok, "%s: all of it is stored", when)
+					assert.True(t, isWhole(t, l, want), "%s: all of it is stored", when)
 				}
 				got, err := l.Lookup(t.Context(), img.ref)
 				require.NoError(t, err)
@@ -107,7 +107,7 @@ func TestOtherToolsEntriesAreKept(t *testing.T) {
 				_, err = l.Lookup(t.Context(), img.ref)
 				require.ErrorIs(t, err, content.ErrNotFound)
 				requireKept("removed")
-				_, err = l.Prune(t.Context(), PruneConfig{MinAge: -1})
+				_, err = l.Prune(t.Context(), layout.PruneConfig{MinAge: -1})
 				require.NoError(t, err)
 				requireKept("pruned")
 				requireWhole(t, l)
@@ -116,8 +116,30 @@ func TestOtherToolsEntriesAreKept(t *testing.T) {
 	}
 }
 
+// isWhole reports whether all content that a manifest leads to is stored.
+func isWhole(t *testing.T, l *layout.Layout, desc ocispec.Descriptor) bool {
+	t.Helper()
+	r, err := l.Open(t.Context(), desc)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false
+	}
+	require.NoError(t, err)
+	defer r.Close()
+	var manifest ocispec.Manifest
+	require.NoError(t, json.Unmarshal(must(io.ReadAll(r)), &manifest))
+	require.NotEmpty(t, manifest.Layers)
+	for _, part := range append(manifest.Layers, manifest.Config) {
+		ok, err := l.Has(t.Context(), part)
+		require.NoError(t, err)
+		if !ok {
+			return false
+		}
+	}
+	return true
+}
+
 // requireWhole checks that Verify yields no error.
-func requireWhole(t *testing.T, l *Layout) {
+func requireWhole(t *testing.T, l *layout.Layout) {
 	t.Helper()
 	for d, err := range l.Verify(t.Context()) {
 		require.NoError(t, err, d)
@@ -151,7 +173,7 @@ func TestANameChangedInPlaceLeadsToTheChangedImage(t *testing.T) {
 		assert.Equal(t, mine.manifest.Digest, images[0].Manifest.Digest)
 	}
 	// No name leads to the former image now. An image derived from it stays.
-	_, err := l.Prune(t.Context(), PruneConfig{MinAge: -1})
+	_, err := l.Prune(t.Context(), layout.PruneConfig{MinAge: -1})
 	require.NoError(t, err)
 	ok, err := l.Has(t.Context(), img.index)
 	require.NoError(t, err)
@@ -230,8 +252,9 @@ func TestImportAndLookupAgree(t *testing.T) {
 // names stay readable.
 func TestIndexHasOneLimit(t *testing.T) {
 	dir := t.TempDir()
+	const limit = 20 << 10
 	l := openTest(t, dir)
-	l.tune.indexSize = 20 << 10
+	l.SetLimits(layout.Limits{IndexSize: limit})
 	img := newTestImage(t, "registry.example/one:v1", 1, 100)
 	require.NoError(t, (&testPuller{l: l}).pull(t.Context(), img))
 	n := 0
@@ -244,13 +267,13 @@ func TestIndexHasOneLimit(t *testing.T) {
 	assert.ErrorIs(t, err, content.ErrTooLarge)
 	assert.ErrorContains(t, err, "index.json would have")
 	before := must(os.ReadFile(filepath.Join(dir, indexName)))
-	assert.LessOrEqual(t, len(before), l.tune.indexSize)
+	assert.LessOrEqual(t, len(before), limit)
 
 	// In a batch, only the Tag that exceeds the limit fails.
-	other := must(Open(dir, Config{}))
-	other.tune.indexSize = l.tune.indexSize
+	other := must(layout.Open(dir, layout.Config{}))
+	other.SetLimits(layout.Limits{IndexSize: limit})
 	defer other.Close()
-	for _, l := range []*Layout{l, other} {
+	for _, l := range []*layout.Layout{l, other} {
 		images, err := l.List(t.Context())
 		require.NoError(t, err)
 		assert.Len(t, images, n)
@@ -272,11 +295,11 @@ func TestLargestIndexIsRead(t *testing.T) {
 	require.NoError(t, (&testPuller{l: l}).pull(t.Context(), img))
 	info := must(os.Stat(filepath.Join(l.Dir(), indexName)))
 	again := openTest(t, l.Dir())
-	again.tune.indexSize = int(info.Size())
+	again.SetLimits(layout.Limits{IndexSize: int(info.Size())})
 	_, err := again.Lookup(t.Context(), img.ref)
 	require.NoError(t, err)
 	again = openTest(t, l.Dir())
-	again.tune.indexSize = int(info.Size()) - 1
+	again.SetLimits(layout.Limits{IndexSize: int(info.Size()) - 1})
 	_, err = again.Lookup(t.Context(), img.ref)
 	assert.ErrorIs(t, err, content.ErrStore)
 }
@@ -316,7 +339,7 @@ func TestLookupFindsADigestUnderAnyTag(t *testing.T) {
 }
 
 // indexOf stores an index of descs and returns its descriptor.
-func indexOf(t testing.TB, l *Layout, descs ...ocispec.Descriptor) ocispec.Descriptor {
+func indexOf(t testing.TB, l *layout.Layout, descs ...ocispec.Descriptor) ocispec.Descriptor {
 	data, err := json.Marshal(ocispec.Index{
 		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: descs,
 	})
@@ -339,6 +362,7 @@ func TestLookupFindsADigestInNestedIndexes(t *testing.T) {
 		require.NoError(t, err)
 		return l.Lookup(t.Context(), ref)
 	}
+	const maxIndexLevels, maxIndexesRead = 5, 64 // the doc of Lookup promises them
 	_, absent := blobOf(9, 100)
 	absent.MediaType = ocispec.MediaTypeImageIndex
 	desc, inside := img.manifest, []ocispec.Descriptor{img.manifest}
@@ -398,7 +422,7 @@ func TestInvalidEntriesAreKept(t *testing.T) {
 		assert.Equal(t, img.index.Digest, got.Digest)
 	}
 	requireLookup()
-	_, err = l.Prune(t.Context(), PruneConfig{MinAge: -1})
+	_, err = l.Prune(t.Context(), layout.PruneConfig{MinAge: -1})
 	require.NoError(t, err)
 	require.NoError(t, l.Tag(t.Context(), reference.MustParse("registry.example/two:v1"), img.index))
 	require.NoError(t, archive.Export(t.Context(), l, io.Discard, img.ref))
@@ -431,20 +455,15 @@ func TestVerifyReadsNestedIndexes(t *testing.T) {
 	assert.Equal(t, []digest.Digest{deep.Digest}, missing())
 }
 
-// fill tags img with n names in one batch.
-func fill(t testing.TB, l *Layout, img *testImage, n int) {
+// fill tags img with n names.
+func fill(t testing.TB, l *layout.Layout, img *testImage, n int) {
 	require.NoError(t, (&testPuller{l: l}).pull(t.Context(), img))
-	err := l.edit(t.Context(), func(ctx context.Context, ix *indexFile) error {
-		for i := range n - 1 {
-			e, err := l.entryFor(ctx, reference.MustParse(fmt.Sprintf("registry.example/team/full%d:v1", i)), img.index)
-			if err != nil {
-				return err
-			}
-			ix.set(e)
-		}
-		return nil
-	})
-	require.NoError(t, err)
+	var wg sync.WaitGroup
+	for i := range n - 1 {
+		ref := reference.MustParse(fmt.Sprintf("registry.example/team/full%d:v1", i))
+		wg.Go(func() { assert.NoError(t, l.Tag(t.Context(), ref, img.index)) })
+	}
+	wg.Wait()
 }
 
 // Another image takes as many file operations in a layout of 2,000 images as in one of
@@ -453,7 +472,7 @@ func TestOperationsDoNotGrowWithTheLayout(t *testing.T) {
 	var took []int64
 	for _, n := range []int{50, 2000} {
 		var ops atomic.Int64
-		l, err := openFS("mem", disktest.Before(disktest.New().Process(), func(string, string) error { ops.Add(1); return nil }), Config{})
+		l, err := layout.OpenDisk("mem", disktest.Before(disktest.New().Process(), func(string, string) error { ops.Add(1); return nil }), layout.Config{})
 		require.NoError(t, err)
 		fill(t, l, newTestImage(t, "registry.example/team/first:v1", 0, 2000), n)
 		img := newTestImage(t, "registry.example/team/app:v1", 1, 2000)
@@ -476,19 +495,19 @@ func BenchmarkGrowth(b *testing.B) {
 	fill(b, others, first, 5000)
 	var took [3]time.Duration
 	n := 0
-	pull := func(l *Layout) {
+	pull := func(l *layout.Layout) {
 		n++
 		img := newTestImage(b, fmt.Sprintf("registry.example/team/app%d:v1", n), n, 2000)
 		require.NoError(b, (&testPuller{l: l, oneByOne: true}).pull(b.Context(), img))
 	}
 	for b.Loop() {
-		for j, l := range []*Layout{small, big} {
+		for j, l := range []*layout.Layout{small, big} {
 			start := time.Now()
 			pull(l)
 			took[j] += time.Since(start)
 		}
 		start := time.Now()
-		again, err := Open(others.Dir(), Config{})
+		again, err := layout.Open(others.Dir(), layout.Config{})
 		require.NoError(b, err)
 		pull(again)
 		took[2] += time.Since(start)
@@ -507,7 +526,7 @@ func TestLookupSeesOtherProcesses(t *testing.T) {
 	store(t, l, desc, data)
 	ref := reference.MustParse("busybox:1.36")
 	require.NoError(t, l.Tag(t.Context(), ref, desc))
-	for _, reader := range []*Layout{l, other} {
+	for _, reader := range []*layout.Layout{l, other} {
 		got, err := reader.Lookup(t.Context(), ref)
 		require.NoError(t, err)
 		assert.Equal(t, desc.Digest, got.Digest)

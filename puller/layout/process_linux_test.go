@@ -1,4 +1,4 @@
-package layout
+package layout_test
 
 import (
 	"bufio"
@@ -24,6 +24,7 @@ import (
 	"github.com/pullkit/pullkit/internal/disk/disktest"
 	"github.com/pullkit/pullkit/internal/realtest"
 	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/puller/layout"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -93,7 +94,7 @@ func childPull(t testing.TB, dir string) error {
 		defer mu.Unlock()
 		os.Stdout.WriteString(s)
 	}
-	l, err := openFS(dir, disktest.Before(real, func(op, name string) error {
+	l, err := layout.OpenDisk(dir, disktest.Before(real, func(op, name string) error {
 		if op == "write" && strings.HasSuffix(name, partSuffix) {
 			say("F")
 		} else {
@@ -102,7 +103,7 @@ func childPull(t testing.TB, dir string) error {
 		return nil
 	}),
 
-		Config{})
+		layout.Config{})
 	if err != nil {
 		return err
 	}
@@ -206,7 +207,7 @@ func childDescriptors(t testing.TB, dir string) error {
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: 64, Max: 64}); err != nil {
 		return err
 	}
-	l, err := Open(dir, Config{})
+	l, err := layout.Open(dir, layout.Config{})
 	if err != nil {
 		return err
 	}
@@ -262,7 +263,7 @@ func childFileSize(t testing.TB, dir string) error {
 	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: 1 << 20, Max: 1 << 20}); err != nil {
 		return err
 	}
-	l, err := Open(dir, Config{})
+	l, err := layout.Open(dir, layout.Config{})
 	if err != nil {
 		return err
 	}
@@ -281,7 +282,7 @@ func TestAPullContinuesAfterAWriteFails(t *testing.T) {
 	require.NoError(t, cmd.Wait(), stderr)
 	assert.Contains(t, string(said), "file too large")
 	img, l := processImage(t), openTest(t, dir)
-	requireSound(t, l.fs, "after a failed write")
+	requireSound(t, must(disk.Open(dir)), "after a failed write")
 	p := &testPuller{l: l}
 	require.NoError(t, p.pull(t.Context(), img))
 	requirePulled(t, l, img, "after a failed write")
@@ -325,7 +326,7 @@ func TestAPullContinuesAfterSpaceIsFreed(t *testing.T) {
 	_ = data
 
 	// After space is freed, the pull continues.
-	_, err = l.Prune(t.Context(), PruneConfig{MinAge: -1})
+	_, err = l.Prune(t.Context(), layout.PruneConfig{MinAge: -1})
 	require.NoError(t, err)
 	require.NoError(t, syscall.Mount("tmpfs", filepath.Dir(dir), "tmpfs", syscall.MS_REMOUNT, "size=20m"))
 	require.NoError(t, (&testPuller{l: l}).pull(t.Context(), img))
@@ -354,7 +355,7 @@ func TestAReadOnlyLayoutIsRead(t *testing.T) {
 	_, err = l.Remove(t.Context(), one.ref)
 	assert.Equal(t, content.ErrStore, content.ReasonOf(err), "%v", err)
 	requirePulled(t, l, one, "still")
-	_, err = Open(filepath.Join(dir, "new"), Config{})
+	_, err = layout.Open(filepath.Join(dir, "new"), layout.Config{})
 	assert.Equal(t, content.ErrStore, content.ReasonOf(err), "%v", err)
 }
 
@@ -380,14 +381,17 @@ func readOnly(t *testing.T, dir string) string {
 
 // An Ingest that fails for lack of space leaves no file descriptor open.
 func TestAnIngestWithoutSpaceLeavesNoFileOpen(t *testing.T) {
-	l := openTest(t, t.TempDir())
+	dir := t.TempDir()
+	full := &fullFS{FS: must(disk.Open(dir))}
+	l := must(layout.OpenDisk(dir, full, layout.Config{}))
+	defer l.Close()
 	data, desc := blobOf(1, 3<<20)
 	in, err := l.Ingest(t.Context(), desc)
 	require.NoError(t, err)
 	_, err = in.WriteAt(data[:100], 5000) // a list
 	require.NoError(t, err)
 	require.NoError(t, in.Close())
-	l.fs = fullFS{l.fs}
+	full.full = true
 	before := len(must(os.ReadDir("/proc/self/fd")))
 	for range 3 {
 		_, err = l.Ingest(t.Context(), desc)
@@ -399,9 +403,18 @@ func TestAnIngestWithoutSpaceLeavesNoFileOpen(t *testing.T) {
 	assert.Equal(t, int64(100), kept)
 }
 
-type fullFS struct{ disk.FS }
+// A fullFS has no free space once it is full.
+type fullFS struct {
+	disk.FS
+	full bool
+}
 
-func (fullFS) Free() (int64, error) { return 0, nil }
+func (f *fullFS) Free() (int64, error) {
+	if f.full {
+		return 0, nil
+	}
+	return f.FS.Free()
+}
 
 // A layout stays open while its directories and lock files are removed repeatedly. It
 // leaves no file descriptor open.

@@ -1,6 +1,6 @@
 //go:build race
 
-package layout
+package layout_test
 
 // raced is true if the race detector slows this program down.
 const raced = true

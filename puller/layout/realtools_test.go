@@ -1,4 +1,4 @@
-package layout
+package layout_test
 
 import (
 	"archive/tar"
@@ -20,6 +20,7 @@ import (
 	"github.com/pullkit/pullkit/internal/realtest"
 	"github.com/pullkit/pullkit/puller/archive"
 	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/puller/layout"
 	"github.com/pullkit/pullkit/reference"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -28,7 +29,7 @@ import (
 // A realImages is a layout with images that a tool can unpack: a manifest, an image by
 // digest, an index with one stored platform, and an index with both.
 type realImages struct {
-	l                                      *Layout
+	l                                      *layout.Layout
 	manifest, digest, index, both, strange reference.Reference
 	manifestDigest, arm64Digest            digest.Digest
 	indexDigest                            digest.Digest
@@ -157,7 +158,7 @@ func TestUmociReads(t *testing.T) {
 	for _, ref := range []reference.Reference{r.manifest, r.digest} {
 		got, err := r.l.Lookup(t.Context(), ref)
 		require.NoError(t, err)
-		ok, err := r.l.complete(t.Context(), got)
+		ok, err := isWhole(t, r.l, got), error(nil)
 		require.NoError(t, err)
 		assert.True(t, ok, ref)
 	}
@@ -206,7 +207,7 @@ func tarOf(t testing.TB, name, data string) []byte {
 
 // entriesOf returns the digests of the entries of index.json by their ref.name, as every
 // tool reads them.
-func entriesOf(t *testing.T, l *Layout) map[string]digest.Digest {
+func entriesOf(t *testing.T, l *layout.Layout) map[string]digest.Digest {
 	t.Helper()
 	var index ocispec.Index
 	require.NoError(t, json.Unmarshal(must(os.ReadFile(filepath.Join(l.Dir(), indexName))), &index))
@@ -218,7 +219,7 @@ func entriesOf(t *testing.T, l *Layout) map[string]digest.Digest {
 }
 
 // skopeoReads returns the digest of the manifest that skopeo copies under a name.
-func skopeoReads(t *testing.T, skopeo string, l *Layout, name string) digest.Digest {
+func skopeoReads(t *testing.T, skopeo string, l *layout.Layout, name string) digest.Digest {
 	t.Helper()
 	dst := t.TempDir()
 	run(t, skopeo, "--insecure-policy", "--override-os", "linux", "--override-arch", "amd64", "copy", "-q", "oci:"+l.Dir()+":"+name, "dir:"+dst)
@@ -227,7 +228,7 @@ func skopeoReads(t *testing.T, skopeo string, l *Layout, name string) digest.Dig
 
 // requireToolsKept pulls the image again, as after a change in the registry, removes it,
 // and prunes. Each time, the entries of the tool stay.
-func requireToolsKept(t *testing.T, l *Layout, ref reference.Reference, names ...string) {
+func requireToolsKept(t *testing.T, l *layout.Layout, ref reference.Reference, names ...string) {
 	t.Helper()
 	wrote := entriesOf(t, l)
 	check := func(when string) {
@@ -261,7 +262,7 @@ func requireToolsKept(t *testing.T, l *Layout, ref reference.Reference, names ..
 	_, err = l.Lookup(t.Context(), ref)
 	assert.ErrorIs(t, err, content.ErrNotFound)
 	check("removed")
-	_, err = l.Prune(t.Context(), PruneConfig{MinAge: -1})
+	_, err = l.Prune(t.Context(), layout.PruneConfig{MinAge: -1})
 	require.NoError(t, err)
 	check("pruned")
 	requireWhole(t, l)
@@ -352,7 +353,7 @@ func TestRegctlCopies(t *testing.T) {
 
 // newDockerImages makes a layout with images as many registries have them: a manifest and
 // a list in Docker's format, and an OCI image.
-func newDockerImages(t *testing.T) (l *Layout, refs []reference.Reference) {
+func newDockerImages(t *testing.T) (l *layout.Layout, refs []reference.Reference) {
 	r := newRealImages(t)
 	put := func(mediaType string, data []byte) ocispec.Descriptor {
 		desc := descOf(mediaType, data)
@@ -384,7 +385,7 @@ func newDockerImages(t *testing.T) (l *Layout, refs []reference.Reference) {
 }
 
 // exportFile writes an archive of all images.
-func exportFile(t *testing.T, l *Layout, refs ...reference.Reference) string {
+func exportFile(t *testing.T, l *layout.Layout, refs ...reference.Reference) string {
 	t.Helper()
 	var exported bytes.Buffer
 	require.NoError(t, archive.Export(t.Context(), l, &exported, refs...))
@@ -423,7 +424,7 @@ func TestUmociReadsDocker(t *testing.T) {
 	run(t, umoci, "gc", "--layout", l.Dir())
 	got, err := l.Lookup(t.Context(), refs[0])
 	require.NoError(t, err)
-	ok, err := l.complete(t.Context(), got)
+	ok, err := isWhole(t, l, got), error(nil)
 	require.NoError(t, err)
 	assert.True(t, ok, "its garbage collection takes nothing of an image in Docker's format")
 }

@@ -1,4 +1,4 @@
-package layout
+package layout_test
 
 import (
 	"bytes"
@@ -18,16 +18,17 @@ import (
 	"github.com/pullkit/pullkit/internal/disk/disktest"
 	"github.com/pullkit/pullkit/internal/ocilayout"
 	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/puller/layout"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
-func pathOf(l *Layout, desc ocispec.Descriptor) string {
+func pathOf(l *layout.Layout, desc ocispec.Descriptor) string {
 	return filepath.Join(l.Dir(), filepath.FromSlash(ocilayout.BlobName(desc.Digest)))
 }
 
 // flip changes a bit of a blob as an editor would: the modification time changes.
-func flip(t testing.TB, l *Layout, desc ocispec.Descriptor) {
+func flip(t testing.TB, l *layout.Layout, desc ocispec.Descriptor) {
 	f, err := os.OpenFile(pathOf(l, desc), os.O_RDWR, 0)
 	require.NoError(t, err)
 	defer f.Close()
@@ -40,7 +41,7 @@ func flip(t testing.TB, l *Layout, desc ocispec.Descriptor) {
 }
 
 // rot changes a bit of a blob as a fault of the disk would: no time changes.
-func rot(t testing.TB, l *Layout, desc ocispec.Descriptor) {
+func rot(t testing.TB, l *layout.Layout, desc ocispec.Descriptor) {
 	flip(t, l, desc)
 	require.NoError(t, os.Chtimes(pathOf(l, desc), time.Now(), stamp))
 }
@@ -48,21 +49,21 @@ func rot(t testing.TB, l *Layout, desc ocispec.Descriptor) {
 func TestDamageIsFetchedAgain(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
-		damage func(t testing.TB, l *Layout, desc ocispec.Descriptor)
+		damage func(t testing.TB, l *layout.Layout, desc ocispec.Descriptor)
 	}{
 		{"flip", flip},
-		{"truncate", func(t testing.TB, l *Layout, desc ocispec.Descriptor) {
+		{"truncate", func(t testing.TB, l *layout.Layout, desc ocispec.Descriptor) {
 			require.NoError(t, os.Truncate(pathOf(l, desc), desc.Size/2))
 		}},
-		{"truncate, time kept", func(t testing.TB, l *Layout, desc ocispec.Descriptor) {
+		{"truncate, time kept", func(t testing.TB, l *layout.Layout, desc ocispec.Descriptor) {
 			require.NoError(t, os.Truncate(pathOf(l, desc), desc.Size/2))
 			require.NoError(t, os.Chtimes(pathOf(l, desc), stamp, stamp))
 		}},
-		{"link to another blob", func(t testing.TB, l *Layout, desc ocispec.Descriptor) {
+		{"link to another blob", func(t testing.TB, l *layout.Layout, desc ocispec.Descriptor) {
 			require.NoError(t, os.Rename(pathOf(l, desc), pathOf(l, desc)+"x"))
 			require.NoError(t, os.Symlink(filepath.Base(pathOf(l, desc))+"x", pathOf(l, desc)))
 		}},
-		{"gone", func(t testing.TB, l *Layout, desc ocispec.Descriptor) {
+		{"gone", func(t testing.TB, l *layout.Layout, desc ocispec.Descriptor) {
 			require.NoError(t, os.Remove(pathOf(l, desc)))
 		}},
 	} {
@@ -90,7 +91,7 @@ func TestDamageIsFetchedAgain(t *testing.T) {
 func TestForeignBlobIsHashed(t *testing.T) {
 	l := openTest(t, t.TempDir())
 	data, desc := blobOf(1, 1000)
-	require.NoError(t, l.ready(desc.Digest))
+	require.NoError(t, os.Mkdir(filepath.Join(l.Dir(), blobsDir, "sha256"), 0o755))
 	require.NoError(t, os.WriteFile(pathOf(l, desc), data, 0o644))
 	ok, err := l.Has(t.Context(), desc)
 	require.NoError(t, err)
@@ -139,7 +140,7 @@ func TestVerifyYieldsDamagedBlobsAndIncompleteImages(t *testing.T) {
 
 	freed, err := l.Repair(t.Context())
 	require.NoError(t, err)
-	assert.Equal(t, Removal{1, rotten.Size}, freed)
+	assert.Equal(t, layout.Removal{1, rotten.Size}, freed)
 	bad, gone := found()
 	assert.Empty(t, bad)
 	assert.Equal(t, []digest.Digest{img.index.Digest}, gone, "the image is not whole")
@@ -216,8 +217,8 @@ func TestVerifyAndRepairGoOnAfterAFault(t *testing.T) {
 	mem, img := disktest.New(), newTestImage(t, "registry.example/one:v1", 1, 100, 200, 300)
 	l := must(openMem(mem.Process()))
 	require.NoError(t, (&testPuller{l: l}).pull(t.Context(), img))
-	broken := func(op string, d *digest.Digest) *Layout {
-		return must(openFS("mem", disktest.Before(mem.Process(), func(o, name string) error {
+	broken := func(op string, d *digest.Digest) *layout.Layout {
+		return must(layout.OpenDisk("mem", disktest.Before(mem.Process(), func(o, name string) error {
 			if o != op || !strings.HasPrefix(name, blobsDir) {
 				return nil
 			}
@@ -230,7 +231,7 @@ func TestVerifyAndRepairGoOnAfterAFault(t *testing.T) {
 			return nil
 		}),
 
-			Config{}))
+			layout.Config{}))
 	}
 	var first digest.Digest
 	bad, seen := broken("read", &first), 0
@@ -286,7 +287,7 @@ func TestADirectoryInPlaceOfABlobIsNamed(t *testing.T) {
 	_, err = l.Ingest(t.Context(), desc)
 	assert.ErrorContains(t, err, advice)
 	assert.Equal(t, content.ErrStore, content.ReasonOf(err))
-	_, err = l.Prune(t.Context(), PruneConfig{MinAge: -1})
+	_, err = l.Prune(t.Context(), layout.PruneConfig{MinAge: -1})
 	require.NoError(t, err)
 	assert.DirExists(t, pathOf(l, desc))
 
