@@ -55,6 +55,7 @@ var arrows = map[string][]string{
 	"internal/ocilayout":             {"puller/content", "reference", "github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest"},
 	"puller/archive":                 {"puller/content", "reference", "github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest"},
 	"puller/unpack":                  {"puller/content", "index", "github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest"},
+	"internal/keylock":               {},
 	"internal/mediatype":             {"github.com/opencontainers/image-spec"},
 	"internal/disk":                  {},
 	"internal/disk/disktest":         {},

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/pullkit/pullkit/internal/disk"
+	"github.com/pullkit/pullkit/internal/keylock"
 	"github.com/pullkit/pullkit/internal/ocilayout"
 	"github.com/pullkit/pullkit/puller/content"
 )
@@ -46,7 +47,7 @@ type tree struct {
 	fs   disk.FS
 	log  *slog.Logger
 	now  func() time.Time
-	keys keyLocks
+	keys keylock.Locks // between the goroutines of this process
 
 	mu sync.Mutex
 	// unsynced holds the directories in which names may not be durable, and oci-layout

@@ -13,11 +13,11 @@ import (
 	"os"
 	"path"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/pullkit/pullkit/internal/await"
 	"github.com/pullkit/pullkit/internal/disk"
+	"github.com/pullkit/pullkit/internal/keylock"
 	"github.com/pullkit/pullkit/internal/redact"
 	"github.com/pullkit/pullkit/internal/regular"
 	"github.com/pullkit/pullkit/internal/strictjson"
@@ -46,7 +46,7 @@ type Dir struct {
 	root  *os.Root
 	limit int64         // the most bytes of a file
 	files chan struct{} // has one element for each operation that is running
-	turns turns         // let one operation at a time change a file
+	turns keylock.Locks // let one operation at a time change a file
 }
 
 const (
@@ -96,9 +96,13 @@ func work[T any](ctx context.Context, d *Dir, turn string, fn func() (T, error))
 	ctx, cancel := context.WithTimeoutCause(ctx, callTime, errCallTime)
 	defer cancel()
 	var none T
-	release, err := d.turns.take(ctx, turn)
-	if err != nil {
-		return none, fmt.Errorf("records: %w", err)
+	release := func() {}
+	if turn != "" {
+		unlock, err := d.turns.Lock(ctx, turn)
+		if err != nil {
+			return none, fmt.Errorf("records: %w", err)
+		}
+		release = unlock
 	}
 	if err := acquire(ctx, d.files); err != nil {
 		release()
@@ -132,51 +136,6 @@ func acquire(ctx context.Context, places chan struct{}) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-}
-
-// turns let one operation at a time change the file of one name. The zero turns is ready
-// for use.
-type turns struct {
-	mu    sync.Mutex
-	names map[string]*turn
-}
-
-type turn struct {
-	place chan struct{}
-	users int // operations that have the turn or wait for it
-}
-
-// take waits for the turn of name. For the name "" it does not wait.
-func (t *turns) take(ctx context.Context, name string) (release func(), err error) {
-	if name == "" {
-		return func() {}, nil
-	}
-	t.mu.Lock()
-	mine := t.names[name]
-	if mine == nil {
-		if t.names == nil {
-			t.names = map[string]*turn{}
-		}
-		mine = &turn{place: make(chan struct{}, 1)}
-		t.names[name] = mine
-	}
-	mine.users++
-	t.mu.Unlock()
-	leave := func() {
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		if mine.users--; mine.users == 0 {
-			delete(t.names, name)
-		}
-	}
-	if err := acquire(ctx, mine.place); err != nil {
-		leave()
-		return nil, err
-	}
-	return func() {
-		<-mine.place
-		leave()
-	}, nil
 }
 
 type intentFile struct {

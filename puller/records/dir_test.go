@@ -189,7 +189,7 @@ func TestHangingOperationDelaysOnlyItsOwnImage(t *testing.T) {
 	assert.ErrorIs(t, <-ended, context.Canceled)
 	close(hang)
 	assert.NoError(t, d.Grant(t.Context(), "a", "x.example/app", Access{Everybody: true}))
-	assert.Empty(t, d.turns.names)
+	assert.Zero(t, d.turns.Len())
 }
 
 // TestDirWritesNothingThatIsTooLargeToRead: a Dir writes no file that it would refuse to read.
