@@ -76,7 +76,7 @@ func TestLayersOfEqualNumbersAreEqual(t *testing.T) {
 }
 
 func TestTheCertificateIsForTheHostAndLoopback(t *testing.T) {
-	cert, ca, err := fakeregistry.NewAuthority("registry.example:443")
+	cert, ca, err := fakeregistry.ServerCertificate("registry.example:443")
 	require.NoError(t, err)
 	pool := x509.NewCertPool()
 	require.True(t, pool.AppendCertsFromPEM(ca))

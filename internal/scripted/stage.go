@@ -93,7 +93,7 @@ func (s *Stage) listen() error {
 		}
 		s.rules = append(s.rules, compiled)
 	}
-	cert, ca, err := fakeregistry.NewAuthority("127.0.0.1")
+	cert, ca, err := fakeregistry.ServerCertificate("127.0.0.1")
 	if err != nil {
 		return err
 	}

@@ -52,9 +52,9 @@ func (t *tree) tryLock(key string) (unlock func(), ok bool) {
 	return func() { unlockFile(); release() }, true
 }
 
-// lockFile takes the lock of key among processes. It waits until ctx ends. If the state
-// directory is replaced during the wait, lockFile takes the lock in the new directory. If
-// the new directory is a link, it returns an error.
+// lockFile takes the lock of key among processes. It waits until ctx ends at the latest.
+// If the state directory is replaced during the wait, lockFile takes the lock in the new
+// directory. If the new directory is a link, it returns an error.
 func (t *tree) lockFile(ctx context.Context, key string) (func() error, error) {
 	busyUntil := time.Now().Add(disk.BusyFor)
 	for wait := lockPollMin; ; wait = min(2*wait, lockPollMax) {

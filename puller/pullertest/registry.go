@@ -68,7 +68,7 @@ func Start(conf Config) (*Registry, error) {
 	}
 	serve := func() error { return r.server.Serve(ln) }
 	if conf.TLS {
-		cert, ca, err := fakeregistry.NewAuthority(r.host)
+		cert, ca, err := fakeregistry.ServerCertificate(r.host)
 		if err != nil {
 			_ = ln.Close()
 			return nil, fmt.Errorf("registry: %w", err)
