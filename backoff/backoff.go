@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"sync"
 	"time"
+
+	"github.com/pullkit/pullkit/internal/expiring"
 )
 
 // The kubelet's delays for image pulls (k8s.io/kubernetes, pkg/kubelet).
@@ -41,8 +43,8 @@ type Config struct {
 type Backoff[K comparable] struct {
 	config Config // with the defaults in place of zero fields
 
-	mu      sync.Mutex
-	entries entries[K]
+	mu      sync.Mutex // held while a streak is changed
+	streaks expiring.Map[K, streak]
 }
 
 // New returns a Backoff in which no key has failed. The error says which setting is
@@ -64,7 +66,10 @@ func New[K comparable](config Config) (*Backoff[K], error) {
 	if config.Now == nil {
 		config.Now = time.Now
 	}
-	return &Backoff[K]{config: config}, nil
+	b := &Backoff[K]{config: config}
+	b.streaks.Max = -1 // a streak lasts as long as its key fails, however many keys there are
+	b.streaks.Now = config.Now
+	return b, nil
 }
 
 // A State describes a key. A key that has not failed, or whose last streak of failures has
@@ -80,21 +85,20 @@ func (b *Backoff[K]) Fail(key K) time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := b.config.Now()
-	e, _ := b.lookup(key, now)
-	e.delay = b.next(e.delay)
-	e.failures++
-	e.last = now
-	b.entries.byKey[key] = e
-	return e.wait(now)
+	s, _ := b.streaks.Get(key)
+	s.delay = b.next(s.delay)
+	s.failures++
+	s.last = now
+	b.put(key, s)
+	return s.wait(now)
 }
 
 // Wait returns how long it is until key may be tried; 0 means it may be tried now.
 func (b *Backoff[K]) Wait(key K) time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	now := b.config.Now()
-	e, _ := b.lookup(key, now)
-	return e.wait(now)
+	s, _ := b.streaks.Get(key)
+	return s.wait(b.config.Now())
 }
 
 // NotBefore makes key's window last until t, because a server sent Retry-After. It does not
@@ -104,14 +108,13 @@ func (b *Backoff[K]) Wait(key K) time.Duration {
 func (b *Backoff[K]) NotBefore(key K, t time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	now := b.config.Now()
-	e, known := b.lookup(key, now)
-	if !known && !t.After(now) {
+	s, known := b.streaks.Get(key)
+	if !known && !t.After(b.config.Now()) {
 		return
 	}
-	if t.After(e.notBefore) {
-		e.notBefore = t
-		b.entries.byKey[key] = e
+	if t.After(s.notBefore) {
+		s.notBefore = t
+		b.put(key, s)
 	}
 }
 
@@ -119,29 +122,21 @@ func (b *Backoff[K]) NotBefore(key K, t time.Time) {
 func (b *Backoff[K]) Reset(key K) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.lookup(key, b.config.Now())
-	delete(b.entries.byKey, key)
+	b.streaks.Delete(key)
 }
 
 // State describes key.
 func (b *Backoff[K]) State(key K) State {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	e, _ := b.lookup(key, b.config.Now())
-	return State{Failures: e.failures, Delay: e.delay, Until: e.until()}
+	s, _ := b.streaks.Get(key)
+	return State{Failures: s.failures, Delay: s.delay, Until: s.until()}
 }
 
-// lookup returns key's entry, or the zero entry if key has none or its streak has ended. It
-// sweeps all entries when a sweep is due.
-func (b *Backoff[K]) lookup(key K, now time.Time) (e entry, known bool) {
-	limit := b.config.Max
-	b.entries.sweep(now, limit)
-	e, known = b.entries.byKey[key]
-	if known && e.expired(now, limit) {
-		delete(b.entries.byKey, key)
-		return entry{}, false
-	}
-	return e, known
+// put keeps the streak s of key. The map forgets it when the streak has ended, which is
+// when more than 2 x Max have passed, as in client-go.
+func (b *Backoff[K]) put(key K, s streak) {
+	b.streaks.Put(key, s, s.ends(b.config.Max).Add(1))
 }
 
 // next returns the delay that follows the delay previous. previous is 0 for the first
@@ -162,8 +157,8 @@ func (b *Backoff[K]) next(previous time.Duration) time.Duration {
 	return limit
 }
 
-// An entry is one key's streak of failures.
-type entry struct {
+// A streak is one key's failures since it last was successful.
+type streak struct {
 	failures  int
 	delay     time.Duration
 	last      time.Time // of the last failure; zero if there was none
@@ -171,58 +166,27 @@ type entry struct {
 }
 
 // until returns the end of the window.
-func (e entry) until() time.Time {
-	if e.failures == 0 {
-		return e.notBefore
+func (s streak) until() time.Time {
+	if s.failures == 0 {
+		return s.notBefore
 	}
-	end := e.last.Add(e.delay)
-	if e.notBefore.After(end) {
-		return e.notBefore
+	end := s.last.Add(s.delay)
+	if s.notBefore.After(end) {
+		return s.notBefore
 	}
 	return end
 }
 
-func (e entry) wait(now time.Time) time.Duration { return max(0, e.until().Sub(now)) }
+func (s streak) wait(now time.Time) time.Duration { return max(0, s.until().Sub(now)) }
 
-// expired reports whether the streak has ended: more than twice the longest delay has
-// passed, as in client-go.
-func (e entry) expired(now time.Time, limit time.Duration) bool {
-	from := e.last
-	if e.notBefore.After(from) {
-		from = e.notBefore
+// ends returns the last moment of the streak, if key does not fail again. limit is
+// Config.Max.
+func (s streak) ends(limit time.Duration) time.Time {
+	from := s.last
+	if s.notBefore.After(from) {
+		from = s.notBefore
 	}
-	return now.Sub(from) > streakAge(limit)
-}
-
-// streakAge returns how long a streak lasts after its last failure.
-func streakAge(limit time.Duration) time.Duration { return double(limit, math.MaxInt64) }
-
-// entries is the map of all streaks, and when it was last cleaned.
-type entries[K comparable] struct {
-	byKey   map[K]entry
-	swept   time.Time
-	sweepAt int // the number of entries at which the next sweep is due
-}
-
-// minSweep is the number of entries below which growth alone causes no sweep.
-const minSweep = 64
-
-// sweep drops the streaks that have ended. It looks at all entries, but only when their
-// number has doubled since the last sweep, or when streakAge has passed. So its cost,
-// spread over the calls that added the entries, is constant. The remaining entries move to
-// a new map, because Go's maps never become smaller.
-func (s *entries[K]) sweep(now time.Time, limit time.Duration) {
-	due := s.byKey == nil || len(s.byKey) >= max(minSweep, s.sweepAt) || now.Sub(s.swept) > streakAge(limit)
-	if !due {
-		return
-	}
-	kept := make(map[K]entry)
-	for key, e := range s.byKey {
-		if !e.expired(now, limit) {
-			kept[key] = e
-		}
-	}
-	s.byKey, s.swept, s.sweepAt = kept, now, 2*len(kept)
+	return from.Add(double(limit, math.MaxInt64))
 }
 
 // double returns twice d, at most limit, without overflow.

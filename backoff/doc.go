@@ -36,7 +36,8 @@
 //   - Zero settings mean the defaults, and negative ones are errors. There, an Initial of
 //     0 never waits, and a Max of 0 makes each failure the first.
 //   - There is no GC to call. Later calls drop the streaks that have ended: each time the
-//     number of keys has doubled, and at the latest after 2 x Max.
+//     number of keys has doubled, and at the latest the first call that comes a minute or
+//     more after the end of the streak.
 //   - There, nothing corresponds to [Backoff.NotBefore].
 //
 // # Left out

@@ -22,10 +22,10 @@ func TestKeysThatFailOnceAreDropped(t *testing.T) {
 			b.NotBefore(k, now.Add(time.Second))
 		}
 	}
-	require.Len(t, b.entries.byKey, n)
+	require.Equal(t, n, b.streaks.Len())
 	now = now.Add(2*defaultMax + time.Second + 1)
 	b.Wait(-1)
-	assert.Empty(t, b.entries.byKey, "one call after the last streak has ended frees all")
+	assert.Zero(t, b.streaks.Len(), "one call after the last streak has ended frees all")
 }
 
 // TestSweepsBoundTheNumberOfKeys: the number of keys stays near the number of streaks that
@@ -37,7 +37,7 @@ func TestSweepsBoundTheNumberOfKeys(t *testing.T) {
 	for k := range 100_000 {
 		b.Fail(k)
 		now = now.Add(time.Second)
-		most = max(most, len(b.entries.byKey))
+		most = max(most, b.streaks.Len())
 	}
 	assert.LessOrEqual(t, most, 2*602, "at most twice 600 s of failures, one a second")
 }
@@ -54,6 +54,6 @@ func TestRetryAfterKeepsOnlyItsOwnKey(t *testing.T) {
 	}
 	now = now.Add(time.Hour)
 	b.Wait(-1)
-	assert.Len(t, b.entries.byKey, 1)
+	assert.Equal(t, 1, b.streaks.Len())
 	assert.Equal(t, 23*time.Hour, b.Wait(0))
 }

@@ -3,6 +3,7 @@
 package expiring
 
 import (
+	"cmp"
 	"container/list"
 	"iter"
 	"sync"
@@ -25,12 +26,15 @@ const defaultMax = 4096
 // more after the entry expired. So secrets and large values do not stay in memory when no
 // caller asks for them again.
 type Map[K comparable, V any] struct {
-	// Max is how many entries the map holds; zero means 4096. It must not be changed
-	// after the first Put.
+	// Max is how many entries the map holds: zero means 4096, and a negative Max means as
+	// many as are put. It must not be changed after the first Put.
 	Max int
+	// Now is the clock; nil means time.Now. It must not call the map.
+	Now func() time.Time
 
 	mu      sync.Mutex
 	entries map[K]*list.Element // of order
+	largest int                 // the greatest number of entries since entries was made
 	order   list.List           // of *entry[K, V]; the most recently used one is at the back
 	swept   time.Time           // when expired entries were last looked for
 	puts    int                 // of new keys since then
@@ -50,7 +54,7 @@ func (e *entry[K, V]) expired(now time.Time) bool {
 func (m *Map[K, V]) Get(k K) (V, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	now := time.Now()
+	now := m.now()
 	m.sweep(now)
 	if e := m.live(k, now); e != nil {
 		return e.value, true
@@ -64,24 +68,21 @@ func (m *Map[K, V]) Get(k K) (V, bool) {
 func (m *Map[K, V]) Put(k K, v V, until time.Time) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	now := time.Now()
+	now := m.now()
 	m.sweep(now)
 	if e := m.live(k, now); e != nil {
 		e.value, e.until = v, until
 		return false
 	}
 	m.puts++
-	limit := m.Max
-	if limit <= 0 {
-		limit = defaultMax
-	}
-	for m.order.Len() >= limit {
+	for limit := cmp.Or(m.Max, defaultMax); limit > 0 && m.order.Len() >= limit; {
 		m.remove(m.order.Front())
 	}
 	if m.entries == nil {
 		m.entries = map[K]*list.Element{}
 	}
 	m.entries[k] = m.order.PushBack(&entry[K, V]{k, v, until})
+	m.largest = max(m.largest, len(m.entries))
 	return true
 }
 
@@ -92,6 +93,14 @@ func (m *Map[K, V]) Delete(k K) {
 	if at := m.entries[k]; at != nil {
 		m.remove(at)
 	}
+}
+
+// Len returns the number of entries in memory. It counts entries that have expired and are
+// still in memory.
+func (m *Map[K, V]) Len() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.entries)
 }
 
 // All yields the entries that have not expired, as they are when the loop starts. All does
@@ -109,7 +118,7 @@ func (m *Map[K, V]) All() iter.Seq2[K, V] {
 func (m *Map[K, V]) snapshot() []entry[K, V] {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	now := time.Now()
+	now := m.now()
 	all := make([]entry[K, V], 0, m.order.Len())
 	for at := m.order.Front(); at != nil; at = at.Next() {
 		if e := at.Value.(*entry[K, V]); !e.expired(now) {
@@ -150,6 +159,26 @@ func (m *Map[K, V]) sweep(now time.Time) {
 		}
 		at = next
 	}
+	if len(m.entries) < m.largest/4 {
+		m.shrink()
+	}
+}
+
+// shrink moves the entries to a new map, because Go's maps never become smaller. The
+// caller holds the lock.
+func (m *Map[K, V]) shrink() {
+	m.largest = len(m.entries)
+	m.entries = make(map[K]*list.Element, m.largest)
+	for at := m.order.Front(); at != nil; at = at.Next() {
+		m.entries[at.Value.(*entry[K, V]).key] = at
+	}
+}
+
+func (m *Map[K, V]) now() time.Time {
+	if m.Now != nil {
+		return m.Now()
+	}
+	return time.Now()
 }
 
 // remove removes an entry. The caller holds the lock.

@@ -169,3 +169,46 @@ func TestMapIsSafeForConcurrentUse(t *testing.T) {
 	all.Wait()
 	assert.Empty(t, maps.Collect(m.All()))
 }
+
+func TestNegativeMaxIsNoLimit(t *testing.T) {
+	m := Map[int, int]{Max: -1}
+	for k := range 2 * defaultMax {
+		m.Put(k, k, time.Time{})
+	}
+	assert.Equal(t, 2*defaultMax, m.Len())
+	v, ok := m.Get(0)
+	assert.Zero(t, v)
+	assert.True(t, ok)
+}
+
+func TestEntriesExpireByTheGivenClock(t *testing.T) {
+	now := time.Unix(0, 0)
+	m := Map[int, int]{Now: func() time.Time { return now }}
+	m.Put(1, 1, now.Add(time.Hour))
+	_, ok := m.Get(1)
+	assert.True(t, ok, "the entry has expired by the clock of the system")
+	now = now.Add(time.Hour)
+	_, ok = m.Get(1)
+	assert.False(t, ok)
+}
+
+// TestMapWhoseEntriesExpiredBecomesSmaller holds that the memory of many entries is freed,
+// and that the entries that stay are still found.
+func TestMapWhoseEntriesExpiredBecomesSmaller(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := Map[int, int]{Max: -1}
+		m.Put(-1, 1, time.Time{})
+		for k := range 100_000 {
+			m.Put(k, k, in(time.Minute))
+		}
+		assert.Equal(t, 100_001, m.largest)
+		time.Sleep(time.Minute)
+		v, ok := m.Get(-1)
+		assert.Equal(t, 1, v)
+		assert.True(t, ok)
+		assert.Equal(t, 1, m.largest)
+		assert.Equal(t, 1, m.Len())
+		assert.True(t, m.Put(5, 5, time.Time{}))
+		assert.Equal(t, map[int]int{-1: 1, 5: 5}, maps.Collect(m.All()))
+	})
+}
