@@ -170,10 +170,10 @@ func renewal(held records.Access, cred credentials.Credential) *records.SecretID
 	return &s
 }
 
-// renew writes a renewal into the record.
-func (c *accessChecker) renew(ctx context.Context, t *task, o outcome) {
+// renew writes the renewal of found into the record of the image.
+func (c *accessChecker) renew(ctx context.Context, t *task, found storeAnswer) {
 	err := within(ctx, func() error {
-		return c.config.Records.Grant(ctx, o.image.id(), c.name(t), records.Access{Secrets: []records.SecretID{*o.renewal}})
+		return c.config.Records.Grant(ctx, found.image.id(), c.name(t), records.Access{Secrets: []records.SecretID{*found.access.renewal}})
 	})
 	if err != nil {
 		c.config.Logger.Warn("the record of an image could not be renewed", "image", t.ref.String(), "err", err)

@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -347,7 +346,7 @@ func (d Decision) String() string {
 type lines struct{ strings.Builder }
 
 func (b *lines) line(key, value string) {
-	fmt.Fprintf(b, "%-12s%s\n", key, printable(value))
+	fmt.Fprintf(b, "%-12s%s\n", key, redact.Escape(value, len(value)))
 }
 
 // outcome returns the decision in a few words.
@@ -414,7 +413,7 @@ func (d Decision) candidatesText(b *lines) {
 		if c.Why != "" {
 			text += "   " + c.Why
 		}
-		fmt.Fprintf(b, "%3s  %s\n", order, printable(text))
+		fmt.Fprintf(b, "%3s  %s\n", order, redact.Escape(text, len(text)))
 	}
 	if d.Skipped > 0 {
 		fmt.Fprintf(b, "  x  and %d more that do not match\n", d.Skipped)
@@ -499,15 +498,4 @@ func bytesText(blobs []ocispec.Descriptor) string {
 		unit++
 	}
 	return fmt.Sprintf("%.1f %ciB", size, "KMGTPE"[unit])
-}
-
-// printable replaces control characters and line ends, which must not reach a terminal,
-// with question marks.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return '?'
-		}
-		return r
-	}, s)
 }

@@ -14,7 +14,6 @@ import (
 	"github.com/pullkit/pullkit/index"
 	"github.com/pullkit/pullkit/internal/await"
 	"github.com/pullkit/pullkit/internal/share"
-	"github.com/pullkit/pullkit/puller/records"
 	"github.com/pullkit/pullkit/pullpolicy"
 )
 
@@ -109,7 +108,6 @@ func (p *Puller) Pull(ctx context.Context, req Request) (Image, error) {
 type outcome struct {
 	image   Image
 	present bool              // it was in the store already
-	renewal *records.SecretID // the Secret that opened it, where the records do not know it yet
 
 	asked  bool          // the registry was asked, or was going to be
 	shared bool          // another call began the pull
@@ -151,7 +149,10 @@ func (p *Puller) ensure(ctx context.Context, t *task) (o outcome) {
 	}
 	switch found.action {
 	case pullpolicy.Use:
-		return outcome{image: found.image, present: true, renewal: found.access.renewal}
+		if found.access.renewal != nil {
+			p.access.renew(ctx, t, found)
+		}
+		return outcome{image: found.image, present: true}
 	case pullpolicy.Refuse:
 		return outcome{err: t.fail(ErrImageNeverPull, nil)}
 	}
@@ -173,13 +174,9 @@ func (p *Puller) ensure(ctx context.Context, t *task) (o outcome) {
 	return p.pullShared(ctx, t, secrets)
 }
 
-// conclude writes a renewed secret into the records and sends the call's last events. It
-// does not record or count the pull itself. attempt and countForBackoff have done that
-// already, once for all calls that share the pull.
+// conclude sends the call's last events. It does not record or count the pull. attempt and
+// countForBackoff have done that already, once for all calls that share the pull.
 func (p *Puller) conclude(ctx context.Context, t *task, o outcome) outcome {
-	if o.renewal != nil {
-		p.access.renew(ctx, t, o)
-	}
 	p.events.outcome(t, o)
 	if o.asked && o.err != nil && o.err.Reason == ErrImagePull && ctx.Err() == nil {
 		p.events.problems(t)
