@@ -78,6 +78,7 @@ type State struct {
 	Failures int           // in the current streak
 	Delay    time.Duration // of the last failure, without what NotBefore added
 	Until    time.Time     // the end of the window, also when it is in the past; zero if there is no window
+	Ends     time.Time     // the last moment of the streak, if the key does not fail again; zero if there is no window
 }
 
 // Fail records a failure of key and returns how long to wait before the next try.
@@ -129,8 +130,11 @@ func (b *Backoff[K]) Reset(key K) {
 func (b *Backoff[K]) State(key K) State {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	s, _ := b.streaks.Get(key)
-	return State{Failures: s.failures, Delay: s.delay, Until: s.until()}
+	s, known := b.streaks.Get(key)
+	if !known {
+		return State{}
+	}
+	return State{Failures: s.failures, Delay: s.delay, Until: s.until(), Ends: s.ends(b.config.Max)}
 }
 
 // put keeps the streak s of key. The map forgets it when the streak has ended, which is

@@ -23,7 +23,7 @@ func TestWaitRunsOut(t *testing.T) {
 		time.Sleep(b.Wait("k"))
 		assert.Zero(t, b.Wait("k"))
 		assert.Equal(t, 20*time.Second, b.Fail("k"))
-		assert.Equal(t, backoff.State{Failures: 2, Delay: 20 * time.Second, Until: time.Now().Add(20 * time.Second)}, b.State("k"))
+		assert.Equal(t, backoff.State{Failures: 2, Delay: 20 * time.Second, Until: time.Now().Add(20 * time.Second), Ends: time.Now().Add(10 * time.Minute)}, b.State("k"))
 	})
 }
 
@@ -52,7 +52,7 @@ func TestNotBeforeMakesTheWindowLonger(t *testing.T) {
 		assert.Equal(t, 10*time.Second, b.Wait("k"), "never shortened")
 		b.NotBefore("k", start.Add(time.Minute))
 		assert.Equal(t, time.Minute, b.Wait("k"))
-		assert.Equal(t, backoff.State{Failures: 1, Delay: 10 * time.Second, Until: start.Add(time.Minute)}, b.State("k"))
+		assert.Equal(t, backoff.State{Failures: 1, Delay: 10 * time.Second, Until: start.Add(time.Minute), Ends: start.Add(11 * time.Minute)}, b.State("k"))
 		assert.Equal(t, time.Minute, b.Fail("k"), "the server's time still counts")
 		assert.Equal(t, 20*time.Second, b.State("k").Delay, "and does not change the next delays")
 		b.Reset("k")
@@ -69,7 +69,7 @@ func TestNotBeforeOpensAWindowForANewKey(t *testing.T) {
 		assert.Zero(t, b.State("past"))
 		until := time.Now().Add(time.Minute)
 		b.NotBefore("k", until)
-		assert.Equal(t, backoff.State{Until: until}, b.State("k"))
+		assert.Equal(t, backoff.State{Until: until, Ends: until.Add(10 * time.Minute)}, b.State("k"))
 		time.Sleep(time.Minute)
 		assert.Zero(t, b.Wait("k"))
 		assert.Equal(t, 10*time.Second, b.Fail("k"), "NotBefore is not a failure")

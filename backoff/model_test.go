@@ -17,7 +17,7 @@ type naive struct {
 	notBefore      map[byte]time.Time
 }
 
-func (n *naive) streak(key byte, now time.Time) (count int, delay time.Duration, until time.Time) {
+func (n *naive) streak(key byte, now time.Time) (count int, delay time.Duration, until, ends time.Time) {
 	var last time.Time
 	for _, at := range n.fails[key] {
 		count, last = count+1, at
@@ -33,9 +33,9 @@ func (n *naive) streak(key byte, now time.Time) (count int, delay time.Duration,
 	if now.Sub(last) > 2*n.limit {
 		delete(n.fails, key)
 		delete(n.notBefore, key)
-		return 0, 0, time.Time{}
+		return 0, 0, time.Time{}, time.Time{}
 	}
-	return count, delay, until
+	return count, delay, until, last.Add(2 * n.limit)
 }
 
 // FuzzModel: a Backoff and a naive give the same answers to the calls that the fuzzer's
@@ -55,7 +55,7 @@ func FuzzModel(f *testing.F) {
 			op, arg := calls[0]%6, calls[1]
 			key := arg % 3
 			calls = calls[2:]
-			_, _, until := n.streak(key, now)
+			_, _, until, _ := n.streak(key, now)
 			switch op {
 			case 0, 1:
 				b.Fail(key)
@@ -77,8 +77,11 @@ func FuzzModel(f *testing.F) {
 			case 5:
 				now = now.Add(time.Duration(arg) * time.Millisecond)
 			}
-			count, delay, until := n.streak(key, now)
-			require.Equal(t, backoff.State{Failures: count, Delay: delay, Until: until}, b.State(key))
+			count, delay, until, ends := n.streak(key, now)
+			if until.IsZero() {
+				ends = time.Time{}
+			}
+			require.Equal(t, backoff.State{Failures: count, Delay: delay, Until: until, Ends: ends}, b.State(key))
 			require.Equal(t, max(0, until.Sub(now)), b.Wait(key))
 		}
 	})

@@ -36,7 +36,7 @@
 // [Problems] reports it; all others are still read. [Problems] also reports an entry or a
 // Secret that can be read but gives no credential, or looks mistyped: a Secret of another
 // type, a key that matches no image, a line feed at the end of a password, a helper that
-// was not asked. The [Reason] of such a report is a warning. The Explain method of a
+// was not asked. Such a report is a warning: see [Error.Warning]. The Explain method of a
 // keyring reports the same for one image; see [Explainer].
 //
 // # The kubelet's rules

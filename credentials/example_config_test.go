@@ -159,8 +159,8 @@ func ExampleError() {
 func ExampleReason() {
 	c, _ := credentials.ParseFile([]byte(`{"auths": {"a.example": {"auth": "%%%"}}, "AUTHS": {}}`), "config.json", credentials.Rules{})
 	for _, err := range credentials.Problems(c) {
-		var reason credentials.Reason
-		fmt.Println(errors.As(err, &reason) && reason.Warning(), errors.Is(err, credentials.ErrLooksWrong))
+		var problem *credentials.Error
+		fmt.Println(errors.As(err, &problem) && problem.Warning(), errors.Is(err, credentials.ErrLooksWrong))
 	}
 	// Output:
 	// true true

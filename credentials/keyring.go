@@ -65,9 +65,8 @@ type Note struct {
 	// process. It is 0 for a helper or plugin, because it was not asked.
 	Fingerprint uint64
 	// Err is an [*Error] if the note is about something that looks wrong and may be
-	// the reason for which the image has no good credential. The [Reason] that Err wraps
-	// is a warning unless the entry or its source is malformed. Err is nil in all other
-	// notes.
+	// the reason for which the image has no good credential. It is a warning unless the
+	// entry or its source is malformed: see [Error.Warning]. Err is nil in all other notes.
 	Err error
 }
 
@@ -204,7 +203,7 @@ func (j joined) Explain(ref reference.Reference) iter.Seq[Note] {
 
 // Problems returns all that is wrong with the sources of ring, for all images: an error for
 // each entry and source that was left out, and warnings about those that were not. Each
-// error is an [*Error]; [Reason.Warning] says whether its [Reason] is a warning. Of one
+// error is an [*Error]; [Error.Warning] says whether it is a warning. Of one
 // source, Problems returns the first hundred errors, and then one that says how many more
 // there are.
 //

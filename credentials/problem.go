@@ -17,7 +17,7 @@ import (
 //
 //   - A source or an entry that was left out because it is malformed. [Problems] lists it.
 //   - A source or an entry about which something looks wrong, but which was not left out.
-//     [Problems] lists it, and Err wraps a [Reason] that is a warning.
+//     [Problems] lists it, and [Error.Warning] returns true.
 //   - A helper or a plugin that could not answer for an image. Lookup yields it, and Image is
 //     not "".
 //   - A malformed key or name of an image, from a function that takes one. Origin has only
@@ -45,6 +45,14 @@ func (e *Error) Error() string {
 // Unwrap returns e.Err.
 func (e *Error) Unwrap() error { return e.Err }
 
+// Warning reports whether e is a warning: whether its source or entry is not malformed. The
+// source or entry is used although something about it looks wrong, or it does not give a
+// credential. A warning never makes a pull fail by itself, not even under the kubelet's rules.
+func (e *Error) Warning() bool {
+	var reason Reason
+	return errors.As(e.Err, &reason) && reasons[reason]
+}
+
 // A Reason says what is wrong with a source, an entry or a program. The errors of this
 // package wrap one of the reasons below where a program may have to distinguish them. The
 // text of an error says more than its reason.
@@ -53,16 +61,17 @@ type Reason string
 // Error returns the text of r.
 func (r Reason) Error() string { return string(r) }
 
-// Warning reports whether r is a warning: a reason for a source or an entry that is not
-// malformed. The source or entry is used although something about it looks wrong, or it
-// does not give a credential. A warning never makes a pull fail by itself, not even under
-// the kubelet's rules.
-func (r Reason) Warning() bool {
-	switch r {
-	case ErrReadableByOthers, ErrHelperNotAsked, ErrGivesNothing, ErrLooksWrong:
-		return true
-	}
-	return false
+// reasons says of each Reason whether it is a warning: a reason for a source or an entry
+// that is not malformed.
+var reasons = map[Reason]bool{
+	ErrReadableByOthers: true,
+	ErrHelperNotAsked:   true,
+	ErrGivesNothing:     true,
+	ErrLooksWrong:       true,
+	ErrSecretInvalid:    false,
+	ErrProgramStart:     false,
+	ErrProgramTimeout:   false,
+	ErrProgramFailed:    false,
 }
 
 // The warnings.
@@ -118,6 +127,12 @@ var (
 )
 
 // A problem is an Error with what a keyring's Explain needs to know about it.
+//
+// The code that reads a source raises a problem with entries.problem, or with
+// entries.aboutEntry if the problem concerns only the images that the entry's key matches. If
+// the source or the entry is used nevertheless, the error is made by the function warning,
+// from a Reason that is a warning in the table reasons. An error without such a Reason says
+// that the source or the entry was left out.
 type problem struct {
 	*Error
 	about     []keys.Pattern // the problem concerns only the images that one of these matches; nil means all images
@@ -172,12 +187,12 @@ func (ps problemList) some(wanted func(*problem) bool) iter.Seq[Note] {
 			}
 			m := more[source]
 			if m == nil {
-				m = &moreProblems{first: p.Err}
+				m = &moreProblems{first: p.Error}
 				more[source] = m
 				sources = append(sources, source)
 			}
-			if m.count++; isWarning(m.first) && !isWarning(p.Err) {
-				m.first = p.Err
+			if m.count++; m.first.Warning() && !p.Warning() {
+				m.first = p.Error
 			}
 		}
 		for _, source := range sources {
@@ -192,14 +207,14 @@ func (ps problemList) some(wanted func(*problem) bool) iter.Seq[Note] {
 // of these problems are warnings.
 type moreProblems struct {
 	count int
-	first error // the first of these problems that is not a warning, or else the first of all
+	first *Error // the first of these problems that is not a warning, or else the first of all
 }
 
 func (e *moreProblems) Error() string {
 	return fmt.Sprintf("there are %d more problems, which are not listed", e.count)
 }
 
-func (e *moreProblems) Unwrap() error { return e.first }
+func (e *moreProblems) Unwrap() error { return e.first.Err }
 
 // notes yields a note for each problem that may concern ref. It leaves out those that the
 // note about an entry reports.
@@ -216,15 +231,10 @@ func (ps problemList) notes(rules Rules, ref reference.Reference) iter.Seq[Note]
 // note returns the note of a problem that the note about an entry does not report.
 func (p *problem) note() Note {
 	why := p.Err.Error()
-	if !isWarning(p.Err) {
+	if !p.Warning() {
 		why = "left out: " + why
 	}
 	return Note{Origin: p.Origin, Why: why, Err: p.Error}
-}
-
-func isWarning(err error) bool {
-	var r Reason
-	return errors.As(err, &r) && r.Warning()
 }
 
 // warning returns an error that wraps reason. Its text is found, which says what was found,

@@ -510,7 +510,7 @@ func (t *table) problemsFor(name string) []error {
 	target, err := t.rules.target(name)
 	var errs []error
 	for _, p := range t.problems {
-		if !isWarning(p.Err) || err == nil && p.concerns(target) {
+		if !p.Warning() || err == nil && p.concerns(target) {
 			errs = append(errs, p.Error)
 		}
 	}

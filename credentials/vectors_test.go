@@ -140,6 +140,11 @@ func entriesOf(tab *table) map[string]vectorCred {
 }
 
 // faults returns the problems that are not warnings.
+func isWarning(err error) bool {
+	var e *Error
+	return errors.As(err, &e) && e.Warning()
+}
+
 func faults(problems []error) []error {
 	return slices.DeleteFunc(slices.Clone(problems), isWarning)
 }

@@ -1,10 +1,10 @@
 // Package index chooses the manifest for a platform from an OCI index or a Docker
 // manifest list.
 //
-// The one call most users need is [Select], with [Host] for the platform of the machine:
+// The one call most users need is [Selector.Select], with [Host] for the platform of the machine:
 //
 //	doc, err := index.Parse(contentType, body)
-//	choice, err := index.Select(*doc.Index, index.Host())
+//	choice, err := index.Selector{}.Select(*doc.Index, index.Host())
 //
 // [Parse] reads a document strictly: it refuses what two parsers could read differently.
 // [Selector.Candidates] yields all entries that fit, best first, and [Selector.Explain]

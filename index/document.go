@@ -58,7 +58,7 @@ func Parse(contentType string, body []byte) (*Document, error) {
 		return nil, err
 	}
 	if d.isArtifact(contentType) {
-		return nil, invalid(ErrMediaType, "%s; %s", whyArtifactManifest, artifactAdvice)
+		return nil, invalid(ErrMediaType, "%s; %s", reasonArtifactManifest, artifactAdvice)
 	}
 	is, err := d.class(claimed)
 	if err != nil {

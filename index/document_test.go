@@ -188,11 +188,11 @@ func TestConfigPlatformReadsStrictly(t *testing.T) {
 func TestNoMatchErrorIsEscapedAndCut(t *testing.T) {
 	var idx ocispec.Index
 	want := ocispec.Platform{OS: "linux", Architecture: "riscv64"}
-	_, err := index.Select(idx, want)
+	_, err := index.Selector{}.Select(idx, want)
 	assert.EqualError(t, err, "no match for linux/riscv64; the index is empty")
 
 	idx.Manifests = []ocispec.Descriptor{{MediaType: "application/example"}}
-	_, err = index.Select(idx, want)
+	_, err = index.Selector{}.Select(idx, want)
 	assert.EqualError(t, err, "no match for linux/riscv64; no entry of the index is an image: media type is not an image's (1)")
 
 	add := func(p ocispec.Platform) {
@@ -203,14 +203,14 @@ func TestNoMatchErrorIsEscapedAndCut(t *testing.T) {
 	add(ocispec.Platform{OS: "linux", Architecture: "amd64"})
 	add(ocispec.Platform{OS: "windows", Architecture: "amd64", OSVersion: "10\n", OSFeatures: []string{"\"a b\""}})
 	add(ocispec.Platform{OS: "linux", Architecture: strings.Repeat("x", 10000)})
-	_, err = index.Select(idx, want)
+	_, err = index.Selector{}.Select(idx, want)
 	assert.EqualError(t, err, `no match for linux/riscv64; available: linux/amd64, lin\x1b[2J\x0aux/é/\u202e, `+
 		`windows(10%0A+%22a%20b%22)/amd64, linux/`+strings.Repeat("x", 74)+"...")
 
 	for i := range 1000 {
 		add(ocispec.Platform{OS: "linux", Architecture: fmt.Sprint("a", i)})
 	}
-	_, err = index.Select(idx, want)
+	_, err = index.Selector{}.Select(idx, want)
 	assert.Contains(t, err.Error(), ", linux/a15 and 984 more")
 	var none *index.NoMatchError
 	require.ErrorAs(t, err, &none)

@@ -25,8 +25,8 @@ var (
 	ErrPlatform = errors.New("invalid platform")
 )
 
-// A Reason says why a document is refused. Test for one with errors.Is, or switch on
-// [InvalidError.Reason].
+// A Reason says why a document is refused, or why an entry of an index is chosen or not.
+// Test for one with errors.Is, or switch on [InvalidError.Reason] or [Verdict.Reason].
 type Reason string
 
 // The reasons for which documents are refused. Package content
@@ -76,7 +76,7 @@ func (e *PlatformError) Error() string {
 func (e *PlatformError) Is(target error) bool { return target == ErrPlatform }
 
 // A NoMatchError says that an index has no image for a platform, and which platforms it
-// has. It matches [ErrNoMatch].
+// has. It matches [ErrNoMatch], and each Reason of LeftOut.
 type NoMatchError struct {
 	Want ocispec.Platform // the requested platform
 	// Have are the platforms of the entries that are images or indexes. They are spelled as
@@ -87,7 +87,7 @@ type NoMatchError struct {
 	Empty bool
 	// LeftOut counts the entries that are not images, for each reason: attestations,
 	// artifacts, entries without media type and others.
-	LeftOut map[Why]int
+	LeftOut map[Reason]int
 	// Artifact is the digest of the first entry that is an artifact and names no
 	// platform; "" if there is none. Such an entry is pulled by its digest.
 	Artifact digest.Digest
@@ -119,7 +119,7 @@ func (e *NoMatchError) Error() string {
 	if more := len(e.Have) - maxListed; more > 0 {
 		fmt.Fprintf(&b, " and %d more", more)
 	}
-	if n := e.LeftOut[WhyUntyped]; n > 0 && len(e.Have) > 0 {
+	if n := e.LeftOut[ReasonUntyped]; n > 0 && len(e.Have) > 0 {
 		fmt.Fprintf(&b, "; left out: %d without a media type", n)
 	}
 	return b.String()
@@ -138,14 +138,17 @@ func (e *NoMatchError) leftOut() string {
 	if e.Artifact != "" {
 		text += "; pull an artifact by its digest, as NAME@" + string(e.Artifact)
 	}
-	if e.LeftOut[whyArtifactManifest] > 0 {
+	if e.LeftOut[reasonArtifactManifest] > 0 {
 		text += "; " + artifactAdvice
 	}
 	return text
 }
 
-// Is reports whether target is ErrNoMatch.
-func (e *NoMatchError) Is(target error) bool { return target == ErrNoMatch }
+// Is reports whether target is ErrNoMatch or a Reason of LeftOut.
+func (e *NoMatchError) Is(target error) bool {
+	reason, ok := target.(Reason)
+	return target == ErrNoMatch || ok && e.LeftOut[reason] > 0
+}
 
 // printable returns FormatPlatform(p), escaped and cut, because p may come from a registry.
 func printable(p ocispec.Platform) string { return redact.Escape(FormatPlatform(p), 80) }

@@ -52,11 +52,11 @@ func ExampleDocument() {
 	// Output: an index with 3 entries
 }
 
-func ExampleSelect() {
-	choice, err := index.Select(example(), ocispec.Platform{OS: "linux", Architecture: "amd64"})
+func ExampleSelector_Select() {
+	choice, err := index.Selector{}.Select(example(), ocispec.Platform{OS: "linux", Architecture: "amd64"})
 	fmt.Println(choice.Descriptor.Digest, choice.Exact, err)
 
-	_, err = index.Select(example(), ocispec.Platform{OS: "linux", Architecture: "riscv64"})
+	_, err = index.Selector{}.Select(example(), ocispec.Platform{OS: "linux", Architecture: "riscv64"})
 	fmt.Println(err)
 	// Output:
 	// sha256:1111111111111111111111111111111111111111111111111111111111111111 true <nil>
@@ -76,7 +76,7 @@ func ExampleSelector() {
 }
 
 func ExampleChoice() {
-	choice, err := index.Select(example(), ocispec.Platform{OS: "linux", Architecture: "arm64"})
+	choice, err := index.Selector{}.Select(example(), ocispec.Platform{OS: "linux", Architecture: "arm64"})
 	if err != nil {
 		panic(err)
 	}
@@ -95,7 +95,7 @@ func ExampleSelector_Candidates() {
 
 func ExampleVerdict() {
 	for _, v := range (index.Selector{}).Explain(example(), ocispec.Platform{OS: "linux", Architecture: "arm", Variant: "v7"}) {
-		fmt.Println(index.FormatPlatform(*v.Descriptor.Platform), v.Chosen, v.Why)
+		fmt.Println(index.FormatPlatform(*v.Descriptor.Platform), v.Chosen, v.Reason)
 	}
 	// Output:
 	// linux/amd64 false other architecture
@@ -103,10 +103,10 @@ func ExampleVerdict() {
 	// unknown/unknown false attestation
 }
 
-func ExampleWhy() {
+func ExampleReason_verdict() {
 	for _, v := range (index.Selector{}).Explain(example(), ocispec.Platform{OS: "linux", Architecture: "s390x"}) {
-		if v.Why != index.WhyAttested {
-			fmt.Println(v.Why)
+		if v.Reason != index.ReasonAttested {
+			fmt.Println(v.Reason)
 		}
 	}
 	// Output:
@@ -173,7 +173,7 @@ func ExampleFallbacks() {
 }
 
 func ExampleNoMatchError() {
-	_, err := index.Select(example(), ocispec.Platform{OS: "windows", Architecture: "amd64"})
+	_, err := index.Selector{}.Select(example(), ocispec.Platform{OS: "windows", Architecture: "amd64"})
 	var none *index.NoMatchError
 	if errors.As(err, &none) {
 		fmt.Println(len(none.Have), "other platforms:", errors.Is(err, index.ErrNoMatch))

@@ -279,7 +279,7 @@ func checkSelect(t *testing.T, idx ocispec.Index, want ocispec.Platform, strict 
 	chosen, ranks := 0, 0
 	for i, v := range verdicts {
 		assert.Equal(t, idx.Manifests[i], v.Descriptor)
-		assert.NotEmpty(t, v.Why)
+		assert.NotEmpty(t, v.Reason)
 		if v.Chosen {
 			chosen++
 			require.Equal(t, 1, v.Rank)

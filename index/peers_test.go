@@ -48,7 +48,7 @@ func TestPlatformsFromTestsOfOtherProjects(t *testing.T) {
 		}
 		want, err := index.ParsePlatform(c.Input.Host)
 		require.NoError(t, err, c.ID)
-		choice, err := index.Select(entries(t, platforms...), want)
+		choice, err := index.Selector{}.Select(entries(t, platforms...), want)
 		require.NoError(t, err, c.ID)
 		assert.Equal(t, c.Expected.Chosen, choice.Descriptor.Platform.OSVersion, c.ID)
 	}
@@ -114,7 +114,7 @@ func TestNoMatchSaysWhatWasLeftOut(t *testing.T) {
 		}, "available: linux/arm64; left out: 1 without a media type"},
 	} {
 		idx := ocispec.Index{Manifests: tt.entries}
-		_, err := index.Select(idx, want)
+		_, err := index.Selector{}.Select(idx, want)
 		assert.EqualError(t, err, "no match for linux/amd64; "+tt.text, name)
 		var none *index.NoMatchError
 		require.ErrorAs(t, err, &none, name)
@@ -122,5 +122,5 @@ func TestNoMatchSaysWhatWasLeftOut(t *testing.T) {
 		assert.EqualError(t, err, "no match for linux/amd64; "+tt.text, name)
 	}
 	verdicts := index.Selector{}.Explain(ocispec.Index{Manifests: []ocispec.Descriptor{{Digest: d, Size: 5, Platform: linux}}}, want)
-	assert.Equal(t, index.WhyUntyped, verdicts[0].Why)
+	assert.Equal(t, index.ReasonUntyped, verdicts[0].Reason)
 }

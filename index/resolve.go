@@ -173,7 +173,7 @@ func (r *resolver) accepted(found Resolved) (*Resolved, error) {
 func (r *resolver) byConfig(found Resolved) (*Resolved, error) {
 	config := found.Manifest.Config
 	if !mediatype.IsConfig(config.MediaType) { // not an image, so it fits no platform
-		r.none.leaveOut(WhyArtifact, &found.Descriptor)
+		r.none.leaveOut(ReasonArtifact, &found.Descriptor)
 		return nil, nil
 	}
 	body, err := r.get(config)

@@ -14,8 +14,8 @@ import (
 // fallback if no entry fits exactly.
 type Selector struct {
 	// Strict takes no fallback: the variant must be the requested one, after Normalize.
-	// Nodes with CRI-O, and those with containerd's transfer service, which is its default,
-	// choose in this way.
+	// Nodes with CRI-O choose in this way, and so do nodes whose containerd pulls by its
+	// transfer service, as it does by default.
 	Strict bool
 }
 
@@ -28,11 +28,6 @@ type Choice struct {
 	// CheckConfig says that the entry has no platform. Compare the platform in the image's
 	// config, and take the next candidate if it does not fit. [Resolver.Resolve] does that.
 	CheckConfig bool
-}
-
-// Select returns the entry of idx for a platform, chosen by the zero Selector.
-func Select(idx ocispec.Index, want ocispec.Platform) (Choice, error) {
-	return Selector{}.Select(idx, want)
 }
 
 // Select returns the entry of idx that fits want best. Of entries that are equally good
@@ -138,12 +133,12 @@ func (e *NoMatchError) add(idx ocispec.Index) {
 }
 
 // leaveOut counts an entry that is not an image.
-func (e *NoMatchError) leaveOut(why Why, d *ocispec.Descriptor) {
+func (e *NoMatchError) leaveOut(why Reason, d *ocispec.Descriptor) {
 	if e.LeftOut == nil {
-		e.LeftOut = map[Why]int{}
+		e.LeftOut = map[Reason]int{}
 	}
 	e.LeftOut[why]++
-	if why == WhyArtifact && e.Artifact == "" && checkDescriptor(d, ErrBadIndex) == nil {
+	if why == ReasonArtifact && e.Artifact == "" && checkDescriptor(d, ErrBadIndex) == nil {
 		e.Artifact = digest.Digest(strings.Clone(string(d.Digest)))
 	}
 }
@@ -196,29 +191,29 @@ func (sc score) better(b score) bool {
 }
 
 // rate compares a platform with the target; why is "" if it fits.
-func (t *target) rate(p *ocispec.Platform) (sc score, why Why) {
+func (t *target) rate(p *ocispec.Platform) (sc score, why Reason) {
 	if p.OS != t.platform.OS && normalizeOS(p.OS) != t.platform.OS {
-		return sc, WhyOS
+		return sc, ReasonOS
 	}
 	if canonicalArch(p.Architecture) && !t.fallbacks.hasArch(p.Architecture) {
-		return sc, WhyArch // most entries of an index end here
+		return sc, ReasonArch // most entries of an index end here
 	}
 	arch, variant := normalizeArch(p.Architecture, p.Variant)
 	if !t.fallbacks.hasArch(arch) {
-		return sc, WhyArch
+		return sc, ReasonArch
 	}
 	if sc.fallback = t.fallbacks.find(arch, variant); sc.fallback < 0 {
-		return sc, WhyVariant
+		return sc, ReasonVariant
 	}
 	ok := true
 	if len(p.OSFeatures) > 0 {
 		if sc.features, ok = t.features(p.OSFeatures); !ok {
-			return sc, WhyOSFeatures
+			return sc, ReasonOSFeatures
 		}
 	}
 	if t.platform.OS == "windows" {
 		if sc.version, ok = t.windows.fits(p.OSVersion); !ok {
-			return sc, WhyOSVersion
+			return sc, ReasonOSVersion
 		}
 	}
 	return sc, ""
@@ -233,8 +228,8 @@ func (t *target) features(entry []string) (n int, ok bool) {
 			return 0, false
 		}
 	}
-	// The features of the target are counted, because an entry may list a million, and the
-	// same one twice.
+	// The loop is over the features of the target, because an entry may list a million
+	// features, and may list a feature twice.
 	for _, f := range t.platform.OSFeatures {
 		if !granted(f) && slices.Contains(entry, f) {
 			n++
@@ -243,40 +238,39 @@ func (t *target) features(entry []string) (n int, ok bool) {
 	return n, true
 }
 
-// rateEntry returns how well the platform of an entry fits, or why it does not fit. It does
-// not call reject, which may leave out an entry that fits.
-func (t *target) rateEntry(d *ocispec.Descriptor) (score, Why) {
+// rateEntry returns how well the platform of an entry fits, or why it does not fit. It
+// compares only platforms. The caller also calls reject, which says whether the entry is an
+// image at all.
+func (t *target) rateEntry(d *ocispec.Descriptor) (score, Reason) {
 	if platformless(d) {
 		return score{fallback: lastResort}, ""
 	}
 	return t.rate(d.Platform)
 }
 
-// A Why says why an entry of an index was chosen or not. It is not an error, because most
-// entries of an index are for other platforms.
-type Why string
-
-// The values of Why. The first three are those of candidates.
+// The reasons for which an entry is chosen or not. The first three are those of candidates.
+// They do not begin with Err, because they are the answer of [Selector.Explain], and no
+// call fails with one of them: most entries of an index are for other platforms.
 const (
-	WhyExact      Why = "exact match"
-	WhyFallback   Why = "fallback"                          // a lower variant than the requested one, 386 for amd64, 32-bit ARM for arm64
-	WhyNoPlatform Why = "no platform, its config decides"   // the last resort
-	WhyMediaType  Why = "media type is not an image's"      // unknown, a layer's, Docker's schema 1
-	WhyUntyped    Why = "media type is missing"             // OCI and Docker require one in each entry
-	WhyAttested   Why = "attestation"                       // by annotation, or because OS or architecture is unknown
-	WhyArtifact   Why = "artifact without platform"         // its artifactType is not an image config
-	WhyIncomplete Why = "platform lacks OS or architecture" // and is not empty
-	WhyOS         Why = "other OS"                          //
-	WhyArch       Why = "other architecture"                //
-	WhyVariant    Why = "other variant"                     // of an architecture that fits
-	WhyOSVersion  Why = "OS version does not fit"           // Windows only
-	WhyOSFeatures Why = "OS features missing"               // the entry needs features that the platform does not have
-	WhyInvalid    Why = "best match, bad digest or size"    // so Select fails
+	ReasonExact      Reason = "exact match"
+	ReasonFallback   Reason = "fallback"                          // a lower variant than the requested one, 386 for amd64, 32-bit ARM for arm64
+	ReasonNoPlatform Reason = "no platform, its config decides"   // the last resort
+	ReasonMediaType  Reason = "media type is not an image's"      // unknown, a layer's, Docker's schema 1
+	ReasonUntyped    Reason = "media type is missing"             // OCI and Docker require one in each entry
+	ReasonAttested   Reason = "attestation"                       // by annotation, or because OS or architecture is unknown
+	ReasonArtifact   Reason = "artifact without platform"         // its artifactType is not an image config
+	ReasonIncomplete Reason = "platform lacks OS or architecture" // and is not empty
+	ReasonOS         Reason = "other OS"                          //
+	ReasonArch       Reason = "other architecture"                //
+	ReasonVariant    Reason = "other variant"                     // of an architecture that fits
+	ReasonOSVersion  Reason = "OS version does not fit"           // Windows only
+	ReasonOSFeatures Reason = "OS features missing"               // the entry needs features that the platform does not have
+	ReasonInvalid    Reason = "best match, bad digest or size"    // so Select fails
 )
 
-// whyArtifactManifest is the Why of an entry with a format that the image specification
+// reasonArtifactManifest is the Reason of an entry with a format that the image specification
 // withdrew before its version 1.1.
-const whyArtifactManifest Why = "OCI artifact manifest, which is not an image"
+const reasonArtifactManifest Reason = "OCI artifact manifest, which is not an image"
 
 // artifactAdvice says what to do about an OCI artifact manifest.
 const artifactAdvice = "its format was withdrawn from the image specification: fetch it with a tool for artifacts such as oras, or publish it as an image manifest with an artifactType"
@@ -288,24 +282,24 @@ const (
 
 // reject returns why an entry is not an image for any platform. It returns "" if the entry
 // may be one.
-func reject(d *ocispec.Descriptor) Why {
+func reject(d *ocispec.Descriptor) Reason {
 	switch c := mediatype.ClassOf(d.MediaType); {
 	case d.MediaType == "":
-		return WhyUntyped
+		return ReasonUntyped
 	case mediatype.IsArtifactManifest(d.MediaType):
-		return whyArtifactManifest
+		return reasonArtifactManifest
 	case c != mediatype.Index && c != mediatype.Manifest:
-		return WhyMediaType
+		return ReasonMediaType
 	case d.Annotations[annotationReferenceType] == attestationManifest:
-		return WhyAttested
+		return ReasonAttested
 	case isArtifact(d) && (platformless(d) || isUnknown(d)):
-		return WhyArtifact
+		return ReasonArtifact
 	case platformless(d):
 		return ""
 	case d.Platform.OS == "" || d.Platform.Architecture == "":
-		return WhyIncomplete
+		return ReasonIncomplete
 	case isUnknown(d):
-		return WhyAttested
+		return ReasonAttested
 	}
 	return ""
 }
@@ -329,7 +323,7 @@ func platformless(d *ocispec.Descriptor) bool {
 type Verdict struct {
 	Descriptor ocispec.Descriptor
 	Chosen     bool
-	Why        Why
+	Reason     Reason
 	// Rank is the entry's place among the candidates, from 1; 0 if it is not a candidate.
 	Rank int
 }
@@ -349,29 +343,29 @@ func (s Selector) Explain(idx ocispec.Index, want ocispec.Platform) []Verdict {
 		if why == "" {
 			_, why = t.rateEntry(&d)
 		}
-		verdicts[i] = Verdict{Descriptor: d, Why: why}
+		verdicts[i] = Verdict{Descriptor: d, Reason: why}
 	}
 	for i, c := range t.ranking(idx) {
 		v := &verdicts[c.entry]
 		v.Rank = i + 1
-		v.Why = c.why()
+		v.Reason = c.reason()
 		if i == 0 {
 			v.Chosen = checkDescriptor(&v.Descriptor, ErrBadIndex) == nil
 			if !v.Chosen {
-				v.Why = WhyInvalid
+				v.Reason = ReasonInvalid
 			}
 		}
 	}
 	return verdicts
 }
 
-// why returns the Why of a candidate.
-func (sc score) why() Why {
+// reason returns the Reason of a candidate.
+func (sc score) reason() Reason {
 	switch sc.fallback {
 	case 0:
-		return WhyExact
+		return ReasonExact
 	case lastResort:
-		return WhyNoPlatform
+		return ReasonNoPlatform
 	}
-	return WhyFallback
+	return ReasonFallback
 }

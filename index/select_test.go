@@ -41,7 +41,7 @@ func TestExplainHasAVerdictForEachEntry(t *testing.T) {
 	verdicts := index.Selector{}.Explain(idx, want)
 	var got []string
 	for _, v := range verdicts {
-		got = append(got, fmt.Sprint(v.Rank, " ", v.Why))
+		got = append(got, fmt.Sprint(v.Rank, " ", v.Reason))
 	}
 	assert.Equal(t, []string{
 		"3 fallback", "0 other variant", "2 fallback", "4 no platform, its config decides", "0 other OS", "0 other architecture",
@@ -52,12 +52,12 @@ func TestExplainHasAVerdictForEachEntry(t *testing.T) {
 
 	m[11].Size = -1
 	verdicts = index.Selector{}.Explain(idx, want)
-	assert.Equal(t, index.WhyInvalid, verdicts[11].Why)
+	assert.Equal(t, index.ReasonInvalid, verdicts[11].Reason)
 	assert.False(t, slices.ContainsFunc(verdicts, func(v index.Verdict) bool { return v.Chosen }), "no entry is chosen, because Select fails")
 
 	windows := entries(t, "windows(10.0.17763.1)/amd64")
 	verdicts = index.Selector{}.Explain(windows, ocispec.Platform{OS: "windows", Architecture: "amd64", OSVersion: "10.0.20348.1"})
-	assert.Equal(t, index.WhyOSVersion, verdicts[0].Why)
+	assert.Equal(t, index.ReasonOSVersion, verdicts[0].Reason)
 }
 
 func TestCandidatesComeBestFirst(t *testing.T) {
@@ -94,7 +94,7 @@ func TestNoMatchErrorHasThePlatformsOfTheIndex(t *testing.T) {
 	idx.Manifests[1].MediaType = typeIndex
 	idx.Manifests[2].Annotations = map[string]string{"vnd.docker.reference.type": "attestation-manifest"}
 	idx.Manifests[3].MediaType = "application/example"
-	_, err := index.Select(idx, ocispec.Platform{OS: "plan9", Architecture: "mips"})
+	_, err := index.Selector{}.Select(idx, ocispec.Platform{OS: "plan9", Architecture: "mips"})
 	var none *index.NoMatchError
 	require.ErrorAs(t, err, &none)
 	var got []string
@@ -102,7 +102,9 @@ func TestNoMatchErrorHasThePlatformsOfTheIndex(t *testing.T) {
 		got = append(got, index.FormatPlatform(p))
 	}
 	assert.Equal(t, []string{"linux/amd64", "linux/arm/v7"}, got)
-	assert.Equal(t, map[index.Why]int{index.WhyAttested: 1, index.WhyMediaType: 1}, none.LeftOut)
+	assert.Equal(t, map[index.Reason]int{index.ReasonAttested: 1, index.ReasonMediaType: 1}, none.LeftOut)
+	assert.ErrorIs(t, none, index.ReasonAttested)
+	assert.NotErrorIs(t, none, index.ReasonArtifact)
 }
 
 func TestMatchComparesAsSelectDoes(t *testing.T) {
@@ -123,7 +125,7 @@ func TestSelectAllocatesNothing(t *testing.T) {
 	for _, want := range []string{"linux/arm64", "linux/amd64/v4", "linux/arm/v7", "windows(10.0.20348.1)/amd64"} {
 		p, err := index.ParsePlatform(want)
 		require.NoError(t, err)
-		n := testing.AllocsPerRun(100, func() { _, err = index.Select(idx, p) })
+		n := testing.AllocsPerRun(100, func() { _, err = index.Selector{}.Select(idx, p) })
 		if err == nil {
 			assert.Zero(t, n, want)
 		}
@@ -138,10 +140,10 @@ func TestSelectOfManyEntries(t *testing.T) {
 		platforms[i] = fmt.Sprintf("plan9/a%d", i)
 	}
 	idx := entries(t, append(platforms, "linux/amd64")...)
-	got, err := index.Select(idx, ocispec.Platform{OS: "linux", Architecture: "amd64"})
+	got, err := index.Selector{}.Select(idx, ocispec.Platform{OS: "linux", Architecture: "amd64"})
 	require.NoError(t, err)
 	assert.Equal(t, idx.Manifests[len(platforms)].Digest, got.Descriptor.Digest)
-	_, err = index.Select(idx, ocispec.Platform{OS: "linux", Architecture: "riscv64"})
+	_, err = index.Selector{}.Select(idx, ocispec.Platform{OS: "linux", Architecture: "riscv64"})
 	var none *index.NoMatchError
 	require.ErrorAs(t, err, &none)
 	assert.Len(t, none.Have, len(idx.Manifests))
@@ -156,7 +158,7 @@ func TestSelectOfAMillionFeatures(t *testing.T) {
 		many[i] = "ab"[2*i/len(many):][:1]
 	}
 	idx.Manifests[0].Platform.OSFeatures = many
-	got, err := index.Select(idx, ocispec.Platform{OS: "linux", Architecture: "amd64", OSFeatures: []string{"a", "b"}})
+	got, err := index.Selector{}.Select(idx, ocispec.Platform{OS: "linux", Architecture: "amd64", OSFeatures: []string{"a", "b"}})
 	require.NoError(t, err)
 	assert.Equal(t, idx.Manifests[0].Digest, got.Descriptor.Digest, "both entries have two features, so the first is taken")
 }

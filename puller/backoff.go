@@ -2,7 +2,6 @@ package puller
 
 import (
 	"cmp"
-	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -31,12 +30,11 @@ func (k backoffKey) String() string {
 // backoffWindows has, for each key, the end of the back-off window, the last failure, and
 // the secrets that have failed.
 type backoffWindows struct {
-	delays       *backoff.Backoff[backoffKey]
-	streakLength time.Duration // a streak of failures ends after twice that without a failure
-	keepWindow   bool          // Kubelet.KeepWindow
+	delays     *backoff.Backoff[backoffKey]
+	keepWindow bool // Kubelet.KeepWindow
 
-	mu   sync.Mutex // held while an entry of last is changed
-	last expiring.Map[backoffKey, lastFailure]
+	mu   sync.Mutex                            // held while an entry of last is changed
+	last expiring.Map[backoffKey, lastFailure] // an entry lasts as long as the key's streak in delays
 }
 
 // A lastFailure is the last failure of a streak, with the secrets that failed in the
@@ -65,12 +63,9 @@ func newBackoffWindows(config *Config) (*backoffWindows, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &backoffWindows{
-		delays:       delays,
-		streakLength: config.Backoff.Max,
-		keepWindow:   config.Kubelet.KeepWindow,
-	}
-	w.last.Max = math.MaxInt // an entry lasts as long as its streak, however many there are
+	w := &backoffWindows{delays: delays, keepWindow: config.Kubelet.KeepWindow}
+	w.last.Max = -1 // there are as many entries as streaks
+	w.last.Now = config.Backoff.Now
 	return w, nil
 }
 
@@ -103,10 +98,7 @@ func (w *backoffWindows) state(key backoffKey, secrets *fingerprint) backoffStat
 func (w *backoffWindows) fail(key backoffKey, secrets *fingerprint, err *Error, after time.Duration) time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	var last lastFailure
-	if w.delays.State(key).Failures > 0 {
-		last, _ = w.last.Get(key)
-	}
+	last, _ := w.last.Get(key)
 	w.delays.Fail(key)
 	if after > 0 {
 		w.delays.NotBefore(key, time.Now().Add(after))
@@ -115,8 +107,7 @@ func (w *backoffWindows) fail(key backoffKey, secrets *fingerprint, err *Error, 
 		last.failed = append(slices.Clip(last.failed), *secrets)
 	}
 	last.err = err
-	// The entry outlasts the streak.
-	w.last.Put(key, last, w.delays.State(key).Until.Add(w.streakLength).Add(w.streakLength))
+	w.last.Put(key, last, w.delays.State(key).Ends)
 	return w.delays.Wait(key)
 }
 

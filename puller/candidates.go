@@ -179,22 +179,17 @@ func keyringFingerprint(k credentials.Keyring, ref reference.Reference) (sum uin
 func (c *candidates) problems() []credentials.Attempt {
 	var out []credentials.Attempt
 	for _, err := range credentials.Problems(c.pod) {
-		if isWarning(err) {
-			continue
-		}
 		a := credentials.Attempt{SourceFailed: true, Err: err}
 		var entry *credentials.Error
 		if errors.As(err, &entry) {
+			if entry.Warning() {
+				continue
+			}
 			a.Origin, a.Err = entry.Origin, entry.Err
 		}
 		out = append(out, a)
 	}
 	return out
-}
-
-func isWarning(err error) bool {
-	var reason credentials.Reason
-	return errors.As(err, &reason) && reason.Warning()
 }
 
 // problemsFor lists the problems that can concern ref. Those of an entry whose key is for
@@ -243,19 +238,19 @@ const maxHints = 100
 // were not asked, entries of the node that were left out, logins that look mistyped.
 func (c *candidates) hints(ref reference.Reference) []error {
 	var hints []error
-	collect := func(k credentials.Keyring, wanted func(error) bool) {
-		explainer, ok := k.(credentials.Explainer)
+	for i, ring := range []credentials.Keyring{c.pod, c.node} {
+		explainer, ok := ring.(credentials.Explainer)
 		if !ok {
-			return
+			continue
 		}
 		for note := range explainer.Explain(ref) {
-			if note.Err != nil && wanted(note.Err) && len(hints) < maxHints {
+			var problem *credentials.Error // those of the Pod's keyring that are not warnings are attempts
+			isAttempt := i == 0 && !(errors.As(note.Err, &problem) && problem.Warning())
+			if note.Err != nil && !isAttempt && len(hints) < maxHints {
 				hints = append(hints, note.Err)
 			}
 		}
 	}
-	collect(c.pod, isWarning) // its other errors are among the attempts
-	collect(c.node, func(error) bool { return true })
 	return hints
 }
 

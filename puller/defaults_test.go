@@ -339,7 +339,7 @@ func TestSourcesThatCannotAnswerAreReported(t *testing.T) {
 	var told []string
 	for _, e := range w.took() {
 		if e.Reason == EventAttempt {
-			assert.Equal(t, Warning, e.Type)
+			assert.Equal(t, typeWarning, e.Type)
 			told = append(told, fmt.Sprint(e.Attempt.SourceFailed, " ", e.Message))
 		}
 	}

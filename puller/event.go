@@ -11,13 +11,10 @@ import (
 	"github.com/pullkit/pullkit/internal/redact"
 )
 
-// An EventType says whether an event needs an operator's attention.
-type EventType string
-
 // The types of events, as Kubernetes spells them.
 const (
-	Normal  EventType = "Normal"
-	Warning EventType = "Warning"
+	typeNormal  = "Normal"
+	typeWarning = "Warning"
 )
 
 // An EventReason says what an event is about.
@@ -36,9 +33,10 @@ const (
 	// and only where the pull failed with ErrImagePull, as in the kubelet from 1.37 on.
 	EventBadSecret EventReason = "FailedToRetrieveImagePullSecret"
 
-	// EventAttempt says that one credential did not help or, where Attempt.SourceFailed
-	// is set, that a helper, a plugin or a Secret of another namespace gave none. If
-	// another credential succeeds, this event is the only report of the failure.
+	// EventAttempt says that one credential did not help. If Attempt.SourceFailed is set,
+	// it says that a helper or a plugin gave no credential, or that a Secret was not used
+	// because it is of another namespace. If another credential succeeds, this event is the
+	// only report of the failure.
 	EventAttempt  EventReason = "AttemptFailed"
 	EventProgress EventReason = "Progress"     // Progress says how far the transfer is
 	EventRecord   EventReason = "RecordFailed" // the records could not be written
@@ -49,7 +47,7 @@ const (
 type Event struct {
 	Time    time.Time
 	Call    uint64 // the number of the call; no two calls of a Puller have the same
-	Type    EventType
+	Type    string // "Normal", or "Warning" if the event may need an operator's attention
 	Reason  EventReason
 	Message string // human-readable; "" for EventProgress
 	Image   string // as written in the request, without user:password@
@@ -76,7 +74,7 @@ type Event struct {
 type eventJSON struct {
 	Time       time.Time     `json:"time"`
 	Call       uint64        `json:"call"`
-	Type       EventType     `json:"type"`
+	Type       string        `json:"type"`
 	Reason     EventReason   `json:"reason"`
 	Message    string        `json:"message,omitempty"`
 	Image      string        `json:"image"`
@@ -123,7 +121,7 @@ func (r reporter) emit(t *task, e Event) {
 	}
 	e.Time, e.Call, e.Image, e.Pod = time.Now(), t.call, t.image, t.pod
 	if e.Type == "" {
-		e.Type = Normal
+		e.Type = typeNormal
 	}
 	if !isZeroPlatform(t.platform) {
 		e.Platform = index.FormatPlatform(t.platform)
@@ -132,8 +130,8 @@ func (r reporter) emit(t *task, e Event) {
 }
 
 // outcome sends the event that ends an attempt. No event is sent for an attempt whose
-// context ended before the registry was asked, nor for a request that is unusable for a
-// reason that the kubelet does not have.
+// context ended before the registry was asked. No event is sent either for a request that
+// cannot be used, unless its name is malformed: the kubelet has an event only for that.
 func (r reporter) outcome(t *task, o outcome) {
 	switch {
 	case o.err == nil && o.present:
@@ -148,13 +146,13 @@ func (r reporter) outcome(t *task, o outcome) {
 		r.emit(t, Event{Reason: EventPulled, Message: text, Digest: o.image.Digest, Shared: o.shared, Attempt: o.answer})
 	case o.asked:
 		text := fmt.Sprintf("Failed to pull image %q: %s", t.name, o.err.text())
-		r.emit(t, Event{Type: Warning, Reason: EventFailed, Message: text, RetryAfter: o.err.RetryAfter, Shared: o.shared})
+		r.emit(t, Event{Type: typeWarning, Reason: EventFailed, Message: text, RetryAfter: o.err.RetryAfter, Shared: o.shared})
 	case o.err.Reason == ErrImagePullBackOff:
 		r.backOff(t, o.err)
 	case o.err.Reason == ErrImageNeverPull:
-		r.emit(t, Event{Type: Warning, Reason: EventNeverPull, Message: o.err.Message()})
+		r.emit(t, Event{Type: typeWarning, Reason: EventNeverPull, Message: o.err.Message()})
 	case o.err.Reason == ErrInvalidImageName, o.err.Reason == ErrImageInspect:
-		r.emit(t, Event{Type: Warning, Reason: EventInspectFailed, Message: o.err.Message()})
+		r.emit(t, Event{Type: typeWarning, Reason: EventInspectFailed, Message: o.err.Message()})
 	}
 }
 
@@ -173,7 +171,7 @@ func (r reporter) problems(t *task) {
 	for _, a := range t.candidates.problemsFor(t.ref) {
 		answer := newAnswer(a)
 		text := fmt.Sprintf("Unable to use a pull secret (%s); attempting to pull the image may not succeed.", redact.Text(a.String()))
-		r.emit(t, Event{Type: Warning, Reason: EventBadSecret, Message: text, Attempt: &answer})
+		r.emit(t, Event{Type: typeWarning, Reason: EventBadSecret, Message: text, Attempt: &answer})
 	}
 }
 
@@ -193,7 +191,7 @@ func (r reporter) attempt(run *pullRun, a credentials.Attempt) {
 	}
 	eachListener(run, func(w *waiter) {
 		text := fmt.Sprintf(format, w.task.name, redact.Text(a.String()))
-		r.emit(w.task, Event{Type: Warning, Reason: EventAttempt, Shared: w.shared, Attempt: &answer, Message: text})
+		r.emit(w.task, Event{Type: typeWarning, Reason: EventAttempt, Shared: w.shared, Attempt: &answer, Message: text})
 	})
 }
 
@@ -214,6 +212,6 @@ func (r reporter) progress(run *pullRun) func(Progress) {
 func (r reporter) notRecorded(run *pullRun) {
 	eachListener(run, func(w *waiter) {
 		text := fmt.Sprintf("Access to image %q could not be recorded; its registry will be asked again", w.task.name)
-		r.emit(w.task, Event{Type: Warning, Reason: EventRecord, Shared: w.shared, Message: text})
+		r.emit(w.task, Event{Type: typeWarning, Reason: EventRecord, Shared: w.shared, Message: text})
 	})
 }

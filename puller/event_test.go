@@ -21,19 +21,19 @@ func TestEventsHaveAStableJSONForm(t *testing.T) {
 		want  string
 	}{
 		{
-			Event{Time: at, Call: 7, Type: Normal, Reason: EventPulled, Message: "m", Image: "a", Pod: credentials.Pod{Namespace: "n", Name: "p", UID: "u"}, Platform: "linux/amd64", Digest: "sha256:1"},
+			Event{Time: at, Call: 7, Type: typeNormal, Reason: EventPulled, Message: "m", Image: "a", Pod: credentials.Pod{Namespace: "n", Name: "p", UID: "u"}, Platform: "linux/amd64", Digest: "sha256:1"},
 			`{"time":"2026-01-02T03:04:05Z","call":7,"type":"Normal","reason":"Pulled","message":"m","image":"a","pod":{"namespace":"n","name":"p","uid":"u"},"platform":"linux/amd64","digest":"sha256:1"}`,
 		}, {
-			Event{Time: at, Call: 7, Type: Warning, Reason: EventFailed, Image: "a", Shared: true, RetryAfter: 1500 * time.Millisecond},
+			Event{Time: at, Call: 7, Type: typeWarning, Reason: EventFailed, Image: "a", Shared: true, RetryAfter: 1500 * time.Millisecond},
 			`{"time":"2026-01-02T03:04:05Z","call":7,"type":"Warning","reason":"Failed","image":"a","shared":true,"retryAfterSeconds":1.5}`,
 		}, {
-			Event{Time: at, Call: 7, Type: Warning, Reason: EventAttempt, Image: "a", Attempt: &answer},
+			Event{Time: at, Call: 7, Type: typeWarning, Reason: EventAttempt, Image: "a", Attempt: &answer},
 			`{"time":"2026-01-02T03:04:05Z","call":7,"type":"Warning","reason":"AttemptFailed","image":"a","attempt":{"from":"secret \"team/secret-a\", key \"a\"","kind":"secret","namespace":"team","name":"secret-a","uid":"uid-a","key":"a","host":"a.example","status":401,"codes":["DENIED"],"error":"a.example: unauthorized"}}`,
 		}, {
-			Event{Time: at, Call: 7, Type: Normal, Reason: EventProgress, Image: "a", Progress: &Progress{Blob: ocispec.Descriptor{MediaType: "m", Digest: "sha256:2", Size: 9}, State: BlobFetching, Done: 3, Total: 20, TotalDone: 4}},
+			Event{Time: at, Call: 7, Type: typeNormal, Reason: EventProgress, Image: "a", Progress: &Progress{Blob: ocispec.Descriptor{MediaType: "m", Digest: "sha256:2", Size: 9}, State: BlobFetching, Done: 3, Total: 20, TotalDone: 4}},
 			`{"time":"2026-01-02T03:04:05Z","call":7,"type":"Normal","reason":"Progress","image":"a","progress":{"blob":{"mediaType":"m","digest":"sha256:2","size":9},"state":"fetching","done":3,"total":20,"totalDone":4}}`,
 		}, {
-			Event{Time: at, Call: 7, Type: Normal, Reason: EventProgress, Image: "a", Progress: &Progress{Total: 20}},
+			Event{Time: at, Call: 7, Type: typeNormal, Reason: EventProgress, Image: "a", Progress: &Progress{Total: 20}},
 			`{"time":"2026-01-02T03:04:05Z","call":7,"type":"Normal","reason":"Progress","image":"a","progress":{"done":0,"total":20,"totalDone":0}}`,
 		},
 	}

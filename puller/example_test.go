@@ -398,12 +398,6 @@ func ExampleConfig_asKubelet() {
 	// Output: ErrImagePull ImagePullBackOff ErrImagePull ErrImagePull
 }
 
-func ExampleEventType() {
-	levels := map[puller.EventType]slog.Level{puller.Normal: slog.LevelInfo, puller.Warning: slog.LevelWarn}
-	fmt.Println(levels[puller.Warning])
-	// Output: WARN
-}
-
 // Events become log records.
 func ExampleEvent_slog() {
 	log := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{ReplaceAttr: withoutTime}))
@@ -411,7 +405,7 @@ func ExampleEvent_slog() {
 		Runtime: &memory{passwords: map[string]string{"registry.example/app": "right"}},
 		Events: func(e puller.Event) {
 			level := slog.LevelInfo
-			if e.Type == puller.Warning {
+			if e.Type == "Warning" {
 				level = slog.LevelWarn
 			}
 			log.Log(context.Background(), level, e.Message, "reason", e.Reason, "image", e.Image, "pod", e.Pod.Name)

@@ -300,7 +300,7 @@ func (p *Puller) explainPlan(ctx context.Context, t *task, planner Planner, d *D
 }
 
 func newEntry(v index.Verdict) Entry {
-	e := Entry{Digest: v.Descriptor.Digest, Platform: "-", Chosen: v.Chosen, Why: redact.Text(string(v.Why))}
+	e := Entry{Digest: v.Descriptor.Digest, Platform: "-", Chosen: v.Chosen, Why: redact.Text(string(v.Reason))}
 	if pl := v.Descriptor.Platform; pl != nil {
 		e.Platform = redact.Text(index.FormatPlatform(*pl))
 	}

@@ -48,7 +48,7 @@ func TestExplainReadsTheIndexWithAPlanner(t *testing.T) {
 		}
 		return Plan{
 			Digest: descriptor('9', 0).Digest, Manifest: arm.Digest,
-			Verdicts: []index.Verdict{{Descriptor: arm, Chosen: true, Why: "exact"}, {Descriptor: attested, Why: "attestation"}},
+			Verdicts: []index.Verdict{{Descriptor: arm, Chosen: true, Reason: "exact"}, {Descriptor: attested, Reason: "attestation"}},
 			Fetch:    []ocispec.Descriptor{descriptor('a', 40<<20), descriptor('b', 1258291)},
 			Present:  []ocispec.Descriptor{descriptor('c', 1)},
 		}, nil

@@ -107,7 +107,7 @@ func (p *Puller) Pull(ctx context.Context, req Request) (Image, error) {
 // An outcome is the result of one attempt of a call.
 type outcome struct {
 	image   Image
-	present bool              // it was in the store already
+	present bool // it was in the store already
 
 	asked  bool          // the registry was asked, or was going to be
 	shared bool          // another call began the pull

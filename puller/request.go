@@ -108,7 +108,7 @@ func isZeroPlatform(p ocispec.Platform) bool {
 // checkPlatform returns an error for a platform that no image can be for. Without this
 // check a typo would look like an image that no registry has.
 func checkPlatform(p ocispec.Platform) error {
-	if _, err := index.Select(ocispec.Index{}, p); errors.Is(err, index.ErrPlatform) {
+	if _, err := (index.Selector{}).Select(ocispec.Index{}, p); errors.Is(err, index.ErrPlatform) {
 		return err
 	}
 	return nil

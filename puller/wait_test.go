@@ -11,6 +11,7 @@ import (
 	"github.com/pullkit/pullkit/backoff"
 	"github.com/pullkit/pullkit/pullpolicy"
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
 
 func platform(os, arch string) ocispec.Platform { return ocispec.Platform{OS: os, Architecture: arch} }
@@ -142,4 +143,22 @@ func TestNothingIsAskedAfterTheContextHasEnded(t *testing.T) {
 	assert.ErrorIs(t, err, context.Canceled)
 	assert.Empty(t, w.runtime.took())
 	assert.Empty(t, w.took())
+}
+
+// TestAFailureIsRememberedAsLongAsItsStreak holds that the failure of a window and the
+// secrets that failed are kept by the clock of the back-off, until its streak ends.
+func TestAFailureIsRememberedAsLongAsItsStreak(t *testing.T) {
+	now := time.Unix(0, 0)
+	config := Config{Backoff: backoff.Config{Max: time.Minute, Now: func() time.Time { return now }}}
+	w, err := newBackoffWindows(&config)
+	require.NoError(t, err)
+	key, secrets, failure := backoffKey{image: "a"}, &fingerprint{pod: 1}, &Error{Image: "a"}
+	w.fail(key, secrets, failure, 0)
+	assert.Same(t, failure, w.state(key, secrets).previous)
+	assert.True(t, w.state(key, &fingerprint{pod: 2}).repaired)
+	now = now.Add(2*time.Minute - 1)
+	assert.Equal(t, 1, w.state(key, secrets).Failures)
+	assert.Same(t, failure, w.state(key, secrets).previous)
+	now = now.Add(2)
+	assert.Equal(t, backoffState{}, w.state(key, secrets))
 }

@@ -112,7 +112,7 @@ func indexChoosers(n, calls int) ([]task, error) {
 			return wants(byGGCR(other, otherWant).Platform.Architecture == "arm64")
 		}},
 		{"pullkit", calls, func() error {
-			c, err := index.Select(idx, indexWanted)
+			c, err := index.Selector{}.Select(idx, indexWanted)
 			if err != nil {
 				return err
 			}
