@@ -80,7 +80,7 @@
 //   - a whiteout (.wh.NAME) in a layer with the media type of an image's layer, because the
 //     file system of an image is more than the files of its layers;
 //   - more files, bytes or compression than the limits of Config allow, holes of sparse files
-//     included;
+//     included, or names of more than 32 MiB together;
 //   - zstd, a tar that is cut off or damaged, and anything but zeros behind its end.
 //
 // A file has the mode 0644, or 0755 if the tar says that its owner may execute it. A

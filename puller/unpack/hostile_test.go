@@ -211,6 +211,19 @@ func TestFaults(t *testing.T) {
 	}
 }
 
+// All names of an artifact and the targets of its links have a limit together.
+func TestNamesAreTooLongTogether(t *testing.T) {
+	tr := newTree(must(os.OpenRoot(t.TempDir())), "", nil)
+	defer tr.root.Close()
+	tr.maxFiles, tr.namesLeft = 100, 8
+	require.NoError(t, tr.addDir("", "a/bc"))
+	err := tr.addDir("", "four")
+	assert.ErrorIs(t, err, ErrTooLarge)
+	assert.ErrorContains(t, err, "bytes together")
+	require.NoError(t, tr.addSymlink("", "l", "a"))
+	assert.ErrorIs(t, tr.addSymlink("", "m", "a"), ErrTooLarge)
+}
+
 // A blob that is missing, or that rotted in the store, is found.
 func TestDamagedBlobs(t *testing.T) {
 	for _, l := range []layer{titled("a", "content"), plain(t, file("a", "content")), {modelGzip, zip(tarOf(t, file("a", "content"))), nil}} {

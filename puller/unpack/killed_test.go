@@ -184,6 +184,68 @@ func TestGoOn(t *testing.T) {
 	}
 }
 
+// A call whose Config.Name gives other names does not use the files of a call that was ended.
+func TestOtherNamesAfterAnEnd(t *testing.T) {
+	store := new(pullertest.MemStore)
+	desc := putArtifact(t, store, layer{"application/wasm", []byte("a"), nil}, titled("b", "b"))
+	parent := t.TempDir()
+	dir := filepath.Join(parent, "dir")
+	ctx, cancel := context.WithCancel(t.Context())
+	named := func(name string) Config {
+		return Config{Name: func(ocispec.Descriptor) string { return name }}
+	}
+	u := &unpacker{store: store, cfg: named("first"), dir: dir, clone: clone, noSync: true, before: func(op, name string) error {
+		if name == "b" {
+			cancel()
+		}
+		return ctx.Err()
+	}}
+	_, err := u.run(ctx, desc)
+	require.Equal(t, context.Canceled, err)
+	assert.FileExists(t, filepath.Join(parent, ".dir"+workSuffix, filesName, "first"))
+	_, err = Files(t.Context(), store, desc, dir, named("second"))
+	require.NoError(t, err)
+	assert.Equal(t, map[string]string{"second": "a", "b": "b"}, readTree(t, dir))
+}
+
+// A tar that is skipped because of SubPath is not read on after the end of the context.
+func TestEndWhileATarIsSkipped(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	store := &endingStore{MemStore: new(pullertest.MemStore), end: cancel}
+	data := tarOf(t, file("skipped", string(make([]byte, 8<<20))), file("sub/a", "a"))
+	desc := putArtifact(t, store, layer{modelTar, data, nil})
+	_, err := Files(ctx, store, desc, filepath.Join(t.TempDir(), "dir"), Config{SubPath: "sub"})
+	assert.Equal(t, context.Canceled, err)
+	assert.Less(t, store.read, 1<<20)
+}
+
+// An endingStore ends a context at the first read of a large blob, and counts its bytes.
+type endingStore struct {
+	*pullertest.MemStore
+	end  func()
+	read int
+}
+
+func (s *endingStore) Open(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
+	r, err := s.MemStore.Open(ctx, desc)
+	if err != nil || desc.Size < 1<<20 {
+		return r, err
+	}
+	return &endingReader{r, s}, nil
+}
+
+type endingReader struct {
+	io.ReadCloser
+	s *endingStore
+}
+
+func (r *endingReader) Read(p []byte) (int, error) {
+	r.s.end()
+	n, err := r.ReadCloser.Read(p)
+	r.s.read += n
+	return n, err
+}
+
 func must[T any](v T, err error) T {
 	if err != nil {
 		panic(err)

@@ -169,8 +169,9 @@ func compression(bare string) string {
 
 // Limits of a name.
 const (
-	maxName  = 4096 // bytes
-	maxDepth = 100  // elements
+	maxName  = 4096     // bytes
+	maxNames = 32 << 20 // bytes of all names of an artifact
+	maxDepth = 100      // elements
 )
 
 // markName is the name of the file, in the unpacked directory, that says what was

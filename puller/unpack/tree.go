@@ -42,6 +42,7 @@ type tree struct {
 	places  map[string]int  // index in entries by the name in the tree
 
 	maxFiles  int
+	namesLeft int // bytes of names and targets of links
 	bytesLeft int64
 	buf, old  []byte
 }
@@ -64,7 +65,7 @@ func newTree(root *os.Root, sub string, before func(op, name string) error) *tre
 		before = func(string, string) error { return nil }
 	}
 	return &tree{
-		root: root, sub: sub, before: before, names: map[string]kind{".": kindDir}, places: make(map[string]int),
+		root: root, sub: sub, before: before, namesLeft: maxNames, names: map[string]kind{".": kindDir}, places: make(map[string]int),
 		buf: make([]byte, copyBuffer), old: make([]byte, copyBuffer),
 	}
 }
@@ -108,10 +109,13 @@ func (t *tree) claim(name string, k kind) error {
 		return ErrTwice
 	case len(t.names) > t.maxFiles: // names has "." too
 		return bad(ErrTooLarge, "it has more than %d files and directories, see Config.MaxFiles", t.maxFiles)
+	case len(name) > t.namesLeft:
+		return bad(ErrTooLarge, "its names have more than %d bytes together", maxNames)
 	case k != kindDir && t.sub != "" && (name == t.sub || strings.HasPrefix(t.sub, name+"/")):
 		return bad(ErrSubPath, "%s is not a directory", quote(name))
 	}
 	t.names[name] = k
+	t.namesLeft -= len(name)
 	return nil
 }
 
@@ -285,6 +289,9 @@ func (t *tree) addSymlink(layer digest.Digest, name, target string) error {
 	}
 	if err := checkTarget(in, target); err != nil {
 		return err
+	}
+	if t.namesLeft -= len(target); t.namesLeft < 0 {
+		return bad(ErrTooLarge, "its names have more than %d bytes together", maxNames)
 	}
 	if err := t.before("symlink", in); err != nil {
 		return err

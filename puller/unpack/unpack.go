@@ -3,6 +3,7 @@ package unpack
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 	"github.com/pullkit/pullkit/index"
 	"github.com/pullkit/pullkit/internal/mediatype"
 	"github.com/pullkit/pullkit/internal/ocilayout"
+	"github.com/pullkit/pullkit/internal/regular"
 	"github.com/pullkit/pullkit/internal/verify"
 	"github.com/pullkit/pullkit/puller/content"
 )
@@ -40,7 +42,8 @@ type Config struct {
 	// the files are hashed that were modified later, or whose time was set.
 	Verify bool
 	// Name returns the name of the file of a layer that has none. If it is nil or returns
-	// "", the layer gets a name by its media type; see the package comment.
+	// "", the layer gets a name by its media type; see the package comment. A directory that
+	// an earlier call has made keeps its names.
 	Name func(layer ocispec.Descriptor) string
 	// MaxFiles is the most files, directories and links that an artifact may have. Zero
 	// means 100,000.
@@ -264,7 +267,11 @@ func (u *unpacker) present(ctx context.Context, w *work) ([]entry, bool, error) 
 
 // make fills the tree of the work and gives it its name.
 func (u *unpacker) make(ctx context.Context, w *work, all []place) ([]entry, error) {
-	root, err := w.open(u.key, u.cfg.Link)
+	plan := sha256.New()
+	for _, p := range all {
+		fmt.Fprintf(plan, "%s %v %q\n", p.layer.Digest, p.tar, p.name) // Config.Name may give other names than before
+	}
+	root, err := w.open(workKey{markVersion, u.key, u.cfg.Link, plan.Sum(nil)})
 	if err != nil {
 		return nil, err
 	}
@@ -298,13 +305,14 @@ func (u *unpacker) layer(ctx context.Context, t *tree, p place) error {
 		return err
 	}
 	defer blob.Close()
+	r := ocilayout.ContextReader{Ctx: ctx, R: blob}
 	want := digest.Digest(p.layer.Annotations[annotationDigest])
-	err = t.addTar(ctx, p, blob, tarLimit(p.layer.Size, u.cfg.MaxRatio), want)
+	err = t.addTar(ctx, p, r, tarLimit(p.layer.Size, u.cfg.MaxRatio), want)
 	if ctx.Err() != nil {
 		return err
 	}
 	// What is wrong with a tar may be that its blob is not the artifact's any more.
-	if _, rerr := io.Copy(io.Discard, ocilayout.ContextReader{Ctx: ctx, R: blob}); rerr != nil {
+	if _, rerr := io.Copy(io.Discard, r); rerr != nil {
 		return rerr
 	}
 	return err
@@ -354,7 +362,7 @@ func (u *unpacker) tryClone(ctx context.Context, t *tree, name string, desc ocis
 	if !ok || desc.Size == 0 {
 		return false, nil
 	}
-	from, err := os.Open(blobPath(layout, desc))
+	from, err := os.OpenFile(blobPath(layout, desc), os.O_RDONLY|regular.NonBlocking, 0)
 	if err != nil {
 		return false, nil // the copy says what is wrong
 	}

@@ -143,14 +143,18 @@ func (w *work) current() bool {
 	return err1 == nil && err2 == nil && os.SameFile(at, a) && os.SameFile(at, b)
 }
 
-// open returns the tree that is to be filled. It keeps what an earlier call with the same
-// key has left there.
-func (w *work) open(k key, link bool) (*os.Root, error) {
-	want, err := json.Marshal(struct {
-		Version int
-		key
-		Link bool
-	}{markVersion, k, link})
+// A workKey says what is made in a work directory. A call goes on with what an earlier call
+// with the same key has left.
+type workKey struct {
+	Version int
+	key
+	Link bool
+	Plan []byte // the hash of what becomes of each layer
+}
+
+// open returns the tree that is to be filled.
+func (w *work) open(k workKey) (*os.Root, error) {
+	want, err := json.Marshal(k)
 	if err != nil {
 		return nil, err
 	}
