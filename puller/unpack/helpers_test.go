@@ -129,7 +129,7 @@ func zip(data []byte) []byte {
 }
 
 // readTree returns the content of all files below a directory, "/" for directories and the
-// target after an arrow for symbolic links, without the file of the mark.
+// target after an arrow for symbolic links, without the file .pullkit.
 func readTree(t testing.TB, dir string) map[string]string {
 	t.Helper()
 	got := map[string]string{}

@@ -95,7 +95,7 @@ func (u *unpacker) checkEntry(ctx context.Context, root *os.Root, e *entry) erro
 		return bad(ErrChanged, "it is of another type")
 	}
 	switch e.Kind {
-	case string(kindSymlink):
+	case kindSymlink:
 		target, err := root.Readlink(e.Name)
 		if err != nil {
 			return err
@@ -103,7 +103,7 @@ func (u *unpacker) checkEntry(ctx context.Context, root *os.Root, e *entry) erro
 		if target != e.Link {
 			return bad(ErrChanged, "it leads to another file")
 		}
-	case string(kindFile):
+	case kindFile:
 		if info.Size() != e.Size {
 			return bad(ErrChanged, "it has %d bytes, not %d", info.Size(), e.Size)
 		}

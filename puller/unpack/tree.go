@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"io/fs"
 	"os"
@@ -21,13 +20,13 @@ import (
 )
 
 // A kind says what a name of the artifact is.
-type kind byte
+type kind string
 
-// The kinds, as the file of the mark has them.
+// The kinds, as the file .pullkit has them.
 const (
-	kindDir     kind = 'd'
-	kindFile    kind = 'f'
-	kindSymlink kind = 'l'
+	kindDir     kind = "d"
+	kindFile    kind = "f"
+	kindSymlink kind = "l"
 )
 
 // A tree is the directory that is being filled. It goes only through an os.Root, and knows
@@ -47,9 +46,9 @@ type tree struct {
 	buf, old  []byte
 }
 
-// An entry is one name of the tree. It is what the file of the mark keeps of it.
+// An entry is one name of the tree. It is what the file .pullkit keeps of it.
 type entry struct {
-	Kind   string        `json:"kind"`
+	Kind   kind          `json:"kind"`
 	Name   string        `json:"name"`
 	Layer  digest.Digest `json:"layer"`
 	Size   int64         `json:"size,omitempty"`
@@ -151,7 +150,7 @@ func (t *tree) dir(layer digest.Digest, name string) error {
 	if err != nil {
 		return err
 	}
-	t.add(entry{Kind: string(kindDir), Name: name, Layer: layer})
+	t.add(entry{Kind: kindDir, Name: name, Layer: layer})
 	return nil
 }
 
@@ -192,13 +191,13 @@ func (t *tree) addFile(ctx context.Context, layer digest.Digest, name string, mo
 	if err := t.write(ctx, in, mode, size, r, h); err != nil {
 		return err
 	}
-	t.add(entry{Kind: string(kindFile), Name: in, Layer: layer, Size: size, Digest: verify.Sum("sha256:", h)})
+	t.add(entry{Kind: kindFile, Name: in, Layer: layer, Size: size, Digest: verify.Sum("sha256:", h)})
 	return nil
 }
 
-// write writes size bytes of r into a file of the tree, and into h. If an earlier call was
+// write writes size bytes of r into a file of the tree, and into h, which returns no errors. If an earlier call was
 // ended while it wrote the file, the bytes that are right stay as they are.
-func (t *tree) write(ctx context.Context, name string, mode fs.FileMode, size int64, r io.Reader, h hash.Hash) error {
+func (t *tree) write(ctx context.Context, name string, mode fs.FileMode, size int64, r io.Reader, h io.Writer) error {
 	f, err := t.open(name, mode)
 	if err != nil {
 		return err
@@ -235,7 +234,7 @@ func (t *tree) open(name string, mode fs.FileMode) (*os.File, error) {
 
 // fill writes size bytes of r into f and h. It compares them with what f has, and begins to
 // write where they differ.
-func (t *tree) fill(ctx context.Context, f *os.File, name string, size int64, r io.Reader, h hash.Hash) error {
+func (t *tree) fill(ctx context.Context, f *os.File, name string, size int64, r io.Reader, h io.Writer) error {
 	r = ocilayout.ContextReader{Ctx: ctx, R: r}
 	same := true
 	for at := int64(0); at < size; {
@@ -302,7 +301,7 @@ func (t *tree) addSymlink(layer digest.Digest, name, target string) error {
 	if err := t.root.Symlink(target, in); err != nil {
 		return err
 	}
-	t.add(entry{Kind: string(kindSymlink), Name: in, Layer: layer, Link: target})
+	t.add(entry{Kind: kindSymlink, Name: in, Layer: layer, Link: target})
 	return nil
 }
 
@@ -365,7 +364,7 @@ func (t *tree) vacate(name string) error {
 	return err
 }
 
-// finish checks the whole tree, and completes the entries for the file of the mark.
+// finish checks the whole tree, and completes the entries for the file .pullkit.
 func (t *tree) finish() error {
 	if _, ok := t.names[t.sub]; t.sub != "" && !ok {
 		return bad(ErrSubPath, "%s", quote(t.sub))
@@ -379,10 +378,10 @@ func (t *tree) finish() error {
 		if err != nil {
 			return &Error{Layer: e.Layer, File: e.Name, Err: err}
 		}
-		if e.Kind == string(kindFile) {
+		if e.Kind == kindFile {
 			e.Time = info.ModTime().UnixNano()
 		}
-		if e.Kind != string(kindSymlink) {
+		if e.Kind != kindSymlink {
 			continue
 		}
 		// A chain of links can lead out of the directory although each of them does not.
@@ -397,11 +396,11 @@ func (t *tree) finish() error {
 // isKind reports whether a file of this mode can be the entry.
 func (e *entry) isKind(mode fs.FileMode) bool {
 	switch e.Kind {
-	case string(kindDir):
+	case kindDir:
 		return mode.IsDir()
-	case string(kindFile):
+	case kindFile:
 		return mode.IsRegular()
-	case string(kindSymlink):
+	case kindSymlink:
 		return mode&fs.ModeSymlink != 0
 	}
 	return false
@@ -416,7 +415,7 @@ func compareNames(root *os.Root, entries []entry, except string) error {
 		e := &entries[i]
 		want[e.Name] = e
 		dirs[path.Dir(e.Name)]++
-		if e.Kind == string(kindDir) {
+		if e.Kind == kindDir {
 			dirs[e.Name] += 0
 		}
 	}

@@ -7,19 +7,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
-	"strings"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/index"
 	"github.com/pullkit/pullkit/internal/mediatype"
 	"github.com/pullkit/pullkit/internal/ocilayout"
-	"github.com/pullkit/pullkit/internal/regular"
 	"github.com/pullkit/pullkit/internal/verify"
 	"github.com/pullkit/pullkit/puller/content"
 )
@@ -81,9 +77,10 @@ type File struct {
 // The package comment says where the names of files come from, what is refused, and what
 // holds after a crash.
 //
-// Errors are of type *Error, except that of a ctx which has ended. After any error, dir is
-// as it was before the call. After the end of ctx, the next call goes on with the files
-// that were written.
+// Errors are of type *Error, except that of a ctx which has ended. After an error, dir is as
+// it was before the call. One error comes when dir is whole already: if the directory that
+// dir is in cannot be synced, dir may be lost with the next loss of power. After the end of
+// ctx, the next call goes on with the files that were written.
 func Files(ctx context.Context, store content.Store, manifest ocispec.Descriptor, dir string, cfg Config) ([]File, error) {
 	return (&unpacker{store: store, cfg: cfg, dir: dir, clone: clone}).run(ctx, manifest)
 }
@@ -108,7 +105,7 @@ func (u *unpacker) run(ctx context.Context, manifest ocispec.Descriptor) ([]File
 	}
 	files := make([]File, 0, len(entries))
 	for _, e := range entries {
-		if e.Kind != string(kindDir) {
+		if e.Kind != kindDir {
 			files = append(files, File{Name: e.Name, Layer: e.Layer, Size: e.Size, Digest: e.Digest, Link: e.Link})
 		}
 	}
@@ -316,198 +313,4 @@ func (u *unpacker) layer(ctx context.Context, t *tree, p place) error {
 		return rerr
 	}
 	return err
-}
-
-// file writes the file of a layer.
-func (u *unpacker) file(ctx context.Context, t *tree, p place) error {
-	in, err := t.begin(p.layer.Digest, p.name, kindFile)
-	if err != nil || in == "" {
-		return err
-	}
-	if err := t.take(p.layer.Size); err != nil {
-		return err
-	}
-	blob, err := u.openBlob(ctx, p.layer)
-	if err != nil {
-		return err
-	}
-	defer blob.Close()
-	if u.cfg.Link {
-		err = u.link(ctx, t, in, p.layer)
-	} else {
-		err = u.copy(ctx, t, in, blob)
-	}
-	if err != nil {
-		return err
-	}
-	t.add(entry{Kind: string(kindFile), Name: in, Layer: p.layer.Digest, Size: p.layer.Size, Digest: p.layer.Digest})
-	return nil
-}
-
-// copy writes the file as a clone of the blob, or else as a copy.
-func (u *unpacker) copy(ctx context.Context, t *tree, name string, blob *blob) error {
-	if done, err := u.tryClone(ctx, t, name, blob.desc); done || err != nil {
-		return err
-	}
-	if err := t.write(ctx, name, 0o644, blob.desc.Size, blob, blob.unused); err != nil {
-		return err
-	}
-	return blob.end()
-}
-
-// tryClone makes the file as a clone of the blob, if the file is new and the file system can
-// clone. done is false if it cannot.
-func (u *unpacker) tryClone(ctx context.Context, t *tree, name string, desc ocispec.Descriptor) (done bool, err error) {
-	layout, ok := u.store.(Directory)
-	if !ok || desc.Size == 0 {
-		return false, nil
-	}
-	from, err := os.OpenFile(blobPath(layout, desc), os.O_RDONLY|regular.NonBlocking, 0)
-	if err != nil {
-		return false, nil // the copy says what is wrong
-	}
-	defer from.Close()
-	if err := t.before("clone", name); err != nil {
-		return false, err
-	}
-	to, err := t.root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
-	if errors.Is(err, fs.ErrExist) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	defer to.Close()
-	if u.clone(to, from) != nil {
-		return false, nil // the empty file is written by the copy
-	}
-	return true, hashBlob(ctx, desc, to)
-}
-
-// link makes the file as a hard link to the blob.
-func (u *unpacker) link(ctx context.Context, t *tree, name string, desc ocispec.Descriptor) error {
-	if err := t.before("link", name); err != nil {
-		return err
-	}
-	if err := t.vacate(name); err != nil {
-		return err
-	}
-	// An os.Root makes no link to a file outside it. The directories of the path are those
-	// of the tree, which has no symbolic link in a path.
-	to := filepath.Join(t.root.Name(), filepath.FromSlash(name))
-	if err := os.Link(blobPath(u.store.(Directory), desc), to); err != nil {
-		return fmt.Errorf("%w: %w", ErrNoLink, err)
-	}
-	if info, err := t.root.Lstat(name); err != nil || !info.Mode().IsRegular() {
-		return cmp.Or(err, damaged(desc))
-	}
-	if err := t.root.Chmod(name, 0o444); err != nil {
-		return err
-	}
-	f, err := t.root.Open(name)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	return hashBlob(ctx, desc, f)
-}
-
-func blobPath(layout Directory, desc ocispec.Descriptor) string {
-	return filepath.Join(layout.Dir(), filepath.FromSlash(ocilayout.BlobName(desc.Digest)))
-}
-
-// A blob is a blob of the store. Read returns io.EOF only if what was read has the
-// descriptor's size and digest.
-type blob struct {
-	io.Closer
-	desc ocispec.Descriptor
-	r    io.Reader
-	h    hash.Hash
-	left int64
-	done error // what Read returns from now on
-
-	unused hash.Hash // for a caller that needs a hash and not its result
-}
-
-func (u *unpacker) openBlob(ctx context.Context, desc ocispec.Descriptor) (*blob, error) {
-	h, err := verify.New(desc.Digest)
-	if err != nil {
-		return nil, err
-	}
-	r, err := u.store.Open(ctx, desc)
-	if err != nil {
-		return nil, err
-	}
-	return newBlob(desc, r, r, h), nil
-}
-
-func newBlob(desc ocispec.Descriptor, r io.Reader, c io.Closer, h hash.Hash) *blob {
-	return &blob{Closer: c, desc: desc, r: r, h: h, left: desc.Size, unused: noHash{}}
-}
-
-func (b *blob) Read(p []byte) (int, error) {
-	if b.done != nil || len(p) == 0 {
-		return 0, b.done
-	}
-	n, err := b.r.Read(p)
-	if int64(n) > b.left {
-		b.done = damaged(b.desc)
-		return 0, b.done
-	}
-	b.left -= int64(n)
-	b.h.Write(p[:n])
-	if err == io.EOF && (b.left > 0 || verify.Sum(b.desc.Digest, b.h) != b.desc.Digest) {
-		err = damaged(b.desc)
-	}
-	b.done = err
-	return n, err
-}
-
-// end reads the end of a blob of which all bytes were read.
-func (b *blob) end() error {
-	var one [1]byte
-	for {
-		n, err := b.Read(one[:])
-		switch {
-		case err == io.EOF:
-			return nil
-		case err != nil:
-			return err
-		case n > 0:
-			return damaged(b.desc)
-		}
-	}
-}
-
-// hashBlob returns an error unless f has the content that desc describes.
-func hashBlob(ctx context.Context, desc ocispec.Descriptor, f *os.File) error {
-	h, err := verify.New(desc.Digest)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(io.Discard, ocilayout.ContextReader{Ctx: ctx, R: newBlob(desc, f, f, h)})
-	return err
-}
-
-// damaged is the error for a blob with other content than its digest says.
-func damaged(desc ocispec.Descriptor) error {
-	return &content.Error{Reason: content.ErrDigestMismatch, Err: fmt.Errorf("blob %s is damaged in the store: remove it there (a layout's Repair does) and pull the artifact again", desc.Digest)}
-}
-
-// noHash is a hash that does nothing.
-type noHash struct{ hash.Hash }
-
-func (noHash) Write(p []byte) (int, error) { return len(p), nil }
-
-// split returns the path of the directory that dir is in, and the name of dir in it.
-func split(dir string) (parent, base string, err error) {
-	abs, err := filepath.Abs(dir)
-	if err != nil {
-		return "", "", err
-	}
-	parent, base = filepath.Split(abs)
-	if base == "" || strings.HasSuffix(base, workSuffix) {
-		return "", "", bad(ErrTaken, "it cannot be made")
-	}
-	return parent, base, nil
 }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/pullkit/pullkit/internal/disk"
@@ -47,6 +48,19 @@ type work struct {
 	fs     *disk.OS // of the work directory; nil without the lock
 	root   *os.Root // the same directory
 	unlock func() error
+}
+
+// split returns the path of the directory that dir is in, and the name of dir in it.
+func split(dir string) (parent, base string, err error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return "", "", err
+	}
+	parent, base = filepath.Split(abs)
+	if base == "" || strings.HasSuffix(base, workSuffix) {
+		return "", "", bad(ErrTaken, "it cannot be made")
+	}
+	return parent, base, nil
 }
 
 func newWork(dir string, before func(op, name string) error) (*work, error) {

@@ -1,0 +1,90 @@
+package unpack
+
+import (
+	"context"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/internal/ocilayout"
+	"github.com/pullkit/pullkit/internal/verify"
+	"github.com/pullkit/pullkit/puller/content"
+)
+
+// A blob is a blob of the store. Read returns io.EOF only if what was read has the
+// descriptor's size and digest.
+type blob struct {
+	io.Closer
+	desc ocispec.Descriptor
+	r    io.Reader
+	h    hash.Hash
+	left int64
+	done error // what Read returns from now on
+}
+
+func (u *unpacker) openBlob(ctx context.Context, desc ocispec.Descriptor) (*blob, error) {
+	h, err := verify.New(desc.Digest)
+	if err != nil {
+		return nil, err
+	}
+	r, err := u.store.Open(ctx, desc)
+	if err != nil {
+		return nil, err
+	}
+	return newBlob(desc, r, r, h), nil
+}
+
+func newBlob(desc ocispec.Descriptor, r io.Reader, c io.Closer, h hash.Hash) *blob {
+	return &blob{Closer: c, desc: desc, r: r, h: h, left: desc.Size}
+}
+
+func (b *blob) Read(p []byte) (int, error) {
+	if b.done != nil || len(p) == 0 {
+		return 0, b.done
+	}
+	n, err := b.r.Read(p)
+	if int64(n) > b.left {
+		b.done = damaged(b.desc)
+		return 0, b.done
+	}
+	b.left -= int64(n)
+	b.h.Write(p[:n])
+	if err == io.EOF && (b.left > 0 || verify.Sum(b.desc.Digest, b.h) != b.desc.Digest) {
+		err = damaged(b.desc)
+	}
+	b.done = err
+	return n, err
+}
+
+// end reads the end of a blob of which all bytes were read.
+func (b *blob) end() error {
+	var one [1]byte
+	for {
+		n, err := b.Read(one[:])
+		switch {
+		case err == io.EOF:
+			return nil
+		case err != nil:
+			return err
+		case n > 0:
+			return damaged(b.desc)
+		}
+	}
+}
+
+// hashBlob returns an error unless f has the content that desc describes.
+func hashBlob(ctx context.Context, desc ocispec.Descriptor, f *os.File) error {
+	h, err := verify.New(desc.Digest)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(io.Discard, ocilayout.ContextReader{Ctx: ctx, R: newBlob(desc, f, f, h)})
+	return err
+}
+
+// damaged is the error for a blob with other content than its digest says.
+func damaged(desc ocispec.Descriptor) error {
+	return &content.Error{Reason: content.ErrDigestMismatch, Err: fmt.Errorf("blob %s is damaged in the store: remove it there (a layout's Repair does) and pull the artifact again", desc.Digest)}
+}
