@@ -36,6 +36,19 @@ func Cut(s string, limit int) string {
 	return s[:runeStart(s, limit)] + dots
 }
 
+// CutCharacters returns the first n characters of s, and three dots if s has more. It is
+// for sentences in any language; a name or a path is cut with Cut. CutCharacters does not
+// escape.
+func CutCharacters(s string, n int) string {
+	for i := range s {
+		if n == 0 {
+			return s[:i] + dots
+		}
+		n--
+	}
+	return s
+}
+
 // dots follow a text that was cut.
 const dots = "..."
 

@@ -31,6 +31,14 @@ func TestTextIsCutBetweenCharacters(t *testing.T) {
 	}
 }
 
+func TestCutCharactersCountsCharacters(t *testing.T) {
+	for in, want := range map[string]string{
+		"": "", "1234": "1234", "12345": "1234...", "üüüü": "üüüü", "üüüüü": "üüüü...", "\xff\xff\xff\xff\xff": "\xff\xff\xff\xff...",
+	} {
+		assert.Equal(t, want, CutCharacters(in, 4), "%q", in)
+	}
+}
+
 // FuzzQuote: the quoted text is a beginning of the input, bounded and printable.
 func FuzzQuote(f *testing.F) {
 	f.Add("reg.example/app\x1b", 4)

@@ -448,7 +448,8 @@ type reading struct {
 // readFiles reads the files below CertsDir for a registry. A caller waits until its
 // context ends, and at most for StallTimeout. The reading itself may go on after that,
 // and the next call waits for the same reading, so that a file system which does not
-// answer holds at most one thread for each registry.
+// answer holds at most one thread for each registry. Package share does not do that: there
+// a run ends with its last caller, and the next caller starts another run.
 func (c *Client) readFiles(ctx context.Context, registry string) (*reading, error) {
 	limit := time.NewTimer(c.cfg.StallTimeout)
 	defer limit.Stop()

@@ -94,7 +94,7 @@ func (r *reasonReader) add(code, message string) {
 		return
 	}
 	if code == "" {
-		message = cutRunes(redact.Secrets(message, r.secrets...), maxReason)
+		message = redact.CutCharacters(redact.Secrets(message, r.secrets...), maxReason)
 	}
 	c := serverReason{redact.Text(code, r.secrets...), redact.Text(message, r.secrets...)}
 	if !slices.Contains(r.found, c) {
@@ -170,15 +170,4 @@ func (r *reasonReader) object(members map[string]any, depth int) {
 			r.value(list, depth+1)
 		}
 	}
-}
-
-// cutRunes returns s, or its first n characters followed by "..." if s has more.
-func cutRunes(s string, n int) string {
-	for i := range s {
-		if n == 0 {
-			return s[:i] + "..."
-		}
-		n--
-	}
-	return s
 }

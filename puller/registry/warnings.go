@@ -56,7 +56,7 @@ func (w *warnings) log(ctx context.Context, log *slog.Logger, host string, heade
 			if logged++; logged > maxWarnings {
 				return
 			}
-			text = cutRunes(redact.Secrets(text, secrets...), maxWarningText)
+			text = redact.CutCharacters(redact.Secrets(text, secrets...), maxWarningText)
 			if w.isNew(host, text) {
 				log.WarnContext(ctx, "warning of the registry", "host", redact.Text(host, secrets...), "warning", redact.Text(text, secrets...))
 			}
