@@ -35,10 +35,10 @@ func readTables(text string) map[string]map[string][]string {
 	return tables
 }
 
-// TestCommand runs the whole command with little to measure: every table has its
+// TestAShortRunHasEveryTable runs the whole command with little to measure: every table has its
 // rows, every client that should pull does, requests are exactly as many as
 // promised, and nothing stays in the directory. No figure is judged by its time.
-func TestCommand(t *testing.T) {
+func TestAShortRunHasEveryTable(t *testing.T) {
 	dir := t.TempDir()
 	var out, progress bytes.Buffer
 	require.Equal(t, 0, run(t.Context(), []string{"-short", "-base", "HEAD", "-dir", dir}, &out, &progress), progress.String())
@@ -132,9 +132,9 @@ func TestCommand(t *testing.T) {
 	assert.Equal(t, "all: met", requests["pullkit, Always"][7])
 }
 
-// TestPartsThatAreMissing holds that a comparison which needs programs names those that
+// TestMissingProgramsAreNamedAndTheRunGoesOn holds that a comparison which needs programs names those that
 // are not installed, and that the run goes on.
-func TestPartsThatAreMissing(t *testing.T) {
+func TestMissingProgramsAreNamedAndTheRunGoesOn(t *testing.T) {
 	var out, progress bytes.Buffer
 	b := &bench{stdout: &out, stderr: &progress, skopeo: "/usr/bin/skopeo"}
 	b.options.short = true
@@ -148,8 +148,8 @@ func TestPartsThatAreMissing(t *testing.T) {
 	}
 }
 
-// TestBaseThatIsMissing holds that a commit which the clone has not is named.
-func TestBaseThatIsMissing(t *testing.T) {
+// TestAMissingBaseCommitIsNamed holds that a commit which the clone has not is named.
+func TestAMissingBaseCommitIsNamed(t *testing.T) {
 	var out, progress bytes.Buffer
 	const commit = "0123456789012345678901234567890123456789"
 	assert.Equal(t, 1, run(t.Context(), []string{"-short", "-run", "redirect", "-base", commit, "-dir", t.TempDir()}, &out, &progress))
@@ -174,8 +174,8 @@ func (i *interrupter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// TestInterrupted holds that a run which is interrupted leaves nothing behind.
-func TestInterrupted(t *testing.T) {
+// TestAnInterruptedRunLeavesNothingBehind holds that a run which is interrupted leaves nothing behind.
+func TestAnInterruptedRunLeavesNothingBehind(t *testing.T) {
 	for _, word := range []string{"building", "cold A", "oras-go"} {
 		dir := t.TempDir()
 		ctx, cancel := context.WithCancel(t.Context())
@@ -189,7 +189,7 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
-func TestFlags(t *testing.T) {
+func TestFlagsSetRoundsImagesAndParts(t *testing.T) {
 	for _, tt := range []struct {
 		args []string
 		want options

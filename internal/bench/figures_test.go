@@ -16,7 +16,7 @@ func walls(values ...float64) (results []result) {
 	return results
 }
 
-func TestJudge(t *testing.T) {
+func TestOursIsJudgedByTheBestPeer(t *testing.T) {
 	clients := []client{{name: "a"}, {name: "b"}, {name: "broken"}, {name: "ideal", ideal: true}, {name: "before", base: true}, {name: pullkit}}
 	rs := runs{
 		"a":      walls(9, 2, 3),
@@ -55,13 +55,13 @@ func TestJudge(t *testing.T) {
 	assert.True(t, equal.judge(goal{most: 1, of: bestPeer}, clients, wallTime).Met)
 }
 
-func TestCountsString(t *testing.T) {
+func TestCountsAreListedByKind(t *testing.T) {
 	assert.Equal(t, "0", counts{}.String())
 	assert.Equal(t, "4: 2 GET blob, GET manifest, HEAD manifest",
 		counts{Requests: map[string]int{"GET blob": 2, "HEAD manifest": 1, "GET manifest": 1}}.String())
 }
 
-func TestCountGoal(t *testing.T) {
+func TestACountMustBeExactlyAsPromised(t *testing.T) {
 	want := []string{"3", "0", "1: HEAD manifest"}
 	for _, tt := range []struct {
 		got  []string
@@ -75,7 +75,7 @@ func TestCountGoal(t *testing.T) {
 	}
 }
 
-func TestTail(t *testing.T) {
+func TestATailKeepsTheLastBytes(t *testing.T) {
 	var said tail
 	for range 3 {
 		n, err := said.Write(make([]byte, tailSize-1))
@@ -87,8 +87,8 @@ func TestTail(t *testing.T) {
 	assert.Equal(t, "last", lastLine(string(said)))
 }
 
-// TestCallCounts reads what strace -c writes, with and without errors of calls.
-func TestCallCounts(t *testing.T) {
+// TestCallsAreReadFromTheTableOfStrace reads what strace -c writes, with and without errors of calls.
+func TestCallsAreReadFromTheTableOfStrace(t *testing.T) {
 	assert.Equal(t, map[string]int{"fsync": 17, "syncfs": 1, "total": 18}, callCounts(
 		`% time     seconds  usecs/call     calls    errors syscall
 ------ ----------- ----------- --------- --------- ----------------
@@ -100,8 +100,8 @@ func TestCallCounts(t *testing.T) {
 	assert.Empty(t, callCounts(""))
 }
 
-// TestFewRequests holds that the worst run of ours counts, and that each must succeed.
-func TestFewRequests(t *testing.T) {
+// TestTheWorstRunOfOursCounts holds that the worst run of ours counts, and that each must succeed.
+func TestTheWorstRunOfOursCounts(t *testing.T) {
 	asked := func(n int, err error) result {
 		return result{err: err, counts: counts{Requests: map[string]int{"GET 200": n - 1, "GET 429": 1}}}
 	}

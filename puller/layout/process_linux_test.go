@@ -29,7 +29,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-var kills = flag.Int("kills", 0, "how many times TestKill kills a process; 0 means 200, or a fifth")
+var kills = flag.Int("kills", 0, "how many times TestKilledPullsAreContinued kills a process; 0 means 200, or a fifth")
 
 // childEnv is the environment variable that makes this test program do the work of a
 // child process. Tests that need another process start the program again with it.
@@ -113,9 +113,9 @@ func childPull(t testing.TB, dir string) error {
 
 const killChunk = 16 << 10
 
-// TestKill kills a process that pulls, at random moments. No wrong blob is visible, the
+// TestKilledPullsAreContinued kills a process that pulls, at random moments. No wrong blob is visible, the
 // next pull succeeds, and each kill makes it fetch at most 1 MiB again.
-func TestKill(t *testing.T) {
+func TestKilledPullsAreContinued(t *testing.T) {
 	img := processImage(t)
 	size := int64(0)
 	for _, desc := range img.all {

@@ -96,7 +96,7 @@ func run(t *testing.T, program string, args ...string) string {
 	return string(out)
 }
 
-func TestSkopeoReads(t *testing.T) {
+func TestSkopeoReadsAllImages(t *testing.T) {
 	skopeo := realtest.Need(t, "skopeo")
 	r := newRealImages(t)
 	before := must(os.ReadFile(filepath.Join(r.l.Dir(), indexName)))
@@ -135,7 +135,7 @@ func TestSkopeoReads(t *testing.T) {
 	assert.NotEqual(t, before, must(os.ReadFile(filepath.Join(r.l.Dir(), indexName))))
 }
 
-func TestUmociReads(t *testing.T) {
+func TestUmociUnpacksImages(t *testing.T) {
 	umoci := realtest.Need(t, "umoci")
 	r := newRealImages(t)
 	for _, ref := range []reference.Reference{r.manifest, r.digest, r.index} {
@@ -270,7 +270,7 @@ func requireToolsKept(t *testing.T, l *layout.Layout, ref reference.Reference, n
 
 // Images that a user makes with umoci in the layout, from a manifest and from an index,
 // stay. Lookup returns the image that skopeo reads.
-func TestUmociDerives(t *testing.T) {
+func TestImagesThatUmociDerivesAreKept(t *testing.T) {
 	umoci, skopeo := realtest.Need(t, "umoci"), realtest.Need(t, "skopeo")
 	for kind, of := range map[string]func(*realImages) reference.Reference{
 		"manifest": func(r *realImages) reference.Reference { return r.manifest },
@@ -304,7 +304,7 @@ func TestUmociDerives(t *testing.T) {
 	}
 }
 
-func TestSkopeoCopiesWithin(t *testing.T) {
+func TestCopiesBySkopeoWithinALayoutAreKept(t *testing.T) {
 	skopeo := realtest.Need(t, "skopeo")
 	r := newRealImages(t)
 	names := []string{"backup", "docker.io/other:v1", "registry.example/copy:v1"}
@@ -319,7 +319,7 @@ func TestSkopeoCopiesWithin(t *testing.T) {
 	requireToolsKept(t, r.l, r.index, names...)
 }
 
-func TestOrasTags(t *testing.T) {
+func TestTagsOfOrasAreKept(t *testing.T) {
 	oras, skopeo := realtest.Need(t, "oras"), realtest.Need(t, "skopeo")
 	r := newRealImages(t)
 	at := r.l.Dir() + "@" + string(r.manifestDigest)
@@ -334,7 +334,7 @@ func TestOrasTags(t *testing.T) {
 
 // regctl collects garbage whenever it writes. It removes an index that only
 // AnnotationResolved names, and keeps the index's image, which index.json shows.
-func TestRegctlCopies(t *testing.T) {
+func TestImagesThatRegctlMakesAreKept(t *testing.T) {
 	regctl, skopeo := realtest.Need(t, "regctl"), realtest.Need(t, "skopeo")
 	r := newRealImages(t)
 	at := "ocidir://" + r.l.Dir() + "@" + string(r.manifestDigest)
@@ -397,7 +397,7 @@ func exportFile(t *testing.T, l *layout.Layout, refs ...reference.Reference) str
 // New versions of skopeo read a layout with Docker's manifests in place. Old versions,
 // such as those of Debian 12, return an error, which the package's documentation quotes.
 // Tests of package archive show that all of them read its archives.
-func TestSkopeoReadsDocker(t *testing.T) {
+func TestSkopeoReadsOrRefusesDockerManifests(t *testing.T) {
 	skopeo := realtest.Need(t, "skopeo")
 	l, refs := newDockerImages(t)
 	for _, ref := range refs[:2] {
@@ -409,7 +409,7 @@ func TestSkopeoReadsDocker(t *testing.T) {
 }
 
 // umoci refuses Docker's manifests, but reads what skopeo makes of the archive.
-func TestUmociReadsDocker(t *testing.T) {
+func TestUmociReadsWhatSkopeoMakesOfAnArchive(t *testing.T) {
 	umoci, skopeo := realtest.Need(t, "umoci"), realtest.Need(t, "skopeo")
 	l, refs := newDockerImages(t)
 	file, oci := exportFile(t, l), t.TempDir()

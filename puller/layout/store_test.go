@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestContract(t *testing.T) {
+func TestALayoutIsAStore(t *testing.T) {
 	require.NoError(t, pullertest.TestStore(func() (content.Store, error) {
 		l, err := layout.Open(t.TempDir(), layout.Config{})
 		if err == nil {

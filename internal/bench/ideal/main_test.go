@@ -18,9 +18,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestImage holds that each way of fetching stores the right content, and over how many
+// TestEachWayOfFetchingStoresTheContent holds that each way of fetching stores the right content, and over how many
 // connections.
-func TestImage(t *testing.T) {
+func TestEachWayOfFetchingStoresTheContent(t *testing.T) {
 	large, little := bytes.Repeat([]byte("large"), 4<<20), []byte("little")
 	blobs := map[string][]byte{}
 	var manifest ocispec.Manifest

@@ -62,9 +62,9 @@ func BenchmarkKeyringLookup(b *testing.B) {
 	}
 }
 
-// TestComparisons runs each comparison with little to measure: every task gives
+// TestEachComparisonHasItsRows runs each comparison with little to measure: every task gives
 // the right answer, and every row is there.
-func TestComparisons(t *testing.T) {
+func TestEachComparisonHasItsRows(t *testing.T) {
 	rows := map[string][]int{"names": {len(imageNames)}, "indexes": {2, 2}, "keyrings": {2}}
 	for _, c := range comparisons {
 		tables, err := c.run(shortSizes)
@@ -80,7 +80,7 @@ func TestComparisons(t *testing.T) {
 	}
 }
 
-func TestBest(t *testing.T) {
+func TestTasksTakeTurnsAndAWrongAnswerIsAnError(t *testing.T) {
 	var order strings.Builder
 	turn := func(name string) task {
 		return task{name, 2, func() error { order.WriteString(name); return nil }}
@@ -94,7 +94,7 @@ func TestBest(t *testing.T) {
 	assert.EqualError(t, err, "wrong: another answer")
 }
 
-func TestPretty(t *testing.T) {
+func TestTimesAreShownWithFewDigits(t *testing.T) {
 	for ns, want := range map[float64]string{
 		17.25: "17.2 ns", 999.6: "1000 ns", 9999: "9999 ns", 12345: "12.3 µs", 9_999_000: "9999.0 µs", 18_400_000: "18 ms", 3_200_000_000: "3200 ms",
 	} {

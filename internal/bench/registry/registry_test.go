@@ -49,7 +49,7 @@ func get(t *testing.T, h http.Handler, method, path, byteRange string) *httptest
 	return w
 }
 
-func TestServesWhatItMade(t *testing.T) {
+func TestTheRegistryServesTheImagesThatWereMade(t *testing.T) {
 	s, c := made(t)
 	h, err := newHandler(s)
 	require.NoError(t, err)
@@ -114,7 +114,7 @@ func start(t *testing.T, s store, conf setup) (host string, lines <-chan string,
 	}
 }
 
-func TestCutsConnections(t *testing.T) {
+func TestConnectionsAreCutAfterTheirBytes(t *testing.T) {
 	s, c := made(t)
 	var manifest ocispec.Manifest
 	h, err := newHandler(s)
@@ -141,9 +141,9 @@ func TestCutsConnections(t *testing.T) {
 	}
 }
 
-// TestLinkPace holds that a connection carries what it should: in a bubble, where
+// TestAConnectionCarriesItsRate holds that a connection carries what it should: in a bubble, where
 // time is not waited for.
-func TestLinkPace(t *testing.T) {
+func TestAConnectionCarriesItsRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, server := net.Pipe()
 		c := &linkConn{Conn: server, link: link{rate: 1_000_000, delay: 20 * time.Millisecond}, total: func(int64) {}}

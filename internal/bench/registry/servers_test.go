@@ -55,9 +55,9 @@ func counted(t *testing.T, lines <-chan string, ask func()) (c Counts) {
 	return c
 }
 
-// TestTokens holds that a registry answers only to those who have a token for the
+// TestARegistryWithTokensAnswersOnlyToTheirHolders holds that a registry answers only to those who have a token for the
 // repository, that a private one needs a user, and that the requests are counted.
-func TestTokens(t *testing.T) {
+func TestARegistryWithTokensAnswersOnlyToTheirHolders(t *testing.T) {
 	s, c := made(t)
 	c.Tags["private/a:1"] = c.Tags["plain:1"]
 	require.NoError(t, s.save(c))
@@ -110,8 +110,8 @@ func TestTokens(t *testing.T) {
 	stop()
 }
 
-// TestRedirects holds that blobs are elsewhere, for those who have a URL that was signed.
-func TestRedirects(t *testing.T) {
+// TestBlobsBehindARedirectNeedItsSignedURL holds that blobs are elsewhere, for those who have a URL that was signed.
+func TestBlobsBehindARedirectNeedItsSignedURL(t *testing.T) {
 	s, c := made(t)
 	h, err := newHandler(s)
 	require.NoError(t, err)
@@ -150,9 +150,9 @@ func TestRedirects(t *testing.T) {
 	stop()
 }
 
-// TestWide holds that a registry far away answers after its round trips, and counts the
+// TestARegistryFarAwayAnswersAfterItsRoundTrips holds that a registry far away answers after its round trips, and counts the
 // requests that waited for one another.
-func TestWide(t *testing.T) {
+func TestARegistryFarAwayAnswersAfterItsRoundTrips(t *testing.T) {
 	s, _ := made(t)
 	host, lines, answer, stop := start(t, s, setup{wan: &wan.Link{Delay: 2 * time.Millisecond}})
 	client := trusting(t, s)
@@ -166,7 +166,7 @@ func TestWide(t *testing.T) {
 	stop()
 }
 
-func TestChains(t *testing.T) {
+func TestAChainIsOfRequestsThatWaitedForOneAnother(t *testing.T) {
 	at := func(ms int) time.Time { return time.Time{}.Add(time.Duration(ms) * time.Millisecond) }
 	log := []request{
 		{"GET ping", "", at(0)},
@@ -185,8 +185,8 @@ func TestChains(t *testing.T) {
 	assert.Empty(t, chains(nil, time.Second))
 }
 
-// TestKindsOfImages holds what the kinds of images are that are not plain.
-func TestKindsOfImages(t *testing.T) {
+// TestEachKindOfImageIsMade holds what the kinds of images are that are not plain.
+func TestEachKindOfImageIsMade(t *testing.T) {
 	dir := t.TempDir()
 	require.NoError(t, makeImages(dir, []string{"multi=index:2x5000", "big=hole:1000000", "private=shared:3"}))
 	h, err := newHandler(store{dir})

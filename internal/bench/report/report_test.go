@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestTable(t *testing.T) {
+func TestATableIsMarkdown(t *testing.T) {
 	table := Table{Title: "Some figures", Head: []string{"scenario", "a", "b"}}
 	table.Add("one | two", "1.00", "2.00")
 	table.Add("three")
@@ -28,7 +28,7 @@ Load 1.0 before. Medians.
 `, b.String())
 }
 
-func TestGoals(t *testing.T) {
+func TestAGoalSaysWhatWasReached(t *testing.T) {
 	for _, tt := range []struct {
 		goal Goal
 		want Goal
@@ -46,7 +46,7 @@ func TestGoals(t *testing.T) {
 	assert.Equal(t, "1: met; 2: **not met**; 3: not judged", reached)
 }
 
-func TestJudge(t *testing.T) {
+func TestAJudgedRowIsListedWithItsGoal(t *testing.T) {
 	table := Table{Title: "Some figures", Head: []string{"entries", "bytes", "other", "ours", "ours, too", "goal", "reached"}}
 	table.Judge("ours", []string{"8", "100", "3 s", "1 s", "2 s"}, AtMost(1, 2, "s"), AtMost(2, 1, "s"))
 	table.Judge("ours", []string{"9", "100", "3 s", "1 s", "2 s"})

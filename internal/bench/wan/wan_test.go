@@ -59,9 +59,9 @@ func receive(t *testing.T, conn net.Conn, began time.Time, n int) (all []arrival
 
 func send(conn net.Conn, n int) { _, _ = conn.Write(make([]byte, n)) }
 
-// TestDelay holds that the first request arrives after the set-up, and that what is on
+// TestTheDelayIsEachWayAndHoldsUpNothingElse holds that the first request arrives after the set-up, and that what is on
 // its way does not hold up what comes after it.
-func TestDelay(t *testing.T) {
+func TestTheDelayIsEachWayAndHoldsUpNothingElse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := connect(t, &Link{Delay: way})
 		began := time.Now()
@@ -86,9 +86,9 @@ func TestDelay(t *testing.T) {
 	})
 }
 
-// TestWindow holds that a connection begins with ten segments and may have twice as much
+// TestTheWindowDoublesAfterEachRoundTrip holds that a connection begins with ten segments and may have twice as much
 // on its way after each round trip, up to the window's limit, and less after silence.
-func TestWindow(t *testing.T) {
+func TestTheWindowDoublesAfterEachRoundTrip(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := connect(t, &Link{Delay: way, Window: 100_000, SlowStart: true})
 		began := time.Now()
@@ -118,9 +118,9 @@ func TestWindow(t *testing.T) {
 	})
 }
 
-// TestWholeWindow holds that without slow start a connection has its window at once, and
+// TestWithoutSlowStartTheWholeWindowIsOpen holds that without slow start a connection has its window at once, and
 // keeps it.
-func TestWholeWindow(t *testing.T) {
+func TestWithoutSlowStartTheWholeWindowIsOpen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := connect(t, &Link{Delay: way})
 		for range 2 {
@@ -132,9 +132,9 @@ func TestWholeWindow(t *testing.T) {
 	})
 }
 
-// TestWindowGrowsByNeed holds that a connection that sends little does not get a larger
+// TestTheWindowOfAQuietConnectionStaysSmall holds that a connection that sends little does not get a larger
 // window.
-func TestWindowGrowsByNeed(t *testing.T) {
+func TestTheWindowOfAQuietConnectionStaysSmall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := connect(t, &Link{Delay: way, SlowStart: true})
 		for range 100 {
@@ -149,9 +149,9 @@ func TestWindowGrowsByNeed(t *testing.T) {
 	})
 }
 
-// TestRate holds that connections share the rate, and that it does not limit what
+// TestConnectionsShareTheRateOfTheirServer holds that connections share the rate, and that it does not limit what
 // clients send.
-func TestRate(t *testing.T) {
+func TestConnectionsShareTheRateOfTheirServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &Link{Delay: way, Rate: 10_000_000, SlowStart: true}
 		began := time.Now()
@@ -181,9 +181,9 @@ func TestRate(t *testing.T) {
 	})
 }
 
-// TestEnd holds that the end of a stream comes after what was sent, and that a side which
+// TestAStreamEndsAfterItsLastByte holds that the end of a stream comes after what was sent, and that a side which
 // is gone ends the other.
-func TestEnd(t *testing.T) {
+func TestAStreamEndsAfterItsLastByte(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := connect(t, &Link{Delay: way})
 		began := time.Now()
@@ -204,9 +204,9 @@ func TestEnd(t *testing.T) {
 	})
 }
 
-// TestServe holds the same on sockets, where time is real: a request and its answer take
+// TestALinkBetweenSocketsHasTheDelay holds the same on sockets, where time is real: a request and its answer take
 // two round trips at least, and a client that is gone ends the server's side.
-func TestServe(t *testing.T) {
+func TestALinkBetweenSocketsHasTheDelay(t *testing.T) {
 	upstream, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	front, err := net.Listen("tcp", "127.0.0.1:0")
