@@ -94,7 +94,7 @@ func TestPluginIsLazy(t *testing.T) {
 }
 
 // TestOnePluginRunAnswersAllCallers holds that all callers at the same time get the answer
-// of one process, also if one of them leaves.
+// of one process, even if one of them leaves.
 func TestOnePluginRunAnswersAllCallers(t *testing.T) {
 	log, gate := filepath.Join(t.TempDir(), "log"), filepath.Join(t.TempDir(), "gate")
 	mkfifo(t, gate)

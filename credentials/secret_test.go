@@ -29,7 +29,7 @@ func TestParseSecrets(t *testing.T) {
 	}{
 		"YAML":                       {one, "a"},
 		"several, markers":           {"---\n" + one + "---\n# nothing\n--- # b\nkind: Secret\nmetadata: {name: b}\n...\n---", "a b"},
-		"text behind the marker":     {"--- {kind: Secret, metadata: {name: c}}\n", "c"},
+		"text after the marker":     {"--- {kind: Secret, metadata: {name: c}}\n", "c"},
 		"marker in a block":          {"kind: Secret\nmetadata:\n  name: a\nstringData:\n  x: |\n    ---\n    y\n  z: --- \n", "a"},
 		"CRLF":                       {strings.ReplaceAll(one+"---\n"+one, "\n", "\r\n"), "a a"},
 		"List in JSON":               {list, "b"},
@@ -112,7 +112,7 @@ func TestValidate(t *testing.T) {
 	assert.NoError(t, of(TypeDockercfg, KeyDockercfg, `{}`))
 	assert.NoError(t, of("Opaque", "x", "y"))
 
-	// A Secret of another type is valid, also if its data is malformed.
+	// A Secret of another type is valid, even if its data is malformed.
 	secrets, err = ParseSecrets([]byte("kind: Secret\ntype: Opaque\ndata: {'': '!', x: '!'}\n"))
 	require.NoError(t, err)
 	assert.NoError(t, secrets[0].Validate())

@@ -71,7 +71,7 @@ func TestWrappedDocumentsAreReported(t *testing.T) {
 }
 
 // TestWrappedEntriesAreReportedNextToGoodOnes holds that entries inside of something else
-// are reported also if other entries are good.
+// are reported even if other entries are good.
 func TestWrappedEntriesAreReportedNextToGoodOnes(t *testing.T) {
 	for text, want := range map[string]string{
 		`{"auths":{"s.io":{"auth":"dTpw"},"auths":{"r.io":{"auth":"dTpw"}}}}`:                `under "auths" in "auths"`,

@@ -168,7 +168,7 @@ func TestBadSecretDoesNotAffectOthers(t *testing.T) {
 	require.True(t, ok)
 	assert.Len(t, wrapped.Unwrap(), 3)
 
-	// The text of the error is short, also if much is malformed.
+	// The text of the error is short, even if much is malformed.
 	secrets, err = ParseSecrets([]byte(strings.Repeat(`{"kind":"Secret","data":5}`, 5000)))
 	assert.Empty(t, secrets)
 	assert.Less(t, len(err.Error()), 2000)
@@ -199,7 +199,7 @@ func TestReadDockerOrder(t *testing.T) {
 	write(`{"auths":{"r.io/team":{"auth":"` + encodeAuth("file", "p") + `"},"s.io":{"auth":"` + encodeAuth("other", "p") + `"}},"credsStore":"a"}`)
 	c, err = ReadDocker()
 	require.NoError(t, err)
-	assert.Equal(t, []string{"env", "file"}, usersOf(t, c, "r.io/team/app"), "the variable comes first, however special the file's key is")
+	assert.Equal(t, []string{"env", "file"}, usersOf(t, c, "r.io/team/app"), "the variable comes first, even if the key in the file is more special")
 	assert.Equal(t, []string{"other"}, usersOf(t, c, "s.io/app"))
 	helped := c.WithHelpers(Exec{Dir: installProgram(t, "docker-credential-a"), Environ: programEnv("echo")})
 	assert.Equal(t, []string{"env", "helper", "file"}, usersOf(t, helped, "r.io/team/app"))

@@ -16,8 +16,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Another tool's copy of an entry never takes the original's name in an archive, whatever
-// their order. Import gives the name to the entry that Lookup answers with.
+// Another tool's copy of an entry never takes the original's name in an archive, in
+// either order. Import gives the name to the entry that Lookup answers with.
 func TestACopyDoesNotTakeTheOriginalsName(t *testing.T) {
 	const name = "registry.example/app:v1"
 	for what, annotations := range map[string]map[string]string{

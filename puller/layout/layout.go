@@ -178,7 +178,7 @@ func (l *Layout) Kept(_ context.Context, desc ocispec.Descriptor) (int64, error)
 // Lookup also finds a ref with a digest under another name of the same repository. That
 // name must be tagged with the digest, or with an index that lists the digest, directly
 // or through indexes within it. The content with the digest must be stored. The reason is
-// that one digest in one repository is one image, whatever its tag. Lookup reads at most
+// that one digest in one repository is one image under every tag. Lookup reads at most
 // five levels and 64 indexes of an image.
 //
 // The error wraps fs.ErrNotExist if ref names no image of the layout.

@@ -394,7 +394,7 @@ func TestLookupFindsADigestInNestedIndexes(t *testing.T) {
 	wide = append(wide, indexOf(t, l, img.manifest))
 	require.NoError(t, l.Tag(t.Context(), reference.MustParse("registry.example/team/wide:v1"), indexOf(t, l, wide...)))
 	_, err = lookup("team/wide", img.manifest.Digest)
-	assert.ErrorIs(t, err, content.ErrNotFound, "it is behind too many indexes")
+	assert.ErrorIs(t, err, content.ErrNotFound, "it comes after too many indexes")
 	got, err := lookup("team/wide", wide[len(wide)-1].Digest)
 	require.NoError(t, err, "the index that lists it was read")
 	assert.Equal(t, wide[len(wide)-1].Digest, got.Digest)

@@ -66,8 +66,8 @@ func (p *aheadConns) open(ctx context.Context, ep *endpoint, u *url.URL, info *r
 	if len(p.unused) > 0 || time.Now().Before(p.notBefore) {
 		return
 	}
-	// Connections count before they are open, because many hosts may be asked at the same
-	// time.
+	// The connections are counted before they are open, because many hosts may be asked
+	// at the same time.
 	if conns := &ep.client.hosts.conns; conns.Add(maxAhead) > maxConns/2+maxAhead {
 		conns.Add(-maxAhead)
 		return
@@ -104,8 +104,8 @@ func newAheadConn(ctx context.Context, ep *endpoint, addr string) *aheadConn {
 }
 
 // take returns a connection to addr that was opened ahead; nil if there is no such
-// connection. A request through a proxy gets none: a proxy on https is dialled in the
-// same way as the host, and its password must not reach the host.
+// connection. A request through a proxy gets none, because a proxy on https is dialled in
+// the same way as the host, and the proxy's password must not reach the host.
 func (p *aheadConns) take(ctx context.Context, addr string) *tls.Conn {
 	if info, ok := ctx.Value(requestInfoKey{}).(*requestInfo); !ok || !info.direct {
 		return nil
@@ -125,7 +125,7 @@ func (p *aheadConns) take(ctx context.Context, addr string) *tls.Conn {
 		if err == nil {
 			return conn
 		}
-		if errors.Is(err, errNoDeadlines) { // nor can the other ones be used
+		if errors.Is(err, errNoDeadlines) { // the other connections cannot be used either
 			p.pause()
 			p.close()
 			return nil
@@ -158,7 +158,7 @@ func (p *aheadConns) next(addr string) *aheadConn {
 	return c
 }
 
-// pause opens no connection ahead to the host for aheadPause.
+// pause lets open open no connection for aheadPause.
 func (p *aheadConns) pause() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -172,8 +172,9 @@ func (p *aheadConns) close() {
 	p.closeUnused()
 }
 
-// expire closes the connections that were not used in their time. After expiry has fired,
-// they may have been used and others opened, whose time has not passed.
+// expire closes the unused connections if their time has passed. When the timer fires,
+// these connections may already have been used and others opened, whose time has not
+// passed.
 func (p *aheadConns) expire() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -210,9 +211,9 @@ func (c *aheadConn) isOpen() bool {
 // of a tunnel. The goroutine that reads from it cannot be stopped.
 var errNoDeadlines = errors.New("the connection has no deadlines")
 
-// use returns the connection, which is open, for a request. Its error says that the
-// connection has failed, that the server has closed it, or errNoDeadlines. After an error
-// the connection is closed.
+// use returns the connection, which is open, for a request. The error is that of a
+// connection that has failed or that the server has closed, or errNoDeadlines. After an
+// error the connection is closed.
 func (c *aheadConn) use(ctx context.Context) (*tls.Conn, error) {
 	c.cancel()
 	if c.err != nil {
@@ -248,7 +249,7 @@ func (c *aheadConn) stopReading(ctx context.Context) error {
 	}
 }
 
-// close closes the connection, also if it is still being opened.
+// close closes the connection, even if it is still being opened.
 func (c *aheadConn) close() {
 	c.cancel()
 	go func() {

@@ -2,17 +2,12 @@ package registry
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
-	"errors"
 	"fmt"
-	"io"
 	"iter"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,10 +16,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/pullkit/pullkit/credentials"
 	"github.com/pullkit/pullkit/internal/realtest"
 	"github.com/pullkit/pullkit/puller/content"
-	"github.com/pullkit/pullkit/reference"
 )
 
 // The memory of a Client does not grow with the number of registries, repositories and
@@ -74,32 +67,6 @@ func count[K, V any](all iter.Seq2[K, V]) (n int) {
 	return n
 }
 
-func TestErrorsOfTLSAreRecognized(t *testing.T) {
-	for _, err := range []error{
-		tls.RecordHeaderError{Msg: "first record does not look like a TLS handshake"},
-		&tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}},
-		x509.HostnameError{Certificate: &x509.Certificate{}, Host: "a"},
-		&net.OpError{Op: "remote error", Err: errors.New("tls: bad certificate")},
-		errors.New("tls: server selected unsupported protocol version 301"),
-	} {
-		assert.True(t, isTLS(fmt.Errorf("dial: %w", err)) || isTLS(err), "%v", err)
-	}
-	for _, err := range []error{nil, errors.New("EOF"), &net.OpError{Op: "read", Err: errors.New("connection reset by peer")}} {
-		assert.False(t, isTLS(err), "%v", err)
-	}
-}
-
-func TestEachStatusHasItsReason(t *testing.T) {
-	for status, want := range map[int]content.Reason{
-		400: content.ErrStatus, 402: content.ErrStatus, 405: content.ErrStatus, 406: content.ErrStatus, 409: content.ErrStatus,
-		412: content.ErrStatus, 418: content.ErrStatus, 451: content.ErrStatus, 401: content.ErrUnauthorized, 403: content.ErrDenied, 404: content.ErrNotFound, 408: content.ErrUnavailable, 410: content.ErrNotFound,
-		416: content.ErrRange, 429: content.ErrRateLimited, 499: content.ErrStatus, 500: content.ErrUnavailable, 503: content.ErrUnavailable, 304: content.ErrStatus,
-	} {
-		assert.Equal(t, want, reasonOfStatus(&statusError{status: status}), status)
-		assert.Equal(t, status, fail(want, "r.example", &statusError{status: status}).Status)
-	}
-}
-
 // A directory in Docker's form has an authority and a client certificate with its key.
 func TestReadHostsReadsDockersCertificates(t *testing.T) {
 	ca := realtest.NewCA(t)
@@ -139,87 +106,9 @@ func TestAMirrorCostsAtMostItsDialTimeout(t *testing.T) {
 	})
 }
 
-// A brokenKeyring yields an error and then one credential.
-type brokenKeyring struct{}
-
-func (brokenKeyring) Lookup(context.Context, reference.Reference) iter.Seq2[credentials.Credential, error] {
-	return func(yield func(credentials.Credential, error) bool) {
-		if yield(credentials.Credential{}, errors.New("a helper is broken")) {
-			yield(credentials.Credential{Username: "u", Password: credentials.Conceal("mirror-pass")}, nil)
-		}
-	}
-}
-
 type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
-
-// An error of the keyring does not stop the look-up of a mirror's credential. A mirror
-// without a credential is asked anonymously.
-func TestAnErrorOfTheMirrorKeyringStopsNoLookUp(t *testing.T) {
-	var asked []string
-	rt := roundTrip(func(r *http.Request) (*http.Response, error) {
-		asked = append(asked, r.URL.Host+" "+r.Header.Get("Authorization"))
-		return &http.Response{StatusCode: 401, Header: http.Header{"Www-Authenticate": {"Basic realm=x"}}, Body: http.NoBody}, nil
-	})
-	hosts := map[string]Hosts{"reg.example": {Mirrors: []Host{{URL: "https://m.example"}}}}
-	for _, ring := range []credentials.Keyring{brokenKeyring{}, credentials.Static(nil), nil} {
-		asked = nil
-		_, err := newClient(t, Config{WrapTransport: instead(rt), Registries: hosts, MirrorKeyring: ring}).Manifest(t.Context(), content.Repo{Ref: mustRef("reg.example/app"), Cred: noCredential}, "")
-		assert.ErrorIs(t, err, content.ErrUnauthorized)
-		want := []string{"m.example ", "reg.example "}
-		if ring == (brokenKeyring{}) {
-			want = []string{"m.example ", "m.example Basic dTptaXJyb3ItcGFzcw==", "reg.example "}
-		}
-		assert.Equal(t, want, asked)
-	}
-}
-
-// A countingKeyring counts how often it is asked.
-type countingKeyring struct{ asked int }
-
-func (r *countingKeyring) Lookup(context.Context, reference.Reference) iter.Seq2[credentials.Credential, error] {
-	r.asked++
-	return func(yield func(credentials.Credential, error) bool) {
-		_ = yield(credentials.Credential{Username: "wrong", Password: credentials.Conceal("wrong-pass")}, nil) &&
-			yield(credentials.Credential{Username: "u", Password: credentials.Conceal("mirror-pass")}, nil)
-	}
-}
-
-// The keyring is asked once a minute for the credential that opens a mirror, and again
-// when the mirror refuses that credential.
-func TestTheMirrorKeyringIsAskedOnceAMinute(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		open := true
-		rt := roundTrip(func(r *http.Request) (*http.Response, error) {
-			resp := &http.Response{StatusCode: 401, Header: http.Header{"Www-Authenticate": {"Basic realm=x"}}, Body: http.NoBody}
-			if user, _, _ := r.BasicAuth(); user == "u" && open {
-				resp.StatusCode = 200
-				resp.Body, resp.ContentLength = io.NopCloser(strings.NewReader("{}")), 2
-			}
-			return resp, nil
-		})
-		ring := &countingKeyring{}
-		c := newClient(t, Config{WrapTransport: instead(rt), Registries: map[string]Hosts{"reg.example": {Mirrors: []Host{{URL: "https://m.example"}}}}, MirrorKeyring: ring})
-		get := func() error {
-			_, err := c.Manifest(t.Context(), content.Repo{Ref: mustRef("reg.example/app"), Cred: noCredential}, "")
-			return err
-		}
-		for range 10 {
-			require.NoError(t, get())
-		}
-		assert.Equal(t, 1, ring.asked)
-		time.Sleep(acceptedFor)
-		require.NoError(t, get())
-		assert.Equal(t, 2, ring.asked)
-		open = false
-		assert.ErrorIs(t, get(), content.ErrUnauthorized)
-		assert.Equal(t, 3, ring.asked)
-		open = true
-		require.NoError(t, get())
-		assert.Equal(t, 4, ring.asked)
-	})
-}
 
 // The client requests no action other than pull for the repository, for every scope that
 // a challenge may name.

@@ -64,13 +64,13 @@
 // registry for each part of the blob. It keeps the URL that the redirect led to, for that
 // blob, repository, host and credential, and sends the requests for other parts to that
 // URL. It keeps the URL for five minutes at most, and no longer than the redirect's
-// Cache-Control or Expires allows. A URL of more than 8 KiB is not kept. If a kept URL does
-// not serve the bytes that were asked for, the Client forgets it and asks the registry in
-// the same try: that is so after a status of refusal or failure, without an answer, and if
-// the answer does not announce these bytes. A URL whose answer is too slow, or ends before
-// it has brought 1 MiB, is forgotten, too. All rules for redirects hold at each use of the
-// URL: no Authorization is sent, and addresses are checked when they are dialled. No error
-// and no log shows the query of the URL.
+// Cache-Control or Expires allows. A URL of more than 8 KiB is not kept. If a kept URL
+// does not serve the bytes that were asked for, the Client forgets it and asks the
+// registry in the same try. That is so if the answer has a status of refusal or failure,
+// if no answer comes, and if the answer does not announce these bytes. A URL whose answer
+// is too slow, or ends before it has brought 1 MiB, is forgotten, too. All rules for
+// redirects hold at each use of the URL: no Authorization is sent, and addresses are
+// checked when they are dialled. No error and no log shows the query of the URL.
 //
 // # Waiting and asking again
 //

@@ -112,7 +112,7 @@ func TestATokenThatWasRefusedIsMasked(t *testing.T) {
 	assert.Contains(t, err.Error(), "before you sent [redacted]")
 }
 
-// A host that is written as a cloud metadata address is refused, also if a proxy or the
+// A host that is written as a cloud metadata address is refused, even if a proxy or the
 // caller's transport makes the connections.
 func TestARegistryAtAMetadataAddressIsRefused(t *testing.T) {
 	w := newWorld(map[string]http.HandlerFunc{"https://169.254.169.254": text(hello)})

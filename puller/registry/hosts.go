@@ -166,7 +166,7 @@ const (
 //
 // Only regular files are read, of at most 1 MiB each and 16 MiB in all.
 //
-// ReadHosts returns when ctx ends, also if the file system does not answer.
+// ReadHosts returns when ctx ends, even if the file system does not answer.
 func ReadHosts(ctx context.Context, certsDir, registry string) (Hosts, error) {
 	var err error
 	hosts, ok := await.Call(ctx, func() (hosts Hosts) {

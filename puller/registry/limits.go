@@ -20,7 +20,7 @@ const (
 	// also the least time between the next tries of two calls that wait for the same
 	// limit. A limit of 20 requests a minute allows one more request each three seconds.
 	slot = 3 * time.Second
-	// maxTurn is the longest time that a call waits for its turn, however many calls
+	// maxTurn is the longest time that a call waits for its turn, even if many calls
 	// wait.
 	maxTurn = 30 * time.Second
 )

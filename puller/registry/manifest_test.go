@@ -254,5 +254,5 @@ func TestErrorsHaveStatusCodesAndRetryAfter(t *testing.T) {
 	}})
 	c := newClient(t, registry.Config{WrapTransport: instead(w), Retries: -1})
 	_, err = c.Manifest(t.Context(), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: robot}, "")
-	assert.ErrorIs(t, err, content.ErrRateLimited, "the code counts, whatever the status")
+	assert.ErrorIs(t, err, content.ErrRateLimited, "the code counts, for each status")
 }

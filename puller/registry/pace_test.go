@@ -46,8 +46,8 @@ func (s split) RoundTrip(req *http.Request) (*http.Response, error) {
 type step = func(*http.Request) (*http.Response, error)
 
 // The time before an answer begins counts, too. A registry that sends a few bytes in each
-// answer is given up after two slow windows in a row, however quick each single answer
-// is. If a mirror does that, the registry is asked instead.
+// answer is given up after two slow windows in a row, even if each single answer is
+// quick. If a mirror does that, the registry is asked instead.
 func TestTheTimeBeforeAnAnswerCountsAsSlowness(t *testing.T) {
 	blob := []byte(strings.Repeat("0123456789", 1000))
 	for _, n := range []int{1, 26, 40} {

@@ -70,8 +70,8 @@ func (k *keptTargets) forget(ep *endpoint, r request) { k.byKey.Delete(targetKey
 
 // ask sends a request for a blob to the target that is kept for it. The answer is nil if
 // the host must be asked instead: no target is kept, or the target does not serve the
-// bytes that were asked for, whatever the reason. Then the target is forgotten, because
-// the host may redirect to another one. The only error is that of ctx.
+// bytes that were asked for. In the second case the target is forgotten, because the host
+// may redirect to another one. The only error is that of ctx.
 func (k *keptTargets) ask(ctx context.Context, ep *endpoint, r request, serves func(*answer) bool) (*answer, error) {
 	t, ok := k.byKey.Get(targetKeyOf(ep, r))
 	if !ok {

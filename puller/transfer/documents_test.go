@@ -445,15 +445,15 @@ func TestThePlatformIsReadOnlyFromAVerifiedConfig(t *testing.T) {
 			gets                                int
 			err                                 error
 		}{
-			"refused":                               {gets: 1, err: content.ErrDigestMismatch},
-			"another host has it":                   {again: true, gets: 2},
-			"another process stored it":             {again: true, stored: true, gets: 1},
-			"another process stored it, refused":    {stored: true, gets: 1, err: content.ErrDigestMismatch},
-			"a part was kept":                       {kept: true, gets: 2},
-			"a good part was kept":                  {kept: true, good: true, gets: 1},
-			"a part was kept, stored meanwhile":     {kept: true, stored: true, gets: 1},
-			"a part was kept, but all came":         {again: true, kept: true, noRanges: true, gets: 2},
-			"a part was kept, but all came, stored": {again: true, kept: true, noRanges: true, stored: true, gets: 1},
+			"refused":                                 {gets: 1, err: content.ErrDigestMismatch},
+			"another host has it":                     {again: true, gets: 2},
+			"another process stored it":               {again: true, stored: true, gets: 1},
+			"another process stored it, refused":      {stored: true, gets: 1, err: content.ErrDigestMismatch},
+			"a part was kept":                         {kept: true, gets: 2},
+			"a good part was kept":                    {kept: true, good: true, gets: 1},
+			"a part was kept, stored in the meantime": {kept: true, stored: true, gets: 1},
+			"a part was kept, but all came":           {again: true, kept: true, noRanges: true, gets: 2},
+			"a part was kept, but all came, stored":   {again: true, kept: true, noRanges: true, stored: true, gets: 1},
 		} {
 			src, store, elsewhere := newFakeSource(), newMemStore(), newMemStore()
 			image := src.image(t, right, random(1, 100))

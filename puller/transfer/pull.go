@@ -16,7 +16,7 @@ import (
 
 // Pull asks the registry for the image's manifest and fetches into the Store the blobs
 // that are missing there. For an image that is stored, tagged and unchanged it sends one
-// request. Equal blobs are fetched once, however many pulls of the Runtime need them. A
+// request. Equal blobs are fetched once, even if many pulls of the Runtime need them. A
 // pull that fails or is cancelled leaves complete blobs, and parts of others, from which
 // the next pull goes on.
 //

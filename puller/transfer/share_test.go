@@ -150,7 +150,7 @@ func TestPullsWithOtherCredentialsDoNotShareAFailure(t *testing.T) {
 				_, err := rt.Pull(t.Context(), s)
 				if i%2 == 1 {
 					assert.NoError(t, err)
-				} else if err != nil { // a blob that came meanwhile serves each pull that may read the manifest
+				} else if err != nil { // a blob that came in the meantime serves each pull that may read the manifest
 					assert.ErrorIs(t, err, content.ErrDenied)
 				}
 			})

@@ -67,7 +67,7 @@ func (in *strictIngest) note(format string, args ...any) {
 
 func (in *strictIngest) claim(off, n int64) {
 	if len(in.data) > 0 {
-		return // a blob that came in its descriptor is written whole, whatever was kept
+		return // a blob that came in its descriptor is written whole, even if bytes were kept
 	}
 	for _, h := range in.have {
 		if off < h[1] && h[0] < off+n {

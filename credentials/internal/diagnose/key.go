@@ -57,7 +57,7 @@ func unusableKey(key string, p keys.Pattern) (found string, meant []string) {
 		return "the key's host is another name of Docker Hub: in the names of images its registry is docker.io", []string{keys.HubName}
 	}
 	if found, meant = hostAdvice(hostport); found != "" {
-		if i := strings.IndexByte(hostport, '\\'); i >= 0 && path != "" { // what is behind it belongs to the path
+		if i := strings.IndexByte(hostport, '\\'); i >= 0 && path != "" { // what follows it belongs to the path
 			found, _, _ = strings.Cut(found, ":")
 		}
 		return found, meant
