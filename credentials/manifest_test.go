@@ -71,7 +71,7 @@ func TestReadablePartsOfAManifestAreRead(t *testing.T) {
 		"JSON, brace too many":      {inJSON("a") + "}\n" + inJSON("b"), []string{"a", "b"}, "document 2"},
 		"JSON, cut off":             {inJSON("a") + "\n" + inJSON("bad")[:70], []string{"a"}, "document 2: " + named},
 		"JSON, template":            {inJSON("a") + "\n" + strings.Replace(inJSON("bad"), `"data":{}`, `"data":{{ .Values.data }}`, 1) + "\n" + inJSON("b"), []string{"a", "b"}, named},
-		"JSON, text after it":      {inJSON("a") + " x\n" + inJSON("b"), []string{"a", "b"}, "document 2"},
+		"JSON, text after it":       {inJSON("a") + " x\n" + inJSON("b"), []string{"a", "b"}, "document 2"},
 		"JSON, then block YAML":     {inJSON("a") + "\nkind: Secret\nmetadata:\n  name: b\n", []string{"a", "b"}, ""},
 		"JSON, comma too many":      {strings.Replace(inJSON("a"), `{}}`, `{},}`, 1) + "\n" + inJSON("b"), []string{"a", "b"}, ""},
 		"flow style, both":          {"{kind: Secret, metadata: {name: a}}\n{kind: Secret, metadata: {name: b}}", []string{"a", "b"}, ""},
@@ -155,7 +155,7 @@ func TestEachSecretOfAManifestIsReadOrNamed(t *testing.T) {
 		"carriage returns":              {strings.ReplaceAll(two, "\n", "\r"), "a b", ""},
 		"a file with a mark, joined":    {block("a") + "---\n\ufeff" + block("b"), "a b", ""},
 		"a mark before a marker":        {block("a") + "\ufeff---\n" + block("b"), "a b", ""},
-		"a mark after a marker":        {block("a") + "---\n\ufeff---\n" + block("b"), "a b", ""},
+		"a mark after a marker":         {block("a") + "---\n\ufeff---\n" + block("b"), "a b", ""},
 		"JSON with a separator in text": {strings.Replace(inJSON("a"), `"data":{}`, "\"stringData\":{\"x\":\"y\u2028z\"}", 1) + "\n" + inJSON("b"), "a b", ""},
 
 		// Documents that run together.

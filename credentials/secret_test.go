@@ -29,7 +29,7 @@ func TestParseSecrets(t *testing.T) {
 	}{
 		"YAML":                       {one, "a"},
 		"several, markers":           {"---\n" + one + "---\n# nothing\n--- # b\nkind: Secret\nmetadata: {name: b}\n...\n---", "a b"},
-		"text after the marker":     {"--- {kind: Secret, metadata: {name: c}}\n", "c"},
+		"text after the marker":      {"--- {kind: Secret, metadata: {name: c}}\n", "c"},
 		"marker in a block":          {"kind: Secret\nmetadata:\n  name: a\nstringData:\n  x: |\n    ---\n    y\n  z: --- \n", "a"},
 		"CRLF":                       {strings.ReplaceAll(one+"---\n"+one, "\n", "\r\n"), "a a"},
 		"List in JSON":               {list, "b"},
