@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -289,4 +290,87 @@ func TestExplainEndsWithItsContext(t *testing.T) {
 	cancel()
 	_, err := w.Explain(ctx, Request{Image: "a.example/a:1"})
 	assert.ErrorIs(t, err, context.Canceled)
+}
+
+// unprinted are the fields of a Decision that String leaves out, and why.
+var unprinted = map[string]string{
+	"Manifest":                "the chosen entry of Index has it",
+	"Candidates[].Origin":     "From is the Origin as text",
+	"Attempts[].Origin":       "From is the Origin as text",
+	"Attempts[].Host":         "the error names it where it is another host than the image's",
+	"Attempts[].SourceFailed": "the error says it",
+}
+
+// TestDecisionPrintsEachField holds that String shows each field of a Decision and of the
+// values in it, or that the field is in the list of those that it leaves out.
+func TestDecisionPrintsEachField(t *testing.T) {
+	blobs := []ocispec.Descriptor{descriptor('a', 1)}
+	var d Decision
+	fill(reflect.ValueOf(&d).Elem())
+	d.Action, d.Fetch, d.Present = ActionFail, blobs, blobs
+	d.BackOff.Repaired = false // Repaired is shown in place of Wait
+	printed := d.String()
+	left := map[string]bool{}
+	eachField(reflect.ValueOf(&d).Elem(), "", func(path string, field reflect.Value) {
+		before := reflect.New(field.Type()).Elem()
+		before.Set(field)
+		if field.Kind() == reflect.Bool {
+			field.SetBool(!field.Bool())
+		} else {
+			field.SetZero()
+		}
+		shown := d.String() != printed
+		if field.Kind() == reflect.String {
+			field.SetString(string(ActionUse))
+			shown = shown || d.String() != printed
+		}
+		if !shown {
+			left[path] = true
+			assert.Contains(t, unprinted, path, "String does not show the field; if that is right, add it to the list")
+		}
+		field.Set(before)
+	})
+	for path := range unprinted {
+		assert.Contains(t, left, path, "String shows the field")
+	}
+}
+
+// fill sets all fields of v, and puts one element into each slice.
+func fill(v reflect.Value) {
+	switch v.Kind() {
+	case reflect.String:
+		v.SetString("filled")
+	case reflect.Bool:
+		v.SetBool(true)
+	case reflect.Int, reflect.Int64:
+		v.SetInt(int64(7 * time.Second))
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		fill(v.Elem())
+	case reflect.Slice:
+		if v.Type().Elem() != reflect.TypeFor[ocispec.Descriptor]() {
+			v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+			fill(v.Index(0))
+		}
+	case reflect.Struct:
+		for i := range v.NumField() {
+			fill(v.Field(i))
+		}
+	}
+}
+
+// eachField calls fn for each field of a struct, and of the structs in its slices and behind
+// its pointers. An Origin is one field.
+func eachField(v reflect.Value, path string, fn func(path string, field reflect.Value)) {
+	for i := range v.NumField() {
+		field, name := v.Field(i), path+v.Type().Field(i).Name
+		switch {
+		case field.Kind() == reflect.Pointer:
+			eachField(field.Elem(), name+".", fn)
+		case field.Kind() == reflect.Slice && field.Type().Elem().Kind() == reflect.Struct && field.Type().Elem() != reflect.TypeFor[ocispec.Descriptor]():
+			eachField(field.Index(0), name+"[].", fn)
+		default:
+			fn(name, field)
+		}
+	}
 }

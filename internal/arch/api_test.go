@@ -2,6 +2,7 @@ package arch
 
 import (
 	"bytes"
+	"cmp"
 	"flag"
 	"fmt"
 	"go/ast"
@@ -39,7 +40,49 @@ func TestTheExportedAPIIsTheListedOne(t *testing.T) {
 	}
 	want, err := os.ReadFile(golden)
 	require.NoError(t, err)
-	assert.Equal(t, string(want), got.String(), "the exported API changed; if the change is intended, run go test ./internal/arch -update")
+	assert.Empty(t, changedLines(string(want), got.String()), "the exported API changed; if the change is intended, run go test ./internal/arch -update")
+}
+
+// changedLines compares two lists, each of packages with their lines. It returns the lines
+// that only the first has, after a minus sign, and those that only the second has, after a
+// plus sign. Each is with its package.
+func changedLines(before, after string) []string {
+	old, now := linesOf(before), linesOf(after)
+	var changes []string
+	for line, n := range old {
+		if n > now[line] {
+			changes = append(changes, "- "+line)
+		}
+	}
+	for line, n := range now {
+		if n > old[line] {
+			changes = append(changes, "+ "+line)
+		}
+	}
+	slices.SortFunc(changes, func(a, b string) int { return cmp.Or(cmp.Compare(a[2:], b[2:]), cmp.Compare(b, a)) })
+	return changes
+}
+
+// linesOf counts the lines of a list, each with its package before it.
+func linesOf(list string) map[string]int {
+	count := map[string]int{}
+	pkg := ""
+	for line := range strings.Lines(list) {
+		line = strings.TrimSuffix(line, "\n")
+		if name, ok := strings.CutPrefix(line, "package "); ok {
+			pkg = name
+		}
+		count[pkg+": "+strings.TrimSpace(line)]++
+	}
+	return count
+}
+
+func TestOnlyTheChangedLinesOfTheAPIAreReported(t *testing.T) {
+	list := "package a\n\tfunc F()\n\tfunc G()\npackage b\n\tfunc F()\n"
+	assert.Empty(t, changedLines(list, list))
+	assert.Equal(t, []string{"+ a: const N", "- a: func G()", "+ a: func G() error", "- b: func F()"},
+		changedLines(list, "package a\n\tconst N\n\tfunc F()\n\tfunc G() error\npackage b\n"))
+	assert.Equal(t, []string{"+ c: func F()", "+ c: package c"}, changedLines(list, list+"package c\n\tfunc F()\n"))
 }
 
 var publicPackages = []string{
