@@ -13,7 +13,7 @@ import (
 	"github.com/pullkit/pullkit/backoff"
 )
 
-func TestWaitRunsOut(t *testing.T) {
+func TestAWindowEndsWithTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := backoff.MustNew[string](backoff.Config{})
 		assert.Zero(t, b.Wait("k"))
@@ -27,9 +27,9 @@ func TestWaitRunsOut(t *testing.T) {
 	})
 }
 
-// TestTriesOfAnHour: a caller that tries again at the end of each window makes 17 tries in an
+// TestAnHourHasSeventeenTries: a caller that tries again at the end of each window makes 17 tries in an
 // hour.
-func TestTriesOfAnHour(t *testing.T) {
+func TestAnHourHasSeventeenTries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := backoff.MustNew[string](backoff.Config{})
 		start, tries := time.Now(), 0

@@ -21,7 +21,7 @@ func testHelper(t *testing.T, env ...string) (Exec, string) {
 	return Exec{Dir: installProgram(t, "docker-credential-test", "docker-credential-other"), Environ: programEnv("helper", env...)}, log
 }
 
-func TestHelperAnswers(t *testing.T) {
+func TestAnswersOfAHelperAreCredentialsOrErrors(t *testing.T) {
 	c, _ := testHelper(t)
 	h, err := NewHelper("test", c)
 	require.NoError(t, err)
@@ -113,9 +113,9 @@ func TestWithHelpersAsksTheHelperOfTheHost(t *testing.T) {
 	assert.NoError(t, err, "the kubelet does not read them")
 }
 
-// TestDockerCredentialPass runs the real docker-credential-pass, with a key and a store of
+// TestDockerCredentialPassGivesItsLogin runs the real docker-credential-pass, with a key and a store of
 // its own.
-func TestDockerCredentialPass(t *testing.T) {
+func TestDockerCredentialPassGivesItsLogin(t *testing.T) {
 	program := realtest.Need(t, "docker-credential-pass")
 	realtest.Need(t, "pass")
 	gpg := realtest.Need(t, "gpg")

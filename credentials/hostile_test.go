@@ -35,8 +35,8 @@ func hostileInputs(t *testing.T, area string, count int) map[string]hostileInput
 	return rows
 }
 
-// TestHostileKeys holds for each hostile key whether it may match. The vectors say why.
-func TestHostileKeys(t *testing.T) {
+// TestHostileKeysMatchNoMoreThanTheyMay holds for each hostile key whether it may match. The vectors say why.
+func TestHostileKeysMatchNoMoreThanTheyMay(t *testing.T) {
 	const (
 		yes       = "match"
 		no        = "no match"
@@ -115,7 +115,7 @@ func configOf(t testing.TB, keys ...string) *File {
 	return c
 }
 
-func TestHostileConfigs(t *testing.T) {
+func TestHostileConfigsAreReadOrRefusedAsListed(t *testing.T) {
 	rows := hostileInputs(t, "config-json", 18)
 	image := reference.MustParse("r.io/app")
 	parse := func(name string) (*File, error) {
@@ -188,7 +188,7 @@ func TestHostileConfigs(t *testing.T) {
 	assert.Empty(t, rows, "rows without a test")
 }
 
-func TestHostileProviders(t *testing.T) {
+func TestHostileProvidersAreRefused(t *testing.T) {
 	rows := hostileInputs(t, "plugin", 21)
 	good := pluginConfig{Name: "p", APIVersion: providerGroup + "v1", MatchImages: []string{"r.io"}}
 	for _, name := range []string{"name-slash", "name-dotdot", "name-dot", "name-space", "name-empty", "name-backslash", "name-nul", "match-scheme", "match-empty"} {

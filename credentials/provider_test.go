@@ -68,8 +68,8 @@ func TestPluginAnswersAreUsedAndKept(t *testing.T) {
 	assert.JSONEq(t, `{"kind":"CredentialProviderRequest","apiVersion":"credentialprovider.kubelet.k8s.io/v1","image":"r.io/team/app"}`, runs(t, log)[0])
 }
 
-// TestPluginIsLazy holds that a plugin is run only after all earlier candidates failed.
-func TestPluginIsLazy(t *testing.T) {
+// TestAPluginRunsOnlyAfterEarlierCandidatesFailed holds that a plugin is run only after all earlier candidates failed.
+func TestAPluginRunsOnlyAfterEarlierCandidatesFailed(t *testing.T) {
 	log := filepath.Join(t.TempDir(), "log")
 	ps := testProviders(t, ProviderConfig{}, testProvider("registry", programSecret, "new", programLog, log))
 	ring := Join(configOf(t, "r.io"), ps)

@@ -18,7 +18,7 @@ import (
 
 const goodDocument = `{"auths":{"r.io":{"auth":"dTpw"}}}`
 
-func TestParseSecrets(t *testing.T) {
+func TestParseSecretsReadsManifests(t *testing.T) {
 	encoded := base64.StdEncoding.EncodeToString([]byte(goodDocument))
 	wrapped := encoded[:20] + "\n" + encoded[20:]
 	one := "apiVersion: v1\nkind: Secret\nmetadata: {name: a, namespace: web, uid: '1'}\ntype: kubernetes.io/dockerconfigjson\ndata:\n  .dockerconfigjson: " + encoded + "\n"
@@ -85,8 +85,8 @@ func TestParseSecrets(t *testing.T) {
 	}
 }
 
-// TestValidate holds the two errors that the Kubernetes page about images shows.
-func TestValidate(t *testing.T) {
+// TestValidateFindsWhatTheAPIServerRefuses holds the two errors that the Kubernetes page about images shows.
+func TestValidateFindsWhatTheAPIServerRefuses(t *testing.T) {
 	secrets, err := ParseSecrets([]byte("kind: Secret\nmetadata: {name: myregistrykey, namespace: web}\ntype: kubernetes.io/dockerconfigjson\ndata:\n  .dockerconfigjson: UmVh=bGx5\n"))
 	require.NoError(t, err)
 	require.Len(t, secrets, 1)
@@ -141,14 +141,14 @@ func TestValidate(t *testing.T) {
 	assert.NoError(t, secrets[0].Validate())
 }
 
-func TestSecretNames(t *testing.T) {
+func TestSecretNamesOfThePodReplaceThoseOfItsAccount(t *testing.T) {
 	assert.Equal(t, []string{"a", "b"}, SecretNames([]string{"a", "", "b", "a"}, []string{"c"}))
 	assert.Equal(t, []string{"c"}, SecretNames(nil, []string{"c"}))
 	assert.Empty(t, SecretNames(nil, nil))
 }
 
-// TestDockerConfig holds the bytes that kubectl writes.
-func TestDockerConfig(t *testing.T) {
+// TestDockerConfigWritesTheBytesOfKubectl holds the bytes that kubectl writes.
+func TestDockerConfigWritesTheBytesOfKubectl(t *testing.T) {
 	got, err := DockerConfig{Username: "janedoe", Password: Conceal("pass<word>"), Email: "jdoe@example.com"}.JSON()
 	require.NoError(t, err)
 	assert.Equal(t, `{"auths":{"https://index.docker.io/v1/":{"username":"janedoe","password":"pass\u003cword\u003e","email":"jdoe@example.com","auth":"`+
@@ -165,7 +165,7 @@ func TestDockerConfig(t *testing.T) {
 	}
 }
 
-func TestMarshalConfig(t *testing.T) {
+func TestMarshalConfigKeepsTheFirstCredentialOfEachKey(t *testing.T) {
 	secret := func(name, text string) Secret {
 		return Secret{Name: name, Type: TypeDockerConfigJSON, Data: map[string]Sensitive{KeyDockerConfigJSON: Conceal(text)}}
 	}
@@ -291,7 +291,7 @@ func TestFindFileReadsTheFirstUsableFile(t *testing.T) {
 	assert.ErrorAs(t, err, &entry)
 }
 
-func TestPathsOfFiles(t *testing.T) {
+func TestPathsAreThoseOfTheKubeletDockerAndPodman(t *testing.T) {
 	t.Setenv("HOME", "/home/u")
 	assert.Equal(t, []string{
 		"/var/lib/kubelet/config.json", "config.json", "/home/u/.docker/config.json", "/.docker/config.json",
@@ -315,7 +315,7 @@ func TestPathsOfFiles(t *testing.T) {
 	assert.Equal(t, []string{"/a.json"}, ContainersPaths())
 }
 
-func TestReadProviders(t *testing.T) {
+func TestReadProvidersReadsAFileOrADirectory(t *testing.T) {
 	bin := installProgram(t, "a", "b")
 	config := func(name string) string {
 		return "apiVersion: kubelet.config.k8s.io/v1\nkind: CredentialProviderConfig\nproviders:\n- name: " + name +

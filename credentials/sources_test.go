@@ -175,9 +175,9 @@ func TestBadSecretDoesNotAffectOthers(t *testing.T) {
 	assert.ErrorContains(t, err, "4990 more")
 }
 
-// TestReadDockerOrder holds docker's order: the variable, then the helpers that the file
+// TestReadDockerTriesTheVariableThenHelpersThenTheFile holds docker's order: the variable, then the helpers that the file
 // names, then the file.
-func TestReadDockerOrder(t *testing.T) {
+func TestReadDockerTriesTheVariableThenHelpersThenTheFile(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("DOCKER_CONFIG", dir)
 	path := filepath.Join(dir, "config.json")

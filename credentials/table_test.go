@@ -28,9 +28,9 @@ func naiveFind(tab *table, name string) (found []int32) {
 	return found
 }
 
-// TestFindEqualsScan holds that find finds the same entries as a comparison with each
+// TestFindFindsWhatAComparisonWithEachEntryFinds holds that find finds the same entries as a comparison with each
 // entry.
-func TestFindEqualsScan(t *testing.T) {
+func TestFindFindsWhatAComparisonWithEachEntryFinds(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(3, 4))
 	pick := func(list ...string) string { return list[rnd.IntN(len(list))] }
 	hosts := []string{"r.io", "R.io", "r.io:5000", "r.io:", "docker.io", "index.docker.io", "registry-1.docker.io", "[::1]", "[::1]:5000", "localhost", "a.b.io", "a.b.io:5000", ""}
@@ -152,7 +152,7 @@ func BenchmarkLookup(b *testing.B) {
 	}
 }
 
-func TestMatchIPv6(t *testing.T) {
+func TestIPv6HostsMatchAsText(t *testing.T) {
 	for _, tt := range []struct {
 		key, name string
 		match     bool
@@ -178,7 +178,7 @@ func TestMatchIPv6(t *testing.T) {
 	}
 }
 
-func TestMatchLimits(t *testing.T) {
+func TestMatchRefusesLongAndOddKeys(t *testing.T) {
 	long := strings.Repeat("a", 254)
 	for key, malformed := range map[string]bool{
 		long: true, long[1:]: false, "*" + long[:62] + ".io": false, "*" + long[:63] + ".io": true, long[:100] + ".*": false,
@@ -194,8 +194,8 @@ func TestMatchLimits(t *testing.T) {
 	assert.Less(t, len(err.Error()), 300)
 }
 
-// TestMatchConcurrently is for the race detector: goroutines share a compiled key.
-func TestMatchConcurrently(t *testing.T) {
+// TestSeveralGoroutinesShareACompiledKey is for the race detector: goroutines share a compiled key.
+func TestSeveralGoroutinesShareACompiledKey(t *testing.T) {
 	c := configOf(t, "[a-z]*.r?.io", "{x}*.*[^b].io")
 	done := make(chan struct{})
 	for range 8 {

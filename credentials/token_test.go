@@ -41,7 +41,7 @@ func asking(t *testing.T, attributes *tokenAttributes, password string, token fu
 
 func tokenOf(pod Pod) (string, error) { return "token of " + pod.Name, nil }
 
-func TestTokenIsPassedOn(t *testing.T) {
+func TestThePluginReceivesThePodsToken(t *testing.T) {
 	ring, asked := asking(t, &tokenAttributes{
 		Audience: "aud", CacheType: cacheByServiceAccount, RequireServiceAccount: true,
 		RequiredAnnotations: []string{"example.com/role"}, OptionalAnnotations: []string{"example.com/zone", "example.com/none"},
@@ -124,7 +124,7 @@ func TestAnswersAreKeptPerAccountOrToken(t *testing.T) {
 	}
 }
 
-func TestTokenErrors(t *testing.T) {
+func TestATokenThatCannotBeUsedIsAnError(t *testing.T) {
 	attributes := tokenAttributes{Audience: "aud", CacheType: cacheByServiceAccount, RequireServiceAccount: true}
 	pod := Pod{Namespace: "web", Name: "a", ServiceAccount: ServiceAccount{Name: "builder"}}
 	lookup := func(attributes tokenAttributes, password string, token func(Pod) (string, error)) ([]Credential, []error) {

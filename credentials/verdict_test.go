@@ -20,7 +20,7 @@ type statusError int
 func (e statusError) Error() string   { return fmt.Sprint("status ", int(e)) }
 func (e statusError) StatusCode() int { return int(e) }
 
-func TestVerdictOf(t *testing.T) {
+func TestVerdictOfReadsStatusesAndErrors(t *testing.T) {
 	for _, tt := range []struct {
 		err  error
 		want Verdict

@@ -9,7 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A rename by path does not put the file into a directory that has replaced the open one.
+// If another directory takes the place of the target while the target is open, a rename by
+// path does not put the file into the other directory.
 func TestARenameByPathStaysInItsDirectory(t *testing.T) {
 	for _, link := range []bool{false, true} {
 		f := must(Open(t.TempDir()))

@@ -43,8 +43,8 @@ func TestErrorMatchesItsReasonAndCause(t *testing.T) {
 	assert.Equal(t, content.ErrStore, content.ReasonOf(outer), "the outermost reason counts")
 }
 
-// TestPackageCommentListsEachReasonOnce: the table of the package comment has each constant once, and no two constants
-// have one text.
+// TestPackageCommentListsEachReasonOnce holds that the table of the package comment has each
+// constant once, and that the texts of any two constants differ.
 func TestPackageCommentListsEachReasonOnce(t *testing.T) {
 	file, err := parser.ParseFile(token.NewFileSet(), "errors.go", nil, 0)
 	require.NoError(t, err)

@@ -62,10 +62,10 @@ func (s chaoticSource) Blob(ctx context.Context, repo content.Repo, desc ocispec
 	}{read, body}, Start: body.Start}, nil
 }
 
-// TestChaos makes 300 pulls at once of 20 images that share layers. Source, Store and Admit
+// TestPullsThatFailOrAreCancelledLeaveNothing makes 300 pulls at once of 20 images that share layers. Source, Store and Admit
 // fail at random, and every second pull is cancelled. A cancelled pull ends at once. In the
 // end the Runtime holds nothing, and all images can be pulled.
-func TestChaos(t *testing.T) {
+func TestPullsThatFailOrAreCancelledLeaveNothing(t *testing.T) {
 	var layers [][]byte
 	for i := range 12 {
 		layers = append(layers, random(uint64(i+1), []int{100, 300 << 10, 2 << 20, 5 << 20, 17 << 20}[i%5]))

@@ -139,7 +139,7 @@ func crowd(at []time.Duration) int {
 
 // All nodes of a fleet behind a pull-through mirror fail to pull an image at the same time.
 // With jitter they do not come back at the same time.
-func TestFleet(t *testing.T) {
+func TestAFleetWithJitterComesBackSpreadOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		plain, _ := pullFleet(t, 0)
 		spread, counts := pullFleet(t, 1)

@@ -180,7 +180,7 @@ func sparseTar(t testing.TB, size int64) []byte {
 
 // Each fault is an error that says layer, file and reason. Nothing is left, and what was
 // there stays.
-func TestFaults(t *testing.T) {
+func TestEachFaultIsAnErrorAndLeavesNothing(t *testing.T) {
 	for _, f := range faults {
 		t.Run(f.name, func(t *testing.T) {
 			store := new(pullertest.MemStore)

@@ -40,8 +40,8 @@ func TestGoodInputHasNoHint(t *testing.T) {
 	assert.Empty(t, Data("@@@"), "not base64, and like nothing that is known")
 }
 
-// TestMisplacedEntries holds what Misplaced says is in place of an entry.
-func TestMisplacedEntries(t *testing.T) {
+// TestMisplacedSaysWhatIsInPlaceOfAnEntry holds what Misplaced says is in place of an entry.
+func TestMisplacedSaysWhatIsInPlaceOfAnEntry(t *testing.T) {
 	for _, tt := range []struct {
 		entry  Entry
 		legacy bool
