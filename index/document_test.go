@@ -33,9 +33,9 @@ func config(d string) string          { return `"config":` + d }
 func layers(list ...string) string    { return `"layers":[` + strings.Join(list, ",") + `]` }
 func manifests(list ...string) string { return `"manifests":[` + strings.Join(list, ",") + `]` }
 
-// TestParseRefuses: Parse refuses the hostile documents of internal/scripted that it can
+// TestParseRefusesHostileDocuments: Parse refuses the hostile documents of internal/scripted that it can
 // recognise.
-func TestParseRefuses(t *testing.T) {
+func TestParseRefusesHostileDocuments(t *testing.T) {
 	good := layer("sha256:"+hexA, "5")
 	digestOf := func(d string) string { return manifest(config(configOK), layers(good, layer(d, "5"))) }
 	sizeOf := func(n string) string { return manifest(config(configOK), layers(layer("sha256:"+hexA, n))) }
@@ -108,7 +108,7 @@ func TestReasonsAreThoseOfContent(t *testing.T) {
 	}
 }
 
-func TestParseAccepts(t *testing.T) {
+func TestParseAcceptsWhatIsUnusualAndClear(t *testing.T) {
 	empty := `{"mediaType":"application/vnd.oci.empty.v1+json","digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size":2,"data":"e30="}`
 	tests := []struct{ name, contentType, body, mediaType string }{
 		{"OCI artifact", typeManifest, manifest(`"artifactType":"application/vnd.example.model"`, config(empty), layers(empty)), typeManifest},

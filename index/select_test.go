@@ -132,9 +132,9 @@ func TestSelectAllocatesNothing(t *testing.T) {
 	}
 }
 
-// TestSelectOfManyEntries: work that grows with the square of the number of entries would
+// TestSelectOfManyEntriesEndsInTime: work that grows with the square of the number of entries would
 // not end within the time of a test run, also if no entry fits and the error names them all.
-func TestSelectOfManyEntries(t *testing.T) {
+func TestSelectOfManyEntriesEndsInTime(t *testing.T) {
 	platforms := make([]string, 200_000)
 	for i := range platforms {
 		platforms[i] = fmt.Sprintf("plan9/a%d", i)
