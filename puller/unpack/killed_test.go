@@ -87,6 +87,24 @@ func TestFailEveryOperation(t *testing.T) {
 	}
 }
 
+// The directory gets its name after the mark is written and everything is synced, and the
+// name is synced after that.
+func TestOrderOfTheLastSteps(t *testing.T) {
+	store := new(pullertest.MemStore)
+	parent := t.TempDir()
+	var ops []string
+	u := &unpacker{store: store, dir: filepath.Join(parent, "dir"), clone: clone, before: func(op, name string) error {
+		ops = append(ops, op+" "+name)
+		return nil
+	}}
+	_, err := u.run(t.Context(), putArtifact(t, store, mixed(t)...))
+	require.NoError(t, err)
+	place := filepath.Join(parent, ".dir"+workSuffix)
+	want := []string{"write " + markName, "sync " + filesName, "rename dir", "sync " + parent + string(filepath.Separator), "remove " + place}
+	assert.Equal(t, want, ops[len(ops)-len(want):])
+	assert.Equal(t, "mkdir "+place, ops[0])
+}
+
 // A call is ended by its context before each operation, which keeps what was written. A
 // call of the same artifact, or of another one, makes the whole directory.
 func TestEndAtEveryOperation(t *testing.T) {
