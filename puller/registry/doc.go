@@ -70,7 +70,8 @@
 // if no answer comes, and if the answer does not announce these bytes. A URL whose answer
 // is too slow, or ends before it has brought 1 MiB, is forgotten, too. All rules for
 // redirects hold at each use of the URL: no Authorization is sent, and addresses are
-// checked when they are dialled. No error and no log shows the query of the URL.
+// checked when they are dialled. No error and no log shows the query of the URL, or a value
+// of 8 bytes or more from it that the server repeats.
 //
 // # Waiting and asking again
 //

@@ -321,21 +321,55 @@ func TestATargetWithWrongBytesIsForgotten(t *testing.T) {
 	assert.Equal(t, []string{"reg", "storage"}, f.part(t, c, robotRepo(), 100))
 }
 
-// The error of a request to a target hides its query.
+// The error of a request to a target hides its query, and so does the log. That is so also
+// if the storage repeats the query in the reasons of a refusal or in a Warning header.
 func TestTheErrorHidesTheQueryOfATarget(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := newSigningFront()
-		c := f.client(t, &trace{})
-		f.part(t, c, robotRepo(), 0)
-		f.valid, f.refused = 100, func(w http.ResponseWriter, r *http.Request) {
+	for name, repeat := range map[string]func(http.ResponseWriter, *http.Request){
+		"not repeated": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(429) },
+		"in a reason": func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
 			w.WriteHeader(429)
-			fmt.Fprint(w, "limited")
-		}
-		_, err := c.Blob(t.Context(), robotRepo(), f.desc(), 0, 100)
-		require.ErrorIs(t, err, content.ErrRateLimited)
-		assert.ErrorContains(t, err, "storage.example/b")
-		assert.NotContains(t, err.Error(), "signature-")
+			fmt.Fprintf(w, `{"code":"BUSY","message":"refused: %s"}`, r.URL.RawQuery)
+		},
+		"only the value": func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(429)
+			fmt.Fprintf(w, `{"code":"BUSY","message":"refused: %s"}`, r.URL.Query().Get("X-Sig"))
+		},
+		"in a warning": func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Warning", `299 - "refused: `+r.URL.RawQuery+`"`)
+			w.WriteHeader(429)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newSigningFront()
+			var tr trace
+			c := f.client(t, &tr)
+			f.part(t, c, robotRepo(), 0)
+			f.valid, f.refused = 100, repeat
+			_, err := c.Blob(t.Context(), robotRepo(), f.desc(), 0, 100)
+			require.ErrorIs(t, err, content.ErrRateLimited)
+			assert.ErrorContains(t, err, "storage.example/b")
+			assert.NotContains(t, err.Error(), "signature-")
+			assert.NotContains(t, tr.text.String(), "signature-")
+			assert.Equal(t, name == "in a warning", strings.Contains(tr.text.String(), "refused: "))
+		})
+	}
+}
+
+// What a redirect's query has is masked, but neither short words nor what the URL shows
+// anyway, so that the reasons of a storage can be read.
+func TestTheErrorShowsWhatIsNoSecretInAQuery(t *testing.T) {
+	w := newWorld(map[string]http.HandlerFunc{
+		"https://reg.example": redirectTo("https://bucket-name.s3.example/path%2Fof?X-Amz-SignedHeaders=host&name=bucket-name&ns=registry.example&sig=%2Bsecret%2Fsignature&justASecret"),
+		"https://bucket-name.s3.example": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(403)
+			fmt.Fprint(w, `{"code":"DENIED","message":"host bucket-name for registry.example: +secret/signature, %2Bsecret%2Fsignature and justASecret"}`)
+		},
 	})
+	_, err := read(t.Context(), newClient(t, registry.Config{WrapTransport: instead(w)}), robotRepo(), helloBlob())
+	assert.ErrorContains(t, err, "DENIED: host bucket-name for registry.example: [redacted], [redacted] and [redacted]")
 }
 
 // The address of a target is checked at each connection. If its name leads to a forbidden

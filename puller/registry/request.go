@@ -182,6 +182,9 @@ func (ep *endpoint) followFrom(ctx context.Context, from step, r request, auth a
 	for hops := from.hops; ; hops++ {
 		own := originOf(u) == home
 		a.left = a.left || !own
+		if hops > 0 {
+			a.secrets = append(a.secrets, querySecrets(u)...)
+		}
 		req := &http.Request{Method: r.method, URL: u, Host: u.Host, Header: ep.header(r, auth, own, a.left),
 			Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}
 		a.url, a.host = u, u.Host
@@ -218,6 +221,42 @@ func (ep *endpoint) followFrom(ctx context.Context, from step, r request, auth a
 		}
 		u = next
 	}
+}
+
+const (
+	// minQuerySecret is the length of the shortest value of a query that is masked.
+	// Shorter ones are words and numbers (X-Amz-SignedHeaders=host), which occur in texts
+	// by chance. Signatures are much longer.
+	minQuerySecret = 8
+	// maxQuerySecrets is how many values of a query are masked, the longest first.
+	maxQuerySecrets = 32
+)
+
+// querySecrets returns the values in the query of a URL to which a redirect led. The query
+// may be a signature, which a server may repeat in a text without the URL. Values that the
+// host or the path has, too, are not secrets.
+func querySecrets(u *url.URL) []string {
+	var secrets []string
+	add := func(value string) {
+		if len(value) >= minQuerySecret && !strings.Contains(u.Host+u.Path, value) {
+			secrets = append(secrets, value)
+		}
+	}
+	for pair := range strings.SplitSeq(u.RawQuery, "&") {
+		name, raw, ok := strings.Cut(pair, "=")
+		switch {
+		case !ok:
+			raw = pair
+		case name == "ns", name == "scope", name == "service": // package redact shows them, too
+			continue
+		}
+		add(raw)
+		if value, err := url.QueryUnescape(raw); err == nil && value != raw {
+			add(value)
+		}
+	}
+	slices.SortFunc(secrets, func(a, b string) int { return len(b) - len(a) })
+	return secrets[:min(len(secrets), maxQuerySecrets)]
 }
 
 // advise returns err with what the user can do about it, if that is known. err is the

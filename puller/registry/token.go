@@ -255,6 +255,7 @@ func (ep *endpoint) tokenTry(ctx context.Context, want tokenRequest, form url.Va
 			return "", 0, a.failf(content.ErrRedirect, "a redirect that turns POST into GET")
 		}
 		u = *next
+		a.secrets = append(a.secrets, querySecrets(next)...)
 	}
 }
 
