@@ -24,7 +24,7 @@ import (
 // must not be read after Close.
 //
 // If the host has refused a request by 429 or 503 within the last minute, a call with
-// n >= 0 fails at once while another body of the blob is open.
+// n >= 0 fails at once while another body of the blob is open there.
 //
 // The errors of Blob and of the body are like the errors of Manifest.
 func (c *Client) Blob(ctx context.Context, repo content.Repo, desc ocispec.Descriptor, off, n int64) (content.Body, error) {
@@ -48,7 +48,7 @@ func (c *Client) Blob(ctx context.Context, repo content.Repo, desc ocispec.Descr
 	if err != nil {
 		return content.Body{}, err
 	}
-	b := &body{walk: w, ctx: ctx, desc: desc, off: off, pos: off, end: end, opening: true, uncount: c.bodies.add(desc.Digest)}
+	b := &body{walk: w, ctx: ctx, desc: desc, off: off, pos: off, end: end, opening: true}
 	defer func() {
 		if b.opening { // after an error or a panic the caller has no body to close
 			b.uncount()
@@ -56,10 +56,7 @@ func (c *Client) Blob(ctx context.Context, repo content.Repo, desc ocispec.Descr
 		}
 	}()
 	if n >= 0 {
-		w.patience.part = partLimit{&c.bodies, desc.Digest}
-		if err := w.patience.part.refused(w.host()); err != nil {
-			return content.Body{}, err
-		}
+		w.patience.yields = b.yields
 	}
 	b.pace.enter(time.Now())
 	if err := b.open(); err != nil {
@@ -192,7 +189,50 @@ func (b *body) take(ep *endpoint, a *answer, start, length int64) error {
 		b.from = map[*endpoint]bool{}
 	}
 	b.from[ep] = true
+	if key := b.key(ep); key != b.counted {
+		b.uncount()
+		b.walk.client.bodies.add(key, 1)
+		b.counted = key
+	}
 	return nil
+}
+
+// key returns the key under which the body counts as open at a host.
+func (b *body) key(ep *endpoint) targetKey {
+	return targetKeyOf(ep, request{repository: b.walk.repo.Ref.Repository(), name: string(b.desc.Digest), cred: b.walk.repo.Cred})
+}
+
+// uncount removes the body from the count of open bodies.
+func (b *body) uncount() {
+	if b.counted != (targetKey{}) {
+		b.walk.client.bodies.add(b.counted, -1)
+		b.counted = targetKey{}
+	}
+}
+
+// yields reports whether another body of the blob is open at the host being asked.
+func (b *body) yields() bool {
+	key := b.key(b.walk.host())
+	counted := b.counted == key
+	if !b.walk.client.bodies.yield(key, counted) {
+		return false
+	}
+	if counted {
+		b.counted = targetKey{}
+	}
+	return true
+}
+
+// leftOut reports whether a part is not requested from the host being asked, because that
+// host limits requests and another body of the blob is open there. It records the error.
+func (b *body) leftOut(host int) bool {
+	ep := b.walk.hosts[host]
+	err := ep.limits.lateError(ep.base.Host)
+	if err == nil || !b.opening || b.walk.patience.yields == nil || !b.yields() {
+		return false
+	}
+	b.walk.failed[host] = err
+	return true
 }
 
 // maxSkipped bounds the bytes that are fetched again from hosts that ignore Range, in
@@ -212,11 +252,11 @@ type body struct {
 	walk     *hostWalk
 	ctx      context.Context // of the call of Blob; it bounds the reads, too
 	desc     ocispec.Descriptor
-	off      int64  // where the body began
-	pos, end int64  // the next byte to read, and the first byte after the requested part
-	opening  bool   // Blob has not returned yet
-	uncount  func() // removes the body from the count in Client.bodies
-	forget   func() // removes the redirect's target that the last request may have used
+	off      int64     // where the body began
+	pos, end int64     // the next byte to read, and the first byte after the requested part
+	opening  bool      // Blob has not returned yet
+	counted  targetKey // the key under which the body counts in Client.bodies; zero if it does not
+	forget   func()    // removes the redirect's target that the last request may have used
 
 	answer  *answer // being read; nil between answers
 	skip    int64   // bytes at the start of the answer that the caller has already
@@ -234,7 +274,7 @@ type body struct {
 // open finds a host that sends the rest of the blob.
 func (b *body) open() error {
 	at := b.walk.at
-	err := b.walk.ask(b.ctx, nil, b.request)
+	err := b.walk.ask(b.ctx, b.leftOut, b.request)
 	if b.walk.at != at {
 		b.pace = b.pace.nextHost(b.walk.since)
 	}

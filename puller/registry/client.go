@@ -199,7 +199,7 @@ func New(cfg Config) (*Client, error) {
 
 // patience returns the tries and the waiting that the settings allow one call.
 func (c *Client) patience() patience {
-	return patience{retries: c.cfg.Retries, maxWait: c.cfg.MaxWait}
+	return patience{retries: c.cfg.Retries, maxWait: c.cfg.MaxWait, limits: &limits{}}
 }
 
 // mask returns text with cred, and the tokens that the Client got for it, masked.

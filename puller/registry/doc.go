@@ -91,15 +91,16 @@
 // HEAD.
 //
 // The Client obeys Retry-After, in seconds or as a date, up to MaxWait. A longer wait
-// is returned in content.Error.RetryAfter. After 429 without Retry-After the first delay
-// is 3 to 4.5 seconds, because a limit of 20 requests a minute allows one more request
-// each 3 seconds. Calls that wait for the same limit try again one after the other.
+// is returned in content.Error.RetryAfter. A wait of 0 seconds means the Client's own
+// delay. After 429 without Retry-After the first delay is 3 to 4.5 seconds, because a limit
+// of 20 requests a minute allows one more request each 3 seconds. Calls that wait for the
+// same limit try again one after the other.
 //
-// For a minute after a host answered 429 or 503, the Client requests no part of a blob
-// from that host while another body of the same blob is open. A call of Blob with n >= 0
-// then fails at once, with that status, because the limit counts requests and the rest of
-// the blob comes sooner over the open body. All other calls of Blob wait as described
-// above.
+// For a minute after a host answered 429 or 503, the Client requests no part of a blob from
+// it while another body of the blob is open there, for the same repository and credential.
+// A call of Blob with n >= 0 then fails at once, with that status, unless another host has
+// the blob, because the limit counts requests and the rest of the blob comes sooner over
+// the open body. All other calls of Blob wait as described above.
 //
 // The Client cuts an answer that brings nothing for StallTimeout, or less than 1 KiB/s
 // over twice that time. A host that is too slow for a blob twice in a row is given up. If

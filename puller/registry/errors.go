@@ -25,6 +25,7 @@ type statusError struct {
 	status          int
 	reasons         []serverReason
 	retryAfter      time.Duration // 0 if the server does not order a wait
+	ordersWait      bool          // the server orders a wait, which may be of 0 seconds
 	passwordRefused bool          // the answer is a 401 to a request with a password
 }
 

@@ -4,10 +4,9 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
-
-	"github.com/opencontainers/go-digest"
 
 	"github.com/pullkit/pullkit/puller/content"
 )
@@ -28,9 +27,9 @@ const (
 // limits is what the Client knows of a host's limit on requests.
 type limits struct {
 	mu     sync.Mutex
-	since  time.Time // the last 429 or 503
-	status int       // of that answer
-	turn   time.Time // when the last of the calls that wait tries again
+	since  time.Time   // the last 429 or 503
+	status int         // of that answer
+	turns  []time.Time // when the calls that wait try again, in their order
 }
 
 // note records that a host has failed with err. It reports whether err means that the
@@ -60,16 +59,30 @@ func (l *limits) lately() int {
 
 // takeTurn returns how long a call waits before it tries again. That is d, or longer if
 // other calls wait for the same limit, so that the calls do not try again at the same
-// time.
-func (l *limits) takeTurn(d time.Duration) time.Duration {
+// time. The call gives its turn back when it does not wait any more. If more calls wait
+// than have turns within maxTurn, the others have no turn (zero) and try again at any time
+// in the second half of maxTurn.
+func (l *limits) takeTurn(d time.Duration) (wait time.Duration, turn time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := time.Now()
-	d = max(d, min(l.turn.Add(slot).Sub(now), maxTurn))
-	if at := now.Add(d); at.After(l.turn) {
-		l.turn = at
+	wait = d
+	if n := len(l.turns); n > 0 {
+		wait = max(d, l.turns[n-1].Add(slot).Sub(now))
 	}
-	return d
+	if wait > max(d, maxTurn) {
+		return max(d, maxTurn-rand.N(maxTurn/2)), time.Time{}
+	}
+	turn = now.Add(wait)
+	l.turns = append(l.turns, turn)
+	return wait, turn
+}
+
+// giveBack gives a turn back.
+func (l *limits) giveBack(turn time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.turns = slices.DeleteFunc(l.turns, func(t time.Time) bool { return t.Equal(turn) })
 }
 
 // limitDelay returns how long the Client waits before the n-th further try after a 429
@@ -80,59 +93,59 @@ func limitDelay(n int) time.Duration {
 	return d + rand.N(d/2)
 }
 
-// A partLimit says whether a call of Blob fails at once, instead of waiting, if its host
-// limits requests. That applies to a call for a part of a blob while another body of the
-// blob is open, because its caller can read on from the open body. The zero partLimit
-// never applies.
-type partLimit struct {
-	open *openBodies
-	dgst digest.Digest
-}
-
-func (p partLimit) applies() bool { return p.open != nil && p.open.count(p.dgst) > 1 }
-
-// refused returns the error for a call to which the partLimit applies, if the host has
-// refused a request lately, and nil otherwise. A further request would only count against
-// the limit.
-func (p partLimit) refused(ep *endpoint) error {
-	status := ep.limits.lately()
-	if status == 0 || !p.applies() {
+// lateError returns the error for a part of a blob that is not requested, because the host
+// has refused a request lately: a further request would only count against the limit. It
+// returns nil if the host has refused none.
+func (l *limits) lateError(host string) error {
+	status := l.lately()
+	if status == 0 {
 		return nil
 	}
 	reason := content.ErrUnavailable
 	if status == http.StatusTooManyRequests {
 		reason = content.ErrRateLimited
 	}
-	e := failf(reason, ep.base.Host, "the host answered %d less than %v ago, so no part is requested while another body of the blob is open", status, limitedFor)
+	e := failf(reason, host, "the host answered %d less than %v ago, so no part is requested while another body of the blob is open", status, limitedFor)
 	e.Status = status
 	return e
 }
 
-// openBodies counts the bodies of each blob that are being opened or read.
+// openBodies counts the open bodies of each key. Calls that are only opening a body do not
+// count.
 type openBodies struct {
 	mu     sync.Mutex
-	counts map[digest.Digest]int
+	counts map[targetKey]int
 }
 
-func (o *openBodies) count(dgst digest.Digest) int {
+// add adds n to the count of a key.
+func (o *openBodies) add(key targetKey, n int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.counts[dgst]
+	o.addLocked(key, n)
 }
 
-// add counts a body. The caller calls the function that it returns when the body ends.
-func (o *openBodies) add(dgst digest.Digest) (end func()) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
+func (o *openBodies) addLocked(key targetKey, n int) {
 	if o.counts == nil {
-		o.counts = map[digest.Digest]int{}
+		o.counts = map[targetKey]int{}
 	}
-	o.counts[dgst]++
-	return sync.OnceFunc(func() {
-		o.mu.Lock()
-		defer o.mu.Unlock()
-		if o.counts[dgst]--; o.counts[dgst] == 0 {
-			delete(o.counts, dgst)
-		}
-	})
+	if o.counts[key] += n; o.counts[key] == 0 {
+		delete(o.counts, key)
+	}
+}
+
+// yield reports whether a body other than the caller's is open. If so, the caller's own one
+// does not count any more, if counted says that it does. So of two bodies that would yield
+// to each other one stays.
+func (o *openBodies) yield(key targetKey, counted bool) bool {
+	own := 0
+	if counted {
+		own = 1
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.counts[key] <= own {
+		return false
+	}
+	o.addLocked(key, -own)
+	return true
 }

@@ -2,6 +2,7 @@ package registry_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -193,4 +194,230 @@ func TestARefusalOfTheOnlyTryCountsAsALimit(t *testing.T) {
 	}
 	assert.Equal(t, 2, requests)
 	require.NoError(t, body.Close())
+}
+
+// limitedHost answers requests with a status, and with parts of a blob of 1000 bytes when
+// the status is 0.
+type limitedHost struct {
+	mu       sync.Mutex
+	status   int
+	header   string // Retry-After, if it is not ""
+	times    int    // how many requests get the status; negative for all
+	requests int
+}
+
+func (h *limitedHost) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h.mu.Lock()
+	h.requests++
+	refused := h.times != 0
+	if h.times > 0 {
+		h.times--
+	}
+	h.mu.Unlock()
+	if !refused {
+		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(make([]byte, 1000)))
+		return
+	}
+	if h.header != "" {
+		w.Header().Set("Retry-After", h.header)
+	}
+	w.WriteHeader(h.status)
+}
+
+func limitedBlob() ocispec.Descriptor {
+	return ocispec.Descriptor{Digest: digest.FromBytes(make([]byte, 1000)), Size: 1000}
+}
+
+// Only an open body of the same host, repository and credential makes a part fail at once.
+// Other callers' bodies do not.
+func TestOnlyABodyOfTheSameCallerRefusesAPart(t *testing.T) {
+	other := robot
+	other.Username = "other"
+	for name, tt := range map[string]struct {
+		open content.Repo
+		want error
+	}{
+		"the same":           {robotRepo(), content.ErrRateLimited},
+		"another host":       {content.Repo{Ref: reference.MustParse("other.example/app:v1"), Cred: robot}, nil},
+		"another repository": {content.Repo{Ref: reference.MustParse("reg.example/other:v1"), Cred: robot}, nil},
+		"another credential": {content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: other}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				host := &limitedHost{status: 429, header: "1"}
+				c := newClient(t, registry.Config{WrapTransport: instead(newWorld(map[string]http.HandlerFunc{"https://reg.example": host.ServeHTTP, "https://other.example": host.ServeHTTP}))})
+				open, err := c.Blob(t.Context(), tt.open, limitedBlob(), 0, -1)
+				require.NoError(t, err)
+				host.times = 1
+				part, err := c.Blob(t.Context(), robotRepo(), limitedBlob(), 100, 400)
+				require.ErrorIs(t, err, tt.want)
+				if err == nil {
+					require.NoError(t, part.Close())
+				}
+				require.NoError(t, open.Close())
+			})
+		})
+	}
+}
+
+// Two parts that are refused while they are being opened both wait, because neither of them
+// is open.
+func TestPartsThatAreOpenedTogetherWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		host := &limitedHost{status: 429, header: "1", times: 2}
+		c := newClient(t, registry.Config{WrapTransport: instead(newWorld(map[string]http.HandlerFunc{"https://reg.example": host.ServeHTTP}))})
+		var wg sync.WaitGroup
+		for i := range 2 {
+			wg.Go(func() {
+				body, err := c.Blob(t.Context(), robotRepo(), limitedBlob(), int64(i)*400, 400)
+				if assert.NoError(t, err) {
+					assert.NoError(t, body.Close())
+				}
+			})
+		}
+		wg.Wait()
+		assert.Equal(t, 4, host.requests)
+	})
+}
+
+// Of two parts whose connections are cut, and whose rest is refused at the same time, one
+// fails and the other one waits.
+func TestOneOfTwoPartsThatAreCutWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		blob := make([]byte, 1000)
+		requests := 0
+		var mu sync.Mutex
+		c := newClient(t, registry.Config{WrapTransport: instead(roundTripper(func(req *http.Request) (*http.Response, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			switch requests++; requests {
+			case 1, 2:
+				resp, err := drip(blob, 100, 0, -1)(req)
+				resp.Body = io.NopCloser(io.LimitReader(resp.Body, 100))
+				return resp, err
+			case 3, 4:
+				return code(429, "Retry-After", "1")(req)
+			}
+			return drip(blob, 100, 0, -1)(req)
+		}))})
+		var bodies [2]content.Body
+		for i := range bodies {
+			body, err := c.Blob(t.Context(), robotRepo(), limitedBlob(), int64(i)*400, 400)
+			require.NoError(t, err)
+			bodies[i] = body
+		}
+		var errs [2]error
+		var wg sync.WaitGroup
+		for i, body := range bodies {
+			wg.Go(func() { _, errs[i] = io.ReadAll(body) })
+		}
+		wg.Wait()
+		assert.True(t, (errs[0] == nil) != (errs[1] == nil), "%v", errs)
+		for i := range bodies {
+			require.NoError(t, bodies[i].Close())
+		}
+	})
+}
+
+// A part comes from the first host that does not limit requests. Only the host that limits
+// requests is not asked for it.
+func TestALimitOfOneHostRefusesNoPartOfAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mirror, server := &limitedHost{}, &limitedHost{}
+		c := newClient(t, registry.Config{WrapTransport: instead(newWorld(map[string]http.HandlerFunc{"https://m.example": mirror.ServeHTTP, "https://reg.example": server.ServeHTTP})),
+			Registries: map[string]registry.Hosts{"reg.example": {Mirrors: []registry.Host{{URL: "https://m.example"}}}}})
+		part := func() {
+			t.Helper()
+			body, err := c.Blob(t.Context(), robotRepo(), limitedBlob(), 100, 100)
+			require.NoError(t, err)
+			require.NoError(t, body.Close())
+		}
+		open, err := c.Blob(t.Context(), robotRepo(), limitedBlob(), 0, -1)
+		require.NoError(t, err)
+		mirror.status, mirror.times = 429, 1
+		part()
+		assert.Equal(t, 2, mirror.requests)
+		assert.Equal(t, 1, server.requests)
+		time.Sleep(31 * time.Second) // the mirror is not left out any more
+		part()
+		assert.Equal(t, 2, mirror.requests, "it limits requests, and a body from it is open")
+		assert.Equal(t, 2, server.requests)
+		require.NoError(t, open.Close())
+		part()
+		assert.Equal(t, 3, mirror.requests)
+	})
+}
+
+// However many calls wait for a limit, no two of them try again at the same moment.
+func TestCallsBehindALimitTryAgainApart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		var mu sync.Mutex
+		at := map[time.Duration]int{}
+		c := newClient(t, registry.Config{Retries: 1, WrapTransport: instead(newWorld(map[string]http.HandlerFunc{"https://reg.example": func(w http.ResponseWriter, _ *http.Request) {
+			mu.Lock()
+			defer mu.Unlock()
+			at[time.Since(began)]++
+			w.WriteHeader(429)
+		}}))})
+		var wg sync.WaitGroup
+		for range 60 {
+			wg.Go(func() {
+				_, err := c.Manifest(t.Context(), robotRepo(), "")
+				assert.ErrorIs(t, err, content.ErrRateLimited)
+			})
+		}
+		wg.Wait()
+		assert.Len(t, at, 1+60, "each at its own time")
+		assert.LessOrEqual(t, time.Since(began), 31*time.Second)
+	})
+}
+
+// A call gives its turn back when its context ends, and when it may not wait so long. The
+// next call waits as if it were the only one.
+func TestTurnsOfEndedCallsAreGivenBack(t *testing.T) {
+	for name, tt := range map[string]struct{ timeout, maxWait time.Duration }{
+		"the contexts end":       {time.Millisecond, time.Minute},
+		"the waits are too long": {time.Hour, 5 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				host := &limitedHost{status: 429, times: -1}
+				w := instead(newWorld(map[string]http.HandlerFunc{"https://reg.example": host.ServeHTTP}))
+				c := newClient(t, registry.Config{WrapTransport: w, MaxWait: tt.maxWait, Retries: 1})
+				var wg sync.WaitGroup
+				for range 10 {
+					wg.Go(func() {
+						ctx, cancel := context.WithTimeout(t.Context(), tt.timeout)
+						defer cancel()
+						_, err := c.Blob(ctx, robotRepo(), limitedBlob(), 0, -1)
+						assert.Error(t, err)
+					})
+				}
+				wg.Wait()
+				began := time.Now()
+				host.times = 1
+				body, err := c.Blob(t.Context(), robotRepo(), limitedBlob(), 0, -1)
+				require.NoError(t, err)
+				require.NoError(t, body.Close())
+				assert.GreaterOrEqual(t, time.Since(began), 3*time.Second)
+				assert.LessOrEqual(t, time.Since(began), 4500*time.Millisecond)
+			})
+		})
+	}
+}
+
+// A server that orders a wait of 0 seconds orders a wait: the next try follows after the
+// Client's own delay, and not after the longer one for a 429 without Retry-After.
+func TestARetryAfterOfZeroIsAShortWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		host := &limitedHost{status: 429, header: "0", times: 1}
+		c := newClient(t, registry.Config{WrapTransport: instead(newWorld(map[string]http.HandlerFunc{"https://reg.example": host.ServeHTTP}))})
+		began := time.Now()
+		body, err := c.Blob(t.Context(), robotRepo(), limitedBlob(), 0, -1)
+		require.NoError(t, err)
+		require.NoError(t, body.Close())
+		assert.NotZero(t, time.Since(began))
+		assert.LessOrEqual(t, time.Since(began), time.Second)
+	})
 }

@@ -362,7 +362,7 @@ func (a *answer) refusal(method string) *content.Error {
 	a.stall.end()
 	reason := reasonOfStatus(e)
 	if reason == content.ErrRateLimited || reason == content.ErrUnavailable {
-		e.retryAfter, _ = retryAfter(a.Header, time.Now())
+		e.retryAfter, e.ordersWait = retryAfter(a.Header, time.Now())
 	}
 	return a.fail(reason, e)
 }

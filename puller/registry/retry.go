@@ -22,8 +22,10 @@ type patience struct {
 	made    int           // tries since the last progress
 	waited  time.Duration // ordered by servers, since the last progress
 	ordered time.Duration // ordered by servers, in all
-	limits  *limits       // of the registry; nil for a token server
-	part    partLimit     // of the call
+	limits  *limits       // of the registry, or of one call to a token server
+	// yields reports whether a call fails at once if its host limits requests, because the
+	// caller has another body to read on from. Nil means false.
+	yields func() bool
 }
 
 // progress records that an answer brought something new.
@@ -32,35 +34,30 @@ func (p *patience) progress() { p.made, p.waited = 0, 0 }
 // next waits before another try after err, and returns nil. If no other try is allowed,
 // it returns err, or the error of ctx.
 func (p *patience) next(ctx context.Context, err error) error {
-	limited := p.limits != nil && p.limits.note(err)
-	if !retryable(err) || p.made >= p.retries || limited && p.part.applies() {
+	limited := p.limits.note(err)
+	if !retryable(err) || p.made >= p.retries || limited && p.yields != nil && p.yields() {
 		return err
 	}
 	p.made++
 	wait := ownDelay(p.made)
-	if ordered := retryAfterOf(err); ordered > 0 {
-		if !p.allows(ordered) {
-			return err
-		}
+	var status *statusError
+	switch ordered := retryAfterOf(err); {
+	case ordered > 0 && !p.allows(ordered):
+		return err
+	case ordered > 0:
 		wait = ordered
-	} else if content.ReasonOf(err) == content.ErrRateLimited {
-		wait = p.limitWait(wait)
+	case content.ReasonOf(err) == content.ErrRateLimited && !(errors.As(err, &status) && status.ordersWait):
+		// Such a wait counts like a wait that the server orders, because the server limits
+		// requests.
+		limitWait, turn := p.limits.takeTurn(limitDelay(p.made))
+		if p.allows(limitWait) {
+			defer p.limits.giveBack(turn)
+			wait = limitWait
+		} else {
+			p.limits.giveBack(turn)
+		}
 	}
 	return sleep(ctx, wait)
-}
-
-// limitWait returns how long to wait after a 429 without Retry-After. Such a wait counts
-// like a wait that the server orders, because the server limits requests. If the bound
-// for ordered waits does not allow it, limitWait returns own.
-func (p *patience) limitWait(own time.Duration) time.Duration {
-	wait := limitDelay(p.made)
-	if p.limits != nil {
-		wait = p.limits.takeTurn(wait)
-	}
-	if !p.allows(wait) {
-		return own
-	}
-	return wait
 }
 
 // allows reports whether a wait that a server ordered is within the bound. If so, it
