@@ -474,3 +474,51 @@ func TestPullsThatStartTogetherShareOneRefusal(t *testing.T) {
 		f.end(t)
 	})
 }
+
+// If the first of several pulls is cancelled before the registry has answered, or gets an
+// answer that says nothing of authenticating, one of the others takes its place. The
+// others cost one refusal in all.
+func TestAPullThatEndsWithoutAnAnswerHasASuccessor(t *testing.T) {
+	for name, tt := range map[string]struct {
+		timeout  time.Duration // of the first pull
+		busy     bool          // its request is answered by 503
+		refusals int           // also of the request that was cancelled
+	}{"cancelled": {250 * time.Millisecond, false, 2}, "503": {time.Hour, true, 1}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				conf := pullertest.Config{TLS: true, Auth: pullertest.AuthBearer, Users: []pullertest.User{{Name: "robot", Password: "s3cret-pass"}}}
+				f := newFarRegistry(t, 200*time.Millisecond, 0, conf, func(c *registry.Config) {
+					c.WrapTransport = func(base http.RoundTripper) http.RoundTripper {
+						return roundTripper(func(req *http.Request) (*http.Response, error) {
+							if tt.busy {
+								tt.busy = false
+								time.Sleep(200 * time.Millisecond)
+								return code(503)(req)
+							}
+							return base.RoundTrip(req)
+						})
+					}
+				})
+				f.repo.Cred = robot
+				var wg sync.WaitGroup
+				wg.Go(func() {
+					ctx, cancel := context.WithTimeout(t.Context(), tt.timeout)
+					defer cancel()
+					_, err := f.client.Manifest(ctx, f.repo, "")
+					assert.Error(t, err)
+				})
+				synctest.Wait()
+				for range 8 {
+					wg.Go(func() {
+						_, err := f.client.Manifest(t.Context(), f.repo, "")
+						assert.NoError(t, err)
+					})
+				}
+				wg.Wait()
+				assert.Equal(t, tt.refusals, f.reg.Counts().Unauthorized)
+				assert.Equal(t, 1, f.reg.Counts().Token)
+				f.end(t)
+			})
+		})
+	}
+}

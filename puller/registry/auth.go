@@ -217,6 +217,7 @@ type session struct {
 	call *call
 
 	probe    *originAuth // this session's entry in authMemory.origins, while other sessions wait for it
+	heard    bool        // the last answer shows what the origin requests
 	basic    bool        // the password was sent
 	answered bool        // a Bearer challenge was answered
 	rescoped bool        // a token with another scope was requested
@@ -238,13 +239,14 @@ func (s *session) begin(ctx context.Context) (authorization, error) {
 		return bearer(s.key.cred.RegistryToken.Reveal()), nil
 	}
 	auth, want, wait := s.remembered()
-	if wait != nil {
-		timer := time.NewTimer(probeWait)
-		defer timer.Stop()
+	late := time.NewTimer(probeWait)
+	defer late.Stop()
+	for wait != nil {
 		select {
-		case <-wait:
-			auth, want, _ = s.remembered()
-		case <-timer.C: // the registry is slow: this session does not wait for the other one
+		case <-wait: // the other session may have ended without an answer
+			auth, want, wait = s.remembered()
+		case <-late.C: // the registry is slow: this session does not wait for the other one
+			wait = nil
 		case <-ctx.Done():
 			return authorization{}, canceled(ctx, s.key.origin.host)
 		}
@@ -523,7 +525,8 @@ func (s *session) remember(o *originAuth) {
 	s.end()
 }
 
-// end wakes the sessions that wait for this one.
+// end wakes the sessions that wait for this one. If no answer has shown what the origin
+// requests, one of them takes its place.
 func (s *session) end() {
 	if s.probe == nil {
 		return
@@ -531,6 +534,9 @@ func (s *session) end() {
 	m := &s.ep.client.auth
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if o, _ := m.origins.Get(s.key.anyRepository()); o == s.probe && !s.heard {
+		m.origins.Delete(s.key.anyRepository())
+	}
 	close(s.probe.probing)
 	s.probe.probing = nil
 	s.probe = nil

@@ -130,6 +130,7 @@ func (ep *endpoint) authorized(ctx context.Context, scheme string, r request) (*
 		if err != nil {
 			return nil, err
 		}
+		s.heard = a.StatusCode < 500 && a.StatusCode != http.StatusTooManyRequests // others say nothing of authenticating
 		a.secrets = append(a.secrets, before...)
 		if a.StatusCode/100 == 2 || a.StatusCode == http.StatusRequestedRangeNotSatisfiable {
 			s.accepted(auth)
