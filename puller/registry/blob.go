@@ -122,8 +122,11 @@ func (b *body) get(ctx context.Context, ep *endpoint, cred credentials.Credentia
 	targets := &ep.client.targets
 	b.forget = func() { targets.forget(ep, r) }
 	serves := func(a *answer) bool {
+		if a.StatusCode == http.StatusOK {
+			return a.ContentLength == b.desc.Size
+		}
 		_, err := b.checkRange(a)
-		return ranged && err == nil || a.StatusCode == http.StatusOK && a.ContentLength == b.desc.Size
+		return ranged && err == nil
 	}
 	a, err := targets.ask(ctx, ep, r, serves)
 	if a == nil && err == nil {
