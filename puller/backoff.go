@@ -31,7 +31,8 @@ func (k backoffKey) String() string {
 // the secrets that have failed.
 type backoffWindows struct {
 	delays     *backoff.Backoff[backoffKey]
-	keepWindow bool // Kubelet.KeepWindow
+	keepWindow bool             // Kubelet.KeepWindow
+	now        func() time.Time // the clock of delays
 
 	mu   sync.Mutex                            // held while an entry of last is changed
 	last expiring.Map[backoffKey, lastFailure] // an entry lasts as long as the key's streak in delays
@@ -66,6 +67,9 @@ func newBackoffWindows(config *Config) (*backoffWindows, error) {
 	w := &backoffWindows{delays: delays, keepWindow: config.Kubelet.KeepWindow}
 	w.last.Max = -1 // there are as many entries as streaks
 	w.last.Now = config.Backoff.Now
+	if w.now = config.Backoff.Now; w.now == nil {
+		w.now = time.Now
+	}
 	return w, nil
 }
 
@@ -101,7 +105,7 @@ func (w *backoffWindows) fail(key backoffKey, secrets *fingerprint, err *Error, 
 	last, _ := w.last.Get(key)
 	w.delays.Fail(key)
 	if after > 0 {
-		w.delays.NotBefore(key, time.Now().Add(after))
+		w.delays.NotBefore(key, w.now().Add(after))
 	}
 	if secrets != nil && len(last.failed) < maxRepairs && !slices.Contains(last.failed, *secrets) {
 		last.failed = append(slices.Clip(last.failed), *secrets)

@@ -162,3 +162,11 @@ func TestAFailureIsRememberedAsLongAsItsStreak(t *testing.T) {
 	now = now.Add(2)
 	assert.Equal(t, backoffState{}, w.state(key, secrets))
 }
+
+func TestRetryAfterCountsByTheClockOfTheBackOff(t *testing.T) {
+	now := time.Unix(0, 0)
+	config := Config{Backoff: backoff.Config{Now: func() time.Time { return now }}}
+	w, err := newBackoffWindows(&config)
+	require.NoError(t, err)
+	assert.Equal(t, time.Hour, w.fail(backoffKey{image: "a"}, nil, &Error{}, time.Hour))
+}
