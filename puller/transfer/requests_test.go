@@ -7,6 +7,7 @@ import (
 	"hash"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -32,8 +33,9 @@ type blankBlob struct {
 	*fakeSource
 	desc    ocispec.Descriptor
 	latency time.Duration
-	speeds  []float64 // bytes a second
-	parts   int       // that were asked for
+	speeds  []float64              // bytes a second
+	parts   int                    // that were asked for
+	factor  func(part int) float64 // of the speed at this time; nil means 1
 }
 
 func (s *blankBlob) Blob(ctx context.Context, repo content.Repo, desc ocispec.Descriptor, off, n int64) (content.Body, error) {
@@ -41,7 +43,7 @@ func (s *blankBlob) Blob(ctx context.Context, repo content.Repo, desc ocispec.De
 		return s.fakeSource.Blob(ctx, repo, desc, off, n)
 	}
 	s.mu.Lock()
-	speed := s.speeds[s.parts%len(s.speeds)]
+	part := s.parts
 	s.parts++
 	s.mu.Unlock()
 	left := desc.Size - off
@@ -54,6 +56,10 @@ func (s *blankBlob) Blob(ctx context.Context, repo content.Repo, desc ocispec.De
 		}
 		p = p[:min(left, int64(len(p)), 64<<10)]
 		left -= int64(len(p))
+		speed := s.speeds[part%len(s.speeds)]
+		if s.factor != nil {
+			speed *= s.factor(part)
+		}
 		return len(p), pause(ctx, time.Duration(float64(len(p))/speed*1e9))
 	})
 	return content.Body{ReadCloser: io.NopCloser(read), Start: off}, pause(ctx, s.latency)
@@ -139,6 +145,11 @@ func TestALargeBlobNeedsFewRequests(t *testing.T) {
 		{4096, time.Millisecond, []float64{60}, 32, 9.7},
 		{4096, time.Millisecond, []float64{60, 30, 90, 60, 45, 75, 50, 70}, 40, 10.6},
 		{4096, time.Millisecond, []float64{60, 60, 10, 60, 60, 60, 60, 60, 60}, 40, 13.5},
+		{1024, 10 * time.Millisecond, oneSlow(1, 1, 400), 10, 2.4},
+		{4096, 10 * time.Millisecond, oneSlow(1, 1, 400), 16, 4.7},
+		{4096, 10 * time.Millisecond, oneSlow(1, 20, 400), 16, 4.2},
+		{64, 10 * time.Millisecond, oneSlow(1, 1, 20), 16, 1.7},
+		{64, 10 * time.Millisecond, oneSlow(1, 2, 60), 12, 1.5},
 	} {
 		var speeds []float64
 		for _, mb := range tt.speeds {
@@ -154,6 +165,35 @@ func TestALargeBlobNeedsFewRequests(t *testing.T) {
 			assert.LessOrEqual(t, src.asks(), tt.requests, "%+v", tt)
 			assert.Equal(t, tt.requests > 1, src.asks() > 1, "%+v", tt)
 			require.NoError(t, rt.Idle())
+		})
+	}
+}
+
+// oneSlow returns the speeds of many connections, one of which is slow.
+func oneSlow(at int, slow, others float64) []float64 {
+	speeds := slices.Repeat([]float64{others}, 64)
+	speeds[at] = slow
+	return speeds
+}
+
+// A connection whose speed falls from 60 MB a second to 0.5 while it fetches a part delays
+// a blob of 4 GiB by a tenth at most.
+func TestAConnectionThatBecomesSlowDelaysALargeBlobLittle(t *testing.T) {
+	for part, at := range map[int]time.Duration{0: 3 * time.Second, 2: 5 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			src := newBlankBlob(t, 4<<30, 10*time.Millisecond, 60e6)
+			rt := newBlankRuntime(t, src, transfer.Config{})
+			began := time.Now()
+			src.factor = func(p int) float64 {
+				if p == part && time.Since(began) >= at {
+					return 1. / 120
+				}
+				return 1
+			}
+			_, err := rt.Pull(t.Context(), spec(reference.MustParse(appName)))
+			require.NoError(t, err)
+			assert.Less(t, time.Since(began).Seconds(), 10.8, "part %d from %v on", part, at)
+			assert.LessOrEqual(t, src.asks(), 40, "part %d from %v on", part, at)
 		})
 	}
 }

@@ -17,38 +17,28 @@ type conn struct {
 	reserved  int64      // up to where it reads now
 	delivered bool       // it has brought bytes
 	from      *conn      // the conn whose bytes it takes over; nil after that
-	since     time.Time  // when its part was asked for
-	got       int64      // bytes of its part that have come
-	read      float64    // seconds that a byte takes, as known before its part; 0 if not known
-	bodyEnd   int64      // where the body ends
+	speed     speed
+	bodyEnd   int64 // where the body ends
 	body      io.ReadCloser
 	ctx       context.Context // of its requests
 	cancel    context.CancelFunc
 }
 
-func newConn(ctx context.Context, part spans.Span) *conn {
-	c := &conn{part: part, reserved: part.Off, since: time.Now()}
+// newConn returns a conn for part that is expected to take read seconds for a byte. read is
+// 0 if that is not known.
+func newConn(ctx context.Context, part spans.Span, read float64) *conn {
+	c := &conn{part: part, reserved: part.Off, speed: newSpeed(read)}
 	c.ctx, c.cancel = context.WithCancel(ctx)
 	return c
 }
 
 // assign gives c another part.
 func (c *conn) assign(part spans.Span) {
-	c.read = c.perByte()
-	c.part, c.reserved, c.since, c.got = part, part.Off, time.Now(), 0
+	c.part, c.reserved, c.speed = part, part.Off, newSpeed(c.perByte())
 }
 
-// perByte returns how many seconds c takes for a byte. What was known before its part counts
-// like another quarter of a second in which bytes came, because the first bytes of a part
-// say little.
-func (c *conn) perByte() float64 {
-	const before = 0.25
-	seconds, bytes := time.Since(c.since).Seconds(), float64(max(c.got, 1))
-	if c.read > 0 {
-		seconds, bytes = seconds+before, bytes+before/c.read
-	}
-	return max(seconds/bytes, 1e-12)
-}
+// perByte returns how many seconds c takes for a byte.
+func (c *conn) perByte() float64 { return c.speed.perByte(time.Now()) }
 
 // openPart asks the Source for c's part.
 func (l *largeFetch) openPart(c *conn, partOnly bool) (start int64, err error) {
@@ -159,7 +149,7 @@ func (l *largeFetch) received(c *conn, n int, before, d time.Duration) {
 	l.mu.Lock()
 	first := !c.delivered
 	c.delivered = true
-	c.got += int64(n)
+	c.speed.add(time.Now(), int64(n))
 	l.mu.Unlock()
 	l.budget.received(int64(n), first, before, d)
 }

@@ -89,7 +89,7 @@ func (l *largeFetch) begin(ctx context.Context) error {
 	if len(l.unassigned) == 0 {
 		return nil
 	}
-	c := newConn(ctx, l.unassigned[0])
+	c := newConn(ctx, l.unassigned[0], 0)
 	start, err := l.openPart(c, false)
 	if err != nil {
 		return err
@@ -101,7 +101,7 @@ func (l *largeFetch) begin(ctx context.Context) error {
 		l.written, l.unassigned, l.noMore = nil, nil, true
 	}
 	c.reserved = c.part.Off
-	c.since = time.Now() // the first answer may take long, for example because of a token
+	c.speed = newSpeed(0) // the first answer may take long, for example because of a token
 	l.active = []*conn{c}
 	l.conns.Go(func() { l.serve(c) })
 	return nil
@@ -226,8 +226,8 @@ func (l *largeFetch) addConn(ctx context.Context) bool {
 	default:
 		return false
 	}
-	c := newConn(ctx, part)
-	c.from, c.read = from, f.read
+	c := newConn(ctx, part, f.read)
+	c.from = from
 	l.config.Log.Debug("connection added", "digest", l.Desc.Digest, "connections", len(l.active)+1, "at", part.Off, "bytes", part.Len())
 	l.budget.setOpening(true)
 	l.extra++

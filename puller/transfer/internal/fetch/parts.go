@@ -25,7 +25,7 @@ const (
 	openTime = 50 * time.Millisecond
 	// lateness is how much a connection must delay the end of the blob before another
 	// connection takes over some of its part while there are bytes that no connection
-	// fetches.
+	// fetches, or takes over few bytes.
 	lateness = 250 * time.Millisecond
 )
 
@@ -65,8 +65,14 @@ func (f forecast) least(read float64) int64 {
 	if f.fast {
 		return minFastPart
 	}
+	return max(minPart, inLeastTime(read))
+}
+
+// inLeastTime returns how many bytes a connection that takes read seconds for a byte brings
+// in leastTime, at least one buffer and at most enoughPart bytes.
+func inLeastTime(read float64) int64 {
 	n := min(leastTime.Seconds()/read, enoughPart)
-	return max(minPart, int64(n)/bufferSize*bufferSize)
+	return max(1, int64(n)/bufferSize) * bufferSize
 }
 
 // part returns how many bytes of a gap, from its beginning on, are fetched by a connection
@@ -113,7 +119,8 @@ func (l *largeFetch) forecast(n int) forecast {
 // over. The other connection needs read seconds for a byte. from is the connection whose
 // part will be complete last. While bytes are unassigned, nothing is taken over unless
 // from's part will delay the end of the blob. from is nil if there are fewer than least
-// bytes to take over. The lock is held.
+// bytes to take over, unless from would need longer than lateness for them. The lock is
+// held.
 func (l *largeFetch) late(f forecast, read float64, least int64) (share spans.Span, from *conn) {
 	if l.noParts {
 		return share, nil
@@ -135,8 +142,8 @@ func (l *largeFetch) late(f forecast, read float64, least int64) (share spans.Sp
 	// connection is open.
 	own := from.perByte()
 	keep := min(f.part(share, own), int64(float64(share.Len())*read/(read+own)))
-	share.Off += max(keep, f.least(own)) / bufferSize * bufferSize
-	if share.Len() < least {
+	share.Off += max(keep, inLeastTime(own)) / bufferSize * bufferSize
+	if share.Len() < least && float64(share.Len())*own < lateness.Seconds() {
 		return share, nil
 	}
 	return share, from
