@@ -378,7 +378,7 @@ func (a *attempt) open(ctx context.Context, part spans.Span, partOnly, added boo
 		return nil, 0, Errorf(content.ErrRange, "asked for byte %d, got byte %d", part.Off, body.Start)
 	}
 	a.noteBody(body)
-	return &guardedBody{body, a}, body.Start, nil
+	return &guardedBody{ReadCloser: body, attempt: a}, body.Start, nil
 }
 
 // errRangeIgnored says that a server sent the whole blob where only a part is of use.
@@ -398,15 +398,31 @@ func (a *attempt) noteBody(body content.Body) {
 	a.rejects = append(a.rejects, body.Reject)
 }
 
-// A guardedBody turns panics of a Source's body into errors.
+// A guardedBody turns panics of a Source's body into errors, and answers to Read that an
+// io.Reader may not give.
 type guardedBody struct {
 	io.ReadCloser
 	attempt *attempt
+	empty   int // reads in a row that have brought nothing
 }
+
+// maxEmptyReads is how many reads in a row may bring nothing.
+const maxEmptyReads = 100
 
 func (b *guardedBody) Read(p []byte) (n int, err error) {
 	defer b.attempt.guard(&err)
-	return b.ReadCloser.Read(p)
+	n, err = b.ReadCloser.Read(p)
+	if n < 0 || n > len(p) {
+		return 0, Errorf(content.ErrNetwork, "the Source's Read returned %d of %d bytes", n, len(p))
+	}
+	if n > 0 || err != nil {
+		b.empty = 0
+		return n, err
+	}
+	if b.empty++; b.empty >= maxEmptyReads {
+		return 0, &content.Error{Reason: content.ErrNetwork, Err: io.ErrNoProgress}
+	}
+	return 0, nil
 }
 
 func (b *guardedBody) Close() (err error) {

@@ -158,3 +158,28 @@ func TestAPanicOfACallbackReachesTheCallerOfFetch(t *testing.T) {
 type panickyReader struct{ err error }
 
 func (r panickyReader) Read([]byte) (int, error) { panic(r.err) }
+
+// A body that breaks the rules of io.Reader is an error. It does not become a panic, a write
+// outside its part, or a fetch without an end.
+func TestABodyThatBreaksTheRulesOfAReaderIsAnError(t *testing.T) {
+	for _, size := range sizes {
+		for name, read := range map[string]func([]byte) (int, error){
+			"Read returned":          func(p []byte) (int, error) { return len(p) + 1, nil },
+			"Read returned -1 of":    func([]byte) (int, error) { return -1, nil },
+			io.ErrNoProgress.Error(): func([]byte) (int, error) { return 0, nil },
+		} {
+			f, j := newFetcher(), newJob(size)
+			j.blob.Open = func(_ context.Context, off, _ int64) (content.Body, error) {
+				return content.Body{ReadCloser: io.NopCloser(readFunc(read)), Start: off}, nil
+			}
+			_, err := f.Fetch(t.Context(), j.blob)
+			assert.ErrorIs(t, err, content.ErrNetwork, "%d bytes: %s", size, name)
+			assert.ErrorContains(t, err, name, "%d bytes", size)
+			assert.NoError(t, f.Idle())
+		}
+	}
+}
+
+type readFunc func([]byte) (int, error)
+
+func (f readFunc) Read(p []byte) (int, error) { return f(p) }
