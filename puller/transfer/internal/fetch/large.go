@@ -237,35 +237,34 @@ func (l *largeFetch) addConn(ctx context.Context) bool {
 }
 
 // start opens c and makes it active, unless the server does not serve parts or the bytes
-// have already come over another connection.
+// have already come over another connection. If no connection is active any more, c is the
+// blob's only one, and fetches what is left.
 func (l *largeFetch) start(c *conn) {
 	_, err := l.openPart(c, true)
-	if err != nil && l.retry(c, err) && l.nextPart(c) {
-		_, err = l.openPart(c, true)
-	}
 	l.mu.Lock()
 	l.starting = slices.DeleteFunc(l.starting, func(d *conn) bool { return d == c })
-	if err == nil && l.takeOver(c) {
+	opened := err == nil && l.takeOver(c)
+	if c.from != nil { // from's bytes are from's, or unassigned
+		c.from, c.part.End = nil, c.part.Off
+	}
+	only := !opened && len(l.active) == 0 && (c.part.Len() > 0 || len(l.unassigned) > 0)
+	if opened || only {
+		l.inParts = true
 		l.active = append(l.active, c)
-		l.mu.Unlock()
-		l.serve(c)
-		return
-	}
-	l.budget.setOpening(false)
-	l.releaseExtra()
-	if err != nil {
-		l.refused(err)
-	}
-	if c.from == nil {
-		l.unassigned = l.unassigned.Add(c.part)
-		if len(l.active) == 0 && l.err == nil {
-			l.err = err
-			signal(l.wake)
+	} else {
+		l.budget.setOpening(false)
+		l.releaseExtra()
+		if err != nil {
+			l.refused(err)
 		}
+		l.unassigned = l.unassigned.Add(c.part)
 	}
 	l.mu.Unlock()
-	if err == nil {
+	if !opened && err == nil {
 		_ = c.body.Close()
+	}
+	if opened || only && l.openNext(c, err) {
+		l.serve(c)
 	}
 	c.cancel()
 }
@@ -286,7 +285,6 @@ func (l *largeFetch) takeOver(c *conn) bool {
 	}
 	from.part.End = c.part.Off
 	c.from = nil
-	l.inParts = true
 	return true
 }
 
@@ -296,27 +294,49 @@ func (l *largeFetch) serve(c *conn) {
 	for {
 		err := l.stream(c)
 		_ = c.body.Close() // its needed bytes were read
-		if err == nil && l.giveWay(c) {
+		if err == nil && l.giveWay(c) || !l.openNext(c, err) {
 			return
 		}
-		if (err == nil || l.retry(c, err)) && l.nextPart(c) {
-			_, err = l.openPart(c, true)
-			if err == nil {
-				continue
-			}
-		}
-		l.ended(c, err)
-		return
 	}
+}
+
+// openNext gives c another part and opens it, after c has fetched its part or has failed
+// with err. It returns false if c has ended.
+func (l *largeFetch) openNext(c *conn, err error) bool {
+	for l.nextPart(c, err) {
+		if _, err = l.openPart(c, true); err == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// nextPart gives c something to fetch, after c has fetched its part or has failed with err.
+// If c fetches nothing more, nextPart removes it. Both happen under one lock, because a
+// connection that fails in between would leave its bytes to a connection that has ended.
+func (l *largeFetch) nextPart(c *conn, err error) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if (err != nil && !l.retry(c, err)) || len(l.unassigned) == 0 || l.err != nil {
+		l.ended(c, err)
+		return false
+	}
+	f, read := l.forecast(len(l.active)+len(l.starting)), c.perByte()
+	if share, from := l.late(f, read, 2*f.least(read)); from != nil {
+		from.part.End = share.Off
+		c.assign(l.divide(f, share, read))
+	} else {
+		c.assign(l.takeUnassigned(f, read))
+	}
+	return true
 }
 
 // retry reports whether c, which failed, is used for one further try. It is used if the
 // blob was fetched in parts and all other connections have ended, because there may have
-// been more connections than the server allows. This happens once for a blob.
+// been more connections than the server allows. This happens once for a blob. The lock is
+// held.
 func (l *largeFetch) retry(c *conn, err error) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.panicked.Load() != nil || !l.inParts || l.retried || l.err != nil || c.from != nil || len(l.active)+len(l.starting) > 1 || c.ctx.Err() != nil {
+	if l.panicked.Load() != nil || !l.inParts || l.retried || l.err != nil || len(l.active)+len(l.starting) > 1 || c.ctx.Err() != nil {
 		return false
 	}
 	switch content.ReasonOf(err) {
@@ -339,35 +359,17 @@ func (l *largeFetch) refused(err error) {
 	}
 }
 
-// nextPart gives c something to fetch, if anything is left.
-func (l *largeFetch) nextPart(c *conn) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if len(l.unassigned) == 0 || l.err != nil {
-		return false
-	}
-	f, read := l.forecast(len(l.active)+len(l.starting)), c.perByte()
-	if share, from := l.late(f, read, 2*f.least(read)); from != nil {
-		from.part.End = share.Off
-		c.assign(l.divide(f, share, read))
-	} else {
-		c.assign(l.takeUnassigned(f, read))
-	}
-	return true
-}
-
 // ended removes c, which failed with err or found nothing more to fetch. The rest of its
-// part is left to the other connections. If there are no others, the blob has failed.
+// part is left to the other connections, also to one that is being opened. If there are no
+// others, the blob has failed. The lock is held.
 func (l *largeFetch) ended(c *conn, err error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	l.remove(c)
 	if err == nil {
 		return
 	}
 	l.refused(err)
 	l.unassigned = l.unassigned.Add(c.part)
-	if reason := content.ReasonOf(err); len(l.active) == 0 || reason == content.ErrStore || reason == content.ErrSizeMismatch {
+	if reason := content.ReasonOf(err); len(l.active)+len(l.starting) == 0 || reason == content.ErrStore || reason == content.ErrSizeMismatch {
 		if l.err == nil {
 			l.err = err
 		}
