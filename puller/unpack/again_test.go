@@ -2,11 +2,13 @@ package unpack
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -420,6 +422,136 @@ func TestPlaceForRemovalsThatIsTaken(t *testing.T) {
 	}
 }
 
+// ownKey is the file key of a call that was killed.
+func ownKey(manifest digest.Digest) string {
+	return string(must(json.Marshal(workKey{Version: markVersion, key: key{Manifest: manifest}, Plan: make([]byte, 32)})))
+}
+
+// What others have put into the place where files are made, or into that of removals, stays
+// with its bytes, and nothing is added to it, also if the names are those of this package.
+// The call for a directory that is there already leaves it too.
+func TestFilesOfOthersWithOwnNamesStay(t *testing.T) {
+	store := new(pullertest.MemStore)
+	desc := putArtifact(t, store, titled("a", "a"))
+	for name, files := range map[string]map[string]string{
+		"files without key":     {"files": "/", "files/mine": "1"},
+		"files with empty key":  {"files": "/", "files/mine": "1", "key": ""},
+		"files and a lock":      {"files": "/", "files/mine": "1", "lock": ""},
+		"key of others":         {"key": "secret"},
+		"key of another schema": {"key": `{"Version":1}`, "files": "/", "files/mine": "1"},
+		"large key":             {"key": strings.Repeat("x", maxKey+1)},
+		"a directory lock":      {"lock": "/", "lock/mine": "1", "key": ownKey(desc.Digest)},
+		"a lock with bytes":     {"lock": "mine", "key": ownKey(desc.Digest)},
+		"a file files":          {"files": "mine", "key": ownKey(desc.Digest)},
+		"a file of the user":    {"mine": "1"},
+		"and own files":         {"mine": "1", "lock": "", "files": "/", "files/a": "a", "key": ownKey(desc.Digest)},
+	} {
+		for _, suffix := range []string{workSuffix, workSuffix + oldSuffix} {
+			t.Run(name+", "+suffix, func(t *testing.T) {
+				parent := t.TempDir()
+				dir, place := filepath.Join(parent, "dir"), filepath.Join(parent, ".dir"+suffix)
+				put := func() {
+					require.NoError(t, os.Mkdir(place, 0o755))
+					for name, data := range files {
+						name = filepath.Join(place, filepath.FromSlash(name))
+						require.NoError(t, os.MkdirAll(filepath.Dir(name), 0o755))
+						if data == "/" {
+							require.NoError(t, os.MkdirAll(name, 0o755))
+							continue
+						}
+						require.NoError(t, os.WriteFile(name, []byte(data), 0o644))
+					}
+				}
+				put()
+				_, err := Files(t.Context(), store, desc, dir, Config{})
+				if suffix == workSuffix {
+					assert.ErrorIs(t, err, ErrTaken)
+					requireOnly(t, parent, ".dir"+suffix)
+				} else {
+					assert.NoError(t, err)
+				}
+				assert.Equal(t, files, readTree(t, place))
+
+				require.NoError(t, os.RemoveAll(parent))
+				require.NoError(t, os.Mkdir(parent, 0o755))
+				_, err = Files(t.Context(), store, desc, dir, Config{})
+				require.NoError(t, err)
+				put()
+				_, err = Files(t.Context(), store, desc, dir, Config{})
+				require.NoError(t, err)
+				assert.Equal(t, files, readTree(t, place))
+				requireOnly(t, parent, "dir", ".dir"+suffix)
+			})
+		}
+	}
+}
+
+// A work directory behind a symbolic link is not one, whatever it has.
+func TestRemovalDoesNotFollowALink(t *testing.T) {
+	store := new(pullertest.MemStore)
+	desc := putArtifact(t, store, titled("a", "a"))
+	parent := t.TempDir()
+	other := filepath.Join(parent, "other")
+	require.NoError(t, os.MkdirAll(filepath.Join(other, filesName), 0o755))
+	want := map[string]string{filesName: "/", filesName + "/mine": "1", keyName: ownKey(desc.Digest)}
+	require.NoError(t, os.WriteFile(filepath.Join(other, filesName, "mine"), []byte("1"), 0o644))
+	require.NoError(t, os.WriteFile(filepath.Join(other, keyName), []byte(want[keyName]), 0o644))
+	require.NoError(t, os.Symlink("other", filepath.Join(parent, ".dir"+workSuffix+oldSuffix)))
+	for range 2 {
+		_, err := Files(t.Context(), store, desc, filepath.Join(parent, "dir"), Config{})
+		require.NoError(t, err)
+		assert.Equal(t, want, readTree(t, other))
+	}
+}
+
+// What a call has left that was killed while it removed its work directory is removed by the
+// next call, at each step of the removal.
+func TestRemovalThatWasKilledIsFinished(t *testing.T) {
+	store := new(pullertest.MemStore)
+	desc := putArtifact(t, store, titled("a", "a"))
+	for _, made := range []bool{false, true} {
+		for left := range len(ownNames) + 1 {
+			parent := t.TempDir()
+			dir, old := filepath.Join(parent, "dir"), filepath.Join(parent, ".dir"+workSuffix+oldSuffix)
+			if made {
+				_, err := Files(t.Context(), store, desc, dir, Config{})
+				require.NoError(t, err)
+			}
+			require.NoError(t, os.Mkdir(old, 0o755))
+			for _, name := range ownNames[left:] {
+				switch name {
+				case filesName:
+					require.NoError(t, os.Mkdir(filepath.Join(old, name), 0o755))
+					require.NoError(t, os.WriteFile(filepath.Join(old, name, "b"), []byte("b"), 0o644))
+				case keyName:
+					require.NoError(t, os.WriteFile(filepath.Join(old, name), []byte(ownKey(desc.Digest)), 0o644))
+				default:
+					require.NoError(t, os.WriteFile(filepath.Join(old, name), nil, 0o644))
+				}
+			}
+			_, err := Files(t.Context(), store, desc, dir, Config{})
+			require.NoError(t, err)
+			requireOnly(t, parent, "dir")
+		}
+	}
+}
+
+// The directory is where filepath.Abs says, for the call that makes it and for the one that
+// checks it.
+func TestPathBehindALinkIsTheSameInBothCalls(t *testing.T) {
+	store := new(pullertest.MemStore)
+	desc := putArtifact(t, store, titled("a", "a"))
+	parent := t.TempDir()
+	require.NoError(t, os.MkdirAll(filepath.Join(parent, "x", "y"), 0o755))
+	require.NoError(t, os.Symlink(filepath.Join("x", "y"), filepath.Join(parent, "link")))
+	for range 2 {
+		_, err := Files(t.Context(), store, desc, parent+"/link/../dir", Config{})
+		require.NoError(t, err)
+	}
+	assert.Equal(t, map[string]string{"a": "a"}, readTree(t, filepath.Join(parent, "dir")))
+	requireOnly(t, filepath.Join(parent, "x"), "y")
+}
+
 // Two names that the file system takes for one are found.
 func TestNamesThatTheFileSystemJoins(t *testing.T) {
 	dir := t.TempDir()
@@ -439,13 +571,26 @@ func TestImpossibleDirectories(t *testing.T) {
 	desc := putArtifact(t, store, titled("a", "a"))
 	parent := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(parent, "file"), nil, 0o644))
-	for _, dir := range []string{string(filepath.Separator), parent, filepath.Join(parent, ".x"+workSuffix), filepath.Join(parent, "file", "dir")} {
+	for dir, text := range map[string]string{
+		"":                                     "is empty",
+		string(filepath.Separator):             "cannot be made",
+		parent:                                 markName,
+		filepath.Join(parent, ".x"+workSuffix): "kept",
+		filepath.Join(parent, ".x.PULLKIT"):    "kept",
+		filepath.Join(parent, ".x"+workSuffix+".old"):   "kept",
+		filepath.Join(parent, strings.Repeat("x", 243)): "243 bytes, more than 242",
+		filepath.Join(parent, "file", "dir"):            "",
+	} {
 		_, err := Files(t.Context(), store, desc, dir, Config{})
 		var e *Error
 		require.ErrorAs(t, err, &e)
 		assert.Equal(t, dir, e.Dir)
+		assert.ErrorContains(t, err, text)
 	}
 	requireOnly(t, parent, "file")
+	_, err := Files(t.Context(), store, desc, filepath.Join(parent, strings.Repeat("x", 242)), Config{})
+	require.NoError(t, err)
+	requireOnly(t, parent, "file", strings.Repeat("x", 242))
 }
 
 // A storeFS gives the blobs of a store by digest.

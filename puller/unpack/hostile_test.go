@@ -138,6 +138,12 @@ var faults = []struct {
 
 	{"an absolute SubPath", mixed, Config{SubPath: "/docs"}, ErrBadName, -1, "", `SubPath "/docs"`},
 	{"a SubPath that leaves", mixed, Config{SubPath: "docs/../model"}, ErrBadName, -1, "", "SubPath"},
+	{"our own name in SubPath", func(testing.TB) []layer { return []layer{titled("text/.pullkit", "1")} }, Config{SubPath: "text"}, ErrBadName, 0, "text/.pullkit", "kept"},
+	{"a file below our own name in SubPath", func(t testing.TB) []layer { return []layer{plain(t, file("text/.PullKit/x", "1"))} }, Config{SubPath: "text"}, ErrBadName, 0, "text/.PullKit/x", "kept"},
+	{"a directory of our own name in SubPath", func(t testing.TB) []layer { return []layer{plain(t, special(tar.TypeDir, "text/.pullkit/", ""))} }, Config{SubPath: "text"}, ErrBadName, 0, "text/.pullkit/", "kept"},
+	{"a link of our own name in SubPath", func(t testing.TB) []layer {
+		return []layer{plain(t, file("text/a", "1"), special(tar.TypeSymlink, "text/.pullkit", "a"))}
+	}, Config{SubPath: "text"}, ErrBadName, 0, "text/.pullkit", "kept"},
 	{"a SubPath that is absent", mixed, Config{SubPath: "doc"}, ErrSubPath, -1, "", `"doc"`},
 	{"a SubPath that is a file", mixed, Config{SubPath: "README.md"}, ErrSubPath, 0, "README.md", "not a directory"},
 	{"a SubPath below a file", mixed, Config{SubPath: "README.md/x"}, ErrSubPath, 0, "README.md", "not a directory"},

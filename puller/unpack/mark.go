@@ -43,12 +43,12 @@ func writeMark(root *os.Root, m mark, before func(op, name string) error) error 
 	if len(data) > maxMark {
 		return bad(ErrTooLarge, "the list of its files has %d bytes, more than %d", len(data), maxMark)
 	}
-	return writeFile(root, markName, data, before)
+	return writeFile(root, markName, data, false, before) // publish syncs the whole tree
 }
 
 // check checks the directory that is there, and returns what is in it. It changes nothing.
-func (u *unpacker) check(ctx context.Context, dir fs.FileInfo) ([]entry, error) {
-	root, err := os.OpenRoot(u.dir)
+func (u *unpacker) check(ctx context.Context, name string, dir fs.FileInfo) ([]entry, error) {
+	root, err := os.OpenRoot(name)
 	if err != nil {
 		return nil, err
 	}
@@ -134,8 +134,9 @@ func (u *unpacker) hashEntry(ctx context.Context, root *os.Root, e *entry) error
 	return nil
 }
 
-// writeFile writes a small file in place of the one of that name.
-func writeFile(root *os.Root, name string, data []byte, before func(op, name string) error) error {
+// writeFile writes a small file in place of the one of that name. With sync, it is on disk
+// when writeFile returns.
+func writeFile(root *os.Root, name string, data []byte, sync bool, before func(op, name string) error) error {
 	if before != nil {
 		if err := before("write", path.Base(name)); err != nil {
 			return err
@@ -148,7 +149,9 @@ func writeFile(root *os.Root, name string, data []byte, before func(op, name str
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(data)
+	if _, err = f.Write(data); err == nil && sync {
+		err = f.Sync()
+	}
 	if cerr := f.Close(); err == nil {
 		err = cerr
 	}

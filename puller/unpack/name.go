@@ -211,11 +211,19 @@ func cleanName(name string) (string, error) {
 		return "", bad(ErrBadName, "it has %d elements, more than %d", depth, maxDepth)
 	}
 	clean := path.Clean(name)
-	if first, _, _ := strings.Cut(clean, "/"); strings.EqualFold(first, markName) {
-		return "", bad(ErrBadName, "the name is kept for a file of this package")
+	if err := checkKept(clean); err != nil {
+		return "", err
 	}
 	if _, err := filepath.Localize(clean); err != nil {
 		return "", bad(ErrBadName, "this system cannot write it")
 	}
 	return clean, nil
+}
+
+// checkKept returns an error if a clean name is that of the file .pullkit, or is below it.
+func checkKept(clean string) error {
+	if first, _, _ := strings.Cut(clean, "/"); strings.EqualFold(first, markName) {
+		return bad(ErrBadName, "the name is kept for a file of this package")
+	}
+	return nil
 }

@@ -70,15 +70,18 @@ func newTree(root *os.Root, sub string, before func(op, name string) error) *tre
 }
 
 // inside returns the name in the tree of a name of the artifact. ok is false if the name is
-// not below sub.
-func (t *tree) inside(name string) (in string, ok bool) {
+// not below sub. The error is that of checkKept.
+func (t *tree) inside(name string) (in string, ok bool, err error) {
 	if t.sub == "" || name == "." {
-		return name, t.sub == ""
+		return name, t.sub == "", nil
 	}
 	if name == t.sub {
-		return ".", true
+		return ".", true, nil
 	}
-	return strings.CutPrefix(name, t.sub+"/")
+	if in, ok = strings.CutPrefix(name, t.sub+"/"); ok {
+		err = checkKept(in) // it was not the first element, so the name of the artifact was not refused
+	}
+	return in, ok, err
 }
 
 // claim notes a name of the artifact and the directories that it is in. The error wraps
@@ -159,10 +162,11 @@ func (t *tree) addDir(layer digest.Digest, name string) error {
 	if err := t.claim(name, kindDir); err != nil {
 		return err
 	}
-	if in, ok := t.inside(name); ok {
-		return t.dir(layer, in)
+	in, ok, err := t.inside(name)
+	if !ok || err != nil {
+		return err
 	}
-	return nil
+	return t.dir(layer, in)
 }
 
 // begin makes room for a file or link of the artifact. It returns the name in the tree, or
@@ -171,9 +175,9 @@ func (t *tree) begin(layer digest.Digest, name string, k kind) (string, error) {
 	if err := t.claim(name, k); err != nil {
 		return "", err
 	}
-	in, ok := t.inside(name)
-	if !ok {
-		return "", nil
+	in, ok, err := t.inside(name)
+	if !ok || err != nil {
+		return "", err
 	}
 	return in, t.dir(layer, path.Dir(in))
 }
@@ -336,7 +340,10 @@ func (t *tree) addLink(layer digest.Digest, name, target string) error {
 	if k, ok := t.names[to]; !ok || k != kindFile || to == name {
 		return bad(ErrBadLink, "its target %s is not a file that comes before it", quote(target))
 	}
-	at, ok := t.inside(to)
+	at, ok, err := t.inside(to)
+	if err != nil {
+		return err
+	}
 	if !ok {
 		return bad(ErrBadLink, "its target %s is not below %s", quote(target), quote(t.sub))
 	}

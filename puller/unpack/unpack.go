@@ -72,7 +72,10 @@ type File struct {
 // Files writes the files of the artifact in store that manifest describes, and returns them
 // in the order of the layers. dir is made by this call, or is one that an earlier call has
 // made of the same artifact and SubPath: then Files checks it, writes nothing, and returns
-// the files. If manifest describes an index, exactly one manifest of it must be stored.
+// the files. If manifest describes an index, exactly one manifest of it must be stored. dir
+// is taken as filepath.Abs returns it: link/../x is x, wherever link leads to. Directories
+// that dir is in are made if they are missing, and stay if the call fails. The last element
+// of dir has at most 242 bytes and does not end in .pullkit or .pullkit.old.
 //
 // The package comment says where the names of files come from, what is refused, and what
 // holds after a crash.
@@ -245,7 +248,7 @@ func (u *unpacker) layers(ctx context.Context, desc ocispec.Descriptor) ([]artif
 
 // present returns what is in the directory if an earlier call has made it.
 func (u *unpacker) present(ctx context.Context, w *work) ([]entry, bool, error) {
-	info, err := w.parentLstat()
+	info, err := os.Lstat(w.target()) // a symbolic link is not followed
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, false, nil
 	}
@@ -255,7 +258,7 @@ func (u *unpacker) present(ctx context.Context, w *work) ([]entry, bool, error) 
 	if !info.IsDir() {
 		return nil, false, bad(ErrTaken, "it is not a directory")
 	}
-	entries, err := u.check(ctx, info)
+	entries, err := u.check(ctx, w.target(), info)
 	if err == nil {
 		w.sweep()
 	}

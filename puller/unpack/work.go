@@ -2,6 +2,7 @@ package unpack
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"io/fs"
@@ -50,15 +51,28 @@ type work struct {
 	unlock func() error
 }
 
+// maxBase is the most bytes of the name of DIR, because most file systems allow 255 bytes
+// for the names that are made of it.
+const maxBase = 255 - len("."+workSuffix+oldSuffix)
+
 // split returns the path of the directory that dir is in, and the name of dir in it.
 func split(dir string) (parent, base string, err error) {
+	if dir == "" {
+		return "", "", errors.New("the path of the directory is empty")
+	}
 	abs, err := filepath.Abs(dir)
 	if err != nil {
 		return "", "", err
 	}
 	parent, base = filepath.Split(abs)
-	if base == "" || strings.HasSuffix(base, workSuffix) {
+	lower := strings.ToLower(base) // some file systems do not tell capital letters from small ones
+	switch {
+	case base == "":
 		return "", "", bad(ErrTaken, "it cannot be made")
+	case strings.HasSuffix(lower, workSuffix), strings.HasSuffix(lower, workSuffix+oldSuffix):
+		return "", "", bad(ErrTaken, "names that end in %s or %s are kept for directories in which files are made", workSuffix, workSuffix+oldSuffix)
+	case len(base) > maxBase:
+		return "", "", bad(ErrBadName, "the name of the directory has %d bytes, more than %d", len(base), maxBase)
 	}
 	return parent, base, nil
 }
@@ -76,10 +90,8 @@ func newWork(dir string, before func(op, name string) error) (*work, error) {
 
 func (w *work) path() string { return filepath.Join(w.parent, "."+w.base+workSuffix) }
 
-// parentLstat describes DIR. A symbolic link is not followed.
-func (w *work) parentLstat() (fs.FileInfo, error) {
-	return os.Lstat(filepath.Join(w.parent, w.base))
-}
+// target returns the absolute path of DIR.
+func (w *work) target() string { return filepath.Join(w.parent, w.base) }
 
 // lock makes the work directory and takes its lock. It waits for another process until ctx
 // ends.
@@ -113,14 +125,19 @@ func (w *work) tryLock() error {
 	if w.fs, err = disk.Open(w.path()); err != nil {
 		return err
 	}
+	// Before the lock is taken, which can make a file, the directory must be one of this
+	// package. A process that has the lock changes files, so they are checked again with it.
 	if w.root, err = os.OpenRoot(w.path()); err == nil {
+		err = w.onlyOwn(false)
+	}
+	if err == nil {
 		w.unlock, err = w.fs.TryLock(lockName, lockKey)
 	}
 	if err == nil && !w.current() {
 		err = disk.ErrLocked // of a directory that another process has just removed
 	}
 	if err == nil {
-		err = w.onlyOwn()
+		err = w.onlyOwn(true)
 	}
 	if err != nil {
 		w.close()
@@ -128,22 +145,76 @@ func (w *work) tryLock() error {
 	return err
 }
 
-// ownNames are the names in a work directory.
-var ownNames = []string{filesName, keyName, lockName, lockKey + disk.LockSuffix}
+// ownNames are the names in a work directory, in the order in which they are removed. The
+// key is the last one, because without it the other files are not known to be own files.
+var ownNames = []string{filesName, lockName, lockKey + disk.LockSuffix, keyName}
 
 // onlyOwn returns an error if the work directory has other files than those of this
-// package.
-func (w *work) onlyOwn() error {
-	names, err := readNames(w.root, ".", len(ownNames)+1)
-	if err != nil {
-		return err
+// package. Without the lock, it does not read what a process with the lock may be changing.
+func (w *work) onlyOwn(locked bool) error {
+	name, err := foreign(w.root, locked)
+	if err == nil && name != "" {
+		err = bad(ErrTaken, "%q has the file %s, and files are made there", w.path(), quote(name))
 	}
+	return err
+}
+
+// foreign returns the name of a file that shows that the directory is not a work directory,
+// or "". In a work directory the files of the locks are empty, the file key is empty or one
+// that open has written, and there are files only next to such a key. If there may be
+// another process that has the lock (locked is false), the key and the files are not read.
+func foreign(root *os.Root, locked bool) (string, error) {
+	names, err := readNames(root, ".", len(ownNames)+1)
+	if err != nil {
+		return "", err
+	}
+	busy := false
 	for _, name := range names {
 		if !slices.Contains(ownNames, name) {
-			return bad(ErrTaken, "%q has the file %s, and files are made there", w.path(), quote(name))
+			return name, nil
 		}
+		info, err := root.Lstat(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // another process has removed it
+		}
+		if err != nil {
+			return "", err
+		}
+		isLock := name != filesName && name != keyName
+		if info.IsDir() != (name == filesName) || !info.IsDir() && !info.Mode().IsRegular() || isLock && info.Size() > 0 {
+			return name, nil
+		}
+		busy = busy || isLock && !locked
 	}
-	return nil
+	if busy {
+		return "", nil
+	}
+	// The key is read first, because the process that removes the directory removes it last.
+	data, _, err := regular.ReadIn(root, keyName, maxKey)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), err == nil && len(data) == 0:
+	case errors.Is(err, regular.ErrTooLarge), err == nil && !isKey(data):
+		return keyName, nil
+	default:
+		return "", err
+	}
+	inside, err := readNames(root, filesName, 1)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err == nil && len(inside) > 0 {
+		return filesName, nil
+	}
+	return "", err
+}
+
+// maxKey is the most bytes of the file key.
+const maxKey = maxName + 1024
+
+// isKey reports whether data is a file key that this package has written.
+func isKey(data []byte) bool {
+	var k workKey
+	return json.Unmarshal(data, &k) == nil && k.Version > 0 && k.Manifest.Validate() == nil && len(k.Plan) == sha256.Size
 }
 
 // current reports whether the open directory still is the work directory.
@@ -172,7 +243,7 @@ func (w *work) open(k workKey) (*os.Root, error) {
 	if err != nil {
 		return nil, err
 	}
-	have, _, err := regular.ReadIn(w.root, keyName, maxName+1024)
+	have, _, err := regular.ReadIn(w.root, keyName, maxKey)
 	if err != nil || string(have) != string(want) {
 		if err := w.before("remove", filesName); err != nil {
 			return nil, err
@@ -180,7 +251,8 @@ func (w *work) open(k workKey) (*os.Root, error) {
 		if err := w.root.RemoveAll(filesName); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
-		if err := writeFile(w.root, keyName, want, w.before); err != nil {
+		// After a loss of power there may be files only if the key is whole.
+		if err := writeFile(w.root, keyName, want, !w.noSync, w.before); err != nil {
 			return nil, err
 		}
 	}
@@ -212,7 +284,7 @@ func (w *work) publish(ctx context.Context, tree *os.Root, names int) error {
 	if err := w.before("rename", w.base); err != nil {
 		return err
 	}
-	err := renameNew(filepath.Join(w.path(), filesName), filepath.Join(w.parent, w.base))
+	err := renameNew(filepath.Join(w.path(), filesName), w.target())
 	if errors.Is(err, fs.ErrExist) {
 		return errAppeared
 	}
@@ -294,11 +366,9 @@ func (w *work) sweep() {
 	if w.fs != nil {
 		return // the holder of the lock removes it
 	}
-	for _, name := range []string{w.path(), w.path() + oldSuffix} {
-		if _, err := os.Lstat(name); err == nil && w.tryLock() == nil {
-			w.remove()
-			return
-		}
+	removeOld(w.path() + oldSuffix)
+	if _, err := os.Lstat(w.path()); err == nil && w.tryLock() == nil {
+		w.remove()
 	}
 }
 
@@ -312,29 +382,51 @@ func (w *work) remove() {
 		return
 	}
 	old := w.path() + oldSuffix
-	removeWork(old)
-	if os.Rename(w.path(), old) == nil {
-		removeWork(old)
+	removeOld(old)
+	if renameNew(w.path(), old) == nil {
+		if removeOwn(w.root) {
+			os.Remove(old)
+		}
 		return
 	}
-	w.root.RemoveAll(filesName)
-	w.root.Remove(keyName)
+	if w.root.RemoveAll(filesName) == nil {
+		w.root.Remove(keyName)
+	}
 	w.close()
 	os.Remove(w.path()) // not if another process has its lock file there
 }
 
-// removeWork removes a directory that was a work directory, unless others have put files
-// there.
-func removeWork(name string) {
+// removeOld removes a directory that was a work directory. It leaves everything else as it
+// is.
+func removeOld(name string) {
+	info, err := os.Lstat(name)
+	if err != nil || !info.IsDir() {
+		return
+	}
 	root, err := os.OpenRoot(name)
 	if err != nil {
 		return
 	}
 	defer root.Close()
-	for _, own := range ownNames {
-		root.RemoveAll(own)
+	if at, err := root.Stat("."); err != nil || !os.SameFile(at, info) {
+		return
 	}
-	os.Remove(name)
+	if other, err := foreign(root, true); other != "" || err != nil {
+		return
+	}
+	if removeOwn(root) {
+		os.Remove(name)
+	}
+}
+
+// removeOwn removes what a work directory has, and reports whether it did.
+func removeOwn(root *os.Root) bool {
+	for _, own := range ownNames {
+		if err := root.RemoveAll(own); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return false
+		}
+	}
+	return true
 }
 
 // close releases the lock and closes the directory.
