@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -55,7 +56,7 @@ func TestABlobIsFetchedIfItHasNoActiveConnectionForAMoment(t *testing.T) {
 		after, cut time.Duration // until the answer; until the body fails
 		err        error
 	}
-	for name, answers := range map[string]map[int]answer{
+	for name, answers := range map[string]map[int64]answer{
 		"the other one fails while one opens its next part, which is refused": {2: {cut: 700 * time.Millisecond}, 3: {after: time.Second, err: errLimited}},
 		"the only one is refused while an added one is being opened":          {2: {after: time.Second}, 3: {err: errLimited}},
 		"the only one is refused, and then the added one":                     {2: {after: time.Second, err: errLimited}, 3: {err: errLimited}},
@@ -68,10 +69,10 @@ func TestABlobIsFetchedIfItHasNoActiveConnectionForAMoment(t *testing.T) {
 			for _, off := range []int64{4 << 20, 8 << 20} {
 				j.keep(t, j.data[off:off+1], off)
 			}
-			requests, began := 0, time.Now()
+			var requests atomic.Int64
+			began := time.Now()
 			j.blob.Open = func(ctx context.Context, off, n int64) (content.Body, error) {
-				requests++
-				a := answers[requests]
+				a := answers[requests.Add(1)]
 				if err := wait(ctx, a.after); err != nil {
 					return content.Body{}, err
 				}
@@ -90,7 +91,7 @@ func TestABlobIsFetchedIfItHasNoActiveConnectionForAMoment(t *testing.T) {
 			require.True(t, f.AcquireConn())
 			_, err := f.Fetch(t.Context(), j.blob)
 			require.NoError(t, err, name)
-			assert.GreaterOrEqual(t, requests, 3, name)
+			assert.GreaterOrEqual(t, requests.Load(), int64(3), name)
 			f.ReleaseConn()
 			assert.NoError(t, f.Idle(), name)
 		})
