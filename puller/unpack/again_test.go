@@ -1,6 +1,7 @@
 package unpack
 
 import (
+	"archive/tar"
 	"context"
 	"encoding/json"
 	"errors"
@@ -214,6 +215,19 @@ func TestNamesByMediaType(t *testing.T) {
 	files, err = Files(t.Context(), store, put(t, store, "application/vnd.docker.distribution.manifest.v2+json", body), filepath.Join(t.TempDir(), "dir"), Config{})
 	require.NoError(t, err)
 	assert.Equal(t, "model.layers.0.weight", namesOf(files))
+	// A member "name" of other media types means nothing to this package.
+	ollama := strings.ReplaceAll(string(body), `"model.layers.0.weight"`, "5")
+	other := strings.ReplaceAll(ollama, "vnd.ollama.image.tensor", "vnd.example")
+	desc := put(t, store, "application/vnd.docker.distribution.manifest.v2+json", []byte(other))
+	files, err = Files(t.Context(), store, desc, filepath.Join(t.TempDir(), "dir"), Config{Name: func(ocispec.Descriptor) string { return "b" }})
+	require.NoError(t, err)
+	assert.Equal(t, "b", namesOf(files))
+	desc = put(t, store, "application/vnd.docker.distribution.manifest.v2+json", []byte(ollama))
+	_, err = Files(t.Context(), store, desc, filepath.Join(t.TempDir(), "dir"), Config{})
+	assert.Equal(t, content.ErrBadManifest, content.ReasonOf(err))
+	var e *Error
+	require.ErrorAs(t, err, &e)
+	assert.Equal(t, digestOf([]byte("t")), e.Layer)
 }
 
 // Which layers are tars.
@@ -248,6 +262,11 @@ func TestIsTar(t *testing.T) {
 		{"application/vnd.cncf.flux.content.v1.tar+gzip", nil, true},
 		{"application/tar+gzip", nil, true},
 		{"application/x-tar", nil, true},
+		{"application/x-gtar", nil, true},
+		{"application/x-tgz", nil, true},
+		{"application/vnd.example.v1.tar.gz", nil, true},
+		{"application/vnd.example.v1.tar+xz", nil, true}, // which is refused
+		{"application/vnd.example.v1.xz", nil, false},
 		{"application/vnd.cncf.helm.chart.content.layer.v1+tar", nil, true},
 		{"application/vnd.oci.image.layer.v1.tar+gzip+encrypted", nil, false},
 		{"application/gzip", nil, false},
@@ -563,6 +582,48 @@ func TestNamesThatTheFileSystemJoins(t *testing.T) {
 	assert.ErrorIs(t, err, ErrTwice)
 	assert.ErrorContains(t, err, `"README"`)
 	assert.NoError(t, compareNames(root, both[1:], ""))
+}
+
+// A link with Link after a call without it, and the other way round, changes nothing.
+func TestLinkOfADirectoryThatIsThere(t *testing.T) {
+	store := openLayout(t)
+	desc := putArtifact(t, store, titled("a", "a"))
+	for _, link := range []bool{false, true} {
+		dir := filepath.Join(t.TempDir(), "dir")
+		_, err := Files(t.Context(), store, desc, dir, Config{Link: link})
+		require.NoError(t, err)
+		before := must(os.Stat(filepath.Join(dir, "a")))
+		_, err = Files(t.Context(), store, desc, dir, Config{Link: !link})
+		require.NoError(t, err)
+		assert.True(t, os.SameFile(before, must(os.Stat(filepath.Join(dir, "a")))))
+	}
+}
+
+// The limits count as the comments of Config say if only a part is written.
+func TestLimitsWithSubPath(t *testing.T) {
+	store := new(pullertest.MemStore)
+	desc := putArtifact(t, store, plain(t, file("in/a", "aa"), special(tar.TypeLink, "in/b", "in/a"), file("out/c", "cccc"), special(tar.TypeSymlink, "out/l", "/etc")))
+	for cfg, want := range map[string]struct {
+		Config
+		is error
+	}{
+		"bytes":     {Config{SubPath: "in", MaxBytes: 2}, nil},
+		"few bytes": {Config{SubPath: "in", MaxBytes: 1}, ErrTooLarge},
+		"files":     {Config{SubPath: "in", MaxFiles: 6}, nil},
+		"few files": {Config{SubPath: "in", MaxFiles: 5}, ErrTooLarge},
+	} {
+		_, err := Files(t.Context(), store, desc, filepath.Join(t.TempDir(), "dir"), want.Config)
+		assert.ErrorIs(t, err, want.is, cfg)
+	}
+}
+
+// A path in a global header is not that of the entries behind it.
+func TestGlobalHeaderNamesNoFile(t *testing.T) {
+	store := new(pullertest.MemStore)
+	global := tarEntry{tar.Header{Typeflag: tar.TypeXGlobalHeader, Name: "pax", PAXRecords: map[string]string{"path": "../x"}}, ""}
+	files, err := Files(t.Context(), store, putArtifact(t, store, plain(t, global, file("a", "a"))), filepath.Join(t.TempDir(), "dir"), Config{})
+	require.NoError(t, err)
+	assert.Equal(t, "a", namesOf(files))
 }
 
 // Directories that cannot be made.

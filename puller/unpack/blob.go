@@ -46,12 +46,14 @@ func (b *blob) Read(p []byte) (int, error) {
 	}
 	n, err := b.r.Read(p)
 	if int64(n) > b.left {
-		b.done = damaged(b.desc)
+		b.done = otherSize(b.desc)
 		return 0, b.done
 	}
 	b.left -= int64(n)
 	b.h.Write(p[:n])
-	if err == io.EOF && (b.left > 0 || verify.Sum(b.desc.Digest, b.h) != b.desc.Digest) {
+	if err == io.EOF && b.left > 0 {
+		err = otherSize(b.desc)
+	} else if err == io.EOF && verify.Sum(b.desc.Digest, b.h) != b.desc.Digest {
 		err = damaged(b.desc)
 	}
 	b.done = err
@@ -69,7 +71,7 @@ func (b *blob) end() error {
 		case err != nil:
 			return err
 		case n > 0:
-			return damaged(b.desc)
+			return otherSize(b.desc)
 		}
 	}
 }
@@ -87,4 +89,9 @@ func hashBlob(ctx context.Context, desc ocispec.Descriptor, f *os.File) error {
 // damaged is the error for a blob with other content than its digest says.
 func damaged(desc ocispec.Descriptor) error {
 	return &content.Error{Reason: content.ErrDigestMismatch, Err: fmt.Errorf("blob %s is damaged in the store: remove it there (a layout's Repair does) and pull the artifact again", desc.Digest)}
+}
+
+// otherSize is the error for a blob with more or fewer bytes than the manifest says.
+func otherSize(desc ocispec.Descriptor) error {
+	return &content.Error{Reason: content.ErrDigestMismatch, Err: fmt.Errorf("blob %s does not have the %d bytes that the manifest says: the manifest is wrong, or the blob is damaged in the store (a layout's Repair removes such a blob)", desc.Digest, desc.Size)}
 }

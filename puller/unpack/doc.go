@@ -25,7 +25,9 @@
 //     nevertheless: a layer with a title and with the media type of an image's layer,
 //     because oras gives that media type to every file for which its user names none.
 //
-// The bytes of a tar say whether it is compressed with gzip. If the annotation
+// The media types application/x-tar, application/x-gtar and application/x-tgz name a tar too,
+// and so do those that end in .tar.gz. The bytes of a tar say whether it is compressed with
+// gzip. If the annotation
 // io.deis.oras.content.digest is present, it is the digest of the tar without its
 // compression, and is checked.
 //
@@ -34,7 +36,8 @@
 //   - the annotation org.cncf.model.filepath, of the ModelPack specification, which Docker's
 //     model-runner writes too, or org.cnai.model.filepath, its former name;
 //   - the annotation org.opencontainers.image.title, which oras writes;
-//   - the member "name" of the descriptor, which Ollama writes for tensors;
+//   - the member "name" of the descriptor, which Ollama writes for tensors. It is read only if
+//     the media type begins with application/vnd.ollama.image.;
 //   - what Config.Name returns;
 //   - a name by its media type, of the table below. If several layers without a name have
 //     the same media type, they are numbered in their order, as Docker's model
@@ -77,11 +80,16 @@
 //   - a symbolic link that is absolute, that leads out of the directory, alone or together
 //     with other links, or that leads to nothing; a hard link to anything but a file that
 //     comes before it; a file behind a symbolic link;
-//   - a whiteout (.wh.NAME) in a layer with the media type of an image's layer, because the
-//     file system of an image is more than the files of its layers;
+//   - a whiteout (.wh.NAME), or a name below one, in a layer with the media type of an image's
+//     layer, because the file system of an image is more than the files of its layers;
 //   - more files, bytes or compression than the limits of Config allow, holes of sparse files
 //     included, or names of more than 32 MiB together;
-//   - zstd, a tar that is cut off or damaged, and anything but zeros behind its end.
+//   - zstd, xz and other compressions than gzip; a tar that is damaged, or that is cut off, so
+//     that not even one block of zeros is at its end; anything but zeros behind its end, or
+//     behind the end of gzip.
+//
+// Records of a global header of PAX, such as a path for all entries, are not used. git
+// archive writes such a header for a comment.
 //
 // A file has the mode 0644, or 0755 if the tar says that its owner may execute it. A
 // directory has 0755. The umask applies. Other bits, such as set-user-ID, and owners, times
@@ -97,7 +105,9 @@
 //     the same directory and artifact. That call compares what it finds with the blobs, and
 //     writes where they differ. A call for another artifact removes them first. Until a call
 //     has made the directory, or has failed while it made it, the files of the killed call
-//     take up room in .NAME.pullkit. After that, .NAME.pullkit is removed.
+//     take up room in .NAME.pullkit. After that, .NAME.pullkit is renamed to
+//     .NAME.pullkit.old and removed. If others have put files into one of these, it stays as
+//     it is. In .NAME.pullkit they are an error.
 //   - If several processes make one directory at the same time, one makes it, and the others
 //     wait and then use it.
 //   - A second call writes nothing. The file .pullkit in the directory says which artifact

@@ -2,6 +2,8 @@ package unpack
 
 import (
 	"fmt"
+	"io/fs"
+	"os"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -41,7 +43,7 @@ type Error struct {
 }
 
 // Error returns directory, layer, file and cause. What the artifact's author wrote is
-// quoted and cut.
+// quoted and cut, in errors of the system too.
 func (e *Error) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "unpack to %q: ", e.Dir)
@@ -57,6 +59,45 @@ func (e *Error) Error() string {
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
+
+// A systemError is an error of the system whose text has paths quoted and cut, because the
+// author of the artifact chose a part of them.
+type systemError struct {
+	text string
+	err  error
+}
+
+func (e *systemError) Error() string { return e.text }
+func (e *systemError) Unwrap() error { return e.err }
+
+// quotePaths returns err with the paths of its system errors quoted and cut.
+func quotePaths(err error) error {
+	text := err.Error()
+	quoted := quotePathsIn(text, err)
+	if quoted == text {
+		return err
+	}
+	return &systemError{quoted, err}
+}
+
+// quotePathsIn replaces the system errors that err wraps in the text of err.
+func quotePathsIn(text string, err error) string {
+	switch e := err.(type) {
+	case *fs.PathError:
+		return strings.ReplaceAll(text, e.Error(), fmt.Sprintf("%s %s: %v", e.Op, quote(e.Path), e.Err))
+	case *os.LinkError:
+		return strings.ReplaceAll(text, e.Error(), fmt.Sprintf("%s %s %s: %v", e.Op, quote(e.Old), quote(e.New), e.Err))
+	case interface{ Unwrap() error }:
+		if inner := e.Unwrap(); inner != nil {
+			return quotePathsIn(text, inner)
+		}
+	case interface{ Unwrap() []error }:
+		for _, inner := range e.Unwrap() {
+			text = quotePathsIn(text, inner)
+		}
+	}
+	return text
+}
 
 // maxQuoted is the most bytes of a name that an error has.
 const maxQuoted = 200

@@ -2,14 +2,19 @@ package unpack
 
 import (
 	"archive/tar"
+	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/internal/verify"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/puller/pullertest"
 	"github.com/stretchr/testify/assert"
@@ -89,6 +94,7 @@ var faults = []struct {
 	{"an entry twice", func(t testing.TB) []layer { return []layer{plain(t, file("x", "1"), file("./x", "1"))} }, Config{}, ErrTwice, 0, "./x", ""},
 	{"an entry and a layer", func(t testing.TB) []layer { return []layer{titled("x", "1"), plain(t, file("x", "1"))} }, Config{}, ErrTwice, 1, "x", ""},
 	{"a whiteout", func(t testing.TB) []layer { return []layer{image(t, file("etc/.wh.passwd", ""))} }, Config{}, ErrBadName, 0, "etc/.wh.passwd", "image"},
+	{"a name below a whiteout", func(t testing.TB) []layer { return []layer{image(t, file("etc/.wh.d/passwd", ""))} }, Config{}, ErrBadName, 0, "etc/.wh.d/passwd", "image"},
 	{"two layers of an image", func(t testing.TB) []layer { return []layer{image(t, file("etc/a", "1")), image(t, file("etc/a", "2"))} }, Config{}, ErrTwice, 1, "etc/a", ""},
 	{"too many entries", func(t testing.TB) []layer {
 		return []layer{plain(t, file("a", ""), file("b", ""), file("c", ""))}
@@ -108,6 +114,31 @@ var faults = []struct {
 	{"zstd by its bytes", func(testing.TB) []layer { return []layer{{modelTar, []byte(zstdMagic + "1234"), nil}} }, Config{}, ErrBadTar, 0, "", "zstd"},
 	{"text in place of a tar", func(testing.TB) []layer { return []layer{{modelTar, []byte(strings.Repeat("text ", 300)), nil}} }, Config{}, ErrBadTar, 0, "", "invalid tar header"},
 	{"a tar that is cut off", func(t testing.TB) []layer { return []layer{{modelTar, tarOf(t, file("a", "123"))[:514], nil}} }, Config{}, ErrBadTar, 0, "a", "unexpected EOF"},
+	{"a tar that is cut off between entries", func(t testing.TB) []layer {
+		return []layer{{modelTar, tarOf(t, file("a", "1"), file("b", "2"))[:1024], nil}}
+	}, Config{}, ErrBadTar, 0, "", "cut off"},
+	{"a tar without zeros at its end", func(t testing.TB) []layer {
+		return []layer{{modelGzip, zip(tarOf(t, file("a", "1"), file("zeros", strings.Repeat("\x00", 2048)))[:1024+512+2048]), nil}}
+	}, Config{}, ErrBadTar, 0, "", "cut off"},
+	{"a tar without zeros whose last file is not below SubPath", func(t testing.TB) []layer {
+		return []layer{{modelTar, tarOf(t, file("d/a", "1"), file("zeros", strings.Repeat("\x00", 2048)))[:1024+512+2048], nil}}
+	}, Config{SubPath: "d"}, ErrBadTar, 0, "", "cut off"},
+	{"a tar that is cut off behind a long name", func(t testing.TB) []layer {
+		return []layer{{modelTar, tarOf(t, file(strings.Repeat("a", 150), "1"))[:1024], nil}}
+	}, Config{}, ErrBadTar, 0, "", "cut off"},
+	{"an empty tar file", func(testing.TB) []layer { return []layer{{modelTar, nil, nil}} }, Config{}, ErrBadTar, 0, "", "cut off"},
+	{"an empty file in gzip", func(testing.TB) []layer { return []layer{{modelGzip, zip(nil), nil}} }, Config{}, ErrBadTar, 0, "", "cut off"},
+	{"bytes behind gzip", func(t testing.TB) []layer {
+		return []layer{{modelGzip, append(zip(tarOf(t, file("a", "1"))), "\x00\x00more"...), nil}}
+	}, Config{}, ErrBadTar, 0, "", "follow its end"},
+	{"xz by its media type", func(testing.TB) []layer {
+		return []layer{{modelTar + "+xz", []byte("1"), map[string]string{annotationTitle: "a"}}}
+	}, Config{}, ErrBadTar, 0, "", "compressed with xz"},
+	{"bzip2 by its media type", func(testing.TB) []layer { return []layer{{modelTar + ".bzip2", []byte("1"), nil}} }, Config{}, ErrBadTar, 0, "", "compressed with bzip2"},
+	{"a title that no file system can write", func(testing.TB) []layer { return []layer{titled("\u202e"+strings.Repeat("a", 300), "1")} }, Config{}, nil, 0, "\u202e" + strings.Repeat("a", 300), `"\u202ea`},
+	{"an entry that no file system can write", func(t testing.TB) []layer {
+		return []layer{plain(t, special(tar.TypeDir, "\u202e"+strings.Repeat("a", 300), ""))}
+	}, Config{}, nil, 0, "\u202e" + strings.Repeat("a", 300), `"\u202ea`},
 	{"gzip that is cut off", func(t testing.TB) []layer {
 		data := zip(tarOf(t, file("a", "123")))
 		return []layer{{modelGzip, data[:len(data)-9], nil}}
@@ -204,6 +235,7 @@ func TestEachFaultIsAnErrorAndLeavesNothing(t *testing.T) {
 			assert.Contains(t, err.Error(), f.text)
 			assert.Contains(t, err.Error(), "unpack to ")
 			assert.NotContains(t, err.Error(), "\n")
+			assert.NotContains(t, err.Error(), "\u202e")
 			assert.Less(t, len(err.Error()), 1000)
 			want := digest.Digest("")
 			if f.layer >= 0 {
@@ -214,6 +246,73 @@ func TestEachFaultIsAnErrorAndLeavesNothing(t *testing.T) {
 			assert.Equal(t, dir, e.Dir)
 			assert.Equal(t, map[string]string{"x": "mine"}, readTree(t, parent))
 		})
+	}
+}
+
+// Errors of the system say what failed and with which error, and have names quoted and cut,
+// however they are wrapped.
+func TestNamesInErrorsOfTheSystem(t *testing.T) {
+	name := "\u202e" + strings.Repeat("a", 300)
+	for _, err := range []error{
+		&fs.PathError{Op: "openat", Path: name, Err: fs.ErrPermission},
+		&os.LinkError{Op: "link", Old: name, New: name, Err: fs.ErrPermission},
+		fmt.Errorf("%w: %w", ErrNoLink, &os.LinkError{Op: "link", Old: "blob", New: name, Err: fs.ErrPermission}),
+		fmt.Errorf("read: %w", errors.Join(ErrNoLink, &fs.PathError{Op: "openat", Path: name, Err: fs.ErrPermission})),
+	} {
+		got := quotePaths(err)
+		assert.ErrorIs(t, got, fs.ErrPermission)
+		assert.Equal(t, errors.Is(err, ErrNoLink), errors.Is(got, ErrNoLink))
+		assert.Contains(t, got.Error(), `"\u202eaaa`)
+		assert.Contains(t, got.Error(), "permission denied")
+		assert.NotContains(t, got.Error(), "\u202e")
+		assert.NotContains(t, got.Error(), strings.Repeat("a", maxQuoted))
+	}
+	assert.Equal(t, ErrTwice, quotePaths(ErrTwice))
+
+	store := openLayout(t)
+	name = strings.Repeat(strings.Repeat("e", 200)+"/", 20) + strings.Repeat("f", 70)
+	_, err := Files(t.Context(), store, putArtifact(t, store, titled(name, "a")), filepath.Join(t.TempDir(), "dir"), Config{Link: true})
+	if err != nil { // most systems cannot link a path of more than 4096 bytes
+		assert.ErrorIs(t, err, ErrNoLink)
+		assert.Less(t, len(err.Error()), 1200)
+	}
+}
+
+// Tars that real programs write end in one block of zeros, or in many, and gzip may have
+// zeros behind it.
+func TestEndsOfTars(t *testing.T) {
+	whole := tarOf(t, file("a", "1"))
+	half := len(whole) - blockSize
+	for name, data := range map[string][]byte{
+		"two blocks":             whole,
+		"one block":              whole[:half],
+		"a record of blocks":     append(slices.Clone(whole), make([]byte, 8<<10)...),
+		"not a whole block":      append(slices.Clone(whole), 0, 0),
+		"gzip":                   zip(whole),
+		"gzip and zeros":         append(zip(whole), make([]byte, 700)...),
+		"gzip of several pieces": append(zip(whole[:700]), zip(whole[700:])...),
+		"pieces and zeros":       append(append(zip(whole[:700]), zip(whole[700:])...), 0),
+	} {
+		t.Run(name, func(t *testing.T) {
+			store := new(pullertest.MemStore)
+			dir := filepath.Join(t.TempDir(), "dir")
+			_, err := Files(t.Context(), store, putArtifact(t, store, layer{modelGzip, data, nil}), dir, Config{})
+			require.NoError(t, err)
+			assert.Equal(t, map[string]string{"a": "1"}, readTree(t, dir))
+		})
+	}
+}
+
+// A manifest with a wrong size is not called damage of the store alone.
+func TestWrongSizeInTheManifest(t *testing.T) {
+	store := new(pullertest.MemStore)
+	blob := put(t, store, modelRaw, []byte("abc"))
+	for _, size := range []int64{2, 4} {
+		blob.Size = size
+		b := newBlob(blob, strings.NewReader("abc"), nil, must(verify.New(blob.Digest)))
+		_, err := io.Copy(io.Discard, b)
+		assert.Equal(t, content.ErrDigestMismatch, content.ReasonOf(err))
+		assert.ErrorContains(t, err, fmt.Sprintf("the %d bytes that the manifest says", size))
 	}
 }
 

@@ -58,7 +58,12 @@ type place struct {
 // An artifactLayer is a layer as a manifest has it.
 type artifactLayer struct {
 	ocispec.Descriptor
-	Name string `json:"name"` // Ollama's
+	Name string // Ollama's member "name"
+}
+
+// isOllama reports whether a layer has a media type of Ollama.
+func isOllama(mediaType string) bool {
+	return strings.HasPrefix(mediatype.Bare(mediaType), ollamaPrefix)
 }
 
 // places returns what becomes of each layer. name is Config.Name.
@@ -73,8 +78,11 @@ func places(layers []artifactLayer, name func(ocispec.Descriptor) string) ([]pla
 			continue // it means that there is no content
 		case p.tar:
 			p.image = mediatype.IsLayer(mediaType) && l.Annotations[annotationUnpack] == ""
-			if compression(mediaType) == "zstd" {
+			switch c := compression(mediaType); {
+			case c == "zstd":
 				return nil, &Error{Layer: l.Digest, Err: errZstd}
+			case c != "" && c != "gzip" && c != "gz":
+				return nil, &Error{Layer: l.Digest, Err: bad(ErrBadTar, "its media type %s says that it is compressed with %s, which is not read: pack the artifact without compression or with gzip", quote(l.MediaType), c)}
 			}
 		default:
 			if p.name = l.ownName(); p.name == "" && name != nil {
@@ -120,7 +128,7 @@ func (l artifactLayer) ownName() string {
 			return name
 		}
 	}
-	if strings.HasPrefix(mediatype.Bare(l.MediaType), ollamaPrefix) {
+	if isOllama(l.MediaType) {
 		return l.Name
 	}
 	return ""
@@ -149,7 +157,7 @@ func isTar(layer ocispec.Descriptor) bool {
 	bare := mediatype.Bare(layer.MediaType)
 	bare = strings.TrimSuffix(bare[:len(bare)-len(compression(bare))], "+")
 	bare = strings.TrimSuffix(bare, ".")
-	for _, end := range []string{".tar", "+tar", "/tar", "/x-tar"} {
+	for _, end := range []string{".tar", "+tar", "/tar", "/x-tar", "/x-gtar", "/x-tgz"} {
 		if strings.HasSuffix(bare, end) {
 			return true
 		}
@@ -157,9 +165,13 @@ func isTar(layer ocispec.Descriptor) bool {
 	return false
 }
 
+// compressions are the ends of media types that name a compression. Only the first two are
+// read.
+var compressions = []string{"gzip", "gz", "zstd", "xz", "bzip2", "bz2", "lz4", "lzma", "lzip", "lzop", "brotli", "br", "zlib", "deflate", "compress", "snappy"}
+
 // compression returns the compression at the end of a media type, or "".
 func compression(bare string) string {
-	for _, c := range []string{"gzip", "zstd"} {
+	for _, c := range compressions {
 		if strings.HasSuffix(bare, "+"+c) || strings.HasSuffix(bare, "."+c) {
 			return c
 		}

@@ -11,10 +11,10 @@ import (
 	"io"
 	"io/fs"
 	"math"
-	"path"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
+	"github.com/pullkit/pullkit/internal/ocilayout"
 	"github.com/pullkit/pullkit/internal/verify"
 	"github.com/pullkit/pullkit/puller/content"
 )
@@ -101,11 +101,43 @@ func decompress(r *bufio.Reader) (io.Reader, error) {
 		if err != nil {
 			return nil, tarError(err)
 		}
-		return z, nil
+		z.Multistream(false)
+		return &gzipReader{z, r}, nil
 	case strings.HasPrefix(string(begin), zstdMagic):
 		return nil, errZstd
 	}
 	return r, nil
+}
+
+// A gzipReader reads the members of a gzip file and the zeros behind them, with which some
+// programs fill the last block of a file.
+type gzipReader struct {
+	z *gzip.Reader
+	r *bufio.Reader // what z reads
+}
+
+func (g *gzipReader) Read(p []byte) (int, error) {
+	n, err := g.z.Read(p)
+	if n > 0 && err == io.EOF {
+		return n, nil // the next call looks behind the member
+	}
+	if err != io.EOF {
+		return n, err
+	}
+	begin, err := g.r.Peek(len(gzipMagic))
+	if string(begin) == gzipMagic {
+		if err = g.z.Reset(g.r); err == nil {
+			g.z.Multistream(false)
+		}
+		return 0, err
+	}
+	if err == nil || err == io.EOF {
+		err = readPadding(g.r)
+	}
+	if err == nil {
+		err = io.EOF
+	}
+	return 0, err
 }
 
 // tarError returns an error with the reason ErrBadTar for bytes that cannot be read as a
@@ -124,11 +156,44 @@ func tarError(err error) error {
 	return err
 }
 
+// blockSize is the size of a block of a tar.
+const blockSize = 512
+
+// A blockReader knows the last bytes that were read. A tar ends with two blocks of zeros.
+// package archive/tar does not say whether it has met them. One is enough for it, and for
+// GNU tar.
+type blockReader struct {
+	r    io.Reader
+	n    int64           // how many bytes were read
+	last [blockSize]byte // the last of them
+}
+
+func (b *blockReader) Read(p []byte) (int, error) {
+	n, err := b.r.Read(p)
+	b.n += int64(n)
+	if n >= blockSize {
+		copy(b.last[:], p[n-blockSize:n])
+	} else {
+		copy(b.last[:], b.last[n:])
+		copy(b.last[blockSize-n:], p[:n])
+	}
+	return n, err
+}
+
 // addEntries adds the entries of a tar. The files of all entries have at most limit bytes,
 // because the holes of sparse files are not in the tar.
 func (t *tree) addEntries(ctx context.Context, p place, r io.Reader, limit int64) error {
-	for in := tar.NewReader(r); ; {
+	blocks := &blockReader{r: r}
+	for in := tar.NewReader(blocks); ; {
+		// The rest of an entry is read first, so that Next reads only what is between entries.
+		if _, err := io.Copy(io.Discard, ocilayout.ContextReader{Ctx: ctx, R: in}); err != nil {
+			return err
+		}
+		blocks.n = 0
 		h, err := in.Next()
+		if err == io.EOF && (blocks.n < blockSize || blocks.last != [blockSize]byte{}) {
+			return bad(ErrBadTar, "it is cut off: the zeros at its end are missing")
+		}
 		if err == io.EOF {
 			return nil
 		}
@@ -136,7 +201,7 @@ func (t *tree) addEntries(ctx context.Context, p place, r io.Reader, limit int64
 			return err
 		}
 		if h.Typeflag == tar.TypeXGlobalHeader {
-			continue // comments, such as those of git archive
+			continue // comments, such as those of git archive; other records of it are not used
 		}
 		if limit -= max(h.Size, 0); h.Size < 0 || limit < 0 {
 			return &Error{File: h.Name, Err: errRatio}
@@ -152,7 +217,7 @@ func (t *tree) addEntry(ctx context.Context, p place, h *tar.Header, r io.Reader
 	if err != nil {
 		return err
 	}
-	if p.image && strings.HasPrefix(path.Base(name), whiteoutPrefix) {
+	if p.image && (strings.HasPrefix(name, whiteoutPrefix) || strings.Contains(name, "/"+whiteoutPrefix)) {
 		return bad(ErrBadName, "it removes a file of another layer, so this is the layer of an image and not an artifact")
 	}
 	if h.Typeflag == tar.TypeDir {

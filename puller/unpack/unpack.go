@@ -26,13 +26,17 @@ type Config struct {
 	// written, and it becomes the directory that is made. As in an image volume of
 	// Kubernetes, SubPath is relative, has no element "..", and must be a directory that
 	// the artifact has. A symbolic link in SubPath is not followed, and a link below it
-	// that leads out of it is an error.
+	// that leads out of it is an error, also if it stays in the artifact. Where links that
+	// are not below SubPath lead to is not checked. SubPath/.pullkit is a name that is not
+	// written, as .pullkit is without SubPath.
 	SubPath string
 	// Link makes files that are hard links to the blobs of the Store, so that they take up
 	// no room of their own, and makes them, and so the blobs, read-only. A process of root
 	// can still write to such a file, which changes the blob, so mount the directory
 	// read-only. The Store must be a Directory, and must be on the file system of the
-	// directory that is made. The files of tars are always written.
+	// directory that is made. The files of tars are always written. A directory that an
+	// earlier call has made stays as it is, with copies or with links: to get links in place
+	// of copies, remove it first.
 	Link bool
 	// Verify hashes all files of a directory that an earlier call has made. Without it, only
 	// the files are hashed that were modified later, or whose time was set.
@@ -41,10 +45,12 @@ type Config struct {
 	// "", the layer gets a name by its media type; see the package comment. A directory that
 	// an earlier call has made keeps its names.
 	Name func(layer ocispec.Descriptor) string
-	// MaxFiles is the most files, directories and links that an artifact may have. Zero
-	// means 100,000.
+	// MaxFiles is the most files, directories and links that an artifact may have, those
+	// outside SubPath included. Zero means 100,000.
 	MaxFiles int
-	// MaxBytes is the most bytes that all files together may have. Zero means 1 TiB.
+	// MaxBytes is the most bytes that all files together may have that are written. Files
+	// outside SubPath and hard links in tars do not count, and blobs count that become
+	// links with Link. Zero means 1 TiB.
 	MaxBytes int64
 	// MaxRatio is how many times its size the tar of a layer may unpack to, plus 1 MiB.
 	// Zero means 200.
@@ -126,6 +132,7 @@ func (u *unpacker) fail(ctx context.Context, err error) error {
 		failed.Layer = cmp.Or(e.Layer, failed.Layer)
 		failed.File = cmp.Or(e.File, failed.File)
 	}
+	failed.Err = quotePaths(failed.Err)
 	return failed
 }
 
@@ -239,11 +246,23 @@ func (u *unpacker) layers(ctx context.Context, desc ocispec.Descriptor) ([]artif
 	if doc.Manifest == nil {
 		return nil, &content.Error{Reason: content.ErrBadManifest, Err: fmt.Errorf("%s is an index", desc.Digest)}
 	}
-	var manifest struct{ Layers []artifactLayer }
-	if json.Unmarshal(body, &manifest) != nil {
-		return nil, &content.Error{Reason: content.ErrBadManifest, Err: errors.New("a name of a layer is not a text")}
+	var manifest struct {
+		Layers []struct {
+			ocispec.Descriptor
+			Name json.RawMessage `json:"name"` // Ollama's
+		}
 	}
-	return manifest.Layers, nil
+	if err := json.Unmarshal(body, &manifest); err != nil {
+		return nil, &content.Error{Reason: content.ErrBadManifest, Err: err}
+	}
+	layers := make([]artifactLayer, len(manifest.Layers))
+	for i, l := range manifest.Layers {
+		layers[i].Descriptor = l.Descriptor
+		if l.Name != nil && isOllama(l.MediaType) && json.Unmarshal(l.Name, &layers[i].Name) != nil {
+			return nil, &Error{Layer: l.Digest, Err: &content.Error{Reason: content.ErrBadManifest, Err: errors.New("the name of the layer is not a text")}}
+		}
+	}
+	return layers, nil
 }
 
 // present returns what is in the directory if an earlier call has made it.
