@@ -7,7 +7,11 @@
 // The directory must be absent, or made by an earlier call of the same artifact, which then
 // writes nothing. The names of the files are printed with their sizes. The blobs stay in
 // the store, for the next artifact that shares them; with -link the files are the store's
-// blobs and take up no room of their own.
+// blobs and take up no room of their own. The directory and the store must not be in each
+// other.
+//
+// The flags are those of the example pull, except that -o of pull is -store here, and that
+// -f and -parallel, which are for several images, are not here.
 //
 // It exits with 0 if the directory has all files, 1 if it has not, and 2 for wrong usage.
 package main
@@ -19,11 +23,15 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/signal"
 	"path"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
+	"unicode/utf8"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/credentials"
@@ -65,7 +73,8 @@ func parseFlags(args []string, stderr io.Writer) (o options, err error) {
 	flags := flag.NewFlagSet("files", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.Usage = func() {
-		fmt.Fprint(stderr, "usage: files [flags] IMAGE\n       files            (a demonstration on loopback)\n\nflags:\n")
+		fmt.Fprint(stderr, "usage: files [flags] IMAGE\n       files            (a demonstration on loopback)\n\n"+
+			"The flags of pull are here, with -store for its -o. Its -f and -parallel, which are for several images, are not.\n\nflags:\n")
 		flags.PrintDefaults()
 	}
 	flags.StringVar(&o.out, "o", "", "`directory` to make (default: the last part of the repository)")
@@ -138,6 +147,11 @@ func files(ctx context.Context, o options, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if !o.explain {
+		if err := checkOut(o.out, o.store); err != nil {
+			return err
+		}
+	}
 	store, err := layout.Open(o.store, layout.Config{})
 	if err != nil {
 		return err
@@ -202,13 +216,77 @@ func files(ctx context.Context, o options, stdout, stderr io.Writer) error {
 			out.Encode(f)
 			continue
 		}
-		name := path.Join(o.out, f.Name)
+		name := printable(path.Join(o.out, f.Name))
 		if f.Link != "" {
-			name += " -> " + f.Link
+			name += " -> " + printable(f.Link)
 		}
 		fmt.Fprintf(stdout, "%12d  %s\n", f.Size, name)
 	}
 	return nil
+}
+
+// checkOut returns an error if the files cannot be written to out, before anything is pulled.
+// What an earlier call has made is checked after the pull.
+func checkOut(out, store string) error {
+	a, err := realPath(out)
+	if err != nil {
+		return err
+	}
+	b, err := realPath(store)
+	if err != nil {
+		return err
+	}
+	if within(a, b) || within(b, a) {
+		return fmt.Errorf("-o %q and -store %q are the same directory, or one is in the other: give another one with -o", out, store)
+	}
+	info, err := os.Lstat(out)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil && info.IsDir() {
+		_, err = os.Lstat(filepath.Join(out, ".pullkit"))
+	}
+	if err == nil && !info.IsDir() || errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%q: %w", out, unpack.ErrTaken)
+	}
+	return err
+}
+
+// realPath returns the absolute path of a file that need not be there, without symbolic
+// links.
+func realPath(name string) (string, error) {
+	name, err := filepath.Abs(name)
+	if err != nil {
+		return "", err
+	}
+	rest := ""
+	for {
+		real, err := filepath.EvalSymlinks(name)
+		if err == nil {
+			return filepath.Join(real, rest), nil
+		}
+		parent := filepath.Dir(name)
+		if !errors.Is(err, fs.ErrNotExist) || parent == name {
+			return "", err
+		}
+		name, rest = parent, filepath.Join(filepath.Base(name), rest)
+	}
+}
+
+// within reports whether a path is that of the directory dir or of a file in it.
+func within(name, dir string) bool {
+	rel, err := filepath.Rel(dir, name)
+	return err == nil && filepath.IsLocal(rel)
+}
+
+// printable returns a name as it is, or quoted if it has characters that a terminal does not
+// show as they are.
+func printable(name string) string {
+	hidden := func(r rune) bool { return !strconv.IsPrint(r) }
+	if !utf8.ValidString(name) || strings.ContainsFunc(name, hidden) {
+		return strconv.Quote(name)
+	}
+	return name
 }
 
 // readCredentials reads the credentials of the secrets and those of the node.

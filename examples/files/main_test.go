@@ -105,7 +105,7 @@ func TestFilesOfAPrivateModel(t *testing.T) {
 		{[]string{"-o", "x"}, 2, []string{"0 images"}},
 		{[]string{"Team/app:v1 "}, 2, []string{"white space"}},
 		{[]string{"-colour", image}, 2, []string{"-colour"}},
-		{[]string{"-h"}, 0, []string{"usage: files"}},
+		{[]string{"-h"}, 0, []string{"usage: files", "-parallel"}},
 	} {
 		code, out, errs := call(t, t.Context(), c.args...)
 		if c.want == nil {
@@ -117,6 +117,47 @@ func TestFilesOfAPrivateModel(t *testing.T) {
 			assert.Contains(t, errs, want, "%q", c.args)
 		}
 		assert.NotContains(t, errs, "hunter2")
+	}
+}
+
+// A directory that cannot be made is refused before anything is asked or stored.
+func TestDirectoryIsCheckedBeforeThePull(t *testing.T) {
+	dir := inEmptyDir(t)
+	reg, err := pullertest.Start(pullertest.Config{})
+	require.NoError(t, err)
+	defer reg.Close()
+	require.NoError(t, putModel(reg))
+	require.NoError(t, os.MkdirAll(filepath.Join(dir, "taken"), 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "file"), nil, 0o644))
+	require.NoError(t, os.Symlink("taken", filepath.Join(dir, "link")))
+	for _, c := range []struct{ out, store, want string }{
+		{"s", "s", "same directory"},
+		{"s/in/side", "s", "same directory"},
+		{"out", "out/store", "same directory"},
+		{"out", "./x/../out", "same directory"},
+		{"taken/s", "link", "same directory"},
+		{"link/s", "taken/s/t", "same directory"},
+		{"taken", "s", "not one that an earlier call has made"},
+		{"file", "s", "not one that an earlier call has made"},
+		{"link", "s", "not one that an earlier call has made"},
+	} {
+		code, out, errs := call(t, t.Context(), "-o", c.out, "-store", c.store, reg.Host()+"/models/tiny:v1")
+		assert.Equal(t, 1, code, "%v", c)
+		assert.Empty(t, out)
+		assert.Contains(t, errs, c.want, "%v", c)
+		assert.Contains(t, errs, "-o")
+		entries, err := os.ReadDir(dir)
+		require.NoError(t, err)
+		assert.Len(t, entries, 3, "%v", c)
+	}
+	assert.Zero(t, reg.Counts().Total())
+	code, _, errs := call(t, t.Context(), "-o", "s2", "-store", "s", reg.Host()+"/models/tiny:v1")
+	assert.Equal(t, 0, code, errs)
+}
+
+func TestNamesArePrintedEscaped(t *testing.T) {
+	for name, want := range map[string]string{"a/b c": "a/b c", "é": "é", "a\u202eb": `"a\u202eb"`, "\x1b[31m": `"\x1b[31m"`, `a"b\c`: `a"b\c`, "\xff": `"\xff"`} {
+		assert.Equal(t, want, printable(name))
 	}
 }
 
