@@ -1,6 +1,9 @@
 package layout
 
-import "github.com/pullkit/pullkit/internal/disk"
+import (
+	"github.com/pullkit/pullkit/internal/disk"
+	"github.com/pullkit/pullkit/puller/content"
+)
 
 // OpenDisk is Open for a given disk.
 func OpenDisk(dir string, fsys disk.FS, cfg Config) (*Layout, error) { return openFS(dir, fsys, cfg) }
@@ -27,3 +30,7 @@ func (l *Layout) SetLimits(to Limits) {
 		l.tune.indexSize = to.IndexSize
 	}
 }
+
+// Abandon releases the lock of an ingest and does nothing else, as the end of its process
+// does.
+func Abandon(in content.Ingest) { in.(*ingest).unlock() }

@@ -112,7 +112,8 @@ func TestThereIsNoSideListWithoutAGap(t *testing.T) {
 	write(in, span(0, 200_000))
 	write(in, span(200_000, 500_000))
 	assert.NoFileExists(t, list)
-	require.NoError(t, l.Close()) // as the process died
+	layout.Abandon(in)
+	require.NoError(t, l.Close())
 	l = openTest(t, dir)
 	in = ingestOf(span(0, 500_000))
 	write(in, span(500_000, 600_000))
@@ -165,7 +166,8 @@ func TestASideListMayHaveRangesThatWereLost(t *testing.T) {
 	// That also holds after the new partial has grown and its process has died.
 	_, err = in.WriteAt(data[1<<20-10:], 1<<20-10)
 	require.NoError(t, err)
-	require.NoError(t, l.Close()) // its locks end with it
+	layout.Abandon(in)
+	require.NoError(t, l.Close())
 	l = openTest(t, dir)
 	in, err = l.Ingest(t.Context(), desc)
 	require.NoError(t, err)

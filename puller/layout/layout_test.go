@@ -103,6 +103,7 @@ func TestIndexIsReadWhileItIsReplaced(t *testing.T) {
 	index := must(os.ReadFile(filepath.Join(l.Dir(), indexName)))
 	var stop atomic.Bool
 	var wg sync.WaitGroup
+	var turn sync.Mutex // in place of the lock that a process holds while it replaces index.json
 	for i := range 2 {
 		fsys := must(disk.Open(l.Dir()))
 		defer fsys.Close()
@@ -115,7 +116,9 @@ func TestIndexIsReadWhileItIsReplaced(t *testing.T) {
 				_, err = f.WriteAt(index, 0)
 				assert.NoError(t, err)
 				f.Close()
+				turn.Lock()
 				assert.NoError(t, fsys.Rename(temp, indexName))
+				turn.Unlock()
 			}
 		})
 	}
