@@ -286,9 +286,10 @@ func reject(d *ocispec.Descriptor) Reason {
 	switch c := mediatype.ClassOf(d.MediaType); {
 	case d.MediaType == "":
 		return ReasonUntyped
-	case mediatype.IsArtifactManifest(d.MediaType):
-		return reasonArtifactManifest
 	case c != mediatype.Index && c != mediatype.Manifest:
+		if mediatype.IsArtifactManifest(d.MediaType) {
+			return reasonArtifactManifest
+		}
 		return ReasonMediaType
 	case d.Annotations[annotationReferenceType] == attestationManifest:
 		return ReasonAttested
