@@ -133,6 +133,9 @@ func (c *linkConn) pace(n int64) {
 		return
 	}
 	now := time.Now()
+	if c.free.IsZero() { // a new connection has not paused
+		c.free = now
+	}
 	if earliest := now.Add(-burst); c.free.Before(earliest) {
 		c.free = earliest
 	}
