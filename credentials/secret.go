@@ -36,7 +36,7 @@ const (
 type Secret struct {
 	Namespace, Name, UID string
 	Type                 string
-	Data                 map[string]Sensitive // not base64, but what the base64 of a manifest stands for
+	Data                 map[string]Sensitive // decoded: the bytes that the base64 of a manifest encodes
 
 	// notBase64 holds a hint about each value of the manifest's data that is not base64:
 	// what the value seems to be. These values are not in Data.

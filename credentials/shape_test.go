@@ -493,8 +493,8 @@ func TestLayersAroundADocumentAreNamed(t *testing.T) {
 	}
 }
 
-// TestAdviceAboutKeysIsRight holds the warnings about keys that look wrong, and that there
-// is no warning about a key that a warning says to write.
+// TestAdviceAboutKeysIsRight checks the warnings about keys that look wrong. A key that one
+// warning says to write has no warning itself.
 func TestAdviceAboutKeysIsRight(t *testing.T) {
 	for key, tt := range map[string]struct{ want, write, image string }{
 		`r.io\team`:                             {"the key has a backslash where a path has a slash", "r.io/team", "r.io/team/app"},

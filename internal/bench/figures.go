@@ -12,7 +12,7 @@ type figure struct {
 	name string
 	of   func(result) float64
 	form string              // how it is printed
-	unit string              // of a limit that is no ratio
+	unit string              // of a limit in a unit; "" if the limit is a ratio
 	tell func(result) string // if not nil, what a cell says beside the median: of the last round
 }
 

@@ -422,7 +422,7 @@ func TestTwentyRepositoriesCostOneRefusal(t *testing.T) {
 	}{
 		{pullertest.AuthBearer, 1, 62}, {pullertest.AuthBasic, 1, 42},
 		// If several pulls start at the same time, the registry may challenge each of
-		// them. The number of requests is no larger than without the memory.
+		// them. The memory does not add requests.
 		{pullertest.AuthBearer, 4, 81}, {pullertest.AuthBasic, 20, 61},
 	} {
 		reg, _, _ := start(t, pullertest.Config{Auth: tt.auth})

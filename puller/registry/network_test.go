@@ -233,11 +233,12 @@ type namedConn struct {
 
 func (c *namedConn) RemoteAddr() net.Addr { return c.remote }
 
-// Whether a host may be asked depends on the address to which its name resolves.
-func TestTheAddressOfANameDecides(t *testing.T) {
+// namedServers returns a test authority, and a function that starts servers with a
+// certificate for reg.example and cdn.example.
+func namedServers(t *testing.T) (*realtest.CA, func(http.HandlerFunc) *httptest.Server) {
 	ca := realtest.NewCA(t)
 	cert, _, _ := ca.Issue(t, "all", "reg.example", "cdn.example")
-	serve := func(h http.HandlerFunc) *httptest.Server {
+	return ca, func(h http.HandlerFunc) *httptest.Server {
 		s := httptest.NewUnstartedServer(h)
 		s.Config.ErrorLog = log.New(io.Discard, "", 0)
 		s.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
@@ -245,6 +246,11 @@ func TestTheAddressOfANameDecides(t *testing.T) {
 		t.Cleanup(s.Close)
 		return s
 	}
+}
+
+// Whether a host may be asked depends on the address to which its name resolves.
+func TestTheAddressOfANameDecides(t *testing.T) {
+	ca, serve := namedServers(t)
 	n := &nameNetwork{servers: map[string]*httptest.Server{
 		"reg.example:443": serve(redirectTo("https://cdn.example/x")),
 		"cdn.example:443": serve(text(hello)),

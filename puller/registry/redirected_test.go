@@ -2,10 +2,8 @@ package registry_test
 
 import (
 	"bytes"
-	"crypto/tls"
 	"fmt"
 	"io"
-	"log"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -19,7 +17,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/pullkit/pullkit/credentials"
-	"github.com/pullkit/pullkit/internal/realtest"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/puller/registry"
 	"github.com/pullkit/pullkit/reference"
@@ -375,16 +372,7 @@ func TestTheErrorShowsWhatIsNoSecretInAQuery(t *testing.T) {
 // The address of a target is checked at each connection. If its name leads to a forbidden
 // address at that time, it is not dialled.
 func TestTheAddressOfATargetIsCheckedAtEachConnection(t *testing.T) {
-	ca := realtest.NewCA(t)
-	cert, _, _ := ca.Issue(t, "all", "reg.example", "cdn.example")
-	serve := func(h http.HandlerFunc) *httptest.Server {
-		s := httptest.NewUnstartedServer(h)
-		s.Config.ErrorLog = log.New(io.Discard, "", 0)
-		s.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
-		s.StartTLS()
-		t.Cleanup(s.Close)
-		return s
-	}
+	ca, serve := namedServers(t)
 	redirects, served := 0, 0
 	n := &nameNetwork{addrs: map[string]string{"reg.example:443": "203.0.113.1:443", "cdn.example:443": "203.0.113.2:443"},
 		servers: map[string]*httptest.Server{

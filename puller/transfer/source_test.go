@@ -67,7 +67,7 @@ func random(seed uint64, size int) []byte {
 // digests has the digests of large data, which tests make again and again.
 var digests sync.Map // from dataKey to digest.Digest
 
-// A dataKey stands for data. Random data with different seeds begins with different
+// A dataKey identifies data by its size and first bytes. Random data with different seeds begins with different
 // bytes.
 type dataKey struct {
 	size  int
