@@ -375,6 +375,59 @@ func TestThroughAProxyTheHostOfTheURLIsChecked(t *testing.T) {
 	assert.Equal(t, []string{"http://reg.example/v2/app/manifests/v1", "http://reg.example" + helloPath}, asked)
 }
 
+// The same holds for the second request over a connection of HTTP/2 through a proxy, for
+// which net/http does not ask Config.Proxy.
+func TestThroughAProxyOfHTTP2TheHostOfTheURLIsChecked(t *testing.T) {
+	ca := realtest.NewCA(t)
+	cert, _, _ := ca.Issue(t, "reg", "reg.example")
+	var protocols []string
+	reg := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		protocols = append(protocols, r.Proto)
+		if strings.Contains(r.URL.Path, "/blobs/") {
+			redirectTo("https://10.0.0.1/x")(w, r)
+			return
+		}
+		serveAll(w, r)
+	}))
+	reg.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
+	reg.EnableHTTP2 = true
+	reg.StartTLS()
+	defer reg.Close()
+	var connects []string
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		connects = append(connects, r.Host)
+		if r.Host != "reg.example:443" {
+			w.WriteHeader(http.StatusBadGateway)
+			return
+		}
+		out, err := net.Dial("tcp", reg.Listener.Addr().String())
+		if !assert.NoError(t, err) {
+			return
+		}
+		in, _, err := w.(http.Hijacker).Hijack()
+		if !assert.NoError(t, err) {
+			return
+		}
+		_, _ = io.WriteString(in, "HTTP/1.1 200 OK\r\n\r\n")
+		go func() {
+			_, _ = io.Copy(out, in)
+			_ = out.Close()
+		}()
+		_, _ = io.Copy(in, out)
+		_ = in.Close()
+	}))
+	defer proxy.Close()
+	c := newClient(t, registry.Config{Retries: -1, RootCAs: ca.Pool, Proxy: func(*http.Request) (*url.URL, error) { return url.Parse(proxy.URL) }})
+	defer c.CloseIdleConnections()
+	repo := content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: noCredential}
+	_, err := c.Manifest(t.Context(), repo, "")
+	require.NoError(t, err)
+	_, err = read(t.Context(), c, repo, helloBlob())
+	assert.ErrorIs(t, err, content.ErrForbiddenURL)
+	assert.Equal(t, []string{"HTTP/2.0", "HTTP/2.0"}, protocols)
+	assert.Equal(t, []string{"reg.example:443"}, connects)
+}
+
 // Ten rounds of eight pulls at a time need few connections.
 func TestManyBlobsNeedFewConnections(t *testing.T) {
 	for _, secure := range []bool{false, true} {

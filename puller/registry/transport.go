@@ -34,9 +34,9 @@ type transportKey struct {
 
 // A requestInfo is filled in by the transport while it sends one HTTP request.
 type requestInfo struct {
-	proxied bool // the request goes to a proxy
-	direct  bool // the request goes to no proxy, and the Client's own transport sends it
-	remote  net.Addr
+	proxied bool      // the request goes to a proxy
+	direct  bool      // the request goes to no proxy, and the Client's own transport sends it
+	remote  net.Addr  // of the server; nil if the connection goes to a proxy
 	began   time.Time // when the request got its connection
 }
 
@@ -55,7 +55,7 @@ func (ep *endpoint) roundTrip(req *http.Request, key transportKey) (*http.Respon
 	}
 	ctx := context.WithValue(req.Context(), requestInfoKey{}, info)
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(got httptrace.GotConnInfo) {
-		info.remote, info.began = got.Conn.RemoteAddr(), time.Now()
+		info.remote, info.began = serverAddr(got.Conn), time.Now()
 	}})
 	key.bulk = key.bulk && req.URL.Scheme == "https" // everything else is HTTP/1.1 anyway
 	resp, err := ep.transport(key).RoundTrip(req.WithContext(ctx))
@@ -76,7 +76,7 @@ func (ep *endpoint) roundTrip(req *http.Request, key transportKey) (*http.Respon
 // private reports whether the answer came from a private address. If it came through a
 // proxy, only the host that is written in the URL counts.
 func (info *requestInfo) private(host string) bool {
-	if tcp, ok := info.remote.(*net.TCPAddr); ok && !info.proxied {
+	if tcp, ok := info.remote.(*net.TCPAddr); ok {
 		return classOf(tcp.AddrPort().Addr()) != public
 	}
 	addr, err := netip.ParseAddr(host)
@@ -239,7 +239,11 @@ func (ep *endpoint) dial(key transportKey) func(context.Context, string, string)
 			ep.direct.Store(!proxied)
 		}
 		if proxied {
-			return hosts.counted(ep.connect(ctx, network, addr, nil))
+			conn, err := hosts.counted(ep.connect(ctx, network, addr, nil))
+			if err != nil {
+				return nil, err
+			}
+			return proxiedConn{conn}, nil
 		}
 		if key.own && ep.host.DialTimeout > 0 {
 			var cancel context.CancelFunc
@@ -252,6 +256,23 @@ func (ep *endpoint) dial(key transportKey) func(context.Context, string, string)
 		}
 		return conn, err
 	}
+}
+
+// A proxiedConn is a connection to a proxy. net/http asks Proxy only for the first request
+// over a connection of HTTP/2, so the connection itself shows that it goes to a proxy.
+type proxiedConn struct{ net.Conn }
+
+// serverAddr returns the address of the server that conn goes to; nil if conn goes to a
+// proxy.
+func serverAddr(conn net.Conn) net.Addr {
+	raw := conn
+	for secure, ok := raw.(*tls.Conn); ok; secure, ok = raw.(*tls.Conn) {
+		raw = secure.NetConn()
+	}
+	if _, ok := raw.(proxiedConn); ok {
+		return nil
+	}
+	return conn.RemoteAddr()
 }
 
 // connect dials addr. It checks an address before a byte is sent there. A nil check
