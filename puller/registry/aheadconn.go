@@ -82,7 +82,7 @@ func (p *aheadConns) open(ctx context.Context, ep *endpoint, u *url.URL, info *r
 // newAheadConn starts to open a connection for blobs to a host. The caller has counted
 // the connection.
 func newAheadConn(ctx context.Context, ep *endpoint, addr string) *aheadConn {
-	ctx, cancel := context.WithTimeout(ctx, ep.client.cfg.StallTimeout)
+	ctx, cancel := context.WithCancel(ctx) // handshake has a limit of its own
 	c := &aheadConn{cancel: cancel, opened: make(chan struct{}), ended: make(chan error, 1)}
 	go func() {
 		defer close(c.opened)

@@ -3,7 +3,6 @@ package registry
 import (
 	"fmt"
 	"net/http"
-	"strings"
 )
 
 // fieldValue reports whether a header can carry v (RFC 9110, section 5.5). The Client
@@ -21,9 +20,7 @@ func fieldValue(v string) bool {
 // fieldName reports whether a header can have the name (RFC 9110, section 5.1).
 func fieldName(name string) bool {
 	for i := range len(name) {
-		c := name[i]
-		letter := 'a' <= c|0x20 && c|0x20 <= 'z'
-		if !letter && (c < '0' || c > '9') && !strings.ContainsRune("!#$%&'*+-.^_`|~", rune(c)) {
+		if !isToken(name[i]) {
 			return false
 		}
 	}

@@ -54,7 +54,7 @@ func targetKeyOf(ep *endpoint, r request) targetKey {
 
 // keep keeps the target that has answered a request for a blob, if a redirect led there.
 func (k *keptTargets) keep(ep *endpoint, r request, a *answer) {
-	if !a.left || a.home == nil || originOf(a.url) == originOf(a.home) || !time.Now().Before(a.keepUntil) || len(a.url.String()) > maxKeptURL {
+	if originOf(a.url) == originOf(a.home) || !time.Now().Before(a.keepUntil) || len(a.url.String()) > maxKeptURL {
 		return
 	}
 	until := a.keepUntil
