@@ -31,8 +31,7 @@ const (
 	lockName   = stateDir + "/lock"     // file of the locks; see disk.FS.TryLock
 	epochName  = stateDir + "/removals" // file that each removal replaces; see beginRemoval
 
-	tempBase   = "tmp-"
-	tempPrefix = ingestDir + "/" + tempBase
+	tempBase   = "tmp-"  // how the names of former versions' temporary files begin
 	partSuffix = ".part" // a partial: the bytes of a blob that have arrived
 	listSuffix = ".list" // the side list of a partial: which ranges were written
 	newSuffix  = ".new"  // the next content of index.json or oci-layout
