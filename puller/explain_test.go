@@ -342,7 +342,9 @@ func fill(v reflect.Value) {
 		v.SetString("filled")
 	case reflect.Bool:
 		v.SetBool(true)
-	case reflect.Int, reflect.Int64:
+	case reflect.Int:
+		v.SetInt(7)
+	case reflect.Int64:
 		v.SetInt(int64(7 * time.Second))
 	case reflect.Pointer:
 		v.Set(reflect.New(v.Type().Elem()))
