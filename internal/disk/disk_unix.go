@@ -15,3 +15,10 @@ func links(_ *os.File, fi fs.FileInfo) (uint64, error) {
 	}
 	return 1, nil
 }
+
+// HasOtherName reports whether the file that fi describes has another name (a hard link).
+// It returns false if fi does not say so.
+func HasOtherName(fi fs.FileInfo) bool {
+	n, _ := links(nil, fi)
+	return n > 1
+}

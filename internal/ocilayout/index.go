@@ -171,6 +171,32 @@ func (ix *Index) Remove(ref string) {
 	ix.reindex()
 }
 
+// RemoveAt removes the entries at these positions, which are in ascending order. As after
+// Remove, an entry that stays does not get a removed name by an AnnotationImage that a tool
+// has copied.
+func (ix *Index) RemoveAt(at []int) {
+	gone := make(map[int]bool, len(at))
+	owned := make(map[string]bool) // whole names that a removed entry has in ref.name
+	for _, i := range at {
+		gone[i] = true
+		if e := ix.Entries[i]; e.Ref != "" && e.Match != ByAnnotationImage && ix.Answers(i) {
+			owned[e.Ref] = true
+		}
+	}
+	kept := ix.Entries[:0:0]
+	for i, e := range ix.Entries {
+		if gone[i] {
+			continue
+		}
+		if e.Match == ByAnnotationImage && owned[e.Ref] {
+			e = e.WithoutImage()
+		}
+		kept = append(kept, e)
+	}
+	ix.Entries = kept
+	ix.reindex()
+}
+
 // reindex computes byRef and size.
 func (ix *Index) reindex() {
 	ix.byRef = make(map[string]int, len(ix.Entries))

@@ -103,7 +103,7 @@ type Resolver interface {
 // A Store keeps content by digest, and the descriptors that names point to. Its methods
 // may be called concurrently, and several processes may share one Store.
 //
-// A Store can implement [SpaceReporter], [PartialReporter] and [Lister] too.
+// A Store can implement [SpaceReporter], [PartialReporter], [Lister] and [Remover] too.
 type Store interface {
 	// Lookup returns the descriptor that ref was tagged with. A ref with a digest is found
 	// only by its repository and digest: if another name of that repository was tagged with

@@ -2,6 +2,7 @@ package content
 
 import (
 	"context"
+	"errors"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/reference"
@@ -30,3 +31,28 @@ type Lister interface {
 	// List returns all entries in the Store's order.
 	List(ctx context.Context) ([]Entry, error)
 }
+
+// A Remover is a Lister from which images can be removed, as from a layout.Layout. It is
+// optional. Package gc collects the images of a Remover.
+type Remover interface {
+	Lister
+	// RemoveImage removes all names of one image, durably, and then the content that no
+	// other entry uses. entries are all entries of List that have the image's Manifest. If
+	// one of them is not there any more as it was listed, or if another entry has the
+	// Manifest now, a pull or another program has changed the image. The error then wraps
+	// ErrChanged, and nothing is removed. After any other error the image may have lost its
+	// names, and keep its content. The Removal counts what was removed also if there is an
+	// error.
+	RemoveImage(ctx context.Context, entries ...Entry) (Removal, error)
+}
+
+// A Removal counts what a Store removed.
+type Removal struct {
+	Blobs int // number of removed blobs
+	// Bytes is how much room the removed blobs took. A blob whose file has another name (a
+	// hard link) counts as 0, because the room is free only when the other name is gone too.
+	Bytes int64
+}
+
+// ErrChanged says that an image is not as it was when it was listed.
+var ErrChanged = errors.New("the image has changed since it was listed")

@@ -2,9 +2,13 @@ package content_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log"
 	"os"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/puller/layout"
@@ -49,4 +53,28 @@ func ExampleLister() {
 	// Output:
 	// 0 <nil>
 	// a *pullertest.MemStore cannot list its images
+}
+
+func ExampleRemover() {
+	dir, err := os.MkdirTemp("", "images")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	images, err := layout.Open(dir, layout.Config{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer images.Close()
+	var store content.Remover = images
+	listed := content.Entry{Name: "v1", Manifest: ocispec.Descriptor{Digest: digest.FromString("an image that was there")}}
+	_, err = store.RemoveImage(context.Background(), listed)
+	fmt.Println(errors.Is(err, content.ErrChanged))
+	// Output: true
+}
+
+func ExampleRemoval() {
+	removed := content.Removal{Blobs: 3, Bytes: 64 << 20}
+	fmt.Printf("%d blobs removed, %d MiB free\n", removed.Blobs, removed.Bytes>>20)
+	// Output: 3 blobs removed, 64 MiB free
 }

@@ -157,14 +157,19 @@ func ExampleLayout_Remove() {
 	// Output: 2 <nil>
 }
 
-func ExampleRemoval() {
+func ExampleLayout_RemoveImage() {
 	store := images()
 	defer os.RemoveAll(store.Dir())
 	defer store.Close()
 
-	removed, _ := store.Remove(context.Background(), reference.MustParse("busybox:1.36"))
-	fmt.Printf("%d blobs, %d bytes\n", removed.Blobs, removed.Bytes)
-	// Output: 2 blobs, 362 bytes
+	list, _ := store.List(context.Background())
+	removed, err := store.RemoveImage(context.Background(), list[0])
+	fmt.Printf("%d blobs, %d bytes, %v\n", removed.Blobs, removed.Bytes, err)
+	_, err = store.RemoveImage(context.Background(), list[0])
+	fmt.Println(errors.Is(err, content.ErrChanged))
+	// Output:
+	// 2 blobs, 362 bytes, <nil>
+	// true
 }
 
 func ExampleLayout_Prune() {

@@ -16,14 +16,9 @@ import (
 	"github.com/pullkit/pullkit/internal/mediatype"
 	"github.com/pullkit/pullkit/internal/ocilayout"
 	"github.com/pullkit/pullkit/internal/verify"
+	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/reference"
 )
-
-// A Removal counts the blobs that Remove, Prune or Repair removed.
-type Removal struct {
-	Blobs int   // number of removed blobs
-	Bytes int64 // sum of their sizes
-}
 
 // Remove removes ref from index.json, durably, and then removes the blobs that no other
 // image in index.json uses. The error wraps fs.ErrNotExist if ref is not tagged. A digest
@@ -41,40 +36,134 @@ type Removal struct {
 // If Remove cannot read a manifest in the layout, it does not know which blobs that
 // manifest uses. It then removes the name, keeps the blobs and returns an error. Verify
 // reports the manifest.
-func (l *Layout) Remove(ctx context.Context, ref reference.Reference) (Removal, error) {
+func (l *Layout) Remove(ctx context.Context, ref reference.Reference) (content.Removal, error) {
 	end, err := l.beginRemoval(ctx)
 	if err != nil {
-		return Removal{}, err
+		return content.Removal{}, err
 	}
 	defer end()
 	ix, err := l.readIndex()
 	if err != nil {
-		return Removal{}, err
+		return content.Removal{}, err
 	}
 	if _, ok := ix.find(ref); !ok {
-		return Removal{}, l.notFound("no image %q", ref)
+		return content.Removal{}, l.notFound("no image %q", ref)
 	}
 	next := ix.clone()
 	next.remove(ref.String())
 	if err := l.replaceIndex(next); err != nil {
-		return Removal{}, l.fail(err, "remove %q", ref)
+		return content.Removal{}, l.fail(err, "remove %q", ref)
 	}
 	used, err := l.used(ctx, next, next.Entries)
 	if err != nil {
-		return Removal{}, l.failOrCtx(ctx, err, "remove the blobs of %q", ref)
+		return content.Removal{}, l.failOrCtx(ctx, err, "remove the blobs of %q", ref)
 	}
 	gone := slices.DeleteFunc(slices.Clone(ix.Entries), func(e ocilayout.Entry) bool { return e.Ref != ref.String() })
 	candidates, err := l.used(ctx, ix, gone)
 	if err != nil {
-		return Removal{}, l.failOrCtx(ctx, err, "remove the blobs of %q", ref)
+		return content.Removal{}, l.failOrCtx(ctx, err, "remove the blobs of %q", ref)
 	}
-	var removed Removal
+	return l.removeBlobs(candidates, used), nil
+}
+
+// removeBlobs removes the candidates that are not used.
+func (l *Layout) removeBlobs(candidates, used map[digest.Digest]bool) content.Removal {
+	var removed content.Removal
 	for d := range candidates {
 		if !used[d] {
 			l.removeBlob(d, nil, &removed)
 		}
 	}
-	return removed, nil
+	return removed
+}
+
+// RemoveImage removes all entries of one image from index.json, durably and in one step,
+// and then the blobs that no other image in index.json uses. entries are all entries that
+// List returned with the image's Manifest, also those without a whole name. If one of them
+// is not there any more, or another entry has the Manifest now, the error wraps
+// content.ErrChanged, and nothing is removed. So a pull that has tagged the image under
+// another name meanwhile, or another image under this name, keeps what it tagged.
+//
+// As after Remove, Lookup then answers with the entry that another tool wrote in another
+// spelling of a removed name, if there is one with another image.
+//
+// A pull that runs at the same time may have found a blob that RemoveImage then removes; see
+// Remove. If RemoveImage cannot read a manifest of another image, it does not know which
+// blobs that image uses, and removes nothing. If the image's own manifest is damaged,
+// RemoveImage removes its names, and leaves to Prune the blobs that it does not know of.
+func (l *Layout) RemoveImage(ctx context.Context, entries ...content.Entry) (content.Removal, error) {
+	if len(entries) == 0 {
+		return content.Removal{}, &content.Error{Reason: content.ErrBadReference, Err: fmt.Errorf("layout %q: remove an image: no entries were given", l.dir)}
+	}
+	image := entries[0].Manifest.Digest
+	end, err := l.beginRemoval(ctx)
+	if err != nil {
+		return content.Removal{}, err
+	}
+	defer end()
+	ix, err := l.readIndex()
+	if err != nil {
+		return content.Removal{}, err
+	}
+	at, err := l.entriesOf(ctx, ix, image, entries)
+	if err != nil {
+		return content.Removal{}, l.failOrCtx(ctx, err, "remove image %.80q", image)
+	}
+	next := ix.clone()
+	next.removeAt(at)
+	used, err := l.used(ctx, next, next.Entries)
+	if err != nil {
+		return content.Removal{}, l.failOrCtx(ctx, err, "remove image %s", image)
+	}
+	gone := make([]ocilayout.Entry, 0, len(at))
+	for _, i := range at {
+		gone = append(gone, ix.Entries[i])
+	}
+	candidates, err := l.used(ctx, ix, gone)
+	switch {
+	case ctx.Err() != nil:
+		return content.Removal{}, ctx.Err()
+	case err != nil:
+		l.log.Warn("the manifest of a removed image cannot be read; Prune removes its blobs", "image", image, "error", err)
+		candidates = map[digest.Digest]bool{image: true}
+	}
+	if err := l.replaceIndex(next); err != nil {
+		return content.Removal{}, l.fail(err, "remove image %s", image)
+	}
+	return l.removeBlobs(candidates, used), nil
+}
+
+// entriesOf returns the positions of all entries of an image, in ascending order. The error
+// wraps content.ErrChanged unless these are the listed ones.
+func (l *Layout) entriesOf(ctx context.Context, ix *indexFile, image digest.Digest, listed []content.Entry) ([]int, error) {
+	if err := verify.Digest(image); err != nil {
+		return nil, &content.Error{Reason: content.ErrBadDigest, Err: err}
+	}
+	type key struct{ name, manifest, resolved string }
+	left := make(map[key]int)
+	for _, e := range listed {
+		left[key{e.Name, string(e.Manifest.Digest), string(e.Descriptor.Digest)}]++
+	}
+	var at []int
+	for i, e := range ix.Entries {
+		shown, resolved, err := l.resolve(ctx, ix, e)
+		if err != nil {
+			return nil, err
+		}
+		if shown.Digest != image {
+			continue
+		}
+		k := key{e.Name, string(shown.Digest), string(resolved.Digest)}
+		if left[k] == 0 {
+			return nil, fmt.Errorf("%w: it has another name now", content.ErrChanged)
+		}
+		left[k]--
+		at = append(at, i)
+	}
+	if len(at) != len(listed) {
+		return nil, fmt.Errorf("%w: %d of its %d entries are there", content.ErrChanged, len(at), len(listed))
+	}
+	return at, nil
 }
 
 // A PruneConfig holds the settings of Prune. The zero PruneConfig is safe while pulls
@@ -94,24 +183,24 @@ type PruneConfig struct {
 // the notes were removed, the last use of a blob may be unknown. Prune then makes a note
 // and keeps the blob until the note is old enough. A negative MinAge removes such a blob
 // at once.
-func (l *Layout) Prune(ctx context.Context, cfg PruneConfig) (Removal, error) {
+func (l *Layout) Prune(ctx context.Context, cfg PruneConfig) (content.Removal, error) {
 	if cfg.MinAge == 0 {
 		cfg.MinAge = time.Hour
 	}
 	end, err := l.beginRemoval(ctx)
 	if err != nil {
-		return Removal{}, err
+		return content.Removal{}, err
 	}
 	defer end()
 	ix, err := l.readIndex()
 	if err != nil {
-		return Removal{}, err
+		return content.Removal{}, err
 	}
 	used, err := l.used(ctx, ix, ix.Entries)
 	if err != nil {
-		return Removal{}, l.failOrCtx(ctx, err, "prune")
+		return content.Removal{}, l.failOrCtx(ctx, err, "prune")
 	}
-	var removed Removal
+	var removed content.Removal
 	err = l.eachBlob(func(d digest.Digest, fi fs.FileInfo) error {
 		if fi.Mode().IsRegular() && !used[d] && l.unusedFor(d, fi, cfg.MinAge) {
 			l.removeBlob(d, fi, &removed)
@@ -182,7 +271,7 @@ func (l *Layout) newEpoch() error {
 // removeBlob removes a blob, unless another process or goroutine stores that blob now. If
 // seen is not nil, removeBlob removes only the file that seen describes, and not a file
 // that has replaced it.
-func (l *Layout) removeBlob(d digest.Digest, seen fs.FileInfo, removed *Removal) {
+func (l *Layout) removeBlob(d digest.Digest, seen fs.FileInfo, removed *content.Removal) {
 	unlock, ok := l.tryLock(string(d))
 	if !ok {
 		return
@@ -204,7 +293,9 @@ func (l *Layout) removeBlob(d digest.Digest, seen fs.FileInfo, removed *Removal)
 	}
 	l.fs.Remove(noteName(d)) // the blob may have a note
 	removed.Blobs++
-	removed.Bytes += fi.Size()
+	if !disk.HasOtherName(fi) {
+		removed.Bytes += fi.Size()
+	}
 }
 
 // used returns the digests of all content that entries of ix lead to.

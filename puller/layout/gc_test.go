@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -61,9 +63,113 @@ func TestRemoveAndPruneKeepBlobsInUse(t *testing.T) {
 	now = now.Add(2 * time.Hour)
 	freed, err = l.Prune(t.Context(), layout.PruneConfig{})
 	require.NoError(t, err)
-	assert.Equal(t, layout.Removal{Blobs: 1, Bytes: 5000}, freed)
+	assert.Equal(t, content.Removal{Blobs: 1, Bytes: 5000}, freed)
 	require.NoError(t, in.Close())
 	requirePulled(t, l, two, "two")
+}
+
+// RemoveImage removes all names of an image at once, and only if they are those that were
+// listed.
+func TestRemoveImageRemovesTheListedImageOnly(t *testing.T) {
+	l := openTest(t, t.TempDir())
+	one, two := newTestImage(t, "registry.example/one:v1", 1, 100, 300<<10), newTestImage(t, "registry.example/two:v1", 2, 100)
+	same, moved := *one, *two
+	same.ref, moved.ref = reference.MustParse("registry.example/same:v1"), one.ref
+	pull := func(imgs ...*testImage) {
+		for _, img := range imgs {
+			require.NoError(t, (&testPuller{l: l}).pull(t.Context(), img))
+		}
+	}
+	listed := func() []content.Entry {
+		return slices.DeleteFunc(must(l.List(t.Context())), func(e content.Entry) bool { return e.Manifest.Digest != one.manifest.Digest })
+	}
+	pull(one, two)
+	alone := listed()
+	pull(&same)
+	both := listed()
+	require.Len(t, both, 2)
+	for what, entries := range map[string][]content.Entry{
+		"another name was added":  alone,
+		"a name of another image": {both[0], both[1], must(l.List(t.Context()))[1]},
+		"one twice":               {both[0], both[0]},
+	} {
+		removed, err := l.RemoveImage(t.Context(), entries...)
+		assert.ErrorIs(t, err, content.ErrChanged, what)
+		assert.Zero(t, removed, what)
+	}
+	pull(&moved) // one.ref is a name of the other image now
+	_, err := l.RemoveImage(t.Context(), both...)
+	assert.ErrorIs(t, err, content.ErrChanged)
+	requirePulled(t, l, &moved, "moved")
+	requirePulled(t, l, &same, "same")
+	pull(one)
+	size := int64(0)
+	for _, desc := range one.all {
+		size += desc.Size
+	}
+	removed, err := l.RemoveImage(t.Context(), listed()...)
+	require.NoError(t, err)
+	assert.Equal(t, content.Removal{Blobs: len(one.all), Bytes: size}, removed)
+	assert.Len(t, must(l.List(t.Context())), 1)
+	requirePulled(t, l, two, "two")
+	_, err = l.RemoveImage(t.Context())
+	assert.Equal(t, content.ErrBadReference, content.ReasonOf(err))
+	_, err = l.RemoveImage(t.Context(), content.Entry{})
+	assert.Equal(t, content.ErrBadDigest, content.ReasonOf(err))
+}
+
+// If the manifest of another image is damaged, RemoveImage keeps the names too. An image
+// whose own manifest is damaged can be removed.
+func TestRemoveImageWithADamagedManifest(t *testing.T) {
+	l := openTest(t, t.TempDir())
+	one, two := newTestImage(t, "registry.example/one:v1", 1, 100), newTestImage(t, "registry.example/two:v1", 2, 100)
+	for _, img := range []*testImage{one, two} {
+		require.NoError(t, (&testPuller{l: l}).pull(t.Context(), img))
+	}
+	flip(t, l, two.manifest)
+	entries := must(l.List(t.Context()))
+	require.Len(t, entries, 2)
+	removed, err := l.RemoveImage(t.Context(), entries[0])
+	require.Equal(t, content.ErrStore, content.ReasonOf(err), "%v", err)
+	assert.Contains(t, err.Error(), "run Repair")
+	assert.Zero(t, removed)
+	_, err = l.Lookup(t.Context(), one.ref)
+	require.NoError(t, err, "the name is kept")
+	removed, err = l.RemoveImage(t.Context(), entries[1])
+	require.NoError(t, err)
+	assert.Positive(t, removed.Blobs)
+	_, err = l.Lookup(t.Context(), two.ref)
+	assert.ErrorIs(t, err, fs.ErrNotExist)
+	_, err = l.Prune(t.Context(), layout.PruneConfig{MinAge: -1})
+	require.NoError(t, err)
+	for _, desc := range two.all[1:] {
+		if !slices.ContainsFunc(one.all, func(d ocispec.Descriptor) bool { return d.Digest == desc.Digest }) {
+			assert.False(t, must(l.Has(t.Context(), desc)), desc.Digest)
+		}
+	}
+	requirePulled(t, l, one, "one")
+}
+
+// The room of a blob whose file has another name is not free after the blob's removal.
+func TestARemovedHardLinkFreesNothing(t *testing.T) {
+	l := openTest(t, t.TempDir())
+	img := newTestImage(t, "registry.example/one:v1", 1, 300<<10)
+	require.NoError(t, (&testPuller{l: l}).pull(t.Context(), img))
+	var linked, all int64
+	for _, desc := range img.all {
+		all += desc.Size
+		if desc.Size == 300<<10 {
+			linked = desc.Size
+			require.NoError(t, os.Link(filepath.Join(l.Dir(), ocilayout.BlobName(desc.Digest)), filepath.Join(t.TempDir(), "file")))
+		}
+	}
+	require.NotZero(t, linked)
+	removed, err := l.RemoveImage(t.Context(), must(l.List(t.Context()))...)
+	require.NoError(t, err)
+	if runtime.GOOS == "windows" || runtime.GOOS == "plan9" {
+		linked = 0
+	}
+	assert.Equal(t, content.Removal{Blobs: len(img.all), Bytes: all - linked}, removed)
 }
 
 // A pull finds a blob. Before the pull tags, another process removes the image that the

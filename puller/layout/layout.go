@@ -49,7 +49,7 @@ var (
 	_ content.Store           = (*Layout)(nil)
 	_ content.SpaceReporter   = (*Layout)(nil)
 	_ content.PartialReporter = (*Layout)(nil)
-	_ content.Lister          = (*Layout)(nil)
+	_ content.Remover         = (*Layout)(nil)
 )
 
 // Open opens the OCI image layout in the directory dir. If dir is missing or empty, Open

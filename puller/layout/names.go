@@ -83,6 +83,12 @@ func (ix *indexFile) remove(ref string) {
 	ix.changed = true
 }
 
+// removeAt removes the entries at these positions; see ocilayout.Index.RemoveAt.
+func (ix *indexFile) removeAt(at []int) {
+	ix.RemoveAt(at)
+	ix.changed = true
+}
+
 // A names value is the entries of index.json in a layout.
 type names struct {
 	*blobs

@@ -59,8 +59,8 @@ func (l *Layout) Verify(ctx context.Context) iter.Seq2[digest.Digest, error] {
 // removed. Such a blob does not stop Repair: it goes on with the others. Repair keeps all
 // names. An image of which a blob was removed counts as incomplete, and a pull of it
 // fetches what is missing.
-func (l *Layout) Repair(ctx context.Context) (Removal, error) {
-	var removed Removal
+func (l *Layout) Repair(ctx context.Context) (content.Removal, error) {
+	var removed content.Removal
 	var failed []error
 	err := l.eachBlob(func(d digest.Digest, fi fs.FileInfo) error {
 		err := l.repairBlob(ctx, d, fi, &removed)
@@ -80,7 +80,7 @@ func (l *Layout) Repair(ctx context.Context) (Removal, error) {
 
 // repairBlob removes a blob whose content has another digest, if the file is still the
 // one that was read.
-func (l *Layout) repairBlob(ctx context.Context, d digest.Digest, fi fs.FileInfo, removed *Removal) error {
+func (l *Layout) repairBlob(ctx context.Context, d digest.Digest, fi fs.FileInfo, removed *content.Removal) error {
 	return l.ifWrong(ctx, d, fi, func(got digest.Digest, seen fs.FileInfo) error {
 		end, err := l.beginRemoval(ctx)
 		if err != nil {

@@ -140,7 +140,7 @@ func TestVerifyYieldsDamagedBlobsAndIncompleteImages(t *testing.T) {
 
 	freed, err := l.Repair(t.Context())
 	require.NoError(t, err)
-	assert.Equal(t, layout.Removal{1, rotten.Size}, freed)
+	assert.Equal(t, content.Removal{Blobs: 1, Bytes: rotten.Size}, freed)
 	bad, gone := found()
 	assert.Empty(t, bad)
 	assert.Equal(t, []digest.Digest{img.index.Digest}, gone, "the image is not whole")
