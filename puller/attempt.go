@@ -171,7 +171,7 @@ func (p *Puller) attempt(ctx context.Context, run *pullRun) pullResult {
 	defer note.close()
 	spec := t.spec()
 	spec.Progress = p.events.progress(run)
-	img, accepted, err := tryEach(ctx, p, t, spec, p.config.Runtime.Pull, func(a credentials.Attempt) { p.events.attempt(run, a) })
+	img, accepted, err := tryEach(ctx, p, t, spec, p.config.Runtime.Pull, func(a credentials.Attempt) { p.events.attemptOf(run, a) })
 	r := pullResult{image: img, accepted: accepted, took: time.Since(start)}
 	if err != nil {
 		r.err = p.attemptsError(t, err)

@@ -2,6 +2,7 @@ package puller
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -9,6 +10,7 @@ import (
 	"github.com/pullkit/pullkit/credentials"
 	"github.com/pullkit/pullkit/index"
 	"github.com/pullkit/pullkit/internal/redact"
+	"github.com/pullkit/pullkit/reference"
 )
 
 // The types of events, as Kubernetes spells them.
@@ -20,8 +22,7 @@ const (
 // An EventReason says what an event is about.
 type EventReason string
 
-// The reasons of events. All but the last three are the kubelet's, with the
-// kubelet's messages.
+// The reasons of events. The first seven are the kubelet's, with the kubelet's messages.
 const (
 	EventPulling       EventReason = "Pulling"           // the registry is going to be asked
 	EventPulled        EventReason = "Pulled"            // the image was pulled, or was present already
@@ -29,8 +30,9 @@ const (
 	EventBackOff       EventReason = "BackOff"           // the registry is not asked before the back-off window ends
 	EventNeverPull     EventReason = "ErrImageNeverPull" // absent, and the policy is Never
 	EventInspectFailed EventReason = "InspectFailed"     // the name is malformed, or the store failed
-	// EventBadSecret says that a pull secret could not be used. It follows EventFailed,
-	// and only where the pull failed with ErrImagePull, as in the kubelet from 1.37 on.
+	// EventBadSecret says that a pull secret could not be used. It follows EventFailed or
+	// EventResolveFailed, and only if the reason is ErrImagePull, as in the kubelet from
+	// 1.37 on.
 	EventBadSecret EventReason = "FailedToRetrieveImagePullSecret"
 
 	// EventAttempt says that one credential did not help. If Attempt.SourceFailed is set,
@@ -40,6 +42,15 @@ const (
 	EventAttempt  EventReason = "AttemptFailed"
 	EventProgress EventReason = "Progress"     // Progress says how far the transfer is
 	EventRecord   EventReason = "RecordFailed" // the records could not be written
+
+	// EventHint says what may explain why no credential helped: a helper that was not
+	// asked, a Secret of another type, an entry of the node that was left out, a login that
+	// looks mistyped. One event for each of Error.Hints comes before EventFailed or
+	// EventResolveFailed, and only if the reason is ErrImagePull.
+	EventHint EventReason = "CredentialHint"
+
+	EventResolved      EventReason = "Resolved"      // Resolve or Find has the digest of the image
+	EventResolveFailed EventReason = "ResolveFailed" // Resolve or Find does not have it
 )
 
 // An Event is one thing that happened during a call of a Puller. It holds no
@@ -55,17 +66,18 @@ type Event struct {
 	// Platform is the platform that is pulled for, as index.FormatPlatform writes it; ""
 	// if the call ended before it was known.
 	Platform string
-	// Digest is the digest of what the name points to; set with EventPulled.
+	// Digest is the digest of what the name points to; set with EventPulled and
+	// EventResolved.
 	Digest digest.Digest
 	// Shared says that the call waits for an equal pull that another call began. The
 	// progress is that of the shared pull.
 	Shared bool
 	// RetryAfter is how long no new attempt is made; set with EventFailed and
-	// EventBackOff.
+	// EventBackOff. With EventResolveFailed it is how long the registry asked to wait.
 	RetryAfter time.Duration
 	// Attempt is the answer to one credential. It is set with EventAttempt, with
-	// EventBadSecret, and with EventPulled if the registry was asked. An EventPulled
-	// without it means that the image was present already.
+	// EventBadSecret and EventHint, and with EventPulled and EventResolved if the registry
+	// was asked. An EventPulled without it means that the image was present already.
 	Attempt  *Answer
 	Progress *Progress // set with EventProgress
 }
@@ -145,6 +157,7 @@ func (r reporter) outcome(t *task, o outcome) {
 			t.name, o.took.Truncate(time.Millisecond), time.Since(o.began).Truncate(time.Millisecond), o.image.Size)
 		r.emit(t, Event{Reason: EventPulled, Message: text, Digest: o.image.Digest, Shared: o.shared, Attempt: o.answer})
 	case o.asked:
+		r.hints(t, o.err)
 		text := fmt.Sprintf("Failed to pull image %q: %s", t.name, o.err.text())
 		r.emit(t, Event{Type: typeWarning, Reason: EventFailed, Message: text, RetryAfter: o.err.RetryAfter, Shared: o.shared})
 	case o.err.Reason == ErrImagePullBackOff:
@@ -175,24 +188,80 @@ func (r reporter) problems(t *task) {
 	}
 }
 
+// hints reports what may explain why no credential helped, before the event of the failure.
+func (r reporter) hints(t *task, err *Error) {
+	if r.send == nil || err.Reason != ErrImagePull {
+		return
+	}
+	for _, hint := range err.Hints {
+		a := credentials.Attempt{SourceFailed: true, Err: hint}
+		var entry *credentials.Error
+		if errors.As(hint, &entry) {
+			a = credentials.Attempt{Origin: entry.Origin, SourceFailed: !entry.Warning(), Err: entry.Err}
+		}
+		answer := newAnswer(a)
+		text := fmt.Sprintf("A credential for image %q may be missing because of this: %s", t.name, redact.Text(hint.Error()))
+		r.emit(t, Event{Type: typeWarning, Reason: EventHint, Message: text, Attempt: &answer})
+	}
+}
+
+// resolved sends the last events of a call of Resolve or Find that has the digest.
+func (r reporter) resolved(t *task, ref reference.Reference, attempts []credentials.Attempt) {
+	e := Event{Reason: EventResolved, Message: fmt.Sprintf("Resolved image %q to %s", t.name, ref.Digest()), Digest: ref.Digest()}
+	if n := len(attempts); n > 0 {
+		r.unresolvedWith(t, attempts[:n-1])
+		answer := newAnswer(attempts[n-1])
+		e.Attempt = &answer
+	}
+	r.emit(t, e)
+}
+
+// unresolved sends the last events of a call of Resolve or Find that failed. As for a pull,
+// a request that cannot be used has an event only if its name is malformed.
+func (r reporter) unresolved(t *task, err *Error) {
+	switch err.Reason {
+	case ErrInvalidImageName:
+		r.emit(t, Event{Type: typeWarning, Reason: EventInspectFailed, Message: err.Message()})
+		return
+	case "":
+		return
+	}
+	r.hints(t, err)
+	text := fmt.Sprintf("Failed to resolve image %q: %s", t.name, err.text())
+	r.emit(t, Event{Type: typeWarning, Reason: EventResolveFailed, Message: text, RetryAfter: err.RetryAfter})
+	if err.Reason == ErrImagePull && len(err.Attempts) > 0 {
+		r.problems(t)
+	}
+}
+
+// unresolvedWith reports the credentials that did not help to resolve a name.
+func (r reporter) unresolvedWith(t *task, attempts []credentials.Attempt) {
+	for _, a := range attempts {
+		r.attempt(t, false, a, "Failed to resolve image %q %s")
+	}
+}
+
 func (r reporter) pulling(w *waiter) {
 	r.emit(w.task, Event{Reason: EventPulling, Message: fmt.Sprintf("Pulling image %q", w.task.name), Shared: w.shared})
 }
 
-// attempt reports a credential that did not help.
-func (r reporter) attempt(run *pullRun, a credentials.Attempt) {
+// attemptOf reports a credential that did not help to pull.
+func (r reporter) attemptOf(run *pullRun, a credentials.Attempt) {
+	eachListener(run, func(w *waiter) { r.attempt(w.task, w.shared, a, "Failed to pull image %q %s") })
+}
+
+// attempt reports a credential that did not help, or a source that gave none. format takes
+// the image, and then with which credential and why.
+func (r reporter) attempt(t *task, shared bool, a credentials.Attempt, format string) {
 	if r.send == nil {
 		return
 	}
-	answer := newAnswer(a)
-	format := "Failed to pull image %q %s" // with which credential, and why
 	if a.SourceFailed {
 		format = "Unable to get a credential for image %q: %s"
 	}
-	eachListener(run, func(w *waiter) {
-		text := fmt.Sprintf(format, w.task.name, redact.Text(a.String()))
-		r.emit(w.task, Event{Type: typeWarning, Reason: EventAttempt, Shared: w.shared, Attempt: &answer, Message: text})
-	})
+	answer := newAnswer(a)
+	text := fmt.Sprintf(format, t.name, redact.Text(a.String()))
+	r.emit(t, Event{Type: typeWarning, Reason: EventAttempt, Shared: shared, Attempt: &answer, Message: text})
 }
 
 // progress returns the function that a Runtime calls with its progress; nil if Config has

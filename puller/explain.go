@@ -285,6 +285,9 @@ func newCandidate(n credentials.Note) Candidate {
 // explainPlan asks the registry what the pull would fetch.
 func (p *Puller) explainPlan(ctx context.Context, t *task, planner Planner, d *Decision) {
 	plan, attempts, err := askEach(ctx, p, t, planner.Plan)
+	if err != nil {
+		attempts = err.Attempts // these also have the pull secrets that cannot be used
+	}
 	for _, a := range attempts {
 		d.Attempts = append(d.Attempts, newAnswer(a))
 	}

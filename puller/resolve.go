@@ -23,6 +23,9 @@ import (
 // image is pulled by that digest. [Puller.Find] costs the same, asks also about a name
 // that has a digest, and says which credential opens the image.
 //
+// Config.Events gets an EventAttempt for each credential that did not help, and then
+// EventResolved, or EventResolveFailed and what follows EventFailed in a pull.
+//
 // Nothing is pulled or stored. Policy, back-off, QPS and Parallel do not apply. The
 // Runtime must be a Resolver or a [Planner]; otherwise the error wraps
 // errors.ErrUnsupported. A Planner can answer only if there is an image for the request's
@@ -30,13 +33,11 @@ import (
 func (p *Puller) Resolve(ctx context.Context, req Request) (reference.Reference, error) {
 	defer carryPanic()
 	t, err := p.newTask(req)
-	if err != nil {
-		return reference.Reference{}, err
-	}
-	if t.ref.Digest() != "" {
+	if err == nil && t.ref.Digest() != "" {
+		p.events.resolved(t, t.ref, nil)
 		return t.ref, nil
 	}
-	found, err := p.find(ctx, t)
+	found, err := p.find(ctx, t, err)
 	if err != nil {
 		return reference.Reference{}, err
 	}
@@ -65,34 +66,48 @@ type Found struct {
 func (p *Puller) Find(ctx context.Context, req Request) (Found, error) {
 	defer carryPanic()
 	t, err := p.newTask(req)
-	if err != nil {
-		return Found{}, err
-	}
-	found, err := p.find(ctx, t)
+	found, err := p.find(ctx, t, err)
 	if err != nil {
 		return Found{}, err
 	}
 	return found, nil
 }
 
-func (p *Puller) find(ctx context.Context, t *task) (Found, *Error) {
-	resolve, ok := p.resolver()
-	if !ok {
-		return Found{}, t.fail("", errNoResolver)
+// find asks the registry, unless the request is unusable, and sends the call's events.
+func (p *Puller) find(ctx context.Context, t *task, unusable *Error) (Found, *Error) {
+	ref, attempts, err := reference.Reference{}, []credentials.Attempt(nil), unusable
+	if err == nil {
+		ref, attempts, err = p.askDigest(ctx, t)
 	}
-	dgst, attempts, err := askEach(ctx, p, t, resolve)
 	if err != nil {
+		p.events.unresolvedWith(t, attempts)
+		p.events.unresolved(t, err)
 		return Found{}, err
 	}
-	ref, fault := t.ref.WithDigest(dgst)
-	if fault != nil {
-		return Found{}, t.fail(ErrImagePull, fmt.Errorf("the runtime's digest: %w", fault))
-	}
+	p.events.resolved(t, ref, attempts)
 	found := Found{Ref: ref, Origin: attempts[len(attempts)-1].Origin}
 	for _, a := range attempts {
 		found.Answers = append(found.Answers, newAnswer(a))
 	}
 	return found, nil
+}
+
+// askDigest returns the name with the digest that the registry sends. attempts is as in
+// askEach.
+func (p *Puller) askDigest(ctx context.Context, t *task) (ref reference.Reference, attempts []credentials.Attempt, err *Error) {
+	resolve, ok := p.resolver()
+	if !ok {
+		return ref, nil, t.fail("", errNoResolver)
+	}
+	dgst, attempts, err := askEach(ctx, p, t, resolve)
+	if err != nil {
+		return ref, attempts, err
+	}
+	ref, fault := t.ref.WithDigest(dgst)
+	if fault != nil {
+		return ref, attempts[:len(attempts)-1], t.fail(ErrImagePull, fmt.Errorf("the runtime's digest: %w", fault))
+	}
+	return ref, attempts, nil
 }
 
 var errNoResolver = fmt.Errorf("the runtime cannot resolve names without pulling: %w", errors.ErrUnsupported)
@@ -131,6 +146,5 @@ func askEach[T any](ctx context.Context, p *Puller, t *task, ask func(context.Co
 	case ctx.Err() != nil:
 		return got, nil, t.ended(ctx)
 	}
-	err = p.attemptsError(t, a.err)
-	return got, err.Attempts, err
+	return got, a.attempts, p.attemptsError(t, a.err)
 }

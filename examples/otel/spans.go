@@ -35,12 +35,15 @@ func NewSpans(tracer trace.Tracer) *Spans {
 
 // Event adds an event to its span. It is the function for puller.Config.Events.
 func (s *Spans) Event(e puller.Event) {
+	if e.Reason == puller.EventBadSecret {
+		return // it follows the event that ended the span, whose message says the same
+	}
 	span := s.span(e)
 	switch e.Reason {
 	case puller.EventProgress:
 		progress(span, e)
 		return
-	case puller.EventPulling, puller.EventBadSecret, puller.EventRecord:
+	case puller.EventPulling, puller.EventHint, puller.EventRecord:
 		span.AddEvent(string(e.Reason), trace.WithTimestamp(e.Time), trace.WithAttributes(attribute.String("message", e.Message)))
 		return
 	case puller.EventAttempt:
@@ -52,13 +55,13 @@ func (s *Spans) Event(e puller.Event) {
 			attribute.String("exception.message", e.Attempt.Error),
 		))
 		return
-	case puller.EventPulled:
+	case puller.EventPulled, puller.EventResolved:
 		span.SetAttributes(attribute.String("container.image.digest", e.Digest.String()))
 		if e.Attempt != nil {
 			span.SetAttributes(attribute.String("credential.origin", e.Attempt.From))
 		}
 		span.SetStatus(codes.Ok, "")
-	default: // Failed, BackOff, ErrImageNeverPull, InspectFailed
+	default: // Failed, BackOff, ErrImageNeverPull, InspectFailed, ResolveFailed
 		span.SetAttributes(attribute.String("error.type", string(e.Reason)))
 		span.SetStatus(codes.Error, e.Message)
 	}

@@ -88,3 +88,22 @@ func names(span trace.ReadOnlySpan) (out []string) {
 	}
 	return out
 }
+
+// A pull secret that cannot be used is reported after the end of the call's span.
+func TestAPullSecretThatCannotBeUsedLeavesNoSpanOpen(t *testing.T) {
+	recorder := tracetest.NewSpanRecorder()
+	spans := NewSpans(trace.NewTracerProvider(trace.WithSpanProcessor(recorder)).Tracer("test"))
+	p, err := puller.New(puller.Config{Runtime: runtime{}, Events: spans.Event})
+	require.NoError(t, err)
+	keyring := credentials.FromSecrets([]credentials.Secret{
+		{Namespace: "team", Name: "bad", Type: "kubernetes.io/dockerconfigjson", Data: map[string]credentials.Sensitive{".dockerconfigjson": credentials.Conceal("{")}},
+		{Namespace: "team", Name: "opaque", Type: "Opaque"},
+	}, credentials.Rules{})
+	_, err = p.Pull(t.Context(), puller.Request{Image: "a.example/a:1", Keyring: keyring})
+	require.Error(t, err)
+	assert.Empty(t, spans.open)
+	require.Len(t, recorder.Ended(), 1)
+	failed := recorder.Ended()[0]
+	assert.Equal(t, []string{"Pulling", "AttemptFailed", "CredentialHint"}, names(failed))
+	assert.Contains(t, failed.Status().Description, "is not JSON")
+}
