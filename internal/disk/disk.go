@@ -44,7 +44,8 @@ type FS interface {
 	Remove(name string) error
 	// Chtimes sets the times of last access and of last modification.
 	Chtimes(name string, accessed, modified time.Time) error
-	// SyncDir makes the names in a directory durable: they survive a loss of power.
+	// SyncDir makes the names in a directory durable: they survive a loss of power. For
+	// ".", this includes the name of the FS's directory.
 	SyncDir(name string) error
 	// SyncFS makes all files and names on the file system durable. The error wraps
 	// errors.ErrUnsupported on a system without such a call.

@@ -24,6 +24,17 @@ type OS struct {
 	locks locker
 	mu    sync.Mutex
 	dirs  map[string]*dir // by name; never "."
+
+	own ownName
+}
+
+// An ownName is the name of an OS's directory in its parent. It may not be durable yet:
+// Open has made the directory, or another process has, which may have died before it
+// synced the name.
+type ownName struct {
+	mu      sync.Mutex // held during a sync, so that no other caller takes it for done
+	durable bool
+	made    bool // by Open
 }
 
 var _ FS = (*OS)(nil)
@@ -35,10 +46,12 @@ type dir struct {
 	info fs.FileInfo
 }
 
-// Open opens the directory of that path. If the directory is missing, Open makes it and
-// its parents, durably. It follows symbolic links in the path.
+// Open opens the directory of that path. If the directory is missing, Open makes it, and
+// its missing parents durably. The name of the directory itself becomes durable by the
+// first SyncDir(".") or SyncFS. Open follows symbolic links in the path.
 func Open(name string) (*OS, error) {
-	if err := mkdirDurable(name); err != nil {
+	made, err := mkdir(name)
+	if err != nil {
 		return nil, err
 	}
 	root, err := os.OpenRoot(name)
@@ -49,7 +62,7 @@ func Open(name string) (*OS, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &OS{top: top, dirs: make(map[string]*dir)}, nil
+	return &OS{top: top, dirs: make(map[string]*dir), own: ownName{made: made}}, nil
 }
 
 func newDir(root *os.Root) (*dir, error) {
@@ -72,35 +85,40 @@ func (d *dir) close() {
 	}
 }
 
-// mkdirDurable makes a directory and its missing parents, and syncs each directory that
-// gets a new name.
-func mkdirDurable(name string) error {
+// mkdir makes a directory, and its missing parents durably. It reports whether the
+// directory was missing.
+func mkdir(name string) (made bool, err error) {
 	fi, err := os.Stat(name)
-	if err == nil {
-		if !fi.IsDir() {
-			return fmt.Errorf("%q is not a directory", name)
-		}
-		return nil
-	}
-	if !os.IsNotExist(err) {
-		return err
+	if err == nil && !fi.IsDir() {
+		err = fmt.Errorf("%q is not a directory", name)
 	}
 	parent := filepath.Dir(name)
-	if parent == name {
-		return err
+	if !os.IsNotExist(err) || parent == name {
+		return false, err
 	}
-	if err := mkdirDurable(parent); err != nil {
-		return err
+	made, err = mkdir(parent)
+	if err == nil && made {
+		err = syncParent(parent)
+	}
+	if err != nil {
+		return false, err
 	}
 	if err := os.Mkdir(name, 0o755); err != nil && !os.IsExist(err) {
-		return err
+		return false, err
 	}
-	d, err := os.Open(parent)
+	return true, nil
+}
+
+// syncParent makes the name of a directory durable in its parent. It does nothing if the
+// parent cannot be opened, because a directory without permission to read it cannot be
+// synced.
+func syncParent(name string) error {
+	parent, err := os.Open(name + string(filepath.Separator) + "..") // also if name is a link
 	if err != nil {
-		return nil // a directory without permission to read it cannot be synced
+		return nil
 	}
-	defer d.Close()
-	return syncDir(d)
+	defer parent.Close()
+	return syncDir(parent)
 }
 
 // syncDir syncs an open directory. On Windows, which has no such operation, it does
@@ -392,11 +410,42 @@ func (o *OS) SyncDir(name string) error {
 	if err != nil {
 		return err
 	}
+	if name == "." {
+		if err := o.syncOwnName(); err != nil {
+			return err
+		}
+	}
 	return syncDir(d.f)
 }
 
-// SyncFS implements FS.
-func (o *OS) SyncFS() error { return syncFS(o.top.f) }
+// syncOwnName makes the name of the directory durable. If Open did not make the directory,
+// an error does not count: the directory may be the root of a file system, in a directory
+// of another one that cannot be synced and need not be.
+func (o *OS) syncOwnName() error {
+	own := &o.own
+	own.mu.Lock()
+	defer own.mu.Unlock()
+	if own.durable {
+		return nil
+	}
+	if err := syncParent(o.top.root.Name()); err != nil && own.made {
+		return err
+	}
+	own.durable = true
+	return nil
+}
+
+// SyncFS implements FS. The parent of a directory that was made is on the same file
+// system.
+func (o *OS) SyncFS() error {
+	err := syncFS(o.top.f)
+	if err == nil {
+		o.own.mu.Lock()
+		defer o.own.mu.Unlock()
+		o.own.durable = true
+	}
+	return err
+}
 
 // TryLock implements FS.
 func (o *OS) TryLock(file, key string) (func() error, error) {

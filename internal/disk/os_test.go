@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -34,5 +35,32 @@ func TestARenameByPathStaysInItsDirectory(t *testing.T) {
 		assert.NoFileExists(t, filepath.Join(path, "below", "x"))
 		_, err := f.Lstat(from)
 		assert.NoError(t, err)
+	}
+}
+
+// The name of a directory that Open made is durable after the first sync of the directory
+// or of the file system, and not before.
+func TestTheNameOfANewDirectoryBecomesDurable(t *testing.T) {
+	for name, sync := range map[string]func(f *OS) error{
+		"directory":   func(f *OS) error { return f.SyncDir(".") },
+		"file system": func(f *OS) error { return f.SyncFS() },
+	} {
+		dir := filepath.Join(t.TempDir(), "a", "b", "c")
+		f := must(Open(dir))
+		defer f.Close()
+		assert.True(t, f.own.made, name)
+		require.NoError(t, f.Mkdir("below"))
+		require.NoError(t, f.SyncDir("below"))
+		assert.False(t, f.own.durable, "%s: another directory was synced", name)
+		if err := sync(f); !errors.Is(err, errors.ErrUnsupported) {
+			require.NoError(t, err, name)
+			assert.True(t, f.own.durable, name)
+		}
+		again := must(Open(dir))
+		defer again.Close()
+		assert.False(t, again.own.made, name)
+		assert.False(t, again.own.durable, "%s: the process that made the directory may have died before it synced the name", name)
+		require.NoError(t, again.SyncDir("."))
+		assert.True(t, again.own.durable, name)
 	}
 }

@@ -17,7 +17,7 @@
 //     bytes. If that sync takes long, because other programs write much to the same file
 //     system, each blob gets its own sync for a while.
 //   - An image of three or more blobs that arrive within a few milliseconds of one another,
-//     its manifest among them, takes at most six syncs in a new directory, from Open to the
+//     its manifest among them, takes at most five syncs in a new directory, from Open to the
 //     end of Tag.
 //   - The caller of Ingest verifies the digest. Verify and Repair hash the blobs
 //     themselves.
