@@ -46,8 +46,9 @@ type Fingerprinter interface {
 // others do not. Its method is optional.
 type Explainer interface {
 	// Explain yields a note for each entry, in the order in which Lookup would try the
-	// entries. It may also yield notes about a source without entries, such as a Secret
-	// without a credential. It does not start programs.
+	// entries. It also yields notes about what is wrong with the sources, as far as this
+	// may concern the image, and it may yield notes about a source without entries, such as
+	// a Secret without a credential. It does not start programs.
 	//
 	// For the zero Reference it yields only notes about what is wrong with the sources,
 	// for all images: see [Problems].

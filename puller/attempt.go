@@ -265,7 +265,7 @@ func (p *Puller) attemptsError(t *task, err error) *Error {
 	}
 	e := t.fail(reasonOfAttempts(attempts, p.config.Kubelet.ReasonFromText), nil)
 	e.RetryAfter = min(after, maxRetryAfter)
-	e.Attempts = append(t.candidates.problemsFor(t.ref), attempts...)
+	e.Attempts = append(t.candidates.problems(t.ref), attempts...)
 	e.Hints = t.candidates.hints(t.ref)
 	e.Err = &credentials.AttemptsError{Image: all.Image, Attempts: e.Attempts, Ended: all.Ended}
 	return e

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"iter"
 	"slices"
-	"strings"
 	"sync"
 
 	"github.com/pullkit/pullkit/credentials"
@@ -173,15 +172,22 @@ func keyringFingerprint(k credentials.Keyring, ref reference.Reference) (sum uin
 	return 0, false
 }
 
-// problems lists what the request's keyring could not use, such as malformed secrets. An
-// entry that is used in spite of a warning, such as a file that other users can read, is
-// not a problem.
-func (c *candidates) problems() []credentials.Attempt {
+// problems lists what the request's keyring could not use, such as malformed secrets, as
+// far as it can concern ref; for the zero Reference, all of it. An entry that is used in
+// spite of a warning, such as a file that other users can read, is not a problem.
+func (c *candidates) problems(ref reference.Reference) []credentials.Attempt {
+	explainer, ok := c.pod.(credentials.Explainer)
+	if !ok {
+		return nil
+	}
 	var out []credentials.Attempt
-	for _, err := range credentials.Problems(c.pod) {
-		a := credentials.Attempt{SourceFailed: true, Err: err}
+	for note := range explainer.Explain(ref) {
+		if note.Err == nil {
+			continue
+		}
+		a := credentials.Attempt{SourceFailed: true, Err: note.Err}
 		var entry *credentials.Error
-		if errors.As(err, &entry) {
+		if errors.As(note.Err, &entry) {
 			if entry.Warning() {
 				continue
 			}
@@ -192,26 +198,10 @@ func (c *candidates) problems() []credentials.Attempt {
 	return out
 }
 
-// problemsFor lists the problems that can concern ref. Those of an entry whose key is for
-// other images are left out.
-func (c *candidates) problemsFor(ref reference.Reference) []credentials.Attempt {
-	return slices.DeleteFunc(c.problems(), func(a credentials.Attempt) bool {
-		key := a.Origin.Key
-		if key == "" {
-			return false
-		}
-		if _, rest, ok := strings.Cut(key, "://"); ok { // its path may be that of the registry's API
-			key, _, _ = strings.Cut(rest, "/")
-		}
-		matches, err := credentials.Match(key, ref.Name(), credentials.Rules{})
-		return err == nil && !matches
-	})
-}
-
 // knownFault returns the first error of the request's secrets that is known without a
 // look-up.
 func (c *candidates) knownFault(ref reference.Reference) error {
-	for _, a := range c.problems() {
+	for _, a := range c.problems(reference.Reference{}) {
 		return fmt.Errorf("%v: %w", a.Origin, a.Err)
 	}
 	return c.knownForeign(ref)

@@ -181,7 +181,7 @@ func (r reporter) problems(t *task) {
 	if r.send == nil {
 		return
 	}
-	for _, a := range t.candidates.problemsFor(t.ref) {
+	for _, a := range t.candidates.problems(t.ref) {
 		answer := newAnswer(a)
 		text := fmt.Sprintf("Unable to use a pull secret (%s); attempting to pull the image may not succeed.", redact.Text(a.String()))
 		r.emit(t, Event{Type: typeWarning, Reason: EventBadSecret, Message: text, Attempt: &answer})

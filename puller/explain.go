@@ -15,6 +15,7 @@ import (
 	"github.com/pullkit/pullkit/internal/await"
 	"github.com/pullkit/pullkit/internal/redact"
 	"github.com/pullkit/pullkit/pullpolicy"
+	"github.com/pullkit/pullkit/reference"
 )
 
 // An Action is what Pull would do.
@@ -255,7 +256,7 @@ func (d *Decision) explainCandidates(t *task) {
 		}
 		d.Candidates = append(d.Candidates, c)
 	}
-	for _, a := range t.candidates.problems() {
+	for _, a := range t.candidates.problems(reference.Reference{}) {
 		why := "left out: " + a.Err.Error()
 		add(true, credentials.Note{Origin: a.Origin, Why: why})
 		listed[problem{a.Origin, why}] = true

@@ -124,16 +124,19 @@ var fakeSeed = sync.OnceValue(maphash.MakeSeed)
 
 func (f *fakeKeyring) Explain(ref reference.Reference) iter.Seq[credentials.Note] {
 	return func(yield func(credentials.Note) bool) {
-		if ref == (reference.Reference{}) { // the problems of the keyring itself
-			if f.problem != nil {
-				yield(credentials.Note{Err: &credentials.Error{Origin: credentials.Origin{Kind: credentials.KindSecret, Name: "bad"}, Err: f.problem}})
+		if ref != (reference.Reference{}) {
+			for _, c := range f.creds {
+				if !yield(credentials.Note{Origin: c.Origin, Username: c.Username, Matched: true, Why: "matches"}) {
+					return
+				}
 			}
+		}
+		if f.problem == nil {
 			return
 		}
-		for _, c := range f.creds {
-			if !yield(credentials.Note{Origin: c.Origin, Username: c.Username, Matched: true, Why: "matches"}) {
-				return
-			}
+		bad := &credentials.Error{Origin: credentials.Origin{Kind: credentials.KindSecret, Name: "bad"}, Err: f.problem}
+		if ref == (reference.Reference{}) || !bad.Warning() { // a warning is about no image here
+			yield(credentials.Note{Origin: bad.Origin, Why: "left out: " + f.problem.Error(), Err: bad})
 		}
 	}
 }
