@@ -56,6 +56,7 @@ var arrows = map[string][]string{
 	"puller/archive":                 {"puller/content", "reference", "github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest"},
 	"puller/unpack":                  {"puller/content", "index", "github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest"},
 	"internal/keylock":               {},
+	"internal/newdir":                {},
 	"internal/mediatype":             {"github.com/opencontainers/image-spec"},
 	"internal/disk":                  {},
 	"internal/disk/disktest":         {},

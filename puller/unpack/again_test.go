@@ -16,6 +16,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/internal/newdir"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/puller/pullertest"
 	"github.com/stretchr/testify/assert"
@@ -458,7 +459,7 @@ func TestFilesOfOthersWithOwnNamesStay(t *testing.T) {
 		"files and a lock":      {"files": "/", "files/mine": "1", "lock": ""},
 		"key of others":         {"key": "secret"},
 		"key of another schema": {"key": `{"Version":1}`, "files": "/", "files/mine": "1"},
-		"large key":             {"key": strings.Repeat("x", maxKey+1)},
+		"large key":             {"key": strings.Repeat("x", newdir.MaxKey+1)},
 		"a directory lock":      {"lock": "/", "lock/mine": "1", "key": ownKey(desc.Digest)},
 		"a lock with bytes":     {"lock": "mine", "key": ownKey(desc.Digest)},
 		"a file files":          {"files": "mine", "key": ownKey(desc.Digest)},

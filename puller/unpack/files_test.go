@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/internal/newdir"
 	"github.com/pullkit/pullkit/puller/pullertest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -81,7 +82,7 @@ func TestManyFiles(t *testing.T) {
 	store := new(pullertest.MemStore)
 	var entries []tarEntry
 	want := map[string]string{}
-	for i := range 2 * syncEach {
+	for i := range 2 * newdir.SyncEach {
 		name := fmt.Sprintf("file%d", i)
 		entries = append(entries, file(name, name))
 		want[name] = name
@@ -89,6 +90,6 @@ func TestManyFiles(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "dir")
 	files, err := Files(t.Context(), store, putArtifact(t, store, plain(t, entries...)), dir, Config{})
 	require.NoError(t, err)
-	assert.Len(t, files, 2*syncEach)
+	assert.Len(t, files, 2*newdir.SyncEach)
 	assert.Equal(t, want, readTree(t, dir))
 }

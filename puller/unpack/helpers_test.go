@@ -20,11 +20,22 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/internal/newdir"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/puller/layout"
 	"github.com/pullkit/pullkit/puller/pullertest"
 	"github.com/stretchr/testify/require"
 )
+
+// Names in a work directory.
+const (
+	workSuffix = newdir.Suffix
+	oldSuffix  = newdir.OldSuffix
+	filesName  = newdir.FilesName
+	keyName    = newdir.KeyName
+)
+
+var ownNames = newdir.OwnNames
 
 func digestOf(data []byte) digest.Digest {
 	return digest.Digest(fmt.Sprintf("sha256:%x", sha256.Sum256(data)))

@@ -90,9 +90,9 @@ func TestLinkThatWasEnded(t *testing.T) {
 			return nil
 		}}
 		// The directory of the work stays, as if the process had been killed.
-		w, err := newWork(dir, nil)
+		w, err := (&unpacker{dir: dir}).newWork()
 		require.NoError(t, err)
-		require.NoError(t, w.lock(t.Context()))
+		require.NoError(t, w.Lock(t.Context()))
 		layers, err := u.layers(t.Context(), desc)
 		require.NoError(t, err)
 		require.NoError(t, u.complete())
@@ -101,7 +101,7 @@ func TestLinkThatWasEnded(t *testing.T) {
 		require.Nil(t, perr)
 		_, err = u.make(t.Context(), w, all)
 		require.ErrorIs(t, err, syscall.EINTR)
-		w.close()
+		w.Close()
 		requireOnly(t, filepath.Join(parent, ".dir"+workSuffix, filesName), "a")
 
 		_, err = Files(t.Context(), store, desc, dir, Config{Link: !first})

@@ -7,9 +7,9 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path"
 
 	"github.com/opencontainers/go-digest"
+	"github.com/pullkit/pullkit/internal/newdir"
 	"github.com/pullkit/pullkit/internal/ocilayout"
 	"github.com/pullkit/pullkit/internal/regular"
 	"github.com/pullkit/pullkit/internal/verify"
@@ -43,7 +43,7 @@ func writeMark(root *os.Root, m mark, before func(op, name string) error) error 
 	if len(data) > maxMark {
 		return bad(ErrTooLarge, "the list of its files has %d bytes, more than %d", len(data), maxMark)
 	}
-	return writeFile(root, markName, data, false, before) // publish syncs the whole tree
+	return newdir.WriteFile(root, markName, data, false, before) // Publish syncs the whole tree
 }
 
 // check checks the directory that is there, and returns what is in it. It changes nothing.
@@ -132,28 +132,4 @@ func (u *unpacker) hashEntry(ctx context.Context, root *os.Root, e *entry) error
 		return bad(ErrChanged, "it has other content")
 	}
 	return nil
-}
-
-// writeFile writes a small file in place of the one of that name. With sync, it is on disk
-// when writeFile returns.
-func writeFile(root *os.Root, name string, data []byte, sync bool, before func(op, name string) error) error {
-	if before != nil {
-		if err := before("write", path.Base(name)); err != nil {
-			return err
-		}
-	}
-	if err := root.RemoveAll(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	f, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-	if err != nil {
-		return err
-	}
-	if _, err = f.Write(data); err == nil && sync {
-		err = f.Sync()
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	return err
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -14,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/opencontainers/go-digest"
+	"github.com/pullkit/pullkit/internal/newdir"
 	"github.com/pullkit/pullkit/internal/ocilayout"
 	"github.com/pullkit/pullkit/internal/regular"
 	"github.com/pullkit/pullkit/internal/verify"
@@ -427,7 +427,7 @@ func compareNames(root *os.Root, entries []entry, except string) error {
 		}
 	}
 	for dir, n := range dirs {
-		names, err := readNames(root, dir, n+2)
+		names, err := newdir.ReadNames(root, dir, n+2)
 		if err != nil {
 			return err
 		}
@@ -450,21 +450,4 @@ func compareNames(root *os.Root, entries []entry, except string) error {
 		}
 	}
 	return nil
-}
-
-// readNames returns at most limit names of a directory.
-func readNames(root *os.Root, dir string, limit int) ([]string, error) {
-	d, err := root.Open(dir)
-	if err != nil {
-		return nil, err
-	}
-	defer d.Close()
-	names, err := d.Readdirnames(limit)
-	if err == io.EOF {
-		err = nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read directory %s: %w", quote(dir), err)
-	}
-	return names, nil
 }

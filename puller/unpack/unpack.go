@@ -15,6 +15,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/index"
 	"github.com/pullkit/pullkit/internal/mediatype"
+	"github.com/pullkit/pullkit/internal/newdir"
 	"github.com/pullkit/pullkit/internal/ocilayout"
 	"github.com/pullkit/pullkit/internal/verify"
 	"github.com/pullkit/pullkit/puller/content"
@@ -146,12 +147,11 @@ func (u *unpacker) entries(ctx context.Context, manifest ocispec.Descriptor) ([]
 		return nil, err
 	}
 	u.key.Manifest = manifest.Digest
-	w, err := newWork(u.dir, u.before)
+	w, err := u.newWork()
 	if err != nil {
 		return nil, err
 	}
-	defer w.close()
-	w.noSync = u.noSync
+	defer w.Close()
 	if entries, found, err := u.present(ctx, w); found || err != nil {
 		return entries, err
 	}
@@ -165,7 +165,7 @@ func (u *unpacker) entries(ctx context.Context, manifest ocispec.Descriptor) ([]
 		return nil, perr
 	}
 	for {
-		if err := w.lock(ctx); err != nil {
+		if err := w.Lock(ctx); err != nil {
 			return nil, err
 		}
 		entries, found, err := u.present(ctx, w)
@@ -173,12 +173,34 @@ func (u *unpacker) entries(ctx context.Context, manifest ocispec.Descriptor) ([]
 			entries, err = u.make(ctx, w, all)
 		}
 		if err == nil || ctx.Err() == nil {
-			w.remove()
+			w.Remove()
 		}
-		if !errors.Is(err, errAppeared) {
+		if !errors.Is(err, newdir.ErrAppeared) {
 			return entries, err
 		}
 	}
+}
+
+// newWork returns the work directory of the call.
+func (u *unpacker) newWork() (*newdir.Work, error) {
+	return newdir.New(newdir.Config{
+		Dir: u.dir, Mode: 0o755, IsKey: isKey, Taken: ErrTaken, BadName: ErrBadName, Before: u.before, NoSync: u.noSync,
+	})
+}
+
+// A workKey says what is made in a work directory. A call goes on with what an earlier call
+// with the same key has left.
+type workKey struct {
+	Version int
+	key
+	Link bool
+	Plan []byte // the hash of what becomes of each layer
+}
+
+// isKey reports whether data is a key that this package has written.
+func isKey(data []byte) bool {
+	var k workKey
+	return json.Unmarshal(data, &k) == nil && k.Version > 0 && k.Manifest.Validate() == nil && len(k.Plan) == sha256.Size
 }
 
 // complete checks the settings and sets those that are zero.
@@ -266,8 +288,8 @@ func (u *unpacker) layers(ctx context.Context, desc ocispec.Descriptor) ([]artif
 }
 
 // present returns what is in the directory if an earlier call has made it.
-func (u *unpacker) present(ctx context.Context, w *work) ([]entry, bool, error) {
-	info, err := os.Lstat(w.target()) // a symbolic link is not followed
+func (u *unpacker) present(ctx context.Context, w *newdir.Work) ([]entry, bool, error) {
+	info, err := os.Lstat(w.Target()) // a symbolic link is not followed
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, false, nil
 	}
@@ -277,20 +299,24 @@ func (u *unpacker) present(ctx context.Context, w *work) ([]entry, bool, error) 
 	if !info.IsDir() {
 		return nil, false, bad(ErrTaken, "it is not a directory")
 	}
-	entries, err := u.check(ctx, w.target(), info)
+	entries, err := u.check(ctx, w.Target(), info)
 	if err == nil {
-		w.sweep()
+		w.Sweep()
 	}
 	return entries, err == nil, err
 }
 
 // make fills the tree of the work and gives it its name.
-func (u *unpacker) make(ctx context.Context, w *work, all []place) ([]entry, error) {
+func (u *unpacker) make(ctx context.Context, w *newdir.Work, all []place) ([]entry, error) {
 	plan := sha256.New()
 	for _, p := range all {
 		fmt.Fprintf(plan, "%s %v %q\n", p.layer.Digest, p.tar, p.name) // Config.Name may give other names than before
 	}
-	root, err := w.open(workKey{markVersion, u.key, u.cfg.Link, plan.Sum(nil)})
+	k, err := json.Marshal(workKey{markVersion, u.key, u.cfg.Link, plan.Sum(nil)})
+	if err != nil {
+		return nil, err
+	}
+	root, err := w.Open(k, true)
 	if err != nil {
 		return nil, err
 	}
@@ -308,7 +334,7 @@ func (u *unpacker) make(ctx context.Context, w *work, all []place) ([]entry, err
 	if err := writeMark(root, mark{Version: markVersion, key: u.key, Entries: t.entries}, u.before); err != nil {
 		return nil, err
 	}
-	return t.entries, w.publish(ctx, root, len(t.entries))
+	return t.entries, w.Publish(ctx, root, len(t.entries))
 }
 
 // layer writes the files of a layer.

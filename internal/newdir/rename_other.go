@@ -1,6 +1,6 @@
 //go:build !linux
 
-package unpack
+package newdir
 
 // renameNew gives a directory another name. The error wraps fs.ErrExist if the name is
 // taken.

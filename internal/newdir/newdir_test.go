@@ -1,0 +1,142 @@
+package newdir_test
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/pullkit/pullkit/internal/newdir"
+)
+
+var (
+	errTaken   = errors.New("taken")
+	errBadName = errors.New("bad name")
+)
+
+func newWork(t *testing.T, dir string) *newdir.Work {
+	w, err := newdir.New(newdir.Config{
+		Dir: dir, Mode: 0o700, Taken: errTaken, BadName: errBadName,
+		IsKey: func(data []byte) bool { return strings.HasPrefix(string(data), "key ") },
+	})
+	require.NoError(t, err)
+	t.Cleanup(w.Close)
+	return w
+}
+
+func write(t *testing.T, root *os.Root, name, data string) {
+	require.NoError(t, newdir.WriteFile(root, name, []byte(data), false, nil))
+}
+
+// names returns the names in a directory.
+func names(t *testing.T, dir string) []string {
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	var all []string
+	for _, e := range entries {
+		all = append(all, e.Name())
+	}
+	return all
+}
+
+func TestADirectoryAppearsWhole(t *testing.T) {
+	parent := t.TempDir()
+	dir := filepath.Join(parent, "dir")
+	w := newWork(t, dir)
+	require.NoError(t, w.Lock(t.Context()))
+	root, err := w.Open([]byte("key 1"), true)
+	require.NoError(t, err)
+	write(t, root, "a", "1")
+	w.StartSync()
+	assert.Equal(t, []string{".dir" + newdir.Suffix}, names(t, parent), "before it is published")
+	require.NoError(t, w.Publish(t.Context(), root, 1))
+	w.Remove()
+	assert.Equal(t, []string{"dir"}, names(t, parent))
+	assert.Equal(t, []string{"a"}, names(t, dir))
+	info, err := os.Stat(dir)
+	require.NoError(t, err)
+	if filepath.Separator == '/' {
+		assert.Equal(t, fs.FileMode(0o700), info.Mode().Perm())
+	}
+	assert.Equal(t, dir, w.Target())
+}
+
+// A call goes on with the files of an earlier one only if it is asked to, and only if the
+// same is made.
+func TestFilesOfAnEarlierCallStayForTheSameKey(t *testing.T) {
+	for _, c := range []struct {
+		key  string
+		goOn bool
+		want []string
+	}{
+		{"key 1", true, []string{"a"}},
+		{"key 1", false, []string{}},
+		{"key 2", true, []string{}},
+	} {
+		parent := t.TempDir()
+		w := newWork(t, filepath.Join(parent, "dir"))
+		require.NoError(t, w.Lock(t.Context()))
+		root, err := w.Open([]byte("key 1"), true)
+		require.NoError(t, err)
+		write(t, root, "a", "1")
+		root.Close()
+		w.Close() // as a process that was killed
+
+		again := newWork(t, filepath.Join(parent, "dir"))
+		require.NoError(t, again.Lock(t.Context()))
+		root, err = again.Open([]byte(c.key), c.goOn)
+		require.NoError(t, err)
+		got, err := newdir.ReadNames(root, ".", 10)
+		require.NoError(t, err)
+		assert.Equal(t, c.want, got, "%+v", c)
+		root.Close()
+	}
+}
+
+func TestADirectoryThatAppearedIsNotReplaced(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "dir")
+	w := newWork(t, dir)
+	require.NoError(t, w.Lock(t.Context()))
+	root, err := w.Open([]byte("key 1"), true)
+	require.NoError(t, err)
+	require.NoError(t, os.Mkdir(dir, 0o755))
+	assert.ErrorIs(t, w.Publish(t.Context(), root, 0), newdir.ErrAppeared)
+	assert.Empty(t, names(t, dir))
+}
+
+// Another call waits for the lock until its context ends.
+func TestTheLockExcludesOthers(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "dir")
+	w := newWork(t, dir)
+	require.NoError(t, w.Lock(t.Context()))
+	ctx, cancel := context.WithCancelCause(t.Context())
+	ended := errors.New("ended")
+	cancel(ended)
+	assert.ErrorIs(t, newWork(t, dir).Lock(ctx), ended)
+	w.Remove()
+	assert.NoError(t, newWork(t, dir).Lock(t.Context()))
+}
+
+func TestWhatCannotBeMade(t *testing.T) {
+	for dir, want := range map[string]error{
+		"/": errTaken, "x" + newdir.Suffix: errTaken, "x" + newdir.Suffix + newdir.OldSuffix: errTaken, strings.Repeat("x", 250): errBadName,
+	} {
+		_, err := newdir.New(newdir.Config{Dir: dir, Taken: errTaken, BadName: errBadName})
+		assert.ErrorIs(t, err, want, dir)
+	}
+	_, err := newdir.New(newdir.Config{})
+	assert.ErrorContains(t, err, "empty")
+
+	parent := t.TempDir()
+	place := filepath.Join(parent, ".dir"+newdir.Suffix)
+	require.NoError(t, os.Mkdir(place, 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(place, "mine"), nil, 0o644))
+	assert.ErrorIs(t, newWork(t, filepath.Join(parent, "dir")).Lock(t.Context()), errTaken)
+	assert.Equal(t, []string{"mine"}, names(t, place))
+}
