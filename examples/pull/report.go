@@ -120,8 +120,8 @@ func eventText(e puller.Event, brief bool) string {
 			return e.Image + ": " + line
 		}
 		return ""
-	case puller.EventFailed, puller.EventInspectFailed, puller.EventNeverPull:
-		// The error that the call returns has the same text, and a hint.
+	case puller.EventFailed, puller.EventHint, puller.EventInspectFailed, puller.EventNeverPull:
+		// The error that the call returns has the same text, and the hints.
 		return ""
 	case puller.EventPulled:
 		if brief {
