@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -210,6 +211,33 @@ func TestANewImageInANewDirectoryTakesAtMostFiveSyncs(t *testing.T) {
 			require.NoError(t, l.Tag(t.Context(), img.ref, img.manifest))
 			assert.LessOrEqual(t, d.syncs(), 5, "%d layers", layers)
 		})
+	}
+}
+
+// A volatile layout syncs nothing, and another process finds what is stored in it.
+func TestAVolatileLayoutSyncsNothing(t *testing.T) {
+	mem := disktest.New()
+	syncs := 0
+	fsys := disktest.Before(mem.Process(), func(op, _ string) error {
+		if strings.HasPrefix(op, "sync") {
+			syncs++
+		}
+		return nil
+	})
+	l, err := layout.OpenDisk("mem", fsys, layout.Config{Volatile: true})
+	require.NoError(t, err)
+	img := newTestImage(t, "registry.example/team/app:v1", 1, 10, 5000, 1<<20)
+	for _, desc := range img.all {
+		require.NoError(t, begin(t, l, desc, img.data[desc.Digest]).Commit(t.Context()))
+	}
+	require.NoError(t, l.Tag(t.Context(), img.ref, img.manifest))
+	assert.Zero(t, syncs)
+	again, err := layout.OpenDisk("mem", mem.Process(), layout.Config{})
+	require.NoError(t, err)
+	for _, desc := range img.all {
+		ok, err := again.Has(t.Context(), desc)
+		require.NoError(t, err)
+		assert.True(t, ok, desc.Digest)
 	}
 }
 

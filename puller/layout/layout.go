@@ -28,6 +28,12 @@ type Config struct {
 	// once an hour. Zero means 24 hours. A negative value means that incomplete blobs are
 	// kept for ever.
 	PartialAge time.Duration
+	// Volatile leaves out all syncs. Blobs and names appear as soon as they are written, so a
+	// pull does not wait for the disk. They survive the end of the process. After a loss of
+	// power a blob can have wrong bytes under its name, which only Verify and Repair find. It
+	// is for a layout that is removed after it was used, such as the blobs of an image whose
+	// root file system is made. Do not set it for a layout that others use too.
+	Volatile bool
 	// Now returns the present time. nil means time.Now.
 	Now func() time.Time
 	// Logger receives failures that do not fail a call, and the removal of old files. nil
@@ -69,6 +75,9 @@ func Open(dir string, cfg Config) (*Layout, error) {
 }
 
 func openFS(dir string, fsys disk.FS, cfg Config) (*Layout, error) {
+	if cfg.Volatile {
+		fsys = disk.Volatile(fsys)
+	}
 	t := &tree{dir: dir, fs: fsys, log: cfg.Logger, now: cfg.Now}
 	t.note(".", blobsDir, layoutName)
 	if t.now == nil {
