@@ -102,6 +102,11 @@ type Progress struct {
 	Total        int64 `json:"total"`
 	TotalDone    int64 `json:"totalDone"`
 	TotalResumed int64 `json:"totalResumed,omitempty"`
+	// Manifest, if it is not nil, describes the platform's manifest, whose bytes are in its
+	// Data. It is set in the report in which Total first is not 0, before the blobs of the
+	// manifest are reported. So a program can use blobs while others are still fetched. It is
+	// not in the JSON form.
+	Manifest *ocispec.Descriptor `json:"-"`
 }
 
 // A BlobState says what happened to a blob.

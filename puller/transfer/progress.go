@@ -42,10 +42,13 @@ func newMeter(report func(puller.Progress)) *meter {
 }
 
 // begin reports the total, which is known when the manifest is known.
-func (m *meter) begin(blobs []ocispec.Descriptor) {
+func (m *meter) begin(t target) {
 	if m.report == nil {
 		return
 	}
+	blobs := t.blobs()
+	manifest := t.leaf().desc
+	manifest.Data = t.leaf().body
 	chosen := make(map[digest.Digest]*gauge, len(blobs))
 	m.total, m.done, m.resumed = 0, 0, 0
 	for _, d := range blobs {
@@ -59,7 +62,7 @@ func (m *meter) begin(blobs []ocispec.Descriptor) {
 		m.resumed += g.resumed
 	}
 	m.blobs, m.known = chosen, true
-	m.send(puller.Progress{})
+	m.send(puller.Progress{Manifest: &manifest})
 	for _, d := range blobs {
 		if g := chosen[d.Digest]; g.stored != "" {
 			m.move(g, g.done, g.resumed, g.stored)

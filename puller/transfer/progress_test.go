@@ -43,6 +43,12 @@ func (w *watcher) tell(p puller.Progress) {
 	assert.LessOrEqual(w.t, p.TotalDone, p.Total)
 	assert.LessOrEqual(w.t, p.TotalResumed, p.TotalDone)
 	assert.Positive(w.t, p.Total)
+	assert.Equal(w.t, w.calls == 1, p.Manifest != nil, "the manifest is in the first report")
+	if p.Manifest != nil {
+		assert.Equal(w.t, p.Manifest.Digest, digestOf(p.Manifest.Data))
+		assert.EqualValues(w.t, len(p.Manifest.Data), p.Manifest.Size)
+		assert.NotEmpty(w.t, p.Manifest.MediaType)
+	}
 	if p.State != puller.BlobRestarted {
 		assert.GreaterOrEqual(w.t, p.Done, w.last[p.Blob.Digest].Done, "of the blob")
 		assert.GreaterOrEqual(w.t, p.TotalDone, w.total.TotalDone, "of all")

@@ -39,7 +39,7 @@ func (r *Runtime) pull(ctx context.Context, c *call) (puller.Image, error) {
 	if err != nil {
 		return puller.Image{}, err
 	}
-	m.begin(t.blobs())
+	m.begin(t)
 	if err := r.fetchAll(ctx, c.repo(), append(t.blobs(), t.documents()...), m); err != nil {
 		return puller.Image{}, err
 	}
