@@ -32,7 +32,7 @@ var arrows = map[string][]string{
 	"puller/records":                 {"credentials"},
 	"puller/content":                 {"reference", "credentials", "index", "github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest"},
 	"puller":                         {"reference", "pullpolicy", "credentials", "backoff", "index", "puller/content", "puller/records", "github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest"},
-	"puller/registry":                {"puller/content", "reference", "credentials", "github.com/pelletier/go-toml/v2", "github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest"},
+	"puller/registry":                {"puller/content", "reference", "credentials", "index", "github.com/pelletier/go-toml/v2", "github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest"},
 	"puller/layout":                  {"puller/content", "reference", "github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest"},
 	"puller/transfer":                {"puller/transfer/internal/fetch", "puller", "puller/content", "puller/registry", "index", "reference", "credentials", "github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest"},
 	"puller/transfer/internal/fetch": {"puller/content", "github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest"},

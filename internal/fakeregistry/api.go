@@ -23,6 +23,7 @@ const (
 	Manifest
 	Blob
 	Tags
+	Referrers
 )
 
 // A Path is a path of the distribution API, or /token.
@@ -57,6 +58,9 @@ func ParsePath(path string) Path {
 	}
 	if repository, ok := strings.CutSuffix(rest[:i], "/blobs"); ok {
 		return Path{Blob, repository, ref}
+	}
+	if repository, ok := strings.CutSuffix(rest[:i], "/referrers"); ok {
+		return Path{Referrers, repository, ref}
 	}
 	return Path{}
 }

@@ -23,7 +23,7 @@ func TestParsePathFindsKindRepositoryAndReference(t *testing.T) {
 		"/v2/team/app/blobs/sha256:00":     {Kind: fakeregistry.Blob, Repository: "team/app", Ref: "sha256:00"},
 		"/v2/manifests/manifests/blobs":    {Kind: fakeregistry.Manifest, Repository: "manifests", Ref: "blobs"},
 		"/v2/team/app/tags/list":           {Kind: fakeregistry.Tags, Repository: "team/app"},
-		"/v2/team/app/referrers/sha256:00": {},
+		"/v2/team/app/referrers/sha256:00": {Kind: fakeregistry.Referrers, Repository: "team/app", Ref: "sha256:00"},
 		"/v2/app":                          {},
 		"/v1/team/app/manifests/v1":        {},
 		"":                                 {},

@@ -38,7 +38,7 @@ type Admission struct {
 // and asks again if the protocol requires it (Retry-After, expired tokens, cut connections,
 // mirrors). An error that it returns is final for this call.
 //
-// A Source can implement [Resolver] too.
+// A Source can implement [Resolver] and [ReferrerLister] too.
 type Source interface {
 	// Manifest returns the manifest or index that repo.Ref names. If have is "", it sends
 	// one GET. Otherwise it sends a HEAD first, and the document has no Body if the digest
@@ -98,6 +98,17 @@ type Resolver interface {
 	// this case. A digest from a HEAD is not verified: bytes are verified after a GET, or
 	// when they are fetched by that digest.
 	Resolve(ctx context.Context, repo Repo) (ocispec.Descriptor, error)
+}
+
+// A ReferrerLister is a Source that can list what refers to a manifest, such as its
+// signatures. It is optional.
+type ReferrerLister interface {
+	// Referrers lists the manifests in the repository of repo that refer to the manifest or
+	// index with the digest subject. The tag and the digest of repo.Ref do not matter. If
+	// artifactType is not "", only entries of that type are listed. The list is empty if
+	// there are none. Nothing of it is verified: a caller verifies what it uses, and that
+	// it is for subject.
+	Referrers(ctx context.Context, repo Repo, subject digest.Digest, artifactType string) ([]ocispec.Descriptor, error)
 }
 
 // A Store keeps content by digest, and the descriptors that names point to. Its methods

@@ -129,6 +129,25 @@ func ExampleAdmission() {
 	// Output: other/app is not of the team
 }
 
+// signatures is a Source that knows what refers to one manifest.
+type signatures struct{ content.Source }
+
+func (signatures) Referrers(context.Context, content.Repo, digest.Digest, string) ([]ocispec.Descriptor, error) {
+	return []ocispec.Descriptor{{ArtifactType: "application/vnd.example.signature", Digest: "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"}}, nil
+}
+
+func ExampleReferrerLister() {
+	image := content.Admission{Source: signatures{}}
+	lister, ok := image.Source.(content.ReferrerLister)
+	if !ok {
+		fmt.Println("the source cannot list signatures")
+		return
+	}
+	list, err := lister.Referrers(context.Background(), image.Repo, image.Descriptor.Digest, "application/vnd.example.signature")
+	fmt.Println(len(list), err)
+	// Output: 1 <nil>
+}
+
 // memory is a minimal Store. It keeps content only in memory.
 type memory map[digest.Digest]*page
 

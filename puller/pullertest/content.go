@@ -1,6 +1,7 @@
 package pullertest
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -139,6 +140,30 @@ func (c *contents) tags(repository string) ([]string, bool) {
 	}
 	slices.Sort(tags)
 	return tags, true
+}
+
+// referrers lists the manifests of a repository whose subject is a digest, sorted by their
+// digests. If artifactType is not "", only those of that type are listed.
+func (c *contents) referrers(repository string, subject digest.Digest, artifactType string) []ocispec.Descriptor {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	list := []ocispec.Descriptor{} // [] in JSON
+	repo := c.repos[repository]
+	if repo == nil {
+		return list
+	}
+	for _, b := range repo.manifests {
+		var m ocispec.Manifest
+		if json.Unmarshal(b.Data, &m) != nil || m.Subject == nil || m.Subject.Digest != subject {
+			continue
+		}
+		kind := cmp.Or(m.ArtifactType, m.Config.MediaType)
+		if artifactType == "" || kind == artifactType {
+			list = append(list, ocispec.Descriptor{MediaType: b.MediaType, Digest: b.Digest, Size: int64(len(b.Data)), ArtifactType: kind, Annotations: m.Annotations})
+		}
+	}
+	slices.SortFunc(list, func(a, b ocispec.Descriptor) int { return cmp.Compare(a.Digest, b.Digest) })
+	return list
 }
 
 // An ImageSpec says what image PutImage makes. Equal ImageSpecs give equal digests.

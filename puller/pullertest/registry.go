@@ -12,6 +12,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/internal/fakeregistry"
 )
 
@@ -30,6 +33,8 @@ type Config struct {
 	TLS bool
 	// Addr is the address to listen on; "" means a free port of 127.0.0.1.
 	Addr string
+	// NoReferrers leaves out the referrers API, as many registries do.
+	NoReferrers bool
 	// Network is a network in memory to listen in; nil means a socket.
 	Network *Network
 }
@@ -136,6 +141,9 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		fakeregistry.WriteError(cw, 405, "UNSUPPORTED", "this registry is for pulling only", "")
 		return
 	}
+	if what.Kind == fakeregistry.Referrers && r.conf.NoReferrers {
+		what.Kind = fakeregistry.Other
+	}
 	if what.Kind == fakeregistry.Blob && r.fault.after > 0 {
 		r.content.serve(&faultyWriter{ResponseWriter: cw, fault: r.fault, left: r.fault.after, request: req}, req, what)
 		return
@@ -202,6 +210,16 @@ func (c *contents) serve(w http.ResponseWriter, req *http.Request, what fakeregi
 			return
 		}
 		b.Serve(w, req)
+	case fakeregistry.Referrers:
+		w.Header().Set("Content-Type", ocispec.MediaTypeImageIndex)
+		if filter := req.URL.Query().Get("artifactType"); filter != "" {
+			w.Header().Set("OCI-Filters-Applied", "artifactType")
+		}
+		_ = json.NewEncoder(w).Encode(ocispec.Index{
+			Versioned: specs.Versioned{SchemaVersion: 2},
+			MediaType: ocispec.MediaTypeImageIndex,
+			Manifests: c.referrers(what.Repository, digest.Digest(what.Ref), req.URL.Query().Get("artifactType")),
+		})
 	default:
 		fakeregistry.WriteError(w, 404, "UNSUPPORTED", "no such address", "")
 	}
@@ -217,6 +235,7 @@ type Counts struct {
 	BlobHead     int
 	BlobGet      int // with or without Range
 	BlobRange    int // those of BlobGet with a Range header
+	Referrers    int // lists of what refers to a manifest
 	Other        int
 	Unauthorized int   // answers with 401, of any kind
 	BlobBytes    int64 // bytes of blobs that were sent
@@ -224,7 +243,7 @@ type Counts struct {
 
 // Total is the number of requests.
 func (c Counts) Total() int {
-	return c.Root + c.Token + c.ManifestHead + c.ManifestGet + c.BlobHead + c.BlobGet + c.Other
+	return c.Root + c.Token + c.ManifestHead + c.ManifestGet + c.BlobHead + c.BlobGet + c.Referrers + c.Other
 }
 
 // Counts returns the counts since the start or the last ResetCounts. A request is counted
@@ -268,6 +287,8 @@ func (c *counter) arrived(req *http.Request, what fakeregistry.Path) {
 		if req.Header.Get("Range") != "" {
 			c.BlobRange++
 		}
+	case what.Kind == fakeregistry.Referrers:
+		c.Referrers++
 	default:
 		c.Other++
 	}

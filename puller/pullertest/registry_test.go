@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -115,8 +116,34 @@ func TestARegistryServesImagesByTheDistributionAPI(t *testing.T) {
 	}
 }
 
-func TestErrorsHaveTheCodesOfTheDistributionAPI(t *testing.T) {
+// A list of referrers has the manifests whose subject is the digest, and only those of the
+// type that is asked for.
+func TestReferrersAreListed(t *testing.T) {
 	reg, put := start(t, Config{})
+	c := client(t, reg)
+	sig := reg.PutManifest("team/app", ocispec.MediaTypeImageManifest, fmt.Appendf(nil, `{"artifactType": "application/vnd.example.signature", "subject": {"digest": %q}}`, put.Descriptor.Digest))
+	sbom := reg.PutManifest("team/app", ocispec.MediaTypeImageManifest, fmt.Appendf(nil, `{"config": {"mediaType": "application/spdx+json"}, "subject": {"digest": %q}}`, put.Descriptor.Digest))
+	reg.PutManifest("team/app", ocispec.MediaTypeImageManifest, fmt.Appendf(nil, `{"subject": {"digest": %q}}`, sig.Digest))
+	sig.ArtifactType, sbom.ArtifactType = "application/vnd.example.signature", "application/spdx+json"
+	list := func(path string) []ocispec.Descriptor {
+		got := ask(t, c, "GET", reg.URL()+"/v2/"+path)
+		assert.Equal(t, 200, got.StatusCode)
+		assert.Equal(t, ocispec.MediaTypeImageIndex, got.Header.Get("Content-Type"))
+		var idx ocispec.Index
+		require.NoError(t, json.Unmarshal([]byte(got.body), &idx))
+		assert.NotNil(t, idx.Manifests)
+		return idx.Manifests
+	}
+	about := "team/app/referrers/" + string(put.Descriptor.Digest)
+	assert.ElementsMatch(t, []ocispec.Descriptor{sig, sbom}, list(about))
+	assert.Equal(t, []ocispec.Descriptor{sig}, list(about+"?artifactType=application/vnd.example.signature"))
+	assert.Empty(t, list("team/app/referrers/"+string(sbom.Digest)))
+	assert.Empty(t, list("other/referrers/"+string(sbom.Digest)))
+	assert.Equal(t, 4, reg.Counts().Referrers)
+}
+
+func TestErrorsHaveTheCodesOfTheDistributionAPI(t *testing.T) {
+	reg, put := start(t, Config{NoReferrers: true})
 	c := client(t, reg)
 	absent := "sha256:" + strings.Repeat("0", 64)
 	for _, tt := range []struct {

@@ -161,6 +161,14 @@
 // (cache.example:5000/library/nginx, harbor.example/dockerhub/library/nginx). If a
 // mirror has the image, that mirror decides whether the caller may pull it.
 //
+// # Signatures
+//
+// Client.Referrers lists what refers to a manifest: signatures, attestations, SBOMs. It
+// works with registries that have the referrers API of the OCI distribution specification
+// 1.1, with those that have not, where clients keep the list in the tag sha256-<hex>, and
+// with the tags of cosign. A mirror is asked only if its capabilities have "referrers", or
+// if none are set, and if a mirror lists nothing, the next host is asked.
+//
 // # TLS
 //
 // Each host has its own authorities, client certificates and skip_verify. The

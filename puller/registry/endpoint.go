@@ -118,6 +118,23 @@ func (ep *endpoint) url(scheme, repository, kind, name string) *url.URL {
 	return &u
 }
 
+// urlOf returns the URL of a request.
+func (ep *endpoint) urlOf(scheme string, r request) *url.URL {
+	u := ep.url(scheme, r.repository, r.kind, r.name)
+	query := r.query
+	if r.page != nil {
+		u.Path, u.RawPath, query = r.page.Path, r.page.RawPath, r.page.RawQuery
+	}
+	switch {
+	case query == "":
+	case u.RawQuery == "" || r.page != nil && r.page.Query().Has("ns"):
+		u.RawQuery = query
+	default:
+		u.RawQuery += "&" + query
+	}
+	return u
+}
+
 // repository returns the name of a repository at the host: the path in the host's URL,
 // then name.
 func (ep *endpoint) repository(name string) string {

@@ -196,3 +196,28 @@ server = "https://registry-1.docker.io"
 	fmt.Println(hosts.Mirrors[0].URL, hosts.Server.URL, err)
 	// Output: https://cache.example:5000 https://registry-1.docker.io <nil>
 }
+
+func ExampleClient_Referrers() {
+	reg, put := exampleRegistry()
+	defer reg.Close()
+	client, err := registry.New(registry.Config{PlainHTTP: []string{reg.Host()}})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer client.CloseIdleConnections()
+	reg.PutManifest("team/app", "application/vnd.oci.image.manifest.v1+json", fmt.Appendf(nil, `{"schemaVersion": 2,
+		"mediaType": "application/vnd.oci.image.manifest.v1+json", "artifactType": "application/vnd.example.signature",
+		"config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a", "size": 2},
+		"layers": [], "subject": {"mediaType": %q, "digest": %q, "size": %d}}`, put.Descriptor.MediaType, put.Descriptor.Digest, put.Descriptor.Size))
+	repo := content.Repo{Ref: reference.MustParse(reg.Host() + "/team/app:v1"),
+		Cred: credentials.Credential{Username: "robot", Password: credentials.Conceal("s3cret-pass")}}
+	list, err := client.Referrers(context.Background(), repo, put.Descriptor.Digest, "application/vnd.example.signature")
+	for _, signature := range list {
+		fmt.Println(signature.ArtifactType)
+	}
+	fmt.Println(err)
+	// Output:
+	// application/vnd.example.signature
+	// <nil>
+}

@@ -74,6 +74,9 @@ const (
 	CanPull Capability = 1 << iota
 	// CanResolve means what a tag points to. The Client trusts the answer of the host.
 	CanResolve
+	// CanReferrers means what refers to a manifest, such as its signatures; see
+	// Client.Referrers. The Client trusts the answer of the host.
+	CanReferrers
 	// other stands for the capabilities that a puller does not need. A host that has
 	// only such capabilities is not asked for anything, while zero would mean all.
 	other
@@ -357,7 +360,9 @@ func capabilities(names []string) (can Capability, err error) {
 			can |= CanPull
 		case "resolve":
 			can |= CanResolve
-		case "push", "referrers":
+		case "referrers":
+			can |= CanReferrers
+		case "push":
 			can |= other
 		default:
 			return 0, fmt.Errorf("unknown capability %.40q", name)

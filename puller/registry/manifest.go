@@ -163,6 +163,12 @@ func (w *hostWalk) document(ctx context.Context, ep *endpoint, cred credentials.
 			return content.Document{Desc: desc}, err
 		}
 	}
+	return ep.document(ctx, r, pinned)
+}
+
+// document asks by GET for a manifest or index. pinned is the digest that it must have; ""
+// for a tag.
+func (ep *endpoint) document(ctx context.Context, r request, pinned digest.Digest) (content.Document, error) {
 	a, err := ep.ask(ctx, r)
 	if err != nil {
 		return content.Document{}, err
@@ -237,7 +243,7 @@ func (a *answer) describe(body []byte, pinned digest.Digest) (content.Document, 
 			return content.Document{}, a.fail(content.ErrDigestMismatch, a.withContentType(err))
 		}
 	}
-	if !json.Valid(body) || !bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{")) {
+	if !isObject(body) {
 		return content.Document{}, a.fail(content.ErrBadManifest, a.withContentType(errors.New("the document is not a JSON object")))
 	}
 	desc := ocispec.Descriptor{MediaType: a.mediaType(), Digest: pinned, Size: int64(len(body))}
@@ -254,6 +260,11 @@ func (a *answer) describe(body []byte, pinned digest.Digest) (content.Document, 
 		desc.Digest = verify.Sum(algorithm, h)
 	}
 	return content.Document{Desc: desc, Body: body}, nil
+}
+
+// isObject reports whether a body is a JSON object.
+func isObject(body []byte) bool {
+	return json.Valid(body) && bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{"))
 }
 
 // withContentType adds the server's Content-Type to an error about a document, unless

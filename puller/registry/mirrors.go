@@ -32,8 +32,9 @@ type hostWalk struct {
 }
 
 // newHostWalk makes a hostWalk over the hosts that have the capability need. It leaves
-// out mirrors that lately did not answer or sent wrong bytes for the digest. The caller
-// calls release at the end.
+// out mirrors that lately did not answer or sent wrong bytes for the digest. A registry
+// without CanReferrers is asked by tag for what refers to a manifest, as in containerd. The
+// caller calls release at the end.
 func newHostWalk(ctx context.Context, c *Client, repo content.Repo, need Capability, dgst digest.Digest) (*hostWalk, error) {
 	all, err := c.hostsFor(ctx, repo.Ref.Registry())
 	if err != nil {
@@ -43,13 +44,14 @@ func newHostWalk(ctx context.Context, c *Client, repo content.Repo, need Capabil
 		release: sync.OnceFunc(func() { c.hosts.release(all) })}
 	for i, ep := range all.hosts {
 		last := i == len(all.hosts)-1
-		if ep.can(need) && (last || ep.usable() && !ep.rejected(dgst)) {
+		can := ep.can(need) || last && need == CanReferrers && ep.can(CanResolve)
+		if can && (last || ep.usable() && !ep.rejected(dgst)) {
 			w.hosts = append(w.hosts, ep)
 		}
 	}
 	if len(w.hosts) == 0 {
 		w.release()
-		return nil, failf(content.ErrConfig, repo.Ref.Registry(), "the configuration has no host that may be asked for this manifest or blob")
+		return nil, failf(content.ErrConfig, repo.Ref.Registry(), "the configuration has no host that may be asked for this")
 	}
 	w.failed = make([]error, len(w.hosts))
 	w.patience.limits = &w.hosts[len(w.hosts)-1].limits

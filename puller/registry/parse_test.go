@@ -264,3 +264,38 @@ func FuzzRetryAfter(f *testing.F) {
 		}
 	})
 }
+
+// FuzzNextLink writes a link that was found and reads it again, with the same result. A
+// target never has a bracket, which would end it.
+func FuzzNextLink(f *testing.F) {
+	for _, seed := range []string{`</v2/a/referrers/b?n=2>; rel="next"`, `<a>; rel=prev, <b>; title="x, <c>; rel=next"; rel="last NEXT"`, `<a`, `<>;rel=next`} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		got := nextLink([]string{s})
+		if got == "" {
+			return
+		}
+		assert.NotContains(t, got, ">")
+		assert.Contains(t, s, "<")
+		assert.Equal(t, got, nextLink([]string{"<" + got + `>; rel="next"`}))
+	})
+}
+
+func TestTheLinkToTheNextPageIsFound(t *testing.T) {
+	for header, want := range map[string]string{
+		`</a?n=2>; rel="next"`:                    "/a?n=2",
+		`</a>;rel=next`:                           "/a",
+		`<a>; rel=prev, <b>; REL="last NEXT"`:     "b",
+		`<a>; title="x, <c>; rel=next"; rel=prev`: "",
+		`<a>; title="x\\", <b>; rel=next`:         "b",
+		`<a>; rel="next`:                          "a",
+		`a; rel=next`:                             "",
+		`<a; rel=next`:                            "",
+		``:                                        "",
+		`<a>; rel="nexts", <b>; anchor=x; rel="next"`: "b",
+	} {
+		assert.Equal(t, want, nextLink([]string{header}), header)
+	}
+	assert.Equal(t, "b", nextLink([]string{"<a>; rel=prev", "<b>; rel=next"}))
+}

@@ -29,6 +29,8 @@ type request struct {
 	method     string
 	repository string
 	kind, name string      // "manifests", "v1"
+	query      string      // "" if there is none, except ns
+	page       *url.URL    // a further page of a list, whose path and query are asked; nil for the first one
 	header     http.Header // Accept, Range
 	cred       credentials.Credential
 	bulk       bool  // at least bulkSize bytes are asked for
@@ -114,7 +116,7 @@ func (ep *endpoint) ask(ctx context.Context, r request) (*answer, error) {
 // as the registry's own origin requests another Authorization, it sends the request
 // again.
 func (ep *endpoint) authorized(ctx context.Context, scheme string, r request) (*answer, error) {
-	u := ep.url(scheme, r.repository, r.kind, r.name)
+	u := ep.urlOf(scheme, r)
 	s := &session{ep: ep, key: newAuthKey(originOf(u), r.cred, r.repository), call: r.call}
 	if s.call == nil {
 		s.call = &call{}
