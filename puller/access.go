@@ -93,7 +93,7 @@ func (c *accessChecker) recorded(ctx context.Context, t *task, id string) (rec r
 		return records.Record{}, false, nil
 	}
 	_, named := rec.Names[c.name(t)]
-	return rec, named || rec.Incomplete || c.config.Kubelet.PreloadedByID, err
+	return rec, named || rec.Incomplete || c.config.Kubelet.PreloadedByID && len(rec.Names) > 0, err
 }
 
 // unreadable returns the access when the records cannot be read. It grants no access,

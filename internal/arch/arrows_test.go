@@ -29,7 +29,7 @@ var arrows = map[string][]string{
 	"credentials":                    {"credentials/internal/diagnose", "credentials/internal/keys", "reference"},
 	"credentials/internal/diagnose":  {"credentials/internal/keys", "sigs.k8s.io/yaml"},
 	"credentials/internal/keys":      {"github.com/gobwas/glob"},
-	"puller/records":                 {"credentials"},
+	"puller/records":                 {"credentials", "github.com/opencontainers/go-digest"},
 	"puller/content":                 {"reference", "credentials", "index", "github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest"},
 	"puller":                         {"reference", "pullpolicy", "credentials", "backoff", "index", "puller/content", "puller/records", "github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest"},
 	"puller/registry":                {"puller/content", "reference", "credentials", "index", "github.com/pelletier/go-toml/v2", "github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest"},

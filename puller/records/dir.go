@@ -12,6 +12,7 @@ import (
 	"iter"
 	"os"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -215,6 +216,21 @@ func (d *Dir) Grant(ctx context.Context, id, name string, access Access) error {
 		}
 		rec.Names[name] = rec.Names[name].Merge(access)
 		rec.Updated = time.Now().UTC()
+		return struct{}{}, d.write(recordFile(id), rec)
+	})
+	return err
+}
+
+// Admit implements AdmissionStore.
+func (d *Dir) Admit(ctx context.Context, id string, admission Admission) error {
+	_, err := work(ctx, d, recordFile(id), func() (struct{}, error) {
+		rec, err := d.record(id)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return struct{}{}, err
+		}
+		rec.ID, rec.Updated = id, time.Now().UTC()
+		rec.Admissions = append(slices.DeleteFunc(rec.Admissions, admission.Equal), admission)
+		rec.Admissions = rec.Admissions[max(0, len(rec.Admissions)-maxAdmissions):]
 		return struct{}{}, d.write(recordFile(id), rec)
 	})
 	return err

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -284,4 +285,51 @@ func TestErrorsOfUnreadableRecordsSayWhere(t *testing.T) {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, "records", "x.json"), []byte(text), 0o600))
 		assert.ErrorContains(t, d.read("records/x.json", &Record{}), want)
 	}
+}
+
+// Admissions are kept next to the names, and the oldest ones go first.
+func TestDirKeepsAdmissions(t *testing.T) {
+	path := t.TempDir()
+	dir, err := Open(path)
+	require.NoError(t, err)
+	ctx := t.Context()
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	a := Admission{Name: "reg.example/app", Digest: "sha256:1", Policy: "p", Namespace: "web", By: "first", Time: at}
+	require.NoError(t, dir.Admit(ctx, "id", a))
+	require.NoError(t, dir.Grant(ctx, "id", "reg.example/app", Access{Everybody: true}))
+	b := a
+	b.By, b.Time = "second", at.Add(time.Hour)
+	other := a
+	other.Namespace = "db"
+	require.NoError(t, dir.Admit(ctx, "id", other))
+	require.NoError(t, dir.Admit(ctx, "id", b))
+	require.NoError(t, dir.Close())
+
+	dir, err = Open(path)
+	require.NoError(t, err)
+	defer dir.Close()
+	rec, err := dir.Record(ctx, "id")
+	require.NoError(t, err)
+	assert.Equal(t, []Admission{other, b}, rec.Admissions)
+	assert.Equal(t, map[string]Access{"reg.example/app": {Everybody: true}}, rec.Names)
+
+	for i := range 100 {
+		n := a
+		n.Policy = strconv.Itoa(i)
+		require.NoError(t, dir.Admit(ctx, "id", n))
+	}
+	rec, err = dir.Record(ctx, "id")
+	require.NoError(t, err)
+	assert.Len(t, rec.Admissions, 100)
+	assert.Equal(t, "0", rec.Admissions[0].Policy)
+	assert.Len(t, rec.Names, 1)
+
+	names, err := filepath.Glob(filepath.Join(path, "records", "*.json"))
+	require.NoError(t, err)
+	require.Len(t, names, 1)
+	require.NoError(t, os.WriteFile(names[0], []byte("{"), 0o600))
+	assert.Error(t, dir.Admit(ctx, "id", a), "a record that cannot be read is not replaced")
+	data, err := os.ReadFile(names[0])
+	require.NoError(t, err)
+	assert.Equal(t, "{", string(data))
 }

@@ -109,3 +109,26 @@ func ExampleNewSecretID() {
 	fmt.Println(id.Matches(cred), id.Matches(rotated), id.SameObject(records.NewSecretID(rotated)))
 	// Output: true false true
 }
+
+func ExampleAdmissionStore() {
+	store, remove := open()
+	defer remove()
+	var keeps records.AdmissionStore = store
+	ctx := context.Background()
+	err := keeps.Admit(ctx, "sha256:1", records.Admission{Name: "registry.example/app", Digest: "sha256:1", Policy: "p1", By: "cosign => signed"})
+	fmt.Println(err)
+	record, err := store.Record(ctx, "sha256:1")
+	fmt.Println(record.Admissions[0].By, len(record.Names), err)
+	// Output:
+	// <nil>
+	// cosign => signed 0 <nil>
+}
+
+func ExampleAdmission() {
+	kept := records.Admission{Name: "registry.example/app", Digest: "sha256:1", Policy: "p1", By: "cosign => signed"}
+	fmt.Println(kept.Equal(records.Admission{Name: "registry.example/app", Digest: "sha256:1", Policy: "p1"}))
+	fmt.Println(kept.Equal(records.Admission{Name: "registry.example/app", Digest: "sha256:1", Policy: "p2"}))
+	// Output:
+	// true
+	// false
+}

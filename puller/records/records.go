@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/pullkit/pullkit/credentials"
 )
 
@@ -50,7 +52,39 @@ type Record struct {
 	// Incomplete says that names may be missing, because an earlier record could not be
 	// read. Then the image does not count as preloaded under any name.
 	Incomplete bool `json:"incomplete,omitempty"`
+	// Admissions are those of an [AdmissionStore], oldest first. They give no Pod access. A
+	// record that has no Names is not one of a pull.
+	Admissions []Admission `json:"admissions,omitempty"`
 }
+
+// An Admission says that the puller.Config.Admission of a Puller has admitted an image.
+// Only a Puller whose check has the same fingerprint goes by it.
+type Admission struct {
+	Name      string        `json:"name"`                // under which the image was admitted, without tag and digest
+	Digest    digest.Digest `json:"digest"`              // of what the name pointed to, often an index
+	Policy    string        `json:"policy"`              // fingerprint of the check
+	Namespace string        `json:"namespace,omitempty"` // of the Pod
+	By        string        `json:"by,omitempty"`        // who admitted it, human-readable
+	Time      time.Time     `json:"time"`
+}
+
+// Equal reports whether a and b are answers to the same question: they are equal except
+// for By and Time.
+func (a Admission) Equal(b Admission) bool {
+	return a.Name == b.Name && a.Digest == b.Digest && a.Policy == b.Policy && a.Namespace == b.Namespace
+}
+
+// An AdmissionStore is a Store that keeps admissions. It is optional: a Puller with
+// another Store asks its check again after a restart.
+type AdmissionStore interface {
+	// Admit adds an admission to the record of id, in the place of an equal one, and makes
+	// the record if there is none. The record keeps the latest 100. It is durable when Admit
+	// returns. If the record exists but cannot be read, Admit fails.
+	Admit(ctx context.Context, id string, admission Admission) error
+}
+
+// maxAdmissions is how many admissions a record keeps.
+const maxAdmissions = 100
 
 // Access says which Pods may use an image under one name. The zero Access allows no Pod.
 type Access struct {
