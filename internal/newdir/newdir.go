@@ -125,7 +125,7 @@ func (w *Work) Lock(ctx context.Context) error {
 	lost := 0
 	for wait := lockPollMin; ; wait = min(2*wait, lockPollMax) {
 		err := w.tryLock()
-		if errors.Is(err, fs.ErrNotExist) && lost < maxLost {
+		if errors.Is(err, fs.ErrNotExist) && lost < maxLost && w.hasParent() {
 			lost++ // another process removed the directory while it was opened
 		} else if err == nil || !errors.Is(err, disk.ErrLocked) && !errors.Is(err, disk.ErrBusy) {
 			return err
@@ -136,6 +136,13 @@ func (w *Work) Lock(ctx context.Context) error {
 		case <-time.After(wait):
 		}
 	}
+}
+
+// hasParent reports whether the directory is there in which the work directory is made. It is
+// not if its path has a symbolic link that leads to nothing.
+func (w *Work) hasParent() bool {
+	_, err := os.Stat(w.parent)
+	return err == nil
 }
 
 // tryLock is Lock without waiting. The error is disk.ErrLocked if another process has the

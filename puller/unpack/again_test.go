@@ -655,6 +655,25 @@ func TestImpossibleDirectories(t *testing.T) {
 	requireOnly(t, parent, "file", strings.Repeat("x", 242))
 }
 
+// A path that goes through a symbolic link to nothing is an error at once, and not after the
+// tries for a directory that another process is removing.
+func TestParentThatIsALinkToNothing(t *testing.T) {
+	store := new(pullertest.MemStore)
+	parent := t.TempDir()
+	require.NoError(t, os.Symlink("absent", filepath.Join(parent, "link")))
+	for _, dir := range []string{filepath.Join(parent, "link", "dir"), filepath.Join(parent, "link", "a", "dir")} {
+		tries := 0
+		u := &unpacker{store: store, dir: dir, clone: clone, before: func(string, string) error {
+			tries++
+			return nil
+		}}
+		_, err := u.run(t.Context(), putArtifact(t, store, titled("a", "a")))
+		assert.ErrorIs(t, err, fs.ErrNotExist)
+		assert.Equal(t, 1, tries)
+		requireOnly(t, parent, "link")
+	}
+}
+
 // A storeFS gives the blobs of a store by digest.
 type storeFS struct{ store *pullertest.MemStore }
 

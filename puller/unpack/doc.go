@@ -73,7 +73,7 @@
 //
 //   - a name that is absolute, has an element "..", a backslash, a control character or
 //     bytes that are not UTF-8, or more than 4096 bytes or 100 elements; a name that the
-//     system cannot write, such as NUL on Windows; the name .pullkit, and names below it;
+//     system cannot write, such as NUL and those that end in a dot or a space on Windows; the name .pullkit, and names below it;
 //   - two layers, or two entries of tars, with one name; a file and a directory with one
 //     name; two names that the file system takes for one, such as A and a on Windows;
 //   - a device, a named pipe, or an entry of an unknown type;
@@ -93,7 +93,8 @@
 //
 // A file has the mode 0644, or 0755 if the tar says that its owner may execute it. A
 // directory has 0755. The umask applies. Other bits, such as set-user-ID, and owners, times
-// and extended attributes are not taken over.
+// and extended attributes are not taken over. If the directory that NAME is in has the bit
+// set-group-ID, the system gives it to new directories too.
 //
 // # What holds
 //

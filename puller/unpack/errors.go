@@ -1,6 +1,7 @@
 package unpack
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	"github.com/pullkit/pullkit/internal/redact"
+	"github.com/pullkit/pullkit/puller/content"
 )
 
 // A Reason says why an artifact was not unpacked. Reasons are errors themselves, so that
@@ -15,7 +17,8 @@ import (
 type Reason string
 
 // The reasons. A blob that is missing in the Store, or that has other content than its
-// digest says, has the error of the Store, or a reason of package content.
+// digest says, has the error of the Store, or a reason of package content. An error because
+// the disk is full matches content.ErrNoSpace.
 const (
 	ErrNoName   Reason = "the layer has no file name"
 	ErrBadName  Reason = "not a name that is written"
@@ -59,6 +62,11 @@ func (e *Error) Error() string {
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
+
+// Is reports whether target is content.ErrNoSpace, if the disk is full or a quota is used up.
+func (e *Error) Is(target error) bool {
+	return target == content.ErrNoSpace && errors.Is(&content.Error{Reason: content.ErrStore, Err: e.Err}, target)
+}
 
 // A systemError is an error of the system whose text has paths quoted and cut, because the
 // author of the artifact chose a part of them.

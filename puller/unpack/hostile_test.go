@@ -303,6 +303,13 @@ func TestEndsOfTars(t *testing.T) {
 	}
 }
 
+// Windows leaves dots and spaces at the end of a name out.
+func TestNamesThatEndInDotOrSpace(t *testing.T) {
+	for name, want := range map[string]bool{"a.": true, "a ": true, "a ./b": true, "...": true, " ": true, ".": false, ".a": false, "a.b/c d": false} {
+		assert.Equal(t, want, endsInDotOrSpace(name), "%q", name)
+	}
+}
+
 // A manifest with a wrong size is not called damage of the store alone.
 func TestWrongSizeInTheManifest(t *testing.T) {
 	store := new(pullertest.MemStore)

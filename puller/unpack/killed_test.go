@@ -1,12 +1,14 @@
 package unpack
 
 import (
+	"archive/tar"
 	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -147,6 +149,34 @@ func TestEndAtEveryOperation(t *testing.T) {
 				requireOnly(t, parent, "dir")
 			}
 		}
+	}
+}
+
+// A file that an earlier call has left, and that has got the bit set-user-ID since, is made
+// again without it.
+func TestBitsThatAppearBetweenCalls(t *testing.T) {
+	store := new(pullertest.MemStore)
+	desc := putArtifact(t, store, titled("a", "a"), plain(t, tarEntry{tar.Header{Typeflag: tar.TypeReg, Name: "b", Mode: 0o6755, Size: 1}, "b"}), titled("c", "c"))
+	dir := filepath.Join(t.TempDir(), "dir")
+	ctx, cancel := context.WithCancel(t.Context())
+	u := &unpacker{store: store, dir: dir, clone: clone, noSync: true, before: func(op, name string) error {
+		if op == "create" && name == "c" {
+			cancel()
+		}
+		return ctx.Err()
+	}}
+	_, err := u.run(ctx, desc)
+	require.Equal(t, context.Canceled, err)
+	for _, name := range []string{"a", "b"} {
+		left := filepath.Join(filepath.Dir(dir), ".dir"+workSuffix, filesName, name)
+		require.NoError(t, os.Chmod(left, 0o755|fs.ModeSetuid|fs.ModeSetgid|fs.ModeSticky))
+	}
+	_, err = Files(t.Context(), store, desc, dir, Config{})
+	require.NoError(t, err)
+	for name, mode := range map[string]fs.FileMode{"a": 0o644, "b": 0o755} {
+		info, err := os.Stat(filepath.Join(dir, name))
+		require.NoError(t, err)
+		assert.Equal(t, fs.FileMode(0), info.Mode()&^mode, name)
 	}
 }
 

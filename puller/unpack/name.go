@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -226,10 +227,22 @@ func cleanName(name string) (string, error) {
 	if err := checkKept(clean); err != nil {
 		return "", err
 	}
-	if _, err := filepath.Localize(clean); err != nil {
+	if _, err := filepath.Localize(clean); err != nil || runtime.GOOS == "windows" && endsInDotOrSpace(clean) {
 		return "", bad(ErrBadName, "this system cannot write it")
 	}
 	return clean, nil
+}
+
+// endsInDotOrSpace reports whether an element of a clean name ends in a dot or a space. Most
+// programs on Windows cannot open such a file, because the system leaves these characters out
+// of the names that they pass.
+func endsInDotOrSpace(clean string) bool {
+	for element := range strings.SplitSeq(clean, "/") {
+		if element != "." && strings.TrimRight(element, ". ") != element {
+			return true
+		}
+	}
+	return false
 }
 
 // checkKept returns an error if a clean name is that of the file .pullkit, or is below it.

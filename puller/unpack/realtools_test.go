@@ -1,6 +1,7 @@
 package unpack
 
 import (
+	"encoding/binary"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -9,6 +10,8 @@ import (
 
 	"github.com/pullkit/pullkit/internal/realtest"
 	"github.com/pullkit/pullkit/puller"
+	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/puller/pullertest"
 	"github.com/pullkit/pullkit/puller/transfer"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -130,6 +133,44 @@ func TestChartOfHelm(t *testing.T) {
 	want := readTree(t, pulled)
 	assert.NotEmpty(t, want["app/Chart.yaml"])
 	assert.Equal(t, files(want), files(got)) // helm keeps no empty directories
+}
+
+// A model that the tool of Docker's model-runner packs has the files that were packed. The
+// annotation with the path of a tar is the name of a temporary file there, and is not used.
+func TestModelOfDockerModelRunner(t *testing.T) {
+	mdltool := realtest.Need(t, "mdltool")
+	reg := realtest.StartRegistry(t, realtest.RegistryConfig{})
+	dir := t.TempDir()
+	header := `{"t":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}`
+	weights := string(binary.LittleEndian.AppendUint64(nil, uint64(len(header)))) + header
+	model := map[string]string{
+		"model-00001-of-00002.safetensors": weights + "12345678", "model-00002-of-00002.safetensors": weights + "abcdefgh",
+		"config.json": `{"hidden_size":2}`, "tokenizer.json": "{}", "template.jinja": "{{ prompt }}", "adapters/a/x.bin": "adapter",
+	}
+	writeTree(t, filepath.Join(dir, "model"), model)
+	writeTree(t, dir, map[string]string{"LICENSE.txt": "free"})
+	image := reg.Host + "/models/mdl:v1"
+	tool(t, dir, mdltool, "--store-path", filepath.Join(dir, "store"), "package", "--tag", image, "--licenses", "LICENSE.txt", "--dir-tar", "adapters", "model")
+	model["LICENSE.txt"] = "free"
+	assert.Equal(t, model, files(pullFiles(t, image)))
+}
+
+// A full disk is an error that says so, and that leaves nothing.
+func TestFullDisk(t *testing.T) {
+	realtest.NeedRoot(t, "mounts a file system")
+	mount := t.TempDir()
+	tool(t, "/", "mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", mount)
+	t.Cleanup(func() { assert.NoError(t, exec.Command("umount", mount).Run()) })
+	large := strings.Repeat("0123456789abcdef", 1<<17)
+	for _, l := range []layer{titled("big", large), plain(t, file("big", large))} {
+		store := new(pullertest.MemStore)
+		_, err := Files(t.Context(), store, putArtifact(t, store, l), filepath.Join(mount, "dir"), Config{})
+		assert.ErrorIs(t, err, content.ErrNoSpace)
+		var e *Error
+		require.ErrorAs(t, err, &e)
+		assert.Equal(t, "big", e.File)
+		requireOnly(t, mount)
+	}
 }
 
 // files returns the files of a tree without its directories.

@@ -214,7 +214,7 @@ func (t *tree) write(ctx context.Context, name string, mode fs.FileMode, size in
 }
 
 // open opens a file of the tree for writing. It opens only what an earlier call can have
-// left: a regular file with this mode.
+// left: a regular file with this mode, and without other bits such as set-user-ID.
 func (t *tree) open(name string, mode fs.FileMode) (*os.File, error) {
 	if err := t.before("create", name); err != nil {
 		return nil, err
@@ -227,7 +227,7 @@ func (t *tree) open(name string, mode fs.FileMode) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !t.fresh && info.Mode().IsRegular() && info.Mode()&0o100 == mode&0o100 {
+	if !t.fresh && info.Mode()&^fs.ModePerm == 0 && info.Mode()&0o100 == mode&0o100 {
 		return t.root.OpenFile(name, os.O_RDWR|regular.NonBlocking, 0)
 	}
 	if err := t.root.RemoveAll(name); err != nil {
