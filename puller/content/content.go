@@ -114,7 +114,8 @@ type ReferrerLister interface {
 // A Store keeps content by digest, and the descriptors that names point to. Its methods
 // may be called concurrently, and several processes may share one Store.
 //
-// A Store can implement [SpaceReporter], [PartialReporter], [Lister] and [Remover] too.
+// A Store can implement [SpaceReporter], [PartialReporter], [Holder], [Lister] and [Remover]
+// too.
 type Store interface {
 	// Lookup returns the descriptor that ref was tagged with. A ref with a digest is found
 	// only by its repository and digest: if another name of that repository was tagged with
@@ -129,7 +130,9 @@ type Store interface {
 	Open(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error)
 	// Ingest starts to store desc's content. If another goroutine or process ingests the
 	// same digest, Ingest waits for the end of that ingest, or of ctx. The error wraps
-	// fs.ErrExist if the content is stored, even if it was stored during the wait.
+	// fs.ErrExist if the content is stored, even if it was stored during the wait. After
+	// the end of ctx, all methods of the Ingest may fail, except that Discard and Close
+	// still end it.
 	Ingest(ctx context.Context, desc ocispec.Descriptor) (Ingest, error)
 	// Tag makes ref a name of desc, whose content must be stored. It returns when the name
 	// is durable.
@@ -151,9 +154,25 @@ type PartialReporter interface {
 	Kept(ctx context.Context, desc ocispec.Descriptor) (int64, error)
 }
 
+// A Holder is a Store that removes content of its own accord if no name leads to it, as
+// containerd's garbage collection does. It is optional.
+type Holder interface {
+	// Hold keeps content for a caller that is going to name it. Until the caller calls
+	// release, the Store does not remove what Has reports as stored, and what Commit makes
+	// visible, after Hold has returned. Calls may overlap, and content is kept as long as
+	// one of the calls that were there holds it. release may be called more than once.
+	//
+	// After release the Store may remove what has no name. It should keep this, and the
+	// bytes of unfinished ingests, for some hours, because a later pull can go on from it.
+	Hold(ctx context.Context) (release func(), err error)
+}
+
 // An Ingest is one blob being written, in any order. WriteAt and ReadAt may be called
 // concurrently for parts that do not overlap. After Commit, Discard or Close the caller may
 // call only Close, which then does nothing.
+//
+// An Ingest can implement [OrderedIngest] and [VerifyingIngest] too. A Store may return an
+// Ingest that does so for one blob, and an Ingest that does not for another.
 type Ingest interface {
 	io.WriterAt
 	io.ReaderAt
@@ -162,11 +181,42 @@ type Ingest interface {
 	// not verified.
 	Have() iter.Seq2[int64, int64]
 	// Commit makes the content visible under its digest, durably. All of it must have been
-	// written, and the caller must have verified it. Without Commit, ranges that were
+	// written, and the caller must have verified it, unless a [VerifyingIngest] does that.
+	// Without Commit, ranges that were
 	// written may be lost; the Have of a later Ingest yields the ranges that were kept.
 	Commit(ctx context.Context) error
 	// Discard throws away all bytes of the ingest.
 	Discard() error
 	// Close ends the ingest and keeps what was written for a later try.
 	io.Closer
+}
+
+// An OrderedIngest is an Ingest that takes the bytes of its blob only in order. It is
+// optional, and made for stores that can only append, as containerd can. The caller writes
+// from Offset on. A transfer fetches such a blob over one connection.
+type OrderedIngest interface {
+	Ingest
+	// Offset returns how many bytes of the blob the ingest has. They are the blob's first
+	// bytes. At the beginning these are the bytes that an earlier try left, and Have yields
+	// them as one range. WriteAt fails if it is called at another offset, and then changes
+	// nothing. A WriteAt that fails for another reason may have moved Offset. To write the
+	// first bytes again, the caller discards the ingest and begins another one.
+	//
+	// ReadAt must give the bytes before Offset if the ingest began with some, unless it is
+	// a VerifyingIngest: a caller that verifies has to read what an earlier try left. In
+	// all other cases ReadAt may always fail. So a Store that neither gives back bytes nor
+	// verifies them begins each ingest at 0.
+	Offset() int64
+}
+
+// A VerifyingIngest is an Ingest whose Commit verifies the content, so that the caller need
+// not hash it too. It is optional.
+type VerifyingIngest interface {
+	Ingest
+	// Verifies reports whether Commit compares the digest and the size of all bytes,
+	// including those that an earlier try left, with the descriptor. If they differ, Commit
+	// makes nothing visible, throws the bytes away, and returns an error with the reason
+	// ErrDigestMismatch or ErrSizeMismatch. If Verifies returns false, the caller has to
+	// verify the content, as for an Ingest without this method.
+	Verifies() bool
 }

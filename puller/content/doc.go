@@ -9,7 +9,9 @@
 //	}
 //
 // Implement Source or Store to use a registry or a store of another kind. Package
-// pullertest has tests for your implementation.
+// pullertest has tests for your implementation. A store that can only append, or that
+// verifies what it stores, says so by [OrderedIngest] and [VerifyingIngest]. A store with a
+// garbage collection implements [Holder].
 //
 // # Reasons
 //

@@ -33,6 +33,7 @@ type badStore struct {
 	open   func(ocispec.Descriptor) (io.ReadCloser, error)
 	ingest func(context.Context, ocispec.Descriptor) (content.Ingest, error)
 	tag    func(reference.Reference, ocispec.Descriptor) error
+	hold   func(context.Context) (func(), error)
 }
 
 func (b *badStore) Lookup(ctx context.Context, ref reference.Reference) (ocispec.Descriptor, error) {
@@ -189,6 +190,113 @@ func TestBrokenStoresAreFound(t *testing.T) {
 	}
 	err := pullertest.TestStore(func() (content.Store, error) { return nil, errors.New("no store today") })
 	assert.EqualError(t, err, "new store: no store today")
+}
+
+// A badAppend is an ingest of a MemStore in order, with faulty methods.
+type badAppend struct {
+	content.Ingest
+	offset  func(int64) int64
+	writeAt func(in content.Ingest, p []byte, off int64) (int, error)
+	commit  func(content.Ingest) error
+}
+
+func (b *badAppend) Offset() int64 {
+	at := b.Ingest.(content.OrderedIngest).Offset()
+	if b.offset != nil {
+		return b.offset(at)
+	}
+	return at
+}
+
+func (b *badAppend) Verifies() bool { return true }
+
+func (b *badAppend) WriteAt(p []byte, off int64) (int, error) {
+	if b.writeAt != nil {
+		return b.writeAt(b.Ingest, p, off)
+	}
+	return b.Ingest.WriteAt(p, off)
+}
+
+func (b *badAppend) Commit(ctx context.Context) error {
+	if b.commit != nil {
+		return b.commit(b.Ingest)
+	}
+	return b.Ingest.Commit(ctx)
+}
+
+func (b *badStore) Hold(ctx context.Context) (func(), error) {
+	if b.hold != nil {
+		return b.hold(ctx)
+	}
+	return func() {}, nil
+}
+
+func TestBrokenStoresThatAppendAreFound(t *testing.T) {
+	with := func(spoil badAppend) func(*badStore) {
+		return func(b *badStore) {
+			b.ingest = func(ctx context.Context, desc ocispec.Descriptor) (content.Ingest, error) {
+				ingest, err := b.MemStore.Ingest(ctx, desc)
+				if err != nil {
+					return nil, err
+				}
+				bad := spoil
+				bad.Ingest = ingest
+				return &bad, nil
+			}
+		}
+	}
+	held := false
+	for name, tt := range map[string]struct {
+		spoil func(*badStore)
+		wrong string
+	}{
+		"claims bytes": {with(badAppend{offset: func(at int64) int64 { return at + 1 }}), "commit: Offset of a new ingest: 1"},
+		"never moves":  {with(badAppend{offset: func(int64) int64 { return 0 }}), "commit: Offset after 100000 bytes were written at 0: 0"},
+		"takes bytes in any order": {with(badAppend{writeAt: func(_ content.Ingest, p []byte, _ int64) (int, error) { return len(p), nil }}),
+			"bytes out of order: WriteAt at byte 2500 succeeds, and byte 1000 is next"},
+		"writes less": {with(badAppend{writeAt: func(in content.Ingest, p []byte, off int64) (int, error) { return in.WriteAt(p[:len(p)/2], off) }}),
+			"commit: WriteAt: 50000, <nil>, want 100000"},
+		"verifies nothing": {with(badAppend{commit: func(content.Ingest) error { return nil }}),
+			"wrong bytes: Commit of other bytes: <nil>, want content.ErrDigestMismatch"},
+		"refuses without a reason": {with(badAppend{commit: func(in content.Ingest) error {
+			if err := in.Commit(t.Context()); err != nil {
+				return errors.New("no")
+			}
+			return nil
+		}}), "wrong bytes: Commit of other bytes that an earlier try left: no, want content.ErrDigestMismatch"},
+		"keeps what it has refused": {with(badAppend{commit: func(in content.Ingest) error {
+			return errors.Join(&content.Error{Reason: content.ErrDigestMismatch}, in.Close())
+		}}), "wrong bytes: Have yields 5000 bytes at 0 after Commit has refused them"},
+		"needs the context to end": {func(b *badStore) {
+			b.ingest = func(ctx context.Context, desc ocispec.Descriptor) (content.Ingest, error) {
+				ingest, err := b.MemStore.Ingest(ctx, desc)
+				if err != nil {
+					return nil, err
+				}
+				return &badIngest{Ingest: ingest, discard: func() error { return errors.Join(ctx.Err(), ingest.Discard()) }}, nil
+			}
+		}, "the context of an ingest ends: Close or Discard after the end of the context: context canceled"},
+		"is held once": {func(b *badStore) {
+			b.hold = func(context.Context) (func(), error) {
+				if held {
+					return nil, errors.New("held")
+				}
+				held = true
+				return func() { held = false }, nil
+			}
+		}, "hold: Hold while another call holds: held"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				err := pullertest.TestStore(func() (content.Store, error) {
+					b := &badStore{MemStore: &pullertest.MemStore{InOrder: true}}
+					tt.spoil(b)
+					return b, nil
+				})
+				assert.ErrorContains(t, err, tt.wrong)
+			})
+		})
+	}
 }
 
 // A badSource is a Source with one faulty method.

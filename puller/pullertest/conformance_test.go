@@ -1,9 +1,12 @@
 package pullertest_test
 
 import (
+	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/puller"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/puller/layout"
@@ -16,6 +19,50 @@ import (
 func TestMemStoreIsAStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		require.NoError(t, pullertest.TestStore(func() (content.Store, error) { return &pullertest.MemStore{}, nil }))
+	})
+}
+
+func TestMemStoreInOrderIsAStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		require.NoError(t, pullertest.TestStore(func() (content.Store, error) { return &pullertest.MemStore{InOrder: true}, nil }))
+	})
+}
+
+// An appendStore is a MemStore that takes bytes only in order, and gives them back instead of
+// verifying them.
+type appendStore struct{ *pullertest.MemStore }
+
+func (s appendStore) Ingest(ctx context.Context, desc ocispec.Descriptor) (content.Ingest, error) {
+	ingest, err := s.MemStore.Ingest(ctx, desc)
+	if err != nil {
+		return nil, err
+	}
+	a := &appendIngest{Ingest: ingest}
+	for off, n := range ingest.Have() {
+		a.at = off + n
+	}
+	return a, nil
+}
+
+type appendIngest struct {
+	content.Ingest
+	at int64
+}
+
+func (a *appendIngest) Offset() int64 { return a.at }
+
+func (a *appendIngest) WriteAt(p []byte, off int64) (int, error) {
+	if off != a.at {
+		return 0, errors.New("out of order")
+	}
+	n, err := a.Ingest.WriteAt(p, off)
+	a.at += int64(n)
+	return n, err
+}
+
+func TestAStoreThatAppendsAndGivesBackIsAStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		require.NoError(t, pullertest.TestStore(func() (content.Store, error) { return appendStore{&pullertest.MemStore{}}, nil }))
 	})
 }
 
@@ -64,4 +111,18 @@ func TestTransferIsARuntime(t *testing.T) {
 			return transfer.New(transfer.Config{Source: newClient(t, network, host), Store: &pullertest.MemStore{}})
 		}))
 	})
+}
+
+func TestTransferIntoAStoreThatAppendsIsARuntime(t *testing.T) {
+	for _, newStore := range []func() content.Store{
+		func() content.Store { return &pullertest.MemStore{InOrder: true} },
+		func() content.Store { return appendStore{&pullertest.MemStore{}} },
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			network := &pullertest.Network{}
+			require.NoError(t, pullertest.TestRuntime(network, func(host string) (puller.Runtime, error) {
+				return transfer.New(transfer.Config{Source: newClient(t, network, host), Store: newStore()})
+			}))
+		})
+	}
 }

@@ -26,6 +26,11 @@ import (
 // stores it verifies digests itself when content is committed. Its methods may be called
 // concurrently.
 type MemStore struct {
+	// InOrder makes the MemStore like a store that can only append, such as containerd's:
+	// each content.Ingest that it returns is a content.OrderedIngest without ReadAt, and a
+	// content.VerifyingIngest. Set it before the first call.
+	InOrder bool
+
 	mu       sync.Mutex
 	blobs    map[digest.Digest][]byte
 	partials map[digest.Digest]*memPartial
@@ -169,7 +174,11 @@ func (m *MemStore) tryIngest(desc ocispec.Descriptor) (content.Ingest, <-chan st
 	if m.partials[desc.Digest] == nil {
 		m.partials[desc.Digest] = &memPartial{}
 	}
-	return &memIngest{store: m, desc: desc, partial: m.partials[desc.Digest]}, nil, nil
+	ingest := &memIngest{store: m, desc: desc, partial: m.partials[desc.Digest]}
+	if m.InOrder {
+		return &memAppend{ingest}, nil, nil
+	}
+	return ingest, nil, nil
 }
 
 // A memIngest is a content.Ingest of a MemStore. The lock of the MemStore guards it.
@@ -185,6 +194,11 @@ var errEnded = errors.New("the ingest has ended")
 func (g *memIngest) WriteAt(p []byte, off int64) (int, error) {
 	g.store.mu.Lock()
 	defer g.store.mu.Unlock()
+	return g.writeAt(p, off)
+}
+
+// writeAt is WriteAt. The caller holds the lock.
+func (g *memIngest) writeAt(p []byte, off int64) (int, error) {
 	if g.ended {
 		return 0, errEnded
 	}
@@ -218,6 +232,11 @@ func (g *memIngest) Have() iter.Seq2[int64, int64] {
 func (g *memIngest) Commit(context.Context) error {
 	g.store.mu.Lock()
 	defer g.store.mu.Unlock()
+	return g.commit()
+}
+
+// commit is Commit. The caller holds the lock.
+func (g *memIngest) commit() error {
 	if g.ended {
 		return errEnded
 	}
@@ -258,4 +277,45 @@ func (g *memIngest) end(forget bool) {
 	}
 	close(g.store.busy[g.desc.Digest])
 	delete(g.store.busy, g.desc.Digest)
+}
+
+// A memAppend is a content.OrderedIngest and a content.VerifyingIngest of a MemStore. The
+// lock of the MemStore guards it.
+type memAppend struct{ *memIngest }
+
+var (
+	_ content.OrderedIngest   = (*memAppend)(nil)
+	_ content.VerifyingIngest = (*memAppend)(nil)
+)
+
+func (g *memAppend) Offset() int64 {
+	g.store.mu.Lock()
+	defer g.store.mu.Unlock()
+	return int64(len(g.partial.data))
+}
+
+func (g *memAppend) Verifies() bool { return true }
+
+func (g *memAppend) WriteAt(p []byte, off int64) (int, error) {
+	g.store.mu.Lock()
+	defer g.store.mu.Unlock()
+	if at := int64(len(g.partial.data)); off != at {
+		return 0, &content.Error{Reason: content.ErrStore, Err: fmt.Errorf("the store takes bytes only in order: byte %d is next, not byte %d", at, off)}
+	}
+	return g.writeAt(p, off)
+}
+
+func (g *memAppend) ReadAt([]byte, int64) (int, error) {
+	return 0, &content.Error{Reason: content.ErrStore, Err: fmt.Errorf("read back: %w", errors.ErrUnsupported)}
+}
+
+// Commit throws wrong bytes away, as a content.VerifyingIngest must.
+func (g *memAppend) Commit(context.Context) error {
+	g.store.mu.Lock()
+	defer g.store.mu.Unlock()
+	err := g.commit()
+	if err != nil {
+		g.end(true)
+	}
+	return err
 }

@@ -1,6 +1,7 @@
 package pullertest
 
 import (
+	"errors"
 	"io/fs"
 	"testing"
 
@@ -40,4 +41,23 @@ func TestMemStoreRefusesWrongDigestsSizesAndBytes(t *testing.T) {
 	assert.Error(t, ingest.Commit(ctx))
 	_, err = m.Open(ctx, desc)
 	assert.ErrorIs(t, err, fs.ErrNotExist)
+}
+
+func TestMemStoreInOrderNamesTheNextByte(t *testing.T) {
+	ctx := t.Context()
+	m := MemStore{InOrder: true}
+	desc, data := testBlob(1, 10)
+	ingest, err := m.Ingest(ctx, desc)
+	require.NoError(t, err)
+	_, err = ingest.WriteAt(data[:4], 0)
+	require.NoError(t, err)
+	_, err = ingest.WriteAt(data[5:], 5)
+	assert.EqualError(t, err, "store failure: the store takes bytes only in order: byte 4 is next, not byte 5")
+	_, err = ingest.ReadAt(data, 0)
+	assert.ErrorIs(t, err, errors.ErrUnsupported)
+	_, err = ingest.WriteAt(append(data[4:], 0), 4)
+	assert.ErrorIs(t, err, content.ErrSizeMismatch)
+	require.NoError(t, ingest.Close())
+	_, err = ingest.WriteAt(data[4:], 4)
+	assert.Error(t, err)
 }

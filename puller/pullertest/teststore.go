@@ -20,6 +20,9 @@ import (
 // call of newStore returns a new, empty store. The caller of TestStore closes and removes
 // the stores. The error is nil if the store keeps its contract, and otherwise lists all
 // that is wrong.
+//
+// TestStore writes to a content.OrderedIngest only in order, and then also tests what that
+// interface asks for. The same holds for a content.VerifyingIngest and a content.Holder.
 func TestStore(newStore func() (content.Store, error)) error {
 	var wrong []error
 	for _, c := range []struct {
@@ -32,6 +35,10 @@ func TestStore(newStore func() (content.Store, error)) error {
 		{"another size", (*storeCheck).anotherSize},
 		{"discard", (*storeCheck).discard},
 		{"close and resume", (*storeCheck).resume},
+		{"bytes out of order", (*storeCheck).outOfOrder},
+		{"wrong bytes", (*storeCheck).wrongBytes},
+		{"the context of an ingest ends", (*storeCheck).contextEnds},
+		{"hold", (*storeCheck).hold},
 		{"tag", (*storeCheck).tag},
 		{"tag of an index", (*storeCheck).tagIndex},
 		{"cancelled wait", (*storeCheck).cancelledWait},
@@ -130,6 +137,32 @@ func (c *storeCheck) ingest(desc ocispec.Descriptor) content.Ingest {
 func (c *storeCheck) write(ingest content.Ingest, data []byte, off int64) {
 	n, err := ingest.WriteAt(data, off)
 	c.must(err == nil && n == len(data), "WriteAt: %d, %v, want %d", n, err, len(data))
+	if ordered, ok := ingest.(content.OrderedIngest); ok {
+		at := ordered.Offset()
+		c.must(at == off+int64(len(data)), "Offset after %d bytes were written at %d: %d", len(data), off, at)
+	}
+}
+
+// begins returns how many bytes an ingest has that takes bytes only in order, and false for
+// any other ingest.
+func (c *storeCheck) begins(ingest content.Ingest) (int64, bool) {
+	ordered, ok := ingest.(content.OrderedIngest)
+	if !ok {
+		return 0, false
+	}
+	return ordered.Offset(), true
+}
+
+// verifies reports whether the ingest verifies its content.
+func verifies(ingest content.Ingest) bool {
+	v, ok := ingest.(content.VerifyingIngest)
+	return ok && v.Verifies()
+}
+
+// close closes an ingest before it has committed.
+func (c *storeCheck) close(ingest content.Ingest) {
+	err := ingest.Close()
+	c.must(err == nil, "Close: %v", err)
 }
 
 func (c *storeCheck) finish(ingest content.Ingest) {
@@ -147,6 +180,16 @@ func (c *storeCheck) commit() {
 	}
 	for range ingest.Have() {
 		c.must(false, "Have of a new ingest yields something")
+	}
+	if off, ordered := c.begins(ingest); ordered {
+		c.must(off == 0, "Offset of a new ingest: %d", off)
+		for off := int64(0); off < desc.Size; off += 100_000 {
+			c.write(ingest, data[off:off+100_000], off)
+		}
+		c.absent(desc)
+		c.finish(ingest)
+		c.present(desc, data)
+		return
 	}
 	c.write(ingest, data[200_000:], 200_000)
 	c.write(ingest, data[:100_000], 0)
@@ -221,10 +264,11 @@ func (c *storeCheck) resume() {
 		return
 	}
 	c.write(ingest, data[:1<<19], 0)
-	c.write(ingest, data[3<<18:], 3<<18)
+	if _, ordered := c.begins(ingest); !ordered {
+		c.write(ingest, data[3<<18:], 3<<18)
+	}
+	c.close(ingest)
 	err := ingest.Close()
-	c.must(err == nil, "Close: %v", err)
-	err = ingest.Close()
 	c.must(err == nil, "Close again: %v", err)
 	c.absent(desc)
 	kept := int64(-1)
@@ -248,14 +292,167 @@ func (c *storeCheck) resume() {
 		}
 		last = off + n
 		c.must(last <= 1<<19 || off >= 3<<18, "Have yields %d bytes at %d, which were not written", n, off)
+		if at, ordered := c.begins(ingest); ordered {
+			c.must(off == 0 && n == at && n <= 1<<19, "Have yields %d bytes at %d, and Offset is %d after %d bytes were written", n, off, at, 1<<19)
+			if verifies(ingest) {
+				continue // its bytes need not be read back
+			}
+		}
 		got := make([]byte, n)
 		k, err := ingest.ReadAt(got, off)
 		c.must(int64(k) == n && (err == nil || err == io.EOF) && bytes.Equal(got, data[off:off+n]), "ReadAt of kept bytes: %d, %v, want what was written", k, err)
 	}
 	c.must(kept < 0 || kept == sum, "Kept: %d, and Have yields %d bytes", kept, sum)
-	c.write(ingest, data, 0)
+	from, ordered := c.begins(ingest)
+	if !c.must(!ordered || from == sum, "Offset: %d, and Have yields %d bytes", from, sum) {
+		c.close(ingest)
+		return
+	}
+	c.write(ingest, data[from:], from)
 	c.finish(ingest)
 	c.present(desc, data)
+}
+
+// outOfOrder writes at other offsets than the next one to an ingest that takes bytes only in
+// order.
+func (c *storeCheck) outOfOrder() {
+	desc, data := testBlob(11, 3000)
+	ingest := c.ingest(desc)
+	if ingest == nil {
+		return
+	}
+	if _, ordered := c.begins(ingest); !ordered {
+		c.close(ingest)
+		return
+	}
+	c.write(ingest, data[:1000], 0)
+	for _, off := range []int64{0, 999, 1001, 2500} {
+		_, err := ingest.WriteAt(data[off:off+10], off)
+		c.must(err != nil, "WriteAt at byte %d succeeds, and byte 1000 is next", off)
+		at, _ := c.begins(ingest)
+		c.must(at == 1000, "Offset after a WriteAt that was out of order: %d, want 1000", at)
+	}
+	c.write(ingest, data[1000:], 1000)
+	c.finish(ingest)
+	c.present(desc, data)
+}
+
+// wrongBytes commits other bytes than the blob's to an ingest that verifies its content.
+func (c *storeCheck) wrongBytes() {
+	desc, data := testBlob(12, 5000)
+	wrong := bytes.Clone(data)
+	wrong[1234] ^= 1
+	for _, bad := range []struct {
+		what        string
+		early, late []byte // written before the ingest is closed and begun again, and after that
+	}{
+		{"other bytes", nil, wrong},
+		{"other bytes that an earlier try left", wrong[:3000], data[3000:]},
+		{"too few bytes", nil, data[:4999]},
+	} {
+		ingest := c.ingest(desc)
+		if ingest == nil {
+			return
+		}
+		if !verifies(ingest) {
+			c.close(ingest)
+			return
+		}
+		for off, n := range ingest.Have() {
+			c.must(false, "Have yields %d bytes at %d after Commit has refused them", n, off)
+		}
+		from := int64(0)
+		if bad.early != nil {
+			c.write(ingest, bad.early, 0)
+			c.close(ingest)
+			if ingest = c.ingest(desc); ingest == nil {
+				return
+			}
+			for off, n := range ingest.Have() {
+				from = off + n
+			}
+			if from < int64(len(bad.early)) { // it may keep less
+				c.write(ingest, bad.early[from:], from)
+			}
+			from = int64(len(bad.early))
+		}
+		c.write(ingest, bad.late, from)
+		err := ingest.Commit(context.Background())
+		reason := content.ReasonOf(err)
+		c.must(reason == content.ErrDigestMismatch || reason == content.ErrSizeMismatch,
+			"Commit of %s: %v, want content.ErrDigestMismatch or content.ErrSizeMismatch", bad.what, err)
+		err = ingest.Close()
+		c.must(err == nil, "Close after Commit: %v", err)
+		c.absent(desc)
+	}
+	if ingest := c.ingest(desc); ingest != nil {
+		for off, n := range ingest.Have() {
+			c.must(false, "Have yields %d bytes at %d after Commit has refused them", n, off)
+		}
+		c.write(ingest, data, 0)
+		c.finish(ingest)
+		c.present(desc, data)
+	}
+}
+
+// contextEnds closes an ingest whose context has ended, and begins another one.
+func (c *storeCheck) contextEnds() {
+	desc, data := testBlob(13, 5000)
+	for _, end := range []func(content.Ingest) error{content.Ingest.Close, content.Ingest.Discard} {
+		ctx, cancel := context.WithCancel(context.Background())
+		ingest, err := c.store.Ingest(ctx, desc)
+		if !c.must(err == nil, "Ingest: %v", err) {
+			cancel()
+			return
+		}
+		cancel()
+		err = end(ingest)
+		c.must(err == nil, "Close or Discard after the end of the context: %v", err)
+		err = ingest.Close()
+		c.must(err == nil, "Close again: %v", err)
+	}
+	if ingest := c.ingest(desc); ingest != nil {
+		c.write(ingest, data, 0)
+		c.finish(ingest)
+		c.present(desc, data)
+	}
+}
+
+// hold holds content twice at the same time.
+func (c *storeCheck) hold() {
+	holder, ok := c.store.(content.Holder)
+	if !ok {
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	desc, data := testBlob(14, 500)
+	for range 2 { // the second time after all were released
+		first, err := holder.Hold(ctx)
+		if !c.must(err == nil, "Hold: %v", err) {
+			return
+		}
+		second, err := holder.Hold(ctx)
+		if !c.must(err == nil, "Hold while another call holds: %v", err) {
+			first()
+			return
+		}
+		first()
+		first()
+		if has, err := c.store.Has(ctx, desc); err == nil && !has {
+			if ingest := c.ingest(desc); ingest != nil {
+				c.write(ingest, data, 0)
+				c.finish(ingest)
+			}
+		}
+		c.present(desc, data)
+		second()
+	}
+	release, err := holder.Hold(ctx)
+	if c.must(err == nil, "Hold: %v", err) {
+		cancel()
+		release() // also after the end of the context
+	}
 }
 
 func (c *storeCheck) tag() {
@@ -418,7 +615,8 @@ func (c *storeCheck) waitForClose() {
 	c.must(err == nil, "Ingest while another closes: %v", err)
 }
 
-// manyAtOnce stores several blobs in parallel, each written by several goroutines.
+// manyAtOnce stores several blobs in parallel, each written by several goroutines if it
+// takes bytes in any order.
 func (c *storeCheck) manyAtOnce() {
 	const part = 64 << 10
 	var stored sync.WaitGroup
@@ -430,8 +628,12 @@ func (c *storeCheck) manyAtOnce() {
 				return
 			}
 			var written sync.WaitGroup
+			_, ordered := c.begins(ingest)
 			for off := int64(0); off < desc.Size; off += part {
 				written.Go(func() { c.write(ingest, data[off:off+part], off) })
+				if ordered {
+					written.Wait()
+				}
 			}
 			written.Wait()
 			c.finish(ingest)

@@ -375,6 +375,7 @@ func (r *Runtime) fetchBlob(ctx context.Context, f *flight) (present bool, err e
 			return r.source.Blob(ctx, f.repo, f.desc, off, n)
 		},
 		Ingest:   func(ctx context.Context) (content.Ingest, error) { return r.store.Ingest(ctx, f.desc) },
+		Has:      func(ctx context.Context) (bool, error) { return r.store.Has(ctx, f.desc) },
 		Fetched:  func() { r.flights.fetched(f) },
 		Progress: &f.progress,
 	})

@@ -34,6 +34,13 @@ func (r *Runtime) pull(ctx context.Context, c *call) (puller.Image, error) {
 	if err := r.check(c); err != nil {
 		return puller.Image{}, err
 	}
+	if store, ok := r.store.(content.Holder); ok {
+		release, err := store.Hold(ctx)
+		if err != nil {
+			return puller.Image{}, fetch.StoreError("hold what is stored", err)
+		}
+		defer release()
+	}
 	m := newMeter(c.spec.Progress)
 	t, err := r.find(ctx, c, func(ctx context.Context, t target) (bool, error) { return r.accept(ctx, c, t, m) })
 	if err != nil {

@@ -26,7 +26,10 @@ type Config struct {
 	// Store keeps the images. Without a Store, a Runtime can only Resolve. If the Store
 	// is a content.SpaceReporter, a pull for which there is too little room fails before
 	// its first blob. If the Store is also a content.PartialReporter, bytes that earlier
-	// pulls left need no further room.
+	// pulls left need no further room. If the Store is a content.Holder, each Pull holds
+	// content until it has named the image. A blob whose ingest is a content.OrderedIngest
+	// comes over one connection, and one whose ingest is a content.VerifyingIngest is not
+	// hashed.
 	Store content.Store
 	// Source is what images are read from. Nil means a new registry.Client whose only
 	// setting is Logger. A Source has to limit how long it waits for a server. If the

@@ -192,7 +192,7 @@ func (l *largeFetch) wrote(c *conn, buf []byte) {
 	l.mu.Lock()
 	at := c.part.Off
 	l.written = l.written.Add(spans.Span{Off: at, End: at + n})
-	queued := at == l.mark
+	queued := at == l.mark && !l.verifies
 	if queued {
 		l.queue = append(l.queue, chunk{buf, at})
 		l.mark += n

@@ -1,5 +1,7 @@
 // Package fetch copies one blob from a content.Source into a content.Ingest. It asks for
 // the bytes that are missing, hashes all bytes in order, compares the digest and commits.
+// It does not hash the bytes of a content.VerifyingIngest, and fetches those of a
+// content.OrderedIngest over one connection.
 //
 // A small blob is read, hashed and written by one goroutine. For a large blob, each
 // connection has a goroutine that reads and a goroutine that writes what was read before,
@@ -114,6 +116,8 @@ type Blob struct {
 	Open func(ctx context.Context, off, n int64) (content.Body, error)
 	// Ingest begins to store the blob, as content.Store.Ingest does.
 	Ingest func(context.Context) (content.Ingest, error)
+	// Has reports whether the blob is stored, as content.Store.Has does.
+	Has func(context.Context) (bool, error)
 	// Fetched is called when all bytes are written and verified, before they are
 	// committed. From then on the blob needs no connection.
 	Fetched func()
@@ -169,8 +173,10 @@ type attempt struct {
 	// the bytes that were kept, or that came in parts, were wrong.
 	whole bool
 
-	ingest content.Ingest
-	kept   spans.Set // what an earlier fetch left
+	ingest   content.Ingest
+	kept     spans.Set // what an earlier fetch left
+	ordered  bool      // the ingest takes bytes only in order
+	verifies bool      // the ingest compares the digest itself, so nothing is hashed
 
 	panicked atomic.Pointer[panics.Error] // by the Source or the Store; see guard
 
@@ -215,9 +221,30 @@ func (a *attempt) run(ctx context.Context) (present bool, err error) {
 	}
 	a.Fetched()
 	if err := a.ingest.Commit(ctx); err != nil {
+		if a.verifies && wrongBytes(err) {
+			// The ingest has thrown the bytes away. If the blob is fetched again, that is
+			// one connection more than the limit, because this one was given back.
+			return false, err
+		}
 		return false, StoreError("commit", err)
 	}
+	if a.verifies {
+		return false, a.checkStored(ctx)
+	}
 	return false, nil
+}
+
+// checkStored returns an error if a Store that verifies blobs itself does not have the
+// blob that it has committed.
+func (a *attempt) checkStored(ctx context.Context) error {
+	has, err := a.Has(ctx)
+	if err != nil {
+		return StoreError("look for what was committed", err)
+	}
+	if !has {
+		return Errorf(content.ErrStore, "commit: the store says that it has verified the blob, and does not have it")
+	}
+	return nil
 }
 
 // begin opens the ingest and learns which bytes an earlier fetch left.
@@ -230,8 +257,8 @@ func (a *attempt) begin(ctx context.Context) error {
 			}
 			return StoreError("ingest", err)
 		}
-		kept, ok := spans.FromHave(ingest.Have(), a.Desc.Size)
-		if ok && (!a.whole || len(kept) == 0) {
+		kept, ok := a.inspect(ingest)
+		if ok && (len(kept) == 0 || !a.whole && !(a.ordered && len(a.Desc.Data) > 0)) {
 			a.ingest, a.kept = ingest, kept
 			a.Progress.Resumed.Store(kept.Total())
 			a.Progress.Begun.Store(true)
@@ -244,6 +271,20 @@ func (a *attempt) begin(ctx context.Context) error {
 		}
 	}
 	return Errorf(content.ErrStore, "ingest: a partial that was discarded is still there")
+}
+
+// inspect notes what kind of ingest it is, and returns what an earlier fetch left. ok is
+// false if these bytes cannot be bytes of the blob.
+func (a *attempt) inspect(ingest content.Ingest) (kept spans.Set, ok bool) {
+	verifying, is := ingest.(content.VerifyingIngest)
+	a.verifies = is && verifying.Verifies()
+	ordered, is := ingest.(content.OrderedIngest)
+	a.ordered = is
+	if !is {
+		return spans.FromHave(ingest.Have(), a.Desc.Size)
+	}
+	n := ordered.Offset()
+	return kept.Add(spans.Span{Off: 0, End: n}), 0 <= n && n <= a.Desc.Size
 }
 
 // canRestart reports whether another attempt, from the first byte on, can succeed
@@ -271,27 +312,38 @@ func (a *attempt) forgetKept() {
 	a.Progress.restart()
 }
 
-// fill writes and hashes all of the blob, and compares the digest.
+// fill writes and hashes all of the blob, and compares the digest, unless the ingest
+// verifies the blob itself.
 func (a *attempt) fill(ctx context.Context) error {
 	if len(a.Desc.Data) > 0 {
 		return a.writeAt(a.Desc.Data, 0)
 	}
-	h, err := a.config.NewHash(a.Desc.Digest)
-	if err != nil {
-		return err
+	var h hash.Hash
+	var err error
+	if !a.verifies {
+		if h, err = a.config.NewHash(a.Desc.Digest); err != nil {
+			return err
+		}
 	}
 	if Large(a.Desc.Size) {
 		err = a.fillLarge(ctx, h)
 	} else {
 		err = a.fillSmall(ctx, h)
 	}
-	if err != nil {
+	if err != nil || a.verifies {
 		return err
 	}
 	if got := verify.Sum(a.Desc.Digest, h); got != a.Desc.Digest {
 		return Errorf(content.ErrDigestMismatch, "content has digest %s", got)
 	}
 	return nil
+}
+
+// hash hashes bytes, unless the ingest verifies the blob itself. h is nil then.
+func (a *attempt) hash(h hash.Hash, p []byte) {
+	if !a.verifies {
+		a.hashing.write(h, p)
+	}
 }
 
 // fillSmall reads, hashes and writes a blob in one goroutine.
@@ -306,11 +358,15 @@ func (a *attempt) fillSmall(ctx context.Context, h hash.Hash) error {
 	defer a.pool.put(buf)
 	for off := int64(0); off < a.Desc.Size; {
 		if end := a.kept.After(off); end > off {
+			if a.verifies {
+				off = end
+				continue
+			}
 			n := int(min(end-off, int64(len(buf))))
 			if err := a.readAt(buf[:n], off); err != nil {
 				return err
 			}
-			a.hashing.write(h, buf[:n])
+			a.hash(h, buf[:n])
 			off += int64(n)
 			continue
 		}
@@ -327,13 +383,15 @@ func (a *attempt) fillSmall(ctx context.Context, h hash.Hash) error {
 
 // fillGap fetches missing bytes and returns up to where the blob is hashed now.
 func (a *attempt) fillGap(ctx context.Context, h hash.Hash, buf []byte, gap spans.Span) (int64, error) {
-	body, start, err := a.open(ctx, gap, false, false)
+	body, start, err := a.open(ctx, gap, a.ordered, false)
 	if err != nil {
 		return gap.Off, err
 	}
 	defer body.Close()
 	if start != gap.Off { // the server sends the whole blob
-		h.Reset()
+		if h != nil {
+			h.Reset()
+		}
 		gap = spans.Span{Off: 0, End: a.Desc.Size}
 		a.forgetKept()
 	}
@@ -344,7 +402,7 @@ func (a *attempt) fillGap(ctx context.Context, h hash.Hash, buf []byte, gap span
 				return off, err
 			}
 			a.Progress.Got.Add(int64(n))
-			a.hashing.write(h, buf[:n])
+			a.hash(h, buf[:n])
 			off += int64(n)
 		}
 		if rerr != nil {
@@ -467,7 +525,11 @@ func (a *attempt) writeAt(p []byte, off int64) (err error) {
 	if len(p) == 0 {
 		return nil
 	}
-	if _, err := a.ingest.WriteAt(p, off); err != nil {
+	n, err := a.ingest.WriteAt(p, off)
+	if err == nil && n != len(p) {
+		err = io.ErrShortWrite
+	}
+	if err != nil {
 		return ioError(fmt.Sprintf("write at %d", off), err)
 	}
 	return nil

@@ -59,6 +59,7 @@ func newJob(size int) *job {
 			return content.Body{ReadCloser: io.NopCloser(bytes.NewReader(part)), Start: off}, nil
 		},
 		Ingest:   func(ctx context.Context) (content.Ingest, error) { return j.store.Ingest(ctx, desc) },
+		Has:      func(ctx context.Context) (bool, error) { return j.store.Has(ctx, desc) },
 		Fetched:  func() { j.fetched.Add(1) },
 		Progress: &Progress{},
 	}

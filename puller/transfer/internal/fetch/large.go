@@ -21,7 +21,8 @@ const queueLength = 6
 // goroutine that made the largeFetch hashes them in order. Bytes that come over the
 // connection at the mark are handed over in memory; bytes that other connections bring
 // are read back, from the page cache, when the mark reaches them. So memory does not
-// depend on how far ahead connections are.
+// depend on how far ahead connections are. If the ingest verifies the blob itself, the mark
+// only passes over what is written.
 type largeFetch struct {
 	*attempt
 	wake  chan struct{} // there may be more to hash
@@ -54,7 +55,7 @@ type chunk struct {
 // fillLarge returns when the whole blob is written and hashed. None of its goroutines
 // runs then.
 func (a *attempt) fillLarge(ctx context.Context, h hash.Hash) error {
-	l := &largeFetch{attempt: a, wake: make(chan struct{}, 1), room: make(chan struct{}, 1), noMore: a.whole}
+	l := &largeFetch{attempt: a, wake: make(chan struct{}, 1), room: make(chan struct{}, 1), noMore: a.whole || a.ordered}
 	ctx, cancel := context.WithCancel(ctx)
 	defer l.end()
 	defer cancel()
@@ -90,7 +91,7 @@ func (l *largeFetch) begin(ctx context.Context) error {
 		return nil
 	}
 	c := newConn(ctx, l.unassigned[0], 0)
-	start, err := l.openPart(c, false)
+	start, err := l.openPart(c, l.ordered)
 	if err != nil {
 		return err
 	}
@@ -134,6 +135,9 @@ func (l *largeFetch) next(ctx context.Context) (chunk, error) {
 			return c, nil
 		}
 		ready, err := spans.Span{Off: l.mark, End: l.written.After(l.mark)}, l.err
+		if l.verifies {
+			l.mark, ready.Off = ready.End, ready.End
+		}
 		l.mu.Unlock()
 		switch {
 		case err != nil:
@@ -173,7 +177,7 @@ func (l *largeFetch) readBack(ctx context.Context, ready spans.Span) (chunk, err
 // hash hashes a buffer and gives it back.
 func (l *largeFetch) hash(h hash.Hash, buf []byte) {
 	defer l.pool.put(buf)
-	l.hashing.write(h, buf)
+	l.attempt.hash(h, buf)
 	signal(l.room)
 }
 
