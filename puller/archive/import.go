@@ -90,8 +90,18 @@ type Config struct {
 // hold blobs of the archive without a name. Import follows links in the archive to files
 // in the archive. It writes no file outside store. An older archive of docker save has
 // files whose digest is known only at the end; Import keeps such a file in store as an
-// unfinished ingest until then.
+// unfinished ingest until then, and reads it back. A store whose ingests are
+// content.OrderedIngests without ReadAt cannot give it back, so Import of such an archive
+// fails there, with the store's error. If the store is a content.Holder, Import holds
+// content until the images have their names.
 func Import(ctx context.Context, store content.Store, r io.Reader, cfg Config) ([]content.Entry, error) {
+	if holder, ok := store.(content.Holder); ok {
+		release, err := holder.Hold(ctx)
+		if err != nil {
+			return nil, fail(ctx, "import", err)
+		}
+		defer release()
+	}
 	im := newImporter(store, cfg)
 	defer im.clean(ctx)
 	entries, err := im.run(ctx, r)
@@ -329,7 +339,7 @@ func (im *importer) document(name string, size int64, r io.Reader) error {
 // r is not that of desc.
 func (im *importer) blob(ctx context.Context, desc ocispec.Descriptor, r io.Reader) error {
 	im.blobSizes[digestPrefix(desc.Digest)] = desc.Size
-	in, err := im.store.Ingest(ctx, desc)
+	in, err := im.ingestWhole(ctx, desc)
 	if errors.Is(err, fs.ErrExist) {
 		return nil
 	}
@@ -346,6 +356,25 @@ func (im *importer) blob(ctx context.Context, desc ocispec.Descriptor, r io.Read
 		return bad(content.ErrDigestMismatch, "blob %s has content with digest %s", desc.Digest, got)
 	}
 	return in.Commit(ctx)
+}
+
+// ingestWhole begins an ingest to which the whole blob can be written. If the ingest takes
+// bytes only in order and has some already, ingestWhole throws these away, because they are
+// not verified and the archive has all bytes of the blob anyway.
+func (im *importer) ingestWhole(ctx context.Context, desc ocispec.Descriptor) (content.Ingest, error) {
+	in, err := im.store.Ingest(ctx, desc)
+	if err != nil {
+		return nil, err
+	}
+	if ordered, ok := in.(content.OrderedIngest); !ok || ordered.Offset() == 0 {
+		return in, nil
+	}
+	err = in.Discard()
+	in.Close()
+	if err != nil {
+		return nil, err
+	}
+	return im.store.Ingest(ctx, desc)
 }
 
 // write copies r to in. It returns the digest of the bytes, with the algorithm of d, and
