@@ -76,7 +76,11 @@ func (n *pullNote) settle(ctx context.Context, r pullResult) error {
 	defer cancel()
 	return within(ctx, func() error {
 		if r.err == nil {
-			if err := n.checker.config.Records.Grant(ctx, r.image.id(), n.checker.name(n.task), accessBy(r.accepted)); err != nil {
+			access := accessBy(r.accepted)
+			if r.accepted.cred.Anonymous() {
+				access.Public = r.image.Public
+			}
+			if err := n.checker.config.Records.Grant(ctx, r.image.id(), n.checker.name(n.task), access); err != nil {
 				return err
 			}
 		}

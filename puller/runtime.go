@@ -75,6 +75,11 @@ type Image struct {
 	Manifest digest.Digest
 	Platform ocispec.Platform
 	Size     int64 // bytes of the manifest and everything it names; 0 if unknown
+	// Public has the digests of the documents and blobs of the image whose bytes this pull
+	// has fetched, all of them, without a credential. It is empty unless the registry
+	// itself, and not only a mirror, said without a credential what the name points to.
+	// Only Pull sets it. The Puller writes it into Config.Records.
+	Public []digest.Digest
 }
 
 // A Plan says what Pull would do, as far as the registry's manifests show it.

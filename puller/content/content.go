@@ -70,6 +70,22 @@ type Document struct {
 	// document, because a registry can repeat in a document the secrets that it has
 	// received.
 	Mask func(text string) string
+	// Provenance says from whom the document is. Without a Body it says who gave the
+	// digest.
+	Provenance Provenance
+}
+
+// A Provenance says from whom a document or a blob is, as far as the Source knows. Whether
+// content may be given to others depends on it, so a Source sets a field only if it knows
+// that the field is true. The zero Provenance says nothing.
+type Provenance struct {
+	// Registry says that the registry of the reference itself gave a document, or its
+	// digest. It is false for what only a mirror has given.
+	Registry bool
+	// Anonymous says that no request on the way had anything that could open what is
+	// private: no password, no token for a credential, no client certificate, and no
+	// header of the configuration.
+	Anonymous bool
 }
 
 // A Body is the answer of Source.Blob: a blob, or a part of it.
@@ -87,6 +103,10 @@ type Body struct {
 	// before or after it closes the body, and calls Blob again if any Reject returns true.
 	// A nil Reject means that another call does not help.
 	Reject func() (again bool)
+	// Provenance, if it is not nil, returns from whom the bytes are that were read until
+	// now. Its fields are true only if they are true for all of these bytes. It may be
+	// called after Close. A nil Provenance means that the Source does not know.
+	Provenance func() Provenance
 }
 
 // A Resolver is a Source that can return the digest of a name without the document. It is

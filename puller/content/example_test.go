@@ -260,3 +260,13 @@ func ExampleResolver() {
 	fmt.Println(byHead, err)
 	// Output: true <nil>
 }
+
+func ExampleProvenance() {
+	// A Source that reads a registry by itself, and without a credential, says so.
+	doc := content.Document{Provenance: content.Provenance{Registry: true, Anonymous: true}}
+	fmt.Println(doc.Provenance.Registry && doc.Provenance.Anonymous)
+	fmt.Println(content.Document{}.Provenance.Anonymous, "of a Source that does not know")
+	// Output:
+	// true
+	// false of a Source that does not know
+}

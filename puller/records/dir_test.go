@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	"github.com/pullkit/pullkit/credentials"
 	"github.com/pullkit/pullkit/internal/rounds"
 	"github.com/stretchr/testify/assert"
@@ -254,6 +255,7 @@ func TestDirectoryOfVersion01IsRead(t *testing.T) {
 	require.NoError(t, err)
 	assert.Len(t, rec.Names, 2)
 	assert.Equal(t, Access{Everybody: true}, rec.Names["mirror.example/app"])
+	assert.Empty(t, rec.Names["mirror.example/app"].Public, "not known to be public")
 	access := rec.Names["priv.example/app"]
 	assert.Equal(t, []credentials.ServiceAccount{{Namespace: "team", Name: "builder", UID: "8"}}, access.ServiceAccounts)
 	require.Len(t, access.Secrets, 1)
@@ -332,4 +334,30 @@ func TestDirKeepsAdmissions(t *testing.T) {
 	data, err := os.ReadFile(names[0])
 	require.NoError(t, err)
 	assert.Equal(t, "{", string(data))
+}
+
+// TestPublicDigestsAddUp: what was public stays public, each digest is there once, and their
+// number has a limit.
+func TestPublicDigestsAddUp(t *testing.T) {
+	d := openDir(t, t.TempDir())
+	name := func(i int) digest.Digest { return digest.FromString(fmt.Sprint(i)) }
+	for _, a := range []Access{
+		{Everybody: true, Public: []digest.Digest{name(0), name(1)}},
+		{Secrets: []SecretID{{UID: "1"}}}, // a later pull with a Secret
+		{Everybody: true, Public: []digest.Digest{name(1), name(2), name(2)}},
+	} {
+		require.NoError(t, d.Grant(t.Context(), "id", "x.example/a", a))
+	}
+	rec, err := d.Record(t.Context(), "id")
+	require.NoError(t, err)
+	assert.Equal(t, []digest.Digest{name(0), name(1), name(2)}, rec.Names["x.example/a"].Public)
+
+	many := make([]digest.Digest, 3*maxPublic)
+	for i := range many {
+		many[i] = name(i)
+	}
+	require.NoError(t, d.Grant(t.Context(), "id", "x.example/b", Access{Public: many}))
+	rec, err = d.Record(t.Context(), "id")
+	require.NoError(t, err)
+	assert.Equal(t, many[:maxPublic], rec.Names["x.example/b"].Public)
 }

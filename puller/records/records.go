@@ -93,6 +93,13 @@ type Access struct {
 	Everybody       bool                         `json:"everybody,omitempty"`
 	Secrets         []SecretID                   `json:"secrets,omitempty"`
 	ServiceAccounts []credentials.ServiceAccount `json:"serviceAccounts,omitempty"`
+	// Public has the digests of the image's documents and blobs whose bytes came to this
+	// node without a credential, by pulls in which the registry of the name itself, and not
+	// only a mirror, said without a credential what the name points to. A node may give
+	// these bytes to other nodes. It is empty if no such pull is known, as in records of
+	// former versions. Everybody does not imply it, because the node's own credential may
+	// have opened the image.
+	Public []digest.Digest `json:"public,omitempty"`
 }
 
 // A SecretID identifies a pull secret and its content.
@@ -111,12 +118,16 @@ type SecretID struct {
 // registry each time.
 const maxAccess = 100
 
+// maxPublic is the largest number of digests in the Public of one Access, which is 300 KB
+// in a record. An image has seldom more than 100 layers.
+const maxPublic = 4096
+
 // Full reports whether a has the largest number of secrets that an Access keeps. Merge adds
 // no secret to a full Access.
 func (a Access) Full() bool { return len(a.Secrets) >= maxAccess }
 
 // Merge returns an Access that allows what a or b allows. A Secret that is in both gets
-// the hash of b.
+// the hash of b. What is Public stays so, because its bytes were public.
 func (a Access) Merge(b Access) Access {
 	a.Everybody = a.Everybody || b.Everybody
 	a.Secrets = slices.Clone(a.Secrets)
@@ -131,6 +142,24 @@ func (a Access) Merge(b Access) Access {
 	for _, s := range b.ServiceAccounts {
 		if len(a.ServiceAccounts) < maxAccess && !slices.Contains(a.ServiceAccounts, s) {
 			a.ServiceAccounts = append(a.ServiceAccounts, s)
+		}
+	}
+	a.Public = mergePublic(a.Public, b.Public)
+	return a
+}
+
+// mergePublic returns the digests of a and those of b that a does not have, at most
+// maxPublic in all.
+func mergePublic(a, b []digest.Digest) []digest.Digest {
+	a = slices.Clone(a)
+	have := make(map[digest.Digest]bool, len(a)+len(b))
+	for _, d := range a {
+		have[d] = true
+	}
+	for _, d := range b {
+		if len(a) < maxPublic && !have[d] {
+			have[d] = true
+			a = append(a, d)
 		}
 	}
 	return a

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -42,7 +43,7 @@ func (c *Client) Blob(ctx context.Context, repo content.Repo, desc ocispec.Descr
 		end = off + n
 	}
 	if off == end {
-		return content.Body{ReadCloser: http.NoBody, Start: off}, nil
+		return content.Body{ReadCloser: http.NoBody, Start: off}, nil // no host was asked
 	}
 	w, err := newHostWalk(ctx, c, repo, CanPull, desc.Digest)
 	if err != nil {
@@ -64,7 +65,7 @@ func (c *Client) Blob(ctx context.Context, repo content.Repo, desc ocispec.Descr
 	}
 	b.elapse()
 	b.opening = false
-	return content.Body{ReadCloser: b, Start: b.off, Reject: b.reject}, nil
+	return content.Body{ReadCloser: b, Start: b.off, Reject: b.reject, Provenance: b.provenance}, nil
 }
 
 // request asks an endpoint for the rest of the blob. If the answer can be used, the
@@ -192,6 +193,9 @@ func (b *body) take(ep *endpoint, a *answer, start, length int64) error {
 		b.from = map[*endpoint]bool{}
 	}
 	b.from[ep] = true
+	from := ep.provenance(a)
+	b.ofMirror.Store(b.ofMirror.Load() || !from.Registry)
+	b.opened.Store(b.opened.Load() || !from.Anonymous)
 	if key := b.key(ep); key != b.counted {
 		b.uncount()
 		b.walk.client.bodies.add(key, 1)
@@ -272,6 +276,14 @@ type body struct {
 	whole   map[*endpoint]bool // hosts that were asked for the whole blob after a bad range
 	pace    pace               // of the host being asked
 	err     error              // final
+
+	ofMirror atomic.Bool // an answer was a mirror's
+	opened   atomic.Bool // an answer was to a request that was not anonymous
+}
+
+// provenance is content.Body.Provenance.
+func (b *body) provenance() content.Provenance {
+	return content.Provenance{Registry: !b.ofMirror.Load(), Anonymous: !b.opened.Load()}
 }
 
 // open finds a host that sends the rest of the blob.

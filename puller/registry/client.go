@@ -97,8 +97,9 @@ type Config struct {
 	// WrapTransport returns a transport that sends requests through base, for example to
 	// trace them. The transport must not follow redirects, and must keep the context of a
 	// request. base has the settings for TLS and the proxy, and checks addresses. A
-	// transport that does not use base does not have these settings and checks. Nil means
-	// base itself.
+	// transport that does not use base does not have these settings and checks. What a
+	// transport adds to open private content counts in content.Provenance if it is in the
+	// Authorization or Cookie of the request that base gets. Nil means base itself.
 	WrapTransport func(base http.RoundTripper) http.RoundTripper
 	// UserAgent is sent with each request; "" means "pullkit".
 	UserAgent string

@@ -158,9 +158,9 @@ func (w *hostWalk) document(ctx context.Context, ep *endpoint, cred credentials.
 		r.name = string(pinned)
 	}
 	if enough != nil {
-		desc, ok, err := w.head(ctx, ep, r, enough)
+		doc, ok, err := w.head(ctx, ep, r, enough)
 		if ok || err != nil {
-			return content.Document{Desc: desc}, err
+			return doc, err
 		}
 	}
 	return ep.document(ctx, r, pinned)
@@ -178,20 +178,22 @@ func (ep *endpoint) document(ctx context.Context, r request, pinned digest.Diges
 	if err != nil {
 		return content.Document{}, err
 	}
-	return a.describe(body, pinned)
+	doc, err := a.describe(body, pinned)
+	doc.Provenance = ep.provenance(a)
+	return doc, err
 }
 
 // head asks by HEAD what the name points to. ok reports whether the answer is enough.
 // For a server that does not know HEAD, ok is false and err is nil.
-func (w *hostWalk) head(ctx context.Context, ep *endpoint, r request, enough func(digest.Digest) bool) (desc ocispec.Descriptor, ok bool, err error) {
+func (w *hostWalk) head(ctx context.Context, ep *endpoint, r request, enough func(digest.Digest) bool) (doc content.Document, ok bool, err error) {
 	r.method = http.MethodHead
 	a, err := ep.ask(ctx, r)
 	if err != nil {
 		switch statusOf(err) {
 		case http.StatusMethodNotAllowed, http.StatusNotImplemented, http.StatusBadRequest:
-			return ocispec.Descriptor{}, false, nil
+			return content.Document{}, false, nil
 		}
-		return ocispec.Descriptor{}, false, err
+		return content.Document{}, false, err
 	}
 	defer a.end()
 	sent := digest.Digest(a.Header.Get("Docker-Content-Digest"))
@@ -199,9 +201,10 @@ func (w *hostWalk) head(ctx context.Context, ep *endpoint, r request, enough fun
 		sent = w.repo.Ref.Digest() // a document that was asked for by digest has that digest
 	}
 	if a.StatusCode != http.StatusOK || !enough(sent) {
-		return ocispec.Descriptor{}, false, nil
+		return content.Document{}, false, nil
 	}
-	return ocispec.Descriptor{MediaType: a.mediaType(), Digest: sent, Size: max(a.ContentLength, 0)}, true, nil
+	desc := ocispec.Descriptor{MediaType: a.mediaType(), Digest: sent, Size: max(a.ContentLength, 0)}
+	return content.Document{Desc: desc, Provenance: ep.provenance(a)}, true, nil
 }
 
 // document reads a whole manifest or index.

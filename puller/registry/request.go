@@ -46,7 +46,9 @@ type answer struct {
 	host    string   // of url
 	left    bool     // a redirect has left the origin that was asked
 	private bool     // the origin that was asked has a private address
-	home    *url.URL // the URL that was asked first
+	// anonymous says that no request had anything that could open what is private.
+	anonymous bool
+	home      *url.URL // the URL that was asked first
 	// keepUntil says how long url may be asked without asking home, if redirects led
 	// there.
 	keepUntil time.Time
@@ -182,6 +184,7 @@ func (ep *endpoint) followFrom(ctx context.Context, from step, r request, auth a
 	home, u := originOf(from.home), from.url
 	a := ep.newAnswer(ctx, slices.Concat(auth.secrets(), secretsOf(r.cred), ep.secrets()))
 	a.home, a.private, a.keepUntil = from.home, from.private, time.Now().Add(keptFor)
+	a.anonymous = r.cred.Anonymous() && len(ep.host.Header) == 0 && len(ep.host.Certificates) == 0
 	for hops := from.hops; ; hops++ {
 		own := originOf(u) == home
 		a.left = a.left || !own
@@ -209,6 +212,7 @@ func (ep *endpoint) followFrom(ctx context.Context, from step, r request, auth a
 			}
 		}
 		a.Response = resp
+		a.anonymous = a.anonymous && sentAs(req.Header, resp.Request)
 		if !isRedirect(resp.StatusCode) {
 			return a, nil
 		}
@@ -224,6 +228,25 @@ func (ep *endpoint) followFrom(ctx context.Context, from step, r request, auth a
 		}
 		u = next
 	}
+}
+
+// sentAs reports whether the request that a server got has no other Authorization and
+// Cookie than those of want, as a transport of Config.WrapTransport can add.
+func sentAs(want http.Header, got *http.Request) bool {
+	if got == nil {
+		return false
+	}
+	for _, name := range []string{"Authorization", "Cookie"} {
+		if !slices.Equal(want.Values(name), got.Header.Values(name)) {
+			return false
+		}
+	}
+	return true
+}
+
+// provenance returns what is known of the origin of an answer of the endpoint.
+func (ep *endpoint) provenance(a *answer) content.Provenance {
+	return content.Provenance{Registry: !ep.mirror, Anonymous: a.anonymous}
 }
 
 const (

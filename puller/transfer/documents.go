@@ -135,17 +135,20 @@ func (r *Runtime) topDocument(ctx context.Context, c *call) (document, error) {
 	if err != nil {
 		return document{}, err
 	}
+	came := true
 	if got.Body == nil {
 		if stored == nil || got.Desc.Digest != have.Digest {
 			return document{}, fetch.Errorf(content.ErrBadManifest, "the source gave no manifest for %s", got.Desc.Digest)
 		}
 		have.MediaType = got.Desc.MediaType
 		got.Desc, got.Body = have, stored
+		came = false
 	}
 	if err := c.checkPinned(got.Desc); err != nil {
 		return document{}, err
 	}
-	return verifyDocument(got.Desc, got)
+	c.named = c.spec.Credential.Anonymous() && got.Provenance.Registry && got.Provenance.Anonymous
+	return c.verified(got.Desc, got, came)
 }
 
 func headRefused(err error) bool {
@@ -177,7 +180,7 @@ func (r *Runtime) child(ctx context.Context, c *call, desc ocispec.Descriptor) (
 	if err != nil {
 		return document{}, fmt.Errorf("manifest %s: %w", desc.Digest, err)
 	}
-	return verifyDocument(desc, got)
+	return c.verified(desc, got, true)
 }
 
 // verifyDocument checks a Source's answer against the descriptor that named the document.

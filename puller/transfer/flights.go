@@ -51,6 +51,8 @@ type flight struct {
 	// Set when the run has ended.
 	err     error
 	present bool // nothing was fetched: another process had stored the blob
+	// anonymous says that all bytes of the blob came now, and without a credential.
+	anonymous bool
 }
 
 // A batch has the flights that one pull waits for.
@@ -250,7 +252,8 @@ func (fs *flights) outstanding(kept func(ocispec.Descriptor) int64) int64 {
 // fetchAll returns when all of descs are in the Store. It waits for flights of other
 // pulls, or starts its own flights. After an error it has left all flights; those that no
 // other pull needs have ended.
-func (r *Runtime) fetchAll(ctx context.Context, repo content.Repo, descs []ocispec.Descriptor, m *meter) error {
+func (r *Runtime) fetchAll(ctx context.Context, c *call, descs []ocispec.Descriptor, m *meter) error {
+	repo := c.repo()
 	missing, err := r.missing(ctx, descs, m)
 	if err != nil || len(missing) == 0 {
 		return err
@@ -270,6 +273,9 @@ func (r *Runtime) fetchAll(ctx context.Context, repo content.Repo, descs []ocisp
 			switch {
 			case f.err == nil:
 				m.stored(f)
+				if f.anonymous {
+					c.show(f.key.digest)
+				}
 			case sameAnswer(f.repo, repo) || content.ReasonOf(f.err) == content.ErrStore:
 				// The registry would have answered this pull in the same way, or
 				// the Store failed.
@@ -369,10 +375,15 @@ func (r *Runtime) checkSpace(ctx context.Context) error {
 
 // fetchBlob fetches the blob of f into the Store.
 func (r *Runtime) fetchBlob(ctx context.Context, f *flight) (present bool, err error) {
+	var bodies provenances
 	present, err = r.fetcher.Fetch(ctx, fetch.Blob{
 		Desc: f.desc,
 		Open: func(ctx context.Context, off, n int64) (content.Body, error) {
-			return r.source.Blob(ctx, f.repo, f.desc, off, n)
+			body, err := r.source.Blob(ctx, f.repo, f.desc, off, n)
+			if err == nil {
+				bodies.add(body.Provenance)
+			}
+			return body, err
 		},
 		Ingest:   func(ctx context.Context) (content.Ingest, error) { return r.store.Ingest(ctx, f.desc) },
 		Has:      func(ctx context.Context) (bool, error) { return r.store.Has(ctx, f.desc) },
@@ -386,5 +397,6 @@ func (r *Runtime) fetchBlob(ctx context.Context, f *flight) (present bool, err e
 		}
 		return false, fmt.Errorf("blob %s: %w%s", f.desc.Digest, err, advice)
 	}
+	f.anonymous = !present && !f.key.inData && f.progress.Resumed.Load() == 0 && bodies.anonymous()
 	return present, nil
 }

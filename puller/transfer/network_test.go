@@ -162,6 +162,8 @@ func TestPullsIntoALayoutMakeFewRequests(t *testing.T) {
 		image, err := rt.Pull(t.Context(), s)
 		require.NoError(t, err)
 		assert.Equal(t, cold, reg.Counts().Total(), "%s cold", name)
+		assert.Len(t, image.Public, cold, "%s: each request brought something", name)
+		image.Public = nil // only a Pull that fetches sets it
 		reg.ResetCounts()
 		got, err := rt.Status(t.Context(), s)
 		require.NoError(t, err)

@@ -47,7 +47,7 @@ func (r *Runtime) pull(ctx context.Context, c *call) (puller.Image, error) {
 		return puller.Image{}, err
 	}
 	m.begin(t)
-	if err := r.fetchAll(ctx, c.repo(), append(t.blobs(), t.documents()...), m); err != nil {
+	if err := r.fetchAll(ctx, c, append(t.blobs(), t.documents()...), m); err != nil {
 		return puller.Image{}, err
 	}
 	// The image is tagged even if it had the name before. For an index, a Store may list
@@ -58,7 +58,9 @@ func (r *Runtime) pull(ctx context.Context, c *call) (puller.Image, error) {
 	if err := r.store.Tag(ctx, c.spec.Ref, desc); err != nil {
 		return puller.Image{}, fetch.StoreError("tag", err)
 	}
-	return r.image(ctx, c.spec, t)
+	image, err := r.image(ctx, c.spec, t)
+	image.Public = c.public(t)
+	return image, err
 }
 
 // find asks the registry for the image and returns the first target for its platform that
@@ -103,7 +105,7 @@ func (r *Runtime) accept(ctx context.Context, c *call, t target, m *meter) (bool
 	if err := checkReadable(config); err != nil {
 		return false, err
 	}
-	if err := r.fetchAll(ctx, c.repo(), []ocispec.Descriptor{config}, m); err != nil {
+	if err := r.fetchAll(ctx, c, []ocispec.Descriptor{config}, m); err != nil {
 		return false, err
 	}
 	got, err := r.configPlatform(ctx, config)

@@ -175,6 +175,8 @@ func (r *Runtime) check(c *call) error {
 type call struct {
 	spec  puller.Spec
 	masks []func(text string) string // content.Document's Mask, of each document that came
+	named bool                       // the registry itself said without a credential what the name points to
+	shown map[digest.Digest]bool     // documents and blobs whose bytes came without a credential; see public
 }
 
 // repo returns the repository, name and credential with which the registry is asked.
