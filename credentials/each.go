@@ -29,46 +29,58 @@ import (
 // Calls of try never overlap. Each asks ring for the next candidate only when it is about
 // to try that candidate.
 func Each[T any](ctx context.Context, ring Keyring, ref reference.Reference, try func(context.Context, Credential) (T, error)) (T, error) {
-	var none T
+	var got T
+	err := each(ctx, ring, ref, func(cred Credential) error {
+		result, err := try(ctx, cred)
+		if err == nil {
+			got = result
+		}
+		return err
+	})
+	return got, err
+}
+
+// each is Each without the type of the result, which a program that calls Each with several
+// types has only once.
+func each(ctx context.Context, ring Keyring, ref reference.Reference, try func(Credential) error) error {
 	failed := &AttemptsError{Image: ref.Name()}
 	candidates := 0
 	for cred, err := range lookup(ctx, ring, ref) {
 		if ctx.Err() != nil {
 			failed.note(cred, err, true)
-			return none, failed.ended(ctx)
+			return failed.ended(ctx)
 		}
 		if err == nil {
 			candidates++
-			var got T
-			if got, err = try(ctx, cred); err == nil {
-				return got, nil
+			if err = try(cred); err == nil {
+				return nil
 			}
 			failed.note(cred, err, false)
 		} else {
 			failed.note(cred, err, true)
 		}
 		if Stopped(err) {
-			return none, failed
+			return failed
 		}
 		if ctx.Err() != nil {
-			return none, failed.ended(ctx)
+			return failed.ended(ctx)
 		}
 	}
 	if ctx.Err() != nil {
-		return none, failed.ended(ctx)
+		return failed.ended(ctx)
 	}
 	if candidates > 0 {
-		return none, failed
+		return failed
 	}
-	got, err := try(ctx, Credential{})
+	err := try(Credential{})
 	if err == nil {
-		return got, nil
+		return nil
 	}
 	failed.note(Credential{}, err, false)
 	if ctx.Err() != nil {
-		return none, failed.ended(ctx)
+		return failed.ended(ctx)
 	}
-	return none, failed
+	return failed
 }
 
 // An Attempt is one step of [Each] that failed: a call of try, or a source that could not

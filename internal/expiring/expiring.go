@@ -32,96 +32,116 @@ type Map[K comparable, V any] struct {
 	// Now is the clock; nil means time.Now. It must not call the map.
 	Now func() time.Time
 
-	mu      sync.Mutex
-	entries map[K]*list.Element // of order
-	largest int                 // the greatest number of entries since entries was made
-	order   list.List           // of *entry[K, V]; the most recently used one is at the back
-	swept   time.Time           // when expired entries were last looked for
-	puts    int                 // of new keys since then
-}
-
-type entry[K comparable, V any] struct {
-	key   K
-	value V
-	until time.Time // zero: for ever
-}
-
-func (e *entry[K, V]) expired(now time.Time) bool {
-	return !e.until.IsZero() && !now.Before(e.until)
+	table table
 }
 
 // Get returns the value of k, if there is an entry that has not expired.
 func (m *Map[K, V]) Get(k K) (V, bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	now := m.now()
-	m.sweep(now)
-	if e := m.live(k, now); e != nil {
-		return e.value, true
-	}
-	var none V
-	return none, false
+	v, ok := m.table.get(k, m.Now)
+	value, _ := v.(V) // a nil interface is the zero V
+	return value, ok
 }
 
 // Put sets the value of k. The entry expires at until; if until is zero, it never expires.
 // Put reports whether k is new, which means that Get would have returned false.
 func (m *Map[K, V]) Put(k K, v V, until time.Time) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	now := m.now()
-	m.sweep(now)
-	if e := m.live(k, now); e != nil {
-		e.value, e.until = v, until
-		return false
-	}
-	m.puts++
-	for limit := cmp.Or(m.Max, defaultMax); limit > 0 && m.order.Len() >= limit; {
-		m.remove(m.order.Front())
-	}
-	if m.entries == nil {
-		m.entries = map[K]*list.Element{}
-	}
-	m.entries[k] = m.order.PushBack(&entry[K, V]{k, v, until})
-	m.largest = max(m.largest, len(m.entries))
-	return true
+	return m.table.put(entry{k, v, until}, m.Now, m.Max)
 }
 
 // Delete removes the entry of k, if there is one.
-func (m *Map[K, V]) Delete(k K) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if at := m.entries[k]; at != nil {
-		m.remove(at)
-	}
-}
+func (m *Map[K, V]) Delete(k K) { m.table.delete(k) }
 
 // Len returns the number of entries in memory. It counts entries that have expired and are
 // still in memory.
-func (m *Map[K, V]) Len() int {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return len(m.entries)
-}
+func (m *Map[K, V]) Len() int { return m.table.len() }
 
 // All yields the entries that have not expired, as they are when the loop starts. All does
 // not count as a use of them. The loop may call the methods of m.
 func (m *Map[K, V]) All() iter.Seq2[K, V] {
 	return func(yield func(K, V) bool) {
-		for _, e := range m.snapshot() {
-			if !yield(e.key, e.value) {
+		for _, e := range m.table.snapshot(m.Now) {
+			value, _ := e.value.(V)
+			if !yield(e.key.(K), value) {
 				return
 			}
 		}
 	}
 }
 
-func (m *Map[K, V]) snapshot() []entry[K, V] {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	now := m.now()
-	all := make([]entry[K, V], 0, m.order.Len())
-	for at := m.order.Front(); at != nil; at = at.Next() {
-		if e := at.Value.(*entry[K, V]); !e.expired(now) {
+// A table has the entries of a Map. It does not know their types, so that a program that
+// has Maps of many types has this code only once.
+type table struct {
+	mu      sync.Mutex
+	entries map[any]*list.Element // of order
+	largest int                   // the greatest number of entries since entries was made
+	order   list.List             // of *entry; the most recently used one is at the back
+	swept   time.Time             // when expired entries were last looked for
+	puts    int                   // of new keys since then
+}
+
+type entry struct {
+	key, value any
+	until      time.Time // zero: for ever
+}
+
+func (e *entry) expired(now time.Time) bool {
+	return !e.until.IsZero() && !now.Before(e.until)
+}
+
+func (t *table) get(k any, clock func() time.Time) (any, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := at(clock)
+	t.sweep(now)
+	if e := t.live(k, now); e != nil {
+		return e.value, true
+	}
+	return nil, false
+}
+
+func (t *table) put(e entry, clock func() time.Time, limit int) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := at(clock)
+	t.sweep(now)
+	if old := t.live(e.key, now); old != nil {
+		old.value, old.until = e.value, e.until
+		return false
+	}
+	t.puts++
+	for limit = cmp.Or(limit, defaultMax); limit > 0 && t.order.Len() >= limit; {
+		t.remove(t.order.Front())
+	}
+	if t.entries == nil {
+		t.entries = map[any]*list.Element{}
+	}
+	t.entries[e.key] = t.order.PushBack(&e)
+	t.largest = max(t.largest, len(t.entries))
+	return true
+}
+
+func (t *table) delete(k any) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if el := t.entries[k]; el != nil {
+		t.remove(el)
+	}
+}
+
+func (t *table) len() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.entries)
+}
+
+// snapshot returns a copy of the entries that have not expired.
+func (t *table) snapshot(clock func() time.Time) []entry {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := at(clock)
+	all := make([]entry, 0, t.order.Len())
+	for el := t.order.Front(); el != nil; el = el.Next() {
+		if e := el.Value.(*entry); !e.expired(now) {
 			all = append(all, *e)
 		}
 	}
@@ -130,59 +150,60 @@ func (m *Map[K, V]) snapshot() []entry[K, V] {
 
 // live returns the entry of k and marks it as used. It returns nil if there is no entry
 // or the entry has expired. The caller holds the lock.
-func (m *Map[K, V]) live(k K, now time.Time) *entry[K, V] {
-	at := m.entries[k]
-	if at == nil {
+func (t *table) live(k any, now time.Time) *entry {
+	el := t.entries[k]
+	if el == nil {
 		return nil
 	}
-	e := at.Value.(*entry[K, V])
+	e := el.Value.(*entry)
 	if e.expired(now) {
-		m.remove(at)
+		t.remove(el)
 		return nil
 	}
-	m.order.MoveToBack(at)
+	t.order.MoveToBack(el)
 	return e
 }
 
 // sweep removes expired entries if a minute has passed since the last sweep, or if enough
 // new keys were put since then that the cost is spread over many calls. The caller holds
 // the lock.
-func (m *Map[K, V]) sweep(now time.Time) {
-	if m.puts <= m.order.Len()/2 && now.Sub(m.swept) < sweepEvery {
+func (t *table) sweep(now time.Time) {
+	if t.puts <= t.order.Len()/2 && now.Sub(t.swept) < sweepEvery {
 		return
 	}
-	m.swept, m.puts = now, 0
-	for at := m.order.Front(); at != nil; {
-		next := at.Next()
-		if at.Value.(*entry[K, V]).expired(now) {
-			m.remove(at)
+	t.swept, t.puts = now, 0
+	for el := t.order.Front(); el != nil; {
+		next := el.Next()
+		if el.Value.(*entry).expired(now) {
+			t.remove(el)
 		}
-		at = next
+		el = next
 	}
-	if len(m.entries) < m.largest/4 {
-		m.shrink()
+	if len(t.entries) < t.largest/4 {
+		t.shrink()
 	}
 }
 
 // shrink moves the entries to a new map, because Go's maps never become smaller. The
 // caller holds the lock.
-func (m *Map[K, V]) shrink() {
-	m.largest = len(m.entries)
-	m.entries = make(map[K]*list.Element, m.largest)
-	for at := m.order.Front(); at != nil; at = at.Next() {
-		m.entries[at.Value.(*entry[K, V]).key] = at
+func (t *table) shrink() {
+	t.largest = len(t.entries)
+	t.entries = make(map[any]*list.Element, t.largest)
+	for el := t.order.Front(); el != nil; el = el.Next() {
+		t.entries[el.Value.(*entry).key] = el
 	}
-}
-
-func (m *Map[K, V]) now() time.Time {
-	if m.Now != nil {
-		return m.Now()
-	}
-	return time.Now()
 }
 
 // remove removes an entry. The caller holds the lock.
-func (m *Map[K, V]) remove(at *list.Element) {
-	delete(m.entries, at.Value.(*entry[K, V]).key)
-	m.order.Remove(at)
+func (t *table) remove(el *list.Element) {
+	delete(t.entries, el.Value.(*entry).key)
+	t.order.Remove(el)
+}
+
+// at returns the time by a clock; nil is that of the system.
+func at(clock func() time.Time) time.Time {
+	if clock != nil {
+		return clock()
+	}
+	return time.Now()
 }

@@ -75,7 +75,7 @@ func TestExpiredEntriesMakeRoomFirst(t *testing.T) {
 			m.Put(k, "expires", in(time.Second))
 		}
 		time.Sleep(time.Second)
-		m.puts = len(m.entries) // the next Put looks for expired entries
+		m.table.puts = len(m.table.entries) // the next Put looks for expired entries
 		m.Put(5, "new", time.Time{})
 		assert.Equal(t, map[int]string{1: "stays", 5: "new"}, maps.Collect(m.All()))
 	})
@@ -91,15 +91,15 @@ func TestMapStaysWithinMaxAndFreesWhatExpired(t *testing.T) {
 			}
 			for k := range 2*most + 10 {
 				m.Put(k, k, in(time.Minute))
-				assert.LessOrEqual(t, len(m.entries), most)
-				assert.Equal(t, len(m.entries), m.order.Len())
+				assert.LessOrEqual(t, len(m.table.entries), most)
+				assert.Equal(t, len(m.table.entries), m.table.order.Len())
 			}
-			assert.Len(t, m.entries, most)
+			assert.Len(t, m.table.entries, most)
 			time.Sleep(time.Minute)
 			for range 2 * most { // Puts of new keys; each expires at once
 				m.Put(-1, 0, in(-1))
 			}
-			assert.LessOrEqual(t, len(m.entries), 1, "limit %d", limit)
+			assert.LessOrEqual(t, len(m.table.entries), 1, "limit %d", limit)
 		}
 	})
 }
@@ -128,9 +128,9 @@ func TestExpiredEntryIsFreedInTime(t *testing.T) {
 				}
 				use(&m)
 				for k := 1; k < 20; k++ {
-					assert.NotContains(t, m.entries, k)
+					assert.NotContains(t, m.table.entries, k)
 				}
-				assert.Contains(t, m.entries, 0)
+				assert.Contains(t, m.table.entries, 0)
 			})
 		})
 	}
@@ -201,12 +201,12 @@ func TestMapWhoseEntriesExpiredBecomesSmaller(t *testing.T) {
 		for k := range 100_000 {
 			m.Put(k, k, in(time.Minute))
 		}
-		assert.Equal(t, 100_001, m.largest)
+		assert.Equal(t, 100_001, m.table.largest)
 		time.Sleep(time.Minute)
 		v, ok := m.Get(-1)
 		assert.Equal(t, 1, v)
 		assert.True(t, ok)
-		assert.Equal(t, 1, m.largest)
+		assert.Equal(t, 1, m.table.largest)
 		assert.Equal(t, 1, m.Len())
 		assert.True(t, m.Put(5, 5, time.Time{}))
 		assert.Equal(t, map[int]int{-1: 1, 5: 5}, maps.Collect(m.All()))
