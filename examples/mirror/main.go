@@ -18,6 +18,7 @@ import (
 	"github.com/pullkit/pullkit/puller"
 	"github.com/pullkit/pullkit/puller/pullertest"
 	"github.com/pullkit/pullkit/puller/registry"
+	"github.com/pullkit/pullkit/puller/registry/certsd"
 	"github.com/pullkit/pullkit/puller/transfer"
 )
 
@@ -77,14 +78,14 @@ func run(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	fmt.Fprintf(out, "\n%s/hosts.toml:\n%s", name, text)
-	stopping, err := registry.New(registry.Config{CertsDir: certs, DialContext: stopAfter(layerSize/4, mirror)})
+	stopping, err := registry.New(registry.Config{HostsReader: certsd.Dir(certs), DialContext: stopAfter(layerSize/4, mirror)})
 	if err != nil {
 		return err
 	}
 	if err := s.pull(ctx, "The URL is in hosts.toml, and the mirror stops in the middle of a blob", stopping); err != nil {
 		return err
 	}
-	without, err := registry.New(registry.Config{CertsDir: certs})
+	without, err := registry.New(registry.Config{HostsReader: certsd.Dir(certs)})
 	if err != nil {
 		return err
 	}

@@ -32,7 +32,8 @@ var arrows = map[string][]string{
 	"puller/records":                 {"credentials", "github.com/opencontainers/go-digest"},
 	"puller/content":                 {"reference", "credentials", "index", "github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest"},
 	"puller":                         {"reference", "pullpolicy", "credentials", "backoff", "index", "puller/content", "puller/records", "github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest"},
-	"puller/registry":                {"puller/content", "reference", "credentials", "index", "github.com/pelletier/go-toml/v2", "github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest"},
+	"puller/registry":                {"puller/content", "reference", "credentials", "index", "github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest"},
+	"puller/registry/certsd":         {"puller/registry", "github.com/pelletier/go-toml/v2"},
 	"puller/layout":                  {"puller/content", "reference", "github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest"},
 	"puller/transfer":                {"puller/transfer/internal/fetch", "puller", "puller/content", "puller/registry", "index", "reference", "credentials", "github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest"},
 	"puller/transfer/internal/fetch": {"puller/content", "github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest"},
@@ -66,7 +67,7 @@ var arrows = map[string][]string{
 // forbidden names parts of the standard library that only some packages may import.
 var forbidden = map[string][]string{
 	"os/exec":  {"credentials", "internal/realtest"},
-	"net/http": {"puller/registry", "puller/pullertest", "internal/realtest", "internal/fakeregistry", "internal/scripted"},
+	"net/http": {"puller/registry", "puller/registry/certsd", "puller/pullertest", "internal/realtest", "internal/fakeregistry", "internal/scripted"},
 	"regexp":   {"internal/scripted"},
 }
 

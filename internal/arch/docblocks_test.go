@@ -36,7 +36,7 @@ var given = map[string]string{
 
 // otherBlocks has the first words of blocks in docs that are not Go: tables, a grammar,
 // settings, commands, names of files.
-var otherBlocks = []string{"policy  ", "step ", "Go ", "name  ", "# certs.d/", "skopeo ", "certsDir/", "intents/", "application/vnd."}
+var otherBlocks = []string{"policy  ", "step ", "Go ", "name  ", "# certs.d/", "skopeo ", "certs.d/", "intents/", "application/vnd."}
 
 // importable are the packages of other modules that Go blocks may name.
 var importable = map[string]string{"context": "context", "errors": "errors", "io": "io", "log": "log", "digest": "github.com/opencontainers/go-digest", "ocispec": "github.com/opencontainers/image-spec/specs-go/v1"}

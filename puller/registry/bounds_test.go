@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,7 +15,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/pullkit/pullkit/internal/realtest"
 	"github.com/pullkit/pullkit/puller/content"
 )
 
@@ -65,25 +63,6 @@ func count[K, V any](all iter.Seq2[K, V]) (n int) {
 		n++
 	}
 	return n
-}
-
-// A directory in Docker's form has an authority and a client certificate with its key.
-func TestReadHostsReadsDockersCertificates(t *testing.T) {
-	ca := realtest.NewCA(t)
-	_, certFile, keyFile := ca.Issue(t, "client", "client")
-	files := map[string]string{}
-	for name, from := range map[string]string{"ca.crt": ca.File, "client.cert": certFile, "client.key": keyFile} {
-		data, err := os.ReadFile(from)
-		require.NoError(t, err)
-		files["reg.example/"+name] = string(data)
-	}
-	hosts, err := ReadHosts(t.Context(), certsDir(t, files), "reg.example")
-	require.NoError(t, err)
-	assert.NotNil(t, hosts.Server.RootCAs)
-	assert.Len(t, hosts.Server.Certificates, 1)
-	delete(files, "reg.example/client.key")
-	_, err = ReadHosts(t.Context(), certsDir(t, files), "reg.example")
-	assert.Error(t, err, "a certificate without its key")
 }
 
 // A mirror that does not accept the connection costs the pull its dial_timeout.

@@ -36,14 +36,11 @@ type Config struct {
 	// Registries has the hosts that are asked for the images of a registry, by the
 	// registry's name ("docker.io").
 	Registries map[string]Hosts
-	// CertsDir is a directory in the form of containerd's certs.d, or a list of such
-	// directories as containerd 2.2 has it
-	// ("/etc/containerd/certs.d:/etc/docker/certs.d"), for registries that Registries
-	// does not name; see ReadHosts. "" means no directory. Directories of a list may be
-	// missing; if all of them are missing, calls fail with content.ErrConfig. The files
-	// of a registry are read again after half a minute. A call waits for the reading as
-	// long as its context and StallTimeout allow.
-	CertsDir string
+	// HostsReader reads the hosts of the registries that Registries does not name, such as
+	// certsd.Dir("/etc/containerd/certs.d"). They are read again after half a minute. If it
+	// returns an error, calls fail with content.ErrConfig. Nil means that only Registries
+	// counts.
+	HostsReader HostsReader
 	// MirrorKeyring has the mirrors' own credentials. It is asked with the image's name
 	// at the mirror: the mirror's host and path. A credential that a mirror accepted
 	// for a repository is used for a minute without another look-up. A registry's
@@ -180,7 +177,7 @@ type Client struct {
 }
 
 // New makes a Client with the settings cfg. The error names the first mistake in cfg.
-// New does not read files: the files of CertsDir are read when a registry is asked.
+// New does not call HostsReader: the hosts of a registry are read when it is asked.
 func New(cfg Config) (*Client, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {

@@ -19,6 +19,7 @@ import (
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/puller/pullertest"
 	"github.com/pullkit/pullkit/puller/registry"
+	"github.com/pullkit/pullkit/puller/registry/certsd"
 	"github.com/pullkit/pullkit/reference"
 )
 
@@ -172,7 +173,7 @@ func TestNewNamesTheSettingThatIsWrong(t *testing.T) {
 		_, err := registry.New(cfg)
 		assert.ErrorContains(t, err, "registry: "+want)
 	}
-	_, err := registry.New(registry.Config{CertsDir: "/does/not/exist", Retries: -1, MaxWait: -1})
+	_, err := registry.New(registry.Config{HostsReader: certsd.Dir("/does/not/exist"), Retries: -1, MaxWait: -1})
 	assert.NoError(t, err, "files are read when a registry is asked")
 }
 

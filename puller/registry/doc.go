@@ -5,7 +5,7 @@
 // The one call most users need is [New], once for the whole program. Package transfer
 // takes the [Client]:
 //
-//	client, err := registry.New(registry.Config{CertsDir: "/etc/containerd/certs.d"})
+//	client, err := registry.New(registry.Config{HostsReader: certsd.Dir("/etc/containerd/certs.d")})
 //	rt, err := transfer.New(transfer.Config{Store: store, Source: client})
 //
 // A Client with the zero [Config] works for any registry on https. It sends no ping: a
@@ -116,7 +116,7 @@
 //
 // # Mirrors
 //
-// Config.Registries, or containerd's hosts.toml files below CertsDir, put mirrors
+// Config.Registries, or containerd's hosts.toml files, which package certsd reads, put mirrors
 // before a registry. Mirrors are asked in their order, and the registry is asked last.
 // When a mirror fails, the next host is asked at once, and a blob continues at the
 // offset that it has reached. If a connection was cut after it brought new bytes, the

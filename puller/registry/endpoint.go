@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/http"
 	"net/url"
 	"slices"
@@ -54,12 +53,9 @@ type endpoint struct {
 
 // newEndpoint makes the endpoint of a mirror.
 func (c *Client) newEndpoint(registry string, host Host) (*endpoint, error) {
-	base, err := host.base()
+	base, err := host.checked()
 	if err != nil {
 		return nil, err
-	}
-	if err := checkHeader(host.Header); err != nil {
-		return nil, fmt.Errorf("host %q: %w", base.Host, err)
 	}
 	ep := &endpoint{client: c, registry: registry, host: host, base: base, withURL: true}
 	ep.accepted.Max = maxAccepted
@@ -252,7 +248,7 @@ func (ep *endpoint) rejected(dgst digest.Digest) bool {
 }
 
 const (
-	// reread is how long a hosts.toml is used before it is read again.
+	// reread is how long the hosts of a registry are used before they are read again.
 	reread = 30 * time.Second
 	// maxRegistries is how many registries a Client remembers. The registries that are
 	// idle longest are forgotten first. Registries in use are kept.
@@ -274,17 +270,15 @@ type hostCache struct {
 	idle     list.List // each *hostList that is not in use; first the one that is idle longest
 	readings map[string]*reading
 	readers  chan struct{} // has one entry for each reading under way
-
-	read func(certsDir, registry string) (Hosts, string, error) // set by tests; nil means readHosts
 }
 
 // A hostList is the hosts of one registry: its mirrors in their order, then the registry
 // itself.
 type hostList struct {
-	registry    string
-	hosts       []*endpoint
-	fingerprint string    // of the files that hosts was made from; "" without files
-	until       time.Time // when to read the files again; zero for never
+	registry string
+	hosts    []*endpoint
+	version  string    // of what HostsReader read; "" without one
+	until    time.Time // when to read the files again; zero for never
 
 	// Guarded by hostCache.mu.
 	users int           // calls and bodies that may ask the hosts
@@ -309,21 +303,21 @@ func (c *Client) hostsFor(ctx context.Context, registry string) (*hostList, erro
 	}
 	cache.mu.Unlock()
 	hosts, configured := c.cfg.Registries[registry]
-	if configured || c.cfg.CertsDir == "" {
+	if configured || c.cfg.HostsReader == nil {
 		return c.keepHosts(registry, hosts, "", time.Time{})
 	}
 	// The files are read without the lock, so that a slow file system does not hold up
 	// calls to other registries.
-	r, err := c.readFiles(ctx, registry)
+	r, err := c.readHosts(ctx, registry)
 	if err != nil {
 		return nil, err
 	}
-	return c.keepHosts(registry, r.hosts, r.fingerprint, r.until)
+	return c.keepHosts(registry, r.hosts, r.version, r.until)
 }
 
 // keepHosts puts the hosts of a registry into the cache and returns them, marked as in
 // use. If the cache has a list that was made from the same files, it keeps that list.
-func (c *Client) keepHosts(registry string, hosts Hosts, fingerprint string, until time.Time) (*hostList, error) {
+func (c *Client) keepHosts(registry string, hosts Hosts, version string, until time.Time) (*hostList, error) {
 	cache := &c.hosts
 	var gone []*hostList
 	defer func() { // without the lock
@@ -334,7 +328,7 @@ func (c *Client) keepHosts(registry string, hosts Hosts, fingerprint string, unt
 	cache.mu.Lock()
 	defer cache.mu.Unlock()
 	old := cache.byName[registry]
-	if old != nil && old.fingerprint == fingerprint {
+	if old != nil && old.version == version {
 		old.until = until
 		return cache.use(old), nil
 	}
@@ -351,7 +345,7 @@ func (c *Client) keepHosts(registry string, hosts Hosts, fingerprint string, unt
 	if cache.byName == nil {
 		cache.byName = map[string]*hostList{}
 	}
-	l := &hostList{registry: registry, hosts: endpoints, fingerprint: fingerprint, until: until}
+	l := &hostList{registry: registry, hosts: endpoints, version: version, until: until}
 	cache.byName[registry] = l
 	return cache.use(l), nil
 }
@@ -451,27 +445,27 @@ func (h *hostCache) closeIdle() {
 	}
 }
 
-// A reading is one read of the files of a registry. All calls that need the files share
+// A reading is one call of HostsReader for a registry. All calls that need the hosts share
 // it.
 type reading struct {
-	done        chan struct{} // closed at the end; the other fields are set before that
-	hosts       Hosts
-	fingerprint string
-	until       time.Time
-	err         error
-	panicked    *panics.Error
+	done     chan struct{} // closed at the end; the other fields are set before that
+	hosts    Hosts
+	version  string
+	until    time.Time
+	err      error
+	panicked *panics.Error
 }
 
-// readFiles reads the files below CertsDir for a registry. A caller waits until its
-// context ends, and at most for StallTimeout. The reading itself may go on after that,
-// and the next call waits for the same reading, so that a file system which does not
-// answer holds at most one thread for each registry. Package share does not do that: there
+// readHosts asks HostsReader for a registry. A caller waits until its context ends, and at
+// most for StallTimeout. The reading itself may go on after that, and the next call waits
+// for the same reading, so that a file system which does not answer holds at most one
+// thread for each registry. Package share does not do that: there
 // a run ends with its last caller, and the next caller starts another run.
-func (c *Client) readFiles(ctx context.Context, registry string) (*reading, error) {
+func (c *Client) readHosts(ctx context.Context, registry string) (*reading, error) {
 	limit := time.NewTimer(c.cfg.StallTimeout)
 	defer limit.Stop()
 	late := func() error {
-		return failf(content.ErrConfig, registry, "CertsDir could not be read within %v: its file system does not answer", c.cfg.StallTimeout)
+		return failf(content.ErrConfig, registry, "the configuration of its hosts could not be read within %v: the file system does not answer", c.cfg.StallTimeout)
 	}
 	r := c.hosts.underWay(registry)
 	if r == nil {
@@ -519,20 +513,11 @@ func (c *Client) startReading(registry string) *reading {
 	}
 	h.readings[registry] = r
 	go panics.Catch(func() {
-		read := h.read
-		if read == nil {
-			read = func(certsDir, registry string) (Hosts, string, error) {
-				return readHosts(certsDir, registry, c.cfg.RootCAs)
-			}
-		}
-		hosts, fingerprint, err := read(c.cfg.CertsDir, registry)
-		if errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errNoCertsDir) {
-			err = nil // the configuration says nothing about this registry
-		}
+		hosts, version, err := c.cfg.HostsReader.ReadHosts(registry, c.cfg.RootCAs)
 		if err != nil {
 			err = fail(content.ErrConfig, registry, err)
 		}
-		r.hosts, r.fingerprint, r.err = hosts, fingerprint, err
+		r.hosts, r.version, r.err = hosts, version, err
 	}, func(panicked *panics.Error) {
 		r.panicked, r.until = panicked, time.Now().Add(reread)
 		h.mu.Lock()

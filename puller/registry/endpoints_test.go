@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -134,16 +133,15 @@ func TestFilesThatHangHoldNoCall(t *testing.T) {
 		hung := make(chan struct{})
 		var mu sync.Mutex
 		readers := map[string]int{}
-		c := newClient(t, Config{CertsDir: "/certs.d", WrapTransport: instead(failingTransport{}), Retries: -1})
-		c.hosts.read = func(_, registry string) (Hosts, string, error) {
+		c := newClient(t, Config{WrapTransport: instead(failingTransport{}), Retries: -1, HostsReader: hostsReader(func(registry string) (Hosts, string) {
 			mu.Lock()
 			readers[registry]++
 			mu.Unlock()
 			if strings.HasPrefix(registry, "hung") {
 				<-hung
 			}
-			return Hosts{}, "", nil
-		}
+			return Hosts{}, ""
+		})})
 		ask := func(ctx context.Context, registry string) error {
 			_, err := c.Manifest(ctx, content.Repo{Ref: mustRef(registry + "/app"), Cred: noCredential}, "")
 			return err
@@ -179,26 +177,4 @@ func TestFilesThatHangHoldNoCall(t *testing.T) {
 		assert.ErrorIs(t, ask(t.Context(), "hung.example"), content.ErrNetwork, "the file system answers again")
 		assert.Empty(t, c.hosts.readings)
 	})
-}
-
-// All files that one hosts.toml names have one limit together.
-func TestTheFilesOfAHostsTOMLHaveOneLimit(t *testing.T) {
-	list := "ca = ["
-	files := map[string]string{"reg.example/big.crt": strings.Repeat("x", maxConfigFile)}
-	for range 20 {
-		list += `"big.crt",`
-	}
-	files["reg.example/hosts.toml"] = list + "]"
-	_, err := ReadHosts(t.Context(), certsDir(t, files), "reg.example")
-	assert.Error(t, err)
-	files["reg.example/big.crt"] += "x"
-	_, err = ReadHosts(t.Context(), certsDir(t, files), "reg.example")
-	assert.ErrorContains(t, err, "is larger than")
-	files = map[string]string{"reg.example/a.cert": "x"}
-	dir := certsDir(t, files)
-	for i := range maxCertsDir {
-		require.NoError(t, os.Link(dir+"/reg.example/a.cert", fmt.Sprintf("%s/reg.example/%d", dir, i)))
-	}
-	_, err = ReadHosts(t.Context(), dir, "reg.example")
-	assert.ErrorContains(t, err, "more than")
 }

@@ -2,13 +2,12 @@ package registry_test
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"net/http"
-	"os"
-	"path/filepath"
 	"sync/atomic"
 	"time"
 
@@ -179,22 +178,30 @@ func ExampleCapability() {
 	// Output: false
 }
 
-func ExampleReadHosts() {
-	certsDir, err := os.MkdirTemp("", "certs.d")
+// ownHosts is the configuration of a program that has one mirror for all registries.
+type ownHosts struct{ mirror string }
+
+func (o ownHosts) ReadHosts(name string, _ *x509.CertPool) (registry.Hosts, string, error) {
+	hosts := registry.Hosts{Mirrors: []registry.Host{{URL: o.mirror + "/v2/" + name, OverridePath: true}}}
+	return hosts, o.mirror, hosts.Validate()
+}
+
+func ExampleHostsReader() {
+	client, err := registry.New(registry.Config{HostsReader: ownHosts{"https://cache.example"}})
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	defer os.RemoveAll(certsDir)
-	_ = os.Mkdir(filepath.Join(certsDir, "docker.io"), 0o700)
-	_ = os.WriteFile(filepath.Join(certsDir, "docker.io", "hosts.toml"), []byte(`
-server = "https://registry-1.docker.io"
-[host."https://cache.example:5000"]
-  capabilities = ["pull"]
-`), 0o600)
-	hosts, err := registry.ReadHosts(context.Background(), certsDir, "docker.io")
-	fmt.Println(hosts.Mirrors[0].URL, hosts.Server.URL, err)
-	// Output: https://cache.example:5000 https://registry-1.docker.io <nil>
+	defer client.CloseIdleConnections()
+	hosts, version, err := ownHosts{"ftp://cache.example"}.ReadHosts("docker.io", nil)
+	fmt.Println(len(hosts.Mirrors), version, err)
+	// Output: 1 ftp://cache.example mirror 1: host "ftp://cache.example/v2/docker.io": the scheme of its URL must be http or https
+}
+
+func ExampleHosts_Validate() {
+	err := registry.Hosts{Server: registry.Host{URL: "https://reg.example?x=y"}}.Validate()
+	fmt.Println(err)
+	// Output: server: host "reg.example": its URL must not have a query or a fragment
 }
 
 func ExampleClient_Referrers() {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/puller/registry"
+	"github.com/pullkit/pullkit/puller/registry/certsd"
 	"github.com/pullkit/pullkit/reference"
 )
 
@@ -63,7 +64,7 @@ func TestPublishedHostsFilesAreRead(t *testing.T) {
 			if tt.List {
 				dir += string(filepath.ListSeparator) + filepath.Join(dir, "absent")
 			}
-			_, err := newClient(t, registry.Config{CertsDir: dir, WrapTransport: instead(w)}).Manifest(t.Context(), content.Repo{Ref: reference.MustParse(tt.Image), Cred: robot}, "")
+			_, err := newClient(t, registry.Config{HostsReader: certsd.Dir(dir), WrapTransport: instead(w)}).Manifest(t.Context(), content.Repo{Ref: reference.MustParse(tt.Image), Cred: robot}, "")
 			require.NoError(t, err)
 			assert.True(t, slices.ContainsFunc(w.asked(), func(line string) bool { return strings.Contains(line, "https://"+tt.Expect.Asked+"/") }))
 		})
@@ -80,7 +81,7 @@ func TestAllNamesOfDockerHubLeadToItsRegistryHost(t *testing.T) {
 			"server = \"" + server + "\"\n[host.\"https://m.example\"]\n[host.\"" + server + "\"]\n",
 		} {
 			w := hub(status(503))
-			c := newClient(t, registry.Config{CertsDir: hostsDir(t, "docker.io", toml), WrapTransport: instead(w)})
+			c := newClient(t, registry.Config{HostsReader: certsd.Dir(hostsDir(t, "docker.io", toml)), WrapTransport: instead(w)})
 			_, err := c.Manifest(t.Context(), content.Repo{Ref: reference.MustParse("team/app:v1"), Cred: robot}, "")
 			require.NoError(t, err, toml)
 			asked := w.asked()
@@ -93,7 +94,7 @@ func TestAllNamesOfDockerHubLeadToItsRegistryHost(t *testing.T) {
 		}
 	}
 	w := hub(status(503))
-	c := newClient(t, registry.Config{CertsDir: hostsDir(t, "_default", "server = \"https://docker.io\"\n"), WrapTransport: instead(w), Retries: -1})
+	c := newClient(t, registry.Config{HostsReader: certsd.Dir(hostsDir(t, "_default", "server = \"https://docker.io\"\n")), WrapTransport: instead(w), Retries: -1})
 	_, err := c.Manifest(t.Context(), content.Repo{Ref: reference.MustParse("other.example/team/app:v1"), Cred: robot}, "")
 	assert.Error(t, err, "the Hub gets no credentials of another registry")
 	assert.Equal(t, []string{"GET https://registry-1.docker.io/v2/team/app/manifests/v1?ns=other.example"}, w.asked())
@@ -116,15 +117,15 @@ func TestRootKeysOfAHostsFileNeedAServer(t *testing.T) {
 			}
 			serveAll(w, r)
 		}})
-		_, err := newClient(t, registry.Config{CertsDir: hostsDir(t, "reg.example", toml), WrapTransport: instead(w)}).Manifest(t.Context(), content.Repo{Ref: ref, Cred: noCredential}, "")
+		_, err := newClient(t, registry.Config{HostsReader: certsd.Dir(hostsDir(t, "reg.example", toml)), WrapTransport: instead(w)}).Manifest(t.Context(), content.Repo{Ref: ref, Cred: noCredential}, "")
 		require.NoError(t, err, toml)
 		assert.Equal(t, []string{want}, w.asked(), toml)
 	}
-	_, err := newClient(t, registry.Config{CertsDir: hostsDir(t, "reg.example", "server = \"https://reg.example\"\ncapabilities = [\"push\"]\n"), WrapTransport: instead(newWorld(nil))}).Manifest(t.Context(), content.Repo{Ref: ref, Cred: noCredential}, "")
+	_, err := newClient(t, registry.Config{HostsReader: certsd.Dir(hostsDir(t, "reg.example", "server = \"https://reg.example\"\ncapabilities = [\"push\"]\n")), WrapTransport: instead(newWorld(nil))}).Manifest(t.Context(), content.Repo{Ref: ref, Cred: noCredential}, "")
 	assert.ErrorIs(t, err, content.ErrConfig, "the file's server must not be asked for images")
 }
 
-// CertsDir may be a list of directories, separated as in PATH. They are searched in their
+// A certsd.Dir may be a list of directories, separated as in PATH. They are searched in their
 // order, and a directory that is missing is passed over. If all are missing, the
 // configuration is wrong, and no registry is asked.
 func TestCertsDirsAreSearchedInTheirOrder(t *testing.T) {
@@ -152,7 +153,7 @@ func TestCertsDirsAreSearchedInTheirOrder(t *testing.T) {
 	} {
 		w := newWorld(map[string]http.HandlerFunc{"https://m1.example": serveAll, "https://m2.example": serveAll, "https://rest.example": serveAll, "https://reg.example": serveAll})
 		dir := strings.Join(tt.list, string(filepath.ListSeparator))
-		_, err := newClient(t, registry.Config{CertsDir: dir, WrapTransport: instead(w)}).Manifest(t.Context(), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: noCredential}, "")
+		_, err := newClient(t, registry.Config{HostsReader: certsd.Dir(dir), WrapTransport: instead(w)}).Manifest(t.Context(), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: noCredential}, "")
 		asked := w.asked()
 		if tt.want == "" {
 			assert.ErrorIs(t, err, content.ErrConfig, dir)
@@ -170,7 +171,7 @@ func TestAMissingCertsDirIsLookedForAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := filepath.Join(t.TempDir(), "certs.d")
 		w := newWorld(map[string]http.HandlerFunc{"https://reg.example": serveAll})
-		c := newClient(t, registry.Config{CertsDir: dir, WrapTransport: instead(w)})
+		c := newClient(t, registry.Config{HostsReader: certsd.Dir(dir), WrapTransport: instead(w)})
 		_, err := c.Manifest(t.Context(), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: noCredential}, "")
 		assert.ErrorIs(t, err, content.ErrConfig)
 		assert.ErrorContains(t, err, "certs.d")

@@ -2,19 +2,11 @@ package registry
 
 import (
 	"crypto/x509"
-	"io/fs"
-	"net/http"
-	"os"
-	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-
-	"github.com/pullkit/pullkit/internal/realtest"
-	"github.com/pullkit/pullkit/puller/content"
 )
 
 // listOf returns the hosts of a registry.
@@ -27,52 +19,21 @@ func listOf(t *testing.T, c *Client, registry string) ([]*endpoint, error) {
 	return k.hosts, nil
 }
 
-// certsDir writes files into a new certs.d directory.
-func certsDir(t testing.TB, files map[string]string) string {
-	dir := t.TempDir()
-	for name, text := range files {
-		name = filepath.Join(dir, name)
-		require.NoError(t, os.MkdirAll(filepath.Dir(name), 0o700))
-		require.NoError(t, os.WriteFile(name, []byte(text), 0o600))
-	}
-	return dir
+// A hostsReader is a HostsReader that does not fail.
+type hostsReader func(registry string) (Hosts, string)
+
+func (f hostsReader) ReadHosts(registry string, _ *x509.CertPool) (Hosts, string, error) {
+	hosts, version := f(registry)
+	return hosts, version, nil
 }
 
-func TestReadHostsReadsEveryKey(t *testing.T) {
-	ca := realtest.NewCA(t)
-	_, cert, key := ca.Issue(t, "client", "client")
-	dir := certsDir(t, map[string]string{"reg.example_5000_/hosts.toml": `
-server = "https://reg.example:5000"
-ca = '` + ca.File + `'
-unknown_key = 1
-
-[host."https://z.example"]
-  capabilities = ["pull", "resolve"]
-  dial_timeout = "3s"
-  [host."https://z.example".header]
-    X-One = "1"
-    x-many = ["a", "b"]
-
-[host."http://a.example:5001/proxy"]
-  capabilities = ["pull"]
-  skip_verify = true
-  override_path = true
-  client = [['` + cert + `', '` + key + `']]
-
-[host."m.example"]
-  capabilities = ["push"]
-`})
-	hosts, err := ReadHosts(t.Context(), dir, "reg.example:5000")
-	require.NoError(t, err)
-	assert.Equal(t, "https://reg.example:5000", hosts.Server.URL)
-	require.NotNil(t, hosts.Server.RootCAs)
-	require.Len(t, hosts.Mirrors, 3, "in the order of the file")
-	z, a, m := hosts.Mirrors[0], hosts.Mirrors[1], hosts.Mirrors[2]
-	assert.Equal(t, Host{URL: "https://z.example", Can: CanPull | CanResolve, DialTimeout: 3 * time.Second,
-		Header: http.Header{"X-One": {"1"}, "X-Many": {"a", "b"}}}, z)
-	assert.Equal(t, []any{"http://a.example:5001/proxy", CanPull, true, true, 1}, []any{a.URL, a.Can, a.SkipVerify, a.OverridePath, len(a.Certificates)})
-
-	c := newClient(t, Config{CertsDir: dir})
+func TestHostsAreAskedInTheirOrder(t *testing.T) {
+	hosts := Hosts{Server: Host{URL: "https://reg.example:5000"}, Mirrors: []Host{
+		{URL: "https://z.example", Can: CanPull | CanResolve},
+		{URL: "http://a.example:5001/proxy", Can: CanPull, OverridePath: true},
+		{URL: "m.example", Can: 1 << 7},
+	}}
+	c := newClient(t, Config{HostsReader: hostsReader(func(string) (Hosts, string) { return hosts, "1" })})
 	list, err := listOf(t, c, "reg.example:5000")
 	require.NoError(t, err)
 	var urls []string
@@ -81,117 +42,18 @@ unknown_key = 1
 	}
 	assert.Equal(t, []string{"https://z.example/v2/team/app/manifests/v1?ns=reg.example%3A5000", "http://a.example:5001/proxy/team/app/manifests/v1?ns=reg.example%3A5000",
 		"https://m.example/v2/team/app/manifests/v1?ns=reg.example%3A5000", "https://reg.example:5000/v2/team/app/manifests/v1"}, urls)
-	assert.Equal(t, "m.example", m.URL)
 	assert.False(t, list[2].can(CanPull) || list[2].can(CanResolve), "a host that is only for pushing is not asked")
 	assert.False(t, list[1].can(CanResolve))
 	assert.True(t, list[3].can(CanPull) && list[3].can(CanResolve) && !list[3].mirror && list[0].mirror)
 }
 
-func TestReadHostsFindsTheDirectoryOfARegistry(t *testing.T) {
-	ca := realtest.NewCA(t)
-	pem, err := os.ReadFile(ca.File)
-	require.NoError(t, err)
-	dir := certsDir(t, map[string]string{
-		"a.example:1/hosts.toml":  `server = "https://colon.example"`,
-		"b.example_1_/hosts.toml": `server = "https://underscore.example"`,
-		"c.example/ca.crt":        string(pem),
-		"_default/hosts.toml":     `server = "https://default.example"`,
-	})
-	for registry, want := range map[string]string{"a.example:1": "https://colon.example", "b.example:1": "https://underscore.example", "c.example": "", "other.example": "https://default.example"} {
-		hosts, err := ReadHosts(t.Context(), dir, registry)
-		require.NoError(t, err, registry)
-		assert.Equal(t, want, hosts.Server.URL, registry)
-		assert.Equal(t, registry == "c.example", hosts.Server.RootCAs != nil, "a directory in Docker's form: %s", registry)
-	}
-	for _, registry := range []string{"../a.example:1", "/etc", "..", ""} {
-		hosts, err := ReadHosts(t.Context(), dir, registry)
-		require.NoError(t, err)
-		assert.Equal(t, "https://default.example", hosts.Server.URL, "%q is not the name of a directory", registry)
-	}
-	_, err = ReadHosts(t.Context(), t.TempDir(), "other.example")
-	assert.ErrorIs(t, err, fs.ErrNotExist)
-	_, err = ReadHosts(t.Context(), filepath.Join(dir, "absent"), "other.example")
-	assert.ErrorIs(t, err, fs.ErrNotExist)
-}
-
-func TestReadHostsRefusesMistakes(t *testing.T) {
-	for name, text := range map[string]string{
-		"not TOML":            `server = `,
-		"a secret's line":     "[header]\nAuthorization = \"Basic CANARY\nx",
-		"wrong type":          `skip_verify = "yes"`,
-		"capability":          `[host."https://a.example"]` + "\n" + `capabilities = ["fly"]`,
-		"duration":            `dial_timeout = "soon"`,
-		"negative duration":   `dial_timeout = "-1s"`,
-		"absent authority":    `ca = "absent.crt"`,
-		"authority a number":  `ca = 7`,
-		"no certificate":      `ca = "hosts.toml"`,
-		"client of three":     `client = [["a", "b", "c"]]`,
-		"absent client":       `client = "absent.pem"`,
-		"header a number":     "[header]\nx = 1",
-		"header with newline": "[header]\nx = \"a\\nb\"",
-		"header with control": "[header]\nx = \"CANARY\\u0001\"",
-		"header with delete":  "[header]\nx = \"CANARY\\u007f\"",
-		"header of two words": "[header]\n\"x y\" = \"CANARY\"",
-		"root capability":     `capabilities = ["fly"]`,
-		"scheme":              `[host."ftp://a.example"]`,
-		"user info":           `[host."https://u:CANARY@a.example"]`,
-		"server with query":   `server = "https://a.example?x=y"`,
-	} {
-		dir := certsDir(t, map[string]string{"reg.example/hosts.toml": text})
-		_, err := newClient(t, Config{CertsDir: dir}).Manifest(t.Context(), content.Repo{Ref: mustRef("reg.example/app"), Cred: noCredential}, "")
-		require.ErrorIs(t, err, content.ErrConfig, name)
-		assert.NotContains(t, err.Error(), "CANARY", name)
-	}
-}
-
-// TOML has several forms of tables. The order is that of the file in each of them.
-func TestHostsHaveTheOrderOfTheirFile(t *testing.T) {
-	for text, want := range map[string]string{
-		"[host.b]\n[host.a]\n":                         "b a",
-		"[host.b.header]\nx='1'\n[host.a]\n[host.b]\n": "b a",
-		"[host]\nb.skip_verify=true\na={}\n":           "b a",
-		"host.b.skip_verify=true\nhost.a={}\n":         "b a",
-		"host = {b={}, a={}}":                          "b a",
-		"[other.b]\n[host.a]\n":                        "a",
-		"":                                             "",
-	} {
-		dir := certsDir(t, map[string]string{"reg.example/hosts.toml": text})
-		hosts, err := ReadHosts(t.Context(), dir, "reg.example")
-		require.NoError(t, err, text)
-		var got []string
-		for _, h := range hosts.Mirrors {
-			got = append(got, h.URL)
-		}
-		assert.Equal(t, want, strings.Join(got, " "), text)
-	}
-}
-
-// FuzzReadHosts checks that ReadHosts does not panic, and that a Client can use what it
-// returns.
-func FuzzReadHosts(f *testing.F) {
-	f.Add("server = \"https://a.example\"\n[host.\"https://b.example\"]\ncapabilities=[\"pull\"]\n")
-	f.Add("[host.b]\nheader={x=[\"y\"]}\nclient=[]\nca=[]\n")
-	dir := f.TempDir()
-	require.NoError(f, os.Mkdir(filepath.Join(dir, "reg.example"), 0o700))
-	f.Fuzz(func(t *testing.T, text string) {
-		require.NoError(t, os.WriteFile(filepath.Join(dir, "reg.example", "hosts.toml"), []byte(text), 0o600))
-		hosts, err := ReadHosts(t.Context(), dir, "reg.example")
-		if err != nil {
-			assert.LessOrEqual(t, len(err.Error()), 4096)
-			return
-		}
-		for _, h := range hosts.Mirrors {
-			u, err := h.base()
-			require.NoError(t, err)
-			assert.NotEmpty(t, u.Host)
-		}
-	})
-}
-
-// A changed file is seen after half a minute, an unchanged one keeps its connections.
-func TestAHostsFileThatChangedIsReadAgain(t *testing.T) {
-	dir := certsDir(t, map[string]string{"reg.example/hosts.toml": `server = "https://one.example"`})
-	c := newClient(t, Config{CertsDir: dir, RootCAs: x509.NewCertPool()})
+// What HostsReader reads is read again after half a minute. Its version decides whether the
+// connections are kept.
+func TestHostsThatChangedAreReadAgain(t *testing.T) {
+	version := "one"
+	c := newClient(t, Config{HostsReader: hostsReader(func(string) (Hosts, string) {
+		return Hosts{Server: Host{URL: "https://" + version + ".example"}}, version
+	})})
 	first, err := listOf(t, c, "reg.example")
 	require.NoError(t, err)
 	again, err := listOf(t, c, "reg.example")
@@ -201,9 +63,9 @@ func TestAHostsFileThatChangedIsReadAgain(t *testing.T) {
 	c.hosts.byName["reg.example"].until = time.Now() // as if half a minute had passed
 	again, err = listOf(t, c, "reg.example")
 	require.NoError(t, err)
-	assert.Same(t, first[0], again[0], "the file has not changed, so the endpoint stays")
+	assert.Same(t, first[0], again[0], "nothing has changed, so the endpoint stays")
 
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "reg.example", "hosts.toml"), []byte(`server = "https://two.example"`), 0o600))
+	version = "two"
 	c.hosts.byName["reg.example"].until = time.Now()
 	again, err = listOf(t, c, "reg.example")
 	require.NoError(t, err)

@@ -27,6 +27,7 @@ import (
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/puller/pullertest"
 	"github.com/pullkit/pullkit/puller/registry"
+	"github.com/pullkit/pullkit/puller/registry/certsd"
 	"github.com/pullkit/pullkit/reference"
 )
 
@@ -330,7 +331,7 @@ client = [['`+certFile+`', '`+keyFile+`']]
 [header]
   X-Key = "for the registry"
 `), 0o600))
-	c := newClient(t, registry.Config{CertsDir: dir})
+	c := newClient(t, registry.Config{HostsReader: certsd.Dir(dir)})
 	defer c.CloseIdleConnections()
 	_, err := read(t.Context(), c, content.Repo{Ref: reference.MustParse(host + "/app:v1"), Cred: noCredential}, helloBlob())
 	require.NoError(t, err)

@@ -19,6 +19,7 @@ import (
 	"github.com/pullkit/pullkit/credentials"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/puller/registry"
+	"github.com/pullkit/pullkit/puller/registry/certsd"
 	"github.com/pullkit/pullkit/reference"
 )
 
@@ -307,7 +308,7 @@ func TestHeadersOfTheConnectionCannotBeConfigured(t *testing.T) {
 		require.NoError(t, os.Mkdir(filepath.Join(dir, "reg.example"), 0o700))
 		require.NoError(t, os.WriteFile(filepath.Join(dir, "reg.example", "hosts.toml"), []byte("[header]\n"+name+" = \"CANARY\""), 0o600))
 		w := newWorld(map[string]http.HandlerFunc{"https://reg.example": text(hello)})
-		_, err = read(t.Context(), newClient(t, registry.Config{CertsDir: dir, WrapTransport: instead(w)}), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: noCredential}, helloBlob())
+		_, err = read(t.Context(), newClient(t, registry.Config{HostsReader: certsd.Dir(dir), WrapTransport: instead(w)}), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: noCredential}, helloBlob())
 		assert.ErrorIs(t, err, content.ErrConfig, name)
 		assert.NotContains(t, fmt.Sprint(err), "CANARY", name)
 		assert.Empty(t, w.asked(), name)

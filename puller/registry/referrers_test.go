@@ -22,6 +22,7 @@ import (
 	"github.com/pullkit/pullkit/internal/realtest"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/puller/registry"
+	"github.com/pullkit/pullkit/puller/registry/certsd"
 	"github.com/pullkit/pullkit/reference"
 )
 
@@ -361,7 +362,7 @@ func TestReferrersIsACapabilityOfHostsToml(t *testing.T) {
 	require.NoError(t, os.MkdirAll(filepath.Join(dir, "reg.example"), 0o755))
 	file := filepath.Join(dir, "reg.example", "hosts.toml")
 	require.NoError(t, os.WriteFile(file, []byte("server = \"https://reg.example\"\n[host.\"https://m.example\"]\ncapabilities = [\"pull\", \"referrers\"]\n"), 0o600))
-	hosts, err := registry.ReadHosts(t.Context(), dir, "reg.example")
+	hosts, err := certsd.Dir(dir).Read(t.Context(), "reg.example")
 	require.NoError(t, err)
 	assert.Equal(t, registry.CanPull|registry.CanReferrers, hosts.Mirrors[0].Can)
 }

@@ -24,6 +24,7 @@ import (
 
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/puller/registry"
+	"github.com/pullkit/pullkit/puller/registry/certsd"
 	"github.com/pullkit/pullkit/puller/transfer"
 	"github.com/pullkit/pullkit/reference"
 )
@@ -87,8 +88,9 @@ func (s *hostsServer) client(hosts string) *registry.Client {
 		return new(net.Dialer).DialContext(ctx, network, server.Listener.Addr().String())
 	}}
 	if hosts != "" {
-		settings.CertsDir = s.t.TempDir()
-		dir := filepath.Join(settings.CertsDir, "r.example")
+		certs := s.t.TempDir()
+		settings.HostsReader = certsd.Dir(certs)
+		dir := filepath.Join(certs, "r.example")
 		require.NoError(s.t, os.Mkdir(dir, 0o700))
 		require.NoError(s.t, os.WriteFile(filepath.Join(dir, "hosts.toml"), []byte(hosts), 0o600))
 	}

@@ -7,10 +7,7 @@ require (
 	github.com/stretchr/testify v1.12.1
 )
 
-require (
-	github.com/google/go-cmp v0.7.0 // indirect
-	github.com/pelletier/go-toml/v2 v2.4.3 // indirect
-)
+require github.com/google/go-cmp v0.7.0 // indirect
 
 require (
 	github.com/docker/cli v29.7.2+incompatible // indirect
