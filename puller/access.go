@@ -130,7 +130,8 @@ func (c *accessChecker) match(ctx context.Context, t *task, held records.Access)
 // keyring, because every Pod may use what was pulled with the node's credentials.
 func (c *accessChecker) matchSecrets(ctx context.Context, t *task, held records.Access) accessAnswer {
 	found := accessAnswer{why: "none of the Pod's secrets has pulled the image before"}
-	t.candidates.podCandidates(ctx, t.ref, func(cred credentials.Credential, err error) bool {
+	mirror := "" // the name that the credentials are for, if it is not the registry's
+	compare := func(cred credentials.Credential, err error) bool {
 		switch {
 		case err != nil:
 			return true // the error is reported when the registry is asked
@@ -138,8 +139,10 @@ func (c *accessChecker) matchSecrets(ctx context.Context, t *task, held records.
 			return true // the credential is not from a Secret; match has compared its account
 		}
 		for _, s := range held.Secrets {
-			same, equal := s.SameObject(secretID(cred)), s.Matches(cred)
+			same, equal := s.SameObject(secretID(cred, mirror)), s.Matches(cred)
 			switch {
+			case s.Mirror != mirror:
+				continue
 			case same && (equal || !held.Full()): // as in the kubelet, a full record learns no new content
 				found = accessAnswer{granted: true, why: "the same Secret has pulled the image before"}
 			case equal:
@@ -148,20 +151,28 @@ func (c *accessChecker) matchSecrets(ctx context.Context, t *task, held records.
 				continue
 			}
 			if same != equal {
-				found.renewal = renewal(held, cred)
+				found.renewal = renewal(held, cred, mirror)
 			}
 			return false
 		}
 		return true
-	})
+	}
+	t.candidates.podCandidates(ctx, t.ref, compare)
+	if mirrors := c.config.mirrorKeys(ctx, t); mirrors != nil && !found.granted {
+		for _, name := range mirrors.names { // a mirror may have let the Pod in
+			mirror = name.Name()
+			mirrors.ofPod(ctx, name, compare)
+		}
+	}
 	return found
 }
 
 // renewal returns what the record should learn: another Secret of the same content, or
 // the same Secret's new content. It is nil for a full record, which is left as it is, and
 // for one that knows the Secret with this content already.
-func renewal(held records.Access, cred credentials.Credential) *records.SecretID {
+func renewal(held records.Access, cred credentials.Credential, mirror string) *records.SecretID {
 	s := records.NewSecretID(cred)
+	s.Mirror = mirror
 	if held.Full() || slices.ContainsFunc(held.Secrets, func(old records.SecretID) bool {
 		return old.SameObject(s) && old.Matches(cred)
 	}) {
@@ -180,9 +191,10 @@ func (c *accessChecker) renew(ctx context.Context, t *task, found storeAnswer) {
 	}
 }
 
-// secretID returns the ID of the Secret that cred is from, without a hash.
-func secretID(cred credentials.Credential) records.SecretID {
-	return records.SecretID{Namespace: cred.Origin.Namespace, Name: cred.Origin.Name, UID: cred.Origin.UID}
+// secretID returns the ID of the Secret that cred is from, for the registry or for a mirror,
+// without a hash.
+func secretID(cred credentials.Credential, mirror string) records.SecretID {
+	return records.SecretID{Namespace: cred.Origin.Namespace, Name: cred.Origin.Name, UID: cred.Origin.UID, Mirror: mirror}
 }
 
 // accountOf returns the Pod's service account, which is in the Pod's namespace.
@@ -213,7 +225,9 @@ func accessBy(c candidate) records.Access {
 	case account != (credentials.ServiceAccount{}):
 		return records.Access{ServiceAccounts: []credentials.ServiceAccount{account}}
 	case c.ofPod:
-		return records.Access{Secrets: []records.SecretID{records.NewSecretID(c.cred)}}
+		s := records.NewSecretID(c.cred)
+		s.Mirror = c.mirror
+		return records.Access{Secrets: []records.SecretID{s}}
 	}
 	return records.Access{Everybody: true}
 }

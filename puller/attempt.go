@@ -12,6 +12,7 @@ import (
 	"github.com/pullkit/pullkit/internal/await"
 	"github.com/pullkit/pullkit/internal/panics"
 	"github.com/pullkit/pullkit/internal/share"
+	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/reference"
 )
 
@@ -28,6 +29,7 @@ type pullKey struct {
 // A sharedPull is one pull that runs for all calls that wait for it.
 type sharedPull struct {
 	task      *task         // of the call that began it
+	mirrors   *mirrorKeys   // of that call
 	secrets   *fingerprint  // of that call; nil if there is none
 	announced chan struct{} // closed when that call's first event was sent
 	result    pullResult    // set when the run is done
@@ -77,10 +79,10 @@ func eachListener(run *pullRun, emit func(*waiter)) {
 }
 
 // pullShared pulls the image, or waits for an equal pull that runs already.
-func (p *Puller) pullShared(ctx context.Context, t *task, secrets *fingerprint) outcome {
+func (p *Puller) pullShared(ctx context.Context, t *task, mirrors *mirrorKeys, secrets *fingerprint) outcome {
 	w := &waiter{task: t}
 	run, first := p.pulls.Join(ctx, p.pullKey(t, secrets), w, func() *sharedPull {
-		return &sharedPull{task: t, secrets: secrets, announced: make(chan struct{})}
+		return &sharedPull{task: t, mirrors: mirrors, secrets: secrets, announced: make(chan struct{})}
 	})
 	w.shared = !first
 	waiting := true
@@ -171,7 +173,7 @@ func (p *Puller) attempt(ctx context.Context, run *pullRun) pullResult {
 	defer note.close()
 	spec := t.spec()
 	spec.Progress = p.events.progress(run)
-	img, accepted, err := tryEach(ctx, p, t, spec, p.config.Runtime.Pull, func(a credentials.Attempt) { p.events.attemptOf(run, a) })
+	img, accepted, err := tryEach(ctx, p, t, run.Value.mirrors, spec, p.config.Runtime.Pull, func(a credentials.Attempt) { p.events.attemptOf(run, a) })
 	r := pullResult{image: img, accepted: accepted, took: time.Since(start)}
 	if err != nil {
 		r.err = p.attemptsError(t, err)
@@ -211,16 +213,18 @@ func (p *Puller) countForBackoff(pull *sharedPull, waiters []*waiter) {
 }
 
 // tryEach calls ask with one candidate after another until one is accepted, and returns
-// that candidate. report is called for each attempt that failed and for each source that
+// that candidate, or the one that a mirror accepted in its place. report is called for each attempt that failed and for each source that
 // gave no credential.
-func tryEach[T any](ctx context.Context, p *Puller, t *task, spec Spec, ask func(context.Context, Spec) (T, error), report func(credentials.Attempt)) (got T, accepted candidate, err error) {
+func tryEach[T any](ctx context.Context, p *Puller, t *task, mirrors *mirrorKeys, spec Spec, ask func(context.Context, Spec) (T, error), report func(credentials.Attempt)) (got T, accepted candidate, err error) {
 	loop := &candidateLoop{candidates: t.candidates, report: report}
 	got, err = credentials.Each(ctx, loop, t.ref, func(ctx context.Context, cred credentials.Credential) (T, error) {
 		spec := spec
-		spec.Credential, spec.Last = cred, loop.last
+		var opening content.Opening
+		spec.Credential, spec.Last, spec.Mirrors = cred, loop.last, mirrors.keyring()
+		spec.Opened = func(o content.Opening) { opening = o }
 		got, err := ask(ctx, spec)
 		if err == nil {
-			accepted = candidate{ofPod: loop.ofPod, cred: cred}
+			accepted = mirrors.opened(ctx, opening, candidate{ofPod: loop.ofPod, cred: cred})
 			return got, nil
 		}
 		if ctx.Err() == nil {

@@ -26,9 +26,10 @@ type candidates struct {
 
 // A candidate is a credential to try, or the error of a source that gave none.
 type candidate struct {
-	ofPod bool // from the request's keyring, not from the node's
-	cred  credentials.Credential
-	err   error
+	ofPod  bool // from the request's keyring, not from the node's
+	cred   credentials.Credential
+	err    error
+	mirror string // the image's name at the mirror that accepted it; "" for the registry
 }
 
 func newCandidates(req Request, config *Config) *candidates {
@@ -61,7 +62,7 @@ func (c *candidates) all(ctx context.Context, ref reference.Reference, yield fun
 		if err == nil {
 			ofPod = append(ofPod, cred)
 		}
-		more = yield(candidate{true, cred, err})
+		more = yield(candidate{ofPod: true, cred: cred, err: err})
 		return more
 	})
 	if !more || c.node == nil {
@@ -71,7 +72,7 @@ func (c *candidates) all(ctx context.Context, ref reference.Reference, yield fun
 		if err == nil && !c.keepDuplicates && slices.ContainsFunc(ofPod, cred.Same) {
 			continue
 		}
-		if !yield(candidate{false, cred, err}) {
+		if !yield(candidate{cred: cred, err: err}) {
 			return
 		}
 	}
@@ -91,6 +92,13 @@ func (c *candidates) podCandidates(ctx context.Context, ref reference.Reference,
 			return
 		}
 	}
+}
+
+// ofPodOnly returns the candidates of the request's keyring.
+func (c *candidates) ofPodOnly() *candidates {
+	pod := *c
+	pod.node = nil
+	return &pod
 }
 
 // A ForeignSecretError says that a pull secret belongs to another namespace than
@@ -135,6 +143,7 @@ func (c *candidates) knownForeign(ref reference.Reference) error {
 type fingerprint struct {
 	pod, node uint64
 	namespace string // of the Pod, where it decides which secrets are refused
+	mirrors   uint64 // of the candidates for the image's names at mirrors; see mirrorKeys
 }
 
 // fingerprint is equal for requests that can try the same credentials for ref. It is nil

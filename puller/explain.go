@@ -155,7 +155,11 @@ func (p *Puller) Explain(ctx context.Context, req Request) (Decision, error) {
 	if d.Action != ActionPull {
 		return d, nil
 	}
-	p.explainFetch(t, &d)
+	mirrors, ok := await.Call(ctx, func() *mirrorKeys { return p.config.mirrorKeys(ctx, t) })
+	if !ok {
+		return Decision{}, context.Cause(ctx)
+	}
+	p.explainFetch(t, mirrors, &d)
 	if planner, ok := p.config.Runtime.(Planner); ok && d.Action == ActionPull {
 		p.explainPlan(ctx, t, planner, &d)
 	}
@@ -203,8 +207,8 @@ func (d *Decision) explainStore(t *task, f storeAnswer) {
 
 // explainFetch sets the fields that say what delays or prevents a pull, and which
 // credentials would be tried.
-func (p *Puller) explainFetch(t *task, d *Decision) {
-	s := p.backoff.state(t.key, t.candidates.fingerprint(t.ref))
+func (p *Puller) explainFetch(t *task, mirrors *mirrorKeys, d *Decision) {
+	s := p.backoff.state(t.key, t.fingerprint(mirrors))
 	d.BackOff = &Window{Key: t.key.String(), Failures: s.Failures, Wait: s.wait, Repaired: s.repaired}
 	if s.previous != nil {
 		d.BackOff.Previous = string(s.previous.Reason) + ": " + s.previous.cause()

@@ -156,7 +156,11 @@ func (p *Puller) ensure(ctx context.Context, t *task) (o outcome) {
 	case pullpolicy.Refuse:
 		return outcome{err: t.fail(ErrImageNeverPull, nil)}
 	}
-	secrets := t.candidates.fingerprint(t.ref)
+	mirrors, ok := await.Call(ctx, func() *mirrorKeys { return p.config.mirrorKeys(ctx, t) })
+	if !ok {
+		return outcome{err: t.ended(ctx)}
+	}
+	secrets := t.fingerprint(mirrors)
 	if window := p.backoff.state(t.key, secrets); !window.mayTry() {
 		err := t.fail(ErrImagePullBackOff, nil)
 		err.RetryAfter, err.Previous = window.wait, window.previous
@@ -171,7 +175,7 @@ func (p *Puller) ensure(ctx context.Context, t *task) (o outcome) {
 			return outcome{err: t.fail("", err)}
 		}
 	}
-	return p.pullShared(ctx, t, secrets)
+	return p.pullShared(ctx, t, mirrors, secrets)
 }
 
 // conclude sends the call's last events. It does not record or count the pull. attempt and

@@ -137,7 +137,7 @@ func askEach[T any](ctx context.Context, p *Puller, t *task, ask func(context.Co
 		err      error
 	}
 	a, ok := await.Call(ctx, func() (a answer) {
-		a.got, a.accepted, a.err = tryEach(ctx, p, t, t.spec(), ask, func(failed credentials.Attempt) { a.attempts = append(a.attempts, failed) })
+		a.got, a.accepted, a.err = tryEach(ctx, p, t, p.config.mirrorKeys(ctx, t), t.spec(), ask, func(failed credentials.Attempt) { a.attempts = append(a.attempts, failed) })
 		return a
 	})
 	switch {

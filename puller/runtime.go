@@ -7,14 +7,15 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/credentials"
 	"github.com/pullkit/pullkit/index"
+	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/reference"
 )
 
 // A Runtime stores images and pulls an image with one credential. Its methods may be
 // called concurrently. The built-in Runtime is package transfer's. A CRI runtime, a
 // Docker daemon or a fake in a test can be a Runtime too. A Runtime can also implement
-// [Planner] and [Resolver]. A wrapper around a Runtime has to forward those of the two
-// that the wrapped Runtime implements.
+// [Planner], [Resolver] and content.MirrorNamer. A wrapper around a Runtime has to forward
+// those of the three that the wrapped Runtime implements.
 //
 // What an error wraps decides what the Puller does next. After fs.ErrNotExist and
 // fs.ErrPermission it tries the next credential. It tries no other credential after a
@@ -56,6 +57,16 @@ type Spec struct {
 	Written    string
 	Platform   ocispec.Platform
 	Credential credentials.Credential // zero = anonymous
+	// Mirrors has the credentials of the request and of the node for the image's names at
+	// mirrors, as content.MirrorNamer returns them; nil = none. The Credential above is not
+	// for mirrors.
+	Mirrors credentials.Keyring
+	// Opened is called by a Runtime before its method returns without an error, if a mirror
+	// has let it have what the name points to, and the registry itself has not been asked.
+	// The Records then say whom the mirror admits: everybody if the mirror was asked without
+	// a credential or with one of the node, and otherwise those who have the credential of
+	// the Pod that the mirror accepted. nil = not needed.
+	Opened func(content.Opening)
 	// Last reports whether no other credential follows if this one is refused. A Runtime
 	// may call it only before its method returns, and only after a refusal, because Last
 	// can start a helper or a plugin. nil = not known.

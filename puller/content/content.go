@@ -16,6 +16,22 @@ import (
 type Repo struct {
 	Ref  reference.Reference
 	Cred credentials.Credential // zero = anonymous
+	// Mirrors has the credentials of the request for mirrors of the registry. A Source asks
+	// it with the name that the image has at a mirror, and sends what it yields only to
+	// that mirror. A Source that remembers anything about these credentials keeps it for
+	// the fingerprint of the keyring, so that a request does not use what another one
+	// opened. Nil means that the request has none.
+	Mirrors credentials.Keyring
+}
+
+// An Opening says which mirror let the caller have a document, and with which credential.
+// The zero Opening means that the registry itself did, with the credential of the Repo.
+type Opening struct {
+	Mirror     string                 // the image's name at the mirror, without tag and digest
+	Credential credentials.Credential // the one that the mirror accepted; zero = anonymous
+	// OfRequest says that Credential is from the Repo's Mirrors. If false, it is one of the
+	// Source's own.
+	OfRequest bool
 }
 
 // An Admission is an image about which a check decides before any of its blobs is fetched, for
@@ -38,7 +54,7 @@ type Admission struct {
 // and asks again if the protocol requires it (Retry-After, expired tokens, cut connections,
 // mirrors). An error that it returns is final for this call.
 //
-// A Source can implement [Resolver] and [ReferrerLister] too.
+// A Source can implement [Resolver], [ReferrerLister] and [MirrorNamer] too.
 type Source interface {
 	// Manifest returns the manifest or index that repo.Ref names. If have is "", it sends
 	// one GET. Otherwise it sends a HEAD first, and the document has no Body if the digest
@@ -65,6 +81,9 @@ type Document struct {
 	// Body, if it is not nil, has Desc's digest and size, and the digest of the
 	// reference if that has one.
 	Body []byte
+	// Opening says who let the caller have the document. For a Document without a Body it
+	// says who gave the digest.
+	Opening Opening
 	// Mask, if it is not nil, returns text without the secrets that only the Source knows,
 	// such as tokens that it got for the credential. It is for errors that quote the
 	// document, because a registry can repeat in a document the secrets that it has
@@ -129,6 +148,15 @@ type ReferrerLister interface {
 	// there are none. Nothing of it is verified: a caller verifies what it uses, and that
 	// it is for subject.
 	Referrers(ctx context.Context, repo Repo, subject digest.Digest, artifactType string) ([]ocispec.Descriptor, error)
+}
+
+// A MirrorNamer is a Source that asks mirrors with credentials of Repo.Mirrors. It is
+// optional. Without it, package transfer gives no keyring to a Source.
+type MirrorNamer interface {
+	// MirrorNames returns the names that ref has at the mirrors of its registry: those with
+	// which the Source may ask Repo.Mirrors. Pulls share their work only if their keyrings
+	// have equal fingerprints for these names.
+	MirrorNames(ctx context.Context, ref reference.Reference) ([]reference.Reference, error)
 }
 
 // A Store keeps content by digest, and the descriptors that names point to. Its methods

@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/pullkit/pullkit/credentials"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/puller/registry"
 	"github.com/pullkit/pullkit/reference"
@@ -251,6 +252,27 @@ func ExampleIngest() {
 	// Output:
 	// <nil>
 	// true <nil>
+}
+
+func ExampleMirrorNamer() {
+	client, err := registry.New(registry.Config{Registries: map[string]registry.Hosts{
+		"registry.example": {Mirrors: []registry.Host{{URL: "https://harbor.example/v2/proxy", OverridePath: true}}},
+	}})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	var source content.MirrorNamer = client
+	names, err := source.MirrorNames(context.Background(), reference.MustParse("registry.example/team/app:v1"))
+	fmt.Println(names[0].Name(), err)
+	// Output: harbor.example/proxy/team/app <nil>
+}
+
+func ExampleOpening() {
+	// What a Source says of a document that a mirror gave to a Pod that has a login for it.
+	o := content.Opening{Mirror: "mirror.example/team/app", Credential: credentials.Credential{Username: "robot"}, OfRequest: true}
+	fmt.Println(o.Mirror, o.Credential.Username, o.OfRequest)
+	// Output: mirror.example/team/app robot true
 }
 
 func ExampleResolver() {

@@ -107,6 +107,10 @@ type SecretID struct {
 	Namespace string `json:"namespace,omitempty"`
 	Name      string `json:"name,omitempty"`
 	UID       string `json:"uid,omitempty"`
+	// Mirror is the image's name at the mirror that accepted the credential; "" means that
+	// the registry itself has accepted it. A credential that opens the image at one of them
+	// need not open it at another one.
+	Mirror string `json:"mirror,omitempty"`
 	// Hash is a salted hash of the credential; see Matches. A copy of the Secret under
 	// another name matches the hash, too, so a Pod with that copy may use the image. ""
 	// matches no credential.
@@ -176,10 +180,10 @@ func NewSecretID(cred credentials.Credential) SecretID {
 	return s
 }
 
-// SameObject reports whether s and t are the same Secret object, even with different
-// content. A Secret without a UID is not the same as any other.
+// SameObject reports whether s and t are the same Secret object, for the registry or for one
+// mirror, even with different content. A Secret without a UID is not the same as any other.
 func (s SecretID) SameObject(t SecretID) bool {
-	return s.UID != "" && s.UID == t.UID && s.Namespace == t.Namespace && s.Name == t.Name
+	return s.UID != "" && s.UID == t.UID && s.Namespace == t.Namespace && s.Name == t.Name && s.Mirror == t.Mirror
 }
 
 // Matches reports whether s.Hash is a hash of cred. The anonymous credential matches no

@@ -57,18 +57,25 @@ func secretsOf(cred credentials.Credential) []string {
 
 // An authKey is the scope of an Authorization: one credential, at one origin, in one
 // repository. An Authorization that one credential got is never used for another
-// credential.
+// credential or, at a mirror, for a request with another keyring.
 type authKey struct {
 	origin     origin
-	cred       credentials.Credential
+	login      login
 	repository string
+}
+
+// A login is what a host is asked with: a credential and, at a mirror, the fingerprint of
+// the keyring of the request that it is for.
+type login struct {
+	cred credentials.Credential
+	ring uint64 // 0 at a registry, and for a request without a keyring
 }
 
 // newAuthKey makes an authKey. It leaves out the fields of the credential that take no
 // part in authenticating.
-func newAuthKey(o origin, cred credentials.Credential, repository string) authKey {
-	cred.Origin, cred.Expires = credentials.Origin{}, time.Time{}
-	return authKey{o, cred, repository}
+func newAuthKey(o origin, by login, repository string) authKey {
+	by.cred.Origin, by.cred.Expires = credentials.Origin{}, time.Time{}
+	return authKey{o, by, repository}
 }
 
 // anyRepository returns the key under which facts about the whole origin are kept.
@@ -235,8 +242,8 @@ type session struct {
 
 // begin returns the Authorization of the first try. Its only error is that of ctx.
 func (s *session) begin(ctx context.Context) (authorization, error) {
-	if !s.key.cred.RegistryToken.IsZero() {
-		return bearer(s.key.cred.RegistryToken.Reveal()), nil
+	if !s.key.login.cred.RegistryToken.IsZero() {
+		return bearer(s.key.login.cred.RegistryToken.Reveal()), nil
 	}
 	auth, want, wait := s.remembered()
 	late := time.NewTimer(probeWait)
@@ -280,7 +287,7 @@ func (s *session) remembered() (auth authorization, want tokenRequest, wait chan
 	case r.scheme == "open":
 		return authorization{}, tokenRequest{}, nil
 	case r.scheme == "basic":
-		return basic(s.key.cred), tokenRequest{}, nil
+		return basic(s.key.login.cred), tokenRequest{}, nil
 	}
 	o, _ := m.origins.Get(s.key.anyRepository())
 	switch {
@@ -290,7 +297,7 @@ func (s *session) remembered() (auth authorization, want tokenRequest, wait chan
 	case o.probing != nil:
 		return authorization{}, tokenRequest{}, o.probing
 	case o.scheme == "basic":
-		auth = basic(s.key.cred)
+		auth = basic(s.key.login.cred)
 		auth.early = true
 	case o.scheme == "bearer":
 		want = o.bearer
@@ -313,7 +320,7 @@ func (o *originAuth) scopes(repository string) []string {
 // returns no Authorization, and the registry's answer to a request without one counts.
 func (s *session) tokenEarly(ctx context.Context, used string, want tokenRequest) (authorization, error) {
 	s.notEarly = true
-	if s.ep.checkRealm(&want, s.key.origin, secretsOf(s.key.cred)) != nil || s.call.failure(want) != nil {
+	if s.ep.checkRealm(&want, s.key.origin, secretsOf(s.key.login.cred)) != nil || s.call.failure(want) != nil {
 		return authorization{}, nil
 	}
 	want.early = true
@@ -449,7 +456,7 @@ func (s *session) answerChallenge(ctx context.Context, auth authorization, a *an
 		challenges = slices.DeleteFunc(challenges, func(c challenge) bool { return !c.lacksScope() })
 	}
 	for _, c := range challenges {
-		if c.scheme != "bearer" || !s.key.cred.RegistryToken.IsZero() && !hasPassword(s.key.cred) {
+		if c.scheme != "bearer" || !s.key.login.cred.RegistryToken.IsZero() && !hasPassword(s.key.login.cred) {
 			continue
 		}
 		want, err := s.ep.tokenRequest(s.key, c, a)
@@ -466,13 +473,13 @@ func (s *session) answerChallenge(ctx context.Context, auth authorization, a *an
 		if c.scheme != "basic" {
 			continue
 		}
-		if !hasPassword(s.key.cred) || s.basic {
+		if !hasPassword(s.key.login.cred) || s.basic {
 			return authorization{}, refused
 		}
 		s.basic = true
 		s.call.basic = append(s.call.basic, s.key)
 		s.remember(&originAuth{scheme: "basic"})
-		return basic(s.key.cred), nil
+		return basic(s.key.login.cred), nil
 	}
 	if fault == nil || auth.header != "" || a.StatusCode != http.StatusUnauthorized {
 		return authorization{}, refused

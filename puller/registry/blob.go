@@ -13,7 +13,6 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/pullkit/pullkit/credentials"
 	"github.com/pullkit/pullkit/internal/redact"
 	"github.com/pullkit/pullkit/internal/verify"
 	"github.com/pullkit/pullkit/puller/content"
@@ -70,9 +69,9 @@ func (c *Client) Blob(ctx context.Context, repo content.Repo, desc ocispec.Descr
 
 // request asks an endpoint for the rest of the blob. If the answer can be used, the
 // body is read from it.
-func (b *body) request(ctx context.Context, ep *endpoint, cred credentials.Credential) error {
+func (b *body) request(ctx context.Context, ep *endpoint, by login) error {
 	all := b.pos == 0 && b.end == b.desc.Size
-	a, err := b.get(ctx, ep, cred, !all)
+	a, err := b.get(ctx, ep, by, !all)
 	if err != nil {
 		return err
 	}
@@ -91,7 +90,7 @@ func (b *body) request(ctx context.Context, ep *endpoint, cred credentials.Crede
 			b.whole = map[*endpoint]bool{}
 		}
 		b.whole[ep] = true
-		if a, err = b.get(ctx, ep, cred, false); err != nil {
+		if a, err = b.get(ctx, ep, by, false); err != nil {
 			return err
 		}
 	}
@@ -113,8 +112,8 @@ const bulkSize = 1 << 20
 // get makes one GET of the whole blob or, if ranged is true, of the missing range. If the
 // host has redirected a request for the blob before, the GET goes to the redirect's
 // target. If the target does not serve the bytes, a GET at the host follows.
-func (b *body) get(ctx context.Context, ep *endpoint, cred credentials.Credential, ranged bool) (*answer, error) {
-	r := request{method: http.MethodGet, repository: b.walk.repo.Ref.Repository(), kind: "blobs", name: string(b.desc.Digest), cred: cred, header: http.Header{}, bulk: b.end-b.pos >= bulkSize}
+func (b *body) get(ctx context.Context, ep *endpoint, by login, ranged bool) (*answer, error) {
+	r := request{method: http.MethodGet, repository: b.walk.repo.Ref.Repository(), kind: "blobs", name: string(b.desc.Digest), login: by, header: http.Header{}, bulk: b.end-b.pos >= bulkSize}
 	if ranged {
 		// The range always has an end, because some registries answer 416 to every
 		// range without an end.
@@ -206,7 +205,11 @@ func (b *body) take(ep *endpoint, a *answer, start, length int64) error {
 
 // key returns the key under which the body counts as open at a host.
 func (b *body) key(ep *endpoint) targetKey {
-	return targetKeyOf(ep, request{repository: b.walk.repo.Ref.Repository(), name: string(b.desc.Digest), cred: b.walk.repo.Cred})
+	by := login{cred: b.walk.repo.Cred}
+	if ep.mirror {
+		by.ring, _ = b.walk.ring(ep)
+	}
+	return targetKeyOf(ep, request{repository: b.walk.repo.Ref.Repository(), name: string(b.desc.Digest), login: by})
 }
 
 // uncount removes the body from the count of open bodies.

@@ -52,7 +52,7 @@ func TestMemoryDoesNotGrowWithTheNumberOfRegistries(t *testing.T) {
 
 		ep.accepted.Max = maxAccepted
 		for i := range 3 * maxAccepted {
-			ep.accept(fmt.Sprint(i), noCredential)
+			ep.accept(acceptedKey{repository: fmt.Sprint(i)}, mirrorLogin{})
 		}
 		assert.Equal(t, maxAccepted, count(ep.accepted.All()))
 	})

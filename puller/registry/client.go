@@ -41,12 +41,19 @@ type Config struct {
 	// returns an error, calls fail with content.ErrConfig. Nil means that only Registries
 	// counts.
 	HostsReader HostsReader
-	// MirrorKeyring has the mirrors' own credentials. It is asked with the image's name
-	// at the mirror: the mirror's host and path. A credential that a mirror accepted
-	// for a repository is used for a minute without another look-up. A registry's
-	// credential is never sent to its mirrors. Nil means that mirrors are asked without
-	// a credential.
+	// MirrorKeyring has the node's credentials for mirrors. It is asked with the image's
+	// name at the mirror: the mirror's host and path. It is asked after the keyring of the
+	// request, content.Repo.Mirrors. A credential that a mirror accepted for a repository
+	// is used for a minute without another look-up, for requests whose keyring has the same
+	// fingerprint. A registry's credential is never sent to its mirrors. A mirror for
+	// which neither keyring has a credential is asked without one.
 	MirrorKeyring credentials.Keyring
+	// NoMirrorForPrivate asks only the registry itself in a call with a credential. So no
+	// mirror decides who may use an image that a credential has opened. In a call without
+	// a credential the mirrors are asked with MirrorKeyring, and not with the keyring of
+	// the request. If the configuration names another server in place of the registry, a
+	// call with a credential fails with content.ErrConfig.
+	NoMirrorForPrivate bool
 
 	// Retries is how many further tries in a row may bring nothing new before a host is
 	// given up. Zero means 3. A negative value means that no further try is made.
@@ -200,11 +207,15 @@ func (c *Client) patience() patience {
 	return patience{retries: c.cfg.Retries, maxWait: c.cfg.MaxWait, limits: &limits{}}
 }
 
-// mask returns text with cred, and the tokens that the Client got for it, masked.
-func (c *Client) mask(cred credentials.Credential, text string) string {
-	secrets := secretsOf(cred)
+// mask returns text with the credentials, and the tokens that the Client got for them,
+// masked.
+func (c *Client) mask(text string, creds ...credentials.Credential) string {
+	var secrets []string
+	for _, cred := range creds {
+		secrets = append(secrets, secretsOf(cred)...)
+	}
 	for key, r := range c.auth.repositories.All() {
-		if key.cred.Same(cred) {
+		if slices.ContainsFunc(creds, key.login.cred.Same) {
 			secrets = append(secrets, r.token)
 		}
 	}

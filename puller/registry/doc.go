@@ -155,11 +155,18 @@
 //
 // A host of a hosts.toml is asked over plain http if its URL there begins with http://.
 // A host without the capability "resolve" is asked only for content by digest, which is
-// verified, and not for what a tag points to. A mirror never gets the registry's
-// credentials. A mirror's own credentials come from Config.MirrorKeyring. That keyring
-// is asked with the name that the image has at the mirror
-// (cache.example:5000/library/nginx, harbor.example/dockerhub/library/nginx). If a
-// mirror has the image, that mirror decides whether the caller may pull it.
+// verified, and not for what a tag points to. If a mirror has the image, that mirror
+// decides whether the caller may pull it; see Config.NoMirrorForPrivate.
+//
+// A mirror never gets the registry's credentials. It gets those that the keyring of the
+// request (content.Repo.Mirrors, which a puller.Puller sets) and then Config.MirrorKeyring
+// have for the name of the image at the mirror (cache.example:5000/library/nginx,
+// harbor.example/dockerhub/library/nginx). So a pull secret whose key is harbor.example
+// opens that mirror for the Pods that have the secret. Tokens, and the credential that
+// opened a repository last, are kept for the fingerprint of the request's keyring, so that
+// no request uses what another Pod's secret has opened. The Opening of a document says which
+// mirror let the caller have it and with which credential, and the records of a Puller say
+// whom that admits.
 //
 // # Signatures
 //

@@ -15,7 +15,6 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/pullkit/pullkit/credentials"
 	"github.com/pullkit/pullkit/internal/expiring"
 	"github.com/pullkit/pullkit/internal/panics"
 	"github.com/pullkit/pullkit/puller/content"
@@ -37,7 +36,7 @@ type endpoint struct {
 	plain  atomic.Bool // a guessed endpoint that speaks http
 	secure atomic.Bool // a guessed endpoint that has spoken TLS
 
-	accepted expiring.Map[string, credentials.Credential] // credentials that a mirror accepted, by repository
+	accepted expiring.Map[acceptedKey, mirrorLogin] // credentials that a mirror accepted
 	limits   limits
 
 	ahead     aheadConns
@@ -141,17 +140,21 @@ func (ep *endpoint) repository(name string) string {
 }
 
 // mirrorName returns the name that an image has at the mirror: the mirror's host, the path
-// in its URL, and the repository.
-func (ep *endpoint) mirrorName(ref reference.Reference) reference.Reference {
-	if name := ep.repository(ref.Repository()); name != ref.Repository() {
-		if r, err := reference.Parse(ep.base.Host + "/" + name); err == nil {
-			return r
+// in its URL, and the repository. If the host can be written in a name only with its port,
+// the name has the port. ok is false if no name can have the host; a keyring is then not
+// asked, because it could answer only for another host.
+func (ep *endpoint) mirrorName(ref reference.Reference) (name reference.Reference, ok bool) {
+	for _, host := range []string{ep.base.Host, ep.base.Host + ":" + defaultPort(ep.base.Scheme)} {
+		if path := ep.repository(ref.Repository()); path != ref.Repository() {
+			if r, err := reference.Parse(host + "/" + path); err == nil && r.Registry() == host {
+				return r, true
+			}
+		}
+		if r, err := ref.WithRegistry(host); err == nil {
+			return r, true
 		}
 	}
-	if r, err := ref.WithRegistry(ep.base.Host); err == nil {
-		return r
-	}
-	return ref
+	return reference.Reference{}, false
 }
 
 // addHeader adds to h the headers that the configuration has for the host.
@@ -217,13 +220,21 @@ const (
 	maxAccepted = 1024
 )
 
+// An acceptedKey is what a credential that a mirror accepted is remembered for: a
+// repository, for requests whose keyring has one fingerprint. A request never uses what the
+// keyring of another request has opened.
+type acceptedKey struct {
+	repository string
+	ring       uint64 // 0 for a request without a keyring
+}
+
 // accept remembers the credential that opened a repository at a mirror.
-func (ep *endpoint) accept(repository string, cred credentials.Credential) {
+func (ep *endpoint) accept(key acceptedKey, opened mirrorLogin) {
 	until := time.Now().Add(acceptedFor)
-	if !cred.Expires.IsZero() && cred.Expires.Before(until) {
-		until = cred.Expires
+	if end := opened.cred.Expires; !end.IsZero() && end.Before(until) {
+		until = end
 	}
-	ep.accepted.Put(repository, cred, until)
+	ep.accepted.Put(key, opened, until)
 }
 
 // rejectedFor is how long the Client remembers that a host sent wrong bytes.

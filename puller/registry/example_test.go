@@ -101,6 +101,20 @@ func ExampleClient_Manifest() {
 	// true
 }
 
+func ExampleClient_MirrorNames() {
+	client, err := registry.New(registry.Config{Registries: map[string]registry.Hosts{
+		"registry.example": {Mirrors: []registry.Host{{URL: "https://cache.example:5000"}}},
+	}})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	// A pull secret whose key is cache.example:5000 is shown to this mirror.
+	names, err := client.MirrorNames(context.Background(), reference.MustParse("registry.example/team/app:v1"))
+	fmt.Println(names, err)
+	// Output: [cache.example:5000/team/app:v1] <nil>
+}
+
 func ExampleHosts() {
 	reg, _ := exampleRegistry()
 	defer reg.Close()

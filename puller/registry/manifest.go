@@ -14,7 +14,6 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/pullkit/pullkit/credentials"
 	"github.com/pullkit/pullkit/internal/mediatype"
 	"github.com/pullkit/pullkit/internal/redact"
 	"github.com/pullkit/pullkit/internal/verify"
@@ -82,8 +81,8 @@ func (c *Client) manifest(ctx context.Context, repo content.Repo, enough func(di
 	var doc content.Document
 	shared := &call{}
 	by := func(enough func(digest.Digest) bool) attempt {
-		return func(ctx context.Context, ep *endpoint, cred credentials.Credential) (err error) {
-			doc, err = w.document(ctx, ep, cred, enough, shared)
+		return func(ctx context.Context, ep *endpoint, by login) (err error) {
+			doc, err = w.document(ctx, ep, by, enough, shared)
 			return err
 		}
 	}
@@ -94,7 +93,8 @@ func (c *Client) manifest(ctx context.Context, repo content.Repo, enough func(di
 	if err != nil {
 		return content.Document{}, err
 	}
-	doc.Mask = func(text string) string { return c.mask(repo.Cred, text) }
+	doc.Opening = w.opening
+	doc.Mask = func(text string) string { return c.mask(text, repo.Cred, w.opening.Credential) }
 	return doc, nil
 }
 
@@ -150,9 +150,9 @@ func (w *hostWalk) mayGet(ctx context.Context, host int) bool {
 }
 
 // document makes one try at one host.
-func (w *hostWalk) document(ctx context.Context, ep *endpoint, cred credentials.Credential, enough func(digest.Digest) bool, shared *call) (content.Document, error) {
+func (w *hostWalk) document(ctx context.Context, ep *endpoint, by login, enough func(digest.Digest) bool, shared *call) (content.Document, error) {
 	pinned := w.repo.Ref.Digest()
-	r := request{method: http.MethodGet, repository: w.repo.Ref.Repository(), kind: "manifests", name: w.repo.Ref.Tag(), cred: cred,
+	r := request{method: http.MethodGet, repository: w.repo.Ref.Repository(), kind: "manifests", name: w.repo.Ref.Tag(), login: by,
 		header: http.Header{"Accept": {mediatype.Accept}}, call: shared}
 	if pinned != "" {
 		r.name = string(pinned)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/pullkit/pullkit/credentials"
 	"github.com/pullkit/pullkit/internal/redact"
 	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/reference"
 )
 
 // A hostWalk asks the hosts of a registry for one call: first each mirror once, in
@@ -25,9 +27,10 @@ type hostWalk struct {
 	hosts   []*endpoint   // the last one is the registry
 	release func()        // ends the use of hosts; may be called more than once
 
-	at       int       // the host being asked
-	since    time.Time // when that host was first asked
-	failed   []error   // the last error of each host
+	at       int             // the host being asked
+	since    time.Time       // when that host was first asked
+	failed   []error         // the last error of each host
+	opening  content.Opening // of the host that answered last
 	patience patience
 }
 
@@ -45,12 +48,15 @@ func newHostWalk(ctx context.Context, c *Client, repo content.Repo, need Capabil
 	for i, ep := range all.hosts {
 		last := i == len(all.hosts)-1
 		can := ep.can(need) || last && need == CanReferrers && ep.can(CanResolve)
-		if can && (last || ep.usable() && !ep.rejected(dgst)) {
+		if can && (last || ep.usable() && !ep.rejected(dgst)) && !w.private(ep) {
 			w.hosts = append(w.hosts, ep)
 		}
 	}
 	if len(w.hosts) == 0 {
 		w.release()
+		if last := all.hosts[len(all.hosts)-1]; w.private(last) {
+			return nil, failf(content.ErrConfig, repo.Ref.Registry(), "the configuration names %s in place of the registry, which NoMirrorForPrivate does not ask in a call with a credential", redact.URL(last.base))
+		}
 		return nil, failf(content.ErrConfig, repo.Ref.Registry(), "the configuration has no host that may be asked for this")
 	}
 	w.failed = make([]error, len(w.hosts))
@@ -58,8 +64,13 @@ func newHostWalk(ctx context.Context, c *Client, repo content.Repo, need Capabil
 	return w, nil
 }
 
+// private reports whether Config.NoMirrorForPrivate leaves a host out.
+func (w *hostWalk) private(ep *endpoint) bool {
+	return ep.mirror && w.client.cfg.NoMirrorForPrivate && !w.repo.Cred.Anonymous()
+}
+
 // An attempt is a function that asks a host once, with one credential.
-type attempt func(context.Context, *endpoint, credentials.Credential) error
+type attempt func(context.Context, *endpoint, login) error
 
 // ask makes attempts, first at the host being asked and then at the hosts after it,
 // until one succeeds. Hosts for which skip returns true are not asked; skip may be nil.
@@ -158,44 +169,124 @@ func (w *hostWalk) afterMirrors(err error) error {
 }
 
 // withCredentials makes an attempt at the host being asked with the host's own
-// credential: the call's credential for the registry, or a credential of
-// Config.MirrorKeyring for a mirror. If a mirror refuses a credential, the next one of
-// the keyring follows. A mirror without a credential is asked without one.
+// credential: the call's credential for the registry, or a mirror's. It notes who has let
+// the caller have what was asked for.
 func (w *hostWalk) withCredentials(ctx context.Context, try attempt) error {
 	ep := w.host()
+	w.opening = content.Opening{}
 	if !ep.mirror {
-		return try(ctx, ep, w.repo.Cred)
+		return try(ctx, ep, login{cred: w.repo.Cred})
 	}
-	if ep.client.cfg.MirrorKeyring == nil {
-		return try(ctx, ep, credentials.Credential{})
+	w.opening.Mirror = ep.base.Host + "/" + ep.repository(w.repo.Ref.Repository())
+	if name, ok := ep.mirrorName(w.repo.Ref); ok {
+		w.opening.Mirror = name.Name()
 	}
-	repository := w.repo.Ref.Repository()
-	if cred, ok := ep.accepted.Get(repository); ok {
-		if err := try(ctx, ep, cred); !refused(err) {
-			return err
+	opened, err := w.askMirror(ctx, ep, try)
+	w.opening.Credential, w.opening.OfRequest = opened.cred, opened.ofRequest
+	return err
+}
+
+// A mirrorLogin is a credential that opened a mirror.
+type mirrorLogin struct {
+	cred      credentials.Credential
+	ofRequest bool // from the keyring of the request, not from Config.MirrorKeyring
+}
+
+// askMirror makes attempts at a mirror with the credentials of the request's keyring and of
+// Config.MirrorKeyring, until one is not refused, and returns that credential. A mirror
+// without a credential is asked without one.
+func (w *hostWalk) askMirror(ctx context.Context, ep *endpoint, try attempt) (mirrorLogin, error) {
+	name, named := ep.mirrorName(w.repo.Ref)
+	if !named {
+		return mirrorLogin{}, try(ctx, ep, login{})
+	}
+	ring, known := w.ring(ep)
+	key := acceptedKey{w.repo.Ref.Repository(), ring}
+	if found, ok := ep.accepted.Get(key); ok && known {
+		if err := try(ctx, ep, login{found.cred, ring}); !refused(err) {
+			return found, err
 		}
-		ep.accepted.Delete(repository)
+		ep.accepted.Delete(key)
 	}
+	var ofRequest []credentials.Credential
 	var last error
-	for own, err := range ep.client.cfg.MirrorKeyring.Lookup(ctx, ep.mirrorName(w.repo.Ref)) {
-		if err != nil {
-			ep.client.cfg.Logger.InfoContext(ctx, "no credential from one source for a mirror", "mirror", redact.URL(ep.base), "error", redact.Text(err.Error()))
+	for i, keyring := range []credentials.Keyring{w.mirrorKeyring(), w.client.cfg.MirrorKeyring} {
+		if keyring == nil {
 			continue
 		}
-		if last = try(ctx, ep, own); !refused(last) {
-			if last == nil {
-				ep.accept(repository, own)
+		for cred, err := range keyring.Lookup(ctx, name) {
+			found := mirrorLogin{cred, i == 0}
+			switch {
+			case err != nil:
+				w.client.cfg.Logger.InfoContext(ctx, "no credential from one source for a mirror", "mirror", redact.URL(ep.base), "error", redact.Text(err.Error()))
+				continue
+			case found.ofRequest:
+				ofRequest = append(ofRequest, cred)
+			case slices.ContainsFunc(ofRequest, cred.Same):
+				continue // the mirror has refused it
 			}
-			return last
+			if last = try(ctx, ep, login{cred, ring}); !refused(last) {
+				if last == nil && known {
+					ep.accept(key, found)
+				}
+				return found, last
+			}
 		}
 	}
 	if last != nil {
-		return last
+		return mirrorLogin{}, last
 	}
-	return try(ctx, ep, credentials.Credential{})
+	return mirrorLogin{}, try(ctx, ep, login{ring: ring})
+}
+
+// mirrorKeyring returns the keyring of the request; nil if mirrors must not be asked with it.
+func (w *hostWalk) mirrorKeyring() credentials.Keyring {
+	if w.client.cfg.NoMirrorForPrivate {
+		return nil
+	}
+	return w.repo.Mirrors
+}
+
+// ring returns the fingerprint of the request's keyring for a mirror. known is false if the
+// keyring has none: then it is not remembered which of its credentials opened the mirror.
+func (w *hostWalk) ring(ep *endpoint) (print uint64, known bool) {
+	ring := w.mirrorKeyring()
+	if ring == nil {
+		return 0, true
+	}
+	name, ok := ep.mirrorName(w.repo.Ref)
+	prints, isPrinter := ring.(credentials.Fingerprinter)
+	if !ok || !isPrinter {
+		return 0, false
+	}
+	return prints.Fingerprint(name), true
 }
 
 func refused(err error) bool {
 	reason := content.ReasonOf(err)
 	return reason == content.ErrUnauthorized || reason == content.ErrDenied
+}
+
+// MirrorNames returns the names that ref has at the mirrors that may be asked for it with a
+// keyring of the request; see content.MirrorNamer. It reads the hosts.toml of the registry if
+// the Client has not done so lately.
+func (c *Client) MirrorNames(ctx context.Context, ref reference.Reference) ([]reference.Reference, error) {
+	if err := checkRef(ref); err != nil {
+		return nil, err
+	}
+	if c.cfg.NoMirrorForPrivate {
+		return nil, nil
+	}
+	all, err := c.hostsFor(ctx, ref.Registry())
+	if err != nil {
+		return nil, err
+	}
+	defer c.hosts.release(all)
+	var names []reference.Reference
+	for _, ep := range all.hosts {
+		if name, ok := ep.mirrorName(ref); ok && ep.mirror && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names, nil
 }

@@ -40,7 +40,7 @@ type keptTargets struct {
 }
 
 // A targetKey is what a keptTarget is kept for: one blob in one repository of one host, for
-// one credential.
+// one login.
 type targetKey struct {
 	host   *endpoint
 	auth   authKey
@@ -49,7 +49,7 @@ type targetKey struct {
 
 // targetKeyOf returns the key for a request of a blob at a host.
 func targetKeyOf(ep *endpoint, r request) targetKey {
-	return targetKey{ep, newAuthKey(originOf(ep.base), r.cred, r.repository), digest.Digest(r.name)}
+	return targetKey{ep, newAuthKey(originOf(ep.base), r.login, r.repository), digest.Digest(r.name)}
 }
 
 // keep keeps the target that has answered a request for a blob, if a redirect led there.
@@ -58,7 +58,7 @@ func (k *keptTargets) keep(ep *endpoint, r request, a *answer) {
 		return
 	}
 	until := a.keepUntil
-	if end := r.cred.Expires; !end.IsZero() && end.Before(until) {
+	if end := r.login.cred.Expires; !end.IsZero() && end.Before(until) {
 		until = end
 	}
 	k.byKey.Put(targetKeyOf(ep, r), keptTarget{a.home, a.url, a.private}, until)
@@ -78,7 +78,7 @@ func (k *keptTargets) ask(ctx context.Context, ep *endpoint, r request, serves f
 		return nil, nil
 	}
 	// The rules for redirects hold for each use.
-	u, err := ep.target(t.home, t.url.String(), true, secretsOf(r.cred))
+	u, err := ep.target(t.home, t.url.String(), true, secretsOf(r.login.cred))
 	if err == nil {
 		var a *answer
 		if a, err = ep.followFrom(ctx, step{home: t.home, url: u, private: t.private, hops: 1}, r, authorization{}); err == nil {

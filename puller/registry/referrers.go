@@ -13,7 +13,6 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/pullkit/pullkit/credentials"
 	"github.com/pullkit/pullkit/index"
 	"github.com/pullkit/pullkit/internal/mediatype"
 	"github.com/pullkit/pullkit/internal/verify"
@@ -81,9 +80,9 @@ func (c *Client) Referrers(ctx context.Context, repo content.Repo, subject diges
 	}
 	defer w.release()
 	var found []ocispec.Descriptor
-	err = w.ask(ctx, nil, func(ctx context.Context, ep *endpoint, cred credentials.Credential) error {
+	err = w.ask(ctx, nil, func(ctx context.Context, ep *endpoint, by login) error {
 		l := referrerList{ep: ep, subject: subject, artifactType: artifactType, seen: map[digest.Digest]bool{},
-			request: request{method: http.MethodGet, repository: repo.Ref.Repository(), cred: cred, call: &call{}}}
+			request: request{method: http.MethodGet, repository: repo.Ref.Repository(), login: by, call: &call{}}}
 		if err := l.read(ctx); err != nil {
 			return err
 		}
@@ -300,7 +299,7 @@ func (l *referrerList) addIndex(ctx context.Context, mediaType string, body []by
 // failf returns the error of a document of the host, which may repeat secrets.
 func (l *referrerList) failf(reason content.Reason, format string, args ...any) error {
 	err := fmt.Errorf(format, args...)
-	return fail(reason, l.ep.base.Host, &described{l.ep.client.mask(l.request.cred, err.Error()), err}, l.ep.secrets()...)
+	return fail(reason, l.ep.base.Host, &described{l.ep.client.mask(err.Error(), l.request.login.cred), err}, l.ep.secrets()...)
 }
 
 // noType reports whether the type in an entry is missing, or is the one of a config that

@@ -14,7 +14,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/pullkit/pullkit/credentials"
 	"github.com/pullkit/pullkit/internal/redact"
 	"github.com/pullkit/pullkit/puller/content"
 )
@@ -32,7 +31,7 @@ type request struct {
 	query      string      // "" if there is none, except ns
 	page       *url.URL    // a further page of a list, whose path and query are asked; nil for the first one
 	header     http.Header // Accept, Range
-	cred       credentials.Credential
+	login      login
 	bulk       bool  // at least bulkSize bytes are asked for
 	call       *call // nil if the request is the whole call
 }
@@ -119,7 +118,7 @@ func (ep *endpoint) ask(ctx context.Context, r request) (*answer, error) {
 // again.
 func (ep *endpoint) authorized(ctx context.Context, scheme string, r request) (*answer, error) {
 	u := ep.urlOf(scheme, r)
-	s := &session{ep: ep, key: newAuthKey(originOf(u), r.cred, r.repository), call: r.call}
+	s := &session{ep: ep, key: newAuthKey(originOf(u), r.login, r.repository), call: r.call}
 	if s.call == nil {
 		s.call = &call{}
 	}
@@ -182,9 +181,9 @@ type step struct {
 // followFrom is follow for a request whose next step is from.
 func (ep *endpoint) followFrom(ctx context.Context, from step, r request, auth authorization) (*answer, error) {
 	home, u := originOf(from.home), from.url
-	a := ep.newAnswer(ctx, slices.Concat(auth.secrets(), secretsOf(r.cred), ep.secrets()))
+	a := ep.newAnswer(ctx, slices.Concat(auth.secrets(), secretsOf(r.login.cred), ep.secrets()))
 	a.home, a.private, a.keepUntil = from.home, from.private, time.Now().Add(keptFor)
-	a.anonymous = r.cred.Anonymous() && len(ep.host.Header) == 0 && len(ep.host.Certificates) == 0
+	a.anonymous = r.login.cred.Anonymous() && len(ep.host.Header) == 0 && len(ep.host.Certificates) == 0
 	for hops := from.hops; ; hops++ {
 		own := originOf(u) == home
 		a.left = a.left || !own

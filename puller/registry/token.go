@@ -57,7 +57,7 @@ func (ep *endpoint) tokenRequest(key authKey, c challenge, a *answer) (tokenRequ
 	if realm.Scheme == "" && realm.Host == "" {
 		return tokenRequest{}, a.fail(content.ErrForbiddenURL, &described{"token realm " + quote(withoutQuery(raw), 200, a.secrets) + " is not an http or https URL", errNoTokenServer})
 	}
-	want := tokenRequest{realm: realm, service: c.params["service"], cred: key.cred, fromPrivate: a.private, own: originOf(realm) == key.origin}
+	want := tokenRequest{realm: realm, service: c.params["service"], cred: key.login.cred, fromPrivate: a.private, own: originOf(realm) == key.origin}
 	if err := ep.checkRealm(&want, key.origin, a.secrets); err != nil {
 		return tokenRequest{}, a.fail(content.ErrForbiddenURL, err)
 	}

@@ -98,6 +98,22 @@ func ExampleConfig_admit() {
 	// refused by the admission hook: no signature of team/app, with 560 bytes of manifest
 }
 
+func ExampleRuntime_MirrorNames() {
+	source, err := registry.New(registry.Config{Registries: map[string]registry.Hosts{
+		"docker.io": {Mirrors: []registry.Host{{URL: "https://cache.example"}}},
+	}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	rt, err := transfer.New(transfer.Config{Store: &pullertest.MemStore{}, Source: source})
+	if err != nil {
+		log.Fatal(err)
+	}
+	names, err := rt.MirrorNames(context.Background(), reference.MustParse("nginx:1.29"))
+	fmt.Println(names, err)
+	// Output: [cache.example/library/nginx:1.29] <nil>
+}
+
 func ExampleRuntime() {
 	reg, spec := demo()
 	defer reg.Close()

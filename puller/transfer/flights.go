@@ -11,11 +11,13 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/credentials"
 	"github.com/pullkit/pullkit/internal/panics"
 	"github.com/pullkit/pullkit/internal/share"
 	"github.com/pullkit/pullkit/internal/verify"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/puller/transfer/internal/fetch"
+	"github.com/pullkit/pullkit/reference"
 )
 
 // maxCommitting is how many flights may have all their bytes and wait for the disk, in
@@ -276,7 +278,7 @@ func (r *Runtime) fetchAll(ctx context.Context, c *call, descs []ocispec.Descrip
 				if f.anonymous {
 					c.show(f.key.digest)
 				}
-			case sameAnswer(f.repo, repo) || content.ReasonOf(f.err) == content.ErrStore:
+			case r.sameAnswer(ctx, f.repo, repo) || content.ReasonOf(f.err) == content.ErrStore:
 				// The registry would have answered this pull in the same way, or
 				// the Store failed.
 				return f.err
@@ -294,10 +296,21 @@ func (r *Runtime) fetchAll(ctx context.Context, c *call, descs []ocispec.Descrip
 	return nil
 }
 
-// sameAnswer reports whether a registry must give the same answer about a blob for a and
-// for b.
-func sameAnswer(a, b content.Repo) bool {
-	return a.Ref.Name() == b.Ref.Name() && a.Cred.Same(b.Cred)
+// sameAnswer reports whether a registry and its mirrors must give the same answer about a
+// blob for a and for b.
+func (r *Runtime) sameAnswer(ctx context.Context, a, b content.Repo) bool {
+	if a.Ref.Name() != b.Ref.Name() || !a.Cred.Same(b.Cred) {
+		return false
+	}
+	if a.Mirrors == nil && b.Mirrors == nil {
+		return true
+	}
+	ringA, okA := a.Mirrors.(credentials.Fingerprinter)
+	ringB, okB := b.Mirrors.(credentials.Fingerprinter)
+	names, err := r.MirrorNames(ctx, a.Ref)
+	return okA && okB && err == nil && !slices.ContainsFunc(names, func(name reference.Reference) bool {
+		return ringA.Fingerprint(name) != ringB.Fingerprint(name)
+	})
 }
 
 // missing asks the Store which of descs it has. It returns the missing ones, the largest

@@ -27,6 +27,7 @@ func (r *Runtime) Pull(ctx context.Context, spec puller.Spec) (puller.Image, err
 	if err != nil {
 		return puller.Image{}, c.runtimeError(ctx, err)
 	}
+	c.end()
 	return image, nil
 }
 
@@ -87,7 +88,7 @@ func (r *Runtime) accept(ctx context.Context, c *call, t target, m *meter) (bool
 			return false, &content.Error{Reason: content.ErrBadDigest, Err: err}
 		}
 		image := content.Admission{
-			Repo: content.Repo{Ref: ref, Cred: c.spec.Credential}, Source: r.source,
+			Repo: content.Repo{Ref: ref, Cred: c.spec.Credential, Mirrors: c.spec.Mirrors}, Source: r.source,
 			Descriptor: t.leaf().desc, Manifest: t.leaf().body,
 		}
 		if err := r.admit(ctx, image); err != nil {
@@ -223,6 +224,7 @@ func (r *Runtime) Plan(ctx context.Context, spec puller.Spec) (puller.Plan, erro
 	if err != nil {
 		return puller.Plan{}, c.runtimeError(ctx, err)
 	}
+	c.end()
 	return plan, nil
 }
 

@@ -18,6 +18,7 @@ import (
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/puller/registry"
 	"github.com/pullkit/pullkit/puller/transfer/internal/fetch"
+	"github.com/pullkit/pullkit/reference"
 )
 
 // A Config has the settings of a Runtime: the source and the store of images, and the
@@ -77,7 +78,7 @@ type Config struct {
 }
 
 // A Runtime pulls images from a Source into a Store. It is a puller.Runtime, a
-// puller.Planner and a puller.Resolver. Its methods may be called concurrently. Make one
+// puller.Planner, a puller.Resolver and a content.MirrorNamer. Its methods may be called concurrently. Make one
 // Runtime for each Store, because only pulls of the same Runtime share the fetches of
 // blobs.
 type Runtime struct {
@@ -96,6 +97,8 @@ var (
 	_ puller.Runtime  = (*Runtime)(nil)
 	_ puller.Planner  = (*Runtime)(nil)
 	_ puller.Resolver = (*Runtime)(nil)
+
+	_ content.MirrorNamer = (*Runtime)(nil)
 )
 
 // maxBlobs is the value that is used instead of a larger Config.MaxBlobs.
@@ -149,6 +152,16 @@ func New(conf Config) (*Runtime, error) {
 	return r, nil
 }
 
+// MirrorNames returns the names that ref has at mirrors, if the Source is a
+// content.MirrorNamer as a registry.Client is.
+func (r *Runtime) MirrorNames(ctx context.Context, ref reference.Reference) ([]reference.Reference, error) {
+	namer, ok := r.source.(content.MirrorNamer)
+	if !ok {
+		return nil, nil
+	}
+	return namer.MirrorNames(ctx, ref)
+}
+
 // hashFor returns a hash for d, which is well-formed.
 func (r *Runtime) hashFor(d digest.Digest) (hash.Hash, error) {
 	if r.newHash != nil {
@@ -177,10 +190,21 @@ type call struct {
 	masks []func(text string) string // content.Document's Mask, of each document that came
 	named bool                       // the registry itself said without a credential what the name points to
 	shown map[digest.Digest]bool     // documents and blobs whose bytes came without a credential; see public
+	// opening is the content.Document's Opening of what the name points to.
+	opening content.Opening
 }
 
-// repo returns the repository, name and credential with which the registry is asked.
-func (c *call) repo() content.Repo { return content.Repo{Ref: c.spec.Ref, Cred: c.spec.Credential} }
+// repo returns the repository, name and credentials with which the registry is asked.
+func (c *call) repo() content.Repo {
+	return content.Repo{Ref: c.spec.Ref, Cred: c.spec.Credential, Mirrors: c.spec.Mirrors}
+}
+
+// end calls Spec.Opened, if a mirror has let the call in. The call has not failed.
+func (c *call) end() {
+	if c.spec.Opened != nil && c.opening != (content.Opening{}) {
+		c.spec.Opened(c.opening)
+	}
+}
 
 // isLast reports whether no other credential is tried after the call's.
 func (c *call) isLast() bool { return c.spec.Last != nil && c.spec.Last() }
