@@ -220,6 +220,8 @@ func within(ctx context.Context, fn func() error) error {
 func accessBy(c candidate) records.Access {
 	account := c.cred.Origin.ServiceAccount
 	switch {
+	case c.unconfirmed:
+		return records.Access{}
 	case c.cred.Anonymous():
 		return records.Access{Everybody: true}
 	case account != (credentials.ServiceAccount{}):

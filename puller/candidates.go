@@ -30,6 +30,8 @@ type candidate struct {
 	cred   credentials.Credential
 	err    error
 	mirror string // the image's name at the mirror that accepted it; "" for the registry
+	// unconfirmed says that neither the registry nor a mirror has accepted it.
+	unconfirmed bool
 }
 
 func newCandidates(req Request, config *Config) *candidates {

@@ -125,6 +125,8 @@ func bare(cred credentials.Credential) credentials.Credential {
 // Pod may use the image because of it.
 func (m *mirrorKeys) opened(ctx context.Context, o content.Opening, accepted candidate) candidate {
 	switch {
+	case o.Unconfirmed:
+		return candidate{cred: accepted.cred, unconfirmed: true}
 	case o.Mirror == "":
 		return accepted
 	case !o.OfRequest || o.Credential.Anonymous():

@@ -22,6 +22,11 @@ type Repo struct {
 	// the fingerprint of the keyring, so that a request does not use what another one
 	// opened. Nil means that the request has none.
 	Mirrors credentials.Keyring
+	// Confirmation is that of the Document that names what is asked for: the manifest or
+	// index that the image's name points to. A Source that finds hosts at run time asks them
+	// only with a Confirmation of its own, so that the registry or one of its mirrors has let
+	// the caller have the image. Nil means none.
+	Confirmation any
 }
 
 // An Opening says which mirror let the caller have a document, and with which credential.
@@ -32,6 +37,9 @@ type Opening struct {
 	// OfRequest says that Credential is from the Repo's Mirrors. If false, it is one of the
 	// Source's own.
 	OfRequest bool
+	// Unconfirmed says that neither the registry nor a mirror has let the caller have the
+	// document, because they were away. So nobody may use it because of this.
+	Unconfirmed bool
 }
 
 // An Admission is an image about which a check decides before any of its blobs is fetched, for
@@ -84,6 +92,9 @@ type Document struct {
 	// Opening says who let the caller have the document. For a Document without a Body it
 	// says who gave the digest.
 	Opening Opening
+	// Confirmation, if it is not nil, is for the Repo of the calls for what the document
+	// names, with the same credential. It is of use only to the Source that made it.
+	Confirmation any
 	// Mask, if it is not nil, returns text without the secrets that only the Source knows,
 	// such as tokens that it got for the credential. It is for errors that quote the
 	// document, because a registry can repeat in a document the secrets that it has

@@ -421,7 +421,7 @@ func (b *body) cut(err error) {
 	b.drop()
 	b.walk.client.cfg.Logger.InfoContext(b.ctx, "blob cut", "digest", string(b.desc.Digest), "host", redact.Text(a.host, a.secrets...), "at", b.pos, "error", failure)
 	switch {
-	case other:
+	case other, b.walk.host().found:
 		b.leave(failure)
 	case b.pace.slow > 1, b.skipped/maxSkipped > b.desc.Size:
 		if b.walk.mirror() {
@@ -492,6 +492,9 @@ func (b *body) reject() bool {
 	b.forget()
 	for ep := range b.from {
 		switch registry := w.hosts[len(w.hosts)-1]; {
+		case ep.found:
+			ep.sentWrong(b.desc.Digest, len(b.from) == 1 && b.off == 0 && b.end == b.desc.Size)
+			again = true
 		case ep != registry:
 			ep.reject(b.desc.Digest)
 			again = true // the next try asks the hosts after the mirror

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"maps"
 	"net"
@@ -15,9 +16,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/pullkit/pullkit/credentials"
 	"github.com/pullkit/pullkit/internal/expiring"
 	"github.com/pullkit/pullkit/internal/redact"
+	"github.com/pullkit/pullkit/reference"
 )
 
 // A Config has the settings of a Client. The zero Config works for any registry on https.
@@ -54,6 +58,34 @@ type Config struct {
 	// the request. If the configuration names another server in place of the registry, a
 	// call with a credential fails with content.ErrConfig.
 	NoMirrorForPrivate bool
+
+	// Find returns hosts that may have content of the given digest, such as other nodes,
+	// the best one first. ref is the name of the image at its registry. Find is called for
+	// each manifest that an index names and for each blob, and the hosts are asked before
+	// the configured mirrors. Hosts that it has not yielded within 250 ms, and those after
+	// the first 16, are not asked. Its context ends then. Find may be called concurrently.
+	//
+	// Found hosts give content by digest only, and decide nothing. They are asked only for
+	// what a document names that the registry itself, or one of its configured mirrors, has
+	// let this caller have, with the credential of the call; see content.Repo. A request to
+	// a found host is anonymous: it has no Authorization, no challenge is answered, and no
+	// redirect is followed. A Host whose Header has an Authorization or a cookie is not
+	// asked. Its Certificates are shown to it if it asks for one.
+	//
+	// A found host that fails is left at once, and the next one goes on at the offset that
+	// was reached. It is then left out for half a minute, or for ten minutes if it sent
+	// something else than the content. A host that answers 404 is asked for other content.
+	// A host that answers 429, or 503 with Retry-After, is busy: if no other found host has
+	// the content, it is asked again before the mirrors and the registry, within MaxWait,
+	// so that a busy fleet does not go on to its registry all together. Nil means that no
+	// host is found.
+	Find func(ctx context.Context, ref reference.Reference, d digest.Digest) iter.Seq[Host]
+	// FindWithoutRegistry asks found hosts for a manifest or index that is named by digest,
+	// too, if the registry is away: it cannot be reached, does not answer, or answers 502,
+	// 503 or 504, and no mirror has it or has refused the caller. Nothing shows then
+	// that the caller may have the image. The Opening of the document is Unconfirmed, and a
+	// Puller grants nothing in its records because of such a pull.
+	FindWithoutRegistry bool
 
 	// Retries is how many further tries in a row may bring nothing new before a host is
 	// given up. Zero means 3. A negative value means that no further try is made.
@@ -149,6 +181,9 @@ func (cfg Config) withDefaults() (Config, error) {
 	case cfg.StallTimeout == 0:
 		cfg.StallTimeout = defaultStallTimeout
 	}
+	if cfg.FindWithoutRegistry && cfg.Find == nil {
+		return cfg, errors.New("FindWithoutRegistry needs Find")
+	}
 	if cfg.UserAgent == "" {
 		cfg.UserAgent = defaultUserAgent
 	}
@@ -181,6 +216,7 @@ type Client struct {
 	warnings warnings
 	bodies   openBodies
 	targets  keptTargets
+	finders  chan struct{} // has one entry for each call of Config.Find under way
 }
 
 // New makes a Client with the settings cfg. The error names the first mistake in cfg.
@@ -190,7 +226,7 @@ func New(cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("registry: %w", err)
 	}
-	c := &Client{cfg: cfg}
+	c := &Client{cfg: cfg, finders: make(chan struct{}, maxFinders)}
 	c.hosts.readers = make(chan struct{}, maxReaders)
 	c.warnings.hosts.Max = maxWarningHosts
 	c.targets.byKey.Max = maxKept

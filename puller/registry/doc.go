@@ -176,6 +176,21 @@
 // with the tags of cosign. A mirror is asked only if its capabilities have "referrers", or
 // if none are set, and if a mirror lists nothing, the next host is asked.
 //
+// # Hosts that are found at run time
+//
+// Config.Find returns hosts for a digest, for example the other nodes of a cluster that
+// have the content, as examples/fleet finds them. Such a host serves content by digest
+// only, which is verified, and says nothing about who may have it. So the registry, or a
+// mirror of the configuration, is asked first, with the credential of the call, what the
+// name points to, also if the name has a digest. The Confirmation of the document that comes
+// has to be in the Repo of the calls for what the document names; package transfer does that.
+// A found host gets anonymous requests. See the comment of Find for what happens if a host
+// fails or is busy.
+//
+// If all nodes ask the same host first, that host serves all of them. A Find that gives each
+// digest another order of the nodes, as rendezvous hashing does, divides the work, and
+// lets each node ask one that is before it in that order.
+//
 // # TLS
 //
 // Each host has its own authorities, client certificates and skip_verify. The

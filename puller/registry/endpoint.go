@@ -30,6 +30,7 @@ type endpoint struct {
 	base     *url.URL
 	sendNS   bool // requests have ?ns= with the registry's name
 	mirror   bool // the registry's credentials must not be sent here
+	found    bool // by Config.Find; it is asked anonymously
 	withURL  bool // the configuration has the URL; if false, the URL is made from the registry's name
 	guessed  bool // the registry is on loopback without a configuration, so it may speak http
 
@@ -38,6 +39,7 @@ type endpoint struct {
 
 	accepted expiring.Map[acceptedKey, mirrorLogin] // credentials that a mirror accepted
 	limits   limits
+	wrong    atomic.Int32 // of a found host: digests for which it sent wrong bytes
 
 	ahead     aheadConns
 	bulkConns atomic.Int64 // open connections for blobs, over https
@@ -205,6 +207,11 @@ func (ep *endpoint) leaveOut(err error) {
 	if ordered := retryAfterOf(err); ordered > 0 {
 		d = min(ordered, 10*penalty)
 	}
+	ep.leaveOutFor(d)
+}
+
+// leaveOutFor leaves a mirror out for d, if it is not left out for longer already.
+func (ep *endpoint) leaveOutFor(d time.Duration) {
 	ep.mu.Lock()
 	defer ep.mu.Unlock()
 	if until := time.Now().Add(d); d > 0 && until.After(ep.leftOut) {
@@ -290,6 +297,7 @@ type hostList struct {
 	hosts    []*endpoint
 	version  string    // of what HostsReader read; "" without one
 	until    time.Time // when to read the files again; zero for never
+	found    foundHosts
 
 	// Guarded by hostCache.mu.
 	users int           // calls and bodies that may ask the hosts
@@ -299,6 +307,9 @@ type hostList struct {
 
 func (l *hostList) closeIdle() {
 	for _, ep := range l.hosts {
+		ep.closeIdle()
+	}
+	for _, ep := range l.found.byURL.All() {
 		ep.closeIdle()
 	}
 }
@@ -357,6 +368,7 @@ func (c *Client) keepHosts(registry string, hosts Hosts, version string, until t
 		cache.byName = map[string]*hostList{}
 	}
 	l := &hostList{registry: registry, hosts: endpoints, version: version, until: until}
+	l.found.byURL.Max = maxFoundHosts
 	cache.byName[registry] = l
 	return cache.use(l), nil
 }

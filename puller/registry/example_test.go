@@ -7,9 +7,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"net/http"
+	"slices"
 	"sync/atomic"
 	"time"
+
+	"github.com/opencontainers/go-digest"
 
 	"github.com/pullkit/pullkit/credentials"
 	"github.com/pullkit/pullkit/puller/content"
@@ -113,6 +117,50 @@ func ExampleClient_MirrorNames() {
 	names, err := client.MirrorNames(context.Background(), reference.MustParse("registry.example/team/app:v1"))
 	fmt.Println(names, err)
 	// Output: [cache.example:5000/team/app:v1] <nil>
+}
+
+func ExampleConfig_find() {
+	reg, image := exampleRegistry()
+	defer reg.Close()
+	peer, err := pullertest.Start(pullertest.Config{}) // another node, which serves the same image
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer peer.Close()
+	if _, err := peer.PutImage("team/app:v1", pullertest.ImageSpec{Layers: []int64{1000}}); err != nil {
+		fmt.Println(err)
+		return
+	}
+	client, err := registry.New(registry.Config{
+		PlainHTTP: []string{reg.Host()},
+		Find: func(_ context.Context, _ reference.Reference, _ digest.Digest) iter.Seq[registry.Host] {
+			return slices.Values([]registry.Host{{URL: peer.URL()}})
+		},
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer client.CloseIdleConnections()
+	repo := content.Repo{
+		Ref:  reference.MustParse(reg.Host() + "/team/app:v1"),
+		Cred: credentials.Credential{Username: "robot", Password: credentials.Conceal("s3cret-pass")},
+	}
+	doc, err := client.Manifest(context.Background(), repo, "")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	repo.Confirmation = doc.Confirmation // package transfer does this
+	body, err := client.Blob(context.Background(), repo, image.Blobs[0], 0, -1)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer body.Close()
+	fmt.Println(reg.Counts().BlobGet, "requests for blobs at the registry,", peer.Counts().BlobGet, "at the other node")
+	// Output: 0 requests for blobs at the registry, 1 at the other node
 }
 
 func ExampleHosts() {

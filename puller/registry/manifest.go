@@ -90,10 +90,20 @@ func (c *Client) manifest(ctx context.Context, repo content.Repo, enough func(di
 	if err != nil && enough != nil && ctx.Err() == nil {
 		err = w.askByGet(ctx, by(nil))
 	}
+	unconfirmed := false
+	if err != nil && c.cfg.FindWithoutRegistry && repo.Ref.Digest() != "" && !c.confirmed(repo) && ctx.Err() == nil && w.away() && w.toFound(ctx) {
+		if w.ask(ctx, nil, by(nil)) == nil {
+			err, unconfirmed = nil, true
+		}
+	}
 	if err != nil {
 		return content.Document{}, err
 	}
-	doc.Opening = w.opening
+	doc.Opening, doc.Confirmation = w.opening, repo.Confirmation
+	doc.Opening.Unconfirmed = unconfirmed
+	if !c.confirmed(repo) {
+		doc.Confirmation = w.confirm()
+	}
 	doc.Mask = func(text string) string { return c.mask(text, repo.Cred, w.opening.Credential) }
 	return doc, nil
 }

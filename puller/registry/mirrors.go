@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,17 +18,20 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// A hostWalk asks the hosts of a registry for one call: first each mirror once, in
-// their order, and then the registry, as often as patience allows. All requests of the
+// A hostWalk asks the hosts of a registry for one call: first each found host and each
+// mirror once, in their order, and then the registry, as often as patience allows. All requests of the
 // Client for documents and blobs are made by a hostWalk.
 type hostWalk struct {
 	client  *Client
 	repo    content.Repo  // its credential is for the registry
 	digest  digest.Digest // of the blob; "" for a document
-	hosts   []*endpoint   // the last one is the registry
-	release func()        // ends the use of hosts; may be called more than once
+	list    *hostList
+	hosts   []*endpoint // the last one is the registry
+	found   int         // how many of hosts, from the first on, are found hosts
+	release func()      // ends the use of hosts; may be called more than once
 
 	at       int             // the host being asked
+	again    bool            // busy found hosts are asked again
 	since    time.Time       // when that host was first asked
 	failed   []error         // the last error of each host
 	opening  content.Opening // of the host that answered last
@@ -36,15 +40,26 @@ type hostWalk struct {
 
 // newHostWalk makes a hostWalk over the hosts that have the capability need. It leaves
 // out mirrors that lately did not answer or sent wrong bytes for the digest. A registry
-// without CanReferrers is asked by tag for what refers to a manifest, as in containerd. The
-// caller calls release at the end.
+// without CanReferrers is asked by tag for what refers to a manifest, as in containerd. If
+// repo has a confirmation, the found hosts for the digest come first. The caller calls
+// release at the end.
 func newHostWalk(ctx context.Context, c *Client, repo content.Repo, need Capability, dgst digest.Digest) (*hostWalk, error) {
 	all, err := c.hostsFor(ctx, repo.Ref.Registry())
 	if err != nil {
 		return nil, err
 	}
-	w := &hostWalk{client: c, repo: repo, digest: dgst, patience: c.patience(), since: time.Now(),
+	w := &hostWalk{client: c, list: all, repo: repo, digest: dgst, patience: c.patience(), since: time.Now(),
 		release: sync.OnceFunc(func() { c.hosts.release(all) })}
+	release := true
+	defer func() {
+		if release { // after an error, or a panic of Config.Find
+			w.release()
+		}
+	}()
+	if wanted := cmp.Or(dgst, repo.Ref.Digest()); wanted != "" && need == CanPull && c.confirmed(repo) {
+		w.hosts = c.find(ctx, all, repo, wanted)
+		w.found = len(w.hosts)
+	}
 	for i, ep := range all.hosts {
 		last := i == len(all.hosts)-1
 		can := ep.can(need) || last && need == CanReferrers && ep.can(CanResolve)
@@ -52,8 +67,7 @@ func newHostWalk(ctx context.Context, c *Client, repo content.Repo, need Capabil
 			w.hosts = append(w.hosts, ep)
 		}
 	}
-	if len(w.hosts) == 0 {
-		w.release()
+	if len(w.hosts) == w.found {
 		if last := all.hosts[len(all.hosts)-1]; w.private(last) {
 			return nil, failf(content.ErrConfig, repo.Ref.Registry(), "the configuration names %s in place of the registry, which NoMirrorForPrivate does not ask in a call with a credential", redact.URL(last.base))
 		}
@@ -61,6 +75,7 @@ func newHostWalk(ctx context.Context, c *Client, repo content.Repo, need Capabil
 	}
 	w.failed = make([]error, len(w.hosts))
 	w.patience.limits = &w.hosts[len(w.hosts)-1].limits
+	release = false
 	return w, nil
 }
 
@@ -78,18 +93,20 @@ type attempt func(context.Context, *endpoint, login) error
 // added, or that of ctx.
 func (w *hostWalk) ask(ctx context.Context, skip func(host int) bool, try attempt) error {
 	for {
-		if skip == nil || !skip(w.at) {
+		if !w.skipFound() && (skip == nil || !skip(w.at)) {
 			if err := w.askHost(ctx, try); err == nil || ctx.Err() != nil {
 				return err
 			}
 		}
-		if !w.mirror() {
-			if ctx.Err() != nil {
-				return canceled(ctx, "")
-			}
+		switch {
+		case w.againFound(ctx):
+		case ctx.Err() != nil:
+			return canceled(ctx, "")
+		case w.at == len(w.hosts)-1:
 			return w.err()
+		default:
+			w.next()
 		}
-		w.next()
 	}
 }
 
@@ -110,8 +127,9 @@ func (w *hostWalk) askHost(ctx context.Context, try attempt) error {
 // host returns the host being asked.
 func (w *hostWalk) host() *endpoint { return w.hosts[w.at] }
 
-// mirror reports whether the host being asked is a mirror. If so, another host follows.
-func (w *hostWalk) mirror() bool { return w.at < len(w.hosts)-1 }
+// mirror reports whether the host being asked is a found host or a mirror, which is asked
+// once.
+func (w *hostWalk) mirror() bool { return w.at < len(w.hosts)-1 || w.host().found }
 
 // wait records that the host being asked has failed with err, and decides what follows.
 // If the host is to be asked again, wait waits and returns nil. Otherwise it returns an
@@ -130,8 +148,12 @@ func (w *hostWalk) wait(ctx context.Context, err error) error {
 // under that digest.
 func (w *hostWalk) mirrorFailed(ctx context.Context, err error) {
 	ep := w.host()
-	ep.leaveOut(err)
-	ep.limits.note(err)
+	if ep.found {
+		ep.foundFailed(err)
+	} else {
+		ep.leaveOut(err)
+		ep.limits.note(err)
+	}
 	if w.digest != "" && content.ReasonOf(err) == content.ErrSizeMismatch {
 		ep.reject(w.digest)
 	}
@@ -174,6 +196,9 @@ func (w *hostWalk) afterMirrors(err error) error {
 func (w *hostWalk) withCredentials(ctx context.Context, try attempt) error {
 	ep := w.host()
 	w.opening = content.Opening{}
+	if ep.found {
+		return try(ctx, ep, login{})
+	}
 	if !ep.mirror {
 		return try(ctx, ep, login{cred: w.repo.Cred})
 	}
@@ -268,7 +293,7 @@ func refused(err error) bool {
 }
 
 // MirrorNames returns the names that ref has at the mirrors that may be asked for it with a
-// keyring of the request; see content.MirrorNamer. It reads the hosts.toml of the registry if
+// keyring of the request; see content.MirrorNamer. It asks HostsReader for the registry if
 // the Client has not done so lately.
 func (c *Client) MirrorNames(ctx context.Context, ref reference.Reference) ([]reference.Reference, error) {
 	if err := checkRef(ref); err != nil {

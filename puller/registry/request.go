@@ -89,6 +89,9 @@ func (a *answer) end() {
 // over http only if it answered the TLS handshake with something else than TLS. A wrong
 // certificate counts as TLS.
 func (ep *endpoint) ask(ctx context.Context, r request) (*answer, error) {
+	if ep.found {
+		return ep.askFound(ctx, r)
+	}
 	if !ep.guessed {
 		return ep.authorized(ctx, ep.base.Scheme, r)
 	}
@@ -212,7 +215,7 @@ func (ep *endpoint) followFrom(ctx context.Context, from step, r request, auth a
 		}
 		a.Response = resp
 		a.anonymous = a.anonymous && sentAs(req.Header, resp.Request)
-		if !isRedirect(resp.StatusCode) {
+		if !isRedirect(resp.StatusCode) || ep.found {
 			return a, nil
 		}
 		next, err := ep.target(u, resp.Header.Get("Location"), r.kind == "blobs", a.secrets)

@@ -245,9 +245,13 @@ func (ep *endpoint) dial(key transportKey) func(context.Context, string, string)
 			}
 			return proxiedConn{conn}, nil
 		}
-		if key.own && ep.host.DialTimeout > 0 {
+		limit := ep.host.DialTimeout
+		if ep.found && limit == 0 {
+			limit = foundDialTimeout
+		}
+		if key.own && limit > 0 {
 			var cancel context.CancelFunc
-			ctx, cancel = context.WithTimeout(ctx, ep.host.DialTimeout)
+			ctx, cancel = context.WithTimeout(ctx, limit)
 			defer cancel()
 		}
 		conn, err := hosts.counted(ep.connect(ctx, network, addr, func(a netip.Addr) error { return ep.checkAddr(a, key.own || key.fromPrivate) }))

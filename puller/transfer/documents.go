@@ -147,7 +147,7 @@ func (r *Runtime) topDocument(ctx context.Context, c *call) (document, error) {
 	if err := c.checkPinned(got.Desc); err != nil {
 		return document{}, err
 	}
-	c.opening = got.Opening
+	c.opening, c.confirmation = got.Opening, got.Confirmation
 	c.named = c.spec.Credential.Anonymous() && got.Provenance.Registry && got.Provenance.Anonymous
 	return c.verified(got.Desc, got, came)
 }

@@ -88,7 +88,7 @@ func (r *Runtime) accept(ctx context.Context, c *call, t target, m *meter) (bool
 			return false, &content.Error{Reason: content.ErrBadDigest, Err: err}
 		}
 		image := content.Admission{
-			Repo: content.Repo{Ref: ref, Cred: c.spec.Credential, Mirrors: c.spec.Mirrors}, Source: r.source,
+			Repo: content.Repo{Ref: ref, Cred: c.spec.Credential, Mirrors: c.spec.Mirrors, Confirmation: c.confirmation}, Source: r.source,
 			Descriptor: t.leaf().desc, Manifest: t.leaf().body,
 		}
 		if err := r.admit(ctx, image); err != nil {

@@ -192,11 +192,13 @@ type call struct {
 	shown map[digest.Digest]bool     // documents and blobs whose bytes came without a credential; see public
 	// opening is the content.Document's Opening of what the name points to.
 	opening content.Opening
+	// confirmation is that of the same document.
+	confirmation any
 }
 
 // repo returns the repository, name and credentials with which the registry is asked.
 func (c *call) repo() content.Repo {
-	return content.Repo{Ref: c.spec.Ref, Cred: c.spec.Credential, Mirrors: c.spec.Mirrors}
+	return content.Repo{Ref: c.spec.Ref, Cred: c.spec.Credential, Mirrors: c.spec.Mirrors, Confirmation: c.confirmation}
 }
 
 // end calls Spec.Opened, if a mirror has let the call in. The call has not failed.

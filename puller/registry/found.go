@@ -1,0 +1,285 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/internal/expiring"
+	"github.com/pullkit/pullkit/internal/panics"
+	"github.com/pullkit/pullkit/internal/redact"
+	"github.com/pullkit/pullkit/puller/content"
+)
+
+const (
+	// findWait is how long Config.Find may take.
+	findWait = 250 * time.Millisecond
+	// maxFound is how many hosts of one call of Config.Find are asked.
+	maxFound = 16
+	// maxFinders is how many calls of Config.Find may be under way.
+	maxFinders = 64
+	// maxFoundHosts is how many found hosts the Client remembers for each registry. Those that
+	// were not asked for the longest time are forgotten first.
+	maxFoundHosts = 1024
+	// foundDialTimeout bounds the time for a connection to a found host that has no
+	// DialTimeout of its own.
+	foundDialTimeout = time.Second
+	// busyDelay is how long the Client waits before it asks a busy found host again, if the
+	// host does not say.
+	busyDelay = 500 * time.Millisecond
+)
+
+// A confirmation is a content.Document's Confirmation: the document came from the registry or
+// a configured mirror, for one credential, or by FindWithoutRegistry.
+type confirmation struct {
+	client     *Client
+	repository string // with the registry
+	cred       credentials.Credential
+}
+
+// confirm returns the confirmation of a document for the walk's caller; nil if no hosts are
+// found at all.
+func (w *hostWalk) confirm() any {
+	if w.client.cfg.Find == nil {
+		return nil
+	}
+	return &confirmation{client: w.client, repository: w.repo.Ref.Name(), cred: w.repo.Cred}
+}
+
+// confirmed reports whether found hosts may be asked for content of a document that this
+// Client has confirmed with the credential of repo.
+func (c *Client) confirmed(repo content.Repo) bool {
+	got, ok := repo.Confirmation.(*confirmation)
+	return ok && got.client == c && got.repository == repo.Ref.Name() && got.cred.Same(repo.Cred)
+}
+
+// find returns the hosts that Config.Find finds for a digest, and that have not failed
+// lately.
+func (c *Client) find(ctx context.Context, list *hostList, repo content.Repo, d digest.Digest) []*endpoint {
+	if c.cfg.Find == nil || c.cfg.NoMirrorForPrivate && !repo.Cred.Anonymous() {
+		return nil
+	}
+	var found []*endpoint
+	for _, host := range c.callFind(ctx, repo, d) {
+		ep, err := list.foundHost(c, host)
+		if err != nil {
+			c.cfg.Logger.InfoContext(ctx, "a found host cannot be asked", "registry", list.registry, "error", redact.Text(err.Error()))
+			continue
+		}
+		if ep.can(CanPull) && ep.usable() && !ep.rejected(d) && !slices.Contains(found, ep) {
+			found = append(found, ep)
+		}
+	}
+	return found
+}
+
+// callFind returns the hosts that Config.Find yields within findWait. A Find that takes
+// longer goes on in its goroutine. As long as maxFinders of these have not ended, no host
+// is found.
+func (c *Client) callFind(ctx context.Context, repo content.Repo, d digest.Digest) []Host {
+	ctx, cancel := context.WithTimeout(ctx, findWait)
+	defer cancel()
+	select {
+	case c.finders <- struct{}{}:
+	default:
+		return nil
+	}
+	hosts, ended := make(chan Host, maxFound), make(chan *panics.Error, 1)
+	go panics.Catch(func() {
+		for host := range c.cfg.Find(ctx, repo.Ref, d) {
+			if ctx.Err() != nil {
+				return
+			}
+			if hosts <- host; len(hosts) == cap(hosts) {
+				return
+			}
+		}
+	}, func(panicked *panics.Error) {
+		<-c.finders
+		ended <- panicked
+	})
+	select {
+	case panicked := <-ended:
+		panicked.Raise()
+	case <-ctx.Done():
+	}
+	var found []Host
+	for range len(hosts) {
+		found = append(found, <-hosts)
+	}
+	return found
+}
+
+// foundHosts has the endpoints of found hosts, by their URLs.
+type foundHosts struct {
+	byURL expiring.Map[string, *endpoint]
+}
+
+// foundHost returns the endpoint of a found host.
+func (l *hostList) foundHost(c *Client, host Host) (*endpoint, error) {
+	if ep, ok := l.found.byURL.Get(host.URL); ok && ep.host.same(host) {
+		return ep, nil
+	}
+	ep, err := c.newEndpoint(l.registry, host)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range []string{"Authorization", "Cookie", "Proxy-Authorization"} {
+		if _, ok := ep.ownHeader()[name]; ok {
+			return nil, fmt.Errorf("host %q: a found host is asked anonymously, and not with a header %s", ep.base.Host, name)
+		}
+	}
+	// It never gets the registry's credentials, even if it has the registry's address.
+	ep.found, ep.mirror = true, true
+	l.found.byURL.Put(host.URL, ep, time.Time{})
+	return ep, nil
+}
+
+// ownHeader returns the headers of the configuration.
+func (ep *endpoint) ownHeader() http.Header {
+	h := http.Header{}
+	ep.addHeader(h)
+	return h
+}
+
+// same reports whether two found hosts are one host with the same settings.
+func (h Host) same(other Host) bool {
+	return h.URL == other.URL && h.Can == other.Can && h.RootCAs == other.RootCAs && h.SkipVerify == other.SkipVerify &&
+		h.OverridePath == other.OverridePath && h.DialTimeout == other.DialTimeout &&
+		len(h.Certificates) == len(other.Certificates) &&
+		(len(h.Certificates) == 0 || &h.Certificates[0] == &other.Certificates[0]) &&
+		maps.EqualFunc(h.Header, other.Header, slices.Equal)
+}
+
+// askFound sends one anonymous request to a found host. It answers no challenge and follows
+// no redirect.
+func (ep *endpoint) askFound(ctx context.Context, r request) (*answer, error) {
+	r.login = login{}
+	a, err := ep.follow(ctx, ep.url(ep.base.Scheme, r.repository, r.kind, r.name), r, authorization{})
+	switch {
+	case err != nil:
+		return nil, err
+	case a.StatusCode/100 == 2, a.StatusCode == http.StatusRequestedRangeNotSatisfiable:
+		return a, nil
+	case isRedirect(a.StatusCode):
+		a.drain()
+		a.stall.end()
+		return nil, a.failf(content.ErrRedirect, "a found host answers %d, and its redirects are not followed", a.StatusCode)
+	}
+	return nil, a.refusal(r.method)
+}
+
+// foundFailed leaves a found host out for a time that depends on err, the error with which
+// it failed. A host that does not have what was asked for, or that is busy, is not left out.
+func (ep *endpoint) foundFailed(err error) {
+	d := rejectedFor
+	switch content.ReasonOf(err) {
+	case content.ErrNotFound, content.ErrUnauthorized, content.ErrDenied:
+		d = 0
+	case content.ErrRateLimited, content.ErrUnavailable:
+		if d = penalty; isBusy(err) {
+			d = 0
+		}
+	case content.ErrNetwork, content.ErrTimeout:
+		d = penalty
+	}
+	ep.leaveOutFor(d)
+}
+
+// isBusy reports whether a found host has too much to do for the moment.
+func isBusy(err error) bool {
+	status := statusOf(err)
+	return status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable && retryAfterOf(err) > 0
+}
+
+// sentWrong remembers that a found host sent wrong bytes for a digest. If all bytes of the
+// blob were its own, or if this was not the first such digest, the host is left out.
+func (ep *endpoint) sentWrong(d digest.Digest, alone bool) {
+	if isNew := ep.reject(d); alone || isNew && ep.wrong.Add(1) > 1 {
+		ep.leaveOutFor(rejectedFor)
+	}
+}
+
+// againFound reports whether the found hosts are asked again, before the configured ones,
+// because one of them is busy: if all nodes of a fleet went on to the registry then, the
+// registry would have to serve all of them. It waits before that, all in all not longer than
+// Config.MaxWait.
+func (w *hostWalk) againFound(ctx context.Context) bool {
+	if w.at != w.found-1 {
+		return false
+	}
+	first, wait := -1, time.Duration(0)
+	for i := range w.found {
+		if w.failed[i] == nil || !isBusy(w.failed[i]) {
+			continue
+		}
+		if ordered := retryAfterOf(w.failed[i]); first < 0 || ordered < wait {
+			wait = ordered
+		}
+		if first < 0 {
+			first = i
+		}
+	}
+	wait = max(wait, busyDelay)
+	if first < 0 || !w.patience.allows(wait) {
+		return false
+	}
+	if sleep(ctx, wait+rand.N(wait/2)) != nil {
+		return false
+	}
+	w.again = true
+	w.at = first
+	return true
+}
+
+// skipFound reports whether a found host is not asked again, because it was not busy.
+func (w *hostWalk) skipFound() bool {
+	return w.again && w.at < w.found && w.failed[w.at] != nil && !isBusy(w.failed[w.at])
+}
+
+// away reports whether the registry is away, as far as a walk that has failed shows: it
+// cannot be reached or does not answer, and no mirror has refused the caller.
+func (w *hostWalk) away() bool {
+	for i, err := range w.failed {
+		last := i == len(w.failed)-1
+		switch reason := content.ReasonOf(err); {
+		case err == nil, reason == content.ErrUnauthorized, reason == content.ErrDenied:
+			return false
+		case last && !isAway(err):
+			return false
+		}
+	}
+	return true
+}
+
+func isAway(err error) bool {
+	switch content.ReasonOf(err) {
+	case content.ErrNetwork, content.ErrTimeout:
+		return true
+	}
+	switch statusOf(err) {
+	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return true
+	}
+	return false
+}
+
+// toFound makes a walk that has failed one over found hosts alone, for a document that is
+// asked for by its digest. ok is false if none is found.
+func (w *hostWalk) toFound(ctx context.Context) (ok bool) {
+	list := w.list
+	found := w.client.find(ctx, list, w.repo, w.repo.Ref.Digest())
+	if len(found) == 0 {
+		return false
+	}
+	w.hosts, w.found, w.failed = found, len(found), make([]error, len(found))
+	w.at, w.again, w.patience, w.since = 0, false, w.client.patience(), time.Now()
+	return true
+}

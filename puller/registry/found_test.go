@@ -1,0 +1,431 @@
+package registry_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"iter"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/puller/registry"
+	"github.com/pullkit/pullkit/reference"
+)
+
+// findHosts is a Config.Find that yields the same hosts for each digest.
+func findHosts(urls ...string) func(context.Context, reference.Reference, digest.Digest) iter.Seq[registry.Host] {
+	return func(context.Context, reference.Reference, digest.Digest) iter.Seq[registry.Host] {
+		return func(yield func(registry.Host) bool) {
+			for _, u := range urls {
+				if !yield(registry.Host{URL: u}) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// A foundWorld has a registry, a mirror of it and two hosts that are found.
+type foundWorld struct {
+	*world
+	*registry.Client
+	repo content.Repo // with a Confirmation
+}
+
+var foundRef = reference.MustParse("reg.example/app:v1")
+
+func foundAt(t testing.TB, cfg registry.Config, p1, p2, mirror, reg http.HandlerFunc) *foundWorld {
+	t.Helper()
+	f := &foundWorld{world: newWorld(map[string]http.HandlerFunc{
+		"http://p1.example": p1, "http://p2.example": p2, "https://m.example": mirror, "https://reg.example": serveAll})}
+	cfg.WrapTransport = instead(f.world)
+	if cfg.Find == nil {
+		cfg.Find = findHosts("http://p1.example", "http://p2.example")
+	}
+	cfg.Registries = map[string]registry.Hosts{"reg.example": {Mirrors: []registry.Host{{URL: "https://m.example", Can: registry.CanPull}}}}
+	f.Client = newClient(t, cfg)
+	doc, err := f.Manifest(t.Context(), content.Repo{Ref: foundRef, Cred: robot}, "")
+	require.NoError(t, err)
+	require.Equal(t, []string{"GET https://reg.example/v2/app/manifests/v1"}, f.asked(), "what a tag points to is never asked of a found host")
+	f.repo = content.Repo{Ref: foundRef, Cred: robot, Confirmation: doc.Confirmation}
+	f.servers["https://reg.example"] = reg
+	return f
+}
+
+// hosts returns which hosts were asked since the last call.
+func (f *foundWorld) hosts() string {
+	var list []string
+	for _, line := range f.asked() {
+		_, rest, _ := strings.Cut(line, "://")
+		host, _, _ := strings.Cut(rest, ".")
+		list = append(list, host)
+	}
+	return strings.Join(list, " ")
+}
+
+// Found hosts are asked for blobs and for manifests by digest, before the mirrors, and each
+// next host follows at once.
+func TestFoundHostsAreAskedBeforeTheMirrors(t *testing.T) {
+	child := digest.FromString(manifestText)
+	for name, tt := range map[string]struct {
+		p1, p2, mirror http.HandlerFunc
+		want           string
+	}{
+		"the first has it":  {serveAll, serveAll, serveAll, "p1"},
+		"the second":        {status(404), serveAll, serveAll, "p1 p2"},
+		"only the mirror":   {status(404), status(500), serveAll, "p1 p2 m"},
+		"only the registry": {nil, nil, status(404), "p1 p2 m reg"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := foundAt(t, registry.Config{}, tt.p1, tt.p2, tt.mirror, serveAll)
+			data, err := read(t.Context(), f.Client, f.repo, helloBlob())
+			require.NoError(t, err)
+			assert.Equal(t, hello, string(data))
+			assert.Equal(t, tt.want, f.hosts())
+			f = foundAt(t, registry.Config{}, tt.p1, tt.p2, tt.mirror, serveAll)
+			f.repo.Ref, err = foundRef.WithoutTag().WithDigest(child)
+			require.NoError(t, err)
+			doc, err := f.Manifest(t.Context(), f.repo, "")
+			require.NoError(t, err)
+			assert.Equal(t, manifestText, string(doc.Body))
+			assert.Equal(t, f.repo.Confirmation, doc.Confirmation)
+			assert.Equal(t, tt.want, f.hosts())
+		})
+	}
+}
+
+// Without a Confirmation of this Client, for the same repository and credential, no host is
+// found.
+func TestNoHostIsFoundWithoutAConfirmation(t *testing.T) {
+	f := foundAt(t, registry.Config{}, serveAll, serveAll, status(404), serveAll)
+	other := foundAt(t, registry.Config{}, serveAll, serveAll, status(404), serveAll)
+	for name, repo := range map[string]content.Repo{
+		"none":               {Ref: foundRef, Cred: robot},
+		"another credential": {Ref: foundRef, Cred: credentials.Credential{Username: "x", Password: credentials.Conceal("y")}, Confirmation: f.repo.Confirmation},
+		"no credential":      {Ref: foundRef, Confirmation: f.repo.Confirmation},
+		"another repository": {Ref: reference.MustParse("reg.example/other:v1"), Cred: robot, Confirmation: f.repo.Confirmation},
+		"another client":     {Ref: foundRef, Cred: robot, Confirmation: other.repo.Confirmation},
+		"something else":     {Ref: foundRef, Cred: robot, Confirmation: "yes"},
+	} {
+		_, err := read(t.Context(), f.Client, repo, helloBlob())
+		require.NoError(t, err)
+		assert.Equal(t, "m reg", f.hosts(), name)
+	}
+	// A document that is refused confirms nothing, and neither does one that is named by a digest.
+	pinned, err := foundRef.WithDigest(digest.FromString(manifestText))
+	require.NoError(t, err)
+	for _, ref := range []reference.Reference{foundRef, pinned} {
+		for _, refusal := range []http.HandlerFunc{status(401, "WWW-Authenticate", "Basic realm=r"), status(403), status(404), status(500)} {
+			f.servers["https://reg.example"] = refusal
+			doc, err := f.Manifest(t.Context(), content.Repo{Ref: ref, Cred: credentials.Credential{}}, "")
+			assert.Error(t, err)
+			assert.Zero(t, doc.Confirmation)
+			assert.NotContains(t, f.hosts(), "p", "no found host is asked")
+		}
+	}
+}
+
+// A confirmed document is not fetched, if its digest is known.
+func TestAHeadConfirms(t *testing.T) {
+	f := foundAt(t, registry.Config{}, serveAll, serveAll, status(404), serveAll)
+	doc, err := f.Manifest(t.Context(), content.Repo{Ref: foundRef, Cred: robot}, digest.FromString(manifestText))
+	require.NoError(t, err)
+	f.asked()
+	f.repo.Confirmation = doc.Confirmation
+	_, err = read(t.Context(), f.Client, f.repo, helloBlob())
+	require.NoError(t, err)
+	assert.Equal(t, "p1", f.hosts())
+}
+
+// A found host gets no credential, whatever it asks for, and is not a way to another host.
+func TestAFoundHostIsAskedAnonymously(t *testing.T) {
+	everywhere := credentials.Static{{Username: "robot", Password: credentials.Conceal("everywhere")}}
+	for name, answer := range map[string]http.HandlerFunc{
+		"basic":                       status(401, "WWW-Authenticate", "Basic realm=r"),
+		"bearer":                      status(401, "WWW-Authenticate", `Bearer realm="http://p1.example/token"`),
+		"a redirect":                  redirectTo("http://p2.example/v2/app/blobs/x"),
+		"a redirect to itself":        redirectTo("http://p1.example/other"),
+		"a redirect to the registry":  redirectTo("https://reg.example" + helloPath),
+		"something in place of bytes": status(204),
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := foundAt(t, registry.Config{MirrorKeyring: everywhere}, answer, status(404), status(404), serveAll)
+			f.repo.Mirrors = everywhere
+			_, err := read(t.Context(), f.Client, f.repo, helloBlob())
+			require.NoError(t, err)
+			f.mu.Lock()
+			for _, r := range f.seen {
+				if r.URL.Scheme == "http" {
+					assert.Empty(t, r.Header.Get("Authorization"))
+					assert.Equal(t, "/v2"+strings.TrimPrefix(helloPath, "/v2")+"?ns=reg.example", r.URL.RequestURI())
+				}
+			}
+			f.mu.Unlock()
+			assert.Equal(t, "p1 p2 m reg", f.hosts()[:len("p1 p2 m reg")])
+		})
+	}
+}
+
+// A host with an Authorization of its own is not asked, and one that cannot be a URL neither.
+// A found host that has the registry's address gets no credential either.
+func TestHostsThatAreNotFit(t *testing.T) {
+	f := foundAt(t, registry.Config{Find: func(context.Context, reference.Reference, digest.Digest) iter.Seq[registry.Host] {
+		return slices.Values([]registry.Host{
+			{URL: "http://p1.example", Header: http.Header{"authorization": {"Basic x"}}}, {URL: "ftp://p1.example"}, {URL: "http://p1.example?x"},
+			{URL: "http://p1.example", Can: registry.CanResolve}, {URL: "https://reg.example"},
+		})
+	}}, serveAll, serveAll, status(404), needsLogin("robot", serveAll))
+	_, err := read(t.Context(), f.Client, f.repo, helloBlob())
+	require.NoError(t, err)
+	asked := f.asked()
+	require.Len(t, asked, 4)
+	assert.Equal(t, "GET https://reg.example"+helloPath, asked[0], "as a found host, anonymously")
+	assert.Contains(t, asked[1], "https://m.example")
+	assert.Equal(t, []string{"GET https://reg.example" + helloPath, "GET https://reg.example" + helloPath + " Basic"}, asked[2:])
+}
+
+// A host that sends something else than the content is left by all later calls, for other
+// content too.
+func TestAFoundHostThatSendsWrongBytesIsLeft(t *testing.T) {
+	for name, answer := range map[string]http.HandlerFunc{
+		"other bytes": text(strings.Repeat("x", len(hello))),
+		"fewer":       text("h"),
+		"more":        text(hello + "more"),
+		"encoded":     status(200, "Content-Encoding", "gzip"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := foundAt(t, registry.Config{}, answer, serveAll, status(404), serveAll)
+				get := func() string {
+					body, err := f.Blob(t.Context(), f.repo, helloBlob(), 0, -1)
+					require.NoError(t, err)
+					defer body.Close()
+					data, err := io.ReadAll(body)
+					if err != nil || string(data) != hello {
+						assert.True(t, body.Reject())
+						return "something else"
+					}
+					return hello
+				}
+				first := get()
+				f.hosts()
+				assert.Equal(t, hello, get())
+				assert.Equal(t, "p2", f.hosts(), "after %q", first)
+				child, err := foundRef.WithoutTag().WithDigest(digest.FromString(manifestText))
+				require.NoError(t, err)
+				_, err = f.Manifest(t.Context(), content.Repo{Ref: child, Cred: robot, Confirmation: f.repo.Confirmation}, "")
+				require.NoError(t, err)
+				assert.Equal(t, "p2", f.hosts())
+				time.Sleep(10 * time.Minute)
+				get()
+				assert.Equal(t, "p1", f.hosts()[:2], "after ten minutes it is asked again")
+			})
+		})
+	}
+}
+
+// A manifest that is not the one asked for.
+func TestAFoundHostThatSendsAnotherManifestIsLeft(t *testing.T) {
+	f := foundAt(t, registry.Config{}, text(`{"schemaVersion":2}`), serveAll, status(404), serveAll)
+	child, err := foundRef.WithoutTag().WithDigest(digest.FromString(manifestText))
+	require.NoError(t, err)
+	_, err = f.Manifest(t.Context(), content.Repo{Ref: child, Cred: robot, Confirmation: f.repo.Confirmation}, "")
+	require.NoError(t, err)
+	assert.Equal(t, "p1 p2", f.hosts())
+	_, err = read(t.Context(), f.Client, f.repo, helloBlob())
+	require.NoError(t, err)
+	assert.Equal(t, "p2", f.hosts())
+}
+
+// A blob goes on at the next host where a found one has stopped, and that one is not asked
+// again, even though it has brought bytes.
+func TestAFoundHostThatStopsIsLeftAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		half := func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", "5")
+			_, _ = io.WriteString(w, hello[:2])
+		}
+		f := foundAt(t, registry.Config{}, nil, func(w http.ResponseWriter, r *http.Request) {
+			assert.Equal(t, "bytes=2-4", r.Header.Get("Range"))
+			w.Header().Set("Content-Range", "bytes 2-4/5")
+			w.WriteHeader(http.StatusPartialContent)
+			_, _ = io.WriteString(w, hello[2:])
+		}, status(404), status(404))
+		f.servers["http://p1.example"] = half
+		began := time.Now()
+		data, err := read(t.Context(), f.Client, f.repo, helloBlob())
+		require.NoError(t, err)
+		assert.Equal(t, hello, string(data))
+		assert.Equal(t, "p1 p2", f.hosts())
+		assert.Zero(t, time.Since(began))
+	})
+}
+
+// A busy host is asked again before the registry is.
+func TestABusyFoundHostIsWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		busy := 3
+		p1 := func(w http.ResponseWriter, r *http.Request) {
+			if busy--; busy >= 0 {
+				status(http.StatusTooManyRequests, "Retry-After", "1")(w, r)
+				return
+			}
+			serveAll(w, r)
+		}
+		f := foundAt(t, registry.Config{}, p1, status(404), serveAll, serveAll)
+		began := time.Now()
+		_, err := read(t.Context(), f.Client, f.repo, helloBlob())
+		require.NoError(t, err)
+		assert.Equal(t, "p1 p2 p1 p1 p1", f.hosts(), "a host that does not have it is not asked again")
+		assert.GreaterOrEqual(t, time.Since(began), 3*time.Second)
+
+		busy = 1 << 20
+		began = time.Now()
+		_, err = read(t.Context(), f.Client, f.repo, helloBlob())
+		require.NoError(t, err)
+		assert.True(t, strings.HasSuffix(f.hosts(), "p1 m"), "in the end the mirror is asked")
+		assert.InDelta(t, 75, time.Since(began).Seconds(), 30)
+
+		f.servers["http://p2.example"] = serveAll
+		began = time.Now()
+		_, err = read(t.Context(), f.Client, f.repo, helloBlob())
+		require.NoError(t, err)
+		assert.Equal(t, "p1 p2", f.hosts())
+		assert.Zero(t, time.Since(began), "another one has it")
+	})
+}
+
+// Find must answer soon, and may do what it likes then.
+func TestFindMustAnswerSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		stop := make(chan struct{})
+		defer close(stop)
+		calls, ended := 0, 0
+		var mu sync.Mutex
+		f := foundAt(t, registry.Config{Find: func(ctx context.Context, ref reference.Reference, d digest.Digest) iter.Seq[registry.Host] {
+			assert.Equal(t, "reg.example/app", ref.Name())
+			assert.Equal(t, helloBlob().Digest, d)
+			mu.Lock()
+			calls++
+			mu.Unlock()
+			return func(yield func(registry.Host) bool) {
+				yield(registry.Host{URL: "http://p1.example"})
+				<-ctx.Done()
+				mu.Lock()
+				ended++
+				mu.Unlock()
+				<-stop // ignores the end of its context
+			}
+		}}, status(404), status(404), serveAll, serveAll)
+		began := time.Now()
+		_, err := read(t.Context(), f.Client, f.repo, helloBlob())
+		require.NoError(t, err)
+		assert.Equal(t, "p1 m", f.hosts(), "what was found within the limit is asked")
+		assert.Equal(t, 250*time.Millisecond, time.Since(began))
+		for range 200 {
+			_, err := read(t.Context(), f.Client, f.repo, helloBlob())
+			require.NoError(t, err)
+		}
+		assert.Equal(t, 64, calls, "calls that do not end have a limit")
+		assert.Equal(t, 64, ended)
+	})
+}
+
+func TestManyHostsAreFound(t *testing.T) {
+	yielded := 0
+	f := foundAt(t, registry.Config{Find: func(context.Context, reference.Reference, digest.Digest) iter.Seq[registry.Host] {
+		return func(yield func(registry.Host) bool) {
+			for yielded = 1; yield(registry.Host{URL: "http://p1.example:" + string(rune('0'+yielded%10)) + "00"}); yielded++ {
+			}
+		}
+	}}, status(404), status(404), serveAll, serveAll)
+	_, err := read(t.Context(), f.Client, f.repo, helloBlob())
+	require.NoError(t, err)
+	assert.Equal(t, 16, yielded)
+}
+
+func TestAPanicOfFindIsRaised(t *testing.T) {
+	f := foundAt(t, registry.Config{Find: func(context.Context, reference.Reference, digest.Digest) iter.Seq[registry.Host] { panic("find") }}, nil, nil, serveAll, serveAll)
+	assert.Panics(t, func() { _, _ = read(t.Context(), f.Client, f.repo, helloBlob()) })
+	f.CloseIdleConnections()
+}
+
+// The registry is away: then found hosts serve what is named by digest, if the switch is set,
+// and the document says that nothing was confirmed.
+func TestFindWithoutRegistry(t *testing.T) {
+	pinned, err := foundRef.WithDigest(digest.FromString(manifestText))
+	require.NoError(t, err)
+	for name, tt := range map[string]struct {
+		off         bool
+		ref         reference.Reference
+		mirror, reg http.HandlerFunc
+		found       bool
+	}{
+		"away":                 {ref: pinned, mirror: status(404), found: true},
+		"a bad gateway":        {ref: pinned, mirror: status(404), reg: status(502), found: true},
+		"all away":             {ref: pinned, found: true},
+		"off":                  {off: true, ref: pinned},
+		"a tag":                {ref: foundRef},
+		"not found":            {ref: pinned, reg: status(404)},
+		"refused":              {ref: pinned, reg: status(401, "WWW-Authenticate", "Basic realm=r")},
+		"denied":               {ref: pinned, reg: status(403)},
+		"limited":              {ref: pinned, reg: status(429)},
+		"broken":               {ref: pinned, reg: status(500)},
+		"the mirror refuses":   {ref: pinned, mirror: status(401, "WWW-Authenticate", "Basic realm=r")},
+		"the mirror denies it": {ref: pinned, mirror: status(403)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := foundAt(t, registry.Config{FindWithoutRegistry: !tt.off}, status(404), serveAll, tt.mirror, tt.reg)
+				doc, err := f.Manifest(t.Context(), content.Repo{Ref: tt.ref, Cred: robot}, "")
+				if !tt.found {
+					assert.Error(t, err)
+					assert.NotContains(t, f.hosts(), "p")
+					return
+				}
+				require.NoError(t, err)
+				assert.Equal(t, content.Opening{Unconfirmed: true}, doc.Opening)
+				assert.Equal(t, manifestText, string(doc.Body))
+				assert.True(t, strings.HasSuffix(f.hosts(), "p1 p2"))
+				f.repo.Confirmation = doc.Confirmation
+				_, err = read(t.Context(), f.Client, f.repo, helloBlob())
+				require.NoError(t, err)
+				assert.Equal(t, "p1 p2", f.hosts())
+			})
+		})
+	}
+	_, err = registry.New(registry.Config{FindWithoutRegistry: true})
+	assert.ErrorContains(t, err, "FindWithoutRegistry needs Find")
+}
+
+// The error is the registry's if no found host has the document either.
+func TestTheErrorIsTheRegistrysIfNoHostIsFound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		pinned, err := foundRef.WithDigest(digest.FromString(manifestText))
+		require.NoError(t, err)
+		f := foundAt(t, registry.Config{FindWithoutRegistry: true}, status(404), nil, nil, nil)
+		_, err = f.Manifest(t.Context(), content.Repo{Ref: pinned, Cred: robot}, "")
+		var e *content.Error
+		require.True(t, errors.As(err, &e))
+		assert.Equal(t, "reg.example", e.Host)
+	})
+}
+
+// Private images are not asked of found hosts under NoMirrorForPrivate.
+func TestNoFoundHostForPrivate(t *testing.T) {
+	f := foundAt(t, registry.Config{NoMirrorForPrivate: true}, serveAll, serveAll, serveAll, serveAll)
+	_, err := read(t.Context(), f.Client, f.repo, helloBlob())
+	require.NoError(t, err)
+	assert.Equal(t, "reg", f.hosts())
+}
