@@ -25,68 +25,39 @@ import (
 //
 // The Group's lock is held only inside its methods. A caller that has a lock of its own
 // locks it first.
-type Group[K, W comparable, V any] struct {
-	mu   sync.Mutex
-	runs map[K]*Run[K, W, V]
-}
+type Group[K, W comparable, V any] struct{ runs runs }
 
 // A Run is one run of the work. Several callers may wait for it.
 type Run[K, W comparable, V any] struct {
 	// Value is the value that Join's newValue returned.
 	Value V
-
-	group    *Group[K, W, V]
-	key      K
-	ctx      context.Context
-	cancel   context.CancelFunc
-	waiters  []W           // the callers that have not left; guarded by the group's lock
-	done     chan struct{} // closed when the run has ended
-	panicked *panics.Error // set before done is closed
+	run
 }
 
 // Join adds waiter to the callers that wait for the run of key. If no run of key is under
 // way, Join makes one, with the value that newValue returns, and first is true. Then this
 // caller must make sure that Go is called, unless all callers leave before.
-func (g *Group[K, W, V]) Join(ctx context.Context, key K, waiter W, newValue func() V) (run *Run[K, W, V], first bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	run, ok := g.runs[key]
-	if !ok {
-		run = &Run[K, W, V]{Value: newValue(), group: g, key: key, done: make(chan struct{})}
-		run.ctx, run.cancel = context.WithCancel(context.WithoutCancel(ctx))
-		if g.runs == nil {
-			g.runs = map[K]*Run[K, W, V]{}
-		}
-		g.runs[key] = run
-	}
-	run.waiters = append(run.waiters, waiter)
-	return run, !ok
+func (g *Group[K, W, V]) Join(ctx context.Context, key K, waiter W, newValue func() V) (r *Run[K, W, V], first bool) {
+	self, first := g.runs.join(ctx, key, waiter, func() *run {
+		r := &Run[K, W, V]{Value: newValue()}
+		r.self = r
+		return &r.run
+	})
+	return self.(*Run[K, W, V]), first
 }
 
 // Len returns the number of runs that callers can join.
-func (g *Group[K, W, V]) Len() int {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return len(g.runs)
-}
+func (g *Group[K, W, V]) Len() int { return g.runs.len() }
 
 // Waiting returns the number of callers that wait for the run of key.
-func (g *Group[K, W, V]) Waiting(key K) int {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if run := g.runs[key]; run != nil {
-		return len(run.waiters)
-	}
-	return 0
-}
+func (g *Group[K, W, V]) Waiting(key K) int { return g.runs.waiting(key) }
 
 // Values returns the values of the runs that callers can join.
 func (g *Group[K, W, V]) Values() []V {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	values := make([]V, 0, len(g.runs))
-	for _, run := range g.runs {
-		values = append(values, run.Value)
+	all := g.runs.all()
+	values := make([]V, 0, len(all))
+	for _, self := range all {
+		values = append(values, self.(*Run[K, W, V]).Value)
 	}
 	return values
 }
@@ -95,40 +66,119 @@ func (g *Group[K, W, V]) Values() []V {
 // to further callers, calls settle with the callers that have not left, and closes Done.
 // The Group's lock is held while settle runs. settle may be nil.
 func (r *Run[K, W, V]) Go(work func(context.Context), settle func(waiters []W, panicked *panics.Error)) {
+	if settle == nil {
+		settle = func([]W, *panics.Error) {}
+	}
+	r.start(work, func(panicked *panics.Error) { settle(typed[W](r.waiters), panicked) })
+}
+
+// Waiters returns the callers that wait for the run and have not left.
+func (r *Run[K, W, V]) Waiters() []W {
+	r.group.mu.Lock()
+	defer r.group.mu.Unlock()
+	return typed[W](r.waiters)
+}
+
+// Leave removes waiter. If no caller is left, the run's context ends, a later caller gets
+// another run, and last is true.
+func (r *Run[K, W, V]) Leave(waiter W) (last bool) { return r.leave(waiter) }
+
+func typed[W any](waiters []any) []W {
+	list := make([]W, 0, len(waiters))
+	for _, w := range waiters {
+		list = append(list, w.(W))
+	}
+	return list
+}
+
+// runs has the runs of a Group. Like run, it does not know the Group's types, so that a
+// program that has Groups of several types has this code only once.
+type runs struct {
+	mu    sync.Mutex
+	byKey map[any]*run
+}
+
+// A run is what a Run of any type has.
+type run struct {
+	self     any // the Run
+	group    *runs
+	key      any
+	ctx      context.Context
+	cancel   context.CancelFunc
+	waiters  []any         // the callers that have not left; guarded by the group's lock
+	done     chan struct{} // closed when the run has ended
+	panicked *panics.Error // set before done is closed
+}
+
+// join is Join. It returns the Run.
+func (g *runs) join(ctx context.Context, key, waiter any, newRun func() *run) (self any, first bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	r, ok := g.byKey[key]
+	if !ok {
+		r = newRun()
+		r.group, r.key, r.done = g, key, make(chan struct{})
+		r.ctx, r.cancel = context.WithCancel(context.WithoutCancel(ctx))
+		if g.byKey == nil {
+			g.byKey = map[any]*run{}
+		}
+		g.byKey[key] = r
+	}
+	r.waiters = append(r.waiters, waiter)
+	return r.self, !ok
+}
+
+// all returns the Runs that callers can join.
+func (g *runs) all() []any {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	all := make([]any, 0, len(g.byKey))
+	for _, r := range g.byKey {
+		all = append(all, r.self)
+	}
+	return all
+}
+
+func (g *runs) len() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.byKey)
+}
+
+func (g *runs) waiting(key any) int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if r := g.byKey[key]; r != nil {
+		return len(r.waiters)
+	}
+	return 0
+}
+
+// start is Go. settle is called with the lock held.
+func (r *run) start(work func(context.Context), settle func(*panics.Error)) {
 	go panics.Catch(func() { work(r.ctx) }, func(panicked *panics.Error) {
 		r.cancel()
 		r.panicked = panicked
 		r.group.mu.Lock()
 		defer r.group.mu.Unlock()
 		r.forget()
-		if settle != nil {
-			settle(r.waiters, panicked)
-		}
+		settle(panicked)
 		close(r.done)
 	})
 }
 
 // Context returns the context of the run. It ends with the run, or when the last caller
 // has left.
-func (r *Run[K, W, V]) Context() context.Context { return r.ctx }
+func (r *run) Context() context.Context { return r.ctx }
 
 // Done returns a channel that is closed when the run has ended. It is never closed if Go
 // is never called.
-func (r *Run[K, W, V]) Done() <-chan struct{} { return r.done }
+func (r *run) Done() <-chan struct{} { return r.done }
 
 // Raise panics if the work has panicked. It may be called only after Done is closed.
-func (r *Run[K, W, V]) Raise() { r.panicked.Raise() }
+func (r *run) Raise() { r.panicked.Raise() }
 
-// Waiters returns the callers that wait for the run and have not left.
-func (r *Run[K, W, V]) Waiters() []W {
-	r.group.mu.Lock()
-	defer r.group.mu.Unlock()
-	return slices.Clone(r.waiters)
-}
-
-// Leave removes waiter. If no caller is left, the run's context ends, a later caller gets
-// another run, and last is true.
-func (r *Run[K, W, V]) Leave(waiter W) (last bool) {
+func (r *run) leave(waiter any) (last bool) {
 	r.group.mu.Lock()
 	defer r.group.mu.Unlock()
 	if i := slices.Index(r.waiters, waiter); i >= 0 {
@@ -144,9 +194,9 @@ func (r *Run[K, W, V]) Leave(waiter W) (last bool) {
 
 // forget removes r from the group, unless another run has taken its place. The caller holds
 // the group's lock.
-func (r *Run[K, W, V]) forget() {
-	if r.group.runs[r.key] == r {
-		delete(r.group.runs, r.key)
+func (r *run) forget() {
+	if r.group.byKey[r.key] == r {
+		delete(r.group.byKey, r.key)
 	}
 }
 
