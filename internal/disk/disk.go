@@ -71,6 +71,7 @@ type FS interface {
 // Close.
 type File interface {
 	io.Reader
+	io.Seeker
 	io.ReaderAt
 	io.WriterAt
 	io.Closer

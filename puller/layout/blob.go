@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -320,6 +321,22 @@ func (r *blobReader) ReadAt(p []byte, off int64) (int, error) {
 }
 
 func (r *blobReader) Close() error { return r.fail(r.f.Close()) }
+
+// Seek sets the offset of the next Read.
+func (r *blobReader) Seek(offset int64, whence int) (int64, error) {
+	n, err := r.f.Seek(offset, whence)
+	return n, r.fail(err)
+}
+
+// SyscallConn gives net the file itself, so that the system copies its bytes to a network
+// connection without the process (sendfile).
+func (r *blobReader) SyscallConn() (syscall.RawConn, error) {
+	f, ok := r.f.(syscall.Conn)
+	if !ok {
+		return nil, errors.ErrUnsupported
+	}
+	return f.SyscallConn()
+}
 
 func (r *blobReader) fail(err error) error {
 	if err == io.EOF {

@@ -134,7 +134,8 @@ func (l *Layout) Has(ctx context.Context, desc ocispec.Descriptor) (bool, error)
 }
 
 // Open opens desc's content for reading, after the checks that Has makes. The reader also
-// implements io.ReaderAt. The error wraps fs.ErrNotExist if the content is not stored.
+// implements io.ReaderAt and io.Seeker, and syscall.Conn, so that io.Copy to a connection of
+// package net lets the system copy the bytes. The error wraps fs.ErrNotExist if the content is not stored.
 func (l *Layout) Open(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
 	if err := ocilayout.CheckDescriptor(desc); err != nil {
 		return nil, err

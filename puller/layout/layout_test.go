@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -197,4 +198,27 @@ func must[T any](v T, err error) T {
 func hexOf(data []byte) string {
 	sum := sha256.Sum256(data)
 	return hex.EncodeToString(sum[:])
+}
+
+// The reader of a blob can seek, and gives package net the file, so that the system can send
+// it.
+func TestTheReaderOfABlobIsTheFile(t *testing.T) {
+	l := openTest(t, t.TempDir())
+	data := []byte("0123456789")
+	desc := descOf("application/octet-stream", data)
+	store(t, l, desc, data)
+	r, err := l.Open(t.Context(), desc)
+	require.NoError(t, err)
+	at, err := r.(io.Seeker).Seek(4, io.SeekStart)
+	require.NoError(t, err)
+	assert.EqualValues(t, 4, at)
+	rest, err := io.ReadAll(r)
+	require.NoError(t, err)
+	assert.Equal(t, "456789", string(rest))
+	raw, err := r.(syscall.Conn).SyscallConn()
+	require.NoError(t, err)
+	assert.NotNil(t, raw)
+	require.NoError(t, r.Close())
+	_, err = r.(io.Seeker).Seek(0, io.SeekStart)
+	assert.ErrorIs(t, err, content.ErrStore)
 }

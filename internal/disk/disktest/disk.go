@@ -395,6 +395,23 @@ func (f *file) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// Seek sets the offset of the next Read.
+func (f *file) Seek(offset int64, whence int) (int64, error) {
+	f.p.d.mu.Lock()
+	defer f.p.d.mu.Unlock()
+	switch whence {
+	case io.SeekCurrent:
+		offset += f.at
+	case io.SeekEnd:
+		offset += int64(len(f.ino.data))
+	}
+	if offset < 0 {
+		return 0, fs.ErrInvalid
+	}
+	f.at = offset
+	return offset, nil
+}
+
 func (f *file) ReadAt(p []byte, off int64) (int, error) {
 	f.p.d.mu.Lock()
 	defer f.p.d.mu.Unlock()
