@@ -197,6 +197,36 @@ func (d *Dir) record(id string) (Record, error) {
 	return rec, nil
 }
 
+// List implements Lister.
+func (d *Dir) List(ctx context.Context) iter.Seq2[Record, error] {
+	return func(yield func(Record, error) bool) {
+		names, err := work(ctx, d, "", func() ([]string, error) { return d.list(recordsDir) })
+		if err != nil {
+			yield(Record{}, err)
+			return
+		}
+		for _, name := range names {
+			rec, err := work(ctx, d, "", func() (rec Record, err error) {
+				if err := d.read(name, &rec); err != nil {
+					return Record{}, err
+				}
+				if recordFile(rec.ID) != name {
+					return Record{}, malformedf("%s is the record of %q", name, redact.Cut(rec.ID, maxID))
+				}
+				return rec, nil
+			})
+			switch {
+			case ctx.Err() != nil:
+				yield(Record{}, context.Cause(ctx))
+				return
+			case errors.Is(err, fs.ErrNotExist): // removed since it was listed
+			case !yield(rec, err):
+				return
+			}
+		}
+	}
+}
+
 // Grant implements Store.
 func (d *Dir) Grant(ctx context.Context, id, name string, access Access) error {
 	_, err := work(ctx, d, recordFile(id), func() (struct{}, error) {

@@ -361,3 +361,33 @@ func TestPublicDigestsAddUp(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, many[:maxPublic], rec.Names["x.example/b"].Public)
 }
+
+// A record that cannot be read, and a file with another image's record, are errors of List,
+// which goes on.
+func TestListYieldsAllRecordsAndGoesOnAfterABadOne(t *testing.T) {
+	dir := t.TempDir()
+	d := openDir(t, dir)
+	for _, id := range []string{"a", "b", "c"} {
+		require.NoError(t, d.Grant(t.Context(), id, "x.example/app", Access{Everybody: true}))
+	}
+	require.NoError(t, os.WriteFile(filepath.Join(dir, recordFile("b")), []byte(`{"id":"a"}`), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, recordsDir, tempPrefix+"x"), []byte("{"), 0o600))
+	var ids []string
+	var errs []error
+	for rec, err := range d.List(t.Context()) {
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		ids = append(ids, rec.ID)
+	}
+	assert.ElementsMatch(t, []string{"a", "c"}, ids)
+	require.Len(t, errs, 1)
+	assert.ErrorContains(t, errs[0], `is the record of "a"`)
+
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, err := range d.List(ctx) {
+		assert.ErrorIs(t, err, context.Canceled)
+	}
+}

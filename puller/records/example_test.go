@@ -132,3 +132,16 @@ func ExampleAdmission() {
 	// true
 	// false
 }
+
+func ExampleLister() {
+	dir, remove := open()
+	defer remove()
+	fmt.Println(dir.Grant(context.Background(), "sha256:1", "registry.example/app", records.Access{Everybody: true}))
+	var store records.Lister = dir
+	for record, err := range store.List(context.Background()) {
+		fmt.Println(record.ID, err)
+	}
+	// Output:
+	// <nil>
+	// sha256:1 <nil>
+}

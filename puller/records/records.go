@@ -44,6 +44,15 @@ type Store interface {
 	Sweep(ctx context.Context, before time.Time, stored func(id string) bool) error
 }
 
+// A Lister is a Store that can list its records, as Dir can. It is optional. Package serve
+// uses it to find out that a blob of one image was public in another one.
+type Lister interface {
+	Store
+	// List yields all records. It yields an error for a record that cannot be read, and
+	// goes on, and an error when ctx has ended.
+	List(ctx context.Context) iter.Seq2[Record, error]
+}
+
 // A Record says which Pods may use one image, as earlier pulls have shown.
 type Record struct {
 	ID      string            `json:"id"`      // as in puller.Image
