@@ -55,6 +55,7 @@ var arrows = map[string][]string{
 	"internal/strictyaml":            {"sigs.k8s.io/yaml"},
 	"internal/ocilayout":             {"puller/content", "reference", "github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest"},
 	"puller/archive":                 {"puller/content", "reference", "github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest"},
+	"puller/serve":                   {"puller", "puller/content", "puller/records", "index", "pullpolicy", "reference", "github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest"},
 	"puller/unpack":                  {"puller/content", "index", "github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest"},
 	"internal/keylock":               {},
 	"internal/newdir":                {},
@@ -67,7 +68,7 @@ var arrows = map[string][]string{
 // forbidden names parts of the standard library that only some packages may import.
 var forbidden = map[string][]string{
 	"os/exec":  {"credentials", "internal/realtest"},
-	"net/http": {"puller/registry", "puller/registry/certsd", "puller/pullertest", "internal/realtest", "internal/fakeregistry", "internal/scripted"},
+	"net/http": {"puller/registry", "puller/registry/certsd", "puller/serve", "puller/pullertest", "internal/realtest", "internal/fakeregistry", "internal/scripted"},
 	"regexp":   {"internal/scripted"},
 }
 

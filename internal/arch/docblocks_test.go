@@ -29,6 +29,7 @@ var given = map[string]string{
 	"puller/archive":  "ctx context.Context, store content.Store, file io.Reader",
 	"puller/content":  "err error",
 	"puller/registry": "store content.Store",
+	"puller/serve":    "store *layout.Layout, recs *records.Dir",
 	"puller/transfer": "store content.Store",
 	"puller/unpack":   "ctx context.Context, store content.Store, manifest ocispec.Descriptor",
 	"pullpolicy":      "written pullpolicy.Policy, image string, presence pullpolicy.Presence",
@@ -36,10 +37,10 @@ var given = map[string]string{
 
 // otherBlocks has the first words of blocks in docs that are not Go: tables, a grammar,
 // settings, commands, names of files.
-var otherBlocks = []string{"policy  ", "step ", "Go ", "name  ", "# certs.d/", "skopeo ", "certs.d/", "intents/", "application/vnd."}
+var otherBlocks = []string{"policy  ", "step ", "Go ", "name  ", "# certs.d/", "# hosts.toml", "skopeo ", "certs.d/", "intents/", "application/vnd."}
 
 // importable are the packages of other modules that Go blocks may name.
-var importable = map[string]string{"context": "context", "errors": "errors", "io": "io", "log": "log", "digest": "github.com/opencontainers/go-digest", "ocispec": "github.com/opencontainers/image-spec/specs-go/v1"}
+var importable = map[string]string{"context": "context", "errors": "errors", "io": "io", "log": "log", "http": "net/http", "time": "time", "digest": "github.com/opencontainers/go-digest", "ocispec": "github.com/opencontainers/image-spec/specs-go/v1"}
 
 // Each Go block of the docs of the public packages becomes the body of a function. All these
 // functions are compiled in one build.

@@ -1,0 +1,192 @@
+package serve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/index"
+	"github.com/pullkit/pullkit/internal/ocilayout"
+	"github.com/pullkit/pullkit/internal/verify"
+	"github.com/pullkit/pullkit/reference"
+)
+
+// A found is content that may be given to the client.
+type found struct {
+	target target
+	desc   ocispec.Descriptor
+	data   []byte // of a manifest or an index; a blob is opened by send
+	public bool   // everybody may have it, and not only this client
+}
+
+// errPrivate is why something that is stored is not served.
+var errPrivate = errors.New("it is not public: no pull is recorded that got it from the registry itself without a credential")
+
+// find finds what a request asks for, pulls it if it is missing, and decides whether the
+// client may have it.
+func (h *Handler) find(r *http.Request, t target) (found, error) {
+	if t.blob {
+		return h.findBlob(r, t)
+	}
+	return h.findDocument(r, t)
+}
+
+func (h *Handler) findDocument(r *http.Request, t target) (found, error) {
+	began := time.Now()
+	ref, err := t.ref()
+	if err != nil {
+		return found{}, badName("NAME_INVALID", "%w", err)
+	}
+	f := found{target: t}
+	f.desc, f.data, err = h.document(r.Context(), ref)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := h.pull(r.Context(), t, ref, err); err != nil {
+			return found{}, err
+		}
+		began = time.Now()
+		f.desc, f.data, err = h.document(r.Context(), ref)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return found{}, t.notFound(err)
+	}
+	if err != nil {
+		return found{}, err
+	}
+	leaves, err := h.catalog.leaves(r.Context(), f.desc)
+	if err != nil {
+		return found{}, err
+	}
+	for _, leaf := range leaves {
+		if f.public, err = h.public.has(r.Context(), t.repo.Name(), leaf, f.desc.Digest, began); f.public || err != nil {
+			break
+		}
+	}
+	if f.public {
+		return f, nil
+	}
+	if no := h.allowed(r, ref); no != nil {
+		return found{}, t.notFound(errors.Join(no, err))
+	}
+	return f, nil
+}
+
+// document returns the stored manifest or index that has a name. The error wraps
+// fs.ErrNotExist if there is none.
+func (h *Handler) document(ctx context.Context, ref reference.Reference) (ocispec.Descriptor, []byte, error) {
+	desc, err := h.store.Lookup(ctx, ref)
+	if err != nil {
+		return desc, nil, err
+	}
+	data, err := ocilayout.ReadBlob(ctx, h.store, desc)
+	if err != nil {
+		return desc, nil, err
+	}
+	if !verify.Bytes(desc.Digest, data) {
+		return desc, nil, fmt.Errorf("what is stored as %s has another digest", desc.Digest)
+	}
+	// The type of the descriptor can be that of another tool. What the document says of
+	// itself counts, as in a pull.
+	doc, err := index.Parse(desc.MediaType, data)
+	if err != nil {
+		return desc, nil, fmt.Errorf("what is stored as %s: %w", desc.Digest, err)
+	}
+	desc.MediaType = doc.MediaType
+	return desc, data, nil
+}
+
+// allowed returns nil if Config.Allow accepts an image that is not public.
+func (h *Handler) allowed(r *http.Request, image reference.Reference) error {
+	if h.allow == nil {
+		return errPrivate
+	}
+	if err := h.allow(r, image); err != nil {
+		return fmt.Errorf("Config.Allow: %w", err)
+	}
+	return nil
+}
+
+func (h *Handler) findBlob(r *http.Request, t target) (found, error) {
+	began := time.Now()
+	list, err := h.catalog.lists.now(r.Context())
+	if err != nil {
+		return found{}, err
+	}
+	f, first := h.findHeld(r, t, list, began)
+	if first == nil {
+		return f, nil
+	}
+	// An image may have been tagged since the Store was listed.
+	list, err = h.catalog.lists.since(r.Context(), began)
+	if err != nil {
+		return found{}, err
+	}
+	return h.findHeld(r, t, list, began)
+}
+
+// errNotNamed is why a blob is not served.
+var errNotNamed = errors.New("no image of this repository names it")
+
+// findHeld finds a blob in the images of a listing that name it.
+func (h *Handler) findHeld(r *http.Request, t target, list *listing, began time.Time) (found, error) {
+	ctx := r.Context()
+	holders, err := list.holding(ctx, t.repo.Name(), t.digest)
+	if err != nil {
+		return found{}, err
+	}
+	why := errNotNamed
+	asked := map[reference.Reference]error{} // Config.Allow, once for each name
+	for _, held := range holders {
+		// The image may have been removed since.
+		now, err := h.store.Lookup(ctx, held.ref)
+		if errors.Is(err, fs.ErrNotExist) || err == nil && now.Digest != held.top.Digest {
+			continue
+		}
+		if err != nil {
+			return found{}, err
+		}
+		f := found{target: t, desc: held.blob}
+		f.public, err = h.public.has(ctx, t.repo.Name(), held.leaf, t.digest, began)
+		if !f.public {
+			no, ok := asked[held.ref]
+			if !ok {
+				no = h.allowed(r, held.ref)
+				asked[held.ref] = no
+			}
+			if no != nil {
+				why = errors.Join(no, err)
+				continue
+			}
+		}
+		has, err := h.catalog.has(ctx, held.blob)
+		if err != nil {
+			return found{}, err
+		}
+		if has {
+			return f, nil
+		}
+		why = &missingError{held.ref, t.digest}
+	}
+	var missing *missingError
+	if errors.As(why, &missing) {
+		if err := h.pull(ctx, t, missing.ref, why); err != nil {
+			return found{}, err
+		}
+		return h.findHeld(r, t, list, time.Now())
+	}
+	return found{}, t.notFound(why)
+}
+
+// A missingError says that an image is not whole.
+type missingError struct {
+	ref  reference.Reference
+	blob digest.Digest
+}
+
+func (e *missingError) Error() string {
+	return fmt.Sprintf("blob %s of %s is not stored", e.blob, e.ref)
+}

@@ -1,0 +1,73 @@
+package serve
+
+import (
+	"sync"
+	"time"
+)
+
+const (
+	// chunk is how many bytes are sent under one deadline.
+	chunk = 128 << 10
+	// slowAfter is how long a chunk may take before another request may take the place of
+	// its client: 32 KiB/s.
+	slowAfter = 4 * time.Second
+)
+
+// lanes limits how much is sent at the same time. A client that hardly reads does not keep
+// its place when another one needs it.
+type lanes struct {
+	limit int
+
+	mu   sync.Mutex
+	open map[*lane]struct{}
+}
+
+// A lane is one answer that is being sent.
+type lane struct {
+	lanes *lanes
+	since time.Time // when the chunk that is being sent began
+	cut   func()    // ends the answer
+}
+
+// enter returns a lane, or nil if all of them are in use. cut ends the answer from another
+// goroutine.
+func (l *lanes) enter(cut func()) *lane {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	if len(l.open) >= l.limit {
+		var slowest *lane
+		for other := range l.open {
+			if slowest == nil || other.since.Before(slowest.since) {
+				slowest = other
+			}
+		}
+		if slowest == nil || now.Sub(slowest.since) < slowAfter {
+			return nil
+		}
+		delete(l.open, slowest)
+		slowest.cut()
+	}
+	if l.open == nil {
+		l.open = map[*lane]struct{}{}
+	}
+	n := &lane{l, now, cut}
+	l.open[n] = struct{}{}
+	return n
+}
+
+// progress notes that a chunk begins. It reports whether the answer may go on.
+func (n *lane) progress() bool {
+	n.lanes.mu.Lock()
+	defer n.lanes.mu.Unlock()
+	_, ok := n.lanes.open[n]
+	n.since = time.Now()
+	return ok
+}
+
+// leave ends the answer.
+func (n *lane) leave() {
+	n.lanes.mu.Lock()
+	defer n.lanes.mu.Unlock()
+	delete(n.lanes.open, n)
+}
