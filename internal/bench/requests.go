@@ -69,7 +69,7 @@ func runRequests(ctx context.Context, b *bench) (err error) {
 		}
 		if a.goal != nil {
 			g := countGoal(a.goal, cells[1:])
-			b.reach("Requests: "+a.title, g, g.Got, "", "")
+			b.reach("Requests: "+a.title, g, strings.Join(cells[1:], " / "), "", "")
 			want, reached := report.Cells(g)
 			cells = append(cells, want, reached)
 		}

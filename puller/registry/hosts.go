@@ -74,8 +74,9 @@ type HostsReader interface {
 	// changed since it was read, such as a certificate. The Client keeps its connections
 	// while the version stays the same.
 	//
-	// ReadHosts may block. The Client calls it at most once at a time for each registry,
-	// and does not wait longer than a call's context and Config.StallTimeout allow.
+	// ReadHosts may block. The Client calls it concurrently for several registries, and at
+	// most once at a time for each. It does not wait longer than a call's context and
+	// Config.StallTimeout allow.
 	ReadHosts(registry string, base *x509.CertPool) (hosts Hosts, version string, err error)
 }
 

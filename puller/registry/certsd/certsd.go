@@ -51,7 +51,7 @@ import (
 // A Dir may be a list of such directories, split as the system splits paths, as containerd
 // 2.2 has it ("/etc/containerd/certs.d:/etc/docker/certs.d"). The first one that has a
 // directory for the registry counts. Directories of the list that do not exist are passed
-// over. If all of them are missing, that is an error.
+// over. If all of them are missing, that is an error. The empty Dir configures no registry.
 //
 // A directory without a hosts.toml is read as Docker's: *.crt are authorities, *.cert
 // and *.key are client certificates and their keys.
@@ -110,6 +110,9 @@ var errNoDir = fmt.Errorf("the directory does not exist: %w", fs.ErrNotExist)
 
 // read returns the hosts of a registry, and a hash of all files that it read.
 func (d Dir) read(name string, base *x509.CertPool) (registry.Hosts, string, error) {
+	if d == "" {
+		return registry.Hosts{}, "", fmt.Errorf("no directory is configured: %w", fs.ErrNotExist)
+	}
 	there := 0
 	for _, root := range filepath.SplitList(string(d)) {
 		if root == "" {

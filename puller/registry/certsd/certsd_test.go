@@ -195,6 +195,9 @@ func TestTheVersionIsThatOfTheFiles(t *testing.T) {
 	hosts, _, err := Dir(dir).ReadHosts("other.example", nil)
 	assert.NoError(t, err, "the configuration does not say anything about this registry")
 	assert.Zero(t, hosts)
+	hosts, _, err = Dir("").ReadHosts("reg.example", nil)
+	assert.NoError(t, err)
+	assert.Zero(t, hosts)
 }
 
 // A directory in Docker's form has an authority and a client certificate with its key.
