@@ -183,3 +183,5 @@ func lose(t *testing.T, n node, blob ocispec.Descriptor) {
 	t.Helper()
 	require.NoError(t, os.Remove(filepath.Join(n.store.Dir(), "blobs", "sha256", blob.Digest.Encoded())))
 }
+
+func requestFor(image string) puller.Request { return puller.Request{Image: image} }
