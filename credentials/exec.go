@@ -1,11 +1,9 @@
 package credentials
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"os"
 	"os/exec"
@@ -14,6 +12,7 @@ import (
 	"time"
 
 	"github.com/pullkit/pullkit/internal/redact"
+	"github.com/pullkit/pullkit/internal/subprocess"
 )
 
 // An Exec says where the programs are that a keyring starts, and sets their limits and their
@@ -50,9 +49,6 @@ type envVar struct {
 const (
 	defaultTimeout   = time.Minute
 	defaultMaxOutput = 1 << 20
-	maxStderr        = 64 << 10
-	// waitDelay is how long a killed program's children may hold its output open.
-	waitDelay = time.Second
 )
 
 // A command is one run of a program.
@@ -74,40 +70,26 @@ func (x Exec) run(ctx context.Context, c command) (stdout []byte, err error) {
 	if limit <= 0 {
 		limit = defaultMaxOutput
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, timeout, ErrProgramTimeout)
-	defer cancel()
-	ctx, kill := context.WithCancel(ctx)
-	defer kill()
-
-	out := &capture{limit: limit, full: kill}
-	said := &capture{limit: maxStderr}
-	cmd := exec.CommandContext(ctx, c.path, c.args...)
-	cmd.Env = x.environ(c.env)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(c.stdin), out, said
-	cmd.WaitDelay = waitDelay
-	killGroup(cmd)
-
-	err = cmd.Run()
-	if errors.Is(err, exec.ErrWaitDelay) && cmd.ProcessState.Success() {
-		err = nil // the program ended; a daemon that it started holds its output open
-	}
-	switch cause := context.Cause(ctx); {
-	case out.over:
+	r := subprocess.Run(ctx, subprocess.Command{
+		Path: c.path, Args: c.args, Env: x.environ(c.env), Stdin: c.stdin, Timeout: timeout, MaxOutput: limit,
+	})
+	switch {
+	case r.TooLong:
 		return nil, fmt.Errorf("%w: %d bytes", errProgramOutput, limit)
-	case err == nil:
-		return out.buf.Bytes(), nil
-	case cause == ErrProgramTimeout:
-		return out.buf.Bytes(), fmt.Errorf("%w: %v", ErrProgramTimeout, timeout)
-	case cause != nil:
-		return out.buf.Bytes(), cause
-	case errors.Is(err, os.ErrNotExist):
+	case r.Err == nil: // r.Held: a daemon that the program started holds its output open
+		return r.Stdout, nil
+	case r.TimedOut:
+		return r.Stdout, fmt.Errorf("%w: %v", ErrProgramTimeout, timeout)
+	case ctx.Err() != nil:
+		return r.Stdout, r.Err
+	case errors.Is(r.Err, os.ErrNotExist):
 		return nil, missing(c.path)
 	}
-	words := repeatable(said.buf.String(), c.secrets...)
+	words := repeatable(string(r.Stderr), c.secrets...)
 	if words == "" {
-		return out.buf.Bytes(), fmt.Errorf("%w: %v", ErrProgramFailed, err)
+		return r.Stdout, fmt.Errorf("%w: %v", ErrProgramFailed, r.Err)
 	}
-	return out.buf.Bytes(), fmt.Errorf("%w: %v: %s", ErrProgramFailed, err, words)
+	return r.Stdout, fmt.Errorf("%w: %v: %s", ErrProgramFailed, r.Err, words)
 }
 
 // findProgram returns the path of a program: program itself if it is a path, and otherwise
@@ -127,31 +109,13 @@ func findProgram(program string) (string, error) {
 // missing: the program itself, its interpreter or its loader. The system has the same error
 // for all of these.
 func missing(path string) error {
-	info, err := os.Stat(path)
-	if err != nil || !info.Mode().IsRegular() {
+	switch what, name := subprocess.Missing(path); what {
+	case "":
 		return errProgramMissing
-	}
-	if name := interpreter(path); name != "" {
+	case "interpreter":
 		return fmt.Errorf("%w: the interpreter that its first line names is missing: %s", ErrProgramStart, quote(name))
 	}
 	return fmt.Errorf("%w: the loader that it needs is missing", ErrProgramStart)
-}
-
-// interpreter returns the text after #! in the first line of a script; "" if the file is
-// not a script.
-func interpreter(path string) string {
-	f, err := os.Open(path)
-	if err != nil {
-		return ""
-	}
-	defer f.Close()
-	head, _ := io.ReadAll(io.LimitReader(f, maxQuoted))
-	line, ok := bytes.CutPrefix(head, []byte("#!"))
-	if !ok {
-		return ""
-	}
-	line, _, _ = bytes.Cut(line, []byte("\n"))
-	return strings.Trim(string(line), " \t") // a carriage return stays, because it may be what is wrong
 }
 
 // repeatable returns the text that an error may quote of a program's output, with secrets
@@ -179,24 +143,4 @@ func (x Exec) environ(more []envVar) []string {
 		env = append(env, v.name+"="+v.value.Reveal())
 	}
 	return env
-}
-
-// A capture keeps the first bytes that are written to it and drops the rest.
-type capture struct {
-	buf   bytes.Buffer // not embedded, because io.Copy would call its ReadFrom, which has no limit
-	limit int
-	over  bool   // a byte was dropped
-	full  func() // called when a byte is dropped; may be nil
-}
-
-func (c *capture) Write(p []byte) (int, error) {
-	keep := min(len(p), c.limit-c.buf.Len())
-	c.buf.Write(p[:keep])
-	if keep < len(p) {
-		c.over = true
-		if c.full != nil {
-			c.full()
-		}
-	}
-	return len(p), nil
 }

@@ -40,11 +40,13 @@ var arrows = map[string][]string{
 	"puller/pullertest":              {"*"},
 	"internal/arch":                  {},
 	"internal/await":                 {},
+	"internal/checked":               {"puller/content"},
 	"internal/realtest":              {"*"},
 	"internal/verify":                {"github.com/opencontainers/go-digest"},
 	"internal/ports":                 {},
 	"internal/expiring":              {},
 	"internal/fakeregistry":          {"github.com/opencontainers/go-digest"},
+	"internal/subprocess":            {},
 	"internal/panics":                {},
 	"internal/redact":                {},
 	"internal/regular":               {},
@@ -67,7 +69,7 @@ var arrows = map[string][]string{
 
 // forbidden names parts of the standard library that only some packages may import.
 var forbidden = map[string][]string{
-	"os/exec":  {"credentials", "internal/realtest"},
+	"os/exec":  {"credentials", "internal/subprocess", "internal/realtest"},
 	"net/http": {"puller/registry", "puller/registry/certsd", "puller/serve", "puller/pullertest", "internal/realtest", "internal/fakeregistry", "internal/scripted"},
 	"regexp":   {"internal/scripted"},
 }
