@@ -23,6 +23,7 @@ type pullKey struct {
 	written  string // under Kubelet.NameAsWritten only
 	platform string
 	secrets  fingerprint
+	admitFor string // the Pod's namespace, under Config.Admission only
 	call     uint64 // the number of a call that shares its run with no other
 }
 
@@ -126,6 +127,9 @@ func (p *Puller) pullKey(t *task, secrets *fingerprint) pullKey {
 	if p.config.Kubelet.NameAsWritten {
 		key.written = t.written
 	}
+	if p.admission != nil {
+		key.admitFor = t.pod.Namespace
+	}
 	if secrets == nil {
 		key.call = t.call
 	} else {
@@ -173,12 +177,24 @@ func (p *Puller) attempt(ctx context.Context, run *pullRun) pullResult {
 	defer note.close()
 	spec := t.spec()
 	spec.Progress = p.events.progress(run)
-	img, accepted, err := tryEach(ctx, p, t, run.Value.mirrors, spec, p.config.Runtime.Pull, func(a credentials.Attempt) { p.events.attemptOf(run, a) })
+	admission := p.admission.ofPull(t)
+	spec.Admit = admission.hook()
+	img, accepted, err := tryEach(ctx, p, t, run.Value.mirrors, spec, func(ctx context.Context, spec Spec) (Image, error) {
+		img, err := p.config.Runtime.Pull(ctx, spec)
+		if err != nil {
+			return Image{}, err
+		}
+		return admission.of(ctx, img, spec)
+	}, func(a credentials.Attempt) { p.events.attemptOf(run, a) })
 	r := pullResult{image: img, accepted: accepted, took: time.Since(start)}
 	if err != nil {
 		r.err = p.attemptsError(t, err)
 	}
-	if err := note.settle(ctx, r); err != nil {
+	err = note.settle(ctx, r)
+	if err == nil && r.err == nil {
+		err = p.admission.record(ctx, t, img)
+	}
+	if err != nil {
 		p.config.Logger.Warn("the record of a pull could not be written", "image", t.ref.String(), "err", err)
 		p.events.notRecorded(run)
 	}

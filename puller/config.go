@@ -6,6 +6,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/backoff"
 	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/puller/records"
 	"github.com/pullkit/pullkit/pullpolicy"
 )
@@ -40,6 +41,20 @@ type Config struct {
 	// Verify says for which images Records are asked; zero = all except preloaded images,
 	// as in the kubelet. Verify needs Records.
 	Verify pullpolicy.Verification
+	// Admission decides whether an image may be used, for example by its signatures; see
+	// package verify. It is asked before any blob is fetched, and about an image that is
+	// stored already before it is used, under every pull policy, Never included. It is
+	// asked once for a repository, the digests of the image, the Admission's Fingerprint
+	// and the Pod's namespace: the Puller remembers 4,096 answers that admit an image, and
+	// Records that are a records.AdmissionStore keep them for later processes. One question
+	// may take two minutes. A refusal is SignatureValidationFailed. If the Admission cannot
+	// decide, the pull fails with content.ErrCheckFailed. Both start a back-off window. The
+	// Runtime must be an Inspector. nil = every image may be used.
+	Admission content.Check
+	// TrustPresent uses images that are stored already without asking Admission. Images
+	// that were stored before Admission was set, or by other programs, then count as
+	// admitted.
+	TrustPresent bool
 	// Backoff says how long an image is not tried again after a failure. Its zero fields
 	// mean the kubelet's 10 s, doubled up to 300 s, without jitter.
 	Backoff backoff.Config

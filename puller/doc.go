@@ -23,6 +23,7 @@
 //	parse name     InvalidImageName            InspectFailed                       no
 //	ask store      ImageInspectError           InspectFailed                       no
 //	present        -                           Pulled: already present             no
+//	check it       SignatureValidationFailed   Failed                              yes
 //	Never, absent  ErrImageNeverPull           ErrImageNeverPull                   no
 //	in the window  ImagePullBackOff            BackOff                             -
 //	pull           ErrImagePull, ...           Pulling, then Pulled or Failed      yes
@@ -55,6 +56,25 @@
 // A preloaded image stays usable by all Pods under its name, even after another name of
 // the same content was pulled with a secret. The other name needs that secret. This rule
 // needs a Runtime that finds an image only under names of its own repository.
+//
+// # Which images may be used
+//
+// Config.Admission decides whether an image may be used at all, for example by its
+// signatures; package verify has such checks. It gets the names, descriptors and the
+// manifest of the image, the credential that opened it, the Source and the Pod, so that it
+// can read a signature that lies next to a private image. It is asked before any blob is
+// fetched, so nothing of a refused image but its manifests is stored. A present image that
+// no check of this Fingerprint has admitted is asked about before it is used, under Never
+// too: an image that was stored without a check is not used as if it had been checked.
+// Config.TrustPresent switches that off. A present image can be private, so the check gets
+// the Pod's and the node's credentials one after another, as long as it fails because the
+// registry does not show with one of them what the check needs.
+//
+// A refusal is SignatureValidationFailed. A check that cannot decide, because it reaches
+// its time limit or because the signatures cannot be read, keeps the image out as well:
+// the reason is ErrImagePull, and the error matches content.ErrCheckFailed. Both begin a
+// back-off window, also for a present image. Answers that admit an image are remembered,
+// and kept in the Records; no other answer is.
 //
 // # Errors
 //

@@ -26,7 +26,7 @@ type EventReason string
 const (
 	EventPulling       EventReason = "Pulling"           // the registry is going to be asked
 	EventPulled        EventReason = "Pulled"            // the image was pulled, or was present already
-	EventFailed        EventReason = "Failed"            // the registry was asked, and no credential helped
+	EventFailed        EventReason = "Failed"            // the registry was asked, and no credential helped; or a present image was not admitted
 	EventBackOff       EventReason = "BackOff"           // the registry is not asked before the back-off window ends
 	EventNeverPull     EventReason = "ErrImageNeverPull" // absent, and the policy is Never
 	EventInspectFailed EventReason = "InspectFailed"     // the name is malformed, or the store failed
@@ -69,6 +69,9 @@ type Event struct {
 	// Digest is the digest of what the name points to; set with EventPulled and
 	// EventResolved.
 	Digest digest.Digest
+	// AdmittedBy says who admitted the image, as Config.Admission has said; set with
+	// EventPulled.
+	AdmittedBy string
 	// Shared says that the call waits for an equal pull that another call began. The
 	// progress is that of the shared pull.
 	Shared bool
@@ -93,6 +96,7 @@ type eventJSON struct {
 	Pod        *podJSON      `json:"pod,omitempty"`
 	Platform   string        `json:"platform,omitempty"`
 	Digest     digest.Digest `json:"digest,omitempty"`
+	AdmittedBy string        `json:"admittedBy,omitempty"`
 	Shared     bool          `json:"shared,omitempty"`
 	RetryAfter float64       `json:"retryAfterSeconds,omitempty"`
 	Attempt    *Answer       `json:"attempt,omitempty"`
@@ -116,7 +120,7 @@ func newPodJSON(p credentials.Pod) *podJSON {
 func (e Event) MarshalJSON() ([]byte, error) {
 	return json.Marshal(eventJSON{
 		Time: e.Time, Call: e.Call, Type: e.Type, Reason: e.Reason, Message: e.Message,
-		Image: e.Image, Pod: newPodJSON(e.Pod), Platform: e.Platform, Digest: e.Digest, Shared: e.Shared,
+		Image: e.Image, Pod: newPodJSON(e.Pod), Platform: e.Platform, Digest: e.Digest, AdmittedBy: e.AdmittedBy, Shared: e.Shared,
 		RetryAfter: e.RetryAfter.Seconds(), Attempt: e.Attempt, Progress: e.Progress,
 	})
 }
@@ -151,11 +155,14 @@ func (r reporter) outcome(t *task, o outcome) {
 		if r.accessChecked {
 			text += " and can be accessed by the pod"
 		}
-		r.emit(t, Event{Reason: EventPulled, Message: text, Digest: o.image.Digest})
+		r.emit(t, Event{Reason: EventPulled, Message: text, Digest: o.image.Digest, AdmittedBy: o.image.AdmittedBy})
 	case o.err == nil:
 		text := fmt.Sprintf("Successfully pulled image %q in %v (%v including waiting). Image size: %d bytes.",
 			t.name, o.took.Truncate(time.Millisecond), time.Since(o.began).Truncate(time.Millisecond), o.image.Size)
-		r.emit(t, Event{Reason: EventPulled, Message: text, Digest: o.image.Digest, Shared: o.shared, Attempt: o.answer})
+		r.emit(t, Event{Reason: EventPulled, Message: text, Digest: o.image.Digest, AdmittedBy: o.image.AdmittedBy, Shared: o.shared, Attempt: o.answer})
+	case o.present:
+		text := fmt.Sprintf("Failed to admit image %q, which is present on machine: %s", t.name, o.err.text())
+		r.emit(t, Event{Type: typeWarning, Reason: EventFailed, Message: text, RetryAfter: o.err.RetryAfter})
 	case o.asked:
 		r.hints(t, o.err)
 		text := fmt.Sprintf("Failed to pull image %q: %s", t.name, o.err.text())
@@ -283,4 +290,10 @@ func (r reporter) notRecorded(run *pullRun) {
 		text := fmt.Sprintf("Access to image %q could not be recorded; its registry will be asked again", w.task.name)
 		r.emit(w.task, Event{Type: typeWarning, Reason: EventRecord, Shared: w.shared, Message: text})
 	})
+}
+
+// admissionNotRecorded reports that the records could not keep who admitted an image.
+func (r reporter) admissionNotRecorded(t *task) {
+	text := fmt.Sprintf("The admission of image %q could not be recorded; it will be asked for again after a restart", t.name)
+	r.emit(t, Event{Type: typeWarning, Reason: EventRecord, Message: text})
 }

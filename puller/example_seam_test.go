@@ -5,10 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/credentials"
 	"github.com/pullkit/pullkit/puller"
+	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/puller/pullertest"
+	"github.com/pullkit/pullkit/puller/transfer"
 	"github.com/pullkit/pullkit/reference"
 )
 
@@ -110,4 +114,77 @@ func ExampleFound() {
 	found := puller.Found{Origin: credentials.Origin{Kind: credentials.KindSecret, Namespace: "web", Name: "regcred"}}
 	fmt.Println("opened by", found.Origin)
 	// Output: opened by secret "web/regcred"
+}
+
+func ExampleInspector() {
+	var rt puller.Runtime = &memory{}
+	_, ok := rt.(puller.Inspector)
+	fmt.Println(ok)
+	_, err := puller.New(puller.Config{Runtime: rt, Admission: onlyTeam{}})
+	fmt.Println(err)
+	// Output:
+	// false
+	// puller: Config.Admission needs a Runtime that is an Inspector, which asks it before it fetches blobs; a *puller_test.memory is not
+}
+
+// onlyTeam admits the images of one team. Package verify has checks of signatures.
+type onlyTeam struct{}
+
+func (onlyTeam) Admit(_ context.Context, image content.Admission) (string, error) {
+	if repo := image.Ref.Repository(); !strings.HasPrefix(repo, "team/") {
+		return "", fmt.Errorf("%s is not of the team", repo)
+	}
+	return "the rule of the team", nil
+}
+
+func (onlyTeam) Fingerprint() string { return "team" }
+
+func (onlyTeam) Explain(reference.Reference) string { return "only images of the team" }
+
+func ExampleConfig_admission() {
+	reg, err := pullertest.Start(pullertest.Config{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer reg.Close()
+	for _, name := range []string{"team/app:v1", "other/app:v1"} {
+		if _, err := reg.PutImage(name, pullertest.ImageSpec{Layers: []int64{100}}); err != nil {
+			fmt.Println(err)
+			return
+		}
+	}
+	rt, err := transfer.New(transfer.Config{Store: &pullertest.MemStore{}})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	p, err := puller.New(puller.Config{Runtime: rt, Admission: onlyTeam{}})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	img, err := p.Pull(context.Background(), puller.Request{Image: reg.Host() + "/team/app:v1"})
+	fmt.Println(img.AdmittedBy, err)
+	_, err = p.Pull(context.Background(), puller.Request{Image: reg.Host() + "/other/app:v1"})
+	fmt.Println(errors.Is(err, puller.ErrSignatureValidation), reg.Counts().BlobGet)
+	// Output:
+	// the rule of the team <nil>
+	// true 2
+}
+
+func ExampleAdmissionState() {
+	rt, err := transfer.New(transfer.Config{Store: &pullertest.MemStore{}})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	p, err := puller.New(puller.Config{Runtime: rt, Admission: onlyTeam{}})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	d, err := p.Explain(context.Background(), puller.Request{Image: "registry.example/team/app:v1", Policy: "Never"})
+	fmt.Println(d.Admission.Policy, d.Admission.Rule, d.Admission.Admitted, err)
+	// Output: team only images of the team false <nil>
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/pullkit/pullkit/index"
 	"github.com/pullkit/pullkit/internal/await"
 	"github.com/pullkit/pullkit/internal/redact"
+	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/pullpolicy"
 	"github.com/pullkit/pullkit/reference"
 )
@@ -23,10 +24,11 @@ type Action string
 
 // The actions.
 const (
-	ActionUse  Action = "use"  // take what is in the store
-	ActionPull Action = "pull" // ask the registry, whose answer is not known in advance
-	ActionWait Action = "wait" // fail with ImagePullBackOff
-	ActionFail Action = "fail" // fail with Decision.Reason, without asking the registry
+	ActionUse   Action = "use"   // take what is in the store
+	ActionCheck Action = "check" // take what is in the store if Config.Admission admits it
+	ActionPull  Action = "pull"  // ask the registry, whose answer is not known in advance
+	ActionWait  Action = "wait"  // fail with ImagePullBackOff
+	ActionFail  Action = "fail"  // fail with Decision.Reason, without asking the registry
 )
 
 // A StoreState says what the store has of an image, as Explain found it.
@@ -64,7 +66,11 @@ type Decision struct {
 	Reason Reason `json:"reason,omitempty"`
 	Why    string `json:"why,omitempty"` // why Action is ActionFail
 
-	// BackOff is set where the registry would be asked.
+	// Admission says what is known of Config.Admission and the image; nil without it, and
+	// if the request is not usable.
+	Admission *AdmissionState `json:"admission,omitempty"`
+
+	// BackOff is set where the registry or Config.Admission would be asked.
 	BackOff *Window `json:"backOff,omitempty"`
 	// Candidates lists credentials in the order in which they would be tried. Those that
 	// would not be tried are listed between them.
@@ -86,6 +92,21 @@ type Decision struct {
 	// Fetch are the blobs that would be fetched, Present those that are stored already.
 	Fetch   []ocispec.Descriptor `json:"fetch,omitempty"`
 	Present []ocispec.Descriptor `json:"present,omitempty"`
+}
+
+// An AdmissionState says what Config.Admission decides about an image, as far as that is
+// known without asking it.
+type AdmissionState struct {
+	Policy string `json:"policy,omitempty"` // its Fingerprint
+	// Rule says by which rule it would decide; "" if the check is not a
+	// content.CheckExplainer.
+	Rule string `json:"rule,omitempty"`
+	// Admitted says that it has admitted the stored image, and AdmittedBy who. If Admitted
+	// is false, it would be asked, unless Trusted is set: then Config.TrustPresent lets the
+	// stored image be used.
+	Admitted   bool   `json:"admitted,omitempty"`
+	AdmittedBy string `json:"admittedBy,omitempty"`
+	Trusted    bool   `json:"trusted,omitempty"`
 }
 
 // A Window is the state of an image's back-off.
@@ -152,7 +173,11 @@ func (p *Puller) Explain(ctx context.Context, req Request) (Decision, error) {
 		return Decision{}, context.Cause(ctx)
 	}
 	d.explainStore(t, found)
-	if d.Action != ActionPull {
+	await.Call(ctx, func() struct{} { p.explainAdmission(ctx, t, found, &d); return struct{}{} })
+	if ctx.Err() != nil {
+		return Decision{}, context.Cause(ctx)
+	}
+	if d.Action != ActionPull && d.Action != ActionCheck {
 		return d, nil
 	}
 	mirrors, ok := await.Call(ctx, func() *mirrorKeys { return p.config.mirrorKeys(ctx, t) })
@@ -205,6 +230,25 @@ func (d *Decision) explainStore(t *task, f storeAnswer) {
 	}
 }
 
+// explainAdmission sets the fields that depend on Config.Admission.
+func (p *Puller) explainAdmission(ctx context.Context, t *task, f storeAnswer, d *Decision) {
+	if p.admission == nil {
+		return
+	}
+	check := p.config.Admission
+	state := &AdmissionState{Policy: redact.Text(check.Fingerprint())}
+	if explainer, ok := check.(content.CheckExplainer); ok {
+		state.Rule = redact.Text(explainer.Explain(t.ref))
+	}
+	if f.action == pullpolicy.Use {
+		state.AdmittedBy, state.Admitted = p.admission.admitted(ctx, p.admission.key(t, f.image.Digest, f.image.Manifest), f.image.id())
+		if state.Trusted = p.config.TrustPresent && !state.Admitted; !state.Trusted && !state.Admitted {
+			d.Action = ActionCheck
+		}
+	}
+	d.Admission = state
+}
+
 // explainFetch sets the fields that say what delays or prevents a pull, and which
 // credentials would be tried.
 func (p *Puller) explainFetch(t *task, mirrors *mirrorKeys, d *Decision) {
@@ -217,6 +261,7 @@ func (p *Puller) explainFetch(t *task, mirrors *mirrorKeys, d *Decision) {
 	switch fault := t.candidates.knownFault(t.ref); {
 	case !s.mayTry():
 		d.Action, d.Reason = ActionWait, ErrImagePullBackOff
+	case d.Action == ActionCheck: // the other limits are those of a pull
 	case p.config.Kubelet.FailOnBadSecret && fault != nil:
 		d.fail("", fault)
 	case p.rate.empty():
@@ -340,6 +385,7 @@ func (d Decision) String() string {
 	} else {
 		b.line("result", d.outcome())
 	}
+	d.admissionText(&b)
 	d.backOffText(&b)
 	d.candidatesText(&b)
 	d.attemptsText(&b)
@@ -364,6 +410,8 @@ func (d Decision) outcome() string {
 		return "pull"
 	case ActionUse:
 		return "use what is stored"
+	case ActionCheck:
+		return "use what is stored, if it is admitted"
 	case ActionWait:
 		return string(d.Reason)
 	}
@@ -371,6 +419,28 @@ func (d Decision) outcome() string {
 		return "fail: " + d.Why
 	}
 	return strings.TrimSuffix(string(d.Reason)+": "+d.Why, ": ")
+}
+
+func (d Decision) admissionText(b *lines) {
+	a := d.Admission
+	if a == nil {
+		return
+	}
+	state := "would be asked"
+	if a.Admitted {
+		state = "has admitted"
+	}
+	text := fmt.Sprintf("%-20s(policy %s)", state, dash(a.Policy))
+	if a.AdmittedBy != "" {
+		text += "   by " + a.AdmittedBy
+	}
+	if a.Trusted {
+		text += "   not for this image: present images are trusted"
+	}
+	b.line("admission", text)
+	if a.Rule != "" {
+		b.line("  rule", a.Rule)
+	}
 }
 
 func (d Decision) backOffText(b *lines) {

@@ -21,14 +21,15 @@ import (
 // used. Its methods may be called concurrently. A Puller holds no resource that has to be
 // closed.
 type Puller struct {
-	config  Config // with its defaults
-	slots   slots
-	rate    *bucket
-	backoff *backoffWindows
-	access  *accessChecker // nil: every Pod may use every present image
-	events  reporter
-	calls   atomic.Uint64
-	pulls   share.Group[pullKey, *waiter, *sharedPull]
+	config    Config // with its defaults
+	slots     slots
+	rate      *bucket
+	backoff   *backoffWindows
+	access    *accessChecker // nil: every Pod may use every present image
+	admission *admitter      // nil: every image may be used
+	events    reporter
+	calls     atomic.Uint64
+	pulls     share.Group[pullKey, *waiter, *sharedPull]
 }
 
 // New returns a Puller. The error names the field of config that is not valid.
@@ -66,6 +67,9 @@ func New(config Config) (*Puller, error) {
 	if config.Records != nil {
 		p.access = newAccessChecker(&p.config)
 	}
+	if p.admission, err = newAdmitter(&p.config); err != nil {
+		return nil, err
+	}
 	return p, nil
 }
 
@@ -80,7 +84,8 @@ func (p *Puller) newTask(req Request) (*task, *Error) {
 //
 //  1. The name is parsed (InvalidImageName).
 //  2. Unless the policy is Always, the store is asked (ImageInspectError). An
-//     image that is present, and that the Pod may use, is returned.
+//     image that is present, and that the Pod may use, is returned, if Config.Admission
+//     admits it (SignatureValidationFailed).
 //  3. Under Never an absent image is a failure (ErrImageNeverPull). An image that the
 //     Pod may not use counts as absent.
 //  4. Within a back-off window the registry is not asked (ImagePullBackOff).
@@ -151,6 +156,9 @@ func (p *Puller) ensure(ctx context.Context, t *task) (o outcome) {
 	case pullpolicy.Use:
 		if found.access.renewal != nil {
 			p.access.renew(ctx, t, found)
+		}
+		if p.admission != nil && !p.config.TrustPresent {
+			return p.admitPresent(ctx, t, found.image)
 		}
 		return outcome{image: found.image, present: true}
 	case pullpolicy.Refuse:

@@ -14,8 +14,8 @@ import (
 // A Runtime stores images and pulls an image with one credential. Its methods may be
 // called concurrently. The built-in Runtime is package transfer's. A CRI runtime, a
 // Docker daemon or a fake in a test can be a Runtime too. A Runtime can also implement
-// [Planner], [Resolver] and content.MirrorNamer. A wrapper around a Runtime has to forward
-// those of the three that the wrapped Runtime implements.
+// [Planner], [Resolver], [Inspector] and content.MirrorNamer. A wrapper around a Runtime has
+// to forward those of them that the wrapped Runtime implements.
 //
 // What an error wraps decides what the Puller does next. After fs.ErrNotExist and
 // fs.ErrPermission it tries the next credential. It tries no other credential after a
@@ -49,6 +49,16 @@ type Resolver interface {
 	Resolve(ctx context.Context, spec Spec) (digest.Digest, error)
 }
 
+// An Inspector is a Runtime that can describe a stored image for Config.Admission. Its
+// Pull calls Spec.Admit. Config.Admission needs an Inspector.
+type Inspector interface {
+	// Inspect describes the stored image for spec's platform with all fields of the
+	// Admission except Pod. Repo has spec's credential. Top and Descriptor have the digests
+	// that are Digest and Manifest of the Image of Status. It does not ask the registry. The
+	// error wraps fs.ErrNotExist if the image is not stored.
+	Inspect(ctx context.Context, spec Spec) (content.Admission, error)
+}
+
 // A Spec says which image a Runtime is asked for, and with which credential.
 type Spec struct {
 	Ref reference.Reference
@@ -71,6 +81,12 @@ type Spec struct {
 	// may call it only before its method returns, and only after a refusal, because Last
 	// can start a helper or a plugin. nil = not known.
 	Last func() bool
+	// Admit, if it is not nil, is called by Pull before any blob is fetched, with all
+	// fields of the Admission except Pod. If it returns an error, nothing of the image but
+	// its manifests may be stored, and Pull returns an error that wraps it. Admit may be
+	// called concurrently, and more than once for a pull if an index names several
+	// manifests for a platform. Status and Plan do not call it.
+	Admit func(ctx context.Context, image content.Admission) error
 	// Progress is called while the pull goes on; nil = not needed. A Runtime need not
 	// call it. The calls for one Pull must not overlap, and must end before Pull returns.
 	Progress func(Progress)
@@ -91,6 +107,10 @@ type Image struct {
 	// itself, and not only a mirror, said without a credential what the name points to.
 	// Only Pull sets it. The Puller writes it into Config.Records.
 	Public []digest.Digest
+	// AdmittedBy says who admitted the image, as Config.Admission has said; "" if there is
+	// no Admission, or if it was not asked because of Config.TrustPresent. The Puller sets
+	// it.
+	AdmittedBy string
 }
 
 // A Plan says what Pull would do, as far as the registry's manifests show it.

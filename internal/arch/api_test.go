@@ -87,7 +87,7 @@ func TestOnlyTheChangedLinesOfTheAPIAreReported(t *testing.T) {
 
 var publicPackages = []string{
 	"reference", "pullpolicy", "backoff", "index", "credentials",
-	"puller", "puller/records", "puller/content", "puller/registry", "puller/registry/certsd", "puller/layout", "puller/archive", "puller/unpack", "puller/serve", "puller/transfer", "puller/pullertest",
+	"puller", "puller/records", "puller/content", "puller/registry", "puller/registry/certsd", "puller/layout", "puller/archive", "puller/unpack", "puller/serve", "puller/transfer", "puller/verify", "puller/pullertest",
 }
 
 // exported lists the exported declarations of a package, one a line, sorted.

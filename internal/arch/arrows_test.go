@@ -58,6 +58,7 @@ var arrows = map[string][]string{
 	"internal/ocilayout":             {"puller/content", "reference", "github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest"},
 	"puller/archive":                 {"puller/content", "reference", "github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest"},
 	"puller/serve":                   {"puller", "puller/content", "puller/records", "index", "pullpolicy", "reference", "github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest"},
+	"puller/verify":                  {"puller/content", "credentials", "pullpolicy", "index", "reference", "github.com/opencontainers/image-spec"},
 	"puller/unpack":                  {"puller/content", "index", "github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest"},
 	"internal/keylock":               {},
 	"internal/newdir":                {},

@@ -32,12 +32,13 @@ var given = map[string]string{
 	"puller/serve":    "store *layout.Layout, recs *records.Dir",
 	"puller/transfer": "store content.Store",
 	"puller/unpack":   "ctx context.Context, store content.Store, manifest ocispec.Descriptor",
+	"puller/verify":   "rt puller.Runtime",
 	"pullpolicy":      "written pullpolicy.Policy, image string, presence pullpolicy.Presence",
 }
 
 // otherBlocks has the first words of blocks in docs that are not Go: tables, a grammar,
 // settings, commands, names of files.
-var otherBlocks = []string{"policy  ", "step ", "Go ", "name  ", "# certs.d/", "# hosts.toml", "skopeo ", "certs.d/", "intents/", "application/vnd."}
+var otherBlocks = []string{"policy  ", "step ", "Go ", "name  ", "# certs.d/", "# hosts.toml", "skopeo ", "certs.d/", "intents/", "application/vnd.", "-name ", "fault  "}
 
 // importable are the packages of other modules that Go blocks may name.
 var importable = map[string]string{"context": "context", "errors": "errors", "io": "io", "log": "log", "http": "net/http", "time": "time", "digest": "github.com/opencontainers/go-digest", "ocispec": "github.com/opencontainers/image-spec/specs-go/v1"}

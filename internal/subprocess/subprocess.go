@@ -41,7 +41,8 @@ type Result struct {
 	TooLong        bool   // it was killed because of Command.MaxOutput
 	// Held says that the program has ended without an error while another process held its
 	// output open.
-	Held bool
+	Held   bool
+	Exited bool // it has ended by itself, with a status
 	// Err is nil if the program has ended with the status 0. Otherwise it is the cause of
 	// the end of the context, or an error of package os/exec.
 	Err error
@@ -63,6 +64,7 @@ func Run(ctx context.Context, c Command) Result {
 	killGroup(cmd)
 	err := cmd.Run()
 	r := Result{Stdout: out.buf.Bytes(), Stderr: said.buf.Bytes(), TooLong: out.over}
+	r.Exited = cmd.ProcessState != nil && cmd.ProcessState.Exited()
 	if errors.Is(err, exec.ErrWaitDelay) && cmd.ProcessState.Success() {
 		err, r.Held = nil, true
 	}

@@ -30,6 +30,8 @@ func TestRunGivesWhatTheProgramGets(t *testing.T) {
 	assert.Equal(t, "in a b 1 \n", string(r.Stdout))
 	assert.Equal(t, "words\n", string(r.Stderr))
 	assert.EqualError(t, r.Err, "exit status 3")
+	assert.True(t, r.Exited)
+	assert.False(t, run(t, script(t, "#!/bin/sh\nkill -9 $$\n")).Exited)
 	assert.False(t, r.TimedOut || r.TooLong || r.Held)
 	assert.NoError(t, run(t, script(t, "#!/bin/sh\nexit 0\n")).Err)
 }

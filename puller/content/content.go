@@ -42,20 +42,53 @@ type Opening struct {
 	Unconfirmed bool
 }
 
-// An Admission is an image about which a check decides before any of its blobs is fetched, for
-// example a check of signatures.
+// An Admission is an image about which a [Check] decides before any of its blobs is fetched.
 type Admission struct {
+	// Ref is the name of the image as it was asked for.
+	Ref reference.Reference
 	// Repo is the repository that the image comes from, with the credential that opened
-	// it. Its Ref is the name of the image with the digest of what the name points to,
-	// which often is an index.
+	// it. Its Ref is the name of the image with the digest of Top, so that what is read by
+	// it is the image that was asked about, even if the tag moves. For an image that is
+	// stored already it has one of the credentials that may open it.
 	Repo Repo
 	// Source is where the image comes from. A check can read signatures from it, with the
-	// credential of Repo, which must be used for the registry of Repo only.
+	// credential of Repo, which must be used for the registry of Repo only. A Source that
+	// can list signatures is a [ReferrerLister].
 	Source Source
+	// Top is the descriptor of what the name points to, which often is an index.
+	Top ocispec.Descriptor
 	// Descriptor is the descriptor of the platform's manifest, and Manifest has its
-	// bytes.
+	// bytes. Without an index it is equal to Top.
 	Descriptor ocispec.Descriptor
 	Manifest   []byte
+	// Pod is the Pod that the image is for; zero if there is none.
+	Pod credentials.Pod
+}
+
+// A Check decides whether images may be used. Package puller asks it before any blob of an
+// image is fetched, and before an image is used that is stored already. Its methods may be
+// called concurrently.
+type Check interface {
+	// Admit returns nil if the image may be used, and says in one line who admitted it,
+	// such as a program, a key or a rule. The answer may depend on the Namespace of the
+	// Pod, and must not depend on other fields of the Pod, because it is remembered for
+	// the namespace.
+	//
+	// An error always keeps the image out. It means that the check could not decide
+	// (ErrCheckFailed) if it wraps the end of a context, or a [Reason] other than
+	// ErrRefused, as the errors of a Source do. Every other error means that the check
+	// refuses the image (ErrRefused). Errors must have no secrets in their text.
+	Admit(ctx context.Context, image Admission) (by string, err error)
+	// Fingerprint identifies what the check decides by. If it changes, images that were
+	// admitted are asked about again. If it is "", no answer is remembered.
+	Fingerprint() string
+}
+
+// A CheckExplainer is a Check that can say what it would do. It is optional.
+type CheckExplainer interface {
+	// Explain says in one line by which rule the check would decide about the image with
+	// the name ref. It asks nobody.
+	Explain(ref reference.Reference) string
 }
 
 // A Source reads registries. Its methods may be called concurrently. A Source itself waits

@@ -48,7 +48,8 @@
 //	ErrTimeout           timeout                        RegistryUnavailable        no
 //	ErrStatus            unexpected_status              ErrImagePull               no
 //	ErrStore             store (DiskFull)               ErrImagePull               no
-//	ErrRefused           (none: an admission hook)      SignatureValidationFailed  no
+//	ErrRefused           (none: an admission check)     SignatureValidationFailed  no
+//	ErrCheckFailed       (none: an admission check)     ErrImagePull               no
 //	ErrConfig            (none: a hosts.toml)           ErrImagePull               no
 //
 // ErrNotFound also matches fs.ErrNotExist. ErrUnauthorized and ErrDenied also match

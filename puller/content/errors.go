@@ -43,7 +43,8 @@ const (
 	ErrTimeout         Reason = "timed out"
 	ErrStatus          Reason = "unexpected status"
 	ErrStore           Reason = "store failure"
-	ErrRefused         Reason = "refused by the admission hook"
+	ErrRefused         Reason = "not admitted"
+	ErrCheckFailed     Reason = "the admission check could not decide"
 	ErrConfig          Reason = "bad configuration"
 )
 

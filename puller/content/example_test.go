@@ -118,15 +118,37 @@ func ExampleRepo() {
 	// Output: registry.example true
 }
 
-func ExampleAdmission() {
-	ofTheTeam := func(_ context.Context, image content.Admission) error {
-		if repo := image.Repo.Ref.Repository(); !strings.HasPrefix(repo, "team/") {
-			return fmt.Errorf("%s is not of the team", repo)
-		}
-		return nil
+// ofTeam admits the images of one team.
+type ofTeam string
+
+func (t ofTeam) Admit(_ context.Context, image content.Admission) (string, error) {
+	if repo := image.Ref.Repository(); !strings.HasPrefix(repo, string(t)+"/") {
+		return "", fmt.Errorf("%s is not of the team", repo)
 	}
-	ref := reference.MustParse("registry.example/other/app:v1")
-	fmt.Println(ofTheTeam(context.Background(), content.Admission{Repo: content.Repo{Ref: ref}}))
+	return "the images of " + string(t), nil
+}
+
+func (t ofTeam) Fingerprint() string { return "team " + string(t) }
+
+func (t ofTeam) Explain(reference.Reference) string { return "only images of " + string(t) }
+
+func ExampleCheck() {
+	var check content.Check = ofTeam("team")
+	by, err := check.Admit(context.Background(), content.Admission{Ref: reference.MustParse("registry.example/team/app:v1")})
+	fmt.Println(by, err)
+	// Output: the images of team <nil>
+}
+
+func ExampleCheckExplainer() {
+	var explainer content.CheckExplainer = ofTeam("team")
+	fmt.Println(explainer.Explain(reference.MustParse("registry.example/app")))
+	// Output: only images of team
+}
+
+func ExampleAdmission() {
+	image := content.Admission{Ref: reference.MustParse("registry.example/other/app:v1")}
+	_, err := ofTeam("team").Admit(context.Background(), image)
+	fmt.Println(err)
 	// Output: other/app is not of the team
 }
 

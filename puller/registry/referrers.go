@@ -53,9 +53,9 @@ var cosignTags = []struct{ ending, artifactType string }{
 // reads all pages. A registry without that API is asked for the tag that the specification
 // has for this case, sha256-<hex>. Registries answer the API with 404, 405 or 501, with
 // 400 or with a web page if they do not have it. The registry need not understand the
-// filter: the Client compares the types itself. In the index of the tag, some clients write
-// entries without a type, or with the type of the config. If there is a filter, the Client
-// reads the manifests of at most 64 such entries for their type.
+// filter: the Client compares the types itself. Some registries, and some clients that write
+// the index of the tag, give entries no type, or the type of the config. If there is a
+// filter, the Client reads the manifests of at most 64 such entries for their type.
 //
 // What cosign stores under its own tags is listed, too: sha256-<hex>.sig, .att and .sbom,
 // with the ArtifactType application/vnd.dev.cosign.artifact.sig.v1+json (or att or sbom),
@@ -178,7 +178,7 @@ func (l *referrerList) readPage(ctx context.Context, r request, first bool) (nex
 		}
 		return nil, false, a.fail(content.ErrBadIndex, a.withContentType(errors.New("the list of referrers is not a JSON object")))
 	}
-	if err := l.addIndex(ctx, a.mediaType(), body, false); err != nil {
+	if err := l.addIndex(ctx, a.mediaType(), body); err != nil {
 		return nil, false, err
 	}
 	next, err = a.nextPage()
@@ -206,7 +206,7 @@ func (l *referrerList) readTag(ctx context.Context) error {
 	if err != nil || doc.Body == nil {
 		return err
 	}
-	return l.addIndex(ctx, doc.Desc.MediaType, doc.Body, true)
+	return l.addIndex(ctx, doc.Desc.MediaType, doc.Body)
 }
 
 // readCosign adds what cosign has stored under its own tags.
@@ -254,9 +254,8 @@ func (l *referrerList) document(ctx context.Context, name string, pinned digest.
 	return l.ep.document(ctx, r, pinned)
 }
 
-// addIndex adds the entries of an index. If it was found by a tag, entries can lack their
-// type, which the manifest has.
-func (l *referrerList) addIndex(ctx context.Context, mediaType string, body []byte, byTag bool) error {
+// addIndex adds the entries of an index.
+func (l *referrerList) addIndex(ctx context.Context, mediaType string, body []byte) error {
 	if l.bytes += len(body); l.bytes > maxReferrerBytes {
 		return l.failf(content.ErrTooLarge, "the list of referrers has more than %d bytes", maxReferrerBytes)
 	}
@@ -283,7 +282,7 @@ func (l *referrerList) addIndex(ctx context.Context, mediaType string, body []by
 		if l.seen[entry.Digest] {
 			continue
 		}
-		if byTag && l.artifactType != "" && noType(entry.ArtifactType) {
+		if l.artifactType != "" && noType(entry.ArtifactType) {
 			if entry.ArtifactType, err = l.typeOf(ctx, entry); err != nil {
 				return err
 			}

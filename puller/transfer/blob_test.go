@@ -434,14 +434,20 @@ func TestAnAdmitThatIsCancelledHasNotRefused(t *testing.T) {
 		<-ctx.Done()
 		return errors.Join(errors.New("no answer"), ctx.Err())
 	}
-	_, err := newRuntime(t, transfer.Config{Source: src, Store: store, Admit: admit}).Pull(ctx, spec(ref))
+	rt, s := newRuntime(t, transfer.Config{Source: src, Store: store}), spec(ref)
+	s.Admit = admit
+	_, err := rt.Pull(ctx, s)
 	require.ErrorIs(t, err, context.Canceled)
 	assert.NotErrorIs(t, err, puller.ErrSignatureValidation)
 	assert.Empty(t, content.ReasonOf(err))
 
-	admit = func(context.Context, content.Admission) error {
-		return context.DeadlineExceeded
+	for _, own := range []error{context.DeadlineExceeded, &content.Error{Reason: content.ErrNetwork}, &content.Error{Reason: content.ErrNotFound}} {
+		s.Admit = func(context.Context, content.Admission) error { return fmt.Errorf("signature: %w", own) }
+		_, err = rt.Pull(t.Context(), s)
+		assert.ErrorIs(t, err, content.ErrCheckFailed, "an Admit that cannot decide has not refused")
+		assert.NotErrorIs(t, err, puller.ErrSignatureValidation)
+		assert.NotErrorIs(t, err, fs.ErrNotExist, "the image is not what does not exist")
+		assert.True(t, credentials.Stopped(err))
 	}
-	_, err = newRuntime(t, transfer.Config{Source: src, Store: store, Admit: admit}).Pull(t.Context(), spec(ref))
-	assert.ErrorIs(t, err, puller.ErrSignatureValidation, "an Admit that reaches a time limit of its own has refused")
+	assert.Empty(t, store.blobs)
 }

@@ -101,18 +101,18 @@ func TestPullsThatFailOrAreCancelledLeaveNothing(t *testing.T) {
 					return nil
 				}},
 				MaxMemory: []int64{1, 4 << 20}[seed%2], MaxBlobs: []int{1, 3, 10}[seed%3], MaxConnsPerBlob: []int{8, 1}[seed/4],
-				Admit: func(context.Context, content.Admission) error {
-					if d.hit(0.05) {
-						return errors.New("no")
-					}
-					return nil
-				},
 			})
 			rt.Processors([]int{1, 2, 16}[seed/2])
 			var wg sync.WaitGroup
 			for i := range 300 {
 				s := spec(refs[rng.IntN(len(refs))])
 				s.Credential = credentials.Credential{Username: fmt.Sprint(i % 3)}
+				s.Admit = func(context.Context, content.Admission) error {
+					if d.hit(0.05) {
+						return errors.New("no")
+					}
+					return nil
+				}
 				begin, patience := time.Duration(rng.IntN(3000))*time.Millisecond, time.Hour
 				if i%2 == 0 {
 					patience = time.Duration(rng.IntN(5000)) * time.Millisecond

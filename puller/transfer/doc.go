@@ -10,7 +10,7 @@
 // # A pull
 //
 // A pull asks the registry for the manifest. If the answer is an index, the pull chooses
-// the manifest for the platform. It calls Config.Admit, fetches the blobs that the Store
+// the manifest for the platform. It calls Spec.Admit, fetches the blobs that the Store
 // does not have, each digest once, and then tags the image. An image that is present and
 // unchanged costs one HEAD. Each pull asks for the manifest with its own credential.
 //
@@ -34,7 +34,7 @@
 // Memory does not depend on the sizes of blobs: buffers are reused, and those of all
 // pulls together take at most Config.MaxMemory.
 //
-// A panic of the Source, the Store, Config.NewHash or Config.Admit reaches each pull that
+// A panic of the Source, the Store, Config.NewHash or Spec.Admit reaches each pull that
 // waits for that call, as package puller documents for all callbacks. The Runtime can be
 // used afterwards.
 //

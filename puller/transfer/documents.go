@@ -407,7 +407,7 @@ func (w walk) from(ctx context.Context, top document) (target, error) {
 	case content.ReasonOf(err) == "" && (noMatch(err) || badDocument(err)):
 		return target{}, documentError(err)
 	}
-	return target{}, err // from the Source, the Store or Config.Admit
+	return target{}, err // from the Source, the Store or Spec.Admit
 }
 
 // noMatch reports whether err says that there is no manifest for the platform.

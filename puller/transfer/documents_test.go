@@ -212,12 +212,13 @@ func TestEntriesWithoutPlatformAreChosenByTheirConfigs(t *testing.T) {
 	b := src.image(t, amd64, random(2, 100))
 	ref := src.name(appName, src.index(t, a, b))
 	var admitted []string
-	rt := newRuntime(t, transfer.Config{Source: src, Store: store, Admit: func(_ context.Context, image content.Admission) error {
-		admitted = append(admitted, string(image.Descriptor.Digest))
-		return nil
-	}})
+	rt := newRuntime(t, transfer.Config{Source: src, Store: store})
 	var last puller.Progress
 	s := spec(ref)
+	s.Admit = func(_ context.Context, image content.Admission) error {
+		admitted = append(admitted, string(image.Descriptor.Digest))
+		return nil
+	}
 	s.Progress = func(p puller.Progress) { last = p }
 	image, err := rt.Pull(t.Context(), s)
 	require.NoError(t, err)
@@ -284,14 +285,18 @@ func TestAnImageThatAdmitRefusesIsNotFetched(t *testing.T) {
 	idx := src.index(t, a)
 	ref := src.name(appName, idx)
 	refusal := errors.New("no signature")
-	rt := newRuntime(t, transfer.Config{Source: src, Store: store, Admit: func(_ context.Context, image content.Admission) error {
+	rt := newRuntime(t, transfer.Config{Source: src, Store: store})
+	s := spec(ref)
+	s.Admit = func(_ context.Context, image content.Admission) error {
+		assert.Equal(t, ref, image.Ref)
+		assert.Equal(t, idx.Digest, image.Top.Digest)
 		assert.Equal(t, idx.Digest, image.Repo.Ref.Digest(), "what the name points to")
 		assert.Equal(t, ref.Name(), image.Repo.Ref.Name())
 		assert.Equal(t, a.Digest, image.Descriptor.Digest)
 		assert.Equal(t, src.docs[a.Digest], image.Manifest)
 		return refusal
-	}})
-	_, err := rt.Pull(t.Context(), spec(ref))
+	}
+	_, err := rt.Pull(t.Context(), s)
 	assert.ErrorIs(t, err, refusal)
 	assert.ErrorIs(t, err, puller.ErrSignatureValidation)
 	assert.ErrorIs(t, err, content.ErrRefused)
@@ -310,16 +315,46 @@ func TestAdmitCanReadSignaturesWithThePullsCredential(t *testing.T) {
 	}))
 	s := spec(ref)
 	s.Credential = credentials.Credential{Username: "u", Password: credentials.Conceal("p")}
-	rt := newRuntime(t, transfer.Config{Source: src, Store: store, Admit: func(ctx context.Context, image content.Admission) error {
+	rt := newRuntime(t, transfer.Config{Source: src, Store: store})
+	s.Admit = func(ctx context.Context, image content.Admission) error {
 		assert.Equal(t, s.Credential, image.Repo.Cred)
 		doc, err := image.Source.Manifest(ctx, content.Repo{Ref: signature, Cred: image.Repo.Cred}, "")
 		if err != nil {
 			return err
 		}
 		return errors.New("the signature has " + doc.Desc.MediaType)
-	}})
+	}
 	_, err := rt.Pull(t.Context(), s)
 	assert.ErrorContains(t, err, "the signature has "+ocispec.MediaTypeImageManifest)
+}
+
+// Inspect describes what is stored as Pull described it before it was stored, and asks no
+// registry.
+func TestInspectDescribesTheStoredImage(t *testing.T) {
+	src, store := newFakeSource(), newMemStore()
+	a := src.image(t, amd64, random(1, 100))
+	a.Platform = &amd64
+	ref := src.name(appName, src.index(t, a))
+	rt := newRuntime(t, transfer.Config{Source: src, Store: store})
+	_, err := rt.Inspect(t.Context(), spec(ref))
+	assert.ErrorIs(t, err, fs.ErrNotExist)
+	s := spec(ref)
+	s.Credential = credentials.Credential{Username: "u", Password: credentials.Conceal("p")}
+	var asked content.Admission
+	s.Admit = func(_ context.Context, image content.Admission) error {
+		asked = image
+		return nil
+	}
+	_, err = rt.Pull(t.Context(), s)
+	require.NoError(t, err)
+	before := src.requests()
+	got, err := rt.Inspect(t.Context(), s)
+	require.NoError(t, err)
+	got.Top.Platform, asked.Top.Platform = nil, nil
+	assert.Equal(t, asked.Descriptor.Digest, got.Descriptor.Digest)
+	asked.Descriptor, got.Descriptor = ocispec.Descriptor{}, ocispec.Descriptor{}
+	assert.Equal(t, asked, got)
+	assert.Equal(t, before, src.requests())
 }
 
 func TestPlanSaysWhatPullWouldFetch(t *testing.T) {

@@ -77,25 +77,25 @@ func ExampleConfig() {
 	// transfer: Config.MaxMemory is -1; give a positive number, or zero for the default
 }
 
-func ExampleConfig_admit() {
+func ExampleRuntime_admit() {
 	reg, spec := demo()
 	defer reg.Close()
 	rt, err := transfer.New(transfer.Config{
 		Store:  &pullertest.MemStore{},
 		Source: overHTTP(reg.Host()),
-		Admit: func(_ context.Context, image content.Admission) error {
-			return fmt.Errorf("no signature of %s, with %d bytes of manifest", image.Repo.Ref.Repository(), len(image.Manifest))
-		},
 	})
 	if err != nil {
 		log.Fatal(err)
+	}
+	spec.Admit = func(_ context.Context, image content.Admission) error { // a Puller sets it, by its Config.Admission
+		return fmt.Errorf("no signature of %s, with %d bytes of manifest", image.Repo.Ref.Repository(), len(image.Manifest))
 	}
 	_, err = rt.Pull(context.Background(), spec)
 	fmt.Println(errors.Is(err, puller.ErrSignatureValidation))
 	fmt.Println(err)
 	// Output:
 	// true
-	// refused by the admission hook: no signature of team/app, with 560 bytes of manifest
+	// not admitted: no signature of team/app, with 560 bytes of manifest
 }
 
 func ExampleRuntime_MirrorNames() {

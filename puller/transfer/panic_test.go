@@ -123,13 +123,13 @@ func TestPanicsReachAllPulls(t *testing.T) {
 				rt := newRuntime(t, transfer.Config{
 					Source: src, Store: store, MaxMemory: 1, MaxBlobs: 2,
 					NewHash: func(digest.Algorithm) hash.Hash { return fusedHash{sha256.New(), f} },
+				})
+				spec := puller.Spec{Ref: src.name("registry.example/app:v1", image), Platform: amd64,
+					Progress: func(puller.Progress) { f.reach("Progress") },
 					Admit: func(context.Context, content.Admission) error {
 						f.reach("Admit")
 						return nil
-					},
-				})
-				spec := puller.Spec{Ref: src.name("registry.example/app:v1", image), Platform: amd64,
-					Progress: func(puller.Progress) { f.reach("Progress") }}
+					}}
 				f.at.Store(at)
 				rounds, callers := 6, 3
 				if at == "Close" { // all bytes are kept by then, and no body is opened again

@@ -8,6 +8,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/index"
+	"github.com/pullkit/pullkit/internal/checked"
 	"github.com/pullkit/pullkit/internal/mediatype"
 	"github.com/pullkit/pullkit/puller"
 	"github.com/pullkit/pullkit/puller/content"
@@ -79,23 +80,16 @@ func (r *Runtime) find(ctx context.Context, c *call, accept func(context.Context
 	return w.from(ctx, top)
 }
 
-// accept calls Config.Admit. If only the config says which platform the image is for,
+// accept calls Spec.Admit. If only the config says which platform the image is for,
 // accept fetches the config and compares.
 func (r *Runtime) accept(ctx context.Context, c *call, t target, m *meter) (bool, error) {
-	if r.admit != nil {
-		ref, err := c.spec.Ref.WithDigest(t.top().Digest)
+	if c.spec.Admit != nil {
+		image, err := r.admission(c, t)
 		if err != nil {
-			return false, &content.Error{Reason: content.ErrBadDigest, Err: err}
+			return false, err
 		}
-		image := content.Admission{
-			Repo: content.Repo{Ref: ref, Cred: c.spec.Credential, Mirrors: c.spec.Mirrors, Confirmation: c.confirmation}, Source: r.source,
-			Descriptor: t.leaf().desc, Manifest: t.leaf().body,
-		}
-		if err := r.admit(ctx, image); err != nil {
-			if ctx.Err() != nil { // Admit failed because ctx has ended
-				return false, context.Cause(ctx)
-			}
-			return false, &content.Error{Reason: content.ErrRefused, Err: err}
+		if err := c.spec.Admit(ctx, image); err != nil {
+			return false, checked.Error(ctx, err)
 		}
 	}
 	asks, ok := t.configDecides(r.requirePlatform)
@@ -114,6 +108,19 @@ func (r *Runtime) accept(ctx context.Context, c *call, t target, m *meter) (bool
 		return false, err
 	}
 	return t.serves(got, c.spec.Platform)
+}
+
+// admission describes t for a check.
+func (r *Runtime) admission(c *call, t target) (content.Admission, error) {
+	ref, err := c.spec.Ref.WithDigest(t.top().Digest)
+	if err != nil {
+		return content.Admission{}, &content.Error{Reason: content.ErrBadDigest, Err: err}
+	}
+	return content.Admission{
+		Ref: c.spec.Ref, Source: r.source,
+		Repo: content.Repo{Ref: ref, Cred: c.spec.Credential, Mirrors: c.spec.Mirrors, Confirmation: c.confirmation},
+		Top:  t.top(), Descriptor: t.leaf().desc, Manifest: t.leaf().body,
+	}, nil
 }
 
 // image returns the description of the stored image t.
@@ -152,16 +159,36 @@ func (r *Runtime) Status(ctx context.Context, spec puller.Spec) (puller.Image, e
 }
 
 func (r *Runtime) status(ctx context.Context, spec puller.Spec) (puller.Image, error) {
-	if err := r.check(&call{spec: spec}); err != nil {
+	t, err := r.storedTarget(ctx, spec)
+	if err != nil {
 		return puller.Image{}, err
+	}
+	return r.image(ctx, spec, t)
+}
+
+// Inspect describes the image that has spec's name in the Store for a check, as
+// puller.Inspector says. It does not ask the registry.
+func (r *Runtime) Inspect(ctx context.Context, spec puller.Spec) (content.Admission, error) {
+	t, err := r.storedTarget(ctx, spec)
+	if err != nil {
+		return content.Admission{}, withEnd(ctx, err)
+	}
+	return r.admission(&call{spec: spec}, t)
+}
+
+// storedTarget returns the image that is stored under spec's name, if it is complete. The
+// error wraps fs.ErrNotExist if it is not.
+func (r *Runtime) storedTarget(ctx context.Context, spec puller.Spec) (target, error) {
+	if err := r.check(&call{spec: spec}); err != nil {
+		return target{}, err
 	}
 	desc, err := r.store.Lookup(ctx, spec.Ref)
 	if err != nil {
-		return puller.Image{}, fetch.StoreError("look up the name", err)
+		return target{}, fetch.StoreError("look up the name", err)
 	}
 	top, err := r.storedDocument(ctx, desc)
 	if err != nil {
-		return puller.Image{}, err
+		return target{}, err
 	}
 	w := walk{
 		want:   spec.Platform,
@@ -170,12 +197,12 @@ func (r *Runtime) status(ctx context.Context, spec puller.Spec) (puller.Image, e
 	}
 	t, err := w.from(ctx, top)
 	if noMatch(err) {
-		return puller.Image{}, fmt.Errorf("not stored for %s: %w (%w)", index.FormatPlatform(spec.Platform), fs.ErrNotExist, err)
+		return target{}, fmt.Errorf("not stored for %s: %w (%w)", index.FormatPlatform(spec.Platform), fs.ErrNotExist, err)
 	}
 	if err != nil {
-		return puller.Image{}, err
+		return target{}, err
 	}
-	return r.image(ctx, spec, t)
+	return t, nil
 }
 
 // storedCandidate is storedDocument for an entry of an index. An entry without a platform
@@ -217,7 +244,7 @@ func (r *Runtime) whole(ctx context.Context, spec puller.Spec, t target) (bool, 
 
 // Plan returns what Pull would do. It asks the registry for manifests and fetches no
 // blob. If only the config says which platform an image is for, and the config is not
-// stored, Plan takes the first candidate. It does not call Config.Admit.
+// stored, Plan takes the first candidate. It does not call Spec.Admit.
 func (r *Runtime) Plan(ctx context.Context, spec puller.Spec) (puller.Plan, error) {
 	c := &call{spec: spec}
 	plan, err := r.plan(ctx, c)
@@ -276,7 +303,7 @@ func (r *Runtime) likely(ctx context.Context, spec puller.Spec, t target) (bool,
 // verified: the bytes are verified when they are pulled by that digest. If the Source has
 // to send a GET, Resolve verifies and parses the manifest or index as Pull does. The
 // answer does not depend on the platform, because Resolve chooses nothing from an index.
-// Resolve does not use the Store and does not call Config.Admit.
+// Resolve does not use the Store and does not call Spec.Admit.
 //
 // The error wraps a reason of package content, and the errors that puller.Runtime documents.
 func (r *Runtime) Resolve(ctx context.Context, spec puller.Spec) (digest.Digest, error) {

@@ -62,12 +62,6 @@ type Config struct {
 	// have a faster one. The hash's Write must not use its argument after it has
 	// returned. Nil, or a nil result, means the standard library's hash.
 	NewHash func(digest.Algorithm) hash.Hash
-	// Admit is called before any blob is fetched, and decides whether the image may be
-	// pulled. Its error ends the pull as a failed signature validation. It may be called
-	// concurrently, and more than once for a pull if an index names several manifests for
-	// a platform. It is also called when an image that is stored already is pulled again.
-	// Status does not call it. Nil admits all images.
-	Admit func(ctx context.Context, image content.Admission) error
 	// RequirePlatform refuses an image that is not in an index and whose config
 	// names another platform than the one asked for. If false, such an image is
 	// pulled, as the kubelet's runtimes do. Artifacts, whose config names no
@@ -78,14 +72,13 @@ type Config struct {
 }
 
 // A Runtime pulls images from a Source into a Store. It is a puller.Runtime, a
-// puller.Planner, a puller.Resolver and a content.MirrorNamer. Its methods may be called concurrently. Make one
+// puller.Planner, a puller.Resolver, a puller.Inspector and a content.MirrorNamer. Its methods may be called concurrently. Make one
 // Runtime for each Store, because only pulls of the same Runtime share the fetches of
 // blobs.
 type Runtime struct {
 	store           content.Store
 	source          content.Source
 	newHash         func(digest.Algorithm) hash.Hash
-	admit           func(context.Context, content.Admission) error
 	requirePlatform bool
 	log             *slog.Logger
 	documents       chan struct{} // has one element for each manifest that is asked for
@@ -94,9 +87,10 @@ type Runtime struct {
 }
 
 var (
-	_ puller.Runtime  = (*Runtime)(nil)
-	_ puller.Planner  = (*Runtime)(nil)
-	_ puller.Resolver = (*Runtime)(nil)
+	_ puller.Runtime   = (*Runtime)(nil)
+	_ puller.Planner   = (*Runtime)(nil)
+	_ puller.Resolver  = (*Runtime)(nil)
+	_ puller.Inspector = (*Runtime)(nil)
 
 	_ content.MirrorNamer = (*Runtime)(nil)
 )
@@ -119,7 +113,6 @@ func New(conf Config) (*Runtime, error) {
 		store:           conf.Store,
 		source:          conf.Source,
 		newHash:         conf.NewHash,
-		admit:           conf.Admit,
 		requirePlatform: conf.RequirePlatform,
 		log:             conf.Logger,
 	}

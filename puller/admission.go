@@ -1,0 +1,276 @@
+package puller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/internal/await"
+	"github.com/pullkit/pullkit/internal/checked"
+	"github.com/pullkit/pullkit/internal/expiring"
+	"github.com/pullkit/pullkit/internal/redact"
+	"github.com/pullkit/pullkit/internal/share"
+	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/puller/records"
+)
+
+const (
+	// admissionTime is how long one question to Config.Admission may take.
+	admissionTime = 2 * time.Minute
+	// maxAdmittedBy is how many bytes of the answer to such a question are kept.
+	maxAdmittedBy = 300
+)
+
+var errAdmissionTime = fmt.Errorf("the admission check gave no answer within %v: %w", admissionTime, context.DeadlineExceeded)
+
+// An admitter asks Config.Admission, and remembers which images it has admitted. A nil
+// admitter, without Config.Admission, admits all images.
+type admitter struct {
+	config *Config
+	kept   expiring.Map[admissionKey, string] // who admitted the image
+	calls  share.Calls[admissionCall, string]
+}
+
+// An admissionKey is what the answer to a question depends on.
+type admissionKey struct {
+	name          string        // of the repository
+	top, manifest digest.Digest // of what the name points to, and of the platform's manifest
+	policy        string        // the fingerprint; "" if no answer is remembered
+	namespace     string
+}
+
+// An admissionCall is a question that callers can share while it is open.
+type admissionCall struct {
+	admissionKey
+	cred credentials.Credential
+}
+
+func newAdmitter(config *Config) (*admitter, error) {
+	if config.Admission == nil {
+		if config.TrustPresent {
+			return nil, errors.New("puller: Config.TrustPresent needs Config.Admission")
+		}
+		return nil, nil
+	}
+	if _, ok := config.Runtime.(Inspector); !ok {
+		return nil, fmt.Errorf("puller: Config.Admission needs a Runtime that is an Inspector, which asks it before it fetches blobs; a %T is not", config.Runtime)
+	}
+	return &admitter{config: config}, nil
+}
+
+func (a *admitter) key(t *task, top, manifest digest.Digest) admissionKey {
+	return admissionKey{name: t.ref.Name(), top: top, manifest: manifest, policy: a.config.Admission.Fingerprint(), namespace: t.pod.Namespace}
+}
+
+// admitted returns who has admitted an image, if that is remembered or on record. id is the
+// ID of the image.
+func (a *admitter) admitted(ctx context.Context, key admissionKey, id string) (by string, ok bool) {
+	if key.policy == "" {
+		return "", false
+	}
+	if by, ok = a.kept.Get(key); ok {
+		return by, true
+	}
+	if _, ok := a.config.Records.(records.AdmissionStore); !ok {
+		return "", false
+	}
+	rec, err := a.config.Records.Record(ctx, id)
+	if err != nil {
+		return "", false // Admission is asked
+	}
+	i := slices.IndexFunc(rec.Admissions, a.recordOf(key, "").Equal)
+	if i < 0 {
+		return "", false
+	}
+	by = redact.Cut(rec.Admissions[i].By, maxAdmittedBy)
+	a.kept.Put(key, by, time.Time{})
+	return by, true
+}
+
+// recordOf returns the record of an answer.
+func (a *admitter) recordOf(key admissionKey, by string) records.Admission {
+	return records.Admission{Name: key.name, Digest: key.top, Policy: key.policy, Namespace: key.namespace, By: by}
+}
+
+// ask returns who has admitted the image, and asks Config.Admission if that is not known.
+// The error is one of package checked.
+func (a *admitter) ask(ctx context.Context, t *task, image content.Admission) (by string, err error) {
+	key := a.key(t, image.Top.Digest, image.Descriptor.Digest)
+	if by, ok := a.admitted(ctx, key, string(image.Descriptor.Digest)); ok {
+		return by, nil
+	}
+	image.Pod = t.pod
+	by, err = a.calls.Do(ctx, admissionCall{key, image.Repo.Cred}, func(ctx context.Context) (string, error) {
+		ctx, cancel := context.WithTimeoutCause(ctx, admissionTime, errAdmissionTime)
+		defer cancel()
+		var by string
+		err := within(ctx, func() (err error) {
+			by, err = a.config.Admission.Admit(ctx, image)
+			return err
+		})
+		if err != nil {
+			return "", err
+		}
+		by = redact.Cut(redact.Text(by), maxAdmittedBy)
+		if key.policy != "" {
+			a.kept.Put(key, by, time.Time{})
+		}
+		return by, nil
+	})
+	if err != nil {
+		return "", checked.Error(ctx, err)
+	}
+	return by, nil
+}
+
+// record writes who has admitted the image, if Config.Records can keep that.
+func (a *admitter) record(ctx context.Context, t *task, img Image) error {
+	if a == nil {
+		return nil
+	}
+	store, ok := a.config.Records.(records.AdmissionStore)
+	key := a.key(t, img.Digest, img.Manifest)
+	if !ok || key.policy == "" {
+		return nil
+	}
+	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), recordTime, errRecordTime)
+	defer cancel()
+	return within(ctx, func() error {
+		want := a.recordOf(key, img.AdmittedBy)
+		rec, err := a.config.Records.Record(ctx, img.id())
+		if err == nil && slices.ContainsFunc(rec.Admissions, want.Equal) {
+			return nil
+		}
+		want.Time = time.Now().UTC()
+		return store.Admit(ctx, img.id(), want)
+	})
+}
+
+// An admissionOfPull asks about the image of one pull.
+type admissionOfPull struct {
+	admitter *admitter
+	task     *task
+
+	mu sync.Mutex
+	by map[[2]digest.Digest]string // of the images that were admitted, by top and manifest
+}
+
+// ofPull returns what asks about the image of a pull; nil if nobody has to be asked.
+func (a *admitter) ofPull(t *task) *admissionOfPull {
+	if a == nil {
+		return nil
+	}
+	return &admissionOfPull{admitter: a, task: t, by: map[[2]digest.Digest]string{}}
+}
+
+// hook returns the function for Spec.Admit.
+func (o *admissionOfPull) hook() func(context.Context, content.Admission) error {
+	if o == nil {
+		return nil
+	}
+	return func(ctx context.Context, image content.Admission) error {
+		by, err := o.admitter.ask(ctx, o.task, image)
+		if err != nil {
+			return err
+		}
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.by[[2]digest.Digest{image.Top.Digest, image.Descriptor.Digest}] = by
+		return nil
+	}
+}
+
+// of returns img with who admitted it. If the Runtime has not asked about that image, of
+// asks, with the spec of the pull.
+func (o *admissionOfPull) of(ctx context.Context, img Image, spec Spec) (Image, error) {
+	if o == nil {
+		return img, nil
+	}
+	o.mu.Lock()
+	by, ok := o.by[[2]digest.Digest{img.Digest, img.Manifest}]
+	o.mu.Unlock()
+	if !ok {
+		var err error
+		if by, err = o.admitter.inspect(ctx, o.task, img, spec); err != nil {
+			return Image{}, err
+		}
+	}
+	img.AdmittedBy = by
+	return img, nil
+}
+
+// inspect asks about a stored image, with the credential of spec.
+func (a *admitter) inspect(ctx context.Context, t *task, img Image, spec Spec) (by string, err error) {
+	image, err := a.config.Runtime.(Inspector).Inspect(ctx, spec)
+	if err != nil {
+		return "", credentials.Stop(fmt.Errorf("the stored image cannot be read: %w", err))
+	}
+	if image.Top.Digest != img.Digest || image.Descriptor.Digest != img.Manifest {
+		return "", credentials.Stop(checked.Error(ctx, &content.Error{Reason: content.ErrStore,
+			Err: fmt.Errorf("the store has %s now, and had %s", image.Top.Digest, img.Digest)}))
+	}
+	by, err = a.ask(ctx, t, image)
+	if err == nil || checked.OtherCredential(err) {
+		return by, err
+	}
+	return "", credentials.Stop(withSignatureReason(err))
+}
+
+// withSignatureReason adds the kubelet's reason to a refusal.
+func withSignatureReason(err error) error {
+	if content.ReasonOf(err) != content.ErrRefused {
+		return err
+	}
+	return &refusal{err}
+}
+
+// A refusal is the refusal of a stored image.
+type refusal struct{ err error }
+
+func (r *refusal) Error() string   { return r.err.Error() }
+func (r *refusal) Unwrap() []error { return []error{r.err, ErrSignatureValidation} }
+
+// admitPresent asks about an image that is stored, unless it is known who admitted it. With
+// an outcome that has an error, the image must not be used.
+func (p *Puller) admitPresent(ctx context.Context, t *task, img Image) outcome {
+	a := p.admission
+	key := a.key(t, img.Digest, img.Manifest)
+	if by, ok := a.admitted(ctx, key, img.id()); ok {
+		img.AdmittedBy = by
+		return outcome{image: img, present: true}
+	}
+	mirrors, ok := await.Call(ctx, func() *mirrorKeys { return p.config.mirrorKeys(ctx, t) })
+	if !ok {
+		return outcome{err: t.ended(ctx)}
+	}
+	secrets := t.fingerprint(mirrors)
+	if window := p.backoff.state(t.key, secrets); !window.mayTry() {
+		err := t.fail(ErrImagePullBackOff, nil)
+		err.RetryAfter, err.Previous = window.wait, window.previous
+		return outcome{err: err}
+	}
+	by, _, err := askEach(ctx, p, t, func(ctx context.Context, spec Spec) (string, error) { return a.inspect(ctx, t, img, spec) })
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return outcome{err: err}
+	case err != nil:
+		err.Image = strings.Clone(t.image) // the error outlasts the request
+		err.RetryAfter = p.backoff.fail(t.key, secrets, err, err.RetryAfter)
+		return outcome{err: err, present: true}
+	}
+	if !p.config.Kubelet.KeepStreak {
+		p.backoff.succeed(t.key)
+	}
+	img.AdmittedBy = by
+	if err := a.record(ctx, t, img); err != nil {
+		p.config.Logger.Warn("the admission of an image could not be recorded", "image", t.ref.String(), "err", err)
+		p.events.admissionNotRecorded(t)
+	}
+	return outcome{image: img, present: true}
+}

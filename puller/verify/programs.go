@@ -1,0 +1,344 @@
+package verify
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/internal/await"
+	"github.com/pullkit/pullkit/internal/redact"
+	"github.com/pullkit/pullkit/internal/subprocess"
+	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/reference"
+)
+
+// A Config has the settings of [Programs]. The zero Config has the limits of containerd's
+// defaults, and hands no credential over.
+type Config struct {
+	// Timeout is the longest time that one program may take. Zero means 10 seconds, as in
+	// containerd. A puller.Puller waits two minutes for all programs together.
+	Timeout time.Duration
+	// MaxPrograms is how many files the directory may have. Zero means 10, as in
+	// containerd. With more files no image is admitted.
+	MaxPrograms int
+	// MaxOutput is how many bytes a program may write to its standard output. Zero means
+	// 32 KiB, as in containerd. 64 KiB of the standard error are read.
+	MaxOutput int
+	// Environ is the environment of the programs, without DOCKER_CONFIG: the values of
+	// variables by their names. Nil means the variables in the package comment. A map that
+	// is empty but not nil means an empty environment.
+	Environ map[string]credentials.Sensitive
+	// PassCredential hands the credential that opened the image over, by DOCKER_CONFIG.
+	// Programs that read signatures from a private registry need it. Without it, a
+	// DOCKER_CONFIG in Environ is passed on.
+	PassCredential bool
+	// TempDir is where the directory with the credential is made. "" means os.TempDir. A
+	// file system in memory keeps the credential off the disk.
+	TempDir string
+	// Version is part of the Fingerprint. Change it when what the programs decide by
+	// changes, such as their keys: then images that were admitted before are asked about
+	// again. The Fingerprint also has the names, sizes and times of the programs.
+	Version string
+	// Logger gets what programs write to their standard error, at level debug; nil = no
+	// log.
+	Logger *slog.Logger
+}
+
+const (
+	defaultTimeout     = 10 * time.Second
+	defaultMaxPrograms = 10
+	defaultMaxOutput   = 32 << 10
+	// maxReason is how many bytes of a program's output are repeated.
+	maxReason = 300
+	// listTime is how long the directory may take to be listed for the fingerprint.
+	listTime = 5 * time.Second
+)
+
+// passedOn are the variables of this process that programs get by default.
+var passedOn = []string{"PATH", "HOME", "TMPDIR", "TMP", "TEMP", "LANG", "LC_ALL", "TZ", "XDG_CACHE_HOME", "XDG_CONFIG_HOME",
+	"SSL_CERT_FILE", "SSL_CERT_DIR", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"}
+
+var passedOnWindows = []string{"SystemRoot", "USERPROFILE", "APPDATA", "LOCALAPPDATA", "PATHEXT"}
+
+type programs struct {
+	dir    string // absolute
+	config Config // with its defaults
+}
+
+// Programs returns a check that runs the programs of a directory, which speak the protocol
+// of containerd's image verifiers; see the package comment. An image is admitted if there
+// is at least one program and all of them end with the status 0. The directory is read for
+// each image. The error names a setting that is not valid.
+func Programs(dir string, config Config) (content.Check, error) {
+	if dir == "" {
+		return nil, errors.New("verify: the directory of the programs is not set")
+	}
+	for _, limit := range []struct {
+		field string
+		value int64
+	}{{"Timeout", int64(config.Timeout)}, {"MaxPrograms", int64(config.MaxPrograms)}, {"MaxOutput", int64(config.MaxOutput)}} {
+		if limit.value < 0 {
+			return nil, fmt.Errorf("verify: Config.%s is %d; give a positive number, or zero for the default", limit.field, limit.value)
+		}
+	}
+	for name := range config.Environ {
+		if name == "" || strings.ContainsAny(name, "=\x00") {
+			return nil, fmt.Errorf("verify: Config.Environ has %s, which is not the name of a variable", redact.Quote(name, 100))
+		}
+	}
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("verify: %w", err)
+	}
+	config.Timeout = cmp.Or(config.Timeout, defaultTimeout)
+	config.MaxPrograms = cmp.Or(config.MaxPrograms, defaultMaxPrograms)
+	config.MaxOutput = cmp.Or(config.MaxOutput, defaultMaxOutput)
+	config.Environ = maps.Clone(config.Environ)
+	if config.Logger == nil {
+		config.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &programs{abs, config}, nil
+}
+
+// Admit implements content.Check.
+func (p *programs) Admit(ctx context.Context, image content.Admission) (by string, err error) {
+	if ctx.Err() != nil {
+		return "", context.Cause(ctx)
+	}
+	files, err := p.listIn(ctx)
+	if err != nil {
+		return "", err
+	}
+	stdin, err := json.Marshal(ocispec.Descriptor{MediaType: image.Top.MediaType, Digest: image.Top.Digest, Size: image.Top.Size})
+	if err != nil {
+		return "", undecided("%w", err)
+	}
+	env := p.environ()
+	if p.config.PassCredential {
+		dir, err := p.writeCredential(image.Repo)
+		if err != nil {
+			return "", err
+		}
+		defer func() {
+			if fault := os.RemoveAll(dir); fault != nil && err == nil {
+				by, err = "", undecided("the credential of the programs cannot be removed: %w", fault)
+			}
+		}()
+		env = append(env, "DOCKER_CONFIG="+dir)
+	}
+	var admitted []string
+	for _, f := range files {
+		reason, err := p.run(ctx, f, image, subprocess.Command{
+			Path: filepath.Join(p.dir, f.Name()), Env: env, Stdin: append(stdin, '\n'), Timeout: p.config.Timeout, MaxOutput: p.config.MaxOutput,
+			Args: []string{"-name", image.Ref.String(), "-digest", string(image.Top.Digest), "-stdin-media-type", ocispec.MediaTypeDescriptor},
+		})
+		if err != nil {
+			return "", err
+		}
+		admitted = append(admitted, strings.TrimSuffix(redact.Text(f.Name())+" => "+reason, " => "))
+	}
+	return strings.Join(admitted, ", "), nil
+}
+
+// Fingerprint implements content.Check. It is "" if the directory cannot be listed.
+func (p *programs) Fingerprint() string {
+	ctx, cancel := context.WithTimeout(context.Background(), listTime)
+	defer cancel()
+	files, err := p.listIn(ctx)
+	if err != nil {
+		return ""
+	}
+	h := sha256.New()
+	fmt.Fprintf(h, "programs %q %q %t\n", p.dir, p.config.Version, p.config.PassCredential)
+	for _, f := range files {
+		fmt.Fprintf(h, "%q %d %d %o\n", f.Name(), f.Size(), f.ModTime().UnixNano(), f.Mode())
+	}
+	return hex.EncodeToString(h.Sum(nil))[:32]
+}
+
+// Explain implements content.CheckExplainer.
+func (p *programs) Explain(reference.Reference) string {
+	return "the programs in " + redact.Text(p.dir)
+}
+
+// An answer is the error of an image that was not admitted. Its text does not have the
+// reason, which package puller adds.
+type answer struct {
+	reason content.Reason
+	err    error
+}
+
+func (a *answer) Error() string   { return a.err.Error() }
+func (a *answer) Unwrap() []error { return []error{a.reason, a.err} }
+
+// undecided returns an error that says that no decision was possible.
+func undecided(format string, args ...any) error {
+	return &answer{content.ErrCheckFailed, fmt.Errorf(format, args...)}
+}
+
+// listIn is list with a context, because a file system may not answer.
+func (p *programs) listIn(ctx context.Context) ([]fs.FileInfo, error) {
+	var err error
+	files, ok := await.Call(ctx, func() (files []fs.FileInfo) {
+		files, err = p.list()
+		return files
+	})
+	if !ok {
+		return nil, context.Cause(ctx)
+	}
+	return files, err
+}
+
+// list returns the files of the directory by their names, if all of them can be programs.
+func (p *programs) list() ([]fs.FileInfo, error) {
+	dir, err := os.Open(p.dir)
+	if err != nil {
+		return nil, undecided("the directory of the programs: %w", err)
+	}
+	defer dir.Close()
+	entries, err := dir.ReadDir(p.config.MaxPrograms + 1)
+	switch {
+	case err != nil && !errors.Is(err, io.EOF):
+		return nil, undecided("the directory of the programs: %w", err)
+	case len(entries) == 0:
+		return nil, undecided("the directory of the programs %s has no program", redact.Quote(p.dir, maxReason))
+	case len(entries) > p.config.MaxPrograms:
+		return nil, undecided("the directory of the programs %s has more than %d files", redact.Quote(p.dir, maxReason), p.config.MaxPrograms)
+	}
+	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
+	files := make([]fs.FileInfo, len(entries))
+	for i, e := range entries {
+		info, err := os.Stat(filepath.Join(p.dir, e.Name())) // follows links
+		name := redact.Quote(e.Name(), maxReason)
+		switch {
+		case err != nil:
+			return nil, undecided("program %s: %w", name, err)
+		case !info.Mode().IsRegular():
+			return nil, undecided("program %s is not a file", name)
+		case runtime.GOOS != "windows" && info.Mode().Perm()&0o111 == 0:
+			return nil, undecided("program %s is not executable (chmod +x)", name)
+		}
+		files[i] = named{info, e.Name()}
+	}
+	return files, nil
+}
+
+// named is a file with the name that its link has.
+type named struct {
+	fs.FileInfo
+	name string
+}
+
+func (n named) Name() string { return n.name }
+
+// run runs one program and returns what it wrote, in one line. An error means that the
+// program has not admitted the image.
+func (p *programs) run(ctx context.Context, f fs.FileInfo, image content.Admission, c subprocess.Command) (string, error) {
+	name := redact.Quote(f.Name(), maxReason)
+	r := subprocess.Run(ctx, c)
+	secrets := secretsOf(image.Repo.Cred)
+	line := func(text []byte) string {
+		return redact.Cut(redact.Text(redact.Secrets(strings.TrimSpace(string(text)), secrets...)), maxReason)
+	}
+	if said := line(r.Stderr); said != "" {
+		p.config.Logger.DebugContext(ctx, "a program wrote to its standard error", "program", f.Name(), "text", said)
+	}
+	switch {
+	case ctx.Err() != nil:
+		return "", context.Cause(ctx)
+	case r.TooLong:
+		return "", undecided("program %s wrote more than %d bytes", name, c.MaxOutput)
+	case r.TimedOut:
+		return "", undecided("program %s took longer than %v: %w", name, c.Timeout, context.DeadlineExceeded)
+	case r.Held:
+		return "", undecided("program %s ended, and another process holds its output open", name)
+	case r.Err == nil:
+		return line(r.Stdout), nil
+	case errors.Is(r.Err, fs.ErrNotExist):
+		what, interpreter := subprocess.Missing(c.Path)
+		return "", undecided("program %s cannot be started: its %s is missing %s", name, cmp.Or(what, "file"), line([]byte(interpreter)))
+	case !r.Exited:
+		return "", undecided("program %s: %s", name, line([]byte(r.Err.Error())))
+	}
+	return "", &answer{content.ErrRefused, fmt.Errorf("program %s: %v: %s", name, r.Err, cmp.Or(line(r.Stdout), "it gave no reason"))}
+}
+
+// environ returns the environment of the programs, without DOCKER_CONFIG where the
+// credential is passed.
+func (p *programs) environ() []string {
+	var env []string
+	if p.config.Environ == nil {
+		names := passedOn
+		if runtime.GOOS == "windows" {
+			names = slices.Concat(passedOn, passedOnWindows)
+		}
+		for _, name := range names {
+			if value, ok := os.LookupEnv(name); ok {
+				env = append(env, name+"="+value)
+			}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(p.config.Environ)) {
+		if name != "DOCKER_CONFIG" || !p.config.PassCredential {
+			env = append(env, name+"="+p.config.Environ[name].Reveal())
+		}
+	}
+	return env
+}
+
+// hubServer is the key that docker has for Docker Hub.
+const hubServer = "https://index.docker.io/v1/"
+
+// writeCredential makes a directory with a config.json that has the credential of repo.
+func (p *programs) writeCredential(repo content.Repo) (dir string, err error) {
+	cred := repo.Cred
+	if cred.Origin.Key = repo.Ref.Registry(); cred.Origin.Key == "docker.io" {
+		cred.Origin.Key = hubServer
+	}
+	data, dropped, err := credentials.MarshalConfig(one{cred})
+	if err != nil || len(dropped) > 0 {
+		return "", undecided("the credential of %s cannot be written as a config.json", redact.Quote(repo.Ref.Registry(), maxReason))
+	}
+	dir, err = os.MkdirTemp(p.config.TempDir, "pullkit-verify-") // with mode 0700
+	if err != nil {
+		return "", undecided("the credential of the programs cannot be written: %w", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "config.json"), data, 0o600); err != nil {
+		return "", undecided("the credential of the programs cannot be written: %w", errors.Join(err, os.RemoveAll(dir)))
+	}
+	return dir, nil
+}
+
+// one is the keyring of one credential.
+type one struct{ cred credentials.Credential }
+
+func (o one) Lookup(context.Context, reference.Reference) iter.Seq2[credentials.Credential, error] {
+	return func(yield func(credentials.Credential, error) bool) { yield(o.cred, nil) }
+}
+
+func (o one) All() iter.Seq[credentials.Credential] {
+	return func(yield func(credentials.Credential) bool) { yield(o.cred) }
+}
+
+// secretsOf returns what must not be in a text.
+func secretsOf(c credentials.Credential) []string {
+	return []string{c.Password.Reveal(), c.IdentityToken.Reveal(), c.RegistryToken.Reveal()}
+}
