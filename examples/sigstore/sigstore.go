@@ -1,0 +1,100 @@
+// Package sigstore has a check of sigstore bundles for puller.Config.Admission, to copy. A
+// bundle is what cosign 3 stores next to an image: a manifest that refers to the image, with
+// one layer of the type application/vnd.dev.sigstore.bundle.v0.3+json. It is read from the
+// registry of the image, with the credential that opened the image.
+package sigstore
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/pullkit/pullkit/puller/content"
+	pullverify "github.com/pullkit/pullkit/puller/verify"
+	"github.com/sigstore/sigstore-go/pkg/bundle"
+	"github.com/sigstore/sigstore-go/pkg/root"
+	"github.com/sigstore/sigstore-go/pkg/verify"
+)
+
+// BundleType is the artifact type and the layer's media type of a bundle.
+const BundleType = "application/vnd.dev.sigstore.bundle.v0.3+json"
+
+// A Config says which signatures admit an image.
+type Config struct {
+	// Trusted has the authorities, logs and keys that are trusted, such as what
+	// root.FetchTrustedRoot returns for the public instance.
+	Trusted root.TrustedMaterial
+	// Verifier says which proofs a bundle must have. For the public instance these are
+	// verify.WithTransparencyLog(1), verify.WithObserverTimestamps(1) and
+	// verify.WithSignedCertificateTimestamps(1). At least one option is needed.
+	Verifier []verify.VerifierOption
+	// Identities are the signers, of which one must have signed: the identity in the
+	// certificate and the issuer that has verified it. None means that a key of Trusted
+	// must have signed, without a certificate.
+	Identities []verify.CertificateIdentity
+	// Name is the signer in words, for errors.
+	Name string
+	// Version is what the check decides by. Change it with Trusted and Identities, so that
+	// images that were admitted are asked about again.
+	Version string
+}
+
+// New returns the check. The error says what is missing in config.
+func New(config Config) (content.Check, error) {
+	switch {
+	case config.Trusted == nil:
+		return nil, errors.New("sigstore: Config.Trusted is nil")
+	case config.Name == "":
+		return nil, errors.New("sigstore: Config.Name is empty")
+	case len(config.Verifier) == 0:
+		return nil, errors.New("sigstore: Config.Verifier is empty: no proof would be needed")
+	}
+	verifier, err := verify.NewVerifier(config.Trusted, config.Verifier...)
+	if err != nil {
+		return nil, fmt.Errorf("sigstore: %w", err)
+	}
+	var signers []verify.PolicyOption
+	for _, identity := range config.Identities {
+		signers = append(signers, verify.WithCertificateIdentity(identity))
+	}
+	if len(signers) == 0 {
+		signers = append(signers, verify.WithKey())
+	}
+	return pullverify.Func("sigstore, "+config.Name, config.Version, func(ctx context.Context, image content.Admission) (string, error) {
+		return pullverify.Signed(ctx, image, BundleType, func(sig pullverify.Signature) (string, error) {
+			return judge(verifier, signers, image, sig)
+		})
+	}), nil
+}
+
+// judge verifies one bundle.
+func judge(verifier *verify.Verifier, signers []verify.PolicyOption, image content.Admission, sig pullverify.Signature) (string, error) {
+	if len(sig.Layers) != 1 {
+		return "", fmt.Errorf("a bundle is one layer, and this manifest has %d", len(sig.Layers))
+	}
+	var b bundle.Bundle
+	if err := b.UnmarshalJSON(sig.Layers[0]); err != nil {
+		return "", fmt.Errorf("the bundle is malformed: %w", oneLine(err))
+	}
+	algorithm, hash, _ := strings.Cut(string(image.Top.Digest), ":")
+	sum, err := hex.DecodeString(hash)
+	if err != nil {
+		return "", fmt.Errorf("the digest of the image: %w", err)
+	}
+	// The verifier compares the digest with the signature, or with the subjects of the
+	// statement that is signed.
+	result, err := verifier.Verify(&b, verify.NewPolicy(verify.WithArtifactDigest(algorithm, sum), signers...))
+	if err != nil {
+		return "", oneLine(err)
+	}
+	if cert := result.Signature.Certificate; cert != nil {
+		return fmt.Sprintf("%s, verified by %s", cert.SubjectAlternativeName, cert.Issuer), nil
+	}
+	return "key", nil
+}
+
+// oneLine returns an error whose text is one line. It hides the causes, because the check
+// itself has failed only if the registry could not be read.
+func oneLine(err error) error { return errors.New(strings.Join(strings.Fields(err.Error()), " ")) }
