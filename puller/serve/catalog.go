@@ -18,9 +18,13 @@ import (
 
 const (
 	// maxDocuments is how many parsed documents are kept in memory, and documentTime for
-	// how long. A document of an image has about 10 descriptors.
+	// how long. A document with more descriptors than maxKept is read again each time.
+	// Most have about 10, and few more than 128.
 	maxDocuments = 4096
 	documentTime = time.Hour
+	maxKept      = 200
+	// maxParts is how many blobs a manifest may name to be served; see records.Access.
+	maxParts = 4096
 	// maxLevels is how many levels of indexes are read, as many as a pull follows, and
 	// maxBelow how many documents below one name.
 	maxLevels = 5
@@ -103,7 +107,8 @@ func (c *catalog) addHolders(ctx context.Context, all map[digest.Digest][]holder
 		if doc == nil {
 			continue
 		}
-		for _, d := range doc.Parts() {
+		parts := doc.Parts()
+		for _, d := range parts[:min(len(parts), maxParts)] {
 			if same := all[d.Digest]; len(same) < maxBelow {
 				all[d.Digest] = append(same, holder{ref: e.Ref, top: e.Descriptor, leaf: leaf, blob: d})
 			}
@@ -124,7 +129,9 @@ func (c *catalog) document(ctx context.Context, desc ocispec.Descriptor) (*ocila
 	case err != nil:
 		return nil, err
 	}
-	c.documents.Put(desc.Digest, doc, time.Now().Add(documentTime))
+	if len(doc.Manifests)+len(doc.Parts()) <= maxKept {
+		c.documents.Put(desc.Digest, doc, time.Now().Add(documentTime))
+	}
 	return doc, nil
 }
 

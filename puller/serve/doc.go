@@ -72,7 +72,7 @@
 // # Load
 //
 // Config.Parallel limits how much is sent at the same time; above that the answer is 429
-// with Retry-After, and clients ask the next host. An answer may take as long as it takes,
+// with Retry-After, and clients ask the next host, containerd after five tries. An answer may take as long as it takes,
 // but each 128 KiB of it have a deadline, and a client that reads less than 32 KiB/s loses
 // its place if another client needs one. On Linux and other systems with sendfile the
 // system copies blobs from the file to the connection, unless it is a connection of TLS.

@@ -76,12 +76,10 @@ func (e *refusal) write(w http.ResponseWriter, r *http.Request) {
 		panic(err) // two strings
 	}
 	header := w.Header()
-	for _, name := range []string{"Etag", "Docker-Content-Digest", "Cache-Control", "Accept-Ranges"} {
-		header.Del(name)
-	}
 	header.Set("Content-Type", "application/json; charset=utf-8")
 	header.Set("Content-Length", strconv.Itoa(len(body)))
 	header.Set("X-Content-Type-Options", "nosniff")
+	header.Set("Cache-Control", "no-store") // it may be there in a moment
 	if e.status == http.StatusMethodNotAllowed {
 		header.Set("Allow", e.allow)
 	}

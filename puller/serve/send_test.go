@@ -277,3 +277,40 @@ func TestTheBodyOfARequestIsNotRead(t *testing.T) {
 		time.Sleep(time.Second) // the server waits a moment before it closes
 	})
 }
+
+// Over HTTP/2 a blob comes whole, also in parts, and one that becomes too short ends the
+// stream.
+func TestBlobsComeOverHTTP2(t *testing.T) {
+	n, host, path, layer := large(t, 4<<20)
+	s := httptest.NewUnstartedServer(n.handler(t, host, serve.Config{}))
+	s.EnableHTTP2 = true
+	s.StartTLS()
+	defer s.Close()
+	get := func(header string) *http.Response {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+path, http.NoBody)
+		require.NoError(t, err)
+		if header != "" {
+			req.Header.Set("Range", header)
+		}
+		resp, err := s.Client().Do(req)
+		require.NoError(t, err)
+		t.Cleanup(func() { resp.Body.Close() })
+		assert.Equal(t, 2, resp.ProtoMajor)
+		return resp
+	}
+	resp := get("")
+	data, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	assert.Equal(t, string(layer.Digest), sha256Of(string(data)))
+	resp = get("bytes=1000000-")
+	part, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	assert.True(t, string(data[1000000:]) == string(part))
+
+	resp = get("")
+	_, err = io.CopyN(io.Discard, resp.Body, 100)
+	require.NoError(t, err)
+	require.NoError(t, os.Truncate(filepath.Join(n.store.Dir(), "blobs", "sha256", layer.Digest.Encoded()), 3<<20))
+	_, err = io.Copy(io.Discard, resp.Body)
+	assert.Error(t, err)
+}

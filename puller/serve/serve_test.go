@@ -144,6 +144,7 @@ func TestEverythingElseIsRefused(t *testing.T) {
 			assert.Equal(t, tt.code, a.code(t))
 			assert.Less(t, len(a.body), 1000)
 			assert.Empty(t, a.Header.Get("Docker-Content-Digest"))
+			assert.Equal(t, "no-store", a.Header.Get("Cache-Control"))
 			if _, ok := a.Header["Allow"]; assert.Equal(t, tt.status == 405, ok) && ok && tt.method != "GET" {
 				assert.Equal(t, "GET, HEAD", a.Header.Get("Allow"))
 			}
