@@ -11,6 +11,7 @@ import (
 	"github.com/pullkit/pullkit/puller/pullertest"
 	"github.com/pullkit/pullkit/puller/records"
 	"github.com/pullkit/pullkit/puller/registry"
+	"github.com/pullkit/pullkit/puller/transfer"
 	"github.com/pullkit/pullkit/reference"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -84,5 +85,44 @@ func TestAPullWithoutTheRegistryGrantsNothing(t *testing.T) {
 		tag := puller.Request{Image: away.Host() + "/team/app:v1"}
 		_, err = n.Pull(t.Context(), tag)
 		require.ErrorIs(t, err, puller.ErrRegistryUnavailable, "a tag is never asked of a found host")
+	}
+}
+
+// The progress says which blobs are public while others are still on their way.
+func TestProgressSaysWhichBlobsArePublic(t *testing.T) {
+	users := []pullertest.User{{Name: "robot", Password: "right"}}
+	for name, tt := range map[string]struct {
+		config pullertest.Config
+		want   int
+	}{
+		"open":    {want: 3},
+		"private": {config: pullertest.Config{Auth: pullertest.AuthBasic, Users: users}},
+	} {
+		reg := startRegistry(t, tt.config)
+		_, err := reg.PutImage("team/app:v1", twoPlatforms)
+		require.NoError(t, err)
+		source, err := registry.New(registry.Config{PlainHTTP: []string{reg.Host()}})
+		require.NoError(t, err)
+		rt, err := transfer.New(transfer.Config{Store: &pullertest.MemStore{}, Source: source})
+		require.NoError(t, err)
+		stored, public := 0, 0
+		p, err := puller.New(puller.Config{Runtime: rt, Platform: twoPlatforms.Platforms[0], Keyring: pullSecret("", "other.example", "x"), Events: func(e puller.Event) {
+			if e.Progress != nil && e.Progress.State == puller.BlobStored {
+				stored++
+			}
+			if e.Progress != nil && e.Progress.Public {
+				public++
+				assert.Equal(t, puller.BlobStored, e.Progress.State)
+			}
+		}})
+		require.NoError(t, err)
+		req := puller.Request{Image: reg.Host() + "/team/app:v1"}
+		if tt.config.Users != nil {
+			req.Keyring = pullSecret("", reg.Host(), "right")
+		}
+		_, err = p.Pull(t.Context(), req)
+		require.NoError(t, err)
+		assert.Equal(t, 3, stored, name)
+		assert.Equal(t, tt.want, public, name)
 	}
 }

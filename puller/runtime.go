@@ -143,6 +143,11 @@ type Progress struct {
 	// manifest are reported. So a program can use blobs while others are still fetched. It is
 	// not in the JSON form.
 	Manifest *ocispec.Descriptor `json:"-"`
+	// Public says, with BlobStored, that all bytes of the blob came without a credential, in a
+	// pull in which the registry itself said without one what the name points to. So
+	// records.Access.Public will have the blob, and a program may give it to others before
+	// the pull has ended.
+	Public bool `json:"public,omitempty"`
 }
 
 // A BlobState says what happened to a blob.

@@ -274,7 +274,7 @@ func (r *Runtime) fetchAll(ctx context.Context, c *call, descs []ocispec.Descrip
 			f.run.Raise()
 			switch {
 			case f.err == nil:
-				m.stored(f)
+				m.stored(f, c.named && f.anonymous)
 				if f.anonymous {
 					c.show(f.key.digest)
 				}

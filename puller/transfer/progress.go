@@ -31,6 +31,7 @@ type gauge struct {
 	done, resumed int64
 	restarts      int64
 	stored        puller.BlobState // how the blob came into the Store; "" before
+	public        bool             // with BlobStored
 }
 
 func newMeter(report func(puller.Progress)) *meter {
@@ -99,8 +100,8 @@ func (m *meter) follow(f *flight) {
 	}
 }
 
-// stored reports that a flight has stored its blob.
-func (m *meter) stored(f *flight) {
+// stored reports that a flight has stored its blob. public is that of the report.
+func (m *meter) stored(f *flight, public bool) {
 	g := m.gauge(f.desc)
 	if g == nil {
 		return
@@ -108,6 +109,7 @@ func (m *meter) stored(f *flight) {
 	if f.present {
 		m.finish(g, f.desc.Size, puller.BlobPresent)
 	} else {
+		g.public = public
 		m.finish(g, min(f.progress.Resumed.Load(), f.desc.Size), puller.BlobStored)
 	}
 }
@@ -145,7 +147,7 @@ func (m *meter) move(g *gauge, done, resumed int64, state puller.BlobState) {
 	m.resumed += resumed - g.resumed
 	g.done, g.resumed = done, resumed
 	if m.known {
-		m.send(puller.Progress{Blob: g.desc, State: state, Done: done, Resumed: resumed})
+		m.send(puller.Progress{Blob: g.desc, State: state, Done: done, Resumed: resumed, Public: g.public})
 	}
 }
 
