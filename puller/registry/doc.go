@@ -143,15 +143,44 @@
 //	  [host."http://127.0.0.1:4001".header]
 //	    X-Dragonfly-Registry = ["https://registry-1.docker.io"]
 //
-// A pull-through cache for a fleet can be docker-registry with proxy.remoteurl, or a
-// project of Harbor. A project of Harbor has a path of its own and needs override_path:
+// A project of Harbor is a pull-through cache with a path of its own, which needs
+// override_path:
 //
 //	# certs.d/docker.io/hosts.toml
 //	server = "https://registry-1.docker.io"
-//	[host."https://cache.example:5000"]
-//	  ca = "cache-ca.crt"
 //	[host."https://harbor.example/v2/dockerhub"]
 //	  override_path = true
+//
+// A registry that needs no login can have nginx in front as a cache. The lock makes nginx
+// fetch each blob once, also if all nodes ask for it at the same time:
+//
+//	proxy_cache_path /var/cache/images keys_zone=images:10m max_size=100g inactive=7d use_temp_path=off;
+//	server {
+//		listen 5000;
+//		location /v2/ { proxy_pass https://registry.example; }
+//		location ~ ^/v2/.+/blobs/ {
+//			proxy_pass https://registry.example;
+//			proxy_cache images; proxy_cache_key $uri; proxy_cache_valid 200 7d;
+//			proxy_cache_lock on; proxy_cache_lock_timeout 10m; proxy_cache_lock_age 10m;
+//		}
+//	}
+//
+// Varnish fetches a blob once for all that wait without a setting for that:
+//
+//	vcl 4.1;
+//	backend registry { .host = "registry.example"; .port = "80"; }
+//	sub vcl_recv {
+//		if (req.url !~ "/blobs/") { return (pass); }
+//		unset req.http.Authorization;
+//		set req.url = regsub(req.url, "\?.*$", "");
+//	}
+//	sub vcl_backend_response { set beresp.ttl = 7d; }
+//
+// Both give every client what they have, so they are for public images. They cache nothing
+// of a registry that redirects blobs to a storage. A cache of the program docker-registry
+// (distribution) 2.8 makes a cold start of many nodes worse: while it fetches a blob it
+// fetches the blob again for each other request, so six nodes that began at the same time
+// drew seven times the image from the registry.
 //
 // A host of a hosts.toml is asked over plain http if its URL there begins with http://.
 // A host without the capability "resolve" is asked only for content by digest, which is

@@ -39,7 +39,6 @@ type endpoint struct {
 
 	accepted expiring.Map[acceptedKey, mirrorLogin] // credentials that a mirror accepted
 	limits   limits
-	wrong    atomic.Int32 // of a found host: digests for which it sent wrong bytes
 
 	ahead     aheadConns
 	bulkConns atomic.Int64 // open connections for blobs, over https
@@ -49,7 +48,15 @@ type endpoint struct {
 
 	mu         sync.Mutex
 	transports map[transportKey]connPool
-	leftOut    time.Time // until when a mirror is not asked
+
+	absence *absence
+}
+
+// An absence says until when a mirror or a found host is not asked.
+type absence struct {
+	mu    sync.Mutex
+	until time.Time
+	wrong int // digests for which a found host sent wrong bytes
 }
 
 // newEndpoint makes the endpoint of a mirror.
@@ -58,7 +65,7 @@ func (c *Client) newEndpoint(registry string, host Host) (*endpoint, error) {
 	if err != nil {
 		return nil, err
 	}
-	ep := &endpoint{client: c, registry: registry, host: host, base: base, withURL: true}
+	ep := &endpoint{client: c, registry: registry, host: host, base: base, withURL: true, absence: &absence{}}
 	ep.accepted.Max = maxAccepted
 	ep.sendNS = base.Host != registry && !(registry == hubName && serves(base, registry))
 	// The configuration may name another server for a registry. The registry's
@@ -188,9 +195,9 @@ const penalty = 30 * time.Second
 // usable reports whether a mirror may be asked: it has not failed, or the time for which
 // it is left out has passed.
 func (ep *endpoint) usable() bool {
-	ep.mu.Lock()
-	defer ep.mu.Unlock()
-	return !time.Now().Before(ep.leftOut)
+	ep.absence.mu.Lock()
+	defer ep.absence.mu.Unlock()
+	return !time.Now().Before(ep.absence.until)
 }
 
 // leaveOut leaves a mirror out for a time that depends on err, the error with which it
@@ -212,10 +219,10 @@ func (ep *endpoint) leaveOut(err error) {
 
 // leaveOutFor leaves a mirror out for d, if it is not left out for longer already.
 func (ep *endpoint) leaveOutFor(d time.Duration) {
-	ep.mu.Lock()
-	defer ep.mu.Unlock()
-	if until := time.Now().Add(d); d > 0 && until.After(ep.leftOut) {
-		ep.leftOut = until
+	ep.absence.mu.Lock()
+	defer ep.absence.mu.Unlock()
+	if until := time.Now().Add(d); d > 0 && until.After(ep.absence.until) {
+		ep.absence.until = until
 	}
 }
 
@@ -368,7 +375,7 @@ func (c *Client) keepHosts(registry string, hosts Hosts, version string, until t
 		cache.byName = map[string]*hostList{}
 	}
 	l := &hostList{registry: registry, hosts: endpoints, version: version, until: until}
-	l.found.byURL.Max = maxFoundHosts
+	l.found.byURL.Max, l.found.absences.Max = maxFoundHosts, maxFoundHosts
 	cache.byName[registry] = l
 	return cache.use(l), nil
 }

@@ -117,9 +117,11 @@ func (c *Client) callFind(ctx context.Context, repo content.Repo, d digest.Diges
 	return found
 }
 
-// foundHosts has the endpoints of found hosts, by their URLs.
+// foundHosts has the endpoints of found hosts, by their URLs. Endpoints of one origin share
+// an absence: a host that is away, or sends wrong bytes, does so under all its paths.
 type foundHosts struct {
-	byURL expiring.Map[string, *endpoint]
+	byURL    expiring.Map[string, *endpoint]
+	absences expiring.Map[origin, *absence]
 }
 
 // foundHost returns the endpoint of a found host.
@@ -138,6 +140,11 @@ func (l *hostList) foundHost(c *Client, host Host) (*endpoint, error) {
 	}
 	// It never gets the registry's credentials, even if it has the registry's address.
 	ep.found, ep.mirror = true, true
+	if known, ok := l.found.absences.Get(originOf(ep.base)); ok {
+		ep.absence = known
+	} else {
+		l.found.absences.Put(originOf(ep.base), ep.absence, time.Time{})
+	}
 	l.found.byURL.Put(host.URL, ep, time.Time{})
 	return ep, nil
 }
@@ -202,7 +209,14 @@ func isBusy(err error) bool {
 // sentWrong remembers that a found host sent wrong bytes for a digest. If all bytes of the
 // blob were its own, or if this was not the first such digest, the host is left out.
 func (ep *endpoint) sentWrong(d digest.Digest, alone bool) {
-	if isNew := ep.reject(d); alone || isNew && ep.wrong.Add(1) > 1 {
+	isNew := ep.reject(d)
+	ep.absence.mu.Lock()
+	if isNew {
+		ep.absence.wrong++
+	}
+	leave := alone || ep.absence.wrong > 1
+	ep.absence.mu.Unlock()
+	if leave {
 		ep.leaveOutFor(rejectedFor)
 	}
 }

@@ -235,6 +235,20 @@ func TestAFoundHostThatSendsWrongBytesIsLeft(t *testing.T) {
 	}
 }
 
+// A host is left under all its paths, and found hosts on other ports are not.
+func TestAFoundHostIsLeftUnderAllItsPaths(t *testing.T) {
+	path := "/a/v2"
+	f := foundAt(t, registry.Config{Find: func(context.Context, reference.Reference, digest.Digest) iter.Seq[registry.Host] {
+		return slices.Values([]registry.Host{{URL: "http://p1.example" + path}, {URL: "http://p1.example:81"}})
+	}}, status(500), status(404), status(404), serveAll)
+	for _, want := range []string{"p1 p1 m reg", "m reg"} {
+		_, err := read(t.Context(), f.Client, f.repo, helloBlob())
+		require.NoError(t, err)
+		assert.Equal(t, want, f.hosts())
+		path = "/b/v2"
+	}
+}
+
 // A manifest that is not the one asked for.
 func TestAFoundHostThatSendsAnotherManifestIsLeft(t *testing.T) {
 	f := foundAt(t, registry.Config{}, text(`{"schemaVersion":2}`), serveAll, status(404), serveAll)
