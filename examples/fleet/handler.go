@@ -1,0 +1,218 @@
+package main
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/pullkit/pullkit/puller/serve"
+	"github.com/pullkit/pullkit/reference"
+)
+
+// The paths under which a node serves other nodes. After them come a tag or a digest, and
+// then the path of the distribution API.
+const (
+	peerPath = "/fleet/"
+	waitPath = peerPath + "wait/" // a blob is waited for, and the first node pulls it
+	havePath = peerPath + "have/" // only what is here
+)
+
+const (
+	// maxSending is how many blobs a node sends at the same time.
+	maxSending = 32
+	// maxHold is how long a request waits for a blob that is on its way to this node. The
+	// client then asks again. It is shorter than the time after which a client gives up a
+	// host that sends nothing.
+	maxHold = 5 * time.Second
+	// pullTime bounds a pull for other nodes.
+	pullTime = time.Hour
+)
+
+// A request is what another node asks for.
+type request struct {
+	image  reference.Reference
+	digest digest.Digest // of a blob
+	wait   bool
+}
+
+// parseRequest parses the path of a request for a blob.
+func parseRequest(u *url.URL) (r request, ok bool) {
+	rest, wait := strings.CutPrefix(u.Path, waitPath)
+	if !wait {
+		if rest, ok = strings.CutPrefix(u.Path, havePath); !ok {
+			return r, false
+		}
+	}
+	version, rest, ok := strings.Cut(rest, "/v2/")
+	if !ok {
+		return r, false
+	}
+	repository, name, ok := strings.Cut(rest, "/blobs/")
+	if !ok {
+		return r, false
+	}
+	sign := ":"
+	if strings.Contains(version, ":") {
+		sign = "@"
+	}
+	image, err := reference.Parse(u.Query().Get("ns") + "/" + repository + sign + version)
+	if err != nil || image.Registry() != u.Query().Get("ns") {
+		return r, false
+	}
+	d := digest.Digest(name)
+	return request{image, d, wait}, d.Validate() == nil && d.Algorithm() == digest.SHA256
+}
+
+// handler returns the handler for other nodes. It serves blobs of images that are still
+// being pulled, which package serve does not. For everything else it is package serve's.
+func (n *node) handler() (http.Handler, error) {
+	complete, err := n.complete()
+	if err != nil {
+		return nil, err
+	}
+	sending := make(chan struct{}, maxSending)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked, ok := parseRequest(r.URL)
+		if !ok || r.Method != http.MethodGet {
+			complete.ServeHTTP(w, withoutPrefix(r))
+			return
+		}
+		found, what := n.await(r.Context(), asked)
+		switch what {
+		case served:
+			select {
+			case sending <- struct{}{}:
+				defer func() { <-sending }()
+				n.send(w, r, found)
+			default:
+				busy(w, http.StatusTooManyRequests)
+			}
+		case later:
+			busy(w, http.StatusServiceUnavailable)
+		default:
+			complete.ServeHTTP(w, withoutPrefix(r))
+		}
+	}), nil
+}
+
+// busy lets the client ask again soon.
+func busy(w http.ResponseWriter, status int) {
+	w.Header().Set("Retry-After", "1")
+	w.WriteHeader(status)
+}
+
+// withoutPrefix returns a request with the path of the distribution API only.
+func withoutPrefix(r *http.Request) *http.Request {
+	rest, ok := strings.CutPrefix(r.URL.Path, peerPath)
+	if !ok {
+		return r
+	}
+	_, rest, _ = strings.Cut(rest, "/") // wait or have
+	_, rest, _ = strings.Cut(rest, "/") // the tag
+	plain := r.Clone(r.Context())
+	plain.URL.Path, plain.URL.RawPath = "/"+rest, ""
+	return plain
+}
+
+// An answer says what becomes of a request for a blob.
+type answer int
+
+const (
+	elsewhere answer = iota // not by this pull
+	served                  // the blob is here, and everybody may have it
+	later                   // it is on its way
+)
+
+// await waits until the blob is here. If it is not on its way, the first node for its digest
+// pulls the image.
+func (n *node) await(ctx context.Context, asked request) (blob, answer) {
+	held := time.NewTimer(maxHold)
+	defer held.Stop()
+	pulled := false
+	for {
+		n.mu.Lock()
+		found, here := n.has[blobKey{asked.image.Name(), asked.digest}]
+		pulling, changed := n.pulling[asked.image] > 0, n.changed
+		n.mu.Unlock()
+		switch {
+		case found.public:
+			return found, served
+		case here, !asked.wait:
+			return found, elsewhere
+		case pulling:
+			select {
+			case <-changed:
+			case <-held.C:
+				return found, later
+			case <-ctx.Done():
+				return found, elsewhere
+			}
+		case pulled, asked.image.Registry() != n.registry, !n.first(asked.digest):
+			return found, elsewhere
+		default:
+			pulled = true
+			end := n.begin(asked.image)
+			go func() {
+				defer end()
+				// Other requests wait for the same pull, so it does not end with this one.
+				ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), pullTime)
+				defer cancel()
+				_, _ = n.pull(ctx, asked.image) // the client asks the registry if it fails
+			}()
+		}
+	}
+}
+
+// send sends a blob.
+func (n *node) send(w http.ResponseWriter, r *http.Request, b blob) {
+	f, err := n.store.Open(r.Context(), b.Descriptor)
+	if err != nil {
+		http.NotFound(w, r)
+		return
+	}
+	defer f.Close()
+	content := f.(io.ReadSeeker) // as layout.Layout.Open documents
+	if n.wrong {
+		content = io.NewSectionReader(zeros{}, 0, b.Size)
+	}
+	w.Header().Set("Content-Type", "application/octet-stream")
+	counted := &countedWriter{ResponseWriter: w}
+	defer func() { n.toPeers.Add(counted.sent) }()
+	http.ServeContent(counted, r, "", time.Time{}, content)
+}
+
+// A countedWriter counts what is sent. The system still copies the file by itself.
+type countedWriter struct {
+	http.ResponseWriter
+	sent int64
+}
+
+func (w *countedWriter) ReadFrom(r io.Reader) (int64, error) {
+	n, err := io.Copy(w.ResponseWriter, r)
+	w.sent += n
+	return n, err
+}
+
+func (w *countedWriter) Write(p []byte) (int, error) {
+	n, err := w.ResponseWriter.Write(p)
+	w.sent += int64(n)
+	return n, err
+}
+
+// zeros are not the bytes of any layer.
+type zeros struct{}
+
+func (zeros) ReadAt(p []byte, _ int64) (int, error) {
+	clear(p)
+	return len(p), nil
+}
+
+// complete returns the handler for images whose pull has ended.
+func (n *node) complete() (http.Handler, error) {
+	return serve.New(serve.Config{Store: n.store, Records: n.records, DefaultRegistry: n.registry})
+}
