@@ -21,13 +21,14 @@ type bench struct {
 	options
 	stdout, stderr io.Writer
 
-	dir    string // removed at the end; holds programs, images, home and what clients write
-	root   string // of the repository
-	skopeo string // path of the program, "" without one
-	nginx  string // the same
-	strace string
-	failed int // pulls of pullkit that failed
-	goals  []report.Line
+	dir     string // removed at the end; holds programs, images, home and what clients write
+	root    string // of the repository
+	skopeo  string // path of the program, "" without one
+	nginx   string // the same
+	varnish string
+	strace  string
+	failed  int // pulls of pullkit that failed
+	goals   []report.Line
 }
 
 // bin is the directory of the programs, images that of the registry, home what

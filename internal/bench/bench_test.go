@@ -81,6 +81,7 @@ func TestAShortRunHasEveryTable(t *testing.T) {
 		{title: "20 private repositories of one registry, one process: ", count: 1, rows: 3, head: append(ours, "crane")},
 		{title: "Wide-area link of ", count: 3 + 1 + 2 + 2, rows: 2, head: append(ours, "crane")},
 		{title: "Behind nginx with ", count: 2},
+		{title: "6 cold nodes at the same time: ", count: 1, first: []string{"without each other", "from each other", "from each other, 2 killed"}},
 		{title: "All goals", count: 1},
 	} {
 		count := 0

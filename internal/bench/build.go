@@ -30,6 +30,12 @@ func (b *bench) build(ctx context.Context) (err error) {
 		if _, err := b.goCommand(ctx, "-C", b.root, "build", "-o", to, "./examples/pull"); err != nil {
 			return err
 		}
+		if b.wants(fleetName) {
+			if _, err := b.goCommand(ctx, "-C", filepath.Join(b.root, "examples", "fleet"), "build", "-o", to, "."); err != nil {
+				return err
+			}
+			b.varnish = installed("varnishd")
+		}
 		b.skopeo, b.nginx, b.strace = installed("skopeo"), installed("nginx"), installed("strace")
 		if err := b.buildBase(ctx); err != nil {
 			return fmt.Errorf("-base %s: %w", b.base, err)

@@ -24,7 +24,7 @@ func (b *bench) machine(ctx context.Context) *report.Table {
 	t := &report.Table{Title: "Machine and versions", Head: []string{"what", ""}}
 	t.Add("command", "`"+strings.TrimSpace("go run -C internal/bench . "+b.line)+"`")
 	t.Add("date", time.Now().UTC().Format(time.DateOnly))
-	t.Add("processors", fmt.Sprintf("%d, %s", runtime.NumCPU(), field("/proc/cpuinfo", "model name")))
+	t.Add("processors", fmt.Sprintf("%d, %s", processors(), field("/proc/cpuinfo", "model name")))
 	t.Add("memory", memory(field("/proc/meminfo", "MemTotal")))
 	t.Add("file system", fileSystem(b.dir))
 	t.Add("system", runtime.GOOS+"/"+runtime.GOARCH+" "+file("/proc/sys/kernel/osrelease")+", "+runtime.Version())
@@ -51,6 +51,8 @@ func (b *bench) machine(ctx context.Context) *report.Table {
 	}
 	return t
 }
+
+func processors() int { return runtime.NumCPU() }
 
 func file(name string) string {
 	data, err := os.ReadFile(name)

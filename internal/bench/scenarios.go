@@ -38,6 +38,7 @@ func scenarios() []scenario {
 		{"nginx-small", nginxSmallImages, runNginxSmall},
 		{"nginx-large", largeImages, runNginxLarge},
 		{"synced", requestImages, runSynced},
+		{fleetName, fleetImages, runFleet},
 		{"program", noImages, runProgram},
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -11,6 +12,7 @@ import (
 // A link says what connections are like. The zero link leaves them alone.
 type link struct {
 	rate  int64         // bytes a second to the client, 0 = no limit
+	all   int64         // bytes a second of all connections together, 0 = no limit
 	delay time.Duration // of a connection's set-up and of each request
 	cut   int64         // a connection ends after so many bytes to the client, 0 = never
 	reset bool          // it ends by a reset
@@ -19,7 +21,7 @@ type link struct {
 
 // limits reports whether connections are to be wrapped at all: a wrapped one
 // cannot send a file without copying it.
-func (l link) limits() bool { return l.rate > 0 || l.delay > 0 || l.cut > 0 || l.tell > 0 }
+func (l link) limits() bool { return l.rate > 0 || l.all > 0 || l.delay > 0 || l.cut > 0 || l.tell > 0 }
 
 // A linkListener gives each connection its own limits, as registries and CDNs do,
 // and counts what all of them carried.
@@ -27,6 +29,22 @@ type linkListener struct {
 	net.Listener
 	link
 	sent func(n int64) // what a connection carried
+
+	mu   sync.Mutex
+	free time.Time // when all of them have carried what was written
+}
+
+// pace waits until all connections together may carry n more bytes.
+func (l *linkListener) pace(n int64) {
+	l.mu.Lock()
+	now := time.Now()
+	if l.free.Before(now) {
+		l.free = now
+	}
+	wait := l.free.Sub(now)
+	l.free = l.free.Add(time.Duration(n * int64(time.Second) / l.all))
+	l.mu.Unlock()
+	time.Sleep(wait)
 }
 
 func (l *linkListener) Accept() (net.Conn, error) {
@@ -34,7 +52,7 @@ func (l *linkListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &linkConn{Conn: conn, link: l.link, total: l.sent}
+	c := &linkConn{Conn: conn, link: l.link, listener: l, total: l.sent}
 	c.asked.Store(true)
 	c.setUp.Store(l.delay > 0)
 	return c, nil
@@ -44,11 +62,12 @@ func (l *linkListener) Accept() (net.Conn, error) {
 type linkConn struct {
 	net.Conn
 	link
-	total func(n int64)
-	setUp atomic.Bool // its set-up has not been waited for
-	asked atomic.Bool // what is read next begins a request
-	sent  int64
-	free  time.Time // when the link has carried what was written
+	listener *linkListener
+	total    func(n int64)
+	setUp    atomic.Bool // its set-up has not been waited for
+	asked    atomic.Bool // what is read next begins a request
+	sent     int64
+	free     time.Time // when the link has carried what was written
 }
 
 func (c *linkConn) Read(p []byte) (int, error) {
@@ -95,7 +114,7 @@ func (c *linkConn) carry(n int64, send func(n int64) (int64, error)) (carried in
 	c.asked.Store(true)
 	for carried < n {
 		piece := n - carried
-		if c.rate > 0 || c.tell > 0 {
+		if c.rate > 0 || c.all > 0 || c.tell > 0 {
 			piece = min(piece, pieceSize)
 		}
 		last := c.cut > 0 && c.sent+piece >= c.cut
@@ -103,6 +122,9 @@ func (c *linkConn) carry(n int64, send func(n int64) (int64, error)) (carried in
 			piece = c.cut - c.sent
 		}
 		c.pace(piece)
+		if c.all > 0 {
+			c.listener.pace(piece)
+		}
 		k, err := send(piece)
 		carried += k
 		c.sent += k

@@ -3,7 +3,7 @@
 //
 //	registry make -dir DIR IMAGE...
 //	registry serve -dir DIR [-tls] [-tokens] [-redirect]
-//		[-rate BYTES] [-delay TIME] [-cut BYTES [-reset]] [-tell BYTES]
+//		[-rate BYTES] [-all-rate BYTES] [-delay TIME] [-cut BYTES [-reset]] [-tell BYTES]
 //		[-round-trip TIME [-shared-rate BYTES] [-slow-start]]
 //
 // It serves on loopback, prints the address first, answers each line on its
@@ -49,6 +49,7 @@ func run(args []string) error {
 		flags.BoolVar(&c.tokens, "tokens", false, "require tokens of another server")
 		flags.BoolVar(&c.redirect, "redirect", false, "redirect each request for a blob to a signed URL of another host")
 		flags.Int64Var(&c.rate, "rate", 0, "`bytes` a second that a connection carries, 0 = no limit")
+		flags.Int64Var(&c.all, "all-rate", 0, "`bytes` a second that all connections carry together, 0 = no limit")
 		flags.DurationVar(&c.delay, "delay", 0, "`time` that a connection's set-up and each request take longer")
 		flags.Int64Var(&c.cut, "cut", 0, "end each connection after so many `bytes`, 0 = never")
 		flags.BoolVar(&c.reset, "reset", false, "end it by a reset")
