@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -26,6 +27,28 @@ func example() ocispec.Index {
 		panic(err)
 	}
 	return *doc.Index
+}
+
+// A program that fetches manifests itself needs no descriptor for the document that a tag
+// points to.
+func Example() {
+	fetch := func(name string) (mediaType string, data []byte) {
+		return "application/vnd.oci.image.index.v1+json", []byte(body) // GET /v2/team/app/manifests/<name>
+	}
+	doc, err := index.Parse(fetch("v1"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	if doc.Index == nil {
+		fmt.Println("the tag points to one manifest, for one platform")
+		return
+	}
+	choice, err := index.Selector{}.Select(*doc.Index, ocispec.Platform{OS: "linux", Architecture: "amd64"}) // index.Host() for this machine
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("next: fetch", choice.Descriptor.Digest[:16], "and compare its digest")
+	// Output: next: fetch sha256:111111111 and compare its digest
 }
 
 func ExampleParse() {

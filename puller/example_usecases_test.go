@@ -119,3 +119,48 @@ func Example_prePulledImages() {
 	// IfNotPresent ok 0
 	// Never ok 0
 }
+
+// A webhook or a tool replaces the tags of a Pod by digests, and sets the pull policies that
+// the API server would set. The answer is a JSON Patch.
+func Example_pinnedPod() {
+	p, err := puller.New(puller.Config{Runtime: &memory{}})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	patch, err := pin(context.Background(), p, []byte(`{"kind": "Pod", "spec": {
+		"containers": [{"name": "web", "image": "nginx"}],
+		"volumes": [{"name": "model", "image": {"reference": "registry.example/model:v2", "pullPolicy": "Never"}}]
+	}}`))
+	for _, op := range patch {
+		fmt.Println(op.Path, op.Value)
+	}
+	fmt.Println(err)
+	// Output:
+	// /spec/containers/0/imagePullPolicy Always
+	// /spec/containers/0/image docker.io/library/nginx:latest@sha256:86cee2c10898a48ff47a0626f8202a2408b5893aff5df58ae10d83166e6d7b0e
+	// /spec/volumes/0/image/pullPolicy Never
+	// /spec/volumes/0/image/reference registry.example/model:v2@sha256:fbde30f2f18be20426627df957fcbdbb447c11da3d5cb5ea10dae03c20a2fad5
+	// <nil>
+}
+
+// An operation is one step of a JSON Patch (RFC 6902).
+type operation struct{ Op, Path, Value string }
+
+func pin(ctx context.Context, p *puller.Puller, pod []byte) (patch []operation, err error) {
+	images, err := pullpolicy.Images(pod)
+	if err != nil {
+		return nil, err
+	}
+	for _, image := range images {
+		policy := image.Policy.OrDefault(image.Name)                     // of the name as written, because a digest would change it
+		pinned, err := p.Resolve(ctx, puller.Request{Image: image.Name}) // by HEAD; a name with a digest is returned without asking
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", image.Path, err)
+		}
+		patch = append(patch,
+			operation{"add", image.PolicyPointer(), string(policy)},
+			operation{"add", image.NamePointer(), pinned.String()})
+	}
+	return patch, nil
+}

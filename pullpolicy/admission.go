@@ -14,24 +14,6 @@ const (
 	Update Operation = "UPDATE"
 )
 
-// A PodImage is one place in a Pod that names an image.
-type PodImage struct {
-	// Path is the place in the Pod, for errors: "spec.initContainers[0]",
-	// "spec.volumes[2]".
-	Path   string
-	Name   string // as written
-	Policy Policy
-	Volume bool // the image is for an image volume, not for a container
-}
-
-// field returns the path of the image's policy in the Pod.
-func (i PodImage) field() string {
-	if i.Volume {
-		return i.Path + ".image.pullPolicy"
-	}
-	return i.Path + ".imagePullPolicy"
-}
-
 // AlwaysPullImages is a request to the admission plug-in of this name. Because of the
 // plug-in the registry checks each use of a private image (k8s.io/kubernetes,
 // plugin/pkg/admission/alwayspullimages). A server calls Mutate in its mutating webhook and
@@ -48,8 +30,7 @@ type AlwaysPullImages struct {
 	// Operation is Create or Update; "" means Create. The plug-in ignores all other
 	// operations.
 	Operation Operation
-	// Images are all images of the Pod: those of its containers, init containers, ephemeral
-	// containers and image volumes.
+	// Images are all images of the Pod, as the function [Images] returns them.
 	Images []PodImage
 	// OldImages are all images of the Pod before an update.
 	OldImages []PodImage

@@ -18,6 +18,9 @@
 // name that Kubernetes cannot parse gets IfNotPresent, because the API server does not
 // refuse such names.
 //
+// [Images] lists all images that a Pod names, from the Pod's JSON, for webhooks and other
+// programs that read or change Pods.
+//
 // [AlwaysPullImages] is the admission plug-in of that name. [Verification] is the kubelet's
 // imagePullCredentialsVerificationPolicy, with the allowlist of images that every Pod may
 // use.

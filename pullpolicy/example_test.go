@@ -17,6 +17,41 @@ func ExampleDefault() {
 	// Always
 }
 
+func ExampleImages() {
+	images, err := pullpolicy.Images([]byte(`{"kind": "Pod", "spec": {
+		"containers": [{"name": "web", "image": "nginx"}],
+		"initContainers": [{"name": "migrate", "image": "migrate:v7", "imagePullPolicy": "Never"}],
+		"volumes": [{"name": "model", "image": {"reference": "registry.example/model:v2"}}]
+	}}`))
+	for _, image := range images {
+		fmt.Println(image.Path, image.Name, image.Policy.OrDefault(image.Name))
+	}
+	fmt.Println(err)
+	// Output:
+	// spec.initContainers[0] migrate:v7 Never
+	// spec.containers[0] nginx Always
+	// spec.volumes[0] registry.example/model:v2 IfNotPresent
+	// <nil>
+}
+
+func ExamplePodImage_PolicyPointer() {
+	images, err := pullpolicy.Images([]byte(`{"spec": {"containers": [{"image": "nginx"}]}}`))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, image := range images { // a JSON Patch that fills in what the API server would
+		fmt.Printf(`{"op": "add", "path": %q, "value": %q}`, image.PolicyPointer(), image.Policy.OrDefault(image.Name))
+	}
+	// Output: {"op": "add", "path": "/spec/containers/0/imagePullPolicy", "value": "Always"}
+}
+
+func ExamplePodImage_NamePointer() {
+	image := pullpolicy.PodImage{Path: "spec.volumes[2]", Name: "registry.example/model:v2", Volume: true}
+	fmt.Println(image.NamePointer())
+	// Output: /spec/volumes/2/image/reference
+}
+
 func ExampleDefaultByDigest() {
 	const image = "nginx:latest@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 	fmt.Println(pullpolicy.Default(image), pullpolicy.DefaultByDigest(image))

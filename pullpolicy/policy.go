@@ -24,12 +24,13 @@ const (
 type Reason string
 
 // The reasons for which text is refused. The first three have the names of the API server's
-// validation; the last is for the allowlist.
+// validation. ErrPattern is for the allowlist, and ErrPod for [Images].
 const (
 	ErrRequired     Reason = "required"      // empty, and a value is needed
 	ErrNotSupported Reason = "not supported" // not one of the possible values
 	ErrForbidden    Reason = "forbidden"     // by admission, or by another setting
 	ErrPattern      Reason = "not a pattern of an allowlist"
+	ErrPod          Reason = "not a Pod"
 )
 
 // Error returns the reason's text.

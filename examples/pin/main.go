@@ -43,7 +43,7 @@ func demo(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	defer reg.Close()
-	for i, name := range []string{"team/app:v1", "team/migrate:v7"} {
+	for i, name := range []string{"team/app:latest", "team/migrate:v7", "team/model:v3"} {
 		if _, err := reg.PutImage(name, pullertest.ImageSpec{Seed: uint64(i)}); err != nil {
 			return err
 		}
@@ -67,7 +67,8 @@ func demo(ctx context.Context, out io.Writer) error {
   "spec": {
     "imagePullSecrets": [{"name": "regcred"}],
     "initContainers": [{"name": "migrate", "image": "%[1]s/team/migrate:v7"}],
-    "containers": [{"name": "app", "image": "%[1]s/team/app:v1"}]
+    "containers": [{"name": "app", "image": "%[1]s/team/app:latest", "imagePullPolicy": "IfNotPresent"}],
+    "volumes": [{"name": "model", "image": {"reference": "%[1]s/team/model:v3"}}]
   }
 }`, reg.Host())
 	fmt.Fprintf(out, "-- The Pod as it was sent:\n%s\n", pod)

@@ -25,15 +25,23 @@ func TestDemonstrationPrintsAPatch(t *testing.T) {
 	patch = regexp.MustCompile(`127\.0\.0\.1:\d+`).ReplaceAllString(patch, "HOST")
 	patch = regexp.MustCompile(`sha256:[0-9a-f]{64}`).ReplaceAllString(patch, "DIGEST")
 	assert.JSONEq(t, `[
+		{"op": "add", "path": "/spec/initContainers/0/imagePullPolicy", "value": "IfNotPresent"},
 		{"op": "replace", "path": "/spec/initContainers/0/image", "value": "HOST/team/migrate:v7@DIGEST"},
-		{"op": "replace", "path": "/spec/containers/0/image", "value": "HOST/team/app:v1@DIGEST"}
+		{"op": "replace", "path": "/spec/containers/0/image", "value": "HOST/team/app:latest@DIGEST"},
+		{"op": "add", "path": "/spec/volumes/0/image/pullPolicy", "value": "IfNotPresent"},
+		{"op": "replace", "path": "/spec/volumes/0/image/reference", "value": "HOST/team/model:v3@DIGEST"}
 	]`, patch)
 }
 
-// ask sends an AdmissionReview about an object to a webhook.
-func ask(t *testing.T, h http.Handler, kind, object string) (int, *admissionResponse) {
+// ask sends an AdmissionReview about an object to a webhook. The review is about an update
+// if old is not "".
+func ask(t *testing.T, h http.Handler, kind, object, old string) (int, *admissionResponse) {
+	operation := "UPDATE"
+	if old == "" {
+		operation, old = "CREATE", "null"
+	}
 	body := fmt.Sprintf(`{"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
-		"request": {"uid": "u", "operation": "CREATE", "namespace": "web", "kind": {"kind": %q}, "object": %s}}`, kind, object)
+		"request": {"uid": "u", "operation": %q, "namespace": "web", "kind": {"kind": %q}, "object": %s, "oldObject": %s}}`, operation, kind, object, old)
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", strings.NewReader(body)))
 	var review admissionReview
@@ -59,44 +67,74 @@ func TestWebhookPinsTheImagesOfPods(t *testing.T) {
 	containers := func(images ...string) string {
 		var list []string
 		for _, image := range images {
-			list = append(list, fmt.Sprintf(`{"image": %q}`, image))
+			list = append(list, fmt.Sprintf(`{"image": %q, "imagePullPolicy": "Always"}`, image))
 		}
 		return `{"spec": {"containers": [` + strings.Join(list, ",") + `]}}`
 	}
+	op := func(op, path, value string) string {
+		return fmt.Sprintf(`{"op": %q, "path": %q, "value": %q}`, op, path, value)
+	}
+	everywhere := fmt.Sprintf(`{"spec": {"ephemeralContainers": [{"image": %[1]q}], "containers": [{"image": %[1]q}], "initContainers": [{"image": %[1]q}],
+		"volumes": [{}, {"image": {"reference": %[1]q}}]}}`, image)
 	for name, tt := range map[string]struct {
-		kind, object string
-		patch        string
-		denied       string
+		kind, object, old string
+		patch             []string
+		denied            string
 	}{
-		"tag":                  {"Pod", containers(image), fmt.Sprintf(`[{"op": "replace", "path": "/spec/containers/0/image", "value": %q}]`, pinned), ""},
-		"pinned":               {"Pod", containers(pinned), "", ""},
-		"second of two":        {"Pod", containers(pinned, image), fmt.Sprintf(`[{"op": "replace", "path": "/spec/containers/1/image", "value": %q}]`, pinned), ""},
-		"not for this machine": {"Pod", containers(mainframe), fmt.Sprintf(`[{"op": "replace", "path": "/spec/containers/0/image", "value": %q}]`, mainframe+"@"+elsewhere.Descriptor.Digest.String()), ""},
-		"image volume":         {"Pod", fmt.Sprintf(`{"spec": {"volumes": [{}, {"image": {"reference": %q}}]}}`, image), fmt.Sprintf(`[{"op": "replace", "path": "/spec/volumes/1/image/reference", "value": %q}]`, pinned), ""},
-		"another kind":         {"Service", `{}`, "", ""},
-		"no such tag":          {"Pod", containers(reg.Host() + "/team/app:v2"), "", "/spec/containers/0/image"},
-		"no image's name":      {"Pod", containers(image, "registry.invalid/Upper"), "", "upper case"},
-		"not a Pod":            {"Pod", `[]`, "", "not a Pod"},
-		"no image":             {"Pod", containers(""), "", ""},
-		"pinned, short":        {"Pod", containers("pause@" + put.Descriptor.Digest.String()), "", ""},
-		"too many images":      {"Pod", containers(strings.Split(strings.Repeat("a ", maxImages)+"a", " ")...), "", "101 images"},
+		"tag":                  {kind: "Pod", object: containers(image), patch: []string{op("replace", "/spec/containers/0/image", pinned)}},
+		"pinned":               {kind: "Pod", object: containers(pinned)},
+		"second of two":        {kind: "Pod", object: containers(pinned, image), patch: []string{op("replace", "/spec/containers/1/image", pinned)}},
+		"not for this machine": {kind: "Pod", object: containers(mainframe), patch: []string{op("replace", "/spec/containers/0/image", mainframe+"@"+elsewhere.Descriptor.Digest.String())}},
+		"all places, no policies": {kind: "Pod", object: everywhere, patch: []string{
+			op("add", "/spec/initContainers/0/imagePullPolicy", "IfNotPresent"), op("replace", "/spec/initContainers/0/image", pinned),
+			op("add", "/spec/containers/0/imagePullPolicy", "IfNotPresent"), op("replace", "/spec/containers/0/image", pinned),
+			op("add", "/spec/ephemeralContainers/0/imagePullPolicy", "IfNotPresent"), op("replace", "/spec/ephemeralContainers/0/image", pinned),
+			op("add", "/spec/volumes/1/image/pullPolicy", "IfNotPresent"), op("replace", "/spec/volumes/1/image/reference", pinned),
+		}},
+		"pinned, no policy": {kind: "Pod", object: fmt.Sprintf(`{"spec": {"containers": [{"image": %q}]}}`, "pause:latest@"+put.Descriptor.Digest.String()),
+			patch: []string{op("add", "/spec/containers/0/imagePullPolicy", "Always")}},
+		"update of nothing":    {kind: "Pod", object: everywhere, old: everywhere},
+		"update of one":        {kind: "Pod", object: containers(image, image), old: containers(image, "old:v1"), patch: []string{op("replace", "/spec/containers/1/image", pinned)}},
+		"update without a Pod": {kind: "Pod", object: containers(image), old: "{}", denied: "spec is required"},
+		"another kind":         {kind: "Service", object: `{}`},
+		"no such tag":          {kind: "Pod", object: containers(reg.Host() + "/team/app:v2"), denied: "spec.containers[0]: "},
+		"no image's name":      {kind: "Pod", object: containers(image, "registry.invalid/Upper"), denied: "upper case"},
+		"not a Pod":            {kind: "Pod", object: `[]`, denied: "not a Pod"},
+		"no image":             {kind: "Pod", object: containers("")},
+		"pinned, short":        {kind: "Pod", object: containers("pause@" + put.Descriptor.Digest.String())},
+		"too many images":      {kind: "Pod", object: containers(strings.Split(strings.Repeat("a ", maxImages)+"a", " ")...), denied: "101 images"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			code, answer := ask(t, hook, tt.kind, tt.object)
+			code, answer := ask(t, hook, tt.kind, tt.object, tt.old)
 			require.Equal(t, http.StatusOK, code)
 			assert.Equal(t, "u", answer.UID)
 			assert.Equal(t, tt.denied == "", answer.Allowed)
 			if tt.denied != "" {
 				assert.Contains(t, answer.Status.Message, tt.denied)
 			}
-			if tt.patch == "" {
+			if tt.patch == nil {
 				assert.Empty(t, answer.Patch)
 				return
 			}
 			assert.Equal(t, "JSONPatch", answer.PatchType)
-			assert.JSONEq(t, tt.patch, string(answer.Patch))
+			assert.JSONEq(t, "["+strings.Join(tt.patch, ",")+"]", string(answer.Patch))
 		})
 	}
+}
+
+// A name that a Pod has twice gets one digest, from one request, which is a HEAD.
+func TestWebhookAsksOnceForEachName(t *testing.T) {
+	reg, err := pullertest.Start(pullertest.Config{})
+	require.NoError(t, err)
+	defer reg.Close()
+	_, err = reg.PutImage("team/app:v1", pullertest.ImageSpec{})
+	require.NoError(t, err)
+	hook, err := newWebhook(secretsFor("registry.invalid"))
+	require.NoError(t, err)
+	_, answer := ask(t, hook, "Pod", fmt.Sprintf(`{"spec": {"containers": [{"image": %[1]q}, {"image": %[1]q}]}}`, reg.Host()+"/team/app:v1"), "")
+	require.True(t, answer.Allowed, "%v", answer.Status)
+	assert.Equal(t, 1, reg.Counts().ManifestHead)
+	assert.Zero(t, reg.Counts().ManifestGet)
 }
 
 func TestWebhookRefusesOtherRequests(t *testing.T) {

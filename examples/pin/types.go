@@ -1,9 +1,6 @@
 package main
 
-import (
-	"encoding/json"
-	"fmt"
-)
+import "encoding/json"
 
 // The types below are the parts of admission.k8s.io/v1 and of a Pod that the webhook
 // needs.
@@ -24,6 +21,7 @@ type admissionRequest struct {
 	Operation string          `json:"operation"`
 	Namespace string          `json:"namespace"`
 	Object    json.RawMessage `json:"object"`
+	OldObject json.RawMessage `json:"oldObject"` // null unless Operation is UPDATE or DELETE
 }
 
 type admissionResponse struct {
@@ -46,6 +44,8 @@ type operation struct {
 	Value string `json:"value"`
 }
 
+// A pod is what the webhook needs of a Pod, except for the images, which pullpolicy.Images
+// returns.
 type pod struct {
 	Metadata struct {
 		Name string `json:"name"`
@@ -54,39 +54,5 @@ type pod struct {
 		ImagePullSecrets []struct {
 			Name string `json:"name"`
 		} `json:"imagePullSecrets"`
-		InitContainers []container `json:"initContainers"`
-		Containers     []container `json:"containers"`
-		Volumes        []struct {
-			Image struct {
-				Reference string `json:"reference"`
-			} `json:"image"`
-		} `json:"volumes"`
 	} `json:"spec"`
-}
-
-type container struct {
-	Image string `json:"image"`
-}
-
-// A place is the path of an image's name in a Pod, and the name.
-type place struct{ path, name string }
-
-// images returns all images that the Pod names. It leaves out empty names, which the
-// API server refuses.
-func (p pod) images() (out []place) {
-	add := func(name, format string, i int) {
-		if name != "" {
-			out = append(out, place{fmt.Sprintf(format, i), name})
-		}
-	}
-	for i, c := range p.Spec.InitContainers {
-		add(c.Image, "/spec/initContainers/%d/image", i)
-	}
-	for i, c := range p.Spec.Containers {
-		add(c.Image, "/spec/containers/%d/image", i)
-	}
-	for i, v := range p.Spec.Volumes {
-		add(v.Image.Reference, "/spec/volumes/%d/image/reference", i)
-	}
-	return out
 }

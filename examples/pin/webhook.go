@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/pullkit/pullkit/credentials"
 	"github.com/pullkit/pullkit/puller"
+	"github.com/pullkit/pullkit/pullpolicy"
 	"github.com/pullkit/pullkit/reference"
 )
 
@@ -24,8 +26,9 @@ const (
 // A secretsFunc gets pull secrets of a namespace.
 type secretsFunc func(ctx context.Context, namespace string, names []string) (credentials.Keyring, error)
 
-// A webhook pins the images of Pods. It belongs behind a MutatingWebhookConfiguration
-// for Pods with operations CREATE and UPDATE.
+// A webhook pins the images of Pods, and sets the pull policies that the API server would
+// set. It belongs behind a MutatingWebhookConfiguration for the resources pods and
+// pods/ephemeralcontainers with the operations CREATE and UPDATE.
 type webhook struct {
 	puller  *puller.Puller
 	secrets secretsFunc
@@ -58,18 +61,18 @@ func (h *webhook) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(admissionReview{APIVersion: review.APIVersion, Kind: review.Kind, Response: answer})
 }
 
-// pin returns one operation for each image that has no digest yet.
+// pin returns the operations that give each image of a Pod a digest and a pull policy.
 func (h *webhook) pin(ctx context.Context, req *admissionRequest) ([]operation, error) {
 	if req.Kind.Group != "" || req.Kind.Kind != "Pod" || req.Operation == "DELETE" {
 		return nil, nil
 	}
+	images, before, err := podImages(req)
+	if err != nil {
+		return nil, err
+	}
 	var pod pod
 	if err := json.Unmarshal(req.Object, &pod); err != nil {
 		return nil, fmt.Errorf("the object is not a Pod: %w", err)
-	}
-	images := pod.images()
-	if len(images) > maxImages {
-		return nil, fmt.Errorf("the Pod has %d images; at most %d can be pinned", len(images), maxImages)
 	}
 	// The API server adds the secrets of the service account before it calls a webhook.
 	var names []string
@@ -81,17 +84,44 @@ func (h *webhook) pin(ctx context.Context, req *admissionRequest) ([]operation, 
 		return nil, err
 	}
 	var patch []operation
+	digests := map[string]string{} // so that a name that the Pod has twice gets one digest
 	for _, image := range images {
-		if ref, err := reference.Parse(image.name); err == nil && ref.Digest() != "" {
+		// The API server refuses an empty name, unless another webhook fills it in. It also
+		// refuses most changes to what a Pod has had before an update.
+		if image.Name == "" || slices.Contains(before, image) {
 			continue
 		}
-		pinned, err := h.puller.Resolve(ctx, puller.Request{
-			Image: image.name, Keyring: secrets, Pod: credentials.Pod{Namespace: req.Namespace, Name: pod.Metadata.Name},
-		})
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", image.path, err)
+		if image.Policy == "" { // the policy of the name as written, because a digest would change it
+			policy := image.Policy.OrDefault(image.Name)
+			patch = append(patch, operation{Op: "add", Path: image.PolicyPointer(), Value: string(policy)})
 		}
-		patch = append(patch, operation{Op: "replace", Path: image.path, Value: pinned.String()})
+		if ref, err := reference.Parse(image.Name); err == nil && ref.Digest() != "" {
+			continue
+		}
+		if digests[image.Name] == "" {
+			pinned, err := h.puller.Resolve(ctx, puller.Request{
+				Image: image.Name, Keyring: secrets, Pod: credentials.Pod{Namespace: req.Namespace, Name: pod.Metadata.Name},
+			})
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", image.Path, err)
+			}
+			digests[image.Name] = pinned.String()
+		}
+		patch = append(patch, operation{Op: "replace", Path: image.NamePointer(), Value: digests[image.Name]})
 	}
 	return patch, nil
+}
+
+// podImages returns the images of the request's Pod, and those that it had before an update.
+func podImages(req *admissionRequest) (now, before []pullpolicy.PodImage, err error) {
+	if now, err = pullpolicy.Images(req.Object); err != nil {
+		return nil, nil, err
+	}
+	if len(now) > maxImages {
+		return nil, nil, fmt.Errorf("the Pod has %d images; at most %d can be pinned", len(now), maxImages)
+	}
+	if req.Operation == "UPDATE" {
+		before, err = pullpolicy.Images(req.OldObject)
+	}
+	return now, before, err
 }

@@ -1,6 +1,8 @@
 package oracle
 
 import (
+	"encoding/json"
+	"fmt"
 	"math/rand/v2"
 	"testing"
 
@@ -34,6 +36,73 @@ func TestDefaultIsTheAPIServers(t *testing.T) {
 	})
 	t.Logf("%d names, no difference; %d of those without a policy got Always", generatedNames, always)
 	assert.Greater(t, always, 10_000)
+}
+
+// TestImagesOfAPodAreTheAPIServers compares Images and OrDefault with the defaults of whole
+// Pods: the places that have an image, and the policies there.
+func TestImagesOfAPodAreTheAPIServers(t *testing.T) {
+	policies := []string{"", "", "Always", "IfNotPresent", "Never", "x"}
+	r := rand.New(rand.NewPCG(9, 10))
+	var names []string
+	images := 0
+	eachName(func(s string) {
+		if names = append(names, s); len(names) < 8 {
+			return
+		}
+		next := func() (string, v1.PullPolicy) {
+			name := names[0]
+			names = names[1:]
+			return name, v1.PullPolicy(pickOf(r, policies))
+		}
+		pod := &v1.Pod{}
+		for len(names) > 0 {
+			name, policy := next()
+			switch r.IntN(5) {
+			case 0:
+				pod.Spec.InitContainers = append(pod.Spec.InitContainers, v1.Container{Image: name, ImagePullPolicy: policy})
+			case 1:
+				pod.Spec.Containers = append(pod.Spec.Containers, v1.Container{Image: name, ImagePullPolicy: policy})
+			case 2:
+				pod.Spec.EphemeralContainers = append(pod.Spec.EphemeralContainers, v1.EphemeralContainer{
+					EphemeralContainerCommon: v1.EphemeralContainerCommon{Image: name, ImagePullPolicy: policy}})
+			case 3:
+				pod.Spec.Volumes = append(pod.Spec.Volumes, v1.Volume{VolumeSource: v1.VolumeSource{Image: &v1.ImageVolumeSource{Reference: name, PullPolicy: policy}}})
+			case 4:
+				pod.Spec.Volumes = append(pod.Spec.Volumes, v1.Volume{VolumeSource: v1.VolumeSource{EmptyDir: &v1.EmptyDirVolumeSource{}}})
+			}
+		}
+		data, err := json.Marshal(pod)
+		require.NoError(t, err)
+		got, err := pullpolicy.Images(data)
+		require.NoError(t, err)
+		for i := range got {
+			got[i].Policy = got[i].Policy.OrDefault(got[i].Name)
+		}
+		require.NoError(t, json.Unmarshal(data, pod)) // a name that is not UTF-8 has changed
+		corev1.SetObjectDefaults_Pod(pod)
+		var want []pullpolicy.PodImage
+		add := func(list string, i int, name string, policy v1.PullPolicy) {
+			want = append(want, pullpolicy.PodImage{Path: fmt.Sprintf("spec.%s[%d]", list, i), Name: name, Policy: pullpolicy.Policy(policy), Volume: list == "volumes"})
+		}
+		for i, c := range pod.Spec.InitContainers {
+			add("initContainers", i, c.Image, c.ImagePullPolicy)
+		}
+		for i, c := range pod.Spec.Containers {
+			add("containers", i, c.Image, c.ImagePullPolicy)
+		}
+		for i, c := range pod.Spec.EphemeralContainers {
+			add("ephemeralContainers", i, c.Image, c.ImagePullPolicy)
+		}
+		for i, v := range pod.Spec.Volumes {
+			if v.Image != nil {
+				add("volumes", i, v.Image.Reference, v.Image.PullPolicy)
+			}
+		}
+		require.Equal(t, want, got, "%s", data)
+		images += len(got)
+	})
+	t.Logf("%d images, no difference", images)
+	assert.Greater(t, images, 10_000)
 }
 
 // TestAllowlistIsTheKubelets compares patterns and what they match, and with
