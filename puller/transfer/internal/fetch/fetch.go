@@ -258,7 +258,7 @@ func (a *attempt) begin(ctx context.Context) error {
 			return StoreError("ingest", err)
 		}
 		kept, ok := a.inspect(ingest)
-		if ok && (len(kept) == 0 || !a.whole && !(a.ordered && len(a.Desc.Data) > 0)) {
+		if ok && (len(kept) == 0 || !a.whole && !(a.ordered && !a.verifies && len(a.Desc.Data) > 0)) {
 			a.ingest, a.kept = ingest, kept
 			a.Progress.Resumed.Store(kept.Total())
 			a.Progress.Begun.Store(true)
@@ -316,7 +316,11 @@ func (a *attempt) forgetKept() {
 // verifies the blob itself.
 func (a *attempt) fill(ctx context.Context) error {
 	if len(a.Desc.Data) > 0 {
-		return a.writeAt(a.Desc.Data, 0)
+		off := int64(0)
+		if a.ordered {
+			off = a.kept.Total()
+		}
+		return a.writeAt(a.Desc.Data[off:], off)
 	}
 	var h hash.Hash
 	var err error

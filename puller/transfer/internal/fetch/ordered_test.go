@@ -254,21 +254,23 @@ func TestWrongBytesOfAnOrderedIngestAreFetchedAgain(t *testing.T) {
 	}
 }
 
-// A document whose bytes are in its descriptor is written as a whole, because what an earlier
-// fetch left is not verified otherwise.
-func TestADocumentIsWrittenAsAWhole(t *testing.T) {
+// A document whose bytes are in its descriptor needs no request. What an earlier fetch left is
+// used only if the store verifies it.
+func TestADocumentIsWrittenToAnOrderedIngest(t *testing.T) {
 	for _, verifies := range []bool{false, true} {
-		f, j := newFetcher(), newJob(5000)
-		j.keep(t, make([]byte, 3000), 0)
-		j.store.InOrder = verifies
-		if !verifies {
-			j.inOrder(nil)
+		for name, kept := range map[string][]byte{"nothing": nil, "wrong bytes": make([]byte, 3000), "all": newJob(5000).data} {
+			f, j := newFetcher(), newJob(5000)
+			j.keep(t, kept, 0)
+			j.store.InOrder = verifies
+			if !verifies {
+				j.inOrder(nil)
+			}
+			j.blob.Desc.Data = j.data
+			_, err := f.Fetch(t.Context(), j.blob)
+			require.NoError(t, err, name)
+			assert.Empty(t, j.asked, name)
+			assert.True(t, j.stored(t), name)
 		}
-		j.blob.Desc.Data = j.data
-		_, err := f.Fetch(t.Context(), j.blob)
-		require.NoError(t, err)
-		assert.Empty(t, j.asked)
-		assert.True(t, j.stored(t))
 	}
 }
 
