@@ -339,7 +339,7 @@ func (im *importer) document(name string, size int64, r io.Reader) error {
 // r is not that of desc.
 func (im *importer) blob(ctx context.Context, desc ocispec.Descriptor, r io.Reader) error {
 	im.blobSizes[digestPrefix(desc.Digest)] = desc.Size
-	in, err := im.ingestWhole(ctx, desc)
+	in, from, err := im.ingestWhole(ctx, desc)
 	if errors.Is(err, fs.ErrExist) {
 		return nil
 	}
@@ -347,7 +347,7 @@ func (im *importer) blob(ctx context.Context, desc ocispec.Descriptor, r io.Read
 		return err
 	}
 	defer in.Close()
-	got, n, err := im.write(ctx, desc.Digest, in, r)
+	got, n, err := im.write(ctx, desc.Digest, in, from, r)
 	if err != nil {
 		return err
 	}
@@ -358,29 +358,63 @@ func (im *importer) blob(ctx context.Context, desc ocispec.Descriptor, r io.Read
 	return in.Commit(ctx)
 }
 
-// ingestWhole begins an ingest to which the whole blob can be written. If the ingest takes
-// bytes only in order and has some already, ingestWhole throws these away, because they are
-// not verified and the archive has all bytes of the blob anyway.
-func (im *importer) ingestWhole(ctx context.Context, desc ocispec.Descriptor) (content.Ingest, error) {
-	in, err := im.store.Ingest(ctx, desc)
-	if err != nil {
-		return nil, err
+// ingestWhole begins an ingest, and returns the offset from which on bytes are written. If the
+// ingest takes bytes only in order and has some already, ingestWhole throws these away,
+// because the archive has all bytes of the blob anyway. Bytes that are there even then are
+// those of a blob that the store has in another place. They need not be written if the store
+// verifies them.
+func (im *importer) ingestWhole(ctx context.Context, desc ocispec.Descriptor) (in content.Ingest, from int64, err error) {
+	for range 2 {
+		if in, err = im.store.Ingest(ctx, desc); err != nil {
+			return nil, 0, err
+		}
+		ordered, ok := in.(content.OrderedIngest)
+		if !ok || ordered.Offset() == 0 {
+			return in, 0, nil
+		}
+		if from > 0 {
+			break
+		}
+		from = ordered.Offset()
+		err := in.Discard()
+		in.Close()
+		if err != nil {
+			return nil, 0, err
+		}
 	}
-	if ordered, ok := in.(content.OrderedIngest); !ok || ordered.Offset() == 0 {
-		return in, nil
+	verifying, ok := in.(content.VerifyingIngest)
+	from = in.(content.OrderedIngest).Offset()
+	if !ok || !verifying.Verifies() || from > desc.Size {
+		in.Close()
+		return nil, 0, &content.Error{Reason: content.ErrStore, Err: fmt.Errorf("archive: the store still has %d bytes of blob %s after they were discarded", from, desc.Digest)}
 	}
-	err = in.Discard()
-	in.Close()
-	if err != nil {
-		return nil, err
-	}
-	return im.store.Ingest(ctx, desc)
+	return in, from, nil
 }
 
-// write copies r to in. It returns the digest of the bytes, with the algorithm of d, and
-// their number.
-func (im *importer) write(ctx context.Context, d digest.Digest, in content.Ingest, r io.Reader) (digest.Digest, int64, error) {
-	return ocilayout.Hash(ctx, d, io.TeeReader(r, io.NewOffsetWriter(in, 0)), im.buf)
+// write copies r to in, without the bytes before from, which in has. It returns the digest of
+// all bytes, with the algorithm of d, and their number.
+func (im *importer) write(ctx context.Context, d digest.Digest, in content.Ingest, from int64, r io.Reader) (digest.Digest, int64, error) {
+	return ocilayout.Hash(ctx, d, io.TeeReader(r, &offsetWriter{in: in, from: from}), im.buf)
+}
+
+// An offsetWriter writes to an ingest in order. It leaves out the bytes before from.
+type offsetWriter struct {
+	in   content.Ingest
+	off  int64
+	from int64
+}
+
+func (w *offsetWriter) Write(p []byte) (int, error) {
+	have := min(int64(len(p)), max(0, w.from-w.off))
+	n := int(have)
+	if n < len(p) {
+		k, err := w.in.WriteAt(p[n:], w.off+have)
+		if n += k; err != nil {
+			return n, err
+		}
+	}
+	w.off += int64(n)
+	return n, nil
 }
 
 // A scratchFile is a file of the archive whose digest and use are not known before the
@@ -409,7 +443,7 @@ func (im *importer) keepFile(ctx context.Context, name string, size int64, r io.
 	n, err := io.ReadFull(r, begin)
 	if err == nil || err == io.EOF || err == io.ErrUnexpectedEOF {
 		f.archive = isArchive(begin[:n])
-		f.desc.Digest, f.desc.Size, err = im.write(ctx, f.kept.Digest, in, io.MultiReader(bytes.NewReader(begin[:n]), r))
+		f.desc.Digest, f.desc.Size, err = im.write(ctx, f.kept.Digest, in, 0, io.MultiReader(bytes.NewReader(begin[:n]), r))
 	}
 	if err == nil && f.desc.Size != size {
 		err = bad(content.ErrBadIndex, "%s ends early", quote(name))

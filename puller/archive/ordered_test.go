@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"testing"
 
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/puller/pullertest"
 	"github.com/stretchr/testify/assert"
@@ -30,6 +32,36 @@ func TestImportIntoAStoreThatAppends(t *testing.T) {
 	_, err = Import(t.Context(), to, bytes.NewReader(tarOf(t, dockerFiles(t, "busybox:1.36")...)), Config{})
 	assert.ErrorIs(t, err, errors.ErrUnsupported)
 	assert.Equal(t, content.ErrStore, content.ReasonOf(err))
+}
+
+// A sharingStore is a MemStore in order that takes blobs of another store over without their
+// bytes, as a namespace of containerd does with those of another namespace.
+type sharingStore struct {
+	pullertest.MemStore
+	other content.Store
+}
+
+func (s *sharingStore) Ingest(ctx context.Context, desc ocispec.Descriptor) (content.Ingest, error) {
+	in, err := s.MemStore.Ingest(ctx, desc)
+	if err != nil {
+		return nil, err
+	}
+	f, err := s.other.Open(ctx, desc)
+	if err != nil {
+		return in, nil
+	}
+	defer f.Close()
+	_, err = io.Copy(io.NewOffsetWriter(in, 0), f)
+	return in, err
+}
+
+func TestImportIntoAStoreThatSharesBlobs(t *testing.T) {
+	from := new(pullertest.MemStore)
+	img := newImage(t, from, "registry.example/team/one:v1", "a layer", "another")
+	to := &sharingStore{pullertest.MemStore{InOrder: true}, from}
+	_, err := Import(t.Context(), to, bytes.NewReader(exported(t, from, img.ref)), Config{})
+	require.NoError(t, err)
+	requireImage(t, to, img)
 }
 
 // A holdingStore is a MemStore that counts who holds its content.
