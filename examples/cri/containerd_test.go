@@ -148,41 +148,9 @@ func describe(mediaType string, data []byte) ocispec.Descriptor {
 // startContainerd starts a containerd for the test that trusts ca for reg.
 func startContainerd(t *testing.T, reg *realtest.DockerRegistry, ca *realtest.CA) (socket string) {
 	t.Helper()
-	program := realtest.Need(t, "containerd")
-	realtest.NeedRoot(t, "containerd needs it")
-	dir, err := os.MkdirTemp("", "cd") // short: the path of a socket has at most 108 bytes
-	require.NoError(t, err)
-	t.Cleanup(func() { assert.NoError(t, os.RemoveAll(dir)) })
-	hosts := filepath.Join(dir, "certs.d", reg.Host)
-	require.NoError(t, os.MkdirAll(hosts, 0o755))
-	write(t, filepath.Join(hosts, "hosts.toml"), fmt.Sprintf("server = %q\n[host.%q]\n  ca = %q\n", reg.URL, reg.URL, ca.File))
-	socket = filepath.Join(dir, "cd.sock")
-	config := filepath.Join(dir, "config.toml")
-	write(t, config, fmt.Sprintf(`version = 2
-root = %q
-state = %q
-[grpc]
-  address = %q
-[plugins."io.containerd.grpc.v1.cri"]
-  disable_tcp_service = true
-  [plugins."io.containerd.grpc.v1.cri".containerd]
-    snapshotter = "native"
-  [plugins."io.containerd.grpc.v1.cri".registry]
-    config_path = %q
-`, filepath.Join(dir, "root"), filepath.Join(dir, "state"), socket, filepath.Join(dir, "certs.d")))
-
-	var log bytes.Buffer
-	cmd := exec.Command(program, "--config", config)
-	cmd.Stdout, cmd.Stderr = &log, &log
-	require.NoError(t, cmd.Start())
-	t.Cleanup(func() {
-		_ = cmd.Process.Signal(os.Interrupt)
-		_ = cmd.Wait()
-		if t.Failed() {
-			t.Log(log.String())
-		}
-	})
-	return socket
+	return realtest.StartContainerd(t, realtest.ContainerdProgram, map[string]string{
+		reg.Host: fmt.Sprintf("server = %q\n[host.%q]\n  ca = %q\n", reg.URL, reg.URL, ca.File),
+	}).Socket
 }
 
 // connect waits until containerd listens.
