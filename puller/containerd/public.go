@@ -1,0 +1,71 @@
+package containerd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/reference"
+)
+
+// ErrPrivate says that an image is not put into containerd, because every Pod of the node
+// could use it there, and only a credential opens it.
+var ErrPrivate = errors.New("only a credential opens this image, and every Pod of the node could use it in containerd, because the kubelet takes it for a preloaded one")
+
+// OnlyPublic returns a check for puller.Config.Admission. It refuses an image with ErrPrivate
+// unless the registry itself shows its manifest without a credential, and asks next, if that
+// is not nil, about the others. It asks the registry by one HEAD. A public image is accepted
+// also if the pull has a credential for it. An image that only a mirror, a client certificate
+// or a header of hosts.toml opens is refused. If the registry cannot be asked, the check
+// cannot decide, and the image is kept out.
+//
+// The Puller asks the check about images that are in containerd already, too, unless
+// puller.Config.TrustPresent is set.
+func OnlyPublic(next content.Check) content.Check { return &onlyPublic{next} }
+
+type onlyPublic struct{ next content.Check }
+
+// publicFingerprint identifies by what OnlyPublic decides.
+const publicFingerprint = "pullkit: shown without a credential"
+
+// Admit implements content.Check.
+func (o *onlyPublic) Admit(ctx context.Context, image content.Admission) (by string, err error) {
+	repo := content.Repo{Ref: image.Repo.Ref, Cred: credentials.Credential{}}
+	doc, err := image.Source.Manifest(ctx, repo, image.Top.Digest)
+	switch content.ReasonOf(err) {
+	case content.ErrUnauthorized, content.ErrDenied, content.ErrNotFound:
+		return "", fmt.Errorf("%w: without a credential: %v", ErrPrivate, err) // err is not wrapped: the check has decided
+	}
+	if err != nil {
+		return "", fmt.Errorf("cannot find out whether the image is public: %w", err)
+	}
+	if p := doc.Provenance; !p.Registry || !p.Anonymous || doc.Desc.Digest != image.Top.Digest {
+		return "", fmt.Errorf("%w: the registry itself has not shown it without one", ErrPrivate)
+	}
+	if o.next == nil {
+		return "the registry shows it without a credential", nil
+	}
+	return o.next.Admit(ctx, image)
+}
+
+// Fingerprint implements content.Check.
+func (o *onlyPublic) Fingerprint() string {
+	if o.next == nil {
+		return publicFingerprint
+	}
+	if next := o.next.Fingerprint(); next != "" {
+		return publicFingerprint + "; " + next
+	}
+	return ""
+}
+
+// Explain implements content.CheckExplainer.
+func (o *onlyPublic) Explain(ref reference.Reference) string {
+	text := "only if the registry shows it without a credential"
+	if next, ok := o.next.(content.CheckExplainer); ok {
+		text += "; then " + next.Explain(ref)
+	}
+	return text
+}
