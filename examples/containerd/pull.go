@@ -1,0 +1,170 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+
+	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/puller"
+	"github.com/pullkit/pullkit/puller/containerd"
+	"github.com/pullkit/pullkit/puller/registry"
+	"github.com/pullkit/pullkit/puller/transfer"
+	"github.com/pullkit/pullkit/reference"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+)
+
+// pull pulls each image of o, or explains it with -explain. It reports whether all images are
+// complete in containerd.
+func pull(ctx context.Context, o options, stdout, stderr io.Writer) (ok bool, err error) {
+	out := &report{stdout: stdout, stderr: stderr, json: o.json}
+	node, err := nodeKeyring(o.config, out)
+	if err != nil {
+		return false, err
+	}
+	secrets, err := readSecrets(o.secrets, out)
+	if err != nil {
+		return false, err
+	}
+	conn, err := grpc.NewClient("unix://"+o.address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return false, err
+	}
+	defer conn.Close()
+	store, err := containerd.New(conn, containerd.Config{
+		Namespace: o.namespace,
+		Pin:       func(reference.Reference) bool { return o.pin },
+	})
+	if err != nil {
+		return false, err
+	}
+	source, err := registry.New(registry.Config{PlainHTTP: plainHosts(o), UserAgent: "pullkit-example-containerd"})
+	if err != nil {
+		return false, err
+	}
+	rt, err := transfer.New(transfer.Config{Store: store, Source: source})
+	if err != nil {
+		return false, err
+	}
+	settings := puller.Config{Runtime: rt, Keyring: node, Platform: o.platform, Parallel: o.parallel, Events: out.event}
+	ofKubelet := o.namespace == containerd.KubernetesNamespace
+	if ofKubelet && !o.private {
+		settings.Admission = containerd.OnlyPublic(nil)
+		settings.TrustPresent = true // nothing is put there if the image is there
+	}
+	p, err := puller.New(settings)
+	if err != nil {
+		return false, err
+	}
+	if o.explain {
+		return explain(ctx, p, requests(o, secrets), out), nil
+	}
+	if ofKubelet {
+		out.warn("note: the kubelet takes images that are put into containerd for preloaded ones, so every Pod of this node may use them without a secret")
+	}
+	pullAll := p.PullAll
+	if o.wait {
+		pullAll = p.PullAllWait
+	}
+	ok = true
+	for req, res := range pullAll(ctx, slices.Values(requests(o, secrets))) {
+		if res.Err != nil {
+			ok = false
+			out.failed(req.Image, res.Err)
+			continue
+		}
+		out.pulled(res.Image)
+	}
+	return ok, nil
+}
+
+func requests(o options, secrets credentials.Keyring) []puller.Request {
+	var all []puller.Request
+	for _, image := range o.images {
+		all = append(all, puller.Request{Image: image, Policy: o.policy, Keyring: secrets})
+	}
+	return all
+}
+
+func explain(ctx context.Context, p *puller.Puller, all []puller.Request, out *report) (ok bool) {
+	ok = true
+	for _, req := range all {
+		decision, err := p.Explain(ctx, req)
+		if err != nil {
+			ok = false
+			out.failed(req.Image, err)
+			continue
+		}
+		out.decision(decision)
+	}
+	return ok
+}
+
+// nodeKeyring reads the named config.json, or else the first of the usual ones that exists,
+// with the credential helpers that it names. Without such a file the keyring is empty.
+func nodeKeyring(name string, out *report) (credentials.Keyring, error) {
+	config, err := readConfig(name)
+	if err != nil {
+		return nil, fmt.Errorf("node credentials: %w", err)
+	}
+	ring := config.WithHelpers(credentials.Exec{})
+	for _, problem := range credentials.Problems(ring) {
+		out.warn("warning: " + oneLine(problem))
+	}
+	return ring, nil
+}
+
+func readConfig(name string) (*credentials.File, error) {
+	if name != "" {
+		return credentials.ReadFile(name, credentials.Rules{})
+	}
+	return credentials.FindFile(slices.Concat(credentials.DockerPaths(), credentials.ContainersPaths()), credentials.Rules{})
+}
+
+// readSecrets reads the named manifests. It prints a warning for a Secret that cannot be
+// read. A manifest in which no Secret can be read is an error.
+func readSecrets(names []string, out *report) (credentials.Keyring, error) {
+	var all []credentials.Secret
+	for _, name := range names {
+		data, err := readManifest(name)
+		if err != nil {
+			return nil, fmt.Errorf("pull secrets: %w", err)
+		}
+		secrets, err := credentials.ParseSecrets(data)
+		if err != nil && len(secrets) == 0 {
+			return nil, fmt.Errorf("pull secrets: %s: %w", name, err)
+		}
+		if err != nil {
+			out.warn(fmt.Sprintf("warning: %s: %s", name, oneLine(err)))
+		}
+		all = append(all, secrets...)
+	}
+	return credentials.FromSecrets(all, credentials.Rules{}), nil
+}
+
+// maxManifest is the most bytes that ParseSecrets accepts. One more byte is read, so that
+// ParseSecrets refuses a longer file.
+const maxManifest = 8 << 20
+
+func readManifest(name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, maxManifest+1))
+}
+
+// plainHosts returns the registries of the named images if -plain-http is set.
+func plainHosts(o options) []string {
+	var hosts []string
+	for _, image := range o.images {
+		if ref, err := reference.Parse(image); o.plainHTTP && err == nil {
+			hosts = append(hosts, ref.Registry())
+		}
+	}
+	return hosts
+}
