@@ -119,6 +119,9 @@ func (w *Work) path() string { return filepath.Join(w.parent, "."+w.base+Suffix)
 // Target returns the absolute path of DIR.
 func (w *Work) Target() string { return filepath.Join(w.parent, w.base) }
 
+// Files returns the path of the tree that is being filled.
+func (w *Work) Files() string { return filepath.Join(w.path(), FilesName) }
+
 // Lock makes the work directory and takes its lock. It waits for another process until ctx
 // ends.
 func (w *Work) Lock(ctx context.Context) error {
@@ -355,14 +358,15 @@ func renameAbsent(from, to string) error {
 	return os.Rename(from, to)
 }
 
-// syncTree syncs all files and directories of a tree. Windows syncs no directories, and
+// syncTree syncs all regular files and directories of a tree. Windows syncs no directories, and
 // only files that are open for writing.
 func syncTree(ctx context.Context, tree *os.Root) error {
 	return fs.WalkDir(tree.FS(), ".", func(name string, d fs.DirEntry, err error) error {
 		if err == nil {
 			err = ctx.Err()
 		}
-		if err != nil || d.Type()&fs.ModeSymlink != 0 || d.IsDir() && runtime.GOOS == "windows" {
+		// Pipes and devices must not be opened.
+		if err != nil || !d.IsDir() && !d.Type().IsRegular() || d.IsDir() && runtime.GOOS == "windows" {
 			return err
 		}
 		f, err := tree.OpenFile(name, os.O_RDWR, 0)

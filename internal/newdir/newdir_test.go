@@ -99,6 +99,21 @@ func TestFilesOfAnEarlierCallStayForTheSameKey(t *testing.T) {
 	}
 }
 
+// Few names are synced one by one. A link is not followed.
+func TestFewNamesAreSyncedOneByOne(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "dir")
+	w := newWork(t, dir)
+	require.NoError(t, w.Lock(t.Context()))
+	root, err := w.Open([]byte("key 1"), true)
+	require.NoError(t, err)
+	require.NoError(t, root.Mkdir("d", 0o755))
+	write(t, root, "d/a", "1")
+	require.NoError(t, root.Symlink("nothing", "link"))
+	assert.Equal(t, filepath.Join(filepath.Dir(dir), ".dir"+newdir.Suffix, newdir.FilesName), w.Files())
+	require.NoError(t, w.Publish(t.Context(), root, 3))
+	assert.Equal(t, []string{"d", "link"}, names(t, dir))
+}
+
 func TestADirectoryThatAppearedIsNotReplaced(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "dir")
 	w := newWork(t, dir)
