@@ -60,6 +60,7 @@ var arrows = map[string][]string{
 	"puller/serve":                   {"puller", "puller/content", "puller/records", "index", "pullpolicy", "reference", "github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest"},
 	"puller/verify":                  {"puller/content", "credentials", "pullpolicy", "index", "reference", "github.com/opencontainers/image-spec"},
 	"puller/unpack":                  {"puller/content", "index", "github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest"},
+	"puller/rootfs":                  {"puller", "puller/content", "index", "github.com/containerd/containerd/v2", "github.com/containerd/log", "github.com/klauspost/compress", "github.com/sirupsen/logrus", "github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest"},
 	"internal/keylock":               {},
 	"internal/newdir":                {},
 	"internal/mediatype":             {"github.com/opencontainers/image-spec"},
@@ -100,7 +101,7 @@ func reaches(allowed []string, imp string) bool {
 	})
 }
 
-// packages returns each package of the root module with its imports outside tests. The
+// packages returns each package of the root module and of publicModules with its imports outside tests. The
 // value of an import is a file that has it.
 func packages(t *testing.T) map[string]map[string]string {
 	root := filepath.Join("..", "..")
@@ -118,7 +119,7 @@ func packages(t *testing.T) map[string]map[string]string {
 			if rel != "." && (d.Name() == "testdata" || strings.HasPrefix(d.Name(), ".")) {
 				return filepath.SkipDir
 			}
-			if _, err := os.Stat(filepath.Join(name, "go.mod")); err == nil && rel != "." {
+			if _, err := os.Stat(filepath.Join(name, "go.mod")); err == nil && rel != "." && !slices.Contains(publicModules, rel) {
 				return filepath.SkipDir // a nested module
 			}
 			return nil

@@ -15,7 +15,7 @@ var withoutExample = map[string]string{}
 // Each exported name has a doc comment. Each exported type and each exported function has
 // an Example with checked output; a method needs none.
 func TestExportedNamesHaveDocsAndExamples(t *testing.T) {
-	for _, dir := range publicPackages {
+	for _, dir := range slices.Concat(publicPackages, publicModules) {
 		pkg, _ := parse(t, dir)
 		assert.NotEmpty(t, pkg.Doc, "package %s has no package comment", dir)
 		typ := func(name string, d string, examples []*doc.Example) {

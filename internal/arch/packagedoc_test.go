@@ -3,6 +3,7 @@ package arch
 import (
 	"go/doc/comment"
 	"path"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -17,7 +18,7 @@ const maxTableLine = 106
 // the call most users need, and ends with what is left out. Preformatted lines fit into a
 // terminal.
 func TestPackageCommentsHaveTheirForm(t *testing.T) {
-	for _, dir := range publicPackages {
+	for _, dir := range slices.Concat(publicPackages, publicModules) {
 		t.Run(dir, func(t *testing.T) {
 			pkg, _ := parse(t, dir)
 			parts := docParts(new(comment.Parser).Parse(pkg.Doc))

@@ -40,7 +40,7 @@
 //
 // # Left out
 //
-// Layers are not unpacked. Waiting for servers, asking again and choosing mirrors is the
+// Layers are not unpacked; package rootfs does this, also while a pull goes on. Waiting for servers, asking again and choosing mirrors is the
 // task of the Source. Trying other credentials and backing off is the task of a
 // puller.Puller.
 package transfer

@@ -135,8 +135,8 @@
 //
 // # Left out
 //
-// The package does not make the file system of an image out of its layers, and does not
-// read zstd. It does not write the config, such as the Kitfile of KitOps. Old versions of
+// The package does not make the file system of an image out of its layers, as package rootfs
+// does, and does not read zstd. It does not write the config, such as the Kitfile of KitOps. Old versions of
 // KitOps wrote tars whose names are relative to a path in the Kitfile; they are unpacked by
 // the names in them.
 package unpack

@@ -1,0 +1,90 @@
+package rootfs
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/pullkit/pullkit/internal/redact"
+	"github.com/pullkit/pullkit/puller/content"
+)
+
+// A Reason says why a root file system was not made. Reasons are errors themselves, so that
+// errors.Is(err, rootfs.ErrTaken) works.
+type Reason string
+
+// The reasons. A blob that is missing in the Store, or that has other content than its
+// digest says, has the error of the Store, or a reason of package content.
+const (
+	ErrNotImage Reason = "not an image with a root file system"
+	ErrBadLayer Reason = "not a layer that can be applied"
+	ErrTooLarge Reason = "the image is too large"
+	ErrBadName  Reason = "not a name that is written"
+	ErrTaken    Reason = "the directory is not one that an earlier call has made of this image"
+)
+
+// Error returns the reason in words.
+func (r Reason) Error() string { return string(r) }
+
+// An Error says what could not be unpacked, and why. All errors of Unpack are of this type,
+// except that of a context which has ended.
+type Error struct {
+	Dir   string        // as it was passed to Unpack
+	Layer digest.Digest // of the layer's blob; "" if the error is not about one layer
+	File  string        // the name as the layer has it; "" if the error is not about one file
+	Err   error         // the cause, with a Reason if it is one of this package's
+}
+
+// Error returns directory, layer, file and cause. What the image's author wrote is quoted
+// and cut.
+func (e *Error) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "root file system in %q: ", e.Dir)
+	if e.Layer != "" {
+		fmt.Fprintf(&b, "layer %s: ", redact.Escape(string(e.Layer), maxQuoted))
+	}
+	if e.File != "" {
+		fmt.Fprintf(&b, "file %s: ", redact.Quote(e.File, maxQuoted))
+	}
+	b.WriteString(e.Err.Error())
+	return b.String()
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+const (
+	maxQuoted = 200  // bytes of a name that an error has
+	maxText   = 1000 // bytes of another library's error
+)
+
+// bad returns an error with this reason. The details follow the reason. They can have names
+// that the image's author chose, so they are escaped and cut.
+func bad(reason Reason, format string, args ...any) error {
+	return fmt.Errorf("%w: %s", reason, redact.Escape(fmt.Sprintf(format, args...), maxText))
+}
+
+// A foreignError is an error of another library or of the system, whose text is escaped and
+// cut, because the image's author chose a part of it.
+type foreignError struct {
+	text string
+	err  error
+}
+
+func (e *foreignError) Error() string { return e.text }
+func (e *foreignError) Unwrap() error { return e.err }
+
+// foreign returns err with an escaped text.
+func foreign(err error) error {
+	text := err.Error()
+	if shown := redact.Escape(text, maxText); shown != text {
+		return &foreignError{shown, err}
+	}
+	return err
+}
+
+// mismatch returns an error for content that does not have its digest.
+func mismatch(format string, args ...any) error {
+	return &content.Error{Reason: content.ErrDigestMismatch, Err: fmt.Errorf(format, args...)}
+}

@@ -1,0 +1,400 @@
+package rootfs
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/pullkit/pullkit/index"
+	"github.com/pullkit/pullkit/internal/mediatype"
+	"github.com/pullkit/pullkit/internal/newdir"
+	"github.com/pullkit/pullkit/internal/ocilayout"
+	"github.com/pullkit/pullkit/internal/panics"
+	"github.com/pullkit/pullkit/internal/strictjson"
+	"github.com/pullkit/pullkit/internal/verify"
+	"github.com/pullkit/pullkit/puller/content"
+)
+
+// A Config holds the settings of Unpack and Pull. The zero Config makes a root file system
+// without devices.
+type Config struct {
+	// Devices makes the character and block devices of the image. Without it they are left
+	// out, and counted in Dropped.Devices. Only root can make devices. A process that can
+	// open a device of the machine can read and write it, whatever the permissions of other
+	// files are.
+	Devices bool
+	// NoSync does not wait until the files are on disk. The directory then has no meaning
+	// after a loss of power, so a later call in another boot of the machine refuses it with
+	// ErrTaken.
+	NoSync bool
+	// MaxFiles is the most entries that all layers together may have. Zero means 2,000,000.
+	MaxFiles int
+	// MaxBytes is the most bytes that the files of all layers together may have, with their
+	// holes, and with the files that later layers replace. Zero means 1 TiB.
+	MaxBytes int64
+	// MaxRatio is how many times its size a layer may unpack to, plus 1 MiB. Zero means 200.
+	MaxRatio int
+}
+
+// A Result says what a root file system was made of. Its JSON form is in the file .pullkit.
+type Result struct {
+	Manifest digest.Digest      `json:"manifest"`
+	Config   ocispec.Descriptor `json:"config"` // of the image's config, which says how to run it
+	Layers   int                `json:"layers"`
+	Files    int                `json:"files"` // entries of all layers
+	Bytes    int64              `json:"bytes"` // of the files of all layers
+	// SetID counts the entries that got set-user-ID or set-group-ID bits.
+	SetID   int     `json:"setID,omitempty"`
+	Dropped Dropped `json:"dropped,omitzero"`
+	// Present says that an earlier call had made the directory.
+	Present bool `json:"-"`
+}
+
+// Dropped counts the entries of the layers from which something was taken away, because the
+// caller is not root or did not ask for it.
+type Dropped struct {
+	Owners  int `json:"owners,omitempty"`  // belong to the caller now
+	XAttrs  int `json:"xattrs,omitempty"`  // extended attributes
+	SetID   int `json:"setID,omitempty"`   // lost set-user-ID or set-group-ID bits
+	Devices int `json:"devices,omitempty"` // were not made
+}
+
+// Unpack makes the root file system of the image in store that manifest describes, as the
+// directory rootfs in dir. dir is made by this call, with the mode 0700, or is one that an
+// earlier call has made of the same image with the same Config.Devices: then Unpack does
+// nothing. If manifest describes an index, exactly one manifest of it must be stored.
+// Directories that dir is in are made if they are missing. The last element of dir has at
+// most 242 bytes and does not end in .pullkit or .pullkit.old.
+//
+// The package comment says what the root file system has, what is refused, and what holds
+// after a crash.
+//
+// Errors are of type *Error, except that of a ctx which has ended. After an error, dir is as
+// it was before the call. One error comes when dir is whole already: if the directory that
+// dir is in cannot be synced, dir may be lost with the next loss of power.
+func Unpack(ctx context.Context, store content.Store, manifest ocispec.Descriptor, dir string, cfg Config) (Result, error) {
+	u := &unpacker{
+		store: store, cfg: cfg, dir: dir,
+		wait:  func(context.Context, ocispec.Descriptor) error { return nil },
+		ready: func(context.Context) error { return nil },
+	}
+	return u.run(ctx, manifest)
+}
+
+// An unpacker is one call of Unpack.
+type unpacker struct {
+	store content.Store
+	cfg   Config
+	dir   string
+	wait  func(context.Context, ocispec.Descriptor) error // until the Store has a blob
+	ready func(context.Context) error                     // until the directory may appear
+
+	before func(op, name string) error // for tests
+}
+
+func (u *unpacker) run(ctx context.Context, manifest ocispec.Descriptor) (Result, error) {
+	result, err := u.result(ctx, manifest)
+	var panicked *panics.Error
+	if errors.As(err, &panicked) {
+		panicked.Raise()
+	}
+	if err != nil {
+		return Result{}, u.fail(ctx, err)
+	}
+	return result, nil
+}
+
+// fail returns an error as Unpack does.
+func (u *unpacker) fail(ctx context.Context, err error) error {
+	if ctx.Err() != nil && (errors.Is(err, ctx.Err()) || errors.Is(err, context.Cause(ctx))) {
+		return context.Cause(ctx)
+	}
+	failed := &Error{Dir: u.dir, Err: err}
+	for e, ok := err.(*Error); ok; e, ok = e.Err.(*Error) {
+		failed.Err = e.Err
+		failed.Layer = cmp.Or(e.Layer, failed.Layer)
+		failed.File = cmp.Or(e.File, failed.File)
+	}
+	failed.Err = foreign(failed.Err)
+	return failed
+}
+
+// result makes the directory, or finds that it is there.
+func (u *unpacker) result(ctx context.Context, manifest ocispec.Descriptor) (Result, error) {
+	if err := u.complete(); err != nil {
+		return Result{}, err
+	}
+	manifest, err := u.oneManifest(ctx, manifest)
+	if err != nil {
+		return Result{}, err
+	}
+	w, err := newdir.New(newdir.Config{
+		Dir: u.dir, Mode: 0o700, IsKey: isKey, Taken: ErrTaken, BadName: ErrBadName, Before: u.before, NoSync: u.cfg.NoSync,
+	})
+	if err != nil {
+		return Result{}, err
+	}
+	defer w.Close()
+	key := key{Version: markVersion, Manifest: manifest.Digest, Devices: u.cfg.Devices}
+	if r, found, err := present(w, key); found || err != nil {
+		return r, err
+	}
+	r := Result{Manifest: manifest.Digest}
+	layers, err := u.layers(ctx, manifest, &r)
+	if err != nil {
+		return Result{}, err
+	}
+	for {
+		if err := w.Lock(ctx); err != nil {
+			return Result{}, err
+		}
+		made, found, err := present(w, key)
+		if err == nil && !found {
+			made, err = u.make(ctx, w, key, layers, r)
+		}
+		w.Remove()
+		if !errors.Is(err, newdir.ErrAppeared) {
+			return made, err
+		}
+	}
+}
+
+// complete checks the settings and sets those that are zero.
+func (u *unpacker) complete() error {
+	c := &u.cfg
+	if c.MaxFiles < 0 || c.MaxBytes < 0 || c.MaxRatio < 0 {
+		return errors.New("a limit of the Config is negative")
+	}
+	c.MaxFiles = cmp.Or(c.MaxFiles, 2_000_000)
+	c.MaxBytes = cmp.Or(c.MaxBytes, 1<<40)
+	c.MaxRatio = cmp.Or(c.MaxRatio, 200)
+	if runtime.GOOS == "windows" {
+		return errors.ErrUnsupported // the names, links and owners of a layer are those of Unix
+	}
+	return nil
+}
+
+// oneManifest returns the only stored manifest of an index, or the manifest itself.
+func (u *unpacker) oneManifest(ctx context.Context, desc ocispec.Descriptor) (ocispec.Descriptor, error) {
+	if err := ocilayout.CheckDescriptor(desc); err != nil {
+		return desc, err
+	}
+	if !mediatype.IsIndex(desc.MediaType) {
+		return desc, nil
+	}
+	one, err := ocilayout.OnlyImage(ctx, u.store, desc)
+	if err == nil && mediatype.IsIndex(one.MediaType) {
+		err = &content.Error{Reason: content.ErrNoPlatform, Err: fmt.Errorf("index %s does not have exactly one stored manifest: pass the descriptor of a manifest", desc.Digest)}
+	}
+	return one, err
+}
+
+// document returns the bytes of a manifest or a config, verified.
+func (u *unpacker) document(ctx context.Context, desc ocispec.Descriptor) ([]byte, error) {
+	body := desc.Data
+	if body == nil {
+		var err error
+		if body, err = ocilayout.ReadBlob(ctx, u.store, desc); err != nil {
+			return nil, err
+		}
+	}
+	if !verify.Bytes(desc.Digest, body) {
+		return nil, damaged(desc)
+	}
+	return body, nil
+}
+
+// damaged is the error for a blob with other content than its digest says.
+func damaged(desc ocispec.Descriptor) error {
+	return mismatch("blob %s is damaged in the store: remove it there (a layout's Repair does) and pull the image again", desc.Digest)
+}
+
+// layers returns the layers of the image. It sets what r says of the image.
+func (u *unpacker) layers(ctx context.Context, desc ocispec.Descriptor, r *Result) ([]*layer, error) {
+	body, err := u.document(ctx, desc)
+	if err != nil {
+		return nil, err
+	}
+	doc, err := index.Parse(desc.MediaType, body)
+	var invalid *index.InvalidError
+	if errors.As(err, &invalid) {
+		return nil, &content.Error{Reason: content.Reason(invalid.Reason), Err: err}
+	}
+	if err != nil {
+		return nil, err
+	}
+	m := doc.Manifest
+	if m == nil {
+		return nil, &content.Error{Reason: content.ErrBadManifest, Err: fmt.Errorf("%s is an index", desc.Digest)}
+	}
+	if !mediatype.IsConfig(m.Config.MediaType) {
+		return nil, bad(ErrNotImage, "its config has the media type %q: package unpack writes the files of artifacts", m.Config.MediaType)
+	}
+	for _, l := range m.Layers {
+		if err := ocilayout.CheckDescriptor(l); err != nil {
+			return nil, &Error{Layer: l.Digest, Err: err}
+		}
+		if !mediatype.IsLayer(l.MediaType) {
+			return nil, &Error{Layer: l.Digest, Err: bad(ErrNotImage, "the layer has the media type %q", l.MediaType)}
+		}
+	}
+	if err := u.wait(ctx, m.Config); err != nil {
+		return nil, err
+	}
+	if body, err = u.document(ctx, m.Config); err != nil {
+		return nil, err
+	}
+	ids, err := diffIDs(body)
+	if err != nil {
+		return nil, err
+	}
+	if len(ids) != len(m.Layers) {
+		return nil, bad(ErrNotImage, "its config has %d diff IDs, and its manifest has %d layers", len(ids), len(m.Layers))
+	}
+	r.Config, r.Layers = m.Config, len(m.Layers)
+	layers := make([]*layer, len(ids))
+	for i, id := range ids {
+		layers[i] = &layer{desc: m.Layers[i], diffID: digest.Digest(id), done: make(chan struct{})}
+	}
+	return layers, nil
+}
+
+// diffIDs returns the digests of the layers' tars, as a config has them.
+func diffIDs(config []byte) (ids []string, err error) {
+	system := ""
+	err = strictjson.Decode(config, strictjson.Limits{}, func(r *strictjson.Reader) error {
+		return r.Object([]string{"os", "rootfs"}, func(key string) (err error) {
+			if key == "os" {
+				system, err = r.String()
+				return err
+			}
+			return r.Object([]string{"diff_ids"}, func(string) error {
+				if r.Null() {
+					return nil
+				}
+				return r.Array(func(int) error {
+					id, err := r.String()
+					if err == nil {
+						err = verify.Digest(digest.Digest(id))
+					}
+					ids = append(ids, id)
+					return err
+				})
+			})
+		})
+	})
+	if err != nil {
+		return nil, bad(ErrNotImage, "its config: %v", err)
+	}
+	if system == "windows" {
+		return nil, bad(ErrNotImage, "it is an image for Windows, whose layers have another form")
+	}
+	return ids, nil
+}
+
+// ahead returns how many layers may be decompressed and not applied yet, the one that is
+// applied included.
+func (u *unpacker) ahead() int { return min(max(2, runtime.GOMAXPROCS(0)), 8) }
+
+// rootName is the name of the root file system in the directory.
+const rootName = "rootfs"
+
+// make fills the directory of the work and gives it its name.
+func (u *unpacker) make(ctx context.Context, w *newdir.Work, key key, layers []*layer, r Result) (Result, error) {
+	data, err := json.Marshal(key)
+	if err != nil {
+		return Result{}, err
+	}
+	// What a killed call has left is removed. It cannot be known which entries of a layer are
+	// there, and a layer that is applied twice can give another result than once.
+	files, err := w.Open(data, false)
+	if err != nil {
+		return Result{}, err
+	}
+	defer files.Close()
+	if err := files.Mkdir(rootName, 0o755); err != nil {
+		return Result{}, err
+	}
+	if err := files.Chmod(rootName, 0o755); err != nil { // whatever the umask is
+		return Result{}, err
+	}
+	a := &applier{root: filepath.Join(w.Files(), rootName), cfg: u.cfg, privileged: os.Geteuid() == 0}
+	all := newSpools(func() (*os.File, error) { return spoolFile(files) })
+	for _, l := range layers {
+		l.spool = &spool{spools: all}
+	}
+	if err := u.applyAll(ctx, a, layers, w.StartSync); err != nil {
+		return Result{}, err
+	}
+	r.Files, r.Bytes, r.SetID, r.Dropped = a.files, a.bytes, a.setID, a.dropped
+	if err := writeMark(files, mark{key, bootID(u.cfg.NoSync), r}, u.before); err != nil {
+		return Result{}, err
+	}
+	if err := u.ready(ctx); err != nil {
+		return Result{}, err
+	}
+	return r, w.Publish(ctx, files, max(r.Files, newdir.SyncEach+1))
+}
+
+// spoolName is the name that the file of a spool has for a moment.
+const spoolName = ".spool"
+
+// spoolFile makes a file without a name.
+func spoolFile(files *os.Root) (*os.File, error) {
+	spoolNames.Lock()
+	defer spoolNames.Unlock()
+	f, err := files.OpenFile(spoolName, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := files.Remove(spoolName); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// blame returns the error of a layer. What is wrong with a layer may be that its blob is not
+// the image's any more.
+func (u *unpacker) blame(ctx context.Context, l *layer, err error) error {
+	failed := &Error{Layer: l.desc.Digest, Err: err}
+	if ctx.Err() != nil || !errors.Is(err, ErrBadLayer) && content.ReasonOf(err) != content.ErrDigestMismatch {
+		return failed
+	}
+	blob, oerr := u.store.Open(ctx, l.desc)
+	if oerr != nil {
+		return failed
+	}
+	defer blob.Close()
+	got, _, herr := ocilayout.Hash(ctx, l.desc.Digest, io.LimitReader(blob, l.desc.Size+1), make([]byte, readSize))
+	if herr == nil && got != l.desc.Digest {
+		failed.Err = damaged(l.desc)
+	}
+	return failed
+}
+
+// present returns what was made by an earlier call, if the directory is there.
+func present(w *newdir.Work, key key) (Result, bool, error) {
+	m, err := readMark(w.Target())
+	if errors.Is(err, fs.ErrNotExist) {
+		return Result{}, false, nil
+	}
+	if err == nil {
+		err = m.compare(key)
+	}
+	if err != nil {
+		return Result{}, false, err
+	}
+	w.Sweep()
+	return m.Result, true, nil
+}

@@ -1,0 +1,230 @@
+package rootfs
+
+import (
+	"io"
+	"os"
+	"sync"
+	"sync/atomic"
+)
+
+// chunkSize is how many bytes of a layer go from one goroutine to the next at a time.
+const chunkSize = 256 << 10
+
+// maxQueue is how many chunks of a layer wait in memory.
+const maxQueue = 4
+
+// A chunk is a part of a layer without its compression. It goes back to the pool when all
+// its users have released it.
+type chunk struct {
+	buf   []byte // with capacity chunkSize
+	users atomic.Int32
+}
+
+var chunks = sync.Pool{New: func() any { return &chunk{buf: make([]byte, chunkSize)} }}
+
+// newChunk returns a chunk of chunkSize bytes for so many users.
+func newChunk(users int32) *chunk {
+	c := chunks.Get().(*chunk)
+	c.buf = c.buf[:chunkSize]
+	c.users.Store(users)
+	return c
+}
+
+func (c *chunk) release() {
+	if c.users.Add(-1) == 0 {
+		chunks.Put(c)
+	}
+}
+
+// spools are the layers of an image on their way into the root file system. All of them have
+// one lock.
+type spools struct {
+	create func() (*os.File, error) // makes a file, which has no name any more
+
+	mu      sync.Mutex
+	changed sync.Cond
+	// starving says that the layer that is applied has no bytes ready. Only then is it of use
+	// that processors decompress other layers, whose bytes go into files.
+	starving bool
+}
+
+func newSpools(create func() (*os.File, error)) *spools {
+	s := &spools{create: create}
+	s.changed.L = &s.mu
+	return s
+}
+
+// A spool is a layer on its way from the goroutine that decompresses it to the one that
+// applies it. While the layer is applied, the first one waits for the second. Before that,
+// what does not fit into memory goes into a file.
+type spool struct {
+	*spools
+	queue   []*chunk // older than what is in the file
+	file    *os.File
+	written int64
+	read    int64
+	current bool  // the layer is being applied
+	ended   error // io.EOF after the last chunk
+	left    bool  // the reader has left
+}
+
+// errLeft is returned to the writer of a spool that nobody reads any more.
+var errLeft = io.ErrClosedPipe
+
+// put adds a chunk, and releases it when it was read. The writer is one goroutine.
+func (s *spool) put(c *chunk) error {
+	s.mu.Lock()
+	for {
+		switch {
+		case s.left:
+			s.mu.Unlock()
+			c.release()
+			return errLeft
+		case s.read == s.written && len(s.queue) < maxQueue:
+			s.queue = append(s.queue, c)
+			s.changed.Broadcast()
+			s.mu.Unlock()
+			return nil
+		case s.current || !s.starving:
+			s.changed.Wait()
+			continue
+		}
+		break
+	}
+	file := s.file
+	s.mu.Unlock()
+	defer c.release()
+	if file == nil {
+		var err error
+		if file, err = s.create(); err != nil {
+			return err
+		}
+	}
+	_, err := file.WriteAt(c.buf, s.written) // only this goroutine changes written
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.file = file
+	if err == nil {
+		s.written += int64(len(c.buf))
+	}
+	s.changed.Broadcast()
+	return err
+}
+
+// end says that no chunk follows. err is nil after the end of the layer.
+func (s *spool) end(err error) {
+	if err == nil {
+		err = io.EOF
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ended = err
+	s.changed.Broadcast()
+}
+
+// begin says that the layer is applied from now on.
+func (s *spool) begin() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.current, s.starving = true, false
+	s.changed.Broadcast()
+}
+
+// get returns the next chunk, which the caller releases. The error is that of end.
+func (s *spool) get() (*chunk, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for {
+		switch {
+		case len(s.queue) > 0:
+			c := s.queue[0]
+			s.queue[0] = nil
+			s.queue = s.queue[1:]
+			s.changed.Broadcast()
+			return c, nil
+		case s.read < s.written:
+			return s.fromFile()
+		case s.ended != nil:
+			return nil, s.ended
+		}
+		s.starve(true)
+		s.changed.Wait()
+		s.starve(false)
+	}
+}
+
+// starve sets starving. s.mu is held.
+func (s *spools) starve(now bool) {
+	if s.starving != now {
+		s.starving = now
+		s.changed.Broadcast()
+	}
+}
+
+// fromFile returns the next chunk of the file. s.mu is held.
+func (s *spool) fromFile() (*chunk, error) {
+	c := newChunk(1)
+	c.buf = c.buf[:min(chunkSize, s.written-s.read)]
+	file, at := s.file, s.read
+	s.mu.Unlock()
+	_, err := file.ReadAt(c.buf, at)
+	s.mu.Lock()
+	if err != nil {
+		c.release()
+		return nil, err
+	}
+	s.read += int64(len(c.buf))
+	s.changed.Broadcast()
+	return c, nil
+}
+
+// leave frees what the spool holds. The writer gets an error from then on. It is called when
+// the reader needs no more.
+func (s *spool) leave() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.left = true
+	for _, c := range s.queue {
+		c.release()
+	}
+	s.queue = nil
+	s.changed.Broadcast()
+}
+
+// close closes the file. Reader and writer have ended.
+func (s *spool) close() {
+	if s.file != nil {
+		s.file.Close()
+	}
+}
+
+// A spoolReader reads a spool as a stream.
+type spoolReader struct {
+	s    *spool
+	c    *chunk
+	rest []byte
+	err  error // of the spool, once it has one
+}
+
+func (r *spoolReader) Read(p []byte) (int, error) {
+	for len(r.rest) == 0 {
+		if r.err != nil {
+			return 0, r.err
+		}
+		r.drop()
+		if r.c, r.err = r.s.get(); r.err == nil {
+			r.rest = r.c.buf
+		}
+	}
+	n := copy(p, r.rest)
+	r.rest = r.rest[n:]
+	return n, nil
+}
+
+// drop releases the chunk that was read.
+func (r *spoolReader) drop() {
+	if r.c != nil {
+		r.c.release()
+	}
+	r.c, r.rest = nil, nil
+}
