@@ -1,0 +1,165 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/index"
+	"github.com/pullkit/pullkit/puller/pullertest"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// call runs the program in an empty directory, without the machine's configuration.
+func call(ctx context.Context, args ...string) (code int, stdout, stderr string) {
+	var out, errs bytes.Buffer
+	code = run(ctx, args, &out, &errs)
+	return code, out.String(), errs.String()
+}
+
+func inEmptyDir(t *testing.T) string {
+	t.Helper()
+	if runtime.GOOS == "windows" {
+		t.Skip("root file systems are not made on Windows")
+	}
+	dir := t.TempDir()
+	t.Chdir(dir)
+	for _, name := range []string{"HOME", "DOCKER_CONFIG", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "TMPDIR"} {
+		t.Setenv(name, dir)
+	}
+	return dir
+}
+
+// names returns the names in a directory.
+func names(t *testing.T, dir string) []string {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	all := []string{}
+	for _, e := range entries {
+		all = append(all, e.Name())
+	}
+	return all
+}
+
+func startRegistry(t *testing.T) *pullertest.Registry {
+	t.Helper()
+	reg, err := pullertest.Start(pullertest.Config{Auth: pullertest.AuthBasic, Users: []pullertest.User{{Name: "robot", Password: "hunter2"}}})
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, reg.Close()) })
+	_, err = reg.PutImage("team/app:v1", pullertest.ImageSpec{Platforms: []ocispec.Platform{index.Host()}, Layers: []int64{3 << 20, 1000}, Seed: 1})
+	require.NoError(t, err)
+	_, err = reg.PutImage("team/app:v2", pullertest.ImageSpec{Platforms: []ocispec.Platform{index.Host()}, Layers: []int64{100}, Seed: 2})
+	require.NoError(t, err)
+	return reg
+}
+
+// config writes a config.json for a registry and returns its path.
+func config(t *testing.T, dir, host string) string {
+	t.Helper()
+	data, err := credentials.DockerConfig{Server: host, Username: "robot", Password: credentials.Conceal("hunter2")}.JSON()
+	require.NoError(t, err)
+	name := filepath.Join(dir, "auth.json")
+	require.NoError(t, os.WriteFile(name, data, 0o600))
+	return name
+}
+
+func TestDemonstrationMakesARootFileSystem(t *testing.T) {
+	dir := inEmptyDir(t)
+	code, out, errs := call(t.Context())
+	require.Equal(t, 0, code, errs)
+	assert.Contains(t, out, "2 layers, 2 entries")
+	assert.Equal(t, 1, strings.Count(out, "was there already"))
+	assert.Empty(t, names(t, dir), "something is left in the temporary directory")
+}
+
+func TestARootFileSystemOfAPrivateImage(t *testing.T) {
+	dir := inEmptyDir(t)
+	reg := startRegistry(t)
+	auth := config(t, dir, reg.Host())
+	image := reg.Host() + "/team/app:v1"
+
+	code, out, errs := call(t.Context(), "-config", auth, "-o", "app", image)
+	require.Equal(t, 0, code, errs)
+	assert.Contains(t, out, "app/rootfs: 2 layers, 2 entries")
+	assert.Contains(t, errs, "Successfully pulled")
+	assert.Equal(t, []string{"app", "auth.json"}, names(t, dir), "the blobs are removed")
+	assert.Len(t, names(t, filepath.Join("app", "rootfs")), 2)
+
+	reg.ResetCounts()
+	code, out, errs = call(t.Context(), "-config", auth, "-json", "-o", "app", image)
+	require.Equal(t, 0, code, errs)
+	var result struct{ Layers int }
+	require.NoError(t, json.Unmarshal([]byte(out), &result), out)
+	assert.Equal(t, 2, result.Layers)
+	assert.Zero(t, reg.Counts().BlobGet, "blobs are fetched for a directory that is there")
+	assert.Equal(t, []string{"app", "auth.json"}, names(t, dir))
+
+	code, _, errs = call(t.Context(), "-config", auth, "-o", "app", reg.Host()+"/team/app:v2")
+	assert.Equal(t, 1, code)
+	assert.Contains(t, errs, "remove the directory, or give another one with -o")
+
+	// With -store the blobs stay, and the next one needs no registry.
+	code, _, errs = call(t.Context(), "-config", auth, "-store", "images", "-o", "second", image)
+	require.Equal(t, 0, code, errs)
+	reg.ResetCounts()
+	code, _, errs = call(t.Context(), "-policy", "Never", "-store", "images", "-no-sync", "-o", "third", image)
+	require.Equal(t, 0, code, errs)
+	assert.Zero(t, reg.Counts().Total())
+	assert.Equal(t, names(t, "second/rootfs"), names(t, "third/rootfs"))
+}
+
+// An interrupted call leaves its blobs, and the next one fetches only the others.
+func TestAnInterruptedCallIsContinued(t *testing.T) {
+	dir := inEmptyDir(t)
+	reg := startRegistry(t)
+	auth := config(t, dir, reg.Host())
+	image := reg.Host() + "/team/app:v1"
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	code, _, errs := call(ctx, "-config", auth, "-o", "app", image)
+	assert.Equal(t, 1, code)
+	assert.Contains(t, errs, "run again to continue")
+	assert.NoDirExists(t, "app")
+	code, _, errs = call(t.Context(), "-config", auth, "-o", "app", image)
+	require.Equal(t, 0, code, errs)
+	assert.Equal(t, []string{"app", "auth.json"}, names(t, dir))
+}
+
+func TestWrongUsage(t *testing.T) {
+	inEmptyDir(t)
+	for _, c := range []struct {
+		args []string
+		code int
+		text string
+	}{
+		{[]string{"app"}, 2, "-o is missing"},
+		{[]string{"-o", "x"}, 2, "0 images are named"},
+		{[]string{"-o", "x", "a", "b"}, 2, "2 images are named"},
+		{[]string{"-o", "x", "APP:"}, 2, "APP:"},
+		{[]string{"-h"}, 0, "usage: rootfs -o DIR"},
+		{[]string{"-o", ".", "app"}, 1, "it does not have the file .pullkit"},
+	} {
+		code, _, errs := call(t.Context(), c.args...)
+		assert.Equal(t, c.code, code, c.args)
+		assert.Contains(t, errs, c.text)
+	}
+}
+
+func TestExplain(t *testing.T) {
+	dir := inEmptyDir(t)
+	reg := startRegistry(t)
+	code, out, errs := call(t.Context(), "-config", config(t, dir, reg.Host()), "-explain", reg.Host()+"/team/app:v1")
+	require.Equal(t, 0, code, errs)
+	var decision struct{ Fetch []ocispec.Descriptor }
+	require.NoError(t, json.Unmarshal([]byte(out), &decision))
+	assert.Len(t, decision.Fetch, 3)
+}
