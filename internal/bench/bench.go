@@ -29,6 +29,8 @@ type bench struct {
 	strace  string
 	failed  int // pulls of pullkit that failed
 	goals   []report.Line
+
+	podman, containerd, ctr string // paths of programs
 }
 
 // bin is the directory of the programs, images that of the registry, home what

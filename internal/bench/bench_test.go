@@ -82,6 +82,7 @@ func TestAShortRunHasEveryTable(t *testing.T) {
 		{title: "Wide-area link of ", count: 3 + 1 + 2 + 2, rows: 2, head: append(ours, "crane")},
 		{title: "Behind nginx with ", count: 2},
 		{title: "6 cold nodes at the same time: ", count: 1, first: []string{"without each other", "from each other", "from each other, 2 killed"}},
+		{title: "Root file systems, ", count: 3, rows: 3, head: []string{"crane, tar", pullkit, unpackIdeal}},
 		{title: "All goals", count: 1},
 	} {
 		count := 0

@@ -36,6 +36,12 @@ func (b *bench) build(ctx context.Context) (err error) {
 			}
 			b.varnish = installed("varnishd")
 		}
+		if b.wants("rootfs") {
+			if _, err := b.goCommand(ctx, "-C", filepath.Join(b.root, "examples", "rootfs"), "build", "-o", to, "."); err != nil {
+				return err
+			}
+			b.podman, b.containerd, b.ctr = installed("podman"), installed("containerd"), installed("ctr")
+		}
 		b.skopeo, b.nginx, b.strace = installed("skopeo"), installed("nginx"), installed("strace")
 		if err := b.buildBase(ctx); err != nil {
 			return fmt.Errorf("-base %s: %w", b.base, err)

@@ -39,6 +39,7 @@ func scenarios() []scenario {
 		{"nginx-large", largeImages, runNginxLarge},
 		{"synced", requestImages, runSynced},
 		{fleetName, fleetImages, runFleet},
+		{"rootfs", imagesOf(rootfsRows), runRootFS},
 		{"program", noImages, runProgram},
 	}
 }

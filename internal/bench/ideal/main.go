@@ -2,9 +2,11 @@
 // machine gives: a GET, SHA-256 and a write for each blob, as many blobs at a time
 // as there are processors, or as -connections says. An image that has fewer blobs than
 // connections gets its layers in parts, each connection the next one. It checks digests,
-// and nothing else; it syncs nothing and tries nothing twice.
+// and nothing else; it syncs nothing and tries nothing twice. With -unpack it writes no blobs:
+// two layers at a time are fetched, decompressed and untarred, each into a directory of its
+// own, by one goroutine each, and both digests of each layer are compared.
 //
-//	ideal [-plain-http] [-pipe] [-connections N] HOST/REPOSITORY:TAG DIR
+//	ideal [-plain-http] [-pipe] [-connections N] [-unpack] HOST/REPOSITORY:TAG DIR
 package main
 
 import (
@@ -28,13 +30,14 @@ import (
 func main() {
 	pipe := flag.Bool("pipe", false, "hash in a second goroutine")
 	plain := flag.Bool("plain-http", false, "speak http")
+	unpacks := flag.Bool("unpack", false, "unpack the layers instead of storing them")
 	connections := flag.Int("connections", 0, "`number` of connections for blobs (default: of processors, without parts)")
 	flag.Parse()
 	if flag.NArg() != 2 {
-		fmt.Fprintln(os.Stderr, "usage: ideal [-plain-http] [-pipe] [-connections N] HOST/REPOSITORY:TAG DIR")
+		fmt.Fprintln(os.Stderr, "usage: ideal [-plain-http] [-pipe] [-connections N] [-unpack] HOST/REPOSITORY:TAG DIR")
 		os.Exit(2)
 	}
-	f := fetcher{copy: copyInline, scheme: "https://", connections: runtime.GOMAXPROCS(0), parts: *connections > 0}
+	f := fetcher{copy: copyInline, scheme: "https://", connections: runtime.GOMAXPROCS(0), parts: *connections > 0, unpacks: *unpacks}
 	if *connections > 0 {
 		f.connections = *connections
 	}
@@ -60,6 +63,7 @@ type fetcher struct {
 	base   string
 	blobs  string
 
+	unpacks     bool
 	connections int
 	parts       bool // of layers, where the image has fewer than there are connections
 }
@@ -87,6 +91,9 @@ func (f *fetcher) image(ctx context.Context, image, dir string) error {
 	var manifest ocispec.Manifest
 	if err := json.Unmarshal(data, &manifest); err != nil {
 		return err
+	}
+	if f.unpacks {
+		return f.unpack(ctx, manifest, dir)
 	}
 	if err := os.WriteFile(f.path(digest.FromBytes(data)), data, 0o644); err != nil {
 		return err

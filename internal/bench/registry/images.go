@@ -34,6 +34,7 @@ type maker struct {
 //
 //	NAME=8x1048576          NAME:1 with 8 layers of 1 MiB
 //	NAME=index:8x1048576    NAME:1, an index of five platforms, where amd64's has those layers
+//	NAME=text:4x1048576     NAME:1 with 4 layers of text, in files of at most 1 MiB, deflated
 //	NAME=hole:1048576       NAME:1 with one layer that begins as gzip does and is zeros: it
 //	                        takes no room on the disk
 //	NAME=tiny:2000          NAME:0 to NAME:1999, a small layer each and one they share
@@ -63,10 +64,13 @@ func (m *maker) make(spec string) error {
 		kind, form = "plain", kind
 	}
 	switch kind {
-	case "plain", "index":
+	case "plain", "index", "text":
 		n, size, err := layers(form)
 		if err != nil {
 			return err
+		}
+		if kind == "text" {
+			return m.text(name, n, size)
 		}
 		if kind == "index" {
 			return m.index(name, n, size)
@@ -140,6 +144,21 @@ func (m *maker) index(name string, layers int, size int64) error {
 	}
 	d, _, err := m.putJSON(idx)
 	m.Tags[name+":1"], m.Manifests[d] = d, idx.MediaType
+	return err
+}
+
+// text stores an image whose layers are text.
+func (m *maker) text(name string, layers int, size int64) error {
+	var all []layer
+	for range layers {
+		l, err := m.packed(size, writeText)
+		if err != nil {
+			return err
+		}
+		all = append(all, l)
+	}
+	desc, err := m.image("amd64", all)
+	m.Tags[name+":1"] = desc.Digest
 	return err
 }
 
@@ -225,12 +244,15 @@ type layer struct {
 
 // layer stores a gzipped tar of one file of size random bytes. It is stored, not
 // deflated, by gzip: no client finds anything to compress or to skip.
-func (m *maker) layer(size int64) (layer, error) {
+func (m *maker) layer(size int64) (layer, error) { return m.packed(size, writeLayer) }
+
+// packed stores a layer of size bytes that write writes.
+func (m *maker) packed(size int64, write func(w, diff io.Writer, seed uint64, size int64) error) (layer, error) {
 	m.seed++
 	diff := sha256.New()
 	r, w := io.Pipe()
 	defer r.Close()
-	go func() { w.CloseWithError(writeLayer(w, diff, m.seed, size)) }()
+	go func() { w.CloseWithError(write(w, diff, m.seed, size)) }()
 	d, n, err := m.put(r)
 	return layer{
 		desc:   ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayerGzip, Digest: d, Size: n},
@@ -244,13 +266,54 @@ func writeLayer(w, diff io.Writer, seed uint64, size int64) error {
 		return err
 	}
 	archive := tar.NewWriter(io.MultiWriter(packed, diff))
-	if err := archive.WriteHeader(&tar.Header{Name: "data", Mode: 0o644, Size: size}); err != nil {
+	if err := archive.WriteHeader(&tar.Header{Name: fmt.Sprintf("data-%d", seed), Mode: 0o644, Size: size}); err != nil {
 		return err
 	}
 	var key [32]byte
 	binary.LittleEndian.PutUint64(key[:], seed)
 	if _, err := io.CopyBuffer(archive, io.LimitReader(rand.NewChaCha8(key), size), make([]byte, 64<<10)); err != nil {
 		return err
+	}
+	if err := archive.Close(); err != nil {
+		return err
+	}
+	return packed.Close()
+}
+
+// textFile is the most bytes of a file of text.
+const textFile = 1 << 20
+
+// writeText writes a gzipped tar of files of words. The words are random, and some of them are
+// much more frequent than others, so that they deflate to about a third, as text does.
+func writeText(w, diff io.Writer, seed uint64, size int64) error {
+	packed := gzip.NewWriter(w)
+	archive := tar.NewWriter(io.MultiWriter(packed, diff))
+	random := rand.New(rand.NewPCG(seed, 0))
+	words := make([]string, 4000)
+	for i := range words {
+		word := make([]byte, 2+random.IntN(9))
+		for j := range word {
+			word[j] = byte('a' + random.IntN(26))
+		}
+		words[i] = string(word) + " "
+	}
+	if err := archive.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: "text/", Mode: 0o755}); err != nil {
+		return err
+	}
+	text := make([]byte, 0, textFile+16)
+	for n := 0; size > 0; n++ {
+		length := min(size, textFile)
+		for text = text[:0]; int64(len(text)) < length; {
+			text = append(text, words[min(int(random.ExpFloat64()*600), len(words)-1)]...)
+		}
+		head := &tar.Header{Name: fmt.Sprintf("text/%d-%d", seed, n), Mode: 0o644, Size: length}
+		if err := archive.WriteHeader(head); err != nil {
+			return err
+		}
+		if _, err := archive.Write(text[:length]); err != nil {
+			return err
+		}
+		size -= length
 	}
 	if err := archive.Close(); err != nil {
 		return err
