@@ -1,10 +1,14 @@
 // Command rootfs pulls an image and makes its root file system, while layers still come:
 //
-//	rootfs -o DIR [-store DIR] [-devices] [-no-sync] [flags of pull] IMAGE
+//	rootfs -o DIR [-store DIR] [-devices] [-sync] [flags of pull] IMAGE
 //	rootfs           (a demonstration on loopback)
 //
 // The root file system is DIR/rootfs, so that DIR can become the bundle of an OCI runtime.
 // DIR must be absent, or made by an earlier call of the same image, which then makes nothing.
+//
+// As other tools do, the program does not wait until the files are on disk, unless -sync is
+// given. Without it, DIR is not taken for whole after the machine was started again: a later
+// call then says that DIR must be removed.
 //
 // The blobs are kept next to DIR, as .DIR.blobs, only until DIR is whole. A call that was
 // interrupted or killed goes on with them. With -store they are kept in an OCI image layout,
@@ -80,7 +84,7 @@ func parseFlags(args []string, stderr io.Writer) (o options, err error) {
 	flags.StringVar(&o.out, "o", "", "`directory` to make; the root file system is rootfs in it")
 	flags.StringVar(&o.store, "store", "", "OCI image layout `directory` in which the blobs are kept (default: they are removed when the root file system is whole)")
 	flags.BoolVar(&o.rootfs.Devices, "devices", false, "make the devices of the image; only as root")
-	flags.BoolVar(&o.rootfs.NoSync, "no-sync", false, "do not wait until the files are on disk; the directory is of no use after a loss of power")
+	sync := flags.Bool("sync", false, "wait until the files are on disk; without it the directory is used only until the machine starts again")
 	flags.StringVar(&o.config, "config", "", "config.json `file` with credentials (default: $DOCKER_CONFIG/config.json, then the usual places)")
 	flags.Func("secret", "`file` of imagePullSecret manifests, YAML or JSON; repeatable", func(s string) error {
 		o.secrets = append(o.secrets, s)
@@ -104,6 +108,7 @@ func parseFlags(args []string, stderr io.Writer) (o options, err error) {
 	if flags.NArg() != 1 {
 		return o, fmt.Errorf("%d images are named; name one", flags.NArg())
 	}
+	o.rootfs.NoSync = !*sync
 	o.written = flags.Arg(0)
 	if o.image, err = reference.Parse(o.written); err != nil {
 		return o, err

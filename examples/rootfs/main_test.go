@@ -111,7 +111,7 @@ func TestARootFileSystemOfAPrivateImage(t *testing.T) {
 	code, _, errs = call(t.Context(), "-config", auth, "-store", "images", "-o", "second", image)
 	require.Equal(t, 0, code, errs)
 	reg.ResetCounts()
-	code, _, errs = call(t.Context(), "-policy", "Never", "-store", "images", "-no-sync", "-o", "third", image)
+	code, _, errs = call(t.Context(), "-policy", "Never", "-store", "images", "-sync", "-o", "third", image)
 	require.Equal(t, 0, code, errs)
 	assert.Zero(t, reg.Counts().Total())
 	assert.Equal(t, names(t, "second/rootfs"), names(t, "third/rootfs"))
