@@ -1,5 +1,7 @@
 package disk
 
+import "errors"
+
 // Volatile returns fsys without syncs: it makes nothing durable, and does not ask the system
 // to begin to write. After a loss of power, files can have wrong bytes under their names.
 func Volatile(fsys FS) FS { return volatileFS{fsys} }
@@ -21,3 +23,7 @@ type volatileFile struct{ File }
 
 func (volatileFile) Sync() error { return nil }
 func (volatileFile) WriteBack()  {}
+
+// Reserve reserves nothing. A file that is removed soon then never gets room on the disk, and
+// its room need not be freed.
+func (volatileFile) Reserve(int64, int64) error { return errors.ErrUnsupported }
