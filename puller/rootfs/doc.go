@@ -33,7 +33,7 @@
 //     to the caller. So does the directory rootfs itself, without the umask.
 //
 // A layer is compressed with gzip or zstd, or not at all. Its bytes say which, and not its
-// media type. A window of zstd is at most 128 MiB.
+// media type. A window of zstd is at most 128 MiB, for each layer that is decompressed at a time.
 //
 // # What is refused
 //
