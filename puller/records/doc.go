@@ -12,6 +12,8 @@
 // when it has written the record of the pull. If a crash leaves a note, the image counts as
 // pulled, and no record gives a Pod access to it.
 //
+// A record also has the digests of what is public, for package serve; see [Access].
+//
 // Implement [Store] to keep records elsewhere. [SecretID] and [Access] have the rules
 // that every implementation needs: when two Secrets are the same, what is hashed, and how
 // access is added.

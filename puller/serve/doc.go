@@ -33,6 +33,10 @@
 // one that only a mirror gave. Config.Allow decides about the rest. To give public images
 // to some clients only, wrap the Handler.
 //
+// A credential that the registry did not need counts, too. So a node that logs in to Docker
+// Hub serves none of its images by default. Config.Allow can accept those of
+// docker.io/library/, for example.
+//
 // A manifest or index is served under a repository only if a tag or a digest of that
 // repository in the store leads to it. A blob is served under a repository only if such a
 // manifest names it. These rules do not make a blob public that a stranger's manifest

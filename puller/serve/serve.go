@@ -27,8 +27,9 @@ type Config struct {
 	// Records are those of the Puller that fills the Store. They say what is public: what
 	// came from the registry itself without a credential; see records.Access. Only that is
 	// served if Allow is nil. If the Records can be listed, as a records.Dir can, an image
-	// is also served if another public image has brought some of its blobs. Nil means that
-	// nothing is public.
+	// is also served if another public image has brought some of its blobs. The names in the
+	// Records must be whole: under puller.Kubelet.NameAsWritten an image is public only if
+	// its name was written with registry and repository. Nil means that nothing is public.
 	Records records.Store
 	// Allow decides about images that are not public. image is the name that the Store has
 	// for it, with the tag or the digest. A nil error serves the image to the client of r,
@@ -49,8 +50,9 @@ type Config struct {
 	// is public or if Allow accepts it. Nil means that nothing is pulled.
 	Puller *puller.Puller
 	// PullFrom lists the registries, as image names have them, whose images the Puller
-	// pulls on request. Otherwise a client could make this host ask any address. It must
-	// not be empty if Puller is set.
+	// pulls on request. Otherwise a client could make this host ask any address. Every
+	// client can make it pull every image of these registries, so prune the Store. PullFrom
+	// must not be empty if Puller is set.
 	PullFrom []string
 	// PullTimeout is how long a request waits for a pull. The client then gets 503 with
 	// Retry-After. Zero means 5 minutes.
