@@ -125,13 +125,22 @@ func (h *Handler) findBlob(r *http.Request, t target) (found, error) {
 	if err != nil {
 		return found{}, err
 	}
-	return h.findHeld(r, t, list, began)
+	f, err = h.findHeld(r, t, list, began)
+	var missing *missingError
+	if !errors.As(err, &missing) {
+		return f, err
+	}
+	if err := h.pull(r.Context(), t, missing.ref, err); err != nil {
+		return found{}, err
+	}
+	return h.findHeld(r, t, list, time.Now())
 }
 
 // errNotNamed is why a blob is not served.
 var errNotNamed = errors.New("no image of this repository names it")
 
-// findHeld finds a blob in the images of a listing that name it.
+// findHeld finds a blob in the images of a listing that name it. The error is the answer to
+// the client. It wraps a missingError if an image that the client may have is not whole.
 func (h *Handler) findHeld(r *http.Request, t target, list *listing, began time.Time) (found, error) {
 	ctx := r.Context()
 	holders, err := list.holding(ctx, t.repo.Name(), t.digest)
@@ -170,13 +179,6 @@ func (h *Handler) findHeld(r *http.Request, t target, list *listing, began time.
 			return f, nil
 		}
 		why = &missingError{held.ref, t.digest}
-	}
-	var missing *missingError
-	if errors.As(why, &missing) {
-		if err := h.pull(ctx, t, missing.ref, why); err != nil {
-			return found{}, err
-		}
-		return h.findHeld(r, t, list, time.Now())
 	}
 	return found{}, t.notFound(why)
 }
