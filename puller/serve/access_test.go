@@ -1,9 +1,11 @@
 package serve_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -263,4 +265,23 @@ func TestWithoutRecordsOnlyAllowOpens(t *testing.T) {
 	assert.Equal(t, []int{200}, s.statuses(t, n, "team/app", "v1", image))
 	no = errors.New("no")
 	assert.Equal(t, []int{404}, s.statuses(t, n, "team/app", "v1", image))
+}
+
+// A client that has left gets no answer, in no form: not even an empty one, which would be a
+// success.
+func TestAClientThatHasLeftGetsNoAnswer(t *testing.T) {
+	reg := privateRegistry(t)
+	put(t, reg, "team/app:v1", oneLayer)
+	n := newNode(t, registry.Config{}, password(t, reg.Host()))
+	n.pull(t, reg.Host()+"/team/app:v1", nil)
+	ctx, leave := context.WithCancel(t.Context())
+	h := n.handler(t, reg.Host(), serve.Config{Allow: func(r *http.Request, _ reference.Reference) error {
+		leave()
+		return r.Context().Err()
+	}})
+	w := httptest.NewRecorder()
+	assert.PanicsWithValue(t, http.ErrAbortHandler, func() {
+		h.ServeHTTP(w, httptest.NewRequestWithContext(ctx, http.MethodGet, "/v2/team/app/manifests/v1", http.NoBody))
+	})
+	assert.Empty(t, w.Body.String())
 }

@@ -134,20 +134,22 @@ func TestAHostileClientGetsNothing(t *testing.T) {
 	n, host, path, layer := large(t, 100_000)
 	s := n.serves(t, host, serve.Config{Parallel: 4})
 	addr := strings.TrimPrefix(s.URL, "http://")
+	end := "Host: x\r\nConnection: close\r\n\r\n"
 	raw := func(text string) string {
 		conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", addr)
 		require.NoError(t, err)
 		defer conn.Close()
 		require.NoError(t, conn.SetDeadline(time.Now().Add(time.Minute)))
 		_, _ = io.WriteString(conn, text)
-		_ = conn.(*net.TCPConn).CloseWrite() // half of a request does not wait for the rest
+		if !strings.HasSuffix(text, end) {
+			_ = conn.(*net.TCPConn).CloseWrite() // half of a request does not wait for the rest
+		}
 		line, err := bufio.NewReader(conn).ReadString('\n')
 		if err != nil && !errors.Is(err, io.EOF) {
 			return "cut"
 		}
 		return strings.TrimSpace(line)
 	}
-	end := "Host: x\r\nConnection: close\r\n\r\n"
 	many := "Range: bytes=" + strings.TrimSuffix(strings.Repeat("0-99999,", 10_000), ",") + "\r\n"
 	assert.Equal(t, "HTTP/1.1 200 OK", raw("GET "+path+" HTTP/1.1\r\n"+many+end), "parts that are more than the whole are answered with the whole")
 	for _, text := range []string{
@@ -164,7 +166,7 @@ func TestAHostileClientGetsNothing(t *testing.T) {
 		"\x16\x03\x01\x00\xa5\x01\x00\x00\xa1\x03\x03",
 	} {
 		line := raw(text)
-		assert.False(t, strings.HasPrefix(line, "HTTP/1.1 2"), "%.60q: %s", text, line)
+		assert.False(t, strings.HasPrefix(line, "HTTP/1.1 2"), "%.300q: %s", text, line)
 	}
 	resp := s.ask(http.MethodGet, path, "Authorization", "Basic cm9ib3Q6cmlnaHQ=", "Cookie", "a=b", "X-Forwarded-For", "127.0.0.1")
 	assert.Len(t, resp.body, int(layer.Size))

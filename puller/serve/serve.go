@@ -2,8 +2,6 @@ package serve
 
 import (
 	"cmp"
-	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -166,8 +164,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.log.DebugContext(r.Context(), "served", "method", r.Method, "path", shown(r.URL.Path), "ns", shown(r.URL.Query().Get("ns")), "client", r.RemoteAddr, "took", time.Since(start))
 		return
 	}
-	if r.Context().Err() != nil && errors.Is(err, context.Cause(r.Context())) {
-		return // the client has left
+	if r.Context().Err() != nil {
+		panic(http.ErrAbortHandler) // the client has left; without this it could read an empty 200
 	}
 	no := refusalOf(err)
 	h.log.InfoContext(r.Context(), "refused", "method", r.Method, "path", shown(r.URL.Path), "ns", shown(r.URL.Query().Get("ns")), "client", r.RemoteAddr, "status", no.status, "reason", redact.Text(err.Error()))
