@@ -73,12 +73,13 @@ type Config struct {
 	// asked. Its Certificates are shown to it if it asks for one.
 	//
 	// A found host that fails is left at once, and the next one goes on at the offset that
-	// was reached. It is then left out for half a minute, or for ten minutes if it sent
-	// something else than the content. A host that answers 404 is asked for other content.
-	// A host that answers 429, or 503 with Retry-After, is busy: if no other found host has
-	// the content, it is asked again before the mirrors and the registry, within MaxWait,
-	// so that a busy fleet does not go on to its registry all together. Nil means that no
-	// host is found.
+	// was reached. So is one that sends less than 64 KiB/s over twice StallTimeout. It is
+	// then left out for half a minute, for five minutes if it was slow, or for ten minutes
+	// if it sent something else than the content. A host that answers 404 is asked for other
+	// content. A host that answers 429, or 503 with Retry-After, is busy: if no other found
+	// host has the content, it is asked again before the mirrors and the registry, within
+	// MaxWait, so that a busy fleet does not go on to its registry all together. Nil means
+	// that no host is found.
 	Find func(ctx context.Context, ref reference.Reference, d digest.Digest) iter.Seq[Host]
 	// FindWithoutRegistry asks found hosts for a manifest or index that is named by digest,
 	// too, if the registry is away: it cannot be reached, does not answer, or answers 502,

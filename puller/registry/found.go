@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -31,6 +32,9 @@ const (
 	// foundDialTimeout bounds the time for a connection to a found host that has no
 	// DialTimeout of its own.
 	foundDialTimeout = time.Second
+	// foundRate is the least number of bytes a second that a found host must send. The next
+	// host is asked at once, so a slow one need not be borne with.
+	foundRate = 64 << 10
 	// busyDelay is how long the Client waits before it asks a busy found host again, if the
 	// host does not say.
 	busyDelay = 500 * time.Millisecond
@@ -195,7 +199,9 @@ func (ep *endpoint) foundFailed(err error) {
 			d = 0
 		}
 	case content.ErrNetwork, content.ErrTimeout:
-		d = penalty
+		if d = penalty; errors.Is(err, errSlow) {
+			d = 10 * penalty
+		}
 	}
 	ep.leaveOutFor(d)
 }
@@ -241,8 +247,12 @@ func (w *hostWalk) againFound(ctx context.Context) bool {
 			first = i
 		}
 	}
+	if first < 0 {
+		return false
+	}
 	wait = max(wait, busyDelay)
-	if first < 0 || !w.patience.allows(wait) {
+	if !w.patience.allows(wait) {
+		w.leaveBusy()
 		return false
 	}
 	if sleep(ctx, wait+rand.N(wait/2)) != nil {
@@ -251,6 +261,19 @@ func (w *hostWalk) againFound(ctx context.Context) bool {
 	w.again = true
 	w.at = first
 	return true
+}
+
+// leaveBusy leaves out found hosts that were busy all the time, so that not each blob waits
+// for them.
+func (w *hostWalk) leaveBusy() {
+	if !w.again {
+		return
+	}
+	for i, ep := range w.hosts[:w.found] {
+		if w.failed[i] != nil && isBusy(w.failed[i]) {
+			ep.leaveOutFor(10 * penalty)
+		}
+	}
 }
 
 // skipFound reports whether a found host is not asked again, because it was not busy.

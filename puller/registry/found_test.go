@@ -3,6 +3,7 @@ package registry_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"iter"
 	"net/http"
@@ -310,6 +311,12 @@ func TestABusyFoundHostIsWaitedFor(t *testing.T) {
 		require.NoError(t, err)
 		assert.True(t, strings.HasSuffix(f.hosts(), "p1 m"), "in the end the mirror is asked")
 		assert.InDelta(t, 75, time.Since(began).Seconds(), 30)
+		began = time.Now()
+		_, err = read(t.Context(), f.Client, f.repo, helloBlob())
+		require.NoError(t, err)
+		assert.Equal(t, "p2 m", f.hosts(), "the next blob does not wait for it")
+		assert.Zero(t, time.Since(began))
+		time.Sleep(10 * time.Minute)
 
 		f.servers["http://p2.example"] = serveAll
 		began = time.Now()
@@ -317,6 +324,74 @@ func TestABusyFoundHostIsWaitedFor(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, "p1 p2", f.hosts())
 		assert.Zero(t, time.Since(began), "another one has it")
+	})
+}
+
+// A slowBody gives 32 KiB of zeros in each second, or all at once.
+type slowBody struct {
+	left  int
+	slow  bool
+	reads *int
+}
+
+func (b *slowBody) Read(p []byte) (int, error) {
+	n := min(len(p), b.left, 32<<10)
+	if n == 0 {
+		return 0, io.EOF
+	}
+	if b.slow {
+		time.Sleep(time.Second)
+		*b.reads++
+	}
+	clear(p[:n])
+	b.left -= n
+	return n, nil
+}
+
+func (b *slowBody) Close() error { return nil }
+
+// serveZeros answers requests for a blob of size zeros. The host p1.example is slow.
+type serveZeros struct {
+	size  int
+	reads int // of p1
+	asked []string
+}
+
+func (s *serveZeros) RoundTrip(r *http.Request) (*http.Response, error) {
+	s.asked = append(s.asked, r.URL.Hostname())
+	resp := &http.Response{StatusCode: 200, ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{}, ContentLength: int64(len(manifestText)), Body: io.NopCloser(strings.NewReader(manifestText)), Request: r}
+	if !strings.Contains(r.URL.Path, "/blobs/") {
+		return resp, nil
+	}
+	start := 0
+	if _, err := fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-", &start); err == nil {
+		resp.StatusCode = 206
+		resp.Header.Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", start, s.size-1, s.size))
+	}
+	resp.ContentLength = int64(s.size - start)
+	resp.Body = &slowBody{s.size - start, r.URL.Hostname() == "p1.example", &s.reads}
+	return resp, nil
+}
+
+// A host that sends little is left, and not asked for the next blob.
+func TestASlowFoundHostIsLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		servers := &serveZeros{size: 4 << 20}
+		c := newClient(t, registry.Config{WrapTransport: instead(servers), Find: findHosts("http://p1.example", "http://p2.example")})
+		doc, err := c.Manifest(t.Context(), content.Repo{Ref: foundRef}, "")
+		require.NoError(t, err)
+		blob := helloBlob()
+		blob.Size = int64(servers.size)
+		for range 2 {
+			body, err := c.Blob(t.Context(), content.Repo{Ref: foundRef, Confirmation: doc.Confirmation}, blob, 0, -1)
+			require.NoError(t, err)
+			n, err := io.Copy(io.Discard, body)
+			require.NoError(t, err)
+			assert.Equal(t, blob.Size, n)
+			require.NoError(t, body.Close())
+		}
+		assert.Equal(t, []string{"reg.example", "p1.example", "p2.example", "p2.example"}, servers.asked)
+		assert.InDelta(t, 30, servers.reads, 2, "seconds")
 	})
 }
 
@@ -351,6 +426,9 @@ func TestFindMustAnswerSoon(t *testing.T) {
 			_, err := read(t.Context(), f.Client, f.repo, helloBlob())
 			require.NoError(t, err)
 		}
+		synctest.Wait()
+		mu.Lock()
+		defer mu.Unlock()
 		assert.Equal(t, 64, calls, "calls that do not end have a limit")
 		assert.Equal(t, 64, ended)
 	})

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -44,6 +45,7 @@ var errSlow = fmt.Errorf("less than %d bytes a second", minRate)
 // A rate measures how fast bytes come, in windows of time. Only the time in which the
 // Client waits for the network counts.
 type rate struct {
+	least int // bytes a second; 0 means minRate
 	spent time.Duration
 	bytes int
 	slow  int // windows in a row that were too slow
@@ -57,7 +59,7 @@ func (r *rate) add(d time.Duration, n int, window time.Duration) bool {
 	if r.spent < window {
 		return false
 	}
-	slow := float64(r.bytes) < minRate*r.spent.Seconds()
+	slow := float64(r.bytes) < float64(cmp.Or(r.least, minRate))*r.spent.Seconds()
 	r.spent, r.bytes = 0, 0
 	if slow {
 		r.slow++

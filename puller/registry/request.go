@@ -58,7 +58,11 @@ type answer struct {
 
 // newAnswer makes an answer that has no response yet. Its stall timer runs.
 func (ep *endpoint) newAnswer(ctx context.Context, secrets []string) *answer {
-	return &answer{stall: newStallTimer(ctx, ep.client.cfg.StallTimeout), secrets: secrets}
+	a := &answer{stall: newStallTimer(ctx, ep.client.cfg.StallTimeout), secrets: secrets}
+	if ep.found {
+		a.rate.least = foundRate
+	}
+	return a
 }
 
 // Read reads the body. Its error is errSlow if too little came within the last window.
@@ -68,7 +72,9 @@ func (a *answer) Read(p []byte) (int, error) {
 	began := time.Now()
 	n, err := a.Body.Read(p)
 	if a.rate.add(time.Since(began), n, a.window()) && err == nil {
-		err = errSlow
+		if err = errSlow; a.rate.least > 0 {
+			err = &described{fmt.Sprintf("less than %d bytes a second", a.rate.least), errSlow}
+		}
 	}
 	return n, err
 }
