@@ -165,6 +165,7 @@ type fleetRun struct {
 	seconds float64 // until the last node had the image
 	times   float64 // what the registry sent, in multiples of the image
 	failed  int     // of the nodes that were not killed
+	cpu     float64 // seconds of all nodes that were not killed
 	wrong   float64 // MiB that the node with wrong bytes sent for the first image
 	later   float64 // MiB that it sent for the second image
 }
@@ -208,7 +209,13 @@ func (b *bench) fleetRun(ctx context.Context, k fleetKind) (r fleetRun, err erro
 	if err != nil {
 		return r, err
 	}
-	defer func() { err = errors.Join(err, nodes.end()) }()
+	defer func() {
+		err = errors.Join(err, nodes.end())
+		for _, n := range nodes {
+			r.cpu += (n.cmd.ProcessState.UserTime() + n.cmd.ProcessState.SystemTime()).Seconds()
+		}
+		b.progress("%-24s %-40s %7.2f s, cpu %6.2f s, %.2f x the image from the registry, %d failed", fleetName, k.name, r.seconds, r.cpu, r.times, r.failed)
+	}()
 	if _, err := reg.begin(ctx); err != nil {
 		return r, err
 	}
@@ -263,7 +270,6 @@ func (b *bench) fleetRun(ctx context.Context, k fleetKind) (r fleetRun, err erro
 		}
 		r.wrong, r.later = float64(before.ToPeers)/mib, float64(after.ToPeers-before.ToPeers)/mib
 	}
-	b.progress("%-24s %-40s %7.2f s, %.2f x the image from the registry, %d failed", fleetName, k.name, r.seconds, r.times, r.failed)
 	return r, nil
 }
 
@@ -285,7 +291,7 @@ func runFleet(ctx context.Context, b *bench) error {
 	}
 	t := &report.Table{
 		Title: fmt.Sprintf("%d cold nodes at the same time: %s, a link of %d MB/s", count, row.name, fleetRate/1_000_000),
-		Head:  []string{"nodes pull", "all done after, s", "x the image from the registry", "nodes that failed", "goal", "reached"},
+		Head:  []string{"nodes pull", "all done after, s", "CPU time of all nodes, s", "x the image from the registry", "nodes that failed", "goal", "reached"},
 	}
 	if b.nginx != "" {
 		kinds = append(kinds, fleetKind{name: "through nginx with proxy_cache_lock", cache: b.nginxCache})
@@ -325,7 +331,7 @@ func runFleet(ctx context.Context, b *bench) error {
 			b.reach(t.Title+", "+k.name, g, figures, "", "")
 		}
 		want, reached := report.Cells(goals...)
-		t.Add(name, fmt.Sprintf("%.2f", r.seconds), fmt.Sprintf("%.2f", r.times), fmt.Sprint(r.failed), want, reached)
+		t.Add(name, fmt.Sprintf("%.2f", r.seconds), fmt.Sprintf("%.1f", r.cpu), fmt.Sprintf("%.2f", r.times), fmt.Sprint(r.failed), want, reached)
 	}
 	t.Note("One round. All stores, and those of the caches, are on one file system, %s; %d processors run all nodes. Load %s before, %s after.",
 		fileSystem(b.dir), processors(), before, report.Load())
