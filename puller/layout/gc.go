@@ -90,7 +90,8 @@ func (l *Layout) removeBlobs(candidates, used map[digest.Digest]bool) content.Re
 // A pull that runs at the same time may have found a blob that RemoveImage then removes; see
 // Remove. If RemoveImage cannot read a manifest of another image, it does not know which
 // blobs that image uses, and removes nothing. If the image's own manifest is damaged,
-// RemoveImage removes its names, and leaves to Prune the blobs that it does not know of.
+// RemoveImage removes its names, and leaves to Prune the blobs that it does not know of. If
+// the disk is so full that index.json cannot be written, RemoveImage removes the blobs first.
 func (l *Layout) RemoveImage(ctx context.Context, entries ...content.Entry) (content.Removal, error) {
 	if len(entries) == 0 {
 		return content.Removal{}, &content.Error{Reason: content.ErrBadReference, Err: fmt.Errorf("layout %q: remove an image: no entries were given", l.dir)}
@@ -127,10 +128,19 @@ func (l *Layout) RemoveImage(ctx context.Context, entries ...content.Entry) (con
 		l.log.Warn("the manifest of a removed image cannot be read; Prune removes its blobs", "image", image, "error", err)
 		candidates = map[digest.Digest]bool{image: true}
 	}
-	if err := l.replaceIndex(next); err != nil {
-		return content.Removal{}, l.fail(err, "remove image %s", image)
+	var removed content.Removal
+	err = l.fail(l.replaceIndex(next), "remove image %s", image)
+	if errors.Is(err, content.ErrNoSpace) {
+		// The names need room that only the blobs can give. An image without its blobs counts
+		// as missing.
+		removed = l.removeBlobs(candidates, used)
+		err = l.fail(l.replaceIndex(next), "remove image %s", image)
 	}
-	return l.removeBlobs(candidates, used), nil
+	if err != nil {
+		return removed, err
+	}
+	rest := l.removeBlobs(candidates, used)
+	return content.Removal{Blobs: removed.Blobs + rest.Blobs, Bytes: removed.Bytes + rest.Bytes}, nil
 }
 
 // entriesOf returns the positions of all entries of an image, in ascending order. The error

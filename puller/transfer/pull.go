@@ -49,20 +49,39 @@ func (r *Runtime) pull(ctx context.Context, c *call) (puller.Image, error) {
 		return puller.Image{}, err
 	}
 	m.begin(t)
-	if err := r.fetchAll(ctx, c, append(t.blobs(), t.documents()...), m); err != nil {
+	if err := r.storeAndTag(ctx, c, t, m); err != nil {
 		return puller.Image{}, err
-	}
-	// The image is tagged even if it had the name before. For an index, a Store may list
-	// the manifests that are stored, of which there may be more now. Only Tag makes sure
-	// that the name is durable.
-	desc := t.top()
-	desc.Data = nil
-	if err := r.store.Tag(ctx, c.spec.Ref, desc); err != nil {
-		return puller.Image{}, fetch.StoreError("tag", err)
 	}
 	image, err := r.image(ctx, c.spec, t)
 	image.Public = c.public(t)
 	return image, err
+}
+
+// tagTries is how often a pull fetches what is missing and tags the image, if content of it
+// is removed between the two. A garbage collection that runs at the same time can do that.
+const tagTries = 3
+
+// storeAndTag fetches what the Store does not have of t, and gives t the call's name.
+//
+// The image is tagged even if it had the name before. For an index, a Store may list the
+// manifests that are stored, of which there may be more now. Only Tag makes sure that the
+// name is durable.
+func (r *Runtime) storeAndTag(ctx context.Context, c *call, t target, m *meter) error {
+	desc := t.top()
+	desc.Data = nil
+	for try := 1; ; try++ {
+		if err := r.fetchAll(ctx, c, append(t.blobs(), t.documents()...), m); err != nil {
+			return err
+		}
+		err := r.store.Tag(ctx, c.spec.Ref, desc)
+		if err == nil {
+			return nil
+		}
+		if !absent(err) || try == tagTries {
+			return fetch.StoreError("tag", err)
+		}
+		r.log.Debug("content of the image was removed during its pull, and is fetched again", "image", c.spec.Ref.String(), "error", err)
+	}
 }
 
 // find asks the registry for the image and returns the first target for its platform that
