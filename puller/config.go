@@ -63,6 +63,11 @@ type Config struct {
 	AsKubelet bool
 	// Kubelet restores single behaviours of the kubelet.
 	Kubelet Kubelet
+	// Used is called with each image that a call returns, pulled or present already, just
+	// before that call returns. A gc.Collector counts the age of images by it, if Used
+	// passes the image's ID to its method Used. Calls may come concurrently. Used must return soon and must not call the Puller. nil =
+	// nothing is called.
+	Used func(Image)
 	// Events is called with each event when it happens. The events of one call of the
 	// Puller come in order, and all of them before that call returns. Events of different
 	// calls may come concurrently. Events must return soon and must not call the Puller.

@@ -186,9 +186,12 @@ func (p *Puller) ensure(ctx context.Context, t *task) (o outcome) {
 	return p.pullShared(ctx, t, mirrors, secrets)
 }
 
-// conclude sends the call's last events. It does not record or count the pull. attempt and
+// conclude reports the image as used and sends the call's last events. It does not record or count the pull. attempt and
 // countForBackoff have done that already, once for all calls that share the pull.
 func (p *Puller) conclude(ctx context.Context, t *task, o outcome) outcome {
+	if o.err == nil && p.config.Used != nil {
+		p.config.Used(o.image)
+	}
 	p.events.outcome(t, o)
 	if o.asked && o.err != nil && o.err.Reason == ErrImagePull && ctx.Err() == nil {
 		p.events.problems(t)

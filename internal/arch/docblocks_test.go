@@ -28,6 +28,7 @@ var given = map[string]string{
 	"puller/records":  "runtime puller.Runtime",
 	"puller/archive":  "ctx context.Context, store content.Store, file io.Reader",
 	"puller/content":  "err error",
+	"puller/gc":       "ctx context.Context, collector *gc.Collector, store content.Remover, runtime puller.Runtime, inUse func(context.Context) iter.Seq2[string, error]",
 	"puller/registry": "store content.Store",
 	"puller/serve":    "store *layout.Layout, recs *records.Dir",
 	"puller/transfer": "store content.Store",
@@ -38,10 +39,10 @@ var given = map[string]string{
 
 // otherBlocks has the first words of blocks in docs that are not Go: tables, a grammar,
 // settings, commands, names of files.
-var otherBlocks = []string{"policy  ", "step ", "Go ", "name  ", "# certs.d/", "# hosts.toml", "skopeo ", "certs.d/", "intents/", "application/vnd.", "-name ", "fault  ", "proxy_cache_path ", "vcl "}
+var otherBlocks = []string{"policy  ", "point  ", "step ", "Go ", "name  ", "# certs.d/", "# hosts.toml", "skopeo ", "certs.d/", "intents/", "application/vnd.", "-name ", "fault  ", "proxy_cache_path ", "vcl "}
 
 // importable are the packages of other modules that Go blocks may name.
-var importable = map[string]string{"context": "context", "errors": "errors", "io": "io", "log": "log", "http": "net/http", "time": "time", "digest": "github.com/opencontainers/go-digest", "ocispec": "github.com/opencontainers/image-spec/specs-go/v1"}
+var importable = map[string]string{"context": "context", "errors": "errors", "io": "io", "iter": "iter", "log": "log", "http": "net/http", "time": "time", "digest": "github.com/opencontainers/go-digest", "ocispec": "github.com/opencontainers/image-spec/specs-go/v1"}
 
 // Each Go block of the docs of the public packages becomes the body of a function. All these
 // functions are compiled in one build.

@@ -78,6 +78,21 @@ func freeBytes(d *os.File) (int64, error) {
 	return int64(min(free, math.MaxInt64)), nil
 }
 
+// Usage returns how many bytes the volume of a directory has for this user, and how many of
+// them the user can still write.
+func Usage(dir string) (total, free int64, err error) {
+	name, err := syscall.UTF16PtrFromString(dir)
+	if err != nil {
+		return 0, 0, err
+	}
+	var left, all uint64
+	ok, _, err := getDiskFreeSpaceEx.Call(uintptr(unsafe.Pointer(name)), uintptr(unsafe.Pointer(&left)), uintptr(unsafe.Pointer(&all)), 0)
+	if ok == 0 {
+		return 0, 0, os.NewSyscallError("GetDiskFreeSpaceEx", err)
+	}
+	return int64(min(all, math.MaxInt64)), int64(min(left, math.MaxInt64)), nil
+}
+
 // links returns how many names an open file has.
 func links(f *os.File, _ fs.FileInfo) (uint64, error) {
 	var info syscall.ByHandleFileInformation

@@ -19,3 +19,14 @@ func freeBytes(d *os.File) (int64, error) {
 	}
 	return int64(st.Bavail) * int64(st.Bsize), nil
 }
+
+// Usage returns how many bytes the file system of a directory has, and how many of them an
+// ordinary user can still write. The error wraps errors.ErrUnsupported on systems that do
+// not say.
+func Usage(dir string) (total, free int64, err error) {
+	var st syscall.Statfs_t
+	if err := syscall.Statfs(dir, &st); err != nil {
+		return 0, 0, &os.PathError{Op: "statfs", Path: dir, Err: err}
+	}
+	return int64(st.Blocks) * int64(st.Bsize), int64(st.Bavail) * int64(st.Bsize), nil
+}

@@ -34,7 +34,7 @@ var (
 	matchImages = append([]string{"", "r.io", "R.IO/x", "r.io/te%61m", "[::1]/x", "[::1]", "::1/x", "r.io:/x", "r.io:http/x", "r.io?/x", "u@r.io/x", "r io/x", "/x", "*.io/x", "r.io//x"}, credImages...)
 )
 
-func pickOf(r *rand.Rand, list []string) string { return list[r.IntN(len(list))] }
+func pickOf[T any](r *rand.Rand, list []T) T { return list[r.IntN(len(list))] }
 
 // TestMatchIsTheKubelets compares Match under the kubelet's rules with the
 // kubelet's URLsMatchStr, on all combinations and on random ones.
