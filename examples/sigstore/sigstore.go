@@ -6,10 +6,13 @@ package sigstore
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/pullkit/pullkit/puller/content"
 	pullverify "github.com/pullkit/pullkit/puller/verify"
@@ -62,15 +65,21 @@ func New(config Config) (content.Check, error) {
 	if len(signers) == 0 {
 		signers = append(signers, verify.WithKey())
 	}
+	j := judge{config.Trusted, verifier, signers}
 	return pullverify.Func("sigstore, "+config.Name, config.Version, func(ctx context.Context, image content.Admission) (string, error) {
-		return pullverify.Signed(ctx, image, BundleType, func(sig pullverify.Signature) (string, error) {
-			return judge(verifier, signers, image, sig)
-		})
+		return pullverify.Signed(ctx, image, BundleType, func(sig pullverify.Signature) (string, error) { return j.verify(image, sig) })
 	}), nil
 }
 
-// judge verifies one bundle.
-func judge(verifier *verify.Verifier, signers []verify.PolicyOption, image content.Admission, sig pullverify.Signature) (string, error) {
+// A judge verifies bundles.
+type judge struct {
+	trusted  root.TrustedMaterial
+	verifier *verify.Verifier
+	signers  []verify.PolicyOption
+}
+
+// verify verifies one bundle, and returns who has signed.
+func (j judge) verify(image content.Admission, sig pullverify.Signature) (string, error) {
 	if len(sig.Layers) != 1 {
 		return "", fmt.Errorf("a bundle is one layer, and this manifest has %d", len(sig.Layers))
 	}
@@ -85,14 +94,39 @@ func judge(verifier *verify.Verifier, signers []verify.PolicyOption, image conte
 	}
 	// The verifier compares the digest with the signature, or with the subjects of the
 	// statement that is signed.
-	result, err := verifier.Verify(&b, verify.NewPolicy(verify.WithArtifactDigest(algorithm, sum), signers...))
+	result, err := j.verifier.Verify(&b, verify.NewPolicy(verify.WithArtifactDigest(algorithm, sum), j.signers...))
 	if err != nil {
-		return "", oneLine(err)
+		return "", fmt.Errorf("%w%s", oneLine(err), j.certificate(&b))
 	}
 	if cert := result.Signature.Certificate; cert != nil {
 		return fmt.Sprintf("%s, verified by %s", cert.SubjectAlternativeName, cert.Issuer), nil
 	}
 	return "key", nil
+}
+
+// certificate says of whom the certificate of a bundle is, until when it was valid, and
+// whether an authority that is trusted has issued it; "" if the bundle has none. The errors
+// of the verifier do not say that.
+func (j judge) certificate(b *bundle.Bundle) string {
+	material, err := b.VerificationContent()
+	if err != nil || material.Certificate() == nil {
+		return ""
+	}
+	cert := material.Certificate()
+	by := "by an authority that is not trusted"
+	for _, authority := range j.trusted.FulcioCertificateAuthorities() {
+		fulcio, ok := authority.(*root.FulcioCertificateAuthority)
+		if ok && slices.ContainsFunc(append(slices.Clone(fulcio.Intermediates), fulcio.Root), func(issuer *x509.Certificate) bool {
+			return issuer != nil && cert.CheckSignatureFrom(issuer) == nil
+		}) {
+			by = "by a trusted authority"
+		}
+	}
+	names := append(slices.Clone(cert.EmailAddresses), cert.DNSNames...)
+	for _, u := range cert.URIs {
+		names = append(names, u.String())
+	}
+	return fmt.Sprintf(" (certificate of %q %s, valid until %s)", names, by, cert.NotAfter.UTC().Format(time.RFC3339))
 }
 
 // oneLine returns an error whose text is one line. It hides the causes, because the check

@@ -211,9 +211,9 @@ func TestOnlyImagesThatTheTeamHasSignedAreUsed(t *testing.T) {
 	}{
 		"signed":            {func(d digest.Digest) []byte { return ours.bundle(t, d, team, now) }, nil, nil, team + ", verified by " + issuer},
 		"unsigned":          {nil, nil, puller.ErrSignatureValidation, "the image is not signed"},
-		"stranger":          {func(d digest.Digest) []byte { return strangers.bundle(t, d, team, now) }, nil, puller.ErrSignatureValidation, "leaf certificate verification failed"},
+		"stranger":          {func(d digest.Digest) []byte { return strangers.bundle(t, d, team, now) }, nil, puller.ErrSignatureValidation, `certificate of ["release@team.example"] by an authority that is not trusted`},
 		"another-identity":  {func(d digest.Digest) []byte { return ours.bundle(t, d, "intern@team.example", now) }, nil, puller.ErrSignatureValidation, "intern@team.example"},
-		"expired":           {func(d digest.Digest) []byte { return ours.bundle(t, d, team, now.Add(-time.Hour)) }, nil, puller.ErrSignatureValidation, "leaf certificate verification failed"},
+		"expired":           {func(d digest.Digest) []byte { return ours.bundle(t, d, team, now.Add(-time.Hour)) }, nil, puller.ErrSignatureValidation, `certificate of ["release@team.example"] by a trusted authority, valid until ` + now.Add(-50*time.Minute).UTC().Format(time.RFC3339)},
 		"another-digest":    {func(digest.Digest) []byte { return ours.bundle(t, other, team, now) }, nil, puller.ErrSignatureValidation, "digest"},
 		"malformed":         {func(digest.Digest) []byte { return []byte(`{"mediaType": 7}`) }, nil, puller.ErrSignatureValidation, "the bundle is malformed"},
 		"unreachable":       {func(d digest.Digest) []byte { return ours.bundle(t, d, team, now) }, func(b ocispec.Descriptor) { part := string(b.Digest); s.fail.Store(&part) }, content.ErrCheckFailed, "503"},
