@@ -133,9 +133,9 @@ func (p *programs) Admit(ctx context.Context, image content.Admission) (by strin
 	}
 	env := p.environ()
 	if p.config.PassCredential {
-		dir, err := p.writeCredential(image.Repo)
-		if err != nil {
-			return "", err
+		dir, fault := p.writeCredential(image.Repo)
+		if fault != nil {
+			return "", fault
 		}
 		defer func() {
 			if fault := os.RemoveAll(dir); fault != nil && err == nil {

@@ -153,6 +153,21 @@ func TestADirectoryThatCannotBeListedAdmitsNothing(t *testing.T) {
 	assert.Empty(t, c.Fingerprint())
 }
 
+// The row about a credential that cannot be removed. Root can remove every file, so only an
+// ordinary user meets it.
+func TestACredentialThatStaysAdmitsNothing(t *testing.T) {
+	dir, temp := t.TempDir(), t.TempDir()
+	put(t, dir, "a", `/bin/chmod 500 "${DOCKER_CONFIG%/*}"`)
+	defer os.Chmod(temp, 0o700)
+	_, err := check(t, dir, verify.Config{PassCredential: true, TempDir: temp}).Admit(t.Context(), admission(imageName))
+	if os.Geteuid() == 0 {
+		require.NoError(t, err)
+		return
+	}
+	assert.Equal(t, content.ErrCheckFailed, content.ReasonOf(err))
+	assert.ErrorContains(t, err, "cannot be removed")
+}
+
 func TestTheEndOfTheCallersContextIsNoDecision(t *testing.T) {
 	dir := t.TempDir()
 	put(t, dir, "a", "kill -STOP $$")
