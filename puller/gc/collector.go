@@ -237,9 +237,9 @@ func (c *Collector) write(fsys disk.FS, saved map[string]record) error {
 	return err
 }
 
-// Close writes the last uses that the state file does not have yet, and waits for a round
-// that runs. Used may still be called, and is then only remembered in memory. A second Close
-// does nothing.
+// Close writes the last uses that the state file does not have yet. It waits for a round that
+// runs, 10 seconds at most. Used may still be called, and is then only remembered in memory.
+// A second Close does nothing.
 func (c *Collector) Close() error {
 	c.mu.Lock()
 	closed := c.closed

@@ -1,0 +1,75 @@
+package containerd_test
+
+import (
+	"context"
+	"iter"
+	"testing"
+	"time"
+
+	"github.com/pullkit/pullkit/internal/realtest"
+	"github.com/pullkit/pullkit/puller"
+	"github.com/pullkit/pullkit/puller/containerd"
+	"github.com/pullkit/pullkit/puller/gc"
+	"github.com/pullkit/pullkit/puller/pullertest"
+	"github.com/pullkit/pullkit/reference"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// A collector removes images from containerd: the one that was not used for the longest time
+// first, with all its names, and neither a pinned one nor one that a container runtime says is
+// in use by the ID that CRI gives it.
+func TestImagesOfContainerdAreCollected(t *testing.T) {
+	onEach(t, func(t *testing.T, d *realtest.Containerd) {
+		reg, r := startRegistry(t, pullertest.Config{}), newRaw(t, d, "k8s.io")
+		store := open(t, d, containerd.Config{Pin: func(ref reference.Reference) bool { return ref.Tag() == "pinned" }})
+		p := newPuller(t, store)
+		now, inUse, available := time.Date(2026, 11, 29, 12, 0, 0, 0, time.UTC), "", int64(100)
+		collector, err := gc.New(gc.Config{
+			Images: gc.FromStore(store), Now: func() time.Time { return now }, StateDir: t.TempDir(),
+			Usage: func(context.Context) (gc.Usage, error) {
+				return gc.Usage{Capacity: 100 << 20, Available: available << 20}, nil
+			},
+			InUse: func(context.Context) iter.Seq2[string, error] {
+				return func(yield func(string, error) bool) { yield(inUse, nil) }
+			},
+		})
+		require.NoError(t, err)
+		defer collector.Close()
+		pull := func(name string, seed uint64) puller.Image {
+			image, err := p.Pull(t.Context(), puller.Request{Image: putImage(t, reg, name, pullertest.ImageSpec{Platforms: platforms, Layers: []int64{3 << 20}, Seed: seed})})
+			require.NoError(t, err)
+			collector.Used(image.ID)
+			now = now.Add(time.Hour)
+			return image
+		}
+		pinned, used := pull("app:pinned", 1), pull("app:used", 2)
+		one, two := pull("app:one", 3), pull("app:two", 4)
+		pull("app:too", 3) // another name of one, which is used by that
+		list, err := gc.FromStore(store).List(t.Context())
+		require.NoError(t, err)
+		require.Len(t, list, 4)
+		for _, image := range list {
+			assert.Equal(t, image.ID == pinned.ID, image.Pinned)
+			assert.False(t, image.Foreign, image.Names)
+		}
+		for _, record := range r.records(t) {
+			if desc := record.GetTarget().GetDigest(); desc == string(used.Digest) && len(record.GetName()) == 71 {
+				inUse = record.GetName() // the ID in CRI: the digest of the config
+			}
+		}
+		require.NotEmpty(t, inUse)
+
+		available = 15
+		report, err := collector.Round(t.Context())
+		require.NoError(t, err)
+		require.Len(t, report.Removed, 2, "6 MiB count as free, and 5 were to be")
+		assert.Equal(t, two.ID, report.Removed[0].Image.ID)
+		assert.Equal(t, one.ID, report.Removed[1].Image.ID)
+		assert.Greater(t, report.Freed, int64(6<<20))
+		list, err = gc.FromStore(store).List(t.Context())
+		require.NoError(t, err)
+		assert.Len(t, list, 2)
+		assert.Len(t, r.stored(t), 8, "index, manifest, config and layer of two images")
+	})
+}
