@@ -161,3 +161,30 @@ func TestTheRegistryGoesOnWhereAKilledCacheStopped(t *testing.T) {
 	defer tr.mu.Unlock()
 	assert.Equal(t, []string{"GET manifest 200", "GET blob 200", "GET blob", "GET blob 206"}, tr.requests, "the cache, the cache after it was killed, then the registry for the rest")
 }
+
+// A registry and its mirror have different users. Each Pod opens the mirror with its own
+// secret for it, and with no other one.
+func TestPodsOpenARealMirrorWithTheirOwnSecrets(t *testing.T) {
+	im := newRealImage(t, 1<<20)
+	ca := realtest.NewCA(t)
+	dir := im.seed(t)
+	origin := realtest.StartRegistry(t, realtest.RegistryConfig{Dir: dir, CA: ca, Htpasswd: map[string]string{"robot": "s3cret-pass"}})
+	mirror := realtest.StartRegistry(t, realtest.RegistryConfig{Dir: dir, CA: ca, Htpasswd: map[string]string{"alice": "mirror-a", "bob": "mirror-b"}})
+	ref := reference.MustParse(origin.Host + "/team/app:v1")
+	c := newClient(t, registry.Config{RootCAs: ca.Pool, Registries: map[string]registry.Hosts{origin.Host: {Mirrors: []registry.Host{{URL: mirror.URL}}}}})
+	defer c.CloseIdleConnections()
+	for range 2 {
+		for user, password := range map[string]string{"alice": "mirror-a", "bob": "mirror-b"} {
+			repo := content.Repo{Ref: ref, Mirrors: logins(t, [3]string{mirror.Host, user, password}, [3]string{origin.Host, user, "not this one"})}
+			require.NoError(t, im.pull(t, c, repo))
+			doc, err := c.Manifest(t.Context(), repo, "")
+			require.NoError(t, err)
+			assert.Equal(t, user, doc.Opening.Credential.Username)
+		}
+		// A Pod without one, and one with a wrong one, have only what the registry gives them.
+		for _, ring := range []credentials.Keyring{nil, logins(t, [3]string{mirror.Host, "alice", "guess"}), logins(t, [3]string{origin.Host, "alice", "mirror-a"})} {
+			assert.ErrorIs(t, im.pull(t, c, content.Repo{Ref: ref, Mirrors: ring}), content.ErrUnauthorized)
+			require.NoError(t, im.pull(t, c, content.Repo{Ref: ref, Cred: robot, Mirrors: ring}))
+		}
+	}
+}
