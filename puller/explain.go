@@ -135,7 +135,10 @@ type Candidate struct {
 	From               string `json:"from"`            // Origin, human-readable
 	credentials.Origin        // zero if there is no credential
 	Username           string `json:"username,omitempty"` // "" if only a program that has not run knows it
-	Why                string `json:"why,omitempty"`
+	// Mirror is the image's name at a mirror, if the credential is for that mirror. It is not
+	// sent to the registry, and has no Order.
+	Mirror string `json:"mirror,omitempty"`
+	Why    string `json:"why,omitempty"`
 }
 
 // String returns From and Why, with a colon between them.
@@ -258,6 +261,7 @@ func (p *Puller) explainFetch(t *task, mirrors *mirrorKeys, d *Decision) {
 		d.BackOff.Previous = string(s.previous.Reason) + ": " + s.previous.cause()
 	}
 	d.explainCandidates(t)
+	d.explainMirrors(t, mirrors)
 	switch fault := t.candidates.knownFault(t.ref); {
 	case !s.mayTry():
 		d.Action, d.Reason = ActionWait, ErrImagePullBackOff
@@ -310,11 +314,30 @@ func (d *Decision) explainCandidates(t *task) {
 		add(true, credentials.Note{Origin: a.Origin, Why: why})
 		listed[problem{a.Origin, why}] = true
 	}
-	explainKeyring(t.candidates.pod, "the request's keyring", t, func(n credentials.Note) { add(true, n) })
-	explainKeyring(t.candidates.node, "the node's keyring", t, func(n credentials.Note) { add(false, n) })
+	explainKeyring(t.candidates.pod, "the request's keyring", t.ref, func(n credentials.Note) { add(true, n) })
+	explainKeyring(t.candidates.node, "the node's keyring", t.ref, func(n credentials.Note) { add(false, n) })
 }
 
-func explainKeyring(keyring credentials.Keyring, name string, t *task, add func(credentials.Note)) {
+// explainMirrors lists the entries that are for mirrors.
+func (d *Decision) explainMirrors(t *task, mirrors *mirrorKeys) {
+	if mirrors == nil {
+		return
+	}
+	for _, name := range mirrors.names {
+		add := func(n credentials.Note) {
+			if !n.Matched || n.Origin.Key == "" && n.Origin.Kind == credentials.KindStatic || t.candidates.foreign(n.Origin) != nil {
+				return
+			}
+			c := newCandidate(n)
+			c.Mirror = name.Name()
+			d.Candidates = append(d.Candidates, c)
+		}
+		explainKeyring(t.candidates.pod, "the request's keyring", name, add)
+		explainKeyring(t.candidates.node, "the node's keyring", name, add)
+	}
+}
+
+func explainKeyring(keyring credentials.Keyring, name string, ref reference.Reference, add func(credentials.Note)) {
 	if keyring == nil {
 		return
 	}
@@ -323,7 +346,7 @@ func explainKeyring(keyring credentials.Keyring, name string, t *task, add func(
 		add(credentials.Note{Matched: true, Why: name + " cannot say what it would yield"})
 		return
 	}
-	for note := range explainer.Explain(t.ref) {
+	for note := range explainer.Explain(ref) {
 		add(note)
 	}
 }
@@ -481,8 +504,11 @@ func (d Decision) candidatesText(b *lines) {
 	}
 	for _, c := range d.Candidates {
 		order := "x"
-		if c.Order > 0 {
+		switch {
+		case c.Order > 0:
 			order = strconv.Itoa(c.Order)
+		case c.Mirror != "":
+			order = "m"
 		}
 		text := c.From
 		if c.Username != "" {
@@ -490,6 +516,9 @@ func (d Decision) candidatesText(b *lines) {
 		}
 		if c.Why != "" {
 			text += "   " + c.Why
+		}
+		if c.Mirror != "" {
+			text += "   for the mirror " + c.Mirror
 		}
 		fmt.Fprintf(b, "%3s  %s\n", order, redact.Escape(text, len(text)))
 	}

@@ -259,3 +259,22 @@ func asAttempts(err error) []credentials.Attempt {
 	}
 	return nil
 }
+
+// Explain lists the credentials for mirrors, with the mirror's name.
+func TestExplainListsTheCredentialsForMirrors(t *testing.T) {
+	n := newMirrorNode(t, "reg-pw", "m-pw", registry.Config{}, credentials.Static{{Username: "robot", Password: credentials.Conceal("x")}})
+	d, err := n.Explain(t.Context(), n.request("a", n.mirror.Host(), "m-pw"))
+	require.NoError(t, err)
+	var listed []puller.Candidate
+	for _, c := range d.Candidates {
+		if c.Mirror != "" {
+			listed = append(listed, c)
+		}
+	}
+	require.Len(t, listed, 1)
+	assert.Equal(t, "uid-a", listed[0].UID)
+	assert.Equal(t, n.mirror.Host()+"/team/app", listed[0].Mirror)
+	assert.Zero(t, listed[0].Order)
+	assert.Contains(t, d.String(), "for the mirror "+n.mirror.Host()+"/team/app")
+	assert.NotContains(t, d.String(), "m-pw")
+}

@@ -22,6 +22,10 @@ type Request struct {
 	// credentials.PodKeyring, such as plugins that need a service account's token, is
 	// asked for Pod. nil = the Pod has none.
 	//
+	// If the Runtime asks mirrors, as package transfer's does, it is also asked for the names
+	// that the image has at the mirrors, and what it has for a mirror goes to that mirror
+	// only.
+	//
 	// A Keyring that is not a credentials.Fingerprinter works, but its pulls are not
 	// shared with others, and a repaired secret in it is not tried before the back-off
 	// window ends.
