@@ -392,6 +392,7 @@ type badRuntime struct {
 	pull   func(context.Context, puller.Spec) (puller.Image, error)
 	// chooses makes Resolve return the digest of Plan, which depends on the platform.
 	chooses bool
+	inspect func(*content.Admission) // spoils what Inspect returns
 }
 
 func (b *badRuntime) Resolve(ctx context.Context, spec puller.Spec) (digest.Digest, error) {
@@ -414,6 +415,14 @@ func (b *badRuntime) Pull(ctx context.Context, spec puller.Spec) (puller.Image, 
 		return b.pull(ctx, spec)
 	}
 	return b.Runtime.Pull(ctx, spec)
+}
+
+func (b *badRuntime) Inspect(ctx context.Context, spec puller.Spec) (content.Admission, error) {
+	image, err := b.Runtime.(puller.Inspector).Inspect(ctx, spec)
+	if b.inspect != nil && err == nil {
+		b.inspect(&image)
+	}
+	return image, err
 }
 
 func TestBrokenRuntimesAreFound(t *testing.T) {
@@ -442,6 +451,41 @@ func TestBrokenRuntimesAreFound(t *testing.T) {
 				return img, err
 			}
 		}, "pull: the image's digest is"},
+		"asks no check": {func(b *badRuntime) {
+			b.pull = func(ctx context.Context, spec puller.Spec) (puller.Image, error) {
+				spec.Admit = nil
+				return b.Runtime.Pull(ctx, spec)
+			}
+		}, "admission: Pull does not call Spec.Admit"},
+		"does not obey the check": {func(b *badRuntime) {
+			b.pull = func(ctx context.Context, spec puller.Spec) (puller.Image, error) {
+				if admit := spec.Admit; admit != nil {
+					spec.Admit = func(ctx context.Context, image content.Admission) error {
+						_ = admit(ctx, image) // the fault
+						return nil
+					}
+				}
+				return b.Runtime.Pull(ctx, spec)
+			}
+		}, "admission: Pull of an image that Spec.Admit refuses: <nil>"},
+		"asks after the blobs": {func(b *badRuntime) {
+			b.pull = func(ctx context.Context, spec puller.Spec) (puller.Image, error) {
+				admit := spec.Admit
+				spec.Admit = nil
+				img, err := b.Runtime.Pull(ctx, spec)
+				if err != nil || admit == nil {
+					return img, err
+				}
+				image, err := b.Inspect(ctx, spec)
+				if err != nil {
+					return img, err
+				}
+				return img, admit(ctx, image)
+			}
+		}, "admission: a blob of an image that Spec.Admit refuses is fetched"},
+		"describes another image": {func(b *badRuntime) {
+			b.inspect = func(image *content.Admission) { image.Top.Digest = digest.FromString("another") }
+		}, "admission: Admission.Top is"},
 		"a digest for one platform only": {func(b *badRuntime) { b.chooses = true }, "resolve: Resolve: , no such platform: no match"},
 		"progress that goes back": {func(b *badRuntime) {
 			b.pull = func(ctx context.Context, spec puller.Spec) (puller.Image, error) {

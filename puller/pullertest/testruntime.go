@@ -22,7 +22,8 @@ import (
 // http. The caller of TestRuntime closes and removes the Runtimes.
 //
 // The error is nil if the Runtime keeps its contract, and otherwise lists all that is
-// wrong. A Runtime that is also a puller.Planner or a puller.Resolver is tested as one.
+// wrong. A Runtime that is also a puller.Planner, a puller.Resolver or a
+// puller.Inspector is tested as one.
 func TestRuntime(network *Network, newRuntime func(host string) (puller.Runtime, error)) error {
 	var wrong []error
 	for _, c := range []struct {
@@ -37,6 +38,7 @@ func TestRuntime(network *Network, newRuntime func(host string) (puller.Runtime,
 		{"progress", (*runtimeCheck).progress},
 		{"plan", (*runtimeCheck).plan},
 		{"resolve", (*runtimeCheck).resolve},
+		{"admission", (*runtimeCheck).inspect},
 		{"many at once", (*runtimeCheck).manyAtOnce},
 	} {
 		errs, err := checkRuntime(network, newRuntime, c.check)
