@@ -17,6 +17,9 @@ type Credential struct {
 	IdentityToken Sensitive
 	// RegistryToken is a bearer token that is sent to the registry as it is.
 	RegistryToken Sensitive
+	// Email is what an entry of a file or of a Secret has as email. No registry needs it. The
+	// kubelet's hash of a credential includes it. Same ignores it.
+	Email string
 	// Origin says where the credential was found. Same ignores it.
 	Origin Origin
 	// Expires is the time at which the credential expires, as its source says; the zero
@@ -25,16 +28,16 @@ type Credential struct {
 }
 
 // Same reports whether c and d authenticate in the same way: whether all of their fields
-// except Origin and Expires are equal.
+// except Email, Origin and Expires are equal.
 func (c Credential) Same(d Credential) bool { return c.bare() == d.bare() }
 
 // Anonymous reports whether c has nothing to authenticate with: whether it is the Same as
 // the zero Credential.
 func (c Credential) Anonymous() bool { return c.Same(Credential{}) }
 
-// bare returns c without Origin and Expires.
+// bare returns c without Email, Origin and Expires.
 func (c Credential) bare() Credential {
-	c.Origin, c.Expires = Origin{}, time.Time{}
+	c.Email, c.Origin, c.Expires = "", Origin{}, time.Time{}
 	return c
 }
 

@@ -442,6 +442,12 @@ func (es *entries) readEntry(m member) (c Credential, advice []error, err error)
 	twice := ""
 	for _, m := range members {
 		name := strings.ToLower(m.Key)
+		if name == "email" && !es.rules.Kubelet {
+			if s, _, err := readString(m.Value); err == nil { // else it is ignored, as it is not needed
+				l.email = s
+			}
+			continue
+		}
 		field, ok := fields[name]
 		if !ok {
 			continue
@@ -461,7 +467,7 @@ func (es *entries) readEntry(m member) (c Credential, advice []error, err error)
 		}
 		*field = s
 	}
-	c.Username = l.username
+	c.Username, c.Email = l.username, l.email
 	password := l.password
 	if l.auth != "" {
 		if c.Username, password, err = decodeAuth(l.auth); err != nil {

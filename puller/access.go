@@ -10,6 +10,7 @@ import (
 
 	"github.com/pullkit/pullkit/credentials"
 	"github.com/pullkit/pullkit/internal/await"
+	"github.com/pullkit/pullkit/internal/redact"
 	"github.com/pullkit/pullkit/puller/records"
 	"github.com/pullkit/pullkit/reference"
 )
@@ -19,6 +20,7 @@ import (
 // records.
 type accessChecker struct {
 	config *Config
+	reader records.Reader // Config.Records, if another program writes them
 
 	adopting slots // so that only one call adopts at a time
 	adopted  atomic.Bool
@@ -30,7 +32,8 @@ type accessChecker struct {
 }
 
 func newAccessChecker(config *Config) *accessChecker {
-	return &accessChecker{config: config, adopting: newSlots(1), intents: map[string]int{}, listings: map[*listing]struct{}{}}
+	reader, _ := config.Records.(records.Reader)
+	return &accessChecker{config: config, reader: reader, adopting: newSlots(1), intents: map[string]int{}, listings: map[*listing]struct{}{}}
 }
 
 // An accessAnswer says whether a Pod may use an image, and why.
@@ -38,19 +41,29 @@ type accessAnswer struct {
 	granted bool
 	why     string
 	renewal *records.SecretID // the Secret that opened the image, if the record does not know it
+	check   *AccessCheck      // for Explain
 }
 
 // mayUse returns whether the task's Pod may use the present image. It returns an error
 // only under Kubelet.FailOnBadSecret, for a fault of the Pod's secrets.
 func (c *accessChecker) mayUse(ctx context.Context, t *task, img Image) (accessAnswer, error) {
+	check := &AccessCheck{Verify: c.config.Verify.Policy(), ID: img.id(), Name: c.name(t)}
+	answer, err := c.decide(ctx, t, img, check)
+	answer.check = check.finish(t, answer)
+	return answer, err
+}
+
+// decide is mayUse. It notes in check what it learns.
+func (c *accessChecker) decide(ctx context.Context, t *task, img Image, check *AccessCheck) (accessAnswer, error) {
 	if err := c.adopt(ctx); err != nil {
-		return c.unreadable(t, err), nil
+		return c.unreadable(t, err, check), nil
 	}
-	rec, known, err := c.record(ctx, t, img.id())
+	rec, known, err := c.record(ctx, t, c.recordID(t, img))
 	if err != nil {
-		return c.unreadable(t, err), nil
+		return c.unreadable(t, err, check), nil
 	}
 	held, named := rec.Names[c.name(t)]
+	check.setRecord(rec, known, held)
 	if !c.config.Verify.Required(t.image, known) {
 		return accessAnswer{granted: true, why: "the verification policy does not ask for proof"}, nil
 	}
@@ -60,7 +73,7 @@ func (c *accessChecker) mayUse(ctx context.Context, t *task, img Image) (accessA
 	if !named {
 		return accessAnswer{why: "the image was pulled under another name"}, nil
 	}
-	return c.match(ctx, t, held)
+	return c.match(ctx, t, held, check)
 }
 
 // record returns the image's record. known reports whether the records know of a pull
@@ -93,26 +106,29 @@ func (c *accessChecker) recorded(ctx context.Context, t *task, id string) (rec r
 		return records.Record{}, false, nil
 	}
 	_, named := rec.Names[c.name(t)]
-	return rec, named || rec.Incomplete || c.config.Kubelet.PreloadedByID && len(rec.Names) > 0, err
+	return rec, named || rec.Incomplete || c.config.Kubelet.PreloadedByID && len(rec.Names) > 0 || c.reader != nil, err
 }
 
 // unreadable returns the access when the records cannot be read. It grants no access,
 // unless the verification policy asks for no proof.
-func (c *accessChecker) unreadable(t *task, err error) accessAnswer {
+func (c *accessChecker) unreadable(t *task, err error, check *AccessCheck) accessAnswer {
+	check.Error = redact.Text(err.Error())
 	c.config.Logger.Warn("the records of pulled images cannot be read", "image", t.ref.String(), "err", err)
-	if !c.config.Verify.Required(t.image, true) {
+	// The kubelet asks for proof then whatever its policy is.
+	if c.reader == nil && !c.config.Verify.Required(t.image, true) {
 		return accessAnswer{granted: true, why: "the verification policy does not ask for proof"}
 	}
 	return accessAnswer{why: "the records cannot be read"}
 }
 
 // match returns whether held, the access in the record, lets the task's Pod use the image.
-func (c *accessChecker) match(ctx context.Context, t *task, held records.Access) (accessAnswer, error) {
+func (c *accessChecker) match(ctx context.Context, t *task, held records.Access, check *AccessCheck) (accessAnswer, error) {
 	if held.Everybody {
 		return accessAnswer{granted: true, why: "the image was pulled anonymously or with the node's credential"}, nil
 	}
 	// A service account without a UID could be another account of the same name.
 	if account := accountOf(t.pod); account.UID != "" && slices.Contains(held.ServiceAccounts, account) {
+		check.Matched = accountText(account)
 		return accessAnswer{granted: true, why: "the Pod's service account has pulled the image before"}, nil
 	}
 	if len(held.Secrets) == 0 && len(held.ServiceAccounts) == 0 {
@@ -123,12 +139,12 @@ func (c *accessChecker) match(ctx context.Context, t *task, held records.Access)
 			return accessAnswer{}, err
 		}
 	}
-	return c.matchSecrets(ctx, t, held), nil
+	return c.matchSecrets(ctx, t, held, check), nil
 }
 
 // matchSecrets compares the Pod's secrets with those of held. It does not ask the node's
 // keyring, because every Pod may use what was pulled with the node's credentials.
-func (c *accessChecker) matchSecrets(ctx context.Context, t *task, held records.Access) accessAnswer {
+func (c *accessChecker) matchSecrets(ctx context.Context, t *task, held records.Access, check *AccessCheck) accessAnswer {
 	found := accessAnswer{why: "none of the Pod's secrets has pulled the image before"}
 	mirror := "" // the name that the credentials are for, if it is not the registry's
 	compare := func(cred credentials.Credential, err error) bool {
@@ -150,8 +166,9 @@ func (c *accessChecker) matchSecrets(ctx context.Context, t *task, held records.
 			default:
 				continue
 			}
+			check.Matched = objectText(cred.Origin.Namespace, cred.Origin.Name, cred.Origin.UID)
 			if same != equal {
-				found.renewal = renewal(held, cred, mirror)
+				found.renewal = c.renewal(held, cred, mirror)
 			}
 			return false
 		}
@@ -170,7 +187,10 @@ func (c *accessChecker) matchSecrets(ctx context.Context, t *task, held records.
 // renewal returns what the record should learn: another Secret of the same content, or
 // the same Secret's new content. It is nil for a full record, which is left as it is, and
 // for one that knows the Secret with this content already.
-func renewal(held records.Access, cred credentials.Credential, mirror string) *records.SecretID {
+func (c *accessChecker) renewal(held records.Access, cred credentials.Credential, mirror string) *records.SecretID {
+	if c.reader != nil {
+		return nil
+	}
 	s := records.NewSecretID(cred)
 	s.Mirror = mirror
 	if held.Full() || slices.ContainsFunc(held.Secrets, func(old records.SecretID) bool {
@@ -184,7 +204,7 @@ func renewal(held records.Access, cred credentials.Credential, mirror string) *r
 // renew writes the renewal of found into the record of the image.
 func (c *accessChecker) renew(ctx context.Context, t *task, found storeAnswer) {
 	err := within(ctx, func() error {
-		return c.config.Records.Grant(ctx, found.image.id(), c.name(t), records.Access{Secrets: []records.SecretID{*found.access.renewal}})
+		return c.config.Records.Grant(ctx, c.recordID(t, found.image), c.name(t), records.Access{Secrets: []records.SecretID{*found.access.renewal}})
 	})
 	if err != nil {
 		c.config.Logger.Warn("the record of an image could not be renewed", "image", t.ref.String(), "err", err)
@@ -236,12 +256,21 @@ func accessBy(c candidate) records.Access {
 
 // name returns the name under which access to the image is recorded.
 func (c *accessChecker) name(t *task) string {
-	if c.config.Kubelet.NameAsWritten {
+	if c.config.Kubelet.NameAsWritten || c.reader != nil {
 		if name, err := reference.Trim(t.image); err == nil {
 			return name
 		}
 	}
 	return t.ref.Name()
+}
+
+// recordID returns the ID of the image's record. Images of one ID that are kept for
+// different runtime handlers have different records.
+func (c *accessChecker) recordID(t *task, img Image) string {
+	if t.handler == "" || c.reader != nil { // the kubelet's record is for all handlers
+		return img.id()
+	}
+	return img.id() + " " + t.handler
 }
 
 // id returns the ID under which the image's record is kept.

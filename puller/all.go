@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"iter"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pullkit/pullkit/internal/await"
+	"github.com/pullkit/pullkit/internal/keylock"
 	"github.com/pullkit/pullkit/internal/panics"
 )
 
@@ -30,18 +32,61 @@ const allUnlimited = 64
 const sequenceGrace = 5 * time.Second
 
 // maxAsleep is how many images of PullAllWait may wait for the end of a back-off window,
-// in addition to those that are pulled.
+// in addition to those that are pulled, and how many may wait for another image of their Pod.
 const maxAsleep = 256
 
 // allPulls are the pulls of one PullAll.
 type allPulls struct {
-	pull func(context.Context, Request, *allPulls) outcome
+	pull func(context.Context, Request, *turn) outcome
 
-	awake, asleep slots // limit how many images are pulled, and how many wait for a back-off window
+	awake, asleep slots         // limit how many images are pulled, and how many wait for a back-off window
+	queued        slots         // limits how many images wait for another image of their Pod
+	pods          keylock.Locks // let one image of a Pod be pulled at a time; by Pod.UID
 
 	feed    *feed
 	results chan requestResult // closed when all pulls that began have ended
-	dropped bool               // a request was taken, but its pull did not begin; set before results is closed
+	dropped atomic.Bool        // a request was taken, but its pull did not begin; set before results is closed
+}
+
+// A turn is the right of one image to be pulled: a slot, and its Pod if it has one. It is
+// used by one goroutine.
+type turn struct {
+	all    *allPulls
+	pod    string // Pod.UID; "" needs no lock
+	unlock func() // of the Pod; nil while the turn does not have it
+}
+
+// tryPod takes the Pod if no other image of it is pulled or waits.
+func (t *turn) tryPod() (ok bool) {
+	if t.pod == "" {
+		return true
+	}
+	t.unlock, ok = t.all.pods.TryLock(t.pod)
+	return ok
+}
+
+// lockPod takes the Pod, and waits for the images of it that are pulled before.
+func (t *turn) lockPod(ctx context.Context) (err error) {
+	if t.pod != "" {
+		t.unlock, err = t.all.pods.Lock(ctx, t.pod)
+	}
+	return err
+}
+
+func (t *turn) unlockPod() {
+	if t.unlock != nil {
+		t.unlock()
+		t.unlock = nil
+	}
+}
+
+// acquireSlot takes a slot for a turn that has its Pod. After an error, it has neither.
+func (t *turn) acquireSlot(ctx context.Context) error {
+	err := t.all.awake.acquire(ctx)
+	if err != nil {
+		t.unlockPod()
+	}
+	return err
 }
 
 type requestResult struct {
@@ -92,7 +137,7 @@ func (all *allPulls) run(ctx context.Context, reqs iter.Seq[Request], yield func
 		all.feed.wait(await.Grace)
 		panicked = cmp.Or(panicked, all.feed.panic())
 		// A sequence that ends itself because ctx has ended looks complete.
-		if panicked == nil && (all.dropped || !yielded || !all.feed.complete()) {
+		if panicked == nil && (all.dropped.Load() || !yielded || !all.feed.complete()) {
 			rest := &Error{Reason: ErrImagePull, Err: fmt.Errorf("the remaining images were not started: %w", err)}
 			yield(Request{}, Result{Err: rest})
 		}
@@ -115,44 +160,63 @@ func (all *allPulls) begin(ctx context.Context) {
 		if !ok {
 			return
 		}
-		if all.awake.acquire(ctx) != nil {
-			all.dropped = true
+		t := &turn{all: all, pod: req.Pod.UID}
+		mine := t.tryPod()
+		if !mine && all.queued.tryAcquire() {
+			// Images of other Pods do not wait for this Pod.
+			pulls.Go(func() {
+				err := t.lockPod(ctx)
+				all.queued.release()
+				if err != nil || t.acquireSlot(ctx) != nil {
+					all.dropped.Store(true)
+					return
+				}
+				all.pullInTurn(ctx, req, t)
+			})
+			continue
+		}
+		if !mine && t.lockPod(ctx) != nil || t.acquireSlot(ctx) != nil {
+			all.dropped.Store(true)
 			return
 		}
-		r := requestResult{req: req}
-		pulls.Go(func() {
-			panics.Catch(func() { r.Result = all.pullOne(ctx, req) }, func(panicked *panics.Error) {
-				r.panicked = panicked
-				// The slot is released only when the result was received. So a caller
-				// that receives results slowly delays the pulls, and results do not pile
-				// up.
-				all.results <- r
-				all.awake.release()
-			})
-		})
+		pulls.Go(func() { all.pullInTurn(ctx, req, t) })
 	}
 }
 
-func (all *allPulls) pullOne(ctx context.Context, req Request) Result {
-	o := all.pull(ctx, req, all)
+// pullInTurn pulls one image in its turn, and sends the result.
+func (all *allPulls) pullInTurn(ctx context.Context, req Request, t *turn) {
+	r := requestResult{req: req}
+	panics.Catch(func() { r.Result = all.pullOne(ctx, req, t) }, func(panicked *panics.Error) {
+		t.unlockPod()
+		r.panicked = panicked
+		// The slot is released only when the result was received. So a caller that receives
+		// results slowly delays the pulls, and results do not pile up.
+		all.results <- r
+		all.awake.release()
+	})
+}
+
+func (all *allPulls) pullOne(ctx context.Context, req Request, t *turn) Result {
+	o := all.pull(ctx, req, t)
 	img, err := o.result()
 	return Result{Image: img, Present: o.present, Err: err}
 }
 
-// sleep releases the image's slot, sleeps, and waits for a slot again.
-func (all *allPulls) sleep(ctx context.Context, d time.Duration) error {
+// sleep releases the image's slot and its Pod, sleeps, and waits for both again.
+func (t *turn) sleep(ctx context.Context, d time.Duration) error {
 	until := time.Now().Add(d)
-	// If too many images sleep already, this image keeps its slot.
-	if !all.asleep.tryAcquire() {
+	// If too many images sleep already, this image keeps its turn.
+	if !t.all.asleep.tryAcquire() {
 		return sleep(ctx, d)
 	}
-	all.awake.release()
+	t.all.awake.release()
+	t.unlockPod()
 	err := sleep(ctx, time.Until(until))
-	all.asleep.release()
-	if again := all.awake.acquire(context.WithoutCancel(ctx)); err == nil {
-		err = again
-	}
-	return err
+	t.all.asleep.release()
+	// Both waits end, because each pull ends. The Pod comes first, so that no image waits for
+	// its Pod with a slot.
+	always := context.WithoutCancel(ctx)
+	return cmp.Or(err, t.lockPod(always), t.all.awake.acquire(always))
 }
 
 // A feed takes requests from a sequence, which runs in a separate goroutine. If the

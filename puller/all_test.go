@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/pullkit/pullkit/credentials"
 	"github.com/pullkit/pullkit/internal/await"
 	"github.com/stretchr/testify/assert"
 )
@@ -248,6 +249,96 @@ func TestPullAllWaitPullsOtherImagesWhileSomeWait(t *testing.T) {
 		assert.Equal(t, 2, most)
 		assert.Less(t, atMost, 2*maxAsleep+100, "the number of images that wait is limited")
 		assert.Less(t, time.Since(begin), 600*time.Second, "one at a time would take 6,600 s")
+	})
+}
+
+// TestPullAllPullsOneImageOfAPodAtATime: two images of one Pod are never pulled at once, and images
+// of other Pods do not wait for them, also while an image waits for a back-off window.
+func TestPullAllPullsOneImageOfAPodAtATime(t *testing.T) {
+	for _, parallel := range []int{-1, 3} {
+		for _, wait := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, Config{Parallel: parallel})
+				var mu sync.Mutex
+				pods := map[string]int{} // images that are pulled now
+				most, tried := 0, map[string]bool{}
+				w.runtime.pull = func(ctx context.Context, spec Spec) (string, error) {
+					pod, _, _ := strings.Cut(spec.Ref.Repository(), "-")
+					mu.Lock()
+					pods[pod]++
+					assert.Equal(t, 1, pods[pod], "%s has two pulls", pod)
+					most = max(most, len(pods))
+					first := !tried[spec.Written]
+					tried[spec.Written] = true
+					mu.Unlock()
+					time.Sleep(time.Second)
+					mu.Lock()
+					defer mu.Unlock()
+					delete(pods, pod)
+					if first && wait && strings.HasSuffix(spec.Written, "-0:1") {
+						return "", textError("404")
+					}
+					return "sha256:1", nil
+				}
+				const each, podCount = 5, 20
+				reqs := func(yield func(Request) bool) {
+					for i := range podCount {
+						for j := range each {
+							pod := fmt.Sprintf("pod%d", i)
+							if !yield(Request{Image: fmt.Sprintf("a.example/%s-%d:1", pod, j), Pod: credentials.Pod{UID: pod}}) {
+								return
+							}
+						}
+					}
+				}
+				all := w.PullAll
+				if wait {
+					all = w.PullAllWait
+				}
+				begin, n := time.Now(), 0
+				for _, r := range all(t.Context(), reqs) {
+					assert.NoError(t, r.Err)
+					n++
+				}
+				assert.Equal(t, each*podCount, n)
+				if parallel < 0 {
+					assert.Equal(t, podCount, most, "all Pods are served at the same time")
+					took := each * time.Second
+					if wait {
+						took = 12 * time.Second // the first image fails, waits for 10 s, and is pulled
+					}
+					assert.Equal(t, took, time.Since(begin))
+				} else {
+					assert.Equal(t, parallel, most)
+				}
+			})
+		}
+	}
+}
+
+// TestPullAllEndsWhileImagesOfAPodWait: those that wait for their Pod are not started, and the last
+// result says so.
+func TestPullAllEndsWhileImagesOfAPodWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, Config{Parallel: -1})
+		w.runtime.pull = func(ctx context.Context, _ Spec) (string, error) {
+			<-ctx.Done()
+			return "", context.Cause(ctx)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		results := []string{}
+		for req, r := range w.PullAll(ctx, func(yield func(Request) bool) {
+			for i := range maxAsleep + 10 { // more than may wait
+				if !yield(Request{Image: fmt.Sprintf("a.example/a-%d:1", i), Pod: credentials.Pod{UID: "1"}}) {
+					return
+				}
+			}
+		}) {
+			assert.ErrorIs(t, r.Err, context.DeadlineExceeded)
+			results = append(results, req.Image)
+		}
+		assert.Equal(t, []string{"a.example/a-0:1", ""}, results)
 	})
 }
 

@@ -22,6 +22,7 @@ type pullKey struct {
 	ref      reference.Reference
 	written  string // under Kubelet.NameAsWritten only
 	platform string
+	handler  string
 	secrets  fingerprint
 	admitFor string // the Pod's namespace, under Config.Admission only
 	call     uint64 // the number of a call that shares its run with no other
@@ -123,7 +124,7 @@ func (p *Puller) pullShared(ctx context.Context, t *task, mirrors *mirrorKeys, s
 }
 
 func (p *Puller) pullKey(t *task, secrets *fingerprint) pullKey {
-	key := pullKey{ref: t.ref, platform: platformKey(t.platform)}
+	key := pullKey{ref: t.ref, platform: platformKey(t.platform), handler: t.handler}
 	if p.config.Kubelet.NameAsWritten {
 		key.written = t.written
 	}

@@ -12,10 +12,10 @@ import (
 	"github.com/pullkit/pullkit/internal/redact"
 )
 
-// A backoffKey is what a back-off window is kept for: one image for one Pod and one
-// platform.
+// A backoffKey is what a back-off window is kept for: one image for one Pod, one platform
+// and one runtime handler.
 type backoffKey struct {
-	image, pod, platform string
+	image, pod, platform, handler string
 }
 
 // String is the human-readable form of the key.
@@ -24,7 +24,11 @@ func (k backoffKey) String() string {
 	if pod == "" {
 		pod = "no pod"
 	}
-	return redact.Cut(pod+", "+k.image, maxName)
+	text := pod + ", " + k.image
+	if k.handler != "" {
+		text += ", runtime handler " + k.handler
+	}
+	return redact.Cut(text, maxName)
 }
 
 // backoffWindows has, for each key, the end of the back-off window, the last failure, and
@@ -127,7 +131,7 @@ func (w *backoffWindows) succeed(key backoffKey) {
 func newBackoffKey(t *task, asWritten bool) backoffKey {
 	uid := strings.Clone(t.pod.UID) // the key outlasts the request
 	if asWritten {
-		return backoffKey{image: strings.Clone(t.image), pod: uid}
+		return backoffKey{image: strings.Clone(t.image), pod: uid, handler: t.handler}
 	}
-	return backoffKey{t.ref.String(), uid, platformKey(t.platform)}
+	return backoffKey{t.ref.String(), uid, platformKey(t.platform), t.handler}
 }

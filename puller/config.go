@@ -9,6 +9,7 @@ import (
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/puller/records"
 	"github.com/pullkit/pullkit/pullpolicy"
+	"github.com/pullkit/pullkit/reference"
 )
 
 // A Config says how a Puller works. Only Runtime must be set.
@@ -21,8 +22,14 @@ type Config struct {
 	// Platform is the platform that images are pulled for; zero = index.Host(). A
 	// platform without OS or architecture is refused.
 	Platform ocispec.Platform
+	// Parser reads the names of images. The zero Parser is that of Kubernetes: a name without
+	// a registry is one of Docker Hub. The pull policy is that of the name as written, for
+	// which the API server fills it in.
+	Parser reference.Parser
 	// Parallel is how many images are pulled at a time. Further pulls wait, first come,
-	// first served. Zero = 1, the kubelet's serial pulls; negative = no limit.
+	// first served. Zero = 1, the kubelet's serial pulls (serializeImagePulls: true, its
+	// default); negative = no limit (serializeImagePulls: false). A positive number is the
+	// kubelet's maxParallelImagePulls, which must be 1 if serializeImagePulls is true.
 	Parallel int
 	// QPS is how many pulls may begin in a second. A pull beyond it does not wait: it
 	// fails and backs off. Zero = no limit; the kubelet's is 5.

@@ -54,11 +54,16 @@ type Decision struct {
 	Tag        string        `json:"tag,omitempty"`
 	Digest     digest.Digest `json:"digest,omitempty"`
 	Platform   string        `json:"platform,omitempty"`
+	// RuntimeHandler is that of the request; "" = the default handler.
+	RuntimeHandler string `json:"runtimeHandler,omitempty"`
 
 	Policy    pullpolicy.Policy `json:"policy,omitempty"`
 	PolicyWhy string            `json:"policyWhy,omitempty"`
 	Store     StoreState        `json:"store"`
 	StoreWhy  string            `json:"storeWhy,omitempty"` // what the store or the records said
+	// Access is what the records say about an image that is present; nil if they were not
+	// asked.
+	Access *AccessCheck `json:"access,omitempty"`
 
 	Action Action `json:"action"`
 	// Reason is the reason with which Pull would fail; "" if Pull would not fail, or if
@@ -169,7 +174,7 @@ func (p *Puller) Explain(ctx context.Context, req Request) (Decision, error) {
 		return d, nil
 	}
 	d.Registry, d.Repository, d.Tag, d.Digest = t.ref.Registry(), t.ref.Repository(), t.ref.Tag(), t.ref.Digest()
-	d.Platform = index.FormatPlatform(t.platform)
+	d.Platform, d.RuntimeHandler = index.FormatPlatform(t.platform), t.handler
 	d.Policy, d.PolicyWhy = t.policy, t.policyWhy
 	found, _ := await.Call(ctx, func() storeAnswer { return p.askStore(ctx, t) })
 	if ctx.Err() != nil {
@@ -212,7 +217,7 @@ func (d *Decision) explainStore(t *task, f storeAnswer) {
 		return
 	}
 	if t.policy.AsksStore() {
-		d.Store, d.StoreWhy = StoreAbsent, f.access.why
+		d.Store, d.StoreWhy, d.Access = StoreAbsent, f.access.why, f.access.check
 		switch f.presence {
 		case pullpolicy.Present:
 			d.Store = StorePresent
@@ -402,12 +407,16 @@ func (d Decision) String() string {
 		b.line("  parsed", fmt.Sprintf("host %s  repository %s  tag %s  digest %s", d.Registry, d.Repository, dash(d.Tag), dash(d.Digest.String())))
 		b.line("  platform", d.Platform)
 	}
+	if d.RuntimeHandler != "" {
+		b.line("  handler", d.RuntimeHandler)
+	}
 	if d.Policy != "" {
 		b.line("policy", fmt.Sprintf("%-20s(%s)", d.Policy, d.PolicyWhy))
-		b.line("  store", strings.TrimRight(fmt.Sprintf("%-20s-> %s%s", d.Store, d.outcome(), brackets(d.StoreWhy)), " "))
+		b.line("  store", strings.TrimRight(fmt.Sprintf("%-19s -> %s%s", d.Store, d.outcome(), brackets(d.StoreWhy)), " "))
 	} else {
 		b.line("result", d.outcome())
 	}
+	d.Access.text(&b)
 	d.admissionText(&b)
 	d.backOffText(&b)
 	d.candidatesText(&b)

@@ -12,7 +12,6 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/index"
 	"github.com/pullkit/pullkit/puller/records"
-	"github.com/pullkit/pullkit/reference"
 )
 
 // recordTime is how long one write of Records may take. A file system that hangs must not
@@ -80,7 +79,7 @@ func (n *pullNote) settle(ctx context.Context, r pullResult) error {
 			if r.accepted.cred.Anonymous() {
 				access.Public = r.image.Public
 			}
-			if err := n.checker.config.Records.Grant(ctx, r.image.id(), n.checker.name(n.task), access); err != nil {
+			if err := n.checker.config.Records.Grant(ctx, n.checker.recordID(n.task, r.image), n.checker.name(n.task), access); err != nil {
 				return err
 			}
 		}
@@ -88,23 +87,30 @@ func (n *pullNote) settle(ctx context.Context, r pullResult) error {
 	})
 }
 
-// intent returns the text of the note for a pull of the image: its name and the platform,
-// because the store may hold the image for several platforms.
+// intent returns the text of the note for a pull of the image: its name, the platform and
+// the runtime handler, because the store may hold the image for several of them.
 func (c *accessChecker) intent(t *task) string {
 	name := t.ref.String()
 	if c.config.Kubelet.NameAsWritten {
 		name = t.written
 	}
-	return name + " " + index.FormatPlatform(t.platform)
+	name += " " + index.FormatPlatform(t.platform)
+	if t.handler != "" {
+		name += " " + t.handler
+	}
+	return name
 }
 
 // intended reports whether a pull of the image has begun and not ended. A store can find
 // an image by its digest although the image was pulled by a tag. So if the task's name
 // has a digest, all pulls of the repository count.
 func (c *accessChecker) intended(ctx context.Context, t *task) (bool, error) {
+	if c.reader != nil {
+		return c.reader.Intended(ctx, t.image)
+	}
 	want := c.intent(t)
 	for intent, err := range c.config.Records.Intents(ctx) {
-		if err != nil || intent == want || t.ref.Digest() != "" && repositoryOf(intent) == t.ref.Name() {
+		if err != nil || intent == want || t.ref.Digest() != "" && c.repositoryOf(intent) == t.ref.Name() {
 			return err == nil, err
 		}
 	}
@@ -113,9 +119,9 @@ func (c *accessChecker) intended(ctx context.Context, t *task) (bool, error) {
 
 // repositoryOf returns the name in a note, without tag and digest; "" if the note has no
 // name.
-func repositoryOf(intent string) string {
+func (c *accessChecker) repositoryOf(intent string) string {
 	image, _, _ := strings.Cut(intent, " ")
-	ref, err := reference.Parse(image)
+	ref, err := c.config.Parser.Parse(image)
 	if err != nil {
 		return ""
 	}
@@ -127,7 +133,7 @@ func repositoryOf(intent string) string {
 // with which credential the images came. Without these records another tag of the same
 // image would look preloaded.
 func (c *accessChecker) adopt(ctx context.Context) error {
-	if c.adopted.Load() {
+	if c.reader != nil || c.adopted.Load() { // the program that writes the records adopts them
 		return nil
 	}
 	if err := c.adopting.acquire(ctx); err != nil {
@@ -159,11 +165,12 @@ func (c *accessChecker) adoptAll(ctx context.Context) error {
 
 func (c *accessChecker) adoptOne(ctx context.Context, intent string) error {
 	image, text, _ := strings.Cut(intent, " ")
+	text, handler, _ := strings.Cut(text, " ")
 	platform, err := index.ParsePlatform(text)
 	if err != nil {
 		platform = ocispec.Platform{} // the Puller's own
 	}
-	t, unusable := newTask(Request{Image: image, Platform: platform}, c.config, 0)
+	t, unusable := newTask(Request{Image: image, Platform: platform, RuntimeHandler: handler}, c.config, 0)
 	if unusable != nil {
 		return nil // no request can ask for this image
 	}
@@ -174,7 +181,7 @@ func (c *accessChecker) adoptOne(ctx context.Context, intent string) error {
 	if err != nil {
 		return err
 	}
-	return c.config.Records.Grant(ctx, img.id(), c.name(t), records.Access{})
+	return c.config.Records.Grant(ctx, c.recordID(t, img), c.name(t), records.Access{})
 }
 
 // A listing is one pass over the notes in the records. own has the intents of the pulls
@@ -234,8 +241,14 @@ func (c *accessChecker) count(intent string) (end func()) {
 
 // sweep is Puller.Sweep.
 func (c *accessChecker) sweep(ctx context.Context, before time.Time, stored func(id string) bool) error {
+	if c.reader != nil {
+		return c.reader.Sweep(ctx, before, stored)
+	}
 	if err := c.adoptAll(ctx); err != nil {
 		return err
 	}
-	return c.config.Records.Sweep(ctx, before, stored)
+	return c.config.Records.Sweep(ctx, before, func(id string) bool {
+		id, _, _ = strings.Cut(id, " ") // behind it is a runtime handler
+		return stored(id)
+	})
 }

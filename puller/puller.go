@@ -42,6 +42,9 @@ func New(config Config) (*Puller, error) {
 	case config.QPS < 0 || config.QPS != config.QPS:
 		return nil, fmt.Errorf("puller: Config.QPS is %v; it must be 0 or more", config.QPS)
 	}
+	if _, err := config.Parser.Parse("app"); err != nil {
+		return nil, fmt.Errorf("puller: Config.Parser: %w", err)
+	}
 	if config.AsKubelet {
 		config.Kubelet = asKubelet()
 	}
@@ -319,6 +322,11 @@ func endedAfter(err, last *Error) *Error {
 // there are at most 64. PullAll takes at most one request ahead of the pulls that run, so
 // reqs may be of any length.
 //
+// As the kubelet does, PullAll pulls one image of a Pod at a time: while an image is pulled
+// for a Pod.UID, the other images of that Pod wait, and images of other Pods are pulled. At
+// most 256 images wait in this way; then PullAll takes no further request until one of them
+// begins.
+//
 // When ctx ends, PullAll yields the errors of the pulls that run, and starts no further
 // pull. If images of reqs were left out, or if there was no result at all, PullAll yields
 // one last result, with the zero Request and an error that wraps ctx's cause. So a loop
@@ -332,17 +340,17 @@ func endedAfter(err, last *Error) *Error {
 // or the end of ctx, the loop ends without it. After a panic of reqs or of another
 // callback, the loop panics with a [*PanicError] when the pulls that run have ended.
 func (p *Puller) PullAll(ctx context.Context, reqs iter.Seq[Request]) iter.Seq2[Request, Result] {
-	return p.pullAll(ctx, reqs, func(ctx context.Context, req Request, _ *allPulls) outcome { return p.pull(ctx, req) })
+	return p.pullAll(ctx, reqs, func(ctx context.Context, req Request, _ *turn) outcome { return p.pull(ctx, req) })
 }
 
 // PullAllWait is PullAll with PullWait for each image. An image that waits for the end of
 // a back-off window does not count for Config.Parallel, unless 256 other images wait
-// already.
+// already, and other images of its Pod are pulled meanwhile.
 func (p *Puller) PullAllWait(ctx context.Context, reqs iter.Seq[Request]) iter.Seq2[Request, Result] {
-	return p.pullAll(ctx, reqs, func(ctx context.Context, req Request, all *allPulls) outcome { return p.pullWait(ctx, req, all.sleep) })
+	return p.pullAll(ctx, reqs, func(ctx context.Context, req Request, t *turn) outcome { return p.pullWait(ctx, req, t.sleep) })
 }
 
-func (p *Puller) pullAll(ctx context.Context, reqs iter.Seq[Request], pull func(context.Context, Request, *allPulls) outcome) iter.Seq2[Request, Result] {
+func (p *Puller) pullAll(ctx context.Context, reqs iter.Seq[Request], pull func(context.Context, Request, *turn) outcome) iter.Seq2[Request, Result] {
 	return func(yield func(Request, Result) bool) {
 		defer carryPanic()
 		if reqs == nil {
@@ -350,7 +358,7 @@ func (p *Puller) pullAll(ctx context.Context, reqs iter.Seq[Request], pull func(
 		}
 		all := &allPulls{
 			pull:  pull,
-			awake: newSlots(cmp.Or(max(p.config.Parallel, 0), 1)), asleep: newSlots(maxAsleep),
+			awake: newSlots(cmp.Or(max(p.config.Parallel, 0), 1)), asleep: newSlots(maxAsleep), queued: newSlots(maxAsleep),
 			results: make(chan requestResult),
 		}
 		if p.config.Parallel < 0 {

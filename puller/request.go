@@ -2,6 +2,7 @@ package puller
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -37,6 +38,12 @@ type Request struct {
 	// Platform is the platform that the image is for; zero = Config.Platform. A platform
 	// without OS or architecture is refused, with an error that is an index.ErrPlatform.
 	Platform ocispec.Platform
+	// RuntimeHandler is the handler of the Pod's RuntimeClass, for Runtimes that keep images
+	// for each of them (KEP-4216); "" = the default handler. Requests for different handlers
+	// share no pull, no back-off window and no record. package transfer's Runtime keeps
+	// images for all handlers in one store, and refuses any other value than "". A handler
+	// is a DNS label, as in a RuntimeClass.
+	RuntimeHandler string
 }
 
 // A task is a request that was parsed and got its defaults. It does not change.
@@ -50,6 +57,7 @@ type task struct {
 	policy     pullpolicy.Policy
 	policyWhy  string
 	platform   ocispec.Platform
+	handler    string
 	key        backoffKey
 	candidates *candidates
 }
@@ -57,8 +65,8 @@ type task struct {
 // newTask parses the request. Its errors are final: neither waiting nor another
 // credential helps. With an error, the task still has the fields that its event needs.
 func newTask(req Request, config *Config, call uint64) (*task, *Error) {
-	t := &task{call: call, image: req.Image, pod: req.Pod, platform: req.Platform}
-	ref, how, err := reference.ParseWritten(req.Image)
+	t := &task{call: call, image: req.Image, pod: req.Pod, platform: req.Platform, handler: strings.Clone(req.RuntimeHandler)}
+	ref, how, err := config.Parser.ParseWritten(req.Image)
 	var malformed *reference.ParseError
 	if errors.As(err, &malformed) {
 		t.image = malformed.Input // without a password
@@ -78,10 +86,16 @@ func newTask(req Request, config *Config, call uint64) (*task, *Error) {
 	} else if err := checkPlatform(t.platform); err != nil {
 		return t, t.fail("", err)
 	}
+	if err := checkHandler(t.handler); err != nil {
+		return t, t.fail("", err)
+	}
 	t.key = newBackoffKey(t, config.Kubelet.NameAsWritten)
 	t.candidates = newCandidates(req, config)
 	return t, nil
 }
+
+// latest is the tag of names without tag and digest.
+const latest = "latest"
 
 // choosePolicy returns the policy that counts: Always under Config.AlwaysPull, or else
 // the request's, or else the default. why is one phrase that says which.
@@ -92,6 +106,8 @@ func choosePolicy(image, tag string, requested pullpolicy.Policy, config *Config
 	case requested == "" && !config.Kubelet.PolicyAsWritten:
 		policy = pullpolicy.Default(image)
 		switch {
+		case policy == pullpolicy.Always && tag != latest: // Config.Parser has another tag
+			return policy, "default: no tag is written", nil
 		case policy == pullpolicy.Always:
 			return policy, "default: tag is latest", nil
 		case tag == "":
@@ -118,6 +134,21 @@ func checkPlatform(p ocispec.Platform) error {
 	return nil
 }
 
+// checkHandler returns an error unless a runtime handler is a DNS label, which Kubernetes
+// requires of a RuntimeClass.
+func checkHandler(handler string) error {
+	const maxLabel = 63
+	ok := len(handler) <= maxLabel && !strings.HasPrefix(handler, "-") && !strings.HasSuffix(handler, "-")
+	for i := range len(handler) {
+		c := handler[i]
+		ok = ok && (c == '-' || '0' <= c && c <= '9' || 'a' <= c && c <= 'z')
+	}
+	if !ok {
+		return fmt.Errorf("Request.RuntimeHandler %s is not a DNS label, as the handler of a RuntimeClass is", quote(handler))
+	}
+	return nil
+}
+
 // platformKey returns the same text for two platforms if every index has the same
 // manifest for both.
 func platformKey(p ocispec.Platform) string {
@@ -127,7 +158,7 @@ func platformKey(p ocispec.Platform) string {
 
 // spec returns the Spec for the Runtime, without a credential.
 func (t *task) spec() Spec {
-	return Spec{Ref: t.ref, Written: t.written, Platform: t.platform}
+	return Spec{Ref: t.ref, Written: t.written, Platform: t.platform, RuntimeHandler: t.handler}
 }
 
 func (t *task) fail(reason Reason, err error) *Error {

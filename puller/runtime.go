@@ -64,9 +64,13 @@ type Spec struct {
 	Ref reference.Reference
 	// Written is the name as in the Pod, with :latest appended where neither tag nor
 	// digest was written. A CRI runtime is asked for this name.
-	Written    string
-	Platform   ocispec.Platform
-	Credential credentials.Credential // zero = anonymous
+	Written  string
+	Platform ocispec.Platform
+	// RuntimeHandler is that of the request: the image is pulled for it, and asked for among
+	// the images of this handler. A Runtime that cannot keep images for several handlers
+	// returns an error that wraps errors.ErrUnsupported, unless it is "".
+	RuntimeHandler string
+	Credential     credentials.Credential // zero = anonymous
 	// Mirrors has the credentials of the request and of the node for the image's names at
 	// mirrors, as content.MirrorNamer returns them; nil = none. The Credential above is not
 	// for mirrors.

@@ -69,23 +69,14 @@ type Written struct {
 	Tag      bool // the name has a tag
 	// CRI is the name that the kubelet gives to a container runtime: the name as written,
 	// with ":latest" appended if Parse filled in the tag, and never with a registry or
-	// library/ in front (k8s.io/kubernetes, pkg/kubelet/images, EnsureImageExists).
+	// library/ in front (k8s.io/kubernetes, pkg/kubelet/images, EnsureImageExists). If a
+	// Parser has filled in a registry or a namespace, it is the canonical name, because the
+	// runtime would fill in its own.
 	CRI string
 }
 
 // ParseWritten is [Parse], and also returns which parts were written.
-func ParseWritten(s string) (Reference, Written, error) {
-	r, err := Parse(s)
-	if err != nil {
-		return Reference{}, Written{}, err
-	}
-	e, _ := scan(s)
-	w := Written{Registry: e.registry >= 0, Tag: e.tag > e.repository, CRI: s}
-	if e.repository == len(s) {
-		w.CRI = s + ":" + latest
-	}
-	return r, w, nil
-}
+func ParseWritten(s string) (Reference, Written, error) { return Parser{}.ParseWritten(s) }
 
 // A Parser parses names with defaults other than Docker Hub's. The zero Parser is [Parse].
 // A canonical name leaves nothing to fill in, so it means the same to every Parser, and
@@ -106,6 +97,9 @@ type Parser struct {
 // also those about a field of p. If a name is too long only because of the defaults, the
 // error quotes the name with the defaults.
 func (p Parser) Parse(s string) (Reference, error) {
+	if p == (Parser{}) {
+		return Parse(s)
+	}
 	if err := p.check(); err != nil {
 		return Reference{}, err
 	}
@@ -121,6 +115,23 @@ func (p Parser) Parse(s string) (Reference, error) {
 		name = p.prefix(s[:e.repository]) + name
 	}
 	return Parse(name)
+}
+
+// ParseWritten is Parse, and also returns which parts were written.
+func (p Parser) ParseWritten(s string) (Reference, Written, error) {
+	r, err := p.Parse(s)
+	if err != nil {
+		return Reference{}, Written{}, err
+	}
+	e, _ := scan(s)
+	w := Written{Registry: e.registry >= 0, Tag: e.tag > e.repository, CRI: s}
+	switch {
+	case !w.Registry && (p.Registry != "" || p.Namespace != ""):
+		w.CRI = r.String()
+	case e.repository == len(s):
+		w.CRI = s + ":" + cmp.Or(p.Tag, latest)
+	}
+	return r, w, nil
 }
 
 // prefix returns the text to put before a repository that was written without a registry. A

@@ -221,3 +221,29 @@ func TestSpellingsOfOneImageAreOneMapKey(t *testing.T) {
 	}
 	assert.Equal(t, map[reference.Reference]int{reference.MustParse("pause:latest"): 4}, m)
 }
+
+// TestParserSaysWhatWasWritten: CRI is a name that means the same to a runtime with defaults of
+// its own.
+func TestParserSaysWhatWasWritten(t *testing.T) {
+	for _, c := range []struct {
+		parser  reference.Parser
+		in, cri string
+		written reference.Written
+	}{
+		{reference.Parser{}, "nginx", "nginx:latest", reference.Written{}},
+		{reference.Parser{Tag: "stable"}, "nginx", "nginx:stable", reference.Written{}},
+		{reference.Parser{Tag: "stable"}, "a.example/nginx", "a.example/nginx:stable", reference.Written{Registry: true}},
+		{reference.Parser{Registry: "a.example"}, "nginx", "a.example/nginx:latest", reference.Written{}},
+		{reference.Parser{Registry: "a.example"}, "team/app:v1", "a.example/team/app:v1", reference.Written{Tag: true}},
+		{reference.Parser{Namespace: "mirror"}, "nginx:1", "docker.io/mirror/nginx:1", reference.Written{Tag: true}},
+		{reference.Parser{Registry: "a.example", Tag: "stable"}, "b.example/x:v1", "b.example/x:v1", reference.Written{Registry: true, Tag: true}},
+	} {
+		ref, written, err := c.parser.ParseWritten(c.in)
+		require.NoError(t, err)
+		c.written.CRI = c.cri
+		assert.Equal(t, c.written, written, c.in)
+		assert.Equal(t, ref, reference.MustParse(ref.String()))
+	}
+	_, _, err := reference.Parser{Registry: "no host"}.ParseWritten("nginx")
+	assert.Error(t, err)
+}

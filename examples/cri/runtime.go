@@ -77,7 +77,7 @@ func (r *Runtime) check(spec puller.Spec) error {
 }
 
 func imageSpec(spec puller.Spec) *runtimeapi.ImageSpec {
-	return &runtimeapi.ImageSpec{Image: spec.Written, UserSpecifiedImage: spec.Written}
+	return &runtimeapi.ImageSpec{Image: spec.Written, UserSpecifiedImage: spec.Written, RuntimeHandler: spec.RuntimeHandler}
 }
 
 // auth leaves ServerAddress empty, because containerd ignores a credential whose address

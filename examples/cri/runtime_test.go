@@ -68,3 +68,9 @@ func TestOtherPlatformsAreRefused(t *testing.T) {
 	other.Architecture = "s390x"
 	assert.True(t, credentials.Stopped(r.check(puller.Spec{Platform: other})))
 }
+
+func TestRuntimeHandlerIsPassedOn(t *testing.T) {
+	spec := imageSpec(puller.Spec{Written: "a.example/a:1", RuntimeHandler: "kata"})
+	assert.Equal(t, "kata", spec.GetRuntimeHandler())
+	assert.Equal(t, "a.example/a:1", spec.GetImage())
+}

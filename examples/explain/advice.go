@@ -9,6 +9,9 @@ import (
 
 // advice returns what a decision means for the user. It uses only the decision's fields.
 func advice(d puller.Decision) string {
+	if d.Access != nil {
+		return accessAdvice(d)
+	}
 	switch d.Action {
 	case puller.ActionUse:
 		return "Nothing is wrong: the image is on the node."
@@ -34,6 +37,26 @@ func advice(d puller.Decision) string {
 		}
 	}
 	return "All credentials failed; see the attempts."
+}
+
+// accessAdvice is advice about an image that is present and has been looked up in records.
+func accessAdvice(d puller.Decision) string {
+	text := fmt.Sprintf("The Pod may use the image: %s.", d.StoreWhy)
+	if d.Store == puller.StoreNotYours {
+		text = fmt.Sprintf("The Pod may not use the image: %s.", d.StoreWhy)
+		switch {
+		case d.Action == puller.ActionPull && tried(d) == 0:
+			text += " The kubelet asks the registry, anonymously, because the Pod has no credential for the image."
+		case d.Action == puller.ActionPull:
+			text += fmt.Sprintf(" The kubelet asks the registry with the %d credentials above.", tried(d))
+		case d.Action == puller.ActionFail:
+			text += fmt.Sprintf(" The container gets %s, because the policy %s forbids the question to the registry.", d.Reason, d.Policy)
+		}
+	}
+	if d.Access.ID == unknownID {
+		text += " No record names the image; if it is present, give its ID with -id, because another name may have a record."
+	}
+	return text
 }
 
 // tried counts the candidates that a pull would try.

@@ -5,11 +5,21 @@
 //	explain -json    one JSON object on each line
 //
 // For images of your own: pull -explain -secret secret.yaml IMAGE.
+//
+// On a node, it says by the kubelet's own records whether a Pod may use an image that is
+// present, and why: which record, which secret and which policy count, and what would change
+// the answer. It reads only, and asks no registry and no runtime:
+//
+//	explain -kubelet /var/lib/kubelet -policy NeverVerifyPreloadedImages -namespace web -secret secret.yaml IMAGE
+//
+// IMAGE is the name as the Pod has it, because the kubelet keeps its records by that. The
+// exit status is 0 if the question has an answer, 1 if it has none, and 2 for wrong usage.
 package main
 
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -24,17 +34,28 @@ import (
 	"github.com/pullkit/pullkit/pullpolicy"
 )
 
-func main() {
-	asJSON := flag.Bool("json", false, "print one JSON object a line")
-	flag.Parse()
-	if flag.NArg() > 0 {
-		fmt.Fprintf(os.Stderr, "explain: unexpected argument %q; for images of your own run pull -explain\n", flag.Arg(0))
-		os.Exit(2)
+func main() { os.Exit(start(context.Background(), os.Args[1:], os.Stdout, os.Stderr)) }
+
+// start runs the program and returns its exit status.
+func start(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	o, err := parseFlags(args, stderr)
+	if errors.Is(err, flag.ErrHelp) {
+		return 0
 	}
-	if err := run(context.Background(), *asJSON, os.Stdout); err != nil {
-		fmt.Fprintln(os.Stderr, "explain:", err)
-		os.Exit(1)
+	if err != nil {
+		fmt.Fprintln(stderr, "explain:", err)
+		return 2
 	}
+	if o.kubelet == "" {
+		err = run(ctx, o.json, stdout)
+	} else {
+		err = explainNode(ctx, o, stdout)
+	}
+	if err != nil {
+		fmt.Fprintln(stderr, "explain:", err)
+		return 1
+	}
+	return 0
 }
 
 // A situation is a Pod that waits for its image.

@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -43,4 +45,81 @@ func TestEachSituationAsJSON(t *testing.T) {
 	}
 	assert.Equal(t, []puller.Action{puller.ActionPull, puller.ActionPull, puller.ActionFail, puller.ActionWait}, actions)
 	assert.Equal(t, []puller.Reason{puller.ErrImagePull, puller.ErrImagePull, puller.ErrImageNeverPull, puller.ErrImagePullBackOff}, reasons)
+}
+
+// explainOf runs the program on the records in the testdata of package records, which the
+// kubelet's own code has written.
+func explainOf(t *testing.T, args ...string) (status int, stdout, stderr string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	status = start(t.Context(), args, &out, &errs)
+	return status, out.String(), errs.String()
+}
+
+func TestPodOfANode(t *testing.T) {
+	const dir = "../../puller/records/testdata/kubelet"
+	secret := filepath.Join(t.TempDir(), "secret.yaml")
+	require.NoError(t, os.WriteFile(secret, []byte(`apiVersion: v1
+kind: Secret
+metadata: {name: regcred, namespace: web, uid: "7"}
+type: kubernetes.io/dockerconfigjson
+stringData:
+  .dockerconfigjson: '{"auths":{"registry.example":{"username":"robot","password":"new"}}}'
+`), 0o600))
+	for _, c := range []struct {
+		args []string
+		want []string
+	}{
+		{[]string{"-namespace", "web", "-secret", secret, "registry.example/team/app:v1"},
+			[]string{"store     present", "sha256:1  (found, last written at 2026-11-29T12:00:00Z)", "secrets   web/regcred (7)", "matched   web/regcred (7)", "=> The Pod may use the image: the same Secret"}},
+		{[]string{"registry.example/team/app:v1"},
+			[]string{"present, but not for this Pod", "to change", "one of these Secrets", "=> The Pod may not use the image: none of the Pod's secrets", "anonymously"}},
+		{[]string{"-policy", "Never", "-policy", "AlwaysVerify", "-id", "sha256:9", "registry.example/team/app:v1"},
+			[]string{"records     AlwaysVerify", "preloaded", "=> The Pod may not use the image", "ErrImageNeverPull"}},
+		{[]string{"-policy", "NeverVerifyAllowlistedImages", "-allow", "registry.example/team/*", "registry.example/team/app:v1"},
+			[]string{"=> The Pod may use the image: the verification policy does not ask for proof"}},
+		{[]string{"-namespace", "web", "-account", "builder,8", "registry.example/team/copy:v1"},
+			[]string{"accounts  web/builder (8)", "matched   web/builder (8)", "=> The Pod may use the image"}},
+		{[]string{"nginx:1"}, []string{"lets      every Pod use it", "=> The Pod may use the image"}},
+		{[]string{"busybox:1"}, []string{"preloaded", "=> The Pod may use the image", "give its ID with -id"}},
+	} {
+		status, stdout, stderr := explainOf(t, append([]string{"-kubelet", dir}, c.args...)...)
+		require.Zero(t, status, stderr)
+		for _, want := range c.want {
+			assert.Contains(t, stdout, want, "%q", c.args)
+		}
+		status, stdout, _ = explainOf(t, append([]string{"-json", "-kubelet", dir}, c.args...)...)
+		require.Zero(t, status)
+		var d puller.Decision
+		require.NoError(t, json.Unmarshal([]byte(stdout), &d))
+		assert.NotNil(t, d.Access)
+	}
+}
+
+func TestWrongUsage(t *testing.T) {
+	dir := t.TempDir()
+	for text, args := range map[string][]string{
+		"unexpected argument":       {"nginx"},
+		"need -kubelet":             {"-policy", "Never"},
+		"0 images are named":        {"-kubelet", dir},
+		"not supported":             {"-kubelet", dir, "-policy", "Sometimes", "nginx"},
+		"a comma and the UID":       {"-kubelet", dir, "-account", "sa", "nginx"},
+		"flag provided but not def": {"-bogus"},
+	} {
+		status, _, stderr := explainOf(t, args...)
+		assert.Equal(t, 2, status, text)
+		assert.Contains(t, stderr, text)
+	}
+	for text, args := range map[string][]string{
+		"is not the directory of a kubelet": {"-kubelet", dir, "nginx"},
+		"only NeverVerifyAllowlistedImages": {"-kubelet", "../../puller/records/testdata/kubelet", "-allow", "a/*", "nginx"},
+		"no such file":                      {"-kubelet", "../../puller/records/testdata/kubelet", "-secret", filepath.Join(dir, "absent"), "nginx"},
+		"image name":                        {"-kubelet", "../../puller/records/testdata/kubelet", "a b"},
+	} {
+		status, _, stderr := explainOf(t, args...)
+		assert.Equal(t, 1, status, text)
+		assert.Contains(t, stderr, text)
+	}
+	status, _, _ := explainOf(t, "-h")
+	assert.Zero(t, status)
 }

@@ -60,6 +60,7 @@ type options struct {
 	secrets    []string
 	platform   ocispec.Platform
 	policy     pullpolicy.Policy
+	parser     reference.Parser
 	plainHTTP  bool
 	wait       bool
 	explain    bool
@@ -95,6 +96,11 @@ func parseFlags(args []string, stderr io.Writer) (o options, err error) {
 		o.policy, err = pullpolicy.Parse(s)
 		return err
 	})
+	flags.Func("registry", "`host` of a name without one (default: docker.io)", func(s string) error {
+		o.parser.Registry = s
+		_, err := o.parser.Parse("app")
+		return err
+	})
 	flags.BoolVar(&o.plainHTTP, "plain-http", false, "use plain http for the registry of the artifact")
 	flags.BoolVar(&o.wait, "wait", false, "try again after each back-off, until the artifact is pulled or cannot be pulled")
 	flags.BoolVar(&o.explain, "explain", false, "print what a pull would do and why, as JSON, and do not pull")
@@ -106,7 +112,7 @@ func parseFlags(args []string, stderr io.Writer) (o options, err error) {
 		return o, fmt.Errorf("%d images are named; name one", flags.NArg())
 	}
 	o.written = flags.Arg(0)
-	if o.image, err = reference.Parse(o.written); err != nil {
+	if o.image, err = o.parser.Parse(o.written); err != nil {
 		return o, err
 	}
 	if o.out == "" {
@@ -177,7 +183,7 @@ func files(ctx context.Context, o options, stdout, stderr io.Writer) error {
 			fmt.Fprintln(stderr, e.Message)
 		}
 	}
-	p, err := puller.New(puller.Config{Runtime: rt, Keyring: node, Platform: o.platform, Events: event})
+	p, err := puller.New(puller.Config{Runtime: rt, Keyring: node, Platform: o.platform, Parser: o.parser, Events: event})
 	if err != nil {
 		return err
 	}

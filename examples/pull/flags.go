@@ -12,6 +12,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/index"
 	"github.com/pullkit/pullkit/pullpolicy"
+	"github.com/pullkit/pullkit/reference"
 )
 
 // options are the settings from the command line, already checked.
@@ -22,6 +23,7 @@ type options struct {
 	secrets   []string
 	platform  ocispec.Platform
 	policy    pullpolicy.Policy
+	parser    reference.Parser
 	plainHTTP bool
 	explain   bool
 	json      bool
@@ -53,6 +55,11 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 	})
 	flags.Func("policy", "pull `policy`: Always, IfNotPresent or Never (default: Always for :latest, else IfNotPresent)", func(s string) (err error) {
 		o.policy, err = pullpolicy.Parse(s)
+		return err
+	})
+	flags.Func("registry", "`host` of names without one (default: docker.io)", func(s string) error {
+		o.parser.Registry = s
+		_, err := o.parser.Parse("app")
 		return err
 	})
 	flags.BoolVar(&o.plainHTTP, "plain-http", false, "use plain http for the registries of the named images")

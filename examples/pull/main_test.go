@@ -106,6 +106,14 @@ func TestPullWithEachFlag(t *testing.T) {
 	assert.Contains(t, out, "already present")
 	assert.Zero(t, reg.Counts().Total())
 
+	t.Run("registry", func(t *testing.T) {
+		code, out, errs := call(t, t.Context(), "-secret", secret, "-registry", reg.Host(), "-o", "sixth", "team/app:v1")
+		require.Equal(t, 0, code, errs)
+		assert.Contains(t, out, "Successfully pulled image \"team/app:v1\"")
+		code, _, errs = call(t, t.Context(), "-registry", "not a host", "team/app:v1")
+		assert.Equal(t, 2, code)
+		assert.Contains(t, errs, "default registry")
+	})
 	t.Run("list", func(t *testing.T) {
 		list := filepath.Join(t.TempDir(), "list")
 		require.NoError(t, os.WriteFile(list, []byte("# mine\n"+image+" # once\n\n"+image+"\n"), 0o600))

@@ -12,7 +12,6 @@ import (
 	"github.com/pullkit/pullkit/puller/layout"
 	"github.com/pullkit/pullkit/puller/registry"
 	"github.com/pullkit/pullkit/puller/transfer"
-	"github.com/pullkit/pullkit/reference"
 )
 
 // pull pulls each image of o, or explains it with -explain. It returns the exit status.
@@ -47,6 +46,7 @@ func pull(ctx context.Context, o options, stdout, stderr io.Writer) int {
 		Runtime:  rt,
 		Keyring:  node,
 		Platform: o.platform,
+		Parser:   o.parser,
 		Parallel: o.parallel,
 		Events:   out.event,
 	})
@@ -160,7 +160,7 @@ func readManifest(name string) ([]byte, error) {
 func plainHosts(o options) []string {
 	var hosts []string
 	for _, image := range o.images {
-		if ref, err := reference.Parse(image); o.plainHTTP && err == nil {
+		if ref, err := o.parser.Parse(image); o.plainHTTP && err == nil {
 			hosts = append(hosts, ref.Registry())
 		}
 	}

@@ -110,16 +110,21 @@ func TestMatchDiffersWhereItSays(t *testing.T) {
 	assert.Greater(t, matches, 1000)
 }
 
+// quietKlog discards what the kubelet's code logs, such as each key that it cannot read.
+func quietKlog(t *testing.T) {
+	quiet := flag.NewFlagSet("klog", flag.PanicOnError)
+	klog.InitFlags(quiet)
+	require.NoError(t, quiet.Parse([]string{"-logtostderr=false", "-stderrthreshold=FATAL"}))
+	klog.SetOutput(io.Discard)
+}
+
 // TestLookupIsTheKubelets compares the candidates, in order, that the kubelet's
 // keyring of secrets and a node's config gives with ours under its rules. Each
 // secret has one key, since the kubelet's order of one file's keys that say the
 // same is random.
 func TestLookupIsTheKubelets(t *testing.T) {
 	rules := credentials.Rules{Kubelet: true}
-	quiet := flag.NewFlagSet("klog", flag.PanicOnError) // it logs each key that it cannot read
-	klog.InitFlags(quiet)
-	require.NoError(t, quiet.Parse([]string{"-logtostderr=false", "-stderrthreshold=FATAL"}))
-	klog.SetOutput(io.Discard)
+	quietKlog(t)
 	r := rand.New(rand.NewPCG(9, 10))
 	found := 0
 	for range 3000 {

@@ -14,6 +14,10 @@
 //
 // A record also has the digests of what is public, for package serve; see [Access].
 //
+// [OpenKubelet] reads the records of a kubelet. With them in puller.Config.Records,
+// puller.Puller.Explain says why a Pod of that node may or may not use an image that is
+// present.
+//
 // Implement [Store] to keep records elsewhere. [SecretID] and [Access] have the rules
 // that every implementation needs: when two Secrets are the same, what is hashed, and how
 // access is added.
@@ -21,6 +25,6 @@
 // # Left out
 //
 // The package asks no registry and no store of images. Records do not expire: call
-// puller.Puller.Sweep whenever the store is pruned. The package does not read the records
+// puller.Puller.Sweep whenever the store is pruned. The package does not write the records
 // of the kubelet.
 package records

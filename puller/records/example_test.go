@@ -145,3 +145,68 @@ func ExampleLister() {
 	// <nil>
 	// sha256:1 <nil>
 }
+
+// kubeletDir makes the directory of a kubelet that has pulled nginx without credentials and
+// pulls another image at the moment.
+func kubeletDir() (dir string, remove func()) {
+	dir, err := os.MkdirTemp("", "kubelet")
+	if err != nil {
+		panic(err)
+	}
+	if err := os.CopyFS(dir, os.DirFS("testdata/kubelet")); err != nil {
+		panic(err)
+	}
+	return dir, func() { os.RemoveAll(dir) }
+}
+
+// The records of a node say who may use an image with this ID. On a node the directory is
+// /var/lib/kubelet.
+func ExampleOpenKubelet() {
+	dir, remove := kubeletDir()
+	defer remove()
+	kubelet, err := records.OpenKubelet(dir)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer kubelet.Close()
+	record, err := kubelet.Record(context.Background(), "sha256:2")
+	fmt.Println(record.Names["nginx"].Everybody, err)
+	// Output: true <nil>
+}
+
+// The IDs of the images that were pulled under a name.
+func ExampleKubelet() {
+	dir, remove := kubeletDir()
+	defer remove()
+	kubelet, err := records.OpenKubelet(dir)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer kubelet.Close()
+	for record, err := range kubelet.List(context.Background()) {
+		if access, ok := record.Names["registry.example/team/app"]; ok && err == nil {
+			fmt.Println(record.ID, access.Secrets[0].Namespace, access.Secrets[0].Name)
+		}
+	}
+	// Output: sha256:1 web regcred
+}
+
+// A Reader is never written to.
+func ExampleReader() {
+	dir, remove := kubeletDir()
+	defer remove()
+	var store records.Reader
+	store, err := records.OpenKubelet(dir)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(store.Intended(context.Background(), "nginx"))
+	_, err = store.Intend(context.Background(), "nginx")
+	fmt.Println(errors.Is(err, records.ErrReadOnly))
+	// Output:
+	// true <nil>
+	// true
+}

@@ -122,7 +122,8 @@ type SecretID struct {
 	Mirror string `json:"mirror,omitempty"`
 	// Hash is a salted hash of the credential; see Matches. A copy of the Secret under
 	// another name matches the hash, too, so a Pod with that copy may use the image. ""
-	// matches no credential.
+	// matches no credential. A SecretID from a [Kubelet] has the kubelet's hash, without
+	// salt.
 	Hash string `json:"hash,omitempty"`
 }
 
@@ -198,6 +199,9 @@ func (s SecretID) SameObject(t SecretID) bool {
 // Matches reports whether s.Hash is a hash of cred. The anonymous credential matches no
 // hash.
 func (s SecretID) Matches(cred credentials.Credential) bool {
+	if hash, ok := strings.CutPrefix(s.Hash, kubeletHash); ok {
+		return matchesKubelet(hash, cred)
+	}
 	salt, _, ok := strings.Cut(s.Hash, "$")
 	if !ok || cred.Anonymous() {
 		return false

@@ -11,7 +11,9 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/puller"
 	"github.com/pullkit/pullkit/puller/content"
+	"github.com/pullkit/pullkit/puller/pullertest"
 	"github.com/pullkit/pullkit/puller/transfer"
+	"github.com/pullkit/pullkit/pullpolicy"
 	"github.com/pullkit/pullkit/reference"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -162,4 +164,27 @@ func TestAPullWithoutAStoreIsAnError(t *testing.T) {
 	assert.ErrorContains(t, err, "Config.Store is nil")
 	_, err = newRuntime(t, transfer.Config{Source: newFakeSource(), Store: newMemStore()}).Pull(t.Context(), puller.Spec{})
 	assert.True(t, errors.Is(err, content.ErrBadReference))
+}
+
+// TestRuntimeHandlerIsRefused: the store could not keep the images of two handlers apart, so
+// nothing is pulled and no further credential is tried.
+func TestRuntimeHandlerIsRefused(t *testing.T) {
+	rt, err := transfer.New(transfer.Config{Store: new(pullertest.MemStore)})
+	require.NoError(t, err)
+	spec := puller.Spec{Ref: reference.MustParse("a.example/a:1"), Platform: amd64, RuntimeHandler: "kata"}
+	for what, ask := range map[string]func() error{
+		"Status": func() error { _, err := rt.Status(t.Context(), spec); return err },
+		"Pull":   func() error { _, err := rt.Pull(t.Context(), spec); return err },
+		"Plan":   func() error { _, err := rt.Plan(t.Context(), spec); return err },
+	} {
+		err := ask()
+		assert.ErrorIs(t, err, errors.ErrUnsupported, what)
+		assert.ErrorContains(t, err, `"kata"`, what)
+	}
+	p, err := puller.New(puller.Config{Runtime: rt})
+	require.NoError(t, err)
+	for _, policy := range []pullpolicy.Policy{pullpolicy.Always, pullpolicy.IfNotPresent} {
+		_, err = p.Pull(t.Context(), puller.Request{Image: "a.example/a:1", RuntimeHandler: "kata", Policy: policy})
+		assert.ErrorIs(t, err, errors.ErrUnsupported)
+	}
 }

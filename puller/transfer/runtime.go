@@ -174,8 +174,14 @@ func (r *Runtime) check(c *call) error {
 	if r.store == nil {
 		return errors.New("transfer: Config.Store is nil; set it, for example to what layout.Open returns")
 	}
+	if handler := c.spec.RuntimeHandler; handler != "" {
+		return credentials.Stop(fmt.Errorf("%w: package transfer keeps the images of all runtime handlers in one store, so it cannot pull for the handler %s alone: leave RuntimeHandler empty, or use a Runtime for each handler", errors.ErrUnsupported, redact.Quote(handler, maxHandler)))
+	}
 	return c.checkRef()
 }
+
+// maxHandler is how many bytes of a runtime handler an error has.
+const maxHandler = 63
 
 // A call is one call of a Runtime that may ask the registry.
 type call struct {

@@ -1,0 +1,128 @@
+package puller
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/puller/records"
+	"github.com/pullkit/pullkit/pullpolicy"
+	"github.com/pullkit/pullkit/reference"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// TestRuntimeHandlersAreKeptApart: two handlers of one image share no pull, no window and no
+// record, and the Runtime learns which one it is asked for.
+func TestRuntimeHandlersAreKeptApart(t *testing.T) {
+	store, err := records.Open(t.TempDir())
+	require.NoError(t, err)
+	t.Cleanup(func() { store.Close() })
+	w := newWorld(t, Config{Parallel: -1, Records: store})
+	request := func(handler string, creds ...credentials.Credential) Request {
+		return Request{Image: "a.example/a:1", RuntimeHandler: handler, Keyring: keyringOf(creds...), Policy: pullpolicy.IfNotPresent, Pod: credentials.Pod{UID: "1"}}
+	}
+	both := make(chan string, 2)
+	met := make(chan struct{})
+	w.runtime.pull = func(_ context.Context, spec Spec) (string, error) {
+		both <- spec.RuntimeHandler
+		<-met // both pulls run at the same time
+		if spec.RuntimeHandler == "kata" {
+			return "", textError("404")
+		}
+		return "sha256:1", nil
+	}
+	errs := make(chan error, 2)
+	for _, handler := range []string{"", "kata"} {
+		go func() {
+			_, err := w.Pull(t.Context(), request(handler, secret("s1", "1")))
+			errs <- err
+		}()
+	}
+	assert.ElementsMatch(t, []string{"", "kata"}, []string{<-both, <-both})
+	close(met)
+	failed := 0
+	for range 2 {
+		if <-errs != nil {
+			failed++
+		}
+	}
+	assert.Equal(t, 1, failed)
+
+	d, err := w.Explain(t.Context(), request("kata", secret("s1", "1")))
+	require.NoError(t, err)
+	assert.Equal(t, "kata", d.RuntimeHandler)
+	assert.Equal(t, StorePresent, d.Store, "the fake keeps one store, and the record of kata is another one, so the image is preloaded there")
+	req := request("kata", secret("s1", "1"))
+	req.Policy = pullpolicy.Always
+	d, err = w.Explain(t.Context(), req)
+	require.NoError(t, err)
+	assert.Equal(t, ActionWait, d.Action)
+	assert.Contains(t, d.BackOff.Key, "runtime handler kata")
+	req.RuntimeHandler = "runsc"
+	d, err = w.Explain(t.Context(), req)
+	require.NoError(t, err)
+	assert.Equal(t, ActionPull, d.Action, "the window is that of kata")
+
+	rec, err := store.Record(t.Context(), "sha256:1")
+	require.NoError(t, err)
+	assert.Len(t, rec.Names, 1)
+	w.runtime.pull = nil
+	req = request("runsc", secret("s2", "2"))
+	req.Policy = pullpolicy.Always
+	img, err := w.Pull(t.Context(), req)
+	require.NoError(t, err)
+	rec, err = store.Record(t.Context(), img.ID+" runsc")
+	require.NoError(t, err)
+	assert.Len(t, rec.Names, 1)
+	// Sweep asks for the ID of the image.
+	ids := []string{}
+	require.NoError(t, w.Sweep(t.Context(), rec.Updated.Add(3600e9), func(id string) bool {
+		ids = append(ids, id)
+		return id == img.ID
+	}))
+	assert.ElementsMatch(t, []string{"sha256:1", img.ID}, ids)
+	_, err = store.Record(t.Context(), img.ID+" runsc")
+	assert.NoError(t, err)
+}
+
+// TestRuntimeHandlerIsALabel: another text could not be a handler, and would blur the keys.
+func TestRuntimeHandlerIsALabel(t *testing.T) {
+	w := newWorld(t, Config{})
+	for handler, ok := range map[string]bool{"": true, "kata": true, "kata-2": true, "-a": false, "a-": false, "A": false, "a b": false, "a.b": false, fmt.Sprintf("%064d", 0): false, "é": false} {
+		_, err := w.Pull(t.Context(), Request{Image: "a.example/a:1", RuntimeHandler: handler})
+		assert.Equal(t, ok, err == nil, "%q: %v", handler, err)
+		if err != nil {
+			assert.Equal(t, Reason(""), asError(t, err).Reason)
+			assert.ErrorContains(t, err, "DNS label")
+		}
+	}
+}
+
+// TestParserReadsNames: names without a registry are those of Config.Parser, and a Runtime gets
+// a name that means the same to it. The policy is that of the name as written.
+func TestParserReadsNames(t *testing.T) {
+	w := newWorld(t, Config{Parser: reference.Parser{Registry: "hub.example", Namespace: "mirror", Tag: "stable"}})
+	for image, want := range map[string][3]string{
+		"nginx":                 {"hub.example/mirror/nginx:stable", "hub.example/mirror/nginx:stable", "Always"},
+		"team/app:v1":           {"hub.example/team/app:v1", "hub.example/team/app:v1", "IfNotPresent"},
+		"registry.example/a":    {"registry.example/a:stable", "registry.example/a:stable", "Always"},
+		"registry.example/a:v1": {"registry.example/a:v1", "registry.example/a:v1", "IfNotPresent"},
+		"docker.io/nginx:v1":    {"docker.io/library/nginx:v1", "docker.io/nginx:v1", "IfNotPresent"},
+	} {
+		img, err := w.Pull(t.Context(), Request{Image: image})
+		require.NoError(t, err)
+		assert.Equal(t, want[0], img.Ref.String())
+		calls := w.runtime.took()
+		assert.Equal(t, "pull "+want[1]+" with anonymous", calls[len(calls)-1])
+		d, err := w.Explain(t.Context(), Request{Image: image})
+		require.NoError(t, err)
+		assert.Equal(t, want[2], string(d.Policy), image)
+	}
+	d, err := w.Explain(t.Context(), Request{Image: "nginx"})
+	require.NoError(t, err)
+	assert.Equal(t, "default: no tag is written", d.PolicyWhy)
+	_, err = New(Config{Runtime: &fakeRuntime{}, Parser: reference.Parser{Registry: "not a registry"}})
+	assert.ErrorContains(t, err, "Config.Parser")
+}
