@@ -10,6 +10,7 @@ import (
 	"github.com/pullkit/pullkit/credentials"
 	"github.com/pullkit/pullkit/index"
 	"github.com/pullkit/pullkit/internal/redact"
+	"github.com/pullkit/pullkit/pullpolicy"
 	"github.com/pullkit/pullkit/reference"
 )
 
@@ -66,12 +67,24 @@ type Event struct {
 	// Platform is the platform that is pulled for, as index.FormatPlatform writes it; ""
 	// if the call ended before it was known.
 	Platform string
+	// Policy is the pull policy that counts; "" if the call ended before it was known.
+	Policy pullpolicy.Policy
+	// Store is what the store had of the image. It is set with the event that ends an
+	// attempt: EventPulled, EventFailed, EventBackOff, EventNeverPull or EventInspectFailed,
+	// unless the name is malformed. The EventBackOff that PullWait sends after EventFailed
+	// ends no attempt, so it has no Store.
+	Store StoreState
 	// Digest is the digest of what the name points to; set with EventPulled and
 	// EventResolved.
 	Digest digest.Digest
 	// AdmittedBy says who admitted the image, as Config.Admission has said; set with
 	// EventPulled.
 	AdmittedBy string
+	// Size is the size of the image in bytes, as in Image.Size; set with EventPulled.
+	Size int64
+	// Took is how long the pull took, without the time that it waited for its turn. It is
+	// set with EventPulled if the registry was asked.
+	Took time.Duration
 	// Shared says that the call waits for an equal pull that another call began. The
 	// progress is that of the shared pull.
 	Shared bool
@@ -87,20 +100,24 @@ type Event struct {
 
 // eventJSON is the JSON form of an Event.
 type eventJSON struct {
-	Time       time.Time     `json:"time"`
-	Call       uint64        `json:"call"`
-	Type       string        `json:"type"`
-	Reason     EventReason   `json:"reason"`
-	Message    string        `json:"message,omitempty"`
-	Image      string        `json:"image"`
-	Pod        *podJSON      `json:"pod,omitempty"`
-	Platform   string        `json:"platform,omitempty"`
-	Digest     digest.Digest `json:"digest,omitempty"`
-	AdmittedBy string        `json:"admittedBy,omitempty"`
-	Shared     bool          `json:"shared,omitempty"`
-	RetryAfter float64       `json:"retryAfterSeconds,omitempty"`
-	Attempt    *Answer       `json:"attempt,omitempty"`
-	Progress   *Progress     `json:"progress,omitempty"`
+	Time       time.Time         `json:"time"`
+	Call       uint64            `json:"call"`
+	Type       string            `json:"type"`
+	Reason     EventReason       `json:"reason"`
+	Message    string            `json:"message,omitempty"`
+	Image      string            `json:"image"`
+	Pod        *podJSON          `json:"pod,omitempty"`
+	Platform   string            `json:"platform,omitempty"`
+	Policy     pullpolicy.Policy `json:"policy,omitempty"`
+	Store      StoreState        `json:"store,omitempty"`
+	Digest     digest.Digest     `json:"digest,omitempty"`
+	Size       int64             `json:"size,omitempty"`
+	Took       float64           `json:"tookSeconds,omitempty"`
+	AdmittedBy string            `json:"admittedBy,omitempty"`
+	Shared     bool              `json:"shared,omitempty"`
+	RetryAfter float64           `json:"retryAfterSeconds,omitempty"`
+	Attempt    *Answer           `json:"attempt,omitempty"`
+	Progress   *Progress         `json:"progress,omitempty"`
 }
 
 type podJSON struct {
@@ -120,7 +137,8 @@ func newPodJSON(p credentials.Pod) *podJSON {
 func (e Event) MarshalJSON() ([]byte, error) {
 	return json.Marshal(eventJSON{
 		Time: e.Time, Call: e.Call, Type: e.Type, Reason: e.Reason, Message: e.Message,
-		Image: e.Image, Pod: newPodJSON(e.Pod), Platform: e.Platform, Digest: e.Digest, AdmittedBy: e.AdmittedBy, Shared: e.Shared,
+		Image: e.Image, Pod: newPodJSON(e.Pod), Platform: e.Platform,
+		Policy: e.Policy, Store: e.Store, Digest: e.Digest, Size: e.Size, Took: e.Took.Seconds(), AdmittedBy: e.AdmittedBy, Shared: e.Shared,
 		RetryAfter: e.RetryAfter.Seconds(), Attempt: e.Attempt, Progress: e.Progress,
 	})
 }
@@ -135,7 +153,7 @@ func (r reporter) emit(t *task, e Event) {
 	if r.send == nil {
 		return
 	}
-	e.Time, e.Call, e.Image, e.Pod = time.Now(), t.call, t.image, t.pod
+	e.Time, e.Call, e.Image, e.Pod, e.Policy = time.Now(), t.call, t.image, t.pod, t.policy
 	if e.Type == "" {
 		e.Type = typeNormal
 	}
@@ -149,37 +167,41 @@ func (r reporter) emit(t *task, e Event) {
 // context ended before the registry was asked. No event is sent either for a request that
 // cannot be used, unless its name is malformed: the kubelet has an event only for that.
 func (r reporter) outcome(t *task, o outcome) {
+	emit := func(e Event) {
+		e.Store, e.Shared = o.store, o.shared
+		r.emit(t, e)
+	}
 	switch {
 	case o.err == nil && o.present:
 		text := fmt.Sprintf("Container image %q already present on machine", t.name)
 		if r.accessChecked {
 			text += " and can be accessed by the pod"
 		}
-		r.emit(t, Event{Reason: EventPulled, Message: text, Digest: o.image.Digest, AdmittedBy: o.image.AdmittedBy})
+		emit(Event{Reason: EventPulled, Message: text, Digest: o.image.Digest, Size: o.image.Size, AdmittedBy: o.image.AdmittedBy})
 	case o.err == nil:
 		text := fmt.Sprintf("Successfully pulled image %q in %v (%v including waiting). Image size: %d bytes.",
 			t.name, o.took.Truncate(time.Millisecond), time.Since(o.began).Truncate(time.Millisecond), o.image.Size)
-		r.emit(t, Event{Reason: EventPulled, Message: text, Digest: o.image.Digest, AdmittedBy: o.image.AdmittedBy, Shared: o.shared, Attempt: o.answer})
+		emit(Event{Reason: EventPulled, Message: text, Digest: o.image.Digest, Size: o.image.Size, Took: o.took, AdmittedBy: o.image.AdmittedBy, Attempt: o.answer})
 	case o.present:
 		text := fmt.Sprintf("Failed to admit image %q, which is present on machine: %s", t.name, o.err.text())
-		r.emit(t, Event{Type: typeWarning, Reason: EventFailed, Message: text, RetryAfter: o.err.RetryAfter})
+		emit(Event{Type: typeWarning, Reason: EventFailed, Message: text, RetryAfter: o.err.RetryAfter})
 	case o.asked:
 		r.hints(t, o.err)
 		text := fmt.Sprintf("Failed to pull image %q: %s", t.name, o.err.text())
-		r.emit(t, Event{Type: typeWarning, Reason: EventFailed, Message: text, RetryAfter: o.err.RetryAfter, Shared: o.shared})
+		emit(Event{Type: typeWarning, Reason: EventFailed, Message: text, RetryAfter: o.err.RetryAfter})
 	case o.err.Reason == ErrImagePullBackOff:
-		r.backOff(t, o.err)
+		r.backOff(t, o.store, o.err)
 	case o.err.Reason == ErrImageNeverPull:
-		r.emit(t, Event{Type: typeWarning, Reason: EventNeverPull, Message: o.err.Message()})
+		emit(Event{Type: typeWarning, Reason: EventNeverPull, Message: o.err.Message()})
 	case o.err.Reason == ErrInvalidImageName, o.err.Reason == ErrImageInspect:
-		r.emit(t, Event{Type: typeWarning, Reason: EventInspectFailed, Message: o.err.Message()})
+		emit(Event{Type: typeWarning, Reason: EventInspectFailed, Message: o.err.Message()})
 	}
 }
 
 // backOff reports that the image is not tried before the end of a window.
-func (r reporter) backOff(t *task, err *Error) {
+func (r reporter) backOff(t *task, store StoreState, err *Error) {
 	text := fmt.Sprintf("Back-off pulling image %q", t.name)
-	r.emit(t, Event{Reason: EventBackOff, Message: text, RetryAfter: err.RetryAfter})
+	r.emit(t, Event{Reason: EventBackOff, Message: text, RetryAfter: err.RetryAfter, Store: store})
 }
 
 // problems reports the pull secrets that could not be used, after a pull that failed:

@@ -1,6 +1,7 @@
 package puller
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"testing"
@@ -9,6 +10,7 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/pullpolicy"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -21,8 +23,8 @@ func TestEventsHaveAStableJSONForm(t *testing.T) {
 		want  string
 	}{
 		{
-			Event{Time: at, Call: 7, Type: typeNormal, Reason: EventPulled, Message: "m", Image: "a", Pod: credentials.Pod{Namespace: "n", Name: "p", UID: "u"}, Platform: "linux/amd64", Digest: "sha256:1"},
-			`{"time":"2026-01-02T03:04:05Z","call":7,"type":"Normal","reason":"Pulled","message":"m","image":"a","pod":{"namespace":"n","name":"p","uid":"u"},"platform":"linux/amd64","digest":"sha256:1"}`,
+			Event{Time: at, Call: 7, Type: typeNormal, Reason: EventPulled, Message: "m", Image: "a", Pod: credentials.Pod{Namespace: "n", Name: "p", UID: "u"}, Platform: "linux/amd64", Policy: "Always", Store: StoreNotAsked, Digest: "sha256:1", Size: 7, Took: 1500 * time.Millisecond},
+			`{"time":"2026-01-02T03:04:05Z","call":7,"type":"Normal","reason":"Pulled","message":"m","image":"a","pod":{"namespace":"n","name":"p","uid":"u"},"platform":"linux/amd64","policy":"Always","store":"not asked","digest":"sha256:1","size":7,"tookSeconds":1.5}`,
 		}, {
 			Event{Time: at, Call: 7, Type: typeWarning, Reason: EventFailed, Image: "a", Shared: true, RetryAfter: 1500 * time.Millisecond},
 			`{"time":"2026-01-02T03:04:05Z","call":7,"type":"Warning","reason":"Failed","image":"a","shared":true,"retryAfterSeconds":1.5}`,
@@ -84,4 +86,45 @@ func TestReportedCasesOfBadSecretEvents(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, c.Expected.Events, w.reasons(), c.ID)
 	}
+}
+
+// TestEventsSayWhatTheStoreHad: the event that ends an attempt says what the store had, under which
+// policy, how large the image is and how long the pull took.
+func TestEventsSayWhatTheStoreHad(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, Config{})
+		w.runtime.store["a.example/present:1"] = "sha256:1"
+		w.runtime.pull = func(_ context.Context, spec Spec) (string, error) {
+			time.Sleep(3 * time.Second)
+			if spec.Ref.Repository() == "fails" {
+				return "", textError("404")
+			}
+			return "sha256:2", nil
+		}
+		type end struct {
+			reason EventReason
+			policy pullpolicy.Policy
+			store  StoreState
+			size   int64
+			took   time.Duration
+		}
+		last := func(image string, policy pullpolicy.Policy) end {
+			_, _ = w.Pull(t.Context(), Request{Image: image, Policy: policy})
+			events := w.took()
+			e := events[len(events)-1]
+			for _, earlier := range events[:len(events)-1] {
+				assert.Empty(t, earlier.Store)
+			}
+			return end{e.Reason, e.Policy, e.Store, e.Size, e.Took}
+		}
+		assert.Equal(t, end{EventPulled, pullpolicy.IfNotPresent, StorePresent, 4096, 0}, last("a.example/present:1", ""))
+		assert.Equal(t, end{EventPulled, pullpolicy.Always, StoreNotAsked, 4096, 3 * time.Second}, last("a.example/present:1", pullpolicy.Always))
+		assert.Equal(t, end{EventPulled, pullpolicy.IfNotPresent, StoreAbsent, 4096, 3 * time.Second}, last("a.example/absent:1", ""))
+		assert.Equal(t, end{EventNeverPull, pullpolicy.Never, StoreAbsent, 0, 0}, last("a.example/never:1", pullpolicy.Never))
+		assert.Equal(t, end{EventFailed, pullpolicy.IfNotPresent, StoreAbsent, 0, 0}, last("a.example/fails:1", ""))
+		assert.Equal(t, end{EventBackOff, pullpolicy.IfNotPresent, StoreAbsent, 0, 0}, last("a.example/fails:1", ""))
+		w.runtime.inspectErr = textError("disk")
+		assert.Equal(t, end{EventInspectFailed, pullpolicy.IfNotPresent, StoreUnknown, 0, 0}, last("a.example/present:1", ""))
+		assert.Equal(t, end{reason: EventInspectFailed}, last("a b", ""))
+	})
 }

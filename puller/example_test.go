@@ -362,7 +362,7 @@ func ExampleEvent() {
 	_, err = p.Pull(context.Background(), puller.Request{Image: "busybox:1", Pod: credentials.Pod{Namespace: "team", Name: "web", UID: "1"}})
 	fmt.Println(err)
 	// Output:
-	// {"time":"2026-01-02T03:04:05Z","call":1,"type":"Normal","reason":"Pulling","message":"Pulling image \"busybox:1\"","image":"busybox:1","pod":{"namespace":"team","name":"web","uid":"1"},"platform":"linux/amd64"}
+	// {"time":"2026-01-02T03:04:05Z","call":1,"type":"Normal","reason":"Pulling","message":"Pulling image \"busybox:1\"","image":"busybox:1","pod":{"namespace":"team","name":"web","uid":"1"},"platform":"linux/amd64","policy":"IfNotPresent"}
 	// <nil>
 }
 

@@ -211,20 +211,12 @@ func (d *Decision) fail(reason Reason, err error) {
 
 // explainStore sets the fields that depend on the store and the records.
 func (d *Decision) explainStore(t *task, f storeAnswer) {
+	d.Store = f.state(t)
 	if f.err != nil {
-		d.Store = StoreUnknown
 		d.fail(f.reason, f.err)
 		return
 	}
-	if t.policy.AsksStore() {
-		d.Store, d.StoreWhy, d.Access = StoreAbsent, f.access.why, f.access.check
-		switch f.presence {
-		case pullpolicy.Present:
-			d.Store = StorePresent
-		case pullpolicy.NeedsProof:
-			d.Store = StoreNotYours
-		}
-	}
+	d.StoreWhy, d.Access = f.access.why, f.access.check
 	switch f.action {
 	case pullpolicy.Use:
 		d.Action = ActionUse

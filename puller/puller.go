@@ -115,7 +115,8 @@ func (p *Puller) Pull(ctx context.Context, req Request) (Image, error) {
 // An outcome is the result of one attempt of a call.
 type outcome struct {
 	image   Image
-	present bool // it was in the store already
+	present bool       // it was in the store already
+	store   StoreState // what the store had when the attempt began; "" if that is not known
 
 	asked  bool          // the registry was asked, or was going to be
 	shared bool          // another call began the pull
@@ -144,7 +145,8 @@ func (p *Puller) pull(ctx context.Context, req Request) outcome {
 // ensure makes one attempt: the steps in the comment of Pull, from step 2 on.
 func (p *Puller) ensure(ctx context.Context, t *task) (o outcome) {
 	began := time.Now()
-	defer func() { o.began = began }()
+	var store StoreState
+	defer func() { o.began, o.store = began, store }()
 	if ctx.Err() != nil {
 		return outcome{err: t.ended(ctx)}
 	}
@@ -152,7 +154,9 @@ func (p *Puller) ensure(ctx context.Context, t *task) (o outcome) {
 	switch {
 	case !ok, found.err != nil && ctx.Err() != nil:
 		return outcome{err: t.ended(ctx)}
-	case found.err != nil:
+	}
+	store = found.state(t)
+	if found.err != nil {
 		return outcome{err: t.fail(found.reason, found.err)}
 	}
 	switch found.action {
@@ -217,6 +221,21 @@ type storeAnswer struct {
 	reason   Reason             // of err
 }
 
+// state returns the answer as a StoreState.
+func (a storeAnswer) state(t *task) StoreState {
+	switch {
+	case a.err != nil:
+		return StoreUnknown
+	case !t.policy.AsksStore():
+		return StoreNotAsked
+	case a.presence == pullpolicy.Present:
+		return StorePresent
+	case a.presence == pullpolicy.NeedsProof:
+		return StoreNotYours
+	}
+	return StoreAbsent
+}
+
 // askStore asks the store for the image, and the records whether the Pod may use it.
 // It changes nothing.
 func (p *Puller) askStore(ctx context.Context, t *task) storeAnswer {
@@ -279,7 +298,7 @@ func (p *Puller) pullWait(ctx context.Context, req Request, sleep func(context.C
 		}
 		last = o.err
 		if last.Reason != ErrImagePullBackOff { // conclude has sent that event
-			p.events.backOff(t, last)
+			p.events.backOff(t, "", last)
 		}
 		pause := cmp.Or(max(last.RetryAfter, 0), p.config.Backoff.Initial)
 		if sleep(ctx, pause) != nil {
