@@ -98,15 +98,21 @@ func (a *admitter) recordOf(key admissionKey, by string) records.Admission {
 	return records.Admission{Name: key.name, Digest: key.top, Policy: key.policy, Namespace: key.namespace, By: by}
 }
 
+// An admitting is an answer that admits an image. Its policy is the fingerprint from before
+// the question, because the check may change meanwhile.
+type admitting struct {
+	by, policy string
+}
+
 // ask returns who has admitted the image, and asks Config.Admission if that is not known.
 // The error is one of package checked.
-func (a *admitter) ask(ctx context.Context, t *task, image content.Admission) (by string, err error) {
+func (a *admitter) ask(ctx context.Context, t *task, image content.Admission) (admitting, error) {
 	key := a.key(t, image.Top.Digest, image.Descriptor.Digest)
 	if by, ok := a.admitted(ctx, key, string(image.Descriptor.Digest)); ok {
-		return by, nil
+		return admitting{by, key.policy}, nil
 	}
 	image.Pod = t.pod
-	by, err = a.calls.Do(ctx, admissionCall{key, image.Repo.Cred}, func(ctx context.Context) (string, error) {
+	by, err := a.calls.Do(ctx, admissionCall{key, image.Repo.Cred}, func(ctx context.Context) (string, error) {
 		ctx, cancel := context.WithTimeoutCause(ctx, admissionTime, errAdmissionTime)
 		defer cancel()
 		var by string
@@ -124,21 +130,22 @@ func (a *admitter) ask(ctx context.Context, t *task, image content.Admission) (b
 		return by, nil
 	})
 	if err != nil {
-		return "", checked.Error(ctx, err)
+		return admitting{}, checked.Error(ctx, err)
 	}
-	return by, nil
+	return admitting{by, key.policy}, nil
 }
 
 // record writes who has admitted the image, if Config.Records can keep that.
-func (a *admitter) record(ctx context.Context, t *task, img Image) error {
-	if a == nil {
+func (a *admitter) record(ctx context.Context, t *task, img Image, policy string) error {
+	if policy == "" {
 		return nil
 	}
 	store, ok := a.config.Records.(records.AdmissionStore)
-	key := a.key(t, img.Digest, img.Manifest)
-	if !ok || key.policy == "" {
+	if !ok {
 		return nil
 	}
+	key := a.key(t, img.Digest, img.Manifest)
+	key.policy = policy
 	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), recordTime, errRecordTime)
 	defer cancel()
 	return within(ctx, func() error {
@@ -157,8 +164,9 @@ type admissionOfPull struct {
 	admitter *admitter
 	task     *task
 
-	mu sync.Mutex
-	by map[[2]digest.Digest]string // of the images that were admitted, by top and manifest
+	mu       sync.Mutex
+	admitted map[[2]digest.Digest]admitting // by top and manifest
+	policy   string                         // of the image that the pull has brought
 }
 
 // ofPull returns what asks about the image of a pull; nil if nobody has to be asked.
@@ -166,7 +174,7 @@ func (a *admitter) ofPull(t *task) *admissionOfPull {
 	if a == nil {
 		return nil
 	}
-	return &admissionOfPull{admitter: a, task: t, by: map[[2]digest.Digest]string{}}
+	return &admissionOfPull{admitter: a, task: t, admitted: map[[2]digest.Digest]admitting{}}
 }
 
 // hook returns the function for Spec.Admit.
@@ -175,13 +183,13 @@ func (o *admissionOfPull) hook() func(context.Context, content.Admission) error 
 		return nil
 	}
 	return func(ctx context.Context, image content.Admission) error {
-		by, err := o.admitter.ask(ctx, o.task, image)
+		answer, err := o.admitter.ask(ctx, o.task, image)
 		if err != nil {
 			return err
 		}
 		o.mu.Lock()
 		defer o.mu.Unlock()
-		o.by[[2]digest.Digest{image.Top.Digest, image.Descriptor.Digest}] = by
+		o.admitted[[2]digest.Digest{image.Top.Digest, image.Descriptor.Digest}] = answer
 		return nil
 	}
 }
@@ -193,33 +201,41 @@ func (o *admissionOfPull) of(ctx context.Context, img Image, spec Spec) (Image, 
 		return img, nil
 	}
 	o.mu.Lock()
-	by, ok := o.by[[2]digest.Digest{img.Digest, img.Manifest}]
+	answer, ok := o.admitted[[2]digest.Digest{img.Digest, img.Manifest}]
 	o.mu.Unlock()
 	if !ok {
 		var err error
-		if by, err = o.admitter.inspect(ctx, o.task, img, spec); err != nil {
+		if answer, err = o.admitter.inspect(ctx, o.task, img, spec); err != nil {
 			return Image{}, err
 		}
 	}
-	img.AdmittedBy = by
+	img.AdmittedBy, o.policy = answer.by, answer.policy
 	return img, nil
 }
 
+// record writes who has admitted the image that the pull has brought.
+func (o *admissionOfPull) record(ctx context.Context, img Image) error {
+	if o == nil {
+		return nil
+	}
+	return o.admitter.record(ctx, o.task, img, o.policy)
+}
+
 // inspect asks about a stored image, with the credential of spec.
-func (a *admitter) inspect(ctx context.Context, t *task, img Image, spec Spec) (by string, err error) {
+func (a *admitter) inspect(ctx context.Context, t *task, img Image, spec Spec) (admitting, error) {
 	image, err := a.config.Runtime.(Inspector).Inspect(ctx, spec)
 	if err != nil {
-		return "", credentials.Stop(fmt.Errorf("the stored image cannot be read: %w", err))
+		return admitting{}, credentials.Stop(fmt.Errorf("the stored image cannot be read: %w", err))
 	}
 	if image.Top.Digest != img.Digest || image.Descriptor.Digest != img.Manifest {
-		return "", credentials.Stop(checked.Error(ctx, &content.Error{Reason: content.ErrStore,
+		return admitting{}, credentials.Stop(checked.Error(ctx, &content.Error{Reason: content.ErrStore,
 			Err: fmt.Errorf("the store has %s now, and had %s", image.Top.Digest, img.Digest)}))
 	}
-	by, err = a.ask(ctx, t, image)
+	answer, err := a.ask(ctx, t, image)
 	if err == nil || checked.OtherCredential(err) {
-		return by, err
+		return answer, err
 	}
-	return "", credentials.Stop(withSignatureReason(err))
+	return admitting{}, credentials.Stop(withSignatureReason(err))
 }
 
 // withSignatureReason adds the kubelet's reason to a refusal.
@@ -255,7 +271,7 @@ func (p *Puller) admitPresent(ctx context.Context, t *task, img Image) outcome {
 		err.RetryAfter, err.Previous = window.wait, window.previous
 		return outcome{err: err}
 	}
-	by, _, err := askEach(ctx, p, t, func(ctx context.Context, spec Spec) (string, error) { return a.inspect(ctx, t, img, spec) })
+	answer, _, err := askEach(ctx, p, t, func(ctx context.Context, spec Spec) (admitting, error) { return a.inspect(ctx, t, img, spec) })
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return outcome{err: err}
@@ -267,8 +283,8 @@ func (p *Puller) admitPresent(ctx context.Context, t *task, img Image) outcome {
 	if !p.config.Kubelet.KeepStreak {
 		p.backoff.succeed(t.key)
 	}
-	img.AdmittedBy = by
-	if err := a.record(ctx, t, img); err != nil {
+	img.AdmittedBy = answer.by
+	if err := a.record(ctx, t, img, answer.policy); err != nil {
 		p.config.Logger.Warn("the admission of an image could not be recorded", "image", t.ref.String(), "err", err)
 		p.events.admissionNotRecorded(t)
 	}

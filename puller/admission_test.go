@@ -123,7 +123,7 @@ func (c *fakeCheck) took() []string {
 	return asked
 }
 
-func admitting(t *testing.T, change func(*Config)) (*Puller, *inspectedRuntime, *fakeCheck) {
+func newAdmitting(t *testing.T, change func(*Config)) (*Puller, *inspectedRuntime, *fakeCheck) {
 	rt, check := &inspectedRuntime{}, &fakeCheck{print: "p1"}
 	config := Config{Runtime: rt, Admission: check}
 	if change != nil {
@@ -143,7 +143,7 @@ func ofNamespace(namespace string, policy pullpolicy.Policy) Request {
 // The check is asked once for repository, digest, fingerprint and namespace, under every
 // pull policy.
 func TestAdmissionIsAskedOnceForEachQuestion(t *testing.T) {
-	p, rt, check := admitting(t, nil)
+	p, rt, check := newAdmitting(t, nil)
 	img, err := p.Pull(t.Context(), ofNamespace("a", pullpolicy.IfNotPresent))
 	require.NoError(t, err)
 	assert.Equal(t, "key one", img.AdmittedBy)
@@ -175,7 +175,7 @@ func TestAdmissionIsAskedOnceForEachQuestion(t *testing.T) {
 // An image that is stored, and that no check has seen, is not used as if one had.
 func TestAPresentImageIsCheckedUnderEveryPolicy(t *testing.T) {
 	for _, policy := range []pullpolicy.Policy{pullpolicy.Never, pullpolicy.IfNotPresent, pullpolicy.Always} {
-		p, rt, check := admitting(t, nil)
+		p, rt, check := newAdmitting(t, nil)
 		rt.store = map[string]string{checkedImage: "1"}
 		check.set("p1", errors.New("unsigned"))
 		_, err := p.Pull(t.Context(), ofNamespace("a", policy))
@@ -189,7 +189,7 @@ func TestAPresentImageIsCheckedUnderEveryPolicy(t *testing.T) {
 		assert.ErrorIs(t, err, content.ErrRefused)
 		assert.Empty(t, check.took(), "%s", policy)
 
-		p, rt, check = admitting(t, func(c *Config) { c.TrustPresent = true })
+		p, rt, check = newAdmitting(t, func(c *Config) { c.TrustPresent = true })
 		rt.store = map[string]string{checkedImage: "1"}
 		check.set("p1", errors.New("unsigned"))
 		img, err := p.Pull(t.Context(), ofNamespace("a", policy))
@@ -206,7 +206,7 @@ func TestAPresentImageIsCheckedUnderEveryPolicy(t *testing.T) {
 // The check of a present image gets the Pod's credentials one after another, as long as
 // the registry hides with them what the check needs.
 func TestTheCheckOfAPresentImageTriesTheCredentials(t *testing.T) {
-	p, rt, check := admitting(t, nil)
+	p, rt, check := newAdmitting(t, nil)
 	rt.store = map[string]string{checkedImage: "1"}
 	check.answer = func(_ context.Context, image content.Admission) error {
 		if image.Repo.Cred.Username == "right" {
@@ -239,7 +239,7 @@ func TestACheckThatCannotDecideKeepsTheImageOut(t *testing.T) {
 		"own reason":  &content.Error{Reason: content.ErrCheckFailed, Err: errors.New("no directory")},
 	} {
 		for _, present := range []bool{false, true} {
-			p, rt, check := admitting(t, nil)
+			p, rt, check := newAdmitting(t, nil)
 			if present {
 				rt.store = map[string]string{checkedImage: "1"}
 			}
@@ -256,7 +256,7 @@ func TestACheckThatCannotDecideKeepsTheImageOut(t *testing.T) {
 // A check that never answers, and ignores its context, is given up.
 func TestACheckThatHangsIsGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p, rt, check := admitting(t, nil)
+		p, rt, check := newAdmitting(t, nil)
 		rt.store = map[string]string{checkedImage: "1"}
 		stop := make(chan struct{})
 		check.answer = func(context.Context, content.Admission) error { <-stop; return nil }
@@ -280,7 +280,7 @@ func TestACheckThatHangsIsGivenUp(t *testing.T) {
 
 // The answer of a Runtime that forgets to ask is not used before the check was asked.
 func TestARuntimeThatForgetsTheCheckIsChecked(t *testing.T) {
-	p, rt, check := admitting(t, nil)
+	p, rt, check := newAdmitting(t, nil)
 	rt.forgets = true
 	img, err := p.Pull(t.Context(), ofNamespace("a", pullpolicy.Always))
 	require.NoError(t, err)
@@ -290,7 +290,7 @@ func TestARuntimeThatForgetsTheCheckIsChecked(t *testing.T) {
 	_, err = p.Pull(t.Context(), ofNamespace("a", pullpolicy.Always))
 	assert.ErrorIs(t, err, ErrSignatureValidation)
 
-	p, rt, _ = admitting(t, nil)
+	p, rt, _ = newAdmitting(t, nil)
 	rt.forgets, rt.moved = true, true
 	_, err = p.Pull(t.Context(), ofNamespace("a", pullpolicy.Always))
 	assert.ErrorIs(t, err, content.ErrCheckFailed, "the store has another image than the one that was pulled")
@@ -302,7 +302,7 @@ func TestAdmissionsSurviveARestart(t *testing.T) {
 	require.NoError(t, err)
 	defer dir.Close()
 	withRecords := func(c *Config) { c.Records = dir }
-	p, rt, check := admitting(t, withRecords)
+	p, rt, check := newAdmitting(t, withRecords)
 	_, err = p.Pull(t.Context(), ofNamespace("a", pullpolicy.IfNotPresent))
 	require.NoError(t, err)
 	assert.Len(t, check.took(), 1)
@@ -316,7 +316,7 @@ func TestAdmissionsSurviveARestart(t *testing.T) {
 
 	store := rt.store
 	for _, policy := range []pullpolicy.Policy{pullpolicy.Never, pullpolicy.Always} {
-		p, rt, check = admitting(t, withRecords)
+		p, rt, check = newAdmitting(t, withRecords)
 		rt.store = store
 		img, err := p.Pull(t.Context(), ofNamespace("a", policy))
 		require.NoError(t, err)
@@ -326,11 +326,38 @@ func TestAdmissionsSurviveARestart(t *testing.T) {
 		require.NoError(t, err)
 		assert.Len(t, check.took(), 1, "another namespace is not on record")
 	}
-	p, rt, check = admitting(t, withRecords)
+	p, rt, check = newAdmitting(t, withRecords)
 	rt.store = store
 	check.set("p2", errors.New("unsigned"))
 	_, err = p.Pull(t.Context(), ofNamespace("a", pullpolicy.Never))
 	assert.ErrorIs(t, err, ErrSignatureValidation, "the record is of another policy")
+}
+
+// A check that changes while it is asked has not admitted the image by what it is now.
+func TestAnAdmissionIsRecordedForThePolicyThatWasAsked(t *testing.T) {
+	for _, present := range []bool{false, true} {
+		dir, err := records.Open(t.TempDir())
+		require.NoError(t, err)
+		defer dir.Close()
+		p, rt, check := newAdmitting(t, func(c *Config) { c.Records = dir })
+		if present {
+			rt.store = map[string]string{checkedImage: "1"}
+		}
+		check.answer = func(context.Context, content.Admission) error {
+			check.mu.Lock()
+			defer check.mu.Unlock()
+			check.print, check.answer = "p2", func(context.Context, content.Admission) error { return errors.New("revoked") }
+			return nil
+		}
+		_, err = p.Pull(t.Context(), ofNamespace("a", pullpolicy.IfNotPresent))
+		require.NoError(t, err)
+		rec, err := dir.Record(t.Context(), string(fakeTop(reference.MustParse(checkedImage))))
+		require.NoError(t, err)
+		require.Len(t, rec.Admissions, 1)
+		assert.Equal(t, "p1", rec.Admissions[0].Policy)
+		_, err = p.Pull(t.Context(), ofNamespace("a", pullpolicy.Never))
+		assert.ErrorIs(t, err, ErrSignatureValidation)
+	}
 }
 
 // The record of an admission does not say that the image was pulled.
@@ -339,7 +366,7 @@ func TestAnAdmissionOnRecordLeavesAPreloadedImagePreloaded(t *testing.T) {
 		dir, err := records.Open(t.TempDir())
 		require.NoError(t, err)
 		defer dir.Close()
-		p, rt, _ := admitting(t, func(c *Config) { c.Records, c.Kubelet.PreloadedByID = dir, byID })
+		p, rt, _ := newAdmitting(t, func(c *Config) { c.Records, c.Kubelet.PreloadedByID = dir, byID })
 		rt.store = map[string]string{checkedImage: "1"}
 		for range 2 {
 			_, err = p.Pull(t.Context(), ofNamespace("a", pullpolicy.Never))
@@ -353,7 +380,7 @@ func TestFaultyRecordsOfAdmissionsAdmitNothing(t *testing.T) {
 	verify, err := pullpolicy.NewVerification(pullpolicy.NeverVerify)
 	require.NoError(t, err)
 	recs := &scriptedRecords{err: errors.New("broken disk")}
-	p, rt, check := admitting(t, func(c *Config) { c.Records, c.Verify = recs, verify })
+	p, rt, check := newAdmitting(t, func(c *Config) { c.Records, c.Verify = recs, verify })
 	rt.store = map[string]string{checkedImage: "1"}
 	check.set("p1", errors.New("unsigned"))
 	_, err = p.Pull(t.Context(), ofNamespace("a", pullpolicy.Never))
@@ -366,7 +393,7 @@ func TestFaultyRecordsOfAdmissionsAdmitNothing(t *testing.T) {
 // Pulls of different namespaces do not share a run, because the check is asked for each.
 func TestNamespacesDoNotShareTheRunOfACheck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p, _, check := admitting(t, func(c *Config) { c.Parallel = -1 })
+		p, _, check := newAdmitting(t, func(c *Config) { c.Parallel = -1 })
 		check.answer = func(_ context.Context, image content.Admission) error {
 			time.Sleep(time.Second)
 			if image.Pod.Namespace == "b" {
@@ -390,7 +417,7 @@ func TestNamespacesDoNotShareTheRunOfACheck(t *testing.T) {
 
 func TestEventsSayWhoAdmittedAnImage(t *testing.T) {
 	var events []Event
-	p, rt, check := admitting(t, func(c *Config) { c.Events = func(e Event) { events = append(events, e) } })
+	p, rt, check := newAdmitting(t, func(c *Config) { c.Events = func(e Event) { events = append(events, e) } })
 	_, err := p.Pull(t.Context(), ofNamespace("a", pullpolicy.Always))
 	require.NoError(t, err)
 	_, err = p.Pull(t.Context(), ofNamespace("a", pullpolicy.Never))
@@ -419,7 +446,7 @@ func TestEventsSayWhoAdmittedAnImage(t *testing.T) {
 }
 
 func TestExplainShowsTheAdmission(t *testing.T) {
-	p, rt, check := admitting(t, nil)
+	p, rt, check := newAdmitting(t, nil)
 	rt.store = map[string]string{checkedImage: "1"}
 	req := ofNamespace("a", pullpolicy.Never)
 	d, err := p.Explain(t.Context(), req)
@@ -446,7 +473,7 @@ func TestExplainShowsTheAdmission(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, ActionWait, d.Action)
 
-	p, rt, _ = admitting(t, func(c *Config) { c.TrustPresent = true })
+	p, rt, _ = newAdmitting(t, func(c *Config) { c.TrustPresent = true })
 	rt.store = map[string]string{checkedImage: "1"}
 	d, err = p.Explain(t.Context(), req)
 	require.NoError(t, err)

@@ -193,7 +193,7 @@ func (p *Puller) attempt(ctx context.Context, run *pullRun) pullResult {
 	}
 	err = note.settle(ctx, r)
 	if err == nil && r.err == nil {
-		err = p.admission.record(ctx, t, img)
+		err = admission.record(ctx, img)
 	}
 	if err != nil {
 		p.config.Logger.Warn("the record of a pull could not be written", "image", t.ref.String(), "err", err)
