@@ -169,7 +169,7 @@ type admissionOfPull struct {
 	policy   string                         // of the image that the pull has brought
 }
 
-// ofPull returns what asks about the image of a pull; nil if nobody has to be asked.
+// ofPull returns what asks about the image of a pull; nil without Config.Admission.
 func (a *admitter) ofPull(t *task) *admissionOfPull {
 	if a == nil {
 		return nil

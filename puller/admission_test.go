@@ -230,7 +230,7 @@ func TestTheCheckOfAPresentImageTriesTheCredentials(t *testing.T) {
 	assert.Len(t, check.took(), 1, "a refusal is final")
 }
 
-// A check that cannot decide keeps the image out, and is told apart from a refusal.
+// A check that cannot decide keeps the image out, and its error differs from that of a refusal.
 func TestACheckThatCannotDecideKeepsTheImageOut(t *testing.T) {
 	for name, own := range map[string]error{
 		"unreachable": &content.Error{Reason: content.ErrNetwork, Host: "registry.example"},

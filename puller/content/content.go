@@ -87,7 +87,7 @@ type Check interface {
 // A CheckExplainer is a Check that can say what it would do. It is optional.
 type CheckExplainer interface {
 	// Explain says in one line by which rule the check would decide about the image with
-	// the name ref. It asks nobody.
+	// the name ref. It does no I/O.
 	Explain(ref reference.Reference) string
 }
 

@@ -45,7 +45,7 @@ var cosignTags = []struct{ ending, artifactType string }{
 // the digest of repo.Ref do not matter. If artifactType is not "", only entries of that
 // type are listed. The list is empty if nothing refers to subject; that is not an error.
 //
-// Nothing of the list is verified. Everybody who may push to the repository can add to it,
+// Nothing of the list is verified. Every user who may push to the repository can add to it,
 // so a caller has to verify a signature, and that it is for subject. Use
 // [Client.Manifest] and [Client.Blob] with the digest of an entry to read it.
 //
@@ -200,7 +200,7 @@ func lacksAPI(err error) bool {
 	return false
 }
 
-// readTag reads the index under the tag that stands for the referrers API.
+// readTag reads the index under the tag that replaces the referrers API.
 func (l *referrerList) readTag(ctx context.Context) error {
 	doc, err := l.tagged(ctx, referrersTag(l.subject))
 	if err != nil || doc.Body == nil {

@@ -44,10 +44,9 @@
 //
 // # Faults
 //
-// containerd lets an image in, or looks at only some programs, in cases in which this
-// package keeps it out. Whatever is wrong, the image is not admitted. The second column
-// says how the error is told apart: a refusal is SignatureValidationFailed, and everything
-// else is content.ErrCheckFailed.
+// Whatever is wrong, the image is not admitted. The second column says what the error
+// means: a refusal is SignatureValidationFailed, and everything else is
+// content.ErrCheckFailed.
 //
 //	fault                                              error
 //	a program ends with another status than 0          refused

@@ -189,7 +189,7 @@ type function struct {
 }
 
 // Func returns a check that calls admit, whose results are those of content.Check. name is
-// for people: it is in the answer and in texts. version is what admit decides by, such as a
+// what operators read, in answers and errors. version is what admit decides by, such as a
 // hash of its keys: if it changes, images that were admitted are asked about again. With
 // an empty version no answer is remembered. A nil admit refuses every image.
 func Func(name, version string, admit func(ctx context.Context, image content.Admission) (by string, err error)) content.Check {
