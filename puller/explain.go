@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -503,29 +504,61 @@ func (d Decision) candidatesText(b *lines) {
 	default:
 		b.line("credentials", strconv.Itoa(tried)+" candidates, tried in this order")
 	}
+	var table columns
 	for _, c := range d.Candidates {
+		user := ""
+		if c.Username != "" {
+			user = "user " + c.Username
+		}
+		why := c.Why
+		if c.Mirror != "" {
+			why = strings.TrimLeft(why+"   for the mirror "+c.Mirror, " ")
+		}
+		table = append(table, [3]string{c.From, user, why})
+	}
+	for i, text := range table.lines() {
 		order := "x"
-		switch {
+		switch c := d.Candidates[i]; {
 		case c.Order > 0:
 			order = strconv.Itoa(c.Order)
 		case c.Mirror != "":
 			order = "m"
-		}
-		text := c.From
-		if c.Username != "" {
-			text += "   user " + c.Username
-		}
-		if c.Why != "" {
-			text += "   " + c.Why
-		}
-		if c.Mirror != "" {
-			text += "   for the mirror " + c.Mirror
 		}
 		fmt.Fprintf(b, "%3s  %s\n", order, redact.Escape(text, len(text)))
 	}
 	if d.Skipped > 0 {
 		fmt.Fprintf(b, "  x  and %d more that do not match\n", d.Skipped)
 	}
+}
+
+// columns are the cells of a table's lines.
+type columns [][3]string
+
+// widest is the most characters for which a cell widens its column.
+const widest = 60
+
+// lines returns the lines with aligned columns. A column that is empty in all lines is left
+// out.
+func (c columns) lines() []string {
+	var width [3]int
+	for _, row := range c {
+		for i, cell := range row {
+			if n := utf8.RuneCountInString(cell); n <= widest {
+				width[i] = max(width[i], n)
+			}
+		}
+	}
+	out := make([]string, 0, len(c))
+	for _, row := range c {
+		text := ""
+		for i, cell := range row {
+			if cell != "" || width[i] > 0 {
+				text += fmt.Sprintf("%-*s   ", width[i], cell)
+			}
+		}
+		out = append(out, strings.TrimRight(text, " "))
+	}
+	return out
 }
 
 func (d Decision) attemptsText(b *lines) {

@@ -68,7 +68,7 @@ back-off    none                (key: pod-uid, registry.example:5000/team/app:v2
 credentials 2 candidates, tried in this order
   1  secret "awesomeapps/team-key", key "registry.example:5000/team"   user ro-team   matches
   x  secret "awesomeapps/port", key "registry.example"   user ro-port   the port is another one
-  2  secret "awesomeapps/all", key "*.example:5000"   user ro-all   matches
+  2  secret "awesomeapps/all", key "*.example:5000"      user ro-all    matches
 attempts    1  secret "awesomeapps/team-key", key "registry.example:5000/team": 401 UNAUTHORIZED
             2  secret "awesomeapps/all", key "*.example:5000": accepted
 index       sha256:999999999999  2 manifests, want linux/arm64

@@ -31,6 +31,6 @@ func demo(ctx context.Context, parallel int, out, log io.Writer) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	fmt.Fprintln(out, "Six images that the registry has, and two that cannot be pulled:")
+	fmt.Fprintln(out, "Six images that the registry has, and two that cannot be pulled, so the exit status is 1:")
 	return prepull(ctx, dir, parallel, images, out, log)
 }

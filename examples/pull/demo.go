@@ -16,11 +16,21 @@ import (
 	"github.com/pullkit/pullkit/pullpolicy"
 )
 
-// demoPlatforms are the platforms of the demonstration's image. demo pulls for the second
-// platform, so that the choice is the same on every machine.
-var demoPlatforms = []ocispec.Platform{
-	{OS: "linux", Architecture: "amd64"},
-	{OS: "linux", Architecture: "arm64", Variant: "v8"},
+// demoPlatforms returns the platforms of the demonstration's image, and which of them is
+// for this machine. On another system than Linux that is the platform of a Linux on the same
+// processor, because images for other systems are rare.
+func demoPlatforms() (all []ocispec.Platform, own ocispec.Platform) {
+	host := index.Host()
+	own = index.Normalize(ocispec.Platform{OS: "linux", Architecture: host.Architecture})
+	if host.Architecture == "arm" {
+		own.Variant = host.Variant
+	}
+	for _, architecture := range []string{"amd64", "arm64"} {
+		if p := index.Normalize(ocispec.Platform{OS: "linux", Architecture: architecture}); p.Architecture != own.Architecture {
+			all = append(all, p)
+		}
+	}
+	return append(all, own), own
 }
 
 // demo starts a registry, pulls a private image from it, and pulls the image again under
@@ -34,11 +44,12 @@ func demo(ctx context.Context, stdout io.Writer) error {
 		return err
 	}
 	defer reg.Close()
-	if _, err := reg.PutImage("team/app:v1", pullertest.ImageSpec{Platforms: demoPlatforms, Layers: []int64{3 << 20, 200 << 10}}); err != nil {
+	platforms, own := demoPlatforms()
+	if _, err := reg.PutImage("team/app:v1", pullertest.ImageSpec{Platforms: platforms, Layers: []int64{3 << 20, 200 << 10}}); err != nil {
 		return err
 	}
 	image := reg.Host() + "/team/app:v1"
-	fmt.Fprintf(stdout, "A registry on loopback has a private image for %s and %s: %s\n", index.FormatPlatform(demoPlatforms[0]), index.FormatPlatform(demoPlatforms[1]), image)
+	fmt.Fprintf(stdout, "A registry on loopback has the private image %s for %d platforms.\nThis machine's is %s.\n", image, len(platforms), index.FormatPlatform(own))
 	secrets, err := demoSecrets(reg.Host())
 	if err != nil {
 		return err
@@ -59,7 +70,7 @@ func demo(ctx context.Context, stdout io.Writer) error {
 	}
 	p, err := puller.New(puller.Config{
 		Runtime:  rt,
-		Platform: demoPlatforms[1],
+		Platform: own,
 		Events:   out.event,
 	})
 	if err != nil {
@@ -74,7 +85,7 @@ func demo(ctx context.Context, stdout io.Writer) error {
 	}
 	out.decision(decision)
 
-	fmt.Fprint(stdout, "\n-- The pull:\n")
+	fmt.Fprint(stdout, "-- The pull:\n")
 	img, err := p.Pull(ctx, req)
 	if err != nil {
 		return err
@@ -89,9 +100,9 @@ func demo(ctx context.Context, stdout io.Writer) error {
 			return err
 		}
 		n := reg.Counts()
-		fmt.Fprintf(stdout, "requests to the registry: %d for manifests, %d for blobs, %d bytes fetched\n", n.ManifestHead+n.ManifestGet, n.BlobHead+n.BlobGet, n.BlobBytes)
+		fmt.Fprintf(stdout, "requests to the registry: %d for manifests, %d for blobs\n", n.ManifestHead+n.ManifestGet, n.BlobHead+n.BlobGet)
 	}
-	fmt.Fprintf(stdout, "\nThe image %s is in the OCI image layout\n%s\n", img.Digest, dir)
+	fmt.Fprintf(stdout, "\nThe image is stored as %s\nin the OCI image layout %s, which you can remove.\n", img.Digest, dir)
 	return nil
 }
 

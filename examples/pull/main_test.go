@@ -46,22 +46,28 @@ func TestDemonstrationPullsAPrivateImage(t *testing.T) {
 	require.Equal(t, 0, code, errs)
 	for _, want := range []string{
 		`1  secret "demo/stale"`, `2  secret "demo/current"`, // the order
-		"401 UNAUTHORIZED",              // the answer to the stale secret
-		`secret "demo/current"`,         // the good secret
-		"linux/arm64/v8    exact match", // the choice from the index
+		"401 UNAUTHORIZED",      // the answer to the stale secret
+		`secret "demo/current"`, // the good secret
+		"  exact match",         // the choice from the index
 		"already present on machine",
-		"requests to the registry: 0 for manifests, 0 for blobs, 0 bytes fetched",
+		"requests to the registry: 0 for manifests, 0 for blobs\n",
+		"Image size: 3.2 MiB.\n",
 	} {
 		assert.Contains(t, out, want)
 	}
 	assert.NotContains(t, out, "the-old-password")
 	assert.NotContains(t, out, "the-new-password")
 	lines := strings.Split(strings.TrimSpace(out), "\n")
-	dir := lines[len(lines)-1]
-	digest := regexp.MustCompile(`^The image sha256:([0-9a-f]{64}) is in the OCI image layout$`).FindStringSubmatch(lines[len(lines)-2])
-	require.NotEmpty(t, digest, lines[len(lines)-2])
+	last := strings.Join(lines[len(lines)-2:], " ")
+	named := regexp.MustCompile(`^The image is stored as sha256:([0-9a-f]{64}) in the OCI image layout (.*), which you can remove\.$`).FindStringSubmatch(last)
+	require.NotEmpty(t, named, last)
+	dir := named[2]
 	assert.FileExists(t, filepath.Join(dir, "index.json"))
-	assert.FileExists(t, filepath.Join(dir, "blobs", "sha256", digest[1]))
+	assert.FileExists(t, filepath.Join(dir, "blobs", "sha256", named[1]))
+	left, err := os.ReadDir(filepath.Dir(dir))
+	require.NoError(t, err)
+	assert.Len(t, left, 1, "the demonstration leaves only what it names")
+	assert.NotContains(t, out, "\n\n\n")
 }
 
 // startPrivate starts a registry with a private image, and writes a secret and

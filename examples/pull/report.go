@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -128,7 +130,7 @@ func eventText(e puller.Event, brief bool) string {
 			return "" // the line of pulled follows
 		}
 		if e.Attempt != nil {
-			return fmt.Sprintf("%s: %s: accepted\n%s", e.Image, e.Attempt.From, e.Message)
+			return fmt.Sprintf("%s: %s: accepted\n%s", e.Image, e.Attempt.From, withUnit(e.Message))
 		}
 	case puller.EventPulling:
 		if brief {
@@ -200,6 +202,16 @@ func answerText(a puller.Answer) string {
 		text += " " + code
 	}
 	return text + " from " + a.Host
+}
+
+// withUnit writes the size at the end of the kubelet's message about a pulled image with the
+// unit that all other lines have.
+func withUnit(message string) string {
+	text, size, found := strings.Cut(message, "Image size: ")
+	if n, err := strconv.ParseInt(strings.TrimSuffix(size, " bytes."), 10, 64); found && err == nil {
+		return text + "Image size: " + bytesText(n) + "."
+	}
+	return message
 }
 
 // blobLine returns the line for a finished blob, or "" for a blob that is being fetched.
