@@ -10,7 +10,7 @@ require (
 	github.com/pullkit/pullkit v0.0.0-00010101000000-000000000000
 	github.com/stretchr/testify v1.12.1
 	google.golang.org/grpc v1.85.0
-	k8s.io/cri-api v0.36.3
+	k8s.io/cri-api v0.37.2
 )
 
 require (
