@@ -9,11 +9,7 @@ import (
 // plainMatch is a second implementation of the rules for patterns.
 func plainMatch(pattern string, ref reference.Reference) bool {
 	server := func(registry string) string {
-		registry = strings.ToLower(registry)
-		if strings.HasSuffix(registry, ":443") {
-			registry = registry[:len(registry)-4]
-		}
-		return registry
+		return strings.TrimSuffix(strings.ToLower(registry), ":443")
 	}
 	registry, path, _ := strings.Cut(pattern, "/")
 	if server(registry) != server(ref.Registry()) {
