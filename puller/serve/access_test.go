@@ -285,3 +285,21 @@ func TestAClientThatHasLeftGetsNoAnswer(t *testing.T) {
 	})
 	assert.Empty(t, w.Body.String())
 }
+
+// An image that cannot be read does not hide the other images of its repository.
+func TestAnImageThatCannotBeReadHidesNoOther(t *testing.T) {
+	reg := startRegistry(t, pullertest.Config{})
+	n := newNode(t, registry.Config{}, nil)
+	var images []pullertest.PutResult
+	for i, tag := range []string{"v1", "v2", "v3"} {
+		images = append(images, put(t, reg, "team/app:"+tag, pullertest.ImageSpec{Layers: []int64{1000 + int64(i)}}))
+		n.pull(t, reg.Host()+"/team/app:"+tag, nil)
+	}
+	lose(t, n, images[1].Descriptor)
+	require.NoError(t, os.Mkdir(filepath.Join(n.store.Dir(), "blobs", "sha256", images[1].Descriptor.Digest.Encoded()), 0o700))
+	s := n.serves(t, reg.Host(), serve.Config{})
+	for i, want := range []int{200, 500, 200} {
+		assert.Equal(t, want, s.get(under("team/app", "blobs", images[i].Blobs[1])))
+		assert.Equal(t, want, s.get(under("team/app", "manifests", images[i].Descriptor)))
+	}
+}

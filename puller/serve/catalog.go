@@ -3,6 +3,7 @@ package serve
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"sync"
 	"time"
@@ -51,6 +52,7 @@ type listing struct {
 
 	mu      sync.Mutex
 	holders map[string]map[digest.Digest][]holder // by repository; nil until a blob of it is asked for
+	failed  map[string]error                      // why an image of the repository could not be read
 }
 
 // A holder is an image that names a blob.
@@ -67,7 +69,7 @@ func (c *catalog) list(ctx context.Context) (*listing, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &listing{catalog: c, entries: map[string][]content.Entry{}, holders: map[string]map[digest.Digest][]holder{}}
+	l := &listing{catalog: c, entries: map[string][]content.Entry{}, holders: map[string]map[digest.Digest][]holder{}, failed: map[string]error{}}
 	for _, e := range all {
 		if !e.Ref.IsZero() {
 			l.entries[e.Ref.Name()] = append(l.entries[e.Ref.Name()], e)
@@ -76,7 +78,8 @@ func (c *catalog) list(ctx context.Context) (*listing, error) {
 	return l, nil
 }
 
-// holding returns the images of a repository that name a blob.
+// holding returns the images of a repository that name a blob. An image that cannot be read
+// hides no other one: it is an error only if none of the others names the blob.
 func (l *listing) holding(ctx context.Context, repository string, blob digest.Digest) ([]holder, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -85,10 +88,16 @@ func (l *listing) holding(ctx context.Context, repository string, blob digest.Di
 		all = map[digest.Digest][]holder{}
 		for _, e := range l.entries[repository] {
 			if err := l.catalog.addHolders(ctx, all, e); err != nil {
-				return nil, err
+				if ctx.Err() != nil {
+					return nil, err
+				}
+				l.failed[repository] = fmt.Errorf("image %s: %w", e.Ref, err)
 			}
 		}
 		l.holders[repository] = all
+	}
+	if len(all[blob]) == 0 {
+		return nil, l.failed[repository]
 	}
 	return all[blob], nil
 }

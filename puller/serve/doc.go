@@ -5,7 +5,8 @@
 // The one call most users need is [New]:
 //
 //	h, err := serve.New(serve.Config{Store: store, Records: recs})
-//	server := &http.Server{Addr: ":5050", Handler: h, ReadHeaderTimeout: 10 * time.Second}
+//	server := &http.Server{Addr: ":5050", Handler: h,
+//		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: time.Minute}
 //	err = server.ListenAndServe()
 //
 // store is the layout.Layout into which the node pulls, and recs are the records of the
@@ -32,6 +33,10 @@
 // for an image without a record, for one that a node's or a Pod's credential opened, and for
 // one that only a mirror gave. Config.Allow decides about the rest. To give public images
 // to some clients only, wrap the Handler.
+//
+// Public means without a credential, from where this node is. A registry that lets a node in
+// by its address or its network needs none. Serve its images only to clients that may have
+// them, by a handler around this one.
 //
 // A credential that the registry did not need counts, too. So a node that logs in to Docker
 // Hub serves none of its images by default. Config.Allow can accept those of
@@ -76,12 +81,12 @@
 // # Load
 //
 // Config.Parallel limits how much is sent at the same time; above that the answer is 429
-// with Retry-After, and clients ask the next host, containerd after five tries. An answer may take as long as it takes,
-// but each 128 KiB of it have a deadline, and a client that reads less than 32 KiB/s loses
-// its place if another client needs one. On Linux and other systems with sendfile the
-// system copies blobs from the file to the connection, unless it is a connection of TLS.
-// The http.Server limits the header of a request and idle connections, so set its
-// ReadHeaderTimeout and IdleTimeout, and leave WriteTimeout zero.
+// with Retry-After, and clients ask the next host, containerd after five tries. An answer
+// may take as long as it takes, but each 128 KiB of it have a deadline, and a client that
+// reads less than 32 KiB/s loses its place if another client needs one. On Linux and other
+// systems with sendfile the system copies blobs from the file to the connection, unless it
+// is a connection of TLS. The http.Server limits the header of a request and idle
+// connections, so set its ReadHeaderTimeout and IdleTimeout, and leave WriteTimeout zero.
 //
 // # What is checked
 //

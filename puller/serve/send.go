@@ -46,6 +46,7 @@ func (h *Handler) send(w http.ResponseWriter, r *http.Request, f found) error {
 	default:
 		header.Set("Cache-Control", "no-cache") // a tag can be moved
 	}
+	_ = s.begin() // also for an answer without a body; s keeps the error
 	http.ServeContent(s, r, "", time.Time{}, body)
 	if err := s.failure(r); err != nil {
 		h.log.InfoContext(r.Context(), "cut", "path", shown(r.URL.Path), "client", r.RemoteAddr, "sent", s.sent, "reason", redact.Text(err.Error()))

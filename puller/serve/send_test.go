@@ -3,6 +3,8 @@ package serve_test
 import (
 	"bufio"
 	"io"
+	"mime"
+	"mime/multipart"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -276,6 +278,64 @@ func TestTheBodyOfARequestIsNotRead(t *testing.T) {
 		conn.Close()
 		time.Sleep(time.Second) // the server waits a moment before it closes
 	})
+}
+
+// Every answer has the time-out, also one without content, and so has the rest of a request
+// whose body is not read. Otherwise a client could hold its connection for ever.
+func TestAClientThatDoesNotReadARefusalIsCut(t *testing.T) {
+	n, host, path, layer := large(t, 1000)
+	synctest.Test(t, func(t *testing.T) {
+		p := startPipes(t, n.handler(t, host, serve.Config{StallTimeout: 30 * time.Second}))
+		for _, request := range []string{"GET /v2/", "GET /v2/x/manifests/none", "DELETE " + path, "HEAD " + path, "GET " + path,
+			"GET " + path + " HTTP/1.1\r\nIf-None-Match: *\r\nX: ", "GET " + path + " HTTP/1.1\r\nRange: bytes=5000-\r\nX: "} {
+			conn := p.dial()
+			_, err := io.WriteString(conn, request+" HTTP/1.1\r\nHost: x\r\n\r\n")
+			require.NoError(t, err)
+			time.Sleep(31 * time.Second)
+			got, err := bufio.NewReader(conn).ReadString('\n')
+			assert.ErrorIs(t, err, io.EOF, request)
+			assert.Empty(t, got, request)
+			conn.Close()
+		}
+		for _, length := range []string{"Content-Length: 1000", "Transfer-Encoding: chunked", "Expect: 100-continue\r\nContent-Length: 10"} {
+			conn := p.dial()
+			require.NoError(t, conn.SetDeadline(time.Now().Add(time.Hour)))
+			_, err := io.WriteString(conn, "GET "+path+" HTTP/1.1\r\nHost: x\r\n"+length+"\r\n\r\n")
+			require.NoError(t, err)
+			r := bufio.NewReader(conn)
+			resp, err := http.ReadResponse(r, nil)
+			require.NoError(t, err)
+			data, err := io.ReadAll(resp.Body)
+			require.NoError(t, err)
+			assert.Len(t, data, int(layer.Size))
+			began := time.Now()
+			_, err = r.ReadByte()
+			assert.ErrorIs(t, err, io.EOF, length)
+			assert.LessOrEqual(t, time.Since(began), time.Minute, length)
+			conn.Close()
+		}
+	})
+}
+
+// Parts of a blob come in the order that the client asks for, the largest over more than one
+// deadline.
+func TestSeveralPartsOfABlobAreSent(t *testing.T) {
+	n, host, path, _ := large(t, 300_000)
+	s := n.serves(t, host, serve.Config{})
+	whole := s.ask(http.MethodGet, path).body
+	a := s.ask(http.MethodGet, path, "Range", "bytes=100000-290000,0-9,-5")
+	require.Equal(t, http.StatusPartialContent, a.StatusCode)
+	require.NoError(t, a.err)
+	_, params, err := mime.ParseMediaType(a.Header.Get("Content-Type"))
+	require.NoError(t, err)
+	parts := multipart.NewReader(strings.NewReader(a.body), params["boundary"])
+	for _, want := range []string{whole[100_000:290_001], whole[:10], whole[len(whole)-5:]} {
+		part, err := parts.NextPart()
+		require.NoError(t, err)
+		data, err := io.ReadAll(part)
+		require.NoError(t, err)
+		assert.True(t, want == string(data))
+	}
 }
 
 // Over HTTP/2 a blob comes whole, also in parts, and one that becomes too short ends the

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -60,9 +61,9 @@ type Config struct {
 	// Retry-After. At most 16 times as many requests wait for a pull or for the disk.
 	// Zero means 64.
 	Parallel int
-	// StallTimeout is how long a client may take to read 128 KiB. A client that is slower
-	// is cut. Zero means 30 seconds. The times for the header of a request and between
-	// requests are those of the http.Server.
+	// StallTimeout is how long a client may take to read 128 KiB, or an answer without
+	// content. A client that is slower is cut. Zero means 30 seconds. The times for the
+	// header of a request and between requests are those of the http.Server.
 	StallTimeout time.Duration
 	// Logger gets each request at level debug, and what is refused, cut or pulled at level
 	// info. Nil means no log.
@@ -156,8 +157,12 @@ func New(conf Config) (*Handler, error) {
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
 	w.Header().Set("Docker-Distribution-Api-Version", "registry/2.0")
+	control := http.NewResponseController(w)
 	if r.ContentLength != 0 {
-		w.Header().Set("Connection", "close") // the body is not read
+		// The body is not read. The http.Server reads the beginning of what is left, and
+		// without a deadline it would wait for it as long as the client likes.
+		w.Header().Set("Connection", "close")
+		_ = control.SetReadDeadline(start.Add(h.stall)) // it fails if the server has no deadlines
 	}
 	err := h.serve(w, r)
 	if err == nil {
@@ -169,6 +174,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	no := refusalOf(err)
 	h.log.InfoContext(r.Context(), "refused", "method", r.Method, "path", shown(r.URL.Path), "ns", shown(r.URL.Query().Get("ns")), "client", r.RemoteAddr, "status", no.status, "reason", redact.Text(err.Error()))
+	_ = control.SetWriteDeadline(time.Now().Add(h.stall)) // as above
 	no.write(w, r)
 }
 
@@ -184,6 +190,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) error {
 	case r.Method != http.MethodGet && r.Method != http.MethodHead:
 		return &refusal{status: http.StatusMethodNotAllowed, code: "UNSUPPORTED", message: "images can only be pulled from here", allow: "GET, HEAD"}
 	case what == endpointRoot:
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(h.stall))
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write([]byte("{}"))
 		return nil
@@ -197,7 +204,12 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) error {
 		return errBusy
 	}
 	defer h.waiting.Add(-1)
-	t, err := h.parseTarget(repository, blob, name, r.URL.Query())
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		// Without ns it could be a request for another registry.
+		return badName("NAME_INVALID", "the query of the URL cannot be read: %s", redact.Cut(err.Error(), maxShown))
+	}
+	t, err := h.parseTarget(repository, blob, name, query)
 	if err != nil {
 		return err
 	}

@@ -136,6 +136,8 @@ func TestEverythingElseIsRefused(t *testing.T) {
 		{"GET", "/v2/team/app/manifests/v1?ns=http://x.example", 400, "NAME_INVALID"},
 		{"GET", "/v2/team/app/manifests/v1?ns=a.example&ns=b.example", 400, "NAME_INVALID"},
 		{"GET", "/v2/team/app/manifests/v1?ns=%00", 400, "NAME_INVALID"},
+		{"GET", "/v2/team/app/manifests/v1?ns=a.example;x", 400, "NAME_INVALID"},
+		{"GET", "/v2/team/app/manifests/v1?ns=a.example%zz", 400, "NAME_INVALID"},
 	} {
 		t.Run(tt.method+" "+tt.path[:min(60, len(tt.path))], func(t *testing.T) {
 			s := server{s.Server, t}
