@@ -1,7 +1,9 @@
 package registry
 
 import (
+	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"maps"
@@ -160,13 +162,20 @@ func (ep *endpoint) ownHeader() http.Header {
 	return h
 }
 
-// same reports whether two found hosts are one host with the same settings.
+// same reports whether two found hosts are one host with the same settings. Config.Find may
+// make its values for each call, so what they point to is compared.
 func (h Host) same(other Host) bool {
-	return h.URL == other.URL && h.Can == other.Can && h.RootCAs == other.RootCAs && h.SkipVerify == other.SkipVerify &&
+	return h.URL == other.URL && h.Can == other.Can && h.SkipVerify == other.SkipVerify &&
 		h.OverridePath == other.OverridePath && h.DialTimeout == other.DialTimeout &&
-		len(h.Certificates) == len(other.Certificates) &&
-		(len(h.Certificates) == 0 || &h.Certificates[0] == &other.Certificates[0]) &&
+		(h.RootCAs == other.RootCAs || h.RootCAs != nil && other.RootCAs != nil && h.RootCAs.Equal(other.RootCAs)) &&
+		slices.EqualFunc(h.Certificates, other.Certificates, sameCertificate) &&
 		maps.EqualFunc(h.Header, other.Header, slices.Equal)
+}
+
+// sameCertificate reports whether two client certificates are the same chain, and so have the
+// same key.
+func sameCertificate(a, b tls.Certificate) bool {
+	return len(a.Certificate) > 0 && slices.EqualFunc(a.Certificate, b.Certificate, bytes.Equal)
 }
 
 // askFound sends one anonymous request to a found host. It answers no challenge and follows

@@ -2,11 +2,15 @@ package registry_test
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"iter"
 	"net/http"
+	"net/http/httptest"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -19,6 +23,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/pullkit/pullkit/credentials"
+	"github.com/pullkit/pullkit/internal/realtest"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/puller/registry"
 	"github.com/pullkit/pullkit/reference"
@@ -520,4 +525,55 @@ func TestNoFoundHostForPrivate(t *testing.T) {
 	_, err := read(t.Context(), f.Client, f.repo, helloBlob())
 	require.NoError(t, err)
 	assert.Equal(t, "reg", f.hosts())
+}
+
+// A Find may make the settings of a host for each call. The connection to the host is kept.
+func TestAFoundHostWithNewValuesOfTheSameSettingsIsTheSameHost(t *testing.T) {
+	ca := realtest.NewCA(t)
+	server, _, _ := ca.Issue(t, "server", "127.0.0.1")
+	_, certFile, keyFile := ca.Issue(t, "node", "node")
+	_, otherFile, otherKey := ca.Issue(t, "other", "other")
+	authority, err := os.ReadFile(ca.File)
+	require.NoError(t, err)
+	reg := httptest.NewServer(http.HandlerFunc(serveAll))
+	defer reg.Close()
+	var mu sync.Mutex
+	shown := map[string]int{}
+	found := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		shown[r.TLS.PeerCertificates[0].Subject.CommonName+" "+r.RemoteAddr]++
+		mu.Unlock()
+		serveAll(w, r)
+	}))
+	found.TLS = &tls.Config{Certificates: []tls.Certificate{server}, ClientAuth: tls.RequireAnyClientCert, MinVersion: tls.VersionTLS12}
+	found.StartTLS()
+	defer found.Close()
+	host := strings.TrimPrefix(reg.URL, "http://")
+	c := newClient(t, registry.Config{PlainHTTP: []string{host}, Find: func(context.Context, reference.Reference, digest.Digest) iter.Seq[registry.Host] {
+		cert, err := tls.LoadX509KeyPair(certFile, keyFile)
+		assert.NoError(t, err)
+		pool := x509.NewCertPool()
+		pool.AppendCertsFromPEM(authority)
+		return slices.Values([]registry.Host{{URL: found.URL, RootCAs: pool, Certificates: []tls.Certificate{cert}}})
+	}})
+	defer c.CloseIdleConnections()
+	repo := content.Repo{Ref: reference.MustParse(host + "/app:v1")}
+	doc, err := c.Manifest(t.Context(), repo, "")
+	require.NoError(t, err)
+	repo.Confirmation = doc.Confirmation
+	get := func(times int) {
+		for range times {
+			_, err := read(t.Context(), c, repo, helloBlob())
+			require.NoError(t, err)
+		}
+	}
+	get(5)
+	mu.Lock()
+	assert.Len(t, shown, 1, "one connection serves all requests: %v", shown)
+	mu.Unlock()
+	certFile, keyFile = otherFile, otherKey
+	get(1)
+	mu.Lock()
+	defer mu.Unlock()
+	assert.Len(t, shown, 2, "another certificate is shown on a connection of its own: %v", shown)
 }
