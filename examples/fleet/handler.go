@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"io"
+	"math"
 	"net/http"
 	"net/url"
 	"strings"
@@ -29,6 +30,10 @@ const (
 	// client then asks again. It is shorter than the time after which a client gives up a
 	// host that sends nothing.
 	maxHold = 5 * time.Second
+	// piece is how many bytes are sent at a time, and pieceTime how long a client may take
+	// for them. Otherwise a client that stops would keep its place.
+	piece     = 1 << 20
+	pieceTime = 30 * time.Second
 	// pullTime bounds a pull for other nodes.
 	pullTime = time.Hour
 )
@@ -186,22 +191,47 @@ func (n *node) send(w http.ResponseWriter, r *http.Request, b blob) {
 	http.ServeContent(counted, r, "", time.Time{}, content)
 }
 
-// A countedWriter counts what is sent. The system still copies the file by itself.
+// A countedWriter counts what is sent, and cuts a client that stops reading. The system
+// still copies the file by itself.
 type countedWriter struct {
 	http.ResponseWriter
 	sent int64
 }
 
-func (w *countedWriter) ReadFrom(r io.Reader) (int64, error) {
-	n, err := io.Copy(w.ResponseWriter, r)
-	w.sent += n
-	return n, err
+func (w *countedWriter) ReadFrom(r io.Reader) (total int64, err error) {
+	rest := int64(math.MaxInt64)
+	if limited, ok := r.(*io.LimitedReader); ok {
+		// package net recognises a file within one LimitedReader, and not within two.
+		r, rest = limited.R, limited.N
+		defer func() { limited.N -= total }()
+	}
+	for total < rest && err == nil {
+		if err := w.extend(); err != nil {
+			return total, err
+		}
+		var n int64
+		n, err = io.Copy(w.ResponseWriter, &io.LimitedReader{R: r, N: min(piece, rest-total)})
+		total += n
+		w.sent += n
+		if n == 0 {
+			break
+		}
+	}
+	return total, err
 }
 
 func (w *countedWriter) Write(p []byte) (int, error) {
+	if err := w.extend(); err != nil {
+		return 0, err
+	}
 	n, err := w.ResponseWriter.Write(p)
 	w.sent += int64(n)
 	return n, err
+}
+
+// extend gives the client time for the next piece.
+func (w *countedWriter) extend() error {
+	return http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Now().Add(pieceTime))
 }
 
 // zeros are not the bytes of any layer.

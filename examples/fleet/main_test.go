@@ -10,9 +10,11 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/stretchr/testify/assert"
@@ -198,4 +200,49 @@ func TestANodeObeys(t *testing.T) {
 	}
 	require.NoError(t, commands.Close())
 	require.NoError(t, <-ended)
+}
+
+// A recorder is a ResponseWriter that notes its deadlines and what its ReadFrom gets.
+type recorder struct {
+	*httptest.ResponseRecorder
+	deadlines []time.Duration
+	files     int
+}
+
+func (r *recorder) SetWriteDeadline(at time.Time) error {
+	r.deadlines = append(r.deadlines, time.Until(at).Round(time.Second))
+	return nil
+}
+
+func (r *recorder) ReadFrom(src io.Reader) (int64, error) {
+	if limited, ok := src.(*io.LimitedReader); ok {
+		if _, ok := limited.R.(*os.File); ok {
+			r.files++
+		}
+	}
+	return io.Copy(r.Body, src)
+}
+
+// Each piece of a blob has a deadline, and the system gets the file itself.
+func TestEachPieceHasADeadline(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "blob")
+	data := bytes.Repeat([]byte("0123456789abcdef"), (2<<20+16)/16)
+	require.NoError(t, os.WriteFile(file, data, 0o600))
+	f, err := os.Open(file)
+	require.NoError(t, err)
+	defer f.Close()
+	for header, want := range map[string]struct {
+		body   []byte
+		pieces int
+	}{"": {data, 3}, "bytes=1048000-": {data[1048000:], 2}, "bytes=3-5": {data[3:6], 1}} {
+		to := &recorder{ResponseRecorder: httptest.NewRecorder()}
+		w := &countedWriter{ResponseWriter: to}
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		r.Header.Set("Range", header)
+		http.ServeContent(w, r, "", time.Time{}, f)
+		assert.True(t, bytes.Equal(want.body, to.Body.Bytes()), header)
+		assert.Equal(t, int64(len(want.body)), w.sent)
+		assert.Equal(t, want.pieces, to.files, header)
+		assert.Equal(t, slices.Repeat([]time.Duration{pieceTime}, want.pieces), to.deadlines, header)
+	}
 }
