@@ -61,9 +61,12 @@ type Config struct {
 
 	// Find returns hosts that may have content of the given digest, such as other nodes,
 	// the best one first. ref is the name of the image at its registry. Find is called for
-	// each manifest that an index names and for each blob, and the hosts are asked before
-	// the configured mirrors. Hosts that it has not yielded within 250 ms, and those after
-	// the first 16, are not asked. Its context ends then. Find may be called concurrently.
+	// each manifest that an index names and for each blob, for a blob that comes in parts
+	// for each part, and the hosts are asked before the configured mirrors. Hosts that it
+	// has not yielded within 250 ms, and those after the first 16, are not asked. Its
+	// context ends then. As long as 64 calls of Find have not returned, it is not called
+	// again and no host is found, so it must return when its context ends. A panic after
+	// that is not raised. Find may be called concurrently.
 	//
 	// Found hosts give content by digest only, and decide nothing. They are asked only for
 	// what a document names that the registry itself, or one of its configured mirrors, has

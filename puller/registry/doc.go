@@ -252,7 +252,7 @@
 //
 // # Panics
 //
-// A panic of a callback (Proxy, DialContext, AllowRealm, AllowAddr, a transport of
+// A panic of a callback (Find, Proxy, DialContext, AllowRealm, AllowAddr, a transport of
 // WrapTransport, a keyring) becomes a panic of each call that waits for the callback,
 // even if several calls wait for one token. If the callback ran in another goroutine, the
 // value of the panic is an error. The error shows the callback's value and the stack of
