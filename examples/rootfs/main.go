@@ -155,10 +155,12 @@ func makeRootFS(ctx context.Context, o options, stdout, stderr io.Writer) error 
 	if err != nil {
 		return err
 	}
-	if _, err := rootfs.Read(o.out); err != nil && !errors.Is(err, fs.ErrNotExist) && !o.explain {
+	_, err = rootfs.Read(o.out)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !o.explain {
 		return err
 	}
-	store, done, err := openStore(o)
+	made := err == nil
+	store, done, err := openStore(o, made || o.explain)
 	if err != nil {
 		return err
 	}
@@ -197,8 +199,7 @@ func makeRootFS(ctx context.Context, o options, stdout, stderr io.Writer) error 
 		_, err = fmt.Fprintln(stdout, describe(o.out, result))
 		return err
 	}
-	made, err := rootfs.Read(o.out)
-	if o.explain || err == nil {
+	if o.explain || made {
 		p, perr := newPuller(func(puller.Event) {})
 		if perr != nil {
 			return perr
@@ -211,8 +212,9 @@ func makeRootFS(ctx context.Context, o options, stdout, stderr io.Writer) error 
 			out.SetIndent("", "  ")
 			return out.Encode(decision)
 		}
-		if decision.Manifest == made.Manifest { // no blob need be fetched to see it
-			return tell(made, done(true))
+		if decision.Manifest != "" { // no blob need be fetched to see whether DIR is of this image
+			desc := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: decision.Manifest}
+			return tell(rootfs.Unpack(ctx, store, desc, o.out, o.rootfs))
 		}
 	}
 	_, result, err := rootfs.Pull(ctx, store, o.out, o.rootfs, func(ctx context.Context, events func(puller.Event)) (puller.Image, error) {
@@ -232,14 +234,14 @@ func makeRootFS(ctx context.Context, o options, stdout, stderr io.Writer) error 
 }
 
 // openStore opens the layout in which the blobs are kept. done closes the layout. It removes a
-// layout that is only for this image, if whole is true.
-func openStore(o options) (store *layout.Layout, done func(whole bool) error, err error) {
+// layout that is only for this image, if whole is true, or if nothing is to be fetched.
+func openStore(o options, nothing bool) (store *layout.Layout, done func(whole bool) error, err error) {
 	if o.store != "" {
 		store, err = layout.Open(o.store, layout.Config{})
 		return store, func(bool) error { return store.Close() }, err
 	}
 	dir := ""
-	if o.explain {
+	if nothing {
 		dir, err = os.MkdirTemp("", "rootfs-explain-")
 	} else if dir, err = filepath.Abs(o.out); err == nil {
 		dir = filepath.Join(filepath.Dir(dir), "."+filepath.Base(dir)+".blobs")
@@ -250,7 +252,7 @@ func openStore(o options) (store *layout.Layout, done func(whole bool) error, er
 	store, err = layout.Open(dir, layout.Config{Volatile: true})
 	return store, func(whole bool) error {
 		err := store.Close()
-		if whole || o.explain {
+		if whole || nothing {
 			err = errors.Join(err, os.RemoveAll(dir))
 		}
 		return err

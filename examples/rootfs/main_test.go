@@ -95,13 +95,25 @@ func TestARootFileSystemOfAPrivateImage(t *testing.T) {
 	assert.Len(t, names(t, filepath.Join("app", "rootfs")), 2)
 
 	reg.ResetCounts()
+	before, err := os.Stat(".")
+	require.NoError(t, err)
+	temp := t.TempDir()
+	t.Setenv("TMPDIR", temp)
 	code, out, errs = call(t.Context(), "-config", auth, "-json", "-o", "app", image)
+	after, err := os.Stat(".")
+	require.NoError(t, err)
+	assert.Equal(t, before.ModTime(), after.ModTime(), "something is made next to a directory that is there")
+	assert.Empty(t, names(t, temp))
 	require.Equal(t, 0, code, errs)
 	var result struct{ Layers int }
 	require.NoError(t, json.Unmarshal([]byte(out), &result), out)
 	assert.Equal(t, 2, result.Layers)
 	assert.Zero(t, reg.Counts().BlobGet, "blobs are fetched for a directory that is there")
 	assert.Equal(t, []string{"app", "auth.json"}, names(t, dir))
+
+	code, out, errs = call(t.Context(), "-config", auth, "-devices", "-o", "app", image)
+	assert.Equal(t, 1, code, "a directory without devices is called one with them: %s", out)
+	assert.Contains(t, errs, "it was made with another Config.Devices")
 
 	code, _, errs = call(t.Context(), "-config", auth, "-o", "app", reg.Host()+"/team/app:v2")
 	assert.Equal(t, 1, code)
