@@ -60,7 +60,7 @@ var arrows = map[string][]string{
 	"puller/serve":                   {"puller", "puller/content", "puller/records", "index", "pullpolicy", "reference", "github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest"},
 	"puller/verify":                  {"puller/content", "credentials", "pullpolicy", "index", "reference", "github.com/opencontainers/image-spec"},
 	"puller/unpack":                  {"puller/content", "index", "github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest"},
-	"puller/rootfs":                  {"puller", "puller/content", "index", "github.com/containerd/containerd/v2", "github.com/containerd/log", "github.com/klauspost/compress", "github.com/sirupsen/logrus", "github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest"},
+	"puller/rootfs":                  {"puller", "puller/content", "index", "github.com/containerd/containerd/v2", "github.com/containerd/log", "github.com/klauspost/compress", "github.com/sirupsen/logrus", "github.com/moby/sys/userns", "github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest"},
 	"puller/gc":                      {"puller/content", "puller/layout", "reference", "github.com/opencontainers/image-spec", "github.com/opencontainers/go-digest"},
 	"internal/keylock":               {},
 	"internal/newdir":                {},

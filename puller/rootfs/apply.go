@@ -26,9 +26,11 @@ type applier struct {
 	root       string // path
 	cfg        Config
 	privileged bool // owners, extended attributes and set-ID bits are kept
+	devices    bool // are made
 
-	layerLeft int64  // bytes that the files of this layer may still have
-	file      string // that is being applied
+	layerLeft int64       // bytes that the files of this layer may still have
+	file      string      // that is being applied
+	last      *tar.Header // of the entry before
 	files     int
 	bytes     int64
 	dropped   Dropped
@@ -37,7 +39,7 @@ type applier struct {
 
 // apply applies a layer. It returns when the whole layer was read.
 func (a *applier) apply(ctx context.Context, l *layer) error {
-	a.file, a.layerLeft = "", tarLimit(l.desc.Size, a.cfg.MaxRatio)
+	a.file, a.last, a.layerLeft = "", nil, tarLimit(l.desc.Size, a.cfg.MaxRatio)
 	l.spool.begin()
 	defer l.spool.leave()
 	in := &spoolReader{s: l.spool}
@@ -79,6 +81,7 @@ var silent = func() *log.Entry {
 // filter sees each entry of a layer before the library, and may change it. It returns false
 // for an entry that is left out.
 func (a *applier) filter(h *tar.Header) (bool, error) {
+	a.shrink(h)
 	a.file = h.Name
 	if h.Typeflag == tar.TypeXGlobalHeader {
 		return false, nil // comments; its other records are not used
@@ -86,19 +89,29 @@ func (a *applier) filter(h *tar.Header) (bool, error) {
 	if a.files++; a.files > a.cfg.MaxFiles {
 		return false, bad(ErrTooLarge, "it has more than %d files and directories, see Config.MaxFiles", a.cfg.MaxFiles)
 	}
-	// The size is that of the file with its holes, which are not in the tar.
-	if a.layerLeft -= h.Size; h.Size < 0 || a.layerLeft < 0 {
+	switch h.Typeflag {
+	case tar.TypeGNUSparse, tar.TypeCont:
+		h.Typeflag = tar.TypeReg // their content is read as that of any file
+	}
+	// The size is that of the file with its holes, which are not in the tar. Some programs give
+	// a hard link the size of its file, which is not in the tar a second time.
+	size := h.Size
+	if h.Typeflag != tar.TypeReg {
+		size = 0
+	}
+	if a.layerLeft -= size; size < 0 || a.layerLeft < 0 {
 		return false, errRatio
 	}
-	if a.bytes += h.Size; a.bytes < 0 || a.bytes > a.cfg.MaxBytes {
+	if a.bytes += size; a.bytes < 0 || a.bytes > a.cfg.MaxBytes {
 		return false, bad(ErrTooLarge, "its files have more than %d bytes together, see Config.MaxBytes", a.cfg.MaxBytes)
 	}
 	whiteout := strings.HasPrefix(path.Base(h.Name), whiteoutPrefix)
 	switch h.Typeflag {
 	case tar.TypeChar, tar.TypeBlock:
-		if whiteout || a.cfg.Devices && a.privileged {
+		if whiteout || a.devices {
 			break
 		}
+		h.Typeflag = tar.TypeReg // in a user namespace the library leaves out all devices, whiteouts too
 		a.dropped.Devices++
 		// What a lower layer has in its place is removed nevertheless.
 		base := path.Base(h.Name)
@@ -107,8 +120,6 @@ func (a *applier) filter(h *tar.Header) (bool, error) {
 		}
 		h.Name = path.Join(path.Dir(h.Name), whiteoutPrefix+base)
 		return true, nil
-	case tar.TypeGNUSparse, tar.TypeCont:
-		h.Typeflag = tar.TypeReg // their content is read as that of any file
 	}
 	if whiteout {
 		return true, nil
@@ -117,12 +128,22 @@ func (a *applier) filter(h *tar.Header) (bool, error) {
 	return true, nil
 }
 
+// shrink takes from the entry before what nothing needs any more. The library keeps the header
+// of a directory until the layer ends, and needs its name and times by then. The records of
+// an entry have up to 1 MiB, and its name can be a part of them.
+func (a *applier) shrink(h *tar.Header) {
+	if a.last != nil {
+		*a.last = tar.Header{Name: a.last.Name, ModTime: a.last.ModTime, AccessTime: a.last.AccessTime}
+	}
+	a.last, h.Name = h, strings.Clone(h.Name)
+}
+
 // The set-user-ID and set-group-ID bits of a tar.
 const setIDBits = 0o6000
 
 // restrict takes from an entry what only root can give to a file.
 func (a *applier) restrict(h *tar.Header) {
-	hasSetID := h.Mode&setIDBits != 0 && h.Typeflag != tar.TypeDir && h.Typeflag != tar.TypeSymlink
+	hasSetID := h.Mode&setIDBits != 0 && h.Typeflag != tar.TypeSymlink
 	if a.privileged && hasSetID {
 		a.setID++
 	}

@@ -16,21 +16,24 @@
 // The layers are applied by package archive of containerd, one after the other: whiteouts,
 // opaque directories, hard links to files of lower layers, and names that lead through links
 // of lower layers, which are resolved in the root file system as in a container. The result is
-// equal, file by file, to what containerd makes with a snapshotter that copies directories. (With
-// overlayfs, containerd applies a layer to an empty directory. An image with a hard link to a
-// file of a lower layer cannot be unpacked there, and other images give another result.)
+// equal, file by file, to what podman makes, and to what containerd makes with a snapshotter
+// that copies directories. (With overlayfs, containerd applies a layer to an empty directory.
+// An image with a hard link to a file of a lower layer cannot be unpacked there, and other
+// images give another result.)
 //
 //   - As root, each file has the owner, mode, time and extended attributes of the image, and
 //     set-user-ID and set-group-ID bits, which Result.SetID counts. Extended attributes whose
 //     names begin with "trusted." are left out, and those that the file system does not have.
 //   - Any other user owns all files. Extended attributes and set-ID bits are left out, and each
 //     directory has the mode bits u+rwx. Dropped counts what was left out.
-//   - Devices are made only with Config.Devices, and only by root. Without it, what a lower
-//     layer has in the place of a device is removed nevertheless. Named pipes are made.
+//   - Devices are made only with Config.Devices, and only by root outside of a user namespace.
+//     Otherwise, what a lower layer has in the place of a device is removed nevertheless. Named
+//     pipes are made.
 //   - Times before 1970 become 1970, and on a system of 32 bits those after 2038 too.
 //   - A sparse file has zeros in place of its holes.
 //   - Directories that no layer lists have the mode 0755, to which the umask applies, and belong
-//     to the caller. So does the directory rootfs itself, without the umask.
+//     to the caller. So does the directory rootfs itself, without the umask, also if a layer
+//     lists it.
 //
 // A layer is compressed with gzip or zstd, or not at all. Its bytes say which, and not its
 // media type. A window of zstd is at most 128 MiB, for each layer that is decompressed at a time.
@@ -47,15 +50,16 @@
 //   - a layer whose tar does not have the diff ID of the config;
 //   - a tar or a compression that is damaged or cut off, bytes other than gzip behind the end of
 //     gzip, an entry of an unknown type, a whiteout of a name that is no file's, a path that
-//     leads through a file, and a hard link to a file that is not there;
+//     leads through a file, and a hard link to a file that is not there,
+//     such as a device that was left out;
 //   - more entries, bytes or compression than the limits of Config allow, holes of sparse files
 //     included.
 //
 // # What holds
 //
 //   - The directory appears whole and with the mode 0700, so that no other user can run its
-//     set-user-ID programs. It is filled under another name next to it, .NAME.pullkit, which
-//     has the mode 0700 too, synced, and renamed.
+//     set-user-ID programs. It is filled in another directory next to it, .NAME.pullkit,
+//     under a name that has the mode 0700 too, synced, and renamed.
 //   - The bytes are those of the image: each layer's tar is hashed while it is applied, and
 //     compared with the diff ID before the directory appears. The config was compared with the
 //     manifest. What the Store has is hashed only once in this way, so a Store must have
@@ -63,7 +67,8 @@
 //   - Layers are decompressed and hashed in parallel, up to one for each processor and at most
 //     eight, while the layer below them is applied. What does not fit into memory goes into
 //     files without a name next to the root file system, and only while processors would be
-//     idle without. So the memory is about 2 MiB for each such layer.
+//     idle without. So the memory is about 2 MiB for each such layer. The library also remembers
+//     the path of each entry of the layer that it applies, and Config.MaxFiles limits them.
 //   - A call that was killed leaves .NAME.pullkit. The next call removes it and begins with the
 //     first layer, because a layer that is applied to a half of itself can give another result.
 //     The blobs in the Store are not fetched again.

@@ -1,8 +1,10 @@
 package rootfs
 
 import (
+	"errors"
 	"fmt"
 	"strings"
+	"syscall"
 
 	"github.com/opencontainers/go-digest"
 
@@ -75,10 +77,15 @@ type foreignError struct {
 func (e *foreignError) Error() string { return e.text }
 func (e *foreignError) Unwrap() error { return e.err }
 
-// foreign returns err with an escaped text.
+// foreign returns err with an escaped text. What the system says is not cut off, as it would be
+// behind a long path.
 func foreign(err error) error {
 	text := err.Error()
 	if shown := redact.Escape(text, maxText); shown != text {
+		var number syscall.Errno
+		if errors.As(err, &number) && !strings.HasSuffix(shown, number.Error()) {
+			shown += ": " + number.Error()
+		}
 		return &foreignError{shown, err}
 	}
 	return err

@@ -106,9 +106,7 @@ func (u *unpacker) fill(ctx context.Context, l *layer) (err error) {
 	}
 	defer plain.Close()
 	hashing := newHasher(h)
-	err = copyChunks(plain, tarLimit(l.desc.Size, u.cfg.MaxRatio), hashing, l.spool)
-	hashing.end()
-	if err != nil {
+	if err := copyChunks(plain, tarLimit(l.desc.Size, u.cfg.MaxRatio), hashing, l.spool); err != nil {
 		return src.cause(err)
 	}
 	if got := verify.Sum(l.diffID, h); got != l.diffID {
@@ -117,8 +115,9 @@ func (u *unpacker) fill(ctx context.Context, l *layer) (err error) {
 	return nil
 }
 
-// copyChunks reads r in chunks, which it gives to h and to s.
+// copyChunks reads r in chunks, which it gives to h and to s. It returns when all are hashed.
 func copyChunks(r io.Reader, limit int64, h *hasher, s *spool) error {
+	defer h.end() // also if the Store panics
 	for {
 		c := newChunk(2)
 		n, err := readFull(r, c.buf)

@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -138,6 +139,50 @@ func TestOddImagesAreEqualToThoseOfContainerd(t *testing.T) {
 	}
 }
 
+// Each odd image that podman accepts is equal, file by file, to what "podman image mount" shows.
+func TestOddImagesAreEqualToThoseOfPodman(t *testing.T) {
+	realtest.NeedRoot(t, "podman can then give files to all owners")
+	podman := realtest.Need(t, "podman")
+	dir, err := os.MkdirTemp("", "pod") // podman refuses a long path
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, os.RemoveAll(dir)) })
+	run := func(args ...string) (string, error) {
+		cmd := exec.CommandContext(t.Context(), podman, append([]string{"--root", filepath.Join(dir, "root"), "--runroot", filepath.Join(dir, "run"), "--tmpdir", filepath.Join(dir, "tmp"),
+			"--storage-driver", "vfs", "--events-backend", "file"}, args...)...)
+		cmd.Env = append(os.Environ(), "HOME="+dir, "TMPDIR="+dir, "CONTAINERS_CONF=/dev/null")
+		var stderr strings.Builder
+		cmd.Stderr = &stderr
+		out, err := cmd.Output()
+		if err != nil {
+			err = fmt.Errorf("%w: %s", err, stderr.String())
+		}
+		return strings.TrimSpace(string(out)), err
+	}
+	images, equal := odd(t), 0
+	for i, name := range slices.Sorted(maps.Keys(images)) {
+		t.Run(name, func(t *testing.T) {
+			image := fmt.Sprintf("registry.example/odd:%d", i)
+			file, root, err := exported(t, image, images[name])
+			require.NoError(t, err)
+			if _, err := run("load", "--input", file); err != nil {
+				require.Contains(t, err.Error(), "duplicates of file paths not supported") // two entries of one name
+				return
+			}
+			mounted, err := run("image", "mount", image)
+			require.NoError(t, err)
+			theirs, ours := describeTree(t, mounted), describeTree(t, root)
+			// Podman gives the root directory a mode of its own if no layer lists it.
+			delete(theirs, ".")
+			delete(ours, ".")
+			assert.Equal(t, theirs, ours)
+			equal++
+			_, err = run("image", "unmount", image)
+			require.NoError(t, err)
+		})
+	}
+	require.GreaterOrEqual(t, equal, 10)
+}
+
 // What this package makes of a hostile image, containerd makes too, or it refuses the image
 // too.
 func TestHostileImagesEndAsInContainerd(t *testing.T) {
@@ -214,4 +259,24 @@ func startContainerd(t *testing.T) func(args ...string) (string, error) {
 		out, err := exec.CommandContext(t.Context(), ctr, append([]string{"--address", socket}, args...)...).CombinedOutput()
 		return string(out), err
 	}
+}
+
+// Root of a user namespace cannot make devices. They are left out, and Result says so.
+func TestDevicesAreLeftOutInAUserNamespace(t *testing.T) {
+	realtest.NeedRoot(t, "a user namespace in which the caller is root needs it in some systems")
+	if os.Getenv("ROOTFS_TEST_IN_USER_NAMESPACE") == "" {
+		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
+		cmd.Env = append(os.Environ(), "ROOTFS_TEST_IN_USER_NAMESPACE=1")
+		ids := []syscall.SysProcIDMap{{ContainerID: 0, HostID: 0, Size: 1}}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWUSER, UidMappings: ids, GidMappings: ids}
+		out, err := cmd.CombinedOutput()
+		require.NoError(t, err, "%s", out)
+		assert.Contains(t, string(out), "--- PASS: "+t.Name())
+		return
+	}
+	null := head(tar.TypeChar, "null", "").with(func(h *tar.Header) { h.Devmajor, h.Devminor = 1, 3 })
+	root, r := unpackImage(t, Config{Devices: true}, layerOf(t, file("null", "of a lower layer"), file("su", "1").mode(0o4755)), layerOf(t, null))
+	assert.Equal(t, Dropped{Devices: 1}, r.Dropped)
+	assert.Equal(t, 1, r.SetID)
+	assert.Equal(t, map[string]string{"su": "1"}, contents(t, root))
 }

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 
+	"github.com/moby/sys/userns"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -29,13 +30,15 @@ import (
 // without devices.
 type Config struct {
 	// Devices makes the character and block devices of the image. Without it they are left
-	// out, and counted in Dropped.Devices. Only root can make devices. A process that can
+	// out, and counted in Dropped.Devices. Only root can make devices, and not in a user
+	// namespace: there they are left out and counted too. A process that can
 	// open a device of the machine can read and write it, whatever the permissions of other
 	// files are.
 	Devices bool
 	// NoSync does not wait until the files are on disk. The directory then has no meaning
 	// after a loss of power, so a later call in another boot of the machine refuses it with
-	// ErrTaken.
+	// ErrTaken. In the same boot it is used as it is, without a sync, also by a call that does
+	// not have NoSync.
 	NoSync bool
 	// MaxFiles is the most entries that all layers together may have. Zero means 2,000,000.
 	MaxFiles int
@@ -48,12 +51,14 @@ type Config struct {
 
 // A Result says what a root file system was made of. Its JSON form is in the file .pullkit.
 type Result struct {
-	Manifest digest.Digest      `json:"manifest"`
-	Config   ocispec.Descriptor `json:"config"` // of the image's config, which says how to run it
-	Layers   int                `json:"layers"`
-	Files    int                `json:"files"` // entries of all layers
-	Bytes    int64              `json:"bytes"` // of the files of all layers
-	// SetID counts the entries that got set-user-ID or set-group-ID bits.
+	Manifest digest.Digest `json:"manifest"`
+	// Config describes the image's config, which says how to run it. Only its media type, digest
+	// and size are set.
+	Config ocispec.Descriptor `json:"config"`
+	Layers int                `json:"layers"`
+	Files  int                `json:"files"` // entries of all layers
+	Bytes  int64              `json:"bytes"` // of the files of all layers
+	// SetID counts the entries, directories included, that got set-user-ID or set-group-ID bits.
 	SetID   int     `json:"setID,omitempty"`
 	Dropped Dropped `json:"dropped,omitzero"`
 	// Present says that an earlier call had made the directory.
@@ -261,7 +266,8 @@ func (u *unpacker) layers(ctx context.Context, desc ocispec.Descriptor, r *Resul
 	if len(ids) != len(m.Layers) {
 		return nil, bad(ErrNotImage, "its config has %d diff IDs, and its manifest has %d layers", len(ids), len(m.Layers))
 	}
-	r.Config, r.Layers = m.Config, len(m.Layers)
+	r.Config = ocispec.Descriptor{MediaType: mediatype.Bare(m.Config.MediaType), Digest: m.Config.Digest, Size: m.Config.Size}
+	r.Layers = len(m.Layers)
 	layers := make([]*layer, len(ids))
 	for i, id := range ids {
 		layers[i] = &layer{desc: m.Layers[i], diffID: digest.Digest(id), done: make(chan struct{})}
@@ -329,6 +335,7 @@ func (u *unpacker) make(ctx context.Context, w *newdir.Work, key key, layers []*
 		return Result{}, err
 	}
 	a := &applier{root: filepath.Join(w.Files(), rootName), cfg: u.cfg, privileged: os.Geteuid() == 0}
+	a.devices = u.cfg.Devices && a.privileged && !userns.RunningInUserNS()
 	all := newSpools(func() (*os.File, error) { return spoolFile(files) })
 	for _, l := range layers {
 		l.spool = &spool{spools: all}

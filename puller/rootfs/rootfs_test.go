@@ -4,14 +4,19 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
@@ -213,6 +218,97 @@ func TestADirectoryOfSomethingElseStays(t *testing.T) {
 	}
 }
 
+// What a manifest says of its config, in addition to its digest, does not fill the file .pullkit.
+func TestALargeDescriptorOfTheConfig(t *testing.T) {
+	store := new(pullertest.MemStore)
+	body, err := io.ReadAll(open(t, store, putImage(t, store, layerOf(t, file("a", "1")))))
+	require.NoError(t, err)
+	var m ocispec.Manifest
+	require.NoError(t, json.Unmarshal(body, &m))
+	want := m.Config
+	m.Config.MediaType += "; p=" + strings.Repeat("p", maxMark)
+	m.Config.Annotations = map[string]string{"a": strings.Repeat("a", maxMark)}
+	m.Config.Data, err = io.ReadAll(open(t, store, want))
+	require.NoError(t, err)
+	desc := put(t, store, m.MediaType, encode(t, m))
+	dir := filepath.Join(t.TempDir(), "dir")
+	for _, present := range []bool{false, true} {
+		r, err := Unpack(t.Context(), store, desc, dir, Config{})
+		require.NoError(t, err)
+		assert.Equal(t, present, r.Present)
+		assert.Equal(t, want, r.Config)
+	}
+}
+
+// open opens a blob.
+func open(t testing.TB, store content.Store, desc ocispec.Descriptor) io.Reader {
+	t.Helper()
+	blob, err := store.Open(context.Background(), desc)
+	require.NoError(t, err)
+	t.Cleanup(func() { blob.Close() })
+	return blob
+}
+
+// Some programs give a hard link the size of its file.
+func TestTheSizeOfAHardLinkIsNotCounted(t *testing.T) {
+	const size = 1 << 20
+	data := pack(t, file("a", repeated("0123456789abcdef", size)))
+	data = data[:len(data)-1024] // without the end of the archive
+	for _, name := range []string{"l", "m", "n"} {
+		header := pack(t, hardlink(name, "a"))[:512]
+		copy(header[124:], fmt.Sprintf("%011o", size))
+		copy(header[148:], "        ") // as the checksum counts itself
+		sum := 0
+		for _, b := range header {
+			sum += int(b)
+		}
+		copy(header[148:], fmt.Sprintf("%06o\x00", sum))
+		data = append(data, header...)
+	}
+	data = append(data, make([]byte, 1024)...)
+	dir, r := unpackImage(t, Config{MaxBytes: size, MaxRatio: 1}, testLayer{ocispec.MediaTypeImageLayer, data, data})
+	assert.Equal(t, int64(size), r.Bytes)
+	assert.Len(t, contents(t, dir)["n"], size)
+}
+
+// The library keeps the headers of directories, but not what is large in them.
+func TestLargeRecordsOfDirectoriesAreNotKept(t *testing.T) {
+	const dirs, size = 100, 512 << 10
+	a := &applier{root: t.TempDir(), privileged: true, cfg: Config{MaxFiles: 1000, MaxBytes: 1 << 40, MaxRatio: 1000}}
+	s := &spool{spools: newSpools(nil)}
+	l := &layer{desc: ocispec.Descriptor{Size: 1 << 30}, spool: s}
+	applied := make(chan error)
+	go func() { applied <- a.apply(t.Context(), l) }()
+	send := func(data []byte) {
+		for len(data) > 0 {
+			c := newChunk(1)
+			c.buf = c.buf[:copy(c.buf, data)]
+			data = data[len(c.buf):]
+			assert.NoError(t, s.put(c))
+		}
+	}
+	heap := func() int {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return int(m.HeapAlloc)
+	}
+	before := heap()
+	for i := range dirs {
+		data := pack(t, folder(fmt.Sprintf("%d-%s", i, strings.Repeat("long", 40))).with(func(h *tar.Header) {
+			h.PAXRecords = map[string]string{"EXAMPLE.comment": strings.Repeat("c", size), xattrPrefix + "example.unknown": strings.Repeat("x", 60<<10)}
+		}))
+		send(data[:len(data)-1024])
+	}
+	send(pack(t, file("last", repeated("x", 4*maxQueue*chunkSize)))) // when this is read, all directories are there
+	assert.Less(t, heap()-before, dirs*size/4, "bytes of heap")
+	s.end(nil)
+	require.NoError(t, <-applied)
+	entries, err := os.ReadDir(a.root)
+	require.NoError(t, err)
+	assert.Len(t, entries, dirs+1)
+}
+
 // A directory that was made without a sync is used in the same boot of the machine.
 func TestNoSyncIsUsedInTheSameBoot(t *testing.T) {
 	store := new(pullertest.MemStore)
@@ -385,6 +481,10 @@ func TestNamesAreQuotedInErrors(t *testing.T) {
 	assert.NotContains(t, err.Error(), "\x1b")
 	assert.NotContains(t, err.Error(), "\n")
 	assert.Contains(t, err.Error(), `\x1b`)
+	_, err = Unpack(t.Context(), store, putImage(t, store, layerOf(t, file(strings.Repeat("d/", 3000)+"f", "1"))), filepath.Join(t.TempDir(), "dir"), Config{})
+	assert.ErrorIs(t, err, syscall.ENAMETOOLONG)
+	assert.Less(t, len(err.Error()), 2000)
+	assert.True(t, strings.HasSuffix(err.Error(), syscall.ENAMETOOLONG.Error()), "the cause is cut off")
 }
 
 // The context ends while a layer is awaited, or before.
@@ -492,6 +592,19 @@ func TestAPanicOfTheStoreReachesTheCaller(t *testing.T) {
 		assert.NoDirExists(t, dir)
 	}
 }
+
+// A Store that panics while a blob is read leaves no goroutine: synctest would not return.
+func TestAPanicWhileABlobIsReadLeavesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		assert.PanicsWithValue(t, "boom", func() {
+			_ = copyChunks(panickingReader{}, 1, newHasher(sha256.New()), nil)
+		})
+	})
+}
+
+type panickingReader struct{}
+
+func (panickingReader) Read([]byte) (int, error) { panic("boom") }
 
 type panickingStore struct{ pullertest.MemStore }
 

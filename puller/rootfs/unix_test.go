@@ -132,7 +132,7 @@ func TestRootGetsWhatTheImageSays(t *testing.T) {
 		assert.NotContains(t, tree["trusted"], "trusted.")
 		assert.Contains(t, tree["link"], "owner 7:8")
 		assert.Contains(t, tree["pipe"], "type 10000 mode 600")
-		assert.Equal(t, 3, r.SetID, "su, wall and the hard link")
+		assert.Equal(t, 4, r.SetID, "su, wall, the hard link and the directory shared")
 		if devices {
 			assert.Contains(t, tree["null"], "type 20000 mode 666")
 			assert.Contains(t, tree["disk"], "device 7:200")
@@ -167,7 +167,8 @@ func TestAnUserWithoutPrivilegesGetsFilesOfItsOwn(t *testing.T) {
 	assert.NotContains(t, tree, "tmp")
 	assert.NotContains(t, tree, "null")
 	assert.Equal(t, 0, a.setID)
-	assert.Equal(t, 3, a.dropped.SetID)
+	assert.Contains(t, tree["shared"], "mode 775 ")
+	assert.Equal(t, 4, a.dropped.SetID)
 	assert.Equal(t, 3, a.dropped.XAttrs)
 	assert.Equal(t, 2, a.dropped.Devices)
 	assert.Positive(t, a.dropped.Owners)
