@@ -58,7 +58,7 @@ func (c *accessChecker) decide(ctx context.Context, t *task, img Image, check *A
 	if err := c.adopt(ctx); err != nil {
 		return c.unreadable(t, err, check), nil
 	}
-	rec, known, err := c.record(ctx, t, c.recordID(t, img))
+	rec, known, err := c.record(ctx, t, img)
 	if err != nil {
 		return c.unreadable(t, err, check), nil
 	}
@@ -85,8 +85,8 @@ func (c *accessChecker) decide(ctx context.Context, t *task, img Image, check *A
 // writes its name into a note before it begins, and takes back the note only after the
 // name is in the record. The record's other names do not matter: if another name was
 // pulled with a secret, a Pod needs that secret for the other name only.
-func (c *accessChecker) record(ctx context.Context, t *task, id string) (rec records.Record, known bool, err error) {
-	rec, known, err = c.recorded(ctx, t, id)
+func (c *accessChecker) record(ctx context.Context, t *task, img Image) (rec records.Record, known bool, err error) {
+	rec, known, err = c.recorded(ctx, t, img)
 	if known || err != nil {
 		return rec, known, err
 	}
@@ -95,12 +95,23 @@ func (c *accessChecker) record(ctx context.Context, t *task, id string) (rec rec
 	}
 	// The pull that brought the image may have ended between the two questions: it
 	// writes the record, then takes back the note.
-	return c.recorded(ctx, t, id)
+	return c.recorded(ctx, t, img)
 }
 
-// recorded returns the image's record. known reports whether the name was pulled, or may
-// have been pulled, as far as the record shows.
-func (c *accessChecker) recorded(ctx context.Context, t *task, id string) (rec records.Record, known bool, err error) {
+// recorded returns the image's record. known reports whether the name was pulled for any
+// runtime handler, or may have been pulled, as far as the records show.
+func (c *accessChecker) recorded(ctx context.Context, t *task, img Image) (rec records.Record, known bool, err error) {
+	id := c.recordID(t, img)
+	rec, known, err = c.recordOf(ctx, t, id)
+	if known || err != nil || id == img.id() {
+		return rec, known, err
+	}
+	_, known, err = c.recordOf(ctx, t, img.id()) // it has the names of all handlers; see grant
+	return rec, known, err
+}
+
+// recordOf is recorded for one record.
+func (c *accessChecker) recordOf(ctx context.Context, t *task, id string) (rec records.Record, known bool, err error) {
 	rec, err = c.config.Records.Record(ctx, id)
 	if errors.Is(err, fs.ErrNotExist) {
 		return records.Record{}, false, nil
@@ -262,6 +273,20 @@ func (c *accessChecker) name(t *task) string {
 		}
 	}
 	return t.ref.Name()
+}
+
+// grant adds access to the image's record. The record of the default handler gets the name
+// too, without access. So an image that was pulled for one handler does not look preloaded
+// to the Pods of another one, if the Runtime has one store for all handlers, as containerd
+// has.
+func (c *accessChecker) grant(ctx context.Context, t *task, img Image, access records.Access) error {
+	id := c.recordID(t, img)
+	if id != img.id() {
+		if err := c.config.Records.Grant(ctx, img.id(), c.name(t), records.Access{}); err != nil {
+			return err
+		}
+	}
+	return c.config.Records.Grant(ctx, id, c.name(t), access)
 }
 
 // recordID returns the ID of the image's record. Images of one ID that are kept for

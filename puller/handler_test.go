@@ -53,7 +53,7 @@ func TestRuntimeHandlersAreKeptApart(t *testing.T) {
 	d, err := w.Explain(t.Context(), request("kata", secret("s1", "1")))
 	require.NoError(t, err)
 	assert.Equal(t, "kata", d.RuntimeHandler)
-	assert.Equal(t, StorePresent, d.Store, "the fake keeps one store, and the record of kata is another one, so the image is preloaded there")
+	assert.Equal(t, StoreNotYours, d.Store, "the fake keeps one store, and the image was pulled, so it is not preloaded for kata either")
 	req := request("kata", secret("s1", "1"))
 	req.Policy = pullpolicy.Always
 	d, err = w.Explain(t.Context(), req)
@@ -82,9 +82,52 @@ func TestRuntimeHandlersAreKeptApart(t *testing.T) {
 		ids = append(ids, id)
 		return id == img.ID
 	}))
-	assert.ElementsMatch(t, []string{"sha256:1", img.ID}, ids)
+	assert.ElementsMatch(t, []string{"sha256:1", img.ID, img.ID}, ids)
 	_, err = store.Record(t.Context(), img.ID+" runsc")
 	assert.NoError(t, err)
+}
+
+// TestImageOfAnotherHandlerIsNotPreloaded: a Runtime may report an image as present for all
+// handlers, as containerd does. The Pods of the other handlers need proof: while the pull
+// runs, after it, and after a crash in it.
+func TestImageOfAnotherHandlerIsNotPreloaded(t *testing.T) {
+	for _, handlers := range [][2]string{{"kata", ""}, {"", "kata"}, {"kata", "runsc"}} {
+		for _, crashed := range []bool{false, true} {
+			store, err := records.Open(t.TempDir())
+			require.NoError(t, err)
+			t.Cleanup(func() { store.Close() })
+			w := newWorld(t, Config{Records: store})
+			request := func(handler string, creds ...credentials.Credential) Request {
+				return Request{Image: "a.example/a:1", RuntimeHandler: handler, Keyring: keyringOf(creds...), Policy: pullpolicy.IfNotPresent}
+			}
+			state := func(p *Puller, req Request) StoreState {
+				d, err := p.Explain(t.Context(), req)
+				require.NoError(t, err)
+				return d.Store
+			}
+			w.runtime.pull = func(context.Context, Spec) (string, error) {
+				w.runtime.mu.Lock()
+				w.runtime.store["a.example/a:1"] = "sha256:1" // before the pull ends
+				w.runtime.mu.Unlock()
+				assert.Equal(t, StoreNotYours, state(w.Puller, request(handlers[1])), "%q: while it runs", handlers)
+				if crashed {
+					panic("crash")
+				}
+				return "sha256:1", nil
+			}
+			pull := func() { _, err = w.Pull(t.Context(), request(handlers[0], secret("s1", "1"))) }
+			if crashed {
+				assert.Panics(t, pull)
+			} else {
+				pull()
+				require.NoError(t, err)
+				assert.Equal(t, StorePresent, state(w.Puller, request(handlers[0], secret("s1", "1"))))
+			}
+			next, err := New(Config{Runtime: w.runtime, Records: store})
+			require.NoError(t, err)
+			assert.Equal(t, StoreNotYours, state(next, request(handlers[1])), "%q, crash %v", handlers, crashed)
+		}
+	}
 }
 
 // TestRuntimeHandlerIsALabel: another text could not be a handler, and would blur the keys.

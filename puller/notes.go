@@ -79,7 +79,7 @@ func (n *pullNote) settle(ctx context.Context, r pullResult) error {
 			if r.accepted.cred.Anonymous() {
 				access.Public = r.image.Public
 			}
-			if err := n.checker.config.Records.Grant(ctx, n.checker.recordID(n.task, r.image), n.checker.name(n.task), access); err != nil {
+			if err := n.checker.grant(ctx, n.task, r.image, access); err != nil {
 				return err
 			}
 		}
@@ -101,20 +101,27 @@ func (c *accessChecker) intent(t *task) string {
 	return name
 }
 
-// intended reports whether a pull of the image has begun and not ended. A store can find
-// an image by its digest although the image was pulled by a tag. So if the task's name
-// has a digest, all pulls of the repository count.
+// intended reports whether a pull of the image has begun and not ended, for any runtime
+// handler. A store can find an image by its digest although the image was pulled by a tag.
+// So if the task's name has a digest, all pulls of the repository count.
 func (c *accessChecker) intended(ctx context.Context, t *task) (bool, error) {
 	if c.reader != nil {
 		return c.reader.Intended(ctx, t.image)
 	}
-	want := c.intent(t)
+	want := withoutHandler(c.intent(t))
 	for intent, err := range c.config.Records.Intents(ctx) {
-		if err != nil || intent == want || t.ref.Digest() != "" && c.repositoryOf(intent) == t.ref.Name() {
+		if err != nil || withoutHandler(intent) == want || t.ref.Digest() != "" && c.repositoryOf(intent) == t.ref.Name() {
 			return err == nil, err
 		}
 	}
 	return false, nil
+}
+
+// withoutHandler returns a note without the runtime handler.
+func withoutHandler(intent string) string {
+	image, rest, _ := strings.Cut(intent, " ")
+	platform, _, _ := strings.Cut(rest, " ")
+	return image + " " + platform
 }
 
 // repositoryOf returns the name in a note, without tag and digest; "" if the note has no
@@ -181,7 +188,7 @@ func (c *accessChecker) adoptOne(ctx context.Context, intent string) error {
 	if err != nil {
 		return err
 	}
-	return c.config.Records.Grant(ctx, c.recordID(t, img), c.name(t), records.Access{})
+	return c.grant(ctx, t, img, records.Access{})
 }
 
 // A listing is one pass over the notes in the records. own has the intents of the pulls

@@ -40,7 +40,8 @@ type Request struct {
 	Platform ocispec.Platform
 	// RuntimeHandler is the handler of the Pod's RuntimeClass, for Runtimes that keep images
 	// for each of them (KEP-4216); "" = the default handler. Requests for different handlers
-	// share no pull, no back-off window and no record. package transfer's Runtime keeps
+	// share no pull, no back-off window and no record, and an image that was pulled for one
+	// handler is not taken for preloaded by the Pods of another one. package transfer's Runtime keeps
 	// images for all handlers in one store, and refuses any other value than "". A handler
 	// is a DNS label, as in a RuntimeClass.
 	RuntimeHandler string
