@@ -114,7 +114,7 @@ func (a *AccessCheck) text(b *lines) {
 	if a.Pulled {
 		pulled = "a pull of it is known"
 	}
-	b.line("records", fmt.Sprintf("%-20s(%s)", a.Verify, pulled))
+	b.line("records", fmt.Sprintf("%-19s (%s)", a.Verify, pulled))
 	if a.Error != "" {
 		b.line("  error", a.Error)
 	}

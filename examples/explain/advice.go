@@ -20,6 +20,9 @@ func advice(d puller.Decision) string {
 	case puller.ActionFail:
 		return fmt.Sprintf("%s: the image is %s, and under the policy %s the registry is not asked.", d.Reason, d.Store, d.Policy)
 	}
+	if d.Store == puller.StoreNotAsked && len(d.Attempts) == 0 {
+		return "The records do not count: under the policy Always the registry decides." + nextQuestion(d)
+	}
 	for _, a := range d.Attempts {
 		if a.Error == "" {
 			return "A pull would succeed now, with " + sourceName(a.From) + "."
@@ -45,10 +48,8 @@ func accessAdvice(d puller.Decision) string {
 	if d.Store == puller.StoreNotYours {
 		text = fmt.Sprintf("The Pod may not use the image: %s.", d.StoreWhy)
 		switch {
-		case d.Action == puller.ActionPull && tried(d) == 0:
-			text += " The kubelet asks the registry, anonymously, because the Pod has no credential for the image."
 		case d.Action == puller.ActionPull:
-			text += fmt.Sprintf(" The kubelet asks the registry with the %d credentials above.", tried(d))
+			text += nextQuestion(d)
 		case d.Action == puller.ActionFail:
 			text += fmt.Sprintf(" The container gets %s, because the policy %s forbids the question to the registry.", d.Reason, d.Policy)
 		}
@@ -57,6 +58,18 @@ func accessAdvice(d puller.Decision) string {
 		text += " No record names the image; if it is present, give its ID with -id, because another name may have a record."
 	}
 	return text
+}
+
+// nextQuestion says how the kubelet asks the registry.
+func nextQuestion(d puller.Decision) string {
+	switch n := tried(d); n {
+	case 0:
+		return " The kubelet asks the registry, anonymously, because the Pod has no credential for the image."
+	case 1:
+		return " The kubelet asks the registry with the credential above."
+	default:
+		return fmt.Sprintf(" The kubelet asks the registry with the %d credentials above.", n)
+	}
 }
 
 // tried counts the candidates that a pull would try.

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -94,6 +95,39 @@ stringData:
 		require.NoError(t, json.Unmarshal([]byte(stdout), &d))
 		assert.NotNil(t, d.Access)
 	}
+}
+
+// TestPodThatAlwaysPulls: nothing was asked, so nothing failed.
+func TestPodThatAlwaysPulls(t *testing.T) {
+	secret := filepath.Join(t.TempDir(), "secret.yaml")
+	const login = `{apiVersion: v1, kind: Secret, metadata: {name: %[1]s, namespace: web}, type: kubernetes.io/dockerconfigjson, stringData: {.dockerconfigjson: '{"auths":{"registry.example":{"username":"%[1]s","password":"p"}}}'}}`
+	require.NoError(t, os.WriteFile(secret, []byte(fmt.Sprintf(login, "a")+"\n---\n"+fmt.Sprintf(login, "b")), 0o600))
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{nil, "anonymously, because the Pod has no credential for the image."},
+		{[]string{"-namespace", "web", "-secret", secret}, "with the 2 credentials above."},
+	} {
+		status, stdout, stderr := explainOf(t, append(append([]string{"-kubelet", "../../puller/records/testdata/kubelet", "-policy", "Always"}, c.args...), "registry.example/team/app:v1")...)
+		require.Zero(t, status, stderr)
+		assert.Contains(t, stdout, "=> The records do not count: under the policy Always the registry decides. The kubelet asks the registry")
+		assert.True(t, strings.HasSuffix(stdout, c.want+"\n"), stdout)
+	}
+}
+
+// TestRecordsThatCannotBeRead: an error names the first one, however many there are.
+func TestRecordsThatCannotBeRead(t *testing.T) {
+	dir := t.TempDir()
+	pulled := filepath.Join(dir, "image_manager", "pulled")
+	require.NoError(t, os.MkdirAll(pulled, 0o700))
+	for i := range 300 {
+		require.NoError(t, os.WriteFile(filepath.Join(pulled, fmt.Sprintf("sha256-%064x", i)), []byte("{"), 0o600))
+	}
+	status, _, stderr := explainOf(t, "-kubelet", dir, "nginx")
+	assert.Equal(t, 1, status)
+	assert.Contains(t, stderr, "Records that cannot be read: 300, the first because of ")
+	assert.Less(t, len(stderr), 1000)
 }
 
 func TestWrongUsage(t *testing.T) {

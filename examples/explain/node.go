@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -143,16 +144,20 @@ func imageIDs(ctx context.Context, store *records.Kubelet, o options) ([]string,
 		return nil, err
 	}
 	var ids []string
-	var unread error
+	var unread error // of the first record that cannot be read
+	errs := 0
 	for record, err := range store.List(ctx) {
 		if _, ok := record.Names[name]; ok && err == nil {
 			ids = append(ids, record.ID)
 		}
-		unread = errors.Join(unread, err)
+		if err != nil {
+			errs++
+			unread = cmp.Or(unread, err)
+		}
 	}
 	if len(ids) == 0 {
 		if unread != nil { // it may be the image's record
-			return nil, fmt.Errorf("no record that can be read names the image; give its ID with -id: %w", unread)
+			return nil, fmt.Errorf("no record that can be read names the image; give its ID with -id. Records that cannot be read: %d, the first because of %w", errs, unread)
 		}
 		ids = []string{unknownID}
 	}
