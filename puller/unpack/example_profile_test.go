@@ -73,6 +73,9 @@ func pullProfile(ctx context.Context, p *puller.Puller, store *layout.Layout, re
 	case err != nil:
 		return "", err
 	}
+	if len(files) != 1 || files[0].Link != "" {
+		return "", invalid("its layer is not one file")
+	}
 	file := filepath.Join(out, filepath.FromSlash(files[0].Name))
 	data, err := os.ReadFile(file)
 	if err != nil {
@@ -130,11 +133,15 @@ func Example_securityProfile() {
 
 // putProfile puts a profile into the registry, as security-profiles-operator writes it.
 func putProfile(reg *pullertest.Registry, config, profile string) (image string) {
+	return putProfileLayer(reg, config, "application/json", profile)
+}
+
+func putProfileLayer(reg *pullertest.Registry, config, mediaType, layer string) (image string) {
 	part := func(mediaType, data string) string {
 		desc := reg.PutBlob("profiles/web", mediaType, []byte(data))
 		return fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":%d}`, desc.MediaType, desc.Digest, desc.Size)
 	}
 	desc := reg.PutManifest("profiles/web:v1", ocispec.MediaTypeImageManifest, []byte(`{"schemaVersion":2,"mediaType":"`+ocispec.MediaTypeImageManifest+
-		`","artifactType":"`+config+`","config":`+part(config, "{}")+`,"layers":[`+part("application/json", profile)+`]}`))
+		`","artifactType":"`+config+`","config":`+part(config, "{}")+`,"layers":[`+part(mediaType, layer)+`]}`))
 	return reg.Host() + "/profiles/web@" + desc.Digest.String()
 }
