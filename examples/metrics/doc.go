@@ -31,8 +31,8 @@
 //     kubelet's events say it: Pulled, Failed, BackOff, ErrImageNeverPull, InspectFailed. An
 //     image that waits in back-off counts once for each request, as in the kubelet.
 //   - pullkit_credential_failures_total counts credentials that did not open an image, by
-//     the kind of their source (secret, file, helper, plugin, static, variable), and
-//     anonymous tries. If these are many while images are pulled, an earlier credential is
+//     the kind of their source (secret, file, helper, plugin, static, variable, or other for
+//     the kinds of a Keyring of the program), and anonymous tries. If these are many while images are pulled, an earlier credential is
 //     stale.
 //   - pullkit_image_pulls_in_progress is how many requests wait for a registry now, their
 //     turn included.

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/pullkit/pullkit/credentials"
 	"github.com/pullkit/pullkit/puller"
 )
 
@@ -86,7 +87,7 @@ func (m *Metrics) Event(e puller.Event) {
 		m.begin(e.Call)
 	case puller.EventAttempt:
 		if e.Attempt != nil && !e.Shared {
-			m.credentials.WithLabelValues(cmp.Or(string(e.Attempt.Origin.Kind), "anonymous")).Inc()
+			m.credentials.WithLabelValues(sourceLabel(e.Attempt.Origin.Kind)).Inc()
 		}
 	case puller.EventProgress:
 		if p := e.Progress; p != nil && p.State == puller.BlobStored && !e.Shared {
@@ -148,6 +149,18 @@ func presence(e puller.Event) (present, required string) {
 		return "false", "true"
 	}
 	return unknown, unknown
+}
+
+// sourceLabel returns the label for the kind of a source. A Keyring of the program may have
+// kinds of its own, in any number.
+func sourceLabel(kind credentials.Kind) string {
+	switch kind {
+	case "":
+		return "anonymous"
+	case credentials.KindFile, credentials.KindSecret, credentials.KindHelper, credentials.KindPlugin, credentials.KindStatic, credentials.KindVariable:
+		return string(kind)
+	}
+	return "other"
 }
 
 // sizes are the labels of the kubelet for sizes of images, by the size that the image is

@@ -160,6 +160,20 @@ func TestPageIsPlainText(t *testing.T) {
 	assert.Equal(t, http.StatusInternalServerError, failing.Code)
 }
 
+// TestKindsOfOtherKeyringsShareALabel: a Keyring of the program may name its credentials
+// as it likes, also with bytes that Prometheus refuses.
+func TestKindsOfOtherKeyringsShareALabel(t *testing.T) {
+	m, gatherer := newMetrics(t)
+	for _, kind := range []credentials.Kind{"vault", "\xff", "a.example/a:1"} {
+		m.Event(puller.Event{Reason: puller.EventAttempt, Attempt: &puller.Answer{Origin: credentials.Origin{Kind: kind}}})
+	}
+	require.NoError(t, testutil.GatherAndCompare(gatherer, strings.NewReader(`
+# HELP pullkit_credential_failures_total Credentials that did not open an image, by the kind of their source.
+# TYPE pullkit_credential_failures_total counter
+pullkit_credential_failures_total{source="other"} 3
+`), "pullkit_credential_failures_total"))
+}
+
 func TestMetricsAreRegisteredOnce(t *testing.T) {
 	_, gatherer := newMetrics(t)
 	_, err := metrics.New(metrics.Config{Registerer: gatherer})
