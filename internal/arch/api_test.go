@@ -86,8 +86,24 @@ func TestOnlyTheChangedLinesOfTheAPIAreReported(t *testing.T) {
 }
 
 var publicPackages = []string{
-	"reference", "pullpolicy", "backoff", "index", "credentials",
-	"puller", "puller/records", "puller/content", "puller/registry", "puller/registry/certsd", "puller/layout", "puller/archive", "puller/unpack", "puller/serve", "puller/gc", "puller/transfer", "puller/verify", "puller/pullertest",
+	"reference",
+	"pullpolicy",
+	"backoff",
+	"index",
+	"credentials",
+	"puller",
+	"puller/records",
+	"puller/content",
+	"puller/registry",
+	"puller/registry/certsd",
+	"puller/layout",
+	"puller/archive",
+	"puller/unpack",
+	"puller/serve",
+	"puller/gc",
+	"puller/transfer",
+	"puller/verify",
+	"puller/pullertest",
 }
 
 // publicModules are the public packages that are modules of their own, because they need

@@ -39,7 +39,25 @@ var given = map[string]string{
 
 // otherBlocks has the first words of blocks in docs that are not Go: tables, a grammar,
 // settings, commands, names of files.
-var otherBlocks = []string{"policy  ", "point  ", "step ", "Go ", "name  ", "# certs.d/", "# hosts.toml", "skopeo ", "certs.d/", "intents/", "image_manager/", "Pinned(", "application/vnd.", "-name ", "fault  ", "proxy_cache_path ", "vcl "}
+var otherBlocks = []string{
+	"policy  ",
+	"point  ",
+	"step ",
+	"Go ",
+	"name  ",
+	"# certs.d/",
+	"# hosts.toml",
+	"skopeo ",
+	"certs.d/",
+	"intents/",
+	"image_manager/",
+	"Pinned(",
+	"application/vnd.",
+	"-name ",
+	"fault  ",
+	"proxy_cache_path ",
+	"vcl ",
+}
 
 // importable are the packages of other modules that Go blocks may name.
 var importable = map[string]string{"context": "context", "errors": "errors", "io": "io", "iter": "iter", "log": "log", "http": "net/http", "time": "time", "digest": "github.com/opencontainers/go-digest", "ocispec": "github.com/opencontainers/image-spec/specs-go/v1"}
