@@ -37,8 +37,8 @@
 // With Config.PassCredential, DOCKER_CONFIG is a directory with a config.json that has the
 // credential which opened the image, for its registry, and nothing else. It is empty for
 // an anonymous pull. Only the user of this process can read the directory, and it is
-// removed before the check ends. If this process is killed meanwhile, the directory stays
-// in Config.TempDir.
+// removed before the check ends. If this process ends meanwhile, the directory stays in
+// Config.TempDir.
 //
 // Who can write to the directory of the programs decides which images are used.
 //

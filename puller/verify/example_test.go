@@ -111,12 +111,16 @@ func ExampleReject() {
 	// Output: rejected by the policy
 }
 
-// signatures is a Source that lists no signature. A registry.Client lists those of the
+// signatures is a Source that has an image and lists no signature. A registry.Client lists those of the
 // registry.
 type signatures struct{ content.Source }
 
 func (signatures) Referrers(context.Context, content.Repo, digest.Digest, string) ([]ocispec.Descriptor, error) {
 	return nil, nil
+}
+
+func (signatures) Manifest(context.Context, content.Repo, digest.Digest) (content.Document, error) {
+	return content.Document{Desc: exampleImage.Top}, nil
 }
 
 func ExampleSigned() {

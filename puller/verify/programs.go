@@ -18,6 +18,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -54,8 +55,9 @@ type Config struct {
 	// file system in memory keeps the credential off the disk.
 	TempDir string
 	// Version is part of the Fingerprint. Change it when what the programs decide by
-	// changes, such as their keys: then images that were admitted before are asked about
-	// again. The Fingerprint also has the names, sizes and times of the programs.
+	// changes, such as their keys or Environ: then images that were admitted before are asked
+	// about again. The Fingerprint also has the names, times and contents of the programs.
+	// It is "", so that no answer is remembered, if a program cannot be read.
 	Version string
 	// Logger gets what programs write to their standard error, at level debug; nil = no
 	// log.
@@ -81,6 +83,15 @@ var passedOnWindows = []string{"SystemRoot", "USERPROFILE", "APPDATA", "LOCALAPP
 type programs struct {
 	dir    string // absolute
 	config Config // with its defaults
+
+	mu   sync.Mutex
+	sums map[string]sum // of the programs, by their names
+}
+
+// A sum is the hash of what a program has.
+type sum struct {
+	file fs.FileInfo
+	hash string
 }
 
 // Programs returns a check that runs the programs of a directory, which speak the protocol
@@ -115,7 +126,7 @@ func Programs(dir string, config Config) (content.Check, error) {
 	if config.Logger == nil {
 		config.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &programs{abs, config}, nil
+	return &programs{dir: abs, config: config}, nil
 }
 
 // Admit implements content.Check.
@@ -158,20 +169,59 @@ func (p *programs) Admit(ctx context.Context, image content.Admission) (by strin
 	return strings.Join(admitted, ", "), nil
 }
 
-// Fingerprint implements content.Check. It is "" if the directory cannot be listed.
+// Fingerprint implements content.Check. It is "" if the programs cannot be listed or read.
 func (p *programs) Fingerprint() string {
 	ctx, cancel := context.WithTimeout(context.Background(), listTime)
 	defer cancel()
-	files, err := p.listIn(ctx)
+	print, _ := await.Call(ctx, func() string { return p.fingerprint(ctx) })
+	return print
+}
+
+func (p *programs) fingerprint(ctx context.Context) string {
+	files, err := p.list()
 	if err != nil {
 		return ""
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	sums := make(map[string]sum, len(files))
 	h := sha256.New()
 	fmt.Fprintf(h, "programs %q %q %t\n", p.dir, p.config.Version, p.config.PassCredential)
 	for _, f := range files {
-		fmt.Fprintf(h, "%q %d %d %o\n", f.Name(), f.Size(), f.ModTime().UnixNano(), f.Mode())
+		s := p.sums[f.Name()]
+		if s.file == nil || !os.SameFile(s.file, f.FileInfo) || s.file.Size() != f.Size() || !s.file.ModTime().Equal(f.ModTime()) {
+			if s.hash, err = p.hash(ctx, f); err != nil {
+				return ""
+			}
+			s.file = f.FileInfo
+		}
+		sums[f.Name()] = s
+		fmt.Fprintf(h, "%q %s %d %o\n", f.Name(), s.hash, f.ModTime().UnixNano(), f.Mode())
 	}
+	p.sums = sums
 	return hex.EncodeToString(h.Sum(nil))[:32]
+}
+
+// hash returns the hash of a program. The size and the time of a file do not say enough:
+// files of an image often all have the same time.
+func (p *programs) hash(ctx context.Context, f named) (string, error) {
+	file, err := os.Open(filepath.Join(p.dir, f.Name()))
+	if err != nil {
+		return "", err
+	}
+	defer file.Close()
+	h := sha256.New()
+	for {
+		_, err := io.CopyN(h, file, 1<<20)
+		switch {
+		case errors.Is(err, io.EOF):
+			return hex.EncodeToString(h.Sum(nil)), nil
+		case err != nil:
+			return "", err
+		case ctx.Err() != nil:
+			return "", context.Cause(ctx)
+		}
+	}
 }
 
 // Explain implements content.CheckExplainer.
@@ -195,9 +245,9 @@ func undecided(format string, args ...any) error {
 }
 
 // listIn is list with a context, because a file system may not answer.
-func (p *programs) listIn(ctx context.Context) ([]fs.FileInfo, error) {
+func (p *programs) listIn(ctx context.Context) ([]named, error) {
 	var err error
-	files, ok := await.Call(ctx, func() (files []fs.FileInfo) {
+	files, ok := await.Call(ctx, func() (files []named) {
 		files, err = p.list()
 		return files
 	})
@@ -208,7 +258,7 @@ func (p *programs) listIn(ctx context.Context) ([]fs.FileInfo, error) {
 }
 
 // list returns the files of the directory by their names, if all of them can be programs.
-func (p *programs) list() ([]fs.FileInfo, error) {
+func (p *programs) list() ([]named, error) {
 	dir, err := os.Open(p.dir)
 	if err != nil {
 		return nil, undecided("the directory of the programs: %w", err)
@@ -224,7 +274,7 @@ func (p *programs) list() ([]fs.FileInfo, error) {
 		return nil, undecided("the directory of the programs %s has more than %d files", redact.Quote(p.dir, maxReason), p.config.MaxPrograms)
 	}
 	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
-	files := make([]fs.FileInfo, len(entries))
+	files := make([]named, len(entries))
 	for i, e := range entries {
 		info, err := os.Stat(filepath.Join(p.dir, e.Name())) // follows links
 		name := redact.Quote(e.Name(), maxReason)

@@ -9,6 +9,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/pullkit/pullkit/index"
+	"github.com/pullkit/pullkit/internal/checked"
 	"github.com/pullkit/pullkit/internal/redact"
 	"github.com/pullkit/pullkit/internal/verify"
 	"github.com/pullkit/pullkit/puller/content"
@@ -42,8 +43,8 @@ const (
 // a signature that could be read. At most 32 signatures of at most 4 MiB are read: the
 // check is undecided if an image has more, and none of these is good.
 //
-// If the image has no signature, or judge refuses all of them, the error is a refusal, with
-// the reason of the last one.
+// If the image has no signature, although the credential shows the image, the error is a
+// refusal. If judge refuses all signatures, it is a refusal with the reason of the last one.
 func Signed(ctx context.Context, image content.Admission, artifactType string, judge func(Signature) (by string, err error)) (by string, err error) {
 	lister, ok := image.Source.(content.ReferrerLister)
 	if !ok {
@@ -54,16 +55,22 @@ func Signed(ctx context.Context, image content.Admission, artifactType string, j
 		return "", fmt.Errorf("the signatures cannot be listed: %w", err)
 	}
 	if len(list) == 0 {
+		// Some registries hide an image from those who may not see it: then they list nothing.
+		if _, err := image.Source.Manifest(ctx, image.Repo, image.Top.Digest); err != nil {
+			return "", fmt.Errorf("no signature is listed, and the image cannot be seen: %w", err)
+		}
 		return "", errors.New("the image is not signed")
 	}
-	var unread, refusal error
+	var unknown, refusal error
 	for i, d := range list {
 		if i == maxSignatures {
-			unread = undecided("none of the first %d signatures is good, and there are %d", maxSignatures, len(list))
+			unknown = undecided("none of the first %d signatures is good, and there are %d", maxSignatures, len(list))
 			break
 		}
 		sig, err := readSignature(ctx, image, d)
+		step := "read"
 		if err == nil {
+			step = "judged"
 			if by, err = judge(sig); err == nil {
 				return by, nil
 			}
@@ -71,14 +78,14 @@ func Signed(ctx context.Context, image content.Admission, artifactType string, j
 		switch {
 		case ctx.Err() != nil:
 			return "", context.Cause(ctx)
-		case content.ReasonOf(err) != "" && content.ReasonOf(err) != content.ErrRefused:
-			unread = fmt.Errorf("signature %s cannot be read: %w", d.Digest, err)
+		case checked.Undecided(err):
+			unknown = fmt.Errorf("signature %s cannot be %s: %w", d.Digest, step, err)
 		default:
 			refusal = fmt.Errorf("signature %s: %w", d.Digest, err)
 		}
 	}
-	if unread != nil {
-		return "", unread
+	if unknown != nil {
+		return "", unknown
 	}
 	return "", refusal
 }

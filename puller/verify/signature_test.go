@@ -114,6 +114,37 @@ func TestSignedIsUndecidedIfASignatureCannotBeRead(t *testing.T) {
 	assert.ErrorIs(t, err, context.Canceled)
 }
 
+// A registry that hides the image with a credential, and so lists nothing, has not said
+// that the image is not signed. Another credential may show it.
+func TestAHiddenImageIsNotUnsigned(t *testing.T) {
+	_, image := signedImage(t)
+	image.Source = lists{image.Source, nil, nil}
+	_, err := verify.Signed(t.Context(), image, sigType, is("good"))
+	assert.EqualError(t, err, "the image is not signed")
+	image.Repo.Cred = credentials.Credential{}
+	_, err = verify.Signed(t.Context(), image, sigType, is("good"))
+	assert.Equal(t, content.ErrUnauthorized, content.ReasonOf(err))
+	assert.ErrorContains(t, err, "the image cannot be seen")
+}
+
+// The refusal of one signature does not hide that the judge could not decide about another.
+func TestSignedIsUndecidedIfTheJudgeIs(t *testing.T) {
+	reg, image := signedImage(t)
+	good, bad := sign(t, reg, image.Top, "good"), sign(t, reg, image.Top, "bad")
+	for _, list := range [][]ocispec.Descriptor{{good, bad}, {bad, good}} {
+		listed := image
+		listed.Source = lists{image.Source, list, nil}
+		_, err := verify.Signed(t.Context(), listed, sigType, func(sig verify.Signature) (string, error) {
+			if string(sig.Layers[0]) == "good" {
+				return "", fmt.Errorf("the revocation list: %w", context.DeadlineExceeded)
+			}
+			return "", errors.New("bad")
+		})
+		assert.ErrorIs(t, err, context.DeadlineExceeded)
+		assert.ErrorContains(t, err, "cannot be judged: the revocation list")
+	}
+}
+
 // A source that gives other bytes, or lists what is not a signature of the image, admits
 // nothing.
 func TestSignedUsesOnlyVerifiedBytesOfThisImage(t *testing.T) {

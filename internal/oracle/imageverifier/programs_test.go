@@ -51,8 +51,8 @@ var kinds = map[string]kind{
 	"takes too long":                {"exec /bin/sleep 30", false, false},
 }
 
-// On every directory of programs of which containerd runs all, both admit the image, or
-// neither does. Where neither does, both say refused or both say failed.
+// On every directory of programs, both admit the image, or neither does. Where neither
+// does, both say refused or both say failed.
 func TestProgramsAgreeWithContainerd(t *testing.T) {
 	names := slices.Sorted(maps.Keys(kinds))
 	r := rand.New(rand.NewPCG(1, 2))
