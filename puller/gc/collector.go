@@ -34,7 +34,10 @@ type Config struct {
 	MaxAge time.Duration
 	// InUse yields the images that are in use, by any ID or name: those of all containers
 	// and of all image volumes, also of containers that have stopped and may start again. It
-	// is asked once in each round, after the images were listed. If it yields an error, the
+	// is asked once in each round, after the images were listed. It protects the images in
+	// the list: a layout.Layout does not list an image whose names now lead to other images,
+	// so keep what a program needs longer under its digest too, as by a pull of name@digest.
+	// If it yields an error, the
 	// round ends with this error and removes nothing. It must not start a round. Nil: no image
 	// is in use.
 	InUse func(ctx context.Context) iter.Seq2[string, error]
@@ -46,7 +49,8 @@ type Config struct {
 	Usage func(ctx context.Context) (Usage, error)
 	// StateDir is the directory of the small file gc.json, in which the last use of each
 	// image survives a restart. It is made if it is missing. Processes that collect the same
-	// images, or use them, need the same StateDir. "" is the directory .pullkit in the
+	// images, or use them, need the same StateDir. A round sees the uses of another process up
+	// to a minute later. "" is the directory .pullkit in the
 	// directory of Images. If Images is not a [Directory], nothing survives a restart, and
 	// all images then count as new.
 	StateDir string

@@ -31,10 +31,11 @@
 // nothing. Without the file all images count as new.
 //
 // A pull that goes on during a round succeeds: package transfer fetches again what was
-// removed between its look and its end. An image that a pull has tagged since the round
-// listed it is kept. If a pull finds an image present in the same moment in which a round
-// removes it, the pull returns an image that is gone, as in the kubelet. That can happen only
-// to an image that was neither in use nor used within Config.MinAge.
+// removed between its look and its end. An image is kept if a pull has given it another
+// name since the round listed it, or has given its name to another image. If a pull finds
+// an image present in the same moment in which a round removes it, the pull returns an
+// image that is gone, as in the kubelet. That can happen only to an image that was neither
+// in use nor used within Config.MinAge.
 //
 // # Where the kubelet differs
 //

@@ -246,6 +246,30 @@ func TestUsedKeepsAnImage(t *testing.T) {
 	assert.Equal(t, []string{"i0", "i2"}, n.removed)
 }
 
+// A round can take long. An image that is used while the round runs is not too old any more.
+func TestUsedKeepsAnOldImage(t *testing.T) {
+	n := newNode()
+	cfg := n.config()
+	cfg.MinAge, cfg.MaxAge = -1, time.Hour
+	c := start(t, cfg)
+	n.free = 500
+	for i := range 3 {
+		n.add(fmt.Sprint("i", i), 10)
+		n.pass(t, c, time.Second)
+	}
+	n.now = n.now.Add(2 * time.Hour)
+	n.onDrop = func(id string) {
+		if id == "i0" {
+			n.now = n.now.Add(time.Second)
+			c.Used("i1") // a pull finds it present
+		}
+	}
+	report, err := c.Round(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, []string{"i0", "i2"}, n.removed)
+	assert.Equal(t, ReasonAge, report.Removed[1].Reason)
+}
+
 // If which images are in use is not known, nothing is removed.
 func TestAnErrorOfInUseRemovesNothing(t *testing.T) {
 	n := newNode()

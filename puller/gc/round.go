@@ -245,7 +245,11 @@ func recordOf(records map[string]record, image Image) record {
 func (r *round) freeOld(ctx context.Context, queue []candidate) (left []candidate, err error) {
 	var failed []error
 	for _, image := range queue {
-		if !r.expired(image.rec, r.began) {
+		rec := image.rec
+		if !r.config.AsKubelet {
+			rec = r.known(image.Image) // it may have been used since the round began
+		}
+		if !r.expired(rec, r.began) {
 			left = append(left, image)
 			continue
 		}

@@ -58,8 +58,9 @@ func (r *Runtime) pull(ctx context.Context, c *call) (puller.Image, error) {
 }
 
 // tagTries is how often a pull fetches what is missing and tags the image, if content of it
-// is removed between the two. A garbage collection that runs at the same time can do that.
-const tagTries = 3
+// is removed between the two. A garbage collection that runs at the same time can do that,
+// and several processes may collect without a pause while the disk is full.
+const tagTries = 10
 
 // storeAndTag fetches what the Store does not have of t, and gives t the call's name.
 //

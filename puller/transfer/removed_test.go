@@ -64,7 +64,7 @@ func TestAPullFetchesAgainWhatIsRemovedMeanwhile(t *testing.T) {
 	assert.Equal(t, image, again)
 }
 
-// If the content is removed each time, the pull ends after three tries.
+// If the content is removed each time, the pull ends after ten tries.
 func TestAPullEndsIfItsContentIsRemovedEachTime(t *testing.T) {
 	src := newFakeSource()
 	ref := src.name(appName, src.image(t, amd64, random(1, 3000)))
@@ -80,5 +80,5 @@ func TestAPullEndsIfItsContentIsRemovedEachTime(t *testing.T) {
 	}}
 	_, err = newRuntime(t, transfer.Config{Source: src, Store: store}).Pull(t.Context(), spec(ref))
 	assert.ErrorIs(t, err, fs.ErrNotExist)
-	assert.Equal(t, 3, tags)
+	assert.Equal(t, 10, tags)
 }
