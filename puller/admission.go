@@ -68,10 +68,18 @@ func (a *admitter) key(t *task, top, manifest digest.Digest) admissionKey {
 	return admissionKey{name: t.ref.Name(), top: top, manifest: manifest, policy: a.config.Admission.Fingerprint(), namespace: t.pod.Namespace}
 }
 
+// fingerprint returns what Config.Admission decides by now, or false if ctx has ended.
+func (a *admitter) fingerprint(ctx context.Context) (string, bool) {
+	return await.Call(ctx, a.config.Admission.Fingerprint)
+}
+
+// named reports whether the Runtime has said which image was asked about.
+func (k admissionKey) named() bool { return k.top != "" && k.manifest != "" }
+
 // admitted returns who has admitted an image, if that is remembered or on record. id is the
 // ID of the image.
 func (a *admitter) admitted(ctx context.Context, key admissionKey, id string) (by string, ok bool) {
-	if key.policy == "" {
+	if key.policy == "" || !key.named() {
 		return "", false
 	}
 	if by, ok = a.kept.Get(key); ok {
@@ -108,6 +116,9 @@ type admitting struct {
 // The error is one of package checked.
 func (a *admitter) ask(ctx context.Context, t *task, image content.Admission) (admitting, error) {
 	key := a.key(t, image.Top.Digest, image.Descriptor.Digest)
+	if !key.named() {
+		return admitting{}, checked.Error(ctx, &content.Error{Reason: content.ErrStore, Err: errors.New("the runtime does not say which digests the image has")})
+	}
 	if by, ok := a.admitted(ctx, key, string(image.Descriptor.Digest)); ok {
 		return admitting{by, key.policy}, nil
 	}
@@ -144,8 +155,7 @@ func (a *admitter) record(ctx context.Context, t *task, img Image, policy string
 	if !ok {
 		return nil
 	}
-	key := a.key(t, img.Digest, img.Manifest)
-	key.policy = policy
+	key := admissionKey{name: t.ref.Name(), top: img.Digest, manifest: img.Manifest, policy: policy, namespace: t.pod.Namespace}
 	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), recordTime, errRecordTime)
 	defer cancel()
 	return within(ctx, func() error {
@@ -256,9 +266,19 @@ func (r *refusal) Unwrap() []error { return []error{r.err, ErrSignatureValidatio
 // an outcome that has an error, the image must not be used.
 func (p *Puller) admitPresent(ctx context.Context, t *task, img Image) outcome {
 	a := p.admission
-	key := a.key(t, img.Digest, img.Manifest)
-	if by, ok := a.admitted(ctx, key, img.id()); ok {
-		img.AdmittedBy = by
+	type known struct {
+		by string
+		ok bool
+	}
+	before, ok := await.Call(ctx, func() (k known) {
+		k.by, k.ok = a.admitted(ctx, a.key(t, img.Digest, img.Manifest), img.id())
+		return k
+	})
+	switch {
+	case !ok:
+		return outcome{err: t.ended(ctx)}
+	case before.ok:
+		img.AdmittedBy = before.by
 		return outcome{image: img, present: true}
 	}
 	mirrors, ok := await.Call(ctx, func() *mirrorKeys { return p.config.mirrorKeys(ctx, t) })

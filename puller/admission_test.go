@@ -24,8 +24,10 @@ import (
 // An inspectedRuntime is a fakeRuntime that calls Spec.Admit, unless it forgets to.
 type inspectedRuntime struct {
 	fakeRuntime
-	forgets bool
-	moved   bool // the store has another image by now
+	forgets  bool
+	moved    bool   // the store has another image by now
+	nameless bool   // it does not say which digests its images have
+	fetching func() // called after Spec.Admit
 }
 
 func fakeTop(ref reference.Reference) digest.Digest { return digest.FromString(ref.String()) }
@@ -33,6 +35,9 @@ func fakeTop(ref reference.Reference) digest.Digest { return digest.FromString(r
 func (r *inspectedRuntime) admission(spec Spec) content.Admission {
 	top := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: fakeTop(spec.Ref), Size: 1}
 	pinned, err := spec.Ref.WithDigest(top.Digest)
+	if r.nameless {
+		top.Digest = ""
+	}
 	if err != nil {
 		panic(err)
 	}
@@ -41,6 +46,9 @@ func (r *inspectedRuntime) admission(spec Spec) content.Admission {
 
 func (r *inspectedRuntime) image(spec Spec) Image {
 	d := fakeTop(spec.Ref)
+	if r.nameless {
+		d = ""
+	}
 	return Image{Ref: spec.Ref, ID: string(d), Digest: d, Manifest: d, Size: 4096}
 }
 
@@ -60,6 +68,9 @@ func (r *inspectedRuntime) Pull(ctx context.Context, spec Spec) (Image, error) {
 			}
 			return Image{}, credentials.Stop(errors.Join(err, reason))
 		}
+	}
+	if r.fetching != nil {
+		r.fetching()
 	}
 	if _, err := r.fakeRuntime.Pull(ctx, spec); err != nil {
 		return Image{}, err
@@ -357,6 +368,70 @@ func TestAnAdmissionIsRecordedForThePolicyThatWasAsked(t *testing.T) {
 		assert.Equal(t, "p1", rec.Admissions[0].Policy)
 		_, err = p.Pull(t.Context(), ofNamespace("a", pullpolicy.Never))
 		assert.ErrorIs(t, err, ErrSignatureValidation)
+	}
+}
+
+// A call that begins after what the check decides by has changed does not get the image by
+// the answer to an earlier call. Without a fingerprint that is so for every call.
+func TestPoliciesDoNotShareTheRunOfAPull(t *testing.T) {
+	for before, after := range map[string]string{"p1": "p2", "": ""} {
+		p, rt, check := newAdmitting(t, func(c *Config) { c.Parallel = -1 })
+		check.set(before, nil)
+		fetching, finish := make(chan struct{}), make(chan struct{})
+		rt.fetching = func() { close(fetching); <-finish }
+		first := make(chan error)
+		go func() {
+			_, err := p.Pull(t.Context(), ofNamespace("a", pullpolicy.Always))
+			first <- err
+		}()
+		<-fetching
+		check.set(after, errors.New("unsigned"))
+		_, err := p.Pull(t.Context(), ofNamespace("a", pullpolicy.Always))
+		assert.ErrorIs(t, err, ErrSignatureValidation, "from %q to %q", before, after)
+		close(finish)
+		assert.NoError(t, <-first, "it was admitted when it began")
+	}
+}
+
+// An image whose digests are not known is not admitted, because every other such image
+// would be admitted with it.
+func TestAnImageWithoutDigestsIsNotAdmitted(t *testing.T) {
+	for _, policy := range []pullpolicy.Policy{pullpolicy.Never, pullpolicy.Always} {
+		for _, forgets := range []bool{false, true} {
+			p, rt, check := newAdmitting(t, nil)
+			rt.store = map[string]string{checkedImage: "1"}
+			rt.nameless, rt.forgets = true, forgets
+			_, err := p.Pull(t.Context(), ofNamespace("a", policy))
+			assert.ErrorIs(t, err, content.ErrCheckFailed)
+			assert.ErrorContains(t, err, "which digests")
+			assert.Empty(t, check.took())
+		}
+	}
+}
+
+// A stuckCheck never says what it decides by.
+type stuckCheck struct{ stop chan struct{} }
+
+func (c stuckCheck) Fingerprint() string { <-c.stop; return "p" }
+
+func (stuckCheck) Admit(context.Context, content.Admission) (string, error) { return "", nil }
+
+func TestACheckWithoutAFingerprintInTimeHoldsNobodyUp(t *testing.T) {
+	for _, policy := range []pullpolicy.Policy{pullpolicy.Never, pullpolicy.Always} {
+		synctest.Test(t, func(t *testing.T) {
+			rt, check := &inspectedRuntime{}, stuckCheck{make(chan struct{})}
+			rt.store = map[string]string{checkedImage: "1"}
+			p, err := New(Config{Runtime: rt, Admission: check})
+			require.NoError(t, err)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			began := time.Now()
+			_, err = p.Pull(ctx, ofNamespace("a", policy))
+			assert.ErrorIs(t, err, context.DeadlineExceeded)
+			assert.Less(t, time.Since(began), 2*time.Second)
+			close(check.stop)
+			synctest.Wait()
+		})
 	}
 }
 

@@ -25,6 +25,7 @@ type pullKey struct {
 	handler  string
 	secrets  fingerprint
 	admitFor string // the Pod's namespace, under Config.Admission only
+	admitBy  string // the fingerprint of Config.Admission when the call began
 	call     uint64 // the number of a call that shares its run with no other
 }
 
@@ -83,7 +84,11 @@ func eachListener(run *pullRun, emit func(*waiter)) {
 // pullShared pulls the image, or waits for an equal pull that runs already.
 func (p *Puller) pullShared(ctx context.Context, t *task, mirrors *mirrorKeys, secrets *fingerprint) outcome {
 	w := &waiter{task: t}
-	run, first := p.pulls.Join(ctx, p.pullKey(t, secrets), w, func() *sharedPull {
+	key, ok := p.pullKey(ctx, t, secrets)
+	if !ok {
+		return outcome{err: t.ended(ctx)}
+	}
+	run, first := p.pulls.Join(ctx, key, w, func() *sharedPull {
 		return &sharedPull{task: t, mirrors: mirrors, secrets: secrets, announced: make(chan struct{})}
 	})
 	w.shared = !first
@@ -123,20 +128,26 @@ func (p *Puller) pullShared(ctx context.Context, t *task, mirrors *mirrorKeys, s
 	return o
 }
 
-func (p *Puller) pullKey(t *task, secrets *fingerprint) pullKey {
-	key := pullKey{ref: t.ref, platform: platformKey(t.platform), handler: t.handler}
+// pullKey returns the key of a pull, or false if ctx has ended.
+func (p *Puller) pullKey(ctx context.Context, t *task, secrets *fingerprint) (key pullKey, ok bool) {
+	key = pullKey{ref: t.ref, platform: platformKey(t.platform), handler: t.handler}
 	if p.config.Kubelet.NameAsWritten {
 		key.written = t.written
 	}
 	if p.admission != nil {
-		key.admitFor = t.pod.Namespace
+		if key.admitBy, ok = p.admission.fingerprint(ctx); !ok {
+			return key, false
+		}
+		if key.admitFor = t.pod.Namespace; key.admitBy == "" {
+			key.call = t.call // the answer to another call is not one to this call
+		}
 	}
 	if secrets == nil {
 		key.call = t.call
 	} else {
 		key.secrets = *secrets
 	}
-	return key
+	return key, true
 }
 
 // announce sends the call's Pulling event. The pull begins after the event of the call

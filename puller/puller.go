@@ -97,7 +97,8 @@ func (p *Puller) newTask(req Request) (*task, *Error) {
 //     starts a back-off window. Each further failure starts a longer one.
 //
 // Equal pulls that run at the same time share one transfer. Pulls are equal if they have
-// the same image, platform and secrets. The error is an [*Error]. When ctx ends, Pull
+// the same image, platform and secrets, and with Config.Admission the same namespace and
+// Fingerprint. The error is an [*Error]. When ctx ends, Pull
 // returns with an error that wraps the cause. It waits at most 50 ms for a Runtime, a
 // Keyring or Records that go on after the end of ctx, and then returns without them. The
 // end of ctx is not counted as a failure for the back-off.
