@@ -1,6 +1,6 @@
 module github.com/pullkit/pullkit/examples/notation
 
-go 1.25.0
+go 1.26.0
 
 require (
 	github.com/notaryproject/notation-core-go v1.3.0
@@ -9,7 +9,7 @@ require (
 	github.com/opencontainers/image-spec v1.1.1
 	github.com/pullkit/pullkit v0.0.0
 	github.com/stretchr/testify v1.12.1
-	oras.land/oras-go/v2 v2.5.0
+	oras.land/oras-go/v2 v2.7.0
 )
 
 require (
@@ -26,9 +26,9 @@ require (
 	github.com/x448/float16 v0.8.4 // indirect
 	go.yaml.in/yaml/v2 v2.4.2 // indirect
 	go.yaml.in/yaml/v3 v3.0.5 // indirect
-	golang.org/x/crypto v0.37.0 // indirect
+	golang.org/x/crypto v0.59.0 // indirect
 	golang.org/x/mod v0.24.0 // indirect
-	golang.org/x/sync v0.10.0 // indirect
+	golang.org/x/sync v0.24.0 // indirect
 	sigs.k8s.io/yaml v1.6.0 // indirect
 )
 
