@@ -455,7 +455,22 @@ func (c *storeCheck) hold() {
 	}
 }
 
+// held holds what a check stores and names, if the store removes what has no name: a name that
+// moves leaves content without one.
+func (c *storeCheck) held() (release func()) {
+	holder, ok := c.store.(content.Holder)
+	if !ok {
+		return func() {}
+	}
+	release, err := holder.Hold(context.Background())
+	if !c.must(err == nil, "Hold: %v", err) {
+		return func() {}
+	}
+	return release
+}
+
 func (c *storeCheck) tag() {
+	defer c.held()()
 	ctx := context.Background()
 	ref := reference.MustParse("registry.example/team/app:v1")
 	var descs []ocispec.Descriptor
@@ -491,6 +506,7 @@ func (c *storeCheck) tag() {
 // tagIndex tags an index of which one image is stored and another one is not, as after a
 // pull for one platform.
 func (c *storeCheck) tagIndex() {
+	defer c.held()()
 	ctx := context.Background()
 	put := func(mediaType, data string) ocispec.Descriptor {
 		desc := ocispec.Descriptor{MediaType: mediaType, Digest: fakeregistry.SHA256([]byte(data)), Size: int64(len(data))}
