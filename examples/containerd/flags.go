@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -76,6 +77,9 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 		}
 		return o, fmt.Errorf("%w; run with -h for the flags", err)
 	}
+	if o.namespace == "" { // as for containerd.New
+		o.namespace = containerd.KubernetesNamespace
+	}
 	o.images = flags.Args()
 	if list != "" {
 		more, err := readList(list)
@@ -87,6 +91,10 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 	switch {
 	case len(o.images) == 0:
 		return o, errors.New("no image is named; give one or more, or -h for the flags")
+	case slices.ContainsFunc(flags.Args(), func(image string) bool { return strings.HasPrefix(image, "-") }):
+		return o, errors.New("a flag is behind an image; give all flags before the first image")
+	case o.address == "":
+		return o, errors.New("-address is empty; give the path of containerd's socket")
 	case o.parallel < 1:
 		return o, fmt.Errorf("-parallel %d: give 1 or more", o.parallel)
 	}

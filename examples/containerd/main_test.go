@@ -213,7 +213,10 @@ func TestAPublicImageIsPulledIntoContainerd(t *testing.T) {
 	onEach(t, func(t *testing.T, d *realtest.Containerd) {
 		s, n := startSite(t, pullertest.Config{}), newNode(t, d)
 		image := s.put(t, "team/app:v1", 3<<20, 200<<10)
-		code, out := call(t, "-address", d.Socket, "-pin", image)
+		code, out := call(t, "-address", d.Socket, image)
+		require.Equal(t, 0, code, out)
+		assert.NotContains(t, n.Ctr(t, "k8s.io", "images", "ls"), "io.cri-containerd.pinned=pinned")
+		code, out = call(t, "-address", d.Socket, "-pin", image) // which is there
 		require.Equal(t, 0, code, out)
 		assert.Contains(t, out, "every Pod of this node may use them without a secret")
 		n.usable(image)
@@ -259,6 +262,13 @@ func TestAPrivateImageNeedsAFlag(t *testing.T) {
 			assert.Contains(t, out, "only a credential opens this image, and every Pod of the node could use it")
 			assert.Contains(t, out, "give -private")
 			assert.Zero(t, s.Counts().BlobGet)
+			assert.NotContains(t, n.Ctr(t, "k8s.io", "images", "ls", "-q"), s.host)
+
+			// An empty name of a namespace means the kubelet's.
+			code, out = call(t, append([]string{"-namespace", ""}, flags...)...)
+			assert.Equal(t, 1, code, out)
+			assert.Contains(t, out, "every Pod of this node may use them")
+			assert.Contains(t, out, "give -private")
 			assert.NotContains(t, n.Ctr(t, "k8s.io", "images", "ls", "-q"), s.host)
 
 			code, out = call(t, append([]string{"-private"}, flags...)...)
@@ -374,6 +384,8 @@ func TestWrongUsage(t *testing.T) {
 	for want, args := range map[string][]string{
 		"no image is named":                          {"-pin"},
 		"-parallel 0: give 1 or more":                {"-parallel", "0", "a"},
+		"-address is empty":                          {"-address", "", "a"},
+		"give all flags before the first image":      {"a", "-namespace", "build"},
 		"run with -h for the flags":                  {"-nonsense", "a"},
 		"list of images":                             {"-f", filepath.Join(t.TempDir(), "none")},
 		"flag -platform":                             {"-platform", "x/y/z/w", "a"},
@@ -388,6 +400,7 @@ func TestWrongUsage(t *testing.T) {
 	assert.Contains(t, out, "-address socket")
 	for want, args := range map[string][]string{
 		"is it running, and is this its socket?": {"-address", filepath.Join(t.TempDir(), "none.sock"), "registry.example/a:v1"},
+		"dial unix /nowhere/a%zz#c: ":            {"-address", "/nowhere/a%zz#c", "registry.example/a:v1"},
 		"Config.Namespace":                       {"-namespace", "a/b", "a:v1"},
 		"pull secrets":                           {"-secret", filepath.Join(t.TempDir(), "none"), "a:v1"},
 		"node credentials":                       {"-config", filepath.Join(t.TempDir(), "none"), "a:v1"},

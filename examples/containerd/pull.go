@@ -4,12 +4,14 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"slices"
 
 	"github.com/pullkit/pullkit/credentials"
 	"github.com/pullkit/pullkit/puller"
 	"github.com/pullkit/pullkit/puller/containerd"
+	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/puller/registry"
 	"github.com/pullkit/pullkit/puller/transfer"
 	"github.com/pullkit/pullkit/reference"
@@ -29,7 +31,11 @@ func pull(ctx context.Context, o options, stdout, stderr io.Writer) (ok bool, er
 	if err != nil {
 		return false, err
 	}
-	conn, err := grpc.NewClient("unix://"+o.address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	// A path may have characters that mean something in the URL of a target, so the dialer has it.
+	conn, err := grpc.NewClient("passthrough:///localhost", grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", o.address)
+		}))
 	if err != nil {
 		return false, err
 	}
@@ -71,14 +77,35 @@ func pull(ctx context.Context, o options, stdout, stderr io.Writer) (ok bool, er
 	}
 	ok = true
 	for req, res := range pullAll(ctx, slices.Values(requests(o, secrets))) {
-		if res.Err != nil {
+		err := res.Err
+		if err == nil && o.pin {
+			err = pin(ctx, store, res.Image.Ref)
+		}
+		if err != nil {
 			ok = false
-			out.failed(req.Image, res.Err)
+			out.failed(req.Image, err)
 			continue
 		}
 		out.pulled(res.Image)
 	}
 	return ok, nil
+}
+
+// pin pins an image that was in containerd before, and so was not tagged by the pull.
+func pin(ctx context.Context, store *containerd.Store, ref reference.Reference) error {
+	name := ref
+	if name.Digest() != "" {
+		name = name.WithoutTag()
+	}
+	pinned, err := store.Pinned(ctx, content.Entry{Name: name.String()})
+	if err != nil || pinned {
+		return err
+	}
+	desc, err := store.Lookup(ctx, ref)
+	if err != nil {
+		return err
+	}
+	return store.Tag(ctx, ref, desc)
 }
 
 func requests(o options, secrets credentials.Keyring) []puller.Request {

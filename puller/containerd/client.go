@@ -26,7 +26,8 @@ const (
 	// stream.
 	callTime = time.Minute
 	// hashTime is the longest time for a call in which containerd hashes or syncs a whole
-	// blob: a commit, and the beginning of an ingest that goes on from earlier bytes.
+	// blob, which are a commit and the beginning of an ingest that goes on from earlier
+	// bytes, or collects garbage.
 	hashTime = 15 * time.Minute
 	// maxReply is the most bytes of an answer. A list of images with more is an error.
 	maxReply = 64 << 20
@@ -99,8 +100,12 @@ func fail(ctx context.Context, err error, doing string, args ...any) error {
 		return e
 	case code == codes.DeadlineExceeded, code == codes.Canceled:
 		e.text += ": " + errTooLong.Error()
+	case code == codes.Unavailable && strings.Contains(err.Error(), "permission denied"):
+		e.text += "; run this as root, or as another user that may use the socket"
 	case code == codes.Unavailable && !locked(err):
 		e.text += "; is it running, and is this its socket?"
+	case code == codes.Unimplemented:
+		e.text += "; another program than containerd answers, or a containerd without this service: is this its socket?"
 	case isNoSpace(err.Error()):
 		e.means = content.ErrNoSpace
 	}

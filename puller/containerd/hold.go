@@ -3,25 +3,32 @@ package containerd
 import (
 	"context"
 	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
 	"sync"
 	"time"
 
 	leasesapi "github.com/containerd/containerd/api/services/leases/v1"
 	"github.com/opencontainers/go-digest"
 	"github.com/pullkit/pullkit/internal/keylock"
+	"github.com/pullkit/pullkit/puller/content"
 	"google.golang.org/grpc/codes"
 )
 
 // Hold keeps content that Has or Commit finds or makes from now on, until the caller calls
 // release. It is a lease of containerd, which all calls of one Store share. The lease is
 // deleted when no caller holds it and images lead to all its content. Otherwise, because a
-// pull has failed or the process was killed, it stays until it expires; see
-// Config.KeepUnnamed.
+// pull has failed or the process was killed, it keeps the content to which no image leads
+// until it expires; see Config.KeepUnnamed. A lease that another program has deleted is
+// replaced.
 func (s *Store) Hold(ctx context.Context) (release func(), err error) {
-	if err := s.holder.hold(ctx); err != nil {
+	call, err := s.holder.hold(ctx)
+	if err != nil {
 		return nil, err
 	}
-	return sync.OnceFunc(s.holder.release), nil
+	return sync.OnceFunc(func() { s.holder.release(call) }), nil
 }
 
 // A resource is what a lease keeps: content, or the bytes of an unfinished ingest.
@@ -38,21 +45,32 @@ type holder struct {
 	client  *client
 	keepFor time.Duration
 
-	lock  keylock.Locks // one key, for the fields below
-	calls int           // calls of hold that were not released
-	lease *lease        // nil if there is none
+	lock  keylock.Locks       // one key, for the fields below
+	begun uint64              // number of calls of hold
+	calls map[uint64]struct{} // those that were not released
+	lease *lease              // nil if there is none
 }
 
 // A lease is a lease in containerd.
 type lease struct {
 	id      string
 	expires time.Time
-	// unnamed is what the lease keeps and no tag has reached: content, and ingests that
-	// are open or were left unfinished.
-	unnamed map[resource]bool
+	// keeps is what the lease keeps: content, and ingests that are open or were left
+	// unfinished.
+	keeps map[resource]kept
 }
 
-func newHolder(c *client, keepFor time.Duration) *holder { return &holder{client: c, keepFor: keepFor} }
+// kept is what is known about something that a lease keeps.
+type kept struct {
+	// call is the newest call of hold when something last asked for it. Calls that were
+	// released before that one began do not need it.
+	call  uint64
+	named bool // an image leads to it
+}
+
+func newHolder(c *client, keepFor time.Duration) *holder {
+	return &holder{client: c, keepFor: keepFor, calls: map[uint64]struct{}{}}
+}
 
 // enter takes the lock. If the context ends first, it returns the cause.
 func (h *holder) enter(ctx context.Context) (leave func(), err error) { return h.lock.Lock(ctx, "") }
@@ -63,31 +81,65 @@ func (h *holder) mustEnter() (leave func()) {
 	return leave
 }
 
-func (h *holder) hold(ctx context.Context) error {
+// hold returns the number of the call, for release.
+func (h *holder) hold(ctx context.Context) (call uint64, err error) {
 	leave, err := h.enter(ctx)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer leave()
-	if _, err := h.present(ctx); err != nil {
-		return err
+	if err := h.look(ctx); err != nil {
+		return 0, err
 	}
-	h.calls++
-	return nil
+	if _, err := h.present(ctx); err != nil {
+		return 0, err
+	}
+	h.begun++
+	h.calls[h.begun] = struct{}{}
+	return h.begun, nil
 }
 
-func (h *holder) release() {
+func (h *holder) release(call uint64) {
 	defer h.mustEnter()()
-	h.calls--
+	delete(h.calls, call)
 	h.drop()
 }
 
-// present returns the lease, with at least half of its time left. The caller has the lock.
+// look finds out whether another program has deleted the lease. The caller has the lock.
+func (h *holder) look(ctx context.Context) error {
+	if h.lease == nil {
+		return nil
+	}
+	call, cancel := h.client.call(ctx)
+	defer cancel()
+	resp, err := h.client.leases.List(call, &leasesapi.ListRequest{Filters: []string{fmt.Sprintf("id==%q", h.lease.id)}}, options...)
+	if err != nil {
+		return fail(ctx, err, "look for a lease")
+	}
+	if len(resp.GetLeases()) == 0 {
+		h.lease.expires = time.Time{}
+	}
+	return nil
+}
+
+// oldest returns the first call of hold that was not released.
+func (h *holder) oldest() uint64 {
+	oldest := uint64(math.MaxUint64)
+	for call := range h.calls {
+		oldest = min(oldest, call)
+	}
+	return oldest
+}
+
+// present returns the lease, with at least half of its time left. A lease that replaces
+// another one keeps what the calls of hold that were not released need. The rest stays in the
+// old lease until that expires. The caller has the lock.
 func (h *holder) present(ctx context.Context) (*lease, error) {
 	if old := h.lease; old != nil && time.Until(old.expires) > h.keepFor/2 {
 		return old, nil
 	}
-	next := &lease{id: "pullkit-" + rand.Text(), expires: time.Now().Add(h.keepFor), unnamed: map[resource]bool{}}
+	// Without Round, the time for which the machine sleeps would not count.
+	next := &lease{id: "pullkit-" + rand.Text(), expires: time.Now().Round(0).Add(h.keepFor), keeps: map[resource]kept{}}
 	call, cancel := h.client.call(ctx)
 	defer cancel()
 	_, err := h.client.leases.Create(call, &leasesapi.CreateRequest{
@@ -96,9 +148,13 @@ func (h *holder) present(ctx context.Context) (*lease, error) {
 	if err != nil {
 		return nil, fail(ctx, err, "make a lease")
 	}
-	if h.lease != nil { // it expires, and what it keeps goes to the next one
-		for r := range h.lease.unnamed {
-			if err := h.add(ctx, next, r); err != nil {
+	if h.lease != nil {
+		oldest := h.oldest()
+		for r, k := range h.lease.keeps {
+			if k.call < oldest {
+				continue
+			}
+			if err := h.add(ctx, next, r, k); err != nil {
 				return nil, err // next expires
 			}
 		}
@@ -108,7 +164,7 @@ func (h *holder) present(ctx context.Context) (*lease, error) {
 }
 
 // add makes a lease keep something. The caller has the lock.
-func (h *holder) add(ctx context.Context, l *lease, r resource) error {
+func (h *holder) add(ctx context.Context, l *lease, r resource, k kept) error {
 	call, cancel := h.client.call(ctx)
 	defer cancel()
 	_, err := h.client.leases.AddResource(call, &leasesapi.AddResourceRequest{
@@ -120,17 +176,57 @@ func (h *holder) add(ctx context.Context, l *lease, r resource) error {
 	if err != nil {
 		return fail(ctx, err, "keep %s in a lease", r.id)
 	}
-	l.unnamed[r] = true
+	l.keeps[r] = k
 	return nil
 }
 
-// drop deletes the lease if it is not needed any more. The caller has the lock.
+// ensure makes the present lease keep something. added is false if it has kept it before.
+// The caller has the lock.
+func (h *holder) ensure(ctx context.Context, r resource) (added bool, err error) {
+	for range 2 {
+		l, err := h.present(ctx)
+		if err != nil {
+			return false, err
+		}
+		if k, ok := l.keeps[r]; ok {
+			k.call = h.begun
+			l.keeps[r] = k
+			return false, nil
+		}
+		err = h.add(ctx, l, r, kept{call: h.begun})
+		if !errors.Is(err, fs.ErrNotExist) {
+			return err == nil, err
+		}
+		l.expires = time.Time{} // another program has deleted the lease
+	}
+	return false, &content.Error{Reason: content.ErrStore, Err: errors.New("containerd: another program deletes the leases of this pull")}
+}
+
+// drop deletes the lease if it is not needed any more. If it is needed for what has no name,
+// drop takes the rest out of it, so that the content of images goes with them. The caller has
+// the lock.
 func (h *holder) drop() {
-	if h.calls > 0 || h.lease == nil || len(h.lease.unnamed) > 0 {
+	if len(h.calls) > 0 || h.lease == nil {
 		return
 	}
 	call, cancel := h.client.call(context.Background())
 	defer cancel()
+	var named []resource
+	for r, k := range h.lease.keeps {
+		if k.named {
+			named = append(named, r)
+		}
+	}
+	if len(named) < len(h.lease.keeps) {
+		for _, r := range named {
+			// If that fails, the lease keeps it until it expires.
+			_, _ = h.client.leases.DeleteResource(call, &leasesapi.DeleteResourceRequest{
+				ID: h.lease.id, Resource: &leasesapi.Resource{ID: r.id, Type: r.kind},
+			}, options...)
+			delete(h.lease.keeps, r)
+		}
+		return
+	}
 	// If that fails, the lease expires.
 	_, _ = h.client.leases.Delete(call, &leasesapi.DeleteRequest{ID: h.lease.id}, options...)
 	h.lease = nil
@@ -144,14 +240,10 @@ func (h *holder) keep(ctx context.Context, d digest.Digest) (added bool, err err
 		return false, err
 	}
 	defer leave()
-	if h.calls == 0 {
+	if len(h.calls) == 0 {
 		return false, nil
 	}
-	l, err := h.present(ctx)
-	if err != nil || l.unnamed[contentResource(d)] {
-		return false, err
-	}
-	return true, h.add(ctx, l, contentResource(d))
+	return h.ensure(ctx, contentResource(d))
 }
 
 // open returns the ID of the lease under which an ingest runs. The lease stays until the
@@ -166,22 +258,24 @@ func (h *holder) open(ctx context.Context, ref string) (id string, fresh bool, e
 	if err != nil {
 		return "", false, err
 	}
-	fresh = !l.unnamed[ingestResource(ref)]
-	l.unnamed[ingestResource(ref)] = true // containerd adds it when the ingest begins
-	return l.id, fresh, nil
+	_, before := l.keeps[ingestResource(ref)]
+	l.keeps[ingestResource(ref)] = kept{call: h.begun} // containerd adds it when the ingest begins
+	return l.id, !before, nil
 }
 
 // committed notes that an ingest, which ran under the lease with this ID, has become content.
+// The ID is "" if it ran under another client's lease.
 func (h *holder) committed(ctx context.Context, id, ref string, d digest.Digest) error {
 	defer h.mustEnter()()
 	if h.lease == nil {
 		return nil
 	}
-	delete(h.lease.unnamed, ingestResource(ref))
+	delete(h.lease.keeps, ingestResource(ref))
 	if h.lease.id != id {
-		return h.add(ctx, h.lease, contentResource(d))
+		_, err := h.ensure(ctx, contentResource(d))
+		return err
 	}
-	h.lease.unnamed[contentResource(d)] = true
+	h.lease.keeps[contentResource(d)] = kept{call: h.begun}
 	return nil
 }
 
@@ -189,7 +283,7 @@ func (h *holder) committed(ctx context.Context, id, ref string, d digest.Digest)
 func (h *holder) removed(ref string) {
 	defer h.mustEnter()()
 	if h.lease != nil {
-		delete(h.lease.unnamed, ingestResource(ref))
+		delete(h.lease.keeps, ingestResource(ref))
 		h.drop()
 	}
 }
@@ -201,7 +295,10 @@ func (h *holder) named(all []digest.Digest) {
 		return
 	}
 	for _, d := range all {
-		delete(h.lease.unnamed, contentResource(d))
+		if k, ok := h.lease.keeps[contentResource(d)]; ok {
+			k.named = true
+			h.lease.keeps[contentResource(d)] = k
+		}
 	}
 	h.drop()
 }
@@ -211,7 +308,10 @@ func (h *holder) named(all []digest.Digest) {
 func (h *holder) lost(missing []digest.Digest) (digest.Digest, bool) {
 	defer h.mustEnter()()
 	for _, d := range missing {
-		if h.lease != nil && h.lease.unnamed[contentResource(d)] {
+		if h.lease == nil {
+			break
+		}
+		if _, ok := h.lease.keeps[contentResource(d)]; ok {
 			return d, true
 		}
 	}

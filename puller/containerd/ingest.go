@@ -287,10 +287,14 @@ func (in *ingest) Commit(ctx context.Context) error {
 		Action: contentapi.WriteAction_COMMIT, Offset: in.offset, Total: in.desc.Size, Expected: string(in.desc.Digest),
 	}, hashTime)
 	switch {
-	case err == nil, is(err, codes.AlreadyExists): // another client has committed it under another name
+	case err == nil:
 		in.end()
 		defer in.unlock()
 		return in.store.holder.committed(ctx, in.lease, in.ref, in.desc.Digest)
+	case is(err, codes.AlreadyExists): // another client has committed it under another name, and another lease
+		in.end()
+		defer in.unlock()
+		return in.store.holder.committed(ctx, "", in.ref, in.desc.Digest)
 	case is(err, codes.FailedPrecondition):
 		refusal := answer(err, "commit blob %s", in.desc.Digest)
 		if in.verifies {

@@ -106,6 +106,13 @@ func TestErrorsOfContainerd(t *testing.T) {
 	assert.Less(t, len(err.Error()), 500)
 	err = fail(t.Context(), status.Error(codes.Canceled, "context canceled"), "write %s", "a")
 	assert.EqualError(t, err, "store failure: containerd: write a: context canceled: no answer within the time limit")
+	for text, is := range map[string]error{
+		"run this as root":                    status.Error(codes.Unavailable, "dial unix /s: connect: permission denied"),
+		"another program than containerd":     status.Error(codes.Unimplemented, "unknown service containerd.services.leases.v1.Leases"),
+		"is it running, and is this its sock": status.Error(codes.Unavailable, "connection refused"),
+	} {
+		assert.ErrorContains(t, fail(t.Context(), is, "make a lease"), text)
+	}
 	assert.True(t, locked(status.Error(codes.Unavailable, "ref k8s.io/1/layer-sha256:aa locked for 1s (since now): unavailable")))
 	assert.False(t, locked(status.Error(codes.Unavailable, "connection error")))
 }

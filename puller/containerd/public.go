@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/credentials"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/reference"
@@ -15,11 +16,17 @@ import (
 var ErrPrivate = errors.New("only a credential opens this image, and every Pod of the node could use it in containerd, because the kubelet takes it for a preloaded one")
 
 // OnlyPublic returns a check for puller.Config.Admission. It refuses an image with ErrPrivate
-// unless the registry itself shows its manifest without a credential, and asks next, if that
-// is not nil, about the others. It asks the registry by one HEAD. A public image is accepted
-// also if the pull has a credential for it. An image that only a mirror, a client certificate
-// or a header of hosts.toml opens is refused. If the registry cannot be asked, the check
-// cannot decide, and the image is kept out.
+// unless the registry itself shows its manifest, and its index if it has one, without a
+// credential, and asks next, if that is not nil, about the others. It asks the registry by
+// HEAD, which Docker Hub does not count as a pull. A GET follows if the answer has not the
+// media type and the size of the document, as the login page of a proxy has not. A registry
+// that answers a HEAD of everybody as if the image were public is believed. A public image is
+// accepted also if the pull has a credential for it. An image that only a mirror, a client
+// certificate or a header of hosts.toml opens is refused. If the registry cannot be asked, the
+// check cannot decide, and the image is kept out.
+//
+// The Puller remembers the answer for the digest of an image, also in puller.Config.Records.
+// So an image that was public is accepted later, too, although its repository is private then.
 //
 // The Puller asks the check about images that are in containerd already, too, unless
 // puller.Config.TrustPresent is set.
@@ -32,22 +39,42 @@ const publicFingerprint = "pullkit: shown without a credential"
 
 // Admit implements content.Check.
 func (o *onlyPublic) Admit(ctx context.Context, image content.Admission) (by string, err error) {
-	repo := content.Repo{Ref: image.Repo.Ref, Cred: credentials.Credential{}}
-	doc, err := image.Source.Manifest(ctx, repo, image.Top.Digest)
-	switch content.ReasonOf(err) {
-	case content.ErrUnauthorized, content.ErrDenied, content.ErrNotFound:
-		return "", fmt.Errorf("%w: without a credential: %v", ErrPrivate, err) // err is not wrapped: the check has decided
+	if err := isPublic(ctx, image, image.Top); err != nil {
+		return "", err
 	}
-	if err != nil {
-		return "", fmt.Errorf("cannot find out whether the image is public: %w", err)
-	}
-	if p := doc.Provenance; !p.Registry || !p.Anonymous || doc.Desc.Digest != image.Top.Digest {
-		return "", fmt.Errorf("%w: the registry itself has not shown it without one", ErrPrivate)
+	if image.Descriptor.Digest != image.Top.Digest {
+		if err := isPublic(ctx, image, image.Descriptor); err != nil {
+			return "", err
+		}
 	}
 	if o.next == nil {
 		return "the registry shows it without a credential", nil
 	}
 	return o.next.Admit(ctx, image)
+}
+
+// isPublic returns nil if the registry shows a document of the image without a credential.
+func isPublic(ctx context.Context, image content.Admission, desc ocispec.Descriptor) error {
+	ref, err := image.Repo.Ref.WithDigest(desc.Digest)
+	if err != nil {
+		return fmt.Errorf("cannot find out whether the image is public: %w", &content.Error{Reason: content.ErrBadDigest, Err: err})
+	}
+	repo := content.Repo{Ref: ref, Cred: credentials.Credential{}}
+	doc, err := image.Source.Manifest(ctx, repo, desc.Digest)
+	if err == nil && doc.Body == nil && (doc.Desc.MediaType != desc.MediaType || doc.Desc.Size != desc.Size) {
+		doc, err = image.Source.Manifest(ctx, repo, "") // the HEAD may have shown another page
+	}
+	switch content.ReasonOf(err) {
+	case content.ErrUnauthorized, content.ErrDenied, content.ErrNotFound:
+		return fmt.Errorf("%w: without a credential: %v", ErrPrivate, err) // err is not wrapped: the check has decided
+	}
+	if err != nil {
+		return fmt.Errorf("cannot find out whether the image is public: %w", err)
+	}
+	if p := doc.Provenance; !p.Registry || !p.Anonymous || doc.Desc.Digest != desc.Digest {
+		return fmt.Errorf("%w: the registry itself has not shown it without one", ErrPrivate)
+	}
+	return nil
 }
 
 // Fingerprint implements content.Check.

@@ -132,7 +132,11 @@ func (s *Store) RemoveImage(ctx context.Context, entries ...content.Entry) (remo
 // remove removes an image record, if it still leads to the same content. The last call of a
 // removal waits for the garbage collection.
 func (c *client) remove(ctx context.Context, e content.Entry, last bool) error {
-	call, cancel := c.call(ctx)
+	limit := callTime
+	if last {
+		limit = hashTime
+	}
+	call, cancel := context.WithTimeoutCause(c.header(ctx, ""), limit, errTooLong)
 	defer cancel()
 	d := e.Descriptor
 	_, err := c.images.Delete(call, &imagesapi.DeleteImageRequest{

@@ -187,7 +187,7 @@ func (r *reader) Read(p []byte) (int, error) {
 		if err != nil {
 			return 0, fail(r.caller, err, "read blob %s", r.desc.Digest)
 		}
-		if resp.GetOffset() != r.off || int64(len(resp.GetData())) > r.desc.Size-r.off {
+		if n := len(resp.GetData()); n == 0 || resp.GetOffset() != r.off || int64(n) > r.desc.Size-r.off {
 			return 0, &content.Error{Reason: content.ErrStore, Err: fmt.Errorf("containerd: read blob %s: it sent %d bytes at %d instead of %d, of %d",
 				r.desc.Digest, len(resp.GetData()), resp.GetOffset(), r.off, r.desc.Size)}
 		}
