@@ -111,23 +111,29 @@ func (a *AccessCheck) text(b *lines) {
 		return
 	}
 	pulled := "preloaded: no pull of it is known"
-	if a.Pulled {
+	switch {
+	case a.Pulled:
 		pulled = "a pull of it is known"
+	case a.Error != "":
+		pulled = "it is not known whether a pull brought it"
 	}
 	b.line("records", fmt.Sprintf("%-19s (%s)", a.Verify, pulled))
 	if a.Error != "" {
 		b.line("  error", a.Error)
 	}
 	record := "none"
-	if a.Recorded {
+	switch {
+	case a.Recorded:
 		record = "found"
+	case a.Error != "":
+		record = "not read"
 	}
 	if !a.Updated.IsZero() {
 		record += ", last written at " + a.Updated.UTC().Format(time.RFC3339)
 	}
 	b.line("  of", redact.Cut(a.ID, maxName)+brackets(record))
 	under := a.Name
-	if !slices.Contains(a.Names, a.Name) {
+	if a.Error == "" && !slices.Contains(a.Names, a.Name) {
 		under += brackets("the record has " + orNone(a.Names))
 	}
 	b.line("  under", under)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -128,6 +129,15 @@ func TestRecordsThatCannotBeRead(t *testing.T) {
 	assert.Equal(t, 1, status)
 	assert.Contains(t, stderr, "Records that cannot be read: 300, the first because of ")
 	assert.Less(t, len(stderr), 1000)
+
+	// With its ID, it is not said of an image that it is preloaded, or that it has no record.
+	require.NoError(t, os.WriteFile(filepath.Join(pulled, fmt.Sprintf("sha256-%x", sha256.Sum256([]byte("x")))), []byte("{"), 0o600))
+	status, stdout, _ := explainOf(t, "-kubelet", dir, "-id", "x", "nginx")
+	assert.Zero(t, status)
+	assert.Contains(t, stdout, "(it is not known whether a pull brought it)")
+	assert.Contains(t, stdout, "x  (not read)")
+	assert.NotContains(t, stdout, "preloaded")
+	assert.NotContains(t, stdout, "the record has none")
 }
 
 func TestWrongUsage(t *testing.T) {
