@@ -264,7 +264,10 @@ func (w *hostWalk) againFound(ctx context.Context) bool {
 		w.leaveBusy()
 		return false
 	}
-	if sleep(ctx, wait+rand.N(wait/2)) != nil {
+	if more := rand.N(wait / 2); w.patience.allows(more) { // so that not all clients come back at the same time
+		wait += more
+	}
+	if sleep(ctx, wait) != nil {
 		return false
 	}
 	w.again = true
