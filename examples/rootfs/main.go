@@ -246,6 +246,9 @@ func openStore(o options, nothing bool) (store *layout.Layout, done func(whole b
 	} else if dir, err = filepath.Abs(o.out); err == nil {
 		dir = filepath.Join(filepath.Dir(dir), "."+filepath.Base(dir)+".blobs")
 	}
+	if err == nil && !nothing {
+		err = makePrivate(dir)
+	}
 	if err != nil {
 		return nil, nil, err
 	}
@@ -257,6 +260,19 @@ func openStore(o options, nothing bool) (store *layout.Layout, done func(whole b
 		}
 		return err
 	}, err
+}
+
+// makePrivate makes a directory that only this user can read, because the blobs may be those
+// of a private image.
+func makePrivate(dir string) error {
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		return err
+	}
+	err := os.Mkdir(dir, 0o700)
+	if errors.Is(err, fs.ErrExist) {
+		return nil // of a call that was killed
+	}
+	return err
 }
 
 // describe says what was made, and what the caller may not get.

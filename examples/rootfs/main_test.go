@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -141,6 +142,11 @@ func TestAnInterruptedCallIsContinued(t *testing.T) {
 	assert.Equal(t, 1, code)
 	assert.Contains(t, errs, "run again to continue")
 	assert.NoDirExists(t, "app")
+	info, err := os.Stat(".app.blobs")
+	require.NoError(t, err)
+	if runtime.GOOS != "windows" {
+		assert.Equal(t, fs.FileMode(0o700), info.Mode().Perm(), "the blobs can be those of a private image")
+	}
 	code, _, errs = call(t.Context(), "-config", auth, "-o", "app", image)
 	require.Equal(t, 0, code, errs)
 	assert.Equal(t, []string{"app", "auth.json"}, names(t, dir))
