@@ -309,6 +309,7 @@ func TestDecisionPrintsEachField(t *testing.T) {
 	fill(reflect.ValueOf(&d).Elem())
 	d.Action, d.Fetch, d.Present = ActionFail, blobs, blobs
 	d.BackOff.Repaired = false // Repaired is shown in place of Wait
+	d.Access.Error = ""        // with an error it is not known which names the record has
 	printed := d.String()
 	left := map[string]bool{}
 	eachField(reflect.ValueOf(&d).Elem(), "", func(path string, field reflect.Value) {
