@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/pullkit/pullkit/puller"
@@ -35,14 +36,15 @@ func demo(ctx context.Context, out io.Writer) error {
 	defer store.Close()
 
 	const layer = 1_000_000
-	now, others := time.Date(2026, 11, 29, 6, 0, 0, 0, time.UTC), int64(0)
+	start, others := time.Date(2026, 11, 29, 6, 0, 0, 0, time.UTC), int64(0)
+	var hours atomic.Int64 // since start; the collector asks in goroutines of its own
 	images := gc.FromStore(store)
 	busy, err := inUse([]string{reg.Host() + "/team/app-2:v1"})
 	if err != nil {
 		return err
 	}
 	collector, err := gc.New(gc.Config{
-		Images: images, InUse: busy, Now: func() time.Time { return now },
+		Images: images, InUse: busy, Now: func() time.Time { return start.Add(time.Duration(hours.Load()) * time.Hour) },
 		Usage: func(context.Context) (gc.Usage, error) {
 			return gc.Usage{Capacity: 6 * layer, Available: 6*layer - others - sizeOf(store)}, nil
 		},
@@ -61,7 +63,7 @@ func demo(ctx context.Context, out io.Writer) error {
 	}
 	pull := func(n int) error {
 		_, err := p.Pull(ctx, puller.Request{Image: fmt.Sprintf("%s/team/app-%d:v1", reg.Host(), n)})
-		now = now.Add(time.Hour)
+		hours.Add(1)
 		return err
 	}
 	for n := 1; n <= 5; n++ {

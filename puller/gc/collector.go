@@ -63,7 +63,8 @@ type Config struct {
 	// the package comment. StateDir must be empty, because the kubelet keeps what it knows
 	// in memory only.
 	AsKubelet bool
-	// Now returns the present time. Nil is time.Now.
+	// Now returns the present time. It can be called in several goroutines at the same time.
+	// Nil is time.Now.
 	Now func() time.Time
 	// Logger gets failures that fail no call, and each removal at level debug. Nil: no log.
 	Logger *slog.Logger
