@@ -3,6 +3,7 @@ package containerd_test
 import (
 	"context"
 	"iter"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,9 +25,10 @@ func TestImagesOfContainerdAreCollected(t *testing.T) {
 		reg, r := startRegistry(t, pullertest.Config{}), newRaw(t, d, "k8s.io")
 		store := open(t, d, containerd.Config{Pin: func(ref reference.Reference) bool { return ref.Tag() == "pinned" }})
 		p := newPuller(t, store)
-		now, inUse, available := time.Date(2026, 11, 29, 12, 0, 0, 0, time.UTC), "", int64(100)
+		start, inUse, available := time.Date(2026, 11, 29, 12, 0, 0, 0, time.UTC), "", int64(100)
+		var hours atomic.Int64 // since start; the collector asks in goroutines of its own
 		collector, err := gc.New(gc.Config{
-			Images: gc.FromStore(store), Now: func() time.Time { return now }, StateDir: t.TempDir(),
+			Images: gc.FromStore(store), Now: func() time.Time { return start.Add(time.Duration(hours.Load()) * time.Hour) }, StateDir: t.TempDir(),
 			Usage: func(context.Context) (gc.Usage, error) {
 				return gc.Usage{Capacity: 100 << 20, Available: available << 20}, nil
 			},
@@ -40,7 +42,7 @@ func TestImagesOfContainerdAreCollected(t *testing.T) {
 			image, err := p.Pull(t.Context(), puller.Request{Image: putImage(t, reg, name, pullertest.ImageSpec{Platforms: platforms, Layers: []int64{3 << 20}, Seed: seed})})
 			require.NoError(t, err)
 			collector.Used(image.ID)
-			now = now.Add(time.Hour)
+			hours.Add(1)
 			return image
 		}
 		pinned, used := pull("app:pinned", 1), pull("app:used", 2)

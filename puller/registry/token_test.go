@@ -138,8 +138,11 @@ func (s *tokenServer) takeBack() {
 	s.good = ""
 }
 
-func (s *tokenServer) client() *registry.Client {
-	return mustClient(registry.Config{WrapTransport: instead(newWorld(map[string]http.HandlerFunc{"https://reg.example": s.ServeHTTP}))})
+func (s *tokenServer) client() *registry.Client { return s.clientWith(registry.Config{}) }
+
+func (s *tokenServer) clientWith(cfg registry.Config) *registry.Client {
+	cfg.WrapTransport = instead(newWorld(map[string]http.HandlerFunc{"https://reg.example": s.ServeHTTP}))
+	return mustClient(cfg)
 }
 
 func TestOneTokenServesAllCallsOfACredential(t *testing.T) {
@@ -241,7 +244,10 @@ func TestTheStatusOfATokenServerGivesTheReason(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			s := &tokenServer{status: status}
-			_, err := read(t.Context(), s.client(), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: robot}, helloBlob())
+			// Three waits after 429 take up to 31.5 s, and a token is waited for twice as long as
+			// the StallTimeout.
+			c := s.clientWith(registry.Config{StallTimeout: 20 * time.Second})
+			_, err := read(t.Context(), c, content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: robot}, helloBlob())
 			assert.ErrorIs(t, err, want.kind)
 			assert.NotErrorIs(t, err, fs.ErrNotExist, "the registry was not asked whether the image exists")
 			assert.Equal(t, want.asked, s.given.Load(), "%d: only the token request is made again", status)
