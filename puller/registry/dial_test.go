@@ -82,7 +82,7 @@ func TestTheSecondAddressOfARealNameIsTried(t *testing.T) {
 	require.NoError(t, err)
 	defer ln.Close()
 	_, port, _ := net.SplitHostPort(ln.Addr().String())
-	for _, stall := range []time.Duration{time.Second, 15 * time.Second} {
+	for _, stall := range []time.Duration{5 * time.Second, 15 * time.Second} {
 		silence := make(chan struct{})
 		var tried []string
 		var mu sync.Mutex
