@@ -73,11 +73,18 @@ func pullkitRootFS(flags ...string) func(job) []string {
 const containerdName = "containerd"
 
 func ctrPull(j job) []string {
-	return []string{"--address", filepath.Join(j.dir, "cd.sock"), "images", "pull", "--plain-http", "--platform", platform, j.name()}
+	return []string{"--address", socket(j.dir), "images", "pull", "--plain-http", "--platform", platform, j.name()}
 }
 
+// socket returns the socket of the containerd in dir. It is not in dir, because the path of
+// a socket has at most about 100 bytes.
+func socket(dir string) string { return filepath.Join(os.TempDir(), filepath.Base(dir)+".sock") }
+
 // A daemon is the containerd of one pull.
-type daemon struct{ cmd *exec.Cmd }
+type daemon struct {
+	cmd *exec.Cmd
+	dir string
+}
 
 // start starts containerd with a directory of its own.
 func (d *daemon) start(ctx context.Context, b *bench, dir string) error {
@@ -87,10 +94,11 @@ func (d *daemon) start(ctx context.Context, b *bench, dir string) error {
 	}
 	config := filepath.Join(dir, "config.toml")
 	text := fmt.Sprintf("version = 2\nroot = %q\nstate = %q\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n[grpc]\n  address = %q\n",
-		filepath.Join(dir, "root"), filepath.Join(dir, "state"), filepath.Join(dir, "cd.sock"))
+		filepath.Join(dir, "root"), filepath.Join(dir, "state"), socket(dir))
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		return err
 	}
+	d.dir = dir
 	d.cmd = b.command(ctx, b.containerd, "--config", config)
 	stderr, err := d.cmd.StderrPipe()
 	if err != nil {
@@ -118,6 +126,8 @@ func (d *daemon) stop() {
 		_ = d.cmd.Process.Signal(syscall.SIGTERM)
 		_ = d.cmd.Wait()
 		d.cmd = nil
+		_ = os.Remove(socket(d.dir))
+		_ = os.Remove(socket(d.dir) + ".ttrpc")
 	}
 }
 
