@@ -13,6 +13,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/internal/mediatype"
 	"github.com/pullkit/pullkit/internal/strictjson"
+	"github.com/pullkit/pullkit/internal/verify"
 	"github.com/pullkit/pullkit/puller/content"
 )
 
@@ -66,6 +67,24 @@ func ReadBlob(ctx context.Context, blobs Blobs, desc ocispec.Descriptor) ([]byte
 		return nil, &content.Error{Reason: content.ErrNotFound, Err: fmt.Errorf("blob %s with %d bytes is not stored, only a shorter one", desc.Digest, desc.Size)}
 	}
 	return data, err
+}
+
+// ReadVerified returns the content of a small blob that has the digest of desc. The error
+// wraps content.ErrDigestMismatch if the stored content has another digest.
+func ReadVerified(ctx context.Context, blobs Blobs, desc ocispec.Descriptor) ([]byte, error) {
+	data, err := ReadBlob(ctx, blobs, desc)
+	if err != nil {
+		return nil, err
+	}
+	if !verify.Bytes(desc.Digest, data) {
+		return nil, Damaged(desc)
+	}
+	return data, nil
+}
+
+// Damaged returns the error for stored content with another digest than that of desc.
+func Damaged(desc ocispec.Descriptor) error {
+	return &content.Error{Reason: content.ErrDigestMismatch, Err: fmt.Errorf("blob %s is damaged in the store: remove it there (a layout's Repair does) and pull again", desc.Digest)}
 }
 
 // Read returns a stored manifest or index. The error wraps fs.ErrNotExist if desc is not
@@ -173,6 +192,20 @@ func Walk(ctx context.Context, blobs Blobs, desc ocispec.Descriptor, seen map[di
 		visit(desc, stored)
 	}
 	return nil
+}
+
+// ImageToUnpack returns the manifest that desc names: desc itself, or the only stored
+// manifest of an index. The error wraps content.ErrNoPlatform if not exactly one manifest of
+// the index is stored.
+func ImageToUnpack(ctx context.Context, blobs Blobs, desc ocispec.Descriptor) (ocispec.Descriptor, error) {
+	if err := CheckDescriptor(desc); err != nil {
+		return desc, err
+	}
+	only, err := OnlyImage(ctx, blobs, desc)
+	if err == nil && mediatype.IsIndex(only.MediaType) {
+		err = &content.Error{Reason: content.ErrNoPlatform, Err: fmt.Errorf("index %s does not have exactly one stored manifest: pass the descriptor of a manifest", desc.Digest)}
+	}
+	return only, err
 }
 
 // OnlyImage returns the manifest of an index if exactly one manifest of the index is

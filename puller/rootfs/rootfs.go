@@ -139,7 +139,7 @@ func (u *unpacker) result(ctx context.Context, manifest ocispec.Descriptor) (Res
 	if err := u.complete(); err != nil {
 		return Result{}, err
 	}
-	manifest, err := u.oneManifest(ctx, manifest)
+	manifest, err := ocilayout.ImageToUnpack(ctx, u.store, manifest)
 	if err != nil {
 		return Result{}, err
 	}
@@ -189,39 +189,15 @@ func (u *unpacker) complete() error {
 	return nil
 }
 
-// oneManifest returns the only stored manifest of an index, or the manifest itself.
-func (u *unpacker) oneManifest(ctx context.Context, desc ocispec.Descriptor) (ocispec.Descriptor, error) {
-	if err := ocilayout.CheckDescriptor(desc); err != nil {
-		return desc, err
-	}
-	if !mediatype.IsIndex(desc.MediaType) {
-		return desc, nil
-	}
-	one, err := ocilayout.OnlyImage(ctx, u.store, desc)
-	if err == nil && mediatype.IsIndex(one.MediaType) {
-		err = &content.Error{Reason: content.ErrNoPlatform, Err: fmt.Errorf("index %s does not have exactly one stored manifest: pass the descriptor of a manifest", desc.Digest)}
-	}
-	return one, err
-}
-
 // document returns the bytes of a manifest or a config, verified.
 func (u *unpacker) document(ctx context.Context, desc ocispec.Descriptor) ([]byte, error) {
-	body := desc.Data
-	if body == nil {
-		var err error
-		if body, err = ocilayout.ReadBlob(ctx, u.store, desc); err != nil {
-			return nil, err
-		}
+	if desc.Data == nil {
+		return ocilayout.ReadVerified(ctx, u.store, desc)
 	}
-	if !verify.Bytes(desc.Digest, body) {
-		return nil, damaged(desc)
+	if !verify.Bytes(desc.Digest, desc.Data) {
+		return nil, ocilayout.Damaged(desc)
 	}
-	return body, nil
-}
-
-// damaged is the error for a blob with other content than its digest says.
-func damaged(desc ocispec.Descriptor) error {
-	return mismatch("blob %s is damaged in the store: remove it there (a layout's Repair does) and pull the image again", desc.Digest)
+	return desc.Data, nil
 }
 
 // layers returns the layers of the image. It sets what r says of the image.
@@ -385,7 +361,7 @@ func (u *unpacker) blame(ctx context.Context, l *layer, err error) error {
 	defer blob.Close()
 	got, _, herr := ocilayout.Hash(ctx, l.desc.Digest, io.LimitReader(blob, l.desc.Size+1), make([]byte, readSize))
 	if herr == nil && got != l.desc.Digest {
-		failed.Err = damaged(l.desc)
+		failed.Err = ocilayout.Damaged(l.desc)
 	}
 	return failed
 }

@@ -54,7 +54,7 @@ func (b *blob) Read(p []byte) (int, error) {
 	if err == io.EOF && b.left > 0 {
 		err = otherSize(b.desc)
 	} else if err == io.EOF && verify.Sum(b.desc.Digest, b.h) != b.desc.Digest {
-		err = damaged(b.desc)
+		err = ocilayout.Damaged(b.desc)
 	}
 	b.done = err
 	return n, err
@@ -84,11 +84,6 @@ func hashBlob(ctx context.Context, desc ocispec.Descriptor, f *os.File) error {
 	}
 	_, err = io.Copy(io.Discard, ocilayout.ContextReader{Ctx: ctx, R: newBlob(desc, f, f, h)})
 	return err
-}
-
-// damaged is the error for a blob with other content than its digest says.
-func damaged(desc ocispec.Descriptor) error {
-	return &content.Error{Reason: content.ErrDigestMismatch, Err: fmt.Errorf("blob %s is damaged in the store: remove it there (a layout's Repair does) and pull the artifact again", desc.Digest)}
 }
 
 // otherSize is the error for a blob with more or fewer bytes than the manifest says.

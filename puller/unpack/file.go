@@ -96,7 +96,7 @@ func (u *unpacker) link(ctx context.Context, t *tree, name string, desc ocispec.
 		return fmt.Errorf("%w: %w", ErrNoLink, err)
 	}
 	if info, err := t.root.Lstat(name); err != nil || !info.Mode().IsRegular() {
-		return cmp.Or(err, damaged(desc))
+		return cmp.Or(err, ocilayout.Damaged(desc))
 	}
 	if err := t.root.Chmod(name, 0o444); err != nil {
 		return err

@@ -14,10 +14,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/index"
-	"github.com/pullkit/pullkit/internal/mediatype"
 	"github.com/pullkit/pullkit/internal/newdir"
 	"github.com/pullkit/pullkit/internal/ocilayout"
-	"github.com/pullkit/pullkit/internal/verify"
 	"github.com/pullkit/pullkit/puller/content"
 )
 
@@ -142,7 +140,7 @@ func (u *unpacker) entries(ctx context.Context, manifest ocispec.Descriptor) ([]
 	if err := u.complete(); err != nil {
 		return nil, err
 	}
-	manifest, err := u.oneManifest(ctx, manifest)
+	manifest, err := ocilayout.ImageToUnpack(ctx, u.store, manifest)
 	if err != nil {
 		return nil, err
 	}
@@ -209,15 +207,9 @@ func (u *unpacker) complete() error {
 	if c.MaxFiles < 0 || c.MaxBytes < 0 || c.MaxRatio < 0 {
 		return errors.New("a limit of the Config is negative")
 	}
-	if c.MaxFiles == 0 {
-		c.MaxFiles = 100_000
-	}
-	if c.MaxBytes == 0 {
-		c.MaxBytes = 1 << 40
-	}
-	if c.MaxRatio == 0 {
-		c.MaxRatio = 200
-	}
+	c.MaxFiles = cmp.Or(c.MaxFiles, 100_000)
+	c.MaxBytes = cmp.Or(c.MaxBytes, 1<<40)
+	c.MaxRatio = cmp.Or(c.MaxRatio, 200)
 	if _, ok := u.store.(Directory); c.Link && !ok {
 		return bad(ErrNoLink, "a %T is not a Directory", u.store)
 	}
@@ -233,29 +225,11 @@ func (u *unpacker) complete() error {
 	return nil
 }
 
-// oneManifest returns the only stored manifest of an index, or the manifest itself.
-func (u *unpacker) oneManifest(ctx context.Context, desc ocispec.Descriptor) (ocispec.Descriptor, error) {
-	if err := ocilayout.CheckDescriptor(desc); err != nil {
-		return desc, err
-	}
-	if !mediatype.IsIndex(desc.MediaType) {
-		return desc, nil
-	}
-	one, err := ocilayout.OnlyImage(ctx, u.store, desc)
-	if err == nil && mediatype.IsIndex(one.MediaType) {
-		err = &content.Error{Reason: content.ErrNoPlatform, Err: fmt.Errorf("index %s does not have exactly one stored manifest: pass the descriptor of a manifest", desc.Digest)}
-	}
-	return one, err
-}
-
 // layers returns the layers of a manifest.
 func (u *unpacker) layers(ctx context.Context, desc ocispec.Descriptor) ([]artifactLayer, error) {
-	body, err := ocilayout.ReadBlob(ctx, u.store, desc)
+	body, err := ocilayout.ReadVerified(ctx, u.store, desc)
 	if err != nil {
 		return nil, err
-	}
-	if !verify.Bytes(desc.Digest, body) {
-		return nil, damaged(desc)
 	}
 	doc, err := index.Parse(desc.MediaType, body)
 	var invalid *index.InvalidError
