@@ -58,7 +58,7 @@ func TestAPullFromAFoundHostIsConfirmedByTheRegistry(t *testing.T) {
 	assert.Equal(t, before, peer.Counts().Total())
 }
 
-// What a found host gave while the registry was away is stored, and nobody may use it because
+// What a found host gave while the registry was away is stored, and no Pod may use it because
 // of that.
 func TestAPullWithoutTheRegistryGrantsNothing(t *testing.T) {
 	away, peer := startRegistry(t, pullertest.Config{}), startRegistry(t, pullertest.Config{})

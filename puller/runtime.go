@@ -77,7 +77,7 @@ type Spec struct {
 	Mirrors credentials.Keyring
 	// Opened is called by a Runtime before its method returns without an error, if a mirror
 	// has let it have what the name points to, and the registry itself has not been asked.
-	// The Records then say whom the mirror admits: everybody if the mirror was asked without
+	// The Records then say whom the mirror admits: every Pod if the mirror was asked without
 	// a credential or with one of the node, and otherwise those who have the credential of
 	// the Pod that the mirror accepted. nil = not needed.
 	Opened func(content.Opening)

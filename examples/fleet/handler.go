@@ -129,7 +129,7 @@ type answer int
 
 const (
 	elsewhere answer = iota // not by this pull
-	served                  // the blob is here, and everybody may have it
+	served                  // the blob is here, and any client may have it
 	later                   // it is on its way
 )
 

@@ -113,7 +113,7 @@ func (n *node) obey(ctx context.Context, stdin io.Reader, stdout io.Writer) erro
 		mu.Lock()
 		defer mu.Unlock()
 		l.FromOrigin, l.FromPeers, l.ToPeers, l.Members = n.fromOrigin.Load(), n.fromPeers.Load(), n.toPeers.Load(), n.members.NumMembers()
-		_ = out.Encode(l) // nobody reads any more
+		_ = out.Encode(l) // the reader has left
 	}
 	say(line{Name: n.name, Gossip: n.gossip()})
 	ctx, cancel := context.WithCancel(ctx)

@@ -65,7 +65,7 @@ type node struct {
 // A blob is one in the store.
 type blob struct {
 	ocispec.Descriptor
-	public bool // everybody may have it
+	public bool // any client may have it
 }
 
 // A blobKey is a blob in a repository.

@@ -35,7 +35,7 @@ func run(args []string, out, errs io.Writer) int {
 	var cfg gc.Config
 	flags.IntVar(&cfg.High, "high", 85, "free space if `percent` of the file system are used")
 	flags.IntVar(&cfg.Low, "low", 80, "down to how many `percent`")
-	flags.DurationVar(&cfg.MinAge, "min-age", 0, "keep images that came or were used less than this `time` ago; 0 is 2m, negative is none")
+	flags.DurationVar(&cfg.MinAge, "min-age", 0, "keep images that came or were used less than this `time` ago; 0 means 2m, and a negative time means that no image is too young")
 	flags.DurationVar(&cfg.MaxAge, "max-age", 0, "remove images that were not used for this `time`; 0 is no limit")
 	flags.BoolVar(&cfg.AsKubelet, "kubelet", false, "decide as the kubelet does: without a memory of earlier runs, and with sizes that count shared layers again")
 	flags.Usage = func() {

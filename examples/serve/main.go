@@ -68,7 +68,7 @@ func parseFlags(args []string, stderr io.Writer) (o options, err error) {
 		return nil
 	})
 	flags.BoolVar(&o.plainHTTP, "plain-http", false, "use plain http for the registries of -from")
-	flags.BoolVar(&o.all, "all", false, "serve everything in the store to everybody, also what is private")
+	flags.BoolVar(&o.all, "all", false, "serve everything in the store to every client, also private images")
 	flags.BoolVar(&o.verbose, "v", false, "log each request")
 	if err := flags.Parse(args); err != nil {
 		return o, err

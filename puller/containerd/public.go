@@ -20,7 +20,7 @@ var ErrPrivate = errors.New("only a credential opens this image, and every Pod o
 // credential, and asks next, if that is not nil, about the others. It asks the registry by
 // HEAD, which Docker Hub does not count as a pull. A GET follows if the answer has not the
 // media type and the size of the document, as the login page of a proxy has not. A registry
-// that answers a HEAD of everybody as if the image were public is believed. A public image is
+// that answers the HEAD of every client as if the image were public is believed. A public image is
 // accepted also if the pull has a credential for it. An image that only a mirror, a client
 // certificate or a header of hosts.toml opens is refused. If the registry cannot be asked, the
 // check cannot decide, and the image is kept out.

@@ -38,7 +38,7 @@ type Opening struct {
 	// Source's own.
 	OfRequest bool
 	// Unconfirmed says that neither the registry nor a mirror has let the caller have the
-	// document, because they were away. So nobody may use it because of this.
+	// document, because they were away. So this pull lets no Pod use the image.
 	Unconfirmed bool
 }
 

@@ -49,7 +49,7 @@ type Reader interface {
 // is an error for its image. A file may have at most 8 MiB. As for a [Dir], a call returns
 // soon after its context has ended, and after 30 seconds at the latest.
 //
-// The kubelet's hashes of credentials have no salt, so whoever can read them can try
+// The kubelet's hashes of credentials have no salt, so a process that can read them can try
 // passwords. A Kubelet keeps them in SecretID.Hash. Do not print them.
 //
 // Only root can read the directory. [OpenKubelet] makes a Kubelet. Its methods may be

@@ -68,7 +68,7 @@ type spool struct {
 	left    bool  // the reader has left
 }
 
-// errLeft is returned to the writer of a spool that nobody reads any more.
+// errLeft is returned to the writer of a spool whose reader has left.
 var errLeft = io.ErrClosedPipe
 
 // put adds a chunk, and releases it when it was read. The writer is one goroutine.

@@ -145,7 +145,7 @@ func TestRootGetsWhatTheImageSays(t *testing.T) {
 	}
 }
 
-// An ordinary user gets all files, and is told what was left out. The applier of an ordinary
+// An ordinary user gets all files, and the result says what was left out. The applier of an ordinary
 // user is what root runs here too, so that the test does not depend on the user.
 func TestAnUserWithoutPrivilegesGetsFilesOfItsOwn(t *testing.T) {
 	root := t.TempDir()

@@ -21,7 +21,7 @@ type found struct {
 	target target
 	desc   ocispec.Descriptor
 	data   []byte // of a manifest or an index; a blob is opened by send
-	public bool   // everybody may have it, and not only this client
+	public bool   // any client may have it, and not only this one
 }
 
 // errPrivate is why something that is stored is not served.

@@ -8,7 +8,7 @@ import (
 	"github.com/pullkit/pullkit/internal/share"
 )
 
-// A fresh has a value that is loaded again when somebody needs a newer one. Callers share
+// A fresh has a value that is loaded again when a caller needs a newer one. Callers share
 // one load. Loads take at most a tenth of the time, however often clients ask for what is
 // not there.
 type fresh[T any] struct {

@@ -89,7 +89,7 @@ func TestTwoRuntimesFetchABlobThatIsStoredInOrderOnce(t *testing.T) {
 	}
 }
 
-// A holdingStore counts who holds its content, and notes what happens while nobody does.
+// A holdingStore counts who holds its content, and notes what happens while no caller does.
 type holdingStore struct {
 	*pullertest.MemStore
 	mu     sync.Mutex

@@ -100,7 +100,7 @@ const (
 	// maxEntries is how many entries a directory in Docker's form may have.
 	maxEntries = 4096
 
-	// other stands for the capabilities that a puller does not need.
+	// other is for the capabilities that a puller does not need.
 	other registry.Capability = 1 << 7
 )
 
