@@ -92,6 +92,10 @@ type Collector struct {
 	written time.Time         // when the state file was last written
 	timer   *time.Timer       // of the next write; nil if none is due
 	closed  bool
+
+	background context.Context // of the writes that timers start; Close ends it
+	stop       context.CancelFunc
+	writes     sync.WaitGroup // the timers that are set, and the writes that they started
 }
 
 // New returns a Collector. The error names the field of config that is not valid. New does
@@ -129,6 +133,7 @@ func New(config Config) (*Collector, error) {
 		config.Logger = slog.New(slog.DiscardHandler)
 	}
 	c := &Collector{config: config, started: config.Now(), records: make(map[string]record), news: make(map[string]record)}
+	c.background, c.stop = context.WithCancel(context.Background())
 	if !config.AsKubelet {
 		if config.StateDir == "" && dir != "" {
 			config.StateDir = filepath.Join(dir, ".pullkit")
@@ -184,23 +189,30 @@ func (c *Collector) writeSoon() {
 	if c.written.IsZero() || wait > writeEvery {
 		wait = 0 // it was never written, or the clock was set back
 	}
+	c.writes.Add(1)
 	c.timer = time.AfterFunc(max(wait, 0), func() {
-		ctx, cancel := context.WithTimeout(context.Background(), writeEvery)
+		defer c.writes.Done()
+		ctx, cancel := context.WithTimeout(c.background, writeEvery)
 		defer cancel()
-		if err := c.flush(ctx); err != nil {
+		if err := c.flush(ctx); err != nil && c.background.Err() == nil {
 			c.config.Logger.Warn("the last use of images was not written", "error", err)
 		}
 	})
+}
+
+// stopTimer stops the timer of the next write. The caller holds mu.
+func (c *Collector) stopTimer() {
+	if c.timer != nil && c.timer.Stop() {
+		c.writes.Done()
+	}
+	c.timer = nil
 }
 
 // flush writes into the state file what it does not have yet. It takes the lock among
 // processes, so it waits while a round runs.
 func (c *Collector) flush(ctx context.Context) error {
 	c.mu.Lock()
-	if c.timer != nil {
-		c.timer.Stop()
-		c.timer = nil
-	}
+	c.stopTimer()
 	nothing := len(c.news) == 0
 	if !nothing {
 		c.written = c.config.Now() // so that Used has no second write begun meanwhile
@@ -249,10 +261,13 @@ func (c *Collector) Close() error {
 	c.mu.Lock()
 	closed := c.closed
 	c.closed = true
+	c.stopTimer()
 	c.mu.Unlock()
 	if closed {
 		return nil
 	}
+	c.stop() // a write that waits for the lock leaves it to the flush below
+	c.writes.Wait()
 	ctx, cancel := context.WithTimeout(context.Background(), closeWait)
 	defer cancel()
 	if err := c.flush(ctx); err != nil {

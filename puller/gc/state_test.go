@@ -322,3 +322,43 @@ func FuzzState(f *testing.F) {
 		}
 	})
 }
+
+// A write that a timer started and that is under way when Close is called has ended when
+// Close returns, so that a program can exit then.
+func TestCloseWaitsForTheWriteThatRuns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode()
+		cfg := n.config()
+		cfg.StateDir, cfg.Now = "mem", time.Now
+		c, err := New(cfg)
+		require.NoError(t, err)
+		mem, renaming := disktest.New(), make(chan struct{})
+		c.state.open = func() (disk.FS, error) { return slowFS{mem.Process(), renaming}, nil }
+		c.Used("i0")
+		synctest.Wait() // the write is at its rename
+		closed := false
+		go func() {
+			assert.NoError(t, c.Close())
+			closed = true
+		}()
+		synctest.Wait()
+		assert.False(t, closed)
+		close(renaming)
+		synctest.Wait()
+		assert.True(t, closed)
+		saved, err := c.state.read(mem.Process(), time.Now())
+		require.NoError(t, err)
+		assert.Contains(t, saved, "i0")
+	})
+}
+
+// A slowFS renames when renaming is closed.
+type slowFS struct {
+	disk.FS
+	renaming <-chan struct{}
+}
+
+func (f slowFS) Rename(from, to string) error {
+	<-f.renaming
+	return f.FS.Rename(from, to)
+}
