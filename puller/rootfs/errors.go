@@ -17,7 +17,8 @@ import (
 type Reason string
 
 // The reasons. A blob that is missing in the Store, or that has other content than its
-// digest says, has the error of the Store, or a reason of package content.
+// digest says, has the error of the Store, or a reason of package content. An error because
+// the disk is full matches content.ErrNoSpace.
 const (
 	ErrNotImage Reason = "not an image with a root file system"
 	ErrBadLayer Reason = "not a layer that can be applied"
@@ -55,6 +56,11 @@ func (e *Error) Error() string {
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
+
+// Is reports whether target is content.ErrNoSpace, if the disk is full or a quota is used up.
+func (e *Error) Is(target error) bool {
+	return target == content.ErrNoSpace && errors.Is(&content.Error{Reason: content.ErrStore, Err: e.Err}, target)
+}
 
 const (
 	maxQuoted = 200  // bytes of a name that an error has

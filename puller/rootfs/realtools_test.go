@@ -28,6 +28,7 @@ import (
 
 	"github.com/pullkit/pullkit/internal/realtest"
 	"github.com/pullkit/pullkit/puller/archive"
+	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/puller/pullertest"
 	"github.com/pullkit/pullkit/reference"
 )
@@ -279,4 +280,21 @@ func TestDevicesAreLeftOutInAUserNamespace(t *testing.T) {
 	assert.Equal(t, Dropped{Devices: 1}, r.Dropped)
 	assert.Equal(t, 1, r.SetID)
 	assert.Equal(t, map[string]string{"su": "1"}, contents(t, root))
+}
+
+// A full disk is an error that says so, and that leaves nothing.
+func TestFullDisk(t *testing.T) {
+	realtest.NeedRoot(t, "mounts a file system")
+	mount := t.TempDir()
+	require.NoError(t, syscall.Mount("tmpfs", mount, "tmpfs", 0, "size=1m"))
+	t.Cleanup(func() { assert.NoError(t, syscall.Unmount(mount, 0)) })
+	large := strings.Repeat("0123456789abcdef", 1<<17)
+	store := new(pullertest.MemStore)
+	_, err := Unpack(t.Context(), store, putImage(t, store, layerOf(t, file("big", large))), filepath.Join(mount, "dir"), Config{MaxRatio: 5000})
+	assert.ErrorIs(t, err, content.ErrNoSpace)
+	assert.ErrorIs(t, err, syscall.ENOSPC)
+	var e *Error
+	require.ErrorAs(t, err, &e)
+	assert.Equal(t, "big", e.File)
+	requireOnly(t, mount)
 }
