@@ -8,21 +8,23 @@
 //	client, err := registry.New(registry.Config{HostsReader: certsd.Dir("/etc/containerd/certs.d")})
 //	rt, err := transfer.New(transfer.Config{Store: store, Source: client})
 //
-// A Client with the zero [Config] works for any registry on https. It sends no ping: a
-// manifest or a blob is one request. The first request to a private repository also
-// costs one refused request and one token request.
+// A Client with the zero [Config] works for any registry on https. It sends no ping: to
+// read a manifest or a blob it sends one request. The first request to a private repository
+// also costs one refused request and one token request.
 //
 // # Who sees a credential
 //
-// The Client sends the Authorization header only to the exact origin (scheme, host and
-// port) of the registry. It does not send the header again after a redirect has left
-// that origin. A 401 from another origin is an error; its challenge is not answered.
+// A request for content carries the Authorization header only to the exact origin (scheme,
+// host and port) of the registry or mirror that the credential was found for. The Client
+// does not send the header again after a redirect has left that origin. A 401 from another
+// origin is an error; its challenge is not answered.
 //
 // A registry may name a token server (the realm of its challenge) at its own origin. A
 // registry on https may also name any other https server. Every other token server (an
-// http server for a registry on https, another host or port for a registry on http) is
-// refused unless Config.AllowRealm allows it. A realm with user info or another scheme
-// is always refused. A token request does not follow a redirect to another origin.
+// http server for a registry on https, a server at any other origin for a registry on
+// http) is refused unless Config.AllowRealm allows it. A realm that has user info, or that
+// is neither http nor https, is always refused. A token request does not follow a redirect
+// to another origin.
 // Tokens are kept for one credential, at one origin, for one repository. The Client
 // understands Basic, Bearer by GET and by POST, identity tokens, registry tokens and
 // anonymous tokens. If an answer has several challenges, a Bearer challenge that can be
@@ -40,11 +42,11 @@
 // new token counts against the credential.
 //
 // A value with characters that no header can carry is not sent. For a token the error is
-// content.ErrUnauthorized. For a configured header it is an error of New or, if the
-// header comes from a hosts.toml, content.ErrConfig. A configured Host, Connection,
-// Transfer-Encoding or other header about the connection is the same error.
+// content.ErrUnauthorized. For a configured header it is an error of New or, if the header
+// comes from a HostsReader such as a hosts.toml, content.ErrConfig. A configured Host,
+// Connection, Transfer-Encoding or other header about the connection is the same error.
 //
-// The Client never connects to a link-local address or to another address where clouds
+// The Client never asks a host at a link-local address or at another address where clouds
 // serve a machine's secrets. A redirect or a realm from a registry on a public address
 // must not lead to a loopback, private or reserved address, unless Config.AllowAddr
 // (or, for a realm, AllowRealm) allows it. A registry on a private address may lead to
@@ -52,7 +54,7 @@
 // an IPv4 address (NAT64, 6to4, Teredo and others) counts as the address that it
 // carries. The Client checks each address when it connects, so that a host name which
 // resolves to a forbidden address is refused, too. For a request through a proxy the
-// Client checks only the host that is written in the URL.
+// Client checks only the host that is written in the URL; the proxy may have any address.
 //
 // # Redirects
 //
@@ -68,33 +70,39 @@
 // does not serve the bytes that were asked for, the Client forgets it and asks the
 // registry in the same try. That is so if the answer has a status of refusal or failure,
 // if no answer comes, and if the answer does not announce these bytes. A URL whose answer
-// is too slow, or ends before it has brought 1 MiB, is forgotten, too. All rules for
+// is too slow, or is cut before it has brought 1 MiB, is forgotten, too. All rules for
 // redirects hold at each use of the URL: no Authorization is sent, and addresses are
-// checked when they are dialled. No error and no log shows the query of the URL, or a value
-// of 8 bytes or more from it that the server repeats.
+// checked when they are dialled. No error and no log shows the query of the URL. If the
+// server repeats a value of 8 bytes or more from the query in a text of its own, the value
+// is masked, unless the host or the path of the URL has the value, too. That holds for the
+// 32 longest values of a query.
 //
 // # Waiting and asking again
 //
-// The Client asks again after 408, 429 and 5xx, after a failed connection, and after an
-// answer that ended early or stalled. The first delay is half a second, and each
-// further delay is twice as long, with jitter. By default three tries in a row may
-// bring nothing new; see Config.Retries. Each new byte resets that count. A blob whose
+// The Client asks a registry again after 408, 429 and 5xx, after a failed connection, and
+// after an answer that ended early or stalled. The first delay is half a second, and each
+// further delay is twice as long, up to 32 seconds; each is multiplied by a random factor
+// from 0.5 to 1.5. By default the Client gives up after three further tries in a row that
+// brought nothing new; see Config.Retries. Each new byte resets that count. A blob whose
 // connection is cut every few megabytes therefore arrives, as long as each answer
 // brings some of it. The Client continues a blob at the offset that it has reached, by
 // a Range header with an end, and checks the answer as RFC 9110 defines 206, 200 and
 // 416. A 206 with an unknown total is accepted if its range fits.
 //
 // The Client does not ask again after 401 (once it has sent the credential), 403, 404,
-// any other status or a bad document, or if the host's name does not exist. If a HEAD
-// for a manifest is refused, one GET follows, and the answer to the GET counts. A GET
-// does not follow after 429, or after the refusal of a password that was sent with the
-// HEAD.
+// any other status or a bad document, after a failure of TLS such as a certificate that is
+// not trusted, or if the host's name does not exist. An answer with the code
+// TOOMANYREQUESTS counts as a 429, with any status. If a HEAD for a manifest is refused,
+// one GET follows, and the answer to the GET counts. A GET does not follow after 429, after
+// a Retry-After that is longer than MaxWait, or if the registry or its token server has
+// refused the password that went with the HEAD.
 //
-// The Client obeys Retry-After, in seconds or as a date, up to MaxWait. A longer wait
-// is returned in content.Error.RetryAfter. A wait of 0 seconds means the Client's own
-// delay. After 429 without Retry-After the first delay is 3 to 4.5 seconds, because a limit
-// of 20 requests a minute allows one more request each 3 seconds. Calls that wait for the
-// same limit try again one after the other.
+// The Client obeys the Retry-After of a 408, 429 or 5xx, in seconds or as a date, up to
+// MaxWait. A longer wait is returned in content.Error.RetryAfter. A wait of 0 seconds means
+// the Client's own delay. After 429 without Retry-After the first delay is 3 to 4.5 seconds,
+// because a limit of 20 requests a minute allows one more request each 3 seconds. Calls that
+// wait for the same limit try again 3 seconds apart. A call whose turn would come after more
+// than half a minute tries again at a random time before that.
 //
 // For a minute after a host answered 429 or 503, the Client requests no part of a blob from
 // it while another body of the blob is open there, for the same repository and credential.
@@ -110,9 +118,10 @@
 // Config.StallTimeout. Errors are those of package content.
 //
 // The Client reads at most 4 MiB of a manifest, 1 MiB of a token answer, 1 MiB of
-// headers, and 64 KiB of an error's body. A token may have at most 64 KiB. The Client
-// reads at most one byte more than the size of a blob. It does not unpack an answer: an
-// answer with a Content-Encoding is refused.
+// headers, and 64 KiB of an error's body. A token may have at most 64 KiB. Of an answer
+// the Client reads at most one byte more than the blob has. A host that ignores Range, so
+// that it sends bytes again, is given up after it has sent four times the size of the blob
+// again. The Client does not unpack an answer: an answer with a Content-Encoding is refused.
 //
 // # Mirrors
 //
@@ -120,8 +129,10 @@
 // before a registry. Mirrors are asked in their order, and the registry is asked last.
 // When a mirror fails, the next host is asked at once, and a blob continues at the
 // offset that it has reached. If a connection was cut after it brought new bytes, the
-// same mirror is asked again. A mirror that cannot be reached is left out for half a
-// minute. A mirror that sent something else than the blob (other bytes, more or fewer
+// same mirror is asked again. A mirror that cannot be reached, does not answer, or answers
+// 408, 429 or 5xx is left out for half a minute. If its answer has a Retry-After, the mirror
+// is left out for as long as that says, up to five minutes. A mirror that sent something
+// else than the blob (other bytes, more or fewer
 // bytes, a web page) is left out for that digest for ten minutes. A pull fails only
 // when the registry itself has failed. A request to a mirror has the registry's name in
 // ?ns=, as a request of containerd has, so that caches and peers for containerd work
@@ -176,11 +187,11 @@
 //	}
 //	sub vcl_backend_response { set beresp.ttl = 7d; }
 //
-// Both give every client what they have, so they are for public images. They cache nothing
-// of a registry that redirects blobs to a storage. A cache of the program docker-registry
+// nginx and Varnish give every client what they have, so they are for public images. They
+// cache nothing of a registry that redirects blobs to a storage. A cache of the program docker-registry
 // (distribution) 2.8 makes a cold start of many nodes worse: while it fetches a blob it
-// fetches the blob again for each other request, so six nodes that began at the same time
-// drew seven times the image from the registry.
+// fetches the blob again for each other request. Six nodes that started at the same time
+// fetched seven times the image from the registry.
 //
 // A host of a hosts.toml is asked over plain http if its URL there begins with http://.
 // A host without the capability "resolve" is asked only for content by digest, which is
@@ -194,26 +205,26 @@
 // opens that mirror for the Pods that have the secret. Tokens, and the credential that
 // opened a repository last, are kept for the fingerprint of the request's keyring, so that
 // no request uses what another Pod's secret has opened. The Opening of a document says which
-// mirror let the caller have it and with which credential, and the records of a Puller say
-// whom that admits.
+// mirror gave it to the caller, and with which credential. The records of a Puller say which
+// Pods may use the image because of that.
 //
 // # Signatures
 //
 // Client.Referrers lists what refers to a manifest: signatures, attestations, SBOMs. It
 // works with registries that have the referrers API of the OCI distribution specification
-// 1.1, with those that have not, where clients keep the list in the tag sha256-<hex>, and
-// with the tags of cosign. A mirror is asked only if its capabilities have "referrers", or
+// 1.1. For a registry without that API it reads the tag sha256-<hex>, in which clients keep
+// the list. It also finds the tags of cosign. A mirror is asked only if its capabilities have "referrers", or
 // if none are set, and if a mirror lists nothing, the next host is asked.
 //
 // # Hosts that are found at run time
 //
 // Config.Find returns hosts for a digest, for example the other nodes of a cluster that
 // have the content, as examples/fleet finds them. Such a host serves content by digest
-// only, which is verified, and says nothing about who may have it. So the registry, or a
-// mirror of the configuration, is asked first, with the credential of the call, what the
-// name points to, also if the name has a digest. The Confirmation of the document that comes
-// has to be in the Repo of the calls for what the document names; package transfer does that.
-// A found host gets anonymous requests. See the comment of Find for what happens if a host
+// only, which is verified, and says nothing about who may have it. So the Client asks the
+// registry, or a mirror of the configuration, first: with the credential of the call, for
+// the document that the name points to, even if the name has a digest. The document comes
+// with a Confirmation. The caller passes it on in the Repo of its calls for the content that
+// the document names; package transfer does that. A found host gets anonymous requests. See the comment of Find for what happens if a host
 // fails or is busy.
 //
 // If all nodes ask the same host first, that host serves all of them. A Find that gives each
@@ -236,9 +247,9 @@
 // connection. A request for 1 MiB of a blob or more has an HTTP/1.1 connection of its
 // own, because blobs over several connections are faster than blobs over one.
 //
-// If a host on https takes 20 ms or more to answer the GET of a manifest, the Client
-// opens up to ten connections for blobs to it at once, while the token and the manifests
-// are on their way. They are opened only to the host itself, under the same rules as any
+// If a host on https takes 20 ms or more to answer the GET of a manifest by 200 or 401, the
+// Client opens ten connections for blobs to it at the same time, while the token and the
+// manifests are on their way. They are opened only to the host itself, under the same rules as any
 // other connection. No request is sent over them until a blob is asked for. Connections
 // that are unused after ten seconds are closed. If none of them was used, the Client
 // opens no others ahead to this host for ten minutes. It does not open connections in
@@ -252,9 +263,9 @@
 //
 // # Panics
 //
-// A panic of a callback (Find, Proxy, DialContext, AllowRealm, AllowAddr, a transport of
-// WrapTransport, a keyring) becomes a panic of each call that waits for the callback,
-// even if several calls wait for one token. If the callback ran in another goroutine, the
+// A panic of a callback (HostsReader, Find, Proxy, DialContext, AllowRealm, AllowAddr, a
+// transport of WrapTransport, a keyring) becomes a panic of each call that waits for the
+// callback, even if several calls wait for one token. If the callback ran in another goroutine, the
 // value of the panic is an error. The error shows the callback's value and the stack of
 // the callback. If the callback's value is an error, errors.Is and errors.As find it
 // there. A call of a puller.Puller panics with a *puller.PanicError instead.

@@ -1,6 +1,7 @@
 package registry_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -19,7 +20,10 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -349,6 +353,88 @@ func TestSkipVerifyIsForOneHostOnly(t *testing.T) {
 	assert.NoError(t, err)
 	_, err = c.Manifest(t.Context(), content.Repo{Ref: otherRef, Cred: noCredential}, "")
 	assert.ErrorIs(t, err, content.ErrTLS, other.Host())
+}
+
+// The authorities of a registry are trusted where it redirects to, and its SkipVerify is not
+// for the servers there.
+func TestSkipVerifyIsNotForTheTargetOfARedirect(t *testing.T) {
+	ca := realtest.NewCA(t)
+	cert, _, _ := ca.Issue(t, "all", "127.0.0.1")
+	serve := func(h http.HandlerFunc) string {
+		s := httptest.NewUnstartedServer(h)
+		s.Config.ErrorLog = log.New(io.Discard, "", 0)
+		s.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
+		s.StartTLS()
+		t.Cleanup(s.Close)
+		return s.URL
+	}
+	cdn := serve(text(hello))
+	host := strings.TrimPrefix(serve(redirectTo(cdn+"/x")), "https://")
+	for _, tt := range []struct {
+		server registry.Host
+		want   content.Reason
+	}{
+		{registry.Host{RootCAs: ca.Pool}, ""},
+		{registry.Host{SkipVerify: true}, content.ErrTLS},
+	} {
+		c := newClient(t, registry.Config{Retries: -1, Registries: map[string]registry.Hosts{host: {Server: tt.server}}})
+		_, err := read(t.Context(), c, content.Repo{Ref: reference.MustParse(host + "/app:v1"), Cred: noCredential}, helloBlob())
+		assert.Equal(t, tt.want, content.ReasonOf(err), "%v", err)
+		if err != nil {
+			assert.ErrorContains(t, err, strings.TrimPrefix(cdn, "https://"))
+		}
+		c.CloseIdleConnections()
+	}
+}
+
+// A request for 1 MiB of a blob or more uses HTTP/1.1, and one for less HTTP/2.
+func TestOnlyRequestsForLargePartsUseHTTP1(t *testing.T) {
+	blob := make([]byte, 1<<20)
+	var protocols []string
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		protocols = append(protocols, r.Proto)
+		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(blob))
+	}))
+	s.EnableHTTP2 = true
+	s.StartTLS()
+	defer s.Close()
+	c := newClient(t, registry.Config{RootCAs: s.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs})
+	defer c.CloseIdleConnections()
+	repo := content.Repo{Ref: reference.MustParse(s.Listener.Addr().String() + "/app:v1"), Cred: noCredential}
+	for _, n := range []int64{1<<20 - 1, 1 << 20} {
+		body, err := c.Blob(t.Context(), repo, ocispec.Descriptor{Digest: digest.FromBytes(blob), Size: int64(len(blob))}, 0, n)
+		require.NoError(t, err)
+		_, err = io.Copy(io.Discard, body)
+		require.NoError(t, err)
+		require.NoError(t, body.Close())
+	}
+	assert.Equal(t, []string{"HTTP/2.0", "HTTP/1.1"}, protocols)
+}
+
+// The headers of an answer may have 1 MiB.
+func TestTheHeadersOfAnAnswerAreLimited(t *testing.T) {
+	for size, ok := range map[int]bool{900 << 10: true, 1<<20 + 1: false} {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("X-Long", strings.Repeat("h", size))
+			text(hello)(w, r)
+		}))
+		host := s.Listener.Addr().String()
+		c := newClient(t, registry.Config{Retries: -1, PlainHTTP: []string{host}})
+		_, err := read(t.Context(), c, content.Repo{Ref: reference.MustParse(host + "/app:v1"), Cred: noCredential}, helloBlob())
+		assert.Equal(t, ok, err == nil, "%v", err)
+		c.CloseIdleConnections()
+		s.Close()
+	}
+}
+
+// The urls of a descriptor lead to other servers, which are not asked.
+func TestTheURLsOfADescriptorAreNotAsked(t *testing.T) {
+	w := newWorld(map[string]http.HandlerFunc{"https://reg.example": status(404), "https://other.example": text(hello)})
+	desc := helloBlob()
+	desc.MediaType, desc.URLs = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", []string{"https://other.example/layer"}
+	_, err := read(t.Context(), newClient(t, registry.Config{WrapTransport: instead(w)}), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: noCredential}, desc)
+	assert.ErrorIs(t, err, content.ErrNotFound)
+	assert.Equal(t, []string{"GET https://reg.example" + helloPath}, w.asked())
 }
 
 // For a request through a proxy, the host in the URL is checked. The proxy itself may have

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
 	"iter"
@@ -11,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"net/url"
 	"strings"
 	"sync"
@@ -58,6 +60,13 @@ func TestPanicsReachTheCaller(t *testing.T) {
 				return new(net.Dialer).DialContext(ctx, network, addr)
 			}}
 		},
+		"HostsReader": func(explode func()) registry.Config {
+			return registry.Config{HostsReader: explodingReader(explode)}
+		},
+		"AllowRealm": func(explode func()) registry.Config {
+			return registry.Config{AllowRealm: func(string, *url.URL) bool { explode(); return true },
+				WrapTransport: answerOnce(challenge(`Bearer realm="http://127.0.0.1:1/token"`))}
+		},
 		"MirrorKeyring": func(explode func()) registry.Config {
 			return registry.Config{
 				Registries:    map[string]registry.Hosts{reg.Host(): {Mirrors: []registry.Host{{URL: "http://127.0.0.1:1"}}}},
@@ -90,6 +99,38 @@ func TestPanicsReachTheCaller(t *testing.T) {
 			c.CloseIdleConnections()
 		})
 	}
+}
+
+// answerOnce is a Config.WrapTransport that lets h answer the first request.
+func answerOnce(h http.HandlerFunc) func(http.RoundTripper) http.RoundTripper {
+	return func(base http.RoundTripper) http.RoundTripper {
+		answered := false
+		return roundTripper(func(r *http.Request) (*http.Response, error) {
+			if answered {
+				return base.RoundTrip(r)
+			}
+			answered = true
+			return newWorld(map[string]http.HandlerFunc{"http://" + r.URL.Host: h}).RoundTrip(r)
+		})
+	}
+}
+
+// A registry on a public address redirects to a private one.
+func TestAPanicOfAllowAddrReachesTheCaller(t *testing.T) {
+	cause := errors.New("a callback panicked")
+	c := newClient(t, registry.Config{AllowAddr: func(string, netip.Addr) bool { panic(cause) },
+		WrapTransport: instead(newWorld(map[string]http.HandlerFunc{"https://reg.example": redirectTo("https://10.0.0.1/x")}))})
+	assertPanics(t, cause, func() error {
+		_, err := c.Manifest(t.Context(), content.Repo{Ref: reference.MustParse("reg.example/app:v1"), Cred: noCredential}, "")
+		return err
+	})
+}
+
+type explodingReader func()
+
+func (r explodingReader) ReadHosts(string, *x509.CertPool) (registry.Hosts, string, error) {
+	r()
+	return registry.Hosts{}, "", nil
 }
 
 type explodingKeyring func()

@@ -131,6 +131,7 @@ func TestAFaultThatMayPassIsTriedAgain(t *testing.T) {
 		{"429 for ever", []func(*http.Request) (*http.Response, error){code(429)}, 4, content.ErrRateLimited},
 		{"404", []func(*http.Request) (*http.Response, error){code(404)}, 1, content.ErrNotFound},
 		{"403", []func(*http.Request) (*http.Response, error){code(403)}, 1, content.ErrDenied},
+		{"403 with the code of a limit", []func(*http.Request) (*http.Response, error){raw(403, 45, io.EOF, `{"errors":[{"code":"TOOMANYREQUESTS"}]}     `)}, 4, content.ErrRateLimited},
 		{"401", []func(*http.Request) (*http.Response, error){code(401)}, 1, content.ErrUnauthorized},
 		{"400", []func(*http.Request) (*http.Response, error){code(400)}, 1, content.ErrStatus},
 		{"301 without Location", []func(*http.Request) (*http.Response, error){code(301)}, 1, content.ErrRedirect},
@@ -147,7 +148,7 @@ func TestAFaultThatMayPassIsTriedAgain(t *testing.T) {
 				assert.Len(t, tr.at, tt.requests)
 				for i, gap := range tr.gaps() {
 					least, most := 250*time.Millisecond<<i, 750*time.Millisecond<<i
-					if resp, _ := tt.steps[min(i, len(tt.steps)-1)](&http.Request{}); resp != nil && resp.StatusCode == 429 {
+					if resp, _ := tt.steps[min(i, len(tt.steps)-1)](&http.Request{}); resp != nil && (resp.StatusCode == 429 || resp.StatusCode == 403) {
 						least, most = 3*time.Second<<i, 4500*time.Millisecond<<i
 					}
 					assert.GreaterOrEqual(t, gap, least)
@@ -156,6 +157,22 @@ func TestAFaultThatMayPassIsTriedAgain(t *testing.T) {
 			})
 		})
 	}
+}
+
+// The Client's own delay grows to 32 seconds, times a random factor from 0.5 to 1.5.
+func TestTheDelayGrowsTo32Seconds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tr := &timed{steps: []func(*http.Request) (*http.Response, error){broken}}
+		_, err := blobRead(t, newClient(t, registry.Config{WrapTransport: instead(tr), Retries: 12}), []byte(hello))
+		assert.ErrorIs(t, err, content.ErrNetwork)
+		gaps := tr.gaps()
+		require.Len(t, gaps, 12)
+		for i, gap := range gaps {
+			delay := 500 * time.Millisecond << min(i, 6)
+			assert.GreaterOrEqual(t, gap, delay/2, "delay %d", i)
+			assert.LessOrEqual(t, gap, delay*3/2, "delay %d", i)
+		}
+	})
 }
 
 // A name that does not exist is not looked up again. A name is looked up again if the
