@@ -268,6 +268,23 @@ func TestARepairedSecretIsTriedWithinTheWindow(t *testing.T) {
 	})
 }
 
+// Changed secrets let 15 attempts through in one streak of failures.
+func TestChangedSecretsLetFewAttemptsThrough(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, Config{})
+		tries := 0
+		w.runtime.pull = func(context.Context, Spec) (string, error) {
+			tries++
+			return "", errors.New("401")
+		}
+		for i := range 20 {
+			_, err := w.Pull(t.Context(), Request{Image: "priv.example/app:1", Keyring: keyringOf(secret("a", fmt.Sprint(i)))})
+			assert.Equal(t, i > 15, errors.Is(err, ErrImagePullBackOff), "%d: %v", i, err)
+		}
+		assert.Equal(t, 1+15, tries)
+	})
+}
+
 // A pull beyond Config.QPS tries no secret. So a repaired secret can still be tried later.
 func TestAPullBeyondTheRateDoesNotUseUpTheTryOfARepairedSecret(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -29,20 +29,21 @@
 //	pull           ErrImagePull, ...           Pulling, then Pulled or Failed      yes
 //
 // Under Always the store is not asked. The back-off window is checked only where the
-// registry would be asked, so an image that appears in the store during a window is used
-// at once. If no credential matches, there is one anonymous attempt. If some credentials
-// match, there is an anonymous attempt only where the keyring ends with an empty
-// credential (credentials.Static{{}}).
+// registry or Config.Admission would be asked. An image that appears in the store during a
+// window is therefore used at once, unless Config.Admission has to be asked about it. If no
+// credential matches, there is one anonymous attempt. If some credentials match, there is an
+// anonymous attempt only where the keyring has an empty credential (credentials.Static{{}}).
 //
 // [Puller.Find] returns whether an image exists and which credential opens it. It sends
 // HEAD requests and needs no store.
 //
-// Each image has one back-off window for each Pod and platform. A window lasts 10 s after
-// the first failure, and each further failure doubles it, up to 300 s. The back-off
-// differs from the kubelet's in four points: it ends with a success, it treats all
-// spellings of a name as one image, it lasts at least as long as a registry's
-// Retry-After, and it lets one attempt through when the Pod's or the node's secrets have
-// changed. [Kubelet] has a switch for each decision that differs from the kubelet's.
+// Each image has one back-off window for each Pod, platform and runtime handler. A window
+// lasts 10 s after the first failure, and each further failure doubles it, up to 300 s; see
+// Config.Backoff. The back-off differs from the kubelet's in four points. It ends with a
+// success. It treats all spellings of a name as one image. It lasts at least as long as a
+// registry's Retry-After, up to a day. It lets one attempt through each time that the Pod's
+// or the node's secrets have changed, at most 15 times in a streak of failures. [Kubelet]
+// has a switch for each decision that differs from the kubelet's.
 //
 // # Which Pods may use a present image
 //
@@ -63,12 +64,12 @@
 // signatures; package verify has such checks. It gets the names, descriptors and the
 // manifest of the image, the credential that opened it, the Source and the Pod, so that it
 // can read a signature that lies next to a private image. It is asked before any blob is
-// fetched, so nothing of a refused image but its manifests is stored. A present image that
-// no check of this Fingerprint has admitted is asked about before it is used, under Never
-// too: an image that was stored without a check is not used as if it had been checked.
-// Config.TrustPresent switches that off. A present image can be private, so the check gets
-// the Pod's and the node's credentials one after another, as long as it fails because the
-// registry does not show with one of them what the check needs.
+// fetched, and nothing of a refused image is stored. The check is also asked about a
+// present image that no check of this Fingerprint has admitted, before that image is used
+// and under Never too: an image that was stored without a check is not used as if it had
+// been checked. Config.TrustPresent switches that off. A present image can be private. So
+// the check gets the Pod's and the node's credentials one after another, until the registry
+// shows with one of them what the check needs.
 //
 // A refusal is SignatureValidationFailed. A check that cannot decide, because it reaches
 // its time limit or because the signatures cannot be read, keeps the image out as well:
@@ -78,12 +79,13 @@
 //
 // # Errors
 //
-// [Puller.Pull], [Puller.PullWait] and [Puller.Resolve] return an [*Error], and
-// [Puller.PullAll] yields one for each image that failed. errors.Is finds its [Reason]
+// [Puller.Pull], [Puller.PullWait], [Puller.Resolve] and [Puller.Find] return an [*Error],
+// and [Puller.PullAll] yields one for each image that failed. errors.Is finds its [Reason]
 // and the answer to the credential that got furthest. That answer can be an
 // fs.ErrNotExist or an fs.ErrPermission, but never both. Attempts lists the credentials
 // that were tried, with the answer to each. Hints names the Secrets and logins of the
-// request and the node that were not used. RetryAfter is how long to wait.
+// request and the node that were not used or look mistyped. RetryAfter is how long the
+// caller has to wait before the next call.
 //
 // # Left out
 //
