@@ -189,6 +189,11 @@ var OwnNames = []string{FilesName, lockName, lockKey + disk.LockSuffix, KeyName}
 // package. Without the lock, it does not read what a process with the lock may be changing.
 func (w *Work) onlyOwn(locked bool) error {
 	name, err := w.cfg.foreign(w.root, locked)
+	if err == nil && name != "" && !locked {
+		// Another process may have begun to work here between the first and the last step of
+		// foreign. A second look finds the lock of that process.
+		name, err = w.cfg.foreign(w.root, locked)
+	}
 	if err == nil && name != "" {
 		err = bad(w.cfg.Taken, "%q has the file %s, and files are made there", w.path(), redact.Quote(name, maxQuoted))
 	}

@@ -138,6 +138,32 @@ func TestTheLockExcludesOthers(t *testing.T) {
 	assert.NoError(t, newWork(t, dir).Lock(t.Context()))
 }
 
+// A process that looks at an empty work directory while another process begins to work there
+// does not take it for a directory of a stranger.
+func TestAnotherProcessBeginsMeanwhile(t *testing.T) {
+	parent := t.TempDir()
+	work := filepath.Join(parent, ".dir"+newdir.Suffix)
+	require.NoError(t, os.Mkdir(work, 0o700))
+	require.NoError(t, os.WriteFile(filepath.Join(work, newdir.KeyName), []byte("k"), 0o600))
+	looks := 0
+	w, err := newdir.New(newdir.Config{
+		Dir: filepath.Join(parent, "dir"), Mode: 0o700, Taken: errTaken, BadName: errBadName,
+		IsKey: func(data []byte) bool {
+			if looks++; looks == 1 {
+				require.NoError(t, os.WriteFile(filepath.Join(work, "lock"), nil, 0o600))
+				require.NoError(t, os.WriteFile(filepath.Join(work, newdir.KeyName), []byte("key 1"), 0o600))
+				require.NoError(t, os.Mkdir(filepath.Join(work, newdir.FilesName), 0o700))
+				require.NoError(t, os.WriteFile(filepath.Join(work, newdir.FilesName, "a"), []byte("1"), 0o600))
+			}
+			return string(data) == "key 1"
+		},
+	})
+	require.NoError(t, err)
+	t.Cleanup(w.Close)
+	require.NoError(t, w.Lock(t.Context()))
+	assert.Equal(t, 2, looks, "the key is read again only with the lock")
+}
+
 func TestWhatCannotBeMade(t *testing.T) {
 	for dir, want := range map[string]error{
 		"/": errTaken, "x" + newdir.Suffix: errTaken, "x" + newdir.Suffix + newdir.OldSuffix: errTaken, strings.Repeat("x", 250): errBadName,
