@@ -119,9 +119,7 @@ func TestDockerCredentialPassGivesItsLogin(t *testing.T) {
 	program := realtest.Need(t, "docker-credential-pass")
 	realtest.Need(t, "pass")
 	gpg := realtest.Need(t, "gpg")
-	home, err := os.MkdirTemp("", "pass") // short: a socket's path must fit into 108 bytes
-	require.NoError(t, err)
-	t.Cleanup(func() { os.RemoveAll(home) })
+	home := realtest.ShortDir(t)
 	env := []string{"HOME=" + home, "GNUPGHOME=" + filepath.Join(home, "gnupg"), "PASSWORD_STORE_DIR=" + filepath.Join(home, "store"), "PATH=" + os.Getenv("PATH")}
 	require.NoError(t, os.Mkdir(filepath.Join(home, "gnupg"), 0o700))
 	run := func(stdin, program string, args ...string) {

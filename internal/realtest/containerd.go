@@ -35,10 +35,7 @@ func StartContainerd(t testing.TB, program string, hosts map[string]string) *Con
 	t.Helper()
 	program = Need(t, program)
 	NeedRoot(t, "containerd needs it")
-	dir, err := os.MkdirTemp("", "cd") // short, because the path of a socket has at most 108 bytes
-	if err != nil {
-		t.Fatal(err)
-	}
+	dir := ShortDir(t)
 	c := &Containerd{Socket: filepath.Join(dir, "cd.sock"), Root: filepath.Join(dir, "root")}
 	certs := filepath.Join(dir, "certs.d")
 	for registry, file := range hosts {
@@ -54,7 +51,7 @@ func StartContainerd(t testing.TB, program string, hosts map[string]string) *Con
 	if err := os.WriteFile(config, []byte(fmt.Sprintf(containerdConfig, c.Root, filepath.Join(dir, "state"), c.Socket, certs)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c.run(t, exec.Command(program, "--config", config), dir)
+	c.run(t, exec.Command(program, "--config", config))
 	return c
 }
 
@@ -73,8 +70,8 @@ state = %q
 `
 
 // run starts the program and waits until it listens. At the end of the test it stops the
-// program, and removes dir.
-func (c *Containerd) run(t testing.TB, cmd *exec.Cmd, dir string) {
+// program.
+func (c *Containerd) run(t testing.TB, cmd *exec.Cmd) {
 	t.Helper()
 	var log bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &log, &log
@@ -91,9 +88,6 @@ func (c *Containerd) run(t testing.TB, cmd *exec.Cmd, dir string) {
 		<-ended
 		if t.Failed() {
 			t.Log(log.String())
-		}
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
 		}
 	})
 	for limit := time.After(time.Minute); ; {

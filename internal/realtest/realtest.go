@@ -40,3 +40,25 @@ func NeedRoot(t testing.TB, why string) {
 		t.Skipf("not run as root: %s; set PULLKIT_REQUIRE_REAL_PARTS=1 to make this a failure", why)
 	}
 }
+
+// ShortDir returns a new directory whose path has at most 30 bytes where the system has a
+// directory /tmp, however long the path in TMPDIR is. It is for programs that make sockets,
+// whose paths have at most 108 bytes, and for podman, whose runroot has at most 50. The
+// directory is removed at the end of the test.
+func ShortDir(t testing.TB) string {
+	t.Helper()
+	parent := os.TempDir()
+	if _, err := os.Stat("/tmp"); err == nil {
+		parent = "/tmp"
+	}
+	dir, err := os.MkdirTemp(parent, "pullkit-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}

@@ -184,9 +184,7 @@ func TestPodmanReadsAndWritesArchives(t *testing.T) {
 	realtest.NeedRoot(t, "a store of podman's own needs it")
 	r := newRealImages(t)
 	for _, some := range [][]reference.Reference{{r.image, r.dockerImage, r.dockerIndex}, {r.dockerImage}, {r.dockerIndex}, {r.image}} {
-		dir, err := os.MkdirTemp("", "pod") // short, for sockets
-		require.NoError(t, err)
-		t.Cleanup(func() { os.RemoveAll(dir) })
+		dir := realtest.ShortDir(t)
 		own := []string{"--root", dir + "/root", "--runroot", dir + "/run", "--storage-driver", "vfs"}
 		run(t, podman, append(own, "load", "-q", "-i", r.file(t, some...))...)
 		out := run(t, podman, append(own, "images", "--no-trunc", "--format", "{{.Repository}}:{{.Tag}} {{.ID}}")...)
@@ -205,9 +203,7 @@ func TestPodmanReadsAndWritesArchives(t *testing.T) {
 func TestContainerdReadsAndWritesArchives(t *testing.T) {
 	ctr, containerd := realtest.Need(t, "ctr"), realtest.Need(t, "containerd")
 	realtest.NeedRoot(t, "containerd needs it")
-	dir, err := os.MkdirTemp("", "cd") // short, for the socket
-	require.NoError(t, err)
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	dir := realtest.ShortDir(t)
 	config := fmt.Sprintf("version = 2\nroot = %q\nstate = %q\n[grpc]\n  address = %q\n", dir+"/root", dir+"/state", dir+"/s")
 	require.NoError(t, os.WriteFile(dir+"/c.toml", []byte(config), 0o644))
 	var log bytes.Buffer

@@ -144,9 +144,7 @@ func TestOddImagesAreEqualToThoseOfContainerd(t *testing.T) {
 func TestOddImagesAreEqualToThoseOfPodman(t *testing.T) {
 	realtest.NeedRoot(t, "podman can then give files to all owners")
 	podman := realtest.Need(t, "podman")
-	dir, err := os.MkdirTemp("", "pod") // podman refuses a long path
-	require.NoError(t, err)
-	t.Cleanup(func() { assert.NoError(t, os.RemoveAll(dir)) })
+	dir := realtest.ShortDir(t)
 	run := func(args ...string) (string, error) {
 		cmd := exec.CommandContext(t.Context(), podman, append([]string{"--root", filepath.Join(dir, "root"), "--runroot", filepath.Join(dir, "run"), "--tmpdir", filepath.Join(dir, "tmp"),
 			"--storage-driver", "vfs", "--events-backend", "file"}, args...)...)
@@ -233,9 +231,7 @@ func unpackedByContainerd(t *testing.T, ctr func(args ...string) (string, error)
 func startContainerd(t *testing.T) func(args ...string) (string, error) {
 	t.Helper()
 	program, ctr := realtest.Need(t, "containerd"), realtest.Need(t, "ctr")
-	dir, err := os.MkdirTemp("", "cd") // short: the path of a socket has at most 108 bytes
-	require.NoError(t, err)
-	t.Cleanup(func() { assert.NoError(t, os.RemoveAll(dir)) })
+	dir := realtest.ShortDir(t)
 	socket, config := filepath.Join(dir, "cd.sock"), filepath.Join(dir, "config.toml")
 	require.NoError(t, os.WriteFile(config, fmt.Appendf(nil, "version = 2\nroot = %q\nstate = %q\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\", \"io.containerd.snapshotter.v1.overlayfs\"]\n[grpc]\n  address = %q\n",
 		filepath.Join(dir, "root"), filepath.Join(dir, "state"), socket), 0o600))

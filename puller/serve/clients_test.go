@@ -113,7 +113,7 @@ func TestPodmanPullsFromAServer(t *testing.T) {
 	podman := realtest.Need(t, "podman")
 	realtest.NeedRoot(t, "podman unpacks layers")
 	s := serveAlone(t)
-	conf, dir := s.registriesConf(t), t.TempDir()
+	conf, dir := s.registriesConf(t), realtest.ShortDir(t)
 	policy := write(t, filepath.Join(dir, "policy.json"), `{"default":[{"type":"insecureAcceptAnything"}]}`)
 	pull := func(image string) (string, error) {
 		return run(t, "env", "CONTAINERS_REGISTRIES_CONF="+conf, podman, "--root", filepath.Join(dir, "root"), "--runroot", filepath.Join(dir, "run"),
@@ -132,9 +132,7 @@ func TestContainerdPullsFromAServer(t *testing.T) {
 	containerd, ctr := realtest.Need(t, "containerd"), realtest.Need(t, "ctr")
 	realtest.NeedRoot(t, "containerd needs it")
 	s := serveAlone(t)
-	dir, err := os.MkdirTemp("", "cd") // short: the path of a socket has at most 108 bytes
-	require.NoError(t, err)
-	t.Cleanup(func() { assert.NoError(t, os.RemoveAll(dir)) })
+	dir := realtest.ShortDir(t)
 	for _, reg := range []string{s.open, s.private} {
 		write(t, filepath.Join(dir, "certs.d", reg, "hosts.toml"), fmt.Sprintf("server = %q\n[host.%q]\n  capabilities = [\"pull\", \"resolve\"]\n", "http://"+reg, s.URL))
 	}
