@@ -67,7 +67,7 @@ func (h *helper) Fingerprint(ref reference.Reference) uint64 {
 
 func (h *helper) Explain(ref reference.Reference) iter.Seq[Note] {
 	return func(yield func(Note) bool) {
-		yield(Note{Origin: h.origin(), Matched: true, Why: "the helper knows all registries; it was not run"})
+		yield(Note{Origin: h.origin(), Matched: true, Why: "the helper is for all registries; it is run only when a credential is needed"})
 	}
 }
 

@@ -60,7 +60,7 @@ type Note struct {
 	Origin   Origin // of the entry; without a Key for a source
 	Username string // of the entry's credential; "" for a helper or plugin, because it was not asked
 	Matched  bool   // the entry's credential is a candidate for the image
-	Why      string // why the entry matches or not, or that the program was not run; for a reader, not for a program
+	Why      string // why the entry matches or not; for a reader, not for a program
 	// Fingerprint is equal for matching entries that hold the same credential. It says
 	// nothing else about the credential, because it is a hash with a random seed of the
 	// process. It is 0 for a helper or plugin, because it was not asked.

@@ -195,7 +195,7 @@ func TestExplainMarksRepeatedCredentials(t *testing.T) {
 }
 
 func TestExplainHasANoteForEachEntry(t *testing.T) {
-	ring := Join(configOf(t, "*.io", "r.io/team", "r.io:5000", "r.io/other", "q.io", "a.b.io"), Static{{Username: "s"}})
+	ring := Join(configOf(t, "*.io", "r.io/team", "r.io:5000", "r.io/other", "q.io", "q.io:5000", "*.io:5000", "*.q.io:5000", "a.b.io"), Static{{Username: "s"}})
 	notes := slices.Collect(ring.(Explainer).Explain(reference.MustParse("r.io/team/app")))
 	type line struct {
 		key     string
@@ -210,8 +210,11 @@ func TestExplainHasANoteForEachEntry(t *testing.T) {
 		{"r.io:5000", false, keys.OtherPort},
 		{"r.io/team", true, keys.Matched},
 		{"r.io/other", false, keys.OtherPath},
+		{"q.io:5000", false, keys.OtherHost}, // not only the port
 		{"q.io", false, keys.OtherHost},
 		{"a.b.io", false, keys.OtherHost},
+		{"*.q.io:5000", false, keys.OtherHost},
+		{"*.io:5000", false, keys.OtherPort},
 		{"*.io", true, keys.Matched},
 		{"", true, "given for every image"},
 	}, got)

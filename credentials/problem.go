@@ -17,7 +17,8 @@ import (
 //
 //   - A source or an entry that was left out because it is malformed. [Problems] lists it.
 //   - A source or an entry about which something looks wrong, but which was not left out.
-//     [Problems] lists it, and [Error.Warning] returns true.
+//     [Problems] lists it, unless it can be right for other images, and [Error.Warning]
+//     returns true.
 //   - A helper or a plugin that could not answer for an image. Lookup yields it, and Image is
 //     not "".
 //   - A malformed key or name of an image, from a function that takes one. Origin has only
@@ -68,6 +69,7 @@ var reasons = map[Reason]bool{
 	ErrHelperNotAsked:   true,
 	ErrGivesNothing:     true,
 	ErrLooksWrong:       true,
+	ErrOtherImages:      true,
 	ErrSecretInvalid:    false,
 	ErrProgramStart:     false,
 	ErrProgramTimeout:   false,
@@ -90,6 +92,10 @@ const (
 	// have changed, a key that matches no image, or only images that few registries
 	// have, or a document that other readers refuse or read differently.
 	ErrLooksWrong Reason = "it is used as it is written"
+	// ErrOtherImages is the reason for an entry whose key has the registry's host, but
+	// another port or path than the image. Only [Explainer] reports it, and only if no other
+	// entry of the same file, or of the same Secrets, is for the image.
+	ErrOtherImages Reason = "it is for other images"
 )
 
 // Reasons for which something cannot be used.

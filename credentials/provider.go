@@ -444,7 +444,7 @@ func (p *provider) note(name string, pod Pod) Note {
 		if why == keys.Matched {
 			n.Matched = true
 			n.Origin.Key = keys.Redact(p.MatchImages[i])
-			n.Why = "the image matches; the plugin was not run"
+			n.Why = "the image matches; the plugin is run only when a credential is needed"
 			break
 		}
 		text := string(why)

@@ -240,6 +240,9 @@ func (t *table) explainEntries(name, namespace string) iter.Seq[Note] {
 			}
 			note.Why = string(why)
 			note.add(e.warnings, target)
+			if note.Err == nil && len(found) == 0 && (why == keys.OtherPort || why == keys.OtherPath) {
+				note.Err = &Error{Origin: note.Origin, Err: warning(ErrOtherImages, note.Why)}
+			}
 			if !yield(note) {
 				return
 			}

@@ -330,7 +330,13 @@ func newAnswer(a credentials.Attempt) Answer {
 	if a.Err == nil {
 		return answer
 	}
-	answer.Error = redact.Text(a.Err.Error())
+	// The error of a helper or of a plugin begins with the origin, as From does.
+	text := a.Err
+	var source *credentials.Error
+	if errors.As(text, &source) && source.Image != "" && source.Origin == a.Origin {
+		text = source.Err
+	}
+	answer.Error = redact.Text(text.Error())
 	var server *content.Error
 	for err := a.Err; errors.As(err, &server); err = server.Err { // the outermost that says something
 		answer.Host = cmp.Or(answer.Host, redact.Text(server.Host))

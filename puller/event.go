@@ -45,8 +45,8 @@ const (
 	EventRecord   EventReason = "RecordFailed" // the records could not be written
 
 	// EventHint says what may explain why no credential helped: a helper that was not
-	// asked, a Secret of another type, an entry of the node that was left out, a login that
-	// looks mistyped. One event for each of Error.Hints comes before EventFailed or
+	// asked, a Secret of another type, a key with another port or path, an entry of the node
+	// that was left out, a login that looks mistyped. One event for each of Error.Hints comes before EventFailed or
 	// EventResolveFailed, and only if the reason is ErrImagePull.
 	EventHint EventReason = "CredentialHint"
 

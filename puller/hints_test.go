@@ -181,3 +181,64 @@ func TestDocumentsOfTheWrongFormAreNamed(t *testing.T) {
 		}
 	}
 }
+
+// A Secret whose key has the registry's host, but another port or path, is named by the error
+// and by an event. A Secret for another registry is not, and neither is one of several keys
+// if another one is for the image.
+func TestKeysOfTheSameHostAreNamed(t *testing.T) {
+	secret := func(keys ...string) credentials.Keyring {
+		var auths []string
+		for _, key := range keys {
+			auths = append(auths, `"`+key+`":{"auth":"dTpw"}`)
+		}
+		return credentials.FromSecrets([]credentials.Secret{{
+			Namespace: "web", Name: "regcred", Type: credentials.TypeDockerConfigJSON,
+			Data: credentials.ConcealData(map[string][]byte{credentials.KeyDockerConfigJSON: []byte(`{"auths":{` + strings.Join(auths, ",") + `}}`)}),
+		}}, credentials.Rules{})
+	}
+	for name, tt := range map[string]struct {
+		keyring credentials.Keyring
+		hint    string // "" for none
+	}{
+		"port":              {secret("r.example"), `secret "web/regcred", key "r.example": the port is another one; it is for other images`},
+		"path":              {secret("r.example:5000/other"), `secret "web/regcred", key "r.example:5000/other": the image is not below the key's path; it is for other images`},
+		"wildcard and port": {secret("*.example"), `secret "web/regcred", key "*.example": the port is another one; it is for other images`},
+		"host":              {secret("s.example:5000"), ""},
+		"host and port":     {secret("s.example"), ""},
+		"another key fits":  {secret("r.example:5000/other", "r.example:5000/team"), ""},
+	} {
+		w := newWorld(t, Config{})
+		w.runtime.pull = refuse
+		_, err := w.Pull(t.Context(), Request{Image: "r.example:5000/team/app:1", Keyring: tt.keyring, Pod: credentials.Pod{Namespace: "web"}})
+		perr := asError(t, err)
+		var events []string
+		for _, e := range w.events {
+			if e.Reason == EventHint {
+				events = append(events, e.Message)
+			}
+		}
+		if tt.hint == "" {
+			assert.Empty(t, perr.Hints, name)
+			assert.Empty(t, events, name)
+			continue
+		}
+		require.Len(t, perr.Hints, 1, name)
+		assert.EqualError(t, perr.Hints[0], tt.hint, name)
+		assert.ErrorIs(t, perr.Hints[0], credentials.ErrOtherImages, name)
+		assert.Empty(t, credentials.Problems(tt.keyring), "%s: the Secret may be right for another image", name)
+		require.Len(t, events, 1, name)
+		assert.Contains(t, events[0], tt.hint, name)
+	}
+}
+
+// The answer of a helper that failed names it once.
+func TestAnAnswerNamesAHelperOnce(t *testing.T) {
+	node, err := credentials.ParseFile([]byte(`{"credsStore":"desktop"}`), "config.json", credentials.Rules{})
+	require.NoError(t, err)
+	w := newWorld(t, Config{Keyring: node.WithHelpers(credentials.Exec{Dir: t.TempDir()})})
+	w.runtime.pull = refuse
+	_, err = w.Pull(t.Context(), Request{Image: "r.example/app:1"})
+	answers := asError(t, err).Answers()
+	require.Len(t, answers, 2)
+	assert.Equal(t, `helper "desktop": program not found: docker-credential-desktop`, answers[0].String())
+}

@@ -96,6 +96,9 @@ func (p Pattern) Match(n Name) Result {
 	case p.Empty:
 		return EmptyHost
 	case p.Port != n.Port:
+		if !p.matchHostWithoutPort(n) {
+			return OtherHost
+		}
 		return OtherPort
 	case !p.matchHost(n):
 		return OtherHost
@@ -108,6 +111,14 @@ func (p Pattern) Match(n Name) Result {
 func (p Pattern) matchPath(s string) bool {
 	rest, ok := strings.CutPrefix(s, p.Path)
 	return ok && (p.Prefix || p.Path == "" || rest == "" || rest[0] == '/' || strings.HasSuffix(p.Path, "/"))
+}
+
+// matchHostWithoutPort is matchHost for a name with another port. It only decides which
+// reason is given.
+func (p Pattern) matchHostWithoutPort(n Name) bool {
+	p.HostPort = LiteralHost(strings.TrimSuffix(p.HostPort, ":"+p.Port))
+	n.HostPort = LiteralHost(strings.TrimSuffix(n.HostPort, ":"+n.Port))
+	return p.matchHost(n)
 }
 
 func (p Pattern) matchHost(n Name) bool {
