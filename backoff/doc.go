@@ -15,8 +15,8 @@
 // 5m0s 5m0s ... A failure inside a window counts as well. A key may be tried again when its
 // window ends.
 //
-// [Backoff.Reset] ends a streak of failures after a success. A streak also ends when
-// 2 x Max pass without a failure; the next failure then starts a window of Initial again.
+// [Backoff.Reset] ends a streak of failures after a success. A streak also ends when more
+// than 2 x Max pass without a failure; the next failure then starts a window of Initial again.
 // [Backoff.NotBefore] lengthens a window because a server sent Retry-After.
 //
 // With Jitter a delay is twice the previous delay, plus random x Jitter x the previous

@@ -28,11 +28,13 @@
 //
 // The candidates of one source come in reverse byte order of their keys: registry.io/team
 // comes before registry.io, and registry.io before *.io. Candidates with equal keys come
-// in the order of the file. A credential that was tried is not tried again.
+// in the order of the file or of the Secrets. A credential that was tried is not tried
+// again, unless a [Static] lists it twice or the kubelet's rules are set, under which each
+// entry is tried.
 //
 // # Problems
 //
-// No part of a source is ignored in silence. A malformed entry or Secret is left out, and
+// No entry of a source is left out in silence. A malformed entry or Secret is left out, and
 // [Problems] reports it; all others are still read. [Problems] also reports an entry or a
 // Secret that can be read but gives no credential, or looks mistyped: a Secret of another
 // type, a key that matches no image, a line feed at the end of a password, a helper that

@@ -37,12 +37,13 @@
 // config. An entry without platform, or with an empty one, is the last resort:
 // [Choice].CheckConfig then says that the image's config must be compared.
 //
-// The os.features of an entry must be among those of the platform; every Windows has
-// win32k. An entry with more of these features is better. The os.version matters only on
-// Windows: a host before Windows Server 2022 (build 20348) runs only its own build, and a
-// later host runs builds from 20348 to its own. The same version is best, then the highest
-// version. Of entries that are equally good the first is taken, so a zstd copy that is
-// listed second is not taken.
+// The os.features of an entry must be among those of the platform. An entry with more of
+// these features is better. win32k does not count, because every Windows has it. The
+// os.version matters only on Windows: a host before Windows Server 2022 (build 20348) runs
+// only its own build, and a later host runs builds from 20348 to its own. The same version is
+// best, then the highest version. An entry without a version fits every host. If the platform
+// has no version, versions are not compared. Of entries that are equally good the first is
+// taken, so a zstd copy that is listed second is not taken.
 //
 // # Left out
 //

@@ -7,8 +7,8 @@
 //
 // A [Reference] is a small comparable value: two spellings of one image are equal,
 // so it can be a map key. Parsing a name that is accepted allocates no memory. A name
-// that is refused gives a [ParseError], which says which byte is wrong, why, and what
-// to write instead.
+// that is refused gives a [ParseError], which says which byte is wrong and why, and for most
+// faults what to write instead.
 //
 // A name without a registry means Docker Hub, and one without tag and digest means the tag
 // latest. [ParseWritten] also says which parts were written. [Parser] fills in other
@@ -27,9 +27,10 @@
 //	digest     = "sha256:" 64 | "sha384:" 96 | "sha512:" 128 lower-case hex digits
 //
 // The text before the first slash is a registry exactly when it is "localhost" or has
-// a dot, a colon or an upper-case letter. The host index.docker.io is docker.io. A
-// name with a digest and no tag gets no tag. A name of exactly 64 lower-case hex digits
-// is an image ID, and is refused.
+// a dot, a colon or an upper-case letter. The host index.docker.io is docker.io. On
+// docker.io a repository of one component is below library, and the 255 bytes include that
+// prefix. A name with a digest and no tag gets no tag. A name of exactly 64 lower-case hex
+// digits is an image ID, and is refused.
 //
 // These are the rules of Kubernetes' ParseImageName (k8s.io/kubernetes, pkg/util/parsers,
 // over github.com/distribution/reference v0.6.0) with one difference: if the first

@@ -1,5 +1,5 @@
 // Package pullertest is a registry for tests and demonstrations, and the tests for
-// implementations of Pullkit's interfaces.
+// implementations of pullkit's interfaces.
 //
 // The one call most users need is [Start]:
 //
@@ -8,7 +8,7 @@
 // It starts a well-behaved registry on a loopback port: the pull half of the OCI
 // distribution API, over plain http or over TLS with an authority of its own.
 // [Registry.PutImage] fills it with images whose content is made from a seed, and
-// [Registry.Counts] says what clients asked of it.
+// [Registry.Counts] says how many requests of each kind clients have sent.
 //
 // [TestRuntime], [TestSource] and [TestStore] test your own puller.Runtime,
 // content.Source or content.Store, and return everything that is wrong as one error.

@@ -8,9 +8,9 @@
 //
 // A puller.Puller writes the records and decides by them; package puller says how. An image
 // with neither a record nor a note of a pull counts as preloaded: no pull that the records
-// know of brought it. So the Puller notes each pull before it starts, and removes the note
-// when it has written the record of the pull. If a crash leaves a note, the image counts as
-// pulled, and no record gives a Pod access to it.
+// know of brought it. So the Puller notes each pull before it starts. It removes the note
+// when it has written the record of the pull, or when the pull has failed. If a crash leaves
+// a note, the image counts as pulled, and only an earlier record can give a Pod access to it.
 //
 // A record also has the digests of what is public, for package serve; see [Access].
 //

@@ -12,24 +12,25 @@
 // A pull asks the registry for the manifest. If the answer is an index, the pull chooses
 // the manifest for the platform. It calls Spec.Admit, fetches the blobs that the Store
 // does not have, each digest once, and then tags the image. An image that is present and
-// unchanged costs one HEAD. Each pull asks for the manifest with its own credential.
+// unchanged costs one HEAD, if the registry needs no token. Each pull asks for the manifest
+// with its own credential.
 //
 // Blobs are fetched in parallel. Pulls of one Runtime that need the same blob share its
 // fetch, which goes on as long as one of them waits for it. If the fetch fails for a
 // reason that may be due to the credential of the pull that started it, the other pulls
 // ask with their own credentials.
 //
-// Each byte is hashed once. The goroutine that reads a small blob also hashes it. A large
+// A pull hashes each byte once. The goroutine that reads a small blob also hashes it. A large
 // blob is hashed by a separate goroutine while other bytes of it are read and written. At
 // most as many goroutines hash at the same time as there are processors. A connection reads
 // the next bytes while the last ones are written.
 //
-// A large blob is one request. If the network brings it more slowly than it can be hashed
-// and written, more connections fetch parts of it; see Config.MaxConnsPerBlob.
+// A large blob comes by one request. If the network brings it more slowly than it can be
+// hashed and written, more connections fetch parts of it; see Config.MaxConnsPerBlob.
 //
 // When a pull ends early, the bytes that arrived are kept, and the next pull asks only
-// for the rest. Kept bytes are hashed like all others. If the whole blob does not have
-// its digest, it is thrown away and fetched again from its first byte.
+// for the rest. It hashes the kept bytes like all others. If the whole blob does not have
+// its digest, the pull throws it away and fetches it again from its first byte.
 //
 // Memory does not depend on the sizes of blobs: buffers are reused, and those of all
 // pulls together take at most Config.MaxMemory.
@@ -40,7 +41,7 @@
 //
 // # Left out
 //
-// Layers are not unpacked; package rootfs does this, also while a pull goes on. Waiting for servers, asking again and choosing mirrors is the
-// task of the Source. Trying other credentials and backing off is the task of a
-// puller.Puller.
+// Layers are not unpacked. Package rootfs unpacks them, even while a pull goes on. The
+// Source waits for servers, asks again and chooses mirrors. A puller.Puller tries other
+// credentials and backs off.
 package transfer

@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -74,6 +76,49 @@ func TestEachReasonSaysWhatThePullerDoes(t *testing.T) {
 			for _, reason := range []puller.Reason{puller.ErrRegistryUnavailable, puller.ErrSignatureValidation} {
 				assert.Equal(t, tt.is == error(reason), errors.Is(err, reason), "%v is %v", tt.err, reason)
 			}
+		}
+	}
+}
+
+// The columns "status" and "next" of the table in the comment of package content are true for
+// each reason: a Puller with two credentials pulls from a Source that fails with it. After an
+// error with a RetryAfter no other credential is tried.
+func TestTheTableOfReasonsSaysWhatAPullDoes(t *testing.T) {
+	doc, err := os.ReadFile("../content/doc.go")
+	require.NoError(t, err)
+	code, err := os.ReadFile("../content/errors.go")
+	require.NoError(t, err)
+	rows := regexp.MustCompile(`(?m)^//\t(Err\w+) .* ([A-Z]\w+) +(yes|no)$`).FindAllStringSubmatch(string(doc), -1)
+	require.Len(t, rows, 27)
+	for _, row := range rows {
+		name, status, next := row[1], row[2], row[3] == "yes"
+		texts := regexp.MustCompile(`(?m)^\t` + name + ` +Reason = (?:Reason\(index\.(\w+)\)|"([^"]+)")$`).FindStringSubmatch(string(code))
+		require.NotNil(t, texts, name)
+		reason := content.Reason(texts[2])
+		if texts[1] != "" {
+			reason = map[string]content.Reason{
+				"ErrDigestMismatch": content.ErrDigestMismatch, "ErrSizeMismatch": content.ErrSizeMismatch, "ErrTooLarge": content.ErrTooLarge,
+				"ErrTooDeep": content.ErrTooDeep, "ErrBadManifest": content.ErrBadManifest, "ErrBadIndex": content.ErrBadIndex,
+				"ErrBadDigest": content.ErrBadDigest, "ErrMediaType": content.ErrMediaType,
+			}[texts[1]]
+		}
+		require.NotEmpty(t, reason, name)
+		for _, after := range []time.Duration{0, time.Minute} {
+			src, tries := newFakeSource(), 0
+			ref := src.name(appName, src.image(t, amd64, random(1, 100)))
+			src.manifest = func(content.Repo) error {
+				tries++
+				return &content.Error{Reason: reason, RetryAfter: after}
+			}
+			p, err := puller.New(puller.Config{Runtime: newRuntime(t, transfer.Config{Source: src, Store: newMemStore()})})
+			require.NoError(t, err)
+			ring := credentials.Static{{Username: "a", Password: credentials.Conceal("pw")}, {Username: "b", Password: credentials.Conceal("pw")}}
+			_, err = p.Pull(t.Context(), puller.Request{Image: ref.String(), Keyring: ring})
+			var failed *puller.Error
+			require.ErrorAs(t, err, &failed)
+			assert.Equal(t, puller.Reason(status), failed.Reason, name)
+			assert.ErrorIs(t, err, reason, name)
+			assert.Equal(t, next && after == 0, tries == 2, "%s, RetryAfter %v: %d tries", name, after, tries)
 		}
 	}
 }

@@ -5,12 +5,13 @@
 //
 //	client, err := registry.New(registry.Config{HostsReader: certsd.Dir("/etc/containerd/certs.d")})
 //
-// Only this package of pullkit reads TOML, so a program that does not import it does not
-// contain a reader of TOML.
+// It is the only package of pullkit that reads TOML, so a program that does not import it
+// does not contain a reader of TOML.
 //
 // # Left out
 //
-// Files in the form of containerd's main configuration or of containers-registries.conf.
+// The package does not read files in the form of containerd's main configuration or of
+// containers-registries.conf.
 package certsd
 
 import (
