@@ -12,6 +12,7 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -331,6 +332,38 @@ func TestNewHashHashesEachByteOnce(t *testing.T) {
 	_, ok := algorithms.Load(digest.SHA256)
 	assert.True(t, ok)
 	store.clean(t)
+}
+
+// A crowdedHash takes time, and records how many of its kind are written to at the same time.
+type crowdedHash struct {
+	hash.Hash
+	now, most *atomic.Int64
+}
+
+func (h crowdedHash) Write(p []byte) (int, error) {
+	n := h.now.Add(1)
+	defer h.now.Add(-1)
+	for most := h.most.Load(); n > most && !h.most.CompareAndSwap(most, n); most = h.most.Load() {
+	}
+	time.Sleep(time.Millisecond)
+	return h.Hash.Write(p)
+}
+
+func TestAtMostAsManyGoroutinesHashAsThereAreProcessors(t *testing.T) {
+	for _, size := range []int{1000, 3 << 20} {
+		synctest.Test(t, func(t *testing.T) {
+			src := newFakeSource()
+			var layers [][]byte
+			for i := range 10 {
+				layers = append(layers, random(uint64(i), size))
+			}
+			var now, most atomic.Int64
+			rt := newRuntime(t, transfer.Config{Source: src, Store: newMemStore(), NewHash: func(digest.Algorithm) hash.Hash { return crowdedHash{sha256.New(), &now, &most} }})
+			_, err := rt.Pull(t.Context(), spec(src.name(appName, src.image(t, amd64, layers...))))
+			require.NoError(t, err)
+			assert.EqualValues(t, min(runtime.GOMAXPROCS(0), len(layers)), most.Load(), "%d bytes", size)
+		})
+	}
 }
 
 func TestAMissingBlobMeansThatTheImageDoesNotExist(t *testing.T) {
