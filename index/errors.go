@@ -96,12 +96,13 @@ type NoMatchError struct {
 // maxListed is how many platforms the text of a NoMatchError names.
 const maxListed = 20
 
-// Error names the requested platform and at most 20 that the index has, each escaped and
-// cut. If no entry is an image, Error says why, and how to pull an artifact.
+// Error names the requested platform, without its variant if no variant would help, and at
+// most 20 platforms that the index has, each escaped and cut. If no entry is an image, Error
+// says why, and how to pull an artifact.
 func (e *NoMatchError) Error() string {
 	var b strings.Builder
 	b.WriteString("no match for ")
-	b.WriteString(printable(e.Want))
+	b.WriteString(printable(e.missing()))
 	switch {
 	case e.Empty:
 		b.WriteString("; the index is empty")
@@ -123,6 +124,20 @@ func (e *NoMatchError) Error() string {
 		fmt.Fprintf(&b, "; left out: %d without a media type", n)
 	}
 	return b.String()
+}
+
+// missing returns the platform that no entry has. The variant is left out if no entry has
+// the OS and the architecture, because another variant would not help then, and because the
+// caller of [Host] has not chosen one.
+func (e *NoMatchError) missing() ocispec.Platform {
+	p := e.Want
+	if !slices.ContainsFunc(e.Have, func(have ocispec.Platform) bool {
+		have = Normalize(have)
+		return have.OS == p.OS && have.Architecture == p.Architecture
+	}) {
+		p.Variant = ""
+	}
+	return p
 }
 
 // leftOut says why no entry can be chosen for any platform.

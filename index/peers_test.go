@@ -121,6 +121,17 @@ func TestNoMatchSaysWhatWasLeftOut(t *testing.T) {
 		_, err = index.Resolver{}.Resolve(t.Context(), ocispec.Descriptor{Digest: digest.FromString("root")}, &index.Document{Index: &idx}, want)
 		assert.EqualError(t, err, "no match for linux/amd64; "+tt.text, name)
 	}
+	// The variant is named only where another one would help.
+	for text, have := range map[string]ocispec.Platform{
+		"no match for linux/amd64; available: linux/s390x":        {OS: "linux", Architecture: "s390x"},
+		"no match for linux/amd64/v3; available: linux/amd64/v4":  {OS: "linux", Architecture: "amd64", Variant: "v4"},
+		"no match for linux/amd64; available: freebsd/amd64/v2":   {OS: "freebsd", Architecture: "amd64", Variant: "v2"},
+		"no match for linux/amd64/v3; available: linux/x86_64/v4": {OS: "linux", Architecture: "x86_64", Variant: "v4"},
+	} {
+		idx := ocispec.Index{Manifests: []ocispec.Descriptor{{MediaType: typeManifest, Digest: d, Size: 5, Platform: &have}}}
+		_, err := index.Selector{}.Select(idx, ocispec.Platform{OS: "linux", Architecture: "amd64", Variant: "v3"})
+		assert.EqualError(t, err, text)
+	}
 	verdicts := index.Selector{}.Explain(ocispec.Index{Manifests: []ocispec.Descriptor{{Digest: d, Size: 5, Platform: linux}}}, want)
 	assert.Equal(t, index.ReasonUntyped, verdicts[0].Reason)
 }
