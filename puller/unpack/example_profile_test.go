@@ -47,9 +47,12 @@ func pullProfile(ctx context.Context, p *puller.Puller, store *layout.Layout, re
 	if err != nil {
 		return "", err // ErrImagePull, ImagePullBackOff, RegistryUnavailable
 	}
-	desc, err1 := store.Lookup(ctx, img.Ref)
-	body, err2 := fs.ReadFile(store.FS(), "sha256/"+img.Manifest.Encoded())
-	if err := cmp.Or(err1, err2); err != nil {
+	desc, err := store.Lookup(ctx, img.Ref)
+	if err != nil {
+		return "", err
+	}
+	body, err := fs.ReadFile(store.FS(), "sha256/"+img.Manifest.Encoded())
+	if err != nil {
 		return "", err
 	}
 	doc, err := index.Parse(desc.MediaType, body)

@@ -23,19 +23,28 @@ import (
 func Example() {
 	image, dir, stop := startRegistry() // such as "registry.example/models/tiny:v1", "/var/lib/models"
 	defer stop()
-	store, err1 := layout.Open(filepath.Join(dir, "store"), layout.Config{})
-	rt, err2 := transfer.New(transfer.Config{Store: store})
-	p, err3 := puller.New(puller.Config{Runtime: rt})
-	if err := cmp.Or(err1, err2, err3); err != nil {
+	store, err := layout.Open(filepath.Join(dir, "store"), layout.Config{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	rt, err := transfer.New(transfer.Config{Store: store})
+	if err != nil {
+		log.Fatal(err)
+	}
+	p, err := puller.New(puller.Config{Runtime: rt})
+	if err != nil {
 		log.Fatal(err)
 	}
 	img, err := p.Pull(context.Background(), puller.Request{Image: image})
 	if err != nil {
 		log.Fatal(err)
 	}
-	manifest, err1 := store.Lookup(context.Background(), img.Ref)
-	files, err2 := unpack.Files(context.Background(), store, manifest, filepath.Join(dir, "tiny"), unpack.Config{})
-	if err := cmp.Or(err1, err2); err != nil {
+	manifest, err := store.Lookup(context.Background(), img.Ref)
+	if err != nil {
+		log.Fatal(err)
+	}
+	files, err := unpack.Files(context.Background(), store, manifest, filepath.Join(dir, "tiny"), unpack.Config{})
+	if err != nil {
 		log.Fatal(err)
 	}
 	for _, f := range files {
