@@ -14,6 +14,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 
 	"github.com/vbauerster/mpb/v8"
 
@@ -25,7 +26,15 @@ import (
 
 func main() {
 	dir := flag.String("o", "images", "OCI image layout `directory` to store into")
+	flag.Usage = func() {
+		fmt.Fprint(os.Stderr, "usage: bars [-o directory] IMAGE...\n       bars          (a demonstration on loopback)\n\nflags:\n")
+		flag.PrintDefaults()
+	}
 	flag.Parse()
+	if flag.NArg() == 0 && flag.NFlag() > 0 {
+		fmt.Fprintln(os.Stderr, "bars: no image is named; give one or more, or no arguments for a demonstration")
+		os.Exit(2)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	var err error
@@ -64,18 +73,15 @@ func pull(ctx context.Context, dir string, source content.Source, images []strin
 	if err != nil {
 		return err
 	}
-	requests := func(yield func(puller.Request) bool) {
-		for _, image := range images {
-			if !yield(puller.Request{Image: image}) {
-				return
-			}
-		}
+	var requests []puller.Request
+	for _, image := range images {
+		requests = append(requests, puller.Request{Image: image})
 	}
 	var lines []string
 	missing := len(images)
-	for req, res := range p.PullAll(ctx, requests) {
+	for _, res := range p.PullAll(ctx, slices.Values(requests)) {
 		if res.Err != nil {
-			lines = append(lines, fmt.Sprintf("%s: %v", req.Image, res.Err))
+			lines = append(lines, res.Err.Error()) // it names the image
 			continue
 		}
 		missing--

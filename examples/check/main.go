@@ -154,7 +154,8 @@ func status(err error) int {
 	return unreachable
 }
 
-// readCredentials reads the pull secrets, which are tried first, and the config.json.
+// readCredentials reads the pull secrets, which are tried first, and the config.json. It
+// prints a warning for each entry that cannot be used.
 func readCredentials(o options, stderr io.Writer) (pods, node credentials.Keyring, err error) {
 	var secrets []credentials.Secret
 	for _, name := range o.secrets {
@@ -175,7 +176,11 @@ func readCredentials(o options, stderr io.Writer) (pods, node credentials.Keyrin
 	if err != nil {
 		return nil, nil, fmt.Errorf("credentials: %w", err)
 	}
-	return credentials.FromSecrets(secrets, credentials.Rules{}), config.WithHelpers(credentials.Exec{}), nil
+	pods, node = credentials.FromSecrets(secrets, credentials.Rules{}), config.WithHelpers(credentials.Exec{})
+	for _, problem := range slices.Concat(credentials.Problems(pods), credentials.Problems(node)) {
+		fmt.Fprintln(stderr, "check: warning:", oneLine(problem))
+	}
+	return pods, node, nil
 }
 
 func readConfig(name string) (*credentials.File, error) {

@@ -111,6 +111,20 @@ func TestExitStatusForEachAnswer(t *testing.T) {
 	}
 }
 
+// What cannot be used is named, also if the image exists without it.
+func TestUnusableEntriesAreNamed(t *testing.T) {
+	reg, err := pullertest.Start(pullertest.Config{})
+	require.NoError(t, err)
+	t.Cleanup(func() { reg.Close() })
+	_, err = reg.PutImage("team/app:v1", pullertest.ImageSpec{Layers: []int64{1000}})
+	require.NoError(t, err)
+	name := filepath.Join(t.TempDir(), "config.json")
+	require.NoError(t, os.WriteFile(name, []byte(`{"auths":{"`+reg.Host()+`":{"auth":"!"}}}`), 0o600))
+	code, _, errs := start(t, "-plain-http", "-config", name, reg.Host()+"/team/app:v1")
+	assert.Equal(t, 0, code, errs)
+	assert.Contains(t, errs, `check: warning: file "`+name+`", key "`+reg.Host()+`": `)
+}
+
 // TestWorstStatusCounts: of the statuses of several images, the worst counts.
 func TestWorstStatusCounts(t *testing.T) {
 	assert.Equal(t, []int{5, 3, 4, 0}, worst)

@@ -30,6 +30,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -41,18 +42,29 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, os.Args[1:], os.Stdin, os.Stdout); err != nil {
-		fmt.Fprintln(os.Stderr, "fleet:", err)
-		os.Exit(1)
+	err := run(ctx, os.Args[1:], os.Stdin, os.Stdout)
+	if err == nil || errors.Is(err, flag.ErrHelp) {
+		return
 	}
+	fmt.Fprintln(os.Stderr, "fleet:", err)
+	if errors.Is(err, errUsage) {
+		os.Exit(2)
+	}
+	os.Exit(1)
 }
+
+// errUsage is wrapped by errors about the command line.
+var errUsage = errors.New("usage")
 
 func run(ctx context.Context, args []string, stdin io.Reader, stdout io.Writer) error {
 	switch {
 	case len(args) == 0:
 		return demo(ctx, stdout)
+	case slices.Contains([]string{"-h", "-help", "--help"}, args[0]):
+		fmt.Fprint(stdout, "usage: fleet                          a demonstration on loopback\n       fleet node -dir DIR [flags]    a node; see fleet node -h\n")
+		return nil
 	case args[0] != "node":
-		return fmt.Errorf("%.80q is not a command: run fleet, or fleet node -h", args[0])
+		return fmt.Errorf("%w: %.80q is not a command: run fleet, or fleet node -h", errUsage, args[0])
 	}
 	var conf nodeConfig
 	flags := flag.NewFlagSet("fleet node", flag.ContinueOnError)
@@ -65,11 +77,17 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout io.Writer) 
 	flags.StringVar(&conf.mirror, "mirror", "", "`URL` of a mirror or a cache of that registry, which is asked before it")
 	flags.BoolVar(&conf.alone, "alone", false, "ask no other node")
 	flags.BoolVar(&conf.wrong, "wrong", false, "serve wrong bytes, to see that the other nodes leave this one")
-	if err := flags.Parse(args[1:]); err != nil {
+	flags.Usage = func() {
+		fmt.Fprint(os.Stderr, "usage: fleet node -dir DIR [flags]\n\nflags:\n")
+		flags.PrintDefaults()
+	}
+	if err := flags.Parse(args[1:]); errors.Is(err, flag.ErrHelp) {
 		return err
+	} else if err != nil {
+		return fmt.Errorf("%w: %w", errUsage, err)
 	}
 	if conf.dir == "" || flags.NArg() > 0 {
-		return errors.New("usage: fleet node -dir DIR [flags]; see fleet node -h")
+		return fmt.Errorf("%w: fleet node -dir DIR [flags]; see fleet node -h", errUsage)
 	}
 	if *join != "" {
 		conf.join = strings.Split(*join, ",")

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
+	"flag"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -55,8 +57,14 @@ func TestDemonstration(t *testing.T) {
 
 func TestUsage(t *testing.T) {
 	for _, args := range [][]string{{"nodes"}, {"node"}, {"node", "-dir", "x", "more"}, {"node", "-dir", t.TempDir(), "-key", "absent"}} {
-		assert.Error(t, run(t.Context(), args, strings.NewReader(""), io.Discard), args)
+		err := run(t.Context(), args, strings.NewReader(""), io.Discard)
+		assert.Error(t, err, args)
+		assert.Equal(t, len(args) < 5, errors.Is(err, errUsage), args)
 	}
+	var out bytes.Buffer
+	assert.NoError(t, run(t.Context(), []string{"-h"}, nil, &out))
+	assert.Contains(t, out.String(), "fleet node -dir DIR")
+	assert.ErrorIs(t, run(t.Context(), []string{"node", "-h"}, nil, io.Discard), flag.ErrHelp)
 }
 
 // testNode starts a node of one member.

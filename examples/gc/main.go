@@ -10,6 +10,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -33,16 +34,18 @@ func run(args []string, out, errs io.Writer) int {
 	explain := flags.Bool("explain", false, "say what a round would do, and change nothing")
 	all := flags.Bool("all", false, "remove all images that are not in use or young, however much space there is")
 	var cfg gc.Config
-	flags.IntVar(&cfg.High, "high", 85, "free space if `percent` of the file system are used")
+	flags.IntVar(&cfg.High, "high", 85, "free space if `percent` of the file system is used")
 	flags.IntVar(&cfg.Low, "low", 80, "down to how many `percent`")
-	flags.DurationVar(&cfg.MinAge, "min-age", 0, "keep images that came or were used less than this `time` ago; 0 means 2m, and a negative time means that no image is too young")
-	flags.DurationVar(&cfg.MaxAge, "max-age", 0, "remove images that were not used for this `time`; 0 is no limit")
+	flags.DurationVar(&cfg.MinAge, "min-age", 0, "keep images that came or were used less than this `time` ago, such as 2m or 24h; 0 means 2m, and a negative time means that no image is too young")
+	flags.DurationVar(&cfg.MaxAge, "max-age", 0, "remove images that were not used for this `time`, such as 720h; 0 is no limit")
 	flags.BoolVar(&cfg.AsKubelet, "kubelet", false, "decide as the kubelet does: without a memory of earlier runs, and with sizes that count shared layers again")
 	flags.Usage = func() {
-		fmt.Fprint(errs, "usage: gc -store DIR [flags] [IMAGE...]    (the images are in use)\n       gc    (a demonstration on loopback)\n\nflags:\n")
+		fmt.Fprint(errs, "usage: gc -store DIR [flags] [IMAGE...]    (the images are in use)\n       gc                                  (a demonstration on loopback)\n\nflags:\n")
 		flags.PrintDefaults()
 	}
-	if err := flags.Parse(args); err != nil {
+	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+		return 0
+	} else if err != nil {
 		return 2
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -125,7 +128,7 @@ func printExplanation(ctx context.Context, collector *gc.Collector, out io.Write
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "%d%% of the file system are used; a round has to free %d bytes\n", e.Usage.Percent(), e.ToFree)
+	fmt.Fprintf(out, "%d%% of the file system is used; a round has to free %d bytes\n", e.Usage.Percent(), e.ToFree)
 	for _, verdict := range e.Images {
 		fmt.Fprintln(out, verdict)
 	}

@@ -22,7 +22,7 @@ func TestDemonstrationKeepsWhatIsUsed(t *testing.T) {
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
 	require.Len(t, lines, 11, out.String())
 	for i, want := range []string{
-		`What a round`, `^9\d% of the file system are used; a round has to free \d+ bytes`,
+		`What a round`, `^9\d% of the file system is used; a round has to free \d+ bytes`,
 		`/team/app-3:v1": number 1: removed when space`, `/team/app-4:v1": number 2`, `/team/app-5:v1": number 3`, `/team/app-1:v1": number 4`,
 		`/team/app-2:v1": kept, because it is in use`, `^$`, `The round:`, `^removed ".*/team/app-3:v1" for space: 1\d+ bytes$`, `^images removed: 1, bytes`,
 	} {
@@ -90,6 +90,8 @@ func TestWrongUsage(t *testing.T) {
 		assert.Contains(t, errs.String(), want)
 	}
 	var out, errs bytes.Buffer
+	assert.Zero(t, run([]string{"-h"}, &out, &errs))
+	assert.Contains(t, errs.String(), "usage: gc -store DIR")
 	absent := filepath.Join(t.TempDir(), "absent")
 	assert.Equal(t, 1, run([]string{"-store", absent}, &out, &errs))
 	assert.NoDirExists(t, absent)

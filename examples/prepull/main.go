@@ -90,16 +90,13 @@ type row struct {
 // pullAll returns a row for each image, in the order of the list. PullAll itself yields
 // results as they are finished.
 func pullAll(ctx context.Context, p *puller.Puller, images []string, log io.Writer) []row {
-	requests := func(yield func(puller.Request) bool) {
-		for _, image := range images {
-			if !yield(puller.Request{Image: image}) {
-				return
-			}
-		}
+	var requests []puller.Request
+	for _, image := range images {
+		requests = append(requests, puller.Request{Image: image})
 	}
 	done := map[string]puller.Result{} // an image that is listed twice has one result
 	n := 0
-	for req, res := range p.PullAll(ctx, requests) {
+	for req, res := range p.PullAll(ctx, slices.Values(requests)) {
 		if first, twice := done[req.Image]; !twice || first.Err != nil || !res.Present {
 			done[req.Image] = res
 		}

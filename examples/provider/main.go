@@ -7,6 +7,7 @@ package main
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -25,10 +26,15 @@ func main() {
 	var err error
 	if strings.TrimSuffix(filepath.Base(os.Args[0]), ".exe") == pluginName {
 		err = plugin(os.Stdin, os.Stdout)
-	} else if len(os.Args) > 1 {
-		fmt.Fprintln(os.Stderr, "usage: provider    (a demonstration on loopback; it takes no arguments)")
-		os.Exit(2)
 	} else {
+		flag.Usage = func() {
+			fmt.Fprintln(os.Stderr, "usage: provider    (a demonstration on loopback; it takes no arguments)")
+		}
+		flag.Parse()
+		if flag.NArg() > 0 {
+			flag.Usage()
+			os.Exit(2)
+		}
 		err = demo(context.Background(), os.Stdout)
 	}
 	if err != nil {

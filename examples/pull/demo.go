@@ -35,7 +35,7 @@ func demoPlatforms() (all []ocispec.Platform, own ocispec.Platform) {
 
 // demo starts a registry, pulls a private image from it, and pulls the image again under
 // two policies.
-func demo(ctx context.Context, stdout io.Writer) error {
+func demo(ctx context.Context, stdout io.Writer) (err error) {
 	reg, err := pullertest.Start(pullertest.Config{
 		Auth:  pullertest.AuthBearer,
 		Users: []pullertest.User{{Name: "robot", Password: "the-new-password"}},
@@ -58,6 +58,11 @@ func demo(ctx context.Context, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
+	defer func() { // the last line names the directory, which stays
+		if err != nil {
+			os.RemoveAll(dir)
+		}
+	}()
 	store, err := layout.Open(dir, layout.Config{})
 	if err != nil {
 		return err

@@ -96,6 +96,20 @@ func startPrivate(t *testing.T, platforms ...ocispec.Platform) (reg *pullertest.
 	return reg, secret, config
 }
 
+// A demonstration that is interrupted leaves nothing behind, because it has not named the
+// directory.
+func TestInterruptedDemonstrationLeavesNothing(t *testing.T) {
+	dir := inEmptyDir(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	code, _, errs := call(t, ctx)
+	assert.Equal(t, 1, code)
+	assert.Contains(t, errs, "context canceled")
+	left, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	assert.Empty(t, left)
+}
+
 func TestPullWithEachFlag(t *testing.T) {
 	dir := inEmptyDir(t)
 	reg, secret, config := startPrivate(t)

@@ -62,7 +62,7 @@ func pull(ctx context.Context, o options, stdout, stderr io.Writer) int {
 	if o.wait {
 		pullAll = p.PullAllWait
 	}
-	for req, res := range pullAll(ctx, requests(o, secrets)) {
+	for req, res := range pullAll(ctx, slices.Values(requests(o, secrets))) {
 		if res.Err != nil {
 			failed = true
 			out.failed(req.Image, res.Err)
@@ -76,20 +76,17 @@ func pull(ctx context.Context, o options, stdout, stderr io.Writer) int {
 	return 0
 }
 
-// requests yields the requests for PullAll.
-func requests(o options, secrets credentials.Keyring) func(yield func(puller.Request) bool) {
-	return func(yield func(puller.Request) bool) {
-		for _, image := range o.images {
-			if !yield(puller.Request{Image: image, Policy: o.policy, Keyring: secrets}) {
-				return
-			}
-		}
+// requests returns a request for each image.
+func requests(o options, secrets credentials.Keyring) (list []puller.Request) {
+	for _, image := range o.images {
+		list = append(list, puller.Request{Image: image, Policy: o.policy, Keyring: secrets})
 	}
+	return list
 }
 
 func explain(ctx context.Context, p *puller.Puller, o options, secrets credentials.Keyring, out *report) int {
 	code := 0
-	for req := range requests(o, secrets) {
+	for _, req := range requests(o, secrets) {
 		decision, err := p.Explain(ctx, req)
 		if err != nil {
 			out.failed(req.Image, err)

@@ -42,6 +42,7 @@ func demo(ctx context.Context, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
+	fmt.Fprintln(stdout, "\n-- What it has:")
 	for _, f := range files {
 		fmt.Fprintln(stdout, f.Name())
 	}

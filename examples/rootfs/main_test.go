@@ -79,6 +79,7 @@ func TestDemonstrationMakesARootFileSystem(t *testing.T) {
 	require.Equal(t, 0, code, errs)
 	assert.Contains(t, out, "2 layers, 2 entries")
 	assert.Equal(t, 1, strings.Count(out, "was there already"))
+	assert.Contains(t, out, "\n-- What it has:\ndata-0-0\ndata-0-1\n")
 	assert.Empty(t, names(t, dir), "something is left in the temporary directory")
 }
 

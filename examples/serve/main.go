@@ -3,9 +3,10 @@
 //	serve -store DIR [-listen ADDR] [flags]
 //	serve            (a demonstration on loopback)
 //
-// DIR is an OCI image layout, as the example pull makes it. By default only what is public
-// by the records of a Puller is served, which -records names. With -from REGISTRY missing
-// images of that registry are pulled when a client asks for them, and recorded.
+// DIR is an OCI image layout. By default only what is public by the records of a Puller is
+// served, which -records names. The example pull keeps no records, so its images are served
+// only with -all. With -from REGISTRY missing images of that registry are pulled when a
+// client asks for them, and recorded.
 //
 // It serves until it is interrupted. It exits with 0 then, 1 if it cannot serve, and 2 for
 // wrong usage.
@@ -17,6 +18,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -114,6 +116,9 @@ func listen(ctx context.Context, o options, stdout, stderr io.Writer) error {
 		return err
 	}
 	defer store.Close()
+	if _, err := os.Stat(o.records); errors.Is(err, fs.ErrNotExist) && !o.all && len(o.from) == 0 {
+		fmt.Fprintf(stderr, "serve: warning: there are no records in %s, so no image is known to be public, and each request gets 404; see -records, -from and -all\n", o.records)
+	}
 	recs, err := records.Open(o.records)
 	if err != nil {
 		return err

@@ -36,7 +36,7 @@ func TestServesAndPullsOnRequest(t *testing.T) {
 	_, err = reg.PutImage("team/app:v1", pullertest.ImageSpec{Platforms: []ocispec.Platform{index.Host()}, Layers: []int64{1000}})
 	require.NoError(t, err)
 	store := filepath.Join(t.TempDir(), "images")
-	get := func(want int, args ...string) {
+	get := func(want int, args ...string) string {
 		t.Helper()
 		ctx, cancel := context.WithCancel(t.Context())
 		r, w := io.Pipe()
@@ -55,10 +55,11 @@ func TestServesAndPullsOnRequest(t *testing.T) {
 		assert.Equal(t, want, resp.StatusCode, "%s", errs.String())
 		cancel()
 		assert.Equal(t, 0, <-done, "%s", errs.String())
+		return errs.String()
 	}
-	get(404)
+	assert.Contains(t, get(404), "so no image is known to be public")
 	get(200, "-from", reg.Host(), "-plain-http")
-	get(200)
+	assert.NotContains(t, get(200), "warning")
 	get(404, "-records", t.TempDir())
 	get(200, "-records", t.TempDir(), "-all")
 }

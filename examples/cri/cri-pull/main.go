@@ -20,15 +20,23 @@ import (
 )
 
 func main() {
-	socket := flag.String("socket", "/run/containerd/containerd.sock", "absolute path of the runtime's CRI socket")
-	config := flag.String("config", "", "config.json with the node's credentials")
-	secrets := flag.String("secrets", "", "manifest of the Pod's pull secrets")
-	recordsDir := flag.String("records", "", "directory for the records of which Pod may use which image (default: no records)")
+	socket := flag.String("socket", "/run/containerd/containerd.sock", "absolute `path` of the runtime's CRI socket")
+	config := flag.String("config", "", "config.json `file` with the node's credentials")
+	secrets := flag.String("secrets", "", "`file` with the manifest of the Pod's pull secrets")
+	recordsDir := flag.String("records", "", "`directory` for the records of which Pod may use which image (default: no records)")
+	flag.Usage = func() {
+		fmt.Fprint(os.Stderr, "usage: cri-pull [flags] IMAGE\n\nflags:\n")
+		flag.PrintDefaults()
+	}
 	flag.Parse()
+	if flag.NArg() != 1 {
+		fmt.Fprintf(os.Stderr, "cri-pull: %d images are named; name one\n", flag.NArg())
+		os.Exit(2)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	if err := run(ctx, *socket, *config, *secrets, *recordsDir, flag.Arg(0)); err != nil {
-		fmt.Fprintln(os.Stderr, err)
+		fmt.Fprintln(os.Stderr, "cri-pull:", err)
 		os.Exit(1)
 	}
 }
