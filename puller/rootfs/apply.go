@@ -25,19 +25,19 @@ const (
 type applier struct {
 	root       string // path
 	cfg        Config
-	privileged bool // owners, extended attributes and set-ID bits are kept
-	devices    bool // are made
+	privileged bool // the process is root: owners, extended attributes and set-ID bits are kept
+	devices    bool // devices are made
 
 	layerLeft int64       // bytes that the files of this layer may still have
-	file      string      // that is being applied
-	last      *tar.Header // of the entry before
-	files     int
-	bytes     int64
+	file      string      // name of the entry that is being applied
+	last      *tar.Header // of the previous entry
+	files     int         // entries so far
+	bytes     int64       // of the files so far
 	dropped   Dropped
 	setID     int
 }
 
-// apply applies a layer. It returns when the whole layer was read.
+// apply applies a layer. If it succeeds, it has read the whole layer.
 func (a *applier) apply(ctx context.Context, l *layer) error {
 	a.file, a.last, a.layerLeft = "", nil, tarLimit(l.desc.Size, a.cfg.MaxRatio)
 	l.spool.begin()
@@ -57,7 +57,7 @@ func (a *applier) apply(ctx context.Context, l *layer) error {
 	case err == nil:
 		return nil
 	case in.err != nil && in.err != io.EOF:
-		return in.err // of the blob, or of what was decompressed
+		return in.err // the error of the blob, or of its decompression
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	case errors.Is(err, tar.ErrHeader), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, tar.ErrFieldTooLong):
@@ -66,20 +66,21 @@ func (a *applier) apply(ctx context.Context, l *layer) error {
 	var reason Reason
 	var number syscall.Errno
 	if !errors.As(err, &reason) && !errors.As(err, &number) {
-		err = bad(ErrBadLayer, "%v", err) // what the library refuses
+		err = bad(ErrBadLayer, "%v", err) // the library refuses the entry
 	}
 	return &Error{Layer: l.desc.Digest, File: a.file, Err: err}
 }
 
-// silent is a logger for the library, which warns of what it leaves out. Result says that.
+// silent is a logger that writes nothing. The library would log what it leaves out, and
+// Result.Dropped already says that.
 var silent = func() *log.Entry {
 	l := logrus.New()
 	l.SetOutput(io.Discard)
 	return logrus.NewEntry(l)
 }()
 
-// filter sees each entry of a layer before the library, and may change it. It returns false
-// for an entry that is left out.
+// filter is called by the library for each entry of a layer, before the entry is applied. It may
+// change the entry. It returns false for an entry that is left out.
 func (a *applier) filter(h *tar.Header) (bool, error) {
 	a.shrink(h)
 	a.file = h.Name
@@ -93,8 +94,8 @@ func (a *applier) filter(h *tar.Header) (bool, error) {
 	case tar.TypeGNUSparse, tar.TypeCont:
 		h.Typeflag = tar.TypeReg // their content is read as that of any file
 	}
-	// The size is that of the file with its holes, which are not in the tar. Some programs give
-	// a hard link the size of its file, which is not in the tar a second time.
+	// The size of a sparse file counts its holes, which are not in the tar. Some programs give a
+	// hard link the size of its file, although the content is not in the tar a second time.
 	size := h.Size
 	if h.Typeflag != tar.TypeReg {
 		size = 0
@@ -111,9 +112,10 @@ func (a *applier) filter(h *tar.Header) (bool, error) {
 		if whiteout || a.devices {
 			break
 		}
-		h.Typeflag = tar.TypeReg // in a user namespace the library leaves out all devices, whiteouts too
+		h.Typeflag = tar.TypeReg // in a user namespace the library leaves out every entry that is a device, even if it is a whiteout
 		a.dropped.Devices++
-		// What a lower layer has in its place is removed nevertheless.
+		// A whiteout takes the place of the device, so that a file of this name in a lower layer
+		// is removed.
 		base := path.Base(h.Name)
 		if base == "." || base == ".." || base == "/" {
 			return false, nil
@@ -128,9 +130,9 @@ func (a *applier) filter(h *tar.Header) (bool, error) {
 	return true, nil
 }
 
-// shrink takes from the entry before what nothing needs any more. The library keeps the header
-// of a directory until the layer ends, and needs its name and times by then. The records of
-// an entry have up to 1 MiB, and its name can be a part of them.
+// shrink frees memory of the previous entry. The library keeps the header of each directory
+// until the layer ends, and then needs only its name and times. The PAX records of an entry have
+// up to 1 MiB. The name can share their memory, so shrink copies it.
 func (a *applier) shrink(h *tar.Header) {
 	if a.last != nil {
 		*a.last = tar.Header{Name: a.last.Name, ModTime: a.last.ModTime, AccessTime: a.last.AccessTime}
@@ -141,7 +143,8 @@ func (a *applier) shrink(h *tar.Header) {
 // The set-user-ID and set-group-ID bits of a tar.
 const setIDBits = 0o6000
 
-// restrict takes from an entry what only root can give to a file.
+// restrict removes from an entry what only root can give to a file, and counts it. If the
+// process is root, it removes only the extended attributes of the namespace "trusted".
 func (a *applier) restrict(h *tar.Header) {
 	hasSetID := h.Mode&setIDBits != 0 && h.Typeflag != tar.TypeSymlink
 	if a.privileged && hasSetID {
@@ -170,8 +173,9 @@ func (a *applier) restrict(h *tar.Header) {
 	}
 }
 
-// applyAll applies all layers in their order. Each layer is decompressed and verified in a
-// goroutine of its own, a few layers ahead of the one that is applied.
+// applyAll applies all layers in their order, and calls applied after each of them. Each layer
+// is decompressed and verified in a goroutine of its own, a few layers ahead of the layer that
+// is being applied.
 func (u *unpacker) applyAll(ctx context.Context, a *applier, layers []*layer, applied func()) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup

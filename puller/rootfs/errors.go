@@ -16,31 +16,31 @@ import (
 // errors.Is(err, rootfs.ErrTaken) works.
 type Reason string
 
-// The reasons. A blob that is missing in the Store, or that has other content than its
-// digest says, has the error of the Store, or a reason of package content. An error because
+// The reasons. For a blob that is missing in the Store or does not have its digest, the cause
+// is the error of the Store, or an error with a reason of package content. An error because
 // the disk is full matches content.ErrNoSpace.
 const (
 	ErrNotImage Reason = "not an image with a root file system"
 	ErrBadLayer Reason = "not a layer that can be applied"
 	ErrTooLarge Reason = "the image is too large"
-	ErrBadName  Reason = "not a name that is written"
+	ErrBadName  Reason = "the name is not allowed"
 	ErrTaken    Reason = "the directory is not one that an earlier call has made of this image"
 )
 
 // Error returns the reason in words.
 func (r Reason) Error() string { return string(r) }
 
-// An Error says what could not be unpacked, and why. All errors of Unpack are of this type,
-// except that of a context which has ended.
+// An Error says what could not be unpacked, and why. All errors of Unpack and Read are of this
+// type, except that of a context which has ended.
 type Error struct {
 	Dir   string        // as it was passed to Unpack
 	Layer digest.Digest // of the layer's blob; "" if the error is not about one layer
 	File  string        // the name as the layer has it; "" if the error is not about one file
-	Err   error         // the cause, with a Reason if it is one of this package's
+	Err   error         // the cause; it wraps a Reason if this package refuses the image or the directory
 }
 
-// Error returns directory, layer, file and cause. What the image's author wrote is quoted
-// and cut.
+// Error returns the directory, the layer, the file and the cause. Text of the image's author is
+// quoted or escaped, and cut.
 func (e *Error) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "root file system in %q: ", e.Dir)
@@ -57,18 +57,19 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Is reports whether target is content.ErrNoSpace, if the disk is full or a quota is used up.
+// Is reports whether target is content.ErrNoSpace and the cause is a full disk or a quota that
+// is used up.
 func (e *Error) Is(target error) bool {
 	return target == content.ErrNoSpace && errors.Is(&content.Error{Reason: content.ErrStore, Err: e.Err}, target)
 }
 
 const (
-	maxQuoted = 200  // bytes of a name that an error has
+	maxQuoted = 200  // bytes of a name that an error quotes
 	maxText   = 1000 // bytes of another library's error
 )
 
-// bad returns an error with this reason. The details follow the reason. They can have names
-// that the image's author chose, so they are escaped and cut.
+// bad returns an error with this reason. The details follow the reason. They are escaped and
+// cut, because they can have names that the image's author chose.
 func bad(reason Reason, format string, args ...any) error {
 	return fmt.Errorf("%w: %s", reason, redact.Escape(fmt.Sprintf(format, args...), maxText))
 }
@@ -83,8 +84,8 @@ type foreignError struct {
 func (e *foreignError) Error() string { return e.text }
 func (e *foreignError) Unwrap() error { return e.err }
 
-// foreign returns err with an escaped text. What the system says is not cut off, as it would be
-// behind a long path.
+// foreign returns err with an escaped text. If the text is cut and the system's message was at
+// its end, behind a long path, foreign appends the message again.
 func foreign(err error) error {
 	text := err.Error()
 	if shown := redact.Escape(text, maxText); shown != text {
@@ -97,7 +98,7 @@ func foreign(err error) error {
 	return err
 }
 
-// mismatch returns an error for content that does not have its digest.
+// mismatch returns the error for content that does not have its digest.
 func mismatch(format string, args ...any) error {
 	return &content.Error{Reason: content.ErrDigestMismatch, Err: fmt.Errorf(format, args...)}
 }

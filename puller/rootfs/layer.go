@@ -30,20 +30,20 @@ type layer struct {
 const (
 	gzipMagic = "\x1f\x8b"
 	zstdMagic = "\x28\xb5\x2f\xfd"
-	// zstd permits frames of other content, such as the table of contents of zstd:chunked.
-	// Their magic numbers differ in the first four bits.
+	// zstdSkippable is in the magic number of a zstd frame with other content, such as the table
+	// of contents of zstd:chunked. The byte before it is 0x50 to 0x5f.
 	zstdSkippable = "\x2a\x4d\x18"
 )
 
 // readSize is how many bytes of a blob are read at a time.
 const readSize = 256 << 10
 
-// maxWindow is the largest window of zstd that is read. The zstd program has the same limit.
-// The specification of zstd asks for 8 MiB at least.
+// maxWindow is the largest window of zstd that is read, in bytes. The zstd program has the same
+// limit. The specification of zstd asks decoders to support 8 MiB at least.
 const maxWindow = 128 << 20
 
-// decompress returns the reader of a layer's tar. Its bytes say whether it is compressed,
-// because media types do not always.
+// decompress returns a reader of the layer's tar without its compression. It finds the
+// compression in the first bytes, because not all media types name it.
 func decompress(r *bufio.Reader) (io.ReadCloser, error) {
 	begin, err := r.Peek(4)
 	if err != nil && err != io.EOF {
@@ -62,11 +62,11 @@ func decompress(r *bufio.Reader) (io.ReadCloser, error) {
 	return io.NopCloser(r), nil
 }
 
-// errRatio is returned for a layer that unpacks to many times its size.
-var errRatio = bad(ErrTooLarge, "the layer unpacks to many times its size, see Config.MaxRatio")
+// errRatio is the error for a layer with more bytes than tarLimit returns.
+var errRatio = bad(ErrTooLarge, "the layer unpacks to more bytes than Config.MaxRatio allows")
 
-// ratioSlack is what a layer may unpack to in addition to Config.MaxRatio times its size, so
-// that the padding of small tars does not count.
+// ratioSlack is how many bytes a layer may unpack to in addition to Config.MaxRatio times its
+// size, because a small tar is mostly padding, which compresses well.
 const ratioSlack = 1 << 20
 
 // tarLimit returns how many bytes a layer of this size may unpack to.
@@ -83,7 +83,7 @@ func (u *unpacker) fill(ctx context.Context, l *layer) (err error) {
 	defer close(l.done)
 	defer func() {
 		if v := recover(); v != nil {
-			err = panics.New(v) // of the Store; raised in the goroutine of the caller
+			err = panics.New(v) // a panic of the Store, which run raises again in the caller's goroutine
 		}
 		l.spool.end(err)
 	}()
@@ -115,7 +115,8 @@ func (u *unpacker) fill(ctx context.Context, l *layer) (err error) {
 	return nil
 }
 
-// copyChunks reads r in chunks, which it gives to h and to s. It returns when all are hashed.
+// copyChunks reads r in chunks, and passes each chunk to h and to s. It returns when all chunks
+// are hashed.
 func copyChunks(r io.Reader, limit int64, h *hasher, s *spool) error {
 	defer h.end() // also if the Store panics
 	for {
@@ -153,7 +154,7 @@ func readFull(r io.Reader, p []byte) (n int, err error) {
 	return n, err
 }
 
-// A hasher hashes chunks in a goroutine of its own, while others are decompressed.
+// A hasher hashes chunks in a goroutine of its own, while the next chunks are decompressed.
 type hasher struct {
 	chunks chan *chunk
 	done   chan struct{}
@@ -179,8 +180,8 @@ func (r *hasher) end() {
 	<-r.done
 }
 
-// A source is the blob of a layer. It remembers why it could not be read, so that this is not
-// taken for a fault of the layer.
+// A source reads the blob of a layer. It remembers an error of the Store, so that cause does not
+// take it for a fault of the layer.
 type source struct {
 	r   io.Reader
 	err error
@@ -194,8 +195,9 @@ func (s *source) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// cause returns the error of the source, or else an error of what decompresses its bytes with
-// the reason ErrBadLayer.
+// cause returns the error for err, which copyChunks or decompress has returned: the error of the
+// Store if there was one, err itself if it comes from a limit or from the spool, and otherwise an
+// error with the reason ErrBadLayer.
 func (s *source) cause(err error) error {
 	switch {
 	case s.err != nil:

@@ -15,7 +15,7 @@ import (
 	"github.com/pullkit/pullkit/internal/regular"
 )
 
-// spoolNames protects spoolName.
+// spoolNames is locked while a file has the name spoolName.
 var spoolNames sync.Mutex
 
 // A key says what a directory was made of.
@@ -34,8 +34,8 @@ func isKey(data []byte) bool {
 // A mark is the content of the file .pullkit. It says that Unpack has made the directory.
 type mark struct {
 	key
-	// Boot, if it is not "", is the boot of the machine in which the directory was made
-	// without a sync.
+	// Boot is the ID of the boot in which the directory was made with NoSync. It is "" if the
+	// directory was synced.
 	Boot string `json:"boot,omitempty"`
 	Result
 }
@@ -51,12 +51,12 @@ func writeMark(files *os.Root, m mark, before func(op, name string) error) error
 	if err != nil {
 		return err
 	}
-	return newdir.WriteFile(files, markName, data, false, before) // Publish syncs it
+	return newdir.WriteFile(files, markName, data, false, before) // Publish syncs the whole tree
 }
 
-// Read returns what an earlier call of Unpack or Pull has made as dir. It does not look at the
-// files of the root file system. The error is of type *Error. It wraps fs.ErrNotExist if
-// nothing has this name, and ErrTaken if dir is something else.
+// Read returns the Result of the call of Unpack or Pull that has made dir, with Present set. It
+// does not look at the files of the root file system. The error is of type *Error. It wraps
+// fs.ErrNotExist if dir does not exist, and ErrTaken if dir was not made by Unpack or Pull.
 func Read(dir string) (Result, error) {
 	m, err := readMark(dir)
 	if err != nil {
@@ -65,8 +65,8 @@ func Read(dir string) (Result, error) {
 	return m.Result, nil
 }
 
-// readMark returns the mark of a directory. It does not look at the root file system, which a
-// container that runs in it changes.
+// readMark returns the mark of a directory. It does not look at the files of the root file
+// system, because a container that runs in it may change them.
 func readMark(name string) (mark, error) {
 	info, err := os.Lstat(name) // a symbolic link is not followed
 	if err != nil {
@@ -104,7 +104,7 @@ func readMark(name string) (mark, error) {
 	return m, nil
 }
 
-// compare returns an error if the mark is not one of want.
+// compare returns an error if the directory was made with another key than want.
 func (m mark) compare(want key) error {
 	switch {
 	case m.key.Manifest != want.Manifest:
@@ -115,8 +115,8 @@ func (m mark) compare(want key) error {
 	return nil
 }
 
-// bootID returns the identity of the boot of the machine, if it is needed. On a system that
-// has none it is "unknown".
+// bootID returns the ID of the present boot of the machine, or "" if it is not needed. On a
+// system without such an ID it returns "unknown".
 func bootID(needed bool) string {
 	if !needed {
 		return ""

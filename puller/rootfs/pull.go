@@ -13,9 +13,10 @@ import (
 	"github.com/pullkit/pullkit/puller/content"
 )
 
-// Pull calls pull, which pulls an image into store, and makes its root file system in dir, as
-// Unpack does, while layers still come. pull passes to events all events of the pull, for
-// example as the Events of a puller.Config:
+// Pull calls pull, which pulls an image into store. In parallel, Pull makes the root file system
+// of the image in dir, as Unpack does: it unpacks layers that have arrived while others are still
+// fetched. pull must pass all events of the pull to events, for example by the field Events of a
+// puller.Config:
 //
 //	pull := func(ctx context.Context, events func(puller.Event)) (puller.Image, error) {
 //		p, err := puller.New(puller.Config{Runtime: runtime, Events: events})
@@ -26,11 +27,12 @@ import (
 //	}
 //	img, result, err := rootfs.Pull(ctx, store, "busybox", rootfs.Config{}, pull)
 //
-// Without the events, or if the image is there already, the root file system is made after
-// the pull. Events of other images must not be passed. If the root file system cannot be
-// made, the context of pull ends.
+// If pull does not pass events, or if the store has the image already, Pull makes the root file
+// system after the pull. pull must not pass events of other images. If the root file system
+// cannot be made, the context that pull got ends.
 //
-// The error is that of pull, or one of Unpack.
+// The error is that of pull, an error as Unpack returns it, or the error of looking up the
+// pulled image in the store.
 func Pull(ctx context.Context, store content.Store, dir string, cfg Config, pull func(ctx context.Context, events func(puller.Event)) (puller.Image, error)) (puller.Image, Result, error) {
 	pulling, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -96,12 +98,12 @@ var (
 type arrivals struct {
 	mu       sync.Mutex
 	changed  sync.Cond
-	manifest *ocispec.Descriptor // the first one; nil before it is known
+	manifest *ocispec.Descriptor // of the first event that has one; nil before
 	stored   map[digest.Digest]bool
 	over     bool // the pull has succeeded
 }
 
-// event notes what an event says.
+// event notes the manifest and the stored blob that an event names.
 func (a *arrivals) event(e puller.Event) {
 	if e.Progress == nil {
 		return
@@ -117,8 +119,8 @@ func (a *arrivals) event(e puller.Event) {
 	a.changed.Broadcast()
 }
 
-// finish says that the pull has succeeded. It reports whether the manifest that was pulled is
-// the one that is unpacked.
+// finish says that the pull has succeeded. It reports whether the pulled manifest is the
+// manifest that is being unpacked.
 func (a *arrivals) finish(pulled digest.Digest) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -151,7 +153,7 @@ func (a *arrivals) ready(ctx context.Context) error {
 	return a.until(ctx, func() bool { return a.over })
 }
 
-// until waits for a condition, which is called with the lock.
+// until waits until holds returns true. It calls holds with the lock.
 func (a *arrivals) until(ctx context.Context, holds func() bool) error {
 	stop := context.AfterFunc(ctx, a.wake)
 	defer stop()

@@ -29,23 +29,24 @@ import (
 // A Config holds the settings of Unpack and Pull. The zero Config makes a root file system
 // without devices.
 type Config struct {
-	// Devices makes the character and block devices of the image. Without it they are left
-	// out, and counted in Dropped.Devices. Only root can make devices, and not in a user
-	// namespace: there they are left out and counted too. A process that can
-	// open a device of the machine can read and write it, whatever the permissions of other
+	// Devices makes the character and block devices of the image. Without it, they are left
+	// out, and counted in Dropped.Devices. They are left out and counted too if the process is
+	// not root, or is in a user namespace, because it cannot make devices there. A process that
+	// can open a device of the machine can read and write it, whatever the permissions of other
 	// files are.
 	Devices bool
-	// NoSync does not wait until the files are on disk. The directory then has no meaning
-	// after a loss of power, so a later call in another boot of the machine refuses it with
-	// ErrTaken. In the same boot it is used as it is, without a sync, also by a call that does
-	// not have NoSync.
+	// NoSync returns without waiting until the files are on disk. Files may then be missing
+	// after a loss of power, so a call after the next boot of the machine refuses the directory
+	// with ErrTaken. Before that boot, calls use the directory as it is, without a sync, even if
+	// they do not have NoSync.
 	NoSync bool
 	// MaxFiles is the most entries that all layers together may have. Zero means 2,000,000.
 	MaxFiles int
-	// MaxBytes is the most bytes that the files of all layers together may have, with their
-	// holes, and with the files that later layers replace. Zero means 1 TiB.
+	// MaxBytes is the most bytes that the files of all layers together may have. The holes of
+	// sparse files count, and so do files that later layers replace. Zero means 1 TiB.
 	MaxBytes int64
-	// MaxRatio is how many times its size a layer may unpack to, plus 1 MiB. Zero means 200.
+	// MaxRatio limits how many bytes a layer may unpack to: MaxRatio times the size of the
+	// layer's blob, plus 1 MiB. Zero means 200.
 	MaxRatio int
 }
 
@@ -55,38 +56,41 @@ type Result struct {
 	// Config describes the image's config, which says how to run it. Only its media type, digest
 	// and size are set.
 	Config ocispec.Descriptor `json:"config"`
-	Layers int                `json:"layers"`
-	Files  int                `json:"files"` // entries of all layers
-	Bytes  int64              `json:"bytes"` // of the files of all layers
+	Layers int                `json:"layers"` // number of layers
+	Files  int                `json:"files"`  // entries of all layers
+	Bytes  int64              `json:"bytes"`  // of the files of all layers
 	// SetID counts the entries, directories included, that got set-user-ID or set-group-ID bits.
 	SetID   int     `json:"setID,omitempty"`
 	Dropped Dropped `json:"dropped,omitzero"`
-	// Present says that an earlier call had made the directory.
+	// Present says that an earlier call has made the directory.
 	Present bool `json:"-"`
 }
 
-// Dropped counts the entries of the layers from which something was taken away, because the
-// caller is not root or did not ask for it.
+// Dropped counts what the layers have and the root file system does not have, because the
+// process is not root, or the Config does not ask for it.
 type Dropped struct {
-	Owners  int `json:"owners,omitempty"`  // belong to the caller now
+	Owners  int `json:"owners,omitempty"`  // entries that belong to the user of the process instead of their owner
 	XAttrs  int `json:"xattrs,omitempty"`  // extended attributes
-	SetID   int `json:"setID,omitempty"`   // lost set-user-ID or set-group-ID bits
-	Devices int `json:"devices,omitempty"` // were not made
+	SetID   int `json:"setID,omitempty"`   // entries without their set-user-ID or set-group-ID bits
+	Devices int `json:"devices,omitempty"` // devices
 }
 
-// Unpack makes the root file system of the image in store that manifest describes, as the
-// directory rootfs in dir. dir is made by this call, with the mode 0700, or is one that an
-// earlier call has made of the same image with the same Config.Devices: then Unpack does
-// nothing. If manifest describes an index, exactly one manifest of it must be stored.
-// Directories that dir is in are made if they are missing. The last element of dir has at
-// most 242 bytes and does not end in .pullkit or .pullkit.old.
+// Unpack makes the root file system of an image as the directory rootfs in dir. manifest
+// describes the image, whose blobs are in store. If manifest describes an index, exactly one
+// manifest of the index must be stored.
+//
+// Unpack makes dir, with the mode 0700. If an earlier call has made dir of the same image with
+// the same Config.Devices, Unpack writes nothing, and returns the Result of that call with
+// Present set. Missing directories above dir are made. The last element of dir must have at
+// most 242 bytes, and must not end in .pullkit or .pullkit.old.
 //
 // The package comment says what the root file system has, what is refused, and what holds
 // after a crash.
 //
 // Errors are of type *Error, except that of a ctx which has ended. After an error, dir is as
-// it was before the call. One error comes when dir is whole already: if the directory that
-// dir is in cannot be synced, dir may be lost with the next loss of power.
+// it was before the call, with one exception: if the directory above dir cannot be synced,
+// Unpack returns an error although dir is whole, and dir may be lost with the next loss of
+// power.
 func Unpack(ctx context.Context, store content.Store, manifest ocispec.Descriptor, dir string, cfg Config) (Result, error) {
 	u := &unpacker{
 		store: store, cfg: cfg, dir: dir,
@@ -101,8 +105,8 @@ type unpacker struct {
 	store content.Store
 	cfg   Config
 	dir   string
-	wait  func(context.Context, ocispec.Descriptor) error // until the Store has a blob
-	ready func(context.Context) error                     // until the directory may appear
+	wait  func(context.Context, ocispec.Descriptor) error // returns when the Store has a blob
+	ready func(context.Context) error                     // returns when the directory may appear
 
 	before func(op, name string) error // for tests
 }
@@ -119,7 +123,7 @@ func (u *unpacker) run(ctx context.Context, manifest ocispec.Descriptor) (Result
 	return result, nil
 }
 
-// fail returns an error as Unpack does.
+// fail returns err as Unpack returns it: as an *Error, or as the cause of a ctx that has ended.
 func (u *unpacker) fail(ctx context.Context, err error) error {
 	if ctx.Err() != nil && (errors.Is(err, ctx.Err()) || errors.Is(err, context.Cause(ctx))) {
 		return context.Cause(ctx)
@@ -134,7 +138,7 @@ func (u *unpacker) fail(ctx context.Context, err error) error {
 	return failed
 }
 
-// result makes the directory, or finds that it is there.
+// result makes the directory, or reads what an earlier call has written about it.
 func (u *unpacker) result(ctx context.Context, manifest ocispec.Descriptor) (Result, error) {
 	if err := u.complete(); err != nil {
 		return Result{}, err
@@ -189,7 +193,8 @@ func (u *unpacker) complete() error {
 	return nil
 }
 
-// document returns the bytes of a manifest or a config, verified.
+// document returns the verified bytes of a manifest or a config: desc.Data, or the content in
+// the Store if desc does not have Data.
 func (u *unpacker) document(ctx context.Context, desc ocispec.Descriptor) ([]byte, error) {
 	if desc.Data == nil {
 		return ocilayout.ReadVerified(ctx, u.store, desc)
@@ -200,7 +205,7 @@ func (u *unpacker) document(ctx context.Context, desc ocispec.Descriptor) ([]byt
 	return desc.Data, nil
 }
 
-// layers returns the layers of the image. It sets what r says of the image.
+// layers returns the layers of the image. It sets r.Config and r.Layers.
 func (u *unpacker) layers(ctx context.Context, desc ocispec.Descriptor, r *Result) ([]*layer, error) {
 	body, err := u.document(ctx, desc)
 	if err != nil {
@@ -251,7 +256,7 @@ func (u *unpacker) layers(ctx context.Context, desc ocispec.Descriptor, r *Resul
 	return layers, nil
 }
 
-// diffIDs returns the digests of the layers' tars, as a config has them.
+// diffIDs returns the diff IDs in an image's config, which are the digests of the layers' tars.
 func diffIDs(config []byte) (ids []string, err error) {
 	system := ""
 	err = strictjson.Decode(config, strictjson.Limits{}, func(r *strictjson.Reader) error {
@@ -284,21 +289,22 @@ func diffIDs(config []byte) (ids []string, err error) {
 	return ids, nil
 }
 
-// ahead returns how many layers may be decompressed and not applied yet, the one that is
-// applied included.
+// ahead returns how many layers may be in work at a time, from the start of their decompression
+// until they are applied.
 func (u *unpacker) ahead() int { return min(max(2, runtime.GOMAXPROCS(0)), 8) }
 
 // rootName is the name of the root file system in the directory.
 const rootName = "rootfs"
 
-// make fills the directory of the work and gives it its name.
+// make fills the work directory, and gives it the name of the directory that is made.
 func (u *unpacker) make(ctx context.Context, w *newdir.Work, key key, layers []*layer, r Result) (Result, error) {
 	data, err := json.Marshal(key)
 	if err != nil {
 		return Result{}, err
 	}
-	// What a killed call has left is removed. It cannot be known which entries of a layer are
-	// there, and a layer that is applied twice can give another result than once.
+	// The files of a killed call are removed. This call cannot know which entries of a layer are
+	// there, and a layer that is applied twice can give another result than a layer that is
+	// applied once.
 	files, err := w.Open(data, false)
 	if err != nil {
 		return Result{}, err
@@ -332,7 +338,7 @@ func (u *unpacker) make(ctx context.Context, w *newdir.Work, key key, layers []*
 // spoolName is the name that the file of a spool has for a moment.
 const spoolName = ".spool"
 
-// spoolFile makes a file without a name.
+// spoolFile makes a file and removes its name, so that the file is gone when it is closed.
 func spoolFile(files *os.Root) (*os.File, error) {
 	spoolNames.Lock()
 	defer spoolNames.Unlock()
@@ -347,8 +353,8 @@ func spoolFile(files *os.Root) (*os.File, error) {
 	return f, nil
 }
 
-// blame returns the error of a layer. What is wrong with a layer may be that its blob is not
-// the image's any more.
+// blame returns the error of a layer. If err says that the layer is wrong, blame hashes the
+// layer's blob, because the blob may be damaged in the Store, and then returns that error.
 func (u *unpacker) blame(ctx context.Context, l *layer, err error) error {
 	failed := &Error{Layer: l.desc.Digest, Err: err}
 	if ctx.Err() != nil || !errors.Is(err, ErrBadLayer) && content.ReasonOf(err) != content.ErrDigestMismatch {
@@ -366,8 +372,9 @@ func (u *unpacker) blame(ctx context.Context, l *layer, err error) error {
 	return failed
 }
 
-// present returns what was made by an earlier call, if the directory is there.
-func present(w *newdir.Work, key key) (Result, bool, error) {
+// present returns the Result of the earlier call that has made the directory. found is false if
+// the directory does not exist.
+func present(w *newdir.Work, key key) (r Result, found bool, err error) {
 	m, err := readMark(w.Target())
 	if errors.Is(err, fs.ErrNotExist) {
 		return Result{}, false, nil

@@ -13,8 +13,8 @@ const chunkSize = 256 << 10
 // maxQueue is how many chunks of a layer wait in memory.
 const maxQueue = 4
 
-// A chunk is a part of a layer without its compression. It goes back to the pool when all
-// its users have released it.
+// A chunk is a part of a layer without its compression. It goes back to the pool chunks when
+// all its users have released it.
 type chunk struct {
 	buf   []byte // with capacity chunkSize
 	users atomic.Int32
@@ -22,7 +22,7 @@ type chunk struct {
 
 var chunks = sync.Pool{New: func() any { return &chunk{buf: make([]byte, chunkSize)} }}
 
-// newChunk returns a chunk of chunkSize bytes for so many users.
+// newChunk returns a chunk of chunkSize bytes, on which release must be called users times.
 func newChunk(users int32) *chunk {
 	c := chunks.Get().(*chunk)
 	c.buf = c.buf[:chunkSize]
@@ -36,15 +36,15 @@ func (c *chunk) release() {
 	}
 }
 
-// spools are the layers of an image on their way into the root file system. All of them have
-// one lock.
+// spools is the state that all spools of an image share. All of them have one lock.
 type spools struct {
-	create func() (*os.File, error) // makes a file, which has no name any more
+	create func() (*os.File, error) // makes a file, whose name is already removed
 
 	mu      sync.Mutex
 	changed sync.Cond
-	// starving says that the layer that is applied has no bytes ready. Only then is it of use
-	// that processors decompress other layers, whose bytes go into files.
+	// starving says that the layer that is being applied waits for bytes. Only then do the
+	// other layers write their bytes to files, because otherwise the processors are needed for
+	// the layer that is being applied.
 	starving bool
 }
 
@@ -54,24 +54,24 @@ func newSpools(create func() (*os.File, error)) *spools {
 	return s
 }
 
-// A spool is a layer on its way from the goroutine that decompresses it to the one that
-// applies it. While the layer is applied, the first one waits for the second. Before that,
-// what does not fit into memory goes into a file.
+// A spool passes a layer from the goroutine that decompresses it, the writer, to the goroutine
+// that applies it, the reader. While the layer is being applied, the writer waits if the queue is
+// full. Before that, the writer puts the chunks that do not fit into the queue into a file.
 type spool struct {
 	*spools
-	queue   []*chunk // older than what is in the file
+	queue   []*chunk // older than the bytes in the file
 	file    *os.File
-	written int64
-	read    int64
+	written int64 // bytes written to the file
+	read    int64 // bytes read from the file
 	current bool  // the layer is being applied
-	ended   error // io.EOF after the last chunk
+	ended   error // io.EOF after the last chunk, or why there is not a last chunk
 	left    bool  // the reader has left
 }
 
 // errLeft is returned to the writer of a spool whose reader has left.
 var errLeft = io.ErrClosedPipe
 
-// put adds a chunk, and releases it when it was read. The writer is one goroutine.
+// put adds a chunk, which belongs to the spool from then on. Only one goroutine calls put.
 func (s *spool) put(c *chunk) error {
 	s.mu.Lock()
 	for {
@@ -111,7 +111,7 @@ func (s *spool) put(c *chunk) error {
 	return err
 }
 
-// end says that no chunk follows. err is nil after the end of the layer.
+// end says that the writer adds no more chunks. err is nil if the layer is complete.
 func (s *spool) end(err error) {
 	if err == nil {
 		err = io.EOF
@@ -178,8 +178,8 @@ func (s *spool) fromFile() (*chunk, error) {
 	return c, nil
 }
 
-// leave frees what the spool holds. The writer gets an error from then on. It is called when
-// the reader needs no more.
+// leave frees the chunks in the queue. The reader calls it when it does not need more chunks.
+// From then on put returns errLeft.
 func (s *spool) leave() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -191,7 +191,7 @@ func (s *spool) leave() {
 	s.changed.Broadcast()
 }
 
-// close closes the file. Reader and writer have ended.
+// close closes the file. The caller makes sure that the reader and the writer have ended.
 func (s *spool) close() {
 	if s.file != nil {
 		s.file.Close()

@@ -13,8 +13,8 @@ import (
 	"github.com/pullkit/pullkit/puller/content"
 )
 
-// A blob is a blob of the store. Read returns io.EOF only if what was read has the
-// descriptor's size and digest.
+// A blob reads a blob of the store. Read returns io.EOF only if the bytes that it has
+// returned have the descriptor's size and digest.
 type blob struct {
 	io.Closer
 	desc ocispec.Descriptor
@@ -60,7 +60,7 @@ func (b *blob) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// end reads the end of a blob of which all bytes were read.
+// end reads on after the last byte of the blob, so that Read compares the digest.
 func (b *blob) end() error {
 	var one [1]byte
 	for {

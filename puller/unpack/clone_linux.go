@@ -6,8 +6,8 @@ import (
 	"syscall"
 )
 
-// clone makes the file to share the bytes of the file from. The error says that the file
-// systems cannot do this.
+// clone gives one file the content of another, without a copy: the two files share their bytes
+// on disk. It returns an error if their file systems cannot do this.
 func clone(to, from *os.File) error {
 	_, _, errno := syscall.Syscall(syscall.SYS_IOCTL, to.Fd(), ficlone(), from.Fd())
 	runtime.KeepAlive(to)

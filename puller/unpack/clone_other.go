@@ -7,6 +7,6 @@ import (
 	"os"
 )
 
-// clone makes a file to share the bytes of another one. This system cannot do it in a way
-// that the standard library offers.
+// clone returns an error, because the standard library does not have a call that clones files
+// on this system.
 func clone(_, _ *os.File) error { return errors.ErrUnsupported }

@@ -16,16 +16,16 @@ import (
 // errors.Is(err, unpack.ErrChanged) works.
 type Reason string
 
-// The reasons. A blob that is missing in the Store, or that has other content than its
-// digest says, has the error of the Store, or a reason of package content. An error because
+// The reasons. For a blob that is missing in the Store or does not have its digest, the cause
+// is the error of the Store, or an error with a reason of package content. An error because
 // the disk is full matches content.ErrNoSpace.
 const (
 	ErrNoName   Reason = "the layer has no file name"
-	ErrBadName  Reason = "not a name that is written"
+	ErrBadName  Reason = "the name is not allowed"
 	ErrTwice    Reason = "the artifact has the name twice"
 	ErrBadType  Reason = "not a file, a directory or a link"
-	ErrBadLink  Reason = "the link leads to no file of the directory"
-	ErrBadTar   Reason = "not a tar that is read"
+	ErrBadLink  Reason = "the link does not lead to a file of the directory"
+	ErrBadTar   Reason = "the tar cannot be read"
 	ErrTooLarge Reason = "the artifact is too large"
 	ErrSubPath  Reason = "the artifact has no such directory"
 	ErrTaken    Reason = "the directory is not one that an earlier call has made of this artifact"
@@ -42,11 +42,11 @@ type Error struct {
 	Dir   string        // as it was passed to Files
 	Layer digest.Digest // of the layer; "" if the error is not about one layer
 	File  string        // the name as the layer has it, or the name in Dir; "" if the error is not about one file
-	Err   error         // the cause, with a Reason if it is one of this package's
+	Err   error         // the cause; it wraps a Reason if this package refuses the artifact or the directory
 }
 
-// Error returns directory, layer, file and cause. What the artifact's author wrote is
-// quoted and cut, in errors of the system too.
+// Error returns the directory, the layer, the file and the cause. Text of the artifact's
+// author is quoted and cut, also in errors of the system.
 func (e *Error) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "unpack to %q: ", e.Dir)
@@ -63,7 +63,8 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Is reports whether target is content.ErrNoSpace, if the disk is full or a quota is used up.
+// Is reports whether target is content.ErrNoSpace and the cause is a full disk or a quota that
+// is used up.
 func (e *Error) Is(target error) bool {
 	return target == content.ErrNoSpace && errors.Is(&content.Error{Reason: content.ErrStore, Err: e.Err}, target)
 }
@@ -88,7 +89,8 @@ func quotePaths(err error) error {
 	return &systemError{quoted, err}
 }
 
-// quotePathsIn replaces the system errors that err wraps in the text of err.
+// quotePathsIn returns text, which is that of an error which wraps err, with the paths quoted
+// that the system errors in err have.
 func quotePathsIn(text string, err error) string {
 	switch e := err.(type) {
 	case *fs.PathError:
@@ -107,7 +109,7 @@ func quotePathsIn(text string, err error) string {
 	return text
 }
 
-// maxQuoted is the most bytes of a name that an error has.
+// maxQuoted is the most bytes of a name that an error quotes.
 const maxQuoted = 200
 
 // quote returns text of an artifact for an error.

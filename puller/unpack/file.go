@@ -41,7 +41,7 @@ func (u *unpacker) file(ctx context.Context, t *tree, p place) error {
 	return nil
 }
 
-// copy writes the file as a clone of the blob, or else as a copy.
+// copy makes the file a clone of the blob, or writes a copy if the blob cannot be cloned.
 func (u *unpacker) copy(ctx context.Context, t *tree, name string, blob *blob) error {
 	if done, err := u.tryClone(ctx, t, name, blob.desc); done || err != nil {
 		return err
@@ -52,8 +52,8 @@ func (u *unpacker) copy(ctx context.Context, t *tree, name string, blob *blob) e
 	return blob.end()
 }
 
-// tryClone makes the file as a clone of the blob, if the file is new and the file system can
-// clone. done is false if it cannot.
+// tryClone makes the file a clone of the blob, if the file is new and the file system can
+// clone files. done is false otherwise.
 func (u *unpacker) tryClone(ctx context.Context, t *tree, name string, desc ocispec.Descriptor) (done bool, err error) {
 	layout, ok := u.store.(Directory)
 	if !ok || desc.Size == 0 {
@@ -61,7 +61,7 @@ func (u *unpacker) tryClone(ctx context.Context, t *tree, name string, desc ocis
 	}
 	from, err := os.OpenFile(blobPath(layout, desc), os.O_RDONLY|regular.NonBlocking, 0)
 	if err != nil {
-		return false, nil // the copy says what is wrong
+		return false, nil // the error of the copy says what is wrong
 	}
 	defer from.Close()
 	if err := t.before("clone", name); err != nil {
@@ -76,7 +76,7 @@ func (u *unpacker) tryClone(ctx context.Context, t *tree, name string, desc ocis
 	}
 	defer to.Close()
 	if u.clone(to, from) != nil {
-		return false, nil // the empty file is written by the copy
+		return false, nil // copy writes the content into the empty file
 	}
 	return true, hashBlob(ctx, desc, to)
 }
@@ -89,8 +89,8 @@ func (u *unpacker) link(ctx context.Context, t *tree, name string, desc ocispec.
 	if err := t.vacate(name); err != nil {
 		return err
 	}
-	// An os.Root makes no link to a file outside it. The directories of the path are those
-	// of the tree, which has no symbolic link in a path.
+	// An os.Root cannot link to a file outside it. os.Link is safe here, because the
+	// directories of the path are those of the tree, and not symbolic links.
 	to := filepath.Join(t.root.Name(), filepath.FromSlash(name))
 	if err := os.Link(blobPath(u.store.(Directory), desc), to); err != nil {
 		return fmt.Errorf("%w: %w", ErrNoLink, err)

@@ -46,7 +46,8 @@ func writeMark(root *os.Root, m mark, before func(op, name string) error) error 
 	return newdir.WriteFile(root, markName, data, false, before) // Publish syncs the whole tree
 }
 
-// check checks the directory that is there, and returns what is in it. It changes nothing.
+// check checks the directory that an earlier call has made, and returns what is in it. It does
+// not change the directory.
 func (u *unpacker) check(ctx context.Context, name string, dir fs.FileInfo) ([]entry, error) {
 	root, err := os.OpenRoot(name)
 	if err != nil {
@@ -79,10 +80,10 @@ func (u *unpacker) check(ctx context.Context, name string, dir fs.FileInfo) ([]e
 	return m.Entries, compareNames(root, m.Entries, markName)
 }
 
-// checkEntry checks one file of a directory that is there.
+// checkEntry checks one file of a directory that an earlier call has made.
 func (u *unpacker) checkEntry(ctx context.Context, root *os.Root, e *entry) error {
 	if clean, err := cleanName(e.Name); err != nil || clean != e.Name {
-		return bad(ErrTaken, "its file %s has a wrong name", markName)
+		return bad(ErrTaken, "its file %s lists a name that is not allowed", markName)
 	}
 	info, err := root.Lstat(e.Name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -118,7 +119,7 @@ func (u *unpacker) checkEntry(ctx context.Context, root *os.Root, e *entry) erro
 func (u *unpacker) hashEntry(ctx context.Context, root *os.Root, e *entry) error {
 	h, err := verify.New(e.Digest)
 	if err != nil {
-		return bad(ErrTaken, "its file %s has a wrong digest", markName)
+		return bad(ErrTaken, "its file %s lists an invalid digest", markName)
 	}
 	f, err := root.OpenFile(e.Name, os.O_RDONLY|regular.NonBlocking, 0)
 	if err != nil {

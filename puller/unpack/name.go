@@ -21,12 +21,13 @@ const (
 	annotationUnpack = "io.deis.oras.content.unpack"   // oras: the layer is the tar of a directory
 	annotationDigest = "io.deis.oras.content.digest"   // oras: the digest of that tar before it was compressed
 	ollamaPrefix     = "application/vnd.ollama.image." // of the media types whose descriptors may have a member "name"
-	whiteoutPrefix   = ".wh."                          // of a file that removes another one in the layer of an image
+	whiteoutPrefix   = ".wh."                          // of a file in the layer of an image that removes a file of the layers below
 )
 
-// defaultNames are the names of layers without a name, by media type. Docker's model-spec
-// gives the names of shards; the names of single files are those under which model-runner
-// gives them to inference engines. Ollama's layers have no names of files at all.
+// defaultNames are the file names of layers that do not have a name, by media type. For
+// Docker's media types, the names of shards are those of Docker's model-spec, and the names of
+// single files are those under which model-runner passes them to inference engines. Layers of
+// Ollama do not have file names.
 var defaultNames = map[string]string{
 	"application/vnd.docker.ai.gguf.v3":                  "model.gguf",
 	"application/vnd.docker.ai.gguf.v3.lora":             "adapter.gguf",
@@ -48,7 +49,7 @@ var defaultNames = map[string]string{
 	"application/vnd.cncf.helm.chart.provenance.v1.prov": "chart.prov",
 }
 
-// A place says what becomes of a layer.
+// A place says which file a layer becomes, or that its files are in a tar.
 type place struct {
 	layer ocispec.Descriptor
 	name  string // of the file, as it is written; "" if the layer is a tar
@@ -56,7 +57,7 @@ type place struct {
 	image bool // the layer's media type is that of an image, where some names have a meaning
 }
 
-// An artifactLayer is a layer as a manifest has it.
+// An artifactLayer is the descriptor of a layer in a manifest, with the member "name".
 type artifactLayer struct {
 	ocispec.Descriptor
 	Name string // Ollama's member "name"
@@ -67,7 +68,7 @@ func isOllama(mediaType string) bool {
 	return strings.HasPrefix(mediatype.Bare(mediaType), ollamaPrefix)
 }
 
-// places returns what becomes of each layer. name is Config.Name.
+// places returns the place of each layer that has content. name is Config.Name.
 func places(layers []artifactLayer, name func(ocispec.Descriptor) string) ([]place, *Error) {
 	all := make([]place, 0, len(layers))
 	total := make(map[string]int) // of layers without a name, by media type
@@ -76,14 +77,14 @@ func places(layers []artifactLayer, name func(ocispec.Descriptor) string) ([]pla
 		p := place{layer: l.Descriptor, tar: isTar(l.Descriptor)}
 		switch {
 		case mediaType == ocispec.MediaTypeEmptyJSON:
-			continue // it means that there is no content
+			continue // the OCI image specification uses it for an artifact without content
 		case p.tar:
 			p.image = mediatype.IsLayer(mediaType) && l.Annotations[annotationUnpack] == ""
 			switch c := compression(mediaType); {
 			case c == "zstd":
 				return nil, &Error{Layer: l.Digest, Err: errZstd}
 			case c != "" && c != "gzip" && c != "gz":
-				return nil, &Error{Layer: l.Digest, Err: bad(ErrBadTar, "its media type %s says that it is compressed with %s, which is not read: pack the artifact without compression or with gzip", quote(l.MediaType), c)}
+				return nil, &Error{Layer: l.Digest, Err: bad(ErrBadTar, "its media type %s says that it is compressed with %s, which this package does not read: pack the artifact without compression or with gzip", quote(l.MediaType), c)}
 			}
 		default:
 			if p.name = l.ownName(); p.name == "" && name != nil {
@@ -107,7 +108,7 @@ func places(layers []artifactLayer, name func(ocispec.Descriptor) string) ([]pla
 			p.name = numbered(defaultNames[mediaType], number[mediaType], total[mediaType])
 		}
 		if p.name == "" {
-			return nil, &Error{Layer: p.layer.Digest, Err: bad(ErrNoName, "it has neither the annotation %s nor %s, and its media type %s does not give one: name it with Config.Name",
+			return nil, &Error{Layer: p.layer.Digest, Err: bad(ErrNoName, "it has neither the annotation %s nor %s, and its media type %s does not have a default name: return a name from Config.Name",
 				annotationTitle, annotationPath, quote(p.layer.MediaType))}
 		}
 		clean, err := cleanName(p.name)
@@ -122,7 +123,8 @@ func places(layers []artifactLayer, name func(ocispec.Descriptor) string) ([]pla
 	return all, nil
 }
 
-// ownName returns the name that the layer itself has, or "".
+// ownName returns the name in the layer's annotations or, for Ollama, in its member "name". It
+// returns "" if the layer does not have a name.
 func (l artifactLayer) ownName() string {
 	for _, key := range []string{annotationPath, annotationOldCN, annotationTitle} {
 		if name := l.Annotations[key]; name != "" {
@@ -145,9 +147,10 @@ func numbered(name string, n, total int) string {
 	return fmt.Sprintf("%s-%05d-of-%05d%s", strings.TrimSuffix(name, ext), n, total, ext)
 }
 
-// isTar reports whether the files of a layer are in a tar. oras gives every file without a
-// media type of its own the type of an image's layer. Such a file has a title, and a
-// directory that oras packed has the annotation for unpacking as well.
+// isTar reports whether a layer is a tar of files. The media type is not enough to know this:
+// oras gives the media type of an image's layer to each file for which its user does not name
+// a media type. Such a file has a title. A directory that oras packs also has the annotation
+// for unpacking.
 func isTar(layer ocispec.Descriptor) bool {
 	if unpack, ok := layer.Annotations[annotationUnpack]; ok {
 		return unpack == "true"
@@ -193,8 +196,8 @@ const markName = ".pullkit"
 
 // cleanName returns the name of a file as it is written: relative to the directory, with
 // slashes, without elements that are empty or ".". It returns "." for the directory
-// itself. The error wraps ErrBadName. The rules are the same on all systems, except that
-// a system may have more names which it cannot write.
+// itself. The error wraps ErrBadName. The rules are the same on all systems. A system may
+// have more names that it cannot write, and these are refused on this system only.
 func cleanName(name string) (string, error) {
 	switch {
 	case len(name) > maxName:

@@ -26,8 +26,8 @@ const (
 
 var errZstd = bad(ErrBadTar, "it is compressed with zstd, which the standard library of Go does not read: pack the artifact without compression or with gzip")
 
-// ratioSlack is what a tar may unpack to in addition to Config.MaxRatio times its size, so
-// that the padding of small tars does not count.
+// ratioSlack is how many bytes a tar may unpack to in addition to Config.MaxRatio times its
+// size, because a small tar is mostly padding, which compresses well.
 const ratioSlack = 1 << 20
 
 // tarLimit returns how many bytes a layer of this size may unpack to.
@@ -38,10 +38,10 @@ func tarLimit(size int64, ratio int) int64 {
 	return size*int64(ratio) + ratioSlack
 }
 
-// errRatio is returned for more bytes than tarLimit.
-var errRatio = bad(ErrTooLarge, "the layer unpacks to many times its size, see Config.MaxRatio")
+// errRatio is the error for a tar with more bytes than tarLimit returns.
+var errRatio = bad(ErrTooLarge, "the layer unpacks to more bytes than Config.MaxRatio allows")
 
-// A limitReader returns errRatio instead of a byte too much.
+// A limitReader returns left bytes of r, and then errRatio if r has more.
 type limitReader struct {
 	r    io.Reader
 	left int64
@@ -88,8 +88,8 @@ func (t *tree) addTar(ctx context.Context, p place, r io.Reader, limit int64, wa
 	return nil
 }
 
-// decompress returns the reader of the tar. The bytes say whether it is compressed, because
-// media types do not always.
+// decompress returns a reader of the tar without its compression. It finds the compression in
+// the first bytes, because not all media types name it.
 func decompress(r *bufio.Reader) (io.Reader, error) {
 	begin, err := r.Peek(4)
 	if err != nil && err != io.EOF {
@@ -109,8 +109,8 @@ func decompress(r *bufio.Reader) (io.Reader, error) {
 	return r, nil
 }
 
-// A gzipReader reads the members of a gzip file and the zeros behind them, with which some
-// programs fill the last block of a file.
+// A gzipReader reads the members of a gzip file. It accepts zeros after the last member,
+// because some programs fill the last block of a file with zeros.
 type gzipReader struct {
 	z *gzip.Reader
 	r *bufio.Reader // what z reads
@@ -119,7 +119,7 @@ type gzipReader struct {
 func (g *gzipReader) Read(p []byte) (int, error) {
 	n, err := g.z.Read(p)
 	if n > 0 && err == io.EOF {
-		return n, nil // the next call looks behind the member
+		return n, nil // the next call looks for another member
 	}
 	if err != io.EOF {
 		return n, err
@@ -141,7 +141,7 @@ func (g *gzipReader) Read(p []byte) (int, error) {
 }
 
 // tarError returns an error with the reason ErrBadTar for bytes that cannot be read as a
-// tar. Other errors it returns as they are.
+// tar. It returns other errors as they are.
 func tarError(err error) error {
 	if e, ok := err.(*Error); ok {
 		e.Err = tarError(e.Err)
@@ -159,9 +159,9 @@ func tarError(err error) error {
 // blockSize is the size of a block of a tar.
 const blockSize = 512
 
-// A blockReader knows the last bytes that were read. A tar ends with two blocks of zeros.
-// package archive/tar does not say whether it has met them. One is enough for it, and for
-// GNU tar.
+// A blockReader remembers the last bytes that were read. A tar ends with two blocks of zeros,
+// and package archive/tar does not say whether it has read them. One block of zeros is enough
+// here, as it is for package archive/tar and GNU tar.
 type blockReader struct {
 	r    io.Reader
 	n    int64           // how many bytes were read
@@ -180,8 +180,9 @@ func (b *blockReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// addEntries adds the entries of a tar. The files of all entries have at most limit bytes,
-// because the holes of sparse files are not in the tar.
+// addEntries adds the entries of a tar. It returns errRatio if their files have more than
+// limit bytes together. The limit of the tar's own bytes is not enough, because the holes of
+// sparse files are not in the tar.
 func (t *tree) addEntries(ctx context.Context, p place, r io.Reader, limit int64) error {
 	blocks := &blockReader{r: r}
 	for in := tar.NewReader(blocks); ; {
@@ -197,11 +198,11 @@ func (t *tree) addEntries(ctx context.Context, p place, r io.Reader, limit int64
 		if err == io.EOF {
 			return nil
 		}
-		if err != nil && !errors.Is(err, tar.ErrInsecurePath) { // which names are written is decided below
+		if err != nil && !errors.Is(err, tar.ErrInsecurePath) { // addEntry decides which names are allowed
 			return err
 		}
 		if h.Typeflag == tar.TypeXGlobalHeader {
-			continue // comments, such as those of git archive; other records of it are not used
+			continue // comments, such as those of git archive; its other records are not used
 		}
 		if limit -= max(h.Size, 0); h.Size < 0 || limit < 0 {
 			return &Error{File: h.Name, Err: errRatio}
@@ -248,14 +249,14 @@ func (t *tree) addEntry(ctx context.Context, p place, h *tar.Header, r io.Reader
 	return bad(ErrBadType, "it is of type %q", h.Typeflag)
 }
 
-// readPadding reads what follows a tar, which must be zeros. A second tar, as cat appends
-// it, would be read by some programs and not by others.
+// readPadding reads the bytes after the end of a tar, which must be zeros. Other bytes can be
+// a second tar, such as one that cat has appended, which some programs read and others do not.
 func readPadding(r io.Reader) error {
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := r.Read(buf)
 		if len(bytes.Trim(buf[:n], "\x00")) > 0 {
-			return bad(ErrBadTar, "other bytes than zeros follow its end")
+			return bad(ErrBadTar, "bytes that are not zero follow its end")
 		}
 		if err == io.EOF {
 			return nil

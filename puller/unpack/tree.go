@@ -19,7 +19,7 @@ import (
 	"github.com/pullkit/pullkit/internal/verify"
 )
 
-// A kind says what a name of the artifact is.
+// A kind is the type of a file: directory, regular file or symbolic link.
 type kind string
 
 // The kinds, as the file .pullkit has them.
@@ -29,16 +29,17 @@ const (
 	kindSymlink kind = "l"
 )
 
-// A tree is the directory that is being filled. It goes only through an os.Root, and knows
-// each name that it has made, so that it writes through no link and no name twice.
+// A tree is the directory that is being filled. It writes through an os.Root, and remembers
+// each name that it has made. So it does not write through links, and does not write a name
+// twice.
 type tree struct {
 	root    *os.Root
-	sub     string // Config.SubPath, clean; "" means the whole artifact
-	fresh   bool   // whether files that are there are removed instead of continued
-	before  func(op, name string) error
-	names   map[string]kind // of the artifact, whether or not they are below sub
-	entries []entry         // what was made below sub
-	places  map[string]int  // index in entries by the name in the tree
+	sub     string                      // Config.SubPath, clean; "" means the whole artifact
+	fresh   bool                        // whether files that are there are removed instead of continued
+	before  func(op, name string) error // as in unpacker
+	names   map[string]kind             // of the artifact, whether or not they are below sub
+	entries []entry                     // what was made below sub
+	places  map[string]int              // index in entries by the name in the tree
 
 	maxFiles  int
 	namesLeft int // bytes of names and targets of links
@@ -46,7 +47,7 @@ type tree struct {
 	buf, old  []byte
 }
 
-// An entry is one name of the tree. It is what the file .pullkit keeps of it.
+// An entry is one name of the tree. The file .pullkit lists the entries.
 type entry struct {
 	Kind   kind          `json:"kind"`
 	Name   string        `json:"name"`
@@ -69,7 +70,7 @@ func newTree(root *os.Root, sub string, before func(op, name string) error) *tre
 	}
 }
 
-// inside returns the name in the tree of a name of the artifact. ok is false if the name is
+// inside converts a name of the artifact to the name in the tree. ok is false if the name is
 // not below sub. The error is that of checkKept.
 func (t *tree) inside(name string) (in string, ok bool, err error) {
 	if t.sub == "" || name == "." {
@@ -79,13 +80,15 @@ func (t *tree) inside(name string) (in string, ok bool, err error) {
 		return ".", true, nil
 	}
 	if in, ok = strings.CutPrefix(name, t.sub+"/"); ok {
-		err = checkKept(in) // it was not the first element, so the name of the artifact was not refused
+		err = checkKept(in) // cleanName has checked only the first element of the artifact's name
 	}
 	return in, ok, err
 }
 
-// claim notes a name of the artifact and the directories that it is in. The error wraps
-// ErrTwice or ErrTooLarge.
+// claim notes a name of the artifact, and the directories above it. The error wraps ErrTwice
+// if the artifact has the name already, ErrBadName if a directory above it is a symbolic link,
+// ErrTooLarge if there are too many names, and ErrSubPath if SubPath needs a directory of this
+// name and k is another kind.
 func (t *tree) claim(name string, k kind) error {
 	for i, c := range name {
 		if c != '/' {
@@ -121,7 +124,7 @@ func (t *tree) claim(name string, k kind) error {
 	return nil
 }
 
-// take counts n bytes of files.
+// take counts n bytes of a file. The error wraps ErrTooLarge.
 func (t *tree) take(n int64) error {
 	if n < 0 || n > t.bytesLeft {
 		return bad(ErrTooLarge, "its files have too many bytes, see Config.MaxBytes")
@@ -135,7 +138,7 @@ func (t *tree) add(e entry) {
 	t.entries = append(t.entries, e)
 }
 
-// dir makes a directory of the tree, and those that it is in.
+// dir makes a directory of the tree, and the directories above it.
 func (t *tree) dir(layer digest.Digest, name string) error {
 	if _, ok := t.places[name]; ok || name == "." {
 		return nil
@@ -148,7 +151,7 @@ func (t *tree) dir(layer digest.Digest, name string) error {
 	}
 	err := t.root.Mkdir(name, 0o755)
 	if errors.Is(err, fs.ErrExist) {
-		err = nil // an earlier call made it, or the check of the whole tree finds that it did not
+		err = nil // of an earlier call; finish finds out whether it is a directory
 	}
 	if err != nil {
 		return err
@@ -169,8 +172,8 @@ func (t *tree) addDir(layer digest.Digest, name string) error {
 	return t.dir(layer, in)
 }
 
-// begin makes room for a file or link of the artifact. It returns the name in the tree, or
-// "" if the name is not below sub.
+// begin claims the name of a file or link, and makes the directory that it is in. It returns
+// the name in the tree, or "" if the name is not below sub.
 func (t *tree) begin(layer digest.Digest, name string, k kind) (string, error) {
 	if err := t.claim(name, k); err != nil {
 		return "", err
@@ -199,8 +202,9 @@ func (t *tree) addFile(ctx context.Context, layer digest.Digest, name string, mo
 	return nil
 }
 
-// write writes size bytes of r into a file of the tree, and into h, which returns no errors. If an earlier call was
-// ended while it wrote the file, the bytes that are right stay as they are.
+// write writes size bytes of r into a file of the tree, and into h, which does not return
+// errors. If an earlier call was stopped while it wrote the file, write keeps the bytes that
+// are right.
 func (t *tree) write(ctx context.Context, name string, mode fs.FileMode, size int64, r io.Reader, h io.Writer) error {
 	f, err := t.open(name, mode)
 	if err != nil {
@@ -213,8 +217,9 @@ func (t *tree) write(ctx context.Context, name string, mode fs.FileMode, size in
 	return err
 }
 
-// open opens a file of the tree for writing. It opens only what an earlier call can have
-// left: a regular file with this mode, and without other bits such as set-user-ID.
+// open opens a file of the tree for writing. It keeps only a file that an earlier call can
+// have left: a regular file that is executable as mode says, and that does not have other bits
+// such as set-user-ID. It removes any other file of this name first.
 func (t *tree) open(name string, mode fs.FileMode) (*os.File, error) {
 	if err := t.before("create", name); err != nil {
 		return nil, err
@@ -236,8 +241,8 @@ func (t *tree) open(name string, mode fs.FileMode) (*os.File, error) {
 	return t.root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, mode)
 }
 
-// fill writes size bytes of r into f and h. It compares them with what f has, and begins to
-// write where they differ.
+// fill writes size bytes of r into f and h. It compares them with the bytes of f, and starts
+// to write into f at the first chunk that differs.
 func (t *tree) fill(ctx context.Context, f *os.File, name string, size int64, r io.Reader, h io.Writer) error {
 	r = ocilayout.ContextReader{Ctx: ctx, R: r}
 	same := true
@@ -284,7 +289,7 @@ func cutShort(err error) error {
 }
 
 // addSymlink adds a symbolic link. The target must be relative and must not leave the
-// directory. Whether all links together lead out of it is found by checkLinks.
+// directory. finish checks where the link leads to together with other links.
 func (t *tree) addSymlink(layer digest.Digest, name, target string) error {
 	in, err := t.begin(layer, name, kindSymlink)
 	if err != nil || in == "" {
@@ -309,14 +314,14 @@ func (t *tree) addSymlink(layer digest.Digest, name, target string) error {
 	return nil
 }
 
-// checkTarget returns an error if the target of a symbolic link cannot be one inside the
+// checkTarget returns an error if the target of a symbolic link is not a name inside the
 // directory.
 func checkTarget(name, target string) error {
 	switch {
 	case len(target) > maxName:
 		return bad(ErrBadLink, "its target has %d bytes, more than %d", len(target), maxName)
 	case target == "" || strings.ContainsAny(target, "\\\x00"):
-		return bad(ErrBadLink, "target %s", quote(target))
+		return bad(ErrBadLink, "its target %s is empty, or has a backslash or a zero byte", quote(target))
 	case path.IsAbs(target):
 		return bad(ErrBadLink, "its target %s is absolute", quote(target))
 	}
@@ -327,7 +332,7 @@ func checkTarget(name, target string) error {
 	return nil
 }
 
-// addLink adds another name of a file of the tree.
+// addLink adds a hard link, which is another name of a file of the tree.
 func (t *tree) addLink(layer digest.Digest, name, target string) error {
 	to, err := cleanName(target)
 	if err != nil {
@@ -362,7 +367,7 @@ func (t *tree) addLink(layer digest.Digest, name, target string) error {
 	return nil
 }
 
-// vacate removes what an earlier call has left under a name.
+// vacate removes the file or directory that an earlier call has left under a name.
 func (t *tree) vacate(name string) error {
 	err := t.root.RemoveAll(name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -380,7 +385,7 @@ func (t *tree) finish() error {
 		e := &t.entries[i]
 		info, err := t.root.Lstat(e.Name)
 		if err == nil && !e.isKind(info.Mode()) {
-			err = bad(ErrTwice, "the file system takes it and another name for the same one")
+			err = bad(ErrTwice, "the file system takes it and another name for the same name")
 		}
 		if err != nil {
 			return &Error{Layer: e.Layer, File: e.Name, Err: err}
@@ -392,15 +397,15 @@ func (t *tree) finish() error {
 			continue
 		}
 		// A chain of links can lead out of the directory although each of them does not.
-		// An os.Root follows them and finds that.
+		// An os.Root follows the links, and returns an error if they do.
 		if _, err := t.root.Stat(e.Name); err != nil {
-			return &Error{Layer: e.Layer, File: e.Name, Err: bad(ErrBadLink, "target %s: %v", quote(e.Link), errors.Unwrap(err))}
+			return &Error{Layer: e.Layer, File: e.Name, Err: bad(ErrBadLink, "its target is %s: %v", quote(e.Link), errors.Unwrap(err))}
 		}
 	}
 	return compareNames(t.root, t.entries, markName) // an earlier call may have written the mark
 }
 
-// isKind reports whether a file of this mode can be the entry.
+// isKind reports whether a file with this mode has the kind of the entry.
 func (e *entry) isKind(mode fs.FileMode) bool {
 	switch e.Kind {
 	case kindDir:
@@ -413,8 +418,8 @@ func (e *entry) isKind(mode fs.FileMode) bool {
 	return false
 }
 
-// compareNames returns an error unless the directory has exactly the names of the entries,
-// and the name except at its top.
+// compareNames returns an error unless the directory has exactly the names of the entries. The
+// name except may be at its top in addition.
 func compareNames(root *os.Root, entries []entry, except string) error {
 	want := map[string]*entry{}
 	dirs := map[string]int{".": 0} // number of names by directory
@@ -444,7 +449,7 @@ func compareNames(root *os.Root, entries []entry, except string) error {
 		if n > 0 {
 			for _, e := range entries {
 				if path.Dir(e.Name) == dir && !slices.Contains(names, path.Base(e.Name)) {
-					return &Error{Layer: e.Layer, File: e.Name, Err: bad(ErrTwice, "the file system takes it and another name for the same one")}
+					return &Error{Layer: e.Layer, File: e.Name, Err: bad(ErrTwice, "the file system takes it and another name for the same name")}
 				}
 			}
 		}

@@ -21,44 +21,45 @@ import (
 
 // A Config holds the settings of Files. The zero Config writes all files of an artifact.
 type Config struct {
-	// SubPath, if it is not "", is a directory of the artifact. Only what is in it is
-	// written, and it becomes the directory that is made. As in an image volume of
-	// Kubernetes, SubPath is relative, has no element "..", and must be a directory that
-	// the artifact has. A symbolic link in SubPath is not followed, and a link below it
-	// that leads out of it is an error, also if it stays in the artifact. Where links that
-	// are not below SubPath lead to is not checked. SubPath/.pullkit is a name that is not
-	// written, as .pullkit is without SubPath.
+	// SubPath, if it is not "", is a directory of the artifact. Files writes only the
+	// content of this directory, and puts it directly into dir. As in an image volume of
+	// Kubernetes, SubPath must be relative, must not have the element "..", and must be a
+	// directory that the artifact has. A symbolic link in the path SubPath is not followed,
+	// and is an error. A link below SubPath that leads out of SubPath is an error too, even
+	// if its target is in the artifact. The targets of symbolic links outside SubPath are
+	// not checked. The name SubPath/.pullkit is refused with ErrBadName, because Files
+	// writes a file of its own under this name.
 	SubPath string
-	// Link makes files that are hard links to the blobs of the Store, so that they take up
-	// no room of their own, and makes them, and so the blobs, read-only. A process of root
-	// can still write to such a file, which changes the blob, so mount the directory
-	// read-only. The Store must be a Directory, and must be on the file system of the
-	// directory that is made. The files of tars are always written. A directory that an
-	// earlier call has made stays as it is, with copies or with links: to get links in place
-	// of copies, remove it first.
+	// Link makes each file a hard link to its blob in the Store, so that the file does not
+	// take up room of its own. The file, and with it the blob, becomes read-only. A process
+	// of root can still write to the file, which changes the blob, so mount the directory
+	// read-only. The Store must be a Directory, and must be on the same file system as dir.
+	// The files in a tar are always written, because the Store does not have a blob for each
+	// of them. A directory that an earlier call has made stays as it is, with copies or with
+	// links: to get links in place of copies, remove the directory first.
 	Link bool
-	// Verify hashes all files of a directory that an earlier call has made. Without it, only
-	// the files are hashed that were modified later, or whose time was set.
+	// Verify hashes all files of a directory that an earlier call has made, and compares
+	// their digests. Without Verify, Files hashes only the files whose modification time has
+	// changed.
 	Verify bool
-	// Name returns the name of the file of a layer that has none. If it is nil or returns
-	// "", the layer gets a name by its media type; see the package comment. A directory that
-	// an earlier call has made keeps its names.
+	// Name returns a file name for a layer that does not have a name. If Name is nil or
+	// returns "", the layer gets a name by its media type; see the package comment. A
+	// directory that an earlier call has made keeps its names.
 	Name func(layer ocispec.Descriptor) string
 	// MaxFiles is the most files, directories and links that an artifact may have, those
 	// outside SubPath included. Zero means 100,000.
 	MaxFiles int
-	// MaxBytes is the most bytes that all files together may have that are written. Files
-	// outside SubPath and hard links in tars do not count, and blobs count that become
-	// links with Link. Zero means 1 TiB.
+	// MaxBytes is the most bytes that all files together may have. Files that Link makes
+	// count. Files outside SubPath and hard links in tars do not count. Zero means 1 TiB.
 	MaxBytes int64
-	// MaxRatio is how many times its size the tar of a layer may unpack to, plus 1 MiB.
-	// Zero means 200.
+	// MaxRatio limits how many bytes the tar of a layer may unpack to: MaxRatio times the
+	// size of the layer's blob, plus 1 MiB. Zero means 200.
 	MaxRatio int
 }
 
-// A Directory is a Store that is an OCI image layout in a directory, as layout.Layout is. It
-// is optional: Files uses the blobs in this directory for hard links, and for clones where
-// the file system can clone files.
+// A Directory is a Store that is an OCI image layout in a directory, as layout.Layout is. A
+// Store need not be a Directory, except with Config.Link. Files makes hard links to the blobs
+// in this directory, and clones of them where the file system can clone files.
 type Directory interface {
 	content.Store
 	// Dir returns the path of the layout.
@@ -67,28 +68,30 @@ type Directory interface {
 
 // A File is a file or a symbolic link that an artifact has.
 type File struct {
-	Name   string        `json:"name"`  // below the directory, with slashes
-	Layer  digest.Digest `json:"layer"` // of the layer that it is from
+	Name   string        `json:"name"`  // relative to the directory, with slashes
+	Layer  digest.Digest `json:"layer"` // of the layer that has the file
 	Size   int64         `json:"size"`
 	Digest digest.Digest `json:"digest,omitempty"` // of the content; "" for a symbolic link
 	Link   string        `json:"link,omitempty"`   // the target of a symbolic link; "" for a file
 }
 
-// Files writes the files of the artifact in store that manifest describes, and returns them
-// in the order of the layers. dir is made by this call, or is one that an earlier call has
-// made of the same artifact and SubPath: then Files checks it, writes nothing, and returns
-// the files. If manifest describes an index, exactly one manifest of it must be stored. dir
-// is taken as filepath.Abs returns it: link/../x is x, wherever link leads to. Directories
-// that dir is in are made if they are missing, and stay if the call fails. The last element
-// of dir has at most 242 bytes and does not end in .pullkit or .pullkit.old.
+// Files writes the files of an artifact into the directory dir, and returns them in the order
+// of the layers. manifest describes the artifact, whose blobs are in store. If manifest
+// describes an index, exactly one manifest of the index must be stored.
+//
+// Files makes dir. If an earlier call has made dir of the same artifact and SubPath, Files
+// checks dir, writes nothing, and returns the files. Files passes dir through filepath.Abs
+// first: link/../x means x, even if link is a symbolic link. Missing directories above dir are
+// made, and stay if the call fails. The last element of dir must have at most 242 bytes, and
+// must not end in .pullkit or .pullkit.old.
 //
 // The package comment says where the names of files come from, what is refused, and what
 // holds after a crash.
 //
 // Errors are of type *Error, except that of a ctx which has ended. After an error, dir is as
-// it was before the call. One error comes when dir is whole already: if the directory that
-// dir is in cannot be synced, dir may be lost with the next loss of power. After the end of
-// ctx, the next call goes on with the files that were written.
+// it was before the call, with one exception: if the directory above dir cannot be synced,
+// Files returns an error although dir is whole, and dir may be lost with the next loss of
+// power. After the end of ctx, the next call goes on with the files that were written.
 func Files(ctx context.Context, store content.Store, manifest ocispec.Descriptor, dir string, cfg Config) ([]File, error) {
 	return (&unpacker{store: store, cfg: cfg, dir: dir, clone: clone}).run(ctx, manifest)
 }
@@ -120,7 +123,7 @@ func (u *unpacker) run(ctx context.Context, manifest ocispec.Descriptor) ([]File
 	return files, nil
 }
 
-// fail returns an error as Files does.
+// fail returns err as Files returns it: as an *Error, or as the cause of a ctx that has ended.
 func (u *unpacker) fail(ctx context.Context, err error) error {
 	if ctx.Err() != nil && (errors.Is(err, ctx.Err()) || errors.Is(err, context.Cause(ctx))) {
 		return context.Cause(ctx)
@@ -135,7 +138,8 @@ func (u *unpacker) fail(ctx context.Context, err error) error {
 	return failed
 }
 
-// entries returns what is in the directory, after it has made or checked it.
+// entries makes the directory, or checks the directory of an earlier call. It returns the
+// names in it.
 func (u *unpacker) entries(ctx context.Context, manifest ocispec.Descriptor) ([]entry, error) {
 	if err := u.complete(); err != nil {
 		return nil, err
@@ -192,7 +196,7 @@ type workKey struct {
 	Version int
 	key
 	Link bool
-	Plan []byte // the hash of what becomes of each layer
+	Plan []byte // hash of the places of all layers
 }
 
 // isKey reports whether data is a key that this package has written.
@@ -255,13 +259,13 @@ func (u *unpacker) layers(ctx context.Context, desc ocispec.Descriptor) ([]artif
 	for i, l := range manifest.Layers {
 		layers[i].Descriptor = l.Descriptor
 		if l.Name != nil && isOllama(l.MediaType) && json.Unmarshal(l.Name, &layers[i].Name) != nil {
-			return nil, &Error{Layer: l.Digest, Err: &content.Error{Reason: content.ErrBadManifest, Err: errors.New("the name of the layer is not a text")}}
+			return nil, &Error{Layer: l.Digest, Err: &content.Error{Reason: content.ErrBadManifest, Err: errors.New("the name of the layer is not a string")}}
 		}
 	}
 	return layers, nil
 }
 
-// present returns what is in the directory if an earlier call has made it.
+// present returns what is in the directory, if an earlier call has made it.
 func (u *unpacker) present(ctx context.Context, w *newdir.Work) ([]entry, bool, error) {
 	info, err := os.Lstat(w.Target()) // a symbolic link is not followed
 	if errors.Is(err, fs.ErrNotExist) {
@@ -280,7 +284,7 @@ func (u *unpacker) present(ctx context.Context, w *newdir.Work) ([]entry, bool, 
 	return entries, err == nil, err
 }
 
-// make fills the tree of the work and gives it its name.
+// make fills the work directory, and gives it the name of the directory that is made.
 func (u *unpacker) make(ctx context.Context, w *newdir.Work, all []place) ([]entry, error) {
 	plan := sha256.New()
 	for _, p := range all {
@@ -330,7 +334,8 @@ func (u *unpacker) layer(ctx context.Context, t *tree, p place) error {
 	if ctx.Err() != nil {
 		return err
 	}
-	// What is wrong with a tar may be that its blob is not the artifact's any more.
+	// An error in the tar can come from a damaged blob. The rest of the blob is read, because
+	// blob compares the digest at the end, and its error is the better one.
 	if _, rerr := io.Copy(io.Discard, r); rerr != nil {
 		return rerr
 	}
