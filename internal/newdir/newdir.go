@@ -1,6 +1,7 @@
-// Package newdir makes a directory that appears under its name only when it is whole. It is
-// filled under another name next to its place, under a lock, synced once, and renamed
-// without replacing anything. A later call can go on with what a killed one has left.
+// Package newdir makes a directory that appears under its name only when it is whole. The
+// directory is filled in a work directory next to its place, under a lock. Then it is synced
+// once, and renamed without replacing anything. A later call can go on with the files that a
+// killed call has left.
 package newdir
 
 import (
@@ -24,37 +25,39 @@ import (
 	"github.com/pullkit/pullkit/internal/regular"
 )
 
-// The directory DIR is filled as .DIR.pullkit/files next to it, and gets its name when it
-// is whole.
+// The directory DIR is filled as .DIR.pullkit/files next to its place, and gets its name when
+// it is whole. The work directory is .DIR.pullkit.
 const (
 	Suffix    = ".pullkit"
-	OldSuffix = ".old" // of a work directory that is being removed
+	OldSuffix = ".old" // follows Suffix in the name of a work directory that is being removed
 	FilesName = "files"
-	KeyName   = "key"  // what is being made
+	KeyName   = "key"  // the file that says what is being made
 	lockName  = "lock" // the file of the lock
 	lockKey   = "unpack"
 )
 
-// While another process has the lock, it is asked for again after a wait, which doubles.
+// While another process has the lock, Lock tries again after a wait, which doubles each time.
 const (
 	lockPollMin = time.Millisecond
 	lockPollMax = 50 * time.Millisecond
 	maxLost     = 100 // how often the directory may be removed while it is opened
 )
 
-// ErrAppeared says that a directory got the name while it was made.
+// ErrAppeared says that a file or directory has got the name DIR while the work directory was
+// filled.
 var ErrAppeared = errors.New("a directory of this name has appeared")
 
 // A Config says which directory is made, and how.
 type Config struct {
-	Dir  string
+	Dir  string      // path of the directory
 	Mode fs.FileMode // of the directory
 	// IsKey reports whether data is a key that a call of the same package has written.
 	IsKey func(data []byte) bool
-	// Taken and BadName are wrapped by errors: where Dir or its work directory is in use for
-	// something else, and where Dir has a name that cannot be used.
+	// Errors wrap Taken if Dir or its work directory is in use for something else. They wrap
+	// BadName if the name of Dir cannot be used.
 	Taken, BadName error
-	// Before is called before each operation that changes a file; nil = nothing.
+	// Before is called before each operation that changes a file, if it is not nil. An error
+	// of Before ends the call.
 	Before func(op, name string) error
 	// NoSync leaves out all syncs.
 	NoSync bool
@@ -90,10 +93,10 @@ func (c *Config) split() (parent, base string, err error) {
 		return "", "", err
 	}
 	parent, base = filepath.Split(abs)
-	lower := strings.ToLower(base) // some file systems do not tell capital letters from small ones
+	lower := strings.ToLower(base) // some file systems do not distinguish capital letters from small ones
 	switch {
 	case base == "":
-		return "", "", bad(c.Taken, "it cannot be made")
+		return "", "", bad(c.Taken, "it is the root directory, which cannot be made")
 	case strings.HasSuffix(lower, Suffix), strings.HasSuffix(lower, Suffix+OldSuffix):
 		return "", "", bad(c.Taken, "names that end in %s or %s are kept for directories in which files are made", Suffix, Suffix+OldSuffix)
 	case len(base) > maxBase:
@@ -122,8 +125,8 @@ func (w *Work) Target() string { return filepath.Join(w.parent, w.base) }
 // Files returns the path of the tree that is being filled.
 func (w *Work) Files() string { return filepath.Join(w.path(), FilesName) }
 
-// Lock makes the work directory and takes its lock. It waits for another process until ctx
-// ends.
+// Lock makes the work directory and takes its lock. While another process has the lock, Lock
+// waits until ctx ends.
 func (w *Work) Lock(ctx context.Context) error {
 	lost := 0
 	for wait := lockPollMin; ; wait = min(2*wait, lockPollMax) {
@@ -141,8 +144,8 @@ func (w *Work) Lock(ctx context.Context) error {
 	}
 }
 
-// hasParent reports whether the directory is there in which the work directory is made. It is
-// not if its path has a symbolic link that leads to nothing.
+// hasParent reports whether the directory in which the work directory is made exists. It does
+// not exist if its path has a symbolic link that leads to nothing.
 func (w *Work) hasParent() bool {
 	_, err := os.Stat(w.parent)
 	return err == nil
@@ -155,14 +158,15 @@ func (w *Work) tryLock() error {
 		return err
 	}
 	if info, err := os.Lstat(w.path()); err == nil && !info.IsDir() {
-		return bad(w.cfg.Taken, "%q is not a directory, and files are made there", w.path())
+		return bad(w.cfg.Taken, "%q is not a directory, and the files have to be made there: move it away", w.path())
 	}
 	var err error
 	if w.fs, err = disk.Open(w.path()); err != nil {
 		return err
 	}
-	// Before the lock is taken, which can make a file, the directory must be one of this
-	// package. A process that has the lock changes files, so they are checked again with it.
+	// The directory must be a work directory before the lock is taken, because taking the lock
+	// can make a file. It is checked again with the lock, because a process that has the lock
+	// changes files.
 	if w.root, err = os.OpenRoot(w.path()); err == nil {
 		err = w.onlyOwn(false)
 	}
@@ -170,7 +174,7 @@ func (w *Work) tryLock() error {
 		w.unlock, err = w.fs.TryLock(lockName, lockKey)
 	}
 	if err == nil && !w.current() {
-		err = disk.ErrLocked // of a directory that another process has just removed
+		err = disk.ErrLocked // the lock is that of a directory which another process has just removed
 	}
 	if err == nil {
 		err = w.onlyOwn(true)
@@ -181,8 +185,8 @@ func (w *Work) tryLock() error {
 	return err
 }
 
-// OwnNames are the names in a work directory, in the order in which they are removed. The
-// key is the last one, because without it the other files are not known to be own files.
+// OwnNames are the names that a work directory may have, in the order in which they are
+// removed. The key is removed last, because it shows that the other files are of this package.
 var OwnNames = []string{FilesName, lockName, lockKey + disk.LockSuffix, KeyName}
 
 // onlyOwn returns an error if the work directory has other files than those of this
@@ -190,20 +194,21 @@ var OwnNames = []string{FilesName, lockName, lockKey + disk.LockSuffix, KeyName}
 func (w *Work) onlyOwn(locked bool) error {
 	name, err := w.cfg.foreign(w.root, locked)
 	if err == nil && name != "" && !locked {
-		// Another process may have begun to work here between the first and the last step of
-		// foreign. A second look finds the lock of that process.
+		// Another process may have started to work here between the first and the last step
+		// of foreign. A second look finds the lock of that process.
 		name, err = w.cfg.foreign(w.root, locked)
 	}
 	if err == nil && name != "" {
-		err = bad(w.cfg.Taken, "%q has the file %s, and files are made there", w.path(), redact.Quote(name, maxQuoted))
+		err = bad(w.cfg.Taken, "%q has the file %s, which this package has not made, and the files have to be made there: move it away", w.path(), redact.Quote(name, maxQuoted))
 	}
 	return err
 }
 
 // foreign returns the name of a file that shows that the directory is not a work directory,
-// or "". In a work directory the files of the locks are empty, the file key is empty or one
-// that Open has written, and there are files only next to such a key. If there may be
-// another process that has the lock (locked is false), the key and the files are not read.
+// or "". In a work directory the files of the locks are empty, the file key is empty or
+// written by Open, and the directory files has content only next to a key of Open. locked says
+// that the caller has the lock. If it does not and a file of a lock exists, another process may
+// be changing the key and the files, so foreign does not read them.
 func (c *Config) foreign(root *os.Root, locked bool) (string, error) {
 	names, err := ReadNames(root, ".", len(OwnNames)+1)
 	if err != nil {
@@ -252,7 +257,7 @@ func (c *Config) foreign(root *os.Root, locked bool) (string, error) {
 // MaxKey is the most bytes of a key.
 const MaxKey = 8 << 10
 
-// current reports whether the open directory still is the work directory.
+// current reports whether the directory that is open still has the name of the work directory.
 func (w *Work) current() bool {
 	at, err := os.Lstat(w.path())
 	if err != nil {
@@ -263,8 +268,9 @@ func (w *Work) current() bool {
 	return err1 == nil && err2 == nil && os.SameFile(at, a) && os.SameFile(at, b)
 }
 
-// Open returns the tree that is to be filled. key says what is made. What an earlier call has
-// left stays if goOn is true and its key was the same, and is removed otherwise.
+// Open returns the tree that is to be filled. key says what is made. The files of an earlier
+// call stay if goOn is true and its key was the same. Otherwise Open removes them. The caller
+// has the lock.
 func (w *Work) Open(key []byte, goOn bool) (*os.Root, error) {
 	have, _, err := regular.ReadIn(w.root, KeyName, MaxKey)
 	if err != nil || !goOn || string(have) != string(key) {
@@ -274,7 +280,8 @@ func (w *Work) Open(key []byte, goOn bool) (*os.Root, error) {
 		if err := w.root.RemoveAll(FilesName); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
-		// After a loss of power there may be files only if the key is whole.
+		// The key is synced before files are made, because after a loss of power the work
+		// directory must not have files without a whole key.
 		if err := WriteFile(w.root, KeyName, key, !w.cfg.NoSync, w.cfg.Before); err != nil {
 			return nil, err
 		}
@@ -286,13 +293,13 @@ func (w *Work) Open(key []byte, goOn bool) (*os.Root, error) {
 		return nil, err
 	}
 	if info, err := w.root.Lstat(FilesName); err != nil || !info.IsDir() {
-		return nil, bad(w.cfg.Taken, "%q is not a directory, and files are made there", filepath.Join(w.path(), FilesName))
+		return nil, bad(w.cfg.Taken, "%q is not a directory, and the files have to be made there: move it away", filepath.Join(w.path(), FilesName))
 	}
 	return w.root.OpenRoot(FilesName)
 }
 
-// Publish makes the tree, which has so many names, durable and gives it the name DIR. The
-// error is ErrAppeared if a file or directory of that name has appeared.
+// Publish syncs the tree and gives it the name DIR. names is the number of names in the tree.
+// The error is ErrAppeared if a file or directory has the name DIR now.
 func (w *Work) Publish(ctx context.Context, tree *os.Root, names int) error {
 	if err := w.cfg.Before("sync", FilesName); err != nil {
 		return err
@@ -324,9 +331,9 @@ func (w *Work) Publish(ctx context.Context, tree *os.Root, names int) error {
 	return syncDir(w.parent)
 }
 
-// SyncEach is the most names of a tree that are synced one by one. A sync of the whole file
-// system costs the same for any number of names, and waits for what all other processes
-// have written.
+// SyncEach is the most names of a tree that are synced one by one. For more names, the whole
+// file system is synced, which costs the same for any number of names, but waits for what all
+// other processes have written too.
 const SyncEach = 64
 
 // sync makes the tree durable.
@@ -349,7 +356,7 @@ func (w *Work) StartSync() {
 		return
 	}
 	w.syncing.Go(func() {
-		w.fs.SyncFS() // only a beginning: Publish reports what fails
+		w.fs.SyncFS() // the error is left to Publish, which syncs again
 		w.busy.Store(false)
 	})
 }
@@ -398,7 +405,7 @@ func syncDir(name string) error {
 	return parent.SyncDir(".")
 }
 
-// Sweep removes what a call has left that was killed after DIR got its name.
+// Sweep removes the work directory of a call that was killed after DIR got its name.
 func (w *Work) Sweep() {
 	if w.fs != nil {
 		return // the holder of the lock removes it
@@ -409,10 +416,10 @@ func (w *Work) Sweep() {
 	}
 }
 
-// Remove removes the work directory, and releases the lock. The directory gets another name
-// first. So a process that waits for the lock finds that the directory is not the one that
-// it has opened. A system that does not rename a directory while it is open leaves at least
-// nothing in it.
+// Remove removes the work directory, and releases the lock. It gives the directory another
+// name first, so that a process that waits for the lock finds that the directory which it has
+// opened is not the work directory any more. On a system that cannot rename an open directory,
+// Remove removes the files and the key, and tries to remove the directory without a new name.
 func (w *Work) Remove() {
 	defer w.Close()
 	if w.cfg.Before("remove", w.path()) != nil {
@@ -430,7 +437,7 @@ func (w *Work) Remove() {
 		w.root.Remove(KeyName)
 	}
 	w.Close()
-	os.Remove(w.path()) // not if another process has its lock file there
+	os.Remove(w.path()) // fails if another process has a lock file there
 }
 
 // removeOld removes a directory that was a work directory. It leaves everything else as it
@@ -456,7 +463,7 @@ func (c *Config) removeOld(name string) {
 	}
 }
 
-// removeOwn removes what a work directory has, and reports whether it did.
+// removeOwn removes the files of a work directory, and reports whether all are gone.
 func removeOwn(root *os.Root) bool {
 	for _, own := range OwnNames {
 		if err := root.RemoveAll(own); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -481,7 +488,7 @@ func (w *Work) Close() {
 	w.fs, w.root, w.unlock = nil, nil, nil
 }
 
-// maxQuoted is the most bytes of a name that an error has.
+// maxQuoted is the most bytes of a name that an error quotes.
 const maxQuoted = 200
 
 // bad returns an error that wraps reason. The details follow it.
@@ -489,8 +496,8 @@ func bad(reason error, format string, args ...any) error {
 	return fmt.Errorf("%w: %s", reason, fmt.Sprintf(format, args...))
 }
 
-// WriteFile writes a small file in place of the one of that name. With sync, it is on disk
-// when WriteFile returns.
+// WriteFile writes a small file, and replaces what has its name. With sync, the file is on disk
+// when WriteFile returns. before is called as Config.Before.
 func WriteFile(root *os.Root, name string, data []byte, sync bool, before func(op, name string) error) error {
 	if before != nil {
 		if err := before("write", path.Base(name)); err != nil {
@@ -513,7 +520,7 @@ func WriteFile(root *os.Root, name string, data []byte, sync bool, before func(o
 	return err
 }
 
-// ReadNames returns at most limit names of a directory.
+// ReadNames returns at most limit names in a directory, in no order.
 func ReadNames(root *os.Root, dir string, limit int) ([]string, error) {
 	d, err := root.Open(dir)
 	if err != nil {

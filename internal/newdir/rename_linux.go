@@ -8,8 +8,8 @@ import (
 	"unsafe"
 )
 
-// renameNew gives a directory another name. The error wraps fs.ErrExist if the name is
-// taken, by an empty directory too.
+// renameNew gives a directory another name. The error wraps fs.ErrExist if a file or directory
+// has that name, even if it is an empty directory.
 func renameNew(from, to string) error {
 	err := renameat2(from, to)
 	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EINVAL) {

@@ -2,6 +2,6 @@
 
 package newdir
 
-// renameNew gives a directory another name. The error wraps fs.ErrExist if the name is
-// taken.
+// renameNew gives a directory another name. The error wraps fs.ErrExist if a file or directory
+// has that name.
 func renameNew(from, to string) error { return renameAbsent(from, to) }

@@ -254,8 +254,8 @@ func Complete(ctx context.Context, blobs Blobs, desc ocispec.Descriptor) (bool, 
 	return complete(ctx, blobs, desc, maxLevels, make(map[digest.Digest]bool))
 }
 
-// complete is Complete with a limit of levels. It returns false for a digest in seen,
-// because it has returned false for it before.
+// complete is Complete with a limit of levels. It returns false for a digest in seen, because
+// an earlier call has returned false for this digest.
 func complete(ctx context.Context, blobs Blobs, desc ocispec.Descriptor, levels int, seen map[digest.Digest]bool) (bool, error) {
 	if CheckDescriptor(desc) != nil || seen[desc.Digest] {
 		return false, nil
@@ -319,8 +319,8 @@ func Lists(ctx context.Context, blobs Blobs, index, manifest ocispec.Descriptor)
 	return slices.ContainsFunc(doc.Manifests, func(d ocispec.Descriptor) bool { return d.Digest == manifest.Digest }), nil
 }
 
-// decode reads a descriptor. Its error does not have the words of encoding/json, which
-// change with GOEXPERIMENT=jsonv2.
+// decode reads a descriptor. Its error does not quote encoding/json, because the words of
+// that package change with GOEXPERIMENT=jsonv2.
 func decode(raw []byte, into any) error {
 	if json.Unmarshal(raw, into) != nil {
 		return errors.New("a field of a descriptor has a value of another type")

@@ -19,10 +19,9 @@ type field struct {
 	raw []byte
 }
 
-// An Index is the content of an index.json. Index keeps the members that it does not know
-// as they were written. Its methods may be called concurrently only if none of them
-// changes it. NewIndex, ParseIndex and Clone return an Index; the zero Index is not
-// usable.
+// An Index is the content of an index.json. It keeps the members that it does not know as
+// they were written. Methods that do not change the Index may be called concurrently with
+// each other. NewIndex, ParseIndex and Clone return an Index; the zero Index is not usable.
 type Index struct {
 	Entries []Entry        // the elements of "manifests", in order
 	Listed  bool           // the file has a list "manifests", which may be empty
@@ -45,8 +44,8 @@ func NewIndex(entries ...Entry) *Index {
 }
 
 // ParseIndex parses an index.json. It keeps members that it does not know, so that Encode
-// writes them back. It returns an error if the list has more than most entries, because a
-// short entry in the file takes much memory.
+// writes them back. most is the largest number of entries. A list with more is an error,
+// because even a short entry takes much memory.
 func ParseIndex(data []byte, most int) (*Index, error) {
 	ix := &Index{}
 	seen := false
@@ -127,7 +126,7 @@ func (ix *Index) Size() int { return ix.size }
 func (ix *Index) Set(e Entry) (changed bool) {
 	i, ok := ix.byRef[e.Ref]
 	if ok = ok && ix.Entries[i].Match == Exact; ok && bytes.Equal(ix.Entries[i].Raw, e.Raw) {
-		return false // a second exact entry, if there is one, does no harm
+		return false // a second exact entry does no harm
 	}
 	if !ok {
 		ix.byRef[e.Ref] = len(ix.Entries)
@@ -171,9 +170,8 @@ func (ix *Index) Remove(ref string) {
 	ix.reindex()
 }
 
-// RemoveAt removes the entries at these positions, which are in ascending order. As after
-// Remove, an entry that stays does not get a removed name by an AnnotationImage that a tool
-// has copied.
+// RemoveAt removes the entries at these positions, which are in ascending order. As with
+// Remove, a copied AnnotationImage does not give a removed name to an entry that stays.
 func (ix *Index) RemoveAt(at []int) {
 	gone := make(map[int]bool, len(at))
 	owned := make(map[string]bool) // whole names that a removed entry has in ref.name

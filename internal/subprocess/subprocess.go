@@ -20,10 +20,10 @@ const (
 	maxInterpreter = 300
 )
 
-// A Command says which program is run, and its limits.
+// A Command describes one run of a program, and its limits.
 type Command struct {
-	Path  string
-	Args  []string
+	Path  string   // of the program; a name without a slash is looked up in the PATH of this process
+	Args  []string // without the name of the program
 	Env   []string // all of the environment
 	Stdin []byte
 	// Timeout is the longest time that the run may take. A program that takes longer is
@@ -34,7 +34,7 @@ type Command struct {
 	MaxOutput int
 }
 
-// A Result is what a run brought.
+// A Result is the outcome of a run.
 type Result struct {
 	Stdout, Stderr []byte // what the program wrote before it ended
 	TimedOut       bool   // it was killed after Command.Timeout
@@ -48,7 +48,8 @@ type Result struct {
 	Err error
 }
 
-// Run runs a program.
+// Run runs a program. It returns when the program has ended and its output is closed. It waits
+// at most a second for processes that hold the output open after the end of the program.
 func Run(ctx context.Context, c Command) Result {
 	errTimeout := errors.New("the time is over")
 	ctx, cancel := context.WithTimeoutCause(ctx, c.Timeout, errTimeout)
@@ -78,9 +79,9 @@ func Run(ctx context.Context, c Command) Result {
 	return r
 }
 
-// Missing returns what is missing if a program could not be started because of an error
-// that is os.ErrNotExist: its interpreter, its loader, or "" for the program itself. The
-// system has the same error for all of these. The text of an interpreter is not escaped.
+// Missing says what is missing if the start of a program has failed with os.ErrNotExist. what
+// is "interpreter", "loader", or "" for the program itself, because the system has the same
+// error for all of these. interpreter is the text after #! in a script; it is not escaped.
 func Missing(path string) (what, interpreter string) {
 	info, err := os.Stat(path)
 	if err != nil || !info.Mode().IsRegular() {

@@ -26,12 +26,12 @@ const (
 	// stream.
 	callTime = time.Minute
 	// hashTime is the longest time for a call in which containerd hashes or syncs a whole
-	// blob, which are a commit and the beginning of an ingest that goes on from earlier
-	// bytes, or collects garbage.
+	// blob, or collects garbage. The calls are a commit, the start of an ingest that has bytes
+	// already, and the last call of a removal.
 	hashTime = 15 * time.Minute
-	// maxReply is the most bytes of an answer. A list of images with more is an error.
+	// maxReply is the most bytes of an answer. A longer list of images is an error.
 	maxReply = 64 << 20
-	// maxText is how much of a text of containerd an error has.
+	// maxText is the most bytes of a text of containerd that an error quotes.
 	maxText = 400
 )
 
@@ -52,7 +52,7 @@ func newClient(conn grpc.ClientConnInterface, namespace string) *client {
 	}
 }
 
-// options are those of every call.
+// options are the options of every call.
 var options = []grpc.CallOption{grpc.MaxCallRecvMsgSize(maxReply)}
 
 // Names of the headers that containerd reads.
@@ -84,8 +84,8 @@ func (c *client) call(ctx context.Context) (context.Context, context.CancelFunc)
 // errTooLong says that containerd has not answered in time.
 var errTooLong = errors.New("no answer within the time limit")
 
-// fail returns an error for a failed call, and nil if err is nil. ctx is that of the
-// caller: if it has ended, the error is its cause.
+// fail returns the error for a failed call, and nil if err is nil. ctx is the caller's context.
+// If ctx has ended, fail returns its cause.
 func fail(ctx context.Context, err error, doing string, args ...any) error {
 	if err == nil {
 		return nil
@@ -112,13 +112,13 @@ func fail(ctx context.Context, err error, doing string, args ...any) error {
 	return &content.Error{Reason: content.ErrStore, Err: e}
 }
 
-// A callError is an error of a call.
+// A callError is the error of a failed call of containerd.
 type callError struct {
 	text  string
-	means error // what it wraps; nil if nothing
+	means error // the error that it wraps, or nil
 }
 
-// answer returns the error of a failed call, with its text in one line.
+// answer returns err as a callError, with the text of containerd in one line.
 func answer(err error, doing string, args ...any) *callError {
 	text := err.Error()
 	if s, ok := status.FromError(err); ok {
@@ -130,8 +130,8 @@ func answer(err error, doing string, args ...any) *callError {
 func (e *callError) Error() string { return e.text }
 func (e *callError) Unwrap() error { return e.means }
 
-// isNoSpace reports whether the text of an error says that the disk or a quota is full.
-// containerd does not send the error's number.
+// isNoSpace reports whether the text of an error says that the disk or a quota is full. The text
+// decides, because containerd does not send the number of the system's error.
 func isNoSpace(text string) bool {
 	return strings.Contains(text, "no space left on device") || strings.Contains(text, "disk quota exceeded") ||
 		strings.Contains(text, "There is not enough space on the disk")
@@ -146,7 +146,8 @@ func locked(err error) bool {
 // is reports whether containerd has answered with this code.
 func is(err error, code codes.Code) bool { return err != nil && status.Code(err) == code }
 
-// info returns what containerd has under a digest. ok is false if it has nothing.
+// info returns what containerd knows about the content with a digest. ok is false if containerd
+// does not have the content.
 func (c *client) info(ctx context.Context, d digest.Digest) (info *contentapi.Info, ok bool, err error) {
 	call, cancel := c.call(ctx)
 	defer cancel()
@@ -166,8 +167,8 @@ func (c *client) has(ctx context.Context, desc ocispec.Descriptor) (bool, error)
 	return ok && info.GetSize() == desc.Size, err
 }
 
-// abort removes the bytes of an ingest. There need not be any. It works after the end of
-// ctx.
+// abort removes the bytes of an ingest. It succeeds if the ingest does not exist. It works
+// after the end of ctx too.
 func (c *client) abort(ctx context.Context, ref string) error {
 	ctx = context.WithoutCancel(ctx)
 	call, cancel := c.call(ctx)
@@ -176,7 +177,7 @@ func (c *client) abort(ctx context.Context, ref string) error {
 	if is(err, codes.NotFound) {
 		return nil
 	}
-	return fail(ctx, err, "remove what has arrived of %s", ref)
+	return fail(ctx, err, "remove the bytes that have arrived of %s", ref)
 }
 
 // kept returns how many bytes an ingest has.
@@ -187,5 +188,5 @@ func (c *client) kept(ctx context.Context, ref string) (int64, error) {
 	if is(err, codes.NotFound) {
 		return 0, nil
 	}
-	return resp.GetStatus().GetOffset(), fail(ctx, err, "ask what has arrived of %s", ref)
+	return resp.GetStatus().GetOffset(), fail(ctx, err, "ask how many bytes have arrived of %s", ref)
 }

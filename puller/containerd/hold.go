@@ -17,12 +17,12 @@ import (
 	"google.golang.org/grpc/codes"
 )
 
-// Hold keeps content that Has or Commit finds or makes from now on, until the caller calls
-// release. It is a lease of containerd, which all calls of one Store share. The lease is
-// deleted when no caller holds it and images lead to all its content. Otherwise, because a
-// pull has failed or the process was killed, it keeps the content to which no image leads
-// until it expires; see Config.KeepUnnamed. A lease that another program has deleted is
-// replaced.
+// Hold keeps content until the caller calls release: the content for which Has returns true, and
+// the content that Commit stores, after the call of Hold. Hold uses a lease of containerd, which
+// all calls of one Store share. The Store deletes the lease when all callers have released it and
+// images lead to all its content. If a pull has failed or the process was killed, the lease keeps
+// the content that no image leads to until the lease expires; see Config.KeepUnnamed. If another
+// program has deleted the lease, Hold makes another one.
 func (s *Store) Hold(ctx context.Context) (release func(), err error) {
 	call, err := s.holder.hold(ctx)
 	if err != nil {
@@ -40,15 +40,15 @@ func ingestResource(ref string) resource       { return resource{"ingests", ref}
 // expireLabel is the label of a lease that says when containerd deletes it.
 const expireLabel = "containerd.io/gc.expire"
 
-// A holder has the present lease of a Store.
+// A holder manages the present lease of a Store.
 type holder struct {
 	client  *client
 	keepFor time.Duration
 
 	lock  keylock.Locks       // one key, for the fields below
-	begun uint64              // number of calls of hold
-	calls map[uint64]struct{} // those that were not released
-	lease *lease              // nil if there is none
+	count uint64              // number of calls of hold so far; the last call has this number
+	calls map[uint64]struct{} // numbers of the calls that are not released
+	lease *lease              // nil if the Store does not have a lease
 }
 
 // A lease is a lease in containerd.
@@ -62,8 +62,8 @@ type lease struct {
 
 // kept is what is known about something that a lease keeps.
 type kept struct {
-	// call is the newest call of hold when something last asked for it. Calls that were
-	// released before that one began do not need it.
+	// call is the number of the last call of hold before the latest use of the resource. A
+	// later call of hold has not used the resource.
 	call  uint64
 	named bool // an image leads to it
 }
@@ -72,10 +72,11 @@ func newHolder(c *client, keepFor time.Duration) *holder {
 	return &holder{client: c, keepFor: keepFor, calls: map[uint64]struct{}{}}
 }
 
-// enter takes the lock. If the context ends first, it returns the cause.
+// enter takes the lock. If ctx ends first, enter returns its cause.
 func (h *holder) enter(ctx context.Context) (leave func(), err error) { return h.lock.Lock(ctx, "") }
 
-// mustEnter takes the lock. It waits for calls of containerd, which have a time limit.
+// mustEnter takes the lock. The wait ends, because the calls of containerd under the lock have a
+// time limit.
 func (h *holder) mustEnter() (leave func()) {
 	leave, _ = h.enter(context.Background()) // this context does not end
 	return leave
@@ -94,9 +95,9 @@ func (h *holder) hold(ctx context.Context) (call uint64, err error) {
 	if _, err := h.present(ctx); err != nil {
 		return 0, err
 	}
-	h.begun++
-	h.calls[h.begun] = struct{}{}
-	return h.begun, nil
+	h.count++
+	h.calls[h.count] = struct{}{}
+	return h.count, nil
 }
 
 func (h *holder) release(call uint64) {
@@ -105,7 +106,7 @@ func (h *holder) release(call uint64) {
 	h.drop()
 }
 
-// look finds out whether another program has deleted the lease. The caller has the lock.
+// look marks the lease as expired if another program has deleted it. The caller has the lock.
 func (h *holder) look(ctx context.Context) error {
 	if h.lease == nil {
 		return nil
@@ -122,7 +123,7 @@ func (h *holder) look(ctx context.Context) error {
 	return nil
 }
 
-// oldest returns the first call of hold that was not released.
+// oldest returns the number of the first call of hold that is not released.
 func (h *holder) oldest() uint64 {
 	oldest := uint64(math.MaxUint64)
 	for call := range h.calls {
@@ -131,14 +132,15 @@ func (h *holder) oldest() uint64 {
 	return oldest
 }
 
-// present returns the lease, with at least half of its time left. A lease that replaces
-// another one keeps what the calls of hold that were not released need. The rest stays in the
-// old lease until that expires. The caller has the lock.
+// present returns the lease, with at least half of its time left. If it makes a lease in place
+// of an old one, the new lease keeps what the calls of hold that are not released have used. The
+// rest stays in the old lease until that lease expires. The caller has the lock.
 func (h *holder) present(ctx context.Context) (*lease, error) {
 	if old := h.lease; old != nil && time.Until(old.expires) > h.keepFor/2 {
 		return old, nil
 	}
-	// Without Round, the time for which the machine sleeps would not count.
+	// Round removes the monotonic clock, which does not count the time for which the machine
+	// sleeps.
 	next := &lease{id: "pullkit-" + rand.Text(), expires: time.Now().Round(0).Add(h.keepFor), keeps: map[resource]kept{}}
 	call, cancel := h.client.call(ctx)
 	defer cancel()
@@ -163,7 +165,7 @@ func (h *holder) present(ctx context.Context) (*lease, error) {
 	return next, nil
 }
 
-// add makes a lease keep something. The caller has the lock.
+// add makes a lease keep a resource. The caller has the lock.
 func (h *holder) add(ctx context.Context, l *lease, r resource, k kept) error {
 	call, cancel := h.client.call(ctx)
 	defer cancel()
@@ -180,7 +182,7 @@ func (h *holder) add(ctx context.Context, l *lease, r resource, k kept) error {
 	return nil
 }
 
-// ensure makes the present lease keep something. added is false if it has kept it before.
+// ensure makes the present lease keep a resource. added is false if the lease already keeps it.
 // The caller has the lock.
 func (h *holder) ensure(ctx context.Context, r resource) (added bool, err error) {
 	for range 2 {
@@ -189,11 +191,11 @@ func (h *holder) ensure(ctx context.Context, r resource) (added bool, err error)
 			return false, err
 		}
 		if k, ok := l.keeps[r]; ok {
-			k.call = h.begun
+			k.call = h.count
 			l.keeps[r] = k
 			return false, nil
 		}
-		err = h.add(ctx, l, r, kept{call: h.begun})
+		err = h.add(ctx, l, r, kept{call: h.count})
 		if !errors.Is(err, fs.ErrNotExist) {
 			return err == nil, err
 		}
@@ -202,9 +204,9 @@ func (h *holder) ensure(ctx context.Context, r resource) (added bool, err error)
 	return false, &content.Error{Reason: content.ErrStore, Err: errors.New("containerd: another program deletes the leases of this pull")}
 }
 
-// drop deletes the lease if it is not needed any more. If it is needed for what has no name,
-// drop takes the rest out of it, so that the content of images goes with them. The caller has
-// the lock.
+// drop deletes the lease if all calls of hold are released and images lead to all its content.
+// If the lease also keeps content that no image leads to, drop takes the content of images out of
+// the lease, so that it is collected when its images are removed. The caller has the lock.
 func (h *holder) drop() {
 	if len(h.calls) > 0 || h.lease == nil {
 		return
@@ -219,7 +221,7 @@ func (h *holder) drop() {
 	}
 	if len(named) < len(h.lease.keeps) {
 		for _, r := range named {
-			// If that fails, the lease keeps it until it expires.
+			// If that fails, the lease keeps the content until it expires.
 			_, _ = h.client.leases.DeleteResource(call, &leasesapi.DeleteResourceRequest{
 				ID: h.lease.id, Resource: &leasesapi.Resource{ID: r.id, Type: r.kind},
 			}, options...)
@@ -232,8 +234,8 @@ func (h *holder) drop() {
 	h.lease = nil
 }
 
-// keep makes the lease keep stored content, if a caller holds it. added is false if the
-// lease need not keep it, or has it already.
+// keep makes the lease keep stored content, if a call of hold is not released. added is false if
+// all are released, or if the lease already keeps the content.
 func (h *holder) keep(ctx context.Context, d digest.Digest) (added bool, err error) {
 	leave, err := h.enter(ctx)
 	if err != nil {
@@ -247,7 +249,7 @@ func (h *holder) keep(ctx context.Context, d digest.Digest) (added bool, err err
 }
 
 // open returns the ID of the lease under which an ingest runs. The lease stays until the
-// ingest is over. fresh is false if the lease has kept such an ingest before.
+// ingest is over. fresh is false if the lease already keeps an ingest of this name.
 func (h *holder) open(ctx context.Context, ref string) (id string, fresh bool, err error) {
 	leave, err := h.enter(ctx)
 	if err != nil {
@@ -259,7 +261,7 @@ func (h *holder) open(ctx context.Context, ref string) (id string, fresh bool, e
 		return "", false, err
 	}
 	_, before := l.keeps[ingestResource(ref)]
-	l.keeps[ingestResource(ref)] = kept{call: h.begun} // containerd adds it when the ingest begins
+	l.keeps[ingestResource(ref)] = kept{call: h.count} // containerd adds it when the ingest starts
 	return l.id, !before, nil
 }
 
@@ -275,7 +277,7 @@ func (h *holder) committed(ctx context.Context, id, ref string, d digest.Digest)
 		_, err := h.ensure(ctx, contentResource(d))
 		return err
 	}
-	h.lease.keeps[contentResource(d)] = kept{call: h.begun}
+	h.lease.keeps[contentResource(d)] = kept{call: h.count}
 	return nil
 }
 
@@ -303,8 +305,8 @@ func (h *holder) named(all []digest.Digest) {
 	h.drop()
 }
 
-// lost returns the first of all that the lease has kept, that is content which was there
-// and is not any more.
+// lost returns the first digest of missing that the lease keeps. Its content was stored when
+// the lease got it, and is not stored any more.
 func (h *holder) lost(missing []digest.Digest) (digest.Digest, bool) {
 	defer h.mustEnter()()
 	for _, d := range missing {

@@ -24,15 +24,16 @@ import (
 // more than 16 MiB.
 const maxMessage = 1 << 20
 
-// How often Ingest asks again while another client of containerd writes the blob.
+// The first and the longest wait before Ingest asks again, while another client of containerd
+// writes the blob.
 const (
 	firstPoll = 20 * time.Millisecond
 	lastPoll  = 500 * time.Millisecond
 )
 
-// refOf returns the name of the ingest of a blob. containerd's own clients give an ingest
-// the same name, so that two clients do not fetch a blob at the same time, and one goes on
-// from what another one has left.
+// refOf returns the name of the ingest of a blob. containerd's own clients give the ingest the
+// same name. So two clients do not fetch a blob at the same time, and a client goes on with
+// the bytes that another client has left.
 func refOf(desc ocispec.Descriptor) string {
 	kind := "unknown"
 	switch {
@@ -48,11 +49,12 @@ func refOf(desc ocispec.Descriptor) string {
 	return kind + "-" + string(desc.Digest)
 }
 
-// verifiesItself reports whether every containerd compares the digest when a blob is
-// committed. Before 2.1, it knows only SHA-256.
+// verifiesItself reports whether containerd of any version compares the digest d when a blob is
+// committed. Before version 2.1, containerd compares only SHA-256.
 func verifiesItself(d digest.Digest) bool { return d.Algorithm() == digest.SHA256 }
 
-// Kept returns how many bytes of desc's content an earlier ingest left.
+// Kept returns how many bytes of desc's content an earlier ingest left, so that Ingest goes on
+// with them. It is 0 if the digest is not a SHA-256.
 func (s *Store) Kept(ctx context.Context, desc ocispec.Descriptor) (int64, error) {
 	if err := ocilayout.CheckDescriptor(desc); err != nil || !verifiesItself(desc.Digest) {
 		return 0, err
@@ -64,17 +66,17 @@ func (s *Store) Kept(ctx context.Context, desc ocispec.Descriptor) (int64, error
 	return n, err
 }
 
-// Ingest starts to store desc's content. The result is a content.OrderedIngest, because
-// containerd can only append. It is a content.VerifyingIngest if the digest is a SHA-256. It
-// lasts at most as long as ctx.
+// Ingest starts to store desc's content. It returns a content.OrderedIngest, because containerd
+// can only append. The ingest is also a content.VerifyingIngest, whose Verifies returns true if
+// the digest is a SHA-256. The ingest ends with ctx, if it has not ended before.
 //
-// If containerd has bytes of an earlier ingest, it first hashes them. Until that is done,
-// containerd makes no other change of its metadata in any namespace, so that a pull that
-// goes on within a blob of many GiB makes the starts of containers wait. The Ingest of a blob
-// that another namespace of containerd has begins with all bytes.
+// If containerd has bytes of an earlier ingest, it hashes them first. During this time,
+// containerd does not change its metadata in any namespace. So a pull that goes on within a blob
+// of many GiB delays the start of containers. If another namespace of containerd has the blob,
+// the ingest has all its bytes from the start.
 //
 // Ingest waits while another goroutine, process or client of containerd writes the same
-// content, also while containerd itself pulls it.
+// content, and while containerd itself pulls it.
 func (s *Store) Ingest(ctx context.Context, desc ocispec.Descriptor) (content.Ingest, error) {
 	if err := ocilayout.CheckDescriptor(desc); err != nil {
 		return nil, err
@@ -102,7 +104,7 @@ type ingest struct {
 	unlock func()
 	stream contentapi.Content_WriteClient
 	cancel context.CancelCauseFunc // ends the stream
-	began  int64                   // bytes that an earlier ingest left
+	found  int64                   // bytes that an earlier ingest left
 
 	verifies bool // containerd compares the digest
 
@@ -117,7 +119,7 @@ var (
 	_ content.VerifyingIngest = (*ingest)(nil)
 )
 
-// begin opens the stream. It waits as long as another client has the ingest open.
+// begin opens the stream. It waits while another client has the ingest open.
 func (in *ingest) begin(ctx context.Context) error {
 	discarded := false
 	for wait := firstPoll; ; wait = min(2*wait, lastPoll) {
@@ -131,16 +133,17 @@ func (in *ingest) begin(ctx context.Context) error {
 			in.store.holder.removed(in.ref)
 		}
 		switch {
-		case err == nil && in.began > 0 && !in.verifies && !discarded:
-			// The caller would have to verify the bytes, and cannot read them.
+		case err == nil && in.found > 0 && !in.verifies && !discarded:
+			// The bytes are of no use, because the caller would have to verify them and
+			// cannot read them.
 			if err := in.discard(); err != nil {
 				return err
 			}
 			discarded = true
 			continue
-		case err == nil && in.began > 0:
-			// If bytes are there after they were discarded, they are those of a blob that
-			// containerd has verified for another namespace.
+		case err == nil && in.found > 0:
+			// Bytes that are there after a Discard are those of a blob that containerd has
+			// verified for another namespace.
 			in.verifies = true
 			return nil
 		case err == nil:
@@ -160,19 +163,19 @@ func (in *ingest) begin(ctx context.Context) error {
 	}
 }
 
-// exists returns the error for a blob that containerd has.
+// exists returns the error of Ingest for a blob that containerd already has.
 func (in *ingest) exists(ctx context.Context) error {
 	info, ok, err := in.store.client.info(ctx, in.desc.Digest)
 	if err != nil {
 		return err
 	}
 	if ok && info.GetSize() != in.desc.Size {
-		return &content.Error{Reason: content.ErrSizeMismatch, Err: fmt.Errorf("containerd: blob %s has %d bytes there, and not %d", in.desc.Digest, info.GetSize(), in.desc.Size)}
+		return &content.Error{Reason: content.ErrSizeMismatch, Err: fmt.Errorf("containerd: blob %s has %d bytes there, not %d", in.desc.Digest, info.GetSize(), in.desc.Size)}
 	}
 	return fmt.Errorf("containerd: blob %s is stored: %w", in.desc.Digest, fs.ErrExist)
 }
 
-// open opens the stream once. Its error is one of gRPC.
+// open opens the stream, and does not wait for another client. Its error is an error of gRPC.
 func (in *ingest) open(ctx context.Context) (err error) {
 	// The stream goes on after the end of ctx, so that it can end in an orderly way.
 	stream, cancel := context.WithCancelCause(context.WithoutCancel(in.store.client.header(ctx, in.lease)))
@@ -190,7 +193,7 @@ func (in *ingest) open(ctx context.Context) (err error) {
 	resp, err := in.send(ctx, &contentapi.WriteContentRequest{
 		Action: contentapi.WriteAction_STAT, Ref: in.ref, Expected: string(in.desc.Digest),
 	}, hashTime)
-	in.began, in.offset = resp.GetOffset(), resp.GetOffset()
+	in.found, in.offset = resp.GetOffset(), resp.GetOffset()
 	return err
 }
 
@@ -202,7 +205,7 @@ func (in *ingest) send(ctx context.Context, req *contentapi.WriteContentRequest,
 	if err := in.stream.Send(req); err != nil && err != io.EOF {
 		return nil, err
 	}
-	return in.stream.Recv() // after an EOF, it has the error
+	return in.stream.Recv() // after an EOF of Send, Recv returns the error
 }
 
 // Offset returns how many bytes containerd has.
@@ -215,21 +218,21 @@ func (in *ingest) Offset() int64 {
 // Verifies implements content.VerifyingIngest.
 func (in *ingest) Verifies() bool { return in.verifies }
 
-// Have yields the bytes that an earlier ingest left, which are the first ones.
+// Have yields the range of the bytes that an earlier ingest left, which starts at 0.
 func (in *ingest) Have() iter.Seq2[int64, int64] {
 	return func(yield func(int64, int64) bool) {
-		if in.began > 0 {
-			yield(0, in.began)
+		if in.found > 0 {
+			yield(0, in.found)
 		}
 	}
 }
 
-// ReadAt fails, because containerd does not give back what is not committed.
+// ReadAt fails, because containerd lets a client read only content that is committed.
 func (in *ingest) ReadAt([]byte, int64) (int, error) {
-	return 0, &content.Error{Reason: content.ErrStore, Err: fmt.Errorf("containerd: read what has arrived of blob %s: %w", in.desc.Digest, errors.ErrUnsupported)}
+	return 0, &content.Error{Reason: content.ErrStore, Err: fmt.Errorf("containerd: read the bytes that have arrived of blob %s: %w", in.desc.Digest, errors.ErrUnsupported)}
 }
 
-// WriteAt appends p, if off is the offset.
+// WriteAt appends p. off must be the offset.
 func (in *ingest) WriteAt(p []byte, off int64) (n int, err error) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -249,7 +252,7 @@ func (in *ingest) WriteAt(p []byte, off int64) (n int, err error) {
 		part := p[:min(len(p), maxMessage)]
 		resp, err := in.send(in.caller, &contentapi.WriteContentRequest{Action: contentapi.WriteAction_WRITE, Offset: in.offset, Data: part}, callTime)
 		if err == nil && resp.GetOffset() != in.offset+int64(len(part)) {
-			err = fmt.Errorf("it says that it has %d bytes, and not %d", resp.GetOffset(), in.offset+int64(len(part)))
+			err = fmt.Errorf("it says that it has %d bytes, not %d", resp.GetOffset(), in.offset+int64(len(part)))
 		}
 		if err != nil {
 			in.broken = fail(in.caller, err, "write blob %s", in.desc.Digest)
@@ -266,7 +269,7 @@ func (in *ingest) errEnded() error {
 	return &content.Error{Reason: content.ErrStore, Err: fmt.Errorf("containerd: the ingest of blob %s is over: %w", in.desc.Digest, fs.ErrClosed)}
 }
 
-// Commit makes the blob visible. containerd compares its size, and its digest.
+// Commit makes the blob visible. containerd compares the size and the digest first.
 func (in *ingest) Commit(ctx context.Context) error {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -291,7 +294,7 @@ func (in *ingest) Commit(ctx context.Context) error {
 		in.end()
 		defer in.unlock()
 		return in.store.holder.committed(ctx, in.lease, in.ref, in.desc.Digest)
-	case is(err, codes.AlreadyExists): // another client has committed it under another name, and another lease
+	case is(err, codes.AlreadyExists): // another client has committed the blob under another name and another lease
 		in.end()
 		defer in.unlock()
 		return in.store.holder.committed(ctx, "", in.ref, in.desc.Digest)
@@ -307,7 +310,7 @@ func (in *ingest) Commit(ctx context.Context) error {
 	return in.broken
 }
 
-// refuse throws all bytes away and returns err. The caller holds mu.
+// refuse discards all bytes and returns err. The caller holds mu.
 func (in *ingest) refuse(err error) error {
 	if derr := in.discardAndUnlock(); derr != nil {
 		return errors.Join(err, derr)
@@ -315,7 +318,7 @@ func (in *ingest) refuse(err error) error {
 	return err
 }
 
-// Discard throws away all bytes, also those that an earlier ingest left.
+// Discard removes all bytes, including those that an earlier ingest left.
 func (in *ingest) Discard() error {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -331,8 +334,8 @@ func (in *ingest) discardAndUnlock() error {
 	return in.discard()
 }
 
-// discard removes the bytes and ends the stream, in this order: as long as the stream is
-// open, the bytes cannot be those of another client.
+// discard removes the bytes and then ends the stream. While the stream is open, the bytes
+// cannot be those of another client.
 func (in *ingest) discard() error {
 	err := in.store.client.abort(in.caller, in.ref)
 	in.hangUp()
@@ -342,7 +345,7 @@ func (in *ingest) discard() error {
 	return err
 }
 
-// Close ends the ingest. containerd keeps the bytes for a later one.
+// Close ends the ingest. containerd keeps the bytes for a later ingest.
 func (in *ingest) Close() error {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -363,7 +366,7 @@ func (in *ingest) end() {
 	in.hangUp()
 }
 
-// hangUp ends the stream, and waits until containerd has synced the bytes and given up its
+// hangUp ends the stream, and waits until containerd has synced the bytes and released its
 // lock.
 func (in *ingest) hangUp() {
 	defer time.AfterFunc(callTime, func() { in.cancel(errTooLong) }).Stop()

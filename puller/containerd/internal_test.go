@@ -121,7 +121,7 @@ func TestErrorsOfContainerd(t *testing.T) {
 func TestAContainerdThatCountsWrongly(t *testing.T) {
 	in := &ingest{caller: t.Context(), desc: ocispec.Descriptor{Digest: digest.FromString("hello"), Size: 5}, stream: &scriptedStream{offset: 3}, cancel: func(error) {}}
 	_, err := in.WriteAt([]byte("hello"), 0)
-	assert.ErrorContains(t, err, "it says that it has 3 bytes, and not 5")
+	assert.ErrorContains(t, err, "it says that it has 3 bytes, not 5")
 	_, again := in.WriteAt([]byte("hello"), 0)
 	assert.Equal(t, err, again)
 	assert.Equal(t, err, in.Commit(t.Context()))

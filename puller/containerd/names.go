@@ -38,9 +38,10 @@ const (
 // maxLabel is the most bytes of the key and the value of a label.
 const maxLabel = 4096
 
-// Lookup returns the descriptor of the image record with ref's name. A ref with a digest is
-// looked up by its repository and digest: as a record of this name, or as a record of
-// another name of the repository that leads to the digest.
+// Lookup returns the descriptor of the image record with ref's name. For a ref with a digest,
+// Lookup uses only the repository and the digest: it finds the record of this name, or a record
+// of another name in the repository that leads to the digest. The error wraps fs.ErrNotExist if
+// the namespace does not have such an image.
 func (s *Store) Lookup(ctx context.Context, ref reference.Reference) (ocispec.Descriptor, error) {
 	name := recordName(ref)
 	image, err := s.client.image(ctx, name)
@@ -59,7 +60,7 @@ func (s *Store) Lookup(ctx context.Context, ref reference.Reference) (ocispec.De
 	for _, image := range images {
 		top, err := descriptorOf(image)
 		if err != nil || !strings.HasPrefix(image.GetName(), ref.Name()) {
-			continue // an odd record of another client
+			continue // a record of another client that Lookup cannot use
 		}
 		found, ok, err := s.within(ctx, top, ref.Digest())
 		if ok || err != nil {
@@ -69,7 +70,7 @@ func (s *Store) Lookup(ctx context.Context, ref reference.Reference) (ocispec.De
 	return ocispec.Descriptor{}, fmt.Errorf("containerd: no image %q in namespace %s: %w", ref.String(), s.client.namespace, fs.ErrNotExist)
 }
 
-// within finds a stored manifest or index with digest d at desc or below.
+// within finds a stored manifest or index with digest d: desc itself, or one that desc leads to.
 func (s *Store) within(ctx context.Context, desc ocispec.Descriptor, d digest.Digest) (found ocispec.Descriptor, ok bool, err error) {
 	if desc.Digest == d {
 		has, err := s.client.has(ctx, desc)
@@ -91,8 +92,8 @@ func (u unheld) Has(ctx context.Context, desc ocispec.Descriptor) (bool, error) 
 	return u.client.has(ctx, desc)
 }
 
-// recordName returns the name of the image record for ref: with the digest if it has one,
-// and otherwise with the tag. containerd's clients name them in this way.
+// recordName returns the name of the image record for ref: with the digest if ref has one, and
+// otherwise with the tag. containerd's own clients give records the same names.
 func recordName(ref reference.Reference) string {
 	if ref.Digest() != "" {
 		ref = ref.WithoutTag()
@@ -103,7 +104,8 @@ func recordName(ref reference.Reference) string {
 // namesOf returns a regular expression for the names of the records of ref's repository.
 func namesOf(ref reference.Reference) string { return "^" + regexp.QuoteMeta(ref.Name()) + "[:@]" }
 
-// wholeName returns the reference whose record has this name, if there is one.
+// wholeName returns the reference whose record has this name. ok is false if no reference has
+// such a record.
 func wholeName(name string) (ref reference.Reference, ok bool) {
 	ref, err := reference.Parse(name)
 	if err != nil || recordName(ref) != name {
@@ -123,14 +125,15 @@ func descriptorOf(image *imagesapi.Image) (ocispec.Descriptor, error) {
 	return desc, nil
 }
 
-// Tag makes ref a name of desc, whose content must be stored: an image record that
-// containerd's clients find, labels by which the garbage collection keeps the content, and
-// labels that say which repository it came from. In the namespace of Kubernetes it also makes
-// the records that CRI expects: with the digest, and with the digest of the config, which is
-// the ID of the image there. A name that was another image's moves.
+// Tag makes ref a name of desc, whose content must be stored. It makes an image record that
+// containerd's clients find, and sets two kinds of labels of the content: labels by which the
+// garbage collection keeps it, and labels that name the repository from which it came. In the
+// namespace of Kubernetes, Tag also makes the records that CRI expects: a record with the digest
+// of desc, and a record with the digest of the config, which is the ID of the image in CRI. If
+// ref was the name of another image, the name moves to desc.
 //
-// The error wraps fs.ErrNotExist if desc is not stored, or if content was removed that this
-// Store has stored or found for an image without a name.
+// The error wraps fs.ErrNotExist if desc is not stored. It also wraps fs.ErrNotExist if another
+// program has removed content that this Store has stored or found before the image has a name.
 func (s *Store) Tag(ctx context.Context, ref reference.Reference, desc ocispec.Descriptor) error {
 	if err := ocilayout.CheckDescriptor(desc); err != nil {
 		return err
@@ -172,7 +175,8 @@ func (s *Store) Tag(ctx context.Context, ref reference.Reference, desc ocispec.D
 	return nil
 }
 
-// keepTree sets the labels of all stored content that desc leads to, and returns its digests.
+// keepTree sets the labels of all stored content that desc leads to, and returns the digests of
+// this content.
 func (s *Store) keepTree(ctx context.Context, ref reference.Reference, desc ocispec.Descriptor) ([]digest.Digest, error) {
 	var stored []ocispec.Descriptor
 	var missing []digest.Digest
@@ -190,7 +194,7 @@ func (s *Store) keepTree(ctx context.Context, ref reference.Reference, desc ocis
 		return nil, notStored(desc.Digest)
 	}
 	if d, ok := s.holder.lost(missing); ok {
-		return nil, fmt.Errorf("%w: another program has removed it meanwhile; pull the image again", notStored(d))
+		return nil, fmt.Errorf("%w: another program has removed it during the pull; pull the image again", notStored(d))
 	}
 	has := make(map[digest.Digest]bool, len(stored))
 	all := make([]digest.Digest, 0, len(stored))
@@ -262,7 +266,7 @@ func (s *Store) imageID(ctx context.Context, desc ocispec.Descriptor) (digest.Di
 	}
 	doc, err := index.Parse(desc.MediaType, data)
 	if err != nil {
-		return "", nil // not an image that a runtime can use
+		return "", nil // the document is not an image that a runtime can use
 	}
 	found, err := index.Resolver{Fetch: read}.Resolve(ctx, desc, doc, Platform())
 	if err != nil {
@@ -282,7 +286,7 @@ func (s *Store) imageID(ctx context.Context, desc ocispec.Descriptor) (digest.Di
 	return config.Digest, nil
 }
 
-// image returns an image record. The error wraps fs.ErrNotExist if there is none.
+// image returns the image record of a name. The error wraps fs.ErrNotExist if it does not exist.
 func (c *client) image(ctx context.Context, name string) (*imagesapi.Image, error) {
 	call, cancel := c.call(ctx)
 	defer cancel()
@@ -290,7 +294,7 @@ func (c *client) image(ctx context.Context, name string) (*imagesapi.Image, erro
 	return resp.GetImage(), fail(ctx, err, "look up image %.200q in namespace %s", name, c.namespace)
 }
 
-// list returns the image records that match one of the filters, or all without a filter.
+// list returns the image records that match one of the filters. Without a filter it returns all.
 func (c *client) list(ctx context.Context, filters ...string) ([]*imagesapi.Image, error) {
 	call, cancel := c.call(ctx)
 	defer cancel()
@@ -298,7 +302,8 @@ func (c *client) list(ctx context.Context, filters ...string) ([]*imagesapi.Imag
 	return resp.GetImages(), fail(ctx, err, "list images")
 }
 
-// record makes an image record, or changes it. Other labels of a record stay.
+// record makes an image record, or changes the record that has this name. Labels that are not in
+// labels stay.
 func (c *client) record(ctx context.Context, name string, desc ocispec.Descriptor, labels map[string]string) error {
 	call, cancel := c.call(ctx)
 	defer cancel()
@@ -310,7 +315,7 @@ func (c *client) record(ctx context.Context, name string, desc ocispec.Descripto
 	for key := range labels {
 		mask.Paths = append(mask.Paths, "labels."+key)
 	}
-	for range 3 { // another client may make or remove the record meanwhile
+	for range 3 { // another client may make or remove the record between the calls
 		_, err := c.images.Create(call, &imagesapi.CreateImageRequest{Image: image}, options...)
 		if !is(err, codes.AlreadyExists) {
 			return fail(ctx, err, "tag %.200q", name)
@@ -323,7 +328,8 @@ func (c *client) record(ctx context.Context, name string, desc ocispec.Descripto
 	return &content.Error{Reason: content.ErrStore, Err: fmt.Errorf("containerd: tag %.200q: another client makes and removes this image", name)}
 }
 
-// label adds labels to content, and the label that says that it came from ref's repository.
+// label adds labels to content, and adds ref's repository to the label that lists the
+// repositories from which the content came.
 func (c *client) label(ctx context.Context, d digest.Digest, ref reference.Reference, labels map[string]string) error {
 	info, ok, err := c.info(ctx, d)
 	if err != nil {
@@ -365,7 +371,8 @@ func sourceKey(ref reference.Reference) string {
 	return sourceLabel + "." + strings.Trim(host, "[]")
 }
 
-// withRepository adds a repository to the value of such a label, a sorted list.
+// withRepository returns the value list of the label that sourceKey names, with repository in it.
+// The value is a sorted list with commas.
 func withRepository(list, repository string) string {
 	var all []string
 	if list != "" {
@@ -379,6 +386,6 @@ func withRepository(list, repository string) string {
 	return strings.Join(all, ",")
 }
 
-// isDigest reports whether a name is a digest, as the names that CRI gives to images by
-// their ID.
+// isDigest reports whether the name of a record is a digest. CRI makes such a record for the ID
+// of an image.
 func isDigest(name string) bool { return verify.Digest(digest.Digest(name)) == nil }

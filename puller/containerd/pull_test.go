@@ -359,7 +359,7 @@ func TestTagFindsThatContentWasRemoved(t *testing.T) {
 			_, err := r.content.Delete(r.ctx, &contentapi.DeleteContentRequest{Digest: string(m.Layers[0].Digest)})
 			require.NoError(t, err)
 		}}).Pull(t.Context(), puller.Request{Image: reg.Host() + "/app:v1"})
-		assert.ErrorContains(t, err, "another program has removed it meanwhile; pull the image again")
+		assert.ErrorContains(t, err, "another program has removed it during the pull; pull the image again")
 		assert.Empty(t, r.records(t))
 		_, err = newPuller(t, store).Pull(t.Context(), puller.Request{Image: reg.Host() + "/app:v1"})
 		require.NoError(t, err)

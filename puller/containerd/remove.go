@@ -17,9 +17,9 @@ import (
 	"google.golang.org/grpc/codes"
 )
 
-// List returns the image records of the namespace, sorted by name. Records that are named by
-// an image's ID, as CRI makes them, are left out if the image has another name. An Entry's
-// Ref is zero if another client has given the record a name that is not a whole image name.
+// List returns the image records of the namespace, sorted by name. It leaves out the record that
+// CRI makes for the ID of an image, if the image has another name. The Ref of an Entry is zero if
+// another client has given the record a name that is not a whole image name.
 func (s *Store) List(ctx context.Context) ([]content.Entry, error) {
 	entries, err := s.entries(ctx)
 	if err != nil {
@@ -64,12 +64,13 @@ func (s *Store) entries(ctx context.Context) ([]content.Entry, error) {
 	return entries, nil
 }
 
-// RemoveImage removes the image records of one image, those by its ID included, and the
-// content and snapshots that nothing else needs, as containerd's garbage collection does.
-// entries are all entries that List returned with the image's Manifest. If the image has
-// other names now, the error wraps content.ErrChanged, and nothing is removed. The Removal
-// counts content, and no snapshots. It does not ask whether containers use the image, and
-// removes pinned images too: a garbage collection has to leave them out; see Pinned.
+// RemoveImage removes all image records of one image, including the record for its ID. It then
+// waits for containerd's garbage collection, which removes the content and the snapshots that
+// nothing else needs. entries are all entries that List returned with the image's Manifest. If
+// the image has other names now, the error wraps content.ErrChanged, and nothing is removed. The
+// Removal counts content, but not snapshots. RemoveImage does not check whether containers use
+// the image. It removes pinned images too, so a garbage collection must leave them out; see
+// Pinned.
 //
 // containerd removes one record after the other. If a pull tags the image under one of its
 // names at the same time, that name may be removed after the pull.
@@ -129,8 +130,8 @@ func (s *Store) RemoveImage(ctx context.Context, entries ...content.Entry) (remo
 	return removed, nil
 }
 
-// remove removes an image record, if it still leads to the same content. The last call of a
-// removal waits for the garbage collection.
+// remove removes an image record, if it still leads to the same content. If last is true, it
+// waits for the garbage collection.
 func (c *client) remove(ctx context.Context, e content.Entry, last bool) error {
 	limit := callTime
 	if last {

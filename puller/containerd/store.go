@@ -28,22 +28,22 @@ type Config struct {
 	// Namespace is the namespace of containerd. "" means KubernetesNamespace.
 	Namespace string
 	// Pin reports whether an image that is tagged gets the label with which CRI pins
-	// images, so that the kubelet's image garbage collection keeps it. containerd reads
-	// the label from version 1.7 on. Tag takes the label from no image. Nil pins none. It
-	// may be called concurrently.
+	// images, so that the kubelet's image garbage collection keeps the image. containerd
+	// reads the label from version 1.7 on. Tag does not remove the label from an image. If
+	// Pin is nil, no image gets the label. Pin may be called concurrently.
 	Pin func(ref reference.Reference) bool
-	// KeepUnnamed is how long containerd keeps content that no image leads to: blobs, and
-	// parts of blobs, of pulls that have failed or were killed, for a later pull to go on
-	// from. It is the time after which a lease of the Store expires. Each blob has to
-	// arrive within half of it. Zero means 24 hours. It must not be negative or less than
-	// a minute.
+	// KeepUnnamed is how long containerd keeps content that no image leads to: blobs and
+	// parts of blobs of pulls that have failed or were killed. A later pull goes on with
+	// them. KeepUnnamed is the time after which a lease of the Store expires. Each blob must
+	// arrive within half of this time. Zero means 24 hours. A negative value and a value of
+	// less than a minute are errors.
 	KeepUnnamed time.Duration
 }
 
-// Platform returns the platform for which containerd's CRI plugin on this machine looks for
-// images, for puller.Config.Platform. It is index.Host without the level of an amd64
-// processor, which containerd does not look at: it runs linux/amd64 where an index has
-// linux/amd64/v3 too.
+// Platform returns the platform for which containerd's CRI plugin on this machine selects the
+// manifest of an index. Use it as puller.Config.Platform. It is index.Host without the level of
+// an amd64 processor, because containerd does not look at the level: if an index has linux/amd64
+// and linux/amd64/v3, containerd runs linux/amd64.
 func Platform() ocispec.Platform {
 	p := index.Host()
 	if p.Architecture == "amd64" {
@@ -63,7 +63,7 @@ type Store struct {
 	client  *client
 	pin     func(reference.Reference) bool
 	holder  *holder
-	ingests keylock.Locks // one for each digest
+	ingests keylock.Locks // a lock for each digest that is being stored
 }
 
 var (
@@ -76,7 +76,7 @@ var (
 // isNamespace reports whether containerd accepts s as the name of a namespace: at most 76
 // letters and digits, joined by single characters of ".", "_" and "-".
 func isNamespace(s string) bool {
-	joins := true // a join, or the beginning, comes before the next character
+	joins := true // the next character must be a letter or a digit
 	for _, r := range []byte(s) {
 		switch {
 		case '0' <= r && r <= '9' || 'A' <= r && r <= 'Z' || 'a' <= r && r <= 'z':
@@ -90,8 +90,8 @@ func isNamespace(s string) bool {
 	return !joins && len(s) <= 76
 }
 
-// New returns a Store in the containerd at the other end of conn, such as a connection that
-// grpc.NewClient has made for "unix:///run/containerd/containerd.sock". The caller closes
+// New returns a Store that keeps images in the containerd to which conn is a connection, such as
+// that of grpc.NewClient for "unix:///run/containerd/containerd.sock". The caller closes
 // conn after the last call of the Store. New does no I/O. The error names the field of conf
 // that is wrong.
 func New(conn grpc.ClientConnInterface, conf Config) (*Store, error) {
@@ -128,13 +128,13 @@ func (s *Store) Has(ctx context.Context, desc ocispec.Descriptor) (bool, error) 
 	if err != nil || !leased {
 		return err == nil, err
 	}
-	// It may have been removed before the lease had it.
+	// The content may have been removed before the lease kept it.
 	return s.client.has(ctx, desc)
 }
 
-// Open opens desc's content for reading. Reads end with ctx. The error wraps fs.ErrNotExist
-// if the content is not stored. containerd has verified the content when it was stored; it
-// does not verify it again when it is read.
+// Open opens desc's content for reading. Reads fail after the end of ctx. The error wraps
+// fs.ErrNotExist if the content is not stored. The content was verified when it was stored, and
+// is not verified again when it is read.
 func (s *Store) Open(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
 	if err := ocilayout.CheckDescriptor(desc); err != nil {
 		return nil, err
@@ -170,7 +170,7 @@ type reader struct {
 	stream contentapi.Content_ReadClient
 	desc   ocispec.Descriptor
 	off    int64
-	rest   []byte // what came and was not read yet
+	rest   []byte // bytes that have arrived and were not read yet
 }
 
 func (r *reader) Read(p []byte) (int, error) {
@@ -188,7 +188,7 @@ func (r *reader) Read(p []byte) (int, error) {
 			return 0, fail(r.caller, err, "read blob %s", r.desc.Digest)
 		}
 		if n := len(resp.GetData()); n == 0 || resp.GetOffset() != r.off || int64(n) > r.desc.Size-r.off {
-			return 0, &content.Error{Reason: content.ErrStore, Err: fmt.Errorf("containerd: read blob %s: it sent %d bytes at %d instead of %d, of %d",
+			return 0, &content.Error{Reason: content.ErrStore, Err: fmt.Errorf("containerd: read blob %s: it sent %d bytes at offset %d, and not at offset %d of %d",
 				r.desc.Digest, len(resp.GetData()), resp.GetOffset(), r.off, r.desc.Size)}
 		}
 		r.rest = resp.GetData()

@@ -75,8 +75,8 @@ func TestDirectoryThatIsThere(t *testing.T) {
 		{"a mark of another version", write(markName, `{"version":2}`), Config{}, ErrTaken, "", "cannot be read"},
 		{"a mark of another artifact", write(markName, `{"version":1,"manifest":"sha256:00"}`), Config{}, ErrTaken, "", `"sha256:00"`},
 		{"another SubPath", func(*testing.T, string) {}, Config{SubPath: "code"}, ErrTaken, "", "SubPath"},
-		{"a mark with a name that leaves", write(markName, `{"version":1,"manifest":"`+string(desc.Digest)+`","entries":[{"kind":"f","name":"../x"}]}`), Config{}, ErrTaken, "../x", "wrong name"},
-		{"a mark with a bad digest", write(markName, `{"version":1,"manifest":"`+string(desc.Digest)+`","entries":[{"kind":"f","name":"README.md","size":7,"digest":"x"}]}`), Config{}, ErrTaken, "README.md", "wrong digest"},
+		{"a mark with a name that leaves", write(markName, `{"version":1,"manifest":"`+string(desc.Digest)+`","entries":[{"kind":"f","name":"../x"}]}`), Config{}, ErrTaken, "../x", "lists a name that is not allowed"},
+		{"a mark with a bad digest", write(markName, `{"version":1,"manifest":"`+string(desc.Digest)+`","entries":[{"kind":"f","name":"README.md","size":7,"digest":"x"}]}`), Config{}, ErrTaken, "README.md", "lists an invalid digest"},
 		{"an empty directory", func(t *testing.T, dir string) {
 			require.NoError(t, os.RemoveAll(dir))
 			require.NoError(t, os.Mkdir(dir, 0o755))
