@@ -28,13 +28,14 @@ import (
 
 var then = time.Date(2020, time.February, 3, 4, 5, 6, 0, time.UTC)
 
-// An entry is one of a tar. Its size is that of data, and its time is then if it has none.
+// An entry is an entry of a tar. pack sets its size to that of data, and its time to then if it
+// is zero.
 type entry struct {
 	tar.Header
 	data string
 }
 
-// head returns an entry. The mode is 0755 for a directory, 0644 for another one.
+// head returns an entry without data. Its mode is 0755 for a directory and 0644 otherwise.
 func head(kind byte, name, link string) entry {
 	h := tar.Header{Typeflag: kind, Name: name, Linkname: link, Mode: 0o644}
 	if kind == tar.TypeDir {
@@ -48,7 +49,7 @@ func folder(name string) entry           { return head(tar.TypeDir, name, "") }
 func symlink(name, target string) entry  { return head(tar.TypeSymlink, name, target) }
 func hardlink(name, target string) entry { return head(tar.TypeLink, name, target) }
 
-// with returns an entry with another header.
+// with returns the entry after change has changed its header.
 func (e entry) with(change func(h *tar.Header)) entry { change(&e.Header); return e }
 
 func (e entry) mode(m int64) entry { e.Mode = m; return e }
@@ -121,7 +122,7 @@ type testLayer struct {
 	blob, tar []byte
 }
 
-// layerOf returns a layer with gzip.
+// layerOf returns a layer that is compressed with gzip.
 func layerOf(t testing.TB, entries ...entry) testLayer {
 	data := pack(t, entries...)
 	return testLayer{ocispec.MediaTypeImageLayerGzip, gzipped(data), data}
@@ -148,7 +149,8 @@ func encode(t testing.TB, v any) []byte {
 	return data
 }
 
-// unpackImage unpacks an image of layers into a new directory, and returns the path of its root file system.
+// unpackImage unpacks an image of layers into a new directory, and returns the path of its root
+// file system.
 func unpackImage(t testing.TB, cfg Config, layers ...testLayer) (string, Result) {
 	t.Helper()
 	store := new(pullertest.MemStore)
@@ -209,10 +211,10 @@ func contents(t testing.TB, dir string) map[string]string {
 	return all
 }
 
-// repeated returns a text of n bytes.
+// repeated returns a text of n bytes that repeats s.
 func repeated(s string, n int) string { return strings.Repeat(s, n/len(s)+1)[:n] }
 
-// applyTestLayers applies layers without a directory that is made.
+// applyTestLayers applies layers to the root of a, without a call of Unpack.
 func applyTestLayers(t testing.TB, u *unpacker, a *applier, layers ...testLayer) error {
 	t.Helper()
 	store := new(pullertest.MemStore)

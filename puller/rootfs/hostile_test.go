@@ -14,8 +14,8 @@ import (
 	"github.com/pullkit/pullkit/puller/pullertest"
 )
 
-// hostile are images that try to write, link or remove outside the root file system. outside
-// is the path of a directory with a file of the name victim, next to the root file system.
+// hostile returns the layers of images that try to write, link or remove files outside the root
+// file system. outside is the path of a directory with a file of the name victim.
 func hostile(t testing.TB, outside string) map[string][]testLayer {
 	up := "../../../../../../../../../../../../.."
 	victim := filepath.Join(outside, "victim")
@@ -45,8 +45,8 @@ func hostile(t testing.TB, outside string) map[string][]testLayer {
 	}
 }
 
-// Whatever an image tries, the files outside its root file system stay as they are, and only
-// the directory that was asked for is made, or nothing.
+// A hostile image does not change files outside its root file system. The call makes only the
+// directory that it was asked for, or nothing.
 func TestHostileLayersAreRefusedOrKeptInside(t *testing.T) {
 	outside := filepath.Join(t.TempDir(), "outside")
 	for name, layers := range hostile(t, outside) {
@@ -79,12 +79,12 @@ func TestHostileLayersAreRefusedOrKeptInside(t *testing.T) {
 		})
 	}
 	if runtime.GOOS == "windows" {
-		t.Fatal("the package does nothing there")
+		t.Fatal("the package does not work on Windows")
 	}
 }
 
-// What FuzzLayer gives is a tar, or what looks like one. Whatever it has, nothing outside the
-// root file system is touched.
+// Any bytes as a layer, whether or not they are a tar, do not change files outside the root file
+// system.
 func FuzzLayer(f *testing.F) {
 	f.Add(pack(f, folder("d"), file("d/a", "1"), symlink("l", "d"), hardlink("h", "d/a"), file("l/b", "2"), file(".wh.d", "")))
 	f.Add(pack(f, file("../x", "1"), symlink("s", "/"), file("s/etc/x", "1"), file("d/.wh..wh..opq", "")))

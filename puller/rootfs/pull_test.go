@@ -20,7 +20,7 @@ import (
 	"github.com/pullkit/pullkit/puller/transfer"
 )
 
-// A gatedSource waits before it brings a blob.
+// A gatedSource calls gate before it returns a blob.
 type gatedSource struct {
 	content.Source
 	gate func(ctx context.Context, desc ocispec.Descriptor) error
@@ -71,8 +71,8 @@ func pullFrom(t *testing.T, source content.Source, store content.Store) func(ctx
 	}
 }
 
-// The first layers are applied while the last one is not sent before they are. The directory
-// appears after the pull.
+// The last layer is not sent before the first layers are applied. The directory appears after the
+// pull.
 func TestLayersAreUnpackedWhileOthersStillCome(t *testing.T) {
 	layers := []testLayer{layerOf(t, file("a", "1")), layerOf(t, file("b", "2")), layerOf(t, file("c", "3"))}
 	from := new(pullertest.MemStore)
@@ -83,7 +83,7 @@ func TestLayersAreUnpackedWhileOthersStillCome(t *testing.T) {
 		if d.Digest != digestOf(layers[2].blob) {
 			return nil
 		}
-		for { // until the layers before it are there
+		for { // until the layers before it are applied
 			if _, err := os.Stat(filepath.Join(parent, ".dir.pullkit", "files", rootName, "b")); err == nil {
 				return nil
 			}
@@ -105,7 +105,8 @@ func TestLayersAreUnpackedWhileOthersStillCome(t *testing.T) {
 	assert.Equal(t, map[string]string{"a": "1", "b": "2", "c": "3"}, contents(t, filepath.Join(dir, rootName)))
 	requireOnly(t, parent, "dir")
 
-	// The image is stored, so that the pull reports no progress, and then the directory is there too.
+	// The image is stored, so the pull does not report progress. In the second round the directory
+	// exists too.
 	again := filepath.Join(parent, "again")
 	for _, present := range []bool{false, true} {
 		_, r, err = Pull(t.Context(), store, again, Config{}, pull)
@@ -114,7 +115,7 @@ func TestLayersAreUnpackedWhileOthersStillCome(t *testing.T) {
 	}
 	assert.Equal(t, map[string]string{"a": "1", "b": "2", "c": "3"}, contents(t, filepath.Join(again, rootName)))
 
-	// The events are not needed.
+	// Pull works without the events.
 	silent := new(pullertest.MemStore)
 	_, _, err = Pull(t.Context(), silent, filepath.Join(parent, "silent"), Config{}, func(ctx context.Context, _ func(puller.Event)) (puller.Image, error) {
 		return pullFrom(t, memSource{from, desc}, silent)(ctx, nil)
@@ -137,7 +138,7 @@ func TestAPullThatFailsLeavesNothing(t *testing.T) {
 	}}, store))
 	assert.ErrorIs(t, err, refused)
 	requireOnly(t, filepath.Dir(dir))
-	// The next call goes on with what has arrived.
+	// The next call uses the blobs that have arrived.
 	_, _, err = Pull(t.Context(), store, dir, Config{}, pullFrom(t, gatedSource{memSource{from, desc}, func(_ context.Context, d ocispec.Descriptor) error {
 		assert.NotEqual(t, digestOf(layers[0].blob), d.Digest, "it is fetched again")
 		return nil
@@ -145,7 +146,7 @@ func TestAPullThatFailsLeavesNothing(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// If the root file system cannot be made, the pull ends before all layers have come.
+// If the root file system cannot be made, the pull ends before all layers have arrived.
 func TestABadLayerEndsThePull(t *testing.T) {
 	bad := layerOf(t, head('Y', "odd", ""))
 	never := layerOf(t, file("b", "2"))
@@ -167,8 +168,9 @@ func TestABadLayerEndsThePull(t *testing.T) {
 	requireOnly(t, filepath.Dir(dir))
 }
 
-// A name that means another image by the time it is pulled gives that image.
-func TestTheManifestOfTheEventsIsNotTheOneThatWasPulled(t *testing.T) {
+// The events have the manifest of another image than the one that the pull returns. Pull makes
+// the root file system of the image that was pulled.
+func TestTheImageThatWasPulledIsUnpackedIfTheEventsHaveAnother(t *testing.T) {
 	store := new(pullertest.MemStore)
 	first := putImage(t, store, layerOf(t, file("a", "1")))
 	second := putImage(t, store, layerOf(t, file("a", "2")))
@@ -189,8 +191,8 @@ func TestTheManifestOfTheEventsIsNotTheOneThatWasPulled(t *testing.T) {
 	assert.Equal(t, map[string]string{"a": "2"}, contents(t, filepath.Join(other, rootName)))
 }
 
-// A layout keeps what has arrived; with Volatile nothing waits for the disk.
-func TestPullIntoALayout(t *testing.T) {
+// Pull works with a layout as its store, also with a layout that is Volatile.
+func TestPullWorksWithALayout(t *testing.T) {
 	from := new(pullertest.MemStore)
 	desc := putImage(t, from, layerOf(t, file("a", repeated("x", 3<<20))), layerOf(t, hardlink("b", "a")))
 	for _, volatile := range []bool{false, true} {

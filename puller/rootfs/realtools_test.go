@@ -33,7 +33,7 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// odd are images that are made to be odd.
+// odd returns the layers of unusual images, by name.
 func odd(t testing.TB) map[string][]testLayer {
 	sparse, err := os.ReadFile(filepath.Join("testdata", "sparse-pax-1.0.tar"))
 	require.NoError(t, err)
@@ -103,8 +103,8 @@ func odd(t testing.TB) map[string][]testLayer {
 	}
 }
 
-// exported is the archive of an image with the given name, and its root file system as this
-// package makes it.
+// exported returns the path of an archive with the image under the given name, and the path of
+// the root file system that this package makes of it.
 func exported(t *testing.T, name string, layers []testLayer) (file, root string, err error) {
 	t.Helper()
 	store := new(pullertest.MemStore)
@@ -121,8 +121,8 @@ func exported(t *testing.T, name string, layers []testLayer) (file, root string,
 	return file, filepath.Join(dir, rootName), err
 }
 
-// Each odd image is equal, file by file, to what containerd makes of it: types, modes,
-// owners, times, extended attributes, links, holes and content.
+// containerd makes the same files of each unusual image: types, modes, owners, times, extended
+// attributes, links, holes and content are equal.
 func TestOddImagesAreEqualToThoseOfContainerd(t *testing.T) {
 	realtest.NeedRoot(t, "containerd needs it")
 	ctr := startContainerd(t)
@@ -140,7 +140,7 @@ func TestOddImagesAreEqualToThoseOfContainerd(t *testing.T) {
 	}
 }
 
-// Each odd image that podman accepts is equal, file by file, to what "podman image mount" shows.
+// "podman image mount" shows the same files of each unusual image that podman accepts.
 func TestOddImagesAreEqualToThoseOfPodman(t *testing.T) {
 	realtest.NeedRoot(t, "podman can then give files to all owners")
 	podman := realtest.Need(t, "podman")
@@ -182,8 +182,7 @@ func TestOddImagesAreEqualToThoseOfPodman(t *testing.T) {
 	require.GreaterOrEqual(t, equal, 10)
 }
 
-// What this package makes of a hostile image, containerd makes too, or it refuses the image
-// too.
+// containerd makes the same files of a hostile image, or refuses it if this package refuses it.
 func TestHostileImagesEndAsInContainerd(t *testing.T) {
 	realtest.NeedRoot(t, "containerd needs it")
 	ctr := startContainerd(t)
@@ -207,8 +206,8 @@ func TestHostileImagesEndAsInContainerd(t *testing.T) {
 	assert.Equal(t, map[string]string{"victim": "unharmed"}, contents(t, outside))
 }
 
-// unpackedByContainerd returns the directory that containerd makes of an image without
-// overlayfs: a mount of the image is a mount of this directory. The error is that of unpacking.
+// unpackedByContainerd returns the directory that containerd makes of an image without overlayfs.
+// A mount of the image would be a mount of this directory. The error is that of the unpacking.
 func unpackedByContainerd(t *testing.T, ctr func(args ...string) (string, error), file string, layers []testLayer) (string, error) {
 	t.Helper()
 	if out, err := ctr("images", "import", "--snapshotter", "native", file); err != nil {
@@ -258,7 +257,8 @@ func startContainerd(t *testing.T) func(args ...string) (string, error) {
 	}
 }
 
-// Root of a user namespace cannot make devices. They are left out, and Result says so.
+// A process that is root only in a user namespace cannot make devices. Unpack leaves them out and
+// counts them.
 func TestDevicesAreLeftOutInAUserNamespace(t *testing.T) {
 	realtest.NeedRoot(t, "a user namespace in which the caller is root needs it in some systems")
 	if os.Getenv("ROOTFS_TEST_IN_USER_NAMESPACE") == "" {
@@ -278,8 +278,8 @@ func TestDevicesAreLeftOutInAUserNamespace(t *testing.T) {
 	assert.Equal(t, map[string]string{"su": "1"}, contents(t, root))
 }
 
-// A full disk is an error that says so, and that leaves nothing.
-func TestFullDisk(t *testing.T) {
+// A full disk is an error that matches content.ErrNoSpace, and the call leaves nothing.
+func TestAFullDiskIsErrNoSpaceAndLeavesNothing(t *testing.T) {
 	realtest.NeedRoot(t, "mounts a file system")
 	mount := t.TempDir()
 	require.NoError(t, syscall.Mount("tmpfs", mount, "tmpfs", 0, "size=1m"))

@@ -70,21 +70,21 @@ func TestLayersAreAppliedInTheirOrder(t *testing.T) {
 	}
 }
 
-func TestCompressions(t *testing.T) {
+func TestCompressedLayersAreApplied(t *testing.T) {
 	data := pack(t, file("a", repeated("text ", 3<<20)))
 	half := len(data) / 2
 	members := append(gzipped(data[:half]), gzipped(data[half:])...)
 	skippable := append([]byte{0x5a, 0x2a, 0x4d, 0x18, 4, 0, 0, 0, 1, 2, 3, 4}, zstded(data)...)
 	for name, l := range map[string]testLayer{
-		"none":                 {ocispec.MediaTypeImageLayer, data, data},
-		"gzip":                 {ocispec.MediaTypeImageLayerGzip, gzipped(data), data},
-		"gzip of two members":  {ocispec.MediaTypeImageLayerGzip, members, data},
-		"zstd":                 {ocispec.MediaTypeImageLayerZstd, zstded(data), data},
-		"zstd, skippable":      {ocispec.MediaTypeImageLayerZstd, skippable, data},
-		"Docker's":             {"application/vnd.docker.image.rootfs.diff.tar.gzip", gzipped(data), data},
-		"gzip that says plain": {ocispec.MediaTypeImageLayer, gzipped(data), data},
-		"bytes behind the end": {ocispec.MediaTypeImageLayer, append(bytes.Clone(data), "more"...), append(bytes.Clone(data), "more"...)},
-		"no zeros at the end":  {ocispec.MediaTypeImageLayer, data[:len(data)-1024], data[:len(data)-1024]},
+		"none":                              {ocispec.MediaTypeImageLayer, data, data},
+		"gzip":                              {ocispec.MediaTypeImageLayerGzip, gzipped(data), data},
+		"gzip of two members":               {ocispec.MediaTypeImageLayerGzip, members, data},
+		"zstd":                              {ocispec.MediaTypeImageLayerZstd, zstded(data), data},
+		"zstd, skippable":                   {ocispec.MediaTypeImageLayerZstd, skippable, data},
+		"Docker's":                          {"application/vnd.docker.image.rootfs.diff.tar.gzip", gzipped(data), data},
+		"gzip without a media type of gzip": {ocispec.MediaTypeImageLayer, gzipped(data), data},
+		"bytes after the end":               {ocispec.MediaTypeImageLayer, append(bytes.Clone(data), "more"...), append(bytes.Clone(data), "more"...)},
+		"no zeros at the end":               {ocispec.MediaTypeImageLayer, data[:len(data)-1024], data[:len(data)-1024]},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir, _ := unpackImage(t, Config{MaxRatio: 5000}, l)
@@ -93,8 +93,8 @@ func TestCompressions(t *testing.T) {
 	}
 }
 
-// Many layers, some of which are larger than what is kept in memory, arrive in any order.
-func TestManyLayersThatArriveInAnyOrder(t *testing.T) {
+// Many layers arrive in any order. Some of them are larger than what is kept in memory.
+func TestLayersMayArriveInAnyOrder(t *testing.T) {
 	var layers []testLayer
 	want := map[string]string{}
 	for i := range 12 {
@@ -148,7 +148,7 @@ func TestASecondCallMakesNothing(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, Result{Manifest: desc.Digest, Config: first.Config, Layers: 1, Files: 2, Bytes: 3, SetID: first.SetID, Dropped: first.Dropped}, first)
 	assert.Equal(t, ocispec.MediaTypeImageConfig, first.Config.MediaType)
-	// A container changes its files.
+	// A container may change its files.
 	require.NoError(t, os.Remove(filepath.Join(dir, rootName, "a")))
 	again, err := Unpack(t.Context(), store, desc, dir, Config{})
 	require.NoError(t, err)
@@ -192,14 +192,14 @@ func TestADirectoryOfSomethingElseStays(t *testing.T) {
 		cfg    Config
 		text   string
 	}{
-		"an empty one":     {func(t *testing.T, dir string) { require.NoError(t, os.Mkdir(dir, 0o755)) }, desc, Config{}, "does not have the file"},
-		"a file":           {func(t *testing.T, dir string) { require.NoError(t, os.WriteFile(dir, nil, 0o644)) }, desc, Config{}, "not a directory"},
-		"a link":           {func(t *testing.T, dir string) { require.NoError(t, os.Symlink(t.TempDir(), dir)) }, desc, Config{}, "not a directory"},
-		"another image":    {made(Config{}), other, Config{}, string(desc.Digest)},
-		"other settings":   {made(Config{}), desc, Config{Devices: true}, "another Config.Devices"},
-		"a mark of unpack": {mark(`{"version":1,"manifest":"` + string(desc.Digest) + `"}`), desc, Config{}, "cannot be read"},
-		"not a mark":       {mark(`x`), desc, Config{}, "cannot be read"},
-		"another boot":     {mark(`{"rootfs":1,"key":"` + string(desc.Digest) + `","boot":"another"}`), desc, Config{}, "remove it"},
+		"an empty directory": {func(t *testing.T, dir string) { require.NoError(t, os.Mkdir(dir, 0o755)) }, desc, Config{}, "does not have the file"},
+		"a file":             {func(t *testing.T, dir string) { require.NoError(t, os.WriteFile(dir, nil, 0o644)) }, desc, Config{}, "not a directory"},
+		"a link":             {func(t *testing.T, dir string) { require.NoError(t, os.Symlink(t.TempDir(), dir)) }, desc, Config{}, "not a directory"},
+		"another image":      {made(Config{}), other, Config{}, string(desc.Digest)},
+		"other settings":     {made(Config{}), desc, Config{Devices: true}, "another Config.Devices"},
+		"a mark of unpack":   {mark(`{"version":1,"manifest":"` + string(desc.Digest) + `"}`), desc, Config{}, "cannot be read"},
+		"not a mark":         {mark(`x`), desc, Config{}, "cannot be read"},
+		"another boot":       {mark(`{"rootfs":1,"key":"` + string(desc.Digest) + `","boot":"another"}`), desc, Config{}, "remove it"},
 		"no root file system": {func(t *testing.T, dir string) {
 			made(Config{})(t, dir)
 			require.NoError(t, os.RemoveAll(filepath.Join(dir, rootName)))
@@ -218,8 +218,9 @@ func TestADirectoryOfSomethingElseStays(t *testing.T) {
 	}
 }
 
-// What a manifest says of its config, in addition to its digest, does not fill the file .pullkit.
-func TestALargeDescriptorOfTheConfig(t *testing.T) {
+// The file .pullkit keeps only the media type, digest and size of the config's descriptor, so a
+// large descriptor does not fill it.
+func TestALargeDescriptorOfTheConfigIsNotKept(t *testing.T) {
 	store := new(pullertest.MemStore)
 	body, err := io.ReadAll(open(t, store, putImage(t, store, layerOf(t, file("a", "1")))))
 	require.NoError(t, err)
@@ -249,7 +250,7 @@ func open(t testing.TB, store content.Store, desc ocispec.Descriptor) io.Reader 
 	return blob
 }
 
-// Some programs give a hard link the size of its file.
+// Some programs give a hard link the size of its file. MaxBytes does not count it.
 func TestTheSizeOfAHardLinkIsNotCounted(t *testing.T) {
 	const size = 1 << 20
 	data := pack(t, file("a", repeated("0123456789abcdef", size)))
@@ -271,7 +272,8 @@ func TestTheSizeOfAHardLinkIsNotCounted(t *testing.T) {
 	assert.Len(t, contents(t, dir)["n"], size)
 }
 
-// The library keeps the headers of directories, but not what is large in them.
+// The library keeps the headers of directories until the layer ends. Their large records are
+// freed before.
 func TestLargeRecordsOfDirectoriesAreNotKept(t *testing.T) {
 	const dirs, size = 100, 512 << 10
 	a := &applier{root: t.TempDir(), privileged: true, cfg: Config{MaxFiles: 1000, MaxBytes: 1 << 40, MaxRatio: 1000}}
@@ -300,7 +302,7 @@ func TestLargeRecordsOfDirectoriesAreNotKept(t *testing.T) {
 		}))
 		send(data[:len(data)-1024])
 	}
-	send(pack(t, file("last", repeated("x", 4*maxQueue*chunkSize)))) // when this is read, all directories are there
+	send(pack(t, file("last", repeated("x", 4*maxQueue*chunkSize)))) // when this is read, all directories are made
 	assert.Less(t, heap()-before, dirs*size/4, "bytes of heap")
 	s.end(nil)
 	require.NoError(t, <-applied)
@@ -309,8 +311,8 @@ func TestLargeRecordsOfDirectoriesAreNotKept(t *testing.T) {
 	assert.Len(t, entries, dirs+1)
 }
 
-// A directory that was made without a sync is used in the same boot of the machine.
-func TestNoSyncIsUsedInTheSameBoot(t *testing.T) {
+// A directory that was made without a sync is used until the next boot of the machine.
+func TestADirectoryWithoutASyncIsUsedInTheSameBoot(t *testing.T) {
 	store := new(pullertest.MemStore)
 	desc := putImage(t, store, layerOf(t, file("a", "1")))
 	dir := filepath.Join(t.TempDir(), "dir")
@@ -321,7 +323,7 @@ func TestNoSyncIsUsedInTheSameBoot(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoImage(t *testing.T) {
+func TestWhatIsNotAnImageIsRefused(t *testing.T) {
 	store := new(pullertest.MemStore)
 	layer := layerOf(t, file("a", "1"))
 	change := func(change func(m *ocispec.Manifest, c *ocispec.Image)) ocispec.Descriptor {
@@ -338,14 +340,14 @@ func TestWhatIsNoImage(t *testing.T) {
 		want error
 		text string
 	}{
-		"an artifact":            {change(func(m *ocispec.Manifest, _ *ocispec.Image) { m.Config.MediaType = "application/vnd.example" }), ErrNotImage, "package unpack"},
-		"an encrypted layer":     {change(func(m *ocispec.Manifest, _ *ocispec.Image) { m.Layers[0].MediaType += "+encrypted" }), ErrNotImage, "encrypted"},
-		"too few diff IDs":       {change(func(_ *ocispec.Manifest, c *ocispec.Image) { c.RootFS.DiffIDs = nil }), ErrNotImage, "0 diff IDs"},
-		"a bad diff ID":          {change(func(_ *ocispec.Manifest, c *ocispec.Image) { c.RootFS.DiffIDs[0] = "sha256:x" }), ErrNotImage, "config"},
-		"another diff ID":        {change(func(_ *ocispec.Manifest, c *ocispec.Image) { c.RootFS.DiffIDs[0] = digestOf([]byte("x")) }), content.ErrDigestMismatch, "the config says"},
-		"Windows":                {change(func(_ *ocispec.Manifest, c *ocispec.Image) { c.OS = "windows" }), ErrNotImage, "Windows"},
-		"a layer that misses":    {change(func(m *ocispec.Manifest, _ *ocispec.Image) { m.Layers[0].Digest = digestOf([]byte("absent")) }), fs.ErrNotExist, string(digestOf([]byte("absent")))},
-		"a manifest that misses": {ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digestOf([]byte("none")), Size: 4}, fs.ErrNotExist, ""},
+		"an artifact":               {change(func(m *ocispec.Manifest, _ *ocispec.Image) { m.Config.MediaType = "application/vnd.example" }), ErrNotImage, "package unpack"},
+		"an encrypted layer":        {change(func(m *ocispec.Manifest, _ *ocispec.Image) { m.Layers[0].MediaType += "+encrypted" }), ErrNotImage, "encrypted"},
+		"too few diff IDs":          {change(func(_ *ocispec.Manifest, c *ocispec.Image) { c.RootFS.DiffIDs = nil }), ErrNotImage, "0 diff IDs"},
+		"a bad diff ID":             {change(func(_ *ocispec.Manifest, c *ocispec.Image) { c.RootFS.DiffIDs[0] = "sha256:x" }), ErrNotImage, "config"},
+		"another diff ID":           {change(func(_ *ocispec.Manifest, c *ocispec.Image) { c.RootFS.DiffIDs[0] = digestOf([]byte("x")) }), content.ErrDigestMismatch, "the config says"},
+		"Windows":                   {change(func(_ *ocispec.Manifest, c *ocispec.Image) { c.OS = "windows" }), ErrNotImage, "Windows"},
+		"a layer that is absent":    {change(func(m *ocispec.Manifest, _ *ocispec.Image) { m.Layers[0].Digest = digestOf([]byte("absent")) }), fs.ErrNotExist, string(digestOf([]byte("absent")))},
+		"a manifest that is absent": {ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digestOf([]byte("none")), Size: 4}, fs.ErrNotExist, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "dir")
@@ -360,8 +362,8 @@ func TestWhatIsNoImage(t *testing.T) {
 	}
 }
 
-// An index is accepted if one of its manifests is stored.
-func TestTheStoredManifestOfAnIndex(t *testing.T) {
+// An index is accepted if exactly one of its manifests is stored.
+func TestAnIndexGivesItsStoredManifest(t *testing.T) {
 	store := new(pullertest.MemStore)
 	one := putImage(t, store, layerOf(t, file("a", "1")))
 	absent := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digestOf([]byte("absent")), Size: 6}
@@ -377,7 +379,7 @@ func TestTheStoredManifestOfAnIndex(t *testing.T) {
 	assert.ErrorIs(t, err, content.ErrNoPlatform)
 }
 
-func TestLimits(t *testing.T) {
+func TestLayersAboveALimitAreRefused(t *testing.T) {
 	l := layerOf(t, file("a", repeated("a", 3<<20)), file("b", "1"))
 	for name, c := range map[string]struct {
 		cfg  Config
@@ -407,7 +409,7 @@ func TestLimits(t *testing.T) {
 	}
 }
 
-// A fault of a blob in the Store is not called a fault of the image.
+// Damage of a blob in the Store is not reported as a fault of the image.
 func TestADamagedBlobIsNamed(t *testing.T) {
 	good := layerOf(t, file("a", repeated("abc", 100000)))
 	for name, damage := range map[string]func([]byte) []byte{
@@ -443,15 +445,15 @@ func (s *damagedStore) Open(ctx context.Context, desc ocispec.Descriptor) (io.Re
 	return s.MemStore.Open(ctx, desc)
 }
 
-// A layer that is damaged in the image itself is refused, and named.
+// A layer that is damaged in the image itself is refused. The error names the layer.
 func TestABadLayerIsNamed(t *testing.T) {
 	plain := pack(t, file("first", repeated("abc", 10000)), file("second", "1"))
 	packed := gzipped(plain)
 	for name, l := range map[string]testLayer{
-		"no tar":               {ocispec.MediaTypeImageLayer, []byte(repeated("not a tar ", 2000)), []byte(repeated("not a tar ", 2000))},
+		"not a tar":            {ocispec.MediaTypeImageLayer, []byte(repeated("not a tar ", 2000)), []byte(repeated("not a tar ", 2000))},
 		"a tar that is cut":    {ocispec.MediaTypeImageLayer, plain[:5000], plain[:5000]},
 		"gzip that is cut":     {ocispec.MediaTypeImageLayerGzip, packed[:len(packed)-9], plain},
-		"bytes behind gzip":    {ocispec.MediaTypeImageLayerGzip, append(bytes.Clone(packed), "garbage"...), plain},
+		"bytes after gzip":     {ocispec.MediaTypeImageLayerGzip, append(bytes.Clone(packed), "garbage"...), plain},
 		"zstd that is damaged": {ocispec.MediaTypeImageLayerZstd, append(zstded(plain)[:50], "garbage garbage"...), plain},
 		"an unknown type":      layerOf(t, head('Y', "odd", "")),
 	} {
@@ -468,8 +470,8 @@ func TestABadLayerIsNamed(t *testing.T) {
 	}
 }
 
-// The system's errors are not called faults of the layer, and names of the image are quoted
-// and cut in them.
+// Errors of the system are not reported as faults of the layer. They quote and cut names of the
+// image.
 func TestNamesAreQuotedInErrors(t *testing.T) {
 	long := strings.Repeat("n", 300)
 	store := new(pullertest.MemStore)
@@ -487,8 +489,8 @@ func TestNamesAreQuotedInErrors(t *testing.T) {
 	assert.True(t, strings.HasSuffix(err.Error(), syscall.ENAMETOOLONG.Error()), "the cause is cut off")
 }
 
-// The context ends while a layer is awaited, or before.
-func TestTheEndOfTheContext(t *testing.T) {
+// The context ends during the wait for a layer, or before the call.
+func TestTheCauseOfTheContextIsReturned(t *testing.T) {
 	store := new(pullertest.MemStore)
 	desc := putImage(t, store, layerOf(t, file("a", "1")))
 	over := errors.New("over")
@@ -511,8 +513,8 @@ func TestTheEndOfTheContext(t *testing.T) {
 	assert.NoError(t, err)
 }
 
-// What a killed call has left is removed, and not continued.
-func TestAfterAKilledCall(t *testing.T) {
+// The next call removes the files that a killed call has left, and does not go on with them.
+func TestFilesOfAKilledCallAreRemoved(t *testing.T) {
 	store := new(pullertest.MemStore)
 	desc := putImage(t, store, layerOf(t, file("a", "1"), file("b", "2")))
 	dir := filepath.Join(t.TempDir(), "dir")
@@ -538,8 +540,9 @@ func TestAfterAKilledCall(t *testing.T) {
 	assert.Equal(t, map[string]string{"a": "1", "b": "2"}, contents(t, filepath.Join(dir, rootName)))
 }
 
-// Of several calls one makes the directory, and the others use it.
-func TestConcurrentCalls(t *testing.T) {
+// Several calls make the same directory at the same time. One call makes it, and the others use
+// it.
+func TestConcurrentCallsMakeOneDirectoryOnce(t *testing.T) {
 	store := new(pullertest.MemStore)
 	desc := putImage(t, store, layerOf(t, file("a", repeated("x", 1<<20))))
 	dir := filepath.Join(t.TempDir(), "dir")
@@ -593,8 +596,9 @@ func TestAPanicOfTheStoreReachesTheCaller(t *testing.T) {
 	}
 }
 
-// A Store that panics while a blob is read leaves no goroutine: synctest would not return.
-func TestAPanicWhileABlobIsReadLeavesNothing(t *testing.T) {
+// A Store that panics while a blob is read does not leave a goroutine. If it did, synctest.Test
+// would fail.
+func TestAPanicWhileABlobIsReadLeavesNoGoroutine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		assert.PanicsWithValue(t, "boom", func() {
 			_ = copyChunks(panickingReader{}, 1, newHasher(sha256.New()), nil)

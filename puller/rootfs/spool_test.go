@@ -19,8 +19,8 @@ func chunkOf(data []byte) *chunk {
 	return c
 }
 
-// What is put into a spool comes out of it in the same order, whether the reader is slower or
-// faster than the writer, and from memory or from a file.
+// A spool returns the chunks in the order in which they were put into it, whether the reader is
+// slower or faster than the writer, and whether the chunks come from memory or from a file.
 func TestASpoolKeepsTheOrder(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for range 30 {
@@ -56,7 +56,8 @@ func TestASpoolKeepsTheOrder(t *testing.T) {
 	}
 }
 
-// While the layer that is applied has bytes ready, the others put nothing into files.
+// While the layer that is being applied has bytes ready, the other layers do not write into
+// files.
 func TestOtherLayersWaitWhileBytesAreReady(t *testing.T) {
 	all := newSpools(func() (*os.File, error) { return os.CreateTemp(t.TempDir(), "") })
 	first, second := &spool{spools: all}, &spool{spools: all}
@@ -93,7 +94,7 @@ func TestOtherLayersWaitWhileBytesAreReady(t *testing.T) {
 	second.close()
 }
 
-func TestASpoolEndsBothSides(t *testing.T) {
+func TestTheEndOfASpoolReachesReaderAndWriter(t *testing.T) {
 	all := newSpools(func() (*os.File, error) { return nil, syscall.ENOSPC })
 	s := &spool{spools: all}
 	all.starving = true

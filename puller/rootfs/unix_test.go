@@ -21,11 +21,11 @@ import (
 	"github.com/pullkit/pullkit/internal/realtest"
 )
 
-var began = time.Now().Unix()
+var testStart = time.Now().Unix()
 
-// describeTree returns all that is known of each name in a tree: type, mode, owner, time,
-// extended attributes, target or content, device number, the names that are hard links of
-// each other, and whether a file has holes.
+// describeTree returns a description of each name in a tree: type, mode, owner, time, extended
+// attributes, target or content, device number, the names that are hard links of each other, and
+// whether a file has holes.
 func describeTree(t testing.TB, dir string) map[string]string {
 	t.Helper()
 	all, inodes := map[string]string{}, map[uint64][]string{}
@@ -44,7 +44,7 @@ func describeTree(t testing.TB, dir string) map[string]string {
 		text := fmt.Sprintf("type %o mode %o owner %d:%d xattrs %s", st.Mode&unix.S_IFMT, st.Mode&0o7777, st.Uid, st.Gid, xattrsOf(t, name))
 		switch {
 		case rel == ".":
-		case int64(st.Mtim.Sec) >= began:
+		case int64(st.Mtim.Sec) >= testStart:
 			text += " time of the test" // of a directory that no layer lists
 		default:
 			text += fmt.Sprintf(" time %d.%09d", st.Mtim.Sec, st.Mtim.Nsec)
@@ -100,7 +100,7 @@ func xattrsOf(t testing.TB, name string) string {
 	return fmt.Sprint(all)
 }
 
-// oddLayer has an entry with each thing that only root can give to a file.
+// oddLayer returns a layer with an entry for each thing that only root can give to a file.
 func oddLayer(t testing.TB) testLayer {
 	return layerOf(t,
 		folder("bin").owner(1, 2), file("bin/su", "x").mode(0o4755).owner(0, 0), file("bin/wall", "x").mode(0o2711).owner(0, 5),
@@ -145,9 +145,9 @@ func TestRootGetsWhatTheImageSays(t *testing.T) {
 	}
 }
 
-// An ordinary user gets all files, and the result says what was left out. The applier of an ordinary
-// user is what root runs here too, so that the test does not depend on the user.
-func TestAnUserWithoutPrivilegesGetsFilesOfItsOwn(t *testing.T) {
+// An ordinary user gets all files, and the result counts what was left out. The test uses the
+// applier of an ordinary user also if root runs it.
+func TestAnOrdinaryUserGetsFilesOfItsOwn(t *testing.T) {
 	root := t.TempDir()
 	a := &applier{root: root, cfg: Config{MaxFiles: 100, MaxBytes: 1 << 20, MaxRatio: 200, Devices: true}}
 	l := oddLayer(t)
@@ -174,9 +174,9 @@ func TestAnUserWithoutPrivilegesGetsFilesOfItsOwn(t *testing.T) {
 	assert.Positive(t, a.dropped.Owners)
 }
 
-// Files that other users could run with set-user-ID bits are behind a directory of mode 0700,
-// also while it is filled.
-func TestTheDirectoryIsClosedWhileItIsFilled(t *testing.T) {
+// Other users cannot run files with set-user-ID bits in the root file system, because the
+// directory has the mode 0700, also while it is filled.
+func TestTheDirectoryHasMode0700(t *testing.T) {
 	old := unix.Umask(0)
 	defer unix.Umask(old)
 	dir, r := unpackImage(t, Config{}, layerOf(t, file("a", "1")))
@@ -186,8 +186,8 @@ func TestTheDirectoryIsClosedWhileItIsFilled(t *testing.T) {
 	assert.Equal(t, fs.FileMode(0o700), info.Mode().Perm())
 }
 
-// Holes of sparse files, in each of the formats, are zeros.
-func TestSparseFiles(t *testing.T) {
+// Holes of sparse files are zeros, in each format of sparse files.
+func TestHolesOfSparseFilesAreZeros(t *testing.T) {
 	for _, name := range []string{"gnu", "pax-0.0", "pax-0.1", "pax-1.0"} {
 		data, err := os.ReadFile(filepath.Join("testdata", "sparse-"+name+".tar"))
 		require.NoError(t, err)

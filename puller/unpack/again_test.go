@@ -23,9 +23,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A directory that an earlier call has made is checked; one that was changed, or that is
-// another one, is an error and stays as it is.
-func TestDirectoryThatIsThere(t *testing.T) {
+// Files checks a directory that an earlier call has made. A directory that was changed, or that
+// was made of something else, is an error and stays as it is.
+func TestAChangedDirectoryIsAnErrorAndStays(t *testing.T) {
 	store := new(pullertest.MemStore)
 	desc := putArtifact(t, store, mixed(t)...)
 	old := time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -38,7 +38,7 @@ func TestDirectoryThatIsThere(t *testing.T) {
 		name   string
 		change func(t *testing.T, dir string)
 		cfg    Config
-		is     error // nil if the directory is as it should be
+		is     error // nil if the directory is unchanged
 		file   string
 		text   string
 	}{
@@ -51,7 +51,7 @@ func TestDirectoryThatIsThere(t *testing.T) {
 		{"fewer bytes", write("README.md", "mad"), Config{}, ErrChanged, "README.md", "3 bytes, not 7"},
 		{"more bytes", write("README.md", "read me too"), Config{}, ErrChanged, "README.md", "11 bytes"},
 		{"other bytes in a file of a tar", write("docs/a.txt", "bbb"), Config{}, ErrChanged, "docs/a.txt", "other content"},
-		{"a file too much", write("docs/b.txt", "bbb"), Config{}, ErrChanged, "docs/b.txt", "does not have it"},
+		{"a file more", write("docs/b.txt", "bbb"), Config{}, ErrChanged, "docs/b.txt", "does not have it"},
 		{"a file removed", func(t *testing.T, dir string) { require.NoError(t, os.Remove(filepath.Join(dir, "empty"))) }, Config{}, ErrChanged, "empty", "missing"},
 		{"a directory removed", func(t *testing.T, dir string) { require.NoError(t, os.Remove(filepath.Join(dir, "docs", "none"))) }, Config{}, ErrChanged, "docs/none", "missing"},
 		{"a file replaced by a directory", func(t *testing.T, dir string) {
@@ -97,7 +97,7 @@ func TestDirectoryThatIsThere(t *testing.T) {
 			require.NoError(t, err)
 			c.change(t, dir)
 			before := readTree(t, parent)
-			// The store is not needed any more.
+			// The store may be empty by now.
 			again, err := Files(t.Context(), new(pullertest.MemStore), desc, dir, c.cfg)
 			assert.Equal(t, before, readTree(t, parent))
 			if c.is == nil {
@@ -117,7 +117,7 @@ func TestDirectoryThatIsThere(t *testing.T) {
 	}
 }
 
-// Other content of the same size, put there with the former time, is found with Verify only.
+// Other content of the same size and with the old modification time is found only with Verify.
 func TestVerifyHashesEveryFile(t *testing.T) {
 	store := new(pullertest.MemStore)
 	desc := putArtifact(t, store, titled("a", "aaa"))
@@ -136,7 +136,7 @@ func TestVerifyHashesEveryFile(t *testing.T) {
 }
 
 // SubPath makes the directory of a part of the artifact.
-func TestSubPath(t *testing.T) {
+func TestSubPathMakesOnlyAPartOfTheArtifact(t *testing.T) {
 	store := new(pullertest.MemStore)
 	desc := putArtifact(t, store,
 		titled("a/b/c", "c"), titled("a/b2", "b2"), titled("top", "top"),
@@ -171,8 +171,9 @@ func TestSubPath(t *testing.T) {
 	assert.Equal(t, []string{"c", "d", "d/e"}, keys(readTree(t, dir)))
 }
 
-// Layers without names get those of their media types.
-func TestNamesByMediaType(t *testing.T) {
+// A layer without a name gets the default name of its media type, or the name that Config.Name
+// returns.
+func TestLayersWithoutANameGetOneByTheirMediaType(t *testing.T) {
 	store := new(pullertest.MemStore)
 	of := func(types ...string) []layer {
 		var all []layer
@@ -199,7 +200,7 @@ func TestNamesByMediaType(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, c.want, namesOf(files))
 	}
-	// Config.Name names layers that have no name, and no others.
+	// Config.Name names only layers that do not have a name.
 	name := func(desc ocispec.Descriptor) string {
 		if desc.MediaType == "application/wasm" {
 			return "module.wasm"
@@ -209,14 +210,14 @@ func TestNamesByMediaType(t *testing.T) {
 	files, err := Files(t.Context(), store, putArtifact(t, store, append(of("application/wasm", "application/vnd.docker.ai.license"), titled("a", "a"))...), filepath.Join(t.TempDir(), "dir"), Config{Name: name})
 	require.NoError(t, err)
 	assert.Equal(t, "module.wasm LICENSE a", namesOf(files))
-	// Ollama writes names of tensors into the descriptors.
+	// Ollama writes the names of tensors into the descriptors.
 	body := []byte(`{"schemaVersion":2,"mediaType":"application/vnd.docker.distribution.manifest.v2+json",
 		"config":{"mediaType":"application/vnd.docker.container.image.v1+json","digest":"` + string(put(t, store, "", []byte("{}")).Digest) + `","size":2},
 		"layers":[{"mediaType":"application/vnd.ollama.image.tensor","digest":"` + string(put(t, store, "", []byte("t")).Digest) + `","size":1,"name":"model.layers.0.weight"}]}`)
 	files, err = Files(t.Context(), store, put(t, store, "application/vnd.docker.distribution.manifest.v2+json", body), filepath.Join(t.TempDir(), "dir"), Config{})
 	require.NoError(t, err)
 	assert.Equal(t, "model.layers.0.weight", namesOf(files))
-	// A member "name" of other media types means nothing to this package.
+	// A member "name" in a layer of another media type is ignored.
 	ollama := strings.ReplaceAll(string(body), `"model.layers.0.weight"`, "5")
 	other := strings.ReplaceAll(ollama, "vnd.ollama.image.tensor", "vnd.example")
 	desc := put(t, store, "application/vnd.docker.distribution.manifest.v2+json", []byte(other))
@@ -231,8 +232,8 @@ func TestNamesByMediaType(t *testing.T) {
 	assert.Equal(t, digestOf([]byte("t")), e.Layer)
 }
 
-// Which layers are tars.
-func TestIsTar(t *testing.T) {
+// The media type and the annotations of a layer say whether it is a tar.
+func TestMediaTypeAndAnnotationsSayWhichLayersAreTars(t *testing.T) {
 	title := map[string]string{annotationTitle: "a"}
 	unpack := map[string]string{annotationTitle: "a", annotationUnpack: "true"}
 	not := map[string]string{annotationUnpack: "false"}
@@ -279,7 +280,7 @@ func TestIsTar(t *testing.T) {
 }
 
 // An index of which one manifest is stored gives the files of that manifest.
-func TestIndex(t *testing.T) {
+func TestAnIndexGivesTheFilesOfItsStoredManifest(t *testing.T) {
 	store := new(pullertest.MemStore)
 	one, two := putArtifact(t, store, titled("a", "1")), putArtifact(t, store, titled("a", "2"))
 	absent := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digestOf([]byte("absent")), Size: 6}
@@ -297,7 +298,7 @@ func TestIndex(t *testing.T) {
 	_, err := Files(t.Context(), store, index(absent, two), dir, Config{})
 	require.NoError(t, err)
 	assert.Equal(t, map[string]string{"a": "2"}, readTree(t, dir))
-	// It is the same directory as that of the manifest.
+	// The manifest itself gives the same directory.
 	_, err = Files(t.Context(), store, two, dir, Config{})
 	require.NoError(t, err)
 	for name, desc := range map[string]ocispec.Descriptor{"none": index(absent), "two": index(one, two)} {
@@ -323,8 +324,9 @@ func TestIndex(t *testing.T) {
 	}
 }
 
-// Callers that make one directory at the same time all get it, and it is made once.
-func TestManyCallersOfOneDirectory(t *testing.T) {
+// Several calls make the same directory at the same time. All succeed, and the directory is made
+// once.
+func TestConcurrentCallsMakeOneDirectoryOnce(t *testing.T) {
 	store := openLayout(t)
 	desc := putArtifact(t, store, mixed(t)...)
 	parent := t.TempDir()
@@ -353,8 +355,8 @@ func TestManyCallersOfOneDirectory(t *testing.T) {
 	requireOnly(t, parent, "dir")
 }
 
-// A caller that waits for another one stops when its context ends.
-func TestWaitEndsWithTheContext(t *testing.T) {
+// A call that waits for another call stops when its own context ends.
+func TestACallThatWaitsEndsWithItsContext(t *testing.T) {
 	store := new(pullertest.MemStore)
 	desc := putArtifact(t, store, titled("a", "a"))
 	dir := filepath.Join(t.TempDir(), "dir")
@@ -378,8 +380,8 @@ func TestWaitEndsWithTheContext(t *testing.T) {
 	assert.Equal(t, map[string]string{"a": "a"}, readTree(t, dir))
 }
 
-// A directory that appears while files are made stays as it is.
-func TestDirectoryThatAppears(t *testing.T) {
+// A directory that gets the name while the files are made stays as it is.
+func TestADirectoryThatAppearsDuringTheCallStays(t *testing.T) {
 	store := new(pullertest.MemStore)
 	desc := putArtifact(t, store, titled("a", "a"))
 	for _, file := range []string{"", "mine"} {
@@ -403,8 +405,8 @@ func TestDirectoryThatAppears(t *testing.T) {
 	}
 }
 
-// Files of others in the place where files are made are not touched.
-func TestPlaceThatIsTaken(t *testing.T) {
+// A file, a link or a directory of another program in place of the work directory stays as it is.
+func TestSomethingElseInPlaceOfTheWorkDirectoryStays(t *testing.T) {
 	store := new(pullertest.MemStore)
 	desc := putArtifact(t, store, titled("a", "a"))
 	for _, make := range []func(t *testing.T, place string){
@@ -425,9 +427,9 @@ func TestPlaceThatIsTaken(t *testing.T) {
 	}
 }
 
-// A directory of others in the place of one that is being removed stays, and the call
-// succeeds.
-func TestPlaceForRemovalsThatIsTaken(t *testing.T) {
+// A directory of another program under the name of a work directory that is being removed stays,
+// and the call succeeds.
+func TestSomethingElseInPlaceOfTheOldWorkDirectoryStays(t *testing.T) {
 	store := new(pullertest.MemStore)
 	desc := putArtifact(t, store, titled("a", "a"))
 	parent := t.TempDir()
@@ -442,15 +444,15 @@ func TestPlaceForRemovalsThatIsTaken(t *testing.T) {
 	}
 }
 
-// ownKey is the file key of a call that was killed.
+// ownKey returns the content of the file key of a call that was killed.
 func ownKey(manifest digest.Digest) string {
 	return string(must(json.Marshal(workKey{Version: markVersion, key: key{Manifest: manifest}, Plan: make([]byte, 32)})))
 }
 
-// What others have put into the place where files are made, or into that of removals, stays
-// with its bytes, and nothing is added to it, also if the names are those of this package.
-// The call for a directory that is there already leaves it too.
-func TestFilesOfOthersWithOwnNamesStay(t *testing.T) {
+// Files of another program in the work directory, or in a work directory that is being removed,
+// keep their bytes, and nothing is added to them, even if they have names of this package. A call
+// for a directory that is whole already leaves them too.
+func TestFilesOfOthersStayEvenWithNamesOfThisPackage(t *testing.T) {
 	store := new(pullertest.MemStore)
 	desc := putArtifact(t, store, titled("a", "a"))
 	for name, files := range map[string]map[string]string{
@@ -506,7 +508,8 @@ func TestFilesOfOthersWithOwnNamesStay(t *testing.T) {
 	}
 }
 
-// A work directory behind a symbolic link is not one, whatever it has.
+// A symbolic link to a directory is not a work directory, even if the directory has the files of
+// one.
 func TestRemovalDoesNotFollowALink(t *testing.T) {
 	store := new(pullertest.MemStore)
 	desc := putArtifact(t, store, titled("a", "a"))
@@ -524,8 +527,8 @@ func TestRemovalDoesNotFollowALink(t *testing.T) {
 	}
 }
 
-// What a call has left that was killed while it removed its work directory is removed by the
-// next call, at each step of the removal.
+// A call was killed while it removed its work directory, after any step of the removal. The next
+// call removes the rest.
 func TestRemovalThatWasKilledIsFinished(t *testing.T) {
 	store := new(pullertest.MemStore)
 	desc := putArtifact(t, store, titled("a", "a"))
@@ -556,8 +559,8 @@ func TestRemovalThatWasKilledIsFinished(t *testing.T) {
 	}
 }
 
-// The directory is where filepath.Abs says, for the call that makes it and for the one that
-// checks it.
+// The call that makes the directory and the call that checks it both use the path that
+// filepath.Abs returns.
 func TestPathBehindALinkIsTheSameInBothCalls(t *testing.T) {
 	store := new(pullertest.MemStore)
 	desc := putArtifact(t, store, titled("a", "a"))
@@ -572,8 +575,8 @@ func TestPathBehindALinkIsTheSameInBothCalls(t *testing.T) {
 	requireOnly(t, filepath.Join(parent, "x"), "y")
 }
 
-// Two names that the file system takes for one are found.
-func TestNamesThatTheFileSystemJoins(t *testing.T) {
+// Two names that the file system takes for the same name are an error.
+func TestTwoNamesThatAreOneForTheFileSystemAreAnError(t *testing.T) {
 	dir := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "readme"), nil, 0o644))
 	root := must(os.OpenRoot(dir))
@@ -585,8 +588,8 @@ func TestNamesThatTheFileSystemJoins(t *testing.T) {
 	assert.NoError(t, compareNames(root, both[1:], ""))
 }
 
-// A link with Link after a call without it, and the other way round, changes nothing.
-func TestLinkOfADirectoryThatIsThere(t *testing.T) {
+// A call with Link after a call without Link changes nothing, and neither does the reverse.
+func TestLinkDoesNotChangeADirectoryThatIsThere(t *testing.T) {
 	store := openLayout(t)
 	desc := putArtifact(t, store, titled("a", "a"))
 	for _, link := range []bool{false, true} {
@@ -600,8 +603,8 @@ func TestLinkOfADirectoryThatIsThere(t *testing.T) {
 	}
 }
 
-// The limits count as the comments of Config say if only a part is written.
-func TestLimitsWithSubPath(t *testing.T) {
+// With SubPath, the limits count what the comments of Config say.
+func TestLimitsCountWithSubPathAsConfigSays(t *testing.T) {
 	store := new(pullertest.MemStore)
 	desc := putArtifact(t, store, plain(t, file("in/a", "aa"), special(tar.TypeLink, "in/b", "in/a"), file("out/c", "cccc"), special(tar.TypeSymlink, "out/l", "/etc")))
 	for cfg, want := range map[string]struct {
@@ -618,8 +621,8 @@ func TestLimitsWithSubPath(t *testing.T) {
 	}
 }
 
-// A path in a global header is not that of the entries behind it.
-func TestGlobalHeaderNamesNoFile(t *testing.T) {
+// A path in a global header is not used for the entries after it.
+func TestAGlobalHeaderDoesNotNameFiles(t *testing.T) {
 	store := new(pullertest.MemStore)
 	global := tarEntry{tar.Header{Typeflag: tar.TypeXGlobalHeader, Name: "pax", PAXRecords: map[string]string{"path": "../x"}}, ""}
 	files, err := Files(t.Context(), store, putArtifact(t, store, plain(t, global, file("a", "a"))), filepath.Join(t.TempDir(), "dir"), Config{})
@@ -627,8 +630,8 @@ func TestGlobalHeaderNamesNoFile(t *testing.T) {
 	assert.Equal(t, "a", namesOf(files))
 }
 
-// Directories that cannot be made.
-func TestImpossibleDirectories(t *testing.T) {
+// A directory with a name that is reserved, too long or not possible is an error.
+func TestDirectoriesThatCannotBeMadeAreErrors(t *testing.T) {
 	store := new(pullertest.MemStore)
 	desc := putArtifact(t, store, titled("a", "a"))
 	parent := t.TempDir()
@@ -655,9 +658,9 @@ func TestImpossibleDirectories(t *testing.T) {
 	requireOnly(t, parent, "file", strings.Repeat("x", 242))
 }
 
-// A path that goes through a symbolic link to nothing is an error at once, and not after the
-// tries for a directory that another process is removing.
-func TestParentThatIsALinkToNothing(t *testing.T) {
+// A path that goes through a symbolic link to nothing is an error at once. Files does not retry,
+// as it does for a directory that another process is removing.
+func TestAPathThroughALinkToNothingIsAnErrorAtOnce(t *testing.T) {
 	store := new(pullertest.MemStore)
 	parent := t.TempDir()
 	require.NoError(t, os.Symlink("absent", filepath.Join(parent, "link")))

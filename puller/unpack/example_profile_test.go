@@ -23,8 +23,8 @@ import (
 	"github.com/pullkit/pullkit/puller/unpack"
 )
 
-// invalidProfile is the reason of CRI 0.38 for an artifact that is not a security profile. It
-// lasts: another pull gives the same bytes.
+// invalidProfile is the reason of CRI 0.38 for an artifact that is not a security profile. A
+// retry does not help, because another pull gives the same bytes.
 const invalidProfile puller.Reason = "SecurityProfileInvalid"
 
 // What KEP-6061 says of a seccomp profile, and the limits that runtimes have by default.
@@ -72,7 +72,7 @@ func pullProfile(ctx context.Context, p *puller.Puller, store *layout.Layout, re
 	var own unpack.Reason
 	switch {
 	case errors.As(err, &own) && own != unpack.ErrTaken && own != unpack.ErrChanged:
-		return "", invalid("%w", err) // what its author wrote
+		return "", invalid("%w", err) // the artifact is at fault, and not the pull
 	case err != nil:
 		return "", err
 	}

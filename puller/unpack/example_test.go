@@ -19,7 +19,7 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// A model server needs the files of a model. Everything from the name to the files:
+// A model server needs the files of a model. The program pulls the image and writes its files.
 func Example() {
 	image, dir, stop := startRegistry() // such as "registry.example/models/tiny:v1", "/var/lib/models"
 	defer stop()
@@ -94,7 +94,7 @@ func pulled() (store *layout.Layout, manifest ocispec.Descriptor, dir string, re
 	return store, manifest, dir, remove
 }
 
-// The second call finds that nothing is to be done. A file that was changed is found too.
+// The second call finds that there is nothing to do. A later call finds a file that was changed.
 func ExampleFiles() {
 	ctx := context.Background()
 	store, manifest, dir, remove := pulled()
@@ -115,7 +115,7 @@ func ExampleFiles() {
 	// true
 }
 
-// A directory of its own needs no room of its own: its files are the store's blobs.
+// With Link, a directory does not take up room of its own: its files are the store's blobs.
 func ExampleConfig() {
 	store, manifest, dir, remove := pulled()
 	defer remove()

@@ -66,7 +66,7 @@ func TestFilesWritesAllLayers(t *testing.T) {
 			require.NoError(t, err)
 			assert.Zero(t, info.Mode()&(fs.ModeSetuid|fs.ModeSetgid|fs.ModeSticky|0o022), "%s", info.Mode())
 
-			// A second call writes nothing and returns the same.
+			// A second call writes nothing and returns the same files.
 			again, err := (&unpacker{store: store, dir: dir, clone: clone, before: func(op, name string) error {
 				assert.Fail(t, "the second call changes a file", "%s %s", op, name)
 				return nil
@@ -77,8 +77,8 @@ func TestFilesWritesAllLayers(t *testing.T) {
 	}
 }
 
-// An artifact of many files is synced in another way than one of few files.
-func TestManyFiles(t *testing.T) {
+// An artifact of many files is synced as a whole file system, and not file by file.
+func TestAnArtifactOfManyFilesIsWhole(t *testing.T) {
 	store := new(pullertest.MemStore)
 	var entries []tarEntry
 	want := map[string]string{}

@@ -20,8 +20,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A tar of any bytes either is refused, and then nothing is there, or gives a directory whose
-// regular files are those that archive/tar reads.
+// Any bytes are either refused as a tar, and then nothing is left, or they give a directory whose
+// regular files are those that package archive/tar reads.
 func FuzzTar(f *testing.F) {
 	for _, fault := range faults {
 		for _, l := range fault.layers(f) {
@@ -102,7 +102,7 @@ func plainFiles(t *testing.T, data []byte) map[string]string {
 	}
 }
 
-// A name of any text either is refused or is one below the directory.
+// Any text is either refused as a name, or gives a name below the directory.
 func FuzzName(f *testing.F) {
 	for _, name := range []string{"a", "a/b", "./a", "a//b/", "../a", "a/..", "/a", `a\b`, "a\x00", "\xff", ".pullkit/a", "con", "a:b", strings.Repeat("a/", 101), "."} {
 		f.Add(name)
@@ -123,7 +123,7 @@ func FuzzName(f *testing.F) {
 	})
 }
 
-// Any media type and annotations give a layer one name, or none that is used.
+// Any media type and annotations either give a layer a name that is allowed, or an error.
 func FuzzPlace(f *testing.F) {
 	f.Add(ocispec.MediaTypeImageLayer, "title", "", "", "")
 	f.Add(modelTar, "", "a/b", "true", "")

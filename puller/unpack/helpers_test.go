@@ -57,7 +57,7 @@ func put(t testing.TB, store content.Store, mediaType string, data []byte) ocisp
 	return desc
 }
 
-// A layer is one of a test's artifact.
+// A layer is a layer of a test's artifact.
 type layer struct {
 	mediaType   string
 	data        []byte
@@ -99,7 +99,7 @@ func openLayout(t testing.TB) *layout.Layout {
 	return l
 }
 
-// stores are the kinds of stores that most tests use.
+// stores returns the kinds of stores that most tests use.
 func stores(t *testing.T) map[string]content.Store {
 	return map[string]content.Store{"layout": openLayout(t), "memory": new(pullertest.MemStore)}
 }
@@ -179,7 +179,7 @@ func requireOnly(t testing.TB, dir string, names ...string) {
 	require.ElementsMatch(t, names, got)
 }
 
-// names returns the names of files.
+// namesOf returns the names of files, separated by spaces.
 func namesOf(files []File) string {
 	var all []string
 	for _, f := range files {
@@ -190,15 +190,14 @@ func namesOf(files []File) string {
 
 func keys(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }
 
-// A damagingStore is a layout of which one blob is damaged on disk, behind the back of its
-// checks.
+// A damagingStore is a layout that damages one of its blobs on disk when the blob is opened.
 type damagingStore struct {
 	*layout.Layout
 	digest digest.Digest
 	damage string
 }
 
-// Open opens a blob that has other bytes than its digest says.
+// Open opens a blob, and damages it first if it has the digest.
 func (s damagingStore) Open(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
 	r, err := s.Layout.Open(ctx, desc)
 	if err != nil || desc.Digest != s.digest {

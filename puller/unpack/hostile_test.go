@@ -36,12 +36,12 @@ var faults = []struct {
 	layers func(t testing.TB) []layer
 	cfg    Config
 	is     error
-	layer  int // whose digest the error has; -1 if none
+	layer  int // index of the layer whose digest the error has; -1 if the error does not have one
 	file   string
 	text   string
 }{
-	{"a title that leaves", func(testing.TB) []layer { return []layer{titled("../x", "1")} }, Config{}, ErrBadName, 0, "../x", `it has the element ".."`},
-	{"a title that leaves and comes back", func(testing.TB) []layer { return []layer{titled("a/../b", "1")} }, Config{}, ErrBadName, 0, "a/../b", ""},
+	{"a title that leaves the directory", func(testing.TB) []layer { return []layer{titled("../x", "1")} }, Config{}, ErrBadName, 0, "../x", `it has the element ".."`},
+	{"a title that leaves and returns", func(testing.TB) []layer { return []layer{titled("a/../b", "1")} }, Config{}, ErrBadName, 0, "a/../b", ""},
 	{"an absolute title", func(testing.TB) []layer { return []layer{titled("/etc/x", "1")} }, Config{}, ErrBadName, 0, "/etc/x", "absolute"},
 	{"a title with a backslash", func(testing.TB) []layer { return []layer{titled(`..\x`, "1")} }, Config{}, ErrBadName, 0, `..\x`, "backslash"},
 	{"a title with a control character", func(testing.TB) []layer { return []layer{titled("a\nb", "1")} }, Config{}, ErrBadName, 0, "a\nb", `"a\nb"`},
@@ -53,8 +53,8 @@ var faults = []struct {
 	{"a long title", func(testing.TB) []layer { return []layer{titled(strings.Repeat("a/", 2100)+"b", "1")} }, Config{}, ErrBadName, 0, strings.Repeat("a/", 2100) + "b", "4201 bytes"},
 	{"a deep title", func(testing.TB) []layer { return []layer{titled(strings.Repeat("a/", 100)+"b", "1")} }, Config{}, ErrBadName, 0, strings.Repeat("a/", 100) + "b", "101 elements"},
 	{"no name", func(testing.TB) []layer { return []layer{{"application/wasm", []byte("1"), nil}} }, Config{}, ErrNoName, 0, "", "Config.Name"},
-	{"two layers of one name", func(testing.TB) []layer { return []layer{titled("a", "1"), titled("./a", "2")} }, Config{}, ErrTwice, 1, "a", ""},
-	{"one layer twice", func(testing.TB) []layer { return []layer{titled("a", "1"), titled("a", "1")} }, Config{}, ErrTwice, 1, "a", ""},
+	{"two layers with the same name", func(testing.TB) []layer { return []layer{titled("a", "1"), titled("./a", "2")} }, Config{}, ErrTwice, 1, "a", ""},
+	{"the same layer twice", func(testing.TB) []layer { return []layer{titled("a", "1"), titled("a", "1")} }, Config{}, ErrTwice, 1, "a", ""},
 	{"a file and a directory", func(testing.TB) []layer { return []layer{titled("a", "1"), titled("a/b", "2")} }, Config{}, ErrTwice, 1, "a/b", `"a" is also a file`},
 	{"a directory and a file", func(testing.TB) []layer { return []layer{titled("a/b", "1"), titled("a", "2")} }, Config{}, ErrTwice, 1, "a", "a directory and a file"},
 	{"a name of Config.Name that leaves", func(testing.TB) []layer { return []layer{{"application/wasm", []byte("1"), nil}} },
@@ -103,7 +103,7 @@ var faults = []struct {
 	{"a bomb", func(t testing.TB) []layer {
 		return []layer{{modelGzip, zip(tarOf(t, file("zeros", strings.Repeat("\x00", 3<<20)))), nil}}
 	}, Config{MaxRatio: 1}, ErrTooLarge, 0, "zeros", "Config.MaxRatio"},
-	{"a bomb behind the tar", func(t testing.TB) []layer {
+	{"a bomb after the tar", func(t testing.TB) []layer {
 		return []layer{{modelGzip, zip(append(tarOf(t, file("x", "")), make([]byte, 3<<20)...)), nil}}
 	}, Config{MaxRatio: 1}, ErrTooLarge, 0, "", "Config.MaxRatio"},
 	{"a hole", func(t testing.TB) []layer { return []layer{{modelTar, sparseTar(t, 1<<50), nil}} }, Config{}, ErrTooLarge, 0, "hole", "Config.MaxRatio"},
@@ -123,12 +123,12 @@ var faults = []struct {
 	{"a tar without zeros whose last file is not below SubPath", func(t testing.TB) []layer {
 		return []layer{{modelTar, tarOf(t, file("d/a", "1"), file("zeros", strings.Repeat("\x00", 2048)))[:1024+512+2048], nil}}
 	}, Config{SubPath: "d"}, ErrBadTar, 0, "", "cut off"},
-	{"a tar that is cut off behind a long name", func(t testing.TB) []layer {
+	{"a tar that is cut off after a long name", func(t testing.TB) []layer {
 		return []layer{{modelTar, tarOf(t, file(strings.Repeat("a", 150), "1"))[:1024], nil}}
 	}, Config{}, ErrBadTar, 0, "", "cut off"},
 	{"an empty tar file", func(testing.TB) []layer { return []layer{{modelTar, nil, nil}} }, Config{}, ErrBadTar, 0, "", "cut off"},
 	{"an empty file in gzip", func(testing.TB) []layer { return []layer{{modelGzip, zip(nil), nil}} }, Config{}, ErrBadTar, 0, "", "cut off"},
-	{"bytes behind gzip", func(t testing.TB) []layer {
+	{"bytes after gzip", func(t testing.TB) []layer {
 		return []layer{{modelGzip, append(zip(tarOf(t, file("a", "1"))), "\x00\x00more"...), nil}}
 	}, Config{}, ErrBadTar, 0, "", "follow its end"},
 	{"xz by its media type", func(testing.TB) []layer {
@@ -215,8 +215,8 @@ func sparseTar(t testing.TB, size int64) []byte {
 	return data
 }
 
-// Each fault is an error that says layer, file and reason. Nothing is left, and what was
-// there stays.
+// Each fault is an error that names the layer, the file and the reason. The call leaves nothing,
+// and files that were there before stay.
 func TestEachFaultIsAnErrorAndLeavesNothing(t *testing.T) {
 	for _, f := range faults {
 		t.Run(f.name, func(t *testing.T) {
@@ -249,9 +249,9 @@ func TestEachFaultIsAnErrorAndLeavesNothing(t *testing.T) {
 	}
 }
 
-// Errors of the system say what failed and with which error, and have names quoted and cut,
-// however they are wrapped.
-func TestNamesInErrorsOfTheSystem(t *testing.T) {
+// Errors of the system name the operation and the cause, and quote and cut the names, however
+// they are wrapped.
+func TestErrorsOfTheSystemQuoteNames(t *testing.T) {
 	name := "\u202e" + strings.Repeat("a", 300)
 	for _, err := range []error{
 		&fs.PathError{Op: "openat", Path: name, Err: fs.ErrPermission},
@@ -278,9 +278,9 @@ func TestNamesInErrorsOfTheSystem(t *testing.T) {
 	}
 }
 
-// Tars that real programs write end in one block of zeros, or in many, and gzip may have
-// zeros behind it.
-func TestEndsOfTars(t *testing.T) {
+// Real programs write tars that end in one block of zeros, or in many, and gzip files with zeros
+// after the last member.
+func TestEndsOfRealTarsAreAccepted(t *testing.T) {
 	whole := tarOf(t, file("a", "1"))
 	half := len(whole) - blockSize
 	for name, data := range map[string][]byte{
@@ -303,15 +303,15 @@ func TestEndsOfTars(t *testing.T) {
 	}
 }
 
-// Windows leaves dots and spaces at the end of a name out.
-func TestNamesThatEndInDotOrSpace(t *testing.T) {
+// Windows removes dots and spaces from the end of a name.
+func TestNamesThatEndInADotOrASpaceAreFound(t *testing.T) {
 	for name, want := range map[string]bool{"a.": true, "a ": true, "a ./b": true, "...": true, " ": true, ".": false, ".a": false, "a.b/c d": false} {
 		assert.Equal(t, want, endsInDotOrSpace(name), "%q", name)
 	}
 }
 
-// A manifest with a wrong size is not called damage of the store alone.
-func TestWrongSizeInTheManifest(t *testing.T) {
+// A wrong size in the manifest is not reported only as damage of the store.
+func TestAWrongSizeMayBeAFaultOfTheManifest(t *testing.T) {
 	store := new(pullertest.MemStore)
 	blob := put(t, store, modelRaw, []byte("abc"))
 	for _, size := range []int64{2, 4} {
@@ -323,8 +323,8 @@ func TestWrongSizeInTheManifest(t *testing.T) {
 	}
 }
 
-// All names of an artifact and the targets of its links have a limit together.
-func TestNamesAreTooLongTogether(t *testing.T) {
+// All names of an artifact and the targets of its links together have a limit.
+func TestAllNamesTogetherHaveALimit(t *testing.T) {
 	tr := newTree(must(os.OpenRoot(t.TempDir())), "", nil)
 	defer tr.root.Close()
 	tr.maxFiles, tr.namesLeft = 100, 8
@@ -336,8 +336,8 @@ func TestNamesAreTooLongTogether(t *testing.T) {
 	assert.ErrorIs(t, tr.addSymlink("", "m", "a"), ErrTooLarge)
 }
 
-// A blob that is missing, or that rotted in the store, is found.
-func TestDamagedBlobs(t *testing.T) {
+// A blob that is missing or damaged in the store is an error.
+func TestMissingAndDamagedBlobsAreErrors(t *testing.T) {
 	for _, l := range []layer{titled("a", "content"), plain(t, file("a", "content")), {modelGzip, zip(tarOf(t, file("a", "content"))), nil}} {
 		for _, damage := range []string{"removed", "other bytes", "shorter", "longer"} {
 			for _, link := range []bool{false, true} {

@@ -35,9 +35,9 @@ func countOps(t *testing.T, store content.Store, desc ocispec.Descriptor, cfg Co
 	return n
 }
 
-// Each operation fails. The error is the system's, the directory is not there, nothing is
-// left if the system lets it be removed, and the next call makes the directory.
-func TestFailEveryOperation(t *testing.T) {
+// Each operation fails in turn. The error is that of the system, and the directory does not
+// exist. Nothing is left if the system allows the removal. The next call makes the directory.
+func TestEachOperationCanFail(t *testing.T) {
 	for name, store := range stores(t) {
 		for _, link := range []bool{false, true} {
 			if link && name != "layout" {
@@ -65,7 +65,7 @@ func TestFailEveryOperation(t *testing.T) {
 						_, err := u.run(t.Context(), desc)
 						_, lerr := os.Lstat(dir)
 						if err == nil {
-							// Only what is left over was not removed.
+							// Only the removal of the work directory has failed.
 							assert.NoError(t, lerr, failed)
 							assert.Contains(t, failed, "remove ")
 						} else {
@@ -73,7 +73,7 @@ func TestFailEveryOperation(t *testing.T) {
 							require.ErrorAs(t, err, &e, failed)
 							assert.ErrorIs(t, err, syscall.EIO, failed)
 						}
-						if lerr == nil { // it was whole before the operation that failed
+						if lerr == nil { // the directory was whole before the operation that failed
 							assert.Equal(t, mixedTree, readTree(t, dir), failed)
 						} else if !forever {
 							requireOnly(t, parent)
@@ -89,9 +89,9 @@ func TestFailEveryOperation(t *testing.T) {
 	}
 }
 
-// The directory gets its name after the mark is written and everything is synced, and the
-// name is synced after that.
-func TestOrderOfTheLastSteps(t *testing.T) {
+// The mark is written and everything is synced before the directory gets its name. The name is
+// synced after that.
+func TestTheDirectoryGetsItsNameAfterASync(t *testing.T) {
 	store := new(pullertest.MemStore)
 	parent := t.TempDir()
 	var ops []string
@@ -107,9 +107,9 @@ func TestOrderOfTheLastSteps(t *testing.T) {
 	assert.Equal(t, "mkdir "+place, ops[0])
 }
 
-// A call is ended by its context before each operation, which keeps what was written. A
-// call of the same artifact, or of another one, makes the whole directory.
-func TestEndAtEveryOperation(t *testing.T) {
+// The context ends before each operation in turn, and the files that were written stay. The next
+// call makes the whole directory, of the same artifact or of another one.
+func TestTheContextCanEndBeforeEachOperation(t *testing.T) {
 	store := new(pullertest.MemStore)
 	desc, other := putArtifact(t, store, mixed(t)...), putArtifact(t, store, titled("docs", "other"), titled("code/main.py", "x"))
 	total := countOps(t, store, desc, Config{})
@@ -152,9 +152,9 @@ func TestEndAtEveryOperation(t *testing.T) {
 	}
 }
 
-// A file that an earlier call has left, and that has got the bit set-user-ID since, is made
-// again without it.
-func TestBitsThatAppearBetweenCalls(t *testing.T) {
+// A file that an earlier call has left gets the bit set-user-ID before the next call. The next
+// call makes the file again without this bit.
+func TestAFileThatGetsSetUserIDBetweenCallsIsMadeAgain(t *testing.T) {
 	store := new(pullertest.MemStore)
 	desc := putArtifact(t, store, titled("a", "a"), plain(t, tarEntry{tar.Header{Typeflag: tar.TypeReg, Name: "b", Mode: 0o6755, Size: 1}, "b"}), titled("c", "c"))
 	dir := filepath.Join(t.TempDir(), "dir")
@@ -180,9 +180,9 @@ func TestBitsThatAppearBetweenCalls(t *testing.T) {
 	}
 }
 
-// A call goes on where an earlier one was ended: bytes that are right are not written again,
-// and bytes that are wrong, as a loss of power leaves them, are.
-func TestGoOn(t *testing.T) {
+// A call goes on where an earlier call was stopped. Right bytes are not written again. Wrong
+// bytes, such as a loss of power leaves, are written again.
+func TestACallGoesOnWithTheFilesOfAStoppedCall(t *testing.T) {
 	store := new(pullertest.MemStore)
 	big := bytes.Repeat([]byte("0123456789abcdef"), 5*copyBuffer/16)
 	for name, l := range map[string]layer{"file": titled("big", string(big)), "tar": plain(t, file("big", string(big)))} {
@@ -232,8 +232,8 @@ func TestGoOn(t *testing.T) {
 	}
 }
 
-// A call whose Config.Name gives other names does not use the files of a call that was ended.
-func TestOtherNamesAfterAnEnd(t *testing.T) {
+// A call whose Config.Name returns other names does not use the files of a call that was stopped.
+func TestOtherNamesDoNotUseTheFilesOfAStoppedCall(t *testing.T) {
 	store := new(pullertest.MemStore)
 	desc := putArtifact(t, store, layer{"application/wasm", []byte("a"), nil}, titled("b", "b"))
 	parent := t.TempDir()
@@ -256,8 +256,8 @@ func TestOtherNamesAfterAnEnd(t *testing.T) {
 	assert.Equal(t, map[string]string{"second": "a", "b": "b"}, readTree(t, dir))
 }
 
-// A tar that is skipped because of SubPath is not read on after the end of the context.
-func TestEndWhileATarIsSkipped(t *testing.T) {
+// A tar that is skipped because of SubPath is not read further after the end of the context.
+func TestASkippedTarIsNotReadAfterTheEndOfTheContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	store := &endingStore{MemStore: new(pullertest.MemStore), end: cancel}
 	data := tarOf(t, file("skipped", string(make([]byte, 8<<20))), file("sub/a", "a"))
@@ -335,8 +335,8 @@ func child(store, dir, digest, size string) error {
 	return err
 }
 
-// TestKill kills a process before each of its operations, and others at random moments. The
-// directory is whole or not there, and the next call makes it and leaves nothing else.
+// TestKill kills a process before each of its operations, and other processes at random moments.
+// The directory is whole or does not exist. The next call makes it and leaves nothing else.
 func TestKill(t *testing.T) {
 	store := openLayout(t)
 	layers := append(mixed(t), titled("big", string(bytes.Repeat([]byte("big"), 1<<20))))
@@ -377,15 +377,16 @@ func TestKill(t *testing.T) {
 	}
 }
 
-// startable is the command that unpacks an artifact in another process.
+// startable returns the command that unpacks an artifact in another process.
 func startable(store *layout.Layout, dir string, desc ocispec.Descriptor) *exec.Cmd {
 	cmd := exec.Command(must(os.Executable()), store.Dir(), dir, string(desc.Digest), itoa(desc.Size))
 	cmd.Env = append(os.Environ(), childEnv+"=1")
 	return cmd
 }
 
-// Processes that make one directory at the same time all succeed, and it is made once.
-func TestManyProcessesOfOneDirectory(t *testing.T) {
+// Several processes make the same directory at the same time. All succeed, and the directory is
+// made once.
+func TestConcurrentProcessesMakeOneDirectoryOnce(t *testing.T) {
 	store := openLayout(t)
 	desc := putArtifact(t, store, mixed(t)...)
 	for range rounds.Of(10) {

@@ -19,8 +19,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// With Link, files are the blobs themselves, and read-only. The store goes on working.
-func TestLink(t *testing.T) {
+// With Link, files are the blobs themselves, and read-only. The store still works.
+func TestLinkedFilesAreTheBlobsAndReadOnly(t *testing.T) {
 	store := openLayout(t)
 	desc := putArtifact(t, store, mixed(t)...)
 	dir := filepath.Join(t.TempDir(), "dir")
@@ -31,7 +31,7 @@ func TestLink(t *testing.T) {
 	a, b := must(os.Stat(blob)), must(os.Stat(filepath.Join(dir, "README.md")))
 	assert.True(t, os.SameFile(a, b))
 	assert.Zero(t, b.Mode()&0o222)
-	// The files of a tar are no blobs.
+	// The files of a tar are not blobs.
 	assert.NotZero(t, must(os.Stat(filepath.Join(dir, "docs", "a.txt"))).Mode()&0o200)
 
 	again, err := Files(t.Context(), store, desc, dir, Config{})
@@ -51,8 +51,8 @@ func TestLink(t *testing.T) {
 	assert.Equal(t, mixedTree, readTree(t, dir))
 }
 
-// A store without a directory, and one on another file system, cannot be linked.
-func TestLinkThatIsNotPossible(t *testing.T) {
+// Link is an error for a store without a directory, and for a store on another file system.
+func TestLinkNeedsADirectoryOnTheSameFileSystem(t *testing.T) {
 	mem := new(pullertest.MemStore)
 	desc := putArtifact(t, mem, titled("a", "a"))
 	parent := t.TempDir()
@@ -66,7 +66,7 @@ func TestLinkThatIsNotPossible(t *testing.T) {
 	requireOnly(t, parent)
 }
 
-// An elsewhere is a store that says it is in a directory.
+// An elsewhere is a store that claims to be in a directory.
 type elsewhere struct {
 	content.Store
 	dir string
@@ -74,8 +74,8 @@ type elsewhere struct {
 
 func (e elsewhere) Dir() string { return e.dir }
 
-// A call without Link after one with Link that was ended never writes into a blob.
-func TestLinkThatWasEnded(t *testing.T) {
+// A call with Link was stopped. The next call, without Link, does not write into a blob.
+func TestACallAfterAStoppedLinkDoesNotWriteIntoBlobs(t *testing.T) {
 	store := openLayout(t)
 	desc := putArtifact(t, store, titled("a", "first"), titled("b", "second"))
 	for _, first := range []bool{true, false} {
@@ -89,7 +89,7 @@ func TestLinkThatWasEnded(t *testing.T) {
 			}
 			return nil
 		}}
-		// The directory of the work stays, as if the process had been killed.
+		// The work directory stays, as if the process had been killed.
 		w, err := (&unpacker{dir: dir}).newWork()
 		require.NoError(t, err)
 		require.NoError(t, w.Lock(t.Context()))
@@ -114,19 +114,19 @@ func TestLinkThatWasEnded(t *testing.T) {
 	requireSound(t, store)
 }
 
-// Where the file system can clone files, a file is a clone of the blob, and is verified all
-// the same. The bytes that are shared are not written.
-func TestClone(t *testing.T) {
+// Where the file system can clone files, a file is a clone of the blob. Its bytes are not
+// written, and are verified.
+func TestAClonedFileIsVerifiedAndNotWritten(t *testing.T) {
 	for name, c := range map[string]struct {
 		clone  func(to, from *os.File) error
 		writes int
 		want   error
 	}{
-		"cloned":         {func(to, from *os.File) error { return copyAll(to, from, "") }, 0, nil},
-		"damaged":        {func(to, from *os.File) error { return copyAll(to, from, "damage") }, 0, content.ErrDigestMismatch},
-		"not supported":  {func(to, from *os.File) error { return errors.ErrUnsupported }, 1, nil},
-		"ended half-way": {func(to, from *os.File) error { io.CopyN(to, from, 3); return syscall.EIO }, 1, nil},
-		"the real one":   {clone, -1, nil},
+		"cloned":           {func(to, from *os.File) error { return copyAll(to, from, "") }, 0, nil},
+		"damaged":          {func(to, from *os.File) error { return copyAll(to, from, "damage") }, 0, content.ErrDigestMismatch},
+		"not supported":    {func(to, from *os.File) error { return errors.ErrUnsupported }, 1, nil},
+		"stopped half-way": {func(to, from *os.File) error { io.CopyN(to, from, 3); return syscall.EIO }, 1, nil},
+		"the system's":     {clone, -1, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			store := openLayout(t)
@@ -155,7 +155,7 @@ func TestClone(t *testing.T) {
 	}
 }
 
-// copyAll does what a clone does: it leaves the offset of the file at its start.
+// copyAll copies as a clone does: it leaves the offset of the file to at its start.
 func copyAll(to, from *os.File, more string) error {
 	data, err := io.ReadAll(from)
 	if err != nil {
@@ -165,7 +165,7 @@ func copyAll(to, from *os.File, more string) error {
 	return err
 }
 
-// requireSound requires that all blobs have the content that their digests say.
+// requireSound requires that all blobs have the content that their digests name.
 func requireSound(t *testing.T, store *layout.Layout) {
 	t.Helper()
 	n := 0
@@ -176,7 +176,7 @@ func requireSound(t *testing.T, store *layout.Layout) {
 	require.NotZero(t, n)
 }
 
-// On a file system that can clone files, a file takes up no room of its own.
+// On a file system that can clone files, a file does not take up room of its own.
 func TestCloneOnBtrfs(t *testing.T) {
 	mkfs := realtest.Need(t, "mkfs.btrfs")
 	realtest.NeedRoot(t, "mounts a file system")

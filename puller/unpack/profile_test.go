@@ -16,8 +16,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestProfileWithoutAFile: the layer of a profile can be a tar without a file, or with a link.
-func TestProfileWithoutAFile(t *testing.T) {
+// The layer of a profile can be a tar without a file, or with a link only. Such a profile is
+// invalid.
+func TestAProfileWithoutAFileIsAnError(t *testing.T) {
 	reg, err := pullertest.Start(pullertest.Config{})
 	require.NoError(t, err)
 	defer reg.Close()

@@ -27,7 +27,8 @@ func tool(t *testing.T, dir, program string, args ...string) {
 	require.NoError(t, err, "%s %q: %s", program, args, out)
 }
 
-// pullFiles pulls an artifact from a registry and unpacks it in both ways.
+// pullFiles pulls an artifact from a registry, unpacks it with Link and without, and returns its
+// files.
 func pullFiles(t *testing.T, image string) map[string]string {
 	t.Helper()
 	store := openLayout(t)
@@ -65,8 +66,8 @@ func writeTree(t *testing.T, dir string, files map[string]string) {
 	}
 }
 
-// Files and directories that oras pushes are those that oras pulls.
-func TestArtifactOfOras(t *testing.T) {
+// The files and directories of an artifact that oras pushes are those that oras pulls.
+func TestFilesAreThoseThatOrasPulls(t *testing.T) {
 	oras := realtest.Need(t, "oras")
 	reg := realtest.StartRegistry(t, realtest.RegistryConfig{})
 	dir := t.TempDir()
@@ -85,15 +86,15 @@ func TestArtifactOfOras(t *testing.T) {
 	assert.Equal(t, "a\nb\n", want["text/deep/er/vocab.txt"])
 	assert.Equal(t, want, pullFiles(t, image))
 
-	// The directory in which oras runs.
+	// The directory in which oras runs:
 	image = reg.Host + "/models/oras:v2"
 	tool(t, filepath.Join(dir, "sub"), oras, "push", "--plain-http", image, ".")
 	assert.Equal(t, map[string]string{"one": "/", "one/file": "1"}, pullFiles(t, image))
 }
 
-// An artifact in the format of ModelPack, with files and tars. No writer of ModelPack can be
-// installed as a Go module with check sums, so oras writes it with the media types and
-// annotations of the specification.
+// An artifact in the format of ModelPack has files and tars. oras writes it, with the media types
+// and annotations of the specification, because no writer of ModelPack can be installed as a Go
+// module with checksums.
 func TestArtifactInTheFormatOfModelPack(t *testing.T) {
 	oras := realtest.Need(t, "oras")
 	reg := realtest.StartRegistry(t, realtest.RegistryConfig{})
@@ -115,8 +116,8 @@ func TestArtifactInTheFormatOfModelPack(t *testing.T) {
 	}, pullFiles(t, image))
 }
 
-// A chart that helm pushes is what helm pulls and unpacks.
-func TestChartOfHelm(t *testing.T) {
+// A chart that helm pushes gives the files that helm pulls and unpacks.
+func TestAChartIsWhatHelmPulls(t *testing.T) {
 	helm := realtest.Need(t, "helm")
 	reg := realtest.StartRegistry(t, realtest.RegistryConfig{})
 	dir := t.TempDir()
@@ -135,9 +136,9 @@ func TestChartOfHelm(t *testing.T) {
 	assert.Equal(t, files(want), files(got)) // helm keeps no empty directories
 }
 
-// A model that the tool of Docker's model-runner packs has the files that were packed. The
-// annotation with the path of a tar is the name of a temporary file there, and is not used.
-func TestModelOfDockerModelRunner(t *testing.T) {
+// A model that the tool of Docker's model-runner packs gives the files that were packed. In this
+// model, the annotation with the path of a tar is the name of a temporary file, and is not used.
+func TestAModelOfDockerModelRunnerHasItsFiles(t *testing.T) {
 	mdltool := realtest.Need(t, "mdltool")
 	reg := realtest.StartRegistry(t, realtest.RegistryConfig{})
 	dir := t.TempDir()
@@ -155,8 +156,8 @@ func TestModelOfDockerModelRunner(t *testing.T) {
 	assert.Equal(t, model, files(pullFiles(t, image)))
 }
 
-// A full disk is an error that says so, and that leaves nothing.
-func TestFullDisk(t *testing.T) {
+// A full disk is an error that matches content.ErrNoSpace, and the call leaves nothing.
+func TestAFullDiskIsErrNoSpaceAndLeavesNothing(t *testing.T) {
 	realtest.NeedRoot(t, "mounts a file system")
 	mount := t.TempDir()
 	tool(t, "/", "mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", mount)
@@ -173,7 +174,7 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
-// files returns the files of a tree without its directories.
+// files returns a tree without its directories.
 func files(tree map[string]string) map[string]string {
 	all := map[string]string{}
 	for name, data := range tree {
