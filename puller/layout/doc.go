@@ -1,6 +1,6 @@
 // Package layout stores images in an OCI image layout. An OCI image layout is a directory
-// that skopeo, umoci, crane and containerd read. Several processes may use one directory
-// at the same time.
+// that skopeo, podman, umoci, crane, oras and regctl read. containerd reads a tar of it.
+// Several processes may use one directory at the same time.
 //
 // The one call most users need is [Open]. The [Layout] that it returns is a content.Store:
 //
@@ -82,8 +82,8 @@
 //     docker-archive:images.tar:NAME ...", "ctr images import" and "docker load" read.
 //     For umoci, copy with skopeo from such a file to another layout. Newer versions of
 //     skopeo and podman may read such an image in place.
-//   - Do not unpack an image that you do not trust with "umoci unpack". Containerd and
-//     Docker unpack such images safely.
+//   - Do not unpack an image that you do not trust with "umoci unpack". Use package rootfs,
+//     containerd or Docker instead.
 //   - skopeo and umoci refuse a name that has "__" or "---" in the repository, because
 //     the grammar for ref.name in the OCI image specification does not allow these
 //     separators. ctr reads the other annotation and accepts such a name.
@@ -93,9 +93,11 @@
 //     index.json does not lead to. Such blobs are those that a pull has fetched and not
 //     yet tagged, and an index of which one image is stored. Lookup then returns that
 //     image.
-//   - The garbage collection of oras-go deletes the content of entries without a name.
-//     Do not run it on a layout that has such entries. Layout.Prune keeps their content.
-//   - oras splits "images:NAME" at the first colon of NAME. Use images@DIGEST.
+//   - The garbage collection of oras-go deletes the content of entries without a name,
+//     and an index of which one image is stored. Do not run it on a layout that has such
+//     entries. Layout.Prune keeps both.
+//   - oras takes only what follows the last colon of "images:NAME" for the name. Use
+//     images@DIGEST.
 //
 // The directory .pullkit holds the layout's own files: incomplete blobs, temporary files
 // and locks. You may remove it when no process uses the layout.
