@@ -73,9 +73,10 @@
 //
 //   - a name that is absolute, has an element "..", a backslash, a control character or
 //     bytes that are not UTF-8, or more than 4096 bytes or 100 elements; a name that the
-//     system cannot write, such as NUL and those that end in a dot or a space on Windows; the name .pullkit, and names below it;
-//   - two layers, or two entries of tars, with one name; a file and a directory with one
-//     name; two names that the file system takes for one, such as A and a on Windows;
+//     system cannot write, such as NUL and those that end in a dot or a space on Windows; the
+//     name .pullkit, and names below it;
+//   - two layers, or two entries of tars, with one name, unless both are directories; two
+//     names that the file system takes for one, such as A and a on Windows;
 //   - a device, a named pipe, or an entry of an unknown type;
 //   - a symbolic link that is absolute, that leads out of the directory, alone or together
 //     with other links, or that leads to nothing; a hard link to anything but a file that
@@ -104,18 +105,19 @@
 //     that was damaged in the Store is found.
 //   - A call that was killed, or whose context has ended, is continued by the next call with
 //     the same directory and artifact. That call compares what it finds with the blobs, and
-//     writes where they differ. A call for another artifact removes them first. Until a call
-//     has made the directory, or has failed while it made it, the files of the killed call
-//     take up room in .NAME.pullkit. After that, .NAME.pullkit is renamed to
-//     .NAME.pullkit.old and removed. If others have put files into one of these, it stays as
-//     it is. In .NAME.pullkit they are an error.
+//     writes where they differ. A call for another artifact, or with another SubPath, Link or
+//     names of files, removes them first. Until a call has made the directory, or has failed
+//     while it made it, the files of the killed call take up room in .NAME.pullkit. After
+//     that, .NAME.pullkit is renamed to .NAME.pullkit.old and removed. If others have put
+//     files into one of these, it stays as it is. A call that has to make the directory
+//     returns an error if they are in .NAME.pullkit.
 //   - If several processes make one directory at the same time, one makes it, and the others
 //     wait and then use it.
 //   - A second call writes nothing. The file .pullkit in the directory says which artifact
 //     it is of, with type, size, time and digest of each file. The call compares names,
 //     types, sizes, times and targets of links, and hashes each file whose time differs. If
-//     a file was changed, added or removed, the error names the file and its layer, and
-//     everything stays as it is. Config.Verify hashes all files. A process that can write to
+//     a file was changed, added or removed, the error names the file and, unless it was
+//     added, its layer, and everything stays as it is. Config.Verify hashes all files. A process that can write to
 //     the directory can also write the file .pullkit, so the check finds accidents, not
 //     attacks.
 //   - A directory of another artifact or of something else, an empty one included, is an
@@ -128,15 +130,15 @@
 //
 // Where the file system can clone files, as Btrfs, XFS and bcachefs on Linux can, a file
 // shares its bytes with the blob of the Store until one of them is changed. Elsewhere it is
-// a copy, and the artifact takes up room twice. Config.Link makes hard links instead. They
-// take up no room and are read-only. A process of root can write to a read-only file, which
+// a copy, and the artifact takes up room twice. Config.Link makes hard links of layers that
+// are one file. They take up no room and are read-only. A process of root can write to a read-only file, which
 // changes the Store too. Clones and hard links need a Store that is a [Directory], such as
 // layout.Layout.
 //
 // # Left out
 //
 // The package does not make the file system of an image out of its layers, as package rootfs
-// does, and does not read zstd. It does not write the config, such as the Kitfile of KitOps. Old versions of
-// KitOps wrote tars whose names are relative to a path in the Kitfile; they are unpacked by
-// the names in them.
+// does, and does not read zstd. It does not write the config, such as the Kitfile of KitOps.
+// Old versions of KitOps wrote tars whose names are relative to a path in the Kitfile; they
+// are unpacked by the names in them.
 package unpack

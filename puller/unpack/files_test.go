@@ -93,3 +93,31 @@ func TestAnArtifactOfManyFilesIsWhole(t *testing.T) {
 	assert.Len(t, files, 2*newdir.SyncEach)
 	assert.Equal(t, want, readTree(t, dir))
 }
+
+// A directory may be in several tars, and twice in one. Modes are those of new files, with the
+// umask, whatever the tar says.
+func TestDirectoriesThatSeveralTarsHave(t *testing.T) {
+	store := new(pullertest.MemStore)
+	mode := func(e tarEntry, mode int64) tarEntry {
+		e.Mode = mode
+		return e
+	}
+	desc := putArtifact(t, store,
+		plain(t, mode(special(tar.TypeDir, "d/", ""), 0o700), mode(file("d/a", "1"), 0o4711), special(tar.TypeDir, "d", ""), mode(file("d/b", "2"), 0o055)),
+		plain(t, mode(special(tar.TypeDir, "d/", ""), 0o2777), mode(file("d/c", "3"), 0o600)))
+	parent := t.TempDir()
+	_, err := Files(t.Context(), store, desc, filepath.Join(parent, "dir"), Config{})
+	require.NoError(t, err)
+	assert.Equal(t, map[string]string{"d": "/", "d/a": "1", "d/b": "2", "d/c": "3"}, readTree(t, filepath.Join(parent, "dir")))
+
+	require.NoError(t, os.Mkdir(filepath.Join(parent, "new"), 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(parent, "program"), nil, 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(parent, "file"), nil, 0o644))
+	for name, like := range map[string]string{"": "new", "d": "new", "d/a": "program", "d/b": "file", "d/c": "file"} {
+		want, err := os.Lstat(filepath.Join(parent, like))
+		require.NoError(t, err)
+		got, err := os.Lstat(filepath.Join(parent, "dir", name))
+		require.NoError(t, err)
+		assert.Equal(t, want.Mode(), got.Mode(), "%q", name)
+	}
+}
