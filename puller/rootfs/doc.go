@@ -29,11 +29,11 @@
 //   - Devices are made only with Config.Devices, and only by root outside of a user namespace.
 //     Otherwise, what a lower layer has in the place of a device is removed nevertheless. Named
 //     pipes are made.
-//   - Times before 1970 become 1970, and on a system of 32 bits those after 2038 too.
+//   - Times before 1970 or after 2262 become 1970. On a system of 32 bits those after 2038 do
+//     too.
 //   - A sparse file has zeros in place of its holes.
-//   - Directories that no layer lists have the mode 0755, to which the umask applies, and belong
-//     to the caller. So does the directory rootfs itself, without the umask, also if a layer
-//     lists it.
+//   - Directories that no layer lists have the mode 0755, whatever the umask is, and belong to
+//     the caller. The directory rootfs itself has these too, also if a layer lists it.
 //
 // A layer is compressed with gzip or zstd, or not at all. Its bytes say which, and not its
 // media type. A window of zstd is at most 128 MiB, for each layer that is decompressed at a time.
@@ -49,8 +49,8 @@
 //     layers, and a layer that is encrypted or whose media type is not that of a layer;
 //   - a layer whose tar does not have the diff ID of the config;
 //   - a tar or a compression that is damaged or cut off, bytes other than gzip behind the end of
-//     gzip, an entry of an unknown type, a whiteout of a name that is no file's, a path that
-//     leads through a file, and a hard link to a file that is not there,
+//     gzip, an entry of an unknown type, a whiteout whose name no file can have, such as
+//     .wh.., a path that leads through a file, and a hard link to a file that is not there,
 //     such as a device that was left out;
 //   - more entries, bytes or compression than the limits of Config allow, holes of sparse files
 //     included.
@@ -64,11 +64,12 @@
 //     compared with the diff ID before the directory appears. The config was compared with the
 //     manifest. What the Store has is hashed only once in this way, so a Store must have
 //     verified a blob's own digest, as package transfer does.
-//   - Layers are decompressed and hashed in parallel, up to one for each processor and at most
-//     eight, while the layer below them is applied. What does not fit into memory goes into
-//     files without a name next to the root file system, and only while processors would be
-//     idle without. So the memory is about 2 MiB for each such layer. The library also remembers
-//     the path of each entry of the layer that it applies, and Config.MaxFiles limits them.
+//   - Layers are decompressed and hashed in parallel, while the layer below them is applied: one
+//     for each processor, at least two and at most eight, the layer that is applied included.
+//     What does not fit into memory goes into files without a name next to the root file
+//     system, but only while a processor would be idle otherwise. So each such layer takes
+//     about 2 MiB of memory, and with zstd also its window. The library also remembers the path
+//     of each entry of the layer that it applies, and Config.MaxFiles limits them.
 //   - A call that was killed leaves .NAME.pullkit. The next call removes it and begins with the
 //     first layer, because a layer that is applied to a half of itself can give another result.
 //     The blobs in the Store are not fetched again.
@@ -90,8 +91,8 @@
 // where this package leaves out devices and set-ID bits, and counts files and bytes. For
 // go-archive the tar would have to be rewritten before it is applied, and two readers of one
 // tar can understand it differently. A program on Linux gets fewer modules with containerd's (8
-// instead of 10). Its price is the version of Go that containerd asks for, which is why only
-// this module asks for it.
+// instead of the 9 of go-archive 0.3.3). Its price is the version of Go that containerd asks
+// for, which is why only this module asks for it.
 //
 // # Left out
 //

@@ -200,3 +200,25 @@ func TestHolesOfSparseFilesAreZeros(t *testing.T) {
 		assert.Equal(t, strings.Repeat("\x00", 1<<19), string(got[1<<18:1<<18+1<<19]), name)
 	}
 }
+
+// Directories that no layer lists, and the root file system itself, have modes of their own.
+// Times that cannot be set become 1970.
+func TestModesAndTimesThatTheImageDoesNotDecide(t *testing.T) {
+	old := unix.Umask(0o077)
+	defer unix.Umask(old)
+	at := func(year int) func(h *tar.Header) {
+		return func(h *tar.Header) {
+			h.ModTime, h.Format = time.Date(year, time.May, 1, 0, 0, 0, 0, time.UTC), tar.FormatPAX
+		}
+	}
+	dir, _ := unpackImage(t, Config{}, layerOf(t, folder("./").mode(0o500).owner(5, 6), file("no/layer/lists/f", "1"),
+		file("y1969", "1").with(at(1969)), file("y2001", "1").with(at(2001)), file("y2263", "1").with(at(2263))))
+	me := fmt.Sprintf("mode 755 owner %d:%d", os.Geteuid(), os.Getegid())
+	tree := describeTree(t, dir)
+	for _, name := range []string{".", "no", "no/layer", "no/layer/lists"} {
+		assert.Contains(t, tree[name], me, name)
+	}
+	assert.Contains(t, tree["y1969"], " time 0.000000000")
+	assert.Contains(t, tree["y2001"], " time 988675200.000000000")
+	assert.Contains(t, tree["y2263"], " time 0.000000000")
+}
