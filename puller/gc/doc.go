@@ -15,7 +15,8 @@
 // A round first removes the images that were not used for Config.MaxAge, if that is set. If
 // then Config.High percent of the file system are used or more, it removes the images that
 // were not used for the longest time, one after another, until only Config.Low percent are
-// used. An image is never removed
+// used. The percentage is rounded up, as in the kubelet: with a High of 85, a round frees
+// space if more than 84 percent are used. An image is never removed
 //
 //   - if it is in use, as Config.InUse says: by a container or as an image volume;
 //   - if it is pinned, by the store or by Config.Pinned;
@@ -26,9 +27,9 @@
 // the order of removal.
 //
 // A file keeps the last use of each image; see Config.StateDir. It is written at most once a
-// minute, and after a round that has removed images. A use is lost only if the process is
-// killed within that minute. If the file is damaged, a round ends with an error and removes
-// nothing. Without the file all images count as new.
+// minute, and also after a round that has removed images and by [Collector.Close]. A use is
+// lost if the process ends within that minute without Close. If the file is damaged, a round
+// ends with an error and removes nothing. Without the file all images count as new.
 //
 // A pull that goes on during a round succeeds: package transfer fetches again what was
 // removed between its look and its end. An image is kept if a pull has given it another

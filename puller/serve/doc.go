@@ -1,6 +1,7 @@
 // Package serve gives the images of a store to other nodes. Its [Handler] is an
 // http.Handler that is a registry for pulling only, so containerd, CRI-O, Docker, podman,
-// skopeo, crane and pullkit pull from it with their own settings for mirrors.
+// skopeo, crane and pullkit pull from it with their own settings for mirrors. All of these
+// except CRI-O and Docker were tried.
 //
 // The one call most users need is [New]:
 //
@@ -81,12 +82,13 @@
 // # Load
 //
 // Config.Parallel limits how much is sent at the same time; above that the answer is 429
-// with Retry-After, and clients ask the next host, containerd after five tries. An answer
-// may take as long as it takes, but each 128 KiB of it have a deadline, and a client that
-// reads less than 32 KiB/s loses its place if another client needs one. On Linux and other
-// systems with sendfile the system copies blobs from the file to the connection, unless it
-// is a connection of TLS. The http.Server limits the header of a request and idle
-// connections, so set its ReadHeaderTimeout and IdleTimeout, and leave WriteTimeout zero.
+// with Retry-After, and clients ask the next host. containerd does that after five requests
+// without a wait between them (2.4), or six (1.6). An answer may take as long as it takes,
+// but each 128 KiB of it has a deadline, and a client that reads less than 32 KiB/s loses its
+// place if another client needs one. On Linux and other systems with sendfile the system
+// copies blobs from the file to the connection, unless it is a connection of TLS. The
+// http.Server limits the header of a request and idle connections, so set its
+// ReadHeaderTimeout and IdleTimeout, and leave WriteTimeout zero.
 //
 // # What is checked
 //

@@ -19,7 +19,7 @@
 // for that plugin work. Each file of the directory is a program. All of them are run, in
 // the order of their names, until one does not admit the image. A program gets
 //
-//	-name NAME              the image as it was asked for: registry.example/team/app:v1
+//	-name NAME              the whole name of the image: registry.example/team/app:v1
 //	-digest DIGEST          of what the name points to, often an index
 //	-stdin-media-type TYPE  application/vnd.oci.descriptor.v1+json
 //
