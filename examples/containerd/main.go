@@ -8,8 +8,8 @@
 // images that only a secret opens. With -private it puts them there too.
 //
 // What a pull that fails or is killed has fetched stays in containerd for a day. The next run
-// goes on from there, also within a layer. The program needs root, as every client of
-// containerd does.
+// goes on from there, also within a layer. The program needs root, because only root may use
+// the socket of containerd.
 //
 // It exits with 0 if every image is complete in containerd, 1 if an image is not, and 2 for
 // wrong usage.

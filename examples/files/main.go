@@ -4,11 +4,11 @@
 //	files [-o DIR] [-store DIR] [-link] [-sub DIR] [flags of pull] IMAGE
 //	files            (a demonstration on loopback)
 //
-// The directory must be absent, or made by an earlier call of the same artifact, which then
-// writes nothing. The names of the files are printed with their sizes. The blobs stay in
-// the store, for the next artifact that shares them; with -link the files are the store's
-// blobs and take up no room of their own. The directory and the store must not be in each
-// other.
+// The directory must be absent, or one that an earlier call has made of the same artifact.
+// In that case the program writes nothing. It prints the names of the files with their sizes.
+// The blobs stay in the store, for the next artifact that shares them. With -link the files
+// are the store's blobs and take up no room of their own, except those that were in a tar.
+// The directory and the store must not be in each other.
 //
 // The flags are those of the example pull, except that -o of pull is -store here, and that
 // -f and -parallel, which are for several images, are not here.
@@ -28,6 +28,7 @@ import (
 	"os/signal"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -297,7 +298,7 @@ func printable(name string) string {
 
 // readCredentials reads the credentials of the secrets and those of the node.
 func readCredentials(o options) (pods, node credentials.Keyring, err error) {
-	config, err := credentials.FindFile(credentials.DockerPaths(), credentials.Rules{})
+	config, err := credentials.FindFile(slices.Concat(credentials.DockerPaths(), credentials.ContainersPaths()), credentials.Rules{})
 	if o.config != "" {
 		config, err = credentials.ReadFile(o.config, credentials.Rules{})
 	}

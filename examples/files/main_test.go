@@ -30,6 +30,7 @@ func inEmptyDir(t *testing.T) string {
 	for _, name := range []string{"HOME", "DOCKER_CONFIG", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "TMPDIR"} {
 		t.Setenv(name, dir)
 	}
+	t.Setenv("REGISTRY_AUTH_FILE", "")
 	return dir
 }
 
@@ -88,6 +89,14 @@ func TestFilesOfAPrivateModel(t *testing.T) {
 	require.Equal(t, 0, code, errs)
 	assert.True(t, json.Valid([]byte(out)), out)
 	assert.NotContains(t, out, "hunter2")
+
+	// The credentials are also looked for where podman keeps them.
+	code, _, errs = call(t, t.Context(), "-policy", "Always", "-o", "podman", image)
+	require.Equal(t, 1, code, errs)
+	t.Setenv("REGISTRY_AUTH_FILE", config)
+	code, _, errs = call(t, t.Context(), "-policy", "Always", "-o", "podman", image)
+	require.Equal(t, 0, code, errs)
+	t.Setenv("REGISTRY_AUTH_FILE", "")
 
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "tiny", "README.md"), []byte("# mine\n"), 0o644))
 	for _, c := range []struct {

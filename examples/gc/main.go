@@ -3,9 +3,9 @@
 //	gc -store DIR [flags] [IMAGE...]    (the images are in use)
 //	gc                                  (a demonstration on loopback)
 //
-// It does one round; run it every few minutes. -explain says what a round would do with each
-// image, and why, and changes nothing. It exits with 0 if nothing is left to do, 1 if too
-// little space became free or something failed, and 2 for wrong usage.
+// It does one round; run it every few minutes. It exits with 0 if nothing is left to do, 1 if
+// too little space became free or something failed, and 2 for wrong usage. -explain says what
+// a round would do with each image, and why, and changes nothing.
 package main
 
 import (

@@ -4,15 +4,16 @@
 //	rootfs           (a demonstration on loopback)
 //
 // The root file system is DIR/rootfs, so that DIR can become the bundle of an OCI runtime.
-// DIR must be absent, or made by an earlier call of the same image, which then makes nothing.
+// DIR must be absent, or one that an earlier call has made of the same image. In that case
+// the program makes nothing.
 //
 // As other tools do, the program does not wait until the files are on disk, unless -sync is
 // given. Without it, DIR is not taken for whole after the machine was started again: a later
 // call then says that DIR must be removed.
 //
-// The blobs are kept next to DIR, as .DIR.blobs, only until DIR is whole. A call that was
-// interrupted or killed goes on with them. With -store they are kept in an OCI image layout,
-// for the next image that shares them.
+// The blobs are kept next to DIR, as .DIR.blobs, only until DIR is whole. A call that failed,
+// or was interrupted or killed, leaves them, and the next one goes on with them. With -store
+// they are kept in an OCI image layout, for the next image that shares them.
 //
 // As root, files get the owners, extended attributes and set-ID bits of the image. Any other
 // user owns all files, and what was left out is printed.
@@ -34,6 +35,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -300,7 +302,7 @@ func describe(dir string, r rootfs.Result) string {
 
 // readCredentials reads the credentials of the secrets and those of the node.
 func readCredentials(o options) (pods, node credentials.Keyring, err error) {
-	config, err := credentials.FindFile(credentials.DockerPaths(), credentials.Rules{})
+	config, err := credentials.FindFile(slices.Concat(credentials.DockerPaths(), credentials.ContainersPaths()), credentials.Rules{})
 	if o.config != "" {
 		config, err = credentials.ReadFile(o.config, credentials.Rules{})
 	}

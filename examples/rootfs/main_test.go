@@ -36,6 +36,7 @@ func inEmptyDir(t *testing.T) string {
 	for _, name := range []string{"HOME", "DOCKER_CONFIG", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "TMPDIR"} {
 		t.Setenv(name, dir)
 	}
+	t.Setenv("REGISTRY_AUTH_FILE", "")
 	return dir
 }
 
@@ -120,6 +121,14 @@ func TestARootFileSystemOfAPrivateImage(t *testing.T) {
 	code, _, errs = call(t.Context(), "-config", auth, "-o", "app", reg.Host()+"/team/app:v2")
 	assert.Equal(t, 1, code)
 	assert.Contains(t, errs, "remove the directory, or give another one with -o")
+
+	// The credentials are also looked for where podman keeps them.
+	code, _, errs = call(t.Context(), "-o", "podman", image)
+	assert.Equal(t, 1, code, errs)
+	t.Setenv("REGISTRY_AUTH_FILE", auth)
+	code, _, errs = call(t.Context(), "-o", "podman", image)
+	assert.Equal(t, 0, code, errs)
+	t.Setenv("REGISTRY_AUTH_FILE", "")
 
 	// With -store the blobs stay, and the next one needs no registry.
 	code, _, errs = call(t.Context(), "-config", auth, "-store", "images", "-o", "second", image)

@@ -12,7 +12,8 @@
 // image, an unsigned one, and others whose signatures are not good, each with the line
 // that says why.
 //
-// It exits with 0 if every image may be used, 1 if an image may not, and 2 for wrong usage.
+// With names of images it exits with 0 if every image may be used, 1 if an image may not, and
+// 2 for wrong usage.
 package main
 
 import (
