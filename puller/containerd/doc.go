@@ -26,9 +26,10 @@
 //
 // # What a pull leaves in containerd
 //
-// A pulled image has what it has after a pull by CRI: a record for its name, one with its
-// digest, and one with its ID, which is the digest of its config; labels by which the garbage
-// collection keeps its content; and labels that say from which repository the content came.
+// A pulled image has the records and labels that it has after a pull by CRI: a record with its
+// name, one with its digest, and one with its ID, which is the digest of its config; labels by
+// which the garbage collection keeps its content; and labels that say from which repository
+// the content came.
 // The ID is that of the image for [Platform]. Other namespaces than Kubernetes' get only the
 // record of the name. Docker Hub's images have their whole names, such as
 // docker.io/library/busybox:1.36.
@@ -49,6 +50,6 @@
 // # Left out
 //
 // The package does not start containers, unpack layers, or make namespaces. It does not use
-// containerd's transfer service, which pulls by itself. containerd does not tell how much room
-// it has, so that a pull for which there is too little room fails when it is used up.
+// containerd's transfer service, which pulls by itself. containerd does not say how much room
+// it has. So a pull that needs more room than there is does not fail before the room is used up.
 package containerd
