@@ -18,8 +18,8 @@
 // The part of the OCI distribution API (1.1) that pulling needs: GET and HEAD of /v2/, of
 // manifests by tag and digest, and of blobs, with Range, If-None-Match, If-Match and
 // If-Range. Everything else is refused: 405 with Allow for other methods, for lists of tags
-// and for uploads, and 404 for the referrers API, because then clients look for the tag
-// that stands for it. Refusals have the form of the specification.
+// and for uploads, and 404 for the referrers API, because clients then look for the tag of
+// the specification's referrers tag schema. Refusals have the form of the specification.
 //
 // A tag means what it meant when the image was last pulled. Clients that must know what it
 // means now ask the registry for it, and this host for content by digest only: in

@@ -131,9 +131,9 @@
 // Where the file system can clone files, as Btrfs, XFS and bcachefs on Linux can, a file
 // shares its bytes with the blob of the Store until one of them is changed. Elsewhere it is
 // a copy, and the artifact takes up room twice. Config.Link makes hard links of layers that
-// are one file. They take up no room and are read-only. A process of root can write to a read-only file, which
-// changes the Store too. Clones and hard links need a Store that is a [Directory], such as
-// layout.Layout.
+// are one file. They take up no room and are read-only. A process of root can write to a
+// read-only file, which changes the Store too. Clones and hard links need a Store that is a
+// [Directory], such as layout.Layout.
 //
 // # Left out
 //
