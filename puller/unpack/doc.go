@@ -117,9 +117,9 @@
 //     it is of, with type, size, time and digest of each file. The call compares names,
 //     types, sizes, times and targets of links, and hashes each file whose time differs. If
 //     a file was changed, added or removed, the error names the file and, unless it was
-//     added, its layer, and everything stays as it is. Config.Verify hashes all files. A process that can write to
-//     the directory can also write the file .pullkit, so the check finds accidents, not
-//     attacks.
+//     added, its layer, and everything stays as it is. Config.Verify hashes all files. A
+//     process that can write to the directory can also write the file .pullkit, so the
+//     check finds accidents, not attacks.
 //   - A directory of another artifact or of something else, an empty one included, is an
 //     error and stays as it is.
 //
