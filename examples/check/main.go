@@ -11,6 +11,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -154,6 +155,9 @@ func status(err error) int {
 	return unreachable
 }
 
+// errNoSecret is the reason for a manifest that was probably named by mistake.
+var errNoSecret = errors.New("it has no Secret")
+
 // readCredentials reads the pull secrets, which are tried first, and the config.json. It
 // prints a warning for each entry that cannot be used.
 func readCredentials(o options, stderr io.Writer) (pods, node credentials.Keyring, err error) {
@@ -164,8 +168,8 @@ func readCredentials(o options, stderr io.Writer) (pods, node credentials.Keyrin
 			return nil, nil, fmt.Errorf("pull secrets: %w", err)
 		}
 		read, err := credentials.ParseSecrets(data)
-		if err != nil && len(read) == 0 {
-			return nil, nil, fmt.Errorf("pull secrets: %s: %w", name, err)
+		if len(read) == 0 {
+			return nil, nil, fmt.Errorf("pull secrets: %s: %w", name, cmp.Or(err, errNoSecret))
 		}
 		if err != nil {
 			fmt.Fprintf(stderr, "check: warning: %s: %s\n", name, oneLine(err))

@@ -76,6 +76,8 @@ func TestExitStatusForEachAnswer(t *testing.T) {
 	image, nope, down := reg.Host()+"/team/app:v1", reg.Host()+"/team/app:nope", gone.Addr().String()+"/team/app:v1"
 	good := config(t, map[string]string{reg.Host() + "/team": "stale", reg.Host(): "right"})
 	bad := config(t, map[string]string{reg.Host(): "wrong"})
+	podFile := filepath.Join(t.TempDir(), "pod.yaml")
+	require.NoError(t, os.WriteFile(podFile, []byte("{apiVersion: v1, kind: Pod, metadata: {name: app}}"), 0o600))
 
 	code, out, errs := start(t, "-plain-http", "-config", good, image)
 	assert.Equal(t, 0, code, errs)
@@ -100,6 +102,7 @@ func TestExitStatusForEachAnswer(t *testing.T) {
 		{"wrong usage", nil, 2, "no image named"},
 		{"no name", []string{"UPPER"}, 2, "upper case"},
 		{"no such config", []string{"-config", "missing.json", image}, 1, "missing.json"},
+		{"no secret", []string{"-secret", podFile, image}, 1, "pod.yaml: it has no Secret"},
 		{"no such secret", []string{"-secret", "missing.yaml", image}, 1, "missing.yaml"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -164,6 +164,9 @@ func imageIDs(ctx context.Context, store *records.Kubelet, o options) ([]string,
 	return ids, nil
 }
 
+// errNoSecret is the reason for a manifest that was probably named by mistake.
+var errNoSecret = errors.New("it has no Secret")
+
 func readSecrets(files []string) (credentials.Keyring, error) {
 	var all []credentials.Secret
 	for _, name := range files {
@@ -172,8 +175,8 @@ func readSecrets(files []string) (credentials.Keyring, error) {
 			return nil, err
 		}
 		secrets, err := credentials.ParseSecrets(data)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
+		if err != nil || len(secrets) == 0 {
+			return nil, fmt.Errorf("%s: %w", name, cmp.Or(err, errNoSecret))
 		}
 		all = append(all, secrets...)
 	}

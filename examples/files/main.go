@@ -17,6 +17,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -296,6 +297,9 @@ func printable(name string) string {
 	return name
 }
 
+// errNoSecret is the reason for a manifest that was probably named by mistake.
+var errNoSecret = errors.New("it has no Secret")
+
 // readCredentials reads the credentials of the secrets and those of the node.
 func readCredentials(o options) (pods, node credentials.Keyring, err error) {
 	config, err := credentials.FindFile(slices.Concat(credentials.DockerPaths(), credentials.ContainersPaths()), credentials.Rules{})
@@ -312,8 +316,8 @@ func readCredentials(o options) (pods, node credentials.Keyring, err error) {
 			return nil, nil, err
 		}
 		secrets, err := credentials.ParseSecrets(data)
-		if err != nil {
-			return nil, nil, fmt.Errorf("%s: %w", name, err)
+		if err != nil || len(secrets) == 0 {
+			return nil, nil, fmt.Errorf("%s: %w", name, cmp.Or(err, errNoSecret))
 		}
 		all = append(all, secrets...)
 	}

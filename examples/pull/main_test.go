@@ -188,6 +188,7 @@ func TestEachFailureIsOneLineWithAHint(t *testing.T) {
 	}
 	wrongConfig := file("wrong.json", string(wrong))
 	malformed := file("malformed.json", `{"auths": {"`+reg.Host()+`": {"auth": "c2VjcmV0`)
+	podFile := file("pod.yaml", "{apiVersion: v1, kind: Pod, metadata: {name: app}}")
 	large := file("large", strings.Repeat(" ", 8<<20+1))
 	notADir := file("not-a-directory", "")
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -215,6 +216,7 @@ func TestEachFailureIsOneLineWithAHint(t *testing.T) {
 		{"large config", []string{"-config", large, image}, 1, []string{"large", "8 MiB"}},
 		{"large secret", []string{"-secret", large, image}, 1, []string{"large", "8 MiB"}},
 		{"no such secret file", []string{"-secret", "nowhere.yaml", image}, 1, []string{"nowhere.yaml"}},
+		{"no secret in the file", []string{"-secret", podFile, image}, 1, []string{"pod.yaml: it has no Secret"}},
 		{"malformed secret", []string{"-secret", malformed, image}, 1, []string{"malformed.json"}},
 		{"unwritable directory", []string{"-o", notADir, "-secret", secret, image}, 1, []string{"not-a-directory", "directory"}},
 		{"no server listens", []string{closed + "/team/app:v1"}, 1, []string{closed, "refused", "network"}},

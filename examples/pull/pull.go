@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -119,6 +121,9 @@ func readConfig(name string) (*credentials.File, error) {
 	return credentials.FindFile(slices.Concat(credentials.DockerPaths(), credentials.ContainersPaths()), credentials.Rules{})
 }
 
+// errNoSecret is the reason for a manifest that was probably named by mistake.
+var errNoSecret = errors.New("it has no Secret")
+
 // readSecrets reads the named manifests. It prints a warning for a Secret that cannot be
 // read. A manifest in which no Secret can be read is an error.
 func readSecrets(names []string, stderr io.Writer) (credentials.Keyring, error) {
@@ -129,8 +134,8 @@ func readSecrets(names []string, stderr io.Writer) (credentials.Keyring, error) 
 			return nil, fmt.Errorf("pull secrets: %w", err)
 		}
 		secrets, err := credentials.ParseSecrets(data)
-		if err != nil && len(secrets) == 0 {
-			return nil, fmt.Errorf("pull secrets: %s: %w", name, err)
+		if len(secrets) == 0 {
+			return nil, fmt.Errorf("pull secrets: %s: %w", name, cmp.Or(err, errNoSecret))
 		}
 		if err != nil {
 			fmt.Fprintf(stderr, "pull: warning: %s: %s\n", name, oneLine(err))

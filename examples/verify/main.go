@@ -17,6 +17,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -206,6 +207,9 @@ func (o options) plainHosts() []string {
 	return hosts
 }
 
+// errNoSecret is the reason for a manifest that was probably named by mistake.
+var errNoSecret = errors.New("it has no Secret")
+
 // readCredentials reads the pull secrets and the node's config.json.
 func readCredentials(o options) (secrets, node credentials.Keyring, err error) {
 	var all []credentials.Secret
@@ -215,8 +219,8 @@ func readCredentials(o options) (secrets, node credentials.Keyring, err error) {
 			return nil, nil, fmt.Errorf("pull secrets: %w", err)
 		}
 		some, err := credentials.ParseSecrets(data)
-		if err != nil {
-			return nil, nil, fmt.Errorf("pull secrets: %s: %w", name, err)
+		if err != nil || len(some) == 0 {
+			return nil, nil, fmt.Errorf("pull secrets: %s: %w", name, cmp.Or(err, errNoSecret))
 		}
 		all = append(all, some...)
 	}

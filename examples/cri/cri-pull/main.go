@@ -87,5 +87,8 @@ func readSecrets(name string) (credentials.PodKeyring, error) {
 	if err != nil { // the error names the Secrets that are left out; the others are in the list
 		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
 	}
+	if len(list) == 0 {
+		return nil, fmt.Errorf("%s: no Secret can be read", name)
+	}
 	return credentials.FromSecrets(list, credentials.Rules{}), nil
 }
